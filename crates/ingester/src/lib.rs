@@ -1,0 +1,1 @@
+//! Fetches random users, formats them and posts them to the publisher.
