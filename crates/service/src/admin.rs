@@ -73,7 +73,9 @@ impl AdminServer {
     /// # Errors
     /// When accepting fails for good.
     pub async fn serve(self) -> Result<(), AdminError> {
-        axum::serve(self.listener, self.router).await.map_err(AdminError::Serve)
+        axum::serve(self.listener, self.router)
+            .await
+            .map_err(AdminError::Serve)
     }
 }
 
@@ -88,11 +90,19 @@ async fn readyz(State(sources): State<Sources>) -> Response {
 }
 
 async fn render(State(sources): State<Sources>) -> Response {
-    ([(header::CONTENT_TYPE, Metrics::content_type())], sources.metrics.render()).into_response()
+    (
+        [(header::CONTENT_TYPE, Metrics::content_type())],
+        sources.metrics.render(),
+    )
+        .into_response()
 }
 
 fn status(good: bool) -> StatusCode {
-    if good { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
+    if good {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    }
 }
 
 #[cfg(test)]
@@ -101,7 +111,9 @@ mod tests {
 
     async fn serve(health: &Health) -> String {
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
-        let server = AdminServer::bind(address, health.clone(), Metrics::new("test")).await.unwrap();
+        let server = AdminServer::bind(address, health.clone(), Metrics::new("test"))
+            .await
+            .unwrap();
         let url = format!("http://{}", server.address().unwrap());
         tokio::spawn(server.serve());
         url
@@ -125,11 +137,22 @@ mod tests {
     async fn healthz_and_metrics_answer() {
         let health = Health::default();
         let url = serve(&health).await;
-        assert_eq!(reqwest::get(format!("{url}/healthz")).await.unwrap().status(), 200);
+        assert_eq!(
+            reqwest::get(format!("{url}/healthz")).await.unwrap().status(),
+            200
+        );
         health.watch("poll", || Err("stuck".to_owned()));
-        assert_eq!(reqwest::get(format!("{url}/healthz")).await.unwrap().status(), 503);
+        assert_eq!(
+            reqwest::get(format!("{url}/healthz")).await.unwrap().status(),
+            503
+        );
         let metrics = reqwest::get(format!("{url}/metrics")).await.unwrap();
-        assert!(metrics.headers()["content-type"].to_str().unwrap().starts_with("text/plain"));
+        assert!(
+            metrics.headers()["content-type"]
+                .to_str()
+                .unwrap()
+                .starts_with("text/plain")
+        );
         assert!(metrics.text().await.unwrap().contains("test_build_info"));
     }
 

@@ -19,7 +19,10 @@ pub struct Backoff {
 
 impl Default for Backoff {
     fn default() -> Self {
-        Self { initial: Duration::from_millis(50), max: Duration::from_secs(1) }
+        Self {
+            initial: Duration::from_millis(50),
+            max: Duration::from_secs(1),
+        }
     }
 }
 
@@ -44,7 +47,10 @@ mod tests {
 
     #[test]
     fn waits_grow_to_the_bound_and_never_end() {
-        let backoff = Backoff { initial: Duration::from_millis(10), max: Duration::from_millis(80) };
+        let backoff = Backoff {
+            initial: Duration::from_millis(10),
+            max: Duration::from_millis(80),
+        };
         let delays: Vec<_> = backoff.delays().take(500).collect();
         assert_eq!(delays.len(), 500);
         assert!(delays[0] >= Duration::from_millis(5) && delays[0] <= Duration::from_millis(10));

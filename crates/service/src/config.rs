@@ -108,7 +108,10 @@ pub fn load<S: Settings>(
     }
     let variables: Map<_, _> = environment.into_iter().collect();
     given = given.add_source(
-        Environment::with_prefix(S::SERVICE).prefix_separator("__").separator("__").source(Some(variables)),
+        Environment::with_prefix(S::SERVICE)
+            .prefix_separator("__")
+            .separator("__")
+            .source(Some(variables)),
     );
     let given = given.build().map_err(ConfigError::Parse)?;
     let mut settings = Config::builder().add_source(given.clone());
@@ -118,7 +121,9 @@ pub fn load<S: Settings>(
             Known::FileOf(base) => {
                 let path = PathBuf::from(value);
                 let content = read(&path)?;
-                settings = settings.set_override(base, content.trim_end()).map_err(ConfigError::Parse)?;
+                settings = settings
+                    .set_override(base, content.trim_end())
+                    .map_err(ConfigError::Parse)?;
             }
             Known::Nothing => return Err(known.unknown(key)),
         }
@@ -130,7 +135,10 @@ pub fn load<S: Settings>(
 }
 
 fn read(path: &Path) -> Result<String, ConfigError> {
-    fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })
+    fs::read_to_string(path).map_err(|source| ConfigError::Read {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// The keys that a service knows: the leaves of its default settings. An empty map among the
@@ -149,7 +157,10 @@ enum Known {
 impl Keys {
     fn of<S: Serialize>(defaults: &S) -> Self {
         let tree = serde_json::to_value(defaults).expect("settings are plain data, which JSON can hold");
-        let mut keys = Self { values: BTreeSet::new(), maps: BTreeSet::new() };
+        let mut keys = Self {
+            values: BTreeSet::new(),
+            maps: BTreeSet::new(),
+        };
         keys.collect(String::new(), &tree);
         keys
     }
@@ -183,7 +194,10 @@ impl Keys {
 
     fn accepts(&self, key: &str) -> bool {
         self.values.contains(key)
-            || self.maps.iter().any(|map| key.strip_prefix(map.as_str()).is_some_and(|rest| rest.starts_with('.')))
+            || self.maps.iter().any(|map| {
+                key.strip_prefix(map.as_str())
+                    .is_some_and(|rest| rest.starts_with('.'))
+            })
     }
 
     fn unknown(&self, key: String) -> ConfigError {
@@ -200,7 +214,11 @@ impl Keys {
 }
 
 fn join(path: &str, name: &str) -> String {
-    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
+    if path.is_empty() {
+        name.to_owned()
+    } else {
+        format!("{path}.{name}")
+    }
 }
 
 /// Every key of `tree` that holds a value, with that value as text.
@@ -248,9 +266,12 @@ impl<'de> Deserialize<'de> for List {
             Items(Vec<String>),
         }
         Ok(Self(match Given::deserialize(deserializer)? {
-            Given::Text(text) => {
-                text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()
-            }
+            Given::Text(text) => text
+                .split(',')
+                .map(str::trim)
+                .filter(|item| !item.is_empty())
+                .map(str::to_owned)
+                .collect(),
             Given::Items(items) => items,
         }))
     }

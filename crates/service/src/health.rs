@@ -61,15 +61,25 @@ impl Health {
     /// Adds a dependency, not ready until [`Dependency::ready`] is called.
     pub fn dependency(&self, name: &'static str) -> Dependency {
         let mut dependencies = lock(&self.shared.dependencies);
-        let state = DependencyState { name, ready: false, reason: Some("not yet reached".to_owned()) };
+        let state = DependencyState {
+            name,
+            ready: false,
+            reason: Some("not yet reached".to_owned()),
+        };
         dependencies.push(state);
-        Dependency { shared: Arc::clone(&self.shared), index: dependencies.len() - 1 }
+        Dependency {
+            shared: Arc::clone(&self.shared),
+            index: dependencies.len() - 1,
+        }
     }
 
     /// Adds a liveness check; its error is the reason shown by `/healthz`. It is called on each
     /// request and must not block.
     pub fn watch(&self, name: &'static str, check: impl Fn() -> Result<(), String> + Send + Sync + 'static) {
-        lock(&self.shared.watches).push(Watch { name, check: Box::new(check) });
+        lock(&self.shared.watches).push(Watch {
+            name,
+            check: Box::new(check),
+        });
     }
 
     /// From now on `/readyz` answers 503.
@@ -82,16 +92,27 @@ impl Health {
         let stopping = self.shared.stopping.load(Ordering::Acquire);
         let dependencies = lock(&self.shared.dependencies).clone();
         let ready = !stopping && dependencies.iter().all(|dependency| dependency.ready);
-        Readiness { ready, stopping, dependencies }
+        Readiness {
+            ready,
+            stopping,
+            dependencies,
+        }
     }
 
     /// Whether a restart would cure something.
     pub fn liveness(&self) -> Liveness {
         let failures: Vec<_> = lock(&self.shared.watches)
             .iter()
-            .filter_map(|watch| (watch.check)().err().map(|reason| format!("{}: {reason}", watch.name)))
+            .filter_map(|watch| {
+                (watch.check)()
+                    .err()
+                    .map(|reason| format!("{}: {reason}", watch.name))
+            })
             .collect();
-        Liveness { live: failures.is_empty(), failures }
+        Liveness {
+            live: failures.is_empty(),
+            failures,
+        }
     }
 }
 
@@ -152,7 +173,10 @@ mod tests {
         cassandra.unready("connection refused");
         let readiness = health.readiness();
         assert!(!readiness.ready);
-        assert_eq!(readiness.dependencies[1].reason.as_deref(), Some("connection refused"));
+        assert_eq!(
+            readiness.dependencies[1].reason.as_deref(),
+            Some("connection refused")
+        );
         cassandra.ready();
         assert!(health.readiness().ready);
     }

@@ -3,6 +3,7 @@
 //! It decides no names and no labels; labels must be bounded, and that is the caller's business.
 
 use prometheus::core::Collector;
+use prometheus::process_collector::ProcessCollector;
 use prometheus::{
     Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry, TextEncoder,
@@ -20,10 +21,20 @@ const VALID: &str = "a metric is created once, with a literal name and literal l
 impl Metrics {
     /// A registry of its own for `service`, holding the process's own figures and `<service>_build_info`.
     pub fn new(service: &'static str) -> Self {
-        let metrics = Self { service, registry: Registry::new() };
-        metrics.add(prometheus::process_collector::ProcessCollector::for_self());
+        let metrics = Self {
+            service,
+            registry: Registry::new(),
+        };
         metrics
-            .gauge_vec("build_info", "The version of this binary; always 1.", &["version"])
+            .registry
+            .register(Box::new(ProcessCollector::for_self()))
+            .expect(VALID);
+        metrics
+            .gauge_vec(
+                "build_info",
+                "The version of this binary; always 1.",
+                &["version"],
+            )
             .with_label_values(&[env!("CARGO_PKG_VERSION")])
             .set(1);
         metrics
@@ -83,8 +94,7 @@ impl Metrics {
         prometheus::TEXT_FORMAT
     }
 
-    fn add<C: Collector + Clone + 'static>(&self, collector: C) -> C
-    {
+    fn add<C: Collector + Clone + 'static>(&self, collector: C) -> C {
         self.registry.register(Box::new(collector.clone())).expect(VALID);
         collector
     }

@@ -48,7 +48,10 @@ impl Default for ProcessSettings {
 impl ProcessSettings {
     /// The defaults with the admin server on `port` of every address.
     pub fn on_port(port: u16) -> Self {
-        Self { admin_listen: SocketAddr::from(([0, 0, 0, 0], port)), ..Self::default() }
+        Self {
+            admin_listen: SocketAddr::from(([0, 0, 0, 0], port)),
+            ..Self::default()
+        }
     }
 }
 
@@ -86,7 +89,10 @@ impl Process {
     ///
     /// # Errors
     /// The exit code, when the log filter does not parse, the port is taken or signals can't be had.
-    pub async fn start(name: &'static str, settings: &ProcessSettings) -> Result<Self, std::process::ExitCode> {
+    pub async fn start(
+        name: &'static str,
+        settings: &ProcessSettings,
+    ) -> Result<Self, std::process::ExitCode> {
         if let Err(error) = telemetry::init(settings.log_format, &settings.log_filter) {
             return Err(refuse(name, &error, EXIT_CONFIG));
         }
@@ -95,13 +101,23 @@ impl Process {
             health: Health::default(),
             metrics: Metrics::new(name),
         };
-        let bound = AdminServer::bind(settings.admin_listen, context.health.clone(), context.metrics.clone());
+        let bound = AdminServer::bind(
+            settings.admin_listen,
+            context.health.clone(),
+            context.metrics.clone(),
+        );
         let admin = bound.await.map_err(|error| refuse(name, &error, 1))?;
         let address = admin.address().map_err(|error| refuse(name, &error, 1))?;
         let terminate = signal(SignalKind::terminate()).map_err(|error| refuse(name, &error, 1))?;
         let interrupt = signal(SignalKind::interrupt()).map_err(|error| refuse(name, &error, 1))?;
         tracing::info!(service = name, version = env!("CARGO_PKG_VERSION"), admin = %address, "started");
-        Ok(Self { context, grace: settings.shutdown_grace, admin, terminate, interrupt })
+        Ok(Self {
+            context,
+            grace: settings.shutdown_grace,
+            admin,
+            terminate,
+            interrupt,
+        })
     }
 
     /// What the service's own work needs of this process.
@@ -114,7 +130,13 @@ impl Process {
     ///
     /// The process is ended right here, without waiting for threads of a driver that may never return.
     pub async fn run<E: ExitStatus>(self, work: impl Future<Output = Result<(), E>>) -> ! {
-        let Self { context, grace, admin, mut terminate, mut interrupt } = self;
+        let Self {
+            context,
+            grace,
+            admin,
+            mut terminate,
+            mut interrupt,
+        } = self;
         let mut work = pin!(work);
         let mut admin = pin!(admin.serve());
         let outcome = tokio::select! {
@@ -159,7 +181,11 @@ fn exit_code<E: ExitStatus>(outcome: Result<(), E>) -> u8 {
             0
         }
         Err(error) => {
-            tracing::error!(error = chain(&error), exit_code = error.exit_code(), "stopped by an error");
+            tracing::error!(
+                error = chain(&error),
+                exit_code = error.exit_code(),
+                "stopped by an error"
+            );
             error.exit_code()
         }
     }

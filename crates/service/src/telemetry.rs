@@ -36,7 +36,9 @@ pub enum TelemetryError {
 pub fn init(format: LogFormat, filter: &str) -> Result<(), TelemetryError> {
     use tracing_subscriber::util::SubscriberInitExt;
 
-    let filter = EnvFilter::builder().parse(filter).map_err(TelemetryError::Filter)?;
+    let filter = EnvFilter::builder()
+        .parse(filter)
+        .map_err(TelemetryError::Filter)?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)

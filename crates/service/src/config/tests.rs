@@ -24,13 +24,21 @@ struct Cassandra {
 
 impl Default for Cassandra {
     fn default() -> Self {
-        Self { contact_points: List::of(["127.0.0.1:9042"]), password: None, port: 9042 }
+        Self {
+            contact_points: List::of(["127.0.0.1:9042"]),
+            password: None,
+            port: 9042,
+        }
     }
 }
 
 impl Default for Example {
     fn default() -> Self {
-        Self { process: ProcessSettings::on_port(9000), cassandra: Cassandra::default(), properties: BTreeMap::new() }
+        Self {
+            process: ProcessSettings::on_port(9000),
+            cassandra: Cassandra::default(),
+            properties: BTreeMap::new(),
+        }
     }
 }
 
@@ -39,14 +47,19 @@ impl Settings for Example {
 
     fn validate(&self) -> Result<(), ConfigError> {
         if self.cassandra.contact_points.is_empty() {
-            return Err(ConfigError::Invalid { key: "cassandra.contact_points", reason: "is empty".to_owned() });
+            return Err(ConfigError::Invalid {
+                key: "cassandra.contact_points",
+                reason: "is empty".to_owned(),
+            });
         }
         Ok(())
     }
 }
 
 fn environment<const N: usize>(pairs: [(&str, &str); N]) -> Vec<(String, String)> {
-    pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).into()
+    pairs
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into()
 }
 
 fn file(content: &str) -> tempfile::NamedTempFile {
@@ -81,17 +94,26 @@ fn the_environment_goes_over_the_file_and_the_file_over_the_defaults() {
 fn a_list_in_the_environment_is_separated_by_commas() {
     let variables = environment([("EXAMPLE__CASSANDRA__CONTACT_POINTS", "a:1, b:2")]);
     let example: Example = load(None, variables).unwrap();
-    assert_eq!(*example.cassandra.contact_points, ["a:1".to_owned(), "b:2".to_owned()]);
+    assert_eq!(
+        *example.cassandra.contact_points,
+        ["a:1".to_owned(), "b:2".to_owned()]
+    );
 }
 
 #[test]
 fn an_unknown_key_is_named_with_the_nearest_known_one() {
     let variables = environment([("EXAMPLE__CASSANDRA__CONTACT_POINT", "a:1")]);
     let error = load::<Example>(None, variables).unwrap_err().to_string();
-    assert_eq!(error, "unknown key `cassandra.contact_point`, did you mean `cassandra.contact_points`?");
+    assert_eq!(
+        error,
+        "unknown key `cassandra.contact_point`, did you mean `cassandra.contact_points`?"
+    );
     let file = file("[cassandra]\nprot = 1\n");
     let error = load::<Example>(Some(file.path()), []).unwrap_err().to_string();
-    assert_eq!(error, "unknown key `cassandra.prot`, did you mean `cassandra.port`?");
+    assert_eq!(
+        error,
+        "unknown key `cassandra.prot`, did you mean `cassandra.port`?"
+    );
 }
 
 #[test]
@@ -127,7 +149,12 @@ fn a_value_that_makes_no_sense_or_has_the_wrong_type_names_its_key() {
     let error = load::<Example>(None, environment([("EXAMPLE__CASSANDRA__CONTACT_POINTS", "")])).unwrap_err();
     assert_eq!(error.to_string(), "`cassandra.contact_points` is empty");
     let error = load::<Example>(None, environment([("EXAMPLE__CASSANDRA__PORT", "x")])).unwrap_err();
-    assert!(crate::process::chain(&error).contains("cassandra.port"), "{}", crate::process::chain(&error));
-    let error = load::<Example>(None, environment([("EXAMPLE__PROCESS__SHUTDOWN_GRACE", "soon")])).unwrap_err();
+    assert!(
+        crate::process::chain(&error).contains("cassandra.port"),
+        "{}",
+        crate::process::chain(&error)
+    );
+    let error =
+        load::<Example>(None, environment([("EXAMPLE__PROCESS__SHUTDOWN_GRACE", "soon")])).unwrap_err();
     assert!(crate::process::chain(&error).contains("process.shutdown_grace"));
 }
