@@ -1,0 +1,41 @@
+//! How many records one core reads and writes: `cargo run --release -p model --example throughput`.
+//!
+//! A figure for orientation, the median of eleven rounds; nothing is asserted.
+
+use std::{hint::black_box, time::Instant};
+
+use model::User;
+
+const RECORD: &[u8] = include_bytes!("../../../proto-schema/examples/plain.json");
+const ROUNDS: usize = 11;
+const RECORDS_A_ROUND: u32 = 200_000;
+
+fn main() -> Result<(), model::Invalid> {
+    let user = User::parse_strict(RECORD)?;
+    let mut buffer = Vec::with_capacity(1024);
+    println!("one record of {} bytes", RECORD.len());
+    measure("parse_strict", || User::parse_strict(black_box(RECORD)));
+    measure("parse_lenient", || User::parse_lenient(black_box(RECORD)));
+    measure("is_canonical", || user.is_canonical(black_box(RECORD)));
+    measure("to_json", || black_box(&user).to_json());
+    measure("write_json", || {
+        buffer.clear();
+        black_box(&user).write_json(black_box(&mut buffer));
+    });
+    measure("partition", || black_box(user.id()).partition(6));
+    Ok(())
+}
+
+fn measure<T>(name: &str, mut work: impl FnMut() -> T) {
+    let mut rates: Vec<f64> = (0..ROUNDS)
+        .map(|_| {
+            let start = Instant::now();
+            for _ in 0..RECORDS_A_ROUND {
+                black_box(work());
+            }
+            f64::from(RECORDS_A_ROUND) / start.elapsed().as_secs_f64()
+        })
+        .collect();
+    rates.sort_by(f64::total_cmp);
+    println!("{name:>13}: {:>10.0} records/s", rates[ROUNDS / 2]);
+}

@@ -1,0 +1,137 @@
+//! Records for the tests: one that is valid, and a source of arbitrary valid ones.
+
+use model::{Field, Instant, User, UserFields};
+use proptest::{collection::vec, prelude::*};
+use serde_json::Value;
+
+/// The texts of a record in the contract's order. Unlike a `User` it shows its content when a test fails.
+#[derive(Clone, Debug)]
+pub(crate) struct RawRecord([String; 12]);
+
+impl RawRecord {
+    /// A record with nothing remarkable in it.
+    pub(crate) fn plain() -> Self {
+        Self(
+            [
+                "0195d0b1-7a4c-7f3e-9b1a-2c3d4e5f6071",
+                "Margaret",
+                "Okafor",
+                "female",
+                "4821 Orchard Lane, Cedar Falls, Iowa, United States",
+                "50613",
+                "margaret@example.com",
+                "silverheron417",
+                "1984-11-02T07:15:42.318Z",
+                "2016-05-19T22:04:11.907Z",
+                "(319) 555-0142",
+                "https://pictures.example.com/17.jpg",
+            ]
+            .map(str::to_owned),
+        )
+    }
+
+    pub(crate) fn with(mut self, field: Field, text: impl Into<String>) -> Self {
+        self.0[field as usize] = text.into();
+        self
+    }
+
+    pub(crate) fn get(&self, field: Field) -> &str {
+        &self.0[field as usize]
+    }
+
+    pub(crate) fn fields(&self) -> UserFields<'_> {
+        let text = |field| self.get(field).into();
+        UserFields {
+            id: text(Field::Id),
+            first_name: text(Field::FirstName),
+            last_name: text(Field::LastName),
+            gender: text(Field::Gender),
+            address: text(Field::Address),
+            post_code: text(Field::PostCode),
+            email: text(Field::Email),
+            username: text(Field::Username),
+            dob: text(Field::Dob),
+            registered_date: text(Field::RegisteredDate),
+            phone: text(Field::Phone),
+            picture: text(Field::Picture),
+        }
+    }
+
+    pub(crate) fn user(&self) -> User<'_> {
+        User::new(self.fields()).unwrap()
+    }
+
+    /// Its keys and values as JSON texts, in the contract's order.
+    pub(crate) fn members(&self) -> Vec<(String, String)> {
+        let member = |field: Field| (quoted(field.name()), quoted(self.get(field)));
+        Field::ALL.into_iter().map(member).collect()
+    }
+
+    /// Its JSON with the value of one field replaced by another JSON text.
+    pub(crate) fn json_with(&self, field: Field, value: &str) -> String {
+        let mut members = self.members();
+        members[field as usize].1 = value.to_owned();
+        object(&members)
+    }
+}
+
+pub(crate) fn quoted(text: &str) -> String {
+    Value::from(text).to_string()
+}
+
+/// A JSON object of members that are JSON texts already.
+pub(crate) fn object(members: &[(String, String)]) -> String {
+    let members: Vec<_> = members
+        .iter()
+        .map(|(key, value)| format!("{key}:{value}"))
+        .collect();
+    format!("{{{}}}", members.join(","))
+}
+
+/// Texts that keep the rule: half of them everyday, half of any characters and any length.
+pub(crate) fn any_text(longest: usize) -> impl Strategy<Value = String> {
+    let solid = any::<char>().prop_filter("not blank, not NUL", |c| !c.is_whitespace() && *c != '\0');
+    let odd = vec(any::<char>().prop_filter("not NUL", |c| *c != '\0'), 0..longest);
+    let odd = (odd, solid, any::<prop::sample::Index>()).prop_map(|(mut characters, solid, place)| {
+        characters.insert(place.index(characters.len() + 1), solid);
+        String::from_iter(characters)
+    });
+    prop_oneof!["[a-zA-Z0-9.,'-]{1,40}", odd]
+}
+
+pub(crate) fn any_instant() -> impl Strategy<Value = Instant> {
+    let millis = prop_oneof![
+        -62_135_596_800_000..=253_402_300_799_999_i64,
+        0..2_000_000_000_000_i64
+    ];
+    millis.prop_map(|millis| Instant::from_millis(millis).unwrap())
+}
+
+/// Any valid record, in its canonical spelling.
+pub(crate) fn any_record() -> impl Strategy<Value = RawRecord> {
+    let id = (1..=u128::MAX).prop_map(|id| uuid::Uuid::from_u128(id).to_string());
+    let part = || any_text(250).prop_map(|text| text.replace('@', "a"));
+    let email = (part(), part()).prop_map(|(local, domain)| format!("{local}@{domain}"));
+    let texts = vec(any_text(512), 8);
+    (id, texts, email, any_instant(), any_instant()).prop_map(|(id, texts, email, dob, registered)| {
+        let fields = [
+            Field::FirstName,
+            Field::LastName,
+            Field::Gender,
+            Field::Address,
+            Field::PostCode,
+            Field::Username,
+            Field::Phone,
+            Field::Picture,
+        ];
+        let record = RawRecord::plain()
+            .with(Field::Id, id)
+            .with(Field::Email, email)
+            .with(Field::Dob, dob.to_string())
+            .with(Field::RegisteredDate, registered.to_string());
+        fields
+            .into_iter()
+            .zip(texts)
+            .fold(record, |record, (field, text)| record.with(field, text))
+    })
+}

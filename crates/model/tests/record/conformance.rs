@@ -1,0 +1,210 @@
+//! `model` against the contract: the compiled `.proto`, read by an implementation that is not ours, and its examples.
+
+use std::{collections::BTreeMap, fs, path::PathBuf};
+
+use model::{Field, FieldName, Instant, Reason, SCHEMA, Text, User};
+use proptest::prelude::*;
+use prost_reflect::{
+    DescriptorPool, DeserializeOptions, DynamicMessage, Kind, MessageDescriptor, ReflectMessage, Value,
+};
+
+use crate::any_record::{RawRecord, any_record, object};
+
+fn contract_directory() -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../proto-schema"))
+}
+
+fn message() -> MessageDescriptor {
+    let files = protox::compile(["affluent/users/v1/user.proto"], [contract_directory()]).unwrap();
+    let pool = DescriptorPool::from_file_descriptor_set(files).unwrap();
+    pool.get_message_by_name(SCHEMA)
+        .expect("the contract has the message that SCHEMA names")
+}
+
+fn examples() -> BTreeMap<String, Vec<u8>> {
+    let files = fs::read_dir(contract_directory().join("examples")).unwrap();
+    let paths = files.map(|file| file.unwrap().path());
+    let named = paths.map(|path| {
+        (
+            path.file_name().unwrap().to_string_lossy().into_owned(),
+            fs::read(path).unwrap(),
+        )
+    });
+    named.collect()
+}
+
+/// Reads JSON as protobuf's own JSON mapping has it.
+fn read(
+    message: &MessageDescriptor,
+    json: &[u8],
+    options: &DeserializeOptions,
+) -> serde_json::Result<DynamicMessage> {
+    let mut deserializer = serde_json::Deserializer::from_slice(json);
+    let record = DynamicMessage::deserialize_with_options(message.clone(), &mut deserializer, options)?;
+    deserializer.end()?;
+    Ok(record)
+}
+
+/// A value and the contract's name of its type, in a form that can be compared.
+type Typed = (String, String);
+
+/// A field of ours. That a `&str` is a string and an `Instant` a timestamp is what this test takes for granted.
+fn ours(user: &User<'_>, field: Field) -> Typed {
+    let string = |text: &str| ("string".to_owned(), text.to_owned());
+    let timestamp = |instant: Instant| {
+        let (seconds, millis) = (
+            instant.as_millis().div_euclid(1000),
+            instant.as_millis().rem_euclid(1000),
+        );
+        (
+            "google.protobuf.Timestamp".to_owned(),
+            format!("{seconds} s {} ns", millis * 1_000_000),
+        )
+    };
+    match field {
+        Field::Id => string(user.id().text().as_str()),
+        Field::FirstName => string(user.first_name()),
+        Field::LastName => string(user.last_name()),
+        Field::Gender => string(user.gender()),
+        Field::Address => string(user.address()),
+        Field::PostCode => string(user.post_code()),
+        Field::Email => string(user.email()),
+        Field::Username => string(user.username()),
+        Field::Dob => timestamp(user.dob()),
+        Field::RegisteredDate => timestamp(user.registered_date()),
+        Field::Phone => string(user.phone()),
+        Field::Picture => string(user.picture()),
+    }
+}
+
+/// The same field as protobuf's JSON mapping has read it.
+fn theirs(record: &DynamicMessage, field: Field) -> Typed {
+    match &*record.get_field_by_name(field.name()).unwrap() {
+        Value::String(text) => ("string".to_owned(), text.clone()),
+        Value::Message(value) => {
+            let seconds = value
+                .get_field_by_name("seconds")
+                .and_then(|seconds| seconds.as_i64())
+                .unwrap();
+            let nanos = value
+                .get_field_by_name("nanos")
+                .and_then(|nanos| nanos.as_i32())
+                .unwrap();
+            (
+                value.descriptor().full_name().to_owned(),
+                format!("{seconds} s {nanos} ns"),
+            )
+        }
+        other => panic!("{other:?} is of no type that the contract uses"),
+    }
+}
+
+fn assert_agree(user: &User<'_>, record: &DynamicMessage) {
+    for field in Field::ALL {
+        assert_eq!(ours(user, field), theirs(record, field), "{field}");
+    }
+}
+
+#[test]
+fn names_order_and_types_are_those_of_the_contract() {
+    let record = RawRecord::plain();
+    let user = record.user();
+    let expected = Field::ALL.map(|field| (field.name().to_owned(), ours(&user, field).0));
+
+    let message = message();
+    let in_contract = message.fields().map(|field| {
+        assert!(
+            !field.is_list() && !field.is_map() && field.containing_oneof().is_none(),
+            "{}",
+            field.name()
+        );
+        let kind = match field.kind() {
+            Kind::String => "string".to_owned(),
+            Kind::Message(message) => message.full_name().to_owned(),
+            other => panic!("{other:?} is of no type that the contract uses"),
+        };
+        (field.name().to_owned(), kind)
+    });
+    assert_eq!(in_contract.collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn the_fields_are_numbered_in_their_order() {
+    let numbers: Vec<u32> = message().fields().map(|field| field.number()).collect();
+    assert_eq!(numbers, (1..=12).collect::<Vec<u32>>());
+}
+
+#[test]
+fn the_canonical_encoding_has_the_contracts_names_in_the_contracts_order() {
+    let json = String::from_utf8(RawRecord::plain().user().to_json()).unwrap();
+    assert_eq!(json, object(&RawRecord::plain().members()));
+}
+
+#[test]
+fn every_golden_example_is_canonical_and_read_alike_by_both() {
+    let message = message();
+    let examples = examples();
+    assert!(examples.len() >= 6, "found only {:?}", examples.keys());
+    for (name, json) in &examples {
+        let strict = User::parse_strict(json).unwrap_or_else(|invalid| panic!("{name}: {invalid}"));
+        assert_eq!(User::parse_lenient(json), Ok(strict.clone()), "{name}");
+        assert_eq!(
+            String::from_utf8_lossy(&strict.to_json()),
+            String::from_utf8_lossy(json),
+            "{name}"
+        );
+        assert!(strict.is_canonical(json), "{name}");
+        assert_agree(
+            &strict,
+            &read(&message, json, &DeserializeOptions::new()).unwrap(),
+        );
+    }
+}
+
+#[test]
+fn the_examples_hold_what_they_are_named_for() {
+    let examples = examples();
+    let example = |name: &str| User::parse_strict(&examples[name]).unwrap();
+    assert_eq!(
+        example("leading_zero_post_code.json").post_code().as_str(),
+        "0378"
+    );
+    assert!(example("born_before_1970.json").dob().as_millis() < 0);
+    assert!(!example("non_ascii.json").email().is_ascii());
+    assert_eq!(
+        example("longest_fields.json").address().chars().count(),
+        Text::LONGEST
+    );
+    assert!(example("escapes.json").address().contains('\n'));
+}
+
+#[test]
+fn an_unknown_field_is_refused_by_the_strict_reader_and_ignored_by_the_lenient_one() {
+    let message = message();
+    let mut members = RawRecord::plain().members();
+    members.insert(3, ("\"nickname\"".into(), "{\"deep\":[1,null]}".into()));
+    let json = object(&members).into_bytes();
+
+    let refusal = User::parse_strict(&json).unwrap_err();
+    assert_eq!(refusal.field_name(), Some(&FieldName::Unknown("nickname".into())));
+    assert_eq!(refusal.reason(), &Reason::UnknownField);
+    assert!(read(&message, &json, &DeserializeOptions::new()).is_err());
+
+    let user = User::parse_lenient(&json).unwrap();
+    assert_eq!(user, RawRecord::plain().user());
+    let lenient = DeserializeOptions::new().deny_unknown_fields(false);
+    assert_agree(&user, &read(&message, &json, &lenient).unwrap());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    #[test]
+    fn protobufs_json_mapping_reads_every_canonical_encoding_with_equal_values(record in any_record()) {
+        thread_local!(static MESSAGE: MessageDescriptor = message());
+        let user = record.user();
+        let json = user.to_json();
+        let theirs = MESSAGE.with(|message| read(message, &json, &DeserializeOptions::new()).unwrap());
+        assert_agree(&user, &theirs);
+    }
+}

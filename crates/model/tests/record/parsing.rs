@@ -1,0 +1,138 @@
+//! What is read as a record, by which of the two readers.
+
+use std::borrow::Cow;
+
+use model::{Field, Reason, User};
+
+use crate::any_record::{RawRecord, object, quoted};
+
+#[test]
+fn strings_without_escapes_are_borrowed_from_the_input() {
+    let json = object(&RawRecord::plain().with(Field::LastName, "a\"b").members()).into_bytes();
+    let user = User::parse_strict(&json).unwrap();
+    let borrowed = |text: &str| json.as_ptr_range().contains(&text.as_ptr());
+    assert!(borrowed(user.first_name()) && borrowed(user.email()) && borrowed(user.picture()));
+    assert!(!borrowed(user.last_name()));
+
+    let owned = user.clone().into_owned();
+    assert!(!borrowed(owned.first_name()));
+    assert_eq!(owned, user);
+}
+
+#[test]
+fn order_white_space_and_escapes_make_no_other_record() {
+    let mut members = RawRecord::plain().members();
+    members.reverse();
+    members[0].0 = "\"\\u0070ic\\u0074ure\"".into();
+    members[10].1 = "\"\\u004dargaret\"".into();
+    members[11].1 = members[11].1.to_uppercase();
+    let json = format!("\n{} \r\n\t", object(&members).replace("\",\"", "\" ,\n \""));
+
+    let user = User::parse_strict(json.as_bytes()).unwrap();
+    assert_eq!(user, RawRecord::plain().user());
+    assert!(!user.is_canonical(json.as_bytes()));
+    assert_eq!(
+        user.canonical_json(json.as_bytes()),
+        Cow::<[u8]>::Owned(user.to_json())
+    );
+}
+
+#[test]
+fn the_callers_bytes_are_lent_back_only_when_they_are_canonical() {
+    let record = RawRecord::plain();
+    let canonical = object(&record.members());
+    let user = record.user();
+    assert!(matches!(
+        user.canonical_json(canonical.as_bytes()),
+        Cow::Borrowed(_)
+    ));
+    for other in [
+        format!("{canonical} "),
+        format!(" {canonical}"),
+        canonical[..canonical.len() - 1].to_owned(),
+    ] {
+        assert!(
+            matches!(user.canonical_json(other.as_bytes()), Cow::Owned(_)),
+            "{other}"
+        );
+    }
+}
+
+#[test]
+fn instants_come_out_in_their_canonical_form() {
+    let record = RawRecord::plain().with(Field::Dob, "1961-08-04T21:05:09.1239+01:00");
+    let json = object(&record.members());
+    let user = User::parse_strict(json.as_bytes()).unwrap();
+    let written = String::from_utf8(user.to_json()).unwrap();
+    assert!(
+        written.contains("\"dob\":\"1961-08-04T20:05:09.123Z\""),
+        "{written}"
+    );
+}
+
+#[test]
+fn an_integer_post_code_is_for_the_lenient_reader_alone() {
+    for digits in ["0", "4242", "-7", "123456789012345678901234567890"] {
+        let json = RawRecord::plain().json_with(Field::PostCode, digits);
+        let lenient = User::parse_lenient(json.as_bytes()).unwrap();
+        assert_eq!(lenient.post_code().as_str(), digits);
+        let refusal = User::parse_strict(json.as_bytes()).unwrap_err();
+        assert_eq!(refusal.to_string(), "post_code: must be a string, not a number");
+    }
+    for number in ["1.0", "1e3", "1E3", "1e999", "-0.5"] {
+        let json = RawRecord::plain().json_with(Field::PostCode, number);
+        let refusal = User::parse_lenient(json.as_bytes()).unwrap_err();
+        assert_eq!(refusal.to_string(), "post_code: must be a string, not a number");
+    }
+    let json = RawRecord::plain().json_with(Field::PostCode, &"9".repeat(513));
+    assert_eq!(
+        User::parse_lenient(json.as_bytes()).unwrap_err().reason(),
+        &Reason::TooLong
+    );
+}
+
+#[test]
+fn an_integer_is_welcome_in_no_other_field() {
+    for field in Field::ALL.into_iter().filter(|field| *field != Field::PostCode) {
+        let json = RawRecord::plain().json_with(field, "42");
+        let refusal = User::parse_lenient(json.as_bytes()).unwrap_err();
+        assert_eq!(
+            refusal.to_string(),
+            format!("{field}: must be a string, not a number")
+        );
+    }
+}
+
+#[test]
+fn the_lenient_reader_ignores_unknown_fields_of_any_kind_and_depth() {
+    let nested = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
+    for value in ["null", "1e999", "\"\\ud800\"", "{\"id\":\"x\"}", &nested] {
+        let mut members = RawRecord::plain().members();
+        members.insert(0, ("\"extra\"".into(), value.into()));
+        members.push(("\"extra\"".into(), value.into()));
+        let json = object(&members);
+        assert_eq!(
+            User::parse_lenient(json.as_bytes()),
+            Ok(RawRecord::plain().user())
+        );
+        assert_eq!(
+            User::parse_strict(json.as_bytes()).unwrap_err().to_string(),
+            "extra: is not a field of the record"
+        );
+    }
+}
+
+#[test]
+fn the_constructor_holds_raw_texts_to_the_same_rules() {
+    let blank = RawRecord::plain().with(Field::Gender, "\u{3000}");
+    let refusal = User::new(blank.fields()).unwrap_err();
+    assert_eq!(refusal.to_string(), "gender: is blank");
+    assert_eq!(refusal.id(), Some(RawRecord::plain().user().id()));
+    let parsed = User::parse_strict(
+        RawRecord::plain()
+            .json_with(Field::Gender, &quoted("\u{3000}"))
+            .as_bytes(),
+    )
+    .map(User::into_owned);
+    assert_eq!(parsed, Err(refusal));
+}

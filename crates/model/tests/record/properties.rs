@@ -1,0 +1,206 @@
+//! The laws of the record: it survives the way to JSON and back, no input makes a reader panic, and no refusal holds
+//! a value.
+
+use std::borrow::Cow;
+
+use model::{Field, User};
+use proptest::{collection::vec, prelude::*, sample::Index};
+
+use crate::any_record::{RawRecord, any_record, object, quoted};
+
+/// Reads `json` with both readers and holds the results against each other and against the round trip.
+fn read_with_care(json: &[u8]) {
+    let strict = User::parse_strict(json);
+    let lenient = User::parse_lenient(json);
+    if let Ok(user) = &strict {
+        assert_eq!(
+            lenient.as_ref(),
+            Ok(user),
+            "what the strict reader takes the lenient one takes alike"
+        );
+    }
+    if let Ok(user) = &lenient {
+        let canonical = user.to_json();
+        assert_eq!(User::parse_strict(&canonical).as_ref(), Ok(user));
+        assert_eq!(user.is_canonical(json), canonical == json);
+    }
+    for refusal in [strict.err(), lenient.err()].into_iter().flatten() {
+        assert!(refusal.to_string().len() < 512, "{refusal}");
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Damage {
+    Replace(Index, u8),
+    Insert(Index, Vec<u8>),
+    Remove(Index, usize),
+    CutOff(Index),
+    Repeat(Index, Index),
+}
+
+fn any_damage() -> impl Strategy<Value = Damage> {
+    let token = prop_oneof![
+        vec(any::<u8>(), 1..8),
+        prop::sample::select(vec![
+            "\"",
+            "\\",
+            "\\u",
+            "\\ud800",
+            "{",
+            "}",
+            "[",
+            "]",
+            ",",
+            ":",
+            "null",
+            "1e999",
+            "-",
+            "\0",
+            "\u{feff}",
+            "\"id\":1,",
+        ])
+        .prop_map(|text| text.as_bytes().to_vec()),
+    ];
+    prop_oneof![
+        (any::<Index>(), any::<u8>()).prop_map(|(place, byte)| Damage::Replace(place, byte)),
+        (any::<Index>(), token).prop_map(|(place, bytes)| Damage::Insert(place, bytes)),
+        (any::<Index>(), 1..40_usize).prop_map(|(place, length)| Damage::Remove(place, length)),
+        any::<Index>().prop_map(Damage::CutOff),
+        (any::<Index>(), any::<Index>()).prop_map(|(from, to)| Damage::Repeat(from, to)),
+    ]
+}
+
+fn damage(json: &mut Vec<u8>, damage: &Damage) {
+    if json.is_empty() {
+        return;
+    }
+    match damage {
+        Damage::Replace(place, byte) => *place.get_mut(json) = *byte,
+        Damage::Insert(place, bytes) => {
+            let place = place.index(json.len());
+            json.splice(place..place, bytes.iter().copied());
+        }
+        Damage::Remove(place, length) => {
+            let place = place.index(json.len());
+            json.drain(place..json.len().min(place + length));
+        }
+        Damage::CutOff(place) => json.truncate(place.index(json.len())),
+        Damage::Repeat(from, to) => {
+            let (from, to) = (from.index(json.len()), to.index(json.len()));
+            json.extend_from_within(from.min(to)..from.max(to));
+        }
+    }
+}
+
+/// Anything JSON can say, with `MARK` in every string and key of it.
+fn any_marked_value() -> impl Strategy<Value = String> {
+    let leaf = prop_oneof![
+        Just("null".to_owned()),
+        any::<bool>().prop_map(|value| value.to_string()),
+        Just(MARKED_NUMBER.to_owned()),
+        Just(quoted(MARK)),
+        Just(quoted(&format!("{MARK}\0"))),
+        Just(quoted(&MARK.repeat(100))),
+        Just(format!("\"{MARK}\\ud800\"")),
+        "[a-z@ ]{0,4}".prop_map(|text| quoted(&format!("{text}{MARK}{text}"))),
+    ];
+    leaf.prop_recursive(3, 12, 3, |inner| {
+        prop_oneof![
+            vec(inner.clone(), 0..3).prop_map(|values| format!("[{}]", values.join(","))),
+            vec(inner, 0..3).prop_map(|values| {
+                object(
+                    &values
+                        .into_iter()
+                        .map(|value| (quoted(MARK), value))
+                        .collect::<Vec<_>>(),
+                )
+            }),
+        ]
+    })
+}
+
+const MARK: &str = "Qx7Secret";
+const MARKED_NUMBER: &str = "86753099357680";
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    #[test]
+    fn a_valid_record_survives_the_round_trip_byte_for_byte(record in any_record()) {
+        let json = record.user().to_json();
+        let plain: serde_json::Value = serde_json::from_slice(&json).unwrap();
+        for field in Field::ALL {
+            prop_assert_eq!(&plain[field.name()], record.get(field));
+        }
+        for parsed in [User::parse_strict(&json), User::parse_lenient(&json)] {
+            let parsed = parsed.unwrap();
+            prop_assert_eq!(&parsed, &record.user());
+            prop_assert_eq!(parsed.to_json(), json.clone());
+            prop_assert!(matches!(parsed.canonical_json(&json), Cow::Borrowed(_)));
+        }
+    }
+
+    #[test]
+    fn the_order_of_the_fields_makes_no_other_record(
+        record in any_record(),
+        shuffled in Just(Field::ALL.map(|field| field as usize).to_vec()).prop_shuffle(),
+    ) {
+        let members = record.members();
+        let members: Vec<_> = shuffled.into_iter().map(|place| members[place].clone()).collect();
+        let json = object(&members);
+        prop_assert_eq!(User::parse_strict(json.as_bytes()).unwrap(), record.user());
+        prop_assert_eq!(User::parse_lenient(json.as_bytes()).unwrap(), record.user());
+    }
+
+    #[test]
+    fn arbitrary_bytes_never_make_a_reader_panic(bytes in vec(any::<u8>(), 0..600)) {
+        read_with_care(&bytes);
+    }
+
+    #[test]
+    fn arbitrary_text_of_jsons_letters_never_makes_a_reader_panic(text in r#"[\{\}\[\],:"\\a-f0-9eE.+ -]{0,200}"#) {
+        read_with_care(text.as_bytes());
+        read_with_care(format!("{{\"id\":{text}").as_bytes());
+    }
+
+    #[test]
+    fn a_damaged_record_never_makes_a_reader_panic(record in any_record(), damages in vec(any_damage(), 1..6)) {
+        let mut json = record.user().to_json();
+        for each in &damages {
+            damage(&mut json, each);
+            read_with_care(&json);
+        }
+    }
+
+    #[test]
+    fn a_refusal_never_quotes_a_value(
+        field in prop::sample::select(Field::ALL.to_vec()),
+        value in any_marked_value(),
+        cut_off in any::<Option<Index>>(),
+    ) {
+        let marked = RawRecord::plain().with(Field::FirstName, MARK).with(Field::Email, format!("{MARK}@{MARK}"));
+        let mut json = marked.json_with(field, &value).into_bytes();
+        if let Some(place) = cut_off {
+            json.truncate(place.index(json.len()));
+        }
+        // The keys of an object in a record's place are names of fields, which are shown.
+        let in_a_records_place = if value.starts_with('{') { format!("[{value}]") } else { value };
+        for json in [&json, &in_a_records_place.into_bytes()] {
+            for refusal in [User::parse_strict(json).err(), User::parse_lenient(json).err()].into_iter().flatten() {
+                let text = format!("{refusal} {refusal:?} {refusal:#?}");
+                prop_assert!(!text.contains(MARK) && !text.contains(MARKED_NUMBER), "{}", text);
+            }
+        }
+    }
+
+    #[test]
+    fn debug_output_of_a_record_shows_its_id_alone(field in prop::sample::select(Field::ALL[1..].to_vec())) {
+        let value = match field {
+            Field::Email => format!("{MARK}@x"),
+            Field::Dob | Field::RegisteredDate => "1234-12-23T01:02:03.456Z".into(),
+            _ => MARK.into(),
+        };
+        let text = format!("{:?}", RawRecord::plain().with(field, value).user());
+        prop_assert!(text.contains("0195d0b1") && !text.contains(MARK) && !text.contains("1234"), "{}", text);
+    }
+}
