@@ -1,0 +1,47 @@
+//! The command line of the `testbed` binary, which the scripts call.
+//!
+//! The last line of each command's output is one line of JSON.
+
+mod stack;
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Real servers and offline sources for Affluent's demo, tests and benches.
+#[derive(Debug, Parser)]
+#[command(name = "testbed", version)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Real Kafka and Cassandra, on their own.
+    #[command(subcommand)]
+    Stack(stack::StackCommand),
+}
+
+/// Runs one command to its end.
+pub async fn run(cli: Cli) -> ExitCode {
+    let outcome = match cli.command {
+        Command::Stack(command) => command.run().await,
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("error: {}", chain(&error));
+        ExitCode::FAILURE
+    })
+}
+
+/// An error with its causes, on one line as far as they are.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}

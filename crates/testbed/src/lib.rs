@@ -1,0 +1,6 @@
+//! Real Kafka and Cassandra as child processes, the offline random-user API and the oracle; never deployed.
+
+pub mod cli;
+pub mod process;
+pub mod servers;
+pub mod workspace;

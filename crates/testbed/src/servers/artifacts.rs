@@ -1,0 +1,168 @@
+//! The servers' jars, fetched once with Maven into the target folder and shared by all test processes.
+//!
+//! `servers/pom.xml` is the only place that names versions. A copy of it lies beside the jars: when the two
+//! differ, the jars are fetched again.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use crate::process::{ProcessError, Program};
+use crate::workspace::{self, WorkspaceError};
+
+const POM: &str = include_str!("../../servers/pom.xml");
+const STAMP: &str = "fetched.pom.xml";
+
+/// A hundred jars of 66 MB over a slow line.
+const FETCH_DEADLINE: Duration = Duration::from_secs(600);
+
+/// A server of the testbed: a profile of `servers/pom.xml` and the folder of its jars.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Software {
+    /// Apache Kafka with its tools.
+    Kafka,
+    /// Apache Cassandra.
+    Cassandra,
+}
+
+impl Software {
+    fn profile(self) -> &'static str {
+        match self {
+            Self::Kafka => "kafka",
+            Self::Cassandra => "cassandra",
+        }
+    }
+}
+
+/// Why there are no jars.
+#[derive(Debug, thiserror::Error)]
+pub enum ArtifactError {
+    /// The target folder was not found.
+    #[error("no place for the jars")]
+    Workspace(#[from] WorkspaceError),
+    /// A file could not be read, written, locked or moved.
+    #[error("cannot use {}", path.display())]
+    File {
+        /// The file or folder.
+        path: PathBuf,
+        /// The operating system's reason.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Another process holds the lock for longer than a fetch may take.
+    #[error("another process holds {} for more than {waited:?}", path.display())]
+    Locked {
+        /// The lock file.
+        path: PathBuf,
+        /// How long it was waited for.
+        waited: Duration,
+    },
+    /// Maven could not be run, or did not end in time.
+    #[error("cannot run mvn")]
+    Maven(#[source] ProcessError),
+    /// Maven ended with an error.
+    #[error("mvn could not fetch {what}:\n{log}")]
+    Fetch {
+        /// The profile that was fetched.
+        what: &'static str,
+        /// The end of Maven's output.
+        log: String,
+    },
+}
+
+/// The folder that holds every jar of `software`, fetched first when absent or of other versions.
+///
+/// # Errors
+/// When Maven is absent or fails; its own last lines are in the error.
+pub async fn jars(software: Software) -> Result<PathBuf, ArtifactError> {
+    let jars = folder_of(software)?;
+    let servers = jars.with_file_name("");
+    fs::create_dir_all(&servers).map_err(file_error(&servers))?;
+    let _lock = lock(&servers.join(format!("{}.lock", software.profile()))).await?;
+    if !is_current(&jars) {
+        fetch(software, &servers, &jars).await?;
+    }
+    Ok(jars)
+}
+
+/// Where the jars of `software` lie once they are fetched.
+pub(super) fn folder_of(software: Software) -> Result<PathBuf, WorkspaceError> {
+    Ok(workspace::target_dir()?.join("servers").join(software.profile()))
+}
+
+fn is_current(jars: &Path) -> bool {
+    fs::read_to_string(jars.join(STAMP)).is_ok_and(|stamp| stamp == POM)
+}
+
+/// Fetches beside the final place and moves, so that an interrupted fetch is never taken for a whole one.
+async fn fetch(software: Software, servers: &Path, jars: &Path) -> Result<(), ArtifactError> {
+    let partial = servers.join(format!("{}.partial", software.profile()));
+    for folder in [&partial, jars] {
+        if folder.exists() {
+            fs::remove_dir_all(folder).map_err(file_error(folder))?;
+        }
+    }
+    fs::create_dir_all(&partial).map_err(file_error(&partial))?;
+    let stamp = partial.join(STAMP);
+    fs::write(&stamp, POM).map_err(file_error(&stamp))?;
+    run_maven(software, &stamp, &partial).await?;
+    fs::rename(&partial, jars).map_err(file_error(jars))
+}
+
+async fn run_maven(software: Software, pom: &Path, output: &Path) -> Result<(), ArtifactError> {
+    let log = output.join("maven.log");
+    let child = Program::new("mvn")
+        .args([
+            "--quiet",
+            "--batch-mode",
+            "--no-transfer-progress",
+            "-Dstyle.color=never",
+        ])
+        .args(["--activate-profiles", software.profile(), "--file"])
+        .arg(pom)
+        .arg("dependency:copy-dependencies")
+        .arg(format!("-DoutputDirectory={}", output.display()))
+        .log_to(&log)
+        .spawn()
+        .map_err(ArtifactError::Maven)?;
+    let status = child.wait(FETCH_DEADLINE).await.map_err(ArtifactError::Maven)?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(ArtifactError::Fetch {
+            what: software.profile(),
+            log: child.last_lines(40),
+        })
+    }
+}
+
+/// Waits for the lock; it is released when the file is closed, also by a killed holder.
+async fn lock(path: &Path) -> Result<File, ArtifactError> {
+    let file = File::create(path).map_err(file_error(path))?;
+    let until = Instant::now() + FETCH_DEADLINE;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(fs::TryLockError::Error(source)) => {
+                return Err(ArtifactError::File {
+                    path: path.to_path_buf(),
+                    source,
+                });
+            }
+            Err(fs::TryLockError::WouldBlock) if Instant::now() >= until => {
+                return Err(ArtifactError::Locked {
+                    path: path.to_path_buf(),
+                    waited: FETCH_DEADLINE,
+                });
+            }
+            Err(fs::TryLockError::WouldBlock) => sleep(Duration::from_millis(50)).await,
+        }
+    }
+}
+
+fn file_error(path: &Path) -> impl FnOnce(std::io::Error) -> ArtifactError {
+    let path = path.to_path_buf();
+    |source| ArtifactError::File { path, source }
+}

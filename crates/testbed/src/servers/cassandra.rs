@@ -1,0 +1,321 @@
+//! A Cassandra cluster of one to three nodes, on 127.0.0.1, 127.0.0.2 and 127.0.0.3 with the same ports.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::time::{Instant, sleep};
+
+use super::cassandra_yaml::{CassandraPorts, CassandraSettings, render};
+use super::cql::{CqlProbe, DEFAULT_SUPERUSER};
+use super::folder::Folder;
+use super::node::{NodeSpec, Probe};
+use super::ports::PortLease;
+use super::{Node, ServerError, Software, jars, jvm};
+use crate::process::{Lifetime, Program};
+
+/// A start takes 12 to 24 s on an idle machine; a build may run beside it.
+const START_DEADLINE: Duration = Duration::from_secs(240);
+
+const START_ATTEMPTS: usize = 3;
+
+const LOGBACK: &str = r#"<configuration>
+  <appender name="console" class="ch.qos.logback.core.ConsoleAppender">
+    <encoder><pattern>%d{ISO8601} %level [%thread] %F:%L - %msg%n</pattern></encoder>
+  </appender>
+  <root level="INFO"><appender-ref ref="console"/></root>
+</configuration>
+"#;
+
+/// Java 17 hides these packages; Cassandra's own start script opens them the same way.
+const EXPORTS: [&str; 9] = [
+    "java.base/jdk.internal.misc",
+    "java.base/jdk.internal.ref",
+    "java.base/sun.nio.ch",
+    "java.management.rmi/com.sun.jmx.remote.internal.rmi",
+    "java.rmi/sun.rmi.registry",
+    "java.rmi/sun.rmi.server",
+    "java.sql/java.sql",
+    "java.base/java.lang.ref",
+    "jdk.unsupported/sun.misc",
+];
+
+/// As [`EXPORTS`], for reflection.
+const OPENS: [&str; 17] = [
+    "java.base/java.lang.module",
+    "java.base/jdk.internal.loader",
+    "java.base/jdk.internal.ref",
+    "java.base/jdk.internal.reflect",
+    "java.base/jdk.internal.math",
+    "java.base/jdk.internal.module",
+    "java.base/jdk.internal.util.jar",
+    "jdk.management/com.sun.management.internal",
+    "java.base/sun.nio.ch",
+    "java.base/java.io",
+    "java.base/java.nio",
+    "java.base/java.util",
+    "java.base/java.util.concurrent",
+    "java.base/java.util.concurrent.atomic",
+    "java.base/java.lang",
+    "java.base/java.math",
+    "java.base/java.net",
+];
+
+/// How a cluster is started. `CassandraOptions::default()` is one node that dies with this process.
+#[derive(Debug, Clone)]
+pub struct CassandraOptions {
+    /// How many nodes: 1 to 3.
+    pub nodes: usize,
+    /// Java heap of each node, in MiB. `None`: 1024 for a single node, 768 for each of several.
+    pub heap_mb: Option<u32>,
+    /// Whether clients must log in and need permissions; see [`CassandraCluster::superuser`].
+    pub authentication: bool,
+    /// Where data, configuration and logs lie; kept. `None`: a fresh folder under `target/testbed`, removed
+    /// when the cluster is dropped.
+    pub dir: Option<PathBuf>,
+    /// The port for clients (the nodes' own two are 2,000 and 2,001 lower, 7042 and 7043 for 9042). `None`:
+    /// free ports.
+    pub port: Option<u16>,
+    /// Whether the nodes end with this process.
+    pub lifetime: Lifetime,
+    /// Top-level keys of `cassandra.yaml` that are added or replaced, on every node; a null takes a key away.
+    ///
+    /// With the default, `commitlog_sync: periodic`, a killed node forgets what it acknowledged in the last
+    /// 100 ms: it marks the end of its commit log that often. [`CassandraOptions::synced`] forgets nothing.
+    pub overrides: BTreeMap<String, Value>,
+}
+
+impl Default for CassandraOptions {
+    fn default() -> Self {
+        Self {
+            nodes: 1,
+            heap_mb: None,
+            authentication: false,
+            dir: None,
+            port: None,
+            lifetime: Lifetime::WithParent,
+            overrides: BTreeMap::new(),
+        }
+    }
+}
+
+impl CassandraOptions {
+    /// Every write is in the commit log on disk before it is acknowledged, at the price of speed.
+    #[must_use]
+    pub fn synced(mut self) -> Self {
+        self.overrides.insert("commitlog_sync".to_owned(), "batch".into());
+        self.overrides
+            .insert("commitlog_sync_period".to_owned(), Value::Null);
+        self
+    }
+}
+
+/// A running cluster. Dropped, its nodes are killed (unless detached) and its fresh folder is removed.
+#[derive(Debug)]
+pub struct CassandraCluster {
+    // In this order: the nodes die, then their data goes, then their ports are free.
+    nodes: Vec<Node>,
+    probes: Vec<CqlProbe>,
+    _folder: Folder,
+    _ports: Vec<PortLease>,
+}
+
+impl CassandraCluster {
+    /// Starts the nodes one after the other, as Cassandra wants it, and waits until each knows all.
+    ///
+    /// # Errors
+    /// When the jars cannot be fetched, or a node ends or is not ready within four minutes, with its log's end.
+    pub async fn start(options: &CassandraOptions) -> Result<Self, ServerError> {
+        let mut attempt = 1;
+        loop {
+            match Self::start_once(options).await {
+                Err(error)
+                    if error.is_port_conflict() && options.port.is_none() && attempt < START_ATTEMPTS =>
+                {
+                    attempt += 1;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn start_once(options: &CassandraOptions) -> Result<Self, ServerError> {
+        let jars = jars(Software::Cassandra).await?;
+        let cluster = Self::describe(options, &jars)?;
+        cluster.launch().await?;
+        Ok(cluster)
+    }
+
+    /// The cluster's nodes, with their configuration written but not started.
+    pub(super) fn describe(options: &CassandraOptions, jars: &Path) -> Result<Self, ServerError> {
+        if !(1..=3).contains(&options.nodes) {
+            return Err(ServerError::NodeCount(options.nodes));
+        }
+        let folder = match &options.dir {
+            Some(dir) => Folder::named(dir)?,
+            None => Folder::fresh("cassandra")?,
+        };
+        let addresses: Vec<Ipv4Addr> = (1..)
+            .take(options.nodes)
+            .map(|last| Ipv4Addr::new(127, 0, 0, last))
+            .collect();
+        let (ports, leases) = lease_ports(options, &addresses)?;
+        let mut nodes = Vec::new();
+        let mut probes = Vec::new();
+        for address in addresses {
+            let probe = CqlProbe {
+                address: format!("{address}:{}", ports.native),
+            };
+            nodes.push(Node::new(node_spec(
+                address,
+                options,
+                ports,
+                folder.path(),
+                jars,
+                &probe,
+            )?));
+            probes.push(probe);
+        }
+        Ok(Self {
+            nodes,
+            probes,
+            _folder: folder,
+            _ports: leases,
+        })
+    }
+
+    pub(super) async fn launch(&self) -> Result<(), ServerError> {
+        for node in &self.nodes {
+            node.start().await?;
+        }
+        self.wait_for_all().await
+    }
+
+    /// The nodes' addresses for clients, each `127.0.0.N:PORT`.
+    #[must_use]
+    pub fn contact_points(&self) -> Vec<String> {
+        self.nodes.iter().map(|node| node.address().to_owned()).collect()
+    }
+
+    /// The name, and the password, of the user that a cluster with authentication begins with.
+    #[must_use]
+    pub fn superuser(&self) -> &'static str {
+        DEFAULT_SUPERUSER
+    }
+
+    /// All nodes, 127.0.0.1 first.
+    #[must_use]
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// The node at `index`, from 0.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn node(&self, index: usize) -> Result<&Node, ServerError> {
+        self.nodes.get(index).ok_or(ServerError::NoSuchNode(index))
+    }
+
+    async fn wait_for_all(&self) -> Result<(), ServerError> {
+        let until = Instant::now() + START_DEADLINE;
+        let peers = u64::try_from(self.nodes.len() - 1).unwrap_or(0);
+        for (probe, node) in self.probes.iter().zip(&self.nodes) {
+            while probe.peers().await != Some(peers) {
+                if Instant::now() >= until {
+                    return Err(node.not_ready());
+                }
+                sleep(Duration::from_millis(100)).await;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn lease_ports(
+    options: &CassandraOptions,
+    addresses: &[Ipv4Addr],
+) -> Result<(CassandraPorts, Vec<PortLease>), ServerError> {
+    let leases = match options.port {
+        Some(port) => vec![
+            PortLease::fixed(port),
+            PortLease::fixed(port.saturating_sub(2000)),
+            PortLease::fixed(port.saturating_sub(1999)),
+        ],
+        None => vec![
+            PortLease::free(addresses)?,
+            PortLease::free(addresses)?,
+            PortLease::free(addresses)?,
+        ],
+    };
+    let ports = CassandraPorts {
+        native: leases[0].port(),
+        storage: leases[1].port(),
+        ssl_storage: leases[2].port(),
+    };
+    Ok((ports, leases))
+}
+
+fn node_spec(
+    address: Ipv4Addr,
+    options: &CassandraOptions,
+    ports: CassandraPorts,
+    cluster: &Path,
+    jars: &Path,
+    probe: &CqlProbe,
+) -> Result<NodeSpec, ServerError> {
+    let name = format!("cassandra-{}", address.octets()[3]);
+    let folder = cluster.join(&name);
+    fs::create_dir_all(&folder).map_err(ServerError::file(&folder))?;
+    let yaml = render(&CassandraSettings {
+        address,
+        seed: Ipv4Addr::LOCALHOST,
+        ports,
+        data: &folder,
+        authentication: options.authentication,
+        overrides: &options.overrides,
+    });
+    write(&folder.join("cassandra.yaml"), &yaml)?;
+    write(&folder.join("logback.xml"), LOGBACK)?;
+    Ok(NodeSpec {
+        name,
+        address: probe.address.clone(),
+        program: program(options, &folder, jars),
+        folder,
+        lifetime: options.lifetime,
+        probe: Probe::Cassandra(probe.clone()),
+        start_deadline: START_DEADLINE,
+    })
+}
+
+fn program(options: &CassandraOptions, folder: &Path, jars: &Path) -> Program {
+    let default_heap = if options.nodes == 1 { 1024 } else { 768 };
+    // How long a joining node listens to the others. Alone it has nobody to listen to.
+    let ring_delay = if options.nodes == 1 { 100 } else { 2000 };
+    let program = jvm::java(options.heap_mb.unwrap_or(default_heap))
+        .args(EXPORTS.map(|package| format!("--add-exports={package}=ALL-UNNAMED")))
+        .args(OPENS.map(|package| format!("--add-opens={package}=ALL-UNNAMED")))
+        .arg("-Djdk.attach.allowAttachSelf=true")
+        .arg(format!(
+            "-Dcassandra.config=file://{}",
+            folder.join("cassandra.yaml").display()
+        ))
+        .arg(format!("-Dcassandra.storagedir={}", folder.display()))
+        .arg(format!(
+            "-Dlogback.configurationFile={}",
+            folder.join("logback.xml").display()
+        ))
+        .arg("-Dcassandra-foreground=yes")
+        .arg("-Dcassandra.superuser_setup_delay_ms=0")
+        .arg("-Dcassandra.skip_wait_for_gossip_to_settle=0")
+        .arg("-Dcassandra.consistent.rangemovement=false")
+        .arg(format!("-Dcassandra.ring_delay_ms={ring_delay}"));
+    jvm::run(program, jars, "org.apache.cassandra.service.CassandraDaemon")
+}
+
+fn write(path: &Path, text: &str) -> Result<(), ServerError> {
+    fs::write(path, text).map_err(ServerError::file(path))
+}
