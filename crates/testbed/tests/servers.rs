@@ -1,5 +1,7 @@
 //! The testbed's servers, for real: they start, keep their data over a kill, freeze, and die with their parent.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
@@ -9,7 +11,9 @@ use std::time::{Duration, Instant};
 use cdrs_tokio::authenticators::StaticPasswordAuthenticatorProvider;
 use cdrs_tokio::cluster::session::{SessionBuilder, TcpSessionBuilder};
 use cdrs_tokio::cluster::{NodeAddress, NodeTcpConfigBuilder};
+use cdrs_tokio::consistency::Consistency;
 use cdrs_tokio::load_balancing::RoundRobinLoadBalancingStrategy;
+use cdrs_tokio::statement::StatementParamsBuilder;
 use cdrs_tokio::types::ByName;
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -147,12 +151,22 @@ async fn connect(cluster: &CassandraCluster, user: &str) -> Session {
         .unwrap()
 }
 
+/// At consistency `QUORUM`, again until the deadline: a driver needs a moment to see that a node is gone.
 async fn query(session: &Session, statement: &str) -> Vec<cdrs_tokio::types::rows::Row> {
-    let answer = tokio::time::timeout(DEADLINE, session.query(statement))
-        .await
-        .unwrap()
-        .unwrap();
-    answer.response_body().unwrap().into_rows().unwrap_or_default()
+    let until = Instant::now() + DEADLINE;
+    loop {
+        let params = StatementParamsBuilder::new()
+            .with_consistency(Consistency::Quorum)
+            .build();
+        let answer = tokio::time::timeout(DEADLINE, session.query_with_params(statement, params))
+            .await
+            .unwrap();
+        match answer {
+            Ok(answer) => return answer.response_body().unwrap().into_rows().unwrap_or_default(),
+            Err(error) => assert!(Instant::now() < until, "{statement}: {error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -187,6 +201,54 @@ async fn cassandra_wants_a_login_and_keeps_its_rows_over_a_kill_and_a_freeze() {
     let rows = query(&session, "SELECT word FROM test.words WHERE id = 1").await;
     let word: String = rows[0].r_by_name("word").unwrap();
     assert_eq!(word, "kept");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_brokers_hold_every_record_when_one_is_killed() {
+    let options = KafkaOptions {
+        nodes: 3,
+        heap_mb: 384,
+        ..KafkaOptions::default()
+    };
+    let cluster = KafkaCluster::start(&options).await.unwrap();
+    cluster.create_topic("words", 1).await.unwrap();
+    send(&cluster.bootstrap(), "words", "by three", 30_000)
+        .await
+        .unwrap();
+    cluster.node(0).unwrap().kill().await.unwrap();
+    send(&cluster.bootstrap(), "words", "by two", 30_000)
+        .await
+        .unwrap();
+    cluster.node(0).unwrap().start().await.unwrap();
+    cluster.node(1).unwrap().kill().await.unwrap();
+    cluster.node(1).unwrap().start().await.unwrap();
+    assert_eq!(read(&cluster.bootstrap(), "words", 2), ["by three", "by two"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_cassandra_nodes_take_a_quorum_write_when_one_is_killed() {
+    let options = CassandraOptions {
+        nodes: 3,
+        ..CassandraOptions::default()
+    };
+    let cluster = CassandraCluster::start(&options).await.unwrap();
+    let session = connect(&cluster, cluster.superuser()).await;
+    query(
+        &session,
+        "CREATE KEYSPACE test WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 3}",
+    )
+    .await;
+    query(
+        &session,
+        "CREATE TABLE test.words (id int PRIMARY KEY, word text)",
+    )
+    .await;
+    cluster.node(2).unwrap().kill().await.unwrap();
+    query(&session, "INSERT INTO test.words (id, word) VALUES (1, 'by two')").await;
+    cluster.node(2).unwrap().start().await.unwrap();
+    let rows = query(&session, "SELECT word FROM test.words WHERE id = 1").await;
+    let word: String = rows[0].r_by_name("word").unwrap();
+    assert_eq!(word, "by two");
 }
 
 #[test]

@@ -13,6 +13,8 @@ pub(super) fn java(heap_mb: u32) -> Program {
         .arg(format!("-Xmx{heap_mb}m"))
         // Kafka and Cassandra both ask for it in their own start scripts.
         .args(["-XX:+UseG1GC", "-Djava.awt.headless=true", "-XX:-UsePerfData"])
+        // Half alive without memory it would fail tests in ways that no log explains.
+        .arg("-XX:+ExitOnOutOfMemoryError")
 }
 
 /// Adds the class path and the main class, after which come the program's own arguments.
