@@ -2,5 +2,6 @@
 
 pub mod cli;
 pub mod process;
+pub mod randomuser;
 pub mod servers;
 pub mod workspace;

@@ -1,0 +1,18 @@
+//! The offline random-user API over real HTTP: its rules, its faults, its shapes and its samples.
+
+#[path = "randomuser/client.rs"]
+mod client;
+#[path = "randomuser/content_faults.rs"]
+mod content_faults;
+#[path = "randomuser/refusals.rs"]
+mod refusals;
+#[path = "randomuser/rules.rs"]
+mod rules;
+#[path = "randomuser/samples.rs"]
+mod samples;
+#[path = "randomuser/shape.rs"]
+mod shape;
+#[path = "randomuser/speed.rs"]
+mod speed;
+#[path = "randomuser/transport_faults.rs"]
+mod transport_faults;
