@@ -1,1 +1,80 @@
-//! Takes records over HTTP and answers once Kafka has acknowledged them.
+#![doc = include_str!("../README.md")]
+
+pub mod settings;
+
+pub mod server;
+
+pub mod api;
+
+pub mod admission;
+pub mod body;
+
+pub mod origin;
+pub mod records;
+
+mod publication;
+
+mod client;
+pub mod deliveries;
+pub mod producer;
+
+pub mod link;
+mod topic;
+mod watch;
+
+pub mod answer;
+pub mod problem;
+
+mod error;
+pub mod metrics;
+
+use std::sync::Arc;
+
+pub use client::ClientError;
+pub use error::PublisherError;
+pub use settings::PublisherSettings;
+
+use api::Door;
+use link::{Broken, KafkaLink};
+use metrics::PublisherMetrics;
+use producer::Producer;
+use server::Server;
+use service::Context;
+use settings::GIVING_UP;
+use tokio_util::sync::CancellationToken;
+use watch::KafkaWatch;
+
+/// Takes requests until it is told to stop, answers those it has taken, and sees their records into Kafka.
+///
+/// # Errors
+/// What ends it early, or keeps it from ending well.
+pub async fn run(settings: PublisherSettings, context: Context) -> Result<(), PublisherError> {
+    let metrics = PublisherMetrics::new(&context.metrics);
+    let link = KafkaLink::new(context.health.dependency("kafka"), metrics.kafka_up.clone());
+    let producer = Producer::new(&settings.kafka, &settings.limits, metrics.clone(), link.clone())?;
+    let producer = Arc::new(producer);
+    let server = Server::bind(&settings.http, metrics.connections.clone()).await?;
+
+    let stop = context.shutdown.child_token();
+    let patience = settings.kafka.message_timeout + GIVING_UP;
+    let watch = KafkaWatch {
+        settings: Arc::new(settings.kafka.clone()),
+        producer: Arc::clone(&producer),
+        link: link.clone(),
+    };
+    let door = Door::new(&settings, Arc::clone(&producer), link, metrics, stop.clone());
+    let serving = server.serve(api::router(Arc::new(door)), stop.clone());
+    let ((), watched) = tokio::join!(serving, watch_and_stop(watch, stop));
+
+    // Callers who did not wait for their answer may have left records behind.
+    let flushing = tokio::task::spawn_blocking(move || producer.flush(patience));
+    flushing.await.map_err(PublisherError::Flush)??;
+    Ok(watched?)
+}
+
+/// What the watch finds broken ends the serving, too.
+async fn watch_and_stop(watch: KafkaWatch, stop: CancellationToken) -> Result<(), Broken> {
+    let watched = watch.run(stop.clone()).await;
+    stop.cancel();
+    watched
+}

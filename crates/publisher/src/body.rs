@@ -1,0 +1,184 @@
+//! Reads a request's body under its limits: size, time and the room that is left. Knows nothing of what is in it.
+
+use std::time::Duration;
+
+use axum::body::{Body, HttpBody as _};
+use axum::http::{HeaderMap, header};
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt as _;
+use thiserror::Error;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::admission::{NoRoom, Reservation};
+
+/// How long a body that nobody wants is read before the connection is closed over it.
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Why a body was not read to its end.
+#[derive(Debug, Error)]
+pub enum BodyError {
+    /// It is, or says that it is, above the limit.
+    #[error("the body has more than {limit} bytes")]
+    TooLarge {
+        /// The limit, in bytes.
+        limit: usize,
+    },
+    /// There is no room for it now.
+    #[error(transparent)]
+    NoRoom(#[from] NoRoom),
+    /// It did not arrive in time.
+    #[error("the body did not arrive in time")]
+    TooSlow,
+    /// It broke off or is not framed as HTTP demands.
+    #[error("read the body")]
+    Broken(#[source] axum::Error),
+}
+
+/// A body that has not been read yet.
+pub struct Incoming {
+    body: Body,
+    limit: usize,
+    waits_for_continue: bool,
+}
+
+impl Incoming {
+    /// Takes the body of a request with these headers, of at most `limit` bytes.
+    pub fn new(headers: &HeaderMap, body: Body, limit: usize) -> Self {
+        Self {
+            body,
+            limit,
+            waits_for_continue: headers.contains_key(header::EXPECT),
+        }
+    }
+
+    /// Reads it to its end. Room is taken as bytes arrive.
+    ///
+    /// # Errors
+    /// Each [`BodyError`].
+    pub async fn read(
+        &mut self,
+        deadline: Instant,
+        reservation: &mut Reservation,
+    ) -> Result<Bytes, BodyError> {
+        let announced = usize::try_from(self.body.size_hint().lower()).unwrap_or(usize::MAX);
+        if announced > self.limit {
+            return Err(BodyError::TooLarge { limit: self.limit });
+        }
+        reservation.would_fit(announced)?;
+        timeout_at(deadline, self.collect(reservation))
+            .await
+            .map_err(|_| BodyError::TooSlow)?
+    }
+
+    /// A body that comes in one piece is not copied.
+    async fn collect(&mut self, reservation: &mut Reservation) -> Result<Bytes, BodyError> {
+        let mut first = Bytes::new();
+        let mut all = BytesMut::new();
+        let mut length = 0;
+        while let Some(chunk) = self.next_chunk().await? {
+            length += chunk.len();
+            if length > self.limit {
+                return Err(BodyError::TooLarge { limit: self.limit });
+            }
+            reservation.take_bytes(chunk.len())?;
+            if first.is_empty() {
+                first = chunk;
+            } else {
+                if all.is_empty() {
+                    all.extend_from_slice(&first);
+                }
+                all.extend_from_slice(&chunk);
+            }
+        }
+        Ok(if all.is_empty() { first } else { all.freeze() })
+    }
+
+    async fn next_chunk(&mut self) -> Result<Option<Bytes>, BodyError> {
+        while let Some(frame) = self.body.frame().await {
+            if let Ok(data) = frame.map_err(BodyError::Broken)?.into_data() {
+                return Ok(Some(data));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Reads a body that is refused anyway, within bounds: a caller that is still writing would see its connection
+    /// break instead of the answer.
+    pub async fn discard(mut self) {
+        let mut rest = self.limit.saturating_mul(2);
+        if self.waits_for_continue {
+            return;
+        }
+        let read_on = async {
+            while let Ok(Some(chunk)) = self.next_chunk().await {
+                rest = rest.saturating_sub(chunk.len());
+                if rest == 0 {
+                    return;
+                }
+            }
+        };
+        // Whether it ended by itself or ran out of time makes no difference to what is answered.
+        drop(timeout(DISCARD_TIMEOUT, read_on).await);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytesize::ByteSize;
+    use futures::stream;
+    use service::Metrics;
+
+    use super::*;
+    use crate::admission::Admission;
+    use crate::metrics::PublisherMetrics;
+    use crate::settings::LimitSettings;
+
+    fn reservation(in_flight_bytes: u64) -> Reservation {
+        let limits = LimitSettings {
+            in_flight_bytes: ByteSize(in_flight_bytes),
+            ..LimitSettings::default()
+        };
+        Admission::new(&limits, &PublisherMetrics::new(&Metrics::new("test"))).enter()
+    }
+
+    fn chunks(parts: &[&'static str]) -> Body {
+        let parts: Vec<Result<_, std::io::Error>> = parts.iter().map(|part| Ok(*part)).collect();
+        Body::from_stream(stream::iter(parts))
+    }
+
+    async fn read(body: Body, limit: usize, room: u64) -> Result<Bytes, BodyError> {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        Incoming::new(&HeaderMap::new(), body, limit)
+            .read(deadline, &mut reservation(room))
+            .await
+    }
+
+    #[tokio::test]
+    async fn a_body_arrives_whole_in_one_piece_or_in_many() {
+        assert_eq!(read(Body::from("abc"), 3, 3).await.unwrap(), "abc");
+        assert_eq!(read(chunks(&["ab", "", "c", "de"]), 5, 5).await.unwrap(), "abcde");
+        assert!(read(Body::empty(), 0, 0).await.unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn one_byte_too_many_is_too_large_announced_or_not() {
+        let announced = read(Body::from("abcd"), 3, 9).await;
+        assert!(matches!(announced, Err(BodyError::TooLarge { limit: 3 })));
+        let streamed = read(chunks(&["ab", "cd"]), 3, 9).await;
+        assert!(matches!(streamed, Err(BodyError::TooLarge { limit: 3 })));
+    }
+
+    #[tokio::test]
+    async fn a_body_without_room_is_refused() {
+        for body in [Body::from("abcd"), chunks(&["ab", "cd"])] {
+            assert!(matches!(read(body, 9, 3).await, Err(BodyError::NoRoom(_))));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_does_not_arrive_runs_out_of_time() {
+        let endless = stream::pending::<Result<Bytes, std::io::Error>>();
+        let outcome = read(Body::from_stream(endless), 9, 9).await;
+        assert!(matches!(outcome, Err(BodyError::TooSlow)));
+    }
+}

@@ -1,0 +1,200 @@
+//! Connections: accepted up to a bound, each with deadlines that really work, and ended in good order. Knows HTTP
+//! and nothing of what is served.
+
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::Request;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use prometheus::IntGauge;
+use thiserror::Error;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::ServiceExt as _;
+
+use crate::settings::HttpSettings;
+
+/// How long accepting rests after a failure, which is most often a lack of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// The most a request's head may take, in bytes.
+const MAX_HEAD: usize = 64 * 1024;
+
+/// The most requests at once on one HTTP/2 connection.
+const MAX_STREAMS: u32 = 128;
+
+/// The API's address can't be had.
+#[derive(Debug, Error)]
+#[error("listen on {address}")]
+pub struct ListenError {
+    /// The configured address.
+    pub address: SocketAddr,
+    /// The operating system's answer.
+    #[source]
+    pub source: std::io::Error,
+}
+
+/// A bound address that does not answer yet.
+pub struct Server {
+    listener: TcpListener,
+    connections: Arc<Semaphore>,
+    builder: Builder<TokioExecutor>,
+    first_request: Duration,
+    gauge: IntGauge,
+}
+
+impl Server {
+    /// Binds the address of `settings`; port 0 takes a free one. The log names it.
+    ///
+    /// # Errors
+    /// When it can't be bound.
+    pub async fn bind(settings: &HttpSettings, gauge: IntGauge) -> Result<Self, ListenError> {
+        let address = settings.listen;
+        let failed = |source| ListenError { address, source };
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        tracing::info!(%address, "listening");
+        Ok(Self {
+            listener,
+            connections: Arc::new(Semaphore::new(settings.max_connections)),
+            builder: builder(settings),
+            first_request: settings.header_timeout,
+            gauge,
+        })
+    }
+
+    /// Serves `router` until `stop`; then takes no more connections and returns when all requests are answered.
+    pub async fn serve(self, router: Router, stop: CancellationToken) {
+        let tracker = TaskTracker::new();
+        while let Some((stream, permit)) = self.next_connection(&stop).await {
+            let connection = Connection {
+                builder: self.builder.clone(),
+                first_request: self.first_request,
+                stop: stop.clone(),
+                _open: Open::count(&self.gauge, permit),
+            };
+            tracker.spawn(connection.serve(stream, router.clone()));
+        }
+        tracker.close();
+        drop(self.listener);
+        tracker.wait().await;
+    }
+
+    /// The next connection, once there is room for it; none any more after `stop`.
+    async fn next_connection(&self, stop: &CancellationToken) -> Option<(TcpStream, OwnedSemaphorePermit)> {
+        let accepted = async {
+            let permit = Arc::clone(&self.connections)
+                .acquire_owned()
+                .await
+                .expect("the semaphore is never closed");
+            loop {
+                match self.listener.accept().await {
+                    Ok((stream, _)) => return (stream, permit),
+                    Err(error) => {
+                        tracing::warn!(%error, "connection not accepted");
+                        sleep(ACCEPT_PAUSE).await;
+                    }
+                }
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => None,
+            accepted = accepted => Some(accepted),
+        }
+    }
+}
+
+/// A header deadline needs a timer; without one it is silently none.
+fn builder(settings: &HttpSettings) -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(settings.header_timeout)
+        .max_buf_size(MAX_HEAD)
+        .pipeline_flush(true);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(settings.header_timeout)
+        .keep_alive_timeout(settings.header_timeout)
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(u32::try_from(MAX_HEAD).unwrap_or(u32::MAX));
+    builder
+}
+
+struct Connection {
+    builder: Builder<TokioExecutor>,
+    first_request: Duration,
+    stop: CancellationToken,
+    _open: Open,
+}
+
+impl Connection {
+    async fn serve(self, stream: TcpStream, router: Router) {
+        // Answers are small and whole; waiting to fill a packet only delays them.
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "no TCP_NODELAY");
+        }
+        let spoken = Arc::new(AtomicBool::new(false));
+        let service = service_fn(|request: Request<Incoming>| {
+            spoken.store(true, Ordering::Relaxed);
+            router.clone().oneshot(request.map(Body::new))
+        });
+        let connection = self.builder.serve_connection(TokioIo::new(stream), service);
+        let mut connection = pin!(connection);
+        let silent = async {
+            sleep(self.first_request).await;
+            if spoken.load(Ordering::Relaxed) {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            ended = &mut connection => return note(ended),
+            // hyper waits without end for the bytes that tell HTTP/1 from HTTP/2.
+            () = silent => return,
+            () = self.stop.cancelled() => connection.as_mut().graceful_shutdown(),
+        }
+        note(connection.await);
+    }
+}
+
+/// Callers come and go as they please.
+fn note(ended: Result<(), Box<dyn std::error::Error + Send + Sync>>) {
+    if let Err(error) = ended {
+        tracing::debug!(error, "connection ended by an error");
+    }
+}
+
+/// Counts a connection for as long as it is open.
+struct Open {
+    gauge: IntGauge,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Open {
+    fn count(gauge: &IntGauge, permit: OwnedSemaphorePermit) -> Self {
+        gauge.inc();
+        Self {
+            gauge: gauge.clone(),
+            _permit: permit,
+        }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.gauge.dec();
+    }
+}
