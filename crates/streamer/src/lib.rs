@@ -1,1 +1,32 @@
-//! Writes the topic to Cassandra: every record a row or a dead letter, exactly once.
+//! Kafka → micro-batch → Cassandra → checkpoint: every record becomes a row or a dead letter, exactly once.
+//!
+//! The modules stand in the order in which data flows: [`kafka`] receives, [`record`] reads, [`clock`] stamps, [`batch`]
+//! gathers, [`settle`] makes durable through [`cassandra`], [`progress`] finds the durable prefix, and [`checkpoint`]
+//! remembers it. [`pipeline`] wires them, [`run`] keeps them running.
+
+pub mod settings;
+
+pub mod kafka;
+pub mod raw;
+pub mod record;
+pub mod row;
+
+pub mod clock;
+pub mod lane;
+
+pub mod batch;
+pub mod settle;
+
+pub mod cassandra;
+
+pub mod assign;
+pub mod checkpoint;
+pub mod progress;
+
+pub mod metrics;
+pub mod pipeline;
+pub mod probes;
+mod run;
+
+pub use crate::run::{RunError, run};
+pub use crate::settings::Settings;

@@ -1,0 +1,15 @@
+//! Everything that speaks to Cassandra, behind seams that know no driver: rows in, acknowledgements out.
+//!
+//! The driver has no deadline of its own, hides why it can't connect, and hands the reply of a late request to another
+//! one once its stream ids wrap. So every call goes through [`session`], which gives it a deadline, bounds what
+//! is started (see [`gate`]) and throws the whole session away after any doubt.
+
+pub mod checkpoints;
+pub mod fault;
+pub mod gate;
+pub mod probe;
+pub mod schema;
+pub mod session;
+pub mod statements;
+pub mod window;
+pub mod writer;

@@ -1,0 +1,72 @@
+//! The statements that a session prepares once, and the parameters of each.
+
+use cdrs_tokio::consistency::Consistency;
+use cdrs_tokio::query::{PreparedQuery, QueryValues};
+use cdrs_tokio::statement::{StatementParams, StatementParamsBuilder};
+use cdrs_tokio::types::value::Value;
+use model::UserId;
+
+use crate::cassandra::fault::Fault;
+use crate::cassandra::session::Live;
+use crate::row::{COLUMNS, Row, bind_i64};
+use crate::settings::CassandraSettings;
+
+/// Prepared on one session.
+pub struct Statements {
+    /// Writes a row under a write timestamp.
+    pub upsert: PreparedQuery,
+    /// Deletes a row under a write timestamp.
+    pub delete: PreparedQuery,
+    /// Writes a checkpoint under a write timestamp.
+    pub save_checkpoint: PreparedQuery,
+}
+
+impl Statements {
+    pub(super) async fn prepare(live: &Live, settings: &CassandraSettings) -> Result<Self, Fault> {
+        let CassandraSettings {
+            keyspace,
+            table,
+            checkpoint_table,
+            ..
+        } = settings;
+        let columns = COLUMNS.map(|column| column.name).join(", ");
+        let markers = COLUMNS.map(|_| "?").join(", ");
+        Ok(Self {
+            upsert: live
+                .prepare(&format!(
+                    "INSERT INTO {keyspace}.{table} ({columns}) VALUES ({markers}) USING TIMESTAMP ?"
+                ))
+                .await?,
+            delete: live.prepare(&format!("DELETE FROM {keyspace}.{table} USING TIMESTAMP ? WHERE id = ?")).await?,
+            save_checkpoint: live
+                .prepare(&format!(
+                    "INSERT INTO {keyspace}.{checkpoint_table} (group_id, topic, partition, next_offset, last_stamp, \
+                     high_offset, high_stamp, epoch, topic_id, table_id, consecutive_dead_letters, updated_at, \
+                     instance) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?"
+                ))
+                .await?,
+        })
+    }
+}
+
+/// The parameters that write `row` under the write timestamp `stamp`.
+pub fn upsert(row: Row, stamp: i64, consistency: Consistency) -> StatementParams {
+    let Row(mut values) = row;
+    values.push(bind_i64(stamp));
+    parameters(values, consistency)
+}
+
+/// The parameters that delete the row of `id` under the write timestamp `stamp`.
+pub fn delete(id: UserId, stamp: i64, consistency: Consistency) -> StatementParams {
+    let id = Value::Some(id.as_uuid().as_bytes().to_vec());
+    parameters(vec![bind_i64(stamp), id], consistency)
+}
+
+/// Positional values; every statement of ours may be sent twice.
+pub fn parameters(values: Vec<Value>, consistency: Consistency) -> StatementParams {
+    StatementParamsBuilder::new()
+        .with_consistency(consistency)
+        .with_values(QueryValues::SimpleValues(values))
+        .idempotent(true)
+        .build()
+}

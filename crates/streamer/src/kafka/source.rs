@@ -1,0 +1,468 @@
+//! The consumer, on a thread of its own: it polls whatever the rest of the process is doing, so that the group keeps
+//! counting on it, and reads nothing while the pipeline has no room.
+//!
+//! It commits only offsets that it is told to, and starts partitions only where it is told to.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, AtomicI64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+
+use crate::clock::wall_micros;
+use crate::kafka::client;
+use crate::kafka::rebalance::{Notice, Rebalancer};
+use crate::raw::RawRecord;
+use crate::record::{Change, Decoder, Incoming, Misplaced};
+use crate::settings::KafkaSettings;
+
+/// A record, read.
+#[derive(Debug)]
+pub struct Record {
+    /// The partition.
+    pub partition: i32,
+    /// The offset.
+    pub offset: i64,
+    /// Kafka's timestamp in milliseconds since 1970; -1: none.
+    pub timestamp: i64,
+    /// What it asks for.
+    pub change: Change,
+    /// What is to be counted about it.
+    pub misplaced: Misplaced,
+    /// Its own bytes.
+    pub raw: RawRecord,
+}
+
+/// What the consumer hands on, in the order of the log.
+#[derive(Debug)]
+pub enum Chunk {
+    /// Records of one assignment.
+    Records {
+        /// The assignment they were read under.
+        assignment: u64,
+        /// Those of one partition in their order.
+        records: Vec<Record>,
+    },
+    /// Between the last record and `next_offset` the partition holds none (transaction markers, a compacted tail).
+    End {
+        /// The assignment it was seen under.
+        assignment: u64,
+        /// The partition.
+        partition: i32,
+        /// The end of the log.
+        next_offset: i64,
+    },
+}
+
+/// What the pipeline tells the consumer.
+#[derive(Debug)]
+pub enum Command {
+    /// Read these partitions from these offsets, if `assignment` is still the one.
+    Start {
+        /// The assignment they belong to.
+        assignment: u64,
+        /// Partition and offset.
+        offsets: Vec<(i32, i64)>,
+    },
+    /// Commit these to the group.
+    Commit(Vec<(i32, i64)>),
+    /// Read no more, stay in the group.
+    Pause,
+    /// Leave the group and end.
+    Close,
+}
+
+/// The pipeline's ends of the channels.
+pub struct Source {
+    /// Records.
+    pub chunks: mpsc::Receiver<Chunk>,
+    /// Everything else.
+    pub notices: mpsc::Receiver<Notice>,
+    /// Orders.
+    pub commands: Sender<Command>,
+    /// Resolves when the thread has ended and the group is left.
+    pub closed: oneshot::Receiver<()>,
+    /// When the consumer was last polled, in microseconds since 1970.
+    pub last_poll: Arc<AtomicI64>,
+}
+
+/// Records in a chunk.
+const CHUNK: usize = 256;
+/// Chunks that may wait for the pipeline.
+const CHUNKS: usize = 4;
+/// Notices that may wait; a rebalance makes two.
+const NOTICES: usize = 16;
+/// How long the thread sleeps in a poll that finds nothing, and so how long an order may wait.
+const POLL: Duration = Duration::from_millis(20);
+/// How long the pipeline may have no room before partitions are paused and the poll goes on without records.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// How long a partition rests at its end before the log's own end is asked for.
+const AT_REST: Duration = Duration::from_secs(2);
+
+/// Starts the consumer's thread.
+///
+/// # Errors
+/// When librdkafka refuses the configuration.
+pub fn start(
+    settings: &KafkaSettings,
+    decoder: Decoder,
+    partitions: Arc<AtomicI32>,
+) -> Result<Source, KafkaError> {
+    let (chunk_sender, chunks) = mpsc::channel(CHUNKS);
+    let (notice_sender, notices) = mpsc::channel(NOTICES);
+    let (commands, command_receiver) = channel();
+    let (closed_sender, closed) = oneshot::channel();
+    let last_poll = Arc::new(AtomicI64::new(wall_micros()));
+    let rebalancer = Rebalancer::new(settings.topic.clone(), notice_sender, settings.revoke_deadline);
+    let consumer: BaseConsumer<Rebalancer> = config(settings).create_with_context(rebalancer)?;
+    consumer.subscribe(&[&settings.topic])?;
+    let thread = Thread {
+        consumer,
+        decoder,
+        partitions,
+        topic: settings.topic.clone(),
+        chunks: chunk_sender,
+        commands: command_receiver,
+        last_poll: Arc::clone(&last_poll),
+        runtime: Handle::current(),
+        at_end: BTreeMap::new(),
+        paused: false,
+    };
+    std::thread::Builder::new()
+        .name("kafka-consumer".to_owned())
+        .spawn(move || {
+            thread.run();
+            // The pipeline may have stopped waiting.
+            let _ = closed_sender.send(());
+        })
+        .map_err(|_| KafkaError::Canceled)?;
+    Ok(Source {
+        chunks,
+        notices,
+        commands,
+        closed,
+        last_poll,
+    })
+}
+
+fn config(settings: &KafkaSettings) -> rdkafka::ClientConfig {
+    let mut config = client::shared(settings);
+    let session = settings.session_timeout.as_millis();
+    config
+        .set("group.id", &settings.group)
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        .set("auto.offset.reset", "error")
+        .set("enable.partition.eof", "true")
+        .set("partition.assignment.strategy", "range")
+        .set("session.timeout.ms", session.to_string())
+        .set("heartbeat.interval.ms", (session / 4).max(1).to_string())
+        .set("allow.auto.create.topics", "false")
+        // librdkafka's second of waiting stalls a consumer whose buffer is small.
+        .set("fetch.queue.backoff.ms", "5")
+        .set("fetch.wait.max.ms", "100")
+        .set(
+            "fetch.message.max.bytes",
+            (settings.fetch_buffer.as_u64() / 4).max(65_536).to_string(),
+        )
+        .set(
+            "queued.max.messages.kbytes",
+            (settings.fetch_buffer.as_u64() / 1024).max(1024).to_string(),
+        );
+    if let Some(id) = &settings.instance_id {
+        config.set("group.instance.id", id);
+    }
+    config
+}
+
+struct Thread {
+    consumer: BaseConsumer<Rebalancer>,
+    decoder: Decoder,
+    partitions: Arc<AtomicI32>,
+    topic: String,
+    chunks: mpsc::Sender<Chunk>,
+    commands: Receiver<Command>,
+    last_poll: Arc<AtomicI64>,
+    runtime: Handle,
+    at_end: BTreeMap<i32, AtEnd>,
+    paused: bool,
+}
+
+/// A partition whose end was reached.
+struct AtEnd {
+    since: Instant,
+    /// The log's end, asked before the read that is to prove that nothing lies in between.
+    proving: Option<i64>,
+}
+
+impl Thread {
+    fn run(mut self) {
+        loop {
+            while let Ok(command) = self.commands.try_recv() {
+                if matches!(command, Command::Close) {
+                    return;
+                }
+                self.obey(command);
+            }
+            self.last_poll.store(wall_micros(), Ordering::Relaxed);
+            let chunk = self.read();
+            if !chunk.is_empty() && !self.hand_on(chunk) {
+                return;
+            }
+            self.prove_ends();
+        }
+    }
+
+    fn obey(&mut self, command: Command) {
+        let done = match command {
+            Command::Start { assignment, offsets } => self.start(assignment, &offsets),
+            Command::Commit(offsets) => self
+                .consumer
+                .commit(&self.consumer.context().offsets(&offsets), CommitMode::Async),
+            Command::Pause => {
+                self.paused = true;
+                self.consumer
+                    .assignment()
+                    .and_then(|all| self.consumer.pause(&all))
+            }
+            Command::Close => Ok(()),
+        };
+        if let Err(error) = done {
+            tracing::warn!(%error, "kafka consumer order failed");
+        }
+    }
+
+    fn start(&mut self, assignment: u64, offsets: &[(i32, i64)]) -> Result<(), KafkaError> {
+        {
+            let mut assigned = self.consumer.context().assigned();
+            if assigned.assignment != assignment {
+                return Ok(());
+            }
+            assigned.next = offsets.iter().copied().collect();
+        }
+        self.at_end.clear();
+        self.consumer.assign(&self.consumer.context().offsets(offsets))
+    }
+
+    /// Polls once with patience, then takes what is there.
+    fn read(&mut self) -> Vec<Record> {
+        let mut records = Vec::new();
+        let mut patience = POLL;
+        while records.len() < CHUNK {
+            let Some(polled) = self.consumer.poll(patience) else {
+                break;
+            };
+            patience = Duration::ZERO;
+            match polled {
+                Ok(message) => {
+                    let record = read(&self.decoder, self.partitions.load(Ordering::Relaxed), &message);
+                    self.at_end.remove(&record.partition);
+                    self.consumer
+                        .context()
+                        .assigned()
+                        .next
+                        .insert(record.partition, record.offset + 1);
+                    records.push(record);
+                }
+                Err(KafkaError::PartitionEOF(partition)) => self.reached_end(partition),
+                Err(error) => self.sort(error),
+            }
+        }
+        records
+    }
+
+    fn sort(&self, error: KafkaError) {
+        use RDKafkaErrorCode as Code;
+        let context = self.consumer.context();
+        let fatal = matches!(error, KafkaError::MessageConsumptionFatal(_));
+        match error.rdkafka_error_code() {
+            Some(
+                Code::AutoOffsetReset
+                | Code::OffsetOutOfRange
+                | Code::UnknownTopicOrPartition
+                | Code::UnknownTopic,
+            ) => {
+                context.notify(Notice::Restart(error));
+            }
+            Some(code) if client::is_refusal(code) => {
+                context.notify(Notice::Refused(error));
+            }
+            _ if fatal => {
+                context.notify(Notice::Broken(error));
+            }
+            _ => tracing::warn!(%error, "kafka consumer error"),
+        }
+    }
+
+    /// Hands records on; false: there is no pipeline any more. While it has no room, the poll goes on without records.
+    fn hand_on(&mut self, records: Vec<Record>) -> bool {
+        let assignment = self.consumer.context().assigned().assignment;
+        loop {
+            // The pipeline's channel is asked by a clone: while it has no room, this thread polls on.
+            let chunks = self.chunks.clone();
+            let reserved = self.runtime.block_on(timeout(PATIENCE, chunks.reserve()));
+            match reserved {
+                Ok(Ok(place)) => {
+                    place.send(Chunk::Records { assignment, records });
+                    self.resume();
+                    return true;
+                }
+                Ok(Err(_)) => return false,
+                Err(_) => self.wait_paused(),
+            }
+            // After a rebalance its next owner reads it.
+            if self.consumer.context().assigned().assignment != assignment {
+                self.resume();
+                return true;
+            }
+        }
+    }
+
+    fn wait_paused(&mut self) {
+        if !self.paused {
+            self.paused = true;
+            let paused = self
+                .consumer
+                .assignment()
+                .and_then(|all| self.consumer.pause(&all));
+            tracing::info!(
+                error = paused.err().map(|error| error.to_string()),
+                "paused: the writer has no room"
+            );
+        }
+        self.last_poll.store(wall_micros(), Ordering::Relaxed);
+        match self.consumer.poll(Duration::ZERO) {
+            // What was on its way when the pause came is read again after the resumption.
+            Some(Ok(message)) => {
+                let (partition, offset) = (message.partition(), message.offset());
+                tracing::debug!(partition, offset, "record after a pause");
+                drop(message);
+                self.rewind(partition, offset);
+            }
+            Some(Err(KafkaError::PartitionEOF(_))) | None => {}
+            Some(Err(error)) => self.sort(error),
+        }
+    }
+
+    fn rewind(&self, partition: i32, offset: i64) {
+        let seek = self.consumer.seek(
+            &self.topic,
+            partition,
+            rdkafka::Offset::Offset(offset),
+            Duration::from_secs(5),
+        );
+        if let Err(error) = seek {
+            self.consumer.context().notify(Notice::Restart(error));
+        }
+    }
+
+    fn resume(&mut self) {
+        if self.paused {
+            self.paused = false;
+            let resumed = self
+                .consumer
+                .assignment()
+                .and_then(|all| self.consumer.resume(&all));
+            tracing::info!(error = resumed.err().map(|error| error.to_string()), "resumed");
+        }
+    }
+
+    fn reached_end(&mut self, partition: i32) {
+        let Some(at_end) = self.at_end.get(&partition) else {
+            self.at_end.insert(
+                partition,
+                AtEnd {
+                    since: Instant::now(),
+                    proving: None,
+                },
+            );
+            return;
+        };
+        // Nothing was read between asking for the end and reaching it again: nothing lies there.
+        if let Some(next_offset) = at_end.proving {
+            let mut assigned = self.consumer.context().assigned();
+            assigned.next.insert(partition, next_offset);
+            let assignment = assigned.assignment;
+            drop(assigned);
+            self.at_end.insert(
+                partition,
+                AtEnd {
+                    since: Instant::now(),
+                    proving: None,
+                },
+            );
+            // Without room now, it is proved again later.
+            let _ = self.chunks.try_send(Chunk::End {
+                assignment,
+                partition,
+                next_offset,
+            });
+        }
+    }
+
+    /// For partitions that rest at their end: asks where the log ends, and reads there once more if that is further.
+    fn prove_ends(&mut self) {
+        let due = |at_end: &AtEnd| at_end.proving.is_none() && at_end.since.elapsed() >= AT_REST;
+        let Some(partition) = self
+            .at_end
+            .iter()
+            .find(|(_, at_end)| due(at_end))
+            .map(|(partition, _)| *partition)
+        else {
+            return;
+        };
+        let next = self.consumer.context().assigned().next.get(&partition).copied();
+        let end = self
+            .consumer
+            .fetch_watermarks(&self.topic, partition, Duration::from_secs(1));
+        let mut proving = None;
+        if let (Some(next), Ok((_, end))) = (next, end)
+            && end > next
+        {
+            proving = Some(end);
+            self.rewind(partition, next);
+        }
+        self.at_end.insert(
+            partition,
+            AtEnd {
+                since: Instant::now(),
+                proving,
+            },
+        );
+    }
+}
+
+fn read(decoder: &Decoder, partitions: i32, message: &BorrowedMessage<'_>) -> Record {
+    let headers = || {
+        message
+            .headers()
+            .into_iter()
+            .flat_map(|headers| headers.iter().map(|header| (header.key, header.value)))
+    };
+    let incoming = Incoming {
+        partition: message.partition(),
+        timestamp: message.timestamp().to_millis().unwrap_or(-1),
+        key: message.key(),
+        value: message.payload(),
+    };
+    let decoder = Decoder {
+        partitions,
+        ..*decoder
+    };
+    let (change, misplaced) = decoder.decode(&incoming, headers());
+    Record {
+        partition: message.partition(),
+        offset: message.offset(),
+        timestamp: incoming.timestamp,
+        change,
+        misplaced,
+        raw: RawRecord::copy(message.key(), message.payload(), headers()),
+    }
+}

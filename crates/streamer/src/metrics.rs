@@ -1,0 +1,117 @@
+//! Everything the streamer counts.
+
+use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
+use service::Metrics;
+
+/// The streamer's metrics, `streamer_…`.
+pub struct StreamerMetrics {
+    /// `records_total`
+    pub records: IntCounter,
+    /// `rows_total{change}`
+    pub rows: IntCounterVec,
+    /// `dead_letters_total{reason}`
+    pub dead_letters: IntCounterVec,
+    /// `misplaced_total{kind}`
+    pub misplaced: IntCounterVec,
+    /// `capped_timestamps_total`
+    pub capped_timestamps: IntCounter,
+    /// `batches_total{trigger}`
+    pub batches: IntCounterVec,
+    /// `batch_rows`
+    pub batch_rows: Histogram,
+    /// `batch_bytes`
+    pub batch_bytes: Histogram,
+    /// `write_seconds`
+    pub write_seconds: Histogram,
+    /// `retries_total{reason}`
+    pub retries: IntCounterVec,
+    /// `window_statements`
+    pub window: IntGauge,
+    /// `kafka_to_row_seconds`
+    pub kafka_to_row: Histogram,
+    /// `event_to_row_seconds`
+    pub event_to_row: Histogram,
+    /// `checkpoints_total{outcome}`
+    pub checkpoints: IntCounterVec,
+    /// `checkpoint_offset{partition}`
+    pub checkpoint_offset: IntGaugeVec,
+    /// `end_offset{partition}`
+    pub end_offset: IntGaugeVec,
+    /// `lag_records{partition}`
+    pub lag: IntGaugeVec,
+    /// `rebalances_total{kind}`
+    pub rebalances: IntCounterVec,
+    /// `assigned_partitions`
+    pub assigned: IntGauge,
+    /// `restarts_total{reason}`
+    pub restarts: IntCounterVec,
+}
+
+const SECONDS: [f64; 14] = [
+    0.001, 0.002, 0.004, 0.006, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 300.0,
+];
+const ROWS: [f64; 9] = [1.0, 4.0, 16.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 4096.0];
+const BYTES: [f64; 7] = [1e3, 4e3, 16e3, 64e3, 256e3, 1e6, 4e6];
+
+impl StreamerMetrics {
+    /// Registers them all.
+    pub fn new(metrics: &Metrics) -> Self {
+        Self {
+            records: metrics.counter("records_total", "Records read from the topic."),
+            rows: metrics.counter_vec("rows_total", "Rows acknowledged by Cassandra.", &["change"]),
+            dead_letters: metrics.counter_vec(
+                "dead_letters_total",
+                "Records written to the dead-letter topic.",
+                &["reason"],
+            ),
+            misplaced: metrics.counter_vec(
+                "misplaced_total",
+                "Records stored although their key is not their id, or they lie in a foreign partition.",
+                &["kind"],
+            ),
+            capped_timestamps: metrics.counter(
+                "capped_timestamps_total",
+                "Records whose timestamp is more than an hour ahead of the clock.",
+            ),
+            batches: metrics.counter_vec("batches_total", "Micro-batches flushed.", &["trigger"]),
+            batch_rows: metrics.histogram("batch_rows", "Records of a micro-batch.", &ROWS),
+            batch_bytes: metrics.histogram("batch_bytes", "Bytes of a micro-batch.", &BYTES),
+            write_seconds: metrics.histogram(
+                "write_seconds",
+                "From a micro-batch's flush until all of it is durable.",
+                &SECONDS,
+            ),
+            retries: metrics.counter_vec("retries_total", "Statements that failed.", &["reason"]),
+            window: metrics.gauge("window_statements", "The most statements in flight now."),
+            kafka_to_row: metrics.histogram(
+                "kafka_to_row_seconds",
+                "From a record's Kafka timestamp until its row is durable.",
+                &SECONDS,
+            ),
+            event_to_row: metrics.histogram(
+                "event_to_row_seconds",
+                "From the publisher's taking a record until its row is durable.",
+                &SECONDS,
+            ),
+            checkpoints: metrics.counter_vec("checkpoints_total", "Checkpoint writes.", &["outcome"]),
+            checkpoint_offset: metrics.gauge_vec(
+                "checkpoint_offset",
+                "The next offset according to the checkpoint.",
+                &["partition"],
+            ),
+            end_offset: metrics.gauge_vec("end_offset", "The end of the partition's log.", &["partition"]),
+            lag: metrics.gauge_vec(
+                "lag_records",
+                "Records between the checkpoint and the end of the log.",
+                &["partition"],
+            ),
+            rebalances: metrics.counter_vec("rebalances_total", "Changes of the assignment.", &["kind"]),
+            assigned: metrics.gauge("assigned_partitions", "Partitions that this member holds."),
+            restarts: metrics.counter_vec(
+                "restarts_total",
+                "Fresh starts inside the process after the topic changed under it.",
+                &["reason"],
+            ),
+        }
+    }
+}

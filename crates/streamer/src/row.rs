@@ -1,0 +1,194 @@
+//! A user as a row: the columns of the table, their types, and a record's values bound to them.
+
+use cdrs_tokio::types::value::Value;
+use model::{Instant, User};
+
+/// The columns in the order in which their values are bound.
+pub const COLUMNS: [Column; 13] = [
+    Column {
+        name: "id",
+        kind: Kind::Uuid,
+    },
+    Column {
+        name: "first_name",
+        kind: Kind::Text,
+    },
+    Column {
+        name: "last_name",
+        kind: Kind::Text,
+    },
+    Column {
+        name: "gender",
+        kind: Kind::Text,
+    },
+    Column {
+        name: "address",
+        kind: Kind::Text,
+    },
+    Column {
+        name: "post_code",
+        kind: Kind::Text,
+    },
+    Column {
+        name: "email",
+        kind: Kind::Text,
+    },
+    Column {
+        name: "username",
+        kind: Kind::Text,
+    },
+    Column {
+        name: "dob",
+        kind: Kind::Instant,
+    },
+    Column {
+        name: "registered_date",
+        kind: Kind::Instant,
+    },
+    Column {
+        name: "phone",
+        kind: Kind::Text,
+    },
+    Column {
+        name: "picture",
+        kind: Kind::Text,
+    },
+    Column {
+        name: "ingested_at",
+        kind: Kind::Timestamp,
+    },
+];
+
+/// A column of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Column {
+    /// Its name.
+    pub name: &'static str,
+    /// What it holds.
+    pub kind: Kind,
+}
+
+/// What a column holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A `uuid`.
+    Uuid,
+    /// A `text`.
+    Text,
+    /// A `timestamp`, or a `text` in the record's own form in a table that was there before.
+    Instant,
+    /// A `timestamp`.
+    Timestamp,
+}
+
+impl Kind {
+    /// The CQL type that a new table gets.
+    pub fn cql(self) -> &'static str {
+        match self {
+            Self::Uuid => "uuid",
+            Self::Text => "text",
+            Self::Instant | Self::Timestamp => "timestamp",
+        }
+    }
+
+    /// Whether a column of CQL type `cql` can hold it.
+    pub fn fits(self, cql: &str) -> bool {
+        cql == self.cql() || (self == Self::Instant && cql == "text")
+    }
+}
+
+/// How the table that is written holds the two instants of a record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Shape {
+    /// `dob` is a `text`.
+    pub dob_is_text: bool,
+    /// `registered_date` is a `text`.
+    pub registered_date_is_text: bool,
+}
+
+/// The values of [`COLUMNS`], encoded.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Row(pub(crate) Vec<Value>);
+
+impl Row {
+    /// Binds a record that was accepted at `ingested_at` (milliseconds since 1970).
+    pub fn bind(user: &User<'_>, ingested_at: i64, shape: Shape) -> Self {
+        // Two more for what every statement appends: write timestamp and time to live.
+        let mut values = Vec::with_capacity(COLUMNS.len() + 2);
+        values.push(Value::Some(user.id().as_uuid().as_bytes().to_vec()));
+        for text in [
+            user.first_name(),
+            user.last_name(),
+            user.gender(),
+            user.address(),
+            user.post_code(),
+        ] {
+            values.push(bind_text(text.as_str()));
+        }
+        values.push(bind_text(user.email().as_str()));
+        values.push(bind_text(user.username().as_str()));
+        values.push(bind_instant(user.dob(), shape.dob_is_text));
+        values.push(bind_instant(
+            user.registered_date(),
+            shape.registered_date_is_text,
+        ));
+        values.push(bind_text(user.phone().as_str()));
+        values.push(bind_text(user.picture().as_str()));
+        values.push(bind_i64(ingested_at));
+        Self(values)
+    }
+}
+
+fn bind_text(text: &str) -> Value {
+    Value::Some(text.as_bytes().to_vec())
+}
+
+/// A CQL `bigint` or `timestamp`.
+pub(crate) fn bind_i64(number: i64) -> Value {
+    Value::Some(number.to_be_bytes().to_vec())
+}
+
+fn bind_instant(instant: Instant, as_text: bool) -> Value {
+    if as_text {
+        bind_text(&instant.to_string())
+    } else {
+        bind_i64(instant.as_millis())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RECORD: &[u8] = br#"{"id":"0195d0b1-7a4c-7f3e-9b1a-2c3d4e5f6071","first_name":"Ada","last_name":"L","gender":"female","address":"1 A, B, C, D","post_code":"0378","email":"a@b","username":"ada","dob":"1969-12-31T23:59:59.999Z","registered_date":"2010-01-01T00:00:00.000Z","phone":"1","picture":"http://p"}"#;
+
+    #[test]
+    fn every_column_gets_its_value_in_its_place() {
+        let user = User::parse_lenient(RECORD).unwrap();
+        let Row(values) = Row::bind(&user, 7, Shape::default());
+        assert_eq!(values.len(), COLUMNS.len());
+        let at = |name| &values[COLUMNS.iter().position(|column| column.name == name).unwrap()];
+        assert_eq!(*at("post_code"), bind_text("0378"));
+        assert_eq!(*at("dob"), bind_i64(-1));
+        assert_eq!(*at("picture"), bind_text("http://p"));
+        assert_eq!(*at("ingested_at"), bind_i64(7));
+    }
+
+    #[test]
+    fn a_text_column_gets_the_instant_in_the_records_own_form() {
+        let user = User::parse_lenient(RECORD).unwrap();
+        let shape = Shape {
+            dob_is_text: true,
+            ..Shape::default()
+        };
+        let Row(values) = Row::bind(&user, 7, shape);
+        assert_eq!(values[8], bind_text("1969-12-31T23:59:59.999Z"));
+        assert_eq!(values[9], bind_i64(user.registered_date().as_millis()));
+    }
+
+    #[test]
+    fn only_the_instants_may_lie_in_a_text_column() {
+        assert!(Kind::Instant.fits("text") && Kind::Instant.fits("timestamp"));
+        assert!(!Kind::Timestamp.fits("text") && !Kind::Uuid.fits("text") && !Kind::Text.fits("ascii"));
+    }
+}
