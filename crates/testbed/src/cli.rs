@@ -2,6 +2,7 @@
 //!
 //! The last line of each command's output is one line of JSON.
 
+mod random_user;
 mod stack;
 
 use std::error::Error;
@@ -22,15 +23,18 @@ enum Command {
     /// Real Kafka and Cassandra, on their own.
     #[command(subcommand)]
     Stack(stack::StackCommand),
+    /// The offline random-user API.
+    RandomUser(random_user::RandomUserCommand),
 }
 
 /// Runs one command to its end.
 pub async fn run(cli: Cli) -> ExitCode {
-    let outcome = match cli.command {
-        Command::Stack(command) => command.run().await,
+    let outcome: Result<ExitCode, Box<dyn Error>> = match cli.command {
+        Command::Stack(command) => command.run().await.map_err(Into::into),
+        Command::RandomUser(command) => command.run().await.map_err(Into::into),
     };
     outcome.unwrap_or_else(|error| {
-        eprintln!("error: {}", chain(&error));
+        eprintln!("error: {}", chain(error.as_ref()));
         ExitCode::FAILURE
     })
 }

@@ -2,6 +2,8 @@
 
 #[path = "randomuser/client.rs"]
 mod client;
+#[path = "randomuser/command.rs"]
+mod command;
 #[path = "randomuser/content_faults.rs"]
 mod content_faults;
 #[path = "randomuser/refusals.rs"]
