@@ -1,7 +1,11 @@
 //! Real Kafka and Cassandra as child processes, the offline random-user API and the oracle; never deployed.
 
 pub mod cli;
+pub mod comparison;
 pub mod process;
 pub mod randomuser;
 pub mod servers;
+pub mod service;
+pub mod table;
+pub mod tap;
 pub mod workspace;

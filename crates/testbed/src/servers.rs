@@ -15,7 +15,7 @@ mod kafka;
 mod kafka_properties;
 mod metadata;
 mod node;
-mod ports;
+pub(crate) mod ports;
 mod stack;
 mod standing;
 

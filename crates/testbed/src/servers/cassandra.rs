@@ -299,6 +299,8 @@ fn program(options: &CassandraOptions, folder: &Path, jars: &Path) -> Program {
         .args(EXPORTS.map(|package| format!("--add-exports={package}=ALL-UNNAMED")))
         .args(OPENS.map(|package| format!("--add-opens={package}=ALL-UNNAMED")))
         .arg("-Djdk.attach.allowAttachSelf=true")
+        // Cassandra installs a security manager, which Java refuses without this from 18 on.
+        .arg("-Djava.security.manager=allow")
         .arg(format!(
             "-Dcassandra.config=file://{}",
             folder.join("cassandra.yaml").display()

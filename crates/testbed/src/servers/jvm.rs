@@ -2,13 +2,13 @@
 //!
 //! The compiler's tiers are left alone: benches run on these servers too.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::process::Program;
 
 /// A `java` with a fixed heap, so that the server's memory is settled from the start.
 pub(super) fn java(heap_mb: u32) -> Program {
-    Program::new("java")
+    Program::new(executable())
         .arg(format!("-Xms{heap_mb}m"))
         .arg(format!("-Xmx{heap_mb}m"))
         // Kafka and Cassandra both ask for it in their own start scripts.
@@ -23,4 +23,11 @@ pub(super) fn run(program: Program, jars: &Path, main_class: &str) -> Program {
         .arg("-cp")
         .arg(format!("{}/*", jars.display()))
         .arg(main_class)
+}
+
+/// The Java that Maven takes too: that of `JAVA_HOME`, else the one on the path.
+pub(super) fn executable() -> PathBuf {
+    let home = std::env::var_os("JAVA_HOME").map(|home| Path::new(&home).join("bin").join("java"));
+    home.filter(|java| java.is_file())
+        .unwrap_or_else(|| PathBuf::from("java"))
 }

@@ -255,7 +255,7 @@ async fn format(node: &Node, jars: &Path) -> Result<(), ServerError> {
         return Ok(());
     }
     let log = folder.join("format.log");
-    let tool = Program::new("java")
+    let tool = Program::new(jvm::executable())
         .args(["-Xmx128m", "-XX:TieredStopAtLevel=1"])
         .arg(log4j_setting(folder));
     let tool = jvm::run(tool, jars, "kafka.tools.StorageTool")

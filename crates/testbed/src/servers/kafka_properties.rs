@@ -34,6 +34,10 @@ pub(super) fn properties(
     set("log.dirs", data.display().to_string());
     set("auto.create.topics.enable", "false".to_owned());
     set("group.initial.rebalance.delay.ms", "0".to_owned());
+    // A killed broker is let in again, and its partitions get another leader, only when its session is over:
+    // by default 9 s, of which a fault test would spend most of its time waiting.
+    set("broker.session.timeout.ms", "4000".to_owned());
+    set("broker.heartbeat.interval.ms", "1000".to_owned());
     let replicas = cluster.len().to_string();
     // A majority of three; with one or two nodes a dead one must not block the rest.
     let in_sync = if cluster.len() == 3 { "2" } else { "1" };

@@ -18,7 +18,7 @@ const ATTEMPTS: usize = 200;
 
 /// A port that no other process of the testbed takes while this lives.
 #[derive(Debug)]
-pub(super) struct PortLease {
+pub(crate) struct PortLease {
     port: u16,
     /// Locked; `None` for a port that was asked for by number.
     _lock: Option<File>,
@@ -26,7 +26,7 @@ pub(super) struct PortLease {
 
 impl PortLease {
     /// A port that is free on all `addresses`.
-    pub(super) fn free(addresses: &[Ipv4Addr]) -> Result<Self, ServerError> {
+    pub(crate) fn free(addresses: &[Ipv4Addr]) -> Result<Self, ServerError> {
         let folder = workspace::target_dir()?.join("testbed").join("ports");
         fs::create_dir_all(&folder).map_err(ServerError::file(&folder))?;
         for _ in 0..ATTEMPTS {
@@ -50,7 +50,7 @@ impl PortLease {
         Self { port, _lock: None }
     }
 
-    pub(super) fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         self.port
     }
 }
