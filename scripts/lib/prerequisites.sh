@@ -1,0 +1,140 @@
+#!/usr/bin/env bash
+# What the scripts need besides this repository: a Rust toolchain, a C toolchain with OpenSSL's and zlib's headers
+# (librdkafka), Java and Maven (the real servers), setpriv (servers that die with their parent), curl.
+#
+# On Debian and Ubuntu, what is missing is installed; elsewhere it is named with the command that installs it.
+# Sourced for `ensure_prerequisites`, or run on its own. It takes a fraction of a second when nothing is missing.
+
+# Where rustup puts cargo, for a shell that has not read its profile since.
+if ! command -v cargo >/dev/null && [ -x "$HOME/.cargo/bin/cargo" ]; then
+  PATH="$HOME/.cargo/bin:$PATH"
+fi
+
+# The major version of the Java that Maven and the servers take, or 0.
+java_major() {
+  local java=java banner
+  if [ -n "${JAVA_HOME:-}" ]; then java=$JAVA_HOME/bin/java; fi
+  banner=$("$java" -version 2>&1) || { echo 0; return; }
+  [[ $banner =~ version\ \"([0-9]+) ]] && echo "${BASH_REMATCH[1]}" || echo 0
+}
+
+has_headers() {
+  command -v pkg-config >/dev/null && pkg-config --exists "$1"
+}
+
+# One word for each thing that is missing, a line each.
+missing_things() {
+  # Kafka 4 and Cassandra 5 both run on 17.
+  [ "$(java_major)" -ge 17 ] || echo java
+  command -v mvn >/dev/null || echo maven
+  local tool
+  for tool in gcc g++ make pkg-config setpriv curl; do
+    command -v "$tool" >/dev/null || echo "$tool"
+  done
+  has_headers openssl || echo openssl
+  has_headers zlib || echo zlib
+}
+
+# The package that brings a thing, by package manager.
+package_of() {
+  case "$1:$2" in
+    apt-get:java)
+      # Newer releases have dropped 17; their default is a later one.
+      if apt-cache show openjdk-17-jdk-headless >/dev/null 2>&1; then
+        echo openjdk-17-jdk-headless
+      else
+        echo default-jdk-headless
+      fi
+      ;;
+    apt-get:openssl) echo libssl-dev ;;
+    apt-get:zlib) echo zlib1g-dev ;;
+    dnf:java) echo java-17-openjdk-headless ;;
+    dnf:g++) echo gcc-c++ ;;
+    dnf:openssl) echo openssl-devel ;;
+    dnf:zlib) echo zlib-devel ;;
+    pacman:java) echo jdk17-openjdk ;;
+    pacman:g++) echo gcc ;;
+    *:setpriv) echo util-linux ;;
+    *) echo "$2" ;;
+  esac
+}
+
+install_command() {
+  case "$1" in
+    dnf) echo "sudo dnf install" ;;
+    pacman) echo "sudo pacman -S" ;;
+    *) echo "your package manager's install command for" ;;
+  esac
+}
+
+# Names each thing of the arguments with the command that installs it.
+name_missing() {
+  local manager=other thing
+  for thing in dnf pacman; do
+    if command -v "$thing" >/dev/null; then manager=$thing; fi
+  done
+  for thing in "$@"; do
+    echo "missing: $thing — $(install_command "$manager") $(package_of "$manager" "$thing")" >&2
+  done
+}
+
+# Runs its arguments as root, or fails.
+as_root() {
+  if [ "$(id -u)" -eq 0 ]; then
+    "$@"
+  elif [ -t 0 ]; then
+    sudo "$@"
+  else
+    # Nobody is there to type a password.
+    sudo -n "$@"
+  fi
+}
+
+# Installs the things of the arguments with apt-get, whose output is shown only when it fails.
+install_with_apt() {
+  local log packages=() thing
+  log=$(mktemp)
+  echo "updating the package lists (apt-get update)" >&2
+  if ! as_root apt-get update -qq >"$log" 2>&1; then
+    echo "apt-get update failed; going on with the lists that are there" >&2
+  fi
+  for thing in "$@"; do
+    packages+=("$(package_of apt-get "$thing")")
+  done
+  echo "installing: ${packages[*]} (apt-get install)" >&2
+  if ! as_root env DEBIAN_FRONTEND=noninteractive \
+    apt-get install -y -qq --no-install-recommends ca-certificates "${packages[@]}" >>"$log" 2>&1; then
+    tail -n 20 "$log" >&2
+    rm -f "$log"
+    echo "could not install them; as root: apt-get update && apt-get install ${packages[*]}" >&2
+    return 1
+  fi
+  rm -f "$log"
+}
+
+# Returns 0 once everything is there.
+ensure_prerequisites() {
+  local missing=()
+  mapfile -t missing < <(missing_things)
+  if [ "${#missing[@]}" -gt 0 ]; then
+    if ! command -v apt-get >/dev/null; then
+      name_missing "${missing[@]}"
+      return 1
+    fi
+    install_with_apt "${missing[@]}" || return 1
+    mapfile -t missing < <(missing_things)
+    if [ "${#missing[@]}" -gt 0 ]; then
+      echo "still missing after the installation: ${missing[*]}" >&2
+      return 1
+    fi
+  fi
+  if ! command -v cargo >/dev/null; then
+    echo "missing: cargo — curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y" >&2
+    return 1
+  fi
+}
+
+if [ "${BASH_SOURCE[0]}" = "$0" ]; then
+  set -euo pipefail
+  ensure_prerequisites
+fi
