@@ -128,10 +128,10 @@ impl Row {
         values.push(bind_text(user.email().as_str()));
         values.push(bind_text(user.username().as_str()));
         values.push(bind_instant(user.dob(), shape.dob_is_text));
-        values.push(bind_instant(
-            user.registered_date(),
-            shape.registered_date_is_text,
-        ));
+        // Null and not "unset": a row is the last event in every column, so what an earlier one had must go.
+        values.push(user.registered_date().map_or(Value::Null, |instant| {
+            bind_instant(instant, shape.registered_date_is_text)
+        }));
         values.push(bind_text(user.phone().as_str()));
         values.push(bind_text(user.picture().as_str()));
         values.push(bind_i64(ingested_at));
@@ -183,7 +183,25 @@ mod tests {
         };
         let Row(values) = Row::bind(&user, 7, shape);
         assert_eq!(values[8], bind_text("1969-12-31T23:59:59.999Z"));
-        assert_eq!(values[9], bind_i64(user.registered_date().as_millis()));
+        assert_eq!(values[9], bind_i64(user.registered_date().unwrap().as_millis()));
+    }
+
+    #[test]
+    fn an_absent_instant_clears_its_column() {
+        let record = String::from_utf8(RECORD.to_vec())
+            .unwrap()
+            .replace(r#""registered_date":"2010-01-01T00:00:00.000Z","#, "");
+        let user = User::parse_lenient(record.as_bytes()).unwrap();
+        for registered_date_is_text in [false, true] {
+            let shape = Shape {
+                registered_date_is_text,
+                ..Shape::default()
+            };
+            let Row(values) = Row::bind(&user, 7, shape);
+            assert_eq!(values.len(), COLUMNS.len());
+            assert_eq!(values[9], Value::Null);
+            assert_eq!(values[10], bind_text("1"));
+        }
     }
 
     #[test]

@@ -147,8 +147,12 @@ impl ClientContext for Rebalancer {
                 }
             }
             // librdkafka connects again by itself, and `/readyz` tells of it.
-            Some(RDKafkaErrorCode::BrokerTransportFailure | RDKafkaErrorCode::AllBrokersDown) => {
-                tracing::debug!(%error, reason, "kafka connection lost");
+            Some(
+                RDKafkaErrorCode::BrokerTransportFailure
+                | RDKafkaErrorCode::AllBrokersDown
+                | RDKafkaErrorCode::PartitionEOF,
+            ) => {
+                tracing::debug!(%error, reason, "kafka client event");
             }
             _ => tracing::warn!(%error, reason, "kafka client error"),
         }

@@ -307,7 +307,9 @@ impl Thread {
         loop {
             // The pipeline's channel is asked by a clone: while it has no room, this thread polls on.
             let chunks = self.chunks.clone();
-            let reserved = self.runtime.block_on(timeout(PATIENCE, chunks.reserve()));
+            let reserved = self
+                .runtime
+                .block_on(async { timeout(PATIENCE, chunks.reserve()).await });
             match reserved {
                 Ok(Ok(place)) => {
                     place.send(Chunk::Records { assignment, records });

@@ -1,0 +1,11 @@
+//! The streamer's binary against real Kafka and real Cassandra, one of each for all tests of this file; every test has a
+//! topic and a keyspace of its own.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod checkpoints;
+mod records;
+mod replicas;
+mod schema;
+mod stops;
+mod world;
