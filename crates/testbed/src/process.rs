@@ -23,10 +23,10 @@ pub(crate) const POLL_INTERVAL: Duration = Duration::from_millis(10);
 /// What failed with a child process.
 #[derive(Debug, thiserror::Error)]
 pub enum ProcessError {
-    /// The program could not be started: absent, not executable, no process left.
+    /// The program could not be started: `setpriv` or `setsid` is absent, or there is no process left.
     #[error("cannot start {program}")]
     Spawn {
-        /// The program's name.
+        /// The program's name, and the wrapper's.
         program: String,
         /// The operating system's reason.
         #[source]

@@ -6,6 +6,7 @@
 
 mod artifacts;
 mod cassandra;
+mod cassandra_program;
 mod cassandra_yaml;
 mod cql;
 mod error;

@@ -97,11 +97,17 @@ impl Program {
     /// When the log cannot be opened or the program cannot be started.
     pub fn spawn(&self) -> Result<Child, ProcessError> {
         let command = self.command()?;
-        let child = spawner::spawn(command).map_err(|source| ProcessError::Spawn {
-            program: self.name(),
-            source,
-        })?;
+        let child = spawner::spawn(command).map_err(|source| self.not_spawned(source))?;
         Ok(Child::new(child, self.name(), self.log.clone(), self.lifetime))
+    }
+
+    /// What the operating system could not start is the wrapper; an absent program is found out by that one.
+    fn not_spawned(&self, source: std::io::Error) -> ProcessError {
+        let wrapper = self.wrapped().get_program().to_string_lossy().into_owned();
+        ProcessError::Spawn {
+            program: format!("{} through {wrapper}", self.name()),
+            source,
+        }
     }
 
     fn name(&self) -> String {

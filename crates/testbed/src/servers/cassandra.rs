@@ -9,13 +9,14 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
+use super::cassandra_program::program;
 use super::cassandra_yaml::{CassandraPorts, CassandraSettings, render};
 use super::cql::{CqlProbe, DEFAULT_SUPERUSER};
 use super::folder::Folder;
 use super::node::{NodeSpec, Probe};
 use super::ports::PortLease;
-use super::{Node, ServerError, Software, jars, jvm};
-use crate::process::{Lifetime, Program};
+use super::{Node, ServerError, Software, jars};
+use crate::process::Lifetime;
 
 /// A start takes 12 to 24 s on an idle machine; a build may run beside it.
 const START_DEADLINE: Duration = Duration::from_secs(240);
@@ -29,40 +30,6 @@ const LOGBACK: &str = r#"<configuration>
   <root level="INFO"><appender-ref ref="console"/></root>
 </configuration>
 "#;
-
-/// Java 17 hides these packages; Cassandra's own start script opens them the same way.
-const EXPORTS: [&str; 9] = [
-    "java.base/jdk.internal.misc",
-    "java.base/jdk.internal.ref",
-    "java.base/sun.nio.ch",
-    "java.management.rmi/com.sun.jmx.remote.internal.rmi",
-    "java.rmi/sun.rmi.registry",
-    "java.rmi/sun.rmi.server",
-    "java.sql/java.sql",
-    "java.base/java.lang.ref",
-    "jdk.unsupported/sun.misc",
-];
-
-/// As [`EXPORTS`], for reflection.
-const OPENS: [&str; 17] = [
-    "java.base/java.lang.module",
-    "java.base/jdk.internal.loader",
-    "java.base/jdk.internal.ref",
-    "java.base/jdk.internal.reflect",
-    "java.base/jdk.internal.math",
-    "java.base/jdk.internal.module",
-    "java.base/jdk.internal.util.jar",
-    "jdk.management/com.sun.management.internal",
-    "java.base/sun.nio.ch",
-    "java.base/java.io",
-    "java.base/java.nio",
-    "java.base/java.util",
-    "java.base/java.util.concurrent",
-    "java.base/java.util.concurrent.atomic",
-    "java.base/java.lang",
-    "java.base/java.math",
-    "java.base/java.net",
-];
 
 /// How a cluster is started. `CassandraOptions::default()` is one node that dies with this process.
 #[derive(Debug, Clone)]
@@ -289,33 +256,6 @@ fn node_spec(
         probe: Probe::Cassandra(probe.clone()),
         start_deadline: START_DEADLINE,
     })
-}
-
-fn program(options: &CassandraOptions, folder: &Path, jars: &Path) -> Program {
-    let default_heap = if options.nodes == 1 { 1024 } else { 768 };
-    // How long a joining node listens to the others. Alone it has nobody to listen to.
-    let ring_delay = if options.nodes == 1 { 100 } else { 2000 };
-    let program = jvm::java(options.heap_mb.unwrap_or(default_heap))
-        .args(EXPORTS.map(|package| format!("--add-exports={package}=ALL-UNNAMED")))
-        .args(OPENS.map(|package| format!("--add-opens={package}=ALL-UNNAMED")))
-        .arg("-Djdk.attach.allowAttachSelf=true")
-        // Cassandra installs a security manager, which Java refuses without this from 18 on.
-        .arg("-Djava.security.manager=allow")
-        .arg(format!(
-            "-Dcassandra.config=file://{}",
-            folder.join("cassandra.yaml").display()
-        ))
-        .arg(format!("-Dcassandra.storagedir={}", folder.display()))
-        .arg(format!(
-            "-Dlogback.configurationFile={}",
-            folder.join("logback.xml").display()
-        ))
-        .arg("-Dcassandra-foreground=yes")
-        .arg("-Dcassandra.superuser_setup_delay_ms=0")
-        .arg("-Dcassandra.skip_wait_for_gossip_to_settle=0")
-        .arg("-Dcassandra.consistent.rangemovement=false")
-        .arg(format!("-Dcassandra.ring_delay_ms={ring_delay}"));
-    jvm::run(program, jars, "org.apache.cassandra.service.CassandraDaemon")
 }
 
 fn write(path: &Path, text: &str) -> Result<(), ServerError> {
