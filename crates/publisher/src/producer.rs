@@ -146,6 +146,8 @@ impl ClientContext for Reports {
         match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::Fatal) => self.link.break_down(Broken::Producer(reason.to_owned())),
             Some(RDKafkaErrorCode::Authentication) => self.link.credentials_refused(reason),
+            // Says how many brokers are down; another event has said why.
+            Some(RDKafkaErrorCode::AllBrokersDown) => {}
             _ => self.link.note(reason),
         }
     }

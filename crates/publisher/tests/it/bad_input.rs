@@ -1,0 +1,178 @@
+//! The inputs that break parsers: each ends in a verdict that names record and field, and the good records around
+//! it are stored.
+
+use serde_json::{Value, json};
+
+use crate::running::{Publisher, answer, ready};
+use crate::topic::Topic;
+use crate::users::{ids, user, user_with};
+
+/// A valid record in which the text of `field`'s value is replaced.
+fn record_with(field: &str, raw: &str) -> String {
+    const MARK: &str = "this is replaced";
+    user_with(field, json!(MARK))
+        .to_string()
+        .replace(&format!("\"{MARK}\""), raw)
+}
+
+fn nested(levels: usize) -> String {
+    format!("{}{}", "[".repeat(levels), "]".repeat(levels))
+}
+
+/// What is wrong with a record as JSON, the field to be named, and a word of the reason.
+fn bad_records() -> Vec<(String, Value, &'static str)> {
+    let name = json!("first_name");
+    let deep = nested(10_000);
+    vec![
+        (record_with("first_name", "3"), name.clone(), "must be a string"),
+        (
+            record_with("first_name", "null"),
+            name.clone(),
+            "must be a string",
+        ),
+        (
+            record_with("first_name", "1e999"),
+            name.clone(),
+            "must be a string",
+        ),
+        (record_with("first_name", &deep), name.clone(), "must be a string"),
+        (record_with("first_name", "\"\""), name.clone(), "blank"),
+        (
+            record_with("first_name", "\"\\u00a0 \\t\""),
+            name.clone(),
+            "blank",
+        ),
+        (record_with("first_name", "\"\\ud800\""), name.clone(), "escape"),
+        (
+            record_with("first_name", "\"\\udc00\\ud800\""),
+            name.clone(),
+            "escape",
+        ),
+        (record_with("first_name", "\"a\\u0000b\""), name.clone(), "NUL"),
+        (
+            record_with("first_name", &format!("\"{}\"", "x".repeat(513))),
+            name,
+            "512",
+        ),
+        (
+            record_with("frist_name", "\"x\""),
+            json!("frist_name"),
+            "not a field",
+        ),
+        (
+            record_with("id", "\"00000000-0000-0000-0000-000000000000\""),
+            json!("id"),
+            "nil",
+        ),
+        (
+            record_with("dob", "\"1968-02-30T00:00:00Z\""),
+            json!("dob"),
+            "RFC 3339",
+        ),
+        (deep, Value::Null, "not a JSON object"),
+        ("\"text\"".to_owned(), Value::Null, "not a JSON object"),
+        ("{}".to_owned(), json!("id"), "missing"),
+        (
+            record_with("first_name", &format!("\"{}\"", "x".repeat(10 << 20))),
+            Value::Null,
+            "larger than",
+        ),
+    ]
+}
+
+async fn assert_well(publisher: &Publisher) {
+    assert!(publisher.child.is_running());
+    assert!(!publisher.child.last_lines(1000).contains("panicked"));
+    publisher.wait_until_idle().await;
+}
+
+async fn assert_holds(topic: &Topic, good: &[Value]) {
+    assert_eq!(topic.ids().await, ids(good).into_iter().collect());
+    assert_eq!(topic.read().await.len(), good.len());
+}
+
+#[tokio::test]
+async fn a_bad_record_alone_is_422_and_named() {
+    let (publisher, topic) = ready().await;
+    for (record, field, reason) in bad_records() {
+        let shown: String = record.chars().take(300).collect();
+        let (status, body) = answer(publisher.post("application/json", record)).await;
+        // An array is no single record, so its nesting is its only element's.
+        assert_eq!(status, 422, "{shown}");
+        assert_eq!(body["errors"][0]["field"], field, "{shown}");
+        let told = body["errors"][0]["reason"].as_str().unwrap();
+        assert!(told.contains(reason), "{told}: {shown}");
+    }
+    assert_holds(&topic, &[]).await;
+    assert_well(&publisher).await;
+}
+
+#[tokio::test]
+async fn a_bad_record_among_good_ones_costs_none_of_them() {
+    let (publisher, topic) = ready().await;
+    let mut good = Vec::new();
+    for (record, field, reason) in bad_records() {
+        for (content_type, (open, between, close)) in [
+            ("application/json", ("[", ",", "]")),
+            ("application/x-ndjson", ("", "\n", "\n")),
+        ] {
+            let (before, after) = (user(), user());
+            let body = format!("{open}{before}{between}{record}{between}{after}{close}");
+            let (status, body) = answer(publisher.post(content_type, body)).await;
+            assert_eq!((status, &body["accepted"]), (207, &json!(2)), "{reason}: {body}");
+            assert_eq!(body["errors"].as_array().unwrap().len(), 1);
+            assert_eq!(body["errors"][0]["index"], 1);
+            assert_eq!(body["errors"][0]["field"], field);
+            good.extend([before, after]);
+        }
+    }
+    assert_holds(&topic, &good).await;
+    assert_well(&publisher).await;
+}
+
+#[tokio::test]
+async fn a_line_that_is_cut_or_no_text_costs_only_itself() {
+    let (publisher, topic) = ready().await;
+    let good: Vec<_> = (0..4).map(|_| user()).collect();
+    let cut = format!("{}\n{}\n{}", good[0], good[1], &user().to_string()[..99]);
+    let (status, body) = answer(publisher.post("application/x-ndjson", cut)).await;
+    assert_eq!((status, &body["errors"][0]["index"]), (207, &json!(2)));
+    assert!(
+        body["errors"][0]["reason"]
+            .as_str()
+            .unwrap()
+            .contains("not valid JSON")
+    );
+
+    let mut no_text = format!("{}\n", good[2]).into_bytes();
+    no_text.extend(b"{\"id\": \"\xff\xfe\"}\n");
+    no_text.extend(good[3].to_string().into_bytes());
+    let (status, body) = answer(publisher.post("application/x-ndjson", no_text)).await;
+    assert_eq!((status, &body["errors"][0]["index"]), (207, &json!(1)));
+    assert!(body["errors"][0]["reason"].as_str().unwrap().contains("UTF-8"));
+    assert_holds(&topic, &good).await;
+}
+
+#[tokio::test]
+async fn a_body_that_is_no_json_is_400_and_nothing_of_it_is_stored() {
+    let (publisher, topic) = ready().await;
+    let good = user().to_string();
+    let bodies: [Vec<u8>; 8] = [
+        b"".to_vec(),
+        b"{".to_vec(),
+        format!("[{good},{good}").into_bytes(),
+        format!("[{good},{good}}}").into_bytes(),
+        format!("{good}{good}").into_bytes(),
+        [b"[\"\xff\",".as_slice(), good.as_bytes(), b"]"].concat(),
+        "[".repeat(10_000).into_bytes(),
+        b"\xef\xbb\xbf{}".to_vec(),
+    ];
+    for body in bodies {
+        let (status, problem) = answer(publisher.post("application/json", body)).await;
+        assert_eq!(status, 400);
+        assert!(problem["line"].as_u64().unwrap() >= 1, "{problem}");
+        assert!(problem["column"].is_u64(), "{problem}");
+    }
+    assert_holds(&topic, &[]).await;
+    assert_well(&publisher).await;
+}

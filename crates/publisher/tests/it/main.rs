@@ -1,0 +1,17 @@
+//! The publisher's binary against a real Kafka, seen from outside: what callers hear, and what lies in the topic.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod broker;
+mod load;
+mod running;
+mod topic;
+mod users;
+
+mod answers;
+mod bad_input;
+mod configuration;
+mod connections;
+mod outages;
+mod records;
+mod stopping;
