@@ -237,7 +237,7 @@ impl Observed {
 impl Drop for Observed {
     fn drop(&mut self) {
         let status = self.status.as_ref().map_or("disconnected", StatusCode::as_str);
-        self.metrics.requests.with_label_values(&[status]).inc();
+        self.metrics.request_answered(status);
         self.metrics.requests_in_flight.dec();
         self.metrics
             .request_seconds

@@ -101,6 +101,11 @@ impl PublisherMetrics {
         }
     }
 
+    /// Counts a request that was answered with `status`.
+    pub fn request_answered(&self, status: &str) {
+        self.requests.with_label_values(&[status]).inc();
+    }
+
     /// Counts records by outcome, if there are any.
     pub(crate) fn count_records(&self, outcome: &str, count: usize) {
         if count > 0 {

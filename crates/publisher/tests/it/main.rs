@@ -12,6 +12,7 @@ mod answers;
 mod bad_input;
 mod configuration;
 mod connections;
+mod manual;
 mod outages;
 mod records;
 mod stopping;
