@@ -2,6 +2,7 @@
 //!
 //! The last line of each command's output is one line of JSON.
 
+mod demo;
 mod random_user;
 mod stack;
 
@@ -23,6 +24,8 @@ enum Command {
     /// Real Kafka and Cassandra, on their own.
     #[command(subcommand)]
     Stack(stack::StackCommand),
+    /// The main job, end to end on real servers.
+    Demo(demo::DemoCommand),
     /// The offline random-user API.
     RandomUser(random_user::RandomUserCommand),
 }
@@ -31,6 +34,7 @@ enum Command {
 pub async fn run(cli: Cli) -> ExitCode {
     let outcome: Result<ExitCode, Box<dyn Error>> = match cli.command {
         Command::Stack(command) => command.run().await.map_err(Into::into),
+        Command::Demo(command) => command.run().await.map_err(Into::into),
         Command::RandomUser(command) => command.run().await.map_err(Into::into),
     };
     outcome.unwrap_or_else(|error| {

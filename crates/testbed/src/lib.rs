@@ -2,6 +2,7 @@
 
 pub mod cli;
 pub mod comparison;
+pub mod demo;
 pub mod process;
 pub mod randomuser;
 pub mod servers;

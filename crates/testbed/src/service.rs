@@ -204,7 +204,7 @@ impl Service {
     ///
     /// # Errors
     /// When it does not end within `deadline`.
-    pub async fn wait(&mut self, deadline: Duration) -> Result<Option<i32>, ServiceError> {
+    pub async fn wait(&self, deadline: Duration) -> Result<Option<i32>, ServiceError> {
         let Some(child) = &self.child else { return Ok(None) };
         Ok(child.wait(deadline).await?.code())
     }

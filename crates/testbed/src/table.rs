@@ -51,7 +51,7 @@ pub enum TableError {
         statement: String,
         /// The answer.
         #[source]
-        source: DriverError,
+        source: Box<DriverError>,
     },
     /// No session, or no reply, in time.
     #[error("{statement}: no reply within {} s", DEADLINE.as_secs())]
@@ -103,7 +103,7 @@ impl Table {
             .await
             .map_err(|source| TableError::Driver {
                 statement: statement(),
-                source,
+                source: Box::new(source),
             })?;
         let build = TcpSessionBuilder::new(RoundRobinLoadBalancingStrategy::new(), config).build();
         let driver = timeout(DEADLINE, build)
@@ -113,7 +113,7 @@ impl Table {
             })?
             .map_err(|error| TableError::Driver {
                 statement: statement(),
-                source: DriverError::General(error.to_string()),
+                source: Box::new(DriverError::General(error.to_string())),
             })?;
         Ok(Self {
             driver,
@@ -129,7 +129,7 @@ impl Table {
         let statement = statement.replace("{ks}", &self.keyspace);
         let failed = |source| TableError::Driver {
             statement: statement.clone(),
-            source,
+            source: Box::new(source),
         };
         let parameters = StatementParamsBuilder::new()
             .with_consistency(Consistency::One)
@@ -169,7 +169,7 @@ impl Table {
         let statement = format!("SELECT * FROM {}.created_users", self.keyspace);
         let failed = |source| TableError::Driver {
             statement: statement.clone(),
-            source,
+            source: Box::new(source),
         };
         let mut pager = self.driver.paged(PAGE);
         let mut pages = pager.query(&statement);
