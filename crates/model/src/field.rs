@@ -1,5 +1,5 @@
-//! The fields of the record: their names and their order, as the contract has them. Their rules are in the types of
-//! their values.
+//! The fields of the record: their names, their order and which of them may be absent, as the contract has them. The
+//! rules of the values are in their types.
 
 use std::fmt;
 
@@ -55,6 +55,13 @@ impl Field {
             Self::Phone => "phone",
             Self::Picture => "picture",
         }
+    }
+
+    /// Whether a record must have the field. `registered_date` alone may be absent, because some replies of the API do
+    /// not hold it. Absent is left out: a field that is given must keep its rule, and null keeps none.
+    #[must_use]
+    pub const fn is_required(self) -> bool {
+        !matches!(self, Self::RegisteredDate)
     }
 
     /// The field of that name, if there is one. Names are compared exactly.

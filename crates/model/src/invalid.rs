@@ -96,7 +96,7 @@ pub enum Reason {
     /// The field is given more than once.
     #[error("is given more than once")]
     DuplicateField,
-    /// The field is not given.
+    /// The field is not given, and is one that [is required](Field::is_required).
     #[error("is missing")]
     Missing,
     /// The value is no string (and, where one is welcome, no integer).

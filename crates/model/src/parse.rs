@@ -74,7 +74,7 @@ impl<'a> Found<'a> {
             email: self.text(Field::Email)?,
             username: self.text(Field::Username)?,
             dob: self.text(Field::Dob)?,
-            registered_date: self.text(Field::RegisteredDate)?,
+            registered_date: self.optional_text(Field::RegisteredDate)?,
             phone: self.text(Field::Phone)?,
             picture: self.text(Field::Picture)?,
         })
@@ -83,6 +83,12 @@ impl<'a> Found<'a> {
     fn text(&self, field: Field) -> Result<Cow<'a, str>, Invalid> {
         let value = self.values[field as usize].ok_or(Reason::Missing);
         value.and_then(decode).map_err(|reason| reason.of(field))
+    }
+
+    /// Null is a value of the wrong type here too: a producer that has nothing to say leaves the field out.
+    fn optional_text(&self, field: Field) -> Result<Option<Cow<'a, str>>, Invalid> {
+        let value = self.values[field as usize];
+        value.map(decode).transpose().map_err(|reason| reason.of(field))
     }
 
     fn post_code(&self, policy: Policy) -> Result<Cow<'a, str>, Invalid> {

@@ -1,4 +1,4 @@
-//! The record itself: twelve valid values. How it is read from JSON is in `parse`, how it is written in `canonical`.
+//! The record itself: twelve valid values, of which one may be absent. How it is read from JSON is in `parse`, how it is written in `canonical`.
 
 use std::{borrow::Cow, fmt, str::FromStr};
 
@@ -18,12 +18,14 @@ pub struct User<'a> {
     email: Email<'a>,
     username: Text<'a>,
     dob: Instant,
-    registered_date: Instant,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    registered_date: Option<Instant>,
     phone: Text<'a>,
     picture: Text<'a>,
 }
 
-/// The raw texts of a record, of which [`User::new`] makes a valid one.
+/// The raw texts of a record, of which [`User::new`] makes a valid one. `None` stands for a field that is absent, which
+/// no text does: an empty one is broken.
 #[derive(Clone, Default)]
 #[allow(missing_docs, reason = "each is documented in the contract, user.proto")]
 pub struct UserFields<'a> {
@@ -36,7 +38,7 @@ pub struct UserFields<'a> {
     pub email: Cow<'a, str>,
     pub username: Cow<'a, str>,
     pub dob: Cow<'a, str>,
-    pub registered_date: Cow<'a, str>,
+    pub registered_date: Option<Cow<'a, str>>,
     pub phone: Cow<'a, str>,
     pub picture: Cow<'a, str>,
 }
@@ -63,13 +65,16 @@ impl<'a> User<'a> {
             email: Email::new(fields.email).map_err(|reason| reason.of(Field::Email))?,
             username: text(Field::Username, fields.username)?,
             dob: instant(Field::Dob, &fields.dob)?,
-            registered_date: instant(Field::RegisteredDate, &fields.registered_date)?,
+            registered_date: fields
+                .registered_date
+                .map(|text| instant(Field::RegisteredDate, &text))
+                .transpose()?,
             phone: text(Field::Phone, fields.phone)?,
             picture: text(Field::Picture, fields.picture)?,
         })
     }
 
-    /// Reads one JSON object as a caller must send it: exactly the record's fields, each a string.
+    /// Reads one JSON object as a caller must send it: the record's fields and no others, each a string.
     ///
     /// # Errors
     /// See [`Invalid`] for which of several faults is reported.
@@ -162,7 +167,7 @@ impl<'a> User<'a> {
     }
 
     #[must_use]
-    pub const fn registered_date(&self) -> Instant {
+    pub const fn registered_date(&self) -> Option<Instant> {
         self.registered_date
     }
 

@@ -4,9 +4,9 @@ use model::{Field, Instant, User, UserFields};
 use proptest::{collection::vec, prelude::*};
 use serde_json::Value;
 
-/// The texts of a record in the contract's order. Unlike a `User` it shows its content when a test fails.
+/// The texts of a record in the contract's order, `None` for an absent one. Unlike a `User` it shows its content when a test fails.
 #[derive(Clone, Debug)]
-pub(crate) struct RawRecord([String; 12]);
+pub(crate) struct RawRecord([Option<String>; 12]);
 
 impl RawRecord {
     /// A record with nothing remarkable in it.
@@ -26,21 +26,26 @@ impl RawRecord {
                 "(319) 555-0142",
                 "https://pictures.example.com/17.jpg",
             ]
-            .map(str::to_owned),
+            .map(|text| Some(text.to_owned())),
         )
     }
 
     pub(crate) fn with(mut self, field: Field, text: impl Into<String>) -> Self {
-        self.0[field as usize] = text.into();
+        self.0[field as usize] = Some(text.into());
         self
     }
 
-    pub(crate) fn get(&self, field: Field) -> &str {
-        &self.0[field as usize]
+    pub(crate) fn without(mut self, field: Field) -> Self {
+        self.0[field as usize] = None;
+        self
+    }
+
+    pub(crate) fn get(&self, field: Field) -> Option<&str> {
+        self.0[field as usize].as_deref()
     }
 
     pub(crate) fn fields(&self) -> UserFields<'_> {
-        let text = |field| self.get(field).into();
+        let text = |field| self.get(field).expect("the field is required").into();
         UserFields {
             id: text(Field::Id),
             first_name: text(Field::FirstName),
@@ -51,7 +56,7 @@ impl RawRecord {
             email: text(Field::Email),
             username: text(Field::Username),
             dob: text(Field::Dob),
-            registered_date: text(Field::RegisteredDate),
+            registered_date: self.get(Field::RegisteredDate).map(Into::into),
             phone: text(Field::Phone),
             picture: text(Field::Picture),
         }
@@ -63,14 +68,16 @@ impl RawRecord {
 
     /// Its keys and values as JSON texts, in the contract's order.
     pub(crate) fn members(&self) -> Vec<(String, String)> {
-        let member = |field: Field| (quoted(field.name()), quoted(self.get(field)));
-        Field::ALL.into_iter().map(member).collect()
+        let member = |field: Field| Some((quoted(field.name()), quoted(self.get(field)?)));
+        Field::ALL.into_iter().filter_map(member).collect()
     }
 
     /// Its JSON with the value of one field replaced by another JSON text.
     pub(crate) fn json_with(&self, field: Field, value: &str) -> String {
         let mut members = self.members();
-        members[field as usize].1 = value.to_owned();
+        let key = quoted(field.name());
+        let member = members.iter_mut().find(|member| member.0 == key);
+        member.expect("the record has the field").1 = value.to_owned();
         object(&members)
     }
 }
@@ -110,13 +117,14 @@ pub(crate) fn any_instant() -> impl Strategy<Value = Instant> {
     millis.prop_map(|millis| Instant::from_millis(millis).unwrap())
 }
 
-/// Any valid record, in its canonical spelling.
+/// Any valid record, in its canonical spelling; half of them have a `registered_date`.
 pub(crate) fn any_record() -> impl Strategy<Value = RawRecord> {
     let id = (1..=u128::MAX).prop_map(|id| uuid::Uuid::from_u128(id).to_string());
     let part = || any_text(250).prop_map(|text| text.replace('@', "a"));
     let email = (part(), part()).prop_map(|(local, domain)| format!("{local}@{domain}"));
     let texts = vec(any_text(512), 8);
-    (id, texts, email, any_instant(), any_instant()).prop_map(|(id, texts, email, dob, registered)| {
+    let registered = prop::option::of(any_instant());
+    (id, texts, email, any_instant(), registered).prop_map(|(id, texts, email, dob, registered)| {
         let fields = [
             Field::FirstName,
             Field::LastName,
@@ -130,8 +138,11 @@ pub(crate) fn any_record() -> impl Strategy<Value = RawRecord> {
         let record = RawRecord::plain()
             .with(Field::Id, id)
             .with(Field::Email, email)
-            .with(Field::Dob, dob.to_string())
-            .with(Field::RegisteredDate, registered.to_string());
+            .with(Field::Dob, dob.to_string());
+        let record = match registered {
+            Some(registered) => record.with(Field::RegisteredDate, registered.to_string()),
+            None => record.without(Field::RegisteredDate),
+        };
         fields
             .into_iter()
             .zip(texts)

@@ -48,8 +48,8 @@ fn read(
 /// A value and the contract's name of its type, in a form that can be compared.
 type Typed = (String, String);
 
-/// A field of ours. That a `&str` is a string and an `Instant` a timestamp is what this test takes for granted.
-fn ours(user: &User<'_>, field: Field) -> Typed {
+/// A field of ours, unless it is absent. That a `&str` is a string and an `Instant` a timestamp is what this test takes for granted.
+fn ours(user: &User<'_>, field: Field) -> Option<Typed> {
     let string = |text: &str| ("string".to_owned(), text.to_owned());
     let timestamp = |instant: Instant| {
         let (seconds, millis) = (
@@ -61,7 +61,7 @@ fn ours(user: &User<'_>, field: Field) -> Typed {
             format!("{seconds} s {} ns", millis * 1_000_000),
         )
     };
-    match field {
+    Some(match field {
         Field::Id => string(user.id().text().as_str()),
         Field::FirstName => string(user.first_name()),
         Field::LastName => string(user.last_name()),
@@ -71,15 +71,19 @@ fn ours(user: &User<'_>, field: Field) -> Typed {
         Field::Email => string(user.email()),
         Field::Username => string(user.username()),
         Field::Dob => timestamp(user.dob()),
-        Field::RegisteredDate => timestamp(user.registered_date()),
+        Field::RegisteredDate => timestamp(user.registered_date()?),
         Field::Phone => string(user.phone()),
         Field::Picture => string(user.picture()),
-    }
+    })
 }
 
 /// The same field as protobuf's JSON mapping has read it.
-fn theirs(record: &DynamicMessage, field: Field) -> Typed {
-    match &*record.get_field_by_name(field.name()).unwrap() {
+fn theirs(record: &DynamicMessage, field: Field) -> Option<Typed> {
+    let descriptor = record.descriptor().get_field_by_name(field.name()).unwrap();
+    if descriptor.supports_presence() && !record.has_field(&descriptor) {
+        return None;
+    }
+    Some(match &*record.get_field_by_name(field.name()).unwrap() {
         Value::String(text) => ("string".to_owned(), text.clone()),
         Value::Message(value) => {
             let seconds = value
@@ -96,7 +100,7 @@ fn theirs(record: &DynamicMessage, field: Field) -> Typed {
             )
         }
         other => panic!("{other:?} is of no type that the contract uses"),
-    }
+    })
 }
 
 fn assert_agree(user: &User<'_>, record: &DynamicMessage) {
@@ -109,7 +113,10 @@ fn assert_agree(user: &User<'_>, record: &DynamicMessage) {
 fn names_order_and_types_are_those_of_the_contract() {
     let record = RawRecord::plain();
     let user = record.user();
-    let expected = Field::ALL.map(|field| (field.name().to_owned(), ours(&user, field).0));
+    let expected = Field::ALL.map(|field| {
+        let (kind, _) = ours(&user, field).expect("the plain record has every field");
+        (field.name().to_owned(), kind)
+    });
 
     let message = message();
     let in_contract = message.fields().map(|field| {
@@ -135,6 +142,15 @@ fn the_fields_are_numbered_in_their_order() {
 }
 
 #[test]
+fn the_contract_can_tell_an_absent_optional_field_from_an_empty_one() {
+    let message = message();
+    for field in Field::ALL.into_iter().filter(|field| !field.is_required()) {
+        let in_contract = message.get_field_by_name(field.name()).unwrap();
+        assert!(in_contract.supports_presence(), "{field}");
+    }
+}
+
+#[test]
 fn the_canonical_encoding_has_the_contracts_names_in_the_contracts_order() {
     let json = String::from_utf8(RawRecord::plain().user().to_json()).unwrap();
     assert_eq!(json, object(&RawRecord::plain().members()));
@@ -144,7 +160,7 @@ fn the_canonical_encoding_has_the_contracts_names_in_the_contracts_order() {
 fn every_golden_example_is_canonical_and_read_alike_by_both() {
     let message = message();
     let examples = examples();
-    assert!(examples.len() >= 6, "found only {:?}", examples.keys());
+    assert!(examples.len() >= 7, "found only {:?}", examples.keys());
     for (name, json) in &examples {
         let strict = User::parse_strict(json).unwrap_or_else(|invalid| panic!("{name}: {invalid}"));
         assert_eq!(User::parse_lenient(json), Ok(strict.clone()), "{name}");
@@ -176,6 +192,7 @@ fn the_examples_hold_what_they_are_named_for() {
         Text::LONGEST
     );
     assert!(example("escapes.json").address().contains('\n'));
+    assert_eq!(example("without_registered_date.json").registered_date(), None);
 }
 
 #[test]

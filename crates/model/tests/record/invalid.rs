@@ -74,6 +74,18 @@ fn each_rule_has_its_words_and_its_label() {
             "out_of_range",
         ),
         (
+            Field::RegisteredDate,
+            quoted(""),
+            "registered_date: is not an RFC 3339 instant such as 2024-02-29T23:59:59.123Z",
+            "not_an_instant",
+        ),
+        (
+            Field::RegisteredDate,
+            "null".into(),
+            "registered_date: must be a string, not null",
+            "wrong_type",
+        ),
+        (
             Field::Picture,
             "null".into(),
             "picture: must be a string, not null",
@@ -118,12 +130,16 @@ fn each_rule_has_its_words_and_its_label() {
 }
 
 #[test]
-fn every_field_is_required_and_may_be_given_once() {
-    for field in Field::ALL {
-        let mut members = RawRecord::plain().members();
-        members.remove(field as usize);
+fn a_required_field_may_not_be_missing() {
+    for field in Field::ALL.into_iter().filter(|field| field.is_required()) {
+        let members = RawRecord::plain().without(field).members();
         assert_refused(object(&members), &format!("{field}: is missing"), "missing");
+    }
+}
 
+#[test]
+fn every_field_may_be_given_once() {
+    for field in Field::ALL {
         let mut members = RawRecord::plain().members();
         members.push(members[field as usize].clone());
         let words = format!("{field}: is given more than once");

@@ -71,6 +71,29 @@ fn instants_come_out_in_their_canonical_form() {
 }
 
 #[test]
+fn registered_date_alone_may_be_absent_and_is_then_left_out() {
+    let optional: Vec<_> = Field::ALL
+        .into_iter()
+        .filter(|field| !field.is_required())
+        .collect();
+    assert_eq!(optional, [Field::RegisteredDate]);
+
+    let record = RawRecord::plain().without(Field::RegisteredDate);
+    let json = object(&record.members());
+    for user in [
+        User::parse_strict(json.as_bytes()),
+        User::parse_lenient(json.as_bytes()),
+    ] {
+        let user = user.unwrap();
+        assert_eq!(user.registered_date(), None);
+        assert_eq!(String::from_utf8(user.to_json()).unwrap(), json);
+        assert!(user.is_canonical(json.as_bytes()));
+        assert_eq!(user, record.user());
+        assert_ne!(user, RawRecord::plain().user());
+    }
+}
+
+#[test]
 fn an_integer_post_code_is_for_the_lenient_reader_alone() {
     for digits in ["0", "4242", "-7", "123456789012345678901234567890"] {
         let json = RawRecord::plain().json_with(Field::PostCode, digits);

@@ -130,7 +130,7 @@ proptest! {
         let json = record.user().to_json();
         let plain: serde_json::Value = serde_json::from_slice(&json).unwrap();
         for field in Field::ALL {
-            prop_assert_eq!(&plain[field.name()], record.get(field));
+            prop_assert_eq!(plain.get(field.name()).map(|value| value.as_str()), record.get(field).map(Some));
         }
         for parsed in [User::parse_strict(&json), User::parse_lenient(&json)] {
             let parsed = parsed.unwrap();
@@ -146,7 +146,7 @@ proptest! {
         shuffled in Just(Field::ALL.map(|field| field as usize).to_vec()).prop_shuffle(),
     ) {
         let members = record.members();
-        let members: Vec<_> = shuffled.into_iter().map(|place| members[place].clone()).collect();
+        let members: Vec<_> = shuffled.into_iter().filter_map(|place| members.get(place).cloned()).collect();
         let json = object(&members);
         prop_assert_eq!(User::parse_strict(json.as_bytes()).unwrap(), record.user());
         prop_assert_eq!(User::parse_lenient(json.as_bytes()).unwrap(), record.user());
