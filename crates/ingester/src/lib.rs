@@ -1,1 +1,56 @@
-//! Fetches random users, formats them and posts them to the publisher.
+#![doc = include_str!("../README.md")]
+
+// What the operator wants.
+pub mod endpoint;
+pub mod settings;
+
+// When a run starts, which pages it asks for, and how fast it may.
+pub mod schedule;
+
+pub mod plan;
+
+pub mod budget;
+
+// A page comes in,
+pub mod source;
+
+pub mod fetch;
+pub mod http;
+
+// is read and verified,
+pub mod randomuser;
+pub mod scalar;
+
+pub mod format;
+
+// and is held as records,
+pub mod page;
+
+// which go out in batches until each is accounted for.
+pub mod duplicates;
+
+pub mod batch;
+
+pub mod delivery;
+
+pub mod post;
+
+pub mod answer;
+
+// What is said of it.
+pub mod metrics;
+pub mod tally;
+
+pub mod report;
+
+pub mod pulse;
+pub mod reach;
+
+// The wiring.
+pub mod run;
+pub mod scheduler;
+
+pub mod command;
+
+pub use crate::command::{Cli, Ended, perform};
+pub use crate::run::Pipeline;

@@ -1,2 +1,27 @@
-//! Placeholder.
-fn main() {}
+//! The ingester's process: configuration, start, the command, end.
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use ingester::{Cli, Pipeline, perform};
+use service::Process;
+use service::process::{EXIT_CONFIG, refuse};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let settings = match cli.settings() {
+        Ok(settings) => settings,
+        Err(code) => return code,
+    };
+    let process = match Process::start("ingester", &settings.process).await {
+        Ok(process) => process,
+        Err(code) => return code,
+    };
+    let context = process.context();
+    let pipeline = match Pipeline::new(&settings, &context) {
+        Ok(pipeline) => pipeline,
+        Err(error) => return refuse("ingester", &error, EXIT_CONFIG),
+    };
+    process.run(perform(cli, settings, pipeline, context)).await
+}

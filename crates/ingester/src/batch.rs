@@ -1,0 +1,118 @@
+//! Records of one page that travel in one request. Borrows the page; knows no HTTP.
+
+use bytes::Bytes;
+
+use crate::page::Page;
+
+/// Records, one behind the other in the run.
+#[derive(Clone, Copy, Debug)]
+pub struct Batch<'p> {
+    page: &'p Page,
+    picks: &'p [usize],
+    first: u64,
+}
+
+impl<'p> Batch<'p> {
+    /// The records of `page` at `picks`; the first of them is the run's number `first`, counted from 0.
+    #[must_use]
+    pub fn new(page: &'p Page, picks: &'p [usize], first: u64) -> Self {
+        Self { page, picks, first }
+    }
+
+    /// How many records.
+    #[must_use]
+    pub fn records(&self) -> usize {
+        self.picks.len()
+    }
+
+    /// The run's number of the first one.
+    #[must_use]
+    pub fn first(&self) -> u64 {
+        self.first
+    }
+
+    /// The records as a JSON array.
+    #[must_use]
+    pub fn body(&self) -> Bytes {
+        let records = self.picks.iter().map(|pick| self.page.record(*pick));
+        let mut body = Vec::with_capacity(records.clone().map(|record| record.len() + 1).sum::<usize>() + 2);
+        for record in records {
+            body.push(if body.is_empty() { b'[' } else { b',' });
+            body.extend_from_slice(record);
+        }
+        if body.is_empty() {
+            body.push(b'[');
+        }
+        body.push(b']');
+        body.into()
+    }
+
+    /// The two halves, in order, or nothing when there is only one record.
+    #[must_use]
+    pub fn halves(&self) -> Option<[Self; 2]> {
+        let middle = self.picks.len() / 2;
+        if middle == 0 {
+            return None;
+        }
+        let (picks, rest) = self.picks.split_at(middle);
+        let behind = self.first + u64::try_from(middle).expect("a batch has at most 1,000 records");
+        Some([
+            Self::new(self.page, picks, self.first),
+            Self::new(self.page, rest, behind),
+        ])
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use model::{User, UserFields};
+    use serde_json::Value;
+    use uuid::Uuid;
+
+    use super::*;
+
+    /// A page of `count` records that differ in their id.
+    pub(crate) fn page_of(count: u128) -> Page {
+        let mut page = Page::default();
+        for number in 1..=count {
+            let fields = UserFields {
+                id: Uuid::from_u128(number).to_string().into(),
+                first_name: "Zoë".into(),
+                last_name: "L".into(),
+                gender: "female".into(),
+                address: "1 S, C, D, E".into(),
+                post_code: "0378".into(),
+                email: "a@b".into(),
+                username: "u".into(),
+                dob: "1961-08-04T21:05:09.123Z".into(),
+                registered_date: Some("2019-02-28T00:00:00Z".into()),
+                phone: "1".into(),
+                picture: "p".into(),
+            };
+            page.push(Ok(User::new(fields).unwrap()));
+        }
+        page
+    }
+
+    fn ids(batch: &Batch<'_>) -> Vec<u128> {
+        let records: Vec<Value> = serde_json::from_slice(&batch.body()).unwrap();
+        let id = |record: &Value| record["id"].as_str().unwrap().parse::<Uuid>().unwrap().as_u128();
+        records.iter().map(id).collect()
+    }
+
+    #[test]
+    fn the_body_is_an_array_of_the_picked_records() {
+        let page = page_of(5);
+        assert_eq!(ids(&Batch::new(&page, &[0, 2, 4], 7)), [1, 3, 5]);
+        assert!(ids(&Batch::new(&page, &[], 0)).is_empty());
+    }
+
+    #[test]
+    fn halves_keep_every_record_and_its_number() {
+        let page = page_of(5);
+        let [front, back] = Batch::new(&page, &[0, 1, 2, 3, 4], 10).halves().unwrap();
+        assert_eq!((ids(&front), front.first()), (vec![1, 2], 10));
+        assert_eq!((ids(&back), back.first()), (vec![3, 4, 5], 12));
+        assert!(Batch::new(&page, &[3], 0).halves().is_none());
+    }
+}

@@ -1,0 +1,120 @@
+//! The API's budget: so many users in any stretch of time as long as the window. Pure: the time is an argument.
+//!
+//! A token bucket would let up to twice the budget through in one window (a full bucket, then its refill), so what
+//! was spent is remembered one by one, until it is a window old.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use crate::settings::BudgetSettings;
+
+/// What was spent of the budget lately.
+#[derive(Debug)]
+pub struct Budget {
+    users: u64,
+    window: Duration,
+    spent: VecDeque<(Instant, u64)>,
+    sum: u64,
+}
+
+impl Budget {
+    /// A budget of which nothing is spent yet.
+    #[must_use]
+    pub fn new(settings: &BudgetSettings) -> Self {
+        Self {
+            users: settings.users,
+            window: settings.window,
+            spent: VecDeque::new(),
+            sum: 0,
+        }
+    }
+
+    /// The length of the window.
+    #[must_use]
+    pub fn window(&self) -> Duration {
+        self.window
+    }
+
+    /// How long to wait before asking for `users`, which must not exceed the whole budget.
+    pub fn wait(&mut self, users: u64, now: Instant) -> Duration {
+        self.forget(now);
+        let mut excess = (self.sum + users).saturating_sub(self.users);
+        for (at, spent) in &self.spent {
+            if excess == 0 {
+                break;
+            }
+            excess = excess.saturating_sub(*spent);
+            if excess == 0 {
+                return self.window.saturating_sub(now.saturating_duration_since(*at));
+            }
+        }
+        Duration::ZERO
+    }
+
+    /// Notes that `users` were handed out at the latest at `now`, which is not before any earlier call's.
+    pub fn spend(&mut self, users: u64, now: Instant) {
+        self.forget(now);
+        self.spent.push_back((now, users));
+        self.sum += users;
+    }
+
+    fn forget(&mut self, now: Instant) {
+        while let Some((at, users)) = self.spent.front().copied()
+            && now.saturating_duration_since(at) >= self.window
+        {
+            self.spent.pop_front();
+            self.sum -= users;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn budget() -> Budget {
+        Budget::new(&BudgetSettings {
+            users: 20_000,
+            window: Duration::from_secs(300),
+        })
+    }
+
+    #[test]
+    fn the_whole_budget_is_free_at_first_and_again_a_window_later() {
+        let (mut budget, start) = (budget(), Instant::now());
+        for page in 0..4 {
+            let now = start + Duration::from_secs(page);
+            assert_eq!(budget.wait(5_000, now), Duration::ZERO);
+            budget.spend(5_000, now);
+        }
+        let now = start + Duration::from_secs(10);
+        assert_eq!(budget.wait(5_000, now), Duration::from_secs(290));
+        assert_eq!(budget.wait(5_001, now), Duration::from_secs(291));
+        assert_eq!(
+            budget.wait(5_000, start + Duration::from_secs(300)),
+            Duration::ZERO
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn no_window_ever_sees_more_than_the_budget(
+            asked in prop::collection::vec((1_u64..=20_000, 0_u64..400), 1..60),
+        ) {
+            let (mut budget, start) = (budget(), Instant::now());
+            let mut now = start;
+            let mut log: Vec<(Instant, u64)> = Vec::new();
+            for (users, pause) in asked {
+                now += Duration::from_secs(pause);
+                now += budget.wait(users, now);
+                prop_assert_eq!(budget.wait(users, now), Duration::ZERO, "the wait told is enough");
+                budget.spend(users, now);
+                log.push((now, users));
+                let window = log.iter().filter(|(at, _)| now - *at < Duration::from_secs(300));
+                prop_assert!(window.map(|(_, users)| users).sum::<u64>() <= 20_000);
+            }
+        }
+    }
+}

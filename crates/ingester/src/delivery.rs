@@ -1,0 +1,186 @@
+//! Batches into the publisher, whatever it takes: sends again what may not have arrived, halves what is too large, and
+//! counts a record only when the publisher has said what became of it. Who gives up, and when, is the run.
+
+use std::time::{Duration, Instant};
+
+use service::Backoff;
+use thiserror::Error;
+use tokio::time::sleep;
+use uuid::Uuid;
+
+use crate::answer::{Refusal, Verdict};
+use crate::batch::Batch;
+use crate::metrics::Leg;
+use crate::post::{Parcel, Post, PostError};
+use crate::reach::Reach;
+use crate::settings::PublisherSettings;
+use crate::tally::Tally;
+
+/// Why a batch can't be delivered.
+#[derive(Debug, Error)]
+pub enum DeliveryError {
+    /// The publisher does not accept our token: only the operator can mend that.
+    #[error("the publisher refused our credentials")]
+    Credentials(#[source] PostError),
+    /// A definite no.
+    #[error("the publisher refused a request")]
+    Refused(#[source] PostError),
+    /// So many of its answers in a row don't add up; the last one is the source.
+    #[error("the publisher gave {0} answers in a row that do not add up")]
+    Odd(u32, #[source] PostError),
+}
+
+/// What a failure leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Action {
+    Resend(Option<Duration>),
+    ResendIfRare,
+    Halve,
+    Fail,
+}
+
+fn action(error: &PostError) -> Action {
+    match error {
+        PostError::Unreachable(_) | PostError::Timeout(_) | PostError::Answer(_) => Action::Resend(None),
+        PostError::Refused(refusal) => match refusal {
+            Refusal::Later { retry_after, .. } => Action::Resend(*retry_after),
+            Refusal::Odd { .. } => Action::ResendIfRare,
+            Refusal::TooLarge => Action::Halve,
+            Refusal::Credentials { .. } | Refusal::Definite { .. } => Action::Fail,
+        },
+    }
+}
+
+/// The publisher, with patience.
+pub struct Delivery<P> {
+    post: P,
+    backoff: Backoff,
+    odd_answers: u32,
+    reach: Reach,
+}
+
+impl<P: Post> Delivery<P> {
+    /// Reports to `reach` whether the publisher takes records.
+    pub fn new(post: P, settings: &PublisherSettings, reach: Reach) -> Self {
+        Self {
+            post,
+            backoff: settings.backoff,
+            odd_answers: settings.odd_answers,
+            reach,
+        }
+    }
+
+    /// Delivers `batch`: when this returns, the publisher has accounted for each of its records.
+    ///
+    /// # Errors
+    /// Each [`DeliveryError`]; what was accounted for before is in `tally`.
+    pub async fn deliver(&self, run: Uuid, batch: Batch<'_>, tally: &Tally) -> Result<(), DeliveryError> {
+        // Each halving puts at most one more batch on the stack.
+        let mut left = vec![batch];
+        while let Some(batch) = left.pop() {
+            match self.send(run, &batch, tally).await? {
+                Some(verdict) => tally.accounted(&verdict),
+                None => match batch.halves() {
+                    Some([front, back]) => left.extend([back, front]),
+                    None => tally.accounted(&too_large()),
+                },
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends until there is a verdict, or `None` when the batch is too large.
+    async fn send(
+        &self,
+        run: Uuid,
+        batch: &Batch<'_>,
+        tally: &Tally,
+    ) -> Result<Option<Verdict>, DeliveryError> {
+        let parcel = Parcel {
+            run,
+            first: batch.first(),
+            records: u64::try_from(batch.records()).expect("a batch has at most 1,000 records"),
+            body: batch.body(),
+        };
+        let mut delays = self.backoff.delays();
+        let (mut resent, mut odd) = (0, 0);
+        loop {
+            let error = match self.attempt(&parcel, tally).await {
+                Ok(verdict) => return Ok(Some(verdict)),
+                Err(error) => error,
+            };
+            let action = action(&error);
+            odd = if action == Action::ResendIfRare {
+                odd + 1
+            } else {
+                0
+            };
+            let after = match action {
+                Action::Halve => return Ok(None),
+                Action::Fail => return Err(failed(error)),
+                Action::ResendIfRare if odd > self.odd_answers => return Err(DeliveryError::Odd(odd, error)),
+                Action::ResendIfRare => Duration::ZERO,
+                Action::Resend(after) => after.unwrap_or_default(),
+            };
+            self.note(&error, &parcel, resent, tally);
+            resent += 1;
+            sleep(after.max(delays.next().unwrap_or(self.backoff.max))).await;
+        }
+    }
+
+    async fn attempt(&self, parcel: &Parcel, tally: &Tally) -> Result<Verdict, PostError> {
+        let sent = Instant::now();
+        let answer = self.post.post(parcel).await;
+        let label = match &answer {
+            Ok(verdict) => status_of(verdict).to_owned(),
+            Err(error) => error.label(),
+        };
+        tally.request(Leg::Publisher, &label, sent.elapsed());
+        self.reach.delivered(answer.as_ref().err());
+        answer
+    }
+
+    /// A publisher that is down for an hour is one warning for each batch, and `reach` tells when it is back.
+    fn note(&self, error: &PostError, parcel: &Parcel, resent: u64, tally: &Tally) {
+        tally.retried(Leg::Publisher);
+        let (first, records, error) = (parcel.first, parcel.records, service::process::chain(error));
+        if resent == 0 {
+            tracing::warn!(
+                first,
+                records,
+                error,
+                "records not accounted for, sending them again"
+            );
+        } else {
+            tracing::debug!(first, records, error, resent, "records still not accounted for");
+        }
+    }
+}
+
+/// The status that a verdict came with, which `answer` has held against the counts.
+fn status_of(verdict: &Verdict) -> &'static str {
+    match (verdict.accepted, verdict.rejected.is_empty()) {
+        (_, true) => "200",
+        (0, false) => "422",
+        (_, false) => "207",
+    }
+}
+
+fn failed(error: PostError) -> DeliveryError {
+    match &error {
+        PostError::Refused(Refusal::Credentials { .. }) => DeliveryError::Credentials(error),
+        _ => DeliveryError::Refused(error),
+    }
+}
+
+/// One record that no smaller request can carry.
+fn too_large() -> Verdict {
+    Verdict {
+        accepted: 0,
+        rejected: vec!["record: is too large for the publisher".to_owned()],
+    }
+}
+
+#[cfg(test)]
+#[path = "delivery/tests.rs"]
+mod tests;

@@ -1,0 +1,145 @@
+use std::collections::VecDeque;
+use std::sync::Mutex;
+
+use service::Health;
+
+use super::*;
+use crate::batch::tests::page_of;
+use crate::page::Page;
+
+/// Answers as the script says, then accepts whatever comes; notes what it was sent.
+#[derive(Default)]
+struct Script {
+    answers: Mutex<VecDeque<Refusal>>,
+    sent: Mutex<Vec<(u64, u64)>>,
+    largest: Option<u64>,
+}
+
+impl Post for Script {
+    async fn post(&self, parcel: &Parcel) -> Result<Verdict, PostError> {
+        self.sent.lock().unwrap().push((parcel.first, parcel.records));
+        if self.largest.is_some_and(|largest| parcel.records > largest) {
+            return Err(Refusal::TooLarge.into());
+        }
+        match self.answers.lock().unwrap().pop_front() {
+            Some(refusal) => Err(refusal.into()),
+            None => Ok(Verdict {
+                accepted: parcel.records,
+                rejected: vec![],
+            }),
+        }
+    }
+}
+
+fn delivery(post: Script) -> Delivery<Script> {
+    let settings = PublisherSettings {
+        backoff: Backoff {
+            initial: Duration::from_millis(1),
+            max: Duration::from_millis(2),
+        },
+        odd_answers: 2,
+        ..PublisherSettings::default()
+    };
+    Delivery::new(post, &settings, Reach::new(&Health::default()))
+}
+
+fn later(status: u16, retry_after: Option<Duration>) -> Refusal {
+    Refusal::Later { status, retry_after }
+}
+
+const ODD: Refusal = Refusal::Odd {
+    status: 200,
+    reason: "it says so",
+};
+
+async fn deliver(delivery: &Delivery<Script>, page: &Page, tally: &Tally) -> Result<(), DeliveryError> {
+    let picks: Vec<_> = (0..page.ids().len()).collect();
+    delivery
+        .deliver(Uuid::nil(), Batch::new(page, &picks, 100), tally)
+        .await
+}
+
+async fn after(answers: impl IntoIterator<Item = Refusal>) -> (Result<(), DeliveryError>, Tally) {
+    let tally = Tally::for_tests();
+    let answers = Mutex::new(answers.into_iter().collect());
+    let delivery = delivery(Script {
+        answers,
+        ..Script::default()
+    });
+    (deliver(&delivery, &page_of(3), &tally).await, tally)
+}
+
+#[tokio::test]
+async fn what_may_not_have_arrived_is_sent_until_it_is_accounted_for() {
+    let (outcome, tally) = after((0..50).map(|i| later([503, 504, 429, 500, 408][i % 5], None))).await;
+    outcome.unwrap();
+    assert_eq!((tally.counts().accepted, tally.counts().retried), (3, 50));
+}
+
+#[tokio::test]
+async fn retry_after_is_waited_for() {
+    let started = Instant::now();
+    let (outcome, _) = after([later(503, Some(Duration::from_millis(70)))]).await;
+    outcome.unwrap();
+    assert!(started.elapsed() >= Duration::from_millis(70));
+}
+
+#[tokio::test]
+async fn a_few_answers_that_do_not_add_up_are_tolerated_and_never_counted() {
+    let (outcome, tally) = after([ODD, ODD]).await;
+    outcome.unwrap();
+    assert_eq!(tally.counts().accepted, 3);
+    let (outcome, tally) = after([ODD, ODD, ODD]).await;
+    assert!(matches!(outcome, Err(DeliveryError::Odd(3, _))));
+    assert_eq!((tally.counts().accepted, tally.counts().rejected), (0, 0));
+}
+
+#[tokio::test]
+async fn a_definite_no_ends_at_once_with_its_reason() {
+    let no = Refusal::Definite {
+        status: 502,
+        detail: ": topic authorization failed".into(),
+    };
+    let error = after([no]).await.0.unwrap_err();
+    let text = service::process::chain(&error);
+    assert_eq!(
+        text,
+        "the publisher refused a request: answered 502: topic authorization failed"
+    );
+}
+
+#[tokio::test]
+async fn refused_credentials_are_told_apart() {
+    let (outcome, _) = after([Refusal::Credentials { status: 401 }]).await;
+    assert!(matches!(outcome, Err(DeliveryError::Credentials(_))));
+}
+
+#[tokio::test]
+async fn a_batch_that_is_too_large_is_halved_in_order_until_it_fits() {
+    let tally = Tally::for_tests();
+    let delivery = delivery(Script {
+        largest: Some(2),
+        ..Script::default()
+    });
+    deliver(&delivery, &page_of(7), &tally).await.unwrap();
+    let sent = delivery.post.sent.lock().unwrap().clone();
+    let carried: Vec<_> = sent.into_iter().filter(|(_, records)| *records <= 2).collect();
+    assert_eq!(carried, [(100, 1), (101, 2), (103, 2), (105, 2)]);
+    assert_eq!(tally.counts().accepted, 7);
+}
+
+#[tokio::test]
+async fn a_single_record_that_is_too_large_is_rejected_alone() {
+    let tally = Tally::for_tests();
+    let delivery = delivery(Script {
+        largest: Some(0),
+        ..Script::default()
+    });
+    deliver(&delivery, &page_of(2), &tally).await.unwrap();
+    let counts = tally.counts();
+    assert_eq!((counts.accepted, counts.rejected), (0, 2));
+    assert_eq!(
+        counts.rejected_reasons["record: is too large for the publisher"],
+        2
+    );
+}

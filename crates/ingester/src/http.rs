@@ -1,0 +1,124 @@
+//! What both legs need of HTTP: a client, an answer read under a cap, `Retry-After`. Knows neither the API nor the
+//! publisher, judges no status and tries nothing twice.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use jiff::Timestamp;
+use reqwest::header::{HeaderMap, RETRY_AFTER};
+use reqwest::redirect::Policy;
+use reqwest::{Client, Response, Url};
+use thiserror::Error;
+
+const USER_AGENT: &str = concat!("affluent-ingester/", env!("CARGO_PKG_VERSION"));
+
+/// A client for `url`: keeps connections alive, gives each request both deadlines, follows no redirect (a POST would
+/// arrive as a GET) and asks no proxy for this machine's own addresses.
+///
+/// # Errors
+/// When TLS can't be set up.
+pub fn client(
+    url: &Url,
+    connect_deadline: Duration,
+    request_deadline: Duration,
+) -> Result<Client, reqwest::Error> {
+    let mut builder = Client::builder()
+        .user_agent(USER_AGENT)
+        .redirect(Policy::none())
+        .connect_timeout(connect_deadline)
+        .timeout(request_deadline);
+    if is_loopback(url) {
+        builder = builder.no_proxy();
+    }
+    builder.build()
+}
+
+fn is_loopback(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+}
+
+/// The body of an answer was not had.
+#[derive(Debug, Error)]
+pub enum BodyError {
+    /// It took too long or broke off.
+    #[error("read the body")]
+    Read(#[source] reqwest::Error),
+    /// It is larger than allowed.
+    #[error("the body is larger than {limit}")]
+    TooLarge {
+        /// What is allowed.
+        limit: ByteSize,
+    },
+}
+
+/// Reads a body of at most `limit`; no more than that, and one chunk, is ever held.
+///
+/// # Errors
+/// Each [`BodyError`].
+pub async fn body(mut response: Response, limit: ByteSize) -> Result<Vec<u8>, BodyError> {
+    let most = usize::try_from(limit.as_u64()).unwrap_or(usize::MAX);
+    let announced = response.content_length().unwrap_or(0);
+    let announced = usize::try_from(announced).unwrap_or(usize::MAX);
+    if announced > most {
+        return Err(BodyError::TooLarge { limit });
+    }
+    let mut body = Vec::with_capacity(announced);
+    while let Some(chunk) = response.chunk().await.map_err(BodyError::Read)? {
+        if body.len() + chunk.len() > most {
+            return Err(BodyError::TooLarge { limit });
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+/// How long the answer asks to wait: whole seconds, or the time until a date.
+#[must_use]
+pub fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
+    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = value.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let until = jiff::fmt::rfc2822::parse(value).ok()?.timestamp();
+    Some(Duration::try_from(until.duration_since(now)).unwrap_or(Duration::ZERO))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(value: &str) -> Option<Duration> {
+        let now = "2026-02-28T23:59:30Z".parse().unwrap();
+        let headers = HeaderMap::from_iter([(RETRY_AFTER, value.parse().unwrap())]);
+        retry_after(&headers, now)
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        assert_eq!(asked("7"), Some(Duration::from_secs(7)));
+        assert_eq!(
+            asked("Sun, 01 Mar 2026 00:00:00 GMT"),
+            Some(Duration::from_secs(30))
+        );
+        assert_eq!(asked("Sat, 28 Feb 2026 00:00:00 GMT"), Some(Duration::ZERO));
+        assert_eq!(asked("-1"), None);
+        assert_eq!(asked("soon"), None);
+        assert_eq!(retry_after(&HeaderMap::new(), Timestamp::UNIX_EPOCH), None);
+    }
+
+    #[test]
+    fn only_this_machine_s_own_addresses_are_loopback() {
+        for (url, expected) in [
+            ("http://127.0.0.1:1/", true),
+            ("http://[::1]:1/", true),
+            ("http://localhost/", true),
+            ("http://publisher:8080/", false),
+            ("https://randomuser.me/", false),
+        ] {
+            assert_eq!(is_loopback(&url.parse().unwrap()), expected, "{url}");
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! One request to the publisher: the seam to it. It sends nothing twice; what an answer means is in `answer`, what a
+//! failure leads to in `delivery`.
+
+use std::future::Future;
+use std::time::Duration;
+
+use bytes::Bytes;
+use bytesize::ByteSize;
+use jiff::Timestamp;
+use model::headers::{JSON, http as names};
+use reqwest::header::{ACCEPT, CONTENT_TYPE};
+use reqwest::{Client, Response, Url};
+use service::Secret;
+use thiserror::Error;
+use uuid::Uuid;
+
+use crate::answer::{Refusal, Verdict, judge};
+use crate::http::{self, BodyError};
+use crate::settings::PublisherSettings;
+
+/// What one request carries.
+#[derive(Clone, Debug)]
+pub struct Parcel {
+    /// The run.
+    pub run: Uuid,
+    /// The run's number of the first record.
+    pub first: u64,
+    /// How many records the body holds.
+    pub records: u64,
+    /// A JSON array.
+    pub body: Bytes,
+}
+
+/// Hands over records.
+pub trait Post {
+    /// Sends once.
+    fn post(&self, parcel: &Parcel) -> impl Future<Output = Result<Verdict, PostError>> + Send;
+}
+
+/// The records are not accounted for.
+#[derive(Debug, Error)]
+pub enum PostError {
+    /// No connection came about, or it was lost: whether anything was written is unknown.
+    #[error("reach the publisher")]
+    Unreachable(#[source] reqwest::Error),
+    /// The deadline passed: whether anything was written is unknown.
+    #[error("no answer within {0:?}")]
+    Timeout(Duration),
+    /// The answer broke off or goes on for ever: whether anything was written is unknown.
+    #[error("the answer was not had")]
+    Answer(#[source] BodyError),
+    /// It answered, and not that the records are accounted for.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+}
+
+impl PostError {
+    /// A short name for metrics: the status, or what came in place of one.
+    #[must_use]
+    pub fn label(&self) -> String {
+        match self {
+            Self::Unreachable(_) => "unreachable".to_owned(),
+            Self::Timeout(_) => "timeout".to_owned(),
+            Self::Answer(_) => "truncated".to_owned(),
+            Self::Refused(Refusal::Odd { .. }) => "odd".to_owned(),
+            Self::Refused(Refusal::TooLarge) => "413".to_owned(),
+            Self::Refused(
+                Refusal::Later { status, .. }
+                | Refusal::Credentials { status }
+                | Refusal::Definite { status, .. },
+            ) => status.to_string(),
+        }
+    }
+}
+
+/// The publisher over HTTP. Its clones share their connections.
+#[derive(Clone)]
+pub struct Publisher {
+    client: Client,
+    url: Url,
+    token: Option<Secret>,
+    connect_deadline: Duration,
+    request_deadline: Duration,
+    max_answer: ByteSize,
+}
+
+impl Publisher {
+    /// A client of the publisher; connects to nothing yet.
+    ///
+    /// # Errors
+    /// When TLS can't be set up.
+    pub fn new(settings: &PublisherSettings) -> Result<Self, reqwest::Error> {
+        let url = users_of(settings.url.url().clone());
+        Ok(Self {
+            client: http::client(&url, settings.connect_deadline, settings.request_deadline)?,
+            url,
+            token: settings.token.clone(),
+            connect_deadline: settings.connect_deadline,
+            request_deadline: settings.request_deadline,
+            max_answer: settings.max_answer,
+        })
+    }
+
+    async fn send(&self, parcel: &Parcel) -> Result<Response, reqwest::Error> {
+        let mut request = self
+            .client
+            .post(self.url.clone())
+            .header(CONTENT_TYPE, JSON)
+            .header(ACCEPT, JSON)
+            .header(names::RUN_ID, parcel.run.to_string())
+            .header(names::RUN_SEQ, parcel.first);
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token.expose());
+        }
+        request.body(parcel.body.clone()).send().await
+    }
+
+    /// Whether anything answers at all. The route takes no GET, and any answer to one shows that somebody is there.
+    ///
+    /// # Errors
+    /// When nothing answers within the deadline for a connection.
+    pub async fn probe(&self) -> Result<(), PostError> {
+        let request = self.client.get(self.url.clone()).timeout(self.connect_deadline);
+        let sent = request.send().await;
+        sent.map(drop).map_err(|error| lost(error, self.connect_deadline))
+    }
+}
+
+fn lost(error: reqwest::Error, deadline: Duration) -> PostError {
+    if error.is_timeout() {
+        PostError::Timeout(deadline)
+    } else {
+        PostError::Unreachable(error)
+    }
+}
+
+impl Post for Publisher {
+    async fn post(&self, parcel: &Parcel) -> Result<Verdict, PostError> {
+        let sent = self.send(parcel).await;
+        let response = sent.map_err(|error| lost(error, self.request_deadline))?;
+        let status = response.status().as_u16();
+        let retry_after = http::retry_after(response.headers(), Timestamp::now());
+        let body = http::body(response, self.max_answer).await;
+        let body = body.map_err(PostError::Answer)?;
+        Ok(judge(status, retry_after, &body, parcel.records)?)
+    }
+}
+
+/// `v1/users` behind whatever path the publisher's address has.
+fn users_of(mut url: Url) -> Url {
+    let path = format!("{}/v1/users", url.path().trim_end_matches('/'));
+    url.set_path(&path);
+    url
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_route_goes_behind_the_address() {
+        for (address, expected) in [
+            ("http://a:1", "http://a:1/v1/users"),
+            ("http://a:1/", "http://a:1/v1/users"),
+            ("https://a/affluent", "https://a/affluent/v1/users"),
+        ] {
+            assert_eq!(users_of(address.parse().unwrap()).as_str(), expected);
+        }
+    }
+}

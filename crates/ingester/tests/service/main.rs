@@ -1,0 +1,13 @@
+//! The ingester from outside: against the offline API, a publisher made to misbehave, and the real one over real Kafka.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod door;
+mod rig;
+
+mod answers;
+mod chain;
+mod faults;
+mod manual;
+mod process;
+mod samples;
