@@ -179,7 +179,14 @@ impl Streamer {
             fault,
         };
         let checkpoints = self.checkpoints.load(live).await.map_err(read)?;
-        schema::ensure_table(live, &self.settings.cassandra, !checkpoints.is_empty()).await
+        let verified = schema::ensure_table(live, &self.settings.cassandra, !checkpoints.is_empty()).await?;
+        // Prepared now, so that the first record does not wait for it.
+        let prepare = |fault| SchemaError::Failed {
+            operation: "prepare the statements",
+            fault,
+        };
+        live.statements(&self.settings.cassandra).await.map_err(prepare)?;
+        Ok(verified)
     }
 
     async fn work(&self, topic: Topic, verified: Verified) -> Result<Ended, RunError> {
@@ -299,7 +306,7 @@ async fn wait(delays: &mut (impl Iterator<Item = Duration> + Send)) {
 }
 
 /// For people who look at the checkpoints: which process wrote them.
-fn instance() -> String {
+pub(crate) fn instance() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     format!("{}:{}", host.trim(), std::process::id())
 }

@@ -1,0 +1,232 @@
+//! The whole chain on real servers: each of its parts is taken away for a while, and it finishes by itself.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use reqwest::StatusCode;
+use testbed::comparison::{differences, expected};
+use testbed::randomuser::{Options, RandomUserApi};
+use testbed::servers::{CassandraOptions, Stack, StackOptions};
+use testbed::service::{Service, ServiceOptions};
+use testbed::table::Table;
+use testbed::tap::Tap;
+use testbed::workspace;
+
+const DEADLINE: Duration = Duration::from_secs(90);
+const OUTAGE: Duration = Duration::from_secs(20);
+const TOPIC: &str = "users_created";
+const USERS: u64 = 12_000;
+
+struct Chain {
+    streamer: Service,
+    publisher: Service,
+    api: RandomUserApi,
+    table: Table,
+    tap: Tap,
+    stack: Stack,
+    folder: PathBuf,
+}
+
+impl Chain {
+    async fn start() -> Self {
+        let folder = workspace::target_dir()
+            .unwrap()
+            .join("testbed")
+            .join("logs")
+            .join("chain");
+        std::fs::create_dir_all(&folder).unwrap();
+        // A stopped node forgets nothing; only a killed one could, without this.
+        let cassandra = CassandraOptions::default().synced();
+        let stack = Stack::start(&StackOptions {
+            cassandra,
+            ..StackOptions::default()
+        })
+        .await
+        .unwrap();
+        let brokers = stack.kafka.bootstrap();
+        let publisher = ServiceOptions::new("publisher", &folder).set("kafka.brokers", &brokers);
+        let publisher = Service::start(&publisher).unwrap();
+        let streamer = ServiceOptions::new("streamer", &folder)
+            .set("kafka.brokers", &brokers)
+            .set(
+                "cassandra.contact_points",
+                stack.cassandra.contact_points().join(","),
+            );
+        let streamer = Service::start(&streamer).unwrap();
+        publisher.ready(DEADLINE).await.unwrap();
+        streamer.ready(DEADLINE).await.unwrap();
+        Self {
+            streamer,
+            publisher,
+            api: RandomUserApi::start(Options::unlimited()).await.unwrap(),
+            table: Table::connect(&stack.cassandra.contact_points(), "spark_streams")
+                .await
+                .unwrap(),
+            tap: Tap::new(brokers).unwrap(),
+            stack,
+            folder,
+        }
+    }
+
+    /// A run of its own seed, in the middle of its work.
+    async fn run(&self, seed: &str) -> Service {
+        let options = ServiceOptions::new("ingester", &self.folder)
+            .log_name(format!("ingester-{seed}"))
+            .arg("once")
+            .arg("--users")
+            .arg(USERS.to_string())
+            .arg("--seed")
+            .arg(seed)
+            .set("source.url", format!("{}/api/1.4/", self.api.url()))
+            .set("source.page_size", "200")
+            .set("publisher.url", self.publisher.api())
+            .set("publisher.batch", "50");
+        let ingester = Service::start(&options).unwrap();
+        let until = Instant::now() + DEADLINE;
+        while ingester
+            .metric("ingester_users_accepted_total", "")
+            .await
+            .ok()
+            .flatten()
+            .unwrap_or(0.0)
+            < 500.0
+        {
+            assert!(
+                Instant::now() < until,
+                "nothing is accepted:\n{}",
+                ingester.last_lines(20)
+            );
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert!(
+            ingester.child().unwrap().is_running(),
+            "it was to be caught in the middle"
+        );
+        ingester
+    }
+
+    async fn finished(&self, ingester: &Service) {
+        let exit = ingester.wait(DEADLINE).await.unwrap();
+        assert_eq!(exit, Some(0), "{}", ingester.last_lines(20));
+        let log = ingester.last_lines(10);
+        let summary = log
+            .lines()
+            .rev()
+            .find_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+            .unwrap();
+        assert_eq!(summary["fetched"], USERS, "{summary}");
+        assert_eq!(summary["accepted"], USERS, "{summary}");
+    }
+
+    /// Waits until the checkpoints are the ends, then holds the table against the whole log.
+    async fn settled(&self, users: u64) {
+        let until = Instant::now() + DEADLINE;
+        loop {
+            let ends = self.tap.ends(TOPIC).await.unwrap();
+            let checkpoints = self
+                .table
+                .checkpoints("streamer", TOPIC)
+                .await
+                .unwrap_or_default();
+            if ends.iter().all(|(partition, end)| {
+                checkpoints
+                    .get(partition)
+                    .is_some_and(|it| it.next_offset == *end)
+            }) {
+                break;
+            }
+            assert!(
+                Instant::now() < until,
+                "ends {ends:?}, checkpoints {checkpoints:?}"
+            );
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let log = self.tap.read(TOPIC).await.unwrap();
+        let rows = self.table.users().await.unwrap();
+        assert_eq!(rows.len() as u64, users);
+        assert_eq!(differences(&expected(&log), &rows), Vec::<String>::new());
+    }
+}
+
+fn names(readiness: &serde_json::Value) -> Vec<&str> {
+    let dependencies = readiness["dependencies"].as_array().unwrap();
+    let missing = dependencies
+        .iter()
+        .filter(|dependency| dependency["ready"] == false);
+    missing
+        .map(|dependency| dependency["name"].as_str().unwrap())
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_chain_outlives_its_publisher_its_kafka_and_its_cassandra() {
+    let mut chain = Chain::start().await;
+
+    let run = chain.run("publisher-killed").await;
+    chain.publisher.kill().await.unwrap();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    chain.publisher.spawn().unwrap();
+    chain.finished(&run).await;
+
+    let run = chain.run("kafka-stopped").await;
+    chain.stack.kafka.node(0).unwrap().stop().await.unwrap();
+    let up_again = tokio::time::sleep(OUTAGE);
+    for service in [&chain.publisher, &chain.streamer] {
+        let readiness = service
+            .readiness(StatusCode::SERVICE_UNAVAILABLE, Duration::from_secs(10))
+            .await
+            .unwrap();
+        assert_eq!(names(&readiness), ["kafka"]);
+        assert_eq!(
+            service.ask("/healthz").await.unwrap().0,
+            200,
+            "a dependency's outage is no reason to restart"
+        );
+    }
+    up_again.await;
+    chain.stack.kafka.node(0).unwrap().start().await.unwrap();
+    chain.publisher.ready(Duration::from_secs(10)).await.unwrap();
+    chain.streamer.ready(Duration::from_secs(10)).await.unwrap();
+    chain.finished(&run).await;
+
+    let run = chain.run("cassandra-stopped").await;
+    chain.stack.cassandra.node(0).unwrap().stop().await.unwrap();
+    let up_again = tokio::time::sleep(OUTAGE);
+    let readiness = chain
+        .streamer
+        .readiness(StatusCode::SERVICE_UNAVAILABLE, Duration::from_secs(10))
+        .await
+        .unwrap();
+    assert_eq!(names(&readiness), ["cassandra"]);
+    assert_eq!(chain.streamer.ask("/healthz").await.unwrap().0, 200);
+    chain.publisher.ready(Duration::from_secs(1)).await.unwrap();
+    up_again.await;
+    chain.stack.cassandra.node(0).unwrap().start().await.unwrap();
+    chain.streamer.ready(Duration::from_secs(10)).await.unwrap();
+    chain.finished(&run).await;
+
+    chain.settled(3 * USERS).await;
+    curl_answers(&chain);
+}
+
+/// The three checks that the README shows, by the program that it shows them with.
+fn curl_answers(chain: &Chain) {
+    for service in [&chain.publisher, &chain.streamer] {
+        for (path, says) in [
+            ("healthz", "\"live\":true"),
+            ("readyz", "\"ready\":true"),
+            ("metrics", "_build_info"),
+        ] {
+            let url = format!("{}/{path}", service.admin());
+            let output = Command::new("curl")
+                .args(["--silent", "--show-error", "--fail", &url])
+                .output()
+                .unwrap();
+            let body = String::from_utf8(output.stdout).unwrap();
+            assert!(output.status.success() && body.contains(says), "{url}: {body}");
+        }
+    }
+}
