@@ -3,6 +3,7 @@
 pub mod cli;
 pub mod comparison;
 pub mod demo;
+pub mod manual;
 pub mod process;
 pub mod randomuser;
 pub mod servers;
