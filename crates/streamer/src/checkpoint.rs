@@ -2,6 +2,8 @@
 //!
 //! Pure: reading and writing checkpoints is [`checkpoints`](crate::cassandra::checkpoints)' work.
 
+pub mod deliberate;
+
 use thiserror::Error;
 use uuid::Uuid;
 

@@ -2,7 +2,7 @@
 //!
 //! The modules stand in the order in which data flows: [`kafka`] receives, [`record`] reads, [`clock`] stamps, [`batch`]
 //! gathers, [`settle`] makes durable through [`cassandra`], [`progress`] finds the durable prefix, and [`checkpoint`]
-//! remembers it. [`pipeline`] wires them, [`run`] keeps them running.
+//! remembers it. [`pipeline`] wires them, [`run`] keeps them running. [`commands`] is what an operator does by hand.
 
 pub mod settings;
 
@@ -27,6 +27,8 @@ pub mod metrics;
 pub mod pipeline;
 pub mod probes;
 mod run;
+
+pub mod commands;
 
 pub use crate::run::{RunError, run};
 pub use crate::settings::Settings;

@@ -5,21 +5,31 @@ use std::process::ExitCode;
 use clap::Parser;
 use service::{CommandLine, Process};
 use streamer::Settings;
+use streamer::commands::{self, Command};
 
-/// Kafka → Cassandra: every record becomes a row or a dead letter, exactly once.
+/// Kafka → Cassandra: every record becomes a row or a dead letter, exactly once
+///
+/// Without a command it runs until it is told to stop.
 #[derive(Parser)]
 #[command(version)]
 struct Cli {
     #[command(flatten)]
     common: CommandLine,
+    #[command(subcommand)]
+    command: Option<Command>,
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let settings: Settings = match Cli::parse().common.settings() {
+    let cli = Cli::parse();
+    let settings: Settings = match cli.common.settings() {
         Ok(settings) => settings,
         Err(code) => return code,
     };
+    if let Some(command) = cli.command {
+        // Not returned: a thread of a driver may be waiting for a server that is away.
+        std::process::exit(i32::from(commands::perform(command, settings).await));
+    }
     let process = match Process::start(streamer::settings::NAME, &settings.process).await {
         Ok(process) => process,
         Err(code) => return code,

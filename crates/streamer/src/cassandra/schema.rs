@@ -44,9 +44,9 @@ pub enum SchemaError {
     },
     /// The table is gone, and checkpoints say that it held rows.
     #[error(
-        "table {table} does not exist, but there are checkpoints of an earlier one: its rows are gone. Create the \
-         table anew and run `streamer replay` to write them again, or `streamer accept-table` to go on without \
-         them. It is:\n{create}"
+        "table {table} does not exist, but there are checkpoints of an earlier one: its rows are gone. Run `streamer \
+         replay`, which creates it anew and writes them again; or create it and run `streamer accept-table`, to go \
+         on without them. It is: {create}"
     )]
     Gone {
         /// Keyspace and name.
@@ -120,6 +120,15 @@ pub async fn ensure_checkpoints(live: &Live, settings: &CassandraSettings) -> Re
         fits: Box::new(move |found| found == cql),
     });
     refuse_differences(keyspace, checkpoint_table, &needed, &found)
+}
+
+/// Whether the table of the checkpoints is there.
+///
+/// # Errors
+/// [`SchemaError::Failed`].
+pub async fn has_checkpoint_table(live: &Live, settings: &CassandraSettings) -> Result<bool, SchemaError> {
+    let found = columns(live, &settings.keyspace, &settings.checkpoint_table).await?;
+    Ok(!found.is_empty())
 }
 
 /// Creates the table of the users, if it is absent and no checkpoint says that there was one, and verifies it.

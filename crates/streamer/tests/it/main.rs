@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod checkpoints;
+mod commands;
 mod records;
 mod replicas;
 mod schema;

@@ -1,0 +1,70 @@
+//! What an operator does to a group by hand: look at its checkpoints, move them on purpose, accept a new table.
+//!
+//! A command asks the same servers as the service and prints to standard output. It opens no admin port, since it may
+//! run beside a streamer, joins no group, and reports a failure as one line on standard error. No wait is without a
+//! deadline, except the one for the operator's own answer.
+
+mod accept_table;
+mod confirm;
+mod error;
+mod replay;
+mod resume;
+mod servers;
+mod situation;
+mod status;
+
+use clap::Subcommand;
+use service::ExitStatus as _;
+use service::process::chain;
+
+use crate::commands::error::CommandError;
+use crate::commands::servers::Servers;
+use crate::settings::{NAME, Settings};
+
+/// What the operator asks for instead of the service.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Go on with the present table, without the rows that were written to the one before
+    ///
+    /// Only while the group has no members.
+    AcceptTable,
+    /// Move the checkpoints back on purpose, so that records are written again
+    ///
+    /// Rows that are there do not change: each record is written under a timestamp that is not larger than before.
+    /// A table that is gone is created and filled again. No checkpoint is moved forward, so nothing is skipped. Only
+    /// while the group has no members.
+    Replay(replay::Arguments),
+    /// Clear the counts of dead letters in a row, after their cause is mended, so that stopped partitions go on
+    ///
+    /// Only while the group has no members: a running one has the counts in memory.
+    Resume,
+    /// Show checkpoint, beginning, end and lag of each partition
+    Status(status::Arguments),
+}
+
+/// Does what `command` says. Returns the exit code: 0 done, 78 refused for what only the operator can mend, 1 failed.
+pub async fn perform(command: Command, settings: Settings) -> u8 {
+    match attempt(command, settings).await {
+        Ok(()) => 0,
+        Err(error) => {
+            eprintln!("{NAME}: {}", chain(&error));
+            error.exit_code()
+        }
+    }
+}
+
+async fn attempt(command: Command, settings: Settings) -> Result<(), CommandError> {
+    let servers = Servers::new(settings)?;
+    match command {
+        Command::AcceptTable => accept_table::accept_table(&servers).await,
+        Command::Replay(arguments) => replay::replay(&servers, &arguments).await,
+        Command::Resume => resume::resume(&servers).await,
+        Command::Status(arguments) => status::status(&servers, &arguments).await,
+    }
+}
+
+/// Writes a line to standard output. A closed pipe is an error and not a panic.
+fn say(line: impl std::fmt::Display) -> Result<(), CommandError> {
+    use std::io::Write as _;
+    writeln!(std::io::stdout(), "{line}").map_err(CommandError::Output)
+}

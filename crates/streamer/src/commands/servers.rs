@@ -1,0 +1,220 @@
+//! The servers as a command sees them: a question is asked until it is answered or the deadline has passed, and the
+//! error then names the server and what was heard last.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use service::{Backoff, Health};
+use tokio::time::{Instant, sleep, timeout_at};
+
+use crate::assign;
+use crate::cassandra::checkpoints::Checkpoints;
+use crate::cassandra::fault::Fault;
+use crate::cassandra::schema::{self, SchemaError, Verified};
+use crate::cassandra::session::{Live, Sessions};
+use crate::checkpoint::Checkpoint;
+use crate::commands::error::CommandError;
+use crate::kafka::broker::Broker;
+use crate::kafka::client;
+use crate::run::instance;
+use crate::settings::Settings;
+
+/// How long one question may remain unanswered.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Kafka, Cassandra and the group's checkpoints.
+pub(super) struct Servers {
+    settings: Settings,
+    health: Health,
+    sessions: Sessions,
+    broker: Arc<Broker>,
+    checkpoints: Checkpoints,
+}
+
+impl Servers {
+    /// Connects lazily.
+    ///
+    /// # Errors
+    /// When librdkafka refuses the configuration.
+    pub(super) fn new(settings: Settings) -> Result<Self, CommandError> {
+        let health = Health::default();
+        let sessions = Sessions::new(settings.cassandra.clone(), health.dependency("cassandra"));
+        let broker = Arc::new(Broker::new(&settings.kafka).map_err(CommandError::Kafka)?);
+        let checkpoints = Checkpoints::new(&settings, instance());
+        Ok(Self {
+            settings,
+            health,
+            sessions,
+            broker,
+            checkpoints,
+        })
+    }
+
+    /// The configuration.
+    pub(super) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Asks Kafka.
+    ///
+    /// # Errors
+    /// When it refuses, or has not answered in time.
+    pub(super) async fn kafka<T: Send + 'static>(
+        &self,
+        question: impl Fn(&Broker) -> Result<T, KafkaError> + Clone + Send + 'static,
+    ) -> Result<T, CommandError> {
+        let until = Instant::now() + DEADLINE;
+        let mut delays = Backoff::default().delays();
+        loop {
+            let error = match self.broker.ask(question.clone()).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            };
+            if client::is_refused(&error) {
+                return Err(CommandError::Kafka(error));
+            }
+            if error.rdkafka_error_code() == Some(RDKafkaErrorCode::UnknownTopicOrPartition) {
+                return Err(CommandError::NoTopic(self.settings.kafka.topic.clone()));
+            }
+            if Instant::now() >= until {
+                return Err(away("kafka", error.to_string()));
+            }
+            sleep(delays.next().unwrap_or(DEADLINE)).await;
+        }
+    }
+
+    /// Asks Cassandra.
+    ///
+    /// # Errors
+    /// When it refuses, or has not answered in time.
+    pub(super) async fn cassandra<T>(
+        &self,
+        question: impl AsyncFn(&Live) -> Result<T, SchemaError>,
+    ) -> Result<T, CommandError> {
+        let until = Instant::now() + DEADLINE;
+        let mut delays = self.settings.cassandra.backoff.delays();
+        loop {
+            let live = timeout_at(until, self.sessions.live());
+            let live = live.await.map_err(|_| away("cassandra", self.last_heard()))??;
+            let reason = match question(&live).await {
+                Err(SchemaError::Failed {
+                    operation,
+                    fault: fault @ (Fault::Retry { .. } | Fault::Reconnect { .. }),
+                }) => format!("{operation}: {fault:?}"),
+                answer => return answer.map_err(CommandError::Schema),
+            };
+            if Instant::now() >= until {
+                return Err(away("cassandra", reason));
+            }
+            sleep(delays.next().unwrap_or(DEADLINE)).await;
+        }
+    }
+
+    fn last_heard(&self) -> String {
+        let dependencies = self.health.readiness().dependencies;
+        let reasons: Vec<_> = dependencies.into_iter().filter_map(|it| it.reason).collect();
+        reasons.join("; ")
+    }
+
+    /// How many members the group has.
+    ///
+    /// # Errors
+    /// As [`kafka`](Self::kafka).
+    pub(super) async fn members(&self) -> Result<usize, CommandError> {
+        let group = self.settings.kafka.group.clone();
+        self.kafka(move |broker| broker.group_members(&group)).await
+    }
+
+    /// Only a group without members has checkpoints that stay as they are written.
+    ///
+    /// # Errors
+    /// [`CommandError::Members`], and as [`kafka`](Self::kafka).
+    pub(super) async fn refuse_members(&self) -> Result<(), CommandError> {
+        match self.members().await? {
+            0 => Ok(()),
+            members => Err(CommandError::Members {
+                group: self.settings.kafka.group.clone(),
+                members,
+                session: self.settings.kafka.session_timeout,
+            }),
+        }
+    }
+
+    /// The group's checkpoints; none, if it never ran.
+    ///
+    /// # Errors
+    /// As [`cassandra`](Self::cassandra).
+    pub(super) async fn checkpoints(&self) -> Result<Vec<Checkpoint>, CommandError> {
+        self.cassandra(async |live| {
+            if !schema::has_checkpoint_table(live, &self.settings.cassandra).await? {
+                return Ok(Vec::new());
+            }
+            let read = self.checkpoints.load(live).await;
+            read.map_err(|fault| SchemaError::Failed {
+                operation: "read the checkpoints",
+                fault,
+            })
+        })
+        .await
+    }
+
+    /// The table, when there is one that can be written.
+    ///
+    /// # Errors
+    /// When it is not what is needed, and as [`cassandra`](Self::cassandra).
+    pub(super) async fn table(&self) -> Result<Option<Verified>, CommandError> {
+        let settings = &self.settings.cassandra;
+        self.cassandra(async |live| match schema::table_id(live, settings).await? {
+            Some(_) => schema::verify(live, settings).await.map(Some),
+            None => Ok(None),
+        })
+        .await
+    }
+
+    /// There is no table, and its command needs one.
+    pub(super) fn no_table(&self) -> CommandError {
+        CommandError::NoTable {
+            table: self.table_name(),
+            create: schema::create_table(&self.settings.cassandra),
+        }
+    }
+
+    /// Keyspace and table.
+    pub(super) fn table_name(&self) -> String {
+        format!(
+            "{}.{}",
+            self.settings.cassandra.keyspace, self.settings.cassandra.table
+        )
+    }
+
+    /// Writes checkpoints and reads them back.
+    ///
+    /// # Errors
+    /// When they are not there afterwards, or a streamer joined meanwhile.
+    pub(super) async fn store(&self, checkpoints: &[Checkpoint]) -> Result<(), CommandError> {
+        self.cassandra(async |live| {
+            let write = self.checkpoints.save(live, &self.settings, checkpoints).await;
+            write.map_err(|fault| SchemaError::Failed {
+                operation: "write the checkpoints",
+                fault,
+            })
+        })
+        .await?;
+        assign::compare(checkpoints, &self.checkpoints().await?)?;
+        match self.members().await? {
+            0 => Ok(()),
+            _ => Err(CommandError::Joined {
+                group: self.settings.kafka.group.clone(),
+            }),
+        }
+    }
+}
+
+fn away(server: &'static str, reason: String) -> CommandError {
+    CommandError::Away {
+        server,
+        waited: DEADLINE,
+        reason,
+    }
+}
