@@ -1,21 +1,25 @@
 //! What became of a request's records → the answer. One pure decision; it reads no request and asks nobody.
 
-use axum::Json;
 use axum::body::Body;
-use axum::http::{Response, StatusCode};
+use axum::http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use axum::response::IntoResponse;
+use bytes::Bytes;
+use model::headers::{self, http};
 use model::{Invalid, UserId};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::deliveries::Outcome;
+use crate::preference::Preference;
 use crate::problem::Problem;
 
 /// A record that is not in Kafka, and why. Quotes no value of it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct RecordError {
     /// The record's place in the request, from 0.
     pub index: usize,
     /// Its id, if that much could be read.
+    #[schema(value_type = Option<String>, format = "uuid")]
     pub id: Option<UserId>,
     /// The field at fault; none when the record as a whole is.
     pub field: Option<String>,
@@ -54,6 +58,20 @@ pub struct Sent {
     pub id: UserId,
 }
 
+/// A record that is in Kafka, and where.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Place {
+    /// The record's place in the request, from 0.
+    pub index: usize,
+    /// Its id.
+    #[schema(value_type = String, format = "uuid")]
+    pub id: UserId,
+    /// The partition it lies in.
+    pub partition: i32,
+    /// Its offset there.
+    pub offset: i64,
+}
+
 /// What there is to say about a request, when everything is settled.
 #[derive(Debug)]
 pub struct Settled {
@@ -65,10 +83,12 @@ pub struct Settled {
     pub complete: bool,
     /// The invalid records, in order.
     pub invalid: Vec<RecordError>,
+    /// How much of it the caller wants to hear.
+    pub preference: Preference,
 }
 
 /// The body of the answers 200, 207 and 422, and a part of 502 and 504.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Counts {
     /// Records that are in Kafka.
     pub accepted: usize,
@@ -80,37 +100,97 @@ pub struct Counts {
     /// Each of those that are not.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<RecordError>,
+    /// Each of those that are, when the caller prefers `return=representation`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub records: Vec<Place>,
+}
+
+/// The answers 200, 207 and 422: everything is known of every record. They may be given again.
+#[derive(Clone, Debug)]
+pub struct Told {
+    status: StatusCode,
+    document: Bytes,
+    preference: Preference,
+    repeated: bool,
+}
+
+/// The answer to a request whose records were sent.
+#[derive(Debug)]
+pub enum Answer {
+    /// All is known.
+    Told(Told),
+    /// All is not well.
+    Problem(Problem),
+}
+
+impl Told {
+    /// An answer with a JSON document.
+    pub fn new(status: StatusCode, document: Bytes, preference: Preference) -> Self {
+        Self {
+            status,
+            document,
+            preference,
+            repeated: false,
+        }
+    }
+
+    /// The same answer, given again.
+    pub fn again(self) -> Self {
+        Self {
+            repeated: true,
+            ..self
+        }
+    }
+
+    /// How much room it takes, in bytes.
+    pub fn size(&self) -> usize {
+        self.document.len()
+    }
 }
 
 impl Settled {
     /// The answer. Any doubt outweighs everything else, and a refusal by Kafka outweighs invalid records.
-    pub fn answer(self) -> Response<Body> {
+    pub fn answer(self) -> Answer {
         let unknown = self.outcomes.contains(&Outcome::Unknown);
         let refused = self
             .outcomes
             .iter()
             .any(|outcome| matches!(outcome, Outcome::Refused(_)));
         if unknown || !self.complete {
-            return Problem::unknown(Some(self.counts())).into_response();
+            return Answer::Problem(Problem::unknown(Some(self.counts())));
         }
         if refused {
-            return Problem::refused(self.counts()).into_response();
+            return Answer::Problem(Problem::refused(self.counts()));
         }
         let status = match (self.sent.is_empty(), self.invalid.is_empty()) {
             (_, true) => StatusCode::OK,
             (true, false) => StatusCode::UNPROCESSABLE_ENTITY,
             (false, false) => StatusCode::MULTI_STATUS,
         };
-        (status, Json(self.counts())).into_response()
+        let preference = self.preference;
+        let document =
+            serde_json::to_vec(&self.counts()).expect("a struct of texts and numbers can be written");
+        Answer::Told(Told::new(status, document.into(), preference))
     }
 
     fn counts(self) -> Counts {
         let mut errors = self.invalid;
+        let mut records = Vec::new();
         let mut accepted = 0;
         let mut unknown = 0;
         for (sent, outcome) in self.sent.iter().zip(&self.outcomes) {
             match outcome {
-                Outcome::Written { .. } => accepted += 1,
+                Outcome::Written { partition, offset } => {
+                    accepted += 1;
+                    if self.preference == Preference::Representation {
+                        records.push(Place {
+                            index: sent.index,
+                            id: sent.id,
+                            partition: *partition,
+                            offset: *offset,
+                        });
+                    }
+                }
                 Outcome::Unknown => unknown += 1,
                 Outcome::Refused(refusal) => errors.push(RecordError {
                     index: sent.index,
@@ -126,6 +206,37 @@ impl Settled {
             rejected: errors.len(),
             unknown: (unknown > 0).then_some(unknown),
             errors,
+            records,
+        }
+    }
+}
+
+impl IntoResponse for Told {
+    fn into_response(self) -> Response<Body> {
+        let media_type = [(header::CONTENT_TYPE, HeaderValue::from_static(headers::JSON))];
+        let mut response = (self.status, media_type, self.document).into_response();
+        let headers = response.headers_mut();
+        if self.preference == Preference::Representation {
+            headers.insert(
+                HeaderName::from_static("preference-applied"),
+                HeaderValue::from_static(http::RETURN_REPRESENTATION),
+            );
+        }
+        if self.repeated {
+            headers.insert(
+                HeaderName::from_static("idempotency-replayed"),
+                HeaderValue::from_static("true"),
+            );
+        }
+        response
+    }
+}
+
+impl IntoResponse for Answer {
+    fn into_response(self) -> Response<Body> {
+        match self {
+            Self::Told(told) => told.into_response(),
+            Self::Problem(problem) => problem.into_response(),
         }
     }
 }
@@ -145,6 +256,14 @@ mod tests {
     };
 
     async fn answer(outcomes: &[Outcome], invalid: &[usize]) -> (StatusCode, Value) {
+        preferred(Preference::Counts, outcomes, invalid).await
+    }
+
+    async fn preferred(
+        preference: Preference,
+        outcomes: &[Outcome],
+        invalid: &[usize],
+    ) -> (StatusCode, Value) {
         let first = invalid.len();
         let settled = Settled {
             sent: (first..first + outcomes.len())
@@ -159,8 +278,9 @@ mod tests {
                 .iter()
                 .map(|index| RecordError::too_large(*index, 9))
                 .collect(),
+            preference,
         };
-        let (head, body) = settled.answer().into_parts();
+        let (head, body) = settled.answer().into_response().into_parts();
         let bytes = to_bytes(body, 10_000).await.unwrap();
         (head.status, serde_json::from_slice(&bytes).unwrap())
     }
@@ -183,6 +303,13 @@ mod tests {
         let (status, body) = answer(&[], &[0, 1]).await;
         assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
         assert_eq!((&body["accepted"], &body["rejected"]), (&json!(0), &json!(2)));
+    }
+
+    #[tokio::test]
+    async fn who_prefers_it_hears_where_each_record_is() {
+        let (_, body) = preferred(Preference::Representation, &[WRITTEN], &[0]).await;
+        let place = json!({"index": 1, "id": ID, "partition": 0, "offset": 1});
+        assert_eq!(body["records"], json!([place]));
     }
 
     #[tokio::test]
@@ -210,7 +337,9 @@ mod tests {
             outcomes: vec![],
             complete: false,
             invalid: vec![],
+            preference: Preference::Counts,
         };
-        assert_eq!(settled.answer().status(), StatusCode::GATEWAY_TIMEOUT);
+        let response = settled.answer().into_response();
+        assert_eq!(response.status(), StatusCode::GATEWAY_TIMEOUT);
     }
 }

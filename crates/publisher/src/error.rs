@@ -5,10 +5,12 @@ use service::process::EXIT_CONFIG;
 use thiserror::Error;
 use tokio::task::JoinError;
 
+use crate::callers::CallersError;
 use crate::client::ClientError;
 use crate::link::Broken;
 use crate::producer::NotFlushed;
 use crate::server::ListenError;
+use crate::tls::TlsError;
 
 /// What ends the publisher.
 #[derive(Debug, Error)]
@@ -16,6 +18,12 @@ pub enum PublisherError {
     /// librdkafka refuses the configuration.
     #[error("create the producer")]
     Client(#[from] ClientError),
+    /// The token file can't be used.
+    #[error("auth.tokens_path")]
+    Callers(#[from] CallersError),
+    /// The certificates can't be used.
+    #[error("tls")]
+    Tls(#[from] TlsError),
     /// The API's address can't be had.
     #[error(transparent)]
     Listen(#[from] ListenError),
@@ -33,7 +41,9 @@ pub enum PublisherError {
 impl ExitStatus for PublisherError {
     fn exit_code(&self) -> u8 {
         match self {
-            Self::Client(_) | Self::Broken(Broken::Credentials(_)) => EXIT_CONFIG,
+            Self::Client(_) | Self::Callers(_) | Self::Tls(_) | Self::Broken(Broken::Credentials(_)) => {
+                EXIT_CONFIG
+            }
             _ => 1,
         }
     }

@@ -3,15 +3,23 @@
 pub mod settings;
 
 pub mod server;
+pub mod tls;
 
 pub mod api;
 
+pub mod budget;
+pub mod callers;
+mod reload;
+
 pub mod admission;
 pub mod body;
+pub mod coding;
 
 pub mod origin;
+pub mod preference;
 pub mod records;
 
+pub mod memory;
 mod publication;
 
 mod client;
@@ -24,6 +32,7 @@ mod watch;
 
 pub mod answer;
 pub mod problem;
+pub mod schema;
 
 mod error;
 pub mod metrics;
@@ -35,12 +44,15 @@ pub use error::PublisherError;
 pub use settings::PublisherSettings;
 
 use api::Door;
+use callers::Callers;
 use link::{Broken, KafkaLink};
 use metrics::PublisherMetrics;
 use producer::Producer;
+use reload::Reloading;
 use server::Server;
 use service::Context;
 use settings::GIVING_UP;
+use tls::Tls;
 use tokio_util::sync::CancellationToken;
 use watch::KafkaWatch;
 
@@ -53,20 +65,41 @@ pub async fn run(settings: PublisherSettings, context: Context) -> Result<(), Pu
     let link = KafkaLink::new(context.health.dependency("kafka"), metrics.kafka_up.clone());
     let producer = Producer::new(&settings.kafka, &settings.limits, metrics.clone(), link.clone())?;
     let producer = Arc::new(producer);
-    let server = Server::bind(&settings.http, metrics.connections.clone()).await?;
+    let files = Reloading {
+        callers: Arc::new(Callers::load(
+            &settings.auth,
+            &settings.budget,
+            settings.largest_body(),
+        )?),
+        tls: Tls::load(&settings.tls)?.map(Arc::new),
+    };
+    let server = Server::bind(&settings.http, files.tls.clone(), metrics.connections.clone()).await?;
 
     let stop = context.shutdown.child_token();
-    let patience = settings.kafka.message_timeout + GIVING_UP;
     let watch = KafkaWatch {
         settings: Arc::new(settings.kafka.clone()),
         producer: Arc::clone(&producer),
         link: link.clone(),
     };
-    let door = Door::new(&settings, Arc::clone(&producer), link, metrics, stop.clone());
-    let serving = server.serve(api::router(Arc::new(door)), stop.clone());
-    let ((), watched) = tokio::join!(serving, watch_and_stop(watch, stop));
+    let callers = Arc::clone(&files.callers);
+    let door = Door::new(
+        &settings,
+        callers,
+        Arc::clone(&producer),
+        link,
+        metrics,
+        stop.clone(),
+    );
+    let door = Arc::new(door);
+    let ((), (), watched) = tokio::join!(
+        server.serve(api::router(Arc::clone(&door)), stop.clone()),
+        files.run(settings.http.reload_interval, stop.clone()),
+        watch_and_stop(watch, stop),
+    );
+    door.finish().await;
 
     // Callers who did not wait for their answer may have left records behind.
+    let patience = settings.kafka.message_timeout + GIVING_UP;
     let flushing = tokio::task::spawn_blocking(move || producer.flush(patience));
     flushing.await.map_err(PublisherError::Flush)??;
     Ok(watched?)

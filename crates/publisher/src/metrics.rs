@@ -1,6 +1,10 @@
 //! The publisher's figures. They are recorded once per request or batch, never per record.
 
-use prometheus::{Histogram, IntCounterVec, IntGauge};
+use std::time::Duration;
+
+use prometheus::{Gauge, Histogram, IntCounterVec, IntGauge};
+use rdkafka::Statistics;
+use rdkafka::statistics::{Broker, Window};
 use service::Metrics;
 
 /// What is counted; each field's text is the metric's help text.
@@ -26,6 +30,16 @@ pub struct PublisherMetrics {
     pub(crate) batch_records: Histogram,
     /// Seconds from a batch's first record being queued to its last acknowledgement.
     pub(crate) delivery_seconds: Histogram,
+    /// Requests with an idempotency key: first, repeated, reused (with another body), full (not remembered).
+    pub(crate) idempotency: IntCounterVec,
+    /// Records in librdkafka's queue and on their way.
+    pub(crate) producer_records: IntGauge,
+    /// Seconds a record waits in librdkafka's queue, 99th percentile.
+    pub(crate) producer_queue_seconds: Gauge,
+    /// Records in one batch to the broker, on average.
+    pub(crate) producer_batch_records: Gauge,
+    /// Seconds from a request to a broker to its answer, 99th percentile of the slowest broker.
+    pub(crate) broker_round_trip_seconds: Gauge,
     /// Whether Kafka answers and every partition of the topic has a leader: 1 or 0.
     pub(crate) kafka_up: IntGauge,
 }
@@ -82,6 +96,27 @@ impl PublisherMetrics {
                 "Seconds from a batch's first record being queued to its last acknowledgement.",
                 &SECONDS,
             ),
+            idempotency: metrics.counter_vec(
+                "idempotency_total",
+                "Requests with an idempotency key: first, repeated, reused (with another body), full (not remembered).",
+                &["result"],
+            ),
+            producer_records: metrics.gauge(
+                "producer_records",
+                "Records in librdkafka's queue and on their way.",
+            ),
+            producer_queue_seconds: metrics.float_gauge(
+                "producer_queue_seconds",
+                "Seconds a record waits in librdkafka's queue, 99th percentile.",
+            ),
+            producer_batch_records: metrics.float_gauge(
+                "producer_batch_records",
+                "Records in one batch to the broker, on average.",
+            ),
+            broker_round_trip_seconds: metrics.float_gauge(
+                "broker_round_trip_seconds",
+                "Seconds from a request to a broker to its answer, 99th percentile of the slowest broker.",
+            ),
             kafka_up: metrics.gauge(
                 "kafka_up",
                 "Whether Kafka answers and every partition of the topic has a leader: 1 or 0.",
@@ -96,6 +131,9 @@ impl PublisherMetrics {
         for outcome in ["accepted", "rejected", "refused", "unknown"] {
             self.records.with_label_values(&[outcome]);
         }
+        for result in ["first", "repeated", "reused", "full"] {
+            self.idempotency.with_label_values(&[result]);
+        }
         for reason in model::Reason::LABELS.into_iter().chain([TOO_LARGE]) {
             self.records_rejected.with_label_values(&[reason]);
         }
@@ -104,6 +142,24 @@ impl PublisherMetrics {
     /// Counts a request that was answered with `status`.
     pub fn request_answered(&self, status: &str) {
         self.requests.with_label_values(&[status]).inc();
+    }
+
+    /// Shows what librdkafka says of itself. Its windows are those of its statistics interval.
+    pub(crate) fn show_statistics(&self, statistics: &Statistics) {
+        let seconds = |micros: i64| Duration::from_micros(micros.unsigned_abs()).as_secs_f64();
+        let slowest = |window: fn(&Broker) -> Option<&Window>| {
+            let brokers = statistics.brokers.values().filter_map(window);
+            seconds(brokers.map(|window| window.p99).max().unwrap_or(0))
+        };
+        self.producer_records
+            .set(i64::try_from(statistics.msg_cnt).unwrap_or(i64::MAX));
+        self.producer_queue_seconds
+            .set(slowest(|broker| broker.int_latency.as_ref()));
+        self.broker_round_trip_seconds
+            .set(slowest(|broker| broker.rtt.as_ref()));
+        let batches = statistics.topics.values().map(|topic| topic.batchcnt.avg);
+        let records = u32::try_from(batches.max().unwrap_or(0)).unwrap_or(0);
+        self.producer_batch_records.set(f64::from(records));
     }
 
     /// Counts records by outcome, if there are any.

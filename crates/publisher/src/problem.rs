@@ -5,14 +5,18 @@ use std::fmt;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::{HeaderValue, Response, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use axum::response::IntoResponse;
 use model::headers::PROBLEM;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::admission::NoRoom;
 use crate::answer::Counts;
 use crate::body::BodyError;
+use crate::budget::Spent;
+use crate::callers::Stranger;
+use crate::coding::{self, CodingError};
 use crate::origin::OriginError;
 use crate::publication::PublicationError;
 use crate::records::RecordsError;
@@ -23,28 +27,41 @@ const AFTER_OVERLOAD: Duration = Duration::from_secs(1);
 /// When a caller who finds Kafka down may try again: a broker restarts in seconds.
 const AFTER_OUTAGE: Duration = Duration::from_secs(2);
 
+/// Tells what a POST may bring (W3C Linked Data Platform).
+const ACCEPT_POST: HeaderName = HeaderName::from_static("accept-post");
+
 /// An error answer.
 #[derive(Debug)]
 pub struct Problem(Box<Document>);
 
-#[derive(Debug, Serialize)]
-struct Document {
+/// What is wrong (RFC 9457). When records were sent, it has the members of `Counts` as well.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub(crate) struct Document {
+    /// Names the problem for programs: `urn:affluent:problem:` and a name.
     #[serde(rename = "type", serialize_with = "as_urn")]
     kind: &'static str,
+    /// Names it for people; the same for each problem of the type.
     title: &'static str,
+    /// The status of the answer.
     #[serde(serialize_with = "as_number")]
+    #[schema(value_type = u16)]
     status: StatusCode,
+    /// What is wrong here.
     detail: String,
+    /// Where in the body it is no JSON, counted from 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     line: Option<usize>,
+    /// Which byte of the line.
     #[serde(skip_serializing_if = "Option::is_none")]
     column: Option<usize>,
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    #[schema(ignore)]
     counts: Option<Counts>,
     #[serde(skip)]
     retry_after: Option<Duration>,
     #[serde(skip)]
-    last_on_connection: bool,
+    more: Option<(HeaderName, HeaderValue)>,
 }
 
 impl Problem {
@@ -58,8 +75,13 @@ impl Problem {
             column: None,
             counts: None,
             retry_after: None,
-            last_on_connection: false,
+            more: None,
         }))
+    }
+
+    fn with_header(mut self, name: HeaderName, value: &'static str) -> Self {
+        self.0.more = Some((name, HeaderValue::from_static(value)));
+        self
     }
 
     fn retry_after(mut self, pause: Duration) -> Self {
@@ -90,14 +112,58 @@ impl Problem {
         Self::new(StatusCode::BAD_REQUEST, "not-an-id", "Not an id", detail)
     }
 
-    /// A content type or encoding that is not understood.
-    pub(crate) fn unsupported(detail: &str) -> Self {
+    /// A content type that is not understood.
+    pub(crate) fn unsupported_type() -> Self {
+        let detail = "the Content-Type must be application/json or application/x-ndjson, in UTF-8";
         Self::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "unsupported-media-type",
             "Unsupported media type",
             detail,
         )
+        .with_header(ACCEPT_POST, "application/json, application/x-ndjson")
+    }
+
+    /// A content encoding that is not understood.
+    pub(crate) fn unsupported_coding() -> Self {
+        let detail = "the Content-Encoding must be gzip or zstd, one at most";
+        Self::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "unsupported-encoding",
+            "Unsupported content encoding",
+            detail,
+        )
+        .with_header(header::ACCEPT_ENCODING, coding::UNDERSTOOD)
+    }
+
+    /// An idempotency key that is none.
+    pub(crate) fn bad_key() -> Self {
+        let detail = "Idempotency-Key must be 1 to 255 visible ASCII characters, once";
+        Self::new(StatusCode::BAD_REQUEST, "bad-header", "Bad header", detail)
+    }
+
+    /// An idempotency key that stands for another request.
+    pub(crate) fn key_reused() -> Self {
+        let detail = "the Idempotency-Key was given before with another body; nothing was written";
+        Self::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "idempotency-key-reused",
+            "The idempotency key was used for something else",
+            detail,
+        )
+    }
+
+    /// The first request under an idempotency key takes longer than this one may wait.
+    pub(crate) fn key_in_use() -> Self {
+        let detail =
+            "a request with this Idempotency-Key is being worked on; nothing was written by this one";
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "idempotency-key-in-use",
+            "The first request is not answered yet",
+            detail,
+        )
+        .retry_after(AFTER_OVERLOAD)
     }
 
     /// Kafka is not there; nothing was written.
@@ -115,14 +181,14 @@ impl Problem {
     /// The process is about to end; nothing was written.
     pub(crate) fn stopping() -> Self {
         let detail = "this publisher is stopping; nothing was written";
-        let mut problem = Self::new(
+        Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "stopping",
             "The publisher is stopping",
             detail,
-        );
-        problem.0.last_on_connection = true;
-        problem.retry_after(AFTER_OUTAGE)
+        )
+        .with_header(header::CONNECTION, "close")
+        .retry_after(AFTER_OUTAGE)
     }
 
     /// There is no room; nothing was written.
@@ -162,6 +228,59 @@ impl Problem {
         );
         problem.0.counts = counts;
         problem
+    }
+}
+
+impl From<Stranger> for Problem {
+    fn from(stranger: Stranger) -> Self {
+        match stranger {
+            Stranger::NoToken => Self::new(
+                StatusCode::UNAUTHORIZED,
+                "no-token",
+                "A token is needed",
+                "send one bearer token in the Authorization header",
+            )
+            .with_header(header::WWW_AUTHENTICATE, "Bearer"),
+            Stranger::WrongToken => Self::new(
+                StatusCode::FORBIDDEN,
+                "wrong-token",
+                "The token is wrong",
+                "nobody here has this token",
+            ),
+        }
+    }
+}
+
+impl From<Spent> for Problem {
+    fn from(spent: Spent) -> Self {
+        let detail = format!("{spent}; nothing was written");
+        Self::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "budget-spent",
+            "The budget is spent",
+            detail,
+        )
+        .retry_after(spent.retry_after)
+    }
+}
+
+impl From<CodingError> for Problem {
+    fn from(error: CodingError) -> Self {
+        match error {
+            CodingError::Broken(_) => Self::new(
+                StatusCode::BAD_REQUEST,
+                "bad-encoding",
+                "The body can't be decoded",
+                error,
+            ),
+            CodingError::TooLarge { .. } => Self::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "body-too-large",
+                "The body is too large",
+                error,
+            ),
+            CodingError::NoRoom(no_room) => no_room.into(),
+        }
     }
 }
 
@@ -249,13 +368,18 @@ impl IntoResponse for Problem {
             .into_response();
         let headers = response.headers_mut();
         if let Some(pause) = document.retry_after {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(pause.as_secs()));
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(whole_seconds(pause)));
         }
-        if document.last_on_connection {
-            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        if let Some((name, value)) = document.more {
+            headers.insert(name, value);
         }
         response
     }
+}
+
+/// Never too early: a fraction of a second is a whole one.
+fn whole_seconds(pause: Duration) -> u64 {
+    pause.as_secs() + u64::from(pause.subsec_nanos() > 0)
 }
 
 #[expect(

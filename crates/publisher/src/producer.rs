@@ -4,12 +4,12 @@
 use std::time::Duration;
 
 use model::UserId;
-use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Message as _, OwnedHeaders};
 use rdkafka::metadata::Metadata;
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, ThreadedProducer};
+use rdkafka::{ClientContext, Statistics};
 use thiserror::Error;
 
 use crate::admission::Reservation;
@@ -67,7 +67,10 @@ impl Producer {
         metrics: PublisherMetrics,
         link: KafkaLink,
     ) -> Result<Self, ClientError> {
-        let reports = Reports { link };
+        let reports = Reports {
+            link,
+            metrics: metrics.clone(),
+        };
         Ok(Self {
             inner: client::producer(settings, limits).create_with_context(reports)?,
             topic: settings.topic.clone(),
@@ -139,6 +142,7 @@ impl Batch<'_> {
 /// What librdkafka reports, from its own threads.
 struct Reports {
     link: KafkaLink,
+    metrics: PublisherMetrics,
 }
 
 impl ClientContext for Reports {
@@ -150,6 +154,10 @@ impl ClientContext for Reports {
             Some(RDKafkaErrorCode::AllBrokersDown) => {}
             _ => self.link.note(reason),
         }
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        self.metrics.show_statistics(&statistics);
     }
 
     /// Outages are told by the watch, once and with their end; librdkafka repeats each of its tries.

@@ -12,6 +12,7 @@ use crate::answer::{RecordError, Sent, Settled};
 use crate::deliveries::{Outcome, Receipt};
 use crate::metrics::{PublisherMetrics, TOO_LARGE};
 use crate::origin::Origin;
+use crate::preference::Preference;
 use crate::producer::{Batch, Event, Producer};
 use crate::records::{Format, RecordsError};
 
@@ -176,7 +177,7 @@ impl<'a> Intake<'a> {
 
 impl Publication {
     /// Waits for Kafka's last word. There is a last word: the producer gives up by itself.
-    pub(crate) async fn settled(self) -> Settled {
+    pub(crate) async fn settled(self, preference: Preference) -> Settled {
         // Without the sender there is nobody left to know.
         let outcomes = self
             .receipt
@@ -187,6 +188,7 @@ impl Publication {
             outcomes,
             complete: self.complete,
             invalid: self.invalid,
+            preference,
         }
     }
 }

@@ -16,14 +16,17 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use prometheus::IntGauge;
 use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
 use crate::settings::HttpSettings;
+use crate::tls::Tls;
 
 /// How long accepting rests after a failure, which is most often a lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -51,6 +54,7 @@ pub struct Server {
     connections: Arc<Semaphore>,
     builder: Builder<TokioExecutor>,
     first_request: Duration,
+    tls: Option<Arc<Tls>>,
     gauge: IntGauge,
 }
 
@@ -59,17 +63,22 @@ impl Server {
     ///
     /// # Errors
     /// When it can't be bound.
-    pub async fn bind(settings: &HttpSettings, gauge: IntGauge) -> Result<Self, ListenError> {
+    pub async fn bind(
+        settings: &HttpSettings,
+        tls: Option<Arc<Tls>>,
+        gauge: IntGauge,
+    ) -> Result<Self, ListenError> {
         let address = settings.listen;
         let failed = |source| ListenError { address, source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        tracing::info!(%address, "listening");
+        tracing::info!(%address, tls = tls.is_some(), "listening");
         Ok(Self {
             listener,
             connections: Arc::new(Semaphore::new(settings.max_connections)),
             builder: builder(settings),
             first_request: settings.header_timeout,
+            tls,
             gauge,
         })
     }
@@ -81,6 +90,7 @@ impl Server {
             let connection = Connection {
                 builder: self.builder.clone(),
                 first_request: self.first_request,
+                tls: self.tls.clone(),
                 stop: stop.clone(),
                 _open: Open::count(&self.gauge, permit),
             };
@@ -136,6 +146,7 @@ fn builder(settings: &HttpSettings) -> Builder<TokioExecutor> {
 struct Connection {
     builder: Builder<TokioExecutor>,
     first_request: Duration,
+    tls: Option<Arc<Tls>>,
     stop: CancellationToken,
     _open: Open,
 }
@@ -146,6 +157,25 @@ impl Connection {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "no TCP_NODELAY");
         }
+        let Some(tls) = &self.tls else {
+            return self.speak(stream, router).await;
+        };
+        let handshake = TlsAcceptor::from(tls.config()).accept(stream);
+        let shaken = tokio::select! {
+            shaken = timeout(self.first_request, handshake) => shaken,
+            () = self.stop.cancelled() => return,
+        };
+        match shaken {
+            Ok(Ok(stream)) => self.speak(stream, router).await,
+            Ok(Err(error)) => tracing::debug!(%error, "no TLS handshake"),
+            Err(_) => tracing::debug!("no TLS handshake in time"),
+        }
+    }
+
+    async fn speak<S>(self, stream: S, router: Router)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let spoken = Arc::new(AtomicBool::new(false));
         let service = service_fn(|request: Request<Incoming>| {
             spoken.store(true, Ordering::Relaxed);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bytesize::ByteSize;
@@ -20,8 +21,16 @@ pub struct PublisherSettings {
     pub process: ProcessSettings,
     /// The door for the callers.
     pub http: HttpSettings,
+    /// Encryption of what goes through it.
+    pub tls: TlsSettings,
+    /// Who may write.
+    pub auth: AuthSettings,
+    /// What each of them may do.
+    pub budget: BudgetSettings,
     /// How much is taken at once.
     pub limits: LimitSettings,
+    /// Which answers are remembered.
+    pub idempotency: IdempotencySettings,
     /// Where records go.
     pub kafka: KafkaSettings,
 }
@@ -46,6 +55,52 @@ pub struct HttpSettings {
     /// given only once the producer has given up.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
     pub request_deadline: Duration,
+    /// How often the files of `tls` and `auth` are looked at for changes.
+    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    pub reload_interval: Duration,
+}
+
+/// Encryption of what goes through the door. Off without a certificate.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TlsSettings {
+    /// The certificate and its chain, PEM.
+    pub certificate_path: Option<PathBuf>,
+    /// Its private key, PEM.
+    pub key_path: Option<PathBuf>,
+    /// The authorities whose certificates a caller must show, PEM; none are asked for without it.
+    pub client_ca_path: Option<PathBuf>,
+}
+
+/// Who may write. Everybody, without a token file.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AuthSettings {
+    /// A file with a name and the SHA-256 of a bearer token, in hex, on each line. Several may have one name.
+    pub tokens_path: Option<PathBuf>,
+}
+
+/// What each caller, known by the name of its token, may do. Zero is no limit.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct BudgetSettings {
+    /// Requests.
+    pub requests_per_second: u32,
+    /// Bytes of bodies, as sent.
+    pub bytes_per_second: ByteSize,
+}
+
+/// Which answers are remembered for a repeat under the same key.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default)]
+pub struct IdempotencySettings {
+    /// How many.
+    pub entries: usize,
+    /// How many bytes of them.
+    pub bytes: ByteSize,
+    /// For how long.
+    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    pub age: Duration,
 }
 
 /// How much is taken at once, in one request and in all.
@@ -93,6 +148,9 @@ pub struct KafkaSettings {
     /// How long it may take to say so.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
     pub probe_timeout: Duration,
+    /// How often the producer's own statistics are read; zero is never.
+    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    pub statistics_interval: Duration,
     /// Further properties of librdkafka, such as `security.protocol`; in the environment `_` stands for `.`.
     /// They may be secrets and are shown nowhere.
     pub properties: BTreeMap<String, Secret>,
@@ -103,7 +161,11 @@ impl Default for PublisherSettings {
         Self {
             process: ProcessSettings::on_port(9082),
             http: HttpSettings::default(),
+            tls: TlsSettings::default(),
+            auth: AuthSettings::default(),
+            budget: BudgetSettings::default(),
             limits: LimitSettings::default(),
+            idempotency: IdempotencySettings::default(),
             kafka: KafkaSettings::default(),
         }
     }
@@ -118,6 +180,7 @@ impl Default for HttpSettings {
             header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(10),
             request_deadline: Duration::from_secs(30),
+            reload_interval: Duration::from_secs(5),
         }
     }
 }
@@ -130,6 +193,16 @@ impl Default for LimitSettings {
             max_records: 20_000,
             in_flight_bytes: ByteSize::mib(32),
             in_flight_records: 50_000,
+        }
+    }
+}
+
+impl Default for IdempotencySettings {
+    fn default() -> Self {
+        Self {
+            entries: 10_000,
+            bytes: ByteSize::mib(8),
+            age: Duration::from_secs(600),
         }
     }
 }
@@ -147,6 +220,7 @@ impl Default for KafkaSettings {
             linger: Duration::from_millis(5),
             probe_interval: Duration::from_secs(1),
             probe_timeout: Duration::from_secs(2),
+            statistics_interval: Duration::from_secs(5),
             properties: BTreeMap::new(),
         }
     }
@@ -157,7 +231,9 @@ impl Settings for PublisherSettings {
 
     fn validate(&self) -> Result<(), ConfigError> {
         self.http.validate()?;
+        self.validate_access()?;
         self.limits.validate()?;
+        refuse_if(self.idempotency.entries == 0, "idempotency.entries", "is zero")?;
         self.kafka.validate()?;
         refuse_if(
             self.http.request_deadline < self.http.body_timeout + self.kafka.message_timeout + GIVING_UP,
@@ -167,13 +243,36 @@ impl Settings for PublisherSettings {
     }
 }
 
+impl PublisherSettings {
+    /// The largest body, in bytes.
+    pub(crate) fn largest_body(&self) -> usize {
+        usize::try_from(self.limits.max_body.as_u64()).unwrap_or(usize::MAX)
+    }
+
+    fn validate_access(&self) -> Result<(), ConfigError> {
+        refuse_if(
+            self.tls.certificate_path.is_some() != self.tls.key_path.is_some(),
+            "tls.key_path",
+            "and tls.certificate_path go together",
+        )?;
+        refuse_if(
+            self.tls.client_ca_path.is_some() && self.tls.certificate_path.is_none(),
+            "tls.client_ca_path",
+            "needs tls.certificate_path",
+        )?;
+        let known_callers = self.auth.tokens_path.is_some() || self.tls.client_ca_path.is_some();
+        refuse_if(
+            !self.http.listen.ip().is_loopback() && !known_callers && !self.http.allow_anonymous,
+            "http.listen",
+            "can be reached by others, and nothing says who may write: set auth.tokens_path or tls.client_ca_path, \
+             or http.allow_anonymous to let everybody",
+        )
+    }
+}
+
 impl HttpSettings {
     fn validate(&self) -> Result<(), ConfigError> {
-        refuse_if(
-            !self.listen.ip().is_loopback() && !self.allow_anonymous,
-            "http.listen",
-            "can be reached by others, and nothing says who may write: set http.allow_anonymous to serve it all the same",
-        )?;
+        refuse_if(self.reload_interval.is_zero(), "http.reload_interval", "is zero")?;
         refuse_if(self.max_connections == 0, "http.max_connections", "is zero")?;
         refuse_if(self.header_timeout.is_zero(), "http.header_timeout", "is zero")?;
         refuse_if(self.body_timeout.is_zero(), "http.body_timeout", "is zero")
@@ -265,7 +364,7 @@ impl KafkaSettings {
 }
 
 /// What the publisher sets itself, with the aliases that librdkafka knows for it.
-const RESERVED: [&str; 18] = [
+const RESERVED: [&str; 19] = [
     "acks",
     "bootstrap.servers",
     "delivery.timeout.ms",
@@ -283,6 +382,7 @@ const RESERVED: [&str; 18] = [
     "queue.buffering.max.ms",
     "request.required.acks",
     "retries",
+    "statistics.interval.ms",
     "transactional.id",
 ];
 
@@ -344,6 +444,10 @@ mod tests {
             ("HTTP__HEADER_TIMEOUT", "0s", "`http.header_timeout`"),
             ("HTTP__BODY_TIMEOUT", "0s", "`http.body_timeout`"),
             ("HTTP__REQUEST_DEADLINE", "23s", "`http.request_deadline`"),
+            ("HTTP__RELOAD_INTERVAL", "0s", "`http.reload_interval`"),
+            ("TLS__CERTIFICATE_PATH", "/x", "`tls.key_path`"),
+            ("TLS__CLIENT_CA_PATH", "/x", "`tls.client_ca_path`"),
+            ("IDEMPOTENCY__ENTRIES", "0", "`idempotency.entries`"),
             ("LIMITS__MAX_RECORD", "0", "`limits.max_record`"),
             ("LIMITS__MAX_RECORD", "17 MiB", "`limits.max_record`"),
             ("LIMITS__MAX_RECORDS", "0", "`limits.max_records`"),
@@ -383,6 +487,8 @@ mod tests {
             ("HTTP__ALLOW_ANONYMOUS", "true"),
         ];
         assert!(loaded(&told).is_ok());
+        let known = [("HTTP__LISTEN", "0.0.0.0:8080"), ("AUTH__TOKENS_PATH", "/x")];
+        assert!(loaded(&known).is_ok());
         assert!(loaded(&[("HTTP__LISTEN", "[::1]:8080")]).is_ok());
     }
 

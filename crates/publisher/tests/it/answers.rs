@@ -110,7 +110,7 @@ async fn what_is_no_request_for_us_is_a_problem_document() {
                 .post(JSON, good.clone())
                 .header("content-encoding", "br"),
             415,
-            "unsupported-media-type",
+            "unsupported-encoding",
         ),
         (
             publisher.client.get(format!("{}/v1/nothing", publisher.url)),

@@ -8,10 +8,14 @@ mod running;
 mod topic;
 mod users;
 
+mod access;
 mod answers;
 mod bad_input;
+mod compression;
 mod configuration;
 mod connections;
+mod documents;
+mod idempotency;
 mod manual;
 mod outages;
 mod records;

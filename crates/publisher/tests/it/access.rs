@@ -1,0 +1,266 @@
+//! Who may write, how much, and over what.
+
+use std::fs;
+use std::path::Path;
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use reqwest::{Certificate, Client, Identity};
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+use tempfile::TempDir;
+
+use crate::broker;
+use crate::running::{Publisher, Setup, answer, setup};
+use crate::topic::Topic;
+use crate::users::{user, users};
+
+fn line(name: &str, token: &str) -> String {
+    let hex: String = Sha256::digest(token)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    format!("{name} {hex}\n")
+}
+
+async fn fresh() -> (Setup, Topic) {
+    let topic = Topic::fresh(&broker::shared().await);
+    let setup = setup(&topic.brokers, &topic.name).with("HTTP__RELOAD_INTERVAL", "50ms");
+    (setup, topic)
+}
+
+async fn with_token(publisher: &Publisher, token: &str) -> u16 {
+    let request = publisher.post("application/json", user().to_string());
+    answer(request.bearer_auth(token)).await.0
+}
+
+#[tokio::test]
+async fn a_token_is_needed_and_rotates_without_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tokens");
+    fs::write(&path, line("ingester", "old-token")).unwrap();
+    let (setup, topic) = fresh().await;
+    let publisher = setup
+        .with("AUTH__TOKENS_PATH", path.to_str().unwrap())
+        .start()
+        .await;
+    publisher.wait_until_ready().await;
+
+    let response = publisher
+        .post("application/json", user().to_string())
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(response.headers()["www-authenticate"], "Bearer");
+    assert_eq!(response.status(), 401);
+    assert_eq!(with_token(&publisher, "wrong-token").await, 403);
+    assert_eq!(with_token(&publisher, "old-token").await, 200);
+    let delete = publisher.client.delete(format!(
+        "{}/v1/users/0195d0b1-7a4c-7f3e-9b1a-2c3d4e5f6071",
+        publisher.url
+    ));
+    assert_eq!(answer(delete).await.0, 401);
+
+    fs::write(
+        &path,
+        line("ingester", "old-token") + &line("ingester", "new-token"),
+    )
+    .unwrap();
+    publisher
+        .wait_until("rotated", async || {
+            with_token(&publisher, "new-token").await == 200
+        })
+        .await;
+    assert_eq!(with_token(&publisher, "old-token").await, 200);
+    fs::write(&path, "nonsense").unwrap();
+    publisher
+        .wait_until("told", async || {
+            publisher
+                .child
+                .last_lines(50)
+                .contains("line 1 is not a name and the SHA-256")
+        })
+        .await;
+    assert_eq!(with_token(&publisher, "new-token").await, 200);
+    fs::write(&path, line("ingester", "new-token")).unwrap();
+    publisher
+        .wait_until("revoked", async || {
+            with_token(&publisher, "old-token").await == 403
+        })
+        .await;
+    assert!(!publisher.child.last_lines(1000).contains("-token"));
+    assert!(topic.read().await.len() >= 4);
+}
+
+#[tokio::test]
+async fn a_budget_is_each_callers_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tokens");
+    fs::write(&path, line("greedy", "g") + &line("modest", "m")).unwrap();
+    let (setup, topic) = fresh().await;
+    let publisher = setup
+        .with("AUTH__TOKENS_PATH", path.to_str().unwrap())
+        .with("BUDGET__REQUESTS_PER_SECOND", "5")
+        .start()
+        .await;
+    publisher.wait_until_ready().await;
+    let mut statuses = Vec::new();
+    for _ in 0..20 {
+        statuses.push(with_token(&publisher, "g").await);
+    }
+    let taken = statuses.iter().filter(|status| **status == 200).count();
+    assert!(statuses.contains(&429) && taken >= 5, "{statuses:?}");
+    assert_eq!(with_token(&publisher, "m").await, 200);
+    let request = publisher
+        .post("application/json", user().to_string())
+        .bearer_auth("g");
+    let response = request.send().await.unwrap();
+    if response.status() == 429 {
+        assert_eq!(response.headers()["retry-after"], "1");
+    }
+    assert!(topic.read().await.len() > taken);
+}
+
+#[tokio::test]
+async fn bytes_have_a_budget_too() {
+    let (setup, topic) = fresh().await;
+    let publisher = setup
+        .with("BUDGET__BYTES_PER_SECOND", "1kB")
+        .with("LIMITS__MAX_BODY", "64 KiB")
+        .start()
+        .await;
+    publisher.wait_until_ready().await;
+    let (status, _) = publisher.send(&users(100)).await;
+    assert_eq!(status, 200, "one large body fits");
+    let (status, body) = publisher.send(&users(100)).await;
+    assert_eq!(
+        (status, &body["type"]),
+        (429, &json!("urn:affluent:problem:budget-spent"))
+    );
+    assert_eq!(topic.read().await.len(), 100);
+    publisher.wait_until_idle().await;
+}
+
+struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+impl Authority {
+    fn new() -> Self {
+        let mut params = CertificateParams::new(vec![]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    /// Certificate and key, PEM.
+    fn issue(&self) -> (String, String) {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec!["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
+        let certificate = params.signed_by(&key, &self.0).unwrap();
+        (certificate.pem(), key.serialize_pem())
+    }
+
+    fn write(&self, folder: &Path) {
+        let (certificate, key) = self.issue();
+        fs::write(folder.join("key.pem"), key).unwrap();
+        fs::write(folder.join("cert.pem"), certificate).unwrap();
+        fs::write(folder.join("ca.pem"), self.0.pem()).unwrap();
+    }
+
+    fn trusted(&self) -> reqwest::ClientBuilder {
+        let root = Certificate::from_pem(self.0.pem().as_bytes()).unwrap();
+        Client::builder().tls_certs_only([root])
+    }
+}
+
+fn in_folder(folder: &TempDir, file: &str) -> String {
+    folder.path().join(file).to_str().unwrap().to_owned()
+}
+
+async fn over_tls(setup: Setup, folder: &TempDir) -> Publisher {
+    let mut publisher = setup
+        .with("TLS__CERTIFICATE_PATH", &in_folder(folder, "cert.pem"))
+        .with("TLS__KEY_PATH", &in_folder(folder, "key.pem"))
+        .start()
+        .await;
+    publisher.url = publisher.url.replace("http:", "https:");
+    publisher.wait_until_ready().await;
+    publisher
+}
+
+#[tokio::test]
+async fn over_tls_both_http_versions_are_spoken_and_certificates_renewed() {
+    let (folder, first) = (tempfile::tempdir().unwrap(), Authority::new());
+    first.write(folder.path());
+    let (setup, topic) = fresh().await;
+    let mut publisher = over_tls(setup, &folder).await;
+    publisher.client = first.trusted().build().unwrap();
+    assert_eq!(publisher.send(&users(3)).await.0, 200);
+    publisher.client = first.trusted().http1_only().build().unwrap();
+    assert_eq!(publisher.send(&users(3)).await.0, 200);
+
+    let plain = publisher.url.replace("https:", "http:");
+    assert!(
+        Client::new().get(plain).send().await.is_err(),
+        "no plain HTTP on this port"
+    );
+
+    let second = Authority::new();
+    second.write(folder.path());
+    publisher
+        .wait_until("renewed", async || {
+            let client = second.trusted().build().unwrap();
+            client
+                .get(format!("{}/v1/schema", publisher.url))
+                .send()
+                .await
+                .is_ok()
+        })
+        .await;
+    assert_eq!(topic.read().await.len(), 6);
+}
+
+#[tokio::test]
+async fn a_client_certificate_can_be_asked_for() {
+    let (folder, authority) = (tempfile::tempdir().unwrap(), Authority::new());
+    authority.write(folder.path());
+    let (setup, topic) = fresh().await;
+    let setup = setup.with("TLS__CLIENT_CA_PATH", &in_folder(&folder, "ca.pem"));
+    let mut publisher = over_tls(setup, &folder).await;
+    let request = |client: &Client| client.get(format!("{}/v1/schema", publisher.url)).send();
+    assert!(
+        request(&authority.trusted().build().unwrap()).await.is_err(),
+        "without one"
+    );
+    let identity = |(certificate, key): (String, String)| {
+        Identity::from_pem(format!("{certificate}{key}").as_bytes()).unwrap()
+    };
+    let stranger = authority.trusted().identity(identity(Authority::new().issue()));
+    assert!(
+        request(&stranger.build().unwrap()).await.is_err(),
+        "with another's"
+    );
+    let known = authority.trusted().identity(identity(authority.issue()));
+    publisher.client = known.build().unwrap();
+    assert_eq!(publisher.send(&users(3)).await.0, 200);
+    assert_eq!(topic.read().await.len(), 3);
+}
+
+#[tokio::test]
+async fn what_can_not_be_read_ends_the_start_with_78() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("junk"), "junk").unwrap();
+    let (gone, junk) = (in_folder(&folder, "gone"), in_folder(&folder, "junk"));
+    for (key, path, told) in [
+        ("AUTH__TOKENS_PATH", &gone, "gone"),
+        ("AUTH__TOKENS_PATH", &junk, "line 1"),
+        ("TLS__CERTIFICATE_PATH", &gone, "gone"),
+        ("TLS__CERTIFICATE_PATH", &junk, "no PEM"),
+    ] {
+        let mut setup = setup("127.0.0.1:1", "nowhere").with(key, path);
+        if key.starts_with("TLS") {
+            setup = setup.with("TLS__KEY_PATH", &junk);
+        }
+        let child = setup.spawn();
+        let status = child.wait(std::time::Duration::from_secs(10)).await.unwrap();
+        assert_eq!(status.code(), Some(78), "{}", child.last_lines(5));
+        assert!(child.last_lines(5).contains(told), "{}", child.last_lines(5));
+    }
+}
