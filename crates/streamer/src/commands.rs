@@ -6,7 +6,10 @@
 
 mod accept_table;
 mod confirm;
+mod dead_letters;
 mod error;
+mod letter;
+mod redrive;
 mod replay;
 mod resume;
 mod servers;
@@ -28,6 +31,13 @@ pub enum Command {
     ///
     /// Only while the group has no members.
     AcceptTable,
+    /// List dead letters, or show one
+    DeadLetters(dead_letters::Arguments),
+    /// Write dead letters to the table, each under its own write timestamp
+    ///
+    /// What came after them in the log stays. Those that are still invalid are left, and those that are older than
+    /// the table's gc_grace_seconds.
+    Redrive(redrive::Arguments),
     /// Move the checkpoints back on purpose, so that records are written again
     ///
     /// Rows that are there do not change: each record is written under a timestamp that is not larger than before.
@@ -57,6 +67,8 @@ async fn attempt(command: Command, settings: Settings) -> Result<(), CommandErro
     let servers = Servers::new(settings)?;
     match command {
         Command::AcceptTable => accept_table::accept_table(&servers).await,
+        Command::DeadLetters(arguments) => dead_letters::dead_letters(&servers, &arguments).await,
+        Command::Redrive(arguments) => redrive::redrive(&servers, &arguments).await,
         Command::Replay(arguments) => replay::replay(&servers, &arguments).await,
         Command::Resume => resume::resume(&servers).await,
         Command::Status(arguments) => status::status(&servers, &arguments).await,

@@ -4,6 +4,7 @@ pub mod broker;
 pub mod client;
 pub mod dead_letters;
 pub mod rebalance;
+pub mod scan;
 pub mod source;
 pub mod topic_id;
 pub mod topics;

@@ -215,6 +215,23 @@ pub async fn table_id(live: &Live, settings: &CassandraSettings) -> Result<Optio
         .and_then(|row| row.by_name::<Uuid>("id").ok().flatten()))
 }
 
+/// After how many seconds the table may forget a deletion.
+///
+/// # Errors
+/// [`SchemaError::Failed`].
+pub async fn gc_grace_seconds(live: &Live, settings: &CassandraSettings) -> Result<i32, SchemaError> {
+    let cql = "SELECT gc_grace_seconds FROM system_schema.tables WHERE keyspace_name = ? AND table_name = ?";
+    let operation = "ask for the table's gc_grace_seconds";
+    let rows = ask(live, operation, cql, &[&settings.keyspace, &settings.table]).await?;
+    let found = rows
+        .first()
+        .and_then(|row| row.by_name::<i32>("gc_grace_seconds").ok().flatten());
+    found.ok_or(SchemaError::Failed {
+        operation,
+        fault: Fault::Invalid("the table is gone".to_owned()),
+    })
+}
+
 struct Needed {
     name: &'static str,
     cql: &'static str,

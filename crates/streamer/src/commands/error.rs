@@ -11,6 +11,8 @@ use thiserror::Error;
 use crate::assign::AssignError;
 use crate::cassandra::schema::SchemaError;
 use crate::cassandra::session::Unusable;
+use crate::cassandra::writer::WriteError;
+use crate::commands::letter::Place;
 
 /// Why a command was not done. Unless it says otherwise, nothing was changed.
 #[derive(Debug, Error)]
@@ -58,6 +60,12 @@ pub(super) enum CommandError {
         /// The statement that creates it.
         create: String,
     },
+    /// Rows can't be written.
+    #[error("the rows can't be written")]
+    Write(#[source] WriteError),
+    /// There is no such dead letter.
+    #[error("there is no dead letter of the record {0}")]
+    NoLetter(Place),
     /// Somebody may be writing checkpoints.
     #[error(
         "group `{group}` is in use (members: {members}): stop every streamer of it first. One that was killed, or a static \
@@ -102,9 +110,12 @@ impl ExitStatus for CommandError {
             | Self::Schema(_)
             | Self::NoTable { .. }
             | Self::Members { .. }
+            | Self::Write(WriteError::Schema(_) | WriteError::OtherTable | WriteError::Unusable(_))
             | Self::NoTerminal => EXIT_CONFIG,
             Self::Away { .. }
             | Self::Joined { .. }
+            | Self::Write(_)
+            | Self::NoLetter(_)
             | Self::NotReadBack(_)
             | Self::Declined
             | Self::Output(_) => 1,

@@ -1,24 +1,28 @@
 //! The servers as a command sees them: a question is asked until it is answered or the deadline has passed, and the
 //! error then names the server and what was heard last.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use service::{Backoff, Health};
-use tokio::time::{Instant, sleep, timeout_at};
+use service::{Backoff, Health, Metrics};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::assign;
 use crate::cassandra::checkpoints::Checkpoints;
 use crate::cassandra::fault::Fault;
 use crate::cassandra::schema::{self, SchemaError, Verified};
 use crate::cassandra::session::{Live, Sessions};
+use crate::cassandra::writer::{Refused, Write, Writer};
 use crate::checkpoint::Checkpoint;
 use crate::commands::error::CommandError;
-use crate::kafka::broker::Broker;
+use crate::kafka::broker::{Broker, Topic};
 use crate::kafka::client;
+use crate::kafka::scan::{self, Scan, Scanned};
+use crate::metrics::StreamerMetrics;
 use crate::run::instance;
-use crate::settings::Settings;
+use crate::settings::{KafkaSettings, NAME, Settings};
 
 /// How long one question may remain unanswered.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -27,8 +31,9 @@ const DEADLINE: Duration = Duration::from_secs(20);
 pub(super) struct Servers {
     settings: Settings,
     health: Health,
-    sessions: Sessions,
+    sessions: Arc<Sessions>,
     broker: Arc<Broker>,
+    dead_letters: Arc<Broker>,
     checkpoints: Checkpoints,
 }
 
@@ -39,14 +44,24 @@ impl Servers {
     /// When librdkafka refuses the configuration.
     pub(super) fn new(settings: Settings) -> Result<Self, CommandError> {
         let health = Health::default();
-        let sessions = Sessions::new(settings.cassandra.clone(), health.dependency("cassandra"));
-        let broker = Arc::new(Broker::new(&settings.kafka).map_err(CommandError::Kafka)?);
+        let dependency = health.dependency("cassandra");
+        let sessions = Arc::new(Sessions::new(settings.cassandra.clone(), dependency));
+        let broker = |topic: &str| {
+            let settings = KafkaSettings {
+                topic: topic.to_owned(),
+                ..settings.kafka.clone()
+            };
+            Broker::new(&settings).map(Arc::new).map_err(CommandError::Kafka)
+        };
+        let dead_letters = broker(&settings.kafka.dead_letter_topic)?;
+        let broker = broker(&settings.kafka.topic)?;
         let checkpoints = Checkpoints::new(&settings, instance());
         Ok(Self {
             settings,
             health,
             sessions,
             broker,
+            dead_letters,
             checkpoints,
         })
     }
@@ -56,7 +71,7 @@ impl Servers {
         &self.settings
     }
 
-    /// Asks Kafka.
+    /// Asks Kafka about the topic or the group.
     ///
     /// # Errors
     /// When it refuses, or has not answered in time.
@@ -64,24 +79,42 @@ impl Servers {
         &self,
         question: impl Fn(&Broker) -> Result<T, KafkaError> + Clone + Send + 'static,
     ) -> Result<T, CommandError> {
-        let until = Instant::now() + DEADLINE;
-        let mut delays = Backoff::default().delays();
-        loop {
-            let error = match self.broker.ask(question.clone()).await {
-                Ok(answer) => return Ok(answer),
-                Err(error) => error,
-            };
-            if client::is_refused(&error) {
-                return Err(CommandError::Kafka(error));
-            }
-            if error.rdkafka_error_code() == Some(RDKafkaErrorCode::UnknownTopicOrPartition) {
-                return Err(CommandError::NoTopic(self.settings.kafka.topic.clone()));
-            }
-            if Instant::now() >= until {
-                return Err(away("kafka", error.to_string()));
-            }
-            sleep(delays.next().unwrap_or(DEADLINE)).await;
-        }
+        ask(&self.broker, &self.settings.kafka.topic, question).await
+    }
+
+    /// Starts to read these offsets of the topic.
+    ///
+    /// # Errors
+    /// When Kafka refuses the configuration.
+    pub(super) fn scan(
+        &self,
+        ranges: impl IntoIterator<Item = (i32, Range<i64>)>,
+    ) -> Result<Scan, CommandError> {
+        let settings = &self.settings.kafka;
+        scan::scan(settings, &settings.topic, ranges).map_err(CommandError::Kafka)
+    }
+
+    /// Starts to read all dead letters that are there now.
+    ///
+    /// # Errors
+    /// As [`kafka`](Self::kafka).
+    pub(super) async fn scan_dead_letters(&self) -> Result<Scan, CommandError> {
+        let settings = &self.settings.kafka;
+        let ends = ask(&self.dead_letters, &settings.dead_letter_topic, watermarks)
+            .await?
+            .1;
+        let ranges = (0..).zip(ends.into_iter().map(|(beginning, end)| beginning..end));
+        scan::scan(settings, &settings.dead_letter_topic, ranges).map_err(CommandError::Kafka)
+    }
+
+    /// The next records of a scan; none at its end.
+    ///
+    /// # Errors
+    /// When Kafka refuses, or nothing comes in time.
+    pub(super) async fn next(&self, scan: &mut Scan) -> Result<Option<Vec<Scanned>>, CommandError> {
+        let chunk = timeout(DEADLINE, scan.next()).await;
+        let chunk = chunk.map_err(|_| away("kafka", "no record came, and not the topic's end".to_owned()))?;
+        chunk.transpose().map_err(CommandError::Kafka)
     }
 
     /// Asks Cassandra.
@@ -188,6 +221,26 @@ impl Servers {
         )
     }
 
+    /// A writer for the table as it was verified.
+    pub(super) fn writer(&self, verified: Verified) -> Writer {
+        let metrics = StreamerMetrics::new(&Metrics::new(NAME));
+        Writer::new(Arc::clone(&self.sessions), verified, Arc::new(metrics))
+    }
+
+    /// Writes rows; returns those that Cassandra refuses for their values.
+    ///
+    /// # Errors
+    /// When it refuses all, or has not acknowledged them in time; what was acknowledged before is not told.
+    pub(super) async fn write(
+        &self,
+        writer: &Writer,
+        writes: &[Write],
+    ) -> Result<Vec<Refused>, CommandError> {
+        let written = timeout(DEADLINE, writer.write(writes)).await;
+        let written = written.map_err(|_| away("cassandra", self.last_heard()))?;
+        written.map_err(CommandError::Write)
+    }
+
     /// Writes checkpoints and reads them back.
     ///
     /// # Errors
@@ -208,6 +261,41 @@ impl Servers {
                 group: self.settings.kafka.group.clone(),
             }),
         }
+    }
+}
+
+/// The topic, and beginning and end of each of its partitions.
+///
+/// # Errors
+/// When the cluster does not answer in time, or has no such topic.
+pub(super) fn watermarks(broker: &Broker) -> Result<(Topic, Vec<(i64, i64)>), KafkaError> {
+    let topic = broker.topic()?;
+    let partitions: Vec<_> = (0..topic.partitions).collect();
+    Ok((topic, broker.watermarks(&partitions)?))
+}
+
+async fn ask<T: Send + 'static>(
+    broker: &Arc<Broker>,
+    topic: &str,
+    question: impl Fn(&Broker) -> Result<T, KafkaError> + Clone + Send + 'static,
+) -> Result<T, CommandError> {
+    let until = Instant::now() + DEADLINE;
+    let mut delays = Backoff::default().delays();
+    loop {
+        let error = match broker.ask(question.clone()).await {
+            Ok(answer) => return Ok(answer),
+            Err(error) => error,
+        };
+        if client::is_refused(&error) {
+            return Err(CommandError::Kafka(error));
+        }
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::UnknownTopicOrPartition) {
+            return Err(CommandError::NoTopic(topic.to_owned()));
+        }
+        if Instant::now() >= until {
+            return Err(away("kafka", error.to_string()));
+        }
+        sleep(delays.next().unwrap_or(DEADLINE)).await;
     }
 }
 

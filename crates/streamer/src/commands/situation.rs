@@ -7,7 +7,7 @@ use uuid::Uuid;
 use crate::cassandra::schema;
 use crate::checkpoint::Known;
 use crate::commands::error::CommandError;
-use crate::commands::servers::Servers;
+use crate::commands::servers::{self, Servers};
 use crate::kafka::broker::Topic;
 
 /// What is known of every partition of the topic.
@@ -26,13 +26,7 @@ impl Situation {
     /// # Errors
     /// When one refuses, or has not answered in time.
     pub(super) async fn ask(servers: &Servers) -> Result<Self, CommandError> {
-        let (topic, watermarks) = servers
-            .kafka(|broker| {
-                let topic = broker.topic()?;
-                let partitions: Vec<_> = (0..topic.partitions).collect();
-                Ok((topic, broker.watermarks(&partitions)?))
-            })
-            .await?;
+        let (topic, watermarks) = servers.kafka(servers::watermarks).await?;
         let found = servers.checkpoints().await?;
         let cassandra = &servers.settings().cassandra;
         let table_id = servers
