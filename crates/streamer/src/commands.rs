@@ -15,6 +15,7 @@ mod resume;
 mod servers;
 mod situation;
 mod status;
+mod verify;
 
 use clap::Subcommand;
 use service::ExitStatus as _;
@@ -50,6 +51,10 @@ pub enum Command {
     Resume,
     /// Show checkpoint, beginning, end and lag of each partition
     Status(status::Arguments),
+    /// Hold each user's newest record in the topic, up to the checkpoints, against its row, and list what differs
+    ///
+    /// The exit code is 1 if anything does.
+    Verify,
 }
 
 /// Does what `command` says. Returns the exit code: 0 done, 78 refused for what only the operator can mend, 1 failed.
@@ -72,6 +77,7 @@ async fn attempt(command: Command, settings: Settings) -> Result<(), CommandErro
         Command::Replay(arguments) => replay::replay(&servers, &arguments).await,
         Command::Resume => resume::resume(&servers).await,
         Command::Status(arguments) => status::status(&servers, &arguments).await,
+        Command::Verify => verify::verify(&servers).await,
     }
 }
 

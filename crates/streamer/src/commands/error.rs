@@ -43,6 +43,9 @@ pub(super) enum CommandError {
         /// What was asked for.
         asked: i32,
     },
+    /// The topic was deleted, or its beginning, while it was read.
+    #[error("the topic can't be read to its end")]
+    Scan(#[source] KafkaError),
     /// Cassandra can't be used.
     #[error(transparent)]
     Cassandra(#[from] Unusable),
@@ -66,6 +69,9 @@ pub(super) enum CommandError {
     /// There is no such dead letter.
     #[error("there is no dead letter of the record {0}")]
     NoLetter(Place),
+    /// The table is not what the log says.
+    #[error("the rows of {0} users are not as the log says")]
+    Different(usize),
     /// Somebody may be writing checkpoints.
     #[error(
         "group `{group}` is in use (members: {members}): stop every streamer of it first. One that was killed, or a static \
@@ -115,7 +121,9 @@ impl ExitStatus for CommandError {
             Self::Away { .. }
             | Self::Joined { .. }
             | Self::Write(_)
+            | Self::Scan(_)
             | Self::NoLetter(_)
+            | Self::Different(_)
             | Self::NotReadBack(_)
             | Self::Declined
             | Self::Output(_) => 1,

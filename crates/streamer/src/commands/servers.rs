@@ -114,7 +114,13 @@ impl Servers {
     pub(super) async fn next(&self, scan: &mut Scan) -> Result<Option<Vec<Scanned>>, CommandError> {
         let chunk = timeout(DEADLINE, scan.next()).await;
         let chunk = chunk.map_err(|_| away("kafka", "no record came, and not the topic's end".to_owned()))?;
-        chunk.transpose().map_err(CommandError::Kafka)
+        chunk.transpose().map_err(|error| {
+            if client::is_refused(&error) {
+                CommandError::Kafka(error)
+            } else {
+                CommandError::Scan(error)
+            }
+        })
     }
 
     /// Asks Cassandra.

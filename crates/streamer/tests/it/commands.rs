@@ -16,7 +16,7 @@ const TABLE: &str = "CREATE TABLE {ks}.created_users (id uuid PRIMARY KEY, first
                      phone text, picture text, ingested_at timestamp)";
 
 /// Runs a command to its end; returns its exit code and everything it printed.
-async fn operate(options: ServiceOptions, arguments: &str) -> (Option<i32>, String) {
+pub(crate) async fn operate(options: ServiceOptions, arguments: &str) -> (Option<i32>, String) {
     let log = format!("command-{}", Uuid::new_v4().simple());
     let options = arguments
         .split_whitespace()
@@ -26,7 +26,7 @@ async fn operate(options: ServiceOptions, arguments: &str) -> (Option<i32>, Stri
     (code, command.last_lines(100))
 }
 
-async fn done(world: &World, arguments: &str) -> String {
+pub(crate) async fn done(world: &World, arguments: &str) -> String {
     let (code, output) = operate(world.options(), arguments).await;
     assert_eq!(code, Some(0), "{arguments}: {output}");
     output
@@ -43,7 +43,7 @@ async fn status(world: &World) -> Value {
     serde_json::from_str(output.trim()).unwrap()
 }
 
-async fn stop(streamer: &mut Service) {
+pub(crate) async fn stop(streamer: &mut Service) {
     assert_eq!(streamer.terminate(DEADLINE).await.unwrap(), Some(0));
 }
 
@@ -52,7 +52,7 @@ async fn start(streamer: &mut Service) {
     streamer.ready(DEADLINE).await.unwrap();
 }
 
-async fn write_times(world: &World) -> BTreeMap<Uuid, i64> {
+pub(crate) async fn write_times(world: &World) -> BTreeMap<Uuid, i64> {
     let rows = world
         .table
         .run("SELECT id, WRITETIME(email) AS at FROM {ks}.created_users")
@@ -66,12 +66,12 @@ async fn write_times(world: &World) -> BTreeMap<Uuid, i64> {
         .collect()
 }
 
-async fn rows(world: &World) -> (BTreeMap<Uuid, UserRow>, BTreeMap<Uuid, i64>) {
+pub(crate) async fn rows(world: &World) -> (BTreeMap<Uuid, UserRow>, BTreeMap<Uuid, i64>) {
     (world.users().await, write_times(world).await)
 }
 
 /// In milliseconds since 1970. Kafka soon deletes what is older than the topic's retention.
-fn an_hour_ago() -> i64 {
+pub(crate) fn an_hour_ago() -> i64 {
     let now = std::time::UNIX_EPOCH.elapsed().unwrap();
     i64::try_from(now.as_millis()).unwrap() - 3_600_000
 }
@@ -92,8 +92,15 @@ fn history(ids: &[Uuid], versions: usize) -> Vec<Outgoing> {
     records
 }
 
-fn ids(count: usize) -> Vec<Uuid> {
+pub(crate) fn ids(count: usize) -> Vec<Uuid> {
     people(count).into_iter().map(|(id, _)| id).collect()
+}
+
+pub(crate) fn tombstone(id: Uuid) -> Outgoing {
+    Outgoing {
+        key: Some(id.to_string().into_bytes()),
+        ..Outgoing::default()
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -102,11 +109,7 @@ async fn a_dropped_table_is_filled_again_by_a_replay_from_the_beginning() {
     let mut streamer = world.streamer().await;
     let ids = ids(60);
     world.tap.write(&world.topic, &history(&ids, 10)).await.unwrap();
-    let gone = Outgoing {
-        key: Some(ids[0].to_string().into_bytes()),
-        ..Outgoing::default()
-    };
-    world.tap.write(&world.topic, &[gone]).await.unwrap();
+    world.tap.write(&world.topic, &[tombstone(ids[0])]).await.unwrap();
     world.caught_up().await;
     world.table_is_the_log().await;
     let before = rows(&world).await;
@@ -356,143 +359,4 @@ async fn a_server_that_is_away_is_named_within_the_deadline() {
     let (code, output) = operate(options, "status").await;
     assert_eq!(code, Some(78), "{output}");
     assert!(output.contains("there is no topic `no_such_topic`"), "{output}");
-}
-
-fn tombstone(id: Uuid) -> Outgoing {
-    Outgoing {
-        key: Some(id.to_string().into_bytes()),
-        ..Outgoing::default()
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn redriven_dead_letters_take_their_place_in_the_log_and_not_the_last_word() {
-    let world = World::new("redrive", 1).await;
-    let refusing = world.options().set("tombstones", "dead_letter");
-    let _streamer = world.start(&refusing).await;
-    let ids = ids(2);
-    let records = [
-        outgoing(ids[0], "gone"),
-        outgoing(ids[1], "old"),
-        tombstone(ids[0]),
-        tombstone(ids[1]),
-        outgoing(ids[1], "new"),
-    ];
-    world.tap.write(&world.topic, &records).await.unwrap();
-    world.caught_up().await;
-    let before = rows(&world).await;
-    assert_eq!(before.0.len(), 2);
-
-    let listed = done(&world, "dead-letters list --json").await;
-    let mut listed: Vec<Value> = listed
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect();
-    listed.sort_by_key(|it| it["offset"].as_i64());
-    let places: Vec<_> = listed
-        .iter()
-        .map(|it| (&it["partition"], &it["offset"]))
-        .collect();
-    assert_eq!(places, [(&json!(0), &json!(2)), (&json!(0), &json!(3))]);
-    assert_eq!(listed[0]["reason"], "tombstone");
-    let listed = done(&world, "dead-letters list").await;
-    assert!(listed.ends_with("dead letters: 2, tombstone: 2"), "{listed}");
-    let shown = done(&world, "dead-letters show 0:3").await;
-    assert!(
-        shown.contains(&ids[1].to_string()) && shown.contains("value   (null)"),
-        "{shown}"
-    );
-    let (code, output) = operate(world.options(), "dead-letters show 0:4").await;
-    assert_eq!(code, Some(1), "{output}");
-
-    // As they were refused, they still are.
-    let (code, output) = operate(refusing, "redrive").await;
-    assert_eq!(code, Some(0), "{output}");
-    assert!(output.contains("written: 0, still refused: 2"), "{output}");
-    let output = done(&world, "redrive --dry-run").await;
-    assert!(
-        output.contains("0:2              would be written") && output.contains("written: 2"),
-        "{output}"
-    );
-    assert_eq!(rows(&world).await, before);
-    let output = done(&world, "redrive --reason json").await;
-    assert!(output.contains("written: 0, still refused: 0"), "{output}");
-
-    // It may run beside a streamer.
-    for _ in 0..2 {
-        let output = done(&world, "redrive").await;
-        assert!(output.contains("0:3              written"), "{output}");
-        assert!(output.contains("written: 2, still refused: 0"), "{output}");
-        let after = rows(&world).await;
-        assert_eq!(after.0, BTreeMap::from([(ids[1], before.0[&ids[1]].clone())]));
-        assert_eq!(after.1[&ids[1]], before.1[&ids[1]]);
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_dead_letter_is_redriven_under_its_lowest_write_timestamp_while_a_deletion_could_hold_it_back() {
-    let world = World::new("letters", 1).await;
-    let _streamer = world.streamer().await;
-    world.write(&people(1)).await;
-    world.caught_up().await;
-    world.table.run("TRUNCATE {ks}.created_users").await.unwrap();
-    world
-        .table
-        .run("ALTER TABLE {ks}.created_users WITH gc_grace_seconds = 3600")
-        .await
-        .unwrap();
-    let micros = an_hour_ago() * 1_000;
-    let letter = |offset: i64, id: Uuid, stamp: i64| {
-        let mut letter = outgoing(id, "letter");
-        let headers = [
-            ("dlq-reason", "by_an_older_streamer".to_owned()),
-            ("dlq-error", "so it seemed".to_owned()),
-            ("dlq-topic", world.topic.clone()),
-            ("dlq-partition", "0".to_owned()),
-            ("dlq-topic-id", Uuid::from_u128(7).to_string()),
-            ("dlq-offset", offset.to_string()),
-            ("dlq-write-timestamp", stamp.to_string()),
-            ("dlq-at", "2100-01-01T00:00:00Z".to_owned()),
-        ];
-        let headers = headers.map(|(name, value)| (name.to_owned(), value.into_bytes()));
-        letter.headers.extend(headers);
-        letter
-    };
-    let ids = ids(3);
-    let minutes = |count: i64| count * 60_000_000;
-    let letters = [
-        letter(0, ids[0], micros + minutes(30)),
-        letter(1, ids[1], micros - 1),
-        // Twice, the second time in a replay.
-        letter(2, ids[2], micros + minutes(30)),
-        letter(2, ids[2], micros + minutes(20)),
-        outgoing(ids[0], "no letter"),
-    ];
-    world
-        .tap
-        .write(&world.dead_letter_topic(), &letters)
-        .await
-        .unwrap();
-    let output = done(&world, "redrive --limit 1").await;
-    assert!(
-        output.contains("written: 1,") && output.contains("over the limit: 1"),
-        "{output}"
-    );
-    let output = done(&world, "redrive").await;
-    assert!(
-        output.contains("written: 2,")
-            && output.contains("too old: 1")
-            && output.contains("0:1              is older"),
-        "{output}"
-    );
-    assert_eq!(
-        write_times(&world).await,
-        BTreeMap::from([(ids[0], micros + minutes(30)), (ids[2], micros + minutes(20))])
-    );
-    assert_eq!(world.users().await[&ids[0]]["ingested_at"], "1700000000123");
-    let listed = done(&world, "dead-letters list").await;
-    assert!(
-        listed.contains("dead letters: 3") && listed.ends_with("records that are not dead letters: 1"),
-        "{listed}"
-    );
 }

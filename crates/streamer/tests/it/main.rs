@@ -6,7 +6,9 @@
 mod checkpoints;
 mod commands;
 mod records;
+mod redrive;
 mod replicas;
 mod schema;
 mod stops;
+mod verify;
 mod world;
