@@ -12,8 +12,27 @@ use thiserror::Error;
 pub struct Verdict {
     /// How many are in Kafka.
     pub accepted: u64,
-    /// `field: reason` of each that was refused.
-    pub rejected: Vec<String>,
+    /// Each that was refused.
+    pub rejected: Vec<Rejected>,
+}
+
+/// A record that was refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejected {
+    /// Its place in the request, from 0.
+    pub index: u64,
+    /// `field: reason`.
+    pub reason: String,
+}
+
+impl Rejected {
+    /// The record at `index`, for `reason`.
+    pub fn new(index: u64, reason: impl Into<String>) -> Self {
+        Self {
+            index,
+            reason: reason.into(),
+        }
+    }
 }
 
 /// The records are not all accounted for.
@@ -123,7 +142,9 @@ fn verdict(status: u16, body: &[u8], sent: u64) -> Result<Verdict, &'static str>
     let first_of_each = told.errors.iter().filter(|fault| seen.insert(fault.index));
     Ok(Verdict {
         accepted,
-        rejected: first_of_each.map(in_words).collect(),
+        rejected: first_of_each
+            .map(|fault| Rejected::new(fault.index, in_words(fault)))
+            .collect(),
     })
 }
 
@@ -209,7 +230,8 @@ mod tests {
     fn a_207_keeps_each_reason() {
         let verdict = answer(207, TWO_ERRORS).unwrap();
         assert_eq!(verdict.accepted, 1);
-        assert_eq!(verdict.rejected, ["email: is blank", "record: is not an object"]);
+        let reasons: Vec<_> = verdict.rejected.iter().map(|one| one.reason.as_str()).collect();
+        assert_eq!(reasons, ["email: is blank", "record: is not an object"]);
     }
 
     #[test]
@@ -274,7 +296,7 @@ mod tests {
     fn a_reason_is_short_and_printable() {
         let long = TWO_ERRORS.replace("is blank", &"x\\n".repeat(500));
         let verdict = answer(207, &long).unwrap();
-        assert_eq!(verdict.rejected[0].chars().count(), 120);
-        assert!(!verdict.rejected[0].contains('\n'));
+        assert_eq!(verdict.rejected[0].reason.chars().count(), 120);
+        assert!(!verdict.rejected[0].reason.contains('\n'));
     }
 }

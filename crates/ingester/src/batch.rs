@@ -1,28 +1,30 @@
-//! Records of one page that travel in one request. Borrows the page; knows no HTTP.
+//! Records of one page that travel in one request. Borrows them; knows no HTTP.
+
+use std::ops::Range;
 
 use bytes::Bytes;
 
-use crate::page::Page;
+use crate::records::Records;
 
 /// Records, one behind the other in the run.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Batch<'p> {
-    page: &'p Page,
-    picks: &'p [usize],
+    page: &'p Records,
+    places: Range<usize>,
     first: u64,
 }
 
 impl<'p> Batch<'p> {
-    /// The records of `page` at `picks`; the first of them is the run's number `first`, counted from 0.
+    /// The records of `page` at `places`; the first of them is the run's number `first`, counted from 0.
     #[must_use]
-    pub fn new(page: &'p Page, picks: &'p [usize], first: u64) -> Self {
-        Self { page, picks, first }
+    pub fn new(page: &'p Records, places: Range<usize>, first: u64) -> Self {
+        Self { page, places, first }
     }
 
     /// How many records.
     #[must_use]
     pub fn records(&self) -> usize {
-        self.picks.len()
+        self.places.len()
     }
 
     /// The run's number of the first one.
@@ -31,10 +33,17 @@ impl<'p> Batch<'p> {
         self.first
     }
 
+    /// The canonical JSON of the record at `index`, counted from the batch's first.
+    #[must_use]
+    pub fn record(&self, index: u64) -> Option<&'p [u8]> {
+        let place = self.places.clone().nth(usize::try_from(index).ok()?)?;
+        Some(self.page.record(place))
+    }
+
     /// The records as a JSON array.
     #[must_use]
     pub fn body(&self) -> Bytes {
-        let records = self.picks.iter().map(|pick| self.page.record(*pick));
+        let records = self.places.clone().map(|place| self.page.record(place));
         let mut body = Vec::with_capacity(records.clone().map(|record| record.len() + 1).sum::<usize>() + 2);
         for record in records {
             body.push(if body.is_empty() { b'[' } else { b',' });
@@ -50,15 +59,15 @@ impl<'p> Batch<'p> {
     /// The two halves, in order, or nothing when there is only one record.
     #[must_use]
     pub fn halves(&self) -> Option<[Self; 2]> {
-        let middle = self.picks.len() / 2;
-        if middle == 0 {
+        let half = self.places.len() / 2;
+        if half == 0 {
             return None;
         }
-        let (picks, rest) = self.picks.split_at(middle);
-        let behind = self.first + u64::try_from(middle).expect("a batch has at most 1,000 records");
+        let middle = self.places.start + half;
+        let behind = self.first + u64::try_from(half).expect("a batch has at most 1,000 records");
         Some([
-            Self::new(self.page, picks, self.first),
-            Self::new(self.page, rest, behind),
+            Self::new(self.page, self.places.start..middle, self.first),
+            Self::new(self.page, middle..self.places.end, behind),
         ])
     }
 }
@@ -70,6 +79,7 @@ pub(crate) mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use crate::page::Page;
 
     /// A page of `count` records that differ in their id.
     pub(crate) fn page_of(count: u128) -> Page {
@@ -94,6 +104,12 @@ pub(crate) mod tests {
         page
     }
 
+    /// The records of such a page.
+    pub(crate) fn records_of(count: usize) -> Records {
+        let picks: Vec<_> = (0..count).collect();
+        page_of(count as u128).records(&picks)
+    }
+
     fn ids(batch: &Batch<'_>) -> Vec<u128> {
         let records: Vec<Value> = serde_json::from_slice(&batch.body()).unwrap();
         let id = |record: &Value| record["id"].as_str().unwrap().parse::<Uuid>().unwrap().as_u128();
@@ -101,18 +117,22 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn the_body_is_an_array_of_the_picked_records() {
-        let page = page_of(5);
-        assert_eq!(ids(&Batch::new(&page, &[0, 2, 4], 7)), [1, 3, 5]);
-        assert!(ids(&Batch::new(&page, &[], 0)).is_empty());
+    fn the_body_is_an_array_of_the_batch_s_records() {
+        let page = page_of(5).records(&[0, 2, 4]);
+        assert_eq!(ids(&Batch::new(&page, 0..3, 7)), [1, 3, 5]);
+        assert_eq!(ids(&Batch::new(&page, 1..2, 7)), [3]);
+        assert!(ids(&Batch::new(&page, 0..0, 0)).is_empty());
     }
 
     #[test]
     fn halves_keep_every_record_and_its_number() {
-        let page = page_of(5);
-        let [front, back] = Batch::new(&page, &[0, 1, 2, 3, 4], 10).halves().unwrap();
+        let page = records_of(5);
+        let [front, back] = Batch::new(&page, 0..5, 10).halves().unwrap();
         assert_eq!((ids(&front), front.first()), (vec![1, 2], 10));
         assert_eq!((ids(&back), back.first()), (vec![3, 4, 5], 12));
-        assert!(Batch::new(&page, &[3], 0).halves().is_none());
+        let [front, back] = back.halves().unwrap();
+        assert_eq!((ids(&front), front.first()), (vec![3], 12));
+        assert_eq!((ids(&back), back.first()), (vec![4, 5], 13));
+        assert!(Batch::new(&page, 3..4, 0).halves().is_none());
     }
 }

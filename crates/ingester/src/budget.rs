@@ -15,6 +15,8 @@ pub struct Budget {
     window: Duration,
     spent: VecDeque<(Instant, u64)>,
     sum: u64,
+    /// Asked for, without an answer yet: counted, and not yet ageing.
+    pending: u64,
 }
 
 impl Budget {
@@ -26,6 +28,15 @@ impl Budget {
             window: settings.window,
             spent: VecDeque::new(),
             sum: 0,
+            pending: 0,
+        }
+    }
+
+    /// Notes what was spent before this process began: how long before `now`, oldest first, and how much.
+    pub fn recall(&mut self, spent: impl IntoIterator<Item = (Duration, u64)>, now: Instant) {
+        for (age, users) in spent {
+            self.spent.push_back((now.checked_sub(age).unwrap_or(now), users));
+            self.sum += users;
         }
     }
 
@@ -35,10 +46,11 @@ impl Budget {
         self.window
     }
 
-    /// How long to wait before asking for `users`, which must not exceed the whole budget.
+    /// How long to wait before asking for `users`, which must not exceed the whole budget. Longer than needed when a
+    /// request under way turns out to cost nothing, so look again after each.
     pub fn wait(&mut self, users: u64, now: Instant) -> Duration {
         self.forget(now);
-        let mut excess = (self.sum + users).saturating_sub(self.users);
+        let mut excess = (self.sum + self.pending + users).saturating_sub(self.users);
         for (at, spent) in &self.spent {
             if excess == 0 {
                 break;
@@ -48,11 +60,27 @@ impl Budget {
                 return self.window.saturating_sub(now.saturating_duration_since(*at));
             }
         }
+        if excess > 0 {
+            return self.window;
+        }
         Duration::ZERO
     }
 
+    /// Notes that `users` are asked for.
+    pub fn ask(&mut self, users: u64) {
+        self.pending += users;
+    }
+
+    /// Notes that what was asked for was handed out at the latest at `now`, or not at all.
+    pub fn settle(&mut self, users: u64, served: bool, now: Instant) {
+        self.pending = self.pending.saturating_sub(users);
+        if served {
+            self.spend(users, now);
+        }
+    }
+
     /// Notes that `users` were handed out at the latest at `now`, which is not before any earlier call's.
-    pub fn spend(&mut self, users: u64, now: Instant) {
+    fn spend(&mut self, users: u64, now: Instant) {
         self.forget(now);
         self.spent.push_back((now, users));
         self.sum += users;
@@ -98,6 +126,29 @@ mod tests {
         );
     }
 
+    #[test]
+    fn what_is_under_way_counts_and_what_was_refused_does_not() {
+        let (mut budget, now) = (budget(), Instant::now());
+        budget.ask(20_000);
+        assert!(budget.wait(1, now) > Duration::ZERO);
+        budget.settle(20_000, false, now);
+        assert_eq!(budget.wait(20_000, now), Duration::ZERO);
+    }
+
+    #[test]
+    fn what_an_earlier_process_spent_is_not_free() {
+        let (mut budget, now) = (budget(), Instant::now());
+        budget.recall(
+            [
+                (Duration::from_secs(200), 15_000),
+                (Duration::from_secs(10), 5_000),
+            ],
+            now,
+        );
+        assert_eq!(budget.wait(1, now), Duration::from_secs(100));
+        assert_eq!(budget.wait(15_001, now), Duration::from_secs(290));
+    }
+
     proptest! {
         #[test]
         fn no_window_ever_sees_more_than_the_budget(
@@ -110,7 +161,8 @@ mod tests {
                 now += Duration::from_secs(pause);
                 now += budget.wait(users, now);
                 prop_assert_eq!(budget.wait(users, now), Duration::ZERO, "the wait told is enough");
-                budget.spend(users, now);
+                budget.ask(users);
+                budget.settle(users, true, now);
                 log.push((now, users));
                 let window = log.iter().filter(|(at, _)| now - *at < Duration::from_secs(300));
                 prop_assert!(window.map(|(_, users)| users).sum::<u64>() <= 20_000);

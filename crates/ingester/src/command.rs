@@ -7,12 +7,14 @@ use service::process::{EXIT_CONFIG, ExitStatus};
 use service::{CommandLine, Context};
 use thiserror::Error;
 
+use crate::desk::Desk;
+use crate::history::Cause;
+use crate::memory::MemoryError;
 use crate::plan::Seed;
 use crate::reach::Probe;
-use crate::report::{Outcome, Report};
+use crate::report::Outcome;
 use crate::run::Pipeline;
-use crate::schedule::Schedule;
-use crate::scheduler;
+use crate::scheduler::Scheduler;
 use crate::settings::IngesterSettings;
 
 /// Fetches random users, formats them and posts them to the publisher.
@@ -64,13 +66,16 @@ pub enum Ended {
     /// The run of `ingester once` is not complete; its reason was logged.
     #[error("the run is not complete but {0}")]
     Incomplete(&'static str),
+    /// The state can't be used any more.
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
 }
 
 impl ExitStatus for Ended {
     fn exit_code(&self) -> u8 {
         match self {
             Self::Hopeless(_) => EXIT_CONFIG,
-            Self::Incomplete(_) => 1,
+            Self::Incomplete(_) | Self::Memory(_) => 1,
         }
     }
 }
@@ -89,9 +94,9 @@ pub async fn perform(
         match cli.command {
             Some(Command::Once { .. }) => once(pipeline, &context).await,
             Some(Command::Run) | None => {
-                let schedule = Schedule::new(&settings.schedule);
-                let ended = scheduler::run(&schedule, pipeline, &context.shutdown).await;
-                ended.map_err(|report| Ended::Hopeless(report.reason().unwrap_or_default()))
+                let (memory, current) = (pipeline.memory().clone(), pipeline.current().clone());
+                let desk = Desk::new(memory, current, settings);
+                Scheduler::new(pipeline, desk).run(&context.shutdown).await
             }
         }
     };
@@ -101,9 +106,16 @@ pub async fn perform(
     }
 }
 
-/// One run, whose summary is the last line on standard output.
+/// One run, or the rest of one that another process began, whose summary is the last line on standard output.
 async fn once(mut pipeline: Pipeline, context: &Context) -> Result<(), Ended> {
-    let report: Report = pipeline.run(&context.shutdown).await;
+    let left = pipeline.memory().unfinished()?;
+    let report = match left.first() {
+        Some(entry) => pipeline.perform(entry.id, &context.shutdown).await?,
+        None => {
+            let order = pipeline.order(Cause::Manual);
+            pipeline.run(&order, &context.shutdown).await?
+        }
+    };
     println!("{}", report.summary());
     if report.is_hopeless() {
         return Err(Ended::Hopeless(report.reason().unwrap_or_default()));

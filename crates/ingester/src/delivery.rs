@@ -8,8 +8,9 @@ use thiserror::Error;
 use tokio::time::sleep;
 use uuid::Uuid;
 
-use crate::answer::{Refusal, Verdict};
+use crate::answer::{Refusal, Rejected, Verdict};
 use crate::batch::Batch;
+use crate::memory::MemoryError;
 use crate::metrics::Leg;
 use crate::post::{Parcel, Post, PostError};
 use crate::reach::Reach;
@@ -28,6 +29,9 @@ pub enum DeliveryError {
     /// So many of its answers in a row don't add up; the last one is the source.
     #[error("the publisher gave {0} answers in a row that do not add up")]
     Odd(u32, #[source] PostError),
+    /// What the publisher said can't be kept.
+    #[error("keep what became of the records")]
+    Memory(#[source] MemoryError),
 }
 
 /// What a failure leads to.
@@ -70,21 +74,32 @@ impl<P: Post> Delivery<P> {
         }
     }
 
-    /// Delivers `batch`: when this returns, the publisher has accounted for each of its records.
+    /// Delivers `batch`: when this returns, the publisher has accounted for each of its records. `account` is told so,
+    /// part by part and in their order.
     ///
     /// # Errors
-    /// Each [`DeliveryError`]; what was accounted for before is in `tally`.
-    pub async fn deliver(&self, run: Uuid, batch: Batch<'_>, tally: &Tally) -> Result<(), DeliveryError> {
+    /// Each [`DeliveryError`]; what `account` was told before holds.
+    pub async fn deliver(
+        &self,
+        run: Uuid,
+        batch: Batch<'_>,
+        tally: &Tally,
+        mut account: impl FnMut(&Batch<'_>, &Verdict) -> Result<(), MemoryError>,
+    ) -> Result<(), DeliveryError> {
         // Each halving puts at most one more batch on the stack.
         let mut left = vec![batch];
         while let Some(batch) = left.pop() {
-            match self.send(run, &batch, tally).await? {
-                Some(verdict) => tally.accounted(&verdict),
+            let verdict = match self.send(run, &batch, tally).await? {
+                Some(verdict) => verdict,
                 None => match batch.halves() {
-                    Some([front, back]) => left.extend([back, front]),
-                    None => tally.accounted(&too_large()),
+                    Some([front, back]) => {
+                        left.extend([back, front]);
+                        continue;
+                    }
+                    None => too_large(),
                 },
-            }
+            };
+            account(&batch, &verdict).map_err(DeliveryError::Memory)?;
         }
         Ok(())
     }
@@ -177,7 +192,7 @@ fn failed(error: PostError) -> DeliveryError {
 fn too_large() -> Verdict {
     Verdict {
         accepted: 0,
-        rejected: vec!["record: is too large for the publisher".to_owned()],
+        rejected: vec![Rejected::new(0, "record: is too large for the publisher")],
     }
 }
 

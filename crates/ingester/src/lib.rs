@@ -5,11 +5,15 @@ pub mod endpoint;
 pub mod settings;
 
 // When a run starts, which pages it asks for, and how fast it may.
+pub mod cron;
+
 pub mod schedule;
 
 pub mod plan;
 
 pub mod budget;
+
+pub mod breaker;
 
 // A page comes in,
 pub mod source;
@@ -23,10 +27,18 @@ pub mod scalar;
 
 pub mod format;
 
-// and is held as records,
+// becomes records,
 pub mod page;
+pub mod records;
 
-// which go out in batches until each is accounted for.
+// is kept until it is delivered,
+pub mod history;
+pub mod memory;
+
+pub mod ledger;
+pub mod room;
+
+// and goes out in batches until each is accounted for.
 pub mod duplicates;
 
 pub mod batch;
@@ -42,6 +54,9 @@ pub mod metrics;
 pub mod tally;
 
 pub mod report;
+
+pub mod current;
+pub mod desk;
 
 pub mod pulse;
 pub mod reach;

@@ -36,6 +36,8 @@ pub struct IngesterMetrics {
     pub run_seconds: Histogram,
     pub last_success: Gauge,
     pub next_start: Gauge,
+    pub missed: IntCounter,
+    pub skipped: IntCounter,
     pub fetched: IntCounter,
     pub invalid: IntCounterVec,
     pub duplicate: IntCounter,
@@ -45,6 +47,7 @@ pub struct IngesterMetrics {
     pub request_seconds: HistogramVec,
     pub retries: IntCounterVec,
     pub throttled: Gauge,
+    pub breaker_open: IntGauge,
 }
 
 const RUN_BUCKETS: [f64; 10] = [0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 1_800.0, 3_600.0, 7_200.0];
@@ -67,6 +70,14 @@ impl IngesterMetrics {
             next_start: metrics.float_gauge(
                 "next_start_timestamp_seconds",
                 "When the next run starts, in seconds since 1970; 0 while nothing is scheduled.",
+            ),
+            missed: metrics.counter(
+                "starts_missed_total",
+                "Starts that nobody was there for and that came to nothing.",
+            ),
+            skipped: metrics.counter(
+                "starts_skipped_total",
+                "Starts that fell into another run and came to nothing.",
             ),
             fetched: metrics.counter("users_fetched_total", "Users in verified replies of the API."),
             invalid: metrics.counter_vec(
@@ -95,6 +106,10 @@ impl IngesterMetrics {
             throttled: metrics.float_gauge(
                 "throttled_seconds",
                 "Time spent waiting for the API's budget since the start; it only grows.",
+            ),
+            breaker_open: metrics.gauge(
+                "source_breaker_open",
+                "1 while the API is left alone because it only fails.",
             ),
         }
     }

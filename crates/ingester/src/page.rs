@@ -6,6 +6,7 @@ use std::ops::Range;
 use model::{User, UserId};
 
 use crate::format::Unfit;
+use crate::records::Records;
 
 /// The users of one verified reply.
 #[derive(Debug, Default)]
@@ -46,10 +47,14 @@ impl Page {
         self.records.iter().map(|record| record.id)
     }
 
-    /// The canonical JSON of the record at `index`, which must be one.
+    /// The records at `picks`, each of which must be one.
     #[must_use]
-    pub fn record(&self, index: usize) -> &[u8] {
-        &self.json[self.records[index].place.clone()]
+    pub fn records(&self, picks: &[usize]) -> Records {
+        let mut records = Records::default();
+        for pick in picks {
+            records.push(&self.json[self.records[*pick].place.clone()]);
+        }
+        records
     }
 
     /// Why the others are no records.

@@ -72,12 +72,57 @@ pub struct PageRequest {
     pub results: u32,
 }
 
+/// Some of the pages of a seed, written `FIRST..LAST`; both are counted from 1 and belong to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct PageRange {
+    first: u64,
+    last: u64,
+}
+
+impl PageRange {
+    /// The pages from `first` to `last`, unless that is none.
+    #[must_use]
+    pub fn new(first: u64, last: u64) -> Option<Self> {
+        (1 <= first && first <= last).then_some(Self { first, last })
+    }
+
+    /// The first page.
+    #[must_use]
+    pub fn first(self) -> u64 {
+        self.first
+    }
+
+    /// The last page.
+    #[must_use]
+    pub fn last(self) -> u64 {
+        self.last
+    }
+}
+
+impl FromStr for PageRange {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let range = text
+            .split_once("..")
+            .and_then(|(first, last)| Self::new(first.trim().parse().ok()?, last.trim().parse().ok()?));
+        range.ok_or("pages are FIRST..LAST, such as 3..7; 1 is the first")
+    }
+}
+
+impl fmt::Display for PageRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}..{}", self.first, self.last)
+    }
+}
+
 /// The pages of one run.
 #[derive(Clone, Debug)]
 pub struct Plan {
     seed: Seed,
     users: u64,
     page_size: u32,
+    only: Option<PageRange>,
 }
 
 impl Plan {
@@ -88,7 +133,14 @@ impl Plan {
             seed,
             users,
             page_size: page_size.max(1),
+            only: None,
         }
+    }
+
+    /// Only these pages of them.
+    #[must_use]
+    pub fn only(self, only: Option<PageRange>) -> Self {
+        Self { only, ..self }
     }
 
     /// The seed of the run.
@@ -100,12 +152,23 @@ impl Plan {
     /// How many users the pages hold.
     #[must_use]
     pub fn users(&self) -> u64 {
-        self.users
+        let size = u64::from(self.page_size);
+        let (first, end) = self.indices();
+        let before = |index: u64| index.saturating_mul(size).min(self.users);
+        before(end) - before(first)
     }
 
     /// Every page, in order.
     pub fn pages(&self) -> impl Iterator<Item = PageRequest> + '_ {
-        (0..).map_while(|index| self.page(index))
+        let (first, end) = self.indices();
+        (first..end).map_while(|index| self.page(index))
+    }
+
+    /// The index of the first page and the one behind the last, counted from 0.
+    fn indices(&self) -> (u64, u64) {
+        let end = self.users.div_ceil(u64::from(self.page_size));
+        self.only
+            .map_or((0, end), |only| ((only.first - 1).min(end), only.last.min(end)))
     }
 
     /// The page at `index`, counted from 0.
@@ -157,6 +220,20 @@ mod tests {
             pages.len(),
             "no two pages come from the same generator"
         );
+    }
+
+    #[test]
+    fn some_pages_are_the_same_ones_as_among_all() {
+        let all: Vec<_> = plan(11, 5).pages().collect();
+        let some = |range: &str| plan(11, 5).only(Some(range.parse().unwrap()));
+        assert_eq!(some("2..3").pages().collect::<Vec<_>>(), all[1..]);
+        assert_eq!((some("2..3").users(), some("1..2").users()), (6, 10));
+        assert_eq!((some("3..9").users(), some("4..9").users()), (1, 0));
+        assert_eq!(some("4..9").pages().count(), 0);
+        for text in ["", "1", "0..1", "2..1", "a..b", "1..", "-1..2"] {
+            assert!(text.parse::<PageRange>().is_err(), "{text}");
+        }
+        assert_eq!("3..7".parse::<PageRange>().unwrap().to_string(), "3..7");
     }
 
     #[test]

@@ -31,6 +31,15 @@ pub struct Parcel {
     pub body: Bytes,
 }
 
+impl Parcel {
+    /// What tells the publisher a repeat from something new: the same records of the same run have the same key, in
+    /// whichever process.
+    #[must_use]
+    pub fn key(&self) -> String {
+        format!("{}/{}+{}", self.run, self.first, self.records)
+    }
+}
+
 /// Hands over records.
 pub trait Post {
     /// Sends once.
@@ -108,7 +117,8 @@ impl Publisher {
             .header(CONTENT_TYPE, JSON)
             .header(ACCEPT, JSON)
             .header(names::RUN_ID, parcel.run.to_string())
-            .header(names::RUN_SEQ, parcel.first);
+            .header(names::RUN_SEQ, parcel.first)
+            .header(names::IDEMPOTENCY_KEY, parcel.key());
         if let Some(token) = &self.token {
             request = request.bearer_auth(token.expose());
         }

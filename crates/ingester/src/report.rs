@@ -7,6 +7,8 @@ use thiserror::Error;
 use uuid::Uuid;
 
 use crate::delivery::DeliveryError;
+use crate::history::State;
+use crate::memory::MemoryError;
 use crate::plan::Seed;
 use crate::source::SourceError;
 use crate::tally::Counts;
@@ -35,6 +37,17 @@ impl Outcome {
             Self::Failed(_) => "failed",
         }
     }
+
+    /// What the history calls it.
+    #[must_use]
+    pub const fn state(&self) -> State {
+        match self {
+            Self::Complete => State::Complete,
+            Self::Rejected => State::Rejected,
+            Self::Stopped => State::Stopped,
+            Self::Failed(_) => State::Failed,
+        }
+    }
 }
 
 /// Why a run could not go on.
@@ -49,6 +62,9 @@ pub enum RunError {
     /// It took too long.
     #[error("not done within run.deadline, {0:?}")]
     Deadline(Duration),
+    /// What it does can't be kept.
+    #[error("keep the run's state")]
+    Memory(#[source] MemoryError),
 }
 
 /// What there is to say of a run.

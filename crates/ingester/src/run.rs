@@ -1,38 +1,63 @@
-//! One run: pages come in, records go out, at the same time. While a page is delivered the next one is fetched, and no
-//! more than these two are held. Decides how the run ended; when it starts and whether it is tried again is decided elsewhere.
+//! One run: pages come in, records go out, at the same time, and between them lies the outbox. Decides how the run
+//! ended; when it starts and whether it is tried again is decided elsewhere.
 
+use std::sync::Arc;
 use std::time::Instant;
 
+use futures::stream::{self, StreamExt as _};
+use jiff::Timestamp;
 use service::Context;
+use thiserror::Error;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::batch::Batch;
-use crate::delivery::{Delivery, DeliveryError};
-use crate::duplicates::Seen;
+use crate::current::Current;
+use crate::delivery::Delivery;
 use crate::fetch::{Fetch, RandomUser};
+use crate::history::{Cause, Entry, Order, State};
+use crate::ledger::Ledger;
+use crate::memory::{Memory, MemoryError, Waiting};
 use crate::metrics::IngesterMetrics;
-use crate::page::Page;
 use crate::plan::{Plan, Seed};
 use crate::post::{Post, Publisher};
 use crate::pulse::Pulse;
 use crate::reach::{Probe, Reach};
 use crate::report::{Outcome, Report, RunError};
-use crate::settings::{IngesterSettings, RunSettings};
+use crate::room::Room;
+use crate::settings::{IngesterSettings, RunSettings, StateSettings};
 use crate::source::{Source, SourceError};
 use crate::tally::{Counts, Tally};
+
+/// Without a state that outlives the process: one page that is delivered, one that is fetched meanwhile.
+const PAGES_IN_MEMORY: usize = 2;
 
 /// What makes a run: both seams, and what is known across runs.
 pub struct Pipeline<F = RandomUser, P = Publisher> {
     source: Source<F>,
     delivery: Delivery<P>,
+    memory: Memory,
+    current: Current,
     reach: Reach,
     pulse: Pulse,
     metrics: IngesterMetrics,
     run: RunSettings,
+    state: StateSettings,
     page_size: u32,
+    in_flight: usize,
     batch: usize,
+}
+
+/// Why there is no pipeline.
+#[derive(Debug, Error)]
+pub enum PipelineError {
+    /// TLS can't be set up.
+    #[error("set up TLS")]
+    Tls(#[from] reqwest::Error),
+    /// The state can't be used.
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
 }
 
 /// How fetching ended.
@@ -46,8 +71,8 @@ impl Pipeline {
     /// The real API and the real publisher, and the probe that looks after the latter.
     ///
     /// # Errors
-    /// When TLS can't be set up.
-    pub fn new(settings: &IngesterSettings, context: &Context) -> Result<(Self, Probe), reqwest::Error> {
+    /// Each [`PipelineError`].
+    pub fn new(settings: &IngesterSettings, context: &Context) -> Result<(Self, Probe), PipelineError> {
         let source = RandomUser::new(&settings.source)?;
         let publisher = Publisher::new(&settings.publisher)?;
         let reach = Reach::new(&context.health);
@@ -56,23 +81,42 @@ impl Pipeline {
             reach.clone(),
             settings.publisher.probe_interval,
         );
-        Ok((Self::over(source, publisher, reach, settings, context), probe))
+        let pipeline = Self::over(source, publisher, reach, settings, context)?;
+        Ok((pipeline, probe))
     }
 }
 
 impl<F: Fetch, P: Post> Pipeline<F, P> {
     /// A pipeline between the two seams.
-    pub fn over(fetch: F, post: P, reach: Reach, settings: &IngesterSettings, context: &Context) -> Self {
-        Self {
-            source: Source::new(fetch, &settings.source),
+    ///
+    /// # Errors
+    /// When the state can't be used.
+    pub fn over(
+        fetch: F,
+        post: P,
+        reach: Reach,
+        settings: &IngesterSettings,
+        context: &Context,
+    ) -> Result<Self, MemoryError> {
+        let memory = match &settings.state.path {
+            Some(path) => Memory::open(path)?,
+            None => Memory::volatile()?,
+        };
+        let metrics = IngesterMetrics::new(&context.metrics);
+        Ok(Self {
+            source: Source::new(fetch, &settings.source, memory.clone(), metrics.clone())?,
             delivery: Delivery::new(post, &settings.publisher, reach.clone()),
+            memory,
+            current: Current::default(),
             reach,
             pulse: Pulse::watched_by(&context.health),
-            metrics: IngesterMetrics::new(&context.metrics),
+            metrics,
             run: settings.run.clone(),
+            state: settings.state.clone(),
             page_size: settings.source.page_size,
+            in_flight: settings.source.in_flight,
             batch: settings.publisher.batch,
-        }
+        })
     }
 
     /// The metrics, for what happens between runs.
@@ -85,49 +129,189 @@ impl<F: Fetch, P: Post> Pipeline<F, P> {
         &self.pulse
     }
 
-    /// Does one run. When `stop` is cancelled it fetches no more and delivers what it has.
-    pub async fn run(&mut self, stop: &CancellationToken) -> Report {
-        let seed = self.run.seed.clone().unwrap_or_else(Seed::random);
-        let plan = Plan::new(seed.clone(), self.run.users, self.page_size);
-        let tally = Tally::new(plan.users(), self.metrics.clone());
-        let (run, started) = (Uuid::now_v7(), Instant::now());
-        tracing::info!(%run, users = plan.users(), %seed, "run started");
+    /// The state, for what happens between runs.
+    pub fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    /// The run under way, for those who watch.
+    pub fn current(&self) -> &Current {
+        &self.current
+    }
+
+    /// What the settings want a run to do.
+    #[must_use]
+    pub fn order(&self, cause: Cause) -> Order {
+        Order {
+            cause,
+            scheduled: None,
+            seed: self.run.seed.clone().unwrap_or_else(Seed::random),
+            users: self.run.users,
+            page_size: self.page_size,
+            pages: None,
+        }
+    }
+
+    /// Does what `order` says. When `stop` is cancelled it fetches no more and delivers what it has.
+    ///
+    /// # Errors
+    /// When it can't even be entered into the state.
+    pub async fn run(&mut self, order: &Order, stop: &CancellationToken) -> Result<Report, MemoryError> {
+        let run = self.memory.enter(order, State::Queued, None, Timestamp::now())?;
+        self.perform(run, stop).await
+    }
+
+    /// Does a run that was entered into the state, or goes on with one that another process began.
+    ///
+    /// # Errors
+    /// When the state can't be used at the run's beginning or end.
+    pub async fn perform(&mut self, run: Uuid, stop: &CancellationToken) -> Result<Report, MemoryError> {
+        let started = Instant::now();
+        let entry = self.memory.begin(run, Timestamp::now())?;
+        let window = self.run.duplicate_window;
+        let ledger = Ledger::open(self.memory.clone(), &entry, self.metrics.clone(), window)?;
+        let (ledger, cancel) = (Arc::new(ledger), stop.child_token());
+        let Entry {
+            cause, seed, resumed, ..
+        } = &entry;
+        tracing::info!(%run, %cause, users = entry.counts.requested, %seed, resumed, "run started");
+        self.current.began(Arc::clone(&ledger), cancel.clone());
         self.metrics.running.set(1);
         self.pulse.expect_within(self.run.deadline);
-        let outcome = self.legs(run, &plan, &tally, stop).await;
+        let outcome = match self.legs(&ledger, &entry.order().plan(), &cancel).await {
+            Ok(outcome) => outcome,
+            Err(error) => Outcome::Failed(error),
+        };
+        self.current.ended();
         self.reach.idle();
         self.metrics.running.set(0);
         let report = Report {
             run,
-            seed,
+            seed: entry.seed.clone(),
             outcome,
-            counts: tally.counts(),
+            counts: ledger.tally().counts(),
             took: started.elapsed(),
         };
         self.note(&report);
-        report
+        self.close(&ledger, &report, stop)?;
+        Ok(report)
     }
 
-    async fn legs(&mut self, run: Uuid, plan: &Plan, tally: &Tally, stop: &CancellationToken) -> Outcome {
-        // The one place of the channel is taken before its page is asked for, so that a finished page never waits
-        // for room while another one waits in it.
-        let (sender, pages) = mpsc::channel(1);
-        let (source, delivery) = (&mut self.source, &self.delivery);
-        let fetching = async { Ok(fetch_all(source, plan, tally, stop, sender).await) };
-        let order = Order {
-            run,
-            batch: self.batch,
-            seen: Seen::within(self.run.duplicate_window),
+    /// What the process was told to leave, or only the operator can mend, the next process takes up; if there is one
+    /// that can.
+    fn close(&self, ledger: &Ledger, report: &Report, stop: &CancellationToken) -> Result<(), MemoryError> {
+        let left = match report.outcome {
+            Outcome::Stopped => stop.is_cancelled(),
+            _ => report.is_hopeless(),
         };
-        let delivering = deliver_all(delivery, order, pages, tally);
-        let both = async { tokio::try_join!(fetching, delivering) };
-        match tokio::time::timeout(self.run.deadline, both).await {
-            Err(_) => Outcome::Failed(RunError::Deadline(self.run.deadline)),
-            Ok(Err(error)) => Outcome::Failed(RunError::Delivery(error)),
-            Ok(Ok((Fetched::Failed(error), ()))) => Outcome::Failed(RunError::Source(error)),
-            Ok(Ok((Fetched::Stopped, ()))) => Outcome::Stopped,
-            Ok(Ok((Fetched::Everything, ()))) => judged(&tally.counts()),
+        if left && self.memory.outlives_the_process() {
+            return ledger.leave();
         }
+        ledger.end(report.outcome.state(), report.reason().as_deref())?;
+        let (age, number) = (self.state.keep_for, self.state.keep_runs);
+        self.memory.prune(age, number, Timestamp::now()).map(drop)
+    }
+
+    async fn legs(
+        &self,
+        ledger: &Ledger,
+        plan: &Plan,
+        cancel: &CancellationToken,
+    ) -> Result<Outcome, RunError> {
+        let places = if self.memory.outlives_the_process() {
+            self.state.outbox_pages
+        } else {
+            PAGES_IN_MEMORY.max(self.in_flight)
+        };
+        let waiting = ledger.waiting_pages().map_err(RunError::Memory)?;
+        let room = Room::new(places, waiting);
+        // One ring is enough for any number of pages, and the bell's end says that there will be no more.
+        let (bell, rings) = mpsc::channel(1);
+        let fetching = self.fetch_all(ledger, plan, &room, cancel, bell);
+        let delivering = self.deliver_all(ledger, &room, rings);
+        let both = async { tokio::try_join!(fetching, delivering) };
+        let Ok(ended) = tokio::time::timeout(self.run.deadline, both).await else {
+            return Err(RunError::Deadline(self.run.deadline));
+        };
+        match ended?.0 {
+            Fetched::Failed(error) => Err(RunError::Source(error)),
+            Fetched::Stopped => Ok(Outcome::Stopped),
+            Fetched::Everything => Ok(judged(&ledger.tally().counts())),
+        }
+    }
+
+    /// Fetches every page of the plan that isn't yet, and rings for each.
+    async fn fetch_all(
+        &self,
+        ledger: &Ledger,
+        plan: &Plan,
+        room: &Room,
+        cancel: &CancellationToken,
+        bell: mpsc::Sender<()>,
+    ) -> Result<Fetched, RunError> {
+        let fetched = usize::try_from(ledger.pages_fetched()).unwrap_or(usize::MAX);
+        let (source, tally): (_, &Tally) = (&self.source, ledger.tally());
+        let pages = stream::iter(plan.pages().skip(fetched)).map(|request| async move {
+            room.take().await;
+            source.page(&request, tally).await
+        });
+        // In the order of the plan, so that one number says how far a run has come.
+        let mut pages = std::pin::pin!(pages.buffered(self.in_flight));
+        loop {
+            let next = tokio::select! {
+                biased;
+                () = cancel.cancelled() => return Ok(Fetched::Stopped),
+                next = pages.next() => next,
+            };
+            match next {
+                None => return Ok(Fetched::Everything),
+                Some(Err(error)) => return Ok(Fetched::Failed(error)),
+                Some(Ok(page)) => {
+                    if !ledger.fetched(&page).map_err(RunError::Memory)? {
+                        room.give();
+                    }
+                    // Full is as good: somebody rang and was not heard yet.
+                    let _ = bell.try_send(());
+                }
+            }
+        }
+    }
+
+    /// Delivers every page that waits, until there will be no more.
+    async fn deliver_all(
+        &self,
+        ledger: &Ledger,
+        room: &Room,
+        mut rings: mpsc::Receiver<()>,
+    ) -> Result<(), RunError> {
+        let mut last = false;
+        loop {
+            while let Some(page) = ledger.waiting().map_err(RunError::Memory)? {
+                self.deliver(ledger, &page).await?;
+                room.give();
+            }
+            if last {
+                return Ok(());
+            }
+            last = rings.recv().await.is_none();
+        }
+    }
+
+    async fn deliver(&self, ledger: &Ledger, page: &Waiting) -> Result<(), RunError> {
+        let end = page.records.len();
+        if page.accounted >= end {
+            return Err(RunError::Memory(MemoryError::Damaged("waiting page")));
+        }
+        for start in (page.accounted..end).step_by(self.batch) {
+            let first = page.first + u64::try_from(start).expect("a page has at most 5,000 records");
+            let batch = Batch::new(&page.records, start..end.min(start + self.batch), first);
+            let account = |batch: &Batch<'_>, verdict: &_| ledger.accounted(page, batch, verdict);
+            let delivered = self
+                .delivery
+                .deliver(ledger.run(), batch, ledger.tally(), account);
+            delivered.await.map_err(RunError::Delivery)?;
+        }
+        Ok(())
     }
 
     fn note(&self, report: &Report) {
@@ -168,70 +352,6 @@ fn judged(counts: &Counts) -> Outcome {
     } else {
         Outcome::Rejected
     }
-}
-
-/// Fetches every page of the plan into `pages`, whose closing says that there are no more.
-async fn fetch_all<F: Fetch>(
-    source: &mut Source<F>,
-    plan: &Plan,
-    tally: &Tally,
-    stop: &CancellationToken,
-    pages: mpsc::Sender<Page>,
-) -> Fetched {
-    for request in plan.pages() {
-        let next = async {
-            // Without a receiver the delivery has failed, and its error ends this future too.
-            let Ok(place) = pages.reserve().await else {
-                return std::future::pending().await;
-            };
-            source.page(&request, tally).await.map(|page| (place, page))
-        };
-        let next = tokio::select! {
-            biased;
-            () = stop.cancelled() => return Fetched::Stopped,
-            next = next => next,
-        };
-        match next {
-            Ok((place, page)) => {
-                tally.fetched(&page);
-                place.send(page);
-            }
-            Err(error) => return Fetched::Failed(error),
-        }
-    }
-    Fetched::Everything
-}
-
-/// What the delivery of one run goes by.
-struct Order {
-    run: Uuid,
-    batch: usize,
-    seen: Seen,
-}
-
-/// Delivers every page, each record once, numbered from 0.
-async fn deliver_all<P: Post>(
-    delivery: &Delivery<P>,
-    mut order: Order,
-    mut pages: mpsc::Receiver<Page>,
-    tally: &Tally,
-) -> Result<(), DeliveryError> {
-    let mut first = 0;
-    while let Some(page) = pages.recv().await {
-        let ids = page.ids().enumerate();
-        let fresh: Vec<_> = ids
-            .filter(|(_, id)| order.seen.admit(*id))
-            .map(|(index, _)| index)
-            .collect();
-        tally.duplicates(page.ids().len() - fresh.len());
-        for picks in fresh.chunks(order.batch) {
-            delivery
-                .deliver(order.run, Batch::new(&page, picks, first), tally)
-                .await?;
-            first += u64::try_from(picks.len()).expect("a batch has at most 1,000 records");
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -1,162 +1,246 @@
-//! When runs start: every interval from the first start, and again some time after a failure. Pure: the time is an
-//! argument. It neither waits nor runs anything.
+//! When runs start: by interval or cron expression, with jitter, and what becomes of starts that nobody was there for
+//! or that fall into another run. Pure: the time is an argument. It neither waits nor runs anything.
 
+use std::collections::VecDeque;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 
-use crate::settings::ScheduleSettings;
+use crate::cron::Cron;
+use crate::history::Cause;
+use crate::settings::{CatchUp, Overlap, ScheduleSettings};
+
+/// A start that is dealt with later than this was missed: the process was down, or the machine asleep.
+const ON_TIME: Duration = Duration::from_secs(60);
+/// A clock that was set back by no more than this catches up with the starts it has seen; by more, they come again.
+const SET_BACK: Duration = Duration::from_secs(3_600);
+/// Starts that are looked at one by one after a long absence. Of those before, only the number is estimated.
+const MOST_STARTS: usize = 10_000;
+/// Of the starts that come to nothing, so many latest get an entry of their own in the history.
+const MOST_ENTRIES: usize = 100;
 
 /// A rule for starts.
 #[derive(Clone, Debug)]
 pub struct Schedule {
-    interval: Duration,
+    rhythm: Rhythm,
+    jitter: Duration,
+    salt: u64,
+    catch_up: CatchUp,
+    catch_up_most: usize,
+    overlap: Overlap,
     retries: u32,
     retry_delay: Duration,
 }
 
-/// A start to come.
+#[derive(Clone, Debug)]
+enum Rhythm {
+    Every(Duration),
+    Cron(Box<Cron>, TimeZone),
+}
+
+/// What is to be done about the starts that have come.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Due {
+    /// Runs to do, in this order.
+    pub runs: Vec<(Timestamp, Cause)>,
+    /// The latest of the starts that come to nothing, and why.
+    pub passed: Vec<(Timestamp, Passed)>,
+    /// All starts that nobody was there for and that come to nothing.
+    pub missed: u64,
+    /// All starts that fell into another run and come to nothing.
+    pub skipped: u64,
+    /// The latest start that is dealt with by this.
+    pub up_to: Option<Timestamp>,
+}
+
+/// Why a start comes to nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Start {
-    /// When.
-    pub at: Timestamp,
-    /// The regular start that this is, or that this is a retry of.
-    pub scheduled: Timestamp,
-    /// 0 for a regular start, then the number of the retry.
-    pub retry: u32,
+pub enum Passed {
+    /// Nobody was there.
+    Missed,
+    /// Another run was under way.
+    Skipped,
+}
+
+/// When a run was under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Busy {
+    /// From.
+    pub from: Timestamp,
+    /// Until.
+    pub until: Timestamp,
 }
 
 impl Schedule {
-    /// The rule that the settings describe.
+    /// The rule that the settings describe. `salt` keeps the jitter of several ingesters apart.
     #[must_use]
-    pub fn new(settings: &ScheduleSettings) -> Self {
+    pub fn new(settings: &ScheduleSettings, salt: u64) -> Self {
+        let rhythm = match &settings.cron {
+            Some(cron) => Rhythm::Cron(Box::new(cron.clone()), settings.time_zone.rules().clone()),
+            None => Rhythm::Every(settings.interval.max(Duration::from_millis(1))),
+        };
         Self {
-            interval: settings.interval,
+            rhythm,
+            jitter: settings.jitter,
+            salt,
+            catch_up: settings.catch_up,
+            catch_up_most: settings.catch_up_most,
+            overlap: settings.overlap,
             retries: settings.retries,
             retry_delay: settings.retry_delay,
         }
     }
 
-    /// The first start: at once.
+    /// What the very first process counts from: an interval starts at once, a cron expression when it next matches.
     #[must_use]
-    pub fn first(&self, now: Timestamp) -> Start {
-        Start {
-            at: now,
-            scheduled: now,
-            retry: 0,
+    pub fn origin(&self, now: Timestamp) -> Timestamp {
+        match &self.rhythm {
+            Rhythm::Every(interval) => now.checked_sub(*interval).unwrap_or(now),
+            Rhythm::Cron(..) => now,
         }
     }
 
-    /// The start after `last`, whose run is over at `now`. Regular starts that passed meanwhile are left out: runs
-    /// don't overlap and don't queue. A retry that would come at or after the next regular start is that start.
+    /// When the first start after `done`, the latest one dealt with, is to be acted upon. None when there is none ever.
     #[must_use]
-    pub fn next(&self, last: &Start, failed: bool, now: Timestamp) -> Start {
-        let regular = self.regular_after(last.scheduled, now);
-        let retry_at = later(now, self.retry_delay);
-        if failed && last.retry < self.retries && retry_at < regular {
-            return Start {
-                at: retry_at,
-                scheduled: last.scheduled,
-                retry: last.retry + 1,
-            };
+    pub fn next(&self, done: Timestamp, now: Timestamp) -> Option<Timestamp> {
+        let start = self.after(self.trusted(done, now))?;
+        Some(self.jittered(start))
+    }
+
+    /// What to do about the starts after `done` that have come by `now`, when runs were under way in `busy`.
+    #[must_use]
+    pub fn due(&self, done: Timestamp, busy: Option<Busy>, now: Timestamp) -> Due {
+        let (starts, before) = self.come(self.trusted(done, now), now);
+        let mut due = Due {
+            missed: before,
+            up_to: starts.back().copied(),
+            ..Due::default()
+        };
+        let (mut late, mut overlapping, mut on_time) = (Vec::new(), Vec::new(), Vec::new());
+        for start in starts {
+            let at = self.jittered(start);
+            if busy.is_some_and(|busy| busy.from <= at && at <= busy.until) {
+                overlapping.push(start);
+            } else if since(at, now) > ON_TIME {
+                late.push(start);
+            } else {
+                on_time.push(start);
+            }
         }
-        Start {
-            at: regular,
-            scheduled: regular,
-            retry: 0,
+        let queued = match self.overlap {
+            Overlap::Queue => overlapping.pop(),
+            Overlap::Skip => None,
+        };
+        let current = on_time.pop().or(queued);
+        // One start is as good as the other: a queued one gives way to one that has come meanwhile.
+        overlapping.extend(queued.filter(|queued| Some(*queued) != current));
+        late.extend(on_time);
+        let caught_up = match self.catch_up {
+            CatchUp::None => 0,
+            CatchUp::Latest => usize::from(current.is_none()),
+            CatchUp::All => self.catch_up_most,
+        };
+        let caught_up = late.split_off(late.len().saturating_sub(caught_up));
+        due.missed += count(late.len());
+        due.skipped = count(overlapping.len());
+        due.runs
+            .extend(caught_up.into_iter().map(|start| (start, Cause::CatchUp)));
+        due.runs.extend(current.map(|start| (start, Cause::Schedule)));
+        due.passed
+            .extend(late.into_iter().map(|start| (start, Passed::Missed)));
+        due.passed
+            .extend(overlapping.into_iter().map(|start| (start, Passed::Skipped)));
+        due.passed.sort_by_key(|(start, _)| *start);
+        due.passed.drain(..due.passed.len().saturating_sub(MOST_ENTRIES));
+        due
+    }
+
+    /// When a run that failed at `now`, after `retried` retries, is tried again. It gives way to a regular start.
+    #[must_use]
+    pub fn retry(&self, retried: u32, next: Option<Timestamp>, now: Timestamp) -> Option<Timestamp> {
+        let at = now.checked_add(self.retry_delay).ok()?;
+        let wanted = retried < self.retries && next.is_none_or(|next| at < next);
+        wanted.then_some(at)
+    }
+
+    /// The first start after `time`, without jitter.
+    fn after(&self, time: Timestamp) -> Option<Timestamp> {
+        match &self.rhythm {
+            Rhythm::Every(interval) => time.checked_add(*interval).ok(),
+            Rhythm::Cron(cron, zone) => cron.after(time, zone),
         }
     }
 
-    /// The first regular start after `now`, counted in intervals from `scheduled`. A clock that was set back below
-    /// `scheduled` starts the count anew.
-    fn regular_after(&self, scheduled: Timestamp, now: Timestamp) -> Timestamp {
-        let interval = i128::try_from(self.interval.as_nanos().max(1)).unwrap_or(i128::MAX);
-        let since = now.as_nanosecond() - scheduled.as_nanosecond();
-        if since < 0 {
-            return later(now, self.interval);
+    /// The starts after `done` whose time has come, the latest of them one by one, and how many there were before.
+    fn come(&self, done: Timestamp, now: Timestamp) -> (VecDeque<Timestamp>, u64) {
+        let (starts, complete) = self.some(done, now);
+        let Some(last) = starts.back().copied().filter(|_| !complete) else {
+            return (starts, 0);
+        };
+        // Too many to look at: go on shortly before now, as many starts as are of interest.
+        let gap = since(done, last).as_nanos() / (MOST_STARTS as u128);
+        let back = gap.saturating_mul((MOST_STARTS / 2) as u128);
+        let back = Duration::from_nanos(u64::try_from(back).unwrap_or(u64::MAX));
+        let from = now.checked_sub(back).unwrap_or(done).max(done);
+        let from = self.aligned(done, from);
+        let between = since(done, from).as_nanos() / gap.max(1);
+        let (starts, _) = self.some(from, now);
+        (starts, u64::try_from(between).unwrap_or(u64::MAX))
+    }
+
+    fn some(&self, done: Timestamp, now: Timestamp) -> (VecDeque<Timestamp>, bool) {
+        let mut starts = VecDeque::new();
+        let mut last = done;
+        while let Some(start) = self.after(last).filter(|start| self.jittered(*start) <= now) {
+            if starts.len() == MOST_STARTS {
+                return (starts, false);
+            }
+            starts.push_back(start);
+            last = start;
         }
-        let ahead = interval - since % interval;
-        Timestamp::from_nanosecond(now.as_nanosecond().saturating_add(ahead)).unwrap_or(Timestamp::MAX)
+        (starts, true)
+    }
+
+    /// The latest start at or before `time`, for an interval that counts from `done`.
+    fn aligned(&self, done: Timestamp, time: Timestamp) -> Timestamp {
+        let Rhythm::Every(interval) = &self.rhythm else {
+            return time;
+        };
+        let into = since(done, time).as_nanos() % interval.as_nanos();
+        let into = Duration::from_nanos(u64::try_from(into).unwrap_or(0));
+        time.checked_sub(into).unwrap_or(time)
+    }
+
+    /// `done`, unless the clock was set back so far that waiting for it to come again would be silence.
+    fn trusted(&self, done: Timestamp, now: Timestamp) -> Timestamp {
+        let tolerated = match &self.rhythm {
+            Rhythm::Every(_) => Duration::ZERO,
+            Rhythm::Cron(..) => SET_BACK,
+        };
+        if since(now, done) > tolerated { now } else { done }
+    }
+
+    /// The same start always comes equally late.
+    fn jittered(&self, start: Timestamp) -> Timestamp {
+        let span = u64::try_from(self.jitter.as_nanos()).unwrap_or(u64::MAX);
+        let mut hasher = DefaultHasher::new();
+        (start, self.salt).hash(&mut hasher);
+        let late = Duration::from_nanos(hasher.finish().checked_rem(span).unwrap_or(0));
+        start.checked_add(late).unwrap_or(start)
     }
 }
 
-fn later(now: Timestamp, by: Duration) -> Timestamp {
-    now.checked_add(by).unwrap_or(Timestamp::MAX)
+/// From `a` to `b`, or nothing when `b` is not after it.
+fn since(a: Timestamp, b: Timestamp) -> Duration {
+    Duration::try_from(b.duration_since(a)).unwrap_or(Duration::ZERO)
+}
+
+fn count(number: usize) -> u64 {
+    u64::try_from(number).expect("what is in memory can be counted in 64 bits")
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn schedule() -> Schedule {
-        Schedule::new(&ScheduleSettings {
-            interval: Duration::from_secs(100),
-            retries: 1,
-            retry_delay: Duration::from_secs(10),
-        })
-    }
-
-    fn at(second: i64) -> Timestamp {
-        Timestamp::from_second(second).unwrap()
-    }
-
-    fn regular(second: i64) -> Start {
-        schedule().first(at(second))
-    }
-
-    #[test]
-    fn runs_start_at_once_and_then_from_start_to_start() {
-        let first = schedule().first(at(1_000));
-        assert_eq!(first, regular(1_000));
-        assert_eq!(schedule().next(&first, false, at(1_030)), regular(1_100));
-    }
-
-    #[test]
-    fn starts_that_a_long_run_missed_are_left_out() {
-        assert_eq!(schedule().next(&regular(1_000), false, at(1_250)), regular(1_300));
-        assert_eq!(schedule().next(&regular(1_000), false, at(1_300)), regular(1_400));
-    }
-
-    #[test]
-    fn a_failed_run_is_tried_again_as_often_as_allowed_and_keeps_the_rhythm() {
-        let retry = schedule().next(&regular(1_000), true, at(1_005));
-        let expected = Start {
-            at: at(1_015),
-            scheduled: at(1_000),
-            retry: 1,
-        };
-        assert_eq!(retry, expected);
-        assert_eq!(schedule().next(&retry, true, at(1_020)), regular(1_100));
-    }
-
-    #[test]
-    fn a_retry_gives_way_to_the_regular_start() {
-        assert_eq!(schedule().next(&regular(1_000), true, at(1_095)), regular(1_100));
-    }
-
-    #[test]
-    fn a_clock_set_back_does_not_stop_the_runs() {
-        assert_eq!(schedule().next(&regular(1_000), false, at(10)), regular(110));
-    }
-
-    proptest! {
-        #[test]
-        fn the_next_start_lies_ahead_and_no_further_than_the_interval(
-            scheduled in 0_i64..4_000_000_000, took in 0_i64..10_000_000, interval in 1_u64..10_000_000,
-            retries in 0_u32..3, retry in 0_u32..3, delay in 0_u64..10_000_000, failed: bool,
-        ) {
-            let schedule = Schedule {
-                interval: Duration::from_secs(interval), retries, retry_delay: Duration::from_secs(delay),
-            };
-            let last = Start { at: at(scheduled), scheduled: at(scheduled), retry };
-            let now = at(scheduled + took);
-            let next = schedule.next(&last, failed, now);
-            prop_assert!(next.at >= now);
-            prop_assert!(next.retry > 0 || next.at > now);
-            prop_assert!(next.at <= later(now, schedule.interval));
-            prop_assert!(next.retry <= retries);
-        }
-    }
-}
+#[path = "schedule/tests.rs"]
+mod tests;

@@ -1,60 +1,211 @@
-//! `ingester run`: waits for the next start, runs, and asks `schedule` for the one after. Runs never overlap, because
-//! there is one loop.
+//! `ingester run`: does the runs that wait, asks `schedule` what is due, and sleeps until there is something to do. Runs
+//! never overlap, because there is one loop.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
+use crate::command::Ended;
+use crate::desk::{Desk, Wish};
 use crate::fetch::Fetch;
+use crate::history::{Cause, Entry, Order, State};
+use crate::memory::MemoryError;
 use crate::post::Post;
 use crate::report::{Outcome, Report};
 use crate::run::Pipeline;
-use crate::schedule::{Schedule, Start};
+use crate::schedule::{Busy, Due, Passed, Schedule};
 
 /// How long it sleeps before it looks at the clock again, which may have been set, or have slept itself.
 const NAP: Duration = Duration::from_secs(10);
 
-/// Runs on schedule until `stop` is cancelled, or until a run ends in a way that no other run can mend.
-///
-/// # Errors
-/// That run's report.
-pub async fn run<F: Fetch, P: Post>(
-    schedule: &Schedule,
-    mut pipeline: Pipeline<F, P>,
-    stop: &CancellationToken,
-) -> Result<(), Report> {
-    let mut start = schedule.first(Timestamp::now());
-    loop {
-        pipeline
-            .metrics()
-            .next_start
-            .set(start.at.as_duration().as_secs_f64());
-        tokio::select! {
-            biased;
-            () = stop.cancelled() => return Ok(()),
-            () = wait(&pipeline, &start) => {}
-        }
-        let report = pipeline.run(stop).await;
-        if report.is_hopeless() {
-            return Err(report);
-        }
-        let failed = matches!(report.outcome, Outcome::Failed(_));
-        start = schedule.next(&start, failed, Timestamp::now());
-        if !stop.is_cancelled() {
-            tracing::info!(at = %start.at, retry = start.retry, "next start");
-        }
-    }
+/// The loop of `ingester run`.
+pub struct Scheduler<F, P> {
+    schedule: Schedule,
+    pipeline: Pipeline<F, P>,
+    desk: Desk,
+    /// When runs were under way since the schedule was looked at.
+    busy: Option<Busy>,
+    retry: Option<Retry>,
+    /// Retries of the run that ended last.
+    retried: u32,
 }
 
-async fn wait<F: Fetch, P: Post>(pipeline: &Pipeline<F, P>, start: &Start) {
-    loop {
-        let left = Duration::try_from(start.at.duration_since(Timestamp::now())).unwrap_or_default();
-        if left.is_zero() {
-            return;
+/// A run to try again.
+struct Retry {
+    at: Timestamp,
+    order: Order,
+}
+
+impl<F: Fetch, P: Post> Scheduler<F, P> {
+    /// Does what is asked for at `desk`, and what is due by its settings.
+    #[must_use]
+    pub fn new(pipeline: Pipeline<F, P>, desk: Desk) -> Self {
+        let (salt, _) = Uuid::new_v4().as_u64_pair();
+        Self {
+            schedule: Schedule::new(&desk.settings().schedule, salt),
+            pipeline,
+            desk,
+            busy: None,
+            retry: None,
+            retried: 0,
         }
-        pipeline.pulse().expect_within(NAP);
-        sleep(left.min(NAP)).await;
+    }
+
+    /// Runs until `stop` is cancelled, or until a run ends in a way that no other run can mend.
+    ///
+    /// # Errors
+    /// Each [`Ended`] but that of an incomplete run.
+    pub async fn run(mut self, stop: &CancellationToken) -> Result<(), Ended> {
+        if !self.desk.memory().outlives_the_process() {
+            tracing::warn!("without state.path, history and budget end with the process");
+        }
+        if self.desk.memory().scheduled_up_to()?.is_none() {
+            let origin = self.schedule.origin(Timestamp::now());
+            self.desk.memory().schedule_up_to(origin)?;
+        }
+        while !stop.is_cancelled() {
+            match self.desk.next()? {
+                Some(entry) => self.perform(&entry, stop).await?,
+                None if self.come()? => {}
+                None => self.sleep(stop).await?,
+            }
+        }
+        Ok(())
+    }
+
+    async fn perform(&mut self, entry: &Entry, stop: &CancellationToken) -> Result<(), Ended> {
+        let from = self.busy.map_or_else(Timestamp::now, |busy| busy.from);
+        let report = self.pipeline.perform(entry.id, stop).await?;
+        let until = Timestamp::now();
+        self.busy = Some(Busy { from, until });
+        if report.is_hopeless() {
+            return Err(Ended::Hopeless(report.reason().unwrap_or_default()));
+        }
+        self.consider_a_retry(entry, &report, until)?;
+        Ok(())
+    }
+
+    fn consider_a_retry(
+        &mut self,
+        entry: &Entry,
+        report: &Report,
+        now: Timestamp,
+    ) -> Result<(), MemoryError> {
+        if entry.cause != Cause::Retry {
+            self.retried = 0;
+        }
+        self.retry = None;
+        if matches!(report.outcome, Outcome::Failed(_)) {
+            let next = self.next_start(now)?;
+            let at = self.schedule.retry(self.retried, next, now);
+            self.retry = at.map(|at| Retry {
+                at,
+                order: Order {
+                    cause: Cause::Retry,
+                    ..entry.order()
+                },
+            });
+        }
+        if let Some(retry) = &self.retry {
+            tracing::info!(run = %entry.id, at = %retry.at, "the run will be tried again");
+        }
+        Ok(())
+    }
+
+    /// Enters what has come; says whether there was any.
+    fn come(&mut self) -> Result<bool, MemoryError> {
+        let now = Timestamp::now();
+        let busy = self.busy.take();
+        let memory = self.desk.memory();
+        let done = memory.scheduled_up_to()?.unwrap_or(now);
+        let due = self.schedule.due(done, busy, now);
+        let Some(up_to) = due.up_to else {
+            return self.come_again(now);
+        };
+        self.note(&due);
+        let mut entries: Vec<_> = due
+            .passed
+            .iter()
+            .map(|(start, why)| match why {
+                Passed::Missed => (*start, Cause::Schedule, State::Missed, Some("nobody was there")),
+                Passed::Skipped => (
+                    *start,
+                    Cause::Schedule,
+                    State::Skipped,
+                    Some("another run was under way"),
+                ),
+            })
+            .collect();
+        entries.extend(
+            due.runs
+                .iter()
+                .map(|(start, cause)| (*start, *cause, State::Queued, None)),
+        );
+        let orders: Vec<_> = entries
+            .into_iter()
+            .map(|(start, cause, state, reason)| {
+                let mut order = self.desk.order(cause, Wish::default());
+                order.scheduled = Some(start);
+                (order, state, reason)
+            })
+            .collect();
+        memory.enter_due(&orders, up_to, now)?;
+        Ok(true)
+    }
+
+    /// Enters the retry, if it has come.
+    fn come_again(&mut self, now: Timestamp) -> Result<bool, MemoryError> {
+        let Some(retry) = self.retry.take_if(|retry| retry.at <= now) else {
+            return Ok(false);
+        };
+        self.retried += 1;
+        self.desk.memory().enter(&retry.order, State::Queued, None, now)?;
+        Ok(true)
+    }
+
+    fn note(&self, due: &Due) {
+        let metrics = self.pipeline.metrics();
+        metrics.missed.inc_by(due.missed);
+        metrics.skipped.inc_by(due.skipped);
+        if due.missed + due.skipped > 0 {
+            tracing::warn!(
+                missed = due.missed,
+                skipped = due.skipped,
+                "starts came to nothing"
+            );
+        }
+    }
+
+    fn next_start(&self, now: Timestamp) -> Result<Option<Timestamp>, MemoryError> {
+        let done = self.desk.memory().scheduled_up_to()?.unwrap_or(now);
+        Ok(self.schedule.next(done, now))
+    }
+
+    /// Until the next start, for a nap at most, or until somebody asks for a run.
+    async fn sleep(&self, stop: &CancellationToken) -> Result<(), MemoryError> {
+        let now = Timestamp::now();
+        let next = self.next_start(now)?;
+        let next = self
+            .retry
+            .as_ref()
+            .map(|retry| retry.at)
+            .into_iter()
+            .chain(next)
+            .min();
+        let seconds = next.map_or(0.0, |next| next.as_duration().as_secs_f64());
+        self.pipeline.metrics().next_start.set(seconds);
+        let left = next.map_or(NAP, |next| {
+            Duration::try_from(next.duration_since(now)).unwrap_or_default()
+        });
+        self.pipeline.pulse().expect_within(NAP);
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = self.desk.rung() => {}
+            () = sleep(left.min(NAP)) => {}
+        }
+        Ok(())
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Reads nothing itself: files and environment are `service::config`'s.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bytesize::ByteSize;
@@ -9,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use service::config::{ConfigError, Settings};
 use service::{Backoff, ProcessSettings, Secret};
 
+use crate::cron::{Cron, Zone};
 use crate::endpoint::Endpoint;
 use crate::plan::Seed;
 
@@ -26,6 +28,8 @@ pub struct IngesterSettings {
     pub run: RunSettings,
     /// When runs start.
     pub schedule: ScheduleSettings,
+    /// What outlives the process.
+    pub state: StateSettings,
 }
 
 /// How the random-user API is asked.
@@ -50,8 +54,23 @@ pub struct SourceSettings {
     pub attempts: u32,
     /// The waits between those attempts.
     pub backoff: Backoff,
+    /// How many pages are asked for at once, 1 or more.
+    pub in_flight: usize,
+    /// When an API that fails is left alone.
+    pub breaker: BreakerSettings,
     /// What the API allows.
     pub budget: BudgetSettings,
+}
+
+/// When an API that fails is left alone.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default)]
+pub struct BreakerSettings {
+    /// After so many failures in a row, 1 or more.
+    pub failures: u32,
+    /// For how long; then one request decides.
+    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    pub pause: Duration,
 }
 
 /// The users that the API hands out to one address.
@@ -100,25 +119,77 @@ pub struct RunSettings {
     pub users: u64,
     /// The seed of every run; without one each run picks its own.
     pub seed: Option<Seed>,
-    /// When a run is given up.
+    /// When a run is given up, counted anew by a process that takes one up. Longer than an outage of the publisher that
+    /// a run should endure.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
     pub deadline: Duration,
     /// Among how many of a run's latest users a repeated uuid is noticed. 50 bytes of memory each.
     pub duplicate_window: usize,
 }
 
+/// What outlives the process.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default)]
+pub struct StateSettings {
+    /// The SQLite file, created if absent; its folder must be there. Without one, nothing outlives the process.
+    pub path: Option<PathBuf>,
+    /// Pages that may wait to be delivered, those being fetched among them, at least `source.in_flight`. Without a file,
+    /// two.
+    pub outbox_pages: usize,
+    /// Runs that are remembered, 1 or more.
+    pub keep_runs: u32,
+    /// For how long they are.
+    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    pub keep_for: Duration,
+}
+
 /// When runs start.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ScheduleSettings {
-    /// From start to start; the first run starts at once.
+    /// A cron expression, with seconds in front or without; goes before the interval.
+    pub cron: Option<Cron>,
+    /// By whose clocks the cron expression goes.
+    pub time_zone: Zone,
+    /// From start to start, without a cron expression; the first run starts at once.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
     pub interval: Duration,
+    /// Each start comes later by a part of this, so that many ingesters don't start at once.
+    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    pub jitter: Duration,
+    /// Which of the starts that nobody was there for are caught up with.
+    pub catch_up: CatchUp,
+    /// With `all`, at most so many, the latest.
+    pub catch_up_most: usize,
+    /// What becomes of a start that falls into another run.
+    pub overlap: Overlap,
     /// How often a failed run is tried again before the next regular start.
     pub retries: u32,
     /// How long after the failure.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
     pub retry_delay: Duration,
+}
+
+/// Which of the starts that nobody was there for are caught up with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CatchUp {
+    /// None.
+    None,
+    /// The latest one, unless the next is on time.
+    Latest,
+    /// All, up to `catch_up_most`.
+    All,
+}
+
+/// What becomes of a start that falls into another run. Runs never overlap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Overlap {
+    /// It is skipped.
+    Skip,
+    /// One waits for the run to end; others are skipped.
+    Queue,
 }
 
 impl Default for IngesterSettings {
@@ -129,6 +200,7 @@ impl Default for IngesterSettings {
             publisher: PublisherSettings::default(),
             run: RunSettings::default(),
             schedule: ScheduleSettings::default(),
+            state: StateSettings::default(),
         }
     }
 }
@@ -147,7 +219,29 @@ impl Default for SourceSettings {
                 initial: Duration::from_secs(1),
                 max: Duration::from_secs(30),
             },
+            in_flight: 2,
+            breaker: BreakerSettings::default(),
             budget: BudgetSettings::default(),
+        }
+    }
+}
+
+impl Default for BreakerSettings {
+    fn default() -> Self {
+        Self {
+            failures: 5,
+            pause: Duration::from_secs(30),
+        }
+    }
+}
+
+impl Default for StateSettings {
+    fn default() -> Self {
+        Self {
+            path: None,
+            outbox_pages: 20,
+            keep_runs: 1_000,
+            keep_for: Duration::from_secs(90 * 24 * 3_600),
         }
     }
 }
@@ -185,7 +279,7 @@ impl Default for RunSettings {
         Self {
             users: 5_000,
             seed: None,
-            deadline: Duration::from_secs(3_600),
+            deadline: Duration::from_secs(4 * 3_600),
             duplicate_window: 100_000,
         }
     }
@@ -194,7 +288,13 @@ impl Default for RunSettings {
 impl Default for ScheduleSettings {
     fn default() -> Self {
         Self {
+            cron: None,
+            time_zone: Zone::utc(),
             interval: Duration::from_secs(24 * 3_600),
+            jitter: Duration::ZERO,
+            catch_up: CatchUp::Latest,
+            catch_up_most: 10,
+            overlap: Overlap::Skip,
             retries: 1,
             retry_delay: Duration::from_secs(300),
         }
@@ -223,6 +323,18 @@ impl Settings for IngesterSettings {
                 u64::from(source.page_size) <= source.budget.users,
                 "must not exceed source.budget.users: no page would ever be asked for",
             ),
+            ("source.in_flight", source.in_flight > 0, "must be 1 or more"),
+            (
+                "source.breaker.failures",
+                source.breaker.failures > 0,
+                "must be 1 or more",
+            ),
+            (
+                "state.outbox_pages",
+                self.state.outbox_pages >= source.in_flight,
+                "must not be less than source.in_flight",
+            ),
+            ("state.keep_runs", self.state.keep_runs > 0, "must be 1 or more"),
             ("source.attempts", source.attempts > 0, "must be 1 or more"),
             ("source.backoff.initial", sensible(source.backoff), BACKOFF),
             ("publisher.backoff.initial", sensible(publisher.backoff), BACKOFF),
@@ -298,6 +410,8 @@ mod tests {
         assert!(refused(|s| s.source.backoff.max = Duration::ZERO).starts_with("`source.backoff.initial`"));
         assert!(refused(|s| s.publisher.batch = 1_001).starts_with("`publisher.batch`"));
         assert!(refused(|s| s.publisher.token = Some(Secret::new("a b"))).starts_with("`publisher.token`"));
+        assert!(refused(|s| s.source.in_flight = 0).starts_with("`source.in_flight`"));
+        assert!(refused(|s| s.state.outbox_pages = 1).starts_with("`state.outbox_pages`"));
         assert!(refused(|s| s.run.users = 0).starts_with("`run.users`"));
         assert!(refused(|s| s.run.deadline = Duration::ZERO).starts_with("`run.deadline`"));
     }

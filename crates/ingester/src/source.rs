@@ -1,21 +1,25 @@
-//! Pages, whatever it takes within bounds: keeps the API's budget and asks again by kind of failure. Knows nothing of
-//! what is in a page.
+//! Pages, whatever it takes within bounds: keeps the API's budget, asks again by kind of failure, and leaves an API
+//! alone that only fails. Knows nothing of what is in a page.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use service::Backoff;
 use thiserror::Error;
 use tokio::time::sleep;
 
+use crate::breaker::Breaker;
 use crate::budget::Budget;
 use crate::fetch::{Action, Fetch, FetchError};
-use crate::metrics::Leg;
+use crate::memory::{Memory, MemoryError};
+use crate::metrics::{IngesterMetrics, Leg};
 use crate::page::Page;
 use crate::plan::PageRequest;
 use crate::settings::SourceSettings;
 use crate::tally::Tally;
 
-/// A longer wait is counted step by step, so that its metric moves while it lasts.
+/// A longer wait is taken in steps, so that its metric moves and a change is noticed while it lasts.
 const STEP: Duration = Duration::from_secs(1);
 
 /// A page that can't be had.
@@ -52,38 +56,113 @@ pub enum SourceError {
         #[source]
         source: FetchError,
     },
+    /// What is spent of the budget can't be kept.
+    #[error("keep what is spent of the budget")]
+    Memory(#[source] MemoryError),
 }
 
-/// The random-user API behind its budget.
+/// The random-user API behind its budget and a breaker. Several pages may be asked for at once.
 pub struct Source<F> {
     fetch: F,
-    budget: Budget,
+    /// Whoever holds it is the next to ask, and waits for budget and breaker; so that waiting is counted once.
+    turn: tokio::sync::Mutex<()>,
+    gate: Mutex<Gate>,
+    memory: Memory,
     attempts: u32,
     backoff: Backoff,
+    window: Duration,
+    metrics: IngesterMetrics,
+}
+
+/// When the next request may go out.
+struct Gate {
+    budget: Budget,
+    breaker: Breaker,
+    /// The API itself asked to wait until then.
+    throttled_until: Option<Instant>,
+}
+
+/// What keeps a request back.
+enum Kept {
+    Budget(Duration),
+    Breaker(Duration),
+}
+
+impl Gate {
+    fn keeps(&mut self, users: u64, now: Instant) -> Option<Kept> {
+        let told = self
+            .throttled_until
+            .map_or(Duration::ZERO, |until| until.saturating_duration_since(now));
+        let budget = self.budget.wait(users, now).max(told);
+        let breaker = self.breaker.wait(now);
+        if !budget.is_zero() {
+            Some(Kept::Budget(budget))
+        } else if !breaker.is_zero() {
+            Some(Kept::Breaker(breaker))
+        } else {
+            None
+        }
+    }
+}
+
+/// A request under way. Dropped without an answer, it counts as served, which it may have been.
+struct Asked<'s> {
+    gate: &'s Mutex<Gate>,
+    users: u64,
+    answered: bool,
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        if !self.answered {
+            let (mut gate, now) = (lock(self.gate), Instant::now());
+            gate.budget.settle(self.users, true, now);
+            gate.breaker.abandoned(now);
+        }
+    }
 }
 
 impl<F: Fetch> Source<F> {
-    /// Nothing of the budget is spent yet.
-    pub fn new(fetch: F, settings: &SourceSettings) -> Self {
-        Self {
+    /// Goes on with the budget that `memory` has.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub fn new(
+        fetch: F,
+        settings: &SourceSettings,
+        memory: Memory,
+        metrics: IngesterMetrics,
+    ) -> Result<Self, MemoryError> {
+        let window = settings.budget.window;
+        let mut budget = Budget::new(&settings.budget);
+        budget.recall(memory.spent(window, Timestamp::now())?, Instant::now());
+        Ok(Self {
             fetch,
-            budget: Budget::new(&settings.budget),
+            turn: tokio::sync::Mutex::default(),
+            gate: Mutex::new(Gate {
+                budget,
+                breaker: Breaker::new(&settings.breaker),
+                throttled_until: None,
+            }),
+            memory,
             attempts: settings.attempts,
             backoff: settings.backoff,
-        }
+            window,
+            metrics,
+        })
     }
 
     /// The page that was asked for, whole and verified.
     ///
     /// # Errors
     /// Each [`SourceError`].
-    pub async fn page(&mut self, request: &PageRequest, tally: &Tally) -> Result<Page, SourceError> {
+    pub async fn page(&self, request: &PageRequest, tally: &Tally) -> Result<Page, SourceError> {
         let page = request.page;
         let mut delays = self.backoff.delays();
         let mut attempts = 0;
         let mut waited = Duration::ZERO;
         loop {
-            let error = match self.attempt(request, tally).await {
+            let error = match self.attempt(request, tally).await.map_err(SourceError::Memory)? {
                 Ok(page) => return Ok(page),
                 Err(error) => error,
             };
@@ -113,7 +192,7 @@ impl<F: Fetch> Source<F> {
                         });
                     }
                     self.note(&error, page, tally);
-                    throttle(wait, tally).await;
+                    self.gate().throttled_until = Instant::now().checked_add(wait);
                 }
             }
         }
@@ -121,28 +200,73 @@ impl<F: Fetch> Source<F> {
 
     /// Two windows: one may have been spent by others just before ours began.
     fn patience(&self) -> Duration {
-        self.budget.window() * 2
+        self.window * 2
     }
 
-    async fn attempt(&mut self, request: &PageRequest, tally: &Tally) -> Result<Page, FetchError> {
+    async fn attempt(
+        &self,
+        request: &PageRequest,
+        tally: &Tally,
+    ) -> Result<Result<Page, FetchError>, MemoryError> {
         let users = u64::from(request.results);
-        loop {
-            let wait = self.budget.wait(users, Instant::now());
-            if wait.is_zero() {
-                break;
-            }
-            throttle(wait, tally).await;
-        }
-        let asked = Instant::now();
+        let mut asked = self.admitted(users, tally).await;
+        let spending = self.memory.spend(users, self.window, Timestamp::now())?;
+        let started = Instant::now();
         let answer = self.fetch.fetch(request).await;
         let label = answer
             .as_ref()
             .map_or_else(FetchError::label, |_| "200".to_owned());
-        tally.request(Leg::Source, &label, asked.elapsed());
-        if answer.as_ref().map_or_else(FetchError::may_have_cost, |_| true) {
-            self.budget.spend(users, Instant::now());
+        tally.request(Leg::Source, &label, started.elapsed());
+        asked.answered = true;
+        let served = answer.as_ref().map_or_else(FetchError::may_have_cost, |_| true);
+        self.answered(users, served, answer.as_ref().err());
+        self.memory.settle(spending, served, Timestamp::now())?;
+        Ok(answer)
+    }
+
+    /// Waits for its turn, for the budget and for the breaker.
+    async fn admitted(&self, users: u64, tally: &Tally) -> Asked<'_> {
+        let _turn = self.turn.lock().await;
+        loop {
+            let kept = {
+                let mut gate = self.gate();
+                let kept = gate.keeps(users, Instant::now());
+                if kept.is_none() {
+                    gate.budget.ask(users);
+                    gate.breaker.asked();
+                }
+                kept
+            };
+            match kept {
+                None => {
+                    return Asked {
+                        gate: &self.gate,
+                        users,
+                        answered: false,
+                    };
+                }
+                Some(Kept::Budget(wait)) => {
+                    let step = wait.min(STEP);
+                    sleep(step).await;
+                    tally.throttled(step);
+                }
+                Some(Kept::Breaker(wait)) => sleep(wait.min(STEP)).await,
+            }
         }
-        answer
+    }
+
+    fn answered(&self, users: u64, served: bool, error: Option<&FetchError>) {
+        let (mut gate, now) = (self.gate(), Instant::now());
+        gate.budget.settle(users, served, now);
+        match error.map(FetchError::action) {
+            Some(Action::Retry(_)) => gate.breaker.failed(now),
+            _ => gate.breaker.succeeded(),
+        }
+        self.metrics.breaker_open.set(gate.breaker.is_open().into());
+    }
+
+    fn gate(&self) -> MutexGuard<'_, Gate> {
+        lock(&self.gate)
     }
 
     fn note(&self, error: &FetchError, page: u32, tally: &Tally) {
@@ -152,26 +276,20 @@ impl<F: Fetch> Source<F> {
     }
 }
 
-async fn throttle(wait: Duration, tally: &Tally) {
-    let mut left = wait;
-    while !left.is_zero() {
-        let step = left.min(STEP);
-        sleep(step).await;
-        tally.throttled(step);
-        left -= step;
-    }
+/// A panic elsewhere leaves plain numbers behind.
+fn lock(gate: &Mutex<Gate>) -> MutexGuard<'_, Gate> {
+    gate.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::VecDeque;
-    use std::sync::Mutex;
 
     use reqwest::StatusCode;
 
     use super::*;
     use crate::randomuser::ReplyError;
-    use crate::settings::BudgetSettings;
+    use crate::settings::{BreakerSettings, BudgetSettings};
 
     /// Fails as the script says, then answers with empty pages.
     struct Script(Mutex<VecDeque<FetchError>>);
@@ -193,10 +311,16 @@ mod tests {
                 initial: Duration::from_millis(1),
                 max: Duration::from_millis(2),
             },
+            breaker: BreakerSettings {
+                failures: 2,
+                pause: Duration::from_millis(100),
+            },
             budget: BudgetSettings { users: 10, window },
             ..SourceSettings::default()
         };
-        Source::new(Script(Mutex::new(errors.into_iter().collect())), &settings)
+        let script = Script(Mutex::new(errors.into_iter().collect()));
+        let metrics = IngesterMetrics::new(&service::Metrics::new("ingester"));
+        Source::new(script, &settings, Memory::volatile().unwrap(), metrics).unwrap()
     }
 
     fn status(status: u16, retry_after: Option<Duration>) -> FetchError {
@@ -217,14 +341,14 @@ mod tests {
     #[tokio::test]
     async fn a_passing_failure_is_asked_over_and_counted() {
         let tally = Tally::for_tests();
-        let mut source = source([status(503, None), status(500, None)], MINUTE);
+        let source = source([status(503, None), status(500, None)], MINUTE);
         source.page(&request(), &tally).await.unwrap();
         assert_eq!(tally.counts().retried, 2);
     }
 
     #[tokio::test]
     async fn attempts_come_to_an_end_with_the_last_failure() {
-        let mut source = source([500, 502, 503, 504].map(|code| status(code, None)), MINUTE);
+        let source = source([500, 502, 503, 504].map(|code| status(code, None)), MINUTE);
         let error = source.page(&request(), &Tally::for_tests()).await.unwrap_err();
         let text = service::process::chain(&error);
         assert_eq!(
@@ -235,7 +359,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_asking_again_cannot_mend_fails_at_once() {
-        let mut source = source([status(403, None)], MINUTE);
+        let source = source([status(403, None)], MINUTE);
         let error = source.page(&request(), &Tally::for_tests()).await.unwrap_err();
         assert!(matches!(error, SourceError::Failed { page: 7, .. }));
     }
@@ -244,14 +368,17 @@ mod tests {
     async fn throttling_takes_no_attempt_and_is_counted_as_waiting() {
         let tally = Tally::for_tests();
         let wait = Some(Duration::from_millis(20));
-        let mut source = source((0..5).map(|_| status(429, wait)), MINUTE);
+        let source = source((0..5).map(|_| status(429, wait)), MINUTE);
         source.page(&request(), &tally).await.unwrap();
-        assert!(tally.counts().throttled_seconds >= 0.1);
+        assert!(
+            tally.counts().throttled_seconds >= 0.09,
+            "five waits, less the moments before each"
+        );
     }
 
     #[tokio::test]
     async fn throttling_beyond_two_windows_is_a_failure() {
-        let mut source = source([status(429, Some(MINUTE * 3))], MINUTE);
+        let source = source([status(429, Some(MINUTE * 3))], MINUTE);
         let error = source.page(&request(), &Tally::for_tests()).await.unwrap_err();
         assert!(matches!(error, SourceError::Throttled { waited, .. } if waited == MINUTE * 3));
     }
@@ -259,7 +386,7 @@ mod tests {
     #[tokio::test]
     async fn the_budget_makes_the_next_page_wait() {
         let tally = Tally::for_tests();
-        let mut source = source([], Duration::from_millis(80));
+        let source = source([], Duration::from_millis(80));
         let started = Instant::now();
         source.page(&request(), &tally).await.unwrap();
         source.page(&request(), &tally).await.unwrap();
@@ -270,7 +397,7 @@ mod tests {
     #[tokio::test]
     async fn a_reply_that_does_not_hold_costs_budget_and_a_refusal_does_not() {
         let tally = Tally::for_tests();
-        let mut source = source(
+        let source = source(
             [status(500, None), FetchError::Reply(ReplyError::Empty)],
             Duration::from_millis(50),
         );
@@ -279,5 +406,27 @@ mod tests {
             tally.counts().throttled_seconds > 0.0,
             "the odd reply took the whole budget"
         );
+    }
+
+    #[tokio::test]
+    async fn an_api_that_only_fails_is_left_alone_for_a_while() {
+        let source = source([status(503, None), status(500, None)], MINUTE);
+        let started = Instant::now();
+        source.page(&request(), &Tally::for_tests()).await.unwrap();
+        assert!(started.elapsed() >= Duration::from_millis(100));
+    }
+
+    #[tokio::test]
+    async fn the_next_process_goes_on_with_the_budget_that_is_left() {
+        let (first, window) = (source([], MINUTE), MINUTE);
+        first.page(&request(), &Tally::for_tests()).await.unwrap();
+        let settings = SourceSettings {
+            budget: BudgetSettings { users: 10, window },
+            ..SourceSettings::default()
+        };
+        let metrics = first.metrics.clone();
+        let next = Source::new(Script(Mutex::default()), &settings, first.memory.clone(), metrics).unwrap();
+        let wait = next.gate().budget.wait(1, Instant::now());
+        assert!(wait > MINUTE / 2, "{wait:?}");
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::answer::Verdict;
 use crate::metrics::{IngesterMetrics, Leg};
@@ -14,7 +14,8 @@ use crate::page::Page;
 const MOST_REASONS: usize = 64;
 
 /// The counts of one run. At its end `fetched` is `invalid + duplicate + accepted + rejected + undelivered`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Counts {
     /// Users asked for.
     pub requested: u64,
@@ -54,6 +55,12 @@ impl Tally {
             requested,
             ..Counts::default()
         };
+        Self::resumed(counts, metrics)
+    }
+
+    /// Counts on from `counts`, which the metrics of an earlier process have seen.
+    #[must_use]
+    pub fn resumed(counts: Counts, metrics: IngesterMetrics) -> Self {
         Self {
             counts: Mutex::new(counts),
             metrics,
@@ -98,8 +105,8 @@ impl Tally {
         counts.accepted += verdict.accepted;
         counts.rejected += rejected;
         counts.undelivered = counts.undelivered.saturating_sub(verdict.accepted + rejected);
-        for reason in &verdict.rejected {
-            note(&mut counts.rejected_reasons, reason);
+        for rejected in &verdict.rejected {
+            note(&mut counts.rejected_reasons, &rejected.reason);
         }
     }
 
@@ -147,6 +154,7 @@ mod tests {
     use model::Field;
 
     use super::*;
+    use crate::answer::Rejected;
     use crate::batch::tests::page_of;
     use crate::format::Unfit;
 
@@ -160,7 +168,7 @@ mod tests {
         }));
         tally.fetched(&page);
         tally.duplicates(1);
-        let rejected = vec!["email: is blank".to_owned()];
+        let rejected = vec![Rejected::new(0, "email: is blank")];
         tally.accounted(&Verdict {
             accepted: 2,
             rejected,
@@ -184,7 +192,9 @@ mod tests {
     #[test]
     fn reasons_are_bounded_whatever_a_publisher_makes_up() {
         let tally = Tally::for_tests();
-        let rejected = (0..200).map(|number| format!("field: reason {number}")).collect();
+        let rejected = (0..200)
+            .map(|number| Rejected::new(number, format!("field: reason {number}")))
+            .collect();
         tally.accounted(&Verdict {
             accepted: 0,
             rejected,

@@ -4,8 +4,8 @@ use std::sync::Mutex;
 use service::Health;
 
 use super::*;
-use crate::batch::tests::page_of;
-use crate::page::Page;
+use crate::batch::tests::records_of;
+use crate::records::Records;
 
 /// Answers as the script says, then accepts whatever comes; notes what it was sent.
 #[derive(Default)]
@@ -52,11 +52,13 @@ const ODD: Refusal = Refusal::Odd {
     reason: "it says so",
 };
 
-async fn deliver(delivery: &Delivery<Script>, page: &Page, tally: &Tally) -> Result<(), DeliveryError> {
-    let picks: Vec<_> = (0..page.ids().len()).collect();
-    delivery
-        .deliver(Uuid::nil(), Batch::new(page, &picks, 100), tally)
-        .await
+async fn deliver(delivery: &Delivery<Script>, page: &Records, tally: &Tally) -> Result<(), DeliveryError> {
+    let batch = Batch::new(page, 0..page.len(), 100);
+    let account = |_: &Batch<'_>, verdict: &Verdict| {
+        tally.accounted(verdict);
+        Ok(())
+    };
+    delivery.deliver(Uuid::nil(), batch, tally, account).await
 }
 
 async fn after(answers: impl IntoIterator<Item = Refusal>) -> (Result<(), DeliveryError>, Tally) {
@@ -66,7 +68,7 @@ async fn after(answers: impl IntoIterator<Item = Refusal>) -> (Result<(), Delive
         answers,
         ..Script::default()
     });
-    (deliver(&delivery, &page_of(3), &tally).await, tally)
+    (deliver(&delivery, &records_of(3), &tally).await, tally)
 }
 
 #[tokio::test]
@@ -121,7 +123,7 @@ async fn a_batch_that_is_too_large_is_halved_in_order_until_it_fits() {
         largest: Some(2),
         ..Script::default()
     });
-    deliver(&delivery, &page_of(7), &tally).await.unwrap();
+    deliver(&delivery, &records_of(7), &tally).await.unwrap();
     let sent = delivery.post.sent.lock().unwrap().clone();
     let carried: Vec<_> = sent.into_iter().filter(|(_, records)| *records <= 2).collect();
     assert_eq!(carried, [(100, 1), (101, 2), (103, 2), (105, 2)]);
@@ -135,7 +137,7 @@ async fn a_single_record_that_is_too_large_is_rejected_alone() {
         largest: Some(0),
         ..Script::default()
     });
-    deliver(&delivery, &page_of(2), &tally).await.unwrap();
+    deliver(&delivery, &records_of(2), &tally).await.unwrap();
     let counts = tally.counts();
     assert_eq!((counts.accepted, counts.rejected), (0, 2));
     assert_eq!(

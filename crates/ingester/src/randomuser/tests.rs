@@ -39,7 +39,12 @@ fn a_reply_that_holds_is_a_page_in_its_own_order() {
     let ids: Vec<_> = page.ids().map(|id| id.to_string()[..2].to_owned()).collect();
     assert_eq!(ids, ["02", "01"]);
     for (index, id) in page.ids().enumerate() {
-        assert_eq!(model::User::parse_strict(page.record(index)).unwrap().id(), id);
+        assert_eq!(
+            model::User::parse_strict(page.records(&[index]).record(0))
+                .unwrap()
+                .id(),
+            id
+        );
     }
 }
 

@@ -7,9 +7,10 @@ use reqwest::StatusCode;
 use service::{Backoff, Health, Metrics};
 
 use super::*;
-use crate::answer::{Refusal, Verdict};
+use crate::answer::{Refusal, Rejected, Verdict};
 use crate::batch::tests::page_of;
 use crate::fetch::FetchError;
+use crate::page::Page;
 use crate::plan::PageRequest;
 use crate::post::{Parcel, PostError};
 
@@ -87,9 +88,9 @@ async fn run(door: Door, change: impl FnOnce(&mut IngesterSettings)) -> Report {
         metrics: Metrics::new("ingester"),
     };
     let reach = Reach::new(&context.health);
-    Pipeline::over(door.api.clone(), door, reach, &settings, &context)
-        .run(&stop)
-        .await
+    let mut pipeline = Pipeline::over(door.api.clone(), door, reach, &settings, &context).unwrap();
+    let order = pipeline.order(Cause::Manual);
+    pipeline.run(&order, &stop).await.unwrap()
 }
 
 fn adds_up(counts: &Counts) -> bool {
@@ -132,7 +133,7 @@ async fn the_next_page_is_fetched_meanwhile_and_no_more_than_that() {
 
 #[tokio::test]
 async fn rejected_records_make_another_outcome_that_keeps_the_reasons() {
-    let rejected = vec!["email: is blank".to_owned()];
+    let rejected = vec![Rejected::new(0, "email: is blank")];
     let door = Door::default();
     door.script.lock().unwrap().push_back(Ok(Verdict {
         accepted: 3,

@@ -16,7 +16,7 @@ use crate::process::{Ingester, free_port};
 const DEADLINE: Duration = Duration::from_secs(60);
 
 /// The publisher's binary, or nothing when it is not built, as in a build of this crate alone.
-fn publisher(kafka: &KafkaCluster, topic: &str, port: u16, log: &Path) -> Option<Program> {
+pub(crate) fn publisher(kafka: &KafkaCluster, topic: &str, port: u16, log: &Path) -> Option<Program> {
     let Ok(binary) = testbed::workspace::binary("publisher") else {
         eprintln!("passed over: the publisher is not built");
         return None;
@@ -30,7 +30,7 @@ fn publisher(kafka: &KafkaCluster, topic: &str, port: u16, log: &Path) -> Option
 }
 
 /// What the topic holds: id → run-seq of every record.
-fn held(kafka: &KafkaCluster, topic: &str) -> (u64, BTreeMap<String, BTreeSet<u64>>) {
+pub(crate) fn held(kafka: &KafkaCluster, topic: &str) -> (u64, BTreeMap<String, BTreeSet<u64>>) {
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", kafka.bootstrap())
         .set("group.id", topic)

@@ -8,6 +8,7 @@ mod rig;
 mod answers;
 mod chain;
 mod faults;
+mod kills;
 mod manual;
 mod process;
 mod samples;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use ingester::Pipeline;
 use ingester::endpoint::Endpoint;
+use ingester::history::Cause;
 use ingester::report::{Outcome, Report};
 use ingester::settings::IngesterSettings;
 use ingester::tally::Counts;
@@ -20,6 +21,8 @@ pub(crate) fn settings(api: &RandomUserApi, publisher: &str) -> IngesterSettings
     let mut settings = IngesterSettings::default();
     settings.source.url = Endpoint::parse(&format!("{}/api/1.4/", api.url())).unwrap();
     settings.source.request_deadline = Duration::from_secs(1);
+    settings.source.in_flight = 1;
+    settings.source.breaker.pause = Duration::from_millis(50);
     settings.source.attempts = 3;
     settings.source.page_size = 5;
     settings.source.backoff = backoff;
@@ -46,7 +49,8 @@ pub(crate) async fn run(settings: &IngesterSettings) -> Report {
 
 pub(crate) async fn run_in(settings: &IngesterSettings, context: &Context) -> Report {
     let (mut pipeline, _probe) = Pipeline::new(settings, context).unwrap();
-    let report = pipeline.run(&context.shutdown).await;
+    let order = pipeline.order(Cause::Manual);
+    let report = pipeline.run(&order, &context.shutdown).await.unwrap();
     let counts = &report.counts;
     let accounted = counts.invalid + counts.duplicate + counts.accepted + counts.rejected;
     assert_eq!(counts.fetched, accounted + counts.undelivered, "{counts:?}");

@@ -1,0 +1,234 @@
+//! Where runs are asked for: enters them into the state, as far as no other run is in the way, and wakes whoever does
+//! them. It does none itself.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use jiff::Timestamp;
+use thiserror::Error;
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+use crate::current::Current;
+use crate::history::{Cause, Entry, Order, State};
+use crate::memory::{Memory, MemoryError};
+use crate::plan::{PageRange, Seed};
+use crate::settings::{IngesterSettings, Overlap};
+
+/// What somebody asks for; what is left out is as the settings have it.
+#[derive(Clone, Debug, Default)]
+pub struct Wish {
+    /// How many users.
+    pub users: Option<u64>,
+    /// From which seed.
+    pub seed: Option<Seed>,
+    /// Which of its pages.
+    pub pages: Option<PageRange>,
+}
+
+/// Why a run is not entered.
+#[derive(Debug, Error)]
+pub enum DeskError {
+    /// This one is under way or waits, and `schedule.overlap` has no room for another.
+    #[error("run {0} is in the way")]
+    Busy(Uuid),
+    /// No page of the seed is among those asked for.
+    #[error("the pages asked for hold no users")]
+    Nothing,
+    /// The state can't be used.
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
+}
+
+/// What became of the wish to end a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// It delivers what it has and ends.
+    Stopping,
+    /// It had not begun, and won't.
+    Withdrawn,
+    /// It had ended before.
+    Over,
+    /// There is no such run.
+    Unknown,
+}
+
+/// The place where runs are asked for. Clones are the same place.
+#[derive(Clone)]
+pub struct Desk {
+    memory: Memory,
+    current: Current,
+    settings: Arc<IngesterSettings>,
+    bell: Arc<Notify>,
+    /// One at a time looks for room and takes it.
+    turn: Arc<Mutex<()>>,
+}
+
+impl Desk {
+    /// A desk for the runs of `memory`.
+    #[must_use]
+    pub fn new(memory: Memory, current: Current, settings: IngesterSettings) -> Self {
+        Self {
+            memory,
+            current,
+            settings: Arc::new(settings),
+            bell: Arc::default(),
+            turn: Arc::default(),
+        }
+    }
+
+    /// What the settings and the wish want a run to do.
+    #[must_use]
+    pub fn order(&self, cause: Cause, wish: Wish) -> Order {
+        let run = &self.settings.run;
+        Order {
+            cause,
+            scheduled: None,
+            seed: wish.seed.or(run.seed.clone()).unwrap_or_else(Seed::random),
+            users: wish.users.unwrap_or(run.users),
+            page_size: self.settings.source.page_size,
+            pages: wish.pages,
+        }
+    }
+
+    /// Enters a run, which starts at once, or after the one under way.
+    ///
+    /// # Errors
+    /// Each [`DeskError`].
+    pub fn ask(&self, order: &Order) -> Result<Uuid, DeskError> {
+        if order.plan().users() == 0 {
+            return Err(DeskError::Nothing);
+        }
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let unfinished = self.memory.unfinished()?;
+        let most = match self.settings.schedule.overlap {
+            Overlap::Skip => 0,
+            Overlap::Queue => 1,
+        };
+        if let Some(last) = unfinished.get(most) {
+            return Err(DeskError::Busy(last.id));
+        }
+        let run = self.memory.enter(order, State::Queued, None, Timestamp::now())?;
+        self.bell.notify_one();
+        Ok(run)
+    }
+
+    /// Ends a run cleanly.
+    ///
+    /// # Errors
+    /// When the state can't be used.
+    pub fn end(&self, run: Uuid) -> Result<Ending, MemoryError> {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.current.cancel(run) {
+            return Ok(Ending::Stopping);
+        }
+        match self.memory.run(run)? {
+            None => Ok(Ending::Unknown),
+            Some(entry) if entry.state.is_final() => Ok(Ending::Over),
+            Some(entry) => {
+                self.memory.end(
+                    run,
+                    State::Stopped,
+                    Some("withdrawn before it began"),
+                    &entry.counts,
+                    Timestamp::now(),
+                )?;
+                Ok(Ending::Withdrawn)
+            }
+        }
+    }
+
+    /// The next run to do, if there is one.
+    ///
+    /// # Errors
+    /// When the state can't be read.
+    pub fn next(&self) -> Result<Option<Entry>, MemoryError> {
+        Ok(self.memory.unfinished()?.into_iter().next())
+    }
+
+    /// Returns when a run was asked for since the last call.
+    pub async fn rung(&self) {
+        self.bell.notified().await;
+    }
+
+    /// The run with this id, as it stands this moment.
+    ///
+    /// # Errors
+    /// When the state can't be read.
+    pub fn run(&self, run: Uuid) -> Result<Option<Entry>, MemoryError> {
+        Ok(self.memory.run(run)?.map(|entry| self.live(entry)))
+    }
+
+    /// The entry with the counts of this moment.
+    #[must_use]
+    pub fn live(&self, mut entry: Entry) -> Entry {
+        if let Some(counts) = self.current.counts(entry.id) {
+            entry.counts = counts;
+        }
+        entry
+    }
+
+    /// The state.
+    #[must_use]
+    pub fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    /// The settings.
+    #[must_use]
+    pub fn settings(&self) -> &IngesterSettings {
+        &self.settings
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn desk(overlap: Overlap) -> Desk {
+        let mut settings = IngesterSettings::default();
+        settings.schedule.overlap = overlap;
+        Desk::new(Memory::volatile().unwrap(), Current::default(), settings)
+    }
+
+    fn ask(desk: &Desk) -> Result<Uuid, DeskError> {
+        desk.ask(&desk.order(Cause::Manual, Wish::default()))
+    }
+
+    #[test]
+    fn no_more_runs_wait_than_the_operator_wants() {
+        let skip = desk(Overlap::Skip);
+        let first = ask(&skip).unwrap();
+        assert!(matches!(ask(&skip), Err(DeskError::Busy(run)) if run == first));
+        let queue = desk(Overlap::Queue);
+        ask(&queue).unwrap();
+        let second = ask(&queue).unwrap();
+        assert!(matches!(ask(&queue), Err(DeskError::Busy(run)) if run == second));
+    }
+
+    #[test]
+    fn a_run_that_waits_can_be_withdrawn() {
+        let desk = desk(Overlap::Skip);
+        let run = ask(&desk).unwrap();
+        assert_eq!(desk.end(run).unwrap(), Ending::Withdrawn);
+        assert_eq!(
+            (desk.end(run).unwrap(), desk.next().unwrap()),
+            (Ending::Over, None)
+        );
+        assert_eq!(desk.end(Uuid::nil()).unwrap(), Ending::Unknown);
+        ask(&desk).unwrap();
+    }
+
+    #[test]
+    fn pages_beyond_the_last_are_refused() {
+        let desk = desk(Overlap::Skip);
+        let pages = Some("9..10".parse().unwrap());
+        let order = desk.order(
+            Cause::Backfill,
+            Wish {
+                pages,
+                ..Wish::default()
+            },
+        );
+        assert!(matches!(desk.ask(&order), Err(DeskError::Nothing)));
+    }
+}

@@ -1,0 +1,233 @@
+//! What is remembered of a run: why it came about, what it was to do, how it went. Plain data; where it is kept is
+//! `memory`'s.
+
+use std::fmt;
+use std::str::FromStr;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize, Serializer};
+use uuid::Uuid;
+
+use crate::plan::{PageRange, Plan, Seed};
+use crate::tally::Counts;
+
+/// Why a run came about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// Its time had come.
+    Schedule,
+    /// Its time had passed while nobody was there.
+    CatchUp,
+    /// Somebody asked for it.
+    Manual,
+    /// Somebody asked for certain users.
+    Backfill,
+    /// The run before failed.
+    Retry,
+}
+
+/// How far a run has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// It starts as soon as nothing else runs.
+    Queued,
+    /// Under way, or to be taken up again by the next process.
+    Running,
+    /// Every user was fetched and every valid one accepted.
+    Complete,
+    /// The same, but the publisher refused some.
+    Rejected,
+    /// Ended on request.
+    Stopped,
+    /// It could not go on.
+    Failed,
+    /// A start that nobody was there for.
+    Missed,
+    /// A start that fell into another run.
+    Skipped,
+}
+
+macro_rules! named {
+    ($type:ident { $($variant:ident => $name:literal),+ $(,)? }) => {
+        impl $type {
+            /// Every one of them.
+            pub const ALL: &[Self] = &[$(Self::$variant),+];
+
+            /// Its name in the history, the API and the labels of metrics.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name),+ }
+            }
+        }
+
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(self.name())
+            }
+        }
+
+        impl FromStr for $type {
+            type Err = &'static str;
+
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                let found = Self::ALL.iter().find(|known| known.name() == text);
+                found.copied().ok_or(concat!("must be one of: ", $($name, " "),+))
+            }
+        }
+    };
+}
+
+named!(Cause {
+    Schedule => "schedule",
+    CatchUp => "catch_up",
+    Manual => "manual",
+    Backfill => "backfill",
+    Retry => "retry",
+});
+
+named!(State {
+    Queued => "queued",
+    Running => "running",
+    Complete => "complete",
+    Rejected => "rejected",
+    Stopped => "stopped",
+    Failed => "failed",
+    Missed => "missed",
+    Skipped => "skipped",
+});
+
+impl State {
+    /// Whether nothing more will happen to the run.
+    #[must_use]
+    pub const fn is_final(self) -> bool {
+        !matches!(self, Self::Queued | Self::Running)
+    }
+}
+
+/// What a run is to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Order {
+    /// Why.
+    pub cause: Cause,
+    /// The start that the schedule gave it, if it did.
+    pub scheduled: Option<Timestamp>,
+    /// What its pages start from.
+    pub seed: Seed,
+    /// How many users all pages of the seed hold together.
+    pub users: u64,
+    /// Users per page.
+    pub page_size: u32,
+    /// Which pages of them; all without.
+    pub pages: Option<PageRange>,
+}
+
+impl Order {
+    /// The pages to ask for.
+    #[must_use]
+    pub fn plan(&self) -> Plan {
+        Plan::new(self.seed.clone(), self.users, self.page_size).only(self.pages)
+    }
+}
+
+/// One run of the history.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Entry {
+    /// Its id; ids grow with time.
+    #[serde(serialize_with = "as_text")]
+    pub id: Uuid,
+    /// Why it came about.
+    pub cause: Cause,
+    /// How far it has come.
+    pub state: State,
+    /// The start that the schedule gave it, if it did.
+    pub scheduled: Option<Timestamp>,
+    /// When it was entered here.
+    pub created: Timestamp,
+    /// When it began.
+    pub started: Option<Timestamp>,
+    /// When it ended.
+    pub ended: Option<Timestamp>,
+    /// The seed, which repeats it.
+    pub seed: Seed,
+    /// How many users all pages of the seed hold together.
+    pub users: u64,
+    /// Users per page.
+    pub page_size: u32,
+    /// Which pages of them; all without.
+    pub pages: Option<PageRange>,
+    /// How often another process took it up where the one before was killed or stopped.
+    pub resumed: u32,
+    /// Why it failed, was missed or skipped.
+    pub reason: Option<String>,
+    /// What it did.
+    pub counts: Counts,
+    /// How many of its pages are fetched.
+    #[serde(skip)]
+    pub pages_fetched: u64,
+    /// The run's number of the next record.
+    #[serde(skip)]
+    pub next_record: u64,
+}
+
+fn as_text<S: Serializer>(id: &Uuid, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(id)
+}
+
+impl Entry {
+    /// What it is to do.
+    #[must_use]
+    pub fn order(&self) -> Order {
+        Order {
+            cause: self.cause,
+            scheduled: self.scheduled,
+            seed: self.seed.clone(),
+            users: self.users,
+            page_size: self.page_size,
+            pages: self.pages,
+        }
+    }
+}
+
+/// Which runs are asked for, the latest first.
+#[derive(Clone, Debug)]
+pub struct Filter {
+    /// In this state only.
+    pub state: Option<State>,
+    /// Of this cause only.
+    pub cause: Option<Cause>,
+    /// Older than this one.
+    pub before: Option<Uuid>,
+    /// At most so many, 1 to 1000.
+    pub limit: u32,
+}
+
+impl Default for Filter {
+    fn default() -> Self {
+        Self {
+            state: None,
+            cause: None,
+            before: None,
+            limit: 50,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_as_they_are_written() {
+        for state in State::ALL {
+            assert_eq!(state.name().parse(), Ok(*state));
+            assert_eq!(serde_json::to_value(state).unwrap(), state.name());
+        }
+        for cause in Cause::ALL {
+            assert_eq!(cause.name().parse(), Ok(*cause));
+            assert_eq!(serde_json::to_value(cause).unwrap(), cause.name());
+        }
+        assert!("done".parse::<State>().unwrap_err().contains("complete"));
+    }
+}

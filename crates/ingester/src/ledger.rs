@@ -1,0 +1,186 @@
+//! The books of one run: what it has done so far, in memory and in the state at the same time, so that a process that
+//! takes the run up counts on where the one before was killed. It neither fetches nor delivers.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+use serde::Deserialize;
+use uuid::Uuid;
+
+use crate::answer::Verdict;
+use crate::batch::Batch;
+use crate::duplicates::Seen;
+use crate::history::{Entry, State};
+use crate::memory::{Fetched, Memory, MemoryError, Refused, Waiting};
+use crate::metrics::IngesterMetrics;
+use crate::page::Page;
+use crate::tally::Tally;
+
+/// Refused records that are kept one by one, in each run; the others are counted.
+const MOST_REFUSED: u64 = 1_000;
+
+/// The books of one run.
+pub struct Ledger {
+    memory: Memory,
+    run: Uuid,
+    tally: Tally,
+    place: Mutex<Place>,
+}
+
+/// How far fetching has come.
+struct Place {
+    page: u64,
+    record: u64,
+    seen: Seen,
+}
+
+impl Ledger {
+    /// The books as the state has them. A repeated id is noticed among the run's latest `window`.
+    ///
+    /// # Errors
+    /// When the state can't be read.
+    pub fn open(
+        memory: Memory,
+        entry: &Entry,
+        metrics: IngesterMetrics,
+        window: usize,
+    ) -> Result<Self, MemoryError> {
+        let mut seen = Seen::within(window);
+        for id in memory.ids(entry.id)? {
+            seen.admit(id);
+        }
+        let place = Place {
+            page: entry.pages_fetched,
+            record: entry.next_record,
+            seen,
+        };
+        Ok(Self {
+            memory,
+            run: entry.id,
+            tally: Tally::resumed(entry.counts.clone(), metrics),
+            place: Mutex::new(place),
+        })
+    }
+
+    /// The run.
+    #[must_use]
+    pub fn run(&self) -> Uuid {
+        self.run
+    }
+
+    /// The counts so far.
+    #[must_use]
+    pub fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    /// How many pages of the plan need not be fetched any more.
+    #[must_use]
+    pub fn pages_fetched(&self) -> u64 {
+        self.place().page
+    }
+
+    /// The next page came in. Says whether any of its records is to be delivered.
+    ///
+    /// # Errors
+    /// When the state can't be written.
+    pub fn fetched(&self, page: &Page) -> Result<bool, MemoryError> {
+        let mut place = self.place();
+        let ids: Vec<_> = page.ids().collect();
+        let fresh: Vec<_> = (0..ids.len())
+            .filter(|index| place.seen.admit(ids[*index]))
+            .collect();
+        let records = page.records(&fresh);
+        let fetched = Fetched {
+            page: place.page,
+            first: place.record,
+            records: &records,
+            ids: &fresh.iter().map(|index| ids[*index]).collect::<Vec<_>>(),
+        };
+        self.memory.fetched(self.run, &fetched, || {
+            self.tally.fetched(page);
+            self.tally.duplicates(ids.len() - fresh.len());
+            self.tally.counts()
+        })?;
+        place.page += 1;
+        place.record += count(records.len());
+        Ok(!records.is_empty())
+    }
+
+    /// The next page to deliver, if one waits.
+    ///
+    /// # Errors
+    /// When the state can't be read.
+    pub fn waiting(&self) -> Result<Option<Waiting>, MemoryError> {
+        self.memory.waiting(self.run)
+    }
+
+    /// How many pages wait.
+    ///
+    /// # Errors
+    /// When the state can't be read.
+    pub fn waiting_pages(&self) -> Result<usize, MemoryError> {
+        self.memory.waiting_pages(self.run)
+    }
+
+    /// The publisher has said what became of `batch`, the next one of `page`.
+    ///
+    /// # Errors
+    /// When the state can't be written.
+    pub fn accounted(&self, page: &Waiting, batch: &Batch<'_>, verdict: &Verdict) -> Result<(), MemoryError> {
+        let done = batch.first() + count(batch.records()) - page.first;
+        let kept = MOST_REFUSED.saturating_sub(self.tally.counts().rejected);
+        let refused: Vec<_> = verdict
+            .rejected
+            .iter()
+            .take(usize::try_from(kept).unwrap_or(usize::MAX))
+            .map(|rejected| Refused {
+                record: batch.first() + rejected.index,
+                id: batch.record(rejected.index).map(id_of).unwrap_or_default(),
+                reason: rejected.reason.clone(),
+            })
+            .collect();
+        self.memory.accounted(self.run, page.page, done, &refused, || {
+            self.tally.accounted(verdict);
+            self.tally.counts()
+        })
+    }
+
+    /// Leaves the run as it is, to be taken up by another process.
+    ///
+    /// # Errors
+    /// When the state can't be written.
+    pub fn leave(&self) -> Result<(), MemoryError> {
+        self.memory.note(self.run, &self.tally.counts())
+    }
+
+    /// Ends the run.
+    ///
+    /// # Errors
+    /// When the state can't be written.
+    pub fn end(&self, state: State, reason: Option<&str>) -> Result<(), MemoryError> {
+        let counts = self.tally.counts();
+        self.memory
+            .end(self.run, state, reason, &counts, Timestamp::now())
+    }
+
+    /// A panic elsewhere ends the process before the place is used again.
+    fn place(&self) -> MutexGuard<'_, Place> {
+        self.place.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[derive(Deserialize)]
+struct Identified<'a> {
+    id: &'a str,
+}
+
+fn id_of(record: &[u8]) -> String {
+    serde_json::from_slice::<Identified<'_>>(record)
+        .map(|record| record.id.to_owned())
+        .unwrap_or_default()
+}
+
+fn count(number: usize) -> u64 {
+    u64::try_from(number).expect("what is in memory can be counted in 64 bits")
+}

@@ -1,0 +1,203 @@
+//! What outlives the process, in one SQLite file: the history, the run under way with the pages that wait to be
+//! delivered, the spent budget, the schedule's place. Without a file it lives in memory and ends with the process.
+//! It decides nothing. A call takes as long as SQLite's own write, which waits for no disk: the file survives the
+//! process, and after a power cut it is what it was some moments before.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
+use thiserror::Error;
+
+mod marks;
+mod outbox;
+mod runs;
+
+pub use marks::Spending;
+pub use outbox::{Fetched, Refused, Waiting};
+
+const SCHEMA: &str = include_str!("memory/schema.sql");
+const VERSION: i64 = 1;
+/// Another process reads the history meanwhile, which takes moments.
+const BUSY: Duration = Duration::from_secs(5);
+
+/// The memory can't be used.
+#[derive(Debug, Error)]
+pub enum MemoryError {
+    /// Not there, no database, or not ours to write.
+    #[error("open the state in {}", path.display())]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// SQLite's answer.
+        #[source]
+        source: rusqlite::Error,
+    },
+    /// The file beside it that says who uses it.
+    #[error("lock the state in {}", path.display())]
+    Lock {
+        /// The file.
+        path: PathBuf,
+        /// The operating system's answer.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Another ingester uses it.
+    #[error("the state in {} is in use by another ingester", .0.display())]
+    InUse(PathBuf),
+    /// A newer ingester wrote it.
+    #[error("the state is of version {0}, this ingester knows versions up to {VERSION}")]
+    Version(i64),
+    /// A read or a write failed: a full disk, a damaged file.
+    #[error("use the state")]
+    Use(#[from] rusqlite::Error),
+    /// A value that we did not write.
+    #[error("the state holds a {0} that is none")]
+    Damaged(&'static str),
+}
+
+/// The state of an ingester. Clones are the same state.
+#[derive(Clone)]
+pub struct Memory {
+    connection: Arc<Mutex<Connection>>,
+    /// Held as long as anybody may write.
+    _lock: Option<Arc<File>>,
+    outlives: bool,
+}
+
+impl Memory {
+    /// Opens or creates the state in `path` and keeps every other ingester from it.
+    ///
+    /// # Errors
+    /// Each [`MemoryError`].
+    pub fn open(path: &Path) -> Result<Self, MemoryError> {
+        let lock = lock(&beside(path))?;
+        let opened = Connection::open(path);
+        let opening = |source| MemoryError::Open {
+            path: path.to_owned(),
+            source,
+        };
+        let memory = Self::over(opened.map_err(opening)?, Some(Arc::new(lock)), true);
+        memory.map_err(|error| match error {
+            MemoryError::Use(source) => opening(source),
+            other => other,
+        })
+    }
+
+    /// Opens the state in `path` to read it, whoever uses it.
+    ///
+    /// # Errors
+    /// Each [`MemoryError`] but [`MemoryError::InUse`].
+    pub fn read(path: &Path) -> Result<Self, MemoryError> {
+        let opening = |source| MemoryError::Open {
+            path: path.to_owned(),
+            source,
+        };
+        // Not read-only: where the last writer was killed, its log has to be played back.
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags).map_err(opening)?;
+        connection.busy_timeout(BUSY).map_err(opening)?;
+        let known: i64 = connection
+            .query_row("PRAGMA user_version", [], |row| row.get(0))
+            .map_err(opening)?;
+        if known != VERSION {
+            return Err(MemoryError::Version(known));
+        }
+        Ok(Self {
+            connection: Arc::new(Mutex::new(connection)),
+            _lock: None,
+            outlives: true,
+        })
+    }
+
+    /// A state that ends with the process.
+    ///
+    /// # Errors
+    /// When SQLite has no room.
+    pub fn volatile() -> Result<Self, MemoryError> {
+        Self::over(Connection::open_in_memory()?, None, false)
+    }
+
+    /// Whether the next process will know what this one knew.
+    #[must_use]
+    pub fn outlives_the_process(&self) -> bool {
+        self.outlives
+    }
+
+    fn over(connection: Connection, lock: Option<Arc<File>>, outlives: bool) -> Result<Self, MemoryError> {
+        connection.busy_timeout(BUSY)?;
+        connection.pragma_update(None, "journal_mode", "wal")?;
+        // Enough for a killed process. After a power cut a page may be fetched or posted again, which is harmless.
+        connection.pragma_update(None, "synchronous", "normal")?;
+        connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
+        let known: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+        match known {
+            0 => connection.execute_batch(&format!(
+                "BEGIN; {SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;"
+            ))?,
+            VERSION => {}
+            newer => return Err(MemoryError::Version(newer)),
+        }
+        Ok(Self {
+            connection: Arc::new(Mutex::new(connection)),
+            _lock: lock,
+            outlives,
+        })
+    }
+
+    /// Everything that `work` does happens, or nothing.
+    fn write<T>(
+        &self,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, MemoryError>,
+    ) -> Result<T, MemoryError> {
+        let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let done = work(&transaction)?;
+        transaction.commit()?;
+        Ok(done)
+    }
+
+    fn ask<T>(&self, work: impl FnOnce(&Connection) -> Result<T, MemoryError>) -> Result<T, MemoryError> {
+        work(&self.connection.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+fn beside(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    name.into()
+}
+
+fn lock(path: &Path) -> Result<File, MemoryError> {
+    let locking = |source| MemoryError::Lock {
+        path: path.to_owned(),
+        source,
+    };
+    let mut options = OpenOptions::new();
+    let file = options.create(true).truncate(false).write(true).open(path);
+    let file = file.map_err(locking)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(MemoryError::InUse(path.to_owned())),
+        Err(TryLockError::Error(source)) => Err(locking(source)),
+    }
+}
+
+fn to_db(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn from_db(number: i64) -> Result<u64, MemoryError> {
+    u64::try_from(number).map_err(|_| MemoryError::Damaged("number"))
+}
+
+fn instant(milliseconds: i64) -> Result<Timestamp, MemoryError> {
+    Timestamp::from_millisecond(milliseconds).map_err(|_| MemoryError::Damaged("time"))
+}
+
+#[cfg(test)]
+#[path = "memory/tests.rs"]
+mod tests;

@@ -1,0 +1,233 @@
+use super::*;
+use crate::batch::tests::page_of;
+use crate::history::{Cause, Filter, Order, State};
+use crate::page::Page;
+use crate::records::Records;
+use crate::tally::Counts;
+
+fn order(cause: Cause) -> Order {
+    Order {
+        cause,
+        scheduled: None,
+        seed: "abc".parse().unwrap(),
+        users: 12,
+        page_size: 5,
+        pages: Some("2..3".parse().unwrap()),
+    }
+}
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
+}
+
+fn counts(fetched: u64) -> Counts {
+    Counts {
+        requested: 7,
+        fetched,
+        ..Counts::default()
+    }
+}
+
+fn keep(memory: &Memory, run: uuid::Uuid, number: u64, page: &Page) -> Records {
+    let ids: Vec<_> = page.ids().collect();
+    let records = page.records(&(0..ids.len()).collect::<Vec<_>>());
+    let fetched = Fetched {
+        page: number,
+        first: number * 5,
+        records: &records,
+        ids: &ids,
+    };
+    memory
+        .fetched(run, &fetched, || counts(5 * (number + 1)))
+        .unwrap();
+    records
+}
+
+#[test]
+fn a_run_is_read_as_it_was_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.db");
+    let memory = Memory::open(&path).unwrap();
+    let run = memory
+        .enter(&order(Cause::Backfill), State::Queued, None, at(5))
+        .unwrap();
+    assert_eq!(memory.begin(run, at(6)).unwrap().resumed, 0);
+    drop(memory);
+    let memory = Memory::open(&path).unwrap();
+    assert_eq!(memory.unfinished().unwrap().len(), 1);
+    let entry = memory.begin(run, at(9)).unwrap();
+    assert_eq!(
+        (entry.resumed, entry.started, entry.state),
+        (1, Some(at(6)), State::Running)
+    );
+    assert_eq!(entry.order(), order(Cause::Backfill));
+    assert_eq!(entry.counts.requested, 7);
+    memory
+        .end(run, State::Failed, Some("why"), &counts(3), at(10))
+        .unwrap();
+    let entry = memory.run(run).unwrap().unwrap();
+    assert_eq!(
+        (entry.reason.as_deref(), entry.ended, entry.counts),
+        (Some("why"), Some(at(10)), counts(3))
+    );
+    assert!(memory.unfinished().unwrap().is_empty() && memory.begin(run, at(11)).is_err());
+}
+
+#[test]
+fn a_page_waits_until_its_last_record_is_accounted_for() {
+    let memory = Memory::volatile().unwrap();
+    let run = memory
+        .enter(&order(Cause::Manual), State::Queued, None, at(0))
+        .unwrap();
+    let records = keep(&memory, run, 0, &page_of(5));
+    keep(&memory, run, 1, &page_of(2));
+    let waiting = memory.waiting(run).unwrap().unwrap();
+    assert_eq!((waiting.page, waiting.first, waiting.accounted), (0, 0, 0));
+    assert_eq!(waiting.records, records);
+    memory.accounted(run, 0, 3, &[], || counts(8)).unwrap();
+    assert_eq!(memory.waiting(run).unwrap().unwrap().accounted, 3);
+    let refused = Refused {
+        record: 4,
+        id: "x".into(),
+        reason: "email: is blank".into(),
+    };
+    memory
+        .accounted(run, 0, 5, std::slice::from_ref(&refused), || counts(9))
+        .unwrap();
+    let waiting = memory.waiting(run).unwrap().unwrap();
+    assert_eq!(
+        (waiting.page, waiting.first, memory.waiting_pages(run).unwrap()),
+        (1, 5, 1)
+    );
+    assert_eq!(memory.refused(run, 10).unwrap(), [refused]);
+    let entry = memory.run(run).unwrap().unwrap();
+    assert_eq!(
+        (entry.pages_fetched, entry.next_record, entry.counts.fetched),
+        (2, 7, 9)
+    );
+    assert_eq!(memory.ids(run).unwrap().len(), 7, "of delivered pages, too");
+    memory.end(run, State::Stopped, None, &counts(9), at(1)).unwrap();
+    assert_eq!(
+        (memory.waiting_pages(run).unwrap(), memory.ids(run).unwrap().len()),
+        (0, 0)
+    );
+}
+
+#[test]
+fn the_history_is_filtered_and_paged_from_the_latest_on() {
+    let memory = Memory::volatile().unwrap();
+    let enter = |cause, state| memory.enter(&order(cause), state, Some("so"), at(0)).unwrap();
+    let first = enter(Cause::Schedule, State::Missed);
+    let second = enter(Cause::Manual, State::Queued);
+    let third = enter(Cause::Schedule, State::Skipped);
+    let ids = |filter: &Filter| -> Vec<_> {
+        memory
+            .runs(filter)
+            .unwrap()
+            .into_iter()
+            .map(|run| run.id)
+            .collect()
+    };
+    assert_eq!(ids(&Filter::default()), [third, second, first]);
+    let cause = Some(Cause::Schedule);
+    assert_eq!(
+        ids(&Filter {
+            cause,
+            ..Filter::default()
+        }),
+        [third, first]
+    );
+    let state = Some(State::Missed);
+    assert_eq!(
+        ids(&Filter {
+            state,
+            ..Filter::default()
+        }),
+        [first]
+    );
+    assert_eq!(
+        ids(&Filter {
+            before: Some(third),
+            limit: 1,
+            ..Filter::default()
+        }),
+        [second]
+    );
+}
+
+#[test]
+fn pruning_goes_by_age_and_number_and_spares_what_has_not_ended() {
+    let memory = Memory::volatile().unwrap();
+    let enter = |state, second| {
+        memory
+            .enter(&order(Cause::Manual), state, None, at(second))
+            .unwrap()
+    };
+    let queued = enter(State::Queued, 0);
+    enter(State::Missed, 10);
+    enter(State::Missed, 90);
+    let kept = enter(State::Missed, 95);
+    assert_eq!(memory.prune(Duration::from_secs(50), 9, at(100)).unwrap(), 1);
+    assert_eq!(memory.prune(Duration::from_secs(50), 1, at(100)).unwrap(), 1);
+    let left: Vec<_> = memory
+        .runs(&Filter::default())
+        .unwrap()
+        .into_iter()
+        .map(|run| run.id)
+        .collect();
+    assert_eq!(left, [kept, queued]);
+}
+
+#[test]
+fn what_was_spent_is_remembered_for_a_window_and_a_refusal_is_given_back() {
+    let memory = Memory::volatile().unwrap();
+    let window = Duration::from_secs(100);
+    let served = memory.spend(5, window, at(1_000)).unwrap();
+    let refused = memory.spend(7, window, at(1_010)).unwrap();
+    memory.spend(9, window, at(1_020)).unwrap();
+    memory.settle(served, true, at(1_005)).unwrap();
+    memory.settle(refused, false, at(1_011)).unwrap();
+    let second = Duration::from_secs;
+    assert_eq!(
+        memory.spent(window, at(1_050)).unwrap(),
+        [(second(45), 5), (second(30), 9)]
+    );
+    assert_eq!(memory.spent(window, at(1_110)).unwrap(), [(second(90), 9)]);
+    let set_back = memory.spent(window, at(900)).unwrap();
+    assert_eq!(
+        set_back,
+        [(second(0), 5), (second(0), 9)],
+        "a clock set back frees nothing"
+    );
+}
+
+#[test]
+fn one_ingester_writes_and_anybody_reads() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.db");
+    let memory = Memory::open(&path).unwrap();
+    assert!(matches!(Memory::open(&path), Err(MemoryError::InUse(_))));
+    memory.schedule_up_to(at(7)).unwrap();
+    assert_eq!(
+        Memory::read(&path).unwrap().scheduled_up_to().unwrap(),
+        Some(at(7))
+    );
+    drop(memory);
+    Memory::open(&path).unwrap();
+}
+
+#[test]
+fn a_state_that_is_none_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let nowhere = folder.path().join("nowhere").join("state.db");
+    assert!(matches!(Memory::open(&nowhere), Err(MemoryError::Lock { .. })));
+    assert!(matches!(Memory::read(&nowhere), Err(MemoryError::Open { .. })));
+    let text = folder.path().join("text");
+    std::fs::write(&text, "not a database, and long enough to be looked at as one").unwrap();
+    assert!(matches!(Memory::open(&text), Err(MemoryError::Open { .. })));
+    let newer = folder.path().join("newer");
+    let connection = Connection::open(&newer).unwrap();
+    connection.pragma_update(None, "user_version", 7).unwrap();
+    drop(connection);
+    assert!(matches!(Memory::open(&newer), Err(MemoryError::Version(7))));
+}

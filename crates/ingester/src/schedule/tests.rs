@@ -1,0 +1,225 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn settings() -> ScheduleSettings {
+    ScheduleSettings {
+        interval: Duration::from_secs(100),
+        ..ScheduleSettings::default()
+    }
+}
+
+fn schedule(change: impl FnOnce(&mut ScheduleSettings)) -> Schedule {
+    let mut settings = settings();
+    change(&mut settings);
+    Schedule::new(&settings, 7)
+}
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
+}
+
+fn runs(due: &Due) -> Vec<(i64, Cause)> {
+    due.runs
+        .iter()
+        .map(|(start, cause)| (start.as_second(), *cause))
+        .collect()
+}
+
+fn passed(due: &Due) -> Vec<(i64, Passed)> {
+    due.passed
+        .iter()
+        .map(|(start, why)| (start.as_second(), *why))
+        .collect()
+}
+
+#[test]
+fn an_interval_starts_at_once_and_then_from_start_to_start() {
+    let schedule = schedule(|_| {});
+    let origin = schedule.origin(at(1_000));
+    let due = schedule.due(origin, None, at(1_000));
+    assert_eq!(runs(&due), [(1_000, Cause::Schedule)]);
+    assert_eq!(schedule.next(due.up_to.unwrap(), at(1_030)), Some(at(1_100)));
+    assert_eq!(schedule.due(at(1_000), None, at(1_099)), Due::default());
+    assert_eq!(
+        runs(&schedule.due(at(1_000), None, at(1_107))),
+        [(1_100, Cause::Schedule)]
+    );
+}
+
+#[test]
+fn a_cron_expression_waits_for_its_time() {
+    let schedule = schedule(|settings| settings.cron = Some("0 6 * * *".parse().unwrap()));
+    let now = "2026-03-01T05:00:00Z".parse().unwrap();
+    let origin = schedule.origin(now);
+    assert_eq!(schedule.due(origin, None, now), Due::default());
+    assert_eq!(
+        schedule.next(origin, now),
+        Some("2026-03-01T06:00:00Z".parse().unwrap())
+    );
+}
+
+#[test]
+fn what_is_missed_is_caught_up_as_the_operator_wants() {
+    let due = |catch_up| schedule(|settings| settings.catch_up = catch_up).due(at(0), None, at(390));
+    let none = due(CatchUp::None);
+    assert_eq!((runs(&none), none.missed), (vec![], 3));
+    assert_eq!(
+        passed(&none),
+        [
+            (100, Passed::Missed),
+            (200, Passed::Missed),
+            (300, Passed::Missed)
+        ]
+    );
+    let latest = due(CatchUp::Latest);
+    assert_eq!((runs(&latest), latest.missed), (vec![(300, Cause::CatchUp)], 2));
+    let all = due(CatchUp::All);
+    assert_eq!(
+        runs(&all),
+        [
+            (100, Cause::CatchUp),
+            (200, Cause::CatchUp),
+            (300, Cause::CatchUp)
+        ]
+    );
+    assert_eq!((all.missed, all.up_to), (0, Some(at(300))));
+    let bounded = schedule(|settings| {
+        settings.catch_up = CatchUp::All;
+        settings.catch_up_most = 2;
+    });
+    let bounded = bounded.due(at(0), None, at(390));
+    assert_eq!(
+        (runs(&bounded).len(), passed(&bounded)),
+        (2, vec![(100, Passed::Missed)])
+    );
+}
+
+#[test]
+fn a_start_that_is_on_time_makes_the_latest_missed_one_superfluous() {
+    let schedule = schedule(|settings| settings.catch_up = CatchUp::Latest);
+    let due = schedule.due(at(0), None, at(310));
+    assert_eq!((runs(&due), due.missed), (vec![(300, Cause::Schedule)], 2));
+}
+
+#[test]
+fn starts_within_another_run_are_skipped_or_one_is_queued() {
+    let busy = Some(Busy {
+        from: at(100),
+        until: at(390),
+    });
+    let due = |overlap| schedule(|settings| settings.overlap = overlap).due(at(100), busy, at(391));
+    let skip = due(Overlap::Skip);
+    assert_eq!((runs(&skip), skip.skipped, skip.missed), (vec![], 2, 0));
+    assert_eq!(passed(&skip), [(200, Passed::Skipped), (300, Passed::Skipped)]);
+    let queue = due(Overlap::Queue);
+    assert_eq!((runs(&queue), queue.skipped), (vec![(300, Cause::Schedule)], 1));
+    let met = schedule(|settings| settings.overlap = Overlap::Queue).due(at(100), busy, at(402));
+    assert_eq!(
+        (runs(&met), met.skipped),
+        (vec![(400, Cause::Schedule)], 2),
+        "a queued start meets the next one"
+    );
+}
+
+#[test]
+fn a_clock_set_back_does_not_stop_the_runs() {
+    assert_eq!(schedule(|_| {}).next(at(1_000), at(10)), Some(at(110)));
+    let cron = schedule(|settings| settings.cron = Some("*/10 * * * *".parse().unwrap()));
+    assert_eq!(
+        cron.next(at(6_000), at(5_000)),
+        Some(at(6_600)),
+        "no start comes twice"
+    );
+    assert_eq!(
+        cron.next(at(600_000), at(5_000)),
+        Some(at(5_400)),
+        "but silence is worse"
+    );
+}
+
+#[test]
+fn a_week_asleep_is_dealt_with_at_once_and_a_decade_too() {
+    let second = |catch_up| {
+        schedule(|settings| {
+            settings.cron = Some("* * * * * *".parse().unwrap());
+            settings.catch_up = catch_up;
+        })
+    };
+    let week = 7 * 86_400;
+    let due = second(CatchUp::None).due(at(1_000_000), None, at(1_000_000 + week));
+    assert_eq!(runs(&due), [(1_000_000 + week, Cause::Schedule)]);
+    assert_eq!((due.passed.len(), due.missed), (MOST_ENTRIES, 604_799));
+    let all = second(CatchUp::All).due(at(1_000_000), None, at(1_000_000 + week));
+    assert_eq!(runs(&all).len(), settings().catch_up_most + 1);
+    let decade = schedule(|_| {}).due(at(0), None, at(315_360_050));
+    assert_eq!(
+        (runs(&decade), decade.missed),
+        (vec![(315_360_000, Cause::Schedule)], 3_153_599)
+    );
+}
+
+#[test]
+fn jitter_delays_each_start_by_its_own_span() {
+    let late = |salt| {
+        let settings = ScheduleSettings {
+            jitter: Duration::from_secs(50),
+            ..settings()
+        };
+        let next = Schedule::new(&settings, salt).next(at(0), at(0)).unwrap();
+        assert!((at(100)..at(150)).contains(&next));
+        next
+    };
+    assert_eq!(late(1), late(1));
+    assert_ne!(late(1), late(2));
+}
+
+#[test]
+fn a_failed_run_is_tried_again_as_often_as_allowed_unless_a_regular_start_comes_first() {
+    let schedule = schedule(|settings| {
+        settings.retries = 1;
+        settings.retry_delay = Duration::from_secs(10);
+    });
+    assert_eq!(schedule.retry(0, Some(at(1_100)), at(1_005)), Some(at(1_015)));
+    assert_eq!(schedule.retry(1, Some(at(1_100)), at(1_020)), None);
+    assert_eq!(schedule.retry(0, Some(at(1_100)), at(1_095)), None);
+    assert_eq!(schedule.retry(0, None, at(1_095)), Some(at(1_105)));
+}
+
+proptest! {
+    /// Whatever happens to the process and the clock, every start is dealt with once.
+    #[test]
+    fn every_start_runs_or_is_accounted_for_exactly_once(
+        steps in prop::collection::vec((0_i64..5_000, any::<bool>()), 1..40), catch_up_index in 0..3_usize,
+        queue: bool, jitter in 0_u64..90,
+    ) {
+        let schedule = schedule(|settings| {
+            settings.catch_up = [CatchUp::None, CatchUp::Latest, CatchUp::All][catch_up_index];
+            settings.overlap = if queue { Overlap::Queue } else { Overlap::Skip };
+            settings.jitter = Duration::from_secs(jitter);
+        });
+        let (mut now, mut done, mut dealt) = (at(0), at(0), 0);
+        for (step, busy) in steps {
+            let from = now;
+            now += jiff::SignedDuration::from_secs(step);
+            let due = schedule.due(done, busy.then_some(Busy { from, until: now }), now);
+            dealt += count(due.runs.len()) + due.missed + due.skipped;
+            done = due.up_to.unwrap_or(done);
+            prop_assert!(due.runs.windows(2).all(|two| two[0].0 < two[1].0));
+            let next = schedule.next(done, now).unwrap();
+            prop_assert!(next > now && since(now, next) <= Duration::from_secs(100 + jitter));
+        }
+        prop_assert_eq!(u64::try_from(done.as_second()).unwrap() / 100, dealt);
+    }
+
+    /// However far the clock jumps, the next start is never further away than the rhythm, and a bit for a clock set back.
+    #[test]
+    fn the_next_start_is_near(done in 0_i64..4_000_000_000, now in 0_i64..4_000_000_000) {
+        let (done, now) = (at(done), at(now));
+        let every = schedule(|_| {});
+        prop_assert!(every.next(done.max(every.due(done, None, now).up_to.unwrap_or(done)), now).unwrap() <= now + Duration::from_secs(100));
+        let cron = schedule(|settings| settings.cron = Some("0 * * * *".parse().unwrap()));
+        let done = cron.due(done, None, now).up_to.unwrap_or(done);
+        prop_assert!(cron.next(done, now).unwrap() <= now + Duration::from_secs(7_200));
+    }
+}
