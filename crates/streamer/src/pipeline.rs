@@ -78,10 +78,13 @@ pub struct Pipeline {
     filling: Filling,
     writing: FuturesUnordered<BoxFuture<'static, Result<Settled, PipelineError>>>,
     saving: Option<BoxFuture<'static, Saved>>,
-    assigning: Option<BoxFuture<'static, Result<(u64, Vec<Start>), AssignError>>>,
+    assigning: Option<BoxFuture<'static, Started>>,
     revoking: Option<Revoking>,
     next_batch: u64,
 }
+
+/// The assignment with the starts of its partitions.
+type Started = Result<(u64, Vec<Start>), AssignError>;
 
 struct Revoking {
     partitions: Vec<i32>,
@@ -153,7 +156,7 @@ impl Pipeline {
                 .filter(|_| self.writing.len() < self.assigner.settings.batch.in_flight);
             let revoke_until = self.revoking.as_ref().map(|revoking| revoking.until);
             tokio::select! {
-                Some(settled) = self.writing.next() => self.settled(settled?),
+                Some(settled) = self.writing.next() => self.settled(&settled?),
                 Some(saved) = maybe(&mut self.saving) => self.saved(saved)?,
                 Some(started) = maybe(&mut self.assigning) => self.started(started?)?,
                 notice = self.source.notices.recv() => self.notice(notice.ok_or(PipelineError::SourceEnded)?)?,
@@ -266,7 +269,7 @@ impl Pipeline {
         }
     }
 
-    fn settled(&mut self, settled: Settled) {
+    fn settled(&mut self, settled: &Settled) {
         for partition in &settled.partitions {
             if let Some(lane) = self.lanes.get_mut(partition) {
                 lane.progress().complete(settled.batch);
@@ -486,7 +489,7 @@ impl Pipeline {
             }
             self.flush_if_due();
             match self.writing.next().await {
-                Some(settled) => self.settled(settled?),
+                Some(settled) => self.settled(&settled?),
                 None if self.filling.is_empty() => {
                     self.save();
                     if self.saving.is_none() {

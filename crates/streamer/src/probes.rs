@@ -113,7 +113,7 @@ impl CassandraProbe {
             };
             match schema::table_id(&live, self.sessions.settings()).await {
                 Ok(id) if id != Some(self.verified.table_id) => return Found::OtherTable,
-                Ok(_) => {}
+                Ok(_) => self.sessions.dependency().ready(),
                 Err(SchemaError::Failed {
                     fault: Fault::Reconnect { error, .. },
                     ..

@@ -106,16 +106,21 @@ pub struct Shape {
     pub registered_date_is_text: bool,
 }
 
-/// The values of [`COLUMNS`], encoded.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Row(pub(crate) Vec<Value>);
+/// The values of [`COLUMNS`], encoded one behind the other in one allocation: a row may be sent more than once, and a
+/// value of the driver's own is an allocation each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    bytes: Vec<u8>,
+    /// Where each column's value ends; none: null.
+    ends: [Option<u32>; COLUMNS.len()],
+    ingested_at: i64,
+}
 
 impl Row {
     /// Binds a record that was accepted at `ingested_at` (milliseconds since 1970).
     pub fn bind(user: &User<'_>, ingested_at: i64, shape: Shape) -> Self {
-        // Two more for what every statement appends: write timestamp and time to live.
-        let mut values = Vec::with_capacity(COLUMNS.len() + 2);
-        values.push(Value::Some(user.id().as_uuid().as_bytes().to_vec()));
+        let mut row = Encoder::default();
+        row.push(user.id().as_uuid().as_bytes());
         for text in [
             user.first_name(),
             user.last_name(),
@@ -123,24 +128,79 @@ impl Row {
             user.address(),
             user.post_code(),
         ] {
-            values.push(bind_text(text.as_str()));
+            row.push(text.as_str().as_bytes());
         }
-        values.push(bind_text(user.email().as_str()));
-        values.push(bind_text(user.username().as_str()));
-        values.push(bind_instant(user.dob(), shape.dob_is_text));
-        // Null and not "unset": a row is the last event in every column, so what an earlier one had must go.
-        values.push(user.registered_date().map_or(Value::Null, |instant| {
-            bind_instant(instant, shape.registered_date_is_text)
-        }));
-        values.push(bind_text(user.phone().as_str()));
-        values.push(bind_text(user.picture().as_str()));
-        values.push(bind_i64(ingested_at));
-        Self(values)
+        row.push(user.email().as_str().as_bytes());
+        row.push(user.username().as_str().as_bytes());
+        row.push_instant(Some(user.dob()), shape.dob_is_text);
+        row.push_instant(user.registered_date(), shape.registered_date_is_text);
+        row.push(user.phone().as_str().as_bytes());
+        row.push(user.picture().as_str().as_bytes());
+        row.push(&ingested_at.to_be_bytes());
+        Self {
+            bytes: row.bytes,
+            ends: row.ends,
+            ingested_at,
+        }
+    }
+
+    /// The values in the order of [`COLUMNS`], with room for what a statement appends.
+    pub fn values(&self) -> Vec<Value> {
+        let mut values = Vec::with_capacity(COLUMNS.len() + 1);
+        let mut start = 0;
+        for end in self.ends {
+            values.push(match end {
+                Some(end) => Value::Some(self.bytes[start..end as usize].to_vec()),
+                None => Value::Null,
+            });
+            start = end.map_or(start, |end| end as usize);
+        }
+        values
+    }
+
+    /// How many bytes the values have.
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// A row has an id at least.
+    pub fn is_empty(&self) -> bool {
+        false
+    }
+
+    /// When the publisher took it, in milliseconds since 1970.
+    pub fn ingested_at(&self) -> i64 {
+        self.ingested_at
     }
 }
 
-fn bind_text(text: &str) -> Value {
-    Value::Some(text.as_bytes().to_vec())
+#[derive(Default)]
+struct Encoder {
+    bytes: Vec<u8>,
+    ends: [Option<u32>; COLUMNS.len()],
+    column: usize,
+}
+
+impl Encoder {
+    fn push(&mut self, value: &[u8]) {
+        if self.bytes.capacity() == 0 {
+            // The API's records take 300 to 400 bytes so.
+            self.bytes.reserve(448);
+        }
+        self.bytes.extend_from_slice(value);
+        let end = u32::try_from(self.bytes.len()).expect("thirteen values of at most 2 KiB");
+        self.ends[self.column] = Some(end);
+        self.column += 1;
+    }
+
+    /// Absent is null and not "unset": a row is the last event in every column, so what an earlier one had must go.
+    fn push_instant(&mut self, instant: Option<Instant>, as_text: bool) {
+        match instant {
+            Some(instant) if as_text => self.push(instant.to_string().as_bytes()),
+            Some(instant) => self.push(&instant.as_millis().to_be_bytes()),
+            None => self.column += 1,
+        }
+    }
 }
 
 /// A CQL `bigint` or `timestamp`.
@@ -148,24 +208,20 @@ pub(crate) fn bind_i64(number: i64) -> Value {
     Value::Some(number.to_be_bytes().to_vec())
 }
 
-fn bind_instant(instant: Instant, as_text: bool) -> Value {
-    if as_text {
-        bind_text(&instant.to_string())
-    } else {
-        bind_i64(instant.as_millis())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn bind_text(text: &str) -> Value {
+        Value::Some(text.as_bytes().to_vec())
+    }
 
     const RECORD: &[u8] = br#"{"id":"0195d0b1-7a4c-7f3e-9b1a-2c3d4e5f6071","first_name":"Ada","last_name":"L","gender":"female","address":"1 A, B, C, D","post_code":"0378","email":"a@b","username":"ada","dob":"1969-12-31T23:59:59.999Z","registered_date":"2010-01-01T00:00:00.000Z","phone":"1","picture":"http://p"}"#;
 
     #[test]
     fn every_column_gets_its_value_in_its_place() {
         let user = User::parse_lenient(RECORD).unwrap();
-        let Row(values) = Row::bind(&user, 7, Shape::default());
+        let values = Row::bind(&user, 7, Shape::default()).values();
         assert_eq!(values.len(), COLUMNS.len());
         let at = |name| &values[COLUMNS.iter().position(|column| column.name == name).unwrap()];
         assert_eq!(*at("post_code"), bind_text("0378"));
@@ -181,7 +237,7 @@ mod tests {
             dob_is_text: true,
             ..Shape::default()
         };
-        let Row(values) = Row::bind(&user, 7, shape);
+        let values = Row::bind(&user, 7, shape).values();
         assert_eq!(values[8], bind_text("1969-12-31T23:59:59.999Z"));
         assert_eq!(values[9], bind_i64(user.registered_date().unwrap().as_millis()));
     }
@@ -197,7 +253,7 @@ mod tests {
                 registered_date_is_text,
                 ..Shape::default()
             };
-            let Row(values) = Row::bind(&user, 7, shape);
+            let values = Row::bind(&user, 7, shape).values();
             assert_eq!(values.len(), COLUMNS.len());
             assert_eq!(values[9], Value::Null);
             assert_eq!(values[10], bind_text("1"));

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::error::KafkaError;
 use service::process::EXIT_CONFIG;
@@ -16,9 +16,9 @@ use crate::cassandra::fault::Fault;
 use crate::cassandra::schema::{self, SchemaError, Verified};
 use crate::cassandra::session::{Live, Sessions, Unusable};
 use crate::cassandra::writer::{WriteError, Writer};
-use crate::clock::wall_micros;
 use crate::kafka::broker::{Broker, Topic};
 use crate::kafka::dead_letters::DeadLetters;
+use crate::kafka::source::LastPoll;
 use crate::kafka::{client, source, topics};
 use crate::metrics::StreamerMetrics;
 use crate::pipeline::{Held, Pipeline, PipelineError};
@@ -80,6 +80,9 @@ pub async fn run(settings: Settings, context: Context) -> Result<(), RunError> {
     ));
     let broker = Arc::new(Broker::new(&settings.kafka).map_err(RunError::Kafka)?);
     let checkpoints = Arc::new(Checkpoints::new(&settings, instance()));
+    let last_poll = Arc::new(LastPoll::default());
+    let watched = Arc::clone(&last_poll);
+    context.health.watch("poll", move || watched.check());
     let streamer = Streamer {
         settings: Arc::new(settings),
         context,
@@ -88,6 +91,7 @@ pub async fn run(settings: Settings, context: Context) -> Result<(), RunError> {
         sessions,
         broker,
         checkpoints,
+        last_poll: Arc::clone(&last_poll),
     };
     loop {
         let Some((topic, verified)) = streamer.prepare().await? else {
@@ -111,6 +115,7 @@ struct Streamer {
     sessions: Arc<Sessions>,
     broker: Arc<Broker>,
     checkpoints: Arc<Checkpoints>,
+    last_poll: Arc<LastPoll>,
 }
 
 enum Ended {
@@ -147,11 +152,24 @@ impl Streamer {
     }
 
     async fn prepare_tables(&self) -> Result<Verified, RunError> {
+        let started = Instant::now();
         let mut delays = Backoff::default().delays();
         loop {
             let live = self.sessions.live().await?;
             match self.tables(&live).await {
-                Ok(verified) => return Ok(verified),
+                Ok(verified) => {
+                    self.sessions.dependency().ready();
+                    return Ok(verified);
+                }
+                // A table that another replica has just created is not known to every node at once.
+                Err(SchemaError::Failed {
+                    fault: Fault::Invalid(error),
+                    operation,
+                }) if started.elapsed() < SCHEMA_SETTLES => {
+                    self.sessions
+                        .dependency()
+                        .unready(format!("{operation}: {error}"));
+                }
                 Err(SchemaError::Failed {
                     fault: Fault::Retry { kind, .. },
                     operation,
@@ -197,21 +215,13 @@ impl Streamer {
             tombstones: self.settings.tombstones,
             partitions: partitions.load(Ordering::Relaxed),
         };
-        let source =
-            source::start(&self.settings.kafka, decoder, Arc::clone(&partitions)).map_err(RunError::Kafka)?;
-        let last_poll = Arc::clone(&source.last_poll);
-        self.context.health.watch("poll", move || {
-            let gap = Duration::from_micros(
-                (wall_micros() - last_poll.load(Ordering::Relaxed))
-                    .max(0)
-                    .cast_unsigned(),
-            );
-            if gap < LONGEST_POLL_GAP {
-                Ok(())
-            } else {
-                Err(format!("no poll for {} s", gap.as_secs()))
-            }
-        });
+        let source = source::start(
+            &self.settings.kafka,
+            decoder,
+            Arc::clone(&partitions),
+            Arc::clone(&self.last_poll),
+        )
+        .map_err(RunError::Kafka)?;
         let pipeline = self.pipeline(topic, verified, source, Arc::clone(&held))?;
         let interval = self.settings.kafka.probe_interval;
         let kafka_probe = KafkaProbe {
@@ -296,8 +306,8 @@ fn ended_by_itself(ended: Result<(), PipelineError>) -> Result<Ended, RunError> 
     }
 }
 
-/// The poll waits for the pipeline for half a second at most, and for a revocation for its deadline.
-const LONGEST_POLL_GAP: Duration = Duration::from_secs(60);
+/// Nodes of a cluster agree on its tables within moments; a difference that lasts is none of settling.
+const SCHEMA_SETTLES: Duration = Duration::from_secs(10);
 
 async fn wait(delays: &mut (impl Iterator<Item = Duration> + Send)) {
     if let Some(delay) = delays.next() {

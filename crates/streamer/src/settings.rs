@@ -122,6 +122,9 @@ pub struct CassandraSettings {
     pub connections: usize,
     /// The most statements in flight; fewer after a sign of overload.
     pub window: usize,
+    /// Rows that all have the same replicas are sent together, up to this size: below the 5 KiB at which a server
+    /// warns (`batch_size_warn_threshold`). Nothing is sent together in a cluster with more nodes than replicas.
+    pub statement_bytes: ByteSize,
     /// How long a statement may take, above the server's own write timeout (2 s by default).
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
     pub request_timeout: Duration,
@@ -145,7 +148,8 @@ impl Default for CassandraSettings {
             table: "created_users".to_owned(),
             checkpoint_table: "stream_checkpoints".to_owned(),
             connections: 2,
-            window: 512,
+            window: 256,
+            statement_bytes: ByteSize::kib(4),
             request_timeout: Duration::from_secs(5),
             connect_timeout: Duration::from_secs(2),
             backoff: Backoff::default(),

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use cdrs_tokio::types::value::Value;
 use uuid::Uuid;
 
 use crate::batch::{Batch, Operation};
@@ -65,7 +64,7 @@ impl Settler {
                 }),
             ) {
                 Change::Upsert(row) => {
-                    times.push((operation.timestamp, accepted_at(&row.0)));
+                    times.push((operation.timestamp, row.ingested_at()));
                     writes.push(self.writer.upsert(row, operation.stamp));
                     places.push(place);
                 }
@@ -123,7 +122,7 @@ impl Settler {
         Ok(self.dead_letters.write(&letters, self.topic_id).await?)
     }
 
-    fn observe(&self, times: &[(i64, Option<i64>)]) {
+    fn observe(&self, times: &[(i64, i64)]) {
         let now = wall_micros() / 1_000;
         let kafka_to_row = self.metrics.kafka_to_row.local();
         let event_to_row = self.metrics.event_to_row.local();
@@ -131,20 +130,10 @@ impl Settler {
             if *kafka >= 0 {
                 kafka_to_row.observe(seconds(now - kafka));
             }
-            if let Some(event) = event {
-                event_to_row.observe(seconds(now - event));
-            }
+            event_to_row.observe(seconds(now - event));
         }
         kafka_to_row.flush();
         event_to_row.flush();
-    }
-}
-
-/// The last column of a row: when the publisher took it, in milliseconds since 1970.
-fn accepted_at(values: &[Value]) -> Option<i64> {
-    match values.last() {
-        Some(Value::Some(bytes)) => Some(i64::from_be_bytes(bytes.as_slice().try_into().ok()?)),
-        _ => None,
     }
 }
 

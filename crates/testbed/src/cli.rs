@@ -2,6 +2,7 @@
 //!
 //! The last line of each command's output is one line of JSON.
 
+mod bench;
 mod demo;
 mod random_user;
 mod stack;
@@ -26,6 +27,12 @@ enum Command {
     Stack(stack::StackCommand),
     /// The main job, end to end on real servers.
     Demo(demo::DemoCommand),
+    /// Figures against goals, side by side in one run.
+    #[command(subcommand)]
+    Bench(bench::BenchCommand),
+    /// The bare loop that a bench compares with, as a process of its own.
+    #[command(hide = true)]
+    Ceiling(crate::bench::ceiling::Ceiling),
     /// The offline random-user API.
     RandomUser(random_user::RandomUserCommand),
 }
@@ -35,6 +42,8 @@ pub async fn run(cli: Cli) -> ExitCode {
     let outcome: Result<ExitCode, Box<dyn Error>> = match cli.command {
         Command::Stack(command) => command.run().await.map_err(Into::into),
         Command::Demo(command) => command.run().await.map_err(Into::into),
+        Command::Bench(command) => command.run().await.map_err(Into::into),
+        Command::Ceiling(command) => bench::ceiling(command).await.map_err(Into::into),
         Command::RandomUser(command) => command.run().await.map_err(Into::into),
     };
     outcome.unwrap_or_else(|error| {

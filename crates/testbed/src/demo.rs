@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 use uuid::Uuid;
 
-pub use self::figures::Figures;
+pub use self::figures::{Figures, Histogram};
 use self::legs::Legs;
 use crate::comparison::{differences, expected};
 use crate::process::ProcessError;

@@ -1,5 +1,6 @@
 //! Real Kafka and Cassandra as child processes, the offline random-user API and the oracle; never deployed.
 
+pub mod bench;
 pub mod cli;
 pub mod comparison;
 pub mod demo;

@@ -15,7 +15,7 @@ use cdrs_tokio::consistency::Consistency;
 use cdrs_tokio::frame::{Envelope, Version};
 use cdrs_tokio::load_balancing::TopologyAwareLoadBalancingStrategy;
 use cdrs_tokio::load_balancing::node_distance_evaluator::TopologyAwareNodeDistanceEvaluator;
-use cdrs_tokio::query::{PreparedQuery, QueryValues};
+use cdrs_tokio::query::{PreparedQuery, QueryBatch, QueryValues};
 use cdrs_tokio::retry::{ConstantReconnectionPolicy, FallthroughRetryPolicy};
 use cdrs_tokio::statement::{StatementParams, StatementParamsBuilder};
 use cdrs_tokio::transport::TransportTcp;
@@ -81,6 +81,16 @@ impl Live {
     ) -> Result<Envelope, Fault> {
         self.call(self.driver.exec_with_params(statement, parameters))
             .await
+    }
+
+    /// Sends a batch of prepared statements, each with a write timestamp of its own.
+    ///
+    /// # Errors
+    /// As [`execute`](Self::execute).
+    pub async fn batch(&self, batch: QueryBatch, parameters: &StatementParams) -> Result<(), Fault> {
+        self.call(self.driver.batch_with_params(batch, parameters))
+            .await
+            .map(drop)
     }
 
     /// Runs a statement with positional values.
@@ -197,7 +207,7 @@ impl Sessions {
         &self.settings
     }
 
-    /// Reports on Cassandra in `/readyz`.
+    /// Reports on Cassandra in `/readyz`. A session alone is not readiness: who has asked for the tables says so.
     pub fn dependency(&self) -> &Dependency {
         &self.dependency
     }
@@ -218,7 +228,6 @@ impl Sessions {
                 Ok(live) => {
                     let live = Arc::new(live);
                     *current = Some(Arc::clone(&live));
-                    self.dependency.ready();
                     return Ok(live);
                 }
                 Err(BuildError::Unusable(unusable)) => {

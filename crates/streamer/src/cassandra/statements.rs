@@ -4,11 +4,11 @@ use cdrs_tokio::consistency::Consistency;
 use cdrs_tokio::query::{PreparedQuery, QueryValues};
 use cdrs_tokio::statement::{StatementParams, StatementParamsBuilder};
 use cdrs_tokio::types::value::Value;
-use model::UserId;
 
 use crate::cassandra::fault::Fault;
+use crate::cassandra::placement;
 use crate::cassandra::session::Live;
-use crate::row::{COLUMNS, Row, bind_i64};
+use crate::row::COLUMNS;
 use crate::settings::CassandraSettings;
 
 /// Prepared on one session.
@@ -19,6 +19,8 @@ pub struct Statements {
     pub delete: PreparedQuery,
     /// Writes a checkpoint under a write timestamp.
     pub save_checkpoint: PreparedQuery,
+    /// Any two rows have the same replicas, so they may share an unlogged batch.
+    pub one_replica_set: bool,
 }
 
 impl Statements {
@@ -45,21 +47,9 @@ impl Statements {
                      instance) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?"
                 ))
                 .await?,
+            one_replica_set: placement::one_replica_set(live, settings).await?,
         })
     }
-}
-
-/// The parameters that write `row` under the write timestamp `stamp`.
-pub fn upsert(row: Row, stamp: i64, consistency: Consistency) -> StatementParams {
-    let Row(mut values) = row;
-    values.push(bind_i64(stamp));
-    parameters(values, consistency)
-}
-
-/// The parameters that delete the row of `id` under the write timestamp `stamp`.
-pub fn delete(id: UserId, stamp: i64, consistency: Consistency) -> StatementParams {
-    let id = Value::Some(id.as_uuid().as_bytes().to_vec());
-    parameters(vec![bind_i64(stamp), id], consistency)
 }
 
 /// Positional values; every statement of ours may be sent twice.

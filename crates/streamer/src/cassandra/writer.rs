@@ -1,33 +1,86 @@
 //! Makes rows durable: sends each until the cluster acknowledges it, the server refuses its values, or only the
 //! operator can help. It moves no offset and writes no dead letter.
 
-use cdrs_tokio::statement::StatementParams;
+use std::ops::Range;
+use std::sync::Arc;
+
+use cdrs_tokio::frame::message_batch::BatchType;
+use cdrs_tokio::query::{BatchQueryBuilder, QueryValues};
+use cdrs_tokio::statement::{StatementParams, StatementParamsBuilder};
+use cdrs_tokio::types::value::Value;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use model::UserId;
 use thiserror::Error;
 use tokio::time::sleep;
 
-use std::sync::Arc;
-
 use crate::cassandra::fault::Fault;
 use crate::cassandra::schema::{self, SchemaError, Verified};
 use crate::cassandra::session::{Live, Sessions, Unusable};
-use crate::cassandra::statements;
+use crate::cassandra::statements::{self, Statements};
 use crate::cassandra::window::Window;
 use crate::metrics::StreamerMetrics;
-use crate::row::Row;
+use crate::row::{COLUMNS, Row, bind_i64};
 
 /// A row to be written or deleted, under its write timestamp.
+#[derive(Debug)]
 pub struct Write {
-    kind: WriteKind,
-    parameters: StatementParams,
+    change: WriteChange,
+    stamp: i64,
 }
 
-#[derive(Clone, Copy)]
-enum WriteKind {
-    Upsert,
-    Delete,
+#[derive(Debug)]
+enum WriteChange {
+    Upsert(Row),
+    Delete(UserId),
+}
+
+impl Write {
+    /// The values that its prepared statement binds.
+    fn values(&self) -> Vec<Value> {
+        match &self.change {
+            WriteChange::Upsert(row) => {
+                let mut values = row.values();
+                values.push(bind_i64(self.stamp));
+                values
+            }
+            WriteChange::Delete(id) => {
+                vec![
+                    bind_i64(self.stamp),
+                    Value::Some(id.as_uuid().as_bytes().to_vec()),
+                ]
+            }
+        }
+    }
+
+    /// What it counts for in a batch, as the server reckons: its values, and for each cell a timestamp and a little.
+    fn weight(&self) -> usize {
+        const CELL: usize = 12;
+        match &self.change {
+            WriteChange::Upsert(row) => row.len() + COLUMNS.len() * CELL,
+            WriteChange::Delete(_) => 4 * CELL,
+        }
+    }
+}
+
+/// Rows that go in one statement: a stretch of those given.
+type Group = Range<usize>;
+
+/// Cuts the rows into groups of at most `bytes`, each of at least one row.
+fn groups(writes: &[Write], bytes: usize) -> Vec<Group> {
+    let mut groups = Vec::new();
+    let (mut start, mut weight) = (0, 0);
+    for (index, write) in writes.iter().enumerate() {
+        if index > start && weight + write.weight() > bytes {
+            groups.push(start..index);
+            (start, weight) = (index, 0);
+        }
+        weight += write.weight();
+    }
+    if start < writes.len() {
+        groups.push(start..writes.len());
+    }
+    groups
 }
 
 /// A row whose values the server refuses: `index` among those given.
@@ -37,6 +90,14 @@ pub struct Refused {
     pub index: usize,
     /// The server's words.
     pub error: String,
+}
+
+/// What is to be sent again.
+struct Sorted {
+    /// These; none: everything, since nothing is certain.
+    again: Option<Vec<Group>>,
+    /// There is nothing to wait for.
+    at_once: bool,
 }
 
 /// Why writing ended without all rows being durable.
@@ -80,19 +141,17 @@ impl Writer {
 
     /// Writes a row.
     pub fn upsert(&self, row: Row, stamp: i64) -> Write {
-        let consistency = self.sessions.settings().consistency.into();
         Write {
-            kind: WriteKind::Upsert,
-            parameters: statements::upsert(row, stamp, consistency),
+            change: WriteChange::Upsert(row),
+            stamp,
         }
     }
 
     /// Deletes a row.
     pub fn delete(&self, id: UserId, stamp: i64) -> Write {
-        let consistency = self.sessions.settings().consistency.into();
         Write {
-            kind: WriteKind::Delete,
-            parameters: statements::delete(id, stamp, consistency),
+            change: WriteChange::Delete(id),
+            stamp,
         }
     }
 
@@ -102,29 +161,37 @@ impl Writer {
     /// # Errors
     /// [`WriteError`]; what was acknowledged before is not told.
     pub async fn write(&self, writes: &[Write]) -> Result<Vec<Refused>, WriteError> {
-        let mut pending: Vec<usize> = (0..writes.len()).collect();
+        let mut pending = None;
         let mut refused = Vec::new();
         let mut delays = self.sessions.settings().backoff.delays();
-        while !pending.is_empty() {
+        while pending
+            .as_ref()
+            .is_none_or(|groups: &Vec<Group>| !groups.is_empty())
+            && !writes.is_empty()
+        {
             let live = self.sessions.live().await?;
             let failed = tokio::select! {
                 biased;
-                () = live.doubted() => None,
-                failed = self.attempt(&live, writes, &pending) => Some(failed),
+                () = live.doubted() => Vec::new(),
+                failed = self.attempt(&live, writes, pending.take()) => failed,
             };
-            match failed {
+            let sorted = if live.is_doubted() {
                 // A reply of a doubted session may belong to another row: all are written again.
-                _ if live.is_doubted() => {
-                    pending = (0..writes.len()).collect();
-                    refused.clear();
-                    self.sessions
-                        .dependency()
-                        .unready("a call got no answer; a new session is being built");
+                refused.clear();
+                self.sessions
+                    .dependency()
+                    .unready("a call got no answer; a new session is being built");
+                Sorted {
+                    again: None,
+                    at_once: false,
                 }
-                None => {}
-                Some(failed) => pending = self.sort(&live, failed, &mut refused).await?,
-            }
-            if !pending.is_empty()
+            } else {
+                self.sort(&live, failed, &mut refused).await?
+            };
+            pending = sorted.again;
+            let finished = pending.as_ref().is_some_and(Vec::is_empty);
+            if !finished
+                && !sorted.at_once
                 && let Some(delay) = delays.next()
             {
                 sleep(delay).await;
@@ -136,26 +203,33 @@ impl Writer {
         Ok(refused)
     }
 
-    /// Sends every pending row once; returns those that failed.
-    async fn attempt(&self, live: &Live, writes: &[Write], pending: &[usize]) -> Vec<(usize, Fault)> {
-        let prepared = match live.statements(self.sessions.settings()).await {
+    /// Sends every pending group once, all rows if none are named; returns those that failed.
+    async fn attempt(
+        &self,
+        live: &Live,
+        writes: &[Write],
+        pending: Option<Vec<Group>>,
+    ) -> Vec<(Group, Fault)> {
+        let settings = self.sessions.settings();
+        let prepared = match live.statements(settings).await {
             Ok(prepared) => prepared,
-            Err(fault) => return pending.iter().map(|index| (*index, fault.clone())).collect(),
+            Err(fault) => return vec![(0..writes.len(), fault)],
         };
+        let bytes = usize::try_from(settings.statement_bytes.as_u64()).unwrap_or(usize::MAX);
+        let pending =
+            pending.unwrap_or_else(|| groups(writes, if prepared.one_replica_set { bytes } else { 0 }));
+        let parameters = StatementParamsBuilder::new().idempotent(true).build();
         let mut calls: FuturesUnordered<_> = pending
-            .iter()
-            .map(|index| async move {
-                let write = &writes[*index];
-                let statement = match write.kind {
-                    WriteKind::Upsert => &prepared.upsert,
-                    WriteKind::Delete => &prepared.delete,
-                };
+            .into_iter()
+            .map(|group| async {
                 let _permit = self.window.enter().await;
-                let result = live.execute(statement, &write.parameters).await;
+                let result = self
+                    .send(live, prepared, &parameters, &writes[group.clone()])
+                    .await;
                 if result.is_ok() {
                     self.window.answered();
                 }
-                result.err().map(|fault| (*index, fault))
+                result.err().map(|fault| (group, fault))
             })
             .collect();
         let mut failed = Vec::new();
@@ -165,48 +239,89 @@ impl Writer {
         failed
     }
 
-    /// Decides what becomes of the rows that failed; returns those to send again.
+    async fn send(
+        &self,
+        live: &Live,
+        prepared: &Statements,
+        parameters: &StatementParams,
+        writes: &[Write],
+    ) -> Result<(), Fault> {
+        let statement = |write: &Write| match write.change {
+            WriteChange::Upsert(_) => &prepared.upsert,
+            WriteChange::Delete(_) => &prepared.delete,
+        };
+        if let [write] = writes {
+            let parameters = statements::parameters(write.values(), live.consistency());
+            return live.execute(statement(write), &parameters).await.map(drop);
+        }
+        let mut batch = BatchQueryBuilder::new()
+            .with_batch_type(BatchType::Unlogged)
+            .with_consistency(live.consistency());
+        for write in writes {
+            batch = batch.add_query_prepared(statement(write), QueryValues::SimpleValues(write.values()));
+        }
+        let batch = batch.build().map_err(|error| Fault::of(&error))?;
+        live.batch(batch, parameters).await
+    }
+
+    /// Decides what becomes of the groups that failed.
     async fn sort(
         &self,
         live: &Live,
-        failed: Vec<(usize, Fault)>,
+        failed: Vec<(Group, Fault)>,
         refused: &mut Vec<Refused>,
-    ) -> Result<Vec<usize>, WriteError> {
+    ) -> Result<Sorted, WriteError> {
         let mut again = Vec::new();
         let mut suspects = Vec::new();
+        let mut passing = None;
         let mut overloaded = false;
-        let mut reason = None;
-        for (index, fault) in failed {
+        for (group, fault) in failed {
             self.metrics.retries.with_label_values(&[fault.kind()]).inc();
             match fault {
                 Fault::Fatal(error) => return Err(WriteError::Refused(error)),
-                Fault::Invalid(error) => suspects.push(Refused { index, error }),
+                // One of its rows, or its size, is refused: each half by itself.
+                Fault::Invalid(_) if group.len() > 1 => {
+                    let middle = group.start + group.len() / 2;
+                    again.extend([group.start..middle, middle..group.end]);
+                }
+                Fault::Invalid(error) => suspects.push(Refused {
+                    index: group.start,
+                    error,
+                }),
                 Fault::Retry { kind, overload } => {
                     overloaded |= overload;
-                    reason = Some(kind);
-                    again.push(index);
+                    passing = Some(kind);
+                    again.push(group);
                 }
-                Fault::Reconnect { .. } => again.push(index),
+                Fault::Reconnect { kind, .. } => {
+                    passing = Some(kind);
+                    again.push(group);
+                }
             }
         }
         if overloaded {
             self.window.overloaded();
         }
-        match reason {
+        match passing {
             Some(kind) => self
                 .sessions
                 .dependency()
                 .unready(format!("rows are not acknowledged: {kind}")),
             None => self.sessions.dependency().ready(),
         }
+        let mut unsure = false;
         if !suspects.is_empty() {
             if self.table_is_unchanged(live).await? {
                 refused.append(&mut suspects);
             } else {
-                again.extend(suspects.iter().map(|refused| refused.index));
+                unsure = true;
+                again.extend(suspects.iter().map(|refused| refused.index..refused.index + 1));
             }
         }
-        Ok(again)
+        Ok(Sorted {
+            again: Some(again),
+            at_once: passing.is_none() && !unsure,
+        })
     }
 
     /// Refused rows are at fault only while the table is what is needed. False: it can't be asked for now.
@@ -220,6 +335,48 @@ impl Writer {
             }) => Err(WriteError::Refused(error)),
             Err(SchemaError::Failed { .. }) => Ok(false),
             Err(error) => Err(WriteError::Schema(error)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::row::Shape;
+
+    fn write(text: usize) -> Write {
+        let name = "x".repeat(text.max(1));
+        let record = format!(
+            r#"{{"id":"0195d0b1-7a4c-7f3e-9b1a-2c3d4e5f6071","first_name":"{name}","last_name":"L","gender":"f","address":"a","post_code":"1","email":"a@b","username":"u","dob":"1970-01-01T00:00:00.000Z","phone":"1","picture":"p"}}"#
+        );
+        let user = model::User::parse_lenient(record.as_bytes()).unwrap();
+        Write {
+            change: WriteChange::Upsert(Row::bind(&user, 0, Shape::default())),
+            stamp: 1,
+        }
+    }
+
+    #[test]
+    fn without_a_shared_replica_set_every_row_goes_alone() {
+        assert_eq!(groups(&[write(1), write(1)], 0), [0..1, 1..2]);
+        assert!(groups(&[], 0).is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn groups_cover_all_rows_in_order_and_keep_to_the_size(
+            texts in proptest::collection::vec(1_usize..500, 0..60),
+            bytes in 0_usize..5_000,
+        ) {
+            let writes: Vec<_> = texts.into_iter().map(write).collect();
+            let groups = groups(&writes, bytes);
+            prop_assert_eq!(groups.iter().cloned().flatten().collect::<Vec<_>>(), (0..writes.len()).collect::<Vec<_>>());
+            for group in groups {
+                let weight: usize = writes[group.clone()].iter().map(Write::weight).sum();
+                prop_assert!(group.len() == 1 || weight <= bytes);
+            }
         }
     }
 }

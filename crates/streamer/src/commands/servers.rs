@@ -27,6 +27,9 @@ use crate::settings::{KafkaSettings, NAME, Settings};
 /// How long one question may remain unanswered.
 const DEADLINE: Duration = Duration::from_secs(20);
 
+/// A table that was just created is not known to every node at once.
+const SCHEMA_SETTLES: Duration = Duration::from_secs(5);
+
 /// Kafka, Cassandra and the group's checkpoints.
 pub(super) struct Servers {
     settings: Settings,
@@ -131,7 +134,8 @@ impl Servers {
         &self,
         question: impl AsyncFn(&Live) -> Result<T, SchemaError>,
     ) -> Result<T, CommandError> {
-        let until = Instant::now() + DEADLINE;
+        let asked = Instant::now();
+        let until = asked + DEADLINE;
         let mut delays = self.settings.cassandra.backoff.delays();
         loop {
             let live = timeout_at(until, self.sessions.live());
@@ -141,6 +145,10 @@ impl Servers {
                     operation,
                     fault: fault @ (Fault::Retry { .. } | Fault::Reconnect { .. }),
                 }) => format!("{operation}: {fault:?}"),
+                Err(SchemaError::Failed {
+                    operation,
+                    fault: Fault::Invalid(error),
+                }) if asked.elapsed() < SCHEMA_SETTLES => format!("{operation}: {error}"),
                 answer => return answer.map_err(CommandError::Schema),
             };
             if Instant::now() >= until {

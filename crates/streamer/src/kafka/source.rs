@@ -89,8 +89,37 @@ pub struct Source {
     pub commands: Sender<Command>,
     /// Resolves when the thread has ended and the group is left.
     pub closed: oneshot::Receiver<()>,
-    /// When the consumer was last polled, in microseconds since 1970.
-    pub last_poll: Arc<AtomicI64>,
+}
+
+/// When the consumer was last polled. A poll that stops while the process lives is cured only by a restart.
+#[derive(Debug, Default)]
+pub struct LastPoll(AtomicI64);
+
+impl LastPoll {
+    /// The poll waits for the pipeline for half a second at most, and for a revocation for its deadline.
+    const LONGEST_GAP: Duration = Duration::from_secs(60);
+    /// There is no consumer that should poll.
+    const NONE: i64 = 0;
+
+    /// # Errors
+    /// The gap, when it is too long.
+    pub fn check(&self) -> Result<(), String> {
+        let last = self.0.load(Ordering::Relaxed);
+        let gap = Duration::from_micros((wall_micros() - last).max(0).cast_unsigned());
+        if last == Self::NONE || gap < Self::LONGEST_GAP {
+            Ok(())
+        } else {
+            Err(format!("no poll for {} s", gap.as_secs()))
+        }
+    }
+
+    fn polled(&self) {
+        self.0.store(wall_micros(), Ordering::Relaxed);
+    }
+
+    fn ended(&self) {
+        self.0.store(Self::NONE, Ordering::Relaxed);
+    }
 }
 
 /// Records in a chunk.
@@ -114,12 +143,13 @@ pub fn start(
     settings: &KafkaSettings,
     decoder: Decoder,
     partitions: Arc<AtomicI32>,
+    last_poll: Arc<LastPoll>,
 ) -> Result<Source, KafkaError> {
     let (chunk_sender, chunks) = mpsc::channel(CHUNKS);
     let (notice_sender, notices) = mpsc::channel(NOTICES);
     let (commands, command_receiver) = channel();
     let (closed_sender, closed) = oneshot::channel();
-    let last_poll = Arc::new(AtomicI64::new(wall_micros()));
+    last_poll.polled();
     let rebalancer = Rebalancer::new(settings.topic.clone(), notice_sender, settings.revoke_deadline);
     let consumer: BaseConsumer<Rebalancer> = config(settings).create_with_context(rebalancer)?;
     consumer.subscribe(&[&settings.topic])?;
@@ -130,7 +160,7 @@ pub fn start(
         topic: settings.topic.clone(),
         chunks: chunk_sender,
         commands: command_receiver,
-        last_poll: Arc::clone(&last_poll),
+        last_poll,
         runtime: Handle::current(),
         at_end: BTreeMap::new(),
         paused: false,
@@ -138,7 +168,9 @@ pub fn start(
     std::thread::Builder::new()
         .name("kafka-consumer".to_owned())
         .spawn(move || {
+            let last_poll = Arc::clone(&thread.last_poll);
             thread.run();
+            last_poll.ended();
             // The pipeline may have stopped waiting.
             let _ = closed_sender.send(());
         })
@@ -148,7 +180,6 @@ pub fn start(
         notices,
         commands,
         closed,
-        last_poll,
     })
 }
 
@@ -189,7 +220,7 @@ struct Thread {
     topic: String,
     chunks: mpsc::Sender<Chunk>,
     commands: Receiver<Command>,
-    last_poll: Arc<AtomicI64>,
+    last_poll: Arc<LastPoll>,
     runtime: Handle,
     at_end: BTreeMap<i32, AtEnd>,
     paused: bool,
@@ -211,7 +242,7 @@ impl Thread {
                 }
                 self.obey(command);
             }
-            self.last_poll.store(wall_micros(), Ordering::Relaxed);
+            self.last_poll.polled();
             let chunk = self.read();
             if !chunk.is_empty() && !self.hand_on(chunk) {
                 return;
@@ -339,7 +370,7 @@ impl Thread {
                 "paused: the writer has no room"
             );
         }
-        self.last_poll.store(wall_micros(), Ordering::Relaxed);
+        self.last_poll.polled();
         match self.consumer.poll(Duration::ZERO) {
             // What was on its way when the pause came is read again after the resumption.
             Some(Ok(message)) => {
@@ -466,5 +497,22 @@ fn read(decoder: &Decoder, partitions: i32, message: &BorrowedMessage<'_>) -> Re
         change,
         misplaced,
         raw: RawRecord::copy(message.key(), message.payload(), headers()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_poll_that_stopped_is_told_and_a_consumer_that_ended_is_not_missed() {
+        let last = LastPoll::default();
+        assert!(last.check().is_ok());
+        last.polled();
+        assert!(last.check().is_ok());
+        last.0.store(wall_micros() - 61_000_000, Ordering::Relaxed);
+        assert_eq!(last.check(), Err("no poll for 61 s".to_owned()));
+        last.ended();
+        assert!(last.check().is_ok());
     }
 }

@@ -39,9 +39,10 @@ fn decode(incoming: &Incoming<'_>) -> (Change, Misplaced) {
 fn a_record_of_another_producer_is_a_row() {
     let value = value("12345");
     let (change, misplaced) = decode(&incoming(None, Some(&value)));
-    let Change::Upsert(Row(values)) = change else {
+    let Change::Upsert(row) = change else {
         panic!("{change:?}")
     };
+    let values = row.values();
     assert_eq!(
         values[5],
         cdrs_tokio::types::value::Value::Some(b"12345".to_vec())
@@ -70,9 +71,10 @@ fn accepted_at_comes_from_the_header_and_nonsense_in_it_is_passed_over() {
             (headers::kafka::ACCEPTED_AT_US, Some(header.as_bytes())),
         ];
         let (change, misplaced) = DECODER.decode(&incoming, headers.into_iter());
-        let Change::Upsert(Row(values)) = change else {
+        let Change::Upsert(row) = change else {
             panic!("{change:?}")
         };
+        let values = row.values();
         assert_eq!(values[12], bind_i64(expected));
         assert_eq!(misplaced, Misplaced::default());
     }

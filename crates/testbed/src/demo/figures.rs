@@ -78,10 +78,11 @@ fn tenths(number: f64) -> f64 {
 }
 
 /// A Prometheus histogram: upper bounds with the number of observations at or below each.
-struct Histogram(Vec<(f64, f64)>);
+pub struct Histogram(Vec<(f64, f64)>);
 
 impl Histogram {
-    fn read(text: &str, name: &str) -> Self {
+    /// Reads the histogram `name`, without labels, from the text format.
+    pub fn read(text: &str, name: &str) -> Self {
         let bucket = format!("{name}_bucket{{le=\"");
         let buckets = text.lines().filter_map(|line| {
             let (bound, count) = line.strip_prefix(&bucket)?.split_once("\"} ")?;
@@ -95,8 +96,20 @@ impl Histogram {
         Self(buckets.collect())
     }
 
+    /// What was observed after `before` was read.
+    pub fn since(&self, before: &Self) -> Self {
+        let earlier = |index: usize| before.0.get(index).map_or(0.0, |(_, count)| *count);
+        Self(
+            self.0
+                .iter()
+                .enumerate()
+                .map(|(index, (bound, count))| (*bound, count - earlier(index)))
+                .collect(),
+        )
+    }
+
     /// The value below which `share` of the observations lie, interpolated; the last finite bound beyond that.
-    fn quantile(&self, share: f64) -> f64 {
+    pub fn quantile(&self, share: f64) -> f64 {
         let wanted = self.0.last().map_or(0.0, |(_, all)| all * share);
         let mut below = (0.0, 0.0);
         for (bound, count) in &self.0 {

@@ -1,0 +1,126 @@
+//! Whether any two rows have the same replicas. Only then do they belong in one batch: elsewhere a batch would make its
+//! coordinator send most of it on.
+
+use std::collections::HashMap;
+
+use cdrs_tokio::types::map::Map;
+use cdrs_tokio::types::value::Value;
+use cdrs_tokio::types::{AsRustType as _, ByName as _};
+
+use crate::cassandra::fault::Fault;
+use crate::cassandra::session::Live;
+use crate::settings::CassandraSettings;
+
+/// Asks the cluster. What can't be read counts as no.
+///
+/// # Errors
+/// The [`Fault`] of a question.
+pub async fn one_replica_set(live: &Live, settings: &CassandraSettings) -> Result<bool, Fault> {
+    let peers = live
+        .query("SELECT data_center FROM system.peers_v2", Vec::new())
+        .await?;
+    // The node that answers is in the local data centre, or it would not have been asked.
+    let local = settings.local_datacenter.clone();
+    let datacenters: Vec<_> = peers
+        .iter()
+        .map(|row| {
+            row.by_name::<String>("data_center")
+                .ok()
+                .flatten()
+                .unwrap_or_default()
+        })
+        .chain([local.clone()])
+        .collect();
+    let cql = "SELECT replication FROM system_schema.keyspaces WHERE keyspace_name = ?";
+    let keyspaces = live
+        .query(cql, vec![Value::Some(settings.keyspace.clone().into_bytes())])
+        .await?;
+    let replication: Option<HashMap<String, String>> = keyspaces
+        .first()
+        .and_then(|row| row.by_name::<Map>("replication").ok().flatten())
+        .and_then(|map| map.as_rust_type().ok().flatten());
+    Ok(replication.is_some_and(|replication| is_on_all(&replication, &local, &datacenters)))
+}
+
+/// Every node that we write to has every row.
+fn is_on_all(replication: &HashMap<String, String>, local: &str, datacenters: &[String]) -> bool {
+    let class = replication.get("class").map(String::as_str).unwrap_or_default();
+    let (factor, nodes) = if class.ends_with("NetworkTopologyStrategy") {
+        (
+            replication.get(local),
+            datacenters
+                .iter()
+                .filter(|datacenter| *datacenter == local)
+                .count(),
+        )
+    } else if class.ends_with("SimpleStrategy") {
+        (replication.get("replication_factor"), datacenters.len())
+    } else {
+        return false;
+    };
+    factor
+        .and_then(|factor| factor.parse::<usize>().ok())
+        .is_some_and(|factor| nodes <= factor)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn replication(class: &str, key: &str, factor: &str) -> HashMap<String, String> {
+        let class = format!("org.apache.cassandra.locator.{class}");
+        [("class", class.as_str()), (key, factor)]
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .into()
+    }
+
+    #[test]
+    fn three_nodes_share_all_rows_only_at_replication_3() {
+        let nodes = vec!["here".to_owned(); 3];
+        assert!(is_on_all(
+            &replication("NetworkTopologyStrategy", "here", "3"),
+            "here",
+            &nodes
+        ));
+        assert!(!is_on_all(
+            &replication("NetworkTopologyStrategy", "here", "2"),
+            "here",
+            &nodes
+        ));
+        assert!(is_on_all(
+            &replication("SimpleStrategy", "replication_factor", "3"),
+            "here",
+            &nodes
+        ));
+        assert!(!is_on_all(
+            &replication("SimpleStrategy", "replication_factor", "1"),
+            "here",
+            &nodes
+        ));
+    }
+
+    #[test]
+    fn only_the_local_data_centre_counts_and_the_unknown_is_no() {
+        let nodes = ["here", "there", "there"].map(str::to_owned);
+        assert!(is_on_all(
+            &replication("NetworkTopologyStrategy", "here", "1"),
+            "here",
+            &nodes
+        ));
+        assert!(!is_on_all(
+            &replication("NetworkTopologyStrategy", "there", "3"),
+            "here",
+            &nodes
+        ));
+        assert!(!is_on_all(
+            &replication("NetworkTopologyStrategy", "here", "3/1"),
+            "here",
+            &nodes
+        ));
+        assert!(!is_on_all(
+            &replication("LocalStrategy", "replication_factor", "9"),
+            "here",
+            &nodes
+        ));
+    }
+}
