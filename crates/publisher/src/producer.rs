@@ -15,7 +15,7 @@ use thiserror::Error;
 use crate::admission::Reservation;
 use crate::client::{self, ClientError};
 use crate::deliveries::{Deliveries, Outcome, Receipt, Ticket};
-use crate::link::{Broken, KafkaLink};
+use crate::link::KafkaLink;
 use crate::metrics::PublisherMetrics;
 use crate::settings::{KafkaSettings, LimitSettings};
 
@@ -93,6 +93,11 @@ impl Producer {
         self.inner.client().fetch_metadata(topic, timeout)
     }
 
+    /// What has ended the producer, if something has.
+    pub(crate) fn fatal_error(&self) -> Option<(RDKafkaErrorCode, String)> {
+        self.inner.client().fatal_error()
+    }
+
     /// Waits until all records are settled. Blocks up to `timeout`.
     ///
     /// # Errors
@@ -148,7 +153,6 @@ struct Reports {
 impl ClientContext for Reports {
     fn error(&self, error: KafkaError, reason: &str) {
         match error.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::Fatal) => self.link.break_down(Broken::Producer(reason.to_owned())),
             Some(RDKafkaErrorCode::Authentication) => self.link.credentials_refused(reason),
             // Says how many brokers are down; another event has said why.
             Some(RDKafkaErrorCode::AllBrokersDown) => {}

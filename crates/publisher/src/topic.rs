@@ -72,11 +72,12 @@ pub(crate) async fn create(settings: &KafkaSettings) -> Result<(), TopicError> {
     }
 }
 
-/// Tells in the log what an existing topic has otherwise than a created one would.
+/// Tells in the log what an existing topic has otherwise than a created one would. Returns how many replicas must
+/// have a record before it counts as written.
 ///
 /// # Errors
 /// [`TopicError::Ask`].
-pub(crate) async fn compare(settings: &KafkaSettings, partitions: usize) -> Result<(), TopicError> {
+pub(crate) async fn compare(settings: &KafkaSettings, partitions: usize) -> Result<usize, TopicError> {
     let admin = admin(settings)?;
     let name = ResourceSpecifier::Topic(&settings.topic);
     let described = admin.describe_configs([&name], &options()).await;
@@ -94,7 +95,9 @@ pub(crate) async fn compare(settings: &KafkaSettings, partitions: usize) -> Resu
             "the topic differs and is left as it is"
         );
     }
-    Ok(())
+    let min_insync =
+        config.and_then(|config| config.get("min.insync.replicas")?.value.as_ref()?.parse().ok());
+    Ok(min_insync.unwrap_or(1))
 }
 
 fn differences(
@@ -116,14 +119,25 @@ fn differences(
 }
 
 /// Why the topic can't be written right now, if it can't.
-pub(crate) fn obstacle(topic: &MetadataTopic) -> Option<String> {
-    let leaderless = topic.partitions().iter().find(|partition| partition.leader() < 0);
-    match (topic.error(), leaderless) {
-        (Some(error), _) => Some(RDKafkaErrorCode::from(error).to_string()),
-        (None, Some(partition)) => Some(format!("partition {} has no leader", partition.id())),
-        (None, None) if topic.partitions().is_empty() => Some("the topic has no partitions yet".to_owned()),
-        (None, None) => None,
+pub(crate) fn obstacle(topic: &MetadataTopic, min_insync: usize) -> Option<String> {
+    if let Some(error) = topic.error() {
+        return Some(RDKafkaErrorCode::from(error).to_string());
     }
+    if topic.partitions().is_empty() {
+        return Some("the topic has no partitions yet".to_owned());
+    }
+    topic.partitions().iter().find_map(|partition| {
+        let (id, in_sync) = (partition.id(), partition.isr().len());
+        if partition.leader() < 0 {
+            Some(format!("partition {id} has no leader"))
+        } else if in_sync < min_insync {
+            Some(format!(
+                "partition {id} has {in_sync} of {min_insync} replicas in sync"
+            ))
+        } else {
+            None
+        }
+    })
 }
 
 fn admin(settings: &KafkaSettings) -> Result<AdminClient<DefaultClientContext>, TopicError> {

@@ -30,11 +30,13 @@ enum Sight {
 }
 
 /// What is known of the topic from before.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 enum Known {
     Nothing,
-    /// It is there, and what differs was told.
-    Topic,
+    /// It is there, what differs was told, and a record counts only when that many replicas have it.
+    Topic {
+        min_insync: usize,
+    },
 }
 
 impl KafkaWatch {
@@ -58,13 +60,16 @@ impl KafkaWatch {
         let mut delays = backoff.delays();
         let mut known = Known::Nothing;
         loop {
+            if let Some(broken) = self.broken_producer() {
+                self.link.break_down(broken);
+            }
             match self.look(known).await {
                 Ok(partitions) => {
                     self.link.up();
-                    if known == Known::Nothing {
-                        self.compare(partitions).await;
+                    if let Known::Nothing = known {
+                        let min_insync = self.compare(partitions).await;
+                        known = Known::Topic { min_insync };
                     }
-                    known = Known::Topic;
                     delays = backoff.delays();
                     sleep(self.settings.probe_interval).await;
                 }
@@ -74,6 +79,16 @@ impl KafkaWatch {
                 }
             }
         }
+    }
+
+    /// An idempotent producer that has met a fatal error takes nothing any more.
+    fn broken_producer(&self) -> Option<Broken> {
+        let (code, reason) = self.producer.fatal_error()?;
+        Some(match code {
+            // It may not number its records, because it may write to no topic at all.
+            RDKafkaErrorCode::ClusterAuthorizationFailed => Broken::Credentials(reason),
+            _ => Broken::Producer(reason),
+        })
     }
 
     /// One look, which finds the topic with that many partitions; the error says what is waited for.
@@ -88,10 +103,13 @@ impl KafkaWatch {
         }
     }
 
-    async fn compare(&self, partitions: usize) {
-        if let Err(error) = topic::compare(&self.settings, partitions).await {
+    /// What can't be asked is not known to be in the way.
+    async fn compare(&self, partitions: usize) -> usize {
+        let compared = topic::compare(&self.settings, partitions).await;
+        compared.unwrap_or_else(|error| {
             tracing::warn!(error = chain(&error), "the topic was not compared");
-        }
+            1
+        })
     }
 
     /// Asking for a topic by name may create it, with the broker's defaults. So all are listed until it is known.
@@ -99,17 +117,20 @@ impl KafkaWatch {
         let producer = Arc::clone(&self.producer);
         let settings = Arc::clone(&self.settings);
         let asked = tokio::task::spawn_blocking(move || {
-            let name = (known == Known::Topic).then_some(settings.topic.as_str());
+            let name = match known {
+                Known::Nothing => None,
+                Known::Topic { .. } => Some(settings.topic.as_str()),
+            };
             producer.metadata(name, settings.probe_timeout)
         });
         match asked.await {
-            Ok(Ok(metadata)) => self.judge(&metadata),
+            Ok(Ok(metadata)) => self.judge(&metadata, known),
             Ok(Err(error)) => Sight::Obstacle(silence(&error)),
             Err(error) => Sight::Obstacle(error.to_string()),
         }
     }
 
-    fn judge(&self, metadata: &Metadata) -> Sight {
+    fn judge(&self, metadata: &Metadata, known: Known) -> Sight {
         let topic = metadata
             .topics()
             .iter()
@@ -119,7 +140,11 @@ impl KafkaWatch {
         if error == Some(RDKafkaErrorCode::UnknownTopicOrPartition) {
             return Sight::NoTopic;
         }
-        match topic::obstacle(topic) {
+        let min_insync = match known {
+            Known::Nothing => 1,
+            Known::Topic { min_insync } => min_insync,
+        };
+        match topic::obstacle(topic, min_insync) {
             Some(reason) => Sight::Obstacle(format!("{}: {reason}", self.settings.topic)),
             None => Sight::Writable {
                 partitions: topic.partitions().len(),
