@@ -1,18 +1,21 @@
-//! The command line, and what each command does with a pipeline.
+//! The command line, and what each command does.
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use service::process::{EXIT_CONFIG, ExitStatus};
+use service::process::{EXIT_CONFIG, ExitStatus, refuse};
 use service::{CommandLine, Context};
 use thiserror::Error;
 
-use crate::desk::Desk;
+use crate::api::{Api, ApiError};
+use crate::books;
+use crate::desk::{Desk, Wish};
 use crate::history::Cause;
 use crate::memory::MemoryError;
-use crate::plan::Seed;
+use crate::plan::{PageRange, Seed};
+use crate::progress::Progress;
 use crate::reach::Probe;
-use crate::report::Outcome;
+use crate::report::{Outcome, Report};
 use crate::run::Pipeline;
 use crate::scheduler::Scheduler;
 use crate::settings::IngesterSettings;
@@ -27,7 +30,7 @@ pub struct Cli {
     command: Option<Command>,
 }
 
-#[derive(Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 enum Command {
     /// Run on schedule until told to stop (what happens without a command, too)
     Run,
@@ -40,20 +43,72 @@ enum Command {
         #[arg(long, value_name = "S")]
         seed: Option<Seed>,
     },
+    /// Fetch certain users, once, such as those of a run that failed; the exit code is as with once
+    Backfill {
+        /// How many users all pages of the seed hold together
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+        users: u64,
+        /// The seed, in place of run.seed
+        #[arg(long, value_name = "S")]
+        seed: Option<Seed>,
+        /// Only these of its pages, counted from 1, the last one included
+        #[arg(long, value_name = "A..B")]
+        pages: Option<PageRange>,
+        /// Say what would be fetched, and fetch nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// List the runs of the state, the latest first
+    History(books::HistoryArguments),
+    /// Show one run of the state as JSON, with the records that the publisher refused
+    Show {
+        /// The run's id
+        run: uuid::Uuid,
+    },
 }
 
 impl Cli {
-    /// The settings, with what the command puts in their place.
+    /// The settings.
     ///
     /// # Errors
     /// The exit code to end with, as [`CommandLine::settings`].
     pub fn settings(&self) -> Result<IngesterSettings, ExitCode> {
-        let mut settings: IngesterSettings = self.common.settings()?;
-        if let Some(Command::Once { users, seed }) = &self.command {
-            settings.run.users = users.unwrap_or(settings.run.users);
-            settings.run.seed = seed.clone().or(settings.run.seed);
+        self.common.settings()
+    }
+
+    /// Does what needs no process: no port, no signals, no lock on the state. None when the command is another.
+    #[must_use]
+    pub fn look(&self, settings: &IngesterSettings) -> Option<ExitCode> {
+        let looked = match self.command.as_ref()? {
+            Command::History(arguments) => books::history(settings, arguments),
+            Command::Show { run } => books::show(settings, *run),
+            Command::Backfill { dry_run: true, .. } => {
+                let (cause, wish) = self.wish();
+                books::plan(&wish.order(cause, settings))
+            }
+            _ => return None,
+        };
+        Some(match looked {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => refuse("ingester", &error, error.exit_code()),
+        })
+    }
+
+    /// What a command for a single run wants, and why.
+    fn wish(&self) -> (Cause, Wish) {
+        match self.command.clone() {
+            Some(Command::Backfill {
+                users, seed, pages, ..
+            }) => {
+                let users = Some(users);
+                (Cause::Backfill, Wish { users, seed, pages })
+            }
+            Some(Command::Once { users, seed }) => {
+                let pages = None;
+                (Cause::Manual, Wish { users, seed, pages })
+            }
+            _ => (Cause::Manual, Wish::default()),
         }
-        Ok(settings)
     }
 }
 
@@ -63,19 +118,22 @@ pub enum Ended {
     /// Only the operator can mend it.
     #[error("a run that no other run can mend: {0}")]
     Hopeless(String),
-    /// The run of `ingester once` is not complete; its reason was logged.
+    /// The one run is not complete; its reason was logged.
     #[error("the run is not complete but {0}")]
     Incomplete(&'static str),
     /// The state can't be used any more.
     #[error(transparent)]
     Memory(#[from] MemoryError),
+    /// The API can't be served.
+    #[error(transparent)]
+    Api(#[from] ApiError),
 }
 
 impl ExitStatus for Ended {
     fn exit_code(&self) -> u8 {
         match self {
             Self::Hopeless(_) => EXIT_CONFIG,
-            Self::Incomplete(_) | Self::Memory(_) => 1,
+            Self::Incomplete(_) | Self::Memory(_) | Self::Api(_) => 1,
         }
     }
 }
@@ -92,11 +150,10 @@ pub async fn perform(
 ) -> Result<(), Ended> {
     let work = async {
         match cli.command {
-            Some(Command::Once { .. }) => once(pipeline, &context).await,
-            Some(Command::Run) | None => {
-                let (memory, current) = (pipeline.memory().clone(), pipeline.current().clone());
-                let desk = Desk::new(memory, current, settings);
-                Scheduler::new(pipeline, desk).run(&context.shutdown).await
+            Some(Command::Run) | None => serve(settings, pipeline, &context).await,
+            Some(_) => {
+                let (cause, wish) = cli.wish();
+                once(cause, wish, &settings, pipeline, &context).await
             }
         }
     };
@@ -106,16 +163,47 @@ pub async fn perform(
     }
 }
 
-/// One run, or the rest of one that another process began, whose summary is the last line on standard output.
-async fn once(mut pipeline: Pipeline, context: &Context) -> Result<(), Ended> {
-    let left = pipeline.memory().unfinished()?;
-    let report = match left.first() {
-        Some(entry) => pipeline.perform(entry.id, &context.shutdown).await?,
-        None => {
-            let order = pipeline.order(Cause::Manual);
-            pipeline.run(&order, &context.shutdown).await?
+/// The service: runs on schedule and on demand.
+async fn serve(settings: IngesterSettings, pipeline: Pipeline, context: &Context) -> Result<(), Ended> {
+    let (memory, current) = (pipeline.memory().clone(), pipeline.current().clone());
+    let address = settings.api.listen;
+    let desk = Desk::new(memory, current, settings);
+    let api = Api::bind(address, desk.clone()).await?;
+    tokio::select! {
+        ended = Scheduler::new(pipeline, desk).run(&context.shutdown) => ended,
+        ended = api.serve() => Ok(ended?),
+    }
+}
+
+/// One run, whose summary is the last line on standard output. A run that another process left unfinished comes first,
+/// and is the one when it is what was asked for.
+async fn once(
+    cause: Cause,
+    wish: Wish,
+    settings: &IngesterSettings,
+    mut pipeline: Pipeline,
+    context: &Context,
+) -> Result<(), Ended> {
+    let progress = Progress::of(pipeline.current().clone());
+    let memory = pipeline.memory().clone();
+    let runs = async {
+        for left in memory.unfinished()? {
+            let report = pipeline.perform(left.id, &context.shutdown).await?;
+            let asked_for = wish.is_met_by(&left.order(), settings);
+            if asked_for || report.is_hopeless() || context.shutdown.is_cancelled() {
+                return Ok(report);
+            }
+            println!("{}", report.summary());
         }
+        pipeline
+            .run(&wish.order(cause, settings), &context.shutdown)
+            .await
     };
+    let report: Result<Report, MemoryError> = tokio::select! {
+        report = runs => report,
+        never = progress.show() => match never {},
+    };
+    let report = report?;
     println!("{}", report.summary());
     if report.is_hopeless() {
         return Err(Ended::Hopeless(report.reason().unwrap_or_default()));

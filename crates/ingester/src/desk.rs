@@ -25,6 +25,31 @@ pub struct Wish {
     pub pages: Option<PageRange>,
 }
 
+impl Wish {
+    /// What the settings and the wish want a run to do.
+    #[must_use]
+    pub fn order(&self, cause: Cause, settings: &IngesterSettings) -> Order {
+        let seed = self.seed.as_ref().or(settings.run.seed.as_ref()).cloned();
+        Order {
+            cause,
+            scheduled: None,
+            seed: seed.unwrap_or_else(Seed::random),
+            users: self.users.unwrap_or(settings.run.users),
+            page_size: settings.source.page_size,
+            pages: self.pages,
+        }
+    }
+
+    /// Whether a run that did `order` did what is wished for. Who names no seed is content with any.
+    #[must_use]
+    pub fn is_met_by(&self, order: &Order, settings: &IngesterSettings) -> bool {
+        let wanted = self.order(order.cause, settings);
+        let seed = self.seed.as_ref().or(settings.run.seed.as_ref());
+        let seed_fits = seed.is_none_or(|seed| *seed == order.seed);
+        seed_fits && (wanted.users, wanted.pages) == (order.users, order.pages)
+    }
+}
+
 /// Why a run is not entered.
 #[derive(Debug, Error)]
 pub enum DeskError {
@@ -61,6 +86,7 @@ pub struct Desk {
     bell: Arc<Notify>,
     /// One at a time looks for room and takes it.
     turn: Arc<Mutex<()>>,
+    next_start: Arc<Mutex<Option<Timestamp>>>,
 }
 
 impl Desk {
@@ -73,21 +99,31 @@ impl Desk {
             settings: Arc::new(settings),
             bell: Arc::default(),
             turn: Arc::default(),
+            next_start: Arc::default(),
         }
     }
 
     /// What the settings and the wish want a run to do.
     #[must_use]
-    pub fn order(&self, cause: Cause, wish: Wish) -> Order {
-        let run = &self.settings.run;
-        Order {
-            cause,
-            scheduled: None,
-            seed: wish.seed.or(run.seed.clone()).unwrap_or_else(Seed::random),
-            users: wish.users.unwrap_or(run.users),
-            page_size: self.settings.source.page_size,
-            pages: wish.pages,
-        }
+    pub fn order(&self, cause: Cause, wish: &Wish) -> Order {
+        wish.order(cause, &self.settings)
+    }
+
+    /// Which run is under way.
+    #[must_use]
+    pub fn running(&self) -> Option<Uuid> {
+        self.current.run()
+    }
+
+    /// Says when the next run starts.
+    pub fn announce(&self, next: Option<Timestamp>) {
+        *self.next_start.lock().unwrap_or_else(PoisonError::into_inner) = next;
+    }
+
+    /// When the next run starts, as it was announced last.
+    #[must_use]
+    pub fn next_start(&self) -> Option<Timestamp> {
+        *self.next_start.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Enters a run, which starts at once, or after the one under way.
@@ -191,7 +227,7 @@ mod tests {
     }
 
     fn ask(desk: &Desk) -> Result<Uuid, DeskError> {
-        desk.ask(&desk.order(Cause::Manual, Wish::default()))
+        desk.ask(&desk.order(Cause::Manual, &Wish::default()))
     }
 
     #[test]
@@ -224,7 +260,7 @@ mod tests {
         let pages = Some("9..10".parse().unwrap());
         let order = desk.order(
             Cause::Backfill,
-            Wish {
+            &Wish {
                 pages,
                 ..Wish::default()
             },

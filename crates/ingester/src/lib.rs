@@ -65,6 +65,11 @@ pub mod reach;
 pub mod run;
 pub mod scheduler;
 
+pub mod api;
+
+pub mod books;
+pub mod progress;
+
 pub mod command;
 
 pub use crate::command::{Cli, Ended, perform};

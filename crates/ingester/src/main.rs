@@ -14,6 +14,9 @@ async fn main() -> ExitCode {
         Ok(settings) => settings,
         Err(code) => return code,
     };
+    if let Some(code) = cli.look(&settings) {
+        return code;
+    }
     let process = match Process::start("ingester", &settings.process).await {
         Ok(process) => process,
         Err(code) => return code,

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Deserializer, Serialize, de};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use uuid::Uuid;
 
 /// The highest page that the API knows; a higher one silently becomes the first again.
@@ -73,7 +73,7 @@ pub struct PageRequest {
 }
 
 /// Some of the pages of a seed, written `FIRST..LAST`; both are counted from 1 and belong to it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PageRange {
     first: u64,
     last: u64,
@@ -107,6 +107,20 @@ impl FromStr for PageRange {
             .split_once("..")
             .and_then(|(first, last)| Self::new(first.trim().parse().ok()?, last.trim().parse().ok()?));
         range.ok_or("pages are FIRST..LAST, such as 3..7; 1 is the first")
+    }
+}
+
+impl Serialize for PageRange {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for PageRange {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(de::Error::custom)
     }
 }
 

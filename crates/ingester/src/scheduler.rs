@@ -147,7 +147,7 @@ impl<F: Fetch, P: Post> Scheduler<F, P> {
         let orders: Vec<_> = entries
             .into_iter()
             .map(|(start, cause, state, reason)| {
-                let mut order = self.desk.order(cause, Wish::default());
+                let mut order = self.desk.order(cause, &Wish::default());
                 order.scheduled = Some(start);
                 (order, state, reason)
             })
@@ -195,6 +195,7 @@ impl<F: Fetch, P: Post> Scheduler<F, P> {
             .into_iter()
             .chain(next)
             .min();
+        self.desk.announce(next);
         let seconds = next.map_or(0.0, |next| next.as_duration().as_secs_f64());
         self.pipeline.metrics().next_start.set(seconds);
         let left = next.map_or(NAP, |next| {

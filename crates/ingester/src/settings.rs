@@ -2,6 +2,7 @@
 //!
 //! Reads nothing itself: files and environment are `service::config`'s.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -30,6 +31,16 @@ pub struct IngesterSettings {
     pub schedule: ScheduleSettings,
     /// What outlives the process.
     pub state: StateSettings,
+    /// The API of `ingester run`.
+    pub api: ApiSettings,
+}
+
+/// The API of `ingester run`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ApiSettings {
+    /// Its address. It asks nobody who they are, so that it is for this machine alone by default.
+    pub listen: SocketAddr,
 }
 
 /// How the random-user API is asked.
@@ -201,6 +212,7 @@ impl Default for IngesterSettings {
             run: RunSettings::default(),
             schedule: ScheduleSettings::default(),
             state: StateSettings::default(),
+            api: ApiSettings::default(),
         }
     }
 }
@@ -231,6 +243,14 @@ impl Default for BreakerSettings {
         Self {
             failures: 5,
             pause: Duration::from_secs(30),
+        }
+    }
+}
+
+impl Default for ApiSettings {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8081)),
         }
     }
 }

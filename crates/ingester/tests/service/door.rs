@@ -56,12 +56,16 @@ pub(crate) struct Door {
 
 impl Door {
     pub(crate) async fn open() -> Self {
+        Self::open_on(0).await
+    }
+
+    pub(crate) async fn open_on(port: u16) -> Self {
         let shared = Arc::<Shared>::default();
         let router = Router::new()
             .route("/v1/users", post(take))
             .layer(DefaultBodyLimit::max(64 << 20))
             .with_state(Arc::clone(&shared));
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move { axum::serve(listener, router).await });
         Self { address, shared }

@@ -11,4 +11,5 @@ mod faults;
 mod kills;
 mod manual;
 mod process;
+mod runs;
 mod samples;

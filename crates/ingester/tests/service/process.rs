@@ -37,6 +37,7 @@ impl Ingester {
         let mut program = Program::new(env!("CARGO_BIN_EXE_ingester"))
             .args(command)
             .env("INGESTER__PROCESS__ADMIN_LISTEN", format!("127.0.0.1:{port}"))
+            .env("INGESTER__API__LISTEN", format!("127.0.0.1:{}", free_port()))
             .env("INGESTER__SOURCE__URL", format!("{api}/api/1.4/"))
             .env("INGESTER__PUBLISHER__URL", publisher)
             .log_to(&log);

@@ -1,0 +1,243 @@
+//! The HTTP API of `ingester run`: what the history says, asking for a run, ending one, watching one. It decides
+//! nothing; that is `desk`'s.
+
+use std::net::SocketAddr;
+
+use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
+use axum::http::{StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+use tokio::net::TcpListener;
+use uuid::Uuid;
+
+use crate::desk::{Desk, DeskError, Ending, Wish};
+use crate::history::{Cause, Entry, Filter};
+use crate::memory::Refused;
+use crate::plan::{PageRange, Seed};
+
+mod events;
+mod problem;
+
+use problem::Problem;
+
+/// Bodies hold three short values.
+const LARGEST_BODY: usize = 16 << 10;
+/// Entries in one answer.
+const MOST_RUNS: u32 = 500;
+/// Refused records in one answer.
+const MOST_REFUSED: u32 = 1_000;
+
+/// The API can't be served.
+#[derive(Debug, Error)]
+pub enum ApiError {
+    /// The address is taken, or is not this machine's.
+    #[error("listen for the API on {address}")]
+    Listen {
+        /// The configured address.
+        address: SocketAddr,
+        /// The operating system's answer.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Accepting connections failed.
+    #[error("serve the API")]
+    Serve(#[source] std::io::Error),
+}
+
+/// A bound API that does not answer yet.
+pub struct Api {
+    listener: TcpListener,
+    desk: Desk,
+}
+
+impl Api {
+    /// Binds `address`; port 0 takes a free one, which the log names.
+    ///
+    /// # Errors
+    /// [`ApiError::Listen`].
+    pub async fn bind(address: SocketAddr, desk: Desk) -> Result<Self, ApiError> {
+        let listening = |source| ApiError::Listen { address, source };
+        let listener = TcpListener::bind(address).await.map_err(listening)?;
+        let bound = listener.local_addr().map_err(listening)?;
+        tracing::info!(api = %bound, "listening");
+        Ok(Self { listener, desk })
+    }
+
+    /// Answers until it is dropped.
+    ///
+    /// # Errors
+    /// [`ApiError::Serve`].
+    pub async fn serve(self) -> Result<(), ApiError> {
+        axum::serve(self.listener, router(self.desk))
+            .await
+            .map_err(ApiError::Serve)
+    }
+}
+
+fn router(desk: Desk) -> Router {
+    Router::new()
+        .route("/v1/runs", get(runs).post(ask))
+        .route("/v1/runs/{id}", get(run).delete(end))
+        .route("/v1/runs/{id}/events", get(events::events))
+        .route("/v1/schedule", get(schedule))
+        .fallback(|| async { Problem::nothing_here() })
+        .method_not_allowed_fallback(|| async { Problem::wrong_method() })
+        .layer(DefaultBodyLimit::max(LARGEST_BODY))
+        .layer(middleware::from_fn(own_pages_only))
+        .with_state(desk)
+}
+
+/// A page of somebody else, open in a browser that reaches this port, must not start or end runs.
+async fn own_pages_only(request: Request, next: Next) -> Response {
+    let site = request.headers().get("sec-fetch-site");
+    let foreign = site.is_some_and(|site| site != "same-origin" && site != "none");
+    if foreign && !request.method().is_safe() {
+        return Problem::foreign_page().into_response();
+    }
+    next.run(request).await
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Asked {
+    state: Option<String>,
+    cause: Option<String>,
+    before: Option<RunId>,
+    limit: Option<u32>,
+}
+
+/// The id of a run, as text.
+struct RunId(Uuid);
+
+impl<'de> Deserialize<'de> for RunId {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse()
+            .map(Self)
+            .map_err(|_| serde::de::Error::custom("`before` is no run's id"))
+    }
+}
+
+#[derive(Serialize)]
+struct Runs {
+    runs: Vec<Entry>,
+    /// The same question about older runs, when there may be some.
+    next: Option<String>,
+}
+
+async fn runs(
+    State(desk): State<Desk>,
+    asked: Result<Query<Asked>, QueryRejection>,
+) -> Result<Json<Runs>, Problem> {
+    let Query(asked) = asked.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
+    let filter = Filter {
+        state: named(asked.state.as_deref(), "state")?,
+        cause: named(asked.cause.as_deref(), "cause")?,
+        before: asked.before.map(|before| before.0),
+        limit: asked.limit.unwrap_or(Filter::default().limit),
+    };
+    if !(1..=MOST_RUNS).contains(&filter.limit) {
+        return Err(Problem::bad_request(format!(
+            "`limit` must lie between 1 and {MOST_RUNS}"
+        )));
+    }
+    let found = desk.memory().runs(&filter)?;
+    let full = u32::try_from(found.len()).is_ok_and(|found| found == filter.limit);
+    let next = found.last().filter(|_| full).map(|last| {
+        let of = |name: &str, value: Option<&str>| {
+            value.map_or_else(String::new, |value| format!("&{name}={value}"))
+        };
+        let state = of("state", filter.state.map(|state| state.name()));
+        let cause = of("cause", filter.cause.map(|cause| cause.name()));
+        format!("/v1/runs?before={}&limit={}{state}{cause}", last.id, filter.limit)
+    });
+    let runs = found.into_iter().map(|entry| desk.live(entry)).collect();
+    Ok(Json(Runs { runs, next }))
+}
+
+fn named<T: std::str::FromStr<Err = &'static str>>(
+    text: Option<&str>,
+    name: &str,
+) -> Result<Option<T>, Problem> {
+    let parsed = text.map(str::parse).transpose();
+    parsed.map_err(|reason| Problem::bad_request(format!("`{name}` {reason}")))
+}
+
+#[derive(Serialize)]
+struct Shown {
+    #[serde(flatten)]
+    run: Entry,
+    refused: Vec<Refused>,
+}
+
+async fn run(State(desk): State<Desk>, Path(id): Path<String>) -> Result<Response, Problem> {
+    let id = id.parse().map_err(|_| Problem::unknown_run())?;
+    let run = desk.run(id)?.ok_or_else(Problem::unknown_run)?;
+    let refused = desk.memory().refused(id, MOST_REFUSED)?;
+    Ok(Json(Shown { run, refused }).into_response())
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Wanted {
+    users: Option<u64>,
+    seed: Option<Seed>,
+    pages: Option<PageRange>,
+}
+
+/// A body may be left out.
+async fn ask(
+    State(desk): State<Desk>,
+    wanted: Result<Option<Json<Wanted>>, JsonRejection>,
+) -> Result<Response, Problem> {
+    let wanted = wanted.map_err(|rejection| Problem::because(rejection.status(), rejection.body_text()))?;
+    let Wanted { users, seed, pages } = wanted.map(|Json(wanted)| wanted).unwrap_or_default();
+    if users == Some(0) {
+        return Err(Problem::bad_request("`users` must be 1 or more".to_owned()));
+    }
+    let order = desk.order(Cause::Manual, &Wish { users, seed, pages });
+    let run = desk.ask(&order).map_err(|error| match error {
+        DeskError::Busy(run) => Problem::busy(run),
+        DeskError::Nothing => Problem::bad_request(error.to_string()),
+        DeskError::Memory(error) => error.into(),
+    })?;
+    let entry = desk.run(run)?.ok_or_else(Problem::unknown_run)?;
+    let location = [(header::LOCATION, format!("/v1/runs/{run}"))];
+    Ok((StatusCode::ACCEPTED, location, Json(entry)).into_response())
+}
+
+async fn end(State(desk): State<Desk>, Path(id): Path<String>) -> Result<StatusCode, Problem> {
+    let id = id.parse().map_err(|_| Problem::unknown_run())?;
+    match desk.end(id)? {
+        Ending::Stopping => Ok(StatusCode::ACCEPTED),
+        Ending::Withdrawn => Ok(StatusCode::NO_CONTENT),
+        Ending::Over => Err(Problem::over()),
+        Ending::Unknown => Err(Problem::unknown_run()),
+    }
+}
+
+#[derive(Serialize)]
+struct Timetable {
+    /// The next start, when one is planned.
+    next_start: Option<jiff::Timestamp>,
+    /// The run under way.
+    running: Option<String>,
+    schedule: crate::settings::ScheduleSettings,
+}
+
+async fn schedule(State(desk): State<Desk>) -> Json<Timetable> {
+    Json(Timetable {
+        next_start: desk.next_start(),
+        running: desk.running().map(|run| run.to_string()),
+        schedule: desk.settings().schedule.clone(),
+    })
+}
+
+#[cfg(test)]
+#[path = "api/tests.rs"]
+mod tests;

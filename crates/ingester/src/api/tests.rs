@@ -1,0 +1,174 @@
+use axum::body::Body;
+use futures::StreamExt as _;
+use serde_json::{Value, json};
+use tower::ServiceExt as _;
+
+use super::*;
+use crate::current::Current;
+use crate::memory::Memory;
+use crate::settings::{IngesterSettings, Overlap};
+
+fn desk() -> Desk {
+    let mut settings = IngesterSettings::default();
+    settings.schedule.overlap = Overlap::Queue;
+    Desk::new(Memory::volatile().unwrap(), Current::default(), settings)
+}
+
+async fn send(desk: &Desk, method: &str, path: &str, body: Option<Value>) -> (u16, Option<String>, Value) {
+    let mut request = axum::http::Request::builder().method(method).uri(path);
+    let body = match body {
+        Some(body) => {
+            request = request.header(header::CONTENT_TYPE, "application/json");
+            Body::from(body.to_string())
+        }
+        None => Body::empty(),
+    };
+    answer(desk, request.body(body).unwrap()).await
+}
+
+async fn answer(desk: &Desk, request: Request) -> (u16, Option<String>, Value) {
+    let response = router(desk.clone()).oneshot(request).await.unwrap();
+    let status = response.status().as_u16();
+    let location = response.headers().get(header::LOCATION);
+    let location = location.map(|location| location.to_str().unwrap().to_owned());
+    let body = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
+    (
+        status,
+        location,
+        serde_json::from_slice(&body).unwrap_or_default(),
+    )
+}
+
+#[tokio::test]
+async fn a_run_that_is_asked_for_can_be_looked_at_and_withdrawn() {
+    let desk = desk();
+    let body = json!({"users": 12_000, "seed": "abc", "pages": "2..3"});
+    let (status, location, entry) = send(&desk, "POST", "/v1/runs", Some(body)).await;
+    let location = location.unwrap();
+    assert_eq!(
+        (status, &entry["state"], &entry["pages"]),
+        (202, &"queued".into(), &"2..3".into())
+    );
+    assert_eq!(entry["counts"]["requested"], 7_000);
+    assert_eq!(location, format!("/v1/runs/{}", entry["id"].as_str().unwrap()));
+    let (status, _, shown) = send(&desk, "GET", &location, None).await;
+    assert_eq!(
+        (status, &shown["cause"], &shown["refused"]),
+        (200, &"manual".into(), &json!([]))
+    );
+    assert_eq!(send(&desk, "DELETE", &location, None).await.0, 204);
+    assert_eq!(send(&desk, "DELETE", &location, None).await.0, 409);
+    assert_eq!(send(&desk, "GET", &location, None).await.2["state"], "stopped");
+}
+
+#[tokio::test]
+async fn one_run_too_many_is_a_conflict() {
+    let desk = desk();
+    assert_eq!(send(&desk, "POST", "/v1/runs", None).await.0, 202);
+    assert_eq!(send(&desk, "POST", "/v1/runs", None).await.0, 202);
+    let (status, _, problem) = send(&desk, "POST", "/v1/runs", None).await;
+    assert_eq!((status, &problem["title"]), (409, &"Conflict".into()));
+}
+
+#[tokio::test]
+async fn the_history_comes_in_pages_and_by_state_and_cause() {
+    let desk = desk();
+    let mut ids = Vec::new();
+    for _ in 0..5 {
+        let (_, _, entry) = send(&desk, "POST", "/v1/runs", None).await;
+        ids.push(entry["id"].clone());
+        let path = format!("/v1/runs/{}", entry["id"].as_str().unwrap());
+        send(&desk, "DELETE", &path, None).await;
+    }
+    ids.reverse();
+    let (mut path, mut found) = (Some("/v1/runs?limit=2&state=stopped".to_owned()), Vec::new());
+    while let Some(page) = path {
+        let (status, _, body) = send(&desk, "GET", &page, None).await;
+        assert_eq!(status, 200, "{body}");
+        found.extend(
+            body["runs"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|run| run["id"].clone()),
+        );
+        path = body["next"].as_str().map(str::to_owned);
+    }
+    assert_eq!(found, ids);
+    let (_, _, none) = send(&desk, "GET", "/v1/runs?cause=schedule", None).await;
+    assert_eq!(none, json!({"runs": [], "next": null}));
+}
+
+#[tokio::test]
+async fn what_makes_no_sense_is_refused_as_a_problem() {
+    let desk = desk();
+    for (method, path, body, status) in [
+        ("GET", "/v1/runs?state=done", None, 400),
+        ("GET", "/v1/runs?limit=0", None, 400),
+        ("GET", "/v1/runs?colour=red", None, 400),
+        ("GET", "/v1/runs?before=x", None, 400),
+        ("GET", "/v1/runs/x", None, 404),
+        (
+            "DELETE",
+            "/v1/runs/00000000-0000-0000-0000-000000000000",
+            None,
+            404,
+        ),
+        (
+            "GET",
+            "/v1/runs/00000000-0000-0000-0000-000000000000/events",
+            None,
+            404,
+        ),
+        ("GET", "/v2/runs", None, 404),
+        ("PUT", "/v1/runs", None, 405),
+        ("POST", "/v1/runs", Some(json!({"users": 0})), 400),
+        ("POST", "/v1/runs", Some(json!({"user": 1})), 422),
+        ("POST", "/v1/runs", Some(json!({"seed": "a b"})), 422),
+        ("POST", "/v1/runs", Some(json!({"pages": "2..3"})), 400),
+    ] {
+        let (answered, _, problem) = send(&desk, method, path, body).await;
+        assert_eq!(answered, status, "{method} {path}: {problem}");
+        assert_eq!(problem["status"], status, "{method} {path}: {problem}");
+    }
+    assert_eq!(desk.next().unwrap(), None);
+}
+
+#[tokio::test]
+async fn another_site_s_page_starts_nothing() {
+    let desk = desk();
+    let ask = |site| {
+        let request = axum::http::Request::post("/v1/runs").header("sec-fetch-site", site);
+        answer(&desk, request.body(Body::empty()).unwrap())
+    };
+    assert_eq!(ask("cross-site").await.0, 403);
+    assert_eq!(ask("same-site").await.0, 403);
+    assert_eq!(ask("same-origin").await.0, 202);
+}
+
+#[tokio::test]
+async fn events_tell_each_change_and_end_with_the_run() {
+    let desk = desk();
+    let order = desk.order(Cause::Manual, &Wish::default());
+    let run = desk.ask(&order).unwrap();
+    let request = axum::http::Request::get(format!("/v1/runs/{run}/events"));
+    let response = router(desk.clone())
+        .oneshot(request.body(Body::empty()).unwrap())
+        .await
+        .unwrap();
+    let mut events = response.into_body().into_data_stream();
+    let mut next = async || {
+        events
+            .next()
+            .await
+            .map(|event| String::from_utf8(event.unwrap().to_vec()).unwrap())
+    };
+    let first = next().await.unwrap();
+    assert!(
+        first.starts_with("event: run\ndata: {") && first.contains("\"queued\""),
+        "{first}"
+    );
+    desk.end(run).unwrap();
+    assert!(next().await.unwrap().contains("\"stopped\""));
+    assert_eq!(next().await, None);
+}
