@@ -45,7 +45,7 @@ pub struct Batch {
 /// What made a micro-batch flush.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trigger {
-    /// Nothing was being written: waiting would only cost time.
+    /// At most one other was being written: waiting would only cost time.
     Idle,
     /// `batch.max_rows`.
     Rows,
@@ -135,7 +135,7 @@ impl Filling {
             Some(Trigger::Rows)
         } else if self.bytes >= self.max_bytes {
             Some(Trigger::Bytes)
-        } else if writing == 0 {
+        } else if writing <= 1 {
             Some(Trigger::Idle)
         } else if self.due().is_some_and(|due| due <= now) {
             Some(Trigger::Age)
@@ -197,10 +197,11 @@ mod tests {
     }
 
     #[test]
-    fn it_flushes_at_once_while_nothing_is_written() {
+    fn it_flushes_at_once_while_at_most_one_other_is_written() {
         let filling = filling(&BatchSettings::default(), 1);
         assert_eq!(filling.trigger(Instant::now(), 0), Some(Trigger::Idle));
-        assert_eq!(filling.trigger(Instant::now(), 1), None);
+        assert_eq!(filling.trigger(Instant::now(), 1), Some(Trigger::Idle));
+        assert_eq!(filling.trigger(Instant::now(), 2), None);
         assert_eq!(
             Filling::new(&BatchSettings::default()).trigger(Instant::now(), 0),
             None

@@ -21,26 +21,21 @@ use crate::assign::{AssignError, Assigner, compare};
 use crate::batch::{Filling, Operation};
 use crate::cassandra::fault::Fault;
 use crate::cassandra::session::Unusable;
-use crate::cassandra::writer::WriteError;
 use crate::checkpoint::{Because, Checkpoint, Start};
 use crate::clock::wall_micros;
-use crate::kafka::dead_letters::Undeliverable;
 use crate::kafka::rebalance::Notice;
 use crate::kafka::source::{Chunk, Command, Record, Source};
 use crate::lane::Lane;
 use crate::metrics::StreamerMetrics;
 use crate::record::Change;
-use crate::settle::{Settled, Settler};
+use crate::settle::{SettleError, Settled, Settler};
 
 /// Why the pipeline ended by itself.
 #[derive(Debug, Error)]
 pub enum PipelineError {
-    /// Rows can't be written.
+    /// Records can't be made durable.
     #[error(transparent)]
-    Write(#[from] WriteError),
-    /// A dead letter can't be written.
-    #[error(transparent)]
-    DeadLetter(#[from] Undeliverable),
+    Settle(#[from] SettleError),
     /// A partition can't be started.
     #[error(transparent)]
     Assign(#[from] AssignError),
@@ -76,7 +71,7 @@ pub struct Pipeline {
     held: Held,
     lanes: BTreeMap<i32, Lane>,
     filling: Filling,
-    writing: FuturesUnordered<BoxFuture<'static, Result<Settled, PipelineError>>>,
+    writing: FuturesUnordered<BoxFuture<'static, Result<Settled, SettleError>>>,
     saving: Option<BoxFuture<'static, Saved>>,
     assigning: Option<BoxFuture<'static, Started>>,
     revoking: Option<Revoking>,

@@ -25,7 +25,7 @@ use crate::pipeline::{Held, Pipeline, PipelineError};
 use crate::probes::{CassandraProbe, Found, KafkaProbe};
 use crate::record::Decoder;
 use crate::settings::Settings;
-use crate::settle::Settler;
+use crate::settle::{SettleError, Settler};
 
 /// Why the streamer ended.
 #[derive(Debug, Error)]
@@ -57,9 +57,9 @@ impl ExitStatus for RunError {
                 error,
                 PipelineError::Refused(_)
                     | PipelineError::Unusable(_)
-                    | PipelineError::Write(
+                    | PipelineError::Settle(SettleError::Write(
                         WriteError::Schema(_) | WriteError::OtherTable | WriteError::Unusable(_)
-                    )
+                    ))
                     | PipelineError::Assign(AssignError::NoStart(_) | AssignError::Unusable(_))
             ),
         };

@@ -172,7 +172,7 @@ pub enum ConsistencyLevel {
     All,
 }
 
-/// A micro-batch is flushed when the writer is idle, or when the first of these is reached.
+/// A micro-batch is flushed while at most one other is being written, or when the first of these is reached.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default)]
 pub struct BatchSettings {
@@ -190,7 +190,7 @@ pub struct BatchSettings {
 impl Default for BatchSettings {
     fn default() -> Self {
         Self {
-            max_rows: 1_000,
+            max_rows: 500,
             max_bytes: ByteSize::mib(1),
             max_age: Duration::from_millis(50),
             in_flight: 4,

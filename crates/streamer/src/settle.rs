@@ -3,15 +3,26 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use thiserror::Error;
 use uuid::Uuid;
 
 use crate::batch::{Batch, Operation};
-use crate::cassandra::writer::Writer;
+use crate::cassandra::writer::{WriteError, Writer};
 use crate::clock::wall_micros;
-use crate::kafka::dead_letters::DeadLetters;
+use crate::kafka::dead_letters::{DeadLetters, Undeliverable};
 use crate::metrics::StreamerMetrics;
-use crate::pipeline::PipelineError;
 use crate::record::{Change, Refusal};
+
+/// A record that can end in neither place; waiting would not help.
+#[derive(Debug, Error)]
+pub enum SettleError {
+    /// Rows can't be written.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// A dead letter can't be written.
+    #[error(transparent)]
+    DeadLetter(#[from] Undeliverable),
+}
 
 /// The two places where a record can end.
 pub struct Settler {
@@ -39,7 +50,7 @@ impl Settler {
     ///
     /// # Errors
     /// When waiting would not help; what was durable before is not told.
-    pub async fn settle(&self, batch: Batch) -> Result<Settled, PipelineError> {
+    pub async fn settle(&self, batch: Batch) -> Result<Settled, SettleError> {
         let started = Instant::now();
         let Batch {
             id,
@@ -76,7 +87,7 @@ impl Settler {
             }
         }
         let upserts = times.len();
-        let rows = async { self.writer.write(&writes).await.map_err(PipelineError::from) };
+        let rows = async { self.writer.write(&writes).await.map_err(SettleError::from) };
         let (refused, ()) = futures::try_join!(rows, self.bury(&operations, refusals))?;
         let written = writes.len() - refused.len();
         let rejected = refused
@@ -114,7 +125,7 @@ impl Settler {
         &self,
         operations: &[Operation],
         refusals: Vec<(usize, Refusal)>,
-    ) -> Result<(), PipelineError> {
+    ) -> Result<(), SettleError> {
         let letters: Vec<_> = refusals
             .into_iter()
             .map(|(place, refusal)| (&operations[place], refusal))

@@ -1,7 +1,5 @@
 //! The README's tables say what the code does.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
 use service::Metrics;
 use streamer::Settings;
 use streamer::metrics::StreamerMetrics;

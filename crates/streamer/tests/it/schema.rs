@@ -10,7 +10,7 @@ const TABLE: &str = "CREATE TABLE {ks}.created_users (id uuid PRIMARY KEY, first
                      picture text, ingested_at timestamp)";
 
 async fn refused(world: &World) -> String {
-    let mut streamer = Service::start(&world.options()).unwrap();
+    let streamer = Service::start(&world.options()).unwrap();
     assert_eq!(
         streamer.wait(DEADLINE).await.unwrap(),
         Some(78),
@@ -89,7 +89,7 @@ async fn the_originals_table_with_its_text_instants_and_more_columns_is_written_
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dropped_table_stops_the_streamer_and_is_not_quietly_created_again() {
     let world = World::new("dropped", 1).await;
-    let mut streamer = world.streamer().await;
+    let streamer = world.streamer().await;
     world.write(&people(5)).await;
     world.caught_up().await;
     world.table.run("DROP TABLE {ks}.created_users").await.unwrap();

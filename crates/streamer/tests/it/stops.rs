@@ -93,7 +93,7 @@ async fn a_wrong_configuration_ends_it_with_78_and_one_line_that_names_the_key()
         ("kafka.session_timeout", "soon", "kafka.session_timeout"),
     ] {
         let options: ServiceOptions = world.options().set(key, value);
-        let mut streamer = Service::start(&options).unwrap();
+        let streamer = Service::start(&options).unwrap();
         assert_eq!(streamer.wait(DEADLINE).await.unwrap(), Some(78));
         assert!(
             streamer.last_lines(1).contains(says),

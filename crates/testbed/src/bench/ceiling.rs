@@ -19,8 +19,9 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use thiserror::Error;
 use tokio::time::timeout;
 
-use super::people::{Person, TEXTS, people};
+use super::people::{Person, people};
 use super::usage::{Cost, own_cpu_seconds, peak_mib};
+use crate::table::TEXT_COLUMNS;
 
 /// How the loop writes.
 #[derive(Debug, Clone, Args)]
@@ -70,8 +71,8 @@ impl Ceiling {
     pub async fn run(&self) -> Result<Cost, CeilingError> {
         let driver = self.connect().await?;
         let Self { keyspace, rows, .. } = self;
-        let columns = TEXTS.join(", ");
-        let texts = TEXTS.map(|name| format!("{name} text")).join(", ");
+        let columns = TEXT_COLUMNS.join(", ");
+        let texts = TEXT_COLUMNS.map(|name| format!("{name} text")).join(", ");
         let table = format!(
             "CREATE TABLE IF NOT EXISTS {keyspace}.created_users (id uuid PRIMARY KEY, {texts}, dob timestamp, \
              registered_date timestamp, ingested_at timestamp)"

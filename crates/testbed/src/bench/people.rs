@@ -10,26 +10,13 @@ use uuid::{Builder, Uuid};
 pub struct Person {
     /// The id.
     pub id: Uuid,
-    /// The columns of text in the order of the table, email and username among them.
+    /// The columns of text, in the order of [`TEXT_COLUMNS`](crate::table::TEXT_COLUMNS).
     pub texts: [String; 9],
     /// Milliseconds since 1970.
     pub dob: i64,
     /// Milliseconds since 1970.
     pub registered: i64,
 }
-
-/// The names of [`Person::texts`].
-pub const TEXTS: [&str; 9] = [
-    "first_name",
-    "last_name",
-    "gender",
-    "address",
-    "post_code",
-    "email",
-    "username",
-    "phone",
-    "picture",
-];
 
 impl Person {
     /// The user with this number in the series of `seed`.
