@@ -1,6 +1,8 @@
 //! The errors a caller hears, as RFC 9457 problem documents: what a program can branch on, what a person can read,
 //! and never a value of a record.
 
+mod causes;
+
 use std::fmt;
 use std::time::Duration;
 
@@ -11,15 +13,8 @@ use model::headers::PROBLEM;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::admission::NoRoom;
 use crate::answer::Counts;
-use crate::body::BodyError;
-use crate::budget::Spent;
-use crate::callers::Stranger;
-use crate::coding::{self, CodingError};
-use crate::origin::OriginError;
-use crate::publication::PublicationError;
-use crate::records::RecordsError;
+use crate::coding;
 
 /// When a caller who finds no room may try again: a batch is acknowledged in milliseconds.
 const AFTER_OVERLOAD: Duration = Duration::from_secs(1);
@@ -231,131 +226,6 @@ impl Problem {
     }
 }
 
-impl From<Stranger> for Problem {
-    fn from(stranger: Stranger) -> Self {
-        match stranger {
-            Stranger::NoToken => Self::new(
-                StatusCode::UNAUTHORIZED,
-                "no-token",
-                "A token is needed",
-                "send one bearer token in the Authorization header",
-            )
-            .with_header(header::WWW_AUTHENTICATE, "Bearer"),
-            Stranger::WrongToken => Self::new(
-                StatusCode::FORBIDDEN,
-                "wrong-token",
-                "The token is wrong",
-                "nobody here has this token",
-            ),
-        }
-    }
-}
-
-impl From<Spent> for Problem {
-    fn from(spent: Spent) -> Self {
-        let detail = format!("{spent}; nothing was written");
-        Self::new(
-            StatusCode::TOO_MANY_REQUESTS,
-            "budget-spent",
-            "The budget is spent",
-            detail,
-        )
-        .retry_after(spent.retry_after)
-    }
-}
-
-impl From<CodingError> for Problem {
-    fn from(error: CodingError) -> Self {
-        match error {
-            CodingError::Broken(_) => Self::new(
-                StatusCode::BAD_REQUEST,
-                "bad-encoding",
-                "The body can't be decoded",
-                error,
-            ),
-            CodingError::TooLarge { .. } => Self::new(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "body-too-large",
-                "The body is too large",
-                error,
-            ),
-            CodingError::NoRoom(no_room) => no_room.into(),
-        }
-    }
-}
-
-impl From<NoRoom> for Problem {
-    fn from(_: NoRoom) -> Self {
-        Self::no_room()
-    }
-}
-
-impl From<PublicationError> for Problem {
-    fn from(error: PublicationError) -> Self {
-        match error {
-            PublicationError::Records(error) => error.into(),
-            PublicationError::NoRoom(error) => error.into(),
-        }
-    }
-}
-
-impl From<OriginError> for Problem {
-    fn from(error: OriginError) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "bad-header", "Bad header", error)
-    }
-}
-
-impl From<BodyError> for Problem {
-    fn from(error: BodyError) -> Self {
-        match error {
-            BodyError::TooLarge { .. } => Self::new(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "body-too-large",
-                "The body is too large",
-                error,
-            ),
-            BodyError::NoRoom(no_room) => no_room.into(),
-            BodyError::TooSlow => Self::new(
-                StatusCode::REQUEST_TIMEOUT,
-                "body-too-slow",
-                "The body is too slow",
-                error,
-            ),
-            BodyError::Broken(_) => Self::new(
-                StatusCode::BAD_REQUEST,
-                "body-broken",
-                "The body broke off",
-                error,
-            ),
-        }
-    }
-}
-
-impl From<RecordsError> for Problem {
-    fn from(error: RecordsError) -> Self {
-        let detail = error.to_string();
-        match error {
-            RecordsError::NotJson { line, column, .. } => {
-                let mut problem = Self::new(
-                    StatusCode::BAD_REQUEST,
-                    "not-json",
-                    "The body is not JSON",
-                    detail,
-                );
-                (problem.0.line, problem.0.column) = (Some(line), Some(column));
-                problem
-            }
-            RecordsError::Empty => Self::new(StatusCode::BAD_REQUEST, "no-records", "No records", detail),
-            RecordsError::TooMany { .. } => Self::new(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "too-many-records",
-                "Too many records",
-                detail,
-            ),
-        }
-    }
-}
-
 impl IntoResponse for Problem {
     fn into_response(self) -> Response<Body> {
         let document = *self.0;
@@ -400,6 +270,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::records::RecordsError;
 
     async fn document(problem: Problem) -> (Response<()>, Value) {
         let (head, body) = problem.into_response().into_parts();

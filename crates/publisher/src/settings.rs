@@ -1,14 +1,17 @@
 //! What an operator may set, the defaults, and which values make no sense. Reads no file and no environment.
 
-use std::collections::BTreeMap;
+mod kafka;
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
+use service::ProcessSettings;
 use service::config::{ConfigError, Settings};
-use service::{List, ProcessSettings, Secret};
+
+pub use kafka::KafkaSettings;
 
 /// The producer looks for messages that are too old once a second, so it gives up a little later than told.
 pub(crate) const GIVING_UP: Duration = Duration::from_secs(2);
@@ -119,43 +122,6 @@ pub struct LimitSettings {
     pub in_flight_records: usize,
 }
 
-/// Where records go.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(default)]
-pub struct KafkaSettings {
-    /// Some brokers of the cluster, each `host:port`.
-    pub brokers: List,
-    /// The topic, created if absent. One that exists is left as it is.
-    pub topic: String,
-    /// Partitions of a topic that is created.
-    pub partitions: i32,
-    /// Replicas of a topic that is created.
-    pub replication: i32,
-    /// How many replicas must have a record before it counts as written, in a topic that is created.
-    pub min_insync_replicas: i32,
-    /// How long a topic that is created keeps its records.
-    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
-    pub retention: Duration,
-    /// How long the producer tries to write a record before it gives up and the caller hears 504.
-    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
-    pub message_timeout: Duration,
-    /// How long a record waits for others to share its way to the broker.
-    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
-    pub linger: Duration,
-    /// How often Kafka is asked whether it is there.
-    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
-    pub probe_interval: Duration,
-    /// How long it may take to say so.
-    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
-    pub probe_timeout: Duration,
-    /// How often the producer's own statistics are read; zero is never.
-    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
-    pub statistics_interval: Duration,
-    /// Further properties of librdkafka, such as `security.protocol`; in the environment `_` stands for `.`.
-    /// They may be secrets and are shown nowhere.
-    pub properties: BTreeMap<String, Secret>,
-}
-
 impl Default for PublisherSettings {
     fn default() -> Self {
         Self {
@@ -203,25 +169,6 @@ impl Default for IdempotencySettings {
             entries: 10_000,
             bytes: ByteSize::mib(8),
             age: Duration::from_secs(600),
-        }
-    }
-}
-
-impl Default for KafkaSettings {
-    fn default() -> Self {
-        Self {
-            brokers: List::of(["127.0.0.1:9092"]),
-            topic: "users_created".to_owned(),
-            partitions: 6,
-            replication: 1,
-            min_insync_replicas: 1,
-            retention: Duration::from_secs(7 * 24 * 60 * 60),
-            message_timeout: Duration::from_secs(12),
-            linger: Duration::from_millis(5),
-            probe_interval: Duration::from_secs(1),
-            probe_timeout: Duration::from_secs(2),
-            statistics_interval: Duration::from_secs(5),
-            properties: BTreeMap::new(),
         }
     }
 }
@@ -306,92 +253,6 @@ impl LimitSettings {
     }
 }
 
-impl KafkaSettings {
-    fn validate(&self) -> Result<(), ConfigError> {
-        refuse_if(self.brokers.is_empty(), "kafka.brokers", "is empty")?;
-        refuse_if(
-            !is_topic_name(&self.topic),
-            "kafka.topic",
-            "is not the name of a topic",
-        )?;
-        refuse_if(self.partitions < 1, "kafka.partitions", "is below 1")?;
-        refuse_if(
-            !(1..=i32::from(i16::MAX)).contains(&self.replication),
-            "kafka.replication",
-            "is not from 1 to 32767",
-        )?;
-        refuse_if(
-            !(1..=self.replication).contains(&self.min_insync_replicas),
-            "kafka.min_insync_replicas",
-            "is not from 1 to kafka.replication",
-        )?;
-        refuse_if(self.retention.is_zero(), "kafka.retention", "is zero")?;
-        refuse_if(
-            self.message_timeout < Duration::from_secs(1),
-            "kafka.message_timeout",
-            "is below 1s, the producer's own clock tick",
-        )?;
-        refuse_if(
-            self.linger >= self.message_timeout,
-            "kafka.linger",
-            "is not below kafka.message_timeout",
-        )?;
-        refuse_if(self.probe_interval.is_zero(), "kafka.probe_interval", "is zero")?;
-        refuse_if(self.probe_timeout.is_zero(), "kafka.probe_timeout", "is zero")?;
-        self.refuse_reserved_properties()
-    }
-
-    fn refuse_reserved_properties(&self) -> Result<(), ConfigError> {
-        let reserved = self.librdkafka_properties().map(|(name, _)| name);
-        match reserved
-            .into_iter()
-            .find(|name| RESERVED.contains(&name.as_str()))
-        {
-            None => Ok(()),
-            Some(name) => Err(ConfigError::Invalid {
-                key: "kafka.properties",
-                reason: format!("sets `{name}`, on which the publisher's promises rest"),
-            }),
-        }
-    }
-
-    /// The properties with the names that librdkafka knows, none of which has an underscore.
-    pub(crate) fn librdkafka_properties(&self) -> impl Iterator<Item = (String, &Secret)> {
-        self.properties
-            .iter()
-            .map(|(name, value)| (name.replace('_', "."), value))
-    }
-}
-
-/// What the publisher sets itself, with the aliases that librdkafka knows for it.
-const RESERVED: [&str; 19] = [
-    "acks",
-    "bootstrap.servers",
-    "delivery.timeout.ms",
-    "enable.gapless.guarantee",
-    "enable.idempotence",
-    "linger.ms",
-    "max.in.flight",
-    "max.in.flight.requests.per.connection",
-    "message.max.bytes",
-    "message.send.max.retries",
-    "message.timeout.ms",
-    "metadata.broker.list",
-    "partitioner",
-    "queue.buffering.max.messages",
-    "queue.buffering.max.ms",
-    "request.required.acks",
-    "retries",
-    "statistics.interval.ms",
-    "transactional.id",
-];
-
-/// Kafka's own rule.
-fn is_topic_name(name: &str) -> bool {
-    let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-    (1..=249).contains(&name.len()) && name.bytes().all(legal) && !matches!(name, "." | "..")
-}
-
 fn refuse_if(wrong: bool, key: &'static str, reason: &str) -> Result<(), ConfigError> {
     if wrong {
         let reason = reason.to_owned();
@@ -402,101 +263,4 @@ fn refuse_if(wrong: bool, key: &'static str, reason: &str) -> Result<(), ConfigE
 }
 
 #[cfg(test)]
-mod tests {
-    use service::config::load;
-
-    use super::*;
-
-    fn loaded(variables: &[(&str, &str)]) -> Result<PublisherSettings, String> {
-        let owned = variables.iter().map(|(name, value)| {
-            let name = format!("PUBLISHER__{name}");
-            (name, (*value).to_owned())
-        });
-        load(None, owned).map_err(|error| error.to_string())
-    }
-
-    #[test]
-    fn the_defaults_are_valid_and_stay_on_this_machine() {
-        let settings = loaded(&[]).unwrap();
-        assert!(settings.http.listen.ip().is_loopback());
-        assert_eq!(settings.kafka.topic, "users_created");
-        assert_eq!(settings.kafka.retention, Duration::from_secs(604_800));
-    }
-
-    #[test]
-    fn sizes_and_durations_are_read_with_their_units() {
-        let settings = loaded(&[
-            ("LIMITS__MAX_BODY", "1 MiB"),
-            ("KAFKA__RETENTION", "24h"),
-            ("KAFKA__BROKERS", "a:1, b:2"),
-        ])
-        .unwrap();
-        assert_eq!(settings.limits.max_body, ByteSize::mib(1));
-        assert_eq!(settings.kafka.retention, Duration::from_secs(86_400));
-        assert_eq!(settings.kafka.brokers.len(), 2);
-    }
-
-    #[test]
-    fn what_makes_no_sense_is_refused_by_its_key() {
-        for (name, value, key) in [
-            ("HTTP__LISTEN", "0.0.0.0:8080", "`http.listen`"),
-            ("HTTP__MAX_CONNECTIONS", "0", "`http.max_connections`"),
-            ("HTTP__HEADER_TIMEOUT", "0s", "`http.header_timeout`"),
-            ("HTTP__BODY_TIMEOUT", "0s", "`http.body_timeout`"),
-            ("HTTP__REQUEST_DEADLINE", "23s", "`http.request_deadline`"),
-            ("HTTP__RELOAD_INTERVAL", "0s", "`http.reload_interval`"),
-            ("TLS__CERTIFICATE_PATH", "/x", "`tls.key_path`"),
-            ("TLS__CLIENT_CA_PATH", "/x", "`tls.client_ca_path`"),
-            ("IDEMPOTENCY__ENTRIES", "0", "`idempotency.entries`"),
-            ("LIMITS__MAX_RECORD", "0", "`limits.max_record`"),
-            ("LIMITS__MAX_RECORD", "17 MiB", "`limits.max_record`"),
-            ("LIMITS__MAX_RECORDS", "0", "`limits.max_records`"),
-            ("LIMITS__MAX_BODY", "33 MiB", "`limits.in_flight_bytes`"),
-            ("LIMITS__IN_FLIGHT_RECORDS", "19999", "`limits.in_flight_records`"),
-            (
-                "LIMITS__IN_FLIGHT_RECORDS",
-                "10000001",
-                "`limits.in_flight_records`",
-            ),
-            ("KAFKA__BROKERS", "", "`kafka.brokers`"),
-            ("KAFKA__TOPIC", "a b", "`kafka.topic`"),
-            ("KAFKA__PARTITIONS", "0", "`kafka.partitions`"),
-            ("KAFKA__REPLICATION", "0", "`kafka.replication`"),
-            ("KAFKA__MIN_INSYNC_REPLICAS", "2", "`kafka.min_insync_replicas`"),
-            ("KAFKA__RETENTION", "0s", "`kafka.retention`"),
-            ("KAFKA__MESSAGE_TIMEOUT", "999ms", "`kafka.message_timeout`"),
-            ("KAFKA__LINGER", "12s", "`kafka.linger`"),
-            ("KAFKA__PROBE_INTERVAL", "0s", "`kafka.probe_interval`"),
-            ("KAFKA__PROBE_TIMEOUT", "0s", "`kafka.probe_timeout`"),
-            ("KAFKA__PROPERTIES__ACKS", "1", "`kafka.properties` sets `acks`"),
-            (
-                "KAFKA__PROPERTIES__MESSAGE_TIMEOUT_MS",
-                "1",
-                "sets `message.timeout.ms`",
-            ),
-        ] {
-            let error = loaded(&[(name, value)]).unwrap_err();
-            assert!(error.contains(key), "{name}={value}: {error}");
-        }
-    }
-
-    #[test]
-    fn another_address_is_served_only_when_told_so() {
-        let told = [
-            ("HTTP__LISTEN", "0.0.0.0:8080"),
-            ("HTTP__ALLOW_ANONYMOUS", "true"),
-        ];
-        assert!(loaded(&told).is_ok());
-        let known = [("HTTP__LISTEN", "0.0.0.0:8080"), ("AUTH__TOKENS_PATH", "/x")];
-        assert!(loaded(&known).is_ok());
-        assert!(loaded(&[("HTTP__LISTEN", "[::1]:8080")]).is_ok());
-    }
-
-    #[test]
-    fn a_property_keeps_its_value_to_itself() {
-        let settings = loaded(&[("KAFKA__PROPERTIES__SASL_PASSWORD", "00hunter2")]).unwrap();
-        assert!(!format!("{settings:?}").contains("hunter2"));
-        let (name, value) = settings.kafka.librdkafka_properties().next().unwrap();
-        assert_eq!((name.as_str(), value.expose()), ("sasl.password", "00hunter2"));
-    }
-}
+mod tests;
