@@ -81,6 +81,8 @@ impl Api {
 
 fn router(desk: Desk) -> Router {
     Router::new()
+        .route("/", get(page))
+        .route("/openapi.json", get(openapi))
         .route("/v1/runs", get(runs).post(ask))
         .route("/v1/runs/{id}", get(run).delete(end))
         .route("/v1/runs/{id}/events", get(events::events))
@@ -100,6 +102,26 @@ async fn own_pages_only(request: Request, next: Next) -> Response {
         return Problem::foreign_page().into_response();
     }
     next.run(request).await
+}
+
+const PAGE: &str = include_str!("api/page.html");
+/// The page holds all it needs; nothing of another origin may come in or frame it.
+const PAGE_POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; \
+                           img-src data:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
+const OPENAPI: &str = include_str!("api/openapi.json");
+
+/// What a browser shows.
+async fn page() -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, "text/html; charset=utf-8"),
+        (header::CONTENT_SECURITY_POLICY, PAGE_POLICY),
+        (header::CACHE_CONTROL, "no-cache"),
+    ];
+    (headers, PAGE).into_response()
+}
+
+async fn openapi() -> Response {
+    ([(header::CONTENT_TYPE, model::headers::JSON)], OPENAPI).into_response()
 }
 
 #[derive(Deserialize)]

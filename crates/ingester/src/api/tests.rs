@@ -172,3 +172,78 @@ async fn events_tell_each_change_and_end_with_the_run() {
     assert!(next().await.unwrap().contains("\"stopped\""));
     assert_eq!(next().await, None);
 }
+
+#[tokio::test]
+async fn the_description_lists_the_routes_the_states_and_every_field_of_a_run() {
+    let desk = desk();
+    let (status, _, description) = send(&desk, "GET", "/openapi.json", None).await;
+    assert_eq!(status, 200);
+    let (_, location, run) = send(&desk, "POST", "/v1/runs", None).await;
+    let id = location.unwrap().rsplit('/').next().unwrap().to_owned();
+    let methods = ["get", "post", "put", "delete"];
+    for (path, item) in description["paths"].as_object().unwrap() {
+        let path = path.replace("{id}", &id);
+        for method in methods {
+            let status = match (method, path.as_str()) {
+                ("get", path) if path.ends_with("/events") => 200,
+                _ => send(&desk, &method.to_uppercase(), &path, None).await.0,
+            };
+            assert_eq!(item.get(method).is_some(), status != 405, "{method} {path}");
+            assert_ne!(status, 404, "{method} {path}");
+        }
+    }
+    let schemas = &description["components"]["schemas"];
+    let names = |names: Vec<&str>| json!(names);
+    let states = crate::history::State::ALL.iter().map(|state| state.name());
+    assert_eq!(schemas["State"]["enum"], names(states.collect()));
+    assert_eq!(
+        schemas["Cause"]["enum"],
+        names(Cause::ALL.iter().map(|cause| cause.name()).collect())
+    );
+    let described = |schema: &Value| -> std::collections::BTreeSet<String> {
+        let required = schema["required"].as_array().unwrap();
+        required
+            .iter()
+            .map(|name| name.as_str().unwrap().to_owned())
+            .collect()
+    };
+    let held = |value: &Value| -> std::collections::BTreeSet<String> {
+        value.as_object().unwrap().keys().cloned().collect()
+    };
+    assert_eq!(described(&schemas["Run"]), held(&run));
+    assert_eq!(
+        described(&schemas["Run"]["properties"]["counts"]),
+        held(&run["counts"])
+    );
+}
+
+#[tokio::test]
+async fn the_page_is_whole_in_itself() {
+    let request = axum::http::Request::get("/").body(Body::empty()).unwrap();
+    let response = router(desk()).oneshot(request).await.unwrap();
+    assert_eq!(response.status(), 200);
+    assert!(
+        response.headers()[header::CONTENT_TYPE]
+            .to_str()
+            .unwrap()
+            .starts_with("text/html")
+    );
+    assert!(response.headers().contains_key(header::CONTENT_SECURITY_POLICY));
+    let page = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
+    let page = std::str::from_utf8(&page).unwrap();
+    assert!(
+        !page.contains("src=")
+            && !page.contains("http:")
+            && !page.contains("https:")
+            && !page.contains("@import")
+    );
+    for word in [
+        "lang=\"en\"",
+        "name=\"viewport\"",
+        "aria-live",
+        "prefers-color-scheme",
+        ":focus-visible",
+    ] {
+        assert!(page.contains(word), "{word}");
+    }
+}

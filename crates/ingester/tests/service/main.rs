@@ -10,6 +10,7 @@ mod chain;
 mod faults;
 mod kills;
 mod manual;
+mod page;
 mod process;
 mod runs;
 mod samples;

@@ -12,15 +12,15 @@ use crate::process::{Ingester, free_port};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
-struct Service {
+pub(crate) struct Service {
     ingester: Ingester,
-    url: String,
+    pub(crate) url: String,
     client: Client,
 }
 
 impl Service {
     /// A service that starts nothing by itself, with pages of five.
-    async fn start(api: &str, door: &str, settings: &[(&str, &str)]) -> Self {
+    pub(crate) async fn start(api: &str, door: &str, settings: &[(&str, &str)]) -> Self {
         let port = free_port();
         let listen = format!("127.0.0.1:{port}");
         let mut all = vec![
@@ -39,7 +39,7 @@ impl Service {
         }
     }
 
-    async fn send(&self, method: Method, path: &str, body: Value) -> (StatusCode, Value) {
+    pub(crate) async fn send(&self, method: Method, path: &str, body: Value) -> (StatusCode, Value) {
         let mut request = self.client.request(method, format!("{}{path}", self.url));
         if !body.is_null() {
             request = request.json(&body);
@@ -52,7 +52,7 @@ impl Service {
         self.send(Method::GET, path, Value::Null).await.1
     }
 
-    async fn until(&self, path: &str, hopeful: impl Fn(&Value) -> bool) -> Value {
+    pub(crate) async fn until(&self, path: &str, hopeful: impl Fn(&Value) -> bool) -> Value {
         let until = Instant::now() + DEADLINE;
         loop {
             let answer = self.get(path).await;
@@ -69,7 +69,7 @@ impl Service {
     }
 }
 
-fn path(run: &Value) -> String {
+pub(crate) fn path(run: &Value) -> String {
     format!("/v1/runs/{}", run["id"].as_str().unwrap())
 }
 
