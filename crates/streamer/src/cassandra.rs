@@ -7,6 +7,7 @@
 pub mod checkpoints;
 pub mod fault;
 pub mod gate;
+pub mod pace;
 pub mod placement;
 pub mod probe;
 pub mod schema;

@@ -106,7 +106,7 @@ impl Pipeline {
         metrics: Arc<StreamerMetrics>,
         held: Held,
     ) -> Self {
-        let filling = Filling::new(&assigner.settings.batch);
+        let filling = Filling::new(&assigner.settings.batch());
         Self {
             assigner,
             settler,

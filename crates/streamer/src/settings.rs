@@ -1,6 +1,7 @@
 //! What the operator can set, with the defaults and why they are what they are.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use bytesize::ByteSize;
@@ -35,6 +36,19 @@ impl Default for Settings {
             batch: BatchSettings::default(),
             checkpoint: CheckpointSettings::default(),
             tombstones: Tombstones::Delete,
+        }
+    }
+}
+
+impl Settings {
+    /// When a micro-batch is flushed: with no more rows than may be written in a second, or a stop and a revocation
+    /// would wait for it too long.
+    pub fn batch(&self) -> BatchSettings {
+        let most = self.cassandra.max_rows_per_second;
+        let most = most.and_then(|most| usize::try_from(most.get()).ok());
+        BatchSettings {
+            max_rows: most.map_or(self.batch.max_rows, |most| most.min(self.batch.max_rows)),
+            ..self.batch.clone()
         }
     }
 }
@@ -125,6 +139,9 @@ pub struct CassandraSettings {
     /// Rows that all have the same replicas are sent together, up to this size: below the 5 KiB at which a server
     /// warns (`batch_size_warn_threshold`). Nothing is sent together in a cluster with more nodes than replicas.
     pub statement_bytes: ByteSize,
+    /// The most rows that this process writes in a second, so that a replay leaves room for live readers; none: as
+    /// many as Cassandra takes.
+    pub max_rows_per_second: Option<NonZeroU32>,
     /// How long a statement may take, above the server's own write timeout (2 s by default).
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
     pub request_timeout: Duration,
@@ -150,6 +167,7 @@ impl Default for CassandraSettings {
             connections: 2,
             window: 256,
             statement_bytes: ByteSize::kib(4),
+            max_rows_per_second: None,
             request_timeout: Duration::from_secs(5),
             connect_timeout: Duration::from_secs(2),
             backoff: Backoff::default(),
@@ -378,6 +396,17 @@ mod tests {
         assert_eq!(settings.cassandra.backoff.max, Duration::from_secs(3));
         assert_eq!(settings.checkpoint.on_missing, OnMissing::Group);
         assert_eq!(settings.batch.max_bytes, ByteSize::kib(64));
+    }
+
+    #[test]
+    fn a_micro_batch_holds_no_more_than_a_seconds_rows() {
+        assert_eq!(
+            Settings::default().batch().max_rows,
+            BatchSettings::default().max_rows
+        );
+        let settings = load(&[("STREAMER__CASSANDRA__MAX_ROWS_PER_SECOND", "7")]).unwrap();
+        assert_eq!(settings.batch().max_rows, 7);
+        assert!(load(&[("STREAMER__CASSANDRA__MAX_ROWS_PER_SECOND", "0")]).is_err());
     }
 
     #[test]

@@ -15,6 +15,7 @@ use thiserror::Error;
 use tokio::time::sleep;
 
 use crate::cassandra::fault::Fault;
+use crate::cassandra::pace::Pace;
 use crate::cassandra::schema::{self, SchemaError, Verified};
 use crate::cassandra::session::{Live, Sessions, Unusable};
 use crate::cassandra::statements::{self, Statements};
@@ -124,6 +125,7 @@ pub struct Writer {
     sessions: Arc<Sessions>,
     verified: Verified,
     window: Window,
+    pace: Pace,
     metrics: Arc<StreamerMetrics>,
 }
 
@@ -131,10 +133,12 @@ impl Writer {
     /// A writer for the table as it was verified.
     pub fn new(sessions: Arc<Sessions>, verified: Verified, metrics: Arc<StreamerMetrics>) -> Self {
         let window = Window::new(sessions.settings().window);
+        let pace = Pace::new(sessions.settings().max_rows_per_second);
         Self {
             sessions,
             verified,
             window,
+            pace,
             metrics,
         }
     }
@@ -222,6 +226,7 @@ impl Writer {
         let mut calls: FuturesUnordered<_> = pending
             .into_iter()
             .map(|group| async {
+                self.pace.rows(group.len()).await;
                 let _permit = self.window.enter().await;
                 let result = self
                     .send(live, prepared, &parameters, &writes[group.clone()])

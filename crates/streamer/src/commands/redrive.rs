@@ -32,9 +32,6 @@ pub struct Arguments {
     reason: Option<String>,
 }
 
-/// Rows that are written at once.
-const BATCH: usize = 500;
-
 /// # Errors
 /// When a server refuses, or has not answered in time; rows that were told before are written.
 pub(super) async fn redrive(servers: &Servers, arguments: &Arguments) -> Result<(), CommandError> {
@@ -112,7 +109,7 @@ impl Redrive<'_> {
             Change::Refuse(refusal) => return self.leave(letter.origin, &Fate::Refused(refusal)),
         };
         self.batch.push((letter.origin, write));
-        if self.batch.len() >= BATCH {
+        if self.batch.len() >= self.servers.settings().batch().max_rows {
             self.flush().await?;
         }
         Ok(())

@@ -360,3 +360,24 @@ async fn a_server_that_is_away_is_named_within_the_deadline() {
     assert_eq!(code, Some(78), "{output}");
     assert!(output.contains("there is no topic `no_such_topic`"), "{output}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_can_be_slowed_down() {
+    let world = World::new("slow", 2).await;
+    let mut streamer = world.streamer().await;
+    world.write(&people(1_500)).await;
+    world.caught_up().await;
+    stop(&mut streamer).await;
+    world.table.run("DROP TABLE {ks}.created_users").await.unwrap();
+    done(&world, "replay --from-offset 0 --yes").await;
+    let options = world.options().set("cassandra.max_rows_per_second", "300");
+    let started = std::time::Instant::now();
+    let mut streamer = world.start(&options).await;
+    world.caught_up().await;
+    assert!(started.elapsed() >= std::time::Duration::from_millis(4_900));
+    assert_eq!(world.users().await.len(), 1_500);
+    // A stop does not wait for more than a few seconds' rows.
+    world.write(&people(5_000)).await;
+    world.busy(&streamer).await;
+    assert_eq!(streamer.terminate(DEADLINE).await.unwrap(), Some(0));
+}
