@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -10,19 +11,30 @@ use testbed::randomuser::{Options, RandomUserApi};
 use crate::door::{Answer, Door};
 use crate::runs::{Service, path};
 
-/// What Chromium makes of the page, after some seconds of its own time; or nothing where there is no Chromium.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// What Chromium makes of the page, or nothing where there is no Chromium. It looks again, up to a deadline, until the
+/// page has heard of its runs: on a busy machine the browser gives its answer before the page has had its.
 fn rendered(url: &str, profile: &Path) -> Option<String> {
-    let mut chromium = Command::new("chromium");
-    let flags = [
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-dev-shm-usage",
-        "--timeout=3000",
-        "--dump-dom",
-    ];
-    let output = chromium
-        .args(flags)
+    let until = Instant::now() + DEADLINE;
+    loop {
+        let page = dumped(url, profile)?;
+        if page.contains("</td>") {
+            return Some(page);
+        }
+        assert!(Instant::now() < until, "the page shows no runs: {page}");
+    }
+}
+
+fn dumped(url: &str, profile: &Path) -> Option<String> {
+    let output = Command::new("chromium")
+        .args([
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-dev-shm-usage",
+        ])
+        .args(["--timeout=3000", "--dump-dom"])
         .arg(format!("--user-data-dir={}", profile.display()))
         .arg(url)
         .stderr(Stdio::null())
