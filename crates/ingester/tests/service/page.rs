@@ -27,25 +27,34 @@ fn rendered(url: &str, profile: &Path) -> Option<String> {
 }
 
 fn dumped(url: &str, profile: &Path) -> Option<String> {
-    let output = Command::new("chromium")
+    // A browser that hangs must not hang the tests.
+    let output = Command::new("timeout")
+        .args(["--kill-after=5", "30", "chromium"])
         .args([
             "--headless",
             "--no-sandbox",
             "--disable-gpu",
             "--disable-dev-shm-usage",
         ])
+        // It is to ask for our page and for nothing else.
+        .args([
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+        ])
         .args(["--timeout=3000", "--dump-dom"])
         .arg(format!("--user-data-dir={}", profile.display()))
         .arg(url)
         .stderr(Stdio::null())
-        .output();
-    match output {
-        Ok(output) => Some(String::from_utf8(output.stdout).unwrap()),
-        Err(_) => {
-            eprintln!("passed over: no chromium");
-            None
-        }
+        .output()
+        .unwrap();
+    // What `timeout` says of a program that is not there.
+    if output.status.code() == Some(127) {
+        eprintln!("passed over: no chromium");
+        return None;
     }
+    Some(String::from_utf8(output.stdout).unwrap())
 }
 
 #[tokio::test(flavor = "multi_thread")]
