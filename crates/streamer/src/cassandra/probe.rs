@@ -7,8 +7,11 @@ use std::time::Duration;
 use cassandra_protocol::authenticators::SaslAuthenticatorProvider;
 use cassandra_protocol::compression::Compression;
 use cassandra_protocol::error::Error as ProtocolError;
+use cassandra_protocol::frame::message_query::BodyReqQuery;
 use cassandra_protocol::frame::message_response::ResponseBody;
-use cassandra_protocol::frame::{Envelope, Version};
+use cassandra_protocol::frame::{Envelope, Flags, Version};
+use cassandra_protocol::query::QueryParams;
+use cassandra_protocol::types::ByName as _;
 use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -56,7 +59,7 @@ const VERSION: Version = Version::V4;
 /// The longest answer a handshake has.
 const LONGEST_ANSWER: usize = 64 * 1024;
 
-/// Connects to `node`, starts the native protocol, logs in, and hangs up.
+/// Connects to `node`, starts the native protocol, logs in, asks for the node's data centre, and hangs up.
 ///
 /// # Errors
 /// [`ProbeError`], with the cause.
@@ -64,7 +67,7 @@ pub async fn probe(
     node: SocketAddr,
     credentials: &(dyn SaslAuthenticatorProvider + Send + Sync),
     deadline: Duration,
-) -> Result<(), ProbeError> {
+) -> Result<String, ProbeError> {
     timeout(deadline, handshake(node, credentials))
         .await
         .unwrap_or(Err(ProbeError::Silent { node, deadline }))
@@ -73,7 +76,7 @@ pub async fn probe(
 async fn handshake(
     node: SocketAddr,
     credentials: &(dyn SaslAuthenticatorProvider + Send + Sync),
-) -> Result<(), ProbeError> {
+) -> Result<String, ProbeError> {
     let unreachable = |source| ProbeError::Unreachable { node, source };
     let refused = |reason: &str| ProbeError::Refused {
         node,
@@ -88,7 +91,20 @@ async fn handshake(
         stream.write_all(&bytes).await.map_err(unreachable)?;
         let answer = read_envelope(&mut stream).await.map_err(unreachable)?;
         match answer.response_body() {
-            Ok(ResponseBody::Ready | ResponseBody::AuthSuccess(_)) => return Ok(()),
+            Ok(ResponseBody::Ready | ResponseBody::AuthSuccess(_)) => {
+                let query = BodyReqQuery {
+                    query: "SELECT data_center FROM system.local".to_owned(),
+                    query_params: QueryParams::default(),
+                };
+                request = Envelope::new_query(query, Flags::empty(), VERSION);
+            }
+            Ok(ResponseBody::Result(result)) => {
+                let rows = result.into_rows().unwrap_or_default();
+                let name = rows
+                    .first()
+                    .and_then(|row| row.by_name("data_center").ok().flatten());
+                return name.ok_or_else(|| refused("it does not tell its data centre"));
+            }
             Ok(ResponseBody::Authenticate(_)) if credentials.name().is_some() => {
                 let response = credentials.create_authenticator().initial_response();
                 request = Envelope::new_req_auth_response(response, VERSION);

@@ -19,7 +19,6 @@ use cdrs_tokio::query::{PreparedQuery, QueryBatch, QueryValues};
 use cdrs_tokio::retry::{ConstantReconnectionPolicy, FallthroughRetryPolicy};
 use cdrs_tokio::statement::{StatementParams, StatementParamsBuilder};
 use cdrs_tokio::transport::TransportTcp;
-use cdrs_tokio::types::ByName as _;
 use cdrs_tokio::types::rows::Row;
 use cdrs_tokio::types::value::Value;
 use futures::StreamExt as _;
@@ -275,20 +274,23 @@ impl Sessions {
                 ))
             })?
             .map_err(|error| BuildError::Down(format!("{node}: {error}")))?;
-        let live = Live {
+        Ok(Live {
             driver,
             gate: Gate::default(),
             doubt: CancellationToken::new(),
             deadline: self.settings.request_timeout,
             consistency: self.settings.consistency.into(),
             statements: OnceCell::new(),
-        };
-        self.check_datacenter(&live).await?;
-        Ok(live)
+        })
     }
 
-    /// The first contact point, resolved anew, that shakes hands.
+    /// The first contact point of the local data centre, resolved anew, that shakes hands.
+    ///
+    /// A wrong `cassandra.local_datacenter` would leave the driver without a node to send to, which it reports as "no
+    /// nodes available": it is told here, when every contact point has answered and none is local.
     async fn reachable(&self) -> Result<SocketAddr, BuildError> {
+        let configured = &self.settings.local_datacenter;
+        let mut elsewhere = None;
         let deadline = self.settings.connect_timeout;
         let mut reasons = Vec::new();
         let mut probes = FuturesUnordered::new();
@@ -297,7 +299,7 @@ impl Sessions {
                 Ok(Ok(nodes)) => probes.extend(nodes.map(|node| async move {
                     probe(node, self.credentials.as_ref(), deadline)
                         .await
-                        .map(|()| node)
+                        .map(|datacenter| (node, datacenter))
                 })),
                 Ok(Err(error)) => reasons.push(format!("{point}: {error}")),
                 Err(_) => reasons.push(format!("{point}: its name is not resolved within the deadline")),
@@ -305,75 +307,21 @@ impl Sessions {
         }
         while let Some(result) = probes.next().await {
             match result {
-                Ok(node) => return Ok(node),
+                Ok((node, datacenter)) if datacenter == *configured => return Ok(node),
+                Ok((_, datacenter)) => elsewhere = Some(datacenter),
                 Err(error @ ProbeError::Credentials { .. }) => {
                     return Err(BuildError::Unusable(Unusable::Credentials(error)));
                 }
                 Err(error) => reasons.push(error.to_string()),
             }
         }
-        Err(BuildError::Down(reasons.join("; ")))
-    }
-
-    /// A wrong data centre leaves the driver without a node to send to, which it reports as "no nodes available".
-    async fn check_datacenter(&self, live: &Live) -> Result<(), BuildError> {
-        let failed = |fault: &Fault| BuildError::Down(format!("ask for the data centre: {fault:?}"));
-        let configured = &self.settings.local_datacenter;
-        match live
-            .query("SELECT data_center FROM system.local", Vec::new())
-            .await
-        {
-            Ok(_) => Ok(()),
-            Err(Fault::Reconnect { kind: "driver", .. }) => {
-                let actual = self.ask_datacenter().await.map_err(|fault| failed(&fault))?;
-                if actual == *configured {
-                    return Err(BuildError::Down(
-                        "no node of the local data centre is up".to_owned(),
-                    ));
-                }
-                let configured = configured.clone();
-                Err(BuildError::Unusable(Unusable::Datacenter { configured, actual }))
-            }
-            Err(fault) => Err(failed(&fault)),
+        match elsewhere {
+            Some(actual) if reasons.is_empty() => Err(BuildError::Unusable(Unusable::Datacenter {
+                configured: configured.clone(),
+                actual,
+            })),
+            _ => Err(BuildError::Down(reasons.join("; "))),
         }
-    }
-
-    /// Asks a contact point for its data centre over a session that takes every node for local.
-    async fn ask_datacenter(&self) -> Result<String, Fault> {
-        let down = |error: String| Fault::Reconnect {
-            kind: "driver",
-            error,
-        };
-        let node = self
-            .reachable()
-            .await
-            .map_err(|_| down("no node can be reached".to_owned()))?;
-        let config = NodeTcpConfigBuilder::new()
-            .with_contact_point(NodeAddress::Direct(node))
-            .with_authenticator_provider(Arc::clone(&self.credentials))
-            .with_version(Version::V5)
-            .build();
-        let config = config.await.map_err(|error| Fault::of(&error))?;
-        let build =
-            TcpSessionBuilder::new(TopologyAwareLoadBalancingStrategy::new(None, false), config).build();
-        let deadline = self.settings.connect_timeout;
-        let driver = timeout(deadline, build)
-            .await
-            .map_err(|_| down("no session in time".to_owned()))?
-            .map_err(|error| down(error.to_string()))?;
-        let reply = timeout(deadline, driver.query("SELECT data_center FROM system.local"))
-            .await
-            .map_err(|_| down("no reply in time".to_owned()))?
-            .map_err(|error| Fault::of(&error))?;
-        let rows = reply
-            .response_body()
-            .map_err(|error| Fault::of(&error))?
-            .into_rows()
-            .unwrap_or_default();
-        let name = rows
-            .first()
-            .and_then(|row| row.by_name::<String>("data_center").ok().flatten());
-        name.ok_or_else(|| down("the node does not tell its data centre".to_owned()))
     }
 }
 

@@ -134,3 +134,16 @@ async fn it_waits_for_servers_that_are_not_there_and_says_for_which() {
     assert_eq!(streamer.ask("/healthz").await.unwrap().0, 200);
     assert_eq!(streamer.terminate(Duration::from_secs(5)).await.unwrap(), Some(0));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_data_centre_that_no_node_is_in_ends_it_with_78() {
+    let world = World::bare("datacentre").await;
+    let options = world.options().set("cassandra.local_datacenter", "elsewhere");
+    let streamer = Service::start(&options).unwrap();
+    assert_eq!(streamer.wait(DEADLINE).await.unwrap(), Some(78));
+    let log = streamer.last_lines(2);
+    assert!(
+        log.contains("`elsewhere`") && log.contains("datacenter1"),
+        "{log}"
+    );
+}
