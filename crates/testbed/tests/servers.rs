@@ -225,6 +225,32 @@ async fn three_brokers_hold_every_record_when_one_is_killed() {
     assert_eq!(read(&cluster.bootstrap(), "words", 2), ["by three", "by two"]);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn three_cassandra_nodes_take_a_quorum_write_when_one_is_killed() {
+    let options = CassandraOptions {
+        nodes: 3,
+        ..CassandraOptions::default()
+    };
+    let cluster = CassandraCluster::start(&options).await.unwrap();
+    let session = connect(&cluster, cluster.superuser()).await;
+    query(
+        &session,
+        "CREATE KEYSPACE test WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 3}",
+    )
+    .await;
+    query(
+        &session,
+        "CREATE TABLE test.words (id int PRIMARY KEY, word text)",
+    )
+    .await;
+    cluster.node(2).unwrap().kill().await.unwrap();
+    query(&session, "INSERT INTO test.words (id, word) VALUES (1, 'by two')").await;
+    cluster.node(2).unwrap().start().await.unwrap();
+    let rows = query(&session, "SELECT word FROM test.words WHERE id = 1").await;
+    let word: String = rows[0].r_by_name("word").unwrap();
+    assert_eq!(word, "by two");
+}
+
 #[test]
 fn a_server_dies_with_its_parent_even_when_that_is_killed() {
     let mut parent = Command::new(env!("CARGO_BIN_EXE_testbed"))

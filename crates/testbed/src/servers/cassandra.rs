@@ -132,12 +132,12 @@ impl CassandraCluster {
         let (ports, leases) = lease_ports(options, &addresses)?;
         let mut nodes = Vec::new();
         let mut probes = Vec::new();
-        for address in addresses {
+        for (address, token) in addresses.into_iter().zip(even_tokens(options.nodes)) {
             let probe = CqlProbe {
                 address: format!("{address}:{}", ports.native),
             };
             nodes.push(Node::new(node_spec(
-                address,
+                (address, token),
                 options,
                 ports,
                 folder.path(),
@@ -226,8 +226,15 @@ fn lease_ports(
     Ok((ports, leases))
 }
 
+/// One token for each node, so that each owns the same share of the ring.
+fn even_tokens(nodes: usize) -> impl Iterator<Item = i64> {
+    let nodes = i128::try_from(nodes).unwrap_or(1);
+    let share = (1_i128 << 64) / nodes;
+    (0..nodes).filter_map(move |node| i64::try_from(i128::from(i64::MIN) + share * node + share / 2).ok())
+}
+
 fn node_spec(
-    address: Ipv4Addr,
+    (address, token): (Ipv4Addr, i64),
     options: &CassandraOptions,
     ports: CassandraPorts,
     cluster: &Path,
@@ -240,6 +247,7 @@ fn node_spec(
     let yaml = render(&CassandraSettings {
         address,
         seed: Ipv4Addr::LOCALHOST,
+        token,
         ports,
         data: &folder,
         authentication: options.authentication,

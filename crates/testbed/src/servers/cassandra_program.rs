@@ -42,8 +42,9 @@ const OPENS: [&str; 17] = [
 /// Cassandra on the configuration that lies in `folder`.
 pub(super) fn program(options: &CassandraOptions, folder: &Path, jars: &Path) -> Program {
     let default_heap = if options.nodes == 1 { 1024 } else { 768 };
-    // How long a joining node listens to the others. Alone it has nobody to listen to.
-    let ring_delay = if options.nodes == 1 { 100 } else { 2000 };
+    // A joining node asks its seed once in five seconds, and ends when twice this time has gone by without an
+    // answer: on a busy machine one question is not enough. Alone it has nobody to ask.
+    let ring_delay = if options.nodes == 1 { 100 } else { 20_000 };
     let program = jvm::java(options.heap_mb.unwrap_or(default_heap))
         .args(EXPORTS.map(|package| format!("--add-exports={package}=ALL-UNNAMED")))
         .args(OPENS.map(|package| format!("--add-opens={package}=ALL-UNNAMED")))

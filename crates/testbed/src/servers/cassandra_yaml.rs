@@ -11,6 +11,8 @@ use serde_json::{Value, json};
 pub(super) struct CassandraSettings<'a> {
     pub(super) address: Ipv4Addr,
     pub(super) seed: Ipv4Addr,
+    /// Where the node's range of the ring ends.
+    pub(super) token: i64,
     pub(super) ports: CassandraPorts,
     pub(super) data: &'a Path,
     pub(super) authentication: bool,
@@ -45,11 +47,18 @@ pub(super) fn render(settings: &CassandraSettings<'_>) -> String {
 
 fn cluster(settings: &CassandraSettings<'_>) -> Value {
     let CassandraSettings {
-        address, seed, ports, ..
+        address,
+        seed,
+        token,
+        ports,
+        ..
     } = settings;
     json!({
         "cluster_name": "testbed",
         "num_tokens": 1,
+        "initial_token": token.to_string(),
+        // The nodes of a new cluster have nothing to copy from each other, so none of them waits for that.
+        "auto_bootstrap": false,
         "partitioner": "org.apache.cassandra.dht.Murmur3Partitioner",
         "endpoint_snitch": "SimpleSnitch",
         "seed_provider": [{
@@ -117,6 +126,7 @@ mod tests {
         let settings = CassandraSettings {
             address: Ipv4Addr::new(127, 0, 0, 2),
             seed: Ipv4Addr::LOCALHOST,
+            token: -7,
             ports: CassandraPorts {
                 native: 1,
                 storage: 2,
@@ -129,6 +139,7 @@ mod tests {
         let yaml: Value = serde_json::from_str(&render(&settings)).unwrap();
         assert_eq!(yaml["seed_provider"][0]["parameters"][0]["seeds"], "127.0.0.1:2");
         assert_eq!(yaml["listen_address"], "127.0.0.2");
+        assert_eq!(yaml["initial_token"], "-7");
         assert_eq!(yaml["num_tokens"], 4);
         assert_eq!(yaml.get("auto_snapshot"), None);
         assert_eq!(yaml["authenticator"], "PasswordAuthenticator");
