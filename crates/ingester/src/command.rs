@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use service::process::{EXIT_CONFIG, ExitStatus, refuse};
-use service::{CommandLine, Context};
+use service::{CommandLine, Context, HealthCheck};
 use thiserror::Error;
 
 use crate::api::{Api, ApiError};
@@ -65,6 +65,8 @@ enum Command {
         /// The run's id
         run: uuid::Uuid,
     },
+    /// Ask the ingester that runs with this configuration how it is
+    Healthcheck(HealthCheck),
 }
 
 impl Cli {
@@ -78,13 +80,16 @@ impl Cli {
 
     /// Does what needs no process: no port, no signals, no lock on the state. None when the command is another.
     #[must_use]
-    pub fn look(&self, settings: &IngesterSettings) -> Option<ExitCode> {
+    pub async fn look(&self, settings: &IngesterSettings) -> Option<ExitCode> {
         let looked = match self.command.as_ref()? {
             Command::History(arguments) => books::history(settings, arguments),
             Command::Show { run } => books::show(settings, *run),
             Command::Backfill { dry_run: true, .. } => {
                 let (cause, wish) = self.wish();
                 books::plan(&wish.order(cause, settings))
+            }
+            Command::Healthcheck(check) => {
+                return Some(check.perform("ingester", &settings.process).await.into());
             }
             _ => return None,
         };

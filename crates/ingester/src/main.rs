@@ -14,7 +14,7 @@ async fn main() -> ExitCode {
         Ok(settings) => settings,
         Err(code) => return code,
     };
-    if let Some(code) = cli.look(&settings) {
+    if let Some(code) = cli.look(&settings).await {
         return code;
     }
     let process = match Process::start("ingester", &settings.process).await {

@@ -2,9 +2,9 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use publisher::PublisherSettings;
-use service::{CommandLine, Process};
+use service::{CommandLine, HealthCheck, Process};
 
 /// Takes records over HTTP and answers once Kafka has acknowledged them
 #[derive(Parser)]
@@ -12,14 +12,25 @@ use service::{CommandLine, Process};
 struct Cli {
     #[command(flatten)]
     common: CommandLine,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Healthcheck(HealthCheck),
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let settings: PublisherSettings = match Cli::parse().common.settings() {
+    let cli = Cli::parse();
+    let settings: PublisherSettings = match cli.common.settings() {
         Ok(settings) => settings,
         Err(code) => return code,
     };
+    if let Some(Command::Healthcheck(check)) = cli.command {
+        return check.perform("publisher", &settings.process).await.into();
+    }
     let process = match Process::start("publisher", &settings.process).await {
         Ok(process) => process,
         Err(code) => return code,

@@ -18,16 +18,26 @@ mod status;
 mod verify;
 
 use clap::Subcommand;
-use service::ExitStatus as _;
 use service::process::chain;
+use service::{ExitStatus as _, HealthCheck};
 
 use crate::commands::error::CommandError;
 use crate::commands::servers::Servers;
 use crate::settings::{NAME, Settings};
 
-/// What the operator asks for instead of the service.
+/// What is asked for instead of the service.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Ask the streamer that runs with this configuration how it is
+    Healthcheck(HealthCheck),
+    /// What an operator does
+    #[command(flatten)]
+    ByHand(ByHand),
+}
+
+/// What an operator does.
+#[derive(Debug, Subcommand)]
+pub enum ByHand {
     /// Go on with the present table, without the rows that were written to the one before
     ///
     /// Only while the group has no members.
@@ -59,6 +69,10 @@ pub enum Command {
 
 /// Does what `command` says. Returns the exit code: 0 done, 78 refused for what only the operator can mend, 1 failed.
 pub async fn perform(command: Command, settings: Settings) -> u8 {
+    let command = match command {
+        Command::Healthcheck(check) => return check.perform(NAME, &settings.process).await,
+        Command::ByHand(command) => command,
+    };
     match attempt(command, settings).await {
         Ok(()) => 0,
         Err(error) => {
@@ -68,16 +82,16 @@ pub async fn perform(command: Command, settings: Settings) -> u8 {
     }
 }
 
-async fn attempt(command: Command, settings: Settings) -> Result<(), CommandError> {
+async fn attempt(command: ByHand, settings: Settings) -> Result<(), CommandError> {
     let servers = Servers::new(settings)?;
     match command {
-        Command::AcceptTable => accept_table::accept_table(&servers).await,
-        Command::DeadLetters(arguments) => dead_letters::dead_letters(&servers, &arguments).await,
-        Command::Redrive(arguments) => redrive::redrive(&servers, &arguments).await,
-        Command::Replay(arguments) => replay::replay(&servers, &arguments).await,
-        Command::Resume => resume::resume(&servers).await,
-        Command::Status(arguments) => status::status(&servers, &arguments).await,
-        Command::Verify => verify::verify(&servers).await,
+        ByHand::AcceptTable => accept_table::accept_table(&servers).await,
+        ByHand::DeadLetters(arguments) => dead_letters::dead_letters(&servers, &arguments).await,
+        ByHand::Redrive(arguments) => redrive::redrive(&servers, &arguments).await,
+        ByHand::Replay(arguments) => replay::replay(&servers, &arguments).await,
+        ByHand::Resume => resume::resume(&servers).await,
+        ByHand::Status(arguments) => status::status(&servers, &arguments).await,
+        ByHand::Verify => verify::verify(&servers).await,
     }
 }
 
