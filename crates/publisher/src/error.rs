@@ -1,11 +1,11 @@
 //! What ends the publisher, and with which exit code.
 
 use service::ExitStatus;
+use service::access::CallersError;
 use service::process::EXIT_CONFIG;
 use thiserror::Error;
 use tokio::task::JoinError;
 
-use crate::callers::CallersError;
 use crate::client::ClientError;
 use crate::link::Broken;
 use crate::producer::NotFlushed;

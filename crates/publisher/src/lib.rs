@@ -9,7 +9,6 @@ pub mod api;
 
 pub mod budget;
 pub mod callers;
-mod reload;
 
 pub mod admission;
 pub mod body;
@@ -38,6 +37,7 @@ mod error;
 pub mod metrics;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use client::ClientError;
 pub use error::PublisherError;
@@ -48,9 +48,8 @@ use callers::Callers;
 use link::{Broken, KafkaLink};
 use metrics::PublisherMetrics;
 use producer::Producer;
-use reload::Reloading;
 use server::Server;
-use service::Context;
+use service::{Context, reload};
 use settings::GIVING_UP;
 use tls::Tls;
 use tokio_util::sync::CancellationToken;
@@ -65,15 +64,10 @@ pub async fn run(settings: PublisherSettings, context: Context) -> Result<(), Pu
     let link = KafkaLink::new(context.health.dependency("kafka"), metrics.kafka_up.clone());
     let producer = Producer::new(&settings.kafka, &settings.limits, metrics.clone(), link.clone())?;
     let producer = Arc::new(producer);
-    let files = Reloading {
-        callers: Arc::new(Callers::load(
-            &settings.auth,
-            &settings.budget,
-            settings.largest_body(),
-        )?),
-        tls: Tls::load(&settings.tls)?.map(Arc::new),
-    };
-    let server = Server::bind(&settings.http, files.tls.clone(), metrics.connections.clone()).await?;
+    let callers = Callers::load(&settings.auth, &settings.budget, settings.largest_body())?;
+    let callers = Arc::new(callers);
+    let tls = Tls::load(&settings.tls)?.map(Arc::new);
+    let server = Server::bind(&settings.http, tls.clone(), metrics.connections.clone()).await?;
 
     let stop = context.shutdown.child_token();
     let watch = KafkaWatch {
@@ -81,7 +75,12 @@ pub async fn run(settings: PublisherSettings, context: Context) -> Result<(), Pu
         producer: Arc::clone(&producer),
         link: link.clone(),
     };
-    let callers = Arc::clone(&files.callers);
+    let rereading = reread(
+        Arc::clone(&callers),
+        tls,
+        settings.http.reload_interval,
+        stop.clone(),
+    );
     let door = Door::new(
         &settings,
         callers,
@@ -93,7 +92,7 @@ pub async fn run(settings: PublisherSettings, context: Context) -> Result<(), Pu
     let door = Arc::new(door);
     let ((), (), watched) = tokio::join!(
         server.serve(api::router(Arc::clone(&door)), stop.clone()),
-        files.run(settings.http.reload_interval, stop.clone()),
+        rereading,
         watch_and_stop(watch, stop),
     );
     door.finish().await;
@@ -103,6 +102,15 @@ pub async fn run(settings: PublisherSettings, context: Context) -> Result<(), Pu
     let flushing = tokio::task::spawn_blocking(move || producer.flush(patience));
     flushing.await.map_err(PublisherError::Flush)??;
     Ok(watched?)
+}
+
+/// Tokens and certificates may change while the process runs.
+async fn reread(callers: Arc<Callers>, tls: Option<Arc<Tls>>, interval: Duration, stop: CancellationToken) {
+    let tokens = reload::watch("tokens", interval, stop.clone(), move || callers.reload());
+    let certificates = reload::watch("certificates", interval, stop, move || {
+        tls.as_ref().map_or(Ok(false), |tls| tls.reload())
+    });
+    tokio::join!(tokens, certificates);
 }
 
 /// What the watch finds broken ends the serving, too.

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
-use service::ProcessSettings;
+use service::access::Door;
 use service::config::{ConfigError, Settings};
+use service::{AuthSettings, ProcessSettings};
 
 pub use kafka::KafkaSettings;
 
@@ -73,14 +74,6 @@ pub struct TlsSettings {
     pub key_path: Option<PathBuf>,
     /// The authorities whose certificates a caller must show, PEM; none are asked for without it.
     pub client_ca_path: Option<PathBuf>,
-}
-
-/// Who may write. Everybody, without a token file.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct AuthSettings {
-    /// A file with a name and the SHA-256 of a bearer token, in hex, on each line. Several may have one name.
-    pub tokens_path: Option<PathBuf>,
 }
 
 /// What each caller, known by the name of its token, may do. Zero is no limit.
@@ -207,13 +200,14 @@ impl PublisherSettings {
             "tls.client_ca_path",
             "needs tls.certificate_path",
         )?;
-        let known_callers = self.auth.tokens_path.is_some() || self.tls.client_ca_path.is_some();
-        refuse_if(
-            !self.http.listen.ip().is_loopback() && !known_callers && !self.http.allow_anonymous,
-            "http.listen",
-            "can be reached by others, and nothing says who may write: set auth.tokens_path or tls.client_ca_path, \
-             or http.allow_anonymous to let everybody",
-        )
+        let door = Door {
+            key: "http.listen",
+            listen: self.http.listen,
+            callers_known: self.auth.tokens_path.is_some() || self.tls.client_ca_path.is_some(),
+            allow_anonymous: self.http.allow_anonymous,
+            remedy: "auth.tokens_path or tls.client_ca_path, or http.allow_anonymous to let everybody",
+        };
+        door.validate()
     }
 }
 

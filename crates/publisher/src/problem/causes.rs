@@ -1,12 +1,12 @@
 //! What went wrong inside → what the caller hears.
 
 use axum::http::{StatusCode, header};
+use service::access::Stranger;
 
 use super::Problem;
 use crate::admission::NoRoom;
 use crate::body::BodyError;
 use crate::budget::Spent;
-use crate::callers::Stranger;
 use crate::coding::CodingError;
 use crate::origin::OriginError;
 use crate::publication::PublicationError;
