@@ -117,8 +117,17 @@ pub struct Service {
 const ANSWER: Duration = Duration::from_secs(3);
 const POLL: Duration = Duration::from_millis(20);
 
+/// Where a service's configuration has the address of its API.
+fn api_key(name: &str) -> Option<&'static str> {
+    match name {
+        "publisher" => Some("http.listen"),
+        "ingester" => Some("api.listen"),
+        _ => None,
+    }
+}
+
 impl Service {
-    /// Starts it on free ports: `process.admin_listen`, and `http.listen` where it has one.
+    /// Starts it on free ports: `process.admin_listen`, and that of its API where it has one.
     ///
     /// # Errors
     /// When there is no binary, no port, or no process.
@@ -139,8 +148,8 @@ impl Service {
                 variable("process.admin_listen"),
                 format!("127.0.0.1:{}", admin.port()),
             );
-        if options.name == "publisher" {
-            program = program.env(variable("http.listen"), format!("127.0.0.1:{}", api.port()));
+        if let Some(key) = api_key(options.name) {
+            program = program.env(variable(key), format!("127.0.0.1:{}", api.port()));
         }
         for (key, value) in &options.settings {
             program = program.env(variable(key), value);

@@ -209,24 +209,44 @@ async fn the_chain_outlives_its_publisher_its_kafka_and_its_cassandra() {
     chain.finished(&run).await;
 
     chain.settled(3 * USERS).await;
-    curl_answers(&chain);
+    curl_answers(&chain).await;
 }
 
-/// The three checks that the README shows, by the program that it shows them with.
-fn curl_answers(chain: &Chain) {
-    for service in [&chain.publisher, &chain.streamer] {
-        for (path, says) in [
-            ("healthz", "\"live\":true"),
-            ("readyz", "\"ready\":true"),
-            ("metrics", "_build_info"),
-        ] {
-            let url = format!("{}/{path}", service.admin());
-            let output = Command::new("curl")
-                .args(["--silent", "--show-error", "--fail", &url])
-                .output()
-                .unwrap();
-            let body = String::from_utf8(output.stdout).unwrap();
-            assert!(output.status.success() && body.contains(says), "{url}: {body}");
-        }
+/// The checks that the README shows, by the program that it shows them with: what it prints is what comes.
+async fn curl_answers(chain: &Chain) {
+    let ingester = ServiceOptions::new("ingester", &chain.folder)
+        .log_name("ingester-standing")
+        .arg("run")
+        .set("schedule.interval", "1h")
+        .set("source.url", format!("{}/api/1.4/", chain.api.url()))
+        .set("publisher.url", chain.publisher.api());
+    let ingester = Service::start(&ingester).unwrap();
+    ingester.ready(DEADLINE).await.unwrap();
+    let services = [('1', &ingester), ('2', &chain.publisher), ('3', &chain.streamer)];
+    let readme = std::fs::read_to_string(workspace::root().unwrap().join("README.md")).unwrap();
+    let mut lines = readme.lines();
+    let mut shown = 0;
+    while let Some(line) = lines.next() {
+        let Some(asked) = line.strip_prefix("$ curl http://127.0.0.1:908") else {
+            continue;
+        };
+        let (_, service) = services
+            .iter()
+            .find(|(port, _)| asked.starts_with(*port))
+            .unwrap();
+        let body = curl(&format!("{}{}", service.admin(), &asked[1..]));
+        let expected = lines.next().unwrap();
+        assert!(body.lines().any(|line| line == expected), "{line}: {body}");
+        shown += 1;
     }
+    assert_eq!(shown, 9, "three checks of each service");
+}
+
+fn curl(url: &str) -> String {
+    let output = Command::new("curl")
+        .args(["--silent", "--show-error", "--fail", url])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{url}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
 }
