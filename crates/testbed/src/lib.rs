@@ -1,4 +1,5 @@
-//! Real Kafka and Cassandra as child processes, the offline random-user API and the oracle; never deployed.
+//! Real Kafka and Cassandra as child processes, a proxy that disturbs, the offline random-user API and the oracle; never
+//! deployed.
 
 pub mod bench;
 pub mod cli;
@@ -6,6 +7,7 @@ pub mod comparison;
 pub mod demo;
 pub mod manual;
 pub mod process;
+pub mod proxy;
 pub mod randomuser;
 pub mod servers;
 pub mod service;
