@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod door;
+mod parrot;
 mod rig;
 
 mod answers;
@@ -14,3 +15,4 @@ mod page;
 mod process;
 mod runs;
 mod samples;
+mod traps;

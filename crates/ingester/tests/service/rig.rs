@@ -14,12 +14,17 @@ use tokio_util::sync::CancellationToken;
 
 /// Ten users in two pages of five, three attempts for each.
 pub(crate) fn settings(api: &RandomUserApi, publisher: &str) -> IngesterSettings {
+    settings_of(&api.url(), publisher)
+}
+
+/// The same for any API.
+pub(crate) fn settings_of(api: &str, publisher: &str) -> IngesterSettings {
     let backoff = Backoff {
         initial: Duration::from_millis(1),
         max: Duration::from_millis(5),
     };
     let mut settings = IngesterSettings::default();
-    settings.source.url = Endpoint::parse(&format!("{}/api/1.4/", api.url())).unwrap();
+    settings.source.url = Endpoint::parse(&format!("{api}/api/1.4/")).unwrap();
     settings.source.request_deadline = Duration::from_secs(1);
     settings.source.in_flight = 1;
     settings.source.breaker.pause = Duration::from_millis(50);
