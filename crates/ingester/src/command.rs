@@ -3,13 +3,13 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use service::process::{EXIT_CONFIG, ExitStatus, refuse};
+use service::process::{ExitStatus as _, refuse};
 use service::{CommandLine, Context, HealthCheck};
-use thiserror::Error;
 
-use crate::api::{Api, ApiError};
+use crate::api::Api;
 use crate::books;
 use crate::desk::{Desk, Wish};
+use crate::ended::Ended;
 use crate::history::Cause;
 use crate::memory::MemoryError;
 use crate::plan::{PageRange, Seed};
@@ -113,32 +113,6 @@ impl Cli {
                 (Cause::Manual, Wish { users, seed, pages })
             }
             _ => (Cause::Manual, Wish::default()),
-        }
-    }
-}
-
-/// Why the process ends other than by being told to.
-#[derive(Debug, Error)]
-pub enum Ended {
-    /// Only the operator can mend it.
-    #[error("a run that no other run can mend: {0}")]
-    Hopeless(String),
-    /// The one run is not complete; its reason was logged.
-    #[error("the run is not complete but {0}")]
-    Incomplete(&'static str),
-    /// The state can't be used any more.
-    #[error(transparent)]
-    Memory(#[from] MemoryError),
-    /// The API can't be served.
-    #[error(transparent)]
-    Api(#[from] ApiError),
-}
-
-impl ExitStatus for Ended {
-    fn exit_code(&self) -> u8 {
-        match self {
-            Self::Hopeless(_) => EXIT_CONFIG,
-            Self::Incomplete(_) | Self::Memory(_) | Self::Api(_) => 1,
         }
     }
 }

@@ -37,6 +37,7 @@ impl Wish {
             users: self.users.unwrap_or(settings.run.users),
             page_size: settings.source.page_size,
             pages: self.pages,
+            retry: 0,
         }
     }
 

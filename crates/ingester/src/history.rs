@@ -121,9 +121,21 @@ pub struct Order {
     pub page_size: u32,
     /// Which pages of them; all without.
     pub pages: Option<PageRange>,
+    /// Which try of a failed run it is, from 1 on; 0 for a first one.
+    pub retry: u32,
 }
 
 impl Order {
+    /// The same once more, after it failed.
+    #[must_use]
+    pub fn again(self) -> Self {
+        Self {
+            cause: Cause::Retry,
+            retry: self.retry.saturating_add(1),
+            ..self
+        }
+    }
+
     /// The pages to ask for.
     #[must_use]
     pub fn plan(&self) -> Plan {
@@ -157,6 +169,8 @@ pub struct Entry {
     pub page_size: u32,
     /// Which pages of them; all without.
     pub pages: Option<PageRange>,
+    /// Which try of a failed run it is, from 1 on; 0 for a first one.
+    pub retry: u32,
     /// How often another process took it up where the one before was killed or stopped.
     pub resumed: u32,
     /// Why it failed, was missed or skipped.
@@ -186,6 +200,7 @@ impl Entry {
             users: self.users,
             page_size: self.page_size,
             pages: self.pages,
+            retry: self.retry,
         }
     }
 }

@@ -67,10 +67,13 @@ pub mod scheduler;
 
 pub mod api;
 
+pub mod ended;
+
 pub mod books;
 pub mod progress;
 
 pub mod command;
 
-pub use crate::command::{Cli, Ended, perform};
+pub use crate::command::{Cli, perform};
+pub use crate::ended::Ended;
 pub use crate::run::Pipeline;

@@ -20,7 +20,9 @@ pub use marks::Spending;
 pub use outbox::{Fetched, Refused, Waiting};
 
 const SCHEMA: &str = include_str!("memory/schema.sql");
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
+/// What makes a state of version 1 one of version 2, and so on.
+const UPGRADES: [&str; 1] = ["ALTER TABLE runs ADD COLUMN retry INTEGER NOT NULL DEFAULT 0;"];
 /// Another process reads the history meanwhile, which takes moments.
 const BUSY: Duration = Duration::from_secs(5);
 
@@ -48,8 +50,10 @@ pub enum MemoryError {
     /// Another ingester uses it.
     #[error("the state in {} is in use by another ingester", .0.display())]
     InUse(PathBuf),
-    /// A newer ingester wrote it.
-    #[error("the state is of version {0}, this ingester knows versions up to {VERSION}")]
+    /// A newer ingester wrote it, or an older one did and nobody has opened it to write since.
+    #[error(
+        "the state is of version {0}, that of this ingester is {VERSION}; it brings up older ones when it runs"
+    )]
     Version(i64),
     /// A read or a write failed: a full disk, a damaged file.
     #[error("use the state")]
@@ -134,13 +138,14 @@ impl Memory {
         connection.pragma_update(None, "synchronous", "normal")?;
         connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
         let known: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-        match known {
-            0 => connection.execute_batch(&format!(
-                "BEGIN; {SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;"
-            ))?,
-            VERSION => {}
-            newer => return Err(MemoryError::Version(newer)),
-        }
+        let changes = match usize::try_from(known) {
+            Ok(0) => SCHEMA.to_owned(),
+            Ok(known) if known <= UPGRADES.len() + 1 => UPGRADES[known - 1..].concat(),
+            _ => return Err(MemoryError::Version(known)),
+        };
+        connection.execute_batch(&format!(
+            "BEGIN IMMEDIATE; {changes} PRAGMA user_version = {VERSION}; COMMIT;"
+        ))?;
         Ok(Self {
             connection: Arc::new(Mutex::new(connection)),
             _lock: lock,

@@ -149,6 +149,7 @@ impl<F: Fetch, P: Post> Pipeline<F, P> {
             users: self.run.users,
             page_size: self.page_size,
             pages: None,
+            retry: 0,
         }
     }
 

@@ -157,12 +157,22 @@ impl Schedule {
         due
     }
 
-    /// When a run that failed at `now`, after `retried` retries, is tried again. It gives way to a regular start.
+    /// When a run that failed at `failed`, after `retried` retries, is tried again. It gives way to a regular start:
+    /// to the next one, and to one after the failure that is dealt with, as `done`, the latest of those, says. A clock
+    /// that was set back since delays nothing.
     #[must_use]
-    pub fn retry(&self, retried: u32, next: Option<Timestamp>, now: Timestamp) -> Option<Timestamp> {
-        let at = now.checked_add(self.retry_delay).ok()?;
-        let wanted = retried < self.retries && next.is_none_or(|next| at < next);
-        wanted.then_some(at)
+    pub fn retry(
+        &self,
+        retried: u32,
+        failed: Timestamp,
+        done: Timestamp,
+        now: Timestamp,
+    ) -> Option<Timestamp> {
+        let at = failed.checked_add(self.retry_delay).ok()?;
+        let next = self.next(done, failed);
+        let wanted = retried < self.retries && done <= failed && next.is_none_or(|next| at < next);
+        let set_back = since(now, at) > self.retry_delay;
+        wanted.then_some(if set_back { now } else { at })
     }
 
     /// The first start after `time`, without jitter.

@@ -8,13 +8,12 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::command::Ended;
 use crate::desk::{Desk, Wish};
+use crate::ended::Ended;
 use crate::fetch::Fetch;
 use crate::history::{Cause, Entry, Order, State};
 use crate::memory::MemoryError;
 use crate::post::Post;
-use crate::report::{Outcome, Report};
 use crate::run::Pipeline;
 use crate::schedule::{Busy, Due, Passed, Schedule};
 
@@ -28,15 +27,6 @@ pub struct Scheduler<F, P> {
     desk: Desk,
     /// When runs were under way since the schedule was looked at.
     busy: Option<Busy>,
-    retry: Option<Retry>,
-    /// Retries of the run that ended last.
-    retried: u32,
-}
-
-/// A run to try again.
-struct Retry {
-    at: Timestamp,
-    order: Order,
 }
 
 impl<F: Fetch, P: Post> Scheduler<F, P> {
@@ -49,8 +39,6 @@ impl<F: Fetch, P: Post> Scheduler<F, P> {
             pipeline,
             desk,
             busy: None,
-            retry: None,
-            retried: 0,
         }
     }
 
@@ -84,35 +72,25 @@ impl<F: Fetch, P: Post> Scheduler<F, P> {
         if report.is_hopeless() {
             return Err(Ended::Hopeless(report.reason().unwrap_or_default()));
         }
-        self.consider_a_retry(entry, &report, until)?;
+        if let Some((at, _)) = self.retry(until)? {
+            tracing::info!(run = %entry.id, %at, "the run will be tried again");
+        }
         Ok(())
     }
 
-    fn consider_a_retry(
-        &mut self,
-        entry: &Entry,
-        report: &Report,
-        now: Timestamp,
-    ) -> Result<(), MemoryError> {
-        if entry.cause != Cause::Retry {
-            self.retried = 0;
+    /// When which run is tried again. The state alone decides, so that the next process says the same.
+    fn retry(&self, now: Timestamp) -> Result<Option<(Timestamp, Order)>, MemoryError> {
+        let memory = self.desk.memory();
+        let last = memory.last_ended()?;
+        let Some((failed, at)) = last.and_then(|last| last.ended.map(|at| (last, at))) else {
+            return Ok(None);
+        };
+        if failed.state != State::Failed {
+            return Ok(None);
         }
-        self.retry = None;
-        if matches!(report.outcome, Outcome::Failed(_)) {
-            let next = self.next_start(now)?;
-            let at = self.schedule.retry(self.retried, next, now);
-            self.retry = at.map(|at| Retry {
-                at,
-                order: Order {
-                    cause: Cause::Retry,
-                    ..entry.order()
-                },
-            });
-        }
-        if let Some(retry) = &self.retry {
-            tracing::info!(run = %entry.id, at = %retry.at, "the run will be tried again");
-        }
-        Ok(())
+        let done = memory.scheduled_up_to()?.unwrap_or(at);
+        let due = self.schedule.retry(failed.retry, at, done, now);
+        Ok(due.map(|due| (due, failed.order().again())))
     }
 
     /// Enters what has come; says whether there was any.
@@ -157,12 +135,11 @@ impl<F: Fetch, P: Post> Scheduler<F, P> {
     }
 
     /// Enters the retry, if it has come.
-    fn come_again(&mut self, now: Timestamp) -> Result<bool, MemoryError> {
-        let Some(retry) = self.retry.take_if(|retry| retry.at <= now) else {
+    fn come_again(&self, now: Timestamp) -> Result<bool, MemoryError> {
+        let Some((_, order)) = self.retry(now)?.filter(|(at, _)| *at <= now) else {
             return Ok(false);
         };
-        self.retried += 1;
-        self.desk.memory().enter(&retry.order, State::Queued, None, now)?;
+        self.desk.memory().enter(&order, State::Queued, None, now)?;
         Ok(true)
     }
 
@@ -187,14 +164,8 @@ impl<F: Fetch, P: Post> Scheduler<F, P> {
     /// Until the next start, for a nap at most, or until somebody asks for a run.
     async fn sleep(&self, stop: &CancellationToken) -> Result<(), MemoryError> {
         let now = Timestamp::now();
-        let next = self.next_start(now)?;
-        let next = self
-            .retry
-            .as_ref()
-            .map(|retry| retry.at)
-            .into_iter()
-            .chain(next)
-            .min();
+        let retry = self.retry(now)?.map(|(at, _)| at);
+        let next = retry.into_iter().chain(self.next_start(now)?).min();
         self.desk.announce(next);
         let seconds = next.map_or(0.0, |next| next.as_duration().as_secs_f64());
         self.pipeline.metrics().next_start.set(seconds);

@@ -13,7 +13,7 @@ use crate::plan::PageRange;
 use crate::tally::Counts;
 
 const COLUMNS: &str = "id, cause, state, scheduled, created, started, ended, seed, users, page_size, first_page, \
-                       last_page, resumed, reason, counts, pages_fetched, next_record";
+                       last_page, resumed, reason, counts, pages_fetched, next_record, retry";
 
 impl Memory {
     /// Enters a run: `queued`, or what was `missed` or `skipped` for `reason` and will never run.
@@ -125,6 +125,23 @@ impl Memory {
         self.ask(|connection| find(connection, run))
     }
 
+    /// The run that ended last, of those that had begun.
+    ///
+    /// # Errors
+    /// [`MemoryError`] of reading.
+    pub fn last_ended(&self) -> Result<Option<Entry>, MemoryError> {
+        self.ask(|connection| {
+            let mut statement = connection.prepare_cached(&format!(
+                "SELECT {COLUMNS} FROM runs WHERE started IS NOT NULL AND ended IS NOT NULL \
+                 ORDER BY ended DESC, id DESC LIMIT 1"
+            ))?;
+            statement
+                .query_row([], |row| Ok(entry(row)))
+                .optional()?
+                .transpose()
+        })
+    }
+
     /// The runs that the filter asks for, the latest first.
     ///
     /// # Errors
@@ -149,7 +166,8 @@ impl Memory {
         })
     }
 
-    /// Forgets ended runs that are older than `age`, and all but the latest `number`.
+    /// Forgets ended runs that are older than `age`, and all but the latest `number`. The one that ended last is spared:
+    /// it may have to be tried again.
     ///
     /// # Errors
     /// [`MemoryError::Use`].
@@ -158,7 +176,9 @@ impl Memory {
         self.write(|transaction| {
             let pruned = transaction.execute(
                 "DELETE FROM runs WHERE state NOT IN ('queued', 'running') AND (ended < ?1 OR id NOT IN \
-                 (SELECT id FROM runs WHERE state NOT IN ('queued', 'running') ORDER BY id DESC LIMIT ?2))",
+                 (SELECT id FROM runs WHERE state NOT IN ('queued', 'running') ORDER BY id DESC LIMIT ?2)) \
+                 AND id NOT IN (SELECT id FROM runs WHERE started IS NOT NULL AND ended IS NOT NULL \
+                 ORDER BY ended DESC, id DESC LIMIT 1)",
                 params![oldest.as_millisecond(), number],
             )?;
             if pruned > 0 {
@@ -184,7 +204,7 @@ fn enter(
     let ended = state.is_final().then(|| now.as_millisecond());
     transaction.execute(
         "INSERT INTO runs (id, cause, state, scheduled, created, ended, seed, users, page_size, first_page, \
-         last_page, reason, counts) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+         last_page, reason, counts, retry) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
         params![
             id.to_string(),
             order.cause.name(),
@@ -199,6 +219,7 @@ fn enter(
             order.pages.map(|pages| to_db(pages.last())),
             reason,
             written(&counts),
+            order.retry,
         ],
     )?;
     Ok(id)
@@ -244,5 +265,6 @@ fn entry(row: &Row<'_>) -> Result<Entry, MemoryError> {
         counts: serde_json::from_str(&text(14)?).map_err(|_| MemoryError::Damaged("count"))?,
         pages_fetched: from_db(row.get(15)?)?,
         next_record: from_db(row.get(16)?)?,
+        retry: row.get(17)?,
     })
 }

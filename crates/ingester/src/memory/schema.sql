@@ -16,7 +16,8 @@ CREATE TABLE runs (
   reason TEXT,
   counts TEXT NOT NULL,            -- JSON
   pages_fetched INTEGER NOT NULL DEFAULT 0,
-  next_record INTEGER NOT NULL DEFAULT 0
+  next_record INTEGER NOT NULL DEFAULT 0,
+  retry INTEGER NOT NULL DEFAULT 0
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX runs_by_state ON runs (state);
 

@@ -13,6 +13,7 @@ fn order(cause: Cause) -> Order {
         users: 12,
         page_size: 5,
         pages: Some("2..3".parse().unwrap()),
+        retry: 3,
     }
 }
 
@@ -230,4 +231,62 @@ fn a_state_that_is_none_is_refused() {
     connection.pragma_update(None, "user_version", 7).unwrap();
     drop(connection);
     assert!(matches!(Memory::open(&newer), Err(MemoryError::Version(7))));
+}
+
+#[test]
+fn the_run_that_ended_last_is_found_and_outlives_the_pruning() {
+    let memory = Memory::volatile().unwrap();
+    let queued = |cause| memory.enter(&order(cause), State::Queued, None, at(0)).unwrap();
+    assert_eq!(memory.last_ended().unwrap(), None);
+    let (failed, withdrawn) = (queued(Cause::Manual), queued(Cause::Manual));
+    memory.begin(failed, at(1)).unwrap();
+    memory
+        .end(withdrawn, State::Stopped, None, &counts(0), at(9))
+        .unwrap();
+    memory
+        .end(failed, State::Failed, Some("why"), &counts(0), at(5))
+        .unwrap();
+    let last = memory.last_ended().unwrap().unwrap();
+    assert_eq!(
+        (last.id, last.retry),
+        (failed, 3),
+        "a withdrawn run had not begun"
+    );
+    let again = last.order().again();
+    assert_eq!(
+        (again.cause, again.retry, &again.seed),
+        (Cause::Retry, 4, &last.seed)
+    );
+    memory.prune(Duration::ZERO, 1, at(100)).unwrap();
+    assert_eq!(memory.last_ended().unwrap().unwrap().id, failed);
+}
+
+#[test]
+fn a_state_of_the_version_before_is_brought_up_with_its_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.db");
+    let old = SCHEMA.replace(",\n  retry INTEGER NOT NULL DEFAULT 0", "");
+    assert_ne!(old, SCHEMA);
+    let connection = Connection::open(&path).unwrap();
+    let run = "0195d0b1-7a4c-7f3e-9b1a-2c3d4e5f6071";
+    connection
+        .execute_batch(&format!(
+            "{old} PRAGMA user_version = 1; INSERT INTO runs (id, cause, state, created, seed, users, page_size, counts) \
+             VALUES ('{run}', 'manual', 'queued', 0, 'abc', 5, 5, '{{}}');"
+        ))
+        .unwrap();
+    drop(connection);
+    let refused = Memory::read(&path).map(drop).unwrap_err().to_string();
+    assert!(
+        refused.starts_with("the state is of version 1, that of this ingester is 2"),
+        "{refused}"
+    );
+    let memory = Memory::open(&path).unwrap();
+    let entry = memory.begin(run.parse().unwrap(), at(1)).unwrap();
+    assert_eq!((entry.retry, entry.users), (0, 5));
+    memory
+        .enter(&order(Cause::Retry), State::Queued, None, at(2))
+        .unwrap();
+    drop(memory);
+    assert_eq!(Memory::open(&path).unwrap().unfinished().unwrap()[1].retry, 3);
 }

@@ -177,13 +177,35 @@ fn jitter_delays_each_start_by_its_own_span() {
 #[test]
 fn a_failed_run_is_tried_again_as_often_as_allowed_unless_a_regular_start_comes_first() {
     let schedule = schedule(|settings| {
+        settings.interval = Duration::from_secs(100);
         settings.retries = 1;
         settings.retry_delay = Duration::from_secs(10);
     });
-    assert_eq!(schedule.retry(0, Some(at(1_100)), at(1_005)), Some(at(1_015)));
-    assert_eq!(schedule.retry(1, Some(at(1_100)), at(1_020)), None);
-    assert_eq!(schedule.retry(0, Some(at(1_100)), at(1_095)), None);
-    assert_eq!(schedule.retry(0, None, at(1_095)), Some(at(1_105)));
+    let retry = |retried, failed, now| schedule.retry(retried, at(failed), at(1_000), at(now));
+    assert_eq!(retry(0, 1_005, 1_005), Some(at(1_015)));
+    assert_eq!(retry(1, 1_020, 1_020), None, "one is allowed");
+    assert_eq!(retry(0, 1_095, 1_095), None, "the next start is at 1,100");
+}
+
+#[test]
+fn a_retry_waits_for_its_time_whatever_becomes_of_process_and_clock() {
+    let schedule = schedule(|settings| {
+        settings.interval = Duration::from_secs(100);
+        settings.retry_delay = Duration::from_secs(10);
+    });
+    let retry = |done, now| schedule.retry(0, at(1_005), at(done), at(now));
+    assert_eq!(retry(1_000, 1_008), Some(at(1_015)), "asked again later");
+    assert_eq!(
+        retry(1_000, 9_000),
+        Some(at(1_015)),
+        "nobody was there when it came"
+    );
+    assert_eq!(
+        retry(1_100, 1_101),
+        None,
+        "the start after the failure is dealt with"
+    );
+    assert_eq!(retry(1_000, 900), Some(at(900)), "the clock was set back");
 }
 
 proptest! {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
-use testbed::randomuser::{Options, RandomUserApi};
+use testbed::randomuser::{Fault, Options, RandomUserApi};
 
 use crate::door::{Answer, Door};
 use crate::process::{Ingester, free_port};
@@ -225,6 +225,43 @@ async fn a_service_told_to_stop_leaves_its_run_to_the_next() {
         code == Some(78) && error.contains("in use by another ingester"),
         "{error}"
     );
+}
+
+#[tokio::test]
+async fn a_retry_that_waits_outlives_kill_9_and_comes_when_it_was_due() {
+    let (api, door) = (api().await, Door::open().await);
+    api.inject(Fault::ForbiddenPage, 1);
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state.db").display().to_string();
+    let settings = [("STATE__PATH", state.as_str()), ("SCHEDULE__RETRY_DELAY", "3s")];
+    let first = Service::start(&api.url(), &door.url(), &settings).await;
+    let body = json!({"users": 5, "seed": "once-more", "pages": "1..1"});
+    let (_, run) = first.send(Method::POST, "/v1/runs", body).await;
+    let failed = first.until(&path(&run), |run| run["state"] == "failed").await;
+    assert_eq!(first.ingester.child.kill().await.unwrap().code(), None);
+
+    let second = Service::start(&api.url(), &door.url(), &settings).await;
+    let instant = |value: &Value| value.as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
+    let due = instant(&failed["ended"]) + jiff::SignedDuration::from_secs(3);
+    let timetable = second
+        .until("/v1/schedule", |plan| !plan["next_start"].is_null())
+        .await;
+    assert_eq!(instant(&timetable["next_start"]), due);
+    let runs = second
+        .until("/v1/runs?cause=retry&state=complete", |runs| {
+            !runs["runs"][0].is_null()
+        })
+        .await;
+    let retry = &runs["runs"][0];
+    assert!(instant(&retry["started"]) >= due, "{retry}");
+    for kept in ["seed", "users", "pages", "page_size"] {
+        assert_eq!(retry[kept], failed[kept], "{kept}");
+    }
+    assert_eq!(
+        (&retry["retry"], &retry["resumed"], door.accepted().len()),
+        (&1.into(), &0.into(), 5)
+    );
+    assert_eq!(second.get("/v1/runs").await["runs"].as_array().unwrap().len(), 2);
 }
 
 #[tokio::test]

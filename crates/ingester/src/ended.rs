@@ -1,0 +1,33 @@
+//! How a process ends that was not told to, and its exit code. Ends nothing itself.
+
+use service::process::{EXIT_CONFIG, ExitStatus};
+use thiserror::Error;
+
+use crate::api::ApiError;
+use crate::memory::MemoryError;
+
+/// Why the process ends other than by being told to.
+#[derive(Debug, Error)]
+pub enum Ended {
+    /// Only the operator can mend it.
+    #[error("a run that no other run can mend: {0}")]
+    Hopeless(String),
+    /// The one run is not complete; its reason was logged.
+    #[error("the run is not complete but {0}")]
+    Incomplete(&'static str),
+    /// The state can't be used any more.
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
+    /// The API can't be served.
+    #[error(transparent)]
+    Api(#[from] ApiError),
+}
+
+impl ExitStatus for Ended {
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Hopeless(_) => EXIT_CONFIG,
+            Self::Incomplete(_) | Self::Memory(_) | Self::Api(_) => 1,
+        }
+    }
+}
