@@ -5,5 +5,6 @@
 pub mod ceiling;
 pub mod figures;
 pub mod people;
+pub mod publisher;
 pub mod streamer;
 pub mod usage;

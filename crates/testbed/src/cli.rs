@@ -33,6 +33,12 @@ enum Command {
     /// The bare loop that a bench compares with, as a process of its own.
     #[command(hide = true)]
     Ceiling(crate::bench::ceiling::Ceiling),
+    /// The bare producer loop that a bench compares with, as a process of its own.
+    #[command(hide = true)]
+    Produce(crate::bench::publisher::bare::BareLoop),
+    /// A route that does nothing, against which a bench checks its load generator.
+    #[command(hide = true)]
+    Noop(crate::bench::publisher::noop::NoopCommand),
     /// The offline random-user API.
     RandomUser(random_user::RandomUserCommand),
 }
@@ -42,8 +48,10 @@ pub async fn run(cli: Cli) -> ExitCode {
     let outcome: Result<ExitCode, Box<dyn Error>> = match cli.command {
         Command::Stack(command) => command.run().await.map_err(Into::into),
         Command::Demo(command) => command.run().await.map_err(Into::into),
-        Command::Bench(command) => command.run().await.map_err(Into::into),
+        Command::Bench(command) => command.run().await,
         Command::Ceiling(command) => bench::ceiling(command).await.map_err(Into::into),
+        Command::Produce(command) => bench::produce(&command).map_err(Into::into),
+        Command::Noop(command) => bench::noop(&command).await.map_err(Into::into),
         Command::RandomUser(command) => command.run().await.map_err(Into::into),
     };
     outcome.unwrap_or_else(|error| {

@@ -1,5 +1,7 @@
-//! `testbed bench`: figures against goals. `testbed ceiling`: the bare loop, as a process of its own.
+//! `testbed bench`: figures against goals. `testbed ceiling`, `produce` and `noop`: what they are compared with, each
+//! as a process of its own.
 
+use std::error::Error;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -7,7 +9,10 @@ use clap::Subcommand;
 
 use crate::bench::ceiling::{Ceiling, CeilingError};
 use crate::bench::figures;
-use crate::bench::streamer::{BenchError, StreamerBench};
+use crate::bench::publisher::PublisherBench;
+use crate::bench::publisher::bare::{BareError, BareLoop};
+use crate::bench::publisher::noop::NoopCommand;
+use crate::bench::streamer::StreamerBench;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum BenchCommand {
@@ -23,21 +28,51 @@ pub(super) enum BenchCommand {
         #[arg(long, default_value_t = 20)]
         steady: u64,
     },
+    /// HTTP to Kafka, against a bare producer loop
+    Publisher {
+        /// Rounds that count
+        #[arg(long, default_value_t = 3)]
+        rounds: usize,
+        /// Seconds of each measurement in a round
+        #[arg(long, default_value_t = 4)]
+        seconds: u64,
+        /// Build Benthos and measure it, too; needs Go
+        #[arg(long)]
+        peers: bool,
+    },
 }
 
 impl BenchCommand {
-    pub(super) async fn run(self) -> Result<ExitCode, BenchError> {
-        let Self::Streamer {
-            records,
-            rounds,
-            steady,
-        } = self;
-        let bench = StreamerBench {
-            records,
-            rounds,
-            steady: Duration::from_secs(steady),
+    pub(super) async fn run(self) -> Result<ExitCode, Box<dyn Error>> {
+        let figures = match self {
+            Self::Streamer {
+                records,
+                rounds,
+                steady,
+            } => {
+                let steady = Duration::from_secs(steady);
+                let bench = StreamerBench {
+                    records,
+                    rounds,
+                    steady,
+                };
+                bench.run().await?
+            }
+            Self::Publisher {
+                rounds,
+                seconds,
+                peers,
+            } => {
+                let length = Duration::from_secs(seconds);
+                let bench = PublisherBench {
+                    rounds,
+                    length,
+                    peers,
+                };
+                bench.run().await?
+            }
         };
-        figures::print(&bench.run().await?);
+        figures::print(&figures);
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -46,5 +81,18 @@ impl BenchCommand {
 pub(super) async fn ceiling(ceiling: Ceiling) -> Result<ExitCode, CeilingError> {
     let cost = ceiling.run().await?;
     println!("{}", serde_json::json!(cost));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The same with a producer.
+pub(super) fn produce(bare: &BareLoop) -> Result<ExitCode, BareError> {
+    let cost = bare.run()?;
+    println!("{}", serde_json::json!(cost));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Answers until it is killed.
+pub(super) async fn noop(noop: &NoopCommand) -> std::io::Result<ExitCode> {
+    noop.run().await?;
     Ok(ExitCode::SUCCESS)
 }

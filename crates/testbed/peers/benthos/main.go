@@ -1,0 +1,16 @@
+// Benthos with the components that the bench uses and no others: an HTTP input, a Kafka output, pure processors.
+package main
+
+import (
+	"context"
+
+	"github.com/benthosdev/benthos/v4/public/service"
+
+	_ "github.com/benthosdev/benthos/v4/public/components/io"
+	_ "github.com/benthosdev/benthos/v4/public/components/kafka"
+	_ "github.com/benthosdev/benthos/v4/public/components/pure"
+)
+
+func main() {
+	service.RunCLI(context.Background())
+}
