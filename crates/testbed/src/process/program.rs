@@ -71,7 +71,7 @@ impl Program {
         self
     }
 
-    /// Appends standard output and standard error to a file, which is created if absent.
+    /// Appends standard output and standard error to a file, which is created with its folder if absent.
     #[must_use]
     pub fn log_to(mut self, log: impl Into<PathBuf>) -> Self {
         self.log = Some(log.into());
@@ -149,6 +149,9 @@ impl Program {
             return Ok((Stdio::null(), Stdio::null()));
         };
         let open = || -> std::io::Result<(File, File)> {
+            if let Some(folder) = path.parent() {
+                std::fs::create_dir_all(folder)?;
+            }
             let file = OpenOptions::new().create(true).append(true).open(path)?;
             Ok((file.try_clone()?, file))
         };
