@@ -37,11 +37,22 @@ impl Figure {
             Goal::AtMost(bound) => format!("<= {bound}"),
             Goal::AtLeast(bound) => format!(">= {bound}"),
         };
+        Self::judged(name, value, unit, goal, met)
+    }
+
+    /// A figure whose goal has more than one bound: the name tells the others, `met` holds for all of them.
+    pub fn judged(
+        name: impl Into<String>,
+        value: Option<f64>,
+        unit: &'static str,
+        goal: impl Into<String>,
+        met: Option<bool>,
+    ) -> Self {
         Self {
             name: name.into(),
             value: value.map(round),
             unit,
-            goal,
+            goal: goal.into(),
             met,
         }
     }

@@ -1,20 +1,23 @@
 //! `scripts/bench streamer`: draining a topic and following a steady stream, against the ceiling of the same run.
 
-use std::time::{Duration, Instant};
+mod rig;
 
-use futures::future::try_join_all;
+use std::time::Duration;
+
+use rig::Bench;
 use thiserror::Error;
 
 use super::figures::{Figure, Goal, median, spread};
-use super::people::people;
-use super::usage::{Cost, cpu_seconds, peak_mib};
-use crate::demo::Histogram;
-use crate::process::{ProcessError, Program};
-use crate::servers::{ServerError, Stack, StackOptions};
-use crate::service::{Service, ServiceError, ServiceOptions};
-use crate::table::{Table, TableError};
-use crate::tap::{Outgoing, Tap, TapError};
-use crate::workspace::{self, WorkspaceError};
+use super::usage::Cost;
+use crate::process::ProcessError;
+use crate::servers::ServerError;
+use crate::service::ServiceError;
+use crate::table::TableError;
+use crate::tap::TapError;
+use crate::workspace::WorkspaceError;
+
+/// The topic that is drained.
+const TOPIC: &str = "backlog";
 
 /// How much is measured.
 #[derive(Debug, Clone)]
@@ -25,6 +28,8 @@ pub struct StreamerBench {
     pub rounds: usize,
     /// How long each steady rate is held.
     pub steady: Duration,
+    /// Records in the large backlog that shows whether memory grows; not drained unless more than `records`.
+    pub large: u64,
 }
 
 /// The bench could not measure.
@@ -54,32 +59,41 @@ pub enum BenchError {
     },
 }
 
-const TOPIC: &str = "backlog";
-const PATIENCE: Duration = Duration::from_secs(600);
-const POLL: Duration = Duration::from_millis(50);
-const READY: Duration = Duration::from_secs(60);
-
-struct Bench {
-    stack: Stack,
-    tap: Tap,
-    table: Table,
-    folder: std::path::PathBuf,
-    keyspaces: usize,
-}
-
 impl StreamerBench {
     /// Measures; prints what it does on the way.
     ///
     /// # Errors
     /// [`BenchError`]; a goal that is missed is none.
     pub async fn run(&self) -> Result<Vec<Figure>, BenchError> {
-        let mut bench = Bench::start().await?;
+        let mut bench = Bench::start(1).await?;
         println!("filling a topic of 6 partitions with {} records", self.records);
         bench.fill(TOPIC, self.records).await?;
         let best = self.sweep(&mut bench).await?;
+        let mut figures = self.drains(&mut bench, &best).await?;
+        figures.push(self.latency(&mut bench).await?);
+        figures.push(Figure::new(
+            "ready after start with the servers up",
+            Some(bench.start_to_ready().await?),
+            "ms",
+            Goal::AtMost(300.0),
+        ));
+        drop(bench);
+        figures.push(self.cluster(&best).await?);
+        // A profiler tells, not this bench.
+        figures.push(Figure::new(
+            "metrics and checkpoints, share of the streamer's CPU",
+            None,
+            "%",
+            Goal::AtMost(2.0),
+        ));
+        Ok(figures)
+    }
+
+    /// Ceiling and streamer in turn; the first round warms up and does not count.
+    async fn drains(&self, bench: &mut Bench, best: &Settings) -> Result<Vec<Figure>, BenchError> {
         let (mut ceilings, mut drains) = (Vec::new(), Vec::new());
         for round in 0..=self.rounds {
-            let ceiling = bench.ceiling(&best, self.records).await?;
+            let ceiling = bench.ceiling(best, self.records).await?;
             let drain = bench.drain(TOPIC, self.records).await?;
             let warming = if round == 0 {
                 "  (warming up, not counted)"
@@ -97,23 +111,17 @@ impl StreamerBench {
             }
         }
         let ratio = |of: fn(&Cost) -> f64| -> Vec<f64> {
-            drains
-                .iter()
-                .zip(&ceilings)
-                .map(|(drain, ceiling)| of(drain) / of(ceiling))
-                .collect()
+            let pairs = drains.iter().zip(&ceilings);
+            pairs.map(|(drain, ceiling)| of(drain) / of(ceiling)).collect()
         };
         let (cpu, speed) = (ratio(Cost::cpu_per_million), ratio(Cost::rows_per_second));
-        println!(
-            "CPU per row, streamer to ceiling: {}; rows/s: {}",
-            spread(&cpu),
-            spread(&speed)
-        );
         let rss: Vec<f64> = drains.iter().map(|drain| drain.peak_mib).collect();
-        let slow = bench.steady(500, self.steady).await?;
-        let fast = bench.steady(5_000, self.steady).await?;
-        println!("at 5,000/s: p50 {:.1} ms, p99 {:.1} ms", fast.0, fast.1);
-        let ready = bench.start_to_ready().await?;
+        println!(
+            "CPU per row, streamer to ceiling: {}; rows/s: {}; peak MiB: {}",
+            spread(&cpu),
+            spread(&speed),
+            spread(&rss)
+        );
         Ok(vec![
             Figure::new(
                 "CPU per million rows, streamer / ceiling",
@@ -127,43 +135,78 @@ impl StreamerBench {
                 "ratio",
                 Goal::AtLeast(0.90),
             ),
-            Figure::new(
-                format!("peak RSS draining {}", self.records),
-                Some(median(&rss)),
-                "MiB",
-                Goal::AtMost(48.0),
-            ),
-            Figure::new(
-                "Kafka to row at 500/s, p50",
-                Some(slow.0),
-                "ms",
-                Goal::AtMost(4.0),
-            ),
-            Figure::new(
-                "Kafka to row at 500/s, p99",
-                Some(slow.1),
-                "ms",
-                Goal::AtMost(10.0),
-            ),
-            Figure::new(
-                "start to ready, servers up",
-                Some(ready),
-                "ms",
-                Goal::AtMost(300.0),
-            ),
-            Figure::new(
-                "rows/s at RF 3, 2 replicas, streamer / ceiling",
-                None,
-                "ratio",
-                Goal::AtLeast(0.90),
-            ),
-            Figure::new(
-                "metrics and checkpoints, share of CPU",
-                None,
-                "%",
-                Goal::AtMost(2.0),
-            ),
+            self.memory(bench, median(&rss)).await?,
         ])
+    }
+
+    /// The same topic, filled up: what is held must not grow with what waits.
+    async fn memory(&self, bench: &mut Bench, small: f64) -> Result<Figure, BenchError> {
+        const MOST: f64 = 48.0;
+        const GROWTH: f64 = 1.10;
+        let goal = format!("<= {MOST}, the same within 10 %");
+        let (few, many) = (self.records, self.large);
+        if many <= few {
+            let name = format!("peak RSS draining {few} (more not measured)");
+            let missed = (small > MOST).then_some(false);
+            return Ok(Figure::judged(name, Some(small), "MiB", goal, missed));
+        }
+        println!("filling the topic up to {many} records");
+        bench.fill_up(TOPIC, few..many).await?;
+        let large = bench.drain(TOPIC, many).await?;
+        println!("{many}: streamer {}", told(&large));
+        Ok(Figure::judged(
+            format!("peak RSS draining {many} ({few}: {small:.1})"),
+            Some(large.peak_mib),
+            "MiB",
+            goal,
+            Some(small.max(large.peak_mib) <= MOST && large.peak_mib <= small * GROWTH),
+        ))
+    }
+
+    async fn latency(&self, bench: &mut Bench) -> Result<Figure, BenchError> {
+        const MEDIAN: f64 = 4.0;
+        const TAIL: f64 = 10.0;
+        let mut rounds = Vec::new();
+        for round in 0..self.rounds {
+            rounds.push(bench.steady(500, self.steady, round).await?);
+        }
+        let fast = bench.steady(5_000, self.steady, 0).await?;
+        println!("at 5,000/s: p50 {:.1} ms, p99 {:.1} ms", fast.0, fast.1);
+        let (middles, tails): (Vec<f64>, Vec<f64>) = rounds.into_iter().unzip();
+        println!("at 500/s: p50 {} ms, p99 {} ms", spread(&middles), spread(&tails));
+        let (middle, tail) = (median(&middles), median(&tails));
+        Ok(Figure::judged(
+            format!("latency at 500/s, p99 (p50: {middle:.1})"),
+            Some(tail),
+            "ms",
+            format!("<= {TAIL} (p50: <= {MEDIAN})"),
+            Some(middle <= MEDIAN && tail <= TAIL),
+        ))
+    }
+
+    /// Three nodes with every row on each, two replicas of the streamer.
+    async fn cluster(&self, best: &Settings) -> Result<Figure, BenchError> {
+        let mut bench = Bench::start(3).await?;
+        bench.fill(TOPIC, self.records).await?;
+        let mut ratios = Vec::new();
+        for round in 0..=self.rounds {
+            let ceiling = bench.ceiling(best, self.records).await?;
+            let speed = bench.drain_by_two(TOPIC, self.records).await?;
+            println!(
+                "three nodes, round {round}: ceiling {}, two streamers {speed:.0} rows/s",
+                told(&ceiling)
+            );
+            if round > 0 {
+                ratios.push(speed / ceiling.rows_per_second());
+            }
+        }
+        println!("rows/s at RF 3, streamers to ceiling: {}", spread(&ratios));
+        Ok(Figure::new(
+            "rows/s with RF 3 on three nodes, 2 replicas, / ceiling",
+            Some(median(&ratios)),
+            "ratio",
+            Goal::AtLeast(0.90),
+        ))
     }
 
     /// The driver's best settings on this machine, by a small sweep.
@@ -238,221 +281,4 @@ fn told(cost: &Cost) -> String {
         cost.cpu_per_million(),
         cost.peak_mib
     )
-}
-
-impl Bench {
-    async fn start() -> Result<Self, BenchError> {
-        println!("starting Kafka and Cassandra");
-        let stack = Stack::start(&StackOptions::default()).await?;
-        let folder = workspace::target_dir()?.join("bench");
-        let tap = Tap::new(stack.kafka.bootstrap())?;
-        let table = Table::connect(&stack.cassandra.contact_points(), "none").await?;
-        Ok(Self {
-            stack,
-            tap,
-            table,
-            folder,
-            keyspaces: 0,
-        })
-    }
-
-    async fn fill(&self, topic: &str, records: u64) -> Result<(), BenchError> {
-        const SLICE: u64 = 20_000;
-        self.stack.kafka.create_topic(topic, 6).await?;
-        let mut first = 0;
-        while first < records {
-            let last = (first + SLICE).min(records);
-            let slice: Vec<_> = people(1, first..last).map(|person| outgoing(&person)).collect();
-            self.tap.write(topic, &slice).await?;
-            first = last;
-        }
-        Ok(())
-    }
-
-    async fn keyspace(&mut self) -> Result<String, BenchError> {
-        self.keyspaces += 1;
-        let name = format!("bench_{}", self.keyspaces);
-        let replication = "{'class': 'SimpleStrategy', 'replication_factor': 1}";
-        self.table
-            .run(&format!(
-                "CREATE KEYSPACE {name} WITH replication = {replication}"
-            ))
-            .await?;
-        Ok(name)
-    }
-
-    /// What was written last is of no use any more; its compaction must not weigh on the next one.
-    async fn drop_keyspace(&self, name: &str) -> Result<(), BenchError> {
-        self.table.run(&format!("DROP KEYSPACE {name}")).await?;
-        Ok(())
-    }
-
-    async fn ceiling(&mut self, settings: &Settings, rows: u64) -> Result<Cost, BenchError> {
-        let keyspace = self.keyspace().await?;
-        let log = self.folder.join(format!("{keyspace}.log"));
-        let arguments = [
-            ("--contact-point", self.stack.cassandra.contact_points().join("")),
-            ("--keyspace", keyspace.clone()),
-            ("--rows", rows.to_string()),
-            ("--window", settings.window.to_string()),
-            ("--connections", settings.connections.to_string()),
-            ("--batch", settings.batch.to_string()),
-        ];
-        let mut program = Program::new(workspace::binary("testbed")?)
-            .arg("ceiling")
-            .log_to(&log);
-        for (name, value) in arguments {
-            program = program.arg(name).arg(value);
-        }
-        let child = program.spawn()?;
-        child.wait(PATIENCE).await?;
-        let last = child.last_lines(1);
-        let cost = serde_json::from_str(&last).map_err(|_| BenchError::Ceiling(child.last_lines(5)))?;
-        self.drop_keyspace(&keyspace).await?;
-        Ok(cost)
-    }
-
-    fn options(&self, topic: &str, keyspace: &str) -> ServiceOptions {
-        ServiceOptions::new("streamer", &self.folder)
-            .set("kafka.brokers", self.stack.kafka.bootstrap())
-            .set("kafka.topic", topic)
-            .set("kafka.group", keyspace)
-            .set(
-                "cassandra.contact_points",
-                self.stack.cassandra.contact_points().join(","),
-            )
-            .set("cassandra.keyspace", keyspace)
-    }
-
-    async fn drain(&mut self, topic: &str, records: u64) -> Result<Cost, BenchError> {
-        let keyspace = self.keyspace().await?;
-        let mut streamer = Service::start(&self.options(topic, &keyspace))?;
-        streamer.ready(READY).await?;
-        let pid = streamer.child().map_or(0, crate::process::Child::pid);
-        let first = wait_for_rows(&streamer, 1, PATIENCE).await?;
-        let cpu = cpu_seconds(pid).unwrap_or(0.0);
-        let started = Instant::now();
-        let last = wait_for_rows(&streamer, records, PATIENCE).await?;
-        let cost = Cost {
-            rows: last - first,
-            seconds: started.elapsed().as_secs_f64(),
-            cpu_seconds: cpu_seconds(pid).unwrap_or(0.0) - cpu,
-            peak_mib: peak_mib(pid).unwrap_or(0.0),
-        };
-        streamer.terminate(READY).await?;
-        self.drop_keyspace(&keyspace).await?;
-        Ok(cost)
-    }
-
-    /// Median and 99th percentile of Kafka → row in milliseconds, at `rate` records a second.
-    async fn steady(&mut self, rate: u64, length: Duration) -> Result<(f64, f64), BenchError> {
-        let topic = format!("steady_{rate}");
-        self.stack.kafka.create_topic(&topic, 6).await?;
-        let keyspace = self.keyspace().await?;
-        let mut streamer = Service::start(&self.options(&topic, &keyspace))?;
-        streamer.ready(READY).await?;
-        let sent = self.pace(&topic, rate, Duration::from_secs(3), 0).await?;
-        wait_for_rows(&streamer, sent, PATIENCE).await?;
-        let before = Histogram::read(
-            &streamer.ask("/metrics").await?.1,
-            "streamer_kafka_to_row_seconds",
-        );
-        let sent = sent + self.pace(&topic, rate, length, sent).await?;
-        wait_for_rows(&streamer, sent, PATIENCE).await?;
-        let after = Histogram::read(
-            &streamer.ask("/metrics").await?.1,
-            "streamer_kafka_to_row_seconds",
-        );
-        let latencies = after.since(&before);
-        streamer.terminate(READY).await?;
-        self.drop_keyspace(&keyspace).await?;
-        Ok((
-            latencies.quantile(0.50) * 1_000.0,
-            latencies.quantile(0.99) * 1_000.0,
-        ))
-    }
-
-    /// Sends at a steady rate, whatever the answers do; returns how many.
-    async fn pace(&self, topic: &str, rate: u64, length: Duration, from: u64) -> Result<u64, BenchError> {
-        const TICKS: u64 = 100;
-        let mut ticks = tokio::time::interval(Duration::from_millis(1_000 / TICKS));
-        let mut writes = Vec::new();
-        let mut sent = 0;
-        let total = length.as_secs() * rate;
-        while sent < total {
-            ticks.tick().await;
-            let slice: Vec<_> = people(3, from + sent..from + sent + rate / TICKS)
-                .map(|it| outgoing(&it))
-                .collect();
-            sent += slice.len() as u64;
-            let (tap, topic) = (self.tap.clone(), topic.to_owned());
-            writes.push(tokio::spawn(
-                async move { tap.write(&topic, &slice).await.map(drop) },
-            ));
-        }
-        for result in try_join_all(writes).await.unwrap_or_default() {
-            result?;
-        }
-        Ok(sent)
-    }
-
-    /// Milliseconds from the process's start until `/readyz` says yes, tables and topics being there; median of 5.
-    async fn start_to_ready(&mut self) -> Result<f64, BenchError> {
-        let keyspace = self.keyspace().await?;
-        let options = self
-            .options(TOPIC, &keyspace)
-            .set("checkpoint.on_missing", "latest");
-        let mut streamer = Service::start(&options)?;
-        streamer.ready(READY).await?;
-        streamer.terminate(READY).await?;
-        let mut times = Vec::new();
-        for _ in 0..5 {
-            let started = Instant::now();
-            streamer.spawn()?;
-            streamer.ready(READY).await?;
-            times.push(started.elapsed().as_secs_f64() * 1_000.0);
-            streamer.terminate(READY).await?;
-        }
-        println!("start to ready: {} ms", spread(&times));
-        Ok(median(&times))
-    }
-}
-
-fn outgoing(person: &super::people::Person) -> Outgoing {
-    Outgoing {
-        key: Some(person.id.to_string().into_bytes()),
-        value: Some(person.json()),
-        headers: vec![
-            ("content-type".to_owned(), b"application/json".to_vec()),
-            ("schema".to_owned(), b"affluent.users.v1.User".to_vec()),
-            ("accepted-at-us".to_owned(), b"1700000000000000".to_vec()),
-        ],
-        ..Outgoing::default()
-    }
-}
-
-async fn wait_for_rows(streamer: &Service, rows: u64, patience: Duration) -> Result<u64, BenchError> {
-    let started = Instant::now();
-    loop {
-        let found = streamer.metric("streamer_rows_total", "").await?.unwrap_or(0.0);
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "a counter"
-        )]
-        let stored = found as u64;
-        if stored >= rows {
-            return Ok(stored);
-        }
-        if started.elapsed() > patience {
-            let log = streamer.last_lines(20);
-            return Err(BenchError::Stuck {
-                stored,
-                expected: rows,
-                waited: patience,
-                log,
-            });
-        }
-        tokio::time::sleep(POLL).await;
-    }
 }

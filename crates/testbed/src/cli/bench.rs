@@ -27,6 +27,9 @@ pub(super) enum BenchCommand {
         /// Seconds at each steady rate
         #[arg(long, default_value_t = 20)]
         steady: u64,
+        /// Records in a larger backlog, which shows whether memory grows; 0: none
+        #[arg(long, default_value_t = 5_000_000)]
+        large: u64,
     },
     /// HTTP to Kafka, against a bare producer loop
     Publisher {
@@ -49,12 +52,14 @@ impl BenchCommand {
                 records,
                 rounds,
                 steady,
+                large,
             } => {
                 let steady = Duration::from_secs(steady);
                 let bench = StreamerBench {
                     records,
                     rounds,
                     steady,
+                    large,
                 };
                 bench.run().await?
             }
