@@ -101,7 +101,8 @@ pub fn load<S: Settings>(
     file: Option<&Path>,
     environment: impl IntoIterator<Item = (String, String)>,
 ) -> Result<S, ConfigError> {
-    let known = Keys::of(&S::default());
+    let defaults = serde_json::to_value(S::default()).expect("settings are plain data, which JSON can hold");
+    let known = Keys::of(&defaults);
     let mut given = Config::builder();
     if let Some(path) = file {
         given = given.add_source(File::from_str(&read(path)?, FileFormat::Toml));
@@ -115,11 +116,15 @@ pub fn load<S: Settings>(
     );
     let given = given.build().map_err(ConfigError::Parse)?;
     let mut settings = Config::builder().add_source(given.clone());
-    for (key, value) in leaves(&given.try_deserialize().map_err(ConfigError::Parse)?) {
+    for (key, value) in scalars(&defaults) {
+        settings = settings.set_default(key, value).map_err(ConfigError::Parse)?;
+    }
+    let given: Value = given.try_deserialize().map_err(ConfigError::Parse)?;
+    for (key, value) in leaves(&given) {
         match known.find(&key) {
             Known::Value => {}
             Known::FileOf(base) => {
-                let path = PathBuf::from(value);
+                let path = PathBuf::from(text(value));
                 let content = read(&path)?;
                 settings = settings
                     .set_override(base, content.trim_end())
@@ -155,13 +160,12 @@ enum Known {
 }
 
 impl Keys {
-    fn of<S: Serialize>(defaults: &S) -> Self {
-        let tree = serde_json::to_value(defaults).expect("settings are plain data, which JSON can hold");
+    fn of(defaults: &Value) -> Self {
         let mut keys = Self {
             values: BTreeSet::new(),
             maps: BTreeSet::new(),
         };
-        keys.collect(String::new(), &tree);
+        keys.collect(String::new(), defaults);
         keys
     }
 
@@ -221,8 +225,17 @@ fn join(path: &str, name: &str) -> String {
     }
 }
 
-/// Every key of `tree` that holds a value, with that value as text.
-fn leaves(tree: &Value) -> Vec<(String, String)> {
+/// The defaults that a section keeps when only another key of it is given: those of the service, which differ from those
+/// of the section's type where services or sections share one. Lists, and what is not set, are left to the type.
+fn scalars(defaults: &Value) -> impl Iterator<Item = (String, String)> {
+    let single = |value: &Value| !(value.is_null() || value.is_array());
+    leaves(defaults)
+        .filter(move |(_, value)| single(value))
+        .map(|(key, value)| (key, text(value)))
+}
+
+/// Every key of `tree` that holds a value, with that value.
+fn leaves(tree: &Value) -> impl Iterator<Item = (String, &Value)> {
     let mut found = Vec::new();
     let mut open = vec![(String::new(), tree)];
     while let Some((path, value)) = open.pop() {
@@ -230,11 +243,17 @@ fn leaves(tree: &Value) -> Vec<(String, String)> {
             Value::Object(entries) => {
                 open.extend(entries.iter().map(|(name, value)| (join(&path, name), value)));
             }
-            Value::String(text) => found.push((path, text.clone())),
-            other => found.push((path, other.to_string())),
+            other => found.push((path, other)),
         }
     }
-    found
+    found.into_iter()
+}
+
+fn text(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
 }
 
 /// A list that TOML writes as an array and an environment variable with commas.

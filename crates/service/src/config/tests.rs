@@ -101,6 +101,15 @@ fn a_list_in_the_environment_is_separated_by_commas() {
 }
 
 #[test]
+fn a_section_keeps_the_services_own_defaults_when_another_key_of_it_is_given() {
+    let file = file("[process]\nlog_format = 'json'\n[cassandra]\nport = 1\n");
+    let example: Example = load(Some(file.path()), []).unwrap();
+    assert_eq!(example.process.admin_listen.port(), 9000);
+    assert_eq!(example.cassandra.port, 1);
+    assert_eq!(*example.cassandra.contact_points, ["127.0.0.1:9042".to_owned()]);
+}
+
+#[test]
 fn an_unknown_key_is_named_with_the_nearest_known_one() {
     let variables = environment([("EXAMPLE__CASSANDRA__CONTACT_POINT", "a:1")]);
     let error = load::<Example>(None, variables).unwrap_err().to_string();
