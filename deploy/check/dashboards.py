@@ -1,0 +1,92 @@
+"""The dashboards as far as they can be judged without Grafana, and every query of panels and rules against data."""
+
+import json
+import re
+import urllib.parse
+import urllib.request
+
+import yaml
+from ledger import Failed, eventually, expect
+from place import DEPLOY, ROOT
+
+BOARDS = sorted((DEPLOY / "grafana" / "dashboards").glob("*.json"))
+RULES = sorted((DEPLOY / "prometheus" / "rules").glob("*.yml"))
+SELECTOR = re.compile(r"\b(?:(?:ingester|publisher|streamer)_[a-z_]+|up)(?:\{[^}]*\})?")
+
+
+def check_files(ledger):
+    for path in BOARDS:
+        with ledger.check(f"dashboard {path.name}"):
+            lint(json.loads(path.read_text()))
+    with ledger.check("dashboards have names of their own"):
+        names = [json.loads(path.read_text())["uid"] for path in BOARDS]
+        expect(len(names) == len(set(names)) == 4, names)
+    with ledger.check("each alert has its runbook and its test"):
+        tests = "".join(path.read_text() for path in (DEPLOY / "prometheus" / "tests").glob("*.yml"))
+        for rule in alerts():
+            page = ROOT / rule["annotations"]["runbook_url"]
+            expect(page.is_file(), f"no page {page}")
+            text = page.read_text()
+            for part in ["## What it means", "## What to look at", "## What to do"]:
+                expect(part in text, f"{page.name} has no part {part}")
+            # Once where it fires and once where it does not.
+            expect(len(re.findall(rf"alertname: {rule['alert']}\b", tests)) >= 2, f"{rule['alert']} is not tested")
+
+
+def lint(board):
+    expect(board["uid"].startswith("affluent-") and board["title"] and board["panels"], "no name or no panels")
+    ids = [panel["id"] for panel in board["panels"]]
+    expect(len(ids) == len(set(ids)), "panels share an id")
+    taken = set()
+    for panel in board["panels"]:
+        title = panel["title"]
+        expect(panel["description"].endswith("."), f"{title}: no description")
+        expect(panel["datasource"]["uid"] == "prometheus", f"{title}: another data source")
+        expect(panel["fieldConfig"]["defaults"]["unit"], f"{title}: no unit")
+        expect(panel["targets"], f"{title}: no query")
+        place = panel["gridPos"]
+        cells = {(x, y) for x in range(place["x"], place["x"] + place["w"])
+                 for y in range(place["y"], place["y"] + place["h"])}  # fmt: skip
+        expect(place["x"] + place["w"] <= 24 and not cells & taken, f"{title}: lies over another or beyond the edge")
+        taken |= cells
+
+
+def alerts():
+    for path in RULES:
+        for group in yaml.safe_load(path.read_text())["groups"]:
+            yield from group["rules"]
+
+
+def check_queries(ledger, prometheus):
+    for path in BOARDS:
+        for panel in json.loads(path.read_text())["panels"]:
+            with ledger.check(f"{path.stem} / {panel['title']}: its queries give data"):
+                for target in panel["targets"]:
+                    gives_data(prometheus, target["expr"])
+    for rule in alerts():
+        with ledger.check(f"{rule['alert']}: runs, and what it is made of gives data"):
+            # In order there is nothing to alert of, so the result may be empty; its parts may not.
+            query(prometheus, rule["expr"])
+            for selector in set(SELECTOR.findall(rule["expr"])):
+                gives_data(prometheus, selector)
+    with ledger.check("Prometheus has loaded the rules, and reaches each service"):
+        groups = ask(f"{prometheus}/api/v1/rules")["groups"]
+        loaded = [rule["name"] for group in groups for rule in group["rules"] if rule["health"] == "ok"]
+        expect(sorted(loaded) == sorted(rule["alert"] for rule in alerts()), loaded)
+        expect(len(query(prometheus, "up == 1")) == 3, "a target is down")
+
+
+def gives_data(prometheus, expression):
+    eventually(f"data for {expression}", lambda: query(prometheus, expression), 90, pause=3)
+
+
+def query(prometheus, expression):
+    return ask(f"{prometheus}/api/v1/query?{urllib.parse.urlencode({'query': expression})}")["result"]
+
+
+def ask(url):
+    try:
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            return json.load(answer)["data"]
+    except OSError as error:
+        raise Failed(f"{url}: {error}") from error

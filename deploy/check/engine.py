@@ -1,0 +1,114 @@
+"""Containers without a daemon and without a registry: buildah and podman with a storage of their own under target/,
+base images made with debootstrap, and stand-ins for other people's images, under their names.
+
+Nothing of it touches the images and containers that a user has.
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+from place import DEPLOY, TARGET, WORK, run
+
+STORAGE = WORK / "containers"
+STAND_INS = DEPLOY / "check" / "images"
+DEBIAN = "docker.io/library/debian:12.12-slim"
+RUST = "docker.io/library/rust:1.95.0-slim-bookworm"
+# The images of other people that the compose file names, and where their jars lie.
+OTHERS = {
+    "docker.io/apache/kafka:4.3.1": "kafka",
+    "docker.io/library/cassandra:5.0.9": "cassandra",
+    "docker.io/prom/prometheus:v3.5.0": "prometheus",
+}
+ENVIRONMENT = {
+    "CONTAINERS_CONF": str(STORAGE / "containers.conf"),
+    "CONTAINERS_STORAGE_CONF": str(STORAGE / "storage.conf"),
+}
+
+
+def prepare():
+    for folder in ["root", "run", "networks"]:
+        (STORAGE / folder).mkdir(parents=True, exist_ok=True)
+    (STORAGE / "storage.conf").write_text(
+        f'[storage]\ndriver = "overlay"\ngraphroot = "{STORAGE}/root"\nrunroot = "{STORAGE}/run"\n'
+    )
+    (STORAGE / "containers.conf").write_text(
+        '[containers]\ndefault_ulimits = ["nofile=16384:16384", "nproc=4096:4096"]\n'
+        '[engine]\nruntime = "runc"\ncgroup_manager = "cgroupfs"\nevents_logger = "file"\n'
+        f'[network]\nnetwork_backend = "netavark"\nnetwork_config_dir = "{STORAGE}/networks"\n'
+    )
+
+
+def podman(*words, deadline=120, accept=(0,)):
+    """Standard output alone: podman warns of what this machine lacks on the other channel."""
+    said = run("sh", "-c", 'exec 2>>"$0"; exec "$@"', STORAGE / "podman.log", "podman", *words,
+               env=ENVIRONMENT, deadline=deadline, accept=accept)  # fmt: skip
+    return said.strip()
+
+
+def compose(*words, deadline=300):
+    """podman-compose with the environment file that a newcomer would have."""
+    return run("podman-compose", "--env-file", ".env.example", "--profile", "offline", *words,
+               env=ENVIRONMENT, deadline=deadline)  # fmt: skip
+
+
+def build(folder, tag, *options, deadline=3600):
+    return run("buildah", "bud", "--isolation", "chroot", "--format", "docker", "--tag", tag, *options, folder,
+               env=ENVIRONMENT, deadline=deadline)  # fmt: skip
+
+
+def inspect(kind, name):
+    return json.loads(podman(kind, "inspect", name))[0]
+
+
+def exists(image):
+    return podman("images", "--quiet", "--filter", f"reference={image}") != ""
+
+
+def base_images(with_rust):
+    if not exists(DEBIAN):
+        folder = WORK / "bookworm"
+        if not folder.exists():
+            run("debootstrap", "--variant=minbase", "bookworm", f"{folder}.new", deadline=900)
+            Path(f"{folder}.new").rename(folder)
+        commit("scratch", folder, DEBIAN)
+    if with_rust and not exists(RUST):
+        folder = WORK / "rust"
+        shutil.rmtree(folder, ignore_errors=True)
+        (folder / "usr/local").mkdir(parents=True)
+        sysroot = run("rustc", "--print", "sysroot").strip()
+        run("cp", "--archive", f"{sysroot}/bin", f"{sysroot}/lib", folder / "usr/local")
+        # The authorities that this machine trusts: crates may come through a proxy that it knows.
+        (folder / "etc/ssl/certs").mkdir(parents=True)
+        run("cp", "/etc/ssl/certs/ca-certificates.crt", folder / "etc/ssl/certs")
+        commit(DEBIAN, folder, RUST)
+        shutil.rmtree(folder)
+
+
+def commit(base, folder, name):
+    container = run("sh", "-c", f"buildah from {base} 2>/dev/null", env=ENVIRONMENT).strip()
+    path = "/usr/local/cargo/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    run("buildah", "add", "--quiet", container, folder, "/", env=ENVIRONMENT, deadline=600)
+    run("buildah", "config", "--env", f"PATH={path}", "--env", "CARGO_HOME=/usr/local/cargo", "--cmd", "bash",
+        container, env=ENVIRONMENT)  # fmt: skip
+    run("buildah", "commit", "--quiet", "--rm", container, name, env=ENVIRONMENT, deadline=600)
+
+
+def stand_in(image):
+    """Builds it where it is not there already."""
+    if exists(image):
+        return
+    name = OTHERS[image]
+    context = WORK / "context" / name
+    shutil.rmtree(context, ignore_errors=True)
+    shutil.copytree(STAND_INS / name, context)
+    if name != "prometheus":
+        # As the testbed fetches them, from the same list.
+        pom = DEPLOY.parent / "crates/testbed/servers/pom.xml"
+        jars = TARGET / "servers" / name
+        if not jars.exists():
+            run("mvn", "--quiet", "--batch-mode", "--activate-profiles", name, "--file", pom,
+                "dependency:copy-dependencies", f"-DoutputDirectory={jars}", deadline=900)  # fmt: skip
+        shutil.copytree(jars, context / "jars", ignore=lambda _, names: [n for n in names if not n.endswith(".jar")])
+    build(context, image, "--build-arg", f"DEBIAN_IMAGE={DEBIAN}")
+    shutil.rmtree(context)

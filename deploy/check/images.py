@@ -1,0 +1,101 @@
+"""The images of the services: built, and held against what the Dockerfile promises of them."""
+
+import json
+import shutil
+from datetime import datetime
+
+import engine
+from ledger import eventually, expect
+from place import DEPLOY, ROOT, WORK, run
+
+TARGETS = ["publisher", "streamer", "ingester", "random-user"]
+SERVICES = TARGETS[:3]
+TAG = "0.1.0"
+LARGEST = 60_000_000
+SLOWEST_START = 0.3
+
+
+def check(ledger, binaries):
+    with ledger.check("base images"):
+        engine.base_images(with_rust=binaries is None)
+    for image in engine.OTHERS:
+        with ledger.check(f"stand-in for {image}"):
+            engine.stand_in(image)
+    for target in TARGETS:
+        how = "from the source" if binaries is None else "from built binaries"
+        with ledger.check(f"image {target}, {how}"):
+            build(target, binaries)
+    for target in TARGETS:
+        with ledger.check(f"image {target} is small, for no root, labelled, without a shell"):
+            conduct(target)
+    for service in SERVICES:
+        with ledger.check(f"{service} starts within {SLOWEST_START} s on a read-only root without capabilities"):
+            start(service)
+
+
+def build(target, binaries):
+    dockerfile, context = DEPLOY / "Dockerfile", ROOT
+    if binaries is not None:
+        dockerfile, context = without_compiling(binaries)
+    engine.build(context, f"affluent/{target}:{TAG}", "--layers", "--file", dockerfile, "--target", target,
+                 "--build-arg", f"DEBIAN_IMAGE={engine.DEBIAN}", "--build-arg", f"RUST_IMAGE={engine.RUST}",
+                 "--build-arg", f"REVISION={run('git', 'rev-parse', 'HEAD').strip()}")  # fmt: skip
+
+
+def without_compiling(binaries):
+    """The Dockerfile whose first stage copies binaries where the real one compiles them."""
+    context = WORK / "context" / "binaries"
+    shutil.rmtree(context, ignore_errors=True)
+    (context / "out").mkdir(parents=True)
+    for name in [*SERVICES, "testbed"]:
+        run("strip", "-o", context / "out" / name, binaries / name)
+    before, after = (DEPLOY / "Dockerfile").read_text().split("FROM ${RUST_IMAGE} AS compile\n")
+    stages = after[after.index("\nFROM ") :]
+    path = context / "Dockerfile"
+    path.write_text(f"{before}FROM scratch AS compile\nCOPY out /out\n{stages}")
+    return path, context
+
+
+def conduct(target):
+    image = f"affluent/{target}:{TAG}"
+    found = engine.inspect("image", image)
+    print(f"        {found['Size'] / 1e6:.1f} MB")
+    expect(found["Size"] <= LARGEST, f"{found['Size']} bytes")
+    expect(found["Config"]["User"] == "65532:65532", f"user {found['Config']['User']}")
+    for label in ["title", "description", "version", "revision", "licenses"]:
+        expect(found["Labels"].get(f"org.opencontainers.image.{label}"), f"no label {label}")
+    # 126, 127: there is no such program.
+    engine.podman("run", "--rm", "--network=none", "--entrypoint=/bin/sh", image, "-c", "true", accept=(126, 127))
+
+
+def start(service):
+    """From the container's start to the process's first line, by its own clock."""
+    prefix = service.upper()
+    container = engine.podman("run", "--detach", "--read-only", "--cap-drop=ALL", "--network=none",
+                              "--security-opt=no-new-privileges", "--env", f"{prefix}__PROCESS__LOG_FORMAT=json",
+                              f"affluent/{service}:{TAG}")  # fmt: skip
+    try:
+        line = eventually("a line in the log", lambda: first_line(container), 10, pause=0.1)
+        began = engine.inspect("container", container)["State"]["StartedAt"]
+        took = moment(json.loads(line)["timestamp"]) - moment(began)
+        print(f"        {took * 1000:.0f} ms")
+        expect(took <= SLOWEST_START, f"{took:.3f} s")
+        asked = engine.podman("exec", container, f"/{service}", "healthcheck")
+        expect('"live":true' in asked, asked)
+    finally:
+        engine.podman("rm", "--force", "--time=5", container)
+
+
+def first_line(container):
+    logs = run("podman", "logs", container, env=engine.ENVIRONMENT)
+    # Among warnings of podman's own.
+    return next((line for line in logs.splitlines() if line.startswith("{")), None)
+
+
+def moment(text):
+    """Seconds of a RFC 3339 instant, whose fraction may have more digits than Python reads."""
+    whole, _, rest = text.replace("Z", "+00:00").partition(".")
+    fraction = rest.partition("+")[0]
+    return datetime.fromisoformat(f"{whole}+00:00").timestamp() + float(f"0.{fraction or 0}")
+
+

@@ -1,0 +1,151 @@
+"""docker-compose.yml brought up for real, asked as a user would, hurt, and taken down.
+
+Grafana is left out: no registry has its image here. Its dashboards' queries are run against the Prometheus of the file.
+"""
+
+import json
+import os
+import re
+import signal
+import urllib.error
+import urllib.request
+
+import dashboards
+import engine
+from ledger import eventually, expect
+from place import run
+
+SERVICES = ["credentials", "kafka", "cassandra", "publisher", "streamer", "random-user", "ingester", "prometheus"]
+ADMIN = {"ingester": 9081, "publisher": 9082, "streamer": 9083}
+TOKEN = "for-a-trial-on-this-machine-only"
+USER = {
+    "id": "0195d0b1-7a4c-7f3e-9b1a-2c3d4e5f6071",
+    "first_name": "Zoë",
+    "last_name": "Lindqvist",
+    "gender": "female",
+    "address": "12 Kaivokatu, Turku, Pirkanmaa, Finland",
+    "post_code": "0378",
+    "email": "zoe@example.org",
+    "username": "quietheron12",
+    "dob": "1961-08-04T20:05:09.123Z",
+    "registered_date": "2019-02-28T00:00:00.000Z",
+    "phone": "02-345-678",
+    "picture": "https://example.org/med/1.jpg",
+}
+
+
+def check(ledger):
+    try:
+        stand_up(ledger)
+        ask(ledger)
+        dashboards.check_queries(ledger, prometheus())
+        for service in ["streamer", "publisher", "ingester", "cassandra"]:
+            with ledger.check(f"{service} is killed and comes back, and rows go on"):
+                hurt(service)
+        with ledger.check("every record is in the table"):
+            said = streamer("verify")
+            print(f"        {said.splitlines()[-1]}")
+    finally:
+        with ledger.check("compose down leaves nothing"):
+            engine.compose("down", "--volumes", "--timeout", "40")
+            left = engine.podman("ps", "--all", "--quiet", "--filter", "label=io.podman.compose.project=affluent")
+            expect(left == "", left)
+
+
+def stand_up(ledger):
+    with ledger.check("compose up"):
+        engine.compose("up", "--detach", "--no-build", *SERVICES)
+    with ledger.check("rows come by themselves"):
+        eventually("rows", lambda: rows() > 0, 240)
+    for service, port in ADMIN.items():
+        with ledger.check(f"curl {service}: /healthz, /readyz, /metrics"):
+            eventually(f"{service} ready", lambda port=port: get(port, "/readyz")[0] == 200, 120)
+            status, body = get(port, "/healthz")
+            expect(status == 200 and json.loads(body)["live"], body)
+            status, body = get(port, "/metrics")
+            expect(status == 200 and f"{service}_build_info" in body, body[:500])
+        with ledger.check(f"health check of the container {service}"):
+            engine.podman("healthcheck", "run", container(service))
+
+
+def ask(ledger):
+    with ledger.check("only the services' and Grafana's ports are published, on loopback"):
+        published = set(re.findall(r"(\S+):(\d+)->", engine.podman("ps", "--format", "{{.Ports}}")))
+        expected = {("127.0.0.1", port) for port in ["8080", "8081", "9081", "9082", "9083"]}
+        expect(published == expected, published)
+    with ledger.check("the publisher takes a record from who has the token, and from nobody else"):
+        expect(post([USER], None)[0] == 401, "no token")
+        expect(post([USER], "wrong")[0] == 403, "a wrong token")
+        status, body = post([USER], TOKEN)
+        expect(status == 200 and json.loads(body)["accepted"] == 1, body)
+        status, body = post([USER, {**USER, "email": "nobody"}], TOKEN)
+        expect(status == 207 and json.loads(body)["rejected"] == 1, body)
+    with ledger.check("the ingester's API asks for its token"):
+        expect(get(8081, "/v1/runs")[0] == 401, "no token")
+    with ledger.check("what can't be read becomes a dead letter"):
+        run("podman", "exec", "--interactive", container("kafka"), "java", "-cp", "/opt/kafka/libs/*",
+            "org.apache.kafka.tools.ConsoleProducer", "--bootstrap-server", "kafka:9092", "--topic", "users_created",
+            env=engine.ENVIRONMENT, text="no record\n")  # fmt: skip
+        eventually("a dead letter", lambda: count("streamer_dead_letters_total") > 0, 60)
+
+
+def hurt(service):
+    """Kills the process as a crash would, so that bringing it back is the engine's business."""
+    before = engine.inspect("container", container(service))["State"]["Pid"]
+    os.kill(before, signal.SIGKILL)
+
+    def is_back():
+        state = engine.inspect("container", container(service))["State"]
+        return state["Running"] and state["Pid"] not in (0, before)
+
+    eventually(f"{service} runs again", is_back, 60)
+    for name, port in ADMIN.items():
+        eventually(f"{name} ready", lambda port=port: get(port, "/readyz")[0] == 200, 180)
+    seen = rows()
+    # A run starts each half minute.
+    eventually("more rows", lambda: rows() > seen, 120)
+
+
+def streamer(*words):
+    return engine.podman("exec", container("streamer"), "/streamer", "--config", "/etc/affluent/streamer.toml", *words)
+
+
+def container(service):
+    return f"affluent_{service}_1"
+
+
+def rows():
+    return count("streamer_rows_total")
+
+
+def count(metric):
+    lines = re.findall(rf"^{metric}(?:{{.*}})? (\S+)$", get(ADMIN["streamer"], "/metrics")[1], re.M)
+    return sum(float(value) for value in lines)
+
+
+def prometheus():
+    networks = engine.inspect("container", container("prometheus"))["NetworkSettings"]["Networks"]
+    return f"http://{next(iter(networks.values()))['IPAddress']}:9090"
+
+
+def get(port, path):
+    return ask_for(urllib.request.Request(f"http://127.0.0.1:{port}{path}"))
+
+
+def post(records, token):
+    headers = {"Content-Type": "application/json"}
+    if token:
+        headers["Authorization"] = f"Bearer {token}"
+    body = json.dumps(records).encode()
+    return ask_for(urllib.request.Request("http://127.0.0.1:8080/v1/users", body, headers))
+
+
+def ask_for(request):
+    """Status and body; status 0 when nobody answers."""
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+    except (OSError, TimeoutError) as error:
+        return 0, str(error)
