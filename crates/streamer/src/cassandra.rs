@@ -4,6 +4,7 @@
 //! one once its stream ids wrap. So every call goes through [`session`], which gives it a deadline, bounds what
 //! is started (see [`gate`]) and throws the whole session away after any doubt.
 
+pub mod agreement;
 pub mod checkpoints;
 pub mod fault;
 pub mod gate;
