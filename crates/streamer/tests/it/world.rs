@@ -1,6 +1,7 @@
 //! What each test gets: a topic, a keyspace, a tap, a table, and streamers on them.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,12 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 static STACK: OnceCell<Stack> = OnceCell::const_new();
 
+async fn stack() -> &'static Stack {
+    STACK
+        .get_or_init(|| async { Stack::start(&StackOptions::default()).await.unwrap() })
+        .await
+}
+
 /// A test's own part of the shared servers.
 pub(crate) struct World {
     /// Its keyspace.
@@ -28,15 +35,19 @@ pub(crate) struct World {
     /// Reads the table.
     pub(crate) table: Table,
     stack: &'static Stack,
+    contact_points: Vec<String>,
     folder: PathBuf,
 }
 
 impl World {
     /// A world without a topic, named after the test.
     pub(crate) async fn bare(name: &str) -> Self {
-        let stack = STACK
-            .get_or_init(|| async { Stack::start(&StackOptions::default()).await.unwrap() })
-            .await;
+        Self::beside(name, stack().await.cassandra.contact_points()).await
+    }
+
+    /// A world without a topic, whose keyspace lies on another cluster.
+    pub(crate) async fn beside(name: &str, contact_points: Vec<String>) -> Self {
+        let stack = stack().await;
         let unique = &Uuid::new_v4().simple().to_string()[..8];
         let keyspace = format!("{name}_{unique}");
         let folder = testbed::workspace::target_dir()
@@ -48,25 +59,28 @@ impl World {
         Self {
             topic: keyspace.clone(),
             tap: Tap::new(stack.kafka.bootstrap()).unwrap(),
-            table: Table::connect(&stack.cassandra.contact_points(), keyspace.clone())
-                .await
-                .unwrap(),
+            table: Table::connect(&contact_points, keyspace.clone()).await.unwrap(),
             keyspace,
             stack,
+            contact_points,
             folder,
         }
     }
 
     /// A world whose topic has `partitions` partitions.
     pub(crate) async fn new(name: &str, partitions: i32) -> Self {
-        let world = Self::bare(name).await;
-        world
-            .stack
-            .kafka
-            .create_topic(&world.topic, partitions)
-            .await
-            .unwrap();
-        world
+        Self::bare(name).await.with_topic(partitions).await
+    }
+
+    /// The same with its topic.
+    pub(crate) async fn with_topic(self, partitions: i32) -> Self {
+        self.create_topic(&self.topic, partitions).await;
+        self
+    }
+
+    /// Where the first node of its cluster is found.
+    pub(crate) fn node(&self) -> SocketAddr {
+        self.contact_points[0].parse().unwrap()
     }
 
     /// Bootstrap servers.
@@ -87,10 +101,7 @@ impl World {
             .set("kafka.dead_letter_topic", self.dead_letter_topic())
             .set("kafka.group", &self.topic)
             .set("kafka.session_timeout", "6s")
-            .set(
-                "cassandra.contact_points",
-                self.stack.cassandra.contact_points().join(","),
-            )
+            .set("cassandra.contact_points", self.contact_points.join(","))
             .set("cassandra.keyspace", &self.keyspace)
     }
 
@@ -205,6 +216,17 @@ impl World {
         .await;
     }
 
+    /// The sum of the checkpoints' offsets.
+    pub(crate) async fn checkpointed(&self) -> i64 {
+        self.table
+            .checkpoints(&self.topic, &self.topic)
+            .await
+            .unwrap_or_default()
+            .values()
+            .map(|checkpoint| checkpoint.next_offset)
+            .sum()
+    }
+
     /// Waits until the checkpoints are behind the ends.
     pub(crate) async fn lagging(&self) {
         eventually("there is a lag", async || {
@@ -215,15 +237,7 @@ impl World {
                 .map_err(|error| error.to_string())?
                 .values()
                 .sum();
-            let checkpoints = self
-                .table
-                .checkpoints(&self.topic, &self.topic)
-                .await
-                .unwrap_or_default();
-            let read: i64 = checkpoints
-                .values()
-                .map(|checkpoint| checkpoint.next_offset)
-                .sum();
+            let read = self.checkpointed().await;
             if read < ends {
                 Ok(())
             } else {

@@ -1,0 +1,128 @@
+//! A second Cassandra, for what the shared one can't be used for: clients log in, values can be too long, and it may be
+//! frozen.
+
+use std::collections::BTreeMap;
+use std::ops::Deref;
+
+use serde_json::json;
+use testbed::servers::{CassandraCluster, CassandraOptions, Node};
+use testbed::service::ServiceOptions;
+use tokio::sync::{OnceCell, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use crate::world::World;
+
+static GUARDED: OnceCell<CassandraCluster> = OnceCell::const_new();
+/// Who disturbs the node is alone on it.
+static QUIET: RwLock<()> = RwLock::const_new(());
+
+/// The longest value of a column, in bytes, that a role of ours may write.
+pub(crate) const LONGEST_VALUE: usize = 400;
+
+/// A role's password at the beginning.
+pub(crate) const PASSWORD: &str = "pässwort";
+
+async fn cluster() -> &'static CassandraCluster {
+    GUARDED
+        .get_or_init(|| async {
+            // A grant that is taken away is gone at once.
+            let overrides = ["permissions_validity", "roles_validity", "credentials_validity"]
+                .map(|key| (key.to_owned(), json!("100ms")));
+            let longest = json!(format!("{LONGEST_VALUE}B"));
+            let options = CassandraOptions {
+                authentication: true,
+                overrides: BTreeMap::from_iter(
+                    overrides
+                        .into_iter()
+                        .chain([("column_value_size_fail_threshold".to_owned(), longest)]),
+                ),
+                ..CassandraOptions::default()
+            };
+            CassandraCluster::start(&options.synced()).await.unwrap()
+        })
+        .await
+}
+
+/// A world on the guarded cluster, with a role of its own. `G` says who else may be there.
+pub(crate) struct Guarded<G> {
+    world: World,
+    server: &'static Node,
+    _guard: G,
+}
+
+impl<G> Deref for Guarded<G> {
+    type Target = World;
+
+    fn deref(&self) -> &World {
+        &self.world
+    }
+}
+
+/// A world of one topic beside others on the guarded cluster.
+pub(crate) async fn guarded(name: &str, partitions: i32) -> Guarded<RwLockReadGuard<'static, ()>> {
+    let guard = QUIET.read().await;
+    Guarded::new(name, partitions, guard).await
+}
+
+/// A world that has the guarded cluster for itself.
+pub(crate) async fn alone(name: &str, partitions: i32) -> Guarded<RwLockWriteGuard<'static, ()>> {
+    let guard = QUIET.write().await;
+    Guarded::new(name, partitions, guard).await
+}
+
+impl<G> Guarded<G> {
+    async fn new(name: &str, partitions: i32, guard: G) -> Self {
+        let cluster = cluster().await;
+        let world = World::beside(name, cluster.contact_points())
+            .await
+            .with_topic(partitions)
+            .await;
+        let role = &world.keyspace;
+        for statement in [
+            format!("CREATE ROLE {role} WITH PASSWORD = '{PASSWORD}' AND LOGIN = true"),
+            format!("GRANT CREATE ON ALL KEYSPACES TO {role}"),
+        ] {
+            world.table.run(&statement).await.unwrap();
+        }
+        Self {
+            world,
+            server: cluster.node(0).unwrap(),
+            _guard: guard,
+        }
+    }
+
+    /// The world, whose own options log in as nobody.
+    pub(crate) fn world(&self) -> &World {
+        &self.world
+    }
+
+    /// The node.
+    pub(crate) fn server(&self) -> &'static Node {
+        self.server
+    }
+
+    /// How a streamer of this world is started: it logs in as the world's role.
+    pub(crate) fn options(&self) -> ServiceOptions {
+        self.world
+            .options()
+            .set("cassandra.username", &self.world.keyspace)
+            .set("cassandra.password", PASSWORD)
+    }
+}
+
+/// A node that is frozen until this is dropped, however the test ends.
+pub(crate) struct Frozen(&'static Node);
+
+impl Frozen {
+    /// Freezes it.
+    pub(crate) async fn new(node: &'static Node) -> Self {
+        node.freeze().await.unwrap();
+        Self(node)
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        // It fails only where there is no process left to thaw.
+        drop(self.0.thaw());
+    }
+}
