@@ -2,6 +2,7 @@
 //! nothing; that is `desk`'s.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
@@ -11,6 +12,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
+use service::access::Callers;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use uuid::Uuid;
@@ -53,19 +55,24 @@ pub enum ApiError {
 pub struct Api {
     listener: TcpListener,
     desk: Desk,
+    callers: Arc<Callers>,
 }
 
 impl Api {
-    /// Binds `address`; port 0 takes a free one, which the log names.
+    /// Binds `address`; port 0 takes a free one, which the log names. Only `callers` may ask.
     ///
     /// # Errors
     /// [`ApiError::Listen`].
-    pub async fn bind(address: SocketAddr, desk: Desk) -> Result<Self, ApiError> {
+    pub async fn bind(address: SocketAddr, desk: Desk, callers: Arc<Callers>) -> Result<Self, ApiError> {
         let listening = |source| ApiError::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(listening)?;
         let bound = listener.local_addr().map_err(listening)?;
         tracing::info!(api = %bound, "listening");
-        Ok(Self { listener, desk })
+        Ok(Self {
+            listener,
+            desk,
+            callers,
+        })
     }
 
     /// Answers until it is dropped.
@@ -73,25 +80,37 @@ impl Api {
     /// # Errors
     /// [`ApiError::Serve`].
     pub async fn serve(self) -> Result<(), ApiError> {
-        axum::serve(self.listener, router(self.desk))
+        axum::serve(self.listener, router(self.desk, self.callers))
             .await
             .map_err(ApiError::Serve)
     }
 }
 
-fn router(desk: Desk) -> Router {
+fn router(desk: Desk, callers: Arc<Callers>) -> Router {
+    let known_only = middleware::from_fn_with_state(callers, known_callers_only);
     Router::new()
-        .route("/", get(page))
-        .route("/openapi.json", get(openapi))
         .route("/v1/runs", get(runs).post(ask))
         .route("/v1/runs/{id}", get(run).delete(end))
         .route("/v1/runs/{id}/events", get(events::events))
         .route("/v1/schedule", get(schedule))
+        .route_layer(known_only)
+        // Neither says anything of a run, and a browser can't send a token before it has the page that asks for one.
+        .route("/", get(page))
+        .route("/openapi.json", get(openapi))
         .fallback(|| async { Problem::nothing_here() })
         .method_not_allowed_fallback(|| async { Problem::wrong_method() })
         .layer(DefaultBodyLimit::max(LARGEST_BODY))
         .layer(middleware::from_fn(own_pages_only))
         .with_state(desk)
+}
+
+async fn known_callers_only(
+    State(callers): State<Arc<Callers>>,
+    request: Request,
+    next: Next,
+) -> Result<Response, Problem> {
+    callers.recognise(request.headers())?;
+    Ok(next.run(request).await)
 }
 
 /// A page of somebody else, open in a browser that reaches this port, must not start or end runs.

@@ -83,8 +83,13 @@ pub(crate) mod tests {
 
     /// A page of `count` records that differ in their id.
     pub(crate) fn page_of(count: u128) -> Page {
+        page_from(1, count)
+    }
+
+    /// A page of `count` records whose ids count from `first` on.
+    pub(crate) fn page_from(first: u128, count: u128) -> Page {
         let mut page = Page::default();
-        for number in 1..=count {
+        for number in first..first + count {
             let fields = UserFields {
                 id: Uuid::from_u128(number).to_string().into(),
                 first_name: "Zoë".into(),

@@ -1,10 +1,12 @@
 //! The command line, and what each command does.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
+use service::access::Callers;
 use service::process::{ExitStatus as _, refuse};
-use service::{CommandLine, Context, HealthCheck};
+use service::{CommandLine, Context, HealthCheck, reload};
 
 use crate::api::Api;
 use crate::books;
@@ -145,12 +147,17 @@ pub async fn perform(
 /// The service: runs on schedule and on demand.
 async fn serve(settings: IngesterSettings, pipeline: Pipeline, context: &Context) -> Result<(), Ended> {
     let (memory, current) = (pipeline.memory().clone(), pipeline.current().clone());
-    let address = settings.api.listen;
+    let (address, interval) = (settings.api.listen, settings.api.reload_interval);
+    let callers = Arc::new(Callers::load(&settings.auth)?);
     let desk = Desk::new(memory, current, settings);
-    let api = Api::bind(address, desk.clone()).await?;
+    let api = Api::bind(address, desk.clone(), Arc::clone(&callers)).await?;
+    let rereading = reload::watch("tokens", interval, context.shutdown.clone(), move || {
+        callers.reload()
+    });
+    let serving = async { tokio::join!(api.serve(), rereading).0 };
     tokio::select! {
         ended = Scheduler::new(pipeline, desk).run(&context.shutdown) => ended,
-        ended = api.serve() => Ok(ended?),
+        ended = serving => Ok(ended?),
     }
 }
 

@@ -1,5 +1,6 @@
 //! How a process ends that was not told to, and its exit code. Ends nothing itself.
 
+use service::access::CallersError;
 use service::process::{EXIT_CONFIG, ExitStatus};
 use thiserror::Error;
 
@@ -18,6 +19,9 @@ pub enum Ended {
     /// The state can't be used any more.
     #[error(transparent)]
     Memory(#[from] MemoryError),
+    /// Who may use the API can't be read.
+    #[error(transparent)]
+    Callers(#[from] CallersError),
     /// The API can't be served.
     #[error(transparent)]
     Api(#[from] ApiError),
@@ -26,7 +30,7 @@ pub enum Ended {
 impl ExitStatus for Ended {
     fn exit_code(&self) -> u8 {
         match self {
-            Self::Hopeless(_) => EXIT_CONFIG,
+            Self::Hopeless(_) | Self::Callers(_) => EXIT_CONFIG,
             Self::Incomplete(_) | Self::Memory(_) | Self::Api(_) => 1,
         }
     }

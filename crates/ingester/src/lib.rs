@@ -45,6 +45,7 @@ pub mod batch;
 
 pub mod delivery;
 
+pub mod compression;
 pub mod post;
 
 pub mod answer;

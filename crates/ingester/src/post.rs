@@ -8,13 +8,14 @@ use bytes::Bytes;
 use bytesize::ByteSize;
 use jiff::Timestamp;
 use model::headers::{JSON, http as names};
-use reqwest::header::{ACCEPT, CONTENT_TYPE};
+use reqwest::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE};
 use reqwest::{Client, Response, Url};
 use service::Secret;
 use thiserror::Error;
 use uuid::Uuid;
 
 use crate::answer::{Refusal, Verdict, judge};
+use crate::compression::Compression;
 use crate::http::{self, BodyError};
 use crate::settings::PublisherSettings;
 
@@ -88,6 +89,7 @@ pub struct Publisher {
     client: Client,
     url: Url,
     token: Option<Secret>,
+    compression: Compression,
     connect_deadline: Duration,
     request_deadline: Duration,
     max_answer: ByteSize,
@@ -104,6 +106,7 @@ impl Publisher {
             client: http::client(&url, settings.connect_deadline, settings.request_deadline)?,
             url,
             token: settings.token.clone(),
+            compression: settings.compression,
             connect_deadline: settings.connect_deadline,
             request_deadline: settings.request_deadline,
             max_answer: settings.max_answer,
@@ -122,7 +125,11 @@ impl Publisher {
         if let Some(token) = &self.token {
             request = request.bearer_auth(token.expose());
         }
-        request.body(parcel.body.clone()).send().await
+        let (coding, body) = self.compression.of(&parcel.body);
+        if let Some(coding) = coding {
+            request = request.header(CONTENT_ENCODING, coding);
+        }
+        request.body(body).send().await
     }
 
     /// Whether anything answers at all. The route takes no GET, and any answer to one shows that somebody is there.

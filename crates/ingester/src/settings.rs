@@ -8,9 +8,11 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
+use service::access::Door;
 use service::config::{ConfigError, Settings};
-use service::{Backoff, ProcessSettings, Secret};
+use service::{AuthSettings, Backoff, ProcessSettings, Secret};
 
+use crate::compression::Compression;
 use crate::cron::{Cron, Zone};
 use crate::endpoint::Endpoint;
 use crate::plan::Seed;
@@ -33,14 +35,21 @@ pub struct IngesterSettings {
     pub state: StateSettings,
     /// The API of `ingester run`.
     pub api: ApiSettings,
+    /// Who may use that API.
+    pub auth: AuthSettings,
 }
 
 /// The API of `ingester run`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ApiSettings {
-    /// Its address. It asks nobody who they are, so that it is for this machine alone by default.
+    /// Its address.
     pub listen: SocketAddr,
+    /// Whether it may listen where others can reach it without asking them who they are.
+    pub allow_anonymous: bool,
+    /// How often the file of tokens is looked at for changes.
+    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    pub reload_interval: Duration,
 }
 
 /// How the random-user API is asked.
@@ -105,6 +114,8 @@ pub struct PublisherSettings {
     pub token: Option<Secret>,
     /// Records per request, 1 to 1000.
     pub batch: usize,
+    /// How requests are compressed.
+    pub compression: Compression,
     /// How long a connection may take to come about.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
     pub connect_deadline: Duration,
@@ -213,6 +224,7 @@ impl Default for IngesterSettings {
             schedule: ScheduleSettings::default(),
             state: StateSettings::default(),
             api: ApiSettings::default(),
+            auth: AuthSettings::default(),
         }
     }
 }
@@ -251,6 +263,8 @@ impl Default for ApiSettings {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 8081)),
+            allow_anonymous: false,
+            reload_interval: Duration::from_secs(5),
         }
     }
 }
@@ -281,6 +295,7 @@ impl Default for PublisherSettings {
             url: Endpoint::literal("http://127.0.0.1:8080/"),
             token: None,
             batch: 1_000,
+            compression: Compression::Zstd,
             connect_deadline: Duration::from_secs(2),
             request_deadline: Duration::from_secs(40),
             max_answer: ByteSize::mib(1),
@@ -383,9 +398,11 @@ impl Settings for IngesterSettings {
             ("publisher.request_deadline", publisher.request_deadline),
             ("publisher.probe_interval", publisher.probe_interval),
             ("run.deadline", self.run.deadline),
+            ("api.reload_interval", self.api.reload_interval),
             ("schedule.interval", self.schedule.interval),
         ]
         .map(|(key, duration)| (key, !duration.is_zero(), "must be longer than nothing"));
+        self.door().validate()?;
         let broken = rules.into_iter().chain(durations).find(|(_, holds, _)| !holds);
         broken.map_or(Ok(()), |(key, _, reason)| {
             Err(ConfigError::Invalid {
@@ -393,6 +410,18 @@ impl Settings for IngesterSettings {
                 reason: reason.to_owned(),
             })
         })
+    }
+}
+
+impl IngesterSettings {
+    fn door(&self) -> Door<'_> {
+        Door {
+            key: "api.listen",
+            listen: self.api.listen,
+            callers_known: self.auth.tokens_path.is_some(),
+            allow_anonymous: self.api.allow_anonymous,
+            remedy: "auth.tokens_path, or api.allow_anonymous to let everybody",
+        }
     }
 }
 

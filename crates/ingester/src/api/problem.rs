@@ -1,9 +1,10 @@
 //! What the API can't do, as RFC 9457 problem documents.
 
 use axum::Json;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use service::access::Stranger;
 use uuid::Uuid;
 
 use crate::memory::MemoryError;
@@ -59,6 +60,18 @@ impl Problem {
     }
 }
 
+impl From<Stranger> for Problem {
+    fn from(stranger: Stranger) -> Self {
+        match stranger {
+            Stranger::NoToken => Self::new(
+                StatusCode::UNAUTHORIZED,
+                "send one bearer token in the Authorization header".to_owned(),
+            ),
+            Stranger::WrongToken => Self::new(StatusCode::FORBIDDEN, "nobody here has this token".to_owned()),
+        }
+    }
+}
+
 impl From<MemoryError> for Problem {
     fn from(error: MemoryError) -> Self {
         let error = service::process::chain(&error);
@@ -74,6 +87,11 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let content_type = [(header::CONTENT_TYPE, model::headers::PROBLEM)];
-        (status, content_type, Json(self)).into_response()
+        let mut response = (status, content_type, Json(self)).into_response();
+        if status == StatusCode::UNAUTHORIZED {
+            let bearer = HeaderValue::from_static("Bearer");
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, bearer);
+        }
+        response
     }
 }

@@ -75,6 +75,16 @@ fn a_run_is_read_as_it_was_written() {
 }
 
 #[test]
+fn readers_are_not_kept_waiting_by_the_writer() {
+    let folder = tempfile::tempdir().unwrap();
+    let memory = Memory::open(&folder.path().join("state.db")).unwrap();
+    let mode = memory.ask(|connection| {
+        Ok(connection.query_row("PRAGMA journal_mode", [], |row| row.get::<_, String>(0))?)
+    });
+    assert_eq!(mode.unwrap(), "wal");
+}
+
+#[test]
 fn a_page_waits_until_its_last_record_is_accounted_for() {
     let memory = Memory::volatile().unwrap();
     let run = memory

@@ -8,7 +8,7 @@ use service::{Backoff, Health, Metrics};
 
 use super::*;
 use crate::answer::{Refusal, Rejected, Verdict};
-use crate::batch::tests::page_of;
+use crate::batch::tests::{page_from, page_of};
 use crate::fetch::FetchError;
 use crate::page::Page;
 use crate::plan::PageRequest;
@@ -219,4 +219,81 @@ async fn told_to_stop_it_fetches_no_more_and_delivers_what_it_has() {
     let counts = &report.counts;
     assert_eq!((counts.fetched, counts.accepted, counts.undelivered), (20, 20, 0));
     assert_eq!(door.api.asked.load(Ordering::SeqCst), 2);
+}
+
+/// Serves other people on each page, and counts how many pages were asked for.
+#[derive(Clone, Default)]
+struct Crowd(Arc<AtomicUsize>);
+
+impl Fetch for Crowd {
+    async fn fetch(&self, request: &PageRequest) -> Result<Page, FetchError> {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        let size = u128::from(request.results);
+        Ok(page_from(1 + size * u128::from(request.page - 1), size))
+    }
+}
+
+/// Takes nothing before its time, and notes how many pages had been asked for when it first took something.
+#[derive(Clone)]
+struct Outage {
+    until: tokio::time::Instant,
+    crowd: Crowd,
+    asked_meanwhile: Arc<Mutex<Option<usize>>>,
+}
+
+impl Post for Outage {
+    async fn post(&self, parcel: &Parcel) -> Result<Verdict, PostError> {
+        if tokio::time::Instant::now() < self.until {
+            return Err(PostError::Refused(Refusal::Later {
+                status: 503,
+                retry_after: None,
+            }));
+        }
+        let asked = self.crowd.0.load(Ordering::SeqCst);
+        self.asked_meanwhile.lock().unwrap().get_or_insert(asked);
+        Ok(Verdict {
+            accepted: parcel.records,
+            rejected: vec![],
+        })
+    }
+}
+
+/// The default deadlines and waits, by a clock that jumps to where somebody waits for it.
+#[tokio::test(start_paused = true)]
+async fn a_publisher_that_is_down_for_an_hour_costs_an_hour_and_the_outbox_stops_the_fetching() {
+    const HOUR: Duration = Duration::from_secs(3_600);
+    let folder = tempfile::tempdir().unwrap();
+    let mut settings = IngesterSettings::default();
+    settings.source.page_size = 10;
+    settings.source.budget.users = 1_000_000;
+    settings.run.users = 600;
+    settings.state.path = Some(folder.path().join("state.db"));
+    let context = Context {
+        shutdown: CancellationToken::new(),
+        health: Health::default(),
+        metrics: Metrics::new("ingester"),
+    };
+    let started = tokio::time::Instant::now();
+    let door = Outage {
+        until: started + HOUR,
+        crowd: Crowd::default(),
+        asked_meanwhile: Arc::default(),
+    };
+    let reach = Reach::new(&context.health);
+    let mut pipeline = Pipeline::over(door.crowd.clone(), door.clone(), reach, &settings, &context).unwrap();
+    let order = pipeline.order(Cause::Manual);
+    let report = pipeline.run(&order, &context.shutdown).await.unwrap();
+    assert!(matches!(report.outcome, Outcome::Complete), "{report:?}");
+    assert_eq!((report.counts.fetched, report.counts.accepted), (600, 600));
+    let took = started.elapsed();
+    assert!(HOUR <= took && took < HOUR + Duration::from_secs(10), "{took:?}");
+    assert_eq!(
+        *door.asked_meanwhile.lock().unwrap(),
+        Some(settings.state.outbox_pages)
+    );
+    assert!(
+        report.counts.retried > 600,
+        "it went on asking: {:?}",
+        report.counts
+    );
 }

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use ingester::compression::Compression;
 use ingester::report::{Outcome, Report};
 use ingester::settings::IngesterSettings;
 use serde_json::{Value, json};
@@ -42,6 +43,43 @@ async fn a_request_carries_run_number_type_and_token() {
         assert_eq!(parcel.content_type, "application/json");
         assert_eq!(parcel.token.as_deref(), Some("Bearer s3cret"));
     }
+}
+
+#[tokio::test]
+async fn requests_share_one_connection_as_long_as_it_lives() {
+    let (_, door) = run_with(vec![], |settings| settings.publisher.batch = 1).await;
+    let connections = |door: &Door| -> std::collections::HashSet<_> {
+        door.parcels().iter().map(|parcel| parcel.peer).collect()
+    };
+    assert_eq!((door.parcels().len(), connections(&door).len()), (10, 1));
+    let (_, door) = run_with(vec![Answer::BreaksOff], |settings| settings.publisher.batch = 1).await;
+    assert_eq!((door.parcels().len(), connections(&door).len()), (11, 2));
+}
+
+#[tokio::test]
+async fn requests_are_compressed_as_configured_and_hold_the_same_records() {
+    let mut sizes = Vec::new();
+    for (compression, coding) in [
+        (Compression::None, None),
+        (Compression::Gzip, Some("gzip")),
+        (Compression::Zstd, Some("zstd")),
+    ] {
+        let change = |settings: &mut IngesterSettings| {
+            settings.publisher.compression = compression;
+            settings.run.seed = Some("abc".parse().unwrap());
+            settings.source.page_size = 200;
+            settings.run.users = 200;
+        };
+        let (report, door) = run_with(vec![], change).await;
+        assert_eq!(rig::figures(&report.counts), (200, 200, 0));
+        let [parcel] = &door.parcels()[..] else {
+            panic!("one request")
+        };
+        assert_eq!(parcel.coding.as_deref(), coding);
+        sizes.push((parcel.bytes, door.accepted()));
+    }
+    assert!(sizes[1..].iter().all(|(bytes, _)| bytes * 2 < sizes[0].0));
+    assert!(sizes[1..].iter().all(|(_, records)| *records == sizes[0].1));
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use ingester::memory::Memory;
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Headers, Message};
@@ -139,4 +140,90 @@ async fn the_counts_are_what_kafka_holds_and_a_killed_or_frozen_publisher_loses_
         "a resent record keeps its number"
     );
     assert_eq!(numbers, (0..accepted).collect());
+}
+
+/// How long both are away: what an hour would show, once the outbox is full and nothing moves.
+const OUTAGE: Duration = Duration::from_secs(6);
+const PAGE: u64 = 250;
+const OUTBOX: usize = 6;
+
+/// Shortened: the outage (an hour), the longest wait between attempts (5 s), how long the publisher's producer tries
+/// (12 s). An hour by the clock, with the defaults, is a test of `run`.
+#[tokio::test(flavor = "multi_thread")]
+async fn kafka_and_publisher_away_cost_nothing_but_time_and_fetching_waits_at_the_bound() {
+    let kafka = KafkaCluster::start(&KafkaOptions::default()).await.unwrap();
+    let api = RandomUserApi::start(Options::unlimited()).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (port, topic) = (free_port(), "users_created");
+    let Some(program) = publisher(&kafka, topic, port, &folder.path().join("publisher.log")) else {
+        return;
+    };
+    let program = program.env("PUBLISHER__KAFKA__MESSAGE_TIMEOUT", "2s");
+    let publisher = program.spawn().unwrap();
+    let state = folder.path().join("state.db");
+    let (path, page, outbox) = (state.display().to_string(), PAGE.to_string(), OUTBOX.to_string());
+    let settings = [
+        ("STATE__PATH", path.as_str()),
+        ("STATE__OUTBOX_PAGES", &outbox),
+        ("SOURCE__PAGE_SIZE", &page),
+        ("SOURCE__BUDGET__USERS", "1000000"),
+        ("PUBLISHER__BATCH", "50"),
+        ("PUBLISHER__BACKOFF__MAX", "200ms"),
+        ("PUBLISHER__COMPRESSION", "gzip"),
+    ];
+    let url = format!("http://127.0.0.1:{port}");
+    let ingester = Ingester::start(&["once", "--users", "20000"], &api.url(), &url, &settings);
+    until_accepted(&ingester, 1_000).await;
+
+    kafka.node(0).unwrap().freeze().await.unwrap();
+    let memory = Memory::read(&state).unwrap();
+    let run = memory.unfinished().unwrap()[0].id;
+    let until = Instant::now() + DEADLINE;
+    while memory.waiting_pages(run).unwrap() < OUTBOX {
+        assert!(
+            Instant::now() < until,
+            "the outbox never filled:\n{}",
+            ingester.log()
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let asked = api.requests().len();
+    let over = Instant::now() + OUTAGE;
+    let mut publisher = Some(publisher);
+    while Instant::now() < over {
+        assert_eq!(
+            (memory.waiting_pages(run).unwrap(), api.requests().len()),
+            (OUTBOX, asked)
+        );
+        let half = over.saturating_duration_since(Instant::now()) < OUTAGE / 2;
+        if let Some(publisher) = publisher.take_if(|_| half) {
+            publisher.kill().await.unwrap();
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(ingester.ask("/readyz").await.0 == 503 && ingester.ask("/healthz").await.0 == 200);
+    kafka.node(0).unwrap().thaw().unwrap();
+    let _publisher = program.spawn().unwrap();
+    let status = ingester.child.wait(DEADLINE).await.unwrap();
+    assert_eq!(status.code(), Some(0), "{}", ingester.log());
+
+    let summary = ingester.summary();
+    let accepted = summary["accepted"].as_u64().unwrap();
+    assert_eq!(
+        (&summary["fetched"], &summary["undelivered"]),
+        (&20_000.into(), &0.into())
+    );
+    assert_eq!(
+        accepted + summary["duplicate"].as_u64().unwrap(),
+        20_000,
+        "{summary}"
+    );
+    assert_eq!(
+        api.requests().len() as u64,
+        20_000 / PAGE,
+        "no page was fetched twice"
+    );
+    let (_, ids) = held(&kafka, topic);
+    let numbers: BTreeSet<_> = ids.values().flatten().copied().collect();
+    assert_eq!((ids.len() as u64, numbers), (accepted, (0..accepted).collect()));
 }

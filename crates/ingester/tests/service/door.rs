@@ -2,12 +2,13 @@
 //! it was sent, and is a stand-in for the HTTP contract alone.
 
 use std::collections::VecDeque;
+use std::io::Read as _;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
@@ -38,6 +39,11 @@ pub(crate) struct Parcel {
     pub(crate) first: u64,
     pub(crate) token: Option<String>,
     pub(crate) content_type: String,
+    pub(crate) coding: Option<String>,
+    /// As sent.
+    pub(crate) bytes: usize,
+    /// The connection's other end.
+    pub(crate) peer: SocketAddr,
     pub(crate) records: Vec<Value>,
     /// Whether every record was accepted.
     pub(crate) accepted: bool,
@@ -67,7 +73,8 @@ impl Door {
             .with_state(Arc::clone(&shared));
         let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
         let address = listener.local_addr().unwrap();
-        tokio::spawn(async move { axum::serve(listener, router).await });
+        let service = router.into_make_service_with_connect_info::<SocketAddr>();
+        tokio::spawn(async move { axum::serve(listener, service).await });
         Self { address, shared }
     }
 
@@ -90,10 +97,17 @@ impl Door {
     }
 }
 
-async fn take(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> Response {
+async fn take(
+    State(shared): State<Arc<Shared>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
     let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap().to_owned());
     let answer = shared.script.lock().unwrap().pop_front();
-    let records: Vec<Value> = serde_json::from_slice(&body).unwrap();
+    let coding = text("content-encoding");
+    let bytes = body.len();
+    let records: Vec<Value> = serde_json::from_slice(&decoded(coding.as_deref(), &body)).unwrap();
     let sent = records.len();
     let accepted = match answer {
         None => true,
@@ -105,6 +119,9 @@ async fn take(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes
         first: text("run-seq").unwrap().parse().unwrap(),
         token: text("authorization"),
         content_type: text("content-type").unwrap(),
+        coding,
+        bytes,
+        peer,
         records,
         accepted,
     });
@@ -125,6 +142,21 @@ async fn take(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes
         Some(Answer::Hangs) => std::future::pending().await,
         _ => says(413, &json!({"title": "too large"})),
     }
+}
+
+fn decoded(coding: Option<&str>, body: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::new();
+    match coding {
+        None => plain.extend_from_slice(body),
+        Some("gzip") => drop(
+            flate2::read::GzDecoder::new(body)
+                .read_to_end(&mut plain)
+                .unwrap(),
+        ),
+        Some("zstd") => plain = zstd::decode_all(body).unwrap(),
+        Some(other) => panic!("the publisher understands no {other}"),
+    }
+    plain
 }
 
 fn refusing(refused: usize, sent: usize) -> Value {

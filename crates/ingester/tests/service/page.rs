@@ -1,68 +1,33 @@
-//! The page in a real headless browser, against the real service.
+//! The page in a real headless browser, against the real service: what it shows, in which colours, by keyboard, to a
+//! screen reader, on a phone, and behind a token.
 
-use std::path::Path;
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::path::PathBuf;
 
 use reqwest::Method;
 use serde_json::{Value, json};
 use testbed::randomuser::{Options, RandomUserApi};
+use tokio::task::block_in_place;
 
+use crate::browser::Browser;
 use crate::door::{Answer, Door};
-use crate::runs::{Service, path};
+use crate::runs::{Service, TOKEN, path, tokens_file};
 
-const DEADLINE: Duration = Duration::from_secs(60);
+const DESK: (u32, u32) = (1100, 800);
+const PHONE: (u32, u32) = (360, 740);
+const LOADED: &str = "document.querySelectorAll('#runs tr').length > 0";
 
-/// What Chromium makes of the page, or nothing where there is no Chromium. It looks again, up to a deadline, until the
-/// page has heard of its runs: on a busy machine the browser gives its answer before the page has had its.
-fn rendered(url: &str, profile: &Path) -> Option<String> {
-    let until = Instant::now() + DEADLINE;
-    loop {
-        let page = dumped(url, profile)?;
-        if page.contains("</td>") {
-            return Some(page);
-        }
-        assert!(Instant::now() < until, "the page shows no runs: {page}");
-    }
+struct Scene {
+    _api: RandomUserApi,
+    _door: Door,
+    service: Service,
 }
 
-fn dumped(url: &str, profile: &Path) -> Option<String> {
-    // A browser that hangs must not hang the tests.
-    let output = Command::new("timeout")
-        .args(["--kill-after=5", "30", "chromium"])
-        .args([
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--disable-dev-shm-usage",
-        ])
-        // It is to ask for our page and for nothing else.
-        .args([
-            "--no-first-run",
-            "--disable-background-networking",
-            "--disable-component-update",
-            "--disable-sync",
-        ])
-        .args(["--timeout=3000", "--dump-dom"])
-        .arg(format!("--user-data-dir={}", profile.display()))
-        .arg(url)
-        .stderr(Stdio::null())
-        .output()
-        .unwrap();
-    // What `timeout` says of a program that is not there.
-    if output.status.code() == Some(127) {
-        eprintln!("passed over: no chromium");
-        return None;
-    }
-    Some(String::from_utf8(output.stdout).unwrap())
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_page_shows_the_schedule_the_run_under_way_and_the_latest_runs() {
+/// A service with a run that is complete, one that failed and one under way.
+async fn scene() -> Scene {
     let api = RandomUserApi::start(Options::default()).await.unwrap();
     let door = Door::open().await;
-    let folder = tempfile::tempdir().unwrap();
-    let service = Service::start(&api.url(), &door.url(), &[]).await;
+    let no_retry = [("SCHEDULE__RETRIES", "0")];
+    let service = Service::start(&api.url(), &door.url(), &no_retry).await;
     let ask = async |body: Value| service.send(Method::POST, "/v1/runs", body).await.1;
     let first = ask(json!({"users": 15})).await;
     service
@@ -78,24 +43,204 @@ async fn the_page_shows_the_schedule_the_run_under_way_and_the_latest_runs() {
     service
         .until(&path(&third), |run| run["counts"]["fetched"] == 10)
         .await;
-    let url = format!("{}/", service.url);
-    let profile = folder.path().to_owned();
-    let page = tokio::task::spawn_blocking(move || rendered(&url, &profile));
-    let Some(page) = page.await.unwrap() else { return };
-    assert!(page.contains("0 0 29 2 * (UTC)"), "{page}");
-    for state in ["complete", "failed", "running"] {
-        assert!(
-            page.contains(&format!("<td class=\"state\">{state}</td>")),
-            "{state}: {page}"
-        );
+    Scene {
+        _api: api,
+        _door: door,
+        service,
     }
+}
+
+fn pictures() -> PathBuf {
+    let folder = testbed::workspace::target_dir().unwrap().join("page");
+    std::fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_shows_schedule_run_and_history_in_the_colours_of_their_outcome_at_any_width() {
+    let Some(mut browser) = block_in_place(Browser::start) else {
+        return;
+    };
+    let scene = scene().await;
+    let url = format!("{}/", scene.service.url);
+    block_in_place(|| {
+        for (size, scheme, colours) in [
+            (
+                DESK,
+                "light",
+                ["rgb(26, 127, 55)", "rgb(207, 34, 46)", "rgb(9, 105, 218)"],
+            ),
+            (
+                PHONE,
+                "light",
+                ["rgb(26, 127, 55)", "rgb(207, 34, 46)", "rgb(9, 105, 218)"],
+            ),
+            (
+                DESK,
+                "dark",
+                ["rgb(63, 185, 80)", "rgb(255, 123, 114)", "rgb(88, 166, 255)"],
+            ),
+            (
+                PHONE,
+                "dark",
+                ["rgb(63, 185, 80)", "rgb(255, 123, 114)", "rgb(88, 166, 255)"],
+            ),
+        ] {
+            browser.show(&url, size, scheme);
+            browser.until(LOADED);
+            shows_everything(&mut browser);
+            let bars = "[...document.querySelectorAll('#bars li')].map(bar => getComputedStyle(bar).backgroundColor)";
+            assert_eq!(browser.value(bars), json!(colours), "{scheme}");
+            let states = "[...document.querySelectorAll('td.state')].map(state => getComputedStyle(state).color).reverse()";
+            assert_eq!(browser.value(states), json!(colours), "{scheme}");
+            let dark = browser.value("getComputedStyle(document.body).backgroundColor") == "rgb(13, 17, 23)";
+            assert_eq!(dark, scheme == "dark");
+            assert_eq!(
+                browser.value("document.documentElement.scrollWidth"),
+                size.0,
+                "nothing but the table scrolls sideways"
+            );
+            let least = "Math.min(...[...document.querySelectorAll('button')].map(it => it.offsetHeight).filter(it => it))";
+            assert!(
+                browser.value(least).as_f64().unwrap() >= 44.0,
+                "large enough for a finger"
+            );
+            browser.picture(&pictures().join(format!("{scheme}-{}.png", size.0)));
+        }
+    });
+}
+
+fn shows_everything(browser: &mut Browser) {
+    let text = |browser: &mut Browser, id: &str| {
+        let text = browser.value(&format!("document.getElementById('{id}').innerText"));
+        text.as_str().unwrap().to_owned()
+    };
+    assert_eq!(text(browser, "rhythm"), "0 0 29 2 * (UTC)");
+    assert!(text(browser, "next").contains("2028"));
+    let runs = text(browser, "runs");
+    for word in ["complete", "failed", "running", "manual", "<b>not</b> this"] {
+        assert!(runs.contains(word), "{word}: {runs}");
+    }
+    let counts = text(browser, "counts");
     assert!(
-        page.contains("&lt;b&gt;not&lt;/b&gt; this"),
-        "what others say is text: {page}"
+        counts.contains("Requested\n5,000") && counts.contains("Fetched\n10"),
+        "{counts}"
     );
+    assert_eq!(browser.value("document.getElementById('now').hidden"), false);
+    browser.until("followed === running");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_is_worked_by_keyboard_and_told_to_a_screen_reader() {
+    let Some(mut browser) = block_in_place(Browser::start) else {
+        return;
+    };
+    let scene = scene().await;
+    let url = format!("{}/", scene.service.url);
+    block_in_place(|| {
+        browser.show(&url, DESK, "light");
+        browser.until(LOADED);
+        is_told(&browser.spoken());
+        let mut order = Vec::new();
+        for _ in 0..3 {
+            browser.press("Tab");
+            let focused = browser.value("document.activeElement.id || document.activeElement.role");
+            order.push(focused.as_str().unwrap().to_owned());
+            let outline = browser.value("getComputedStyle(document.activeElement).outline");
+            assert_eq!(outline, "rgb(9, 105, 218) solid 3px", "{order:?}");
+        }
+        assert_eq!(order, ["start", "stop", "region"]);
+
+        browser.value("at('start').focus()");
+        browser.press("Enter");
+        browser.until("at('said').textContent.startsWith('Not done: run ')");
+        browser.press("Tab");
+        browser.press("Enter");
+        browser.until("at('said').textContent === 'The run is ending.'");
+    });
+}
+
+/// What a person who does not see the page hears of it.
+fn is_told(nodes: &[(String, String, String)]) {
+    let heard = |role: &str, name: &str| nodes.iter().any(|node| node.0 == role && node.1 == name);
+    for (role, name) in [
+        ("heading", "Affluent ingester"),
+        ("heading", "Schedule"),
+        ("heading", "Under way"),
+        ("heading", "Latest runs"),
+        ("button", "Start a run"),
+        ("button", "End this run"),
+        ("progressbar", "users delivered"),
+        ("region", "Latest runs"),
+    ] {
+        assert!(heard(role, name), "{role} {name}: {nodes:?}");
+    }
+    for column in [
+        "Started", "State", "Cause", "Fetched", "Accepted", "Waited", "Reason",
+    ] {
+        assert!(heard("columnheader", column), "{column}: {nodes:?}");
+    }
+    let count = |role: &str| nodes.iter().filter(|node| node.0 == role).count();
+    assert_eq!((count("rowheader"), count("main"), count("banner")), (3, 1, 1));
+    let live: Vec<_> = nodes
+        .iter()
+        .filter(|node| node.0 == "status")
+        .map(|node| node.2.as_str())
+        .collect();
+    assert_eq!(live, ["polite", "polite"], "what was done, and the counts");
     assert!(
-        page.contains("<section id=\"now\" aria-labelledby"),
-        "not hidden: {page}"
+        nodes
+            .iter()
+            .any(|node| node.1 == "10 of 5,000 users fetched, 0 accepted"),
+        "{nodes:?}"
     );
-    assert!(page.contains(">Fetched</dt><dd class=\"\">10</dd>"), "{page}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_tokens_are_needed_the_page_asks_for_one_and_follows_a_run_with_it() {
+    let Some(mut browser) = block_in_place(Browser::start) else {
+        return;
+    };
+    let (api, door) = (
+        RandomUserApi::start(Options::default()).await.unwrap(),
+        Door::open().await,
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let tokens = tokens_file(folder.path(), TOKEN);
+    let settings = [("AUTH__TOKENS_PATH", tokens.as_str())];
+    let service = Service::start(&api.url(), &door.url(), &settings)
+        .await
+        .with_token(TOKEN);
+    door.answer([Answer::Hangs]);
+    let (_, run) = service
+        .send(Method::POST, "/v1/runs", json!({"users": 5000}))
+        .await;
+    service
+        .until(&path(&run), |run| run["counts"]["fetched"] == 10)
+        .await;
+    let url = format!("{}/", service.url);
+    block_in_place(|| {
+        browser.show(&url, PHONE, "light");
+        browser.until("document.activeElement.id === 'token'");
+        assert_eq!(browser.value("at('runs').children.length"), 0);
+        browser.picture(&pictures().join("token-360.png"));
+        browser.write("wrong");
+        browser.press("Enter");
+        browser.until("at('said').textContent === 'The ingester refuses: nobody here has this token'");
+        browser.value("at('token').focus()");
+        browser.write(TOKEN);
+        browser.press("Enter");
+        browser.until(LOADED);
+        browser.until("at('who').hidden && at('said').textContent === ''");
+        browser.until("followed === running && followed !== null");
+        assert!(
+            !browser
+                .value("document.documentElement.outerHTML")
+                .as_str()
+                .unwrap()
+                .contains(TOKEN)
+        );
+    });
+    let asked = service.send(Method::DELETE, &path(&run), Value::Null).await;
+    assert_eq!(asked.0.as_u16(), 202);
 }

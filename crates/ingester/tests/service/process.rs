@@ -112,6 +112,31 @@ async fn a_complete_run_exits_0_with_its_summary() {
     assert_eq!(door.accepted().len(), 25);
 }
 
+/// `script` gives its command a terminal, and what that shows to its own standard output.
+#[tokio::test]
+async fn on_a_terminal_a_bar_shows_how_far_a_run_has_come() {
+    let (api, door) = (api().await, Door::open().await);
+    door.answer([Answer::Says(503, Some("1"), Value::Null)]);
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("terminal");
+    let command = format!("{} once --users 10", env!("CARGO_BIN_EXE_ingester"));
+    let program = Program::new("script")
+        .args(["-qec", &command, "/dev/null"])
+        .env("TERM", "xterm")
+        .env("INGESTER__PROCESS__ADMIN_LISTEN", "127.0.0.1:0")
+        .env("INGESTER__SOURCE__URL", format!("{}/api/1.4/", api.url()))
+        .env("INGESTER__SOURCE__PAGE_SIZE", "5")
+        .env("INGESTER__PUBLISHER__URL", door.url())
+        .log_to(&log);
+    let status = program.spawn().unwrap().wait(DEADLINE).await.unwrap();
+    let shown = std::fs::read_to_string(&log).unwrap();
+    assert_eq!(status.code(), Some(0), "{shown}");
+    assert!(
+        shown.contains("0/10 users delivered, 10 fetched, 0 s waited"),
+        "{shown}"
+    );
+}
+
 #[tokio::test]
 async fn an_incomplete_run_exits_1_and_says_why() {
     let (api, door) = (api().await, Door::open().await);
@@ -137,6 +162,13 @@ async fn a_wrong_configuration_exits_78_and_names_the_key() {
         ("PUBLISHER__URL", "http://a:b@x/", "publisher.url"),
         ("RUN__SEED", "a b", "run.seed"),
         ("SCHEDULE__INTERVAL", "0s", "`schedule.interval`"),
+        (
+            "API__LISTEN",
+            "0.0.0.0:0",
+            "`api.listen` can be reached by others",
+        ),
+        ("AUTH__TOKENS_PATH", "/nowhere/tokens", "read /nowhere/tokens"),
+        ("PUBLISHER__TOKEN_FILE", "/nowhere/token", "read /nowhere/token"),
         ("PUBLISHER__TOKN", "x", "did you mean `publisher.token`?"),
     ] {
         let ingester = Ingester::start(
@@ -147,7 +179,25 @@ async fn a_wrong_configuration_exits_78_and_names_the_key() {
         );
         assert_eq!(ingester.exit_code().await, Some(78), "{name}");
         assert!(ingester.log().contains(named), "{name}: {}", ingester.log());
-        assert_eq!(ingester.log().lines().count(), 1);
+        // What can be known without starting is one line; a token file is read by a process that logs already.
+        assert!(
+            name == "AUTH__TOKENS_PATH" || ingester.log().lines().count() == 1,
+            "{}",
+            ingester.log()
+        );
+    }
+    for known in [
+        ("API__ALLOW_ANONYMOUS", "true"),
+        ("AUTH__TOKENS_PATH", "/some/tokens"),
+    ] {
+        let settings = [("API__LISTEN", "0.0.0.0:0"), known];
+        let check = Ingester::start(
+            &["--check-config"],
+            "http://127.0.0.1:9",
+            "http://127.0.0.1:9",
+            &settings,
+        );
+        assert_eq!(check.exit_code().await, Some(0), "{}", check.log());
     }
     let check = Ingester::start(
         &["--check-config"],
@@ -156,6 +206,19 @@ async fn a_wrong_configuration_exits_78_and_names_the_key() {
         &[],
     );
     assert_eq!(check.exit_code().await, Some(0));
+}
+
+#[tokio::test]
+async fn the_publisher_s_token_is_read_from_a_file_and_sent_with_each_request() {
+    let (api, door) = (api().await, Door::open().await);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("token");
+    std::fs::write(&path, "s3cret\n").unwrap();
+    let token = [("PUBLISHER__TOKEN_FILE", path.to_str().unwrap())];
+    let ingester = Ingester::start(&["once", "--users", "5"], &api.url(), &door.url(), &token);
+    assert_eq!(ingester.exit_code().await, Some(0), "{}", ingester.log());
+    assert_eq!(door.parcels()[0].token.as_deref(), Some("Bearer s3cret"));
+    assert!(!ingester.log().contains("s3cret"));
 }
 
 #[tokio::test]

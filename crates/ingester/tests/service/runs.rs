@@ -1,21 +1,36 @@
 //! The API of the service, the commands that look at the state, and what a stopped ingester leaves to the next.
 
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 use testbed::randomuser::{Fault, Options, RandomUserApi};
 
 use crate::door::{Answer, Door};
 use crate::process::{Ingester, free_port};
 
 const DEADLINE: Duration = Duration::from_secs(20);
+pub(crate) const TOKEN: &str = "a-token-of-ours";
+
+/// A file that lets `token` in, under a name.
+pub(crate) fn tokens_file(folder: &Path, token: &str) -> String {
+    let path = folder.join("tokens");
+    let sha256: String = Sha256::digest(token)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    std::fs::write(&path, format!("somebody {sha256}\n")).unwrap();
+    path.display().to_string()
+}
 
 pub(crate) struct Service {
     ingester: Ingester,
     pub(crate) url: String,
     client: Client,
+    token: Option<&'static str>,
 }
 
 impl Service {
@@ -36,11 +51,23 @@ impl Service {
             ingester,
             url: format!("http://{listen}"),
             client: Client::new(),
+            token: None,
+        }
+    }
+
+    /// Asks with this token from now on.
+    pub(crate) fn with_token(self, token: &'static str) -> Self {
+        Self {
+            token: Some(token),
+            ..self
         }
     }
 
     pub(crate) async fn send(&self, method: Method, path: &str, body: Value) -> (StatusCode, Value) {
         let mut request = self.client.request(method, format!("{}{path}", self.url));
+        if let Some(token) = self.token {
+            request = request.bearer_auth(token);
+        }
         if !body.is_null() {
             request = request.json(&body);
         }
@@ -203,6 +230,7 @@ async fn a_service_told_to_stop_leaves_its_run_to_the_next() {
         let output = command
             .args(arguments)
             .env("INGESTER__STATE__PATH", &state)
+            .env("INGESTER__PROCESS__ADMIN_LISTEN", "127.0.0.1:0")
             .output()
             .unwrap();
         (
@@ -282,10 +310,19 @@ async fn a_publisher_that_is_down_costs_time_and_holds_the_fetching_back() {
         move |_: u16, body: &str| body.contains(&format!("ingester_users_fetched_total {count}\n"))
     };
     ingester.wait_for("/metrics", fetched(20)).await;
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    let resent = |body: &str| {
+        let line = body
+            .lines()
+            .find_map(|line| line.strip_prefix("ingester_retries_total{leg=\"publisher\"} "));
+        line.and_then(|count| count.parse::<u64>().ok()).unwrap_or(0)
+    };
+    let before = resent(&ingester.ask("/metrics").await.1);
+    let later = ingester
+        .wait_for("/metrics", |_, body| resent(body) >= before + 5)
+        .await;
     assert!(
-        fetched(20)(200, &ingester.ask("/metrics").await.1),
-        "the outbox is full"
+        fetched(20)(200, &later),
+        "the outbox is full, and nothing but delivery goes on"
     );
     let door = Door::open_on(port).await;
     assert_eq!(ingester.exit_code().await, Some(0), "{}", ingester.log());
@@ -384,4 +421,178 @@ async fn the_budget_is_kept_over_a_restart() {
         "{}",
         second.summary()
     );
+}
+
+#[tokio::test]
+async fn only_those_with_a_token_of_ours_ask_for_runs_watch_and_end_them() {
+    let (api, door) = (api().await, Door::open().await);
+    let folder = tempfile::tempdir().unwrap();
+    let tokens = tokens_file(folder.path(), TOKEN);
+    let settings = [
+        ("AUTH__TOKENS_PATH", tokens.as_str()),
+        ("API__RELOAD_INTERVAL", "50ms"),
+    ];
+    let service = Service::start(&api.url(), &door.url(), &settings).await;
+    let status = async |method: &str, path: &str, token: Option<&str>| {
+        let method = method.parse().unwrap();
+        let mut request = service.client.request(method, format!("{}{path}", service.url));
+        if let Some(token) = token {
+            request = request.bearer_auth(token);
+        }
+        request.send().await.unwrap()
+    };
+    let run = "/v1/runs/00000000-0000-0000-0000-000000000000";
+    let events = format!("{run}/events");
+    for (method, path, known) in [
+        ("GET", "/v1/runs", 200),
+        ("GET", "/v1/schedule", 200),
+        ("GET", run, 404),
+        ("GET", &events, 404),
+        ("DELETE", run, 404),
+        ("POST", "/v1/runs", 202),
+    ] {
+        let stranger = status(method, path, None).await;
+        assert_eq!(stranger.status(), 401, "{method} {path}");
+        assert_eq!(stranger.headers()["www-authenticate"], "Bearer");
+        assert_eq!(stranger.headers()["content-type"], "application/problem+json");
+        assert_eq!(
+            status(method, path, Some("wrong")).await.status(),
+            403,
+            "{method} {path}"
+        );
+        assert_eq!(
+            status(method, path, Some(TOKEN)).await.status(),
+            known,
+            "{method} {path}"
+        );
+    }
+    for open in ["/", "/openapi.json"] {
+        assert_eq!(
+            status("GET", open, None).await.status(),
+            200,
+            "{open} says nothing of a run"
+        );
+    }
+    assert_eq!(
+        api.requests()
+            .iter()
+            .filter(|request| request.path.contains("1.4"))
+            .count(),
+        2,
+        "one run of two pages"
+    );
+
+    tokens_file(folder.path(), "the-next-one");
+    let until = Instant::now() + DEADLINE;
+    while status("GET", "/v1/runs", Some("the-next-one")).await.status() != 200 {
+        assert!(Instant::now() < until, "{}", service.ingester.log());
+    }
+    assert_eq!(status("GET", "/v1/runs", Some(TOKEN)).await.status(), 403);
+    let log = service.ingester.log();
+    assert!(!log.contains(TOKEN) && !log.contains("the-next-one"), "{log}");
+}
+
+#[tokio::test]
+async fn live_events_end_with_the_run_that_they_tell_of_in_time() {
+    let (api, door) = (api().await, Door::open().await);
+    door.answer([Answer::Says(503, Some("1"), Value::Null)]);
+    let service = Service::start(&api.url(), &door.url(), &[]).await;
+    let (_, run) = service.send(Method::POST, "/v1/runs", Value::Null).await;
+    let events = service
+        .client
+        .get(format!("{}{}/events", service.url, path(&run)));
+    let told = tokio::time::timeout(DEADLINE, events.send().await.unwrap().text())
+        .await
+        .unwrap()
+        .unwrap();
+    let data = told.lines().filter_map(|line| line.strip_prefix("data: "));
+    let told: Vec<Value> = data.map(|data| serde_json::from_str(data).unwrap()).collect();
+    assert!(
+        told.len() >= 2 && told.windows(2).all(|two| two[0] != two[1]),
+        "{told:?}"
+    );
+    let last = told.last().unwrap();
+    assert_eq!(
+        (&last["state"], &last["counts"]["accepted"]),
+        (&"complete".into(), &10.into())
+    );
+}
+
+#[tokio::test]
+async fn a_start_that_falls_into_another_run_is_skipped_and_the_history_says_so() {
+    let (api, door) = (api().await, Door::open().await);
+    door.answer([Answer::Says(503, Some("3"), Value::Null)]);
+    let each_second = [("SCHEDULE__CRON", "* * * * * *")];
+    let service = Service::start(&api.url(), &door.url(), &each_second).await;
+    let skipped = service
+        .until("/v1/runs?state=skipped&limit=500", |runs| {
+            !runs["runs"][0].is_null()
+        })
+        .await;
+    for run in skipped["runs"].as_array().unwrap() {
+        assert_eq!(
+            (&run["cause"], &run["reason"], &run["started"]),
+            (
+                &"schedule".into(),
+                &"another run was under way".into(),
+                &Value::Null
+            )
+        );
+        assert!(
+            run["scheduled"].is_string() && run["counts"]["requested"] == 0,
+            "{run}"
+        );
+    }
+    let metrics = service.ingester.wait_for("/metrics", |_, body| {
+        let line = body
+            .lines()
+            .find_map(|line| line.strip_prefix("ingester_starts_skipped_total "));
+        line.and_then(|count| count.parse::<usize>().ok())
+            .is_some_and(|count| count > 0)
+    });
+    metrics.await;
+    service
+        .until("/v1/runs?state=complete", |runs| {
+            runs["runs"][0]["cause"] == "schedule"
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_refused_record_is_known_by_number_id_field_and_rule_and_by_nothing_personal() {
+    let (api, door) = (api().await, Door::open().await);
+    door.answer([Answer::RefusesTheFirst]);
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state.db").display().to_string();
+    let service = Service::start(&api.url(), &door.url(), &[("STATE__PATH", state.as_str())]).await;
+    let (_, run) = service.send(Method::POST, "/v1/runs", Value::Null).await;
+    let run = service.until(&path(&run), |run| run["state"] == "rejected").await;
+    let refused = &door.parcels()[0].records[0];
+    assert_eq!(
+        run["refused"],
+        json!([{"record": 0, "id": refused["id"], "reason": "phone: is not to our liking"}])
+    );
+    assert_eq!(
+        run["counts"]["rejected_reasons"],
+        json!({"phone: is not to our liking": 1})
+    );
+    let shown = Command::new(env!("CARGO_BIN_EXE_ingester"))
+        .args(["show", run["id"].as_str().unwrap()])
+        .env("INGESTER__STATE__PATH", &state)
+        .output()
+        .unwrap();
+    let told = [
+        String::from_utf8(shown.stdout).unwrap(),
+        run.to_string(),
+        service.ingester.log(),
+    ];
+    for (field, value) in refused
+        .as_object()
+        .unwrap()
+        .iter()
+        .filter(|(field, _)| *field != "id" && *field != "gender")
+    {
+        let value = value.as_str().unwrap();
+        assert!(told.iter().all(|text| !text.contains(value)), "{field}");
+    }
 }
