@@ -4,6 +4,7 @@
 
 pub mod ceiling;
 pub mod figures;
+pub mod ingester;
 pub mod people;
 pub mod publisher;
 pub mod streamer;

@@ -9,6 +9,7 @@ use clap::Subcommand;
 
 use crate::bench::ceiling::{Ceiling, CeilingError};
 use crate::bench::figures;
+use crate::bench::ingester::IngesterBench;
 use crate::bench::publisher::PublisherBench;
 use crate::bench::publisher::bare::{BareError, BareLoop};
 use crate::bench::publisher::noop::NoopCommand;
@@ -30,6 +31,21 @@ pub(super) enum BenchCommand {
         /// Records in a larger backlog, which shows whether memory grows; 0: none
         #[arg(long, default_value_t = 5_000_000)]
         large: u64,
+    },
+    /// The API to the publisher, against the publisher by itself, and parsing against Python
+    Ingester {
+        /// Rounds that count
+        #[arg(long, default_value_t = 3)]
+        rounds: usize,
+        /// Seconds of each measurement of parsing, and of the publisher by itself
+        #[arg(long, default_value_t = 2)]
+        seconds: u64,
+        /// Users of a run whose speed is measured
+        #[arg(long, default_value_t = 100_000)]
+        users: u64,
+        /// Users of a run whose memory is measured
+        #[arg(long, default_value_t = 1_000_000)]
+        long: u64,
     },
     /// HTTP to Kafka, against a bare producer loop
     Publisher {
@@ -60,6 +76,21 @@ impl BenchCommand {
                     rounds,
                     steady,
                     large,
+                };
+                bench.run().await?
+            }
+            Self::Ingester {
+                rounds,
+                seconds,
+                users,
+                long,
+            } => {
+                let length = Duration::from_secs(seconds);
+                let bench = IngesterBench {
+                    rounds,
+                    length,
+                    users,
+                    long,
                 };
                 bench.run().await?
             }

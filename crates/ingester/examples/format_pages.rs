@@ -1,0 +1,104 @@
+//! What a bench measures and feeds: whole replies of the API, parsed and formatted on one thread.
+//!
+//! `format_pages time SECONDS FILE…` says in one line of JSON how many users a second it made records of;
+//! `format_pages lines FILE…` writes the records, a line each.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use ingester::page::Page;
+use ingester::randomuser::{Expected, page};
+use serde::Deserialize;
+use serde_json::json;
+
+#[derive(Deserialize)]
+struct Reply {
+    info: Info,
+}
+
+#[derive(Deserialize)]
+struct Info {
+    results: u32,
+    page: u32,
+    version: String,
+}
+
+struct Whole {
+    body: Vec<u8>,
+    info: Info,
+}
+
+impl Whole {
+    fn read(path: &str) -> Result<Self, String> {
+        let body = std::fs::read(path).map_err(|error| format!("{path}: {error}"))?;
+        let reply: Reply = serde_json::from_slice(&body).map_err(|error| format!("{path}: {error}"))?;
+        Ok(Self {
+            body,
+            info: reply.info,
+        })
+    }
+
+    fn page(&self) -> Result<Page, String> {
+        let expected = Expected {
+            version: &self.info.version,
+            page: self.info.page,
+            results: self.info.results,
+        };
+        page(&self.body, &expected).map_err(|error| error.to_string())
+    }
+}
+
+fn time(replies: &[Whole], length: Duration) -> Result<(), String> {
+    let started = Instant::now();
+    let mut users = 0;
+    while started.elapsed() < length {
+        for reply in replies {
+            let page = reply.page()?;
+            users += page.ids().len();
+        }
+    }
+    #[expect(clippy::cast_precision_loss, reason = "fewer than 2^52 users")]
+    let speed = users as f64 / started.elapsed().as_secs_f64();
+    println!("{}", json!({"users_per_second": speed}));
+    Ok(())
+}
+
+fn lines(replies: &[Whole]) -> Result<(), String> {
+    let mut out = std::io::stdout().lock();
+    for reply in replies {
+        let page = reply.page()?;
+        let all: Vec<_> = (0..page.ids().len()).collect();
+        out.write_all(page.records(&all).lines())
+            .map_err(|error| error.to_string())?;
+    }
+    Ok(())
+}
+
+fn run(arguments: &[String]) -> Result<(), String> {
+    let read = |paths: &[String]| {
+        paths
+            .iter()
+            .map(|path| Whole::read(path))
+            .collect::<Result<Vec<_>, _>>()
+    };
+    match arguments {
+        [command, seconds, paths @ ..] if command == "time" && !paths.is_empty() => {
+            let seconds = seconds.parse().map_err(|_| "SECONDS is a number")?;
+            time(&read(paths)?, Duration::from_secs_f64(seconds))
+        }
+        [command, paths @ ..] if command == "lines" && !paths.is_empty() => lines(&read(paths)?),
+        _ => Err("format_pages time SECONDS FILE… | lines FILE…".to_owned()),
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
