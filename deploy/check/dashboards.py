@@ -77,7 +77,12 @@ def check_queries(ledger, prometheus):
 
 
 def gives_data(prometheus, expression):
-    eventually(f"data for {expression}", lambda: query(prometheus, expression), 90, pause=3)
+    """At least one number: a share of nothing is none."""
+
+    def numbers():
+        return [series for series in query(prometheus, expression) if series["value"][1] != "NaN"]
+
+    eventually(f"data for {expression}", numbers, 90, pause=3)
 
 
 def query(prometheus, expression):

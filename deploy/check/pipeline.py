@@ -17,7 +17,9 @@ from place import run
 
 SERVICES = ["credentials", "kafka", "cassandra", "publisher", "streamer", "random-user", "ingester", "prometheus"]
 ADMIN = {"ingester": 9081, "publisher": 9082, "streamer": 9083}
-TOKEN = "for-a-trial-on-this-machine-only"
+# Of .env.example.
+PUBLISHER_TOKEN = "for-a-trial-on-this-machine-only"
+INGESTER_TOKEN = "for-a-trial-on-this-machine-too"
 USER = {
     "id": "0195d0b1-7a4c-7f3e-9b1a-2c3d4e5f6071",
     "first_name": "Zoë",
@@ -74,19 +76,31 @@ def ask(ledger):
         expected = {("127.0.0.1", port) for port in ["8080", "8081", "9081", "9082", "9083"]}
         expect(published == expected, published)
     with ledger.check("the publisher takes a record from who has the token, and from nobody else"):
-        expect(post([USER], None)[0] == 401, "no token")
-        expect(post([USER], "wrong")[0] == 403, "a wrong token")
-        status, body = post([USER], TOKEN)
+        expect(post_users([USER], None)[0] == 401, "no token")
+        expect(post_users([USER], "wrong")[0] == 403, "a wrong token")
+        status, body = post_users([USER], PUBLISHER_TOKEN)
         expect(status == 200 and json.loads(body)["accepted"] == 1, body)
-        status, body = post([USER, {**USER, "email": "nobody"}], TOKEN)
+        status, body = post_users([USER, {**USER, "email": "nobody"}], PUBLISHER_TOKEN)
         expect(status == 207 and json.loads(body)["rejected"] == 1, body)
     with ledger.check("the ingester's API asks for its token"):
         expect(get(8081, "/v1/runs")[0] == 401, "no token")
+    with ledger.check("a run without its API fails, is counted, and the next is complete"):
+        without_api()
     with ledger.check("what can't be read becomes a dead letter"):
         run("podman", "exec", "--interactive", container("kafka"), "java", "-cp", "/opt/kafka/libs/*",
             "org.apache.kafka.tools.ConsoleProducer", "--bootstrap-server", "kafka:9092", "--topic", "users_created",
             env=engine.ENVIRONMENT, text="no record\n")  # fmt: skip
         eventually("a dead letter", lambda: count("streamer_dead_letters_total") > 0, 60)
+
+
+def without_api():
+    engine.podman("stop", "--time", "10", container("random-user"))
+    # 409 while a run of the schedule is under way.
+    eventually("a run begins", lambda: post(8081, "/v1/runs", {"users": 10}, INGESTER_TOKEN)[0] == 202, 60)
+    eventually("it has failed", lambda: count("ingester_runs_total", 'outcome="failed"') > 0, 180)
+    engine.podman("start", container("random-user"))
+    complete = count("ingester_runs_total", 'outcome="complete"')
+    eventually("a complete run", lambda: count("ingester_runs_total", 'outcome="complete"') > complete, 120)
 
 
 def hurt(service):
@@ -118,8 +132,10 @@ def rows():
     return count("streamer_rows_total")
 
 
-def count(metric):
-    lines = re.findall(rf"^{metric}(?:{{.*}})? (\S+)$", get(ADMIN["streamer"], "/metrics")[1], re.M)
+def count(metric, label=""):
+    """The sum over the series of `metric` that have this label."""
+    port = ADMIN[metric.partition("_")[0]]
+    lines = re.findall(rf"^{metric}(?:{{.*{label}.*}})? (\S+)$", get(port, "/metrics")[1], re.M)
     return sum(float(value) for value in lines)
 
 
@@ -132,12 +148,16 @@ def get(port, path):
     return ask_for(urllib.request.Request(f"http://127.0.0.1:{port}{path}"))
 
 
-def post(records, token):
+def post_users(records, token):
+    return post(8080, "/v1/users", records, token)
+
+
+def post(port, path, content, token):
     headers = {"Content-Type": "application/json"}
     if token:
         headers["Authorization"] = f"Bearer {token}"
-    body = json.dumps(records).encode()
-    return ask_for(urllib.request.Request("http://127.0.0.1:8080/v1/users", body, headers))
+    body = json.dumps(content).encode()
+    return ask_for(urllib.request.Request(f"http://127.0.0.1:{port}{path}", body, headers))
 
 
 def ask_for(request):
