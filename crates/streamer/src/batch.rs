@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use crate::progress::Position;
+use crate::progress::{Position, Records};
 use crate::raw::RawRecord;
 use crate::record::Change;
 use crate::settings::BatchSettings;
@@ -34,12 +34,23 @@ pub struct Batch {
     pub id: u64,
     /// Its records; those of one partition in their order.
     pub operations: Vec<Operation>,
-    /// Where each of its partitions stands once all of them are durable.
-    pub ends: Vec<(i32, Position)>,
+    /// Its partitions.
+    pub ends: Vec<End>,
     /// What made it flush.
     pub trigger: Trigger,
     /// Bytes of keys, values and headers.
     pub bytes: usize,
+}
+
+/// One partition of a micro-batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct End {
+    /// Which.
+    pub partition: i32,
+    /// Where it stands once all its records are durable.
+    pub position: Position,
+    /// Those records.
+    pub records: Records,
 }
 
 /// What made a micro-batch flush.
@@ -74,7 +85,7 @@ pub struct Filling {
     max_bytes: usize,
     max_age: Duration,
     operations: Vec<Operation>,
-    ends: BTreeMap<i32, Position>,
+    ends: BTreeMap<i32, End>,
     bytes: usize,
     oldest: Option<Instant>,
 }
@@ -96,7 +107,17 @@ impl Filling {
     /// Adds a record, after which its partition stands at `end`.
     pub fn push(&mut self, operation: Operation, end: Position, now: Instant) {
         self.bytes += operation.raw.len();
-        self.ends.insert(operation.partition, end);
+        let partition = operation.partition;
+        let of_partition = self.ends.entry(partition).or_insert_with(|| End {
+            partition,
+            position: end,
+            records: Records::default(),
+        });
+        of_partition.position = end;
+        if matches!(operation.change, Change::Refuse(_)) {
+            of_partition.records.dead.push(of_partition.records.count);
+        }
+        of_partition.records.count += 1;
         self.operations.push(operation);
         self.oldest.get_or_insert(now);
     }
@@ -150,7 +171,7 @@ impl Filling {
         Batch {
             id,
             operations: std::mem::take(&mut self.operations),
-            ends: std::mem::take(&mut self.ends).into_iter().collect(),
+            ends: std::mem::take(&mut self.ends).into_values().collect(),
             trigger,
             bytes: std::mem::take(&mut self.bytes),
         }
@@ -184,7 +205,7 @@ mod tests {
             next_offset,
             last_stamp: None,
             high: HighMark::default(),
-            consecutive_dead_letters: 0,
+            tally: crate::tally::Tally::default(),
         }
     }
 
@@ -235,7 +256,16 @@ mod tests {
         let mut filling = filling(&BatchSettings::default(), 2);
         filling.push(operation(1, 7), end(8), Instant::now());
         let batch = filling.flush(5, Trigger::Idle);
-        assert_eq!(batch.ends, [(0, end(2)), (1, end(8))]);
+        let ends = [(0, end(2), vec![0, 1]), (1, end(8), vec![0])];
+        let ends = ends.map(|(partition, position, dead)| End {
+            partition,
+            position,
+            records: Records {
+                count: dead.len(),
+                dead,
+            },
+        });
+        assert_eq!(batch.ends, ends);
         assert_eq!((batch.operations.len(), batch.bytes), (3, 300));
         assert!(filling.is_empty() && filling.due().is_none());
     }
@@ -246,7 +276,8 @@ mod tests {
         filling.push(operation(1, 7), end(8), Instant::now());
         filling.forget(0);
         let batch = filling.flush(1, Trigger::Idle);
-        assert_eq!(batch.ends, [(1, end(8))]);
+        assert_eq!(batch.ends.len(), 1);
+        assert_eq!((batch.ends[0].partition, batch.ends[0].position), (1, end(8)));
         assert_eq!((batch.operations.len(), batch.bytes), (1, 100));
     }
 }

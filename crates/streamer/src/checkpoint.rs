@@ -10,6 +10,7 @@ use uuid::Uuid;
 use crate::clock::HighMark;
 use crate::progress::Position;
 use crate::settings::{CheckpointSettings, OnMissing, OnOutOfRange};
+use crate::tally::Tally;
 
 /// The remembered state of one partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,6 +141,7 @@ pub fn start(known: &Known, settings: &CheckpointSettings, now: i64) -> Result<S
         let high = HighMark {
             offset: 0,
             stamp: found.position.high.stamp,
+            ceiling: None,
         };
         let checkpoint = fresh(known, known.beginning, high, found.next_epoch(now));
         return Ok(Start {
@@ -211,7 +213,7 @@ fn missing(known: &Known, settings: &CheckpointSettings, now: i64) -> Result<Sta
         next_offset,
         HighMark {
             offset: next_offset,
-            stamp: None,
+            ..HighMark::default()
         },
         now,
     );
@@ -226,7 +228,7 @@ fn fresh(known: &Known, next_offset: i64, high: HighMark, epoch: i64) -> Checkpo
         next_offset,
         last_stamp: None,
         high,
-        consecutive_dead_letters: 0,
+        tally: Tally::default(),
     };
     Checkpoint {
         partition: known.partition,

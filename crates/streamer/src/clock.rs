@@ -19,6 +19,9 @@ pub struct HighMark {
     pub offset: i64,
     /// The largest stamp ever given, in microseconds since 1970.
     pub stamp: Option<i64>,
+    /// The lowest bound that ever held a record timestamp down. Whatever lay above it may have been held down too, and
+    /// the wall clock of then is not known any more.
+    pub ceiling: Option<i64>,
 }
 
 /// The clock of one partition, as it stands between two records.
@@ -45,21 +48,34 @@ impl HybridClock {
 
     /// Stamps the record at `offset`; each next call must have a larger one. Times in microseconds since 1970.
     pub fn stamp(&mut self, offset: i64, timestamp: i64, now: i64) -> Stamp {
-        let latest = now.saturating_add(micros(MOST_AHEAD));
+        let again = offset < self.high.offset;
+        let latest = self.latest(again, now);
         let capped = timestamp > latest;
         // Before 1970 there was no Kafka: a timestamp of -1 says that there is none.
         let mut micros = timestamp
-            .clamp(0, latest.max(0))
+            .clamp(0, latest)
             .max(self.last.map_or(0, |last| last + 1));
-        if offset >= self.high.offset {
+        if !again {
             micros = micros.max(self.high.stamp.map_or(0, |high| high + 1));
-            self.high = HighMark {
-                offset: offset + 1,
-                stamp: Some(micros),
-            };
+            self.high.offset = offset + 1;
+            self.high.stamp = Some(micros);
+        }
+        if capped {
+            let lowest = self.high.ceiling.map_or(latest, |ceiling| ceiling.min(latest));
+            self.high.ceiling = Some(lowest);
         }
         self.last = Some(micros);
         Stamp { micros, capped }
+    }
+
+    /// The latest timestamp that counts as it is. Where a record was stamped before, the wall clock has no say: it
+    /// stands later now, and would let pass what it held down then.
+    fn latest(&self, again: bool, now: i64) -> i64 {
+        let ahead = now.saturating_add(micros(MOST_AHEAD)).max(0);
+        match self.high {
+            HighMark { ceiling, stamp, .. } if again => ceiling.or(stamp).unwrap_or(ahead),
+            _ => ahead,
+        }
     }
 
     /// The stamp of the record before.
@@ -89,6 +105,8 @@ mod tests {
     use super::*;
 
     const NOW: i64 = 1_800_000_000_000_000;
+    /// A few hours, so that timestamps and clocks are often more than an hour apart, and often less.
+    const FUTURE: i64 = 4 * 3_600_000_000;
 
     fn run(clock: &mut HybridClock, from: i64, timestamps: &[i64]) -> Vec<i64> {
         (from..)
@@ -126,12 +144,48 @@ mod tests {
             HighMark {
                 offset: 0,
                 stamp: Some(70_000),
+                ceiling: None,
             },
         );
         assert_eq!(run(&mut clock, 0, &[5, 6, 80_000]), [70_001, 70_002, 80_000]);
     }
 
+    #[test]
+    fn what_was_held_down_once_is_held_down_in_a_replay_however_late_that_is() {
+        let mut clock = HybridClock::resume(None, HighMark::default());
+        let future = NOW + 2 * 3_600_000_000;
+        let first = clock.stamp(0, future, NOW);
+        clock.stamp(1, future + 3_600_000_000, future);
+        let mut replay = HybridClock::resume(None, clock.high());
+        let again = replay.stamp(0, future, future + 7_200_000_000);
+        assert_eq!((first.capped, again), (true, first));
+    }
+
     proptest! {
+        #[test]
+        fn a_replay_stamps_no_record_higher_than_the_first_time_whatever_the_wall_clocks_say(
+            records in proptest::collection::vec((0..2 * FUTURE, 0..FUTURE), 2..100),
+            from in any::<prop::sample::Index>(),
+            clocks in proptest::collection::vec(0..3 * FUTURE, 100),
+        ) {
+            let mut clock = HybridClock::resume(None, HighMark::default());
+            let first: Vec<_> = (0..)
+                .zip(&records)
+                .map(|(offset, (timestamp, now))| clock.stamp(offset, *timestamp, *now).micros)
+                .collect();
+            let from = from.index(records.len());
+            let mut replay = HybridClock::resume(None, clock.high());
+            for (place, now) in (from..records.len()).zip(&clocks) {
+                let offset = i64::try_from(place).unwrap();
+                let again = replay.stamp(offset, records[place].0, *now).micros;
+                prop_assert!(again <= first[place], "offset {}: {} > {}", offset, again, first[place]);
+            }
+            prop_assert_eq!(replay.high(), clock.high());
+            let next = i64::try_from(records.len()).unwrap();
+            let after = replay.stamp(next, 0, 0).micros;
+            prop_assert!(after > *first.last().unwrap());
+        }
+
         #[test]
         fn stamps_rise_strictly(timestamps in proptest::collection::vec(-2..NOW * 2, 1..100)) {
             let stamps = run(&mut HybridClock::resume(None, HighMark::default()), 0, &timestamps);

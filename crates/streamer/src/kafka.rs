@@ -3,6 +3,7 @@
 pub mod broker;
 pub mod client;
 pub mod dead_letters;
+pub mod last_poll;
 pub mod rebalance;
 pub mod scan;
 pub mod source;

@@ -5,6 +5,7 @@ use uuid::Uuid;
 use crate::checkpoint::{Checkpoint, Start};
 use crate::clock::HybridClock;
 use crate::progress::{Position, Progress};
+use crate::tally::{Limit, Limits};
 
 /// The state of an assigned partition.
 #[derive(Debug)]
@@ -15,6 +16,9 @@ pub struct Lane {
     /// After the last record that was stamped.
     head: Position,
     progress: Progress,
+    limits: Limits,
+    /// A record was taken that reached one; none after it is.
+    stopped: Option<Limit>,
     epoch: i64,
     topic_id: Uuid,
     table_id: Uuid,
@@ -24,7 +28,7 @@ pub struct Lane {
 
 impl Lane {
     /// Goes on from `start`. `proven`: its checkpoint was stored and read back under this assignment.
-    pub fn resume(start: &Start, assignment: u64, proven: bool) -> Self {
+    pub fn resume(start: &Start, assignment: u64, proven: bool, limits: Limits) -> Self {
         let Checkpoint {
             partition,
             position,
@@ -37,7 +41,9 @@ impl Lane {
             assignment,
             clock: HybridClock::resume(position.last_stamp, position.high),
             head: position,
-            progress: Progress::from(position),
+            progress: Progress::from(position, limits),
+            limits,
+            stopped: limits.reached(position.tally),
             epoch,
             topic_id,
             table_id,
@@ -58,12 +64,9 @@ impl Lane {
             next_offset: offset + 1,
             last_stamp: self.clock.last(),
             high: self.clock.high(),
-            consecutive_dead_letters: if dead {
-                self.head.consecutive_dead_letters.saturating_add(1)
-            } else {
-                0
-            },
+            tally: self.head.tally.after(dead, self.limits.window()),
         };
+        self.stopped = self.limits.reached(self.head.tally);
         Taken {
             stamp: stamp.micros,
             capped: stamp.capped,
@@ -78,6 +81,20 @@ impl Lane {
         }
         self.head.next_offset = next_offset;
         Some(self.head)
+    }
+
+    /// The stretch `id` is durable; `refused` of its records became dead letters although they were to be rows.
+    pub fn complete(&mut self, id: u64, refused: &[usize]) {
+        self.progress.complete(id, refused);
+        if self.stopped.is_none() {
+            self.stopped = self.limits.reached(self.progress.durable().tally);
+        }
+    }
+
+    /// The limit of dead letters that it has reached: no record of it is taken any more, by anybody, until the
+    /// operator clears the tally.
+    pub fn stopped(&self) -> Option<Limit> {
+        self.stopped
     }
 
     /// How far it is durable.

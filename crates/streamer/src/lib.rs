@@ -15,6 +15,7 @@ pub mod clock;
 pub mod lane;
 
 pub mod batch;
+pub mod retention;
 pub mod settle;
 
 pub mod cassandra;
@@ -22,6 +23,11 @@ pub mod cassandra;
 pub mod assign;
 pub mod checkpoint;
 pub mod progress;
+pub mod tally;
+
+pub mod seldom;
+pub mod stall;
+pub mod stopped;
 
 pub mod metrics;
 pub mod pipeline;

@@ -1,6 +1,7 @@
 //! Everything the streamer counts.
 
-use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
+use prometheus::core::Collector as _;
+use prometheus::{Gauge, GaugeVec, Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 use service::Metrics;
 
 /// The streamer's metrics, `streamer_…`.
@@ -9,6 +10,8 @@ pub struct StreamerMetrics {
     pub records: IntCounter,
     /// `rows_total{change}`
     pub rows: IntCounterVec,
+    /// `expired_total`
+    pub expired: IntCounter,
     /// `dead_letters_total{reason}`
     pub dead_letters: IntCounterVec,
     /// `misplaced_total{kind}`
@@ -39,10 +42,16 @@ pub struct StreamerMetrics {
     pub end_offset: IntGaugeVec,
     /// `lag_records{partition}`
     pub lag: IntGaugeVec,
+    /// `checkpoint_age_seconds{partition}`
+    pub checkpoint_age: GaugeVec,
+    /// `poll_gap_seconds`
+    pub poll_gap: Gauge,
     /// `rebalances_total{kind}`
     pub rebalances: IntCounterVec,
     /// `assigned_partitions`
     pub assigned: IntGauge,
+    /// `stopped_partitions`
+    pub stopped: IntGauge,
     /// `restarts_total{reason}`
     pub restarts: IntCounterVec,
 }
@@ -55,11 +64,25 @@ const ROWS: [f64; 9] = [1.0, 4.0, 16.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 4096.
 const BYTES: [f64; 7] = [1e3, 4e3, 16e3, 64e3, 256e3, 1e6, 4e6];
 
 impl StreamerMetrics {
+    /// How many attempts failed so far, to write rows, dead letters or checkpoints.
+    pub fn failures(&self) -> u64 {
+        let retries = self.retries.collect();
+        let retries = retries.iter().flat_map(|family| family.get_metric());
+        let retries: f64 = retries.map(|metric| metric.get_counter().get_value()).sum();
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count")]
+        let retries = retries as u64;
+        retries + self.checkpoints.with_label_values(&["failed"]).get()
+    }
+
     /// Registers them all.
     pub fn new(metrics: &Metrics) -> Self {
         Self {
             records: metrics.counter("records_total", "Records read from the topic."),
             rows: metrics.counter_vec("rows_total", "Rows acknowledged by Cassandra.", &["change"]),
+            expired: metrics.counter(
+                "expired_total",
+                "Records past the rows' time to live, written as deletions.",
+            ),
             dead_letters: metrics.counter_vec(
                 "dead_letters_total",
                 "Records written to the dead-letter topic.",
@@ -106,8 +129,21 @@ impl StreamerMetrics {
                 "Records between the checkpoint and the end of the log.",
                 &["partition"],
             ),
+            checkpoint_age: metrics.float_gauge_vec(
+                "checkpoint_age_seconds",
+                "Since the checkpoint moved, or was the end of the log.",
+                &["partition"],
+            ),
+            poll_gap: metrics.float_gauge(
+                "poll_gap_seconds",
+                "The longest time between two polls of the consumer since the last look.",
+            ),
             rebalances: metrics.counter_vec("rebalances_total", "Changes of the assignment.", &["kind"]),
             assigned: metrics.gauge("assigned_partitions", "Partitions that this member holds."),
+            stopped: metrics.gauge(
+                "stopped_partitions",
+                "Partitions that stand still because of their dead letters.",
+            ),
             restarts: metrics.counter_vec(
                 "restarts_total",
                 "Fresh starts inside the process after the topic changed under it.",

@@ -3,10 +3,12 @@
 //! Data flows one way. What flows back is the completion of a micro-batch, and only a completed prefix becomes a
 //! checkpoint, and only a checkpoint becomes a commit.
 
+mod assignment;
+mod saving;
+
 use std::collections::BTreeMap;
 use std::future::pending;
-use std::sync::mpsc::SyncSender;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
@@ -17,18 +19,19 @@ use thiserror::Error;
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::assign::{AssignError, Assigner, compare};
-use crate::batch::{Filling, Operation};
-use crate::cassandra::fault::Fault;
+use crate::assign::{AssignError, Assigner};
+use crate::batch::{End, Filling, Operation};
 use crate::cassandra::session::Unusable;
-use crate::checkpoint::{Because, Checkpoint, Start};
 use crate::clock::wall_micros;
-use crate::kafka::rebalance::Notice;
 use crate::kafka::source::{Chunk, Command, Record, Source};
 use crate::lane::Lane;
 use crate::metrics::StreamerMetrics;
+use crate::pipeline::assignment::{Revoking, Started};
+use crate::pipeline::saving::Saving;
+use crate::progress::Records;
 use crate::record::Change;
 use crate::settle::{SettleError, Settled, Settler};
+use crate::stopped::Stopped;
 
 /// Why the pipeline ended by itself.
 #[derive(Debug, Error)]
@@ -69,32 +72,14 @@ pub struct Pipeline {
     source: Source,
     metrics: Arc<StreamerMetrics>,
     held: Held,
+    stopped: Arc<Stopped>,
     lanes: BTreeMap<i32, Lane>,
     filling: Filling,
     writing: FuturesUnordered<BoxFuture<'static, Result<Settled, SettleError>>>,
-    saving: Option<BoxFuture<'static, Saved>>,
+    saving: Option<Saving>,
     assigning: Option<BoxFuture<'static, Started>>,
     revoking: Option<Revoking>,
     next_batch: u64,
-}
-
-/// The assignment with the starts of its partitions.
-type Started = Result<(u64, Vec<Start>), AssignError>;
-
-struct Revoking {
-    partitions: Vec<i32>,
-    drained: SyncSender<Vec<(i32, i64)>>,
-    until: Instant,
-}
-
-struct Saved {
-    checkpoints: Vec<Checkpoint>,
-    result: Result<(), SaveError>,
-}
-
-enum SaveError {
-    Passing(String),
-    Final(PipelineError),
 }
 
 impl Pipeline {
@@ -105,6 +90,7 @@ impl Pipeline {
         source: Source,
         metrics: Arc<StreamerMetrics>,
         held: Held,
+        stopped: Arc<Stopped>,
     ) -> Self {
         let filling = Filling::new(&assigner.settings.batch());
         Self {
@@ -113,6 +99,7 @@ impl Pipeline {
             source,
             metrics,
             held,
+            stopped,
             lanes: BTreeMap::new(),
             filling,
             writing: FuturesUnordered::new(),
@@ -151,11 +138,11 @@ impl Pipeline {
                 .filter(|_| self.writing.len() < self.assigner.settings.batch.in_flight);
             let revoke_until = self.revoking.as_ref().map(|revoking| revoking.until);
             tokio::select! {
-                Some(settled) = self.writing.next() => self.settled(&settled?),
+                Some(settled) = self.writing.next() => self.settled(&settled?)?,
                 Some(saved) = maybe(&mut self.saving) => self.saved(saved)?,
                 Some(started) = maybe(&mut self.assigning) => self.started(started?)?,
                 notice = self.source.notices.recv() => self.notice(notice.ok_or(PipelineError::SourceEnded)?)?,
-                chunk = self.source.chunks.recv(), if room => self.chunk(chunk.ok_or(PipelineError::SourceEnded)?),
+                chunk = self.source.chunks.recv(), if room => self.chunk(chunk.ok_or(PipelineError::SourceEnded)?)?,
                 () = until(due) => {}
                 () = until(revoke_until) => self.give_up_revoked(),
                 _ = ticks.tick() => self.save(),
@@ -177,9 +164,14 @@ impl Pipeline {
         };
         let batch = self.filling.flush(self.next_batch, trigger);
         self.next_batch += 1;
-        for (partition, end) in &batch.ends {
+        for End {
+            partition,
+            position,
+            records,
+        } in &batch.ends
+        {
             if let Some(lane) = self.lanes.get_mut(partition) {
-                lane.progress().open(batch.id, *end);
+                lane.progress().open(batch.id, *position, records.clone());
             }
         }
         self.metrics.batches.with_label_values(&[trigger.label()]).inc();
@@ -188,18 +180,21 @@ impl Pipeline {
             .push(async move { settler.settle(batch).await }.boxed());
     }
 
-    fn chunk(&mut self, chunk: Chunk) {
+    fn chunk(&mut self, chunk: Chunk) -> Result<(), PipelineError> {
         match chunk {
             Chunk::Records { assignment, records } => self.records(assignment, records),
             Chunk::End {
                 assignment,
                 partition,
                 next_offset,
-            } => self.end(assignment, partition, next_offset),
+            } => {
+                self.end(assignment, partition, next_offset);
+                Ok(())
+            }
         }
     }
 
-    fn records(&mut self, assignment: u64, records: Vec<Record>) {
+    fn records(&mut self, assignment: u64, records: Vec<Record>) -> Result<(), PipelineError> {
         let (now, micros) = (Instant::now(), wall_micros());
         self.metrics.records.inc_by(records.len() as u64);
         for record in records {
@@ -211,11 +206,11 @@ impl Pipeline {
                 misplaced,
                 raw,
             } = record;
-            // Of a partition that is no longer ours: its owner reads it.
+            // Of a partition that is no longer ours: its owner reads it. Of a stopped one: it waits for the operator.
             let lane = self
                 .lanes
                 .get_mut(&partition)
-                .filter(|lane| lane.assignment() == assignment);
+                .filter(|lane| lane.assignment() == assignment && lane.stopped().is_none());
             let Some(lane) = lane else { continue };
             let dead = matches!(change, Change::Refuse(_));
             let taken = lane.take(offset, timestamp.saturating_mul(1_000), micros, dead);
@@ -230,6 +225,7 @@ impl Pipeline {
             };
             self.filling.push(operation, taken.end, now);
         }
+        self.tell_stopped()
     }
 
     fn count(&self, misplaced: crate::record::Misplaced, capped: bool) {
@@ -249,7 +245,7 @@ impl Pipeline {
         let ours = self
             .lanes
             .get(&partition)
-            .is_some_and(|lane| lane.assignment() == assignment);
+            .is_some_and(|lane| lane.assignment() == assignment && lane.stopped().is_none());
         // Records that wait come before this end; it is seen again once they are written.
         if !ours || !self.filling.is_empty() {
             return;
@@ -258,220 +254,30 @@ impl Pipeline {
             return;
         };
         if let Some(end) = lane.skip_to(next_offset) {
-            lane.progress().open(self.next_batch, end);
-            lane.progress().complete(self.next_batch);
+            lane.progress().open(self.next_batch, end, Records::default());
+            lane.complete(self.next_batch, &[]);
             self.next_batch += 1;
         }
     }
 
-    fn settled(&mut self, settled: &Settled) {
-        for partition in &settled.partitions {
+    fn settled(&mut self, settled: &Settled) -> Result<(), PipelineError> {
+        for (partition, refused) in &settled.partitions {
             if let Some(lane) = self.lanes.get_mut(partition) {
-                lane.progress().complete(settled.batch);
+                lane.complete(settled.batch, refused);
             }
         }
+        self.tell_stopped()
     }
 
-    /// Starts writing the checkpoints that are due, unless the last write is still under way.
-    fn save(&mut self) {
-        if self.saving.is_some() {
-            return;
+    /// Partitions that have just reached a limit of dead letters are read no further.
+    fn tell_stopped(&mut self) -> Result<(), PipelineError> {
+        let stopped = self.lanes.iter();
+        let stopped = stopped.filter_map(|(partition, lane)| Some((*partition, lane.stopped()?)));
+        let new = self.stopped.set(stopped.collect());
+        if new.is_empty() {
+            return Ok(());
         }
-        let checkpoints: Vec<_> = self.lanes.values().filter_map(Lane::unsaved).collect();
-        if checkpoints.is_empty() {
-            return;
-        }
-        let unproven: Vec<_> = checkpoints
-            .iter()
-            .filter(|checkpoint| {
-                self.lanes
-                    .get(&checkpoint.partition)
-                    .is_some_and(|lane| !lane.is_proven())
-            })
-            .copied()
-            .collect();
-        let assigner = Arc::clone(&self.assigner);
-        self.saving = Some(
-            async move {
-                let result = save(&assigner, &checkpoints, &unproven).await;
-                Saved { checkpoints, result }
-            }
-            .boxed(),
-        );
-    }
-
-    fn saved(&mut self, saved: Saved) -> Result<(), PipelineError> {
-        match saved.result {
-            Ok(()) => {}
-            Err(SaveError::Final(error)) => return Err(error),
-            Err(SaveError::Passing(reason)) => {
-                self.metrics.checkpoints.with_label_values(&["failed"]).inc();
-                tracing::warn!(reason, "checkpoint not written, trying again");
-                return Ok(());
-            }
-        }
-        self.metrics
-            .checkpoints
-            .with_label_values(&["written"])
-            .inc_by(saved.checkpoints.len() as u64);
-        let mut commits = Vec::with_capacity(saved.checkpoints.len());
-        for checkpoint in &saved.checkpoints {
-            let Some(lane) = self.lanes.get_mut(&checkpoint.partition) else {
-                continue;
-            };
-            lane.saved(checkpoint);
-            lane.prove();
-            commits.push((checkpoint.partition, checkpoint.position.next_offset));
-        }
-        self.publish(&commits);
-        self.order(Command::Commit(commits))
-    }
-
-    fn publish(&self, offsets: &[(i32, i64)]) {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        for (partition, offset) in offsets {
-            held.insert(*partition, *offset);
-            self.metrics
-                .checkpoint_offset
-                .with_label_values(&[&partition.to_string()])
-                .set(*offset);
-        }
-    }
-
-    fn notice(&mut self, notice: Notice) -> Result<(), PipelineError> {
-        match notice {
-            Notice::Assigned {
-                assignment,
-                partitions,
-            } => {
-                self.metrics.rebalances.with_label_values(&["assigned"]).inc();
-                tracing::info!(?partitions, "partitions assigned");
-                self.drop_lanes();
-                let assigner = Arc::clone(&self.assigner);
-                self.assigning = Some(
-                    async move {
-                        assigner
-                            .starts(partitions)
-                            .await
-                            .map(|starts| (assignment, starts))
-                    }
-                    .boxed(),
-                );
-            }
-            Notice::Revoked { partitions, drained } => {
-                self.metrics.rebalances.with_label_values(&["revoked"]).inc();
-                tracing::info!(?partitions, "partitions revoked");
-                self.assigning = None;
-                for partition in &partitions {
-                    self.filling.forget(*partition);
-                }
-                let until = Instant::now() + self.assigner.settings.kafka.revoke_deadline;
-                self.revoking = Some(Revoking {
-                    partitions,
-                    drained,
-                    until,
-                });
-            }
-            Notice::Lost => {
-                self.metrics.rebalances.with_label_values(&["lost"]).inc();
-                tracing::warn!("partitions lost: another member may be writing already");
-                self.drop_lanes();
-            }
-            Notice::Restart(error) => return Err(PipelineError::Restart(error)),
-            Notice::Refused(error) => return Err(PipelineError::Refused(error)),
-            Notice::Broken(error) => return Err(PipelineError::Broken(error)),
-        }
-        Ok(())
-    }
-
-    fn started(&mut self, (assignment, starts): (u64, Vec<Start>)) -> Result<(), PipelineError> {
-        for start in &starts {
-            let Checkpoint {
-                partition, position, ..
-            } = start.checkpoint;
-            let because = start.because;
-            match because {
-                Because::Recreated | Because::OutOfRange(_) => {
-                    tracing::warn!(
-                        partition,
-                        offset = position.next_offset,
-                        ?because,
-                        "partition starts elsewhere"
-                    );
-                }
-                _ => tracing::info!(
-                    partition,
-                    offset = position.next_offset,
-                    ?because,
-                    "partition starts"
-                ),
-            }
-            self.lanes.insert(
-                partition,
-                Lane::resume(start, assignment, because != Because::Checkpoint),
-            );
-        }
-        let offsets: Vec<_> = starts
-            .iter()
-            .map(|start| (start.checkpoint.partition, start.checkpoint.position.next_offset))
-            .collect();
-        self.metrics
-            .assigned
-            .set(i64::try_from(offsets.len()).unwrap_or(i64::MAX));
-        self.publish(&offsets);
-        self.order(Command::Start { assignment, offsets })
-    }
-
-    /// Once everything of the revoked partitions is durable and checkpointed, they are given back.
-    fn give_back_if_drained(&mut self) {
-        let Some(revoking) = &self.revoking else { return };
-        let mut offsets = Vec::new();
-        for partition in &revoking.partitions {
-            let Some(lane) = self.lanes.get_mut(partition) else {
-                continue;
-            };
-            if !lane.progress().is_settled() {
-                return;
-            }
-            if lane.unsaved().is_some() {
-                self.save();
-                return;
-            }
-            offsets.push((*partition, lane.progress().durable().next_offset));
-        }
-        if let Some(revoking) = self.revoking.take() {
-            // After the deadline nobody waits for it.
-            let _ = revoking.drained.try_send(offsets);
-            self.drop_lanes();
-        }
-    }
-
-    fn give_up_revoked(&mut self) {
-        if self.revoking.take().is_some() {
-            self.drop_lanes();
-        }
-    }
-
-    /// From here on no completion of theirs counts. An assignment is always the whole of what is held (eager).
-    fn drop_lanes(&mut self) {
-        let partitions: Vec<_> = self.lanes.keys().copied().collect();
-        for partition in partitions {
-            self.filling.forget(partition);
-            let label = partition.to_string();
-            for gauge in [
-                &self.metrics.checkpoint_offset,
-                &self.metrics.lag,
-                &self.metrics.end_offset,
-            ] {
-                // It may never have been set.
-                let _ = gauge.remove_label_values(&[&label]);
-            }
-        }
-        self.lanes.clear();
-        self.held.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        self.assigning = None;
-        self.revoking = None;
-        self.metrics.assigned.set(0);
+        self.order(Command::Stop(new))
     }
 
     /// What is held becomes durable and is checkpointed. Ends with the grace time of the process at the latest.
@@ -484,7 +290,7 @@ impl Pipeline {
             }
             self.flush_if_due();
             match self.writing.next().await {
-                Some(settled) => self.settled(&settled?),
+                Some(settled) => self.settled(&settled?)?,
                 None if self.filling.is_empty() => {
                     self.save();
                     if self.saving.is_none() {
@@ -498,8 +304,15 @@ impl Pipeline {
 
     /// Leaves the group, so that others take over at once. A consumer that does not end in time is left behind.
     async fn leave(self) {
-        let Source { commands, closed, .. } = self.source;
-        // The thread may have ended by itself; dropping the other channels ends it if it is waiting for room.
+        let Source {
+            commands,
+            closed,
+            chunks,
+            notices,
+        } = self.source;
+        // The thread may have ended by itself. Without these channels it waits neither for room nor for a revocation
+        // to be drained, which would hold the partitions back from their next owner for the whole of its deadline.
+        drop((chunks, notices));
         let _ = commands.send(Command::Close);
         if tokio::time::timeout(LEAVE, closed).await.is_err() {
             tracing::warn!("the kafka consumer did not close in time");
@@ -516,36 +329,6 @@ impl Pipeline {
 
 /// Closing a consumer can hang for ever.
 const LEAVE: Duration = Duration::from_secs(5);
-
-async fn save(
-    assigner: &Assigner,
-    checkpoints: &[Checkpoint],
-    unproven: &[Checkpoint],
-) -> Result<(), SaveError> {
-    let live = assigner
-        .sessions
-        .live()
-        .await
-        .map_err(|error| SaveError::Final(error.into()))?;
-    assigner
-        .checkpoints
-        .save(&live, &assigner.settings, checkpoints)
-        .await?;
-    if !unproven.is_empty() {
-        let read = assigner.checkpoints.load(&live).await?;
-        compare(unproven, &read).map_err(|error| SaveError::Final(error.into()))?;
-    }
-    Ok(())
-}
-
-impl From<Fault> for SaveError {
-    fn from(fault: Fault) -> Self {
-        match fault {
-            Fault::Fatal(error) | Fault::Invalid(error) => Self::Final(PipelineError::Checkpoint(error)),
-            fault => Self::Passing(format!("{fault:?}")),
-        }
-    }
-}
 
 /// The outcome of the future in `slot`, which it leaves; never, while there is none.
 async fn maybe<T>(slot: &mut Option<BoxFuture<'static, T>>) -> Option<T> {

@@ -3,6 +3,7 @@
 //! Pure: bytes in, decision out. It does not know where the record goes.
 
 use model::{User, UserId, headers};
+use uuid::Uuid;
 
 use crate::raw::Header;
 use crate::row::{Row, Shape};
@@ -30,6 +31,17 @@ pub enum Change {
     Delete(UserId),
     /// It can't be a row.
     Refuse(Refusal),
+}
+
+impl Change {
+    /// Whose row it is about; none, if it can't be one.
+    pub fn user(&self) -> Option<Uuid> {
+        match self {
+            Self::Upsert(row) => Some(row.id()),
+            Self::Delete(id) => Some(*id.as_uuid()),
+            Self::Refuse(_) => None,
+        }
+    }
 }
 
 /// Why a record can't be a row.
@@ -66,7 +78,7 @@ impl Decoder {
     pub fn decode<'a>(
         &self,
         incoming: &Incoming<'_>,
-        mut headers: impl Iterator<Item = Header<'a>>,
+        headers: impl Iterator<Item = Header<'a>>,
     ) -> (Change, Misplaced) {
         let Some(value) = incoming.value else {
             return self.tombstone(incoming);
@@ -84,11 +96,7 @@ impl Decoder {
                 );
             }
         };
-        let accepted_at = headers
-            .find(|(name, _)| *name == headers::kafka::ACCEPTED_AT_US)
-            .and_then(|(_, value)| std::str::from_utf8(value?).ok()?.parse::<i64>().ok())
-            .filter(|micros| *micros >= 0)
-            .map_or(incoming.timestamp.max(0), |micros| micros / 1_000);
+        let accepted_at = accepted_at(headers, incoming.timestamp);
         let misplaced = self.misplaced(user.id(), incoming);
         (
             Change::Upsert(Row::bind(&user, accepted_at, self.shape)),
@@ -119,6 +127,15 @@ impl Decoder {
             partition: id.partition(self.partitions) != Some(incoming.partition),
         }
     }
+}
+
+/// When the publisher took a record; without its word, Kafka's `timestamp`. In milliseconds since 1970.
+pub fn accepted_at<'a>(mut found: impl Iterator<Item = Header<'a>>, timestamp: i64) -> i64 {
+    found
+        .find(|(name, _)| *name == headers::kafka::ACCEPTED_AT_US)
+        .and_then(|(_, value)| std::str::from_utf8(value?).ok()?.parse::<i64>().ok())
+        .filter(|micros| *micros >= 0)
+        .map_or(timestamp.max(0), |micros| micros / 1_000)
 }
 
 #[cfg(test)]

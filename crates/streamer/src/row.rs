@@ -2,6 +2,7 @@
 
 use cdrs_tokio::types::value::Value;
 use model::{Instant, User};
+use uuid::Uuid;
 
 /// The columns in the order in which their values are bound.
 pub const COLUMNS: [Column; 13] = [
@@ -158,6 +159,12 @@ impl Row {
         values
     }
 
+    /// The user's id.
+    pub fn id(&self) -> Uuid {
+        let id = self.bytes.first_chunk().expect("the id is bound first");
+        Uuid::from_bytes(*id)
+    }
+
     /// How many bytes the values have.
     pub fn len(&self) -> usize {
         self.bytes.len()
@@ -223,6 +230,7 @@ mod tests {
         let user = User::parse_lenient(RECORD).unwrap();
         let values = Row::bind(&user, 7, Shape::default()).values();
         assert_eq!(values.len(), COLUMNS.len());
+        assert_eq!(Row::bind(&user, 7, Shape::default()).id(), *user.id().as_uuid());
         let at = |name| &values[COLUMNS.iter().position(|column| column.name == name).unwrap()];
         assert_eq!(*at("post_code"), bind_text("0378"));
         assert_eq!(*at("dob"), bind_i64(-1));

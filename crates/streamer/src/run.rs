@@ -18,14 +18,17 @@ use crate::cassandra::session::{Live, Sessions, Unusable};
 use crate::cassandra::writer::{WriteError, Writer};
 use crate::kafka::broker::{Broker, Topic};
 use crate::kafka::dead_letters::DeadLetters;
-use crate::kafka::source::LastPoll;
+use crate::kafka::last_poll::LastPoll;
 use crate::kafka::{client, source, topics};
 use crate::metrics::StreamerMetrics;
 use crate::pipeline::{Held, Pipeline, PipelineError};
-use crate::probes::{CassandraProbe, Found, KafkaProbe};
+use crate::probes::{CassandraProbe, Found, KafkaProbe, Standstill};
 use crate::record::Decoder;
+use crate::seldom::Seldom;
 use crate::settings::Settings;
 use crate::settle::{SettleError, Settler};
+use crate::stall::Stall;
+use crate::stopped::Stopped;
 
 /// Why the streamer ended.
 #[derive(Debug, Error)]
@@ -41,9 +44,9 @@ pub enum RunError {
     Schema(#[source] SchemaError),
     /// The table was dropped, or dropped and created anew, while the streamer ran.
     #[error(
-        "the table was replaced or dropped: run `streamer replay` to write its rows again, or `streamer accept-table`"
+        "table {0} was replaced or dropped: run `streamer replay` to write its rows again, or `streamer accept-table`"
     )]
-    OtherTable,
+    OtherTable(String),
     /// The work ended by itself.
     #[error("the pipeline stopped")]
     Pipeline(#[from] PipelineError),
@@ -52,15 +55,24 @@ pub enum RunError {
 impl ExitStatus for RunError {
     fn exit_code(&self) -> u8 {
         let only_the_operator = match self {
-            Self::Kafka(_) | Self::Cassandra(_) | Self::Schema(_) | Self::OtherTable => true,
+            Self::Kafka(_) | Self::Cassandra(_) | Self::Schema(_) | Self::OtherTable(_) => true,
             Self::Pipeline(error) => matches!(
                 error,
                 PipelineError::Refused(_)
                     | PipelineError::Unusable(_)
                     | PipelineError::Settle(SettleError::Write(
-                        WriteError::Schema(_) | WriteError::OtherTable | WriteError::Unusable(_)
+                        WriteError::Schema(_)
+                            | WriteError::OtherTable(_)
+                            | WriteError::Unusable(_)
+                            | WriteError::Refused(_)
                     ))
-                    | PipelineError::Assign(AssignError::NoStart(_) | AssignError::Unusable(_))
+                    | PipelineError::Checkpoint(_)
+                    | PipelineError::Assign(
+                        AssignError::NoStart(_)
+                            | AssignError::Unusable(_)
+                            | AssignError::Kafka(_)
+                            | AssignError::Cassandra(_)
+                    )
             ),
         };
         if only_the_operator { EXIT_CONFIG } else { 1 }
@@ -83,6 +95,11 @@ pub async fn run(settings: Settings, context: Context) -> Result<(), RunError> {
     let last_poll = Arc::new(LastPoll::default());
     let watched = Arc::clone(&last_poll);
     context.health.watch("poll", move || watched.check());
+    let stopped = Arc::new(Stopped::new(context.health.clone(), metrics.stopped.clone()));
+    let dead_letter_topic = Arc::new(Seldom::new(context.health.clone(), "dead_letter_topic"));
+    let stall = Arc::new(Stall::new(settings.checkpoint.stall_after));
+    let watched = Arc::clone(&stall);
+    context.health.watch("progress", move || watched.check());
     let streamer = Streamer {
         settings: Arc::new(settings),
         context,
@@ -91,7 +108,10 @@ pub async fn run(settings: Settings, context: Context) -> Result<(), RunError> {
         sessions,
         broker,
         checkpoints,
-        last_poll: Arc::clone(&last_poll),
+        last_poll,
+        stopped,
+        stall,
+        dead_letter_topic,
     };
     loop {
         let Some((topic, verified)) = streamer.prepare().await? else {
@@ -116,6 +136,9 @@ struct Streamer {
     broker: Arc<Broker>,
     checkpoints: Arc<Checkpoints>,
     last_poll: Arc<LastPoll>,
+    stopped: Arc<Stopped>,
+    stall: Arc<Stall>,
+    dead_letter_topic: Arc<Seldom>,
 }
 
 enum Ended {
@@ -135,7 +158,7 @@ impl Streamer {
     async fn prepare_topics(&self) -> Result<Topic, RunError> {
         let mut delays = Backoff::default().delays();
         loop {
-            let prepared = match topics::ensure(&self.settings.kafka).await {
+            let prepared = match topics::ensure(&self.settings.kafka, &self.broker).await {
                 Ok(()) => self.broker.ask(Broker::topic).await,
                 Err(error) => Err(error),
             };
@@ -191,6 +214,8 @@ impl Streamer {
     }
 
     async fn tables(&self, live: &Live) -> Result<Verified, SchemaError> {
+        // What another replica has just created is not created again.
+        schema::settle(live).await?;
         schema::ensure_checkpoints(live, &self.settings.cassandra).await?;
         let read = |fault| SchemaError::Failed {
             operation: "read the checkpoints",
@@ -229,8 +254,10 @@ impl Streamer {
             topic,
             partitions,
             held,
+            last_poll: Arc::clone(&self.last_poll),
             dependency: self.kafka.clone(),
             metrics: Arc::clone(&self.metrics),
+            standstill: self.standstill(),
             interval,
         };
         let cassandra_probe = CassandraProbe {
@@ -245,7 +272,7 @@ impl Streamer {
             ended = &mut pipeline => return ended_by_itself(ended),
             reason = kafka_probe.run() => Ok(Ended::Restart(reason)),
             found = cassandra_probe.run() => Err(match found {
-                Found::OtherTable => RunError::OtherTable,
+                Found::OtherTable => RunError::OtherTable(self.settings.cassandra.qualified_table()),
                 Found::Unusable(unusable) => RunError::Cassandra(unusable),
             }),
         };
@@ -259,6 +286,17 @@ impl Streamer {
         found
     }
 
+    fn standstill(&self) -> Standstill {
+        // Another assignment follows: what was seen of the one before says nothing.
+        self.stall.excuse(Instant::now());
+        Standstill {
+            stall: Arc::clone(&self.stall),
+            stopped: Arc::clone(&self.stopped),
+            servers: [self.kafka.clone(), self.sessions.dependency().clone()],
+            dead_letter_topic: Arc::clone(&self.dead_letter_topic),
+        }
+    }
+
     fn pipeline(
         &self,
         topic: Topic,
@@ -267,8 +305,12 @@ impl Streamer {
         held: Held,
     ) -> Result<Pipeline, RunError> {
         let metrics = Arc::clone(&self.metrics);
-        let dead_letters =
-            DeadLetters::new(&self.settings.kafka, Arc::clone(&metrics)).map_err(RunError::Kafka)?;
+        let dead_letters = DeadLetters::new(
+            &self.settings.kafka,
+            Arc::clone(&self.dead_letter_topic),
+            Arc::clone(&metrics),
+        )
+        .map_err(RunError::Kafka)?;
         let writer = Writer::new(Arc::clone(&self.sessions), verified, Arc::clone(&metrics));
         let settler = Settler {
             writer,
@@ -290,6 +332,7 @@ impl Streamer {
             source,
             metrics,
             held,
+            Arc::clone(&self.stopped),
         ))
     }
 }

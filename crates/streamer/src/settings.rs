@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 use service::config::{ConfigError, Settings as _};
 use service::{Backoff, List, ProcessSettings, Secret};
 
+use crate::retention;
+
 /// Everything under the streamer's configuration.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default)]
@@ -23,6 +25,8 @@ pub struct Settings {
     pub batch: BatchSettings,
     /// Where reading starts, and how often progress is kept.
     pub checkpoint: CheckpointSettings,
+    /// When a partition has so many dead letters that something else is wrong.
+    pub dead_letters: DeadLetterSettings,
     /// What a record with a null value means.
     pub tombstones: Tombstones,
 }
@@ -35,6 +39,7 @@ impl Default for Settings {
             cassandra: CassandraSettings::default(),
             batch: BatchSettings::default(),
             checkpoint: CheckpointSettings::default(),
+            dead_letters: DeadLetterSettings::default(),
             tombstones: Tombstones::Delete,
         }
     }
@@ -142,6 +147,9 @@ pub struct CassandraSettings {
     /// The most rows that this process writes in a second, so that a replay leaves room for live readers; none: as
     /// many as Cassandra takes.
     pub max_rows_per_second: Option<NonZeroU32>,
+    /// How long a row lives, from when the publisher took its record; none: for ever. Whole seconds, at most 20 years.
+    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::optional")]
+    pub row_ttl: Option<Duration>,
     /// How long a statement may take, above the server's own write timeout (2 s by default).
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
     pub request_timeout: Duration,
@@ -150,6 +158,13 @@ pub struct CassandraSettings {
     pub connect_timeout: Duration,
     /// The waits between attempts, of which there is no last one.
     pub backoff: Backoff,
+}
+
+impl CassandraSettings {
+    /// Keyspace and name of the table of the users, for messages.
+    pub fn qualified_table(&self) -> String {
+        format!("{}.{}", self.keyspace, self.table)
+    }
 }
 
 impl Default for CassandraSettings {
@@ -168,6 +183,7 @@ impl Default for CassandraSettings {
             window: 256,
             statement_bytes: ByteSize::kib(4),
             max_rows_per_second: None,
+            row_ttl: None,
             request_timeout: Duration::from_secs(5),
             connect_timeout: Duration::from_secs(2),
             backoff: Backoff::default(),
@@ -223,6 +239,9 @@ pub struct CheckpointSettings {
     /// How often progress is written down; what came after it is written again after a kill.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
     pub interval: Duration,
+    /// After so long without a checkpoint, while records wait and nothing is in the way, `/healthz` asks for a restart.
+    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    pub stall_after: Duration,
     /// Where a partition without a checkpoint starts.
     pub on_missing: OnMissing,
     /// What happens when the checkpoint lies outside what the topic holds: records are gone.
@@ -233,6 +252,7 @@ impl Default for CheckpointSettings {
     fn default() -> Self {
         Self {
             interval: Duration::from_millis(200),
+            stall_after: Duration::from_secs(60),
             on_missing: OnMissing::Earliest,
             on_out_of_range: OnOutOfRange::Fail,
         }
@@ -263,6 +283,28 @@ pub enum OnOutOfRange {
     Earliest,
     /// Go on at the topic's end, with a warning.
     Latest,
+}
+
+/// When a partition stops because too many of its records become dead letters.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DeadLetterSettings {
+    /// Dead letters in a row on one partition that stop it; 0: any number is taken.
+    pub max_in_a_row: u32,
+    /// Their share of the latest records of a partition above which it stops; 1: any share is taken.
+    pub max_ratio: f64,
+    /// How many records "the latest" are, about: older ones count less and less.
+    pub window: u32,
+}
+
+impl Default for DeadLetterSettings {
+    fn default() -> Self {
+        Self {
+            max_in_a_row: 100,
+            max_ratio: 0.5,
+            window: 1_000,
+        }
+    }
 }
 
 /// What a record with a null value means.
@@ -325,10 +367,33 @@ impl service::config::Settings for Settings {
             "cassandra.request_timeout",
             "is 0",
         )?;
+        let row_ttl = Duration::from_secs(1)..=retention::LONGEST;
+        refuse_if(
+            cassandra.row_ttl.is_some_and(|ttl| !row_ttl.contains(&ttl)),
+            "cassandra.row_ttl",
+            "is not between a second and 20 years",
+        )?;
+        refuse_if(
+            self.checkpoint.stall_after.is_zero(),
+            "checkpoint.stall_after",
+            "is 0",
+        )?;
         refuse_if(
             cassandra.backoff.initial.is_zero(),
             "cassandra.backoff.initial",
             "is 0",
+        )?;
+        let share = 0.0..=1.0;
+        refuse_if(
+            !share.contains(&self.dead_letters.max_ratio),
+            "dead_letters.max_ratio",
+            "is not between 0 and 1",
+        )?;
+        let window = 1..=100_000;
+        refuse_if(
+            !window.contains(&self.dead_letters.window),
+            "dead_letters.window",
+            "is not between 1 and 100000",
         )?;
         refuse_if(self.batch.max_rows == 0, "batch.max_rows", "is 0")?;
         refuse_if(self.batch.in_flight == 0, "batch.in_flight", "is 0")?;

@@ -41,8 +41,8 @@ pub struct Settler {
 pub struct Settled {
     /// Its id.
     pub batch: u64,
-    /// The partitions it had records of.
-    pub partitions: Vec<i32>,
+    /// The partitions it had records of, and of each those that Cassandra refused, by their place among its records.
+    pub partitions: Vec<(i32, Vec<usize>)>,
 }
 
 impl Settler {
@@ -86,10 +86,10 @@ impl Settler {
                 Change::Refuse(refusal) => refusals.push((place, refusal)),
             }
         }
-        let upserts = times.len();
         let rows = async { self.writer.write(&writes).await.map_err(SettleError::from) };
         let (refused, ()) = futures::try_join!(rows, self.bury(&operations, refusals))?;
         let written = writes.len() - refused.len();
+        let dead: Vec<_> = refused.iter().map(|refused| places[refused.index]).collect();
         let rejected = refused
             .into_iter()
             .map(|refused| {
@@ -103,6 +103,10 @@ impl Settler {
             })
             .collect();
         self.bury(&operations, rejected).await?;
+        let now = wall_micros() / 1_000;
+        let expired = writes.iter().filter(|write| write.is_over(now)).count();
+        self.metrics.expired.inc_by(expired as u64);
+        let upserts = times.len() - expired;
         self.metrics
             .rows
             .with_label_values(&["upsert"])
@@ -117,7 +121,10 @@ impl Settler {
             .observe(started.elapsed().as_secs_f64());
         Ok(Settled {
             batch: id,
-            partitions: ends.into_iter().map(|(partition, _)| partition).collect(),
+            partitions: ends
+                .into_iter()
+                .map(|end| (end.partition, of_partition(&operations, end.partition, &dead)))
+                .collect(),
         })
     }
 
@@ -146,6 +153,22 @@ impl Settler {
         kafka_to_row.flush();
         event_to_row.flush();
     }
+}
+
+/// Those of `dead` (places among all) that are of `partition`, by their place among its records.
+fn of_partition(operations: &[Operation], partition: i32, dead: &[usize]) -> Vec<usize> {
+    if dead.is_empty() {
+        return Vec::new();
+    }
+    let of_it = operations
+        .iter()
+        .enumerate()
+        .filter(|(_, operation)| operation.partition == partition);
+    of_it
+        .enumerate()
+        .filter(|(_, (place, _))| dead.contains(place))
+        .map(|(among_its_own, _)| among_its_own)
+        .collect()
 }
 
 #[allow(clippy::cast_precision_loss, reason = "a latency of 2^52 ms is not measured")]

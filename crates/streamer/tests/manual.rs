@@ -29,6 +29,7 @@ fn every_metric_is_in_the_manual() {
     ] {
         counters.with_label_values(&["any"]);
     }
+    created.checkpoint_age.with_label_values(&["0"]);
     for gauges in [&created.checkpoint_offset, &created.end_offset, &created.lag] {
         gauges.with_label_values(&["0"]);
     }

@@ -15,6 +15,7 @@ use crate::clock::{HighMark, wall_micros};
 use crate::progress::Position;
 use crate::row::bind_i64;
 use crate::settings::Settings;
+use crate::tally::Tally;
 
 /// The checkpoints of one consumer group on one topic.
 pub struct Checkpoints {
@@ -86,10 +87,12 @@ impl Checkpoints {
             position.last_stamp.map_or(Value::Null, bind_i64),
             bind_i64(position.high.offset),
             position.high.stamp.map_or(Value::Null, bind_i64),
+            position.high.ceiling.map_or(Value::Null, bind_i64),
             bind_i64(epoch),
             uuid(topic_id),
             uuid(table_id),
-            int(position.consecutive_dead_letters),
+            int(position.tally.in_a_row),
+            int(position.tally.share),
             bind_i64(wall_micros() / 1_000),
             text(&self.instance),
             bind_i64(checkpoint.write_timestamp()),
@@ -107,8 +110,17 @@ fn read(row: &Row) -> Result<Checkpoint, Fault> {
             high: HighMark {
                 offset: required(row, "high_offset")?,
                 stamp: row.by_name("high_stamp").unwrap_or_default(),
+                ceiling: row.by_name("ceiling").unwrap_or_default(),
             },
-            consecutive_dead_letters: required(row, "consecutive_dead_letters")?,
+            tally: Tally {
+                in_a_row: required(row, "consecutive_dead_letters")?,
+                // Those of an earlier version have none.
+                share: row
+                    .by_name("dead_letter_share")
+                    .ok()
+                    .flatten()
+                    .unwrap_or_default(),
+            },
         },
         epoch: required(row, "epoch")?,
         topic_id: required(row, "topic_id")?,

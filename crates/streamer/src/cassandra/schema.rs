@@ -9,6 +9,7 @@ use cdrs_tokio::types::value::Value;
 use thiserror::Error;
 use uuid::Uuid;
 
+use crate::cassandra::agreement::wait_for_agreement;
 use crate::cassandra::fault::Fault;
 use crate::cassandra::session::Live;
 use crate::row::{COLUMNS, Shape};
@@ -66,7 +67,7 @@ impl fmt::Display for Differences {
     }
 }
 
-const CHECKPOINT_COLUMNS: [(&str, &str); 13] = [
+const CHECKPOINT_COLUMNS: [(&str, &str); 15] = [
     ("group_id", "text"),
     ("topic", "text"),
     ("partition", "int"),
@@ -74,13 +75,25 @@ const CHECKPOINT_COLUMNS: [(&str, &str); 13] = [
     ("last_stamp", "bigint"),
     ("high_offset", "bigint"),
     ("high_stamp", "bigint"),
+    ("ceiling", "bigint"),
     ("epoch", "bigint"),
     ("topic_id", "uuid"),
     ("table_id", "uuid"),
     ("consecutive_dead_letters", "int"),
+    ("dead_letter_share", "int"),
     ("updated_at", "timestamp"),
     ("instance", "text"),
 ];
+
+/// Waits until the nodes agree on the schema, for a few seconds at most.
+///
+/// # Errors
+/// [`SchemaError::Failed`].
+pub async fn settle(live: &Live) -> Result<(), SchemaError> {
+    let operation = "ask for the schema's version";
+    let agreed = wait_for_agreement(live).await;
+    agreed.map_err(|fault| SchemaError::Failed { operation, fault })
+}
 
 /// Creates the keyspace and the table of the checkpoints if they are absent.
 ///
@@ -109,6 +122,9 @@ pub async fn ensure_checkpoints(live: &Live, settings: &CassandraSettings) -> Re
         run(live, "create the checkpoint table", &create).await?;
     }
     let found = columns(live, keyspace, checkpoint_table).await?;
+    if found.is_empty() {
+        return Err(unsettled("ask for the checkpoint table"));
+    }
     let needed = CHECKPOINT_COLUMNS.map(|(name, cql)| Needed {
         name,
         cql,
@@ -151,7 +167,16 @@ pub async fn ensure_table(
         }
         run(live, "create the table", &create).await?;
     }
-    verify(live, settings).await
+    match verify(live, settings).await {
+        Err(SchemaError::Gone { .. }) => Err(unsettled("ask for the table")),
+        verified => verified,
+    }
+}
+
+/// A table that one node has and another has not, so short after it was created.
+fn unsettled(operation: &'static str) -> SchemaError {
+    let fault = Fault::Invalid("not every node knows the table yet".to_owned());
+    SchemaError::Failed { operation, fault }
 }
 
 /// The statement that creates the table of the users.
@@ -166,10 +191,17 @@ pub fn create_table(settings: &CassandraSettings) -> String {
 /// Compares the table of the users with what is needed.
 ///
 /// # Errors
-/// [`SchemaError::Different`], and [`SchemaError::Failed`] when it can't be asked for.
+/// [`SchemaError::Different`] or [`SchemaError::Gone`], and [`SchemaError::Failed`] when it can't be asked for.
 pub async fn verify(live: &Live, settings: &CassandraSettings) -> Result<Verified, SchemaError> {
     let CassandraSettings { keyspace, table, .. } = settings;
     let found = columns(live, keyspace, table).await?;
+    let gone = || SchemaError::Gone {
+        table: format!("{keyspace}.{table}"),
+        create: create_table(settings),
+    };
+    if found.is_empty() {
+        return Err(gone());
+    }
     let needed = COLUMNS.map(|column| Needed {
         name: column.name,
         cql: column.kind.cql(),
@@ -187,10 +219,6 @@ pub async fn verify(live: &Live, settings: &CassandraSettings) -> Result<Verifie
         registered_date_is_text: is_text("registered_date"),
     };
     let table_id = table_id(live, settings).await?;
-    let gone = || SchemaError::Gone {
-        table: format!("{keyspace}.{table}"),
-        create: create_table(settings),
-    };
     Ok(Verified {
         table_id: table_id.ok_or_else(gone)?,
         shape,
@@ -321,11 +349,12 @@ fn difference(table: &str, needed: &Needed, found: Option<&Found>) -> Option<Str
     }
 }
 
+/// Creates something, and waits until all nodes know it: the next question may go to another one.
 async fn run(live: &Live, operation: &'static str, cql: &str) -> Result<(), SchemaError> {
     live.query(cql, Vec::new())
         .await
-        .map(drop)
-        .map_err(|fault| SchemaError::Failed { operation, fault })
+        .map_err(|fault| SchemaError::Failed { operation, fault })?;
+    settle(live).await
 }
 
 async fn ask(

@@ -13,7 +13,7 @@ use crate::settings::CassandraSettings;
 
 /// Prepared on one session.
 pub struct Statements {
-    /// Writes a row under a write timestamp.
+    /// Writes a row, with a time to live where rows have an end, under a write timestamp.
     pub upsert: PreparedQuery,
     /// Deletes a row under a write timestamp.
     pub delete: PreparedQuery,
@@ -33,18 +33,24 @@ impl Statements {
         } = settings;
         let columns = COLUMNS.map(|column| column.name).join(", ");
         let markers = COLUMNS.map(|_| "?").join(", ");
+        let ttl = if settings.row_ttl.is_some() {
+            "TTL ? AND "
+        } else {
+            ""
+        };
         Ok(Self {
             upsert: live
                 .prepare(&format!(
-                    "INSERT INTO {keyspace}.{table} ({columns}) VALUES ({markers}) USING TIMESTAMP ?"
+                    "INSERT INTO {keyspace}.{table} ({columns}) VALUES ({markers}) USING {ttl}TIMESTAMP ?"
                 ))
                 .await?,
             delete: live.prepare(&format!("DELETE FROM {keyspace}.{table} USING TIMESTAMP ? WHERE id = ?")).await?,
             save_checkpoint: live
                 .prepare(&format!(
                     "INSERT INTO {keyspace}.{checkpoint_table} (group_id, topic, partition, next_offset, last_stamp, \
-                     high_offset, high_stamp, epoch, topic_id, table_id, consecutive_dead_letters, updated_at, \
-                     instance) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?"
+                     high_offset, high_stamp, ceiling, epoch, topic_id, table_id, consecutive_dead_letters, \
+                     dead_letter_share, updated_at, instance) \
+                     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?"
                 ))
                 .await?,
             one_replica_set: placement::one_replica_set(live, settings).await?,

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use cdrs_tokio::frame::message_batch::BatchType;
-use cdrs_tokio::query::{BatchQueryBuilder, QueryValues};
+use cdrs_tokio::query::{BatchQueryBuilder, PreparedQuery, QueryValues};
 use cdrs_tokio::statement::{StatementParams, StatementParamsBuilder};
 use cdrs_tokio::types::value::Value;
 use futures::StreamExt as _;
@@ -13,6 +13,7 @@ use futures::stream::FuturesUnordered;
 use model::UserId;
 use thiserror::Error;
 use tokio::time::sleep;
+use uuid::Uuid;
 
 use crate::cassandra::fault::Fault;
 use crate::cassandra::pace::Pace;
@@ -20,7 +21,9 @@ use crate::cassandra::schema::{self, SchemaError, Verified};
 use crate::cassandra::session::{Live, Sessions, Unusable};
 use crate::cassandra::statements::{self, Statements};
 use crate::cassandra::window::Window;
+use crate::clock::wall_micros;
 use crate::metrics::StreamerMetrics;
+use crate::retention::{Life, Retention};
 use crate::row::{COLUMNS, Row, bind_i64};
 
 /// A row to be written or deleted, under its write timestamp.
@@ -28,6 +31,7 @@ use crate::row::{COLUMNS, Row, bind_i64};
 pub struct Write {
     change: WriteChange,
     stamp: i64,
+    retention: Retention,
 }
 
 #[derive(Debug)]
@@ -37,21 +41,36 @@ enum WriteChange {
 }
 
 impl Write {
-    /// The values that its prepared statement binds.
-    fn values(&self) -> Vec<Value> {
+    /// A row whose time is over, and which is deleted therefore. `now` in milliseconds since 1970.
+    pub fn is_over(&self, now: i64) -> bool {
         match &self.change {
-            WriteChange::Upsert(row) => {
+            WriteChange::Upsert(row) => self.retention.left(row.ingested_at(), now) == Life::Over,
+            WriteChange::Delete(_) => false,
+        }
+    }
+
+    /// The prepared statement that does it now, and the values that it binds.
+    fn statement<'a>(&self, prepared: &'a Statements, now: i64) -> (&'a PreparedQuery, Vec<Value>) {
+        let row = match &self.change {
+            WriteChange::Upsert(row) => row,
+            WriteChange::Delete(id) => return self.deletion(prepared, id.as_uuid()),
+        };
+        let mut values = match self.retention.left(row.ingested_at(), now) {
+            Life::Over => return self.deletion(prepared, &row.id()),
+            Life::Endless => row.values(),
+            Life::Seconds(seconds) => {
                 let mut values = row.values();
-                values.push(bind_i64(self.stamp));
+                values.push(Value::Some(seconds.to_be_bytes().to_vec()));
                 values
             }
-            WriteChange::Delete(id) => {
-                vec![
-                    bind_i64(self.stamp),
-                    Value::Some(id.as_uuid().as_bytes().to_vec()),
-                ]
-            }
-        }
+        };
+        values.push(bind_i64(self.stamp));
+        (&prepared.upsert, values)
+    }
+
+    fn deletion<'a>(&self, prepared: &'a Statements, id: &Uuid) -> (&'a PreparedQuery, Vec<Value>) {
+        let values = vec![bind_i64(self.stamp), Value::Some(id.as_bytes().to_vec())];
+        (&prepared.delete, values)
     }
 
     /// What it counts for in a batch, as the server reckons: its values, and for each cell a timestamp and a little.
@@ -112,9 +131,9 @@ pub enum WriteError {
     Schema(#[source] SchemaError),
     /// The table was dropped and created anew while rows were written.
     #[error(
-        "the table was replaced by another one of the same name: run `streamer replay` or `streamer accept-table`"
+        "table {0} was replaced by another one of the same name: run `streamer replay` or `streamer accept-table`"
     )]
-    OtherTable,
+    OtherTable(String),
     /// The server refuses for a reason that only the operator can mend.
     #[error("cassandra refuses to write: {0}")]
     Refused(String),
@@ -124,6 +143,7 @@ pub enum WriteError {
 pub struct Writer {
     sessions: Arc<Sessions>,
     verified: Verified,
+    retention: Retention,
     window: Window,
     pace: Pace,
     metrics: Arc<StreamerMetrics>,
@@ -134,9 +154,11 @@ impl Writer {
     pub fn new(sessions: Arc<Sessions>, verified: Verified, metrics: Arc<StreamerMetrics>) -> Self {
         let window = Window::new(sessions.settings().window);
         let pace = Pace::new(sessions.settings().max_rows_per_second);
+        let retention = Retention::new(sessions.settings().row_ttl);
         Self {
             sessions,
             verified,
+            retention,
             window,
             pace,
             metrics,
@@ -148,6 +170,7 @@ impl Writer {
         Write {
             change: WriteChange::Upsert(row),
             stamp,
+            retention: self.retention,
         }
     }
 
@@ -156,6 +179,7 @@ impl Writer {
         Write {
             change: WriteChange::Delete(id),
             stamp,
+            retention: self.retention,
         }
     }
 
@@ -182,6 +206,7 @@ impl Writer {
             let sorted = if live.is_doubted() {
                 // A reply of a doubted session may belong to another row: all are written again.
                 refused.clear();
+                self.metrics.retries.with_label_values(&["doubt"]).inc();
                 self.sessions
                     .dependency()
                     .unready("a call got no answer; a new session is being built");
@@ -251,19 +276,18 @@ impl Writer {
         parameters: &StatementParams,
         writes: &[Write],
     ) -> Result<(), Fault> {
-        let statement = |write: &Write| match write.change {
-            WriteChange::Upsert(_) => &prepared.upsert,
-            WriteChange::Delete(_) => &prepared.delete,
-        };
+        let now = wall_micros() / 1_000;
         if let [write] = writes {
-            let parameters = statements::parameters(write.values(), live.consistency());
-            return live.execute(statement(write), &parameters).await.map(drop);
+            let (statement, values) = write.statement(prepared, now);
+            let parameters = statements::parameters(values, live.consistency());
+            return live.execute(statement, &parameters).await.map(drop);
         }
         let mut batch = BatchQueryBuilder::new()
             .with_batch_type(BatchType::Unlogged)
             .with_consistency(live.consistency());
         for write in writes {
-            batch = batch.add_query_prepared(statement(write), QueryValues::SimpleValues(write.values()));
+            let (statement, values) = write.statement(prepared, now);
+            batch = batch.add_query_prepared(statement, QueryValues::SimpleValues(values));
         }
         let batch = batch.build().map_err(|error| Fault::of(&error))?;
         live.batch(batch, parameters).await
@@ -333,7 +357,7 @@ impl Writer {
     async fn table_is_unchanged(&self, live: &Live) -> Result<bool, WriteError> {
         match schema::verify(live, self.sessions.settings()).await {
             Ok(verified) if verified == self.verified => Ok(true),
-            Ok(_) => Err(WriteError::OtherTable),
+            Ok(_) => Err(WriteError::OtherTable(self.sessions.settings().qualified_table())),
             Err(SchemaError::Failed {
                 fault: Fault::Fatal(error),
                 ..
@@ -360,6 +384,7 @@ mod tests {
         Write {
             change: WriteChange::Upsert(Row::bind(&user, 0, Shape::default())),
             stamp: 1,
+            retention: Retention::default(),
         }
     }
 

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use crate::checkpoint::{Checkpoint, Known, fresh};
 use crate::clock::HighMark;
+use crate::tally::Tally;
 
 /// The checkpoint from which the records at and after `offset` are written again, as far as the topic holds them.
 ///
@@ -18,10 +19,10 @@ pub fn replay(known: &Known, offset: i64, now: i64) -> Option<Checkpoint> {
     let same_topic = found.topic_id == known.topic_id;
     let same_table = found.table_id == known.table_id;
     let high = found.position.high;
-    let (reached, high_offset) = if same_topic {
-        (found.position.next_offset, high.offset)
+    let (reached, high_offset, ceiling) = if same_topic {
+        (found.position.next_offset, high.offset, high.ceiling)
     } else {
-        (known.beginning, 0)
+        (known.beginning, 0, None)
     };
     let to = offset.min(reached).clamp(known.beginning, known.end);
     if same_topic && same_table && to == reached {
@@ -30,7 +31,8 @@ pub fn replay(known: &Known, offset: i64, now: i64) -> Option<Checkpoint> {
     let high = HighMark {
         // Above the end of a log that lost its tail come other records than before: they must win over the lost ones.
         offset: high_offset.min(known.end),
-        ..high
+        stamp: high.stamp,
+        ceiling,
     };
     Some(fresh(known, to, high, found.next_epoch(now)))
 }
@@ -44,10 +46,10 @@ pub fn accept_table(found: &Checkpoint, table_id: Uuid, now: i64) -> Option<Chec
     })
 }
 
-/// The same point without dead letters in a row.
+/// The same point with no dead letters counted.
 pub fn resume(found: &Checkpoint, now: i64) -> Option<Checkpoint> {
     let mut position = found.position;
-    position.consecutive_dead_letters = 0;
+    position.tally = Tally::default();
     (position != found.position).then(|| Checkpoint {
         position,
         epoch: found.next_epoch(now),
@@ -77,8 +79,12 @@ mod tests {
                 high: HighMark {
                     offset: 90,
                     stamp: Some(77),
+                    ceiling: Some(60),
                 },
-                consecutive_dead_letters: 2,
+                tally: Tally {
+                    in_a_row: 2,
+                    share: 7,
+                },
             },
             epoch: 1_000,
             topic_id: TOPIC,
@@ -105,7 +111,7 @@ mod tests {
         assert_eq!(moved.position.next_offset, 20);
         assert_eq!(moved.position.last_stamp, None);
         assert_eq!(moved.position.high, checkpoint(80).position.high);
-        assert_eq!(moved.position.consecutive_dead_letters, 0);
+        assert_eq!(moved.position.tally, Tally::default());
         assert_eq!((moved.topic_id, moved.table_id), (TOPIC, TABLE));
         assert!(moved.write_timestamp() > checkpoint(80).write_timestamp());
     }
@@ -157,6 +163,7 @@ mod tests {
         let high = HighMark {
             offset: 0,
             stamp: Some(77),
+            ceiling: None,
         };
         assert_eq!(moved.position.high, high);
     }
@@ -181,9 +188,9 @@ mod tests {
     }
 
     #[test]
-    fn resuming_clears_the_count_alone_and_happens_once() {
+    fn resuming_clears_the_tally_alone_and_happens_once() {
         let resumed = resume(&checkpoint(80), NOW).unwrap();
-        assert_eq!(resumed.position.consecutive_dead_letters, 0);
+        assert_eq!(resumed.position.tally, Tally::default());
         assert_eq!(resumed.position.last_stamp, Some(70));
         assert!(resumed.write_timestamp() > checkpoint(80).write_timestamp());
         assert_eq!(resume(&resumed, NOW), None);
@@ -208,7 +215,7 @@ mod tests {
                 next_offset: 0,
                 last_stamp: None,
                 high: HighMark::default(),
-                consecutive_dead_letters: 0,
+                tally: Tally::default(),
             };
             let (first, reached) = stamp_all(0, end, start);
             let mut at = Checkpoint { position: reached, ..checkpoint(0) };
@@ -224,7 +231,7 @@ mod tests {
                 let (again, reached) = stamp_all(from, to, at.position);
                 let skip = usize::try_from(from).unwrap();
                 prop_assert!(again.iter().zip(&first[skip..]).all(|(again, first)| again <= first));
-                prop_assert_eq!(reached.high, HighMark { offset: end, stamp: first.last().copied() });
+                prop_assert_eq!(reached.high, HighMark { offset: end, stamp: first.last().copied(), ceiling: None });
                 at.position = reached;
             }
         }

@@ -21,12 +21,16 @@ fn checkpoint(next_offset: i64) -> Checkpoint {
     let high = HighMark {
         offset: 90,
         stamp: Some(77),
+        ceiling: Some(60),
     };
     let position = Position {
         next_offset,
         last_stamp: Some(70),
         high,
-        consecutive_dead_letters: 2,
+        tally: Tally {
+            in_a_row: 2,
+            share: 7,
+        },
     };
     Checkpoint {
         partition: 3,
@@ -126,7 +130,8 @@ fn a_recreated_topic_is_read_from_its_beginning_above_the_old_stamps() {
         start.checkpoint.position.high,
         HighMark {
             offset: 0,
-            stamp: Some(77)
+            stamp: Some(77),
+            ceiling: None
         }
     );
     assert_eq!(start.checkpoint.topic_id, Uuid::from_u128(9));

@@ -116,7 +116,7 @@ impl ExitStatus for CommandError {
             | Self::Schema(_)
             | Self::NoTable { .. }
             | Self::Members { .. }
-            | Self::Write(WriteError::Schema(_) | WriteError::OtherTable | WriteError::Unusable(_))
+            | Self::Write(WriteError::Schema(_) | WriteError::OtherTable(_) | WriteError::Unusable(_))
             | Self::NoTerminal => EXIT_CONFIG,
             Self::Away { .. }
             | Self::Joined { .. }

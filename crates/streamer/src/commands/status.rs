@@ -8,6 +8,7 @@ use crate::commands::error::CommandError;
 use crate::commands::say;
 use crate::commands::servers::Servers;
 use crate::commands::situation::Situation;
+use crate::tally::Limits;
 
 /// How it is shown.
 #[derive(Debug, Args)]
@@ -46,14 +47,21 @@ struct Partition {
     /// The checkpoint is of this very table.
     same_table: bool,
     consecutive_dead_letters: i32,
+    /// It has reached a limit of dead letters: it is read no further until `streamer resume`.
+    stopped: Option<String>,
 }
 
 /// # Errors
 /// When a server refuses, or has not answered in time.
 pub(super) async fn status(servers: &Servers, arguments: &Arguments) -> Result<(), CommandError> {
     let settings = servers.settings();
+    let limits = Limits::new(&settings.dead_letters);
     let situation = Situation::ask(servers).await?;
-    let partitions: Vec<_> = situation.partitions.iter().map(Partition::of).collect();
+    let partitions: Vec<_> = situation
+        .partitions
+        .iter()
+        .map(|known| Partition::of(known, limits))
+        .collect();
     let status = Status {
         group: settings.kafka.group.clone(),
         members: servers.members().await?,
@@ -72,7 +80,7 @@ pub(super) async fn status(servers: &Servers, arguments: &Arguments) -> Result<(
 }
 
 impl Partition {
-    fn of(known: &Known) -> Self {
+    fn of(known: &Known, limits: Limits) -> Self {
         let checkpoint = known.checkpoint;
         let same_topic = checkpoint.is_some_and(|it| it.topic_id == known.topic_id);
         // A checkpoint of a topic that was there before says nothing of the records of this one.
@@ -87,7 +95,10 @@ impl Partition {
             lag: (known.end - next).max(0),
             same_topic,
             same_table: checkpoint.is_some_and(|it| it.table_id == known.table_id),
-            consecutive_dead_letters: checkpoint.map_or(0, |it| it.position.consecutive_dead_letters),
+            stopped: checkpoint
+                .and_then(|it| limits.reached(it.position.tally))
+                .map(|limit| limit.to_string()),
+            consecutive_dead_letters: checkpoint.map_or(0, |it| it.position.tally.in_a_row),
         }
     }
 
@@ -103,8 +114,12 @@ impl Partition {
                 "of another table".to_owned(),
             ),
             (
-                self.consecutive_dead_letters > 0,
+                self.consecutive_dead_letters > 0 && self.stopped.is_none(),
                 format!("{} dead letters in a row", self.consecutive_dead_letters),
+            ),
+            (
+                self.stopped.is_some(),
+                format!("stopped: {}", self.stopped.as_deref().unwrap_or_default()),
             ),
         ];
         let shown: Vec<_> = remarks

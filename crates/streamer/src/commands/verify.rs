@@ -13,13 +13,14 @@ use std::ops::Range;
 use uuid::Uuid;
 
 use crate::checkpoint::Known;
+use crate::clock::wall_micros;
 use crate::commands::dead_letters;
 use crate::commands::error::CommandError;
 use crate::commands::letter::Place;
 use crate::commands::say;
 use crate::commands::servers::Servers;
 use crate::commands::situation::Situation;
-use crate::commands::verify::version::{Reader, Version};
+use crate::commands::verify::version::{Reader, Wanted};
 
 /// # Errors
 /// When a server refuses, or has not answered in time; when a user's row is not its newest record.
@@ -37,10 +38,10 @@ pub(super) async fn verify(servers: &Servers) -> Result<(), CommandError> {
         let ids: Vec<_> = newest.keys().copied().collect();
         reader
             .read_table(servers, &ids, |id, version| {
-                let (offset, expected) = newest[&id];
-                if version != expected {
+                let (offset, wanted) = newest[&id];
+                if !wanted.explains(version, now()) {
                     let partition = known.partition;
-                    suspects.insert(id, (Place { partition, offset }, expected));
+                    suspects.insert(id, (Place { partition, offset }, wanted));
                 }
             })
             .await?;
@@ -51,10 +52,11 @@ pub(super) async fn verify(servers: &Servers) -> Result<(), CommandError> {
     } else {
         suspects::convict(servers, &reader, &situation, &letters, &suspects).await?
     };
-    for (id, place, expected) in &different {
-        let how = match expected {
-            Version::Row(_) => "is not in the table, or with other values",
-            Version::Gone => "is in the table although it was deleted",
+    for (id, place, wanted) in &different {
+        let how = if wanted.is_gone(now()) {
+            "is in the table although it was deleted, or its time is over"
+        } else {
+            "is not in the table, or with other values"
         };
         say(format_args!("{:<16} {id} {how}", place))?;
     }
@@ -69,6 +71,11 @@ pub(super) async fn verify(servers: &Servers) -> Result<(), CommandError> {
         0 => Ok(()),
         count => Err(CommandError::Different(count)),
     }
+}
+
+/// In milliseconds since 1970.
+fn now() -> i64 {
+    wall_micros() / 1_000
 }
 
 #[derive(Debug, Default)]
@@ -103,7 +110,7 @@ async fn newest(
     known: &Known,
     letters: &HashSet<Place>,
     counts: &mut Counts,
-) -> Result<HashMap<Uuid, (i64, Version)>, CommandError> {
+) -> Result<HashMap<Uuid, (i64, Wanted)>, CommandError> {
     let mut newest = HashMap::new();
     let mut scan = servers.scan([(known.partition, durable(known))])?;
     while let Some(records) = servers.next(&mut scan).await? {
@@ -113,8 +120,8 @@ async fn newest(
             if letters.contains(&Place { partition, offset }) {
                 continue;
             }
-            if let Some((id, version)) = reader.read(&record) {
-                newest.insert(id, (offset, version));
+            if let Some((id, wanted)) = reader.read(&record) {
+                newest.insert(id, (offset, wanted));
             }
         }
     }

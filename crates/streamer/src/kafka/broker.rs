@@ -28,6 +28,9 @@ pub struct Topic {
     pub partitions: i32,
 }
 
+/// Reports that are looked through for a refusal; each failed connection makes one.
+const MOST_REPORTS: usize = 100;
+
 impl Broker {
     /// Connects lazily.
     ///
@@ -48,15 +51,39 @@ impl Broker {
     /// Runs `question` on a thread that may block.
     ///
     /// # Errors
-    /// Those of the question.
+    /// Those of the question. A broker that does not let us in answers no question, so the error of one that was not
+    /// answered is the refusal, if there was one.
     pub async fn ask<T: Send + 'static>(
         self: &Arc<Self>,
         question: impl FnOnce(&Self) -> Result<T, KafkaError> + Send + 'static,
     ) -> Result<T, KafkaError> {
         let broker = Arc::clone(self);
-        tokio::task::spawn_blocking(move || question(&broker))
-            .await
-            .unwrap_or(Err(KafkaError::Canceled))
+        tokio::task::spawn_blocking(move || {
+            let refusals = broker.refusal();
+            question(&broker).map_err(|error| broker.refusal().or(refusals).unwrap_or(error))
+        })
+        .await
+        .unwrap_or(Err(KafkaError::Canceled))
+    }
+
+    /// What librdkafka reports beside the answers: the one way in which it tells of refused credentials.
+    fn refusal(&self) -> Option<KafkaError> {
+        std::iter::from_fn(|| self.consumer.poll(Duration::ZERO))
+            .take(MOST_REPORTS)
+            .filter_map(Result::err)
+            .find(client::is_refused)
+    }
+
+    /// Whether there is such a topic. A topic that may not be seen is not there.
+    ///
+    /// # Errors
+    /// When the cluster does not answer in time.
+    pub fn has_topic(&self, name: &str) -> Result<bool, KafkaError> {
+        let asked = self.consumer.fetch_metadata(Some(name), self.timeout)?;
+        Ok(asked
+            .topics()
+            .iter()
+            .any(|topic| topic.error().is_none() && !topic.partitions().is_empty()))
     }
 
     /// The topic's id and partition count.

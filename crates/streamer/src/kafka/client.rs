@@ -38,5 +38,9 @@ pub fn is_refusal(code: RDKafkaErrorCode) -> bool {
 
 /// Whether only the operator can mend it.
 pub fn is_refused(error: &KafkaError) -> bool {
-    error.rdkafka_error_code().is_some_and(is_refusal)
+    let code = match error {
+        KafkaError::AdminOp(code) => Some(*code),
+        error => error.rdkafka_error_code(),
+    };
+    code.is_some_and(is_refusal)
 }

@@ -17,6 +17,7 @@ use crate::batch::Operation;
 use crate::kafka::client;
 use crate::metrics::StreamerMetrics;
 use crate::record::Refusal;
+use crate::seldom::Seldom;
 use crate::settings::KafkaSettings;
 
 /// A dead letter that can't be written: the record would be lost.
@@ -34,6 +35,7 @@ pub struct DeadLetters {
     producer: FutureProducer,
     topic: String,
     source_topic: String,
+    dependency: Arc<Seldom>,
     metrics: Arc<StreamerMetrics>,
 }
 
@@ -45,7 +47,11 @@ impl DeadLetters {
     ///
     /// # Errors
     /// When librdkafka refuses the configuration.
-    pub fn new(settings: &KafkaSettings, metrics: Arc<StreamerMetrics>) -> Result<Self, KafkaError> {
+    pub fn new(
+        settings: &KafkaSettings,
+        dependency: Arc<Seldom>,
+        metrics: Arc<StreamerMetrics>,
+    ) -> Result<Self, KafkaError> {
         let producer = client::shared(settings)
             .set("enable.idempotence", "true")
             .set("compression.type", "lz4")
@@ -58,6 +64,7 @@ impl DeadLetters {
             producer,
             topic: settings.dead_letter_topic.clone(),
             source_topic: settings.topic.clone(),
+            dependency,
             metrics,
         })
     }
@@ -94,6 +101,7 @@ impl DeadLetters {
         loop {
             let error = match self.send(operation, refusal, topic_id).await {
                 Ok(()) => {
+                    self.dependency.ready();
                     self.metrics
                         .dead_letters
                         .with_label_values(&[refusal.reason])
@@ -113,7 +121,10 @@ impl DeadLetters {
                 });
             }
             self.metrics.retries.with_label_values(&["dead_letter"]).inc();
-            tracing::warn!(%error, "dead letter not acknowledged, trying again");
+            self.dependency.unready(format!(
+                "{}: dead letters are not acknowledged: {error}",
+                self.topic
+            ));
             if let Some(delay) = delays.next() {
                 tokio::time::sleep(delay).await;
             }

@@ -3,12 +3,15 @@
 //!
 //! It commits only offsets that it is told to, and starts partitions only where it is told to.
 
-use std::collections::BTreeMap;
+mod ends;
+
+use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
+use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
@@ -16,9 +19,10 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
-use crate::clock::wall_micros;
 use crate::kafka::client;
+use crate::kafka::last_poll::LastPoll;
 use crate::kafka::rebalance::{Notice, Rebalancer};
+use crate::kafka::source::ends::Ends;
 use crate::raw::RawRecord;
 use crate::record::{Change, Decoder, Incoming, Misplaced};
 use crate::settings::KafkaSettings;
@@ -71,6 +75,8 @@ pub enum Command {
         /// Partition and offset.
         offsets: Vec<(i32, i64)>,
     },
+    /// Read these partitions no further.
+    Stop(Vec<i32>),
     /// Commit these to the group.
     Commit(Vec<(i32, i64)>),
     /// Read no more, stay in the group.
@@ -91,37 +97,6 @@ pub struct Source {
     pub closed: oneshot::Receiver<()>,
 }
 
-/// When the consumer was last polled. A poll that stops while the process lives is cured only by a restart.
-#[derive(Debug, Default)]
-pub struct LastPoll(AtomicI64);
-
-impl LastPoll {
-    /// The poll waits for the pipeline for half a second at most, and for a revocation for its deadline.
-    const LONGEST_GAP: Duration = Duration::from_secs(60);
-    /// There is no consumer that should poll.
-    const NONE: i64 = 0;
-
-    /// # Errors
-    /// The gap, when it is too long.
-    pub fn check(&self) -> Result<(), String> {
-        let last = self.0.load(Ordering::Relaxed);
-        let gap = Duration::from_micros((wall_micros() - last).max(0).cast_unsigned());
-        if last == Self::NONE || gap < Self::LONGEST_GAP {
-            Ok(())
-        } else {
-            Err(format!("no poll for {} s", gap.as_secs()))
-        }
-    }
-
-    fn polled(&self) {
-        self.0.store(wall_micros(), Ordering::Relaxed);
-    }
-
-    fn ended(&self) {
-        self.0.store(Self::NONE, Ordering::Relaxed);
-    }
-}
-
 /// Records in a chunk.
 const CHUNK: usize = 256;
 /// Chunks that may wait for the pipeline.
@@ -132,9 +107,6 @@ const NOTICES: usize = 16;
 const POLL: Duration = Duration::from_millis(20);
 /// How long the pipeline may have no room before partitions are paused and the poll goes on without records.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// How long a partition rests at its end before the log's own end is asked for.
-const AT_REST: Duration = Duration::from_secs(2);
-
 /// Starts the consumer's thread.
 ///
 /// # Errors
@@ -162,7 +134,8 @@ pub fn start(
         commands: command_receiver,
         last_poll,
         runtime: Handle::current(),
-        at_end: BTreeMap::new(),
+        ends: Ends::default(),
+        stopped: BTreeSet::new(),
         paused: false,
     };
     std::thread::Builder::new()
@@ -222,15 +195,10 @@ struct Thread {
     commands: Receiver<Command>,
     last_poll: Arc<LastPoll>,
     runtime: Handle,
-    at_end: BTreeMap<i32, AtEnd>,
+    ends: Ends,
+    /// Assigned, and read no further.
+    stopped: BTreeSet<i32>,
     paused: bool,
-}
-
-/// A partition whose end was reached.
-struct AtEnd {
-    since: Instant,
-    /// The log's end, asked before the read that is to prove that nothing lies in between.
-    proving: Option<i64>,
 }
 
 impl Thread {
@@ -257,6 +225,7 @@ impl Thread {
             Command::Commit(offsets) => self
                 .consumer
                 .commit(&self.consumer.context().offsets(&offsets), CommitMode::Async),
+            Command::Stop(partitions) => self.stop(&partitions),
             Command::Pause => {
                 self.paused = true;
                 self.consumer
@@ -278,8 +247,19 @@ impl Thread {
             }
             assigned.next = offsets.iter().copied().collect();
         }
-        self.at_end.clear();
+        self.ends.clear();
+        self.stopped.clear();
         self.consumer.assign(&self.consumer.context().offsets(offsets))
+    }
+
+    fn stop(&mut self, partitions: &[i32]) -> Result<(), KafkaError> {
+        let mut list = TopicPartitionList::with_capacity(partitions.len());
+        for partition in partitions {
+            self.stopped.insert(*partition);
+            self.ends.left(*partition);
+            list.add_partition(&self.topic, *partition);
+        }
+        self.consumer.pause(&list)
     }
 
     /// Polls once with patience, then takes what is there.
@@ -294,7 +274,7 @@ impl Thread {
             match polled {
                 Ok(message) => {
                     let record = read(&self.decoder, self.partitions.load(Ordering::Relaxed), &message);
-                    self.at_end.remove(&record.partition);
+                    self.ends.left(record.partition);
                     self.consumer
                         .context()
                         .assigned()
@@ -399,56 +379,41 @@ impl Thread {
     fn resume(&mut self) {
         if self.paused {
             self.paused = false;
-            let resumed = self
-                .consumer
-                .assignment()
-                .and_then(|all| self.consumer.resume(&all));
+            let resumed = self.consumer.assignment().and_then(|all| {
+                let mut list = TopicPartitionList::new();
+                for element in all.elements() {
+                    if !self.stopped.contains(&element.partition()) {
+                        list.add_partition(element.topic(), element.partition());
+                    }
+                }
+                self.consumer.resume(&list)
+            });
             tracing::info!(error = resumed.err().map(|error| error.to_string()), "resumed");
         }
     }
 
     fn reached_end(&mut self, partition: i32) {
-        let Some(at_end) = self.at_end.get(&partition) else {
-            self.at_end.insert(
-                partition,
-                AtEnd {
-                    since: Instant::now(),
-                    proving: None,
-                },
-            );
+        if self.stopped.contains(&partition) {
+            return;
+        }
+        let Some(next_offset) = self.ends.reached(partition, Instant::now()) else {
             return;
         };
-        // Nothing was read between asking for the end and reaching it again: nothing lies there.
-        if let Some(next_offset) = at_end.proving {
-            let mut assigned = self.consumer.context().assigned();
-            assigned.next.insert(partition, next_offset);
-            let assignment = assigned.assignment;
-            drop(assigned);
-            self.at_end.insert(
-                partition,
-                AtEnd {
-                    since: Instant::now(),
-                    proving: None,
-                },
-            );
-            // Without room now, it is proved again later.
-            let _ = self.chunks.try_send(Chunk::End {
-                assignment,
-                partition,
-                next_offset,
-            });
-        }
+        let mut assigned = self.consumer.context().assigned();
+        assigned.next.insert(partition, next_offset);
+        let assignment = assigned.assignment;
+        drop(assigned);
+        // Without room now, it is proved again later.
+        let _ = self.chunks.try_send(Chunk::End {
+            assignment,
+            partition,
+            next_offset,
+        });
     }
 
     /// For partitions that rest at their end: asks where the log ends, and reads there once more if that is further.
     fn prove_ends(&mut self) {
-        let due = |at_end: &AtEnd| at_end.proving.is_none() && at_end.since.elapsed() >= AT_REST;
-        let Some(partition) = self
-            .at_end
-            .iter()
-            .find(|(_, at_end)| due(at_end))
-            .map(|(partition, _)| *partition)
-        else {
+        let Some(partition) = self.ends.due(Instant::now()) else {
             return;
         };
         let next = self.consumer.context().assigned().next.get(&partition).copied();
@@ -462,13 +427,7 @@ impl Thread {
             proving = Some(end);
             self.rewind(partition, next);
         }
-        self.at_end.insert(
-            partition,
-            AtEnd {
-                since: Instant::now(),
-                proving,
-            },
-        );
+        self.ends.rest(partition, Instant::now(), proving);
     }
 }
 
@@ -497,22 +456,5 @@ fn read(decoder: &Decoder, partitions: i32, message: &BorrowedMessage<'_>) -> Re
         change,
         misplaced,
         raw: RawRecord::copy(message.key(), message.payload(), headers()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_poll_that_stopped_is_told_and_a_consumer_that_ended_is_not_missed() {
-        let last = LastPoll::default();
-        assert!(last.check().is_ok());
-        last.polled();
-        assert!(last.check().is_ok());
-        last.0.store(wall_micros() - 61_000_000, Ordering::Relaxed);
-        assert_eq!(last.check(), Err("no poll for 61 s".to_owned()));
-        last.ended();
-        assert!(last.check().is_ok());
     }
 }

@@ -1,11 +1,13 @@
 //! The two topics: created where they are absent, left alone where they are present.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
+use crate::kafka::broker::Broker;
 use crate::kafka::client;
 use crate::settings::KafkaSettings;
 
@@ -18,8 +20,7 @@ const DEAD_LETTER_MORE: usize = 64 * 1024;
 ///
 /// # Errors
 /// When the cluster does not answer in time or refuses.
-pub async fn ensure(settings: &KafkaSettings) -> Result<(), KafkaError> {
-    let admin: AdminClient<DefaultClientContext> = client::shared(settings).create()?;
+pub async fn ensure(settings: &KafkaSettings, broker: &Arc<Broker>) -> Result<(), KafkaError> {
     let retention = settings.retention.as_millis().to_string();
     let largest = (LARGEST_MESSAGE + DEAD_LETTER_MORE).to_string();
     let in_sync = if settings.replication >= 3 { "2" } else { "1" };
@@ -42,23 +43,16 @@ pub async fn ensure(settings: &KafkaSettings) -> Result<(), KafkaError> {
             .set("max.message.bytes", &largest),
     ];
     for topic in &topics {
-        if !exists(&admin, topic.name).await? {
-            create(&admin, topic).await?;
+        let name = topic.name.to_owned();
+        // Asked first: a client that may read need not be allowed to create.
+        if !broker.ask(move |broker| broker.has_topic(&name)).await? {
+            create(&client::shared(settings).create()?, topic).await?;
         }
     }
     Ok(())
 }
 
 const DEADLINE: Duration = Duration::from_secs(5);
-
-/// Asked first: a client that may read need not be allowed to create.
-async fn exists(admin: &AdminClient<DefaultClientContext>, name: &str) -> Result<bool, KafkaError> {
-    let asked = tokio::task::block_in_place(|| admin.inner().fetch_metadata(Some(name), DEADLINE))?;
-    Ok(asked
-        .topics()
-        .iter()
-        .any(|topic| topic.error().is_none() && !topic.partitions().is_empty()))
-}
 
 async fn create(admin: &AdminClient<DefaultClientContext>, topic: &NewTopic<'_>) -> Result<(), KafkaError> {
     let options = AdminOptions::new()

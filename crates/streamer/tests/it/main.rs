@@ -5,10 +5,12 @@
 
 mod checkpoints;
 mod commands;
+mod limits;
 mod records;
 mod redrive;
 mod replicas;
 mod schema;
 mod stops;
+mod strangers;
 mod verify;
 mod world;

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
+use testbed::tap::Outgoing;
 use uuid::Uuid;
 
-use crate::commands::{an_hour_ago, done, ids, operate, rows, tombstone, write_times};
+use crate::commands::{an_hour_ago, done, ids, operate, rows, stop, tombstone, write_times};
 use crate::world::{World, outgoing, people};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -54,7 +55,11 @@ async fn redriven_dead_letters_take_their_place_in_the_log_and_not_the_last_word
     assert!(output.contains("written: 0, still refused: 2"), "{output}");
     let output = done(&world, "redrive --dry-run").await;
     assert!(
-        output.contains("0:2              would be written") && output.contains("written: 2"),
+        output.contains("0:2              would be written") && output.contains("written: 1"),
+        "{output}"
+    );
+    assert!(
+        output.contains("0:3              is overtaken: the record 0:4 of the same user"),
         "{output}"
     );
     assert_eq!(rows(&world).await, before);
@@ -64,8 +69,11 @@ async fn redriven_dead_letters_take_their_place_in_the_log_and_not_the_last_word
     // It may run beside a streamer.
     for _ in 0..2 {
         let output = done(&world, "redrive").await;
-        assert!(output.contains("0:3              written"), "{output}");
-        assert!(output.contains("written: 2, still refused: 0"), "{output}");
+        assert!(output.contains("0:2              written"), "{output}");
+        assert!(
+            output.contains("written: 1, still refused: 0, too old: 0, overtaken: 1"),
+            "{output}"
+        );
         let after = rows(&world).await;
         assert_eq!(after.0, BTreeMap::from([(ids[1], before.0[&ids[1]].clone())]));
         assert_eq!(after.1[&ids[1]], before.1[&ids[1]]);
@@ -73,7 +81,7 @@ async fn redriven_dead_letters_take_their_place_in_the_log_and_not_the_last_word
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_dead_letter_is_redriven_under_its_lowest_write_timestamp_while_a_deletion_could_hold_it_back() {
+async fn a_dead_letter_is_redriven_under_its_own_write_timestamp_while_a_deletion_could_hold_it_back() {
     let world = World::new("letters", 1).await;
     let _streamer = world.streamer().await;
     world.write(&people(1)).await;
@@ -130,7 +138,7 @@ async fn a_dead_letter_is_redriven_under_its_lowest_write_timestamp_while_a_dele
     );
     assert_eq!(
         write_times(&world).await,
-        BTreeMap::from([(ids[0], micros + minutes(30)), (ids[2], micros + minutes(20))])
+        BTreeMap::from([(ids[0], micros + minutes(30)), (ids[2], micros + minutes(30))])
     );
     assert_eq!(world.users().await[&ids[0]]["ingested_at"], "1700000000123");
     let listed = done(&world, "dead-letters list").await;
@@ -138,4 +146,47 @@ async fn a_dead_letter_is_redriven_under_its_lowest_write_timestamp_while_a_dele
         listed.contains("dead letters: 3") && listed.ends_with("records that are not dead letters: 1"),
         "{listed}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_letter_does_not_beat_what_came_after_it_in_a_table_that_was_filled_again_from_there() {
+    let world = World::new("refilled", 1).await;
+    let refusing = world.options().set("tombstones", "dead_letter");
+    let mut streamer = world.start(&refusing).await;
+    let ids = ids(3);
+    let base = an_hour_ago();
+    let at = |minutes: i64, record: Outgoing| Outgoing {
+        timestamp: Some(base + minutes * 60_000),
+        ..record
+    };
+    // The clock of whoever wrote the last ones is half an hour behind.
+    for record in [
+        at(30, outgoing(ids[0], "first")),
+        at(30, tombstone(ids[1])),
+        at(30, tombstone(ids[0])),
+        at(0, outgoing(ids[1], "last")),
+        at(0, outgoing(ids[2], "other")),
+    ] {
+        world.tap.write(&world.topic, &[record]).await.unwrap();
+    }
+    world.caught_up().await;
+    stop(&mut streamer).await;
+    world.table.run("DROP TABLE {ks}.created_users").await.unwrap();
+    done(&world, "replay --from-offset 3 --yes").await;
+    let _streamer = world.start(&refusing).await;
+    world.caught_up().await;
+    let refilled = rows(&world).await;
+    assert_eq!(
+        refilled.1[&ids[1]],
+        base * 1_000,
+        "its write timestamp lies below the letter's"
+    );
+    let output = done(&world, "redrive").await;
+    assert!(
+        output.contains("written: 1,") && output.contains("overtaken: 1"),
+        "{output}"
+    );
+    assert_eq!(rows(&world).await, refilled);
+    let output = done(&world, "verify").await;
+    assert!(output.ends_with("not as the log says: 0"), "{output}");
 }

@@ -9,11 +9,11 @@ use crate::commands::error::CommandError;
 use crate::commands::letter::Place;
 use crate::commands::servers::{self, Servers};
 use crate::commands::situation::Situation;
-use crate::commands::verify::durable;
-use crate::commands::verify::version::{Reader, Version};
+use crate::commands::verify::version::{Reader, Wanted};
+use crate::commands::verify::{durable, now};
 
 /// Users, each with its newest record before the checkpoint and what that asks for.
-pub(super) type Suspects = HashMap<Uuid, (Place, Version)>;
+pub(super) type Suspects = HashMap<Uuid, (Place, Wanted)>;
 
 /// Those of `suspects` whose row no record explains, in the order of the log.
 ///
@@ -28,7 +28,7 @@ pub(super) async fn convict(
     situation: &Situation,
     letters: &HashSet<Place>,
     suspects: &Suspects,
-) -> Result<Vec<(Uuid, Place, Version)>, CommandError> {
+) -> Result<Vec<(Uuid, Place, Wanted)>, CommandError> {
     let ids: Vec<_> = suspects.keys().copied().collect();
     let mut found = HashMap::new();
     reader
@@ -45,7 +45,7 @@ pub(super) async fn convict(
     while let Some(records) = servers.next(&mut scan).await? {
         for record in records {
             let (partition, offset) = (record.partition, record.offset);
-            let Some((id, version)) = reader.read(&record).filter(|it| found.contains_key(&it.0)) else {
+            let Some((id, wanted)) = reader.read(&record).filter(|it| found.contains_key(&it.0)) else {
                 continue;
             };
             let unsettled = situation
@@ -54,8 +54,8 @@ pub(super) async fn convict(
                 .find(|known| known.partition == partition)
                 .is_none_or(|known| offset >= durable(known).end);
             if !unsettled && !letters.contains(&Place { partition, offset }) {
-                newest.insert((id, partition), version);
-            } else if found[&id] == version {
+                newest.insert((id, partition), wanted);
+            } else if wanted.explains(found[&id], now()) {
                 explained.insert(id);
             }
         }
@@ -63,7 +63,7 @@ pub(super) async fn convict(
     explained.extend(
         newest
             .into_iter()
-            .filter(|((id, _), version)| found[id] == *version)
+            .filter(|((id, _), wanted)| wanted.explains(found[id], now()))
             .map(|((id, _), _)| id),
     );
     let mut different: Vec<_> = suspects

@@ -16,8 +16,35 @@ use crate::cassandra::statements;
 use crate::commands::error::CommandError;
 use crate::commands::servers::Servers;
 use crate::kafka::scan::Scanned;
+use crate::record;
+use crate::retention::Retention;
 use crate::row::Shape;
 use crate::settings::Tombstones;
+
+/// What a record asks the table to have for its user.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted {
+    pub(super) version: Version,
+    /// When its row ends, in milliseconds since 1970; none: never.
+    end: Option<i64>,
+}
+
+/// The clocks of this machine and of Cassandra's nodes may be so far apart, in milliseconds.
+const CLOCKS: i64 = 5_000;
+
+impl Wanted {
+    /// Whether the table may have `found` for it at `now`, in milliseconds since 1970.
+    pub(super) fn explains(&self, found: Version, now: i64) -> bool {
+        let over = self.end.is_some_and(|end| end < now + CLOCKS);
+        let long_over = self.end.is_some_and(|end| end + CLOCKS < now);
+        (found == self.version && !long_over) || (found == Version::Gone && over)
+    }
+
+    /// Whether there should be no row at `now`.
+    pub(super) fn is_gone(&self, now: i64) -> bool {
+        self.version == Version::Gone || self.end.is_some_and(|end| end < now)
+    }
+}
 
 /// What the table has, or has to have, for a user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +60,7 @@ pub(super) struct Reader {
     select: String,
     shape: Shape,
     tombstones: Tombstones,
+    retention: Retention,
 }
 
 const TEXTS: [&str; 9] = [
@@ -59,18 +87,25 @@ impl Reader {
             select: format!("SELECT {columns}, dob, registered_date FROM {table} WHERE id = ?"),
             shape,
             tombstones: servers.settings().tombstones,
+            retention: Retention::new(servers.settings().cassandra.row_ttl),
         }
     }
 
     /// What a record asks for; none, if it can't be a row.
-    pub(super) fn read(&self, record: &Scanned) -> Option<(Uuid, Version)> {
+    pub(super) fn read(&self, record: &Scanned) -> Option<(Uuid, Wanted)> {
         let Some(value) = record.raw.value() else {
             let id = UserId::parse(record.raw.key()?).ok()?;
+            let (version, end) = (Version::Gone, None);
             let deletes = self.tombstones == Tombstones::Delete;
-            return deletes.then_some((*id.as_uuid(), Version::Gone));
+            return deletes.then_some((*id.as_uuid(), Wanted { version, end }));
         };
         let user = User::parse_lenient(value).ok()?;
-        Some((*user.id().as_uuid(), self.of_user(&user)))
+        let accepted_at = record::accepted_at(record.raw.headers(), record.timestamp);
+        let wanted = Wanted {
+            version: self.of_user(&user),
+            end: self.retention.end(accepted_at),
+        };
+        Some((*user.id().as_uuid(), wanted))
     }
 
     fn of_user(&self, user: &User<'_>) -> Version {
@@ -190,5 +225,25 @@ impl Fingerprint {
 
     fn finish(self) -> Version {
         Version::Row(self.0.finish())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_that_is_over_has_to_be_gone_and_around_its_end_may_be_either() {
+        let row = Version::Row(7);
+        let wanted = Wanted {
+            version: row,
+            end: Some(100_000),
+        };
+        assert!(wanted.explains(row, 0) && !wanted.explains(Version::Gone, 0));
+        assert!(wanted.explains(row, 100_000) && wanted.explains(Version::Gone, 100_000));
+        assert!(!wanted.explains(row, 200_000) && wanted.explains(Version::Gone, 200_000));
+        assert!(!wanted.explains(Version::Row(8), 100_000));
+        let endless = Wanted { end: None, ..wanted };
+        assert!(endless.explains(row, i64::MAX) && !endless.explains(Version::Gone, i64::MAX));
     }
 }

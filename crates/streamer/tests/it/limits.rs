@@ -1,0 +1,189 @@
+//! A partition with too many dead letters stops, and it alone, until the operator says so.
+
+use std::cell::Cell;
+
+use serde_json::Value;
+use testbed::service::Service;
+use testbed::tap::Outgoing;
+use uuid::Uuid;
+
+use crate::commands::{done, operate, stop};
+use crate::world::{DEADLINE, World, eventually, outgoing};
+
+fn to(partition: i32, record: Outgoing) -> Outgoing {
+    Outgoing {
+        partition: Some(partition),
+        ..record
+    }
+}
+
+fn garbage() -> Outgoing {
+    Outgoing {
+        value: Some(b"garbage".to_vec()),
+        ..Outgoing::default()
+    }
+}
+
+/// `count` users in `partition`.
+fn good(partition: i32, count: usize) -> Vec<Outgoing> {
+    let users = (0..count).map(|_| to(partition, outgoing(Uuid::new_v4(), "x")));
+    users.collect()
+}
+
+async fn next_offsets(world: &World) -> Vec<i64> {
+    let found = world.table.checkpoints(&world.topic, &world.topic).await;
+    found
+        .unwrap_or_default()
+        .into_values()
+        .map(|it| it.next_offset)
+        .collect()
+}
+
+async fn checkpoints_are(world: &World, expected: [i64; 2]) {
+    eventually("the checkpoints are there", async || {
+        match next_offsets(world).await {
+            found if found == expected => Ok(()),
+            found => Err(format!("{found:?}")),
+        }
+    })
+    .await;
+}
+
+async fn letters(world: &World) -> usize {
+    world.tap.read(&world.dead_letter_topic()).await.unwrap().len()
+}
+
+/// Waits until `/readyz` tells of stopped partitions; returns what it says.
+async fn reason(streamer: &Service) -> String {
+    let told = Cell::new(String::new());
+    eventually("readiness tells of a stopped partition", async || {
+        let (_, body) = streamer.ask("/readyz").await.map_err(|error| error.to_string())?;
+        let readiness: Value = serde_json::from_str(&body).map_err(|error| error.to_string())?;
+        let dependencies = readiness["dependencies"].as_array().ok_or("no dependencies")?;
+        let partitions = dependencies.iter().find(|it| it["name"] == "partitions");
+        match partitions.and_then(|it| it["reason"].as_str()) {
+            Some(reason) => {
+                told.set(reason.to_owned());
+                Ok(())
+            }
+            None => Err(body),
+        }
+    })
+    .await;
+    told.take()
+}
+
+async fn status(world: &World, partition: usize) -> Value {
+    let output = done(world, "status --json").await;
+    serde_json::from_str::<Value>(output.trim()).unwrap()["partitions"][partition].clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn so_many_dead_letters_in_a_row_stop_their_partition_alone_and_across_restarts_until_resume() {
+    let world = World::new("inarow", 2).await;
+    let options = world.options().set("dead_letters.max_in_a_row", "5");
+    let mut streamer = world.start(&options).await;
+    let mut records = good(0, 3);
+    records.extend((0..9).map(|_| to(0, garbage())));
+    records.extend(good(0, 4));
+    records.extend(good(1, 6));
+    world.tap.write(&world.topic, &records).await.unwrap();
+    checkpoints_are(&world, [8, 6]).await;
+    let told = reason(&streamer).await;
+    assert!(
+        told.contains("partition 0 is stopped: 5 dead letters in a row") && told.contains("streamer resume"),
+        "{told}"
+    );
+    assert_eq!(
+        streamer.metric("streamer_stopped_partitions", "").await.unwrap(),
+        Some(1.0)
+    );
+    assert_eq!(
+        streamer.ask("/healthz").await.unwrap().0,
+        200,
+        "a restart cures nothing"
+    );
+
+    // The other one goes on; a restart resets nothing.
+    world.tap.write(&world.topic, &good(1, 2)).await.unwrap();
+    checkpoints_are(&world, [8, 8]).await;
+    stop(&mut streamer).await;
+    streamer.spawn().unwrap();
+    assert!(reason(&streamer).await.contains("partition 0 is stopped"));
+    world.tap.write(&world.topic, &good(1, 2)).await.unwrap();
+    checkpoints_are(&world, [8, 10]).await;
+    assert_eq!(letters(&world).await, 5, "nothing more was set aside");
+    let log = streamer.last_lines(1_000);
+    assert_eq!(
+        log.matches("partition stopped: too many dead letters").count(),
+        2,
+        "once each start"
+    );
+    assert_eq!(status(&world, 0).await["lag"], 8);
+    let (code, output) = operate(options.clone(), "status --json").await;
+    assert_eq!(code, Some(0), "{output}");
+    assert!(
+        output.contains("\"stopped\":\"5 dead letters in a row\""),
+        "{output}"
+    );
+
+    // With the cause still there it comes as far as the limit again, and with the cause gone to the end.
+    stop(&mut streamer).await;
+    done(&world, "resume").await;
+    streamer.spawn().unwrap();
+    streamer.ready(DEADLINE).await.unwrap();
+    checkpoints_are(&world, [16, 10]).await;
+    assert_eq!(letters(&world).await, 9);
+    assert_eq!(
+        streamer.metric("streamer_stopped_partitions", "").await.unwrap(),
+        Some(0.0)
+    );
+    world.table_is_the_log().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn too_large_a_share_of_dead_letters_stops_their_partition_also_after_a_restart() {
+    let world = World::new("share", 2).await;
+    let options = world
+        .options()
+        .set("dead_letters.max_ratio", "0.4")
+        .set("dead_letters.window", "50");
+    let mut streamer = world.start(&options).await;
+    let mixed = |partition: i32, every: usize, count: usize| -> Vec<_> {
+        let record = |number: usize| match number % every {
+            0 => to(partition, garbage()),
+            _ => to(partition, outgoing(Uuid::new_v4(), "x")),
+        };
+        (0..count).map(record).collect()
+    };
+    let records = [mixed(0, 2, 1_000), mixed(1, 4, 1_000)].concat();
+    world.tap.write(&world.topic, &records).await.unwrap();
+    let told = reason(&streamer).await;
+    assert!(
+        told.contains("partition 0 is stopped: 40 % of its latest records"),
+        "{told}"
+    );
+    eventually("the other one is read to its end", async || {
+        match next_offsets(&world).await.get(1) {
+            Some(1_000) => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+    let stopped_at = next_offsets(&world).await[0];
+    assert!((20..500).contains(&stopped_at), "{stopped_at}");
+    streamer.kill().await.unwrap();
+    streamer.spawn().unwrap();
+    assert!(reason(&streamer).await.contains("partition 0 is stopped"));
+    assert_eq!(next_offsets(&world).await[0], stopped_at);
+    let log = world.tap.read(&world.topic).await.unwrap();
+    let read: Vec<_> = log
+        .into_iter()
+        .filter(|record| record.partition == 1 || record.offset < stopped_at)
+        .collect();
+    let users = world.users().await;
+    assert_eq!(
+        testbed::comparison::differences(&testbed::comparison::expected(&read), &users),
+        Vec::<String>::new()
+    );
+}

@@ -1,0 +1,79 @@
+//! A Kafka that asks who comes: a stranger hears so within seconds, whether he is the service or an operator.
+
+use std::time::Duration;
+
+use testbed::servers::{KafkaCluster, KafkaOptions};
+use testbed::service::{Service, ServiceOptions};
+
+use crate::commands::operate;
+use crate::world::World;
+
+const JAAS: &str = "org.apache.kafka.common.security.plain.PlainLoginModule required \
+                    user_admin=\"admin-secret\" user_nobody=\"no-secret\";";
+/// Far below the waits for a server that is away.
+const SOON: Duration = Duration::from_secs(20);
+
+/// A Kafka on which clients need a password, and rights.
+async fn guarded() -> KafkaCluster {
+    let properties = [
+        (
+            "listener.security.protocol.map",
+            "CLIENT:SASL_PLAINTEXT,INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        ),
+        ("sasl.enabled.mechanisms", "PLAIN"),
+        ("listener.name.client.plain.sasl.jaas.config", JAAS),
+        (
+            "authorizer.class.name",
+            "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        ),
+        ("super.users", "User:ANONYMOUS;User:admin"),
+    ];
+    let options = KafkaOptions {
+        properties: properties
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into(),
+        ..KafkaOptions::default()
+    };
+    KafkaCluster::start(&options).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whom_kafka_does_not_let_in_hears_so_and_ends_with_78() {
+    let world = World::bare("guarded").await;
+    let kafka = guarded().await;
+    let login = |user: &str, password: &str| -> ServiceOptions {
+        world
+            .options()
+            .set("kafka.brokers", kafka.bootstrap())
+            .set("kafka.properties.security_protocol", "sasl_plaintext")
+            .set("kafka.properties.sasl_mechanisms", "PLAIN")
+            .set("kafka.properties.sasl_username", user)
+            .set("kafka.properties.sasl_password", password)
+    };
+    for (user, password, told) in [
+        ("admin", "wrong-secret", "Authentication"),
+        ("nobody", "no-secret", "uthorization"),
+    ] {
+        let streamer = Service::start(&login(user, password)).unwrap();
+        let ended = streamer.wait(SOON).await;
+        let log = streamer.last_lines(20);
+        assert_eq!(ended.ok().flatten(), Some(78), "{log}");
+        assert!(
+            log.contains("kafka refuses this client") && log.contains(told),
+            "{log}"
+        );
+        assert!(!log.contains("-secret"), "{log}");
+    }
+    for command in ["status", "verify", "dead-letters list", "resume"] {
+        let started = std::time::Instant::now();
+        let (code, output) = operate(login("admin", "wrong-secret"), command).await;
+        assert_eq!(code, Some(78), "{command}: {output}");
+        assert!(output.contains("kafka refuses this client"), "{output}");
+        assert!(started.elapsed() < SOON, "{command}");
+    }
+
+    let streamer = world.start(&login("admin", "admin-secret")).await;
+    let (code, output) = operate(login("admin", "admin-secret"), "status --json").await;
+    assert_eq!(code, Some(0), "{output}");
+    drop(streamer);
+}
