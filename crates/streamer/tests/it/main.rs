@@ -6,10 +6,13 @@
 mod checkpoints;
 mod commands;
 mod limits;
+mod order;
 mod records;
 mod redrive;
 mod replicas;
+mod retention;
 mod schema;
+mod stall;
 mod stops;
 mod strangers;
 mod verify;
