@@ -180,7 +180,9 @@ impl History {
             let read: Vec<_> = self.stored.checkpoint.into_iter().collect();
             compare(&[start.checkpoint], &read).map_err(|error| error.to_string())?;
         }
-        let member = Member::new(&start, &self.topic, self.limits);
+        // Clocks of two members are up to an hour apart; none is so far behind that a record is in its future.
+        let skew = (self.chance.number(4_000) - 400) * SECOND;
+        let member = Member::new(&start, &self.topic, self.limits, skew);
         if let Some(zombie) = self.owner.replace(member) {
             self.seen.zombies += 1;
             self.zombies.push(zombie);

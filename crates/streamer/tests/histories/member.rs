@@ -33,10 +33,12 @@ pub(crate) struct Member {
     writing: Vec<Batch>,
     saving: Option<Checkpoint>,
     batches: u64,
+    /// How far its clock is wrong.
+    skew: i64,
 }
 
 impl Member {
-    pub(crate) fn new(start: &Start, topic: &Topic, limits: Limits) -> Self {
+    pub(crate) fn new(start: &Start, topic: &Topic, limits: Limits, skew: i64) -> Self {
         Self {
             lane: Lane::resume(start, 1, true, limits),
             topic: topic.number,
@@ -48,6 +50,7 @@ impl Member {
             writing: Vec::new(),
             saving: None,
             batches: 0,
+            skew,
         }
     }
 
@@ -72,7 +75,9 @@ impl Member {
                 return Ok(());
             }
             let dead = record.kind == Kind::Garbage;
-            let taken = self.lane.take(record.offset, record.timestamp, now, dead);
+            let taken = self
+                .lane
+                .take(record.offset, record.timestamp, now + self.skew, dead);
             if taken.end.next_offset != record.offset + 1 {
                 return Err(format!(
                     "after offset {} comes {}",
