@@ -15,4 +15,5 @@ pub mod schema;
 pub mod session;
 pub mod statements;
 pub mod window;
+pub mod wire;
 pub mod writer;

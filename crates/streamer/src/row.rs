@@ -4,6 +4,8 @@ use cdrs_tokio::types::value::Value;
 use model::{Instant, User};
 use uuid::Uuid;
 
+use crate::cassandra::wire::{push_null, push_value};
+
 /// The columns in the order in which their values are bound.
 pub const COLUMNS: [Column; 13] = [
     Column {
@@ -107,21 +109,22 @@ pub struct Shape {
     pub registered_date_is_text: bool,
 }
 
-/// The values of [`COLUMNS`], encoded one behind the other in one allocation: a row may be sent more than once, and a
-/// value of the driver's own is an allocation each.
+/// The values of [`COLUMNS`] as they go over the wire, one behind the other in one allocation: a row may be sent more
+/// than once, and a value of the driver's own is an allocation each.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
-    bytes: Vec<u8>,
-    /// Where each column's value ends; none: null.
-    ends: [Option<u32>; COLUMNS.len()],
+    wire: Vec<u8>,
     ingested_at: i64,
 }
 
 impl Row {
+    /// The API's records take 330 to 460 bytes so.
+    const ROOM: usize = 480;
+
     /// Binds a record that was accepted at `ingested_at` (milliseconds since 1970).
     pub fn bind(user: &User<'_>, ingested_at: i64, shape: Shape) -> Self {
-        let mut row = Encoder::default();
-        row.push(user.id().as_uuid().as_bytes());
+        let mut wire = Vec::with_capacity(Self::ROOM);
+        push_value(&mut wire, user.id().as_uuid().as_bytes());
         for text in [
             user.first_name(),
             user.last_name(),
@@ -129,50 +132,36 @@ impl Row {
             user.address(),
             user.post_code(),
         ] {
-            row.push(text.as_str().as_bytes());
+            push_value(&mut wire, text.as_str().as_bytes());
         }
-        row.push(user.email().as_str().as_bytes());
-        row.push(user.username().as_str().as_bytes());
-        row.push_instant(Some(user.dob()), shape.dob_is_text);
-        row.push_instant(user.registered_date(), shape.registered_date_is_text);
-        row.push(user.phone().as_str().as_bytes());
-        row.push(user.picture().as_str().as_bytes());
-        row.push(&ingested_at.to_be_bytes());
-        Self {
-            bytes: row.bytes,
-            ends: row.ends,
-            ingested_at,
-        }
+        push_value(&mut wire, user.email().as_str().as_bytes());
+        push_value(&mut wire, user.username().as_str().as_bytes());
+        push_instant(&mut wire, Some(user.dob()), shape.dob_is_text);
+        push_instant(&mut wire, user.registered_date(), shape.registered_date_is_text);
+        push_value(&mut wire, user.phone().as_str().as_bytes());
+        push_value(&mut wire, user.picture().as_str().as_bytes());
+        push_value(&mut wire, &ingested_at.to_be_bytes());
+        Self { wire, ingested_at }
     }
 
-    /// The values in the order of [`COLUMNS`], with room for what a statement appends.
-    pub fn values(&self) -> Vec<Value> {
-        let mut values = Vec::with_capacity(COLUMNS.len() + 1);
-        let mut start = 0;
-        for end in self.ends {
-            values.push(match end {
-                Some(end) => Value::Some(self.bytes[start..end as usize].to_vec()),
-                None => Value::Null,
-            });
-            start = end.map_or(start, |end| end as usize);
-        }
-        values
+    /// The values in the order of [`COLUMNS`], each with its length before it.
+    pub fn wire(&self) -> &[u8] {
+        &self.wire
     }
 
     /// The user's id.
     pub fn id(&self) -> Uuid {
-        let id = self.bytes.first_chunk().expect("the id is bound first");
-        Uuid::from_bytes(*id)
+        Uuid::from_bytes(*self.first())
     }
 
-    /// How many bytes the values have.
-    pub fn len(&self) -> usize {
-        self.bytes.len()
+    /// The partition key: the bytes of the id.
+    pub fn key(&self) -> &[u8] {
+        self.first()
     }
 
-    /// A row has an id at least.
-    pub fn is_empty(&self) -> bool {
-        false
+    fn first(&self) -> &[u8; 16] {
+        const LENGTH: usize = 4;
+        self.wire[LENGTH..].first_chunk().expect("the id is bound first")
     }
 
     /// When the publisher took it, in milliseconds since 1970.
@@ -181,38 +170,33 @@ impl Row {
     }
 }
 
-#[derive(Default)]
-struct Encoder {
-    bytes: Vec<u8>,
-    ends: [Option<u32>; COLUMNS.len()],
-    column: usize,
-}
-
-impl Encoder {
-    fn push(&mut self, value: &[u8]) {
-        if self.bytes.capacity() == 0 {
-            // The API's records take 300 to 400 bytes so.
-            self.bytes.reserve(448);
-        }
-        self.bytes.extend_from_slice(value);
-        let end = u32::try_from(self.bytes.len()).expect("thirteen values of at most 2 KiB");
-        self.ends[self.column] = Some(end);
-        self.column += 1;
-    }
-
-    /// Absent is null and not "unset": a row is the last event in every column, so what an earlier one had must go.
-    fn push_instant(&mut self, instant: Option<Instant>, as_text: bool) {
-        match instant {
-            Some(instant) if as_text => self.push(instant.to_string().as_bytes()),
-            Some(instant) => self.push(&instant.as_millis().to_be_bytes()),
-            None => self.column += 1,
-        }
+/// Absent is null and not "unset": a row is the last event in every column, so what an earlier one had must go.
+fn push_instant(wire: &mut Vec<u8>, instant: Option<Instant>, as_text: bool) {
+    match instant {
+        Some(instant) if as_text => push_value(wire, instant.to_string().as_bytes()),
+        Some(instant) => push_value(wire, &instant.as_millis().to_be_bytes()),
+        None => push_null(wire),
     }
 }
 
 /// A CQL `bigint` or `timestamp`.
 pub(crate) fn bind_i64(number: i64) -> Value {
     Value::Some(number.to_be_bytes().to_vec())
+}
+
+#[cfg(test)]
+impl Row {
+    /// What the server reads.
+    pub(crate) fn values(&self) -> Vec<Value> {
+        let mut values = Vec::new();
+        let mut rest = self.wire.as_slice();
+        while let Some((len, after)) = rest.split_first_chunk() {
+            let len = usize::try_from(i32::from_be_bytes(*len)).ok();
+            values.push(len.map_or(Value::Null, |len| Value::Some(after[..len].to_vec())));
+            rest = &after[len.unwrap_or(0)..];
+        }
+        values
+    }
 }
 
 #[cfg(test)]
@@ -230,7 +214,12 @@ mod tests {
         let user = User::parse_lenient(RECORD).unwrap();
         let values = Row::bind(&user, 7, Shape::default()).values();
         assert_eq!(values.len(), COLUMNS.len());
+        assert_eq!(values[0], Value::Some(user.id().as_uuid().as_bytes().to_vec()));
         assert_eq!(Row::bind(&user, 7, Shape::default()).id(), *user.id().as_uuid());
+        assert_eq!(
+            Row::bind(&user, 7, Shape::default()).key(),
+            user.id().as_uuid().as_bytes()
+        );
         let at = |name| &values[COLUMNS.iter().position(|column| column.name == name).unwrap()];
         assert_eq!(*at("post_code"), bind_text("0378"));
         assert_eq!(*at("dob"), bind_i64(-1));

@@ -396,6 +396,12 @@ impl service::config::Settings for Settings {
             "is not between 1 and 100000",
         )?;
         refuse_if(self.batch.max_rows == 0, "batch.max_rows", "is 0")?;
+        let countable = usize::from(u16::MAX);
+        refuse_if(
+            self.batch.max_rows > countable,
+            "batch.max_rows",
+            "is more than 65535",
+        )?;
         refuse_if(self.batch.in_flight == 0, "batch.in_flight", "is 0")?;
         refuse_if(self.checkpoint.interval.is_zero(), "checkpoint.interval", "is 0")
     }

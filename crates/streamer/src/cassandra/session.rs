@@ -9,13 +9,16 @@ use cassandra_protocol::authenticators::{
     NoneAuthenticatorProvider, SaslAuthenticatorProvider, StaticPasswordAuthenticatorProvider,
 };
 use cdrs_tokio::cluster::connection_pool::ConnectionPoolConfigBuilder;
+use cdrs_tokio::cluster::send_envelope::send_envelope;
 use cdrs_tokio::cluster::session::{Session, SessionBuilder as _, TcpSessionBuilder};
+use cdrs_tokio::cluster::topology::Node;
 use cdrs_tokio::cluster::{NodeAddress, NodeTcpConfigBuilder, TcpConnectionManager};
 use cdrs_tokio::consistency::Consistency;
-use cdrs_tokio::frame::{Envelope, Version};
-use cdrs_tokio::load_balancing::TopologyAwareLoadBalancingStrategy;
+use cdrs_tokio::frame::message_error::ErrorType;
+use cdrs_tokio::frame::{Direction, Envelope, Flags, Opcode};
 use cdrs_tokio::load_balancing::node_distance_evaluator::TopologyAwareNodeDistanceEvaluator;
-use cdrs_tokio::query::{PreparedQuery, QueryBatch, QueryValues};
+use cdrs_tokio::load_balancing::{Request, TopologyAwareLoadBalancingStrategy};
+use cdrs_tokio::query::{PreparedQuery, QueryValues};
 use cdrs_tokio::retry::{ConstantReconnectionPolicy, FallthroughRetryPolicy};
 use cdrs_tokio::statement::{StatementParams, StatementParamsBuilder};
 use cdrs_tokio::transport::TransportTcp;
@@ -34,7 +37,10 @@ use crate::cassandra::fault::Fault;
 use crate::cassandra::gate::Gate;
 use crate::cassandra::probe::{ProbeError, probe};
 use crate::cassandra::statements::Statements;
+use crate::cassandra::wire::{Batch, VERSION};
 use crate::settings::{CassandraSettings, ConsistencyLevel};
+
+type DriverNode = Node<TransportTcp, TcpConnectionManager>;
 
 type Driver = Session<
     TransportTcp,
@@ -82,14 +88,72 @@ impl Live {
             .await
     }
 
-    /// Sends a batch of prepared statements, each with a write timestamp of its own.
+    /// Sends rows as one batch, to a replica of `key` where one is given, and waits for its reply or the deadline. A
+    /// node that does not know a statement is told it.
     ///
     /// # Errors
     /// As [`execute`](Self::execute).
-    pub async fn batch(&self, batch: QueryBatch, parameters: &StatementParams) -> Result<(), Fault> {
-        self.call(self.driver.batch_with_params(batch, parameters))
+    pub async fn batch(&self, rows: Batch, key: Option<&[u8]>, statements: &Statements) -> Result<(), Fault> {
+        let body = rows.finish(self.consistency);
+        let (request, no_flags) = (Direction::Request, Flags::empty());
+        let envelope = Envelope::new(
+            VERSION,
+            request,
+            no_flags,
+            Opcode::Batch,
+            0,
+            body,
+            None,
+            Vec::new(),
+        );
+        self.call(async {
+            let mut result = self.send(&envelope, key, statements).await;
+            for statement in &statements.of_rows {
+                let Some(node) = unprepared(&result, statement) else {
+                    continue;
+                };
+                self.prepare_again(statement, node).await?;
+                result = self.send(&envelope, key, statements).await;
+            }
+            result
+        })
+        .await
+        .map(drop)
+    }
+
+    async fn send(
+        &self,
+        envelope: &Envelope,
+        key: Option<&[u8]>,
+        statements: &Statements,
+    ) -> cdrs_tokio::Result<Envelope> {
+        let keyspace = statements.of_rows[0].keyspace.as_deref();
+        let request = Request::new(keyspace, None, key, Some(self.consistency));
+        let plan = self.driver.query_plan(Some(request));
+        self.send_to(plan.nodes.into_iter(), envelope).await
+    }
+
+    async fn send_to(
+        &self,
+        nodes: impl Iterator<Item = Arc<DriverNode>>,
+        envelope: &Envelope,
+    ) -> cdrs_tokio::Result<Envelope> {
+        let no_retry = self.driver.retry_policy().new_session();
+        send_envelope(nodes, envelope, true, no_retry)
             .await
-            .map(drop)
+            .ok_or_else(|| cdrs_tokio::Error::from("no node to send to"))?
+    }
+
+    /// Prepares a statement on the one node that has forgotten it, or never knew it.
+    async fn prepare_again(&self, statement: &PreparedQuery, node: SocketAddr) -> cdrs_tokio::Result<()> {
+        let nodes = self.driver.cluster_metadata().find_node_by_rpc_address(node);
+        let envelope = Envelope::new_req_prepare(
+            statement.query.clone(),
+            statement.keyspace.clone(),
+            Flags::empty(),
+            VERSION,
+        );
+        self.send_to(nodes.into_iter(), &envelope).await.map(drop)
     }
 
     /// Runs a statement with positional values.
@@ -174,6 +238,17 @@ impl Live {
     }
 }
 
+/// The node that does not know this statement, if that is what the reply says.
+fn unprepared(result: &cdrs_tokio::Result<Envelope>, statement: &PreparedQuery) -> Option<SocketAddr> {
+    match result {
+        Err(cdrs_tokio::Error::Server { body, addr }) => match &body.ty {
+            ErrorType::Unprepared(unprepared) if unprepared.id == statement.id => Some(*addr),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
 /// Hands out the session of the moment and builds the next one when it is in doubt.
 pub struct Sessions {
     settings: CassandraSettings,
@@ -247,7 +322,7 @@ impl Sessions {
         let config = NodeTcpConfigBuilder::new()
             .with_contact_point(NodeAddress::Direct(node))
             .with_authenticator_provider(Arc::clone(&self.credentials))
-            .with_version(Version::V5)
+            .with_version(VERSION)
             .build();
         let config = config
             .await

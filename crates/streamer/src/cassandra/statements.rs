@@ -8,15 +8,22 @@ use cdrs_tokio::types::value::Value;
 use crate::cassandra::fault::Fault;
 use crate::cassandra::placement;
 use crate::cassandra::session::Live;
+use crate::cassandra::wire::Prepared;
 use crate::row::COLUMNS;
 use crate::settings::CassandraSettings;
 
+/// Those of [`COLUMNS`] and the write timestamp.
+const ROW_VALUES: u16 = 14;
+const _: () = assert!(ROW_VALUES as usize == COLUMNS.len() + 1);
+
 /// Prepared on one session.
 pub struct Statements {
-    /// Writes a row, with a time to live where rows have an end, under a write timestamp.
-    pub upsert: PreparedQuery,
-    /// Deletes a row under a write timestamp.
-    pub delete: PreparedQuery,
+    /// Writes a row: the values of [`COLUMNS`], where rows have an end their time to live, and the write timestamp.
+    pub upsert: Prepared,
+    /// Deletes a row: the write timestamp and the id.
+    pub delete: Prepared,
+    /// The two, as they are prepared on a node that does not know them.
+    pub of_rows: [PreparedQuery; 2],
     /// Writes a checkpoint under a write timestamp.
     pub save_checkpoint: PreparedQuery,
     /// Any two rows have the same replicas, so they may share an unlogged batch.
@@ -38,13 +45,21 @@ impl Statements {
         } else {
             ""
         };
+        let upsert = live
+            .prepare(&format!(
+                "INSERT INTO {keyspace}.{table} ({columns}) VALUES ({markers}) USING {ttl}TIMESTAMP ?"
+            ))
+            .await?;
+        let delete = live
+            .prepare(&format!(
+                "DELETE FROM {keyspace}.{table} USING TIMESTAMP ? WHERE id = ?"
+            ))
+            .await?;
+        let of_row = ROW_VALUES + u16::from(settings.row_ttl.is_some());
         Ok(Self {
-            upsert: live
-                .prepare(&format!(
-                    "INSERT INTO {keyspace}.{table} ({columns}) VALUES ({markers}) USING {ttl}TIMESTAMP ?"
-                ))
-                .await?,
-            delete: live.prepare(&format!("DELETE FROM {keyspace}.{table} USING TIMESTAMP ? WHERE id = ?")).await?,
+            upsert: Prepared::new(&upsert.id, of_row),
+            delete: Prepared::new(&delete.id, 2),
+            of_rows: [upsert, delete],
             save_checkpoint: live
                 .prepare(&format!(
                     "INSERT INTO {keyspace}.{checkpoint_table} (group_id, topic, partition, next_offset, last_stamp, \

@@ -4,27 +4,23 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use cdrs_tokio::frame::message_batch::BatchType;
-use cdrs_tokio::query::{BatchQueryBuilder, PreparedQuery, QueryValues};
-use cdrs_tokio::statement::{StatementParams, StatementParamsBuilder};
-use cdrs_tokio::types::value::Value;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use model::UserId;
 use thiserror::Error;
 use tokio::time::sleep;
-use uuid::Uuid;
 
 use crate::cassandra::fault::Fault;
 use crate::cassandra::pace::Pace;
 use crate::cassandra::schema::{self, SchemaError, Verified};
 use crate::cassandra::session::{Live, Sessions, Unusable};
-use crate::cassandra::statements::{self, Statements};
+use crate::cassandra::statements::Statements;
 use crate::cassandra::window::Window;
+use crate::cassandra::wire::{Batch, push_value};
 use crate::clock::wall_micros;
 use crate::metrics::StreamerMetrics;
 use crate::retention::{Life, Retention};
-use crate::row::{COLUMNS, Row, bind_i64};
+use crate::row::{COLUMNS, Row};
 
 /// A row to be written or deleted, under its write timestamp.
 #[derive(Debug)]
@@ -49,36 +45,49 @@ impl Write {
         }
     }
 
-    /// The prepared statement that does it now, and the values that it binds.
-    fn statement<'a>(&self, prepared: &'a Statements, now: i64) -> (&'a PreparedQuery, Vec<Value>) {
-        let row = match &self.change {
-            WriteChange::Upsert(row) => row,
-            WriteChange::Delete(id) => return self.deletion(prepared, id.as_uuid()),
-        };
-        let mut values = match self.retention.left(row.ingested_at(), now) {
-            Life::Over => return self.deletion(prepared, &row.id()),
-            Life::Endless => row.values(),
-            Life::Seconds(seconds) => {
-                let mut values = row.values();
-                values.push(Value::Some(seconds.to_be_bytes().to_vec()));
-                values
+    /// Adds what it is now to a request.
+    fn add_to(&self, batch: &mut Batch, prepared: &Statements, now: i64) {
+        let stamp = self.stamp.to_be_bytes();
+        match (&self.change, self.life(now)) {
+            (WriteChange::Upsert(row), Life::Endless) => batch.add(&prepared.upsert, |wire| {
+                wire.extend_from_slice(row.wire());
+                push_value(wire, &stamp);
+            }),
+            (WriteChange::Upsert(row), Life::Seconds(seconds)) => batch.add(&prepared.upsert, |wire| {
+                wire.extend_from_slice(row.wire());
+                push_value(wire, &seconds.to_be_bytes());
+                push_value(wire, &stamp);
+            }),
+            (WriteChange::Upsert(_), Life::Over) | (WriteChange::Delete(_), _) => {
+                batch.add(&prepared.delete, |wire| {
+                    push_value(wire, &stamp);
+                    push_value(wire, self.key());
+                });
             }
-        };
-        values.push(bind_i64(self.stamp));
-        (&prepared.upsert, values)
+        }
     }
 
-    fn deletion<'a>(&self, prepared: &'a Statements, id: &Uuid) -> (&'a PreparedQuery, Vec<Value>) {
-        let values = vec![bind_i64(self.stamp), Value::Some(id.as_bytes().to_vec())];
-        (&prepared.delete, values)
+    fn life(&self, now: i64) -> Life {
+        match &self.change {
+            WriteChange::Upsert(row) => self.retention.left(row.ingested_at(), now),
+            WriteChange::Delete(_) => Life::Over,
+        }
+    }
+
+    /// The id, which is the partition key.
+    fn key(&self) -> &[u8] {
+        match &self.change {
+            WriteChange::Upsert(row) => row.key(),
+            WriteChange::Delete(id) => id.as_uuid().as_bytes(),
+        }
     }
 
     /// What it counts for in a batch, as the server reckons: its values, and for each cell a timestamp and a little.
     fn weight(&self) -> usize {
-        const CELL: usize = 12;
+        const TIMESTAMPS: usize = COLUMNS.len() * 8;
         match &self.change {
-            WriteChange::Upsert(row) => row.len() + COLUMNS.len() * CELL,
-            WriteChange::Delete(_) => 4 * CELL,
+            WriteChange::Upsert(row) => row.wire().len() + TIMESTAMPS,
+            WriteChange::Delete(_) => 48,
         }
     }
 }
@@ -247,15 +256,12 @@ impl Writer {
         let bytes = usize::try_from(settings.statement_bytes.as_u64()).unwrap_or(usize::MAX);
         let pending =
             pending.unwrap_or_else(|| groups(writes, if prepared.one_replica_set { bytes } else { 0 }));
-        let parameters = StatementParamsBuilder::new().idempotent(true).build();
         let mut calls: FuturesUnordered<_> = pending
             .into_iter()
             .map(|group| async {
                 self.pace.rows(group.len()).await;
                 let _permit = self.window.enter().await;
-                let result = self
-                    .send(live, prepared, &parameters, &writes[group.clone()])
-                    .await;
+                let result = self.send(live, prepared, &writes[group.clone()]).await;
                 if result.is_ok() {
                     self.window.answered();
                 }
@@ -269,28 +275,16 @@ impl Writer {
         failed
     }
 
-    async fn send(
-        &self,
-        live: &Live,
-        prepared: &Statements,
-        parameters: &StatementParams,
-        writes: &[Write],
-    ) -> Result<(), Fault> {
+    async fn send(&self, live: &Live, prepared: &Statements, writes: &[Write]) -> Result<(), Fault> {
+        let bytes = writes.iter().map(Write::weight).sum();
         let now = wall_micros() / 1_000;
-        if let [write] = writes {
-            let (statement, values) = write.statement(prepared, now);
-            let parameters = statements::parameters(values, live.consistency());
-            return live.execute(statement, &parameters).await.map(drop);
-        }
-        let mut batch = BatchQueryBuilder::new()
-            .with_batch_type(BatchType::Unlogged)
-            .with_consistency(live.consistency());
+        let mut batch = Batch::with_capacity(writes.len(), bytes);
         for write in writes {
-            let (statement, values) = write.statement(prepared, now);
-            batch = batch.add_query_prepared(statement, QueryValues::SimpleValues(values));
+            write.add_to(&mut batch, prepared, now);
         }
-        let batch = batch.build().map_err(|error| Fault::of(&error))?;
-        live.batch(batch, parameters).await
+        // Where nodes have different replicas a row goes alone, to one of its own.
+        let key = writes.first().filter(|_| !prepared.one_replica_set);
+        live.batch(batch, key.map(Write::key), prepared).await
     }
 
     /// Decides what becomes of the groups that failed.

@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use futures::future::try_join_all;
 use model::headers::dead_letter as names;
+use rdkafka::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use service::Backoff;
 use thiserror::Error;
+use tokio::sync::OnceCell;
 use uuid::Uuid;
 
 use crate::batch::Operation;
@@ -32,7 +34,10 @@ pub struct Undeliverable {
 
 /// Writes to the dead-letter topic.
 pub struct DeadLetters {
-    producer: FutureProducer,
+    config: ClientConfig,
+    /// There from the first dead letter on: a producer that waits for one takes threads, memory, and a hundredth of a
+    /// core for the polls of its thread.
+    producer: OnceCell<FutureProducer>,
     topic: String,
     source_topic: String,
     dependency: Arc<Seldom>,
@@ -52,16 +57,19 @@ impl DeadLetters {
         dependency: Arc<Seldom>,
         metrics: Arc<StreamerMetrics>,
     ) -> Result<Self, KafkaError> {
-        let producer = client::shared(settings)
+        let mut config = client::shared(settings);
+        config
             .set("enable.idempotence", "true")
             .set("compression.type", "lz4")
             .set("partitioner", "murmur2_random")
             // The topic's own limit decides, not the client's.
             .set("message.max.bytes", "100000000")
-            .set("message.timeout.ms", "10000")
-            .create()?;
+            .set("message.timeout.ms", "10000");
+        // What librdkafka refuses is refused at the start.
+        config.create_native_config()?;
         Ok(Self {
-            producer,
+            config,
+            producer: OnceCell::new(),
             topic: settings.dead_letter_topic.clone(),
             source_topic: settings.topic.clone(),
             dependency,
@@ -136,7 +144,11 @@ impl DeadLetters {
             FutureRecord::<[u8], [u8]>::to(&self.topic).headers(self.headers(operation, refusal, topic_id));
         record.key = operation.raw.key();
         record.payload = operation.raw.value();
-        let delivery = self.producer.send_result(record).map_err(|(error, _)| error)?;
+        let producer = self
+            .producer
+            .get_or_try_init(|| async { self.config.create() })
+            .await?;
+        let delivery = producer.send_result(record).map_err(|(error, _)| error)?;
         match delivery.await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err((error, _))) => Err(error),
