@@ -9,10 +9,11 @@ import engine
 import images
 import lints
 import pipeline
+import pods
 from ledger import Ledger
 from place import TARGET
 
-PARTS = ["lints", "kubernetes", "images", "compose"]
+PARTS = ["lints", "kubernetes", "images", "pods", "compose"]
 
 
 def main():
@@ -27,10 +28,12 @@ def main():
         lints.check(ledger, (given.binaries or TARGET / "release").resolve())
     if "kubernetes" in parts:
         cluster.check(ledger)
-    if "images" in parts or "compose" in parts:
+    if {"images", "pods", "compose"} & set(parts):
         engine.prepare()
     if "images" in parts:
         images.check(ledger, given.binaries and given.binaries.resolve())
+    if "pods" in parts:
+        pods.check(ledger)
     if "compose" in parts:
         pipeline.check(ledger)
     print(ledger.summary())
