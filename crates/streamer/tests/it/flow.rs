@@ -13,10 +13,16 @@ use crate::world::{DEADLINE, World, eventually, people};
 const BEAT: Duration = Duration::from_millis(100);
 
 impl World {
-    /// Does `work` while records flow: a hundred users in version after version, so that a row that mixes two shows,
-    /// and twenty new ones with each.
+    /// Does `work` while records flow: 1,200 in a second.
     pub(crate) async fn while_records_flow<T>(&self, work: impl Future<Output = T>) -> T {
-        let users: Vec<_> = people(100).into_iter().map(|(id, _)| id).collect();
+        self.while_flowing(100, work).await
+    }
+
+    /// Does `work` while records flow: ten times a second so many users in version after version, so that a row that
+    /// mixes two shows, and a fifth as many new ones.
+    pub(crate) async fn while_flowing<T>(&self, users: usize, work: impl Future<Output = T>) -> T {
+        let new = users / 5;
+        let users: Vec<_> = people(users).into_iter().map(|(id, _)| id).collect();
         let done = Cell::new(false);
         let feed = async {
             let mut version = 0;
@@ -25,7 +31,7 @@ impl World {
                 let name = format!("v{version}");
                 let records: Vec<(Uuid, &str)> = users.iter().map(|id| (*id, name.as_str())).collect();
                 self.write(&records).await;
-                self.write(&people(20)).await;
+                self.write(&people(new)).await;
                 version += 1;
                 tokio::time::sleep_until(next).await;
             }

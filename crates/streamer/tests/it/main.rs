@@ -3,13 +3,22 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod chance;
 mod checkpoints;
 mod commands;
+mod errors;
+mod extent;
+mod flow;
+mod guarded;
 mod limits;
+mod network;
 mod order;
+mod outage;
+mod rebalance;
 mod records;
 mod redrive;
 mod replicas;
+mod replication;
 mod retention;
 mod schema;
 mod stall;

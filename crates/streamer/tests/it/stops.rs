@@ -1,9 +1,11 @@
 //! Stops of every kind: nothing acknowledged is lost, nothing is read from the beginning again.
 
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use testbed::service::{Service, ServiceOptions};
 
+use crate::chance::Chance;
 use crate::world::{DEADLINE, World, people};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -32,51 +34,61 @@ async fn a_terminated_streamer_finishes_what_it_holds_and_exits_with_0() {
     world.table_is_the_log().await;
 }
 
+/// Ten kills at random moments of its work, each with records that were not checkpointed yet. The feed goes on until the
+/// last kill, and for a minute at least.
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_ten_times_under_load_it_loses_nothing_and_never_starts_over() {
-    const RECORDS: usize = 20_000;
-    const SLICES: usize = 120;
+    const KILLS: usize = 10;
+    const FEED: Duration = Duration::from_secs(60);
     let world = World::new("kills", 6).await;
     let mut streamer = world.streamer().await;
-    let users = people(RECORDS);
+    let mut chance = Chance::new("killed_ten_times");
+    let (done, written) = (Cell::new(false), Cell::new(0));
     let feed = async {
-        for slice in users.chunks(RECORDS / SLICES) {
-            let next = tokio::time::Instant::now() + Duration::from_millis(510);
-            world.write(slice).await;
+        let started = Instant::now();
+        while !done.get() || started.elapsed() < FEED {
+            // More often than checkpoints are written, so that there is always something that is in none.
+            let next = tokio::time::Instant::now() + Duration::from_millis(40);
+            world.write(&people(20)).await;
+            written.set(written.get() + 20);
             tokio::time::sleep_until(next).await;
         }
     };
     let kills = async {
-        let mut read_again = 0.0;
-        for kill in 0..10_u64 {
-            // The moments differ; each comes while there is something to lose.
-            tokio::time::sleep(Duration::from_millis(4_000 + kill * 137 % 900)).await;
-            world.lagging().await;
-            read_again += streamer
-                .metric("streamer_records_total", "")
-                .await
-                .ok()
-                .flatten()
-                .unwrap_or(0.0);
+        let (mut read, mut lags) = (0.0, Vec::new());
+        while lags.len() < KILLS {
+            world.busy(&streamer).await;
+            tokio::time::sleep(chance.millis(0..2_000)).await;
+            let so_far = streamer.metric("streamer_records_total", "").await.unwrap();
+            read += so_far.unwrap_or(0.0);
+            while world.checkpointed().await >= written.get() {}
+            let acknowledged = written.get();
             streamer.kill().await.unwrap();
+            // What Kafka had before the kill and is in no checkpoint after it was there to be lost.
+            let lag = acknowledged - world.checkpointed().await;
+            if lag > 0 {
+                lags.push(lag);
+            }
             streamer.spawn().unwrap();
             streamer.ready(DEADLINE).await.unwrap();
         }
-        read_again
+        done.set(true);
+        println!("killed with {lags:?} records not checkpointed");
+        read
     };
-    let ((), before) = tokio::join!(feed, kills);
+    let ((), before) = tokio::time::timeout(FEED * 4, async { tokio::join!(feed, kills) })
+        .await
+        .unwrap();
+    let written = written.get();
     world.caught_up().await;
     world.table_is_the_log().await;
-    assert_eq!(world.users().await.len(), RECORDS);
-    let last = streamer
-        .metric("streamer_records_total", "")
-        .await
-        .unwrap()
-        .unwrap_or(0.0);
-    let read = before + last;
+    assert_eq!(i64::try_from(world.users().await.len()).unwrap(), written);
+    let last = streamer.metric("streamer_records_total", "").await.unwrap();
+    let read = before + last.unwrap_or(0.0);
+    let most = 1.5 * f64::from(i32::try_from(written).unwrap());
     assert!(
-        read < 1.5 * 20_000.0,
-        "{read} records were read for 20,000: it starts over"
+        read < most,
+        "{read} records were read for {written}: it starts over"
     );
 }
 

@@ -227,26 +227,6 @@ impl World {
             .sum()
     }
 
-    /// Waits until the checkpoints are behind the ends.
-    pub(crate) async fn lagging(&self) {
-        eventually("there is a lag", async || {
-            let ends: i64 = self
-                .tap
-                .ends(&self.topic)
-                .await
-                .map_err(|error| error.to_string())?
-                .values()
-                .sum();
-            let read = self.checkpointed().await;
-            if read < ends {
-                Ok(())
-            } else {
-                Err(format!("{read} of {ends}"))
-            }
-        })
-        .await;
-    }
-
     /// Deletes the topic.
     pub(crate) async fn delete_topic(&self) {
         let admin: rdkafka::admin::AdminClient<_> = rdkafka::ClientConfig::new()
