@@ -175,7 +175,7 @@ impl Streamer {
     }
 
     async fn prepare_tables(&self) -> Result<Verified, RunError> {
-        let started = Instant::now();
+        let mut unsettled = None;
         let mut delays = Backoff::default().delays();
         loop {
             let live = self.sessions.live().await?;
@@ -188,7 +188,7 @@ impl Streamer {
                 Err(SchemaError::Failed {
                     fault: Fault::Invalid(error),
                     operation,
-                }) if started.elapsed() < SCHEMA_SETTLES => {
+                }) if unsettled.get_or_insert_with(Instant::now).elapsed() < SCHEMA_SETTLES => {
                     self.sessions
                         .dependency()
                         .unready(format!("{operation}: {error}"));

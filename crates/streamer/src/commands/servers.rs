@@ -134,8 +134,8 @@ impl Servers {
         &self,
         question: impl AsyncFn(&Live) -> Result<T, SchemaError>,
     ) -> Result<T, CommandError> {
-        let asked = Instant::now();
-        let until = asked + DEADLINE;
+        let until = Instant::now() + DEADLINE;
+        let mut unsettled = None;
         let mut delays = self.settings.cassandra.backoff.delays();
         loop {
             let live = timeout_at(until, self.sessions.live());
@@ -148,7 +148,9 @@ impl Servers {
                 Err(SchemaError::Failed {
                     operation,
                     fault: Fault::Invalid(error),
-                }) if asked.elapsed() < SCHEMA_SETTLES => format!("{operation}: {error}"),
+                }) if unsettled.get_or_insert_with(Instant::now).elapsed() < SCHEMA_SETTLES => {
+                    format!("{operation}: {error}")
+                }
                 answer => return answer.map_err(CommandError::Schema),
             };
             if Instant::now() >= until {
