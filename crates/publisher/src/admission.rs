@@ -10,6 +10,11 @@ use thiserror::Error;
 use crate::metrics::PublisherMetrics;
 use crate::settings::LimitSettings;
 
+/// What a record takes besides its bytes until Kafka has acknowledged it, in bytes: librdkafka's own record of it, its
+/// key and headers there, and what we note of it. Small records would fill the memory without ever filling the bound
+/// otherwise.
+pub(crate) const RECORD_COST: usize = 700;
+
 /// There is no room now; nothing was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("too much is in flight")]
@@ -68,17 +73,24 @@ impl Reservation {
         self.bytes.take(more)
     }
 
-    /// Takes that many records more.
+    /// Takes that many records more, and the bytes that each of them costs.
     ///
     /// # Errors
     /// [`NoRoom`]; what is held already stays held.
     pub fn take_records(&mut self, more: usize) -> Result<(), NoRoom> {
-        self.records.take(more)
+        self.records.take(more)?;
+        let costs = self.bytes.take(more.saturating_mul(RECORD_COST));
+        if costs.is_err() {
+            self.records.give_back(more);
+        }
+        costs
     }
 
     /// Gives back the records above `kept`: those that turned out not to go to Kafka.
     pub fn keep_records(&mut self, kept: usize) {
-        self.records.keep(kept);
+        let surplus = self.records.held.saturating_sub(kept);
+        self.records.give_back(surplus);
+        self.bytes.give_back(surplus * RECORD_COST);
     }
 }
 
@@ -139,8 +151,7 @@ impl Share {
         Ok(())
     }
 
-    fn keep(&mut self, kept: usize) {
-        let surplus = self.held.saturating_sub(kept);
+    fn give_back(&mut self, surplus: usize) {
         self.budget.give_back(surplus);
         self.held -= surplus;
     }
@@ -164,9 +175,9 @@ mod tests {
 
     use super::*;
 
-    fn admission() -> (Admission, PublisherMetrics) {
+    fn admission(bytes: usize) -> (Admission, PublisherMetrics) {
         let limits = LimitSettings {
-            in_flight_bytes: ByteSize(100),
+            in_flight_bytes: ByteSize(bytes as u64),
             in_flight_records: 10,
             ..LimitSettings::default()
         };
@@ -176,7 +187,7 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_refused_and_takes_nothing() {
-        let (admission, metrics) = admission();
+        let (admission, metrics) = admission(100);
         let mut first = admission.enter();
         first.take_bytes(60).unwrap();
         let mut second = admission.enter();
@@ -189,7 +200,7 @@ mod tests {
 
     #[test]
     fn what_is_dropped_or_not_needed_makes_room() {
-        let (admission, metrics) = admission();
+        let (admission, metrics) = admission(20 * RECORD_COST);
         let mut first = admission.enter();
         first.take_records(10).unwrap();
         first.keep_records(4);
@@ -198,7 +209,17 @@ mod tests {
         assert_eq!(second.take_records(1), Err(NoRoom));
         drop(first);
         second.take_records(4).unwrap();
+        assert_eq!(metrics.bytes_in_flight.get(), 10 * signed(RECORD_COST));
         drop(second);
         assert_eq!(metrics.records_in_flight.get(), 0);
+        assert_eq!(metrics.bytes_in_flight.get(), 0);
+    }
+
+    #[test]
+    fn a_record_takes_memory_however_small_it_is() {
+        let (admission, _) = admission(3 * RECORD_COST);
+        let mut first = admission.enter();
+        first.take_records(3).unwrap();
+        assert_eq!(admission.enter().take_records(1), Err(NoRoom));
     }
 }

@@ -44,6 +44,7 @@ pub struct Door {
     bounds: Bounds,
     max_body: usize,
     body_timeout: Duration,
+    min_body_rate: u64,
     request_deadline: Duration,
     /// How long the producer may still be trying after a record was queued.
     giving_up: Duration,
@@ -77,6 +78,7 @@ impl Door {
             },
             max_body: settings.largest_body(),
             body_timeout: settings.http.body_timeout,
+            min_body_rate: settings.http.min_body_rate.as_u64(),
             request_deadline: settings.http.request_deadline,
             giving_up: settings.kafka.message_timeout + GIVING_UP,
         }

@@ -1,4 +1,5 @@
-//! Reads a request's body under its limits: size, time and the room that is left. Knows nothing of what is in it.
+//! Reads a request's body under its limits: size, time, pace and the room that is left. Knows nothing of what is in
+//! it.
 
 use std::time::Duration;
 
@@ -13,6 +14,38 @@ use crate::admission::{NoRoom, Reservation};
 
 /// How long a body that nobody wants is read before the connection is closed over it.
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long a body may take to get under way before its pace counts.
+const RUN_UP: Duration = Duration::from_secs(2);
+
+/// How fast a body has to come.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    started: Instant,
+    timeout: Duration,
+    bytes_per_second: u64,
+}
+
+impl Pace {
+    /// A body that begins at `started` has to be there within `timeout`, and to bring at least `bytes_per_second` all
+    /// along; zero is no demand.
+    pub fn new(started: Instant, timeout: Duration, bytes_per_second: u64) -> Self {
+        Self {
+            started,
+            timeout,
+            bytes_per_second,
+        }
+    }
+
+    /// Until when the next bytes may be waited for, `received` being there.
+    fn patience(&self, received: usize) -> Instant {
+        let earned = (received as u64)
+            .saturating_mul(1_000)
+            .checked_div(self.bytes_per_second)
+            .map(|millis| Duration::from_millis(millis).saturating_add(RUN_UP));
+        self.started + earned.map_or(self.timeout, |earned| earned.min(self.timeout))
+    }
+}
 
 /// Why a body was not read to its end.
 #[derive(Debug, Error)]
@@ -55,27 +88,30 @@ impl Incoming {
     ///
     /// # Errors
     /// Each [`BodyError`].
-    pub async fn read(
-        &mut self,
-        deadline: Instant,
-        reservation: &mut Reservation,
-    ) -> Result<Bytes, BodyError> {
+    pub async fn read(&mut self, pace: Pace, reservation: &mut Reservation) -> Result<Bytes, BodyError> {
         let announced = usize::try_from(self.body.size_hint().lower()).unwrap_or(usize::MAX);
         if announced > self.limit {
             return Err(BodyError::TooLarge { limit: self.limit });
         }
         reservation.would_fit(announced)?;
-        timeout_at(deadline, self.collect(reservation))
-            .await
-            .map_err(|_| BodyError::TooSlow)?
+        self.collect(pace, announced, reservation).await
     }
 
-    /// A body that comes in one piece is not copied.
-    async fn collect(&mut self, reservation: &mut Reservation) -> Result<Bytes, BodyError> {
+    /// A body that comes in one piece is not copied. Another is put together where there is room for all of it at
+    /// once: growing would hold it twice. Memory that nothing was written to is none yet.
+    async fn collect(
+        &mut self,
+        pace: Pace,
+        announced: usize,
+        reservation: &mut Reservation,
+    ) -> Result<Bytes, BodyError> {
         let mut first = Bytes::new();
         let mut all = BytesMut::new();
         let mut length = 0;
-        while let Some(chunk) = self.next_chunk().await? {
+        while let Some(chunk) = timeout_at(pace.patience(length), self.next_chunk())
+            .await
+            .map_err(|_| BodyError::TooSlow)??
+        {
             length += chunk.len();
             if length > self.limit {
                 return Err(BodyError::TooLarge { limit: self.limit });
@@ -85,6 +121,7 @@ impl Incoming {
                 first = chunk;
             } else {
                 if all.is_empty() {
+                    all.reserve(announced);
                     all.extend_from_slice(&first);
                 }
                 all.extend_from_slice(&chunk);
@@ -147,9 +184,9 @@ mod tests {
     }
 
     async fn read(body: Body, limit: usize, room: u64) -> Result<Bytes, BodyError> {
-        let deadline = Instant::now() + Duration::from_secs(5);
+        let pace = Pace::new(Instant::now(), Duration::from_secs(5), 10);
         Incoming::new(&HeaderMap::new(), body, limit)
-            .read(deadline, &mut reservation(room))
+            .read(pace, &mut reservation(room))
             .await
     }
 
@@ -180,5 +217,33 @@ mod tests {
         let endless = stream::pending::<Result<Bytes, std::io::Error>>();
         let outcome = read(Body::from_stream(endless), 9, 9).await;
         assert!(matches!(outcome, Err(BodyError::TooSlow)));
+    }
+
+    /// One byte each `gap`.
+    fn drip(bytes: usize, gap: Duration) -> Body {
+        let drops = stream::unfold(0, move |sent| async move {
+            if sent == bytes {
+                return None;
+            }
+            tokio::time::sleep(gap).await;
+            Some((Ok::<_, std::io::Error>("x"), sent + 1))
+        });
+        Body::from_stream(drops)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_drips_is_given_up_and_one_that_keeps_the_pace_is_not() {
+        let started = Instant::now();
+        let slow = read(drip(20, Duration::from_millis(500)), 99, 99).await;
+        assert!(matches!(slow, Err(BodyError::TooSlow)));
+        assert!(
+            started.elapsed() < Duration::from_secs(3),
+            "{:?}",
+            started.elapsed()
+        );
+        let steady = read(drip(40, Duration::from_millis(90)), 99, 99).await;
+        assert_eq!(steady.unwrap().len(), 40);
+        let late = read(drip(90, Duration::from_millis(90)), 99, 99).await;
+        assert!(matches!(late, Err(BodyError::TooSlow)), "5 s are over");
     }
 }

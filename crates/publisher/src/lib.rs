@@ -2,6 +2,7 @@
 
 pub mod settings;
 
+mod files;
 pub mod server;
 pub mod tls;
 
@@ -66,6 +67,7 @@ pub async fn run(settings: PublisherSettings, context: Context) -> Result<(), Pu
     let producer = Arc::new(producer);
     let callers = Callers::load(&settings.auth, &settings.budget, settings.largest_body())?;
     let callers = Arc::new(callers);
+    files::make_room(settings.http.max_connections);
     let tls = Tls::load(&settings.tls)?.map(Arc::new);
     let server = Server::bind(&settings.http, tls.clone(), metrics.connections.clone()).await?;
 

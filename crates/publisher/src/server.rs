@@ -20,6 +20,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
+use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -53,9 +54,33 @@ pub struct Server {
     listener: TcpListener,
     connections: Arc<Semaphore>,
     builder: Builder<TokioExecutor>,
-    first_request: Duration,
+    patience: Patience,
     tls: Option<Arc<Tls>>,
     gauge: IntGauge,
+}
+
+/// How long a connection may take for what.
+#[derive(Clone, Copy)]
+struct Patience {
+    /// To be spoken to.
+    first_request: Duration,
+    /// To read what is written to it.
+    unread: Duration,
+    /// To live.
+    age: Duration,
+    /// To be answered what it has asked before it was to end, and to read that.
+    last_answers: Duration,
+}
+
+impl Patience {
+    fn of(settings: &HttpSettings) -> Self {
+        Self {
+            first_request: settings.header_timeout,
+            unread: settings.write_timeout,
+            age: settings.max_connection_age,
+            last_answers: settings.request_deadline + settings.write_timeout,
+        }
+    }
 }
 
 impl Server {
@@ -77,7 +102,7 @@ impl Server {
             listener,
             connections: Arc::new(Semaphore::new(settings.max_connections)),
             builder: builder(settings),
-            first_request: settings.header_timeout,
+            patience: Patience::of(settings),
             tls,
             gauge,
         })
@@ -89,7 +114,7 @@ impl Server {
         while let Some((stream, permit)) = self.next_connection(&stop).await {
             let connection = Connection {
                 builder: self.builder.clone(),
-                first_request: self.first_request,
+                patience: self.patience,
                 tls: self.tls.clone(),
                 stop: stop.clone(),
                 _open: Open::count(&self.gauge, permit),
@@ -145,7 +170,7 @@ fn builder(settings: &HttpSettings) -> Builder<TokioExecutor> {
 
 struct Connection {
     builder: Builder<TokioExecutor>,
-    first_request: Duration,
+    patience: Patience,
     tls: Option<Arc<Tls>>,
     stop: CancellationToken,
     _open: Open,
@@ -157,12 +182,15 @@ impl Connection {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "no TCP_NODELAY");
         }
+        let mut stream = TimeoutStream::new(stream);
+        stream.set_write_timeout(Some(self.patience.unread));
+        let stream = Box::pin(stream);
         let Some(tls) = &self.tls else {
             return self.speak(stream, router).await;
         };
         let handshake = TlsAcceptor::from(tls.config()).accept(stream);
         let shaken = tokio::select! {
-            shaken = timeout(self.first_request, handshake) => shaken,
+            shaken = timeout(self.patience.first_request, handshake) => shaken,
             () = self.stop.cancelled() => return,
         };
         match shaken {
@@ -184,7 +212,7 @@ impl Connection {
         let connection = self.builder.serve_connection(TokioIo::new(stream), service);
         let mut connection = pin!(connection);
         let silent = async {
-            sleep(self.first_request).await;
+            sleep(self.patience.first_request).await;
             if spoken.load(Ordering::Relaxed) {
                 std::future::pending::<()>().await;
             }
@@ -193,9 +221,14 @@ impl Connection {
             ended = &mut connection => return note(ended),
             // hyper waits without end for the bytes that tell HTTP/1 from HTTP/2.
             () = silent => return,
-            () = self.stop.cancelled() => connection.as_mut().graceful_shutdown(),
+            () = self.stop.cancelled() => {}
+            () = sleep(self.patience.age) => {}
         }
-        note(connection.await);
+        connection.as_mut().graceful_shutdown();
+        match timeout(self.patience.last_answers, connection).await {
+            Ok(ended) => note(ended),
+            Err(_) => tracing::debug!("connection cut off"),
+        }
     }
 }
 

@@ -14,6 +14,8 @@ use service::{AuthSettings, ProcessSettings};
 
 pub use kafka::KafkaSettings;
 
+use crate::admission::RECORD_COST;
+
 /// The producer looks for messages that are too old once a second, so it gives up a little later than told.
 pub(crate) const GIVING_UP: Duration = Duration::from_secs(2);
 
@@ -55,6 +57,15 @@ pub struct HttpSettings {
     /// How long a request's body may take.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
     pub body_timeout: Duration,
+    /// How many bytes of a body must come each second, once it has had two seconds to get under way; zero is no demand.
+    pub min_body_rate: ByteSize,
+    /// How long a caller may leave an answer unread.
+    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    pub write_timeout: Duration,
+    /// How old a connection may become. Then it takes no more requests and its caller opens a new one, so that
+    /// callers spread over the replicas that there are.
+    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    pub max_connection_age: Duration,
     /// How long a whole request may take. Longer than body and message timeout together, because an answer is
     /// given only once the producer has given up.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
@@ -109,7 +120,8 @@ pub struct LimitSettings {
     pub max_record: ByteSize,
     /// The most records in one request.
     pub max_records: usize,
-    /// The bodies of all requests that are not answered yet; what does not fit is refused with 503.
+    /// The bodies of all requests that are not answered yet, and 700 bytes for each of their records; what does not
+    /// fit is refused with 503.
     pub in_flight_bytes: ByteSize,
     /// The records of all requests that Kafka has not acknowledged yet; what does not fit is refused with 503.
     pub in_flight_records: usize,
@@ -138,6 +150,9 @@ impl Default for HttpSettings {
             max_connections: 4096,
             header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(10),
+            min_body_rate: ByteSize::kib(1),
+            write_timeout: Duration::from_secs(10),
+            max_connection_age: Duration::from_secs(3600),
             request_deadline: Duration::from_secs(30),
             reload_interval: Duration::from_secs(5),
         }
@@ -179,11 +194,25 @@ impl Settings for PublisherSettings {
             self.http.request_deadline < self.http.body_timeout + self.kafka.message_timeout + GIVING_UP,
             "http.request_deadline",
             "must be at least 2s above http.body_timeout and kafka.message_timeout together",
+        )?;
+        refuse_if(
+            self.process.shutdown_grace < self.longest_stop(),
+            "process.shutdown_grace",
+            "must be at least 2s above kafka.message_timeout and the longest of http.header_timeout, \
+             http.body_timeout and http.write_timeout together, or a stop could not finish what it has taken",
         )
     }
 }
 
 impl PublisherSettings {
+    /// How long a stop takes at most. What is queued is settled within `message_timeout`, and its answer read within
+    /// `write_timeout`; a head or a body on its way is there, or given up, before it hears that it comes too late.
+    fn longest_stop(&self) -> Duration {
+        let http = &self.http;
+        let slowest = http.header_timeout.max(http.body_timeout).max(http.write_timeout);
+        slowest + self.kafka.message_timeout + GIVING_UP
+    }
+
     /// The largest body, in bytes.
     pub(crate) fn largest_body(&self) -> usize {
         usize::try_from(self.limits.max_body.as_u64()).unwrap_or(usize::MAX)
@@ -216,7 +245,13 @@ impl HttpSettings {
         refuse_if(self.reload_interval.is_zero(), "http.reload_interval", "is zero")?;
         refuse_if(self.max_connections == 0, "http.max_connections", "is zero")?;
         refuse_if(self.header_timeout.is_zero(), "http.header_timeout", "is zero")?;
-        refuse_if(self.body_timeout.is_zero(), "http.body_timeout", "is zero")
+        refuse_if(self.body_timeout.is_zero(), "http.body_timeout", "is zero")?;
+        refuse_if(self.write_timeout.is_zero(), "http.write_timeout", "is zero")?;
+        refuse_if(
+            self.max_connection_age.is_zero(),
+            "http.max_connection_age",
+            "is zero",
+        )
     }
 }
 
@@ -229,10 +264,12 @@ impl LimitSettings {
             "limits.max_record",
             "is above limits.max_body",
         )?;
+        let records = self.max_records.saturating_mul(RECORD_COST) as u64;
         refuse_if(
-            self.max_body > self.in_flight_bytes,
+            self.max_body.as_u64().saturating_add(records) > self.in_flight_bytes.as_u64(),
             "limits.in_flight_bytes",
-            "is below limits.max_body, so that the largest body would never fit",
+            "is below limits.max_body and 700 bytes for each of limits.max_records, so that the largest request \
+             would never fit",
         )?;
         refuse_if(
             self.max_records > self.in_flight_records,

@@ -1,5 +1,5 @@
 //! The body decoder under inputs that nobody chose: it panics on none, and agrees with `serde_json` on what is JSON.
-//! `PROPTEST_CASES` sets how many.
+//! `PROPTEST_CASES` sets how many each property gets; ten million in all are `PROPTEST_CASES=3400000`.
 
 use model::User;
 use proptest::collection::vec;
@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use publisher::records::{Format, RecordsError};
 use serde::de::IgnoredAny;
 use serde_json::Value;
+use testbed::bench::usage::peak_mib;
 
 const LIMIT: usize = 8;
 
@@ -77,6 +78,34 @@ fn json() -> impl Strategy<Value = Value> {
 /// Whether it is JSON text (RFC 8259): well-formed, and in UTF-8.
 fn is_json(body: &[u8]) -> bool {
     std::str::from_utf8(body).is_ok() && serde_json::from_slice::<IgnoredAny>(body).is_ok()
+}
+
+#[test]
+fn no_body_takes_more_memory_than_a_few_times_its_own_size() {
+    const MIB: usize = 16;
+    let filled = |part: &[u8]| part.iter().copied().cycle().take(MIB << 20).collect::<Vec<u8>>();
+    let peak = || peak_mib(std::process::id()).unwrap();
+    let before = peak();
+    for part in [
+        b"[".as_slice(),
+        b"{\"a\":",
+        b"[[],",
+        b"\"",
+        b"\\u",
+        b"[0,",
+        b"{}\n",
+        b"0,",
+    ] {
+        for (format, body) in [
+            (Format::Json, filled(part)),
+            (Format::Json, [b"[".to_vec(), filled(part)].concat()),
+            (Format::Ndjson, filled(part)),
+        ] {
+            drop(format.split(&body, 20_000));
+        }
+    }
+    let grown = peak() - before;
+    assert!(grown <= 6.0 * 16.0, "{grown} MiB for bodies of {MIB} MiB");
 }
 
 proptest! {

@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout_at};
 use super::Door;
 use crate::admission::{NoRoom, Reservation};
 use crate::answer::{Answer, Counts};
-use crate::body::Incoming;
+use crate::body::{Incoming, Pace};
 use crate::callers::Caller;
 use crate::coding::Coding;
 use crate::memory::{Claim, Fingerprint, Key, Turn};
@@ -119,8 +119,8 @@ impl Door {
 
     async fn read(&self, incoming: &mut Incoming) -> Result<(Bytes, Reservation), Problem> {
         let mut reservation = self.admission.enter();
-        let deadline = Instant::now() + self.body_timeout;
-        let body = incoming.read(deadline, &mut reservation).await?;
+        let pace = Pace::new(Instant::now(), self.body_timeout, self.min_body_rate);
+        let body = incoming.read(pace, &mut reservation).await?;
         Ok((body, reservation))
     }
 }

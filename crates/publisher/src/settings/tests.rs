@@ -38,6 +38,11 @@ fn what_makes_no_sense_is_refused_by_its_key() {
         ("HTTP__MAX_CONNECTIONS", "0", "`http.max_connections`"),
         ("HTTP__HEADER_TIMEOUT", "0s", "`http.header_timeout`"),
         ("HTTP__BODY_TIMEOUT", "0s", "`http.body_timeout`"),
+        ("HTTP__WRITE_TIMEOUT", "0s", "`http.write_timeout`"),
+        ("HTTP__WRITE_TIMEOUT", "12s", "`process.shutdown_grace`"),
+        ("HTTP__HEADER_TIMEOUT", "12s", "`process.shutdown_grace`"),
+        ("PROCESS__SHUTDOWN_GRACE", "23s", "`process.shutdown_grace`"),
+        ("HTTP__MAX_CONNECTION_AGE", "0s", "`http.max_connection_age`"),
         ("HTTP__REQUEST_DEADLINE", "23s", "`http.request_deadline`"),
         ("HTTP__RELOAD_INTERVAL", "0s", "`http.reload_interval`"),
         ("TLS__CERTIFICATE_PATH", "/x", "`tls.key_path`"),
@@ -93,4 +98,15 @@ fn a_property_keeps_its_value_to_itself() {
     assert!(!format!("{settings:?}").contains("hunter2"));
     let (name, value) = settings.kafka.librdkafka_properties().next().unwrap();
     assert_eq!((name.as_str(), value.expose()), ("sasl.password", "00hunter2"));
+}
+
+#[test]
+fn what_a_record_costs_is_told_as_it_is() {
+    let manual = include_str!("../../README.md");
+    assert!(manual.contains(&format!("{RECORD_COST} bytes for each of their records")));
+    let error = loaded(&[("LIMITS__IN_FLIGHT_BYTES", "29 MiB")]).unwrap_err();
+    assert!(
+        error.contains(&format!("{RECORD_COST} bytes for each")),
+        "{error}"
+    );
 }

@@ -100,7 +100,7 @@ async fn a_full_house_is_a_quick_503_of_which_nothing_is_written() {
     let publisher = setup(&topic.brokers, &topic.name)
         .with("LIMITS__IN_FLIGHT_RECORDS", "10")
         .with("LIMITS__MAX_RECORDS", "10")
-        .with("LIMITS__IN_FLIGHT_BYTES", "6kB")
+        .with("LIMITS__IN_FLIGHT_BYTES", "13kB")
         .with("LIMITS__MAX_BODY", "6kB")
         .with("LIMITS__MAX_RECORD", "4kB")
         // Long enough for the test to find the house full and Kafka not yet known to be silent.

@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
 use crate::broker;
 use crate::load::Load;
 use crate::running::{Publisher, ready, setup};
 use crate::topic::Topic;
-use crate::users::users;
+use crate::users::{user, users};
 
 async fn under_load() -> (Publisher, Topic, Load) {
     let (publisher, topic) = ready().await;
@@ -55,4 +58,47 @@ async fn sigterm_while_kafka_is_silent_answers_504_and_ends_with_0() {
     let (answer, status) = tokio::join!(publisher.send(&records), stopping);
     assert_eq!((answer.0, &answer.1["unknown"]), (504, &serde_json::json!(5)));
     assert_eq!(status.code(), Some(0), "{}", publisher.child.last_lines(10));
+}
+
+#[tokio::test]
+async fn what_comes_too_late_on_an_open_connection_is_refused_and_the_connection_closed() {
+    let (publisher, topic) = ready().await;
+    let body = user().to_string();
+    let address = publisher.url.trim_start_matches("http://");
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let head = format!(
+        "POST /v1/users HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    publisher
+        .wait_until("reading", async || {
+            publisher.metric("requests_in_flight").await == 1.0
+        })
+        .await;
+    let stopping = publisher.child.terminate(Duration::from_secs(20));
+    let late = async {
+        publisher
+            .wait_until("stopping", async || {
+                publisher.readiness().await.1["stopping"] == true
+            })
+            .await;
+        stream.write_all(body.as_bytes()).await.unwrap();
+        let mut heard = String::new();
+        stream.read_to_string(&mut heard).await.unwrap();
+        heard
+    };
+    let (status, heard) = tokio::join!(stopping, late);
+    assert_eq!(
+        status.unwrap().code(),
+        Some(0),
+        "{}",
+        publisher.child.last_lines(10)
+    );
+    assert!(heard.starts_with("HTTP/1.1 503"), "{heard}");
+    assert!(
+        heard.contains("connection: close") && heard.contains("problem:stopping"),
+        "{heard}"
+    );
+    assert!(topic.read().await.is_empty());
 }

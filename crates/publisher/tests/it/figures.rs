@@ -1,0 +1,39 @@
+//! The metrics move with what happens.
+
+use crate::broker;
+use crate::running::{answer, setup};
+use crate::topic::Topic;
+use crate::users::users;
+
+#[tokio::test]
+async fn the_metrics_tell_what_was_done() {
+    let topic = Topic::fresh(&broker::shared().await);
+    let publisher = setup(&topic.brokers, &topic.name).start().await;
+    publisher.wait_until_ready().await;
+    assert_eq!(publisher.metric("kafka_up").await, 1.0);
+    for _ in 0..3 {
+        assert_eq!(publisher.send(&users(50)).await.0, 200);
+    }
+    for _ in 0..2 {
+        let request = publisher.post("application/json", "{}");
+        assert_eq!(answer(request.header("idempotency-key", "k")).await.0, 422);
+    }
+    assert_eq!(answer(publisher.post("text/plain", "x")).await.0, 415);
+    for (series, value) in [
+        ("requests_total{status=\"200\"}", 3.0),
+        ("requests_total{status=\"422\"}", 2.0),
+        ("requests_total{status=\"415\"}", 1.0),
+        ("request_seconds_count", 6.0),
+        ("records_total{outcome=\"accepted\"}", 150.0),
+        ("records_total{outcome=\"rejected\"}", 1.0),
+        ("records_total{outcome=\"unknown\"}", 0.0),
+        ("batch_records_count", 3.0),
+        ("batch_records_sum", 150.0),
+        ("delivery_seconds_count", 3.0),
+        ("idempotency_total{result=\"first\"}", 1.0),
+        ("idempotency_total{result=\"repeated\"}", 1.0),
+    ] {
+        assert_eq!(publisher.metric(series).await, value, "{series}");
+    }
+    publisher.wait_until_idle().await;
+}
