@@ -182,7 +182,7 @@ impl CassandraProbe {
             };
             match schema::table_id(&live, self.sessions.settings()).await {
                 Ok(id) if id != Some(self.verified.table_id) => return Found::OtherTable,
-                Ok(_) => self.sessions.dependency().ready(),
+                Ok(_) => self.sessions.tables_seen(),
                 Err(SchemaError::Failed {
                     fault: Fault::Reconnect { error, .. },
                     ..

@@ -181,7 +181,7 @@ impl Streamer {
             let live = self.sessions.live().await?;
             match self.tables(&live).await {
                 Ok(verified) => {
-                    self.sessions.dependency().ready();
+                    self.sessions.rows_flow();
                     return Ok(verified);
                 }
                 // A table that another replica has just created is not known to every node at once.

@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use cassandra_protocol::authenticators::{
@@ -254,6 +255,7 @@ pub struct Sessions {
     settings: CassandraSettings,
     credentials: Arc<dyn SaslAuthenticatorProvider + Send + Sync>,
     dependency: Dependency,
+    rows_wait: AtomicBool,
     current: Mutex<Option<Arc<Live>>>,
 }
 
@@ -272,6 +274,7 @@ impl Sessions {
             settings,
             credentials,
             dependency,
+            rows_wait: AtomicBool::new(false),
             current: Mutex::new(None),
         }
     }
@@ -284,6 +287,25 @@ impl Sessions {
     /// Reports on Cassandra in `/readyz`. A session alone is not readiness: who has asked for the tables says so.
     pub fn dependency(&self) -> &Dependency {
         &self.dependency
+    }
+
+    /// Rows are not acknowledged: Cassandra is not ready, whatever else it answers.
+    pub fn rows_wait(&self, reason: impl Into<String>) {
+        self.rows_wait.store(true, Ordering::Relaxed);
+        self.dependency.unready(reason);
+    }
+
+    /// Rows are acknowledged, or none are waited for.
+    pub fn rows_flow(&self) {
+        self.rows_wait.store(false, Ordering::Relaxed);
+        self.dependency.ready();
+    }
+
+    /// The tables were read: Cassandra is ready unless rows wait, since what one replica can answer a quorum may not.
+    pub fn tables_seen(&self) {
+        if !self.rows_wait.load(Ordering::Relaxed) {
+            self.dependency.ready();
+        }
     }
 
     /// A session that is not in doubt. Waits, however long it takes, while no node can be reached.

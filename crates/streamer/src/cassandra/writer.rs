@@ -217,8 +217,7 @@ impl Writer {
                 refused.clear();
                 self.metrics.retries.with_label_values(&["doubt"]).inc();
                 self.sessions
-                    .dependency()
-                    .unready("a call got no answer; a new session is being built");
+                    .rows_wait("a call got no answer; a new session is being built");
                 Sorted {
                     again: None,
                     at_once: false,
@@ -328,9 +327,8 @@ impl Writer {
         match passing {
             Some(kind) => self
                 .sessions
-                .dependency()
-                .unready(format!("rows are not acknowledged: {kind}")),
-            None => self.sessions.dependency().ready(),
+                .rows_wait(format!("rows are not acknowledged: {kind}")),
+            None => self.sessions.rows_flow(),
         }
         let mut unsure = false;
         if !suspects.is_empty() {

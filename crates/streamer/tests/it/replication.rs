@@ -13,13 +13,13 @@ use crate::world::{DEADLINE, World, eventually};
 const SOON: Duration = Duration::from_secs(30);
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "not seen green yet: the nodes work on, but four servers on two busy cores drain too slowly for its deadlines"]
 async fn with_one_node_of_three_down_it_goes_on_with_two_it_waits_and_nothing_is_lost() {
     let options = CassandraOptions {
         nodes: 3,
         ..CassandraOptions::default()
     };
-    let cluster = CassandraCluster::start(&options.synced()).await.unwrap();
+    // What a killed node had not written to its disk, the other of the quorum has.
+    let cluster = CassandraCluster::start(&options).await.unwrap();
     let world = World::beside("replicated", cluster.contact_points())
         .await
         .with_topic(6)
