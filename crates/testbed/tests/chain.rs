@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use reqwest::StatusCode;
 use testbed::comparison::{differences, expected};
-use testbed::randomuser::{Options, RandomUserApi};
+use testbed::randomuser::{BrokenField, Fault, Options, RandomUserApi};
 use testbed::servers::{CassandraOptions, Stack, StackOptions};
 use testbed::service::{Service, ServiceOptions};
 use testbed::table::Table;
@@ -109,16 +109,47 @@ impl Chain {
     }
 
     async fn finished(&self, ingester: &Service) {
-        let exit = ingester.wait(DEADLINE).await.unwrap();
+        let (exit, summary) = ended(ingester).await;
         assert_eq!(exit, Some(0), "{}", ingester.last_lines(20));
-        let log = ingester.last_lines(10);
-        let summary = log
-            .lines()
-            .rev()
-            .find_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
-            .unwrap();
         assert_eq!(summary["fetched"], USERS, "{summary}");
         assert_eq!(summary["accepted"], USERS, "{summary}");
+    }
+
+    /// One run of ten users under each fault; returns how many users were accepted.
+    async fn every_fault_of_the_api(&self) -> u64 {
+        let mut accepted = 0;
+        for (fault, expected) in faults() {
+            self.api.inject(fault.clone(), 1);
+            let options = ServiceOptions::new("ingester", &self.folder)
+                .log_name(format!("ingester-{fault}"))
+                .arg("once")
+                .arg("--users")
+                .arg("10")
+                .arg("--seed")
+                .arg(fault.to_string().replace([':', '_'], "-"))
+                .set("source.url", format!("{}/api/1.4/", self.api.url()))
+                .set("source.page_size", "5")
+                .set("source.in_flight", "1")
+                .set("source.request_deadline", "1s")
+                .set("source.backoff.initial", "10ms")
+                .set("publisher.url", self.publisher.api());
+            let ingester = Service::start(&options).unwrap();
+            let (exit, summary) = ended(&ingester).await;
+            self.api.clear_faults();
+            match expected {
+                Some(users) => assert_eq!(
+                    (exit, &summary["accepted"]),
+                    (Some(0), &users.into()),
+                    "{fault}: {summary}"
+                ),
+                None => {
+                    let reason = summary["reason"].as_str().unwrap_or_default();
+                    assert!(exit == Some(1) && !reason.is_empty(), "{fault}: {summary}");
+                }
+            }
+            accepted += summary["accepted"].as_u64().unwrap();
+        }
+        accepted
     }
 
     /// Waits until the checkpoints are the ends, then holds the table against the whole log.
@@ -149,6 +180,46 @@ impl Chain {
         assert_eq!(rows.len() as u64, users);
         assert_eq!(differences(&expected(&log), &rows), Vec::<String>::new());
     }
+}
+
+/// The exit code, and the summary that is the last line.
+async fn ended(ingester: &Service) -> (Option<i32>, serde_json::Value) {
+    let exit = ingester.wait(DEADLINE).await.unwrap();
+    let log = ingester.last_lines(10);
+    let summary = log.lines().rev().find_map(|line| serde_json::from_str(line).ok());
+    (exit, summary.unwrap_or_else(|| panic!("{log}")))
+}
+
+/// What the API can do to the first page of a run of ten users, and how many of them are accepted; none: it fails.
+fn faults() -> Vec<(Fault, Option<u64>)> {
+    let passing = [
+        Fault::InternalError,
+        Fault::BadGateway,
+        Fault::Unavailable,
+        Fault::TooManyRequests(Some(1)),
+        Fault::ErrorBody,
+        Fault::NoResults,
+        Fault::FewerResults,
+        Fault::WrongContentType,
+        Fault::TruncatedJson,
+        Fault::OversizedBody(2 << 20),
+        Fault::ResetMidBody,
+        Fault::StallMidBody,
+        Fault::Hang(None),
+        Fault::SlowBytes(Duration::from_millis(50)),
+    ];
+    let costs_itself = BrokenField::all()
+        .map(Fault::BrokenRecord)
+        .chain([Fault::DuplicateUuids]);
+    let ends_the_run = [Fault::ForbiddenPage, Fault::WrongVersion];
+    let passing = passing.map(|fault| (fault, Some(10)));
+    let costs_itself = costs_itself.map(|fault| (fault, Some(9)));
+    let ends_the_run = ends_the_run.map(|fault| (fault, None));
+    passing
+        .into_iter()
+        .chain(costs_itself)
+        .chain(ends_the_run)
+        .collect()
 }
 
 fn names(readiness: &serde_json::Value) -> Vec<&str> {
@@ -208,7 +279,8 @@ async fn the_chain_outlives_its_publisher_its_kafka_and_its_cassandra() {
     chain.streamer.ready(Duration::from_secs(10)).await.unwrap();
     chain.finished(&run).await;
 
-    chain.settled(3 * USERS).await;
+    let after_faults = chain.every_fault_of_the_api().await;
+    chain.settled(3 * USERS + after_faults).await;
     curl_answers(&chain).await;
 }
 
