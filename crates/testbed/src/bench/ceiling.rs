@@ -1,6 +1,7 @@
 //! The ceiling: a loop that writes rows from memory with the same driver and does nothing else. It never retries; an
 //! error ends it.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use cdrs_tokio::cluster::connection_pool::ConnectionPoolConfigBuilder;
@@ -13,15 +14,20 @@ use cdrs_tokio::load_balancing::TopologyAwareLoadBalancingStrategy;
 use cdrs_tokio::query::{BatchQueryBuilder, PreparedQuery, QueryValues};
 use cdrs_tokio::statement::StatementParamsBuilder;
 use cdrs_tokio::transport::TransportTcp;
+use cdrs_tokio::types::ByName as _;
 use cdrs_tokio::types::value::Value;
 use clap::Args;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use thiserror::Error;
 use tokio::time::timeout;
+use uuid::Uuid;
 
 use super::people::{Person, people};
 use super::usage::{Cost, own_cpu_seconds, peak_mib};
 use crate::table::TEXT_COLUMNS;
+
+/// Nodes agree on a new table within moments.
+const AGREEMENT: Duration = Duration::from_secs(10);
 
 /// How the loop writes.
 #[derive(Debug, Clone, Args)]
@@ -52,6 +58,9 @@ pub enum CeilingError {
     /// The driver's own error.
     #[error(transparent)]
     Driver(#[from] cdrs_tokio::Error),
+    /// The nodes do not come to know the same tables.
+    #[error("the nodes disagree on the tables")]
+    Disagreement,
     /// No session in time.
     #[error("no session with {0}")]
     Connect(String),
@@ -78,6 +87,7 @@ impl Ceiling {
              registered_date timestamp, ingested_at timestamp)"
         );
         driver.query(table).await?;
+        agreed(&driver).await?;
         let statement = format!(
             "INSERT INTO {keyspace}.created_users (id, {columns}, dob, registered_date, ingested_at) \
              VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?"
@@ -116,6 +126,30 @@ impl Ceiling {
             .await
             .map_err(|_| none())?
             .map_err(|_| none())
+    }
+}
+
+/// Waits until every node knows the table, as the node that is asked sees it.
+async fn agreed(driver: &Driver) -> Result<(), CeilingError> {
+    let until = Instant::now() + AGREEMENT;
+    loop {
+        let mut versions = BTreeSet::new();
+        for place in ["local", "peers"] {
+            let reply = driver
+                .query(format!("SELECT schema_version FROM system.{place}"))
+                .await?;
+            for row in reply.response_body()?.into_rows().unwrap_or_default() {
+                let version: Uuid = row.r_by_name("schema_version")?;
+                versions.insert(version);
+            }
+        }
+        if versions.len() == 1 {
+            return Ok(());
+        }
+        if Instant::now() >= until {
+            return Err(CeilingError::Disagreement);
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
 
