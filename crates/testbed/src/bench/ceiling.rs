@@ -86,6 +86,8 @@ impl Ceiling {
             "CREATE TABLE IF NOT EXISTS {keyspace}.created_users (id uuid PRIMARY KEY, {texts}, dob timestamp, \
              registered_date timestamp, ingested_at timestamp)"
         );
+        // The keyspace is as new as the table will be.
+        agreed(&driver).await?;
         driver.query(table).await?;
         agreed(&driver).await?;
         let statement = format!(
@@ -129,7 +131,7 @@ impl Ceiling {
     }
 }
 
-/// Waits until every node knows the table, as the node that is asked sees it.
+/// Waits until every node knows the same tables, as the node that is asked sees it.
 async fn agreed(driver: &Driver) -> Result<(), CeilingError> {
     let until = Instant::now() + AGREEMENT;
     loop {
