@@ -151,15 +151,11 @@ impl Row {
 
     /// The user's id.
     pub fn id(&self) -> Uuid {
-        Uuid::from_bytes(*self.first())
+        Uuid::from_bytes(*self.key())
     }
 
     /// The partition key: the bytes of the id.
-    pub fn key(&self) -> &[u8] {
-        self.first()
-    }
-
-    fn first(&self) -> &[u8; 16] {
+    pub fn key(&self) -> &[u8; 16] {
         const LENGTH: usize = 4;
         self.wire[LENGTH..].first_chunk().expect("the id is bound first")
     }

@@ -39,10 +39,7 @@ enum WriteChange {
 impl Write {
     /// A row whose time is over, and which is deleted therefore. `now` in milliseconds since 1970.
     pub fn is_over(&self, now: i64) -> bool {
-        match &self.change {
-            WriteChange::Upsert(row) => self.retention.left(row.ingested_at(), now) == Life::Over,
-            WriteChange::Delete(_) => false,
-        }
+        matches!(self.change, WriteChange::Upsert(_)) && self.life(now) == Life::Over
     }
 
     /// Adds what it is now to a request.
