@@ -2,6 +2,7 @@
 //! deployed.
 
 pub mod bench;
+pub mod chaos;
 pub mod cli;
 pub mod comparison;
 pub mod demo;

@@ -9,6 +9,7 @@ use cdrs_tokio::cluster::session::{Session, SessionBuilder as _, TcpSessionBuild
 use cdrs_tokio::cluster::{NodeTcpConfigBuilder, TcpConnectionManager};
 use cdrs_tokio::consistency::Consistency;
 use cdrs_tokio::load_balancing::RoundRobinLoadBalancingStrategy;
+use cdrs_tokio::query::QueryParamsBuilder;
 use cdrs_tokio::statement::StatementParamsBuilder;
 use cdrs_tokio::transport::TransportTcp;
 use cdrs_tokio::types::ByName as _;
@@ -25,6 +26,15 @@ type Driver = Session<
 
 /// A user as the table has it: every column as text, instants in milliseconds since 1970.
 pub type UserRow = BTreeMap<&'static str, String>;
+
+/// A user with the write timestamp of each column that has a value, in microseconds since 1970.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StampedRow {
+    /// The columns.
+    pub columns: UserRow,
+    /// Their write timestamps.
+    pub stamps: BTreeMap<&'static str, i64>,
+}
 
 /// The text columns of the table.
 pub const TEXT_COLUMNS: [&str; 9] = [
@@ -80,6 +90,7 @@ pub struct CheckpointRow {
 pub struct Table {
     driver: Driver,
     keyspace: String,
+    consistency: Consistency,
 }
 
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -118,7 +129,17 @@ impl Table {
         Ok(Self {
             driver,
             keyspace: keyspace.into(),
+            consistency: Consistency::One,
         })
+    }
+
+    /// The same connection, asking so many replicas that none misses what a majority has.
+    #[must_use]
+    pub fn by_quorum(self) -> Self {
+        Self {
+            consistency: Consistency::Quorum,
+            ..self
+        }
     }
 
     /// Runs a statement; `{ks}` in it stands for the keyspace.
@@ -132,7 +153,7 @@ impl Table {
             source: Box::new(source),
         };
         let parameters = StatementParamsBuilder::new()
-            .with_consistency(Consistency::One)
+            .with_consistency(self.consistency)
             .build();
         let reply = timeout(DEADLINE, self.driver.query_with_params(&statement, parameters))
             .await
@@ -166,14 +187,63 @@ impl Table {
     /// # Errors
     /// As [`run`](Self::run).
     pub async fn users(&self) -> Result<BTreeMap<Uuid, UserRow>, TableError> {
-        let statement = format!("SELECT * FROM {}.created_users", self.keyspace);
+        let rows = self.all("SELECT * FROM {ks}.created_users").await?;
+        Ok(rows
+            .iter()
+            .filter_map(|row| Some((row.by_name::<Uuid>("id").ok()??, user(row))))
+            .collect())
+    }
+
+    /// Every user with the write timestamps of its columns, by id.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub async fn stamped_users(&self) -> Result<BTreeMap<Uuid, StampedRow>, TableError> {
+        let columns: Vec<_> = TEXT_COLUMNS
+            .iter()
+            .chain(&INSTANT_COLUMNS)
+            .map(|column| format!("{column}, writetime({column}) AS stamp_{column}"))
+            .collect();
+        let statement = format!("SELECT id, {} FROM {{ks}}.created_users", columns.join(", "));
+        let rows = self.all(&statement).await?;
+        Ok(rows
+            .iter()
+            .filter_map(|row| Some((row.by_name::<Uuid>("id").ok()??, stamped(row))))
+            .collect())
+    }
+
+    /// The write timestamp of every user's first name, by id: what tells which record a row is.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub async fn stamps(&self) -> Result<BTreeMap<Uuid, i64>, TableError> {
+        let rows = self
+            .all("SELECT id, writetime(first_name) AS stamp FROM {ks}.created_users")
+            .await?;
+        Ok(rows
+            .iter()
+            .filter_map(|row| {
+                Some((
+                    row.by_name::<Uuid>("id").ok()??,
+                    row.by_name::<i64>("stamp").ok()??,
+                ))
+            })
+            .collect())
+    }
+
+    /// Every row of a query of any length.
+    async fn all(&self, statement: &str) -> Result<Vec<Row>, TableError> {
+        let statement = statement.replace("{ks}", &self.keyspace);
         let failed = |source| TableError::Driver {
             statement: statement.clone(),
             source: Box::new(source),
         };
         let mut pager = self.driver.paged(PAGE);
-        let mut pages = pager.query(&statement);
-        let mut users = BTreeMap::new();
+        let parameters = QueryParamsBuilder::new()
+            .with_consistency(self.consistency)
+            .build();
+        let mut pages = pager.query_with_params(&statement, parameters);
+        let mut all = Vec::new();
         loop {
             let rows = timeout(DEADLINE, pages.next())
                 .await
@@ -181,12 +251,9 @@ impl Table {
                     statement: statement.clone(),
                 })?
                 .map_err(failed)?;
-            users.extend(
-                rows.iter()
-                    .filter_map(|row| Some((row.by_name::<Uuid>("id").ok()??, user(row)))),
-            );
+            all.extend(rows);
             if !pages.has_more() {
-                return Ok(users);
+                return Ok(all);
             }
         }
     }
@@ -219,6 +286,21 @@ fn user(row: &Row) -> UserRow {
         .iter()
         .filter_map(|column| Some((*column, row.by_name::<i64>(column).ok().flatten()?.to_string())));
     texts.chain(instants).collect()
+}
+
+fn stamped(row: &Row) -> StampedRow {
+    let stamp = |column: &&'static str| {
+        let stamp = row.by_name::<i64>(&format!("stamp_{column}")).ok()??;
+        Some((*column, stamp))
+    };
+    StampedRow {
+        columns: user(row),
+        stamps: TEXT_COLUMNS
+            .iter()
+            .chain(&INSTANT_COLUMNS)
+            .filter_map(stamp)
+            .collect(),
+    }
 }
 
 fn checkpoint(row: &Row) -> Option<CheckpointRow> {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -51,6 +51,8 @@ pub struct KafkaOptions {
     pub first_port: Option<u16>,
     /// Whether the nodes end with this process.
     pub lifetime: Lifetime,
+    /// Where clients are told to find each node, such as at a proxy before it. Empty: at the node's own port.
+    pub advertised: Vec<SocketAddr>,
     /// Server properties that are added or replaced, on every node. Clients come in through the listener
     /// `CLIENT`; brokers talk through `INTERNAL`, which is best left `PLAINTEXT`.
     pub properties: BTreeMap<String, String>,
@@ -64,6 +66,7 @@ impl Default for KafkaOptions {
             dir: None,
             first_port: None,
             lifetime: Lifetime::WithParent,
+            advertised: Vec::new(),
             properties: BTreeMap::new(),
         }
     }
@@ -146,6 +149,14 @@ impl KafkaCluster {
     #[must_use]
     pub fn bootstrap(&self) -> String {
         self.nodes.iter().map(Node::address).collect::<Vec<_>>().join(",")
+    }
+
+    /// The same for those who must pass by every proxy and every setting of the clients' listener: where brokers talk to
+    /// each other.
+    #[must_use]
+    pub fn internal_bootstrap(&self) -> String {
+        let addresses = self.probes.iter().map(|probe| probe.address.as_str());
+        addresses.collect::<Vec<_>>().join(",")
     }
 
     /// All nodes, in the order of their ids, which begin at 1.
@@ -232,7 +243,14 @@ fn node_spec(
     let name = format!("kafka-{}", index + 1);
     let folder = cluster.join(&name);
     fs::create_dir_all(&folder).map_err(ServerError::file(&folder))?;
-    let settings = properties(index, ports, &folder.join("data"), &options.properties);
+    let advertised = options.advertised.get(index).copied();
+    let settings = properties(
+        index,
+        ports,
+        advertised,
+        &folder.join("data"),
+        &options.properties,
+    );
     write(&folder.join("server.properties"), &render(&settings))?;
     write(&folder.join("log4j2.properties"), LOG4J)?;
     let program = jvm::java(options.heap_mb).arg(log4j_setting(&folder));

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
 /// The three ports of a node.
@@ -15,14 +16,16 @@ pub(super) struct KafkaPorts {
     pub(super) controller: u16,
 }
 
-/// The properties of node `index` (from 0) of a cluster with these ports; `overrides` win.
+/// The properties of node `index` (from 0) of a cluster with these ports, whose clients are told to go to `advertised`;
+/// `overrides` win.
 pub(super) fn properties(
     index: usize,
     cluster: &[KafkaPorts],
+    advertised: Option<SocketAddr>,
     data: &Path,
     overrides: &BTreeMap<String, String>,
 ) -> BTreeMap<String, String> {
-    let mut properties = listeners(cluster[index]);
+    let mut properties = listeners(cluster[index], advertised);
     let mut set = |name: &str, value: String| properties.insert(name.to_owned(), value);
     let voters: Vec<String> = (1..)
         .zip(cluster)
@@ -66,19 +69,21 @@ pub(super) fn properties(
 
 /// Clients have a listener of their own, so that overriding `listener.security.protocol.map` puts
 /// authentication on it without touching what brokers say to each other.
-fn listeners(ports: KafkaPorts) -> BTreeMap<String, String> {
+fn listeners(ports: KafkaPorts, advertised: Option<SocketAddr>) -> BTreeMap<String, String> {
     let KafkaPorts {
         client,
         internal,
         controller,
     } = ports;
     let public = format!("CLIENT://127.0.0.1:{client},INTERNAL://127.0.0.1:{internal}");
+    let found = advertised.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, client)));
+    let told = format!("CLIENT://{found},INTERNAL://127.0.0.1:{internal}");
     [
         (
             "listeners",
             format!("{public},CONTROLLER://127.0.0.1:{controller}"),
         ),
-        ("advertised.listeners", public),
+        ("advertised.listeners", told),
         (
             "listener.security.protocol.map",
             "CLIENT:PLAINTEXT,INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT".to_owned(),
@@ -121,7 +126,7 @@ mod tests {
 
     #[test]
     fn every_controller_votes_and_internal_topics_are_on_all_nodes() {
-        let properties = properties(1, &cluster(3), Path::new("/data"), &BTreeMap::new());
+        let properties = properties(1, &cluster(3), None, Path::new("/data"), &BTreeMap::new());
         assert_eq!(properties["node.id"], "2");
         assert_eq!(
             properties["controller.quorum.voters"],
@@ -132,9 +137,20 @@ mod tests {
     }
 
     #[test]
+    fn clients_are_told_of_the_proxy_and_brokers_are_not() {
+        let proxy = SocketAddr::from(([127, 0, 0, 1], 9));
+        let found = properties(0, &cluster(1), Some(proxy), Path::new("/data"), &BTreeMap::new());
+        assert_eq!(
+            found["advertised.listeners"],
+            "CLIENT://127.0.0.1:9,INTERNAL://127.0.0.1:2000"
+        );
+        assert!(found["listeners"].starts_with("CLIENT://127.0.0.1:1000,"));
+    }
+
+    #[test]
     fn an_override_wins_and_a_backslash_survives() {
         let overrides = BTreeMap::from([("node.id".to_owned(), r"a\b".to_owned())]);
-        let text = render(&properties(0, &cluster(1), Path::new("/data"), &overrides));
+        let text = render(&properties(0, &cluster(1), None, Path::new("/data"), &overrides));
         assert!(text.contains("node.id=a\\\\b\n"), "{text}");
     }
 }

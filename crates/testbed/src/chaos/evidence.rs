@@ -1,0 +1,202 @@
+//! What a round leaves behind, as plain values: all that the laws may look at. Times are seconds since the round began.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::table::StampedRow;
+use crate::tap::Tapped;
+
+/// A process of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Who {
+    /// The ingester.
+    Ingester,
+    /// The publisher.
+    Publisher,
+    /// One of the streamers, from 1.
+    Streamer(u8),
+}
+
+impl fmt::Display for Who {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ingester => out.write_str("ingester"),
+            Self::Publisher => out.write_str("publisher"),
+            Self::Streamer(number) => write!(out, "streamer-{number}"),
+        }
+    }
+}
+
+impl Serialize for Who {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// A record that somebody was told he may forget.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Obligation {
+    /// Whose record it is, where it has an id.
+    pub id: Option<Uuid>,
+    /// What was sent; none is a deletion.
+    pub value: Option<Vec<u8>>,
+    /// Where the acknowledgement says that it lies.
+    pub place: Option<(i32, i64)>,
+}
+
+/// What the ingester's history says of a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// Its id, as the records of it carry it.
+    pub id: String,
+    /// How it ended.
+    pub state: String,
+    /// How many of its records are acknowledged.
+    pub accepted: u64,
+}
+
+/// The checkpoints as they were at one moment, and what was durable right after it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CheckpointSample {
+    /// When they were asked for, in milliseconds since the round began.
+    pub at_ms: u64,
+    /// Of each partition the next offset.
+    pub next: BTreeMap<i32, i64>,
+    /// The rows that were there afterwards, each with its write timestamp.
+    pub stamps: BTreeMap<Uuid, i64>,
+    /// The dead letters that were there afterwards, by the place of the record that each was; none, when nobody could
+    /// be asked.
+    pub letters: Option<BTreeSet<(i32, i64)>>,
+}
+
+/// One look at a process.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Look {
+    /// When.
+    pub at: f64,
+    /// Whether it is ready; none, when it gives no answer.
+    pub ready: Option<bool>,
+    /// Which dependencies it misses.
+    pub missing: Vec<String>,
+    /// Whether it is alive; none, when it gives no answer.
+    pub alive: Option<bool>,
+    /// Its metrics, the sum of each name's series; empty, when it gives no answer.
+    pub metrics: BTreeMap<String, f64>,
+}
+
+impl Look {
+    /// Whether it gave an answer at all.
+    #[must_use]
+    pub fn answered(&self) -> bool {
+        self.ready.is_some()
+    }
+}
+
+/// What a fault takes away.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Loss {
+    /// A dependency by the name that `/readyz` has for it.
+    pub dependency: &'static str,
+    /// Whose dependency it is.
+    pub of: Vec<Who>,
+}
+
+/// Where a fault shows in what a process tells of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Sign {
+    /// It is another process than before: its start time changed, or it gave no answer.
+    Restarted(Who),
+    /// It gave no answer.
+    Silent(Who),
+    /// The sum of this metric over all processes of the service rose.
+    Rose(&'static str),
+    /// A service says in `/readyz` that it misses this dependency.
+    Missed(&'static str),
+}
+
+/// A fault as it came to pass.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Incident {
+    /// The fault, in one line.
+    pub fault: String,
+    /// The number of its class in the campaign's plan.
+    pub class: u8,
+    /// When it began.
+    pub began: f64,
+    /// When everything was there again.
+    pub ended: f64,
+    /// What it takes away for all of that time.
+    pub loses: Option<Loss>,
+    /// The processes that can't be held to their duties meanwhile, and until they are ready again.
+    pub excuses: Vec<Who>,
+    /// Any one of these shows it; none is known where this is empty.
+    pub signs: Vec<Sign>,
+}
+
+/// How the write timestamps follow from the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Stamps {
+    /// They are a function of the log that was read.
+    #[default]
+    Exact,
+    /// They are not below it: the log continues one that is gone.
+    AtLeast,
+}
+
+/// What the round had to do to count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Demands {
+    /// Acknowledged records.
+    pub acknowledged: usize,
+    /// Records that overtake an earlier one of the same user.
+    pub versions: usize,
+    /// Dead letters.
+    pub letters: usize,
+    /// Faults.
+    pub faults: usize,
+    /// Rebalances, beyond those of the start.
+    pub rebalances: usize,
+}
+
+/// Everything that is known at the end.
+#[derive(Clone, Debug, Default)]
+pub struct Evidence {
+    /// What was acknowledged.
+    pub obligations: Vec<Obligation>,
+    /// Every id that was ever sent, acknowledged or not.
+    pub minted: BTreeSet<Uuid>,
+    /// The ingester's history.
+    pub runs: Vec<Run>,
+    /// Answers of the publisher that were not true to what was posted.
+    pub untrue_answers: Vec<String>,
+    /// The topic's name.
+    pub topic: String,
+    /// The topic.
+    pub log: Vec<Tapped>,
+    /// The dead-letter topic.
+    pub letters: Vec<Tapped>,
+    /// The table.
+    pub rows: BTreeMap<Uuid, StampedRow>,
+    /// How the rows' write timestamps follow from the log.
+    pub stamps: Stamps,
+    /// The checkpoints over time, those of the end last.
+    pub checkpoints: Vec<CheckpointSample>,
+    /// The topic's end of each partition.
+    pub ends: BTreeMap<i32, i64>,
+    /// The looks at each process.
+    pub looks: BTreeMap<Who, Vec<Look>>,
+    /// The faults, in the order in which they began.
+    pub incidents: Vec<Incident>,
+    /// Processes that ended although nobody told them to, or not as they should.
+    pub odd_ends: Vec<String>,
+    /// Connections that went around a proxy.
+    pub around: Vec<String>,
+    /// How many seconds the first record after the last fault took to its row.
+    pub fresh_seconds: Option<f64>,
+    /// What had to be there.
+    pub demands: Demands,
+}

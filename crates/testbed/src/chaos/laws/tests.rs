@@ -1,0 +1,512 @@
+//! A small round that holds every law, and what each law says when one thing in it is wrong.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use model::headers::{dead_letter, kafka};
+use proptest::prelude::*;
+use uuid::Uuid;
+
+use super::log::{Fate, Log};
+use super::*;
+use crate::bench::people::Person;
+use crate::chaos::evidence::{
+    CheckpointSample, Demands, Incident, Look, Loss, Obligation, Run, Sign, Stamps, Who,
+};
+use crate::table::StampedRow;
+use crate::tap::Tapped;
+
+const NOON: i64 = 1_800_000_000_000;
+
+fn person(number: u64) -> Person {
+    Person::new(7, number)
+}
+
+fn record(partition: i32, offset: i64, key: &Uuid, value: Option<Vec<u8>>) -> Tapped {
+    let headers = [
+        (kafka::ACCEPTED_AT_US, "1700000000123456"),
+        (kafka::RUN_ID, "run-1"),
+    ];
+    let number = format!("{partition}-{offset}");
+    Tapped {
+        partition,
+        offset,
+        // Several records share a millisecond.
+        timestamp: Some(NOON + offset / 3),
+        key: Some(key.to_string().into_bytes()),
+        value,
+        headers: headers
+            .into_iter()
+            .chain([(kafka::RUN_SEQ, number.as_str())])
+            .map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec()))
+            .collect(),
+    }
+}
+
+/// What a user's record says in its version: a user never changes id.
+fn version(number: u64, version: u64) -> Vec<u8> {
+    let mut person = person(number);
+    person.texts[0] = format!("Version{version}");
+    person.json()
+}
+
+fn letter(of: &Tapped, reason: &str, stamp: i64, offset: i64) -> Tapped {
+    let added = [
+        (dead_letter::REASON, reason.to_owned()),
+        (dead_letter::TOPIC, "users".to_owned()),
+        (dead_letter::PARTITION, of.partition.to_string()),
+        (dead_letter::OFFSET, of.offset.to_string()),
+        (dead_letter::WRITE_TIMESTAMP, stamp.to_string()),
+    ];
+    let mut letter = Tapped { offset, ..of.clone() };
+    letter
+        .headers
+        .extend(added.map(|(name, value)| (name.to_owned(), value.into_bytes())));
+    letter
+}
+
+/// The round in which a correct chain took exactly this log.
+fn kept(log: Vec<Tapped>) -> Evidence {
+    let read = Log::read(&log);
+    let mut evidence = Evidence {
+        topic: "users".to_owned(),
+        fresh_seconds: Some(0.2),
+        ..Evidence::default()
+    };
+    for entry in &read.entries {
+        evidence.obligations.push(Obligation {
+            id: entry.id,
+            value: entry.record.value.clone(),
+            place: Some(entry.place()),
+        });
+        evidence.minted.extend(entry.id);
+        if let Fate::Letter(reason) = entry.fate {
+            let offset = i64::try_from(evidence.letters.len()).unwrap();
+            evidence
+                .letters
+                .push(letter(entry.record, reason, entry.stamp, offset));
+        }
+        let end = evidence.ends.entry(entry.record.partition).or_default();
+        *end = (*end).max(entry.record.offset + 1);
+    }
+    for (id, entry) in read.last() {
+        if let Fate::Row(columns) = &entry.fate {
+            let stamps = columns.keys().map(|column| (*column, entry.stamp)).collect();
+            let columns = columns.clone();
+            evidence.rows.insert(id, StampedRow { columns, stamps });
+        }
+    }
+    let accepted = evidence.log.len() as u64;
+    evidence.runs.push(Run {
+        id: "run-1".to_owned(),
+        state: "complete".to_owned(),
+        accepted,
+    });
+    evidence.checkpoints = vec![CheckpointSample::default(), at_the_end(&evidence)];
+    drop(read);
+    evidence.log = log;
+    evidence
+}
+
+fn at_the_end(evidence: &Evidence) -> CheckpointSample {
+    CheckpointSample {
+        at_ms: 9_000,
+        next: evidence.ends.clone(),
+        stamps: evidence
+            .rows
+            .iter()
+            .map(|(id, row)| (*id, row.stamps["first_name"]))
+            .collect(),
+        letters: Some(evidence.letters.iter().filter_map(stored::place_of).collect()),
+    }
+}
+
+/// Two users, one of two versions; one user who came and went; one bad record.
+fn small() -> Evidence {
+    let [one, two, three] = [1, 2, 3].map(|number| person(number).id);
+    let mut evidence = kept(vec![
+        record(0, 0, &one, Some(version(1, 1))),
+        record(0, 1, &one, Some(b"{}".to_vec())),
+        record(0, 2, &one, Some(version(1, 2))),
+        record(1, 0, &two, Some(version(2, 1))),
+        record(1, 1, &three, Some(version(3, 1))),
+        record(1, 2, &three, None),
+    ]);
+    evidence.runs[0].accepted = 6;
+    evidence.incidents.push(outage());
+    evidence.looks.insert(Who::Publisher, looks(&[(9.0, 15.0)]));
+    evidence.demands = Demands {
+        acknowledged: 6,
+        versions: 2,
+        letters: 1,
+        faults: 1,
+        rebalances: 0,
+    };
+    evidence
+}
+
+fn outage() -> Incident {
+    Incident {
+        fault: "kafka-1 killed for 14 s".to_owned(),
+        class: 2,
+        began: 2.0,
+        ended: 16.0,
+        loses: Some(Loss {
+            dependency: "kafka",
+            of: vec![Who::Publisher],
+        }),
+        excuses: Vec::new(),
+        signs: vec![Sign::Missed("kafka")],
+    }
+}
+
+/// A look each second for half a minute; not ready within these spans.
+fn looks(unready: &[(f64, f64)]) -> Vec<Look> {
+    let at = |second: u32| {
+        let at = f64::from(second);
+        let missing = unready.iter().any(|(from, until)| (*from..*until).contains(&at));
+        Look {
+            at,
+            ready: Some(!missing),
+            missing: if missing {
+                vec!["kafka".to_owned()]
+            } else {
+                Vec::new()
+            },
+            alive: Some(true),
+            metrics: BTreeMap::from([
+                ("process_resident_memory_bytes".to_owned(), 2e7),
+                ("process_start_time_seconds".to_owned(), 5.0),
+            ]),
+        }
+    };
+    (0..30).map(at).collect()
+}
+
+fn laws(evidence: &Evidence) -> BTreeSet<Law> {
+    judge(evidence).iter().map(|violation| violation.law).collect()
+}
+
+/// What is said of the small round once `harm` has been done to it.
+fn broken(harm: impl FnOnce(&mut Evidence)) -> BTreeSet<Law> {
+    let mut evidence = small();
+    assert_eq!(judge(&evidence), Vec::new());
+    harm(&mut evidence);
+    laws(&evidence)
+}
+
+fn only(law: Law) -> BTreeSet<Law> {
+    BTreeSet::from([law])
+}
+
+#[test]
+fn an_acknowledged_record_that_is_not_in_the_topic_is_told() {
+    let lost = |evidence: &mut Evidence| {
+        let id = Some(person(9).id);
+        let value = Some(version(9, 1));
+        evidence.obligations.push(Obligation {
+            id,
+            value,
+            place: None,
+        });
+    };
+    assert_eq!(broken(lost), only(Law::AcknowledgedIsInTopic));
+    let elsewhere = |evidence: &mut Evidence| evidence.obligations[0].place = Some((0, 2));
+    assert_eq!(broken(elsewhere), only(Law::AcknowledgedIsInTopic));
+}
+
+#[test]
+fn a_history_that_says_more_than_the_topic_holds_is_told() {
+    assert_eq!(broken(|it| it.runs[0].accepted = 7), only(Law::HistoryIsInTopic));
+}
+
+#[test]
+fn a_record_that_became_nothing_is_told() {
+    let letterless = |evidence: &mut Evidence| {
+        evidence.letters.clear();
+        // It was there while the checkpoints were looked at.
+    };
+    assert_eq!(broken(letterless), only(Law::NothingIsSkipped));
+    let rowless = |evidence: &mut Evidence| {
+        evidence.rows.remove(&person(2).id);
+    };
+    assert_eq!(
+        broken(rowless),
+        BTreeSet::from([Law::NothingIsSkipped, Law::LastRecordIsRow])
+    );
+}
+
+#[test]
+fn an_older_version_and_a_mixed_row_are_told() {
+    let mixed = |evidence: &mut Evidence| {
+        let row = evidence.rows.get_mut(&person(1).id).unwrap();
+        row.columns.insert("first_name", "Version1".to_owned());
+    };
+    assert_eq!(broken(mixed), only(Law::LastRecordIsRow));
+    let undead = |evidence: &mut Evidence| {
+        let row = evidence.rows[&person(2).id].clone();
+        evidence.rows.insert(person(3).id, row);
+    };
+    assert_eq!(broken(undead), only(Law::LastRecordIsRow));
+}
+
+#[test]
+fn a_write_timestamp_that_is_not_the_logs_is_told() {
+    let later = |evidence: &mut Evidence| {
+        let row = evidence.rows.get_mut(&person(1).id).unwrap();
+        row.stamps.insert("email", NOON * 1_000 + 77);
+    };
+    assert_eq!(broken(later), only(Law::LogDecidesStamp));
+    let continued = |evidence: &mut Evidence| {
+        later(evidence);
+        evidence.stamps = Stamps::AtLeast;
+    };
+    assert_eq!(
+        broken(continued),
+        BTreeSet::new(),
+        "above the log's, where the log continues another"
+    );
+}
+
+#[test]
+fn what_nobody_sent_is_told() {
+    let row = |evidence: &mut Evidence| {
+        let row = evidence.rows[&person(1).id].clone();
+        evidence.rows.insert(Uuid::from_u128(5), row);
+    };
+    assert_eq!(broken(row), only(Law::NothingFromNowhere));
+    let record = |evidence: &mut Evidence| {
+        evidence.minted.remove(&person(1).id);
+        evidence.runs.clear();
+    };
+    assert_eq!(broken(record), only(Law::NothingFromNowhere));
+}
+
+#[test]
+fn a_letter_of_another_place_reason_or_content_is_told() {
+    let header = |name: &'static str, value: &'static str| {
+        move |evidence: &mut Evidence| {
+            let letter = &mut evidence.letters[0];
+            letter.headers.insert(name.to_owned(), value.as_bytes().to_vec());
+        }
+    };
+    let right = only(Law::LettersAreRight);
+    assert_eq!(broken(header(dead_letter::REASON, "malformed")), right);
+    assert_eq!(broken(header(dead_letter::TOPIC, "others")), right);
+    let doubled = |evidence: &mut Evidence| {
+        let mut other = evidence.letters[0].clone();
+        other
+            .headers
+            .insert(dead_letter::OFFSET.to_owned(), b"2".to_vec());
+        evidence.letters.push(other);
+    };
+    let found = broken(doubled);
+    assert!(
+        found.contains(&Law::LettersAreRight),
+        "a valid record was refused: {found:?}"
+    );
+    assert_eq!(broken(|it| it.letters[0].value = Some(b"{ }".to_vec())), right);
+    assert_eq!(
+        broken(header(dead_letter::WRITE_TIMESTAMP, "1")),
+        only(Law::LogDecidesStamp)
+    );
+}
+
+#[test]
+fn a_checkpoint_ahead_of_a_row_a_deletion_or_a_letter_is_told() {
+    let sample = |change: fn(&mut CheckpointSample)| {
+        move |evidence: &mut Evidence| {
+            let mut sample = at_the_end(evidence);
+            change(&mut sample);
+            evidence.checkpoints.insert(0, sample);
+        }
+    };
+    let ahead = only(Law::CheckpointIsPrefix);
+    assert_eq!(
+        broken(sample(|it| {
+            it.stamps.remove(&person(1).id);
+        })),
+        ahead
+    );
+    assert_eq!(broken(sample(|it| it.letters = Some(BTreeSet::new()))), ahead);
+    let old = |it: &mut CheckpointSample| {
+        it.stamps.insert(person(3).id, NOON * 1_000 + 1);
+    };
+    assert_eq!(broken(sample(old)), ahead, "the deletion is not there yet");
+    assert_eq!(
+        broken(sample(|it| it.letters = None)),
+        BTreeSet::new(),
+        "nobody could be asked"
+    );
+}
+
+#[test]
+fn a_checkpoint_that_moves_back_or_is_not_the_end_is_told() {
+    let back = |evidence: &mut Evidence| {
+        let mut lower = at_the_end(evidence);
+        lower.next.insert(1, 2);
+        evidence.checkpoints.push(lower);
+        evidence.checkpoints.push(at_the_end(evidence));
+    };
+    assert_eq!(broken(back), only(Law::CheckpointOnlyRises));
+    assert_eq!(
+        broken(|it| {
+            it.ends.insert(2, 1);
+        }),
+        only(Law::CheckpointIsEnd)
+    );
+}
+
+#[test]
+fn a_chain_that_flows_late_or_never_again_is_told() {
+    assert_eq!(
+        broken(|it| it.fresh_seconds = Some(30.5)),
+        only(Law::FreshRecordFlows)
+    );
+    assert_eq!(broken(|it| it.fresh_seconds = None), only(Law::FreshRecordFlows));
+}
+
+fn with_looks(change: impl Fn(&mut Look)) -> impl FnOnce(&mut Evidence) {
+    move |evidence| evidence.looks.values_mut().flatten().for_each(change)
+}
+
+#[test]
+fn memory_above_its_bound_is_told() {
+    let much = with_looks(|look| {
+        look.metrics
+            .insert("process_resident_memory_bytes".to_owned(), 3e8);
+    });
+    assert_eq!(broken(much), only(Law::MemoryIsBounded));
+}
+
+#[test]
+fn a_fault_without_a_sign_is_told() {
+    for sign in [
+        Sign::Restarted(Who::Publisher),
+        Sign::Silent(Who::Publisher),
+        Sign::Rose("streamer_retries_total"),
+        Sign::Missed("cassandra"),
+    ] {
+        assert_eq!(
+            broken(|it| it.incidents[0].signs = vec![sign]),
+            only(Law::FaultShows)
+        );
+    }
+}
+
+#[test]
+fn each_sign_is_seen_where_it_is() {
+    let shown = |sign: Sign, change: fn(&mut Look)| {
+        broken(|evidence| {
+            evidence.incidents[0].signs = vec![sign];
+            let looks = evidence.looks.values_mut().flatten();
+            looks
+                .filter(|look| (9.0..14.0).contains(&look.at))
+                .skip(2)
+                .for_each(change);
+        })
+    };
+    let restarted = |look: &mut Look| {
+        look.metrics.insert("process_start_time_seconds".to_owned(), 6.0);
+    };
+    assert_eq!(shown(Sign::Restarted(Who::Publisher), restarted), BTreeSet::new());
+    let silent = |look: &mut Look| {
+        *look = Look {
+            at: look.at,
+            ..Look::default()
+        }
+    };
+    assert_eq!(shown(Sign::Silent(Who::Publisher), silent), BTreeSet::new());
+    let rose = |look: &mut Look| {
+        look.metrics.insert("publisher_x_total".to_owned(), 1.0);
+    };
+    assert_eq!(shown(Sign::Rose("publisher_x_total"), rose), BTreeSet::new());
+}
+
+#[test]
+fn readiness_that_turns_late_or_not_at_all_is_told() {
+    let turned = |spans: &'static [(f64, f64)]| {
+        move |evidence: &mut Evidence| {
+            evidence.incidents[0].signs.clear();
+            evidence.looks.insert(Who::Publisher, looks(spans));
+        }
+    };
+    assert_eq!(broken(turned(&[(14.0, 16.0)])), only(Law::ReadyTurnsFalse));
+    assert_eq!(broken(turned(&[])), only(Law::ReadyTurnsFalse));
+    assert_eq!(broken(turned(&[(3.0, 28.0)])), only(Law::ReadyTurnsTrue));
+    let excused = |evidence: &mut Evidence| {
+        turned(&[(3.0, 28.0)])(evidence);
+        let killed = Incident {
+            loses: None,
+            excuses: vec![Who::Publisher],
+            began: 15.0,
+            ended: 17.0,
+            ..outage()
+        };
+        evidence.incidents.push(Incident {
+            signs: Vec::new(),
+            ..killed
+        });
+    };
+    assert_eq!(broken(excused), BTreeSet::new(), "it was killed meanwhile");
+}
+
+#[test]
+fn a_failed_liveness_is_told() {
+    assert_eq!(
+        broken(with_looks(|look| look.alive = Some(false))),
+        only(Law::AliveThroughout)
+    );
+}
+
+#[test]
+fn what_was_noted_on_the_way_is_told() {
+    let note = || vec!["seen".to_owned()];
+    assert_eq!(broken(|it| it.untrue_answers = note()), only(Law::AnswersAreTrue));
+    assert_eq!(broken(|it| it.odd_ends = note()), only(Law::EndsOnlyWhenTold));
+    assert_eq!(broken(|it| it.around = note()), only(Law::NobodyWalksAround));
+}
+
+#[test]
+fn a_round_that_stressed_nothing_is_told() {
+    for demand in [
+        |it: &mut Demands| it.acknowledged = 7,
+        |it: &mut Demands| it.versions = 3,
+        |it: &mut Demands| it.letters = 2,
+        |it: &mut Demands| it.faults = 2,
+        |it: &mut Demands| it.rebalances = 1,
+    ] {
+        assert_eq!(broken(|it| demand(&mut it.demands)), only(Law::NotVacuous));
+    }
+}
+
+proptest! {
+    #[test]
+    fn whatever_the_log_a_chain_that_kept_it_is_right_and_one_that_lost_a_row_is_not(
+        // A user, and what comes of it: a version, a deletion or something bad; its partition follows from the user.
+        events in proptest::collection::vec((0_u64..12, 0_u64..8), 1..80),
+        lost in any::<prop::sample::Index>(),
+    ) {
+        let mut ends = [0_i64; 3];
+        let mut log = Vec::new();
+        for (place, (user, what)) in events.iter().enumerate() {
+            let partition = usize::try_from(user % 3).unwrap();
+            let value = match what {
+                0 => None,
+                1 => Some(b"bad".to_vec()),
+                _ => Some(version(*user, u64::try_from(place).unwrap())),
+            };
+            let (number, id) = (i32::try_from(partition).unwrap(), person(*user).id);
+            log.push(record(number, ends[partition], &id, value));
+            ends[partition] += 1;
+        }
+        log.sort_by_key(|record| (record.partition, record.offset));
+        let mut evidence = kept(log);
+        prop_assert_eq!(judge(&evidence), vec![]);
+        if evidence.rows.is_empty() {
+            return Ok(());
+        }
+        let id = *evidence.rows.keys().nth(lost.index(evidence.rows.len())).unwrap();
+        evidence.rows.remove(&id);
+        prop_assert!(laws(&evidence).contains(&Law::LastRecordIsRow));
+    }
+}
