@@ -27,6 +27,10 @@ pub struct Checkpoint {
     pub table_id: Uuid,
 }
 
+/// How many records beyond the checkpoint that is found a member of the old epoch may still get to: what it holds in
+/// memory (some ten thousand, bounded by `kafka.fetch_buffer`), with room. Epochs are in microseconds, so this is a second.
+const LEAD: i64 = 1_000_000;
+
 impl Checkpoint {
     /// The write timestamp under which it is stored: of two members that write one epoch, the one that is further
     /// wins, so a fenced member never moves a checkpoint back.
@@ -34,9 +38,10 @@ impl Checkpoint {
         self.epoch + self.position.next_offset
     }
 
-    /// The epoch that supersedes this checkpoint, whatever clock is wrong.
+    /// The epoch that supersedes this checkpoint and what a fenced member may still store above it, whatever clock is
+    /// wrong.
     pub fn next_epoch(&self, now: i64) -> i64 {
-        now.max(self.write_timestamp() + 1)
+        now.max(self.write_timestamp() + LEAD)
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Figures of two runs do not compare; ratios within one run do.
 
+pub mod assignment;
 pub mod ceiling;
 pub mod figures;
 pub mod ingester;

@@ -36,6 +36,9 @@ enum Command {
     /// The bare producer loop that a bench compares with, as a process of its own.
     #[command(hide = true)]
     Produce(crate::bench::publisher::bare::BareLoop),
+    /// A bare member of a consumer group, as a process of its own.
+    #[command(hide = true)]
+    Member(crate::bench::assignment::Member),
     /// A route that does nothing, against which a bench checks its load generator.
     #[command(hide = true)]
     Noop(crate::bench::publisher::noop::NoopCommand),
@@ -51,6 +54,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Bench(command) => command.run().await,
         Command::Ceiling(command) => bench::ceiling(command).await.map_err(Into::into),
         Command::Produce(command) => bench::produce(&command).map_err(Into::into),
+        Command::Member(member) => bench::member(&member).map_err(Into::into),
         Command::Noop(command) => bench::noop(&command).await.map_err(Into::into),
         Command::RandomUser(command) => command.run().await.map_err(Into::into),
     };

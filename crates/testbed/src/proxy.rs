@@ -60,7 +60,7 @@ pub struct Proxy {
     shared: Arc<Shared>,
     is_open: watch::Receiver<bool>,
     task: JoinHandle<()>,
-    _port: PortLease,
+    port: Option<PortLease>,
 }
 
 impl Proxy {
@@ -71,6 +71,17 @@ impl Proxy {
     pub async fn start(target: SocketAddr) -> Result<Self, ProxyError> {
         let port = PortLease::free(&[Ipv4Addr::LOCALHOST])?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port.port()));
+        let mut proxy = Self::start_at(address, target).await?;
+        proxy.port = Some(port);
+        Ok(proxy)
+    }
+
+    /// Listens on this address, of which the caller knows that it is free: another one of 127.0.0.0/8 with the port of
+    /// a proxy that stands.
+    ///
+    /// # Errors
+    /// When it is not free.
+    pub async fn start_at(address: SocketAddr, target: SocketAddr) -> Result<Self, ProxyError> {
         let listener = TcpListener::bind(address)
             .await
             .map_err(|source| ProxyError::Listen { address, source })?;
@@ -82,7 +93,7 @@ impl Proxy {
             shared,
             is_open,
             task,
-            _port: port,
+            port: None,
         })
     }
 

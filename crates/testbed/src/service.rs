@@ -62,6 +62,7 @@ pub enum ServiceError {
 #[derive(Debug, Clone)]
 pub struct ServiceOptions {
     name: &'static str,
+    through: Vec<String>,
     arguments: Vec<String>,
     settings: BTreeMap<String, String>,
     folder: PathBuf,
@@ -73,6 +74,7 @@ impl ServiceOptions {
     pub fn new(name: &'static str, folder: impl Into<PathBuf>) -> Self {
         Self {
             name,
+            through: Vec::new(),
             arguments: Vec::new(),
             settings: BTreeMap::new(),
             folder: folder.into(),
@@ -91,6 +93,13 @@ impl ServiceOptions {
     #[must_use]
     pub fn arg(mut self, argument: impl Into<String>) -> Self {
         self.arguments.push(argument.into());
+        self
+    }
+
+    /// Starts it through a command that runs the command behind it in its own place, such as `env` or `unshare`.
+    #[must_use]
+    pub fn through<A: Into<String>>(mut self, command: impl IntoIterator<Item = A>) -> Self {
+        self.through = command.into_iter().map(Into::into).collect();
         self
     }
 
@@ -141,7 +150,12 @@ impl Service {
                 key.replace('.', "__").to_uppercase()
             )
         };
-        let mut program = Program::new(workspace::binary(options.name)?)
+        let binary = workspace::binary(options.name)?;
+        let mut program = match options.through.split_first() {
+            Some((command, arguments)) => Program::new(command).args(arguments).arg(binary),
+            None => Program::new(binary),
+        };
+        program = program
             .args(&options.arguments)
             .log_to(options.folder.join(format!("{}.log", options.log)))
             .env(

@@ -141,8 +141,14 @@ fn a_recreated_topic_is_read_from_its_beginning_above_the_old_stamps() {
 #[test]
 fn a_new_epoch_supersedes_the_old_one_also_when_the_clock_is_behind() {
     let found = checkpoint(50);
-    assert_eq!(found.next_epoch(0), 1_051);
-    assert!(found.next_epoch(0) > found.write_timestamp());
+    let superseding = checkpoint(0);
+    let superseding = Checkpoint {
+        epoch: found.next_epoch(0),
+        ..superseding
+    };
+    let mut zombie = found;
+    zombie.position.next_offset += 100_000;
+    assert!(superseding.write_timestamp() > zombie.write_timestamp());
 }
 
 #[test]

@@ -5,6 +5,8 @@
 //! knows no frames: that no number of a statement is used twice then is held by the unit tests of `cassandra::gate`.
 //! Here it is held that after a deadline nothing of the old session is left to which a late reply could be credited.
 
+use std::net::SocketAddr;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use testbed::proxy::{Conduct, Direction, Flow, Proxy, remotes};
@@ -330,4 +332,57 @@ async fn a_node_that_comes_back_on_another_port_is_found_behind_its_contact_poin
     assert!(moved.accepted() > 0);
     line.world.nothing_is_lost_or_refused().await;
     line.nothing_walks_around(&streamer);
+}
+
+/// Runs a command with another `/etc/hosts`, which may be written anew while it runs.
+fn with_hosts(file: &Path) -> Vec<String> {
+    let script = "mount --bind \"$0\" /etc/hosts && exec \"$@\"";
+    ["unshare", "--map-root-user", "--mount", "sh", "-c", script]
+        .into_iter()
+        .map(str::to_owned)
+        .chain([file.display().to_string()])
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_an_outage_the_name_of_a_contact_point_is_resolved_anew() {
+    let line = Line::new("renamed").await;
+    let port = line.proxy.address().port();
+    let elsewhere = SocketAddr::from(([127, 0, 0, 2], port));
+    let moved = Proxy::start_at(elsewhere, line.world.node()).await.unwrap();
+    let hosts = line.world.folder().join("hosts");
+    let name_means = |address: SocketAddr| {
+        std::fs::write(&hosts, format!("{} cassandra.affluent.test\n", address.ip())).unwrap();
+    };
+    name_means(line.proxy.address());
+    let options = line
+        .options()
+        .set(
+            "cassandra.contact_points",
+            format!("cassandra.affluent.test:{port}"),
+        )
+        .through(with_hosts(&hosts));
+    let streamer = line
+        .world
+        .while_records_flow(async {
+            let streamer = line.world.start(&options).await;
+            line.world.busy(&streamer).await;
+            line.nothing_walks_around(&streamer);
+            assert_eq!(moved.accepted(), 0);
+            // As when a node is replaced: the old address is gone, the name stays.
+            line.proxy.refuse().await.unwrap();
+            line.proxy.reset();
+            turns_unready(&streamer).await;
+            name_means(moved.address());
+            streamer.ready(BACK).await.unwrap();
+            line.world.goes_on().await;
+            streamer
+        })
+        .await;
+    line.world.nothing_is_lost_or_refused().await;
+    let remotes = remotes(streamer.child().unwrap().pid()).unwrap();
+    assert!(
+        remotes.contains(&moved.address()) && !remotes.contains(&line.world.node()),
+        "{remotes:?}"
+    );
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use testbed::comparison::{differences, expected};
@@ -81,6 +81,11 @@ impl World {
     /// Where the first node of its cluster is found.
     pub(crate) fn node(&self) -> SocketAddr {
         self.contact_points[0].parse().unwrap()
+    }
+
+    /// Where its logs are.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// Bootstrap servers.

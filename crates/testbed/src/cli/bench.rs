@@ -1,4 +1,4 @@
-//! `testbed bench`: figures against goals. `testbed ceiling`, `produce` and `noop`: what they are compared with, each
+//! `testbed bench`: figures against goals. `testbed ceiling`, `produce`, `member` and `noop`: what they are compared with, each
 //! as a process of its own.
 
 use std::error::Error;
@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::Subcommand;
 
+use crate::bench::assignment::{AssignmentBench, Member, MemberError};
 use crate::bench::ceiling::{Ceiling, CeilingError};
 use crate::bench::figures;
 use crate::bench::ingester::IngesterBench;
@@ -31,6 +32,12 @@ pub(super) enum BenchCommand {
         /// Records in a larger backlog, which shows whether memory grows; 0: none
         #[arg(long, default_value_t = 5_000_000)]
         large: u64,
+    },
+    /// For how long partitions stand still under each of Kafka's assignment protocols; no goal
+    Assignment {
+        /// Rounds of each protocol
+        #[arg(long, default_value_t = 3)]
+        rounds: usize,
     },
     /// The API to the publisher, against the publisher by itself, and parsing against Python
     Ingester {
@@ -79,6 +86,10 @@ impl BenchCommand {
                 };
                 bench.run().await?
             }
+            Self::Assignment { rounds } => {
+                AssignmentBench { rounds }.run().await?;
+                return Ok(ExitCode::SUCCESS);
+            }
             Self::Ingester {
                 rounds,
                 seconds,
@@ -124,6 +135,12 @@ pub(super) async fn ceiling(ceiling: Ceiling) -> Result<ExitCode, CeilingError> 
 pub(super) fn produce(bare: &BareLoop) -> Result<ExitCode, BareError> {
     let cost = bare.run()?;
     println!("{}", serde_json::json!(cost));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Reads until its input ends.
+pub(super) fn member(member: &Member) -> Result<ExitCode, MemberError> {
+    member.run()?;
     Ok(ExitCode::SUCCESS)
 }
 
