@@ -65,8 +65,12 @@ pub(crate) fn producer(settings: &KafkaSettings, limits: &LimitSettings) -> Clie
             "message.timeout.ms",
             settings.message_timeout.as_millis().to_string(),
         )
-        // Admission has counted every record before it comes here, so this queue is never full.
         .set("message.max.bytes", largest_request(limits).to_string())
+        .set(
+            "statistics.interval.ms",
+            settings.statistics_interval.as_millis().to_string(),
+        )
+        // Admission has counted every record before it comes here, so this queue is never full.
         .set(
             "queue.buffering.max.messages",
             limits.in_flight_records.to_string(),

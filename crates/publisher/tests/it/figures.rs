@@ -1,6 +1,7 @@
 //! The metrics move with what happens.
 
 use crate::broker;
+use crate::load::Load;
 use crate::running::{answer, setup};
 use crate::topic::Topic;
 use crate::users::users;
@@ -36,4 +37,35 @@ async fn the_metrics_tell_what_was_done() {
         assert_eq!(publisher.metric(series).await, value, "{series}");
     }
     publisher.wait_until_idle().await;
+}
+
+#[tokio::test]
+async fn what_the_producer_measures_is_shown_while_it_works() {
+    let topic = Topic::fresh(&broker::shared().await);
+    let publisher = setup(&topic.brokers, &topic.name)
+        .with("KAFKA__STATISTICS_INTERVAL", "500ms")
+        .start()
+        .await;
+    publisher.wait_until_ready().await;
+    let mut load = Load::start(&publisher, 4);
+    for (gauge, least, most) in [
+        ("broker_round_trip_seconds", 1e-5, 10.0),
+        ("producer_queue_seconds", 1e-4, 10.0),
+        ("producer_batch_records", 1.0, 80.0),
+        ("producer_records", 1.0, 80.0),
+    ] {
+        publisher
+            .wait_until(gauge, async || {
+                let shown = publisher.metric(gauge).await;
+                assert!(shown <= most, "{gauge}: {shown}");
+                shown >= least
+            })
+            .await;
+    }
+    load.stop().await;
+    publisher
+        .wait_until("at rest", async || {
+            publisher.metric("producer_records").await == 0.0
+        })
+        .await;
 }
