@@ -11,6 +11,7 @@ mod cassandra_yaml;
 mod cql;
 mod error;
 mod folder;
+mod guarded;
 mod jvm;
 mod kafka;
 mod kafka_properties;

@@ -12,32 +12,11 @@ use crate::running::{Setup, answer, setup};
 use crate::topic::Topic;
 use crate::users::{user, users};
 
-const JAAS: &str = "org.apache.kafka.common.security.plain.PlainLoginModule required \
-                    user_admin=\"admin-secret\" user_writer=\"right-secret\" user_nobody=\"no-secret\";";
-
-/// A Kafka on which clients need a password, and rights.
-async fn guarded() -> KafkaCluster {
-    let properties = [
-        (
-            "listener.security.protocol.map",
-            "CLIENT:SASL_PLAINTEXT,INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT",
-        ),
-        ("sasl.enabled.mechanisms", "PLAIN"),
-        ("listener.name.client.plain.sasl.jaas.config", JAAS),
-        (
-            "authorizer.class.name",
-            "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
-        ),
-        ("super.users", "User:ANONYMOUS;User:admin"),
-    ];
-    let options = KafkaOptions {
-        properties: properties
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .into(),
-        ..KafkaOptions::default()
-    };
-    KafkaCluster::start(&options).await.unwrap()
-}
+const USERS: [(&str, &str); 3] = [
+    ("admin", "admin-secret"),
+    ("writer", "right-secret"),
+    ("nobody", "no-secret"),
+];
 
 fn logging_in(setup: Setup, user: &str, password: &str) -> Setup {
     setup
@@ -71,7 +50,7 @@ async fn allow(kafka: &KafkaCluster, operation: &str, topic: &str) {
 
 #[tokio::test]
 async fn who_is_not_let_in_by_kafka_hears_so_and_which_kind() {
-    let kafka = guarded().await;
+    let kafka = KafkaCluster::start(&KafkaOptions::guarded(&USERS)).await.unwrap();
     kafka.create_topic("forbidden", 1).await.unwrap();
     kafka.create_topic("elsewhere", 1).await.unwrap();
 
@@ -138,6 +117,7 @@ async fn with_too_few_replicas_nothing_counts_as_written() {
             reason.to_string().contains("2 of 3 replicas in sync")
         })
         .await;
+    assert_eq!(publisher.metric("kafka_up").await, 0.0);
     let refused = load.count(503);
     publisher
         .wait_until("refusing", async || load.count(503) > refused + 10)

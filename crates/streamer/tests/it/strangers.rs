@@ -8,39 +8,14 @@ use testbed::service::{Service, ServiceOptions};
 use crate::commands::operate;
 use crate::world::World;
 
-const JAAS: &str = "org.apache.kafka.common.security.plain.PlainLoginModule required \
-                    user_admin=\"admin-secret\" user_nobody=\"no-secret\";";
+const USERS: [(&str, &str); 2] = [("admin", "admin-secret"), ("nobody", "no-secret")];
 /// Far below the waits for a server that is away.
 const SOON: Duration = Duration::from_secs(20);
-
-/// A Kafka on which clients need a password, and rights.
-async fn guarded() -> KafkaCluster {
-    let properties = [
-        (
-            "listener.security.protocol.map",
-            "CLIENT:SASL_PLAINTEXT,INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT",
-        ),
-        ("sasl.enabled.mechanisms", "PLAIN"),
-        ("listener.name.client.plain.sasl.jaas.config", JAAS),
-        (
-            "authorizer.class.name",
-            "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
-        ),
-        ("super.users", "User:ANONYMOUS;User:admin"),
-    ];
-    let options = KafkaOptions {
-        properties: properties
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .into(),
-        ..KafkaOptions::default()
-    };
-    KafkaCluster::start(&options).await.unwrap()
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whom_kafka_does_not_let_in_hears_so_and_ends_with_78() {
     let world = World::bare("guarded").await;
-    let kafka = guarded().await;
+    let kafka = KafkaCluster::start(&KafkaOptions::guarded(&USERS)).await.unwrap();
     let login = |user: &str, password: &str| -> ServiceOptions {
         world
             .options()

@@ -1,0 +1,38 @@
+//! A Kafka that asks who comes: its clients need a password, and each but `admin` the rights to what it does. Brokers and
+//! the testbed itself use listeners of their own, without one. Rights are given with Kafka's own tools.
+
+use std::fmt::Write as _;
+
+use super::KafkaOptions;
+
+const PLAIN: &str = "org.apache.kafka.common.security.plain.PlainLoginModule required";
+
+impl KafkaOptions {
+    /// One node that knows these users, each with a password (SASL/PLAIN). The one called `admin` may do everything.
+    pub fn guarded(users: &[(&str, &str)]) -> Self {
+        let mut logins = PLAIN.to_owned();
+        for (user, password) in users {
+            write!(logins, " user_{user}=\"{password}\"").expect("a string takes every text");
+        }
+        logins.push(';');
+        let properties = [
+            (
+                "listener.security.protocol.map",
+                "CLIENT:SASL_PLAINTEXT,INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            ),
+            ("sasl.enabled.mechanisms", "PLAIN"),
+            ("listener.name.client.plain.sasl.jaas.config", &logins),
+            (
+                "authorizer.class.name",
+                "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+            ),
+            ("super.users", "User:ANONYMOUS;User:admin"),
+        ];
+        Self {
+            properties: properties
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .into(),
+            ..Self::default()
+        }
+    }
+}
