@@ -1,0 +1,245 @@
+//! What the publisher's bench runs on: Kafka, the publisher, and Benthos if wanted; and each measurement on them.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use super::benthos::Benthos;
+use super::contest::{Contest, Speed};
+use super::load::{Load, Requests};
+use super::{PublisherBench, PublisherBenchError, Rounds};
+use crate::bench::figures::{median, spread};
+use crate::bench::usage::{Cost, cpu_seconds, own_cpu_seconds, peak_mib};
+use crate::process::{Child, Program};
+use crate::servers::ports::PortLease;
+use crate::servers::{KafkaCluster, KafkaOptions, Node};
+use crate::service::{Service, ServiceOptions};
+use crate::workspace;
+
+const OURS: &str = "bench_publisher";
+const BARE: &str = "bench_bare";
+const PEER: &str = "bench_benthos";
+
+/// The steady rate at which latency is measured.
+const STEADY_RATE: u32 = 1_000;
+const STEADY_CALLERS: usize = 64;
+const STEADY: Duration = Duration::from_secs(10);
+const READY: Duration = Duration::from_secs(60);
+
+/// The servers.
+pub(super) struct Rig {
+    kafka: KafkaCluster,
+    publisher: Service,
+    ours: Contest,
+    peer: Option<(Benthos, Contest)>,
+    folder: PathBuf,
+    length: Duration,
+}
+
+impl Rig {
+    pub(super) async fn start(options: &PublisherBench) -> Result<Self, PublisherBenchError> {
+        println!("starting Kafka and the publisher");
+        let folder = workspace::target_dir()?.join("bench");
+        let kafka = KafkaCluster::start(&KafkaOptions::default()).await?;
+        for topic in [BARE, PEER] {
+            kafka.create_topic(topic, 6).await?;
+        }
+        let publisher = ServiceOptions::new("publisher", &folder)
+            .set("kafka.brokers", kafka.bootstrap())
+            .set("kafka.topic", OURS);
+        let publisher = Service::start(&publisher)?;
+        publisher.ready(READY).await?;
+        let ours = Contest::new("the publisher", address_of(&publisher)?, ["/v1/users"; 2]);
+        let peer = if options.peers {
+            println!("building and starting Benthos");
+            let benthos = Benthos::start(&kafka.bootstrap(), PEER, &folder).await?;
+            let contest = Contest::new("Benthos", benthos.address, ["/one", "/many"]);
+            Some((benthos, contest))
+        } else {
+            println!("without peers: --peers measures Benthos, too");
+            None
+        };
+        Ok(Self {
+            kafka,
+            publisher,
+            ours,
+            peer,
+            folder,
+            length: options.length,
+        })
+    }
+
+    /// What the load generator does where nothing is to be done: far more than what is measured, or it is in the way.
+    pub(super) async fn check_the_load_generator(&self) -> Result<(), PublisherBenchError> {
+        let port = PortLease::free(&[Ipv4Addr::LOCALHOST])?;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port.port()));
+        let noop = Program::new(workspace::binary("testbed")?)
+            .args(["noop", "--listen", &address.to_string()])
+            .log_to(self.folder.join("noop.log"))
+            .spawn()?;
+        let until = Instant::now() + READY;
+        while tokio::net::TcpStream::connect(address).await.is_err() && Instant::now() < until {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let speed = self
+            .ours
+            .elsewhere("the no-op route", address)
+            .measure(self.length)
+            .await?;
+        println!("the load generator {speed} on a route that does nothing");
+        noop.kill().await?;
+        Ok(())
+    }
+
+    /// All contestants once, in an order that turns with the rounds.
+    pub(super) async fn round(&self, round: usize, rounds: &mut Rounds) -> Result<(), PublisherBenchError> {
+        let (mut bare, mut speed, mut peer) = (None, None, None);
+        for turn in 0..3 {
+            match (round + turn) % 3 {
+                0 => bare = Some(self.bare_loop().await?),
+                1 => speed = Some(self.ours().await?),
+                _ => peer = self.peer_contest().await?,
+            }
+        }
+        let (Some(bare), Some(speed)) = (bare, speed) else {
+            return Ok(());
+        };
+        let warming = if round == 0 {
+            "  (warming up, not counted)"
+        } else {
+            ""
+        };
+        let told = peer.map_or_else(String::new, |peer| format!(", Benthos {peer}"));
+        println!(
+            "round {round}: bare loop {:.0} records/s, publisher {speed}{told}{warming}",
+            bare.rows_per_second()
+        );
+        if round > 0 {
+            rounds.to_bare.push(speed.records / bare.rows_per_second());
+            if let Some(peer) = peer {
+                rounds.to_peer.push(speed.records / peer.records);
+                rounds.singles_to_peer.push(speed.singles / peer.singles);
+            }
+        }
+        Ok(())
+    }
+
+    /// Besides, who has used the processors: they are shared, and what one takes another lacks.
+    async fn ours(&self) -> Result<Speed, PublisherBenchError> {
+        let (started, before) = (Instant::now(), self.used());
+        let speed = self.ours.measure(self.length).await?;
+        let seconds = started.elapsed().as_secs_f64();
+        let shares = self.used().into_iter().zip(before);
+        let shares: Vec<_> = shares.map(|(after, before)| (after - before) / seconds).collect();
+        println!(
+            "processors busy: publisher {:.2}, Kafka {:.2}, load generator {:.2} of {}",
+            shares[0],
+            shares[1],
+            shares[2],
+            std::thread::available_parallelism().map_or(0, usize::from)
+        );
+        Ok(speed)
+    }
+
+    /// Processor seconds so far: of the publisher, of Kafka, of this process.
+    fn used(&self) -> [f64; 3] {
+        let of = |pid: Option<u32>| pid.and_then(cpu_seconds).unwrap_or(f64::NAN);
+        let kafka = self.kafka.node(0).ok().and_then(Node::pid);
+        let publisher = self.publisher.child().map(Child::pid);
+        [of(publisher), of(kafka), own_cpu_seconds()]
+    }
+
+    async fn peer_contest(&self) -> Result<Option<Speed>, PublisherBenchError> {
+        match &self.peer {
+            Some((_, contest)) => Ok(Some(contest.measure(self.length).await?)),
+            None => Ok(None),
+        }
+    }
+
+    async fn bare_loop(&self) -> Result<Cost, PublisherBenchError> {
+        let program = Program::new(workspace::binary("testbed")?)
+            .args(["produce", "--brokers", &self.kafka.bootstrap(), "--topic", BARE])
+            .args(["--seconds", &self.length.as_secs().max(1).to_string()])
+            .log_to(self.folder.join("bare.log"));
+        let child = program.spawn()?;
+        child.wait(READY + self.length).await?;
+        let last = child.last_lines(1);
+        serde_json::from_str(&last).map_err(|_| PublisherBenchError::Bare(child.last_lines(5)))
+    }
+
+    /// The 99th percentile, in milliseconds.
+    pub(super) async fn latency(&self) -> Result<f64, PublisherBenchError> {
+        let ours = &self.ours;
+        let load = Load {
+            address: ours.address,
+            callers: STEADY_CALLERS,
+        };
+        let latencies = load.open(&ours.one, STEADY_RATE, STEADY).await;
+        let latencies = latencies.map_err(|source| PublisherBenchError::Load {
+            on: ours.name,
+            source,
+        })?;
+        #[expect(clippy::cast_precision_loss, reason = "at most a minute in microseconds")]
+        let quantile = |part| latencies.value_at_quantile(part) as f64 / 1_000.0;
+        println!(
+            "one-record latency at {STEADY_RATE} req/s, from the moment each was due: p50 {:.1} ms, p99 {:.1} ms, \
+             p99.9 {:.1} ms, worst {:.1} ms of {} requests",
+            quantile(0.5),
+            quantile(0.99),
+            quantile(0.999),
+            quantile(1.0),
+            latencies.len()
+        );
+        Ok(quantile(0.99))
+    }
+
+    /// The most memory the publisher ever held, after all that was before and more than its admission bound takes at
+    /// once.
+    pub(super) async fn full_load(&self) -> Result<f64, PublisherBenchError> {
+        let ours = &self.ours;
+        let crowd = Load {
+            address: ours.address,
+            callers: 128,
+        };
+        let requests = Requests::new("/v1/users", 50, 1_000);
+        let carried = crowd.closed(&requests, self.length).await;
+        let carried = carried.map_err(|source| PublisherBenchError::Load {
+            on: ours.name,
+            source,
+        })?;
+        println!(
+            "128 callers with 1,000 records a request, more than fits: {:.0} records/s, {} requests refused with 503",
+            carried.per_second() * 1_000.0,
+            carried.refused
+        );
+        let peak = self
+            .publisher
+            .child()
+            .and_then(|child| peak_mib(child.pid()))
+            .unwrap_or(f64::NAN);
+        if let Some(peer) = self.peer.as_ref().and_then(|(peer, _)| peak_mib(peer.pid())) {
+            println!("peak RSS: publisher {peak:.0} MiB; Benthos, without the crowd, {peer:.0} MiB");
+        }
+        Ok(peak)
+    }
+
+    /// Milliseconds from the process's start until `/readyz` says yes, the topic being there; median of 5.
+    pub(super) async fn start_to_ready(&mut self) -> Result<f64, PublisherBenchError> {
+        let mut times = Vec::new();
+        for _ in 0..5 {
+            self.publisher.terminate(READY).await?;
+            let started = Instant::now();
+            self.publisher.spawn()?;
+            self.publisher.ready(READY).await?;
+            times.push(started.elapsed().as_secs_f64() * 1_000.0);
+        }
+        println!("start to ready: {} ms", spread(&times));
+        Ok(median(&times))
+    }
+}
+
+fn address_of(publisher: &Service) -> Result<SocketAddr, PublisherBenchError> {
+    let url = publisher.api();
+    let address = url.trim_start_matches("http://").parse();
+    address.map_err(|_| PublisherBenchError::Address(url))
+}
