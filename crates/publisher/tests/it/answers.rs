@@ -207,6 +207,12 @@ async fn without_kafka_it_listens_and_says_503_and_is_not_ready() {
         (status, &body["type"]),
         (503, &json!("urn:affluent:problem:kafka-down"))
     );
+    assert_eq!(
+        running::erase(&publisher, &uuid::Uuid::new_v4().to_string())
+            .await
+            .0,
+        503
+    );
     publisher
         .wait_until("named", async || {
             let (status, body) = publisher.readiness().await;

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use reqwest::Client;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::running::Publisher;
+use crate::running::{Publisher, document};
 use crate::topic::Topic;
 use crate::users::{ids, users};
 
@@ -15,6 +16,35 @@ use crate::users::{ids, users};
 struct Sent {
     ids: Vec<String>,
     status: Option<u16>,
+    /// The places of the records that were said to be refused.
+    refused: Vec<usize>,
+}
+
+/// The one record of each other request that is not valid.
+const INVALID: usize = 7;
+
+async fn send(client: &Client, url: &str, mixed: bool) -> Sent {
+    let mut users = users(20);
+    if mixed {
+        users[INVALID]["email"] = "nobody".into();
+    }
+    let ids = ids(&users);
+    let answer = client.post(format!("{url}/v1/users")).json(&users).send().await;
+    let Ok(answer) = answer else {
+        return Sent {
+            ids,
+            status: None,
+            refused: vec![],
+        };
+    };
+    let (status, body) = document(answer).await;
+    let errors = body["errors"].as_array().into_iter().flatten();
+    let refused = errors.map(|error| usize::try_from(error["index"].as_u64().unwrap()).unwrap());
+    Sent {
+        ids,
+        status: Some(status),
+        refused: refused.collect(),
+    }
 }
 
 /// Callers at work.
@@ -25,7 +55,7 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    /// Starts `callers`, each sending 20 records a request.
+    /// Starts `callers`, each sending 20 records a request, of which one is not valid every other time.
     pub(crate) fn start(publisher: &Publisher, callers: usize) -> Self {
         let mut load = Self {
             callers: JoinSet::new(),
@@ -36,15 +66,13 @@ impl Load {
             let (sent, stop) = (Arc::clone(&load.sent), load.stop.clone());
             let (client, url) = (publisher.client.clone(), publisher.url.clone());
             load.callers.spawn(async move {
+                let mut mixed = false;
                 while !stop.is_cancelled() {
-                    let users = users(20);
-                    let request = client.post(format!("{url}/v1/users")).json(&users);
-                    let status = request.send().await.ok().map(|answer| answer.status().as_u16());
-                    sent.lock().unwrap().push(Sent {
-                        ids: ids(&users),
-                        status,
-                    });
-                    if status != Some(200) {
+                    mixed = !mixed;
+                    let heard = send(&client, &url, mixed).await;
+                    let well = matches!(heard.status, Some(200 | 207));
+                    sent.lock().unwrap().push(heard);
+                    if !well {
                         tokio::time::sleep(Duration::from_millis(100)).await;
                     }
                 }
@@ -67,8 +95,8 @@ impl Load {
         }
     }
 
-    /// Holds every answer against the topic: 200 means all are in it, 503 that none is. Only 200, 503, 504 and
-    /// broken connections may have been heard.
+    /// Holds every answer against the topic: 200 means that all are in it, 207 all but those listed, 503 that none is.
+    /// Only these, 504 and broken connections may have been heard.
     pub(crate) async fn assert_no_answer_lied(&self, topic: &Topic) {
         let mut copies = BTreeMap::<String, usize>::new();
         for record in topic.read().await {
@@ -78,6 +106,14 @@ impl Load {
             let found = sent.ids.iter().filter(|id| copies.contains_key(*id)).count();
             match sent.status {
                 Some(200) => assert_eq!(found, sent.ids.len(), "acknowledged and not in the topic"),
+                Some(207) => {
+                    assert_eq!(sent.refused, [INVALID]);
+                    assert_eq!(found, sent.ids.len() - 1, "acknowledged and not in the topic");
+                    assert!(
+                        !copies.contains_key(&sent.ids[INVALID]),
+                        "refused and in the topic"
+                    );
+                }
                 Some(503) => assert_eq!(found, 0, "said to be not written and in the topic"),
                 Some(504) | None => {}
                 Some(other) => panic!("answered {other}"),

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::broker;
 use crate::load::Load;
-use crate::running::{Publisher, answer, document, setup};
+use crate::running::{Publisher, answer, document, erase, setup};
 use crate::topic::Topic;
 use crate::users::{user, users};
 
@@ -55,6 +55,31 @@ async fn a_frozen_kafka_is_504_then_503_then_all_is_well_again() {
 }
 
 #[tokio::test]
+async fn a_tombstone_without_an_answer_from_kafka_is_504_and_unknown() {
+    let (kafka, publisher, topic) = on_own_kafka().await;
+    let known = users(1);
+    assert_eq!(publisher.send(&known).await.0, 200);
+    kafka.node(0).unwrap().freeze().await.unwrap();
+    let (status, body) = erase(&publisher, known[0]["id"].as_str().unwrap()).await;
+    assert_eq!(
+        (status, &body["type"], &body["unknown"]),
+        (504, &json!("urn:affluent:problem:outcome-unknown"), &json!(1))
+    );
+    kafka.node(0).unwrap().thaw().unwrap();
+    publisher.wait_until_ready().await;
+    publisher.wait_until_idle().await;
+    assert_eq!(
+        topic
+            .read()
+            .await
+            .iter()
+            .filter(|record| record.value.is_some())
+            .count(),
+        1
+    );
+}
+
+#[tokio::test]
 async fn a_killed_kafka_is_503_until_it_is_back() {
     let (kafka, publisher, topic) = on_own_kafka().await;
     let mut load = Load::start(&publisher, 4);
@@ -85,6 +110,7 @@ async fn a_kafka_that_comes_late_and_a_topic_that_goes_are_waited_for() {
 
     broker::delete_topic(&topic.brokers, &topic.name).await;
     wait_until_unready(&publisher).await;
+    assert_eq!(publisher.metric("kafka_up").await, 0.0);
     publisher.wait_until_ready().await;
     publisher
         .wait_until("taking records", async || {

@@ -165,6 +165,16 @@ pub(crate) async fn answer(request: RequestBuilder) -> (u16, Value) {
     document(request.send().await.unwrap()).await
 }
 
+/// What `DELETE /v1/users/{id}` is answered with.
+pub(crate) async fn erase(publisher: &Publisher, id: &str) -> (u16, Value) {
+    answer(
+        publisher
+            .client
+            .delete(format!("{}/v1/users/{id}", publisher.url)),
+    )
+    .await
+}
+
 pub(crate) async fn document(response: Response) -> (u16, Value) {
     let status = response.status().as_u16();
     let text = response.text().await.unwrap();
