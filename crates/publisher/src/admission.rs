@@ -47,6 +47,14 @@ impl Admission {
             records: Share::of(&self.records),
         }
     }
+
+    /// A reservation for an answer of that many bytes, whether they fit or not: it has to be given. What was reserved
+    /// for its request was more and has just become free, so that this goes above the bound by a part of it at most.
+    pub fn hold(&self, bytes: usize) -> Reservation {
+        let mut reservation = self.enter();
+        reservation.bytes.hold(bytes);
+        reservation
+    }
 }
 
 /// What one request holds of both bounds; given back when it is dropped.
@@ -86,11 +94,16 @@ impl Reservation {
         costs
     }
 
-    /// Gives back the records above `kept`: those that turned out not to go to Kafka.
+    /// Gives back bytes that were not needed.
+    pub(crate) fn give_back_bytes(&mut self, surplus: usize) {
+        self.bytes.give_back(surplus);
+    }
+
+    /// Gives back the records above `kept`: those that turned out not to go to Kafka. What is told of them instead
+    /// takes memory, too, so that their bytes stay taken.
     pub fn keep_records(&mut self, kept: usize) {
         let surplus = self.records.held.saturating_sub(kept);
         self.records.give_back(surplus);
-        self.bytes.give_back(surplus * RECORD_COST);
     }
 }
 
@@ -121,6 +134,11 @@ impl Budget {
         Ok(())
     }
 
+    fn hold(&self, more: usize) {
+        self.used.fetch_add(more, Ordering::AcqRel);
+        self.gauge.add(signed(more));
+    }
+
     fn give_back(&self, count: usize) {
         self.used.fetch_sub(count, Ordering::AcqRel);
         self.gauge.sub(signed(count));
@@ -149,6 +167,11 @@ impl Share {
         self.budget.take(more)?;
         self.held += more;
         Ok(())
+    }
+
+    fn hold(&mut self, more: usize) {
+        self.budget.hold(more);
+        self.held += more;
     }
 
     fn give_back(&mut self, surplus: usize) {
@@ -204,15 +227,27 @@ mod tests {
         let mut first = admission.enter();
         first.take_records(10).unwrap();
         first.keep_records(4);
+        assert_eq!(metrics.records_in_flight.get(), 4);
         let mut second = admission.enter();
         second.take_records(6).unwrap();
         assert_eq!(second.take_records(1), Err(NoRoom));
+        assert_eq!(metrics.bytes_in_flight.get(), 16 * signed(RECORD_COST));
         drop(first);
         second.take_records(4).unwrap();
         assert_eq!(metrics.bytes_in_flight.get(), 10 * signed(RECORD_COST));
         drop(second);
         assert_eq!(metrics.records_in_flight.get(), 0);
         assert_eq!(metrics.bytes_in_flight.get(), 0);
+    }
+
+    #[test]
+    fn an_answer_is_held_in_any_case_and_keeps_others_out_while_it_is() {
+        let (admission, metrics) = admission(100);
+        let answer = admission.hold(130);
+        assert_eq!(metrics.bytes_in_flight.get(), 130);
+        assert_eq!(admission.enter().take_bytes(1), Err(NoRoom));
+        drop(answer);
+        assert_eq!(admission.enter().take_bytes(100), Ok(()));
     }
 
     #[test]

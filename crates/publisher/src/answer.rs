@@ -1,109 +1,14 @@
-//! What became of a request's records → the answer. One pure decision; it reads no request and asks nobody.
+//! What became of a request's records → the answer over HTTP. One pure decision; it reads no request and asks nobody.
 
 use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use axum::response::IntoResponse;
 use bytes::Bytes;
 use model::headers::{self, http};
-use model::{Invalid, UserId};
-use serde::Serialize;
-use utoipa::ToSchema;
 
-use crate::deliveries::Outcome;
 use crate::preference::Preference;
 use crate::problem::Problem;
-
-/// A record that is not in Kafka, and why. Quotes no value of it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
-pub struct RecordError {
-    /// The record's place in the request, from 0.
-    pub index: usize,
-    /// Its id, if that much could be read.
-    #[schema(value_type = Option<String>, format = "uuid")]
-    pub id: Option<UserId>,
-    /// The field at fault; none when the record as a whole is.
-    pub field: Option<String>,
-    /// The rule it broke.
-    pub reason: String,
-}
-
-impl RecordError {
-    /// The record at `index` is not valid.
-    pub fn invalid(index: usize, invalid: &Invalid) -> Self {
-        Self {
-            index,
-            id: invalid.id(),
-            field: invalid.field_name().map(ToString::to_string),
-            reason: invalid.reason().to_string(),
-        }
-    }
-
-    /// The record at `index` has more than `limit` bytes.
-    pub fn too_large(index: usize, limit: usize) -> Self {
-        Self {
-            index,
-            id: None,
-            field: None,
-            reason: format!("is larger than {limit} bytes"),
-        }
-    }
-}
-
-/// A record that was given to the producer.
-#[derive(Clone, Copy, Debug)]
-pub struct Sent {
-    /// The record's place in the request, from 0.
-    pub index: usize,
-    /// Its id.
-    pub id: UserId,
-}
-
-/// A record that is in Kafka, and where.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
-pub struct Place {
-    /// The record's place in the request, from 0.
-    pub index: usize,
-    /// Its id.
-    #[schema(value_type = String, format = "uuid")]
-    pub id: UserId,
-    /// The partition it lies in.
-    pub partition: i32,
-    /// Its offset there.
-    pub offset: i64,
-}
-
-/// What there is to say about a request, when everything is settled.
-#[derive(Debug)]
-pub struct Settled {
-    /// The valid records, in order.
-    pub sent: Vec<Sent>,
-    /// What became of each of them.
-    pub outcomes: Vec<Outcome>,
-    /// Whether the producer took them all; if not, what follows those sent was not written.
-    pub complete: bool,
-    /// The invalid records, in order.
-    pub invalid: Vec<RecordError>,
-    /// How much of it the caller wants to hear.
-    pub preference: Preference,
-}
-
-/// The body of the answers 200, 207 and 422, and a part of 502 and 504.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct Counts {
-    /// Records that are in Kafka.
-    pub accepted: usize,
-    /// Records that are not.
-    pub rejected: usize,
-    /// Records of which nobody can say.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub unknown: Option<usize>,
-    /// Each of those that are not.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub errors: Vec<RecordError>,
-    /// Each of those that are, when the caller prefers `return=representation`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub records: Vec<Place>,
-}
+use crate::verdict::{Settled, Verdict};
 
 /// The answers 200, 207 and 422: everything is known of every record. They may be given again.
 #[derive(Clone, Debug)]
@@ -148,66 +53,19 @@ impl Told {
     }
 }
 
-impl Settled {
-    /// The answer. Any doubt outweighs everything else, and a refusal by Kafka outweighs invalid records.
-    pub fn answer(self) -> Answer {
-        let unknown = self.outcomes.contains(&Outcome::Unknown);
-        let refused = self
-            .outcomes
-            .iter()
-            .any(|outcome| matches!(outcome, Outcome::Refused(_)));
-        if unknown || !self.complete {
-            return Answer::Problem(Problem::unknown(Some(self.counts())));
-        }
-        if refused {
-            return Answer::Problem(Problem::refused(self.counts()));
-        }
-        let status = match (self.sent.is_empty(), self.invalid.is_empty()) {
-            (_, true) => StatusCode::OK,
-            (true, false) => StatusCode::UNPROCESSABLE_ENTITY,
-            (false, false) => StatusCode::MULTI_STATUS,
+impl From<Settled> for Answer {
+    fn from(settled: Settled) -> Self {
+        let (verdict, preference) = (settled.verdict(), settled.preference);
+        let counts = settled.counts();
+        let status = match verdict {
+            Verdict::Accepted => StatusCode::OK,
+            Verdict::Mixed => StatusCode::MULTI_STATUS,
+            Verdict::Invalid => StatusCode::UNPROCESSABLE_ENTITY,
+            Verdict::Refused => return Self::Problem(Problem::refused(counts)),
+            Verdict::Unknown => return Self::Problem(Problem::unknown(Some(counts))),
         };
-        let preference = self.preference;
-        let document =
-            serde_json::to_vec(&self.counts()).expect("a struct of texts and numbers can be written");
-        Answer::Told(Told::new(status, document.into(), preference))
-    }
-
-    fn counts(self) -> Counts {
-        let mut errors = self.invalid;
-        let mut records = Vec::new();
-        let mut accepted = 0;
-        let mut unknown = 0;
-        for (sent, outcome) in self.sent.iter().zip(&self.outcomes) {
-            match outcome {
-                Outcome::Written { partition, offset } => {
-                    accepted += 1;
-                    if self.preference == Preference::Representation {
-                        records.push(Place {
-                            index: sent.index,
-                            id: sent.id,
-                            partition: *partition,
-                            offset: *offset,
-                        });
-                    }
-                }
-                Outcome::Unknown => unknown += 1,
-                Outcome::Refused(refusal) => errors.push(RecordError {
-                    index: sent.index,
-                    id: Some(sent.id),
-                    field: None,
-                    reason: refusal.reason().to_owned(),
-                }),
-            }
-        }
-        errors.sort_by_key(|error| error.index);
-        Counts {
-            accepted,
-            rejected: errors.len(),
-            unknown: (unknown > 0).then_some(unknown),
-            errors,
-            records,
-        }
+        let document = serde_json::to_vec(&counts).expect("a struct of texts and numbers can be written");
+        Self::Told(Told::new(status, document.into(), preference))
     }
 }
 
@@ -247,7 +105,8 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::deliveries::Refusal;
+    use crate::deliveries::{Outcome, Refusal};
+    use crate::verdict::{RecordError, Sent};
 
     const ID: &str = "0195d0b1-7a4c-7f3e-9b1a-2c3d4e5f6071";
     const WRITTEN: Outcome = Outcome::Written {
@@ -280,7 +139,7 @@ mod tests {
                 .collect(),
             preference,
         };
-        let (head, body) = settled.answer().into_response().into_parts();
+        let (head, body) = Answer::from(settled).into_response().into_parts();
         let bytes = to_bytes(body, 10_000).await.unwrap();
         (head.status, serde_json::from_slice(&bytes).unwrap())
     }
@@ -339,7 +198,7 @@ mod tests {
             invalid: vec![],
             preference: Preference::Counts,
         };
-        let response = settled.answer().into_response();
+        let response = Answer::from(settled).into_response();
         assert_eq!(response.status(), StatusCode::GATEWAY_TIMEOUT);
     }
 }

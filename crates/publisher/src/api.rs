@@ -28,6 +28,8 @@ use crate::producer::Producer;
 use crate::publication::{Bounds, Publisher};
 use crate::settings::{GIVING_UP, PublisherSettings};
 
+const KIB: usize = 1024;
+
 /// What the routes work with.
 pub struct Door {
     callers: Arc<Callers>,
@@ -39,8 +41,12 @@ pub struct Door {
     stopping: CancellationToken,
     /// Requests whose answer is to be remembered go on when their callers have left.
     remembered: TaskTracker,
-    /// As many large bodies are parsed at once as there are processors.
+    /// As many compressed bodies are decoded at once as there are processors.
+    decoders: Semaphore,
+    /// Large bodies whose records are being queued, in KiB. Until a body's last record is in the producer's queue, which
+    /// copies each, it is there twice; together that is no more than the largest body once.
     large_bodies: Semaphore,
+    processors: usize,
     bounds: Bounds,
     max_body: usize,
     body_timeout: Duration,
@@ -71,7 +77,9 @@ impl Door {
             metrics,
             stopping,
             remembered: TaskTracker::new(),
-            large_bodies: Semaphore::new(processors),
+            decoders: Semaphore::new(processors),
+            large_bodies: Semaphore::new(settings.largest_body().div_ceil(KIB)),
+            processors,
             bounds: Bounds {
                 record: max_record,
                 records: settings.limits.max_records,
@@ -108,6 +116,13 @@ impl Door {
             return Err(Problem::no_room());
         }
         Ok(())
+    }
+
+    /// What a large body of that many bytes takes of `large_bodies`. No more of them at once than there are processors.
+    fn weight(&self, bytes: usize) -> u32 {
+        let all = self.max_body.div_ceil(KIB);
+        let least = all.div_ceil(self.processors);
+        u32::try_from(bytes.div_ceil(KIB).clamp(least, all)).unwrap_or(u32::MAX)
     }
 
     fn publisher(&self) -> Publisher<'_> {

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use axum::body::{Body, HttpBody as _};
 use axum::http::{HeaderMap, header};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use thiserror::Error;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::admission::{NoRoom, Reservation};
+use crate::buffer::Buffer;
 
 /// How long a body that nobody wants is read before the connection is closed over it.
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
@@ -89,45 +90,24 @@ impl Incoming {
     /// # Errors
     /// Each [`BodyError`].
     pub async fn read(&mut self, pace: Pace, reservation: &mut Reservation) -> Result<Bytes, BodyError> {
-        let announced = usize::try_from(self.body.size_hint().lower()).unwrap_or(usize::MAX);
-        if announced > self.limit {
+        let announced = self.body.size_hint();
+        let at_least = usize::try_from(announced.lower()).unwrap_or(usize::MAX);
+        if at_least > self.limit {
             return Err(BodyError::TooLarge { limit: self.limit });
         }
-        reservation.would_fit(announced)?;
-        self.collect(pace, announced, reservation).await
-    }
-
-    /// A body that comes in one piece is not copied. Another is put together where there is room for all of it at
-    /// once: growing would hold it twice. Memory that nothing was written to is none yet.
-    async fn collect(
-        &mut self,
-        pace: Pace,
-        announced: usize,
-        reservation: &mut Reservation,
-    ) -> Result<Bytes, BodyError> {
-        let mut first = Bytes::new();
-        let mut all = BytesMut::new();
-        let mut length = 0;
-        while let Some(chunk) = timeout_at(pace.patience(length), self.next_chunk())
+        reservation.would_fit(at_least)?;
+        let expected = announced.exact().map_or(self.limit, |_| at_least);
+        let mut buffer = Buffer::new(expected);
+        while let Some(chunk) = timeout_at(pace.patience(buffer.len()), self.next_chunk())
             .await
             .map_err(|_| BodyError::TooSlow)??
         {
-            length += chunk.len();
-            if length > self.limit {
+            if buffer.len() + chunk.len() > self.limit {
                 return Err(BodyError::TooLarge { limit: self.limit });
             }
-            reservation.take_bytes(chunk.len())?;
-            if first.is_empty() {
-                first = chunk;
-            } else {
-                if all.is_empty() {
-                    all.reserve(announced);
-                    all.extend_from_slice(&first);
-                }
-                all.extend_from_slice(&chunk);
-            }
+            buffer.push(chunk, reservation)?;
         }
-        Ok(if all.is_empty() { first } else { all.freeze() })
+        Ok(buffer.whole(reservation))
     }
 
     async fn next_chunk(&mut self) -> Result<Option<Bytes>, BodyError> {

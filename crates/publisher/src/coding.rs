@@ -10,12 +10,10 @@ use thiserror::Error;
 use zstd::stream::read::Decoder as ZstdDecoder;
 
 use crate::admission::{NoRoom, Reservation};
+use crate::buffer::Buffer;
 
 /// What may be asked for in `Accept-Encoding`, and is told with 415.
 pub(crate) const UNDERSTOOD: &str = "gzip, zstd";
-
-/// How much is decoded before the limits are asked again, in bytes.
-const STEP: u64 = 64 * 1024;
 
 /// The largest zstd window, as a power of two: 8 MiB, which every decoder must support (RFC 8878) and which bounds
 /// what a frame can make us allocate.
@@ -93,18 +91,17 @@ impl Coding {
 }
 
 fn unfold(mut decoder: impl Read, limit: usize, reservation: &mut Reservation) -> Result<Bytes, CodingError> {
-    let mut plain = Vec::new();
-    loop {
-        let step = (&mut decoder).take(STEP).read_to_end(&mut plain);
-        let read = step.map_err(CodingError::Broken)?;
-        if read == 0 {
-            return Ok(plain.into());
-        }
+    let mut plain = Buffer::new(limit);
+    while plain
+        .pull(&mut decoder, reservation)?
+        .map_err(CodingError::Broken)?
+        > 0
+    {
         if plain.len() > limit {
             return Err(CodingError::TooLarge { limit });
         }
-        reservation.take_bytes(read)?;
     }
+    Ok(plain.whole(reservation))
 }
 
 #[cfg(test)]

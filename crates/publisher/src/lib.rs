@@ -13,6 +13,7 @@ pub mod callers;
 
 pub mod admission;
 pub mod body;
+mod buffer;
 pub mod coding;
 
 pub mod origin;
@@ -30,9 +31,12 @@ pub mod link;
 mod topic;
 mod watch;
 
+pub mod verdict;
+
 pub mod answer;
 pub mod problem;
 pub mod schema;
+mod unread;
 
 mod error;
 pub mod metrics;

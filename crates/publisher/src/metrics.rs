@@ -24,7 +24,7 @@ pub struct PublisherMetrics {
     pub(crate) records_rejected: IntCounterVec,
     /// Records that Kafka has not acknowledged yet.
     pub(crate) records_in_flight: IntGauge,
-    /// Bytes of the requests that are being worked on, with what their records take besides.
+    /// Bytes of the requests that are being worked on, with what their records take besides, and of unread answers.
     pub(crate) bytes_in_flight: IntGauge,
     /// Records of one request that went to Kafka together.
     pub(crate) batch_records: Histogram,
@@ -84,7 +84,7 @@ impl PublisherMetrics {
             ),
             bytes_in_flight: metrics.gauge(
                 "bytes_in_flight",
-                "Bytes of the requests that are being worked on, with what their records take besides.",
+                "Bytes of the requests that are being worked on, with what their records take besides, and of unread answers.",
             ),
             batch_records: metrics.histogram(
                 "batch_records",

@@ -8,13 +8,13 @@ use service::process::chain;
 use thiserror::Error;
 
 use crate::admission::{NoRoom, Reservation};
-use crate::answer::{RecordError, Sent, Settled};
 use crate::deliveries::{Outcome, Receipt};
 use crate::metrics::{PublisherMetrics, TOO_LARGE};
 use crate::origin::Origin;
 use crate::preference::Preference;
 use crate::producer::{Batch, Event, Producer};
 use crate::records::{Format, RecordsError};
+use crate::verdict::{RecordError, Sent, Settled};
 
 /// Nothing of a request was queued.
 #[derive(Debug, Error)]

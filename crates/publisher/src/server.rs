@@ -38,6 +38,13 @@ const MAX_HEAD: usize = 64 * 1024;
 /// The most requests at once on one HTTP/2 connection.
 const MAX_STREAMS: u32 = 128;
 
+/// The most that may be on its way to us on one HTTP/2 connection, in bytes, and in one of its requests. What has come
+/// waits in memory until it is read, before any other bound counts it. Enough for 100 MB/s at 2 ms.
+const WINDOW: u32 = 256 * 1024;
+
+/// The most of one answer that waits in memory as frames, in bytes.
+const MAX_SEND: usize = 64 * 1024;
+
 /// The API's address can't be had.
 #[derive(Debug, Error)]
 #[error("listen on {address}")]
@@ -164,6 +171,9 @@ fn builder(settings: &HttpSettings) -> Builder<TokioExecutor> {
         .keep_alive_interval(settings.header_timeout)
         .keep_alive_timeout(settings.header_timeout)
         .max_concurrent_streams(MAX_STREAMS)
+        .initial_connection_window_size(WINDOW)
+        .initial_stream_window_size(WINDOW)
+        .max_send_buf_size(MAX_SEND)
         .max_header_list_size(u32::try_from(MAX_HEAD).unwrap_or(u32::MAX));
     builder
 }

@@ -120,8 +120,8 @@ pub struct LimitSettings {
     pub max_record: ByteSize,
     /// The most records in one request.
     pub max_records: usize,
-    /// The bodies of all requests that are not answered yet, and 700 bytes for each of their records; what does not
-    /// fit is refused with 503.
+    /// The bodies of all requests that are not answered yet, 700 bytes for each of their records, and the answers that
+    /// are not read yet; what does not fit is refused with 503.
     pub in_flight_bytes: ByteSize,
     /// The records of all requests that Kafka has not acknowledged yet; what does not fit is refused with 503.
     pub in_flight_records: usize,

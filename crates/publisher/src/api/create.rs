@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use axum::Extension;
+use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, Response};
+use axum::response::IntoResponse as _;
 use bytes::Bytes;
 use jiff::Timestamp;
 use model::headers::http;
@@ -12,7 +14,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::Door;
 use crate::admission::{NoRoom, Reservation};
-use crate::answer::{Answer, Counts};
+use crate::answer::Answer;
 use crate::body::{Incoming, Pace};
 use crate::callers::Caller;
 use crate::coding::Coding;
@@ -22,9 +24,11 @@ use crate::preference::Preference;
 use crate::problem::{Document, Problem};
 use crate::publication::Publication;
 use crate::records::Format;
+use crate::unread;
+use crate::verdict::Counts;
 
 /// Bodies above this size, in bytes, take milliseconds to parse; they leave the threads that serve connections.
-/// So do compressed ones, of which nobody knows how large they become.
+/// So do compressed ones to be decoded, of which nobody knows how large they become.
 const LARGE_BODY: usize = 128 * 1024;
 
 /// What the headers say of a request.
@@ -80,11 +84,16 @@ pub(super) async fn create(
     State(door): State<Arc<Door>>,
     Extension(caller): Extension<Caller>,
     request: Request,
-) -> Result<Answer, Problem> {
-    let taken = door.take(&caller, request).await?;
+) -> Response<Body> {
+    let answer = answered(&door, &caller, request).await;
+    unread::hold(answer.into_response(), &door.admission)
+}
+
+async fn answered(door: &Arc<Door>, caller: &Caller, request: Request) -> Result<Answer, Problem> {
+    let taken = door.take(caller, request).await?;
     match taken.description.key {
-        None => fulfil(&door, taken).await,
-        Some(key) => once(&door, key, taken).await,
+        None => fulfil(door, taken).await,
+        Some(key) => once(door, key, taken).await,
     }
 }
 
@@ -156,7 +165,7 @@ async fn fulfil(door: &Arc<Door>, taken: Taken) -> Result<Answer, Problem> {
     let (deadline, preference) = (taken.deadline, taken.description.preference);
     let publication = publish(door, taken).await?;
     let settled = timeout_at(deadline, publication.settled(preference)).await;
-    Ok(settled.map_err(|_| Problem::unknown(None))?.answer())
+    Ok(settled.map_err(|_| Problem::unknown(None))?.into())
 }
 
 /// The same, unless it was done before or is being done.
@@ -205,11 +214,13 @@ async fn remembered(door: &Arc<Door>, turn: Turn, taken: Taken) -> Result<Answer
 }
 
 async fn publish(door: &Arc<Door>, taken: Taken) -> Result<Publication, Problem> {
-    if taken.body.len() <= LARGE_BODY && taken.description.coding == Coding::Identity {
+    let taken = plain(door, taken).await?;
+    if taken.body.len() <= LARGE_BODY {
         door.still_time(taken.deadline)?;
         return door.send(taken);
     }
-    let _turn = timeout_at(taken.deadline, door.large_bodies.acquire())
+    let weight = door.weight(taken.body.len());
+    let _turn = timeout_at(taken.deadline, door.large_bodies.acquire_many(weight))
         .await
         .map_err(|_| NoRoom)?;
     door.still_time(taken.deadline)?;
@@ -218,16 +229,32 @@ async fn publish(door: &Arc<Door>, taken: Taken) -> Result<Publication, Problem>
     sent.unwrap_or_else(|_| Err(Problem::unknown(None)))
 }
 
+/// The same request, its body decoded.
+async fn plain(door: &Arc<Door>, mut taken: Taken) -> Result<Taken, Problem> {
+    if taken.description.coding == Coding::Identity {
+        return Ok(taken);
+    }
+    let _turn = timeout_at(taken.deadline, door.decoders.acquire())
+        .await
+        .map_err(|_| NoRoom)?;
+    let limit = door.max_body;
+    let decoding = tokio::task::spawn_blocking(move || {
+        let coding = taken.description.coding;
+        taken.body = coding.decode(taken.body, limit, &mut taken.reservation)?;
+        Ok(taken)
+    });
+    // Nothing was queued yet, whatever has happened there.
+    decoding.await.unwrap_or_else(|_| Err(NoRoom.into()))
+}
+
 impl Door {
     fn send(&self, taken: Taken) -> Result<Publication, Problem> {
-        let Taken {
-            description,
-            body,
-            mut reservation,
-            ..
-        } = taken;
-        let plain = description.coding.decode(body, self.max_body, &mut reservation)?;
-        let (format, origin) = (description.format, &description.origin);
-        Ok(self.publisher().publish(&plain, format, origin, reservation)?)
+        let description = taken.description;
+        Ok(self.publisher().publish(
+            &taken.body,
+            description.format,
+            &description.origin,
+            taken.reservation,
+        )?)
     }
 }

@@ -12,9 +12,9 @@ use utoipa::openapi::{OpenApi, RefOr};
 use utoipa::{Modify, OpenApi as _, PartialSchema, ToSchema};
 
 use super::{create, erase};
-use crate::answer::{Counts, Place, RecordError};
 use crate::problem::Document;
 use crate::schema;
+use crate::verdict::{Counts, Place, RecordError};
 
 #[derive(utoipa::OpenApi)]
 #[openapi(

@@ -43,7 +43,7 @@ pub(super) async fn erase(
     door.still_time(deadline)?;
     let publication = door.publisher().erase(id, &origin, door.admission.enter())?;
     let settled = timeout_at(deadline, publication.settled(Preference::Counts)).await;
-    match settled.map_err(|_| Problem::unknown(None))?.answer() {
+    match settled.map_err(|_| Problem::unknown(None))?.into() {
         Answer::Told(_) => Ok(StatusCode::NO_CONTENT.into_response()),
         Answer::Problem(problem) => Err(problem),
     }

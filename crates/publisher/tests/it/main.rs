@@ -22,6 +22,7 @@ mod kafka_faults;
 mod lost_count;
 mod manual;
 mod outages;
+mod overload;
 mod patience;
 mod records;
 mod slowloris;

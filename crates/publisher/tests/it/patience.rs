@@ -105,10 +105,20 @@ async fn a_caller_who_reads_no_answers_is_cut_off() {
         }
         std::future::pending::<()>().await;
     };
-    let cut_off = publisher.wait_until("rid of it", async || {
-        publisher.metric("records_total{outcome=\"rejected\"}").await >= 20_000.0
-            && publisher.metric("connections").await == 0.0
-    });
+    let cut_off = async {
+        // What nobody reads counts like what is being worked on: the list of 20,000 errors, and more than the body.
+        publisher
+            .wait_until("holding the answer", async || {
+                publisher.metric("records_total{outcome=\"rejected\"}").await >= 20_000.0
+                    && publisher.metric("requests_in_flight").await == 0.0
+                    && publisher.metric("bytes_in_flight").await > 1_000_000.0
+            })
+            .await;
+        publisher
+            .wait_until("rid of it", async || publisher.metric("connections").await == 0.0)
+            .await;
+        publisher.wait_until_idle().await;
+    };
     tokio::select! {
         ended = timeout(PATIENCE, cut_off) => ended.unwrap(),
         () = asking => {}
