@@ -12,7 +12,7 @@ use tokio::time::sleep;
 use crate::cassandra::checkpoints::Checkpoints;
 use crate::cassandra::fault::Fault;
 use crate::cassandra::schema::Verified;
-use crate::cassandra::session::{Sessions, Unusable};
+use crate::cassandra::sessions::{Sessions, Unusable};
 use crate::checkpoint::{self, Because, Checkpoint, Known, NoStart, Start};
 use crate::clock::wall_micros;
 use crate::kafka::broker::{Broker, Topic};

@@ -6,13 +6,16 @@
 
 pub mod agreement;
 pub mod checkpoints;
+pub mod connector;
 pub mod fault;
 pub mod gate;
+pub mod line;
 pub mod pace;
 pub mod placement;
 pub mod probe;
 pub mod schema;
 pub mod session;
+pub mod sessions;
 pub mod statements;
 pub mod window;
 pub mod wire;

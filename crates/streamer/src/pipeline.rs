@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::assign::{AssignError, Assigner};
 use crate::batch::{End, Filling, Operation};
-use crate::cassandra::session::Unusable;
+use crate::cassandra::sessions::Unusable;
 use crate::clock::wall_micros;
 use crate::kafka::source::{Chunk, Command, Record, Source};
 use crate::lane::Lane;

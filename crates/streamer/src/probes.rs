@@ -12,7 +12,7 @@ use tokio::time::sleep;
 
 use crate::cassandra::fault::Fault;
 use crate::cassandra::schema::{self, SchemaError, Verified};
-use crate::cassandra::session::{Sessions, Unusable};
+use crate::cassandra::sessions::{Sessions, Unusable};
 use crate::kafka::broker::{Broker, Topic};
 use crate::kafka::last_poll::LastPoll;
 use crate::metrics::StreamerMetrics;

@@ -4,7 +4,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use cassandra_protocol::authenticators::SaslAuthenticatorProvider;
 use cassandra_protocol::compression::Compression;
 use cassandra_protocol::error::Error as ProtocolError;
 use cassandra_protocol::frame::message_query::BodyReqQuery;
@@ -14,8 +13,10 @@ use cassandra_protocol::query::QueryParams;
 use cassandra_protocol::types::ByName as _;
 use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
+
+use super::connector::Connections;
+use super::line::Line;
 
 /// Why a node can't be used.
 #[derive(Debug, Error)]
@@ -63,32 +64,29 @@ const LONGEST_ANSWER: usize = 64 * 1024;
 ///
 /// # Errors
 /// [`ProbeError`], with the cause.
-pub async fn probe(
-    node: SocketAddr,
-    credentials: &(dyn SaslAuthenticatorProvider + Send + Sync),
-    deadline: Duration,
-) -> Result<String, ProbeError> {
-    timeout(deadline, handshake(node, credentials))
+pub async fn probe(node: SocketAddr, connections: &Connections) -> Result<String, ProbeError> {
+    let deadline = connections.deadline;
+    timeout(deadline, handshake(node, connections))
         .await
         .unwrap_or(Err(ProbeError::Silent { node, deadline }))
 }
 
-async fn handshake(
-    node: SocketAddr,
-    credentials: &(dyn SaslAuthenticatorProvider + Send + Sync),
-) -> Result<String, ProbeError> {
+async fn handshake(node: SocketAddr, connections: &Connections) -> Result<String, ProbeError> {
+    let credentials = &connections.credentials;
     let unreachable = |source| ProbeError::Unreachable { node, source };
     let refused = |reason: &str| ProbeError::Refused {
         node,
         reason: reason.to_owned(),
     };
-    let mut stream = TcpStream::connect(node).await.map_err(unreachable)?;
+    let mut stream = connections.dialer.dial(node).await.map_err(unreachable)?;
     let mut request = Envelope::new_req_startup(None, VERSION);
     loop {
         let bytes = request
             .encode_with(Compression::None)
             .map_err(|error| refused(&error.to_string()))?;
         stream.write_all(&bytes).await.map_err(unreachable)?;
+        // What was written may still wait inside TLS.
+        stream.flush().await.map_err(unreachable)?;
         let answer = read_envelope(&mut stream).await.map_err(unreachable)?;
         match answer.response_body() {
             Ok(ResponseBody::Ready | ResponseBody::AuthSuccess(_)) => {
@@ -137,7 +135,7 @@ fn sort(
     }
 }
 
-async fn read_envelope(stream: &mut TcpStream) -> io::Result<Envelope> {
+async fn read_envelope(stream: &mut Line) -> io::Result<Envelope> {
     let mut bytes = Vec::new();
     loop {
         use cassandra_protocol::frame::ParseEnvelopeError;
@@ -154,25 +152,32 @@ async fn read_envelope(stream: &mut TcpStream) -> io::Result<Envelope> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use cassandra_protocol::authenticators::NoneAuthenticatorProvider;
     use tokio::net::TcpListener;
 
     use super::*;
+    use crate::cassandra::line::Dialer;
+    use crate::settings::TlsSettings;
 
-    const DEADLINE: Duration = Duration::from_millis(200);
+    fn connections() -> Connections {
+        Connections {
+            dialer: Dialer::new(&TlsSettings::default()).unwrap(),
+            credentials: Arc::new(NoneAuthenticatorProvider),
+            count: 1,
+            deadline: Duration::from_millis(200),
+        }
+    }
 
     #[tokio::test]
     async fn a_closed_port_a_silent_one_and_another_protocol_are_told_apart() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let silent = listener.local_addr().unwrap();
-        let error = probe(silent, &NoneAuthenticatorProvider, DEADLINE)
-            .await
-            .unwrap_err();
+        let error = probe(silent, &connections()).await.unwrap_err();
         assert!(matches!(error, ProbeError::Silent { .. }), "{error}");
         drop(listener);
-        let error = probe(silent, &NoneAuthenticatorProvider, DEADLINE)
-            .await
-            .unwrap_err();
+        let error = probe(silent, &connections()).await.unwrap_err();
         assert!(matches!(error, ProbeError::Unreachable { .. }), "{error}");
 
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -182,9 +187,7 @@ mod tests {
             let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
             let _ = stream.read_to_end(&mut Vec::new()).await;
         });
-        let error = probe(other, &NoneAuthenticatorProvider, DEADLINE)
-            .await
-            .unwrap_err();
+        let error = probe(other, &connections()).await.unwrap_err();
         assert!(error.to_string().starts_with(&other.to_string()), "{error}");
     }
 }

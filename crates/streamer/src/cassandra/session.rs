@@ -1,19 +1,16 @@
-//! Sessions that can be trusted: built within a deadline with the cause named when it fails, every call with a
-//! deadline, and thrown away after any doubt, since a reply may then belong to another request.
+//! A session that can be trusted: every call has a deadline, and after any doubt it is used no more, since a reply may
+//! then belong to another request.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use cassandra_protocol::authenticators::{
-    NoneAuthenticatorProvider, SaslAuthenticatorProvider, StaticPasswordAuthenticatorProvider,
-};
-use cdrs_tokio::cluster::connection_pool::ConnectionPoolConfigBuilder;
+use cdrs_tokio::cluster::connect_generic;
 use cdrs_tokio::cluster::send_envelope::send_envelope;
-use cdrs_tokio::cluster::session::{Session, SessionBuilder as _, TcpSessionBuilder};
+use cdrs_tokio::cluster::session::{
+    NodeDistanceEvaluatorWrapper, ReconnectionPolicyWrapper, RetryPolicyWrapper, Session,
+};
 use cdrs_tokio::cluster::topology::Node;
-use cdrs_tokio::cluster::{NodeAddress, NodeTcpConfigBuilder, TcpConnectionManager};
 use cdrs_tokio::consistency::Consistency;
 use cdrs_tokio::frame::message_error::ErrorType;
 use cdrs_tokio::frame::{Direction, Envelope, Flags, Opcode};
@@ -25,45 +22,23 @@ use cdrs_tokio::statement::{StatementParams, StatementParamsBuilder};
 use cdrs_tokio::transport::TransportTcp;
 use cdrs_tokio::types::rows::Row;
 use cdrs_tokio::types::value::Value;
-use futures::StreamExt as _;
-use futures::stream::FuturesUnordered;
-use service::Dependency;
-use thiserror::Error;
-use tokio::net::lookup_host;
-use tokio::sync::{Mutex, OnceCell};
-use tokio::time::{sleep, timeout};
+use tokio::sync::OnceCell;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::cassandra::connector::{Connections, Connector};
 use crate::cassandra::fault::Fault;
 use crate::cassandra::gate::Gate;
-use crate::cassandra::probe::{ProbeError, probe};
 use crate::cassandra::statements::Statements;
 use crate::cassandra::wire::{Batch, VERSION};
-use crate::settings::{CassandraSettings, ConsistencyLevel};
+use crate::settings::CassandraSettings;
 
-type DriverNode = Node<TransportTcp, TcpConnectionManager>;
+type DriverNode = Node<TransportTcp, Connector>;
 
-type Driver = Session<
-    TransportTcp,
-    TcpConnectionManager,
-    TopologyAwareLoadBalancingStrategy<TransportTcp, TcpConnectionManager>,
->;
+type Driver = Session<TransportTcp, Connector, TopologyAwareLoadBalancingStrategy<TransportTcp, Connector>>;
 
-/// What only the operator can mend.
-#[derive(Debug, Error)]
-pub enum Unusable {
-    /// The role is refused.
-    #[error("cassandra refuses the configured credentials")]
-    Credentials(#[source] ProbeError),
-    /// No node is in the configured data centre, so none would be written to.
-    #[error("cassandra.local_datacenter is `{configured}`, but the node that was reached is in `{actual}`")]
-    Datacenter {
-        /// As configured.
-        configured: String,
-        /// As the node says.
-        actual: String,
-    },
-}
+/// How often the driver tries to get back to a node that it has lost while others are there.
+const RECONNECT: Duration = Duration::from_secs(1);
 
 /// One session and everything that is known of it.
 pub struct Live {
@@ -76,6 +51,35 @@ pub struct Live {
 }
 
 impl Live {
+    /// Builds a session from this node on. The driver goes on trying for ever; the caller has the deadline.
+    ///
+    /// # Errors
+    /// The driver's words.
+    pub(super) async fn build(
+        settings: &CassandraSettings,
+        connections: &Connections,
+        node: SocketAddr,
+    ) -> Result<Self, String> {
+        let datacenter = settings.local_datacenter.clone();
+        let driver = connect_generic(
+            connections,
+            [node],
+            TopologyAwareLoadBalancingStrategy::new(None, false),
+            RetryPolicyWrapper(Box::new(FallthroughRetryPolicy)),
+            ReconnectionPolicyWrapper(Arc::new(ConstantReconnectionPolicy::new(RECONNECT))),
+            NodeDistanceEvaluatorWrapper(Box::new(TopologyAwareNodeDistanceEvaluator::new(datacenter))),
+            None,
+        );
+        Ok(Self {
+            driver: driver.await.map_err(|error| error.to_string())?,
+            gate: Gate::default(),
+            doubt: CancellationToken::new(),
+            deadline: settings.request_timeout,
+            consistency: settings.consistency.into(),
+            statements: OnceCell::new(),
+        })
+    }
+
     /// Sends a prepared statement, and waits for its reply or the deadline.
     ///
     /// # Errors
@@ -247,202 +251,5 @@ fn unprepared(result: &cdrs_tokio::Result<Envelope>, statement: &PreparedQuery) 
             _ => None,
         },
         _ => None,
-    }
-}
-
-/// Hands out the session of the moment and builds the next one when it is in doubt.
-pub struct Sessions {
-    settings: CassandraSettings,
-    credentials: Arc<dyn SaslAuthenticatorProvider + Send + Sync>,
-    dependency: Dependency,
-    rows_wait: AtomicBool,
-    current: Mutex<Option<Arc<Live>>>,
-}
-
-impl Sessions {
-    /// Nothing is connected yet.
-    pub fn new(settings: CassandraSettings, dependency: Dependency) -> Self {
-        let credentials: Arc<dyn SaslAuthenticatorProvider + Send + Sync> =
-            match (&settings.username, &settings.password) {
-                (Some(user), Some(password)) => Arc::new(StaticPasswordAuthenticatorProvider::new(
-                    user.as_str(),
-                    password.expose(),
-                )),
-                _ => Arc::new(NoneAuthenticatorProvider),
-            };
-        Self {
-            settings,
-            credentials,
-            dependency,
-            rows_wait: AtomicBool::new(false),
-            current: Mutex::new(None),
-        }
-    }
-
-    /// The settings that sessions are built from.
-    pub fn settings(&self) -> &CassandraSettings {
-        &self.settings
-    }
-
-    /// Reports on Cassandra in `/readyz`. A session alone is not readiness: who has asked for the tables says so.
-    pub fn dependency(&self) -> &Dependency {
-        &self.dependency
-    }
-
-    /// Rows are not acknowledged: Cassandra is not ready, whatever else it answers.
-    pub fn rows_wait(&self, reason: impl Into<String>) {
-        self.rows_wait.store(true, Ordering::Relaxed);
-        self.dependency.unready(reason);
-    }
-
-    /// Rows are acknowledged, or none are waited for.
-    pub fn rows_flow(&self) {
-        self.rows_wait.store(false, Ordering::Relaxed);
-        self.dependency.ready();
-    }
-
-    /// The tables were read: Cassandra is ready unless rows wait, since what one replica can answer a quorum may not.
-    pub fn tables_seen(&self) {
-        if !self.rows_wait.load(Ordering::Relaxed) {
-            self.dependency.ready();
-        }
-    }
-
-    /// A session that is not in doubt. Waits, however long it takes, while no node can be reached.
-    ///
-    /// # Errors
-    /// [`Unusable`], when waiting would not help.
-    pub async fn live(&self) -> Result<Arc<Live>, Unusable> {
-        let mut current = self.current.lock().await;
-        if let Some(live) = current.as_ref().filter(|live| !live.is_doubted()) {
-            return Ok(Arc::clone(live));
-        }
-        *current = None;
-        let mut delays = self.settings.backoff.delays();
-        loop {
-            match self.build().await {
-                Ok(live) => {
-                    let live = Arc::new(live);
-                    *current = Some(Arc::clone(&live));
-                    return Ok(live);
-                }
-                Err(BuildError::Unusable(unusable)) => {
-                    self.dependency.unready(service::process::chain(&unusable));
-                    return Err(unusable);
-                }
-                Err(BuildError::Down(reason)) => self.dependency.unready(reason),
-            }
-            if let Some(delay) = delays.next() {
-                sleep(delay).await;
-            }
-        }
-    }
-
-    async fn build(&self) -> Result<Live, BuildError> {
-        let deadline = self.settings.connect_timeout;
-        let node = self.reachable().await?;
-        let config = NodeTcpConfigBuilder::new()
-            .with_contact_point(NodeAddress::Direct(node))
-            .with_authenticator_provider(Arc::clone(&self.credentials))
-            .with_version(VERSION)
-            .build();
-        let config = config
-            .await
-            .map_err(|error| BuildError::Down(error.to_string()))?;
-        let pool = ConnectionPoolConfigBuilder::new()
-            .with_local_size(self.settings.connections)
-            .with_connect_timeout(Some(deadline))
-            .build();
-        let datacenter = self.settings.local_datacenter.clone();
-        let driver = TcpSessionBuilder::new(TopologyAwareLoadBalancingStrategy::new(None, false), config)
-            .with_retry_policy(Box::new(FallthroughRetryPolicy))
-            .with_reconnection_policy(Arc::new(ConstantReconnectionPolicy::new(Duration::from_secs(1))))
-            .with_node_distance_evaluator(Box::new(TopologyAwareNodeDistanceEvaluator::new(datacenter)))
-            .with_connection_pool_config(pool)
-            .with_transport_buffer_size(DRIVER_QUEUE)
-            .with_tcp_nodelay(true)
-            .build();
-        let driver = timeout(deadline * 2, driver)
-            .await
-            .map_err(|_| {
-                BuildError::Down(format!(
-                    "{node}: no session within {} ms",
-                    2 * deadline.as_millis()
-                ))
-            })?
-            .map_err(|error| BuildError::Down(format!("{node}: {error}")))?;
-        Ok(Live {
-            driver,
-            gate: Gate::default(),
-            doubt: CancellationToken::new(),
-            deadline: self.settings.request_timeout,
-            consistency: self.settings.consistency.into(),
-            statements: OnceCell::new(),
-        })
-    }
-
-    /// The first contact point of the local data centre, resolved anew, that shakes hands.
-    ///
-    /// A wrong `cassandra.local_datacenter` would leave the driver without a node to send to, which it reports as "no
-    /// nodes available": it is told here, when every contact point has answered and none is local.
-    async fn reachable(&self) -> Result<SocketAddr, BuildError> {
-        let configured = &self.settings.local_datacenter;
-        let mut elsewhere = None;
-        let deadline = self.settings.connect_timeout;
-        let mut reasons = Vec::new();
-        let mut probes = FuturesUnordered::new();
-        for point in self.settings.contact_points.iter() {
-            match timeout(deadline, lookup_host(point.as_str())).await {
-                Ok(Ok(nodes)) => probes.extend(nodes.map(|node| async move {
-                    probe(node, self.credentials.as_ref(), deadline)
-                        .await
-                        .map(|datacenter| (node, datacenter))
-                })),
-                Ok(Err(error)) => reasons.push(format!("{point}: {error}")),
-                Err(_) => reasons.push(format!("{point}: its name is not resolved within the deadline")),
-            }
-        }
-        while let Some(result) = probes.next().await {
-            match result {
-                Ok((node, datacenter)) if datacenter == *configured => return Ok(node),
-                Ok((_, datacenter)) => elsewhere = Some(datacenter),
-                Err(error @ ProbeError::Credentials { .. }) => {
-                    return Err(BuildError::Unusable(Unusable::Credentials(error)));
-                }
-                Err(error) => reasons.push(error.to_string()),
-            }
-        }
-        match elsewhere {
-            Some(actual) if reasons.is_empty() => Err(BuildError::Unusable(Unusable::Datacenter {
-                configured: configured.clone(),
-                actual,
-            })),
-            _ => Err(BuildError::Down(reasons.join("; "))),
-        }
-    }
-}
-
-/// Requests that wait inside the driver for a connection to write them; more than the window is never there.
-const DRIVER_QUEUE: usize = 1_024;
-
-enum BuildError {
-    /// Try again later.
-    Down(String),
-    /// Don't.
-    Unusable(Unusable),
-}
-
-impl From<ConsistencyLevel> for Consistency {
-    fn from(level: ConsistencyLevel) -> Self {
-        match level {
-            ConsistencyLevel::One => Self::One,
-            ConsistencyLevel::LocalOne => Self::LocalOne,
-            ConsistencyLevel::Two => Self::Two,
-            ConsistencyLevel::Three => Self::Three,
-            ConsistencyLevel::LocalQuorum => Self::LocalQuorum,
-            ConsistencyLevel::Quorum => Self::Quorum,
-            ConsistencyLevel::EachQuorum => Self::EachQuorum,
-            ConsistencyLevel::All => Self::All,
-        }
     }
 }

@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use crate::assign::AssignError;
 use crate::cassandra::schema::SchemaError;
-use crate::cassandra::session::Unusable;
+use crate::cassandra::sessions::Unusable;
 use crate::cassandra::writer::WriteError;
 use crate::commands::letter::Place;
 

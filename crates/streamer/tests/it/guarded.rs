@@ -1,5 +1,5 @@
-//! A second Cassandra, for what the shared one can't be used for: clients log in, values can be too long, and it may be
-//! frozen.
+//! A second Cassandra, for what the shared one can't be used for: clients log in, may come over TLS, values can be too
+//! long, and it may be frozen.
 
 use std::collections::BTreeMap;
 use std::ops::Deref;
@@ -9,35 +9,61 @@ use testbed::servers::{CassandraCluster, CassandraOptions, Node};
 use testbed::service::ServiceOptions;
 use tokio::sync::{OnceCell, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use crate::authority::{Authority, joined};
 use crate::world::World;
 
-static GUARDED: OnceCell<CassandraCluster> = OnceCell::const_new();
+struct Servers {
+    cassandra: CassandraCluster,
+    authority: Authority,
+}
+
+static GUARDED: OnceCell<Servers> = OnceCell::const_new();
 /// Who disturbs the node is alone on it.
 static QUIET: RwLock<()> = RwLock::const_new(());
 
 /// The longest value of a column, in bytes, that a role of ours may write.
 pub(crate) const LONGEST_VALUE: usize = 400;
 
+/// What the node's certificate is for, beside its address.
+pub(crate) const SERVER_NAME: &str = "cassandra.affluent.test";
+
 /// A role's password at the beginning.
 pub(crate) const PASSWORD: &str = "pässwort";
 
-async fn cluster() -> &'static CassandraCluster {
+async fn servers() -> &'static Servers {
     GUARDED
         .get_or_init(|| async {
+            let authority = Authority::new("guarded");
+            let (certificate, key) = authority.issue("node", &["127.0.0.1", SERVER_NAME]);
             // A grant that is taken away is gone at once.
             let overrides = ["permissions_validity", "roles_validity", "credentials_validity"]
                 .map(|key| (key.to_owned(), json!("100ms")));
             let longest = json!(format!("{LONGEST_VALUE}B"));
+            // One port for both: who comes over TLS has to show a certificate.
+            let encryption = json!({
+                "enabled": true,
+                "optional": true,
+                "require_client_auth": "true",
+                "keystore": joined(&[&key, &certificate]),
+                "truststore": authority.file(),
+                "ssl_context_factory": {
+                    "class_name": "org.apache.cassandra.security.PEMBasedSslContextFactory",
+                },
+            });
             let options = CassandraOptions {
                 authentication: true,
                 overrides: BTreeMap::from_iter(
                     overrides
                         .into_iter()
-                        .chain([("column_value_size_fail_threshold".to_owned(), longest)]),
+                        .chain([("column_value_size_fail_threshold".to_owned(), longest)])
+                        .chain([("client_encryption_options".to_owned(), encryption)]),
                 ),
                 ..CassandraOptions::default()
             };
-            CassandraCluster::start(&options.synced()).await.unwrap()
+            Servers {
+                cassandra: CassandraCluster::start(&options.synced()).await.unwrap(),
+                authority,
+            }
         })
         .await
 }
@@ -46,6 +72,7 @@ async fn cluster() -> &'static CassandraCluster {
 pub(crate) struct Guarded<G> {
     world: World,
     server: &'static Node,
+    authority: &'static Authority,
     _guard: G,
 }
 
@@ -71,8 +98,8 @@ pub(crate) async fn alone(name: &str, partitions: i32) -> Guarded<RwLockWriteGua
 
 impl<G> Guarded<G> {
     async fn new(name: &str, partitions: i32, guard: G) -> Self {
-        let cluster = cluster().await;
-        let world = World::beside(name, cluster.contact_points())
+        let Servers { cassandra, authority } = servers().await;
+        let world = World::beside(name, cassandra.contact_points())
             .await
             .with_topic(partitions)
             .await;
@@ -85,7 +112,8 @@ impl<G> Guarded<G> {
         }
         Self {
             world,
-            server: cluster.node(0).unwrap(),
+            server: cassandra.node(0).unwrap(),
+            authority,
             _guard: guard,
         }
     }
@@ -98,6 +126,11 @@ impl<G> Guarded<G> {
     /// The node.
     pub(crate) fn server(&self) -> &'static Node {
         self.server
+    }
+
+    /// Who has signed the node's certificate, and whom the node trusts.
+    pub(crate) fn authority(&self) -> &'static Authority {
+        self.authority
     }
 
     /// How a streamer of this world is started: it logs in as the world's role.

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod authority;
 mod chance;
 mod checkpoints;
 mod commands;
@@ -24,5 +25,6 @@ mod schema;
 mod stall;
 mod stops;
 mod strangers;
+mod tls;
 mod verify;
 mod world;

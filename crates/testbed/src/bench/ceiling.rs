@@ -131,11 +131,14 @@ impl Ceiling {
     }
 }
 
-/// Waits until every node knows the same tables, as the node that is asked sees it.
+/// Waits until every node knows the same tables. A node that has not heard of a change yet finds that all agree on the
+/// old ones, so each has to be asked after the change: answers of one version, twice as many in a row as there are nodes.
 async fn agreed(driver: &Driver) -> Result<(), CeilingError> {
     let until = Instant::now() + AGREEMENT;
+    let mut agreeing = 0;
     loop {
         let mut versions = BTreeSet::new();
+        let mut nodes = 0;
         for place in ["local", "peers"] {
             let reply = driver
                 .query(format!("SELECT schema_version FROM system.{place}"))
@@ -143,15 +146,17 @@ async fn agreed(driver: &Driver) -> Result<(), CeilingError> {
             for row in reply.response_body()?.into_rows().unwrap_or_default() {
                 let version: Uuid = row.r_by_name("schema_version")?;
                 versions.insert(version);
+                nodes += 1;
             }
         }
-        if versions.len() == 1 {
+        agreeing = if versions.len() == 1 { agreeing + 1 } else { 0 };
+        if agreeing >= 2 * nodes {
             return Ok(());
         }
         if Instant::now() >= until {
             return Err(CeilingError::Disagreement);
         }
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 

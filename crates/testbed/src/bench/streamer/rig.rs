@@ -18,7 +18,7 @@ use crate::table::Table;
 use crate::tap::{Outgoing, Tap};
 use crate::workspace;
 
-const PATIENCE: Duration = Duration::from_secs(600);
+const PATIENCE: Duration = Duration::from_secs(1_800);
 const POLL: Duration = Duration::from_millis(50);
 const READY: Duration = Duration::from_secs(60);
 

@@ -1,0 +1,152 @@
+//! The line to a node: TCP, or TLS over it. Knows nothing of what is said on it.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use thiserror::Error;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_util::either::Either;
+
+use crate::settings::TlsSettings;
+
+/// A connected line.
+pub type Line = Either<TcpStream, Box<TlsStream<TcpStream>>>;
+
+/// The configured files don't make a TLS client.
+#[derive(Debug, Error)]
+pub enum TlsError {
+    /// One can't be read, or holds nothing in PEM of the kind it should.
+    #[error("read {}", path.display())]
+    Pem {
+        /// The file.
+        path: PathBuf,
+        /// The parser's answer, which quotes nothing.
+        #[source]
+        source: rustls::pki_types::pem::Error,
+    },
+    /// It holds no authority.
+    #[error("{} holds no certificate of an authority", .0.display())]
+    Authorities(PathBuf),
+    /// They don't go together, or the name is none.
+    #[error("use cassandra.tls")]
+    Together(#[source] rustls::Error),
+    /// Not a name that a certificate can be for.
+    #[error("cassandra.tls.server_name is neither a DNS name nor an IP address")]
+    ServerName,
+}
+
+/// How nodes are connected to.
+#[derive(Clone)]
+pub struct Dialer {
+    tls: Option<Tls>,
+}
+
+#[derive(Clone)]
+struct Tls {
+    connector: TlsConnector,
+    /// What every node's certificate is for; none: its IP address.
+    server_name: Option<ServerName<'static>>,
+}
+
+impl Dialer {
+    /// Reads the files, if TLS is configured.
+    ///
+    /// # Errors
+    /// [`TlsError`], with the file.
+    pub fn new(settings: &TlsSettings) -> Result<Self, TlsError> {
+        let Some(authorities) = &settings.ca_path else {
+            return Ok(Self { tls: None });
+        };
+        let server_name = settings.server_name.clone().map(ServerName::try_from).transpose();
+        let config = config(authorities, settings)?;
+        Ok(Self {
+            tls: Some(Tls {
+                connector: TlsConnector::from(Arc::new(config)),
+                server_name: server_name.map_err(|_| TlsError::ServerName)?,
+            }),
+        })
+    }
+
+    /// Connects, and where TLS is configured shakes hands. Has no deadline.
+    ///
+    /// # Errors
+    /// The operating system's, or what is wrong with the node's certificate.
+    pub async fn dial(&self, node: SocketAddr) -> io::Result<Line> {
+        let stream = TcpStream::connect(node).await?;
+        stream.set_nodelay(true)?;
+        let Some(tls) = &self.tls else {
+            return Ok(Either::Left(stream));
+        };
+        let name = tls.server_name.clone();
+        let name = name.unwrap_or_else(|| ServerName::IpAddress(node.ip().into()));
+        let stream = tls.connector.connect(name, stream).await?;
+        Ok(Either::Right(Box::new(stream)))
+    }
+}
+
+fn config(authorities: &Path, settings: &TlsSettings) -> Result<ClientConfig, TlsError> {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(certificates(authorities)?);
+    if roots.is_empty() {
+        return Err(TlsError::Authorities(authorities.to_owned()));
+    }
+    let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(TlsError::Together)?
+        .with_root_certificates(roots);
+    match (&settings.certificate_path, &settings.key_path) {
+        (Some(certificate), Some(key)) => {
+            let key = PrivateKeyDer::from_pem_file(key).map_err(|source| TlsError::Pem {
+                path: key.clone(),
+                source,
+            })?;
+            let chain = certificates(certificate)?;
+            builder
+                .with_client_auth_cert(chain, key)
+                .map_err(TlsError::Together)
+        }
+        _ => Ok(builder.with_no_client_auth()),
+    }
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let failed = |source| TlsError::Pem {
+        path: path.to_owned(),
+        source,
+    };
+    CertificateDer::pem_file_iter(path)
+        .map_err(failed)?
+        .collect::<Result<_, _>>()
+        .map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_absent_or_holds_no_authority_is_named() {
+        let with = |path: &str| {
+            Dialer::new(&TlsSettings {
+                ca_path: Some(path.into()),
+                ..TlsSettings::default()
+            })
+        };
+        let absent = with("/no/such.pem").err().unwrap();
+        assert_eq!(absent.to_string(), "read /no/such.pem");
+        let empty = with("/dev/null").err().unwrap();
+        assert_eq!(
+            empty.to_string(),
+            "/dev/null holds no certificate of an authority"
+        );
+        assert!(Dialer::new(&TlsSettings::default()).unwrap().tls.is_none());
+    }
+}
