@@ -14,6 +14,7 @@ pub mod healthcheck;
 pub mod metrics;
 pub mod process;
 pub mod reload;
+pub mod sabotage;
 pub mod secret;
 pub mod telemetry;
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rdkafka::error::KafkaError;
-use service::Backoff;
+use service::{Backoff, sabotage};
 use thiserror::Error;
 use tokio::time::sleep;
 
@@ -87,7 +87,8 @@ impl Assigner {
         let live = self.sessions.live().await.map_err(AssignError::from)?;
         let found = self.checkpoints.load(&live).await?;
         let asked = partitions.to_vec();
-        let committed = self.settings.checkpoint.on_missing == OnMissing::Group;
+        let mistaken = sabotage::bug("group_commit_as_start");
+        let committed = mistaken || self.settings.checkpoint.on_missing == OnMissing::Group;
         let (topic, watermarks, committed) = self
             .broker
             .ask(move |broker| {
@@ -120,8 +121,12 @@ impl Assigner {
                 end,
                 committed,
             };
-            starts
-                .push(checkpoint::start(&known, &self.settings.checkpoint, now).map_err(AssignError::from)?);
+            let mut start =
+                checkpoint::start(&known, &self.settings.checkpoint, now).map_err(AssignError::from)?;
+            if let Some(committed) = committed.filter(|_| mistaken) {
+                start.checkpoint.position.next_offset = committed;
+            }
+            starts.push(start);
         }
         self.store(&starts).await?;
         Ok(starts)

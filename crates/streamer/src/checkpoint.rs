@@ -4,6 +4,7 @@
 
 pub mod deliberate;
 
+use service::sabotage;
 use thiserror::Error;
 use uuid::Uuid;
 
@@ -35,6 +36,9 @@ impl Checkpoint {
     /// The write timestamp under which it is stored: of two members that write one epoch, the one that is further
     /// wins, so a fenced member never moves a checkpoint back.
     pub fn write_timestamp(&self) -> i64 {
+        if sabotage::bug("zombie_not_fenced") {
+            return crate::clock::wall_micros();
+        }
         self.epoch + self.position.next_offset
     }
 

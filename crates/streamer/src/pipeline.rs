@@ -15,6 +15,7 @@ use futures::StreamExt as _;
 use futures::future::{BoxFuture, FutureExt as _};
 use futures::stream::FuturesUnordered;
 use rdkafka::error::KafkaError;
+use service::sabotage;
 use thiserror::Error;
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -172,6 +173,9 @@ impl Pipeline {
         {
             if let Some(lane) = self.lanes.get_mut(partition) {
                 lane.progress().open(batch.id, *position, records.clone());
+                if sabotage::bug("commit_before_write") {
+                    lane.complete(batch.id, &[]);
+                }
             }
         }
         self.metrics.batches.with_label_values(&[trigger.label()]).inc();
@@ -197,6 +201,7 @@ impl Pipeline {
     fn records(&mut self, assignment: u64, records: Vec<Record>) -> Result<(), PipelineError> {
         let (now, micros) = (Instant::now(), wall_micros());
         self.metrics.records.inc_by(records.len() as u64);
+        sabotage::moment("after_fetch");
         for record in records {
             let Record {
                 partition,
@@ -219,7 +224,11 @@ impl Pipeline {
                 partition,
                 offset,
                 timestamp,
-                stamp: taken.stamp,
+                stamp: if sabotage::bug("wall_clock_stamp") {
+                    micros
+                } else {
+                    taken.stamp
+                },
                 change,
                 raw,
             };

@@ -4,6 +4,8 @@
 
 use std::collections::VecDeque;
 
+use service::sabotage;
+
 use crate::clock::HighMark;
 use crate::tally::{Limits, Tally};
 
@@ -72,6 +74,11 @@ impl Progress {
         if let Some(segment) = self.open.iter_mut().find(|segment| segment.id == id) {
             segment.done = true;
             segment.records.dead.extend_from_slice(refused);
+        }
+        if sabotage::bug("checkpoint_not_prefixed") {
+            for earlier in self.open.iter_mut().filter(|segment| segment.id < id) {
+                earlier.done = true;
+            }
         }
         let before = self.durable.next_offset;
         while self.open.front().is_some_and(|segment| segment.done) {

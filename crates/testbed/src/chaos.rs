@@ -10,5 +10,23 @@
 //! Nothing here is ever faulted itself: the oracle reads Kafka through the listener between brokers, and Cassandra
 //! past the proxy. It judges with the model crate and its own words, and shares no code with the services it judges.
 
+pub mod campaign;
+pub mod crew;
 pub mod evidence;
+pub mod fault;
+pub mod inject;
 pub mod laws;
+pub mod moment;
+pub mod page;
+pub mod pause;
+pub mod prove;
+pub mod report;
+pub mod round;
+pub mod scenario;
+pub mod schedule;
+pub mod venue;
+pub mod watch;
+pub mod workload;
+
+pub use campaign::{Campaign, CampaignError, Pick};
+pub use round::RoundError;

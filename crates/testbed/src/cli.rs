@@ -3,6 +3,7 @@
 //! The last line of each command's output is one line of JSON.
 
 mod bench;
+mod chaos;
 mod demo;
 mod random_user;
 mod stack;
@@ -30,6 +31,8 @@ enum Command {
     /// Figures against goals, side by side in one run.
     #[command(subcommand)]
     Bench(bench::BenchCommand),
+    /// Faults against the whole chain, judged by an oracle.
+    Chaos(chaos::ChaosCommand),
     /// The bare loop that a bench compares with, as a process of its own.
     #[command(hide = true)]
     Ceiling(crate::bench::ceiling::Ceiling),
@@ -52,6 +55,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Stack(command) => command.run().await.map_err(Into::into),
         Command::Demo(command) => command.run().await.map_err(Into::into),
         Command::Bench(command) => command.run().await,
+        Command::Chaos(command) => command.run().await,
         Command::Ceiling(command) => bench::ceiling(command).await.map_err(Into::into),
         Command::Produce(command) => bench::produce(&command).map_err(Into::into),
         Command::Member(member) => bench::member(&member).map_err(Into::into),

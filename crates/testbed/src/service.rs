@@ -1,6 +1,7 @@
 //! Our own binaries as child processes: configured through their environment, watched through their admin port.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -65,6 +66,8 @@ pub struct ServiceOptions {
     through: Vec<String>,
     arguments: Vec<String>,
     settings: BTreeMap<String, String>,
+    environment: BTreeMap<String, OsString>,
+    binaries: Option<PathBuf>,
     folder: PathBuf,
     log: String,
 }
@@ -77,6 +80,8 @@ impl ServiceOptions {
             through: Vec::new(),
             arguments: Vec::new(),
             settings: BTreeMap::new(),
+            environment: BTreeMap::new(),
+            binaries: None,
             folder: folder.into(),
             log: name.to_owned(),
         }
@@ -86,6 +91,20 @@ impl ServiceOptions {
     #[must_use]
     pub fn set(mut self, key: &str, value: impl Into<String>) -> Self {
         self.settings.insert(key.to_owned(), value.into());
+        self
+    }
+
+    /// Sets a variable of the environment that is no configuration key.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: impl Into<OsString>) -> Self {
+        self.environment.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// The binary in this folder, in place of the one of this process's own build.
+    #[must_use]
+    pub fn from_folder(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.binaries = Some(folder.into());
         self
     }
 
@@ -150,7 +169,10 @@ impl Service {
                 key.replace('.', "__").to_uppercase()
             )
         };
-        let binary = workspace::binary(options.name)?;
+        let binary = match &options.binaries {
+            Some(folder) => folder.join(options.name),
+            None => workspace::binary(options.name)?,
+        };
         let mut program = match options.through.split_first() {
             Some((command, arguments)) => Program::new(command).args(arguments).arg(binary),
             None => Program::new(binary),
@@ -167,6 +189,9 @@ impl Service {
         }
         for (key, value) in &options.settings {
             program = program.env(variable(key), value);
+        }
+        for (name, value) in &options.environment {
+            program = program.env(name, value);
         }
         let client = reqwest::Client::builder()
             .timeout(ANSWER)
@@ -199,6 +224,11 @@ impl Service {
     /// The process, when one was started.
     pub fn child(&self) -> Option<&Child> {
         self.child.as_ref()
+    }
+
+    /// Takes note that it has ended, as it was meant to.
+    pub fn forget(&mut self) {
+        self.child = None;
     }
 
     /// `SIGKILL`.

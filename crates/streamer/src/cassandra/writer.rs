@@ -7,6 +7,7 @@ use std::sync::Arc;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use model::UserId;
+use service::sabotage;
 use thiserror::Error;
 use tokio::time::sleep;
 
@@ -210,6 +211,9 @@ impl Writer {
                 () = live.doubted() => Vec::new(),
                 failed = self.attempt(&live, writes, pending.take()) => failed,
             };
+            if sabotage::bug("retry_swallowed") {
+                break;
+            }
             let sorted = if live.is_doubted() {
                 // A reply of a doubted session may belong to another row: all are written again.
                 refused.clear();
@@ -261,6 +265,7 @@ impl Writer {
                 let result = self.send(live, prepared, &writes[group.clone()]).await;
                 if result.is_ok() {
                     self.window.answered();
+                    sabotage::moment("in_mid_batch");
                 }
                 result.err().map(|fault| (group, fault))
             })

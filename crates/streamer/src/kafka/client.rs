@@ -14,6 +14,9 @@ pub fn shared(settings: &KafkaSettings) -> ClientConfig {
         // librdkafka's five minutes hide new partitions and a moved leader.
         .set("topic.metadata.refresh.interval.ms", "10000")
         .set("reconnect.backoff.max.ms", "1000")
+        // A half-open connection swallows requests until one of them is given up: librdkafka's minute is a minute of
+        // nothing. No broker takes this long for what is asked of it here; joining a group has a timeout of its own.
+        .set("socket.timeout.ms", "10000")
         .set("socket.keepalive.enable", "true");
     for (name, value) in &settings.properties {
         config.set(name.replace('_', "."), value);

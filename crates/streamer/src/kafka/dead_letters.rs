@@ -10,7 +10,7 @@ use rdkafka::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
-use service::Backoff;
+use service::{Backoff, sabotage};
 use thiserror::Error;
 use tokio::sync::OnceCell;
 use uuid::Uuid;
@@ -149,8 +149,14 @@ impl DeadLetters {
             .get_or_try_init(|| async { self.config.create() })
             .await?;
         let delivery = producer.send_result(record).map_err(|(error, _)| error)?;
+        if sabotage::bug("dead_letter_not_awaited") {
+            return Ok(());
+        }
         match delivery.await {
-            Ok(Ok(_)) => Ok(()),
+            Ok(Ok(_)) => {
+                sabotage::moment("after_dead_letter");
+                Ok(())
+            }
             Ok(Err((error, _))) => Err(error),
             Err(_) => Err(KafkaError::Canceled),
         }

@@ -7,6 +7,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
 use futures::future::FutureExt as _;
+use service::sabotage;
 
 use crate::assign::AssignError;
 use crate::checkpoint::{Because, Checkpoint, Start};
@@ -64,7 +65,9 @@ impl Pipeline {
             Notice::Lost => {
                 self.metrics.rebalances.with_label_values(&["lost"]).inc();
                 tracing::warn!("partitions lost: another member may be writing already");
-                self.drop_lanes();
+                if !sabotage::bug("zombie_not_fenced") {
+                    self.drop_lanes();
+                }
             }
             Notice::Restart(error) => return Err(PipelineError::Restart(error)),
             Notice::Refused(error) => return Err(PipelineError::Refused(error)),

@@ -3,6 +3,7 @@
 use std::sync::{Arc, PoisonError};
 
 use futures::future::{BoxFuture, FutureExt as _};
+use service::sabotage;
 
 use crate::assign::{Assigner, compare};
 use crate::cassandra::fault::Fault;
@@ -39,6 +40,7 @@ impl Pipeline {
         if checkpoints.is_empty() {
             return;
         }
+        sabotage::moment("before_checkpoint");
         let unproven: Vec<_> = checkpoints
             .iter()
             .filter(|checkpoint| {

@@ -63,6 +63,8 @@ pub struct Run {
 pub struct CheckpointSample {
     /// When they were asked for, in milliseconds since the round began.
     pub at_ms: u64,
+    /// Whether an operator has set them anew since the sample before.
+    pub anew: bool,
     /// Of each partition the next offset.
     pub next: BTreeMap<i32, i64>,
     /// The rows that were there afterwards, each with its write timestamp.

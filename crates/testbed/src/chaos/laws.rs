@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::evidence::Evidence;
 
+pub(in crate::chaos) use stored::place_of;
 pub use watched::{MEMORY_BOUNDS, PATIENCE};
 
 /// What has to hold in every round.
@@ -94,6 +95,18 @@ impl fmt::Display for Violation {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "{}: {}: {}", self.law, self.of, self.found)
     }
+}
+
+/// How many records of the log must be dead letters.
+#[must_use]
+pub fn letters_of(evidence: &Evidence) -> usize {
+    log::Log::read(&evidence.log).letters()
+}
+
+/// How many rebalances were counted.
+#[must_use]
+pub fn rebalances_of(evidence: &Evidence) -> usize {
+    watched::rebalances(evidence)
 }
 
 /// How many violations of one law are told; a topic that is lost whole would fill the report.

@@ -84,6 +84,15 @@ impl<'a> Log<'a> {
         Self { entries, of }
     }
 
+    /// How many records are no rows.
+    pub(super) fn letters(&self) -> usize {
+        let letters = self
+            .entries
+            .iter()
+            .filter(|entry| matches!(entry.fate, Fate::Letter(_)));
+        letters.count()
+    }
+
     /// The record that decides what each user is.
     pub(super) fn last(&self) -> impl Iterator<Item = (Uuid, &Entry<'a>)> {
         self.of

@@ -54,6 +54,9 @@ pub(super) fn rising(evidence: &Evidence) -> Vec<Violation> {
     let mut highest: BTreeMap<i32, i64> = BTreeMap::new();
     let mut found = Vec::new();
     for sample in &evidence.checkpoints {
+        if sample.anew {
+            highest.clear();
+        }
         for (partition, next) in &sample.next {
             let before = highest.entry(*partition).or_insert(*next);
             if next < before {

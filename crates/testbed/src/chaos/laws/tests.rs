@@ -110,6 +110,7 @@ fn kept(log: Vec<Tapped>) -> Evidence {
 fn at_the_end(evidence: &Evidence) -> CheckpointSample {
     CheckpointSample {
         at_ms: 9_000,
+        anew: false,
         next: evidence.ends.clone(),
         stamps: evidence
             .rows
@@ -348,6 +349,12 @@ fn a_checkpoint_that_moves_back_or_is_not_the_end_is_told() {
         evidence.checkpoints.push(at_the_end(evidence));
     };
     assert_eq!(broken(back), only(Law::CheckpointOnlyRises));
+    let by_hand = |evidence: &mut Evidence| {
+        back(evidence);
+        let last = evidence.checkpoints.len() - 2;
+        evidence.checkpoints[last].anew = true;
+    };
+    assert_eq!(broken(by_hand), BTreeSet::new());
     assert_eq!(
         broken(|it| {
             it.ends.insert(2, 1);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::log::{Fate, Log};
+use super::log::Log;
 use super::{Law, Violation};
 use crate::chaos::evidence::{Evidence, Incident, Look, Sign, Who};
 
@@ -198,7 +198,7 @@ pub(super) fn noted(evidence: &Evidence) -> Vec<Violation> {
 }
 
 /// The rebalances that processes have counted while they were watched; each counter starts anew with its process.
-pub(in crate::chaos) fn rebalances(evidence: &Evidence) -> usize {
+pub(super) fn rebalances(evidence: &Evidence) -> usize {
     let mut sum = 0.0;
     for looks in evidence.looks.values() {
         let counts: Vec<f64> = looks
@@ -225,11 +225,7 @@ pub(in crate::chaos) fn rebalances(evidence: &Evidence) -> usize {
 pub(super) fn stress(evidence: &Evidence, log: &Log<'_>) -> Vec<Violation> {
     let demands = evidence.demands;
     let versions = log.of.values().map(|places| places.len() - 1).sum();
-    let letters = log
-        .entries
-        .iter()
-        .filter(|entry| matches!(entry.fate, Fate::Letter(_)))
-        .count();
+    let letters = log.letters();
     let found = BTreeMap::from([
         (
             "acknowledged records",

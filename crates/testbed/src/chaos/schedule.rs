@@ -1,0 +1,136 @@
+//! A round's faults by chance: the same for the same seed.
+
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom as _;
+use rand::{RngExt as _, SeedableRng as _};
+
+use super::evidence::Who;
+use super::fault::{Fault, Link, Outage, Planned, Server, Trouble};
+use super::venue::Shape;
+use crate::proxy::Direction;
+use crate::randomuser::Fault as ApiFault;
+
+/// When faults may begin, in milliseconds: the work has to be under way, and a round is not to last for ever.
+const BEGINNINGS: std::ops::Range<u64> = 2_000..16_000;
+
+/// Three to five faults that may fall into each other. No server and no link is disturbed twice at once.
+#[must_use]
+pub fn random(seed: u64, shape: Shape) -> Vec<Planned> {
+    let mut chance = StdRng::seed_from_u64(seed);
+    let wanted = chance.random_range(3..=5);
+    let mut plan: Vec<Planned> = Vec::new();
+    while plan.len() < wanted {
+        let (fault, lasts) = draw(&mut chance, shape);
+        if plan.iter().any(|planned| collide(&planned.fault, &fault)) {
+            continue;
+        }
+        let at = Duration::from_millis(chance.random_range(BEGINNINGS));
+        plan.push(Planned { at, lasts, fault });
+    }
+    plan.sort_by_key(|planned| planned.at);
+    plan
+}
+
+fn collide(one: &Fault, other: &Fault) -> bool {
+    match (one, other) {
+        (Fault::Server(one, ..), Fault::Server(other, ..)) => one == other,
+        (Fault::Link(one, _), Fault::Link(other, _)) => one == other,
+        _ => one == other,
+    }
+}
+
+fn draw(chance: &mut StdRng, shape: Shape) -> (Fault, Duration) {
+    let mut millis = |range: std::ops::Range<u64>| Duration::from_millis(chance.random_range(range));
+    let (short, middle, long) = (millis(0..2_000), millis(2_000..7_000), millis(5_000..13_000));
+    let who = who(chance);
+    match chance.random_range(0..20) {
+        0..=3 => (Fault::Kill(who), short),
+        4..=5 => (Fault::Terminate(who), short),
+        6..=8 => (Fault::Freeze(who), long),
+        9 => (Fault::CrashLoop(who, chance.random_range(3..7)), middle),
+        10 => (Fault::KillAll, short),
+        11..=13 => (server(chance, shape), long),
+        14..=17 => link(chance, shape, middle, long),
+        18 => (Fault::Storm(3), middle),
+        _ => (Fault::Api(api(chance)), Duration::ZERO),
+    }
+}
+
+fn who(chance: &mut StdRng) -> Who {
+    match chance.random_range(0..6) {
+        0 => Who::Ingester,
+        1..=2 => Who::Publisher,
+        number => Who::Streamer(number - 2),
+    }
+}
+
+fn server(chance: &mut StdRng, shape: Shape) -> Fault {
+    let server = if chance.random_bool(0.5) {
+        Server::Kafka
+    } else {
+        Server::Cassandra
+    };
+    let outages = [Outage::Stopped, Outage::Killed, Outage::Frozen];
+    let outage = outages.choose(chance).copied().unwrap_or(Outage::Killed);
+    Fault::Server(server, chance.random_range(0..shape.nodes()), outage)
+}
+
+fn link(chance: &mut StdRng, shape: Shape, middle: Duration, long: Duration) -> (Fault, Duration) {
+    let links = [Link::Kafka, Link::Publisher, Link::Cassandra];
+    // Three nodes of Cassandra have no proxy.
+    let known = if shape == Shape::One {
+        &links[..]
+    } else {
+        &links[..2]
+    };
+    let link = known.choose(chance).copied().unwrap_or(Link::Kafka);
+    let (trouble, lasts) = match chance.random_range(0..8) {
+        0..=1 => (Trouble::Cut, long),
+        2 => (Trouble::OneWay(Direction::ToServer), long),
+        3 => (Trouble::OneWay(Direction::ToClient), long),
+        4 => (Trouble::Late(chance.random_range(50..800)), long),
+        5 => (Trouble::Reset(chance.random_range(1..20_000)), middle),
+        6 => (Trouble::Slices, middle),
+        _ => (Trouble::Slow(chance.random_range(20_000..200_000)), middle),
+    };
+    (Fault::Link(link, trouble), lasts)
+}
+
+fn api(chance: &mut StdRng) -> ApiFault {
+    let faults = [
+        ApiFault::InternalError,
+        ApiFault::TooManyRequests(Some(1)),
+        ApiFault::FewerResults,
+        ApiFault::TruncatedJson,
+        ApiFault::ResetMidBody,
+        ApiFault::DuplicateUuids,
+    ];
+    faults.choose(chance).cloned().unwrap_or(ApiFault::Unavailable)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_seed_is_the_same_round() {
+        for seed in 0..200 {
+            let plan = random(seed, Shape::One);
+            assert_eq!(plan, random(seed, Shape::One));
+            assert!((3..=5).contains(&plan.len()));
+            assert!(plan.is_sorted_by_key(|planned| planned.at));
+        }
+        assert_ne!(random(1, Shape::One), random(2, Shape::One));
+    }
+
+    #[test]
+    fn every_class_that_chance_may_draw_is_drawn() {
+        let drawn: std::collections::BTreeSet<u8> = (0..200)
+            .flat_map(|seed| random(seed, Shape::One))
+            .map(|planned| planned.fault.class())
+            .collect();
+        assert_eq!(drawn, [1, 2, 3, 6, 7].into());
+    }
+}

@@ -1,0 +1,141 @@
+//! The servers of a campaign, warm for all of its rounds, and the proxies before them.
+//!
+//! Clients come through a proxy because the servers say so: each broker advertises its proxy's address, and a single
+//! Cassandra node's driver stays with the contact point that it was given. Three nodes tell of each other, so that a
+//! cluster of Cassandra has no proxy, and network faults are of the one-node venue.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use crate::proxy::{Proxy, ProxyError};
+use crate::randomuser::{Options, RandomUserApi, StartError};
+use crate::servers::{CassandraOptions, KafkaOptions, ServerError, Stack, StackOptions};
+
+/// How many servers there are of each kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Shape {
+    /// One broker, one node: any of them lost is all of them lost.
+    One,
+    /// Three of each, every record and every row three times.
+    Three,
+}
+
+impl Shape {
+    /// Servers of each kind.
+    #[must_use]
+    pub fn nodes(self) -> usize {
+        match self {
+            Self::One => 1,
+            Self::Three => 3,
+        }
+    }
+}
+
+/// The servers of a campaign could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum VenueError {
+    /// Kafka or Cassandra.
+    #[error(transparent)]
+    Server(#[from] ServerError),
+    /// A proxy.
+    #[error(transparent)]
+    Proxy(#[from] ProxyError),
+    /// The offline API.
+    #[error(transparent)]
+    Api(#[from] StartError),
+}
+
+/// Running servers.
+pub struct Venue {
+    /// How many.
+    pub shape: Shape,
+    /// Kafka and Cassandra.
+    pub stack: Stack,
+    /// Before each broker.
+    pub kafka: Vec<Proxy>,
+    /// Before the only node of Cassandra.
+    pub cassandra: Option<Proxy>,
+    /// The offline random-user API.
+    pub api: RandomUserApi,
+}
+
+impl Venue {
+    /// Starts everything and waits until it serves.
+    ///
+    /// # Errors
+    /// When a server, a proxy or the API does not start.
+    pub async fn start(shape: Shape) -> Result<Self, VenueError> {
+        let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 9));
+        let mut kafka = Vec::new();
+        for _ in 0..shape.nodes() {
+            // The broker is told of its proxy before it has a port of its own.
+            kafka.push(Proxy::start(nowhere).await?);
+        }
+        let stack = Stack::start(&StackOptions {
+            kafka: KafkaOptions {
+                nodes: shape.nodes(),
+                advertised: kafka.iter().map(Proxy::address).collect(),
+                ..KafkaOptions::default()
+            },
+            // A killed node forgets nothing that it acknowledged.
+            cassandra: CassandraOptions {
+                nodes: shape.nodes(),
+                ..CassandraOptions::default()
+            }
+            .synced(),
+        })
+        .await?;
+        for (proxy, node) in kafka.iter().zip(stack.kafka.nodes()) {
+            proxy.retarget(address(node.address()));
+        }
+        let cassandra = match shape {
+            Shape::One => Some(Proxy::start(address(&stack.cassandra.contact_points()[0])).await?),
+            Shape::Three => None,
+        };
+        Ok(Self {
+            shape,
+            stack,
+            kafka,
+            cassandra,
+            api: RandomUserApi::start(Options::unlimited()).await?,
+        })
+    }
+
+    /// Where the services find Kafka.
+    #[must_use]
+    pub fn brokers(&self) -> String {
+        let addresses = self.kafka.iter().map(|proxy| proxy.address().to_string());
+        addresses.collect::<Vec<_>>().join(",")
+    }
+
+    /// Where the services find Cassandra.
+    #[must_use]
+    pub fn contact_points(&self) -> String {
+        match &self.cassandra {
+            Some(proxy) => proxy.address().to_string(),
+            None => self.stack.cassandra.contact_points().join(","),
+        }
+    }
+
+    /// The servers' own addresses, to which no service may be connected.
+    #[must_use]
+    pub fn behind(&self) -> Vec<SocketAddr> {
+        let brokers = self
+            .stack
+            .kafka
+            .nodes()
+            .iter()
+            .map(|node| address(node.address()));
+        let nodes = self.stack.cassandra.contact_points();
+        let nodes = nodes
+            .iter()
+            .filter(|_| self.cassandra.is_some())
+            .map(|point| address(point));
+        brokers.chain(nodes).collect()
+    }
+}
+
+/// The testbed's own addresses are numbers.
+fn address(text: &str) -> SocketAddr {
+    text.parse()
+        .expect("the testbed's servers have addresses of numbers")
+}

@@ -1,0 +1,348 @@
+//! What the round's users do: they post new people and new versions of people, delete some, and now and then send what is
+//! no record at all, to the publisher and past it; the ingester makes its runs. An obligation is noted only where an
+//! acknowledgement came.
+
+mod bad;
+mod mint;
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
+use reqwest::{Client, StatusCode};
+use serde_json::Value;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use self::mint::{Mint, Minted};
+use super::RoundError;
+use super::evidence::{Obligation, Run};
+use crate::table::Table;
+use crate::tap::Tap;
+
+/// Posters side by side, so that one who waits for a frozen publisher does not end all traffic.
+const POSTERS: u64 = 3;
+/// Records in a request.
+const BATCH: usize = 12;
+/// Between two requests of a poster.
+const BREATH: Duration = Duration::from_millis(60);
+/// Above the publisher's own deadline.
+const PATIENCE: Duration = Duration::from_secs(35);
+/// Between two runs that are asked of the ingester.
+const BETWEEN_RUNS: Duration = Duration::from_secs(5);
+/// Users of such a run.
+const RUN: u64 = 300;
+
+/// Whether a poster wants to hear where its records lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Places {
+    Told,
+    Untold,
+}
+
+impl Places {
+    /// Not everybody asks for them.
+    fn of(poster: u64) -> Self {
+        if poster == 0 { Self::Untold } else { Self::Told }
+    }
+}
+
+/// All that was sent and acknowledged so far.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    /// Acknowledged.
+    pub obligations: Vec<Obligation>,
+    /// Ever sent.
+    pub minted: BTreeSet<Uuid>,
+    /// Answers that were not true.
+    pub untrue: Vec<String>,
+}
+
+/// The traffic of one round.
+pub struct Workload {
+    client: Client,
+    publisher: String,
+    ingester: String,
+    topic: String,
+    tap: Tap,
+    seed: u64,
+    ledger: Mutex<Ledger>,
+    stop: CancellationToken,
+}
+
+impl Workload {
+    /// Nothing flows yet.
+    ///
+    /// # Errors
+    /// When no client can be made.
+    pub fn new(
+        publisher: &str,
+        ingester: &str,
+        topic: &str,
+        bootstrap: String,
+        seed: u64,
+    ) -> Result<Self, RoundError> {
+        let client = Client::builder()
+            .timeout(PATIENCE)
+            .build()
+            .map_err(RoundError::Client)?;
+        Ok(Self {
+            client,
+            publisher: format!("{publisher}/v1/users"),
+            ingester: format!("{ingester}/v1/runs"),
+            topic: topic.to_owned(),
+            tap: Tap::new(bootstrap)?,
+            seed,
+            ledger: Mutex::default(),
+            stop: CancellationToken::new(),
+        })
+    }
+
+    /// Runs until [`Workload::stop`]; ends once every request has its answer.
+    pub async fn run(&self) {
+        let posters = (0..POSTERS).map(|poster| self.post_on(poster));
+        tokio::join!(
+            futures::future::join_all(posters),
+            self.strange(),
+            self.order_runs()
+        );
+    }
+
+    /// No request begins any more.
+    pub fn stop(&self) {
+        self.stop.cancel();
+    }
+
+    /// What was sent and acknowledged, once it has stopped.
+    #[must_use]
+    pub fn into_ledger(self) -> Ledger {
+        self.ledger.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note(&self, change: impl FnOnce(&mut Ledger)) {
+        change(&mut self.ledger.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// How many records are acknowledged by now.
+    #[must_use]
+    pub fn acknowledged(&self) -> usize {
+        self.ledger
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .obligations
+            .len()
+    }
+
+    async fn post_on(&self, poster: u64) {
+        let mut mint = Mint::new(self.seed.wrapping_mul(31).wrapping_add(poster));
+        while !self.stop.is_cancelled() {
+            match mint.once_in(25).then(|| mint.known()).flatten() {
+                Some(id) => self.delete(id).await,
+                None => {
+                    let batch: Vec<_> = (0..BATCH).map(|_| mint.draw()).collect();
+                    self.post(&batch, Places::of(poster)).await;
+                }
+            }
+            sleep(BREATH).await;
+        }
+    }
+
+    async fn post(&self, batch: &[Minted], places: Places) {
+        self.note(|ledger| ledger.minted.extend(batch.iter().filter_map(|minted| minted.id)));
+        let bodies: Vec<_> = batch.iter().map(|minted| minted.json.as_str()).collect();
+        let mut request = self
+            .client
+            .post(&self.publisher)
+            .header("content-type", "application/x-ndjson")
+            .body(bodies.join("\n"));
+        if places == Places::Told {
+            request = request.header("prefer", "return=representation");
+        }
+        // A refusal, a doubt or no answer at all: nothing is promised.
+        let Ok(answer) = request.send().await else { return };
+        let status = answer.status();
+        if !matches!(
+            status,
+            StatusCode::OK | StatusCode::MULTI_STATUS | StatusCode::UNPROCESSABLE_ENTITY
+        ) {
+            return;
+        }
+        let Ok(told) = answer.json::<Value>().await else {
+            return;
+        };
+        self.hear(batch, places, status, &told);
+    }
+
+    /// Takes the answer by its word, and holds it against what was sent.
+    fn hear(&self, batch: &[Minted], places: Places, status: StatusCode, told: &Value) {
+        let list = |name: &str| told[name].as_array().cloned().unwrap_or_default();
+        let index = |entry: &Value| {
+            entry["index"]
+                .as_u64()
+                .and_then(|index| usize::try_from(index).ok())
+        };
+        let refused: BTreeSet<_> = list("errors").iter().filter_map(index).collect();
+        let bad: BTreeSet<_> = (0..batch.len())
+            .filter(|place| batch[*place].id.is_none())
+            .collect();
+        let accepted = list("records");
+        let counted = told["accepted"]
+            .as_u64()
+            .and_then(|count| usize::try_from(count).ok())
+            .unwrap_or(0);
+        let good = batch.len() - bad.len();
+        let mut untrue = refused != bad || counted != good;
+        let mut obligations = Vec::new();
+        match places {
+            // Each that was not refused is acknowledged.
+            Places::Untold => {
+                let good = batch.iter().filter(|minted| minted.id.is_some());
+                obligations.extend(good.map(|minted| promised(minted, None)));
+            }
+            Places::Told => {
+                untrue |= accepted.len() != counted;
+                for entry in &accepted {
+                    let minted = index(entry).and_then(|place| batch.get(place));
+                    let partition = entry["partition"]
+                        .as_i64()
+                        .and_then(|number| i32::try_from(number).ok());
+                    if let (Some(minted), Some(partition), Some(offset)) =
+                        (minted, partition, entry["offset"].as_i64())
+                    {
+                        obligations.push(promised(minted, Some((partition, offset))));
+                    }
+                }
+            }
+        }
+        self.note(|ledger| {
+            if untrue {
+                ledger.untrue.push(format!(
+                    "{status}: refused {refused:?} of the bad {bad:?}, accepted {counted}"
+                ));
+            } else {
+                ledger.obligations.extend(obligations);
+            }
+        });
+    }
+
+    async fn delete(&self, id: Uuid) {
+        let answer = self
+            .client
+            .delete(format!("{}/{id}", self.publisher))
+            .send()
+            .await;
+        if answer.is_ok_and(|answer| answer.status() == StatusCode::NO_CONTENT) {
+            self.note(|ledger| {
+                let (id, value, place) = (Some(id), None, None);
+                ledger.obligations.push(Obligation { id, value, place });
+            });
+        }
+    }
+
+    /// Other producers of the topic, who are not as careful as ours.
+    async fn strange(&self) {
+        let mut chance = StdRng::seed_from_u64(self.seed ^ 0x5eed);
+        while !self.stop.is_cancelled() {
+            let record = bad::record(&mut chance);
+            let (value, key) = (record.value.clone(), record.key.clone());
+            let written = self.tap.write(&self.topic, std::slice::from_ref(&record));
+            let Some(written) = self.stop.run_until_cancelled(written).await else {
+                return;
+            };
+            if let Ok(places) = written {
+                let id = key
+                    .and_then(|key| Uuid::try_parse_ascii(&key).ok())
+                    .filter(|_| value.is_none());
+                let place = places.first().copied();
+                self.note(|ledger| ledger.obligations.push(Obligation { id, value, place }));
+            }
+            sleep(BREATH * 3).await;
+        }
+    }
+
+    async fn order_runs(&self) {
+        let mut number = 0;
+        while !self.stop.is_cancelled() {
+            let order = serde_json::json!({"users": RUN, "seed": format!("chaos{}x{number}", self.seed)});
+            // It may be down, or still at the run before.
+            drop(self.client.post(&self.ingester).json(&order).send().await);
+            number += 1;
+            if self.stop.run_until_cancelled(sleep(BETWEEN_RUNS)).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// Posts one new user again and again until it is acknowledged, and waits for its row; returns the seconds since `from`.
+    pub async fn fresh(&self, from: Instant, table: &Table, deadline: Duration) -> Option<f64> {
+        let mut mint = Mint::new(self.seed ^ 0xf7e5);
+        let probe = mint.person();
+        let id = probe.id?;
+        let until = Instant::now() + deadline;
+        let before = self.acknowledged();
+        let batch = [probe];
+        while Instant::now() < until {
+            self.post(&batch, Places::Told).await;
+            if self.obliges(id) {
+                break;
+            }
+            sleep(BREATH).await;
+        }
+        debug_assert!(self.acknowledged() >= before, "obligations only grow");
+        let query = format!("SELECT id FROM {{ks}}.created_users WHERE id = {id}");
+        while Instant::now() < until {
+            if table.run(&query).await.is_ok_and(|rows| !rows.is_empty()) {
+                return Some(from.elapsed().as_secs_f64());
+            }
+            sleep(BREATH).await;
+        }
+        None
+    }
+
+    fn obliges(&self, id: Uuid) -> bool {
+        let ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
+        ledger
+            .obligations
+            .iter()
+            .any(|obligation| obligation.id == Some(id))
+    }
+
+    /// The ingester's history, once no run is under way, or as it is after `deadline`.
+    pub async fn runs(&self, deadline: Duration) -> Vec<Run> {
+        let until = Instant::now() + deadline;
+        loop {
+            let runs = self.history().await.unwrap_or_default();
+            let open = runs
+                .iter()
+                .any(|run| matches!(run.state.as_str(), "running" | "queued"));
+            if (!runs.is_empty() && !open) || Instant::now() >= until {
+                return runs;
+            }
+            sleep(BREATH * 5).await;
+        }
+    }
+
+    async fn history(&self) -> Result<Vec<Run>, reqwest::Error> {
+        let told: Value = self.client.get(&self.ingester).send().await?.json().await?;
+        let runs = told["runs"].as_array().cloned().unwrap_or_default();
+        Ok(runs
+            .iter()
+            .map(|run| Run {
+                id: run["id"].as_str().unwrap_or_default().to_owned(),
+                state: run["state"].as_str().unwrap_or_default().to_owned(),
+                accepted: run["accepted"].as_u64().unwrap_or_default(),
+            })
+            .collect())
+    }
+}
+
+fn promised(minted: &Minted, place: Option<(i32, i64)>) -> Obligation {
+    Obligation {
+        id: minted.id,
+        value: Some(minted.json.clone().into_bytes()),
+        place,
+    }
+}

@@ -1,0 +1,136 @@
+//! `testbed chaos`: rounds of faults, each judged by the oracle.
+
+use std::error::Error;
+use std::hash::{BuildHasher as _, RandomState};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+
+use crate::chaos::report::Report;
+use crate::chaos::{Campaign, Pick, scenario};
+
+/// Faults against the whole chain, judged by an oracle that is never faulted itself.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(super) struct ChaosCommand {
+    #[command(subcommand)]
+    tool: Option<Tool>,
+    /// This scenario; may be given again, and `all` is every one
+    #[arg(long, value_name = "NAME")]
+    scenario: Vec<String>,
+    /// So many rounds by chance (1, unless a scenario is named)
+    #[arg(long, value_name = "N")]
+    rounds: Option<u64>,
+    /// Rounds by chance are on three servers of each kind
+    #[arg(long)]
+    cluster: bool,
+    /// Where chance begins; printed, and drawn unless given
+    #[arg(long, value_name = "S")]
+    seed: Option<u64>,
+    /// No round begins after so many seconds
+    #[arg(long, value_name = "SECONDS")]
+    budget: Option<u64>,
+    /// Where report.json, report.html and the logs of failed rounds go (target/chaos-report)
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// List the scenarios
+    #[arg(long)]
+    list: bool,
+    /// Play services with one deliberate bug each until it is caught; fails when one is not
+    #[arg(long)]
+    prove: bool,
+    /// Prove this bug only; may be given again
+    #[arg(long, value_name = "NAME", requires = "prove")]
+    bug: Vec<String>,
+    /// Where services built with the feature `sabotage` lie
+    #[arg(long, value_name = "DIR", hide = true)]
+    sabotaged: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Tool {
+    /// One report of several
+    Merge {
+        /// Their report.json
+        #[arg(required = true)]
+        reports: Vec<PathBuf>,
+        /// Where the merged one goes
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+    },
+}
+
+impl ChaosCommand {
+    pub(super) async fn run(self) -> Result<ExitCode, Box<dyn Error>> {
+        if let Some(Tool::Merge { reports, out }) = &self.tool {
+            let read: Result<Vec<_>, _> = reports.iter().map(|path| Report::read(path)).collect();
+            let merged = Report::merged(read?);
+            merged.write(out)?;
+            return end(&merged, merged.rounds.first().map_or(0, |round| round.seed));
+        }
+        if self.list {
+            for scenario in scenario::all() {
+                println!("{}", scenario.name);
+                scenario.plan.iter().for_each(|planned| println!("    {planned}"));
+            }
+            return Ok(ExitCode::SUCCESS);
+        }
+        let seed = self
+            .seed
+            .unwrap_or_else(|| RandomState::new().hash_one("chaos") >> 32);
+        eprintln!("seed {seed}");
+        let campaign = Campaign {
+            seed,
+            budget: self.budget.map(Duration::from_secs),
+            out: match &self.out {
+                Some(out) => out.clone(),
+                None => Campaign::folder()?,
+            },
+            sabotaged: self.sabotaged.clone(),
+        };
+        if self.prove {
+            let (proofs, _) = campaign.prove(&self.bug).await?;
+            println!(
+                "{}",
+                serde_json::to_string(&serde_json::json!({"seed": seed, "bugs": proofs}))?
+            );
+            let caught = proofs.iter().all(|proof| !proof.laws.is_empty());
+            return Ok(if caught {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            });
+        }
+        let orders = campaign.orders(&self.pick())?;
+        end(&campaign.run(&orders).await?, seed)
+    }
+
+    fn pick(&self) -> Pick {
+        let everything = self.scenario.iter().any(|name| name == "all");
+        let names = scenario::all()
+            .into_iter()
+            .map(|scenario| scenario.name.to_owned());
+        Pick {
+            scenarios: if everything {
+                names.collect()
+            } else {
+                self.scenario.clone()
+            },
+            random: self.rounds.unwrap_or(u64::from(self.scenario.is_empty())),
+            cluster: self.cluster,
+        }
+    }
+}
+
+/// The last line, and the exit code.
+fn end(report: &Report, seed: u64) -> Result<ExitCode, Box<dyn Error>> {
+    let summary = report.summary(seed);
+    println!("{}", serde_json::to_string(&summary)?);
+    Ok(if summary.violations == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}

@@ -1,0 +1,31 @@
+//! A fixed, small part of the fault campaign, for every run of the tests; the whole of it is `scripts/chaos --scenario all`.
+
+use std::time::Duration;
+
+use testbed::chaos::{Campaign, Pick};
+
+/// What breaks in most places for the time that it takes.
+const SCENARIOS: [&str; 4] = [
+    "all-at-once",
+    "broker-killed",
+    "cassandra-half-open",
+    "foreign-commit",
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_chain_holds_every_law_through_a_fixed_set_of_faults() {
+    let campaign = Campaign {
+        seed: 1,
+        budget: Some(Duration::from_secs(200)),
+        out: Campaign::folder().unwrap().join("fixed"),
+        sabotaged: None,
+    };
+    let pick = Pick {
+        scenarios: SCENARIOS.map(ToOwned::to_owned).into(),
+        ..Pick::default()
+    };
+    let report = campaign.run(&campaign.orders(&pick).unwrap()).await.unwrap();
+    let violations: Vec<_> = report.rounds.iter().flat_map(|round| &round.violations).collect();
+    assert!(violations.is_empty(), "{violations:#?}");
+    assert_eq!(report.rounds.len(), SCENARIOS.len(), "the budget was too small");
+}
