@@ -211,6 +211,9 @@ impl Pipeline {
                 misplaced,
                 raw,
             } = record;
+            if self.is_given_back(partition) {
+                continue;
+            }
             // Of a partition that is no longer ours: its owner reads it. Of a stopped one: it waits for the operator.
             let lane = self
                 .lanes
@@ -237,6 +240,13 @@ impl Pipeline {
         self.tell_stopped()
     }
 
+    /// Whether the partition is being drained for its next owner. What waited of it is forgotten, so that nothing which
+    /// follows may be taken: the prefix would go on behind a gap that nobody has written.
+    fn is_given_back(&self, partition: i32) -> bool {
+        let revoking = self.revoking.as_ref();
+        revoking.is_some_and(|revoking| revoking.covers(partition))
+    }
+
     fn count(&self, misplaced: crate::record::Misplaced, capped: bool) {
         if misplaced.key {
             self.metrics.misplaced.with_label_values(&["key"]).inc();
@@ -254,7 +264,8 @@ impl Pipeline {
         let ours = self
             .lanes
             .get(&partition)
-            .is_some_and(|lane| lane.assignment() == assignment && lane.stopped().is_none());
+            .is_some_and(|lane| lane.assignment() == assignment && lane.stopped().is_none())
+            && !self.is_given_back(partition);
         // Records that wait come before this end; it is seen again once they are written.
         if !ours || !self.filling.is_empty() {
             return;

@@ -27,6 +27,13 @@ pub(super) struct Revoking {
     pub(super) until: Instant,
 }
 
+impl Revoking {
+    /// Whether this partition is being given back.
+    pub(super) fn covers(&self, partition: i32) -> bool {
+        self.partitions.contains(&partition)
+    }
+}
+
 impl Pipeline {
     pub(super) fn notice(&mut self, notice: Notice) -> Result<(), PipelineError> {
         match notice {

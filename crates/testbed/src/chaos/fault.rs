@@ -141,7 +141,6 @@ impl Fault {
             | Self::CrashLoop(Who::Streamer(_), _)
             | Self::Moment(Who::Streamer(_), _)
             | Self::KillAll
-            | Self::Storm(_)
             | Self::ForeignCommit
             | Self::CheckpointsDeleted
             | Self::TableDropped => true,

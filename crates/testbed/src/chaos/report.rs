@@ -153,11 +153,12 @@ pub struct Summary {
 }
 
 impl Report {
-    /// All of them, one after the other.
+    /// All of them, one after the other. Their logs stay where they are, and are named no more.
     #[must_use]
     pub fn merged(reports: impl IntoIterator<Item = Self>) -> Self {
+        let rounds = reports.into_iter().flat_map(|report| report.rounds);
         Self {
-            rounds: reports.into_iter().flat_map(|report| report.rounds).collect(),
+            rounds: rounds.map(|round| Round { logs: None, ..round }).collect(),
         }
     }
 

@@ -143,9 +143,11 @@ impl CheckpointWatch<'_> {
                 break;
             }
             let letters = number % WITH_LETTERS == 0;
+            let before = self.pause.turns();
             match timeout(READ, self.sample(&mut table, letters)).await {
-                Ok(Ok(mut sample)) if !self.pause.is_held() => {
-                    sample.anew = std::mem::replace(&mut turns, self.pause.turns()) != self.pause.turns();
+                // What was read while an operator was at work may be half of the one and half of the other.
+                Ok(Ok(mut sample)) if !self.pause.is_held() && before == self.pause.turns() => {
+                    sample.anew = std::mem::replace(&mut turns, before) != before;
                     samples.push(sample);
                 }
                 Ok(Ok(_)) => {}

@@ -43,15 +43,22 @@ impl Scene<'_> {
     pub(super) async fn storm(&self, times: u32, lasts: Duration) -> Result<Effect, RoundError> {
         let began = self.now();
         let mut fourth = Service::start(&streamer(self.venue, self.plot, crew::STREAMERS + 1))?;
+        let mut joined = false;
         for time in 0..times {
             if time > 0 {
                 fourth.spawn()?;
             }
             sleep(lasts / times.max(1)).await;
+            // Where another fault keeps it from its servers, it does not come to join.
+            joined |= fourth
+                .ask("/readyz")
+                .await
+                .is_ok_and(|(status, _)| status.is_success());
             fourth.kill().await?;
         }
+        let sign = Sign::Rose("streamer_rebalances_total");
         Ok(Effect {
-            signs: vec![Sign::Rose("streamer_rebalances_total")],
+            signs: joined.then_some(sign).into_iter().collect(),
             ..self.effect(began)
         })
     }
