@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use testbed::chaos::{Campaign, Pick};
 
-/// What breaks in most places for the time that it takes.
+/// What breaks in most places for the time that it takes. `kafka-half-open` broke `fresh_record_flows` until the streamer gave a
+/// dead connection up after 10 s.
 const SCENARIOS: [&str; 4] = [
     "all-at-once",
-    "broker-killed",
+    "kafka-half-open",
     "cassandra-half-open",
     "foreign-commit",
 ];
