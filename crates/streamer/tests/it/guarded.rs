@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::ops::Deref;
 
 use serde_json::json;
-use testbed::servers::{CassandraCluster, CassandraOptions, Node};
+use testbed::servers::{CassandraCluster, CassandraOptions, Node, Nodetool};
 use testbed::service::ServiceOptions;
 use tokio::sync::{OnceCell, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -72,6 +72,7 @@ async fn servers() -> &'static Servers {
 pub(crate) struct Guarded<G> {
     world: World,
     server: &'static Node,
+    nodetool: &'static Nodetool,
     authority: &'static Authority,
     _guard: G,
 }
@@ -113,6 +114,7 @@ impl<G> Guarded<G> {
         Self {
             world,
             server: cassandra.node(0).unwrap(),
+            nodetool: cassandra.nodetool(),
             authority,
             _guard: guard,
         }
@@ -126,6 +128,11 @@ impl<G> Guarded<G> {
     /// The node.
     pub(crate) fn server(&self) -> &'static Node {
         self.server
+    }
+
+    /// The node's `nodetool`.
+    pub(crate) fn nodetool(&self) -> &'static Nodetool {
+        self.nodetool
     }
 
     /// Who has signed the node's certificate, and whom the node trusts.

@@ -20,6 +20,7 @@ mod records;
 mod redrive;
 mod replicas;
 mod replication;
+mod restore;
 mod retention;
 mod schema;
 mod stall;

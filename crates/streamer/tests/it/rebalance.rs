@@ -124,6 +124,40 @@ async fn from_one_to_three_members_and_back_while_records_flow() {
     world.nothing_is_lost_or_refused().await;
 }
 
+/// At a revocation the pipeline of a member with a backlog is full: of what is dropped then, nothing may be passed over by
+/// what had been read after it (law: every row is its user's last record).
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_inside_a_member_when_its_partitions_are_revoked_is_left_to_their_next_owner() {
+    let world = World::new("backlog", 6).await;
+    world.write(&people(30_000)).await;
+    let slow = world.options().set("cassandra.max_rows_per_second", "1000");
+    let mut members = vec![world.start(&slow).await];
+    for name in ["second", "third"] {
+        eventually("rows are written", async || {
+            let rows = metric(&members[0], "streamer_rows_total", "").await;
+            if rows > 500.0 {
+                Ok(())
+            } else {
+                Err(rows.to_string())
+            }
+        })
+        .await;
+        members.push(world.start(&slow.clone().log_name(name)).await);
+        let all: Vec<_> = members.iter().collect();
+        share(&all, 6).await;
+    }
+    let checkpoints = world.table.checkpoints(&world.topic, &world.topic).await.unwrap();
+    let passed: i64 = checkpoints
+        .values()
+        .map(|checkpoint| checkpoint.next_offset)
+        .sum();
+    assert!(
+        passed < 29_000,
+        "nothing waited when the partitions changed hands"
+    );
+    world.nothing_is_lost_or_refused().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn members_without_a_partition_are_ready_and_take_over_from_one_that_is_killed() {
     let world = World::new("spare", 2).await;

@@ -14,6 +14,7 @@ use super::cassandra_yaml::{CassandraPorts, CassandraSettings, render};
 use super::cql::{CqlProbe, DEFAULT_SUPERUSER};
 use super::folder::Folder;
 use super::node::{NodeSpec, Probe};
+use super::nodetool::Nodetool;
 use super::ports::PortLease;
 use super::{Node, ServerError, Software, jars};
 use crate::process::Lifetime;
@@ -43,7 +44,7 @@ pub struct CassandraOptions {
     /// Where data, configuration and logs lie; kept. `None`: a fresh folder under `target/testbed`, removed
     /// when the cluster is dropped.
     pub dir: Option<PathBuf>,
-    /// The port for clients (the nodes' own two are 2,000 and 2,001 lower, 7042 and 7043 for 9042). `None`:
+    /// The port for clients (the nodes' own are 2,000, 1,999 and 1,843 lower: 7042, 7043 and 7199 for 9042). `None`:
     /// free ports.
     pub port: Option<u16>,
     /// Whether the nodes end with this process.
@@ -86,6 +87,7 @@ pub struct CassandraCluster {
     // In this order: the nodes die, then their data goes, then their ports are free.
     nodes: Vec<Node>,
     probes: Vec<CqlProbe>,
+    nodetool: Nodetool,
     _folder: Folder,
     _ports: Vec<PortLease>,
 }
@@ -149,6 +151,7 @@ impl CassandraCluster {
         Ok(Self {
             nodes,
             probes,
+            nodetool: Nodetool::new(jars, ports.management, folder.path()),
             _folder: folder,
             _ports: leases,
         })
@@ -187,6 +190,12 @@ impl CassandraCluster {
         self.nodes.get(index).ok_or(ServerError::NoSuchNode(index))
     }
 
+    /// Cassandra's own tool, against the first node.
+    #[must_use]
+    pub fn nodetool(&self) -> &Nodetool {
+        &self.nodetool
+    }
+
     async fn wait_for_all(&self) -> Result<(), ServerError> {
         let until = Instant::now() + START_DEADLINE;
         let peers = u64::try_from(self.nodes.len() - 1).unwrap_or(0);
@@ -211,8 +220,10 @@ fn lease_ports(
             PortLease::fixed(port),
             PortLease::fixed(port.saturating_sub(2000)),
             PortLease::fixed(port.saturating_sub(1999)),
+            PortLease::fixed(port.saturating_sub(1843)),
         ],
         None => vec![
+            PortLease::free(addresses)?,
             PortLease::free(addresses)?,
             PortLease::free(addresses)?,
             PortLease::free(addresses)?,
@@ -222,6 +233,7 @@ fn lease_ports(
         native: leases[0].port(),
         storage: leases[1].port(),
         ssl_storage: leases[2].port(),
+        management: leases[3].port(),
     };
     Ok((ports, leases))
 }
@@ -258,7 +270,11 @@ fn node_spec(
     Ok(NodeSpec {
         name,
         address: probe.address.clone(),
-        program: program(options, &folder, jars),
+        program: if address == Ipv4Addr::LOCALHOST {
+            program(options, &folder, jars, Some(ports.management))
+        } else {
+            program(options, &folder, jars, None)
+        },
         folder,
         lifetime: options.lifetime,
         probe: Probe::Cassandra(probe.clone()),

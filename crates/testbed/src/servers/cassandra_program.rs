@@ -39,15 +39,18 @@ const OPENS: [&str; 17] = [
     "java.base/java.net",
 ];
 
-/// Cassandra on the configuration that lies in `folder`.
-pub(super) fn program(options: &CassandraOptions, folder: &Path, jars: &Path) -> Program {
+/// Cassandra on the configuration that lies in `folder`, with this port for `nodetool`.
+pub(super) fn program(
+    options: &CassandraOptions,
+    folder: &Path,
+    jars: &Path,
+    management: Option<u16>,
+) -> Program {
     let default_heap = if options.nodes == 1 { 1024 } else { 768 };
     // A joining node asks its seed once in five seconds, and ends when twice this time has gone by without an
     // answer: on a busy machine one question is not enough. Alone it has nobody to ask.
     let ring_delay = if options.nodes == 1 { 100 } else { 20_000 };
-    let program = jvm::java(options.heap_mb.unwrap_or(default_heap))
-        .args(EXPORTS.map(|package| format!("--add-exports={package}=ALL-UNNAMED")))
-        .args(OPENS.map(|package| format!("--add-opens={package}=ALL-UNNAMED")))
+    let program = opened(jvm::java(options.heap_mb.unwrap_or(default_heap)))
         .arg("-Djdk.attach.allowAttachSelf=true")
         // Cassandra installs a security manager, which Java refuses without this from 18 on.
         .arg("-Djava.security.manager=allow")
@@ -64,6 +67,14 @@ pub(super) fn program(options: &CassandraOptions, folder: &Path, jars: &Path) ->
         .arg("-Dcassandra.superuser_setup_delay_ms=0")
         .arg("-Dcassandra.skip_wait_for_gossip_to_settle=0")
         .arg("-Dcassandra.consistent.rangemovement=false")
-        .arg(format!("-Dcassandra.ring_delay_ms={ring_delay}"));
+        .arg(format!("-Dcassandra.ring_delay_ms={ring_delay}"))
+        .args(management.map(|port| format!("-Dcassandra.jmx.local.port={port}")));
     jvm::run(program, jars, "org.apache.cassandra.service.CassandraDaemon")
+}
+
+/// Lets Cassandra's classes at what Java 17 hides.
+pub(super) fn opened(program: Program) -> Program {
+    program
+        .args(EXPORTS.map(|package| format!("--add-exports={package}=ALL-UNNAMED")))
+        .args(OPENS.map(|package| format!("--add-opens={package}=ALL-UNNAMED")))
 }

@@ -25,6 +25,8 @@ pub(super) struct CassandraPorts {
     pub(super) native: u16,
     pub(super) storage: u16,
     pub(super) ssl_storage: u16,
+    /// For `nodetool`; of the first node alone, since Java listens on 127.0.0.1 whatever the node's address.
+    pub(super) management: u16,
 }
 
 /// The text of `cassandra.yaml`; overrides win, and a null takes a key away.
@@ -131,6 +133,7 @@ mod tests {
                 native: 1,
                 storage: 2,
                 ssl_storage: 3,
+                management: 4,
             },
             data: Path::new("/data"),
             authentication: true,

@@ -34,6 +34,14 @@ pub enum ServerError {
         #[source]
         source: std::io::Error,
     },
+    /// `nodetool` did not do what it was told.
+    #[error("nodetool {command}:\n{output}")]
+    Nodetool {
+        /// What it was told.
+        command: String,
+        /// What it printed last.
+        output: String,
+    },
     /// More or fewer nodes than the testbed runs.
     #[error("{0} nodes asked for, 1 to 3 are possible")]
     NodeCount(usize),
