@@ -108,6 +108,21 @@ async fn what_is_no_request_for_us_is_a_problem_document() {
         (
             publisher
                 .post(JSON, good.clone())
+                .header("run-id", "a")
+                .header("run-id", "b"),
+            400,
+            "bad-header",
+        ),
+        (
+            publisher
+                .post(JSON, good.clone())
+                .header("content-type", "application/x-ndjson"),
+            400,
+            "bad-header",
+        ),
+        (
+            publisher
+                .post(JSON, good.clone())
                 .header("content-encoding", "br"),
             415,
             "unsupported-encoding",

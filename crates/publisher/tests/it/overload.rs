@@ -122,10 +122,17 @@ async fn ten_times_the_load_leaves_memory_flat_and_those_who_are_let_in_served()
     );
     assert!(broken * 20 <= refused, "{broken} heard nothing");
 
+    // In a queue they would wait for ten times as many before them, however fast or slow this machine is.
+    let served = quantile(alone.accepted.clone(), 50);
     let median = quantile(later.refused.clone(), 50);
     let slow = quantile(later.refused, 99);
-    println!("refused within {median:?}, 99 of 100 within {slow:?}; {broken} connections broke");
-    assert!(median < Duration::from_millis(500) && slow < Duration::from_secs(3));
+    println!(
+        "served within {served:?}; refused within {median:?}, 99 of 100 within {slow:?}; {broken} connections broke"
+    );
+    assert!(
+        median < served * 5 && slow < served * 10,
+        "{served:?}, {median:?}, {slow:?}"
+    );
 
     let slowest = quantile(later.accepted.clone(), 99);
     println!("accepted within {slowest:?}");
