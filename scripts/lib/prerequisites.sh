@@ -134,14 +134,14 @@ ensure_prerequisites() {
   fi
 }
 
-# A browser for the tests of the ingester's page. Where there is none and none can be installed, those tests say that
-# they were skipped, or fail when CI=true.
+# A browser for the tests of the ingester's page. Where there is none and none can be installed, those tests fail: a page
+# that nobody looked at is no passed test.
 ensure_browser() {
   if command -v chromium >/dev/null; then return 0; fi
   if ! command -v apt-get >/dev/null; then
-    echo "missing: chromium; the ingester's page will not be looked at" >&2
+    echo "missing: chromium; the tests that look at the ingester's page will fail" >&2
   elif ! install_with_apt chromium || ! command -v chromium >/dev/null; then
-    echo "no chromium could be installed; the ingester's page will not be looked at" >&2
+    echo "no chromium could be installed; the tests that look at the ingester's page will fail" >&2
   fi
 }
 

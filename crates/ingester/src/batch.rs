@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
+use crate::cut;
 use crate::records::Records;
 
 /// Records, one behind the other in the run.
@@ -59,15 +60,11 @@ impl<'p> Batch<'p> {
     /// The two halves, in order, or nothing when there is only one record.
     #[must_use]
     pub fn halves(&self) -> Option<[Self; 2]> {
-        let half = self.places.len() / 2;
-        if half == 0 {
-            return None;
-        }
-        let middle = self.places.start + half;
-        let behind = self.first + u64::try_from(half).expect("a batch has at most 1,000 records");
+        let [front, back] = cut::halves(&self.places)?;
+        let behind = self.first + u64::try_from(front.len()).expect("a batch has at most 1,000 records");
         Some([
-            Self::new(self.page, self.places.start..middle, self.first),
-            Self::new(self.page, middle..self.places.end, behind),
+            Self::new(self.page, front, self.first),
+            Self::new(self.page, back, behind),
         ])
     }
 }

@@ -170,7 +170,7 @@ async fn once(
     mut pipeline: Pipeline,
     context: &Context,
 ) -> Result<(), Ended> {
-    let progress = Progress::of(pipeline.current().clone());
+    let progress = Progress::of(pipeline.current().clone(), settings.run.progress_interval);
     let memory = pipeline.memory().clone();
     let runs = async {
         for left in memory.unfinished()? {

@@ -1,17 +1,20 @@
 //! Batches into the publisher, whatever it takes: sends again what may not have arrived, halves what is too large, and
-//! counts a record only when the publisher has said what became of it. Who gives up, and when, is the run.
+//! counts a record only when the publisher has said what became of it. One batch at a time goes through `deliver`; which
+//! ones, and how many side by side, is `delivering`'s. Who gives up, and when, is the run.
 
 use std::time::{Duration, Instant};
 
 use service::Backoff;
 use thiserror::Error;
 use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::answer::{Refusal, Rejected, Verdict};
 use crate::batch::Batch;
 use crate::memory::MemoryError;
 use crate::metrics::Leg;
+use crate::pause::Pause;
 use crate::post::{Parcel, Post, PostError};
 use crate::reach::Reach;
 use crate::settings::PublisherSettings;
@@ -55,11 +58,38 @@ fn action(error: &PostError) -> Action {
     }
 }
 
-/// The publisher, with patience.
+/// For whom something is delivered.
+pub struct Errand<'e> {
+    /// The run.
+    pub run: Uuid,
+    /// What it has done so far.
+    pub tally: &'e Tally,
+    /// Once it is cancelled, requests under way are heard to their end and nothing more is sent.
+    pub halt: &'e CancellationToken,
+}
+
+/// How a delivery ended that did not fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivered {
+    /// The publisher has accounted for each record.
+    Whole,
+    /// It was to send no more.
+    LeftOff,
+}
+
+/// How sending a batch ended.
+enum Sent {
+    Judged(Verdict),
+    TooLarge,
+    LeftOff,
+}
+
+/// The publisher, with patience. Batches may be delivered side by side; a pause that one is asked for holds for all.
 pub struct Delivery<P> {
     post: P,
     backoff: Backoff,
     odd_answers: u32,
+    pause: Pause,
     reach: Reach,
 }
 
@@ -70,28 +100,29 @@ impl<P: Post> Delivery<P> {
             post,
             backoff: settings.backoff,
             odd_answers: settings.odd_answers,
+            pause: Pause::default(),
             reach,
         }
     }
 
-    /// Delivers `batch`: when this returns, the publisher has accounted for each of its records. `account` is told so,
-    /// part by part and in their order.
+    /// Delivers `batch`: when this returns [`Delivered::Whole`], the publisher has accounted for each of its records.
+    /// `account` is told so, part by part and in their order.
     ///
     /// # Errors
     /// Each [`DeliveryError`]; what `account` was told before holds.
     pub async fn deliver(
         &self,
-        run: Uuid,
+        errand: &Errand<'_>,
         batch: Batch<'_>,
-        tally: &Tally,
         mut account: impl FnMut(&Batch<'_>, &Verdict) -> Result<(), MemoryError>,
-    ) -> Result<(), DeliveryError> {
+    ) -> Result<Delivered, DeliveryError> {
         // Each halving puts at most one more batch on the stack.
         let mut left = vec![batch];
         while let Some(batch) = left.pop() {
-            let verdict = match self.send(run, &batch, tally).await? {
-                Some(verdict) => verdict,
-                None => match batch.halves() {
+            let verdict = match self.send(errand, &batch).await? {
+                Sent::Judged(verdict) => verdict,
+                Sent::LeftOff => return Ok(Delivered::LeftOff),
+                Sent::TooLarge => match batch.halves() {
                     Some([front, back]) => {
                         left.extend([back, front]);
                         continue;
@@ -101,18 +132,12 @@ impl<P: Post> Delivery<P> {
             };
             account(&batch, &verdict).map_err(DeliveryError::Memory)?;
         }
-        Ok(())
+        Ok(Delivered::Whole)
     }
 
-    /// Sends until there is a verdict, or `None` when the batch is too large.
-    async fn send(
-        &self,
-        run: Uuid,
-        batch: &Batch<'_>,
-        tally: &Tally,
-    ) -> Result<Option<Verdict>, DeliveryError> {
+    async fn send(&self, errand: &Errand<'_>, batch: &Batch<'_>) -> Result<Sent, DeliveryError> {
         let parcel = Parcel {
-            run,
+            run: errand.run,
             first: batch.first(),
             records: u64::try_from(batch.records()).expect("a batch has at most 1,000 records"),
             body: batch.body(),
@@ -120,8 +145,11 @@ impl<P: Post> Delivery<P> {
         let mut delays = self.backoff.delays();
         let (mut resent, mut odd) = (0, 0);
         loop {
-            let error = match self.attempt(&parcel, tally).await {
-                Ok(verdict) => return Ok(Some(verdict)),
+            if !goes_on(self.pause.over(), errand.halt).await {
+                return Ok(Sent::LeftOff);
+            }
+            let error = match self.attempt(&parcel, errand.tally).await {
+                Ok(verdict) => return Ok(Sent::Judged(verdict)),
                 Err(error) => error,
             };
             let action = action(&error);
@@ -130,16 +158,20 @@ impl<P: Post> Delivery<P> {
             } else {
                 0
             };
-            let after = match action {
-                Action::Halve => return Ok(None),
+            match action {
+                Action::Halve => return Ok(Sent::TooLarge),
                 Action::Fail => return Err(failed(error)),
                 Action::ResendIfRare if odd > self.odd_answers => return Err(DeliveryError::Odd(odd, error)),
-                Action::ResendIfRare => Duration::ZERO,
-                Action::Resend(after) => after.unwrap_or_default(),
-            };
-            self.note(&error, &parcel, resent, tally);
+                Action::ResendIfRare => {}
+                Action::Resend(after) => self.pause.ask(after.unwrap_or_default()),
+            }
+            if errand.halt.is_cancelled() {
+                return Ok(Sent::LeftOff);
+            }
+            self.note(&error, &parcel, resent, errand.tally);
             resent += 1;
-            sleep(after.max(delays.next().unwrap_or(self.backoff.max))).await;
+            let delay = delays.next().unwrap_or(self.backoff.max);
+            goes_on(sleep(delay), errand.halt).await;
         }
     }
 
@@ -169,6 +201,15 @@ impl<P: Post> Delivery<P> {
         } else {
             tracing::debug!(first, records, error, resent, "records still not accounted for");
         }
+    }
+}
+
+/// Waits, unless there is no point in it any more.
+async fn goes_on(wait: impl Future<Output = ()>, halt: &CancellationToken) -> bool {
+    tokio::select! {
+        biased;
+        () = halt.cancelled() => false,
+        () = wait => true,
     }
 }
 

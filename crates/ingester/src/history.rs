@@ -183,6 +183,9 @@ pub struct Entry {
     /// The run's number of the next record.
     #[serde(skip)]
     pub next_record: u64,
+    /// Records per request, once it has begun; whoever takes it up cuts its pages as before.
+    #[serde(skip)]
+    pub batch: Option<u32>,
 }
 
 fn as_text<S: Serializer>(id: &Uuid, serializer: S) -> Result<S::Ok, S::Error> {

@@ -11,7 +11,7 @@ use crate::answer::Verdict;
 use crate::batch::Batch;
 use crate::duplicates::Seen;
 use crate::history::{Entry, State};
-use crate::memory::{Fetched, Memory, MemoryError, Refused, Waiting};
+use crate::memory::{Fetched, Heard, Memory, MemoryError, Refused, Waiting};
 use crate::metrics::IngesterMetrics;
 use crate::page::Page;
 use crate::tally::Tally;
@@ -23,6 +23,7 @@ const MOST_REFUSED: u64 = 1_000;
 pub struct Ledger {
     memory: Memory,
     run: Uuid,
+    batch: usize,
     tally: Tally,
     place: Mutex<Place>,
 }
@@ -45,6 +46,9 @@ impl Ledger {
         metrics: IngesterMetrics,
         window: usize,
     ) -> Result<Self, MemoryError> {
+        let batch = entry
+            .batch
+            .ok_or(MemoryError::Damaged("run that has not begun"))?;
         let mut seen = Seen::within(window);
         for id in memory.ids(entry.id)? {
             seen.admit(id);
@@ -57,6 +61,7 @@ impl Ledger {
         Ok(Self {
             memory,
             run: entry.id,
+            batch: usize::try_from(batch).map_err(|_| MemoryError::Damaged("number"))?,
             tally: Tally::resumed(entry.counts.clone(), metrics),
             place: Mutex::new(place),
         })
@@ -66,6 +71,12 @@ impl Ledger {
     #[must_use]
     pub fn run(&self) -> Uuid {
         self.run
+    }
+
+    /// How many records go out in one request.
+    #[must_use]
+    pub fn batch(&self) -> usize {
+        self.batch
     }
 
     /// The counts so far.
@@ -90,12 +101,12 @@ impl Ledger {
         let fresh: Vec<_> = (0..ids.len())
             .filter(|index| place.seen.admit(ids[*index]))
             .collect();
-        let records = page.records(&fresh);
         let fetched = Fetched {
             page: place.page,
             first: place.record,
-            records: &records,
-            ids: &fresh.iter().map(|index| ids[*index]).collect::<Vec<_>>(),
+            content: page,
+            fresh: &fresh,
+            piece: self.batch,
         };
         self.memory.fetched(self.run, &fetched, || {
             self.tally.fetched(page);
@@ -103,16 +114,17 @@ impl Ledger {
             self.tally.counts()
         })?;
         place.page += 1;
-        place.record += count(records.len());
-        Ok(!records.is_empty())
+        place.record += count(fresh.len());
+        Ok(!fresh.is_empty())
     }
 
-    /// The next page to deliver, if one waits.
+    /// The next piece to deliver behind the piece `after`, if one waits.
     ///
     /// # Errors
     /// When the state can't be read.
-    pub fn waiting(&self) -> Result<Option<Waiting>, MemoryError> {
-        self.memory.waiting(self.run)
+    pub fn waiting(&self, after: Option<&Waiting>) -> Result<Option<Waiting>, MemoryError> {
+        let after = after.map(|piece| (piece.page, piece.start));
+        self.memory.waiting(self.run, after)
     }
 
     /// How many pages wait.
@@ -123,12 +135,17 @@ impl Ledger {
         self.memory.waiting_pages(self.run)
     }
 
-    /// The publisher has said what became of `batch`, the next one of `page`.
+    /// The publisher has said what became of `batch`, which is part of `piece`. Says whether that was the last
+    /// of its page.
     ///
     /// # Errors
     /// When the state can't be written.
-    pub fn accounted(&self, page: &Waiting, batch: &Batch<'_>, verdict: &Verdict) -> Result<(), MemoryError> {
-        let done = batch.first() + count(batch.records()) - page.first;
+    pub fn accounted(
+        &self,
+        piece: &Waiting,
+        batch: &Batch<'_>,
+        verdict: &Verdict,
+    ) -> Result<bool, MemoryError> {
         let kept = MOST_REFUSED.saturating_sub(self.tally.counts().rejected);
         let refused: Vec<_> = verdict
             .rejected
@@ -140,7 +157,14 @@ impl Ledger {
                 reason: rejected.reason.clone(),
             })
             .collect();
-        self.memory.accounted(self.run, page.page, done, &refused, || {
+        let start =
+            usize::try_from(batch.first() - piece.first).map_err(|_| MemoryError::Damaged("number"))?;
+        let heard = Heard {
+            piece,
+            places: start..start + batch.records(),
+            refused: &refused,
+        };
+        self.memory.accounted(self.run, &heard, || {
             self.tally.accounted(verdict);
             self.tally.counts()
         })

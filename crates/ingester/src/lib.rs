@@ -35,6 +35,7 @@ pub mod records;
 pub mod history;
 pub mod memory;
 
+pub mod accounted;
 pub mod ledger;
 pub mod room;
 
@@ -42,8 +43,13 @@ pub mod room;
 pub mod duplicates;
 
 pub mod batch;
+pub mod cut;
+
+pub mod outbox;
+pub mod window;
 
 pub mod delivery;
+pub mod pause;
 
 pub mod compression;
 pub mod post;
@@ -63,6 +69,8 @@ pub mod pulse;
 pub mod reach;
 
 // The wiring.
+pub mod delivering;
+pub mod fetching;
 pub mod run;
 pub mod scheduler;
 

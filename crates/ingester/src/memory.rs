@@ -1,9 +1,11 @@
 //! What outlives the process, in one SQLite file: the history, the run under way with the pages that wait to be
 //! delivered, the spent budget, the schedule's place. Without a file it lives in memory and ends with the process.
-//! It decides nothing. A call takes as long as SQLite's own write, which waits for no disk: the file survives the
+//! It decides nothing. What is delivered is overwritten when it is deleted, and the file is readable by its owner alone:
+//! the records are people's data. A call takes as long as SQLite's own write, which waits for no disk: the file survives the
 //! process, and after a power cut it is what it was some moments before.
 
 use std::fs::{File, OpenOptions, TryLockError};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -17,12 +19,23 @@ mod outbox;
 mod runs;
 
 pub use marks::Spending;
-pub use outbox::{Fetched, Refused, Waiting};
+pub use outbox::{Fetched, Heard, Refused, Waiting};
 
 const SCHEMA: &str = include_str!("memory/schema.sql");
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 /// What makes a state of version 1 one of version 2, and so on.
-const UPGRADES: [&str; 1] = ["ALTER TABLE runs ADD COLUMN retry INTEGER NOT NULL DEFAULT 0;"];
+const UPGRADES: [&str; 2] = [
+    "ALTER TABLE runs ADD COLUMN retry INTEGER NOT NULL DEFAULT 0;",
+    "ALTER TABLE runs ADD COLUMN batch INTEGER; \
+     ALTER TABLE pages RENAME COLUMN accounted TO first_ones; \
+     ALTER TABLE pages ADD COLUMN accounted TEXT NOT NULL DEFAULT ''; \
+     UPDATE pages SET accounted = '0-' || first_ones WHERE first_ones > 0; \
+     ALTER TABLE pages DROP COLUMN first_ones; \
+     CREATE TABLE pieces (run TEXT NOT NULL, page INTEGER NOT NULL, start INTEGER NOT NULL, lines BLOB NOT NULL, \
+     PRIMARY KEY (run, page, start)) STRICT; \
+     INSERT INTO pieces SELECT run, page, 0, lines FROM bodies; \
+     DROP TABLE bodies;",
+];
 /// Another process reads the history meanwhile, which takes moments.
 const BUSY: Duration = Duration::from_secs(5);
 
@@ -37,6 +50,15 @@ pub enum MemoryError {
         /// SQLite's answer.
         #[source]
         source: rusqlite::Error,
+    },
+    /// The file can't be made, or not be written to.
+    #[error("make the state in {}", path.display())]
+    Make {
+        /// The file.
+        path: PathBuf,
+        /// The operating system's answer.
+        #[source]
+        source: std::io::Error,
     },
     /// The file beside it that says who uses it.
     #[error("lock the state in {}", path.display())]
@@ -79,6 +101,12 @@ impl Memory {
     /// Each [`MemoryError`].
     pub fn open(path: &Path) -> Result<Self, MemoryError> {
         let lock = lock(&beside(path))?;
+        // Made before SQLite would make it for everybody to read; it gives the files beside it the same mode.
+        let made = file_of_ours(path).map_err(|source| MemoryError::Make {
+            path: path.to_owned(),
+            source,
+        });
+        drop(made?);
         let opened = Connection::open(path);
         let opening = |source| MemoryError::Open {
             path: path.to_owned(),
@@ -137,6 +165,8 @@ impl Memory {
         // Enough for a killed process. After a power cut a page may be fetched or posted again, which is harmless.
         connection.pragma_update(None, "synchronous", "normal")?;
         connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
+        // What is deleted is people's data: it is overwritten, not only unlinked.
+        connection.pragma_update(None, "secure_delete", true)?;
         let known: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
         let changes = match usize::try_from(known) {
             Ok(0) => SCHEMA.to_owned(),
@@ -165,6 +195,18 @@ impl Memory {
         Ok(done)
     }
 
+    /// Leaves nothing behind of what was deleted: the log still holds it as it was. Somebody who reads meanwhile keeps
+    /// it from that; then the next end of a run does it.
+    ///
+    /// # Errors
+    /// [`MemoryError::Use`].
+    pub fn scrub(&self) -> Result<(), MemoryError> {
+        self.ask(|connection| {
+            let mut statement = connection.prepare_cached("PRAGMA wal_checkpoint(TRUNCATE)")?;
+            Ok(statement.query_row([], |_| Ok(()))?)
+        })
+    }
+
     fn ask<T>(&self, work: impl FnOnce(&Connection) -> Result<T, MemoryError>) -> Result<T, MemoryError> {
         work(&self.connection.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -181,14 +223,23 @@ fn lock(path: &Path) -> Result<File, MemoryError> {
         path: path.to_owned(),
         source,
     };
-    let mut options = OpenOptions::new();
-    let file = options.create(true).truncate(false).write(true).open(path);
-    let file = file.map_err(locking)?;
+    let file = file_of_ours(path).map_err(locking)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(MemoryError::InUse(path.to_owned())),
         Err(TryLockError::Error(source)) => Err(locking(source)),
     }
+}
+
+/// A file to write to; where it is made here, nobody else may read it.
+fn file_of_ours(path: &Path) -> std::io::Result<File> {
+    let mut options = OpenOptions::new();
+    options
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(path)
 }
 
 fn to_db(number: u64) -> i64 {

@@ -12,26 +12,30 @@ use crate::current::Current;
 use crate::tally::Counts;
 
 const BAR: Duration = Duration::from_millis(200);
-const LINE: Duration = Duration::from_secs(10);
 
 /// Shows the run under way.
 pub struct Progress {
     current: Current,
     bar: Option<ProgressBar>,
+    line_after: Duration,
 }
 
 impl Progress {
-    /// A bar, or lines where standard error is no terminal.
+    /// A bar, or, where standard error is no terminal, a line each time after `line_after`.
     #[must_use]
-    pub fn of(current: Current) -> Self {
+    pub fn of(current: Current, line_after: Duration) -> Self {
         let bar = std::io::stderr().is_terminal().then(bar);
-        Self { current, bar }
+        Self {
+            current,
+            bar,
+            line_after,
+        }
     }
 
     /// Shows until it is dropped.
     pub async fn show(self) -> Infallible {
         loop {
-            sleep(if self.bar.is_some() { BAR } else { LINE }).await;
+            sleep(if self.bar.is_some() { BAR } else { self.line_after }).await;
             let counts = self.current.run().and_then(|run| self.current.counts(run));
             let Some(counts) = counts else { continue };
             match &self.bar {

@@ -24,7 +24,7 @@ impl Records {
     pub fn from_lines(lines: Vec<u8>) -> Self {
         let mut places = Vec::new();
         let mut start = 0;
-        for (end, _) in lines.iter().enumerate().filter(|(_, byte)| **byte == b'\n') {
+        for end in memchr::memchr_iter(b'\n', &lines) {
             places.push(start..end);
             start = end + 1;
         }

@@ -4,7 +4,6 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use futures::stream::{self, StreamExt as _};
 use jiff::Timestamp;
 use service::Context;
 use thiserror::Error;
@@ -12,13 +11,14 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::batch::Batch;
 use crate::current::Current;
+use crate::delivering::Delivering;
 use crate::delivery::Delivery;
 use crate::fetch::{Fetch, RandomUser};
+use crate::fetching::{Fetched, Fetching};
 use crate::history::{Cause, Entry, Order, State};
 use crate::ledger::Ledger;
-use crate::memory::{Memory, MemoryError, Waiting};
+use crate::memory::{Memory, MemoryError};
 use crate::metrics::IngesterMetrics;
 use crate::plan::{Plan, Seed};
 use crate::post::{Post, Publisher};
@@ -27,8 +27,8 @@ use crate::reach::{Probe, Reach};
 use crate::report::{Outcome, Report, RunError};
 use crate::room::Room;
 use crate::settings::{IngesterSettings, RunSettings, StateSettings};
-use crate::source::{Source, SourceError};
-use crate::tally::{Counts, Tally};
+use crate::source::Source;
+use crate::tally::Counts;
 
 /// Without a state that outlives the process: one page that is delivered, one that is fetched meanwhile.
 const PAGES_IN_MEMORY: usize = 2;
@@ -45,8 +45,9 @@ pub struct Pipeline<F = RandomUser, P = Publisher> {
     run: RunSettings,
     state: StateSettings,
     page_size: u32,
-    in_flight: usize,
-    batch: usize,
+    pages_in_flight: usize,
+    batch: u32,
+    batches_in_flight: usize,
 }
 
 /// Why there is no pipeline.
@@ -58,13 +59,6 @@ pub enum PipelineError {
     /// The state can't be used.
     #[error(transparent)]
     Memory(#[from] MemoryError),
-}
-
-/// How fetching ended.
-enum Fetched {
-    Everything,
-    Stopped,
-    Failed(SourceError),
 }
 
 impl Pipeline {
@@ -114,8 +108,9 @@ impl<F: Fetch, P: Post> Pipeline<F, P> {
             run: settings.run.clone(),
             state: settings.state.clone(),
             page_size: settings.source.page_size,
-            in_flight: settings.source.in_flight,
+            pages_in_flight: settings.source.in_flight,
             batch: settings.publisher.batch,
+            batches_in_flight: settings.publisher.in_flight,
         })
     }
 
@@ -168,7 +163,7 @@ impl<F: Fetch, P: Post> Pipeline<F, P> {
     /// When the state can't be used at the run's beginning or end.
     pub async fn perform(&mut self, run: Uuid, stop: &CancellationToken) -> Result<Report, MemoryError> {
         let started = Instant::now();
-        let entry = self.memory.begin(run, Timestamp::now())?;
+        let entry = self.memory.begin(run, self.batch, Timestamp::now())?;
         let window = self.run.duplicate_window;
         let ledger = Ledger::open(self.memory.clone(), &entry, self.metrics.clone(), window)?;
         let (ledger, cancel) = (Arc::new(ledger), stop.child_token());
@@ -210,7 +205,8 @@ impl<F: Fetch, P: Post> Pipeline<F, P> {
         }
         ledger.end(report.outcome.state(), report.reason().as_deref())?;
         let (age, number) = (self.state.keep_for, self.state.keep_runs);
-        self.memory.prune(age, number, Timestamp::now()).map(drop)
+        self.memory.prune(age, number, Timestamp::now())?;
+        self.memory.scrub()
     }
 
     async fn legs(
@@ -222,14 +218,26 @@ impl<F: Fetch, P: Post> Pipeline<F, P> {
         let places = if self.memory.outlives_the_process() {
             self.state.outbox_pages
         } else {
-            PAGES_IN_MEMORY.max(self.in_flight)
+            PAGES_IN_MEMORY.max(self.pages_in_flight)
         };
         let waiting = ledger.waiting_pages().map_err(RunError::Memory)?;
         let room = Room::new(places, waiting);
-        // One ring is enough for any number of pages, and the bell's end says that there will be no more.
+        let (source, delivery) = (&self.source, &self.delivery);
+        let fetching = Fetching {
+            source,
+            ledger,
+            room: &room,
+            in_flight: self.pages_in_flight,
+        };
+        let delivering = Delivering {
+            delivery,
+            ledger,
+            room: &room,
+            in_flight: self.batches_in_flight,
+        };
+        // One ring is enough for any number of pages.
         let (bell, rings) = mpsc::channel(1);
-        let fetching = self.fetch_all(ledger, plan, &room, cancel, bell);
-        let delivering = self.deliver_all(ledger, &room, rings);
+        let (fetching, delivering) = (fetching.all(plan, cancel, bell), delivering.all(rings));
         let both = async { tokio::try_join!(fetching, delivering) };
         let Ok(ended) = tokio::time::timeout(self.run.deadline, both).await else {
             return Err(RunError::Deadline(self.run.deadline));
@@ -239,80 +247,6 @@ impl<F: Fetch, P: Post> Pipeline<F, P> {
             Fetched::Stopped => Ok(Outcome::Stopped),
             Fetched::Everything => Ok(judged(&ledger.tally().counts())),
         }
-    }
-
-    /// Fetches every page of the plan that isn't yet, and rings for each.
-    async fn fetch_all(
-        &self,
-        ledger: &Ledger,
-        plan: &Plan,
-        room: &Room,
-        cancel: &CancellationToken,
-        bell: mpsc::Sender<()>,
-    ) -> Result<Fetched, RunError> {
-        let fetched = usize::try_from(ledger.pages_fetched()).unwrap_or(usize::MAX);
-        let (source, tally): (_, &Tally) = (&self.source, ledger.tally());
-        let pages = stream::iter(plan.pages().skip(fetched)).map(|request| async move {
-            room.take().await;
-            source.page(&request, tally).await
-        });
-        // In the order of the plan, so that one number says how far a run has come.
-        let mut pages = std::pin::pin!(pages.buffered(self.in_flight));
-        loop {
-            let next = tokio::select! {
-                biased;
-                () = cancel.cancelled() => return Ok(Fetched::Stopped),
-                next = pages.next() => next,
-            };
-            match next {
-                None => return Ok(Fetched::Everything),
-                Some(Err(error)) => return Ok(Fetched::Failed(error)),
-                Some(Ok(page)) => {
-                    if !ledger.fetched(&page).map_err(RunError::Memory)? {
-                        room.give();
-                    }
-                    // Full is as good: somebody rang and was not heard yet.
-                    let _ = bell.try_send(());
-                }
-            }
-        }
-    }
-
-    /// Delivers every page that waits, until there will be no more.
-    async fn deliver_all(
-        &self,
-        ledger: &Ledger,
-        room: &Room,
-        mut rings: mpsc::Receiver<()>,
-    ) -> Result<(), RunError> {
-        let mut last = false;
-        loop {
-            while let Some(page) = ledger.waiting().map_err(RunError::Memory)? {
-                self.deliver(ledger, &page).await?;
-                room.give();
-            }
-            if last {
-                return Ok(());
-            }
-            last = rings.recv().await.is_none();
-        }
-    }
-
-    async fn deliver(&self, ledger: &Ledger, page: &Waiting) -> Result<(), RunError> {
-        let end = page.records.len();
-        if page.accounted >= end {
-            return Err(RunError::Memory(MemoryError::Damaged("waiting page")));
-        }
-        for start in (page.accounted..end).step_by(self.batch) {
-            let first = page.first + u64::try_from(start).expect("a page has at most 5,000 records");
-            let batch = Batch::new(&page.records, start..end.min(start + self.batch), first);
-            let account = |batch: &Batch<'_>, verdict: &_| ledger.accounted(page, batch, verdict);
-            let delivered = self
-                .delivery
-                .deliver(ledger.run(), batch, ledger.tally(), account);
-            delivered.await.map_err(RunError::Delivery)?;
-        }
-        Ok(())
     }
 
     fn note(&self, report: &Report) {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use futures::future::try_join_all;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
-use rdkafka::message::{Header, Headers as _, Message as _, OwnedHeaders};
+use rdkafka::message::{BorrowedMessage, Header, Headers as _, Message as _, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use thiserror::Error;
@@ -186,7 +186,9 @@ impl Tap {
     fn read_blocking(&self, topic: &str) -> Result<Vec<Tapped>, TapError> {
         let consumer = self.consumer("tap")?;
         let ends = self.ends_blocking(&consumer, topic)?;
-        let mut open: std::collections::BTreeSet<i32> = ends.keys().copied().collect();
+        // A partition is read when its last record has come, or its end is told, as behind a transaction's marker.
+        let written = ends.iter().filter(|(_, end)| **end > 0);
+        let mut open: std::collections::BTreeSet<i32> = written.map(|(partition, _)| *partition).collect();
         let mut assignment = TopicPartitionList::new();
         for partition in &open {
             assignment.add_partition_offset(topic, *partition, Offset::Beginning)?;
@@ -196,19 +198,12 @@ impl Tap {
         let until = Instant::now() + DEADLINE;
         while !open.is_empty() {
             match consumer.poll(Duration::from_millis(100)) {
-                Some(Ok(message)) => records.push(Tapped {
-                    partition: message.partition(),
-                    offset: message.offset(),
-                    timestamp: message.timestamp().to_millis(),
-                    key: message.key().map(<[u8]>::to_vec),
-                    value: message.payload().map(<[u8]>::to_vec),
-                    headers: message
-                        .headers()
-                        .into_iter()
-                        .flat_map(|headers| headers.iter())
-                        .map(|header| (header.key.to_owned(), header.value.unwrap_or_default().to_vec()))
-                        .collect(),
-                }),
+                Some(Ok(message)) => {
+                    if ends.get(&message.partition()) == Some(&(message.offset() + 1)) {
+                        open.remove(&message.partition());
+                    }
+                    records.push(tapped(&message));
+                }
                 Some(Err(KafkaError::PartitionEOF(partition))) => {
                     open.remove(&partition);
                 }
@@ -224,5 +219,19 @@ impl Tap {
         }
         records.sort_by_key(|record| (record.partition, record.offset));
         Ok(records)
+    }
+}
+
+fn tapped(message: &BorrowedMessage<'_>) -> Tapped {
+    let headers = message.headers().into_iter().flat_map(|headers| headers.iter());
+    Tapped {
+        partition: message.partition(),
+        offset: message.offset(),
+        timestamp: message.timestamp().to_millis(),
+        key: message.key().map(<[u8]>::to_vec),
+        value: message.payload().map(<[u8]>::to_vec),
+        headers: headers
+            .map(|header| (header.key.to_owned(), header.value.unwrap_or_default().to_vec()))
+            .collect(),
     }
 }

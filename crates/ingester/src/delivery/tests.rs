@@ -58,7 +58,14 @@ async fn deliver(delivery: &Delivery<Script>, page: &Records, tally: &Tally) -> 
         tally.accounted(verdict);
         Ok(())
     };
-    delivery.deliver(Uuid::nil(), batch, tally, account).await
+    let errand = Errand {
+        run: Uuid::nil(),
+        tally,
+        halt: &CancellationToken::new(),
+    };
+    let delivered = delivery.deliver(&errand, batch, account).await?;
+    assert_eq!(delivered, Delivered::Whole);
+    Ok(())
 }
 
 async fn after(answers: impl IntoIterator<Item = Refusal>) -> (Result<(), DeliveryError>, Tally) {

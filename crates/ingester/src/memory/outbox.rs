@@ -1,12 +1,16 @@
 //! The pages of the run under way: kept as they come in, and until each of their records is accounted for. What a page
 //! changes in the counts is written with it, so that a killed process counts nothing twice.
 
+use std::ops::Range;
+
 use model::UserId;
-use rusqlite::{OptionalExtension as _, params};
+use rusqlite::params;
 use uuid::Uuid;
 
 use super::runs::note;
 use super::{Memory, MemoryError, from_db, to_db};
+use crate::accounted::Accounted;
+use crate::page::Page;
 use crate::records::Records;
 use crate::tally::Counts;
 
@@ -17,23 +21,46 @@ pub struct Fetched<'p> {
     pub page: u64,
     /// The run's number of its first record.
     pub first: u64,
-    /// Its records, without those that the run had already.
-    pub records: &'p Records,
-    /// Their ids.
-    pub ids: &'p [UserId],
+    /// What it holds.
+    pub content: &'p Page,
+    /// Its records without those that the run had already.
+    pub fresh: &'p [usize],
+    /// How many of them are kept, and let go, together.
+    pub piece: usize,
 }
 
-/// A page with records that nothing is known about.
+/// A piece of a page, with records that nothing is known about.
 #[derive(Debug)]
 pub struct Waiting {
-    /// Its place in the run, from 0.
+    /// The page's place in the run, from 0.
     pub page: u64,
-    /// The run's number of its first record.
+    /// The run's number of the page's first record.
     pub first: u64,
-    /// How many of its records are accounted for, from the first one on.
-    pub accounted: usize,
-    /// All its records.
+    /// The piece's place in the page.
+    pub start: usize,
+    /// Which records of the page are accounted for.
+    pub accounted: Accounted,
+    /// The piece's records.
     pub records: Records,
+}
+
+impl Waiting {
+    /// Its places in the page.
+    #[must_use]
+    pub fn places(&self) -> Range<usize> {
+        self.start..self.start + self.records.len()
+    }
+}
+
+/// Records of which the publisher has said what became of them.
+#[derive(Debug)]
+pub struct Heard<'h> {
+    /// The piece that they are part of.
+    pub piece: &'h Waiting,
+    /// Their places in the page.
+    pub places: Range<usize>,
+    /// Those among them that were refused.
+    pub refused: &'h [Refused],
 }
 
 /// A record that the publisher refused, without anything personal.
@@ -59,8 +86,13 @@ impl Memory {
         counts: impl FnOnce() -> Counts,
     ) -> Result<(), MemoryError> {
         let id = run.to_string();
-        let (number, records) = (to_db(page.page), to_db(page.records.len() as u64));
-        let ids: Vec<u8> = page.ids.iter().flat_map(|id| bytes_of(*id)).collect();
+        let (number, records) = (to_db(page.page), to_db(page.fresh.len() as u64));
+        let known: Vec<_> = page.content.ids().collect();
+        let ids: Vec<u8> = page
+            .fresh
+            .iter()
+            .flat_map(|index| bytes_of(known[*index]))
+            .collect();
         self.write(|transaction| {
             transaction.execute(
                 "INSERT INTO pages (run, page, first, records) VALUES (?1, ?2, ?3, ?4)",
@@ -70,11 +102,11 @@ impl Memory {
                 "INSERT INTO ids (run, page, ids) VALUES (?1, ?2, ?3)",
                 params![id, number, ids],
             )?;
-            if !page.records.is_empty() {
-                transaction.execute(
-                    "INSERT INTO bodies (run, page, lines) VALUES (?1, ?2, ?3)",
-                    params![id, number, page.records.lines()],
-                )?;
+            for (index, piece) in page.fresh.chunks(page.piece).enumerate() {
+                let (start, records) = (index * page.piece, page.content.records(piece));
+                transaction
+                    .prepare_cached("INSERT INTO pieces (run, page, start, lines) VALUES (?1, ?2, ?3, ?4)")?
+                    .execute(params![id, number, to_db(start as u64), records.lines()])?;
             }
             transaction.execute(
                 "UPDATE runs SET pages_fetched = ?2, next_record = ?3 WHERE id = ?1",
@@ -84,31 +116,26 @@ impl Memory {
         })
     }
 
-    /// The first page of the run that waits, if any does.
+    /// The first piece of the run that waits, of those behind the piece `after`: page and place in it.
     ///
     /// # Errors
     /// [`MemoryError`] of reading.
-    pub fn waiting(&self, run: Uuid) -> Result<Option<Waiting>, MemoryError> {
+    pub fn waiting(&self, run: Uuid, after: Option<(u64, usize)>) -> Result<Option<Waiting>, MemoryError> {
+        let (page, start) = after.map_or((-1, 0), |(page, start)| (to_db(page), to_db(start as u64)));
         self.ask(|connection| {
             let mut statement = connection.prepare_cached(
-                "SELECT page, first, accounted, lines FROM pages JOIN bodies USING (run, page) \
-                 WHERE run = ?1 ORDER BY page LIMIT 1",
+                "SELECT page, first, start, accounted, lines FROM pages JOIN pieces USING (run, page) \
+                 WHERE run = ?1 AND (page, start) > (?2, ?3) ORDER BY page, start LIMIT 1",
             )?;
-            let found = statement
-                .query_row([run.to_string()], |row| {
-                    Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
-                })
-                .optional()?;
-            let waiting = |(page, first, accounted, lines)| {
-                let accounted = usize::try_from(from_db(accounted)?);
-                Ok(Waiting {
-                    page: from_db(page)?,
-                    first: from_db(first)?,
-                    accounted: accounted.map_err(|_| MemoryError::Damaged("number"))?,
-                    records: Records::from_lines(lines),
-                })
-            };
-            found.map(waiting).transpose()
+            let mut rows = statement.query(params![run.to_string(), page, start])?;
+            let Some(row) = rows.next()? else { return Ok(None) };
+            Ok(Some(Waiting {
+                page: from_db(row.get(0)?)?,
+                first: from_db(row.get(1)?)?,
+                start: length(row.get(2)?)?,
+                accounted: read(&row.get::<_, String>(3)?)?,
+                records: Records::from_lines(row.get(4)?),
+            }))
         })
     }
 
@@ -118,44 +145,51 @@ impl Memory {
     /// [`MemoryError`] of reading.
     pub fn waiting_pages(&self, run: Uuid) -> Result<usize, MemoryError> {
         self.ask(|connection| {
-            let mut statement = connection.prepare_cached("SELECT count(*) FROM bodies WHERE run = ?1")?;
+            let mut statement =
+                connection.prepare_cached("SELECT count(DISTINCT page) FROM pieces WHERE run = ?1")?;
             let pages = statement.query_row([run.to_string()], |row| row.get(0))?;
-            usize::try_from(from_db(pages)?).map_err(|_| MemoryError::Damaged("number"))
+            length(pages)
         })
     }
 
-    /// The publisher has said what became of the first `accounted` records of `page`, refusing some. The page is let
-    /// go with its last record.
+    /// The publisher has said what became of some records of a piece, which is let go with the last of them. Says
+    /// whether that was the last of the page, too.
     ///
     /// # Errors
-    /// [`MemoryError::Use`].
+    /// [`MemoryError`] of reading and writing.
     pub fn accounted(
         &self,
         run: Uuid,
-        page: u64,
-        accounted: u64,
-        refused: &[Refused],
+        heard: &Heard<'_>,
         counts: impl FnOnce() -> Counts,
-    ) -> Result<(), MemoryError> {
+    ) -> Result<bool, MemoryError> {
         let id = run.to_string();
+        let page = to_db(heard.piece.page);
         self.write(|transaction| {
+            let known = transaction
+                .prepare_cached("SELECT accounted, records FROM pages WHERE run = ?1 AND page = ?2")?
+                .query_row(params![id, page], |row| {
+                    Ok((row.get::<_, String>(0)?, row.get(1)?))
+                })?;
+            let mut accounted = read(&known.0)?;
+            accounted.add(heard.places.clone());
             transaction
                 .prepare_cached("UPDATE pages SET accounted = ?3 WHERE run = ?1 AND page = ?2")?
-                .execute(params![id, to_db(page), to_db(accounted)])?;
-            transaction
-                .prepare_cached(
-                    "DELETE FROM bodies WHERE run = ?1 AND page = ?2 AND \
-                     (SELECT accounted >= records FROM pages WHERE run = ?1 AND page = ?2)",
-                )?
-                .execute(params![id, to_db(page)])?;
-            for one in refused {
+                .execute(params![id, page, accounted.to_string()])?;
+            if accounted.holds(&heard.piece.places()) {
+                transaction
+                    .prepare_cached("DELETE FROM pieces WHERE run = ?1 AND page = ?2 AND start = ?3")?
+                    .execute(params![id, page, to_db(heard.piece.start as u64)])?;
+            }
+            for one in heard.refused {
                 transaction
                     .prepare_cached(
                         "INSERT OR IGNORE INTO refused (run, record, id, reason) VALUES (?1, ?2, ?3, ?4)",
                     )?
                     .execute(params![id, to_db(one.record), one.id, one.reason])?;
             }
-            note(transaction, run, &counts())
+            note(transaction, run, &counts())?;
+            Ok(accounted.holds(&(0..length(known.1)?)))
         })
     }
 
@@ -203,6 +237,16 @@ impl Memory {
             Ok(ids)
         })
     }
+}
+
+fn read(accounted: &str) -> Result<Accounted, MemoryError> {
+    accounted
+        .parse()
+        .map_err(|_| MemoryError::Damaged("list of records"))
+}
+
+fn length(number: i64) -> Result<usize, MemoryError> {
+    usize::try_from(number).map_err(|_| MemoryError::Damaged("number"))
 }
 
 fn bytes_of(id: UserId) -> [u8; 16] {

@@ -13,7 +13,7 @@ use crate::plan::PageRange;
 use crate::tally::Counts;
 
 const COLUMNS: &str = "id, cause, state, scheduled, created, started, ended, seed, users, page_size, first_page, \
-                       last_page, resumed, reason, counts, pages_fetched, next_record, retry";
+                       last_page, resumed, reason, counts, pages_fetched, next_record, retry, batch";
 
 impl Memory {
     /// Enters a run: `queued`, or what was `missed` or `skipped` for `reason` and will never run.
@@ -48,16 +48,17 @@ impl Memory {
         })
     }
 
-    /// Begins a run that was entered, or takes up one that another process began. Gives it as it stands.
+    /// Begins a run that was entered, with requests of `batch` records, or takes up one that another process began,
+    /// with those that it began with. Gives it as it stands.
     ///
     /// # Errors
     /// [`MemoryError::Use`].
-    pub fn begin(&self, run: Uuid, now: Timestamp) -> Result<Entry, MemoryError> {
+    pub fn begin(&self, run: Uuid, batch: u32, now: Timestamp) -> Result<Entry, MemoryError> {
         self.write(|transaction| {
             let changed = transaction.execute(
                 "UPDATE runs SET resumed = resumed + (state = 'running'), state = 'running', \
-                 started = coalesce(started, ?2) WHERE id = ?1 AND state IN ('queued', 'running')",
-                params![run.to_string(), now.as_millisecond()],
+                 started = coalesce(started, ?2), batch = coalesce(batch, ?3) WHERE id = ?1 AND state IN ('queued', 'running')",
+                params![run.to_string(), now.as_millisecond(), batch],
             )?;
             match find(transaction, run)? {
                 Some(entry) if changed == 1 => Ok(entry),
@@ -84,7 +85,7 @@ impl Memory {
                 "UPDATE runs SET state = ?2, reason = ?3, counts = ?4, ended = ?5 WHERE id = ?1",
                 params![run, state.name(), reason, written(counts), now.as_millisecond()],
             )?;
-            for table in ["pages", "bodies", "ids"] {
+            for table in ["pages", "pieces", "ids"] {
                 transaction.execute(&format!("DELETE FROM {table} WHERE run = ?1"), [&run])?;
             }
             Ok(())
@@ -266,5 +267,6 @@ fn entry(row: &Row<'_>) -> Result<Entry, MemoryError> {
         pages_fetched: from_db(row.get(15)?)?,
         next_record: from_db(row.get(16)?)?,
         retry: row.get(17)?,
+        batch: row.get(18)?,
     })
 }

@@ -17,7 +17,8 @@ CREATE TABLE runs (
   counts TEXT NOT NULL,            -- JSON
   pages_fetched INTEGER NOT NULL DEFAULT 0,
   next_record INTEGER NOT NULL DEFAULT 0,
-  retry INTEGER NOT NULL DEFAULT 0
+  retry INTEGER NOT NULL DEFAULT 0,
+  batch INTEGER                    -- records per request, from the run's beginning on
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX runs_by_state ON runs (state);
 
@@ -27,16 +28,17 @@ CREATE TABLE pages (
   page INTEGER NOT NULL,           -- in the order of fetching, from 0
   first INTEGER NOT NULL,          -- the run's number of its first record
   records INTEGER NOT NULL,
-  accounted INTEGER NOT NULL DEFAULT 0,
+  accounted TEXT NOT NULL DEFAULT '', -- places of records, such as 0-1000,2000-3000
   PRIMARY KEY (run, page)
 ) STRICT, WITHOUT ROWID;
 
--- Beside the pages, so that accounting for a batch does not rewrite a page.
-CREATE TABLE bodies (
+-- The records of a page, in pieces that go out in one request each; a piece is let go with its last record.
+CREATE TABLE pieces (
   run TEXT NOT NULL,
   page INTEGER NOT NULL,
+  start INTEGER NOT NULL,          -- the place of its first record in the page
   lines BLOB NOT NULL,
-  PRIMARY KEY (run, page)
+  PRIMARY KEY (run, page, start)
 ) STRICT;
 
 -- The ids of a page's records, kept until the run ends, to know a repeated one.

@@ -2,7 +2,6 @@ use super::*;
 use crate::batch::tests::page_of;
 use crate::history::{Cause, Filter, Order, State};
 use crate::page::Page;
-use crate::records::Records;
 use crate::tally::Counts;
 
 fn order(cause: Cause) -> Order {
@@ -29,19 +28,19 @@ fn counts(fetched: u64) -> Counts {
     }
 }
 
-fn keep(memory: &Memory, run: uuid::Uuid, number: u64, page: &Page) -> Records {
-    let ids: Vec<_> = page.ids().collect();
-    let records = page.records(&(0..ids.len()).collect::<Vec<_>>());
+/// Keeps a page in pieces of three records.
+fn keep(memory: &Memory, run: uuid::Uuid, number: u64, page: &Page) {
+    let fresh: Vec<_> = (0..page.ids().len()).collect();
     let fetched = Fetched {
         page: number,
         first: number * 5,
-        records: &records,
-        ids: &ids,
+        content: page,
+        fresh: &fresh,
+        piece: 3,
     };
     memory
         .fetched(run, &fetched, || counts(5 * (number + 1)))
         .unwrap();
-    records
 }
 
 #[test]
@@ -52,16 +51,17 @@ fn a_run_is_read_as_it_was_written() {
     let run = memory
         .enter(&order(Cause::Backfill), State::Queued, None, at(5))
         .unwrap();
-    assert_eq!(memory.begin(run, at(6)).unwrap().resumed, 0);
+    assert_eq!(memory.begin(run, 50, at(6)).unwrap().resumed, 0);
     drop(memory);
     let memory = Memory::open(&path).unwrap();
     assert_eq!(memory.unfinished().unwrap().len(), 1);
-    let entry = memory.begin(run, at(9)).unwrap();
+    let entry = memory.begin(run, 70, at(9)).unwrap();
     assert_eq!(
         (entry.resumed, entry.started, entry.state),
         (1, Some(at(6)), State::Running)
     );
     assert_eq!(entry.order(), order(Cause::Backfill));
+    assert_eq!(entry.batch, Some(50), "as it was begun");
     assert_eq!(entry.counts.requested, 7);
     memory
         .end(run, State::Failed, Some("why"), &counts(3), at(10))
@@ -71,7 +71,7 @@ fn a_run_is_read_as_it_was_written() {
         (entry.reason.as_deref(), entry.ended, entry.counts),
         (Some("why"), Some(at(10)), counts(3))
     );
-    assert!(memory.unfinished().unwrap().is_empty() && memory.begin(run, at(11)).is_err());
+    assert!(memory.unfinished().unwrap().is_empty() && memory.begin(run, 50, at(11)).is_err());
 }
 
 #[test]
@@ -90,26 +90,39 @@ fn a_page_waits_until_its_last_record_is_accounted_for() {
     let run = memory
         .enter(&order(Cause::Manual), State::Queued, None, at(0))
         .unwrap();
-    let records = keep(&memory, run, 0, &page_of(5));
+    let page = page_of(5);
+    keep(&memory, run, 0, &page);
     keep(&memory, run, 1, &page_of(2));
-    let waiting = memory.waiting(run).unwrap().unwrap();
-    assert_eq!((waiting.page, waiting.first, waiting.accounted), (0, 0, 0));
-    assert_eq!(waiting.records, records);
-    memory.accounted(run, 0, 3, &[], || counts(8)).unwrap();
-    assert_eq!(memory.waiting(run).unwrap().unwrap().accounted, 3);
+    let waiting = |after| memory.waiting(run, after).unwrap().unwrap();
+    let (front, back) = (waiting(None), waiting(Some((0, 0))));
+    assert_eq!((front.page, front.first, front.places()), (0, 0, 0..3));
+    assert_eq!(
+        (&front.records, &back.records),
+        (&page.records(&[0, 1, 2]), &page.records(&[3, 4]))
+    );
+    let next = waiting(Some((0, 3)));
+    assert_eq!((back.places(), next.page, next.first), (3..5, 1, 5));
+    assert!(memory.waiting(run, Some((1, 0))).unwrap().is_none());
+    let heard = |piece, places, refused| {
+        let heard = Heard {
+            piece,
+            places,
+            refused,
+        };
+        memory.accounted(run, &heard, || counts(9)).unwrap()
+    };
     let refused = Refused {
         record: 4,
         id: "x".into(),
         reason: "email: is blank".into(),
     };
-    memory
-        .accounted(run, 0, 5, std::slice::from_ref(&refused), || counts(9))
-        .unwrap();
-    let waiting = memory.waiting(run).unwrap().unwrap();
-    assert_eq!(
-        (waiting.page, waiting.first, memory.waiting_pages(run).unwrap()),
-        (1, 5, 1)
-    );
+    assert!(!heard(&back, 3..5, std::slice::from_ref(&refused)));
+    assert_eq!(waiting(Some((0, 0))).page, 1, "a piece goes with its last record");
+    assert!(!heard(&front, 0..1, &[]));
+    assert_eq!(waiting(None).accounted.to_string(), "0-1,3-5");
+    assert_eq!(memory.waiting_pages(run).unwrap(), 2);
+    assert!(heard(&front, 1..3, &[]));
+    assert_eq!((waiting(None).page, memory.waiting_pages(run).unwrap()), (1, 1));
     assert_eq!(memory.refused(run, 10).unwrap(), [refused]);
     let entry = memory.run(run).unwrap().unwrap();
     assert_eq!(
@@ -249,7 +262,7 @@ fn the_run_that_ended_last_is_found_and_outlives_the_pruning() {
     let queued = |cause| memory.enter(&order(cause), State::Queued, None, at(0)).unwrap();
     assert_eq!(memory.last_ended().unwrap(), None);
     let (failed, withdrawn) = (queued(Cause::Manual), queued(Cause::Manual));
-    memory.begin(failed, at(1)).unwrap();
+    memory.begin(failed, 50, at(1)).unwrap();
     memory
         .end(withdrawn, State::Stopped, None, &counts(0), at(9))
         .unwrap();
@@ -275,8 +288,9 @@ fn the_run_that_ended_last_is_found_and_outlives_the_pruning() {
 fn a_state_of_the_version_before_is_brought_up_with_its_runs() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state.db");
-    let old = SCHEMA.replace(",\n  retry INTEGER NOT NULL DEFAULT 0", "");
-    assert_ne!(old, SCHEMA);
+    let second = second_schema();
+    let old = second.replace(",\n  retry INTEGER NOT NULL DEFAULT 0", "");
+    assert_ne!(old, second);
     let connection = Connection::open(&path).unwrap();
     let run = "0195d0b1-7a4c-7f3e-9b1a-2c3d4e5f6071";
     connection
@@ -288,15 +302,126 @@ fn a_state_of_the_version_before_is_brought_up_with_its_runs() {
     drop(connection);
     let refused = Memory::read(&path).map(drop).unwrap_err().to_string();
     assert!(
-        refused.starts_with("the state is of version 1, that of this ingester is 2"),
+        refused.starts_with("the state is of version 1, that of this ingester is 3"),
         "{refused}"
     );
     let memory = Memory::open(&path).unwrap();
-    let entry = memory.begin(run.parse().unwrap(), at(1)).unwrap();
+    let entry = memory.begin(run.parse().unwrap(), 50, at(1)).unwrap();
     assert_eq!((entry.retry, entry.users), (0, 5));
     memory
         .enter(&order(Cause::Retry), State::Queued, None, at(2))
         .unwrap();
     drop(memory);
     assert_eq!(Memory::open(&path).unwrap().unfinished().unwrap()[1].retry, 3);
+}
+
+/// The schema of version 2, which kept a page in one piece and knew how many of its first records were accounted for.
+fn second_schema() -> String {
+    let mut schema = SCHEMA.to_owned();
+    for (now, then) in [
+        (
+            ",\n  batch INTEGER                    -- records per request, from the run's beginning on",
+            "",
+        ),
+        (
+            "accounted TEXT NOT NULL DEFAULT ''",
+            "accounted INTEGER NOT NULL DEFAULT 0",
+        ),
+        ("CREATE TABLE pieces", "CREATE TABLE bodies"),
+        (
+            "\n  start INTEGER NOT NULL,          -- the place of its first record in the page",
+            "",
+        ),
+        ("(run, page, start)", "(run, page)"),
+    ] {
+        assert_eq!(schema.matches(now).count(), 1, "{now}");
+        schema = schema.replace(now, then);
+    }
+    schema
+}
+
+#[test]
+fn a_run_that_version_2_was_killed_in_goes_on_behind_the_records_that_it_accounted_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.db");
+    let run = "0195d0b1-7a4c-7f3e-9b1a-2c3d4e5f6071";
+    let connection = Connection::open(&path).unwrap();
+    connection
+        .execute_batch(&format!(
+            "{} PRAGMA user_version = 2; INSERT INTO runs (id, cause, state, created, seed, users, page_size, counts) \
+             VALUES ('{run}', 'manual', 'running', 0, 'abc', 5, 5, '{{}}'); \
+             INSERT INTO pages VALUES ('{run}', 0, 0, 3, 2), ('{run}', 1, 3, 2, 0); \
+             INSERT INTO bodies VALUES ('{run}', 0, x'610a620a630a'), ('{run}', 1, x'640a650a');",
+            second_schema()
+        ))
+        .unwrap();
+    drop(connection);
+    let memory = Memory::open(&path).unwrap();
+    let run = run.parse().unwrap();
+    let page = |after| memory.waiting(run, after).unwrap().unwrap();
+    assert_eq!(
+        (page(None).accounted.to_string(), page(None).places()),
+        ("0-2".to_owned(), 0..3)
+    );
+    assert_eq!(page(Some((0, 0))).accounted.to_string(), "");
+    let rest = Heard {
+        piece: &page(None),
+        places: 2..3,
+        refused: &[],
+    };
+    assert!(memory.accounted(run, &rest, || counts(5)).unwrap());
+}
+
+/// Whether any of the state's files, byte by byte, holds `text`.
+fn on_disk(folder: &Path, text: &str) -> bool {
+    std::fs::read_dir(folder).unwrap().any(|file| {
+        let bytes = std::fs::read(file.unwrap().path()).unwrap();
+        memchr::memmem::find(&bytes, text.as_bytes()).is_some()
+    })
+}
+
+#[test]
+fn of_delivered_people_nothing_is_left_on_disk_when_their_run_has_ended() {
+    let folder = tempfile::tempdir().unwrap();
+    let memory = Memory::open(&folder.path().join("state.db")).unwrap();
+    let run = memory
+        .enter(&order(Cause::Manual), State::Queued, None, at(0))
+        .unwrap();
+    let pages = 40;
+    for number in 0..pages {
+        keep(&memory, run, number, &page_of(5));
+    }
+    // Into the file itself, so that there is something to be overwritten.
+    memory.scrub().unwrap();
+    assert!(on_disk(folder.path(), "1961-08-04"), "what waits is kept");
+    while let Some(piece) = memory.waiting(run, None).unwrap() {
+        let heard = Heard {
+            piece: &piece,
+            places: piece.places(),
+            refused: &[],
+        };
+        memory.accounted(run, &heard, || counts(0)).unwrap();
+    }
+    memory.end(run, State::Complete, None, &counts(0), at(9)).unwrap();
+    memory.scrub().unwrap();
+    for personal in ["Zo\u{eb}", "1961-08-04"] {
+        assert!(!on_disk(folder.path(), personal), "{personal}");
+    }
+    assert!(on_disk(folder.path(), &run.to_string()), "the history is kept");
+}
+
+#[test]
+fn nobody_else_may_read_the_state() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let memory = Memory::open(&folder.path().join("state.db")).unwrap();
+    memory.schedule_up_to(at(7)).unwrap();
+    let modes: Vec<_> = std::fs::read_dir(folder.path())
+        .unwrap()
+        .map(|file| file.unwrap().metadata().unwrap().permissions().mode() & 0o777)
+        .collect();
+    assert!(
+        modes.len() >= 3 && modes.iter().all(|mode| *mode == 0o600),
+        "{modes:o?}"
+    );
 }

@@ -79,6 +79,7 @@ async fn run(door: Door, change: impl FnOnce(&mut IngesterSettings)) -> Report {
     settings.publisher.backoff = fast;
     settings.source.page_size = 10;
     settings.publisher.batch = 4;
+    settings.publisher.in_flight = 1; // so that a script meets the batches in their order
     settings.run.users = 25;
     change(&mut settings);
     let stop = door.stop_at_first.clone().unwrap_or_default();

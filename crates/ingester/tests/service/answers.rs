@@ -1,4 +1,5 @@
-//! What each answer of the publisher leads to, over real HTTP.
+//! What each answer of the publisher leads to, over real HTTP: from a stand-in, which gives each of them on a word, and
+//! lies where the real one never does. What the real one can be made to say is in `real_answers` and `outages`.
 
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,7 @@ async fn run_with(answers: Vec<Answer>, change: impl FnOnce(&mut IngesterSetting
     let door = Door::open().await;
     door.answer(answers);
     let mut settings = rig::settings(&api, &door.url());
+    settings.publisher.request_deadline = Duration::from_secs(1);
     change(&mut settings);
     (rig::run(&settings).await, door)
 }

@@ -26,6 +26,22 @@ const FLAGS: [&str; 10] = [
     "--hide-scrollbars",
 ];
 
+/// Whether a program is there; if not, what to do.
+fn there_is(program: &str) -> Result<(), String> {
+    let version = Command::new(program)
+        .arg("--version")
+        .stderr(Stdio::null())
+        .output();
+    match version {
+        Err(error) if error.kind() == ErrorKind::NotFound => Err(format!(
+            "there is no {program}, so the page can't be looked at: install it, or leave these tests out by \
+             `-- --skip in_a_browser`, which the result then counts as filtered out"
+        )),
+        Err(error) => Err(format!("{program}: {error}")),
+        Ok(_) => Ok(()),
+    }
+}
+
 pub(crate) struct Browser {
     child: Child,
     to: Option<ChildStdin>,
@@ -36,18 +52,12 @@ pub(crate) struct Browser {
 }
 
 impl Browser {
-    /// A browser with one empty tab. Where there is no Chromium it says so and gives none; in CI that is a failure.
-    pub(crate) fn start() -> Option<Self> {
-        let version = Command::new("chromium")
-            .arg("--version")
-            .stderr(Stdio::null())
-            .output();
-        if version.is_err_and(|error| error.kind() == ErrorKind::NotFound) {
-            let in_ci = std::env::var_os("CI").is_some_and(|ci| ci == "true");
-            assert!(!in_ci, "no chromium, and CI must not pass over the page");
-            eprintln!("SKIPPED: there is no chromium, so the page was not looked at");
-            return None;
-        }
+    /// A browser with one empty tab.
+    ///
+    /// # Panics
+    /// Where there is no Chromium: a page that nobody looked at is no passed test.
+    pub(crate) fn start() -> Self {
+        there_is("chromium").unwrap_or_else(|missing| panic!("{missing}"));
         let profile = tempfile::tempdir().unwrap();
         let mut child = Command::new("timeout")
             .args(["--kill-after=5", LIFE, "sh", "-c", LAUNCH, "chromium"])
@@ -70,7 +80,7 @@ impl Browser {
         let tab = json!({"targetId": target["targetId"], "flatten": true});
         let attached = browser.call("Target.attachToTarget", &tab);
         browser.session = Some(attached["sessionId"].as_str().unwrap().to_owned());
-        Some(browser)
+        browser
     }
 
     /// One command and its result.
@@ -190,4 +200,15 @@ impl Drop for Browser {
         drop(self.to.take());
         let _ = self.child.wait();
     }
+}
+
+#[test]
+fn without_a_browser_its_tests_fail_and_say_what_to_do() {
+    let missing = there_is("chromium-that-is-not-there").unwrap_err();
+    assert!(
+        missing.contains("install it") && missing.contains("--skip in_a_browser"),
+        "{missing}"
+    );
+    // Any program that is there.
+    assert_eq!(there_is("sh"), Ok(()));
 }

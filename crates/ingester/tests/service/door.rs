@@ -1,5 +1,6 @@
-//! A publisher that does as told: accepts every record, or answers as the real one can't be made to. It notes what
-//! it was sent, and is a stand-in for the HTTP contract alone.
+//! A publisher that does as told: accepts every record, or answers, on a word, as the real one does in rare moments or
+//! never. It notes what it was sent, and is a stand-in for the HTTP contract alone. What the real one can be made to do
+//! stands in `real_answers`, `outages` and `kills`.
 
 use std::collections::VecDeque;
 use std::io::Read as _;
@@ -62,16 +63,12 @@ pub(crate) struct Door {
 
 impl Door {
     pub(crate) async fn open() -> Self {
-        Self::open_on(0).await
-    }
-
-    pub(crate) async fn open_on(port: u16) -> Self {
         let shared = Arc::<Shared>::default();
         let router = Router::new()
             .route("/v1/users", post(take))
             .layer(DefaultBodyLimit::max(64 << 20))
             .with_state(Arc::clone(&shared));
-        let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let service = router.into_make_service_with_connect_info::<SocketAddr>();
         tokio::spawn(async move { axum::serve(listener, service).await });
@@ -144,7 +141,7 @@ async fn take(
     }
 }
 
-fn decoded(coding: Option<&str>, body: &[u8]) -> Vec<u8> {
+pub(crate) fn decoded(coding: Option<&str>, body: &[u8]) -> Vec<u8> {
     let mut plain = Vec::new();
     match coding {
         None => plain.extend_from_slice(body),

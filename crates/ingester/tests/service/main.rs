@@ -1,19 +1,33 @@
-//! The ingester from outside: against the offline API, a publisher made to misbehave, and the real one over real Kafka.
+//! The ingester from outside, between the offline API and the real publisher over real Kafka, whose topic is read back. A
+//! stand-in takes the publisher's place only where a test needs an answer that the real one can't be made to give.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod browser;
+mod chain;
 mod door;
 mod parrot;
+mod process;
+mod relay;
 mod rig;
+mod service;
 
 mod answers;
-mod chain;
+mod backfill;
+mod exits;
 mod faults;
+mod in_a_browser;
 mod kills;
 mod manual;
-mod page;
-mod process;
-mod runs;
+mod outages;
+mod progress;
+mod real_answers;
+mod refused;
+mod resuming;
 mod samples;
+mod signals;
+mod starts;
+mod tokens;
 mod traps;
+mod triggered;
+mod versions;

@@ -31,8 +31,9 @@ pub(crate) fn settings_of(api: &str, publisher: &str) -> IngesterSettings {
     settings.source.attempts = 3;
     settings.source.page_size = 5;
     settings.source.backoff = backoff;
+    // So that a script meets the batches in their order.
+    settings.publisher.in_flight = 1;
     settings.publisher.url = Endpoint::parse(publisher).unwrap();
-    settings.publisher.request_deadline = Duration::from_secs(1);
     settings.publisher.backoff = backoff;
     settings.run.users = 10;
     settings.run.deadline = Duration::from_secs(30);

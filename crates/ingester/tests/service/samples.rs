@@ -7,7 +7,7 @@ use ingester::tally::Counts;
 use serde_json::{Map, Value, json};
 use testbed::randomuser::{Options, RandomUserApi};
 
-use crate::door::Door;
+use crate::chain::Chain;
 use crate::rig;
 
 fn folder() -> Option<PathBuf> {
@@ -74,16 +74,16 @@ fn expected(user: &Value) -> Value {
 /// Serves the replies of `folder` to one run, and gives its counts and the records it delivered.
 async fn run_over(folder: &Path) -> (Counts, Vec<Value>) {
     let api = RandomUserApi::start(Options::samples(folder)).await.unwrap();
-    let door = Door::open().await;
-    let mut settings = rig::settings(&api, &door.url());
+    let chain = Chain::shared().await;
+    let mut settings = rig::settings(&api, &chain.url());
     settings.source.page_size = 5_000;
     settings.run.users = 211;
     let report = rig::run(&settings).await;
     assert!(matches!(report.outcome, Outcome::Complete), "{report:?}");
-    (report.counts, door.accepted())
+    (report.counts, chain.records_of(report.run).await)
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn every_real_user_becomes_the_record_of_the_design() {
     let Some(folder) = folder() else { return };
     let users = users(&folder);

@@ -3,34 +3,34 @@
 
 use std::time::Duration;
 
-use ingester::endpoint::Endpoint;
 use ingester::report::{Outcome, Report};
 use ingester::settings::IngesterSettings;
 use serde_json::{Value, json};
 use service::config::Settings as _;
 use testbed::randomuser::{Fault, Options, RandomUserApi};
 
-use crate::door::Door;
+use crate::chain::Chain;
 use crate::parrot::{Parrot, Reply, page, user};
 use crate::rig;
 
 /// A run over what the API is to say: how it ended, what was delivered, and what the API was asked.
-async fn run_over(
+pub(crate) async fn run_over(
     replies: Vec<Reply>,
     change: impl FnOnce(&mut IngesterSettings),
 ) -> (Report, Vec<Value>, Vec<String>) {
-    let (parrot, door) = (Parrot::saying(replies).await, Door::open().await);
-    let mut settings = rig::settings_of(&parrot.url(), &door.url());
+    let (parrot, chain) = (Parrot::saying(replies).await, Chain::shared().await);
+    let mut settings = rig::settings_of(&parrot.url(), &chain.url());
     change(&mut settings);
     let report = rig::run(&settings).await;
-    (report, door.accepted(), parrot.queries())
+    let delivered = chain.records_of(report.run).await;
+    (report, delivered, parrot.queries())
 }
 
 fn five(first: u32) -> Vec<Value> {
     (first..first + 5).map(user).collect()
 }
 
-fn only(users: u64) -> impl FnOnce(&mut IngesterSettings) {
+pub(crate) fn only(users: u64) -> impl FnOnce(&mut IngesterSettings) {
     move |settings| settings.run.users = users
 }
 
@@ -41,7 +41,7 @@ fn with(number: u32, pointer: &str, value: Value) -> Value {
     user
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn more_results_than_the_api_gives_are_never_asked_for_and_one_in_their_place_is_no_page() {
     for size in [0, 5_001] {
         let mut settings = IngesterSettings::default();
@@ -59,7 +59,7 @@ async fn more_results_than_the_api_gives_are_never_asked_for_and_one_in_their_pl
     assert_eq!((delivered.len(), queries.len()), (0, 3));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_page_number_corrected_to_the_first_is_no_page() {
     let replies = vec![page(&five(1), 1), page(&five(1), 1)];
     let (report, delivered, _) = run_over(replies, |_| {}).await;
@@ -72,7 +72,7 @@ async fn a_page_number_corrected_to_the_first_is_no_page() {
     assert_eq!(delivered.len(), 5, "the page before it holds");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn every_request_names_size_page_and_seed_and_no_filter_that_could_be_ignored() {
     let seeded = |settings: &mut IngesterSettings| settings.run.seed = Some("abc".parse().unwrap());
     let replies = vec![page(&five(1), 1), page(&five(6), 2)];
@@ -91,7 +91,7 @@ async fn every_request_names_size_page_and_seed_and_no_filter_that_could_be_igno
     assert_eq!(seed.to_string().len(), 16);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn the_api_s_budget_is_ours_and_a_refusal_without_retry_after_is_waited_out() {
     let budget = IngesterSettings::default().source.budget;
     assert_eq!((budget.users, budget.window), (20_000, Duration::from_secs(300)));
@@ -112,7 +112,7 @@ async fn the_api_s_budget_is_ours_and_a_refusal_without_retry_after_is_waited_ou
     );
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn each_reply_that_is_no_page_is_told_by_what_it_was() {
     let holds_not = "answered 200 with a reply that does not hold";
     for (fault, told) in [
@@ -149,7 +149,7 @@ async fn each_reply_that_is_no_page_is_told_by_what_it_was() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn the_page_that_keeps_cloud_addresses_out_ends_the_run_at_once() {
     let (report, delivered) = run_with(Fault::ForbiddenPage, 1).await;
     assert_eq!(
@@ -160,18 +160,19 @@ async fn the_page_that_keeps_cloud_addresses_out_ends_the_run_at_once() {
 }
 
 async fn run_with(fault: Fault, times: u32) -> (Report, usize) {
-    let (api, door) = (
+    let (api, chain) = (
         RandomUserApi::start(Options::default()).await.unwrap(),
-        Door::open().await,
+        Chain::shared().await,
     );
     api.inject(fault, times);
-    let mut settings = rig::settings(&api, &door.url());
+    let mut settings = rig::settings(&api, &chain.url());
     settings.source.request_deadline = Duration::from_millis(300);
     let report = rig::run(&settings).await;
-    (report, door.accepted().len())
+    let delivered = chain.records_of(report.run).await.len();
+    (report, delivered)
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_page_that_the_api_gives_twice_is_sent_once() {
     let (report, delivered, _) = run_over(vec![page(&five(1), 1), page(&five(1), 2)], |_| {}).await;
     assert!(matches!(report.outcome, Outcome::Complete), "{report:?}");
@@ -180,7 +181,7 @@ async fn a_page_that_the_api_gives_twice_is_sent_once() {
     assert_eq!(delivered.len(), 5);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn ages_that_drift_do_not_change_a_record() {
     let mut delivered = Vec::new();
     for today in ["2026-01-01T00:00:00Z", "2036-06-01T00:00:00Z"] {
@@ -191,16 +192,16 @@ async fn ages_that_drift_do_not_change_a_record() {
         })
         .await
         .unwrap();
-        let door = Door::open().await;
-        let mut settings = rig::settings(&api, &door.url());
+        let chain = Chain::shared().await;
+        let mut settings = rig::settings(&api, &chain.url());
         settings.run.seed = Some("abc".parse().unwrap());
-        rig::run(&settings).await;
-        delivered.push(door.accepted());
+        let report = rig::run(&settings).await;
+        delivered.push(chain.records_of(report.run).await);
     }
     assert_eq!((delivered[0].len(), &delivered[0]), (10, &delivered[1]));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn every_type_that_the_api_is_known_to_send_makes_a_record_of_its_exact_value() {
     let odd = [
         ("/location/postcode", json!("0378"), "post_code", "0378"),
@@ -250,7 +251,7 @@ async fn every_type_that_the_api_is_known_to_send_makes_a_record_of_its_exact_va
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn passwords_hashes_national_ids_and_what_else_no_record_has_are_not_forwarded() {
     let (_, delivered, _) = run_over(vec![page(&five(1), 1)], only(5)).await;
     let fields: Vec<_> = delivered[0]
@@ -290,13 +291,13 @@ async fn passwords_hashes_national_ids_and_what_else_no_record_has_are_not_forwa
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn the_largest_page_fits_below_the_default_cap() {
-    let (api, door) = (
+    let (api, chain) = (
         RandomUserApi::start(Options::unlimited()).await.unwrap(),
-        Door::open().await,
+        Chain::shared().await,
     );
-    let mut settings = rig::settings(&api, &door.url());
+    let mut settings = rig::settings(&api, &chain.url());
     settings.source.request_deadline = IngesterSettings::default().source.request_deadline;
     settings.source.page_size = 5_000;
     settings.run.users = 5_000;
@@ -307,105 +308,5 @@ async fn the_largest_page_fits_below_the_default_cap() {
     assert!(
         (4_500_000..7_000_000).contains(&size),
         "{size} bytes are not what the real API sends"
-    );
-}
-
-/// Replies as older versions give them, and the version that each says it is.
-fn old_replies() -> [(&'static str, Value); 4] {
-    let old_dates = |user: &mut Value| {
-        user["dob"] = json!("1981-03-04 05:06:07");
-        user["registered"] = json!("2010-11-12 13:14:15");
-        user["location"]["street"] = json!("7 rantatie");
-        user["login"].as_object_mut().unwrap().remove("uuid");
-    };
-    let mut user_1_1 = user(1);
-    old_dates(&mut user_1_1);
-    let mut user_1_2 = user(1);
-    user_1_2["location"]["street"] = json!("7 rantatie");
-    user_1_2["dob"]["date"] = json!("1981-03-04T05:06:07Z");
-    let around = |user: &Value, version: &str| {
-        let info = json!({"seed": "abc", "results": 5, "page": 1, "version": version});
-        json!({"results": vec![user; 5], "info": info})
-    };
-    let inner = json!({"gender": "female", "name": {"title": "ms", "first": "aino", "last": "salo"}, "dob": 352530367,
-        "location": {"street": "7 rantatie", "city": "turku", "state": "pirkanmaa", "zip": 20100}});
-    let oldest = json!({"results": vec![json!({"user": inner}); 5], "nationality": "FI", "seed": "abc", "version": "0.8"});
-    [
-        ("0.8", oldest),
-        ("1.1", around(&user_1_1, "1.1")),
-        ("1.2", around(&user_1_2, "1.2")),
-        ("1.3", around(&user(1), "1.3")),
-    ]
-}
-
-#[tokio::test]
-async fn a_reply_of_an_old_version_is_refused_by_its_name_and_nothing_of_it_is_taken() {
-    for (version, reply) in old_replies() {
-        let (report, delivered, queries) = run_over(vec![(200, reply)], only(5)).await;
-        assert_eq!(
-            report.reason().unwrap(),
-            format!(
-                "fetching ended: fetch page 1: answered 200 with a reply that does not hold: \
-                 asked for version 1.4, answered by version {version}"
-            )
-        );
-        assert_eq!(
-            (rig::figures(&report.counts), delivered.len(), queries.len()),
-            ((0, 0, 0), 0, 1)
-        );
-    }
-}
-
-#[tokio::test]
-async fn an_old_shape_under_a_new_name_makes_no_half_record() {
-    let expected = ["id: missing", "id: missing", "address: street_as_before_1_3"];
-    for ((version, mut reply), reason) in old_replies().into_iter().zip(expected) {
-        reply["info"] = json!({"seed": "abc", "results": 5, "page": 1, "version": "1.4"});
-        let (report, delivered, _) = run_over(vec![(200, reply)], only(5)).await;
-        assert_eq!(
-            (report.counts.fetched, report.counts.invalid),
-            (5, 5),
-            "{version}"
-        );
-        assert_eq!(
-            report.counts.invalid_reasons,
-            [(reason.to_owned(), 5)].into(),
-            "{version}"
-        );
-        assert!(delivered.is_empty(), "{version}");
-    }
-}
-
-#[tokio::test]
-async fn version_1_3_is_read_as_documented_when_it_is_the_pinned_one() {
-    let (api, door) = (
-        RandomUserApi::start(Options::default()).await.unwrap(),
-        Door::open().await,
-    );
-    let mut settings = rig::settings(&api, &door.url());
-    let pin = |settings: &mut IngesterSettings, path: &str| {
-        settings.source.url = Endpoint::parse(&format!("{}/api/{path}/", api.url())).unwrap();
-        settings.source.version = "1.3".to_owned();
-    };
-    pin(&mut settings, "1.3");
-    let report = rig::run(&settings).await;
-    assert!(matches!(report.outcome, Outcome::Complete), "{report:?}");
-    assert_eq!(
-        (rig::figures(&report.counts), report.counts.invalid),
-        ((10, 10, 0), 0)
-    );
-    pin(&mut settings, "1.4");
-    let reason = rig::run(&settings).await.reason().unwrap();
-    assert!(
-        reason.ends_with("asked for version 1.3, answered by version 1.4"),
-        "{reason}"
-    );
-    assert!(
-        IngesterSettings::default()
-            .source
-            .url
-            .url()
-            .path()
-            .ends_with("/api/1.4/")
     );
 }

@@ -1,0 +1,146 @@
+use std::collections::VecDeque;
+
+use reqwest::StatusCode;
+
+use super::*;
+use crate::randomuser::ReplyError;
+use crate::settings::{BreakerSettings, BudgetSettings};
+
+/// Fails as the script says, then answers with empty pages.
+struct Script(Mutex<VecDeque<FetchError>>);
+
+impl Fetch for Script {
+    async fn fetch(&self, _: &PageRequest) -> Result<Page, FetchError> {
+        self.0
+            .lock()
+            .unwrap()
+            .pop_front()
+            .map_or_else(|| Ok(Page::default()), Err)
+    }
+}
+
+fn source(errors: impl IntoIterator<Item = FetchError>, window: Duration) -> Source<Script> {
+    let settings = SourceSettings {
+        attempts: 3,
+        backoff: Backoff {
+            initial: Duration::from_millis(1),
+            max: Duration::from_millis(2),
+        },
+        breaker: BreakerSettings {
+            failures: 2,
+            pause: Duration::from_millis(100),
+        },
+        budget: BudgetSettings { users: 10, window },
+        ..SourceSettings::default()
+    };
+    let script = Script(Mutex::new(errors.into_iter().collect()));
+    let metrics = IngesterMetrics::new(&service::Metrics::new("ingester"));
+    Source::new(script, &settings, Memory::volatile().unwrap(), metrics).unwrap()
+}
+
+fn status(status: u16, retry_after: Option<Duration>) -> FetchError {
+    let status = StatusCode::from_u16(status).unwrap();
+    FetchError::Status { status, retry_after }
+}
+
+fn request() -> PageRequest {
+    PageRequest {
+        seed: "abc".into(),
+        page: 7,
+        results: 10,
+    }
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+#[tokio::test]
+async fn a_passing_failure_is_asked_over_and_counted() {
+    let tally = Tally::for_tests();
+    let source = source([status(503, None), status(500, None)], MINUTE);
+    source.page(&request(), &tally).await.unwrap();
+    assert_eq!(tally.counts().retried, 2);
+}
+
+#[tokio::test]
+async fn attempts_come_to_an_end_with_the_last_failure() {
+    let source = source([500, 502, 503, 504].map(|code| status(code, None)), MINUTE);
+    let error = source.page(&request(), &Tally::for_tests()).await.unwrap_err();
+    let text = service::process::chain(&error);
+    assert_eq!(
+        text,
+        "fetch page 7 in 3 attempts: answered 503 Service Unavailable"
+    );
+}
+
+#[tokio::test]
+async fn what_asking_again_cannot_mend_fails_at_once() {
+    let source = source([status(403, None)], MINUTE);
+    let error = source.page(&request(), &Tally::for_tests()).await.unwrap_err();
+    assert!(matches!(error, SourceError::Failed { page: 7, .. }));
+}
+
+#[tokio::test]
+async fn throttling_takes_no_attempt_and_is_counted_as_waiting() {
+    let tally = Tally::for_tests();
+    let wait = Some(Duration::from_millis(20));
+    let source = source((0..5).map(|_| status(429, wait)), MINUTE);
+    source.page(&request(), &tally).await.unwrap();
+    assert!(
+        tally.counts().throttled_seconds >= 0.09,
+        "five waits, less the moments before each"
+    );
+}
+
+#[tokio::test]
+async fn throttling_beyond_two_windows_is_a_failure() {
+    let source = source([status(429, Some(MINUTE * 3))], MINUTE);
+    let error = source.page(&request(), &Tally::for_tests()).await.unwrap_err();
+    assert!(matches!(error, SourceError::Throttled { waited, .. } if waited == MINUTE * 3));
+}
+
+#[tokio::test]
+async fn the_budget_makes_the_next_page_wait() {
+    let tally = Tally::for_tests();
+    let source = source([], Duration::from_millis(80));
+    let started = Instant::now();
+    source.page(&request(), &tally).await.unwrap();
+    source.page(&request(), &tally).await.unwrap();
+    assert!(started.elapsed() >= Duration::from_millis(80));
+    assert!(tally.counts().throttled_seconds >= 0.05);
+}
+
+#[tokio::test]
+async fn a_reply_that_does_not_hold_costs_budget_and_a_refusal_does_not() {
+    let tally = Tally::for_tests();
+    let source = source(
+        [status(500, None), FetchError::Reply(ReplyError::Empty)],
+        Duration::from_millis(50),
+    );
+    source.page(&request(), &tally).await.unwrap();
+    assert!(
+        tally.counts().throttled_seconds > 0.0,
+        "the odd reply took the whole budget"
+    );
+}
+
+#[tokio::test]
+async fn an_api_that_only_fails_is_left_alone_for_a_while() {
+    let source = source([status(503, None), status(500, None)], MINUTE);
+    let started = Instant::now();
+    source.page(&request(), &Tally::for_tests()).await.unwrap();
+    assert!(started.elapsed() >= Duration::from_millis(100));
+}
+
+#[tokio::test]
+async fn the_next_process_goes_on_with_the_budget_that_is_left() {
+    let (first, window) = (source([], MINUTE), MINUTE);
+    first.page(&request(), &Tally::for_tests()).await.unwrap();
+    let settings = SourceSettings {
+        budget: BudgetSettings { users: 10, window },
+        ..SourceSettings::default()
+    };
+    let metrics = first.metrics.clone();
+    let next = Source::new(Script(Mutex::default()), &settings, first.memory.clone(), metrics).unwrap();
+    let wait = next.gate().budget.wait(1, Instant::now());
+    assert!(wait > MINUTE / 2, "{wait:?}");
+}

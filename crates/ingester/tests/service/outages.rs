@@ -1,0 +1,186 @@
+//! Publisher and Kafka away: the counts are what the topic holds, and what was away costs nothing but time.
+
+use std::time::{Duration, Instant};
+
+use ingester::memory::Memory;
+use testbed::randomuser::{Options, RandomUserApi};
+
+use crate::chain::{Chain, DEADLINE, own_kafka};
+use crate::process::Ingester;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_counts_are_what_kafka_holds_and_a_killed_or_frozen_publisher_loses_nothing() {
+    let mut chain = Chain::start().await;
+    let api = RandomUserApi::start(Options::unlimited()).await.unwrap();
+    let settings = [
+        ("SOURCE__PAGE_SIZE", "500"),
+        ("SOURCE__BUDGET__USERS", "1000000"),
+        ("PUBLISHER__BATCH", "50"),
+        ("PUBLISHER__BACKOFF__MAX", "200ms"),
+        ("PUBLISHER__REQUEST_DEADLINE", "3s"),
+    ];
+    let ingester = Ingester::start(&["once", "--users", "40000"], &api.url(), &chain.url(), &settings);
+    for kill in 1..=3 {
+        ingester.until_accepted(kill * 4_000).await;
+        chain.publisher.kill().await.unwrap();
+        ingester
+            .wait_for("/readyz", |status, body| {
+                status == 503 && body.contains("publisher")
+            })
+            .await;
+        chain.publisher.spawn().unwrap();
+        ingester.wait_for("/readyz", |status, _| status == 200).await;
+    }
+    ingester.until_accepted(16_000).await;
+    let publisher = chain.publisher.child().unwrap();
+    publisher.freeze().await.unwrap();
+    ingester.wait_for("/readyz", |status, _| status == 503).await;
+    publisher.thaw().unwrap();
+    let status = ingester.child.wait(DEADLINE).await.unwrap();
+    assert_eq!(status.code(), Some(0), "{}", ingester.log());
+
+    let summary = ingester.summary();
+    assert_eq!(
+        (&summary["fetched"], &summary["rejected"]),
+        (&40_000.into(), &0.into()),
+        "{summary}"
+    );
+    assert!(summary["retried"].as_u64().unwrap() > 0, "{summary}");
+    let accepted = summary["accepted"].as_u64().unwrap();
+    assert_eq!(accepted + summary["duplicate"].as_u64().unwrap(), 40_000);
+    let held = chain.held().await;
+    let records = held.records_of(summary["run"].as_str().unwrap());
+    assert_eq!(
+        records.len() as u64,
+        accepted,
+        "every accepted user is in Kafka, and nobody else"
+    );
+    assert_eq!(held.runs().len(), 1);
+}
+
+/// How long both are away: what an hour would show, once the outbox is full and nothing moves.
+const OUTAGE: Duration = Duration::from_secs(6);
+const PAGE: u64 = 250;
+const OUTBOX: usize = 6;
+
+/// Shortened: the outage (an hour), the longest wait between attempts (5 s), how long the publisher's producer tries
+/// (12 s). An hour by the clock, with the defaults, is a test of `run`.
+#[tokio::test(flavor = "multi_thread")]
+async fn kafka_and_publisher_away_cost_nothing_but_time_and_fetching_waits_at_the_bound() {
+    let kafka = own_kafka().await;
+    let api = RandomUserApi::start(Options::unlimited()).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let settings = [("kafka.message_timeout", "2s")];
+    let mut chain = Chain::over(&kafka.bootstrap(), &settings).await;
+    let state = folder.path().join("state.db");
+    let (path, page, outbox) = (state.display().to_string(), PAGE.to_string(), OUTBOX.to_string());
+    let settings = [
+        ("STATE__PATH", path.as_str()),
+        ("STATE__OUTBOX_PAGES", &outbox),
+        ("SOURCE__PAGE_SIZE", &page),
+        ("SOURCE__BUDGET__USERS", "1000000"),
+        ("PUBLISHER__BATCH", "50"),
+        ("PUBLISHER__BACKOFF__MAX", "200ms"),
+        ("PUBLISHER__COMPRESSION", "gzip"),
+    ];
+    let ingester = Ingester::start(&["once", "--users", "20000"], &api.url(), &chain.url(), &settings);
+    ingester.until_accepted(1_000).await;
+
+    kafka.node(0).unwrap().freeze().await.unwrap();
+    let memory = Memory::read(&state).unwrap();
+    let run = memory.unfinished().unwrap()[0].id;
+    let until = Instant::now() + DEADLINE;
+    while memory.waiting_pages(run).unwrap() < OUTBOX {
+        assert!(
+            Instant::now() < until,
+            "the outbox never filled:\n{}",
+            ingester.log()
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let asked = api.requests().len();
+    let over = Instant::now() + OUTAGE;
+    let mut killed = false;
+    while Instant::now() < over {
+        assert_eq!(
+            (memory.waiting_pages(run).unwrap(), api.requests().len()),
+            (OUTBOX, asked)
+        );
+        let half = over.saturating_duration_since(Instant::now()) < OUTAGE / 2;
+        if half && !killed {
+            chain.publisher.kill().await.unwrap();
+            killed = true;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(ingester.ask("/readyz").await.0 == 503 && ingester.ask("/healthz").await.0 == 200);
+    // Nobody there at last; before that Kafka was, and the publisher said so in both ways.
+    let metrics = ingester.ask("/metrics").await.1;
+    for status in ["503", "504", "unreachable"] {
+        let met = format!("ingester_requests_total{{leg=\"publisher\",status=\"{status}\"}}");
+        assert!(metrics.contains(&met), "{status}: {metrics}");
+    }
+    kafka.node(0).unwrap().thaw().unwrap();
+    chain.publisher.spawn().unwrap();
+    let status = ingester.child.wait(DEADLINE).await.unwrap();
+    assert_eq!(status.code(), Some(0), "{}", ingester.log());
+
+    let summary = ingester.summary();
+    let accepted = summary["accepted"].as_u64().unwrap();
+    assert_eq!(
+        (&summary["fetched"], &summary["undelivered"]),
+        (&20_000.into(), &0.into())
+    );
+    assert_eq!(
+        accepted + summary["duplicate"].as_u64().unwrap(),
+        20_000,
+        "{summary}"
+    );
+    assert_eq!(
+        api.requests().len() as u64,
+        20_000 / PAGE,
+        "no page was fetched twice"
+    );
+    let records = chain.records_of(summary["run"].as_str().unwrap()).await;
+    assert_eq!(records.len() as u64, accepted);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_publisher_that_is_down_costs_time_and_holds_the_fetching_back() {
+    let api = RandomUserApi::start(Options::default()).await.unwrap();
+    let mut chain = Chain::start().await;
+    chain.publisher.kill().await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state.db").display().to_string();
+    let settings = [
+        ("STATE__PATH", state.as_str()),
+        ("STATE__OUTBOX_PAGES", "4"),
+        ("SOURCE__PAGE_SIZE", "5"),
+        ("PUBLISHER__BACKOFF__MAX", "200ms"),
+    ];
+    let ingester = Ingester::start(&["once", "--users", "100"], &api.url(), &chain.url(), &settings);
+    let fetched = |count: u64| {
+        move |_: u16, body: &str| body.contains(&format!("ingester_users_fetched_total {count}\n"))
+    };
+    ingester.wait_for("/metrics", fetched(20)).await;
+    let resent = |body: &str| {
+        let line = body
+            .lines()
+            .find_map(|line| line.strip_prefix("ingester_retries_total{leg=\"publisher\"} "));
+        line.and_then(|count| count.parse::<u64>().ok()).unwrap_or(0)
+    };
+    let before = resent(&ingester.ask("/metrics").await.1);
+    let later = ingester
+        .wait_for("/metrics", |_, body| resent(body) >= before + 5)
+        .await;
+    assert!(
+        fetched(20)(200, &later),
+        "the outbox is full, and nothing but delivery goes on"
+    );
+    chain.publisher.spawn().unwrap();
+    assert_eq!(ingester.exit_code().await, Some(0), "{}", ingester.log());
+    let held = chain.held().await;
+    let records = held.records_of(ingester.summary()["run"].as_str().unwrap());
+    assert_eq!((records.len(), held.written), (100, 100));
+    assert_eq!(api.requests().len(), 20);
+}

@@ -1,0 +1,94 @@
+//! The service runs again and again, says how it is, and stops when it is told to.
+
+use std::time::Duration;
+
+use testbed::randomuser::{Options, RandomUserApi};
+
+use crate::chain::Chain;
+use crate::process::{Ingester, free_port};
+
+const DEADLINE: Duration = Duration::from_secs(20);
+
+async fn api() -> RandomUserApi {
+    RandomUserApi::start(Options::default()).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_service_runs_at_once_and_again_and_stops_on_sigterm() {
+    let (api, chain) = (api().await, Chain::start().await);
+    let settings = [("RUN__USERS", "5"), ("SCHEDULE__INTERVAL", "300ms")];
+    let ingester = Ingester::start(&["run"], &api.url(), &chain.url(), &settings);
+    let metrics = ingester.wait_for("/metrics", |_, body| {
+        body.lines()
+            .any(|line| line == "ingester_runs_total{outcome=\"complete\"} 3")
+    });
+    let metrics = metrics.await;
+    assert!(metrics.contains("ingester_requests_total{leg=\"source\",status=\"200\"}"));
+    assert_eq!(ingester.ask("/healthz").await.0, 200);
+    assert_eq!(ingester.ask("/readyz").await.0, 200);
+    let status = ingester.child.terminate(DEADLINE).await.unwrap();
+    assert_eq!(status.code(), Some(0), "{}", ingester.log());
+    assert!(chain.held().await.runs().len() >= 3, "each run has its own id");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readyz_tells_the_truth_about_the_publisher() {
+    let api = api().await;
+    let nobody = format!("http://127.0.0.1:{}", free_port());
+    let ingester = Ingester::start(&["run"], &api.url(), &nobody, &[("RUN__USERS", "5")]);
+    let body = ingester.wait_for("/readyz", |status, body| {
+        status == 503 && body.contains("reach the publisher")
+    });
+    assert!(body.await.contains("\"name\":\"publisher\""));
+    assert_eq!(
+        ingester.ask("/healthz").await.0,
+        200,
+        "a restart would not cure it"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_in_the_middle_delivers_what_was_fetched_and_exits_0() {
+    let (api, mut chain) = (api().await, Chain::start().await);
+    chain.publisher.kill().await.unwrap();
+    let settings = [("RUN__USERS", "5000"), ("SOURCE__PAGE_SIZE", "5")];
+    let ingester = Ingester::start(&["run"], &api.url(), &chain.url(), &settings);
+    let full = |_: u16, body: &str| {
+        body.contains("ingester_users_fetched_total 10\n") && body.contains("status=\"unreachable\"")
+    };
+    ingester.wait_for("/metrics", full).await;
+    let ending = ingester.child.terminate(DEADLINE);
+    let returning = async { chain.publisher.spawn().unwrap() };
+    let status = tokio::join!(ending, returning).0.unwrap();
+    assert_eq!(status.code(), Some(0), "{}", ingester.log());
+    assert!(
+        ingester.log().contains("outcome=\"stopped\""),
+        "{}",
+        ingester.log()
+    );
+    assert_eq!(
+        chain.held().await.written,
+        10,
+        "the page in hand and the one fetched meanwhile"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interrupted_once_is_not_complete() {
+    let (api, mut chain) = (api().await, Chain::start().await);
+    chain.publisher.kill().await.unwrap();
+    let page = [("SOURCE__PAGE_SIZE", "5")];
+    let ingester = Ingester::start(&["once", "--users", "5000"], &api.url(), &chain.url(), &page);
+    let full = |_: u16, body: &str| {
+        body.contains("ingester_users_fetched_total 10\n") && body.contains("status=\"unreachable\"")
+    };
+    ingester.wait_for("/metrics", full).await;
+    let ending = ingester.child.terminate(DEADLINE);
+    let returning = async { chain.publisher.spawn().unwrap() };
+    let status = tokio::join!(ending, returning).0.unwrap();
+    assert_eq!(status.code(), Some(1));
+    assert_eq!(
+        (&ingester.summary()["outcome"], &ingester.summary()["accepted"]),
+        (&"stopped".into(), &10.into())
+    );
+}
