@@ -422,6 +422,6 @@ fn nobody_else_may_read_the_state() {
         .collect();
     assert!(
         modes.len() >= 3 && modes.iter().all(|mode| *mode == 0o600),
-        "{modes:o?}"
+        "{modes:?}"
     );
 }

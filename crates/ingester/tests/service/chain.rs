@@ -103,7 +103,7 @@ impl Chain {
     }
 
     /// The records of a run.
-    pub(crate) async fn records_of(&self, run: impl ToString) -> Vec<Value> {
+    pub(crate) async fn records_of(&self, run: impl Into<String>) -> Vec<Value> {
         self.held().await.records_of(run)
     }
 }
@@ -111,8 +111,8 @@ impl Chain {
 impl Held {
     /// The records of a run by their numbers, which begin at 0 and leave none out; each number is one record's, and
     /// each record, by its id, has one number.
-    pub(crate) fn records_of(&self, run: impl ToString) -> Vec<Value> {
-        let run = run.to_string();
+    pub(crate) fn records_of(&self, run: impl Into<String>) -> Vec<Value> {
+        let run: String = run.into();
         let of_run: Vec<_> = self.numbers.iter().filter(|((id, _), _)| *id == run).collect();
         let mut ids = BTreeMap::new();
         for (index, ((_, number), written)) in of_run.iter().enumerate() {
@@ -131,8 +131,8 @@ impl Held {
     }
 
     /// The numbers of a run, where the publisher refused some.
-    pub(crate) fn numbers_of(&self, run: impl ToString) -> Vec<u64> {
-        let run = run.to_string();
+    pub(crate) fn numbers_of(&self, run: impl Into<String>) -> Vec<u64> {
+        let run: String = run.into();
         let of_run = self.numbers.keys().filter(|(id, _)| *id == run);
         of_run.map(|(_, number)| *number).collect()
     }
