@@ -124,10 +124,10 @@ impl Post for Door {
         match answer {
             Answer::Accepts => {
                 seen.accounted.extend(parcel.first..parcel.first + parcel.records);
-                return Ok(Verdict {
+                Ok(Verdict {
                     accepted: parcel.records,
                     rejected: vec![],
-                });
+                })
             }
             Answer::Later(retry_after) => {
                 let until = retry_after.map(|wait| Instant::now() + wait);

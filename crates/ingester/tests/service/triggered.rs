@@ -46,10 +46,11 @@ async fn a_run_that_is_asked_for_starts_within_100_ms_and_ends_in_the_history() 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_under_way_is_told_of_refuses_another_and_ends_on_request() {
     let (api, chain) = (api().await, Chain::shared().await);
-    // The second page is late, so that there is something under way.
+    // The second page is late, so that there is something under way: one after the other, or it may be the first.
     api.inject(Fault::Hang(Some(Duration::ZERO)), 1);
     api.inject(Fault::Hang(Some(Duration::from_millis(20_000))), 1);
-    let service = Service::start(&api.url(), &chain.url(), &[("RUN__USERS", "5000")]).await;
+    let one_by_one = [("RUN__USERS", "5000"), ("SOURCE__IN_FLIGHT", "1")];
+    let service = Service::start(&api.url(), &chain.url(), &one_by_one).await;
     let (_, run) = service.send(Method::POST, "/v1/runs", Value::Null).await;
     service
         .until(&path(&run), |run| run["counts"]["accepted"] == 5)
@@ -107,10 +108,10 @@ async fn a_run_under_way_is_told_of_refuses_another_and_ends_on_request() {
 #[tokio::test(flavor = "multi_thread")]
 async fn live_events_end_with_the_run_that_they_tell_of_in_time() {
     let (api, chain) = (api().await, Chain::shared().await);
-    // The second page is late, so that there is something under way.
+    // The second page is late, so that there is something under way: one after the other, or it may be the first.
     api.inject(Fault::Hang(Some(Duration::ZERO)), 1);
     api.inject(Fault::Hang(Some(Duration::from_millis(400))), 1);
-    let service = Service::start(&api.url(), &chain.url(), &[]).await;
+    let service = Service::start(&api.url(), &chain.url(), &[("SOURCE__IN_FLIGHT", "1")]).await;
     let (_, run) = service.send(Method::POST, "/v1/runs", Value::Null).await;
     let events = service
         .client
