@@ -169,6 +169,20 @@ async fn query(session: &Session, statement: &str) -> Vec<cdrs_tokio::types::row
     }
 }
 
+/// A table that only the node knows that is killed then would be gone with it. Each answer is another node's.
+async fn every_node_knows_the_table(session: &Session) {
+    let table =
+        "SELECT table_name FROM system_schema.tables WHERE keyspace_name = 'test' AND table_name = 'words'";
+    let until = Instant::now() + DEADLINE;
+    let mut in_a_row = 0;
+    while in_a_row < 6 {
+        assert!(Instant::now() < until, "not every node knows the table");
+        let known = !query(session, table).await.is_empty();
+        in_a_row = if known { in_a_row + 1 } else { 0 };
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn cassandra_wants_a_login_and_keeps_its_rows_over_a_kill_and_a_freeze() {
     let options = CassandraOptions {
@@ -243,6 +257,7 @@ async fn three_cassandra_nodes_take_a_quorum_write_when_one_is_killed() {
         "CREATE TABLE test.words (id int PRIMARY KEY, word text)",
     )
     .await;
+    every_node_knows_the_table(&session).await;
     cluster.node(2).unwrap().kill().await.unwrap();
     query(&session, "INSERT INTO test.words (id, word) VALUES (1, 'by two')").await;
     cluster.node(2).unwrap().start().await.unwrap();
