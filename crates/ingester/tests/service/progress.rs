@@ -18,6 +18,7 @@ async fn api() -> RandomUserApi {
 #[tokio::test(flavor = "multi_thread")]
 async fn on_a_terminal_a_bar_shows_how_far_a_run_has_come() {
     let (api, chain) = (api().await, Chain::shared().await);
+    // The second page is late: one after the other, or it may be the first.
     api.inject(Fault::Hang(Some(Duration::ZERO)), 1);
     api.inject(Fault::Hang(Some(Duration::from_secs(1))), 1);
     let folder = tempfile::tempdir().unwrap();
@@ -29,6 +30,7 @@ async fn on_a_terminal_a_bar_shows_how_far_a_run_has_come() {
         .env("INGESTER__PROCESS__ADMIN_LISTEN", "127.0.0.1:0")
         .env("INGESTER__SOURCE__URL", format!("{}/api/1.4/", api.url()))
         .env("INGESTER__SOURCE__PAGE_SIZE", "5")
+        .env("INGESTER__SOURCE__IN_FLIGHT", "1")
         .env("INGESTER__PUBLISHER__URL", chain.url())
         .log_to(&log);
     let status = program.spawn().unwrap().wait(DEADLINE).await.unwrap();
@@ -43,9 +45,14 @@ async fn on_a_terminal_a_bar_shows_how_far_a_run_has_come() {
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_terminal_plain_lines_say_how_far_a_run_has_come() {
     let (api, chain) = (api().await, Chain::shared().await);
+    // The second page is late: one after the other, or it may be the first.
     api.inject(Fault::Hang(Some(Duration::ZERO)), 1);
     api.inject(Fault::Hang(Some(Duration::from_secs(1))), 1);
-    let settings = [("SOURCE__PAGE_SIZE", "5"), ("RUN__PROGRESS_INTERVAL", "50ms")];
+    let settings = [
+        ("SOURCE__PAGE_SIZE", "5"),
+        ("SOURCE__IN_FLIGHT", "1"),
+        ("RUN__PROGRESS_INTERVAL", "50ms"),
+    ];
     let ingester = Ingester::start(&["once", "--users", "10"], &api.url(), &chain.url(), &settings);
     assert_eq!(ingester.exit_code().await, Some(0), "{}", ingester.log());
     let log = ingester.log();

@@ -18,7 +18,7 @@ async fn api() -> RandomUserApi {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_told_to_stop_leaves_its_run_to_the_next() {
     let (api, chain) = (api().await, Chain::shared().await);
-    // The second page is late, so that there is something under way.
+    // The second page is late, so that there is something under way: one after the other, or it may be the first.
     api.inject(Fault::Hang(Some(Duration::ZERO)), 1);
     api.inject(Fault::Hang(Some(Duration::from_millis(20_000))), 1);
     let folder = tempfile::tempdir().unwrap();
@@ -27,6 +27,7 @@ async fn a_service_told_to_stop_leaves_its_run_to_the_next() {
         ("STATE__PATH", state.as_str()),
         ("RUN__USERS", "200"),
         ("STATE__OUTBOX_PAGES", "3"),
+        ("SOURCE__IN_FLIGHT", "1"),
     ];
     let first = Service::start(&api.url(), &chain.url(), &settings).await;
     let (_, run) = first.send(Method::POST, "/v1/runs", Value::Null).await;
