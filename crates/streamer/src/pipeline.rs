@@ -25,7 +25,7 @@ use crate::batch::{End, Filling, Operation};
 use crate::cassandra::sessions::Unusable;
 use crate::clock::wall_micros;
 use crate::kafka::source::{Chunk, Command, Record, Source};
-use crate::lane::Lane;
+use crate::lane::{Arrival, Lane};
 use crate::metrics::StreamerMetrics;
 use crate::pipeline::assignment::{Revoking, Started};
 use crate::pipeline::saving::Saving;
@@ -211,17 +211,17 @@ impl Pipeline {
                 misplaced,
                 raw,
             } = record;
-            if self.is_given_back(partition) {
+            let arrival = Arrival {
+                assignment,
+                offset,
+                timestamp: timestamp.saturating_mul(1_000),
+                dead: matches!(change, Change::Refuse(_)),
+            };
+            // Of a partition that is no longer ours: its owner reads it.
+            let lane = self.lanes.get_mut(&partition);
+            let Some(taken) = lane.and_then(|lane| lane.take(arrival, micros)) else {
                 continue;
-            }
-            // Of a partition that is no longer ours: its owner reads it. Of a stopped one: it waits for the operator.
-            let lane = self
-                .lanes
-                .get_mut(&partition)
-                .filter(|lane| lane.assignment() == assignment && lane.stopped().is_none());
-            let Some(lane) = lane else { continue };
-            let dead = matches!(change, Change::Refuse(_));
-            let taken = lane.take(offset, timestamp.saturating_mul(1_000), micros, dead);
+            };
             self.count(misplaced, taken.capped);
             let operation = Operation {
                 partition,
@@ -240,13 +240,6 @@ impl Pipeline {
         self.tell_stopped()
     }
 
-    /// Whether the partition is being drained for its next owner. What waited of it is forgotten, so that nothing which
-    /// follows may be taken: the prefix would go on behind a gap that nobody has written.
-    fn is_given_back(&self, partition: i32) -> bool {
-        let revoking = self.revoking.as_ref();
-        revoking.is_some_and(|revoking| revoking.covers(partition))
-    }
-
     fn count(&self, misplaced: crate::record::Misplaced, capped: bool) {
         if misplaced.key {
             self.metrics.misplaced.with_label_values(&["key"]).inc();
@@ -261,19 +254,14 @@ impl Pipeline {
 
     /// A stretch without records is durable as soon as everything before it is.
     fn end(&mut self, assignment: u64, partition: i32, next_offset: i64) {
-        let ours = self
-            .lanes
-            .get(&partition)
-            .is_some_and(|lane| lane.assignment() == assignment && lane.stopped().is_none())
-            && !self.is_given_back(partition);
         // Records that wait come before this end; it is seen again once they are written.
-        if !ours || !self.filling.is_empty() {
+        if !self.filling.is_empty() {
             return;
         }
         let Some(lane) = self.lanes.get_mut(&partition) else {
             return;
         };
-        if let Some(end) = lane.skip_to(next_offset) {
+        if let Some(end) = lane.skip_to(assignment, next_offset) {
             lane.progress().open(self.next_batch, end, Records::default());
             lane.complete(self.next_batch, &[]);
             self.next_batch += 1;

@@ -27,13 +27,6 @@ pub(super) struct Revoking {
     pub(super) until: Instant,
 }
 
-impl Revoking {
-    /// Whether this partition is being given back.
-    pub(super) fn covers(&self, partition: i32) -> bool {
-        self.partitions.contains(&partition)
-    }
-}
-
 impl Pipeline {
     pub(super) fn notice(&mut self, notice: Notice) -> Result<(), PipelineError> {
         match notice {
@@ -61,6 +54,9 @@ impl Pipeline {
                 self.assigning = None;
                 for partition in &partitions {
                     self.filling.forget(*partition);
+                    if let Some(lane) = self.lanes.get_mut(partition) {
+                        lane.give_back();
+                    }
                 }
                 let until = Instant::now() + self.assigner.settings.kafka.revoke_deadline;
                 self.revoking = Some(Revoking {

@@ -21,6 +21,8 @@ pub(super) type Saving = BoxFuture<'static, Saved>;
 
 /// What came of it.
 pub(super) struct Saved {
+    /// Under which it began.
+    assignment: u64,
     checkpoints: Vec<Checkpoint>,
     result: Result<(), SaveError>,
 }
@@ -37,6 +39,10 @@ impl Pipeline {
             return;
         }
         let checkpoints: Vec<_> = self.lanes.values().filter_map(Lane::unsaved).collect();
+        // All lanes are of one assignment (eager).
+        let Some(assignment) = self.lanes.values().map(Lane::assignment).next() else {
+            return;
+        };
         if checkpoints.is_empty() {
             return;
         }
@@ -54,7 +60,11 @@ impl Pipeline {
         self.saving = Some(
             async move {
                 let result = save(&assigner, &checkpoints, &unproven).await;
-                Saved { checkpoints, result }
+                Saved {
+                    assignment,
+                    checkpoints,
+                    result,
+                }
             }
             .boxed(),
         );
@@ -76,12 +86,10 @@ impl Pipeline {
             .inc_by(saved.checkpoints.len() as u64);
         let mut commits = Vec::with_capacity(saved.checkpoints.len());
         for checkpoint in &saved.checkpoints {
-            let Some(lane) = self.lanes.get_mut(&checkpoint.partition) else {
-                continue;
-            };
-            lane.saved(checkpoint);
-            lane.prove();
-            commits.push((checkpoint.partition, checkpoint.position.next_offset));
+            let lane = self.lanes.get_mut(&checkpoint.partition);
+            if lane.is_some_and(|lane| lane.saved(saved.assignment, checkpoint)) {
+                commits.push((checkpoint.partition, checkpoint.position.next_offset));
+            }
         }
         self.publish(&commits);
         self.order(Command::Commit(commits))

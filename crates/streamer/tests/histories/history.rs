@@ -22,6 +22,7 @@ const START: i64 = 1_800_000_000 * SECOND;
 pub(crate) struct Seen {
     records: usize,
     zombies: usize,
+    returns: usize,
     crashes: usize,
     revocations: usize,
     replays: usize,
@@ -34,6 +35,7 @@ impl Seen {
     pub(crate) fn add(&mut self, other: Self) {
         self.records += other.records;
         self.zombies += other.zombies;
+        self.returns += other.returns;
         self.crashes += other.crashes;
         self.revocations += other.revocations;
         self.replays += other.replays;
@@ -46,6 +48,7 @@ impl Seen {
         let Self {
             records,
             zombies,
+            returns,
             crashes,
             revocations,
             replays,
@@ -54,9 +57,18 @@ impl Seen {
             stops,
         } = *self;
         records > 100_000
-            && [zombies, crashes, revocations, replays, topics, tables, stops]
-                .iter()
-                .all(|count| *count > 500)
+            && [
+                zombies,
+                returns,
+                crashes,
+                revocations,
+                replays,
+                topics,
+                tables,
+                stops,
+            ]
+            .iter()
+            .all(|count| *count > 500)
     }
 }
 
@@ -170,8 +182,16 @@ impl History {
         }
     }
 
-    /// A member takes the partition over; who had it becomes a zombie.
+    /// A member takes the partition over; who had it becomes a zombie, or is given it again.
     fn assign(&mut self) -> Result<(), String> {
+        let again = self.chance.once_in(2);
+        let mut before = self.owner.take();
+        if again
+            && let Some(owner) = &mut before
+            && self.chance.once_in(2)
+        {
+            owner.drain(&mut self.table, &mut self.stored, &mut self.chance, self.now)?;
+        }
         let start = checkpoint::start(&self.known(), &CheckpointSettings::default(), self.now);
         let start = start.map_err(|error| error.to_string())?;
         if start.because != Because::Checkpoint {
@@ -180,10 +200,15 @@ impl History {
             let read: Vec<_> = self.stored.checkpoint.into_iter().collect();
             compare(&[start.checkpoint], &read).map_err(|error| error.to_string())?;
         }
+        if again && let Some(owner) = before.take_if(|owner| owner.writes_to(&self.topic, &self.table)) {
+            self.seen.returns += 1;
+            self.owner = Some(owner.again(&start, self.limits));
+            return Ok(());
+        }
         // Clocks of two members are up to an hour apart; none is so far behind that a record is in its future.
         let skew = (self.chance.number(4_000) - 400) * SECOND;
-        let member = Member::new(&start, &self.topic, self.limits, skew);
-        if let Some(zombie) = self.owner.replace(member) {
+        self.owner = Some(Member::new(&start, &self.topic, self.limits, skew));
+        if let Some(zombie) = before {
             self.seen.zombies += 1;
             self.zombies.push(zombie);
         }
@@ -193,7 +218,7 @@ impl History {
     fn revoke(&mut self) -> Result<(), String> {
         if let Some(mut owner) = self.owner.take() {
             self.seen.revocations += 1;
-            owner.drain(&mut self.table, &mut self.stored, &mut self.chance)?;
+            owner.drain(&mut self.table, &mut self.stored, &mut self.chance, self.now)?;
         }
         Ok(())
     }
@@ -297,15 +322,16 @@ impl History {
             return Ok(());
         }
         let (table, stored, chance) = (&mut self.table, &mut self.stored, &mut self.chance);
-        match chance.below(12) {
+        match chance.below(15) {
             0..=2 => {
                 let most = 1 + chance.below(6);
-                member.read(&self.topic, stored, most, self.now)?;
+                member.read(&self.topic, most);
             }
-            3..=4 => member.flush(),
-            5..=6 => member.write_one(table, stored, chance),
-            7..=8 => member.complete(table, stored, chance),
-            9..=10 => member.save(),
+            3..=5 => member.receive(stored, self.now)?,
+            6..=7 => member.flush(),
+            8..=9 => member.write_one(table, stored, chance),
+            10..=11 => member.complete(table, stored, chance),
+            12..=13 => member.save(),
             _ => {
                 let lost = chance.once_in(4);
                 member.land(stored, lost)?;
@@ -367,7 +393,7 @@ impl History {
         }
         for mut zombie in std::mem::take(&mut self.zombies) {
             if zombie.writes_to(&self.topic, &self.table) {
-                zombie.drain(&mut self.table, &mut self.stored, &mut self.chance)?;
+                zombie.drain(&mut self.table, &mut self.stored, &mut self.chance, self.now)?;
             }
         }
         self.obey_the_laws()?;

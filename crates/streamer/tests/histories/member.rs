@@ -1,8 +1,11 @@
-//! One member of the group, as the pipeline is one: it reads, gathers, writes several micro-batches at once, and saves the
-//! durable prefix. What it has not saved dies with it; what it has written stays.
+//! One member of the group, as the pipeline is one: its consumer reads ahead into a channel, it takes from there, gathers,
+//! writes several micro-batches at once, and saves the durable prefix. What it has not saved dies with it; what it has
+//! written stays. It may lose the partition and be given it again: then the channel still holds what was read before.
+
+use std::collections::VecDeque;
 
 use streamer::checkpoint::{Checkpoint, Start};
-use streamer::lane::Lane;
+use streamer::lane::{Arrival, Lane};
 use streamer::progress::{Position, Records};
 use streamer::tally::Limits;
 
@@ -21,17 +24,30 @@ struct Batch {
     operations: Vec<Operation>,
 }
 
+/// What the consumer has read and the member has not taken yet, with the assignment it was read under.
+enum Chunk {
+    Records(u64, Vec<Record>),
+    End(u64, i64),
+}
+
+/// A checkpoint whose write is under way, with the assignment it began under.
+type Saving = (u64, Checkpoint);
+
+const CHUNKS: usize = 4;
+
 pub(crate) struct Member {
     lane: Lane,
+    assignment: u64,
     topic: usize,
     table: uuid::Uuid,
     epoch: i64,
     /// The next offset to read.
     next: i64,
+    channel: VecDeque<Chunk>,
     filling: Vec<Operation>,
     end: Option<Position>,
     writing: Vec<Batch>,
-    saving: Option<Checkpoint>,
+    saving: Option<Saving>,
     batches: u64,
     /// How far its clock is wrong.
     skew: i64,
@@ -41,16 +57,32 @@ impl Member {
     pub(crate) fn new(start: &Start, topic: &Topic, limits: Limits, skew: i64) -> Self {
         Self {
             lane: Lane::resume(start, 1, true, limits),
+            assignment: 1,
             topic: topic.number,
             table: start.checkpoint.table_id,
             epoch: start.checkpoint.epoch,
             next: start.checkpoint.position.next_offset,
+            channel: VecDeque::new(),
             filling: Vec::new(),
             end: None,
             writing: Vec::new(),
             saving: None,
             batches: 0,
             skew,
+        }
+    }
+
+    /// The same process has the partition again. What is being written, and what was read before, is still on its way.
+    pub(crate) fn again(self, start: &Start, limits: Limits) -> Self {
+        let assignment = self.assignment + 1;
+        Self {
+            lane: Lane::resume(start, assignment, true, limits),
+            assignment,
+            epoch: start.checkpoint.epoch,
+            next: start.checkpoint.position.next_offset,
+            filling: Vec::new(),
+            end: None,
+            ..self
         }
     }
 
@@ -62,43 +94,67 @@ impl Member {
         self.topic == topic.number && self.table == table.id
     }
 
-    /// Reads up to `most` records; at the end it moves over what is no record.
-    pub(crate) fn read(
-        &mut self,
-        topic: &Topic,
-        stored: &mut Stored,
-        most: usize,
-        now: i64,
-    ) -> Result<(), String> {
-        for record in topic.from(self.next).iter().take(most) {
-            if self.is_stopped() {
-                return Ok(());
-            }
-            let dead = record.kind == Kind::Garbage;
-            let taken = self
-                .lane
-                .take(record.offset, record.timestamp, now + self.skew, dead);
-            if taken.end.next_offset != record.offset + 1 {
-                return Err(format!(
-                    "after offset {} comes {}",
-                    record.offset, taken.end.next_offset
-                ));
-            }
-            stored.stamped((self.topic, record.offset), self.epoch, taken.stamp)?;
-            self.next = record.offset + 1;
-            self.end = Some(taken.end);
-            self.filling.push(Operation {
-                record: *record,
-                stamp: taken.stamp,
-            });
+    /// The consumer reads up to `most` records, while the channel has room; at the end it tells how far that is.
+    pub(crate) fn read(&mut self, topic: &Topic, most: usize) {
+        if self.channel.len() >= CHUNKS {
+            return;
         }
-        let at_end = topic.from(self.next).is_empty() && self.filling.is_empty() && !self.is_stopped();
-        if at_end && let Some(end) = self.lane.skip_to(topic.end) {
-            self.next = topic.end;
-            self.batches += 1;
-            self.lane.progress().open(self.batches, end, Records::default());
-            self.lane.complete(self.batches, &[]);
+        let records: Vec<_> = topic.from(self.next).iter().take(most).copied().collect();
+        let chunk = match records.last() {
+            Some(last) => {
+                self.next = last.offset + 1;
+                Chunk::Records(self.assignment, records)
+            }
+            None => {
+                self.next = topic.end;
+                Chunk::End(self.assignment, topic.end)
+            }
+        };
+        self.channel.push_back(chunk);
+    }
+
+    /// Takes what comes next out of the channel.
+    pub(crate) fn receive(&mut self, stored: &mut Stored, now: i64) -> Result<(), String> {
+        match self.channel.pop_front() {
+            Some(Chunk::Records(assignment, records)) => {
+                for record in records {
+                    self.take(assignment, record, stored, now)?;
+                }
+            }
+            Some(Chunk::End(assignment, offset)) if self.filling.is_empty() => {
+                if let Some(end) = self.lane.skip_to(assignment, offset) {
+                    self.batches += 1;
+                    self.lane.progress().open(self.batches, end, Records::default());
+                    self.lane.complete(self.batches, &[]);
+                }
+            }
+            Some(Chunk::End(..)) | None => {}
         }
+        Ok(())
+    }
+
+    fn take(&mut self, assignment: u64, record: Record, stored: &mut Stored, now: i64) -> Result<(), String> {
+        let arrival = Arrival {
+            assignment,
+            offset: record.offset,
+            timestamp: record.timestamp,
+            dead: record.kind == Kind::Garbage,
+        };
+        let Some(taken) = self.lane.take(arrival, now + self.skew) else {
+            return Ok(());
+        };
+        if taken.end.next_offset != record.offset + 1 {
+            return Err(format!(
+                "after offset {} comes {}",
+                record.offset, taken.end.next_offset
+            ));
+        }
+        stored.stamped((self.topic, record.offset), self.epoch, taken.stamp)?;
+        self.end = Some(taken.end);
+        self.filling.push(Operation {
+            record,
+            stamp: taken.stamp,
+        });
         Ok(())
     }
 
@@ -149,35 +205,45 @@ impl Member {
     /// Starts to write the checkpoint, unless that is under way.
     pub(crate) fn save(&mut self) {
         if self.saving.is_none() {
-            self.saving = self.lane.unsaved();
+            self.saving = self
+                .lane
+                .unsaved()
+                .map(|checkpoint| (self.assignment, checkpoint));
         }
     }
 
     /// The write of the checkpoint lands, or is lost.
     pub(crate) fn land(&mut self, stored: &mut Stored, lost: bool) -> Result<(), String> {
-        let Some(checkpoint) = self.saving.take().filter(|_| !lost) else {
+        let Some((assignment, checkpoint)) = self.saving.take().filter(|_| !lost) else {
             return Ok(());
         };
         stored.store(checkpoint)?;
-        self.lane.saved(&checkpoint);
+        self.lane.saved(assignment, &checkpoint);
         Ok(())
     }
 
-    /// Revoked: what is not being written is dropped, the rest is finished and saved.
+    /// Revoked: what is not being written is dropped, the rest is finished and saved, while what was read before still
+    /// comes out of the channel.
     pub(crate) fn drain(
         &mut self,
         table: &mut Table,
         stored: &mut Stored,
         chance: &mut Chance,
+        now: i64,
     ) -> Result<(), String> {
+        self.lane.give_back();
         self.filling.clear();
         self.end = None;
-        while !self.writing.is_empty() {
-            self.complete(table, stored, chance);
+        while !self.lane.progress().is_settled() || self.lane.unsaved().is_some() {
+            match chance.below(6) {
+                0 => self.receive(stored, now)?,
+                1 => self.flush(),
+                2 | 3 => self.complete(table, stored, chance),
+                4 => self.save(),
+                _ => self.land(stored, false)?,
+            }
         }
-        self.land(stored, false)?;
-        self.save();
-        self.land(stored, false)
+        Ok(())
     }
 }
 

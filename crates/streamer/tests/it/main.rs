@@ -24,6 +24,7 @@ mod restore;
 mod retention;
 mod schema;
 mod stall;
+mod static_members;
 mod stops;
 mod strangers;
 mod tls;
