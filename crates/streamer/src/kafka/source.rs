@@ -249,7 +249,12 @@ impl Thread {
         }
         self.ends.clear();
         self.stopped.clear();
-        self.consumer.assign(&self.consumer.context().offsets(offsets))
+        let offsets = self.consumer.context().offsets(offsets);
+        if !self.paused {
+            // A partition that was paused when it was taken away is still paused when it comes back.
+            self.consumer.resume(&offsets)?;
+        }
+        self.consumer.assign(&offsets)
     }
 
     fn stop(&mut self, partitions: &[i32]) -> Result<(), KafkaError> {

@@ -9,6 +9,7 @@ use cdrs_tokio::types::ByName as _;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions};
 use rdkafka::client::DefaultClientContext;
+use testbed::proxy::{Conduct, Flow, Proxy};
 use testbed::service::Service;
 use testbed::table::TEXT_COLUMNS;
 use uuid::Uuid;
@@ -155,6 +156,40 @@ async fn what_waits_inside_a_member_when_its_partitions_are_revoked_is_left_to_t
         passed < 29_000,
         "nothing waited when the partitions changed hands"
     );
+    world.nothing_is_lost_or_refused().await;
+}
+
+/// A member that waits for its writer pauses its partitions, and may lose them in that state. What comes back to it is to be
+/// read (laws of the fault campaign: `nothing_is_skipped`, `checkpoint_is_end`).
+#[tokio::test(flavor = "multi_thread")]
+async fn partitions_that_were_paused_when_they_were_revoked_are_read_when_they_come_back() {
+    let world = World::new("paused", 6).await;
+    let proxy = Proxy::start(world.node()).await.unwrap();
+    let behind = world
+        .options()
+        .set("cassandra.contact_points", proxy.address().to_string())
+        .set("kafka.revoke_deadline", "1s");
+    let first = world.start(&behind).await;
+    share(&[&first], 6).await;
+    proxy.set(Conduct::both(Flow::hold()));
+    world.write(&people(20_000)).await;
+    let log = world.folder().join("streamer.log");
+    eventually("its partitions are paused", async || {
+        let text = std::fs::read_to_string(&log).unwrap_or_default();
+        if text.contains("the writer has no room") {
+            Ok(())
+        } else {
+            Err(text)
+        }
+    })
+    .await;
+    let second = world.start(&world.options().log_name("second")).await;
+    eventually("the second has its share", async || {
+        let held = metric(&second, "streamer_assigned_partitions", "").await;
+        if held > 2.5 { Ok(()) } else { Err(held.to_string()) }
+    })
+    .await;
+    proxy.set(Conduct::default());
     world.nothing_is_lost_or_refused().await;
 }
 
