@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use jiff::Timestamp;
 use thiserror::Error;
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::current::Current;
@@ -174,12 +175,18 @@ impl Desk {
         }
     }
 
-    /// The next run to do, if there is one.
+    /// The next run to do, if there is one. From now on it can be stopped, as by a cancelled `stop`, and no longer be
+    /// withdrawn.
     ///
     /// # Errors
     /// When the state can't be read.
-    pub fn next(&self) -> Result<Option<Entry>, MemoryError> {
-        Ok(self.memory.unfinished()?.into_iter().next())
+    pub fn take(&self, stop: &CancellationToken) -> Result<Option<Entry>, MemoryError> {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = self.memory.unfinished()?.into_iter().next();
+        if let Some(entry) = &next {
+            let _token = self.current.claim(entry.id, stop);
+        }
+        Ok(next)
     }
 
     /// Returns when a run was asked for since the last call.
@@ -247,12 +254,26 @@ mod tests {
         let desk = desk(Overlap::Skip);
         let run = ask(&desk).unwrap();
         assert_eq!(desk.end(run).unwrap(), Ending::Withdrawn);
+        let stop = CancellationToken::new();
         assert_eq!(
-            (desk.end(run).unwrap(), desk.next().unwrap()),
+            (desk.end(run).unwrap(), desk.take(&stop).unwrap()),
             (Ending::Over, None)
         );
         assert_eq!(desk.end(Uuid::nil()).unwrap(), Ending::Unknown);
         ask(&desk).unwrap();
+    }
+
+    #[test]
+    fn a_run_that_is_taken_is_stopped_and_never_withdrawn_though_it_has_not_begun() {
+        let desk = desk(Overlap::Skip);
+        let (run, stop) = (ask(&desk).unwrap(), CancellationToken::new());
+        assert_eq!(desk.take(&stop).unwrap().unwrap().id, run);
+        assert_eq!(desk.end(run).unwrap(), Ending::Stopping);
+        assert_eq!(desk.run(run).unwrap().unwrap().state, State::Queued);
+        assert!(
+            desk.current.claim(run, &stop).is_cancelled(),
+            "whoever does it is told"
+        );
     }
 
     #[test]

@@ -163,22 +163,22 @@ impl<F: Fetch, P: Post> Pipeline<F, P> {
     /// When the state can't be used at the run's beginning or end.
     pub async fn perform(&mut self, run: Uuid, stop: &CancellationToken) -> Result<Report, MemoryError> {
         let started = Instant::now();
+        let cancel = self.current.claim(run, stop);
         let entry = self.memory.begin(run, self.batch, Timestamp::now())?;
         let window = self.run.duplicate_window;
         let ledger = Ledger::open(self.memory.clone(), &entry, self.metrics.clone(), window)?;
-        let (ledger, cancel) = (Arc::new(ledger), stop.child_token());
+        let ledger = Arc::new(ledger);
         let Entry {
             cause, seed, resumed, ..
         } = &entry;
         tracing::info!(%run, %cause, users = entry.counts.requested, %seed, resumed, "run started");
-        self.current.began(Arc::clone(&ledger), cancel.clone());
+        self.current.began(Arc::clone(&ledger));
         self.metrics.running.set(1);
         self.pulse.expect_within(self.run.deadline);
         let outcome = match self.legs(&ledger, &entry.order().plan(), &cancel).await {
             Ok(outcome) => outcome,
             Err(error) => Outcome::Failed(error),
         };
-        self.current.ended();
         self.reach.idle();
         self.metrics.running.set(0);
         let report = Report {
@@ -190,6 +190,7 @@ impl<F: Fetch, P: Post> Pipeline<F, P> {
         };
         self.note(&report);
         self.close(&ledger, &report, stop)?;
+        self.current.ended();
         Ok(report)
     }
 

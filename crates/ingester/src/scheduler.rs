@@ -55,7 +55,7 @@ impl<F: Fetch, P: Post> Scheduler<F, P> {
             self.desk.memory().schedule_up_to(origin)?;
         }
         while !stop.is_cancelled() {
-            match self.desk.next()? {
+            match self.desk.take(stop)? {
                 Some(entry) => self.perform(&entry, stop).await?,
                 None if self.come()? => {}
                 None => self.sleep(stop).await?,
@@ -66,6 +66,8 @@ impl<F: Fetch, P: Post> Scheduler<F, P> {
 
     async fn perform(&mut self, entry: &Entry, stop: &CancellationToken) -> Result<(), Ended> {
         let from = self.busy.map_or_else(Timestamp::now, |busy| busy.from);
+        // Whether one is tried again is known when this one has ended.
+        self.announce(self.regular_start(Timestamp::now())?);
         let report = self.pipeline.perform(entry.id, stop).await?;
         let until = Timestamp::now();
         self.busy = Some(Busy { from, until });
@@ -156,19 +158,24 @@ impl<F: Fetch, P: Post> Scheduler<F, P> {
         }
     }
 
-    fn next_start(&self, now: Timestamp) -> Result<Option<Timestamp>, MemoryError> {
+    fn regular_start(&self, now: Timestamp) -> Result<Option<Timestamp>, MemoryError> {
         let done = self.desk.memory().scheduled_up_to()?.unwrap_or(now);
         Ok(self.schedule.next(done, now))
+    }
+
+    /// Tells the next start to everybody who asks.
+    fn announce(&self, next: Option<Timestamp>) {
+        self.desk.announce(next);
+        let seconds = next.map_or(0.0, |next| next.as_duration().as_secs_f64());
+        self.pipeline.metrics().next_start.set(seconds);
     }
 
     /// Until the next start, for a nap at most, or until somebody asks for a run.
     async fn sleep(&self, stop: &CancellationToken) -> Result<(), MemoryError> {
         let now = Timestamp::now();
         let retry = self.retry(now)?.map(|(at, _)| at);
-        let next = retry.into_iter().chain(self.next_start(now)?).min();
-        self.desk.announce(next);
-        let seconds = next.map_or(0.0, |next| next.as_duration().as_secs_f64());
-        self.pipeline.metrics().next_start.set(seconds);
+        let next = retry.into_iter().chain(self.regular_start(now)?).min();
+        self.announce(next);
         let left = next.map_or(NAP, |next| {
             Duration::try_from(next.duration_since(now)).unwrap_or_default()
         });
