@@ -51,7 +51,7 @@ pub struct Due {
     pub missed: u64,
     /// All starts that fell into another run and come to nothing.
     pub skipped: u64,
-    /// The latest start that is dealt with by this.
+    /// The latest start that is dealt with by this, or the moment from which a clock that was set back counts anew.
     pub up_to: Option<Timestamp>,
 }
 
@@ -112,10 +112,13 @@ impl Schedule {
     /// What to do about the starts after `done` that have come by `now`, when runs were under way in `busy`.
     #[must_use]
     pub fn due(&self, done: Timestamp, busy: Option<Busy>, now: Timestamp) -> Due {
-        let (starts, before) = self.come(self.trusted(done, now), now);
+        let from = self.trusted(done, now);
+        let (starts, before) = self.come(from, now);
+        // A clock that was set back counts anew from here; else the next start would always be one rhythm ahead.
+        let anew = (from != done).then_some(from);
         let mut due = Due {
             missed: before,
-            up_to: starts.back().copied(),
+            up_to: starts.back().copied().or(anew),
             ..Due::default()
         };
         let (mut late, mut overlapping, mut on_time) = (Vec::new(), Vec::new(), Vec::new());

@@ -126,15 +126,14 @@ impl Memory {
         self.ask(|connection| find(connection, run))
     }
 
-    /// The run that ended last, of those that had begun.
+    /// The run that ended last, of those that had begun. They begin and end in the order of their ids.
     ///
     /// # Errors
     /// [`MemoryError`] of reading.
     pub fn last_ended(&self) -> Result<Option<Entry>, MemoryError> {
         self.ask(|connection| {
             let mut statement = connection.prepare_cached(&format!(
-                "SELECT {COLUMNS} FROM runs WHERE started IS NOT NULL AND ended IS NOT NULL \
-                 ORDER BY ended DESC, id DESC LIMIT 1"
+                "SELECT {COLUMNS} FROM runs WHERE started IS NOT NULL AND ended IS NOT NULL ORDER BY id DESC LIMIT 1"
             ))?;
             statement
                 .query_row([], |row| Ok(entry(row)))
@@ -179,7 +178,7 @@ impl Memory {
                 "DELETE FROM runs WHERE state NOT IN ('queued', 'running') AND (ended < ?1 OR id NOT IN \
                  (SELECT id FROM runs WHERE state NOT IN ('queued', 'running') ORDER BY id DESC LIMIT ?2)) \
                  AND id NOT IN (SELECT id FROM runs WHERE started IS NOT NULL AND ended IS NOT NULL \
-                 ORDER BY ended DESC, id DESC LIMIT 1)",
+                 ORDER BY id DESC LIMIT 1)",
                 params![oldest.as_millisecond(), number],
             )?;
             if pruned > 0 {
@@ -197,7 +196,7 @@ fn enter(
     reason: Option<&str>,
     now: Timestamp,
 ) -> Result<Uuid, MemoryError> {
-    let id = Uuid::now_v7();
+    let id = next_id(transaction)?;
     let counts = Counts {
         requested: if state.is_final() { 0 } else { order.plan().users() },
         ..Counts::default()
@@ -224,6 +223,17 @@ fn enter(
         ],
     )?;
     Ok(id)
+}
+
+/// Above every other, though the clock may have been set back since: by their ids runs stand in the order of time.
+fn next_id(transaction: &Transaction<'_>) -> Result<Uuid, MemoryError> {
+    let last = transaction
+        .prepare_cached("SELECT max(id) FROM runs")?
+        .query_row([], |row| row.get::<_, Option<String>>(0))?;
+    let last = last.map(|id| id.parse::<Uuid>()).transpose();
+    let last = last.map_err(|_| MemoryError::Damaged("run id"))?;
+    let after = last.map_or(0, |last| last.as_u128().saturating_add(1));
+    Ok(Uuid::from_u128(Uuid::now_v7().as_u128().max(after)))
 }
 
 pub(super) fn note(transaction: &Transaction<'_>, run: Uuid, counts: &Counts) -> Result<(), MemoryError> {

@@ -1,3 +1,5 @@
+use uuid::Uuid;
+
 use super::*;
 use crate::batch::tests::page_of;
 use crate::history::{Cause, Filter, Order, State};
@@ -282,6 +284,41 @@ fn the_run_that_ended_last_is_found_and_outlives_the_pruning() {
     );
     memory.prune(Duration::ZERO, 1, at(100)).unwrap();
     assert_eq!(memory.last_ended().unwrap().unwrap().id, failed);
+}
+
+#[test]
+fn a_clock_that_was_set_back_changes_the_order_of_no_runs() {
+    let memory = Memory::volatile().unwrap();
+    let ahead = Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, 4_000_000_000, 0));
+    let run = |second, state| {
+        let run = memory
+            .enter(&order(Cause::Manual), State::Queued, None, at(second))
+            .unwrap();
+        memory.begin(run, 50, at(second)).unwrap();
+        memory.end(run, state, None, &counts(0), at(second)).unwrap();
+        run
+    };
+    let failed = run(4_000_000_000, State::Failed);
+    let renamed = memory.ask(|connection| {
+        let names = [ahead.to_string(), failed.to_string()];
+        Ok(connection.execute("UPDATE runs SET id = ?1 WHERE id = ?2", names)?)
+    });
+    assert_eq!(renamed.unwrap(), 1);
+    assert_eq!(memory.last_ended().unwrap().unwrap().id, ahead);
+    let later = [run(1_000, State::Complete), run(900, State::Complete)];
+    assert_eq!(
+        memory.last_ended().unwrap().unwrap().id,
+        later[1],
+        "whatever its clock said"
+    );
+    let ids: Vec<_> = memory
+        .runs(&Filter::default())
+        .unwrap()
+        .into_iter()
+        .map(|run| run.id)
+        .collect();
+    assert_eq!(ids, [later[1], later[0], ahead]);
+    assert!(later.iter().all(|id| id.get_version_num() == 7));
 }
 
 #[test]

@@ -139,6 +139,19 @@ fn a_clock_set_back_does_not_stop_the_runs() {
 }
 
 #[test]
+fn after_a_clock_was_set_back_by_days_the_next_start_comes_when_it_was_told() {
+    let cron = schedule(|settings| settings.cron = Some("*/10 * * * *".parse().unwrap()));
+    for schedule in [schedule(|_| {}), cron] {
+        let (done, now) = (at(900_000), at(600_030));
+        let set_back = schedule.due(done, None, now);
+        assert_eq!((runs(&set_back), set_back.up_to), (vec![], Some(now)));
+        let next = schedule.next(now, now).unwrap();
+        let due = schedule.due(now, None, next);
+        assert_eq!(due.runs, [(next, Cause::Schedule)]);
+    }
+}
+
+#[test]
 fn a_week_asleep_is_dealt_with_at_once_and_a_decade_too() {
     let second = |catch_up| {
         schedule(|settings| {
@@ -208,7 +221,91 @@ fn a_retry_waits_for_its_time_whatever_becomes_of_process_and_clock() {
     assert_eq!(retry(1_000, 900), Some(at(900)), "the clock was set back");
 }
 
+/// Each rhythm, with leap days and changes of the clocks in it.
+const RHYTHMS: [(&str, &str); 7] = [
+    ("interval", "UTC"),
+    ("*/15 * * * *", "Europe/Berlin"),
+    ("30 2 * * *", "Europe/Berlin"),
+    ("10 2 * * *", "Australia/Lord_Howe"),
+    ("0 */6 * * *", "Africa/Casablanca"),
+    ("15 3 * * SUN", "America/New_York"),
+    ("0 0 29 2 *", "Pacific/Apia"),
+];
+
+fn rhythm(index: usize, change: impl FnOnce(&mut ScheduleSettings)) -> Schedule {
+    let (rule, zone) = RHYTHMS[index];
+    schedule(|settings| {
+        settings.interval = Duration::from_secs(600);
+        if rule != "interval" {
+            settings.cron = Some(rule.parse().unwrap());
+            settings.time_zone = zone.parse().unwrap();
+        }
+        change(settings);
+    })
+}
+
+/// One start after the other, as a calendar has them.
+fn calendar(schedule: &Schedule, after: Timestamp, until: Timestamp) -> Vec<Timestamp> {
+    let later = |start: &Timestamp| schedule.after(*start);
+    let starts = std::iter::successors(schedule.after(after), later);
+    starts
+        .take_while(|start| *start <= until)
+        .take(MOST_STARTS + 1)
+        .collect()
+}
+
+const HOUR: i64 = 3_600;
+const WEEK: i64 = 7 * 24 * HOUR;
+
 proptest! {
+    /// The clock is put forward and back, from a second to weeks, or slept through: whatever it says, each start that it
+    /// passes is dealt with once, none twice that a clock set back by up to an hour brings again, and the next is ahead.
+    #[test]
+    fn whatever_the_clock_does_each_start_is_dealt_with_once_and_the_next_one_is_ahead(
+        index in 0..RHYTHMS.len(), begin in 1_200_000_000_i64..2_500_000_000, catch_up in 0..3_usize,
+        steps in prop::collection::vec(
+            prop_oneof![
+                8 => 0..HOUR, 8 => -HOUR..0, 4 => -2 * WEEK..2 * WEEK, 2 => Just(WEEK), 2 => Just(-WEEK), 1 => Just(53 * WEEK)
+            ],
+            1..30
+        ),
+    ) {
+        let schedule = rhythm(index, |settings| {
+            settings.catch_up = [CatchUp::None, CatchUp::Latest, CatchUp::All][catch_up];
+        });
+        let (mut now, mut done, mut told) = (begin, at(begin), Vec::<Timestamp>::new());
+        for step in steps {
+            now += step;
+            let clock = at(now);
+            let set_back = since(clock, done);
+            let tolerated = if index == 0 { Duration::ZERO } else { SET_BACK };
+            let from = if set_back > tolerated { told.clear(); clock } else { done };
+            let due = schedule.due(done, None, clock);
+            let passed = calendar(&schedule, from, clock);
+            let dealt = count(due.runs.len()) + due.missed + due.skipped;
+            // Of more than so many the number is estimated.
+            if passed.len() <= MOST_STARTS {
+                prop_assert_eq!(dealt, count(passed.len()));
+                let anew = (from != done).then_some(from);
+                prop_assert_eq!(due.up_to, passed.last().copied().or(anew));
+            }
+            prop_assert!(due.runs.len() <= settings().catch_up_most + 1 && due.passed.len() <= MOST_ENTRIES);
+            let mut named: Vec<_> = due.runs.iter().map(|(start, _)| *start).collect();
+            named.extend(due.passed.iter().map(|(start, _)| *start));
+            named.sort();
+            for start in named {
+                prop_assert!(from < start && start <= clock, "{start} is none of those that have come");
+                prop_assert!(told.last().is_none_or(|last| *last < start), "{start} comes twice");
+                told.push(start);
+            }
+            done = due.up_to.unwrap_or(done);
+            let next = schedule.next(done, clock).unwrap();
+            prop_assert!(next > clock && calendar(&schedule, done, next) == [next], "{next} after {clock}");
+            let due = schedule.due(done, None, next);
+            prop_assert_eq!(due.runs.last(), Some(&(next, Cause::Schedule)), "it comes when it was told to");
+        }
+    }
+
     /// Whatever happens to the process and the clock, every start is dealt with once.
     #[test]
     fn every_start_runs_or_is_accounted_for_exactly_once(
