@@ -82,12 +82,12 @@ async fn what_asking_again_cannot_mend_fails_at_once() {
 #[tokio::test]
 async fn throttling_takes_no_attempt_and_is_counted_as_waiting() {
     let tally = Tally::for_tests();
-    let wait = Some(Duration::from_millis(20));
+    let wait = Some(Duration::from_millis(200));
     let source = source((0..5).map(|_| status(429, wait)), MINUTE);
     source.page(&request(), &tally).await.unwrap();
     assert!(
-        tally.counts().throttled_seconds >= 0.09,
-        "five waits, less the moments before each"
+        tally.counts().throttled_seconds >= 0.5,
+        "five waits, less the moments before each, which a busy machine makes long"
     );
 }
 
@@ -101,12 +101,12 @@ async fn throttling_beyond_two_windows_is_a_failure() {
 #[tokio::test]
 async fn the_budget_makes_the_next_page_wait() {
     let tally = Tally::for_tests();
-    let source = source([], Duration::from_millis(80));
+    let source = source([], Duration::from_secs(1));
     let started = Instant::now();
     source.page(&request(), &tally).await.unwrap();
     source.page(&request(), &tally).await.unwrap();
-    assert!(started.elapsed() >= Duration::from_millis(80));
-    assert!(tally.counts().throttled_seconds >= 0.05);
+    assert!(started.elapsed() >= Duration::from_secs(1));
+    assert!(tally.counts().throttled_seconds >= 0.3);
 }
 
 #[tokio::test]
@@ -114,7 +114,7 @@ async fn a_reply_that_does_not_hold_costs_budget_and_a_refusal_does_not() {
     let tally = Tally::for_tests();
     let source = source(
         [status(500, None), FetchError::Reply(ReplyError::Empty)],
-        Duration::from_millis(50),
+        Duration::from_secs(1),
     );
     source.page(&request(), &tally).await.unwrap();
     assert!(

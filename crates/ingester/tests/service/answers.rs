@@ -18,7 +18,7 @@ async fn run_with(answers: Vec<Answer>, change: impl FnOnce(&mut IngesterSetting
     let door = Door::open().await;
     door.answer(answers);
     let mut settings = rig::settings(&api, &door.url());
-    settings.publisher.request_deadline = Duration::from_secs(1);
+    settings.publisher.request_deadline = Duration::from_secs(2);
     change(&mut settings);
     (rig::run(&settings).await, door)
 }
@@ -186,7 +186,10 @@ async fn a_token_in_no_log_reason_or_summary() {
 
 #[tokio::test]
 async fn a_publisher_that_never_answers_ends_the_run_at_its_deadline() {
-    let impatient = |settings: &mut IngesterSettings| settings.run.deadline = Duration::from_millis(2_500);
+    let impatient = |settings: &mut IngesterSettings| {
+        settings.publisher.request_deadline = Duration::from_secs(1);
+        settings.run.deadline = Duration::from_millis(2_500);
+    };
     let (report, _) = run_with(vec![Answer::Hangs; 100], impatient).await;
     assert!(
         report

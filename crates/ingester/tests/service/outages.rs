@@ -99,27 +99,20 @@ async fn kafka_and_publisher_away_cost_nothing_but_time_and_fetching_waits_at_th
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let asked = api.requests().len();
-    let over = Instant::now() + OUTAGE;
-    let mut killed = false;
-    while Instant::now() < over {
-        assert_eq!(
-            (memory.waiting_pages(run).unwrap(), api.requests().len()),
-            (OUTBOX, asked)
-        );
-        let half = over.saturating_duration_since(Instant::now()) < OUTAGE / 2;
-        if half && !killed {
+    // First Kafka is away, which the publisher says in both ways; then nobody is there to say it.
+    for (statuses, kill) in [(&["503", "504"][..], false), (&["unreachable"][..], true)] {
+        if kill {
             chain.publisher.kill().await.unwrap();
-            killed = true;
         }
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        let (least, until) = (Instant::now() + OUTAGE / 2, Instant::now() + DEADLINE);
+        while Instant::now() < least || !has_met(&ingester, statuses).await {
+            let held = (memory.waiting_pages(run).unwrap(), api.requests().len());
+            assert_eq!(held, (OUTBOX, asked));
+            assert!(Instant::now() < until, "{statuses:?}:\n{}", ingester.log());
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
     }
     assert!(ingester.ask("/readyz").await.0 == 503 && ingester.ask("/healthz").await.0 == 200);
-    // Nobody there at last; before that Kafka was, and the publisher said so in both ways.
-    let metrics = ingester.ask("/metrics").await.1;
-    for status in ["503", "504", "unreachable"] {
-        let met = format!("ingester_requests_total{{leg=\"publisher\",status=\"{status}\"}}");
-        assert!(metrics.contains(&met), "{status}: {metrics}");
-    }
     kafka.node(0).unwrap().thaw().unwrap();
     chain.publisher.spawn().unwrap();
     let status = ingester.child.wait(DEADLINE).await.unwrap();
@@ -143,6 +136,15 @@ async fn kafka_and_publisher_away_cost_nothing_but_time_and_fetching_waits_at_th
     );
     let records = chain.records_of(summary["run"].as_str().unwrap()).await;
     assert_eq!(records.len() as u64, accepted);
+}
+
+/// Whether its requests to the publisher came to each of these.
+async fn has_met(ingester: &Ingester, statuses: &[&str]) -> bool {
+    let metrics = ingester.ask("/metrics").await.1;
+    statuses.iter().all(|status| {
+        let met = format!("ingester_requests_total{{leg=\"publisher\",status=\"{status}\"}}");
+        metrics.contains(&met)
+    })
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,27 +1,17 @@
 //! The ingester as a process: its log, the summary on standard output, the admin port.
 
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use testbed::process::{Child, Program};
 
-const DEADLINE: Duration = Duration::from_secs(20);
+/// Long enough for a busy machine; no test waits for it to pass.
+const DEADLINE: Duration = Duration::from_secs(60);
 
-/// A free port, which nobody else has taken by the time it is used, with luck; the process names it when not.
-pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
-}
-
-/// The ingester as a process, between an API and a publisher.
+/// The ingester as a process, between an API and a publisher. It takes free ports and says in its log which.
 pub(crate) struct Ingester {
     pub(crate) child: Child,
-    pub(crate) admin: String,
     log: PathBuf,
     _folder: tempfile::TempDir,
 }
@@ -30,11 +20,10 @@ impl Ingester {
     pub(crate) fn start(command: &[&str], api: &str, publisher: &str, settings: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let log = folder.path().join("log");
-        let port = free_port();
         let mut program = Program::new(env!("CARGO_BIN_EXE_ingester"))
             .args(command)
-            .env("INGESTER__PROCESS__ADMIN_LISTEN", format!("127.0.0.1:{port}"))
-            .env("INGESTER__API__LISTEN", format!("127.0.0.1:{}", free_port()))
+            .env("INGESTER__PROCESS__ADMIN_LISTEN", "127.0.0.1:0")
+            .env("INGESTER__API__LISTEN", "127.0.0.1:0")
             .env("INGESTER__SOURCE__URL", format!("{api}/api/1.4/"))
             .env("INGESTER__PUBLISHER__URL", publisher)
             .log_to(&log);
@@ -43,7 +32,6 @@ impl Ingester {
         }
         Self {
             child: program.spawn().unwrap(),
-            admin: format!("http://127.0.0.1:{port}"),
             log,
             _folder: folder,
         }
@@ -67,9 +55,20 @@ impl Ingester {
         serde_json::from_str(line).unwrap()
     }
 
+    /// Where it listens with this role, `admin` or `api`, once the log says so.
+    pub(crate) fn url(&self, role: &str) -> Option<String> {
+        let log = self.log();
+        let field = format!(" {role}=");
+        let (_, address) = log.lines().find_map(|line| line.split_once(&field))?;
+        Some(format!("http://{}", address.split_whitespace().next()?))
+    }
+
     /// Status and body of an admin path; 0 while nothing listens.
     pub(crate) async fn ask(&self, path: &str) -> (u16, String) {
-        match reqwest::get(format!("{}{path}", self.admin)).await {
+        let Some(url) = self.url("admin") else {
+            return (0, String::new());
+        };
+        match reqwest::get(format!("{url}{path}")).await {
             Ok(answer) => (answer.status().as_u16(), answer.text().await.unwrap()),
             Err(_) => (0, String::new()),
         }

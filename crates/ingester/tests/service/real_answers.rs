@@ -11,7 +11,7 @@ use rdkafka::client::DefaultClientContext;
 use serde_json::{Value, json};
 use service::Secret;
 use testbed::proxy::{Conduct, Direction, Flow, Proxy};
-use testbed::randomuser::{Options, RandomUserApi};
+use testbed::randomuser::{Fault, Options, RandomUserApi};
 
 use crate::chain::{Chain, DEADLINE};
 use crate::process::Ingester;
@@ -163,6 +163,8 @@ async fn a_token_that_is_changed_in_a_run_ends_the_process_and_the_next_goes_on_
     };
     let first = once(TOKEN);
     first.until_accepted(1_000).await;
+    // So that the run is not over before the publisher has looked at the file.
+    api.inject(Fault::Hang(Some(Duration::from_secs(5))), 2);
     tokens_file(folder.path(), "the-next-one");
     assert_eq!(first.exit_code().await, Some(78), "{}", first.log());
     let second = once("the-next-one");

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use testbed::randomuser::{Fault, Options, RandomUserApi};
+use testbed::randomuser::{self, Budget, Fault, Options, RandomUserApi, Refusal, ServedRequest};
 
 use crate::chain::Chain;
 use crate::process::Ingester;
-use crate::service::{DEADLINE, Service, path};
+use crate::service::{DEADLINE, Service, instant, path};
 
 async fn api() -> RandomUserApi {
     RandomUserApi::start(Options::default()).await.unwrap()
@@ -89,7 +89,7 @@ async fn a_retry_that_waits_outlives_kill_9_and_comes_when_it_was_due() {
     api.inject(Fault::ForbiddenPage, 1);
     let folder = tempfile::tempdir().unwrap();
     let state = folder.path().join("state.db").display().to_string();
-    let settings = [("STATE__PATH", state.as_str()), ("SCHEDULE__RETRY_DELAY", "3s")];
+    let settings = [("STATE__PATH", state.as_str()), ("SCHEDULE__RETRY_DELAY", "8s")];
     let first = Service::start(&api.url(), &chain.url(), &settings).await;
     let body = json!({"users": 5, "seed": "once-more", "pages": "1..1"});
     let (_, run) = first.send(Method::POST, "/v1/runs", body).await;
@@ -97,8 +97,7 @@ async fn a_retry_that_waits_outlives_kill_9_and_comes_when_it_was_due() {
     assert_eq!(first.ingester.child.kill().await.unwrap().code(), None);
 
     let second = Service::start(&api.url(), &chain.url(), &settings).await;
-    let instant = |value: &Value| value.as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
-    let due = instant(&failed["ended"]) + jiff::SignedDuration::from_secs(3);
+    let due = instant(&failed["ended"]) + jiff::SignedDuration::from_secs(8);
     let timetable = second
         .until("/v1/schedule", |plan| !plan["next_start"].is_null())
         .await;
@@ -121,14 +120,26 @@ async fn a_retry_that_waits_outlives_kill_9_and_comes_when_it_was_due() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_budget_is_kept_over_a_restart() {
-    let (api, chain) = (api().await, Chain::shared().await);
+    let window = Duration::from_secs(10);
+    let options = Options {
+        budget: Some(Budget {
+            users: 10,
+            window,
+            refusal: Refusal::TooManyRequests,
+        }),
+        ..Options::default()
+    };
+    let (api, chain) = (
+        RandomUserApi::start(options).await.unwrap(),
+        Chain::shared().await,
+    );
     let folder = tempfile::tempdir().unwrap();
     let state = folder.path().join("state.db").display().to_string();
     let settings = [
         ("STATE__PATH", state.as_str()),
         ("SOURCE__PAGE_SIZE", "5"),
         ("SOURCE__BUDGET__USERS", "10"),
-        ("SOURCE__BUDGET__WINDOW", "3s"),
+        ("SOURCE__BUDGET__WINDOW", "10s"),
     ];
     let once = || Ingester::start(&["once", "--users", "10"], &api.url(), &chain.url(), &settings);
     let first = once();
@@ -140,5 +151,10 @@ async fn the_budget_is_kept_over_a_restart() {
         second.summary()["throttled_seconds"].as_f64().unwrap() > 1.0,
         "{}",
         second.summary()
+    );
+    let served = |request: &ServedRequest| matches!(request.outcome, randomuser::Outcome::Served { .. });
+    assert!(
+        api.requests().iter().all(served),
+        "with less memory it would have been refused"
     );
 }

@@ -25,7 +25,6 @@ pub(crate) fn settings_of(api: &str, publisher: &str) -> IngesterSettings {
     };
     let mut settings = IngesterSettings::default();
     settings.source.url = Endpoint::parse(&format!("{api}/api/1.4/")).unwrap();
-    settings.source.request_deadline = Duration::from_secs(1);
     settings.source.in_flight = 1;
     settings.source.breaker.pause = Duration::from_millis(50);
     settings.source.attempts = 3;

@@ -5,9 +5,9 @@ use std::time::Duration;
 use testbed::randomuser::{Options, RandomUserApi};
 
 use crate::chain::Chain;
-use crate::process::{Ingester, free_port};
+use crate::process::Ingester;
 
-const DEADLINE: Duration = Duration::from_secs(20);
+const DEADLINE: Duration = Duration::from_secs(60);
 
 async fn api() -> RandomUserApi {
     RandomUserApi::start(Options::default()).await.unwrap()
@@ -18,14 +18,18 @@ async fn the_service_runs_at_once_and_again_and_stops_on_sigterm() {
     let (api, chain) = (api().await, Chain::start().await);
     let settings = [("RUN__USERS", "5"), ("SCHEDULE__INTERVAL", "300ms")];
     let ingester = Ingester::start(&["run"], &api.url(), &chain.url(), &settings);
-    let metrics = ingester.wait_for("/metrics", |_, body| {
-        body.lines()
-            .any(|line| line == "ingester_runs_total{outcome=\"complete\"} 3")
-    });
-    let metrics = metrics.await;
+    let complete = |body: &str| {
+        let line = body
+            .lines()
+            .find_map(|line| line.strip_prefix("ingester_runs_total{outcome=\"complete\"} "));
+        line.and_then(|count| count.parse().ok()).unwrap_or(0)
+    };
+    let metrics = ingester.wait_for("/metrics", |_, body| complete(body) >= 3).await;
     assert!(metrics.contains("ingester_requests_total{leg=\"source\",status=\"200\"}"));
     assert_eq!(ingester.ask("/healthz").await.0, 200);
     assert_eq!(ingester.ask("/readyz").await.0, 200);
+    let warned = "without state.path, history and budget end with the process";
+    assert!(ingester.log().contains(warned), "{}", ingester.log());
     let status = ingester.child.terminate(DEADLINE).await.unwrap();
     assert_eq!(status.code(), Some(0), "{}", ingester.log());
     assert!(chain.held().await.runs().len() >= 3, "each run has its own id");
@@ -34,8 +38,9 @@ async fn the_service_runs_at_once_and_again_and_stops_on_sigterm() {
 #[tokio::test(flavor = "multi_thread")]
 async fn readyz_tells_the_truth_about_the_publisher() {
     let api = api().await;
-    let nobody = format!("http://127.0.0.1:{}", free_port());
-    let ingester = Ingester::start(&["run"], &api.url(), &nobody, &[("RUN__USERS", "5")]);
+    // The port that is never given away.
+    let nobody = "http://127.0.0.1:9";
+    let ingester = Ingester::start(&["run"], &api.url(), nobody, &[("RUN__USERS", "5")]);
     let body = ingester.wait_for("/readyz", |status, body| {
         status == 503 && body.contains("reach the publisher")
     });

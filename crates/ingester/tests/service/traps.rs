@@ -129,7 +129,7 @@ async fn each_reply_that_is_no_page_is_told_by_what_it_was() {
         ),
         (Fault::BadGateway, "answered 502 Bad Gateway".to_owned()),
         (Fault::Unavailable, "answered 503 Service Unavailable".to_owned()),
-        (Fault::Hang(None), "no whole answer within 300ms".to_owned()),
+        (Fault::Hang(None), "no whole answer within 1s".to_owned()),
     ] {
         let (report, delivered) = run_with(fault.clone(), 3).await;
         let expected = format!("fetching ended: fetch page 1 in 3 attempts: {told}");
@@ -164,9 +164,12 @@ async fn run_with(fault: Fault, times: u32) -> (Report, usize) {
         RandomUserApi::start(Options::default()).await.unwrap(),
         Chain::shared().await,
     );
+    let hangs = fault == Fault::Hang(None);
     api.inject(fault, times);
     let mut settings = rig::settings(&api, &chain.url());
-    settings.source.request_deadline = Duration::from_millis(300);
+    if hangs {
+        settings.source.request_deadline = Duration::from_secs(1);
+    }
     let report = rig::run(&settings).await;
     let delivered = chain.records_of(report.run).await.len();
     (report, delivered)
@@ -298,7 +301,6 @@ async fn the_largest_page_fits_below_the_default_cap() {
         Chain::shared().await,
     );
     let mut settings = rig::settings(&api, &chain.url());
-    settings.source.request_deadline = IngesterSettings::default().source.request_deadline;
     settings.source.page_size = 5_000;
     settings.run.users = 5_000;
     let report = rig::run(&settings).await;

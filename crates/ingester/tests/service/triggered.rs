@@ -14,22 +14,47 @@ async fn api() -> RandomUserApi {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_that_is_asked_for_starts_within_100_ms_and_ends_in_the_history() {
+async fn a_run_that_is_asked_for_starts_within_100_ms() {
+    let (api, chain) = (api().await, Chain::shared().await);
+    let service = Service::start(&api.url(), &chain.url(), &[("RUN__USERS", "5")]).await;
+    let mut took = Vec::new();
+    for known in 0..9 {
+        idle(&service).await;
+        assert_eq!(api.requests().len(), known);
+        let asked = Instant::now();
+        let (status, _) = service.send(Method::POST, "/v1/runs", Value::Null).await;
+        assert_eq!(status, StatusCode::ACCEPTED);
+        while api.requests().len() == known {
+            assert!(asked.elapsed() < DEADLINE, "{}", service.ingester.log());
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        took.push(asked.elapsed());
+    }
+    took.sort();
+    // One that the machine was busy at says nothing; whoever looks for work now and then is late in most.
+    assert!(took[4] < Duration::from_millis(100), "{took:?}");
+}
+
+/// Until nothing is under way, or about to be.
+async fn idle(service: &Service) {
+    service
+        .until("/v1/runs?limit=1", |runs| {
+            let last = &runs["runs"][0];
+            last.is_null() || last["ended"].is_string()
+        })
+        .await;
+    service
+        .until("/v1/schedule", |plan| plan["running"].is_null())
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_is_asked_for_does_what_was_asked_and_ends_in_the_history() {
     let (api, chain) = (api().await, Chain::shared().await);
     let service = Service::start(&api.url(), &chain.url(), &[]).await;
-    assert!(api.requests().is_empty());
-    let asked = Instant::now();
     let body = json!({"users": 15, "seed": "by-hand", "pages": "2..3"});
     let (status, run) = service.send(Method::POST, "/v1/runs", body).await;
     assert_eq!(status, StatusCode::ACCEPTED);
-    while api.requests().is_empty() {
-        assert!(
-            asked.elapsed() < Duration::from_millis(100),
-            "{}",
-            service.ingester.log()
-        );
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
     let run = service.until(&path(&run), |run| run["state"] == "complete").await;
     assert_eq!(
         (&run["cause"], &run["counts"]["accepted"]),
@@ -40,7 +65,40 @@ async fn a_run_that_is_asked_for_starts_within_100_ms_and_ends_in_the_history() 
         service.get("/v1/runs?state=complete").await["runs"][0]["id"],
         run["id"]
     );
-    assert_eq!(service.get("/v1/schedule").await["running"], Value::Null);
+    idle(&service).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_is_ended_at_once_is_withdrawn_or_stopped_and_the_answer_says_which() {
+    let (api, chain) = (api().await, Chain::start().await);
+    let service = Service::start(&api.url(), &chain.url(), &[]).await;
+    let mut withdrawn = Vec::new();
+    for turn in 0..100 {
+        idle(&service).await;
+        let (_, run) = service.send(Method::POST, "/v1/runs", Value::Null).await;
+        tokio::time::sleep(Duration::from_micros(turn * 50)).await;
+        let (status, _) = service.send(Method::DELETE, &path(&run), Value::Null).await;
+        let run = service.until(&path(&run), |run| run["ended"].is_string()).await;
+        match status {
+            StatusCode::NO_CONTENT => {
+                assert_eq!(
+                    (&run["state"], &run["started"]),
+                    (&"stopped".into(), &Value::Null)
+                );
+                withdrawn.push(run["id"].as_str().unwrap().to_owned());
+            }
+            StatusCode::ACCEPTED => assert!(run["started"].is_string(), "{run}"),
+            other => assert_eq!((other, &run["state"]), (StatusCode::CONFLICT, &"complete".into())),
+        }
+    }
+    idle(&service).await;
+    let held = chain.held().await;
+    let written: Vec<_> = withdrawn
+        .iter()
+        .filter(|run| held.runs().contains(run.as_str()))
+        .collect();
+    assert!(written.is_empty(), "{written:?}");
+    assert_eq!(service.ingester.ask("/healthz").await.0, 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -110,7 +168,7 @@ async fn live_events_end_with_the_run_that_they_tell_of_in_time() {
     let (api, chain) = (api().await, Chain::shared().await);
     // The second page is late, so that there is something under way: one after the other, or it may be the first.
     api.inject(Fault::Hang(Some(Duration::ZERO)), 1);
-    api.inject(Fault::Hang(Some(Duration::from_millis(400))), 1);
+    api.inject(Fault::Hang(Some(Duration::from_secs(3))), 1);
     let service = Service::start(&api.url(), &chain.url(), &[("SOURCE__IN_FLIGHT", "1")]).await;
     let (_, run) = service.send(Method::POST, "/v1/runs", Value::Null).await;
     let events = service
