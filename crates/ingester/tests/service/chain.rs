@@ -2,12 +2,12 @@
 //! with a topic of its own, which is read back.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use testbed::servers::{KafkaCluster, KafkaOptions};
 use testbed::service::{Service, ServiceOptions};
-use testbed::tap::Tap;
+use testbed::tap::{Tap, Tapped};
 use tokio::sync::OnceCell;
 use uuid::Uuid;
 
@@ -87,7 +87,7 @@ impl Chain {
 
     /// The topic, from its beginning to its end.
     pub(crate) async fn held(&self) -> Held {
-        let tapped = Tap::new(&self.brokers).unwrap().read(&self.topic).await.unwrap();
+        let tapped = self.tapped().await;
         let mut held = Held {
             numbers: BTreeMap::new(),
             written: tapped.len(),
@@ -100,6 +100,19 @@ impl Chain {
             held.numbers.entry((run, number)).or_default().push(value);
         }
         held
+    }
+
+    /// What lies in the topic. A topic that was made a moment ago, to which nothing was written, may have no leader yet
+    /// when it is read.
+    async fn tapped(&self) -> Vec<Tapped> {
+        let until = Instant::now() + DEADLINE;
+        loop {
+            match Tap::new(&self.brokers).unwrap().read(&self.topic).await {
+                Ok(tapped) => return tapped,
+                Err(error) => assert!(Instant::now() < until, "{}: {error:?}", self.topic),
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
     }
 
     /// The records of a run.
