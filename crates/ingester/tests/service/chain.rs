@@ -68,10 +68,25 @@ impl Chain {
         let publisher = Service::start(&options).unwrap();
         publisher.ready(DEADLINE).await.unwrap();
         let named = settings.iter().find(|(key, _)| *key == "kafka.topic");
-        Self {
+        let chain = Self {
             publisher,
             topic: named.map_or(topic, |(_, topic)| (*topic).to_owned()),
             brokers: brokers.to_owned(),
+        };
+        chain.led().await;
+        chain
+    }
+
+    /// Until each partition of the topic, which may be a moment old, has a leader that says where it ends.
+    async fn led(&self) {
+        let (until, tap) = (Instant::now() + DEADLINE, Tap::new(&self.brokers).unwrap());
+        loop {
+            let ends = tap.ends(&self.topic).await;
+            if ends.as_ref().is_ok_and(|ends| !ends.is_empty()) {
+                return;
+            }
+            assert!(Instant::now() < until, "{}: {ends:?}", self.topic);
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 
