@@ -120,11 +120,18 @@ impl Chain {
     /// What lies in the topic. A topic that was made a moment ago, to which nothing was written, may have no leader yet
     /// when it is read.
     async fn tapped(&self) -> Vec<Tapped> {
-        let until = Instant::now() + DEADLINE;
+        let (until, tap) = (Instant::now() + DEADLINE, Tap::new(&self.brokers).unwrap());
         loop {
-            match Tap::new(&self.brokers).unwrap().read(&self.topic).await {
-                Ok(tapped) => return tapped,
-                Err(error) => assert!(Instant::now() < until, "{}: {error:?}", self.topic),
+            let ends = tap.ends(&self.topic).await;
+            let tapped = tap.read(&self.topic).await;
+            match (&ends, tapped) {
+                (Ok(ends), Ok(tapped)) if reaches(&tapped, ends) => return tapped,
+                (ends, tapped) => assert!(
+                    Instant::now() < until,
+                    "{}: {:?} of {ends:?}",
+                    self.topic,
+                    tapped.map(|tapped| tapped.len())
+                ),
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
@@ -134,6 +141,18 @@ impl Chain {
     pub(crate) async fn records_of(&self, run: impl Into<String>) -> Vec<Value> {
         self.held().await.records_of(run)
     }
+}
+
+/// Whether every record in front of the partitions' ends was read: nothing is ever taken out of these topics.
+fn reaches(tapped: &[Tapped], ends: &BTreeMap<i32, i64>) -> bool {
+    let read = |partition: i32| {
+        tapped
+            .iter()
+            .filter(|record| record.partition == partition)
+            .count()
+    };
+    ends.iter()
+        .all(|(partition, end)| i64::try_from(read(*partition)).is_ok_and(|read| read >= *end))
 }
 
 impl Held {
