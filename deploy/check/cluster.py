@@ -9,6 +9,7 @@ import socket
 import subprocess
 from contextlib import ExitStack
 
+import promises
 from ledger import Failed, eventually, expect
 from place import BIN, DEPLOY, WORK, run
 
@@ -44,6 +45,7 @@ def check(ledger):
             skipped = SKIPPED_IN_DEV if overlay != "prod" else SKIPPED
             run("checkov", "--file", path, "--framework", "kubernetes", "--compact", "--quiet",
                 "--skip-check", skipped, deadline=300)  # fmt: skip
+        promises.check(ledger, overlay, path)
     with ExitStack() as stack:
         server = None
         with ledger.check("a real API server answers"):

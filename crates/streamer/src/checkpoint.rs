@@ -217,17 +217,14 @@ fn missing(known: &Known, settings: &CheckpointSettings, now: i64) -> Result<Sta
         },
         OnMissing::Fail => return Err(NoStart::Missing { partition }),
     };
-    let checkpoint = fresh(
-        known,
-        next_offset,
-        HighMark {
-            offset: next_offset,
-            ..HighMark::default()
-        },
-        now,
-    );
+    let high = HighMark {
+        offset: next_offset,
+        // Whoever committed wrote rows by real time, late ones after the records that come now: these must win.
+        stamp: (policy == OnMissing::Group).then_some(now),
+        ceiling: None,
+    };
     Ok(Start {
-        checkpoint,
+        checkpoint: fresh(known, next_offset, high, now),
         because: Because::Missing(policy),
     })
 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::clock::HybridClock;
 
 const TOPIC: Uuid = Uuid::from_u128(1);
 const TABLE: Uuid = Uuid::from_u128(2);
@@ -104,6 +105,26 @@ fn without_a_checkpoint_the_policy_decides() {
             end: 100
         })
     );
+}
+
+#[test]
+fn what_is_taken_over_from_another_consumer_is_stamped_above_all_that_it_has_written() {
+    let taken_over = Known {
+        committed: Some(42),
+        ..known(None)
+    };
+    let start = start(&taken_over, &policy(OnMissing::Group, OnOutOfRange::Fail), NOW).unwrap();
+    let Position { last_stamp, high, .. } = start.checkpoint.position;
+    let mut clock = HybridClock::resume(last_stamp, high);
+    // Written to the topic a minute before the other consumer stopped, and not read by it.
+    assert_eq!(clock.stamp(42, NOW - 60_000_000, NOW).micros, NOW + 1);
+    assert_eq!(clock.stamp(43, NOW + 5, NOW).micros, NOW + 5);
+    // A replay from before gives what the other consumer has read the stamps of its own time.
+    let replayed = deliberate::replay(&Known { checkpoint: Some(start.checkpoint), ..taken_over }, 10, NOW).unwrap();
+    let Position { last_stamp, high, .. } = replayed.position;
+    let mut clock = HybridClock::resume(last_stamp, high);
+    assert_eq!(clock.stamp(41, NOW - 70_000_000, NOW).micros, NOW - 70_000_000);
+    assert_eq!(clock.stamp(42, NOW - 60_000_000, NOW).micros, NOW + 1);
 }
 
 #[test]

@@ -20,7 +20,7 @@ use crate::flow::metric;
 use crate::world::{DEADLINE, World, eventually, people};
 
 /// Waits until the members hold all partitions, each as many as another, or one more.
-async fn share(members: &[&Service], partitions: usize) {
+pub(crate) async fn share(members: &[&Service], partitions: usize) {
     eventually("the partitions are shared", async || {
         let mut held = Vec::new();
         for member in members {

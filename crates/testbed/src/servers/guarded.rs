@@ -2,6 +2,7 @@
 //! the testbed itself use listeners of their own, without one. Rights are given with Kafka's own tools.
 
 use std::fmt::Write as _;
+use std::path::Path;
 
 use super::KafkaOptions;
 
@@ -27,6 +28,36 @@ impl KafkaOptions {
                 "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
             ),
             ("super.users", "User:ANONYMOUS;User:admin"),
+        ];
+        Self {
+            properties: properties
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .into(),
+            ..Self::default()
+        }
+    }
+
+    /// One node whose clients come over TLS and log in by SCRAM-SHA-512. `keystore` holds its key and its certificate, PEM.
+    /// Users and rights are given with Kafka's own tools, on the internal listener.
+    pub fn guarded_over_tls(keystore: &Path) -> Self {
+        let keystore = keystore.display().to_string();
+        let properties = [
+            (
+                "listener.security.protocol.map",
+                "CLIENT:SASL_SSL,INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            ),
+            ("sasl.enabled.mechanisms", "SCRAM-SHA-512"),
+            (
+                "listener.name.client.scram-sha-512.sasl.jaas.config",
+                "org.apache.kafka.common.security.scram.ScramLoginModule required;",
+            ),
+            ("ssl.keystore.type", "PEM"),
+            ("ssl.keystore.location", &keystore),
+            (
+                "authorizer.class.name",
+                "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+            ),
+            ("super.users", "User:ANONYMOUS"),
         ];
         Self {
             properties: properties

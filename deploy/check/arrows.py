@@ -1,0 +1,96 @@
+"""Who reaches whom, by the network policies of rendered manifests: pure, as a cluster's network would decide it."""
+
+from ipaddress import ip_address, ip_network
+from typing import NamedTuple
+
+NAMESPACE = "kubernetes.io/metadata.name"
+OURS = "affluent"
+
+
+class Pod(NamedTuple):
+    """An end of an arrow: a pod, or an address outside of the cluster where `address` is given."""
+
+    name: str
+    labels: dict = {}
+    namespace: str = OURS
+    ports: dict = {}
+    address: str = ""
+
+
+def pods_of(objects):
+    """One for each workload."""
+    pods = {}
+    for each in objects:
+        spec = each.get("spec", {})
+        template = spec.get("template") or spec.get("jobTemplate", {}).get("spec", {}).get("template")
+        if template:
+            containers = template["spec"]["containers"]
+            ports = {port["name"]: port["containerPort"] for it in containers for port in it.get("ports", [])}
+            name = each["metadata"]["name"]
+            pods[name] = Pod(name, template["metadata"]["labels"], OURS, ports)
+    return pods
+
+
+def arrows(policies, sources, targets):
+    """Every (source, target, port) that is let through, for the ports that `targets` name."""
+    return {
+        (source.name, target.name, number)
+        for source in sources
+        for target in targets
+        for name, number in target.ports.items()
+        if (source.name, target.name) != ("", "") and passes(policies, source, target, name, number)
+    }
+
+
+def passes(policies, source, target, name, number):
+    """Both ends have to agree; an end that no policy of ours selects agrees to everything."""
+    return allows(policies, "Egress", source, target, name, number) and allows(
+        policies, "Ingress", target, source, name, number
+    )
+
+
+def allows(policies, direction, owner, peer, name, number):
+    spec_of = [policy["spec"] for policy in policies if direction in policy["spec"]["policyTypes"]]
+    selected = [spec for spec in spec_of if owner.namespace == OURS and not owner.address
+                and matches(spec["podSelector"], owner.labels)]  # fmt: skip
+    if not selected:
+        return True
+    rules = [rule for spec in selected for rule in spec.get(direction.lower(), [])]
+    ends = "to" if direction == "Egress" else "from"
+    return any(
+        (ends not in rule or any(is_peer(end, peer) for end in rule[ends]))
+        and ("ports" not in rule or any(port.get("port") in (name, number) for port in rule["ports"]))
+        for rule in rules
+    )
+
+
+def is_peer(end, peer):
+    if "ipBlock" in end:
+        block = end["ipBlock"]
+        return bool(peer.address) and within(peer.address, block["cidr"]) and not any(
+            within(peer.address, hole) for hole in block.get("except", [])
+        )  # fmt: skip
+    if peer.address:
+        return False
+    if "namespaceSelector" in end:
+        if not matches(end["namespaceSelector"], {NAMESPACE: peer.namespace}):
+            return False
+    elif peer.namespace != OURS:
+        return False
+    return matches(end.get("podSelector", {}), peer.labels)
+
+
+def within(address, block):
+    return ip_address(address) in ip_network(block)
+
+
+def matches(selector, labels):
+    wanted = selector.get("matchLabels", {})
+    if any(labels.get(key) != value for key, value in wanted.items()):
+        return False
+    for expression in selector.get("matchExpressions", []):
+        if expression["operator"] != "In":
+            raise NotImplementedError(expression["operator"])
+        if labels.get(expression["key"]) not in expression["values"]:
+            return False
+    return True
