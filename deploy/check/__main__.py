@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import cluster
+import docker
 import engine
 import images
 import lints
@@ -13,7 +14,7 @@ import pods
 from ledger import Ledger
 from place import TARGET
 
-PARTS = ["lints", "kubernetes", "images", "pods", "compose"]
+PARTS = ["lints", "kubernetes", "images", "pods", "compose", "docker"]
 
 
 def main():
@@ -24,18 +25,24 @@ def main():
     given = arguments.parse_args()
     parts = given.only or PARTS
     ledger = Ledger()
+    built = (given.binaries or TARGET / "release").resolve()
     if "lints" in parts:
-        lints.check(ledger, (given.binaries or TARGET / "release").resolve())
+        lints.check(ledger, built)
     if "kubernetes" in parts:
         cluster.check(ledger)
-    if {"images", "pods", "compose"} & set(parts):
+    contained = {"images", "pods", "compose", "docker"} & set(parts)
+    if contained:
         engine.prepare()
     if "images" in parts:
         images.check(ledger, given.binaries and given.binaries.resolve())
     if "pods" in parts:
         pods.check(ledger)
     if "compose" in parts:
-        pipeline.check(ledger)
+        pipeline.check(ledger, engine.Podman())
+    if "docker" in parts:
+        docker.check(ledger, built)
+    if contained:
+        engine.leave()
     print(ledger.summary())
     return 1 if ledger.failed else 0
 

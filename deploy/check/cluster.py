@@ -10,6 +10,7 @@ import subprocess
 from contextlib import ExitStack
 
 import promises
+import release
 from ledger import Failed, eventually, expect
 from place import BIN, DEPLOY, WORK, run
 
@@ -46,6 +47,7 @@ def check(ledger):
             run("checkov", "--file", path, "--framework", "kubernetes", "--compact", "--quiet",
                 "--skip-check", skipped, deadline=300)  # fmt: skip
         promises.check(ledger, overlay, path)
+    release.check(ledger)
     with ExitStack() as stack:
         server = None
         with ledger.check("a real API server answers"):

@@ -11,6 +11,9 @@ from place import DEPLOY, ROOT
 
 BOARDS = sorted((DEPLOY / "grafana" / "dashboards").glob("*.json"))
 RULES = sorted((DEPLOY / "prometheus" / "rules").glob("*.yml"))
+# The overview's first row, from left to right, and where each number of it comes from.
+ROW = ["Fetched", "Accepted", "Stored", "Lag", "Freshness", "Dead letters", "Errors"]
+NAME = re.compile(r"\b((?:ingester|publisher|streamer)_[a-z_]+)")
 SELECTOR = re.compile(r"\b(?:(?:ingester|publisher|streamer)_[a-z_]+|up)(?:\{[^}]*\})?")
 
 
@@ -21,6 +24,15 @@ def check_files(ledger):
     with ledger.check("dashboards have names of their own"):
         names = [json.loads(path.read_text())["uid"] for path in BOARDS]
         expect(len(names) == len(set(names)) == 4, names)
+    with ledger.check("the overview reads from left to right like the pipeline"):
+        panels = json.loads((DEPLOY / "grafana" / "dashboards" / "overview.json").read_text())["panels"]
+        row = sorted((panel["gridPos"]["x"], panel["title"]) for panel in panels if panel["gridPos"]["y"] == 0)
+        expect([title for _, title in row] == ROW, row)
+    with ledger.check("panels and alerts name metrics that the manuals know"):
+        known = metrics()
+        for expression in [*expressions(), *(rule["expr"] for rule in alerts())]:
+            for name in NAME.findall(expression):
+                expect(name in known, f"{name} of {expression}")
     with ledger.check("each alert has its runbook and its test"):
         tests = "".join(path.read_text() for path in (DEPLOY / "prometheus" / "tests").glob("*.yml"))
         for rule in alerts():
@@ -51,6 +63,22 @@ def lint(board):
         taken |= cells
 
 
+def expressions():
+    for path in BOARDS:
+        for panel in json.loads(path.read_text())["panels"]:
+            yield from (target["expr"] for target in panel["targets"])
+
+
+def metrics():
+    """Every name that a query may use, by the tables of the manuals, which tests hold against the code."""
+    found = set()
+    for service in ["ingester", "publisher", "streamer"]:
+        manual = (ROOT / "crates" / service / "README.md").read_text()
+        for name in re.findall(rf"^\| `({service}_[a-z_]+)", manual, re.M):
+            found |= {name, f"{name}_bucket", f"{name}_sum", f"{name}_count"}
+    return found
+
+
 def alerts():
     for path in RULES:
         for group in yaml.safe_load(path.read_text())["groups"]:
@@ -63,6 +91,9 @@ def check_queries(ledger, prometheus):
             with ledger.check(f"{path.stem} / {panel['title']}: its queries give data"):
                 for target in panel["targets"]:
                     gives_data(prometheus, target["expr"])
+                    # A 0 in place of what is missing would be data for a metric that nobody counts.
+                    for name in NAME.findall(target["expr"]):
+                        gives_data(prometheus, name)
     for rule in alerts():
         with ledger.check(f"{rule['alert']}: runs, and what it is made of gives data"):
             # In order there is nothing to alert of, so the result may be empty; its parts may not.

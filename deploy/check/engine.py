@@ -39,17 +39,45 @@ def prepare():
     )
 
 
-def podman(*words, deadline=120, accept=(0,)):
+def leave():
+    """Unmounts what podman and buildah mount once and for all."""
+    if (STORAGE / "root" / "overlay").is_mount():
+        run("umount", STORAGE / "root" / "overlay", accept=(0, 32))
+
+
+def podman(*words, deadline=120, accept=(0,), text=None):
     """Standard output alone: podman warns of what this machine lacks on the other channel."""
     said = run("sh", "-c", 'exec 2>>"$0"; exec "$@"', STORAGE / "podman.log", "podman", *words,
-               env=ENVIRONMENT, deadline=deadline, accept=accept)  # fmt: skip
+               env=ENVIRONMENT, deadline=deadline, accept=accept, text=text)  # fmt: skip
     return said.strip()
 
 
-def compose(*words, deadline=300):
-    """podman-compose with the environment file that a newcomer would have."""
-    return run("podman-compose", "--env-file", ".env.example", "--profile", "offline", *words,
-               env=ENVIRONMENT, deadline=deadline)  # fmt: skip
+class Podman:
+    """The words by which the check of the compose file speaks to podman and podman-compose."""
+
+    name = "podman"
+
+    def command(self, *words, deadline=120, accept=(0,), text=None):
+        return podman(*words, deadline=deadline, accept=accept, text=text)
+
+    def compose(self, *words, deadline=420):
+        """With the environment file that a newcomer would have. It heeds no profile of an environment file."""
+        return run("podman-compose", "--env-file", ".env.example", "--profile", "offline", *words,
+                   env=ENVIRONMENT, deadline=deadline)  # fmt: skip
+
+    def inspect(self, container):
+        return inspect("container", container)
+
+    def container(self, service):
+        return f"affluent_{service}_1"
+
+    def is_healthy(self, service):
+        """Its timers need systemd, so the health check of the file is run by hand."""
+        podman("healthcheck", "run", self.container(service))
+        return True
+
+    def left(self):
+        return podman("ps", "--all", "--quiet", "--filter", "label=io.podman.compose.project=affluent")
 
 
 def build(folder, tag, *options, deadline=3600):

@@ -44,7 +44,8 @@ def dependencies():
     tag = "affluent/dependencies:check"
     seen = []
     for context in [ROOT, changed()]:
-        engine.build(context, tag, "--layers", "--file", DEPLOY / "Dockerfile", "--target", "dependencies", *arguments())
+        engine.build(context, tag, "--layers", "--file", DEPLOY / "Dockerfile", "--target", "dependencies",
+                     *arguments())  # fmt: skip
         seen.append(engine.inspect("image", tag)["Id"])
     expect(seen[0] == seen[1], f"another image: {seen}")
 
@@ -135,5 +136,3 @@ def moment(text):
     whole, _, rest = text.replace("Z", "+00:00").partition(".")
     fraction = rest.partition("+")[0]
     return datetime.fromisoformat(f"{whole}+00:00").timestamp() + float(f"0.{fraction or 0}")
-
-

@@ -1,4 +1,5 @@
-"""docker-compose.yml brought up for real, asked as a user would, hurt, and taken down.
+"""docker-compose.yml brought up for real, asked as a user would, hurt, and taken down: by podman-compose, which starts
+everything at once, and by Docker's own Compose, which waits for health.
 
 Grafana is left out: no registry has its image here. Its dashboards' queries are run against the Prometheus of the file.
 """
@@ -11,11 +12,12 @@ import urllib.error
 import urllib.request
 
 import dashboards
-import engine
 from ledger import eventually, expect
-from place import run
+from place import ROOT, WORK
 
 SERVICES = ["credentials", "kafka", "cassandra", "publisher", "streamer", "random-user", "ingester", "prometheus"]
+# Images of other people.
+OTHERS = ["kafka", "cassandra", "prometheus"]
 ADMIN = {"ingester": 9081, "publisher": 9082, "streamer": 9083}
 # Of .env.example.
 PUBLISHER_TOKEN = "for-a-trial-on-this-machine-only"
@@ -34,98 +36,135 @@ USER = {
     "phone": "02-345-678",
     "picture": "https://example.org/med/1.jpg",
 }
+# Garbage, and a user under no key.
+LINES = "no record\n" + json.dumps({**USER, "id": "0195d0b1-7a4c-7f3e-9b1a-2c3d4e5f6072"}) + "\n"
 
 
-def check(ledger):
+def check(ledger, engine):
+    """Everything, by one engine."""
+    pipeline = Pipeline(ledger, engine)
     try:
-        stand_up(ledger)
-        ask(ledger)
-        dashboards.check_queries(ledger, prometheus())
+        pipeline.stand_up()
         for service in ["streamer", "publisher", "ingester", "cassandra"]:
-            with ledger.check(f"{service} is killed and comes back, and rows go on"):
-                hurt(service)
-        with ledger.check("every record is in the table"):
-            said = streamer("verify")
+            with pipeline.check(f"{service} is killed and comes back, and rows go on"):
+                pipeline.hurt(service)
+        # Afterwards, for a service that was killed counts from 0.
+        pipeline.ask()
+        if engine.name == "podman":
+            dashboards.check_queries(ledger, pipeline.prometheus())
+        if engine.name == "docker":
+            with pipeline.check("tokens are changed as the manual says, and rows go on"):
+                pipeline.change_tokens()
+        with pipeline.check("every record is in the table"):
+            said = pipeline.streamer("verify")
             print(f"        {said.splitlines()[-1]}")
     finally:
-        with ledger.check("compose down leaves nothing"):
+        with pipeline.check("compose down leaves nothing"):
             engine.compose("down", "--volumes", "--timeout", "40")
-            left = engine.podman("ps", "--all", "--quiet", "--filter", "label=io.podman.compose.project=affluent")
-            expect(left == "", left)
+            expect(engine.left() == "", engine.left())
 
 
-def stand_up(ledger):
-    with ledger.check("compose up"):
-        engine.compose("up", "--detach", "--no-build", *SERVICES)
-    with ledger.check("rows come by themselves"):
-        eventually("rows", lambda: rows() > 0, 240)
-    for service, port in ADMIN.items():
-        with ledger.check(f"curl {service}: /healthz, /readyz, /metrics"):
-            eventually(f"{service} ready", lambda port=port: get(port, "/readyz")[0] == 200, 120)
-            status, body = get(port, "/healthz")
-            expect(status == 200 and json.loads(body)["live"], body)
-            status, body = get(port, "/metrics")
-            expect(status == 200 and f"{service}_build_info" in body, body[:500])
-        with ledger.check(f"health check of the container {service}"):
-            engine.podman("healthcheck", "run", container(service))
+class Pipeline:
+    """The project of the compose file, as one engine runs it."""
 
+    def __init__(self, ledger, engine):
+        self.ledger = ledger
+        self.engine = engine
 
-def ask(ledger):
-    with ledger.check("only the services' and Grafana's ports are published, on loopback"):
-        published = set(re.findall(r"(\S+):(\d+)->", engine.podman("ps", "--format", "{{.Ports}}")))
-        expected = {("127.0.0.1", port) for port in ["8080", "8081", "9081", "9082", "9083"]}
-        expect(published == expected, published)
-    with ledger.check("the publisher takes a record from who has the token, and from nobody else"):
-        expect(post_users([USER], None)[0] == 401, "no token")
-        expect(post_users([USER], "wrong")[0] == 403, "a wrong token")
-        status, body = post_users([USER], PUBLISHER_TOKEN)
-        expect(status == 200 and json.loads(body)["accepted"] == 1, body)
-        status, body = post_users([USER, {**USER, "email": "nobody"}], PUBLISHER_TOKEN)
-        expect(status == 207 and json.loads(body)["rejected"] == 1, body)
-    with ledger.check("the ingester's API asks for its token"):
-        expect(get(8081, "/v1/runs")[0] == 401, "no token")
-    with ledger.check("a run without its API fails, is counted, and the next is complete"):
-        without_api()
-    with ledger.check("what can't be read becomes a dead letter"):
-        run("podman", "exec", "--interactive", container("kafka"), "java", "-cp", "/opt/kafka/libs/*",
-            "org.apache.kafka.tools.ConsoleProducer", "--bootstrap-server", "kafka:9092", "--topic", "users_created",
-            env=engine.ENVIRONMENT, text="no record\n")  # fmt: skip
-        eventually("a dead letter", lambda: count("streamer_dead_letters_total") > 0, 60)
+    def check(self, name):
+        return self.ledger.check(f"{self.engine.name}: {name}")
 
+    def stand_up(self):
+        with self.check("compose up"):
+            self.engine.compose("up", "--detach", "--no-build", *SERVICES)
+        with self.check("rows come by themselves"):
+            eventually("rows", lambda: rows() > 0, 240)
+        for service, port in ADMIN.items():
+            with self.check(f"curl {service}: /healthz, /readyz, /metrics"):
+                eventually(f"{service} ready", lambda port=port: get(port, "/readyz")[0] == 200, 120)
+                status, body = get(port, "/healthz")
+                expect(status == 200 and json.loads(body)["live"], body)
+                status, body = get(port, "/metrics")
+                expect(status == 200 and f"{service}_build_info" in body, body[:500])
+            with self.check(f"health check of the container {service}"):
+                eventually("healthy", lambda service=service: self.engine.is_healthy(service), 60)
+        with self.check("each container has a limit of memory, and each of ours a root that it can't write to"):
+            for service in SERVICES:
+                given = self.state(service)["HostConfig"]
+                expect(given["Memory"] > 0, f"{service} has none")
+                expect(given["ReadonlyRootfs"] or service in OTHERS, f"{service} may write")
 
-def without_api():
-    engine.podman("stop", "--time", "10", container("random-user"))
-    # 409 while a run of the schedule is under way.
-    eventually("a run begins", lambda: post(8081, "/v1/runs", {"users": 10}, INGESTER_TOKEN)[0] == 202, 60)
-    eventually("it has failed", lambda: count("ingester_runs_total", 'outcome="failed"') > 0, 180)
-    engine.podman("start", container("random-user"))
-    complete = count("ingester_runs_total", 'outcome="complete"')
-    eventually("a complete run", lambda: count("ingester_runs_total", 'outcome="complete"') > complete, 120)
+    def ask(self):
+        with self.check("only the services' ports are published, on loopback"):
+            published = set(re.findall(r"(\S+):(\d+)->", self.engine.command("ps", "--format", "{{.Ports}}")))
+            expected = {("127.0.0.1", port) for port in ["8080", "8081", "9081", "9082", "9083"]}
+            expect(published == expected, published)
+        with self.check("the publisher takes a record from who has the token, and from nobody else"):
+            expect(post_users([USER], None)[0] == 401, "no token")
+            expect(post_users([USER], "wrong")[0] == 403, "a wrong token")
+            status, body = post_users([USER], PUBLISHER_TOKEN)
+            expect(status == 200 and json.loads(body)["accepted"] == 1, body)
+            status, body = post_users([USER, {**USER, "email": "nobody"}], PUBLISHER_TOKEN)
+            expect(status == 207 and json.loads(body)["rejected"] == 1, body)
+        with self.check("the ingester's API asks for its token"):
+            expect(get(8081, "/v1/runs")[0] == 401, "no token")
+        with self.check("a run without its API fails, is counted, and the next is complete"):
+            self.without_api()
+        with self.check("what can't be read becomes a dead letter, and what has no key is counted"):
+            self.engine.command("exec", "--interactive", self.engine.container("kafka"), "java", "-cp",
+                                "/opt/kafka/libs/*", "org.apache.kafka.tools.ConsoleProducer", "--bootstrap-server",
+                                "kafka:9092", "--topic", "users_created", text=LINES)  # fmt: skip
+            eventually("a dead letter", lambda: count("streamer_dead_letters_total") > 0, 60)
+            eventually("a row without a key", lambda: count("streamer_misplaced_total", 'kind="key"') > 0, 60)
 
+    def without_api(self):
+        api = self.engine.container("random-user")
+        self.engine.command("stop", "--time", "10", api)
+        # 409 while a run of the schedule is under way.
+        eventually("a run begins", lambda: post(8081, "/v1/runs", {"users": 10}, INGESTER_TOKEN)[0] == 202, 60)
+        eventually("it has failed", lambda: count("ingester_runs_total", 'outcome="failed"') > 0, 180)
+        self.engine.command("start", api)
+        complete = count("ingester_runs_total", 'outcome="complete"')
+        eventually("a complete run", lambda: count("ingester_runs_total", 'outcome="complete"') > complete, 120)
 
-def hurt(service):
-    """Kills the process as a crash would, so that bringing it back is the engine's business."""
-    before = engine.inspect("container", container(service))["State"]["Pid"]
-    os.kill(before, signal.SIGKILL)
+    def hurt(self, service):
+        """Kills the process as a crash would, so that bringing it back is the engine's business."""
+        before = self.state(service)["State"]["Pid"]
+        os.kill(before, signal.SIGKILL)
 
-    def is_back():
-        state = engine.inspect("container", container(service))["State"]
-        return state["Running"] and state["Pid"] not in (0, before)
+        def is_back():
+            state = self.state(service)["State"]
+            return state["Running"] and state["Pid"] not in (0, before)
 
-    eventually(f"{service} runs again", is_back, 60)
-    for name, port in ADMIN.items():
-        eventually(f"{name} ready", lambda port=port: get(port, "/readyz")[0] == 200, 180)
-    seen = rows()
-    # A run starts each half minute.
-    eventually("more rows", lambda: rows() > seen, 120)
+        eventually(f"{service} runs again", is_back, 60)
+        for name, port in ADMIN.items():
+            eventually(f"{name} ready", lambda port=port: get(port, "/readyz")[0] == 200, 180)
+        seen = rows()
+        # A run starts each half minute.
+        eventually("more rows", lambda: rows() > seen, 120)
 
+    def change_tokens(self):
+        """Other ones in the environment file, and compose up: the publisher reads its file again by itself."""
+        changed = WORK / "changed.env"
+        changed.write_text((ROOT / ".env.example").read_text().replace(PUBLISHER_TOKEN, "another-token"))
+        publisher = self.state("publisher")["State"]["Pid"]
+        self.engine.compose("up", "--detach", "--no-build", *SERVICES, environment=changed)
+        eventually("the new token", lambda: post_users([USER], "another-token")[0] == 200, 60)
+        expect(post_users([USER], PUBLISHER_TOKEN)[0] == 403, "the former token is still good")
+        expect(self.state("publisher")["State"]["Pid"] == publisher, "the publisher was started again")
+        seen = rows()
+        eventually("more rows", lambda: rows() > seen, 120)
 
-def streamer(*words):
-    return engine.podman("exec", container("streamer"), "/streamer", "--config", "/etc/affluent/streamer.toml", *words)
+    def state(self, service):
+        return self.engine.inspect(self.engine.container(service))
 
+    def streamer(self, *words):
+        return self.engine.command("exec", self.engine.container("streamer"), "/streamer", "--config",
+                                   "/etc/affluent/streamer.toml", *words)  # fmt: skip
 
-def container(service):
-    return f"affluent_{service}_1"
+    def prometheus(self):
+        networks = self.state("prometheus")["NetworkSettings"]["Networks"]
+        return f"http://{next(iter(networks.values()))['IPAddress']}:9090"
 
 
 def rows():
@@ -137,11 +176,6 @@ def count(metric, label=""):
     port = ADMIN[metric.partition("_")[0]]
     lines = re.findall(rf"^{metric}(?:{{.*{label}.*}})? (\S+)$", get(port, "/metrics")[1], re.M)
     return sum(float(value) for value in lines)
-
-
-def prometheus():
-    networks = engine.inspect("container", container("prometheus"))["NetworkSettings"]["Networks"]
-    return f"http://{next(iter(networks.values()))['IPAddress']}:9090"
 
 
 def get(port, path):

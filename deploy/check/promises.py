@@ -1,9 +1,9 @@
-"""What the rendered manifests promise beyond being valid: the arrows of the picture, probes, times, and who may do what."""
+"""What the rendered manifests promise beyond being valid: the arrows of the picture, probes, times, who may do what."""
 
 import re
-import tomllib
 
 import arrows
+import tomllib
 import yaml
 from arrows import Pod
 from ledger import expect
@@ -145,4 +145,5 @@ def configurations(overlay, objects):
         found = [each for each in objects if each["kind"] == "ConfigMap" and
                  each["metadata"]["name"].startswith(f"{service}-config-")]  # fmt: skip
         path = DEPLOY / "kubernetes" / CONFIGURATIONS[overlay] / f"{service}.toml"
-        expect([each["data"] for each in found] == [{f"{service}.toml": path.read_text()}], f"{service}: {len(found)} found")
+        committed = {f"{service}.toml": path.read_text()}
+        expect([each["data"] for each in found] == [committed], f"{service}: {found}")

@@ -1,0 +1,43 @@
+"""What the release workflow does to the manifests, done here by its own commands: images pinned by digest."""
+
+import re
+import shutil
+
+import yaml
+from ledger import expect
+from place import DEPLOY, ROOT, WORK, run
+
+WORKFLOW = ROOT / ".github" / "workflows" / "release.yml"
+SERVICES = ["ingester", "publisher", "streamer"]
+REGISTRY = "registry.example/somebody/affluent"
+
+
+def check(ledger):
+    with ledger.check("the release pins each image of overlay prod by its digest"):
+        pinned()
+
+
+def pinned():
+    folder = WORK / "release"
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(DEPLOY / "kubernetes", folder / "deploy" / "kubernetes")
+    (folder / "images").mkdir()
+    jobs = yaml.safe_load(WORKFLOW.read_text())["jobs"]
+    wanted = {service: f"{REGISTRY}/{service}@sha256:{number:064x}" for number, service in enumerate(SERVICES, 1)}
+    for service, image in wanted.items():
+        given = {"SERVICE": service, "REGISTRY": REGISTRY, "DIGEST": image.partition("@")[2]}
+        shell(step(jobs["images"], ".digest"), folder / "images", given)
+    shell(step(jobs["manifests"], "kustomize"), folder)
+    rendered = (folder / "affluent.yaml").read_text()
+    found = re.findall(r"^\s*(?:- )?image: (\S+)$", rendered, re.M)
+    expect(sorted(found) == sorted(wanted.values()), found)
+    expect((folder / "affluent-kubernetes.tar.gz").stat().st_size > 0, "no archive")
+
+
+def step(job, what):
+    return next(it["run"] for it in job["steps"] if what in it.get("run", ""))
+
+
+def shell(commands, folder, variables=None):
+    """As a runner runs them."""
+    run("bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", commands, cwd=folder, env=variables)
