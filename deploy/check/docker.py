@@ -73,6 +73,11 @@ class Docker:
     def container(self, service):
         return f"affluent-{service}-1"
 
+    starts_in_order = True
+
+    def logs(self, service):
+        return run("docker", "logs", self.container(service), env=ENVIRONMENT)
+
     def is_healthy(self, service):
         """By its own timer, which runs the health check of the file."""
         return self.inspect(self.container(service))["State"]["Health"]["Status"] == "healthy"

@@ -71,6 +71,12 @@ class Podman:
     def container(self, service):
         return f"affluent_{service}_1"
 
+    # podman 4.3 ignores `condition: service_healthy`.
+    starts_in_order = False
+
+    def logs(self, service):
+        return run("podman", "logs", self.container(service), env=ENVIRONMENT)
+
     def is_healthy(self, service):
         """Its timers need systemd, so the health check of the file is run by hand."""
         podman("healthcheck", "run", self.container(service))

@@ -88,6 +88,13 @@ class Pipeline:
                 expect(status == 200 and f"{service}_build_info" in body, body[:500])
             with self.check(f"health check of the container {service}"):
                 eventually("healthy", lambda service=service: self.engine.is_healthy(service), 60)
+        how = "once Cassandra is healthy" if self.engine.starts_in_order else "beside Cassandra, and waits for it"
+        with self.check(f"the streamer was started {how}, and nobody was started twice"):
+            waited = "dependency not ready" in self.engine.logs("streamer")
+            expect(waited != self.engine.starts_in_order, self.engine.logs("streamer")[:2000])
+            for service in ["streamer", "ingester", "cassandra", "kafka"]:
+                again = self.state(service)["RestartCount"]
+                expect(again == 0, f"{service}: {again} times")
         with self.check("each container has a limit of memory, and each of ours a root that it can't write to"):
             for service in SERVICES:
                 given = self.state(service)["HostConfig"]
@@ -110,6 +117,8 @@ class Pipeline:
             expect(get(8081, "/v1/runs")[0] == 401, "no token")
         with self.check("a run without its API fails, is counted, and the next is complete"):
             self.without_api()
+        with self.check("without Kafka the publisher says 503, and with it rows go on"):
+            self.without_kafka()
         with self.check("what can't be read becomes a dead letter, and what has no key is counted"):
             self.engine.command("exec", "--interactive", self.engine.container("kafka"), "java", "-cp",
                                 "/opt/kafka/libs/*", "org.apache.kafka.tools.ConsoleProducer", "--bootstrap-server",
@@ -127,9 +136,28 @@ class Pipeline:
         complete = count("ingester_runs_total", 'outcome="complete"')
         eventually("a complete run", lambda: count("ingester_runs_total", 'outcome="complete"') > complete, 120)
 
+    def without_kafka(self):
+        kafka = self.engine.container("kafka")
+        self.engine.command("stop", "--time", "20", kafka)
+        eventually("503", lambda: post_users([USER], PUBLISHER_TOKEN)[0] == 503, 60)
+        self.engine.command("start", kafka)
+        self.goes_on()
+
+    def goes_on(self):
+        for name, port in ADMIN.items():
+            eventually(f"{name} ready", lambda port=port: get(port, "/readyz")[0] == 200, 180)
+        seen = rows()
+        # A run starts each half minute.
+        eventually("more rows", lambda: rows() > seen, 120)
+
     def hurt(self, service):
         """Kills the process as a crash would, so that bringing it back is the engine's business."""
         before = self.state(service)["State"]["Pid"]
+        if service == "cassandra":
+            # With a write under way.
+            os.kill(before, signal.SIGSTOP)
+            post_users([USER], PUBLISHER_TOKEN)
+            eventually("a write is tried again", lambda: count("streamer_retries_total") > 0, 60)
         os.kill(before, signal.SIGKILL)
 
         def is_back():
@@ -137,11 +165,7 @@ class Pipeline:
             return state["Running"] and state["Pid"] not in (0, before)
 
         eventually(f"{service} runs again", is_back, 60)
-        for name, port in ADMIN.items():
-            eventually(f"{name} ready", lambda port=port: get(port, "/readyz")[0] == 200, 180)
-        seen = rows()
-        # A run starts each half minute.
-        eventually("more rows", lambda: rows() > seen, 120)
+        self.goes_on()
 
     def change_tokens(self):
         """Other ones in the environment file, and compose up: the publisher reads its file again by itself."""
