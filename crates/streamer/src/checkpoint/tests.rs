@@ -120,7 +120,15 @@ fn what_is_taken_over_from_another_consumer_is_stamped_above_all_that_it_has_wri
     assert_eq!(clock.stamp(42, NOW - 60_000_000, NOW).micros, NOW + 1);
     assert_eq!(clock.stamp(43, NOW + 5, NOW).micros, NOW + 5);
     // A replay from before gives what the other consumer has read the stamps of its own time.
-    let replayed = deliberate::replay(&Known { checkpoint: Some(start.checkpoint), ..taken_over }, 10, NOW).unwrap();
+    let replayed = deliberate::replay(
+        &Known {
+            checkpoint: Some(start.checkpoint),
+            ..taken_over
+        },
+        10,
+        NOW,
+    )
+    .unwrap();
     let Position { last_stamp, high, .. } = replayed.position;
     let mut clock = HybridClock::resume(last_stamp, high);
     assert_eq!(clock.stamp(41, NOW - 70_000_000, NOW).micros, NOW - 70_000_000);

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use testbed::comparison::expected;
 use testbed::process::Program;
-use testbed::service::{Service, ServiceOptions};
 use testbed::servers::{Software, jars};
+use testbed::service::{Service, ServiceOptions};
 use testbed::table::{TEXT_COLUMNS, UserRow};
 use testbed::workspace;
 use uuid::Uuid;
@@ -104,7 +104,9 @@ impl<'a> Job<'a> {
 fn commands() -> String {
     let manual = workspace::root().unwrap().join("docs/operations.md");
     let manual = fs::read_to_string(manual).unwrap();
-    let section = manual.split("\n## ").find(|it| it.starts_with("Moving from the Spark job"));
+    let section = manual
+        .split("\n## ")
+        .find(|it| it.starts_with("Moving from the Spark job"));
     let block = section.unwrap().split("```console\n").nth(1).unwrap();
     let block = block.split("```").next().unwrap().trim();
     let lines = block.lines().map(str::trim_start).map(|line| {
@@ -116,12 +118,18 @@ fn commands() -> String {
 
 /// Runs `commands` for this job and this group, with Kafka's own tool under its usual name.
 async fn hand_over(job: &Job<'_>, group: &str, commands: &str) {
-    let folder = job.world.folder().join(format!("hand-over-{}", Uuid::new_v4().simple()));
+    let folder = job
+        .world
+        .folder()
+        .join(format!("hand-over-{}", Uuid::new_v4().simple()));
     fs::create_dir_all(&folder).unwrap();
     let tool = folder.join("kafka-consumer-groups.sh");
     let class = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand";
     let classes = jars(Software::Kafka).await.unwrap();
-    let script = format!("#!/bin/sh\nexec java -Xmx128m -cp '{}/*' {class} \"$@\"\n", classes.display());
+    let script = format!(
+        "#!/bin/sh\nexec java -Xmx128m -cp '{}/*' {class} \"$@\"\n",
+        classes.display()
+    );
     fs::write(&tool, script).unwrap();
     let script = commands
         .replace("/path/of/the/checkpoint", &job.folder.display().to_string())
@@ -162,7 +170,11 @@ async fn reached(world: &World, group: &str) {
         let found = world.table.checkpoints(group, &world.topic).await;
         let found = found.map_err(|error| error.to_string())?;
         let at: BTreeMap<_, _> = found.iter().map(|(p, it)| (*p, it.next_offset)).collect();
-        if at == ends { Ok(()) } else { Err(format!("{at:?} of {ends:?}")) }
+        if at == ends {
+            Ok(())
+        } else {
+            Err(format!("{at:?} of {ends:?}"))
+        }
     })
     .await;
 }
@@ -193,12 +205,18 @@ async fn the_spark_jobs_topic_and_table_are_taken_over_in_the_middle_of_its_work
     let job = Job::new(&world);
     let ids = ids(150);
     write(&world, &ids, "v1").await;
-    job.works_up_to(&world.tap.ends(&world.topic).await.unwrap()).await;
+    job.works_up_to(&world.tap.ends(&world.topic).await.unwrap())
+        .await;
     // Of times that Kafka has forgotten.
     for id in crate::commands::ids(5) {
         job.insert(&record(id, "old")).await;
     }
-    let old: BTreeMap<_, _> = world.users().await.into_iter().filter(|(_, row)| row["email"] == "old@x").collect();
+    let old: BTreeMap<_, _> = world
+        .users()
+        .await
+        .into_iter()
+        .filter(|(_, row)| row["email"] == "old@x")
+        .collect();
     let old_stamps = world.table.stamps().await.unwrap();
 
     // Look: what is missing is named with the statements that mend it.
@@ -216,11 +234,13 @@ async fn the_spark_jobs_topic_and_table_are_taken_over_in_the_middle_of_its_work
     let mut streamer = world.start(&beside).await;
     let work = async {
         for _ in 0..3 {
-            job.works_up_to(&world.tap.ends(&world.topic).await.unwrap()).await;
+            job.works_up_to(&world.tap.ends(&world.topic).await.unwrap())
+                .await;
         }
     };
     world.while_flowing(20, work).await;
-    job.works_up_to(&world.tap.ends(&world.topic).await.unwrap()).await;
+    job.works_up_to(&world.tap.ends(&world.topic).await.unwrap())
+        .await;
     reached(&world, &trial).await;
     assert_eq!(verify(&beside).await.0, Some(0), "{}", verify(&beside).await.1);
     texts_are_the_log(&world, &old).await;
@@ -234,18 +254,32 @@ async fn the_spark_jobs_topic_and_table_are_taken_over_in_the_middle_of_its_work
     stop(&mut streamer).await;
     let (code, output) = verify(&beside).await;
     assert_eq!(code, Some(1), "{output}");
-    assert!(output.contains(&format!("not as the log says: {}", ids.len())), "{output}");
+    assert!(
+        output.contains(&format!("not as the log says: {}", ids.len())),
+        "{output}"
+    );
 
     // Cut over: the streamer goes on where the job stopped, and all that comes from there on wins.
     hand_over(&job, &world.topic, &commands()).await;
     let production = world.options().set("checkpoint.on_missing", "group");
     let mut streamer = world.start(&production).await;
     world.caught_up().await;
-    assert_eq!(metric(&streamer, "streamer_records_total", "").await, ids.len() as f64);
-    assert_eq!(verify(&production).await.0, Some(0), "{}", verify(&production).await.1);
+    assert_eq!(
+        metric(&streamer, "streamer_records_total", "").await,
+        ids.len() as f64
+    );
+    assert_eq!(
+        verify(&production).await.0,
+        Some(0),
+        "{}",
+        verify(&production).await.1
+    );
     texts_are_the_log(&world, &old).await;
     let stamps = world.table.stamps().await.unwrap();
-    assert!(old.keys().all(|id| stamps[id] == old_stamps[id]), "what only the job wrote stays");
+    assert!(
+        old.keys().all(|id| stamps[id] == old_stamps[id]),
+        "what only the job wrote stays"
+    );
     write(&world, &ids, "v4").await;
     world.caught_up().await;
     texts_are_the_log(&world, &old).await;
@@ -255,20 +289,36 @@ async fn the_spark_jobs_topic_and_table_are_taken_over_in_the_middle_of_its_work
     write(&world, &ids, "v5").await;
     let job = Job::new(&world);
     assert_eq!(job.offsets(), middle);
-    job.works_up_to(&world.tap.ends(&world.topic).await.unwrap()).await;
+    job.works_up_to(&world.tap.ends(&world.topic).await.unwrap())
+        .await;
     texts_are_the_log(&world, &old).await;
 
     // And once more, under a group that has no checkpoints yet, from a time before what the job has not written.
-    let time = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S.%3f").to_string();
+    let time = jiff::Timestamp::now()
+        .strftime("%Y-%m-%dT%H:%M:%S.%3f")
+        .to_string();
     write(&world, &ids, "v6").await;
     let again = format!("{}.again", world.topic);
     let from_time = format!("--topic users_created --to-datetime {time}");
-    hand_over(&job, &again, &commands().replace("--from-file ~/offsets.csv", &from_time)).await;
+    hand_over(
+        &job,
+        &again,
+        &commands().replace("--from-file ~/offsets.csv", &from_time),
+    )
+    .await;
     let production = production.set("kafka.group", &again);
     let mut streamer = world.start(&production).await;
     reached(&world, &again).await;
-    assert_eq!(metric(&streamer, "streamer_records_total", "").await, ids.len() as f64);
-    assert_eq!(verify(&production).await.0, Some(0), "{}", verify(&production).await.1);
+    assert_eq!(
+        metric(&streamer, "streamer_records_total", "").await,
+        ids.len() as f64
+    );
+    assert_eq!(
+        verify(&production).await.0,
+        Some(0),
+        "{}",
+        verify(&production).await.1
+    );
     texts_are_the_log(&world, &old).await;
     stop(&mut streamer).await;
 }

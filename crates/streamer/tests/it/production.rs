@@ -19,7 +19,11 @@ const SECRET: &str = "scram-secret";
 
 /// Runs one of Kafka's own tools where nobody is asked who he is.
 async fn administer(kafka: &KafkaCluster, class: &str, arguments: &[&str]) {
-    let log = kafka.node(0).unwrap().folder().join(format!("{}.log", Uuid::new_v4()));
+    let log = kafka
+        .node(0)
+        .unwrap()
+        .folder()
+        .join(format!("{}.log", Uuid::new_v4()));
     let classes = format!("{}/*", jars(Software::Kafka).await.unwrap().display());
     let child = Program::new("java")
         .args(["-Xmx128m", "-cp", &classes, class, "--bootstrap-server"])
@@ -29,7 +33,11 @@ async fn administer(kafka: &KafkaCluster, class: &str, arguments: &[&str]) {
         .spawn()
         .unwrap();
     let status = child.wait(DEADLINE).await.unwrap();
-    assert!(status.success(), "{class} {arguments:?}: {}", child.last_lines(20));
+    assert!(
+        status.success(),
+        "{class} {arguments:?}: {}",
+        child.last_lines(20)
+    );
 }
 
 /// Lets the streamer do `operations` on what `resource` says, such as `--topic T`.
@@ -43,7 +51,10 @@ async fn allow(kafka: &KafkaCluster, operations: &[&str], resource: [&str; 2]) {
 
 /// What the secrets of the overlay hold, where the configuration looks for it when `/run/secrets` is `folder`.
 fn secrets(folder: &Path, role: &str, authority: &Path) {
-    for (secret, user, password) in [("kafka-client", USER, SECRET), ("cassandra-client", role, PASSWORD)] {
+    for (secret, user, password) in [
+        ("kafka-client", USER, SECRET),
+        ("cassandra-client", role, PASSWORD),
+    ] {
         let secret = folder.join(secret);
         fs::create_dir_all(&secret).unwrap();
         fs::write(secret.join("username"), user).unwrap();
@@ -62,7 +73,15 @@ async fn the_production_configuration_reaches_kafka_and_cassandra_over_tls_with_
     kafka.create_topic(&world.topic, 1).await.unwrap();
     let (topic, dead_letters) = (&*world.topic, &*world.dead_letter_topic());
     let login = format!("SCRAM-SHA-512=[password={SECRET}]");
-    let user = ["--alter", "--add-config", &login, "--entity-type", "users", "--entity-name", USER];
+    let user = [
+        "--alter",
+        "--add-config",
+        &login,
+        "--entity-type",
+        "users",
+        "--entity-name",
+        USER,
+    ];
     tokio::join!(
         administer(&kafka, "kafka.admin.ConfigCommand", &user),
         allow(&kafka, &["Read", "Describe"], ["--topic", topic]),
@@ -72,7 +91,9 @@ async fn the_production_configuration_reaches_kafka_and_cassandra_over_tls_with_
 
     let folder = world.folder().join("secrets");
     secrets(&folder, &world.keyspace, &authority.file());
-    let file = workspace::root().unwrap().join("deploy/kubernetes/overlays/prod/config/streamer.toml");
+    let file = workspace::root()
+        .unwrap()
+        .join("deploy/kubernetes/overlays/prod/config/streamer.toml");
     let text = fs::read_to_string(file).unwrap();
     let file = world.folder().join("streamer.toml");
     fs::write(&file, text.replace("/run/secrets", &folder.display().to_string())).unwrap();
@@ -85,19 +106,36 @@ async fn the_production_configuration_reaches_kafka_and_cassandra_over_tls_with_
         .arg(file.display().to_string())
         .set("kafka.brokers", kafka.bootstrap())
         .set("kafka.replication", "1")
-        .set("cassandra.replication", "{'class': 'SimpleStrategy', 'replication_factor': 1}")
-        .set("cassandra.tls.certificate_path", certificate.display().to_string())
+        .set(
+            "cassandra.replication",
+            "{'class': 'SimpleStrategy', 'replication_factor': 1}",
+        )
+        .set(
+            "cassandra.tls.certificate_path",
+            certificate.display().to_string(),
+        )
         .set("cassandra.tls.key_path", key.display().to_string());
     let mut streamer = world.start(&options).await;
 
     let tap = Tap::new(kafka.internal_bootstrap()).unwrap();
-    let garbage = Outgoing { value: Some(b"garbage".to_vec()), ..Outgoing::default() };
+    let garbage = Outgoing {
+        value: Some(b"garbage".to_vec()),
+        ..Outgoing::default()
+    };
     let users = people(50);
-    let records: Vec<_> = users.iter().map(|(id, name)| outgoing(*id, name)).chain([garbage]).collect();
+    let records: Vec<_> = users
+        .iter()
+        .map(|(id, name)| outgoing(*id, name))
+        .chain([garbage])
+        .collect();
     tap.write(topic, &records).await.unwrap();
     eventually("all are rows", async || {
         let found = world.users().await.len();
-        if found == users.len() { Ok(()) } else { Err(found.to_string()) }
+        if found == users.len() {
+            Ok(())
+        } else {
+            Err(found.to_string())
+        }
     })
     .await;
     eventually("the garbage is a dead letter", async || {

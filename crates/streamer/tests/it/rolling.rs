@@ -38,17 +38,26 @@ async fn a_rolling_update_of_static_members_moves_no_partition_and_loses_nothing
                 before.push(rebalances(member).await);
             }
             let started = Instant::now();
-            assert_eq!(members[ordinal].terminate(Duration::from_secs(25)).await.unwrap(), Some(0));
+            assert_eq!(
+                members[ordinal].terminate(Duration::from_secs(25)).await.unwrap(),
+                Some(0)
+            );
             members[ordinal].spawn().unwrap();
             members[ordinal].ready(DEADLINE).await.unwrap();
             share(&members.iter().collect::<Vec<_>>(), 6).await;
             world.goes_on().await;
-            println!("streamer-{ordinal}: stopped, started and caught up in {:?}", started.elapsed());
+            println!(
+                "streamer-{ordinal}: stopped, started and caught up in {:?}",
+                started.elapsed()
+            );
             for (other, before) in before.iter().enumerate().filter(|(other, _)| *other != ordinal) {
                 let now = rebalances(&members[other]).await;
                 assert!((now - before).abs() < 0.5, "streamer-{other} was rebalanced");
             }
-            assert!((rebalances(&members[ordinal]).await - 1.0).abs() < 0.5, "it got its own back, once");
+            assert!(
+                (rebalances(&members[ordinal]).await - 1.0).abs() < 0.5,
+                "it got its own back, once"
+            );
         }
     };
     world.while_records_flow(update).await;
