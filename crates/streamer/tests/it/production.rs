@@ -44,7 +44,11 @@ async fn administer(kafka: &KafkaCluster, class: &str, arguments: &[&str]) {
 async fn allow(kafka: &KafkaCluster, operations: &[&str], resource: [&str; 2]) {
     let who = format!("User:{USER}");
     let mut arguments = vec!["--add", "--allow-principal", &who];
-    arguments.extend(operations.iter().flat_map(|operation| ["--operation", operation]));
+    arguments.extend(
+        operations
+            .iter()
+            .flat_map(|operation| ["--operation", *operation]),
+    );
     arguments.extend(resource);
     administer(kafka, "org.apache.kafka.tools.AclCommand", &arguments).await;
 }
@@ -71,7 +75,8 @@ async fn the_production_configuration_reaches_kafka_and_cassandra_over_tls_with_
     let options = KafkaOptions::guarded_over_tls(&joined(&[&key, &certificate]));
     let kafka = KafkaCluster::start(&options).await.unwrap();
     kafka.create_topic(&world.topic, 1).await.unwrap();
-    let (topic, dead_letters) = (&*world.topic, &*world.dead_letter_topic());
+    let dead_letters = world.dead_letter_topic();
+    let (topic, dead_letters) = (&*world.topic, &*dead_letters);
     let login = format!("SCRAM-SHA-512=[password={SECRET}]");
     let user = [
         "--alter",
