@@ -31,25 +31,30 @@ def pods_of(objects):
     return pods
 
 
-def arrows(policies, sources, targets):
-    """Every (source, target, port) that is let through, for the ports that `targets` name."""
+def out(policies, sources, targets):
+    """Every (source, target, port) to which the source agrees, for the ports that `targets` name."""
     return {
         (source.name, target.name, number)
         for source in sources
         for target in targets
         for name, number in target.ports.items()
-        if (source.name, target.name) != ("", "") and passes(policies, source, target, name, number)
+        if allows(policies, "Egress", source, target, name, number)
     }
 
 
-def passes(policies, source, target, name, number):
-    """Both ends have to agree; an end that no policy of ours selects agrees to everything."""
-    return allows(policies, "Egress", source, target, name, number) and allows(
-        policies, "Ingress", target, source, name, number
-    )
+def into(policies, sources, targets):
+    """Every one to which the target agrees."""
+    return {
+        (source.name, target.name, number)
+        for source in sources
+        for target in targets
+        for name, number in target.ports.items()
+        if allows(policies, "Ingress", target, source, name, number)
+    }
 
 
 def allows(policies, direction, owner, peer, name, number):
+    """An end that no policy of ours selects agrees to everything."""
     spec_of = [policy["spec"] for policy in policies if direction in policy["spec"]["policyTypes"]]
     selected = [spec for spec in spec_of if owner.namespace == OURS and not owner.address
                 and matches(spec["podSelector"], owner.labels)]  # fmt: skip
