@@ -11,12 +11,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::extract::Request;
 use axum::routing::{delete, post};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tower::{ServiceExt as _, service_fn};
 
 use crate::admission::Admission;
 use crate::callers::Callers;
@@ -26,7 +27,11 @@ use crate::metrics::PublisherMetrics;
 use crate::problem::Problem;
 use crate::producer::Producer;
 use crate::publication::{Bounds, Publisher};
+use crate::server::Api;
 use crate::settings::{GIVING_UP, PublisherSettings};
+use observe::observe;
+
+pub use documents::openapi_document as openapi;
 
 const KIB: usize = 1024;
 
@@ -37,7 +42,7 @@ pub struct Door {
     memory: Memory,
     producer: Arc<Producer>,
     link: KafkaLink,
-    metrics: PublisherMetrics,
+    metrics: Arc<PublisherMetrics>,
     stopping: CancellationToken,
     /// Requests whose answer is to be remembered go on when their callers have left.
     remembered: TaskTracker,
@@ -63,7 +68,7 @@ impl Door {
         callers: Arc<Callers>,
         producer: Arc<Producer>,
         link: KafkaLink,
-        metrics: PublisherMetrics,
+        metrics: Arc<PublisherMetrics>,
         stopping: CancellationToken,
     ) -> Self {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
@@ -134,16 +139,21 @@ impl Door {
     }
 }
 
+/// What answers each request, and counts it.
+pub fn service(door: Arc<Door>) -> impl Api {
+    let metrics = Arc::clone(&door.metrics);
+    let router = router(door);
+    // A layer would box the request's future once more.
+    service_fn(move |request: Request| observe(Arc::clone(&metrics), router.clone().oneshot(request)))
+}
+
 /// The routes, and the answers to everything else.
-pub fn router(door: Arc<Door>) -> Router {
+fn router(door: Arc<Door>) -> Router {
     Router::new()
         .route("/v1/users", post(create::create))
         .route("/v1/users/{id}", delete(erase::erase))
-        .route_layer(from_fn_with_state(Arc::clone(&door), admit::admit))
         .merge(documents::router())
         .fallback(async || Problem::no_such_path())
         .method_not_allowed_fallback(async || Problem::wrong_method())
-        .layer(from_fn(observe::observe))
-        .layer(axum::Extension(door.metrics.clone()))
         .with_state(door)
 }

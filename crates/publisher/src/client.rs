@@ -6,6 +6,12 @@ use thiserror::Error;
 
 use crate::settings::{KafkaSettings, LimitSettings};
 
+/// librdkafka's word for a queue without a bound in messages.
+const NO_BOUND: &str = "0";
+
+/// Its largest bound in KiB; it has no word for none.
+const MOST_KIB: &str = "2147483647";
+
 /// librdkafka refuses the configuration.
 #[derive(Debug, Error)]
 pub enum ClientError {
@@ -70,11 +76,10 @@ pub(crate) fn producer(settings: &KafkaSettings, limits: &LimitSettings) -> Clie
             "statistics.interval.ms",
             settings.statistics_interval.as_millis().to_string(),
         )
-        // Admission has counted every record before it comes here, so this queue is never full.
-        .set(
-            "queue.buffering.max.messages",
-            limits.in_flight_records.to_string(),
-        );
+        // Admission bounds this queue, and hears of the end of a record a moment before librdkafka takes it off its own
+        // count. A bound here, met in the middle of a request, would leave the request in doubt.
+        .set("queue.buffering.max.messages", NO_BOUND)
+        .set("queue.buffering.max.kbytes", MOST_KIB);
     config
 }
 

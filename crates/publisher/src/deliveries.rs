@@ -1,6 +1,7 @@
 //! What became of the records of one request: one shared acknowledgement for all of them, complete when Kafka has
 //! spoken about the last. It waits for nobody and answers nobody.
 
+use std::cell::Cell;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -68,7 +69,9 @@ impl From<RDKafkaErrorCode> for Outcome {
 /// The records of one request that were given to the producer, in order. It comes to its end, and with it the
 /// room its records took, when the last [`Ticket`] is gone, in whichever way.
 pub(crate) struct Deliveries {
-    state: Arc<Pending>,
+    pending: Arc<Pending>,
+    /// How many tickets were given. Nobody else needs to know before the last is.
+    given: Cell<usize>,
 }
 
 /// Resolves to the outcome of each record, in the order they were given to the producer.
@@ -77,7 +80,7 @@ pub(crate) type Receipt = oneshot::Receiver<Vec<Outcome>>;
 struct Pending {
     state: Mutex<State>,
     started: Instant,
-    metrics: PublisherMetrics,
+    metrics: Arc<PublisherMetrics>,
 }
 
 struct State {
@@ -97,11 +100,11 @@ impl Deliveries {
     pub(crate) fn expect(
         capacity: usize,
         reservation: Reservation,
-        metrics: PublisherMetrics,
+        metrics: Arc<PublisherMetrics>,
     ) -> (Self, Receipt) {
         let (waiting, receipt) = oneshot::channel();
         let state = State {
-            outcomes: Vec::with_capacity(capacity),
+            outcomes: vec![Outcome::Unknown; capacity],
             reservation: Some(reservation),
             waiting: Some(waiting),
         };
@@ -110,31 +113,35 @@ impl Deliveries {
             started: Instant::now(),
             metrics,
         };
-        let state = Arc::new(pending);
-        (Self { state }, receipt)
+        let pending = Arc::new(pending);
+        let given = Cell::new(0);
+        (Self { pending, given }, receipt)
     }
 
     /// The ticket of the next record, whose outcome is unknown until the ticket is settled.
     pub(crate) fn ticket(&self) -> Ticket {
-        let index = self.state.with(|state| {
-            state.outcomes.push(Outcome::Unknown);
-            state.outcomes.len() - 1
-        });
+        let index = self.given.replace(self.given.get() + 1);
         Ticket {
-            pending: Arc::clone(&self.state),
+            pending: Arc::clone(&self.pending),
             index,
         }
     }
 
     /// Takes back the last ticket: its record was not given to the producer.
     pub(crate) fn take_back(&self, ticket: &Ticket) {
-        self.state.with(|state| state.outcomes.truncate(ticket.index));
+        self.given.set(ticket.index);
     }
 
-    /// No further record comes; what was reserved beyond those given is free.
-    pub(crate) fn close(self) {
-        self.state.with(|state| {
-            let given = state.outcomes.len();
+    /// No further record comes.
+    pub(crate) fn close(self) {}
+}
+
+impl Drop for Deliveries {
+    /// What was reserved beyond the records that were given is free.
+    fn drop(&mut self) {
+        let given = self.given.get();
+        self.pending.with(|state| {
+            state.outcomes.truncate(given);
             if let Some(reservation) = &mut state.reservation {
                 reservation.keep_records(given);
             }
@@ -198,11 +205,11 @@ mod tests {
         offset: 7,
     };
 
-    fn expect(records: usize) -> (Deliveries, Receipt, PublisherMetrics) {
-        let metrics = PublisherMetrics::new(&Metrics::new("test"));
+    fn expect(records: usize) -> (Deliveries, Receipt, Arc<PublisherMetrics>) {
+        let metrics = Arc::new(PublisherMetrics::new(&Metrics::new("test")));
         let mut reservation = Admission::new(&LimitSettings::default(), &metrics).enter();
         reservation.take_records(records).unwrap();
-        let (deliveries, receipt) = Deliveries::expect(records, reservation, metrics.clone());
+        let (deliveries, receipt) = Deliveries::expect(records, reservation, Arc::clone(&metrics));
         (deliveries, receipt, metrics)
     }
 
@@ -241,6 +248,15 @@ mod tests {
         drop(ticket);
         deliveries.close();
         assert!(receipt.try_recv().unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_was_expected_and_not_given_is_no_record_in_doubt() {
+        let (deliveries, mut receipt, metrics) = expect(3);
+        drop(deliveries);
+        assert!(receipt.try_recv().unwrap().is_empty());
+        assert_eq!(metrics.records_in_flight.get(), 0);
+        assert_eq!(metrics.records.with_label_values(&["unknown"]).get(), 0);
     }
 
     #[test]

@@ -65,9 +65,14 @@ use watch::KafkaWatch;
 /// # Errors
 /// What ends it early, or keeps it from ending well.
 pub async fn run(settings: PublisherSettings, context: Context) -> Result<(), PublisherError> {
-    let metrics = PublisherMetrics::new(&context.metrics);
+    let metrics = Arc::new(PublisherMetrics::new(&context.metrics));
     let link = KafkaLink::new(context.health.dependency("kafka"), metrics.kafka_up.clone());
-    let producer = Producer::new(&settings.kafka, &settings.limits, metrics.clone(), link.clone())?;
+    let producer = Producer::new(
+        &settings.kafka,
+        &settings.limits,
+        Arc::clone(&metrics),
+        link.clone(),
+    )?;
     let producer = Arc::new(producer);
     let callers = Callers::load(&settings.auth, &settings.budget, settings.largest_body())?;
     let callers = Arc::new(callers);
@@ -97,7 +102,7 @@ pub async fn run(settings: PublisherSettings, context: Context) -> Result<(), Pu
     );
     let door = Arc::new(door);
     let ((), (), watched) = tokio::join!(
-        server.serve(api::router(Arc::clone(&door)), stop.clone()),
+        server.serve(api::service(Arc::clone(&door)), stop.clone()),
         rereading,
         watch_and_stop(watch, stop),
     );

@@ -7,8 +7,8 @@ use rdkafka::Statistics;
 use rdkafka::statistics::{Broker, Window};
 use service::Metrics;
 
-/// What is counted; each field's text is the metric's help text.
-#[derive(Clone)]
+/// What is counted; each field's text is the metric's help text. Shared, never copied: that would count all its
+/// references up and down with each request.
 pub struct PublisherMetrics {
     /// Requests by the status they were answered with; `disconnected` when the caller did not wait.
     pub(crate) requests: IntCounterVec,

@@ -1,6 +1,7 @@
 //! The one producer: idempotent, acknowledged by all replicas. It queues records and reports what became of them; it
 //! knows no HTTP, waits for no acknowledgement and sends nothing twice by itself.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use model::UserId;
@@ -39,7 +40,7 @@ pub struct NotFlushed {
 pub struct Producer {
     inner: ThreadedProducer<Reports>,
     topic: String,
-    metrics: PublisherMetrics,
+    metrics: Arc<PublisherMetrics>,
 }
 
 /// What happened to a user, for the topic. Without a value it is a tombstone.
@@ -64,12 +65,12 @@ impl Producer {
     pub fn new(
         settings: &KafkaSettings,
         limits: &LimitSettings,
-        metrics: PublisherMetrics,
+        metrics: Arc<PublisherMetrics>,
         link: KafkaLink,
     ) -> Result<Self, ClientError> {
         let reports = Reports {
             link,
-            metrics: metrics.clone(),
+            metrics: Arc::clone(&metrics),
         };
         Ok(Self {
             inner: client::producer(settings, limits).create_with_context(reports)?,
@@ -80,7 +81,7 @@ impl Producer {
 
     /// Begins a batch of at most `capacity` records.
     pub(crate) fn batch(&self, capacity: usize, reservation: Reservation) -> Batch<'_> {
-        let (deliveries, receipt) = Deliveries::expect(capacity, reservation, self.metrics.clone());
+        let (deliveries, receipt) = Deliveries::expect(capacity, reservation, Arc::clone(&self.metrics));
         Batch {
             producer: self,
             deliveries,
@@ -147,7 +148,7 @@ impl Batch<'_> {
 /// What librdkafka reports, from its own threads.
 struct Reports {
     link: KafkaLink,
-    metrics: PublisherMetrics,
+    metrics: Arc<PublisherMetrics>,
 }
 
 impl ClientContext for Reports {

@@ -1,15 +1,15 @@
 //! Connections: accepted up to a bound, each with deadlines that really work, and ended in good order. Knows HTTP
 //! and nothing of what is served.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
-use axum::http::Request;
+use axum::http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -24,7 +24,7 @@ use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tower::ServiceExt as _;
+use tower::{Service, ServiceExt as _};
 
 use crate::settings::HttpSettings;
 use crate::tls::Tls;
@@ -54,6 +54,25 @@ pub struct ListenError {
     /// The operating system's answer.
     #[source]
     pub source: std::io::Error,
+}
+
+/// What answers the requests of all connections.
+pub trait Api:
+    Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
+    + Clone
+    + Send
+    + Sync
+    + 'static
+{
+}
+
+impl<S> Api for S where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
+        + Clone
+        + Send
+        + Sync
+        + 'static
+{
 }
 
 /// A bound address that does not answer yet.
@@ -115,8 +134,8 @@ impl Server {
         })
     }
 
-    /// Serves `router` until `stop`; then takes no more connections and returns when all requests are answered.
-    pub async fn serve(self, router: Router, stop: CancellationToken) {
+    /// Serves `api` until `stop`; then takes no more connections and returns when all requests are answered.
+    pub async fn serve<A: Api>(self, api: A, stop: CancellationToken) {
         let tracker = TaskTracker::new();
         while let Some((stream, permit)) = self.next_connection(&stop).await {
             let connection = Connection {
@@ -126,7 +145,7 @@ impl Server {
                 stop: stop.clone(),
                 _open: Open::count(&self.gauge, permit),
             };
-            tracker.spawn(connection.serve(stream, router.clone()));
+            tracker.spawn(connection.serve(stream, api.clone()));
         }
         tracker.close();
         drop(self.listener);
@@ -187,7 +206,7 @@ struct Connection {
 }
 
 impl Connection {
-    async fn serve(self, stream: TcpStream, router: Router) {
+    async fn serve<A: Api>(self, stream: TcpStream, api: A) {
         // Answers are small and whole; waiting to fill a packet only delays them.
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "no TCP_NODELAY");
@@ -196,7 +215,7 @@ impl Connection {
         stream.set_write_timeout(Some(self.patience.unread));
         let stream = Box::pin(stream);
         let Some(tls) = &self.tls else {
-            return self.speak(stream, router).await;
+            return self.speak(stream, api).await;
         };
         let handshake = TlsAcceptor::from(tls.config()).accept(stream);
         let shaken = tokio::select! {
@@ -204,20 +223,20 @@ impl Connection {
             () = self.stop.cancelled() => return,
         };
         match shaken {
-            Ok(Ok(stream)) => self.speak(stream, router).await,
+            Ok(Ok(stream)) => self.speak(stream, api).await,
             Ok(Err(error)) => tracing::debug!(%error, "no TLS handshake"),
             Err(_) => tracing::debug!("no TLS handshake in time"),
         }
     }
 
-    async fn speak<S>(self, stream: S, router: Router)
+    async fn speak<S, A: Api>(self, stream: S, api: A)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let spoken = Arc::new(AtomicBool::new(false));
         let service = service_fn(|request: Request<Incoming>| {
             spoken.store(true, Ordering::Relaxed);
-            router.clone().oneshot(request.map(Body::new))
+            api.clone().oneshot(request.map(Body::new))
         });
         let connection = self.builder.serve_connection(TokioIo::new(stream), service);
         let mut connection = pin!(connection);

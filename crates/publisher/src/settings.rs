@@ -275,11 +275,6 @@ impl LimitSettings {
             self.max_records > self.in_flight_records,
             "limits.in_flight_records",
             "is below limits.max_records, so that the largest request would never fit",
-        )?;
-        refuse_if(
-            self.in_flight_records > 10_000_000,
-            "limits.in_flight_records",
-            "is above 10000000, the most that librdkafka holds",
         )
     }
 }

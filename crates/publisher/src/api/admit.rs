@@ -1,11 +1,6 @@
 //! Who calls, and whether that caller's budget has a request left. Comes before anything else is looked at.
 
-use std::sync::Arc;
-
-use axum::body::Body;
-use axum::extract::{Request, State};
-use axum::http::Response;
-use axum::middleware::Next;
+use axum::extract::Request;
 
 use super::Door;
 use crate::body::Incoming;
@@ -15,20 +10,18 @@ use crate::problem::Problem;
 /// How much of a stranger's body is read, in bytes, so that it hears the answer.
 const STRANGERS_BODY: usize = 64 * 1024;
 
-/// Lets a request pass with its [`Caller`] as an extension.
-pub(super) async fn admit(
-    State(door): State<Arc<Door>>,
-    mut request: Request,
-    next: Next,
-) -> Result<Response<Body>, Problem> {
-    match recognised(&door, &request) {
-        Ok(caller) => {
-            request.extensions_mut().insert(caller);
-            Ok(next.run(request).await)
-        }
+/// The caller of a request.
+///
+/// # Errors
+/// What a stranger hears, or one whose budget is spent. The body is gone then.
+pub(super) async fn admit(door: &Door, request: &mut Request) -> Result<Caller, Problem> {
+    match recognised(door, request) {
+        Ok(caller) => Ok(caller),
         Err(problem) => {
-            let (head, body) = request.into_parts();
-            Incoming::new(&head.headers, body, STRANGERS_BODY).discard().await;
+            let body = std::mem::take(request.body_mut());
+            Incoming::new(request.headers(), body, STRANGERS_BODY)
+                .discard()
+                .await;
             Err(problem)
         }
     }

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Response};
@@ -13,6 +12,7 @@ use model::headers::http;
 use tokio::time::{Instant, timeout_at};
 
 use super::Door;
+use super::admit::admit;
 use crate::admission::{NoRoom, Reservation};
 use crate::answer::Answer;
 use crate::body::{Incoming, Pace};
@@ -62,11 +62,13 @@ struct Taken {
         )
     ),
     params(
-        ("Run-Id" = Option<String>, Header, description = "The run that the records come from"),
-        ("Run-Seq" = Option<u64>, Header, description = "The number of the first record within the run"),
+        ("Run-Id" = Option<String>, Header, min_length = 1, max_length = 128, pattern = "^[!-~]+$",
+         description = "The run that the records come from"),
+        ("Run-Seq" = Option<i64>, Header, minimum = 0, description = "The number of the first record within the run"),
         ("traceparent" = Option<String>, Header, description = "W3C Trace Context"),
         ("Prefer" = Option<String>, Header, description = "`return=representation`: partition and offset of each record"),
-        ("Idempotency-Key" = Option<String>, Header, description = "A repeat hears the first answer and writes nothing"),
+        ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255, pattern = "^[!-~]+$",
+         description = "A repeat hears the first answer and writes nothing"),
     ),
     security((), ("token" = [])),
     responses(
@@ -80,17 +82,14 @@ struct Taken {
          description = "502 refused by Kafka, 503 nothing was written, 504 unknown"),
     )
 )]
-pub(super) async fn create(
-    State(door): State<Arc<Door>>,
-    Extension(caller): Extension<Caller>,
-    request: Request,
-) -> Response<Body> {
-    let answer = answered(&door, &caller, request).await;
+pub(super) async fn create(State(door): State<Arc<Door>>, request: Request) -> Response<Body> {
+    let answer = answered(&door, request).await;
     unread::hold(answer.into_response(), &door.admission)
 }
 
-async fn answered(door: &Arc<Door>, caller: &Caller, request: Request) -> Result<Answer, Problem> {
-    let taken = door.take(caller, request).await?;
+async fn answered(door: &Arc<Door>, mut request: Request) -> Result<Answer, Problem> {
+    let caller = admit(door, &mut request).await?;
+    let taken = door.take(&caller, request).await?;
     match taken.description.key {
         None => fulfil(door, taken).await,
         Some(key) => once(door, key, taken).await,

@@ -67,24 +67,35 @@ impl ToSchema for Users {}
 #[utoipa::path(
     get,
     path = "/v1/schema",
-    responses((status = 200, content_type = "application/schema+json", body = serde_json::Value))
+    responses(
+        (status = 200, content_type = "application/schema+json", body = serde_json::Value,
+         description = "JSON Schema, dialect 2020-12"),
+    )
 )]
 #[expect(dead_code, reason = "the attribute describes the route below")]
 fn user_schema() {}
 
 /// This document.
-#[utoipa::path(get, path = "/openapi.json", responses((status = 200, body = serde_json::Value)))]
+#[utoipa::path(
+    get,
+    path = "/openapi.json",
+    responses((status = 200, body = serde_json::Value, description = "OpenAPI 3.1")),
+)]
 #[expect(dead_code, reason = "the attribute describes the route below")]
 fn openapi() {}
 
 /// The routes of the documents.
 pub(super) fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
     let schema = Bytes::from(schema::user().to_string());
-    let openapi = document().to_json().expect("an OpenAPI document is JSON");
-    let openapi = Bytes::from(openapi);
+    let openapi = Bytes::from(openapi_document());
     Router::new()
         .route("/v1/schema", get(async || typed(schema::MEDIA_TYPE, schema)))
         .route("/openapi.json", get(async || typed(JSON, openapi)))
+}
+
+/// The API as an OpenAPI document, as `GET /openapi.json` gives it.
+pub fn openapi_document() -> String {
+    document().to_json().expect("an OpenAPI document is JSON")
 }
 
 fn document() -> OpenApi {
@@ -128,5 +139,21 @@ mod tests {
         let schemas = document["components"]["schemas"].as_object().unwrap();
         assert!(schemas["User"]["properties"]["first_name"]["maxLength"] == 512);
         assert!(schemas.contains_key("Problem"));
+    }
+
+    #[test]
+    fn every_response_has_the_description_that_openapi_demands() {
+        let document: Value = serde_json::from_str(&document().to_json().unwrap()).unwrap();
+        let paths = document["paths"].as_object().unwrap().values();
+        for operation in paths.flat_map(|path| path.as_object().unwrap().values()) {
+            for (status, response) in operation["responses"].as_object().unwrap() {
+                let description = response["description"].as_str().unwrap_or_default();
+                assert!(
+                    !description.is_empty(),
+                    "{status} of {}",
+                    operation["operationId"]
+                );
+            }
+        }
     }
 }

@@ -3,14 +3,16 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Path, State};
-use axum::http::{HeaderMap, Response, StatusCode};
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, Request, State};
+use axum::http::{Response, StatusCode};
 use axum::response::IntoResponse;
 use jiff::Timestamp;
-use model::UserId;
+use model::{Reason, UserId};
 use tokio::time::{Instant, timeout_at};
 
 use super::Door;
+use super::admit::admit;
 use crate::answer::Answer;
 use crate::origin::Origin;
 use crate::preference::Preference;
@@ -34,12 +36,15 @@ use crate::problem::{Document, Problem};
 )]
 pub(super) async fn erase(
     State(door): State<Arc<Door>>,
-    Path(id): Path<String>,
-    headers: HeaderMap,
+    id: Result<Path<String>, PathRejection>,
+    mut request: Request,
 ) -> Result<Response<Body>, Problem> {
     let deadline = Instant::now() + door.request_deadline;
-    let id: UserId = id.parse().map_err(|reason| Problem::not_an_id(&reason))?;
-    let origin = Origin::of(&headers, Timestamp::now())?;
+    admit(&door, &mut request).await?;
+    // What is refused here is no text at all.
+    let id = id.map_err(|_| Reason::NotAUuid).and_then(|Path(id)| id.parse());
+    let id: UserId = id.map_err(|reason| Problem::not_an_id(&reason))?;
+    let origin = Origin::of(request.headers(), Timestamp::now())?;
     door.still_time(deadline)?;
     let publication = door.publisher().erase(id, &origin, door.admission.enter())?;
     let settled = timeout_at(deadline, publication.settled(Preference::Counts)).await;

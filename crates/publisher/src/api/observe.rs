@@ -1,34 +1,33 @@
 //! Counts every request, also one whose caller leaves before the answer.
 
-use axum::Extension;
+use std::convert::Infallible;
+use std::sync::Arc;
+
 use axum::body::Body;
-use axum::extract::Request;
 use axum::http::{Response, StatusCode};
-use axum::middleware::Next;
 use tokio::time::Instant;
 
 use crate::metrics::PublisherMetrics;
 
-/// Passes the request on and counts its answer.
+/// Waits for the answer to a request and counts it.
 pub(super) async fn observe(
-    Extension(metrics): Extension<PublisherMetrics>,
-    request: Request,
-    next: Next,
-) -> Response<Body> {
+    metrics: Arc<PublisherMetrics>,
+    answering: impl Future<Output = Result<Response<Body>, Infallible>>,
+) -> Result<Response<Body>, Infallible> {
     let observed = Observed::begin(metrics);
-    let response = next.run(request).await;
+    let response = answering.await?;
     observed.answered(response.status());
-    response
+    Ok(response)
 }
 
 struct Observed {
-    metrics: PublisherMetrics,
+    metrics: Arc<PublisherMetrics>,
     started: Instant,
     status: Option<StatusCode>,
 }
 
 impl Observed {
-    fn begin(metrics: PublisherMetrics) -> Self {
+    fn begin(metrics: Arc<PublisherMetrics>) -> Self {
         metrics.requests_in_flight.inc();
         Self {
             metrics,

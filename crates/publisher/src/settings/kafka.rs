@@ -56,7 +56,7 @@ impl Default for KafkaSettings {
             min_insync_replicas: 1,
             retention: Duration::from_secs(7 * 24 * 60 * 60),
             message_timeout: Duration::from_secs(12),
-            linger: Duration::from_millis(5),
+            linger: Duration::from_millis(1),
             probe_interval: Duration::from_secs(1),
             probe_timeout: Duration::from_secs(2),
             statistics_interval: Duration::from_secs(5),
@@ -123,7 +123,7 @@ impl KafkaSettings {
 }
 
 /// What the publisher sets itself, with the aliases that librdkafka knows for it.
-const RESERVED: [&str; 19] = [
+const RESERVED: [&str; 20] = [
     "acks",
     "bootstrap.servers",
     "delivery.timeout.ms",
@@ -137,6 +137,7 @@ const RESERVED: [&str; 19] = [
     "message.timeout.ms",
     "metadata.broker.list",
     "partitioner",
+    "queue.buffering.max.kbytes",
     "queue.buffering.max.messages",
     "queue.buffering.max.ms",
     "request.required.acks",

@@ -53,11 +53,6 @@ fn what_makes_no_sense_is_refused_by_its_key() {
         ("LIMITS__MAX_RECORDS", "0", "`limits.max_records`"),
         ("LIMITS__MAX_BODY", "33 MiB", "`limits.in_flight_bytes`"),
         ("LIMITS__IN_FLIGHT_RECORDS", "19999", "`limits.in_flight_records`"),
-        (
-            "LIMITS__IN_FLIGHT_RECORDS",
-            "10000001",
-            "`limits.in_flight_records`",
-        ),
         ("KAFKA__BROKERS", "", "`kafka.brokers`"),
         ("KAFKA__TOPIC", "a b", "`kafka.topic`"),
         ("KAFKA__PARTITIONS", "0", "`kafka.partitions`"),

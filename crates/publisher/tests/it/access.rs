@@ -14,7 +14,8 @@ use crate::running::{Publisher, Setup, answer, setup};
 use crate::topic::Topic;
 use crate::users::{user, users};
 
-fn line(name: &str, token: &str) -> String {
+/// A line of the token file.
+pub(crate) fn token_line(name: &str, token: &str) -> String {
     let hex: String = Sha256::digest(token)
         .iter()
         .map(|byte| format!("{byte:02x}"))
@@ -37,7 +38,7 @@ async fn with_token(publisher: &Publisher, token: &str) -> u16 {
 async fn a_token_is_needed_and_rotates_without_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("tokens");
-    fs::write(&path, line("ingester", "old-token")).unwrap();
+    fs::write(&path, token_line("ingester", "old-token")).unwrap();
     let (setup, topic) = fresh().await;
     let publisher = setup
         .with("AUTH__TOKENS_PATH", path.to_str().unwrap())
@@ -62,7 +63,7 @@ async fn a_token_is_needed_and_rotates_without_a_restart() {
 
     fs::write(
         &path,
-        line("ingester", "old-token") + &line("ingester", "new-token"),
+        token_line("ingester", "old-token") + &token_line("ingester", "new-token"),
     )
     .unwrap();
     publisher
@@ -81,7 +82,7 @@ async fn a_token_is_needed_and_rotates_without_a_restart() {
         })
         .await;
     assert_eq!(with_token(&publisher, "new-token").await, 200);
-    fs::write(&path, line("ingester", "new-token")).unwrap();
+    fs::write(&path, token_line("ingester", "new-token")).unwrap();
     publisher
         .wait_until("revoked", async || {
             with_token(&publisher, "old-token").await == 403
@@ -95,7 +96,7 @@ async fn a_token_is_needed_and_rotates_without_a_restart() {
 async fn a_budget_is_each_callers_own() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("tokens");
-    fs::write(&path, line("greedy", "g") + &line("modest", "m")).unwrap();
+    fs::write(&path, token_line("greedy", "g") + &token_line("modest", "m")).unwrap();
     let (setup, topic) = fresh().await;
     let publisher = setup
         .with("AUTH__TOKENS_PATH", path.to_str().unwrap())
@@ -220,7 +221,18 @@ async fn over_tls_both_http_versions_are_spoken_and_certificates_renewed() {
                 .is_ok()
         })
         .await;
-    assert_eq!(topic.read().await.len(), 6);
+    fs::write(folder.path().join("cert.pem"), "junk").unwrap();
+    publisher
+        .wait_until("told", async || {
+            publisher
+                .child
+                .last_lines(50)
+                .contains("holds no PEM of that kind")
+        })
+        .await;
+    publisher.client = second.trusted().build().unwrap();
+    assert_eq!(publisher.send(&users(3)).await.0, 200, "the last good one stays");
+    assert_eq!(topic.read().await.len(), 9);
 }
 
 #[tokio::test]

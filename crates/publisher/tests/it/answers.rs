@@ -48,6 +48,7 @@ async fn some_invalid_records_are_told_and_the_others_are_in_kafka() {
         (&json!(2), &Value::Null)
     );
     assert!(!body.to_string().contains("secret-value"));
+    assert!(!publisher.child.last_lines(1000).contains("secret-value"));
     let accepted = [records[0].clone(), records[3].clone()];
     assert_eq!(topic.ids().await, ids(&accepted).into_iter().collect());
     assert_eq!(
@@ -142,6 +143,12 @@ async fn what_is_no_request_for_us_is_a_problem_document() {
             400,
             "not-an-id",
         ),
+        (
+            // No text in UTF-8.
+            publisher.client.delete(format!("{}/v1/users/%FF", publisher.url)),
+            400,
+            "not-an-id",
+        ),
     ];
     for (request, status, kind) in cases {
         let response = request.send().await.unwrap();
@@ -188,6 +195,33 @@ async fn what_is_too_large_is_refused_and_the_publisher_goes_on() {
     assert_eq!((status, &body["accepted"]), (207, &json!(1)));
     assert_eq!(body["errors"][0]["reason"], "is larger than 65536 bytes");
     assert_eq!(topic.read().await.len(), 1);
+    publisher.wait_until_idle().await;
+}
+
+/// The record with spaces in it, so that it has `length` bytes.
+fn padded(record: &Value, length: usize) -> Vec<u8> {
+    let text = record.to_string();
+    let spaces = vec![b' '; length - text.len()];
+    [b"{", &spaces[..], &text.as_bytes()[1..]].concat()
+}
+
+#[tokio::test]
+async fn what_is_promised_to_fit_fits_to_the_byte() {
+    const RECORD: usize = 64 << 10;
+    const BODY: usize = 16 << 20;
+    let (publisher, topic) = ready().await;
+    let (status, body) = answer(publisher.post(JSON, padded(&user(), RECORD))).await;
+    assert_eq!((status, &body["accepted"]), (200, &json!(1)));
+    let (status, body) = answer(publisher.post(JSON, padded(&user(), RECORD + 1))).await;
+    assert_eq!((status, &body["rejected"]), (422, &json!(1)));
+    let records = vec![String::from_utf8(padded(&user(), RECORD - 2)).unwrap(); BODY / RECORD];
+    let mut body = format!("[{}]", records.join(",")).into_bytes();
+    body.resize(BODY, b' ');
+    let (status, told) = answer(publisher.post(JSON, body.clone())).await;
+    assert_eq!((status, &told["accepted"]), (200, &json!(BODY / RECORD)));
+    body.push(b' ');
+    assert_eq!(answer(publisher.post(JSON, body)).await.0, 413);
+    assert_eq!(topic.read().await.len(), 1 + BODY / RECORD);
     publisher.wait_until_idle().await;
 }
 

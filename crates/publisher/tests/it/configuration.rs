@@ -49,3 +49,30 @@ async fn a_taken_port_ends_it_at_once_and_is_named() {
     assert_eq!(child.wait(SOON).await.unwrap().code(), Some(1));
     assert!(child.last_lines(10).contains(&address));
 }
+
+#[tokio::test]
+async fn another_address_is_served_when_the_operator_says_so() {
+    let publisher = setup("127.0.0.1:1", "nowhere")
+        .with("HTTP__LISTEN", "0.0.0.0:0")
+        .with("HTTP__ALLOW_ANONYMOUS", "true")
+        .start()
+        .await;
+    assert!(publisher.url.starts_with("http://0.0.0.0:"), "{}", publisher.url);
+}
+
+/// The image's health check is the same program with the same configuration.
+#[tokio::test]
+async fn the_healthcheck_command_tells_what_the_running_one_says() {
+    let publisher = setup("127.0.0.1:1", "nowhere").start().await;
+    let asked = async |arguments: &[&str]| {
+        let admin = publisher.admin.trim_start_matches("http://");
+        let asking = setup("127.0.0.1:1", "nowhere").with("PROCESS__ADMIN_LISTEN", admin);
+        let asking = asking.command(arguments);
+        let status = asking.spawn().wait(SOON).await.unwrap();
+        status.code()
+    };
+    assert_eq!(asked(&["healthcheck"]).await, Some(0));
+    assert_eq!(asked(&["healthcheck", "--ready"]).await, Some(1), "without Kafka");
+    publisher.child.kill().await.unwrap();
+    assert_eq!(asked(&["healthcheck", "--deadline", "500ms"]).await, Some(1));
+}

@@ -3,6 +3,7 @@
 use reqwest::RequestBuilder;
 use serde_json::{Value, json};
 
+use crate::access::token_line;
 use crate::broker;
 use crate::running::{Publisher, answer, document, ready, setup};
 use crate::topic::Topic;
@@ -112,4 +113,100 @@ async fn a_caller_who_left_finds_the_answer_and_what_failed_is_not_remembered() 
     publisher.wait_until_ready().await;
     let (status, _) = answer(keyed(&publisher, "doubt", &records)).await;
     assert_eq!(status, 200, "a doubt is not remembered");
+}
+
+/// Two callers may think of the same key.
+#[tokio::test]
+async fn a_key_is_each_callers_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tokens");
+    std::fs::write(&path, token_line("one", "1") + &token_line("other", "2")).unwrap();
+    let topic = Topic::fresh(&broker::shared().await);
+    let publisher = setup(&topic.brokers, &topic.name)
+        .with("AUTH__TOKENS_PATH", path.to_str().unwrap())
+        .start()
+        .await;
+    publisher.wait_until_ready().await;
+    let (ones, others) = (users(2), users(3));
+    for (token, records) in [("1", &ones), ("2", &others)] {
+        let (status, body) = answer(keyed(&publisher, "k", records).bearer_auth(token)).await;
+        assert_eq!((status, &body["accepted"]), (200, &json!(records.len())));
+    }
+    let again = keyed(&publisher, "k", &ones)
+        .bearer_auth("1")
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(again.headers()["idempotency-replayed"], "true");
+    assert_eq!(document(again).await.1["accepted"], 2);
+    assert_eq!(topic.read().await.len(), 5);
+}
+
+#[tokio::test]
+async fn a_repeat_while_the_first_is_in_progress_waits_for_it() {
+    let kafka = broker::own().await;
+    let topic = Topic::fresh(&kafka.bootstrap());
+    let publisher = setup(&topic.brokers, &topic.name)
+        // Nothing may notice the silence while it lasts.
+        .with("KAFKA__PROBE_TIMEOUT", "30s")
+        .with("KAFKA__MESSAGE_TIMEOUT", "20s")
+        .with("HTTP__REQUEST_DEADLINE", "30s")
+        .with("PROCESS__SHUTDOWN_GRACE", "40s")
+        .start()
+        .await;
+    publisher.wait_until_ready().await;
+    let records = users(4);
+    kafka.node(0).unwrap().freeze().await.unwrap();
+    let working = async |requests: f64| publisher.metric("requests_in_flight").await == requests;
+    let first = tokio::spawn(keyed(&publisher, "k", &records).send());
+    publisher
+        .wait_until("taken", async || {
+            publisher.metric("records_in_flight").await == 4.0
+        })
+        .await;
+    let repeat = tokio::spawn(keyed(&publisher, "k", &records).send());
+    publisher
+        .wait_until("repeated", async || working(2.0).await)
+        .await;
+    // Another body is refused at once, whatever the first will be answered.
+    assert_eq!(answer(keyed(&publisher, "k", &users(1))).await.0, 422);
+    assert_eq!(
+        publisher.metric("records_in_flight").await,
+        4.0,
+        "those of the first alone"
+    );
+    assert!(!first.is_finished() && !repeat.is_finished());
+    kafka.node(0).unwrap().thaw().unwrap();
+    let (first, repeat) = (first.await.unwrap().unwrap(), repeat.await.unwrap().unwrap());
+    assert!(!first.headers().contains_key("idempotency-replayed"));
+    assert_eq!(repeat.headers()["idempotency-replayed"], "true");
+    let first = document(first).await;
+    assert_eq!((first.0, &first.1["accepted"]), (200, &json!(4)));
+    assert_eq!(document(repeat).await, first);
+    assert_eq!(topic.read().await.len(), 4);
+}
+
+/// What is remembered is bounded: it takes a harmless second copy, and no memory.
+#[tokio::test]
+async fn what_is_remembered_is_bounded_in_number_and_in_age() {
+    let topic = Topic::fresh(&broker::shared().await);
+    let publisher = setup(&topic.brokers, &topic.name)
+        .with("IDEMPOTENCY__ENTRIES", "2")
+        .with("IDEMPOTENCY__AGE", "2s")
+        .start()
+        .await;
+    publisher.wait_until_ready().await;
+    let records = users(1);
+    let replayed = async |key: &str| {
+        let response = keyed(&publisher, key, &records).send().await.unwrap();
+        assert_eq!(response.status(), 200);
+        response.headers().contains_key("idempotency-replayed")
+    };
+    for key in ["a", "b", "c"] {
+        assert!(!replayed(key).await);
+    }
+    assert!(!replayed("a").await, "the third has taken its place");
+    publisher
+        .wait_until("forgotten", async || !replayed("a").await)
+        .await;
 }

@@ -8,7 +8,7 @@ use testbed::process::Program;
 use testbed::servers::{KafkaCluster, KafkaOptions, Software, jars};
 
 use crate::load::Load;
-use crate::running::{Setup, answer, setup};
+use crate::running::{Setup, answer, erase, setup};
 use crate::topic::Topic;
 use crate::users::{user, users};
 
@@ -83,6 +83,14 @@ async fn who_is_not_let_in_by_kafka_hears_so_and_which_kind() {
             .contains("does not let")
     );
     assert_eq!(publisher.metric("records_total{outcome=\"refused\"}").await, 1.0);
+    let (status, body) = erase(&publisher, user["id"].as_str().unwrap()).await;
+    assert_eq!(
+        (status, &body["rejected"]),
+        (502, &json!(1)),
+        "a tombstone is a record"
+    );
+    assert_eq!(publisher.metric("records_total{outcome=\"refused\"}").await, 2.0);
+    assert_eq!(publisher.metric("requests_total{status=\"502\"}").await, 2.0);
 
     allow(&kafka, "Write", "forbidden").await;
     publisher
@@ -106,6 +114,13 @@ async fn with_too_few_replicas_nothing_counts_as_written() {
         .start()
         .await;
     publisher.wait_until_ready().await;
+    let spare = Topic::fresh(&kafka.bootstrap());
+    let content = setup(&spare.brokers, &spare.name)
+        .with("KAFKA__REPLICATION", "3")
+        .with("KAFKA__MIN_INSYNC_REPLICAS", "2")
+        .start()
+        .await;
+    content.wait_until_ready().await;
     let mut load = Load::start(&publisher, 4);
     publisher
         .wait_until("at work", async || load.count(200) > 20)
@@ -118,6 +133,13 @@ async fn with_too_few_replicas_nothing_counts_as_written() {
         })
         .await;
     assert_eq!(publisher.metric("kafka_up").await, 0.0);
+    // Two brokers are up, which is enough for who asks for two.
+    content
+        .wait_until("taking records without the third", async || {
+            content.send(&users(6)).await.0 == 200
+        })
+        .await;
+    content.wait_until_ready().await;
     let refused = load.count(503);
     publisher
         .wait_until("refusing", async || load.count(503) > refused + 10)

@@ -95,6 +95,34 @@ impl Load {
         }
     }
 
+    /// Who has heard nothing finds nothing in the topic: whatever was taken was answered.
+    pub(crate) async fn assert_what_was_taken_was_answered(&self, topic: &Topic) {
+        let written = topic.ids().await;
+        for sent in self
+            .sent
+            .lock()
+            .unwrap()
+            .iter()
+            .filter(|sent| sent.status.is_none())
+        {
+            assert!(
+                sent.ids.iter().all(|id| !written.contains(id)),
+                "taken and not answered"
+            );
+        }
+    }
+
+    /// No request was answered otherwise, and no connection broke.
+    pub(crate) fn assert_heard_only(&self, statuses: &[u16]) {
+        for sent in self.sent.lock().unwrap().iter() {
+            assert!(
+                sent.status.is_some_and(|status| statuses.contains(&status)),
+                "{:?}",
+                sent.status
+            );
+        }
+    }
+
     /// Holds every answer against the topic: 200 means that all are in it, 207 all but those listed, 503 that none is.
     /// Only these, 504 and broken connections may have been heard.
     pub(crate) async fn assert_no_answer_lied(&self, topic: &Topic) {

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod broker;
+mod contract;
 mod load;
 mod running;
 mod topic;
@@ -16,7 +17,10 @@ mod compression;
 mod configuration;
 mod connections;
 mod documents;
+mod examples;
 mod figures;
+mod framing;
+mod http2;
 mod idempotency;
 mod kafka_faults;
 mod lost_count;

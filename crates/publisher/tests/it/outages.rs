@@ -6,7 +6,7 @@ use crate::broker;
 use crate::load::Load;
 use crate::running::{Publisher, answer, document, erase, setup};
 use crate::topic::Topic;
-use crate::users::{user, users};
+use crate::users::{ids, user, users};
 
 async fn on_own_kafka() -> (testbed::servers::KafkaCluster, Publisher, Topic) {
     let kafka = broker::own().await;
@@ -162,8 +162,85 @@ async fn a_full_house_is_a_quick_503_of_which_nothing_is_written() {
     };
     let (answer, _) = tokio::join!(publisher.send(&first), crowd);
     assert_eq!(answer.0, 200, "the first one was taken and is not starved");
-    assert_eq!(topic.read().await.len(), 8);
+    assert_eq!(topic.ids().await, ids(&first).into_iter().collect());
     assert_eq!(publisher.send(&users(8)).await.0, 200);
+}
+
+/// Small bounds and many callers: the house is full again and again, also in the middle of other requests.
+#[tokio::test]
+async fn through_a_full_house_every_answer_is_true_and_none_is_in_doubt() {
+    let topic = Topic::fresh(&broker::shared().await);
+    let publisher = setup(&topic.brokers, &topic.name)
+        .with("LIMITS__IN_FLIGHT_RECORDS", "50")
+        .with("LIMITS__MAX_RECORDS", "20")
+        .start()
+        .await;
+    publisher.wait_until_ready().await;
+    let mut load = Load::start(&publisher, 16);
+    publisher
+        .wait_until("full, and served", async || {
+            load.count(503) > 100 && load.count(200) > 100
+        })
+        .await;
+    load.stop().await;
+    assert_eq!(
+        load.count(504),
+        0,
+        "what does not fit is known before the first record is queued"
+    );
+    load.assert_no_answer_lied(&topic).await;
+    publisher.wait_until_idle().await;
+}
+
+/// The producer has given up when the answer comes: a broker that comes back finds nothing to write.
+#[tokio::test]
+async fn after_a_504_nothing_more_is_written() {
+    let kafka = broker::own().await;
+    let topic = Topic::fresh(&kafka.bootstrap());
+    let publisher = setup(&topic.brokers, &topic.name)
+        // Long enough for requests to be taken while the broker is gone.
+        .with("KAFKA__PROBE_INTERVAL", "30s")
+        .start()
+        .await;
+    publisher.wait_until_ready().await;
+    let known = users(3);
+    assert_eq!(publisher.send(&known).await.0, 200);
+    kafka.node(0).unwrap().kill().await.unwrap();
+    let (status, body) = publisher.send(&users(4)).await;
+    assert_eq!((status, &body["unknown"]), (504, &json!(4)), "{body}");
+    kafka.node(0).unwrap().start().await.unwrap();
+    let later = users(2);
+    publisher
+        .wait_until("writing again", async || publisher.send(&later).await.0 == 200)
+        .await;
+    publisher.wait_until_idle().await;
+    let expected = ids(&[known, later].concat());
+    assert_eq!(topic.ids().await, expected.into_iter().collect());
+}
+
+#[tokio::test]
+async fn a_topic_that_is_deleted_under_load_is_told_and_counted() {
+    let (_kafka, publisher, topic) = on_own_kafka().await;
+    let mut load = Load::start(&publisher, 4);
+    wait_for_more(&publisher, &load, 200).await;
+    broker::delete_topic(&topic.brokers, &topic.name).await;
+    publisher
+        .wait_until("told", async || load.count(503) + load.count(504) > 0)
+        .await;
+    publisher.wait_until_ready().await;
+    wait_for_more(&publisher, &load, 200).await;
+    load.stop().await;
+    publisher.wait_until_idle().await;
+    load.assert_heard_only(&[200, 207, 503, 504]);
+    for status in [503, 504] {
+        let heard = load.count(status);
+        if heard > 0 {
+            let metric = format!("requests_total{{status=\"{status}\"}}");
+            assert_eq!(publisher.metric(&metric).await, heard as f64, "{status}");
+        }
+    }
+    let unknown = publisher.metric("records_total{outcome=\"unknown\"}").await;
+    assert_eq!(unknown > 0.0, load.count(504) > 0);
 }
 
 #[tokio::test]

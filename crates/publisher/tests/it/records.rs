@@ -86,6 +86,8 @@ async fn the_topic_is_created_as_designed_and_an_existing_one_is_left_as_it_is()
     let settings = broker::topic_settings(&brokers, &topic.name).await;
     assert_eq!(settings["message.timestamp.type"], "LogAppendTime");
     assert_eq!(settings["retention.ms"], "7200000");
+    assert_eq!(settings["cleanup.policy"], "delete");
+    assert_eq!(settings["min.insync.replicas"], "1");
     assert_eq!(settings["unclean.leader.election.enable"], "false");
     assert_eq!(broker::partitions(&brokers, &topic.name).await, 3);
 

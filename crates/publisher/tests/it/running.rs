@@ -10,6 +10,8 @@ use tempfile::TempDir;
 use testbed::process::{Child, Program};
 use tokio::time::{Instant, sleep};
 
+use crate::contract;
+
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// A publisher process. It is killed when this is dropped.
@@ -30,9 +32,20 @@ pub(crate) struct Setup {
 
 /// A publisher of `topic` on the Kafka at `brokers`, on free ports and with short deadlines.
 pub(crate) fn setup(brokers: &str, topic: &str) -> Setup {
+    started_by(Program::new(env!("CARGO_BIN_EXE_publisher")), brokers, topic)
+}
+
+/// The same, with no more than `soft` open files until it raises that limit itself.
+pub(crate) fn setup_with_few_files(soft: u32, brokers: &str, topic: &str) -> Setup {
+    let program =
+        Program::new("prlimit").args([&format!("--nofile={soft}:4096"), env!("CARGO_BIN_EXE_publisher")]);
+    started_by(program, brokers, topic)
+}
+
+fn started_by(program: Program, brokers: &str, topic: &str) -> Setup {
     let folder = tempfile::tempdir().unwrap();
     let log = folder.path().join("log");
-    let program = Program::new(env!("CARGO_BIN_EXE_publisher")).log_to(&log);
+    let program = program.log_to(&log);
     Setup { program, log, folder }
         .with("KAFKA__BROKERS", brokers)
         .with("KAFKA__TOPIC", topic)
@@ -57,6 +70,12 @@ impl Setup {
     /// Sets a key of the configuration.
     pub(crate) fn with(mut self, key: &str, value: &str) -> Self {
         self.program = self.program.env(format!("PUBLISHER__{key}"), value);
+        self
+    }
+
+    /// With these arguments on its command line.
+    pub(crate) fn command(mut self, arguments: &[&str]) -> Self {
+        self.program = self.program.args(arguments);
         self
     }
 
@@ -175,8 +194,11 @@ pub(crate) async fn erase(publisher: &Publisher, id: &str) -> (u16, Value) {
     .await
 }
 
+/// The same of an answer that is here. What the API describes it to be, it must be.
 pub(crate) async fn document(response: Response) -> (u16, Value) {
     let status = response.status().as_u16();
+    let described = contract::of(&response);
     let text = response.text().await.unwrap();
+    described.assert_is(&text);
     (status, serde_json::from_str(&text).unwrap_or(Value::Null))
 }

@@ -28,6 +28,7 @@ async fn sigterm_under_load_answers_what_was_taken_and_ends_with_0() {
     load.stop().await;
     assert_eq!(load.count(504), 0);
     load.assert_no_answer_lied(&topic).await;
+    load.assert_what_was_taken_was_answered(&topic).await;
 }
 
 #[tokio::test]
