@@ -12,6 +12,7 @@ pub mod config;
 pub mod health;
 pub mod healthcheck;
 pub mod metrics;
+pub mod pem;
 pub mod process;
 pub mod reload;
 pub mod sabotage;

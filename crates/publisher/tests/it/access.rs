@@ -227,7 +227,7 @@ async fn over_tls_both_http_versions_are_spoken_and_certificates_renewed() {
             publisher
                 .child
                 .last_lines(50)
-                .contains("holds no PEM of that kind")
+                .contains("holds no certificates in PEM")
         })
         .await;
     publisher.client = second.trusted().build().unwrap();
@@ -270,7 +270,7 @@ async fn what_can_not_be_read_ends_the_start_with_78() {
         ("AUTH__TOKENS_PATH", &gone, "gone"),
         ("AUTH__TOKENS_PATH", &junk, "line 1"),
         ("TLS__CERTIFICATE_PATH", &gone, "gone"),
-        ("TLS__CERTIFICATE_PATH", &junk, "no PEM"),
+        ("TLS__CERTIFICATE_PATH", &junk, "no certificates in PEM"),
     ] {
         let mut setup = setup("127.0.0.1:1", "nowhere").with(key, path);
         if key.starts_with("TLS") {
