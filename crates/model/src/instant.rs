@@ -41,6 +41,12 @@ impl Instant {
         self.0
     }
 
+    /// Whether a text, if it is an instant, is written as it would be written here.
+    pub(crate) fn has_canonical_form(text: &str) -> bool {
+        let text = text.as_bytes();
+        text.len() == TEXT_LENGTH && text[10] == b'T' && text[19] == b'.' && text[23] == b'Z'
+    }
+
     fn text(self) -> [u8; TEXT_LENGTH] {
         let civil = EPOCH
             .checked_add(SignedDuration::from_millis(self.0))

@@ -12,6 +12,8 @@ mod invalid;
 mod user;
 
 mod canonical;
+mod scan;
+
 mod partition;
 
 pub mod headers;
@@ -20,6 +22,7 @@ pub use email::Email;
 pub use field::{Field, FieldName};
 pub use instant::Instant;
 pub use invalid::{Invalid, JsonKind, Reason};
+pub use scan::canonical_length;
 pub use text::Text;
 pub use user::{User, UserFields};
 pub use user_id::{UserId, UserIdText};

@@ -2,7 +2,9 @@
 //! place and reason; there is no copy of the whole. It waits for nothing: the receipt tells later what became of
 //! them.
 
-use model::{User, UserId};
+use std::borrow::Cow;
+
+use model::{Invalid, User, UserId};
 use rdkafka::message::OwnedHeaders;
 use service::process::chain;
 use service::sabotage;
@@ -70,7 +72,7 @@ impl Publisher<'_> {
         let mut intake = Intake::new(origin);
         for (index, record) in records.into_iter().enumerate() {
             match self.parse(index, record) {
-                Ok(user) => intake.send(&batch, index, &user, record)?,
+                Ok(valid) => intake.send(&batch, index, &valid)?,
                 Err(error) => intake.invalid.push(error),
             }
             if !intake.complete {
@@ -112,12 +114,12 @@ impl Publisher<'_> {
         })
     }
 
-    fn parse<'a>(&self, index: usize, record: &'a [u8]) -> Result<User<'a>, RecordError> {
+    fn parse<'a>(&self, index: usize, record: &'a [u8]) -> Result<Valid<'a>, RecordError> {
         if record.len() > self.bounds.record {
             self.count(TOO_LARGE);
             return Err(RecordError::too_large(index, self.bounds.record));
         }
-        User::parse_strict(record).map_err(|invalid| {
+        Valid::of(record).map_err(|invalid| {
             self.count(invalid.reason().label());
             RecordError::invalid(index, &invalid)
         })
@@ -125,6 +127,24 @@ impl Publisher<'_> {
 
     fn count(&self, reason: &str) {
         self.metrics.records_rejected.with_label_values(&[reason]).inc();
+    }
+}
+
+/// A record that may be sent, as it goes to Kafka: in its own bytes, if it came in the canonical encoding.
+struct Valid<'a> {
+    id: UserId,
+    json: Cow<'a, [u8]>,
+}
+
+impl<'a> Valid<'a> {
+    fn of(record: &'a [u8]) -> Result<Self, Invalid> {
+        if let Some(user) = User::parse_canonical(record) {
+            let (id, json) = (user.id(), Cow::Borrowed(record));
+            return Ok(Self { id, json });
+        }
+        let user = User::parse_strict(record)?;
+        let (id, json) = (user.id(), user.canonical_json(record));
+        Ok(Self { id, json })
     }
 }
 
@@ -149,12 +169,11 @@ impl<'a> Intake<'a> {
     }
 
     /// If the producer does not take the first record, nothing was written; later, there is no way back.
-    fn send(&mut self, batch: &Batch<'_>, index: usize, user: &User<'_>, json: &[u8]) -> Result<(), NoRoom> {
-        let id = user.id();
-        let value = user.canonical_json(json);
+    fn send(&mut self, batch: &Batch<'_>, index: usize, valid: &Valid<'_>) -> Result<(), NoRoom> {
+        let id = valid.id;
         let event = Event {
             id,
-            value: Some(&value),
+            value: Some(&valid.json),
             headers: self.origin.of_record(&self.headers, index),
         };
         match batch.send(event) {

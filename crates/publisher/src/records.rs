@@ -4,6 +4,7 @@
 use std::fmt;
 
 use axum::http::HeaderValue;
+use model::canonical_length;
 use model::headers::{JSON, NDJSON};
 use serde::Deserializer as _;
 use serde::de::{self, SeqAccess, Visitor};
@@ -107,11 +108,17 @@ fn is_array(body: &[u8]) -> bool {
 }
 
 fn value(body: &[u8]) -> Result<&[u8], RecordsError> {
+    if std::str::from_utf8(body).ok().and_then(canonical_length) == Some(body.len()) {
+        return Ok(body);
+    }
     let value: &RawValue = serde_json::from_slice(body).map_err(|error| not_json(&error))?;
     Ok(value.get().as_bytes())
 }
 
 fn elements(body: &[u8], limit: usize) -> Result<Vec<&[u8]>, RecordsError> {
+    if let Some(elements) = canonical_elements(body, limit) {
+        return Ok(elements);
+    }
     let mut array = serde_json::Deserializer::from_slice(body);
     let elements = array
         .deserialize_seq(Elements { limit })
@@ -120,6 +127,22 @@ fn elements(body: &[u8], limit: usize) -> Result<Vec<&[u8]>, RecordsError> {
         Category::Data => RecordsError::TooMany { limit }, // The visitor's own error is the only one of this kind.
         _ => not_json(&error),
     })
+}
+
+/// The elements of an array of nothing but records in the canonical encoding, as most arrays are: each is seen to be
+/// JSON in the scan that finds its end. Any other array is the parser's.
+fn canonical_elements(body: &[u8], limit: usize) -> Option<Vec<&[u8]>> {
+    let mut rest = std::str::from_utf8(body).ok()?.strip_prefix('[')?;
+    let mut elements = Vec::new();
+    while elements.len() < limit {
+        let (element, behind) = rest.split_at(canonical_length(rest)?);
+        elements.push(element.as_bytes());
+        if behind == "]" {
+            return Some(elements);
+        }
+        rest = behind.strip_prefix(',')?;
+    }
+    None
 }
 
 /// Raw values are skipped over without recursion, so that no nesting is too deep.

@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use model::{Field, User};
+use model::{Field, User, canonical_length};
 use proptest::{collection::vec, prelude::*, sample::Index};
 
 use crate::any_record::{RawRecord, any_record, object, quoted};
@@ -23,6 +23,17 @@ fn read_with_care(json: &[u8]) {
         let canonical = user.to_json();
         assert_eq!(User::parse_strict(&canonical).as_ref(), Ok(user));
         assert_eq!(user.is_canonical(json), canonical == json);
+    }
+    // What is read in one scan is what the parser reads, and nothing that is written otherwise.
+    let plain = strict.as_ref().ok();
+    let plain = plain.filter(|user| user.is_canonical(json) && !json.contains(&b'\\'));
+    assert_eq!(User::parse_canonical(json).as_ref(), plain);
+    if let Some(length) = std::str::from_utf8(json).ok().and_then(canonical_length) {
+        let front = &json[..length];
+        assert!(serde_json::from_slice::<serde::de::IgnoredAny>(front).is_ok());
+        assert!(plain.is_none_or(|_| length == json.len()));
+    } else {
+        assert!(plain.is_none());
     }
     for refusal in [strict.err(), lenient.err()].into_iter().flatten() {
         assert!(refusal.to_string().len() < 512, "{refusal}");
@@ -128,6 +139,7 @@ proptest! {
     #[test]
     fn a_valid_record_survives_the_round_trip_byte_for_byte(record in any_record()) {
         let json = record.user().to_json();
+        read_with_care(&json);
         let plain: serde_json::Value = serde_json::from_slice(&json).unwrap();
         for field in Field::ALL {
             prop_assert_eq!(plain.get(field.name()).map(|value| value.as_str()), record.get(field).map(Some));

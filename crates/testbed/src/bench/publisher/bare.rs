@@ -116,7 +116,7 @@ fn settings(brokers: &str) -> ClientConfig {
         .set("acks", "all")
         .set("compression.type", "lz4")
         .set("partitioner", "murmur2_random")
-        .set("linger.ms", "5")
+        .set("linger.ms", "1")
         .set("queue.buffering.max.messages", "50000");
     config
 }
