@@ -38,15 +38,9 @@ pub enum PemError {
         #[source]
         source: pem::Error,
     },
-    /// One of its certificates can't be an authority.
-    #[error("trust the certificates of {}", path.display())]
-    Authority {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        #[source]
-        source: rustls::Error,
-    },
+    /// None of its certificates can be an authority.
+    #[error("{} holds no certificate of an authority", .0.display())]
+    Authorities(PathBuf),
 }
 
 /// A file, as it was when it was read. It may hold a key: it has no `Debug`.
@@ -99,17 +93,16 @@ impl PemFile {
         })
     }
 
-    /// Its certificates, to be trusted to sign others.
+    /// Its certificates, to be trusted to sign others. A system's bundle may hold some that are of no use: they are
+    /// passed over.
     ///
     /// # Errors
-    /// [`PemError::Certificates`] and [`PemError::Authority`].
+    /// [`PemError::Certificates`], and [`PemError::Authorities`] when none is left.
     pub fn authorities(&self) -> Result<RootCertStore, PemError> {
         let mut roots = RootCertStore::empty();
-        for certificate in self.certificates()? {
-            roots.add(certificate).map_err(|source| PemError::Authority {
-                path: self.path.clone(),
-                source,
-            })?;
+        roots.add_parsable_certificates(self.certificates()?);
+        if roots.is_empty() {
+            return Err(PemError::Authorities(self.path.clone()));
         }
         Ok(roots)
     }
@@ -163,7 +156,7 @@ mod tests {
         assert_eq!(key.to_string(), format!("{name} holds no private key in PEM"));
         let odd = file(&armoured("CERTIFICATE"));
         let authorities = read(&odd).authorities().unwrap_err();
-        assert!(matches!(authorities, PemError::Authority { .. }), "{authorities}");
+        assert!(matches!(authorities, PemError::Authorities(_)), "{authorities}");
     }
 
     #[test]

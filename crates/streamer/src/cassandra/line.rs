@@ -2,13 +2,13 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
+use rustls::ClientConfig;
 use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::ServerName;
+use service::pem::{PemError, PemFile};
 use thiserror::Error;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -23,18 +23,9 @@ pub type Line = Either<TcpStream, Box<TlsStream<TcpStream>>>;
 /// The configured files don't make a TLS client.
 #[derive(Debug, Error)]
 pub enum TlsError {
-    /// One can't be read, or holds nothing in PEM of the kind it should.
-    #[error("read {}", path.display())]
-    Pem {
-        /// The file.
-        path: PathBuf,
-        /// The parser's answer, which quotes nothing.
-        #[source]
-        source: rustls::pki_types::pem::Error,
-    },
-    /// It holds no authority.
-    #[error("{} holds no certificate of an authority", .0.display())]
-    Authorities(PathBuf),
+    /// One is not what it should be.
+    #[error(transparent)]
+    File(#[from] PemError),
     /// They don't go together, or the name is none.
     #[error("use cassandra.tls")]
     Together(#[source] rustls::Error),
@@ -93,39 +84,21 @@ impl Dialer {
 }
 
 fn config(authorities: &Path, settings: &TlsSettings) -> Result<ClientConfig, TlsError> {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(certificates(authorities)?);
-    if roots.is_empty() {
-        return Err(TlsError::Authorities(authorities.to_owned()));
-    }
+    let roots = PemFile::read(authorities)?.authorities()?;
     let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(TlsError::Together)?
         .with_root_certificates(roots);
     match (&settings.certificate_path, &settings.key_path) {
         (Some(certificate), Some(key)) => {
-            let key = PrivateKeyDer::from_pem_file(key).map_err(|source| TlsError::Pem {
-                path: key.clone(),
-                source,
-            })?;
-            let chain = certificates(certificate)?;
+            let chain = PemFile::read(certificate)?.certificates()?;
+            let key = PemFile::read(key)?.key()?;
             builder
                 .with_client_auth_cert(chain, key)
                 .map_err(TlsError::Together)
         }
         _ => Ok(builder.with_no_client_auth()),
     }
-}
-
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let failed = |source| TlsError::Pem {
-        path: path.to_owned(),
-        source,
-    };
-    CertificateDer::pem_file_iter(path)
-        .map_err(failed)?
-        .collect::<Result<_, _>>()
-        .map_err(failed)
 }
 
 #[cfg(test)]
@@ -143,10 +116,7 @@ mod tests {
         let absent = with("/no/such.pem").err().unwrap();
         assert_eq!(absent.to_string(), "read /no/such.pem");
         let empty = with("/dev/null").err().unwrap();
-        assert_eq!(
-            empty.to_string(),
-            "/dev/null holds no certificate of an authority"
-        );
+        assert_eq!(empty.to_string(), "/dev/null holds no certificates in PEM");
         assert!(Dialer::new(&TlsSettings::default()).unwrap().tls.is_none());
     }
 }
