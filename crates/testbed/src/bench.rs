@@ -4,9 +4,23 @@
 
 pub mod assignment;
 pub mod ceiling;
+pub mod chain;
+pub mod contest;
+pub mod drain;
+pub mod draw;
+pub mod field;
 pub mod figures;
+pub mod growth;
 pub mod ingester;
+pub mod machine;
+pub mod peers;
 pub mod people;
 pub mod publisher;
+pub mod quick;
+pub mod report;
+pub mod sink;
+pub mod spread;
+pub mod stream;
 pub mod streamer;
 pub mod usage;
+pub mod warmup;

@@ -9,19 +9,18 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use thiserror::Error;
 use uuid::Uuid;
 
 pub use self::figures::{Figures, Histogram};
 use self::legs::Legs;
 use crate::comparison::{differences, expected};
-use crate::process::ProcessError;
-use crate::randomuser::{Options, RandomUserApi, StartError};
-use crate::servers::{ServerError, Stack, StackOptions};
-use crate::service::{Service, ServiceError, ServiceOptions};
-use crate::table::{Table, TableError, UserRow};
-use crate::tap::{Tap, TapError};
-use crate::workspace::{self, WorkspaceError};
+use crate::error::TestbedError;
+use crate::randomuser::{Options, RandomUserApi};
+use crate::servers::{Stack, StackOptions};
+use crate::service::{Service, ServiceOptions};
+use crate::table::{Table, UserRow};
+use crate::tap::Tap;
+use crate::workspace;
 
 /// What the demo does.
 #[derive(Debug, Clone)]
@@ -43,50 +42,6 @@ pub enum From {
     Samples(PathBuf),
     /// randomuser.me itself.
     Live,
-}
-
-/// The demo could not be run.
-#[derive(Debug, Error)]
-pub enum DemoError {
-    /// A server failed.
-    #[error(transparent)]
-    Server(#[from] ServerError),
-    /// A service of ours failed.
-    #[error(transparent)]
-    Service(#[from] ServiceError),
-    /// The ingester could not be waited for.
-    #[error(transparent)]
-    Process(#[from] ProcessError),
-    /// The offline API failed.
-    #[error(transparent)]
-    Api(#[from] StartError),
-    /// The offline API does not tell how many samples it has.
-    #[error("count the samples")]
-    Samples(#[source] reqwest::Error),
-    /// The topic can't be read.
-    #[error(transparent)]
-    Tap(#[from] TapError),
-    /// The table can't be read.
-    #[error(transparent)]
-    Table(#[from] TableError),
-    /// No place for logs.
-    #[error(transparent)]
-    Workspace(#[from] WorkspaceError),
-    /// No place for logs.
-    #[error("create {}", path.display())]
-    Folder {
-        /// The folder.
-        path: PathBuf,
-        /// Why not.
-        #[source]
-        source: std::io::Error,
-    },
-    /// The ingester printed no summary.
-    #[error("the ingester ended without a summary:\n{log}")]
-    NoSummary {
-        /// The end of its log.
-        log: String,
-    },
 }
 
 const KEYSPACE: &str = "spark_streams";
@@ -141,8 +96,8 @@ impl Demo {
     /// Starts the servers and then the services, and waits until they are ready.
     ///
     /// # Errors
-    /// [`DemoError`], with the log of what failed.
-    pub async fn start(options: DemoOptions) -> Result<Self, DemoError> {
+    /// [`TestbedError`], with the log of what failed.
+    pub async fn start(options: DemoOptions) -> Result<Self, TestbedError> {
         let folder = log_folder()?;
         eprintln!("starting Kafka and Cassandra (their files: {})", folder.display());
         let stack = Stack::start(&StackOptions::default()).await?;
@@ -181,8 +136,8 @@ impl Demo {
     /// Runs the job once and waits for its last row.
     ///
     /// # Errors
-    /// [`DemoError`]; counts that do not agree are told in the [`Outcome`].
-    pub async fn run(&mut self) -> Result<Outcome, DemoError> {
+    /// [`TestbedError`]; counts that do not agree are told in the [`Outcome`].
+    pub async fn run(&mut self) -> Result<Outcome, TestbedError> {
         let users = self.users().await?;
         let started = Instant::now();
         let ingester = Service::start(&self.ingester(users))?;
@@ -194,7 +149,7 @@ impl Demo {
         let exit = ended?;
         let log = ingester.last_lines(40);
         let summary = log.lines().rev().find_map(|line| serde_json::from_str(line).ok());
-        let summary: figures::Summary = summary.ok_or(DemoError::NoSummary { log })?;
+        let summary: figures::Summary = summary.ok_or(TestbedError::Incomplete(log))?;
         let drained = legs.drain(&summary, &self.streamer, DRAIN).await;
         let seconds = started.elapsed().as_secs_f64();
         legs.finish();
@@ -221,7 +176,7 @@ impl Demo {
         ])
     }
 
-    async fn users(&self) -> Result<u64, DemoError> {
+    async fn users(&self) -> Result<u64, TestbedError> {
         match (self.options.users, &self.options.from) {
             (Some(users), _) => Ok(users),
             (None, From::Samples(_)) => {
@@ -229,8 +184,8 @@ impl Demo {
                     "{}?results={LARGEST_PAGE}",
                     self.source.url(&self.options.version)
                 );
-                let reply = reqwest::get(url).await.map_err(DemoError::Samples)?;
-                let reply: serde_json::Value = reply.json().await.map_err(DemoError::Samples)?;
+                let reply = reqwest::get(url).await.map_err(TestbedError::Http)?;
+                let reply: serde_json::Value = reply.json().await.map_err(TestbedError::Http)?;
                 Ok(reply["results"]
                     .as_array()
                     .map_or(0, |results| results.len() as u64))
@@ -261,7 +216,7 @@ impl Demo {
         summary: &figures::Summary,
         drained: bool,
         rows: &BTreeMap<Uuid, UserRow>,
-    ) -> Result<Vec<String>, DemoError> {
+    ) -> Result<Vec<String>, TestbedError> {
         let mut objections = Vec::new();
         if exit != Some(0) {
             objections.push(format!("the ingester ended with {exit:?}: {}", summary.outcome));
@@ -288,12 +243,9 @@ impl Demo {
     }
 }
 
-fn log_folder() -> Result<PathBuf, DemoError> {
+fn log_folder() -> Result<PathBuf, TestbedError> {
     let path: &Path = &workspace::target_dir()?.join("demo");
-    std::fs::create_dir_all(path).map_err(|source| DemoError::Folder {
-        path: path.to_owned(),
-        source,
-    })?;
+    std::fs::create_dir_all(path).map_err(TestbedError::file(path))?;
     for name in ["ingester.log", "publisher.log", "streamer.log"] {
         // Of the run before; it need not be there.
         let _ = std::fs::remove_file(path.join(name));

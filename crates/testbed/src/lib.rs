@@ -6,6 +6,7 @@ pub mod chaos;
 pub mod cli;
 pub mod comparison;
 pub mod demo;
+pub mod error;
 pub mod manual;
 pub mod process;
 pub mod proxy;

@@ -12,7 +12,7 @@ mod cql;
 mod error;
 mod folder;
 mod guarded;
-mod jvm;
+pub(crate) mod jvm;
 mod kafka;
 mod kafka_properties;
 mod metadata;

@@ -226,6 +226,11 @@ impl Service {
         self.child.as_ref()
     }
 
+    /// Hands the process over to another keeper; the ports stay leased to this one.
+    pub fn hand_over(&mut self) -> Option<Child> {
+        self.child.take()
+    }
+
     /// Takes note that it has ended, as it was meant to.
     pub fn forget(&mut self) {
         self.child = None;

@@ -278,7 +278,8 @@ impl Table {
     }
 }
 
-fn user(row: &Row) -> UserRow {
+/// The columns of a row.
+pub(crate) fn user(row: &Row) -> UserRow {
     let texts = TEXT_COLUMNS
         .iter()
         .filter_map(|column| Some((*column, row.by_name::<String>(column).ok().flatten()?)));

@@ -6,6 +6,7 @@ import (
 
 	"github.com/benthosdev/benthos/v4/public/service"
 
+	_ "github.com/benthosdev/benthos/v4/public/components/cassandra"
 	_ "github.com/benthosdev/benthos/v4/public/components/io"
 	_ "github.com/benthosdev/benthos/v4/public/components/kafka"
 	_ "github.com/benthosdev/benthos/v4/public/components/pure"

@@ -5,19 +5,16 @@ mod delivery;
 mod format;
 mod trigger;
 
-use std::path::PathBuf;
 use std::time::Duration;
-
-use thiserror::Error;
 
 use self::delivery::Delivery;
 use self::format::Replies;
 use super::figures::{Figure, Goal, median, spread};
-use crate::process::ProcessError;
-use crate::randomuser::{Options, RandomUserApi, StartError};
-use crate::servers::{KafkaCluster, KafkaOptions, ServerError};
-use crate::service::ServiceError;
-use crate::workspace::{self, WorkspaceError};
+use super::warmup::Warmup;
+use crate::error::TestbedError;
+use crate::randomuser::{Options, RandomUserApi};
+use crate::servers::{KafkaCluster, KafkaOptions};
+use crate::workspace;
 
 /// How much is measured.
 #[derive(Debug, Clone)]
@@ -32,38 +29,6 @@ pub struct IngesterBench {
     pub long: u64,
 }
 
-/// The bench could not measure.
-#[derive(Debug, Error)]
-#[allow(missing_docs, reason = "each is the error of the part it names")]
-pub enum IngesterBenchError {
-    #[error(transparent)]
-    Server(#[from] ServerError),
-    #[error(transparent)]
-    Service(#[from] ServiceError),
-    #[error(transparent)]
-    Process(#[from] ProcessError),
-    #[error(transparent)]
-    Api(#[from] StartError),
-    #[error(transparent)]
-    Workspace(#[from] WorkspaceError),
-    #[error("ask a part of the bench")]
-    Http(#[from] reqwest::Error),
-    #[error("run {0}")]
-    Command(String, #[source] std::io::Error),
-    #[error("{command} failed: {output}")]
-    Failed { command: String, output: String },
-    #[error("use {}", path.display())]
-    File {
-        path: PathBuf,
-        #[source]
-        source: std::io::Error,
-    },
-    #[error("the run is not complete:\n{0}")]
-    Incomplete(String),
-    #[error("no request came within {} s:\n{log}", waited.as_secs())]
-    NoRequest { waited: Duration, log: String },
-}
-
 /// The users a second that parsing and formatting is to reach on one core.
 const FORMATTED: f64 = 200_000.0;
 /// And how many times Python's figure.
@@ -75,10 +40,10 @@ impl IngesterBench {
     /// Measures; prints what it does on the way.
     ///
     /// # Errors
-    /// [`IngesterBenchError`]; a goal that is missed is none.
-    pub async fn run(&self) -> Result<Vec<Figure>, IngesterBenchError> {
+    /// [`TestbedError`]; a goal that is missed is none.
+    pub async fn run(&self) -> Result<Vec<Figure>, TestbedError> {
         let folder = workspace::target_dir()?.join("bench").join("ingester");
-        std::fs::create_dir_all(&folder).map_err(|source| IngesterBenchError::File {
+        std::fs::create_dir_all(&folder).map_err(|source| TestbedError::File {
             path: folder.clone(),
             source,
         })?;
@@ -92,9 +57,9 @@ impl IngesterBench {
         let memory = self.memory(&delivery).await?;
         let started = trigger::times(&delivery, &folder, 2 * self.rounds + 1).await?;
         println!("trigger to first request: {} ms", spread(&started));
-        let started = Figure::new(
+        let started = Figure::measured(
             "trigger to first request out",
-            Some(median(&started)),
+            &started,
             "ms",
             Goal::AtMost(100.0),
         );
@@ -102,19 +67,19 @@ impl IngesterBench {
     }
 
     /// Two goals in one line: it is met when both are.
-    fn formatted(&self, replies: &Replies) -> Result<Figure, IngesterBenchError> {
+    fn formatted(&self, replies: &Replies) -> Result<Figure, TestbedError> {
+        let mut warmup = Warmup::default();
+        while warmup.goes_on() {
+            warmup.note(replies.formatted(self.length)?);
+            replies.by_python(self.length)?;
+        }
         let (mut ours, mut ratios) = (Vec::new(), Vec::new());
-        for round in 0..=self.rounds {
+        for round in 1..=self.rounds {
             let speed = replies.formatted(self.length)?;
             let python = replies.by_python(self.length)?;
-            println!(
-                "round {round}: {speed:.0} users/s, Python {python:.0}{}",
-                told(round)
-            );
-            if round > 0 {
-                ours.push(speed);
-                ratios.push(speed / python);
-            }
+            println!("round {round}: {speed:.0} users/s, Python {python:.0}");
+            ours.push(speed);
+            ratios.push(speed / python);
         }
         if let Some(samples) = replies.samples(self.length)? {
             println!("real replies beside the repository: {samples:.0} users/s");
@@ -125,26 +90,28 @@ impl IngesterBench {
             spread(&ratios)
         );
         let name = format!("parse + format, 1 core; {:.1} times Python", median(&ratios));
-        let mut figure = Figure::new(name, Some(median(&ours)), "users/s", Goal::AtLeast(FORMATTED));
+        let mut figure = Figure::measured(name, &ours, "users/s", Goal::AtLeast(FORMATTED));
         figure.goal = format!(">= {FORMATTED}, >= {TIMES_PYTHON} x");
         figure.met = figure.met.map(|met| met && median(&ratios) >= TIMES_PYTHON);
         Ok(figure)
     }
 
-    async fn delivered(&self, delivery: &Delivery) -> Result<Figure, IngesterBenchError> {
+    async fn delivered(&self, delivery: &Delivery) -> Result<Figure, TestbedError> {
+        let mut warmup = Warmup::default();
+        while warmup.goes_on() {
+            let alone = delivery.publisher_alone(self.length).await?;
+            warmup.note(alone + delivery.run(self.users, "zstd").await?.users_per_second);
+        }
         let mut ratios = Vec::new();
-        for round in 0..=self.rounds {
+        for round in 1..=self.rounds {
             let alone = delivery.publisher_alone(self.length).await?;
             let run = delivery.run(self.users, "zstd").await?;
             println!(
-                "round {round}: publisher by itself {alone:.0} users/s, from the API {:.0} users/s, {:.1} CPU s per million{}",
+                "round {round}: publisher by itself {alone:.0} users/s, from the API {:.0} users/s, {:.1} CPU s per million",
                 run.users_per_second,
-                run.cpu_seconds * 1e6 / run.users,
-                told(round)
+                run.cpu_seconds * 1e6 / run.users
             );
-            if round > 0 {
-                ratios.push(run.users_per_second / alone);
-            }
+            ratios.push(run.users_per_second / alone);
         }
         for compression in ["none", "gzip", "zstd"] {
             let run = delivery.run(self.users, compression).await?;
@@ -155,15 +122,15 @@ impl IngesterBench {
             );
         }
         println!("from the API, to the publisher by itself: {}", spread(&ratios));
-        Ok(Figure::new(
+        Ok(Figure::measured(
             "API to publisher, users/s / publisher by itself",
-            Some(median(&ratios)),
+            &ratios,
             "ratio",
             Goal::AtLeast(0.3),
         ))
     }
 
-    async fn memory(&self, delivery: &Delivery) -> Result<Figure, IngesterBenchError> {
+    async fn memory(&self, delivery: &Delivery) -> Result<Figure, TestbedError> {
         let (mut peaks, mut growths) = (Vec::new(), Vec::new());
         for round in 1..=self.rounds {
             let run = delivery.run(self.long, "zstd").await?;
@@ -180,17 +147,9 @@ impl IngesterBench {
             self.long,
             median(&growths)
         );
-        let mut figure = Figure::new(name, Some(median(&peaks)), "MiB", Goal::AtMost(48.0));
+        let mut figure = Figure::measured(name, &peaks, "MiB", Goal::AtMost(48.0));
         figure.goal.push_str(", flat");
         figure.met = figure.met.map(|met| met && median(&growths) <= FLAT);
         Ok(figure)
-    }
-}
-
-fn told(round: usize) -> &'static str {
-    if round == 0 {
-        "  (warming up, not counted)"
-    } else {
-        ""
     }
 }

@@ -6,6 +6,9 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use uuid::{Builder, Uuid};
 
+/// What the contract lets a text hold.
+const LONGEST: usize = 512;
+
 /// A user as plain texts.
 pub struct Person {
     /// The id.
@@ -46,6 +49,21 @@ impl Person {
             dob: i64::from(tag) * 100,
             registered: 1_000_000_000_000 + i64::from(tag) * 100,
         }
+    }
+
+    /// The same person with longer texts, so that the record has about so many bytes: at most what nine columns of 512
+    /// characters hold. The added letters are drawn by chance, so that nothing compresses them away.
+    #[must_use]
+    pub fn padded(mut self, bytes: usize) -> Self {
+        let mut missing = bytes.saturating_sub(self.json().len());
+        let mut letters = StdRng::seed_from_u64(self.id.as_u64_pair().0);
+        for text in &mut self.texts {
+            let more = missing.min(LONGEST.saturating_sub(text.len()));
+            let filling = (0..more).map(|_| char::from(letters.random_range(b'a'..=b'z')));
+            text.insert_str(0, &filling.collect::<String>());
+            missing -= more;
+        }
+        self
     }
 
     /// The record on the wire.
@@ -90,5 +108,15 @@ mod tests {
         assert!(model::User::parse_strict(&json).is_ok());
         assert!((380..460).contains(&json.len()), "{}", json.len());
         assert_ne!(Person::new(1, 7).id, Person::new(1, 8).id);
+    }
+
+    #[test]
+    fn a_padded_person_has_the_size_that_is_measured_and_is_valid() {
+        for bytes in [1_024, 4_096] {
+            let json = Person::new(1, 7).padded(bytes).json();
+            assert_eq!(json.len(), bytes);
+            assert!(model::User::parse_strict(&json).is_ok());
+        }
+        assert_eq!(Person::new(1, 7).padded(0).json(), Person::new(1, 7).json());
     }
 }

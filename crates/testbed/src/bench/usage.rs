@@ -1,5 +1,8 @@
 //! What a process has used: processor time and the most memory it ever held.
 
+pub mod tree;
+pub mod watch;
+
 use std::fs;
 
 use nix::sys::resource::{UsageWho, getrusage};

@@ -2,6 +2,7 @@
 //! as a process of its own.
 
 use std::error::Error;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -9,12 +10,25 @@ use clap::Subcommand;
 
 use crate::bench::assignment::{AssignmentBench, Member, MemberError};
 use crate::bench::ceiling::{Ceiling, CeilingError};
+use crate::bench::chain::ChainBench;
+use crate::bench::draw::draw;
 use crate::bench::figures;
+use crate::bench::growth::GrowthBench;
 use crate::bench::ingester::IngesterBench;
+use crate::bench::peers::command::PeersBench;
+use crate::bench::peers::{Peer, PeerError};
 use crate::bench::publisher::PublisherBench;
 use crate::bench::publisher::bare::{BareError, BareLoop};
 use crate::bench::publisher::noop::NoopCommand;
+use crate::bench::quick::{Comparison, QuickBench, compare};
+use crate::bench::report::Report;
+use crate::bench::sink::Sink;
 use crate::bench::streamer::StreamerBench;
+use crate::error::TestbedError;
+use crate::workspace;
+
+/// What the gate holds a quick run against.
+const COMMITTED: &str = "docs/benchmarks/quick.json";
 
 #[derive(Debug, Subcommand)]
 pub(super) enum BenchCommand {
@@ -32,6 +46,9 @@ pub(super) enum BenchCommand {
         /// Records in a larger backlog, which shows whether memory grows; 0: none
         #[arg(long, default_value_t = 5_000_000)]
         large: u64,
+        /// Write the result here, as JSON, and its pictures beside it
+        #[arg(long)]
+        out: Option<PathBuf>,
     },
     /// For how long partitions stand still under each of Kafka's assignment protocols; no goal
     Assignment {
@@ -53,6 +70,9 @@ pub(super) enum BenchCommand {
         /// Users of a run whose memory is measured
         #[arg(long, default_value_t = 1_000_000)]
         long: u64,
+        /// Write the result here, as JSON
+        #[arg(long)]
+        out: Option<PathBuf>,
     },
     /// HTTP to Kafka, against a bare producer loop
     Publisher {
@@ -65,17 +85,86 @@ pub(super) enum BenchCommand {
         /// Build Benthos and measure it, too; needs Go
         #[arg(long)]
         peers: bool,
+        /// Write the result here, as JSON
+        #[arg(long)]
+        out: Option<PathBuf>,
+    },
+    /// All three services: a run from the API to the rows, freshness, recovery, and the streamer beside its peers
+    Chain {
+        /// Users of a run through all three
+        #[arg(long, default_value_t = 100_000)]
+        users: u64,
+        /// Records in the backlog that all sinks drain
+        #[arg(long, default_value_t = 300_000)]
+        records: u64,
+        /// Rounds that count
+        #[arg(long, default_value_t = 3)]
+        rounds: usize,
+        /// Runs of one user in each round
+        #[arg(long, default_value_t = 200)]
+        singles: u64,
+        /// Seconds at each steady rate; 0: none
+        #[arg(long, default_value_t = 20)]
+        steady: u64,
+        /// Fetch the peers and measure them, too
+        #[arg(long)]
+        peers: bool,
+        /// Write the result here, as JSON, and its pictures beside it
+        #[arg(long)]
+        out: Option<PathBuf>,
+    },
+    /// The streamer's drain as backlog, records, partitions, members and nodes grow; no goal
+    Growth {
+        /// Records where something else than their number grows
+        #[arg(long, default_value_t = 300_000)]
+        records: u64,
+        /// Records in the backlogs; 10000000 is worth a try where there is room
+        #[arg(long, value_delimiter = ',', default_value = "100000,1000000")]
+        backlogs: Vec<u64>,
+        /// Rounds that count
+        #[arg(long, default_value_t = 3)]
+        rounds: usize,
+        /// Leave out three nodes of Kafka and of Cassandra
+        #[arg(long)]
+        single: bool,
+        /// Write the result here, as JSON, and its pictures beside it
+        #[arg(long)]
+        out: Option<PathBuf>,
+    },
+    /// A few ratios in a few minutes, against the committed ones: fails when one has fallen by more than a fifth
+    Quick {
+        /// Records of a backlog, and users of a run
+        #[arg(long, default_value_t = 100_000)]
+        records: u64,
+        /// Rounds that count
+        #[arg(long, default_value_t = 3)]
+        rounds: usize,
+        /// Against this result, in place of docs/benchmarks/quick.json
+        #[arg(long)]
+        against: Option<PathBuf>,
+        /// Write the result here, as JSON, and compare it with nothing
+        #[arg(long)]
+        out: Option<PathBuf>,
+    },
+    /// What the peers store and how fast, beside the streamer; no goal
+    Peers(PeersBench),
+    /// Draw the pictures of results again
+    Draw {
+        /// Results, as written by --out
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
     },
 }
 
 impl BenchCommand {
     pub(super) async fn run(self) -> Result<ExitCode, Box<dyn Error>> {
-        let figures = match self {
+        match self {
             Self::Streamer {
                 records,
                 rounds,
                 steady,
                 large,
+                out,
             } => {
                 let steady = Duration::from_secs(steady);
                 let bench = StreamerBench {
@@ -84,17 +173,18 @@ impl BenchCommand {
                     steady,
                     large,
                 };
-                bench.run().await?
+                told(&bench.run().await?, out.as_deref())
             }
             Self::Assignment { rounds } => {
                 AssignmentBench { rounds }.run().await?;
-                return Ok(ExitCode::SUCCESS);
+                Ok(ExitCode::SUCCESS)
             }
             Self::Ingester {
                 rounds,
                 seconds,
                 users,
                 long,
+                out,
             } => {
                 let length = Duration::from_secs(seconds);
                 let bench = IngesterBench {
@@ -103,12 +193,18 @@ impl BenchCommand {
                     users,
                     long,
                 };
-                bench.run().await?
+                let mut report = Report::new("ingester")
+                    .set("rounds", &rounds)
+                    .set("users", &users)
+                    .set("users of a long run", &long);
+                report.figures = bench.run().await?;
+                told(&report, out.as_deref())
             }
             Self::Publisher {
                 rounds,
                 seconds,
                 peers,
+                out,
             } => {
                 let length = Duration::from_secs(seconds);
                 let bench = PublisherBench {
@@ -116,12 +212,125 @@ impl BenchCommand {
                     length,
                     peers,
                 };
-                bench.run().await?
+                let mut report = Report::new("publisher")
+                    .set("rounds", &rounds)
+                    .set("seconds of each measurement", &seconds);
+                report.figures = bench.run().await?;
+                told(&report, out.as_deref())
             }
-        };
-        figures::print(&figures);
-        Ok(ExitCode::SUCCESS)
+            Self::Chain {
+                users,
+                records,
+                rounds,
+                singles,
+                steady,
+                peers,
+                out,
+            } => {
+                let bench = ChainBench {
+                    users,
+                    records,
+                    rounds,
+                    singles,
+                    steady: Duration::from_secs(steady),
+                };
+                told(&bench.run(&sinks(peers).await?).await?, out.as_deref())
+            }
+            Self::Growth {
+                records,
+                backlogs,
+                rounds,
+                single,
+                out,
+            } => {
+                let bench = GrowthBench {
+                    records,
+                    backlogs,
+                    rounds,
+                    cluster: !single,
+                };
+                told(&bench.run().await?, out.as_deref())
+            }
+            Self::Quick {
+                records,
+                rounds,
+                against,
+                out,
+            } => {
+                let report = QuickBench { records, rounds }.run().await?;
+                quick(&report, against, out.as_deref())
+            }
+            Self::Peers(peers) => {
+                peers.run().await?;
+                Ok(ExitCode::SUCCESS)
+            }
+            Self::Draw { files } => {
+                for file in files {
+                    for picture in draw(&file)? {
+                        println!("{}", picture.display());
+                    }
+                }
+                Ok(ExitCode::SUCCESS)
+            }
+        }
     }
+}
+
+/// The peers that write the topic to the table.
+async fn sinks(peers: bool) -> Result<Vec<Box<dyn Sink>>, PeerError> {
+    if peers {
+        Peer::install_all().await
+    } else {
+        Ok(Vec::new())
+    }
+}
+
+/// Prints a report, and keeps it where wanted.
+fn told(report: &Report, out: Option<&Path>) -> Result<ExitCode, Box<dyn Error>> {
+    report.print_conditions();
+    report.print_tables();
+    if let Some(out) = out {
+        keep(report, out)?;
+    }
+    figures::print(&report.figures);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn keep(report: &Report, out: &Path) -> Result<(), TestbedError> {
+    report.write(out)?;
+    println!("\nwritten: {}", out.display());
+    for picture in draw(out)? {
+        println!("drawn: {}", picture.display());
+    }
+    Ok(())
+}
+
+/// Compares a quick run with the committed one, unless it is to become that.
+fn quick(report: &Report, against: Option<PathBuf>, out: Option<&Path>) -> Result<ExitCode, Box<dyn Error>> {
+    if out.is_some() {
+        return told(report, out);
+    }
+    told(report, None)?;
+    let against = match against {
+        Some(path) => path,
+        None => workspace::root()?.join(COMMITTED),
+    };
+    let comparisons = compare(&Report::read(&against)?.figures, &report.figures);
+    println!("\nagainst {}:", against.display());
+    for comparison in &comparisons {
+        println!("{}", comparison.line());
+    }
+    // A gate that compares nothing must not look like one that passes.
+    let passed = !comparisons.is_empty() && comparisons.iter().all(Comparison::passes);
+    println!(
+        "{}",
+        serde_json::json!({ "passed": passed, "figures": report.figures })
+    );
+    Ok(if passed {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 /// Writes, and prints what it cost as one line of JSON.

@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::demo::{Demo, DemoError, DemoOptions, From, Outcome};
+use crate::demo::{Demo, DemoOptions, From, Outcome};
+use crate::error::TestbedError;
 
 /// Users from the random-user API become rows in Cassandra, through real Kafka; every count is checked.
 #[derive(Debug, Args)]
@@ -29,7 +30,7 @@ pub(super) struct DemoCommand {
 }
 
 impl DemoCommand {
-    pub(super) async fn run(self) -> Result<ExitCode, DemoError> {
+    pub(super) async fn run(self) -> Result<ExitCode, TestbedError> {
         let from = match self.samples {
             Some(folder) => From::Samples(folder),
             None if self.live => From::Live,

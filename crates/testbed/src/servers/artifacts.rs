@@ -1,7 +1,8 @@
-//! The servers' jars, fetched once with Maven into the target folder and shared by all test processes.
+//! The servers' jars, and those of the benches' peers, fetched once with Maven into the target folder and shared by all
+//! test processes.
 //!
-//! `servers/pom.xml` is the only place that names versions. A copy of it lies beside the jars: when the two
-//! differ, the jars are fetched again.
+//! `servers/pom.xml` and `peers/jvm/pom.xml` are the only places that name versions. A copy lies beside the jars: when
+//! the two differ, the jars are fetched again.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -12,19 +13,26 @@ use tokio::time::{Instant, sleep};
 use crate::process::{ProcessError, Program};
 use crate::workspace::{self, WorkspaceError};
 
-const POM: &str = include_str!("../../servers/pom.xml");
+const SERVERS: &str = include_str!("../../servers/pom.xml");
+const PEERS: &str = include_str!("../../peers/jvm/pom.xml");
 const STAMP: &str = "fetched.pom.xml";
 
-/// A hundred jars of 66 MB over a slow line.
+/// Two hundred jars of 234 MB over a slow line.
 const FETCH_DEADLINE: Duration = Duration::from_secs(600);
 
-/// A server of the testbed: a profile of `servers/pom.xml` and the folder of its jars.
+/// A server of the testbed or a peer of the benches: a profile of a POM and the folder of its jars.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Software {
     /// Apache Kafka with its tools.
     Kafka,
     /// Apache Cassandra.
     Cassandra,
+    /// Apache Spark with its connectors to Kafka and Cassandra.
+    Spark,
+    /// Apache Flink with the same.
+    Flink,
+    /// Kafka Connect with Camel's connector.
+    Connect,
 }
 
 impl Software {
@@ -32,6 +40,24 @@ impl Software {
         match self {
             Self::Kafka => "kafka",
             Self::Cassandra => "cassandra",
+            Self::Spark => "spark",
+            Self::Flink => "flink",
+            Self::Connect => "connect",
+        }
+    }
+
+    /// What pins its versions.
+    pub(crate) fn pom(self) -> &'static str {
+        match self {
+            Self::Kafka | Self::Cassandra => SERVERS,
+            Self::Spark | Self::Flink | Self::Connect => PEERS,
+        }
+    }
+
+    fn shelf(self) -> &'static str {
+        match self {
+            Self::Kafka | Self::Cassandra => "servers",
+            Self::Spark | Self::Flink | Self::Connect => "peers",
         }
     }
 }
@@ -78,27 +104,29 @@ pub enum ArtifactError {
 /// When Maven is absent or fails; its own last lines are in the error.
 pub async fn jars(software: Software) -> Result<PathBuf, ArtifactError> {
     let jars = folder_of(software)?;
-    let servers = jars.with_file_name("");
-    fs::create_dir_all(&servers).map_err(file_error(&servers))?;
-    let _lock = lock(&servers.join(format!("{}.lock", software.profile()))).await?;
-    if !is_current(&jars) {
-        fetch(software, &servers, &jars).await?;
+    let shelf = jars.with_file_name("");
+    fs::create_dir_all(&shelf).map_err(file_error(&shelf))?;
+    let _lock = lock(&shelf.join(format!("{}.lock", software.profile()))).await?;
+    if !is_current(software, &jars) {
+        fetch(software, &shelf, &jars).await?;
     }
     Ok(jars)
 }
 
 /// Where the jars of `software` lie once they are fetched.
 pub(super) fn folder_of(software: Software) -> Result<PathBuf, WorkspaceError> {
-    Ok(workspace::target_dir()?.join("servers").join(software.profile()))
+    Ok(workspace::target_dir()?
+        .join(software.shelf())
+        .join(software.profile()))
 }
 
-fn is_current(jars: &Path) -> bool {
-    fs::read_to_string(jars.join(STAMP)).is_ok_and(|stamp| stamp == POM)
+fn is_current(software: Software, jars: &Path) -> bool {
+    fs::read_to_string(jars.join(STAMP)).is_ok_and(|stamp| stamp == software.pom())
 }
 
 /// Fetches beside the final place and moves, so that an interrupted fetch is never taken for a whole one.
-async fn fetch(software: Software, servers: &Path, jars: &Path) -> Result<(), ArtifactError> {
-    let partial = servers.join(format!("{}.partial", software.profile()));
+async fn fetch(software: Software, shelf: &Path, jars: &Path) -> Result<(), ArtifactError> {
+    let partial = shelf.join(format!("{}.partial", software.profile()));
     for folder in [&partial, jars] {
         if folder.exists() {
             fs::remove_dir_all(folder).map_err(file_error(folder))?;
@@ -106,7 +134,7 @@ async fn fetch(software: Software, servers: &Path, jars: &Path) -> Result<(), Ar
     }
     fs::create_dir_all(&partial).map_err(file_error(&partial))?;
     let stamp = partial.join(STAMP);
-    fs::write(&stamp, POM).map_err(file_error(&stamp))?;
+    fs::write(&stamp, software.pom()).map_err(file_error(&stamp))?;
     run_maven(software, &stamp, &partial).await?;
     fs::rename(&partial, jars).map_err(file_error(jars))
 }

@@ -26,8 +26,13 @@ pub(super) fn run(program: Program, jars: &Path, main_class: &str) -> Program {
 }
 
 /// The Java that Maven takes too: that of `JAVA_HOME`, else the one on the path.
-pub(super) fn executable() -> PathBuf {
-    let home = std::env::var_os("JAVA_HOME").map(|home| Path::new(&home).join("bin").join("java"));
-    home.filter(|java| java.is_file())
-        .unwrap_or_else(|| PathBuf::from("java"))
+pub(crate) fn executable() -> PathBuf {
+    tool("java")
+}
+
+/// A program of the same Java.
+pub(crate) fn tool(name: &str) -> PathBuf {
+    let home = std::env::var_os("JAVA_HOME").map(|home| Path::new(&home).join("bin").join(name));
+    home.filter(|tool| tool.is_file())
+        .unwrap_or_else(|| PathBuf::from(name))
 }

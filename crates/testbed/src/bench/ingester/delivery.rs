@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use futures::future::try_join_all;
 use serde_json::Value;
 
-use super::IngesterBenchError;
 use super::format::Replies;
 use crate::bench::usage::{cpu_seconds, peak_mib};
+use crate::error::TestbedError;
 use crate::process::Child;
 use crate::randomuser::RandomUserApi;
 use crate::servers::KafkaCluster;
@@ -64,7 +64,7 @@ impl Delivery {
         kafka: &KafkaCluster,
         replies: &Replies,
         folder: &Path,
-    ) -> Result<Self, IngesterBenchError> {
+    ) -> Result<Self, TestbedError> {
         let options = ServiceOptions::new("publisher", folder).set("kafka.brokers", kafka.bootstrap());
         let publisher = Service::start(&options)?;
         publisher.ready(READY).await?;
@@ -89,7 +89,7 @@ impl Delivery {
     }
 
     /// Users a second that it acknowledges when the same batches wait ready made, plain, and nothing else runs.
-    pub(super) async fn publisher_alone(&self, length: Duration) -> Result<f64, IngesterBenchError> {
+    pub(super) async fn publisher_alone(&self, length: Duration) -> Result<f64, TestbedError> {
         let mut best = 0.0_f64;
         for callers in CALLERS {
             best = best.max(self.acknowledged(callers, length).await?);
@@ -97,7 +97,7 @@ impl Delivery {
         Ok(best)
     }
 
-    async fn acknowledged(&self, callers: usize, length: Duration) -> Result<f64, IngesterBenchError> {
+    async fn acknowledged(&self, callers: usize, length: Duration) -> Result<f64, TestbedError> {
         let client = reqwest::Client::builder().no_proxy().timeout(READY).build()?;
         let (next, started) = (AtomicUsize::new(0), Instant::now());
         let url = format!("{}/v1/users", self.publisher.api());
@@ -123,7 +123,7 @@ impl Delivery {
     }
 
     /// One run of `users`, with its state in a file.
-    pub(super) async fn run(&self, users: u64, compression: &str) -> Result<Run, IngesterBenchError> {
+    pub(super) async fn run(&self, users: u64, compression: &str) -> Result<Run, TestbedError> {
         let state = self.folder.join("state.db");
         forget(&state)?;
         let options = self
@@ -161,7 +161,7 @@ impl Delivery {
                 peak_mib: peak,
                 resident,
             }),
-            _ => Err(IngesterBenchError::Incomplete(log)),
+            _ => Err(TestbedError::Incomplete(log)),
         }
     }
 }
@@ -174,14 +174,14 @@ fn resident_mib(pid: u32) -> Option<f64> {
 }
 
 /// The history of the run before, whose pages would be taken off the disk while this one is measured.
-fn forget(state: &Path) -> Result<(), IngesterBenchError> {
+fn forget(state: &Path) -> Result<(), TestbedError> {
     for suffix in ["", "-wal", "-shm"] {
         let mut path = state.as_os_str().to_owned();
         path.push(suffix);
         match std::fs::remove_file(&path) {
             Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
                 let path = path.into();
-                return Err(IngesterBenchError::File { path, source });
+                return Err(TestbedError::File { path, source });
             }
             _ => {}
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::IngesterBenchError;
+use crate::error::TestbedError;
 use crate::randomuser::RandomUserApi;
 use crate::workspace;
 
@@ -22,14 +22,14 @@ pub(super) struct Replies {
 
 impl Replies {
     /// Pages of 5,000 users of version 1.4.
-    pub(super) async fn fetch(api: &RandomUserApi, folder: &Path) -> Result<Self, IngesterBenchError> {
+    pub(super) async fn fetch(api: &RandomUserApi, folder: &Path) -> Result<Self, TestbedError> {
         let program = build()?;
         let mut files = Vec::new();
         for page in 1..=PAGES {
             let url = format!("{}/api/1.4/?results=5000&page={page}&seed=bench", api.url());
             let body = reqwest::get(url).await?.bytes().await?;
             let path = folder.join(format!("page-{page}.json"));
-            std::fs::write(&path, &body).map_err(|source| IngesterBenchError::File {
+            std::fs::write(&path, &body).map_err(|source| TestbedError::File {
                 path: path.clone(),
                 source,
             })?;
@@ -39,11 +39,11 @@ impl Replies {
     }
 
     /// Users a second.
-    pub(super) fn formatted(&self, length: Duration) -> Result<f64, IngesterBenchError> {
+    pub(super) fn formatted(&self, length: Duration) -> Result<f64, TestbedError> {
         self.time(&self.files, length)
     }
 
-    fn time(&self, files: &[PathBuf], length: Duration) -> Result<f64, IngesterBenchError> {
+    fn time(&self, files: &[PathBuf], length: Duration) -> Result<f64, TestbedError> {
         let mut command = Command::new(&self.program);
         command
             .arg("time")
@@ -53,7 +53,7 @@ impl Replies {
     }
 
     /// The same for whole replies of the real API of that version, where there are some beside the repository.
-    pub(super) fn samples(&self, length: Duration) -> Result<Option<f64>, IngesterBenchError> {
+    pub(super) fn samples(&self, length: Duration) -> Result<Option<f64>, TestbedError> {
         let folder = workspace::root()?.join("../shared/samples");
         let Ok(entries) = std::fs::read_dir(folder) else {
             return Ok(None);
@@ -74,7 +74,7 @@ impl Replies {
     }
 
     /// The same by Python.
-    pub(super) fn by_python(&self, length: Duration) -> Result<f64, IngesterBenchError> {
+    pub(super) fn by_python(&self, length: Duration) -> Result<f64, TestbedError> {
         let mut command = Command::new("python3");
         command
             .arg("-c")
@@ -85,7 +85,7 @@ impl Replies {
     }
 
     /// The records of all of them, as they go over the wire.
-    pub(super) fn records(&self) -> Result<Vec<String>, IngesterBenchError> {
+    pub(super) fn records(&self) -> Result<Vec<String>, TestbedError> {
         let mut command = Command::new(&self.program);
         command.arg("lines").args(&self.files);
         Ok(output(command)?.lines().map(str::to_owned).collect())
@@ -93,7 +93,7 @@ impl Replies {
 }
 
 /// An example is built with its crate's tests, or here.
-fn build() -> Result<PathBuf, IngesterBenchError> {
+fn build() -> Result<PathBuf, TestbedError> {
     let mut cargo = Command::new("cargo");
     cargo
         .args([
@@ -111,25 +111,25 @@ fn build() -> Result<PathBuf, IngesterBenchError> {
     Ok(workspace::profile_dir()?.join("examples").join("format_pages"))
 }
 
-fn speed(output: &str) -> Result<f64, IngesterBenchError> {
+fn speed(output: &str) -> Result<f64, TestbedError> {
     let said: Option<Value> = output
         .lines()
         .last()
         .and_then(|line| serde_json::from_str(line).ok());
     let speed = said.and_then(|said| said["users_per_second"].as_f64());
-    speed.ok_or_else(|| IngesterBenchError::Failed {
+    speed.ok_or_else(|| TestbedError::Failed {
         command: "a measurement".to_owned(),
         output: output.to_owned(),
     })
 }
 
-fn output(mut command: Command) -> Result<String, IngesterBenchError> {
+fn output(mut command: Command) -> Result<String, TestbedError> {
     let name = command.get_program().to_string_lossy().into_owned();
     let done = command
         .output()
-        .map_err(|source| IngesterBenchError::Command(name.clone(), source))?;
+        .map_err(|source| TestbedError::Command(name.clone(), source))?;
     if !done.status.success() {
-        return Err(IngesterBenchError::Failed {
+        return Err(TestbedError::Failed {
             command: name,
             output: String::from_utf8_lossy(&done.stderr).into_owned(),
         });

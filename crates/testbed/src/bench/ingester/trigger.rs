@@ -4,8 +4,8 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::IngesterBenchError;
 use super::delivery::Delivery;
+use crate::error::TestbedError;
 use crate::randomuser::{Options, RandomUserApi};
 use crate::servers::ports::PortLease;
 use crate::service::Service;
@@ -18,7 +18,7 @@ pub(super) async fn times(
     delivery: &Delivery,
     folder: &Path,
     count: usize,
-) -> Result<Vec<f64>, IngesterBenchError> {
+) -> Result<Vec<f64>, TestbedError> {
     let api = RandomUserApi::start(Options::unlimited()).await?;
     let port = PortLease::free(&[Ipv4Addr::LOCALHOST])?;
     let listen = format!("127.0.0.1:{}", port.port());
@@ -42,7 +42,7 @@ pub(super) async fn times(
         while api.requests().len() == before {
             if started.elapsed() > READY {
                 let log = ingester.last_lines(20);
-                return Err(IngesterBenchError::NoRequest { waited: READY, log });
+                return Err(TestbedError::NoRequest { waited: READY, log });
             }
             tokio::time::sleep(LOOK).await;
         }
@@ -53,7 +53,7 @@ pub(super) async fn times(
     Ok(times)
 }
 
-async fn until_idle(client: &reqwest::Client, listen: &str) -> Result<(), IngesterBenchError> {
+async fn until_idle(client: &reqwest::Client, listen: &str) -> Result<(), TestbedError> {
     let until = Instant::now() + READY;
     let url = format!("http://{listen}/v1/runs?limit=1");
     while Instant::now() < until {

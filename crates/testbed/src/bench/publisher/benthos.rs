@@ -88,7 +88,7 @@ impl Benthos {
 }
 
 /// `go install` looks itself whether there is something to do.
-async fn build(source: &Path, folder: &Path) -> Result<PathBuf, BenthosError> {
+pub(in crate::bench) async fn build(source: &Path, folder: &Path) -> Result<PathBuf, BenthosError> {
     let target = workspace::target_dir()?.join("peers");
     let child = Program::new("go")
         .args(["install", "-mod=readonly", "."])

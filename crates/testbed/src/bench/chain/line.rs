@@ -1,0 +1,66 @@
+//! Publisher and streamer on a topic of their own, ready, and how an ingester before them is set up.
+
+use std::time::Duration;
+
+use crate::bench::field::Field;
+use crate::bench::sink::{Running, Site, Streamer};
+use crate::error::TestbedError;
+use crate::randomuser::RandomUserApi;
+use crate::service::{Service, ServiceOptions};
+
+pub(super) const READY: Duration = Duration::from_secs(60);
+
+/// What stands behind the ingester.
+pub(super) struct Line {
+    pub(super) site: Site,
+    pub(super) publisher: Running,
+    pub(super) streamer: Running,
+    url: String,
+}
+
+impl Line {
+    pub(super) async fn start(field: &mut Field, topic: &str) -> Result<Self, TestbedError> {
+        field.stack.kafka.create_topic(topic, 6).await?;
+        let site = field.site(topic).await?;
+        let options = ServiceOptions::new("publisher", &site.folder)
+            .set("kafka.brokers", &site.brokers)
+            .set("kafka.topic", topic);
+        let publisher = Service::start(&options)?;
+        let streamer = Service::start(&Streamer::options(&site))?;
+        publisher.ready(READY).await?;
+        streamer.ready(READY).await?;
+        Ok(Self {
+            url: publisher.api(),
+            site,
+            publisher: Running::of(publisher),
+            streamer: Running::of(streamer),
+        })
+    }
+
+    /// An ingester whose history nobody has written to.
+    pub(super) fn ingester(&self, api: &RandomUserApi) -> ServiceOptions {
+        let state = self.site.folder.join("ingester.db");
+        ServiceOptions::new("ingester", &self.site.folder)
+            .set("source.url", format!("{}/api/1.4/", api.url()))
+            .set("source.budget.users", "1000000000")
+            .set("publisher.url", &self.url)
+            .set("state.path", state.display().to_string())
+    }
+
+    pub(super) async fn stop(self, field: &Field) -> Result<(), TestbedError> {
+        self.publisher.stop().await?;
+        self.streamer.stop().await?;
+        field.drop_keyspace(&self.site.keyspace).await?;
+        forget(&self.site)
+    }
+}
+
+/// The history of a run that is over; the next one of that name must not go on with it.
+fn forget(site: &Site) -> Result<(), TestbedError> {
+    match std::fs::remove_dir_all(&site.folder) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            Err(TestbedError::file(&site.folder)(source))
+        }
+        _ => Ok(()),
+    }
+}

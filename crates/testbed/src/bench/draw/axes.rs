@@ -1,0 +1,85 @@
+//! What axes show: ranges with room around the data, round numbers to read off, and numbers as people write them.
+
+use std::ops::Range;
+
+/// A range on a logarithmic axis that holds these values, with room around them.
+pub(super) fn log_range(values: impl Iterator<Item = f64>) -> Range<f64> {
+    let (least, most) = bounds(values.filter(|value| *value > 0.0));
+    if least > most {
+        return 1.0..10.0;
+    }
+    least / 1.6..most * 1.6
+}
+
+/// A range on a linear axis from nothing to a little more than the most.
+pub(super) fn linear_range(values: impl Iterator<Item = f64>) -> Range<f64> {
+    let (_, most) = bounds(values);
+    0.0..if most > 0.0 { most * 1.15 } else { 1.0 }
+}
+
+fn bounds(values: impl Iterator<Item = f64>) -> (f64, f64) {
+    values.fold((f64::INFINITY, f64::NEG_INFINITY), |(least, most), value| {
+        (least.min(value), most.max(value))
+    })
+}
+
+/// 1, 2 and 5 times powers of ten within a range; more of them where these are fewer than two.
+pub(super) fn ticks(range: &Range<f64>) -> Vec<f64> {
+    let within = |steps: &[f64]| -> Vec<f64> {
+        (-3..9)
+            .flat_map(|power| steps.iter().map(move |step| step * 10_f64.powi(power)))
+            .filter(|tick| range.contains(tick))
+            .collect()
+    };
+    let (few, some) = (within(&[1.0]), within(&[1.0, 2.0, 5.0]));
+    if few.len() >= 4 {
+        few
+    } else if some.len() >= 3 {
+        some
+    } else {
+        within(&[1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0])
+    }
+}
+
+/// `0.4`, `12`, `3,000`, `10 M`.
+pub(super) fn number(value: f64) -> String {
+    if value >= 1e6 {
+        return format!("{} M", value / 1e6);
+    }
+    if value >= 1_000.0 {
+        let whole = format!("{value:.0}");
+        let (thousands, rest) = whole.split_at(whole.len() - 3);
+        return format!("{thousands},{rest}");
+    }
+    let digits = usize::from(value < 10.0 && value.fract() > 0.001);
+    format!("{value:.digits$}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_are_round_and_never_too_few() {
+        assert_eq!(ticks(&(0.9..12.0)), [1.0, 2.0, 5.0, 10.0]);
+        assert_eq!(ticks(&(50.0..200_000.0)), [100.0, 1_000.0, 10_000.0, 100_000.0]);
+        assert_eq!(
+            ticks(&(28_000.0..64_000.0)),
+            [30_000.0, 40_000.0, 50_000.0, 60_000.0]
+        );
+    }
+
+    #[test]
+    fn numbers_are_written_as_people_do() {
+        let written: Vec<_> = [0.5, 12.0, 999.0, 3_000.0, 50_000.0, 1e6].map(number).into();
+        assert_eq!(written, ["0.5", "12", "999", "3,000", "50,000", "1 M"]);
+    }
+
+    #[test]
+    fn ranges_hold_their_values_with_room() {
+        let range = log_range([4.0, 400.0].into_iter());
+        assert!(range.contains(&4.0) && range.contains(&400.0), "{range:?}");
+        assert_eq!(log_range([0.0].into_iter()), 1.0..10.0);
+        assert!(linear_range([30.0].into_iter()).contains(&30.0));
+    }
+}

@@ -1,0 +1,256 @@
+//! The result of a bench, whole: what was measured, on what, with what, and every figure. Pictures are drawn from it, so
+//! that they can be drawn again without measuring.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::figures::Figure;
+use super::machine::{Machine, versions};
+use super::spread::Spread;
+use crate::error::TestbedError;
+
+/// One bench's result.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Report {
+    /// The bench's name, as on the command line.
+    pub bench: String,
+    /// When it ended.
+    pub at: Timestamp,
+    /// On what.
+    pub machine: Machine,
+    /// With what.
+    pub versions: BTreeMap<String, String>,
+    /// How much was measured, and how.
+    pub configuration: BTreeMap<String, String>,
+    /// The goal table.
+    pub figures: Vec<Figure>,
+    /// Backlogs drained.
+    #[serde(default)]
+    pub drains: Vec<DrainLine>,
+    /// Latencies at steady rates.
+    #[serde(default)]
+    pub latencies: Vec<LatencyPoint>,
+    /// Memory over time.
+    #[serde(default)]
+    pub memory: Vec<MemoryLine>,
+    /// How the work grows.
+    #[serde(default)]
+    pub growth: Vec<GrowthPoint>,
+}
+
+/// A backlog drained, over all rounds.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DrainLine {
+    /// Who drained it.
+    pub name: String,
+    /// A bare loop, which nothing can beat by much, and which reads no topic.
+    pub ceiling: bool,
+    /// Records in the backlog.
+    pub records: u64,
+    /// From the first row to the last.
+    pub rows_per_second: Spread,
+    /// Processor seconds for a million rows.
+    pub cpu_per_million: Spread,
+    /// The most memory.
+    pub peak_mib: Spread,
+    /// From the start of the process to the first row; none for a loop that connects before it counts.
+    pub first_row_seconds: Option<Spread>,
+}
+
+/// Latency from the moment at which a record was to be sent until its row is seen, at one rate.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LatencyPoint {
+    /// Who wrote the rows.
+    pub name: String,
+    /// Records a second.
+    pub rate: u64,
+    /// Rows that were looked for.
+    pub probes: u64,
+    /// Milliseconds.
+    pub p50_ms: f64,
+    /// Milliseconds.
+    pub p90_ms: f64,
+    /// Milliseconds.
+    pub p99_ms: f64,
+    /// Milliseconds.
+    pub max_ms: f64,
+    /// Whether it kept up: every row looked for was there within a second of the last record.
+    pub kept_up: bool,
+}
+
+/// Memory of one process, or of several together, over time.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct MemoryLine {
+    /// Whose.
+    pub name: String,
+    /// Seconds since the start, and MiB then.
+    pub samples: Vec<(f64, f64)>,
+}
+
+/// Our streamer's drain at one point of one axis, the other axes at their usual place.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct GrowthPoint {
+    /// What grows, with its unit: `records`, `partitions`, ….
+    pub axis: String,
+    /// How far.
+    pub at: f64,
+    /// What was seen there.
+    pub drain: DrainLine,
+}
+
+impl Report {
+    /// An empty one of this machine and these versions.
+    pub fn new(bench: &str) -> Self {
+        Self {
+            bench: bench.to_owned(),
+            at: Timestamp::now(),
+            machine: Machine::this(),
+            versions: versions(),
+            ..Self::default()
+        }
+    }
+
+    /// Notes how something was set.
+    #[must_use]
+    pub fn set(mut self, name: &str, value: &impl std::fmt::Display) -> Self {
+        self.configuration.insert(name.to_owned(), value.to_string());
+        self
+    }
+
+    /// Reads one.
+    ///
+    /// # Errors
+    /// When the file can't be read, or is none.
+    pub fn read(path: &Path) -> Result<Self, TestbedError> {
+        let text = fs::read(path).map_err(TestbedError::file(path))?;
+        serde_json::from_slice(&text).map_err(|source| TestbedError::NoReport {
+            path: path.to_owned(),
+            source,
+        })
+    }
+
+    /// Writes it, so that it can be read in a diff.
+    ///
+    /// # Errors
+    /// When the file can't be written.
+    pub fn write(&self, path: &Path) -> Result<(), TestbedError> {
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder).map_err(TestbedError::file(folder))?;
+        }
+        let text = serde_json::to_string_pretty(self).unwrap_or_default();
+        fs::write(path, text + "\n").map_err(TestbedError::file(path))
+    }
+
+    /// Prints machine, versions and configuration, each on a line.
+    pub fn print_conditions(&self) {
+        let Machine {
+            cpu,
+            cores,
+            memory_mib,
+            kernel,
+        } = &self.machine;
+        let pairs = |pairs: &BTreeMap<String, String>| {
+            let all: Vec<_> = pairs
+                .iter()
+                .map(|(name, value)| format!("{name} {value}"))
+                .collect();
+            all.join(", ")
+        };
+        println!("\nmachine: {cpu}, {cores} cores, {memory_mib} MiB, {kernel}");
+        println!("versions: {}", pairs(&self.versions));
+        println!("configuration: {}", pairs(&self.configuration));
+    }
+
+    /// Prints what was drained and followed, as tables.
+    pub fn print_tables(&self) {
+        if !self.drains.is_empty() || !self.growth.is_empty() {
+            println!(
+                "\n{:<34} {:>24} {:>20} {:>18} {:>16}",
+                "drain", "rows/s", "CPU s per million", "peak MiB", "first row, s"
+            );
+        }
+        for drain in &self.drains {
+            println!(
+                "{:<34} {}",
+                format!("{}, {}", drain.name, drain.records),
+                drain.columns()
+            );
+        }
+        for GrowthPoint { axis, at, drain } in &self.growth {
+            println!("{:<34} {}", format!("{axis}: {at}"), drain.columns());
+        }
+        if !self.latencies.is_empty() {
+            println!(
+                "\n{:<24} {:>10} {:>9} {:>9} {:>9} {:>9} {:>7}",
+                "latency, ms", "records/s", "p50", "p90", "p99", "most", "probes"
+            );
+        }
+        for point in &self.latencies {
+            println!(
+                "{:<24} {:>10} {:>9.1} {:>9.1} {:>9.1} {:>9.1} {:>7}{}",
+                point.name,
+                point.rate,
+                point.p50_ms,
+                point.p90_ms,
+                point.p99_ms,
+                point.max_ms,
+                point.probes,
+                if point.kept_up { "" } else { "  did not keep up" }
+            );
+        }
+    }
+}
+
+impl DrainLine {
+    fn columns(&self) -> String {
+        let told = |spread: &Spread, digits: usize| {
+            let wide = if spread.is_narrow() { "" } else { " wide" };
+            format!(
+                "{:.digits$} ({:.digits$}-{:.digits$}){wide}",
+                spread.median, spread.min, spread.max
+            )
+        };
+        let first = self
+            .first_row_seconds
+            .as_ref()
+            .map_or_else(|| "-".to_owned(), |it| told(it, 2));
+        format!(
+            "{:>24} {:>20} {:>18} {first:>16}",
+            told(&self.rows_per_second, 0),
+            told(&self.cpu_per_million, 2),
+            told(&self.peak_mib, 1)
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::figures::Goal;
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("of").join("chain.json");
+        let mut report = Report::new("chain").set("rounds", &3);
+        report.figures = vec![Figure::measured("a", &[1.0, 1.1], "ratio", Goal::AtLeast(0.7))];
+        report.write(&path).unwrap();
+        let read = Report::read(&path).unwrap();
+        assert_eq!((read.bench.as_str(), read.machine), ("chain", report.machine));
+        assert_eq!(read.configuration["rounds"], "3");
+        assert_eq!(read.figures[0].spread, report.figures[0].spread);
+    }
+
+    #[test]
+    fn a_file_that_is_no_report_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("some.json");
+        std::fs::write(&path, "{}").unwrap();
+        let error = Report::read(&path).unwrap_err().to_string();
+        assert!(error.contains("some.json is no result of a bench"), "{error}");
+    }
+}
