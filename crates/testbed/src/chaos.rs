@@ -11,7 +11,10 @@
 //! past the proxy. It judges with the model crate and its own words, and shares no code with the services it judges.
 
 pub mod campaign;
+pub mod chronicle;
+pub mod clock;
 pub mod crew;
+pub mod disk;
 pub mod evidence;
 pub mod fault;
 pub mod inject;

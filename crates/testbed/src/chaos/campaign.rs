@@ -1,10 +1,12 @@
 //! Plays rounds one after the other on warm servers, tells of each, and keeps the logs of those that fail.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
+use super::disk::SmallDisk;
+use super::fault::{Fault, Planned};
 use super::report::{Report, ReportError, Round};
 use super::round::{self, Order, RoundError};
 use super::scenario::{self, Scenario};
@@ -41,9 +43,14 @@ pub enum CampaignError {
     /// The scenario needs a build that is not there.
     #[error("{0} needs services built with the feature `sabotage`; scripts/chaos builds them")]
     NotSabotaged(String),
-    /// Nothing on this machine can make a clock wrong.
-    #[error("{0} needs libfaketime, which Debian has as a package of that name")]
-    NoFakeTime(String),
+    /// Nothing on this machine can be a small disk.
+    #[error("{name} needs a small disk: {obstacle}")]
+    NoDisk {
+        /// The scenario.
+        name: String,
+        /// What is in the way.
+        obstacle: &'static str,
+    },
 }
 
 /// What is to be played.
@@ -104,6 +111,25 @@ impl Campaign {
         Ok(orders)
     }
 
+    /// Whether it can be played on this machine.
+    ///
+    /// # Errors
+    /// What it lacks.
+    pub fn can_play(&self, scenario: &Scenario) -> Result<(), CampaignError> {
+        let name = || scenario.name.to_owned();
+        if scenario.needs_moments() && self.sabotaged.is_none() {
+            return Err(CampaignError::NotSabotaged(name()));
+        }
+        let spoils = |planned: &Planned| matches!(planned.fault, Fault::Disk(..));
+        match SmallDisk::obstacle().filter(|_| scenario.plan.iter().any(spoils)) {
+            Some(obstacle) => Err(CampaignError::NoDisk {
+                name: name(),
+                obstacle,
+            }),
+            None => Ok(()),
+        }
+    }
+
     /// One round.
     pub(super) fn order(
         &self,
@@ -111,14 +137,11 @@ impl Campaign {
         seed: u64,
         bug: Option<&'static str>,
     ) -> Result<Order, CampaignError> {
-        let name = || scenario.name.to_owned();
+        self.can_play(&scenario)?;
+        if bug.is_some() && self.sabotaged.is_none() {
+            return Err(CampaignError::NotSabotaged(scenario.name.to_owned()));
+        }
         let needs = scenario.needs_moments() || bug.is_some();
-        if needs && self.sabotaged.is_none() {
-            return Err(CampaignError::NotSabotaged(name()));
-        }
-        if !scenario.clocks.is_empty() && !Path::new(super::crew::FAKETIME).exists() {
-            return Err(CampaignError::NoFakeTime(name()));
-        }
         Ok(Order {
             sabotaged: self.sabotaged.clone().filter(|_| needs),
             scenario,

@@ -4,13 +4,14 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Mutex as AsyncMutex, MutexGuard};
 
 use super::RoundError;
-use super::evidence::Who;
+use super::disk::SmallDisk;
+use super::evidence::{LateEnd, Who};
 use super::venue::Venue;
 use crate::proxy::{Proxy, remotes};
 use crate::service::{Service, ServiceError, ServiceOptions};
@@ -36,6 +37,12 @@ pub struct Plot {
     pub bug: Option<(&'static str, &'static str)>,
     /// By how many seconds whose clock is wrong.
     pub clocks: BTreeMap<Who, i64>,
+    /// The library that makes it wrong.
+    pub clock: Option<PathBuf>,
+    /// Where the ingester's state lies, if on a disk of its own.
+    pub disk: Option<Arc<SmallDisk>>,
+    /// Whether the streamers are members by name.
+    pub are_static: bool,
 }
 
 impl Plot {
@@ -55,7 +62,10 @@ pub struct Crew {
     pub publisher: String,
     /// Where the ingester's API is.
     pub ingester: String,
+    /// When all of them were ready: the round's beginning.
+    pub began: Instant,
     odd: Mutex<Vec<String>>,
+    late: Mutex<Vec<LateEnd>>,
 }
 
 impl Crew {
@@ -85,7 +95,9 @@ impl Crew {
         let ingester = Service::start(&ingester(venue, plot, &door))?;
         let ingester_api = ingester.api();
         members.insert(Who::Ingester, AsyncMutex::new(ingester));
-        let crew = Self {
+        let mut crew = Self {
+            began: Instant::now(),
+            late: Mutex::default(),
             members,
             door,
             publisher: publisher_api,
@@ -95,6 +107,7 @@ impl Crew {
         for who in crew.everybody() {
             crew.get(who).await.ready(READY).await?;
         }
+        crew.began = Instant::now();
         Ok(crew)
     }
 
@@ -145,8 +158,14 @@ impl Crew {
         if !service.child().is_some_and(crate::process::Child::is_running) {
             return Ok(());
         }
+        let from = self.began.elapsed().as_secs_f64();
         match service.terminate(STOP).await {
             Ok(Some(0)) => {}
+            Ok(Some(1)) => {
+                let until = self.began.elapsed().as_secs_f64();
+                let mut late = self.late.lock().unwrap_or_else(PoisonError::into_inner);
+                late.push(LateEnd { who, from, until });
+            }
             Ok(code) => self.note(format!("{who} ended with {code:?} after a SIGTERM")),
             Err(ServiceError::Process(error)) => self.note(format!("{who}: {error} after a SIGTERM")),
             Err(error) => return Err(error.into()),
@@ -183,20 +202,24 @@ impl Crew {
         }
     }
 
-    /// Stops all of them in good order; returns what was odd about their ends.
+    /// Stops all of them in good order; returns what was odd about their ends, and which were late.
     ///
     /// # Errors
     /// When one can't be waited for.
-    pub async fn end(self) -> Result<Vec<String>, RoundError> {
+    pub async fn end(self) -> Result<(Vec<String>, Vec<LateEnd>), RoundError> {
         for (who, service) in &self.members {
             self.terminate(*who, &mut *service.lock().await).await?;
         }
-        Ok(self.odd.into_inner().unwrap_or_else(PoisonError::into_inner))
+        let odd = self.odd.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let late = self.late.into_inner().unwrap_or_else(PoisonError::into_inner);
+        Ok((odd, late))
     }
 
-    /// The connections that go past a proxy.
-    pub async fn around(&self, venue: &Venue) -> Vec<String> {
-        let mut found = Vec::new();
+    /// The connections that go past a proxy, and how many go to one.
+    pub async fn around(&self, venue: &Venue) -> (Vec<String>, usize) {
+        let (mut found, mut through) = (Vec::new(), 0);
+        let proxies = venue.kafka.iter().chain(&venue.cassandra).map(Proxy::address);
+        let proxies: Vec<_> = proxies.collect();
         for (who, service) in &self.members {
             let service = service.lock().await;
             let Some(child) = service.child() else { continue };
@@ -204,17 +227,15 @@ impl Crew {
             let remotes = remotes(child.pid()).unwrap_or_default();
             let past = remotes.iter().filter(|remote| venue.behind().contains(remote));
             found.extend(past.map(|remote| format!("{who} is connected to {remote}")));
+            through += remotes.iter().filter(|remote| proxies.contains(remote)).count();
         }
-        found
+        (found, through)
     }
 
     pub(super) fn note(&self, what: String) {
         self.odd.lock().unwrap_or_else(PoisonError::into_inner).push(what);
     }
 }
-
-/// Where Debian has it.
-pub const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
 
 fn base(name: &'static str, who: Who, plot: &Plot) -> ServiceOptions {
     let mut options = ServiceOptions::new(name, &plot.folder)
@@ -226,11 +247,10 @@ fn base(name: &'static str, who: Who, plot: &Plot) -> ServiceOptions {
     if let Some((variable, bug)) = plot.bug {
         options = options.env(variable, bug);
     }
-    if let Some(seconds) = plot.clocks.get(&who) {
+    if let (Some(seconds), Some(library)) = (plot.clocks.get(&who), &plot.clock) {
         options = options
-            .env("LD_PRELOAD", FAKETIME)
-            // Its monotonic clock is shifted with it, by a constant, or librdkafka's waits, which mix both, never end.
-            .env("FAKETIME", format!("{seconds:+}"));
+            .env("LD_PRELOAD", library)
+            .env(super::clock::SHIFT, seconds.to_string());
     }
     options
 }
@@ -248,7 +268,11 @@ fn publisher(venue: &Venue, plot: &Plot) -> ServiceOptions {
 pub(super) fn streamer(venue: &Venue, plot: &Plot, number: u8) -> ServiceOptions {
     let nodes = venue.shape.nodes();
     let replication = format!("{{'class': 'NetworkTopologyStrategy', 'replication_factor': {nodes}}}");
-    base("streamer", Who::Streamer(number), plot)
+    let mut options = base("streamer", Who::Streamer(number), plot);
+    if plot.are_static {
+        options = options.set("kafka.instance_id", Who::Streamer(number).to_string());
+    }
+    options
         .set("kafka.brokers", venue.brokers())
         .set("kafka.topic", &plot.name)
         .set("kafka.dead_letter_topic", plot.letters())
@@ -262,6 +286,10 @@ pub(super) fn streamer(venue: &Venue, plot: &Plot, number: u8) -> ServiceOptions
 }
 
 fn ingester(venue: &Venue, plot: &Plot, door: &Proxy) -> ServiceOptions {
+    let state = plot
+        .disk
+        .as_ref()
+        .map_or_else(|| plot.folder.clone(), |disk| disk.path());
     base("ingester", Who::Ingester, plot)
         .arg("run")
         .set("source.url", format!("{}/api/1.4/", venue.api.url()))
@@ -275,10 +303,7 @@ fn ingester(venue: &Venue, plot: &Plot, door: &Proxy) -> ServiceOptions {
         .set("publisher.backoff.max", "1s")
         .set("run.users", "200")
         .set("schedule.interval", "24h")
-        .set(
-            "state.path",
-            plot.folder.join("ingester.sqlite").to_string_lossy(),
-        )
+        .set("state.path", state.join("ingester.sqlite").to_string_lossy())
 }
 
 /// Where a process looks whether it is to die at a named moment.

@@ -1,10 +1,12 @@
 //! What a round leaves behind, as plain values: all that the laws may look at. Times are seconds since the round began.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
 
 use serde::Serialize;
 use uuid::Uuid;
+
+use super::chronicle::Gone;
 
 use crate::table::StampedRow;
 use crate::tap::Tapped;
@@ -63,6 +65,8 @@ pub struct Run {
 pub struct CheckpointSample {
     /// When they were asked for, in milliseconds since the round began.
     pub at_ms: u64,
+    /// When all of it had been read, in milliseconds since 1970: what was appended later is no part of it.
+    pub read_by: i64,
     /// Whether an operator has set them anew since the sample before.
     pub anew: bool,
     /// Of each partition the next offset.
@@ -85,7 +89,8 @@ pub struct Look {
     pub missing: Vec<String>,
     /// Whether it is alive; none, when it gives no answer.
     pub alive: Option<bool>,
-    /// Its metrics, the sum of each name's series; empty, when it gives no answer.
+    /// Its metrics, the sum of each name's series, and each series with labels by itself; empty, when it gives no
+    /// answer.
     pub metrics: BTreeMap<String, f64>,
 }
 
@@ -107,15 +112,22 @@ pub struct Loss {
 }
 
 /// Where a fault shows in what a process tells of itself.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Sign {
     /// It is another process than before: its start time changed, or it gave no answer.
     Restarted(Who),
     /// It gave no answer.
     Silent(Who),
-    /// The sum of this metric over all processes of the service rose.
+    /// This metric rose in a process.
     Rose(&'static str),
+    /// This metric fell in a process that had not been started anew.
+    Fell(&'static str),
+    /// What this histogram measures took at least so many seconds longer, on the average between two looks, than it had
+    /// taken before.
+    Slower(&'static str, f64),
+    /// In the end, all processes together have at least so much of this metric.
+    InTheEnd(&'static str, f64),
     /// A service says in `/readyz` that it misses this dependency.
     Missed(&'static str),
 }
@@ -137,16 +149,19 @@ pub struct Incident {
     pub excuses: Vec<Who>,
     /// Any one of these shows it; none is known where this is empty.
     pub signs: Vec<Sign>,
+    /// Whether it shows for certain only where nothing else is broken at the time: a late answer needs somebody who asks.
+    pub faint: bool,
 }
 
-/// How the write timestamps follow from the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum Stamps {
-    /// They are a function of the log that was read.
-    #[default]
-    Exact,
-    /// They are not below it: the log continues one that is gone.
-    AtLeast,
+/// A process that was told to end and could not finish what it held within its grace.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LateEnd {
+    /// Which.
+    pub who: Who,
+    /// When it was told.
+    pub from: f64,
+    /// When it had ended.
+    pub until: f64,
 }
 
 /// What the round had to do to count.
@@ -162,6 +177,14 @@ pub struct Demands {
     pub faults: usize,
     /// Rebalances, beyond those of the start.
     pub rebalances: usize,
+    /// Runs of the ingester of which something was accepted.
+    pub runs: usize,
+    /// Samples of the checkpoints.
+    pub samples: usize,
+    /// Answers of each process with metrics in them.
+    pub looks: usize,
+    /// Connections to proxies.
+    pub connections: usize,
 }
 
 /// Everything that is known at the end.
@@ -171,20 +194,22 @@ pub struct Evidence {
     pub obligations: Vec<Obligation>,
     /// Every id that was ever sent, acknowledged or not.
     pub minted: BTreeSet<Uuid>,
+    /// The print of every value that was ever sent, but the ingester's; see `laws::print`.
+    pub sent: HashSet<u64>,
     /// The ingester's history.
     pub runs: Vec<Run>,
     /// Answers of the publisher that were not true to what was posted.
     pub untrue_answers: Vec<String>,
     /// The topic's name.
     pub topic: String,
-    /// The topic.
+    /// The topic, with what was read of it and is gone.
     pub log: Vec<Tapped>,
+    /// What is gone.
+    pub gone: Gone,
     /// The dead-letter topic.
     pub letters: Vec<Tapped>,
     /// The table.
     pub rows: BTreeMap<Uuid, StampedRow>,
-    /// How the rows' write timestamps follow from the log.
-    pub stamps: Stamps,
     /// The checkpoints over time, those of the end last.
     pub checkpoints: Vec<CheckpointSample>,
     /// The topic's end of each partition.
@@ -195,8 +220,12 @@ pub struct Evidence {
     pub incidents: Vec<Incident>,
     /// Processes that ended although nobody told them to, or not as they should.
     pub odd_ends: Vec<String>,
+    /// Processes that ended with 1 after their grace.
+    pub late_ends: Vec<LateEnd>,
     /// Connections that went around a proxy.
     pub around: Vec<String>,
+    /// How many went to one.
+    pub connections: usize,
     /// How many seconds the first record after the last fault took to its row.
     pub fresh_seconds: Option<f64>,
     /// What had to be there.

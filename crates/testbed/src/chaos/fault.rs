@@ -38,6 +38,56 @@ pub enum Fault {
     CheckpointsDeleted,
     /// The table is dropped; the streamers stop, and the operator replays the topic.
     TableDropped,
+    /// The table gets a column that nobody knows and loses it again: the server forgets every prepared statement of it.
+    TableAltered,
+    /// The table is put back to a snapshot that is older than the checkpoints, and the operator replays the topic.
+    TableRestored,
+    /// The topic is deleted and created anew while everybody runs.
+    TopicRecreated,
+    /// The topic loses its older records.
+    TopicCut(Loss),
+    /// A second process joins the group under the name of a member that is there.
+    Duplicate(Who),
+    /// A file system is full, or can't be written.
+    Disk(Disk, Spoiled),
+    /// A process may have no more of something than it holds.
+    Starved(Who, Resource),
+}
+
+/// Which records a topic loses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// Those below the checkpoints.
+    Settled,
+    /// Also those that nobody has read: data is gone, the streamers stop, and the operator lets them go on behind it.
+    Unread,
+}
+
+/// What lies on a small file system of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disk {
+    /// The ingester's state.
+    Ingester,
+    /// The first broker's log.
+    Kafka,
+}
+
+/// What befalls a file system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spoiled {
+    /// Not a byte is free.
+    Full,
+    /// It can only be read, as after an error of the disk.
+    ReadOnly,
+}
+
+/// What a process may run out of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resource {
+    /// No file and no connection can be opened.
+    Descriptors,
+    /// It may grow up to its bound, and not a page further.
+    Memory,
 }
 
 /// Which kind of server.
@@ -58,6 +108,8 @@ pub enum Outage {
     Killed,
     /// `SIGSTOP`.
     Frozen,
+    /// `SIGSTOP` and `SIGCONT` by turns: three quarters of its time are taken from it.
+    Slow,
 }
 
 /// Between whom.
@@ -126,9 +178,15 @@ impl Fault {
             | Self::Moment(..) => 1,
             Self::Server(..) => 2,
             Self::Link(..) => 3,
-            Self::CheckpointsDeleted | Self::TableDropped => 5,
+            Self::Disk(..) | Self::Starved(..) => 4,
+            Self::CheckpointsDeleted
+            | Self::TableDropped
+            | Self::TableAltered
+            | Self::TableRestored
+            | Self::TopicRecreated
+            | Self::TopicCut(_) => 5,
             Self::Api(_) => 6,
-            Self::Partitions(_) | Self::Storm(_) | Self::ForeignCommit => 7,
+            Self::Partitions(_) | Self::Storm(_) | Self::ForeignCommit | Self::Duplicate(_) => 7,
         }
     }
 
@@ -143,7 +201,10 @@ impl Fault {
             | Self::KillAll
             | Self::ForeignCommit
             | Self::CheckpointsDeleted
-            | Self::TableDropped => true,
+            | Self::TableDropped
+            | Self::TableRestored
+            | Self::TopicCut(Loss::Unread)
+            | Self::Duplicate(_) => true,
             // Longer than the session.
             Self::Freeze(Who::Streamer(_)) => lasts > Duration::from_secs(8),
             _ => false,
@@ -175,7 +236,34 @@ impl fmt::Display for Fault {
             Self::ForeignCommit => out.write_str("the group's offsets set to the end by hand"),
             Self::CheckpointsDeleted => out.write_str("checkpoints deleted by hand"),
             Self::TableDropped => out.write_str("table dropped, then replayed"),
+            Self::TableAltered => out.write_str("a column added to the table and dropped"),
+            Self::TableRestored => out.write_str("table put back to an older snapshot, then replayed"),
+            Self::TopicRecreated => out.write_str("topic deleted and created anew"),
+            Self::TopicCut(Loss::Settled) => out.write_str("topic cut below the checkpoints"),
+            Self::TopicCut(Loss::Unread) => out.write_str("topic cut beyond the checkpoints"),
+            Self::Duplicate(who) => write!(out, "a second {who} joins"),
+            Self::Disk(disk, spoiled) => write!(out, "{disk}: {spoiled}"),
+            Self::Starved(who, Resource::Descriptors) => write!(out, "{who} without file descriptors"),
+            Self::Starved(who, Resource::Memory) => write!(out, "{who} at its bound of memory"),
         }
+    }
+}
+
+impl fmt::Display for Disk {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::Ingester => "disk of the ingester's state",
+            Self::Kafka => "disk of kafka-1",
+        })
+    }
+}
+
+impl fmt::Display for Spoiled {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::Full => "full",
+            Self::ReadOnly => "read-only",
+        })
     }
 }
 

@@ -1,20 +1,27 @@
 //! Does a fault to the chain, undoes it after its time, and says what came to pass and where it has to show.
 
+mod disk;
 mod group;
 mod link;
+mod operator;
 mod process;
 mod server;
+mod starved;
+mod store;
+mod topic;
 
 use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
 
 use super::RoundError;
+use super::chronicle::Chronicle;
 use super::crew::{Crew, Plot};
 use super::evidence::{Incident, Loss, Sign, Who};
 use super::fault::{Fault, Planned};
 use super::pause::Pause;
 use super::venue::Venue;
+use super::workload::Workload;
 
 /// What faults are done to.
 #[derive(Clone, Copy)]
@@ -29,6 +36,10 @@ pub struct Scene<'a> {
     pub began: Instant,
     /// Holds the checkpoints' watch off while the operator is at work on them.
     pub pause: &'a Pause,
+    /// The traffic, which waits while the topic is not there.
+    pub workload: &'a Workload,
+    /// Where what the topic loses is kept.
+    pub chronicle: &'a Chronicle,
 }
 
 /// What is known of a fault beside its times.
@@ -38,6 +49,7 @@ pub(super) struct Effect {
     pub(super) loses: Option<Loss>,
     pub(super) excuses: Vec<Who>,
     pub(super) signs: Vec<Sign>,
+    pub(super) faint: bool,
 }
 
 impl Scene<'_> {
@@ -56,6 +68,7 @@ impl Scene<'_> {
             loses: effect.loses,
             excuses: effect.excuses,
             signs: effect.signs,
+            faint: effect.faint,
         })
     }
 
@@ -71,13 +84,24 @@ impl Scene<'_> {
             Fault::Link(link, trouble) => self.trouble(*link, *trouble, lasts).await,
             Fault::Api(fault) => {
                 self.venue.api.inject(fault.clone(), 2);
-                Ok(self.effect(self.now()))
+                Ok(Effect {
+                    signs: signs_of(fault),
+                    faint: true,
+                    ..self.effect(self.now())
+                })
             }
             Fault::Partitions(more) => self.partitions(*more).await,
             Fault::Storm(times) => self.storm(*times, lasts).await,
             Fault::ForeignCommit => self.foreign_commit().await,
             Fault::CheckpointsDeleted => self.checkpoints_deleted().await,
             Fault::TableDropped => self.table_dropped().await,
+            Fault::TableAltered => self.table_altered(lasts).await,
+            Fault::TableRestored => self.table_restored().await,
+            Fault::TopicRecreated => self.topic_recreated().await,
+            Fault::TopicCut(loss) => self.topic_cut(*loss).await,
+            Fault::Duplicate(who) => self.duplicate(*who, lasts).await,
+            Fault::Disk(disk, spoiled) => self.spoil(*disk, *spoiled, lasts).await,
+            Fault::Starved(who, resource) => self.starve(*who, *resource, lasts).await,
         }
     }
 
@@ -94,6 +118,20 @@ impl Scene<'_> {
             loses: None,
             excuses: Vec::new(),
             signs: Vec::new(),
+            faint: false,
         }
+    }
+}
+
+/// Where an answer of the API that is not as asked has to show; `BrokenRecord` and `DuplicateUuids` are whole replies.
+fn signs_of(fault: &crate::randomuser::Fault) -> Vec<Sign> {
+    use crate::randomuser::Fault as Api;
+    match fault {
+        Api::BrokenRecord(_) => vec![Sign::Rose("ingester_users_invalid_total")],
+        Api::DuplicateUuids => vec![Sign::Rose("ingester_users_duplicate_total")],
+        _ => vec![
+            Sign::Rose("ingester_retries_total{leg=\"source\"}"),
+            Sign::Rose("ingester_throttled_seconds"),
+        ],
     }
 }

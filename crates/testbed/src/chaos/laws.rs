@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::evidence::Evidence;
 
-pub(in crate::chaos) use stored::place_of;
+pub(in crate::chaos) use stored::{place_of, print};
 pub use watched::{MEMORY_BOUNDS, PATIENCE};
 
 /// What has to hold in every round.
@@ -131,6 +131,7 @@ pub fn judge(evidence: &Evidence) -> Vec<Violation> {
         watched::readiness(evidence),
         watched::liveness(evidence),
         watched::noted(evidence),
+        watched::ends(evidence),
         watched::stress(evidence, &log),
     ];
     let mut told = std::collections::BTreeMap::new();

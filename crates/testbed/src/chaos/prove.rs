@@ -42,7 +42,7 @@ pub const BUGS: [Bug; 9] = [
     bug(
         "acknowledged_before_kafka",
         "the publisher answers before Kafka does",
-        &["broker-killed", "kills"],
+        &["killed-behind-a-frozen-broker", "kills"],
     ),
     bug(
         "wall_clock_stamp",

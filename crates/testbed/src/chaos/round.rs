@@ -1,6 +1,7 @@
 //! One round: start the services, let them work, disturb them, let them settle, read everything, judge.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::future::try_join_all;
@@ -8,9 +9,12 @@ use thiserror::Error;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
+use super::chronicle::Chronicle;
+use super::clock::{self, ClockError};
 use super::crew::{Crew, Plot};
+use super::disk::{DiskError, SmallDisk};
 use super::evidence::{Demands, Evidence, Incident};
-use super::fault::Planned;
+use super::fault::{Disk, Fault, Planned};
 use super::inject::Scene;
 use super::laws::judge;
 use super::moment::BUG;
@@ -63,6 +67,12 @@ pub enum RoundError {
         #[source]
         source: std::io::Error,
     },
+    /// A small disk.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// A clock that is wrong.
+    #[error(transparent)]
+    Clock(#[from] ClockError),
     /// A command of ours did not do what the scenario needs.
     #[error("{what} was refused:\n{log}")]
     Refused {
@@ -88,10 +98,14 @@ pub struct Order {
 
 /// The least time under load, so that a short fault is no short round.
 const LOAD: Duration = Duration::from_secs(12);
+/// And so much more for a round that has not done enough.
+const MORE_LOAD: Duration = Duration::from_secs(20);
 /// For runs to end, and for checkpoints to reach the end, after the last fault.
 const SETTLE: Duration = Duration::from_secs(60);
 /// How long a fresh record is waited for: longer than it may take, so that the report can say how long it took.
 const FRESH: Duration = Duration::from_secs(45);
+/// In MiB: the state of some runs, and a filler that is soon written.
+const INGESTERS_DISK: u64 = 32;
 /// Above the time in which readiness must turn.
 const READY: Duration = Duration::from_secs(12);
 
@@ -100,8 +114,8 @@ const READY: Duration = Duration::from_secs(12);
 /// # Errors
 /// When it can't be played; what the chain did wrong is in the [`Round`].
 pub async fn play(venue: &Venue, order: &Order, logs: &Path) -> (PathBuf, Result<Round, RoundError>) {
-    let plot = plot(order, logs);
-    let round = course_of(venue, order, &plot).await;
+    let mut plot = plot(order, logs);
+    let round = course_of(venue, order, &mut plot).await;
     // The next round begins with servers that nothing disturbs.
     for proxy in venue.kafka.iter().chain(&venue.cassandra) {
         proxy.set(Conduct::default());
@@ -109,19 +123,29 @@ pub async fn play(venue: &Venue, order: &Order, logs: &Path) -> (PathBuf, Result
     (plot.folder, round)
 }
 
-async fn course_of(venue: &Venue, order: &Order, plot: &Plot) -> Result<Round, RoundError> {
+async fn course_of(venue: &Venue, order: &Order, plot: &mut Plot) -> Result<Round, RoundError> {
     std::fs::create_dir_all(&plot.folder).map_err(|source| RoundError::Folder {
         path: plot.folder.clone(),
         source,
     })?;
+    let needs_disk = |planned: &Planned| matches!(planned.fault, Fault::Disk(Disk::Ingester, _));
+    if order.scenario.plan.iter().any(needs_disk) {
+        plot.disk = Some(Arc::new(SmallDisk::make(&plot.folder, INGESTERS_DISK)?));
+    }
+    if !plot.clocks.is_empty() {
+        plot.clock = Some(clock::library()?);
+    }
+    let plot = &*plot;
     let crew = Crew::start(venue, plot).await?;
-    let began = Instant::now();
+    let began = crew.began;
     let bootstrap = venue.stack.kafka.internal_bootstrap();
+    let chronicle = Arc::new(Chronicle::default());
     let workload = Workload::new(
         &crew.publisher,
         &crew.ingester,
         &plot.name,
         bootstrap.clone(),
+        Arc::clone(&chronicle),
         order.seed,
     )?;
     let (stop, pause) = (CancellationToken::new(), Pause::default());
@@ -137,6 +161,7 @@ async fn course_of(venue: &Venue, order: &Order, plot: &Plot) -> Result<Round, R
         tap: Tap::new(&bootstrap)?,
         began,
         pause: &pause,
+        chronicle: &chronicle,
         stop: stop.clone(),
     };
     let scene = Scene {
@@ -145,6 +170,8 @@ async fn course_of(venue: &Venue, order: &Order, plot: &Plot) -> Result<Round, R
         plot,
         began,
         pause: &pause,
+        workload: &workload,
+        chronicle: &chronicle,
     };
     let course = async {
         let course = disturb_and_settle(scene, order, &workload).await;
@@ -156,12 +183,12 @@ async fn course_of(venue: &Venue, order: &Order, plot: &Plot) -> Result<Round, R
     let course = course?;
     let last = checkpoints.sample(&mut None, true).await?;
     let ledger = workload.into_ledger();
-    let mut evidence = gather(venue, plot, ledger, course).await?;
+    let mut evidence = gather(venue, plot, ledger, course, &chronicle).await?;
     evidence.looks = looks?;
     evidence.checkpoints = samples;
     evidence.checkpoints.push(last);
     evidence.demands = demands(&order.scenario.plan);
-    evidence.odd_ends = crew.end().await?;
+    (evidence.odd_ends, evidence.late_ends) = crew.end().await?;
     let violations = judge(&evidence);
     Ok(Round::new(order, &evidence, violations, began.elapsed()))
 }
@@ -172,6 +199,7 @@ struct Course {
     fresh: Option<f64>,
     runs: Vec<super::evidence::Run>,
     around: Vec<String>,
+    connections: usize,
 }
 
 async fn disturb_and_settle(
@@ -179,7 +207,7 @@ async fn disturb_and_settle(
     order: &Order,
     workload: &Workload,
 ) -> Result<Course, RoundError> {
-    let mut around = scene.crew.around(scene.venue).await;
+    let (mut around, connections) = scene.crew.around(scene.venue).await;
     let plays = order.scenario.plan.iter().map(|planned| scene.play(planned));
     let mut incidents = try_join_all(plays).await?;
     incidents.sort_by(|one, other| one.began.total_cmp(&other.began));
@@ -187,8 +215,14 @@ async fn disturb_and_settle(
     let points = scene.venue.stack.cassandra.contact_points();
     let table = Table::connect(&points, &scene.plot.name).await?;
     let fresh = workload.fresh(over, &table, FRESH).await;
-    around.extend(scene.crew.around(scene.venue).await);
+    around.extend(scene.crew.around(scene.venue).await.0);
     sleep(LOAD.saturating_sub(scene.began.elapsed())).await;
+    // Where an outage took most of the time, traffic goes on until the round has stressed something.
+    let enough = demands(&order.scenario.plan).acknowledged;
+    let until = Instant::now() + MORE_LOAD;
+    while workload.acknowledged() < enough && Instant::now() < until {
+        sleep(Duration::from_millis(200)).await;
+    }
     workload.stop();
     let runs = workload.runs(SETTLE).await;
     settle(scene, &table).await?;
@@ -214,11 +248,12 @@ async fn disturb_and_settle(
         fresh,
         runs,
         around,
+        connections,
     })
 }
 
 /// Waits until every checkpoint is the end, or for as long as that may take.
-async fn settle(scene: Scene<'_>, table: &Table) -> Result<(), RoundError> {
+pub(super) async fn settle(scene: Scene<'_>, table: &Table) -> Result<(), RoundError> {
     let tap = Tap::new(scene.venue.stack.kafka.internal_bootstrap())?;
     let name = &scene.plot.name;
     let until = Instant::now() + SETTLE;
@@ -226,9 +261,11 @@ async fn settle(scene: Scene<'_>, table: &Table) -> Result<(), RoundError> {
         let ends = tap.ends(name).await?;
         let checkpoints = table.checkpoints(name, name).await?;
         let reached = |(partition, end): (&i32, &i64)| {
-            checkpoints
-                .get(partition)
-                .is_some_and(|checkpoint| checkpoint.next_offset == *end)
+            checkpoints.get(partition).is_some_and(|checkpoint| {
+                let next = (*partition, checkpoint.next_offset);
+                let chronicle = scene.chronicle;
+                chronicle.place(Some(checkpoint.topic_id), next) == chronicle.place(None, (*partition, *end))
+            })
         };
         if ends.iter().all(reached) {
             return Ok(());
@@ -238,20 +275,31 @@ async fn settle(scene: Scene<'_>, table: &Table) -> Result<(), RoundError> {
     Ok(())
 }
 
-async fn gather(venue: &Venue, plot: &Plot, ledger: Ledger, course: Course) -> Result<Evidence, RoundError> {
+async fn gather(
+    venue: &Venue,
+    plot: &Plot,
+    ledger: Ledger,
+    course: Course,
+    chronicle: &Chronicle,
+) -> Result<Evidence, RoundError> {
+    let gone = chronicle.tell();
     let tap = Tap::new(venue.stack.kafka.internal_bootstrap())?;
     let points = venue.stack.cassandra.contact_points();
     let table = Table::connect(&points, &plot.name).await?.by_quorum();
+    let ends = tap.ends(&plot.name).await?;
     Ok(Evidence {
         obligations: ledger.obligations,
         minted: ledger.minted,
+        sent: ledger.sent,
         runs: course.runs,
         untrue_answers: ledger.untrue,
         topic: plot.name.clone(),
-        log: tap.read(&plot.name).await?,
+        log: gone.and(tap.read(&plot.name).await?),
         letters: tap.read(&plot.letters()).await?,
         rows: table.stamped_users().await?,
-        ends: tap.ends(&plot.name).await?,
+        ends: ends.into_iter().map(|end| gone.place(None, end)).collect(),
+        gone,
+        connections: course.connections,
         incidents: course.incidents,
         around: course.around,
         fresh_seconds: course.fresh,
@@ -268,6 +316,11 @@ fn demands(plan: &[Planned]) -> Demands {
         letters: 10,
         faults: plan.len(),
         rebalances: usize::from(rebalances),
+        runs: 1,
+        samples: 4,
+        looks: 5,
+        // The publisher's to Kafka, each streamer's to Kafka and to Cassandra, at the beginning.
+        connections: 4,
     }
 }
 
@@ -279,6 +332,13 @@ fn plot(order: &Order, logs: &Path) -> Plot {
         name,
         binaries: order.sabotaged.clone(),
         bug: order.bug.map(|bug| (BUG, bug)),
+        clock: None,
+        disk: None,
+        are_static: order
+            .scenario
+            .plan
+            .iter()
+            .any(|planned| matches!(planned.fault, Fault::Duplicate(_))),
         clocks: order.scenario.clocks.iter().copied().collect(),
     }
 }

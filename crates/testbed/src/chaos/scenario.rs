@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::evidence::Who;
-use super::fault::{Fault, Link, Outage, Planned, Server, Trouble};
+use super::fault::{Disk, Fault, Link, Loss, Outage, Planned, Resource, Server, Spoiled, Trouble};
 use super::moment::MOMENTS;
 use super::venue::Shape;
 use crate::proxy::Direction;
@@ -60,7 +60,17 @@ const THIRD: Who = Who::Streamer(3);
 /// All of them.
 #[must_use]
 pub fn all() -> Vec<Scenario> {
-    [processes(), servers(), links(), rest(), clusters()].concat()
+    [
+        processes(),
+        servers(),
+        links(),
+        other_links(),
+        resources(),
+        stores(),
+        rest(),
+        clusters(),
+    ]
+    .concat()
 }
 
 /// The one of this name.
@@ -135,6 +145,16 @@ fn servers() -> Vec<Scenario> {
         outage("node-stopped", Server::Cassandra, Outage::Stopped, 5.0),
         outage("node-killed", Server::Cassandra, Outage::Killed, 5.0),
         outage("node-frozen", Server::Cassandra, Outage::Frozen, 13.0),
+        outage("node-slow", Server::Cassandra, Outage::Slow, 12.0),
+        outage("broker-slow", Server::Kafka, Outage::Slow, 12.0),
+        // What the publisher has in hand dies with it, and nobody was told that it is safe.
+        one(
+            "killed-behind-a-frozen-broker",
+            vec![
+                (3.0, 10.0, Fault::Server(Server::Kafka, 0, Outage::Frozen)),
+                (7.0, 1.0, Fault::Kill(Who::Publisher)),
+            ],
+        ),
     ]
 }
 
@@ -186,6 +206,87 @@ fn links() -> Vec<Scenario> {
     ]
 }
 
+/// The ways and links that have no scenario of their own.
+fn other_links() -> Vec<Scenario> {
+    let (to_server, to_client) = (
+        Trouble::OneWay(Direction::ToServer),
+        Trouble::OneWay(Direction::ToClient),
+    );
+    vec![
+        one(
+            "other-ways",
+            vec![
+                (2.0, 12.0, Fault::Link(Link::Kafka, to_server)),
+                (26.0, 12.0, Fault::Link(Link::Cassandra, to_client)),
+            ],
+        ),
+        one(
+            "publisher-one-way",
+            vec![
+                (2.0, 12.0, Fault::Link(Link::Publisher, to_server)),
+                (26.0, 12.0, Fault::Link(Link::Publisher, to_client)),
+            ],
+        ),
+        one(
+            "publisher-half-open",
+            vec![(3.0, 1.0, Fault::Link(Link::Publisher, Trouble::HalfOpen))],
+        ),
+        one(
+            "publisher-slices-and-drips",
+            vec![
+                (2.0, 5.0, Fault::Link(Link::Publisher, Trouble::Slices)),
+                (8.0, 5.0, Fault::Link(Link::Publisher, Trouble::Slow(20_000))),
+            ],
+        ),
+    ]
+}
+
+fn resources() -> Vec<Scenario> {
+    let disk = |name, disk, spoiled| one(name, vec![(3.0, 4.0, Fault::Disk(disk, spoiled))]);
+    let on_small = |name, spoiled| Scenario {
+        shape: Shape::Small,
+        ..disk(name, Disk::Kafka, spoiled)
+    };
+    let starved = |at, lasts, who, resource| (at, lasts, Fault::Starved(who, resource));
+    let everybody = [Who::Ingester, Who::Publisher, FIRST, SECOND, THIRD];
+    let at_bound = everybody.map(|who| starved(2.0, 14.0, who, Resource::Memory));
+    let cut = (3.0, 12.0, Fault::Link(Link::Cassandra, Trouble::Cut));
+    vec![
+        disk("state-disk-full", Disk::Ingester, Spoiled::Full),
+        disk("state-disk-read-only", Disk::Ingester, Spoiled::ReadOnly),
+        on_small("log-disk-full", Spoiled::Full),
+        on_small("log-disk-read-only", Spoiled::ReadOnly),
+        one(
+            "no-descriptors",
+            vec![
+                starved(2.0, 5.0, Who::Publisher, Resource::Descriptors),
+                starved(9.0, 5.0, FIRST, Resource::Descriptors),
+                starved(10.0, 5.0, Who::Ingester, Resource::Descriptors),
+            ],
+        ),
+        one("memory-near", at_bound.into_iter().chain([cut]).collect()),
+    ]
+}
+
+fn stores() -> Vec<Scenario> {
+    let store = |name, lasts, fault| one(name, vec![(5.0, lasts, fault)]);
+    vec![
+        store("checkpoints-deleted", 0.0, Fault::CheckpointsDeleted),
+        store("table-dropped", 0.0, Fault::TableDropped),
+        store("table-altered", 3.0, Fault::TableAltered),
+        store("table-restored", 0.0, Fault::TableRestored),
+        store("topic-recreated", 0.0, Fault::TopicRecreated),
+        one(
+            "topic-cut",
+            vec![
+                (5.0, 0.0, Fault::TopicCut(Loss::Settled)),
+                (7.0, 0.5, Fault::Kill(FIRST)),
+            ],
+        ),
+        store("topic-cut-unread", 0.0, Fault::TopicCut(Loss::Unread)),
+    ]
+}
+
 fn rest() -> Vec<Scenario> {
     let api = [
         ApiFault::BadGateway,
@@ -220,8 +321,7 @@ fn rest() -> Vec<Scenario> {
             clocks: wrong(-3_600),
             ..one("clocks-behind-and-ahead", kills())
         },
-        one("checkpoints-deleted", vec![(5.0, 0.0, Fault::CheckpointsDeleted)]),
-        one("table-dropped", vec![(5.0, 0.0, Fault::TableDropped)]),
+        one("duplicate-member", vec![(4.0, 3.0, Fault::Duplicate(FIRST))]),
     ]
 }
 
@@ -253,6 +353,10 @@ fn clusters() -> Vec<Scenario> {
                 (3.0, 8.0, server(Server::Cassandra, 1, Outage::Frozen)),
                 (4.0, 8.0, server(Server::Cassandra, 2, Outage::Frozen)),
             ],
+        ),
+        three(
+            "one-node-slow",
+            vec![(3.0, 12.0, server(Server::Cassandra, 1, Outage::Slow))],
         ),
     ]
 }

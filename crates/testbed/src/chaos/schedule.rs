@@ -7,7 +7,7 @@ use rand::seq::IndexedRandom as _;
 use rand::{RngExt as _, SeedableRng as _};
 
 use super::evidence::Who;
-use super::fault::{Fault, Link, Outage, Planned, Server, Trouble};
+use super::fault::{Fault, Link, Loss, Outage, Planned, Resource, Server, Trouble};
 use super::venue::Shape;
 use crate::proxy::Direction;
 use crate::randomuser::Fault as ApiFault;
@@ -37,6 +37,9 @@ fn collide(one: &Fault, other: &Fault) -> bool {
     match (one, other) {
         (Fault::Server(one, ..), Fault::Server(other, ..)) => one == other,
         (Fault::Link(one, _), Fault::Link(other, _)) => one == other,
+        // An operator works on servers that are there.
+        (Fault::TableAltered | Fault::TopicCut(_), Fault::Server(..))
+        | (Fault::Server(..), Fault::TableAltered | Fault::TopicCut(_)) => true,
         _ => one == other,
     }
 }
@@ -45,7 +48,7 @@ fn draw(chance: &mut StdRng, shape: Shape) -> (Fault, Duration) {
     let mut millis = |range: std::ops::Range<u64>| Duration::from_millis(chance.random_range(range));
     let (short, middle, long) = (millis(0..2_000), millis(2_000..7_000), millis(5_000..13_000));
     let who = who(chance);
-    match chance.random_range(0..20) {
+    match chance.random_range(0..24) {
         0..=3 => (Fault::Kill(who), short),
         4..=5 => (Fault::Terminate(who), short),
         6..=8 => (Fault::Freeze(who), long),
@@ -54,6 +57,9 @@ fn draw(chance: &mut StdRng, shape: Shape) -> (Fault, Duration) {
         11..=13 => (server(chance, shape), long),
         14..=17 => link(chance, shape, middle, long),
         18 => (Fault::Storm(3), middle),
+        19 => (Fault::Starved(who, Resource::Descriptors), middle),
+        20 => (Fault::TableAltered, short),
+        21 => (Fault::TopicCut(Loss::Settled), Duration::ZERO),
         _ => (Fault::Api(api(chance)), Duration::ZERO),
     }
 }
@@ -72,7 +78,7 @@ fn server(chance: &mut StdRng, shape: Shape) -> Fault {
     } else {
         Server::Cassandra
     };
-    let outages = [Outage::Stopped, Outage::Killed, Outage::Frozen];
+    let outages = [Outage::Stopped, Outage::Killed, Outage::Frozen, Outage::Slow];
     let outage = outages.choose(chance).copied().unwrap_or(Outage::Killed);
     Fault::Server(server, chance.random_range(0..shape.nodes()), outage)
 }
@@ -131,6 +137,6 @@ mod tests {
             .flat_map(|seed| random(seed, Shape::One))
             .map(|planned| planned.fault.class())
             .collect();
-        assert_eq!(drawn, [1, 2, 3, 6, 7].into());
+        assert_eq!(drawn, [1, 2, 3, 4, 5, 6, 7].into());
     }
 }

@@ -6,15 +6,19 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
+use super::disk::{DiskError, SmallDisk};
 use crate::proxy::{Proxy, ProxyError};
 use crate::randomuser::{Options, RandomUserApi, StartError};
 use crate::servers::{CassandraOptions, KafkaOptions, ServerError, Stack, StackOptions};
+use crate::workspace::{self, WorkspaceError};
 
 /// How many servers there are of each kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Shape {
     /// One broker, one node: any of them lost is all of them lost.
     One,
+    /// The same, and the broker's log lies on a small disk of its own.
+    Small,
     /// Three of each, every record and every row three times.
     Three,
 }
@@ -24,7 +28,7 @@ impl Shape {
     #[must_use]
     pub fn nodes(self) -> usize {
         match self {
-            Self::One => 1,
+            Self::One | Self::Small => 1,
             Self::Three => 3,
         }
     }
@@ -42,7 +46,16 @@ pub enum VenueError {
     /// The offline API.
     #[error(transparent)]
     Api(#[from] StartError),
+    /// The broker's small disk.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// No place for it.
+    #[error(transparent)]
+    Workspace(#[from] WorkspaceError),
 }
+
+/// In MiB: some rounds of records, and a filler that is soon written.
+const BROKERS_DISK: u64 = 256;
 
 /// Running servers.
 pub struct Venue {
@@ -56,6 +69,8 @@ pub struct Venue {
     pub cassandra: Option<Proxy>,
     /// The offline random-user API.
     pub api: RandomUserApi,
+    /// Where the broker's log lies, if on a disk of its own; it goes after the broker.
+    pub disk: Option<SmallDisk>,
 }
 
 impl Venue {
@@ -70,10 +85,21 @@ impl Venue {
             // The broker is told of its proxy before it has a port of its own.
             kafka.push(Proxy::start(nowhere).await?);
         }
+        let disk = if shape == Shape::Small {
+            let folder = format!("chaos-disk-{}", std::process::id());
+            Some(SmallDisk::make(
+                &workspace::target_dir()?.join(folder),
+                BROKERS_DISK,
+            )?)
+        } else {
+            None
+        };
+        let log = disk.iter().map(|disk| disk.path().display().to_string());
         let stack = Stack::start(&StackOptions {
             kafka: KafkaOptions {
                 nodes: shape.nodes(),
                 advertised: kafka.iter().map(Proxy::address).collect(),
+                properties: log.map(|log| ("log.dirs".to_owned(), log)).collect(),
                 ..KafkaOptions::default()
             },
             // A killed node forgets nothing that it acknowledged.
@@ -88,7 +114,9 @@ impl Venue {
             proxy.retarget(address(node.address()));
         }
         let cassandra = match shape {
-            Shape::One => Some(Proxy::start(address(&stack.cassandra.contact_points()[0])).await?),
+            Shape::One | Shape::Small => {
+                Some(Proxy::start(address(&stack.cassandra.contact_points()[0])).await?)
+            }
             Shape::Three => None,
         };
         Ok(Self {
@@ -97,6 +125,7 @@ impl Venue {
             kafka,
             cassandra,
             api: RandomUserApi::start(Options::unlimited()).await?,
+            disk,
         })
     }
 
@@ -125,12 +154,14 @@ impl Venue {
             .nodes()
             .iter()
             .map(|node| address(node.address()));
+        let between = self.stack.kafka.internal_bootstrap();
+        let brokers = brokers.chain(between.split(',').map(address)).collect::<Vec<_>>();
         let nodes = self.stack.cassandra.contact_points();
         let nodes = nodes
             .iter()
             .filter(|_| self.cassandra.is_some())
             .map(|point| address(point));
-        brokers.chain(nodes).collect()
+        brokers.into_iter().chain(nodes).collect()
     }
 }
 

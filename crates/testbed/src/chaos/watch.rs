@@ -4,17 +4,19 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
+use jiff::Timestamp;
 use reqwest::Client;
 use serde_json::Value;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::RoundError;
+use super::chronicle::Chronicle;
 use super::evidence::{CheckpointSample, Look, Who};
 use super::laws;
 use super::pause::Pause;
 use crate::table::{Table, TableError};
-use crate::tap::Tap;
+use crate::tap::{Tap, Tapped};
 
 /// Between two looks at a process.
 const LOOK: Duration = Duration::from_millis(300);
@@ -100,7 +102,7 @@ fn missing(readiness: &str) -> Vec<String> {
         .collect()
 }
 
-/// Of each metric the sum of its series; of histograms only sum and count.
+/// Of each metric the sum of its series, and each series with labels by itself; of histograms only sum and count.
 fn sums(text: &str) -> BTreeMap<String, f64> {
     let mut sums = BTreeMap::new();
     for line in text.lines().filter(|line| !line.starts_with('#')) {
@@ -110,6 +112,9 @@ fn sums(text: &str) -> BTreeMap<String, f64> {
         let name = series.split('{').next().unwrap_or(series);
         if let (false, Ok(value)) = (name.ends_with("_bucket"), value.parse::<f64>()) {
             *sums.entry(name.to_owned()).or_insert(0.0) += value;
+            if name != series {
+                sums.insert(series.to_owned(), value);
+            }
         }
     }
     sums
@@ -129,6 +134,8 @@ pub struct CheckpointWatch<'a> {
     pub began: Instant,
     /// Held while an operator changes them.
     pub pause: &'a Pause,
+    /// What became of the topic.
+    pub chronicle: &'a Chronicle,
     /// When to end.
     pub stop: CancellationToken,
 }
@@ -179,15 +186,22 @@ impl CheckpointWatch<'_> {
         } else {
             None
         };
+        let stamps = table.stamps().await?;
+        let next = checkpoints.iter().map(|(partition, checkpoint)| {
+            let place = (*partition, checkpoint.next_offset);
+            self.chronicle.place(Some(checkpoint.topic_id), place)
+        });
+        let place = |letter: &Tapped| {
+            let (topic, place) = laws::place_of(letter)?;
+            Some(self.chronicle.place(topic, place))
+        };
         Ok(CheckpointSample {
             at_ms,
+            read_by: Timestamp::now().as_millisecond(),
             anew: false,
-            next: checkpoints
-                .iter()
-                .map(|(partition, checkpoint)| (*partition, checkpoint.next_offset))
-                .collect(),
-            stamps: table.stamps().await?,
-            letters: letters.map(|letters| letters.iter().filter_map(laws::place_of).collect()),
+            next: next.collect(),
+            stamps,
+            letters: letters.map(|letters| letters.iter().filter_map(place).collect()),
         })
     }
 }
@@ -202,7 +216,12 @@ mod tests {
         let found = sums(text);
         assert_eq!(
             found,
-            BTreeMap::from([("x".to_owned(), 3.0), ("y_count".to_owned(), 4.0)])
+            BTreeMap::from([
+                ("x".to_owned(), 3.0),
+                ("x{a=\"1\"}".to_owned(), 1.0),
+                ("x{a=\"2\"}".to_owned(), 2.0),
+                ("y_count".to_owned(), 4.0)
+            ])
         );
     }
 

@@ -5,21 +5,24 @@
 mod bad;
 mod mint;
 
-use std::collections::BTreeSet;
-use std::sync::{Mutex, PoisonError};
+use std::collections::{BTreeSet, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use reqwest::{Client, StatusCode};
 use serde_json::Value;
+use tokio::sync::{RwLock, RwLockWriteGuard};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use self::mint::{Mint, Minted};
 use super::RoundError;
+use super::chronicle::Chronicle;
 use super::evidence::{Obligation, Run};
+use super::laws::print;
 use crate::table::Table;
 use crate::tap::Tap;
 
@@ -57,6 +60,8 @@ pub struct Ledger {
     pub obligations: Vec<Obligation>,
     /// Ever sent.
     pub minted: BTreeSet<Uuid>,
+    /// The prints of all that was ever sent.
+    pub sent: HashSet<u64>,
     /// Answers that were not true.
     pub untrue: Vec<String>,
 }
@@ -69,7 +74,10 @@ pub struct Workload {
     topic: String,
     tap: Tap,
     seed: u64,
+    chronicle: Arc<Chronicle>,
     ledger: Mutex<Ledger>,
+    /// Read by each request that is under way.
+    gate: RwLock<()>,
     stop: CancellationToken,
 }
 
@@ -83,6 +91,7 @@ impl Workload {
         ingester: &str,
         topic: &str,
         bootstrap: String,
+        chronicle: Arc<Chronicle>,
         seed: u64,
     ) -> Result<Self, RoundError> {
         let client = Client::builder()
@@ -96,7 +105,9 @@ impl Workload {
             topic: topic.to_owned(),
             tap: Tap::new(bootstrap)?,
             seed,
+            chronicle,
             ledger: Mutex::default(),
+            gate: RwLock::default(),
             stop: CancellationToken::new(),
         })
     }
@@ -114,6 +125,13 @@ impl Workload {
     /// No request begins any more.
     pub fn stop(&self) {
         self.stop.cancel();
+    }
+
+    /// Holds all traffic back, once every request and every run has ended, until the guard is dropped.
+    pub async fn hold(&self, deadline: Duration) -> RwLockWriteGuard<'_, ()> {
+        let guard = self.gate.write().await;
+        drop(self.runs(deadline).await);
+        guard
     }
 
     /// What was sent and acknowledged, once it has stopped.
@@ -151,7 +169,14 @@ impl Workload {
     }
 
     async fn post(&self, batch: &[Minted], places: Places) {
-        self.note(|ledger| ledger.minted.extend(batch.iter().filter_map(|minted| minted.id)));
+        let _under_way = self.gate.read().await;
+        self.note(|ledger| {
+            ledger.minted.extend(batch.iter().filter_map(|minted| minted.id));
+            let good = batch.iter().filter(|minted| minted.id.is_some());
+            ledger
+                .sent
+                .extend(good.map(|minted| print(Some(minted.json.as_bytes()))));
+        });
         let bodies: Vec<_> = batch.iter().map(|minted| minted.json.as_str()).collect();
         let mut request = self
             .client
@@ -196,14 +221,22 @@ impl Workload {
         let good = batch.len() - bad.len();
         let mut untrue = refused != bad || counted != good;
         let mut obligations = Vec::new();
+        // Places that were asked for and did not come make the answer no less an acknowledgement.
+        untrue |= places == Places::Told && accepted.len() != counted;
+        let places = if accepted.is_empty() {
+            Places::Untold
+        } else {
+            places
+        };
         match places {
             // Each that was not refused is acknowledged.
             Places::Untold => {
-                let good = batch.iter().filter(|minted| minted.id.is_some());
-                obligations.extend(good.map(|minted| promised(minted, None)));
+                let good = (0..)
+                    .zip(batch)
+                    .filter(|(place, minted)| minted.id.is_some() && !refused.contains(place));
+                obligations.extend(good.map(|(_, minted)| promised(minted, None)));
             }
             Places::Told => {
-                untrue |= accepted.len() != counted;
                 for entry in &accepted {
                     let minted = index(entry).and_then(|place| batch.get(place));
                     let partition = entry["partition"]
@@ -212,7 +245,8 @@ impl Workload {
                     if let (Some(minted), Some(partition), Some(offset)) =
                         (minted, partition, entry["offset"].as_i64())
                     {
-                        obligations.push(promised(minted, Some((partition, offset))));
+                        let place = self.chronicle.place(None, (partition, offset));
+                        obligations.push(promised(minted, Some(place)));
                     }
                 }
             }
@@ -222,13 +256,14 @@ impl Workload {
                 ledger.untrue.push(format!(
                     "{status}: refused {refused:?} of the bad {bad:?}, accepted {counted}"
                 ));
-            } else {
-                ledger.obligations.extend(obligations);
             }
+            // What a wrong answer acknowledges is acknowledged.
+            ledger.obligations.extend(obligations);
         });
     }
 
     async fn delete(&self, id: Uuid) {
+        let _under_way = self.gate.read().await;
         let answer = self
             .client
             .delete(format!("{}/{id}", self.publisher))
@@ -248,6 +283,10 @@ impl Workload {
         while !self.stop.is_cancelled() {
             let record = bad::record(&mut chance);
             let (value, key) = (record.value.clone(), record.key.clone());
+            let under_way = self.gate.read().await;
+            self.note(|ledger| {
+                ledger.sent.insert(print(value.as_deref()));
+            });
             let written = self.tap.write(&self.topic, std::slice::from_ref(&record));
             let Some(written) = self.stop.run_until_cancelled(written).await else {
                 return;
@@ -256,9 +295,10 @@ impl Workload {
                 let id = key
                     .and_then(|key| Uuid::try_parse_ascii(&key).ok())
                     .filter(|_| value.is_none());
-                let place = places.first().copied();
+                let place = places.first().map(|place| self.chronicle.place(None, *place));
                 self.note(|ledger| ledger.obligations.push(Obligation { id, value, place }));
             }
+            drop(under_way);
             sleep(BREATH * 3).await;
         }
     }
@@ -267,8 +307,10 @@ impl Workload {
         let mut number = 0;
         while !self.stop.is_cancelled() {
             let order = serde_json::json!({"users": RUN, "seed": format!("chaos{}x{number}", self.seed)});
+            let under_way = self.gate.read().await;
             // It may be down, or still at the run before.
             drop(self.client.post(&self.ingester).json(&order).send().await);
+            drop(under_way);
             number += 1;
             if self.stop.run_until_cancelled(sleep(BETWEEN_RUNS)).await.is_none() {
                 return;
@@ -333,7 +375,7 @@ impl Workload {
             .map(|run| Run {
                 id: run["id"].as_str().unwrap_or_default().to_owned(),
                 state: run["state"].as_str().unwrap_or_default().to_owned(),
-                accepted: run["accepted"].as_u64().unwrap_or_default(),
+                accepted: run["counts"]["accepted"].as_u64().unwrap_or_default(),
             })
             .collect())
     }

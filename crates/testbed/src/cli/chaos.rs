@@ -103,15 +103,23 @@ impl ChaosCommand {
                 ExitCode::FAILURE
             });
         }
-        let orders = campaign.orders(&self.pick())?;
+        let orders = campaign.orders(&self.pick(&campaign))?;
         end(&campaign.run(&orders).await?, seed)
     }
 
-    fn pick(&self) -> Pick {
+    fn pick(&self, campaign: &Campaign) -> Pick {
         let everything = self.scenario.iter().any(|name| name == "all");
-        let names = scenario::all()
-            .into_iter()
-            .map(|scenario| scenario.name.to_owned());
+        let names = scenario::all().into_iter().filter_map(|scenario| {
+            let name = scenario.name.to_owned();
+            // Of all, those that this machine can play; one that is named and can't be is an error.
+            match campaign.can_play(&scenario) {
+                Ok(()) => Some(name),
+                Err(error) => {
+                    eprintln!("left out: {error}");
+                    None
+                }
+            }
+        });
         Pick {
             scenarios: if everything {
                 names.collect()

@@ -1,24 +1,22 @@
-//! Faults of the group, and of what the streamers keep in Cassandra, done as an operator would do them.
+//! Faults of the group: who is in it, what it has committed, what it shares.
 
 use std::time::Duration;
 
-use futures::future::try_join_all;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::{Offset, TopicPartitionList};
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 use super::{Effect, Scene};
 use crate::chaos::RoundError;
 use crate::chaos::crew::{self, streamer};
-use crate::chaos::evidence::Sign;
+use crate::chaos::evidence::{Sign, Who};
 use crate::service::Service;
-use crate::table::Table;
 use crate::tap::Tap;
 
-/// For an answer of an operator's tool, and for a service to notice that its table is gone.
+/// For an answer of an operator's tool, and for a member to notice that it is none.
 const DEADLINE: Duration = Duration::from_secs(30);
 /// Records that come in while nobody reads.
 const ABSENCE: Duration = Duration::from_millis(1_500);
@@ -37,7 +35,12 @@ impl Scene<'_> {
         for result in admin.create_partitions([&wanted], &options).await? {
             result.map_err(|(_, code)| rdkafka::error::KafkaError::AdminOp(code))?;
         }
-        Ok(self.effect(began))
+        #[expect(clippy::cast_precision_loss, reason = "a topic has few partitions")]
+        let all = (before + more) as f64;
+        Ok(Effect {
+            signs: vec![Sign::InTheEnd("streamer_assigned_partitions", all)],
+            ..self.effect(began)
+        })
     }
 
     pub(super) async fn storm(&self, times: u32, lasts: Duration) -> Result<Effect, RoundError> {
@@ -85,99 +88,30 @@ impl Scene<'_> {
         Ok(self.restarted(began, self.crew.streamers()))
     }
 
-    /// The next start has none and reads from the beginning: every row is written again, and none changes.
-    pub(super) async fn checkpoints_deleted(&self) -> Result<Effect, RoundError> {
+    /// The group takes the later one for the member; the earlier one is fenced, ends, and is started again by the
+    /// operator once the other is gone.
+    pub(super) async fn duplicate(&self, who: Who, lasts: Duration) -> Result<Effect, RoundError> {
+        let mut service = self.crew.get(who).await;
         let began = self.now();
-        self.while_nobody_reads(async {
-            self.pause.hold();
-            let name = &self.plot.name;
-            let delete = format!(
-                "DELETE FROM {{ks}}.stream_checkpoints WHERE group_id = '{name}' AND topic = '{name}'"
-            );
-            self.table().await?.run(&delete).await?;
-            self.pause.release();
-            Ok(())
-        })
-        .await?;
-        Ok(self.restarted(began, self.crew.streamers()))
-    }
-
-    /// Each streamer must notice and end with 78; the operator replays the topic into a new table.
-    pub(super) async fn table_dropped(&self) -> Result<Effect, RoundError> {
-        let began = self.now();
-        self.pause.hold();
-        self.table().await?.run("DROP TABLE {ks}.created_users").await?;
-        let streamers = self.crew.streamers();
-        for who in &streamers {
-            let mut service = self.crew.get(*who).await;
-            match service.wait(DEADLINE).await {
-                Ok(Some(78)) => service.forget(),
-                ended => {
-                    self.crew.note(format!(
-                        "{who} was to end with 78 for the dropped table: {ended:?}"
-                    ));
-                    self.crew.kill(*who, &mut service).await?;
-                    service.forget();
-                }
+        let Who::Streamer(number) = who else {
+            return Err(RoundError::Refused {
+                what: "a second process that is no streamer",
+                log: String::new(),
+            });
+        };
+        let options = streamer(self.venue, self.plot, number).log_name(format!("{who}-double"));
+        let mut double = Service::start(&options)?;
+        match service.wait(DEADLINE).await {
+            Ok(Some(1)) => service.forget(),
+            ended => {
+                let told = format!("{who} was to end with 1 for its double: {ended:?}");
+                self.crew.note(told);
+                self.crew.kill(who, &mut service).await?;
             }
         }
-        self.replay().await?;
-        self.pause.release();
-        for who in &streamers {
-            self.crew.revive(*who, &mut *self.crew.get(*who).await).await?;
-        }
-        Ok(self.restarted(began, streamers))
-    }
-
-    /// `streamer replay`, once the group has no members any more.
-    async fn replay(&self) -> Result<(), RoundError> {
-        let until = Instant::now() + DEADLINE;
-        loop {
-            let command = streamer(self.venue, self.plot, 0)
-                .arg("replay")
-                .arg("--from-offset")
-                .arg("0")
-                .arg("--yes");
-            let command = Service::start(&command)?;
-            if command.wait(DEADLINE).await? == Some(0) {
-                return Ok(());
-            }
-            if Instant::now() >= until {
-                return Err(RoundError::Refused {
-                    what: "streamer replay",
-                    log: command.last_lines(5),
-                });
-            }
-            sleep(Duration::from_secs(1)).await;
-        }
-    }
-
-    /// Stops every streamer in good order, does it, and starts them again.
-    async fn while_nobody_reads(
-        &self,
-        work: impl Future<Output = Result<(), RoundError>>,
-    ) -> Result<(), RoundError> {
-        let streamers = self.crew.streamers();
-        let mut held = Vec::new();
-        for who in &streamers {
-            held.push((*who, self.crew.get(*who).await));
-        }
-        try_join_all(
-            held.iter_mut()
-                .map(|(who, service)| self.crew.terminate(*who, service)),
-        )
-        .await?;
-        work.await?;
-        try_join_all(
-            held.iter_mut()
-                .map(|(who, service)| self.crew.revive(*who, service)),
-        )
-        .await?;
-        Ok(())
-    }
-
-    async fn table(&self) -> Result<Table, RoundError> {
-        let points = self.venue.stack.cassandra.contact_points();
-        Ok(Table::connect(&points, &self.plot.name).await?)
+        sleep(lasts).await;
+        self.crew.terminate(who, &mut double).await?;
+        self.crew.revive(who, &mut service).await?;
+        Ok(self.restarted(began, vec![who]))
     }
 }

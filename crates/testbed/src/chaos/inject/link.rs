@@ -14,6 +14,9 @@ use crate::proxy::{Conduct, Direction, Flow, Proxy};
 /// A cut that is shorter may pass between two looks of a service at its servers.
 const SHOWS: Duration = Duration::from_secs(6);
 
+/// In seconds: what is slower by so much is slower.
+const NOTICEABLE: f64 = 0.005;
+
 impl Scene<'_> {
     pub(super) async fn trouble(
         &self,
@@ -44,23 +47,38 @@ impl Scene<'_> {
         };
         let dependency = link.dependency();
         let cut = matches!(trouble, Trouble::Cut | Trouble::OneWay(_));
-        let retries = match link {
-            Link::Cassandra => Some(Sign::Rose("streamer_retries_total")),
-            Link::Kafka | Link::Publisher => None,
-        };
-        let signs = match trouble {
-            Trouble::Cut | Trouble::OneWay(_) if lasts >= SHOWS => [Some(Sign::Missed(dependency)), retries]
-                .into_iter()
-                .flatten()
-                .collect(),
-            // What is only slower is in the histograms of latency, and no threshold says from where on.
-            _ => Vec::new(),
+        let signs = if cut && lasts < SHOWS {
+            Vec::new()
+        } else {
+            signs(link, trouble)
         };
         Ok(Effect {
             loses: cut.then_some(Loss { dependency, of }),
             signs,
+            faint: !cut,
             ..self.effect(began)
         })
+    }
+}
+
+/// Where it shows: what is sent again is counted, what only takes longer is measured.
+fn signs(link: Link, trouble: Trouble) -> Vec<Sign> {
+    let again = match link {
+        Link::Kafka => Sign::Fell("publisher_kafka_up"),
+        Link::Cassandra => Sign::Rose("streamer_retries_total"),
+        Link::Publisher => Sign::Rose("ingester_retries_total{leg=\"publisher\"}"),
+    };
+    let took = match link {
+        Link::Kafka => "publisher_delivery_seconds",
+        Link::Cassandra => "streamer_write_seconds",
+        Link::Publisher => "ingester_request_seconds",
+    };
+    match trouble {
+        Trouble::Cut | Trouble::OneWay(_) => vec![Sign::Missed(link.dependency()), again],
+        Trouble::HalfOpen | Trouble::Reset(_) => vec![again, Sign::Slower(took, NOTICEABLE)],
+        #[expect(clippy::cast_precision_loss, reason = "some hundred milliseconds")]
+        Trouble::Late(millis) => vec![Sign::Slower(took, millis as f64 / 2_000.0), again],
+        Trouble::Slices | Trouble::Slow(_) => vec![Sign::Slower(took, NOTICEABLE), again],
     }
 }
 

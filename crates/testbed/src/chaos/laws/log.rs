@@ -100,12 +100,13 @@ impl<'a> Log<'a> {
             .filter_map(|(id, places)| Some((*id, &self.entries[*places.last()?])))
     }
 
-    /// Whether a record of this user with a stamp above `stamp` deletes it.
-    pub(super) fn is_deleted_after(&self, id: Uuid, stamp: i64) -> bool {
+    /// Whether a record of this user with a stamp above `stamp`, appended by `until`, deletes it.
+    pub(super) fn is_deleted_after(&self, id: Uuid, stamp: i64, until: i64) -> bool {
         let places = self.of.get(&id).into_iter().flatten();
-        places
-            .map(|place| &self.entries[*place])
-            .any(|entry| entry.fate == Fate::Gone && entry.stamp >= stamp)
+        places.map(|place| &self.entries[*place]).any(|entry| {
+            let appended = entry.record.timestamp.unwrap_or(0);
+            entry.fate == Fate::Gone && entry.stamp >= stamp && appended <= until
+        })
     }
 }
 

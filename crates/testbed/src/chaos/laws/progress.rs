@@ -43,7 +43,8 @@ fn is_lacking(sample: &CheckpointSample, log: &Log<'_>, entry: &super::log::Entr
             .is_some_and(|letters| !letters.contains(&(partition, offset))),
         (Fate::Row(_), Some(id)) => {
             let there = sample.stamps.get(&id).is_some_and(|stamp| *stamp >= entry.stamp);
-            !there && !log.is_deleted_after(id, entry.stamp)
+            // A deletion that was appended after the look explains nothing.
+            !there && !log.is_deleted_after(id, entry.stamp, sample.read_by)
         }
         (Fate::Gone, Some(id)) => sample.stamps.get(&id).is_some_and(|stamp| *stamp < entry.stamp),
         (_, None) => false,

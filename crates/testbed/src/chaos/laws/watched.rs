@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::log::Log;
 use super::{Law, Violation};
-use crate::chaos::evidence::{Evidence, Incident, Look, Sign, Who};
+use crate::chaos::evidence::{Evidence, Incident, LateEnd, Look, Sign, Who};
 
 /// How many seconds readiness may take to turn, and how many a fresh record may take.
 pub const PATIENCE: (f64, f64) = (10.0, 30.0);
@@ -53,7 +53,8 @@ pub(super) fn memory(evidence: &Evidence) -> Vec<Violation> {
 
 pub(super) fn signs(evidence: &Evidence) -> Vec<Violation> {
     let hidden = evidence.incidents.iter().filter(|incident| {
-        !incident.signs.is_empty() && !incident.signs.iter().any(|sign| shows(sign, incident, evidence))
+        let due = !incident.signs.is_empty() && (!incident.faint || is_alone(evidence, incident));
+        due && !incident.signs.iter().any(|sign| shows(sign, incident, evidence))
     });
     hidden
         .map(|incident| {
@@ -64,6 +65,15 @@ pub(super) fn signs(evidence: &Evidence) -> Vec<Violation> {
             )
         })
         .collect()
+}
+
+/// Whether nothing else is broken, or has just been mended, while it lasts.
+fn is_alone(evidence: &Evidence, incident: &Incident) -> bool {
+    evidence.incidents.iter().all(|other| {
+        std::ptr::eq(other, incident)
+            || other.began > incident.ended + PATIENCE.0
+            || other.ended + PATIENCE.0 < incident.began
+    })
 }
 
 fn shows(sign: &Sign, incident: &Incident, evidence: &Evidence) -> bool {
@@ -92,6 +102,29 @@ fn shows(sign: &Sign, incident: &Incident, evidence: &Evidence) -> bool {
             let during = looks.iter().filter(during).filter_map(value);
             during.into_iter().any(|value| value > before.unwrap_or(0.0))
         }),
+        Sign::Fell(metric) => evidence.looks.values().any(|looks| {
+            let start = |look: &Look| look.metrics.get("process_start_time_seconds").copied();
+            let value = |look: &Look| look.metrics.get(*metric).copied();
+            let known: Vec<_> = looks.iter().filter(|look| value(look).is_some()).collect();
+            known.windows(2).any(|pair| {
+                during(&pair[1]) && start(pair[0]) == start(pair[1]) && value(pair[1]) < value(pair[0])
+            })
+        }),
+        Sign::Slower(metric, by) => evidence.looks.values().any(|looks| {
+            let usual = mean(looks, metric, 0.0, incident.began).unwrap_or(0.0);
+            looks
+                .windows(2)
+                .filter(|pair| during(&&pair[1]))
+                .filter_map(|pair| mean(pair, metric, pair[0].at, pair[1].at))
+                .any(|mean| mean >= usual + by)
+        }),
+        Sign::InTheEnd(metric, least) => {
+            let last = |looks: &Vec<Look>| {
+                let found = looks.iter().rev().find_map(|look| look.metrics.get(*metric));
+                found.copied().unwrap_or(0.0)
+            };
+            evidence.looks.values().map(last).sum::<f64>() >= *least
+        }
         Sign::Missed(dependency) => evidence
             .looks
             .values()
@@ -99,6 +132,18 @@ fn shows(sign: &Sign, incident: &Incident, evidence: &Evidence) -> bool {
             .filter(during)
             .any(|look| look.missing.iter().any(|missing| missing == dependency)),
     }
+}
+
+/// What a histogram measured on the average between two moments; none, when it measured nothing.
+fn mean(looks: &[Look], metric: &str, from: f64, until: f64) -> Option<f64> {
+    let value = |look: &Look, part: &str| look.metrics.get(&format!("{metric}_{part}")).copied();
+    let within = looks.iter().filter(|look| (from..=until).contains(&look.at));
+    let mut known = within.filter(|look| value(look, "count").is_some());
+    let first = known.next()?;
+    let last = known.next_back()?;
+    let count = value(last, "count")? - value(first, "count")?;
+    let sum = value(last, "sum")? - value(first, "sum")?;
+    (count > 0.0).then(|| sum / count)
 }
 
 /// Each loss that lasts is told by everybody whose dependency it is, and its end, too.
@@ -197,6 +242,25 @@ pub(super) fn noted(evidence: &Evidence) -> Vec<Violation> {
     .concat()
 }
 
+/// Who can't finish within the grace because a dependency is away ends with 1, and nobody else does.
+pub(super) fn ends(evidence: &Evidence) -> Vec<Violation> {
+    let excused = |late: &LateEnd| {
+        evidence.incidents.iter().any(|incident| {
+            let loses = incident
+                .loses
+                .as_ref()
+                .is_some_and(|loss| loss.of.contains(&late.who));
+            loses && incident.began <= late.until && incident.ended + PATIENCE.0 >= late.from
+        })
+    };
+    let late = evidence.late_ends.iter().filter(|late| !excused(late));
+    late.map(|late| {
+        let told = format!("ended with 1 after a SIGTERM at {:.1} s", late.from);
+        Violation::new(Law::EndsOnlyWhenTold, late.who.to_string(), told)
+    })
+    .collect()
+}
+
 /// The rebalances that processes have counted while they were watched; each counter starts anew with its process.
 pub(super) fn rebalances(evidence: &Evidence) -> usize {
     let mut sum = 0.0;
@@ -222,6 +286,15 @@ pub(super) fn rebalances(evidence: &Evidence) -> usize {
     sum
 }
 
+/// How often the process that answered least often told of its memory.
+fn fewest_looks(evidence: &Evidence) -> usize {
+    let told = |looks: &Vec<Look>| {
+        let known = |look: &&Look| look.metrics.contains_key("process_resident_memory_bytes");
+        looks.iter().filter(known).count()
+    };
+    evidence.looks.values().map(told).min().unwrap_or(0)
+}
+
 pub(super) fn stress(evidence: &Evidence, log: &Log<'_>) -> Vec<Violation> {
     let demands = evidence.demands;
     let versions = log.of.values().map(|places| places.len() - 1).sum();
@@ -235,6 +308,19 @@ pub(super) fn stress(evidence: &Evidence, log: &Log<'_>) -> Vec<Violation> {
         ("invalid records", (letters, demands.letters)),
         ("faults", (evidence.incidents.len(), demands.faults)),
         ("rebalances", (rebalances(evidence), demands.rebalances)),
+        (
+            "runs",
+            (
+                evidence.runs.iter().filter(|run| run.accepted > 0).count(),
+                demands.runs,
+            ),
+        ),
+        ("samples", (evidence.checkpoints.len(), demands.samples)),
+        ("looks at a process", (fewest_looks(evidence), demands.looks)),
+        (
+            "connections to proxies",
+            (evidence.connections, demands.connections),
+        ),
     ]);
     let short = found
         .into_iter()
