@@ -8,7 +8,8 @@ use axum::http::{HeaderMap, header};
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use thiserror::Error;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::task::coop::unconstrained;
+use tokio::time::{Instant, timeout_at};
 
 use crate::admission::{NoRoom, Reservation};
 use crate::buffer::Buffer;
@@ -98,9 +99,10 @@ impl Incoming {
         reservation.would_fit(at_least)?;
         let expected = announced.exact().map_or(self.limit, |_| at_least);
         let mut buffer = Buffer::new(expected);
-        while let Some(chunk) = timeout_at(pace.patience(buffer.len()), self.next_chunk())
+        while let Some(chunk) = self
+            .next_chunk_until(pace.patience(buffer.len()))
             .await
-            .map_err(|_| BodyError::TooSlow)??
+            .ok_or(BodyError::TooSlow)??
         {
             if buffer.len() + chunk.len() > self.limit {
                 return Err(BodyError::TooLarge { limit: self.limit });
@@ -108,6 +110,13 @@ impl Incoming {
             buffer.push(chunk, reservation)?;
         }
         Ok(buffer.whole(reservation))
+    }
+
+    /// None: it was not there in time. The connection is read in the same task, and who floods it with bytes that are no
+    /// body (zeros before a chunk's size) uses up what Tokio lets a task do in one go, each time before a timer has its
+    /// turn: so the timer does not ask for leave.
+    async fn next_chunk_until(&mut self, until: Instant) -> Option<Result<Option<Bytes>, BodyError>> {
+        unconstrained(timeout_at(until, self.next_chunk())).await.ok()
     }
 
     async fn next_chunk(&mut self) -> Result<Option<Bytes>, BodyError> {
@@ -126,16 +135,14 @@ impl Incoming {
         if self.waits_for_continue {
             return;
         }
-        let read_on = async {
-            while let Ok(Some(chunk)) = self.next_chunk().await {
-                rest = rest.saturating_sub(chunk.len());
-                if rest == 0 {
-                    return;
-                }
+        let until = Instant::now() + DISCARD_TIMEOUT;
+        // Whether it ends by itself or runs out of time makes no difference to what is answered.
+        while let Some(Ok(Some(chunk))) = self.next_chunk_until(until).await {
+            rest = rest.saturating_sub(chunk.len());
+            if rest == 0 {
+                return;
             }
-        };
-        // Whether it ended by itself or ran out of time makes no difference to what is answered.
-        drop(timeout(DISCARD_TIMEOUT, read_on).await);
+        }
     }
 }
 
