@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use config::{Config, Environment, File, FileFormat, Map};
+use config::{Config, Environment, File, FileFormat, Map, Source, ValueKind};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
@@ -115,11 +115,12 @@ pub fn load<S: Settings>(
             .source(Some(variables)),
     );
     let given = given.build().map_err(ConfigError::Parse)?;
-    let mut settings = Config::builder().add_source(given.clone());
+    let mut kept = Kept(given.collect().map_err(ConfigError::Parse)?);
+    let given: Value = given.try_deserialize().map_err(ConfigError::Parse)?;
+    let mut settings = Config::builder();
     for (key, value) in scalars(&defaults) {
         settings = settings.set_default(key, value).map_err(ConfigError::Parse)?;
     }
-    let given: Value = given.try_deserialize().map_err(ConfigError::Parse)?;
     for (key, value) in leaves(&given) {
         match known.find(&key) {
             Known::Value => {}
@@ -129,11 +130,12 @@ pub fn load<S: Settings>(
                 settings = settings
                     .set_override(base, content.trim_end())
                     .map_err(ConfigError::Parse)?;
+                kept.remove(&key);
             }
             Known::Nothing => return Err(known.unknown(key)),
         }
     }
-    let settings = settings.build().map_err(ConfigError::Parse)?;
+    let settings = settings.add_source(kept).build().map_err(ConfigError::Parse)?;
     let settings: S = settings.try_deserialize().map_err(ConfigError::Parse)?;
     settings.validate()?;
     Ok(settings)
@@ -144,6 +146,39 @@ fn read(path: &Path) -> Result<String, ConfigError> {
         path: path.to_owned(),
         source,
     })
+}
+
+/// What was given, without the keys that name a file: a map would keep them beside those that the files are for.
+#[derive(Clone, Debug)]
+struct Kept(Map<String, config::Value>);
+
+impl Kept {
+    fn remove(&mut self, key: &str) {
+        fn remove(entries: &mut Map<String, config::Value>, key: &str) {
+            if entries.remove(key).is_some() {
+                return;
+            }
+            for (name, value) in entries {
+                let below = key
+                    .strip_prefix(name.as_str())
+                    .and_then(|rest| rest.strip_prefix('.'));
+                if let (ValueKind::Table(entries), Some(key)) = (&mut value.kind, below) {
+                    remove(entries, key);
+                }
+            }
+        }
+        remove(&mut self.0, key);
+    }
+}
+
+impl Source for Kept {
+    fn clone_into_box(&self) -> Box<dyn Source + Send + Sync> {
+        Box::new(self.clone())
+    }
+
+    fn collect(&self) -> Result<Map<String, config::Value>, config::ConfigError> {
+        Ok(self.0.clone())
+    }
 }
 
 /// The keys that a service knows: the leaves of its default settings. An empty map among the

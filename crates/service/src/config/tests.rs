@@ -145,6 +145,25 @@ fn a_secret_is_read_from_a_file_without_its_last_line_end() {
 }
 
 #[test]
+fn in_a_map_a_key_that_names_a_file_gives_way_to_what_is_in_the_file() {
+    let secret = file("s3cret\n");
+    let path = secret.path().display();
+    let in_file = file(&format!(
+        "[properties]\nsasl_password_file = '{path}'\nsasl_username = 'me'\n"
+    ));
+    let in_environment = [("EXAMPLE__PROPERTIES__SASL_PASSWORD_FILE", &*path.to_string())];
+    for (file, variables) in [
+        (Some(in_file.path()), Vec::new()),
+        (None, environment(in_environment)),
+    ] {
+        let mut example: Example = load(file, variables).unwrap();
+        example.properties.remove("sasl_username");
+        let expected = BTreeMap::from([("sasl_password".to_owned(), "s3cret".to_owned())]);
+        assert_eq!(example.properties, expected);
+    }
+}
+
+#[test]
 fn a_map_takes_any_key_also_one_with_dots() {
     let file = file("[properties]\n'security.protocol' = 'ssl'\n");
     let variables = environment([("EXAMPLE__PROPERTIES__SASL_MECHANISMS", "PLAIN")]);
