@@ -135,7 +135,7 @@ impl Default for CassandraSettings {
             checkpoint_table: "stream_checkpoints".to_owned(),
             connections: 2,
             window: 256,
-            statement_bytes: ByteSize::kib(4),
+            statement_bytes: ByteSize::b(5_000),
             max_rows_per_second: None,
             row_ttl: None,
             request_timeout: Duration::from_secs(5),

@@ -6,6 +6,7 @@ use cdrs_tokio::types::ByName as _;
 use testbed::tap::{Outgoing, Tapped};
 use uuid::Uuid;
 
+use crate::flow::metric;
 use crate::world::{World, outgoing, people, record};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -186,4 +187,26 @@ async fn a_record_of_the_original_pipeline_with_an_integer_post_code_and_a_later
     let _streamer = world.streamer().await;
     world.caught_up().await;
     assert_eq!(world.users().await[&id]["post_code"], "10115");
+}
+
+/// `batch_size_warn_threshold`, 5 KiB by the server's reckoning.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backlog_of_records_of_every_length_is_written_in_batches_that_the_server_does_not_warn_of() {
+    let world = World::new("lengths", 6).await;
+    let names: Vec<_> = (1..200).map(|length| "x".repeat(length)).collect();
+    let users: Vec<_> = (0..8_000)
+        .map(|number| (Uuid::new_v4(), names[number % names.len()].as_str()))
+        .collect();
+    world.write(&users).await;
+    let streamer = world.streamer().await;
+    world.nothing_is_lost_or_refused().await;
+    let (batches, rows) = (
+        metric(&streamer, "streamer_batch_rows_count", "").await,
+        metric(&streamer, "streamer_batch_rows_sum", "").await,
+    );
+    assert!(
+        rows / batches > 20.0,
+        "{rows} rows in {batches} micro-batches prove little"
+    );
+    assert_eq!(world.server_warnings(), Vec::<String>::new());
 }

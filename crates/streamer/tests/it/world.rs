@@ -88,6 +88,17 @@ impl World {
         &self.folder
     }
 
+    /// What the shared Cassandra has logged about this world's tables.
+    pub(crate) fn server_warnings(&self) -> Vec<String> {
+        let log = self.stack.cassandra.node(0).unwrap().log();
+        let log = std::fs::read_to_string(log).unwrap();
+        let ours = format!("{}.", self.keyspace);
+        let lines = log
+            .lines()
+            .filter(|line| line.contains(" WARN ") && line.contains(&ours));
+        lines.map(str::to_owned).collect()
+    }
+
     /// Bootstrap servers.
     pub(crate) fn bootstrap(&self) -> String {
         self.stack.kafka.bootstrap()
