@@ -13,7 +13,7 @@ use super::people::{Person, people};
 use super::sink::{Running, Site};
 use crate::error::TestbedError;
 use crate::servers::{CassandraOptions, KafkaOptions, Stack, StackOptions};
-use crate::table::{TEXT_COLUMNS, Table};
+use crate::table::{TEXT_COLUMNS, Table, TableError};
 use crate::tap::{Outgoing, Tap};
 use crate::workspace;
 
@@ -183,8 +183,8 @@ impl Field {
             "SELECT next_offset FROM {keyspace}.stream_checkpoints WHERE group_id = '{group}' AND topic = '{topic}'"
         );
         let rows = match self.table.run(&ask).await {
-            // A node that does not know the new table yet.
-            Err(error) if format!("{error:?}").contains("does not exist") => Vec::new(),
+            // A node that does not know the new table yet says the one, and who asks it for a row hears the other.
+            Err(error) if is_too_early(&error) => Vec::new(),
             answer => answer?,
         };
         Ok(rows.iter().filter_map(|row| count(row, "next_offset")).sum())
@@ -218,6 +218,11 @@ impl Field {
             tokio::time::sleep(POLL).await;
         }
     }
+}
+
+fn is_too_early(error: &TableError) -> bool {
+    let error = format!("{error:?}");
+    error.contains("does not exist") || error.contains("INCOMPATIBLE_SCHEMA")
 }
 
 fn count(row: &Row, column: &str) -> Option<u64> {
