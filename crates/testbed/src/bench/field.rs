@@ -222,7 +222,7 @@ impl Field {
 
 fn is_too_early(error: &TableError) -> bool {
     let error = format!("{error:?}");
-    error.contains("does not exist") || error.contains("INCOMPATIBLE_SCHEMA")
+    error.contains("does not exist") || error.contains("ReadFailure")
 }
 
 fn count(row: &Row, column: &str) -> Option<u64> {
