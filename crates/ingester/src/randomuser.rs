@@ -98,7 +98,7 @@ struct Info<'a> {
 /// # Errors
 /// Each [`ReplyError`]. A single user that makes no record is none: it is in the page, with its reason.
 pub fn page(body: &[u8], expected: &Expected<'_>) -> Result<Page, ReplyError> {
-    let reply: Object<Reply<'_>> = serde_json::from_slice(body).map_err(|error| ReplyError::Malformed {
+    let reply: Object<Reply<'_>> = parse(body).map_err(|error| ReplyError::Malformed {
         line: error.line(),
         column: error.column(),
     })?;
@@ -120,6 +120,15 @@ pub fn page(body: &[u8], expected: &Expected<'_>) -> Result<Page, ReplyError> {
     let page = reply.results.unwrap_or_default().0;
     check(&info, &page, expected)?;
     Ok(page)
+}
+
+/// Text that is checked as a whole need not be checked string by string, which takes an eighth of the time. What is no
+/// text as a whole may still be in the parts that are read.
+fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> serde_json::Result<T> {
+    match std::str::from_utf8(body) {
+        Ok(text) => serde_json::from_str(text),
+        Err(_) => serde_json::from_slice(body),
+    }
 }
 
 fn version_of(version: &Scalar<'_>, expected: &Expected<'_>) -> Result<(), ReplyError> {

@@ -55,6 +55,13 @@ fn numbers_of_info_may_be_text() {
 }
 
 #[test]
+fn bytes_that_are_no_text_cost_nothing_where_nobody_reads_them() {
+    let reply = json!({"results": [user(1), user(2)], "info": info(), "x": "~"}).to_string();
+    let bytes: Vec<u8> = reply.bytes().map(|b| if b == b'~' { 0xff } else { b }).collect();
+    assert_eq!(page(&bytes, &EXPECTED).unwrap().users(), 2);
+}
+
+#[test]
 fn one_user_that_does_not_fit_costs_itself_alone() {
     for odd in [
         json!(null),

@@ -56,8 +56,18 @@ pub fn cpu_seconds(pid: u32) -> Option<f64> {
 
 /// The most resident memory of a process, in MiB: `VmHWM` of `/proc/<pid>/status`.
 pub fn peak_mib(pid: u32) -> Option<f64> {
+    status_mib(pid, "VmHWM:")
+}
+
+/// What a process holds in memory now, in MiB.
+pub fn resident_mib(pid: u32) -> Option<f64> {
+    status_mib(pid, "VmRSS:")
+}
+
+/// A line of `/proc/<pid>/status`.
+fn status_mib(pid: u32, name: &str) -> Option<f64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     Some(line.trim().trim_end_matches(" kB").parse::<f64>().ok()? / 1024.0)
 }
 

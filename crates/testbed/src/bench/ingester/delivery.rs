@@ -9,7 +9,7 @@ use futures::future::try_join_all;
 use serde_json::Value;
 
 use super::format::Replies;
-use crate::bench::usage::{cpu_seconds, peak_mib};
+use crate::bench::usage::{cpu_seconds, peak_mib, resident_mib};
 use crate::error::TestbedError;
 use crate::process::Child;
 use crate::randomuser::RandomUserApi;
@@ -164,13 +164,6 @@ impl Delivery {
             _ => Err(TestbedError::Incomplete(log)),
         }
     }
-}
-
-/// The resident memory of a process, in MiB: `VmRSS` of `/proc/<pid>/status`.
-fn resident_mib(pid: u32) -> Option<f64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    Some(line.trim().trim_end_matches(" kB").parse::<f64>().ok()? / 1024.0)
 }
 
 /// The history of the run before, whose pages would be taken off the disk while this one is measured.

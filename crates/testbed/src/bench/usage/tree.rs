@@ -69,13 +69,7 @@ impl Snapshot {
 
 /// What these processes hold in memory now, in MiB: the sum of `VmRSS`, so that shared pages count for each.
 pub fn resident_mib(pids: &BTreeSet<u32>) -> f64 {
-    pids.iter().filter_map(|pid| resident_kib(*pid)).sum::<f64>() / 1024.0
-}
-
-fn resident_kib(pid: u32) -> Option<f64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    line.trim().trim_end_matches(" kB").parse().ok()
+    pids.iter().filter_map(|pid| super::resident_mib(*pid)).sum()
 }
 
 #[cfg(test)]
