@@ -3,6 +3,7 @@
 //! Figures of two runs do not compare; ratios within one run do.
 
 pub mod assignment;
+pub mod bare;
 pub mod ceiling;
 pub mod chain;
 pub mod contest;
@@ -11,7 +12,9 @@ pub mod draw;
 pub mod field;
 pub mod figures;
 pub mod growth;
+pub mod histogram;
 pub mod ingester;
+pub mod leftovers;
 pub mod machine;
 pub mod peers;
 pub mod people;

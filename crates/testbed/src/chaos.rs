@@ -15,6 +15,7 @@ pub mod chronicle;
 pub mod clock;
 pub mod crew;
 pub mod disk;
+pub mod dump;
 pub mod evidence;
 pub mod fault;
 pub mod inject;

@@ -6,13 +6,15 @@
 
 mod conduct;
 mod connection;
+mod deeds;
 mod listener;
 mod pump;
 mod sockets;
 
 pub use conduct::{Conduct, Direction, Fate, Flow};
 pub use connection::Connection;
-pub use sockets::remotes;
+pub use deeds::Deeds;
+pub use sockets::{locals, remotes};
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -158,6 +160,12 @@ impl Proxy {
     #[must_use]
     pub fn passed(&self, direction: Direction) -> u64 {
         self.shared.passed[direction.index()].load(Ordering::Relaxed)
+    }
+
+    /// What has been done to what went through, by all connections there have been.
+    #[must_use]
+    pub fn deeds(&self) -> Deeds {
+        self.shared.tally.read()
     }
 
     async fn wait_until(&self, open: bool) -> Result<(), ProxyError> {

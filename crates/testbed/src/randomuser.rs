@@ -15,6 +15,7 @@ mod delivery;
 mod fault;
 mod journal;
 mod login;
+mod memo;
 mod nationality;
 mod page;
 mod pattern;
@@ -31,7 +32,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
@@ -60,6 +61,8 @@ pub struct Options {
     pub seed_bits: u32,
     /// When ages are counted: a later day gives replies that differ in them and nothing else.
     pub today: Timestamp,
+    /// How many bytes of whole pages it remembers, so that it need not make them again; 0, the default: none.
+    pub remembered_bytes: usize,
     /// A folder of whole replies to serve in place of generated people, see [`Options::samples`].
     pub samples: Option<PathBuf>,
 }
@@ -72,6 +75,7 @@ impl Default for Options {
             rng_seed: 0,
             seed_bits: 32,
             today: Timestamp::constant(1_767_225_600, 0),
+            remembered_bytes: 0,
             samples: None,
         }
     }
@@ -93,6 +97,15 @@ impl Options {
         Self {
             budget: None,
             ..Self::default()
+        }
+    }
+
+    /// The same, and pages that were asked for before are not made again, as far as they fit into `bytes`.
+    #[must_use]
+    pub fn remembering(self, bytes: usize) -> Self {
+        Self {
+            remembered_bytes: bytes,
+            ..self
         }
     }
 }
@@ -174,6 +187,12 @@ impl RandomUserApi {
         lock(&self.shared.journal).requests()
     }
 
+    /// When the first request since `then` came, of the latest 10,000.
+    #[must_use]
+    pub fn first_request_since(&self, then: Instant) -> Option<Instant> {
+        lock(&self.shared.journal).first_since(then)
+    }
+
     /// Lets `fault` befall the next `times` requests, after the faults that already wait.
     ///
     /// # Panics
@@ -225,6 +244,7 @@ fn share(options: &Options) -> Result<Shared, StartError> {
         faults: Mutex::default(),
         ledger: Mutex::new(budget::Ledger::new(options.budget)),
         journal: Mutex::default(),
+        memo: Mutex::new(memo::Memo::new(options.remembered_bytes)),
         seeds: Mutex::new(Xoshiro256PlusPlus::seed_from_u64(options.rng_seed)),
         seed_bits: options.seed_bits.min(32),
         stop: tokio_util::sync::CancellationToken::new(),

@@ -15,7 +15,7 @@ use cdrs_tokio::transport::TransportTcp;
 use cdrs_tokio::types::ByName as _;
 use cdrs_tokio::types::rows::Row;
 use thiserror::Error;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
 
 type Driver = Session<
@@ -94,38 +94,26 @@ pub struct Table {
 }
 
 const DEADLINE: Duration = Duration::from_secs(30);
+/// For a session to come about.
+const ATTEMPT: Duration = Duration::from_secs(10);
+/// Between two attempts.
+const PAUSE: Duration = Duration::from_millis(250);
 const PAGE: i32 = 5_000;
 
 impl Table {
-    /// Connects to `contact_points`; what is read lies in `keyspace`.
+    /// Connects to `contact_points`; what is read lies in `keyspace`. A session that does not come about is tried anew:
+    /// the driver's own attempts lie further and further apart.
     ///
     /// # Errors
     /// When no session comes about in time.
     pub async fn connect(contact_points: &[String], keyspace: impl Into<String>) -> Result<Self, TableError> {
-        let statement = || "connect".to_owned();
-        let config = NodeTcpConfigBuilder::new()
-            .with_contact_points(contact_points.iter().map(|point| point.as_str().into()).collect())
-            // A cluster without authentication does not ask for it.
-            .with_authenticator_provider(std::sync::Arc::new(StaticPasswordAuthenticatorProvider::new(
-                "cassandra",
-                "cassandra",
-            )))
-            .build()
-            .await
-            .map_err(|source| TableError::Driver {
-                statement: statement(),
-                source: Box::new(source),
-            })?;
-        let build = TcpSessionBuilder::new(RoundRobinLoadBalancingStrategy::new(), config).build();
-        let driver = timeout(DEADLINE, build)
-            .await
-            .map_err(|_| TableError::Silent {
-                statement: statement(),
-            })?
-            .map_err(|error| TableError::Driver {
-                statement: statement(),
-                source: Box::new(DriverError::General(error.to_string())),
-            })?;
+        let until = Instant::now() + DEADLINE;
+        let driver = loop {
+            match session(contact_points).await {
+                Err(_) if Instant::now() < until => sleep(PAUSE).await,
+                outcome => break outcome?,
+            }
+        };
         Ok(Self {
             driver,
             keyspace: keyspace.into(),
@@ -276,6 +264,33 @@ impl Table {
             .filter_map(|row| Some((row.by_name("partition").ok()??, checkpoint(row)?)))
             .collect())
     }
+}
+
+async fn session(contact_points: &[String]) -> Result<Driver, TableError> {
+    let statement = || "connect".to_owned();
+    let config = NodeTcpConfigBuilder::new()
+        .with_contact_points(contact_points.iter().map(|point| point.as_str().into()).collect())
+        // A cluster without authentication does not ask for it.
+        .with_authenticator_provider(std::sync::Arc::new(StaticPasswordAuthenticatorProvider::new(
+            "cassandra",
+            "cassandra",
+        )))
+        .build()
+        .await
+        .map_err(|source| TableError::Driver {
+            statement: statement(),
+            source: Box::new(source),
+        })?;
+    let build = TcpSessionBuilder::new(RoundRobinLoadBalancingStrategy::new(), config).build();
+    timeout(ATTEMPT, build)
+        .await
+        .map_err(|_| TableError::Silent {
+            statement: statement(),
+        })?
+        .map_err(|error| TableError::Driver {
+            statement: statement(),
+            source: Box::new(DriverError::General(error.to_string())),
+        })
 }
 
 /// The columns of a row.

@@ -74,6 +74,10 @@ pub struct Tap {
 }
 
 const DEADLINE: Duration = Duration::from_secs(30);
+/// For one question; a broker that does not move takes it and answers nothing.
+const ANSWER: Duration = Duration::from_secs(5);
+/// Between two attempts.
+const PAUSE: Duration = Duration::from_millis(200);
 
 impl Tap {
     /// Connects lazily.
@@ -136,7 +140,8 @@ impl Tap {
         outgoing
     }
 
-    /// Everything that the topic holds now, partition by partition.
+    /// Everything that the topic holds now, partition by partition. What a broker that has just come back answers is
+    /// tried again.
     ///
     /// # Errors
     /// When the topic's end is not reached in time.
@@ -150,12 +155,29 @@ impl Tap {
     /// The offset after the last record of each partition.
     ///
     /// # Errors
-    /// When the cluster does not answer.
+    /// When the cluster does not answer in time.
     pub async fn ends(&self, topic: &str) -> Result<BTreeMap<i32, i64>, TapError> {
         let (tap, topic) = (self.clone(), topic.to_owned());
-        let ends =
-            tokio::task::spawn_blocking(move || tap.ends_blocking(&tap.consumer("none")?, &topic)).await;
+        let ends = tokio::task::spawn_blocking(move || tap.ends_blocking(&topic)).await;
         ends.unwrap_or(Err(TapError::Kafka(KafkaError::Canceled)))
+    }
+
+    /// Which broker leads each partition; below zero, where none does.
+    ///
+    /// # Errors
+    /// When the cluster does not answer in time.
+    pub async fn leaders(&self, topic: &str) -> Result<BTreeMap<i32, i32>, TapError> {
+        let (tap, topic) = (self.clone(), topic.to_owned());
+        let leaders = tokio::task::spawn_blocking(move || {
+            again_and_again(|| {
+                let metadata = tap.consumer("none")?.fetch_metadata(Some(&topic), ANSWER)?;
+                let partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
+                Ok(partitions.map(|it| (it.id(), it.leader())).collect())
+            })
+        });
+        leaders
+            .await
+            .unwrap_or(Err(TapError::Kafka(KafkaError::Canceled)))
     }
 
     fn consumer(&self, group: &str) -> Result<BaseConsumer, TapError> {
@@ -167,25 +189,14 @@ impl Tap {
             .create()?)
     }
 
-    fn ends_blocking(&self, consumer: &BaseConsumer, topic: &str) -> Result<BTreeMap<i32, i64>, TapError> {
-        let metadata = consumer.fetch_metadata(Some(topic), DEADLINE)?;
-        let partitions = metadata
-            .topics()
-            .first()
-            .map_or(0, |topic| topic.partitions().len());
-        (0..i32::try_from(partitions).unwrap_or(i32::MAX))
-            .map(|partition| {
-                Ok((
-                    partition,
-                    consumer.fetch_watermarks(topic, partition, DEADLINE)?.1,
-                ))
-            })
-            .collect()
+    /// With a client of its own each time: one that has met a broker that does not move stays with it.
+    fn ends_blocking(&self, topic: &str) -> Result<BTreeMap<i32, i64>, TapError> {
+        again_and_again(|| ends_of(&self.consumer("none")?, topic))
     }
 
     fn read_blocking(&self, topic: &str) -> Result<Vec<Tapped>, TapError> {
+        let ends = self.ends_blocking(topic)?;
         let consumer = self.consumer("tap")?;
-        let ends = self.ends_blocking(&consumer, topic)?;
         // A partition is read when its last record has come, or its end is told, as behind a transaction's marker.
         let written = ends.iter().filter(|(_, end)| **end > 0);
         let mut open: std::collections::BTreeSet<i32> = written.map(|(partition, _)| *partition).collect();
@@ -207,7 +218,9 @@ impl Tap {
                 Some(Err(KafkaError::PartitionEOF(partition))) => {
                     open.remove(&partition);
                 }
-                Some(Err(error)) => return Err(error.into()),
+                Some(Err(error)) if Instant::now() >= until => return Err(error.into()),
+                // The client connects anew by itself.
+                Some(Err(_)) => std::thread::sleep(PAUSE),
                 None if Instant::now() >= until => {
                     return Err(TapError::NotRead {
                         topic: topic.to_owned(),
@@ -220,6 +233,28 @@ impl Tap {
         records.sort_by_key(|record| (record.partition, record.offset));
         Ok(records)
     }
+}
+
+/// Asks until it is answered, or the deadline has passed.
+fn again_and_again<T>(ask: impl Fn() -> Result<T, TapError>) -> Result<T, TapError> {
+    let until = Instant::now() + DEADLINE;
+    loop {
+        match ask() {
+            Err(_) if Instant::now() < until => std::thread::sleep(PAUSE),
+            outcome => return outcome,
+        }
+    }
+}
+
+fn ends_of(consumer: &BaseConsumer, topic: &str) -> Result<BTreeMap<i32, i64>, TapError> {
+    let metadata = consumer.fetch_metadata(Some(topic), ANSWER)?;
+    let partitions = metadata
+        .topics()
+        .first()
+        .map_or(0, |topic| topic.partitions().len());
+    (0..i32::try_from(partitions).unwrap_or(i32::MAX))
+        .map(|partition| Ok((partition, consumer.fetch_watermarks(topic, partition, ANSWER)?.1)))
+        .collect()
 }
 
 fn tapped(message: &BorrowedMessage<'_>) -> Tapped {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use testbed::chaos::campaign::commit;
 use testbed::chaos::{Campaign, Pick};
 
 /// What breaks in most places for the time that it takes. `kafka-half-open` broke `fresh_record_flows` until the streamer gave a
@@ -20,13 +21,16 @@ async fn the_chain_holds_every_law_through_a_fixed_set_of_faults() {
         budget: Some(Duration::from_secs(200)),
         out: Campaign::folder().unwrap().join("fixed"),
         sabotaged: None,
+        commit: commit(),
     };
     let pick = Pick {
         scenarios: SCENARIOS.map(ToOwned::to_owned).into(),
         ..Pick::default()
     };
-    let report = campaign.run(&campaign.orders(&pick).unwrap()).await.unwrap();
+    let orders = campaign.orders(&pick).unwrap();
+    let report = campaign.run(&orders, Vec::new()).await.unwrap();
     let violations: Vec<_> = report.rounds.iter().flat_map(|round| &round.violations).collect();
     assert!(violations.is_empty(), "{violations:#?}");
+    assert!(report.not_played.is_empty(), "{:#?}", report.not_played);
     assert_eq!(report.rounds.len(), SCENARIOS.len(), "the budget was too small");
 }

@@ -91,6 +91,7 @@ async fn a_half_open_connection_says_nothing_and_is_reset_when_the_network_is_ba
         proxy.set(Conduct::one_way(direction, Flow::swallow()));
         client.write_all(b"lost").await.unwrap();
         is_silent(&mut client).await;
+        assert_eq!(proxy.deeds().swallowed, 4);
         proxy.set(Conduct::default());
         is_reset(&mut client).await;
     }
@@ -122,6 +123,7 @@ async fn a_reset_in_mid_frame_lets_just_so_many_bytes_through() {
     client.write_all(b"a frame").await.unwrap();
     assert_eq!(read(&mut client, 7).await, b"a frame");
     is_reset(&mut client).await;
+    assert_eq!(proxy.deeds().resets, 1);
 
     let (proxy, mut client) = proxied().await;
     proxy.set(Conduct::one_way(Direction::ToServer, Flow::reset_after(4)));
@@ -154,6 +156,7 @@ async fn a_delay_costs_time_but_neither_order_nor_throughput() {
     assert_eq!(read(&mut client, 50).await, sent);
     let took = started.elapsed();
     assert!(took >= DELAY, "{took:?}");
+    assert!(proxy.deeds().delayed > 0);
     assert!(
         took < DELAY * 10,
         "50 pieces were under way one after the other: {took:?}"
@@ -175,6 +178,8 @@ async fn one_byte_slices_arrive_one_by_one_and_whole() {
         reads += 1;
     }
     assert!(reads > 20, "{found} bytes in {reads} reads");
+    // Each byte there and back; the last one is counted once it is written.
+    assert!(proxy.deeds().slices > 3_990);
 }
 
 #[tokio::test]

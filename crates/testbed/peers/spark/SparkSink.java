@@ -7,7 +7,6 @@ import org.apache.spark.sql.Row;
 import org.apache.spark.sql.SparkSession;
 import org.apache.spark.sql.streaming.DataStreamWriter;
 import org.apache.spark.sql.streaming.Trigger;
-import org.apache.spark.sql.types.DataType;
 import org.apache.spark.sql.types.DataTypes;
 import org.apache.spark.sql.types.StructType;
 
@@ -15,8 +14,6 @@ import org.apache.spark.sql.types.StructType;
  * The original pipeline's streaming job: Kafka from the earliest offset, the JSON by a schema of its own, Cassandra
  * through the connector's streaming sink, a checkpoint folder. Spark's own settings come as system properties, the place
  * of work in the environment. It runs until it is told to end.
- *
- * COLUMNS=original writes the original's table: instants as text, neither `dob` nor `ingested_at`.
  */
 public final class SparkSink {
     private static final String[] TEXTS = {
@@ -26,8 +23,7 @@ public final class SparkSink {
     public static void main(String[] arguments) throws Exception {
         SparkSession spark = SparkSession.builder().appName("SparkDataStreaming").getOrCreate();
         spark.sparkContext().setLogLevel("WARN");
-        boolean original = "original".equals(System.getenv("COLUMNS"));
-        Dataset<Row> users = users(topic(spark), original);
+        Dataset<Row> users = users(topic(spark));
         String sink = System.getenv().getOrDefault("SINK", "streaming");
         DataStreamWriter<Row> writer =
             "batch".equals(sink)
@@ -54,21 +50,19 @@ public final class SparkSink {
         return (most == null ? reader : reader.option("maxOffsetsPerTrigger", most)).load();
     }
 
-    private static Dataset<Row> users(Dataset<Row> topic, boolean original) {
-        Column user = from_json(col("value").cast("string"), schema(original)).as("user");
-        return original
-            ? topic.select(user).select("user.*")
-            : topic.select(user, col("timestamp").as("ingested_at")).select("user.*", "ingested_at");
+    private static Dataset<Row> users(Dataset<Row> topic) {
+        Column user = from_json(col("value").cast("string"), schema()).as("user");
+        return topic.select(user, col("timestamp").as("ingested_at")).select("user.*", "ingested_at");
     }
 
-    private static StructType schema(boolean original) {
-        DataType instant = original ? DataTypes.StringType : DataTypes.TimestampType;
+    private static StructType schema() {
         StructType schema = new StructType();
         for (String name : TEXTS) {
             schema = schema.add(name, DataTypes.StringType, false);
         }
-        schema = schema.add("registered_date", instant, true);
-        return original ? schema : schema.add("dob", instant, false);
+        return schema
+            .add("registered_date", DataTypes.TimestampType, true)
+            .add("dob", DataTypes.TimestampType, false);
     }
 
     private static void toCassandra(Dataset<Row> batch) {

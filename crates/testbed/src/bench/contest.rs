@@ -1,17 +1,18 @@
 //! Everybody who stands between topic and table, side by side on the same servers: a backlog drained in turn, then a
 //! steady stream at one rate after the other, until it is too much.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::drain::{Backlog, Drains, ceiling_line, told};
+use super::drain::{Backlog, Backlogs, Drain, Drains, ceiling_line, told};
 use super::field::Field;
 use super::figures::{Figure, Goal};
-use super::report::{DrainLine, LatencyPoint, MemoryLine};
-use super::sink::{Sink, Streamer};
+use super::report::{DrainLine, LatencyPoint, MemoryLine, reason};
+use super::sink::{Running, Sink, Site, Streamer};
 use super::spread::order;
 use super::stream::{Stream, latencies};
 use super::streamer::rig::ceiling;
-use super::streamer::sweep::sweep;
+use super::streamer::sweep::{self, sweep};
 use super::warmup::Warmup;
 use crate::error::TestbedError;
 
@@ -19,6 +20,9 @@ use crate::error::TestbedError;
 const RATES: [u64; 7] = [100, 500, 2_000, 5_000, 10_000, 20_000, 40_000];
 /// The slowest sink has started and met its first records by then.
 const SETTLE: Duration = Duration::from_secs(4);
+/// So often a sink is sent its first records.
+const TRIES: u64 = 3;
+const PARTITIONS: i32 = 6;
 
 /// How much is measured.
 #[derive(Debug, Clone, Copy)]
@@ -42,66 +46,121 @@ pub struct Sides {
     pub latencies: Vec<LatencyPoint>,
     /// Memory over the last backlog of each.
     pub memory: Vec<MemoryLine>,
+    /// What could not be measured, and why not.
+    pub absent: BTreeMap<String, String>,
+}
+
+/// One of those that are measured.
+struct Side<'a> {
+    sink: &'a dyn Sink,
+    backlog: Backlog,
+    drains: Drains,
+    /// Why it takes part no more.
+    out: Option<String>,
+}
+
+impl Side<'_> {
+    /// Drains the backlog; none when it is out, or is so from now on.
+    async fn drain(&mut self, field: &mut Field, what: &str) -> Option<Drain> {
+        if self.out.is_some() {
+            return None;
+        }
+        match self.backlog.drain(field, self.sink).await {
+            Ok(drain) => {
+                println!("{}, {what}: {}", self.sink.name(), told(&drain));
+                Some(drain)
+            }
+            Err(error) => {
+                println!("{} is not measured: {error}", self.sink.name());
+                self.drains = Drains::default();
+                self.out = Some(reason(&error));
+                None
+            }
+        }
+    }
+
+    async fn warm(&mut self, field: &mut Field) {
+        let mut warmup = Warmup::default();
+        while warmup.goes_on() {
+            let Some(drain) = self.drain(field, "warming up").await else {
+                return;
+            };
+            warmup.note(drain.cost.rows_per_second());
+        }
+    }
 }
 
 impl Contest {
-    /// Ours first, then the peers.
+    /// Ours first, then the peers. A peer that fails takes part no more, and is told among what is absent.
     ///
     /// # Errors
-    /// When one does not get through, or stores something else.
+    /// When ours or the bare loop fails, or the servers do.
     pub async fn run(&self, field: &mut Field, peers: &[Box<dyn Sink>]) -> Result<Sides, TestbedError> {
         let ours = Streamer::default();
         let mut sinks: Vec<&dyn Sink> = vec![&ours];
         sinks.extend(peers.iter().map(|peer| &**peer));
         let mut sides = self.drains(field, &sinks).await?;
         for sink in sinks {
-            if !self.steady.is_zero() {
-                sides.latencies.extend(self.latencies(field, sink).await?);
+            if self.steady.is_zero() || sides.absent.contains_key(sink.name()) {
+                continue;
+            }
+            if let Err(error) = self.latencies(field, sink, &mut sides.latencies).await {
+                println!("{}: latency is not measured further: {error}", sink.name());
+                let name = format!("{}, latency at the next rate", sink.name());
+                sides.absent.insert(name, reason(&error));
             }
         }
         Ok(sides)
     }
 
     async fn drains(&self, field: &mut Field, sinks: &[&dyn Sink]) -> Result<Sides, TestbedError> {
-        println!("filling a topic with {} records", self.records);
-        let backlog = Backlog::fill(field, "contest", 6, self.records, 0).await?;
+        let (mut backlogs, mut sides) = (Backlogs::default(), Vec::new());
         for sink in sinks {
-            let mut warmup = Warmup::default();
-            while warmup.goes_on() {
-                let drain = backlog.drain(field, *sink).await?;
-                println!("{}, warming up: {}", sink.name(), told(&drain));
-                warmup.note(drain.cost.rows_per_second());
-            }
+            let records = self.records.min(sink.most_records());
+            sides.push(Side {
+                sink: *sink,
+                backlog: backlogs.of(field, PARTITIONS, records, 0).await?,
+                drains: Drains::default(),
+                out: None,
+            });
+        }
+        for side in &mut sides {
+            side.warm(field).await;
         }
         let best = sweep(field, (self.records / 5).max(10_000)).await?;
-        let (mut rounds, mut ceilings) = (vec![Drains::default(); sinks.len()], Vec::new());
+        let mut ceilings = Vec::new();
         for round in 0..self.rounds {
-            ceilings.push(ceiling(field, &best, self.records).await?);
-            for place in order(round, sinks.len()) {
-                let drain = backlog.drain(field, sinks[place]).await?;
-                println!("{}, round {}: {}", sinks[place].name(), round + 1, told(&drain));
-                rounds[place].0.push(drain);
+            for place in order(round, sides.len() + 1) {
+                if let Some(side) = sides.get_mut(place) {
+                    let drain = side.drain(field, &format!("round {}", round + 1)).await;
+                    side.drains.0.extend(drain);
+                } else {
+                    let cost = ceiling(field, &best, self.records).await?;
+                    println!("bare loop, round {}: {}", round + 1, sweep::told(&cost));
+                    ceilings.push(cost);
+                }
             }
         }
-        let names: Vec<String> = sinks.iter().map(|sink| sink.name().to_owned()).collect();
-        let named = || names.iter().zip(&rounds);
-        Ok(Sides {
-            drains: ceiling_line("bare driver loop", &ceilings)
-                .into_iter()
-                .chain(named().filter_map(|(name, it)| it.line(name, self.records)))
-                .collect(),
-            memory: named()
-                .filter_map(|(name, it)| it.memory(&format!("{name}, draining")))
-                .collect(),
-            latencies: Vec::new(),
-            rounds,
-            names,
-        })
+        backlogs.delete(field).await?;
+        // Without ours there is nothing to compare.
+        if let Some(reason) = sides.first().and_then(|ours| ours.out.clone()) {
+            return Err(TestbedError::Incomplete(reason));
+        }
+        let mut seen = Sides::default();
+        seen.drains.extend(ceiling_line("bare driver loop", &ceilings));
+        for side in sides {
+            seen.add(side);
+        }
+        Ok(seen)
     }
 
     /// One rate after the other, until the sink does not keep up.
-    async fn latencies(&self, field: &mut Field, sink: &dyn Sink) -> Result<Vec<LatencyPoint>, TestbedError> {
-        let mut points = Vec::new();
+    async fn latencies(
+        &self,
+        field: &mut Field,
+        sink: &dyn Sink,
+        points: &mut Vec<LatencyPoint>,
+    ) -> Result<(), TestbedError> {
         for rate in RATES {
             let point = self.latency(field, sink, rate).await?;
             println!(
@@ -117,7 +176,7 @@ impl Contest {
                 break;
             }
         }
-        Ok(points)
+        Ok(())
     }
 
     async fn latency(
@@ -127,9 +186,22 @@ impl Contest {
         rate: u64,
     ) -> Result<LatencyPoint, TestbedError> {
         let topic = format!("{}_{rate}", sink.name().to_lowercase().replace(' ', "_"));
-        field.stack.kafka.create_topic(&topic, 6).await?;
+        field.stack.kafka.create_topic(&topic, PARTITIONS).await?;
         let site = field.site(&topic).await?;
-        let running = sink.start(&site)?;
+        let followed = self.follow(field, &site, sink, rate).await;
+        field.drop_keyspace(&site.keyspace).await?;
+        field.delete_topic(&topic).await?;
+        followed
+    }
+
+    async fn follow(
+        &self,
+        field: &Field,
+        site: &Site,
+        sink: &dyn Sink,
+        rate: u64,
+    ) -> Result<LatencyPoint, TestbedError> {
+        let running = sink.start(site)?;
         let warm = Stream {
             rate: rate.min(1_000),
             length: SETTLE,
@@ -138,8 +210,7 @@ impl Contest {
             patience: Duration::from_secs(60),
             from: 0,
         };
-        // A record that is sent before the sink has started waits for it.
-        warm.run(field, &site).await?;
+        started(field, site, &running, warm).await?;
         let stream = Stream {
             rate,
             length: self.steady,
@@ -147,14 +218,41 @@ impl Contest {
             from: 1_000_000,
             ..warm
         };
-        let probes = stream.run(field, &site).await?;
+        let probes = stream.run(field, site).await?;
+        running.check()?;
         running.stop().await?;
-        field.drop_keyspace(&site.keyspace).await?;
         Ok(latencies(sink.name(), &stream, &probes))
     }
 }
 
+/// Sends the first records, which wait for a sink that has not started yet, until all that are looked for are seen.
+async fn started(field: &Field, site: &Site, running: &Running, warm: Stream) -> Result<(), TestbedError> {
+    for attempt in 0..TRIES {
+        let from = attempt * warm.rate * warm.length.as_secs();
+        let probes = Stream { from, ..warm }.run(field, site).await?;
+        running.check()?;
+        if probes.iter().all(|probe| probe.seen.is_some()) {
+            return Ok(());
+        }
+    }
+    let log = running.last_lines(20);
+    Err(TestbedError::Incomplete(format!(
+        "{}: some of its first records have no rows\n{log}",
+        site.topic
+    )))
+}
+
 impl Sides {
+    fn add(&mut self, side: Side<'_>) {
+        let name = side.sink.name().to_owned();
+        self.drains.extend(side.drains.line(&name, side.backlog.records));
+        self.memory
+            .extend(side.drains.memory(&format!("{name}, draining")));
+        self.absent.extend(side.out.map(|reason| (name.clone(), reason)));
+        self.rounds.push(side.drains);
+        self.names.push(name);
+    }
+
     fn of(&self, name: &str) -> Option<&Drains> {
         let place = self.names.iter().position(|it| it.eq_ignore_ascii_case(name))?;
         self.rounds.get(place)

@@ -1,11 +1,14 @@
-//! A sink drains a backlog: from its first row to its last, with what its processes used meanwhile.
+//! A sink drains a backlog, with what its processes used meanwhile. The clock runs from the last row of the first third to
+//! the last row of all: each sink is a new process in each round, and one on a virtual machine compiles itself during
+//! the first third.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use super::field::{Field, SEED};
 use super::people::people;
 use super::report::{DrainLine, MemoryLine};
-use super::sink::{Sink, Site};
+use super::sink::{Running, Sink, Site};
 use super::spread::Spread;
 use super::usage::Cost;
 use super::usage::watch::{Usage, Watch, thinned};
@@ -14,13 +17,15 @@ use crate::table::TEXT_COLUMNS;
 
 /// So many rows of a backlog are held against its records.
 const SAMPLES: u64 = 200;
+/// The clock does not run during this part of a backlog.
+const WARMING: u64 = 3;
 /// More samples of memory than a picture shows.
 const SHOWN: usize = 240;
 
 /// One drain.
 #[derive(Debug, Clone)]
 pub struct Drain {
-    /// Of the rows behind the first.
+    /// Of the rows behind the first third.
     pub cost: Cost,
     /// From the start of the sink to the first row.
     pub first_row_seconds: f64,
@@ -109,6 +114,44 @@ impl Backlog {
     }
 }
 
+/// Backlogs that several measurements share, each filled once.
+#[derive(Debug, Default)]
+pub struct Backlogs(BTreeMap<String, Backlog>);
+
+impl Backlogs {
+    /// That of this many partitions, records and bytes.
+    ///
+    /// # Errors
+    /// When Kafka does not take it.
+    pub async fn of(
+        &mut self,
+        field: &Field,
+        partitions: i32,
+        records: u64,
+        bytes: usize,
+    ) -> Result<Backlog, TestbedError> {
+        let topic = format!("backlog_{partitions}_{records}_{bytes}");
+        if let Some(backlog) = self.0.get(&topic) {
+            return Ok(backlog.clone());
+        }
+        println!("filling a topic of {partitions} partitions with {records} records");
+        let backlog = Backlog::fill(field, &topic, partitions, records, bytes).await?;
+        self.0.insert(topic, backlog.clone());
+        Ok(backlog)
+    }
+
+    /// Deletes their topics.
+    ///
+    /// # Errors
+    /// When Kafka does not.
+    pub async fn delete(self, field: &Field) -> Result<(), TestbedError> {
+        for topic in self.0.keys() {
+            field.delete_topic(topic).await?;
+        }
+        Ok(())
+    }
+}
+
 /// Drains whatever the topic holds, and leaves the table.
 ///
 /// # Errors
@@ -122,11 +165,40 @@ pub async fn drain(
     let site = field.site(topic).await?;
     let begun = Instant::now();
     let running = sink.start(&site)?;
+    let drained = async {
+        let drain = followed(field, &site, &running, begun, records).await?;
+        running.stop().await?;
+        field.verify(&site, records).await?;
+        Ok(drain)
+    };
+    match drained.await {
+        Ok(drain) => Ok((drain, site)),
+        Err(error) => {
+            field.drop_keyspace(&site.keyspace).await?;
+            Err(error)
+        }
+    }
+}
+
+/// Watches a sink that was started at `begun` until so many rows are there.
+///
+/// # Errors
+/// When it ends, or does not get through.
+pub async fn followed(
+    field: &Field,
+    site: &Site,
+    running: &Running,
+    begun: Instant,
+    records: u64,
+) -> Result<Drain, TestbedError> {
     let watch = Watch::start(running.pids());
-    let first = field.until_written(&site, &running, 1).await?;
+    field.until_written(site, running, 1).await?;
     let first_row_seconds = begun.elapsed().as_secs_f64();
+    let first = field
+        .until_written(site, running, records.div_ceil(WARMING))
+        .await?;
     let (cpu, started) = (watch.cpu_seconds(), Instant::now());
-    let last = field.until_written(&site, &running, records).await?;
+    let last = field.until_written(site, running, records).await?;
     let seconds = started.elapsed().as_secs_f64();
     let usage = watch.usage();
     let cost = Cost {
@@ -135,14 +207,11 @@ pub async fn drain(
         cpu_seconds: usage.cpu_seconds - cpu,
         peak_mib: usage.peak_mib,
     };
-    drop(watch);
-    running.stop().await?;
-    let drain = Drain {
+    Ok(Drain {
         cost,
         first_row_seconds,
         usage,
-    };
-    Ok((drain, site))
+    })
 }
 
 /// All rounds of one sink on one backlog.

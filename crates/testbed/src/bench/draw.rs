@@ -2,6 +2,7 @@
 
 mod axes;
 mod bars;
+mod frame;
 mod growth;
 mod latency;
 mod memory;

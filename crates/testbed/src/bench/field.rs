@@ -8,11 +8,17 @@ use std::time::{Duration, Instant};
 
 use cdrs_tokio::types::ByName as _;
 use cdrs_tokio::types::rows::Row;
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::error::KafkaError;
 
+use super::leftovers;
 use super::people::{Person, people};
 use super::sink::{Running, Site};
+use super::usage::tree::Snapshot;
 use crate::error::TestbedError;
-use crate::servers::{CassandraOptions, KafkaOptions, Stack, StackOptions};
+use crate::servers::{CassandraOptions, KafkaOptions, Node, ServerError, Stack, StackOptions};
 use crate::table::{TEXT_COLUMNS, Table, TableError};
 use crate::tap::{Outgoing, Tap};
 use crate::workspace;
@@ -24,6 +30,9 @@ pub const SEED: u64 = 1;
 /// The table's name at each site.
 const TABLE: &str = "created_users";
 const POLL: Duration = Duration::from_millis(50);
+/// Records that are written, or rows that are counted, at a time.
+const SLICE: u64 = 20_000;
+const DELETION: Duration = Duration::from_secs(30);
 
 /// Servers, with what runs beside them.
 pub struct Field {
@@ -36,7 +45,37 @@ pub struct Field {
     /// For logs.
     pub folder: PathBuf,
     nodes: usize,
+    counter: Counter,
     sites: usize,
+}
+
+/// By what the rows are counted while a sink writes them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Counter {
+    /// The server's own count, which only a single node has of every row.
+    Server,
+    /// The streamer's checkpoints.
+    Checkpoints,
+}
+
+/// Processor seconds of the servers so far.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ServersCpu {
+    /// Of all nodes of Kafka.
+    pub kafka: f64,
+    /// Of all nodes of Cassandra.
+    pub cassandra: f64,
+}
+
+impl std::ops::Sub for ServersCpu {
+    type Output = Self;
+
+    fn sub(self, before: Self) -> Self {
+        Self {
+            kafka: self.kafka - before.kafka,
+            cassandra: self.cassandra - before.cassandra,
+        }
+    }
 }
 
 impl Field {
@@ -68,8 +107,55 @@ impl Field {
             table: Arc::new(table),
             folder: workspace::target_dir()?.join("bench"),
             nodes: cassandra,
+            counter: if cassandra == 1 {
+                Counter::Server
+            } else {
+                Counter::Checkpoints
+            },
             sites: 0,
         })
+    }
+
+    /// The same, counting by checkpoints on whatever number of nodes, so that one and several compare.
+    #[must_use]
+    pub fn by_checkpoints(self) -> Self {
+        Self {
+            counter: Counter::Checkpoints,
+            ..self
+        }
+    }
+
+    /// What the servers have used so far.
+    pub fn servers_cpu(&self) -> ServersCpu {
+        let now = Snapshot::take();
+        let of = |nodes: &[Node]| {
+            let pids = nodes.iter().filter_map(Node::pid);
+            pids.filter_map(|pid| now.cpu_seconds(pid)).sum()
+        };
+        ServersCpu {
+            kafka: of(self.stack.kafka.nodes()),
+            cassandra: of(self.stack.cassandra.nodes()),
+        }
+    }
+
+    /// What a topic holds must not weigh on what is measured after it.
+    ///
+    /// # Errors
+    /// When Kafka does not delete it.
+    pub async fn delete_topic(&self, topic: &str) -> Result<(), TestbedError> {
+        let failed = |source| ServerError::Kafka {
+            operation: "delete a topic",
+            source,
+        };
+        let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
+            .set("bootstrap.servers", self.stack.kafka.bootstrap())
+            .create()
+            .map_err(failed)?;
+        let options = AdminOptions::new().operation_timeout(Some(DELETION));
+        for deleted in admin.delete_topics(&[topic], &options).await.map_err(failed)? {
+            deleted.map_err(|(_, code)| failed(KafkaError::AdminOp(code)))?;
+        }
+        Ok(())
     }
 
     /// Adds these records to a topic, each of about so many bytes; 0: as people are.
@@ -77,15 +163,22 @@ impl Field {
     /// # Errors
     /// When Kafka does not take them.
     pub async fn fill(&self, topic: &str, records: Range<u64>, bytes: usize) -> Result<(), TestbedError> {
-        const SLICE: u64 = 20_000;
         let mut first = records.start;
         while first < records.end {
             let last = (first + SLICE).min(records.end);
-            let slice: Vec<_> = people(SEED, first..last)
-                .map(|person| outgoing(&person.padded(bytes)))
-                .collect();
-            self.tap.write(topic, &slice).await?;
+            self.tap.write(topic, &prepared(first..last, bytes)).await?;
             first = last;
+        }
+        Ok(())
+    }
+
+    /// Adds records that are ready.
+    ///
+    /// # Errors
+    /// As [`fill`](Self::fill).
+    pub async fn pour(&self, topic: &str, records: &[Outgoing]) -> Result<(), TestbedError> {
+        for slice in records.chunks(usize::try_from(SLICE).unwrap_or(usize::MAX)) {
+            self.tap.write(topic, slice).await?;
         }
         Ok(())
     }
@@ -96,11 +189,19 @@ impl Field {
     /// When Cassandra refuses it.
     pub async fn keyspace(&mut self) -> Result<String, TestbedError> {
         self.sites += 1;
-        let (name, nodes) = (format!("bench_{}", self.sites), self.nodes);
-        let replication = format!("{{'class': 'NetworkTopologyStrategy', 'replication_factor': {nodes}}}");
-        let create = format!("CREATE KEYSPACE {name} WITH replication = {replication}");
+        let name = format!("bench_{}", self.sites);
+        let folder = self.folder.join(&name);
+        // A run that was broken off has left its state in a folder of this name, and a service would go on with it.
+        leftovers::remove_folder(&folder).map_err(TestbedError::file(&folder))?;
+        let create = format!("CREATE KEYSPACE {name} WITH replication = {}", self.replication());
         self.table.run(&create).await?;
         Ok(name)
+    }
+
+    /// A replica of everything on each node.
+    fn replication(&self) -> String {
+        let nodes = self.nodes;
+        format!("{{'class': 'NetworkTopologyStrategy', 'replication_factor': {nodes}}}")
     }
 
     /// A new group and a new table, as the streamer would create it, for a sink that reads `topic`. On several nodes the
@@ -128,6 +229,7 @@ impl Field {
             group: keyspace.clone(),
             cassandra,
             folder: self.folder.join(&keyspace),
+            replication: self.replication(),
             keyspace,
             table: TABLE.to_owned(),
         })
@@ -147,11 +249,33 @@ impl Field {
     /// # Errors
     /// When Cassandra does not tell.
     pub async fn written(&self, site: &Site) -> Result<u64, TestbedError> {
-        if self.nodes == 1 {
-            self.counted(site).await
-        } else {
-            self.checkpointed(site).await
+        match self.counter {
+            Counter::Server => self.counted(site).await,
+            Counter::Checkpoints => self.checkpointed(site).await,
         }
+    }
+
+    /// Counts the table's rows, one by one, and holds them against how many there must be. Done when no clock runs.
+    ///
+    /// # Errors
+    /// When there are fewer or more, or Cassandra does not tell.
+    pub async fn verify(&self, site: &Site, expected: u64) -> Result<(), TestbedError> {
+        let mut stored = 0;
+        for (after, until) in token_slices(expected / SLICE + 1) {
+            let ask = format!(
+                "SELECT COUNT(*) AS rows_there FROM {}.{} WHERE token(id) > {after} AND token(id) <= {until}",
+                site.keyspace, site.table
+            );
+            let rows = self.table.run(&ask).await?;
+            stored += rows.first().and_then(|row| count(row, "rows_there")).unwrap_or(0);
+        }
+        if stored == expected {
+            return Ok(());
+        }
+        Err(TestbedError::Incomplete(format!(
+            "{}.{} has {stored} rows, and not the {expected} of its topic",
+            site.keyspace, site.table
+        )))
     }
 
     /// By the server's own count: the same for every sink, and without a scan. A row that is written twice counts twice.
@@ -183,8 +307,12 @@ impl Field {
             "SELECT next_offset FROM {keyspace}.stream_checkpoints WHERE group_id = '{group}' AND topic = '{topic}'"
         );
         let rows = match self.table.run(&ask).await {
-            // A node that does not know the new table yet says the one, and who asks it for a row hears the other.
-            Err(error) if is_too_early(&error) => Vec::new(),
+            // A node that has not heard of the new table yet says so in many ways. Who waits for rows has an end of its
+            // own.
+            Err(error @ TableError::Driver { .. }) => {
+                tracing::debug!(?error, "no checkpoints to be had yet");
+                Vec::new()
+            }
             answer => answer?,
         };
         Ok(rows.iter().filter_map(|row| count(row, "next_offset")).sum())
@@ -220,9 +348,24 @@ impl Field {
     }
 }
 
-fn is_too_early(error: &TableError) -> bool {
-    let error = format!("{error:?}");
-    error.contains("does not exist") || error.contains("ReadFailure")
+/// All tokens in so many slices, each from behind its first to its second: no count then takes longer than a server
+/// waits. No key has the least token.
+fn token_slices(slices: u64) -> impl Iterator<Item = (i64, i64)> {
+    let width = i128::from(u64::MAX) / i128::from(slices.max(1));
+    let at = move |slice: u64| {
+        let token = i128::from(i64::MIN) + width * i128::from(slice);
+        i64::try_from(token).unwrap_or(i64::MAX)
+    };
+    (0..slices).map(move |slice| {
+        let last = slice + 1 == slices;
+        (at(slice), if last { i64::MAX } else { at(slice + 1) })
+    })
+}
+
+/// Records that are ready to be sent.
+pub fn prepared(numbers: Range<u64>, bytes: usize) -> Vec<Outgoing> {
+    let people = people(SEED, numbers);
+    people.map(|person| outgoing(&person.padded(bytes))).collect()
 }
 
 fn count(row: &Row, column: &str) -> Option<u64> {
@@ -241,5 +384,21 @@ pub fn outgoing(person: &Person) -> Outgoing {
             ("accepted-at-us".to_owned(), b"1700000000000000".to_vec()),
         ],
         ..Outgoing::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_slices_hold_every_token_once() {
+        for slices in [1, 2, 7, 500] {
+            let all: Vec<_> = token_slices(slices).collect();
+            assert_eq!(all.len() as u64, slices);
+            assert_eq!((all[0].0, all[all.len() - 1].1), (i64::MIN, i64::MAX));
+            assert!(all.windows(2).all(|pair| pair[0].1 == pair[1].0));
+            assert!(all.iter().all(|(after, until)| after < until));
+        }
     }
 }

@@ -15,7 +15,7 @@ pub struct Figure {
     pub unit: String,
     /// The goal in words.
     pub goal: String,
-    /// Whether it is met; none: not measured, or the rounds say both.
+    /// Whether it is met; none: not measured, too few rounds to tell, or they say both.
     pub met: Option<bool>,
     /// The rounds behind it, where it has some.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -56,17 +56,16 @@ impl std::fmt::Display for Goal {
 }
 
 impl Figure {
-    /// Holds a figure against its goal.
-    pub fn new(name: impl Into<String>, value: Option<f64>, unit: &str, goal: Goal) -> Self {
-        let met = value.map(|value| goal.holds(value));
-        Self::judged(name, value, unit, goal.to_string(), met)
+    /// A line of the goal table that this run has nothing for.
+    pub fn absent(name: impl Into<String>, unit: &str, goal: Goal) -> Self {
+        Self::judged(name, None, unit, goal.to_string(), None)
     }
 
     /// Holds the median of rounds against its goal. Rounds that lie too far apart give no figure; the goal is met or
     /// missed nevertheless where all of them say so.
     pub fn measured(name: impl Into<String>, rounds: &[f64], unit: &str, goal: Goal) -> Self {
         let Some(spread) = Spread::of(rounds) else {
-            return Self::new(name, None, unit, goal);
+            return Self::absent(name, unit, goal);
         };
         let narrow = spread.is_narrow();
         let met = if narrow {
@@ -74,10 +73,20 @@ impl Figure {
         } else {
             goal.verdict(&spread)
         };
-        let value = narrow.then_some(spread.median);
+        let figure = Self::judged(name, None, unit, goal.to_string(), met);
+        figure.of_rounds(spread)
+    }
+
+    /// The same with the rounds behind it; as it is without any. Too wide a spread gives no figure, too few rounds no
+    /// verdict.
+    #[must_use]
+    pub fn of_rounds(self, spread: impl Into<Option<Spread>>) -> Self {
+        let Some(spread) = spread.into() else { return self };
         Self {
+            value: spread.is_narrow().then(|| round(spread.median)),
+            met: self.met.filter(|_| spread.is_enough()),
             spread: Some(spread),
-            ..Self::judged(name, value, unit, goal.to_string(), met)
+            ..self
         }
     }
 
@@ -107,6 +116,7 @@ impl Figure {
         let met = match (self.met, self.value, &self.spread) {
             (Some(true), ..) => "yes",
             (Some(false), ..) => "no",
+            (None, _, Some(spread)) if !spread.is_enough() => "too few rounds",
             (None, None, Some(_)) => "unknown",
             (None, ..) => "not measured",
         };
@@ -133,18 +143,17 @@ impl Figure {
     }
 }
 
-/// The middle one.
+/// The middle one; no number where there is none.
 pub fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
+    Spread::of(values).map_or(f64::NAN, |spread| spread.median)
 }
 
 /// `median (min to max)`.
 pub fn spread(values: &[f64]) -> String {
-    let min = values.iter().copied().fold(f64::INFINITY, f64::min);
-    let max = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    format!("{} ({} to {})", round(median(values)), round(min), round(max))
+    Spread::of(values).map_or_else(
+        || "-".to_owned(),
+        |it| format!("{} ({} to {})", round(it.median), round(it.min), round(it.max)),
+    )
 }
 
 /// Prints the table, then the line of JSON.
@@ -168,12 +177,17 @@ mod tests {
 
     #[test]
     fn a_figure_is_held_against_its_side_of_the_goal() {
-        assert_eq!(Figure::new("a", Some(1.4), "", Goal::AtMost(1.5)).met, Some(true));
-        assert_eq!(
-            Figure::new("a", Some(0.8), "", Goal::AtLeast(0.9)).met,
-            Some(false)
-        );
-        assert_eq!(Figure::new("a", None, "", Goal::AtLeast(0.9)).met, None);
+        let of = |value: f64, goal: Goal| Figure::measured("a", &[value; 3], "", goal).met;
+        assert_eq!(of(1.4, Goal::AtMost(1.5)), Some(true));
+        assert_eq!(of(0.8, Goal::AtLeast(0.9)), Some(false));
+        assert_eq!(Figure::absent("a", "", Goal::AtLeast(0.9)).met, None);
+    }
+
+    #[test]
+    fn fewer_than_three_rounds_claim_nothing() {
+        let figure = Figure::measured("a", &[1.0, 1.0], "ratio", Goal::AtLeast(0.9));
+        assert_eq!((figure.value, figure.met), (Some(1.0), None));
+        assert!(figure.line().contains("too few rounds"), "{}", figure.line());
     }
 
     #[test]

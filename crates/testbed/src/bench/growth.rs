@@ -1,11 +1,15 @@
 //! `scripts/bench growth`: how the streamer's drain changes with the size of the backlog and of its records, with
 //! partitions, members of its group, and nodes of the servers. One thing grows at a time, the others stay where they
-//! usually are.
+//! usually are. Each round measures every point once, so that a good or a bad hour of the machine is in all of them.
 
-use super::drain::{Backlog, Drains, told};
+mod shared;
+
+use self::shared::drain_by_group;
+use super::drain::{Backlogs, Drain, Drains, told};
 use super::field::Field;
 use super::report::{GrowthPoint, MemoryLine, Report};
 use super::sink::Streamer;
+use super::spread::order;
 use super::warmup::Warmup;
 use crate::error::TestbedError;
 
@@ -24,15 +28,81 @@ pub struct GrowthBench {
 
 /// What is usual.
 const PARTITIONS: i32 = 6;
+const BACKLOG: &str = "records in the backlog";
+
+/// How the records come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Supply {
+    /// They wait in the topic.
+    Waiting,
+    /// They are poured into an empty topic once so many members share its partitions: of a backlog the first member would
+    /// have drained a good part before the last one has joined.
+    Poured { replicas: usize },
+}
 
 /// One point of one axis.
+#[derive(Debug)]
 struct Point {
     axis: &'static str,
     at: f64,
     partitions: i32,
     records: u64,
     bytes: usize,
-    replicas: usize,
+    supply: Supply,
+    drains: Drains,
+}
+
+impl Point {
+    fn usual(axis: &'static str, at: f64, records: u64) -> Self {
+        Self {
+            axis,
+            at,
+            partitions: PARTITIONS,
+            records,
+            bytes: 0,
+            supply: Supply::Waiting,
+            drains: Drains::default(),
+        }
+    }
+
+    async fn measure(&mut self, field: &mut Field, backlogs: &mut Backlogs) -> Result<(), TestbedError> {
+        let drain = self.drain(field, backlogs).await?;
+        println!("{}: {}: {}", self.axis, self.at, told(&drain));
+        self.drains.0.push(drain);
+        Ok(())
+    }
+
+    async fn drain(&self, field: &mut Field, backlogs: &mut Backlogs) -> Result<Drain, TestbedError> {
+        match self.supply {
+            Supply::Waiting => {
+                let backlog = backlogs
+                    .of(field, self.partitions, self.records, self.bytes)
+                    .await?;
+                backlog.drain(field, &Streamer::default()).await
+            }
+            Supply::Poured { replicas } => {
+                let topic = format!("poured_{replicas}_{}", self.drains.0.len());
+                field.stack.kafka.create_topic(&topic, self.partitions).await?;
+                let drain = drain_by_group(field, &topic, replicas, self.records).await;
+                field.delete_topic(&topic).await?;
+                drain
+            }
+        }
+    }
+
+    fn grown(&self) -> Option<GrowthPoint> {
+        Some(GrowthPoint {
+            axis: self.axis.to_owned(),
+            at: self.at,
+            drain: self.drains.line("affluent", self.records)?,
+        })
+    }
+
+    fn memory(&self) -> Option<MemoryLine> {
+        (self.axis == BACKLOG)
+            .then(|| self.drains.memory(&format!("backlog of {}", self.records)))
+            .flatten()
+    }
 }
 
 impl GrowthBench {
@@ -46,22 +116,32 @@ impl GrowthBench {
             .set("backlogs", &format!("{:?}", self.backlogs))
             .set("rounds", &self.rounds)
             .set("partitions", &PARTITIONS);
+        let mut points = self.points();
         let mut field = Field::start(1, 1).await?;
-        self.warm(&mut field).await?;
-        for point in self.points() {
-            let (grown, memory) = self.measure(&mut field, &point).await?;
-            report.growth.push(grown);
-            report.memory.extend(memory);
-        }
+        self.rounds_of(&mut field, &mut points).await?;
         drop(field);
         if self.cluster {
-            report.growth.extend(self.nodes().await?);
+            points.extend(self.nodes().await?);
         }
+        report.growth = points.iter().filter_map(Point::grown).collect();
+        report.memory = points.iter().filter_map(Point::memory).collect();
         Ok(report)
     }
 
-    async fn warm(&self, field: &mut Field) -> Result<(), TestbedError> {
-        let backlog = Backlog::fill(field, "warmup", PARTITIONS, self.records, 0).await?;
+    /// Every point once in each round, each round beginning with another one.
+    async fn rounds_of(&self, field: &mut Field, points: &mut [Point]) -> Result<(), TestbedError> {
+        let mut backlogs = Backlogs::default();
+        self.warm(field, &mut backlogs).await?;
+        for round in 0..self.rounds {
+            for place in order(round, points.len()) {
+                points[place].measure(field, &mut backlogs).await?;
+            }
+        }
+        backlogs.delete(field).await
+    }
+
+    async fn warm(&self, field: &mut Field, backlogs: &mut Backlogs) -> Result<(), TestbedError> {
+        let backlog = backlogs.of(field, PARTITIONS, self.records, 0).await?;
         let mut warmup = Warmup::default();
         while warmup.goes_on() {
             let drain = backlog.drain(field, &Streamer::default()).await?;
@@ -72,29 +152,21 @@ impl GrowthBench {
     }
 
     fn points(&self) -> Vec<Point> {
-        let usual = |axis, at| Point {
-            axis,
-            at,
-            partitions: PARTITIONS,
-            records: self.records,
-            bytes: 0,
-            replicas: 1,
-        };
+        let usual = |axis, at| Point::usual(axis, at, self.records);
         let mut points = Vec::new();
         for records in &self.backlogs {
             #[expect(clippy::cast_precision_loss, reason = "fewer than 2^52 records")]
             let at = *records as f64;
-            points.push(Point {
-                records: *records,
-                ..usual("records in the backlog", at)
-            });
+            points.push(Point::usual(BACKLOG, at, *records));
         }
         points.extend([1, 3, 6, 12].map(|partitions| Point {
             partitions,
             ..usual("partitions", f64::from(partitions))
         }));
         points.extend([1_u8, 2, 3].map(|replicas| Point {
-            replicas: replicas.into(),
+            supply: Supply::Poured {
+                replicas: replicas.into(),
+            },
             ..usual("replicas of the streamer", f64::from(replicas))
         }));
         points.extend([400_u16, 1_024, 4_096].map(|bytes| Point {
@@ -104,53 +176,43 @@ impl GrowthBench {
         points
     }
 
-    /// Everything on three nodes, with a replica on each, against one.
-    async fn nodes(&self) -> Result<Vec<GrowthPoint>, TestbedError> {
+    /// Everything on three nodes, with a replica on each, against one: rows are counted by checkpoints on both, since of
+    /// several nodes none needs to have every row. Two sets of servers at once would measure each other, so here the
+    /// rounds of a set are together.
+    async fn nodes(&self) -> Result<Vec<Point>, TestbedError> {
         let mut points = Vec::new();
         for nodes in [1_u8, 3] {
-            let mut field = Field::start(nodes.into(), nodes.into()).await?;
-            self.warm(&mut field).await?;
-            let point = Point {
-                axis: "nodes of Kafka and of Cassandra",
-                at: f64::from(nodes),
-                partitions: PARTITIONS,
-                records: self.records,
-                bytes: 0,
-                replicas: 1,
-            };
-            points.push(self.measure(&mut field, &point).await?.0);
+            let mut field = Field::start(nodes.into(), nodes.into()).await?.by_checkpoints();
+            let at = f64::from(nodes);
+            let mut point = [Point::usual("nodes of Kafka and of Cassandra", at, self.records)];
+            self.rounds_of(&mut field, &mut point).await?;
+            points.extend(point);
         }
         Ok(points)
     }
+}
 
-    async fn measure(
-        &self,
-        field: &mut Field,
-        point: &Point,
-    ) -> Result<(GrowthPoint, Option<MemoryLine>), TestbedError> {
-        let Point { axis, at, .. } = point;
-        let topic = format!("{axis}_{at}").replace(' ', "_");
-        let backlog = Backlog::fill(field, &topic, point.partitions, point.records, point.bytes).await?;
-        let streamer = Streamer {
-            replicas: point.replicas,
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_thing_grows_at_a_time() {
+        let bench = GrowthBench {
+            records: 300_000,
+            backlogs: vec![100_000, 1_000_000],
+            rounds: 3,
+            cluster: false,
         };
-        let mut drains = Drains::default();
-        for _ in 0..self.rounds {
-            let drain = backlog.drain(field, &streamer).await?;
-            println!("{axis}: {at}: {}", told(&drain));
-            drains.0.push(drain);
+        for point in bench.points() {
+            let unusual = [
+                point.records != bench.records,
+                point.partitions != PARTITIONS,
+                point.bytes != 0,
+                point.supply != Supply::Waiting,
+            ];
+            assert!(unusual.iter().filter(|it| **it).count() <= 1, "{point:?}");
+            assert!(point.grown().is_none() && point.memory().is_none());
         }
-        let line = drains
-            .line("affluent", point.records)
-            .ok_or_else(|| TestbedError::Incomplete("no rounds".to_owned()))?;
-        let grown = GrowthPoint {
-            axis: (*axis).to_owned(),
-            at: *at,
-            drain: line,
-        };
-        let memory = axis
-            .starts_with("records")
-            .then(|| drains.memory(&format!("backlog of {}", point.records)));
-        Ok((grown, memory.flatten()))
     }
 }

@@ -6,9 +6,22 @@ use std::process::Command;
 
 use serde::{Deserialize, Serialize};
 
+use crate::servers::jvm;
 use crate::workspace;
 
 const POM: &str = include_str!("../../servers/pom.xml");
+const PEERS: &str = include_str!("../../peers/jvm/pom.xml");
+/// What is pinned there, as its users call it.
+const JVM_PEERS: [(&str, &str); 6] = [
+    ("spark", "spark.version"),
+    ("spark-cassandra-connector", "spark.cassandra.version"),
+    ("flink", "flink.version"),
+    ("flink-connector-cassandra", "flink.cassandra.version"),
+    ("camel-kafka-connector", "camel.connector.version"),
+    ("camel-cassandraql", "camel.version"),
+];
+const GO_PEERS: &str = include_str!("../../peers/benthos/go.mod");
+const PYTHON_PEERS: &str = include_str!("../../peers/python/requirements.txt");
 /// The crates that carry the work.
 const CRATES: [&str; 5] = [
     "rdkafka",
@@ -76,8 +89,25 @@ pub fn versions() -> BTreeMap<String, String> {
     .map(str::to_owned);
     versions.extend(said("git", &git).map(|it| ("affluent".to_owned(), it)));
     versions.extend(said("rustc", &["--version".to_owned()]).map(|it| ("rustc".to_owned(), it)));
-    versions.extend(said("java", &["--version".to_owned()]).map(|it| ("java".to_owned(), it)));
+    let java = jvm::executable().display().to_string();
+    versions.extend(said(&java, &["--version".to_owned()]).map(|it| ("java".to_owned(), it)));
     versions
+}
+
+/// The versions of the peers, from where they are pinned.
+pub fn peer_versions() -> BTreeMap<String, String> {
+    let of_jvm = JVM_PEERS
+        .iter()
+        .filter_map(|(name, tag)| Some(((*name).to_owned(), tagged(PEERS, tag)?)));
+    let of_go = GO_PEERS.lines().filter_map(|line| {
+        let version = line.strip_prefix("require github.com/benthosdev/benthos/v4 v")?;
+        Some(("benthos".to_owned(), version.trim().to_owned()))
+    });
+    let of_python = PYTHON_PEERS.lines().filter_map(|line| {
+        let (name, version) = line.split_once("==")?;
+        Some((name.to_owned(), version.trim().to_owned()))
+    });
+    of_jvm.chain(of_go).chain(of_python).collect()
 }
 
 /// What stands between an element's tags.
@@ -113,6 +143,14 @@ mod tests {
         for name in ["kafka", "cassandra", "rdkafka", "cdrs-tokio"] {
             assert!(versions.contains_key(name), "{name} in {versions:?}");
         }
+    }
+
+    #[test]
+    fn the_peers_are_told_as_they_are_pinned() {
+        let versions = peer_versions();
+        assert_eq!(versions.len(), JVM_PEERS.len() + 1 + 3, "{versions:?}");
+        assert!(versions["benthos"].starts_with("4.") && versions["spark"].starts_with("3.5"));
+        assert!(versions.contains_key("confluent-kafka"), "{versions:?}");
     }
 
     #[test]

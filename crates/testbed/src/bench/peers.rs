@@ -13,13 +13,15 @@ pub mod python;
 pub mod rig;
 pub mod spark;
 
-use std::io::ErrorKind;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 use thiserror::Error;
 
+use super::leftovers;
 use super::publisher::benthos::BenthosError;
+use super::report::reason;
 use super::sink::{Sink, SinkError};
 use crate::process::ProcessError;
 use crate::servers::ArtifactError;
@@ -56,16 +58,19 @@ impl Peer {
         Ok(sink)
     }
 
-    /// Installs all of them, each with its best settings.
-    ///
-    /// # Errors
-    /// As [`install`](Self::install).
-    pub async fn install_all() -> Result<Vec<Box<dyn Sink>>, PeerError> {
-        let mut sinks = Vec::new();
+    /// Installs all that can be had, each with its best settings.
+    pub async fn install_all() -> Installed {
+        let mut installed = Installed::default();
         for peer in Self::ALL {
-            sinks.push(peer.install().await?);
+            match peer.install().await {
+                Ok(sink) => installed.sinks.push(sink),
+                Err(error) => {
+                    println!("{peer:?} is not measured: {error}");
+                    installed.absent.insert(format!("{peer:?}"), reason(&error));
+                }
+            }
         }
-        Ok(sinks)
+        installed
     }
 
     /// The settings that its sweep compares, each as a sink with its settings for a name.
@@ -74,16 +79,37 @@ impl Peer {
     /// As [`install`](Self::install).
     pub async fn candidates(self) -> Result<Vec<Box<dyn Sink>>, PeerError> {
         Ok(match self {
-            Self::Spark => boxed(spark::Spark::install().await?.candidates()),
-            Self::Benthos => boxed(benthos::Benthos::install().await?.candidates()),
-            Self::Flink => boxed(flink::Flink::install().await?.candidates()),
-            Self::Connect => boxed(connect::Connect::install().await?.candidates()),
+            Self::Spark => candidates(&spark::Spark::install().await?),
+            Self::Benthos => candidates(&benthos::Benthos::install().await?),
+            Self::Flink => candidates(&flink::Flink::install().await?),
+            Self::Connect => candidates(&connect::Connect::install().await?),
         })
     }
 }
 
-fn boxed(sinks: Vec<impl Sink + 'static>) -> Vec<Box<dyn Sink>> {
-    let sinks = sinks.into_iter();
+/// The peers that could be had.
+#[derive(Default)]
+pub struct Installed {
+    /// Each with its best settings.
+    pub sinks: Vec<Box<dyn Sink>>,
+    /// The others, and why not.
+    pub absent: BTreeMap<String, String>,
+}
+
+/// A peer with settings that its sweep varies.
+trait Tuned: Sink + Sized + 'static {
+    /// What is varied.
+    type Settings;
+
+    /// What the sweep compares.
+    fn settings() -> Vec<Self::Settings>;
+
+    /// The same peer, set up like that, with its settings for a name.
+    fn with(&self, settings: Self::Settings) -> Self;
+}
+
+fn candidates<T: Tuned>(peer: &T) -> Vec<Box<dyn Sink>> {
+    let sinks = T::settings().into_iter().map(|settings| peer.with(settings));
     sinks.map(|sink| Box::new(sink) as Box<dyn Sink>).collect()
 }
 
@@ -118,11 +144,8 @@ fn file_error(path: &Path) -> impl FnOnce(std::io::Error) -> PeerError {
 
 /// Removes what an earlier run has left, so that a sink starts fresh.
 fn forget(folder: &Path) -> Result<(), SinkError> {
-    match std::fs::remove_dir_all(folder) {
-        Err(source) if source.kind() != ErrorKind::NotFound => Err(SinkError::File {
-            path: folder.to_path_buf(),
-            source,
-        }),
-        _ => Ok(()),
-    }
+    leftovers::remove_folder(folder).map_err(|source| SinkError::File {
+        path: folder.to_path_buf(),
+        source,
+    })
 }

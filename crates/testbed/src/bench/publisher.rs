@@ -13,7 +13,10 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use super::figures::{Figure, Goal, median, spread};
+use super::bare::LoopError;
+use super::figures::{Figure, Goal, spread};
+use super::machine::peer_versions;
+use super::report::Report;
 use crate::process::ProcessError;
 use crate::servers::ServerError;
 use crate::service::ServiceError;
@@ -55,8 +58,8 @@ pub enum PublisherBenchError {
     },
     #[error("the publisher's address {0} can't be read")]
     Address(String),
-    #[error("the bare loop failed: {0}")]
-    Bare(String),
+    #[error(transparent)]
+    Bare(#[from] LoopError),
 }
 
 /// The figures of all rounds.
@@ -72,50 +75,79 @@ impl PublisherBench {
     ///
     /// # Errors
     /// [`PublisherBenchError`]; a goal that is missed is none.
-    pub async fn run(&self) -> Result<Vec<Figure>, PublisherBenchError> {
+    pub async fn run(&self) -> Result<Report, PublisherBenchError> {
         let mut rig = Rig::start(self).await?;
         rig.check_the_load_generator().await?;
+        rig.sweep().await?;
         let mut rounds = Rounds::default();
         for round in 0..=self.rounds {
             rig.round(round, &mut rounds).await?;
         }
         rounds.tell();
-        let latency = rig.latency().await?;
-        let peak = rig.full_load().await?;
+        let (mut latencies, mut peaks) = (Vec::new(), Vec::new());
+        for _ in 0..self.rounds {
+            latencies.push(rig.latency().await?);
+        }
+        for round in 0..self.rounds {
+            peaks.push(rig.full_load(round).await?);
+        }
         let ready = rig.start_to_ready().await?;
-        let of = |values: &[f64]| (!values.is_empty()).then(|| median(values));
-        Ok(vec![
-            Figure::new(
-                "records/s in requests of 100, publisher / bare loop",
-                of(&rounds.to_bare),
-                "ratio",
-                Goal::AtLeast(0.7),
-            ),
-            Figure::new(
-                "records/s in requests of 100, publisher / Benthos",
-                of(&rounds.to_peer),
-                "ratio",
-                Goal::AtLeast(6.0),
-            ),
-            Figure::new(
-                "one-record requests/s, 256 callers, publisher / Benthos",
-                of(&rounds.singles_to_peer),
-                "ratio",
-                Goal::AtLeast(2.0),
-            ),
-            Figure::new(
+        let mut report = Report::new("publisher")
+            .set("rounds", &self.rounds)
+            .set("seconds of each measurement", &self.length.as_secs())
+            .set("linger of the bare loop, ms", &rig.linger_ms());
+        if self.peers {
+            report.versions.extend(peer_versions());
+        }
+        if let Some(reason) = rig.without_peer() {
+            // Rounds before it failed would stand beside those of another length.
+            rounds.forget_peer();
+            report.absent.insert("Benthos".to_owned(), reason.to_owned());
+        }
+        report.figures = rounds.figures();
+        report.figures.extend([
+            Figure::measured(
                 "one-record latency at 1,000 req/s, p99",
-                Some(latency),
+                &latencies,
                 "ms",
                 Goal::AtMost(10.0),
             ),
-            Figure::new("peak RSS at full load", Some(peak), "MiB", Goal::AtMost(96.0)),
-            Figure::new("start to ready", Some(ready), "ms", Goal::AtMost(200.0)),
-        ])
+            Figure::measured("peak RSS at full load", &peaks, "MiB", Goal::AtMost(96.0)),
+            Figure::measured("start to ready", &ready, "ms", Goal::AtMost(200.0)),
+        ]);
+        Ok(report)
     }
 }
 
 impl Rounds {
+    fn figures(&self) -> Vec<Figure> {
+        let ratio = |name: &str, rounds: &[f64], least: f64| {
+            Figure::measured(name, rounds, "ratio", Goal::AtLeast(least))
+        };
+        vec![
+            ratio(
+                "records/s in requests of 100, publisher / bare loop",
+                &self.to_bare,
+                0.7,
+            ),
+            ratio(
+                "records/s in requests of 100, publisher / Benthos",
+                &self.to_peer,
+                6.0,
+            ),
+            ratio(
+                "one-record requests/s, 256 callers, publisher / Benthos",
+                &self.singles_to_peer,
+                2.0,
+            ),
+        ]
+    }
+
+    fn forget_peer(&mut self) {
+        self.to_peer.clear();
+        self.singles_to_peer.clear();
+    }
+
     fn tell(&self) {
         println!("records/s, publisher to bare loop: {}", spread(&self.to_bare));
         if !self.to_peer.is_empty() {

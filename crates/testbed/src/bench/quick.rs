@@ -1,11 +1,15 @@
 //! `scripts/bench quick`: a few ratios in a few minutes, against those that are committed. Ratios of one run hardly
 //! depend on the machine, so a fall of one is ours.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use thiserror::Error;
 
 use super::chain::ChainBench;
 use super::field::Field;
 use super::figures::Figure;
+use super::machine::Machine;
 use super::report::Report;
 use super::spread::Spread;
 use super::streamer::StreamerBench;
@@ -103,6 +107,41 @@ impl Comparison {
     }
 }
 
+/// The gate can't compare.
+#[derive(Debug, Error)]
+pub enum GateError {
+    /// What competes for two cores does not for four: not even ratios are the same.
+    #[error(
+        "{} was measured on {committed} cores, and here are {here}: their ratios do not compare; run it as `taskset -c \
+         0-{}`, or measure the reference again with --out",
+        against.display(),
+        committed.saturating_sub(1)
+    )]
+    Cores {
+        /// The committed result.
+        against: PathBuf,
+        /// Its machine's cores.
+        committed: usize,
+        /// Those of this one that may be used.
+        here: usize,
+    },
+}
+
+/// Whether a result of this machine compares with the committed one; asked before anything is measured.
+///
+/// # Errors
+/// [`GateError`], which says why not.
+pub fn comparable(against: &Path, committed: &Machine, here: &Machine) -> Result<(), GateError> {
+    if committed.cores == here.cores {
+        return Ok(());
+    }
+    Err(GateError::Cores {
+        against: against.to_path_buf(),
+        committed: committed.cores,
+        here: here.cores,
+    })
+}
+
 /// How much is measured.
 #[derive(Debug, Clone)]
 pub struct QuickBench {
@@ -133,12 +172,14 @@ impl QuickBench {
             singles: 0,
             steady: Duration::ZERO,
         };
-        figures.push(chain.through_only(&mut field).await?);
+        let (through, split) = chain.through_only(&mut field).await?;
+        figures.push(through);
         figures.retain(|figure| figure.unit == "ratio");
         let mut report = Report::new("quick")
             .set("records", &self.records)
             .set("rounds", &self.rounds);
         report.figures = figures;
+        report.split = split;
         Ok(report)
     }
 }
@@ -202,8 +243,33 @@ mod tests {
     }
 
     #[test]
+    fn machines_of_different_cores_are_not_compared() {
+        let of = |cores: usize| Machine {
+            cores,
+            ..Machine::default()
+        };
+        let against = Path::new("docs/benchmarks/quick.json");
+        assert!(comparable(against, &of(2), &of(2)).is_ok());
+        let refused = comparable(against, &of(2), &of(4)).unwrap_err().to_string();
+        assert!(
+            refused.contains("on 2 cores, and here are 4") && refused.contains("taskset -c 0-1"),
+            "{refused}"
+        );
+    }
+
+    #[test]
+    fn the_committed_reference_is_read() {
+        let path = crate::workspace::root()
+            .unwrap()
+            .join("docs/benchmarks/quick.json");
+        let committed = Report::read(&path).unwrap();
+        assert_eq!(compare(&committed.figures, &committed.figures).len(), 3);
+        assert!(committed.machine.cores > 0);
+    }
+
+    #[test]
     fn what_is_no_ratio_is_not_compared() {
-        let was = Figure::new("p99", Some(4.0), "ms", Goal::AtMost(10.0));
+        let was = Figure::measured("p99", &[4.0], "ms", Goal::AtMost(10.0));
         assert!(compare(&[was], &[]).is_empty());
         let never = ratio("against a peer", &[], Goal::AtLeast(5.0));
         assert!(compare(&[never], &[]).is_empty());

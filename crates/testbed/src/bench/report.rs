@@ -8,7 +8,7 @@ use std::path::Path;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::figures::Figure;
+use super::figures::{Figure, round};
 use super::machine::{Machine, versions};
 use super::spread::Spread;
 use crate::error::TestbedError;
@@ -40,6 +40,23 @@ pub struct Report {
     /// How the work grows.
     #[serde(default)]
     pub growth: Vec<GrowthPoint>,
+    /// Where the time of a run through the whole chain went.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub split: Vec<SplitLine>,
+    /// Who could not be measured, and why not.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub absent: BTreeMap<String, String>,
+}
+
+/// One quantity of the runs through the whole chain, over all rounds.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SplitLine {
+    /// What it is.
+    pub name: String,
+    /// Its unit.
+    pub unit: String,
+    /// What the rounds gave.
+    pub seen: Spread,
 }
 
 /// A backlog drained, over all rounds.
@@ -78,7 +95,7 @@ pub struct LatencyPoint {
     pub p99_ms: f64,
     /// Milliseconds.
     pub max_ms: f64,
-    /// Whether it kept up: every row looked for was there within a second of the last record.
+    /// Whether it kept up: the rows of the last third came about as soon as those of the first, and none was missing.
     pub kept_up: bool,
 }
 
@@ -183,6 +200,19 @@ impl Report {
         for GrowthPoint { axis, at, drain } in &self.growth {
             println!("{:<34} {}", format!("{axis}: {at}"), drain.columns());
         }
+        self.print_latencies();
+        if !self.split.is_empty() {
+            println!("\n{:<58} seen", "through the whole chain");
+        }
+        for line in &self.split {
+            println!("{:<58} {}", line.name, line.told());
+        }
+        for (name, reason) in &self.absent {
+            println!("\n{name}: not measured: {reason}");
+        }
+    }
+
+    fn print_latencies(&self) {
         if !self.latencies.is_empty() {
             println!(
                 "\n{:<24} {:>10} {:>9} {:>9} {:>9} {:>9} {:>7}",
@@ -203,6 +233,34 @@ impl Report {
             );
         }
     }
+}
+
+impl SplitLine {
+    /// `median unit (least to most)`.
+    pub fn told(&self) -> String {
+        let Spread { median, min, max, .. } = self.seen;
+        format!(
+            "{} {} ({} to {})",
+            round(median),
+            self.unit,
+            round(min),
+            round(max)
+        )
+    }
+}
+
+/// Why something was not measured, in one line: an error with its causes, without the log that may come with it.
+pub fn reason(error: &dyn std::error::Error) -> String {
+    const LONGEST: usize = 300;
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let line = lines.collect::<Vec<_>>().join("; ");
+    line.chars().take(LONGEST).collect()
 }
 
 impl DrainLine {
@@ -243,6 +301,22 @@ mod tests {
         assert_eq!((read.bench.as_str(), read.machine), ("chain", report.machine));
         assert_eq!(read.configuration["rounds"], "3");
         assert_eq!(read.figures[0].spread, report.figures[0].spread);
+    }
+
+    #[test]
+    fn a_reason_is_one_line_with_all_its_causes() {
+        let source = serde_json::from_str::<u8>("x").unwrap_err();
+        let error = TestbedError::NoReport {
+            path: "a.json".into(),
+            source,
+        };
+        let told = reason(&error);
+        assert!(
+            told.starts_with("a.json is no result of a bench: expected value"),
+            "{told}"
+        );
+        let error = TestbedError::Incomplete("one\n\n  two".to_owned());
+        assert_eq!(reason(&error), "the run is not complete:; one; two");
     }
 
     #[test]

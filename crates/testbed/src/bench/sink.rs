@@ -24,6 +24,8 @@ pub struct Site {
     pub cassandra: SocketAddr,
     /// The keyspace, which exists.
     pub keyspace: String,
+    /// How it is replicated, as CQL's map.
+    pub replication: String,
     /// The table, which exists and has the streamer's columns.
     pub table: String,
     /// For logs, checkpoints and configuration of this run.
@@ -34,6 +36,14 @@ pub struct Site {
 pub trait Sink {
     /// For tables and pictures.
     fn name(&self) -> &str;
+
+    /// How it is set up, in words, for the report.
+    fn describe(&self) -> String;
+
+    /// The most records of a backlog that it is given: of the slowest a round would take half an hour.
+    fn most_records(&self) -> u64 {
+        u64::MAX
+    }
 
     /// Starts it. Returns once its processes are started; they need not be ready.
     ///
@@ -78,11 +88,15 @@ pub enum SinkError {
 
 /// A JVM that has been asked to end does so within this, or is killed.
 const GOODBYE: Duration = Duration::from_secs(20);
+/// So many lines of a log are looked through for the sign of a failure: more than come between two looks.
+const TOLD: usize = 400;
 
 /// A started sink: its processes, whose CPU seconds and memory are counted with their children's. Dropped, they are
 /// killed.
 pub struct Running {
     processes: Vec<Child>,
+    /// What the first process's log says when it goes on without doing its work.
+    fatal: Option<&'static str>,
     kept: Vec<Box<dyn Any + Send + Sync>>,
 }
 
@@ -91,14 +105,29 @@ impl Running {
     pub fn new(processes: Vec<Child>) -> Self {
         Self {
             processes,
+            fatal: None,
             kept: Vec::new(),
         }
     }
 
+    /// A process that lives on when its work has ended says so in its log: this, which counts as its end.
+    #[must_use]
+    pub fn fails_at(self, sign: &'static str) -> Self {
+        Self {
+            fatal: Some(sign),
+            ..self
+        }
+    }
+
     /// Of a service of ours, whose ports are kept.
-    pub fn of(mut service: Service) -> Self {
-        let processes = service.hand_over().into_iter().collect();
-        Self::new(processes).keep(service)
+    pub fn of(service: Service) -> Self {
+        Self::of_all(vec![service])
+    }
+
+    /// The same of several.
+    pub fn of_all(mut services: Vec<Service>) -> Self {
+        let processes = services.iter_mut().filter_map(Service::hand_over).collect();
+        Self::new(processes).keep(services)
     }
 
     /// Holds on to something, such as a port or a folder, until the processes have ended.
@@ -120,12 +149,17 @@ impl Running {
             .map_or_else(String::new, |child| child.last_lines(count))
     }
 
-    /// Whether all still run.
+    /// Whether all still run and do their work.
     ///
     /// # Errors
     /// [`SinkError::Ended`] with the log of the one that does not.
     pub fn check(&self) -> Result<(), SinkError> {
-        match self.processes.iter().find(|child| !child.is_running()) {
+        let idle = self.fatal.and_then(|sign| {
+            let child = self.processes.first()?;
+            child.last_lines(TOLD).contains(sign).then_some(child)
+        });
+        let ended = self.processes.iter().find(|child| !child.is_running());
+        match ended.or(idle) {
             None => Ok(()),
             Some(child) => Err(SinkError::Ended {
                 name: child.name().to_owned(),
@@ -164,6 +198,18 @@ impl Default for Streamer {
 }
 
 impl Streamer {
+    /// Starts them; they need not be ready.
+    ///
+    /// # Errors
+    /// When a process can't be started.
+    pub fn members(self, site: &Site) -> Result<Vec<Service>, SinkError> {
+        let start = |replica: usize| {
+            let options = Self::options(site).log_name(format!("streamer-{replica}"));
+            Ok(Service::start(&options)?)
+        };
+        (1..=self.replicas).map(start).collect()
+    }
+
     /// How it is set up at a site.
     pub fn options(site: &Site) -> ServiceOptions {
         ServiceOptions::new("streamer", &site.folder)
@@ -172,6 +218,7 @@ impl Streamer {
             .set("kafka.group", &site.group)
             .set("cassandra.contact_points", site.cassandra.to_string())
             .set("cassandra.keyspace", &site.keyspace)
+            .set("cassandra.replication", &site.replication)
             .set("cassandra.table", &site.table)
     }
 }
@@ -181,14 +228,36 @@ impl Sink for Streamer {
         "affluent"
     }
 
-    fn start(&self, site: &Site) -> Result<Running, SinkError> {
-        let mut running = Running::new(Vec::new());
-        for replica in 1..=self.replicas {
-            let options = Self::options(site).log_name(format!("streamer-{replica}"));
-            let mut service = Service::start(&options)?;
-            running.processes.extend(service.hand_over());
-            running = running.keep(service);
+    fn describe(&self) -> String {
+        match self.replicas {
+            1 => "as it comes".to_owned(),
+            replicas => format!("as it comes, {replicas} replicas"),
         }
-        Ok(running)
+    }
+
+    fn start(&self, site: &Site) -> Result<Running, SinkError> {
+        Ok(Running::of_all(self.members(site)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::Program;
+
+    #[tokio::test]
+    async fn a_process_that_only_says_that_it_has_failed_has_ended() {
+        let log = tempfile::NamedTempFile::new().unwrap();
+        let script = "echo 'Task is being killed'; exec sleep 60";
+        let program = Program::new("sh").args(["-c", script]).log_to(log.path());
+        let running = Running::new(vec![program.spawn().unwrap()]);
+        running.check().unwrap();
+        let running = running.fails_at("Task is being killed");
+        let until = std::time::Instant::now() + Duration::from_secs(10);
+        while running.check().is_ok() {
+            assert!(std::time::Instant::now() < until, "{}", running.last_lines(5));
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert!(matches!(running.check(), Err(SinkError::Ended { .. })));
     }
 }

@@ -5,10 +5,13 @@ use serde::{Deserialize, Serialize};
 /// The widest spread, from the least to the most in shares of the median, of which a figure is still told.
 pub const TOO_WIDE: f64 = 0.35;
 
+/// Fewer rounds than this tell neither that a goal is met nor that it is missed.
+pub const LEAST_ROUNDS: usize = 3;
+
 /// The rounds of one measurement.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Spread {
-    /// The middle one.
+    /// The middle one; of an even number, the mean of the two in the middle.
     pub median: f64,
     /// The least.
     pub min: f64,
@@ -26,7 +29,7 @@ impl Spread {
         let finite = sorted.iter().all(|value| value.is_finite());
         finite.then_some(())?;
         Some(Self {
-            median: *sorted.get(sorted.len() / 2)?,
+            median: middle(&sorted)?,
             min: *sorted.first()?,
             max: *sorted.last()?,
             rounds: sorted.len(),
@@ -40,6 +43,11 @@ impl Spread {
         } else {
             0.0
         }
+    }
+
+    /// Whether there are rounds enough to hold them against a goal.
+    pub fn is_enough(&self) -> bool {
+        self.rounds >= LEAST_ROUNDS
     }
 
     /// Whether the median may stand for the rounds.
@@ -57,6 +65,16 @@ impl Spread {
             rounds: self.rounds,
         }
     }
+}
+
+/// The middle of values in their order.
+fn middle(sorted: &[f64]) -> Option<f64> {
+    let upper = *sorted.get(sorted.len() / 2)?;
+    if sorted.len() % 2 == 1 {
+        return Some(upper);
+    }
+    let lower = *sorted.get(sorted.len() / 2 - 1)?;
+    Some(f64::midpoint(lower, upper))
 }
 
 /// In which order so many things are measured in a round: each round another one is first, so that none always follows
@@ -77,6 +95,13 @@ mod tests {
         assert!(!Spread::of(&[0.8, 1.0, 1.2]).unwrap().is_narrow());
         assert!(Spread::of(&[3.0]).unwrap().is_narrow());
         assert!(Spread::of(&[0.0, 0.0]).unwrap().is_narrow());
+    }
+
+    #[test]
+    fn the_median_of_an_even_number_lies_between_the_two_in_the_middle() {
+        let spread = Spread::of(&[4.0, 1.0, 3.0, 2.0]).unwrap();
+        assert!((spread.median - 2.5).abs() < f64::EPSILON);
+        assert!(spread.is_enough() && !Spread::of(&[1.0, 2.0]).unwrap().is_enough());
     }
 
     #[test]

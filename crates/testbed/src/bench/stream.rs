@@ -4,11 +4,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hdrhistogram::Histogram;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use super::field::{Field, outgoing};
+use super::figures::median;
+use super::histogram::{histogram, millis, note};
 use super::people::people;
 use super::report::LatencyPoint;
 use super::sink::Site;
@@ -43,13 +44,21 @@ pub struct Probe {
     pub seen: Option<Instant>,
 }
 
+impl Probe {
+    fn latency(&self) -> Option<Duration> {
+        self.seen
+            .map(|seen| seen.saturating_duration_since(self.intended))
+    }
+}
+
 /// The people of the stream; backlogs have others.
 const SEED: u64 = 3;
 /// Records are sent in slices this far apart at most.
 const TICK: Duration = Duration::from_millis(2);
 const LEAST_PAUSE: Duration = Duration::from_millis(1);
-/// What counts as keeping up.
-const LIVE: Duration = Duration::from_secs(1);
+/// The last third of the rows may be so many times as late as the first, and so much more.
+const AS_SOON: f64 = 1.5;
+const SLACK: Duration = Duration::from_millis(250);
 
 impl Stream {
     /// Sends, looks, and waits for what was looked for. A record's timestamp is when it was to be sent.
@@ -132,33 +141,41 @@ fn epoch_at(instant: Instant) -> i64 {
 
 /// The latencies of a stream as a point of the report. A row that was not seen counts as seen at the end of patience.
 pub fn latencies(name: &str, stream: &Stream, probes: &[Probe]) -> LatencyPoint {
-    let mut histogram: Histogram<u64> =
-        Histogram::new_with_bounds(1, 60_000_000, 3).expect("the bounds are the crate's own example's");
+    let mut latencies = histogram();
     for probe in probes {
-        let latency = probe.seen.map_or(stream.patience, |seen| seen - probe.intended);
-        histogram.saturating_record(u64::try_from(latency.as_micros()).unwrap_or(u64::MAX));
+        note(&mut latencies, probe.latency().unwrap_or(stream.patience));
     }
-    #[expect(clippy::cast_precision_loss, reason = "fewer than 2^52 microseconds")]
-    let millis = |micros: u64| micros as f64 / 1_000.0;
     LatencyPoint {
         name: name.to_owned(),
         rate: stream.rate,
-        probes: histogram.len(),
-        p50_ms: millis(histogram.value_at_quantile(0.50)),
-        p90_ms: millis(histogram.value_at_quantile(0.90)),
-        p99_ms: millis(histogram.value_at_quantile(0.99)),
-        max_ms: millis(histogram.max()),
+        probes: latencies.len(),
+        p50_ms: millis(&latencies, 0.50),
+        p90_ms: millis(&latencies, 0.90),
+        p99_ms: millis(&latencies, 0.99),
+        max_ms: millis(&latencies, 1.0),
         kept_up: kept_up(probes),
     }
 }
 
-/// Whether the last rows came as soon as the first: a sink that falls behind is the later the longer it runs.
+/// Whether the last rows came about as soon as the first, however late those were: a sink that falls behind is the later
+/// the longer it runs. A row that was never seen says that it does not.
 fn kept_up(probes: &[Probe]) -> bool {
-    let last = probes.iter().map(|probe| probe.intended).max();
-    let until = last.map(|last| last + LIVE);
-    probes
+    let mut in_order = probes.to_vec();
+    in_order.sort_by_key(|probe| probe.intended);
+    let seconds: Option<Vec<f64>> = in_order
         .iter()
-        .all(|probe| probe.seen.is_some_and(|seen| Some(seen) <= until))
+        .map(|probe| Some(probe.latency()?.as_secs_f64()))
+        .collect();
+    let Some(seconds) = seconds else { return false };
+    let third = seconds.len().div_ceil(3);
+    if third == 0 {
+        return false;
+    }
+    let (first, last) = (
+        median(&seconds[..third]),
+        median(&seconds[seconds.len() - third..]),
+    );
+    last <= first * AS_SOON + SLACK.as_secs_f64()
 }
 
 #[cfg(test)]
@@ -211,8 +228,23 @@ mod tests {
     }
 
     #[test]
-    fn a_sink_whose_last_row_comes_late_or_never_did_not_keep_up() {
-        assert!(!kept_up(&probes(&[5, 50, 1_200])));
+    fn a_sink_that_is_late_from_first_to_last_keeps_up() {
+        assert!(kept_up(&probes(&[3_000; 30])));
+        assert!(kept_up(&probes(&[5, 5, 5, 5, 5, 5, 5, 5, 900])));
+    }
+
+    #[test]
+    fn a_sink_that_is_the_later_the_longer_it_runs_does_not_keep_up() {
+        let behind: Vec<u64> = (0..30).map(|number| 5 + number * 50).collect();
+        assert!(!kept_up(&probes(&behind)));
+        let mut backwards = probes(&behind);
+        backwards.reverse();
+        assert!(!kept_up(&backwards), "what counts is when each was due");
+        assert!(!kept_up(&[]));
+    }
+
+    #[test]
+    fn a_row_that_never_comes_is_not_kept_up_with() {
         let mut lost = probes(&[5, 5]);
         lost[0].seen = None;
         assert!(!kept_up(&lost));

@@ -2,9 +2,11 @@
 //! depends on the machine. So it is measured until the speed no longer rises, within bounds, and not for a fixed count.
 
 /// A speed that rises by less than this share over the best before is steady.
-const STILL: f64 = 0.10;
-/// One measurement can't tell whether speed rises.
-const LEAST: usize = 2;
+const STILL: f64 = 0.04;
+/// Of the last so many the best counts: a single dip says nothing of what comes after it.
+const LAST: usize = 2;
+/// The last ones, and one before them.
+const LEAST: usize = LAST + 1;
 /// What has not become steady by then never will.
 const MOST: usize = 6;
 
@@ -17,15 +19,12 @@ pub struct Warmup {
 impl Warmup {
     /// Whether it has to be measured once more before rounds count.
     pub fn goes_on(&self) -> bool {
-        match self.seen.split_last() {
-            _ if self.seen.len() < LEAST => true,
-            _ if self.seen.len() >= MOST => false,
-            Some((last, before)) => {
-                let best = before.iter().copied().fold(0.0, f64::max);
-                *last > best * (1.0 + STILL)
-            }
-            None => true,
+        let seen = self.seen.len();
+        if !(LEAST..MOST).contains(&seen) {
+            return seen < LEAST;
         }
+        let (before, last) = self.seen.split_at(seen - LAST);
+        best(last) >= best(before) * (1.0 + STILL)
     }
 
     /// Notes a speed.
@@ -37,6 +36,10 @@ impl Warmup {
     pub fn rounds(&self) -> usize {
         self.seen.len()
     }
+}
+
+fn best(speeds: &[f64]) -> f64 {
+    speeds.iter().copied().fold(0.0, f64::max)
 }
 
 #[cfg(test)]
@@ -57,8 +60,13 @@ mod tests {
 
     #[test]
     fn it_ends_once_the_speed_no_longer_rises() {
-        assert_eq!(rounds([10.0, 20.0, 30.0, 31.0, 90.0]), 4);
-        assert_eq!(rounds([30.0, 29.0, 50.0]), 2);
+        assert_eq!(rounds([10.0, 20.0, 30.0, 31.0, 31.1, 90.0]), 5);
+        assert_eq!(rounds([30.0, 29.0, 31.0, 50.0]), 3);
+    }
+
+    #[test]
+    fn a_single_dip_does_not_end_it() {
+        assert_eq!(rounds([20.0, 30.0, 28.0, 33.0, 33.5, 33.0]), 6);
     }
 
     #[test]

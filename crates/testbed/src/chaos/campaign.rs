@@ -1,13 +1,15 @@
 //! Plays rounds one after the other on warm servers, tells of each, and keeps the logs of those that fail.
 
+use std::error::Error as _;
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
-use super::disk::SmallDisk;
+use super::disk::{SmallDisk, remove_orphans};
 use super::fault::{Fault, Planned};
-use super::report::{Report, ReportError, Round};
+use super::report::{LeftOut, NotPlayed, Report, ReportError, Round};
 use super::round::{self, Order, RoundError};
 use super::scenario::{self, Scenario};
 use super::schedule;
@@ -20,17 +22,6 @@ pub enum CampaignError {
     /// No servers.
     #[error(transparent)]
     Venue(#[from] VenueError),
-    /// A round could not be played.
-    #[error("play {name} with seed {seed}")]
-    Round {
-        /// The scenario's name.
-        name: &'static str,
-        /// The seed.
-        seed: u64,
-        /// Why not.
-        #[source]
-        source: Box<RoundError>,
-    },
     /// The report can't be written.
     #[error(transparent)]
     Report(#[from] ReportError),
@@ -49,7 +40,7 @@ pub enum CampaignError {
         /// The scenario.
         name: String,
         /// What is in the way.
-        obstacle: &'static str,
+        obstacle: String,
     },
 }
 
@@ -60,11 +51,12 @@ pub struct Pick {
     pub scenarios: Vec<String>,
     /// So many rounds by chance.
     pub random: u64,
-    /// On how many servers of each kind they are.
+    /// Whether they are on three servers of each kind, and not on one.
     pub cluster: bool,
 }
 
 /// A campaign.
+#[derive(Clone, Debug)]
 pub struct Campaign {
     /// Where chance begins.
     pub seed: u64,
@@ -74,6 +66,21 @@ pub struct Campaign {
     pub out: PathBuf,
     /// Where services with the feature `sabotage` lie.
     pub sabotaged: Option<PathBuf>,
+    /// The commit that is played; see [`commit`].
+    pub commit: Option<String>,
+}
+
+/// The commit that is checked out, with `-dirty` where the tree differs from it; none, where nobody can say.
+#[must_use]
+pub fn commit() -> Option<String> {
+    let root = workspace::root().ok()?;
+    let mut git = Command::new("git");
+    git.arg("-C").arg(root);
+    // No tag's name, which may move.
+    git.args(["describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]);
+    let output = git.stdin(Stdio::null()).output().ok()?;
+    let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    (output.status.success() && !text.is_empty()).then_some(text)
 }
 
 impl Campaign {
@@ -102,7 +109,8 @@ impl Campaign {
                 name: if pick.cluster { "random-cluster" } else { "random" },
                 shape,
                 plan: schedule::random(seed, shape),
-                clocks: Vec::new(),
+                clocks: schedule::clocks(seed),
+                in_turn: false,
             };
             orders.push(self.order(scenario, seed, None)?);
         }
@@ -121,13 +129,33 @@ impl Campaign {
             return Err(CampaignError::NotSabotaged(name()));
         }
         let spoils = |planned: &Planned| matches!(planned.fault, Fault::Disk(..));
-        match SmallDisk::obstacle().filter(|_| scenario.plan.iter().any(spoils)) {
+        if !scenario.plan.iter().any(spoils) {
+            return Ok(());
+        }
+        match SmallDisk::obstacle(&workspace::target_dir()?) {
             Some(obstacle) => Err(CampaignError::NoDisk {
                 name: name(),
                 obstacle,
             }),
             None => Ok(()),
         }
+    }
+
+    /// The names of all scenarios that can be played on this machine, and the others with what is in the way.
+    #[must_use]
+    pub fn everything(&self) -> (Vec<String>, Vec<LeftOut>) {
+        let (mut names, mut left_out) = (Vec::new(), Vec::new());
+        for scenario in scenario::all() {
+            let name = scenario.name.to_owned();
+            match self.can_play(&scenario) {
+                Ok(()) => names.push(name),
+                Err(error) => left_out.push(LeftOut {
+                    scenario: name,
+                    reason: error.to_string(),
+                }),
+            }
+        }
+        (names, left_out)
     }
 
     /// One round.
@@ -150,67 +178,107 @@ impl Campaign {
         })
     }
 
-    /// Plays them all, or until the budget is spent; the report is written after each.
+    /// Plays them all, or until the budget is spent; the report is written after each. A round that can't be played is in
+    /// the report without a verdict, and the next one begins with other servers.
     ///
     /// # Errors
-    /// When one can't be played; what was found before is in the report that was written.
-    pub async fn run(&self, orders: &[Order]) -> Result<Report, CampaignError> {
-        let (started, mut venue, mut report) = (Instant::now(), None, Report::default());
+    /// When there are no servers, or the report can't be written.
+    pub async fn run(&self, orders: &[Order], left_out: Vec<LeftOut>) -> Result<Report, CampaignError> {
+        remove_orphans(&workspace::target_dir()?);
+        let (started, mut venue) = (Instant::now(), None);
+        let mut report = Report {
+            ordered: orders.len(),
+            left_out,
+            ..Report::default()
+        };
         for (number, order) in (1..).zip(orders) {
             if self.budget.is_some_and(|budget| started.elapsed() >= budget) {
                 eprintln!(
                     "the budget is spent after {} of {} rounds",
-                    report.rounds.len(),
+                    number - 1,
                     orders.len()
                 );
                 break;
             }
             eprintln!("round {number} of {}", orders.len());
-            let round = self.play(&mut venue, order).await?;
-            report.rounds.push(round);
-            report.write(&self.out)?;
+            self.play(&mut venue, order, &mut report).await?;
         }
+        report.write(&self.out)?;
         Ok(report)
     }
 
-    /// Plays one round on the venue it needs, which is started if it is not there.
-    pub(super) async fn play(
+    /// Plays one round on the venue it needs, which is started if it is not there; it is the report's last one then,
+    /// unless it could not be played.
+    pub(super) async fn play<'a>(
         &self,
         venue: &mut Option<Venue>,
         order: &Order,
-    ) -> Result<Round, CampaignError> {
+        report: &'a mut Report,
+    ) -> Result<Option<&'a Round>, CampaignError> {
         let shape = order.scenario.shape;
         if venue.as_ref().is_none_or(|venue| venue.shape != shape) {
             // The old servers end before the new ones take their memory.
             drop(venue.take());
             eprintln!("starting {} of each server", shape.nodes());
         }
-        let venue = match venue {
+        let stage = match venue {
             Some(venue) => venue,
             None => venue.insert(Venue::start(shape).await?),
         };
-        let name = order.scenario.name;
-        eprintln!("{name}, seed {}", order.seed);
-        for planned in &order.scenario.plan {
-            eprintln!("  {planned}");
+        announce(order);
+        let (folder, played) = round::play(stage, order, &self.out.join("logs")).await;
+        match played {
+            Ok(mut round) => {
+                round.commit.clone_from(&self.commit);
+                tell(&round);
+                if round.violations.is_empty() {
+                    // A round that holds needs no logs; what is left of them does no harm.
+                    drop(std::fs::remove_dir_all(&folder));
+                } else {
+                    eprintln!("  its logs: {}", folder.display());
+                    round.logs = Some(folder);
+                }
+                report.rounds.push(round);
+                report.write(&self.out)?;
+                Ok(report.rounds.last())
+            }
+            Err(error) => {
+                let reason = reason(&error);
+                eprintln!("  NOT PLAYED: {reason}\n  its logs: {}", folder.display());
+                report.not_played.push(NotPlayed {
+                    scenario: order.scenario.name.to_owned(),
+                    seed: order.seed,
+                    reason,
+                    logs: Some(folder),
+                });
+                // Nobody knows in which state it left the servers.
+                drop(venue.take());
+                report.write(&self.out)?;
+                Ok(None)
+            }
         }
-        let logs = self.out.join("logs");
-        let (folder, played) = round::play(venue, order, &logs).await;
-        let mut round = played.map_err(|source| CampaignError::Round {
-            name,
-            seed: order.seed,
-            source: Box::new(source),
-        })?;
-        tell(&round);
-        if round.violations.is_empty() {
-            // A round that holds needs no logs; what is left of them does no harm.
-            drop(std::fs::remove_dir_all(&folder));
-        } else {
-            eprintln!("  its logs: {}", folder.display());
-            round.logs = Some(folder);
-        }
-        Ok(round)
     }
+}
+
+fn announce(order: &Order) {
+    eprintln!("{}, seed {}", order.scenario.name, order.seed);
+    for (who, seconds) in &order.scenario.clocks {
+        eprintln!("  {}", scenario::clock(*who, *seconds));
+    }
+    for planned in &order.scenario.plan {
+        eprintln!("  {planned}");
+    }
+}
+
+/// An error with its causes, on one line as far as they are.
+fn reason(error: &RoundError) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
 }
 
 fn tell(round: &Round) {

@@ -33,9 +33,15 @@ impl Chronicle {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes note of what is about to go.
+    /// Takes note of what is about to go, beside what is gone already. Of a topic that was recreated before, its places
+    /// are those of the log that goes on.
     pub fn note(&self, gone: Gone) {
-        *self.gone() = gone;
+        let mut known = self.gone();
+        let read = known.placed(gone.read);
+        let unread = known.placed(gone.unread);
+        known.read.extend(read);
+        known.unread.extend(unread);
+        known.before = gone.before.or_else(|| known.before.take());
     }
 
     /// What is gone.
@@ -63,14 +69,20 @@ impl Gone {
         }
     }
 
+    /// Records of the present topic, where they are in the log that goes on.
+    fn placed(&self, records: Vec<Tapped>) -> Vec<Tapped> {
+        let placed = records.into_iter().map(|mut record| {
+            (record.partition, record.offset) = self.place(None, (record.partition, record.offset));
+            record
+        });
+        placed.collect()
+    }
+
     /// The whole log: what is gone and was read, and what is there.
     #[must_use]
     pub fn and(&self, present: Vec<Tapped>) -> Vec<Tapped> {
         let mut log = self.read.clone();
-        log.extend(present.into_iter().map(|mut record| {
-            (record.partition, record.offset) = self.place(None, (record.partition, record.offset));
-            record
-        }));
+        log.extend(self.placed(present));
         log.sort_by_key(|record| (record.partition, record.offset));
         // What was cut may have been read once more.
         log.dedup_by_key(|record| (record.partition, record.offset));
@@ -106,6 +118,25 @@ mod tests {
         assert_eq!(gone.place(None, (1, 1)), (1, 1), "a partition that held nothing");
         let offsets: Vec<_> = gone.and(vec![record(0, 0)]).iter().map(|it| it.offset).collect();
         assert_eq!(offsets, [0, 1, 2]);
+    }
+
+    #[test]
+    fn what_was_noted_before_is_kept() {
+        let chronicle = Chronicle::default();
+        let cut = |offset| Gone {
+            read: vec![record(0, offset)],
+            ..Gone::default()
+        };
+        chronicle.note(cut(0));
+        chronicle.note(Gone {
+            before: Some((Uuid::from_u128(1), BTreeMap::from([(0, 5)]))),
+            ..cut(1)
+        });
+        chronicle.note(cut(2));
+        let gone = chronicle.tell();
+        let offsets: Vec<_> = gone.read.iter().map(|record| record.offset).collect();
+        assert_eq!(offsets, [0, 1, 7]);
+        assert!(gone.before.is_some());
     }
 
     #[test]

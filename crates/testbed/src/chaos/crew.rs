@@ -1,25 +1,35 @@
 //! The services of one round, as processes: an ingester, a publisher, three streamers, on a topic, a keyspace and a group
 //! of their own.
 
+mod options;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Mutex as AsyncMutex, MutexGuard};
 
+use self::options::{ingester, publisher};
 use super::RoundError;
 use super::disk::SmallDisk;
-use super::evidence::{LateEnd, Who};
+use super::evidence::{LateEnd, Look, Who};
 use super::venue::Venue;
+use super::watch;
+use crate::process::{Child, ProcessError};
 use crate::proxy::{Proxy, remotes};
-use crate::service::{Service, ServiceError, ServiceOptions};
+use crate::service::{Service, ServiceError};
+
+pub use self::options::moments;
+pub(super) use self::options::streamer;
 
 /// For a service to find its servers and its part of the work.
 const READY: Duration = Duration::from_secs(60);
 /// Above `process.shutdown_grace`.
 const STOP: Duration = Duration::from_secs(28);
+/// For a process that is about to be ended to tell of itself once more.
+const LAST_WORDS: Duration = Duration::from_millis(250);
 
 /// How many streamers share the topic.
 pub const STREAMERS: u8 = 3;
@@ -64,8 +74,23 @@ pub struct Crew {
     pub ingester: String,
     /// When all of them were ready: the round's beginning.
     pub began: Instant,
-    odd: Mutex<Vec<String>>,
-    late: Mutex<Vec<LateEnd>>,
+    client: reqwest::Client,
+    /// The library in those whose clock is to be wrong.
+    shifted: Option<(PathBuf, Vec<Who>)>,
+    noted: Mutex<Noted>,
+}
+
+/// What was seen on the way.
+#[derive(Debug, Default)]
+pub struct Noted {
+    /// Processes that ended although nobody told them to, or not as they should.
+    pub odd: Vec<String>,
+    /// Those that ended with 1 after their grace.
+    pub late: Vec<LateEnd>,
+    /// Faults that had no effect.
+    pub without_effect: Vec<String>,
+    /// What processes told of themselves right before they were ended.
+    pub last: Vec<(Who, Look)>,
 }
 
 impl Crew {
@@ -95,17 +120,24 @@ impl Crew {
         let ingester = Service::start(&ingester(venue, plot, &door))?;
         let ingester_api = ingester.api();
         members.insert(Who::Ingester, AsyncMutex::new(ingester));
+        let client = reqwest::Client::builder().timeout(LAST_WORDS);
         let mut crew = Self {
             began: Instant::now(),
-            late: Mutex::default(),
             members,
             door,
             publisher: publisher_api,
             ingester: ingester_api,
-            odd: Mutex::new(Vec::new()),
+            client: client.build().map_err(RoundError::Client)?,
+            shifted: plot
+                .clock
+                .clone()
+                .map(|library| (library, plot.clocks.keys().copied().collect())),
+            noted: Mutex::default(),
         };
         for who in crew.everybody() {
-            crew.get(who).await.ready(READY).await?;
+            let service = crew.get(who).await;
+            service.ready(READY).await?;
+            crew.check_clock(who, &service);
         }
         crew.began = Instant::now();
         Ok(crew)
@@ -143,10 +175,17 @@ impl Crew {
     /// When the system does not let it be killed.
     pub async fn kill(&self, who: Who, service: &mut Service) -> Result<(), RoundError> {
         self.check(who, service);
-        if service.child().is_some_and(crate::process::Child::is_running) {
-            service.kill().await?;
+        if !is_running(service) {
+            return Ok(());
         }
-        Ok(())
+        self.hear(who, service).await;
+        match service.kill().await {
+            Err(ServiceError::Process(error @ ProcessError::Ended { .. })) => {
+                self.note(format!("{who} ended by itself before it was killed: {error}"));
+                Ok(())
+            }
+            outcome => Ok(outcome?),
+        }
     }
 
     /// `SIGTERM`; an end that is not in order is noted.
@@ -155,16 +194,16 @@ impl Crew {
     /// When it can't be waited for.
     pub async fn terminate(&self, who: Who, service: &mut Service) -> Result<(), RoundError> {
         self.check(who, service);
-        if !service.child().is_some_and(crate::process::Child::is_running) {
+        if !is_running(service) {
             return Ok(());
         }
+        self.hear(who, service).await;
         let from = self.began.elapsed().as_secs_f64();
         match service.terminate(STOP).await {
             Ok(Some(0)) => {}
             Ok(Some(1)) => {
                 let until = self.began.elapsed().as_secs_f64();
-                let mut late = self.late.lock().unwrap_or_else(PoisonError::into_inner);
-                late.push(LateEnd { who, from, until });
+                self.noted().late.push(LateEnd { who, from, until });
             }
             Ok(code) => self.note(format!("{who} ended with {code:?} after a SIGTERM")),
             Err(ServiceError::Process(error)) => self.note(format!("{who}: {error} after a SIGTERM")),
@@ -180,13 +219,51 @@ impl Crew {
     pub async fn revive(&self, who: Who, service: &mut Service) -> Result<(), RoundError> {
         service.spawn()?;
         // What it waits for may be what another fault has taken away: the laws say how long that may last.
-        match service.ready(Duration::from_secs(2)).await {
+        let ready = service.ready(Duration::from_secs(2)).await;
+        self.check_clock(who, service);
+        match ready {
             Ok(()) | Err(ServiceError::NotReady { .. }) => Ok(()),
             Err(error @ ServiceError::Ended { .. }) => {
                 self.note(format!("{who}: {error}"));
                 Ok(())
             }
             Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Starts it again if it has ended although nobody told it to, which is noted; nothing can be done to a process
+    /// that is not there.
+    ///
+    /// # Errors
+    /// When it can't be started.
+    pub async fn stand_up(&self, who: Who, service: &mut Service) -> Result<(), RoundError> {
+        if is_running(service) {
+            return Ok(());
+        }
+        self.check(who, service);
+        self.revive(who, service).await
+    }
+
+    /// What it tells of itself right before it is ended: the watch last looked a while ago.
+    async fn hear(&self, who: Who, service: &Service) {
+        let look = watch::look(&self.client, &service.admin(), self.began).await;
+        if !look.metrics.is_empty() {
+            self.noted().last.push((who, look));
+        }
+    }
+
+    /// A clock that is to be wrong is wrong only if the library is in the process.
+    fn check_clock(&self, who: Who, service: &Service) {
+        let Some((library, whose)) = &self.shifted else {
+            return;
+        };
+        let (true, Some(child)) = (whose.contains(&who), service.child()) else {
+            return;
+        };
+        let maps = std::fs::read_to_string(format!("/proc/{}/maps", child.pid())).unwrap_or_default();
+        // Of a process that has ended there are none.
+        if child.is_running() && !maps.contains(&*library.to_string_lossy()) {
+            self.is_without_effect(format!("the clock of {who} is right: {}", library.display()));
         }
     }
 
@@ -202,17 +279,15 @@ impl Crew {
         }
     }
 
-    /// Stops all of them in good order; returns what was odd about their ends, and which were late.
+    /// Stops all of them in good order; returns what was noted of them.
     ///
     /// # Errors
     /// When one can't be waited for.
-    pub async fn end(self) -> Result<(Vec<String>, Vec<LateEnd>), RoundError> {
+    pub async fn end(self) -> Result<Noted, RoundError> {
         for (who, service) in &self.members {
             self.terminate(*who, &mut *service.lock().await).await?;
         }
-        let odd = self.odd.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let late = self.late.into_inner().unwrap_or_else(PoisonError::into_inner);
-        Ok((odd, late))
+        Ok(self.noted.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The connections that go past a proxy, and how many go to one.
@@ -232,82 +307,22 @@ impl Crew {
         (found, through)
     }
 
+    /// Of an end that should not have been, or not so.
     pub(super) fn note(&self, what: String) {
-        self.odd.lock().unwrap_or_else(PoisonError::into_inner).push(what);
+        self.noted().odd.push(what);
+    }
+
+    /// Of a fault that was to be done and did nothing.
+    pub(super) fn is_without_effect(&self, what: String) {
+        self.noted().without_effect.push(what);
+    }
+
+    fn noted(&self) -> std::sync::MutexGuard<'_, Noted> {
+        self.noted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn base(name: &'static str, who: Who, plot: &Plot) -> ServiceOptions {
-    let mut options = ServiceOptions::new(name, &plot.folder)
-        .log_name(who.to_string())
-        .env(super::moment::FOLDER, moments(&plot.folder, who));
-    if let Some(folder) = &plot.binaries {
-        options = options.from_folder(folder);
-    }
-    if let Some((variable, bug)) = plot.bug {
-        options = options.env(variable, bug);
-    }
-    if let (Some(seconds), Some(library)) = (plot.clocks.get(&who), &plot.clock) {
-        options = options
-            .env("LD_PRELOAD", library)
-            .env(super::clock::SHIFT, seconds.to_string());
-    }
-    options
-}
-
-fn publisher(venue: &Venue, plot: &Plot) -> ServiceOptions {
-    let nodes = venue.shape.nodes();
-    base("publisher", Who::Publisher, plot)
-        .set("kafka.brokers", venue.brokers())
-        .set("kafka.topic", &plot.name)
-        .set("kafka.replication", nodes.to_string())
-        .set("kafka.min_insync_replicas", nodes.div_ceil(2).to_string())
-}
-
-/// How a streamer of the round is started, also beyond those that it has.
-pub(super) fn streamer(venue: &Venue, plot: &Plot, number: u8) -> ServiceOptions {
-    let nodes = venue.shape.nodes();
-    let replication = format!("{{'class': 'NetworkTopologyStrategy', 'replication_factor': {nodes}}}");
-    let mut options = base("streamer", Who::Streamer(number), plot);
-    if plot.are_static {
-        options = options.set("kafka.instance_id", Who::Streamer(number).to_string());
-    }
-    options
-        .set("kafka.brokers", venue.brokers())
-        .set("kafka.topic", &plot.name)
-        .set("kafka.dead_letter_topic", plot.letters())
-        .set("kafka.group", &plot.name)
-        .set("kafka.replication", nodes.to_string())
-        .set("kafka.session_timeout", "6s")
-        .set("cassandra.contact_points", venue.contact_points())
-        .set("cassandra.keyspace", &plot.name)
-        .set("cassandra.replication", replication)
-        .set("cassandra.request_timeout", "3s")
-}
-
-fn ingester(venue: &Venue, plot: &Plot, door: &Proxy) -> ServiceOptions {
-    let state = plot
-        .disk
-        .as_ref()
-        .map_or_else(|| plot.folder.clone(), |disk| disk.path());
-    base("ingester", Who::Ingester, plot)
-        .arg("run")
-        .set("source.url", format!("{}/api/1.4/", venue.api.url()))
-        .set("source.page_size", "100")
-        .set("source.request_deadline", "2s")
-        .set("source.backoff.initial", "50ms")
-        .set("source.backoff.max", "500ms")
-        .set("source.breaker.pause", "1s")
-        .set("publisher.url", format!("http://{}", door.address()))
-        .set("publisher.batch", "20")
-        .set("publisher.backoff.max", "1s")
-        .set("run.users", "200")
-        .set("schedule.interval", "24h")
-        .set("state.path", state.join("ingester.sqlite").to_string_lossy())
-}
-
-/// Where a process looks whether it is to die at a named moment.
-#[must_use]
-pub fn moments(folder: &Path, who: Who) -> PathBuf {
-    folder.join(format!("{who}.moments"))
+/// Whether it was started and has not ended.
+pub(super) fn is_running(service: &Service) -> bool {
+    service.child().is_some_and(Child::is_running)
 }

@@ -11,6 +11,10 @@ use std::process::{Command, Stdio};
 use thiserror::Error;
 
 const FILLER: &str = "filler";
+/// Of the folders, before the process id of the owner.
+const PREFIX: &str = "chaos-disk-";
+/// In MiB: what mkfs makes in an instant.
+const SMALLEST: u64 = 4;
 
 /// A file system could not be made or handled.
 #[derive(Debug, Error)]
@@ -37,30 +41,41 @@ pub enum DiskError {
 /// A mounted image. Dropped, it is taken away.
 #[derive(Debug)]
 pub struct SmallDisk {
+    folder: PathBuf,
     image: PathBuf,
     mount: PathBuf,
 }
 
 impl SmallDisk {
-    /// Why none can be had here; none, when nothing is known to be in the way.
+    /// Why none can be had below `base`; none, when one could be made there, and was taken away again.
     #[must_use]
-    pub fn obstacle() -> Option<&'static str> {
+    pub fn obstacle(base: &Path) -> Option<String> {
         if fs::metadata("/proc/self").is_ok_and(|own| own.uid() != 0) {
-            return Some("only root can mount a small disk");
+            return Some("only root can mount a small disk".to_owned());
         }
-        let tool = Command::new("mkfs.ext4").arg("-V").stderr(Stdio::null()).status();
-        tool.is_err()
-            .then_some("there is no mkfs.ext4; Debian has it in e2fsprogs")
+        let tool = Command::new("mkfs.ext4")
+            .arg("-V")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
+        if tool.is_err() {
+            return Some("there is no mkfs.ext4; Debian has it in e2fsprogs".to_owned());
+        }
+        // A container may have its own root and yet no right to mount.
+        Self::make(base, SMALLEST).err().map(|error| error.to_string())
     }
 
-    /// Makes one of so many MiB beside `folder`'s other files, and mounts it.
+    /// Makes one of so many MiB in a folder of its own below `base`, and mounts it.
     ///
     /// # Errors
     /// When a tool fails.
-    pub fn make(folder: &Path, megabytes: u64) -> Result<Self, DiskError> {
+    pub fn make(base: &Path, megabytes: u64) -> Result<Self, DiskError> {
+        let unique = uuid::Uuid::new_v4().simple().to_string();
+        let folder = base.join(format!("{PREFIX}{}-{unique}", std::process::id()));
         let disk = Self {
             image: folder.join("disk.img"),
             mount: folder.join("disk"),
+            folder,
         };
         let file = |path: &Path| {
             let path = path.to_owned();
@@ -143,8 +158,33 @@ impl Drop for SmallDisk {
     fn drop(&mut self) {
         // Lazily: a process that is about to die may have a file open.
         drop(run("umount", &["-l"], &[&self.mount]));
-        drop(fs::remove_file(&self.image));
-        drop(fs::remove_dir(&self.mount));
+        drop(fs::remove_dir_all(&self.folder));
+    }
+}
+
+/// Takes away what processes that have died left below `base`.
+pub fn remove_orphans(base: &Path) {
+    let Ok(entries) = fs::read_dir(base) else { return };
+    for folder in entries.flatten().map(|entry| entry.path()) {
+        let name = folder
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        let Some(owner) = name
+            .strip_prefix(PREFIX)
+            .and_then(|rest| rest.split('-').next()?.parse::<u32>().ok())
+        else {
+            continue;
+        };
+        if Path::new("/proc").join(owner.to_string()).exists() {
+            continue;
+        }
+        // It may not be mounted any more.
+        drop(run("umount", &["-l"], &[&folder.join("disk")]));
+        if let Err(error) = fs::remove_dir_all(&folder) {
+            tracing::warn!(folder = %folder.display(), %error, "cannot remove an old disk");
+        }
     }
 }
 
@@ -160,5 +200,26 @@ fn run(tool: &str, options: &[&str], paths: &[&PathBuf]) -> Result<(), DiskError
         Ok(output) if output.status.success() => Ok(()),
         Ok(output) => Err(failed(String::from_utf8_lossy(&output.stderr).into_owned())),
         Err(error) => Err(failed(error.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_dead_owner_left_is_taken_away_and_nothing_else() {
+        let base = tempfile::tempdir().unwrap();
+        // Linux gives no process this id.
+        let (dead, ours) = (
+            format!("{PREFIX}4194305-a"),
+            format!("{PREFIX}{}-a", std::process::id()),
+        );
+        for name in [dead.as_str(), ours.as_str(), "logs"] {
+            fs::create_dir_all(base.path().join(name).join("disk")).unwrap();
+        }
+        remove_orphans(base.path());
+        assert!(!base.path().join(dead).exists());
+        assert!(base.path().join(ours).exists() && base.path().join("logs").exists());
     }
 }

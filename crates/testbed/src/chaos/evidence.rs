@@ -7,7 +7,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::chronicle::Gone;
-
+use super::crew::Noted;
 use crate::table::StampedRow;
 use crate::tap::Tapped;
 
@@ -151,6 +151,8 @@ pub struct Incident {
     pub signs: Vec<Sign>,
     /// Whether it shows for certain only where nothing else is broken at the time: a late answer needs somebody who asks.
     pub faint: bool,
+    /// Whether work has to go on meanwhile, as where one of three servers is away.
+    pub goes_on: bool,
 }
 
 /// A process that was told to end and could not finish what it held within its grace.
@@ -181,6 +183,11 @@ pub struct Demands {
     pub runs: usize,
     /// Samples of the checkpoints.
     pub samples: usize,
+    /// Those of them that knew the dead letters, too.
+    pub lettered_samples: usize,
+    /// Whether the streamers must have read every record of the topic at least once, by their own count: where one is
+    /// killed, what it had read beyond its checkpoint is read again.
+    pub all_read: bool,
     /// Answers of each process with metrics in them.
     pub looks: usize,
     /// Connections to proxies.
@@ -202,6 +209,8 @@ pub struct Evidence {
     pub untrue_answers: Vec<String>,
     /// The topic's name.
     pub topic: String,
+    /// Kafka's id of the topic, as the checkpoints have it.
+    pub topic_id: Option<Uuid>,
     /// The topic, with what was read of it and is gone.
     pub log: Vec<Tapped>,
     /// What is gone.
@@ -220,6 +229,8 @@ pub struct Evidence {
     pub incidents: Vec<Incident>,
     /// Processes that ended although nobody told them to, or not as they should.
     pub odd_ends: Vec<String>,
+    /// Faults that were to be done and had no effect where they were done.
+    pub without_effect: Vec<String>,
     /// Processes that ended with 1 after their grace.
     pub late_ends: Vec<LateEnd>,
     /// Connections that went around a proxy.
@@ -230,4 +241,19 @@ pub struct Evidence {
     pub fresh_seconds: Option<f64>,
     /// What had to be there.
     pub demands: Demands,
+}
+
+impl Evidence {
+    /// Takes up what was noted of the processes; what one told of itself last is one more look at it.
+    pub fn take(&mut self, noted: Noted) {
+        self.odd_ends = noted.odd;
+        self.late_ends = noted.late;
+        self.without_effect = noted.without_effect;
+        for (who, look) in noted.last {
+            self.looks.entry(who).or_default().push(look);
+        }
+        for looks in self.looks.values_mut() {
+            looks.sort_by(|one, other| one.at.total_cmp(&other.at));
+        }
+    }
 }

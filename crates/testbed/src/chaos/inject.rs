@@ -1,5 +1,6 @@
 //! Does a fault to the chain, undoes it after its time, and says what came to pass and where it has to show.
 
+mod api;
 mod disk;
 mod group;
 mod link;
@@ -23,6 +24,8 @@ use super::pause::Pause;
 use super::venue::Venue;
 use super::workload::Workload;
 
+pub(super) use server::lost_majorities;
+
 /// What faults are done to.
 #[derive(Clone, Copy)]
 pub struct Scene<'a> {
@@ -30,6 +33,8 @@ pub struct Scene<'a> {
     pub venue: &'a Venue,
     /// The processes.
     pub crew: &'a Crew,
+    /// All that is to be done in the round: what else may be in the way of a fault.
+    pub plan: &'a [Planned],
     /// The round's names.
     pub plot: &'a Plot,
     /// When the round began.
@@ -50,6 +55,7 @@ pub(super) struct Effect {
     pub(super) excuses: Vec<Who>,
     pub(super) signs: Vec<Sign>,
     pub(super) faint: bool,
+    pub(super) goes_on: bool,
 }
 
 impl Scene<'_> {
@@ -69,6 +75,7 @@ impl Scene<'_> {
             excuses: effect.excuses,
             signs: effect.signs,
             faint: effect.faint,
+            goes_on: effect.goes_on,
         })
     }
 
@@ -82,14 +89,7 @@ impl Scene<'_> {
             Fault::Moment(who, moment) => self.moment(*who, moment, lasts).await,
             Fault::Server(server, index, outage) => self.outage(*server, *index, *outage, lasts).await,
             Fault::Link(link, trouble) => self.trouble(*link, *trouble, lasts).await,
-            Fault::Api(fault) => {
-                self.venue.api.inject(fault.clone(), 2);
-                Ok(Effect {
-                    signs: signs_of(fault),
-                    faint: true,
-                    ..self.effect(self.now())
-                })
-            }
+            Fault::Api(fault) => Ok(self.answer_badly(fault).await),
             Fault::Partitions(more) => self.partitions(*more).await,
             Fault::Storm(times) => self.storm(*times, lasts).await,
             Fault::ForeignCommit => self.foreign_commit().await,
@@ -119,19 +119,7 @@ impl Scene<'_> {
             excuses: Vec::new(),
             signs: Vec::new(),
             faint: false,
+            goes_on: false,
         }
-    }
-}
-
-/// Where an answer of the API that is not as asked has to show; `BrokenRecord` and `DuplicateUuids` are whole replies.
-fn signs_of(fault: &crate::randomuser::Fault) -> Vec<Sign> {
-    use crate::randomuser::Fault as Api;
-    match fault {
-        Api::BrokenRecord(_) => vec![Sign::Rose("ingester_users_invalid_total")],
-        Api::DuplicateUuids => vec![Sign::Rose("ingester_users_duplicate_total")],
-        _ => vec![
-            Sign::Rose("ingester_retries_total{leg=\"source\"}"),
-            Sign::Rose("ingester_throttled_seconds"),
-        ],
     }
 }

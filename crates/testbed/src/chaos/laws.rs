@@ -3,8 +3,10 @@
 //! What a row, its write timestamp and a dead letter must be is stated here anew, and simply, from the log alone
 //! (`log`); the streamer's own code is not used.
 
+mod health;
 mod log;
 mod progress;
+mod signs;
 mod stored;
 mod watched;
 
@@ -47,8 +49,10 @@ pub enum Law {
     FreshRecordFlows,
     /// Each process stays below its bound of memory.
     MemoryIsBounded,
-    /// Every fault shows in what the processes tell of themselves.
+    /// Every fault shows in what the processes tell of themselves, and has an effect where it is done.
     FaultShows,
+    /// Work goes on where one server of three is away.
+    WorkGoesOn,
     /// Readiness turns false soon after a dependency is lost.
     ReadyTurnsFalse,
     /// Readiness turns true soon after it is back.
@@ -109,6 +113,12 @@ pub fn rebalances_of(evidence: &Evidence) -> usize {
     watched::rebalances(evidence)
 }
 
+/// How many records the streamers read that they, or others, had read before.
+#[must_use]
+pub fn read_again_of(evidence: &Evidence) -> usize {
+    watched::records_read(evidence).saturating_sub(evidence.log.len())
+}
+
 /// How many violations of one law are told; a topic that is lost whole would fill the report.
 const MOST_OF_ONE_LAW: usize = 5;
 
@@ -127,11 +137,12 @@ pub fn judge(evidence: &Evidence) -> Vec<Violation> {
         progress::end(evidence),
         watched::fresh(evidence),
         watched::memory(evidence),
-        watched::signs(evidence),
-        watched::readiness(evidence),
-        watched::liveness(evidence),
+        watched::goes_on(evidence),
         watched::noted(evidence),
-        watched::ends(evidence),
+        signs::signs(evidence),
+        health::readiness(evidence),
+        health::liveness(evidence),
+        health::ends(evidence),
         watched::stress(evidence, &log),
     ];
     let mut told = std::collections::BTreeMap::new();

@@ -52,6 +52,7 @@ pub fn page(report: &Report) -> String {
     for (number, round) in report.rounds.iter().enumerate() {
         page.push_str(&section(number, round));
     }
+    page.push_str(&without_verdict(report));
     page.push_str("</html>\n");
     page
 }
@@ -62,6 +63,7 @@ fn figures(report: &Report) -> String {
         .iter()
         .filter(|round| !round.violations.is_empty())
         .count();
+    let unplayed = report.not_played.len();
     let sum = |of: fn(&Round) -> usize| report.rounds.iter().map(of).sum::<usize>();
     let figure = |class: &str, figure: usize, what: &str| {
         format!("<span><b class=\"{class}\">{figure}</b>{what}</span>")
@@ -69,6 +71,11 @@ fn figures(report: &Report) -> String {
     let shown = [
         figure("", report.rounds.len(), "rounds"),
         figure(if failed == 0 { "good" } else { "bad" }, failed, "violated a law"),
+        figure(
+            if unplayed == 0 { "good" } else { "bad" },
+            unplayed,
+            "could not be played",
+        ),
         figure("", sum(|round| round.faults.len()), "faults"),
         figure("", sum(|round| round.acknowledged), "records acknowledged"),
         figure("", sum(|round| round.rebalances), "rebalances"),
@@ -99,12 +106,13 @@ fn section(number: usize, round: &Round) -> String {
         .bug
         .as_ref()
         .map_or(String::new(), |bug| format!(" with the bug {}", escape(bug)));
+    let commit = round.commit.as_deref().unwrap_or("of an unknown commit");
     let fresh = round
         .fresh_seconds
         .map_or("never".to_owned(), |seconds| format!("after {seconds:.1} s"));
     let mut text = format!(
         "<h2 id=\"round-{number}\">{}{bug} <span class=\"dim\">seed {}</span> {verdict}</h2>\n<p class=\"dim\">{:.0} s, {} \
-         acknowledged, {} records, {} rows, {} refused, {} rebalances; a fresh record flowed {fresh}</p>\n{}",
+         acknowledged, {} records, {} rows, {} refused, {} read again, {} rebalances; a fresh record flowed {fresh}; {}</p>\n{}",
         escape(&round.scenario),
         round.seed,
         round.seconds,
@@ -112,7 +120,9 @@ fn section(number: usize, round: &Round) -> String {
         round.records,
         round.rows,
         round.refused,
+        round.read_again,
         round.rebalances,
+        escape(commit),
         timeline(round),
     );
     for violation in &round.violations {
@@ -120,6 +130,26 @@ fn section(number: usize, round: &Round) -> String {
         let _ = writeln!(text, "<p class=\"bad\">{}</p>", escape(&violation.to_string()));
     }
     text
+}
+
+/// Rounds that could not be played, and scenarios that nobody could.
+fn without_verdict(report: &Report) -> String {
+    let failed = report.not_played.iter().map(|round| {
+        format!(
+            "<p class=\"bad\">{} seed {} not played: {}</p>\n",
+            escape(&round.scenario),
+            round.seed,
+            escape(&round.reason)
+        )
+    });
+    let left = report.left_out.iter().map(|left| {
+        format!(
+            "<p class=\"dim\">{} left out: {}</p>\n",
+            escape(&left.scenario),
+            escape(&left.reason)
+        )
+    });
+    failed.chain(left).collect()
 }
 
 /// When the last thing of a round is drawn.
@@ -144,7 +174,7 @@ fn escape(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::chaos::laws::{Law, Violation};
-    use crate::chaos::report::Point;
+    use crate::chaos::report::{NotPlayed, Point};
 
     #[test]
     fn every_fault_and_every_violation_is_on_the_page_and_nothing_is_loaded() {
@@ -152,12 +182,14 @@ mod tests {
             scenario: "kills".to_owned(),
             seed: 7,
             bug: None,
+            commit: Some("0123abc".to_owned()),
             seconds: 20.0,
             acknowledged: 10,
             records: 10,
             rows: 5,
             letters: 1,
             refused: 1,
+            read_again: 4,
             rebalances: 2,
             samples: 3,
             fresh_seconds: Some(0.3),
@@ -175,7 +207,17 @@ mod tests {
                 ..Point::default()
             }],
         };
-        let page = page(&Report { rounds: vec![round] });
+        let page = page(&Report {
+            rounds: vec![round],
+            ordered: 2,
+            not_played: vec![NotPlayed {
+                scenario: "late".to_owned(),
+                seed: 8,
+                reason: "no broker".to_owned(),
+                logs: None,
+            }],
+            left_out: Vec::new(),
+        });
         for part in [
             "a &lt; b",
             "not_vacuous",
@@ -183,6 +225,8 @@ mod tests {
             "<polyline",
             "href=\"#round-0\"",
             "seed 7",
+            "0123abc",
+            "late seed 8 not played: no broker",
         ] {
             assert!(page.contains(part), "{part}: {page}");
         }

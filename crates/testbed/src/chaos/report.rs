@@ -1,15 +1,19 @@
 //! What a campaign found, round by round, as JSON that can be merged with that of another part of it.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod points;
+
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::evidence::{Evidence, Look};
+use self::points::points;
+use super::evidence::Evidence;
 use super::laws::Violation;
-use super::laws::{letters_of, rebalances_of};
+use super::laws::{letters_of, read_again_of, rebalances_of};
 use super::round::Order;
+use super::scenario::clock;
 
 /// A fault on the timeline.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -48,6 +52,9 @@ pub struct Round {
     pub seed: u64,
     /// The deliberate bug, where there was one.
     pub bug: Option<String>,
+    /// The commit that was checked out, with `-dirty` where the tree differed from it; none, where nobody could say.
+    #[serde(default)]
+    pub commit: Option<String>,
     /// How long it took.
     pub seconds: f64,
     /// Records whose acknowledgement was heard.
@@ -58,15 +65,18 @@ pub struct Round {
     pub rows: usize,
     /// Dead letters, each counted as often as it lies there.
     pub letters: usize,
-    /// Records that were refused rightly or not, each once.
+    /// Records of the topic that must be dead letters, each once.
     pub refused: usize,
+    /// Records that the streamers read beyond the topic's own number, as far as they could tell: what was read again.
+    #[serde(default)]
+    pub read_again: usize,
     /// Rebalances that were counted.
     pub rebalances: usize,
     /// How often the checkpoints were held against what was durable.
     pub samples: usize,
     /// How long the first record after the last fault took.
     pub fresh_seconds: Option<f64>,
-    /// The faults.
+    /// The faults; a clock that is wrong is so all the time.
     pub faults: Vec<Band>,
     /// What did not hold.
     pub violations: Vec<Violation>,
@@ -80,7 +90,13 @@ impl Round {
     /// The round of this order, as it was found.
     #[must_use]
     pub fn new(order: &Order, evidence: &Evidence, violations: Vec<Violation>, took: Duration) -> Self {
-        let bands = evidence.incidents.iter().map(|incident| Band {
+        let clocks = order.scenario.clocks.iter().map(|(who, seconds)| Band {
+            fault: clock(*who, *seconds),
+            class: 7,
+            began: 0.0,
+            ended: took.as_secs_f64(),
+        });
+        let faults = evidence.incidents.iter().map(|incident| Band {
             fault: incident.fault.clone(),
             class: incident.class,
             began: incident.began,
@@ -90,16 +106,18 @@ impl Round {
             scenario: order.scenario.name.to_owned(),
             seed: order.seed,
             bug: order.bug.map(ToOwned::to_owned),
+            commit: None,
             seconds: took.as_secs_f64(),
             acknowledged: evidence.obligations.len(),
             records: evidence.log.len(),
             rows: evidence.rows.len(),
             letters: evidence.letters.len(),
             refused: letters_of(evidence),
+            read_again: read_again_of(evidence),
             rebalances: rebalances_of(evidence),
             samples: evidence.checkpoints.len(),
             fresh_seconds: evidence.fresh_seconds,
-            faults: bands.collect(),
+            faults: clocks.chain(faults).collect(),
             violations,
             logs: None,
             points: points(evidence),
@@ -112,6 +130,37 @@ impl Round {
 pub struct Report {
     /// The rounds, in the order in which they were played.
     pub rounds: Vec<Round>,
+    /// How many were to be played.
+    #[serde(default)]
+    pub ordered: usize,
+    /// Those that could not be played to their end.
+    #[serde(default)]
+    pub not_played: Vec<NotPlayed>,
+    /// Scenarios that this machine can't play.
+    #[serde(default)]
+    pub left_out: Vec<LeftOut>,
+}
+
+/// A round without a verdict, which is no better than a bad one.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct NotPlayed {
+    /// The scenario's name.
+    pub scenario: String,
+    /// What repeats it.
+    pub seed: u64,
+    /// What was in the way.
+    pub reason: String,
+    /// Where its logs lie.
+    pub logs: Option<PathBuf>,
+}
+
+/// A scenario that nobody ordered because it can't be played here.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LeftOut {
+    /// Its name.
+    pub scenario: String,
+    /// What is in the way.
+    pub reason: String,
 }
 
 /// A report can't be read or written.
@@ -148,18 +197,55 @@ pub struct Summary {
     pub acknowledged: usize,
     /// Violations.
     pub violations: usize,
+    /// Rounds that were ordered and have no verdict: they failed, or the budget was spent.
+    pub not_played: usize,
+    /// Scenarios that this machine can't play.
+    pub left_out: Vec<String>,
     /// Where chance began.
     pub seed: u64,
 }
 
+impl Summary {
+    /// Whether every round that was ordered was played, and held.
+    #[must_use]
+    pub fn is_green(&self) -> bool {
+        self.violations == 0 && self.not_played == 0 && self.rounds > 0
+    }
+}
+
 impl Report {
-    /// All of them, one after the other. Their logs stay where they are, and are named no more.
+    /// All of them, one after the other. Their logs stay where they are, and are named no more. What the budget of one
+    /// part left out is not asked of the whole, and what one part played was not left out.
     #[must_use]
     pub fn merged(reports: impl IntoIterator<Item = Self>) -> Self {
-        let rounds = reports.into_iter().flat_map(|report| report.rounds);
-        Self {
-            rounds: rounds.map(|round| Round { logs: None, ..round }).collect(),
+        let mut merged = Self::default();
+        for report in reports {
+            let rounds = report.rounds.into_iter();
+            merged
+                .rounds
+                .extend(rounds.map(|round| Round { logs: None, ..round }));
+            let failed = report.not_played.into_iter();
+            merged
+                .not_played
+                .extend(failed.map(|failed| NotPlayed { logs: None, ..failed }));
+            merged.left_out.extend(report.left_out);
         }
+        let played: BTreeSet<_> = merged
+            .rounds
+            .iter()
+            .map(|round| round.scenario.as_str())
+            .collect();
+        merged
+            .left_out
+            .retain(|left| !played.contains(left.scenario.as_str()));
+        merged
+            .left_out
+            .sort_by(|one, other| one.scenario.cmp(&other.scenario));
+        merged
+            .left_out
+            .dedup_by(|one, other| one.scenario == other.scenario);
+        merged.ordered = merged.rounds.len() + merged.not_played.len();
+        merged
     }
 
     /// Reads one.
@@ -207,91 +293,42 @@ impl Report {
             scenarios: scenarios.len(),
             acknowledged: self.rounds.iter().map(|round| round.acknowledged).sum(),
             violations: self.rounds.iter().map(|round| round.violations.len()).sum(),
+            not_played: self
+                .ordered
+                .saturating_sub(self.rounds.len())
+                .max(self.not_played.len()),
+            left_out: self.left_out.iter().map(|left| left.scenario.clone()).collect(),
             seed,
         }
-    }
-}
-
-/// The timeline's lines, second by second.
-fn points(evidence: &Evidence) -> Vec<Point> {
-    let end = evidence
-        .looks
-        .values()
-        .flatten()
-        .map(|look| look.at)
-        .fold(0.0, f64::max);
-    let mut points: Vec<Point> = Vec::new();
-    let mut waits: Vec<(f64, f64)> = Vec::new();
-    let second = |at: f64| {
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "a round has few seconds"
-        )]
-        let index = at.max(0.0) as usize;
-        index
-    };
-    points.resize(second(end) + 1, Point::default());
-    waits.resize(points.len(), (0.0, 0.0));
-    for (index, point) in points.iter_mut().enumerate() {
-        #[expect(clippy::cast_precision_loss, reason = "a round has few seconds")]
-        let at = index as f64;
-        point.at = at;
-    }
-    for looks in evidence.looks.values() {
-        let mut lags: BTreeMap<usize, f64> = BTreeMap::new();
-        for pair in looks.windows(2) {
-            let index = second(pair[1].at);
-            let grown = |name: &str| grown(&pair[0], &pair[1], name);
-            points[index].records += grown("publisher_records_total");
-            points[index].rows += grown("streamer_rows_total");
-            waits[index].0 += grown("streamer_event_to_row_seconds_sum");
-            waits[index].1 += grown("streamer_event_to_row_seconds_count");
-            if let Some(lag) = pair[1].metrics.get("streamer_lag_records") {
-                lags.insert(index, *lag);
-            }
-        }
-        for (index, lag) in lags {
-            points[index].lag += lag;
-        }
-    }
-    for (point, (sum, count)) in points.iter_mut().zip(waits) {
-        let mean = if count > 0.0 { sum / count * 1_000.0 } else { 0.0 };
-        point.latency_ms = (mean * 10.0).round() / 10.0;
-    }
-    points
-}
-
-/// How much a counter has grown; a new process begins anew.
-fn grown(before: &Look, after: &Look, name: &str) -> f64 {
-    let value = |look: &Look| look.metrics.get(name).copied();
-    match (value(before), value(after)) {
-        (Some(before), Some(after)) if after >= before => after - before,
-        (_, Some(after)) if before.answered() => after,
-        _ => 0.0,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chaos::evidence::Who;
-
-    fn look(at: f64, rows: f64) -> Look {
-        Look {
-            at,
-            ready: Some(true),
-            metrics: BTreeMap::from([("streamer_rows_total".to_owned(), rows)]),
-            ..Look::default()
-        }
-    }
 
     #[test]
-    fn a_line_goes_on_where_a_process_began_anew() {
-        let mut evidence = Evidence::default();
-        let looks = vec![look(0.1, 10.0), look(0.9, 30.0), look(1.5, 5.0), look(1.9, 8.0)];
-        evidence.looks.insert(Who::Streamer(1), looks);
-        let rows: Vec<_> = points(&evidence).iter().map(|point| point.rows).collect();
-        assert_eq!(rows, [20.0, 8.0]);
+    fn a_campaign_of_which_something_was_not_played_is_not_green() {
+        let failed = || NotPlayed {
+            scenario: "kills".to_owned(),
+            seed: 1,
+            reason: "no broker".to_owned(),
+            logs: None,
+        };
+        let nothing = Report::default();
+        assert!(!nothing.summary(1).is_green());
+        let cut_short = Report {
+            ordered: 2,
+            ..Report::default()
+        };
+        assert_eq!(cut_short.summary(1).not_played, 2);
+        let with_failed = Report {
+            ordered: 1,
+            not_played: vec![failed()],
+            ..Report::default()
+        };
+        assert_eq!(with_failed.summary(1).not_played, 1);
+        let merged = Report::merged([cut_short, with_failed]);
+        assert_eq!((merged.ordered, merged.summary(1).not_played), (1, 1));
     }
 }

@@ -1,21 +1,25 @@
 //! One round: start the services, let them work, disturb them, let them settle, read everything, judge.
 
+mod aftermath;
+mod demands;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::future::try_join_all;
 use thiserror::Error;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use self::demands::demands;
 use super::chronicle::Chronicle;
 use super::clock::{self, ClockError};
 use super::crew::{Crew, Plot};
 use super::disk::{DiskError, SmallDisk};
-use super::evidence::{Demands, Evidence, Incident};
+use super::evidence::Incident;
 use super::fault::{Disk, Fault, Planned};
-use super::inject::Scene;
+use super::inject::{Scene, lost_majorities};
 use super::laws::judge;
 use super::moment::BUG;
 use super::pause::Pause;
@@ -23,13 +27,16 @@ use super::report::Round;
 use super::scenario::Scenario;
 use super::venue::Venue;
 use super::watch::{CheckpointWatch, Watch};
-use super::workload::{Ledger, Workload};
+use super::workload::Workload;
 use crate::process::ProcessError;
 use crate::proxy::{Conduct, ProxyError};
 use crate::servers::ServerError;
 use crate::service::ServiceError;
-use crate::table::{Table, TableError};
+use crate::table::TableError;
 use crate::tap::{Tap, TapError};
+use crate::workspace::{self, WorkspaceError};
+
+pub(super) use aftermath::settle;
 
 /// A round that could not be played: the campaign's own failure, and no verdict.
 #[derive(Debug, Error)]
@@ -73,6 +80,9 @@ pub enum RoundError {
     /// A clock that is wrong.
     #[error(transparent)]
     Clock(#[from] ClockError),
+    /// No place for it.
+    #[error(transparent)]
+    Workspace(#[from] WorkspaceError),
     /// A command of ours did not do what the scenario needs.
     #[error("{what} was refused:\n{log}")]
     Refused {
@@ -109,7 +119,8 @@ const INGESTERS_DISK: u64 = 32;
 /// Above the time in which readiness must turn.
 const READY: Duration = Duration::from_secs(12);
 
-/// Plays a round and leaves its logs in a folder of its own below `logs`; returns that folder, too.
+/// Plays a round and leaves its logs in a folder of its own below `logs`; returns that folder, too. Where a law did not
+/// hold, or the round could not be played, the servers' logs lie beside them, and what was found.
 ///
 /// # Errors
 /// When it can't be played; what the chain did wrong is in the [`Round`].
@@ -119,6 +130,12 @@ pub async fn play(venue: &Venue, order: &Order, logs: &Path) -> (PathBuf, Result
     // The next round begins with servers that nothing disturbs.
     for proxy in venue.kafka.iter().chain(&venue.cassandra) {
         proxy.set(Conduct::default());
+    }
+    if !round.as_ref().is_ok_and(|round| round.violations.is_empty()) {
+        aftermath::keep_server_logs(venue, &plot.folder);
+    }
+    if round.is_ok() {
+        aftermath::forget(venue, &plot).await;
     }
     (plot.folder, round)
 }
@@ -130,7 +147,8 @@ async fn course_of(venue: &Venue, order: &Order, plot: &mut Plot) -> Result<Roun
     })?;
     let needs_disk = |planned: &Planned| matches!(planned.fault, Fault::Disk(Disk::Ingester, _));
     if order.scenario.plan.iter().any(needs_disk) {
-        plot.disk = Some(Arc::new(SmallDisk::make(&plot.folder, INGESTERS_DISK)?));
+        let disk = SmallDisk::make(&workspace::target_dir()?, INGESTERS_DISK)?;
+        plot.disk = Some(Arc::new(disk));
     }
     if !plot.clocks.is_empty() {
         plot.clock = Some(clock::library()?);
@@ -167,6 +185,7 @@ async fn course_of(venue: &Venue, order: &Order, plot: &mut Plot) -> Result<Roun
     let scene = Scene {
         venue,
         crew: &crew,
+        plan: &order.scenario.plan,
         plot,
         began,
         pause: &pause,
@@ -174,7 +193,7 @@ async fn course_of(venue: &Venue, order: &Order, plot: &mut Plot) -> Result<Roun
         chronicle: &chronicle,
     };
     let course = async {
-        let course = disturb_and_settle(scene, order, &workload).await;
+        let course = disturb_and_settle(scene, order).await;
         workload.stop();
         stop.cancel();
         course
@@ -182,14 +201,16 @@ async fn course_of(venue: &Venue, order: &Order, plot: &mut Plot) -> Result<Roun
     let (looks, samples, course, ()) = tokio::join!(watch.run(), checkpoints.run(), course, workload.run());
     let course = course?;
     let last = checkpoints.sample(&mut None, true).await?;
-    let ledger = workload.into_ledger();
-    let mut evidence = gather(venue, plot, ledger, course, &chronicle).await?;
+    let mut evidence = aftermath::gather(venue, plot, workload.into_ledger(), course, &chronicle).await?;
     evidence.looks = looks?;
     evidence.checkpoints = samples;
     evidence.checkpoints.push(last);
     evidence.demands = demands(&order.scenario.plan);
-    (evidence.odd_ends, evidence.late_ends) = crew.end().await?;
+    evidence.take(crew.end().await?);
     let violations = judge(&evidence);
+    if !violations.is_empty() {
+        aftermath::keep_evidence(&evidence, &plot.folder);
+    }
     Ok(Round::new(order, &evidence, violations, began.elapsed()))
 }
 
@@ -202,19 +223,12 @@ struct Course {
     connections: usize,
 }
 
-async fn disturb_and_settle(
-    scene: Scene<'_>,
-    order: &Order,
-    workload: &Workload,
-) -> Result<Course, RoundError> {
+async fn disturb_and_settle(scene: Scene<'_>, order: &Order) -> Result<Course, RoundError> {
     let (mut around, connections) = scene.crew.around(scene.venue).await;
-    let plays = order.scenario.plan.iter().map(|planned| scene.play(planned));
-    let mut incidents = try_join_all(plays).await?;
-    incidents.sort_by(|one, other| one.began.total_cmp(&other.began));
-    let over = Instant::now();
+    let incidents = disturb(scene, order).await?;
+    let (over, workload) = (Instant::now(), scene.workload);
     let points = scene.venue.stack.cassandra.contact_points();
-    let table = Table::connect(&points, &scene.plot.name).await?;
-    let fresh = workload.fresh(over, &table, FRESH).await;
+    let fresh = workload.fresh(over, &points, FRESH).await;
     around.extend(scene.crew.around(scene.venue).await.0);
     sleep(LOAD.saturating_sub(scene.began.elapsed())).await;
     // Where an outage took most of the time, traffic goes on until the round has stressed something.
@@ -224,8 +238,10 @@ async fn disturb_and_settle(
         sleep(Duration::from_millis(200)).await;
     }
     workload.stop();
+    // A request that is under way may still bring a record, which nobody would wait for below.
+    drop(timeout(SETTLE, workload.hold()).await);
     let runs = workload.runs(SETTLE).await;
-    settle(scene, &table).await?;
+    settle(scene).await;
     for who in scene.crew.everybody() {
         // That it is not is what the law of readiness says.
         drop(
@@ -252,76 +268,23 @@ async fn disturb_and_settle(
     })
 }
 
-/// Waits until every checkpoint is the end, or for as long as that may take.
-pub(super) async fn settle(scene: Scene<'_>, table: &Table) -> Result<(), RoundError> {
-    let tap = Tap::new(scene.venue.stack.kafka.internal_bootstrap())?;
-    let name = &scene.plot.name;
-    let until = Instant::now() + SETTLE;
-    while Instant::now() < until {
-        let ends = tap.ends(name).await?;
-        let checkpoints = table.checkpoints(name, name).await?;
-        let reached = |(partition, end): (&i32, &i64)| {
-            checkpoints.get(partition).is_some_and(|checkpoint| {
-                let next = (*partition, checkpoint.next_offset);
-                let chronicle = scene.chronicle;
-                chronicle.place(Some(checkpoint.topic_id), next) == chronicle.place(None, (*partition, *end))
-            })
-        };
-        if ends.iter().all(reached) {
-            return Ok(());
+/// Plays the plan, all faults at their times or each in its turn; what two of them bring about together is told, too.
+async fn disturb(scene: Scene<'_>, order: &Order) -> Result<Vec<Incident>, RoundError> {
+    let plan = &order.scenario.plan;
+    let mut incidents = Vec::new();
+    if order.scenario.in_turn {
+        for planned in plan {
+            incidents.push(scene.play(planned).await?);
         }
-        sleep(Duration::from_millis(200)).await;
+    } else {
+        let plays = plan.iter().map(|planned| scene.play(planned));
+        incidents = try_join_all(plays).await?;
     }
-    Ok(())
-}
-
-async fn gather(
-    venue: &Venue,
-    plot: &Plot,
-    ledger: Ledger,
-    course: Course,
-    chronicle: &Chronicle,
-) -> Result<Evidence, RoundError> {
-    let gone = chronicle.tell();
-    let tap = Tap::new(venue.stack.kafka.internal_bootstrap())?;
-    let points = venue.stack.cassandra.contact_points();
-    let table = Table::connect(&points, &plot.name).await?.by_quorum();
-    let ends = tap.ends(&plot.name).await?;
-    Ok(Evidence {
-        obligations: ledger.obligations,
-        minted: ledger.minted,
-        sent: ledger.sent,
-        runs: course.runs,
-        untrue_answers: ledger.untrue,
-        topic: plot.name.clone(),
-        log: gone.and(tap.read(&plot.name).await?),
-        letters: tap.read(&plot.letters()).await?,
-        rows: table.stamped_users().await?,
-        ends: ends.into_iter().map(|end| gone.place(None, end)).collect(),
-        gone,
-        connections: course.connections,
-        incidents: course.incidents,
-        around: course.around,
-        fresh_seconds: course.fresh,
-        ..Evidence::default()
-    })
-}
-
-/// What each round has to have done at least, at a tenth or so of what it does.
-fn demands(plan: &[Planned]) -> Demands {
-    let rebalances = plan.iter().any(|planned| planned.fault.rebalances(planned.lasts));
-    Demands {
-        acknowledged: 500,
-        versions: 100,
-        letters: 10,
-        faults: plan.len(),
-        rebalances: usize::from(rebalances),
-        runs: 1,
-        samples: 4,
-        looks: 5,
-        // The publisher's to Kafka, each streamer's to Kafka and to Cassandra, at the beginning.
-        connections: 4,
-    }
+    let played: Vec<_> = plan.iter().zip(&incidents).collect();
+    let lost = lost_majorities(&played, &scene.crew.streamers());
+    incidents.extend(lost);
+    incidents.sort_by(|one, other| one.began.total_cmp(&other.began));
+    Ok(incidents)
 }
 
 fn plot(order: &Order, logs: &Path) -> Plot {

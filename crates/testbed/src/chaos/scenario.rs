@@ -20,6 +20,15 @@ pub struct Scenario {
     pub plan: Vec<Planned>,
     /// By how many seconds whose clock is wrong.
     pub clocks: Vec<(Who, i64)>,
+    /// Whether each fault waits until the one before it is over.
+    pub in_turn: bool,
+}
+
+/// A clock that is wrong, in one line.
+#[must_use]
+pub fn clock(who: Who, seconds: i64) -> String {
+    let way = if seconds < 0 { "behind" } else { "ahead" };
+    format!("clock of {who} {} s {way}", seconds.unsigned_abs())
 }
 
 impl Scenario {
@@ -43,6 +52,7 @@ fn one(name: &'static str, faults: Vec<(f64, f64, Fault)>) -> Scenario {
         shape: Shape::One,
         plan: plan.collect(),
         clocks: Vec::new(),
+        in_turn: false,
     }
 }
 
@@ -82,7 +92,8 @@ pub fn named(name: &str) -> Option<Scenario> {
 fn processes() -> Vec<Scenario> {
     let moments = MOMENTS.iter().zip(0_u8..).map(|((moment, service), number)| {
         let at = 2.0 + 3.0 * f64::from(number);
-        (at, 8.0, Fault::Moment(service.member(1 + number % 3), moment))
+        // It ends with the death, which comes within a second or two unless the group is just rebalancing.
+        (at, 15.0, Fault::Moment(service.member(1 + number % 3), moment))
     });
     vec![
         one(
@@ -259,9 +270,9 @@ fn resources() -> Vec<Scenario> {
         one(
             "no-descriptors",
             vec![
-                starved(2.0, 5.0, Who::Publisher, Resource::Descriptors),
-                starved(9.0, 5.0, FIRST, Resource::Descriptors),
-                starved(10.0, 5.0, Who::Ingester, Resource::Descriptors),
+                starved(2.0, 8.0, Who::Publisher, Resource::Descriptors),
+                starved(12.0, 8.0, FIRST, Resource::Descriptors),
+                starved(13.0, 8.0, Who::Ingester, Resource::Descriptors),
             ],
         ),
         one("memory-near", at_bound.into_iter().chain([cut]).collect()),
@@ -328,35 +339,40 @@ fn rest() -> Vec<Scenario> {
 fn clusters() -> Vec<Scenario> {
     let server = |server, index, outage| Fault::Server(server, index, outage);
     vec![
-        three(
-            "leader-changes",
-            vec![
-                (3.0, 4.0, server(Server::Kafka, 0, Outage::Killed)),
-                (16.0, 4.0, server(Server::Kafka, 1, Outage::Stopped)),
-                (30.0, 8.0, server(Server::Kafka, 2, Outage::Frozen)),
-            ],
-        ),
+        // So long that work that goes on can be seen to.
+        Scenario {
+            in_turn: true,
+            ..three(
+                "leader-changes",
+                vec![
+                    (3.0, 20.0, server(Server::Kafka, 0, Outage::Killed)),
+                    (4.0, 20.0, server(Server::Kafka, 1, Outage::Stopped)),
+                    (5.0, 20.0, server(Server::Kafka, 2, Outage::Frozen)),
+                ],
+            )
+        },
+        // So long that whoever misses them has to say so, and too short to be fenced while their quorum is gone.
         three(
             "two-brokers-lost",
             vec![
-                (3.0, 12.0, server(Server::Kafka, 1, Outage::Killed)),
-                (4.0, 12.0, server(Server::Kafka, 2, Outage::Killed)),
+                (3.0, 14.0, server(Server::Kafka, 1, Outage::Killed)),
+                (4.0, 14.0, server(Server::Kafka, 2, Outage::Killed)),
             ],
         ),
         three(
             "one-node-lost",
-            vec![(3.0, 12.0, server(Server::Cassandra, 1, Outage::Killed))],
+            vec![(3.0, 20.0, server(Server::Cassandra, 1, Outage::Killed))],
         ),
         three(
             "two-nodes-lost",
             vec![
-                (3.0, 8.0, server(Server::Cassandra, 1, Outage::Frozen)),
-                (4.0, 8.0, server(Server::Cassandra, 2, Outage::Frozen)),
+                (3.0, 14.0, server(Server::Cassandra, 1, Outage::Frozen)),
+                (4.0, 14.0, server(Server::Cassandra, 2, Outage::Frozen)),
             ],
         ),
         three(
             "one-node-slow",
-            vec![(3.0, 12.0, server(Server::Cassandra, 1, Outage::Slow))],
+            vec![(3.0, 20.0, server(Server::Cassandra, 1, Outage::Slow))],
         ),
     ]
 }

@@ -6,6 +6,7 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
 use rand::{RngExt as _, SeedableRng as _};
 
+use super::crew::STREAMERS;
 use super::evidence::Who;
 use super::fault::{Fault, Link, Loss, Outage, Planned, Resource, Server, Trouble};
 use super::venue::Shape;
@@ -33,14 +34,38 @@ pub fn random(seed: u64, shape: Shape) -> Vec<Planned> {
     plan
 }
 
+/// Whose clock is wrong in the round of this seed, and by how many seconds: in one round of four, the publisher's and a
+/// streamer's, by up to an hour either way.
+#[must_use]
+pub fn clocks(seed: u64) -> Vec<(Who, i64)> {
+    let mut chance = StdRng::seed_from_u64(seed ^ 0xc10c);
+    if !chance.random_bool(0.25) {
+        return Vec::new();
+    }
+    let mut wrong = || chance.random_range(-3_600..=3_600);
+    let (publisher, streamer) = (wrong(), wrong());
+    let number = chance.random_range(1..=STREAMERS);
+    vec![(Who::Publisher, publisher), (Who::Streamer(number), streamer)]
+}
+
 fn collide(one: &Fault, other: &Fault) -> bool {
     match (one, other) {
         (Fault::Server(one, ..), Fault::Server(other, ..)) => one == other,
         (Fault::Link(one, _), Fault::Link(other, _)) => one == other,
+        // A connection that is left half open outlasts the server that it led to.
+        (Fault::Link(link, Trouble::HalfOpen), Fault::Server(server, ..))
+        | (Fault::Server(server, ..), Fault::Link(link, Trouble::HalfOpen)) => *link == leads_to(*server),
         // An operator works on servers that are there.
         (Fault::TableAltered | Fault::TopicCut(_), Fault::Server(..))
         | (Fault::Server(..), Fault::TableAltered | Fault::TopicCut(_)) => true,
         _ => one == other,
+    }
+}
+
+fn leads_to(server: Server) -> Link {
+    match server {
+        Server::Kafka => Link::Kafka,
+        Server::Cassandra => Link::Cassandra,
     }
 }
 
@@ -92,13 +117,14 @@ fn link(chance: &mut StdRng, shape: Shape, middle: Duration, long: Duration) -> 
         &links[..2]
     };
     let link = known.choose(chance).copied().unwrap_or(Link::Kafka);
-    let (trouble, lasts) = match chance.random_range(0..8) {
+    let (trouble, lasts) = match chance.random_range(0..9) {
         0..=1 => (Trouble::Cut, long),
         2 => (Trouble::OneWay(Direction::ToServer), long),
         3 => (Trouble::OneWay(Direction::ToClient), long),
         4 => (Trouble::Late(chance.random_range(50..800)), long),
         5 => (Trouble::Reset(chance.random_range(1..20_000)), middle),
         6 => (Trouble::Slices, middle),
+        7 => (Trouble::HalfOpen, Duration::from_secs(1)),
         _ => (Trouble::Slow(chance.random_range(20_000..200_000)), middle),
     };
     (Fault::Link(link, trouble), lasts)
@@ -129,6 +155,13 @@ mod tests {
             assert!(plan.is_sorted_by_key(|planned| planned.at));
         }
         assert_ne!(random(1, Shape::One), random(2, Shape::One));
+    }
+
+    #[test]
+    fn some_clocks_are_wrong_and_most_are_right() {
+        let wrong = (0..200).filter(|seed| !clocks(*seed).is_empty()).count();
+        assert!((20..90).contains(&wrong), "{wrong}");
+        assert_eq!(clocks(7), clocks(7));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! cluster of Cassandra has no proxy, and network faults are of the one-node venue.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 
 use super::disk::{DiskError, SmallDisk};
 use crate::proxy::{Proxy, ProxyError};
@@ -70,7 +71,7 @@ pub struct Venue {
     /// The offline random-user API.
     pub api: RandomUserApi,
     /// Where the broker's log lies, if on a disk of its own; it goes after the broker.
-    pub disk: Option<SmallDisk>,
+    pub disk: Option<Arc<SmallDisk>>,
 }
 
 impl Venue {
@@ -86,11 +87,8 @@ impl Venue {
             kafka.push(Proxy::start(nowhere).await?);
         }
         let disk = if shape == Shape::Small {
-            let folder = format!("chaos-disk-{}", std::process::id());
-            Some(SmallDisk::make(
-                &workspace::target_dir()?.join(folder),
-                BROKERS_DISK,
-            )?)
+            let disk = SmallDisk::make(&workspace::target_dir()?, BROKERS_DISK)?;
+            Some(Arc::new(disk))
         } else {
             None
         };

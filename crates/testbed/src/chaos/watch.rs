@@ -28,6 +28,8 @@ const SAMPLE: Duration = Duration::from_millis(250);
 const WITH_LETTERS: u64 = 5;
 /// For a sample, when a server is away.
 const READ: Duration = Duration::from_secs(5);
+/// For the dead letters of a sample: without them it is still one.
+const READ_LETTERS: Duration = Duration::from_secs(3);
 
 /// Looks at processes.
 pub struct Watch {
@@ -54,7 +56,7 @@ impl Watch {
             async move {
                 let mut looks = Vec::new();
                 while !self.stop.is_cancelled() {
-                    looks.push(self.look(&client, admin).await);
+                    looks.push(look(&client, admin, self.began).await);
                     sleep(LOOK).await;
                 }
                 (*who, looks)
@@ -62,32 +64,24 @@ impl Watch {
         });
         Ok(join_all(each).await.into_iter().collect())
     }
+}
 
-    async fn look(&self, client: &Client, admin: &str) -> Look {
-        let at = self.began.elapsed().as_secs_f64();
-        let ask = async |path: &str| {
-            let answer = client.get(format!("{admin}{path}")).send().await.ok()?;
-            let status = answer.status();
-            Some((status.is_success(), answer.text().await.ok()?))
-        };
-        let Some((ready, readiness)) = ask("/readyz").await else {
-            return Look {
-                at,
-                ..Look::default()
-            };
-        };
-        let alive = ask("/healthz").await.map(|(alive, _)| alive);
-        let metrics = ask("/metrics")
-            .await
-            .map(|(_, text)| sums(&text))
-            .unwrap_or_default();
-        Look {
-            at,
-            ready: Some(ready),
-            missing: missing(&readiness),
-            alive,
-            metrics,
-        }
+/// One look at a process. Each of the three questions is asked by itself: who is silent at one of them may answer the
+/// others.
+pub(super) async fn look(client: &Client, admin: &str, began: Instant) -> Look {
+    let at = began.elapsed().as_secs_f64();
+    let ask = async |path: &str| {
+        let answer = client.get(format!("{admin}{path}")).send().await.ok()?;
+        let status = answer.status();
+        Some((status.is_success(), answer.text().await.ok()?))
+    };
+    let (alive, ready, metrics) = tokio::join!(ask("/healthz"), ask("/readyz"), ask("/metrics"));
+    Look {
+        at,
+        alive: alive.map(|(alive, _)| alive),
+        missing: ready.as_ref().map(|(_, text)| missing(text)).unwrap_or_default(),
+        ready: ready.map(|(ready, _)| ready),
+        metrics: metrics.map(|(_, text)| sums(&text)).unwrap_or_default(),
     }
 }
 
@@ -182,7 +176,10 @@ impl CheckpointWatch<'_> {
         let at_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
         let checkpoints = table.checkpoints(self.name, self.name).await?;
         let letters = if letters {
-            self.tap.read(&self.letters).await.ok()
+            timeout(READ_LETTERS, self.tap.read(&self.letters))
+                .await
+                .ok()
+                .and_then(Result::ok)
         } else {
             None
         };

@@ -3,11 +3,13 @@
 //! acknowledgement came.
 
 mod bad;
+mod fresh;
+mod history;
 mod mint;
 
 use std::collections::{BTreeSet, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
@@ -21,9 +23,8 @@ use uuid::Uuid;
 use self::mint::{Mint, Minted};
 use super::RoundError;
 use super::chronicle::Chronicle;
-use super::evidence::{Obligation, Run};
+use super::evidence::Obligation;
 use super::laws::print;
-use crate::table::Table;
 use crate::tap::Tap;
 
 /// Posters side by side, so that one who waits for a frozen publisher does not end all traffic.
@@ -122,16 +123,15 @@ impl Workload {
         );
     }
 
-    /// No request begins any more.
+    /// No request begins any more; those under way go on.
     pub fn stop(&self) {
         self.stop.cancel();
     }
 
-    /// Holds all traffic back, once every request and every run has ended, until the guard is dropped.
-    pub async fn hold(&self, deadline: Duration) -> RwLockWriteGuard<'_, ()> {
-        let guard = self.gate.write().await;
-        drop(self.runs(deadline).await);
-        guard
+    /// Holds all requests back, once every one that is under way has its answer, until the guard is dropped. Runs of the
+    /// ingester may go on.
+    pub async fn hold(&self) -> RwLockWriteGuard<'_, ()> {
+        self.gate.write().await
     }
 
     /// What was sent and acknowledged, once it has stopped.
@@ -141,17 +141,17 @@ impl Workload {
     }
 
     fn note(&self, change: impl FnOnce(&mut Ledger)) {
-        change(&mut self.ledger.lock().unwrap_or_else(PoisonError::into_inner));
+        change(&mut self.ledger());
+    }
+
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many records are acknowledged by now.
     #[must_use]
     pub fn acknowledged(&self) -> usize {
-        self.ledger
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .obligations
-            .len()
+        self.ledger().obligations.len()
     }
 
     async fn post_on(&self, poster: u64) {
@@ -170,6 +170,10 @@ impl Workload {
 
     async fn post(&self, batch: &[Minted], places: Places) {
         let _under_way = self.gate.read().await;
+        // It may have been held back until the end.
+        if self.stop.is_cancelled() {
+            return;
+        }
         self.note(|ledger| {
             ledger.minted.extend(batch.iter().filter_map(|minted| minted.id));
             let good = batch.iter().filter(|minted| minted.id.is_some());
@@ -264,6 +268,9 @@ impl Workload {
 
     async fn delete(&self, id: Uuid) {
         let _under_way = self.gate.read().await;
+        if self.stop.is_cancelled() {
+            return;
+        }
         let answer = self
             .client
             .delete(format!("{}/{id}", self.publisher))
@@ -284,14 +291,15 @@ impl Workload {
             let record = bad::record(&mut chance);
             let (value, key) = (record.value.clone(), record.key.clone());
             let under_way = self.gate.read().await;
+            if self.stop.is_cancelled() {
+                return;
+            }
             self.note(|ledger| {
                 ledger.sent.insert(print(value.as_deref()));
             });
+            // A record that is queued will be written: nobody walks away from it.
             let written = self.tap.write(&self.topic, std::slice::from_ref(&record));
-            let Some(written) = self.stop.run_until_cancelled(written).await else {
-                return;
-            };
-            if let Ok(places) = written {
+            if let Ok(places) = written.await {
                 let id = key
                     .and_then(|key| Uuid::try_parse_ascii(&key).ok())
                     .filter(|_| value.is_none());
@@ -308,6 +316,9 @@ impl Workload {
         while !self.stop.is_cancelled() {
             let order = serde_json::json!({"users": RUN, "seed": format!("chaos{}x{number}", self.seed)});
             let under_way = self.gate.read().await;
+            if self.stop.is_cancelled() {
+                return;
+            }
             // It may be down, or still at the run before.
             drop(self.client.post(&self.ingester).json(&order).send().await);
             drop(under_way);
@@ -316,68 +327,6 @@ impl Workload {
                 return;
             }
         }
-    }
-
-    /// Posts one new user again and again until it is acknowledged, and waits for its row; returns the seconds since `from`.
-    pub async fn fresh(&self, from: Instant, table: &Table, deadline: Duration) -> Option<f64> {
-        let mut mint = Mint::new(self.seed ^ 0xf7e5);
-        let probe = mint.person();
-        let id = probe.id?;
-        let until = Instant::now() + deadline;
-        let before = self.acknowledged();
-        let batch = [probe];
-        while Instant::now() < until {
-            self.post(&batch, Places::Told).await;
-            if self.obliges(id) {
-                break;
-            }
-            sleep(BREATH).await;
-        }
-        debug_assert!(self.acknowledged() >= before, "obligations only grow");
-        let query = format!("SELECT id FROM {{ks}}.created_users WHERE id = {id}");
-        while Instant::now() < until {
-            if table.run(&query).await.is_ok_and(|rows| !rows.is_empty()) {
-                return Some(from.elapsed().as_secs_f64());
-            }
-            sleep(BREATH).await;
-        }
-        None
-    }
-
-    fn obliges(&self, id: Uuid) -> bool {
-        let ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
-        ledger
-            .obligations
-            .iter()
-            .any(|obligation| obligation.id == Some(id))
-    }
-
-    /// The ingester's history, once no run is under way, or as it is after `deadline`.
-    pub async fn runs(&self, deadline: Duration) -> Vec<Run> {
-        let until = Instant::now() + deadline;
-        loop {
-            let runs = self.history().await.unwrap_or_default();
-            let open = runs
-                .iter()
-                .any(|run| matches!(run.state.as_str(), "running" | "queued"));
-            if (!runs.is_empty() && !open) || Instant::now() >= until {
-                return runs;
-            }
-            sleep(BREATH * 5).await;
-        }
-    }
-
-    async fn history(&self) -> Result<Vec<Run>, reqwest::Error> {
-        let told: Value = self.client.get(&self.ingester).send().await?.json().await?;
-        let runs = told["runs"].as_array().cloned().unwrap_or_default();
-        Ok(runs
-            .iter()
-            .map(|run| Run {
-                id: run["id"].as_str().unwrap_or_default().to_owned(),
-                state: run["state"].as_str().unwrap_or_default().to_owned(),
-                accepted: run["counts"]["accepted"].as_u64().unwrap_or_default(),
-            })
-            .collect())
     }
 }
 

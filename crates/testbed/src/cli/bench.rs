@@ -15,14 +15,14 @@ use crate::bench::draw::draw;
 use crate::bench::figures;
 use crate::bench::growth::GrowthBench;
 use crate::bench::ingester::IngesterBench;
+use crate::bench::machine::Machine;
 use crate::bench::peers::command::PeersBench;
-use crate::bench::peers::{Peer, PeerError};
+use crate::bench::peers::{Installed, Peer};
 use crate::bench::publisher::PublisherBench;
 use crate::bench::publisher::bare::{BareError, BareLoop};
 use crate::bench::publisher::noop::NoopCommand;
-use crate::bench::quick::{Comparison, QuickBench, compare};
+use crate::bench::quick::{Comparison, QuickBench, comparable, compare};
 use crate::bench::report::Report;
-use crate::bench::sink::Sink;
 use crate::bench::streamer::StreamerBench;
 use crate::error::TestbedError;
 use crate::workspace;
@@ -212,11 +212,7 @@ impl BenchCommand {
                     length,
                     peers,
                 };
-                let mut report = Report::new("publisher")
-                    .set("rounds", &rounds)
-                    .set("seconds of each measurement", &seconds);
-                report.figures = bench.run().await?;
-                told(&report, out.as_deref())
+                told(&bench.run().await?, out.as_deref())
             }
             Self::Chain {
                 users,
@@ -234,7 +230,8 @@ impl BenchCommand {
                     singles,
                     steady: Duration::from_secs(steady),
                 };
-                told(&bench.run(&sinks(peers).await?).await?, out.as_deref())
+                let report = bench.run(&installed(peers).await, out.as_deref()).await?;
+                told(&report, out.as_deref())
             }
             Self::Growth {
                 records,
@@ -257,8 +254,11 @@ impl BenchCommand {
                 against,
                 out,
             } => {
-                let report = QuickBench { records, rounds }.run().await?;
-                quick(&report, against, out.as_deref())
+                let bench = QuickBench { records, rounds };
+                if out.is_some() {
+                    return told(&bench.run().await?, out.as_deref());
+                }
+                quick(&bench, against).await
             }
             Self::Peers(peers) => {
                 peers.run().await?;
@@ -277,11 +277,11 @@ impl BenchCommand {
 }
 
 /// The peers that write the topic to the table.
-async fn sinks(peers: bool) -> Result<Vec<Box<dyn Sink>>, PeerError> {
+async fn installed(peers: bool) -> Installed {
     if peers {
         Peer::install_all().await
     } else {
-        Ok(Vec::new())
+        Installed::default()
     }
 }
 
@@ -305,17 +305,17 @@ fn keep(report: &Report, out: &Path) -> Result<(), TestbedError> {
     Ok(())
 }
 
-/// Compares a quick run with the committed one, unless it is to become that.
-fn quick(report: &Report, against: Option<PathBuf>, out: Option<&Path>) -> Result<ExitCode, Box<dyn Error>> {
-    if out.is_some() {
-        return told(report, out);
-    }
-    told(report, None)?;
+/// Compares a quick run with the committed one.
+async fn quick(bench: &QuickBench, against: Option<PathBuf>) -> Result<ExitCode, Box<dyn Error>> {
     let against = match against {
         Some(path) => path,
         None => workspace::root()?.join(COMMITTED),
     };
-    let comparisons = compare(&Report::read(&against)?.figures, &report.figures);
+    let committed = Report::read(&against)?;
+    comparable(&against, &committed.machine, &Machine::this())?;
+    let report = bench.run().await?;
+    told(&report, None)?;
+    let comparisons = compare(&committed.figures, &report.figures);
     println!("\nagainst {}:", against.display());
     for comparison in &comparisons {
         println!("{}", comparison.line());

@@ -7,8 +7,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
 
-use crate::chaos::report::Report;
+use crate::chaos::campaign::commit;
+use crate::chaos::prove::Proof;
+use crate::chaos::report::{LeftOut, Report};
 use crate::chaos::{Campaign, Pick, scenario};
 
 /// Faults against the whole chain, judged by an oracle that is never faulted itself.
@@ -73,6 +76,8 @@ impl ChaosCommand {
         if self.list {
             for scenario in scenario::all() {
                 println!("{}", scenario.name);
+                let clocks = scenario.clocks.iter();
+                clocks.for_each(|(who, seconds)| println!("    {}", scenario::clock(*who, *seconds)));
                 scenario.plan.iter().for_each(|planned| println!("    {planned}"));
             }
             return Ok(ExitCode::SUCCESS);
@@ -89,56 +94,67 @@ impl ChaosCommand {
                 None => Campaign::folder()?,
             },
             sabotaged: self.sabotaged.clone(),
+            commit: commit(),
         };
+        let mut terminate = signal(SignalKind::terminate())?;
+        // Whatever ends it, what it has started and mounted is dropped first.
+        tokio::select! {
+            outcome = self.play(&campaign) => outcome,
+            _ = tokio::signal::ctrl_c() => Ok(interrupted()),
+            _ = terminate.recv() => Ok(interrupted()),
+        }
+    }
+
+    async fn play(&self, campaign: &Campaign) -> Result<ExitCode, Box<dyn Error>> {
+        let seed = campaign.seed;
         if self.prove {
-            let (proofs, _) = campaign.prove(&self.bug).await?;
+            let proofs = campaign.prove(&self.bug).await?;
             println!(
                 "{}",
                 serde_json::to_string(&serde_json::json!({"seed": seed, "bugs": proofs}))?
             );
-            let caught = proofs.iter().all(|proof| !proof.laws.is_empty());
-            return Ok(if caught {
-                ExitCode::SUCCESS
-            } else {
-                ExitCode::FAILURE
-            });
+            return Ok(code(!proofs.is_empty() && proofs.iter().all(Proof::holds)));
         }
-        let orders = campaign.orders(&self.pick(&campaign))?;
-        end(&campaign.run(&orders).await?, seed)
+        let (pick, left_out) = self.pick(campaign);
+        let orders = campaign.orders(&pick)?;
+        end(&campaign.run(&orders, left_out).await?, seed)
     }
 
-    fn pick(&self, campaign: &Campaign) -> Pick {
-        let everything = self.scenario.iter().any(|name| name == "all");
-        let names = scenario::all().into_iter().filter_map(|scenario| {
-            let name = scenario.name.to_owned();
-            // Of all, those that this machine can play; one that is named and can't be is an error.
-            match campaign.can_play(&scenario) {
-                Ok(()) => Some(name),
-                Err(error) => {
-                    eprintln!("left out: {error}");
-                    None
-                }
-            }
-        });
-        Pick {
-            scenarios: if everything {
-                names.collect()
-            } else {
-                self.scenario.clone()
-            },
+    /// Of all scenarios those that this machine can play; one that is named and can't be is an error.
+    fn pick(&self, campaign: &Campaign) -> (Pick, Vec<LeftOut>) {
+        let (scenarios, left_out) = if self.scenario.iter().any(|name| name == "all") {
+            campaign.everything()
+        } else {
+            (self.scenario.clone(), Vec::new())
+        };
+        for left in &left_out {
+            eprintln!("left out: {}", left.reason);
+        }
+        let pick = Pick {
+            scenarios,
             random: self.rounds.unwrap_or(u64::from(self.scenario.is_empty())),
             cluster: self.cluster,
-        }
+        };
+        (pick, left_out)
     }
+}
+
+fn interrupted() -> ExitCode {
+    eprintln!("interrupted");
+    ExitCode::FAILURE
 }
 
 /// The last line, and the exit code.
 fn end(report: &Report, seed: u64) -> Result<ExitCode, Box<dyn Error>> {
     let summary = report.summary(seed);
     println!("{}", serde_json::to_string(&summary)?);
-    Ok(if summary.violations == 0 {
+    Ok(code(summary.is_green()))
+}
+
+fn code(success: bool) -> ExitCode {
+    if success {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
-    })
+    }
 }

@@ -12,6 +12,7 @@ use tokio::time::sleep;
 
 use super::conduct::Conduct;
 use super::connection::Connection;
+use super::deeds::Tally;
 
 /// Whether connections are taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +28,7 @@ pub(super) struct Shared {
     pub(super) door: watch::Sender<Door>,
     pub(super) accepted: AtomicU64,
     pub(super) passed: [AtomicU64; 2],
+    pub(super) tally: Tally,
 }
 
 /// What holds for the connections to come, and those that are open.
@@ -48,6 +50,7 @@ impl Shared {
             door: watch::channel(Door::Open).0,
             accepted: AtomicU64::new(0),
             passed: [AtomicU64::new(0), AtomicU64::new(0)],
+            tally: Tally::default(),
         }
     }
 }

@@ -92,11 +92,18 @@ impl Pump {
             };
             if flow.fate == Fate::Swallow {
                 has_lost = true;
+                if let Read::Bytes(bytes) = &read {
+                    let swallowed = &self.shared.tally.swallowed;
+                    swallowed.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+                }
                 has_ended = !matches!(read, Read::Bytes(_));
                 continue;
             }
             let due = (Instant::now() + flow.delay + drawn(&mut rng, flow.jitter)).max(last_due);
             last_due = due;
+            if !flow.delay.is_zero() && matches!(read, Read::Bytes(_)) {
+                self.shared.tally.delayed.fetch_add(1, Ordering::Relaxed);
+            }
             let (item, and_then) = match read {
                 Read::Bytes(bytes) => self.judge(bytes, &mut flow, due),
                 Read::End => (Item::End { due }, None),
@@ -129,6 +136,7 @@ impl Pump {
             return (Item::Piece { due, bytes }, None);
         }
         bytes.truncate(usize::try_from(left).unwrap_or(usize::MAX));
+        self.shared.tally.resets.fetch_add(1, Ordering::Relaxed);
         (Item::Piece { due, bytes }, Some(Item::Reset))
     }
 
@@ -166,9 +174,13 @@ impl Pump {
             .bytes_per_second
             .map_or(usize::MAX, |rate| (rate.get() as usize / 20).max(1));
         let slice = slice.min(even);
+        let is_cut = flow.slice.is_some() || flow.bytes_per_second.is_some();
         for slice in bytes.chunks(slice) {
             to.write_all(slice).await?;
             self.shared.passed[self.direction.index()].fetch_add(slice.len() as u64, Ordering::Relaxed);
+            if is_cut {
+                self.shared.tally.slices.fetch_add(1, Ordering::Relaxed);
+            }
             if let Some(rate) = flow.bytes_per_second {
                 sleep(Duration::from_secs(slice.len() as u64) / rate.get()).await;
             } else if flow.slice.is_some() {

@@ -10,6 +10,22 @@ use std::path::Path;
 /// # Errors
 /// When the process is gone or another user's.
 pub fn remotes(pid: u32) -> io::Result<Vec<SocketAddr>> {
+    ends(pid, REMOTE)
+}
+
+/// Its own ends of them, by which a proxy knows whose connection it has.
+///
+/// # Errors
+/// As [`remotes`].
+pub fn locals(pid: u32) -> io::Result<Vec<SocketAddr>> {
+    ends(pid, LOCAL)
+}
+
+/// Where a line of `/proc/net/tcp` has the two ends.
+const LOCAL: usize = 1;
+const REMOTE: usize = 2;
+
+fn ends(pid: u32, field: usize) -> io::Result<Vec<SocketAddr>> {
     let process = Path::new("/proc").join(pid.to_string());
     let mut inodes = BTreeSet::new();
     for descriptor in std::fs::read_dir(process.join("fd"))? {
@@ -29,17 +45,17 @@ pub fn remotes(pid: u32) -> io::Result<Vec<SocketAddr>> {
     Ok(table
         .lines()
         .skip(1)
-        .filter_map(|line| established(line, &inodes))
+        .filter_map(|line| established(line, field, &inodes))
         .collect())
 }
 
-/// The remote address of a line of `/proc/net/tcp` whose socket is one of `inodes`.
-fn established(line: &str, inodes: &BTreeSet<String>) -> Option<SocketAddr> {
+/// An end of the connection of a line of `/proc/net/tcp` whose socket is one of `inodes`.
+fn established(line: &str, field: usize, inodes: &BTreeSet<String>) -> Option<SocketAddr> {
     const ESTABLISHED: &str = "01";
     let fields: Vec<_> = line.split_whitespace().collect();
     let ours =
         fields.get(3) == Some(&ESTABLISHED) && fields.get(9).is_some_and(|inode| inodes.contains(*inode));
-    ours.then(|| address(fields[2])).flatten()
+    ours.then(|| address(fields[field])).flatten()
 }
 
 /// `0100007F:1F90` is 127.0.0.1:8080: the address in the machine's own byte order, both in hexadecimal.
@@ -60,7 +76,9 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         assert!(!remotes(std::process::id()).unwrap().contains(&address));
-        let _connection = TcpStream::connect(address).unwrap();
+        let connection = TcpStream::connect(address).unwrap();
         assert!(remotes(std::process::id()).unwrap().contains(&address));
+        let own = connection.local_addr().unwrap();
+        assert!(locals(std::process::id()).unwrap().contains(&own));
     }
 }

@@ -20,13 +20,7 @@ static BLANKS: [u8; 64 * 1_024] = [b' '; 64 * 1_024];
 const HALF_SENT: Duration = Duration::from_millis(50);
 
 /// The page as a reply.
-pub(super) fn deliver(
-    page: Vec<u8>,
-    fault: Option<&Fault>,
-    peer: Peer,
-    stop: &CancellationToken,
-) -> Response {
-    let page = Bytes::from(page);
+pub(super) fn deliver(page: Bytes, fault: Option<&Fault>, peer: Peer, stop: &CancellationToken) -> Response {
     let content_type = if fault == Some(&Fault::WrongContentType) {
         "text/html; charset=utf-8"
     } else {

@@ -152,6 +152,11 @@ impl Request {
         }
     }
 
+    /// Everything that the reply depends on, as text.
+    pub(super) fn name(&self) -> String {
+        format!("{} {:?} {:?}", self.version.text(), self.seed, self.query)
+    }
+
     fn rng_of(&self, index: usize) -> Xoshiro256PlusPlus {
         let mut hash = Fnv(self.stream);
         hash.write(&index.to_le_bytes());

@@ -8,6 +8,7 @@ use std::{
 
 use axum::{
     Json, Router,
+    body::Bytes,
     extract::{ConnectInfo, Path, Query as Parameters, State},
     http::{StatusCode, Uri},
     response::{IntoResponse, Response},
@@ -23,6 +24,7 @@ use super::{
     delivery,
     fault::{Fault, FaultQueue},
     journal::{Journal, Outcome, ServedRequest},
+    memo::Memo,
     page::{People, Request},
     query::Query,
     refusal,
@@ -36,6 +38,7 @@ pub(super) struct Shared {
     pub(super) faults: Mutex<FaultQueue>,
     pub(super) ledger: Mutex<Ledger>,
     pub(super) journal: Mutex<Journal>,
+    pub(super) memo: Mutex<Memo>,
     pub(super) seeds: Mutex<Xoshiro256PlusPlus>,
     /// How many bits a drawn seed has.
     pub(super) seed_bits: u32,
@@ -129,7 +132,7 @@ impl Shared {
         let request = Request::new(version, query, seed);
         let stop = self.stop.clone();
         // A page of 5,000 keeps a core busy for longer than other requests should wait.
-        let drawn = tokio::task::spawn_blocking(move || (self.people.reply(&request, fault.as_ref()), fault));
+        let drawn = tokio::task::spawn_blocking(move || (self.page(&request, fault.as_ref()), fault));
         match drawn.await {
             Ok((page, fault)) => delivery::deliver(page, fault.as_ref(), peer, &stop),
             Err(error) => {
@@ -142,6 +145,20 @@ impl Shared {
         }
     }
 
+    /// The page, made or remembered; a spoilt one is made each time.
+    fn page(&self, request: &Request, fault: Option<&Fault>) -> Bytes {
+        if fault.is_some() || !lock(&self.memo).remembers() {
+            return self.people.reply(request, fault).into();
+        }
+        let name = request.name();
+        if let Some(page) = lock(&self.memo).find(&name) {
+            return page;
+        }
+        let page = Bytes::from(self.people.reply(request, None));
+        lock(&self.memo).keep(name, page.clone());
+        page
+    }
+
     /// 16 hexadecimal digits that hold no more than `seed_bits` of chance.
     fn draw_seed(&self) -> String {
         let drawn = u64::from(lock(&self.seeds).next_u32()) & ((1 << self.seed_bits) - 1);
@@ -150,7 +167,7 @@ impl Shared {
 
     fn note(&self, uri: &Uri, outcome: Outcome) {
         let (path, query) = (uri.path().to_owned(), uri.query().unwrap_or_default().to_owned());
-        lock(&self.journal).note(ServedRequest { path, query, outcome });
+        lock(&self.journal).note(Instant::now(), ServedRequest { path, query, outcome });
     }
 }
 
@@ -187,4 +204,33 @@ async fn clear_faults(State(shared): State<Arc<Shared>>) -> StatusCode {
 
 async fn requests(State(shared): State<Arc<Shared>>) -> Json<Vec<ServedRequest>> {
     Json(lock(&shared.journal).requests())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::randomuser::{Options, share};
+
+    /// The page of so many users of one seed.
+    fn page(shared: &Shared, results: &str) -> Bytes {
+        let parameters = HashMap::from([("results".to_owned(), results.to_owned())]);
+        let query = Query::parse(&parameters, shared.people.nationalities.of(Version::LATEST));
+        shared.page(&Request::new(Version::LATEST, query, "seed".to_owned()), None)
+    }
+
+    #[test]
+    fn a_remembered_page_is_the_one_that_would_be_made_again() {
+        let made = share(&Options::unlimited()).unwrap();
+        let remembered = share(&Options::unlimited().remembering(1 << 20)).unwrap();
+        let first = page(&remembered, "3");
+        assert_eq!(first, page(&made, "3"));
+        let again = page(&remembered, "3");
+        assert_eq!(
+            first.as_ptr(),
+            again.as_ptr(),
+            "it is the same page, not an equal one"
+        );
+        assert_eq!(page(&remembered, "2"), page(&made, "2"));
+        assert_ne!(page(&remembered, "2"), first);
+    }
 }

@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::line::{Line, READY};
 use crate::bench::field::Field;
 use crate::bench::figures::{Figure, spread};
+use crate::bench::histogram::{histogram, millis, note};
 use crate::bench::spread::Spread;
 use crate::error::TestbedError;
 use crate::randomuser::{Options, RandomUserApi};
@@ -67,11 +68,7 @@ impl Freshness {
         });
         let name = format!("freshness of a single user, p99{told}");
         let goal = format!("<= {TAIL} (p50: <= {MEDIAN})");
-        // The tail of few runs is as wide as it is; its spread stands beside it.
-        Figure {
-            spread: tail,
-            ..Figure::judged(name, tail.map(|it| it.median), "ms", goal, met)
-        }
+        Figure::judged(name, None, "ms", goal, met).of_rounds(tail)
     }
 }
 
@@ -91,8 +88,7 @@ async fn round(field: &mut Field, singles: u64, number: usize) -> Result<Histogr
         api: format!("{}/api/1.4/", api.url()),
         runs: format!("http://{listen}/v1/runs"),
     };
-    let mut histogram =
-        Histogram::new_with_bounds(1, 60_000_000, 3).expect("the bounds are the crate's own example's");
+    let mut fresh = histogram();
     let start = Instant::now() + EVERY;
     for single in 0..WARM + singles {
         let seed = format!("single-{number}-{single}");
@@ -100,14 +96,16 @@ async fn round(field: &mut Field, singles: u64, number: usize) -> Result<Histogr
         let intended = start + EVERY * u32::try_from(single).unwrap_or(u32::MAX);
         tokio::time::sleep_until(intended.into()).await;
         runs.begin(&seed).await?;
-        let fresh = seen(field, &line, id, intended).await?;
+        let age = seen(field, &line, id, intended).await?;
         if single >= WARM {
-            histogram.saturating_record(u64::try_from(fresh.as_micros()).unwrap_or(u64::MAX));
+            note(&mut fresh, age);
         }
     }
     ingester.terminate(READY).await?;
+    let topic = line.site.topic.clone();
     line.stop(field).await?;
-    Ok(histogram)
+    field.delete_topic(&topic).await?;
+    Ok(fresh)
 }
 
 /// The two ends at which a run begins.
@@ -155,9 +153,4 @@ async fn seen(field: &Field, line: &Line, id: Uuid, intended: Instant) -> Result
         tokio::time::sleep(LOOK).await;
     }
     Ok(intended.elapsed())
-}
-
-#[expect(clippy::cast_precision_loss, reason = "fewer than 2^52 microseconds")]
-fn millis(histogram: &Histogram<u64>, quantile: f64) -> f64 {
-    histogram.value_at_quantile(quantile) as f64 / 1_000.0
 }

@@ -1,8 +1,11 @@
 //! Publisher and streamer on a topic of their own, ready, and how an ingester before them is set up.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::split;
 use crate::bench::field::Field;
+use crate::bench::leftovers;
 use crate::bench::sink::{Running, Site, Streamer};
 use crate::error::TestbedError;
 use crate::randomuser::RandomUserApi;
@@ -16,6 +19,7 @@ pub(super) struct Line {
     pub(super) publisher: Running,
     pub(super) streamer: Running,
     url: String,
+    metrics: String,
 }
 
 impl Line {
@@ -31,13 +35,14 @@ impl Line {
         streamer.ready(READY).await?;
         Ok(Self {
             url: publisher.api(),
+            metrics: format!("{}/metrics", streamer.admin()),
             site,
             publisher: Running::of(publisher),
             streamer: Running::of(streamer),
         })
     }
 
-    /// An ingester whose history nobody has written to.
+    /// An ingester whose history nobody has written to: the site's folder is new.
     pub(super) fn ingester(&self, api: &RandomUserApi) -> ServiceOptions {
         let state = self.site.folder.join("ingester.db");
         ServiceOptions::new("ingester", &self.site.folder)
@@ -47,20 +52,18 @@ impl Line {
             .set("state.path", state.display().to_string())
     }
 
+    /// The streamer's batches so far, by what made it flush them.
+    pub(super) async fn batches(&self) -> Result<BTreeMap<String, f64>, TestbedError> {
+        let client = reqwest::Client::builder().no_proxy().timeout(READY).build()?;
+        let told = client.get(&self.metrics).send().await?.text().await?;
+        Ok(split::batches(&told))
+    }
+
     pub(super) async fn stop(self, field: &Field) -> Result<(), TestbedError> {
         self.publisher.stop().await?;
         self.streamer.stop().await?;
         field.drop_keyspace(&self.site.keyspace).await?;
-        forget(&self.site)
-    }
-}
-
-/// The history of a run that is over; the next one of that name must not go on with it.
-fn forget(site: &Site) -> Result<(), TestbedError> {
-    match std::fs::remove_dir_all(&site.folder) {
-        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-            Err(TestbedError::file(&site.folder)(source))
-        }
-        _ => Ok(()),
+        let folder = &self.site.folder;
+        leftovers::remove_folder(folder).map_err(TestbedError::file(folder))
     }
 }

@@ -3,8 +3,9 @@
 
 use plotters::prelude::*;
 
-use super::axes::{log_range, number, ticks};
-use super::{Canvas, Drawn, FONT, GRID, INK, colour, source};
+use super::axes::{log_range, ticks};
+use super::frame::{frame, legend};
+use super::{Canvas, Drawn, INK, colour, source};
 use crate::bench::report::{LatencyPoint, Report};
 
 pub(super) fn against_load(canvas: &Canvas<'_>, report: &Report) -> Drawn {
@@ -15,32 +16,18 @@ pub(super) fn against_load(canvas: &Canvas<'_>, report: &Report) -> Drawn {
     marks.sort_by(f64::total_cmp);
     marks.dedup();
     let lines = ticks(&millis);
-    let mut chart = ChartBuilder::on(canvas)
-        .caption(
-            "From due to be sent until the row is seen",
-            (FONT, 22).into_font().color(&INK),
-        )
-        .margin(14)
-        .x_label_area_size(62)
-        .y_label_area_size(70)
-        .build_cartesian_2d(
+    let mut chart = frame(
+        canvas,
+        "From due to be sent until the row is seen",
+        (
             rates.log_scale().with_key_points(marks),
             millis.log_scale().with_key_points(lines),
-        )
-        .map_err(|error| error.to_string())?;
-    chart
-        .configure_mesh()
-        .light_line_style(TRANSPARENT)
-        .bold_line_style(GRID)
-        .axis_style(INK)
-        .x_desc(format!("records a second   ({})", source(report)))
-        .y_desc("milliseconds, less is better")
-        .axis_desc_style((FONT, 14).into_font().color(&INK))
-        .label_style((FONT, 14).into_font().color(&INK))
-        .x_label_formatter(&|value| number(*value))
-        .y_label_formatter(&|value| number(*value))
-        .draw()
-        .map_err(|error| error.to_string())?;
+        ),
+        [
+            format!("records a second   ({})", source(report)),
+            "milliseconds, less is better".to_owned(),
+        ],
+    )?;
     for (place, name) in names(points).iter().enumerate() {
         let own: Vec<&LatencyPoint> = points.iter().filter(|point| point.name == *name).collect();
         let tail: fn(&LatencyPoint) -> f64 = |point| point.p99_ms;
@@ -66,14 +53,7 @@ pub(super) fn against_load(canvas: &Canvas<'_>, report: &Report) -> Drawn {
                 .map_err(|error| error.to_string())?;
         }
     }
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::UpperLeft)
-        .background_style(WHITE.mix(0.85))
-        .border_style(GRID)
-        .label_font((FONT, 14).into_font().color(&INK))
-        .draw()
-        .map_err(|error| error.to_string())
+    legend(&mut chart, SeriesLabelPosition::UpperLeft)
 }
 
 /// In the order in which they come.

@@ -7,7 +7,8 @@ use plotters::coord::ranged1d::{AsRangedCoord, ValueFormatter};
 use plotters::prelude::*;
 
 use super::axes::{linear_range, log_range, number, ticks};
-use super::{Canvas, Drawn, FONT, GRID, INK, colour, source};
+use super::frame::{frame, legend};
+use super::{Canvas, Drawn, colour, source};
 use crate::bench::report::{MemoryLine, Report};
 
 pub(super) fn over_time(canvas: &Canvas<'_>, report: &Report) -> Drawn {
@@ -44,29 +45,15 @@ where
         .iter()
         .flat_map(|line| line.samples.iter().map(|(at, _)| *at));
     let seconds: Range<f64> = 0.0..times.fold(1.0, f64::max);
-    let mut chart = ChartBuilder::on(canvas)
-        .caption(
-            "Resident memory over time, child processes included",
-            (FONT, 22).into_font().color(&INK),
-        )
-        .margin(14)
-        .x_label_area_size(62)
-        .y_label_area_size(70)
-        .build_cartesian_2d(seconds, held)
-        .map_err(|error| error.to_string())?;
-    chart
-        .configure_mesh()
-        .light_line_style(TRANSPARENT)
-        .bold_line_style(GRID)
-        .axis_style(INK)
-        .x_desc(format!("seconds since its start   ({})", source(report)))
-        .y_desc("MiB, less is better")
-        .axis_desc_style((FONT, 14).into_font().color(&INK))
-        .label_style((FONT, 14).into_font().color(&INK))
-        .x_label_formatter(&|value| number(*value))
-        .y_label_formatter(&|value| number(*value))
-        .draw()
-        .map_err(|error| error.to_string())?;
+    let mut chart = frame(
+        canvas,
+        "Resident memory over time, child processes included",
+        (seconds, held),
+        [
+            format!("seconds since its start   ({})", source(report)),
+            "MiB, less is better".to_owned(),
+        ],
+    )?;
     for (place, line) in report.memory.iter().enumerate() {
         let style = colour(place).stroke_width(2);
         chart
@@ -75,12 +62,5 @@ where
             .label(format!("{} (most {} MiB)", line.name, number(peak(line).round())))
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 22, y)], style));
     }
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::LowerRight)
-        .background_style(WHITE.mix(0.85))
-        .border_style(GRID)
-        .label_font((FONT, 14).into_font().color(&INK))
-        .draw()
-        .map_err(|error| error.to_string())
+    legend(&mut chart, SeriesLabelPosition::LowerRight)
 }

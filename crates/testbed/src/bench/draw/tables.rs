@@ -43,6 +43,15 @@ pub(super) fn page(report: &Report) -> String {
             page.push_str(&drained(&format!("{axis}: {at}"), drain));
         }
     }
+    if !report.split.is_empty() {
+        page.push_str("\n| through the whole chain | seen |\n|---|---|\n");
+        for line in &report.split {
+            writeln!(page, "| {} | {} |", line.name, line.told()).expect("a string takes every text");
+        }
+    }
+    for (name, reason) in &report.absent {
+        writeln!(page, "\n{name}: not measured: {reason}").expect("a string takes every text");
+    }
     page
 }
 

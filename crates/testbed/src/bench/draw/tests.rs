@@ -1,5 +1,5 @@
 use super::*;
-use crate::bench::report::{GrowthPoint, LatencyPoint, MemoryLine};
+use crate::bench::report::{GrowthPoint, LatencyPoint, MemoryLine, SplitLine};
 use crate::bench::spread::Spread;
 
 fn line(name: &str, ceiling: bool, speed: f64) -> DrainLine {
@@ -56,6 +56,13 @@ fn made_up() -> Report {
             report.growth.push(GrowthPoint { axis, at, drain });
         }
     }
+    report.split.push(SplitLine {
+        name: "processor time, publisher".to_owned(),
+        unit: "s".to_owned(),
+        seen: Spread::of(&[1.0, 1.5, 2.5]).unwrap(),
+    });
+    let reason = "Batch too large".to_owned();
+    report.absent.insert("Flink".to_owned(), reason);
     report
 }
 
@@ -75,6 +82,8 @@ fn every_part_of_a_report_becomes_a_picture_that_names_its_units() {
         "| affluent, 300000 | 45000 (42750 to 48600) |",
         "| spark | 5000, did not keep up |",
         "| partitions: 12 |",
+        "| processor time, publisher | 1.5 s (1 to 2.5) |",
+        "Flink: not measured: Batch too large",
     ] {
         assert!(page.contains(line), "no {line:?} in {page}");
     }

@@ -9,6 +9,7 @@ use futures::future::try_join_all;
 use serde_json::Value;
 
 use super::format::Replies;
+use crate::bench::leftovers;
 use crate::bench::usage::{cpu_seconds, peak_mib, resident_mib};
 use crate::error::TestbedError;
 use crate::process::Child;
@@ -131,6 +132,8 @@ impl Delivery {
             .arg("once")
             .arg("--users")
             .arg(users.to_string())
+            .arg("--seed")
+            .arg("bench")
             .set("publisher.compression", compression)
             .set("state.path", state.display().to_string());
         let ingester = Service::start(&options)?;
@@ -171,13 +174,8 @@ fn forget(state: &Path) -> Result<(), TestbedError> {
     for suffix in ["", "-wal", "-shm"] {
         let mut path = state.as_os_str().to_owned();
         path.push(suffix);
-        match std::fs::remove_file(&path) {
-            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-                let path = path.into();
-                return Err(TestbedError::File { path, source });
-            }
-            _ => {}
-        }
+        let path = PathBuf::from(path);
+        leftovers::remove_file(&path).map_err(TestbedError::file(path))?;
     }
     Ok(())
 }

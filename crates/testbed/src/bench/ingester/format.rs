@@ -92,18 +92,11 @@ impl Replies {
     }
 }
 
-/// An example is built with its crate's tests, or here.
+/// An example is built with its crate's tests, or here, of the same artifacts.
 fn build() -> Result<PathBuf, TestbedError> {
     let mut cargo = Command::new("cargo");
     cargo
-        .args([
-            "build",
-            "--release",
-            "--locked",
-            "--quiet",
-            "--package",
-            "ingester",
-        ])
+        .args(["build", "--release", "--locked", "--quiet", "--workspace"])
         .args(["--example", "format_pages"])
         .arg("--manifest-path")
         .arg(workspace::root()?.join("Cargo.toml"));

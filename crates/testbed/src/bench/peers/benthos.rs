@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::PeerError;
+use super::{PeerError, Tuned};
 use crate::bench::publisher::benthos::build;
 use crate::bench::sink::{Running, Sink, SinkError, Site};
 use crate::process::Program;
@@ -10,7 +10,7 @@ use crate::workspace;
 
 /// What its sweep varies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Settings {
+pub(super) struct Settings {
     /// Records of a partition that are written together, as an unlogged batch.
     batch: u32,
     /// Batches under way.
@@ -70,20 +70,31 @@ impl Benthos {
             settings: Settings::BEST,
         })
     }
+}
 
-    pub(super) fn candidates(&self) -> Vec<Self> {
-        let with = |settings: Settings| Self {
+impl Tuned for Benthos {
+    type Settings = Settings;
+
+    fn settings() -> Vec<Settings> {
+        Settings::candidates()
+    }
+
+    fn with(&self, settings: Settings) -> Self {
+        Self {
             name: settings.label(),
             settings,
             ..self.clone()
-        };
-        Settings::candidates().into_iter().map(with).collect()
+        }
     }
 }
 
 impl Sink for Benthos {
     fn name(&self) -> &str {
         &self.name
+    }
+
+    fn describe(&self) -> String {
+        self.settings.label()
     }
 
     fn start(&self, site: &Site) -> Result<Running, SinkError> {

@@ -8,9 +8,10 @@ use clap::Args;
 use super::python::{Producer, Python, Work};
 use super::rig::{RigError, check, compare, fill, write_users};
 use super::{Peer, PeerError};
-use crate::bench::drain::{Backlog, told};
+use crate::bench::drain::{Backlogs, told};
 use crate::bench::field::Field;
 use crate::bench::sink::{Sink, Streamer};
+use crate::bench::spread::order;
 use crate::bench::usage::Cost;
 use crate::bench::warmup::Warmup;
 
@@ -69,7 +70,8 @@ impl PeersBench {
 
     /// Ours warms Cassandra up, then comes in turn with the others.
     async fn drain(&self, field: &mut Field, sinks: &[Box<dyn Sink>]) -> Result<(), RigError> {
-        let backlog = Backlog::fill(field, "peers", 6, self.records, 0).await?;
+        let mut backlogs = Backlogs::default();
+        let backlog = backlogs.of(field, 6, self.records, 0).await?;
         let mut warmup = Warmup::default();
         while warmup.goes_on() {
             let drain = backlog.drain(field, &Streamer::default()).await?;
@@ -77,12 +79,17 @@ impl PeersBench {
             println!("warming up: {}", told(&drain));
         }
         for round in 0..self.rounds {
-            for sink in sinks {
-                let drain = backlog.drain(field, sink.as_ref()).await?;
-                println!("round {round}: {}: {}", sink.name(), told(&drain));
+            for place in order(round, sinks.len()) {
+                let sink = sinks[place].as_ref();
+                let records = self.records.min(sink.most_records());
+                let backlog = backlogs.of(field, 6, records, 0).await?;
+                match backlog.drain(field, sink).await {
+                    Ok(drain) => println!("round {round}: {}: {}", sink.name(), told(&drain)),
+                    Err(error) => println!("round {round}: {}: not measured: {error}", sink.name()),
+                }
             }
         }
-        Ok(())
+        Ok(backlogs.delete(field).await?)
     }
 
     /// Ours first.

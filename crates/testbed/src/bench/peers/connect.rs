@@ -5,8 +5,8 @@ use std::fs;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
-use super::PeerError;
 use super::java::Java;
+use super::{PeerError, Tuned};
 use crate::bench::sink::{Running, Sink, SinkError, Site};
 use crate::servers::Software;
 use crate::servers::ports::PortLease;
@@ -16,6 +16,15 @@ const MAIN: &str = "org.apache.kafka.connect.cli.ConnectStandalone";
 
 /// Camel waits for each row before it sends the next, so a task for each partition is the most that helps.
 const TASKS: u32 = 6;
+/// At some 175 rows a second: a backlog of the others' size would take it half an hour.
+const MOST_RECORDS: u64 = 20_000;
+/// Camel's own default is not to try again, so that the first timeout ends a task.
+const REDELIVERIES: u32 = 10;
+const REDELIVERY_DELAY_MS: u32 = 200;
+/// As Benthos has it. The driver's own, 2 s, is less than a Cassandra may take that shares two cores with all else.
+const REQUEST_TIMEOUT: &str = "10 seconds";
+/// What the worker logs when it goes on without one of its tasks.
+const DEAD_TASK: &str = "Task is being killed and will not recover until manually restarted";
 
 /// An installed Kafka Connect.
 #[derive(Debug, Clone)]
@@ -39,15 +48,6 @@ impl Connect {
         })
     }
 
-    pub(super) fn candidates(&self) -> Vec<Self> {
-        let with = |tasks: u32| Self {
-            name: format!("{tasks} tasks"),
-            tasks,
-            ..self.clone()
-        };
-        vec![with(1), with(2), with(TASKS)]
-    }
-
     fn connector(&self, site: &Site) -> String {
         let statement = format!(
             "INSERT INTO {}.{} (id, first_name, last_name, gender, address, post_code, email, username, phone, picture, \
@@ -64,6 +64,11 @@ impl Connect {
             ("topics", site.topic.clone()),
             ("transforms", "row".to_owned()),
             ("transforms.row.type", "UserRow".to_owned()),
+            ("camel.error.handler.max.redeliveries", REDELIVERIES.to_string()),
+            (
+                "camel.error.handler.redelivery.delay",
+                REDELIVERY_DELAY_MS.to_string(),
+            ),
             (
                 "camel.sink.url",
                 format!(
@@ -75,9 +80,37 @@ impl Connect {
     }
 }
 
+impl Tuned for Connect {
+    type Settings = u32;
+
+    fn settings() -> Vec<u32> {
+        vec![1, 2, TASKS]
+    }
+
+    fn with(&self, tasks: u32) -> Self {
+        Self {
+            name: format!("{tasks} tasks"),
+            tasks,
+            ..self.clone()
+        }
+    }
+}
+
 impl Sink for Connect {
     fn name(&self) -> &str {
         &self.name
+    }
+
+    fn describe(&self) -> String {
+        format!(
+            "{} tasks, {REDELIVERIES} redeliveries after {REDELIVERY_DELAY_MS} ms, request timeout {REQUEST_TIMEOUT}, -Xmx1g, \
+             at most {MOST_RECORDS} records",
+            self.tasks
+        )
+    }
+
+    fn most_records(&self) -> u64 {
+        MOST_RECORDS
     }
 
     fn start(&self, site: &Site) -> Result<Running, SinkError> {
@@ -89,15 +122,20 @@ impl Sink for Connect {
         );
         write(&worker, &worker_of(site, port.port()))?;
         write(&connector, &self.connector(site))?;
-        let options = ["-Xmx1g".to_owned(), "-Dlog4j2.level=WARN".to_owned()];
+        let log = site.folder.join("connect.log");
+        let options = [
+            "-Xmx1g".to_owned(),
+            "-Dlog4j2.level=WARN".to_owned(),
+            format!("-Ddatastax-java-driver.basic.request.timeout={REQUEST_TIMEOUT}"),
+        ];
         let child = self
             .java
             .program(options)
             .arg(worker)
             .arg(connector)
-            .log_to(site.folder.join("connect.log"))
+            .log_to(log)
             .spawn()?;
-        Ok(Running::new(vec![child]).keep(port))
+        Ok(Running::new(vec![child]).fails_at(DEAD_TASK).keep(port))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Flink with its own connectors to Kafka and Cassandra, in one JVM.
 
 use super::java::{Java, opened};
-use super::{PeerError, forget};
+use super::{PeerError, Tuned, forget};
 use crate::bench::sink::{Running, Sink, SinkError, Site};
 use crate::servers::Software;
 
@@ -20,7 +20,7 @@ const OPENED: [&str; 7] = [
 
 /// What its sweep varies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Settings {
+pub(super) struct Settings {
     /// Subtasks of each step.
     parallelism: u32,
     /// Statements under way for each subtask of the sink.
@@ -82,20 +82,31 @@ impl Flink {
             settings: Settings::BEST,
         })
     }
+}
 
-    pub(super) fn candidates(&self) -> Vec<Self> {
-        let with = |settings: Settings| Self {
+impl Tuned for Flink {
+    type Settings = Settings;
+
+    fn settings() -> Vec<Settings> {
+        Settings::candidates()
+    }
+
+    fn with(&self, settings: Settings) -> Self {
+        Self {
             name: settings.label(),
             settings,
             ..self.clone()
-        };
-        Settings::candidates().into_iter().map(with).collect()
+        }
     }
 }
 
 impl Sink for Flink {
     fn name(&self) -> &str {
         &self.name
+    }
+
+    fn describe(&self) -> String {
+        format!("{}, -Xmx1g, object reuse", self.settings.label())
     }
 
     fn start(&self, site: &Site) -> Result<Running, SinkError> {

@@ -6,11 +6,14 @@ mod settings;
 use settings::Settings;
 
 use super::java::{Java, opened};
-use super::{PeerError, forget};
+use super::{PeerError, Tuned, forget};
 use crate::bench::sink::{Running, Sink, SinkError, Site};
 use crate::servers::Software;
 
 const SOURCE: &str = include_str!("../../../peers/spark/SparkSink.java");
+
+/// Two cores, and four tries of a task, as a cluster has them: `local[2]` gives up the query at the first failure.
+const MASTER: &str = "local[2,4]";
 
 /// What Spark's own start script opens on Java 17.
 const OPENED: [&str; 15] = [
@@ -37,8 +40,6 @@ pub struct Spark {
     java: Java,
     name: String,
     settings: Settings,
-    original: bool,
-    resuming: bool,
 }
 
 impl Spark {
@@ -51,42 +52,13 @@ impl Spark {
             java: Java::install(Software::Spark, "SparkSink", SOURCE).await?,
             name: "Spark".to_owned(),
             settings: Settings::BEST,
-            original: false,
-            resuming: false,
         })
-    }
-
-    /// The same for the table that the original pipeline creates: instants as text, neither `dob` nor `ingested_at`.
-    #[must_use]
-    pub fn for_original_table(self) -> Self {
-        Self {
-            original: true,
-            ..self
-        }
-    }
-
-    /// The same, but it goes on at the checkpoint that the site's folder holds, where it holds one.
-    #[must_use]
-    pub fn resuming(self) -> Self {
-        Self {
-            resuming: true,
-            ..self
-        }
-    }
-
-    pub(super) fn candidates(&self) -> Vec<Self> {
-        let with = |settings: Settings| Self {
-            name: settings.label(),
-            settings,
-            ..self.clone()
-        };
-        Settings::candidates().into_iter().map(with).collect()
     }
 
     fn options(&self, site: &Site) -> Vec<String> {
         let local = site.folder.join("spark-local").display().to_string();
         let places = [
-            ("spark.master", "local[2]".to_owned()),
+            ("spark.master", MASTER.to_owned()),
             ("spark.ui.enabled", "false".to_owned()),
             ("spark.driver.host", "127.0.0.1".to_owned()),
             ("spark.driver.bindAddress", "127.0.0.1".to_owned()),
@@ -108,16 +80,34 @@ impl Spark {
     }
 }
 
+impl Tuned for Spark {
+    type Settings = Settings;
+
+    fn settings() -> Vec<Settings> {
+        Settings::candidates()
+    }
+
+    fn with(&self, settings: Settings) -> Self {
+        Self {
+            name: settings.label(),
+            settings,
+            ..self.clone()
+        }
+    }
+}
+
 impl Sink for Spark {
     fn name(&self) -> &str {
         &self.name
     }
 
+    fn describe(&self) -> String {
+        format!("{MASTER}, -Xmx1g, {}", self.settings.label())
+    }
+
     fn start(&self, site: &Site) -> Result<Running, SinkError> {
         let checkpoint = site.folder.join("spark-checkpoint");
-        if !self.resuming {
-            forget(&checkpoint)?;
-        }
+        forget(&checkpoint)?;
         let mut program = self
             .java
             .program(self.options(site))
@@ -127,8 +117,7 @@ impl Sink for Spark {
             .env("KEYSPACE", &site.keyspace)
             .env("TABLE", &site.table)
             .env("CHECKPOINT", checkpoint)
-            .env("SINK", self.settings.sink)
-            .env("COLUMNS", if self.original { "original" } else { "all" });
+            .env("SINK", self.settings.sink);
         if let Some(most) = self.settings.max_offsets {
             program = program.env("MAX_OFFSETS_PER_TRIGGER", most.to_string());
         }

@@ -36,6 +36,9 @@ pub struct BareLoop {
     /// How long it writes
     #[arg(long)]
     pub seconds: u64,
+    /// Milliseconds for which the producer waits for company
+    #[arg(long, default_value_t = 1)]
+    pub linger_ms: u64,
 }
 
 /// The loop ended early.
@@ -81,7 +84,7 @@ impl BareLoop {
     pub fn run(&self) -> Result<Cost, BareError> {
         let memory: Vec<Ready> = people(5, 0..RECORDS).map(|person| ready(&person)).collect();
         let producer: ThreadedProducer<Acknowledged> =
-            settings(&self.brokers).create_with_context(Acknowledged::default())?;
+            settings(&self.brokers, self.linger_ms).create_with_context(Acknowledged::default())?;
         let headers = headers();
         let (started, cpu) = (Instant::now(), own_cpu_seconds());
         let until = started + Duration::from_secs(self.seconds);
@@ -107,8 +110,8 @@ impl BareLoop {
     }
 }
 
-/// Those of the publisher.
-fn settings(brokers: &str) -> ClientConfig {
+/// Those of the publisher, but for the linger, which the bench tries.
+fn settings(brokers: &str, linger_ms: u64) -> ClientConfig {
     let mut config = ClientConfig::new();
     config
         .set("bootstrap.servers", brokers)
@@ -116,7 +119,7 @@ fn settings(brokers: &str) -> ClientConfig {
         .set("acks", "all")
         .set("compression.type", "lz4")
         .set("partitioner", "murmur2_random")
-        .set("linger.ms", "1")
+        .set("linger.ms", linger_ms.to_string())
         .set("queue.buffering.max.messages", "50000");
     config
 }

@@ -11,6 +11,7 @@ use thiserror::Error;
 use tokio::time::{sleep_until, timeout};
 
 use super::connection::{Connection, ConnectionError, post};
+use crate::bench::histogram::{histogram, note};
 use crate::bench::people::people;
 
 /// An answer that takes longer is none.
@@ -189,7 +190,7 @@ async fn paced(
         }
         sleep_until(pace.next).await;
         match answer(&mut connection, request).await? {
-            200 => latencies.saturating_record(micros(pace.next.elapsed())),
+            200 => note(&mut latencies, pace.next.elapsed()),
             other => return Err(LoadError::Status(other)),
         }
         pace.next += pace.step;
@@ -200,15 +201,6 @@ async fn paced(
 async fn answer(connection: &mut Connection, request: &[u8]) -> Result<u16, LoadError> {
     let answered = timeout(PATIENCE, connection.exchange(request)).await;
     Ok(answered.map_err(|_| LoadError::Silent)??)
-}
-
-/// From a microsecond to a minute, to three digits.
-fn histogram() -> Histogram<u64> {
-    Histogram::new_with_bounds(1, 60_000_000, 3).expect("the bounds are the crate's own example's")
-}
-
-fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -8,7 +8,12 @@ use super::benthos::Benthos;
 use super::contest::{Contest, Speed};
 use super::load::{Load, Requests};
 use super::{PublisherBench, PublisherBenchError, Rounds};
-use crate::bench::figures::{median, spread};
+use crate::bench::bare;
+use crate::bench::figures::spread;
+use crate::bench::histogram::millis;
+use crate::bench::report::reason;
+use crate::bench::spread::order;
+use crate::bench::streamer::sweep::{best, there_and_back};
 use crate::bench::usage::{Cost, cpu_seconds, own_cpu_seconds, peak_mib};
 use crate::process::{Child, Program};
 use crate::servers::ports::PortLease;
@@ -32,9 +37,15 @@ pub(super) struct Rig {
     publisher: Service,
     ours: Contest,
     peer: Option<(Benthos, Contest)>,
+    without_peer: Option<String>,
     folder: PathBuf,
     length: Duration,
+    /// The bare loop's best.
+    linger_ms: u64,
 }
+
+/// What its linger is tried with, in milliseconds.
+const LINGERS: [u64; 2] = [1, 5];
 
 impl Rig {
     pub(super) async fn start(options: &PublisherBench) -> Result<Self, PublisherBenchError> {
@@ -50,23 +61,55 @@ impl Rig {
         let publisher = Service::start(&publisher)?;
         publisher.ready(READY).await?;
         let ours = Contest::new("the publisher", address_of(&publisher)?, ["/v1/users"; 2]);
-        let peer = if options.peers {
+        let (mut peer, mut without_peer) = (None, None);
+        if options.peers {
             println!("building and starting Benthos");
-            let benthos = Benthos::start(&kafka.bootstrap(), PEER, &folder).await?;
-            let contest = Contest::new("Benthos", benthos.address, ["/one", "/many"]);
-            Some((benthos, contest))
+            match Benthos::start(&kafka.bootstrap(), PEER, &folder).await {
+                Ok(benthos) => {
+                    let contest = Contest::new("Benthos", benthos.address, ["/one", "/many"]);
+                    peer = Some((benthos, contest));
+                }
+                Err(error) => {
+                    println!("Benthos is not measured: {error}");
+                    without_peer = Some(reason(&error));
+                }
+            }
         } else {
             println!("without peers: --peers measures Benthos, too");
-            None
-        };
+        }
         Ok(Self {
             kafka,
             publisher,
             ours,
             peer,
+            without_peer,
             folder,
             length: options.length,
+            linger_ms: LINGERS[0],
         })
+    }
+
+    /// Finds the bare loop's best linger, each tried twice in opposite orders, once the broker has been warmed.
+    pub(super) async fn sweep(&mut self) -> Result<(), PublisherBenchError> {
+        self.bare_loop(LINGERS[0]).await?;
+        let mut speeds = vec![Vec::new(); LINGERS.len()];
+        for place in there_and_back(LINGERS.len()) {
+            let speed = self.bare_loop(LINGERS[place]).await?.rows_per_second();
+            println!("bare loop, linger {} ms: {speed:.0} records/s", LINGERS[place]);
+            speeds[place].push(speed);
+        }
+        self.linger_ms = best(&speeds).map_or(LINGERS[0], |place| LINGERS[place]);
+        Ok(())
+    }
+
+    /// How the bare loop is set, for the report.
+    pub(super) fn linger_ms(&self) -> u64 {
+        self.linger_ms
+    }
+
+    /// Why Benthos takes part no more, where it was to.
+    pub(super) fn without_peer(&self) -> Option<&str> {
+        self.without_peer.as_deref()
     }
 
     /// What the load generator does where nothing is to be done: far more than what is measured, or it is in the way.
@@ -92,13 +135,17 @@ impl Rig {
     }
 
     /// All contestants once, in an order that turns with the rounds.
-    pub(super) async fn round(&self, round: usize, rounds: &mut Rounds) -> Result<(), PublisherBenchError> {
+    pub(super) async fn round(
+        &mut self,
+        round: usize,
+        rounds: &mut Rounds,
+    ) -> Result<(), PublisherBenchError> {
         let (mut bare, mut speed, mut peer) = (None, None, None);
-        for turn in 0..3 {
-            match (round + turn) % 3 {
-                0 => bare = Some(self.bare_loop().await?),
+        for place in order(round, 3) {
+            match place {
+                0 => bare = Some(self.bare_loop(self.linger_ms).await?),
                 1 => speed = Some(self.ours().await?),
-                _ => peer = self.peer_contest().await?,
+                _ => peer = self.peer_contest().await,
             }
         }
         let (Some(bare), Some(speed)) = (bare, speed) else {
@@ -149,22 +196,27 @@ impl Rig {
         [of(publisher), of(kafka), own_cpu_seconds()]
     }
 
-    async fn peer_contest(&self) -> Result<Option<Speed>, PublisherBenchError> {
-        match &self.peer {
-            Some((_, contest)) => Ok(Some(contest.measure(self.length).await?)),
-            None => Ok(None),
+    /// A peer that fails takes part no more.
+    async fn peer_contest(&mut self) -> Option<Speed> {
+        let (_, contest) = self.peer.as_ref()?;
+        match contest.measure(self.length).await {
+            Ok(speed) => Some(speed),
+            Err(error) => {
+                println!("Benthos is measured no more: {error}");
+                self.without_peer = Some(reason(&error));
+                self.peer = None;
+                None
+            }
         }
     }
 
-    async fn bare_loop(&self) -> Result<Cost, PublisherBenchError> {
+    async fn bare_loop(&self, linger_ms: u64) -> Result<Cost, PublisherBenchError> {
         let program = Program::new(workspace::binary("testbed")?)
             .args(["produce", "--brokers", &self.kafka.bootstrap(), "--topic", BARE])
             .args(["--seconds", &self.length.as_secs().max(1).to_string()])
-            .log_to(self.folder.join("bare.log"));
-        let child = program.spawn()?;
-        child.wait(READY + self.length).await?;
-        let last = child.last_lines(1);
-        serde_json::from_str(&last).map_err(|_| PublisherBenchError::Bare(child.last_lines(5)))
+            .args(["--linger-ms", &linger_ms.to_string()]);
+        let log = self.folder.join("bare.log");
+        Ok(bare::cost(program, &log, READY + self.length).await?)
     }
 
     /// The 99th percentile, in milliseconds.
@@ -179,8 +231,7 @@ impl Rig {
             on: ours.name,
             source,
         })?;
-        #[expect(clippy::cast_precision_loss, reason = "at most a minute in microseconds")]
-        let quantile = |part| latencies.value_at_quantile(part) as f64 / 1_000.0;
+        let quantile = |part| millis(&latencies, part);
         println!(
             "one-record latency at {STEADY_RATE} req/s, from the moment each was due: p50 {:.1} ms, p99 {:.1} ms, \
              p99.9 {:.1} ms, worst {:.1} ms of {} requests",
@@ -193,9 +244,14 @@ impl Rig {
         Ok(quantile(0.99))
     }
 
-    /// The most memory the publisher ever held, after all that was before and more than its admission bound takes at
-    /// once.
-    pub(super) async fn full_load(&self) -> Result<f64, PublisherBenchError> {
+    /// The most memory the publisher ever held, after more than its admission bound takes at once; in the first round
+    /// after all that was before, in the others as a new process.
+    pub(super) async fn full_load(&mut self, round: usize) -> Result<f64, PublisherBenchError> {
+        if round > 0 {
+            self.publisher.terminate(READY).await?;
+            self.publisher.spawn()?;
+            self.publisher.ready(READY).await?;
+        }
         let ours = &self.ours;
         let crowd = Load {
             address: ours.address,
@@ -223,8 +279,8 @@ impl Rig {
         Ok(peak)
     }
 
-    /// Milliseconds from the process's start until `/readyz` says yes, the topic being there; median of 5.
-    pub(super) async fn start_to_ready(&mut self) -> Result<f64, PublisherBenchError> {
+    /// Milliseconds from the process's start until `/readyz` says yes, the topic being there, again and again.
+    pub(super) async fn start_to_ready(&mut self) -> Result<Vec<f64>, PublisherBenchError> {
         let mut times = Vec::new();
         for _ in 0..5 {
             self.publisher.terminate(READY).await?;
@@ -234,7 +290,7 @@ impl Rig {
             times.push(started.elapsed().as_secs_f64() * 1_000.0);
         }
         println!("start to ready: {} ms", spread(&times));
-        Ok(median(&times))
+        Ok(times)
     }
 }
 

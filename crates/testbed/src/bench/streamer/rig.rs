@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::TOPIC;
 use super::sweep::Settings;
+use crate::bench::bare;
 use crate::bench::field::{Field, PATIENCE};
 use crate::bench::sink::{Site, Streamer};
 use crate::bench::stream::Stream;
@@ -38,16 +39,11 @@ pub(in crate::bench) async fn ceiling(
         ("--connections", settings.connections.to_string()),
         ("--batch", settings.batch.to_string()),
     ];
-    let mut program = Program::new(workspace::binary("testbed")?)
-        .arg("ceiling")
-        .log_to(&log);
+    let mut program = Program::new(workspace::binary("testbed")?).arg("ceiling");
     for (name, value) in arguments {
         program = program.arg(name).arg(value);
     }
-    let child = program.spawn()?;
-    child.wait(PATIENCE).await?;
-    let last = child.last_lines(1);
-    let cost = serde_json::from_str(&last).map_err(|_| TestbedError::Ceiling(child.last_lines(5)))?;
+    let cost = bare::cost(program, &log, PATIENCE).await?;
     field.drop_keyspace(&keyspace).await?;
     Ok(cost)
 }
@@ -90,6 +86,7 @@ pub(super) async fn steady(
     let latencies = after.since(&before);
     streamer.terminate(READY).await?;
     field.drop_keyspace(&site.keyspace).await?;
+    field.delete_topic(&topic).await?;
     Ok((
         latencies.quantile(0.50) * 1_000.0,
         latencies.quantile(0.99) * 1_000.0,

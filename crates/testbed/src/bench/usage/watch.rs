@@ -17,6 +17,9 @@ const EVERY: Duration = Duration::from_millis(100);
 pub struct Usage {
     /// Processor seconds, user and system.
     pub cpu_seconds: f64,
+    /// The same of each process that is watched, its children included.
+    #[serde(default)]
+    pub each: BTreeMap<u32, f64>,
     /// The most that all of them together were seen to hold, in MiB.
     pub peak_mib: f64,
     /// Seconds since the start, and MiB then.
@@ -94,6 +97,7 @@ impl Watch {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         Usage {
             cpu_seconds: seen.cpu.values().sum(),
+            each: seen.cpu.clone(),
             peak_mib: seen.memory.iter().map(|(_, held)| *held).fold(0.0, f64::max),
             memory: seen.memory.clone(),
         }
@@ -137,7 +141,9 @@ mod tests {
             assert!(Instant::now() < until, "{:?}", watch.usage());
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        assert!(watch.usage().peak_mib > 0.1);
+        let usage = watch.usage();
+        assert!(usage.peak_mib > 0.1);
+        assert!(usage.each[&child.pid()] >= 0.05, "{usage:?}");
     }
 
     #[test]

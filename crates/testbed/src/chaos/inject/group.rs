@@ -7,22 +7,25 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::{Offset, TopicPartitionList};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::{Effect, Scene};
 use crate::chaos::RoundError;
 use crate::chaos::crew::{self, streamer};
 use crate::chaos::evidence::{Sign, Who};
+use crate::chaos::fault::Fault;
 use crate::service::Service;
 use crate::tap::Tap;
 
 /// For an answer of an operator's tool, and for a member to notice that it is none.
 const DEADLINE: Duration = Duration::from_secs(30);
+/// For a member to start, to join and to have its part.
+const JOINS: Duration = Duration::from_secs(10);
 /// Records that come in while nobody reads.
 const ABSENCE: Duration = Duration::from_millis(1_500);
 
 impl Scene<'_> {
-    /// A consumer gets to know of them when it next asks for the topic, which it does every 30 s.
+    /// A consumer gets to know of them when it next asks for the topic, which the streamers do every 10 s.
     pub(super) async fn partitions(&self, more: usize) -> Result<Effect, RoundError> {
         let began = self.now();
         let bootstrap = self.venue.stack.kafka.internal_bootstrap();
@@ -43,6 +46,7 @@ impl Scene<'_> {
         })
     }
 
+    /// Each life lasts until the streamer is ready, and a little longer, so that the group has to rebalance for it.
     pub(super) async fn storm(&self, times: u32, lasts: Duration) -> Result<Effect, RoundError> {
         let began = self.now();
         let mut fourth = Service::start(&streamer(self.venue, self.plot, crew::STREAMERS + 1))?;
@@ -51,13 +55,17 @@ impl Scene<'_> {
             if time > 0 {
                 fourth.spawn()?;
             }
-            sleep(lasts / times.max(1)).await;
             // Where another fault keeps it from its servers, it does not come to join.
-            joined |= fourth
-                .ask("/readyz")
-                .await
-                .is_ok_and(|(status, _)| status.is_success());
-            fourth.kill().await?;
+            joined |= fourth.ready(JOINS).await.is_ok();
+            sleep(lasts / times.max(1)).await;
+            if let Err(error) = fourth.kill().await {
+                self.crew
+                    .note(format!("the fourth streamer ended by itself: {error}"));
+            }
+        }
+        if !joined && !self.plan.iter().any(|planned| keeps_out(&planned.fault)) {
+            let told = format!("the fourth streamer joined in none of {times} lives");
+            self.crew.is_without_effect(told);
         }
         let sign = Sign::Rose("streamer_rebalances_total");
         Ok(Effect {
@@ -109,9 +117,34 @@ impl Scene<'_> {
                 self.crew.kill(who, &mut service).await?;
             }
         }
-        sleep(lasts).await;
+        self.expect_work_of(&double, lasts).await;
         self.crew.terminate(who, &mut double).await?;
         self.crew.revive(who, &mut service).await?;
         Ok(self.restarted(began, vec![who]))
     }
+
+    /// The double has the member's part now, and does its work.
+    async fn expect_work_of(&self, double: &Service, lasts: Duration) {
+        if let Err(error) = double.ready(DEADLINE).await {
+            return self
+                .crew
+                .is_without_effect(format!("the double did not join: {error}"));
+        }
+        let rows = async || double.metric("streamer_rows_total", "").await.ok().flatten();
+        let before = rows().await.unwrap_or(0.0);
+        sleep(lasts).await;
+        let until = Instant::now() + DEADLINE;
+        while rows().await.is_none_or(|rows| rows <= before) {
+            if Instant::now() >= until {
+                let told = format!("the double wrote nothing in {} s", DEADLINE.as_secs());
+                return self.crew.is_without_effect(told);
+            }
+            sleep(Duration::from_millis(200)).await;
+        }
+    }
+}
+
+/// Whether a fault may keep a new member from its servers, its topic or its table.
+fn keeps_out(fault: &Fault) -> bool {
+    matches!(fault.class(), 2..=5)
 }

@@ -9,7 +9,7 @@ use super::{Effect, Scene};
 use crate::chaos::RoundError;
 use crate::chaos::evidence::{Loss, Sign, Who};
 use crate::chaos::fault::{Link, Trouble};
-use crate::proxy::{Conduct, Direction, Flow, Proxy};
+use crate::proxy::{Conduct, Deeds, Direction, Flow, Proxy};
 
 /// A cut that is shorter may pass between two looks of a service at its servers.
 const SHOWS: Duration = Duration::from_secs(6);
@@ -30,10 +30,15 @@ impl Scene<'_> {
             Link::Publisher => vec![&self.crew.door],
         };
         let began = self.now();
+        let before = Work::of(&proxies);
         for proxy in &proxies {
             begin(proxy, trouble);
         }
         sleep(lasts).await;
+        if let Some(why) = without_effect(trouble, before, Work::of(&proxies)) {
+            let told = format!("link to {}: {trouble}: {why}", link.dependency());
+            self.crew.is_without_effect(told);
+        }
         for proxy in &proxies {
             // Half-open connections stay as they are: whoever keeps one waits for ever.
             if trouble != Trouble::HalfOpen {
@@ -82,6 +87,55 @@ fn signs(link: Link, trouble: Trouble) -> Vec<Sign> {
     }
 }
 
+/// What the proxies of a link have had to do, by their own count.
+#[derive(Clone, Copy, Debug, Default)]
+struct Work {
+    open: u64,
+    accepted: u64,
+    /// Bytes either way, and those for the client.
+    passed: u64,
+    to_client: u64,
+    deeds: Deeds,
+}
+
+impl Work {
+    fn of(proxies: &[&Proxy]) -> Self {
+        let mut work = Self::default();
+        for proxy in proxies {
+            let (deeds, to_client) = (proxy.deeds(), proxy.passed(Direction::ToClient));
+            work.open += proxy.connections().len() as u64;
+            work.accepted += proxy.accepted();
+            work.passed += proxy.passed(Direction::ToServer) + to_client;
+            work.to_client += to_client;
+            work.deeds.resets += deeds.resets;
+            work.deeds.delayed += deeds.delayed;
+            work.deeds.slices += deeds.slices;
+            work.deeds.swallowed += deeds.swallowed;
+        }
+        work
+    }
+}
+
+/// Why the trouble was none: nothing was done although there was something to do it to. A cut shows by itself.
+fn without_effect(trouble: Trouble, before: Work, after: Work) -> Option<&'static str> {
+    let done = after.deeds.since(before.deeds);
+    let to_client = after.to_client - before.to_client;
+    match trouble {
+        Trouble::Cut | Trouble::OneWay(_) => None,
+        Trouble::HalfOpen => (before.open == 0).then_some("no connection was open"),
+        Trouble::Late(_) => (done.delayed == 0 && to_client > 0).then_some("nothing was late"),
+        Trouble::Reset(bytes) => {
+            // So much that one connection at least has had its share.
+            let connections = (before.open + after.accepted - before.accepted).max(1);
+            let due = to_client >= bytes.max(1) * connections;
+            (done.resets == 0 && due).then_some("no connection was reset")
+        }
+        Trouble::Slices | Trouble::Slow(_) => {
+            (done.slices == 0 && after.passed > before.passed).then_some("nothing was cut into slices")
+        }
+    }
+}
+
 fn begin(proxy: &Proxy, trouble: Trouble) {
     let conduct = match trouble {
         Trouble::Cut => Conduct::both(Flow::hold()),
@@ -101,4 +155,53 @@ fn begin(proxy: &Proxy, trouble: Trouble) {
         Trouble::Slow(bytes) => Conduct::both(Flow::slow(NonZeroU32::new(bytes).unwrap_or(NonZeroU32::MIN))),
     };
     proxy.set(conduct);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(passed: u64, deeds: Deeds) -> Work {
+        Work {
+            open: 2,
+            accepted: 1,
+            passed,
+            to_client: passed,
+            deeds,
+        }
+    }
+
+    #[test]
+    fn trouble_that_did_nothing_to_what_passed_is_told() {
+        let before = after(0, Deeds::default());
+        let told = |trouble, deeds| without_effect(trouble, before, after(1_000, deeds)).is_some();
+        let deeds = |resets, delayed, slices| Deeds {
+            resets,
+            delayed,
+            slices,
+            swallowed: 0,
+        };
+        let none = Deeds::default();
+        for (trouble, done) in [
+            (Trouble::Reset(400), deeds(1, 0, 0)),
+            (Trouble::Late(50), deeds(0, 1, 0)),
+            (Trouble::Slices, deeds(0, 0, 1)),
+            (Trouble::Slow(100), deeds(0, 0, 1)),
+        ] {
+            assert!(told(trouble, none), "{trouble}");
+            assert!(!told(trouble, done), "{trouble}");
+            assert_eq!(
+                without_effect(trouble, before, before),
+                None,
+                "nobody sent anything"
+            );
+        }
+        assert!(
+            !told(Trouble::Reset(600), none),
+            "no connection has had so much for certain"
+        );
+        let unused = Work { open: 0, ..before };
+        assert!(without_effect(Trouble::HalfOpen, unused, unused).is_some());
+        assert!(!told(Trouble::HalfOpen, none));
+    }
 }

@@ -34,12 +34,17 @@ impl Scene<'_> {
     }
 
     pub(super) async fn freeze(&self, who: Who, lasts: Duration) -> Result<Effect, RoundError> {
-        let service = self.crew.get(who).await;
+        let mut service = self.crew.get(who).await;
         let began = self.now();
+        self.crew.stand_up(who, &mut service).await?;
         if let Some(child) = service.child() {
-            child.freeze().await?;
+            let frozen = child.freeze().await;
             sleep(lasts).await;
-            child.thaw()?;
+            // Also where a thread did not stop in time: the others have.
+            let thawed = child.thaw();
+            if let Err(error) = frozen.and(thawed) {
+                self.crew.note(format!("{who} was to be frozen: {error}"));
+            }
         }
         Ok(Effect {
             excuses: vec![who],
@@ -69,7 +74,8 @@ impl Scene<'_> {
         Ok(self.restarted(began, everybody))
     }
 
-    /// Waits for the death for as long as the fault may last; a process that does not come there is killed anyway.
+    /// Waits for the death for as long as the fault may last; a process that does not come there is killed anyway, which
+    /// is another fault than the one that was to be.
     pub(super) async fn moment(
         &self,
         who: Who,
@@ -83,6 +89,7 @@ impl Scene<'_> {
             source,
         };
         let began = self.now();
+        self.crew.stand_up(who, &mut service).await?;
         moment::order(&folder, name).map_err(order)?;
         let until = Instant::now() + lasts;
         let alive = || service.child().is_some_and(crate::process::Child::is_running);
@@ -94,6 +101,10 @@ impl Scene<'_> {
             // It died there and nowhere else, so this is no end to be noted.
             service.forget();
         } else {
+            if !came {
+                let told = format!("{who} never came to {name} in {} s", lasts.as_secs());
+                self.crew.is_without_effect(told);
+            }
             self.crew.kill(who, &mut service).await?;
         }
         self.crew.revive(who, &mut service).await?;

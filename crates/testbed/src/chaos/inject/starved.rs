@@ -3,15 +3,23 @@
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use tokio::task::block_in_place;
+use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
 use super::{Effect, Scene};
 use crate::chaos::RoundError;
+use crate::chaos::crew::is_running;
 use crate::chaos::evidence::{Sign, Who};
 use crate::chaos::fault::Resource;
 use crate::chaos::laws::MEMORY_BOUNDS;
-use crate::proxy::Proxy;
+use crate::proxy::{Proxy, locals, remotes};
+
+/// The limit bounds the number of a new descriptor, and not how many there are. Every process has these three.
+const NO_DESCRIPTORS: u64 = 3;
+/// For a process to try what it can't do any more.
+const TRIES: Duration = Duration::from_secs(1);
+/// What is shorter may pass between two looks of a service at its servers.
+const SHOWS: Duration = Duration::from_secs(6);
 
 impl Scene<'_> {
     /// Only the soft limit is lowered, which needs no right, and so can be raised again.
@@ -21,40 +29,79 @@ impl Scene<'_> {
         resource: Resource,
         lasts: Duration,
     ) -> Result<Effect, RoundError> {
-        let service = self.crew.get(who).await;
+        let mut service = self.crew.get(who).await;
         let began = self.now();
+        self.crew.stand_up(who, &mut service).await?;
         let Some(pid) = service.child().map(|child| child.pid()) else {
             return Ok(self.effect(began));
         };
         let (name, limit) = match resource {
-            Resource::Descriptors => ("nofile", open_files(pid)),
+            Resource::Descriptors => ("nofile", NO_DESCRIPTORS),
             Resource::Memory => ("data", data_at_bound(who, pid)),
         };
-        let before = block_in_place(|| soft_limit(pid, name))?;
-        block_in_place(|| set_soft_limit(pid, name, &limit.to_string()))?;
-        if resource == Resource::Descriptors {
-            // Whoever is connected has to open something.
-            let proxies = self.venue.kafka.iter().chain(&self.venue.cassandra);
-            proxies.chain([&self.crew.door]).for_each(Proxy::reset);
-        }
-        sleep(lasts).await;
-        if service.child().is_some_and(crate::process::Child::is_running) {
-            block_in_place(|| set_soft_limit(pid, name, &before))?;
+        let limited = async {
+            let before = soft_limit(pid, name).await?;
+            set_soft_limit(pid, name, &limit.to_string()).await?;
+            if resource == Resource::Descriptors {
+                self.cut_off(who, pid).await;
+            }
+            sleep(lasts).await;
+            set_soft_limit(pid, name, &before).await
+        };
+        match limited.await {
+            Err(_) if !is_running(&service) => self.crew.stand_up(who, &mut service).await?,
+            outcome => outcome?,
         }
         Ok(Effect {
             excuses: vec![who],
             signs: match resource {
-                Resource::Descriptors => vec![Sign::Fell("process_max_fds")],
+                Resource::Descriptors if lasts >= SHOWS => signs(who),
                 // A limit that is not reached is nothing that a process could tell.
-                Resource::Memory => Vec::new(),
+                Resource::Descriptors | Resource::Memory => Vec::new(),
             },
             ..self.effect(began)
         })
     }
+
+    /// Resets its connections; whoever can open none has none then.
+    async fn cut_off(&self, who: Who, pid: u32) {
+        let proxies = || {
+            let servers = self.venue.kafka.iter().chain(&self.venue.cassandra);
+            servers.chain([&self.crew.door])
+        };
+        let own = locals(pid).unwrap_or_default();
+        for connection in proxies().flat_map(Proxy::connections) {
+            if own.contains(&connection.client()) {
+                connection.reset();
+            }
+        }
+        sleep(TRIES).await;
+        let there: Vec<_> = proxies().map(Proxy::address).collect();
+        let kept = remotes(pid).unwrap_or_default();
+        if let Some(remote) = kept.iter().find(|remote| there.contains(remote)) {
+            let told = format!("{who} without file descriptors is connected to {remote}");
+            self.crew.is_without_effect(told);
+        }
+    }
 }
 
-fn open_files(pid: u32) -> u64 {
-    std::fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, |files| files.count() as u64)
+/// It is silent, or what it needs is missing to it, or it tries again: its own metrics can be read only on connections
+/// that are there.
+fn signs(who: Who) -> Vec<Sign> {
+    let mut signs = vec![Sign::Silent(who)];
+    signs.extend(match who {
+        Who::Ingester => vec![
+            Sign::Missed("publisher"),
+            Sign::Rose("ingester_retries_total{leg=\"publisher\"}"),
+        ],
+        Who::Publisher => vec![Sign::Missed("kafka"), Sign::Fell("publisher_kafka_up")],
+        Who::Streamer(_) => vec![
+            Sign::Missed("kafka"),
+            Sign::Missed("cassandra"),
+            Sign::Rose("streamer_retries_total"),
+        ],
+    });
+    signs
 }
 
 /// So many bytes of private memory that what is resident may grow up to the service's bound.
@@ -78,26 +125,29 @@ fn data_at_bound(who: Who, pid: u32) -> u64 {
     (kilobytes("VmData").saturating_sub(kilobytes("RssAnon")) << 10) + bound
 }
 
-fn soft_limit(pid: u32, name: &str) -> Result<String, RoundError> {
-    prlimit(
-        pid,
-        &[&format!("--{name}"), "--output", "SOFT", "--noheadings", "--raw"],
-    )
+async fn soft_limit(pid: u32, name: &str) -> Result<String, RoundError> {
+    let resource = format!("--{name}");
+    let asked = [&resource, "--output", "SOFT", "--noheadings", "--raw"].map(ToOwned::to_owned);
+    prlimit(pid, asked.into()).await
 }
 
-fn set_soft_limit(pid: u32, name: &str, limit: &str) -> Result<(), RoundError> {
-    prlimit(pid, &[&format!("--{name}={limit}:")]).map(drop)
+async fn set_soft_limit(pid: u32, name: &str, limit: &str) -> Result<(), RoundError> {
+    prlimit(pid, vec![format!("--{name}={limit}:")]).await.map(drop)
 }
 
 /// Of util-linux, where `setpriv` is from, too.
-fn prlimit(pid: u32, arguments: &[&str]) -> Result<String, RoundError> {
-    let mut command = Command::new("prlimit");
-    command
-        .args(["--pid", &pid.to_string()])
-        .args(arguments)
-        .stdin(Stdio::null());
+async fn prlimit(pid: u32, arguments: Vec<String>) -> Result<String, RoundError> {
     let refused = |log: String| RoundError::Refused { what: "prlimit", log };
-    let output = command.output().map_err(|error| refused(error.to_string()))?;
+    let run = spawn_blocking(move || {
+        let mut command = Command::new("prlimit");
+        command
+            .args(["--pid", &pid.to_string()])
+            .args(arguments)
+            .stdin(Stdio::null());
+        command.output()
+    });
+    let output = run.await.map_err(|error| refused(error.to_string()))?;
+    let output = output.map_err(|error| refused(error.to_string()))?;
     if !output.status.success() {
         return Err(refused(String::from_utf8_lossy(&output.stderr).into_owned()));
     }

@@ -29,8 +29,9 @@ impl Scene<'_> {
     /// All traffic waits for as long as there is no topic: what is acknowledged into one that is being deleted is lost, and
     /// nobody could tell the oracle what it was.
     pub(super) async fn topic_recreated(&self) -> Result<Effect, RoundError> {
-        let held = self.workload.hold(DEADLINE).await;
-        round::settle(*self, &self.table().await?).await?;
+        let held = self.workload.hold().await;
+        drop(self.workload.runs(DEADLINE).await);
+        round::settle(*self).await;
         let began = self.now();
         self.pause.hold();
         let tap = Tap::new(self.venue.stack.kafka.internal_bootstrap())?;

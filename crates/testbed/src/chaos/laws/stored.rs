@@ -234,12 +234,17 @@ pub(super) fn letters(evidence: &Evidence, log: &Log<'_>) -> Vec<Violation> {
                 .headers
                 .iter()
                 .all(|(name, value)| letter.headers.get(name) == Some(value))
-            && letter.header(dead_letter::TOPIC) == Some(&evidence.topic);
+            && letter.header(dead_letter::TOPIC) == Some(&evidence.topic)
+            && is_of_topic(evidence, letter)
+            && letter.header(dead_letter::ERROR).is_some()
+            && letter
+                .header(dead_letter::AT)
+                .is_some_and(|at| at.parse::<jiff::Timestamp>().is_ok());
         if !original {
             found.push(Violation::new(
                 law,
                 entry.name(),
-                "the letter is not the whole record",
+                "the letter is not the whole record with its place, its reason and its time",
             ));
         }
         let stamp = letter
@@ -251,6 +256,14 @@ pub(super) fn letters(evidence: &Evidence, log: &Log<'_>) -> Vec<Violation> {
         }
     }
     found
+}
+
+/// Whether the letter names the topic that there is, or the one that there was before it, by Kafka's id.
+fn is_of_topic(evidence: &Evidence, letter: &Tapped) -> bool {
+    let before = evidence.gone.before.as_ref().map(|(id, _)| *id);
+    place_of(letter)
+        .and_then(|(topic, _)| topic)
+        .is_some_and(|topic| Some(topic) == evidence.topic_id || Some(topic) == before)
 }
 
 /// The topic that a letter names, and the place in it.

@@ -1,16 +1,18 @@
-//! Laws of what could be watched: readiness, liveness, memory, signs of the faults, and whether there was anything to see.
+//! Laws of what could be watched: memory, work that goes on, and whether there was anything to see.
 
 use std::collections::BTreeMap;
 
 use super::log::Log;
 use super::{Law, Violation};
-use crate::chaos::evidence::{Evidence, Incident, LateEnd, Look, Sign, Who};
+use crate::chaos::evidence::{Evidence, Incident, Look};
 
 /// How many seconds readiness may take to turn, and how many a fresh record may take.
 pub const PATIENCE: (f64, f64) = (10.0, 30.0);
 
-/// The most resident memory of each service, in bytes: twice what its issue allows it under full load, for what matters
-/// here is that an outage makes it grow no further.
+/// The most resident memory of each service, in bytes. The goals under full load, which `scripts/bench` measures on a
+/// quiet machine, are 48, 96 and 48 MB; these are twice as much. The margin is for what a round does besides: a backlog
+/// after an outage, connections that wait, a build with moments to die at. What is held here is that no outage makes a
+/// service grow without end, and not that it meets its goal.
 pub const MEMORY_BOUNDS: [(&str, f64); 3] = [
     ("ingester", 96.0 * MIB),
     ("publisher", 192.0 * MIB),
@@ -19,8 +21,10 @@ pub const MEMORY_BOUNDS: [(&str, f64); 3] = [
 
 const MIB: f64 = 1_048_576.0;
 
-/// Between two looks, and for one that waits: a turn may be seen so much later than it came.
-const BLUR: f64 = 1.5;
+/// So long after one of three servers has gone, its part of the work must have found another.
+const TAKEN_OVER: f64 = 15.0;
+/// Work that is looked at for a shorter time may have had a pause.
+const WORKS: f64 = 3.0;
 
 pub(super) fn fresh(evidence: &Evidence) -> Vec<Violation> {
     let found = match evidence.fresh_seconds {
@@ -51,179 +55,47 @@ pub(super) fn memory(evidence: &Evidence) -> Vec<Violation> {
     over.collect()
 }
 
-pub(super) fn signs(evidence: &Evidence) -> Vec<Violation> {
-    let hidden = evidence.incidents.iter().filter(|incident| {
-        let due = !incident.signs.is_empty() && (!incident.faint || is_alone(evidence, incident));
-        due && !incident.signs.iter().any(|sign| shows(sign, incident, evidence))
-    });
-    hidden
-        .map(|incident| {
-            Violation::new(
-                Law::FaultShows,
-                &incident.fault,
-                format!("none of {:?} was seen", incident.signs),
-            )
-        })
-        .collect()
-}
-
-/// Whether nothing else is broken, or has just been mended, while it lasts.
-fn is_alone(evidence: &Evidence, incident: &Incident) -> bool {
-    evidence.incidents.iter().all(|other| {
-        std::ptr::eq(other, incident)
-            || other.began > incident.ended + PATIENCE.0
-            || other.ended + PATIENCE.0 < incident.began
-    })
-}
-
-fn shows(sign: &Sign, incident: &Incident, evidence: &Evidence) -> bool {
-    let until = incident.ended + PATIENCE.0;
-    let during = |look: &&Look| look.at >= incident.began && look.at <= until;
-    let looks_of = |who: &Who| evidence.looks.get(who).into_iter().flatten();
-    match sign {
-        Sign::Silent(who) => looks_of(who).filter(during).any(|look| !look.answered()),
-        Sign::Restarted(who) => {
-            let start = |look: &Look| look.metrics.get("process_start_time_seconds").copied();
-            let before = looks_of(who)
-                .take_while(|look| look.at < incident.began)
-                .filter_map(start)
-                .last();
-            looks_of(who)
-                .filter(during)
-                .any(|look| !look.answered() || start(look) != before)
-        }
-        Sign::Rose(metric) => evidence.looks.values().any(|looks| {
-            let value = |look: &Look| look.metrics.get(*metric).copied();
-            let before = looks
-                .iter()
-                .take_while(|look| look.at < incident.began)
-                .filter_map(value)
-                .last();
-            let during = looks.iter().filter(during).filter_map(value);
-            during.into_iter().any(|value| value > before.unwrap_or(0.0))
-        }),
-        Sign::Fell(metric) => evidence.looks.values().any(|looks| {
-            let start = |look: &Look| look.metrics.get("process_start_time_seconds").copied();
-            let value = |look: &Look| look.metrics.get(*metric).copied();
-            let known: Vec<_> = looks.iter().filter(|look| value(look).is_some()).collect();
-            known.windows(2).any(|pair| {
-                during(&pair[1]) && start(pair[0]) == start(pair[1]) && value(pair[1]) < value(pair[0])
-            })
-        }),
-        Sign::Slower(metric, by) => evidence.looks.values().any(|looks| {
-            let usual = mean(looks, metric, 0.0, incident.began).unwrap_or(0.0);
-            looks
-                .windows(2)
-                .filter(|pair| during(&&pair[1]))
-                .filter_map(|pair| mean(pair, metric, pair[0].at, pair[1].at))
-                .any(|mean| mean >= usual + by)
-        }),
-        Sign::InTheEnd(metric, least) => {
-            let last = |looks: &Vec<Look>| {
-                let found = looks.iter().rev().find_map(|look| look.metrics.get(*metric));
-                found.copied().unwrap_or(0.0)
-            };
-            evidence.looks.values().map(last).sum::<f64>() >= *least
-        }
-        Sign::Missed(dependency) => evidence
-            .looks
-            .values()
-            .flatten()
-            .filter(during)
-            .any(|look| look.missing.iter().any(|missing| missing == dependency)),
-    }
-}
-
-/// What a histogram measured on the average between two moments; none, when it measured nothing.
-fn mean(looks: &[Look], metric: &str, from: f64, until: f64) -> Option<f64> {
-    let value = |look: &Look, part: &str| look.metrics.get(&format!("{metric}_{part}")).copied();
-    let within = looks.iter().filter(|look| (from..=until).contains(&look.at));
-    let mut known = within.filter(|look| value(look, "count").is_some());
-    let first = known.next()?;
-    let last = known.next_back()?;
-    let count = value(last, "count")? - value(first, "count")?;
-    let sum = value(last, "sum")? - value(first, "sum")?;
-    (count > 0.0).then(|| sum / count)
-}
-
-/// Each loss that lasts is told by everybody whose dependency it is, and its end, too.
-pub(super) fn readiness(evidence: &Evidence) -> Vec<Violation> {
+/// Records are accepted and rows written while one server of three is away.
+pub(super) fn goes_on(evidence: &Evidence) -> Vec<Violation> {
     let mut found = Vec::new();
-    for incident in &evidence.incidents {
-        let Some(loss) = &incident.loses else { continue };
-        for who in &loss.of {
-            let looks = evidence.looks.get(who).map_or(&[][..], Vec::as_slice);
-            if is_due(evidence, incident, *who) {
-                let told = looks.iter().any(|look| {
-                    look.at >= incident.began
-                        && look.at <= incident.began + PATIENCE.0 + BLUR
-                        && look.ready == Some(false)
-                        && look.missing.iter().any(|missing| missing == loss.dependency)
-                });
-                if !told {
-                    let silence = format!(
-                        "did not say within {} s that it misses {}",
-                        PATIENCE.0, loss.dependency
-                    );
-                    found.push(Violation::new(
-                        Law::ReadyTurnsFalse,
-                        format!("{who}, {}", incident.fault),
-                        silence,
-                    ));
-                }
-            }
-            if is_quiet(evidence, incident, *who) {
-                let back = looks.iter().any(|look| {
-                    look.at >= incident.ended
-                        && look.at <= incident.ended + PATIENCE.0 + BLUR
-                        && look.ready == Some(true)
-                });
-                if !back {
-                    let late = format!("was not ready within {} s of the end", PATIENCE.0);
-                    found.push(Violation::new(
-                        Law::ReadyTurnsTrue,
-                        format!("{who}, {}", incident.fault),
-                        late,
-                    ));
-                }
+    let due = evidence.incidents.iter().filter(|incident| {
+        let window = incident.ended - incident.began - TAKEN_OVER;
+        incident.goes_on && window >= WORKS && is_single(evidence, incident)
+    });
+    for incident in due {
+        let (from, until) = (incident.began + TAKEN_OVER, incident.ended);
+        for metric in [
+            "publisher_records_total{outcome=\"accepted\"}",
+            "streamer_rows_total",
+        ] {
+            let grew = evidence
+                .looks
+                .values()
+                .any(|looks| grows(looks, metric, from, until));
+            if !grew {
+                let still = format!("{metric} did not rise from {from:.1} to {until:.1} s");
+                found.push(Violation::new(Law::WorkGoesOn, &incident.fault, still));
             }
         }
     }
     found
 }
 
-/// Whether the loss lasts long enough to be told, and nothing keeps this process from telling it.
-fn is_due(evidence: &Evidence, incident: &Incident, who: Who) -> bool {
-    let until = incident.began + PATIENCE.0;
-    incident.ended >= until && !is_excused(evidence, who, incident.began, until)
+/// Whether nothing else is broken at the same time.
+fn is_single(evidence: &Evidence, incident: &Incident) -> bool {
+    let mut others = evidence
+        .incidents
+        .iter()
+        .filter(|other| !std::ptr::eq(*other, incident));
+    others.all(|other| other.began >= incident.ended || other.ended <= incident.began)
 }
 
-/// Whether nothing else is broken in the time in which readiness has to come back.
-fn is_quiet(evidence: &Evidence, incident: &Incident, who: Who) -> bool {
-    let until = incident.ended + PATIENCE.0;
-    let lost_again = evidence.incidents.iter().any(|other| {
-        !std::ptr::eq(other, incident)
-            && other.loses.is_some()
-            && other.began <= until
-            && other.ended + PATIENCE.0 >= incident.ended
-    });
-    !lost_again && !is_excused(evidence, who, incident.ended - PATIENCE.0, until)
-}
-
-fn is_excused(evidence: &Evidence, who: Who, from: f64, until: f64) -> bool {
-    evidence.incidents.iter().any(|other| {
-        // A process that comes back has to start and join before it can be asked.
-        other.excuses.contains(&who) && other.began <= until && other.ended + PATIENCE.0 >= from
-    })
-}
-
-pub(super) fn liveness(evidence: &Evidence) -> Vec<Violation> {
-    let dead = evidence.looks.iter().filter_map(|(who, looks)| {
-        let look = looks.iter().find(|look| look.alive == Some(false))?;
-        let told = format!("/healthz failed at {:.1} s", look.at);
-        Some(Violation::new(Law::AliveThroughout, who.to_string(), told))
-    });
-    dead.collect()
+fn grows(looks: &[Look], metric: &str, from: f64, until: f64) -> bool {
+    let within = looks.iter().filter(|look| (from..=until).contains(&look.at));
+    let values: Vec<_> = within
+        .filter_map(|look| look.metrics.get(metric).copied())
+        .collect();
+    values.windows(2).any(|pair| pair[1] > pair[0])
 }
 
 /// What was a violation already when it was seen.
@@ -237,28 +109,10 @@ pub(super) fn noted(evidence: &Evidence) -> Vec<Violation> {
     [
         of(Law::AnswersAreTrue, &evidence.untrue_answers),
         of(Law::EndsOnlyWhenTold, &evidence.odd_ends),
+        of(Law::FaultShows, &evidence.without_effect),
         of(Law::NobodyWalksAround, &evidence.around),
     ]
     .concat()
-}
-
-/// Who can't finish within the grace because a dependency is away ends with 1, and nobody else does.
-pub(super) fn ends(evidence: &Evidence) -> Vec<Violation> {
-    let excused = |late: &LateEnd| {
-        evidence.incidents.iter().any(|incident| {
-            let loses = incident
-                .loses
-                .as_ref()
-                .is_some_and(|loss| loss.of.contains(&late.who));
-            loses && incident.began <= late.until && incident.ended + PATIENCE.0 >= late.from
-        })
-    };
-    let late = evidence.late_ends.iter().filter(|late| !excused(late));
-    late.map(|late| {
-        let told = format!("ended with 1 after a SIGTERM at {:.1} s", late.from);
-        Violation::new(Law::EndsOnlyWhenTold, late.who.to_string(), told)
-    })
-    .collect()
 }
 
 /// The rebalances that processes have counted while they were watched; each counter starts anew with its process.
@@ -276,6 +130,34 @@ pub(super) fn rebalances(evidence: &Evidence) -> usize {
                 pair[1] - pair[0]
             };
         }
+    }
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a sum of counters"
+    )]
+    let sum = sum as usize;
+    sum
+}
+
+/// The records that the streamers have read by their own count, over all of their lives.
+pub(super) fn records_read(evidence: &Evidence) -> usize {
+    let mut sum = 0.0;
+    for looks in evidence.looks.values() {
+        let counts = looks.iter().filter_map(|look| {
+            let value = |name: &str| look.metrics.get(name).copied();
+            Some((
+                value("process_start_time_seconds"),
+                value("streamer_records_total")?,
+            ))
+        });
+        let counts: Vec<_> = counts.collect();
+        // Each life ends with the most that it told of.
+        let lives = counts.chunk_by(|one, next| one.0 == next.0 && one.1 <= next.1);
+        sum += lives
+            .filter_map(|life| life.last())
+            .map(|(_, count)| count)
+            .sum::<f64>();
     }
     #[expect(
         clippy::cast_possible_truncation,
@@ -316,6 +198,24 @@ pub(super) fn stress(evidence: &Evidence, log: &Log<'_>) -> Vec<Violation> {
             ),
         ),
         ("samples", (evidence.checkpoints.len(), demands.samples)),
+        (
+            "samples with dead letters",
+            (
+                evidence
+                    .checkpoints
+                    .iter()
+                    .filter(|sample| sample.letters.is_some())
+                    .count(),
+                demands.lettered_samples,
+            ),
+        ),
+        (
+            "records that the streamers read",
+            (
+                records_read(evidence),
+                if demands.all_read { evidence.log.len() } else { 0 },
+            ),
+        ),
         ("looks at a process", (fewest_looks(evidence), demands.looks)),
         (
             "connections to proxies",

@@ -132,7 +132,9 @@ fn lines(svg: &mut String, scale: &Scale, round: &Round) {
 
 /// A line where the first record after the last fault had become a row.
 fn fresh(svg: &mut String, scale: &Scale, round: &Round) {
-    let over = round.faults.iter().map(|band| band.ended).fold(0.0, f64::max);
+    // A clock that is wrong is so from the beginning, and no fault that ends.
+    let faults = round.faults.iter().filter(|band| band.began > 0.0);
+    let over = faults.map(|band| band.ended).fold(0.0, f64::max);
     let Some(seconds) = round.fresh_seconds else {
         return;
     };

@@ -2,7 +2,7 @@
 
 /// What its sweep varies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Settings {
+pub(in crate::bench::peers) struct Settings {
     /// How the connector is reached: `streaming`, its sink, or `batch`, `foreachBatch` and a plain write.
     pub(super) sink: &'static str,
     /// `spark.cassandra.output.batch.grouping.key`: which rows may share a batch.
