@@ -5,10 +5,13 @@ from typing import NamedTuple
 
 NAMESPACE = "kubernetes.io/metadata.name"
 OURS = "affluent"
+# Ports that no pod tells of: what listens there is reached, too, where a policy says no more than the pod.
+UNDECLARED = {"undeclared": (5005, "TCP"), "undeclared by datagram": (5005, "UDP")}
 
 
 class Pod(NamedTuple):
-    """An end of an arrow: a pod, or an address outside of the cluster where `address` is given."""
+    """An end of an arrow: a pod, or an address outside of the cluster where `address` is given. A port has a name, by
+    which policies may call it, a number and a protocol."""
 
     name: str
     labels: dict = {}
@@ -25,35 +28,36 @@ def pods_of(objects):
         template = spec.get("template") or spec.get("jobTemplate", {}).get("spec", {}).get("template")
         if template:
             containers = template["spec"]["containers"]
-            ports = {port["name"]: port["containerPort"] for it in containers for port in it.get("ports", [])}
+            ports = {port["name"]: (port["containerPort"], port.get("protocol", "TCP"))
+                     for it in containers for port in it.get("ports", [])}  # fmt: skip
             name = each["metadata"]["name"]
             pods[name] = Pod(name, template["metadata"]["labels"], OURS, ports)
     return pods
 
 
 def out(policies, sources, targets):
-    """Every (source, target, port) to which the source agrees, for the ports that `targets` name."""
+    """Every (source, target, port, protocol) to which the source agrees."""
     return {
-        (source.name, target.name, number)
+        (source.name, target.name, *port)
         for source in sources
         for target in targets
-        for name, number in target.ports.items()
-        if allows(policies, "Egress", source, target, name, number)
+        for name, port in (target.ports | UNDECLARED).items()
+        if allows(policies, "Egress", source, target, name, port)
     }
 
 
 def into(policies, sources, targets):
     """Every one to which the target agrees."""
     return {
-        (source.name, target.name, number)
+        (source.name, target.name, *port)
         for source in sources
         for target in targets
-        for name, number in target.ports.items()
-        if allows(policies, "Ingress", target, source, name, number)
+        for name, port in (target.ports | UNDECLARED).items()
+        if allows(policies, "Ingress", target, source, name, port)
     }
 
 
-def allows(policies, direction, owner, peer, name, number):
+def allows(policies, direction, owner, peer, name, port):
     """An end that no policy of ours selects agrees to everything."""
     spec_of = [policy["spec"] for policy in policies if direction in policy["spec"]["policyTypes"]]
     selected = [spec for spec in spec_of if owner.namespace == OURS and not owner.address
@@ -64,9 +68,20 @@ def allows(policies, direction, owner, peer, name, number):
     ends = "to" if direction == "Egress" else "from"
     return any(
         (ends not in rule or any(is_peer(end, peer) for end in rule[ends]))
-        and ("ports" not in rule or any(port.get("port") in (name, number) for port in rule["ports"]))
+        and ("ports" not in rule or any(is_port(each, name, port) for each in rule["ports"]))
         for rule in rules
     )
+
+
+def is_port(given, name, port):
+    """Without a protocol it is TCP, without a port every one, up to `endPort` a range."""
+    number, protocol = port
+    if given.get("protocol", "TCP") != protocol:
+        return False
+    first = given.get("port")
+    if first is None or isinstance(first, str):
+        return first in (None, name)
+    return first <= number <= given.get("endPort", first)
 
 
 def is_peer(end, peer):

@@ -1,14 +1,18 @@
 """A Docker daemon of our own, and Docker's own Compose, built from its Go module: what a newcomer has, but for the
 official images, in whose place are the stand-ins.
 
-Storage, socket and networks are apart from those of a daemon that may be there already. What it adds to the packet
-filter is taken away again.
+Storage, socket, containerd and networks are its own. The packet filter is the machine's, and two daemons would take
+each other's chains for theirs, so it does not run beside another one; what it adds there, and nothing else, is taken
+away.
 """
 
 import json
 import os
+import re
+import shlex
 import subprocess
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import engine
 import images
@@ -19,33 +23,31 @@ from place import BIN, DEPLOY, WORK, run
 FOLDER = WORK / "docker"
 # A socket's path has to be short.
 SOCKET = f"/tmp/affluent-docker-{os.getpid()}.sock"
+CONTAINERD = f"/tmp/affluent-containerd-{os.getpid()}.sock"
 ENVIRONMENT = {"DOCKER_HOST": f"unix://{SOCKET}", "DOCKER_BUILDKIT": "0"}
 COMPOSE = BIN / "docker-compose"
 VERSION = "v2.40.3"
 
 
-def check(ledger, binaries):
+def check(ledger):
+    no_other_daemon()
     with ledger.check("Docker's Compose is built"):
         build_compose()
     with daemon() as docker:
-        with ledger.check("docker compose knows the two profiles"):
-            profiles(docker)
         for image in engine.OTHERS:
             with ledger.check(f"docker load {image}"):
                 take(docker, image)
         with ledger.check("docker build"):
             take(docker, engine.DEBIAN)
-            build(docker, binaries)
+            build(docker, images.binaries_of(WORK / "binaries"))
         pipeline.check(ledger, docker)
 
 
-def profiles(docker):
-    """Each has one ingester; `live` brings no API along."""
-    found = {}
-    for profile in ["offline", "live"]:
-        found[profile] = set(docker.compose("--profile", profile, "config", "--services").split())
-    expect(found["offline"] - found["live"] == {"ingester", "random-user"}, found)
-    expect(found["live"] - found["offline"] == {"ingester-live"}, found)
+def no_other_daemon():
+    for path in ["/run/docker.pid", "/var/run/docker.pid"]:
+        text = Path(path).read_text().strip() if Path(path).exists() else ""
+        alive = text.isdigit() and Path(f"/proc/{text}").exists()
+        expect(not alive, f"dockerd {text} is running ({path}); stop it first, and its socket's unit")
 
 
 def build(docker, binaries):
@@ -64,7 +66,8 @@ class Docker:
     def command(self, *words, deadline=120, accept=(0,), text=None):
         return run("docker", *words, env=ENVIRONMENT, deadline=deadline, accept=accept, text=text).strip()
 
-    def compose(self, *words, deadline=420, environment=".env.example"):
+    def compose(self, *words, deadline=420, environment="/dev/null"):
+        """With no environment file, unless one is given: not even one that happens to be here."""
         return run(COMPOSE, "--env-file", environment, *words, env=ENVIRONMENT, deadline=deadline)
 
     def inspect(self, container):
@@ -74,6 +77,8 @@ class Docker:
         return f"affluent-{service}-1"
 
     starts_in_order = True
+    # `compose up` comes back when everything is healthy.
+    waiting = ["--wait", "--wait-timeout", "400"]
 
     def logs(self, service):
         return run("docker", "logs", self.container(service), env=ENVIRONMENT)
@@ -90,27 +95,93 @@ class Docker:
 
 @contextmanager
 def daemon():
-    """Runs it for as long as the context."""
+    """Runs it, and a containerd for it, for as long as the context."""
     FOLDER.mkdir(parents=True, exist_ok=True)
-    rules = run("iptables-save")
-    log = (FOLDER / "log").open("w")
-    child = subprocess.Popen(
-        ["dockerd", "--data-root", FOLDER / "data", "--exec-root", FOLDER / "run", "--pidfile", FOLDER / "pid",
-         "--host", f"unix://{SOCKET}", "--bridge", "none", "--config-file", write_nothing()],
-        stdout=log, stderr=subprocess.STDOUT)  # fmt: skip
-    try:
+    (FOLDER / "containerd.toml").write_text('version = 2\ndisabled_plugins = ["io.containerd.grpc.v1.cri"]\n')
+    with ExitStack() as stack:
+        stack.callback(unmount)
+        containerd = stack.enter_context(program(
+            "containerd", "--config", FOLDER / "containerd.toml", "--address", CONTAINERD,
+            "--root", FOLDER / "containerd", "--state", FOLDER / "containerd-run"))  # fmt: skip
+        eventually("containerd listens", lambda: is_there(containerd), 30)
+        stack.enter_context(packet_filter())
+        child = stack.enter_context(program(
+            "dockerd", "--data-root", FOLDER / "data", "--exec-root", FOLDER / "run", "--pidfile", FOLDER / "pid",
+            "--containerd", CONTAINERD, "--host", f"unix://{SOCKET}", "--bridge", "none",
+            "--config-file", write_nothing()))  # fmt: skip
         eventually("the daemon answers", lambda: is_up(child), 60)
         yield Docker()
-    finally:
-        child.terminate()
+
+
+@contextmanager
+def program(name, *words):
+    with (FOLDER / f"{name}.log").open("w") as log:
+        child = subprocess.Popen([name, *map(str, words)], stdout=log, stderr=subprocess.STDOUT)
         try:
-            child.wait(60)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
-        run("iptables-restore", text=rules)
-        for left in (FOLDER / "run" / "netns").glob("*"):
-            run("umount", left)
+            yield child
+        finally:
+            child.terminate()
+            try:
+                child.wait(60)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait()
+
+
+def is_there(child):
+    expect(child.poll() is None, f"{child.args[0]} has ended; see {FOLDER}")
+    return Path(CONTAINERD).is_socket()
+
+
+def unmount():
+    for left in (FOLDER / "run" / "netns").glob("*"):
+        run("umount", left, accept=(0, 1, 32))
+    for socket in [SOCKET, CONTAINERD, f"{CONTAINERD}.ttrpc"]:
+        Path(socket).unlink(missing_ok=True)
+
+
+@contextmanager
+def packet_filter():
+    """Takes away what is Docker's and was not there before; what others add meanwhile stays."""
+    families = ["iptables", "ip6tables"]
+    before = {family: run(f"{family}-save", accept=(0, 1, 3)) for family in families}
+    try:
+        yield
+    finally:
+        for family in families:
+            for words in undone(before[family], run(f"{family}-save", accept=(0, 1, 3))):
+                run(family, "--wait", *words, accept=(0, 1, 2))
+
+
+def undone(before, after):
+    """The words for iptables that take back what Docker added between two outputs of iptables-save."""
+    rules, emptied, removed, policies = [], [], [], []
+    known = set(lines_of(before))
+    for table, line in lines_of(after):
+        if (table, line) in known:
+            continue
+        if line.startswith("-A ") and re.search(r"\bDOCKER|\s(docker0|br-[0-9a-f]{12})\b", line):
+            rules.append(["-t", table, "-D", *shlex.split(line)[1:]])
+        elif line.startswith(":DOCKER"):
+            name = line[1:].split()[0]
+            emptied.append(["-t", table, "-F", name])
+            removed.append(["-t", table, "-X", name])
+        elif line.startswith(":FORWARD "):
+            was = [old.split()[1] for its, old in known if its == table and old.startswith(":FORWARD ")]
+            policies.append(["-t", table, "-P", "FORWARD", *(was or ["ACCEPT"])])
+    return [*rules, *emptied, *removed, *policies]
+
+
+def lines_of(saved):
+    """Each chain and each rule with its table; a chain without what it has counted."""
+    table = ""
+    for line in saved.splitlines():
+        if line.startswith("*"):
+            table = line[1:]
+        elif line.startswith(":"):
+            yield table, line.partition(" [")[0]
+        elif line.startswith("-A"):
+            yield table, line
 
 
 def write_nothing():
@@ -121,7 +192,7 @@ def write_nothing():
 
 
 def is_up(child):
-    expect(child.poll() is None, f"dockerd has ended; see {FOLDER / 'log'}")
+    expect(child.poll() is None, f"dockerd has ended; see {FOLDER}")
     try:
         return Docker().command("version", "--format", "{{.Server.Version}}")
     except Failed:

@@ -4,14 +4,19 @@ base images made with debootstrap, and stand-ins for other people's images, unde
 Nothing of it touches the images and containers that a user has.
 """
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
 
-from place import DEPLOY, TARGET, WORK, run
+from ledger import Failed
+from place import DEPLOY, ROOT, WORK, run
 
 STORAGE = WORK / "containers"
 STAND_INS = DEPLOY / "check" / "images"
+# Which jars Kafka and Cassandra are.
+SERVERS = ROOT / "crates/testbed/servers/pom.xml"
+LABEL = "affluent.made-of"
 DEBIAN = "docker.io/library/debian:12.12-slim"
 RUST = "docker.io/library/rust:1.95.0-slim-bookworm"
 # The images of other people that the compose file names, and where their jars lie.
@@ -61,9 +66,8 @@ class Podman:
         return podman(*words, deadline=deadline, accept=accept, text=text)
 
     def compose(self, *words, deadline=420):
-        """With the environment file that a newcomer would have. It heeds no profile of an environment file."""
-        return run("podman-compose", "--env-file", ".env.example", "--profile", "offline", *words,
-                   env=ENVIRONMENT, deadline=deadline)  # fmt: skip
+        """With no environment file, not even one that happens to be here."""
+        return run("podman-compose", "--env-file", "/dev/null", *words, env=ENVIRONMENT, deadline=deadline)
 
     def inspect(self, container):
         return inspect("container", container)
@@ -71,8 +75,13 @@ class Podman:
     def container(self, service):
         return f"affluent_{service}_1"
 
-    # podman 4.3 ignores `condition: service_healthy`.
-    starts_in_order = False
+    waiting = []
+
+    @property
+    def starts_in_order(self):
+        """Before 4.6 `condition: service_healthy` is ignored."""
+        major, minor = podman("version", "--format", "{{.Client.Version}}").split(".")[:2]
+        return (int(major), int(minor)) >= (4, 6)
 
     def logs(self, service):
         return run("podman", "logs", self.container(service), env=ENVIRONMENT)
@@ -83,7 +92,9 @@ class Podman:
         return True
 
     def left(self):
-        return podman("ps", "--all", "--quiet", "--filter", "label=io.podman.compose.project=affluent")
+        label = "label=io.podman.compose.project=affluent"
+        return "".join(podman(*kind, "--quiet", "--filter", label)
+                       for kind in [("ps", "--all"), ("volume", "ls"), ("network", "ls")])  # fmt: skip
 
 
 def build(folder, tag, *options, deadline=3600):
@@ -96,7 +107,11 @@ def inspect(kind, name):
 
 
 def exists(image):
-    return podman("images", "--quiet", "--filter", f"reference={image}") != ""
+    try:
+        podman("image", "exists", image)
+    except Failed:
+        return False
+    return True
 
 
 def base_images(with_rust):
@@ -129,20 +144,29 @@ def commit(base, folder, name):
 
 
 def stand_in(image):
-    """Builds it where it is not there already."""
-    if exists(image):
-        return
+    """Builds it where it is not there already, made of the same files."""
     name = OTHERS[image]
+    made_of = digest(name)
+    if exists(image) and (inspect("image", image)["Labels"] or {}).get(LABEL) == made_of:
+        return
     context = WORK / "context" / name
     shutil.rmtree(context, ignore_errors=True)
     shutil.copytree(STAND_INS / name, context)
     if name != "prometheus":
         # As the testbed fetches them, from the same list.
-        pom = DEPLOY.parent / "crates/testbed/servers/pom.xml"
-        jars = TARGET / "servers" / name
+        jars = WORK / "jars" / made_of
         if not jars.exists():
-            run("mvn", "--quiet", "--batch-mode", "--activate-profiles", name, "--file", pom,
-                "dependency:copy-dependencies", f"-DoutputDirectory={jars}", deadline=900)  # fmt: skip
+            run("mvn", "--quiet", "--batch-mode", "--activate-profiles", name, "--file", SERVERS,
+                "dependency:copy-dependencies", f"-DoutputDirectory={jars}.new", deadline=900)  # fmt: skip
+            Path(f"{jars}.new").rename(jars)
         shutil.copytree(jars, context / "jars", ignore=lambda _, names: [n for n in names if not n.endswith(".jar")])
-    build(context, image, "--build-arg", f"DEBIAN_IMAGE={DEBIAN}")
+    build(context, image, "--build-arg", f"DEBIAN_IMAGE={DEBIAN}", "--label", f"{LABEL}={made_of}")
     shutil.rmtree(context)
+
+
+def digest(name):
+    """Of all that a stand-in is made of, but for Debian's packages."""
+    found = hashlib.sha256(DEBIAN.encode())
+    for path in [*sorted((STAND_INS / name).iterdir()), SERVERS]:
+        found.update(path.name.encode() + b"\0" + path.read_bytes())
+    return found.hexdigest()

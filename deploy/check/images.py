@@ -39,6 +39,27 @@ def check(ledger, binaries):
             start(service)
 
 
+def needed_by(part):
+    """Says which part makes what is missing, where this one is run by itself on a machine that has no images yet."""
+    wanted = [engine.DEBIAN, *engine.OTHERS, *(f"affluent/{target}:{TAG}" for target in TARGETS)]
+    missing = [image for image in wanted if not engine.exists(image)]
+    expect(not missing, f"part {part} needs what part images makes (--only images --only {part}): {missing}")
+
+
+def binaries_of(folder):
+    """The binaries of the images that were built, which run where the images do, whatever this machine is."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for target in TARGETS:
+        name = "testbed" if target == "random-user" else target
+        container = engine.podman("create", f"affluent/{target}:{TAG}")
+        try:
+            engine.podman("cp", f"{container}:/{name}", folder / name)
+        finally:
+            engine.podman("rm", container)
+    return folder
+
+
 def dependencies():
     """Builds their stage from the tree, and from one in which a source is another: the same image has to come."""
     tag = "affluent/dependencies:check"

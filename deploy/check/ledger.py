@@ -27,6 +27,9 @@ class Ledger:
             self._fail(name, began, str(error))
         except Exception:  # A check that breaks does not hold either; where it broke is what is to be known.
             self._fail(name, began, traceback.format_exc())
+        except BaseException:  # It was told to end.
+            self._fail(name, began, "cut off")
+            raise
         else:
             print(f"ok      {name} ({time.monotonic() - began:.1f} s)", flush=True)
 

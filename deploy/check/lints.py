@@ -1,10 +1,10 @@
 """What can be said of the files without running anything but their own checkers."""
 
-import os
-
+import composition
 import dashboards
-import yaml
-from place import DEPLOY, ROOT, WORK, run
+import settings
+from ledger import expect
+from place import DEPLOY, ROOT, run
 
 SERVICES = ["ingester", "publisher", "streamer"]
 CONFIGURATIONS = ["compose", "kubernetes/base/config", "kubernetes/overlays/prod/config"]
@@ -14,12 +14,12 @@ def check(ledger, binaries):
     with ledger.check("hadolint"):
         run("hadolint", DEPLOY / "Dockerfile", *sorted((DEPLOY / "check" / "images").glob("*/Dockerfile")))
     with ledger.check("shellcheck"):
-        run("shellcheck", "scripts/deploy-check", *sorted((DEPLOY / "check" / "images").glob("*/entrypoint")))
+        run("shellcheck", "--external-sources", *scripts())
     with ledger.check("actionlint"):
         run("actionlint", *sorted((ROOT / ".github" / "workflows").glob("*.yml")))
     with ledger.check("yamllint"):
         run("yamllint", "--strict", "--config-file", DEPLOY / "check" / "yamllint.yml", "docker-compose.yml", ".github",
-            DEPLOY / "kubernetes", DEPLOY / "check", DEPLOY / "prometheus", DEPLOY / "grafana")  # fmt: skip
+            *(DEPLOY / it for it in ["compose", "kubernetes", "check", "prometheus", "grafana"]))  # fmt: skip
     with ledger.check("ruff"):
         run("ruff", "check", "--select", "E,F,I,B,UP", "--line-length", "120", DEPLOY / "check")
     with ledger.check("promtool check"):
@@ -31,22 +31,20 @@ def check(ledger, binaries):
         for service in SERVICES:
             path = DEPLOY / folder / f"{service}.toml"
             with ledger.check(f"{service} accepts {path.relative_to(ROOT)}"):
-                accepts(service, path, binaries)
-    with ledger.check("compose names what .env.example gives"):
-        given = {line.split("=")[0].lstrip("#") for line in (ROOT / ".env.example").read_text().splitlines()}
-        text = (ROOT / "docker-compose.yml").read_text()
-        yaml.safe_load(text)
-        for name in ["PUBLISHER_TOKEN", "INGESTER_TOKEN", "GRAFANA_PASSWORD", "AFFLUENT_VERSION"]:
-            assert f"${{{name}:" in text and name in given, name
+                settings.accepts(service, path, binaries)
+    composition.check(ledger, binaries)
 
 
-def accepts(service, path, binaries):
-    """With files in place of the secrets that it names: their content is not what is checked."""
-    secret = WORK / "secret"
-    secret.write_text("a-trial\n")
-    lines = [
-        f'{line.split(" = ")[0]} = "{secret}"' if "_file = " in line else line for line in path.read_text().splitlines()
-    ]
-    copy = WORK / f"{service}.toml"
-    copy.write_text("\n".join(lines))
-    run(binaries / service, "--config", copy, "--check-config", env={"PATH": os.environ["PATH"]})
+def scripts():
+    """Every one of the repository, by its first line, but for what is built."""
+    places = [ROOT / "scripts", ROOT / ".ci", DEPLOY]
+    found = sorted(path for place in places for path in place.rglob("*") if path.is_file() and is_script(path))
+    names = {path.name for path in found}
+    expect({"deploy-check", "prerequisites.sh", "testbed.sh", "run", "check", "entrypoint"} <= names, names)
+    return found
+
+
+def is_script(path):
+    with path.open("rb") as file:
+        first = file.readline()
+    return first.startswith(b"#!") and b"sh" in first or first.startswith(b"# shellcheck shell=")

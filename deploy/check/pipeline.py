@@ -10,18 +10,18 @@ import re
 import signal
 import urllib.error
 import urllib.request
+from contextlib import contextmanager
 
 import dashboards
 from ledger import eventually, expect
-from place import ROOT, WORK
+from place import WORK
 
 SERVICES = ["credentials", "kafka", "cassandra", "publisher", "streamer", "random-user", "ingester", "prometheus"]
 # Images of other people.
 OTHERS = ["kafka", "cassandra", "prometheus"]
 ADMIN = {"ingester": 9081, "publisher": 9082, "streamer": 9083}
-# Of .env.example.
-PUBLISHER_TOKEN = "for-a-trial-on-this-machine-only"
-INGESTER_TOKEN = "for-a-trial-on-this-machine-too"
+# Of a service's limit of memory, what it may hold while rows flow.
+SHARE = 0.5
 USER = {
     "id": "0195d0b1-7a4c-7f3e-9b1a-2c3d4e5f6071",
     "first_name": "Zoë",
@@ -43,8 +43,12 @@ LINES = "no record\n" + json.dumps({**USER, "id": "0195d0b1-7a4c-7f3e-9b1a-2c3d4
 def check(ledger, engine):
     """Everything, by one engine."""
     pipeline = Pipeline(ledger, engine)
+    failed = len(ledger.failed)
     try:
         pipeline.stand_up()
+        # Nobody can be hurt who does not stand.
+        if len(ledger.failed) > failed:
+            return
         for service in ["streamer", "publisher", "ingester", "cassandra"]:
             with pipeline.check(f"{service} is killed and comes back, and rows go on"):
                 pipeline.hurt(service)
@@ -70,13 +74,19 @@ class Pipeline:
     def __init__(self, ledger, engine):
         self.ledger = ledger
         self.engine = engine
+        self.publisher_token = self.ingester_token = ""
 
     def check(self, name):
         return self.ledger.check(f"{self.engine.name}: {name}")
 
     def stand_up(self):
-        with self.check("compose up"):
-            self.engine.compose("up", "--detach", "--no-build", *SERVICES)
+        with self.check("compose up, with nothing set"):
+            self.up()
+        with self.check("tokens were made up, and are shown as the manual says"):
+            self.publisher_token = self.secret("ingester/publisher-token")
+            self.ingester_token = self.secret("operator/ingester-token")
+            for secret in [self.publisher_token, self.ingester_token, self.secret("grafana/password")]:
+                expect(re.fullmatch("[0-9a-f]{64}", secret), secret)
         with self.check("rows come by themselves"):
             eventually("rows", lambda: rows() > 0, 240)
         for service, port in ADMIN.items():
@@ -92,7 +102,7 @@ class Pipeline:
         with self.check(f"the streamer was started {how}, and nobody was started twice"):
             waited = "dependency not ready" in self.engine.logs("streamer")
             expect(waited != self.engine.starts_in_order, self.engine.logs("streamer")[:2000])
-            for service in ["streamer", "ingester", "cassandra", "kafka"]:
+            for service in ["streamer", "publisher", "ingester", "credentials", "cassandra", "kafka"]:
                 again = self.state(service)["RestartCount"]
                 expect(again == 0, f"{service}: {again} times")
         with self.check("each container has a limit of memory, and each of ours a root that it can't write to"):
@@ -100,6 +110,18 @@ class Pipeline:
                 given = self.state(service)["HostConfig"]
                 expect(given["Memory"] > 0, f"{service} has none")
                 expect(given["ReadonlyRootfs"] or service in OTHERS, f"{service} may write")
+        with self.check(f"each service holds less than {SHARE:.0%} of its memory while rows flow"):
+            for service, port in ADMIN.items():
+                held = resident(port)
+                print(f"        {service}: {held / 2**20:.1f} MiB")
+                limit = self.state(service)["HostConfig"]["Memory"]
+                expect(0 < held < SHARE * limit, f"{service} holds {held} bytes of {limit}")
+
+    def up(self, **options):
+        self.engine.compose("up", "--detach", "--no-build", *self.engine.waiting, *SERVICES, **options)
+
+    def secret(self, name):
+        return self.engine.command("exec", self.engine.container("credentials"), "cat", f"/run/credentials/{name}")
 
     def ask(self):
         with self.check("only the services' ports are published, on loopback"):
@@ -109,9 +131,9 @@ class Pipeline:
         with self.check("the publisher takes a record from who has the token, and from nobody else"):
             expect(post_users([USER], None)[0] == 401, "no token")
             expect(post_users([USER], "wrong")[0] == 403, "a wrong token")
-            status, body = post_users([USER], PUBLISHER_TOKEN)
+            status, body = post_users([USER], self.publisher_token)
             expect(status == 200 and json.loads(body)["accepted"] == 1, body)
-            status, body = post_users([USER, {**USER, "email": "nobody"}], PUBLISHER_TOKEN)
+            status, body = post_users([USER, {**USER, "email": "nobody"}], self.publisher_token)
             expect(status == 207 and json.loads(body)["rejected"] == 1, body)
         with self.check("the ingester's API asks for its token"):
             expect(get(8081, "/v1/runs")[0] == 401, "no token")
@@ -127,21 +149,27 @@ class Pipeline:
             eventually("a row without a key", lambda: count("streamer_misplaced_total", 'kind="key"') > 0, 60)
 
     def without_api(self):
-        api = self.engine.container("random-user")
-        self.engine.command("stop", "--time", "10", api)
-        # 409 while a run of the schedule is under way.
-        eventually("a run begins", lambda: post(8081, "/v1/runs", {"users": 10}, INGESTER_TOKEN)[0] == 202, 60)
-        eventually("it has failed", lambda: count("ingester_runs_total", 'outcome="failed"') > 0, 180)
-        self.engine.command("start", api)
+        with self.stopped("random-user", 10):
+            # 409 while a run of the schedule is under way.
+            eventually("a run begins", lambda: post(8081, "/v1/runs", {"users": 10}, self.ingester_token)[0] == 202, 60)
+            eventually("it has failed", lambda: count("ingester_runs_total", 'outcome="failed"') > 0, 180)
         complete = count("ingester_runs_total", 'outcome="complete"')
         eventually("a complete run", lambda: count("ingester_runs_total", 'outcome="complete"') > complete, 120)
 
     def without_kafka(self):
-        kafka = self.engine.container("kafka")
-        self.engine.command("stop", "--time", "20", kafka)
-        eventually("503", lambda: post_users([USER], PUBLISHER_TOKEN)[0] == 503, 60)
-        self.engine.command("start", kafka)
+        with self.stopped("kafka", 20):
+            eventually("503", lambda: post_users([USER], self.publisher_token)[0] == 503, 60)
         self.goes_on()
+
+    @contextmanager
+    def stopped(self, service, grace):
+        """Without it for as long as the context, whatever comes of that."""
+        container = self.engine.container(service)
+        self.engine.command("stop", "--time", grace, container)
+        try:
+            yield
+        finally:
+            self.engine.command("start", container)
 
     def goes_on(self):
         for name, port in ADMIN.items():
@@ -153,12 +181,16 @@ class Pipeline:
     def hurt(self, service):
         """Kills the process as a crash would, so that bringing it back is the engine's business."""
         before = self.state(service)["State"]["Pid"]
-        if service == "cassandra":
-            # With a write under way.
-            os.kill(before, signal.SIGSTOP)
-            post_users([USER], PUBLISHER_TOKEN)
-            eventually("a write is tried again", lambda: count("streamer_retries_total") > 0, 60)
-        os.kill(before, signal.SIGKILL)
+        # 0 would be this very program, and all of its group.
+        expect(before > 0, f"{service} does not run")
+        try:
+            if service == "cassandra":
+                # With a write under way.
+                os.kill(before, signal.SIGSTOP)
+                post_users([USER], self.publisher_token)
+                eventually("a write is tried again", lambda: count("streamer_retries_total") > 0, 60)
+        finally:
+            os.kill(before, signal.SIGKILL)
 
         def is_back():
             state = self.state(service)["State"]
@@ -168,16 +200,20 @@ class Pipeline:
         self.goes_on()
 
     def change_tokens(self):
-        """Other ones in the environment file, and compose up: the publisher reads its file again by itself."""
+        """Another one from outside, and compose up: the publisher reads its file again by itself, the ingester is
+        started again. Without it, the next compose up keeps it."""
         changed = WORK / "changed.env"
-        changed.write_text((ROOT / ".env.example").read_text().replace(PUBLISHER_TOKEN, "another-token"))
+        changed.write_text("PUBLISHER_TOKEN=another-token\n")
         publisher = self.state("publisher")["State"]["Pid"]
-        self.engine.compose("up", "--detach", "--no-build", *SERVICES, environment=changed)
+        self.up(environment=changed)
         eventually("the new token", lambda: post_users([USER], "another-token")[0] == 200, 60)
-        expect(post_users([USER], PUBLISHER_TOKEN)[0] == 403, "the former token is still good")
+        expect(post_users([USER], self.publisher_token)[0] == 403, "the former token is still good")
         expect(self.state("publisher")["State"]["Pid"] == publisher, "the publisher was started again")
-        seen = rows()
-        eventually("more rows", lambda: rows() > seen, 120)
+        self.goes_on()
+        self.up()
+        expect(self.secret("ingester/publisher-token") == "another-token", "it was not kept")
+        self.goes_on()
+        expect(post_users([USER], "another-token")[0] == 200, "the token that was kept is refused")
 
     def state(self, service):
         return self.engine.inspect(self.engine.container(service))
@@ -189,6 +225,12 @@ class Pipeline:
     def prometheus(self):
         networks = self.state("prometheus")["NetworkSettings"]["Networks"]
         return f"http://{next(iter(networks.values()))['IPAddress']}:9090"
+
+
+def resident(port):
+    """By the process's own word, which the kernel gives it."""
+    found = re.search(r"^process_resident_memory_bytes (\S+)$", get(port, "/metrics")[1], re.M)
+    return float(found[1]) if found else 0.0
 
 
 def rows():

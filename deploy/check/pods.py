@@ -34,6 +34,8 @@ OTHERS = ["kafka", "cassandra", "random-user"]
 def check(ledger):
     objects = list(yaml.safe_load_all(cluster.render("dev").read_text()))
     played = []
+    # Of a run that was cut off.
+    engine.podman("network", "rm", "--force", NETWORK, accept=(0, 1))
     try:
         engine.podman("network", "create", NETWORK)
         for service, missing in SERVICES.items():

@@ -1,5 +1,6 @@
 """What the rendered manifests promise beyond being valid: the arrows of the picture, probes, times, who may do what."""
 
+import copy
 import re
 
 import arrows
@@ -10,7 +11,12 @@ from ledger import Failed, expect
 from place import DEPLOY, ROOT
 
 SERVICES = {"ingester": 9081, "publisher": 9082, "streamer": 9083}
-CONFIGURATIONS = {"dev": "base/config", "cronjob": "base/config", "prod": "overlays/prod/config"}
+CONFIGURATIONS = {
+    "dev": "base/config",
+    "cronjob": "base/config",
+    "prod": "overlays/prod/config",
+    "prod-operators": "overlays/prod/config",
+}
 SCALED = ["publisher", "streamer"]
 
 # Ends of arrows that are no workloads of ours.
@@ -20,14 +26,16 @@ OUTSIDE = [
     Pod("stranger", {"app.kubernetes.io/name": "stranger"}),
     Pod("neighbour", {"app.kubernetes.io/name": "ingester"}, namespace="elsewhere"),
     Pod("prometheus", {}, namespace="monitoring"),
-    Pod("dns", {"k8s-app": "kube-dns"}, namespace="kube-system", ports={"dns": 53, "other": 9153}),
-    Pod("internet", address="198.51.100.7", ports={"https": 443, "http": 80, "kafka": 9093}),
-    Pod("metadata", address="169.254.169.254", ports={"https": 443, "http": 80}),
-    Pod("intranet", address="10.0.0.1", ports={"https": 443}),
-    Pod("kafka-outside", address="192.0.2.1", ports={"kafka": 9093, "other": 9042}),
-    Pod("cassandra-outside", address="192.0.2.129", ports={"cql": 9042, "other": 9093}),
-]
-# The picture. Whoever is in the namespace may ask for names.
+    Pod("dns", {"k8s-app": "kube-dns"}, namespace="kube-system",
+        ports={"dns": (53, "UDP"), "dns-tcp": (53, "TCP"), "metrics": (9153, "TCP")}),
+    Pod("internet", address="198.51.100.7",
+        ports={"https": (443, "TCP"), "http3": (443, "UDP"), "http": (80, "TCP"), "kafka": (9093, "TCP")}),
+    Pod("metadata", address="169.254.169.254", ports={"https": (443, "TCP"), "http": (80, "TCP")}),
+    Pod("intranet", address="10.0.0.1", ports={"https": (443, "TCP")}),
+    Pod("kafka-outside", address="192.0.2.1", ports={"kafka": (9093, "TCP"), "other": (9042, "TCP")}),
+    Pod("cassandra-outside", address="192.0.2.129", ports={"cql": (9042, "TCP"), "other": (9093, "TCP")}),
+]  # fmt: skip
+# The picture, all of it TCP. Whoever is in the namespace may ask for names.
 PICTURE = {
     ("ingester", "internet", 443),
     ("ingester", "publisher", 8080),
@@ -45,12 +53,13 @@ EXTERNAL = {
     ("publisher", "kafka-outside", 9093),
     ("streamer", "kafka-outside", 9093),
     ("streamer", "cassandra-outside", 9042),
-    *(("prometheus", service, port) for service, port in SERVICES.items()),
 }
+SCRAPED = {("prometheus", service, port) for service, port in SERVICES.items()}
 # A job has no API, and nobody who asks it; without an overlay there is no Kafka.
 PICTURES = {
     "dev": PICTURE | INSIDE,
     "prod": PICTURE | EXTERNAL,
+    "prod-operators": PICTURE | EXTERNAL | SCRAPED,
     "cronjob": PICTURE - {("operator", "ingester", 8081)},
 }
 
@@ -66,6 +75,12 @@ def check(ledger, overlay, path):
             except Failed:
                 continue
             raise Failed(f"without the policy {each['metadata']['name']} nothing is different")
+        for name, other in widened(objects):
+            try:
+                in_the_picture(overlay, other)
+            except Failed:
+                continue
+            raise Failed(f"with other ports in the policy {name} nothing is different")
     with ledger.check(f"{overlay}: probes, times to stop, rights, spread and limits"):
         for each in objects:
             template = template_of(each)
@@ -74,6 +89,18 @@ def check(ledger, overlay, path):
         for name in SCALED:
             expect(any(of(each, "PodDisruptionBudget", name) for each in objects), f"{name} has no disruption budget")
         expect(any(of(each, "HorizontalPodAutoscaler", "publisher") for each in objects), "no autoscaler")
+    with ledger.check(f"{overlay}: nobody sets a number that an autoscaler sets, and nothing is left to replace"):
+        scaled = {(each["spec"]["scaleTargetRef"]["kind"], each["spec"]["scaleTargetRef"]["name"]) for each in objects
+                  if each["kind"] in ("HorizontalPodAutoscaler", "ScaledObject")}  # fmt: skip
+        expect(("StatefulSet", "streamer") in scaled or overlay != "prod-operators", scaled)
+        for each in objects:
+            if (each["kind"], each["metadata"]["name"]) in scaled:
+                expect("replicas" not in each["spec"], f"{each['metadata']['name']} has replicas of its own")
+        expect("replace-me" not in path.read_text(), "the address of Kafka is still that of the component")
+    with ledger.check(f"{overlay}: kinds of extensions are in the overlay that says so, and nowhere else"):
+        foreign = {each["kind"] for each in objects if each["apiVersion"].startswith(("keda.", "monitoring."))}
+        wanted = {"ScaledObject", "TriggerAuthentication", "PodMonitor", "PrometheusRule"}
+        expect(foreign == (wanted if overlay == "prod-operators" else set()), foreign)
     with ledger.check(f"{overlay}: the ConfigMaps are the committed configurations"):
         configurations(overlay, objects)
 
@@ -83,12 +110,31 @@ def in_the_picture(overlay, objects):
     pods = list(arrows.pods_of(objects).values())
     ours = [each for each in pods + OUTSIDE if each.namespace == "affluent" and not each.address]
     names = {each.name for each in ours}
-    picture = PICTURES[overlay] | {(name, "dns", 53) for name in names}
+    picture = {(*arrow, "TCP") for arrow in PICTURES[overlay]}
+    picture |= {(name, "dns", 53, protocol) for name in names for protocol in ("UDP", "TCP")}
     # An arrow needs both of its ends. Each of ours has to agree to those of the picture, and to no other.
     everybody = pods + OUTSIDE
     for found, end in [(arrows.out(policies, ours, everybody), 0), (arrows.into(policies, everybody, ours), 1)]:
         wanted = {arrow for arrow in picture if arrow[end] in names}
         expect(found == wanted, f"too many: {sorted(found - wanted)}, missing: {sorted(wanted - found)}")
+
+
+def widened(objects):
+    """The manifests with one rule for all ports, for each rule; and without one port, for each that is not alone."""
+    for at, each in enumerate(objects):
+        if each["kind"] != "NetworkPolicy":
+            continue
+        for way in ["ingress", "egress"]:
+            for number, rule in enumerate(each["spec"].get(way, [])):
+                ports = rule["ports"]
+                fewer = [ports[:it] + ports[it + 1 :] for it in range(len(ports))] if len(ports) > 1 else []
+                for left in [None, *fewer]:
+                    other = copy.deepcopy(objects)
+                    changed = other[at]["spec"][way][number]
+                    changed.pop("ports")
+                    if left:
+                        changed["ports"] = left
+                    yield each["metadata"]["name"], other
 
 
 def template_of(each):

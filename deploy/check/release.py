@@ -9,6 +9,7 @@ from place import DEPLOY, ROOT, WORK, run
 
 WORKFLOW = ROOT / ".github" / "workflows" / "release.yml"
 SERVICES = ["ingester", "publisher", "streamer"]
+PLACE = "https://code.example/somebody/affluent"
 REGISTRY = "registry.example/somebody/affluent"
 
 
@@ -27,10 +28,15 @@ def pinned():
     for service, image in wanted.items():
         given = {"SERVICE": service, "REGISTRY": REGISTRY, "DIGEST": image.partition("@")[2]}
         shell(step(jobs["images"], ".digest"), folder / "images", given)
-    shell(step(jobs["manifests"], "kustomize"), folder)
-    rendered = (folder / "affluent.yaml").read_text()
-    found = re.findall(r"^\s*(?:- )?image: (\S+)$", rendered, re.M)
-    expect(sorted(found) == sorted(wanted.values()), found)
+    server, _, repository = PLACE.rpartition("/somebody/")
+    runner = {"GITHUB_SERVER_URL": server, "GITHUB_REPOSITORY": f"somebody/{repository}", "GITHUB_REF_NAME": "v1.2.3"}
+    shell(step(jobs["manifests"], "kustomize"), folder, runner)
+    for name in ["affluent.yaml", "affluent-operators.yaml"]:
+        rendered = (folder / name).read_text()
+        found = re.findall(r"^\s*(?:- )?image: (\S+)$", rendered, re.M)
+        expect(sorted(found) == sorted(wanted.values()), f"{name}: {found}")
+    pages = re.findall(r"^\s*runbook_url: (\S+)$", rendered, re.M)
+    expect(pages and all(page.startswith(f"{PLACE}/blob/v1.2.3/docs/runbooks/") for page in pages), pages)
     expect((folder / "affluent-kubernetes.tar.gz").stat().st_size > 0, "no archive")
 
 

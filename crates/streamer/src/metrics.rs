@@ -1,5 +1,6 @@
 //! Everything the streamer counts.
 
+use model::Reason;
 use prometheus::core::Collector as _;
 use prometheus::{Gauge, GaugeVec, Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 use service::Metrics;
@@ -56,12 +57,16 @@ pub struct StreamerMetrics {
     pub restarts: IntCounterVec,
 }
 
-const SECONDS: [f64; 20] = [
+/// The alert StreamerNotFresh asks for more than 60 s, so there is an edge at it and one just above.
+const SECONDS: [f64; 22] = [
     0.001, 0.002, 0.003, 0.004, 0.006, 0.008, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0,
-    8.0, 30.0, 300.0,
+    8.0, 30.0, 60.0, 120.0, 300.0,
 ];
 const ROWS: [f64; 9] = [1.0, 4.0, 16.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 4096.0];
 const BYTES: [f64; 7] = [1e3, 4e3, 16e3, 64e3, 256e3, 1e6, 4e6];
+const OUTCOMES: [&str; 2] = ["written", "failed"];
+/// Why a record that is a user's, or a null value, is refused; the others are the model's.
+const REFUSALS: [&str; 3] = ["tombstone", "tombstone_without_id", "refused_by_cassandra"];
 
 impl StreamerMetrics {
     /// How many attempts failed so far, to write rows, dead letters or checkpoints.
@@ -74,8 +79,19 @@ impl StreamerMetrics {
         retries + self.checkpoints.with_label_values(&["failed"]).get()
     }
 
-    /// Registers them all.
+    /// Registers them all. What an alert compares with nothing is there from the start, at 0.
     pub fn new(metrics: &Metrics) -> Self {
+        let created = Self::registered(metrics);
+        for outcome in OUTCOMES {
+            created.checkpoints.with_label_values(&[outcome]);
+        }
+        for reason in Reason::LABELS.into_iter().chain(REFUSALS) {
+            created.dead_letters.with_label_values(&[reason]);
+        }
+        created
+    }
+
+    fn registered(metrics: &Metrics) -> Self {
         Self {
             records: metrics.counter("records_total", "Records read from the topic."),
             rows: metrics.counter_vec("rows_total", "Rows acknowledged by Cassandra.", &["change"]),
@@ -149,6 +165,29 @@ impl StreamerMetrics {
                 "Fresh starts inside the process after the topic changed under it.",
                 &["reason"],
             ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_alerts_speak_of_is_there_before_anything_has_happened() {
+        let metrics = Metrics::new("streamer");
+        StreamerMetrics::new(&metrics);
+        let text = metrics.render();
+        for series in [
+            r#"streamer_checkpoints_total{outcome="written"} 0"#,
+            r#"streamer_checkpoints_total{outcome="failed"} 0"#,
+            r#"streamer_dead_letters_total{reason="malformed"} 0"#,
+            r#"streamer_dead_letters_total{reason="refused_by_cassandra"} 0"#,
+            r#"streamer_dead_letters_total{reason="tombstone_without_id"} 0"#,
+            r#"streamer_event_to_row_seconds_bucket{le="60"} 0"#,
+            "streamer_assigned_partitions 0",
+        ] {
+            assert!(text.contains(series), "{series} in {text}");
         }
     }
 }
