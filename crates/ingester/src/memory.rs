@@ -165,6 +165,8 @@ impl Memory {
         // Enough for a killed process. After a power cut a page may be fetched or posted again, which is harmless.
         connection.pragma_update(None, "synchronous", "normal")?;
         connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
+        // In KiB. What is read was written just before and is read once; more would only be held.
+        connection.pragma_update(None, "cache_size", -512)?;
         // What is deleted is people's data: it is overwritten, not only unlinked.
         connection.pragma_update(None, "secure_delete", true)?;
         let known: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;

@@ -47,7 +47,7 @@ impl Default for PublisherSettings {
             url: Endpoint::literal("http://127.0.0.1:8080/"),
             token: None,
             batch: 1_000,
-            in_flight: 2,
+            in_flight: 4,
             compression: Compression::Zstd,
             connect_deadline: Duration::from_secs(2),
             request_deadline: Duration::from_secs(40),

@@ -24,7 +24,7 @@ fn what_makes_no_sense_is_refused_by_its_key() {
     assert!(refused(|s| s.source.backoff.max = Duration::ZERO).starts_with("`source.backoff.initial`"));
     assert!(refused(|s| s.publisher.batch = 1_001).starts_with("`publisher.batch`"));
     assert!(refused(|s| s.publisher.in_flight = 0).starts_with("`publisher.in_flight`"));
-    assert!(refused(|s| s.run.duplicate_window = 1_999).starts_with("`run.duplicate_window`"));
+    assert!(refused(|s| s.run.duplicate_window = 3_999).starts_with("`run.duplicate_window`"));
     assert!(refused(|s| s.publisher.token = Some(Secret::new("a b"))).starts_with("`publisher.token`"));
     assert!(refused(|s| s.source.in_flight = 0).starts_with("`source.in_flight`"));
     assert!(refused(|s| s.state.outbox_pages = 1).starts_with("`state.outbox_pages`"));
