@@ -100,7 +100,8 @@ class Pipeline:
                 eventually("healthy", lambda service=service: self.engine.is_healthy(service), 60)
         how = "once Cassandra is healthy" if self.engine.starts_in_order else "beside Cassandra, and waits for it"
         with self.check(f"the streamer was started {how}, and nobody was started twice"):
-            waited = "dependency not ready" in self.engine.logs("streamer")
+            # Of Kafka it may say so even then, for the moment after it has made its topic.
+            waited = '"dependency not ready","dependency":"cassandra"' in self.engine.logs("streamer")
             expect(waited != self.engine.starts_in_order, self.engine.logs("streamer")[:2000])
             for service in ["streamer", "publisher", "ingester", "credentials", "cassandra", "kafka"]:
                 again = self.state(service)["RestartCount"]
