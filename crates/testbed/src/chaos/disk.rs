@@ -85,7 +85,11 @@ impl SmallDisk {
         let image = File::create(&disk.image).map_err(file(&disk.image))?;
         image.set_len(megabytes << 20).map_err(file(&disk.image))?;
         // Blocks as large as a page: whoever writes one byte of a page of a mapped file has all of it then.
-        run("mkfs.ext4", &["-q", "-F", "-m", "0", "-b", "4096"], &[&disk.image])?;
+        run(
+            "mkfs.ext4",
+            &["-q", "-F", "-m", "0", "-b", "4096"],
+            &[&disk.image],
+        )?;
         disk.mount()?;
         fs::create_dir_all(disk.path()).map_err(file(&disk.path()))?;
         Ok(disk)
