@@ -13,6 +13,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::error::chain;
+
 /// Real servers and offline sources for Affluent's demo, tests and benches.
 #[derive(Debug, Parser)]
 #[command(name = "testbed", version)]
@@ -66,15 +68,4 @@ pub async fn run(cli: Cli) -> ExitCode {
         eprintln!("error: {}", chain(error.as_ref()));
         ExitCode::FAILURE
     })
-}
-
-/// An error with its causes, on one line as far as they are.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }

@@ -82,3 +82,14 @@ impl TestbedError {
         |source| Self::File { path, source }
     }
 }
+
+/// An error with its causes, on one line as far as they are.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}

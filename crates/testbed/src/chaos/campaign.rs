@@ -1,6 +1,5 @@
 //! Plays rounds one after the other on warm servers, tells of each, and keeps the logs of those that fail.
 
-use std::error::Error as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -10,10 +9,11 @@ use thiserror::Error;
 use super::disk::{SmallDisk, remove_orphans};
 use super::fault::{Fault, Planned};
 use super::report::{LeftOut, NotPlayed, Report, ReportError, Round};
-use super::round::{self, Order, RoundError};
+use super::round::{self, Order};
 use super::scenario::{self, Scenario};
 use super::schedule;
 use super::venue::{Shape, Venue, VenueError};
+use crate::error::chain;
 use crate::workspace::{self, WorkspaceError};
 
 /// A campaign could not go on.
@@ -243,7 +243,7 @@ impl Campaign {
                 Ok(report.rounds.last())
             }
             Err(error) => {
-                let reason = reason(&error);
+                let reason = chain(&error);
                 eprintln!("  NOT PLAYED: {reason}\n  its logs: {}", folder.display());
                 report.not_played.push(NotPlayed {
                     scenario: order.scenario.name.to_owned(),
@@ -268,17 +268,6 @@ fn announce(order: &Order) {
     for planned in &order.scenario.plan {
         eprintln!("  {planned}");
     }
-}
-
-/// An error with its causes, on one line as far as they are.
-fn reason(error: &RoundError) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
 
 fn tell(round: &Round) {

@@ -131,13 +131,7 @@ pub(super) fn rebalances(evidence: &Evidence) -> usize {
             };
         }
     }
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "a sum of counters"
-    )]
-    let sum = sum as usize;
-    sum
+    counted(sum)
 }
 
 /// The records that the streamers have read by their own count, over all of their lives.
@@ -159,13 +153,16 @@ pub(super) fn records_read(evidence: &Evidence) -> usize {
             .map(|(_, count)| count)
             .sum::<f64>();
     }
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "a sum of counters"
-    )]
-    let sum = sum as usize;
-    sum
+    counted(sum)
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a sum of counters"
+)]
+fn counted(sum: f64) -> usize {
+    sum as usize
 }
 
 /// How often the process that answered least often told of its memory.
