@@ -12,6 +12,8 @@ import urllib.error
 import urllib.request
 from contextlib import contextmanager
 
+import abroad
+import composition
 import dashboards
 from ledger import eventually, expect
 from place import WORK
@@ -59,6 +61,8 @@ def check(ledger, engine):
         if engine.name == "docker":
             with pipeline.check("tokens are changed as the manual says, and rows go on"):
                 pipeline.change_tokens()
+            with pipeline.check("with live.yml the ingester asks randomuser.me, and without it the bundled API again"):
+                pipeline.ask_abroad()
         with pipeline.check("every record is in the table"):
             said = pipeline.streamer("verify")
             print(f"        {said.splitlines()[-1]}")
@@ -215,6 +219,26 @@ class Pipeline:
         expect(self.secret("ingester/publisher-token") == "another-token", "it was not kept")
         self.goes_on()
         expect(post_users([USER], "another-token")[0] == 200, "the token that was kept is refused")
+
+    def ask_abroad(self):
+        """The file as it is; what is ours is where the name leads in this network, and whom the ingester trusts."""
+        [network] = self.state("ingester")["NetworkSettings"]["Networks"].values()
+        [api] = self.state("random-user")["NetworkSettings"]["Networks"].values()
+        ours = WORK / "abroad.yml"
+        trusted = f"{abroad.AUTHORITY}:/etc/ssl/certs/ca-certificates.crt:ro"
+        there = {"extra_hosts": [f"{abroad.NAME}:{network['Gateway']}"], "volumes": [trusted]}
+        ours.write_text(json.dumps({"services": {"ingester": there}}))
+        files = [word for file in [composition.FILE, composition.LIVE, ours] for word in ["--file", file]]
+        seen = rows()
+        with abroad.site(network["Gateway"], f"http://{api['IPAddress']}:8000") as asked:
+            self.engine.compose(*files, "up", "--detach", "--no-build", *self.engine.waiting, "ingester")
+            eventually("a run", lambda: count("ingester_runs_total", 'outcome="complete"') == 1, 60)
+        expect({host for host, _ in asked} == {abroad.NAME}, asked)
+        expect(all(path.startswith("/api/1.4/?") for _, path in asked), asked)
+        eventually("its rows", lambda: rows() >= seen + 500, 60)
+        self.up()
+        self.goes_on()
+        self.engine.command("volume", "rm", "affluent_ingester-live")
 
     def state(self, service):
         return self.engine.inspect(self.engine.container(service))

@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use service::access::Callers;
 use thiserror::Error;
 use tokio::net::TcpListener;
+use tokio::time::sleep;
 use uuid::Uuid;
 
 use crate::desk::{Desk, DeskError, Ending, Wish};
@@ -27,6 +29,8 @@ mod problem;
 
 use problem::Problem;
 
+/// Answers under way get this long when the API ends by itself; streams of events would go on as long as a run.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
 /// Bodies hold three short values.
 const LARGEST_BODY: usize = 16 << 10;
 /// Entries in one answer.
@@ -49,6 +53,9 @@ pub enum ApiError {
     /// Accepting connections failed.
     #[error("serve the API")]
     Serve(#[source] std::io::Error),
+    /// Who asked was answered, and the log has the reason.
+    #[error("a run that was asked for can't be kept in the state")]
+    StateLost,
 }
 
 /// A bound API that does not answer yet.
@@ -75,14 +82,23 @@ impl Api {
         })
     }
 
-    /// Answers until it is dropped.
+    /// Answers until it is dropped, or until it met a state that can't be used.
     ///
     /// # Errors
-    /// [`ApiError::Serve`].
+    /// [`ApiError::Serve`], [`ApiError::StateLost`].
     pub async fn serve(self) -> Result<(), ApiError> {
-        axum::serve(self.listener, router(self.desk, self.callers))
-            .await
-            .map_err(ApiError::Serve)
+        let lost = self.desk.lost().clone();
+        let serving = axum::serve(self.listener, router(self.desk, self.callers))
+            .with_graceful_shutdown(lost.clone().cancelled_owned());
+        let too_long = async {
+            lost.cancelled().await;
+            sleep(LAST_ANSWERS).await;
+        };
+        tokio::select! {
+            served = serving => served.map_err(ApiError::Serve)?,
+            () = too_long => {}
+        }
+        Err(ApiError::StateLost)
     }
 }
 

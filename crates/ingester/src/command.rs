@@ -1,5 +1,6 @@
 //! The command line, and what each command does.
 
+use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -154,10 +155,17 @@ async fn serve(settings: IngesterSettings, pipeline: Pipeline, context: &Context
     let rereading = reload::watch("tokens", interval, context.shutdown.clone(), move || {
         callers.reload()
     });
-    let serving = async { tokio::join!(api.serve(), rereading).0 };
+    let working = async {
+        tokio::select! {
+            ended = Scheduler::new(pipeline, desk).run(&context.shutdown) => ended,
+            ended = api.serve() => Ok(ended?),
+        }
+    };
+    // Told to stop, it looks at no tokens any more, while the run in hand ends.
+    let mut working = pin!(working);
     tokio::select! {
-        ended = Scheduler::new(pipeline, desk).run(&context.shutdown) => ended,
-        ended = serving => Ok(ended?),
+        ended = &mut working => ended,
+        () = rereading => working.await,
     }
 }
 

@@ -4,14 +4,43 @@ use std::io::Write as _;
 
 use bytes::Bytes;
 use flate2::write::GzEncoder;
+use reqwest::Url;
 use serde::{Deserialize, Serialize};
+
+use crate::http::is_loopback;
 
 /// The level of both: on records, higher ones cost several times as much for a tenth less.
 const FASTEST: u8 = 1;
 
-/// How bodies are compressed.
+/// How bodies are to be compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+pub enum Choice {
+    /// [`Compression::Zstd`], and none over the loopback interface, where there is nothing to save.
+    Auto,
+    /// Not at all.
+    None,
+    /// RFC 1952.
+    Gzip,
+    /// RFC 8878.
+    Zstd,
+}
+
+impl Choice {
+    /// What that is towards an address.
+    #[must_use]
+    pub fn towards(self, url: &Url) -> Compression {
+        match self {
+            Self::Auto if is_loopback(url) => Compression::None,
+            Self::Auto | Self::Zstd => Compression::Zstd,
+            Self::Gzip => Compression::Gzip,
+            Self::None => Compression::None,
+        }
+    }
+}
+
+/// How bodies are compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Compression {
     /// Not at all.
     None,
@@ -53,6 +82,23 @@ mod tests {
     use super::*;
     use crate::batch::Batch;
     use crate::batch::tests::records_of;
+
+    #[test]
+    fn what_stays_on_the_machine_is_not_compressed_unless_it_is_asked_for() {
+        for (address, auto) in [
+            ("http://127.0.0.1:8080/", Compression::None),
+            ("http://[::1]:8080/", Compression::None),
+            ("http://localhost/", Compression::None),
+            ("http://publisher:8080/", Compression::Zstd),
+            ("https://10.0.0.1/", Compression::Zstd),
+        ] {
+            let url = address.parse().unwrap();
+            assert_eq!(Choice::Auto.towards(&url), auto, "{address}");
+            assert_eq!(Choice::Zstd.towards(&url), Compression::Zstd);
+            assert_eq!(Choice::Gzip.towards(&url), Compression::Gzip);
+            assert_eq!(Choice::None.towards(&url), Compression::None);
+        }
+    }
 
     #[test]
     fn a_body_comes_out_as_it_went_in_and_much_smaller() {

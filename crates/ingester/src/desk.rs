@@ -89,6 +89,8 @@ pub struct Desk {
     /// One at a time looks for room and takes it.
     turn: Arc<Mutex<()>>,
     next_start: Arc<Mutex<Option<Timestamp>>>,
+    /// Cancelled when a wish could not be kept in the state.
+    lost: CancellationToken,
 }
 
 impl Desk {
@@ -102,6 +104,7 @@ impl Desk {
             bell: Arc::default(),
             turn: Arc::default(),
             next_start: Arc::default(),
+            lost: CancellationToken::new(),
         }
     }
 
@@ -131,8 +134,16 @@ impl Desk {
     /// Enters a run, which starts at once, or after the one under way.
     ///
     /// # Errors
-    /// Each [`DeskError`].
+    /// Each [`DeskError`]. After [`DeskError::Memory`] the state is [`Self::lost`].
     pub fn ask(&self, order: &Order) -> Result<Uuid, DeskError> {
+        let entered = self.enter(order);
+        if let Err(DeskError::Memory(_)) = entered {
+            self.lost.cancel();
+        }
+        entered
+    }
+
+    fn enter(&self, order: &Order) -> Result<Uuid, DeskError> {
         if order.plan().users() == 0 {
             return Err(DeskError::Nothing);
         }
@@ -153,8 +164,16 @@ impl Desk {
     /// Ends a run cleanly.
     ///
     /// # Errors
-    /// When the state can't be used.
+    /// When the state can't be used; then it is [`Self::lost`].
     pub fn end(&self, run: Uuid) -> Result<Ending, MemoryError> {
+        let ended = self.stop_or_withdraw(run);
+        if ended.is_err() {
+            self.lost.cancel();
+        }
+        ended
+    }
+
+    fn stop_or_withdraw(&self, run: Uuid) -> Result<Ending, MemoryError> {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         if self.current.cancel(run) {
             return Ok(Ending::Stopping);
@@ -173,6 +192,13 @@ impl Desk {
                 Ok(Ending::Withdrawn)
             }
         }
+    }
+
+    /// Cancelled once a run could not be entered or ended because the state can't be used. Whoever serves the desk ends
+    /// the process then: the next one finds out whether the state is whole.
+    #[must_use]
+    pub fn lost(&self) -> &CancellationToken {
+        &self.lost
     }
 
     /// The next run to do, if there is one. From now on it can be stopped, as by a cancelled `stop`, and no longer be

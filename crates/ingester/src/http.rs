@@ -34,7 +34,9 @@ pub fn client(
     builder.build()
 }
 
-fn is_loopback(url: &Url) -> bool {
+/// Whether it is this machine's own, by the address alone: no name is looked up.
+#[must_use]
+pub fn is_loopback(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default();
     let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
     host == "localhost" || address.is_ok_and(|address| address.is_loopback())

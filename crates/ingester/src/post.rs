@@ -104,9 +104,9 @@ impl Publisher {
         let url = users_of(settings.url.url().clone());
         Ok(Self {
             client: http::client(&url, settings.connect_deadline, settings.request_deadline)?,
+            compression: settings.compression.towards(&url),
             url,
             token: settings.token.clone(),
-            compression: settings.compression,
             connect_deadline: settings.connect_deadline,
             request_deadline: settings.request_deadline,
             max_answer: settings.max_answer,

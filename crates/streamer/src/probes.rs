@@ -87,7 +87,11 @@ impl KafkaProbe {
             let asked = held.clone();
             match self
                 .broker
-                .ask(move |broker| Ok((broker.topic()?, broker.watermarks(&asked)?)))
+                .ask(move |broker| {
+                    let topic = broker.topic()?;
+                    broker.coordinator()?;
+                    Ok((topic, broker.watermarks(&asked)?))
+                })
                 .await
             {
                 Ok((topic, _)) if topic.id != self.topic.id => return "topic_recreated",

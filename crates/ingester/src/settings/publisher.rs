@@ -6,7 +6,7 @@ use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 use service::{Backoff, Secret};
 
-use crate::compression::Compression;
+use crate::compression::Choice;
 use crate::endpoint::Endpoint;
 
 /// How records are handed over.
@@ -23,7 +23,7 @@ pub struct PublisherSettings {
     /// gain nothing.
     pub in_flight: usize,
     /// How requests are compressed.
-    pub compression: Compression,
+    pub compression: Choice,
     /// How long a connection may take to come about.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
     pub connect_deadline: Duration,
@@ -48,7 +48,7 @@ impl Default for PublisherSettings {
             token: None,
             batch: 1_000,
             in_flight: 4,
-            compression: Compression::Zstd,
+            compression: Choice::Auto,
             connect_deadline: Duration::from_secs(2),
             request_deadline: Duration::from_secs(40),
             max_answer: ByteSize::mib(1),

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use ingester::compression::Compression;
+use ingester::compression::Choice;
 use ingester::report::{Outcome, Report};
 use ingester::settings::IngesterSettings;
 use serde_json::{Value, json};
@@ -62,9 +62,11 @@ async fn requests_share_one_connection_as_long_as_it_lives() {
 async fn requests_are_compressed_as_configured_and_hold_the_same_records() {
     let mut sizes = Vec::new();
     for (compression, coding) in [
-        (Compression::None, None),
-        (Compression::Gzip, Some("gzip")),
-        (Compression::Zstd, Some("zstd")),
+        // The publisher is on this machine.
+        (Choice::Auto, None),
+        (Choice::None, None),
+        (Choice::Gzip, Some("gzip")),
+        (Choice::Zstd, Some("zstd")),
     ] {
         let change = |settings: &mut IngesterSettings| {
             settings.publisher.compression = compression;
@@ -80,7 +82,7 @@ async fn requests_are_compressed_as_configured_and_hold_the_same_records() {
         assert_eq!(parcel.coding.as_deref(), coding);
         sizes.push((parcel.bytes, door.accepted()));
     }
-    assert!(sizes[1..].iter().all(|(bytes, _)| bytes * 2 < sizes[0].0));
+    assert!(sizes[2..].iter().all(|(bytes, _)| bytes * 2 < sizes[0].0));
     assert!(sizes[1..].iter().all(|(_, records)| *records == sizes[0].1));
 }
 

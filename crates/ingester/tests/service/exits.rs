@@ -1,9 +1,13 @@
 //! How the process ends and what it says then: exit codes, the summary, the configuration that it refuses.
 
+use reqwest::{Method, StatusCode};
+use rusqlite::Connection;
+use serde_json::Value;
 use testbed::randomuser::{Fault, Options, RandomUserApi};
 
 use crate::chain::Chain;
 use crate::process::Ingester;
+use crate::service::{self, Service};
 use crate::tokens::{TOKEN, tokens_file};
 
 async fn api() -> RandomUserApi {
@@ -119,4 +123,37 @@ async fn the_publisher_s_token_is_read_from_a_file_and_one_that_it_refuses_ends_
     assert_eq!(ingester.exit_code().await, Some(0), "{}", ingester.log());
     assert!(!ingester.log().contains(TOKEN));
     assert_eq!(chain.held().await.written, 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_state_that_can_t_be_written_ends_the_process_that_is_only_asked_too_and_the_next_goes_on() {
+    let (api, chain) = (api().await, Chain::shared().await);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.db");
+    let settings = [("STATE__PATH", path.to_str().unwrap())];
+    let full = Service::start(&api.url(), &chain.url(), &settings).await;
+    let state = Connection::open(&path).unwrap();
+    let filled = "CREATE TRIGGER filled BEFORE INSERT ON runs BEGIN SELECT RAISE(FAIL, 'no room'); END";
+    state.execute_batch(filled).unwrap();
+    let (status, problem) = full.send(Method::POST, "/v1/runs", Value::Null).await;
+    assert_eq!(
+        (status, &problem["detail"]),
+        (
+            StatusCode::INTERNAL_SERVER_ERROR,
+            &"the state can't be used".into()
+        )
+    );
+    assert_eq!(full.ingester.exit_code().await, Some(1));
+    let log = full.ingester.log();
+    assert!(
+        log.contains("no room") && log.contains("stopped by an error"),
+        "{log}"
+    );
+
+    state.execute_batch("DROP TRIGGER filled").unwrap();
+    let roomy = Service::start(&api.url(), &chain.url(), &settings).await;
+    let (_, run) = roomy.send(Method::POST, "/v1/runs", Value::Null).await;
+    roomy
+        .until(&service::path(&run), |run| run["state"] == "complete")
+        .await;
 }

@@ -141,6 +141,15 @@ impl Broker {
             .collect())
     }
 
+    /// Whether the group's coordinator answers: without it nobody is given a partition, though a broker may still tell of
+    /// the topic what it last heard.
+    ///
+    /// # Errors
+    /// When it does not answer in time.
+    pub fn coordinator(&self) -> Result<(), KafkaError> {
+        self.committed(&[0]).map(drop)
+    }
+
     /// The first offset whose record's timestamp is at or after `millis` since 1970, each partition by itself; the
     /// end where there is none.
     ///

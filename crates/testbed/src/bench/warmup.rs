@@ -7,21 +7,37 @@ const STILL: f64 = 0.04;
 const LAST: usize = 2;
 /// The last ones, and one before them.
 const LEAST: usize = LAST + 1;
-/// What has not become steady by then never will.
-const MOST: usize = 6;
+/// What has not become steady so many measurements after the least never will.
+const PATIENCE: usize = 3;
 
 /// The speeds seen so far.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Warmup {
     seen: Vec<f64>,
+    least: usize,
+}
+
+impl Default for Warmup {
+    fn default() -> Self {
+        Self::at_least(LEAST)
+    }
 }
 
 impl Warmup {
+    /// One of so many measurements or more, for where speed is too coarse a sign: a server that is compiled in a corner of
+    /// the machine while others have most of it.
+    pub fn at_least(rounds: usize) -> Self {
+        Self {
+            seen: Vec::new(),
+            least: rounds.max(LEAST),
+        }
+    }
+
     /// Whether it has to be measured once more before rounds count.
     pub fn goes_on(&self) -> bool {
         let seen = self.seen.len();
-        if !(LEAST..MOST).contains(&seen) {
-            return seen < LEAST;
+        if !(self.least..self.least + PATIENCE).contains(&seen) {
+            return seen < self.least;
         }
         let (before, last) = self.seen.split_at(seen - LAST);
         best(last) >= best(before) * (1.0 + STILL)
@@ -47,7 +63,10 @@ mod tests {
     use super::*;
 
     fn rounds(speeds: impl IntoIterator<Item = f64>) -> usize {
-        let mut warmup = Warmup::default();
+        rounds_of(Warmup::default(), speeds)
+    }
+
+    fn rounds_of(mut warmup: Warmup, speeds: impl IntoIterator<Item = f64>) -> usize {
         for speed in speeds {
             if !warmup.goes_on() {
                 break;
@@ -71,6 +90,12 @@ mod tests {
 
     #[test]
     fn it_ends_where_the_speed_never_settles() {
-        assert_eq!(rounds((1..).map(|round| 2.0_f64.powi(round))), MOST);
+        assert_eq!(rounds((1..).map(|round| 2.0_f64.powi(round))), LEAST + PATIENCE);
+    }
+
+    #[test]
+    fn it_goes_on_as_often_as_it_has_to() {
+        assert_eq!(rounds_of(Warmup::at_least(8), [30.0; 20]), 8);
+        assert_eq!(rounds_of(Warmup::at_least(1), [30.0; 20]), LEAST);
     }
 }

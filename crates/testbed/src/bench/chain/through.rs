@@ -22,6 +22,8 @@ use crate::randomuser::{Options, RandomUserApi};
 use crate::service::Service;
 
 const SHOWN: usize = 240;
+/// Kafka's requests are few, and its compiler works only in what Cassandra leaves: it takes so many runs until it is done.
+const WARMING: usize = 8;
 /// Pages of 100,000 users are some 120 MB. What the warm-up has asked for is not made again in the rounds.
 const REMEMBERED: usize = 1 << 30;
 /// Every run fetches the same people, so that the API makes them up once.
@@ -54,7 +56,7 @@ impl Through {
     pub(super) async fn measure(field: &mut Field, users: u64, rounds: usize) -> Result<Self, TestbedError> {
         let api = RandomUserApi::start(Options::unlimited().remembering(REMEMBERED)).await?;
         let mut seen = Self::default();
-        let mut warmup = Warmup::default();
+        let mut warmup = Warmup::at_least(WARMING);
         while warmup.goes_on() {
             let topic = format!("warmup_{}", warmup.rounds());
             let speed = round(field, &api, users, &topic).await?.speed;

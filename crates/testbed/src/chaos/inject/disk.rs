@@ -69,15 +69,16 @@ impl Scene<'_> {
         Ok(self.restarted(began, vec![who]))
     }
 
-    /// The broker ends by itself once it can't write, and is started when there is room again.
+    /// The broker ends by itself once it can't write, and is started when there is room again. Until then it answers as
+    /// ever, so nobody misses it before.
     async fn spoil_log(&self, disk: Spoilt, lasts: Duration) -> Result<Effect, RoundError> {
         let node = self.venue.stack.kafka.node(0)?;
-        let began = self.now();
         disk.harm().await?;
         let until = Instant::now() + DEADLINE;
         while node.pid().is_some() && Instant::now() < until {
             sleep(Duration::from_millis(50)).await;
         }
+        let began = self.now();
         sleep(lasts).await;
         if node.pid().is_some() {
             let told = format!("{} went on with its disk spoiled", node.name());

@@ -1,0 +1,63 @@
+"""randomuser.me as the containers of one network see it: TLS under that name, from an authority that they alone are told
+of, and behind it the bundled API. Nothing leaves the machine.
+"""
+
+import ssl
+import threading
+import urllib.request
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from place import WORK, run
+
+NAME = "randomuser.me"
+FOLDER = WORK / "abroad"
+AUTHORITY = FOLDER / "authority.pem"
+
+
+class Answers(BaseHTTPRequestHandler):
+    """Whatever the bundled API says."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        with urllib.request.urlopen(f"{self.server.behind}{self.path}", timeout=30) as answer:
+            body = answer.read()
+            self.send_response(answer.status)
+            self.send_header("Content-Type", answer.headers["Content-Type"])
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+        self.server.asked.append((self.headers["Host"], self.path))
+
+    def log_message(self, *_):
+        pass
+
+
+@contextmanager
+def site(address, behind):
+    """Answers on port 443 of `address` for as long as the context; gives who was asked for what so far."""
+    certify()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(FOLDER / "site.pem", FOLDER / "site.key")
+    server = ThreadingHTTPServer((address, 443), Answers)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    server.behind, server.asked = behind, []
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield server.asked
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def certify():
+    """An authority, and the site's certificate from it, for two days."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    new = ["openssl", "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
+    run(*new, "-x509", "-subj", "/CN=affluent deploy-check", "-keyout", FOLDER / "authority.key", "-out", AUTHORITY)
+    run(*new, "-x509", "-subj", f"/CN={NAME}", "-addext", f"subjectAltName=DNS:{NAME}",
+        "-addext", "basicConstraints=critical,CA:FALSE", "-CA", AUTHORITY, "-CAkey", FOLDER / "authority.key",
+        "-keyout", FOLDER / "site.key", "-out", FOLDER / "site.pem")  # fmt: skip
