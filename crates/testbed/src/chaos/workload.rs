@@ -284,10 +284,16 @@ impl Workload {
         }
     }
 
-    /// Other producers of the topic, who are not as careful as ours.
+    /// Other producers of the topic, who are not as careful as ours. They pause while nobody else gets anything through:
+    /// nothing but garbage is what a streamer stops a partition for, as it has to.
     async fn strange(&self) {
         let mut chance = StdRng::seed_from_u64(self.seed ^ 0x5eed);
+        let mut seen = 0;
         while !self.stop.is_cancelled() {
+            if self.acknowledged() == seen {
+                sleep(BREATH).await;
+                continue;
+            }
             let record = bad::record(&mut chance);
             let (value, key) = (record.value.clone(), record.key.clone());
             let under_way = self.gate.read().await;
@@ -306,6 +312,7 @@ impl Workload {
                 let place = places.first().map(|place| self.chronicle.place(None, *place));
                 self.note(|ledger| ledger.obligations.push(Obligation { id, value, place }));
             }
+            seen = self.acknowledged();
             drop(under_way);
             sleep(BREATH * 3).await;
         }
