@@ -63,8 +63,9 @@ pub enum PipelineError {
     SourceEnded,
 }
 
-/// What other tasks may know: the partitions that are held, and how far each is checkpointed.
-pub type Held = Arc<Mutex<BTreeMap<i32, i64>>>;
+/// What other tasks may know: the partitions that are held, and how far each is checkpointed; none while its start is looked
+/// for.
+pub type Held = Arc<Mutex<BTreeMap<i32, Option<i64>>>>;
 
 /// The pipeline of one topic and one table.
 pub struct Pipeline {

@@ -137,7 +137,7 @@ impl KafkaProbe {
         let mut sights = Vec::with_capacity(partitions.len());
         let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         for (partition, (_, end)) in partitions.iter().zip(ends) {
-            let Some(checkpointed) = held.get(partition) else {
+            let Some(Some(checkpointed)) = held.get(partition) else {
                 continue;
             };
             let label = partition.to_string();

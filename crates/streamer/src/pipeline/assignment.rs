@@ -37,6 +37,11 @@ impl Pipeline {
                 self.metrics.rebalances.with_label_values(&["assigned"]).inc();
                 tracing::info!(?partitions, "partitions assigned");
                 self.drop_lanes();
+                let unstarted = partitions.iter().map(|partition| (*partition, None));
+                self.held
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .extend(unstarted);
                 let assigner = Arc::clone(&self.assigner);
                 self.assigning = Some(
                     async move {

@@ -98,7 +98,7 @@ impl Pipeline {
     pub(super) fn publish(&self, offsets: &[(i32, i64)]) {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         for (partition, offset) in offsets {
-            held.insert(*partition, *offset);
+            held.insert(*partition, Some(*offset));
             self.metrics
                 .checkpoint_offset
                 .with_label_values(&[&partition.to_string()])

@@ -21,11 +21,13 @@ use crate::tap::Tap;
 const DEADLINE: Duration = Duration::from_secs(30);
 /// For a member to start, to join and to have its part.
 const JOINS: Duration = Duration::from_secs(10);
+/// For a consumer to ask for the topic again, which it does every 10 s.
+const NOTICES: Duration = Duration::from_secs(12);
 /// Records that come in while nobody reads.
 const ABSENCE: Duration = Duration::from_millis(1_500);
 
 impl Scene<'_> {
-    /// A consumer gets to know of them when it next asks for the topic, which the streamers do every 10 s.
+    /// It lasts until everybody may know of them.
     pub(super) async fn partitions(&self, more: usize) -> Result<Effect, RoundError> {
         let began = self.now();
         let bootstrap = self.venue.stack.kafka.internal_bootstrap();
@@ -40,6 +42,7 @@ impl Scene<'_> {
         }
         #[expect(clippy::cast_precision_loss, reason = "a topic has few partitions")]
         let all = (before + more) as f64;
+        sleep(NOTICES).await;
         Ok(Effect {
             signs: vec![Sign::InTheEnd("streamer_assigned_partitions", all)],
             ..self.effect(began)
