@@ -91,7 +91,7 @@ impl Broker {
     /// # Errors
     /// When the cluster does not answer in time, or has no such topic.
     pub fn topic(&self) -> Result<Topic, KafkaError> {
-        let id = topic_id::topic_id(self.consumer.client(), &self.topic, self.timeout)?;
+        // In this order: the question for the id waits for a connection, and does not make one where one was lost.
         let metadata = self.consumer.fetch_metadata(Some(&self.topic), self.timeout)?;
         let found = metadata
             .topics()
@@ -103,6 +103,7 @@ impl Broker {
                 RDKafkaErrorCode::UnknownTopicOrPartition,
             ));
         }
+        let id = topic_id::topic_id(self.consumer.client(), &self.topic, self.timeout)?;
         Ok(Topic { id, partitions })
     }
 

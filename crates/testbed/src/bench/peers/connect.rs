@@ -17,7 +17,7 @@ const MAIN: &str = "org.apache.kafka.connect.cli.ConnectStandalone";
 /// Camel waits for each row before it sends the next, so a task for each partition is the most that helps.
 const TASKS: u32 = 6;
 /// At some 175 rows a second: a backlog of the others' size would take it half an hour.
-const MOST_RECORDS: u64 = 20_000;
+const MOST_RECORDS: u64 = 5_000;
 /// Camel's own default is not to try again, so that the first timeout ends a task.
 const REDELIVERIES: u32 = 10;
 const REDELIVERY_DELAY_MS: u32 = 200;

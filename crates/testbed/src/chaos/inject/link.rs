@@ -80,7 +80,13 @@ fn signs(link: Link, trouble: Trouble) -> Vec<Sign> {
     };
     match trouble {
         Trouble::Cut | Trouble::OneWay(_) => vec![Sign::Missed(link.dependency()), again],
-        Trouble::HalfOpen | Trouble::Reset(_) => vec![again, Sign::Slower(took, NOTICEABLE)],
+        // What hangs is given up much later; until then it is a question beside it that gets no answer.
+        Trouble::HalfOpen => vec![
+            again,
+            Sign::Slower(took, NOTICEABLE),
+            Sign::Missed(link.dependency()),
+        ],
+        Trouble::Reset(_) => vec![again, Sign::Slower(took, NOTICEABLE)],
         #[expect(clippy::cast_precision_loss, reason = "some hundred milliseconds")]
         Trouble::Late(millis) => vec![Sign::Slower(took, millis as f64 / 2_000.0), again],
         Trouble::Slices | Trouble::Slow(_) => vec![Sign::Slower(took, NOTICEABLE), again],
