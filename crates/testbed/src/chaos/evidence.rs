@@ -22,6 +22,9 @@ pub enum Who {
     Streamer(u8),
 }
 
+/// The streamer that an operator starts beside those of the round.
+pub const OPERATORS: Who = Who::Streamer(0);
+
 impl fmt::Display for Who {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

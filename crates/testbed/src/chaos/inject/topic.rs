@@ -13,7 +13,7 @@ use super::{Effect, Scene};
 use crate::chaos::RoundError;
 use crate::chaos::chronicle::Gone;
 use crate::chaos::crew::streamer;
-use crate::chaos::evidence::{Sign, Who};
+use crate::chaos::evidence::{OPERATORS, Sign};
 use crate::chaos::fault::Loss;
 use crate::chaos::round;
 use crate::service::Service;
@@ -163,7 +163,7 @@ impl Scene<'_> {
             }
             sleep(Duration::from_millis(100)).await;
         }
-        self.crew.terminate(Who::Streamer(0), &mut allowed).await
+        self.crew.terminate(OPERATORS, &mut allowed).await
     }
 
     async fn checkpoints(&self) -> Result<BTreeMap<i32, CheckpointRow>, RoundError> {
