@@ -22,7 +22,7 @@ use tokio::time::timeout;
 use crate::kafka::client;
 use crate::kafka::last_poll::LastPoll;
 use crate::kafka::rebalance::{Notice, Rebalancer};
-use crate::kafka::source::ends::Ends;
+use crate::kafka::source::ends::{Due, Ends};
 use crate::raw::RawRecord;
 use crate::record::{Change, Decoder, Incoming, Misplaced};
 use crate::settings::KafkaSettings;
@@ -418,21 +418,28 @@ impl Thread {
 
     /// For partitions that rest at their end: asks where the log ends, and reads there once more if that is further.
     fn prove_ends(&mut self) {
-        let Some(partition) = self.ends.due(Instant::now()) else {
-            return;
-        };
-        let next = self.consumer.context().assigned().next.get(&partition).copied();
-        let end = self
-            .consumer
-            .fetch_watermarks(&self.topic, partition, Duration::from_secs(1));
-        let mut proving = None;
-        if let (Some(next), Ok((_, end))) = (next, end)
-            && end > next
-        {
-            proving = Some(end);
-            self.rewind(partition, next);
+        let next = |partition: i32| self.consumer.context().assigned().next.get(&partition).copied();
+        match self.ends.due(Instant::now()) {
+            None => {}
+            Some(Due::Ask(partition)) => {
+                let end = self
+                    .consumer
+                    .fetch_watermarks(&self.topic, partition, Duration::from_secs(1));
+                match (next(partition), end) {
+                    (Some(next), Ok((_, end))) if end > next => {
+                        self.ends.further(partition, Instant::now(), end);
+                    }
+                    _ => self.ends.rest(partition, Instant::now()),
+                }
+            }
+            Some(Due::Read(partition)) => match next(partition) {
+                Some(next) => {
+                    self.rewind(partition, next);
+                    self.ends.reading(partition);
+                }
+                None => self.ends.rest(partition, Instant::now()),
+            },
         }
-        self.ends.rest(partition, Instant::now(), proving);
     }
 }
 
