@@ -51,6 +51,8 @@ pub struct Plot {
     pub clock: Option<PathBuf>,
     /// Where the ingester's state lies, if on a disk of its own.
     pub disk: Option<Arc<SmallDisk>>,
+    /// Whether streamers set deletions aside as dead letters.
+    pub sets_deletions_aside: bool,
     /// Whether the streamers are members by name.
     pub are_static: bool,
 }
@@ -68,6 +70,8 @@ pub struct Crew {
     members: BTreeMap<Who, AsyncMutex<Service>>,
     /// Before the publisher, for the ingester.
     pub door: Proxy,
+    /// Before the random-user API, for the ingester.
+    pub way: Proxy,
     /// Where the publisher's API is.
     pub publisher: String,
     /// Where the ingester's API is.
@@ -106,18 +110,20 @@ impl Crew {
             .parse()
             .expect("a local service has an address of numbers");
         let door = Proxy::start(address).await?;
+        let way = Proxy::start(venue.api.address()).await?;
         publisher.ready(READY).await?;
         let (publisher_api, mut members) = (publisher.api(), BTreeMap::new());
         for number in 1..=STREAMERS {
-            let service = Service::start(&streamer(venue, plot, number))?;
+            let who = Who::Streamer(number);
+            let service = Service::start(&streamer(venue, plot, who))?;
             if number == 1 {
                 // The first creates the tables; all at once may only get in each other's way.
                 service.ready(READY).await?;
             }
-            members.insert(Who::Streamer(number), AsyncMutex::new(service));
+            members.insert(who, AsyncMutex::new(service));
         }
         members.insert(Who::Publisher, AsyncMutex::new(publisher));
-        let ingester = Service::start(&ingester(venue, plot, &door))?;
+        let ingester = Service::start(&ingester(plot, &door, &way))?;
         let ingester_api = ingester.api();
         members.insert(Who::Ingester, AsyncMutex::new(ingester));
         let client = reqwest::Client::builder().timeout(LAST_WORDS);
@@ -125,6 +131,7 @@ impl Crew {
             began: Instant::now(),
             members,
             door,
+            way,
             publisher: publisher_api,
             ingester: ingester_api,
             client: client.build().map_err(RoundError::Client)?,

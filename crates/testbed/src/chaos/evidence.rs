@@ -200,6 +200,8 @@ pub struct Demands {
 /// Everything that is known at the end.
 #[derive(Clone, Debug, Default)]
 pub struct Evidence {
+    /// Whether the streamers set deletions aside, and every one of them was redriven in the end.
+    pub deletions_are_redriven: bool,
     /// What was acknowledged.
     pub obligations: Vec<Obligation>,
     /// Every id that was ever sent, acknowledged or not.

@@ -50,6 +50,8 @@ pub enum Fault {
     Duplicate(Who),
     /// A file system is full, or can't be written.
     Disk(Disk, Spoiled),
+    /// The operator redrives the dead letters, some of which are records after all.
+    Redrive,
     /// A process may have no more of something than it holds.
     Starved(Who, Resource),
 }
@@ -121,17 +123,26 @@ pub enum Link {
     Cassandra,
     /// Ingester to publisher.
     Publisher,
+    /// Ingester to the random-user API.
+    Api,
 }
 
 impl Link {
-    /// The name that `/readyz` has for what lies behind it.
+    /// What lies behind it.
     #[must_use]
-    pub fn dependency(self) -> &'static str {
+    pub fn server(self) -> &'static str {
         match self {
             Self::Kafka => "kafka",
             Self::Cassandra => "cassandra",
             Self::Publisher => "publisher",
+            Self::Api => "the API",
         }
+    }
+
+    /// The name that `/readyz` has for it. An ingester is ready without the API: it takes orders for runs.
+    #[must_use]
+    pub fn dependency(self) -> Option<&'static str> {
+        (self != Self::Api).then_some(self.server())
     }
 }
 
@@ -184,6 +195,7 @@ impl Fault {
             | Self::TableAltered
             | Self::TableRestored
             | Self::TopicRecreated
+            | Self::Redrive
             | Self::TopicCut(_) => 5,
             Self::Api(_) => 6,
             Self::Partitions(_) | Self::Storm(_) | Self::ForeignCommit | Self::Duplicate(_) => 7,
@@ -229,7 +241,7 @@ impl fmt::Display for Fault {
                 let outage = format!("{outage:?}").to_lowercase();
                 write!(out, "{server}-{} {outage}", index + 1)
             }
-            Self::Link(link, trouble) => write!(out, "link to {}: {trouble}", link.dependency()),
+            Self::Link(link, trouble) => write!(out, "link to {}: {trouble}", link.server()),
             Self::Api(fault) => write!(out, "API: {fault}"),
             Self::Partitions(more) => write!(out, "{more} partitions added"),
             Self::Storm(times) => write!(out, "a fourth streamer comes and goes {times} times"),
@@ -241,6 +253,7 @@ impl fmt::Display for Fault {
             Self::TopicRecreated => out.write_str("topic deleted and created anew"),
             Self::TopicCut(Loss::Settled) => out.write_str("topic cut below the checkpoints"),
             Self::TopicCut(Loss::Unread) => out.write_str("topic cut beyond the checkpoints"),
+            Self::Redrive => out.write_str("dead letters redriven by hand"),
             Self::Duplicate(who) => write!(out, "a second {who} joins"),
             Self::Disk(disk, spoiled) => write!(out, "{disk}: {spoiled}"),
             Self::Starved(who, Resource::Descriptors) => write!(out, "{who} without file descriptors"),

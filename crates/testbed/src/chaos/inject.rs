@@ -101,6 +101,7 @@ impl Scene<'_> {
             Fault::TopicCut(loss) => self.topic_cut(*loss).await,
             Fault::Duplicate(who) => self.duplicate(*who, lasts).await,
             Fault::Disk(disk, spoiled) => self.spoil(*disk, *spoiled, lasts).await,
+            Fault::Redrive => self.dead_letters_redriven().await,
             Fault::Starved(who, resource) => self.starve(*who, *resource, lasts).await,
         }
     }

@@ -104,7 +104,7 @@ impl fmt::Display for Violation {
 /// How many records of the log must be dead letters.
 #[must_use]
 pub fn letters_of(evidence: &Evidence) -> usize {
-    log::Log::read(&evidence.log).letters()
+    log::Log::of(evidence).letters()
 }
 
 /// How many rebalances were counted.
@@ -125,7 +125,7 @@ const MOST_OF_ONE_LAW: usize = 5;
 /// Holds a round to every law.
 #[must_use]
 pub fn judge(evidence: &Evidence) -> Vec<Violation> {
-    let log = log::Log::read(&evidence.log);
+    let log = log::Log::of(evidence);
     let found = [
         stored::acknowledged(evidence),
         stored::history(evidence),

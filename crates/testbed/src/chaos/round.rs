@@ -242,6 +242,9 @@ async fn disturb_and_settle(scene: Scene<'_>, order: &Order) -> Result<Course, R
     drop(timeout(SETTLE, workload.hold()).await);
     let runs = workload.runs(SETTLE).await;
     settle(scene).await;
+    if scene.plot.sets_deletions_aside {
+        scene.redrive().await?;
+    }
     for who in scene.crew.everybody() {
         // That it is not is what the law of readiness says.
         drop(
@@ -287,6 +290,12 @@ async fn disturb(scene: Scene<'_>, order: &Order) -> Result<Vec<Incident>, Round
     Ok(incidents)
 }
 
+/// Dead letters that are to be redriven must be records after all: deletions, which the streamers refuse and the operator
+/// does not.
+fn sets_deletions_aside(plan: &[Planned]) -> bool {
+    plan.iter().any(|planned| planned.fault == Fault::Redrive)
+}
+
 fn plot(order: &Order, logs: &Path) -> Plot {
     let unique = &uuid::Uuid::new_v4().simple().to_string()[..6];
     let name = format!("chaos_{}_{unique}", order.scenario.name.replace('-', "_"));
@@ -296,6 +305,7 @@ fn plot(order: &Order, logs: &Path) -> Plot {
         binaries: order.sabotaged.clone(),
         bug: order.bug.map(|bug| (BUG, bug)),
         clock: None,
+        sets_deletions_aside: sets_deletions_aside(&order.scenario.plan),
         disk: None,
         are_static: order
             .scenario

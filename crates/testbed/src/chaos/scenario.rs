@@ -242,6 +242,23 @@ fn other_links() -> Vec<Scenario> {
             "publisher-half-open",
             vec![(3.0, 1.0, Fault::Link(Link::Publisher, Trouble::HalfOpen))],
         ),
+        one("api-cut", vec![(3.0, 12.0, Fault::Link(Link::Api, Trouble::Cut))]),
+        one(
+            "api-ways",
+            vec![
+                (2.0, 8.0, Fault::Link(Link::Api, to_server)),
+                (20.0, 8.0, Fault::Link(Link::Api, to_client)),
+                (38.0, 1.0, Fault::Link(Link::Api, Trouble::HalfOpen)),
+            ],
+        ),
+        one(
+            "api-resets-and-drips",
+            vec![
+                (2.0, 7.0, Fault::Link(Link::Api, Trouble::Reset(900))),
+                (19.0, 7.0, Fault::Link(Link::Api, Trouble::Slow(20_000))),
+                (36.0, 7.0, Fault::Link(Link::Api, Trouble::Late(400))),
+            ],
+        ),
         one(
             "publisher-slices-and-drips",
             vec![
@@ -295,6 +312,14 @@ fn stores() -> Vec<Scenario> {
             ],
         ),
         store("topic-cut-unread", 0.0, Fault::TopicCut(Loss::Unread)),
+        one(
+            "redriven",
+            vec![
+                (5.0, 0.5, Fault::Kill(FIRST)),
+                (8.0, 0.0, Fault::Redrive),
+                (9.0, 0.5, Fault::Kill(SECOND)),
+            ],
+        ),
     ]
 }
 

@@ -109,12 +109,12 @@ fn server(chance: &mut StdRng, shape: Shape) -> Fault {
 }
 
 fn link(chance: &mut StdRng, shape: Shape, middle: Duration, long: Duration) -> (Fault, Duration) {
-    let links = [Link::Kafka, Link::Publisher, Link::Cassandra];
+    let links = [Link::Kafka, Link::Publisher, Link::Api, Link::Cassandra];
     // Three nodes of Cassandra have no proxy.
     let known = if shape == Shape::One {
         &links[..]
     } else {
-        &links[..2]
+        &links[..3]
     };
     let link = known.choose(chance).copied().unwrap_or(Link::Kafka);
     let (trouble, lasts) = match chance.random_range(0..9) {

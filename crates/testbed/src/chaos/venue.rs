@@ -159,7 +159,11 @@ impl Venue {
             .iter()
             .filter(|_| self.cassandra.is_some())
             .map(|point| address(point));
-        brokers.into_iter().chain(nodes).collect()
+        brokers
+            .into_iter()
+            .chain(nodes)
+            .chain([self.api.address()])
+            .collect()
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::Plot;
-use crate::chaos::evidence::Who;
+use crate::chaos::evidence::{OPERATORS, Who};
 use crate::chaos::venue::Venue;
 use crate::chaos::{clock, moment};
 use crate::proxy::Proxy;
@@ -37,12 +37,15 @@ pub(super) fn publisher(venue: &Venue, plot: &Plot) -> ServiceOptions {
 }
 
 /// How a streamer of the round is started, also beyond those that it has.
-pub(in crate::chaos) fn streamer(venue: &Venue, plot: &Plot, number: u8) -> ServiceOptions {
+pub(in crate::chaos) fn streamer(venue: &Venue, plot: &Plot, who: Who) -> ServiceOptions {
     let nodes = venue.shape.nodes();
     let replication = format!("{{'class': 'NetworkTopologyStrategy', 'replication_factor': {nodes}}}");
-    let mut options = base("streamer", Who::Streamer(number), plot);
+    let mut options = base("streamer", who, plot);
     if plot.are_static {
-        options = options.set("kafka.instance_id", Who::Streamer(number).to_string());
+        options = options.set("kafka.instance_id", who.to_string());
+    }
+    if plot.sets_deletions_aside && who != OPERATORS {
+        options = options.set("tombstones", "dead_letter");
     }
     options
         .set("kafka.brokers", venue.brokers())
@@ -57,14 +60,14 @@ pub(in crate::chaos) fn streamer(venue: &Venue, plot: &Plot, number: u8) -> Serv
         .set("cassandra.request_timeout", "3s")
 }
 
-pub(super) fn ingester(venue: &Venue, plot: &Plot, door: &Proxy) -> ServiceOptions {
+pub(super) fn ingester(plot: &Plot, door: &Proxy, way: &Proxy) -> ServiceOptions {
     let state = plot
         .disk
         .as_ref()
         .map_or_else(|| plot.folder.clone(), |disk| disk.path());
     base("ingester", Who::Ingester, plot)
         .arg("run")
-        .set("source.url", format!("{}/api/1.4/", venue.api.url()))
+        .set("source.url", format!("http://{}/api/1.4/", way.address()))
         .set("source.page_size", "100")
         .set("source.request_deadline", "2s")
         .set("source.backoff.initial", "50ms")

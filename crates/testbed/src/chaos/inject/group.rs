@@ -52,7 +52,8 @@ impl Scene<'_> {
     /// Each life lasts until the streamer is ready, and a little longer, so that the group has to rebalance for it.
     pub(super) async fn storm(&self, times: u32, lasts: Duration) -> Result<Effect, RoundError> {
         let began = self.now();
-        let mut fourth = Service::start(&streamer(self.venue, self.plot, crew::STREAMERS + 1))?;
+        let options = streamer(self.venue, self.plot, Who::Streamer(crew::STREAMERS + 1));
+        let mut fourth = Service::start(&options)?;
         let mut joined = false;
         for time in 0..times {
             if time > 0 {
@@ -104,13 +105,7 @@ impl Scene<'_> {
     pub(super) async fn duplicate(&self, who: Who, lasts: Duration) -> Result<Effect, RoundError> {
         let mut service = self.crew.get(who).await;
         let began = self.now();
-        let Who::Streamer(number) = who else {
-            return Err(RoundError::Refused {
-                what: "a second process that is no streamer",
-                log: String::new(),
-            });
-        };
-        let options = streamer(self.venue, self.plot, number).log_name(format!("{who}-double"));
+        let options = streamer(self.venue, self.plot, who).log_name(format!("{who}-double"));
         let mut double = Service::start(&options)?;
         match service.wait(DEADLINE).await {
             Ok(Some(1)) => service.forget(),

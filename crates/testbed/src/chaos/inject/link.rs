@@ -28,6 +28,7 @@ impl Scene<'_> {
             Link::Kafka => self.venue.kafka.iter().collect(),
             Link::Cassandra => self.venue.cassandra.iter().collect(),
             Link::Publisher => vec![&self.crew.door],
+            Link::Api => vec![&self.crew.way],
         };
         let began = self.now();
         let before = Work::of(&proxies);
@@ -36,7 +37,7 @@ impl Scene<'_> {
         }
         sleep(lasts).await;
         if let Some(why) = without_effect(trouble, before, Work::of(&proxies)) {
-            let told = format!("link to {}: {trouble}: {why}", link.dependency());
+            let told = format!("link to {}: {trouble}: {why}", link.server());
             self.crew.is_without_effect(told);
         }
         for proxy in &proxies {
@@ -48,9 +49,8 @@ impl Scene<'_> {
         let of = match link {
             Link::Kafka => [vec![Who::Publisher], self.crew.streamers()].concat(),
             Link::Cassandra => self.crew.streamers(),
-            Link::Publisher => vec![Who::Ingester],
+            Link::Publisher | Link::Api => vec![Who::Ingester],
         };
-        let dependency = link.dependency();
         let cut = matches!(trouble, Trouble::Cut | Trouble::OneWay(_));
         let signs = if cut && lasts < SHOWS {
             Vec::new()
@@ -58,9 +58,13 @@ impl Scene<'_> {
             signs(link, trouble)
         };
         Ok(Effect {
-            loses: cut.then_some(Loss { dependency, of }),
+            loses: link
+                .dependency()
+                .filter(|_| cut)
+                .map(|dependency| Loss { dependency, of }),
             signs,
-            faint: !cut,
+            // Nobody asks the API beside its runs.
+            faint: !cut || link == Link::Api,
             ..self.effect(began)
         })
     }
@@ -72,20 +76,21 @@ fn signs(link: Link, trouble: Trouble) -> Vec<Sign> {
         Link::Kafka => Sign::Fell("publisher_kafka_up"),
         Link::Cassandra => Sign::Rose("streamer_retries_total"),
         Link::Publisher => Sign::Rose("ingester_retries_total{leg=\"publisher\"}"),
+        Link::Api => Sign::Rose("ingester_retries_total{leg=\"source\"}"),
     };
     let took = match link {
         Link::Kafka => "publisher_delivery_seconds",
         Link::Cassandra => "streamer_write_seconds",
-        Link::Publisher => "ingester_request_seconds",
+        Link::Publisher | Link::Api => "ingester_request_seconds",
     };
+    let missed = link.dependency().map(Sign::Missed);
     match trouble {
-        Trouble::Cut | Trouble::OneWay(_) => vec![Sign::Missed(link.dependency()), again],
+        Trouble::Cut | Trouble::OneWay(_) => missed.into_iter().chain([again]).collect(),
         // What hangs is given up much later; until then it is a question beside it that gets no answer.
-        Trouble::HalfOpen => vec![
-            again,
-            Sign::Slower(took, NOTICEABLE),
-            Sign::Missed(link.dependency()),
-        ],
+        Trouble::HalfOpen => [again, Sign::Slower(took, NOTICEABLE)]
+            .into_iter()
+            .chain(missed)
+            .collect(),
         Trouble::Reset(_) => vec![again, Sign::Slower(took, NOTICEABLE)],
         #[expect(clippy::cast_precision_loss, reason = "some hundred milliseconds")]
         Trouble::Late(millis) => vec![Sign::Slower(took, millis as f64 / 2_000.0), again],

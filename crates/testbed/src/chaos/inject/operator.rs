@@ -6,10 +6,10 @@ use futures::future::try_join_all;
 use tokio::sync::MutexGuard;
 use tokio::time::{Instant, sleep};
 
-use super::Scene;
+use super::{Effect, Scene};
 use crate::chaos::RoundError;
 use crate::chaos::crew::streamer;
-use crate::chaos::evidence::Who;
+use crate::chaos::evidence::{OPERATORS, Who};
 use crate::service::Service;
 use crate::table::Table;
 
@@ -56,7 +56,7 @@ impl Scene<'_> {
     pub(super) async fn replay(&self) -> Result<(), RoundError> {
         let until = Instant::now() + DEADLINE;
         loop {
-            let command = streamer(self.venue, self.plot, 0)
+            let command = streamer(self.venue, self.plot, OPERATORS)
                 .arg("replay")
                 .arg("--from-offset")
                 .arg("0")
@@ -75,9 +75,62 @@ impl Scene<'_> {
         }
     }
 
+    /// The operator sees what became of the letters, and that some were written.
+    pub(super) async fn dead_letters_redriven(&self) -> Result<Effect, RoundError> {
+        let began = self.now();
+        if self.redrive().await? == 0 {
+            self.crew
+                .is_without_effect("no dead letter could be redriven".to_owned());
+        }
+        Ok(self.effect(began))
+    }
+
+    /// `streamer redrive`, which takes deletions for what they are; returns how many letters were written. Beside streamers
+    /// that run, and until the servers are there.
+    pub(in crate::chaos) async fn redrive(&self) -> Result<usize, RoundError> {
+        let until = Instant::now() + DEADLINE;
+        loop {
+            let command = streamer(self.venue, self.plot, OPERATORS).arg("redrive");
+            let command = Service::start(&command)?;
+            let (ended, log) = (command.wait(DEADLINE).await?, command.last_lines(5));
+            match written(&log) {
+                Some(written) if ended == Some(0) => return Ok(written),
+                _ if Instant::now() < until => sleep(Duration::from_secs(1)).await,
+                _ => {
+                    return Err(RoundError::Refused {
+                        what: "streamer redrive",
+                        log,
+                    });
+                }
+            }
+        }
+    }
+
     /// Past the proxy.
     pub(super) async fn table(&self) -> Result<Table, RoundError> {
         let points = self.venue.stack.cassandra.contact_points();
         Ok(Table::connect(&points, &self.plot.name).await?)
+    }
+}
+
+/// How many letters the command says that it wrote.
+fn written(log: &str) -> Option<usize> {
+    let (_, counted) = log.rsplit_once("written: ")?;
+    counted
+        .split(|it: char| !it.is_ascii_digit())
+        .next()?
+        .parse()
+        .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_written_is_read_off_the_commands_last_line() {
+        let log = "0:2              written\nwritten: 12, still refused: 3, too old: 0, overtaken: 1";
+        assert_eq!(written(log), Some(12));
+        assert_eq!(written("connect to kafka: refused"), None);
     }
 }

@@ -67,7 +67,7 @@ impl Scene<'_> {
     async fn cut_off(&self, who: Who, pid: u32) {
         let proxies = || {
             let servers = self.venue.kafka.iter().chain(&self.venue.cassandra);
-            servers.chain([&self.crew.door])
+            servers.chain([&self.crew.door, &self.crew.way])
         };
         let own = locals(pid).unwrap_or_default();
         for connection in proxies().flat_map(Proxy::connections) {

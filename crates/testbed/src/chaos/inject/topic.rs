@@ -145,7 +145,8 @@ impl Scene<'_> {
 
     /// The operator lets one streamer go on behind the gap, and takes the permission back once all partitions are there.
     async fn go_on_behind(&self, starts: &BTreeMap<i32, i64>) -> Result<(), RoundError> {
-        let options = streamer(self.venue, self.plot, 0).set("checkpoint.on_out_of_range", "earliest");
+        let options =
+            streamer(self.venue, self.plot, OPERATORS).set("checkpoint.on_out_of_range", "earliest");
         let mut allowed = Service::start(&options)?;
         let until = Instant::now() + DEADLINE;
         loop {

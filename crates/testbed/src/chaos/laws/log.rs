@@ -6,6 +6,7 @@ use model::headers::kafka::ACCEPTED_AT_US;
 use model::{User, UserId};
 use uuid::Uuid;
 
+use crate::chaos::evidence::Evidence;
 use crate::comparison::row;
 use crate::table::UserRow;
 use crate::tap::Tapped;
@@ -19,6 +20,23 @@ pub(super) enum Fate {
     Gone,
     /// A dead letter with this reason.
     Letter(&'static str),
+    /// A dead letter with this reason, and no row once it is redriven.
+    Redriven(&'static str),
+}
+
+impl Fate {
+    /// The reason of the dead letter that there must be.
+    pub(super) fn letter(&self) -> Option<&'static str> {
+        match self {
+            Self::Letter(reason) | Self::Redriven(reason) => Some(reason),
+            Self::Row(_) | Self::Gone => None,
+        }
+    }
+
+    /// Whether it takes a row away, sooner or later.
+    pub(super) fn deletes(&self) -> bool {
+        matches!(self, Self::Gone | Self::Redriven(_))
+    }
 }
 
 /// A record with what must become of it.
@@ -51,24 +69,24 @@ pub(super) struct Log<'a> {
     /// In the order of partition and offset.
     pub(super) entries: Vec<Entry<'a>>,
     /// The entries of each user, in the order of their stamps.
-    pub(super) of: HashMap<Uuid, Vec<usize>>,
+    pub(super) by_user: HashMap<Uuid, Vec<usize>>,
 }
 
 impl<'a> Log<'a> {
-    /// Reads a topic whose records are sorted by partition and offset.
+    /// Reads a round's topic, whose records are sorted by partition and offset.
     ///
     /// The stamps: each is the record's timestamp in microseconds, or one more than the stamp before it in its partition.
-    pub(super) fn read(records: &'a [Tapped]) -> Self {
+    pub(super) fn of(evidence: &'a Evidence) -> Self {
         let mut last: BTreeMap<i32, i64> = BTreeMap::new();
-        let mut entries = Vec::with_capacity(records.len());
-        let mut of: HashMap<Uuid, Vec<usize>> = HashMap::new();
-        for record in records {
+        let mut entries = Vec::with_capacity(evidence.log.len());
+        let mut by_user: HashMap<Uuid, Vec<usize>> = HashMap::new();
+        for record in &evidence.log {
             let before = last.get(&record.partition).copied().unwrap_or(-1);
             let stamp = (record.timestamp.unwrap_or(0).max(0) * 1_000).max(before + 1);
             last.insert(record.partition, stamp);
-            let (id, fate) = fate(record);
+            let (id, fate) = fate(record, evidence.deletions_are_redriven);
             if let Some(id) = id {
-                of.entry(id).or_default().push(entries.len());
+                by_user.entry(id).or_default().push(entries.len());
             }
             entries.push(Entry {
                 record,
@@ -78,44 +96,46 @@ impl<'a> Log<'a> {
             });
         }
         // A user's records lie in one partition, unless partitions were added meanwhile.
-        for places in of.values_mut() {
+        for places in by_user.values_mut() {
             places.sort_by_key(|place| entries[*place].stamp);
         }
-        Self { entries, of }
+        Self { entries, by_user }
     }
 
-    /// How many records are no rows.
+    /// How many records are dead letters.
     pub(super) fn letters(&self) -> usize {
-        let letters = self
-            .entries
-            .iter()
-            .filter(|entry| matches!(entry.fate, Fate::Letter(_)));
+        let letters = self.entries.iter().filter(|entry| entry.fate.letter().is_some());
         letters.count()
     }
 
     /// The record that decides what each user is.
     pub(super) fn last(&self) -> impl Iterator<Item = (Uuid, &Entry<'a>)> {
-        self.of
+        self.by_user
             .iter()
             .filter_map(|(id, places)| Some((*id, &self.entries[*places.last()?])))
     }
 
     /// Whether a record of this user with a stamp above `stamp`, appended by `until`, deletes it.
     pub(super) fn is_deleted_after(&self, id: Uuid, stamp: i64, until: i64) -> bool {
-        let places = self.of.get(&id).into_iter().flatten();
+        let places = self.by_user.get(&id).into_iter().flatten();
         places.map(|place| &self.entries[*place]).any(|entry| {
             let appended = entry.record.timestamp.unwrap_or(0);
-            entry.fate == Fate::Gone && entry.stamp >= stamp && appended <= until
+            entry.fate.deletes() && entry.stamp >= stamp && appended <= until
         })
     }
 }
 
-fn fate(record: &Tapped) -> (Option<Uuid>, Fate) {
+/// Where deletions are set aside, so is one of nobody, and no operator can redrive that.
+fn fate(record: &Tapped, deletions_are_redriven: bool) -> (Option<Uuid>, Fate) {
     let Some(value) = &record.value else {
-        return match record.key.as_deref().map(UserId::parse) {
-            Some(Ok(id)) => (Some(*id.as_uuid()), Fate::Gone),
-            _ => (None, Fate::Letter("tombstone_without_id")),
+        let id = record.key.as_deref().and_then(|key| UserId::parse(key).ok());
+        let fate = match (&id, deletions_are_redriven) {
+            (Some(_), false) => Fate::Gone,
+            (Some(_), true) => Fate::Redriven("tombstone"),
+            (None, false) => Fate::Letter("tombstone_without_id"),
+            (None, true) => Fate::Letter("tombstone"),
         };
+        return (id.map(|id| *id.as_uuid()), fate);
     };
     match User::parse_lenient(value) {
         Ok(user) => {

@@ -37,7 +37,7 @@ fn is_lacking(sample: &CheckpointSample, log: &Log<'_>, entry: &super::log::Entr
         return false;
     }
     match (&entry.fate, entry.id) {
-        (Fate::Letter(_), _) => sample
+        (Fate::Letter(_) | Fate::Redriven(_), _) => sample
             .letters
             .as_ref()
             .is_some_and(|letters| !letters.contains(&(partition, offset))),

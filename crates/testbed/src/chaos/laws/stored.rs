@@ -119,7 +119,7 @@ pub(super) fn records(evidence: &Evidence, log: &Log<'_>) -> Vec<Violation> {
     let mut found = Vec::new();
     for entry in &log.entries {
         let durable = match (&entry.fate, entry.id) {
-            (Fate::Letter(_), _) => letters.contains(&entry.place()),
+            (Fate::Letter(_) | Fate::Redriven(_), _) => letters.contains(&entry.place()),
             (Fate::Row(_), Some(id)) => {
                 let stamp = evidence.rows.get(&id).and_then(|row| row.stamps.values().max());
                 stamp.is_some_and(|stamp| *stamp >= entry.stamp)
@@ -129,7 +129,7 @@ pub(super) fn records(evidence: &Evidence, log: &Log<'_>) -> Vec<Violation> {
             (Fate::Row(_), None) | (Fate::Gone, _) => true,
         };
         if !durable {
-            let what = if matches!(entry.fate, Fate::Letter(_)) {
+            let what = if entry.fate.letter().is_some() {
                 "no dead letter"
             } else {
                 "no row"
@@ -143,7 +143,7 @@ pub(super) fn records(evidence: &Evidence, log: &Log<'_>) -> Vec<Violation> {
         let sent = match entry.record.header(kafka::RUN_ID) {
             // What the API made up, the oracle has not seen.
             Some(run) => runs.contains(run),
-            None if entry.fate == Fate::Gone => entry.id.is_some_and(|id| evidence.minted.contains(&id)),
+            None if entry.fate.deletes() => entry.id.is_some_and(|id| evidence.minted.contains(&id)),
             None => evidence.sent.contains(&print(entry.record.value.as_deref())),
         };
         if !sent {
@@ -196,7 +196,7 @@ pub(super) fn rows(evidence: &Evidence, log: &Log<'_>) -> Vec<Violation> {
             found.push(Violation::new(Law::LogDecidesStamp, entry.name(), found_stamp));
         }
     }
-    let strange = evidence.rows.keys().filter(|id| !log.of.contains_key(*id));
+    let strange = evidence.rows.keys().filter(|id| !log.by_user.contains_key(*id));
     found.extend(strange.map(|id| {
         Violation::new(
             Law::NothingFromNowhere,
@@ -219,13 +219,13 @@ pub(super) fn letters(evidence: &Evidence, log: &Log<'_>) -> Vec<Violation> {
             continue;
         };
         let reason = letter.header(dead_letter::REASON);
-        match entry.fate {
-            Fate::Letter(expected) if reason == Some(expected) => {}
-            Fate::Letter(expected) => {
+        match entry.fate.letter() {
+            Some(expected) if reason == Some(expected) => {}
+            Some(expected) => {
                 let said = format!("says {reason:?}, it is {expected}");
                 found.push(Violation::new(law, entry.name(), said));
             }
-            _ => found.push(Violation::new(law, entry.name(), "a valid record was refused")),
+            None => found.push(Violation::new(law, entry.name(), "a valid record was refused")),
         }
         let original = letter.key == entry.record.key
             && letter.value == entry.record.value

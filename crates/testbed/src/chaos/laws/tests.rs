@@ -70,12 +70,20 @@ fn letter(of: &Tapped, reason: &str, stamp: i64, offset: i64) -> Tapped {
 
 /// The round in which a correct chain took exactly this log.
 fn kept(log: Vec<Tapped>) -> Evidence {
-    let read = Log::read(&log);
+    kept_as(&Evidence {
+        log,
+        ..Evidence::default()
+    })
+}
+
+/// The same for a round that says how it is to be read.
+fn kept_as(round: &Evidence) -> Evidence {
+    let read = Log::of(round);
     let mut evidence = Evidence {
         topic: "users".to_owned(),
         topic_id: Some(TOPIC_ID),
         fresh_seconds: Some(0.2),
-        ..Evidence::default()
+        ..round.clone()
     };
     for entry in &read.entries {
         evidence.obligations.push(Obligation {
@@ -85,7 +93,7 @@ fn kept(log: Vec<Tapped>) -> Evidence {
         });
         evidence.minted.extend(entry.id);
         evidence.sent.insert(print(entry.record.value.as_deref()));
-        if let Fate::Letter(reason) = entry.fate {
+        if let Some(reason) = entry.fate.letter() {
             let offset = i64::try_from(evidence.letters.len()).unwrap();
             evidence
                 .letters
@@ -108,8 +116,6 @@ fn kept(log: Vec<Tapped>) -> Evidence {
         accepted,
     });
     evidence.checkpoints = vec![CheckpointSample::default(), at_the_end(&evidence)];
-    drop(read);
-    evidence.log = log;
     evidence
 }
 
@@ -286,6 +292,44 @@ fn a_record_that_became_nothing_is_told() {
     assert_eq!(
         broken(rowless),
         BTreeSet::from([Law::NothingIsSkipped, Law::LastRecordIsRow])
+    );
+}
+
+#[test]
+fn a_deletion_that_is_redriven_is_a_dead_letter_and_keeps_its_place() {
+    let [one, three] = [1, 3].map(|number| person(number).id);
+    let round = kept_as(&Evidence {
+        deletions_are_redriven: true,
+        log: vec![
+            record(0, 0, &one, Some(version(1, 1))),
+            record(0, 1, &one, None),
+            record(0, 2, &one, Some(version(1, 2))),
+            record(1, 0, &three, Some(version(3, 1))),
+            record(1, 1, &three, None),
+        ],
+        ..Evidence::default()
+    });
+    assert_eq!(round.letters.len(), 2);
+    assert_eq!(judge(&round), Vec::new());
+    let broken = |harm: &dyn Fn(&mut Evidence)| {
+        let mut round = round.clone();
+        harm(&mut round);
+        laws(&round)
+    };
+    assert_eq!(broken(&|it| it.letters.clear()), only(Law::NothingIsSkipped));
+    let last_word = |it: &mut Evidence| drop(it.rows.remove(&one));
+    assert_eq!(
+        broken(&last_word),
+        BTreeSet::from([Law::NothingIsSkipped, Law::LastRecordIsRow])
+    );
+    let not_redriven = |it: &mut Evidence| {
+        let row = it.rows[&one].clone();
+        it.rows.insert(three, row);
+    };
+    assert_eq!(broken(&not_redriven), only(Law::LastRecordIsRow));
+    assert_eq!(
+        broken(&|it| it.deletions_are_redriven = false),
+        only(Law::LettersAreRight)
     );
 }
 

@@ -178,7 +178,7 @@ fn fewest_looks(evidence: &Evidence) -> usize {
 
 pub(super) fn stress(evidence: &Evidence, log: &Log<'_>) -> Vec<Violation> {
     let demands = evidence.demands;
-    let versions = log.of.values().map(|places| places.len() - 1).sum();
+    let versions = log.by_user.values().map(|places| places.len() - 1).sum();
     let letters = log.letters();
     let found = BTreeMap::from([
         (

@@ -80,6 +80,7 @@ pub(super) async fn gather(
     let before = gone.before.as_ref().map(|(id, _)| *id);
     let ids = checkpoints.values().map(|checkpoint| checkpoint.topic_id);
     Ok(Evidence {
+        deletions_are_redriven: plot.sets_deletions_aside,
         obligations: ledger.obligations,
         minted: ledger.minted,
         sent: ledger.sent,
