@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod authority;
+mod brokers;
 mod chance;
 mod checkpoints;
 mod commands;
