@@ -11,6 +11,7 @@ use rdkafka::message::{Message as _, OwnedHeaders};
 use rdkafka::metadata::Metadata;
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, ThreadedProducer};
 use rdkafka::{ClientContext, Statistics};
+use rebootstrap::Answers;
 use thiserror::Error;
 
 use crate::admission::Reservation;
@@ -39,6 +40,7 @@ pub struct NotFlushed {
 /// The producer of the topic. Shared by all requests.
 pub struct Producer {
     inner: ThreadedProducer<Reports>,
+    answers: Answers,
     topic: String,
     metrics: Arc<PublisherMetrics>,
 }
@@ -74,6 +76,7 @@ impl Producer {
         };
         Ok(Self {
             inner: client::producer(settings, limits).create_with_context(reports)?,
+            answers: Answers::of(&settings.brokers.join(",")),
             topic: settings.topic.clone(),
             metrics,
         })
@@ -89,9 +92,13 @@ impl Producer {
         }
     }
 
-    /// Asks a broker about the topic, or about all topics. Blocks up to `timeout`.
+    /// Asks a broker about the topic, or about all topics. Blocks up to `timeout`. Who asks again and again keeps the producer
+    /// from forgetting for good where its brokers are.
     pub(crate) fn metadata(&self, topic: Option<&str>, timeout: Duration) -> Result<Metadata, KafkaError> {
-        self.inner.client().fetch_metadata(topic, timeout)
+        let client = self.inner.client();
+        let metadata = client.fetch_metadata(topic, timeout);
+        self.answers.note(client, &metadata);
+        metadata
     }
 
     /// What has ended the producer, if something has.

@@ -1,6 +1,9 @@
 //! Kafka frozen, killed, late, or without the topic: no answer lies, and everything goes on by itself.
 
+use std::time::{Duration, Instant};
+
 use serde_json::json;
+use testbed::servers::{KafkaCluster, KafkaOptions};
 
 use crate::broker;
 use crate::load::Load;
@@ -52,6 +55,27 @@ async fn a_frozen_kafka_is_504_then_503_then_all_is_well_again() {
     load.assert_no_answer_lied(&topic).await;
     publisher.wait_until_idle().await;
     assert!(publisher.metric("records_total{outcome=\"unknown\"}").await >= 20.0);
+}
+
+/// Law `ready_turns_true`. Fenced, a broker says that there are no brokers, and librdkafka believes it: a client asks nobody any
+/// more, unless it is told anew where to ask. This one is fenced before each of its heartbeats.
+#[tokio::test]
+async fn a_broker_that_says_there_are_none_is_asked_again() {
+    let kafka = KafkaCluster::start(&KafkaOptions::fickle()).await.unwrap();
+    let topic = Topic::fresh(&kafka.bootstrap());
+    let publisher = setup(&topic.brokers, &topic.name).start().await;
+    let (mut returns, mut was_ready, start) = (0, false, Instant::now());
+    while returns < 6 {
+        let ready = publisher.readiness().await.0 == 200;
+        returns += u32::from(ready && !was_ready);
+        was_ready = ready;
+        let waited = start.elapsed();
+        assert!(
+            waited < Duration::from_secs(180),
+            "{returns} times ready in {waited:?}"
+        );
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }
 
 #[tokio::test]

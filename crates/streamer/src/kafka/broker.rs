@@ -7,6 +7,7 @@ use std::time::Duration;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
+use rebootstrap::Answers;
 use uuid::Uuid;
 
 use crate::kafka::{client, topic_id};
@@ -15,6 +16,7 @@ use crate::settings::KafkaSettings;
 /// A consumer that belongs to no group's assignment and is only asked.
 pub struct Broker {
     consumer: BaseConsumer,
+    answers: Answers,
     topic: String,
     timeout: Duration,
 }
@@ -43,6 +45,7 @@ impl Broker {
             .create()?;
         Ok(Self {
             consumer,
+            answers: Answers::of(&settings.brokers.join(",")),
             topic: settings.topic.clone(),
             timeout: settings.probe_interval,
         })
@@ -60,7 +63,9 @@ impl Broker {
         let broker = Arc::clone(self);
         tokio::task::spawn_blocking(move || {
             let refusals = broker.refusal();
-            question(&broker).map_err(|error| broker.refusal().or(refusals).unwrap_or(error))
+            let answer = question(&broker);
+            broker.answers.note(broker.consumer.client(), &answer);
+            answer.map_err(|error| broker.refusal().or(refusals).unwrap_or(error))
         })
         .await
         .unwrap_or(Err(KafkaError::Canceled))

@@ -9,7 +9,8 @@ use model::headers::dead_letter as names;
 use rdkafka::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
+use rebootstrap::Answers;
 use service::{Backoff, sabotage};
 use thiserror::Error;
 use tokio::sync::OnceCell;
@@ -38,6 +39,7 @@ pub struct DeadLetters {
     /// There from the first dead letter on: a producer that waits for one takes threads, memory, and a hundredth of a
     /// core for the polls of its thread.
     producer: OnceCell<FutureProducer>,
+    answers: Answers,
     topic: String,
     source_topic: String,
     dependency: Arc<Seldom>,
@@ -70,6 +72,7 @@ impl DeadLetters {
         Ok(Self {
             config,
             producer: OnceCell::new(),
+            answers: Answers::of(&settings.brokers.join(",")),
             topic: settings.dead_letter_topic.clone(),
             source_topic: settings.topic.clone(),
             dependency,
@@ -152,14 +155,16 @@ impl DeadLetters {
         if sabotage::bug("dead_letter_not_awaited") {
             return Ok(());
         }
-        match delivery.await {
-            Ok(Ok(_)) => {
-                sabotage::moment("after_dead_letter");
-                Ok(())
-            }
+        let delivered = match delivery.await {
+            Ok(Ok(_)) => Ok(()),
             Ok(Err((error, _))) => Err(error),
             Err(_) => Err(KafkaError::Canceled),
+        };
+        self.answers.note(producer.client(), &delivered);
+        if delivered.is_ok() {
+            sabotage::moment("after_dead_letter");
         }
+        delivered
     }
 
     fn headers(&self, operation: &Operation, refusal: &Refusal, topic_id: Uuid) -> OwnedHeaders {

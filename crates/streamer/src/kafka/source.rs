@@ -15,6 +15,7 @@ use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
+use rebootstrap::Answers;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
@@ -105,6 +106,10 @@ const CHUNKS: usize = 4;
 const NOTICES: usize = 16;
 /// How long the thread sleeps in a poll that finds nothing, and so how long an order may wait.
 const POLL: Duration = Duration::from_millis(20);
+/// How long it may get no record before it asks a broker whether there is one: less than what `Answers` waits for.
+const SILENCE: Duration = Duration::from_secs(2);
+/// For an answer to that, during which nothing is polled.
+const ANSWER: Duration = Duration::from_secs(1);
 /// How long the pipeline may have no room before partitions are paused and the poll goes on without records.
 const PATIENCE: Duration = Duration::from_millis(500);
 /// Starts the consumer's thread.
@@ -135,6 +140,8 @@ pub fn start(
         last_poll,
         runtime: Handle::current(),
         ends: Ends::default(),
+        answers: Answers::of(&settings.brokers.join(",")),
+        heard: Instant::now(),
         stopped: BTreeSet::new(),
         paused: false,
     };
@@ -196,6 +203,9 @@ struct Thread {
     last_poll: Arc<LastPoll>,
     runtime: Handle,
     ends: Ends,
+    answers: Answers,
+    /// When it last had something, or an answer.
+    heard: Instant,
     /// Assigned, and read no further.
     stopped: BTreeSet<i32>,
     paused: bool,
@@ -216,7 +226,19 @@ impl Thread {
                 return;
             }
             self.prove_ends();
+            self.listen();
         }
+    }
+
+    /// A consumer that gets nothing may be at the end of everything, or have forgotten for good where its brokers are.
+    fn listen(&mut self) {
+        if self.heard.elapsed() < SILENCE {
+            return;
+        }
+        let client = self.consumer.client();
+        let answer = client.fetch_metadata(Some(&self.topic), ANSWER);
+        self.answers.note(client, &answer);
+        self.heard = Instant::now();
     }
 
     fn obey(&mut self, command: Command) {
@@ -278,6 +300,7 @@ impl Thread {
             patience = Duration::ZERO;
             match polled {
                 Ok(message) => {
+                    self.heard = Instant::now();
                     let record = read(&self.decoder, self.partitions.load(Ordering::Relaxed), &message);
                     self.ends.left(record.partition);
                     self.consumer

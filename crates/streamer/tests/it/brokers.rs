@@ -273,6 +273,32 @@ async fn whichever_broker_is_away_readiness_tells_of_what_went_with_it_and_comes
     three.world.nothing_is_lost_or_refused().await;
 }
 
+/// Law `ready_turns_true`. Fenced, a broker says that there are no brokers, and librdkafka believes it: a client asks nobody any
+/// more, unless it is told anew where to ask. This one is fenced before each of its heartbeats.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_says_there_are_none_is_asked_again() {
+    let cluster = KafkaCluster::start(&KafkaOptions::fickle()).await.unwrap();
+    let world = World::bare("fickle").await;
+    let options = world.options().set("kafka.brokers", cluster.bootstrap());
+    let streamer = Service::start(&options).unwrap();
+    let (mut returns, mut was_ready, start) = (0, false, Instant::now());
+    while returns < 6 {
+        let ready = streamer
+            .ask("/readyz")
+            .await
+            .is_ok_and(|(status, _)| status == StatusCode::OK);
+        returns += u32::from(ready && !was_ready);
+        was_ready = ready;
+        let waited = start.elapsed();
+        assert!(
+            waited < Duration::from_secs(180),
+            "{returns} times ready in {waited:?}"
+        );
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    is_live(&streamer).await;
+}
+
 /// Law `ready_turns_false`: a member that is given a partition misses Kafka while its start can't be found.
 async fn a_partition_that_cant_be_read_is_missed_by_who_is_given_it(
     three: &Three,

@@ -72,6 +72,24 @@ impl Default for KafkaOptions {
     }
 }
 
+impl KafkaOptions {
+    /// One node that sends its heartbeats too seldom: it is fenced before each of them, for 3 of 6 seconds, and says in that time
+    /// that the cluster has no brokers.
+    #[must_use]
+    pub fn fickle() -> Self {
+        let properties = [
+            ("broker.session.timeout.ms", "3000"),
+            ("broker.heartbeat.interval.ms", "6000"),
+        ];
+        Self {
+            properties: properties
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .into(),
+            ..Self::default()
+        }
+    }
+}
+
 /// A running cluster. Dropped, its nodes are killed (unless detached) and its fresh folder is removed.
 #[derive(Debug)]
 pub struct KafkaCluster {
