@@ -9,7 +9,15 @@ use std::path::{Path, PathBuf};
 use testbed::workspace;
 
 /// In the order in which data flows; what is never deployed comes last.
-const CRATES: [&str; 6] = ["model", "service", "ingester", "publisher", "streamer", "testbed"];
+const CRATES: [&str; 7] = [
+    "model",
+    "service",
+    "rebootstrap",
+    "ingester",
+    "publisher",
+    "streamer",
+    "testbed",
+];
 
 const README: &str = "#![doc = include_str!(\"../README.md\")]";
 

@@ -1,6 +1,6 @@
 //! A topic's id, by which a recreated topic is told from the one that was there before.
 //!
-//! rdkafka has no call for it, so this file, alone in the workspace, calls librdkafka itself.
+//! rdkafka has no call for it, so this file calls librdkafka itself.
 #![allow(
     unsafe_code,
     reason = "rdkafka does not wrap DescribeTopics; each use says why it is sound"
