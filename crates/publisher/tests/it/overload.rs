@@ -18,9 +18,9 @@ const CARRIED: usize = 10;
 /// The goal for the publisher's memory with that bound, in MiB.
 const MOST: f64 = 96.0;
 
-/// What may stay behind after one of two further loads, beyond what stayed after the first, if memory is flat, in MiB. What
-/// a single load leaves differs by as much, for pages that are used in part are kept; what grows is more after both.
-const FLAT: f64 = 8.0;
+/// What the publisher may hold once a load is over, in MiB: some 23, and up to 4 MiB of free pages in each of two arenas, for
+/// which jemalloc does not wake its thread. What grows with each load is more after the third.
+const IDLE: f64 = 40.0;
 
 /// Ten times as long as jemalloc keeps what was freed.
 const GIVEN_BACK: Duration = Duration::from_secs(1);
@@ -131,7 +131,7 @@ async fn ten_times_the_load_leaves_memory_flat_and_those_who_are_let_in_served()
         "{crowded}, {still} and {at_last} MiB with a bound of 32 MiB"
     );
     assert!(
-        kept_twice.min(kept_thrice) <= kept_once + FLAT,
+        kept_once.max(kept_twice).max(kept_thrice) <= IDLE,
         "{kept_once}, {kept_twice} and {kept_thrice} MiB kept"
     );
     let (broken, refused) = (
