@@ -161,15 +161,21 @@ impl Memory {
 
     fn over(connection: Connection, lock: Option<Arc<File>>, outlives: bool) -> Result<Self, MemoryError> {
         connection.busy_timeout(BUSY)?;
+        let known: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+        if known == 0 {
+            // A batch of records is hundreds of KiB, and each page of it a write.
+            connection.pragma_update(None, "page_size", 16 << 10)?;
+        }
+        give_back_what_is_free(&connection, known)?;
         connection.pragma_update(None, "journal_mode", "wal")?;
         // Enough for a killed process. After a power cut a page may be fetched or posted again, which is harmless.
         connection.pragma_update(None, "synchronous", "normal")?;
         connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
         // In KiB. What is read was written just before and is read once; more would only be held.
         connection.pragma_update(None, "cache_size", -512)?;
-        // What is deleted is people's data: it is overwritten, not only unlinked.
-        connection.pragma_update(None, "secure_delete", true)?;
-        let known: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+        // What is deleted is people's data. Within a page that is written anyway it is overwritten; whole pages leave the
+        // file at the end of a run (see `scrub`), and to write zeros there first would cost as much as the delivery.
+        connection.pragma_update(None, "secure_delete", "fast")?;
         let changes = match usize::try_from(known) {
             Ok(0) => SCHEMA.to_owned(),
             Ok(known) if known <= UPGRADES.len() + 1 => UPGRADES[known - 1..].concat(),
@@ -197,13 +203,17 @@ impl Memory {
         Ok(done)
     }
 
-    /// Leaves nothing behind of what was deleted: the log still holds it as it was. Somebody who reads meanwhile keeps
-    /// it from that; then the next end of a run does it.
+    /// Leaves nothing behind of what was deleted: free pages of the file and the log still hold it as it was. Somebody who
+    /// reads meanwhile keeps it from that; then the next end of a run does it.
     ///
     /// # Errors
     /// [`MemoryError::Use`].
     pub fn scrub(&self) -> Result<(), MemoryError> {
         self.ask(|connection| {
+            let mut free = connection.prepare_cached("PRAGMA incremental_vacuum")?;
+            let mut pages = free.query([])?;
+            while pages.next()?.is_some() {}
+            drop(pages);
             let mut statement = connection.prepare_cached("PRAGMA wal_checkpoint(TRUNCATE)")?;
             Ok(statement.query_row([], |_| Ok(()))?)
         })
@@ -212,6 +222,20 @@ impl Memory {
     fn ask<T>(&self, work: impl FnOnce(&Connection) -> Result<T, MemoryError>) -> Result<T, MemoryError> {
         work(&self.connection.lock().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+/// Lets free pages leave the file when they are told to. A file with tables, of an ingester that did not do so yet, is
+/// written anew for that, once.
+fn give_back_what_is_free(connection: &Connection, known: i64) -> Result<(), MemoryError> {
+    const INCREMENTAL: i64 = 2;
+    let how: i64 = connection.query_row("PRAGMA auto_vacuum", [], |row| row.get(0))?;
+    if how != INCREMENTAL {
+        connection.pragma_update(None, "auto_vacuum", INCREMENTAL)?;
+        if known > 0 {
+            connection.execute_batch("VACUUM")?;
+        }
+    }
+    Ok(())
 }
 
 fn beside(path: &Path) -> PathBuf {

@@ -32,13 +32,17 @@ fn counts(fetched: u64) -> Counts {
 
 /// Keeps a page in pieces of three records.
 fn keep(memory: &Memory, run: uuid::Uuid, number: u64, page: &Page) {
+    keep_in_pieces(memory, run, number, page, 3);
+}
+
+fn keep_in_pieces(memory: &Memory, run: uuid::Uuid, number: u64, page: &Page, piece: usize) {
     let fresh: Vec<_> = (0..page.ids().len()).collect();
     let fetched = Fetched {
         page: number,
         first: number * 5,
         content: page,
         fresh: &fresh,
-        piece: 3,
+        piece,
     };
     memory
         .fetched(run, &fetched, || counts(5 * (number + 1)))
@@ -417,20 +421,26 @@ fn on_disk(folder: &Path, text: &str) -> bool {
     })
 }
 
-#[test]
-fn of_delivered_people_nothing_is_left_on_disk_when_their_run_has_ended() {
-    let folder = tempfile::tempdir().unwrap();
-    let memory = Memory::open(&folder.path().join("state.db")).unwrap();
+/// A run that ends with all its people delivered: none of them is left in the state's files.
+fn no_trace_of_a_run(folder: &Path) {
+    let memory = Memory::open(&folder.join("state.db")).unwrap();
     let run = memory
         .enter(&order(Cause::Manual), State::Queued, None, at(0))
         .unwrap();
     let pages = 40;
     for number in 0..pages {
-        keep(&memory, run, number, &page_of(5));
+        // In one page of the file with others, and on several by itself.
+        keep_in_pieces(
+            &memory,
+            run,
+            number,
+            &page_of(100),
+            if number % 2 == 0 { 3 } else { 90 },
+        );
     }
-    // Into the file itself, so that there is something to be overwritten.
+    // Into the file itself, so that there is something to be taken out.
     memory.scrub().unwrap();
-    assert!(on_disk(folder.path(), "1961-08-04"), "what waits is kept");
+    assert!(on_disk(folder, "1961-08-04"), "what waits is kept");
     while let Some(piece) = memory.waiting(run, None).unwrap() {
         let heard = Heard {
             piece: &piece,
@@ -442,9 +452,36 @@ fn of_delivered_people_nothing_is_left_on_disk_when_their_run_has_ended() {
     memory.end(run, State::Complete, None, &counts(0), at(9)).unwrap();
     memory.scrub().unwrap();
     for personal in ["Zo\u{eb}", "1961-08-04"] {
-        assert!(!on_disk(folder.path(), personal), "{personal}");
+        assert!(!on_disk(folder, personal), "{personal}");
     }
-    assert!(on_disk(folder.path(), &run.to_string()), "the history is kept");
+    assert!(on_disk(folder, &run.to_string()), "the history is kept");
+}
+
+#[test]
+fn of_delivered_people_nothing_is_left_on_disk_when_their_run_has_ended() {
+    let folder = tempfile::tempdir().unwrap();
+    no_trace_of_a_run(folder.path());
+    no_trace_of_a_run(folder.path());
+}
+
+#[test]
+fn nor_in_a_file_that_kept_its_free_pages_until_now_and_what_it_knew_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.db");
+    let older = Connection::open(&path).unwrap();
+    older.pragma_update(None, "journal_mode", "wal").unwrap();
+    older
+        .execute_batch(&format!(
+            "{SCHEMA} PRAGMA user_version = {VERSION}; INSERT INTO marks (name, at) VALUES ('known', 7);"
+        ))
+        .unwrap();
+    drop(older);
+    no_trace_of_a_run(folder.path());
+    let known: i64 = Connection::open(&path)
+        .unwrap()
+        .query_row("SELECT at FROM marks WHERE name = 'known'", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(known, 7);
 }
 
 #[test]
