@@ -7,6 +7,9 @@ use super::axes::{linear_range, number};
 use super::{Canvas, Drawn, FONT, GRID, INK, SIZE, colour, source};
 use crate::bench::report::{DrainLine, Report};
 
+/// A number within so many pixels of the bare loop's line would be crossed by it, and stands within its bar.
+const CROSSED: i32 = 24;
+
 /// Half a bar's share of its place, where there are three of them or more.
 const HALF: f64 = 0.28;
 
@@ -49,11 +52,17 @@ pub(super) fn throughput(canvas: &Canvas<'_>, report: &Report) -> Drawn {
         area.draw(&bar).map_err(|error| error.to_string())?;
         let whisker = PathElement::new([(middle, speed.min), (middle, speed.max)], INK.stroke_width(2));
         area.draw(&whisker).map_err(|error| error.to_string())?;
-        let beside = (FONT, 15)
-            .into_font()
-            .color(&INK)
-            .pos(Pos::new(HPos::Left, VPos::Bottom));
-        let value = Text::new(number(speed.median.round()), (middle + 0.03, speed.max), beside);
+        let height = |of: f64| area.map_coordinate(&(middle, of)).1;
+        let crossed = ceilings
+            .iter()
+            .any(|ceiling| (height(ceiling.rows_per_second.median) - height(speed.max)).abs() < CROSSED);
+        let (at, ink, above) = if crossed {
+            (speed.min * 0.97, &WHITE, VPos::Top)
+        } else {
+            (speed.max, &INK, VPos::Bottom)
+        };
+        let beside = (FONT, 15).into_font().color(ink).pos(Pos::new(HPos::Left, above));
+        let value = Text::new(number(speed.median.round()), (middle + 0.03, at), beside);
         area.draw(&value).map_err(|error| error.to_string())?;
         let (x, y) = area.map_coordinate(&(middle, 0.0));
         label(canvas, &line.name, (x, y + 10), 15)?;

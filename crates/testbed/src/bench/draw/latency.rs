@@ -8,9 +8,13 @@ use super::frame::{frame, legend};
 use super::{Canvas, Drawn, INK, colour, source};
 use crate::bench::report::{LatencyPoint, Report};
 
+/// The legend stands left of the least rate, which takes so much more of the logarithmic axis.
+const LEGEND: f64 = 7.0;
+
 pub(super) fn against_load(canvas: &Canvas<'_>, report: &Report) -> Drawn {
     let points = &report.latencies;
     let rates = log_range(points.iter().map(|point| number_of(point.rate)));
+    let rates = rates.start / LEGEND..rates.end;
     let millis = log_range(points.iter().flat_map(|point| [point.p50_ms, point.p99_ms]));
     let mut marks: Vec<f64> = points.iter().map(|point| number_of(point.rate)).collect();
     marks.sort_by(f64::total_cmp);

@@ -16,18 +16,14 @@ pub(super) fn over_time(canvas: &Canvas<'_>, report: &Report) -> Drawn {
     let (least, most) = peaks.fold((f64::INFINITY, 0.0), |(least, most): (f64, f64), peak| {
         (least.min(peak), most.max(peak))
     });
-    let held = || {
-        report
-            .memory
-            .iter()
-            .flat_map(|line| line.samples.iter().map(|(_, held)| *held))
-    };
     if most > least * 10.0 {
-        let range = log_range(held());
+        // What a process holds before it has begun would take most of the axis.
+        let floor = least / 10.0;
+        let range = log_range([floor, most].into_iter());
         let marks = ticks(&range);
-        lines(canvas, report, range.log_scale().with_key_points(marks))
+        lines(canvas, report, range.log_scale().with_key_points(marks), floor)
     } else {
-        lines(canvas, report, linear_range(held()))
+        lines(canvas, report, linear_range([most].into_iter()), 0.0)
     }
 }
 
@@ -35,7 +31,8 @@ fn peak(line: &MemoryLine) -> f64 {
     line.samples.iter().map(|(_, held)| *held).fold(0.0, f64::max)
 }
 
-fn lines<Y>(canvas: &Canvas<'_>, report: &Report, held: Y) -> Drawn
+/// What is less than `floor` is drawn there.
+fn lines<Y>(canvas: &Canvas<'_>, report: &Report, held: Y, floor: f64) -> Drawn
 where
     Y: AsRangedCoord<Value = f64>,
     Y::CoordDescType: ValueFormatter<f64>,
@@ -56,8 +53,9 @@ where
     )?;
     for (place, line) in report.memory.iter().enumerate() {
         let style = colour(place).stroke_width(2);
+        let samples = line.samples.iter().map(|(at, held)| (*at, held.max(floor)));
         chart
-            .draw_series(LineSeries::new(line.samples.iter().copied(), style))
+            .draw_series(LineSeries::new(samples, style))
             .map_err(|error| error.to_string())?
             .label(format!("{} (most {} MiB)", line.name, number(peak(line).round())))
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 22, y)], style));
