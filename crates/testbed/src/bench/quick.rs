@@ -13,6 +13,7 @@ use super::machine::Machine;
 use super::report::Report;
 use super::spread::Spread;
 use super::streamer::StreamerBench;
+use super::streamer::sweep::SAME;
 use crate::error::TestbedError;
 
 /// A ratio may be so much worse than the committed one, in shares of it.
@@ -177,7 +178,8 @@ impl QuickBench {
         figures.retain(|figure| figure.unit == "ratio");
         let mut report = Report::new("quick")
             .set("records", &self.records)
-            .set("rounds", &self.rounds);
+            .set("rounds", &self.rounds)
+            .set("bare loop", &format!("{SAME:?}"));
         report.figures = figures;
         report.split = split;
         Ok(report)

@@ -6,7 +6,7 @@ pub(super) mod sweep;
 use std::time::Duration;
 
 use rig::{ceiling, starts_to_ready, steady};
-use sweep::{Settings, sweep};
+use sweep::{SAME, Settings, sweep, warm};
 
 use super::drain::{Backlog, Drains, ceiling_line, told};
 use super::field::Field;
@@ -81,13 +81,13 @@ impl StreamerBench {
         Ok(report)
     }
 
-    /// Only the drains.
+    /// Only the drains, against a loop of the same settings whenever this is measured.
     ///
     /// # Errors
     /// [`TestbedError`]
     pub async fn against_ceiling(&self, field: &mut Field) -> Result<Report, TestbedError> {
-        let best = sweep(field, self.small()).await?;
-        self.drained(field, &best).await
+        warm(field, self.records).await?;
+        self.drained(field, &SAME).await
     }
 
     fn small(&self) -> u64 {
