@@ -22,13 +22,14 @@ use crate::servers::ServerError;
 use crate::service::ServiceError;
 use crate::workspace::WorkspaceError;
 use benthos::BenthosError;
+use contest::Carriers;
 use load::LoadError;
 use rig::Rig;
 
 /// How much is measured.
 #[derive(Debug, Clone)]
 pub struct PublisherBench {
-    /// Rounds that count; one more comes before them, to warm up.
+    /// Rounds that count.
     pub rounds: usize,
     /// How long each measurement of a round takes.
     pub length: Duration,
@@ -78,9 +79,10 @@ impl PublisherBench {
     pub async fn run(&self) -> Result<Report, PublisherBenchError> {
         let mut rig = Rig::start(self).await?;
         rig.check_the_load_generator().await?;
+        let warming = rig.warm_up().await?;
         rig.sweep().await?;
         let mut rounds = Rounds::default();
-        for round in 0..=self.rounds {
+        for round in 0..self.rounds {
             rig.round(round, &mut rounds).await?;
         }
         rounds.tell();
@@ -94,6 +96,7 @@ impl PublisherBench {
         let ready = rig.start_to_ready().await?;
         let mut report = Report::new("publisher")
             .set("rounds", &self.rounds)
+            .set("rounds to warm up", &warming)
             .set("seconds of each measurement", &self.length.as_secs())
             .set("linger of the bare loop, ms", &rig.linger_ms());
         if self.peers {
@@ -141,6 +144,14 @@ impl Rounds {
                 2.0,
             ),
         ]
+    }
+
+    fn note(&mut self, carried: &Carriers) {
+        self.to_bare.push(carried.ours.records / carried.bare);
+        if let Some(peer) = &carried.peer {
+            self.to_peer.push(carried.ours.records / peer.records);
+            self.singles_to_peer.push(carried.ours.singles / peer.singles);
+        }
     }
 
     fn forget_peer(&mut self) {

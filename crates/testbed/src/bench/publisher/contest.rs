@@ -26,10 +26,18 @@ pub(super) struct Contest {
 }
 
 /// What one server carried in a round: records each second in requests of 100, requests each second of one record.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Speed {
     pub(super) records: f64,
     pub(super) singles: f64,
+}
+
+/// One round of all: the bare loop's records each second, the publisher, and Benthos while it takes part.
+#[derive(Debug, Default)]
+pub(super) struct Carriers {
+    pub(super) bare: f64,
+    pub(super) ours: Speed,
+    pub(super) peer: Option<Speed>,
 }
 
 impl Contest {
@@ -98,5 +106,15 @@ impl fmt::Display for Speed {
             "{:.0} records/s in requests of 100 and {:.0} one-record requests/s",
             self.records, self.singles
         )
+    }
+}
+
+impl fmt::Display for Carriers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "bare loop {:.0} records/s, publisher {}", self.bare, self.ours)?;
+        match &self.peer {
+            Some(peer) => write!(f, ", Benthos {peer}"),
+            None => Ok(()),
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::benthos::Benthos;
-use super::contest::{Contest, Speed};
+use super::contest::{Carriers, Contest, Speed};
 use super::load::{Load, Requests};
 use super::{PublisherBench, PublisherBenchError, Rounds};
 use crate::bench::bare;
@@ -15,6 +15,7 @@ use crate::bench::report::reason;
 use crate::bench::spread::order;
 use crate::bench::streamer::sweep::{best, there_and_back};
 use crate::bench::usage::{Cost, cpu_seconds, own_cpu_seconds, peak_mib};
+use crate::bench::warmup::Warmup;
 use crate::process::{Child, Program};
 use crate::servers::ports::PortLease;
 use crate::servers::{KafkaCluster, KafkaOptions, Node};
@@ -89,9 +90,20 @@ impl Rig {
         })
     }
 
-    /// Finds the bare loop's best linger, each tried twice in opposite orders, once the broker has been warmed.
+    /// Rounds that do not count, until Kafka takes single records no faster than before: its compiler is at work on those for
+    /// longest.
+    pub(super) async fn warm_up(&mut self) -> Result<usize, PublisherBenchError> {
+        let mut warmup = Warmup::default();
+        while warmup.goes_on() {
+            let carried = self.carried(warmup.rounds()).await?;
+            println!("warming up: {carried}");
+            warmup.note(carried.ours.singles);
+        }
+        Ok(warmup.rounds())
+    }
+
+    /// Finds the bare loop's best linger, each tried twice in opposite orders.
     pub(super) async fn sweep(&mut self) -> Result<(), PublisherBenchError> {
-        self.bare_loop(LINGERS[0]).await?;
         let mut speeds = vec![Vec::new(); LINGERS.len()];
         for place in there_and_back(LINGERS.len()) {
             let speed = self.bare_loop(LINGERS[place]).await?.rows_per_second();
@@ -134,41 +146,29 @@ impl Rig {
         Ok(())
     }
 
-    /// All contestants once, in an order that turns with the rounds.
+    /// A round that counts.
     pub(super) async fn round(
         &mut self,
         round: usize,
         rounds: &mut Rounds,
     ) -> Result<(), PublisherBenchError> {
-        let (mut bare, mut speed, mut peer) = (None, None, None);
+        let carried = self.carried(round).await?;
+        println!("round {}: {carried}", round + 1);
+        rounds.note(&carried);
+        Ok(())
+    }
+
+    /// All contestants once, in an order that turns with the rounds.
+    async fn carried(&mut self, round: usize) -> Result<Carriers, PublisherBenchError> {
+        let mut carried = Carriers::default();
         for place in order(round, 3) {
             match place {
-                0 => bare = Some(self.bare_loop(self.linger_ms).await?),
-                1 => speed = Some(self.ours().await?),
-                _ => peer = self.peer_contest().await,
+                0 => carried.bare = self.bare_loop(self.linger_ms).await?.rows_per_second(),
+                1 => carried.ours = self.ours().await?,
+                _ => carried.peer = self.peer_contest().await,
             }
         }
-        let (Some(bare), Some(speed)) = (bare, speed) else {
-            return Ok(());
-        };
-        let warming = if round == 0 {
-            "  (warming up, not counted)"
-        } else {
-            ""
-        };
-        let told = peer.map_or_else(String::new, |peer| format!(", Benthos {peer}"));
-        println!(
-            "round {round}: bare loop {:.0} records/s, publisher {speed}{told}{warming}",
-            bare.rows_per_second()
-        );
-        if round > 0 {
-            rounds.to_bare.push(speed.records / bare.rows_per_second());
-            if let Some(peer) = peer {
-                rounds.to_peer.push(speed.records / peer.records);
-                rounds.singles_to_peer.push(speed.singles / peer.singles);
-            }
-        }
-        Ok(())
+        Ok(carried)
     }
 
     /// Besides, who has used the processors: they are shared, and what one takes another lacks.
