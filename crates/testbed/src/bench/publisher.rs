@@ -1,28 +1,32 @@
-//! `scripts/bench publisher`: the door to Kafka against a bare producer loop and, with `--peers`, against Benthos, in
-//! one run.
+//! `scripts/bench publisher`: the door to Kafka against a bare producer loop and, with `--peers`, against Benthos and the
+//! original's loop in Python, in one run.
 
 pub mod bare;
 pub mod benthos;
 pub mod connection;
 mod contest;
 pub mod load;
+mod loops;
 pub mod noop;
 mod rig;
 
+use std::fmt;
 use std::time::Duration;
 
 use thiserror::Error;
 
 use super::bare::LoopError;
-use super::figures::{Figure, Goal, spread};
+use super::figures::{Figure, Goal};
 use super::machine::peer_versions;
-use super::report::Report;
+use super::peers::python::Producer;
+use super::report::{Report, SentLine};
+use super::usage::Cost;
 use crate::process::ProcessError;
 use crate::servers::ServerError;
 use crate::service::ServiceError;
 use crate::workspace::WorkspaceError;
 use benthos::BenthosError;
-use contest::Carriers;
+use contest::Costs;
 use load::LoadError;
 use rig::Rig;
 
@@ -33,7 +37,7 @@ pub struct PublisherBench {
     pub rounds: usize,
     /// How long each measurement of a round takes.
     pub length: Duration,
-    /// Whether Benthos is built and measured, too.
+    /// Whether Benthos and the original's loop are measured, too.
     pub peers: bool,
 }
 
@@ -63,13 +67,17 @@ pub enum PublisherBenchError {
     Bare(#[from] LoopError),
 }
 
-/// The figures of all rounds.
-#[derive(Default)]
-struct Rounds {
-    to_bare: Vec<f64>,
-    to_peer: Vec<f64>,
-    singles_to_peer: Vec<f64>,
+/// What each contestant has carried in one round, and what it cost.
+struct Round {
+    bare: Cost,
+    ours: Costs,
+    peer: Option<Costs>,
+    /// In the order of [`Producer::ALL`].
+    loops: Option<Vec<Cost>>,
 }
+
+/// All rounds. One that a peer does not take part in to the last is as if it had never come.
+struct Rounds(Vec<Round>);
 
 impl PublisherBench {
     /// Measures; prints what it does on the way.
@@ -81,11 +89,10 @@ impl PublisherBench {
         rig.check_the_load_generator().await?;
         let warming = rig.warm_up().await?;
         rig.sweep().await?;
-        let mut rounds = Rounds::default();
+        let mut rounds = Rounds(Vec::new());
         for round in 0..self.rounds {
-            rig.round(round, &mut rounds).await?;
+            rounds.0.push(rig.round(round).await?);
         }
-        rounds.tell();
         let (mut latencies, mut peaks) = (Vec::new(), Vec::new());
         for _ in 0..self.rounds {
             latencies.push(rig.latency().await?);
@@ -102,11 +109,8 @@ impl PublisherBench {
         if self.peers {
             report.versions.extend(peer_versions());
         }
-        if let Some(reason) = rig.without_peer() {
-            // Rounds before it failed would stand beside those of another length.
-            rounds.forget_peer();
-            report.absent.insert("Benthos".to_owned(), reason.to_owned());
-        }
+        report.absent.clone_from(rig.absent());
+        report.sent = rounds.sent();
         report.figures = rounds.figures();
         report.figures.extend([
             Figure::measured(
@@ -124,49 +128,74 @@ impl PublisherBench {
 
 impl Rounds {
     fn figures(&self) -> Vec<Figure> {
-        let ratio = |name: &str, rounds: &[f64], least: f64| {
-            Figure::measured(name, rounds, "ratio", Goal::AtLeast(least))
+        let ratio = |name: &str, ratios: Vec<f64>, least: f64| {
+            Figure::measured(name, &ratios, "ratio", Goal::AtLeast(least))
         };
+        let speed = Cost::rows_per_second;
         vec![
             ratio(
                 "records/s in requests of 100, publisher / bare loop",
-                &self.to_bare,
+                self.each(|round| Some(speed(&round.ours.many) / speed(&round.bare))),
                 0.7,
             ),
             ratio(
                 "records/s in requests of 100, publisher / Benthos",
-                &self.to_peer,
+                self.each(|round| Some(speed(&round.ours.many) / speed(&round.peer.as_ref()?.many))),
                 6.0,
             ),
             ratio(
                 "one-record requests/s, 256 callers, publisher / Benthos",
-                &self.singles_to_peer,
+                self.each(|round| Some(speed(&round.ours.one) / speed(&round.peer.as_ref()?.one))),
                 2.0,
             ),
         ]
     }
 
-    fn note(&mut self, carried: &Carriers) {
-        self.to_bare.push(carried.ours.records / carried.bare);
-        if let Some(peer) = &carried.peer {
-            self.to_peer.push(carried.ours.records / peer.records);
-            self.singles_to_peer.push(carried.ours.singles / peer.singles);
+    /// Everyone's own figures.
+    fn sent(&self) -> Vec<SentLine> {
+        let mut lines = vec![
+            SentLine::of("bare producer loop", &self.each(|round| Some(round.bare))),
+            SentLine::of(
+                "publisher, requests of 100",
+                &self.each(|round| Some(round.ours.many)),
+            ),
+            SentLine::of(
+                "publisher, requests of one",
+                &self.each(|round| Some(round.ours.one)),
+            ),
+            SentLine::of(
+                "Benthos, requests of 100",
+                &self.each(|round| Some(round.peer?.many)),
+            ),
+            SentLine::of(
+                "Benthos, requests of one",
+                &self.each(|round| Some(round.peer?.one)),
+            ),
+        ];
+        for (place, producer) in Producer::ALL.into_iter().enumerate() {
+            let costs = self.each(|round| round.loops.as_ref()?.get(place).copied());
+            lines.push(SentLine::of(&producer.name(), &costs));
         }
+        lines.into_iter().flatten().collect()
     }
 
-    fn forget_peer(&mut self) {
-        self.to_peer.clear();
-        self.singles_to_peer.clear();
+    /// Of each round; nothing if one of them has none.
+    fn each<T>(&self, of: impl Fn(&Round) -> Option<T>) -> Vec<T> {
+        let all: Option<Vec<T>> = self.0.iter().map(of).collect();
+        all.unwrap_or_default()
     }
+}
 
-    fn tell(&self) {
-        println!("records/s, publisher to bare loop: {}", spread(&self.to_bare));
-        if !self.to_peer.is_empty() {
-            println!("records/s, publisher to Benthos: {}", spread(&self.to_peer));
-            println!(
-                "one-record requests/s, publisher to Benthos: {}",
-                spread(&self.singles_to_peer)
-            );
+impl fmt::Display for Round {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bare = self.bare.rows_per_second();
+        write!(f, "bare loop {bare:.0} records/s, publisher {}", self.ours)?;
+        if let Some(peer) = &self.peer {
+            write!(f, ", Benthos {peer}")?;
         }
+        for (producer, cost) in Producer::ALL.into_iter().zip(self.loops.iter().flatten()) {
+            write!(f, ", {} {:.0}", producer.name(), cost.rows_per_second())?;
+        }
+        Ok(())
     }
 }

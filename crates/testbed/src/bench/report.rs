@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::figures::{Figure, round};
 use super::machine::{Machine, versions};
 use super::spread::Spread;
+use super::usage::Cost;
 use crate::error::TestbedError;
 
 /// One bench's result.
@@ -31,6 +32,9 @@ pub struct Report {
     /// Backlogs drained.
     #[serde(default)]
     pub drains: Vec<DrainLine>,
+    /// Records sent to Kafka.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sent: Vec<SentLine>,
     /// Latencies at steady rates.
     #[serde(default)]
     pub latencies: Vec<LatencyPoint>,
@@ -76,6 +80,19 @@ pub struct DrainLine {
     pub peak_mib: Spread,
     /// From the start of the process to the first row; none for a loop that connects before it counts.
     pub first_row_seconds: Option<Spread>,
+}
+
+/// Records sent to Kafka in one way, over all rounds.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SentLine {
+    /// Who sent them, and how.
+    pub name: String,
+    /// Acknowledged by Kafka.
+    pub records_per_second: Spread,
+    /// Processor seconds for a million records, without those of Kafka and of the callers.
+    pub cpu_per_million: Spread,
+    /// The most memory.
+    pub peak_mib: Spread,
 }
 
 /// Latency from the moment at which a record was to be sent until its row is seen, at one rate.
@@ -200,6 +217,21 @@ impl Report {
         for GrowthPoint { axis, at, drain } in &self.growth {
             println!("{:<34} {}", format!("{axis}: {at}"), drain.columns());
         }
+        if !self.sent.is_empty() {
+            println!(
+                "\n{:<40} {:>24} {:>20} {:>18}",
+                "sent to Kafka", "records/s", "CPU s per million", "peak MiB"
+            );
+        }
+        for line in &self.sent {
+            println!(
+                "{:<40} {:>24} {:>20} {:>18}",
+                line.name,
+                column(&line.records_per_second, 0),
+                column(&line.cpu_per_million, 2),
+                column(&line.peak_mib, 1)
+            );
+        }
         self.print_latencies();
         if !self.split.is_empty() {
             println!("\n{:<58} seen", "through the whole chain");
@@ -263,26 +295,40 @@ pub fn reason(error: &dyn std::error::Error) -> String {
     line.chars().take(LONGEST).collect()
 }
 
+impl SentLine {
+    /// None where there are no rounds, or one tells no cost.
+    pub fn of(name: &str, rounds: &[Cost]) -> Option<Self> {
+        let each = |of: fn(&Cost) -> f64| Spread::of(&rounds.iter().map(of).collect::<Vec<_>>());
+        Some(Self {
+            name: name.to_owned(),
+            records_per_second: each(Cost::rows_per_second)?,
+            cpu_per_million: each(Cost::cpu_per_million)?,
+            peak_mib: each(|cost| cost.peak_mib)?,
+        })
+    }
+}
+
 impl DrainLine {
     fn columns(&self) -> String {
-        let told = |spread: &Spread, digits: usize| {
-            let wide = if spread.is_narrow() { "" } else { " wide" };
-            format!(
-                "{:.digits$} ({:.digits$}-{:.digits$}){wide}",
-                spread.median, spread.min, spread.max
-            )
-        };
         let first = self
             .first_row_seconds
             .as_ref()
-            .map_or_else(|| "-".to_owned(), |it| told(it, 2));
+            .map_or_else(|| "-".to_owned(), |it| column(it, 2));
         format!(
             "{:>24} {:>20} {:>18} {first:>16}",
-            told(&self.rows_per_second, 0),
-            told(&self.cpu_per_million, 2),
-            told(&self.peak_mib, 1)
+            column(&self.rows_per_second, 0),
+            column(&self.cpu_per_million, 2),
+            column(&self.peak_mib, 1)
         )
     }
+}
+
+fn column(spread: &Spread, digits: usize) -> String {
+    let wide = if spread.is_narrow() { "" } else { " wide" };
+    format!(
+        "{:.digits$} ({:.digits$}-{:.digits$}){wide}",
+        spread.median, spread.min, spread.max
+    )
 }
 
 #[cfg(test)]

@@ -82,7 +82,7 @@ pub(super) enum BenchCommand {
         /// Seconds of each measurement in a round
         #[arg(long, default_value_t = 4)]
         seconds: u64,
-        /// Build Benthos and measure it, too; needs Go
+        /// Measure Benthos and the original's loop, too; needs Go and Python with `venv`
         #[arg(long)]
         peers: bool,
         /// Write the result here, as JSON

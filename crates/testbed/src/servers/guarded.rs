@@ -16,7 +16,7 @@ impl KafkaOptions {
             write!(logins, " user_{user}=\"{password}\"").expect("a string takes every text");
         }
         logins.push(';');
-        let properties = [
+        Self::with([
             (
                 "listener.security.protocol.map",
                 "CLIENT:SASL_PLAINTEXT,INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT",
@@ -28,20 +28,14 @@ impl KafkaOptions {
                 "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
             ),
             ("super.users", "User:ANONYMOUS;User:admin"),
-        ];
-        Self {
-            properties: properties
-                .map(|(name, value)| (name.to_owned(), value.to_owned()))
-                .into(),
-            ..Self::default()
-        }
+        ])
     }
 
     /// One node whose clients come over TLS and log in by SCRAM-SHA-512. `keystore` holds its key and its certificate, PEM.
     /// Users and rights are given with Kafka's own tools, on the internal listener.
     pub fn guarded_over_tls(keystore: &Path) -> Self {
         let keystore = keystore.display().to_string();
-        let properties = [
+        Self::with([
             (
                 "listener.security.protocol.map",
                 "CLIENT:SASL_SSL,INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT",
@@ -58,12 +52,6 @@ impl KafkaOptions {
                 "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
             ),
             ("super.users", "User:ANONYMOUS"),
-        ];
-        Self {
-            properties: properties
-                .map(|(name, value)| (name.to_owned(), value.to_owned()))
-                .into(),
-            ..Self::default()
-        }
+        ])
     }
 }

@@ -77,14 +77,17 @@ impl KafkaOptions {
     /// that the cluster has no brokers.
     #[must_use]
     pub fn fickle() -> Self {
-        let properties = [
+        Self::with([
             ("broker.session.timeout.ms", "3000"),
             ("broker.heartbeat.interval.ms", "6000"),
-        ];
+        ])
+    }
+
+    /// One node with these server properties.
+    pub(super) fn with<const N: usize>(properties: [(&str, &str); N]) -> Self {
+        let properties = properties.map(|(name, value)| (name.to_owned(), value.to_owned()));
         Self {
-            properties: properties
-                .map(|(name, value)| (name.to_owned(), value.to_owned()))
-                .into(),
+            properties: properties.into(),
             ..Self::default()
         }
     }

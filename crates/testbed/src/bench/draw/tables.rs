@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use super::source;
 use crate::bench::figures::{Figure, round};
-use crate::bench::report::{DrainLine, GrowthPoint, LatencyPoint, Report};
+use crate::bench::report::{DrainLine, GrowthPoint, LatencyPoint, Report, SentLine};
 use crate::bench::spread::Spread;
 
 const DRAINS: &str = "rows/s | CPU s per million | peak MiB | first row after, s |\n|---|---|---|---|---|\n";
@@ -27,6 +27,12 @@ pub(super) fn page(report: &Report) -> String {
         for line in &report.drains {
             page.push_str(&drained(&format!("{}, {}", line.name, line.records), line));
         }
+    }
+    if !report.sent.is_empty() {
+        page.push_str(
+            "\n| sent to Kafka by | records/s | CPU s per million | peak MiB |\n|---|---|---|---|\n",
+        );
+        report.sent.iter().for_each(|line| page.push_str(&sent(line)));
     }
     if !report.latencies.is_empty() {
         page.push_str("\n| latency, ms | records/s | p50 | p90 | p99 | most | rows looked for |\n");
@@ -90,12 +96,23 @@ fn goal(figure: &Figure) -> String {
     format!("| {} | {seen} | {} | {met} |\n", figure.name, figure.goal)
 }
 
+fn sent(line: &SentLine) -> String {
+    format!(
+        "| {} | {} | {} | {} |\n",
+        line.name,
+        told(&line.records_per_second),
+        told(&line.cpu_per_million),
+        told(&line.peak_mib)
+    )
+}
+
+fn told(spread: &Spread) -> String {
+    let wide = if spread.is_narrow() { "" } else { ", wide" };
+    let [median, min, max] = [spread.median, spread.min, spread.max].map(short);
+    format!("{median} ({min} to {max}{wide})")
+}
+
 fn drained(name: &str, line: &DrainLine) -> String {
-    let told = |spread: &Spread| {
-        let wide = if spread.is_narrow() { "" } else { ", wide" };
-        let [median, min, max] = [spread.median, spread.min, spread.max].map(short);
-        format!("{median} ({min} to {max}{wide})")
-    };
     let first = line
         .first_row_seconds
         .as_ref()

@@ -1,6 +1,7 @@
 use super::*;
-use crate::bench::report::{GrowthPoint, LatencyPoint, MemoryLine, SplitLine};
+use crate::bench::report::{GrowthPoint, LatencyPoint, MemoryLine, SentLine, SplitLine};
 use crate::bench::spread::Spread;
+use crate::bench::usage::Cost;
 
 fn line(name: &str, ceiling: bool, speed: f64) -> DrainLine {
     let spread = |value: f64| Spread::of(&[value * 0.95, value, value * 1.08]).unwrap();
@@ -56,6 +57,14 @@ fn made_up() -> Report {
             report.growth.push(GrowthPoint { axis, at, drain });
         }
     }
+    let cost = |seconds| Cost {
+        rows: 30_000,
+        seconds,
+        cpu_seconds: 0.6,
+        peak_mib: 40.0,
+    };
+    let sent = SentLine::of("publisher, requests of one", &[cost(1.5), cost(2.0), cost(3.0)]);
+    report.sent.extend(sent);
     report.split.push(SplitLine {
         name: "processor time, publisher".to_owned(),
         unit: "s".to_owned(),
@@ -82,6 +91,7 @@ fn every_part_of_a_report_becomes_a_picture_that_names_its_units() {
         "| affluent, 300000 | 45000 (42750 to 48600) |",
         "| spark | 5000, did not keep up |",
         "| partitions: 12 |",
+        "| publisher, requests of one | 15000 (10000 to 20000, wide) | 20 (20 to 20) | 40 (40 to 40) |",
         "| processor time, publisher | 1.5 s (1 to 2.5) |",
         "Flink: not measured: Batch too large",
     ] {

@@ -65,6 +65,16 @@ impl Producer {
         format!("{}, {habit}", self.client())
     }
 
+    /// Records that it sends each second, roughly, as seen on two cores: so many for each second that it is to last.
+    pub fn pace(self) -> u64 {
+        match (self.client, self.habit) {
+            (Client::KafkaPython, Habit::FlushEach) => 100,
+            (Client::KafkaPython, Habit::Batched) => 4_000,
+            (Client::ConfluentKafka, Habit::FlushEach) => 400,
+            (Client::ConfluentKafka, Habit::Batched) => 25_000,
+        }
+    }
+
     /// Whether it waits for each record by itself.
     pub fn flushes_each(self) -> bool {
         self.habit == Habit::FlushEach

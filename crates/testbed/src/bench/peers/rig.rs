@@ -66,7 +66,7 @@ pub(super) async fn fill(field: &Field, topic: &str, records: u64) -> Result<(),
 }
 
 /// The same users as a file, one a line.
-pub(super) fn write_users(path: &Path, records: u64) -> Result<(), RigError> {
+pub(in crate::bench) fn write_users(path: &Path, records: u64) -> Result<(), RigError> {
     let mut lines = Vec::new();
     for person in awkward(records) {
         lines.extend(person.json());

@@ -6,7 +6,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::PublisherBenchError;
-use super::load::{Carried, Load, Requests};
+use super::load::{Load, Requests};
+use crate::bench::usage::{Cost, cpu_seconds, peak_mib};
 
 /// Callers of one record a request, as the goal says.
 const CALLERS: usize = 256;
@@ -15,6 +16,8 @@ const CALLERS: usize = 256;
 const BATCH_CALLERS: [usize; 2] = [32, 128];
 /// Requests that are different; they are sent again and again.
 const DIFFERENT: u64 = 500;
+/// Records in a request of many.
+const MANY: u64 = 100;
 
 /// Requests of one and of many records, for one server.
 #[derive(Clone)]
@@ -23,39 +26,35 @@ pub(super) struct Contest {
     pub(super) address: SocketAddr,
     pub(super) one: Requests,
     many: Requests,
+    /// The server's process.
+    pid: u32,
 }
 
-/// What one server carried in a round: records each second in requests of 100, requests each second of one record.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Speed {
-    pub(super) records: f64,
-    pub(super) singles: f64,
-}
-
-/// One round of all: the bare loop's records each second, the publisher, and Benthos while it takes part.
-#[derive(Debug, Default)]
-pub(super) struct Carriers {
-    pub(super) bare: f64,
-    pub(super) ours: Speed,
-    pub(super) peer: Option<Speed>,
+/// What one server carried in a round, in records, and what it cost it: in requests of 100, and of one.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Costs {
+    pub(super) many: Cost,
+    pub(super) one: Cost,
 }
 
 impl Contest {
     /// The paths for requests of one and of many records.
-    pub(super) fn new(name: &'static str, address: SocketAddr, [one, many]: [&str; 2]) -> Self {
+    pub(super) fn new(name: &'static str, address: SocketAddr, pid: u32, [one, many]: [&str; 2]) -> Self {
         Self {
             name,
             address,
-            one: Requests::new(one, DIFFERENT * 100, 1),
-            many: Requests::new(many, DIFFERENT, 100),
+            one: Requests::new(one, DIFFERENT * MANY, 1),
+            many: Requests::new(many, DIFFERENT, MANY),
+            pid,
         }
     }
 
     /// The same requests for another server.
-    pub(super) fn elsewhere(&self, name: &'static str, address: SocketAddr) -> Self {
+    pub(super) fn elsewhere(&self, name: &'static str, address: SocketAddr, pid: u32) -> Self {
         Self {
             name,
             address,
+            pid,
             ..self.clone()
         }
     }
@@ -64,29 +63,32 @@ impl Contest {
     ///
     /// # Errors
     /// When a request has no answer, or another than 200 and 503.
-    pub(super) async fn measure(&self, length: Duration) -> Result<Speed, PublisherBenchError> {
-        let mut records = 0.0_f64;
-        for callers in BATCH_CALLERS {
-            let many = self.load(&self.many, callers, length).await?;
-            records = records.max(many.per_second() * 100.0);
+    pub(super) async fn measure(&self, length: Duration) -> Result<Costs, PublisherBenchError> {
+        let mut many = self.load(&self.many, MANY, BATCH_CALLERS[0], length).await?;
+        for callers in &BATCH_CALLERS[1..] {
+            let cost = self.load(&self.many, MANY, *callers, length).await?;
+            if cost.rows_per_second() > many.rows_per_second() {
+                many = cost;
+            }
         }
-        let one = self.load(&self.one, CALLERS, length).await?;
-        Ok(Speed {
-            records,
-            singles: one.per_second(),
-        })
+        let one = self.load(&self.one, 1, CALLERS, length).await?;
+        Ok(Costs { many, one })
     }
 
+    /// Requests of so many records each.
     async fn load(
         &self,
         requests: &Requests,
+        records: u64,
         callers: usize,
         length: Duration,
-    ) -> Result<Carried, PublisherBenchError> {
+    ) -> Result<Cost, PublisherBenchError> {
         let load = Load {
             address: self.address,
             callers,
         };
+        let used = || cpu_seconds(self.pid).unwrap_or(f64::NAN);
+        let before = used();
         let carried = load.closed(requests, length).await;
         let carried = carried.map_err(|source| PublisherBenchError::Load {
             on: self.name,
@@ -95,26 +97,22 @@ impl Contest {
         if carried.refused > 0 {
             println!("{} refused {} requests with 503", self.name, carried.refused);
         }
-        Ok(carried)
+        Ok(Cost {
+            rows: carried.accepted * records,
+            seconds: carried.seconds,
+            cpu_seconds: used() - before,
+            peak_mib: peak_mib(self.pid).unwrap_or(f64::NAN),
+        })
     }
 }
 
-impl fmt::Display for Speed {
+impl fmt::Display for Costs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
             "{:.0} records/s in requests of 100 and {:.0} one-record requests/s",
-            self.records, self.singles
+            self.many.rows_per_second(),
+            self.one.rows_per_second()
         )
-    }
-}
-
-impl fmt::Display for Carriers {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "bare loop {:.0} records/s, publisher {}", self.bare, self.ours)?;
-        match &self.peer {
-            Some(peer) => write!(f, ", Benthos {peer}"),
-            None => Ok(()),
-        }
     }
 }

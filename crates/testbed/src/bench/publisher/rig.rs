@@ -1,13 +1,15 @@
-//! What the publisher's bench runs on: Kafka, the publisher, and Benthos if wanted; and each measurement on them.
+//! What the publisher's bench runs on: Kafka, the publisher, and the peers if wanted; and each measurement on them.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::benthos::Benthos;
-use super::contest::{Carriers, Contest, Speed};
+use super::contest::{Contest, Costs};
 use super::load::{Load, Requests};
-use super::{PublisherBench, PublisherBenchError, Rounds};
+use super::loops::Loops;
+use super::{PublisherBench, PublisherBenchError, Round};
 use crate::bench::bare;
 use crate::bench::figures::spread;
 use crate::bench::histogram::millis;
@@ -25,6 +27,15 @@ use crate::workspace;
 const OURS: &str = "bench_publisher";
 const BARE: &str = "bench_bare";
 const PEER: &str = "bench_benthos";
+const PYTHON: &str = "bench_python";
+
+/// Who comes in each round: the bare loop, the publisher, Benthos, and Python's loops, which are not waited for to be warm.
+const TO_WARM: usize = 3;
+const ALL: usize = 4;
+
+/// As they are told.
+const BENTHOS: &str = "Benthos";
+const LOOPS: &str = "the original's loop in Python";
 
 /// The steady rate at which latency is measured.
 const STEADY_RATE: u32 = 1_000;
@@ -38,7 +49,8 @@ pub(super) struct Rig {
     publisher: Service,
     ours: Contest,
     peer: Option<(Benthos, Contest)>,
-    without_peer: Option<String>,
+    loops: Option<Loops>,
+    absent: BTreeMap<String, String>,
     folder: PathBuf,
     length: Duration,
     /// The bare loop's best.
@@ -53,7 +65,7 @@ impl Rig {
         println!("starting Kafka and the publisher");
         let folder = workspace::target_dir()?.join("bench");
         let kafka = KafkaCluster::start(&KafkaOptions::default()).await?;
-        for topic in [BARE, PEER] {
+        for topic in [BARE, PEER, PYTHON] {
             kafka.create_topic(topic, 6).await?;
         }
         let publisher = ServiceOptions::new("publisher", &folder)
@@ -61,43 +73,62 @@ impl Rig {
             .set("kafka.topic", OURS);
         let publisher = Service::start(&publisher)?;
         publisher.ready(READY).await?;
-        let ours = Contest::new("the publisher", address_of(&publisher)?, ["/v1/users"; 2]);
-        let (mut peer, mut without_peer) = (None, None);
-        if options.peers {
-            println!("building and starting Benthos");
-            match Benthos::start(&kafka.bootstrap(), PEER, &folder).await {
-                Ok(benthos) => {
-                    let contest = Contest::new("Benthos", benthos.address, ["/one", "/many"]);
-                    peer = Some((benthos, contest));
-                }
-                Err(error) => {
-                    println!("Benthos is not measured: {error}");
-                    without_peer = Some(reason(&error));
-                }
-            }
-        } else {
-            println!("without peers: --peers measures Benthos, too");
-        }
-        Ok(Self {
+        let ours = Contest::new(
+            "the publisher",
+            address_of(&publisher)?,
+            publisher.child().map_or(0, Child::pid),
+            ["/v1/users"; 2],
+        );
+        let mut rig = Self {
             kafka,
             publisher,
             ours,
-            peer,
-            without_peer,
+            peer: None,
+            loops: None,
+            absent: BTreeMap::new(),
             folder,
             length: options.length,
             linger_ms: LINGERS[0],
-        })
+        };
+        if options.peers {
+            rig.invite().await;
+        } else {
+            println!("without peers: --peers measures Benthos and Python's loops, too");
+        }
+        Ok(rig)
     }
 
+    /// Starts the peers that can be had.
+    async fn invite(&mut self) {
+        println!("building and starting Benthos, installing Python's libraries");
+        match Benthos::start(&self.kafka.bootstrap(), PEER, &self.folder).await {
+            Ok(benthos) => {
+                let paths = ["/one", "/many"];
+                let contest = Contest::new(BENTHOS, benthos.address, benthos.pid(), paths);
+                self.peer = Some((benthos, contest));
+            }
+            Err(error) => self.miss(BENTHOS, &error),
+        }
+        match Loops::install(&self.folder).await {
+            Ok(loops) => self.loops = Some(loops),
+            Err(error) => self.miss(LOOPS, &error),
+        }
+    }
+
+    /// It takes part no more.
+    fn miss(&mut self, name: &str, error: &dyn std::error::Error) {
+        let reason = reason(error);
+        println!("{name}: not measured: {reason}");
+        self.absent.insert(name.to_owned(), reason);
+    }
     /// Rounds that do not count, until Kafka takes single records no faster than before: its compiler is at work on those for
     /// longest.
     pub(super) async fn warm_up(&mut self) -> Result<usize, PublisherBenchError> {
         let mut warmup = Warmup::default();
         while warmup.goes_on() {
-            let carried = self.carried(warmup.rounds()).await?;
-            println!("warming up: {carried}");
-            warmup.note(carried.ours.singles);
+            let round = self.all(warmup.rounds(), TO_WARM).await?;
+            println!("warming up: {round}");
+            warmup.note(round.ours.one.rows_per_second());
         }
         Ok(warmup.rounds())
     }
@@ -119,9 +150,9 @@ impl Rig {
         self.linger_ms
     }
 
-    /// Why Benthos takes part no more, where it was to.
-    pub(super) fn without_peer(&self) -> Option<&str> {
-        self.without_peer.as_deref()
+    /// Who takes part no more, and why.
+    pub(super) fn absent(&self) -> &BTreeMap<String, String> {
+        &self.absent
     }
 
     /// What the load generator does where nothing is to be done: far more than what is measured, or it is in the way.
@@ -138,7 +169,7 @@ impl Rig {
         }
         let speed = self
             .ours
-            .elsewhere("the no-op route", address)
+            .elsewhere("the no-op route", address, noop.pid())
             .measure(self.length)
             .await?;
         println!("the load generator {speed} on a route that does nothing");
@@ -147,34 +178,38 @@ impl Rig {
     }
 
     /// A round that counts.
-    pub(super) async fn round(
-        &mut self,
-        round: usize,
-        rounds: &mut Rounds,
-    ) -> Result<(), PublisherBenchError> {
-        let carried = self.carried(round).await?;
-        println!("round {}: {carried}", round + 1);
-        rounds.note(&carried);
-        Ok(())
+    pub(super) async fn round(&mut self, number: usize) -> Result<Round, PublisherBenchError> {
+        let round = self.all(number, ALL).await?;
+        println!("round {}: {round}", number + 1);
+        Ok(round)
     }
 
-    /// All contestants once, in an order that turns with the rounds.
-    async fn carried(&mut self, round: usize) -> Result<Carriers, PublisherBenchError> {
-        let mut carried = Carriers::default();
-        for place in order(round, 3) {
+    /// The first so many of the contestants once, in an order that turns with the rounds.
+    async fn all(&mut self, number: usize, contestants: usize) -> Result<Round, PublisherBenchError> {
+        let (mut bare, mut ours, mut peer, mut loops) = (None, None, None, None);
+        for place in order(number, contestants) {
             match place {
-                0 => carried.bare = self.bare_loop(self.linger_ms).await?.rows_per_second(),
-                1 => carried.ours = self.ours().await?,
-                _ => carried.peer = self.peer_contest().await,
+                0 => bare = Some(self.bare_loop(self.linger_ms).await?),
+                1 => ours = Some(self.ours().await?),
+                2 => peer = self.peer_contest().await,
+                _ => loops = self.python_loops().await,
             }
         }
-        Ok(carried)
+        let (Some(bare), Some(ours)) = (bare, ours) else {
+            unreachable!("every order has all places");
+        };
+        Ok(Round {
+            bare,
+            ours,
+            peer,
+            loops,
+        })
     }
 
     /// Besides, who has used the processors: they are shared, and what one takes another lacks.
-    async fn ours(&self) -> Result<Speed, PublisherBenchError> {
+    async fn ours(&self) -> Result<Costs, PublisherBenchError> {
         let (started, before) = (Instant::now(), self.used());
-        let speed = self.ours.measure(self.length).await?;
+        let costs = self.ours.measure(self.length).await?;
         let seconds = started.elapsed().as_secs_f64();
         let shares = self.used().into_iter().zip(before);
         let shares: Vec<_> = shares.map(|(after, before)| (after - before) / seconds).collect();
@@ -185,7 +220,7 @@ impl Rig {
             shares[2],
             std::thread::available_parallelism().map_or(0, usize::from)
         );
-        Ok(speed)
+        Ok(costs)
     }
 
     /// Processor seconds so far: of the publisher, of Kafka, of this process.
@@ -196,15 +231,26 @@ impl Rig {
         [of(publisher), of(kafka), own_cpu_seconds()]
     }
 
-    /// A peer that fails takes part no more.
-    async fn peer_contest(&mut self) -> Option<Speed> {
+    async fn peer_contest(&mut self) -> Option<Costs> {
         let (_, contest) = self.peer.as_ref()?;
         match contest.measure(self.length).await {
-            Ok(speed) => Some(speed),
+            Ok(costs) => Some(costs),
             Err(error) => {
-                println!("Benthos is measured no more: {error}");
-                self.without_peer = Some(reason(&error));
                 self.peer = None;
+                self.miss(BENTHOS, &error);
+                None
+            }
+        }
+    }
+
+    async fn python_loops(&mut self) -> Option<Vec<Cost>> {
+        let brokers = self.kafka.bootstrap();
+        let run = self.loops.as_ref()?.run(&brokers, PYTHON, self.length);
+        match run.await {
+            Ok(costs) => Some(costs),
+            Err(error) => {
+                self.loops = None;
+                self.miss(LOOPS, &error);
                 None
             }
         }

@@ -54,25 +54,9 @@ impl Scene<'_> {
 
     /// `streamer replay`, once the group has no members any more.
     pub(super) async fn replay(&self) -> Result<(), RoundError> {
-        let until = Instant::now() + DEADLINE;
-        loop {
-            let command = streamer(self.venue, self.plot, OPERATORS)
-                .arg("replay")
-                .arg("--from-offset")
-                .arg("0")
-                .arg("--yes");
-            let command = Service::start(&command)?;
-            if command.wait(DEADLINE).await? == Some(0) {
-                return Ok(());
-            }
-            if Instant::now() >= until {
-                return Err(RoundError::Refused {
-                    what: "streamer replay",
-                    log: command.last_lines(5),
-                });
-            }
-            sleep(Duration::from_secs(1)).await;
-        }
+        let arguments = ["replay", "--from-offset", "0", "--yes"];
+        self.command("streamer replay", &arguments).await?;
+        Ok(())
     }
 
     /// The operator sees what became of the letters, and that some were written.
@@ -88,21 +72,28 @@ impl Scene<'_> {
     /// `streamer redrive`, which takes deletions for what they are; returns how many letters were written. Beside streamers
     /// that run, and until the servers are there.
     pub(in crate::chaos) async fn redrive(&self) -> Result<usize, RoundError> {
+        const WHAT: &str = "streamer redrive";
+        let log = self.command(WHAT, &["redrive"]).await?;
+        written(&log).ok_or(RoundError::Refused { what: WHAT, log })
+    }
+
+    /// A command of the streamer, again and again until it ends well; returns its last lines.
+    async fn command(&self, what: &'static str, arguments: &[&str]) -> Result<String, RoundError> {
         let until = Instant::now() + DEADLINE;
         loop {
-            let command = streamer(self.venue, self.plot, OPERATORS).arg("redrive");
+            let command = streamer(self.venue, self.plot, OPERATORS);
+            let command = arguments
+                .iter()
+                .fold(command, |command, argument| command.arg(*argument));
             let command = Service::start(&command)?;
             let (ended, log) = (command.wait(DEADLINE).await?, command.last_lines(5));
-            match written(&log) {
-                Some(written) if ended == Some(0) => return Ok(written),
-                _ if Instant::now() < until => sleep(Duration::from_secs(1)).await,
-                _ => {
-                    return Err(RoundError::Refused {
-                        what: "streamer redrive",
-                        log,
-                    });
-                }
+            if ended == Some(0) {
+                return Ok(log);
             }
+            if Instant::now() >= until {
+                return Err(RoundError::Refused { what, log });
+            }
+            sleep(Duration::from_secs(1)).await;
         }
     }
 
