@@ -65,13 +65,14 @@ impl Producer {
         format!("{}, {habit}", self.client())
     }
 
-    /// Records that it sends each second, roughly, as seen on two cores: so many for each second that it is to last.
+    /// Records that it sends each second, roughly, on two cores it need not share with a server at work: so many for each
+    /// second that it is to last.
     pub fn pace(self) -> u64 {
         match (self.client, self.habit) {
-            (Client::KafkaPython, Habit::FlushEach) => 100,
-            (Client::KafkaPython, Habit::Batched) => 4_000,
-            (Client::ConfluentKafka, Habit::FlushEach) => 400,
-            (Client::ConfluentKafka, Habit::Batched) => 25_000,
+            (Client::KafkaPython, Habit::FlushEach) => 800,
+            (Client::KafkaPython, Habit::Batched) => 15_000,
+            (Client::ConfluentKafka, Habit::FlushEach) => 5_000,
+            (Client::ConfluentKafka, Habit::Batched) => 130_000,
         }
     }
 
