@@ -91,7 +91,7 @@ fn every_part_of_a_report_becomes_a_picture_that_names_its_units() {
         "| affluent, 300000 | 45000 (42750 to 48600) |",
         "| spark | 5000, did not keep up |",
         "| partitions: 12 |",
-        "| publisher, requests of one | 15000 (10000 to 20000, wide) | 20 (20 to 20) | 40 (40 to 40) |",
+        "| publisher, requests of one | 15000 (10000 to 20000, wide) | 20.0 (20.0 to 20.0) | 40.0 (40.0 to 40.0) |",
         "| processor time, publisher | 1.5 s (1 to 2.5) |",
         "Flink: not measured: Batch too large",
     ] {
