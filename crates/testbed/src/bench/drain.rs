@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::field::{Field, SEED};
 use super::people::people;
-use super::report::{DrainLine, MemoryLine};
+use super::report::{DrainLine, MemoryLine, spreads};
 use super::sink::{Running, Sink, Site};
 use super::spread::Spread;
 use super::usage::Cost;
@@ -249,14 +249,14 @@ impl Drains {
 
 /// The bare loop's rounds as a line of the report.
 pub fn ceiling_line(name: &str, costs: &[Cost]) -> Option<DrainLine> {
-    let each = |of: fn(&Cost) -> f64| costs.iter().map(of).collect::<Vec<_>>();
+    let [rows_per_second, cpu_per_million, peak_mib] = spreads(costs)?;
     Some(DrainLine {
         name: name.to_owned(),
         ceiling: true,
         records: costs.first()?.rows,
-        rows_per_second: Spread::of(&each(Cost::rows_per_second))?,
-        cpu_per_million: Spread::of(&each(Cost::cpu_per_million))?,
-        peak_mib: Spread::of(&each(|cost| cost.peak_mib))?,
+        rows_per_second,
+        cpu_per_million,
+        peak_mib,
         first_row_seconds: None,
     })
 }

@@ -295,15 +295,25 @@ pub fn reason(error: &dyn std::error::Error) -> String {
     line.chars().take(LONGEST).collect()
 }
 
+/// Of these rounds rows/s, processor seconds for a million rows, and the most memory.
+pub(super) fn spreads(rounds: &[Cost]) -> Option<[Spread; 3]> {
+    let each = |of: fn(&Cost) -> f64| Spread::of(&rounds.iter().map(of).collect::<Vec<_>>());
+    Some([
+        each(Cost::rows_per_second)?,
+        each(Cost::cpu_per_million)?,
+        each(|cost| cost.peak_mib)?,
+    ])
+}
+
 impl SentLine {
     /// None where there are no rounds, or one tells no cost.
     pub fn of(name: &str, rounds: &[Cost]) -> Option<Self> {
-        let each = |of: fn(&Cost) -> f64| Spread::of(&rounds.iter().map(of).collect::<Vec<_>>());
+        let [records_per_second, cpu_per_million, peak_mib] = spreads(rounds)?;
         Some(Self {
             name: name.to_owned(),
-            records_per_second: each(Cost::rows_per_second)?,
-            cpu_per_million: each(Cost::cpu_per_million)?,
-            peak_mib: each(|cost| cost.peak_mib)?,
+            records_per_second,
+            cpu_per_million,
+            peak_mib,
         })
     }
 }
