@@ -15,7 +15,7 @@ from place import DEPLOY, ROOT, WORK, run
 STORAGE = WORK / "containers"
 STAND_INS = DEPLOY / "check" / "images"
 # Which jars Kafka and Cassandra are.
-SERVERS = ROOT / "crates/testbed/servers/pom.xml"
+SERVERS = ROOT / "crates/testkit/servers/pom.xml"
 LABEL = "affluent.made-of"
 DEBIAN = "docker.io/library/debian:12.12-slim"
 RUST = "docker.io/library/rust:1.95.0-slim-bookworm"
@@ -153,7 +153,7 @@ def stand_in(image):
     shutil.rmtree(context, ignore_errors=True)
     shutil.copytree(STAND_INS / name, context)
     if name != "prometheus":
-        # As the testbed fetches them, from the same list.
+        # As the testkit fetches them, from the same list.
         jars = WORK / "jars" / made_of
         if not jars.exists():
             run("mvn", "--quiet", "--batch-mode", "--activate-profiles", name, "--file", SERVERS,

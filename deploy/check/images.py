@@ -13,7 +13,7 @@ from place import DEPLOY, ROOT, WORK, run
 
 TARGETS = ["publisher", "streamer", "ingester", "random-user"]
 SERVICES = TARGETS[:3]
-TAG = "0.1.0"
+TAG = "0.2.0"
 LARGEST = 60_000_000
 SLOWEST_START = 0.3
 
@@ -51,7 +51,7 @@ def binaries_of(folder):
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     for target in TARGETS:
-        name = "testbed" if target == "random-user" else target
+        name = "testkit" if target == "random-user" else target
         container = engine.podman("create", f"affluent/{target}:{TAG}")
         try:
             engine.podman("cp", f"{container}:/{name}", folder / name)
@@ -98,7 +98,7 @@ def without_compiling(binaries):
     context = WORK / "context" / "binaries"
     shutil.rmtree(context, ignore_errors=True)
     (context / "out").mkdir(parents=True)
-    for name in [*SERVICES, "testbed"]:
+    for name in [*SERVICES, "testkit"]:
         run("strip", "-o", context / "out" / name, binaries / name)
     before, after = (DEPLOY / "Dockerfile").read_text().split("FROM ${RUST_IMAGE} AS dependencies\n")
     stages = after[after.index("\nFROM ${DEBIAN_IMAGE} ") :]

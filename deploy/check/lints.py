@@ -40,7 +40,7 @@ def scripts():
     places = [ROOT / "scripts", ROOT / ".ci", DEPLOY]
     found = sorted(path for place in places for path in place.rglob("*") if path.is_file() and is_script(path))
     names = {path.name for path in found}
-    expect({"deploy-check", "prerequisites.sh", "testbed.sh", "run", "check", "entrypoint"} <= names, names)
+    expect({"deploy-check", "prerequisites.sh", "testkit.sh", "run", "check", "entrypoint"} <= names, names)
     return found
 
 

@@ -151,7 +151,7 @@ class Pipeline:
                                 "/opt/kafka/libs/*", "org.apache.kafka.tools.ConsoleProducer", "--bootstrap-server",
                                 "kafka:9092", "--topic", "users_created", text=LINES)  # fmt: skip
             eventually("a dead letter", lambda: count("streamer_dead_letters_total") > 0, 60)
-            eventually("a row without a key", lambda: count("streamer_misplaced_total", 'kind="key"') > 0, 60)
+            eventually("a row without a key", lambda: count("streamer_partition_mismatch_total", 'kind="key"') > 0, 60)
 
     def without_api(self):
         with self.stopped("random-user", 10):

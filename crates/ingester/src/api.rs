@@ -125,7 +125,7 @@ async fn known_callers_only(
     request: Request,
     next: Next,
 ) -> Result<Response, Problem> {
-    callers.recognise(request.headers())?;
+    callers.authenticate(request.headers())?;
     Ok(next.run(request).await)
 }
 

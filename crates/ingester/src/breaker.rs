@@ -3,13 +3,13 @@
 
 use std::time::{Duration, Instant};
 
-use crate::settings::BreakerSettings;
+use crate::settings::CircuitBreakerSettings;
 
 /// Whether the API may be asked.
 #[derive(Debug)]
 pub struct Breaker {
     failures: u32,
-    pause: Duration,
+    open_duration: Duration,
     state: State,
 }
 
@@ -26,10 +26,10 @@ enum State {
 impl Breaker {
     /// A breaker that has seen no failure.
     #[must_use]
-    pub fn new(settings: &BreakerSettings) -> Self {
+    pub fn new(settings: &CircuitBreakerSettings) -> Self {
         Self {
             failures: settings.failures,
-            pause: settings.pause,
+            open_duration: settings.open_duration,
             state: State::Closed(0),
         }
     }
@@ -40,7 +40,7 @@ impl Breaker {
         match self.state {
             State::Closed(_) => Duration::ZERO,
             State::Open(until) => until.saturating_duration_since(now),
-            State::Probing => self.pause,
+            State::Probing => self.open_duration,
         }
     }
 
@@ -68,7 +68,7 @@ impl Breaker {
             State::Closed(before) if before + 1 < self.failures => State::Closed(before + 1),
             // Those that were under way when it opened change nothing.
             State::Open(until) => State::Open(until),
-            _ => State::Open(now + self.pause),
+            _ => State::Open(now + self.open_duration),
         };
     }
 
@@ -87,9 +87,9 @@ mod tests {
     const PAUSE: Duration = Duration::from_secs(30);
 
     fn breaker() -> Breaker {
-        Breaker::new(&BreakerSettings {
+        Breaker::new(&CircuitBreakerSettings {
             failures: 3,
-            pause: PAUSE,
+            open_duration: PAUSE,
         })
     }
 

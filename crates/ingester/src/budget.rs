@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use crate::settings::BudgetSettings;
+use crate::settings::RateLimitSettings;
 
 /// What was spent of the budget lately.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ pub struct Budget {
 impl Budget {
     /// A budget of which nothing is spent yet.
     #[must_use]
-    pub fn new(settings: &BudgetSettings) -> Self {
+    pub fn new(settings: &RateLimitSettings) -> Self {
         Self {
             users: settings.users,
             window: settings.window,
@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     fn budget() -> Budget {
-        Budget::new(&BudgetSettings {
+        Budget::new(&RateLimitSettings {
             users: 20_000,
             window: Duration::from_secs(300),
         })

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
 use service::access::Callers;
-use service::process::{ExitStatus as _, refuse};
+use service::process::{ExitStatus as _, exit_with_error};
 use service::{CommandLine, Context, HealthCheck, reload};
 
 use crate::api::Api;
@@ -98,7 +98,7 @@ impl Cli {
         };
         Some(match looked {
             Ok(()) => ExitCode::SUCCESS,
-            Err(error) => refuse("ingester", &error, error.exit_code()),
+            Err(error) => exit_with_error("ingester", &error, error.exit_code()),
         })
     }
 

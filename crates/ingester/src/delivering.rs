@@ -10,7 +10,7 @@
 //!    whichever process it is posted.
 //! 2. A verdict is kept before the next batch takes its place, in one transaction with the counts. What is kept is never
 //!    posted again; everything else is, by the next process, in its order.
-//! 3. At most `publisher.in_flight` batches are under way, and nothing goes out that lies further than so many batches
+//! 3. At most `publisher.max_in_flight` batches are under way, and nothing goes out that lies further than so many batches
 //!    from the oldest record that is not accounted for, however often the process was killed meanwhile (`window`).
 //! 4. A user is sent again within a run only `run.duplicate_window` records later, which is at least one window; so the
 //!    earlier version is accounted for before the later one goes out. Two versions of one user are never under way at the

@@ -88,7 +88,7 @@ enum Sent {
 pub struct Delivery<P> {
     post: P,
     backoff: Backoff,
-    odd_answers: u32,
+    max_invalid_responses: u32,
     pause: Pause,
     reach: Reach,
 }
@@ -99,7 +99,7 @@ impl<P: Post> Delivery<P> {
         Self {
             post,
             backoff: settings.backoff,
-            odd_answers: settings.odd_answers,
+            max_invalid_responses: settings.max_invalid_responses,
             pause: Pause::default(),
             reach,
         }
@@ -161,7 +161,9 @@ impl<P: Post> Delivery<P> {
             match action {
                 Action::Halve => return Ok(Sent::TooLarge),
                 Action::Fail => return Err(failed(error)),
-                Action::ResendIfRare if odd > self.odd_answers => return Err(DeliveryError::Odd(odd, error)),
+                Action::ResendIfRare if odd > self.max_invalid_responses => {
+                    return Err(DeliveryError::Odd(odd, error));
+                }
                 Action::ResendIfRare => {}
                 Action::Resend(after) => self.pause.ask(after.unwrap_or_default()),
             }

@@ -13,7 +13,7 @@ use crate::current::Current;
 use crate::history::{Cause, Entry, Order, State};
 use crate::memory::{Memory, MemoryError};
 use crate::plan::{PageRange, Seed};
-use crate::settings::{IngesterSettings, Overlap};
+use crate::settings::{ConcurrencyPolicy, IngesterSettings};
 
 /// What somebody asks for; what is left out is as the settings have it.
 #[derive(Clone, Debug, Default)]
@@ -55,7 +55,7 @@ impl Wish {
 /// Why a run is not entered.
 #[derive(Debug, Error)]
 pub enum DeskError {
-    /// This one is under way or waits, and `schedule.overlap` has no room for another.
+    /// This one is under way or waits, and `schedule.concurrency_policy` has no room for another.
     #[error("run {0} is in the way")]
     Busy(Uuid),
     /// No page of the seed is among those asked for.
@@ -149,9 +149,9 @@ impl Desk {
         }
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let unfinished = self.memory.unfinished()?;
-        let most = match self.settings.schedule.overlap {
-            Overlap::Skip => 0,
-            Overlap::Queue => 1,
+        let most = match self.settings.schedule.concurrency_policy {
+            ConcurrencyPolicy::Skip => 0,
+            ConcurrencyPolicy::Queue => 1,
         };
         if let Some(last) = unfinished.get(most) {
             return Err(DeskError::Busy(last.id));
@@ -254,9 +254,9 @@ impl Desk {
 mod tests {
     use super::*;
 
-    fn desk(overlap: Overlap) -> Desk {
+    fn desk(overlap: ConcurrencyPolicy) -> Desk {
         let mut settings = IngesterSettings::default();
-        settings.schedule.overlap = overlap;
+        settings.schedule.concurrency_policy = overlap;
         Desk::new(Memory::volatile().unwrap(), Current::default(), settings)
     }
 
@@ -266,10 +266,10 @@ mod tests {
 
     #[test]
     fn no_more_runs_wait_than_the_operator_wants() {
-        let skip = desk(Overlap::Skip);
+        let skip = desk(ConcurrencyPolicy::Skip);
         let first = ask(&skip).unwrap();
         assert!(matches!(ask(&skip), Err(DeskError::Busy(run)) if run == first));
-        let queue = desk(Overlap::Queue);
+        let queue = desk(ConcurrencyPolicy::Queue);
         ask(&queue).unwrap();
         let second = ask(&queue).unwrap();
         assert!(matches!(ask(&queue), Err(DeskError::Busy(run)) if run == second));
@@ -277,7 +277,7 @@ mod tests {
 
     #[test]
     fn a_run_that_waits_can_be_withdrawn() {
-        let desk = desk(Overlap::Skip);
+        let desk = desk(ConcurrencyPolicy::Skip);
         let run = ask(&desk).unwrap();
         assert_eq!(desk.end(run).unwrap(), Ending::Withdrawn);
         let stop = CancellationToken::new();
@@ -291,7 +291,7 @@ mod tests {
 
     #[test]
     fn a_run_that_is_taken_is_stopped_and_never_withdrawn_though_it_has_not_begun() {
-        let desk = desk(Overlap::Skip);
+        let desk = desk(ConcurrencyPolicy::Skip);
         let (run, stop) = (ask(&desk).unwrap(), CancellationToken::new());
         assert_eq!(desk.take(&stop).unwrap().unwrap().id, run);
         assert_eq!(desk.end(run).unwrap(), Ending::Stopping);
@@ -304,7 +304,7 @@ mod tests {
 
     #[test]
     fn pages_beyond_the_last_are_refused() {
-        let desk = desk(Overlap::Skip);
+        let desk = desk(ConcurrencyPolicy::Skip);
         let pages = Some("9..10".parse().unwrap());
         let order = desk.order(
             Cause::Backfill,

@@ -106,7 +106,7 @@ pub struct RandomUser {
     client: Client,
     url: Url,
     version: String,
-    request_deadline: Duration,
+    request_timeout: Duration,
     max_body: ByteSize,
 }
 
@@ -118,11 +118,11 @@ impl RandomUser {
     pub fn new(settings: &SourceSettings) -> Result<Self, reqwest::Error> {
         let url = settings.url.url().clone();
         Ok(Self {
-            client: http::client(&url, settings.connect_deadline, settings.request_deadline)?,
+            client: http::client(&url, settings.connect_timeout, settings.request_timeout)?,
             url,
             version: settings.version.clone(),
-            request_deadline: settings.request_deadline,
-            max_body: settings.max_body,
+            request_timeout: settings.request_timeout,
+            max_body: settings.max_response_size,
         })
     }
 
@@ -142,7 +142,7 @@ impl RandomUser {
         otherwise: impl FnOnce(reqwest::Error) -> FetchError,
     ) -> FetchError {
         if error.is_timeout() {
-            FetchError::Timeout(self.request_deadline)
+            FetchError::Timeout(self.request_timeout)
         } else {
             otherwise(error)
         }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use ingester::{Cli, Pipeline, perform};
 use service::Process;
-use service::process::{EXIT_CONFIG, refuse};
+use service::process::{EXIT_CONFIG, exit_with_error};
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -24,7 +24,7 @@ async fn main() -> ExitCode {
     let context = process.context();
     let pipeline = match Pipeline::new(&settings, &context) {
         Ok(pipeline) => pipeline,
-        Err(error) => return refuse("ingester", &error, EXIT_CONFIG),
+        Err(error) => return exit_with_error("ingester", &error, EXIT_CONFIG),
     };
     process.run(perform(cli, settings, pipeline, context)).await
 }

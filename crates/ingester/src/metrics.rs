@@ -62,7 +62,7 @@ impl IngesterMetrics {
         Self {
             runs: metrics.counter_vec("runs_total", "Runs that ended, by outcome.", &["outcome"]),
             running: metrics.gauge("running", "1 while a run is under way."),
-            run_seconds: metrics.histogram("run_seconds", "How long runs take.", &RUN_BUCKETS),
+            run_seconds: metrics.histogram("run_duration_seconds", "How long runs take.", &RUN_BUCKETS),
             last_success: metrics.float_gauge(
                 "last_success_timestamp_seconds",
                 "When a run was last complete, in seconds since 1970; 0 before the first.",
@@ -93,22 +93,26 @@ impl IngesterMetrics {
             rejected: metrics.counter("users_rejected_total", "Records that the publisher refused."),
             requests: metrics.counter_vec(
                 "requests_total",
-                "Requests by leg and status, or what came in place of one.",
-                &["leg", "status"],
+                "Requests by upstream and status, or what came in place of one.",
+                &["upstream", "status"],
             ),
             request_seconds: metrics.histogram_vec(
-                "request_seconds",
-                "How long requests take, answered or not, by leg.",
-                &["leg"],
+                "request_duration_seconds",
+                "How long requests take, answered or not, by upstream.",
+                &["upstream"],
                 &REQUEST_BUCKETS,
             ),
-            retries: metrics.counter_vec("retries_total", "Requests sent again, by leg.", &["leg"]),
+            retries: metrics.counter_vec(
+                "retries_total",
+                "Requests sent again, by upstream.",
+                &["upstream"],
+            ),
             throttled: metrics.float_gauge(
-                "throttled_seconds",
+                "rate_limited_seconds_total",
                 "Time spent waiting for the API's budget since the start; it only grows.",
             ),
             breaker_open: metrics.gauge(
-                "source_breaker_open",
+                "source_circuit_breaker_open",
                 "1 while the API is left alone because it only fails.",
             ),
         }

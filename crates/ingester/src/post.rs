@@ -90,8 +90,8 @@ pub struct Publisher {
     url: Url,
     token: Option<Secret>,
     compression: Compression,
-    connect_deadline: Duration,
-    request_deadline: Duration,
+    connect_timeout: Duration,
+    request_timeout: Duration,
     max_answer: ByteSize,
 }
 
@@ -103,13 +103,13 @@ impl Publisher {
     pub fn new(settings: &PublisherSettings) -> Result<Self, reqwest::Error> {
         let url = users_of(settings.url.url().clone());
         Ok(Self {
-            client: http::client(&url, settings.connect_deadline, settings.request_deadline)?,
+            client: http::client(&url, settings.connect_timeout, settings.request_timeout)?,
             compression: settings.compression.towards(&url),
             url,
             token: settings.token.clone(),
-            connect_deadline: settings.connect_deadline,
-            request_deadline: settings.request_deadline,
-            max_answer: settings.max_answer,
+            connect_timeout: settings.connect_timeout,
+            request_timeout: settings.request_timeout,
+            max_answer: settings.max_response_size,
         })
     }
 
@@ -137,9 +137,9 @@ impl Publisher {
     /// # Errors
     /// When nothing answers within the deadline for a connection.
     pub async fn probe(&self) -> Result<(), PostError> {
-        let request = self.client.get(self.url.clone()).timeout(self.connect_deadline);
+        let request = self.client.get(self.url.clone()).timeout(self.connect_timeout);
         let sent = request.send().await;
-        sent.map(drop).map_err(|error| lost(error, self.connect_deadline))
+        sent.map(drop).map_err(|error| lost(error, self.connect_timeout))
     }
 }
 
@@ -154,7 +154,7 @@ fn lost(error: reqwest::Error, deadline: Duration) -> PostError {
 impl Post for Publisher {
     async fn post(&self, parcel: &Parcel) -> Result<Verdict, PostError> {
         let sent = self.send(parcel).await;
-        let response = sent.map_err(|error| lost(error, self.request_deadline))?;
+        let response = sent.map_err(|error| lost(error, self.request_timeout))?;
         let status = response.status().as_u16();
         let retry_after = http::retry_after(response.headers(), Timestamp::now());
         let body = http::body(response, self.max_answer).await;

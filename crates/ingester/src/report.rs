@@ -60,7 +60,7 @@ pub enum RunError {
     #[error("delivery ended")]
     Delivery(#[source] DeliveryError),
     /// It took too long.
-    #[error("not done within run.deadline, {0:?}")]
+    #[error("not done within run.timeout, {0:?}")]
     Deadline(Duration),
     /// What it does can't be kept.
     #[error("keep the run's state")]
@@ -148,7 +148,7 @@ mod tests {
         assert!(!line.contains('\n'));
         let summary: serde_json::Value = serde_json::from_str(&line).unwrap();
         assert_eq!(summary["outcome"], "failed");
-        assert_eq!(summary["reason"], "not done within run.deadline, 1s");
+        assert_eq!(summary["reason"], "not done within run.timeout, 1s");
         assert_eq!(
             (&summary["requested"], &summary["seconds"]),
             (&5.into(), &1.5.into())

@@ -108,9 +108,9 @@ impl<F: Fetch, P: Post> Pipeline<F, P> {
             run: settings.run.clone(),
             state: settings.state.clone(),
             page_size: settings.source.page_size,
-            pages_in_flight: settings.source.in_flight,
-            batch: settings.publisher.batch,
-            batches_in_flight: settings.publisher.in_flight,
+            pages_in_flight: settings.source.max_in_flight,
+            batch: settings.publisher.batch_size,
+            batches_in_flight: settings.publisher.max_in_flight,
         })
     }
 
@@ -174,7 +174,7 @@ impl<F: Fetch, P: Post> Pipeline<F, P> {
         tracing::info!(%run, %cause, users = entry.counts.requested, %seed, resumed, "run started");
         self.current.began(Arc::clone(&ledger));
         self.metrics.running.set(1);
-        self.pulse.expect_within(self.run.deadline);
+        self.pulse.expect_within(self.run.timeout);
         let outcome = match self.legs(&ledger, &entry.order().plan(), &cancel).await {
             Ok(outcome) => outcome,
             Err(error) => Outcome::Failed(error),
@@ -205,7 +205,7 @@ impl<F: Fetch, P: Post> Pipeline<F, P> {
             return ledger.leave();
         }
         ledger.end(report.outcome.state(), report.reason().as_deref())?;
-        let (age, number) = (self.state.keep_for, self.state.keep_runs);
+        let (age, number) = (self.state.retention.age, self.state.retention.runs);
         self.memory.prune(age, number, Timestamp::now())?;
         self.memory.scrub()
     }
@@ -240,8 +240,8 @@ impl<F: Fetch, P: Post> Pipeline<F, P> {
         let (bell, rings) = mpsc::channel(1);
         let (fetching, delivering) = (fetching.all(plan, cancel, bell), delivering.all(rings));
         let both = async { tokio::try_join!(fetching, delivering) };
-        let Ok(ended) = tokio::time::timeout(self.run.deadline, both).await else {
-            return Err(RunError::Deadline(self.run.deadline));
+        let Ok(ended) = tokio::time::timeout(self.run.timeout, both).await else {
+            return Err(RunError::Deadline(self.run.timeout));
         };
         match ended?.0 {
             Fetched::Failed(error) => Err(RunError::Source(error)),

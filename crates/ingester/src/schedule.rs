@@ -10,7 +10,7 @@ use jiff::tz::TimeZone;
 
 use crate::cron::Cron;
 use crate::history::Cause;
-use crate::settings::{CatchUp, Overlap, ScheduleSettings};
+use crate::settings::{CatchUp, ConcurrencyPolicy, ScheduleSettings};
 
 /// A start that is dealt with later than this was missed: the process was down, or the machine asleep.
 const ON_TIME: Duration = Duration::from_secs(60);
@@ -28,8 +28,8 @@ pub struct Schedule {
     jitter: Duration,
     salt: u64,
     catch_up: CatchUp,
-    catch_up_most: usize,
-    overlap: Overlap,
+    max_catchup_runs: usize,
+    concurrency_policy: ConcurrencyPolicy,
     retries: u32,
     retry_delay: Duration,
 }
@@ -86,8 +86,8 @@ impl Schedule {
             jitter: settings.jitter,
             salt,
             catch_up: settings.catch_up,
-            catch_up_most: settings.catch_up_most,
-            overlap: settings.overlap,
+            max_catchup_runs: settings.max_catchup_runs,
+            concurrency_policy: settings.concurrency_policy,
             retries: settings.retries,
             retry_delay: settings.retry_delay,
         }
@@ -132,9 +132,9 @@ impl Schedule {
                 on_time.push(start);
             }
         }
-        let queued = match self.overlap {
-            Overlap::Queue => overlapping.pop(),
-            Overlap::Skip => None,
+        let queued = match self.concurrency_policy {
+            ConcurrencyPolicy::Queue => overlapping.pop(),
+            ConcurrencyPolicy::Skip => None,
         };
         let current = on_time.pop().or(queued);
         // One start is as good as the other: a queued one gives way to one that has come meanwhile.
@@ -143,7 +143,7 @@ impl Schedule {
         let caught_up = match self.catch_up {
             CatchUp::None => 0,
             CatchUp::Latest => usize::from(current.is_none()),
-            CatchUp::All => self.catch_up_most,
+            CatchUp::All => self.max_catchup_runs,
         };
         let caught_up = late.split_off(late.len().saturating_sub(caught_up));
         due.missed += count(late.len());

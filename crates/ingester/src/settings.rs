@@ -3,7 +3,7 @@
 //! Reads nothing itself: files and environment are `service::config`'s.
 
 use serde::{Deserialize, Serialize};
-use service::access::Door;
+use service::access::ListenPolicy;
 use service::config::{ConfigError, Settings};
 use service::{AuthSettings, Backoff, ProcessSettings};
 
@@ -15,9 +15,9 @@ mod source;
 
 pub use api::ApiSettings;
 pub use publisher::PublisherSettings;
-pub use run::{RunSettings, StateSettings};
-pub use schedule::{CatchUp, Overlap, ScheduleSettings};
-pub use source::{BreakerSettings, BudgetSettings, SourceSettings};
+pub use run::{RetentionSettings, RunSettings, StateSettings};
+pub use schedule::{CatchUp, ConcurrencyPolicy, ScheduleSettings};
+pub use source::{CircuitBreakerSettings, RateLimitSettings, SourceSettings};
 
 /// The settings of the ingester.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -75,32 +75,40 @@ impl Settings for IngesterSettings {
             ),
             (
                 "source.page_size",
-                u64::from(source.page_size) <= source.budget.users,
-                "must not exceed source.budget.users: no page would ever be asked for",
+                u64::from(source.page_size) <= source.rate_limit.users,
+                "must not exceed source.rate_limit.users: no page would ever be asked for",
             ),
-            ("source.in_flight", source.in_flight > 0, "must be 1 or more"),
             (
-                "source.breaker.failures",
-                source.breaker.failures > 0,
+                "source.max_in_flight",
+                source.max_in_flight > 0,
+                "must be 1 or more",
+            ),
+            (
+                "source.circuit_breaker.failures",
+                source.circuit_breaker.failures > 0,
                 "must be 1 or more",
             ),
             (
                 "state.outbox_pages",
-                self.state.outbox_pages >= source.in_flight,
-                "must not be less than source.in_flight",
+                self.state.outbox_pages >= source.max_in_flight,
+                "must not be less than source.max_in_flight",
             ),
-            ("state.keep_runs", self.state.keep_runs > 0, "must be 1 or more"),
+            (
+                "state.retention.runs",
+                self.state.retention.runs > 0,
+                "must be 1 or more",
+            ),
             ("source.attempts", source.attempts > 0, "must be 1 or more"),
             ("source.backoff.initial", sensible(source.backoff), BACKOFF),
             ("publisher.backoff.initial", sensible(publisher.backoff), BACKOFF),
             (
-                "publisher.batch",
-                (1..=1_000).contains(&publisher.batch),
+                "publisher.batch_size",
+                (1..=1_000).contains(&publisher.batch_size),
                 "must lie between 1 and 1000",
             ),
             (
-                "publisher.in_flight",
-                (1..=16).contains(&publisher.in_flight),
+                "publisher.max_in_flight",
+                (1..=16).contains(&publisher.max_in_flight),
                 "must lie between 1 and 16",
             ),
             (
@@ -112,18 +120,18 @@ impl Settings for IngesterSettings {
             (
                 "run.duplicate_window",
                 self.run.duplicate_window >= publisher.records_in_flight(),
-                "must not be less than publisher.batch times publisher.in_flight: two versions of one user could be \
+                "must not be less than publisher.batch_size times publisher.max_in_flight: two versions of one user could be \
                  under way at once",
             ),
         ];
         let durations = [
-            ("source.connect_deadline", source.connect_deadline),
-            ("source.request_deadline", source.request_deadline),
-            ("source.budget.window", source.budget.window),
-            ("publisher.connect_deadline", publisher.connect_deadline),
-            ("publisher.request_deadline", publisher.request_deadline),
+            ("source.connect_timeout", source.connect_timeout),
+            ("source.request_timeout", source.request_timeout),
+            ("source.rate_limit.window", source.rate_limit.window),
+            ("publisher.connect_timeout", publisher.connect_timeout),
+            ("publisher.request_timeout", publisher.request_timeout),
             ("publisher.probe_interval", publisher.probe_interval),
-            ("run.deadline", self.run.deadline),
+            ("run.timeout", self.run.timeout),
             ("run.progress_interval", self.run.progress_interval),
             ("api.reload_interval", self.api.reload_interval),
             ("schedule.interval", self.schedule.interval),
@@ -141,8 +149,8 @@ impl Settings for IngesterSettings {
 }
 
 impl IngesterSettings {
-    fn door(&self) -> Door<'_> {
-        Door {
+    fn door(&self) -> ListenPolicy<'_> {
+        ListenPolicy {
             key: "api.listen",
             listen: self.api.listen,
             callers_known: self.auth.tokens_path.is_some(),

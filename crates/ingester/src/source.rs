@@ -106,15 +106,15 @@ impl<F: Fetch> Source<F> {
         memory: Memory,
         metrics: IngesterMetrics,
     ) -> Result<Self, MemoryError> {
-        let window = settings.budget.window;
-        let mut budget = Budget::new(&settings.budget);
+        let window = settings.rate_limit.window;
+        let mut budget = Budget::new(&settings.rate_limit);
         budget.recall(memory.spent(window, Timestamp::now())?, Instant::now());
         Ok(Self {
             fetch,
             turn: tokio::sync::Mutex::default(),
             gate: Mutex::new(Gate {
                 budget,
-                breaker: Breaker::new(&settings.breaker),
+                breaker: Breaker::new(&settings.circuit_breaker),
                 throttled_until: None,
             }),
             memory,

@@ -30,11 +30,11 @@ pub struct Admission {
 impl Admission {
     /// Empty, with the bounds of `limits`.
     pub fn new(limits: &LimitSettings, metrics: &PublisherMetrics) -> Self {
-        let bytes = usize::try_from(limits.in_flight_bytes.as_u64()).unwrap_or(usize::MAX);
+        let bytes = usize::try_from(limits.max_in_flight_bytes.as_u64()).unwrap_or(usize::MAX);
         Self {
             bytes: Arc::new(Budget::new(bytes, metrics.bytes_in_flight.clone())),
             records: Arc::new(Budget::new(
-                limits.in_flight_records,
+                limits.max_in_flight_records,
                 metrics.records_in_flight.clone(),
             )),
         }
@@ -200,8 +200,8 @@ mod tests {
 
     fn admission(bytes: usize) -> (Admission, PublisherMetrics) {
         let limits = LimitSettings {
-            in_flight_bytes: ByteSize(bytes as u64),
-            in_flight_records: 10,
+            max_in_flight_bytes: ByteSize(bytes as u64),
+            max_in_flight_records: 10,
             ..LimitSettings::default()
         };
         let metrics = PublisherMetrics::new(&Metrics::new("test"));

@@ -56,7 +56,7 @@ pub struct Door {
     max_body: usize,
     body_timeout: Duration,
     min_body_rate: u64,
-    request_deadline: Duration,
+    request_timeout: Duration,
     /// How long the producer may still be trying after a record was queued.
     giving_up: Duration,
 }
@@ -92,7 +92,7 @@ impl Door {
             max_body: settings.largest_body(),
             body_timeout: settings.http.body_timeout,
             min_body_rate: settings.http.min_body_rate.as_u64(),
-            request_deadline: settings.http.request_deadline,
+            request_timeout: settings.http.request_timeout,
             giving_up: settings.kafka.message_timeout + GIVING_UP,
         }
     }

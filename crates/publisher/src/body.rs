@@ -157,9 +157,9 @@ mod tests {
     use crate::metrics::PublisherMetrics;
     use crate::settings::LimitSettings;
 
-    fn reservation(in_flight_bytes: u64) -> Reservation {
+    fn reservation(max_in_flight_bytes: u64) -> Reservation {
         let limits = LimitSettings {
-            in_flight_bytes: ByteSize(in_flight_bytes),
+            max_in_flight_bytes: ByteSize(max_in_flight_bytes),
             ..LimitSettings::default()
         };
         Admission::new(&limits, &PublisherMetrics::new(&Metrics::new("test"))).enter()

@@ -8,7 +8,7 @@ use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultDirectRateLimiter, NotUntil, Quota, RateLimiter};
 use thiserror::Error;
 
-use crate::settings::BudgetSettings;
+use crate::settings::RateLimitSettings;
 
 /// The budget is spent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -26,7 +26,7 @@ pub struct Budget {
 
 impl Budget {
     /// A full budget. A burst may be as large as a second's worth, or as one body of `largest_body` bytes.
-    pub fn new(settings: &BudgetSettings, largest_body: usize) -> Self {
+    pub fn new(settings: &RateLimitSettings, largest_body: usize) -> Self {
         let bytes = u32::try_from(settings.bytes_per_second.as_u64()).unwrap_or(u32::MAX);
         let largest_body = u32::try_from(largest_body).unwrap_or(u32::MAX);
         Self {
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     fn budget(requests: u32, bytes: u64) -> Budget {
-        let settings = BudgetSettings {
+        let settings = RateLimitSettings {
             requests_per_second: requests,
             bytes_per_second: ByteSize(bytes),
         };

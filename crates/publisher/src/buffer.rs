@@ -112,7 +112,7 @@ mod tests {
 
     fn room(bytes: u64) -> (Reservation, PublisherMetrics) {
         let limits = LimitSettings {
-            in_flight_bytes: ByteSize(bytes),
+            max_in_flight_bytes: ByteSize(bytes),
             ..LimitSettings::default()
         };
         let metrics = PublisherMetrics::new(&Metrics::new("test"));

@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::http::HeaderMap;
 use service::AuthSettings;
-use service::access::{self, CallersError, Stranger};
+use service::access::{self, AuthError, CallersError};
 
 use crate::budget::Budget;
-use crate::settings::BudgetSettings;
+use crate::settings::RateLimitSettings;
 
 /// Somebody who may write.
 #[derive(Clone)]
@@ -22,7 +22,7 @@ pub struct Caller {
 /// Everybody who may write.
 pub struct Callers {
     known: access::Callers,
-    settings: BudgetSettings,
+    settings: RateLimitSettings,
     largest_body: usize,
     /// Kept over changes of the token file, so that a new token is no new budget.
     budgets: Mutex<HashMap<Arc<str>, Arc<Budget>>>,
@@ -36,7 +36,7 @@ impl Callers {
     /// Each [`CallersError`].
     pub fn load(
         auth: &AuthSettings,
-        budgets: &BudgetSettings,
+        budgets: &RateLimitSettings,
         largest_body: usize,
     ) -> Result<Self, CallersError> {
         Ok(Self {
@@ -63,9 +63,9 @@ impl Callers {
     /// Who sends a request with these headers.
     ///
     /// # Errors
-    /// [`Stranger`].
-    pub fn recognise(&self, headers: &HeaderMap) -> Result<Caller, Stranger> {
-        let name = self.known.recognise(headers)?;
+    /// [`AuthError`].
+    pub fn authenticate(&self, headers: &HeaderMap) -> Result<Caller, AuthError> {
+        let name = self.known.authenticate(headers)?;
         let fresh = || Arc::new(Budget::new(&self.settings, self.largest_body));
         let budget = Arc::clone(self.budgets().entry(Arc::clone(&name)).or_insert_with(fresh));
         Ok(Caller { name, budget })
@@ -97,7 +97,7 @@ mod tests {
     fn budget(callers: &Callers, token: &'static str) -> *const Budget {
         let mut headers = HeaderMap::new();
         headers.insert("authorization", HeaderValue::from_static(token));
-        Arc::as_ptr(&callers.recognise(&headers).unwrap().budget)
+        Arc::as_ptr(&callers.authenticate(&headers).unwrap().budget)
     }
 
     #[test]
@@ -108,7 +108,7 @@ mod tests {
         let auth = AuthSettings {
             tokens_path: Some(file.path().to_owned()),
         };
-        let callers = Callers::load(&auth, &BudgetSettings::default(), 1_000).unwrap();
+        let callers = Callers::load(&auth, &RateLimitSettings::default(), 1_000).unwrap();
         let (a, b) = (budget(&callers, "Bearer old"), budget(&callers, "Bearer x"));
         assert_ne!(a, b);
         std::fs::write(file.path(), line("a", "new")).unwrap();

@@ -133,7 +133,7 @@ mod tests {
 
     fn decode(coding: Coding, body: Vec<u8>, limit: usize) -> Result<Bytes, CodingError> {
         let limits = LimitSettings {
-            in_flight_bytes: ByteSize(8 << 20),
+            max_in_flight_bytes: ByteSize(8 << 20),
             ..LimitSettings::default()
         };
         let metrics = PublisherMetrics::new(&Metrics::new("test"));

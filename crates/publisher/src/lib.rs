@@ -74,7 +74,7 @@ pub async fn run(settings: PublisherSettings, context: Context) -> Result<(), Pu
         link.clone(),
     )?;
     let producer = Arc::new(producer);
-    let callers = Callers::load(&settings.auth, &settings.budget, settings.largest_body())?;
+    let callers = Callers::load(&settings.auth, &settings.rate_limit, settings.largest_body())?;
     let callers = Arc::new(callers);
     files::make_room(settings.http.max_connections);
     let tls = Tls::load(&settings.tls)?.map(Arc::new);

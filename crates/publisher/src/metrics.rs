@@ -62,7 +62,7 @@ impl PublisherMetrics {
                 &["status"],
             ),
             request_seconds: metrics.histogram(
-                "request_seconds",
+                "request_duration_seconds",
                 "Seconds from a request's head to its answer.",
                 &SECONDS,
             ),
@@ -92,7 +92,7 @@ impl PublisherMetrics {
                 &RECORDS,
             ),
             delivery_seconds: metrics.histogram(
-                "delivery_seconds",
+                "delivery_duration_seconds",
                 "Seconds from a batch's first record being queued to its last acknowledgement.",
                 &SECONDS,
             ),

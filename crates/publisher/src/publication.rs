@@ -6,8 +6,8 @@ use std::borrow::Cow;
 
 use model::{Invalid, User, UserId};
 use rdkafka::message::OwnedHeaders;
+use service::failpoint;
 use service::process::chain;
-use service::sabotage;
 use thiserror::Error;
 
 use crate::admission::{NoRoom, Reservation};
@@ -198,7 +198,7 @@ impl<'a> Intake<'a> {
 impl Publication {
     /// Waits for Kafka's last word. There is a last word: the producer gives up by itself.
     pub(crate) async fn settled(self, preference: Preference) -> Settled {
-        if sabotage::bug("acknowledged_before_kafka") {
+        if failpoint::inject("acknowledged_before_kafka") {
             let (partition, offset) = (0, 0);
             return Settled {
                 outcomes: vec![Outcome::Written { partition, offset }; self.sent.len()],
@@ -214,7 +214,7 @@ impl Publication {
             .receipt
             .await
             .unwrap_or_else(|_| vec![Outcome::Unknown; self.sent.len()]);
-        sabotage::moment("before_answer");
+        failpoint::crash("before_answer");
         Settled {
             sent: self.sent,
             outcomes,

@@ -104,7 +104,7 @@ impl Patience {
             first_request: settings.header_timeout,
             unread: settings.write_timeout,
             age: settings.max_connection_age,
-            last_answers: settings.request_deadline + settings.write_timeout,
+            last_answers: settings.request_timeout + settings.write_timeout,
         }
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
-use service::access::Door;
+use service::access::ListenPolicy;
 use service::config::{ConfigError, Settings};
 use service::{AuthSettings, ProcessSettings};
 
@@ -32,7 +32,7 @@ pub struct PublisherSettings {
     /// Who may write.
     pub auth: AuthSettings,
     /// What each of them may do.
-    pub budget: BudgetSettings,
+    pub rate_limit: RateLimitSettings,
     /// How much is taken at once.
     pub limits: LimitSettings,
     /// Which answers are remembered.
@@ -69,7 +69,7 @@ pub struct HttpSettings {
     /// How long a whole request may take. Longer than body and message timeout together, because an answer is
     /// given only once the producer has given up.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
-    pub request_deadline: Duration,
+    pub request_timeout: Duration,
     /// How often the files of `tls` and `auth` are looked at for changes.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
     pub reload_interval: Duration,
@@ -90,7 +90,7 @@ pub struct TlsSettings {
 /// What each caller, known by the name of its token, may do. Zero is no limit.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
-pub struct BudgetSettings {
+pub struct RateLimitSettings {
     /// Requests.
     pub requests_per_second: u32,
     /// Bytes of bodies, as sent.
@@ -122,9 +122,9 @@ pub struct LimitSettings {
     pub max_records: usize,
     /// The bodies of all requests that are not answered yet, 700 bytes for each of their records, and the answers that
     /// are not read yet; what does not fit is refused with 503.
-    pub in_flight_bytes: ByteSize,
+    pub max_in_flight_bytes: ByteSize,
     /// The records of all requests that Kafka has not acknowledged yet; what does not fit is refused with 503.
-    pub in_flight_records: usize,
+    pub max_in_flight_records: usize,
 }
 
 impl Default for PublisherSettings {
@@ -134,7 +134,7 @@ impl Default for PublisherSettings {
             http: HttpSettings::default(),
             tls: TlsSettings::default(),
             auth: AuthSettings::default(),
-            budget: BudgetSettings::default(),
+            rate_limit: RateLimitSettings::default(),
             limits: LimitSettings::default(),
             idempotency: IdempotencySettings::default(),
             kafka: KafkaSettings::default(),
@@ -153,7 +153,7 @@ impl Default for HttpSettings {
             min_body_rate: ByteSize::kib(1),
             write_timeout: Duration::from_secs(10),
             max_connection_age: Duration::from_secs(3600),
-            request_deadline: Duration::from_secs(30),
+            request_timeout: Duration::from_secs(30),
             reload_interval: Duration::from_secs(5),
         }
     }
@@ -165,8 +165,8 @@ impl Default for LimitSettings {
             max_body: ByteSize::mib(16),
             max_record: ByteSize::kib(64),
             max_records: 20_000,
-            in_flight_bytes: ByteSize::mib(32),
-            in_flight_records: 50_000,
+            max_in_flight_bytes: ByteSize::mib(32),
+            max_in_flight_records: 50_000,
         }
     }
 }
@@ -191,8 +191,8 @@ impl Settings for PublisherSettings {
         refuse_if(self.idempotency.entries == 0, "idempotency.entries", "is zero")?;
         self.kafka.validate()?;
         refuse_if(
-            self.http.request_deadline < self.http.body_timeout + self.kafka.message_timeout + GIVING_UP,
-            "http.request_deadline",
+            self.http.request_timeout < self.http.body_timeout + self.kafka.message_timeout + GIVING_UP,
+            "http.request_timeout",
             "must be at least 2s above http.body_timeout and kafka.message_timeout together",
         )?;
         refuse_if(
@@ -229,7 +229,7 @@ impl PublisherSettings {
             "tls.client_ca_path",
             "needs tls.certificate_path",
         )?;
-        let door = Door {
+        let door = ListenPolicy {
             key: "http.listen",
             listen: self.http.listen,
             callers_known: self.auth.tokens_path.is_some() || self.tls.client_ca_path.is_some(),
@@ -266,14 +266,14 @@ impl LimitSettings {
         )?;
         let records = self.max_records.saturating_mul(RECORD_COST) as u64;
         refuse_if(
-            self.max_body.as_u64().saturating_add(records) > self.in_flight_bytes.as_u64(),
-            "limits.in_flight_bytes",
+            self.max_body.as_u64().saturating_add(records) > self.max_in_flight_bytes.as_u64(),
+            "limits.max_in_flight_bytes",
             "is below limits.max_body and 700 bytes for each of limits.max_records, so that the largest request \
              would never fit",
         )?;
         refuse_if(
-            self.max_records > self.in_flight_records,
-            "limits.in_flight_records",
+            self.max_records > self.max_in_flight_records,
+            "limits.max_in_flight_records",
             "is below limits.max_records, so that the largest request would never fit",
         )
     }

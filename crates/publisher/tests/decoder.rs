@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use publisher::records::{Format, RecordsError};
 use serde::de::IgnoredAny;
 use serde_json::Value;
-use testbed::bench::usage::peak_mib;
+use testkit::process::usage::peak_mib;
 
 const LIMIT: usize = 8;
 

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-pub use callers::{ANONYMOUS, Callers, CallersError, Stranger};
+pub use callers::{ANONYMOUS, AuthError, Callers, CallersError};
 
 use crate::config::ConfigError;
 
@@ -22,7 +22,7 @@ pub struct AuthSettings {
 
 /// A door, as it is configured.
 #[derive(Clone, Copy, Debug)]
-pub struct Door<'a> {
+pub struct ListenPolicy<'a> {
     /// The key of its address.
     pub key: &'static str,
     /// Its address.
@@ -35,7 +35,7 @@ pub struct Door<'a> {
     pub remedy: &'a str,
 }
 
-impl Door<'_> {
+impl ListenPolicy<'_> {
     /// Refuses a door that others can reach while nothing tells who calls, unless the operator has said so.
     ///
     /// # Errors
@@ -58,8 +58,8 @@ impl Door<'_> {
 mod tests {
     use super::*;
 
-    fn door(listen: &str) -> Door<'_> {
-        Door {
+    fn policy(listen: &str) -> ListenPolicy<'_> {
+        ListenPolicy {
             key: "http.listen",
             listen: listen.parse().unwrap(),
             callers_known: false,
@@ -71,10 +71,10 @@ mod tests {
     #[test]
     fn only_this_machine_is_served_without_knowing_who_calls() {
         for here in ["127.0.0.1:80", "127.9.9.9:80", "[::1]:80"] {
-            assert!(door(here).validate().is_ok(), "{here}");
+            assert!(policy(here).validate().is_ok(), "{here}");
         }
         for everywhere in ["0.0.0.0:80", "[::]:80", "192.0.2.1:80"] {
-            let error = door(everywhere).validate().unwrap_err().to_string();
+            let error = policy(everywhere).validate().unwrap_err().to_string();
             assert!(
                 error.starts_with("`http.listen` can be reached by others"),
                 "{error}"
@@ -85,13 +85,13 @@ mod tests {
 
     #[test]
     fn known_callers_or_the_operators_word_open_it() {
-        let known = Door {
+        let known = ListenPolicy {
             callers_known: true,
-            ..door("0.0.0.0:80")
+            ..policy("0.0.0.0:80")
         };
-        let told = Door {
+        let told = ListenPolicy {
             allow_anonymous: true,
-            ..door("0.0.0.0:80")
+            ..policy("0.0.0.0:80")
         };
         assert!(known.validate().is_ok() && told.validate().is_ok());
     }

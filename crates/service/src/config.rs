@@ -14,7 +14,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use thiserror::Error;
 
-use crate::process::{EXIT_CONFIG, refuse};
+use crate::process::{EXIT_CONFIG, exit_with_error};
 
 /// The options that every binary has.
 #[derive(Clone, Debug, clap::Args)]
@@ -81,7 +81,7 @@ impl CommandLine {
     /// The exit code to end with: 78 after printing what is wrong, or 0 after `--check-config`.
     pub fn settings<S: Settings>(&self) -> Result<S, ExitCode> {
         let settings = load::<S>(self.config.as_deref(), std::env::vars())
-            .map_err(|error| refuse(S::SERVICE, &error, EXIT_CONFIG))?;
+            .map_err(|error| exit_with_error(S::SERVICE, &error, EXIT_CONFIG))?;
         if self.check_config {
             println!("{}: the configuration is valid", S::SERVICE);
             return Err(ExitCode::SUCCESS);

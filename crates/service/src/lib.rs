@@ -9,13 +9,13 @@ pub mod access;
 pub mod admin;
 pub mod backoff;
 pub mod config;
+pub mod failpoint;
 pub mod health;
 pub mod healthcheck;
 pub mod metrics;
 pub mod pem;
 pub mod process;
 pub mod reload;
-pub mod sabotage;
 pub mod secret;
 pub mod telemetry;
 

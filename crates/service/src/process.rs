@@ -94,7 +94,7 @@ impl Process {
         settings: &ProcessSettings,
     ) -> Result<Self, std::process::ExitCode> {
         if let Err(error) = telemetry::init(settings.log_format, &settings.log_filter) {
-            return Err(refuse(name, &error, EXIT_CONFIG));
+            return Err(exit_with_error(name, &error, EXIT_CONFIG));
         }
         let context = Context {
             shutdown: CancellationToken::new(),
@@ -106,10 +106,12 @@ impl Process {
             context.health.clone(),
             context.metrics.clone(),
         );
-        let admin = bound.await.map_err(|error| refuse(name, &error, 1))?;
-        let address = admin.address().map_err(|error| refuse(name, &error, 1))?;
-        let terminate = signal(SignalKind::terminate()).map_err(|error| refuse(name, &error, 1))?;
-        let interrupt = signal(SignalKind::interrupt()).map_err(|error| refuse(name, &error, 1))?;
+        let admin = bound.await.map_err(|error| exit_with_error(name, &error, 1))?;
+        let address = admin
+            .address()
+            .map_err(|error| exit_with_error(name, &error, 1))?;
+        let terminate = signal(SignalKind::terminate()).map_err(|error| exit_with_error(name, &error, 1))?;
+        let interrupt = signal(SignalKind::interrupt()).map_err(|error| exit_with_error(name, &error, 1))?;
         tracing::info!(service = name, version = env!("CARGO_PKG_VERSION"), admin = %address, "started");
         Ok(Self {
             context,
@@ -192,7 +194,7 @@ fn exit_code<E: ExitStatus>(outcome: Result<(), E>) -> u8 {
 }
 
 /// Prints why a process can't start, in one line, and gives the exit code back.
-pub fn refuse(name: &str, error: &dyn std::error::Error, code: u8) -> std::process::ExitCode {
+pub fn exit_with_error(name: &str, error: &dyn std::error::Error, code: u8) -> std::process::ExitCode {
     eprintln!("{name}: {}", chain(error));
     std::process::ExitCode::from(code)
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rdkafka::error::KafkaError;
-use service::{Backoff, sabotage};
+use service::{Backoff, failpoint};
 use thiserror::Error;
 use tokio::time::sleep;
 
@@ -87,7 +87,7 @@ impl Assigner {
         let live = self.sessions.live().await.map_err(AssignError::from)?;
         let found = self.checkpoints.load(&live).await?;
         let asked = partitions.to_vec();
-        let mistaken = sabotage::bug("group_commit_as_start");
+        let mistaken = failpoint::inject("group_commit_as_start");
         let committed = mistaken || self.settings.checkpoint.on_missing == OnMissing::Group;
         let (topic, watermarks, committed) = self
             .broker

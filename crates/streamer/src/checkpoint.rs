@@ -4,7 +4,7 @@
 
 pub mod deliberate;
 
-use service::sabotage;
+use service::failpoint;
 use thiserror::Error;
 use uuid::Uuid;
 
@@ -36,7 +36,7 @@ impl Checkpoint {
     /// The write timestamp under which it is stored: of two members that write one epoch, the one that is further
     /// wins, so a fenced member never moves a checkpoint back.
     pub fn write_timestamp(&self) -> i64 {
-        if sabotage::bug("zombie_not_fenced") {
+        if failpoint::inject("zombie_not_fenced") {
             return crate::clock::wall_micros();
         }
         self.epoch + self.position.next_offset

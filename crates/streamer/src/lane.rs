@@ -212,7 +212,7 @@ mod tests {
             because: Because::Checkpoint,
         };
         let limits = Limits::new(&DeadLetterSettings {
-            max_in_a_row: 2,
+            max_consecutive: 2,
             ..DeadLetterSettings::default()
         });
         Lane::resume(&start, 2, false, limits)

@@ -105,7 +105,7 @@ impl StreamerMetrics {
                 &["reason"],
             ),
             misplaced: metrics.counter_vec(
-                "misplaced_total",
+                "partition_mismatch_total",
                 "Records stored although their key is not their id, or they lie in a foreign partition.",
                 &["kind"],
             ),
@@ -117,19 +117,19 @@ impl StreamerMetrics {
             batch_rows: metrics.histogram("batch_rows", "Records of a micro-batch.", &ROWS),
             batch_bytes: metrics.histogram("batch_bytes", "Bytes of a micro-batch.", &BYTES),
             write_seconds: metrics.histogram(
-                "write_seconds",
+                "write_duration_seconds",
                 "From a micro-batch's flush until all of it is durable.",
                 &SECONDS,
             ),
             retries: metrics.counter_vec("retries_total", "Statements that failed.", &["reason"]),
-            window: metrics.gauge("window_statements", "The most statements in flight now."),
+            window: metrics.gauge("in_flight_limit", "The most statements in flight now."),
             kafka_to_row: metrics.histogram(
                 "kafka_to_row_seconds",
                 "From a record's Kafka timestamp until its row is durable.",
                 &SECONDS,
             ),
             event_to_row: metrics.histogram(
-                "event_to_row_seconds",
+                "accepted_to_row_seconds",
                 "From the publisher's taking a record until its row is durable.",
                 &SECONDS,
             ),
@@ -157,7 +157,7 @@ impl StreamerMetrics {
             rebalances: metrics.counter_vec("rebalances_total", "Changes of the assignment.", &["kind"]),
             assigned: metrics.gauge("assigned_partitions", "Partitions that this member holds."),
             stopped: metrics.gauge(
-                "stopped_partitions",
+                "halted_partitions",
                 "Partitions that stand still because of their dead letters.",
             ),
             restarts: metrics.counter_vec(
@@ -184,7 +184,7 @@ mod tests {
             r#"streamer_dead_letters_total{reason="malformed"} 0"#,
             r#"streamer_dead_letters_total{reason="refused_by_cassandra"} 0"#,
             r#"streamer_dead_letters_total{reason="tombstone_without_id"} 0"#,
-            r#"streamer_event_to_row_seconds_bucket{le="60"} 0"#,
+            r#"streamer_accepted_to_row_seconds_bucket{le="60"} 0"#,
             "streamer_assigned_partitions 0",
         ] {
             assert!(text.contains(series), "{series} in {text}");

@@ -15,7 +15,7 @@ use futures::StreamExt as _;
 use futures::future::{BoxFuture, FutureExt as _};
 use futures::stream::FuturesUnordered;
 use rdkafka::error::KafkaError;
-use service::sabotage;
+use service::failpoint;
 use thiserror::Error;
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -137,7 +137,7 @@ impl Pipeline {
             let due = self
                 .filling
                 .due()
-                .filter(|_| self.writing.len() < self.assigner.settings.batch.in_flight);
+                .filter(|_| self.writing.len() < self.assigner.settings.batch.max_in_flight);
             let revoke_until = self.revoking.as_ref().map(|revoking| revoking.until);
             tokio::select! {
                 Some(settled) = self.writing.next() => self.settled(&settled?)?,
@@ -154,11 +154,11 @@ impl Pipeline {
     }
 
     fn has_room(&self) -> bool {
-        !self.filling.is_full() || self.writing.len() < self.assigner.settings.batch.in_flight
+        !self.filling.is_full() || self.writing.len() < self.assigner.settings.batch.max_in_flight
     }
 
     fn flush_if_due(&mut self) {
-        if self.writing.len() >= self.assigner.settings.batch.in_flight {
+        if self.writing.len() >= self.assigner.settings.batch.max_in_flight {
             return;
         }
         let Some(trigger) = self.filling.trigger(Instant::now(), self.writing.len()) else {
@@ -174,7 +174,7 @@ impl Pipeline {
         {
             if let Some(lane) = self.lanes.get_mut(partition) {
                 lane.progress().open(batch.id, *position, records.clone());
-                if sabotage::bug("commit_before_write") {
+                if failpoint::inject("commit_before_write") {
                     lane.complete(batch.id, &[]);
                 }
             }
@@ -202,7 +202,7 @@ impl Pipeline {
     fn records(&mut self, assignment: u64, records: Vec<Record>) -> Result<(), PipelineError> {
         let (now, micros) = (Instant::now(), wall_micros());
         self.metrics.records.inc_by(records.len() as u64);
-        sabotage::moment("after_fetch");
+        failpoint::crash("after_fetch");
         for record in records {
             let Record {
                 partition,
@@ -228,7 +228,7 @@ impl Pipeline {
                 partition,
                 offset,
                 timestamp,
-                stamp: if sabotage::bug("wall_clock_stamp") {
+                stamp: if failpoint::inject("wall_clock_stamp") {
                     micros
                 } else {
                     taken.stamp

@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 
-use service::sabotage;
+use service::failpoint;
 
 use crate::clock::HighMark;
 use crate::tally::{Limits, Tally};
@@ -75,7 +75,7 @@ impl Progress {
             segment.done = true;
             segment.records.dead.extend_from_slice(refused);
         }
-        if sabotage::bug("checkpoint_not_prefixed") {
+        if failpoint::inject("checkpoint_not_prefixed") {
             for earlier in self.open.iter_mut().filter(|segment| segment.id < id) {
                 earlier.done = true;
             }
@@ -171,7 +171,7 @@ mod tests {
     #[test]
     fn a_limit_that_was_reached_stays_so_whatever_was_being_written_beyond_it() {
         let limits = Limits::new(&DeadLetterSettings {
-            max_in_a_row: 2,
+            max_consecutive: 2,
             ..DeadLetterSettings::default()
         });
         let mut progress = Progress::from(at(0), limits);

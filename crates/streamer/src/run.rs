@@ -98,7 +98,7 @@ pub async fn run(settings: Settings, context: Context) -> Result<(), RunError> {
     context.health.watch("poll", move || watched.check());
     let stopped = Arc::new(Stopped::new(context.health.clone(), metrics.stopped.clone()));
     let dead_letter_topic = Arc::new(Seldom::new(context.health.clone(), "dead_letter_topic"));
-    let stall = Arc::new(Stall::new(settings.checkpoint.stall_after));
+    let stall = Arc::new(Stall::new(settings.checkpoint.stall_timeout));
     let watched = Arc::clone(&stall);
     context.health.watch("progress", move || watched.check());
     let streamer = Streamer {
@@ -278,7 +278,7 @@ impl Streamer {
             }),
         };
         stop.cancel();
-        if tokio::time::timeout(self.settings.kafka.revoke_deadline, pipeline)
+        if tokio::time::timeout(self.settings.kafka.revoke_timeout, pipeline)
             .await
             .is_err()
         {

@@ -78,8 +78,8 @@ impl service::config::Settings for Settings {
         refuse_if(self.kafka.replication < 1, "kafka.replication", "is below 1")?;
         self.cassandra.validate()?;
         refuse_if(
-            self.checkpoint.stall_after.is_zero(),
-            "checkpoint.stall_after",
+            self.checkpoint.stall_timeout.is_zero(),
+            "checkpoint.stall_timeout",
             "is 0",
         )?;
         let share = 0.0..=1.0;
@@ -101,7 +101,7 @@ impl service::config::Settings for Settings {
             "batch.max_rows",
             "is more than 65535",
         )?;
-        refuse_if(self.batch.in_flight == 0, "batch.in_flight", "is 0")?;
+        refuse_if(self.batch.max_in_flight == 0, "batch.max_in_flight", "is 0")?;
         refuse_if(self.checkpoint.interval.is_zero(), "checkpoint.interval", "is 0")
     }
 }

@@ -58,7 +58,7 @@ pub enum Limit {
 impl Limits {
     /// As the operator wants them.
     pub fn new(settings: &DeadLetterSettings) -> Self {
-        let in_a_row = i32::try_from(settings.max_in_a_row).unwrap_or(i32::MAX);
+        let in_a_row = i32::try_from(settings.max_consecutive).unwrap_or(i32::MAX);
         #[allow(clippy::cast_possible_truncation, reason = "a ratio is between 0 and 1")]
         let share = (settings.max_ratio * f64::from(WHOLE)) as i32;
         Self {
@@ -100,9 +100,9 @@ mod tests {
 
     use super::*;
 
-    fn limits(max_in_a_row: u32, max_ratio: f64, window: u32) -> Limits {
+    fn limits(max_consecutive: u32, max_ratio: f64, window: u32) -> Limits {
         Limits::new(&DeadLetterSettings {
-            max_in_a_row,
+            max_consecutive,
             max_ratio,
             window,
         })

@@ -13,14 +13,14 @@ use service::Metrics;
 use streamer::Settings;
 use streamer::cassandra::fault::Fault;
 use streamer::metrics::StreamerMetrics;
-use testbed::manual;
+use testkit::readme_check;
 
 const README: &str = include_str!("../README.md");
 
 #[test]
 fn every_key_is_in_the_manual_with_its_default() {
-    let keys = manual::keys(&serde_json::to_value(Settings::default()).unwrap());
-    assert_eq!(manual::table(README, "Configuration"), keys);
+    let keys = readme_check::keys(&serde_json::to_value(Settings::default()).unwrap());
+    assert_eq!(readme_check::table(README, "Configuration"), keys);
 }
 
 #[test]
@@ -43,11 +43,11 @@ fn every_metric_is_in_the_manual() {
     for gauges in [&created.checkpoint_offset, &created.end_offset, &created.lag] {
         gauges.with_label_values(&["0"]);
     }
-    let told: Vec<_> = manual::table(README, "Metrics")
+    let told: Vec<_> = readme_check::table(README, "Metrics")
         .into_keys()
         .map(|name| name.split('{').next().unwrap().to_owned())
         .collect();
-    assert_eq!(told, manual::metrics(&metrics.render(), "streamer"));
+    assert_eq!(told, readme_check::metrics(&metrics.render(), "streamer"));
 }
 
 /// What is said of a fault's kind.
@@ -101,7 +101,7 @@ fn what_each_answer_of_cassandra_leads_to_is_in_the_manual() {
         .map(|fault| told(&fault))
         .collect();
     assert_eq!(
-        manual::table(README, "What each answer of Cassandra leads to"),
+        readme_check::table(README, "What each answer of Cassandra leads to"),
         found
     );
 }

@@ -4,7 +4,7 @@ use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use service::access::Stranger;
+use service::access::AuthError;
 use uuid::Uuid;
 
 use crate::memory::MemoryError;
@@ -60,14 +60,16 @@ impl Problem {
     }
 }
 
-impl From<Stranger> for Problem {
-    fn from(stranger: Stranger) -> Self {
+impl From<AuthError> for Problem {
+    fn from(stranger: AuthError) -> Self {
         match stranger {
-            Stranger::NoToken => Self::new(
+            AuthError::NoToken => Self::new(
                 StatusCode::UNAUTHORIZED,
                 "send one bearer token in the Authorization header".to_owned(),
             ),
-            Stranger::WrongToken => Self::new(StatusCode::FORBIDDEN, "nobody here has this token".to_owned()),
+            AuthError::WrongToken => {
+                Self::new(StatusCode::FORBIDDEN, "nobody here has this token".to_owned())
+            }
         }
     }
 }

@@ -6,11 +6,11 @@ use tower::ServiceExt as _;
 use super::*;
 use crate::current::Current;
 use crate::memory::Memory;
-use crate::settings::{IngesterSettings, Overlap};
+use crate::settings::{ConcurrencyPolicy, IngesterSettings};
 
 fn desk() -> Desk {
     let mut settings = IngesterSettings::default();
-    settings.schedule.overlap = Overlap::Queue;
+    settings.schedule.concurrency_policy = ConcurrencyPolicy::Queue;
     Desk::new(Memory::volatile().unwrap(), Current::default(), settings)
 }
 

@@ -214,7 +214,7 @@ impl World {
                 initial: Duration::from_millis(5),
                 max: Duration::from_millis(20),
             },
-            odd_answers: 1_000,
+            max_invalid_responses: 1_000,
             ..PublisherSettings::default()
         };
         // What a publisher asked of a process dies with it.

@@ -37,7 +37,7 @@ fn delivery(post: Script) -> Delivery<Script> {
             initial: Duration::from_millis(1),
             max: Duration::from_millis(2),
         },
-        odd_answers: 2,
+        max_invalid_responses: 2,
         ..PublisherSettings::default()
     };
     Delivery::new(post, &settings, Reach::new(&Health::default()))

@@ -78,8 +78,8 @@ async fn run(door: Door, change: impl FnOnce(&mut IngesterSettings)) -> Report {
     settings.source.backoff = fast;
     settings.publisher.backoff = fast;
     settings.source.page_size = 10;
-    settings.publisher.batch = 4;
-    settings.publisher.in_flight = 1; // so that a script meets the batches in their order
+    settings.publisher.batch_size = 4;
+    settings.publisher.max_in_flight = 1; // so that a script meets the batches in their order
     settings.run.users = 25;
     change(&mut settings);
     let stop = door.stop_at_first.clone().unwrap_or_default();
@@ -121,7 +121,7 @@ async fn the_next_page_is_fetched_meanwhile_and_no_more_than_that() {
     run(door.clone(), |settings| {
         settings.run.users = 60;
         settings.run.duplicate_window = 1; // so that each page is delivered in full
-        settings.publisher.batch = 10;
+        settings.publisher.batch_size = 10;
     })
     .await;
     let asked = door.asked_before.lock().unwrap().clone();
@@ -197,10 +197,7 @@ async fn a_run_ends_at_its_deadline() {
         hangs: true,
         ..Door::default()
     };
-    let report = run(door, |settings| {
-        settings.run.deadline = Duration::from_millis(100)
-    })
-    .await;
+    let report = run(door, |settings| settings.run.timeout = Duration::from_millis(100)).await;
     assert!(matches!(report.outcome, Outcome::Failed(RunError::Deadline(_))));
     assert!(report.counts.accepted == 0 && adds_up(&report.counts));
 }
@@ -266,7 +263,7 @@ async fn a_publisher_that_is_down_for_an_hour_costs_an_hour_and_the_outbox_stops
     let folder = tempfile::tempdir().unwrap();
     let mut settings = IngesterSettings::default();
     settings.source.page_size = 10;
-    settings.source.budget.users = 1_000_000;
+    settings.source.rate_limit.users = 1_000_000;
     settings.run.users = 600;
     settings.state.path = Some(folder.path().join("state.db"));
     let context = Context {

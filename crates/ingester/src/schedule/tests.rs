@@ -86,7 +86,7 @@ fn what_is_missed_is_caught_up_as_the_operator_wants() {
     assert_eq!((all.missed, all.up_to), (0, Some(at(300))));
     let bounded = schedule(|settings| {
         settings.catch_up = CatchUp::All;
-        settings.catch_up_most = 2;
+        settings.max_catchup_runs = 2;
     });
     let bounded = bounded.due(at(0), None, at(390));
     assert_eq!(
@@ -108,13 +108,19 @@ fn starts_within_another_run_are_skipped_or_one_is_queued() {
         from: at(100),
         until: at(390),
     });
-    let due = |overlap| schedule(|settings| settings.overlap = overlap).due(at(100), busy, at(391));
-    let skip = due(Overlap::Skip);
+    let due = |concurrency_policy| {
+        schedule(|settings| settings.concurrency_policy = concurrency_policy).due(at(100), busy, at(391))
+    };
+    let skip = due(ConcurrencyPolicy::Skip);
     assert_eq!((runs(&skip), skip.skipped, skip.missed), (vec![], 2, 0));
     assert_eq!(passed(&skip), [(200, Passed::Skipped), (300, Passed::Skipped)]);
-    let queue = due(Overlap::Queue);
+    let queue = due(ConcurrencyPolicy::Queue);
     assert_eq!((runs(&queue), queue.skipped), (vec![(300, Cause::Schedule)], 1));
-    let met = schedule(|settings| settings.overlap = Overlap::Queue).due(at(100), busy, at(402));
+    let met = schedule(|settings| settings.concurrency_policy = ConcurrencyPolicy::Queue).due(
+        at(100),
+        busy,
+        at(402),
+    );
     assert_eq!(
         (runs(&met), met.skipped),
         (vec![(400, Cause::Schedule)], 2),
@@ -164,7 +170,7 @@ fn a_week_asleep_is_dealt_with_at_once_and_a_decade_too() {
     assert_eq!(runs(&due), [(1_000_000 + week, Cause::Schedule)]);
     assert_eq!((due.passed.len(), due.missed), (MOST_ENTRIES, 604_799));
     let all = second(CatchUp::All).due(at(1_000_000), None, at(1_000_000 + week));
-    assert_eq!(runs(&all).len(), settings().catch_up_most + 1);
+    assert_eq!(runs(&all).len(), settings().max_catchup_runs + 1);
     let decade = schedule(|_| {}).due(at(0), None, at(315_360_050));
     assert_eq!(
         (runs(&decade), decade.missed),
@@ -289,7 +295,7 @@ proptest! {
                 let anew = (from != done).then_some(from);
                 prop_assert_eq!(due.up_to, passed.last().copied().or(anew));
             }
-            prop_assert!(due.runs.len() <= settings().catch_up_most + 1 && due.passed.len() <= MOST_ENTRIES);
+            prop_assert!(due.runs.len() <= settings().max_catchup_runs + 1 && due.passed.len() <= MOST_ENTRIES);
             let mut named: Vec<_> = due.runs.iter().map(|(start, _)| *start).collect();
             named.extend(due.passed.iter().map(|(start, _)| *start));
             named.sort();
@@ -314,7 +320,7 @@ proptest! {
     ) {
         let schedule = schedule(|settings| {
             settings.catch_up = [CatchUp::None, CatchUp::Latest, CatchUp::All][catch_up_index];
-            settings.overlap = if queue { Overlap::Queue } else { Overlap::Skip };
+            settings.concurrency_policy = if queue { ConcurrencyPolicy::Queue } else { ConcurrencyPolicy::Skip };
             settings.jitter = Duration::from_secs(jitter);
         });
         let (mut now, mut done, mut dealt) = (at(0), at(0), 0);

@@ -18,7 +18,7 @@ pub struct RunSettings {
     /// When a run is given up, counted anew by a process that takes one up. Longer than an outage of the publisher that
     /// a run should endure.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
-    pub deadline: Duration,
+    pub timeout: Duration,
     /// How often a run that somebody waits for says how far it is, where there is no terminal for a bar.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
     pub progress_interval: Duration,
@@ -31,7 +31,7 @@ impl Default for RunSettings {
         Self {
             users: 5_000,
             seed: None,
-            deadline: Duration::from_secs(4 * 3_600),
+            timeout: Duration::from_secs(4 * 3_600),
             progress_interval: Duration::from_secs(10),
             duplicate_window: 100_000,
         }
@@ -44,14 +44,31 @@ impl Default for RunSettings {
 pub struct StateSettings {
     /// The SQLite file, created if absent; its folder must be there. Without one, nothing outlives the process.
     pub path: Option<PathBuf>,
-    /// Pages that may wait to be delivered, those being fetched among them, at least `source.in_flight`. Without a file,
+    /// Pages that may wait to be delivered, those being fetched among them, at least `source.max_in_flight`. Without a file,
     /// two.
     pub outbox_pages: usize,
-    /// Runs that are remembered, 1 or more.
-    pub keep_runs: u32,
-    /// For how long they are.
+    /// Which runs are kept.
+    pub retention: RetentionSettings,
+}
+
+/// Which runs are kept. A run is deleted when it exceeds either limit.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RetentionSettings {
+    /// The number of runs, 1 or more.
+    pub runs: u32,
+    /// The age of a run.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
-    pub keep_for: Duration,
+    pub age: Duration,
+}
+
+impl Default for RetentionSettings {
+    fn default() -> Self {
+        Self {
+            runs: 1_000,
+            age: Duration::from_secs(90 * 24 * 3_600),
+        }
+    }
 }
 
 impl Default for StateSettings {
@@ -59,8 +76,7 @@ impl Default for StateSettings {
         Self {
             path: None,
             outbox_pages: 20,
-            keep_runs: 1_000,
-            keep_for: Duration::from_secs(90 * 24 * 3_600),
+            retention: RetentionSettings::default(),
         }
     }
 }

@@ -23,9 +23,9 @@ pub struct ScheduleSettings {
     /// Which of the starts that nobody was there for are caught up with.
     pub catch_up: CatchUp,
     /// With `all`, at most so many, the latest.
-    pub catch_up_most: usize,
+    pub max_catchup_runs: usize,
     /// What becomes of a start that falls into another run.
-    pub overlap: Overlap,
+    pub concurrency_policy: ConcurrencyPolicy,
     /// How often a failed run is tried again before the next regular start.
     pub retries: u32,
     /// How long after the failure.
@@ -41,14 +41,14 @@ pub enum CatchUp {
     None,
     /// The latest one, unless the next is on time.
     Latest,
-    /// All, up to `catch_up_most`.
+    /// All, up to `max_catchup_runs`.
     All,
 }
 
 /// What becomes of a start that falls into another run. Runs never overlap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Overlap {
+pub enum ConcurrencyPolicy {
     /// It is skipped.
     Skip,
     /// One waits for the run to end; others are skipped.
@@ -63,8 +63,8 @@ impl Default for ScheduleSettings {
             interval: Duration::from_secs(24 * 3_600),
             jitter: Duration::ZERO,
             catch_up: CatchUp::Latest,
-            catch_up_most: 10,
-            overlap: Overlap::Skip,
+            max_catchup_runs: 10,
+            concurrency_policy: ConcurrencyPolicy::Skip,
             retries: 1,
             retry_delay: Duration::from_secs(300),
         }

@@ -20,39 +20,39 @@ pub struct SourceSettings {
     pub page_size: u32,
     /// How long a connection may take to come about.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
-    pub connect_deadline: Duration,
+    pub connect_timeout: Duration,
     /// How long a request may take, from the connection to the last byte of its answer.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
-    pub request_deadline: Duration,
+    pub request_timeout: Duration,
     /// The largest answer that is read; 5,000 users take about 5.5 MB.
-    pub max_body: ByteSize,
+    pub max_response_size: ByteSize,
     /// How often one page is asked for before the run fails, 1 or more.
     pub attempts: u32,
     /// The waits between those attempts.
     pub backoff: Backoff,
     /// How many pages are asked for at once, 1 or more.
-    pub in_flight: usize,
+    pub max_in_flight: usize,
     /// When an API that fails is left alone.
-    pub breaker: BreakerSettings,
+    pub circuit_breaker: CircuitBreakerSettings,
     /// What the API allows.
-    pub budget: BudgetSettings,
+    pub rate_limit: RateLimitSettings,
 }
 
 /// When an API that fails is left alone.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default)]
-pub struct BreakerSettings {
+pub struct CircuitBreakerSettings {
     /// After so many failures in a row, 1 or more.
     pub failures: u32,
     /// For how long; then one request decides.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
-    pub pause: Duration,
+    pub open_duration: Duration,
 }
 
 /// The users that the API hands out to one address.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default)]
-pub struct BudgetSettings {
+pub struct RateLimitSettings {
     /// Users per window.
     pub users: u64,
     /// The length of the window.
@@ -66,31 +66,31 @@ impl Default for SourceSettings {
             url: Endpoint::literal("https://randomuser.me/api/1.4/"),
             version: "1.4".to_owned(),
             page_size: 5_000,
-            connect_deadline: Duration::from_secs(5),
-            request_deadline: Duration::from_secs(60),
-            max_body: ByteSize::mib(16),
+            connect_timeout: Duration::from_secs(5),
+            request_timeout: Duration::from_secs(60),
+            max_response_size: ByteSize::mib(16),
             attempts: 5,
             backoff: Backoff {
                 initial: Duration::from_secs(1),
                 max: Duration::from_secs(30),
             },
-            in_flight: 2,
-            breaker: BreakerSettings::default(),
-            budget: BudgetSettings::default(),
+            max_in_flight: 2,
+            circuit_breaker: CircuitBreakerSettings::default(),
+            rate_limit: RateLimitSettings::default(),
         }
     }
 }
 
-impl Default for BreakerSettings {
+impl Default for CircuitBreakerSettings {
     fn default() -> Self {
         Self {
             failures: 5,
-            pause: Duration::from_secs(30),
+            open_duration: Duration::from_secs(30),
         }
     }
 }
 
-impl Default for BudgetSettings {
+impl Default for RateLimitSettings {
     fn default() -> Self {
         Self {
             users: 20_000,

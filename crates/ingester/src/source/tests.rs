@@ -4,7 +4,7 @@ use reqwest::StatusCode;
 
 use super::*;
 use crate::randomuser::ReplyError;
-use crate::settings::{BreakerSettings, BudgetSettings};
+use crate::settings::{CircuitBreakerSettings, RateLimitSettings};
 
 /// Fails as the script says, then answers with empty pages.
 struct Script(Mutex<VecDeque<FetchError>>);
@@ -26,11 +26,11 @@ fn source(errors: impl IntoIterator<Item = FetchError>, window: Duration) -> Sou
             initial: Duration::from_millis(1),
             max: Duration::from_millis(2),
         },
-        breaker: BreakerSettings {
+        circuit_breaker: CircuitBreakerSettings {
             failures: 2,
-            pause: Duration::from_millis(100),
+            open_duration: Duration::from_millis(100),
         },
-        budget: BudgetSettings { users: 10, window },
+        rate_limit: RateLimitSettings { users: 10, window },
         ..SourceSettings::default()
     };
     let script = Script(Mutex::new(errors.into_iter().collect()));
@@ -136,7 +136,7 @@ async fn the_next_process_goes_on_with_the_budget_that_is_left() {
     let (first, window) = (source([], MINUTE), MINUTE);
     first.page(&request(), &Tally::for_tests()).await.unwrap();
     let settings = SourceSettings {
-        budget: BudgetSettings { users: 10, window },
+        rate_limit: RateLimitSettings { users: 10, window },
         ..SourceSettings::default()
     };
     let metrics = first.metrics.clone();

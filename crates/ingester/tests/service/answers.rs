@@ -8,7 +8,7 @@ use ingester::report::{Outcome, Report};
 use ingester::settings::IngesterSettings;
 use serde_json::{Value, json};
 use service::Secret;
-use testbed::randomuser::{Options, RandomUserApi};
+use testkit::randomuser::{Options, RandomUserApi};
 
 use crate::door::{Answer, Door};
 use crate::rig;
@@ -18,7 +18,7 @@ async fn run_with(answers: Vec<Answer>, change: impl FnOnce(&mut IngesterSetting
     let door = Door::open().await;
     door.answer(answers);
     let mut settings = rig::settings(&api, &door.url());
-    settings.publisher.request_deadline = Duration::from_secs(2);
+    settings.publisher.request_timeout = Duration::from_secs(2);
     change(&mut settings);
     (rig::run(&settings).await, door)
 }
@@ -31,7 +31,7 @@ fn says(status: u16) -> Answer {
 async fn a_request_carries_run_number_type_and_token() {
     let token = |settings: &mut IngesterSettings| {
         settings.publisher.token = Some(Secret::new("s3cret"));
-        settings.publisher.batch = 2;
+        settings.publisher.batch_size = 2;
     };
     let (report, door) = run_with(vec![], token).await;
     let parcels = door.parcels();
@@ -49,12 +49,15 @@ async fn a_request_carries_run_number_type_and_token() {
 
 #[tokio::test]
 async fn requests_share_one_connection_as_long_as_it_lives() {
-    let (_, door) = run_with(vec![], |settings| settings.publisher.batch = 1).await;
+    let (_, door) = run_with(vec![], |settings| settings.publisher.batch_size = 1).await;
     let connections = |door: &Door| -> std::collections::HashSet<_> {
         door.parcels().iter().map(|parcel| parcel.peer).collect()
     };
     assert_eq!((door.parcels().len(), connections(&door).len()), (10, 1));
-    let (_, door) = run_with(vec![Answer::BreaksOff], |settings| settings.publisher.batch = 1).await;
+    let (_, door) = run_with(vec![Answer::BreaksOff], |settings| {
+        settings.publisher.batch_size = 1
+    })
+    .await;
     assert_eq!((door.parcels().len(), connections(&door).len()), (11, 2));
 }
 
@@ -189,15 +192,15 @@ async fn a_token_in_no_log_reason_or_summary() {
 #[tokio::test]
 async fn a_publisher_that_never_answers_ends_the_run_at_its_deadline() {
     let impatient = |settings: &mut IngesterSettings| {
-        settings.publisher.request_deadline = Duration::from_secs(1);
-        settings.run.deadline = Duration::from_millis(2_500);
+        settings.publisher.request_timeout = Duration::from_secs(1);
+        settings.run.timeout = Duration::from_millis(2_500);
     };
     let (report, _) = run_with(vec![Answer::Hangs; 100], impatient).await;
     assert!(
         report
             .reason()
             .unwrap()
-            .starts_with("not done within run.deadline")
+            .starts_with("not done within run.timeout")
     );
     assert!(report.counts.accepted == 0 && report.counts.undelivered > 0);
 }

@@ -1,7 +1,7 @@
 //! Certain users, once.
 
 use serde_json::Value;
-use testbed::randomuser::{Options, RandomUserApi};
+use testkit::randomuser::{Options, RandomUserApi};
 
 use crate::chain::Chain;
 use crate::process::Ingester;

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use testbed::servers::{KafkaCluster, KafkaOptions};
-use testbed::service::{Service, ServiceOptions};
-use testbed::tap::{Tap, Tapped};
+use testkit::kafka_client::{KafkaClient, TopicRecord};
+use testkit::servers::{KafkaCluster, KafkaOptions};
+use testkit::service::{Service, ServiceOptions};
 use tokio::sync::OnceCell;
 use uuid::Uuid;
 
@@ -55,8 +55,8 @@ impl Chain {
     /// One over a Kafka that the test has made.
     pub(crate) async fn over(brokers: &str, settings: &[(&str, &str)]) -> Self {
         let topic = format!("users_{}", Uuid::new_v4().simple());
-        let folder = testbed::workspace::target_dir().unwrap();
-        let folder = folder.join("testbed").join("logs").join(&topic);
+        let folder = testkit::workspace::target_dir().unwrap();
+        let folder = folder.join("testkit").join("logs").join(&topic);
         std::fs::create_dir_all(&folder).unwrap();
         // Absent, it is built with: cargo build --release -p publisher
         let mut options = ServiceOptions::new("publisher", folder)
@@ -79,7 +79,10 @@ impl Chain {
 
     /// Until each partition of the topic, which may be a moment old, has a leader that says where it ends.
     async fn led(&self) {
-        let (until, tap) = (Instant::now() + DEADLINE, Tap::new(&self.brokers).unwrap());
+        let (until, tap) = (
+            Instant::now() + DEADLINE,
+            KafkaClient::new(&self.brokers).unwrap(),
+        );
         loop {
             let ends = tap.ends(&self.topic).await;
             if ends.as_ref().is_ok_and(|ends| !ends.is_empty()) {
@@ -119,8 +122,11 @@ impl Chain {
 
     /// What lies in the topic. A topic that was made a moment ago, to which nothing was written, may have no leader yet
     /// when it is read.
-    async fn tapped(&self) -> Vec<Tapped> {
-        let (until, tap) = (Instant::now() + DEADLINE, Tap::new(&self.brokers).unwrap());
+    async fn tapped(&self) -> Vec<TopicRecord> {
+        let (until, tap) = (
+            Instant::now() + DEADLINE,
+            KafkaClient::new(&self.brokers).unwrap(),
+        );
         loop {
             let ends = tap.ends(&self.topic).await;
             let tapped = tap.read(&self.topic).await;
@@ -144,7 +150,7 @@ impl Chain {
 }
 
 /// Whether every record in front of the partitions' ends was read: nothing is ever taken out of these topics.
-fn reaches(tapped: &[Tapped], ends: &BTreeMap<i32, i64>) -> bool {
+fn reaches(tapped: &[TopicRecord], ends: &BTreeMap<i32, i64>) -> bool {
     let read = |partition: i32| {
         tapped
             .iter()

@@ -3,7 +3,7 @@
 use reqwest::{Method, StatusCode};
 use rusqlite::Connection;
 use serde_json::Value;
-use testbed::randomuser::{Fault, Options, RandomUserApi};
+use testkit::randomuser::{Fault, Options, RandomUserApi};
 
 use crate::chain::Chain;
 use crate::process::Ingester;

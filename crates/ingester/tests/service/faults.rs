@@ -7,7 +7,7 @@ use ingester::report::{Outcome, Report};
 use ingester::settings::IngesterSettings;
 use model::User;
 use serde_json::Value;
-use testbed::randomuser::{self, BrokenField, Budget, Fault, Options, RandomUserApi, Refusal};
+use testkit::randomuser::{self, BrokenField, Budget, Fault, Options, RandomUserApi, Refusal};
 
 use crate::chain::Chain;
 use crate::rig;
@@ -41,7 +41,7 @@ fn soon(fault: &Fault) -> impl FnOnce(&mut IngesterSettings) {
     );
     move |settings| {
         if late {
-            settings.source.request_deadline = Duration::from_secs(1);
+            settings.source.request_timeout = Duration::from_secs(1);
         }
     }
 }
@@ -102,7 +102,8 @@ async fn what_asking_again_cannot_mend_fails_at_once_with_the_reason() {
         ),
         (Fault::OversizedBody(2 << 20), "the answer is larger than 1.0 MiB"),
     ] {
-        let one_mib = |settings: &mut IngesterSettings| settings.source.max_body = bytesize::ByteSize::mib(1);
+        let one_mib =
+            |settings: &mut IngesterSettings| settings.source.max_response_size = bytesize::ByteSize::mib(1);
         let (report, _) = run_with(std::slice::from_ref(&fault), one_mib).await;
         assert!(
             report.reason().unwrap().ends_with(reason),
@@ -220,8 +221,8 @@ async fn our_own_budget_keeps_the_api_from_ever_refusing() {
         Chain::shared().await,
     );
     let mut settings = rig::settings(&api, &chain.url());
-    settings.source.budget.users = 10;
-    settings.source.budget.window = window;
+    settings.source.rate_limit.users = 10;
+    settings.source.rate_limit.window = window;
     settings.run.users = 30;
     let report = rig::run(&settings).await;
     assert_eq!(rig::figures(&report.counts), (30, 30, 0));

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use testbed::randomuser::{Options, RandomUserApi};
+use testkit::randomuser::{Options, RandomUserApi};
 use tokio::task::block_in_place;
 
 use crate::browser::Browser;
@@ -40,7 +40,7 @@ struct Scene {
 async fn scene() -> Scene {
     let api = RandomUserApi::start(Options::default()).await.unwrap();
     let door = Door::open().await;
-    let settings = [("SCHEDULE__RETRIES", "0"), ("PUBLISHER__IN_FLIGHT", "1")];
+    let settings = [("SCHEDULE__RETRIES", "0"), ("PUBLISHER__MAX_IN_FLIGHT", "1")];
     let service = Service::start(&api.url(), &door.url(), &settings).await;
     let ask = async |body: Value| service.send(Method::POST, "/v1/runs", body).await.1;
     let first = ask(json!({"users": 15})).await;
@@ -65,7 +65,7 @@ async fn scene() -> Scene {
 }
 
 pub(crate) fn pictures() -> PathBuf {
-    let folder = testbed::workspace::target_dir().unwrap().join("page");
+    let folder = testkit::workspace::target_dir().unwrap().join("page");
     std::fs::create_dir_all(&folder).unwrap();
     folder
 }
@@ -246,7 +246,7 @@ async fn where_tokens_are_needed_the_page_asks_for_one_and_follows_a_run_with_it
     let tokens = tokens_file(folder.path(), TOKEN);
     let settings = [
         ("AUTH__TOKENS_PATH", tokens.as_str()),
-        ("PUBLISHER__IN_FLIGHT", "1"),
+        ("PUBLISHER__MAX_IN_FLIGHT", "1"),
     ];
     let service = Service::start(&api.url(), &door.url(), &settings)
         .await

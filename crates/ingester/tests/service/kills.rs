@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use ingester::history::{Filter, State};
 use ingester::memory::Memory;
-use testbed::process::Program;
-use testbed::randomuser::{Options, RandomUserApi};
+use testkit::process::Program;
+use testkit::randomuser::{Options, RandomUserApi};
 
 use crate::chain::Chain;
 use crate::relay::Relay;
@@ -32,10 +32,10 @@ async fn a_run_killed_fifty_times_delivers_each_user_under_one_number_and_fetche
         .env("INGESTER__PROCESS__ADMIN_LISTEN", "127.0.0.1:0")
         .env("INGESTER__SOURCE__URL", format!("{}/api/1.4/", api.url()))
         .env("INGESTER__SOURCE__PAGE_SIZE", PAGE.to_string())
-        .env("INGESTER__SOURCE__BUDGET__USERS", "100000000")
+        .env("INGESTER__SOURCE__RATE_LIMIT__USERS", "100000000")
         .env("INGESTER__PUBLISHER__URL", relay.url())
-        .env("INGESTER__PUBLISHER__IN_FLIGHT", IN_FLIGHT.to_string())
-        .env("INGESTER__PUBLISHER__BATCH", "50")
+        .env("INGESTER__PUBLISHER__MAX_IN_FLIGHT", IN_FLIGHT.to_string())
+        .env("INGESTER__PUBLISHER__BATCH_SIZE", "50")
         .env("INGESTER__PUBLISHER__BACKOFF__MAX", "200ms")
         .env("INGESTER__STATE__PATH", state.display().to_string())
         .log_to(&log);

@@ -2,7 +2,7 @@
 
 use reqwest::Method;
 use serde_json::Value;
-use testbed::randomuser::{Fault, Options, RandomUserApi};
+use testkit::randomuser::{Fault, Options, RandomUserApi};
 
 use crate::chain::Chain;
 use crate::service::{Service, instant, path};
@@ -16,16 +16,17 @@ async fn an_api_that_only_fails_is_left_alone_and_asked_again_after_each_pause()
     // The third failure opens it, and so does the first request after the pause.
     api.inject(Fault::Unavailable, 4);
     let settings = [
-        ("SOURCE__IN_FLIGHT", "1"),
+        ("SOURCE__MAX_IN_FLIGHT", "1"),
         ("SOURCE__BACKOFF__INITIAL", "1ms"),
         ("SOURCE__BACKOFF__MAX", "5ms"),
-        ("SOURCE__BREAKER__FAILURES", "3"),
-        ("SOURCE__BREAKER__PAUSE", "2s"),
+        ("SOURCE__CIRCUIT_BREAKER__FAILURES", "3"),
+        ("SOURCE__CIRCUIT_BREAKER__OPEN_DURATION", "2s"),
     ];
     let service = Service::start(&api.url(), &chain.url(), &settings).await;
     let (_, run) = service.send(Method::POST, "/v1/runs", Value::Null).await;
-    let open =
-        |open: u8| move |_: u16, body: &str| body.contains(&format!("ingester_source_breaker_open {open}\n"));
+    let open = |open: u8| {
+        move |_: u16, body: &str| body.contains(&format!("ingester_source_circuit_breaker_open {open}\n"))
+    };
     service.ingester.wait_for("/metrics", open(1)).await;
     let run = service.until(&path(&run), |run| run["state"] == "complete").await;
     service.ingester.wait_for("/metrics", open(0)).await;

@@ -3,7 +3,7 @@
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use testbed::randomuser::{Options, RandomUserApi};
+use testkit::randomuser::{Options, RandomUserApi};
 use tokio::task::block_in_place;
 
 use crate::browser::Browser;
@@ -38,7 +38,10 @@ async fn the_button_starts_a_run_that_is_shown_as_it_goes_until_it_is_complete()
         Chain::start().await,
     );
     // The second page waits for the budget, and both wait for the publisher.
-    let settings = [("SOURCE__BUDGET__USERS", "5"), ("SOURCE__BUDGET__WINDOW", "3s")];
+    let settings = [
+        ("SOURCE__RATE_LIMIT__USERS", "5"),
+        ("SOURCE__RATE_LIMIT__WINDOW", "3s"),
+    ];
     let service = Service::start(&api.url(), &chain.url(), &settings).await;
     let publisher = chain.publisher.child().unwrap();
     publisher.freeze().await.unwrap();
@@ -83,7 +86,10 @@ async fn a_long_run_s_counts_rise_before_one_s_eyes_and_its_button_ends_it() {
         RandomUserApi::start(Options::unlimited()).await.unwrap(),
         Chain::start().await,
     );
-    let settings = [("RUN__USERS", "1000000"), ("SOURCE__BUDGET__USERS", "10000000")];
+    let settings = [
+        ("RUN__USERS", "1000000"),
+        ("SOURCE__RATE_LIMIT__USERS", "10000000"),
+    ];
     let service = Service::start(&api.url(), &chain.url(), &settings).await;
     block_in_place(|| {
         browser.show(&format!("{}/", service.url), DESK, "light");

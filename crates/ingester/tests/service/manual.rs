@@ -12,14 +12,17 @@ use ingester::settings::IngesterSettings;
 use model::Field;
 use serde_json::Value;
 use service::Metrics;
-use testbed::manual;
+use testkit::readme_check;
 
 const README: &str = include_str!("../../README.md");
 
 #[test]
 fn the_manual_lists_every_setting_with_its_default() {
     let defaults = serde_json::to_value(IngesterSettings::default()).unwrap();
-    assert_eq!(manual::table(README, "Configuration"), manual::keys(&defaults));
+    assert_eq!(
+        readme_check::table(README, "Configuration"),
+        readme_check::keys(&defaults)
+    );
 }
 
 #[test]
@@ -34,8 +37,8 @@ fn the_manual_lists_every_metric_with_its_labels() {
         rule: "blank",
     });
     let text = registry.render();
-    let listed = manual::table(README, "Metrics");
-    let ours: Vec<_> = manual::metrics(&text, "ingester")
+    let listed = readme_check::table(README, "Metrics");
+    let ours: Vec<_> = readme_check::metrics(&text, "ingester")
         .into_iter()
         .filter(|name| name != "ingester_build_info")
         .collect();

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use ingester::memory::Memory;
-use testbed::randomuser::{Options, RandomUserApi};
+use testkit::randomuser::{Options, RandomUserApi};
 
 use crate::chain::{Chain, DEADLINE, own_kafka};
 use crate::process::Ingester;
@@ -14,10 +14,10 @@ async fn the_counts_are_what_kafka_holds_and_a_killed_or_frozen_publisher_loses_
     let api = RandomUserApi::start(Options::unlimited()).await.unwrap();
     let settings = [
         ("SOURCE__PAGE_SIZE", "500"),
-        ("SOURCE__BUDGET__USERS", "1000000"),
-        ("PUBLISHER__BATCH", "50"),
+        ("SOURCE__RATE_LIMIT__USERS", "1000000"),
+        ("PUBLISHER__BATCH_SIZE", "50"),
         ("PUBLISHER__BACKOFF__MAX", "200ms"),
-        ("PUBLISHER__REQUEST_DEADLINE", "3s"),
+        ("PUBLISHER__REQUEST_TIMEOUT", "3s"),
     ];
     let ingester = Ingester::start(&["once", "--users", "40000"], &api.url(), &chain.url(), &settings);
     for kill in 1..=3 {
@@ -78,8 +78,8 @@ async fn kafka_and_publisher_away_cost_nothing_but_time_and_fetching_waits_at_th
         ("STATE__PATH", path.as_str()),
         ("STATE__OUTBOX_PAGES", &outbox),
         ("SOURCE__PAGE_SIZE", &page),
-        ("SOURCE__BUDGET__USERS", "1000000"),
-        ("PUBLISHER__BATCH", "50"),
+        ("SOURCE__RATE_LIMIT__USERS", "1000000"),
+        ("PUBLISHER__BATCH_SIZE", "50"),
         ("PUBLISHER__BACKOFF__MAX", "200ms"),
         ("PUBLISHER__COMPRESSION", "gzip"),
     ];

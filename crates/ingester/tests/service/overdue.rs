@@ -1,15 +1,15 @@
-//! `run.deadline`: what becomes of a run that is not done by then, whichever side keeps it.
+//! `run.timeout`: what becomes of a run that is not done by then, whichever side keeps it.
 
 use ingester::memory::Memory;
 use reqwest::Method;
 use serde_json::{Value, json};
-use testbed::randomuser::{Fault, Options, RandomUserApi};
+use testkit::randomuser::{Fault, Options, RandomUserApi};
 
 use crate::chain::Chain;
 use crate::process::Ingester;
 use crate::service::{Service, instant, path};
 
-const REASON: &str = "not done within run.deadline, 2s";
+const REASON: &str = "not done within run.timeout, 2s";
 
 async fn api() -> RandomUserApi {
     RandomUserApi::start(Options::default()).await.unwrap()
@@ -22,8 +22,8 @@ async fn a_run_past_its_deadline_fails_with_what_it_has_delivered_and_is_tried_a
     api.inject(Fault::Hang(Some(std::time::Duration::ZERO)), 1);
     api.inject(Fault::Hang(None), 1);
     let settings = [
-        ("RUN__DEADLINE", "2s"),
-        ("SOURCE__IN_FLIGHT", "1"),
+        ("RUN__TIMEOUT", "2s"),
+        ("SOURCE__MAX_IN_FLIGHT", "1"),
         ("SCHEDULE__RETRY_DELAY", "200ms"),
     ];
     let service = Service::start(&api.url(), &chain.url(), &settings).await;
@@ -68,7 +68,7 @@ async fn once_past_its_deadline_exits_1_counts_what_nobody_took_and_leaves_no_on
     let state = folder.path().join("state.db");
     let text = state.display().to_string();
     let settings = [
-        ("RUN__DEADLINE", "2s"),
+        ("RUN__TIMEOUT", "2s"),
         ("SOURCE__PAGE_SIZE", "5"),
         ("STATE__PATH", text.as_str()),
     ];

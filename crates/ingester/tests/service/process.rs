@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use testbed::process::{Child, Program};
+use testkit::process::{Child, Program};
 
 /// Long enough for a busy machine; no test waits for it to pass.
 const DEADLINE: Duration = Duration::from_secs(60);

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use testbed::process::Program;
-use testbed::randomuser::{Fault, Options, RandomUserApi};
+use testkit::process::Program;
+use testkit::randomuser::{Fault, Options, RandomUserApi};
 
 use crate::chain::Chain;
 use crate::process::Ingester;
@@ -30,7 +30,7 @@ async fn on_a_terminal_a_bar_shows_how_far_a_run_has_come() {
         .env("INGESTER__PROCESS__ADMIN_LISTEN", "127.0.0.1:0")
         .env("INGESTER__SOURCE__URL", format!("{}/api/1.4/", api.url()))
         .env("INGESTER__SOURCE__PAGE_SIZE", "5")
-        .env("INGESTER__SOURCE__IN_FLIGHT", "1")
+        .env("INGESTER__SOURCE__MAX_IN_FLIGHT", "1")
         .env("INGESTER__PUBLISHER__URL", chain.url())
         .log_to(&log);
     let status = program.spawn().unwrap().wait(DEADLINE).await.unwrap();
@@ -50,7 +50,7 @@ async fn without_a_terminal_plain_lines_say_how_far_a_run_has_come() {
     api.inject(Fault::Hang(Some(Duration::from_secs(3))), 1);
     let settings = [
         ("SOURCE__PAGE_SIZE", "5"),
-        ("SOURCE__IN_FLIGHT", "1"),
+        ("SOURCE__MAX_IN_FLIGHT", "1"),
         ("RUN__PROGRESS_INTERVAL", "50ms"),
     ];
     let ingester = Ingester::start(&["once", "--users", "10"], &api.url(), &chain.url(), &settings);

@@ -7,7 +7,7 @@ use ingester::memory::Memory;
 use jiff::Timestamp;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use testbed::randomuser::{Options, RandomUserApi};
+use testkit::randomuser::{Options, RandomUserApi};
 
 use crate::chain::Chain;
 use crate::service::{DEADLINE, Service, instant, path};
@@ -34,7 +34,7 @@ async fn runs_beyond_the_number_are_forgotten_with_the_records_that_were_refused
     let folder = tempfile::tempdir().unwrap();
     let state = folder.path().join("state.db");
     let text = state.display().to_string();
-    let settings = [("STATE__PATH", text.as_str()), ("STATE__KEEP_RUNS", "2")];
+    let settings = [("STATE__PATH", text.as_str()), ("STATE__RETENTION__RUNS", "2")];
     let service = Service::start(&api.url(), &narrow.url(), &settings).await;
     let mut runs = Vec::new();
     for _ in 0..4 {
@@ -70,7 +70,7 @@ async fn a_run_beyond_the_age_is_forgotten_when_the_next_one_ends() {
     let (api, chain) = (api().await, Chain::shared().await);
     let folder = tempfile::tempdir().unwrap();
     let state = folder.path().join("state.db").display().to_string();
-    let settings = [("STATE__PATH", state.as_str()), ("STATE__KEEP_FOR", "3s")];
+    let settings = [("STATE__PATH", state.as_str()), ("STATE__RETENTION__AGE", "3s")];
     let service = Service::start(&api.url(), &chain.url(), &settings).await;
     let first = run(&service).await;
     let until = Instant::now() + DEADLINE;

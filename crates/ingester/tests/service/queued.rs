@@ -1,11 +1,11 @@
-//! `schedule.overlap = queue`: one run waits for the end of the one under way, and no more than one.
+//! `schedule.concurrency_policy = queue`: one run waits for the end of the one under way, and no more than one.
 
 use std::time::Duration;
 
 use jiff::SignedDuration;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use testbed::randomuser::{Fault, Options, RandomUserApi};
+use testkit::randomuser::{Fault, Options, RandomUserApi};
 
 use crate::chain::Chain;
 use crate::service::{Service, instant, path};
@@ -29,7 +29,7 @@ async fn the_latest_start_that_falls_into_a_run_waits_for_its_end_and_those_befo
     api.inject(Fault::Hang(Some(Duration::from_secs(9))), 1);
     let settings = [
         ("SCHEDULE__CRON", "*/4 * * * * *"),
-        ("SCHEDULE__OVERLAP", "queue"),
+        ("SCHEDULE__CONCURRENCY_POLICY", "queue"),
         ("RUN__USERS", "5"),
     ];
     let service = Service::start(&api.url(), &chain.url(), &settings).await;
@@ -87,7 +87,10 @@ async fn the_latest_start_that_falls_into_a_run_waits_for_its_end_and_those_befo
 async fn a_run_asked_for_waits_for_the_one_under_way_can_be_withdrawn_and_leaves_no_room_for_a_third() {
     let (api, chain) = (api().await, Chain::start().await);
     api.inject(Fault::Hang(None), 1);
-    let settings = [("SCHEDULE__OVERLAP", "queue"), ("SOURCE__IN_FLIGHT", "1")];
+    let settings = [
+        ("SCHEDULE__CONCURRENCY_POLICY", "queue"),
+        ("SOURCE__MAX_IN_FLIGHT", "1"),
+    ];
     let service = Service::start(&api.url(), &chain.url(), &settings).await;
     let ask = async || service.send(Method::POST, "/v1/runs", Value::Null).await;
     let end = async |run: &Value| service.send(Method::DELETE, &path(run), Value::Null).await.0;

@@ -10,8 +10,8 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use serde_json::{Value, json};
 use service::Secret;
-use testbed::proxy::{Conduct, Direction, Flow, Proxy};
-use testbed::randomuser::{Fault, Options, RandomUserApi};
+use testkit::proxy::{Behavior, Direction, Flow, Proxy};
+use testkit::randomuser::{Fault, Options, RandomUserApi};
 
 use crate::chain::{Chain, DEADLINE};
 use crate::process::Ingester;
@@ -22,7 +22,7 @@ use crate::tokens::{TOKEN, tokens_file};
 async fn run_to(url: &str, change: impl FnOnce(&mut IngesterSettings)) -> Report {
     let api = RandomUserApi::start(Options::default()).await.unwrap();
     let mut settings = rig::settings(&api, url);
-    settings.publisher.in_flight = IngesterSettings::default().publisher.in_flight;
+    settings.publisher.max_in_flight = IngesterSettings::default().publisher.max_in_flight;
     settings.run.seed = Some("abc".parse().unwrap());
     change(&mut settings);
     rig::run(&settings).await
@@ -77,9 +77,9 @@ async fn too_much_for_one_request_goes_out_in_halves_and_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_publisher_s_budget_is_waited_out_and_nothing_is_written_twice() {
-    let chain = Chain::with(&[("budget.requests_per_second", "4")]).await;
+    let chain = Chain::with(&[("rate_limit.requests_per_second", "4")]).await;
     let started = Instant::now();
-    let report = run_to(&chain.url(), |settings| settings.publisher.batch = 1).await;
+    let report = run_to(&chain.url(), |settings| settings.publisher.batch_size = 1).await;
     assert!(matches!(report.outcome, Outcome::Complete), "{report:?}");
     assert!(report.counts.retried > 0, "{:?}", report.counts);
     assert!(started.elapsed() > Duration::from_secs(1), "it said for how long");
@@ -92,10 +92,10 @@ async fn an_answer_that_is_lost_is_asked_for_again_under_the_same_key_and_nothin
     let chain = Chain::start().await;
     let publisher = chain.url().trim_start_matches("http://").parse().unwrap();
     let proxy = Proxy::start(publisher).await.unwrap();
-    proxy.set(Conduct::one_way(Direction::ToClient, Flow::hold()));
+    proxy.set(Behavior::one_way(Direction::ToClient, Flow::hold()));
     let url = format!("http://{}", proxy.address());
     let losing = run_to(&url, |settings| {
-        settings.publisher.request_deadline = Duration::from_millis(500)
+        settings.publisher.request_timeout = Duration::from_millis(500)
     });
     let restoring = async {
         let until = Instant::now() + DEADLINE;
@@ -107,7 +107,7 @@ async fn an_answer_that_is_lost_is_asked_for_again_under_the_same_key_and_nothin
             );
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        proxy.set(Conduct::default());
+        proxy.set(Behavior::default());
         proxy.reset();
     };
     let (report, ()) = tokio::join!(losing, restoring);
@@ -155,8 +155,8 @@ async fn a_token_that_is_changed_in_a_run_ends_the_process_and_the_next_goes_on_
         let settings = [
             ("STATE__PATH", state.as_str()),
             ("SOURCE__PAGE_SIZE", "250"),
-            ("SOURCE__BUDGET__USERS", "1000000"),
-            ("PUBLISHER__BATCH", "50"),
+            ("SOURCE__RATE_LIMIT__USERS", "1000000"),
+            ("PUBLISHER__BATCH_SIZE", "50"),
             ("PUBLISHER__TOKEN", token),
         ];
         Ingester::start(&["once", "--users", "20000"], &api.url(), &chain.url(), &settings)

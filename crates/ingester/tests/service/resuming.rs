@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use testbed::randomuser::{self, Budget, Fault, Options, RandomUserApi, Refusal, ServedRequest};
+use testkit::randomuser::{self, Budget, Fault, Options, RandomUserApi, Refusal, ServedRequest};
 
 use crate::chain::Chain;
 use crate::process::Ingester;
@@ -27,7 +27,7 @@ async fn a_service_told_to_stop_leaves_its_run_to_the_next() {
         ("STATE__PATH", state.as_str()),
         ("RUN__USERS", "200"),
         ("STATE__OUTBOX_PAGES", "3"),
-        ("SOURCE__IN_FLIGHT", "1"),
+        ("SOURCE__MAX_IN_FLIGHT", "1"),
     ];
     let first = Service::start(&api.url(), &chain.url(), &settings).await;
     let (_, run) = first.send(Method::POST, "/v1/runs", Value::Null).await;
@@ -138,8 +138,8 @@ async fn the_budget_is_kept_over_a_restart() {
     let settings = [
         ("STATE__PATH", state.as_str()),
         ("SOURCE__PAGE_SIZE", "5"),
-        ("SOURCE__BUDGET__USERS", "10"),
-        ("SOURCE__BUDGET__WINDOW", "10s"),
+        ("SOURCE__RATE_LIMIT__USERS", "10"),
+        ("SOURCE__RATE_LIMIT__WINDOW", "10s"),
     ];
     let once = || Ingester::start(&["once", "--users", "10"], &api.url(), &chain.url(), &settings);
     let first = once();

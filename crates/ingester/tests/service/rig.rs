@@ -9,7 +9,7 @@ use ingester::report::{Outcome, Report};
 use ingester::settings::IngesterSettings;
 use ingester::tally::Counts;
 use service::{Backoff, Context, Health, Metrics};
-use testbed::randomuser::RandomUserApi;
+use testkit::randomuser::RandomUserApi;
 use tokio_util::sync::CancellationToken;
 
 /// Ten users in two pages of five, three attempts for each.
@@ -25,17 +25,17 @@ pub(crate) fn settings_of(api: &str, publisher: &str) -> IngesterSettings {
     };
     let mut settings = IngesterSettings::default();
     settings.source.url = Endpoint::parse(&format!("{api}/api/1.4/")).unwrap();
-    settings.source.in_flight = 1;
-    settings.source.breaker.pause = Duration::from_millis(50);
+    settings.source.max_in_flight = 1;
+    settings.source.circuit_breaker.open_duration = Duration::from_millis(50);
     settings.source.attempts = 3;
     settings.source.page_size = 5;
     settings.source.backoff = backoff;
     // So that a script meets the batches in their order.
-    settings.publisher.in_flight = 1;
+    settings.publisher.max_in_flight = 1;
     settings.publisher.url = Endpoint::parse(publisher).unwrap();
     settings.publisher.backoff = backoff;
     settings.run.users = 10;
-    settings.run.deadline = Duration::from_secs(30);
+    settings.run.timeout = Duration::from_secs(30);
     settings
 }
 

@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use ingester::report::Outcome;
 use ingester::tally::Counts;
 use serde_json::{Map, Value, json};
-use testbed::randomuser::{Options, RandomUserApi};
+use testkit::randomuser::{Options, RandomUserApi};
 
 use crate::chain::Chain;
 use crate::rig;
 
 fn folder() -> Option<PathBuf> {
-    let folder = testbed::workspace::root().unwrap().join("../shared/samples");
+    let folder = testkit::workspace::root().unwrap().join("../shared/samples");
     let found = folder.is_dir().then_some(folder);
     if found.is_none() {
         eprintln!("passed over: no samples beside the repository");

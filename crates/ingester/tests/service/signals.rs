@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use testbed::randomuser::{Options, RandomUserApi};
+use testkit::randomuser::{Options, RandomUserApi};
 
 use crate::chain::Chain;
 use crate::process::Ingester;

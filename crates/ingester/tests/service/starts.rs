@@ -6,7 +6,7 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use reqwest::Method;
 use serde_json::Value;
-use testbed::randomuser::{Fault, Options, RandomUserApi};
+use testkit::randomuser::{Fault, Options, RandomUserApi};
 
 use crate::chain::Chain;
 use crate::process::Ingester;
@@ -44,7 +44,7 @@ async fn after_absence(catch_up: &str, caught_up: usize) {
         ("STATE__PATH", state.as_str()),
         ("SCHEDULE__CRON", &cron),
         ("SCHEDULE__CATCH_UP", catch_up),
-        ("SCHEDULE__CATCH_UP_MOST", "3"),
+        ("SCHEDULE__MAX_CATCHUP_RUNS", "3"),
     ];
     let service = Service::start(&api.url(), &chain.url(), &settings).await;
     let all_done = |runs: &Value| {

@@ -6,7 +6,7 @@ use ingester::tally::Counts;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, civil};
 use serde_json::Value;
-use testbed::randomuser::{Options, RandomUserApi};
+use testkit::randomuser::{Options, RandomUserApi};
 
 use crate::chain::Chain;
 use crate::service::{Service, instant};

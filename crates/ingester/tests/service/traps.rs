@@ -7,7 +7,7 @@ use ingester::report::{Outcome, Report};
 use ingester::settings::IngesterSettings;
 use serde_json::{Value, json};
 use service::config::Settings as _;
-use testbed::randomuser::{Fault, Options, RandomUserApi};
+use testkit::randomuser::{Fault, Options, RandomUserApi};
 
 use crate::chain::Chain;
 use crate::parrot::{Parrot, Reply, page, user};
@@ -93,7 +93,7 @@ async fn every_request_names_size_page_and_seed_and_no_filter_that_could_be_igno
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_api_s_budget_is_ours_and_a_refusal_without_retry_after_is_waited_out() {
-    let budget = IngesterSettings::default().source.budget;
+    let budget = IngesterSettings::default().source.rate_limit;
     assert_eq!((budget.users, budget.window), (20_000, Duration::from_secs(300)));
     let slow_down = json!({"error": "slow down"});
     let replies = vec![
@@ -168,7 +168,7 @@ async fn run_with(fault: Fault, times: u32) -> (Report, usize) {
     api.inject(fault, times);
     let mut settings = rig::settings(&api, &chain.url());
     if hangs {
-        settings.source.request_deadline = Duration::from_secs(1);
+        settings.source.request_timeout = Duration::from_secs(1);
     }
     let report = rig::run(&settings).await;
     let delivered = chain.records_of(report.run).await.len();

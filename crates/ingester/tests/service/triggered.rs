@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use testbed::randomuser::{Fault, Options, RandomUserApi};
+use testkit::randomuser::{Fault, Options, RandomUserApi};
 
 use crate::chain::Chain;
 use crate::service::{DEADLINE, Service, path};
@@ -107,7 +107,7 @@ async fn a_run_under_way_is_told_of_refuses_another_and_ends_on_request() {
     // The second page is late, so that there is something under way: one after the other, or it may be the first.
     api.inject(Fault::Hang(Some(Duration::ZERO)), 1);
     api.inject(Fault::Hang(Some(Duration::from_millis(20_000))), 1);
-    let one_by_one = [("RUN__USERS", "5000"), ("SOURCE__IN_FLIGHT", "1")];
+    let one_by_one = [("RUN__USERS", "5000"), ("SOURCE__MAX_IN_FLIGHT", "1")];
     let service = Service::start(&api.url(), &chain.url(), &one_by_one).await;
     let (_, run) = service.send(Method::POST, "/v1/runs", Value::Null).await;
     service
@@ -169,7 +169,7 @@ async fn live_events_end_with_the_run_that_they_tell_of_in_time() {
     // The second page is late, so that there is something under way: one after the other, or it may be the first.
     api.inject(Fault::Hang(Some(Duration::ZERO)), 1);
     api.inject(Fault::Hang(Some(Duration::from_secs(3))), 1);
-    let service = Service::start(&api.url(), &chain.url(), &[("SOURCE__IN_FLIGHT", "1")]).await;
+    let service = Service::start(&api.url(), &chain.url(), &[("SOURCE__MAX_IN_FLIGHT", "1")]).await;
     let (_, run) = service.send(Method::POST, "/v1/runs", Value::Null).await;
     let events = service
         .client

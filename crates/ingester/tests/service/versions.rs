@@ -4,7 +4,7 @@ use ingester::endpoint::Endpoint;
 use ingester::report::Outcome;
 use ingester::settings::IngesterSettings;
 use serde_json::{Value, json};
-use testbed::randomuser::{Options, RandomUserApi};
+use testkit::randomuser::{Options, RandomUserApi};
 
 use crate::chain::Chain;
 use crate::parrot::user;

@@ -28,7 +28,7 @@ pub(super) async fn admit(door: &Door, request: &mut Request) -> Result<Caller, 
 }
 
 fn recognised(door: &Door, request: &Request) -> Result<Caller, Problem> {
-    let caller = door.callers.recognise(request.headers())?;
+    let caller = door.callers.authenticate(request.headers())?;
     caller.budget.take_request()?;
     Ok(caller)
 }

@@ -98,7 +98,7 @@ async fn answered(door: &Arc<Door>, mut request: Request) -> Result<Answer, Prob
 
 impl Door {
     async fn take(&self, caller: &Caller, request: Request) -> Result<Taken, Problem> {
-        let deadline = Instant::now() + self.request_deadline;
+        let deadline = Instant::now() + self.request_timeout;
         let (head, body) = request.into_parts();
         let described = self.open().and_then(|()| Description::of(&head.headers, caller));
         let mut incoming = Incoming::new(&head.headers, body, self.max_body);

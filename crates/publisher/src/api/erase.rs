@@ -39,7 +39,7 @@ pub(super) async fn erase(
     id: Result<Path<String>, PathRejection>,
     mut request: Request,
 ) -> Result<Response<Body>, Problem> {
-    let deadline = Instant::now() + door.request_deadline;
+    let deadline = Instant::now() + door.request_timeout;
     admit(&door, &mut request).await?;
     // What is refused here is no text at all.
     let id = id.map_err(|_| Reason::NotAUuid).and_then(|Path(id)| id.parse());

@@ -1,7 +1,7 @@
 //! What went wrong inside → what the caller hears.
 
 use axum::http::{StatusCode, header};
-use service::access::Stranger;
+use service::access::AuthError;
 
 use super::Problem;
 use crate::admission::NoRoom;
@@ -12,17 +12,17 @@ use crate::origin::OriginError;
 use crate::publication::PublicationError;
 use crate::records::RecordsError;
 
-impl From<Stranger> for Problem {
-    fn from(stranger: Stranger) -> Self {
+impl From<AuthError> for Problem {
+    fn from(stranger: AuthError) -> Self {
         match stranger {
-            Stranger::NoToken => Self::new(
+            AuthError::NoToken => Self::new(
                 StatusCode::UNAUTHORIZED,
                 "no-token",
                 "A token is needed",
                 "send one bearer token in the Authorization header",
             )
             .with_header(header::WWW_AUTHENTICATE, "Bearer"),
-            Stranger::WrongToken => Self::new(
+            AuthError::WrongToken => Self::new(
                 StatusCode::FORBIDDEN,
                 "wrong-token",
                 "The token is wrong",
@@ -37,7 +37,7 @@ impl From<Spent> for Problem {
         let detail = format!("{spent}; nothing was written");
         Self::new(
             StatusCode::TOO_MANY_REQUESTS,
-            "budget-spent",
+            "rate-limited",
             "The budget is spent",
             detail,
         )

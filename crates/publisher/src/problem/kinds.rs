@@ -21,7 +21,7 @@ impl Problem {
     /// No such path.
     pub(crate) fn no_such_path() -> Self {
         let detail = "the publisher has no such path";
-        Self::new(StatusCode::NOT_FOUND, "no-such-path", "No such path", detail)
+        Self::new(StatusCode::NOT_FOUND, "not-found", "No such path", detail)
     }
 
     /// Another method is needed.
@@ -100,7 +100,7 @@ impl Problem {
         let detail = "Kafka is not available; nothing was written";
         Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
-            "kafka-down",
+            "kafka-unavailable",
             "Kafka is not available",
             detail,
         )
@@ -125,7 +125,7 @@ impl Problem {
         let detail = "too much is in flight; nothing was written";
         Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
-            "no-room",
+            "overloaded",
             "No room right now",
             detail,
         )

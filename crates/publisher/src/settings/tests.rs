@@ -43,7 +43,7 @@ fn what_makes_no_sense_is_refused_by_its_key() {
         ("HTTP__HEADER_TIMEOUT", "12s", "`process.shutdown_grace`"),
         ("PROCESS__SHUTDOWN_GRACE", "23s", "`process.shutdown_grace`"),
         ("HTTP__MAX_CONNECTION_AGE", "0s", "`http.max_connection_age`"),
-        ("HTTP__REQUEST_DEADLINE", "23s", "`http.request_deadline`"),
+        ("HTTP__REQUEST_TIMEOUT", "23s", "`http.request_timeout`"),
         ("HTTP__RELOAD_INTERVAL", "0s", "`http.reload_interval`"),
         ("TLS__CERTIFICATE_PATH", "/x", "`tls.key_path`"),
         ("TLS__CLIENT_CA_PATH", "/x", "`tls.client_ca_path`"),
@@ -51,8 +51,12 @@ fn what_makes_no_sense_is_refused_by_its_key() {
         ("LIMITS__MAX_RECORD", "0", "`limits.max_record`"),
         ("LIMITS__MAX_RECORD", "17 MiB", "`limits.max_record`"),
         ("LIMITS__MAX_RECORDS", "0", "`limits.max_records`"),
-        ("LIMITS__MAX_BODY", "33 MiB", "`limits.in_flight_bytes`"),
-        ("LIMITS__IN_FLIGHT_RECORDS", "19999", "`limits.in_flight_records`"),
+        ("LIMITS__MAX_BODY", "33 MiB", "`limits.max_in_flight_bytes`"),
+        (
+            "LIMITS__MAX_IN_FLIGHT_RECORDS",
+            "19999",
+            "`limits.max_in_flight_records`",
+        ),
         ("KAFKA__BROKERS", "", "`kafka.brokers`"),
         ("KAFKA__TOPIC", "a b", "`kafka.topic`"),
         ("KAFKA__PARTITIONS", "0", "`kafka.partitions`"),
@@ -99,7 +103,7 @@ fn a_property_keeps_its_value_to_itself() {
 fn what_a_record_costs_is_told_as_it_is() {
     let manual = include_str!("../../README.md");
     assert!(manual.contains(&format!("{RECORD_COST} bytes for each of their records")));
-    let error = loaded(&[("LIMITS__IN_FLIGHT_BYTES", "29 MiB")]).unwrap_err();
+    let error = loaded(&[("LIMITS__MAX_IN_FLIGHT_BYTES", "29 MiB")]).unwrap_err();
     assert!(
         error.contains(&format!("{RECORD_COST} bytes for each")),
         "{error}"

@@ -100,7 +100,7 @@ async fn a_budget_is_each_callers_own() {
     let (setup, topic) = fresh().await;
     let publisher = setup
         .with("AUTH__TOKENS_PATH", path.to_str().unwrap())
-        .with("BUDGET__REQUESTS_PER_SECOND", "5")
+        .with("RATE_LIMIT__REQUESTS_PER_SECOND", "5")
         .start()
         .await;
     publisher.wait_until_ready().await;
@@ -131,7 +131,7 @@ async fn a_budget_is_each_callers_own() {
 async fn bytes_have_a_budget_too() {
     let (setup, topic) = fresh().await;
     let publisher = setup
-        .with("BUDGET__BYTES_PER_SECOND", "1kB")
+        .with("RATE_LIMIT__BYTES_PER_SECOND", "1kB")
         .with("LIMITS__MAX_BODY", "64 KiB")
         .start()
         .await;

@@ -131,7 +131,7 @@ async fn what_is_no_request_for_us_is_a_problem_document() {
         (
             publisher.client.get(format!("{}/v1/nothing", publisher.url)),
             404,
-            "no-such-path",
+            "not-found",
         ),
         (
             publisher.client.get(format!("{}/v1/users", publisher.url)),

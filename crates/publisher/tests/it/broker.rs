@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
-use testbed::servers::{KafkaCluster, KafkaOptions};
+use testkit::servers::{KafkaCluster, KafkaOptions};
 use tokio::sync::OnceCell;
 use uuid::Uuid;
 

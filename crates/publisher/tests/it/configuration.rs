@@ -11,7 +11,7 @@ async fn what_is_wrong_is_told_in_one_line_with_exit_78() {
     for (key, value, told) in [
         ("KAFKA__TOPICS", "x", "did you mean `kafka.topic`"),
         ("KAFKA__PARTITIONS", "0", "`kafka.partitions`"),
-        ("KAFKA__MESSAGE_TIMEOUT", "1h", "`http.request_deadline`"),
+        ("KAFKA__MESSAGE_TIMEOUT", "1h", "`http.request_timeout`"),
         ("HTTP__LISTEN", "0.0.0.0:0", "http.allow_anonymous"),
         ("HTTP__LISTEN", "somewhere", "http.listen"),
         (

@@ -150,7 +150,7 @@ async fn a_repeat_while_the_first_is_in_progress_waits_for_it() {
         // Nothing may notice the silence while it lasts.
         .with("KAFKA__PROBE_TIMEOUT", "30s")
         .with("KAFKA__MESSAGE_TIMEOUT", "20s")
-        .with("HTTP__REQUEST_DEADLINE", "30s")
+        .with("HTTP__REQUEST_TIMEOUT", "30s")
         .with("PROCESS__SHUTDOWN_GRACE", "40s")
         .start()
         .await;

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::json;
-use testbed::process::Program;
-use testbed::servers::{KafkaCluster, KafkaOptions, Software, jars};
+use testkit::process::Program;
+use testkit::servers::{KafkaCluster, KafkaOptions, Software, jars};
 
 use crate::load::Load;
 use crate::running::{Setup, answer, erase, setup};
@@ -35,7 +35,7 @@ async fn allow(kafka: &KafkaCluster, operation: &str, topic: &str) {
     let properties =
         format!("security.protocol=SASL_PLAINTEXT\nsasl.mechanism=PLAIN\nsasl.jaas.config={jaas}\n");
     std::fs::write(&login, properties).unwrap();
-    let classes = format!("{}/*", jars(Software::Kafka).await.unwrap().display());
+    let classes = format!("{}/*", jars(Software::KAFKA).await.unwrap().display());
     let tool = Program::new("java")
         .args(["-Xmx128m", "-cp", &classes, "org.apache.kafka.tools.AclCommand"])
         .args(["--bootstrap-server", &kafka.bootstrap(), "--command-config"])

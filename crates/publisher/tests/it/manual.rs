@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use publisher::PublisherSettings;
 use publisher::metrics::PublisherMetrics;
 use service::Metrics;
-use testbed::manual::{self, keys, table};
+use testkit::readme_check::{self, keys, table};
 use uuid::Uuid;
 
 use crate::running::{answer, ready};
@@ -29,7 +29,7 @@ fn every_metric_is_in_the_manual() {
         .into_keys()
         .map(|name| name.split('{').next().unwrap().to_owned())
         .collect();
-    assert_eq!(told, manual::metrics(&metrics.render(), "publisher"));
+    assert_eq!(told, readme_check::metrics(&metrics.render(), "publisher"));
 }
 
 /// The first cells of all rows of the table under a heading.

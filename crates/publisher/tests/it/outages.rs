@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::json;
-use testbed::servers::{KafkaCluster, KafkaOptions};
+use testkit::servers::{KafkaCluster, KafkaOptions};
 use tokio::time::timeout;
 
 use crate::broker;
@@ -12,7 +12,7 @@ use crate::running::{Publisher, answer, document, erase, setup};
 use crate::topic::Topic;
 use crate::users::{ids, user, users};
 
-async fn on_own_kafka() -> (testbed::servers::KafkaCluster, Publisher, Topic) {
+async fn on_own_kafka() -> (testkit::servers::KafkaCluster, Publisher, Topic) {
     let kafka = broker::own().await;
     let topic = Topic::fresh(&kafka.bootstrap());
     let publisher = setup(&topic.brokers, &topic.name).start().await;
@@ -144,9 +144,9 @@ async fn a_full_house_is_a_quick_503_of_which_nothing_is_written() {
     let kafka = broker::own().await;
     let topic = Topic::fresh(&kafka.bootstrap());
     let publisher = setup(&topic.brokers, &topic.name)
-        .with("LIMITS__IN_FLIGHT_RECORDS", "10")
+        .with("LIMITS__MAX_IN_FLIGHT_RECORDS", "10")
         .with("LIMITS__MAX_RECORDS", "10")
-        .with("LIMITS__IN_FLIGHT_BYTES", "13kB")
+        .with("LIMITS__MAX_IN_FLIGHT_BYTES", "13kB")
         .with("LIMITS__MAX_BODY", "6kB")
         .with("LIMITS__MAX_RECORD", "4kB")
         // Long enough for the test to find the house full and Kafka not yet known to be silent.
@@ -191,7 +191,7 @@ async fn a_full_house_is_a_quick_503_of_which_nothing_is_written() {
 async fn through_a_full_house_every_answer_is_true_and_none_is_in_doubt() {
     let topic = Topic::fresh(&broker::shared().await);
     let publisher = setup(&topic.brokers, &topic.name)
-        .with("LIMITS__IN_FLIGHT_RECORDS", "50")
+        .with("LIMITS__MAX_IN_FLIGHT_RECORDS", "50")
         .with("LIMITS__MAX_RECORDS", "20")
         .start()
         .await;

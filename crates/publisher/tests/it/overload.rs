@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use testbed::bench::usage::{peak_mib, resident_mib};
+use testkit::process::usage::{peak_mib, resident_mib};
 use tokio::task::JoinSet;
 
 use crate::broker;
@@ -105,7 +105,7 @@ async fn ten_times_the_load_leaves_memory_flat_and_those_who_are_let_in_served()
     let publisher = setup(&topic.brokers, &topic.name)
         .with("KAFKA__MESSAGE_TIMEOUT", "10s")
         .with("HTTP__BODY_TIMEOUT", "5s")
-        .with("HTTP__REQUEST_DEADLINE", "20s")
+        .with("HTTP__REQUEST_TIMEOUT", "20s")
         .start()
         .await;
     publisher.wait_until_ready().await;

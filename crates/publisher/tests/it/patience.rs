@@ -69,7 +69,7 @@ async fn dripped(publisher: &Publisher, pieces: &[&[u8]], gap: Duration) -> (Str
 
 #[tokio::test]
 async fn a_body_that_drips_is_given_up_and_one_that_keeps_the_pace_is_taken() {
-    let (publisher, topic) = with(&[("HTTP__BODY_TIMEOUT", "15s"), ("HTTP__REQUEST_DEADLINE", "30s")]).await;
+    let (publisher, topic) = with(&[("HTTP__BODY_TIMEOUT", "15s"), ("HTTP__REQUEST_TIMEOUT", "30s")]).await;
     let drops = [b" ".as_slice(); 500];
     let (heard, waited) = dripped(&publisher, &drops, Duration::from_millis(200)).await;
     assert!(heard.starts_with("HTTP/1.1 408"), "{heard}");

@@ -7,7 +7,7 @@ use std::time::Duration;
 use reqwest::{Client, RequestBuilder, Response};
 use serde_json::Value;
 use tempfile::TempDir;
-use testbed::process::{Child, Program};
+use testkit::process::{Child, Program};
 use tokio::time::{Instant, sleep};
 
 use crate::contract;
@@ -53,7 +53,7 @@ fn started_by(program: Program, brokers: &str, topic: &str) -> Setup {
         .with("HTTP__LISTEN", "127.0.0.1:0")
         .with("HTTP__BODY_TIMEOUT", "2s")
         .with("HTTP__HEADER_TIMEOUT", "2s")
-        .with("HTTP__REQUEST_DEADLINE", "8s")
+        .with("HTTP__REQUEST_TIMEOUT", "8s")
         .with("PROCESS__ADMIN_LISTEN", "127.0.0.1:0")
         .with("PROCESS__LOG_FORMAT", "json")
 }

@@ -93,7 +93,7 @@ async fn two_thousand_slow_callers_leave_honest_ones_their_pace() {
     let publisher = setup(&topic.brokers, &topic.name)
         .with("HTTP__HEADER_TIMEOUT", "10s")
         .with("HTTP__BODY_TIMEOUT", "10s")
-        .with("HTTP__REQUEST_DEADLINE", "20s")
+        .with("HTTP__REQUEST_TIMEOUT", "20s")
         .start()
         .await;
     publisher.wait_until_ready().await;

@@ -41,7 +41,7 @@ pub enum CallersError {
 
 /// Why somebody may not call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stranger {
+pub enum AuthError {
     /// Without a token.
     NoToken,
     /// With a token that is none of ours.
@@ -93,11 +93,11 @@ impl Callers {
     /// The name of who sends a request with these headers. Every token is compared, and in constant time.
     ///
     /// # Errors
-    /// [`Stranger`].
-    pub fn recognise(&self, headers: &HeaderMap) -> Result<Arc<str>, Stranger> {
+    /// [`AuthError`].
+    pub fn authenticate(&self, headers: &HeaderMap) -> Result<Arc<str>, AuthError> {
         match &self.file {
             None => Ok(Arc::clone(&self.anonymous)),
-            Some(file) => file.recognise(bearer(headers).ok_or(Stranger::NoToken)?),
+            Some(file) => file.authenticate(bearer(headers).ok_or(AuthError::NoToken)?),
         }
     }
 
@@ -127,7 +127,7 @@ impl TokenFile {
         Ok(changed)
     }
 
-    fn recognise(&self, given: &[u8]) -> Result<Arc<str>, Stranger> {
+    fn authenticate(&self, given: &[u8]) -> Result<Arc<str>, AuthError> {
         let sha256: [u8; 32] = Sha256::digest(given).into();
         let read = self.read.read().unwrap_or_else(PoisonError::into_inner);
         let mut found = None;
@@ -136,7 +136,7 @@ impl TokenFile {
                 found = Some(&token.name);
             }
         }
-        found.cloned().ok_or(Stranger::WrongToken)
+        found.cloned().ok_or(AuthError::WrongToken)
     }
 
     fn names(&self) -> Vec<Arc<str>> {
@@ -225,10 +225,10 @@ mod tests {
         })
     }
 
-    fn who(callers: &Callers, authorization: &str) -> Result<String, Stranger> {
+    fn who(callers: &Callers, authorization: &str) -> Result<String, AuthError> {
         let mut headers = HeaderMap::new();
         headers.insert("authorization", HeaderValue::from_str(authorization).unwrap());
-        callers.recognise(&headers).map(|name| name.to_string())
+        callers.authenticate(&headers).map(|name| name.to_string())
     }
 
     #[test]
@@ -245,10 +245,10 @@ mod tests {
         assert_eq!(who(&callers, "Bearer old").unwrap(), "ingester");
         assert_eq!(who(&callers, "bearer new").unwrap(), "ingester");
         assert_eq!(who(&callers, "Bearer x").unwrap(), "other");
-        assert_eq!(who(&callers, "Bearer y"), Err(Stranger::WrongToken));
-        assert_eq!(who(&callers, "Basic x"), Err(Stranger::NoToken));
-        assert_eq!(who(&callers, "Bearer "), Err(Stranger::NoToken));
-        assert_eq!(callers.recognise(&HeaderMap::new()), Err(Stranger::NoToken));
+        assert_eq!(who(&callers, "Bearer y"), Err(AuthError::WrongToken));
+        assert_eq!(who(&callers, "Basic x"), Err(AuthError::NoToken));
+        assert_eq!(who(&callers, "Bearer "), Err(AuthError::NoToken));
+        assert_eq!(callers.authenticate(&HeaderMap::new()), Err(AuthError::NoToken));
         assert_eq!(callers.names().len(), 3);
     }
 
@@ -261,7 +261,7 @@ mod tests {
         for _ in 0..2 {
             headers.append("authorization", HeaderValue::from_static("Bearer x"));
         }
-        assert_eq!(callers.recognise(&headers), Err(Stranger::NoToken));
+        assert_eq!(callers.authenticate(&headers), Err(AuthError::NoToken));
     }
 
     #[test]
@@ -272,7 +272,7 @@ mod tests {
         assert!(!callers.reload().unwrap());
         write(&mut file, &line("a", "new"));
         assert!(callers.reload().unwrap());
-        assert_eq!(who(&callers, "Bearer old"), Err(Stranger::WrongToken));
+        assert_eq!(who(&callers, "Bearer old"), Err(AuthError::WrongToken));
         let signed = format!("a {}", "+f".repeat(32));
         for broken in ["", "a", "a xyz", &line("a b", "x"), &signed] {
             write(&mut file, broken);
@@ -284,7 +284,7 @@ mod tests {
     #[test]
     fn without_a_file_everybody_is_anonymous_and_with_a_lost_one_nothing_starts() {
         let callers = load(None).unwrap();
-        assert_eq!(callers.recognise(&HeaderMap::new()).as_deref(), Ok(ANONYMOUS));
+        assert_eq!(callers.authenticate(&HeaderMap::new()).as_deref(), Ok(ANONYMOUS));
         assert!(!callers.reload().unwrap());
         assert!(matches!(
             load(Some(Path::new("/nowhere"))),

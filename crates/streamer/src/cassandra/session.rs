@@ -22,7 +22,7 @@ use cdrs_tokio::statement::{StatementParams, StatementParamsBuilder};
 use cdrs_tokio::transport::TransportTcp;
 use cdrs_tokio::types::rows::Row;
 use cdrs_tokio::types::value::Value;
-use service::sabotage;
+use service::failpoint;
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -237,7 +237,7 @@ impl Live {
                 }
             }
         };
-        if matches!(fault, Fault::Reconnect { .. }) && !sabotage::bug("session_kept") {
+        if matches!(fault, Fault::Reconnect { .. }) && !failpoint::inject("session_kept") {
             self.doubt.cancel();
         }
         Err(fault)

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use model::UserId;
-use service::sabotage;
+use service::failpoint;
 use thiserror::Error;
 use tokio::time::sleep;
 
@@ -161,7 +161,7 @@ pub struct Writer {
 impl Writer {
     /// A writer for the table as it was verified.
     pub fn new(sessions: Arc<Sessions>, verified: Verified, metrics: Arc<StreamerMetrics>) -> Self {
-        let window = Window::new(sessions.settings().window);
+        let window = Window::new(sessions.settings().max_in_flight);
         let pace = Pace::new(sessions.settings().max_rows_per_second);
         let retention = Retention::new(sessions.settings().row_ttl);
         Self {
@@ -212,7 +212,7 @@ impl Writer {
                 () = live.doubted() => Vec::new(),
                 failed = self.attempt(&live, writes, pending.take()) => failed,
             };
-            if sabotage::bug("retry_swallowed") {
+            if failpoint::inject("retry_swallowed") {
                 break;
             }
             let sorted = if live.is_doubted() {
@@ -266,7 +266,7 @@ impl Writer {
                 let result = self.send(live, prepared, &writes[group.clone()]).await;
                 if result.is_ok() {
                     self.window.answered();
-                    sabotage::moment("in_mid_batch");
+                    failpoint::crash("in_mid_batch");
                 }
                 result.err().map(|fault| (group, fault))
             })

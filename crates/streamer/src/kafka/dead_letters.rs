@@ -11,7 +11,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
 use rebootstrap::Answers;
-use service::{Backoff, sabotage};
+use service::{Backoff, failpoint};
 use thiserror::Error;
 use tokio::sync::OnceCell;
 use uuid::Uuid;
@@ -152,7 +152,7 @@ impl DeadLetters {
             .get_or_try_init(|| async { self.config.create() })
             .await?;
         let delivery = producer.send_result(record).map_err(|(error, _)| error)?;
-        if sabotage::bug("dead_letter_not_awaited") {
+        if failpoint::inject("dead_letter_not_awaited") {
             return Ok(());
         }
         let delivered = match delivery.await {
@@ -162,7 +162,7 @@ impl DeadLetters {
         };
         self.answers.note(producer.client(), &delivered);
         if delivered.is_ok() {
-            sabotage::moment("after_dead_letter");
+            failpoint::crash("after_dead_letter");
         }
         delivered
     }

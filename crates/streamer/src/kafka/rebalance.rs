@@ -47,7 +47,7 @@ pub enum Notice {
 pub struct Rebalancer {
     topic: String,
     notices: mpsc::Sender<Notice>,
-    revoke_deadline: Duration,
+    revoke_timeout: Duration,
     assigned: Mutex<Assigned>,
 }
 
@@ -61,11 +61,11 @@ pub struct Assigned {
 }
 
 impl Rebalancer {
-    pub(super) fn new(topic: String, notices: mpsc::Sender<Notice>, revoke_deadline: Duration) -> Self {
+    pub(super) fn new(topic: String, notices: mpsc::Sender<Notice>, revoke_timeout: Duration) -> Self {
         Self {
             topic,
             notices,
-            revoke_deadline,
+            revoke_timeout,
             assigned: Mutex::default(),
         }
     }
@@ -122,7 +122,7 @@ impl Rebalancer {
         if !self.notify(Notice::Revoked { partitions, drained }) {
             return;
         }
-        match offsets.recv_timeout(self.revoke_deadline) {
+        match offsets.recv_timeout(self.revoke_timeout) {
             Ok(offsets) if !offsets.is_empty() => {
                 // Only for lag tools, so nobody waits for it; the truth is the checkpoint.
                 if let Err(error) = consumer.commit(&self.offsets(&offsets), CommitMode::Async) {

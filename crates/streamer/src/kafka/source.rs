@@ -127,7 +127,7 @@ pub fn start(
     let (commands, command_receiver) = channel();
     let (closed_sender, closed) = oneshot::channel();
     last_poll.polled();
-    let rebalancer = Rebalancer::new(settings.topic.clone(), notice_sender, settings.revoke_deadline);
+    let rebalancer = Rebalancer::new(settings.topic.clone(), notice_sender, settings.revoke_timeout);
     let consumer: BaseConsumer<Rebalancer> = config(settings).create_with_context(rebalancer)?;
     consumer.subscribe(&[&settings.topic])?;
     let thread = Thread {

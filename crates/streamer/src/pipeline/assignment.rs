@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
 use futures::future::FutureExt as _;
-use service::sabotage;
+use service::failpoint;
 
 use crate::assign::AssignError;
 use crate::checkpoint::{Because, Checkpoint, Start};
@@ -63,7 +63,7 @@ impl Pipeline {
                         lane.give_back();
                     }
                 }
-                let until = Instant::now() + self.assigner.settings.kafka.revoke_deadline;
+                let until = Instant::now() + self.assigner.settings.kafka.revoke_timeout;
                 self.revoking = Some(Revoking {
                     partitions,
                     drained,
@@ -73,7 +73,7 @@ impl Pipeline {
             Notice::Lost => {
                 self.metrics.rebalances.with_label_values(&["lost"]).inc();
                 tracing::warn!("partitions lost: another member may be writing already");
-                if !sabotage::bug("zombie_not_fenced") {
+                if !failpoint::inject("zombie_not_fenced") {
                     self.drop_lanes();
                 }
             }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, PoisonError};
 
 use futures::future::{BoxFuture, FutureExt as _};
-use service::sabotage;
+use service::failpoint;
 
 use crate::assign::{Assigner, compare};
 use crate::cassandra::fault::Fault;
@@ -46,7 +46,7 @@ impl Pipeline {
         if checkpoints.is_empty() {
             return;
         }
-        sabotage::moment("before_checkpoint");
+        failpoint::crash("before_checkpoint");
         let unproven: Vec<_> = checkpoints
             .iter()
             .filter(|checkpoint| {

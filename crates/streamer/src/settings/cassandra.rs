@@ -47,7 +47,7 @@ pub struct CassandraSettings {
     /// Connections to each node.
     pub connections: usize,
     /// The most statements in flight; fewer after a sign of overload.
-    pub window: usize,
+    pub max_in_flight: usize,
     /// Rows that all have the same replicas are sent together, up to this size: below the 5 KiB at which a server
     /// warns (`batch_size_warn_threshold`). Nothing is sent together in a cluster with more nodes than replicas.
     pub statement_bytes: ByteSize,
@@ -93,10 +93,10 @@ impl CassandraSettings {
             "cassandra.checkpoint_table",
             NOT_A_NAME,
         )?;
-        let window = 1..=MOST_IN_FLIGHT;
+        let in_flight = 1..=MOST_IN_FLIGHT;
         refuse_if(
-            !window.contains(&self.window),
-            "cassandra.window",
+            !in_flight.contains(&self.max_in_flight),
+            "cassandra.max_in_flight",
             "is not between 1 and 8192",
         )?;
         refuse_if(self.connections == 0, "cassandra.connections", "is 0")?;
@@ -134,7 +134,7 @@ impl Default for CassandraSettings {
             table: "created_users".to_owned(),
             checkpoint_table: "stream_checkpoints".to_owned(),
             connections: 2,
-            window: 256,
+            max_in_flight: 256,
             statement_bytes: ByteSize::b(5_000),
             max_rows_per_second: None,
             row_ttl: None,

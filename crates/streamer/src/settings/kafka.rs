@@ -34,7 +34,7 @@ pub struct KafkaSettings {
     pub session_timeout: Duration,
     /// How long a revoked partition may take to finish what is being written, before it is given up undone.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
-    pub revoke_deadline: Duration,
+    pub revoke_timeout: Duration,
     /// How often topic id, end offsets and the broker's health are asked.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
     pub probe_interval: Duration,
@@ -56,7 +56,7 @@ impl Default for KafkaSettings {
             replication: 1,
             retention: Duration::from_secs(7 * 24 * 3600),
             session_timeout: Duration::from_secs(8),
-            revoke_deadline: Duration::from_secs(5),
+            revoke_timeout: Duration::from_secs(5),
             probe_interval: Duration::from_secs(2),
             fetch_buffer: ByteSize::mib(4),
             properties: BTreeMap::new(),

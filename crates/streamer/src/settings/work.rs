@@ -17,7 +17,7 @@ pub struct BatchSettings {
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
     pub max_age: Duration,
     /// Micro-batches being written at once, so that the window stays full while one ends.
-    pub in_flight: usize,
+    pub max_in_flight: usize,
 }
 
 impl Default for BatchSettings {
@@ -26,7 +26,7 @@ impl Default for BatchSettings {
             max_rows: 500,
             max_bytes: ByteSize::mib(1),
             max_age: Duration::from_millis(50),
-            in_flight: 4,
+            max_in_flight: 4,
         }
     }
 }
@@ -40,7 +40,7 @@ pub struct CheckpointSettings {
     pub interval: Duration,
     /// After so long without a checkpoint, while records wait and nothing is in the way, `/healthz` asks for a restart.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
-    pub stall_after: Duration,
+    pub stall_timeout: Duration,
     /// Where a partition without a checkpoint starts.
     pub on_missing: OnMissing,
     /// What happens when the checkpoint lies outside what the topic holds: records are gone.
@@ -51,7 +51,7 @@ impl Default for CheckpointSettings {
     fn default() -> Self {
         Self {
             interval: Duration::from_millis(200),
-            stall_after: Duration::from_secs(60),
+            stall_timeout: Duration::from_secs(60),
             on_missing: OnMissing::Earliest,
             on_out_of_range: OnOutOfRange::Fail,
         }
@@ -89,7 +89,7 @@ pub enum OnOutOfRange {
 #[serde(default)]
 pub struct DeadLetterSettings {
     /// Dead letters in a row on one partition that stop it; 0: any number is taken.
-    pub max_in_a_row: u32,
+    pub max_consecutive: u32,
     /// Their share of the latest records of a partition above which it stops; 1: any share is taken.
     pub max_ratio: f64,
     /// How many records "the latest" are, about: older ones count less and less.
@@ -99,7 +99,7 @@ pub struct DeadLetterSettings {
 impl Default for DeadLetterSettings {
     fn default() -> Self {
         Self {
-            max_in_a_row: 100,
+            max_consecutive: 100,
             max_ratio: 0.5,
             window: 1_000,
         }

@@ -105,7 +105,7 @@ impl History {
             floor: 0,
             reached: 0,
             limits: Limits::new(&DeadLetterSettings {
-                max_in_a_row: 3,
+                max_consecutive: 3,
                 ..DeadLetterSettings::default()
             }),
             seen: Seen::default(),

@@ -19,9 +19,9 @@ impl Authority {
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-        let folder = testbed::workspace::target_dir()
+        let folder = testkit::workspace::target_dir()
             .unwrap()
-            .join("testbed/authorities");
+            .join("testkit/authorities");
         let folder = folder.join(format!("{name}-{}", Uuid::new_v4().simple()));
         std::fs::create_dir_all(&folder).unwrap();
         let authority = Self { issuer, folder };

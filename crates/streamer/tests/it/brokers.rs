@@ -16,9 +16,9 @@ use reqwest::StatusCode;
 use service::List;
 use streamer::kafka::broker::Broker;
 use streamer::settings::KafkaSettings;
-use testbed::servers::{KafkaCluster, KafkaOptions};
-use testbed::service::{Service, ServiceOptions};
-use testbed::tap::Tap;
+use testkit::kafka_client::KafkaClient;
+use testkit::servers::{KafkaCluster, KafkaOptions};
+use testkit::service::{Service, ServiceOptions};
 
 use crate::flow::metric;
 use crate::world::{DEADLINE, World, eventually, people};
@@ -58,7 +58,7 @@ impl Three {
         };
         let cluster = KafkaCluster::start(&options).await.unwrap();
         let mut world = World::bare("brokers").await;
-        world.tap = Tap::new(cluster.bootstrap()).unwrap();
+        world.tap = KafkaClient::new(cluster.bootstrap()).unwrap();
         world.topic = group_of(&cluster, &world).await;
         create_on_leader(&cluster, &world.topic).await;
         cluster.create_topic(&world.dead_letter_topic(), 1).await.unwrap();

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use cdrs_tokio::types::ByName as _;
 use serde_json::{Value, json};
-use testbed::service::{Service, ServiceOptions};
-use testbed::table::UserRow;
-use testbed::tap::Outgoing;
+use testkit::cassandra_client::UserRow;
+use testkit::kafka_client::Outgoing;
+use testkit::service::{Service, ServiceOptions};
 use uuid::Uuid;
 
 use crate::world::{DEADLINE, World, outgoing, people};

@@ -5,12 +5,12 @@ use std::fs;
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
-use testbed::comparison::expected;
-use testbed::process::Program;
-use testbed::servers::{Software, jars};
-use testbed::service::{Service, ServiceOptions};
-use testbed::table::{TEXT_COLUMNS, UserRow};
-use testbed::workspace;
+use testkit::cassandra_client::{TEXT_COLUMNS, UserRow};
+use testkit::comparison::expected;
+use testkit::process::Program;
+use testkit::servers::{Software, jars};
+use testkit::service::{Service, ServiceOptions};
+use testkit::workspace;
 use uuid::Uuid;
 
 use crate::commands::{ids, operate, stop};
@@ -125,7 +125,7 @@ async fn hand_over(job: &Job<'_>, group: &str, commands: &str) {
     fs::create_dir_all(&folder).unwrap();
     let tool = folder.join("kafka-consumer-groups.sh");
     let class = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand";
-    let classes = jars(Software::Kafka).await.unwrap();
+    let classes = jars(Software::KAFKA).await.unwrap();
     let script = format!(
         "#!/bin/sh\nexec java -Xmx128m -cp '{}/*' {class} \"$@\"\n",
         classes.display()

@@ -4,9 +4,9 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use testbed::proxy::Proxy;
-use testbed::service::Service;
-use testbed::tap::Outgoing;
+use testkit::kafka_client::Outgoing;
+use testkit::proxy::Proxy;
+use testkit::service::Service;
 use uuid::Uuid;
 
 use crate::flow::{ends, metric, turns_unready};

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use reqwest::StatusCode;
-use testbed::service::Service;
+use testkit::service::Service;
 use uuid::Uuid;
 
 use crate::world::{DEADLINE, World, eventually, people};

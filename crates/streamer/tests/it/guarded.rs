@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::ops::Deref;
 
 use serde_json::json;
-use testbed::servers::{CassandraCluster, CassandraOptions, Node, Nodetool};
-use testbed::service::ServiceOptions;
+use testkit::servers::{CassandraCluster, CassandraOptions, Node, Nodetool};
+use testkit::service::ServiceOptions;
 use tokio::sync::{OnceCell, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::authority::{Authority, joined};

@@ -3,8 +3,8 @@
 use std::cell::Cell;
 
 use serde_json::Value;
-use testbed::service::Service;
-use testbed::tap::Outgoing;
+use testkit::kafka_client::Outgoing;
+use testkit::service::Service;
 use uuid::Uuid;
 
 use crate::commands::{done, operate, stop};
@@ -81,7 +81,7 @@ async fn status(world: &World, partition: usize) -> Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn so_many_dead_letters_in_a_row_stop_their_partition_alone_and_across_restarts_until_resume() {
     let world = World::new("inarow", 2).await;
-    let options = world.options().set("dead_letters.max_in_a_row", "5");
+    let options = world.options().set("dead_letters.max_consecutive", "5");
     let mut streamer = world.start(&options).await;
     let mut records = good(0, 3);
     records.extend((0..9).map(|_| to(0, garbage())));
@@ -95,7 +95,7 @@ async fn so_many_dead_letters_in_a_row_stop_their_partition_alone_and_across_res
         "{told}"
     );
     assert_eq!(
-        streamer.metric("streamer_stopped_partitions", "").await.unwrap(),
+        streamer.metric("streamer_halted_partitions", "").await.unwrap(),
         Some(1.0)
     );
     assert_eq!(
@@ -135,7 +135,7 @@ async fn so_many_dead_letters_in_a_row_stop_their_partition_alone_and_across_res
     checkpoints_are(&world, [16, 10]).await;
     assert_eq!(letters(&world).await, 9);
     assert_eq!(
-        streamer.metric("streamer_stopped_partitions", "").await.unwrap(),
+        streamer.metric("streamer_halted_partitions", "").await.unwrap(),
         Some(0.0)
     );
     world.table_is_the_log().await;
@@ -183,7 +183,7 @@ async fn too_large_a_share_of_dead_letters_stops_their_partition_also_after_a_re
         .collect();
     let users = world.users().await;
     assert_eq!(
-        testbed::comparison::differences(&testbed::comparison::expected(&read), &users),
+        testkit::comparison::differences(&testkit::comparison::expected(&read), &users),
         Vec::<String>::new()
     );
 }

@@ -9,8 +9,8 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use testbed::proxy::{Conduct, Direction, Flow, Proxy, remotes};
-use testbed::service::{Service, ServiceOptions};
+use testkit::proxy::{Behavior, Direction, Flow, Proxy, remotes};
+use testkit::service::{Service, ServiceOptions};
 
 use crate::chance::Chance;
 use crate::flow::{metric, turns_unready};
@@ -57,7 +57,7 @@ impl Line {
     }
 
     /// Only the connections that are open now behave so.
-    fn disturb_open(&self, conduct: Conduct) -> Vec<u64> {
+    fn disturb_open(&self, conduct: Behavior) -> Vec<u64> {
         let open = self.proxy.connections();
         for connection in &open {
             connection.set(conduct);
@@ -80,7 +80,7 @@ impl Line {
 
     /// The line is good again, for these too. Waits until none of them is left: nobody goes on with an old session.
     async fn are_gone(&self, ids: &[u64]) {
-        self.disturb_open(Conduct::default());
+        self.disturb_open(Behavior::default());
         eventually("the old session is gone", async || {
             let open: Vec<_> = self.proxy.connections().iter().map(|it| it.id()).collect();
             if open.iter().any(|id| ids.contains(id)) {
@@ -104,7 +104,7 @@ async fn half_open_connections_cost_a_deadline_and_a_session_and_nothing_else() 
         .while_records_flow(async {
             let streamer = line.streamer().await;
             for direction in [Direction::ToServer, Direction::ToClient] {
-                let ids = line.disturb_open(Conduct::one_way(direction, Flow::swallow()));
+                let ids = line.disturb_open(Behavior::one_way(direction, Flow::swallow()));
                 line.are_replaced(&ids).await;
                 let took = line.world.goes_on().await;
                 assert!(took < BACK, "{direction:?}: {took:?}");
@@ -131,7 +131,7 @@ async fn a_network_that_swallows_everything_is_told_and_waited_for() {
         .world
         .while_records_flow(async {
             let streamer = line.streamer().await;
-            line.proxy.set(Conduct::both(Flow::swallow()));
+            line.proxy.set(Behavior::both(Flow::swallow()));
             let reason = turns_unready(&streamer).await;
             assert!(reason.contains("cassandra"), "{reason}");
             eventually("the cause is named", async || {
@@ -140,7 +140,7 @@ async fn a_network_that_swallows_everything_is_told_and_waited_for() {
                 if named { Ok(()) } else { Err(body) }
             })
             .await;
-            line.proxy.set(Conduct::default());
+            line.proxy.set(Behavior::default());
             let back = Instant::now();
             streamer.ready(BACK).await.unwrap();
             line.world.goes_on().await;
@@ -164,7 +164,7 @@ async fn resets_in_mid_frame_at_random_places_lose_nothing() {
             for reset in 0..RESETS {
                 let direction = [Direction::ToServer, Direction::ToClient][reset % 2];
                 let bytes = chance.number(1..20_000);
-                let ids = line.disturb_open(Conduct::one_way(direction, Flow::reset_after(bytes)));
+                let ids = line.disturb_open(Behavior::one_way(direction, Flow::reset_after(bytes)));
                 eventually("one of them is reset", async || {
                     let open = line.proxy.connections();
                     let left = open.iter().filter(|it| ids.contains(&it.id())).count();
@@ -175,7 +175,7 @@ async fn resets_in_mid_frame_at_random_places_lose_nothing() {
                     }
                 })
                 .await;
-                line.disturb_open(Conduct::default());
+                line.disturb_open(Behavior::default());
                 let took = line.world.goes_on().await;
                 assert!(took < BACK, "{direction:?} after {bytes} bytes: {took:?}");
             }
@@ -200,7 +200,7 @@ async fn replies_two_seconds_late_are_waited_for_on_the_same_session() {
             line.world.goes_on().await;
             let accepted = line.proxy.accepted();
             let late = Flow::late(Duration::from_secs(2), Duration::from_millis(300));
-            line.proxy.set(Conduct::one_way(Direction::ToClient, late));
+            line.proxy.set(Behavior::one_way(Direction::ToClient, late));
             let since = Instant::now();
             // What was acknowledged before may only wait for its checkpoint, whose write is not late; what comes now is.
             line.world.goes_on().await;
@@ -209,7 +209,7 @@ async fn replies_two_seconds_late_are_waited_for_on_the_same_session() {
             assert!(took >= Duration::from_secs(2), "{took:?}");
             assert_eq!(line.proxy.accepted(), accepted, "late is not lost");
             assert_eq!(metric(&streamer, "streamer_retries_total", "").await, 0.0);
-            line.proxy.set(Conduct::default());
+            line.proxy.set(Behavior::default());
             streamer
         })
         .await;
@@ -227,7 +227,7 @@ async fn replies_after_their_deadline_find_nobody_they_could_be_credited_to() {
             for _ in 0..2 {
                 // The server gets the writes and answers; the answers come after the client has given up, while it
                 // writes the same rows, and newer ones, over a new session.
-                let ids = line.disturb_open(Conduct::one_way(Direction::ToClient, Flow::hold()));
+                let ids = line.disturb_open(Behavior::one_way(Direction::ToClient, Flow::hold()));
                 let held = Instant::now();
                 line.are_replaced(&ids).await;
                 assert!(held.elapsed() < REQUEST_TIMEOUT + BACK, "{:?}", held.elapsed());
@@ -235,7 +235,7 @@ async fn replies_after_their_deadline_find_nobody_they_could_be_credited_to() {
                 line.world.goes_on().await;
             }
             // And the other way round: the writes arrive late, after newer versions of the same users.
-            let ids = line.disturb_open(Conduct::one_way(Direction::ToServer, Flow::hold()));
+            let ids = line.disturb_open(Behavior::one_way(Direction::ToServer, Flow::hold()));
             line.are_replaced(&ids).await;
             line.world.goes_on().await;
             line.are_gone(&ids).await;
@@ -253,10 +253,10 @@ async fn one_byte_at_a_time_either_way_is_slow_and_right() {
         .world
         .while_records_flow(async {
             // From the first handshake on.
-            line.proxy.set(Conduct::both(Flow::one_byte_slices()));
+            line.proxy.set(Behavior::both(Flow::one_byte_slices()));
             let streamer = line.streamer().await;
             line.world.goes_on().await;
-            line.proxy.set(Conduct::default());
+            line.proxy.set(Behavior::default());
             streamer
         })
         .await;
@@ -269,11 +269,11 @@ async fn a_session_that_is_never_finished_is_given_up_and_told() {
     let line = Line::new("endless").await;
     // Our own handshake, the first connection, passes; what the driver builds after it is swallowed.
     let slow = Flow::late(Duration::from_millis(100), Duration::ZERO);
-    line.proxy.set(Conduct::one_way(Direction::ToServer, slow));
+    line.proxy.set(Behavior::one_way(Direction::ToServer, slow));
     let streamer = Service::start(&line.options()).unwrap();
     eventually("the session is given up", async || {
         for connection in line.proxy.connections().iter().filter(|it| it.id() > 0) {
-            connection.set(Conduct::both(Flow::swallow()));
+            connection.set(Behavior::both(Flow::swallow()));
         }
         let (_, body) = streamer.ask("/readyz").await.map_err(|error| error.to_string())?;
         let told = body.contains("no session within 2000 ms") || body.contains("no answer within 1000 ms");
@@ -281,7 +281,7 @@ async fn a_session_that_is_never_finished_is_given_up_and_told() {
     })
     .await;
     assert!(line.proxy.accepted() > 1, "the driver was never asked");
-    line.proxy.set(Conduct::default());
+    line.proxy.set(Behavior::default());
     streamer.ready(BACK).await.unwrap();
 }
 

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cdrs_tokio::types::ByName as _;
-use testbed::tap::Outgoing;
+use testkit::kafka_client::Outgoing;
 use uuid::Uuid;
 
 use crate::commands::{an_hour_ago, done, ids, stop, tombstone};
@@ -93,7 +93,7 @@ async fn after_every_disorder_each_row_is_its_users_last_event_in_every_column()
     let options = world
         .options()
         .set("batch.max_rows", "64")
-        .set("batch.in_flight", "8");
+        .set("batch.max_in_flight", "8");
     world
         .tap
         .write(&world.topic, &disorder(&ids, 0, 20))

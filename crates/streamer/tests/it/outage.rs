@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use cdrs_tokio::types::ByName as _;
-use testbed::service::Service;
+use testkit::service::Service;
 
 use crate::extent;
 use crate::flow::{metric, turns_unready};

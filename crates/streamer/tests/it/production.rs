@@ -4,10 +4,10 @@
 use std::fs;
 use std::path::Path;
 
-use testbed::process::Program;
-use testbed::servers::{KafkaCluster, KafkaOptions, Software, jars};
-use testbed::tap::{Outgoing, Tap};
-use testbed::workspace;
+use testkit::kafka_client::{KafkaClient, Outgoing};
+use testkit::process::Program;
+use testkit::servers::{KafkaCluster, KafkaOptions, Software, jars};
+use testkit::workspace;
 use uuid::Uuid;
 
 use crate::authority::joined;
@@ -24,7 +24,7 @@ async fn administer(kafka: &KafkaCluster, class: &str, arguments: &[&str]) {
         .unwrap()
         .folder()
         .join(format!("{}.log", Uuid::new_v4()));
-    let classes = format!("{}/*", jars(Software::Kafka).await.unwrap().display());
+    let classes = format!("{}/*", jars(Software::KAFKA).await.unwrap().display());
     let child = Program::new("java")
         .args(["-Xmx128m", "-cp", &classes, class, "--bootstrap-server"])
         .arg(kafka.internal_bootstrap())
@@ -122,7 +122,7 @@ async fn the_production_configuration_reaches_kafka_and_cassandra_over_tls_with_
         .set("cassandra.tls.key_path", key.display().to_string());
     let mut streamer = world.start(&options).await;
 
-    let tap = Tap::new(kafka.internal_bootstrap()).unwrap();
+    let tap = KafkaClient::new(kafka.internal_bootstrap()).unwrap();
     let garbage = Outgoing {
         value: Some(b"garbage".to_vec()),
         ..Outgoing::default()

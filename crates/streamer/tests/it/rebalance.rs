@@ -9,9 +9,9 @@ use cdrs_tokio::types::ByName as _;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions};
 use rdkafka::client::DefaultClientContext;
-use testbed::proxy::{Conduct, Flow, Proxy};
-use testbed::service::Service;
-use testbed::table::TEXT_COLUMNS;
+use testkit::cassandra_client::TEXT_COLUMNS;
+use testkit::proxy::{Behavior, Flow, Proxy};
+use testkit::service::Service;
 use uuid::Uuid;
 
 use crate::chance::Chance;
@@ -168,10 +168,10 @@ async fn partitions_that_were_paused_when_they_were_revoked_are_read_when_they_c
     let behind = world
         .options()
         .set("cassandra.contact_points", proxy.address().to_string())
-        .set("kafka.revoke_deadline", "1s");
+        .set("kafka.revoke_timeout", "1s");
     let first = world.start(&behind).await;
     share(&[&first], 6).await;
-    proxy.set(Conduct::both(Flow::hold()));
+    proxy.set(Behavior::both(Flow::hold()));
     world.write(&people(20_000)).await;
     let log = world.folder().join("streamer.log");
     eventually("its partitions are paused", async || {
@@ -189,7 +189,7 @@ async fn partitions_that_were_paused_when_they_were_revoked_are_read_when_they_c
         if held > 2.5 { Ok(()) } else { Err(held.to_string()) }
     })
     .await;
-    proxy.set(Conduct::default());
+    proxy.set(Behavior::default());
     world.nothing_is_lost_or_refused().await;
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use cdrs_tokio::types::ByName as _;
-use testbed::tap::{Outgoing, Tapped};
+use testkit::kafka_client::{Outgoing, TopicRecord};
 use uuid::Uuid;
 
 use crate::flow::metric;
@@ -143,14 +143,14 @@ async fn bad_records_end_as_dead_letters_and_the_good_ones_around_them_as_rows()
     );
     assert_eq!(
         streamer
-            .metric("streamer_misplaced_total", "kind=\"key\"")
+            .metric("streamer_partition_mismatch_total", "kind=\"key\"")
             .await
             .unwrap(),
         Some(2.0)
     );
 }
 
-fn is_the_original(letter: &Tapped, original: &Tapped, topic: &str) {
+fn is_the_original(letter: &TopicRecord, original: &TopicRecord, topic: &str) {
     assert_eq!((&letter.key, &letter.value), (&original.key, &original.value));
     assert_eq!(letter.header("dlq-topic"), Some(topic));
     assert_eq!(

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
-use testbed::tap::Outgoing;
+use testkit::kafka_client::Outgoing;
 use uuid::Uuid;
 
 use crate::commands::{an_hour_ago, done, ids, operate, rows, stop, tombstone, write_times};

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use testbed::servers::{CassandraCluster, CassandraOptions};
+use testkit::servers::{CassandraCluster, CassandraOptions};
 
 use crate::commands::operate;
 use crate::flow::{metric, turns_unready};

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use cdrs_tokio::types::ByName as _;
-use testbed::tap::Outgoing;
+use testkit::kafka_client::Outgoing;
 use uuid::Uuid;
 
 use crate::commands::{done, ids, operate, stop, write_times};

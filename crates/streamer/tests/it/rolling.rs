@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use testbed::service::Service;
+use testkit::service::Service;
 
 use crate::flow::metric;
 use crate::rebalance::share;

@@ -1,7 +1,7 @@
 //! Tables that are not what is needed are refused before anything is read; a lost table is never passed over.
 
 use crate::world::{DEADLINE, World, people};
-use testbed::service::Service;
+use testkit::service::Service;
 
 const KEYSPACE: &str =
     "CREATE KEYSPACE {ks} WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 1}";

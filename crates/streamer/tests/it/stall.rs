@@ -5,14 +5,14 @@ use std::time::Duration;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions};
 use reqwest::StatusCode;
-use testbed::process::Program;
-use testbed::servers::{Software, jars};
+use testkit::process::Program;
+use testkit::servers::{Software, jars};
 
 use crate::world::{DEADLINE, World, eventually, people};
 
 /// Lets clients of this name read so many bytes in a second, or as many as they like.
 async fn quota(world: &World, client: &str, change: &[&str]) {
-    let classes = format!("{}/*", jars(Software::Kafka).await.unwrap().display());
+    let classes = format!("{}/*", jars(Software::KAFKA).await.unwrap().display());
     let log = std::env::temp_dir().join(format!("{client}.quota.log"));
     let tool = Program::new("java")
         .args(["-Xmx128m", "-cp", &classes, "kafka.admin.ConfigCommand"])
@@ -44,7 +44,7 @@ async fn records_that_never_come_although_kafka_is_there_make_it_unhealthy_until
         .options()
         .set("kafka.properties.client_id", &client)
         .set("kafka.probe_interval", "500ms")
-        .set("checkpoint.stall_after", "3s");
+        .set("checkpoint.stall_timeout", "3s");
     let streamer = world.start(&options).await;
     world.write(&people(10)).await;
     world.caught_up().await;
@@ -84,14 +84,14 @@ async fn a_dead_letter_topic_that_takes_nothing_is_told_by_readiness_and_is_no_s
         .options()
         .set("kafka.probe_interval", "500ms")
         // Longer than one attempt to write a dead letter.
-        .set("checkpoint.stall_after", "15s");
+        .set("checkpoint.stall_timeout", "15s");
     let streamer = world.start(&options).await;
     world.write(&people(3)).await;
     world.caught_up().await;
     delete_topic(&world, &world.dead_letter_topic()).await;
-    let garbage = testbed::tap::Outgoing {
+    let garbage = testkit::kafka_client::Outgoing {
         value: Some(b"garbage".to_vec()),
-        ..testbed::tap::Outgoing::default()
+        ..testkit::kafka_client::Outgoing::default()
     };
     world.tap.write(&world.topic, &[garbage]).await.unwrap();
     eventually("it says what it waits for", async || {

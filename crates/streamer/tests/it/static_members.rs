@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use testbed::service::{Service, ServiceOptions};
+use testkit::service::{Service, ServiceOptions};
 
 use crate::flow::{ends, metric};
 use crate::world::{DEADLINE, World, eventually};

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-use testbed::service::{Service, ServiceOptions};
+use testkit::service::{Service, ServiceOptions};
 
 use crate::chance::Chance;
 use crate::world::{DEADLINE, World, people};

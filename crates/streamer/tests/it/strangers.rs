@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use testbed::servers::{KafkaCluster, KafkaOptions};
-use testbed::service::{Service, ServiceOptions};
+use testkit::servers::{KafkaCluster, KafkaOptions};
+use testkit::service::{Service, ServiceOptions};
 
 use crate::commands::operate;
 use crate::world::World;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use cdrs_tokio::types::ByName as _;
-use testbed::service::{Service, ServiceOptions};
+use testkit::service::{Service, ServiceOptions};
 
 use crate::authority::Authority;
 use crate::flow::ends;

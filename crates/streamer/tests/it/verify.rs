@@ -1,6 +1,6 @@
 //! The proof that the table is the log, as the operator gets it.
 
-use testbed::tap::Outgoing;
+use testkit::kafka_client::Outgoing;
 use uuid::Uuid;
 
 use crate::commands::{done, ids, operate, stop, tombstone};

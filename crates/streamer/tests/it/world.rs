@@ -5,11 +5,11 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use testbed::comparison::{differences, expected};
-use testbed::servers::{Stack, StackOptions};
-use testbed::service::{Service, ServiceOptions};
-use testbed::table::{Table, UserRow};
-use testbed::tap::{Outgoing, Tap};
+use testkit::cassandra_client::{CassandraClient, UserRow};
+use testkit::comparison::{differences, expected};
+use testkit::kafka_client::{KafkaClient, Outgoing};
+use testkit::servers::{Stack, StackOptions};
+use testkit::service::{Service, ServiceOptions};
 use tokio::sync::OnceCell;
 use uuid::Uuid;
 
@@ -31,9 +31,9 @@ pub(crate) struct World {
     /// Its topic; dead letters go to `<topic>.dead_letter`.
     pub(crate) topic: String,
     /// Writes and reads topics.
-    pub(crate) tap: Tap,
+    pub(crate) tap: KafkaClient,
     /// Reads the table.
-    pub(crate) table: Table,
+    pub(crate) table: CassandraClient,
     stack: &'static Stack,
     contact_points: Vec<String>,
     folder: PathBuf,
@@ -50,16 +50,18 @@ impl World {
         let stack = stack().await;
         let unique = &Uuid::new_v4().simple().to_string()[..8];
         let keyspace = format!("{name}_{unique}");
-        let folder = testbed::workspace::target_dir()
+        let folder = testkit::workspace::target_dir()
             .unwrap()
-            .join("testbed")
+            .join("testkit")
             .join("logs")
             .join(&keyspace);
         std::fs::create_dir_all(&folder).unwrap();
         Self {
             topic: keyspace.clone(),
-            tap: Tap::new(stack.kafka.bootstrap()).unwrap(),
-            table: Table::connect(&contact_points, keyspace.clone()).await.unwrap(),
+            tap: KafkaClient::new(stack.kafka.bootstrap()).unwrap(),
+            table: CassandraClient::connect(&contact_points, keyspace.clone())
+                .await
+                .unwrap(),
             keyspace,
             stack,
             contact_points,
@@ -217,7 +219,7 @@ pub(crate) async fn eventually(what: &str, check: impl AsyncFn() -> Result<(), S
 
 impl World {
     /// Waits until the streamer is in the middle of its work.
-    pub(crate) async fn busy(&self, streamer: &testbed::service::Service) {
+    pub(crate) async fn busy(&self, streamer: &testkit::service::Service) {
         eventually("rows are being written", async || {
             let rows = streamer
                 .metric("streamer_rows_total", "")
@@ -256,7 +258,7 @@ impl World {
     }
 
     /// A tap that has never heard of the topic before.
-    pub(crate) fn tap_anew(&self) -> Tap {
-        Tap::new(self.bootstrap()).unwrap()
+    pub(crate) fn tap_anew(&self) -> KafkaClient {
+        KafkaClient::new(self.bootstrap()).unwrap()
     }
 }

@@ -1,0 +1,145 @@
+//! The tables of a report as a page of Markdown, to be read beside its pictures.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use super::source;
+use crate::figures::{Figure, round};
+use crate::report::{DrainLine, GrowthPoint, LatencyPoint, Report, SentLine};
+use crate::spread::Spread;
+
+const DRAINS: &str = "rows/s | CPU s per million | peak MiB | first row after, s |\n|---|---|---|---|---|\n";
+
+pub(super) fn page(report: &Report) -> String {
+    let mut page = format!("# {}\n\n{}.\n", report.bench, source(report));
+    put(&mut page, "Versions", &report.versions);
+    put(&mut page, "Configuration", &report.configuration);
+    if !report.figures.is_empty() {
+        page.push_str("\n| | seen | goal | met |\n|---|---|---|---|\n");
+        report
+            .figures
+            .iter()
+            .for_each(|figure| page.push_str(&goal(figure)));
+    }
+    if !report.drains.is_empty() {
+        page.push_str("\n| backlog drained by | ");
+        page.push_str(DRAINS);
+        for line in &report.drains {
+            page.push_str(&drained(&format!("{}, {}", line.name, line.records), line));
+        }
+    }
+    if !report.sent.is_empty() {
+        page.push_str(
+            "\n| sent to Kafka by | records/s | CPU s per million | peak MiB |\n|---|---|---|---|\n",
+        );
+        report.sent.iter().for_each(|line| page.push_str(&sent(line)));
+    }
+    if !report.latencies.is_empty() {
+        page.push_str("\n| latency, ms | records/s | p50 | p90 | p99 | most | rows looked for |\n");
+        page.push_str("|---|---|---|---|---|---|---|\n");
+        report
+            .latencies
+            .iter()
+            .for_each(|point| page.push_str(&followed(point)));
+    }
+    if !report.growth.is_empty() {
+        page.push_str("\n| as it grows | ");
+        page.push_str(DRAINS);
+        for GrowthPoint { axis, at, drain } in &report.growth {
+            page.push_str(&drained(&format!("{axis}: {at}"), drain));
+        }
+    }
+    if !report.split.is_empty() {
+        page.push_str("\n| through the whole chain | seen |\n|---|---|\n");
+        for line in &report.split {
+            writeln!(page, "| {} | {} |", line.name, line.told()).expect("a string takes every text");
+        }
+    }
+    for (name, reason) in &report.absent {
+        writeln!(page, "\n{name}: not measured: {reason}").expect("a string takes every text");
+    }
+    page
+}
+
+fn put(page: &mut String, title: &str, pairs: &BTreeMap<String, String>) {
+    let pairs: Vec<String> = pairs
+        .iter()
+        .map(|(name, value)| format!("{name} {value}"))
+        .collect();
+    writeln!(page, "\n{title}: {}.", pairs.join(", ")).expect("a string takes every text");
+}
+
+fn goal(figure: &Figure) -> String {
+    let seen = match (&figure.spread, figure.value) {
+        (Some(spread), None) => {
+            format!(
+                "{} to {}: too wide for a figure",
+                round(spread.min),
+                round(spread.max)
+            )
+        }
+        (Some(spread), Some(value)) => format!(
+            "{value} {} ({} to {}, {} rounds)",
+            figure.unit,
+            round(spread.min),
+            round(spread.max),
+            spread.rounds
+        ),
+        (None, Some(value)) => format!("{value} {}", figure.unit),
+        (None, None) => "not measured".to_owned(),
+    };
+    let met = match figure.met {
+        Some(true) => "yes",
+        Some(false) => "no",
+        None => "",
+    };
+    format!("| {} | {seen} | {} | {met} |\n", figure.name, figure.goal)
+}
+
+fn sent(line: &SentLine) -> String {
+    format!(
+        "| {} | {} | {} | {} |\n",
+        line.name,
+        told(&line.records_per_second),
+        told(&line.cpu_per_million),
+        told(&line.peak_mib)
+    )
+}
+
+fn told(spread: &Spread) -> String {
+    let wide = if spread.is_narrow() { "" } else { ", wide" };
+    let [median, min, max] = [spread.median, spread.min, spread.max].map(short);
+    format!("{median} ({min} to {max}{wide})")
+}
+
+fn drained(name: &str, line: &DrainLine) -> String {
+    let first = line
+        .first_row_seconds
+        .as_ref()
+        .map_or_else(|| "-".to_owned(), told);
+    format!(
+        "| {name} | {} | {} | {} | {first} |\n",
+        told(&line.rows_per_second),
+        told(&line.cpu_per_million),
+        told(&line.peak_mib)
+    )
+}
+
+fn followed(point: &LatencyPoint) -> String {
+    let [p50, p90, p99, most] = [point.p50_ms, point.p90_ms, point.p99_ms, point.max_ms].map(short);
+    let lost = if point.kept_up { "" } else { ", did not keep up" };
+    format!(
+        "| {} | {}{lost} | {p50} | {p90} | {p99} | {most} | {} |\n",
+        point.name, point.rate, point.probes
+    )
+}
+
+/// Three digits of small numbers, whole ones of large.
+fn short(value: f64) -> String {
+    let digits = match value.abs() {
+        large if large >= 100.0 => 0,
+        middle if middle >= 10.0 => 1,
+        _ => 2,
+    };
+    format!("{value:.digits$}")
+}

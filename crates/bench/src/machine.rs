@@ -1,0 +1,163 @@
+//! On what machine, with which versions: without that a figure is worth nothing to anybody else.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::process::Command;
+
+use serde::{Deserialize, Serialize};
+
+use testkit::servers::jvm;
+use testkit::workspace;
+
+const POM: &str = include_str!("../../testkit/servers/pom.xml");
+const PEERS: &str = include_str!("../peers/jvm/pom.xml");
+/// What is pinned there, as its users call it.
+const JVM_PEERS: [(&str, &str); 6] = [
+    ("spark", "spark.version"),
+    ("spark-cassandra-connector", "spark.cassandra.version"),
+    ("flink", "flink.version"),
+    ("flink-connector-cassandra", "flink.cassandra.version"),
+    ("camel-kafka-connector", "camel.connector.version"),
+    ("camel-cassandraql", "camel.version"),
+];
+const GO_PEERS: &str = include_str!("../peers/benthos/go.mod");
+const PYTHON_PEERS: &str = include_str!("../peers/python/requirements.txt");
+/// The crates that carry the work.
+const CRATES: [&str; 5] = [
+    "rdkafka",
+    "rdkafka-sys",
+    "cdrs-tokio",
+    "tokio",
+    "tikv-jemallocator",
+];
+
+/// The machine that was measured on.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Machine {
+    /// The processor's model.
+    pub cpu: String,
+    /// How many of its cores this machine has.
+    pub cores: usize,
+    /// Memory, in MiB.
+    pub memory_mib: u64,
+    /// Name and release of the kernel.
+    pub kernel: String,
+}
+
+impl Machine {
+    /// This one; what `/proc` does not tell is empty.
+    pub fn this() -> Self {
+        let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+        let kib: u64 = field(&read("/proc/meminfo"), "MemTotal")
+            .and_then(|value| value.trim_end_matches(" kB").parse().ok())
+            .unwrap_or(0);
+        Self {
+            cpu: field(&read("/proc/cpuinfo"), "model name").unwrap_or_default(),
+            cores: std::thread::available_parallelism().map_or(0, std::num::NonZero::get),
+            memory_mib: kib / 1024,
+            kernel: format!("Linux {}", read("/proc/sys/kernel/osrelease").trim()),
+        }
+    }
+}
+
+/// The first `name: value` of a file of such lines.
+fn field(text: &str, name: &str) -> Option<String> {
+    text.lines().find_map(|line| {
+        let (found, value) = line.split_once(':')?;
+        (found.trim() == name).then(|| value.trim().to_owned())
+    })
+}
+
+/// The versions of everything that takes part. What can't be asked is left out.
+pub fn versions() -> BTreeMap<String, String> {
+    let mut versions = BTreeMap::new();
+    for server in ["kafka", "cassandra"] {
+        versions.extend(tagged(POM, &format!("{server}.version")).map(|it| (server.to_owned(), it)));
+    }
+    let root = workspace::root().unwrap_or_default();
+    let lock = fs::read_to_string(root.join("Cargo.lock")).unwrap_or_default();
+    for name in CRATES {
+        versions.extend(locked(&lock, name).map(|it| (name.to_owned(), it)));
+    }
+    let git = [
+        "-C",
+        root.display().to_string().as_str(),
+        "describe",
+        "--always",
+        "--dirty",
+    ]
+    .map(str::to_owned);
+    versions.extend(said("git", &git).map(|it| ("affluent".to_owned(), it)));
+    versions.extend(said("rustc", &["--version".to_owned()]).map(|it| ("rustc".to_owned(), it)));
+    let java = jvm::executable().display().to_string();
+    versions.extend(said(&java, &["--version".to_owned()]).map(|it| ("java".to_owned(), it)));
+    versions
+}
+
+/// The versions of the peers, from where they are pinned.
+pub fn peer_versions() -> BTreeMap<String, String> {
+    let of_jvm = JVM_PEERS
+        .iter()
+        .filter_map(|(name, tag)| Some(((*name).to_owned(), tagged(PEERS, tag)?)));
+    let of_go = GO_PEERS.lines().filter_map(|line| {
+        let version = line.strip_prefix("require github.com/benthosdev/benthos/v4 v")?;
+        Some(("benthos".to_owned(), version.trim().to_owned()))
+    });
+    let of_python = PYTHON_PEERS.lines().filter_map(|line| {
+        let (name, version) = line.split_once("==")?;
+        Some((name.to_owned(), version.trim().to_owned()))
+    });
+    of_jvm.chain(of_go).chain(of_python).collect()
+}
+
+/// What stands between an element's tags.
+fn tagged(text: &str, tag: &str) -> Option<String> {
+    let (_, rest) = text.split_once(&format!("<{tag}>"))?;
+    Some(rest.split_once("</")?.0.to_owned())
+}
+
+/// A package's version in `Cargo.lock`.
+fn locked(lock: &str, name: &str) -> Option<String> {
+    let (_, rest) = lock.split_once(&format!("name = \"{name}\"\nversion = \""))?;
+    Some(rest.split_once('"')?.0.to_owned())
+}
+
+/// The first line that a program says.
+fn said(program: &str, arguments: &[String]) -> Option<String> {
+    let output = Command::new(program).args(arguments).output().ok()?;
+    output.status.success().then_some(())?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.lines().next().map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_machine_and_its_versions_are_told() {
+        let machine = Machine::this();
+        assert!(machine.cores > 0 && machine.memory_mib > 0, "{machine:?}");
+        assert!(machine.kernel.starts_with("Linux "), "{machine:?}");
+        let versions = versions();
+        for name in ["kafka", "cassandra", "rdkafka", "cdrs-tokio"] {
+            assert!(versions.contains_key(name), "{name} in {versions:?}");
+        }
+    }
+
+    #[test]
+    fn the_peers_are_told_as_they_are_pinned() {
+        let versions = peer_versions();
+        assert_eq!(versions.len(), JVM_PEERS.len() + 1 + 3, "{versions:?}");
+        assert!(versions["benthos"].starts_with("4.") && versions["spark"].starts_with("3.5"));
+        assert!(versions.contains_key("confluent-kafka"), "{versions:?}");
+    }
+
+    #[test]
+    fn a_version_is_that_of_the_package_of_the_whole_name() {
+        let lock =
+            "name = \"rdkafka-sys\"\nversion = \"4.10.0\"\n\nname = \"rdkafka\"\nversion = \"0.39.0\"\n";
+        assert_eq!(locked(lock, "rdkafka").as_deref(), Some("0.39.0"));
+        assert_eq!(locked(lock, "kafka"), None);
+    }
+}

@@ -1,0 +1,112 @@
+//! One connection: a client's socket, a socket to the server, and a pump each way.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::behavior::{Behavior, Direction};
+use super::listener::Shared;
+use super::pump::Pump;
+
+/// A server on loopback takes a connection at once, or its queue is full.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
+
+/// An open connection.
+#[derive(Debug)]
+pub struct Connection {
+    id: u64,
+    client: SocketAddr,
+    behavior: watch::Sender<Behavior>,
+    reset: CancellationToken,
+}
+
+impl Connection {
+    pub(super) fn new(id: u64, client: SocketAddr, behavior: Behavior) -> Self {
+        Self {
+            id,
+            client,
+            behavior: watch::channel(behavior).0,
+            reset: CancellationToken::new(),
+        }
+    }
+
+    /// Counts from 0 over all connections of the proxy.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// The client's own address.
+    #[must_use]
+    pub fn client(&self) -> SocketAddr {
+        self.client
+    }
+
+    /// How this one behaves from now on, until it or the proxy is told otherwise.
+    pub fn set(&self, behavior: Behavior) {
+        self.behavior.send_replace(behavior);
+    }
+
+    /// Resets it, on both sides.
+    pub fn reset(&self) {
+        self.reset.cancel();
+    }
+
+    /// Passes bytes until both sides have closed, or it is reset.
+    pub(super) async fn run(&self, mut client: TcpStream, target: SocketAddr, shared: &Arc<Shared>) {
+        let mut server = match timeout(CONNECT_DEADLINE, TcpStream::connect(target)).await {
+            Ok(Ok(server)) => server,
+            failed => {
+                tracing::debug!(%target, ?failed, "the proxy's target can't be reached");
+                return end_with_reset(&client);
+            }
+        };
+        for socket in [&client, &server] {
+            if let Err(error) = socket.set_nodelay(true) {
+                tracing::debug!(%error, "a connection keeps its delay");
+            }
+        }
+        let was_reset = {
+            let (client_reads, client_writes) = client.split();
+            let (server_reads, server_writes) = server.split();
+            let to_server = self.pump(Direction::ToServer, shared);
+            let to_client = self.pump(Direction::ToClient, shared);
+            tokio::select! {
+                biased;
+                () = self.reset.cancelled() => true,
+                _ = async {
+                    tokio::join!(
+                        to_server.run(client_reads, server_writes),
+                        to_client.run(server_reads, client_writes),
+                    )
+                } => false,
+            }
+        };
+        if was_reset {
+            end_with_reset(&client);
+            end_with_reset(&server);
+        }
+    }
+
+    fn pump(&self, direction: Direction, shared: &Arc<Shared>) -> Pump {
+        Pump {
+            direction,
+            seed: self.id,
+            behavior: self.behavior.subscribe(),
+            reset: self.reset.clone(),
+            shared: Arc::clone(shared),
+        }
+    }
+}
+
+/// The socket's end, when it is dropped, is a reset.
+fn end_with_reset(socket: &TcpStream) {
+    if let Err(error) = socket.set_zero_linger() {
+        tracing::warn!(%error, "a connection was closed instead of reset");
+    }
+}

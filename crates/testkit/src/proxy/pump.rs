@@ -1,0 +1,197 @@
+//! One direction of one connection.
+//!
+//! A reader takes what comes and decides what becomes of it; a writer behind a bounded queue passes it on when it is
+//! due, so that a delay does not slow the reader down.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use super::behavior::{Behavior, Direction, Fate, Flow};
+use super::listener::Shared;
+
+/// The most that is read at once.
+const PIECE: usize = 16 * 1024;
+/// Pieces under way; more wait in the sender's own socket.
+const UNDER_WAY: usize = 1_024;
+
+/// What the pump of one direction needs.
+pub(super) struct Pump {
+    pub(super) direction: Direction,
+    pub(super) seed: u64,
+    pub(super) behavior: watch::Receiver<Behavior>,
+    pub(super) reset: CancellationToken,
+    pub(super) shared: Arc<Shared>,
+}
+
+/// What the reader hands to the writer.
+enum Item {
+    Piece {
+        due: Instant,
+        bytes: Vec<u8>,
+    },
+    /// The sender has closed.
+    End {
+        due: Instant,
+    },
+    /// Both sides are to see a reset.
+    Reset,
+}
+
+/// What a read brought.
+enum Read {
+    Bytes(Vec<u8>),
+    End,
+    Failed,
+}
+
+impl Pump {
+    /// Ends when the sender has closed and everything has arrived, or by a reset.
+    pub(super) async fn run(self, from: ReadHalf<'_>, to: WriteHalf<'_>) {
+        let (sender, receiver) = mpsc::channel(UNDER_WAY);
+        tokio::join!(self.read(from, sender), self.write(to, receiver));
+    }
+
+    async fn read(&self, mut from: ReadHalf<'_>, items: mpsc::Sender<Item>) {
+        let mut behavior = self.behavior.clone();
+        let mut rng = StdRng::seed_from_u64(self.seed * 2 + self.direction.index() as u64);
+        let mut buffer = vec![0; PIECE];
+        let mut flow = behavior.borrow_and_update().flow(self.direction);
+        let mut last_due = Instant::now();
+        let mut has_lost = false;
+        let mut has_ended = false;
+        loop {
+            let wants = flow.fate != Fate::Hold && !has_ended;
+            let read = tokio::select! {
+                biased;
+                changed = behavior.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    flow = behavior.borrow_and_update().flow(self.direction);
+                    if has_lost && flow.fate != Fate::Swallow {
+                        self.reset.cancel();
+                        return;
+                    }
+                    continue;
+                }
+                read = from.read(&mut buffer), if wants => match read {
+                    Ok(0) => Read::End,
+                    Ok(length) => Read::Bytes(buffer[..length].to_vec()),
+                    Err(_) => Read::Failed,
+                },
+            };
+            if flow.fate == Fate::Swallow {
+                has_lost = true;
+                if let Read::Bytes(bytes) = &read {
+                    let swallowed = &self.shared.tally.swallowed;
+                    swallowed.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+                }
+                has_ended = !matches!(read, Read::Bytes(_));
+                continue;
+            }
+            let due = (Instant::now() + flow.delay + drawn(&mut rng, flow.jitter)).max(last_due);
+            last_due = due;
+            if !flow.delay.is_zero() && matches!(read, Read::Bytes(_)) {
+                self.shared.tally.delayed.fetch_add(1, Ordering::Relaxed);
+            }
+            let (item, and_then) = match read {
+                Read::Bytes(bytes) => self.judge(bytes, &mut flow, due),
+                Read::End => (Item::End { due }, None),
+                Read::Failed => (Item::Reset, None),
+            };
+            has_ended = !matches!(item, Item::Piece { .. }) || and_then.is_some();
+            // The writer ends early only when the receiver is gone, which the other pump tells the sender.
+            if items.send(item).await.is_err() {
+                return;
+            }
+            if let Some(item) = and_then
+                && items.send(item).await.is_err()
+            {
+                return;
+            }
+            if has_ended {
+                return;
+            }
+        }
+    }
+
+    /// What passes of a piece, and what comes behind it. Counts down to a reset.
+    fn judge(&self, mut bytes: Vec<u8>, flow: &mut Flow, due: Instant) -> (Item, Option<Item>) {
+        let Fate::ResetAfter(left) = flow.fate else {
+            return (Item::Piece { due, bytes }, None);
+        };
+        let length = bytes.len() as u64;
+        if length < left {
+            flow.fate = Fate::ResetAfter(left - length);
+            return (Item::Piece { due, bytes }, None);
+        }
+        bytes.truncate(usize::try_from(left).unwrap_or(usize::MAX));
+        self.shared.tally.resets.fetch_add(1, Ordering::Relaxed);
+        (Item::Piece { due, bytes }, Some(Item::Reset))
+    }
+
+    async fn write(&self, mut to: WriteHalf<'_>, mut items: mpsc::Receiver<Item>) {
+        while let Some(item) = items.recv().await {
+            let done = match item {
+                Item::Piece { due, bytes } => {
+                    sleep_until(due).await;
+                    self.pass(&mut to, &bytes).await
+                }
+                Item::End { due } => {
+                    sleep_until(due).await;
+                    to.shutdown().await
+                }
+                Item::Reset => {
+                    self.reset.cancel();
+                    return;
+                }
+            };
+            if done.is_err() {
+                let swallows = self.behavior.borrow().flow(self.direction).fate == Fate::Swallow;
+                if !swallows {
+                    self.reset.cancel();
+                }
+                return;
+            }
+        }
+    }
+
+    async fn pass(&self, to: &mut WriteHalf<'_>, bytes: &[u8]) -> std::io::Result<()> {
+        let flow = self.behavior.borrow().flow(self.direction);
+        let slice = flow.slice.map_or(bytes.len().max(1), NonZeroUsize::get);
+        // Twenty times a second at least, so that a low rate is a trickle and not a burst now and then.
+        let even = flow
+            .bytes_per_second
+            .map_or(usize::MAX, |rate| (rate.get() as usize / 20).max(1));
+        let slice = slice.min(even);
+        let is_cut = flow.slice.is_some() || flow.bytes_per_second.is_some();
+        for slice in bytes.chunks(slice) {
+            to.write_all(slice).await?;
+            self.shared.passed[self.direction.index()].fetch_add(slice.len() as u64, Ordering::Relaxed);
+            if is_cut {
+                self.shared.tally.slices.fetch_add(1, Ordering::Relaxed);
+            }
+            if let Some(rate) = flow.bytes_per_second {
+                sleep(Duration::from_secs(slice.len() as u64) / rate.get()).await;
+            } else if flow.slice.is_some() {
+                // Others get their turn, so that the receiver reads slice by slice.
+                tokio::task::yield_now().await;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn drawn(rng: &mut StdRng, most: Duration) -> Duration {
+    most.mul_f64(rng.random())
+}

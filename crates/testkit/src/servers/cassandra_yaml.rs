@@ -1,0 +1,150 @@
+//! A node's `cassandra.yaml`, written as JSON, which is YAML too.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+/// What a node's configuration is made of.
+#[derive(Debug)]
+pub(super) struct CassandraSettings<'a> {
+    pub(super) address: Ipv4Addr,
+    pub(super) seed: Ipv4Addr,
+    /// Where the node's range of the ring ends.
+    pub(super) token: i64,
+    pub(super) ports: CassandraPorts,
+    pub(super) data: &'a Path,
+    pub(super) authentication: bool,
+    pub(super) overrides: &'a BTreeMap<String, Value>,
+}
+
+/// The ports of a cluster, the same on each node's address.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct CassandraPorts {
+    pub(super) native: u16,
+    pub(super) storage: u16,
+    pub(super) ssl_storage: u16,
+    /// For `nodetool`; of the first node alone, since Java listens on 127.0.0.1 whatever the node's address.
+    pub(super) management: u16,
+}
+
+/// The text of `cassandra.yaml`; overrides win, and a null takes a key away.
+pub(super) fn render(settings: &CassandraSettings<'_>) -> String {
+    let mut yaml: BTreeMap<String, Value> = BTreeMap::new();
+    for section in [
+        cluster(settings),
+        folders(settings.data),
+        behaviour(),
+        security(settings.authentication),
+    ] {
+        if let Value::Object(entries) = section {
+            yaml.extend(entries);
+        }
+    }
+    yaml.extend(settings.overrides.clone());
+    yaml.retain(|_, value| !value.is_null());
+    format!("{:#}", json!(yaml))
+}
+
+fn cluster(settings: &CassandraSettings<'_>) -> Value {
+    let CassandraSettings {
+        address,
+        seed,
+        token,
+        ports,
+        ..
+    } = settings;
+    json!({
+        "cluster_name": "testkit",
+        "num_tokens": 1,
+        "initial_token": token.to_string(),
+        // The nodes of a new cluster have nothing to copy from each other, so none of them waits for that.
+        "auto_bootstrap": false,
+        "partitioner": "org.apache.cassandra.dht.Murmur3Partitioner",
+        "endpoint_snitch": "SimpleSnitch",
+        "seed_provider": [{
+            "class_name": "org.apache.cassandra.locator.SimpleSeedProvider",
+            "parameters": [{ "seeds": format!("{seed}:{}", ports.storage) }],
+        }],
+        "listen_address": address.to_string(),
+        "rpc_address": address.to_string(),
+        "storage_port": ports.storage,
+        "ssl_storage_port": ports.ssl_storage,
+        "native_transport_port": ports.native,
+        "start_native_transport": true,
+    })
+}
+
+fn folders(data: &Path) -> Value {
+    let folder = |name: &str| data.join(name).display().to_string();
+    json!({
+        "data_file_directories": [folder("data")],
+        "commitlog_directory": folder("commitlog"),
+        "saved_caches_directory": folder("saved_caches"),
+        "hints_directory": folder("hints"),
+        "cdc_raw_directory": folder("cdc_raw"),
+    })
+}
+
+fn behaviour() -> Value {
+    json!({
+        // The default of a production cluster, so that what is measured is what is met there.
+        "commitlog_sync": "periodic",
+        "commitlog_sync_period": "10000ms",
+        "hinted_handoff_enabled": false,
+        // A dropped table is gone: snapshots of test tables would fill the disk.
+        "auto_snapshot": false,
+        "memtable": {
+            "configurations": {
+                "skiplist": { "class_name": "SkipListMemtable" },
+                "default": { "inherits": "skiplist" },
+            },
+        },
+    })
+}
+
+fn security(authentication: bool) -> Value {
+    if !authentication {
+        return json!({});
+    }
+    json!({
+        "authenticator": "PasswordAuthenticator",
+        "authorizer": "CassandraAuthorizer",
+        "role_manager": "CassandraRoleManager",
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_node_names_the_same_seed_and_an_override_wins() {
+        let overrides = BTreeMap::from([
+            ("num_tokens".to_owned(), json!(4)),
+            ("auto_snapshot".to_owned(), Value::Null),
+        ]);
+        let settings = CassandraSettings {
+            address: Ipv4Addr::new(127, 0, 0, 2),
+            seed: Ipv4Addr::LOCALHOST,
+            token: -7,
+            ports: CassandraPorts {
+                native: 1,
+                storage: 2,
+                ssl_storage: 3,
+                management: 4,
+            },
+            data: Path::new("/data"),
+            authentication: true,
+            overrides: &overrides,
+        };
+        let yaml: Value = serde_json::from_str(&render(&settings)).unwrap();
+        assert_eq!(yaml["seed_provider"][0]["parameters"][0]["seeds"], "127.0.0.1:2");
+        assert_eq!(yaml["listen_address"], "127.0.0.2");
+        assert_eq!(yaml["initial_token"], "-7");
+        assert_eq!(yaml["num_tokens"], 4);
+        assert_eq!(yaml.get("auto_snapshot"), None);
+        assert_eq!(yaml["authenticator"], "PasswordAuthenticator");
+    }
+}

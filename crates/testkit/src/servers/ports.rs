@@ -1,0 +1,87 @@
+//! Free ports on loopback, held for as long as a cluster lives.
+//!
+//! They are drawn below Linux's range of ephemeral ports (32768 and up). A port of that range may be taken as
+//! the source port of any connection while its server is down; on loopback a client that reconnects to the
+//! stopped server can even connect to itself, and the server never gets its port back.
+
+use std::fs::{self, File};
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::Path;
+
+use rand::RngExt;
+
+use super::ServerError;
+use crate::workspace;
+
+const RANGE: std::ops::Range<u16> = 15_000..32_000;
+const ATTEMPTS: usize = 200;
+
+/// A port that no other process of the testkit takes while this lives.
+#[derive(Debug)]
+pub struct PortLease {
+    port: u16,
+    /// Locked; `None` for a port that was asked for by number.
+    _lock: Option<File>,
+}
+
+impl PortLease {
+    /// A port that is free on all `addresses`.
+    pub fn free(addresses: &[Ipv4Addr]) -> Result<Self, ServerError> {
+        let folder = workspace::target_dir()?.join("testkit").join("ports");
+        fs::create_dir_all(&folder).map_err(ServerError::file(&folder))?;
+        for _ in 0..ATTEMPTS {
+            let port = rand::rng().random_range(RANGE);
+            if let Some(lock) = reserve(&folder, port)?
+                && addresses
+                    .iter()
+                    .all(|address| TcpListener::bind((*address, port)).is_ok())
+            {
+                return Ok(Self {
+                    port,
+                    _lock: Some(lock),
+                });
+            }
+        }
+        Err(ServerError::NoFreePort { attempts: ATTEMPTS })
+    }
+
+    /// A port chosen by the caller, free or not: the server itself will say.
+    pub(super) fn fixed(port: u16) -> Self {
+        Self { port, _lock: None }
+    }
+
+    /// The port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+}
+
+/// The port's lock, or `None` when another process holds it. The file stays; an empty one costs nothing.
+fn reserve(folder: &Path, port: u16) -> Result<Option<File>, ServerError> {
+    let path = folder.join(port.to_string());
+    let file = File::create(&path).map_err(ServerError::file(&path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(fs::TryLockError::WouldBlock) => Ok(None),
+        Err(fs::TryLockError::Error(source)) => Err(ServerError::File { path, source }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_leased_port_can_be_bound_and_is_not_leased_twice() {
+        let leases: Vec<PortLease> = (0..20)
+            .map(|_| PortLease::free(&[Ipv4Addr::LOCALHOST]).unwrap())
+            .collect();
+        let mut ports: Vec<u16> = leases.iter().map(PortLease::port).collect();
+        for port in &ports {
+            assert!(TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok());
+        }
+        ports.sort_unstable();
+        ports.dedup();
+        assert_eq!(ports.len(), leases.len());
+    }
+}

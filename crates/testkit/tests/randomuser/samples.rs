@@ -1,0 +1,108 @@
+//! Real replies served from a folder in place of generated people.
+
+use std::{collections::HashSet, fs, path::PathBuf};
+
+use serde_json::json;
+use tempfile::TempDir;
+use testkit::randomuser::{Fault, Options, Outcome, RandomUserApi};
+
+use crate::client::{page, results, start_with, uuids};
+
+/// The folder of real replies beside the repository, when there is one.
+pub(crate) fn real_samples() -> Option<PathBuf> {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/samples");
+    let present = folder.is_dir();
+    if !present {
+        eprintln!("skipped: no real replies at {}", folder.display());
+    }
+    present.then_some(folder)
+}
+
+/// Two replies of 1.3, one of 1.4, a bare record and a file that is no JSON.
+fn written_samples() -> TempDir {
+    let folder = TempDir::new().expect("a temporary folder");
+    let users = |ids: &[u32]| {
+        ids.iter()
+            .map(|id| json!({"login": {"uuid": id.to_string()}}))
+            .collect::<Vec<_>>()
+    };
+    let reply =
+        |ids, page, version| json!({"results": users(ids), "info": {"page": page, "version": version}});
+    for (name, content) in [
+        ("a_1.json", reply(&[3, 4], 1, "1.3").to_string()),
+        ("a_2.json", reply(&[5], 2, "1.3").to_string()),
+        ("b.json", reply(&[1, 2], 1, "1.4").to_string()),
+        ("bare.json", users(&[9])[0].to_string()),
+        ("README.md", "no JSON".to_owned()),
+    ] {
+        fs::write(folder.path().join(name), content).expect("a writable temporary folder");
+    }
+    folder
+}
+
+#[tokio::test]
+async fn whole_replies_are_joined_newest_first_and_cut_into_the_pages_asked_for() {
+    let folder = written_samples();
+    let api = start_with(Options::samples(folder.path())).await;
+    let expected: [(&str, &[&str]); 4] = [
+        ("results=5", &["1", "2", "3", "4", "5"]),
+        ("results=2&page=2", &["3", "4"]),
+        ("results=2&page=3&nat=us", &["5"]),
+        ("results=2&page=4", &[]),
+    ];
+    for (parameters, ids) in expected {
+        let reply = page(&api, &format!("/api/1.4/?{parameters}")).await;
+        assert_eq!(uuids(&reply), ids, "{parameters}");
+        assert_eq!(reply["info"]["results"], ids.len(), "{parameters}");
+        assert_eq!(reply["info"]["version"], "1.4", "{parameters}");
+    }
+    assert_eq!(api.requests()[2].outcome, Outcome::Served { users: 1 });
+}
+
+#[tokio::test]
+async fn faults_befall_samples_too() {
+    let folder = written_samples();
+    let api = start_with(Options::samples(folder.path())).await;
+    api.inject(Fault::DuplicateUuids, 1);
+    assert_eq!(
+        uuids(&page(&api, "/api/?results=5").await),
+        ["1", "2", "3", "4", "1"]
+    );
+    api.inject(Fault::NoResults, 1);
+    assert!(results(&page(&api, "/api/?results=5&page=2").await).is_empty());
+}
+
+#[tokio::test]
+async fn a_folder_without_replies_is_refused_by_name() {
+    let folder = TempDir::new().unwrap();
+    let error = RandomUserApi::start(Options::samples(folder.path()))
+        .await
+        .unwrap_err();
+    let cause = std::error::Error::source(&error).unwrap().to_string();
+    assert_eq!(cause, format!("{} holds no whole reply", folder.path().display()));
+    fs::write(folder.path().join("x.json"), "{").unwrap();
+    let error = RandomUserApi::start(Options::samples(folder.path()))
+        .await
+        .unwrap_err();
+    assert!(
+        std::error::Error::source(&error)
+            .unwrap()
+            .to_string()
+            .ends_with("x.json is no reply of the API")
+    );
+}
+
+#[tokio::test]
+async fn the_real_replies_hold_211_people_and_each_is_served_once() {
+    let Some(folder) = real_samples() else { return };
+    let api = start_with(Options::samples(folder)).await;
+    let reply = page(&api, "/api/1.4/?results=211").await;
+    let ids: HashSet<String> = uuids(&reply).into_iter().map(str::to_owned).collect();
+    assert_eq!(ids.len(), 211);
+    let mut paged = HashSet::new();
+    for number in 1..=5 {
+        let reply = page(&api, &format!("/api/1.4/?results=50&page={number}")).await;
+        paged.extend(uuids(&reply).into_iter().map(str::to_owned));
+    }
+    assert_eq!(paged, ids);
+}

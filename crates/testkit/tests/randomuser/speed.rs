@@ -1,0 +1,32 @@
+//! The API must not be what a bench of the ingester measures.
+
+use std::time::Instant;
+
+use testkit::randomuser::Options;
+
+use crate::client::{start_with, text};
+
+#[tokio::test]
+async fn records_are_about_1047_bytes() {
+    let api = start_with(Options::unlimited()).await;
+    let bytes = text(&api, "/api/1.4/?results=5000&seed=x").await.len() / 5_000;
+    assert!((1_000..1_120).contains(&bytes), "{bytes} bytes a record");
+}
+
+#[tokio::test]
+async fn pages_come_faster_than_any_bench_needs() {
+    let api = start_with(Options::unlimited()).await;
+    let best = {
+        let mut best = f64::INFINITY;
+        for _ in 0..5 {
+            let asked = Instant::now();
+            text(&api, "/api/1.4/?results=5000").await;
+            best = best.min(asked.elapsed().as_secs_f64());
+        }
+        best
+    };
+    let rate = 5_000.0 / best;
+    eprintln!("{rate:.0} users/s");
+    // A tenth of what a free core does, so that a busy machine does not fail it.
+    assert!(rate > 15_000.0, "{rate:.0} users/s");
+}

@@ -1,0 +1,154 @@
+//! Faults in how the bytes of a right page travel.
+
+use std::{
+    error::Error as _,
+    io,
+    time::{Duration, Instant},
+};
+
+use futures::StreamExt;
+use serde_json::Value;
+use testkit::randomuser::{Fault, RandomUserApi};
+
+use crate::client::{client, get, page, results, start};
+
+const TEN: &str = "/api/1.4/?results=10&seed=x";
+
+#[tokio::test]
+async fn truncated_json_is_a_complete_reply_with_half_a_document() {
+    let api = start().await;
+    let whole = get(&api, TEN).await.bytes().await.unwrap();
+    api.inject(Fault::TruncatedJson, 1);
+    let reply = get(&api, TEN).await;
+    assert_eq!(reply.status(), 200);
+    let half = reply.bytes().await.unwrap();
+    assert_eq!(half, whole.slice(..whole.len() / 2));
+    assert!(serde_json::from_slice::<Value>(&half).unwrap_err().is_eof());
+}
+
+#[tokio::test]
+async fn an_oversized_body_has_no_length_and_is_still_the_right_reply() {
+    let api = start().await;
+    let whole = page(&api, TEN).await;
+    api.inject(Fault::OversizedBody(3_000_001), 1);
+    let reply = get(&api, TEN).await;
+    assert_eq!(reply.content_length(), None);
+    let body = reply.bytes().await.unwrap();
+    assert_eq!(body.len(), 3_000_001);
+    assert_eq!(serde_json::from_slice::<Value>(&body).unwrap(), whole);
+}
+
+#[tokio::test]
+async fn a_hang_outlasts_the_clients_deadline_and_ends_when_the_api_stops() {
+    let api = start().await;
+    api.inject(Fault::Hang(None), 2);
+    let url = format!("{}/api/", api.url());
+    let impatient = client()
+        .get(&url)
+        .timeout(Duration::from_millis(300))
+        .send()
+        .await;
+    assert!(impatient.unwrap_err().is_timeout());
+    let patient = tokio::spawn(client().get(&url).send());
+    wait_for_requests(&api, 2).await;
+    let stopping = Instant::now();
+    api.stop().await;
+    assert!(
+        stopping.elapsed() < Duration::from_secs(4),
+        "a held request held the stop"
+    );
+    assert_eq!(patient.await.unwrap().unwrap().status(), 503);
+}
+
+#[tokio::test]
+async fn a_limited_hang_is_a_late_but_right_reply() {
+    let api = start().await;
+    let whole = page(&api, TEN).await;
+    api.inject(Fault::Hang(Some(Duration::from_millis(400))), 1);
+    let asked = Instant::now();
+    assert_eq!(page(&api, TEN).await, whole);
+    assert!(asked.elapsed() >= Duration::from_millis(400));
+}
+
+#[tokio::test]
+async fn a_hang_holds_its_own_request_only() {
+    let api = start().await;
+    api.inject(Fault::Hang(None), 1);
+    let held = tokio::spawn(client().get(format!("{}/api/", api.url())).send());
+    wait_for_requests(&api, 1).await;
+    assert_eq!(get(&api, "/api/").await.status(), 200);
+    assert!(!held.is_finished());
+}
+
+#[tokio::test]
+async fn a_body_that_stalls_in_the_middle_announces_its_whole_length() {
+    let api = start().await;
+    let whole = get(&api, TEN).await.bytes().await.unwrap();
+    api.inject(Fault::StallMidBody, 1);
+    let mut reply = get(&api, TEN).await;
+    assert_eq!(reply.content_length(), u64::try_from(whole.len()).ok());
+    let mut received = 0;
+    while received < whole.len() / 2 {
+        received += reply.chunk().await.unwrap().unwrap().len();
+    }
+    let more = tokio::time::timeout(Duration::from_millis(300), reply.chunk()).await;
+    assert!(more.is_err(), "the body went on: {more:?}");
+    let stopping = Instant::now();
+    api.stop().await;
+    assert!(
+        stopping.elapsed() < Duration::from_secs(4),
+        "a stalled body held the stop"
+    );
+    assert!(reply.chunk().await.is_err());
+}
+
+#[tokio::test]
+async fn slow_bytes_come_64_at_a_time() {
+    let api = start().await;
+    let whole = page(&api, "/api/1.4/?seed=x").await;
+    api.inject(Fault::SlowBytes(Duration::from_millis(20)), 1);
+    let asked = Instant::now();
+    assert_eq!(page(&api, "/api/1.4/?seed=x").await, whole);
+    let chunks = whole.to_string().len() / 64;
+    assert!(chunks > 10);
+    assert!(asked.elapsed() >= Duration::from_millis(20) * u32::try_from(chunks).unwrap());
+}
+
+#[tokio::test]
+async fn a_reset_in_mid_body_comes_behind_the_first_half() {
+    let api = start().await;
+    let whole = get(&api, TEN).await.bytes().await.unwrap();
+    api.inject(Fault::ResetMidBody, 1);
+    let (received, end) = drain(get(&api, TEN).await).await;
+    assert_eq!(received, whole.len() / 2);
+    let error = end.unwrap();
+    let mut causes = std::iter::successors(error.source(), |&cause| cause.source());
+    let reset = causes.any(|cause| {
+        cause
+            .downcast_ref::<io::Error>()
+            .is_some_and(|error| error.kind() == io::ErrorKind::ConnectionReset)
+    });
+    assert!(reset, "closed instead of reset: {error:?}");
+    assert_eq!(results(&page(&api, TEN).await).len(), 10);
+}
+
+/// Bytes of the body that came, and the error that ended it.
+async fn drain(reply: reqwest::Response) -> (usize, Option<reqwest::Error>) {
+    let mut chunks = reply.bytes_stream();
+    let mut received = 0;
+    while let Some(chunk) = chunks.next().await {
+        match chunk {
+            Ok(bytes) => received += bytes.len(),
+            Err(error) => return (received, Some(error)),
+        }
+    }
+    (received, None)
+}
+
+async fn wait_for_requests(api: &RandomUserApi, count: usize) {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while api.requests().len() < count {
+        assert!(Instant::now() < deadline, "the request never came");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
