@@ -1,10 +1,9 @@
 #!/usr/bin/env bash
-# Checks the contract in proto-schema/: its style, and its compatibility with the contract of the previous commit,
-# where that had one. Needs npx (Node.js); AFFLUENT_SKIP_BUF=1 goes on without it.
+# Checks the contract in proto-schema/: its style, and that it breaks nothing compared with the merge base with main and
+# with the last release tag. Needs npx (Node.js); AFFLUENT_SKIP_BUF=1 skips the check where there is none.
 set -euo pipefail
 
 readonly BUF="@bufbuild/buf@1.75.0"
-readonly BASE="HEAD~1"
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 if ! command -v npx >/dev/null; then
@@ -13,19 +12,38 @@ if ! command -v npx >/dev/null; then
     exit 0
   fi
   echo "proto-check: npx is not installed, so the contract cannot be checked." >&2
-  echo "Install Node.js (Debian: apt-get install npm), or set AFFLUENT_SKIP_BUF=1 to go on without." >&2
+  echo "Install Node.js (Debian: apt-get install npm), or set AFFLUENT_SKIP_BUF=1 to skip the check." >&2
   exit 1
 fi
 
 buf() { npx --yes "$BUF" "$@"; }
 
+# The commits to compare with: where this branch left main (on main itself the parent), and the last tag.
+bases() {
+  local main
+  for main in origin/main main; do
+    if git rev-parse --quiet --verify "$main^{commit}" >/dev/null; then
+      if [ "$(git rev-parse "$main")" = "$(git rev-parse HEAD)" ]; then
+        git rev-parse --quiet --verify HEAD~1 || true
+      else
+        git merge-base "$main" HEAD || true
+      fi
+      break
+    fi
+  done
+  git describe --tags --abbrev=0 --match 'v*' HEAD 2>/dev/null | xargs -r git rev-list -n 1 || true
+}
+
 buf lint proto-schema
 echo "proto-check: lint is clean"
 
-# The base is HEAD~1 rather than HEAD, so that a commit is judged as well as what is not committed yet.
-if git cat-file -e "$BASE:proto-schema/buf.yaml" 2>/dev/null; then
-  buf breaking proto-schema --against ".git#ref=$BASE,subdir=proto-schema"
-  echo "proto-check: nothing breaks against $BASE"
-else
-  echo "proto-check: $BASE holds no contract to compare with"
-fi
+compared=false
+while read -r base; do
+  # A commit from before the contract has nothing to compare with.
+  if git cat-file -e "$base:proto-schema/buf.yaml" 2>/dev/null; then
+    buf breaking proto-schema --against ".git#ref=$base,subdir=proto-schema"
+    echo "proto-check: nothing breaks compared with $base"
+    compared=true
+  fi
+done < <(bases | sort -u)
+$compared || echo "proto-check: no earlier contract to compare with"

@@ -10,7 +10,7 @@ use service::{CommandLine, HealthCheck, Process};
 /// keeps memory apart for each thread, and holds several times what is in use; this one gives it back. librdkafka has it,
 /// too. Its settings are in `.cargo/config.toml`.
 #[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Takes records over HTTP and answers once Kafka has acknowledged them
 #[derive(Parser)]

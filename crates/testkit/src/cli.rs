@@ -3,6 +3,7 @@
 //! The last line of each command's output is one line of JSON.
 
 mod demo;
+mod pool;
 mod random_user;
 mod stack;
 
@@ -28,6 +29,8 @@ enum Command {
     Stack(stack::StackCommand),
     /// The main job, end to end on real servers.
     Demo(demo::DemoCommand),
+    /// Run a command whose tests share servers.
+    Pool(pool::PoolCommand),
     /// The offline random-user API.
     RandomUser(random_user::RandomUserCommand),
 }
@@ -37,6 +40,7 @@ pub async fn run(cli: Cli) -> ExitCode {
     let outcome: Result<ExitCode, Box<dyn Error>> = match cli.command {
         Command::Stack(command) => command.run().await.map_err(Into::into),
         Command::Demo(command) => command.run().await.map_err(Into::into),
+        Command::Pool(command) => command.run().await.map_err(Into::into),
         Command::RandomUser(command) => command.run().await.map_err(Into::into),
     };
     outcome.unwrap_or_else(|error| {

@@ -32,6 +32,8 @@ pub enum TestkitError {
     Workspace(#[from] WorkspaceError),
     #[error("ask a part of what runs")]
     Http(#[from] reqwest::Error),
+    #[error("failed to run {0}")]
+    Command(String, #[source] std::io::Error),
     #[error("use {}", path.display())]
     File {
         path: PathBuf,

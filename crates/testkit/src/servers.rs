@@ -18,6 +18,8 @@ mod kafka_properties;
 mod metadata;
 mod node;
 mod nodetool;
+pub mod pool;
+mod pool_server;
 pub mod ports;
 mod stack;
 mod standing;

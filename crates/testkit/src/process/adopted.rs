@@ -34,11 +34,25 @@ impl Adopted {
         self.pid
     }
 
-    /// Whether it still runs. A process that has ended and was not reaped shows an empty command line.
+    /// Whether it still runs. The command line is empty after the end until the process is reaped, and for a moment
+    /// while it executes another program; the state tells which.
     #[must_use]
     pub fn is_running(&self) -> bool {
-        let path = format!("/proc/{}/cmdline", self.pid);
-        std::fs::read(path).is_ok_and(|line| String::from_utf8_lossy(&line).contains(&self.marker))
+        match std::fs::read(format!("/proc/{}/cmdline", self.pid)) {
+            Ok(line) if line.is_empty() => !self.is_zombie(),
+            Ok(line) => String::from_utf8_lossy(&line).contains(&self.marker),
+            Err(_) => false,
+        }
+    }
+
+    fn is_zombie(&self) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid));
+        // The name in parentheses may contain spaces; the state follows it.
+        let state = stat
+            .as_deref()
+            .ok()
+            .and_then(|stat| stat.rsplit_once(") ")?.1.chars().next());
+        matches!(state, None | Some('Z' | 'X'))
     }
 
     /// Sends a signal.

@@ -15,6 +15,7 @@ use super::cql::{CqlProbe, DEFAULT_SUPERUSER};
 use super::folder::Folder;
 use super::node::{NodeSpec, Probe};
 use super::nodetool::Nodetool;
+use super::pool::{self, Access, ClusterSpec, Lease};
 use super::ports::PortLease;
 use super::{Node, ServerError, Software, jars};
 use crate::process::Lifetime;
@@ -71,6 +72,9 @@ impl Default for CassandraOptions {
 }
 
 impl CassandraOptions {
+    /// The ports of a node, relative to `port`.
+    pub(super) const PORT_OFFSETS: [i32; 4] = [0, -2000, -1999, -1843];
+
     /// Every write is in the commit log on disk before it is acknowledged, at the price of speed.
     #[must_use]
     pub fn synced(mut self) -> Self {
@@ -111,6 +115,53 @@ impl CassandraCluster {
         }
     }
 
+    /// Leases an exclusive cluster from the server pool of this test run, or starts one where there is no pool.
+    /// Keyspaces of earlier tests are still there, so use names of your own.
+    ///
+    /// # Errors
+    /// As [`CassandraCluster::start`].
+    pub async fn lease(options: &CassandraOptions) -> Result<Self, ServerError> {
+        match pool::socket() {
+            Some(socket) => Self::from_pool(&socket, options, Access::Exclusive).await,
+            None => Self::start(options).await,
+        }
+    }
+
+    /// The cluster of one node that all tests of a run share; see [`pool`](super::pool). Nobody disturbs it.
+    ///
+    /// # Errors
+    /// As [`CassandraCluster::start`].
+    pub async fn shared(options: &CassandraOptions) -> Result<Self, ServerError> {
+        match pool::socket() {
+            Some(socket) => Self::from_pool(&socket, options, Access::Shared).await,
+            None => Self::start(options).await,
+        }
+    }
+
+    /// Leases a cluster from the pool at `socket`.
+    ///
+    /// # Errors
+    /// As [`CassandraCluster::start`].
+    pub async fn from_pool(
+        socket: &Path,
+        options: &CassandraOptions,
+        access: Access,
+    ) -> Result<Self, ServerError> {
+        let spec = ClusterSpec::Cassandra {
+            nodes: options.nodes,
+            heap_mb: options.heap_mb,
+            authentication: options.authentication,
+            overrides: options.overrides.clone(),
+        };
+        let (lease, dir, port) = Lease::take(socket, spec, access).await?;
+        let options = CassandraOptions {
+            dir: Some(dir),
+            port: Some(port),
+            ..options.clone()
+        };
+        Self::describe_leased(&options, &jars(Software::CASSANDRA).await?, Some(&lease))
+    }
+
     async fn start_once(options: &CassandraOptions) -> Result<Self, ServerError> {
         let jars = jars(Software::CASSANDRA).await?;
         let cluster = Self::describe(options, &jars)?;
@@ -120,6 +171,14 @@ impl CassandraCluster {
 
     /// The cluster's nodes, with their configuration written but not started.
     pub(super) fn describe(options: &CassandraOptions, jars: &Path) -> Result<Self, ServerError> {
+        Self::describe_leased(options, jars, None)
+    }
+
+    fn describe_leased(
+        options: &CassandraOptions,
+        jars: &Path,
+        lease: Option<&Lease>,
+    ) -> Result<Self, ServerError> {
         if !(1..=3).contains(&options.nodes) {
             return Err(ServerError::NodeCount(options.nodes));
         }
@@ -138,14 +197,9 @@ impl CassandraCluster {
             let probe = CqlProbe {
                 address: format!("{address}:{}", ports.native),
             };
-            nodes.push(Node::new(node_spec(
-                (address, token),
-                options,
-                ports,
-                folder.path(),
-                jars,
-                &probe,
-            )?));
+            let mut spec = node_spec((address, token), options, ports, folder.path(), jars, &probe)?;
+            spec.lease = lease.map(|lease| (lease.clone(), nodes.len()));
+            nodes.push(Node::new(spec));
             probes.push(probe);
         }
         Ok(Self {
@@ -279,6 +333,7 @@ fn node_spec(
         lifetime: options.lifetime,
         probe: Probe::Cassandra(probe.clone()),
         start_deadline: START_DEADLINE,
+        lease: None,
     })
 }
 

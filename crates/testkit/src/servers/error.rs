@@ -10,6 +10,9 @@ use crate::workspace::WorkspaceError;
 /// Why a server could not be started, stopped or used.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
+    /// The server pool could not serve a lease.
+    #[error("the server pool failed: {0}")]
+    Pool(String),
     /// The target folder was not found.
     #[error("no place for the servers' data")]
     Workspace(#[from] WorkspaceError),

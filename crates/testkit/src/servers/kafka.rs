@@ -15,6 +15,7 @@ use super::folder::Folder;
 use super::kafka_properties::{KafkaPorts, properties, render};
 use super::metadata::{KafkaProbe, admin};
 use super::node::{NodeSpec, Probe};
+use super::pool::{self, Access, ClusterSpec, Lease};
 use super::ports::PortLease;
 use super::{Node, ServerError, Software, jars, jvm};
 use crate::process::{Lifetime, Program, last_lines};
@@ -83,6 +84,12 @@ impl KafkaOptions {
         ])
     }
 
+    /// The ports of a cluster, relative to `first_port`.
+    pub(super) fn port_offsets(nodes: usize) -> Vec<i32> {
+        let node = |index| [index, 1000 + index, 2000 + index];
+        (0..).take(nodes).flat_map(node).collect()
+    }
+
     /// One node with these server properties.
     pub(super) fn with<const N: usize>(properties: [(&str, &str); N]) -> Self {
         let properties = properties.map(|(name, value)| (name.to_owned(), value.to_owned()));
@@ -124,6 +131,53 @@ impl KafkaCluster {
         }
     }
 
+    /// Leases an exclusive cluster from the server pool of this test run, or starts one where there is no pool. Topics
+    /// of earlier tests are still there, so use names of your own.
+    ///
+    /// # Errors
+    /// As [`KafkaCluster::start`].
+    pub async fn lease(options: &KafkaOptions) -> Result<Self, ServerError> {
+        match pool::socket() {
+            Some(socket) => Self::from_pool(&socket, options, Access::Exclusive).await,
+            None => Self::start(options).await,
+        }
+    }
+
+    /// The cluster of one node that all tests of a run share; see [`pool`](super::pool). Nobody disturbs it.
+    ///
+    /// # Errors
+    /// As [`KafkaCluster::start`].
+    pub async fn shared() -> Result<Self, ServerError> {
+        let options = KafkaOptions::default();
+        match pool::socket() {
+            Some(socket) => Self::from_pool(&socket, &options, Access::Shared).await,
+            None => Self::start(&options).await,
+        }
+    }
+
+    /// Leases a cluster from the pool at `socket`.
+    ///
+    /// # Errors
+    /// As [`KafkaCluster::start`].
+    pub async fn from_pool(
+        socket: &Path,
+        options: &KafkaOptions,
+        access: Access,
+    ) -> Result<Self, ServerError> {
+        let spec = ClusterSpec::Kafka {
+            nodes: options.nodes,
+            heap_mb: options.heap_mb,
+            properties: options.properties.clone(),
+        };
+        let (lease, dir, port) = Lease::take(socket, spec, access).await?;
+        let options = KafkaOptions {
+            dir: Some(dir),
+            first_port: Some(port),
+            ..options.clone()
+        };
+        Self::describe_leased(&options, &jars(Software::KAFKA).await?, Some(&lease))
+    }
+
     async fn start_once(options: &KafkaOptions) -> Result<Self, ServerError> {
         let jars = jars(Software::KAFKA).await?;
         let cluster = Self::describe(options, &jars)?;
@@ -133,6 +187,14 @@ impl KafkaCluster {
 
     /// The cluster's nodes, with their configuration written but not started.
     pub(super) fn describe(options: &KafkaOptions, jars: &Path) -> Result<Self, ServerError> {
+        Self::describe_leased(options, jars, None)
+    }
+
+    fn describe_leased(
+        options: &KafkaOptions,
+        jars: &Path,
+        lease: Option<&Lease>,
+    ) -> Result<Self, ServerError> {
         if !(1..=3).contains(&options.nodes) {
             return Err(ServerError::NodeCount(options.nodes));
         }
@@ -146,7 +208,8 @@ impl KafkaCluster {
         for (index, node_id) in (0..options.nodes).zip(1..) {
             let address = format!("127.0.0.1:{}", ports[index].internal);
             probes.push(KafkaProbe { address, node_id });
-            let spec = node_spec(index, options, &ports, folder.path(), jars, &probes[index])?;
+            let mut spec = node_spec(index, options, &ports, folder.path(), jars, &probes[index])?;
+            spec.lease = lease.map(|lease| (lease.clone(), index));
             nodes.push(Node::new(spec));
         }
         Ok(Self {
@@ -284,6 +347,7 @@ fn node_spec(
         lifetime: options.lifetime,
         probe: Probe::Kafka(probe.clone()),
         start_deadline: START_DEADLINE,
+        lease: None,
     })
 }
 

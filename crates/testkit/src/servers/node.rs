@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep};
 use super::ServerError;
 use super::cql::CqlProbe;
 use super::metadata::KafkaProbe;
+use super::pool::Lease;
 use crate::process::{Adopted, Child, Lifetime, ProcessError, Program, Signal, last_lines};
 
 /// How often a starting node is asked whether it is ready.
@@ -17,6 +18,9 @@ const PROBE_INTERVAL: Duration = Duration::from_millis(50);
 
 /// How long a node may take to stop in good order, or to die.
 const STOP_DEADLINE: Duration = Duration::from_secs(60);
+
+/// How long a process may take from its fork to its own command line.
+const EXEC_TIMEOUT: Duration = Duration::from_secs(5);
 
 const LOG_LINES: usize = 40;
 
@@ -46,6 +50,8 @@ pub(super) struct NodeSpec {
     pub(super) lifetime: Lifetime,
     pub(super) probe: Probe,
     pub(super) start_deadline: Duration,
+    /// The lease of the node's cluster and the node's place in it, when the server pool owns the process.
+    pub(super) lease: Option<(Lease, usize)>,
 }
 
 #[derive(Debug, Clone)]
@@ -66,9 +72,10 @@ impl Node {
     pub(super) fn new(mut spec: NodeSpec) -> Self {
         let log = spec.folder.join("server.log");
         spec.program = spec.program.log_to(log).lifetime(spec.lifetime);
-        let adopted = match spec.lifetime {
-            Lifetime::WithParent => None,
-            Lifetime::Detached => Adopted::find(&spec.folder.join("pid"), &spec.folder.to_string_lossy()),
+        let adopted = if spec.lease.is_some() || spec.lifetime == Lifetime::Detached {
+            adopted(&spec.folder)
+        } else {
+            None
         };
         Self {
             spec,
@@ -166,15 +173,26 @@ impl Node {
         if self.pid().is_some() {
             return Ok(());
         }
+        if let Some((lease, index)) = &self.spec.lease {
+            lease.start(*index)?;
+            // Between fork and exec a process does not have its own command line yet.
+            let until = std::time::Instant::now() + EXEC_TIMEOUT;
+            let running = loop {
+                match adopted(&self.spec.folder) {
+                    None if std::time::Instant::now() < until => std::thread::sleep(Duration::from_millis(1)),
+                    found => break found.map(Running::Adopted),
+                }
+            };
+            *self.running.lock().unwrap_or_else(PoisonError::into_inner) = running;
+            return Ok(());
+        }
         let child = self
             .spec
             .program
             .spawn()
             .map_err(|source| self.process_error(source))?;
-        if self.spec.lifetime == Lifetime::Detached {
-            let path = self.spec.folder.join("pid");
-            std::fs::write(&path, child.pid().to_string()).map_err(ServerError::file(&path))?;
-        }
+        let path = self.spec.folder.join("pid");
+        std::fs::write(&path, child.pid().to_string()).map_err(ServerError::file(&path))?;
         *self.running.lock().unwrap_or_else(PoisonError::into_inner) = Some(Running::Child(Arc::new(child)));
         Ok(())
     }
@@ -269,4 +287,9 @@ impl Node {
             source,
         }
     }
+}
+
+/// The process that another process started on this folder, if it runs.
+fn adopted(folder: &Path) -> Option<Adopted> {
+    Adopted::find(&folder.join("pid"), &folder.to_string_lossy())
 }

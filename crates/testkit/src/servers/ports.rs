@@ -45,6 +45,23 @@ impl PortLease {
         Err(ServerError::NoFreePort { attempts: ATTEMPTS })
     }
 
+    /// A port and those at `offsets` from it, all free on the first `addresses` of 127.0.0.0/8.
+    pub(super) fn block(offsets: &[i32], addresses: usize) -> Result<(u16, Vec<Self>), ServerError> {
+        let folder = workspace::target_dir()?.join("testkit").join("ports");
+        fs::create_dir_all(&folder).map_err(ServerError::file(&folder))?;
+        let addresses: Vec<_> = (1..)
+            .take(addresses)
+            .map(|last| Ipv4Addr::new(127, 0, 0, last))
+            .collect();
+        for _ in 0..ATTEMPTS {
+            let first = rand::rng().random_range(RANGE);
+            if let Some(leases) = block_at(&folder, first, offsets, &addresses)? {
+                return Ok((first, leases));
+            }
+        }
+        Err(ServerError::NoFreePort { attempts: ATTEMPTS })
+    }
+
     /// A port chosen by the caller, free or not: the server itself will say.
     pub(super) fn fixed(port: u16) -> Self {
         Self { port, _lock: None }
@@ -54,6 +71,31 @@ impl PortLease {
     pub fn port(&self) -> u16 {
         self.port
     }
+}
+
+fn block_at(
+    folder: &Path,
+    first: u16,
+    offsets: &[i32],
+    addresses: &[Ipv4Addr],
+) -> Result<Option<Vec<PortLease>>, ServerError> {
+    let mut leases = Vec::new();
+    for offset in offsets {
+        let port = u16::try_from(i32::from(first) + offset).unwrap_or(0);
+        let free = || {
+            addresses
+                .iter()
+                .all(|address| TcpListener::bind((*address, port)).is_ok())
+        };
+        match reserve(folder, port)? {
+            Some(lock) if RANGE.contains(&port) && free() => leases.push(PortLease {
+                port,
+                _lock: Some(lock),
+            }),
+            _ => return Ok(None),
+        }
+    }
+    Ok(Some(leases))
 }
 
 /// The port's lock, or `None` when another process holds it. The file stays; an empty one costs nothing.

@@ -1,0 +1,367 @@
+//! The owner of the pool's servers: starts clusters on demand, repairs them between leases, bounds their memory.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep};
+
+use super::pool::{Access, ClusterSpec, Reply, Request};
+use super::ports::PortLease;
+use super::{CassandraCluster, CassandraOptions, KafkaCluster, KafkaOptions, Node, ServerError};
+
+/// Exclusive clusters with equal specifications. More would start servers that mostly wait for each other's CPU.
+const MAX_EQUAL: usize = 2;
+/// How long a killed process may take to end.
+const EXIT_TIMEOUT: Duration = Duration::from_secs(10);
+/// A Java process holds about this many MiB beyond its heap.
+const OUTSIDE_HEAP_MIB: u64 = 300;
+
+/// The clusters of one test run.
+#[derive(Debug)]
+pub struct Pool {
+    folder: PathBuf,
+    budget_mib: u64,
+    slots: Mutex<Vec<Arc<Slot>>>,
+    changed: Notify,
+    starts: AtomicUsize,
+}
+
+/// A cluster, and who uses it.
+#[derive(Debug)]
+struct Slot {
+    spec: ClusterSpec,
+    access: Access,
+    dir: PathBuf,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+enum State {
+    Starting,
+    Idle(Arc<Running>),
+    Used(Arc<Running>),
+}
+
+#[derive(Debug)]
+struct Running {
+    cluster: Cluster,
+    port: u16,
+    _ports: Vec<PortLease>,
+}
+
+#[derive(Debug)]
+enum Cluster {
+    Kafka(KafkaCluster),
+    Cassandra(CassandraCluster),
+}
+
+impl Pool {
+    /// An empty pool. `budget_mib` bounds the memory of all its servers together.
+    #[must_use]
+    pub fn new(folder: PathBuf, budget_mib: u64) -> Self {
+        Self {
+            folder,
+            budget_mib,
+            slots: Mutex::default(),
+            changed: Notify::new(),
+            starts: AtomicUsize::new(0),
+        }
+    }
+
+    /// How many server processes were started, restarts of killed nodes not counted.
+    #[must_use]
+    pub fn starts(&self) -> usize {
+        self.starts.load(Ordering::Relaxed)
+    }
+
+    /// Serves leases until it is dropped.
+    ///
+    /// # Errors
+    /// When the socket can't be bound or accepts no more.
+    pub async fn serve(self: Arc<Self>, socket: &Path) -> Result<(), ServerError> {
+        let listener = UnixListener::bind(socket).map_err(ServerError::file(socket))?;
+        loop {
+            let (stream, _) = listener.accept().await.map_err(ServerError::file(socket))?;
+            let pool = Arc::clone(&self);
+            tokio::spawn(async move {
+                if let Err(error) = pool.serve_one(stream).await {
+                    tracing::warn!(%error, "connection of the server pool failed");
+                }
+            });
+        }
+    }
+
+    /// One test process: its lease, then its requests to start nodes, until it closes the connection.
+    async fn serve_one(&self, mut stream: UnixStream) -> std::io::Result<()> {
+        let (reader, mut writer) = stream.split();
+        let mut lines = BufReader::new(reader).lines();
+        let mut leased: Option<(Arc<Slot>, Arc<Running>)> = None;
+        while let Some(line) = lines.next_line().await? {
+            let reply = match serde_json::from_str(&line) {
+                Ok(Request::Lease { spec, access }) => match self.acquire(spec, access).await {
+                    Ok((slot, running)) => {
+                        let (dir, port) = (slot.dir.clone(), running.port);
+                        leased = Some((slot, running));
+                        Reply::Leased { dir, port }
+                    }
+                    Err(error) => Reply::Failed {
+                        reason: error.to_string(),
+                    },
+                },
+                Ok(Request::Start { node }) => start_node(leased.as_ref(), node).await,
+                Err(error) => Reply::Failed {
+                    reason: error.to_string(),
+                },
+            };
+            let mut reply = serde_json::to_string(&reply)?;
+            reply.push('\n');
+            // A test that timed out while it waited is gone; its lease is released all the same.
+            if writer.write_all(reply.as_bytes()).await.is_err() {
+                break;
+            }
+        }
+        if let Some((slot, running)) = leased
+            && slot.access == Access::Exclusive
+        {
+            self.release(&slot, running).await;
+        }
+        Ok(())
+    }
+
+    /// A free cluster of this specification, started when there is none and memory allows.
+    async fn acquire(
+        &self,
+        spec: ClusterSpec,
+        access: Access,
+    ) -> Result<(Arc<Slot>, Arc<Running>), ServerError> {
+        loop {
+            let mut changed = std::pin::pin!(self.changed.notified());
+            changed.as_mut().enable();
+            match self.choose(&spec, access) {
+                Choice::Use(slot, running) => return Ok((slot, running)),
+                Choice::Start(slot) => return self.start(slot).await,
+                Choice::Wait => changed.await,
+            }
+        }
+    }
+
+    fn choose(&self, spec: &ClusterSpec, access: Access) -> Choice {
+        let mut slots = self.slots();
+        let equal = |slot: &&Arc<Slot>| slot.spec == *spec && slot.access == access;
+        for slot in slots.iter().filter(equal) {
+            let mut state = slot.state();
+            match (&*state, access) {
+                (State::Used(running), Access::Shared) => {
+                    return Choice::Use(Arc::clone(slot), Arc::clone(running));
+                }
+                (State::Idle(running), _) => {
+                    let running = Arc::clone(running);
+                    *state = State::Used(Arc::clone(&running));
+                    return Choice::Use(Arc::clone(slot), running);
+                }
+                (State::Starting, Access::Shared) => return Choice::Wait,
+                (State::Starting | State::Used(_), _) => {}
+            }
+        }
+        if slots.iter().filter(equal).count() >= spec.max_equal(access) {
+            return Choice::Wait;
+        }
+        let used = |slots: &[Arc<Slot>]| slots.iter().map(|slot| slot.spec.memory_mib()).sum::<u64>();
+        while used(&slots) + spec.memory_mib() > self.budget_mib {
+            let idle = |slot: &Arc<Slot>| matches!(*slot.state(), State::Idle(_));
+            let Some(index) = slots.iter().position(idle) else {
+                // One cluster always runs, also where the budget is too small for it.
+                if slots.is_empty() {
+                    break;
+                }
+                return Choice::Wait;
+            };
+            slots.remove(index);
+        }
+        let number = self.starts.fetch_add(spec.nodes(), Ordering::Relaxed);
+        let slot = Arc::new(Slot {
+            spec: spec.clone(),
+            access,
+            dir: self.folder.join(format!("{}-{number}", spec.name())),
+            state: Mutex::new(State::Starting),
+        });
+        slots.push(Arc::clone(&slot));
+        Choice::Start(slot)
+    }
+
+    async fn start(&self, slot: Arc<Slot>) -> Result<(Arc<Slot>, Arc<Running>), ServerError> {
+        let started = slot.spec.start(&slot.dir).await;
+        let outcome = match started {
+            Ok(running) => {
+                let running = Arc::new(running);
+                *slot.state() = State::Used(Arc::clone(&running));
+                Ok((slot, running))
+            }
+            Err(error) => {
+                self.remove(&slot);
+                Err(error)
+            }
+        };
+        self.changed.notify_waiters();
+        outcome
+    }
+
+    /// Repairs an exclusive cluster for the next test, or drops it where that fails.
+    async fn release(&self, slot: &Arc<Slot>, running: Arc<Running>) {
+        let nodes = running.cluster.nodes();
+        for node in nodes {
+            // A node that is not frozen, or not running, is no failure here.
+            let _ = node.thaw();
+        }
+        let mut repaired = Ok(());
+        for node in nodes {
+            if repaired.is_ok() {
+                repaired = node.start().await;
+            }
+        }
+        match repaired {
+            Ok(()) => *slot.state() = State::Idle(running),
+            Err(error) => {
+                tracing::warn!(%error, cluster = %slot.dir.display(), "dropping a cluster that can't be repaired");
+                self.remove(slot);
+            }
+        }
+        self.changed.notify_waiters();
+    }
+
+    fn remove(&self, slot: &Arc<Slot>) {
+        self.slots().retain(|other| !Arc::ptr_eq(other, slot));
+    }
+
+    fn slots(&self) -> MutexGuard<'_, Vec<Arc<Slot>>> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+enum Choice {
+    Use(Arc<Slot>, Arc<Running>),
+    Start(Arc<Slot>),
+    Wait,
+}
+
+/// Starts a node that its user has ended. A killed process takes a moment to release its last thread.
+async fn start_node(leased: Option<&(Arc<Slot>, Arc<Running>)>, node: usize) -> Reply {
+    let found = leased.and_then(|(_, running)| running.cluster.nodes().get(node));
+    let started = match found {
+        Some(node) => {
+            let until = Instant::now() + EXIT_TIMEOUT;
+            while node.pid().is_some() && Instant::now() < until {
+                sleep(Duration::from_millis(2)).await;
+            }
+            node.launch()
+        }
+        None => Err(ServerError::NoSuchNode(node)),
+    };
+    match started {
+        Ok(()) => Reply::Started,
+        Err(error) => Reply::Failed {
+            reason: error.to_string(),
+        },
+    }
+}
+
+impl Slot {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Cluster {
+    fn nodes(&self) -> &[Node] {
+        match self {
+            Self::Kafka(cluster) => cluster.nodes(),
+            Self::Cassandra(cluster) => cluster.nodes(),
+        }
+    }
+}
+
+impl ClusterSpec {
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Kafka { .. } => "kafka",
+            Self::Cassandra { .. } => "cassandra",
+        }
+    }
+
+    const fn nodes(&self) -> usize {
+        match self {
+            Self::Kafka { nodes, .. } | Self::Cassandra { nodes, .. } => *nodes,
+        }
+    }
+
+    fn max_equal(&self, access: Access) -> usize {
+        if access == Access::Shared || self.nodes() > 1 || self.name() == "cassandra" {
+            1
+        } else {
+            MAX_EQUAL
+        }
+    }
+
+    fn memory_mib(&self) -> u64 {
+        let heap = match self {
+            Self::Kafka { heap_mb, .. } => u64::from(*heap_mb),
+            Self::Cassandra { heap_mb, .. } => u64::from(heap_mb.unwrap_or(1024)),
+        };
+        (heap + OUTSIDE_HEAP_MIB) * self.nodes() as u64
+    }
+
+    /// Starts a cluster on ports that the lease's user can derive from the first one.
+    async fn start(&self, dir: &Path) -> Result<Running, ServerError> {
+        match self.clone() {
+            Self::Kafka {
+                nodes,
+                heap_mb,
+                properties,
+            } => {
+                let (port, ports) = PortLease::block(&KafkaOptions::port_offsets(nodes), 1)?;
+                let options = KafkaOptions {
+                    nodes,
+                    heap_mb,
+                    properties,
+                    dir: Some(dir.to_path_buf()),
+                    first_port: Some(port),
+                    ..KafkaOptions::default()
+                };
+                let cluster = Cluster::Kafka(KafkaCluster::start(&options).await?);
+                Ok(Running {
+                    cluster,
+                    port,
+                    _ports: ports,
+                })
+            }
+            Self::Cassandra {
+                nodes,
+                heap_mb,
+                authentication,
+                overrides,
+            } => {
+                let (port, ports) = PortLease::block(&CassandraOptions::PORT_OFFSETS, nodes)?;
+                let options = CassandraOptions {
+                    nodes,
+                    heap_mb,
+                    authentication,
+                    overrides,
+                    dir: Some(dir.to_path_buf()),
+                    port: Some(port),
+                    ..CassandraOptions::default()
+                };
+                let cluster = Cluster::Cassandra(CassandraCluster::start(&options).await?);
+                Ok(Running {
+                    cluster,
+                    port,
+                    _ports: ports,
+                })
+            }
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Unifies the features of dependencies over the workspace; see `Cargo.toml`.
