@@ -1,7 +1,7 @@
 """Starts a run of the ingester and waits for its end.
 
-The connection ``affluent_ingester`` has the ingester's address: host, port, schema (``http`` or ``https``), and its bearer
-token as the password, if required. Disable the ingester's own schedule (``schedule.cron = "0 0 29 2 *"`` or a long
+The connection ``affluent_ingester`` has the ingester's address: host, port, schema (``http`` or ``https``). The password
+is its bearer token, if required. Disable the ingester's own schedule (``schedule.cron = "0 0 29 2 *"`` or a long
 interval), or treat Airflow's runs as additional ones.
 
 A DAG run is idempotent: the logical date is the seed, and the ingester stores the seed of each run. A queued, running or

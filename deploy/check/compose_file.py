@@ -85,8 +85,8 @@ def credentials():
         expect(len(set(first.values())) == len(first), "two credentials are equal")
         check_hashes(first)
         expect(generate(commands, folder) == first, "generated tokens are not kept")
-        given = generate(commands, folder, PUBLISHER_TOKEN="a token", INGESTER_TOKEN="another", GRAFANA_PASSWORD="third")
-        wanted = {"ingester/publisher-token": "a token", "operator/ingester-token": "another",
+        given = generate(commands, folder, PUBLISHER_TOKEN="one", INGESTER_TOKEN="another", GRAFANA_PASSWORD="third")
+        wanted = {"ingester/publisher-token": "one", "operator/ingester-token": "another",
                   "grafana/password": "third"}  # fmt: skip
         expect({path: given[path] for path in wanted} == wanted, given)
         check_hashes(given)

@@ -1,4 +1,6 @@
-"""Brings docker-compose.yml up, queries it like a user, injects faults, and takes it down. podman-compose starts everything at once; Docker's Compose waits for health.
+"""Brings docker-compose.yml up, queries it like a user, injects faults, and takes it down.
+
+podman-compose starts everything at once; Docker's Compose waits for health.
 
 Grafana is left out: its image is not available here. Its dashboards' queries run against the file's Prometheus.
 """
