@@ -1,11 +1,11 @@
 """Starts a run of the ingester and waits for its end.
 
-The connection ``affluent_ingester`` has the ingester's address: host, port, schema (``http`` or ``https``). The password
-is its bearer token, if required. Disable the ingester's own schedule (``schedule.cron = "0 0 29 2 *"`` or a long
-interval), or treat Airflow's runs as additional ones.
+The connection ``affluent_ingester`` has the ingester's address: host, port, schema (``http`` or ``https``). The
+password is its bearer token, if required. Disable the ingester's own schedule (``schedule.cron = "0 0 29 2 *"`` or a
+long interval), or treat Airflow's runs as additional ones.
 
-A DAG run is idempotent: the logical date is the seed, and the ingester stores the seed of each run. A queued, running or
-successful run with that seed is reused.
+A DAG run is idempotent: the logical date is the seed, and the ingester stores the seed of each run. A queued, running
+or successful run with that seed is reused.
 
 Params: ``users``, the number of users; by default the ingester's setting.
 """
