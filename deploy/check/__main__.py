@@ -1,4 +1,4 @@
-"""Everything that the deployment promises, held against real runs: see scripts/deploy-check --help."""
+"""Checks the deployment on real runs: see scripts/deploy-check --help."""
 
 import argparse
 import os
@@ -7,77 +7,77 @@ import sys
 from pathlib import Path
 
 import cluster
-import composition
+import compose_file
 import docker
 import engine
 import images
 import lints
 import pipeline
 import pods
-from ledger import Ledger
-from place import TARGET
+from results import CheckResults
+from workspace import TARGET
 
 PARTS = ["lints", "kubernetes", "images", "pods", "compose", "docker"]
-# In containers. All but the first need the images that it makes.
+# Parts that need containers. All but the first need the images that the first builds.
 CONTAINED = PARTS[2:]
 
 
 def main():
     arguments = argparse.ArgumentParser(prog="scripts/deploy-check", description=__doc__)
-    without = "images from the binaries in DIR, such as target/release, in place of compiling them"
+    without = "build images from the binaries in DIR, such as target/release, instead of compiling them"
     arguments.add_argument("--binaries", type=Path, metavar="DIR", help=without)
-    arguments.add_argument("--only", choices=PARTS, action="append", help="this part alone; may be given several times")
+    arguments.add_argument("--only", choices=PARTS, action="append", help="run only this part; repeatable")
     given = arguments.parse_args()
-    # What is taken down at the end is taken down then, too.
+    # SIGTERM runs the cleanup, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    alone()
-    ledger = Ledger()
+    clear_environment()
+    results = CheckResults()
     try:
-        check(ledger, given.only or PARTS, given.binaries and given.binaries.resolve())
+        check(results, given.only or PARTS, given.binaries and given.binaries.resolve())
     finally:
-        print(ledger.summary(), flush=True)
-    return 1 if ledger.failed else 0
+        print(results.summary(), flush=True)
+    return 1 if results.failed else 0
 
 
-def alone():
-    """Nothing of this machine decides what compose does: it is checked as it is for who has set nothing."""
+def clear_environment():
+    """Removes variables that configure Compose, so it is checked with its defaults."""
     for name in list(os.environ):
-        if name in composition.VARIABLES or name.startswith("COMPOSE_"):
+        if name in compose_file.VARIABLES or name.startswith("COMPOSE_"):
             del os.environ[name]
 
 
-def check(ledger, parts, binaries):
+def check(results, parts, binaries):
     built = binaries or (TARGET / "release").resolve()
     if "lints" in parts:
-        with ledger.check("part lints"):
-            lints.check(ledger, built)
+        with results.check("part lints"):
+            lints.check(results, built)
     if "kubernetes" in parts:
-        with ledger.check("part kubernetes"):
-            cluster.check(ledger)
+        with results.check("part kubernetes"):
+            cluster.check(results)
     contained = [part for part in CONTAINED if part in parts]
     if not contained:
         return
     try:
-        with ledger.check("containers can be run here"):
+        with results.check("this machine can run containers"):
             engine.prepare()
         for part in contained:
-            with ledger.check(f"part {part}"):
-                in_containers(ledger, part, binaries)
+            with results.check(f"part {part}"):
+                in_containers(results, part, binaries)
     finally:
         engine.leave()
 
 
-def in_containers(ledger, part, binaries):
+def in_containers(results, part, binaries):
     if part == "images":
-        images.check(ledger, binaries)
+        images.check(results, binaries)
         return
     images.needed_by(part)
     if part == "pods":
-        pods.check(ledger)
+        pods.check(results)
     if part == "compose":
-        pipeline.check(ledger, engine.Podman())
+        pipeline.check(results, engine.Podman())
     if part == "docker":
-        docker.check(ledger)
+        docker.check(results)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""The manifests: rendered, held against two versions' schemas and the policies, and sent to a real API server.
+"""Checks the manifests: rendered, validated against two versions' schemas and the policies, sent to a real API server.
 
-The API server and etcd are built from their Go modules. There is no kubelet: nothing is run, only admitted or refused.
+The API server and etcd are built from their Go modules. There is no kubelet: nothing runs.
 """
 
 import json
@@ -9,17 +9,17 @@ import socket
 import subprocess
 from contextlib import ExitStack
 
-import promises
-import recipes
+import documented_commands
+import manifest_checks
 import release
-from ledger import Failed, eventually, expect
-from place import BIN, DEPLOY, WORK, run
+from results import Failed, eventually, expect
+from workspace import BIN, DEPLOY, WORK, run
 
 MANIFESTS = DEPLOY / "kubernetes"
 OURS = DEPLOY / "check" / "kubernetes"
-# The oldest has to be the one that docs/operations.md names: a pause before the stop (preStop.sleep) came with it.
+# The oldest is the minimum that docs/operations.md names; it introduced preStop.sleep.
 VERSIONS = ["1.30", "1.34"]
-# Kinds of the cluster's extensions, from the modules that define them.
+# Custom resource definitions, from the modules that define them.
 EXTENSIONS = {
     "github.com/kedacore/keda/v2@v2.16.1": [
         "config/crd/bases/keda.sh_scaledobjects.yaml",
@@ -30,49 +30,49 @@ EXTENSIONS = {
         "example/prometheus-operator-crd/monitoring.coreos.com_prometheusrules.yaml",
     ],
 }
-# 11: a limit of CPU throttles where a share would do. 15, 43: the release pins digests. 22, 40: what the images of
-# Kafka and Cassandra can't do, in dev only.
+# 11: a CPU limit throttles where a share suffices. 15, 43: the release pins digests. 22, 40: the images of Kafka
+# and Cassandra, in dev only.
 SKIPPED = "CKV_K8S_11,CKV_K8S_15,CKV_K8S_43"
 SKIPPED_IN_DEV = SKIPPED + ",CKV_K8S_22,CKV_K8S_40"
 
 
-def check(ledger):
+def check(results):
     rendered = {}
     for overlay in ["dev", "prod", "prod-operators", "cronjob"]:
-        with ledger.check(f"kubectl kustomize {overlay}"):
+        with results.check(f"kubectl kustomize {overlay}"):
             rendered[overlay] = render(overlay)
-    with ledger.check("the manual names the oldest Kubernetes that is held against the manifests"):
-        manual = (DEPLOY.parent / "docs" / "operations.md").read_text()
-        expect(f"Kubernetes {VERSIONS[0]} or newer" in manual, VERSIONS[0])
+    with results.check("the operations guide names the oldest tested Kubernetes"):
+        guide = (DEPLOY.parent / "docs" / "operations.md").read_text()
+        expect(f"Kubernetes {VERSIONS[0]} or newer" in guide, VERSIONS[0])
     for overlay, path in rendered.items():
         for version in VERSIONS:
-            with ledger.check(f"{overlay} fits the schema of Kubernetes {version}"):
+            with results.check(f"{overlay} is valid for Kubernetes {version}"):
                 run("kubernetes-validate", "--strict", "--kubernetes-version", version, path)
-        with ledger.check(f"{overlay} keeps the policies of checkov"):
+        with results.check(f"{overlay} passes the policies of checkov"):
             skipped = SKIPPED if overlay.startswith("prod") else SKIPPED_IN_DEV
             run("checkov", "--file", path, "--framework", "kubernetes", "--compact", "--quiet",
                 "--skip-check", skipped, deadline=300)  # fmt: skip
-        promises.check(ledger, overlay, path)
-    release.check(ledger)
-    with ledger.check("the manual's pod for a replay fits the schema"):
-        rendered["the manual's pod"] = recipes.pod(rendered["dev"])
-        run("kubernetes-validate", "--strict", "--kubernetes-version", VERSIONS[0], rendered["the manual's pod"])
+        manifest_checks.check(results, overlay, path)
+    release.check(results)
+    with results.check("the documented pod for a replay is valid"):
+        rendered["the documented pod"] = documented_commands.pod(rendered["dev"])
+        run("kubernetes-validate", "--strict", "--kubernetes-version", VERSIONS[0], rendered["the documented pod"])
     with ExitStack() as stack:
         server = None
-        with ledger.check("a real API server answers"):
+        with results.check("a real API server starts"):
             server = stack.enter_context(ApiServer())
         if server is None:
             return
         for overlay, path in rendered.items():
-            with ledger.check(f"the API server admits {overlay}"):
+            with results.check(f"the API server admits {overlay}"):
                 server.admit(path)
         for path in sorted((OURS / "broken").glob("*.yaml")):
-            with ledger.check(f"the API server refuses {path.name}"):
-                server.refuse(path)
+            with results.check(f"the API server rejects {path.name}"):
+                server.reject(path)
 
 
 def render(overlay):
-    """The objects of an overlay in one file; `cronjob` is the base with that component."""
+    """Renders an overlay into one file. `cronjob` is the base with that component."""
     folder = MANIFESTS / "overlays" / overlay
     if overlay == "cronjob":
         folder = OURS / "cronjob"
@@ -82,7 +82,7 @@ def render(overlay):
 
 
 class ApiServer:
-    """etcd and kube-apiserver on loopback, with the extensions' kinds and the namespace, for as long as the context."""
+    """etcd and kube-apiserver on loopback with the custom resources and the namespace, while the context is open."""
 
     def __init__(self):
         self.folder = WORK / "cluster"
@@ -144,11 +144,11 @@ class ApiServer:
             folder = json.loads(run("go", "mod", "download", "-json", module, cwd=WORK, deadline=300))["Dir"]
             for path in paths:
                 self.kubectl("create", "--filename", f"{folder}/{path}")
-        eventually("the extensions' kinds are served", self.knows_extensions, 30)
+        eventually("the custom resources are served", self.knows_extensions, 30)
         self.kubectl("create", "--save-config", "--filename", MANIFESTS / "overlays/dev/namespace.yaml")
-        # No controller is here to make what admission demands of a namespace.
+        # Admission requires this account; there is no controller that would create it.
         self.kubectl("create", "serviceaccount", "default", "--namespace", "affluent")
-        # Whose the manual's pod is.
+        # Account of the documented pod.
         self.kubectl("create", "serviceaccount", "streamer", "--namespace", "affluent", "--save-config")
 
     def spawn(self, name, *arguments):
@@ -157,7 +157,7 @@ class ApiServer:
 
     def is_ready(self):
         for child in self.children:
-            expect(child.poll() is None, f"{child.args[0]} has ended; see {self.folder}")
+            expect(child.poll() is None, f"{child.args[0]} ended; see {self.folder}")
         try:
             return self.kubectl("get", "--raw", "/readyz") == "ok"
         except Failed:
@@ -179,19 +179,19 @@ class ApiServer:
         said = self.apply(path, (0,))
         admitted = said.count("(server dry run)")
         kinds = path.read_text().count("\nkind: ") + path.read_text().startswith("kind: ")
-        expect(admitted == kinds, f"{admitted} of {kinds} objects were admitted:\n{said}")
+        expect(admitted == kinds, f"{admitted} of {kinds} objects admitted:\n{said}")
         expect("Warning" not in said, f"admitted with a warning:\n{said}")
 
-    def refuse(self, path):
+    def reject(self, path):
         said = self.apply(path, (0, 1))
-        expect("(server dry run)" not in said, f"it was admitted:\n{said}")
+        expect("(server dry run)" not in said, f"admitted:\n{said}")
         reasons = {"port": "must be between 1 and 65535", "root": "violates PodSecurity",
                    "probe": "unknown field"}  # fmt: skip
-        expect(reasons[path.stem] in said, f"refused for another reason:\n{said}")
+        expect(reasons[path.stem] in said, f"rejected for another reason:\n{said}")
 
 
 def build(name, flags=""):
-    """Takes minutes, so not again while its sources are older."""
+    """Builds a program unless it is newer than its sources: a build takes minutes."""
     built = BIN / name
     if built.exists() and all(source.stat().st_mtime < built.stat().st_mtime for source in (OURS / name).iterdir()):
         return

@@ -1,9 +1,7 @@
-"""A Docker daemon of our own, and Docker's own Compose, built from its Go module: what a newcomer has, but for the
-official images, in whose place are the stand-ins.
+"""A private Docker daemon, and Docker's Compose built from its Go module, with substitutes for the official images.
 
-Storage, socket, containerd and networks are its own. The packet filter is the machine's, and two daemons would take
-each other's chains for theirs, so it does not run beside another one; what it adds there, and nothing else, is taken
-away.
+Storage, socket, containerd and networks are private. The packet filter is the machine's, and two daemons would modify
+each other's chains. So it does not run next to another daemon, and it removes the rules that it adds.
 """
 
 import json
@@ -17,11 +15,11 @@ from pathlib import Path
 import engine
 import images
 import pipeline
-from ledger import Failed, eventually, expect
-from place import BIN, DEPLOY, WORK, run
+from results import Failed, eventually, expect
+from workspace import BIN, DEPLOY, WORK, run
 
 FOLDER = WORK / "docker"
-# A socket's path has to be short.
+# Paths of sockets must be short.
 SOCKET = f"/tmp/affluent-docker-{os.getpid()}.sock"
 CONTAINERD = f"/tmp/affluent-containerd-{os.getpid()}.sock"
 ENVIRONMENT = {"DOCKER_HOST": f"unix://{SOCKET}", "DOCKER_BUILDKIT": "0"}
@@ -29,18 +27,18 @@ COMPOSE = BIN / "docker-compose"
 VERSION = "v2.40.3"
 
 
-def check(ledger):
+def check(results):
     no_other_daemon()
-    with ledger.check("Docker's Compose is built"):
+    with results.check("Docker's Compose is built"):
         build_compose()
     with daemon() as docker:
         for image in engine.OTHERS:
-            with ledger.check(f"docker load {image}"):
+            with results.check(f"docker load {image}"):
                 take(docker, image)
-        with ledger.check("docker build"):
+        with results.check("docker build"):
             take(docker, engine.DEBIAN)
             build(docker, images.binaries_of(WORK / "binaries"))
-        pipeline.check(ledger, docker)
+        pipeline.check(results, docker)
 
 
 def no_other_daemon():
@@ -51,7 +49,7 @@ def no_other_daemon():
 
 
 def build(docker, binaries):
-    """From binaries that were built before: compiling in a container is the other engine's part."""
+    """Builds from existing binaries; podman covers compiling in a container."""
     dockerfile, context = images.without_compiling(binaries)
     for target in images.TARGETS:
         docker.command("build", "--network", "host", "--file", dockerfile, "--target", target, "--tag",
@@ -59,7 +57,7 @@ def build(docker, binaries):
 
 
 class Docker:
-    """The words by which the check of the compose file speaks to it."""
+    """Docker and Docker Compose, for the check of the Compose file."""
 
     name = "docker"
 
@@ -67,7 +65,7 @@ class Docker:
         return run("docker", *words, env=ENVIRONMENT, deadline=deadline, accept=accept, text=text).strip()
 
     def compose(self, *words, deadline=420, environment="/dev/null"):
-        """With no environment file, unless one is given: not even one that happens to be here."""
+        """Runs Compose without an environment file unless one is given."""
         return run(COMPOSE, "--env-file", environment, *words, env=ENVIRONMENT, deadline=deadline)
 
     def inspect(self, container):
@@ -77,14 +75,14 @@ class Docker:
         return f"affluent-{service}-1"
 
     starts_in_order = True
-    # `compose up` comes back when everything is healthy.
+    # `compose up` returns when every service is healthy.
     waiting = ["--wait", "--wait-timeout", "400"]
 
     def logs(self, service):
         return run("docker", "logs", self.container(service), env=ENVIRONMENT)
 
     def is_healthy(self, service):
-        """By its own timer, which runs the health check of the file."""
+        """The state of Docker's own health check timer."""
         return self.inspect(self.container(service))["State"]["Health"]["Status"] == "healthy"
 
     def left(self):
@@ -95,7 +93,7 @@ class Docker:
 
 @contextmanager
 def daemon():
-    """Runs it, and a containerd for it, for as long as the context."""
+    """Runs dockerd and containerd while the context is open."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     (FOLDER / "containerd.toml").write_text('version = 2\ndisabled_plugins = ["io.containerd.grpc.v1.cri"]\n')
     with ExitStack() as stack:
@@ -108,7 +106,7 @@ def daemon():
         child = stack.enter_context(program(
             "dockerd", "--data-root", FOLDER / "data", "--exec-root", FOLDER / "run", "--pidfile", FOLDER / "pid",
             "--containerd", CONTAINERD, "--host", f"unix://{SOCKET}", "--bridge", "none",
-            "--config-file", write_nothing()))  # fmt: skip
+            "--config-file", empty_config()))  # fmt: skip
         eventually("the daemon answers", lambda: is_up(child), 60)
         yield Docker()
 
@@ -129,7 +127,7 @@ def program(name, *words):
 
 
 def is_there(child):
-    expect(child.poll() is None, f"{child.args[0]} has ended; see {FOLDER}")
+    expect(child.poll() is None, f"{child.args[0]} ended; see {FOLDER}")
     return Path(CONTAINERD).is_socket()
 
 
@@ -142,7 +140,7 @@ def unmount():
 
 @contextmanager
 def packet_filter():
-    """Takes away what is Docker's and was not there before; what others add meanwhile stays."""
+    """Removes Docker's rules that were added in the context, and keeps others."""
     families = ["iptables", "ip6tables"]
     before = {family: run(f"{family}-save", accept=(0, 1, 3)) for family in families}
     try:
@@ -154,7 +152,7 @@ def packet_filter():
 
 
 def undone(before, after):
-    """The words for iptables that take back what Docker added between two outputs of iptables-save."""
+    """The iptables arguments that undo what Docker added between two outputs of iptables-save."""
     rules, emptied, removed, policies = [], [], [], []
     known = set(lines_of(before))
     for table, line in lines_of(after):
@@ -173,7 +171,7 @@ def undone(before, after):
 
 
 def lines_of(saved):
-    """Each chain and each rule with its table; a chain without what it has counted."""
+    """Yields each chain and rule with its table, without counters."""
     table = ""
     for line in saved.splitlines():
         if line.startswith("*"):
@@ -184,15 +182,15 @@ def lines_of(saved):
             yield table, line
 
 
-def write_nothing():
-    """A configuration in place of the machine's."""
+def empty_config():
+    """An empty configuration instead of the machine's."""
     path = FOLDER / "daemon.json"
     path.write_text("{}\n")
     return path
 
 
 def is_up(child):
-    expect(child.poll() is None, f"dockerd has ended; see {FOLDER}")
+    expect(child.poll() is None, f"dockerd ended; see {FOLDER}")
     try:
         return Docker().command("version", "--format", "{{.Server.Version}}")
     except Failed:
@@ -209,7 +207,7 @@ def build_compose():
 
 
 def take(docker, image):
-    """Brings an image over from where buildah has made it, under the same name."""
+    """Imports an image from podman's storage under the same name."""
     archive = WORK / "image.tar"
     engine.podman("save", "--output", archive, image, deadline=300)
     said = docker.command("load", "--input", archive, deadline=300)

@@ -1,7 +1,7 @@
-"""Containers without a daemon and without a registry: buildah and podman with a storage of their own under target/,
-base images made with debootstrap, and stand-ins for other people's images, under their names.
+"""Containers without a daemon and a registry: buildah and podman with their own storage under target/, base images from
+debootstrap, and substitutes for third-party images under the original names.
 
-Nothing of it touches the images and containers that a user has.
+The user's images and containers are not touched.
 """
 
 import hashlib
@@ -9,17 +9,17 @@ import json
 import shutil
 from pathlib import Path
 
-from ledger import Failed
-from place import DEPLOY, ROOT, WORK, run
+from results import Failed
+from workspace import DEPLOY, ROOT, WORK, run
 
 STORAGE = WORK / "containers"
 STAND_INS = DEPLOY / "check" / "images"
-# Which jars Kafka and Cassandra are.
+# The jars of Kafka and Cassandra.
 SERVERS = ROOT / "crates/testkit/servers/pom.xml"
 LABEL = "affluent.made-of"
 DEBIAN = "docker.io/library/debian:12.12-slim"
 RUST = "docker.io/library/rust:1.95.0-slim-bookworm"
-# The images of other people that the compose file names, and where their jars lie.
+# Third-party images of the Compose file, and the folders of their substitutes.
 OTHERS = {
     "docker.io/apache/kafka:4.3.1": "kafka",
     "docker.io/library/cassandra:5.0.9": "cassandra",
@@ -45,20 +45,20 @@ def prepare():
 
 
 def leave():
-    """Unmounts what podman and buildah mount once and for all."""
+    """Unmounts what podman and buildah leave mounted."""
     if (STORAGE / "root" / "overlay").is_mount():
         run("umount", STORAGE / "root" / "overlay", accept=(0, 32))
 
 
 def podman(*words, deadline=120, accept=(0,), text=None):
-    """Standard output alone: podman warns of what this machine lacks on the other channel."""
+    """Returns standard output only: podman writes warnings about this machine to standard error."""
     said = run("sh", "-c", 'exec 2>>"$0"; exec "$@"', STORAGE / "podman.log", "podman", *words,
                env=ENVIRONMENT, deadline=deadline, accept=accept, text=text)  # fmt: skip
     return said.strip()
 
 
 class Podman:
-    """The words by which the check of the compose file speaks to podman and podman-compose."""
+    """podman and podman-compose, for the check of the Compose file."""
 
     name = "podman"
 
@@ -66,7 +66,7 @@ class Podman:
         return podman(*words, deadline=deadline, accept=accept, text=text)
 
     def compose(self, *words, deadline=420):
-        """With no environment file, not even one that happens to be here."""
+        """Runs podman-compose without an environment file."""
         return run("podman-compose", "--env-file", "/dev/null", *words, env=ENVIRONMENT, deadline=deadline)
 
     def inspect(self, container):
@@ -87,7 +87,7 @@ class Podman:
         return run("podman", "logs", self.container(service), env=ENVIRONMENT)
 
     def is_healthy(self, service):
-        """Its timers need systemd, so the health check of the file is run by hand."""
+        """Runs the health check directly: podman's timers need systemd."""
         podman("healthcheck", "run", self.container(service))
         return True
 
@@ -127,7 +127,7 @@ def base_images(with_rust):
         (folder / "usr/local").mkdir(parents=True)
         sysroot = run("rustc", "--print", "sysroot").strip()
         run("cp", "--archive", f"{sysroot}/bin", f"{sysroot}/lib", folder / "usr/local")
-        # The authorities that this machine trusts: crates may come through a proxy that it knows.
+        # This machine's CA certificates: crates may come through a proxy.
         (folder / "etc/ssl/certs").mkdir(parents=True)
         run("cp", "/etc/ssl/certs/ca-certificates.crt", folder / "etc/ssl/certs")
         commit(DEBIAN, folder, RUST)
@@ -144,7 +144,7 @@ def commit(base, folder, name):
 
 
 def stand_in(image):
-    """Builds it where it is not there already, made of the same files."""
+    """Builds the substitute unless it exists with the same content."""
     name = OTHERS[image]
     made_of = digest(name)
     if exists(image) and (inspect("image", image)["Labels"] or {}).get(LABEL) == made_of:
@@ -153,7 +153,7 @@ def stand_in(image):
     shutil.rmtree(context, ignore_errors=True)
     shutil.copytree(STAND_INS / name, context)
     if name != "prometheus":
-        # As the testkit fetches them, from the same list.
+        # The same list as the testkit.
         jars = WORK / "jars" / made_of
         if not jars.exists():
             run("mvn", "--quiet", "--batch-mode", "--activate-profiles", name, "--file", SERVERS,
@@ -165,7 +165,7 @@ def stand_in(image):
 
 
 def digest(name):
-    """Of all that a stand-in is made of, but for Debian's packages."""
+    """Digest of a substitute's inputs, except Debian's packages."""
     found = hashlib.sha256(DEBIAN.encode())
     for path in [*sorted((STAND_INS / name).iterdir()), SERVERS]:
         found.update(path.name.encode() + b"\0" + path.read_bytes())

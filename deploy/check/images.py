@@ -1,4 +1,4 @@
-"""The images of the services: built, and held against what the Dockerfile promises of them."""
+"""Builds the images and checks their properties."""
 
 import json
 import os
@@ -8,8 +8,8 @@ from datetime import datetime
 from pathlib import Path
 
 import engine
-from ledger import eventually, expect
-from place import DEPLOY, ROOT, WORK, run
+from results import eventually, expect
+from workspace import DEPLOY, ROOT, WORK, run
 
 TARGETS = ["publisher", "streamer", "ingester", "random-user"]
 SERVICES = TARGETS[:3]
@@ -18,36 +18,36 @@ LARGEST = 60_000_000
 SLOWEST_START = 0.3
 
 
-def check(ledger, binaries):
-    with ledger.check("base images"):
+def check(results, binaries):
+    with results.check("base images"):
         engine.base_images(with_rust=binaries is None)
     for image in engine.OTHERS:
-        with ledger.check(f"stand-in for {image}"):
+        with results.check(f"substitute for {image}"):
             engine.stand_in(image)
     if binaries is None:
-        with ledger.check("the dependencies are compiled once: a changed source leaves their layers as they are"):
+        with results.check("a changed source does not rebuild the dependencies"):
             dependencies()
     for target in TARGETS:
         how = "from the source" if binaries is None else "from built binaries"
-        with ledger.check(f"image {target}, {how}"):
+        with results.check(f"image {target}, {how}"):
             build(target, binaries)
     for target in TARGETS:
-        with ledger.check(f"image {target} is small, for no root, labelled, without a shell"):
-            conduct(target)
+        with results.check(f"image {target} is small, not root, labelled, without a shell"):
+            check_image(target)
     for service in SERVICES:
-        with ledger.check(f"{service} starts within {SLOWEST_START} s on a read-only root without capabilities"):
+        with results.check(f"{service} starts within {SLOWEST_START} s with a read-only root and no capabilities"):
             start(service)
 
 
 def needed_by(part):
-    """Says which part makes what is missing, where this one is run by itself on a machine that has no images yet."""
+    """Fails with the part to run first if an image is missing."""
     wanted = [engine.DEBIAN, *engine.OTHERS, *(f"affluent/{target}:{TAG}" for target in TARGETS)]
     missing = [image for image in wanted if not engine.exists(image)]
-    expect(not missing, f"part {part} needs what part images makes (--only images --only {part}): {missing}")
+    expect(not missing, f"part {part} needs the images of part images (--only images --only {part}): {missing}")
 
 
 def binaries_of(folder):
-    """The binaries of the images that were built, which run where the images do, whatever this machine is."""
+    """Copies the binaries out of the built images."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     for target in TARGETS:
@@ -61,14 +61,14 @@ def binaries_of(folder):
 
 
 def dependencies():
-    """Builds their stage from the tree, and from one in which a source is another: the same image has to come."""
+    """Builds the stage from the tree and from one with a changed source. Both images must be equal."""
     tag = "affluent/dependencies:check"
     seen = []
     for context in [ROOT, changed()]:
         engine.build(context, tag, "--layers", "--file", DEPLOY / "Dockerfile", "--target", "dependencies",
                      *arguments())  # fmt: skip
         seen.append(engine.inspect("image", tag)["Id"])
-    expect(seen[0] == seen[1], f"another image: {seen}")
+    expect(seen[0] == seen[1], f"images differ: {seen}")
 
 
 def changed():
@@ -94,7 +94,7 @@ def build(target, binaries):
 
 
 def without_compiling(binaries):
-    """The Dockerfile whose first stage copies binaries where the real one compiles them."""
+    """The Dockerfile with a first stage that copies binaries instead of compiling them."""
     context = WORK / "context" / "binaries"
     shutil.rmtree(context, ignore_errors=True)
     (context / "out").mkdir(parents=True)
@@ -107,7 +107,7 @@ def without_compiling(binaries):
     return path, context
 
 
-def conduct(target):
+def check_image(target):
     image = f"affluent/{target}:{TAG}"
     found = engine.inspect("image", image)
     print(f"        {found['Size'] / 1e6:.1f} MB")
@@ -115,12 +115,12 @@ def conduct(target):
     expect(found["Config"]["User"] == "65532:65532", f"user {found['Config']['User']}")
     for label in ["title", "description", "version", "revision", "licenses"]:
         expect(found["Labels"].get(f"org.opencontainers.image.{label}"), f"no label {label}")
-    # 126, 127: there is no such program.
+    # 126, 127: no such program.
     engine.podman("run", "--rm", "--network=none", "--entrypoint=/bin/sh", image, "-c", "true", accept=(126, 127))
 
 
 def start(service):
-    """From the start of the process, as the kernel has it, to its first line, by its own clock."""
+    """Measures from the process's start, by the kernel, to its first log line, by its own clock."""
     prefix = service.upper()
     container = engine.podman("run", "--detach", "--read-only", "--cap-drop=ALL", "--network=none",
                               "--security-opt=no-new-privileges", "--env", f"{prefix}__PROCESS__LOG_FORMAT=json",
@@ -128,19 +128,19 @@ def start(service):
     try:
         line = eventually("a line in the log", lambda: first_line(container), 10, pause=0.1)
         took = moment(json.loads(line)["timestamp"]) - began(engine.inspect("container", container)["State"]["Pid"])
-        # The kernel counts hundredths.
-        expect(took > -0.02, f"it wrote {-took:.3f} s before it began")
+        # The kernel's resolution is 10 ms.
+        expect(took > -0.02, f"the first line is {-took:.3f} s before the start")
         print(f"        {took * 1000:.0f} ms")
         expect(took <= SLOWEST_START, f"{took:.3f} s")
-        asked = engine.podman("exec", container, f"/{service}", "healthcheck")
-        expect('"live":true' in asked, asked)
+        response = engine.podman("exec", container, f"/{service}", "healthcheck")
+        expect('"live":true' in response, response)
     finally:
         engine.podman("rm", "--force", "--time=5", container)
 
 
 def began(process):
-    """When it was made, in seconds since 1970: before the engine set it up and gave its place to the binary."""
-    # Behind the name, which may hold anything, the 20th field, counted from the machine's start.
+    """Start time of a process in seconds since 1970, including the engine's setup before `exec`."""
+    # The 20th field after the name, in ticks since boot. The name may contain anything.
     ticks = int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19])
     up = float(Path("/proc/uptime").read_text().split()[0])
     return time.time() - up + ticks / os.sysconf("SC_CLK_TCK")
@@ -148,12 +148,12 @@ def began(process):
 
 def first_line(container):
     logs = run("podman", "logs", container, env=engine.ENVIRONMENT)
-    # Among warnings of podman's own.
+    # Podman's own warnings may come first.
     return next((line for line in logs.splitlines() if line.startswith("{")), None)
 
 
 def moment(text):
-    """Seconds of a RFC 3339 instant, whose fraction may have more digits than Python reads."""
+    """Seconds of an RFC 3339 instant. Its fraction may have more digits than Python accepts."""
     whole, _, rest = text.replace("Z", "+00:00").partition(".")
     fraction = rest.partition("+")[0]
     return datetime.fromisoformat(f"{whole}+00:00").timestamp() + float(f"0.{fraction or 0}")

@@ -1,7 +1,8 @@
-"""docker-compose.yml brought up for real, asked as a user would, hurt, and taken down: by podman-compose, which starts
-everything at once, and by Docker's own Compose, which waits for health.
+"""Brings docker-compose.yml up, queries it like a user, injects faults, and takes it down.
 
-Grafana is left out: no registry has its image here. Its dashboards' queries are run against the Prometheus of the file.
+podman-compose starts everything at once; Docker's Compose waits for health.
+
+Grafana is left out: its image is not available here. Its dashboards' queries run against the file's Prometheus.
 """
 
 import json
@@ -12,17 +13,17 @@ import urllib.error
 import urllib.request
 from contextlib import contextmanager
 
-import abroad
-import composition
+import compose_file
 import dashboards
-from ledger import eventually, expect
-from place import WORK
+import fake_site
+from results import eventually, expect
+from workspace import WORK
 
 SERVICES = ["credentials", "kafka", "cassandra", "publisher", "streamer", "random-user", "ingester", "prometheus"]
-# Images of other people.
+# Third-party images.
 OTHERS = ["kafka", "cassandra", "prometheus"]
 ADMIN = {"ingester": 9081, "publisher": 9082, "streamer": 9083}
-# Of a service's limit of memory, what it may hold while rows flow.
+# The share of its memory limit that a service may use while rows flow.
 SHARE = 0.5
 USER = {
     "id": "0195d0b1-7a4c-7f3e-9b1a-2c3d4e5f6071",
@@ -38,31 +39,31 @@ USER = {
     "phone": "02-345-678",
     "picture": "https://example.org/med/1.jpg",
 }
-# Garbage, and a user under no key.
+# An invalid record, and a user without a key.
 LINES = "no record\n" + json.dumps({**USER, "id": "0195d0b1-7a4c-7f3e-9b1a-2c3d4e5f6072"}) + "\n"
 
 
-def check(ledger, engine):
-    """Everything, by one engine."""
-    pipeline = Pipeline(ledger, engine)
-    failed = len(ledger.failed)
+def check(results, engine):
+    """Runs all checks with one engine."""
+    pipeline = Pipeline(results, engine)
+    failed = len(results.failed)
     try:
-        pipeline.stand_up()
-        # Nobody can be hurt who does not stand.
-        if len(ledger.failed) > failed:
+        pipeline.start()
+        # Without a running pipeline the other checks are pointless.
+        if len(results.failed) > failed:
             return
         for service in ["streamer", "publisher", "ingester", "cassandra"]:
-            with pipeline.check(f"{service} is killed and comes back, and rows go on"):
-                pipeline.hurt(service)
-        # Afterwards, for a service that was killed counts from 0.
-        pipeline.ask()
+            with pipeline.check(f"{service} is killed and restarts, and rows continue"):
+                pipeline.crash(service)
+        # After the crashes, because a killed service's counters restart at 0.
+        pipeline.check_behavior()
         if engine.name == "podman":
-            dashboards.check_queries(ledger, pipeline.prometheus())
+            dashboards.check_queries(results, pipeline.prometheus())
         if engine.name == "docker":
-            with pipeline.check("tokens are changed as the manual says, and rows go on"):
+            with pipeline.check("tokens are rotated as documented, and rows continue"):
                 pipeline.change_tokens()
-            with pipeline.check("with live.yml the ingester asks randomuser.me, and without it the bundled API again"):
-                pipeline.ask_abroad()
+            with pipeline.check("live.yml switches the ingester to randomuser.me, and back without it"):
+                pipeline.fetch_live()
         with pipeline.check("every record is in the table"):
             said = pipeline.streamer("verify")
             print(f"        {said.splitlines()[-1]}")
@@ -73,25 +74,25 @@ def check(ledger, engine):
 
 
 class Pipeline:
-    """The project of the compose file, as one engine runs it."""
+    """The Compose project, run by one engine."""
 
-    def __init__(self, ledger, engine):
-        self.ledger = ledger
+    def __init__(self, results, engine):
+        self.results = results
         self.engine = engine
         self.publisher_token = self.ingester_token = ""
 
     def check(self, name):
-        return self.ledger.check(f"{self.engine.name}: {name}")
+        return self.results.check(f"{self.engine.name}: {name}")
 
-    def stand_up(self):
-        with self.check("compose up, with nothing set"):
+    def start(self):
+        with self.check("compose up without settings"):
             self.up()
-        with self.check("tokens were made up, and are shown as the manual says"):
+        with self.check("tokens are generated and printed as documented"):
             self.publisher_token = self.secret("ingester/publisher-token")
             self.ingester_token = self.secret("operator/ingester-token")
             for secret in [self.publisher_token, self.ingester_token, self.secret("grafana/password")]:
                 expect(re.fullmatch("[0-9a-f]{64}", secret), secret)
-        with self.check("rows come by themselves"):
+        with self.check("rows arrive"):
             eventually("rows", lambda: rows() > 0, 240)
         for service, port in ADMIN.items():
             with self.check(f"curl {service}: /healthz, /readyz, /metrics"):
@@ -102,25 +103,25 @@ class Pipeline:
                 expect(status == 200 and f"{service}_build_info" in body, body[:500])
             with self.check(f"health check of the container {service}"):
                 eventually("healthy", lambda service=service: self.engine.is_healthy(service), 60)
-        how = "once Cassandra is healthy" if self.engine.starts_in_order else "beside Cassandra, and waits for it"
-        with self.check(f"the streamer was started {how}, and nobody was started twice"):
-            # Of Kafka it may say so even then, for the moment after it has made its topic.
+        how = "after Cassandra is healthy" if self.engine.starts_in_order else "with Cassandra, and waits for it"
+        with self.check(f"the streamer starts {how}, and no service restarts"):
+            # Kafka may be reported in any case, right after the topic's creation.
             waited = '"dependency not ready","dependency":"cassandra"' in self.engine.logs("streamer")
             expect(waited != self.engine.starts_in_order, self.engine.logs("streamer")[:2000])
             for service in ["streamer", "publisher", "ingester", "credentials", "cassandra", "kafka"]:
                 again = self.state(service)["RestartCount"]
-                expect(again == 0, f"{service}: {again} times")
-        with self.check("each container has a limit of memory, and each of ours a root that it can't write to"):
+                expect(again == 0, f"{service}: {again} restarts")
+        with self.check("each container has a memory limit, and each of ours a read-only root"):
             for service in SERVICES:
                 given = self.state(service)["HostConfig"]
-                expect(given["Memory"] > 0, f"{service} has none")
-                expect(given["ReadonlyRootfs"] or service in OTHERS, f"{service} may write")
-        with self.check(f"each service holds less than {SHARE:.0%} of its memory while rows flow"):
+                expect(given["Memory"] > 0, f"{service} has no memory limit")
+                expect(given["ReadonlyRootfs"] or service in OTHERS, f"{service} has a writable root")
+        with self.check(f"each service uses less than {SHARE:.0%} of its memory limit while rows flow"):
             for service, port in ADMIN.items():
                 held = resident(port)
                 print(f"        {service}: {held / 2**20:.1f} MiB")
                 limit = self.state(service)["HostConfig"]["Memory"]
-                expect(0 < held < SHARE * limit, f"{service} holds {held} bytes of {limit}")
+                expect(0 < held < SHARE * limit, f"{service} uses {held} bytes of {limit}")
 
     def up(self, **options):
         self.engine.compose("up", "--detach", "--no-build", *self.engine.waiting, *SERVICES, **options)
@@ -128,25 +129,25 @@ class Pipeline:
     def secret(self, name):
         return self.engine.command("exec", self.engine.container("credentials"), "cat", f"/run/credentials/{name}")
 
-    def ask(self):
+    def check_behavior(self):
         with self.check("only the services' ports are published, on loopback"):
             published = set(re.findall(r"(\S+):(\d+)->", self.engine.command("ps", "--format", "{{.Ports}}")))
             expected = {("127.0.0.1", port) for port in ["8080", "8081", "9081", "9082", "9083"]}
             expect(published == expected, published)
-        with self.check("the publisher takes a record from who has the token, and from nobody else"):
+        with self.check("the publisher accepts records only with the token"):
             expect(post_users([USER], None)[0] == 401, "no token")
             expect(post_users([USER], "wrong")[0] == 403, "a wrong token")
             status, body = post_users([USER], self.publisher_token)
             expect(status == 200 and json.loads(body)["accepted"] == 1, body)
-            status, body = post_users([USER, {**USER, "email": "nobody"}], self.publisher_token)
+            status, body = post_users([USER, {**USER, "email": "invalid"}], self.publisher_token)
             expect(status == 207 and json.loads(body)["rejected"] == 1, body)
-        with self.check("the ingester's API asks for its token"):
+        with self.check("the ingester's API requires its token"):
             expect(get(8081, "/v1/runs")[0] == 401, "no token")
-        with self.check("a run without its API fails, is counted, and the next is complete"):
+        with self.check("a run without the API fails, is counted, and the next one completes"):
             self.without_api()
-        with self.check("without Kafka the publisher says 503, and with it rows go on"):
+        with self.check("the publisher returns 503 without Kafka, and rows continue with it"):
             self.without_kafka()
-        with self.check("what can't be read becomes a dead letter, and what has no key is counted"):
+        with self.check("an invalid record becomes a dead letter, and one without a key is counted"):
             self.engine.command("exec", "--interactive", self.engine.container("kafka"), "java", "-cp",
                                 "/opt/kafka/libs/*", "org.apache.kafka.tools.ConsoleProducer", "--bootstrap-server",
                                 "kafka:9092", "--topic", "users_created", text=LINES)  # fmt: skip
@@ -155,7 +156,7 @@ class Pipeline:
 
     def without_api(self):
         with self.stopped("random-user", 10):
-            # 409 while a run of the schedule is under way.
+            # 409 while a scheduled run is active.
             eventually("a run begins", lambda: post(8081, "/v1/runs", {"users": 10}, self.ingester_token)[0] == 202, 60)
             eventually("it has failed", lambda: count("ingester_runs_total", 'outcome="failed"') > 0, 180)
         complete = count("ingester_runs_total", 'outcome="complete"')
@@ -164,11 +165,11 @@ class Pipeline:
     def without_kafka(self):
         with self.stopped("kafka", 20):
             eventually("503", lambda: post_users([USER], self.publisher_token)[0] == 503, 60)
-        self.goes_on()
+        self.rows_continue()
 
     @contextmanager
     def stopped(self, service, grace):
-        """Without it for as long as the context, whatever comes of that."""
+        """Stops a service while the context is open."""
         container = self.engine.container(service)
         self.engine.command("stop", "--time", grace, container)
         try:
@@ -176,24 +177,24 @@ class Pipeline:
         finally:
             self.engine.command("start", container)
 
-    def goes_on(self):
+    def rows_continue(self):
         for name, port in ADMIN.items():
             eventually(f"{name} ready", lambda port=port: get(port, "/readyz")[0] == 200, 180)
         seen = rows()
-        # A run starts each half minute.
+        # A run starts every 30 s.
         eventually("more rows", lambda: rows() > seen, 120)
 
-    def hurt(self, service):
-        """Kills the process as a crash would, so that bringing it back is the engine's business."""
+    def crash(self, service):
+        """Kills the process like a crash, so that the engine must restart it."""
         before = self.state(service)["State"]["Pid"]
-        # 0 would be this very program, and all of its group.
-        expect(before > 0, f"{service} does not run")
+        # 0 would be this process and its group.
+        expect(before > 0, f"{service} is not running")
         try:
             if service == "cassandra":
-                # With a write under way.
+                # During a write.
                 os.kill(before, signal.SIGSTOP)
                 post_users([USER], self.publisher_token)
-                eventually("a write is tried again", lambda: count("streamer_retries_total") > 0, 60)
+                eventually("a write is retried", lambda: count("streamer_retries_total") > 0, 60)
         finally:
             os.kill(before, signal.SIGKILL)
 
@@ -202,42 +203,42 @@ class Pipeline:
             return state["Running"] and state["Pid"] not in (0, before)
 
         eventually(f"{service} runs again", is_back, 60)
-        self.goes_on()
+        self.rows_continue()
 
     def change_tokens(self):
-        """Another one from outside, and compose up: the publisher reads its file again by itself, the ingester is
-        started again. Without it, the next compose up keeps it."""
+        """Sets another token and runs compose up. The publisher reloads its file, and the ingester restarts. The
+        next compose up without the variable keeps the token."""
         changed = WORK / "changed.env"
         changed.write_text("PUBLISHER_TOKEN=another-token\n")
         publisher = self.state("publisher")["State"]["Pid"]
         self.up(environment=changed)
         eventually("the new token", lambda: post_users([USER], "another-token")[0] == 200, 60)
-        expect(post_users([USER], self.publisher_token)[0] == 403, "the former token is still good")
-        expect(self.state("publisher")["State"]["Pid"] == publisher, "the publisher was started again")
-        self.goes_on()
+        expect(post_users([USER], self.publisher_token)[0] == 403, "the old token is still accepted")
+        expect(self.state("publisher")["State"]["Pid"] == publisher, "the publisher was restarted")
+        self.rows_continue()
         self.up()
-        expect(self.secret("ingester/publisher-token") == "another-token", "it was not kept")
-        self.goes_on()
-        expect(post_users([USER], "another-token")[0] == 200, "the token that was kept is refused")
+        expect(self.secret("ingester/publisher-token") == "another-token", "the token was not kept")
+        self.rows_continue()
+        expect(post_users([USER], "another-token")[0] == 200, "the kept token is rejected")
 
-    def ask_abroad(self):
-        """The file as it is; what is ours is where the name leads in this network, and whom the ingester trusts."""
+    def fetch_live(self):
+        """Uses the file unchanged. Only the name's address and the ingester's CA are replaced."""
         [network] = self.state("ingester")["NetworkSettings"]["Networks"].values()
         [api] = self.state("random-user")["NetworkSettings"]["Networks"].values()
-        ours = WORK / "abroad.yml"
-        trusted = f"{abroad.AUTHORITY}:/etc/ssl/certs/ca-certificates.crt:ro"
-        there = {"extra_hosts": [f"{abroad.NAME}:{network['Gateway']}"], "volumes": [trusted]}
+        ours = WORK / "fake-site.yml"
+        trusted = f"{fake_site.AUTHORITY}:/etc/ssl/certs/ca-certificates.crt:ro"
+        there = {"extra_hosts": [f"{fake_site.NAME}:{network['Gateway']}"], "volumes": [trusted]}
         ours.write_text(json.dumps({"services": {"ingester": there}}))
-        files = [word for file in [composition.FILE, composition.LIVE, ours] for word in ["--file", file]]
+        files = [word for file in [compose_file.FILE, compose_file.LIVE, ours] for word in ["--file", file]]
         seen = rows()
-        with abroad.site(network["Gateway"], f"http://{api['IPAddress']}:8000") as asked:
+        with fake_site.site(network["Gateway"], f"http://{api['IPAddress']}:8000") as requests:
             self.engine.compose(*files, "up", "--detach", "--no-build", *self.engine.waiting, "ingester")
             eventually("a run", lambda: count("ingester_runs_total", 'outcome="complete"') == 1, 60)
-        expect({host for host, _ in asked} == {abroad.NAME}, asked)
-        expect(all(path.startswith("/api/1.4/?") for _, path in asked), asked)
+        expect({host for host, _ in requests} == {fake_site.NAME}, requests)
+        expect(all(path.startswith("/api/1.4/?") for _, path in requests), requests)
         eventually("its rows", lambda: rows() >= seen + 500, 60)
         self.up()
-        self.goes_on()
+        self.rows_continue()
         self.engine.command("volume", "rm", "affluent_ingester-live")
 
     def state(self, service):
@@ -253,7 +254,7 @@ class Pipeline:
 
 
 def resident(port):
-    """By the process's own word, which the kernel gives it."""
+    """The process's resident memory, from its metrics."""
     found = re.search(r"^process_resident_memory_bytes (\S+)$", get(port, "/metrics")[1], re.M)
     return float(found[1]) if found else 0.0
 
@@ -263,14 +264,14 @@ def rows():
 
 
 def count(metric, label=""):
-    """The sum over the series of `metric` that have this label."""
+    """The sum over the series of `metric` with this label."""
     port = ADMIN[metric.partition("_")[0]]
     lines = re.findall(rf"^{metric}(?:{{.*{label}.*}})? (\S+)$", get(port, "/metrics")[1], re.M)
     return sum(float(value) for value in lines)
 
 
 def get(port, path):
-    return ask_for(urllib.request.Request(f"http://127.0.0.1:{port}{path}"))
+    return send(urllib.request.Request(f"http://127.0.0.1:{port}{path}"))
 
 
 def post_users(records, token):
@@ -282,11 +283,11 @@ def post(port, path, content, token):
     if token:
         headers["Authorization"] = f"Bearer {token}"
     body = json.dumps(content).encode()
-    return ask_for(urllib.request.Request(f"http://127.0.0.1:{port}{path}", body, headers))
+    return send(urllib.request.Request(f"http://127.0.0.1:{port}{path}", body, headers))
 
 
-def ask_for(request):
-    """Status and body; status 0 when nobody answers."""
+def send(request):
+    """Status and body; status 0 without a response."""
     try:
         with urllib.request.urlopen(request, timeout=10) as answer:
             return answer.status, answer.read().decode()

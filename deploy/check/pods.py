@@ -1,18 +1,14 @@
-"""The pods of overlay dev, all of them, run by podman as far as it goes without a cluster: they find each other by
-name, and rows come.
+"""Runs the pods of overlay dev with podman, without a cluster: they resolve each other's names, and rows arrive.
 
-podman knows no workloads, so each pod is made of its workload's template. What is taken away or written otherwise,
-because podman 4.3 can't take it as it is:
+podman has no workloads, so each pod is made from its workload's template. Adaptations for podman 4.3:
 
-- probes: it would run them with curl inside of the container, which is not in these images; the health check that is
-  asked here is the binary's own;
-- ports: only those that are published on this machine matter to it;
-- `optional: false`, the default, is written out for each secret: it looks at the field without asking whether it is
-  there, and ends with a segmentation fault (pkg/specgen/generate/kube/volume.go:165);
-- a Secret: put into podman's own store with its data decoded, for from a manifest it would write the data to the files
-  as it stands there, in base64;
-- claims of a StatefulSet: each becomes a claim of its own, as the StatefulSet's controller would make it;
-- a Service: the pod has its name, and the network gives that to the others.
+- probes: removed, since podman runs them with curl, which these images lack; the binary's health check is used instead;
+- ports: removed, since podman uses only published ones;
+- `optional: false`, the default, is written out for each secret; without the field podman crashes
+  (pkg/specgen/generate/kube/volume.go:165);
+- Secret: put into podman's store with decoded data; from a manifest podman would write base64 to the files;
+- claims of a StatefulSet: each becomes a separate claim, like the StatefulSet's controller does it;
+- Service: the pod has its name, which the network resolves.
 """
 
 import base64
@@ -22,41 +18,41 @@ import json
 import cluster
 import engine
 import yaml
-from ledger import Failed, eventually, expect
-from place import WORK, run
+from results import Failed, eventually, expect
+from workspace import WORK, run
 
 NETWORK = "affluent-pods"
-# What each says that it misses, in an order in which it is not there yet.
+# The dependency that each service reports as missing, in start order.
 SERVICES = {"streamer": "kafka", "ingester": "publisher", "publisher": "kafka"}
 OTHERS = ["kafka", "cassandra", "random-user"]
 
 
-def check(ledger):
+def check(results):
     objects = list(yaml.safe_load_all(cluster.render("dev").read_text()))
     played = []
-    # Of a run that was cut off.
+    # Left over from an interrupted run.
     engine.podman("network", "rm", "--force", NETWORK, accept=(0, 1))
     try:
         engine.podman("network", "create", NETWORK)
         for service, missing in SERVICES.items():
-            with ledger.check(f"podman kube play {service}: live, not ready, and says why"):
+            with results.check(f"podman kube play {service}: live, not ready, and reports why"):
                 played.append(play(service, objects))
-                alone(service, missing)
-        with ledger.check("podman kube play kafka, cassandra, random-user: all are ready, and rows come"):
+                reports_missing(service, missing)
+        with results.check("podman kube play kafka, cassandra, random-user: all become ready, and rows arrive"):
             for name in OTHERS:
                 played.append(play(name, objects))
             for service in SERVICES:
                 eventually(f"{service} ready", lambda service=service: healthcheck(service, "--ready"), 240)
             eventually("rows", rows, 120)
     finally:
-        with ledger.check("podman kube down leaves nothing"):
+        with results.check("podman kube down leaves nothing"):
             for path in reversed(played):
                 engine.podman("play", "kube", "--down", path)
             clear()
             expect(engine.podman("ps", "--all", "--quiet") == "", "containers are left")
 
 
-def alone(service, missing):
+def reports_missing(service, missing):
     eventually("live", lambda: healthcheck(service), 20)
     said = run("podman", "exec", f"{service}-{service}", f"/{service}", "healthcheck", "--ready",
                env=engine.ENVIRONMENT, accept=(1,))  # fmt: skip
@@ -64,7 +60,7 @@ def alone(service, missing):
 
 
 def healthcheck(service, *words):
-    """Its answer; none when it is not live, or not ready."""
+    """The health check's output, or nothing if it fails."""
     try:
         return engine.podman("exec", f"{service}-{service}", f"/{service}", "healthcheck", *words)
     except Failed:
@@ -72,7 +68,7 @@ def healthcheck(service, *words):
 
 
 def rows():
-    """By the streamer's own word: how far the checkpoints are."""
+    """The sum of the streamer's checkpoints."""
     said = engine.podman("exec", "streamer-streamer", "/streamer", "--config", "/etc/affluent/streamer.toml", "status",
                          "--json")  # fmt: skip
     return sum(partition["checkpoint"] or 0 for partition in json.loads(said)["partitions"])
@@ -88,7 +84,7 @@ def play(name, objects):
 
 
 def for_podman(workload, objects):
-    """The pod of a workload, after what it needs."""
+    """A workload's pod, preceded by the objects that it needs."""
     name, spec = workload["metadata"]["name"], copy.deepcopy(workload["spec"]["template"]["spec"])
     for container in spec["containers"]:
         for unneeded in ["ports", "startupProbe", "livenessProbe", "readinessProbe", "lifecycle"]:
@@ -114,7 +110,7 @@ def named(objects, kind, name):
 
 
 def keep(secret):
-    """Puts a secret into podman's store, unless it is there."""
+    """Adds a secret to podman's store, unless it exists."""
     name = secret["metadata"]["name"]
     if name in engine.podman("secret", "ls", "--format", "{{.Name}}").split():
         return
@@ -126,7 +122,7 @@ def keep(secret):
 
 
 def clear():
-    """What kube down leaves: volumes, secrets, and the network."""
+    """Removes what kube down leaves: volumes, secrets, and the network."""
     for volume in engine.podman("volume", "ls", "--quiet").split():
         engine.podman("volume", "rm", "--force", volume)
     for secret in engine.podman("secret", "ls", "--quiet").split():

@@ -1,20 +1,20 @@
-"""What the release workflow does to the manifests, done here by its own commands: images pinned by digest."""
+"""Runs the release workflow's commands on the manifests: images pinned by digest."""
 
 import re
 import shutil
 
 import yaml
-from ledger import expect
-from place import DEPLOY, ROOT, WORK, run
+from results import expect
+from workspace import DEPLOY, ROOT, WORK, run
 
 WORKFLOW = ROOT / ".github" / "workflows" / "release.yml"
 SERVICES = ["ingester", "publisher", "streamer"]
-PLACE = "https://code.example/somebody/affluent"
+REPOSITORY_URL = "https://code.example/somebody/affluent"
 REGISTRY = "registry.example/somebody/affluent"
 
 
-def check(ledger):
-    with ledger.check("the release pins each image of overlay prod by its digest"):
+def check(results):
+    with results.check("the release pins every image of overlay prod by digest"):
         pinned()
 
 
@@ -28,7 +28,7 @@ def pinned():
     for service, image in wanted.items():
         given = {"SERVICE": service, "REGISTRY": REGISTRY, "DIGEST": image.partition("@")[2]}
         shell(step(jobs["images"], ".digest"), folder / "images", given)
-    server, _, repository = PLACE.rpartition("/somebody/")
+    server, _, repository = REPOSITORY_URL.rpartition("/somebody/")
     runner = {"GITHUB_SERVER_URL": server, "GITHUB_REPOSITORY": f"somebody/{repository}", "GITHUB_REF_NAME": "v1.2.3"}
     shell(step(jobs["manifests"], "kustomize"), folder, runner)
     for name in ["affluent.yaml", "affluent-operators.yaml"]:
@@ -36,7 +36,7 @@ def pinned():
         found = re.findall(r"^\s*(?:- )?image: (\S+)$", rendered, re.M)
         expect(sorted(found) == sorted(wanted.values()), f"{name}: {found}")
     pages = re.findall(r"^\s*runbook_url: (\S+)$", rendered, re.M)
-    expect(pages and all(page.startswith(f"{PLACE}/blob/v1.2.3/docs/runbooks/") for page in pages), pages)
+    expect(pages and all(page.startswith(f"{REPOSITORY_URL}/blob/v1.2.3/docs/runbooks/") for page in pages), pages)
     expect((folder / "affluent-kubernetes.tar.gz").stat().st_size > 0, "no archive")
 
 
@@ -45,5 +45,5 @@ def step(job, what):
 
 
 def shell(commands, folder, variables=None):
-    """As a runner runs them."""
+    """Runs commands like a GitHub runner."""
     run("bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", commands, cwd=folder, env=variables)

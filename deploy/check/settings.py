@@ -1,12 +1,12 @@
-"""The committed configurations, held against the services that are to take them."""
+"""Checks the committed configurations with the services' --check-config."""
 
 import os
 
-from place import WORK, run
+from workspace import WORK, run
 
 
 def accepts(service, path, binaries, variables=None, accept=(0,)):
-    """With files in place of the secrets that it names: their content is not what is checked."""
+    """Runs --check-config with a dummy file for each secret."""
     secret = WORK / "secret"
     secret.write_text("a-trial\n")
     lines = [
@@ -14,7 +14,7 @@ def accepts(service, path, binaries, variables=None, accept=(0,)):
     ]
     copy = WORK / f"{service}.toml"
     copy.write_text("\n".join(lines))
-    # Nothing of the environment but what is given: it would go over the file.
+    # A clean environment, since variables override the file.
     given = [f"{name}={value}" for name, value in (variables or {}).items()]
     words = ["env", "--ignore-environment", f"PATH={os.environ['PATH']}", *given]
     run(*words, binaries / service, "--config", copy, "--check-config", accept=accept)

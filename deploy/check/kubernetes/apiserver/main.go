@@ -1,4 +1,4 @@
-// The Kubernetes API server, from its Go modules: what admits or refuses the manifests in deploy-check.
+// The Kubernetes API server, from its Go modules. deploy-check submits the manifests to it.
 package main
 
 import (

@@ -1,4 +1,4 @@
-// etcd, from its Go modules: where the API server of deploy-check keeps what it admits.
+// etcd, from its Go modules: the storage of deploy-check's API server.
 package main
 
 import (

@@ -1,10 +1,10 @@
-"""Where things are, and running programs with a deadline."""
+"""Paths, and programs with a timeout."""
 
 import os
 import subprocess
 from pathlib import Path
 
-from ledger import Failed
+from results import Failed
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
@@ -15,7 +15,7 @@ VENV = WORK / "venv" / "bin"
 
 
 def run(*command, deadline=120, cwd=ROOT, env=None, text=None, accept=(0,)):
-    """Standard output and error of `command`; any other exit code than those of `accept` fails the check."""
+    """Returns standard output and error of `command`. An exit code outside `accept` fails the check."""
     environment = {**os.environ, "PATH": f"{BIN}:{VENV}:{os.environ['PATH']}", **(env or {})}
     words = [str(word) for word in command]
     try:
@@ -31,7 +31,7 @@ def run(*command, deadline=120, cwd=ROOT, env=None, text=None, accept=(0,)):
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        raise Failed(f"{' '.join(words)}: not over within {deadline} s") from error
+        raise Failed(f"{' '.join(words)}: timeout after {deadline} s") from error
     if ended.returncode not in accept:
         raise Failed(f"{' '.join(words)}: exit code {ended.returncode}\n{ended.stdout}")
     return ended.stdout

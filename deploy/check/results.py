@@ -1,4 +1,4 @@
-"""What was checked and what came of it. Knows nothing of what a check does."""
+"""Check results: prints, counts and times checks. Knows nothing about their content."""
 
 import json
 import time
@@ -7,11 +7,11 @@ from contextlib import contextmanager
 
 
 class Failed(Exception):
-    """A check that did not hold, and why."""
+    """A failed check, with the reason."""
 
 
-class Ledger:
-    """Prints each check as it ends; a failed one does not keep the next from being made."""
+class CheckResults:
+    """Prints each check when it ends. A failed check does not stop the next one."""
 
     def __init__(self):
         self.checks = 0
@@ -25,10 +25,10 @@ class Ledger:
             yield
         except Failed as error:
             self._fail(name, began, str(error))
-        except Exception:  # A check that breaks does not hold either; where it broke is what is to be known.
+        except Exception:  # An exception fails the check; the traceback is the reason.
             self._fail(name, began, traceback.format_exc())
-        except BaseException:  # It was told to end.
-            self._fail(name, began, "cut off")
+        except BaseException:  # Interrupted.
+            self._fail(name, began, "interrupted")
             raise
         else:
             print(f"ok      {name} ({time.monotonic() - began:.1f} s)", flush=True)
@@ -46,18 +46,18 @@ class Ledger:
 
 
 def expect(holds, why):
-    """A check's own condition."""
+    """Fails the check with `why` unless `holds` is true."""
     if not holds:
         raise Failed(why)
 
 
 def eventually(what, attempt, deadline, pause=1.0):
-    """Calls `attempt` until it gives something true, which is returned, or `deadline` seconds are over."""
+    """Calls `attempt` until its result is true and returns it. Fails after `deadline` seconds."""
     until = time.monotonic() + deadline
     while True:
         found = attempt()
         if found:
             return found
         if time.monotonic() > until:
-            raise Failed(f"not within {deadline} s: {what}")
+            raise Failed(f"timeout after {deadline} s: {what}")
         time.sleep(pause)

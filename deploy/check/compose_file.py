@@ -1,4 +1,4 @@
-"""docker-compose.yml as far as it can be judged without running it: what it builds, and the making of the tokens."""
+"""Checks docker-compose.yml without running it: images, variables, credentials."""
 
 import hashlib
 import os
@@ -13,25 +13,25 @@ import images
 import settings
 import tomllib
 import yaml
-from ledger import eventually, expect
-from place import BIN, DEPLOY, ROOT, run
+from results import eventually, expect
+from workspace import BIN, DEPLOY, ROOT, run
 
 FILE = ROOT / "docker-compose.yml"
 LIVE = DEPLOY / "compose" / "live.yml"
-# What docker-compose.yml takes from outside, and must do without.
+# Optional variables of docker-compose.yml.
 VARIABLES = {"PUBLISHER_TOKEN", "INGESTER_TOKEN", "GRAFANA_PASSWORD", "AFFLUENT_VERSION"}
 
 
-def check(ledger, binaries):
-    with ledger.check("compose builds the images that are checked, under the names that are run"):
+def check(results, binaries):
+    with results.check("compose builds the checked images under the names that it runs"):
         builds()
-    with ledger.check("compose needs no variable, and .env.example has each that it takes, switched off"):
+    with results.check("compose requires no variable, and .env.example lists each one, commented out"):
         variables()
-    with ledger.check("compose: tokens are made up, kept, and taken from outside"):
+    with results.check("compose: tokens are generated, kept, and configurable"):
         credentials()
-    with ledger.check("compose: each volume of secrets is its owner's alone"):
+    with results.check("compose: each credentials volume is mounted by its owner only"):
         secrets()
-    with ledger.check("compose: with live.yml the same ingester asks randomuser.me, and no API is brought along"):
+    with results.check("compose: live.yml switches the ingester to randomuser.me and disables the bundled API"):
         live(binaries)
 
 
@@ -42,20 +42,20 @@ def services(path=FILE):
 def builds():
     dockerfile = (DEPLOY / "Dockerfile").read_text()
     version = tomllib.loads((ROOT / "Cargo.toml").read_text())["workspace"]["package"]["version"]
-    expect(version == images.TAG, f"the workspace is of version {version}, the images of {images.TAG}")
+    expect(version == images.TAG, f"the workspace has version {version}, the images {images.TAG}")
     built = {name: each for name, each in services().items() if "build" in each}
     expect({each["build"]["target"] for each in built.values()} == set(images.TARGETS), sorted(built))
     for name, each in services().items():
         if name not in built:
-            expect(not each["image"].startswith("affluent/"), f"{name} is ours and is not built")
+            expect(not each["image"].startswith("affluent/"), f"{name} is not built")
             continue
         build, target = each["build"], each["build"]["target"]
-        # As the other parts build them.
+        # Like the other parts build them.
         expect(build == {"context": ".", "dockerfile": "deploy/Dockerfile", "target": target}, f"{name}: {build}")
         expect(f" AS {target}\n" in dockerfile, f"{name}: the Dockerfile has no stage {target}")
         expect(each["image"] == f"affluent/{target}:${{AFFLUENT_VERSION:-{images.TAG}}}", f"{name}: {each['image']}")
         entry = each["healthcheck"]["test"][1] if "healthcheck" in each else f"/{target}"
-        expect(entry == f"/{target}", f"{name} is asked by {entry}")
+        expect(entry == f"/{target}", f"{name} is checked with {entry}")
 
 
 def variables():
@@ -67,11 +67,11 @@ def variables():
     offered = {line.split("=")[0].lstrip("#") for line in lines if re.match(r"#?[A-Z_]+=", line)}
     expect(offered == VARIABLES | {"COMPOSE_FILE"}, offered)
     set_there = [line for line in lines if re.match("[A-Z_]+=", line)]
-    expect(not set_there, f"a copy of it would change what is run: {set_there}")
+    expect(not set_there, f"a copy would change the setup: {set_there}")
 
 
 def credentials():
-    """By the commands of the file, in a folder of this machine."""
+    """Runs the commands of the file in a temporary folder."""
     service = services()["credentials"]
     expect(service["entrypoint"] == ["bash", "-euc"], service["entrypoint"])
     commands = service["command"][0].replace("$$", "$")
@@ -79,29 +79,29 @@ def credentials():
         for volume in service["volumes"]:
             Path(folder, Path(volume.split(":")[1]).name).mkdir()
         commands = commands.replace("/run/credentials", folder)
-        first = made(commands, folder)
+        first = generate(commands, folder)
         for path in ["ingester/publisher-token", "operator/ingester-token", "grafana/password"]:
             expect(re.fullmatch("[0-9a-f]{64}", first[path]), f"{path}: {first[path]}")
-        expect(len(set(first.values())) == len(first), "one secret for two purposes")
-        known_by_hash(first)
-        expect(made(commands, folder) == first, "what was made up is not kept")
-        given = made(commands, folder, PUBLISHER_TOKEN="a token", INGESTER_TOKEN="another", GRAFANA_PASSWORD="a third")
-        wanted = {"ingester/publisher-token": "a token", "operator/ingester-token": "another",
-                  "grafana/password": "a third"}  # fmt: skip
+        expect(len(set(first.values())) == len(first), "two credentials are equal")
+        check_hashes(first)
+        expect(generate(commands, folder) == first, "generated tokens are not kept")
+        given = generate(commands, folder, PUBLISHER_TOKEN="one", INGESTER_TOKEN="another", GRAFANA_PASSWORD="third")
+        wanted = {"ingester/publisher-token": "one", "operator/ingester-token": "another",
+                  "grafana/password": "third"}  # fmt: skip
         expect({path: given[path] for path in wanted} == wanted, given)
-        known_by_hash(given)
-        expect(made(commands, folder) == given, "what was given is not kept")
+        check_hashes(given)
+        expect(generate(commands, folder) == given, "configured tokens are not kept")
 
 
-def known_by_hash(found):
+def check_hashes(found):
     for path, name, token in [("publisher/tokens", "ingester", "ingester/publisher-token"),
                               ("ingester/tokens", "operator", "operator/ingester-token")]:  # fmt: skip
         hashed = hashlib.sha256(found[token].encode()).hexdigest()
         expect(found[path] == f"{name} {hashed}", f"{path}: {found[path]}")
 
 
-def made(commands, folder, **given):
-    """What lies in each file once it says that it is ready; then it is told to end, as an engine does."""
+def generate(commands, folder, **given):
+    """Runs the commands until they are ready, ends them like an engine, and returns the files' contents."""
     environment = {"PATH": os.environ["PATH"], "PUBLISHER_TOKEN": "", "INGESTER_TOKEN": "", "GRAFANA_PASSWORD": ""}
     last = Path(folder, "operator", "ready")
     last.unlink(missing_ok=True)
@@ -118,7 +118,7 @@ def made(commands, folder, **given):
 
 
 def secrets():
-    """Who mounts which: the one that makes them, and the one that needs them."""
+    """Each volume is mounted by `credentials` and by the one service that needs it."""
     mounted = {}
     for name, each in services().items():
         for volume in each.get("volumes", []):
@@ -131,7 +131,7 @@ def secrets():
 
 
 def live(binaries):
-    # Docker's own is built by part `docker`.
+    # Part `docker` builds Docker's Compose.
     engines = ["podman-compose", *(["docker-compose"] if (BIN / "docker-compose").exists() else [])]
     for compose in engines:
         text = run(compose, "--env-file", "/dev/null", "--file", FILE, "--file", LIVE, "config")
@@ -143,8 +143,8 @@ def live(binaries):
         states = [volume for volume in volumes if volume.endswith(":/var/lib/ingester")]
         expect(states == ["ingester-live:/var/lib/ingester"], f"{compose}: {states}")
         expect(sum(name.startswith("ingester") for name in found["services"]) == 1, sorted(found["services"]))
-        expect(found["services"].get("random-user", {"profiles": 1}).get("profiles"), "the bundled API is started")
+        expect(found["services"].get("random-user", {"profiles": 1}).get("profiles"), "the bundled API is enabled")
         settings.accepts("ingester", DEPLOY / "compose" / "ingester.toml", binaries, variables)
-        # And the check can fail.
+        # The check itself must be able to fail.
         wrong = {**variables, "INGESTER__SCHEDULE__INTERVAL": "soon"}
         settings.accepts("ingester", DEPLOY / "compose" / "ingester.toml", binaries, wrong, accept=(78,))

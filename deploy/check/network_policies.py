@@ -1,17 +1,17 @@
-"""Who reaches whom, by the network policies of rendered manifests: pure, as a cluster's network would decide it."""
+"""Evaluates the network policies of rendered manifests: which pod reaches which. Pure functions."""
 
 from ipaddress import ip_address, ip_network
 from typing import NamedTuple
 
 NAMESPACE = "kubernetes.io/metadata.name"
 OURS = "affluent"
-# Ports that no pod tells of: what listens there is reached, too, where a policy says no more than the pod.
+# Undeclared ports. They are reachable, too, where a policy selects only pods.
 UNDECLARED = {"undeclared": (5005, "TCP"), "undeclared by datagram": (5005, "UDP")}
 
 
 class Pod(NamedTuple):
-    """An end of an arrow: a pod, or an address outside of the cluster where `address` is given. A port has a name, by
-    which policies may call it, a number and a protocol."""
+    """An end of a connection: a pod, or an address outside the cluster if `address` is set. A port has a number, a
+    protocol, and a name that policies may use."""
 
     name: str
     labels: dict = {}
@@ -21,7 +21,7 @@ class Pod(NamedTuple):
 
 
 def pods_of(objects):
-    """One for each workload."""
+    """One pod for each workload."""
     pods = {}
     for each in objects:
         spec = each.get("spec", {})
@@ -35,8 +35,8 @@ def pods_of(objects):
     return pods
 
 
-def out(policies, sources, targets):
-    """Every (source, target, port, protocol) to which the source agrees."""
+def egress(policies, sources, targets):
+    """Every (source, target, port, protocol) that the source's policies allow."""
     return {
         (source.name, target.name, *port)
         for source in sources
@@ -46,8 +46,8 @@ def out(policies, sources, targets):
     }
 
 
-def into(policies, sources, targets):
-    """Every one to which the target agrees."""
+def ingress(policies, sources, targets):
+    """Every (source, target, port, protocol) that the target's policies allow."""
     return {
         (source.name, target.name, *port)
         for source in sources
@@ -58,7 +58,7 @@ def into(policies, sources, targets):
 
 
 def allows(policies, direction, owner, peer, name, port):
-    """An end that no policy of ours selects agrees to everything."""
+    """Whether the policies of `owner` allow the connection. Without a selecting policy everything is allowed."""
     spec_of = [policy["spec"] for policy in policies if direction in policy["spec"]["policyTypes"]]
     selected = [spec for spec in spec_of if owner.namespace == OURS and not owner.address
                 and matches(spec["podSelector"], owner.labels)]  # fmt: skip
@@ -74,7 +74,7 @@ def allows(policies, direction, owner, peer, name, port):
 
 
 def is_port(given, name, port):
-    """Without a protocol it is TCP, without a port every one, up to `endPort` a range."""
+    """The default protocol is TCP. No port means every port; `endPort` makes a range."""
     number, protocol = port
     if given.get("protocol", "TCP") != protocol:
         return False

@@ -1,5 +1,5 @@
-"""randomuser.me as the containers of one network see it: TLS under that name, from an authority that they alone are told
-of, and behind it the bundled API. Nothing leaves the machine.
+"""A fake randomuser.me for the containers of one network: TLS under that name, with a CA that only they trust. It
+forwards to the bundled API. Nothing leaves the machine.
 """
 
 import ssl
@@ -8,45 +8,45 @@ import urllib.request
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from place import WORK, run
+from workspace import WORK, run
 
 NAME = "randomuser.me"
-FOLDER = WORK / "abroad"
+FOLDER = WORK / "fake-site"
 AUTHORITY = FOLDER / "authority.pem"
 
 
-class Answers(BaseHTTPRequestHandler):
-    """Whatever the bundled API says."""
+class ProxyHandler(BaseHTTPRequestHandler):
+    """Returns the bundled API's response."""
 
     protocol_version = "HTTP/1.1"
 
     def do_GET(self):
-        with urllib.request.urlopen(f"{self.server.behind}{self.path}", timeout=30) as answer:
+        with urllib.request.urlopen(f"{self.server.upstream}{self.path}", timeout=30) as answer:
             body = answer.read()
             self.send_response(answer.status)
             self.send_header("Content-Type", answer.headers["Content-Type"])
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
-        self.server.asked.append((self.headers["Host"], self.path))
+        self.server.requests.append((self.headers["Host"], self.path))
 
     def log_message(self, *_):
         pass
 
 
 @contextmanager
-def site(address, behind):
-    """Answers on port 443 of `address` for as long as the context; gives who was asked for what so far."""
+def site(address, upstream):
+    """Serves port 443 of `address` while the context is open. Yields the requests so far, as host and path."""
     certify()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(FOLDER / "site.pem", FOLDER / "site.key")
-    server = ThreadingHTTPServer((address, 443), Answers)
+    server = ThreadingHTTPServer((address, 443), ProxyHandler)
     server.socket = context.wrap_socket(server.socket, server_side=True)
-    server.behind, server.asked = behind, []
+    server.upstream, server.requests = upstream, []
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:
-        yield server.asked
+        yield server.requests
     finally:
         server.shutdown()
         thread.join()
@@ -54,7 +54,7 @@ def site(address, behind):
 
 
 def certify():
-    """An authority, and the site's certificate from it, for two days."""
+    """Creates a CA and the site's certificate, valid for two days."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     new = ["openssl", "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
     run(*new, "-x509", "-subj", "/CN=affluent deploy-check", "-keyout", FOLDER / "authority.key", "-out", AUTHORITY)

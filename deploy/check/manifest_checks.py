@@ -1,14 +1,14 @@
-"""What the rendered manifests promise beyond being valid: the arrows of the picture, probes, times, who may do what."""
+"""Checks rendered manifests beyond their schema: connections, probes, timeouts, rights."""
 
 import copy
 import re
 
-import arrows
+import network_policies
 import tomllib
 import yaml
-from arrows import Pod
-from ledger import Failed, expect
-from place import DEPLOY, ROOT
+from network_policies import Pod
+from results import Failed, expect
+from workspace import DEPLOY, ROOT
 
 SERVICES = {"ingester": 9081, "publisher": 9082, "streamer": 9083}
 CONFIGURATIONS = {
@@ -19,7 +19,7 @@ CONFIGURATIONS = {
 }
 SCALED = ["publisher", "streamer"]
 
-# Ends of arrows that are no workloads of ours.
+# Ends of connections outside our workloads.
 OUTSIDE = [
     Pod("operator", {"affluent/operator": "true"}),
     Pod("producer", {"affluent/producer": "true"}),
@@ -35,8 +35,8 @@ OUTSIDE = [
     Pod("kafka-outside", address="192.0.2.1", ports={"kafka": (9093, "TCP"), "other": (9042, "TCP")}),
     Pod("cassandra-outside", address="192.0.2.129", ports={"cql": (9042, "TCP"), "other": (9093, "TCP")}),
 ]  # fmt: skip
-# The picture, all of it TCP. Whoever is in the namespace may ask for names.
-PICTURE = {
+# Allowed connections, all TCP. Every pod in the namespace may also use DNS.
+COMMON = {
     ("ingester", "internet", 443),
     ("ingester", "publisher", 8080),
     ("operator", "ingester", 8081),
@@ -55,33 +55,33 @@ EXTERNAL = {
     ("streamer", "cassandra-outside", 9042),
 }
 SCRAPED = {("prometheus", service, port) for service, port in SERVICES.items()}
-# A job has no API, and nobody who asks it; without an overlay there is no Kafka.
-PICTURES = {
-    "dev": PICTURE | INSIDE,
-    "prod": PICTURE | EXTERNAL,
-    "prod-operators": PICTURE | EXTERNAL | SCRAPED,
-    "cronjob": PICTURE - {("operator", "ingester", 8081)},
+# A job has no API. The base without an overlay has no Kafka.
+CONNECTIONS = {
+    "dev": COMMON | INSIDE,
+    "prod": COMMON | EXTERNAL,
+    "prod-operators": COMMON | EXTERNAL | SCRAPED,
+    "cronjob": COMMON - {("operator", "ingester", 8081)},
 }
 
 
-def check(ledger, overlay, path):
+def check(results, overlay, path):
     objects = list(yaml.safe_load_all(path.read_text()))
-    with ledger.check(f"{overlay}: the network policies let pass the arrows of the picture, and nothing else"):
-        in_the_picture(overlay, objects)
-        # And the check itself can fail: no policy is there for nothing.
+    with results.check(f"{overlay}: the network policies allow the documented connections only"):
+        check_connections(overlay, objects)
+        # The check itself must be able to fail: every policy has an effect.
         for each in [each for each in objects if each["kind"] == "NetworkPolicy" and len(each["spec"]) > 2]:
             try:
-                in_the_picture(overlay, [other for other in objects if other is not each])
+                check_connections(overlay, [other for other in objects if other is not each])
             except Failed:
                 continue
-            raise Failed(f"without the policy {each['metadata']['name']} nothing is different")
+            raise Failed(f"policy {each['metadata']['name']} has no effect")
         for name, other in widened(objects):
             try:
-                in_the_picture(overlay, other)
+                check_connections(overlay, other)
             except Failed:
                 continue
-            raise Failed(f"with other ports in the policy {name} nothing is different")
-    with ledger.check(f"{overlay}: probes, times to stop, rights, spread and limits"):
+            raise Failed(f"the ports of policy {name} have no effect")
+    with results.check(f"{overlay}: probes, grace periods, rights, spread and limits"):
         for each in objects:
             template = template_of(each)
             if template:
@@ -89,38 +89,40 @@ def check(ledger, overlay, path):
         for name in SCALED:
             expect(any(of(each, "PodDisruptionBudget", name) for each in objects), f"{name} has no disruption budget")
         expect(any(of(each, "HorizontalPodAutoscaler", "publisher") for each in objects), "no autoscaler")
-    with ledger.check(f"{overlay}: nobody sets a number that an autoscaler sets, and nothing is left to replace"):
+    with results.check(f"{overlay}: autoscaled workloads set no replicas, and no placeholder is left"):
         scaled = {(each["spec"]["scaleTargetRef"]["kind"], each["spec"]["scaleTargetRef"]["name"]) for each in objects
                   if each["kind"] in ("HorizontalPodAutoscaler", "ScaledObject")}  # fmt: skip
         expect(("StatefulSet", "streamer") in scaled or overlay != "prod-operators", scaled)
         for each in objects:
             if (each["kind"], each["metadata"]["name"]) in scaled:
-                expect("replicas" not in each["spec"], f"{each['metadata']['name']} has replicas of its own")
-        expect("replace-me" not in path.read_text(), "the address of Kafka is still that of the component")
-    with ledger.check(f"{overlay}: kinds of extensions are in the overlay that says so, and nowhere else"):
+                expect("replicas" not in each["spec"], f"{each['metadata']['name']} sets replicas")
+        expect("replace-me" not in path.read_text(), "Kafka's address is still the placeholder")
+    with results.check(f"{overlay}: custom resources are only in overlay prod-operators"):
         foreign = {each["kind"] for each in objects if each["apiVersion"].startswith(("keda.", "monitoring."))}
         wanted = {"ScaledObject", "TriggerAuthentication", "PodMonitor", "PrometheusRule"}
         expect(foreign == (wanted if overlay == "prod-operators" else set()), foreign)
-    with ledger.check(f"{overlay}: the ConfigMaps are the committed configurations"):
+    with results.check(f"{overlay}: the ConfigMaps are the committed configurations"):
         configurations(overlay, objects)
 
 
-def in_the_picture(overlay, objects):
+def check_connections(overlay, objects):
     policies = [each for each in objects if each["kind"] == "NetworkPolicy"]
-    pods = list(arrows.pods_of(objects).values())
+    pods = list(network_policies.pods_of(objects).values())
     ours = [each for each in pods + OUTSIDE if each.namespace == "affluent" and not each.address]
     names = {each.name for each in ours}
-    picture = {(*arrow, "TCP") for arrow in PICTURES[overlay]}
-    picture |= {(name, "dns", 53, protocol) for name in names for protocol in ("UDP", "TCP")}
-    # An arrow needs both of its ends. Each of ours has to agree to those of the picture, and to no other.
-    everybody = pods + OUTSIDE
-    for found, end in [(arrows.out(policies, ours, everybody), 0), (arrows.into(policies, everybody, ours), 1)]:
-        wanted = {arrow for arrow in picture if arrow[end] in names}
-        expect(found == wanted, f"too many: {sorted(found - wanted)}, missing: {sorted(wanted - found)}")
+    allowed = {(*connection, "TCP") for connection in CONNECTIONS[overlay]}
+    allowed |= {(name, "dns", 53, protocol) for name in names for protocol in ("UDP", "TCP")}
+    # A connection needs both ends. Each of ours must allow exactly the listed ones.
+    everyone = pods + OUTSIDE
+    egress = network_policies.egress(policies, ours, everyone)
+    ingress = network_policies.ingress(policies, everyone, ours)
+    for found, end in [(egress, 0), (ingress, 1)]:
+        wanted = {connection for connection in allowed if connection[end] in names}
+        expect(found == wanted, f"unexpected: {sorted(found - wanted)}, missing: {sorted(wanted - found)}")
 
 
 def widened(objects):
-    """The manifests with one rule for all ports, for each rule; and without one port, for each that is not alone."""
+    """Yields the manifests with one rule opened to all ports, and with one of several ports removed."""
     for at, each in enumerate(objects):
         if each["kind"] != "NetworkPolicy":
             continue
@@ -149,13 +151,13 @@ def of(each, kind, name):
 def pod(each, spec, overlay):
     name = each["metadata"]["name"]
     where = f"{each['kind']} {name}"
-    expect(spec["automountServiceAccountToken"] is False, f"{where} has a token of the cluster's")
+    expect(spec["automountServiceAccountToken"] is False, f"{where} mounts a service account token")
     container = spec["containers"][0]
-    expect("memory" in container["resources"]["limits"], f"{where} has no limit of memory")
+    expect("memory" in container["resources"]["limits"], f"{where} has no memory limit")
     if name not in SERVICES:
         return
-    expect(spec["serviceAccountName"] == name, f"{where} is nobody of its own")
-    expect(container["securityContext"]["readOnlyRootFilesystem"], f"{where} may write to its root")
+    expect(spec["serviceAccountName"] == name, f"{where} has no service account of its own")
+    expect(container["securityContext"]["readOnlyRootFilesystem"], f"{where} has a writable root file system")
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
     expect(ports["admin"] == SERVICES[name], f"{where}: admin port {ports['admin']}")
     paths = {"startupProbe": "/healthz", "livenessProbe": "/healthz", "readinessProbe": "/readyz"}
@@ -167,7 +169,7 @@ def pod(each, spec, overlay):
     before = container.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
     needed = before + shutdown_grace(name, overlay)
     grace = spec["terminationGracePeriodSeconds"]
-    expect(grace > needed, f"{where} is killed after {grace} s, and may take {needed} s")
+    expect(grace > needed, f"{where} is killed after {grace} s, but may need {needed} s")
     if name in SCALED:
         keys = {constraint["topologyKey"] for constraint in spec["topologySpreadConstraints"]}
         expect(keys == {"kubernetes.io/hostname", "topology.kubernetes.io/zone"}, f"{where} spreads over {keys}")
@@ -175,7 +177,7 @@ def pod(each, spec, overlay):
         variable = next(it for it in container["env"] if it["name"] == "STREAMER__KAFKA__INSTANCE_ID")
         expect(variable["valueFrom"]["fieldRef"]["fieldPath"] == "metadata.name", f"{where}: {variable}")
         session = seconds(configuration(name, overlay)["kafka"]["session_timeout"])
-        expect(session > grace, f"{where}: a session of {session} s ends before a pod that stops for {grace} s is back")
+        expect(session > grace, f"{where}: session {session} s is not above the grace period {grace} s")
 
 
 def configuration(service, overlay):
@@ -184,10 +186,10 @@ def configuration(service, overlay):
 
 
 def shutdown_grace(service, overlay):
-    """The configured one, or the default, which the service's manual tells and its tests hold against the code."""
+    """The configured value, or the default from the service's README, which its tests check."""
     given = configuration(service, overlay)["process"].get("shutdown_grace")
-    manual = (ROOT / "crates" / service / "README.md").read_text()
-    default = re.search(r"^\| `process.shutdown_grace` \| `(\d+s)` \|", manual, re.M)[1]
+    readme = (ROOT / "crates" / service / "README.md").read_text()
+    default = re.search(r"^\| `process.shutdown_grace` \| `(\d+s)` \|", readme, re.M)[1]
     return seconds(given or default)
 
 
