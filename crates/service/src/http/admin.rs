@@ -1,4 +1,4 @@
-//! The admin server: `/healthz`, `/readyz` and `/metrics` on a port of their own.
+//! The admin server: `/healthz`, `/readyz` and `/metrics` on a separate port.
 
 use std::net::SocketAddr;
 
@@ -13,41 +13,40 @@ use tokio::net::TcpListener;
 use crate::health::Health;
 use crate::metrics::Metrics;
 
-/// The admin server could not do its work.
+/// The admin server failed.
 #[derive(Debug, Error)]
 pub enum AdminError {
-    /// The address is taken, or is not this machine's.
-    #[error("listen for the admin server on {address}")]
+    /// The address is in use, or is not this machine's.
+    #[error("failed to listen on {address} for the admin server")]
     Listen {
         /// The configured address.
         address: SocketAddr,
-        /// The operating system's answer.
+        /// The operating system's error.
         #[source]
         source: std::io::Error,
     },
     /// Accepting connections failed.
-    #[error("serve the admin port")]
+    #[error("failed to accept connections on the admin port")]
     Serve(#[source] std::io::Error),
 }
 
-/// What the routes answer from.
 #[derive(Clone)]
-struct Sources {
+struct AppState {
     health: Health,
     metrics: Metrics,
 }
 
-/// A bound admin port that does not answer yet.
+/// A bound admin port that does not serve requests yet.
 pub struct AdminServer {
     listener: TcpListener,
     router: Router,
 }
 
 impl AdminServer {
-    /// Binds `address`; port 0 takes a free one.
+    /// Binds `address`; port 0 selects a free port.
     ///
     /// # Errors
-    /// When the address can't be bound.
+    /// [`AdminError::Listen`].
     pub async fn bind(address: SocketAddr, health: Health, metrics: Metrics) -> Result<Self, AdminError> {
         let listener = TcpListener::bind(address)
             .await
@@ -56,22 +55,22 @@ impl AdminServer {
             .route("/healthz", get(healthz))
             .route("/readyz", get(readyz))
             .route("/metrics", get(render))
-            .with_state(Sources { health, metrics });
+            .with_state(AppState { health, metrics });
         Ok(Self { listener, router })
     }
 
-    /// Where it listens.
+    /// The bound address.
     ///
     /// # Errors
-    /// When the operating system does not tell.
+    /// The operating system's.
     pub fn address(&self) -> std::io::Result<SocketAddr> {
         self.listener.local_addr()
     }
 
-    /// Answers until the process ends: health and metrics are asked for while it stops, too.
+    /// Serves requests until the process ends, also during a shutdown.
     ///
     /// # Errors
-    /// When accepting fails for good.
+    /// [`AdminError::Serve`].
     pub async fn serve(self) -> Result<(), AdminError> {
         axum::serve(self.listener, self.router)
             .await
@@ -79,26 +78,26 @@ impl AdminServer {
     }
 }
 
-async fn healthz(State(sources): State<Sources>) -> Response {
-    let liveness = sources.health.liveness();
+async fn healthz(State(state): State<AppState>) -> Response {
+    let liveness = state.health.liveness();
     (status(liveness.live), Json(liveness)).into_response()
 }
 
-async fn readyz(State(sources): State<Sources>) -> Response {
-    let readiness = sources.health.readiness();
+async fn readyz(State(state): State<AppState>) -> Response {
+    let readiness = state.health.readiness();
     (status(readiness.ready), Json(readiness)).into_response()
 }
 
-async fn render(State(sources): State<Sources>) -> Response {
+async fn render(State(state): State<AppState>) -> Response {
     (
         [(header::CONTENT_TYPE, Metrics::content_type())],
-        sources.metrics.render(),
+        state.metrics.render(),
     )
         .into_response()
 }
 
-fn status(good: bool) -> StatusCode {
-    if good {
+fn status(is_ok: bool) -> StatusCode {
+    if is_ok {
         StatusCode::OK
     } else {
         StatusCode::SERVICE_UNAVAILABLE
@@ -120,13 +119,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn readyz_tells_in_json_which_dependency_is_missing() {
+    async fn readyz_names_the_missing_dependency_in_json() {
         let health = Health::default();
         let kafka = health.dependency("kafka");
         let url = serve(&health).await;
-        let answer = reqwest::get(format!("{url}/readyz")).await.unwrap();
-        assert_eq!(answer.status(), 503);
-        let body: serde_json::Value = answer.json().await.unwrap();
+        let response = reqwest::get(format!("{url}/readyz")).await.unwrap();
+        assert_eq!(response.status(), 503);
+        let body: serde_json::Value = response.json().await.unwrap();
         assert_eq!(body["dependencies"][0]["name"], "kafka");
         assert_eq!(body["dependencies"][0]["reason"], "not yet reached");
         kafka.ready();
@@ -134,7 +133,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn healthz_and_metrics_answer() {
+    async fn healthz_and_metrics_respond() {
         let health = Health::default();
         let url = serve(&health).await;
         assert_eq!(
@@ -157,11 +156,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_taken_port_is_an_error_that_names_it() {
-        let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = taken.local_addr().unwrap();
+    async fn port_in_use_is_named_in_the_error() {
+        let in_use = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = in_use.local_addr().unwrap();
         let Err(error) = AdminServer::bind(address, Health::default(), Metrics::new("test")).await else {
-            panic!("the port is taken")
+            panic!("the port is in use")
         };
         assert!(error.to_string().contains(&address.to_string()));
     }

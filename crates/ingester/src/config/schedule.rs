@@ -1,4 +1,4 @@
-//! When runs start. The rules between these values stand in `settings`.
+//! Settings of the schedule.
 
 use std::time::Duration;
 
@@ -10,48 +10,48 @@ use crate::cron::{Cron, Zone};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ScheduleSettings {
-    /// A cron expression, with seconds in front or without; goes before the interval.
+    /// A cron expression with five fields, or six with seconds first; overrides the interval.
     pub cron: Option<Cron>,
-    /// By whose clocks the cron expression goes.
+    /// The time zone of the cron expression.
     pub time_zone: Zone,
-    /// From start to start, without a cron expression; the first run starts at once.
+    /// The time from start to start without a cron expression; the first run starts immediately.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
     pub interval: Duration,
-    /// Each start comes later by a part of this, so that many ingesters don't start at once.
+    /// The maximum random delay of each start, so that several ingesters don't start at the same moment.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
     pub jitter: Duration,
-    /// Which of the starts that nobody was there for are caught up with.
+    /// Which missed starts are caught up.
     pub catch_up: CatchUp,
-    /// With `all`, at most so many, the latest.
+    /// With `all`, the maximum number of missed starts to catch up: the latest.
     pub max_catchup_runs: usize,
-    /// What becomes of a start that falls into another run.
+    /// What happens to a start while another run is active.
     pub concurrency_policy: ConcurrencyPolicy,
-    /// How often a failed run is tried again before the next regular start.
+    /// How often a failed run is retried before the next regular start.
     pub retries: u32,
-    /// How long after the failure.
+    /// The delay between a failure and its retry.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
     pub retry_delay: Duration,
 }
 
-/// Which of the starts that nobody was there for are caught up with.
+/// Which missed starts are caught up: those while the scheduler was not running.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CatchUp {
     /// None.
     None,
-    /// The latest one, unless the next is on time.
+    /// The latest one, unless the next start is due.
     Latest,
     /// All, up to `max_catchup_runs`.
     All,
 }
 
-/// What becomes of a start that falls into another run. Runs never overlap.
+/// What happens to a start while another run is active. Runs never overlap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ConcurrencyPolicy {
-    /// It is skipped.
+    /// The start is skipped.
     Skip,
-    /// One waits for the run to end; others are skipped.
+    /// One waits until the active run ends; others are skipped.
     Queue,
 }
 

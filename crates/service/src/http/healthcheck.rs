@@ -1,5 +1,6 @@
-//! The `healthcheck` command of each binary: asks the admin port of the same configuration, so that an image needs
-//! neither a shell nor a client for it. It asks once; how often, and what follows, is the container engine's business.
+//! The `healthcheck` command of each service: one request to the admin port of the same configuration.
+//!
+//! Container images use it as their health check, so they need no shell and no HTTP client. It does not retry.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -11,37 +12,38 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use thiserror::Error;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
 
 use crate::process::{ProcessSettings, chain};
 
-/// The largest answer that is read; health is told in a few hundred bytes.
-const MAX_ANSWER: usize = 64 * 1024;
+/// The largest response that is read; a health report has a few hundred bytes.
+const MAX_RESPONSE: usize = 64 * 1024;
 
-/// Ask the process that runs with this configuration how it is
+/// Check the health of the service that runs with this configuration: exit code 0 if healthy, 1 if not
+///
+/// Example: `--config service.toml healthcheck --ready --timeout 5s`
 #[derive(Clone, Debug, clap::Args)]
 pub struct HealthCheck {
-    /// Ask /readyz, whether it holds what it needs, in place of /healthz, whether a restart would help
+    /// Request /readyz (are all dependencies available?) instead of /healthz (would a restart help?)
     #[arg(long)]
     ready: bool,
-    /// How long the answer may take
+    /// Fail if there is no response within this time
     #[arg(long, value_name = "DURATION", default_value = "3s", value_parser = duration)]
-    deadline: Duration,
+    timeout: Duration,
 }
 
-/// Why a process does not count as healthy.
+/// Why a process is not healthy.
 #[derive(Debug, Error)]
 enum Unhealthy {
-    #[error("connect to {0}")]
+    #[error("failed to connect to {0}")]
     Connect(SocketAddr, #[source] std::io::Error),
-    #[error("ask {0}")]
-    Ask(&'static str, #[source] hyper::Error),
-    #[error("read the answer of {0}")]
+    #[error("failed to request {0}")]
+    Request(&'static str, #[source] hyper::Error),
+    #[error("failed to read the response of {0}")]
     Read(&'static str, #[source] Box<dyn std::error::Error + Send + Sync>),
-    #[error("no answer of {path} within {deadline:?}")]
-    Late { path: &'static str, deadline: Duration },
-    #[error("{path} answers {status}: {body}")]
-    Refused {
+    #[error("no response of {path} within {timeout:?}")]
+    Timeout { path: &'static str, timeout: Duration },
+    #[error("{path} returned {status}: {body}")]
+    Status {
         path: &'static str,
         status: StatusCode,
         body: String,
@@ -49,9 +51,9 @@ enum Unhealthy {
 }
 
 impl HealthCheck {
-    /// Asks the process that was started with `settings`, prints its answer, and returns the exit code: 0 or 1.
+    /// Requests the health of the process that runs with `settings`, prints it, and returns the exit code: 0 or 1.
     pub async fn perform(&self, name: &str, settings: &ProcessSettings) -> u8 {
-        match self.ask(reachable(settings.admin_listen)).await {
+        match self.request(reachable(settings.admin_listen)).await {
             Ok(body) => {
                 println!("{body}");
                 0
@@ -63,16 +65,16 @@ impl HealthCheck {
         }
     }
 
-    async fn ask(&self, address: SocketAddr) -> Result<String, Unhealthy> {
+    async fn request(&self, address: SocketAddr) -> Result<String, Unhealthy> {
         let path = if self.ready { "/readyz" } else { "/healthz" };
-        let deadline = self.deadline;
-        let (status, body) = timeout(deadline, get(address, path))
+        let timeout = self.timeout;
+        let (status, body) = tokio::time::timeout(timeout, get(address, path))
             .await
-            .map_err(|_| Unhealthy::Late { path, deadline })??;
+            .map_err(|_| Unhealthy::Timeout { path, timeout })??;
         if status == StatusCode::OK {
             Ok(body)
         } else {
-            Err(Unhealthy::Refused { path, status, body })
+            Err(Unhealthy::Status { path, status, body })
         }
     }
 }
@@ -83,18 +85,18 @@ async fn get(address: SocketAddr, path: &'static str) -> Result<(StatusCode, Str
         .map_err(|error| Unhealthy::Connect(address, error))?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
         .await
-        .map_err(|error| Unhealthy::Ask(path, error))?;
+        .map_err(|error| Unhealthy::Request(path, error))?;
     let request = Request::get(path)
         .header(header::HOST, address.to_string())
         .body(Body::empty())
-        .expect("a fixed path and an address make a request");
+        .expect("a fixed path and an address are a valid request");
     let exchange = async {
-        let answer = sender
+        let response = sender
             .send_request(request)
             .await
-            .map_err(|error| Unhealthy::Ask(path, error))?;
-        let status = answer.status();
-        let body = Limited::new(answer.into_body(), MAX_ANSWER)
+            .map_err(|error| Unhealthy::Request(path, error))?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), MAX_RESPONSE)
             .collect()
             .await
             .map_err(|error| Unhealthy::Read(path, error))?;
@@ -104,14 +106,14 @@ async fn get(address: SocketAddr, path: &'static str) -> Result<(StatusCode, Str
     tokio::select! {
         done = &mut exchange => done,
         ended = &mut connection => {
-            // What has arrived before the connection ended is still to be read.
-            ended.map_err(|error| Unhealthy::Ask(path, error))?;
+            // What arrived before the connection ended is still to be read.
+            ended.map_err(|error| Unhealthy::Request(path, error))?;
             exchange.await
         }
     }
 }
 
-/// Where a listener can be reached from its own machine: one on every address is on loopback, too.
+/// The address of a listener as seen from its own machine: loopback if it listens on every address.
 fn reachable(listen: SocketAddr) -> SocketAddr {
     let address = match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
@@ -124,7 +126,7 @@ fn reachable(listen: SocketAddr) -> SocketAddr {
 fn duration(text: &str) -> Result<Duration, String> {
     text.parse::<jiff::SignedDuration>()
         .map_err(|error| error.to_string())
-        .and_then(|given| Duration::try_from(given).map_err(|error| error.to_string()))
+        .and_then(|duration| Duration::try_from(duration).map_err(|error| error.to_string()))
 }
 
 #[cfg(test)]
@@ -133,8 +135,8 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
-    use crate::admin::AdminServer;
     use crate::health::Health;
+    use crate::http::admin::AdminServer;
     use crate::metrics::Metrics;
 
     #[derive(Parser)]
@@ -158,7 +160,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_process_that_waits_for_its_dependencies_is_healthy_but_not_ready() {
+    async fn waiting_process_is_healthy_but_not_ready() {
         let health = Health::default();
         let kafka = health.dependency("kafka");
         let settings = serve(&health).await;
@@ -169,47 +171,50 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_process_that_a_restart_would_cure_is_not_healthy_and_says_why() {
+    async fn failed_liveness_check_is_reported_with_its_reason() {
         let health = Health::default();
         health.watch("poll", || Err("stuck".to_owned()));
         let settings = serve(&health).await;
-        let error = check("").ask(reachable(settings.admin_listen)).await.unwrap_err();
+        let error = check("")
+            .request(reachable(settings.admin_listen))
+            .await
+            .unwrap_err();
         assert!(chain(&error).contains("503"), "{error}");
         assert!(chain(&error).contains("poll: stuck"), "{error}");
     }
 
     #[tokio::test]
-    async fn a_port_that_accepts_and_says_nothing_is_given_up_at_the_deadline() {
+    async fn silent_port_fails_after_the_timeout() {
         let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let settings = ProcessSettings::on_port(silent.local_addr().unwrap().port());
-        let asked = std::time::Instant::now();
-        assert_eq!(check("--deadline 200ms").perform("test", &settings).await, 1);
-        assert!(asked.elapsed() >= Duration::from_millis(200));
-        assert!(asked.elapsed() < Duration::from_secs(10));
+        let started = std::time::Instant::now();
+        assert_eq!(check("--timeout 200ms").perform("test", &settings).await, 1);
+        assert!(started.elapsed() >= Duration::from_millis(200));
+        assert!(started.elapsed() < Duration::from_secs(10));
     }
 
     #[tokio::test]
-    async fn a_port_where_nobody_listens_is_named() {
-        let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = taken.local_addr().unwrap();
-        drop(taken);
-        let error = check("").ask(address).await.unwrap_err();
+    async fn closed_port_is_named_in_the_error() {
+        let closed = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = closed.local_addr().unwrap();
+        drop(closed);
+        let error = check("").request(address).await.unwrap_err();
         assert!(error.to_string().contains(&address.to_string()));
     }
 
     #[test]
-    fn a_listener_on_every_address_is_asked_on_loopback() {
-        for (listen, asked) in [
+    fn listener_on_every_address_is_requested_on_loopback() {
+        for (listen, requested) in [
             ("0.0.0.0:9081", "127.0.0.1:9081"),
             ("[::]:9081", "[::1]:9081"),
             ("10.1.2.3:9081", "10.1.2.3:9081"),
         ] {
-            assert_eq!(reachable(listen.parse().unwrap()).to_string(), asked);
+            assert_eq!(reachable(listen.parse().unwrap()).to_string(), requested);
         }
     }
 
     #[test]
-    fn a_negative_deadline_is_refused() {
+    fn negative_timeout_is_refused() {
         assert!(duration("-3s").is_err());
         assert_eq!(duration("1m 5s"), Ok(Duration::from_secs(65)));
     }

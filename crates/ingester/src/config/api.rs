@@ -1,4 +1,4 @@
-//! The API of `ingester run`. The rules between these values stand in `settings`.
+//! Settings of the API of `ingester run`.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -9,11 +9,11 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ApiSettings {
-    /// Its address.
+    /// The listen address.
     pub listen: SocketAddr,
-    /// Whether it may listen where others can reach it without asking them who they are.
+    /// Whether an address that is reachable from other machines may be served without authentication.
     pub allow_anonymous: bool,
-    /// How often the file of tokens is looked at for changes.
+    /// How often the token file is checked for changes.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
     pub reload_interval: Duration,
 }

@@ -1,55 +1,57 @@
-//! How the random-user API is asked. The rules between these values stand in `settings`.
+//! Settings of the requests to the random-user API.
 
 use std::time::Duration;
 
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 use service::Backoff;
+use service::config::Violations;
 
+use super::{require_positive, require_valid_backoff};
 use crate::endpoint::Endpoint;
 
-/// How the random-user API is asked.
+/// Requests to the random-user API.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SourceSettings {
-    /// The API, with the version in its path.
+    /// The API's URL, with the version in its path.
     pub url: Endpoint,
-    /// The version that each reply must say it is: the same uuid is another person in another version.
+    /// The version that each response must have. A uuid belongs to different people in different versions.
     pub version: String,
-    /// Users per page, 1 to 5000: the API turns anything else into 1 without a word.
+    /// Users per page, 1 to 5000. The API silently replaces any other number by 1.
     pub page_size: u32,
-    /// How long a connection may take to come about.
+    /// The timeout of connecting.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
     pub connect_timeout: Duration,
-    /// How long a request may take, from the connection to the last byte of its answer.
+    /// The timeout of a request, from connecting to the last byte of the response.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
     pub request_timeout: Duration,
-    /// The largest answer that is read; 5,000 users take about 5.5 MB.
+    /// The largest response that is read; 5,000 users take about 5.5 MB.
     pub max_response_size: ByteSize,
-    /// How often one page is asked for before the run fails, 1 or more.
+    /// The number of attempts for a page before the run fails, at least 1.
     pub attempts: u32,
-    /// The waits between those attempts.
+    /// The delays between attempts.
     pub backoff: Backoff,
-    /// How many pages are asked for at once, 1 or more.
+    /// The maximum number of concurrent requests, at least 1.
     pub max_in_flight: usize,
-    /// When an API that fails is left alone.
+    /// When requests to a failing API stop.
     pub circuit_breaker: CircuitBreakerSettings,
-    /// What the API allows.
+    /// The limit of the API.
     pub rate_limit: RateLimitSettings,
 }
 
-/// When an API that fails is left alone.
+/// When requests to a failing API stop.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default)]
 pub struct CircuitBreakerSettings {
-    /// After so many failures in a row, 1 or more.
+    /// The number of consecutive failures that open the circuit breaker, at least 1.
     pub failures: u32,
-    /// For how long; then one request decides.
+    /// How long it stays open. Then one request decides whether it closes.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
     pub open_duration: Duration,
 }
 
-/// The users that the API hands out to one address.
+/// The number of users that the API returns to one address.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RateLimitSettings {
@@ -96,5 +98,35 @@ impl Default for RateLimitSettings {
             users: 20_000,
             window: Duration::from_secs(300),
         }
+    }
+}
+
+impl SourceSettings {
+    pub(super) fn validate(&self, violations: &mut Violations) {
+        violations.require(
+            ["1.3", "1.4"].contains(&self.version.as_str()),
+            "source.version",
+            "must be 1.3 or 1.4",
+        );
+        violations.require(
+            (1..=5_000).contains(&self.page_size),
+            "source.page_size",
+            "must be between 1 and 5000",
+        );
+        violations.require(
+            self.max_in_flight > 0,
+            "source.max_in_flight",
+            "must be at least 1",
+        );
+        violations.require(
+            self.circuit_breaker.failures > 0,
+            "source.circuit_breaker.failures",
+            "must be at least 1",
+        );
+        violations.require(self.attempts > 0, "source.attempts", "must be at least 1");
+        require_valid_backoff(violations, "source.backoff.initial", self.backoff);
+        require_positive(violations, "source.connect_timeout", self.connect_timeout);
+        require_positive(violations, "source.request_timeout", self.request_timeout);
+        require_positive(violations, "source.rate_limit.window", self.rate_limit.window);
     }
 }

@@ -1,4 +1,6 @@
-//! What the operator can set, with the defaults and why they are what they are.
+//! The settings: their defaults and the rules between them. The README lists the keys.
+//!
+//! `service::config` reads the file and the environment.
 
 mod cassandra;
 mod kafka;
@@ -6,7 +8,7 @@ mod work;
 
 use serde::{Deserialize, Serialize};
 use service::ProcessSettings;
-use service::config::{ConfigError, Settings as _};
+use service::config::{Settings as _, Violations};
 
 pub use self::cassandra::{CassandraSettings, ConsistencyLevel, TlsSettings};
 pub use self::kafka::KafkaSettings;
@@ -14,21 +16,21 @@ pub use self::work::{
     BatchSettings, CheckpointSettings, DeadLetterSettings, OnMissing, OnOutOfRange, Tombstones,
 };
 
-/// Everything under the streamer's configuration.
+/// The settings of the streamer.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Settings {
     /// Admin port, logs, shutdown.
     pub process: ProcessSettings,
-    /// Where the records come from.
+    /// The topic and the consumer group.
     pub kafka: KafkaSettings,
-    /// Where they go.
+    /// The cluster and the tables.
     pub cassandra: CassandraSettings,
     /// When a micro-batch is flushed.
     pub batch: BatchSettings,
-    /// Where reading starts, and how often progress is kept.
+    /// Where reading starts, and how often checkpoints are written.
     pub checkpoint: CheckpointSettings,
-    /// When a partition has so many dead letters that something else is wrong.
+    /// When a partition halts because of too many dead letters.
     pub dead_letters: DeadLetterSettings,
     /// What a record with a null value means.
     pub tombstones: Tombstones,
@@ -49,8 +51,8 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// When a micro-batch is flushed: with no more rows than may be written in a second, or a stop and a revocation
-    /// would wait for it too long.
+    /// When a micro-batch is flushed. It has at most as many rows as may be written in a second, so that a shutdown or a
+    /// revocation does not wait too long for it.
     pub fn batch(&self) -> BatchSettings {
         let most = self.cassandra.max_rows_per_second;
         let most = most.and_then(|most| usize::try_from(most.get()).ok());
@@ -64,60 +66,25 @@ impl Settings {
 impl service::config::Settings for Settings {
     const SERVICE: &'static str = "streamer";
 
-    fn validate(&self) -> Result<(), ConfigError> {
-        refuse_if(self.kafka.brokers.is_empty(), "kafka.brokers", "is empty")?;
-        refuse_if(self.kafka.topic.is_empty(), "kafka.topic", "is empty")?;
-        refuse_if(self.kafka.group.is_empty(), "kafka.group", "is empty")?;
-        let same = self.kafka.topic == self.kafka.dead_letter_topic;
-        refuse_if(
-            same,
-            "kafka.dead_letter_topic",
-            "is the topic that is read: dead letters would be read again",
-        )?;
-        refuse_if(self.kafka.partitions < 1, "kafka.partitions", "is below 1")?;
-        refuse_if(self.kafka.replication < 1, "kafka.replication", "is below 1")?;
-        self.cassandra.validate()?;
-        refuse_if(
-            self.checkpoint.stall_timeout.is_zero(),
-            "checkpoint.stall_timeout",
-            "is 0",
-        )?;
-        let share = 0.0..=1.0;
-        refuse_if(
-            !share.contains(&self.dead_letters.max_ratio),
-            "dead_letters.max_ratio",
-            "is not between 0 and 1",
-        )?;
-        let window = 1..=100_000;
-        refuse_if(
-            !window.contains(&self.dead_letters.window),
-            "dead_letters.window",
-            "is not between 1 and 100000",
-        )?;
-        refuse_if(self.batch.max_rows == 0, "batch.max_rows", "is 0")?;
-        let countable = usize::from(u16::MAX);
-        refuse_if(
-            self.batch.max_rows > countable,
-            "batch.max_rows",
-            "is more than 65535",
-        )?;
-        refuse_if(self.batch.max_in_flight == 0, "batch.max_in_flight", "is 0")?;
-        refuse_if(self.checkpoint.interval.is_zero(), "checkpoint.interval", "is 0")
+    fn validate(&self) -> Violations {
+        let mut violations = Violations::default();
+        self.process.validate(&mut violations);
+        self.kafka.validate(&mut violations);
+        self.cassandra.validate(&mut violations);
+        self.batch.validate(&mut violations);
+        self.checkpoint.validate(&mut violations);
+        self.dead_letters.validate(&mut violations);
+        violations
+    }
+
+    fn check_files(&self) -> Violations {
+        let mut violations = Violations::default();
+        self.cassandra.tls.check_files(&mut violations);
+        violations
     }
 }
 
-fn refuse_if(wrong: bool, key: &'static str, reason: &str) -> Result<(), ConfigError> {
-    if wrong {
-        Err(ConfigError::Invalid {
-            key,
-            reason: reason.to_owned(),
-        })
-    } else {
-        Ok(())
-    }
-}
-
-/// The name of the service, as in its variables and metrics.
+/// The name of the service, the prefix of its variables and metrics.
 pub const NAME: &str = Settings::SERVICE;
 
 #[cfg(test)]
@@ -125,23 +92,21 @@ mod tests {
     use std::time::Duration;
 
     use bytesize::ByteSize;
+    use service::config::ConfigErrors;
 
     use super::*;
 
-    fn load(pairs: &[(&str, &str)]) -> Result<Settings, ConfigError> {
-        let variables = pairs
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        service::config::load(None, variables)
+    fn load(variables: &[(&str, &str)]) -> Result<Settings, ConfigErrors> {
+        service::config::load(None, variables.iter().copied())
     }
 
     #[test]
-    fn the_defaults_are_valid() {
+    fn defaults_are_valid() {
         load(&[]).unwrap();
     }
 
     #[test]
-    fn values_are_read_from_the_environment() {
+    fn environment_sets_values() {
         let settings = load(&[
             ("STREAMER__CASSANDRA__CONTACT_POINTS", "a:1,b:2"),
             ("STREAMER__CASSANDRA__CONSISTENCY", "local_one"),
@@ -158,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_micro_batch_holds_no_more_than_a_seconds_rows() {
+    fn micro_batch_has_at_most_one_second_of_rows() {
         assert_eq!(
             Settings::default().batch().max_rows,
             BatchSettings::default().max_rows
@@ -169,25 +134,28 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_could_smuggle_cql_is_refused() {
+    fn table_name_with_cql_is_refused() {
         let error = load(&[("STREAMER__CASSANDRA__TABLE", "users; drop table x")]).unwrap_err();
         assert!(
-            error.to_string().starts_with("`cassandra.table` is not a name"),
+            error.to_string().contains(": cassandra.table: must be a name"),
             "{error}"
         );
     }
 
     #[test]
-    fn half_of_a_tls_configuration_is_refused() {
+    fn incomplete_tls_settings_are_refused() {
         for half in [
             ("STREAMER__CASSANDRA__TLS__KEY_PATH", "key.pem"),
             ("STREAMER__CASSANDRA__TLS__SERVER_NAME", "cassandra"),
         ] {
             let error = load(&[half]).unwrap_err().to_string();
-            assert!(error.starts_with("`cassandra.tls."), "{error}");
+            assert!(error.contains(": cassandra.tls."), "{error}");
         }
         let name = ("STREAMER__CASSANDRA__TLS__SERVER_NAME", "not a name");
         let error = load(&[("STREAMER__CASSANDRA__TLS__CA_PATH", "ca.pem"), name]).unwrap_err();
-        assert!(error.to_string().contains("neither a DNS name"), "{error}");
+        assert!(
+            error.to_string().contains("must be a DNS name or an IP address"),
+            "{error}"
+        );
     }
 }
