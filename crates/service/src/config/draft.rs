@@ -131,8 +131,10 @@ impl<S: Settings> Draft<S> {
 
     /// The settings, if no error was found.
     pub(super) fn finish(self) -> Result<Loaded<S>, ConfigErrors> {
-        if !self.findings.errors.0.is_empty() {
-            return Err(self.findings.errors);
+        let mut errors = self.findings.errors;
+        if !errors.0.is_empty() {
+            errors.0.sort_by_key(|error| error.origin.rank());
+            return Err(errors);
         }
         Ok(Loaded {
             settings: self.settings,
@@ -156,27 +158,33 @@ fn check_entry<S: Settings>(defaults: &Tree, entry: &Entry, is_in_map: bool) -> 
     let Err(error) = with(entry.value.clone()) else {
         return Ok(());
     };
-    // Only a secret is shown as redacted when it is serialized.
-    let probe = with(Value::new(None, "probe")).map(|settings| json(&settings));
     let pointer = format!("/{}", entry.path.join("/"));
-    let is_secret =
-        probe.is_ok_and(|settings| settings.pointer(&pointer).is_some_and(|value| value == REDACTED));
+    // Only a secret is shown as redacted when it is serialized.
+    let probe = with(Value::new(None, "probe")).ok();
+    let is_secret = probe.is_some_and(|probe| {
+        json(&probe)
+            .pointer(&pointer)
+            .is_some_and(|value| value == REDACTED)
+    });
     if is_secret || is_in_map {
         return Err("must be a text in quotes".to_owned());
     }
-    Err(reason::<S>(error, entry))
-}
-
-fn reason<S: Settings>(error: config::ConfigError, entry: &Entry) -> String {
-    match error {
-        config::ConfigError::At { error, .. } => reason::<S>(*error, entry),
+    Err(match innermost(error) {
         config::ConfigError::Type {
             unexpected, expected, ..
         } => format!("expected {expected}, found {unexpected}"),
-        other => format!(
-            "invalid value: {}",
-            unknown_variant::<S>(entry).unwrap_or_else(|| other.to_string())
-        ),
+        other => unknown_variant::<S>(entry).unwrap_or_else(|| {
+            let text = other.to_string();
+            let text = text.strip_prefix("invalid value: ").unwrap_or(&text);
+            format!("invalid value: {text}{}", example::<S>(&pointer))
+        }),
+    })
+}
+
+fn innermost(error: config::ConfigError) -> config::ConfigError {
+    match error {
+        config::ConfigError::At { error, .. } => innermost(*error),
+        other => other,
     }
 }
 
@@ -190,4 +198,12 @@ fn unknown_variant<S: Settings>(entry: &Entry) -> Option<String> {
         .fold(Json::from(text), |value, name| serde_json::json!({ name: value }));
     let error = serde_json::from_value::<S>(nested).err()?.to_string();
     error.starts_with("unknown variant").then_some(error)
+}
+
+/// The default of a text, which shows the format of durations and sizes.
+fn example<S: Settings>(pointer: &str) -> String {
+    match json(&S::default()).pointer(pointer) {
+        Some(Json::String(default)) => format!(" (the default is {default:?})"),
+        _ => String::new(),
+    }
 }

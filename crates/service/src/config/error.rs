@@ -22,7 +22,7 @@ pub struct ConfigError {
 pub struct ConfigErrors(pub(super) Vec<ConfigError>);
 
 impl ConfigErrors {
-    /// The errors: those of the file, of the environment, then broken rules.
+    /// The errors: those of the file by line, of the environment, then of defaults.
     pub fn iter(&self) -> std::slice::Iter<'_, ConfigError> {
         self.0.iter()
     }

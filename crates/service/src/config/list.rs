@@ -25,7 +25,7 @@ impl std::ops::Deref for List {
 impl<'de> Deserialize<'de> for List {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
-        #[serde(untagged)]
+        #[serde(untagged, expecting = "expected a list of texts, or one text with commas")]
         enum Given {
             Text(String),
             Items(Vec<String>),

@@ -32,6 +32,15 @@ impl Origin {
         Self::File { path, line }
     }
 
+    /// Sorts by layer, within the file by line.
+    pub(super) fn rank(&self) -> (u8, usize) {
+        match self.setter() {
+            Self::File { line, .. } => (0, line.unwrap_or(0)),
+            Self::Variable(_) => (1, 0),
+            _ => (2, 0),
+        }
+    }
+
     /// Where the key is set: for a file's content, where the `…_file` key is.
     pub(super) fn setter(&self) -> &Self {
         match self {

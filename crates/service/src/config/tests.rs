@@ -168,23 +168,24 @@ fn all_errors_of_all_layers_are_reported_at_once() {
         ],
     );
     let expected = [
+        format!("{name}:1: properties.x: must be a text in quotes"),
         format!("{name}:3: cassandra.prot: unknown key, did you mean `cassandra.port`?"),
+        format!("{name}:4: cassandra.port: expected an integer, found string \"x\""),
+        format!("{name}:5: cassandra.contact_points: must not be empty"),
+        format!("{name}:7: process.shutdown_grace: invalid value: failed to parse"),
         "environment variable EXAMPLE_CASSANDRA__MAX_PORT: unknown variable, did you mean \
          EXAMPLE__CASSANDRA__MAX_PORT?"
             .to_owned(),
         "environment variable EXAMPLE__CASSANDRA: cassandra: is a section of keys and takes no value".to_owned(),
-        format!("{name}:4: cassandra.port: expected an integer, found string \"x\""),
-        format!("{name}:7: process.shutdown_grace: invalid value: failed to parse"),
-        format!("{name}:1: properties.x: must be a text in quotes"),
-        "environment variable EXAMPLE__PROCESS__LOG_FORMAT: process.log_format: invalid value: unknown variant `jsn`, \
-         expected `text` or `json`"
+        "environment variable EXAMPLE__PROCESS__LOG_FORMAT: process.log_format: unknown variant `jsn`, expected `text` \
+         or `json`"
             .to_owned(),
-        format!("{name}:5: cassandra.contact_points: must not be empty"),
     ];
     assert_eq!(errors.len(), expected.len(), "{errors:#?}");
     for (error, expected) in errors.iter().zip(&expected) {
         assert!(error.starts_with(expected), "{error}\n{expected}");
     }
+    assert!(errors[4].ends_with("(the default is \"25s\")"), "{}", errors[4]);
 }
 
 #[test]

@@ -1,10 +1,9 @@
-//! Which partition of a topic a user's records lie in: the rule of Kafka's Java clients (and of librdkafka's
-//! `murmur2_random` for records with a key), so that producers of both kinds agree.
+//! The partitioner: murmur2 of the key, like Kafka's Java clients and librdkafka's `murmur2_random`.
 
 use crate::UserId;
 
 impl UserId {
-    /// The partition of this user's records in a topic of `partitions` partitions; `None` if that is not positive.
+    /// The partition of this user's records in a topic with `partitions` partitions; `None` if that is not positive.
     #[must_use]
     pub fn partition(self, partitions: i32) -> Option<i32> {
         if partitions < 1 {
@@ -15,12 +14,12 @@ impl UserId {
     }
 }
 
-/// Austin Appleby's MurmurHash2 (32 bits) with the seed that Kafka's `Utils.murmur2` has.
+/// Austin Appleby's MurmurHash2 (32 bits) with the seed of Kafka's `Utils.murmur2`.
 fn murmur2(bytes: &[u8]) -> i32 {
     const MULTIPLIER: u32 = 0x5bd1_e995;
     const SEED: u32 = 0x9747_b28c;
     let (words, tail) = bytes.as_chunks::<4>();
-    // The hash counts its input modulo 2^32, as Java's int does.
+    // The hash uses the length modulo 2^32, like Java's int.
     let length = u32::try_from(bytes.len() & 0xffff_ffff).expect("the mask leaves 32 bits");
 
     let mut hash = SEED ^ length;
@@ -43,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_hash_agrees_with_the_vectors_of_kafkas_own_test() {
+    fn hash_matches_the_vectors_of_kafkas_test() {
         for (key, hash) in [
             ("21", -973_932_308),
             ("foobar", -790_332_482),
@@ -57,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn a_partition_is_one_of_the_topics() {
+    fn partition_is_within_the_topic() {
         let id: UserId = "0195d0b1-7a4c-7f3e-9b1a-2c3d4e5f6071".parse().unwrap();
         assert_eq!(id.partition(1), Some(0));
         assert!((0..6).contains(&id.partition(6).unwrap()));

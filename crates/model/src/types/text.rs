@@ -1,20 +1,20 @@
-//! The rule of every string of the record. It keeps the text as it was written: nothing is trimmed or normalised.
+//! The type of the record's strings. The text is kept as it is: not trimmed, not normalized.
 
 use std::{borrow::Cow, fmt, ops::Deref};
 
 use serde::{Serialize, Serializer};
 
-use crate::Reason;
+use crate::record::Reason;
 
 /// A string of the record: not blank, at most [`Text::LONGEST`] characters, free of NUL.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Text<'a>(Cow<'a, str>);
 
 impl<'a> Text<'a> {
-    /// The greatest length, in characters (Unicode scalar values).
+    /// The maximum length, in Unicode scalar values.
     pub const LONGEST: usize = 512;
 
-    /// Takes a text that keeps the rule.
+    /// Validates a text.
     ///
     /// # Errors
     /// [`Reason::Blank`], [`Reason::TooLong`] or [`Reason::NulCharacter`].
@@ -23,7 +23,7 @@ impl<'a> Text<'a> {
         if text.chars().all(char::is_whitespace) {
             return Err(Reason::Blank);
         }
-        // A character has at least one byte, so most texts need not be counted.
+        // A character has at least one byte, so most texts don't have to be counted.
         if text.len() > Self::LONGEST && text.chars().count() > Self::LONGEST {
             return Err(Reason::TooLong);
         }
@@ -33,13 +33,13 @@ impl<'a> Text<'a> {
         Ok(Self(text))
     }
 
-    /// The text itself.
+    /// The text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The same text, free of what it was parsed from.
+    /// Copies a borrowed text.
     #[must_use]
     pub fn into_owned(self) -> Text<'static> {
         Text(Cow::Owned(self.0.into_owned()))
@@ -60,7 +60,7 @@ impl fmt::Display for Text<'_> {
     }
 }
 
-/// Shows no character of the text, which is about a person.
+/// Shows only the length: the text is personal data.
 impl fmt::Debug for Text<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Text({} bytes)", self.0.len())
@@ -78,21 +78,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_is_kept_as_it_was_written() {
+    fn text_is_kept_unchanged() {
         for text in ["x", " x ", "\u{1F600}", "a\nb", "\u{200b}"] {
             assert_eq!(Text::new(text).unwrap().as_str(), text);
         }
     }
 
     #[test]
-    fn white_space_alone_is_blank_in_any_script() {
+    fn white_space_of_any_script_is_blank() {
         for text in ["", " ", "\t\r\n", "\u{a0}\u{2003}\u{3000}"] {
             assert_eq!(Text::new(text), Err(Reason::Blank), "{text:?}");
         }
     }
 
     #[test]
-    fn the_length_is_counted_in_characters() {
+    fn length_is_counted_in_characters() {
         for character in ["a", "é", "語", "\u{1F600}"] {
             assert!(Text::new(character.repeat(512)).is_ok());
             assert_eq!(Text::new(character.repeat(513)), Err(Reason::TooLong));
@@ -100,14 +100,14 @@ mod tests {
     }
 
     #[test]
-    fn nul_is_refused_wherever_it_stands() {
+    fn nul_is_refused_at_any_position() {
         for text in ["\0a", "a\0", "a\0b", "\0"] {
             assert_eq!(Text::new(text), Err(Reason::NulCharacter), "{text:?}");
         }
     }
 
     #[test]
-    fn debug_output_shows_nothing_of_it() {
+    fn debug_does_not_show_the_text() {
         assert_eq!(format!("{:?}", Text::new("Zoë").unwrap()), "Text(4 bytes)");
     }
 }

@@ -1,13 +1,13 @@
-//! The canonical encoding → record, in one scan. Nearly every record comes in it; what does not is read by `parse`,
-//! which also tells what is wrong with what is no record.
+//! Parses the canonical encoding in one scan. Nearly all records have it; `parse` reads the others and reports errors.
 
 use std::borrow::Cow;
 
-use crate::{Instant, User, UserFields};
+use super::{User, UserFields};
+use crate::types::Instant;
 
 impl<'a> User<'a> {
-    /// Reads a record in the canonical encoding and without an escape in it, and nothing else, in one scan where
-    /// [`User::parse_strict`] and the question whether the text is canonical take three. The result is the same.
+    /// Parses a record in the canonical encoding without escapes; any other text is `None`. Takes one scan, where
+    /// [`User::parse_strict`] and [`User::is_canonical`] together take three. The result is the same.
     #[must_use]
     pub fn parse_canonical(json: &'a [u8]) -> Option<Self> {
         let mut scan = Scan {
@@ -16,14 +16,14 @@ impl<'a> User<'a> {
         let fields = scan.record()?;
         let id = fields.id.clone();
         let user = Self::new(fields).ok()?;
-        // A uuid may be written in upper case, too.
-        let whole = scan.rest.is_empty() && user.id().text().as_str() == id;
-        whole.then_some(user)
+        // A uuid in upper case is valid but not canonical.
+        let is_canonical = scan.rest.is_empty() && user.id().text().as_str() == id;
+        is_canonical.then_some(user)
     }
 }
 
-/// How many bytes the record at the front of a text has, if it has the form of the canonical encoding: its fields in
-/// their order, without white space or an escape. Such a form is JSON; whether its values are valid is not asked.
+/// The length in bytes of the record at the start of a text, if it has the form of the canonical encoding: the fields in
+/// order, without white space or escapes. That form is valid JSON; its values are not checked.
 #[must_use]
 pub fn canonical_length(text: &str) -> Option<usize> {
     let mut scan = Scan { rest: text };
@@ -31,7 +31,7 @@ pub fn canonical_length(text: &str) -> Option<usize> {
     Some(text.len() - scan.rest.len())
 }
 
-/// What is left of a text that is read from its front.
+/// A cursor over a text.
 struct Scan<'a> {
     rest: &'a str,
 }
@@ -56,7 +56,7 @@ impl<'a> Scan<'a> {
         Some(fields)
     }
 
-    /// The string that follows `before`, if it has no escape. Its closing quote is left.
+    /// Reads the string after `before`, if it has no escape, up to its closing quote.
     fn text(&mut self, before: &str) -> Option<Cow<'a, str>> {
         let rest = self.rest.strip_prefix(before)?;
         let ends = |byte| matches!(byte, 0..b' ' | b'"' | b'\\');
@@ -65,12 +65,12 @@ impl<'a> Scan<'a> {
         rest.starts_with('"').then_some(Cow::Borrowed(text))
     }
 
-    /// The same of one that is written as instants are; that it is one is not asked.
+    /// Reads a string that has the form of a canonical instant; its value is not checked.
     fn instant(&mut self, before: &str) -> Option<Cow<'a, str>> {
         self.text(before).filter(|text| Instant::has_canonical_form(text))
     }
 
-    /// That it is absent is one thing, that it is written oddly another.
+    /// `None` if it is not canonical, `Some(None)` if it is absent.
     fn registered_date(&mut self) -> Option<Option<Cow<'a, str>>> {
         const BEFORE: &str = "\",\"registered_date\":\"";
         if self.rest.starts_with(BEFORE) {
@@ -88,7 +88,7 @@ mod tests {
     const RECORD: &str = r#"{"id":"0195d0b1-7a4c-7f3e-9b1a-2c3d4e5f6071","first_name":"Zoë","last_name":"O'Neill","gender":"female","address":"12 Main Street","post_code":"0378","email":"zoe@example.com","username":"zebra12","dob":"1968-02-29T01:02:03.004Z","registered_date":"2015-01-02T03:04:05.006Z","phone":"041","picture":"https://example.com/1.jpg"}"#;
 
     #[test]
-    fn the_canonical_encoding_is_read_as_the_parser_reads_it() {
+    fn canonical_encoding_parses_like_parse_strict() {
         let without = RECORD.replace(r#""registered_date":"2015-01-02T03:04:05.006Z","#, "");
         for json in [RECORD, &without] {
             let user = User::parse_canonical(json.as_bytes()).unwrap();
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_is_written_otherwise_is_left_to_the_parser() {
+    fn other_valid_encodings_are_none() {
         let valid = [
             ("{", "{ "),
             ("Zoë", "Zo\\u00eb"),
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_record_is_none() {
+    fn invalid_records_are_none() {
         for (from, to) in [
             ("0195d0b1-7a4c", "0195d0b1-7a4"),
             ("Zoë", " "),

@@ -1,7 +1,7 @@
-//! JSON → record. Finds each field's raw JSON, decodes it to a text and leaves the rules to [`User::new`].
+//! Parses a record from JSON: finds each field's raw JSON and decodes it to a text. [`User::new`] checks the rules.
 //!
-//! The values are taken as raw slices first (`serde_json` skips over them without recursion), so that one wrong value
-//! neither hides the id that follows it nor costs a copy.
+//! Values are raw slices at first, which `serde_json` skips without recursion. So an invalid value neither hides the id
+//! after it nor costs a copy.
 
 use std::{borrow::Cow, fmt};
 
@@ -11,18 +11,19 @@ use serde::{
 };
 use serde_json::{error::Category, value::RawValue};
 
-use crate::{Field, FieldName, Invalid, JsonKind, Reason, User, UserFields, UserId};
+use super::{Field, FieldName, Invalid, JsonKind, Reason, User, UserFields};
+use crate::types::UserId;
 
-/// Whom the record comes from.
+/// How strictly a record is parsed.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Policy {
-    /// A caller who can be told: nothing but the contract.
+pub(super) enum Policy {
+    /// From a caller, who can correct it: exactly the contract.
     Strict,
-    /// A topic that other producers write to as well: what can be understood without doubt.
+    /// From a topic with other producers: everything unambiguous.
     Lenient,
 }
 
-pub(crate) fn parse(json: &[u8], policy: Policy) -> Result<User<'_>, Invalid> {
+pub(super) fn parse(json: &[u8], policy: Policy) -> Result<User<'_>, Invalid> {
     let text = std::str::from_utf8(json).map_err(|error| {
         Invalid::record(Reason::NotUtf8 {
             offset: error.valid_up_to(),
@@ -34,7 +35,7 @@ pub(crate) fn parse(json: &[u8], policy: Policy) -> Result<User<'_>, Invalid> {
     User::new(fields.map_err(|invalid| invalid.of(found.id()))?)
 }
 
-/// What the text holds for each field, as raw JSON, and the first names that have no place in the record.
+/// The raw JSON of each field, and the first unknown and duplicate names.
 #[derive(Default)]
 struct Found<'a> {
     values: [Option<&'a str>; Field::ALL.len()],
@@ -48,7 +49,7 @@ impl<'a> Found<'a> {
         let scanned = deserializer
             .deserialize_map(&mut *self)
             .and_then(|()| deserializer.end());
-        scanned.map_err(|error| Invalid::record(refusal(&error)))
+        scanned.map_err(|error| Invalid::record(reason(&error)))
     }
 
     fn keep(&mut self, field: Field, value: &'a str) {
@@ -85,7 +86,7 @@ impl<'a> Found<'a> {
         value.and_then(decode).map_err(|reason| reason.of(field))
     }
 
-    /// Null is a value of the wrong type here too: a producer that has nothing to say leaves the field out.
+    /// Null is a value of the wrong type: a producer without a value omits the field.
     fn optional_text(&self, field: Field) -> Result<Option<Cow<'a, str>>, Invalid> {
         let value = self.values[field as usize];
         value.map(decode).transpose().map_err(|reason| reason.of(field))
@@ -98,7 +99,7 @@ impl<'a> Found<'a> {
         }
     }
 
-    /// The id, if the text leaves no doubt about it.
+    /// The id, if it is given once and valid.
     fn id(&self) -> Option<UserId> {
         let unambiguous = self.duplicate != Some(Field::Id);
         self.text(Field::Id).ok().filter(|_| unambiguous)?.parse().ok()
@@ -125,7 +126,7 @@ impl<'de> Visitor<'de> for &mut Found<'de> {
     }
 }
 
-/// An object's key, borrowed unless it holds an escape.
+/// An object's key, borrowed unless it has an escape.
 struct Key<'a>(Cow<'a, str>);
 
 impl<'de> Deserialize<'de> for Key<'de> {
@@ -152,7 +153,7 @@ impl<'de> Visitor<'de> for KeyVisitor {
     }
 }
 
-/// The text of a raw JSON value that is a string. The scan has proved it well-formed but for the meaning of escapes.
+/// Decodes a raw JSON value that is a string. The scan has checked everything except the meaning of escapes.
 fn decode(value: &str) -> Result<Cow<'_, str>, Reason> {
     let found = match value.as_bytes().first() {
         Some(b'"') => return unescape(value),
@@ -181,9 +182,9 @@ fn is_integer(value: &str) -> bool {
     digits.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// The refusal of a text in which no record can be found. Only the parser's own constant texts are quoted: those that
-/// serde makes of a value of the wrong type hold the value.
-fn refusal(error: &serde_json::Error) -> Reason {
+/// The reason of a text that is not a JSON object. Quotes only the parser's constant texts: those of serde for a wrong
+/// type quote the value.
+fn reason(error: &serde_json::Error) -> Reason {
     if error.classify() == Category::Data {
         return Reason::NotAnObject;
     }

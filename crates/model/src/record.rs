@@ -1,12 +1,22 @@
-//! The record itself: twelve valid values, of which one may be absent. How it is read from JSON is in `parse`, how it is written in `canonical`.
+//! The record: twelve fields, of which one is optional. `parse` reads it from JSON, `encode` writes it.
+
+mod encode;
+mod field;
+mod invalid;
+mod parse;
+mod parse_canonical;
 
 use std::{borrow::Cow, fmt, str::FromStr};
 
 use serde::Serialize;
 
-use crate::{Email, Field, Instant, Invalid, Reason, Text, UserId, parse};
+pub use field::{Field, FieldName};
+pub use invalid::{Invalid, JsonKind, Reason};
+pub use parse_canonical::canonical_length;
 
-/// A user, valid by construction. Its strings are borrowed from what it was parsed from wherever that is possible.
+use crate::types::{Email, Instant, Text, UserId};
+
+/// A user, valid by construction. Its strings borrow from the parsed JSON where possible.
 #[derive(Clone, PartialEq, Eq, Serialize)]
 pub struct User<'a> {
     id: UserId,
@@ -24,8 +34,8 @@ pub struct User<'a> {
     picture: Text<'a>,
 }
 
-/// The raw texts of a record, of which [`User::new`] makes a valid one. `None` stands for a field that is absent, which
-/// no text does: an empty one is broken.
+/// The texts of a record before validation, the input of [`User::new`]. `None` is an absent field; an empty text is
+/// invalid.
 #[derive(Clone, Default)]
 #[allow(missing_docs, reason = "each is documented in the contract, user.proto")]
 pub struct UserFields<'a> {
@@ -44,10 +54,10 @@ pub struct UserFields<'a> {
 }
 
 impl<'a> User<'a> {
-    /// Makes a record of raw texts.
+    /// Validates the texts of a record.
     ///
     /// # Errors
-    /// The first field, in the contract's order, that breaks its rule.
+    /// The first field, in the contract's order, that is invalid.
     pub fn new(fields: UserFields<'a>) -> Result<Self, Invalid> {
         let id = UserId::from_str(&fields.id);
         let known = id.as_ref().ok().copied();
@@ -74,24 +84,23 @@ impl<'a> User<'a> {
         })
     }
 
-    /// Reads one JSON object as a caller must send it: the record's fields and no others, each a string.
+    /// Parses one JSON object from a caller: the record's fields and no others, each a string.
     ///
     /// # Errors
-    /// See [`Invalid`] for which of several faults is reported.
+    /// See [`Invalid`] for which of several errors is reported.
     pub fn parse_strict(json: &'a [u8]) -> Result<Self, Invalid> {
         parse::parse(json, parse::Policy::Strict)
     }
 
-    /// Reads one JSON object as a topic may hold it: fields we don't know are ignored, and an integer `post_code` is
-    /// kept as its decimal text.
+    /// Parses one JSON object from a topic. Ignores unknown fields, and converts an integer `post_code` to decimal text.
     ///
     /// # Errors
-    /// See [`Invalid`] for which of several faults is reported.
+    /// See [`Invalid`] for which of several errors is reported.
     pub fn parse_lenient(json: &'a [u8]) -> Result<Self, Invalid> {
         parse::parse(json, parse::Policy::Lenient)
     }
 
-    /// The same record, free of what it was parsed from.
+    /// Copies the borrowed strings.
     #[must_use]
     pub fn into_owned(self) -> User<'static> {
         User {
@@ -182,7 +191,7 @@ impl<'a> User<'a> {
     }
 }
 
-/// Shows the id alone: the rest is about a person.
+/// Shows the id only: the rest is personal data.
 impl fmt::Debug for User<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("User")

@@ -1,35 +1,34 @@
-//! Record → JSON. There is one encoding of a record: the contract's names in the contract's order, no white space,
-//! no escape that JSON does not demand.
+//! Encodes a record as canonical JSON: the contract's names in its order, no white space, only required escapes.
 
 use std::{
     borrow::Cow,
     io::{self, Write},
 };
 
-use crate::User;
+use super::User;
 
 impl User<'_> {
-    /// The canonical encoding.
+    /// Returns the canonical encoding.
     #[must_use]
     pub fn to_json(&self) -> Vec<u8> {
-        let mut json = Vec::with_capacity(640); // The API's records take 420 to 560 bytes.
+        let mut json = Vec::with_capacity(640); // The API's records have 420 to 560 bytes.
         self.write_json(&mut json);
         json
     }
 
     /// Appends the canonical encoding to `json`.
     pub fn write_json(&self, json: &mut Vec<u8>) {
-        serde_json::to_writer(json, self).expect("a struct of strings can be written to memory");
+        serde_json::to_writer(json, self).expect("writing a struct of strings to memory does not fail");
     }
 
-    /// Whether `json` is the canonical encoding of this record. Allocates nothing.
+    /// Whether `json` is the canonical encoding of this record. Does not allocate.
     #[must_use]
     pub fn is_canonical(&self, json: &[u8]) -> bool {
         let mut expected = Expected { rest: json };
         serde_json::to_writer(&mut expected, self).is_ok() && expected.rest.is_empty()
     }
 
-    /// The canonical encoding: `original`, the text that this record was parsed from, if it is that already.
+    /// Returns the canonical encoding: `original`, which this record was parsed from, if it is canonical.
     #[must_use]
     pub fn canonical_json<'b>(&self, original: &'b [u8]) -> Cow<'b, [u8]> {
         if self.is_canonical(original) {
@@ -40,7 +39,7 @@ impl User<'_> {
     }
 }
 
-/// Takes only the bytes it expects, and fails on the first other one.
+/// Compares written bytes with the expected ones and fails at the first difference.
 struct Expected<'a> {
     rest: &'a [u8],
 }

@@ -1,20 +1,20 @@
-//! The id of a user: the key of its row and of its Kafka records.
+//! The type of a user's id: the key of its row and of its Kafka records.
 
 use std::{fmt, str::FromStr};
 
 use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
-use crate::Reason;
+use crate::record::Reason;
 
-/// A uuid that is not nil. Read in its hyphenated form in any case, written in lower case.
+/// A uuid that is not nil. Parsed in its hyphenated form in any case, formatted in lower case.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct UserId(Uuid);
 
 impl UserId {
     const TEXT_LENGTH: usize = uuid::fmt::Hyphenated::LENGTH;
 
-    /// Reads the text of an id, for example a Kafka key.
+    /// Parses the text of an id, for example a Kafka key.
     ///
     /// # Errors
     /// [`Reason::NotAUuid`], also for the braced, the simple and the URN form, and [`Reason::NilUuid`].
@@ -26,13 +26,13 @@ impl UserId {
         Self::try_from(uuid)
     }
 
-    /// The uuid itself.
+    /// The uuid.
     #[must_use]
     pub const fn as_uuid(&self) -> &Uuid {
         &self.0
     }
 
-    /// The canonical text, on the stack: hyphenated, lower case.
+    /// The canonical text: hyphenated, lower case. Does not allocate.
     #[must_use]
     pub fn text(self) -> UserIdText {
         let mut bytes = [0; Self::TEXT_LENGTH];
@@ -79,7 +79,7 @@ impl Serialize for UserId {
     }
 }
 
-/// The canonical text of a [`UserId`], without an allocation.
+/// The canonical text of a [`UserId`] on the stack.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct UserIdText([u8; UserId::TEXT_LENGTH]);
 
@@ -108,14 +108,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_is_read_in_any_case_and_written_in_lower_case() {
+    fn id_is_parsed_in_any_case_and_formatted_in_lower_case() {
         let id: UserId = "0195D0B1-7a4c-7F3E-9B1a-2C3D4E5F6071".parse().unwrap();
         assert_eq!(id.to_string(), "0195d0b1-7a4c-7f3e-9b1a-2c3d4e5f6071");
         assert_eq!(UserId::parse(id.text().as_bytes()), Ok(id));
     }
 
     #[test]
-    fn only_the_hyphenated_form_is_an_id() {
+    fn only_the_hyphenated_form_is_parsed() {
         for text in [
             "",
             "0195d0b17a4c7f3e9b1a2c3d4e5f6071",
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn the_nil_uuid_is_nobodys_id() {
+    fn nil_uuid_is_refused() {
         assert_eq!(
             "00000000-0000-0000-0000-000000000000".parse::<UserId>(),
             Err(Reason::NilUuid)

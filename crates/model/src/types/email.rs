@@ -1,17 +1,18 @@
-//! The rule of an e-mail address: enough to catch a wrong field, lenient enough for every address the API makes up.
+//! The type of an e-mail address: strict enough to catch a swapped field, lenient enough for the API's addresses.
 
 use std::{borrow::Cow, fmt, ops::Deref};
 
 use serde::{Serialize, Serializer};
 
-use crate::{Reason, Text};
+use super::Text;
+use crate::record::Reason;
 
-/// A [`Text`] with exactly one `@`, which has something on either side.
+/// A [`Text`] with exactly one `@` between two non-empty parts.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Email<'a>(Text<'a>);
 
 impl<'a> Email<'a> {
-    /// Takes an address that keeps the rule.
+    /// Validates an address.
     ///
     /// # Errors
     /// Those of [`Text::new`], and [`Reason::NotAnEmail`].
@@ -24,13 +25,13 @@ impl<'a> Email<'a> {
         Ok(Self(text))
     }
 
-    /// The address itself.
+    /// The address.
     #[must_use]
     pub fn as_str(&self) -> &str {
         self.0.as_str()
     }
 
-    /// The same address, free of what it was parsed from.
+    /// Copies a borrowed address.
     #[must_use]
     pub fn into_owned(self) -> Email<'static> {
         Email(self.0.into_owned())
@@ -51,7 +52,7 @@ impl fmt::Display for Email<'_> {
     }
 }
 
-/// Shows no character of the address, which is about a person.
+/// Shows only the length: the address is personal data.
 impl fmt::Debug for Email<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Email({} bytes)", self.len())
@@ -69,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_at_sign_between_two_parts_is_an_address() {
+    fn address_has_one_at_sign_between_two_parts() {
         for text in ["a@b", "مهدی.یاسمی@example.com", "o'neill+x@[::1]"] {
             assert_eq!(Email::new(text).unwrap().as_str(), text);
         }

@@ -1,29 +1,28 @@
-//! A point in time of the record, to the millisecond. Knows no clock and no time zone but UTC.
+//! The type of the record's instants, in UTC with milliseconds.
 
 use std::{fmt, str::FromStr};
 
 use jiff::{SignedDuration, civil::DateTime};
 use serde::{Serialize, Serializer};
 
-use crate::Reason;
+use crate::record::Reason;
 
-/// An instant of the years 0001 to 9999 of UTC (what the contract's `google.protobuf.Timestamp` can hold), in whole
-/// milliseconds.
+/// An instant of the years 0001 to 9999 UTC, the range of `google.protobuf.Timestamp`, in whole milliseconds.
 ///
-/// It is read as RFC 3339 writes it: date, `T`, time, an optional fraction of any length, `Z` or an offset; `T` and
-/// `Z` in either case. Digits of the fraction behind the third are dropped. There is no leap second, as the
-/// contract's type has none. It is written as `YYYY-MM-DDTHH:MM:SS.mmmZ`.
+/// Parses RFC 3339: date, `T`, time, an optional fraction of any length, `Z` or an offset; `T` and `Z` in either case.
+/// Truncates the fraction to milliseconds. Refuses leap seconds, like the contract's type. The text is
+/// `YYYY-MM-DDTHH:MM:SS.mmmZ`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Instant(i64);
 
-// The arithmetic is done on civil dates: jiff's own timestamp ends a day before the year 9999 does.
+// Civil dates, because jiff's timestamp ends a day before the year 9999 does.
 const EPOCH: DateTime = DateTime::constant(1970, 1, 1, 0, 0, 0, 0);
 const EARLIEST_MS: i64 = -62_135_596_800_000;
 const LATEST_MS: i64 = 253_402_300_799_999;
 const TEXT_LENGTH: usize = "YYYY-MM-DDTHH:MM:SS.mmmZ".len();
 
 impl Instant {
-    /// The instant that many milliseconds after 1970-01-01T00:00:00Z.
+    /// Converts milliseconds since 1970-01-01T00:00:00Z.
     ///
     /// # Errors
     /// [`Reason::OutOfRange`].
@@ -41,7 +40,7 @@ impl Instant {
         self.0
     }
 
-    /// Whether a text, if it is an instant, is written as it would be written here.
+    /// Whether a text has the length and the separators of the canonical form; the digits are not checked.
     pub(crate) fn has_canonical_form(text: &str) -> bool {
         let text = text.as_bytes();
         text.len() == TEXT_LENGTH && text[10] == b'T' && text[19] == b'.' && text[23] == b'Z'
@@ -50,7 +49,7 @@ impl Instant {
     fn text(self) -> [u8; TEXT_LENGTH] {
         let civil = EPOCH
             .checked_add(SignedDuration::from_millis(self.0))
-            .expect("the years of an instant are years of the civil calendar");
+            .expect("an instant is in the range of the civil calendar");
         let mut text = *b"0000-00-00T00:00:00.000Z";
         write_digits(&mut text[0..4], civil.year());
         write_digits(&mut text[5..7], civil.month().into());
@@ -63,9 +62,9 @@ impl Instant {
     }
 }
 
-fn write_digits(place: &mut [u8], number: i16) {
+fn write_digits(target: &mut [u8], number: i16) {
     let mut rest = number.unsigned_abs();
-    for digit in place.iter_mut().rev() {
+    for digit in target.iter_mut().rev() {
         *digit = b'0' + (rest % 10).to_le_bytes()[0];
         rest /= 10;
     }
@@ -122,7 +121,7 @@ fn date_and_time(text: &[u8]) -> Option<(DateTime, &[u8])> {
     Some((civil.ok()?, rest))
 }
 
-/// The milliseconds of an optional fraction of a second, and what follows it.
+/// The milliseconds of an optional fraction of a second, and the rest of the text.
 fn fraction(text: &[u8]) -> Option<(u16, &[u8])> {
     let Some((b'.', text)) = text.split_first() else {
         return Some((0, text));
@@ -134,7 +133,7 @@ fn fraction(text: &[u8]) -> Option<(u16, &[u8])> {
     (length > 0).then_some((millis, rest))
 }
 
-/// The offset from UTC in minutes, which must be all that is left.
+/// The offset from UTC in minutes, which must be the rest of the text.
 fn offset_minutes(text: &[u8]) -> Option<i16> {
     let (sign, [h1, h2, b':', m1, m2]) = (match text {
         [b'Z' | b'z'] => return Some(0),
@@ -161,7 +160,7 @@ impl fmt::Display for Instant {
     }
 }
 
-/// Shows nothing of the instant, which is about a person.
+/// Does not show the instant: it is personal data.
 impl fmt::Debug for Instant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Instant(..)")

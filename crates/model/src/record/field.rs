@@ -1,9 +1,8 @@
-//! The fields of the record: their names, their order and which of them may be absent, as the contract has them. The
-//! rules of the values are in their types.
+//! The fields of the record in the contract: names, order, and which of them are required.
 
 use std::fmt;
 
-/// A field of the record. The variants stand in the contract's order.
+/// A field of the record. The variants are in the contract's order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[allow(missing_docs, reason = "each is documented in the contract, user.proto")]
 pub enum Field {
@@ -57,14 +56,14 @@ impl Field {
         }
     }
 
-    /// Whether a record must have the field. `registered_date` alone may be absent, because some replies of the API do
-    /// not hold it. Absent is left out: a field that is given must keep its rule, and null keeps none.
+    /// Whether a record must have the field. Only `registered_date` is optional: some responses of the API lack it. An
+    /// absent field is omitted; null is invalid.
     #[must_use]
     pub const fn is_required(self) -> bool {
         !matches!(self, Self::RegisteredDate)
     }
 
-    /// The field of that name, if there is one. Names are compared exactly.
+    /// The field with that name, compared by case, if there is one.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Some(match name {
@@ -91,29 +90,32 @@ impl fmt::Display for Field {
     }
 }
 
-/// The name of a field in a refusal: one of ours, or one that a caller made up.
+/// The name of a field in an error: of the record, or unknown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FieldName {
     /// A field of the record.
     Known(Field),
-    /// Another name, made safe to print: letters, digits, ASCII punctuation and spaces, at most 64 of them; what is
-    /// cut off is shown by an ellipsis.
+    /// Another name, sanitized: at most 64 letters, digits, ASCII punctuation and spaces, with an ellipsis if truncated.
     Unknown(Box<str>),
 }
 
 impl FieldName {
-    const LONGEST: usize = 64;
+    const MAX_CHARACTERS: usize = 64;
 
     pub(crate) fn unknown(name: &str) -> Self {
         let mut characters = name.chars();
-        let mut shown: String = characters.by_ref().take(Self::LONGEST).map(printable).collect();
+        let mut shown: String = characters
+            .by_ref()
+            .take(Self::MAX_CHARACTERS)
+            .map(printable)
+            .collect();
         if characters.next().is_some() {
             shown.push('…');
         }
         Self::Unknown(shown.into())
     }
 
-    /// The name as text. Only that of a [`FieldName::Known`] is from a bounded set, fit for a metric's label.
+    /// The name as text. Only a [`FieldName::Known`] is from a bounded set, which a metric's label needs.
     #[must_use]
     pub fn as_str(&self) -> &str {
         match self {
@@ -123,10 +125,10 @@ impl FieldName {
     }
 }
 
-/// Marks, joiners and directional overrides can falsify a line of a log, so only what stands for itself is kept.
+/// Replaces marks, joiners and directional overrides, which can forge log lines.
 fn printable(character: char) -> char {
-    let harmless = character.is_ascii_graphic() || character == ' ' || character.is_alphanumeric();
-    if harmless { character } else { '?' }
+    let is_safe = character.is_ascii_graphic() || character == ' ' || character.is_alphanumeric();
+    if is_safe { character } else { '?' }
 }
 
 impl From<Field> for FieldName {
@@ -146,11 +148,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_field_is_found_by_its_name_alone() {
-        for (place, field) in Field::ALL.into_iter().enumerate() {
+    fn field_is_found_by_its_exact_name() {
+        for (index, field) in Field::ALL.into_iter().enumerate() {
             assert_eq!(Field::from_name(field.name()), Some(field));
             assert_eq!(
-                field as usize, place,
+                field as usize, index,
                 "the order of the variants is the order of ALL"
             );
         }
@@ -159,9 +161,9 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_name_is_cut_and_made_printable() {
+    fn unknown_name_is_truncated_and_sanitized() {
         let name = FieldName::unknown(&"é\u{202e}\n\0x".repeat(20));
-        assert_eq!(name.as_str().chars().count(), FieldName::LONGEST + 1);
+        assert_eq!(name.as_str().chars().count(), FieldName::MAX_CHARACTERS + 1);
         assert!(name.as_str().starts_with("é???x"));
         assert!(name.as_str().ends_with('…'));
         assert_eq!(FieldName::unknown("frist_name").as_str(), "frist_name");

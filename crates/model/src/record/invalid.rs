@@ -1,14 +1,16 @@
-//! Why something is not a record: which field, which rule. No text made here ever quotes a value; a record is about a
-//! person, and these texts end in logs, answers and dead letters.
+//! Validation errors of a record: the field and the rule it breaks.
+//!
+//! No text here quotes a value: records are personal data, and errors end up in logs, responses and dead letters.
 
 use std::fmt;
 
-use crate::{Field, FieldName, UserId};
+use super::{Field, FieldName};
+use crate::types::UserId;
 
-/// A refusal: the field if one is at fault, the rule it broke, and the record's id if that much could be read.
+/// A validation error: the field, the rule it breaks, and the record's id if it is known.
 ///
-/// Of several faults one is reported: first what cannot be placed in the record at all (unknown and duplicate fields,
-/// in the order of the text), then missing fields and wrong types, then the rules, both in the contract's order.
+/// Only one of several errors is reported: first an unknown or duplicate field, in the order of the JSON; then a missing
+/// field or a wrong type; then a broken rule, both in the contract's order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Invalid {
     field: Option<FieldName>,
@@ -37,19 +39,19 @@ impl Invalid {
         Self { id, ..self }
     }
 
-    /// The field at fault; `None` when the text as a whole is.
+    /// The invalid field; `None` if the JSON as a whole is invalid.
     #[must_use]
     pub fn field_name(&self) -> Option<&FieldName> {
         self.field.as_ref()
     }
 
-    /// The rule that was broken.
+    /// The broken rule.
     #[must_use]
     pub fn reason(&self) -> &Reason {
         &self.reason
     }
 
-    /// The id of the refused record, when it was given once and is itself valid, wherever in the text it stood.
+    /// The record's id, if it is valid and given once.
     #[must_use]
     pub fn id(&self) -> Option<UserId> {
         self.id
@@ -67,24 +69,24 @@ impl fmt::Display for Invalid {
 
 impl std::error::Error for Invalid {}
 
-/// The rule that was broken, worded so that it can follow the field's name.
+/// The broken rule. Its text follows the field's name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Reason {
     /// The bytes are not UTF-8.
     #[error("is not valid UTF-8 from byte {offset} on")]
     NotUtf8 {
-        /// How many bytes before the first wrong one are valid.
+        /// The number of valid bytes before the first invalid one.
         offset: usize,
     },
-    /// The text is not JSON, or goes on behind the record.
+    /// The text is not JSON, or continues after the record.
     #[error("is not valid JSON: {cause} at line {line} column {column}")]
     Malformed {
         /// Counted from 1.
         line: usize,
-        /// In bytes, counted from 1; 0 is the place before a line's first byte.
+        /// In bytes, counted from 1; 0 is before a line's first byte.
         column: usize,
-        /// What the JSON parser missed; one of its constant texts.
+        /// The JSON parser's error, one of its constant texts.
         cause: String,
     },
     /// The JSON value is not an object.
@@ -96,17 +98,17 @@ pub enum Reason {
     /// The field is given more than once.
     #[error("is given more than once")]
     DuplicateField,
-    /// The field is not given, and is one that [is required](Field::is_required).
+    /// The field is absent but [required](Field::is_required).
     #[error("is missing")]
     Missing,
-    /// The value is no string (and, where one is welcome, no integer).
+    /// The value is not a string, nor an integer where one is accepted.
     #[error("must be a string, not {found}")]
     WrongType {
-        /// What it is instead.
+        /// The type of the value.
         found: JsonKind,
     },
-    /// An escape in the string stands for no character, such as half a surrogate pair.
-    #[error("holds an escape that stands for no character")]
+    /// An escape in the string is not a character, such as half a surrogate pair.
+    #[error("has an escape that is not a character")]
     BadEscape,
     /// The string is empty or white space only.
     #[error("is blank")]
@@ -114,8 +116,8 @@ pub enum Reason {
     /// The string has more than 512 characters.
     #[error("is longer than {} characters", crate::Text::LONGEST)]
     TooLong,
-    /// The string has the character U+0000 in it.
-    #[error("holds a NUL character")]
+    /// The string has the character U+0000.
+    #[error("has a NUL character")]
     NulCharacter,
     /// The text is not a uuid in its hyphenated form.
     #[error("is not a hyphenated uuid")]
@@ -123,19 +125,19 @@ pub enum Reason {
     /// The uuid is the nil uuid.
     #[error("is the nil uuid")]
     NilUuid,
-    /// The text has not exactly one `@` with something on either side.
+    /// The text does not have exactly one `@` between two non-empty parts.
     #[error("is not an e-mail address: one @ between two non-empty parts")]
     NotAnEmail,
-    /// The text is not an instant as RFC 3339 writes it.
+    /// The text is not an RFC 3339 instant.
     #[error("is not an RFC 3339 instant such as 2024-02-29T23:59:59.123Z")]
     NotAnInstant,
-    /// The instant lies outside the years the contract's type can hold.
-    #[error("lies outside the years 0001 to 9999 of UTC")]
+    /// The instant is outside the range of the contract's type.
+    #[error("is outside the years 0001 to 9999 UTC")]
     OutOfRange,
 }
 
 impl Reason {
-    /// Every label, so that a metric can be registered with all its series.
+    /// All labels, so that a metric can be registered with all its series.
     pub const LABELS: [&'static str; 16] = [
         "not_utf8",
         "malformed",
@@ -155,7 +157,7 @@ impl Reason {
         "out_of_range",
     ];
 
-    /// A short stable name from [`Reason::LABELS`], for metrics and machine-readable answers.
+    /// A short stable name from [`Reason::LABELS`], for metrics and responses.
     #[must_use]
     pub const fn label(&self) -> &'static str {
         match self {
@@ -178,13 +180,13 @@ impl Reason {
         }
     }
 
-    /// The refusal of `field` for this reason.
+    /// The error of `field` with this reason.
     pub(crate) fn of(self, field: Field) -> Invalid {
         Invalid::field(field, self)
     }
 }
 
-/// What a JSON value is, when it is not what it should be.
+/// The type of a JSON value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs, reason = "they are JSON's own")]
 pub enum JsonKind {

@@ -1,0 +1,11 @@
+//! The types of the record's fields. Each value is valid by construction.
+
+mod email;
+mod instant;
+mod text;
+mod user_id;
+
+pub use email::Email;
+pub use instant::Instant;
+pub use text::Text;
+pub use user_id::{UserId, UserIdText};
