@@ -2,12 +2,10 @@
 //!
 //! `service::config` reads the file and the environment.
 
-use std::time::Duration;
-
 use serde::{Deserialize, Serialize};
 use service::config::{Settings, Violations};
 use service::http::listen_policy::ListenPolicy;
-use service::{AuthSettings, Backoff, ProcessSettings};
+use service::{AuthSettings, ProcessSettings};
 
 mod api;
 mod publisher;
@@ -86,8 +84,8 @@ impl Settings for IngesterSettings {
             "must not be below publisher.batch_size times publisher.max_in_flight, or two versions of one user could be \
              in flight at once",
         );
-        require_positive(found, "api.reload_interval", self.api.reload_interval);
-        require_positive(found, "schedule.interval", self.schedule.interval);
+        found.require_positive(&self.api.reload_interval, "api.reload_interval");
+        found.require_positive(&self.schedule.interval, "schedule.interval");
         violations
     }
 
@@ -108,19 +106,6 @@ impl IngesterSettings {
             remedy: "auth.tokens_path, or api.allow_anonymous to accept anonymous callers",
         }
     }
-}
-
-fn require_positive(violations: &mut Violations, key: &str, duration: Duration) {
-    violations.require(!duration.is_zero(), key, "must be above zero");
-}
-
-fn require_valid_backoff(violations: &mut Violations, key: &str, backoff: Backoff) {
-    let is_valid = !backoff.initial.is_zero() && backoff.initial <= backoff.max;
-    violations.require(
-        is_valid,
-        key,
-        "must be above zero and at most the max of the same back-off",
-    );
 }
 
 #[cfg(test)]

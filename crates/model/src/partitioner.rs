@@ -1,6 +1,6 @@
 //! The partitioner: murmur2 of the key, like Kafka's Java clients and librdkafka's `murmur2_random`.
 
-use crate::UserId;
+use crate::types::UserId;
 
 impl UserId {
     /// The partition of this user's records in a topic with `partitions` partitions; `None` if that is not positive.

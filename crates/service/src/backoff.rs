@@ -27,6 +27,15 @@ impl Default for Backoff {
 }
 
 impl Backoff {
+    /// The text of the rule that [`is_valid`](Self::is_valid) checks.
+    pub const RULE: &str = "must be above zero and at most the max of the same back-off";
+
+    /// Whether the first delay is above zero and at most the longest.
+    #[must_use]
+    pub fn is_valid(&self) -> bool {
+        !self.initial.is_zero() && self.initial <= self.max
+    }
+
     /// The delays, one for each failed attempt, without an end. Each is between half and all of the exponential step,
     /// so that the clients of a server don't retry at the same moment.
     pub fn delays(&self) -> impl Iterator<Item = Duration> + Send + use<> {

@@ -6,41 +6,24 @@
 mod cli;
 mod draft;
 mod error;
+mod findings;
 mod keys;
 mod layer;
 mod list;
 mod origin;
+mod settings;
 mod tree;
 
 use std::ffi::OsString;
 use std::path::Path;
 
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-
 pub use cli::{CommandLine, ConfigCommand};
 pub use error::{ConfigError, ConfigErrors, Violation, Violations};
 pub use list::List;
 pub use origin::Origin;
+pub use settings::Settings;
 
 use draft::Draft;
-
-/// The settings of one service.
-pub trait Settings: Default + Serialize + DeserializeOwned {
-    /// The service's name: the prefix of its environment variables, in upper case, followed by `__`.
-    const SERVICE: &'static str;
-
-    /// Returns each rule that a value breaks, alone or together with others.
-    fn validate(&self) -> Violations {
-        Violations::default()
-    }
-
-    /// Returns each file named by a setting that is missing or does not parse. Only `--check-config` calls it: a service
-    /// reports such a file when it loads it.
-    fn check_files(&self) -> Violations {
-        Violations::default()
-    }
-}
 
 /// Reads and validates settings from `file` and from `environment`, pairs of name and value.
 ///

@@ -4,6 +4,8 @@
 //! This crate knows no domain, no Kafka and no Cassandra. It calls no code of a service except the future that is passed
 //! to [`Process::run`].
 
+pub mod exit;
+
 pub mod config;
 pub mod secret;
 

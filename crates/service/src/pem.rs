@@ -209,4 +209,29 @@ mod tests {
         std::fs::write(file.path(), "b").unwrap();
         assert!(before != read(&file));
     }
+
+    #[test]
+    fn key_pair_check_reports_each_file_and_a_mismatch() {
+        let pair = || rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let (ours, other) = (pair(), pair());
+        let certificate = file(&ours.cert.pem());
+        let (key, other_key) = (
+            file(&ours.signing_key.serialize_pem()),
+            file(&other.signing_key.serialize_pem()),
+        );
+        let check = |certificate: &Path, key: &Path| {
+            let mut violations = Violations::default();
+            check_key_pair(
+                &mut violations,
+                ("tls.certificate", certificate),
+                ("tls.key", key),
+            );
+            let keys = violations.iter().map(|violation| violation.key.clone());
+            keys.collect::<Vec<_>>()
+        };
+        assert!(check(certificate.path(), key.path()).is_empty());
+        assert_eq!(check(certificate.path(), other_key.path()), ["tls.key"]);
+        let absent = Path::new("/no/such.pem");
+        assert_eq!(check(absent, absent), ["tls.certificate", "tls.key"]);
+    }
 }

@@ -1,6 +1,5 @@
 //! The lifecycle of a process: logs, admin server, signals, the service's work, and a shutdown within a grace time.
 
-use std::fmt::Write as _;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -11,13 +10,11 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Violations;
+pub use crate::exit::{EXIT_CONFIG, ExitStatus, chain, exit_with_error};
 use crate::health::Health;
 use crate::http::admin::AdminServer;
 use crate::metrics::Metrics;
 use crate::telemetry::{self, LogFormat};
-
-/// The exit code for a wrong configuration or wrong credentials: `EX_CONFIG` of sysexits.h.
-pub const EXIT_CONFIG: u8 = 78;
 
 /// The `process` section of every service's settings.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -69,14 +66,6 @@ pub struct Context {
     pub health: Health,
     /// Where metrics are registered.
     pub metrics: Metrics,
-}
-
-/// An error that ends a service, with its exit code.
-pub trait ExitStatus: std::error::Error {
-    /// [`EXIT_CONFIG`] for what only the operator can fix, 1 for everything else.
-    fn exit_code(&self) -> u8 {
-        1
-    }
 }
 
 /// A started process: it logs, serves its admin port and handles signals.
@@ -195,21 +184,4 @@ fn exit_code<E: ExitStatus>(outcome: Result<(), E>) -> u8 {
             error.exit_code()
         }
     }
-}
-
-/// Prints in one line why a process can't start, and returns the exit code.
-pub fn exit_with_error(name: &str, error: &dyn std::error::Error, code: u8) -> std::process::ExitCode {
-    eprintln!("{name}: {}", chain(error));
-    std::process::ExitCode::from(code)
-}
-
-/// Formats an error and its sources in one line, outermost first.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let _ = write!(text, ": {cause}");
-        source = cause.source();
-    }
-    text
 }

@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 use service::config::Violations;
 use service::{Backoff, Secret};
 
-use super::{require_positive, require_valid_backoff};
 use crate::compression::Choice;
 use crate::endpoint::Endpoint;
 
@@ -65,7 +64,11 @@ impl Default for PublisherSettings {
 
 impl PublisherSettings {
     pub(super) fn validate(&self, violations: &mut Violations) {
-        require_valid_backoff(violations, "publisher.backoff.initial", self.backoff);
+        violations.require(
+            self.backoff.is_valid(),
+            "publisher.backoff.initial",
+            Backoff::RULE,
+        );
         violations.require(
             (1..=1_000).contains(&self.batch_size),
             "publisher.batch_size",
@@ -85,9 +88,9 @@ impl PublisherSettings {
             "publisher.token",
             "must consist of visible ASCII characters",
         );
-        require_positive(violations, "publisher.connect_timeout", self.connect_timeout);
-        require_positive(violations, "publisher.request_timeout", self.request_timeout);
-        require_positive(violations, "publisher.probe_interval", self.probe_interval);
+        violations.require_positive(&self.connect_timeout, "publisher.connect_timeout");
+        violations.require_positive(&self.request_timeout, "publisher.request_timeout");
+        violations.require_positive(&self.probe_interval, "publisher.probe_interval");
     }
 
     /// The maximum number of records in flight.

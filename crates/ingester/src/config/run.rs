@@ -6,7 +6,6 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use service::config::Violations;
 
-use super::require_positive;
 use crate::plan::Seed;
 
 /// The size and limits of a run.
@@ -86,8 +85,8 @@ impl Default for StateSettings {
 impl RunSettings {
     pub(super) fn validate(&self, violations: &mut Violations) {
         violations.require(self.users > 0, "run.users", "must be at least 1");
-        require_positive(violations, "run.timeout", self.timeout);
-        require_positive(violations, "run.progress_interval", self.progress_interval);
+        violations.require_positive(&self.timeout, "run.timeout");
+        violations.require_positive(&self.progress_interval, "run.progress_interval");
     }
 }
 

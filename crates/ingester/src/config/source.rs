@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 use service::Backoff;
 use service::config::Violations;
 
-use super::{require_positive, require_valid_backoff};
 use crate::endpoint::Endpoint;
 
 /// Requests to the random-user API.
@@ -124,9 +123,9 @@ impl SourceSettings {
             "must be at least 1",
         );
         violations.require(self.attempts > 0, "source.attempts", "must be at least 1");
-        require_valid_backoff(violations, "source.backoff.initial", self.backoff);
-        require_positive(violations, "source.connect_timeout", self.connect_timeout);
-        require_positive(violations, "source.request_timeout", self.request_timeout);
-        require_positive(violations, "source.rate_limit.window", self.rate_limit.window);
+        violations.require(self.backoff.is_valid(), "source.backoff.initial", Backoff::RULE);
+        violations.require_positive(&self.connect_timeout, "source.connect_timeout");
+        violations.require_positive(&self.request_timeout, "source.request_timeout");
+        violations.require_positive(&self.rate_limit.window, "source.rate_limit.window");
     }
 }

@@ -5,7 +5,7 @@ use std::{
     io::{self, Write},
 };
 
-use super::User;
+use super::user::User;
 
 impl User<'_> {
     /// Returns the canonical encoding.

@@ -11,19 +11,39 @@ use serde::{
 };
 use serde_json::{error::Category, value::RawValue};
 
-use super::{Field, FieldName, Invalid, JsonKind, Reason, User, UserFields};
-use crate::types::UserId;
+use super::field::{Field, FieldName};
+use super::invalid::Invalid;
+use super::user::{User, UserFields};
+use crate::types::{JsonKind, Reason, UserId};
+
+impl<'a> User<'a> {
+    /// Parses one JSON object from a caller: the record's fields and no others, each a string.
+    ///
+    /// # Errors
+    /// See [`Invalid`] for which of several errors is reported.
+    pub fn parse_strict(json: &'a [u8]) -> Result<Self, Invalid> {
+        parse(json, Policy::Strict)
+    }
+
+    /// Parses one JSON object from a topic. Ignores unknown fields, and converts an integer `post_code` to decimal text.
+    ///
+    /// # Errors
+    /// See [`Invalid`] for which of several errors is reported.
+    pub fn parse_lenient(json: &'a [u8]) -> Result<Self, Invalid> {
+        parse(json, Policy::Lenient)
+    }
+}
 
 /// How strictly a record is parsed.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Policy {
+enum Policy {
     /// From a caller, who can correct it: exactly the contract.
     Strict,
     /// From a topic with other producers: everything unambiguous.
     Lenient,
 }
 
-pub(super) fn parse(json: &[u8], policy: Policy) -> Result<User<'_>, Invalid> {
+fn parse(json: &[u8], policy: Policy) -> Result<User<'_>, Invalid> {
     let text = std::str::from_utf8(json).map_err(|error| {
         Invalid::record(Reason::NotUtf8 {
             offset: error.valid_up_to(),

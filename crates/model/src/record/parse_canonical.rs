@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{User, UserFields};
+use super::user::{User, UserFields};
 use crate::types::Instant;
 
 impl<'a> User<'a> {

@@ -4,8 +4,8 @@ use std::{borrow::Cow, fmt, ops::Deref};
 
 use serde::{Serialize, Serializer};
 
-use super::Text;
-use crate::record::Reason;
+use super::reason::Reason;
+use super::text::Text;
 
 /// A [`Text`] with exactly one `@` between two non-empty parts.
 #[derive(Clone, PartialEq, Eq, Hash)]

@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 use jiff::{SignedDuration, civil::DateTime};
 use serde::{Serialize, Serializer};
 
-use crate::record::Reason;
+use super::reason::Reason;
 
 /// An instant of the years 0001 to 9999 UTC, the range of `google.protobuf.Timestamp`, in whole milliseconds.
 ///

@@ -4,7 +4,7 @@ use std::{borrow::Cow, fmt, ops::Deref};
 
 use serde::{Serialize, Serializer};
 
-use crate::record::Reason;
+use super::reason::{MAX_CHARACTERS, Reason};
 
 /// A string of the record: not blank, at most [`Text::LONGEST`] characters, free of NUL.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -12,7 +12,7 @@ pub struct Text<'a>(Cow<'a, str>);
 
 impl<'a> Text<'a> {
     /// The maximum length, in Unicode scalar values.
-    pub const LONGEST: usize = 512;
+    pub const LONGEST: usize = MAX_CHARACTERS;
 
     /// Validates a text.
     ///

@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
-use crate::record::Reason;
+use super::reason::Reason;
 
 /// A uuid that is not nil. Parsed in its hyphenated form in any case, formatted in lower case.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -7,8 +7,6 @@ use serde::{Deserialize, Serialize};
 use service::config::Violations;
 use service::{List, Secret};
 
-use super::require_positive;
-
 /// The Kafka producer and its topic.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default)]
@@ -84,7 +82,7 @@ impl KafkaSettings {
             "kafka.min_insync_replicas",
             "must be between 1 and kafka.replication",
         );
-        require_positive(violations, self.retention, "kafka.retention");
+        violations.require_positive(&self.retention, "kafka.retention");
         violations.require(
             self.message_timeout >= Duration::from_secs(1),
             "kafka.message_timeout",
@@ -95,8 +93,8 @@ impl KafkaSettings {
             "kafka.linger",
             "must be below kafka.message_timeout",
         );
-        require_positive(violations, self.probe_interval, "kafka.probe_interval");
-        require_positive(violations, self.probe_timeout, "kafka.probe_timeout");
+        violations.require_positive(&self.probe_interval, "kafka.probe_interval");
+        violations.require_positive(&self.probe_timeout, "kafka.probe_timeout");
         for name in self.properties.keys() {
             let property = librdkafka_name(name);
             violations.require(

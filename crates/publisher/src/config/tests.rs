@@ -1,6 +1,8 @@
+use bytesize::ByteSize;
 use service::config::load;
 
 use super::*;
+use crate::admission::RECORD_COST;
 
 fn loaded(variables: &[(&str, &str)]) -> Result<PublisherSettings, String> {
     let owned = variables.iter().map(|(name, value)| {

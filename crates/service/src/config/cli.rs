@@ -6,10 +6,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::draft::{Draft, Loaded, json};
+use super::error::ConfigErrors;
 use super::keys::Keys;
+use super::origin::Origin;
+use super::settings::Settings;
 use super::tree::leaves;
-use super::{ConfigErrors, Origin, Settings};
-use crate::process::EXIT_CONFIG;
+use crate::exit::EXIT_CONFIG;
 use crate::secret::REDACTED;
 
 /// The options that every service has.

@@ -1,16 +1,19 @@
 //! Puts the layers together: typed settings, the origin of each key, and every error on the way.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::Path;
 
 use config::Value;
 use serde_json::Value as Json;
 
+use super::error::{ConfigErrors, Violations};
+use super::findings::Findings;
 use super::keys::Keys;
 use super::layer::{self, Entry};
+use super::origin::Origin;
+use super::settings::Settings;
 use super::tree::Tree;
-use super::{ConfigErrors, Origin, Settings, Violations};
 use crate::secret::REDACTED;
 
 /// Settings whose errors are still being collected. A value with an error is replaced by that of the layer below.
@@ -26,48 +29,6 @@ pub(super) struct Loaded<S> {
     pub(super) settings: S,
     pub(super) origins: BTreeMap<String, Origin>,
     pub(super) keys: Keys,
-}
-
-/// The errors so far.
-#[derive(Default)]
-pub(super) struct Findings {
-    errors: ConfigErrors,
-    /// Keys whose intended value is not known.
-    unusable: BTreeSet<String>,
-    /// Whether a whole layer is not known, so that rules can't be checked.
-    is_incomplete: bool,
-}
-
-impl Findings {
-    /// Adds an error that hides a whole layer.
-    pub(super) fn incomplete(&mut self, origin: Origin, reason: String) {
-        self.is_incomplete = true;
-        self.errors.add(origin, None, reason);
-    }
-
-    /// Adds an error in the value of `key`.
-    pub(super) fn wrong(&mut self, origin: Origin, key: String, reason: &str) {
-        self.unusable(origin, Some(key.clone()), reason.to_owned(), Some(key));
-    }
-
-    /// Adds an error because of which the value of the key `affected` is not known.
-    pub(super) fn unusable(
-        &mut self,
-        origin: Origin,
-        key: Option<String>,
-        reason: String,
-        affected: Option<String>,
-    ) {
-        self.unusable.extend(affected);
-        self.errors.add(origin, key, reason);
-    }
-
-    /// Whether a broken rule may be the consequence of an error that is reported already.
-    fn explains(&self, key: &str, reason: &str) -> bool {
-        self.unusable
-            .iter()
-            .any(|unusable| key == unusable || reason.contains(unusable.as_str()))
-    }
 }
 
 impl<S: Settings> Draft<S> {
@@ -113,29 +74,20 @@ impl<S: Settings> Draft<S> {
         }
     }
 
-    /// Runs `rules` and adds each violation, except those that an earlier error explains.
+    /// Adds each violation of `rules`, except those that an earlier error explains.
     pub(super) fn check(&mut self, rules: impl FnOnce(&S) -> Violations) {
-        if self.findings.is_incomplete {
+        if self.findings.is_incomplete() {
             return;
         }
         for violation in rules(&self.settings).iter() {
-            let (key, reason) = (&violation.key, &violation.reason);
-            if !self.findings.explains(key, reason) {
-                let origin = self.origins.get(key).cloned().unwrap_or(Origin::Default);
-                self.findings
-                    .errors
-                    .add(origin, Some(key.clone()), reason.as_str());
-            }
+            let origin = self.origins.get(&violation.key).unwrap_or(&Origin::Default);
+            self.findings.violation(origin, violation);
         }
     }
 
     /// The settings, if no error was found.
     pub(super) fn finish(self) -> Result<Loaded<S>, ConfigErrors> {
-        let mut errors = self.findings.errors;
-        if !errors.0.is_empty() {
-            errors.0.sort_by_key(|error| error.origin.rank());
-            return Err(errors);
-        }
+        self.findings.finish()?;
         Ok(Loaded {
             settings: self.settings,
             origins: self.origins,

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use super::Origin;
-use crate::process::chain;
+use super::origin::Origin;
+use crate::exit::chain;
 
 /// One error of a configuration. It never quotes a secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -25,14 +25,6 @@ impl ConfigErrors {
     /// The errors: those of the file by line, of the environment, then of defaults.
     pub fn iter(&self) -> std::slice::Iter<'_, ConfigError> {
         self.0.iter()
-    }
-
-    pub(super) fn add(&mut self, origin: Origin, key: impl Into<Option<String>>, reason: impl Into<String>) {
-        self.0.push(ConfigError {
-            origin,
-            key: key.into(),
-            reason: reason.into(),
-        });
     }
 }
 
@@ -68,6 +60,11 @@ impl Violations {
         if !holds {
             self.add(key, reason);
         }
+    }
+
+    /// Adds a violation of `key` if `value` is zero.
+    pub fn require_positive<T: Default + PartialEq>(&mut self, value: &T, key: &str) {
+        self.require(*value != T::default(), key, "must be above zero");
     }
 
     /// Adds a violation of `key`.

@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 use config::{Value, ValueKind};
 use toml::de::{DeTable, DeValue};
 
-use super::draft::Findings;
+use super::findings::Findings;
 use super::keys::{KeyKind, Keys};
-use super::{Origin, Settings};
+use super::origin::Origin;
+use super::settings::Settings;
 
 /// A value that a layer gives to a key.
 pub(super) struct Entry {

@@ -324,4 +324,28 @@ mod tests {
             Err(TokenFileError::Read { .. })
         ));
     }
+
+    #[test]
+    fn check_files_reports_an_unusable_token_file() {
+        let check = |path: &str| {
+            let mut violations = Violations::default();
+            let settings = AuthSettings {
+                tokens_path: Some(path.into()),
+            };
+            settings.check_files(&mut violations);
+            violations.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let mut file = NamedTempFile::new().unwrap();
+        write(&mut file, &line("a", "x"));
+        let path = file.path().to_str().unwrap().to_owned();
+        assert!(check(&path).is_empty());
+        write(&mut file, "# no token\na b\n");
+        assert_eq!(
+            check(&path),
+            [format!(
+                "auth.tokens_path: failed to parse {path}:2: expected a name and the SHA-256 of a token in hex"
+            )]
+        );
+        assert!(check("/nowhere")[0].starts_with("auth.tokens_path: failed to read /nowhere: "));
+    }
 }

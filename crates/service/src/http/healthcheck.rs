@@ -13,7 +13,8 @@ use hyper_util::rt::TokioIo;
 use thiserror::Error;
 use tokio::net::TcpStream;
 
-use crate::process::{ProcessSettings, chain};
+use crate::exit::chain;
+use crate::process::ProcessSettings;
 
 /// The largest response that is read; a health report has a few hundred bytes.
 const MAX_RESPONSE: usize = 64 * 1024;

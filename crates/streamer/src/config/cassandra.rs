@@ -102,22 +102,14 @@ impl CassandraSettings {
             "cassandra.connections",
             "must be at least 1",
         );
-        violations.require(
-            !self.request_timeout.is_zero(),
-            "cassandra.request_timeout",
-            "must be above zero",
-        );
+        violations.require_positive(&self.request_timeout, "cassandra.request_timeout");
         let row_ttl = Duration::from_secs(1)..=retention::LONGEST;
         violations.require(
             self.row_ttl.is_none_or(|ttl| row_ttl.contains(&ttl)),
             "cassandra.row_ttl",
             "must be between 1 second and 20 years",
         );
-        violations.require(
-            !self.backoff.initial.is_zero(),
-            "cassandra.backoff.initial",
-            "must be above zero",
-        );
+        violations.require_positive(&self.backoff.initial, "cassandra.backoff.initial");
     }
 }
 

@@ -134,16 +134,8 @@ impl BatchSettings {
 
 impl CheckpointSettings {
     pub(super) fn validate(&self, violations: &mut Violations) {
-        violations.require(
-            !self.interval.is_zero(),
-            "checkpoint.interval",
-            "must be above zero",
-        );
-        violations.require(
-            !self.stall_timeout.is_zero(),
-            "checkpoint.stall_timeout",
-            "must be above zero",
-        );
+        violations.require_positive(&self.interval, "checkpoint.interval");
+        violations.require_positive(&self.stall_timeout, "checkpoint.stall_timeout");
     }
 }
 
