@@ -7,7 +7,7 @@ use std::sync::Arc;
 use clap::{Parser, Subcommand};
 use service::access::Callers;
 use service::process::{ExitStatus as _, exit_with_error};
-use service::{CommandLine, Context, HealthCheck, reload};
+use service::{CommandLine, ConfigCommand, Context, HealthCheck, reload};
 
 use crate::api::Api;
 use crate::books;
@@ -68,8 +68,8 @@ enum Command {
         /// The run's id
         run: uuid::Uuid,
     },
-    /// Ask the ingester that runs with this configuration how it is
     Healthcheck(HealthCheck),
+    Config(ConfigCommand),
 }
 
 impl Cli {
@@ -90,6 +90,9 @@ impl Cli {
             Command::Backfill { dry_run: true, .. } => {
                 let (cause, wish) = self.wish();
                 books::plan(&wish.order(cause, settings))
+            }
+            Command::Config(command) => {
+                return Some(command.perform::<IngesterSettings>(&self.common));
             }
             Command::Healthcheck(check) => {
                 return Some(check.perform("ingester", &settings.process).await.into());

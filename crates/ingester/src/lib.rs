@@ -1,8 +1,13 @@
 #![doc = include_str!("../README.md")]
 
 // What the operator wants.
+pub mod config;
 pub mod endpoint;
-pub mod settings;
+
+/// The old path of [`config`]. To be removed once no module uses it.
+pub mod settings {
+    pub use crate::config::*;
+}
 
 // When a run starts, which pages it asks for, and how fast it may.
 pub mod cron;

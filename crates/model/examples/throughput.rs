@@ -1,6 +1,6 @@
-//! How many records one core reads and writes: `cargo run --release -p model --example throughput`.
+//! Measures how many records one core parses and encodes: `cargo run --release -p model --example throughput`.
 //!
-//! A figure for orientation, the median of eleven rounds; nothing is asserted.
+//! Prints the median of eleven rounds.
 
 use std::{hint::black_box, time::Instant};
 
@@ -8,7 +8,7 @@ use model::User;
 
 const RECORD: &[u8] = include_bytes!("../../../proto-schema/examples/plain.json");
 const ROUNDS: usize = 11;
-const RECORDS_A_ROUND: u32 = 200_000;
+const RECORDS_PER_ROUND: u32 = 200_000;
 
 fn main() -> Result<(), model::Invalid> {
     let user = User::parse_strict(RECORD)?;
@@ -30,10 +30,10 @@ fn measure<T>(name: &str, mut work: impl FnMut() -> T) {
     let mut rates: Vec<f64> = (0..ROUNDS)
         .map(|_| {
             let start = Instant::now();
-            for _ in 0..RECORDS_A_ROUND {
+            for _ in 0..RECORDS_PER_ROUND {
                 black_box(work());
             }
-            f64::from(RECORDS_A_ROUND) / start.elapsed().as_secs_f64()
+            f64::from(RECORDS_PER_ROUND) / start.elapsed().as_secs_f64()
         })
         .collect();
     rates.sort_by(f64::total_cmp);

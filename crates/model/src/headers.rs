@@ -1,14 +1,15 @@
-//! The names of what travels beside a record, and the few fixed values. HTTP compares header names without regard to
-//! case, so those are written in lower case, as HTTP/2 sends them; Kafka compares them exactly.
+//! Names of record headers and HTTP headers, and their fixed values.
+//!
+//! HTTP header names are case-insensitive and in lower case here, as in HTTP/2. Kafka compares them exactly.
 
-/// Headers of a record in the topic, all of them optional to a reader.
+/// Headers of a record in the topic. Readers must treat all as optional.
 pub mod kafka {
     /// The media type of the value: [`JSON`](super::JSON).
     pub const CONTENT_TYPE: &str = "content-type";
-    /// The name of the value's message: [`SCHEMA`](crate::SCHEMA).
+    /// The name of the value's message type: [`SCHEMA`](crate::SCHEMA).
     pub const SCHEMA: &str = "schema";
-    /// The publisher's clock when it took the record, in microseconds since 1970, as decimal text. It measures
-    /// freshness and never decides an order.
+    /// When the publisher accepted the record, by its clock, in microseconds since 1970 as decimal text. It measures
+    /// freshness and does not decide the order.
     pub const ACCEPTED_AT_US: &str = "accepted-at-us";
     /// The uuid of the ingester's run.
     pub const RUN_ID: &str = "run-id";
@@ -18,39 +19,39 @@ pub mod kafka {
     pub const TRACEPARENT: &str = "traceparent";
 }
 
-/// Headers that a dead letter has in addition to those of the record it was.
+/// Headers of a dead letter, in addition to those of its record.
 pub mod dead_letter {
-    /// A short stable name of the reason; for an invalid record [`Reason::label`](crate::Reason::label).
+    /// A short stable name of the reason; of an invalid record [`Reason::label`](crate::Reason::label).
     pub const REASON: &str = "dlq-reason";
-    /// The reason as a sentence, which quotes no value.
+    /// The reason as text, which quotes no value.
     pub const ERROR: &str = "dlq-error";
-    /// The topic that the record lay in.
+    /// The topic of the record.
     pub const TOPIC: &str = "dlq-topic";
-    /// The partition that it lay in.
+    /// The partition of the record.
     pub const PARTITION: &str = "dlq-partition";
-    /// Kafka's id of that topic, which tells a recreated topic from the one before.
+    /// The topic's id, which distinguishes a recreated topic.
     pub const TOPIC_ID: &str = "dlq-topic-id";
-    /// The offset that it lay at.
+    /// The offset of the record.
     pub const OFFSET: &str = "dlq-offset";
-    /// The write timestamp that its row would have had, in microseconds since 1970.
+    /// The write timestamp of its row, in microseconds since 1970.
     pub const WRITE_TIMESTAMP: &str = "dlq-write-timestamp";
-    /// When it was set aside, an RFC 3339 instant.
+    /// When it became a dead letter, an RFC 3339 instant.
     pub const AT: &str = "dlq-at";
 }
 
-/// Headers of requests to the publisher and of its answers.
+/// Headers of requests to the publisher and of its responses.
 pub mod http {
     /// The uuid of the ingester's run.
     pub const RUN_ID: &str = "run-id";
-    /// The number within the run of the request's first record; the one at index i has this plus i.
+    /// The number within the run of the request's first record; the record at index i has this plus i.
     pub const RUN_SEQ: &str = "run-seq";
-    /// A repeat under the same key gets the first answer without a second write.
+    /// The idempotency key. A repeated request with the same key gets the first response without a second write.
     pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
-    /// What the caller wants to hear; see [`RETURN_REPRESENTATION`].
+    /// The caller's preference for the response; see [`RETURN_REPRESENTATION`].
     pub const PREFER: &str = "prefer";
-    /// The value of [`PREFER`] that asks for each record's partition and offset.
+    /// The value of [`PREFER`] that requests each record's partition and offset.
     pub const RETURN_REPRESENTATION: &str = "return=representation";
-    /// W3C Trace Context, passed on into Kafka.
+    /// W3C Trace Context, propagated to Kafka.
     pub const TRACEPARENT: &str = "traceparent";
 }
 
@@ -58,5 +59,5 @@ pub mod http {
 pub const JSON: &str = "application/json";
 /// The media type of newline-delimited records.
 pub const NDJSON: &str = "application/x-ndjson";
-/// The media type of an error answer (RFC 9457).
+/// The media type of an error response (RFC 9457).
 pub const PROBLEM: &str = "application/problem+json";

@@ -1,31 +1,14 @@
 #![doc = include_str!("../README.md")]
 
-mod parse;
+mod record;
+mod types;
 
-mod email;
-mod instant;
-mod text;
-mod user_id;
-
-mod field;
-mod invalid;
-mod user;
-
-mod canonical;
-mod scan;
-
-mod partition;
+mod partitioner;
 
 pub mod headers;
 
-pub use email::Email;
-pub use field::{Field, FieldName};
-pub use instant::Instant;
-pub use invalid::{Invalid, JsonKind, Reason};
-pub use scan::canonical_length;
-pub use text::Text;
-pub use user::{User, UserFields};
-pub use user_id::{UserId, UserIdText};
+pub use record::{Field, FieldName, Invalid, User, UserFields, canonical_length};
+pub use types::{Email, Instant, JsonKind, Reason, Text, UserId, UserIdText};
 
-/// The full name of the record's message in the contract, as it stands in the Kafka header `schema`.
+/// The full name of the record's message in the contract, the value of the Kafka header `schema`.
 pub const SCHEMA: &str = "affluent.users.v1.User";

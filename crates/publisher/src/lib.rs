@@ -1,6 +1,12 @@
 #![doc = include_str!("../README.md")]
 
-pub mod settings;
+pub mod config;
+
+/// The old path of [`config`]. To be removed once no module uses it.
+pub mod settings {
+    pub(crate) use crate::config::MESSAGE_TIMEOUT_SLACK as GIVING_UP;
+    pub use crate::config::*;
+}
 
 mod files;
 pub mod server;
@@ -45,17 +51,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use client::ClientError;
+pub use config::PublisherSettings;
 pub use error::PublisherError;
-pub use settings::PublisherSettings;
 
 use api::Door;
 use callers::Callers;
+use config::MESSAGE_TIMEOUT_SLACK;
 use link::{Broken, KafkaLink};
 use metrics::PublisherMetrics;
 use producer::Producer;
 use server::Server;
 use service::{Context, reload};
-use settings::GIVING_UP;
 use tls::Tls;
 use tokio_util::sync::CancellationToken;
 use watch::KafkaWatch;
@@ -109,7 +115,7 @@ pub async fn run(settings: PublisherSettings, context: Context) -> Result<(), Pu
     door.finish().await;
 
     // Callers who did not wait for their answer may have left records behind.
-    let patience = settings.kafka.message_timeout + GIVING_UP;
+    let patience = settings.kafka.message_timeout + MESSAGE_TIMEOUT_SLACK;
     let flushing = tokio::task::spawn_blocking(move || producer.flush(patience));
     flushing.await.map_err(PublisherError::Flush)??;
     Ok(watched?)

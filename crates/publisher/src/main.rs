@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use publisher::PublisherSettings;
-use service::{CommandLine, HealthCheck, Process};
+use service::{CommandLine, ConfigCommand, HealthCheck, Process};
 
 /// Records are allocated by the threads that read requests and freed by the one that hears of their delivery. glibc
 /// keeps memory apart for each thread, and holds several times what is in use; this one gives it back. librdkafka has it,
@@ -25,11 +25,15 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Healthcheck(HealthCheck),
+    Config(ConfigCommand),
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
+    if let Some(Command::Config(command)) = cli.command {
+        return command.perform::<PublisherSettings>(&cli.common);
+    }
     let settings: PublisherSettings = match cli.common.settings() {
         Ok(settings) => settings,
         Err(code) => return code,

@@ -1,10 +1,10 @@
-//! Gives a Kafka client that has lost every broker its bootstrap servers again.
+//! Makes a Kafka client that has lost all brokers connect to its bootstrap servers again.
 //!
-//! A broker that was frozen or cut off is fenced, and until the controllers have heard of it again it answers a question for
-//! metadata with no brokers at all. librdkafka takes that for the truth: it lets go of every broker, asks nobody any more, and
-//! does so for ever, while the cluster is well (librdkafka's issue 5301; 2.12 does it, 2.13 too). Its own
-//! `metadata.recovery.rebootstrap.trigger.ms` does not help, for no question fails that is not asked. So whoever gets no answer
-//! for a while tells the client anew where to ask. To a client that knows a broker at that address this does nothing.
+//! A broker that was paused or partitioned is fenced. Until the controllers register it again, it answers metadata requests
+//! with no brokers. librdkafka then drops all brokers, sends no more requests and never recovers, although the cluster is
+//! healthy (librdkafka issue 5301; versions 2.12 and 2.13). `metadata.recovery.rebootstrap.trigger.ms` does not help, since
+//! it needs failed requests. So this monitor adds the bootstrap servers again after a time without responses. A client that
+//! knows a broker at such an address ignores that.
 #![allow(
     unsafe_code,
     reason = "rdkafka does not wrap rd_kafka_brokers_add; the one use says why it is sound"
@@ -18,59 +18,78 @@ use rdkafka::ClientContext;
 use rdkafka::client::Client;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-/// How long a client may get no answer before it is told where to ask, and between two such tellings. Readiness is to
-/// return within 10 s of the cluster's return, a question's own timeout and the pause before it included. librdkafka keeps each
-/// telling, a few dozen bytes: some 2 MB for a day without brokers.
-pub const PATIENCE: Duration = Duration::from_secs(3);
+/// How long a client may get no response before the bootstrap servers are added again, and between two additions.
+///
+/// Readiness must return within 10 s of the cluster's recovery, including a request's timeout and the interval between
+/// requests. librdkafka keeps a few dozen bytes for each addition: about 2 MB for a day without brokers.
+pub const REBOOTSTRAP_AFTER: Duration = Duration::from_secs(3);
 
-/// Watches over the answers that one client gets.
+/// Observes the responses that one client gets.
 #[derive(Debug)]
-pub struct Answers {
+pub struct RebootstrapMonitor {
     servers: CString,
-    silent: Mutex<Option<Instant>>,
+    /// Since when there is no response, or when the servers were added last.
+    unanswered_since: Mutex<Option<Instant>>,
 }
 
-impl Answers {
-    /// Of a client with these bootstrap servers, as librdkafka takes them.
+impl RebootstrapMonitor {
+    /// Monitors a client with these bootstrap servers, in librdkafka's format.
     #[must_use]
-    pub fn of(servers: &str) -> Self {
+    pub fn new(servers: &str) -> Self {
         Self {
-            // What librdkafka could not be configured with names no server.
+            // librdkafka refuses a text with a NUL, so there is no client to monitor.
             servers: CString::new(servers).unwrap_or_default(),
-            silent: Mutex::default(),
+            unanswered_since: Mutex::default(),
         }
     }
 
-    /// Takes note of an answer, or that there was none; tells the client where to ask when it has had none for
-    /// [`PATIENCE`].
-    pub fn note<C: ClientContext, T>(&self, client: &Client<C>, answer: &Result<T, KafkaError>) {
-        if self.is_to_be_told(is_silence(answer), Instant::now()) {
-            // SAFETY: the handle lives as long as the borrowed client, the text as long as `self`; librdkafka copies it, and
-            // its call may come from any thread.
+    /// Observes the result of a request. Adds the bootstrap servers again after [`REBOOTSTRAP_AFTER`] without a response.
+    pub fn observe<C: ClientContext, T>(&self, client: &Client<C>, result: &Result<T, KafkaError>) {
+        if self.is_due(is_unanswered(result), Instant::now()) {
+            // SAFETY: the handle lives as long as the borrowed client and the text as long as `self`. librdkafka copies the
+            // text and allows the call from any thread.
             unsafe {
                 rdkafka_sys::rd_kafka_brokers_add(client.native_ptr(), self.servers.as_ptr());
             }
         }
     }
 
-    fn is_to_be_told(&self, silence: bool, now: Instant) -> bool {
-        let mut silent = self.silent.lock().unwrap_or_else(PoisonError::into_inner);
-        if !silence {
-            *silent = None;
+    fn is_due(&self, is_unanswered: bool, now: Instant) -> bool {
+        let mut since = self
+            .unanswered_since
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if !is_unanswered {
+            *since = None;
             return false;
         }
-        let due = now - *silent.get_or_insert(now) >= PATIENCE;
-        if due {
-            *silent = Some(now);
+        let is_due = now - *since.get_or_insert(now) >= REBOOTSTRAP_AFTER;
+        if is_due {
+            *since = Some(now);
         }
-        due
+        is_due
     }
 }
 
-/// An error that a broker sends is an answer, too.
-fn is_silence<T>(answer: &Result<T, KafkaError>) -> bool {
+/// The old names of [`RebootstrapMonitor`]. To be removed once no crate uses them.
+pub type Answers = RebootstrapMonitor;
+
+#[allow(missing_docs, reason = "to be removed")]
+impl RebootstrapMonitor {
+    #[must_use]
+    pub fn of(servers: &str) -> Self {
+        Self::new(servers)
+    }
+
+    pub fn note<C: ClientContext, T>(&self, client: &Client<C>, result: &Result<T, KafkaError>) {
+        self.observe(client, result);
+    }
+}
+
+/// Whether no broker responded. An error that a broker sends is a response.
+fn is_unanswered<T>(result: &Result<T, KafkaError>) -> bool {
     use RDKafkaErrorCode as Code;
-    answer.as_ref().is_err_and(|error| {
+    result.as_ref().is_err_and(|error| {
         matches!(
             error.rdkafka_error_code(),
             Some(
@@ -88,22 +107,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_client_is_told_after_its_patience_and_then_once_in_a_while() {
-        let (answers, start) = (Answers::of("a:1"), Instant::now());
-        let told = |seconds: f64| answers.is_to_be_told(true, start + Duration::from_secs_f64(seconds));
+    fn servers_are_added_periodically_without_responses() {
+        let (monitor, start) = (RebootstrapMonitor::new("a:1"), Instant::now());
+        let is_due = |seconds: f64| monitor.is_due(true, start + Duration::from_secs_f64(seconds));
         assert_eq!(
-            [0.0, 2.9, 3.0, 3.1, 5.9, 6.1].map(told),
+            [0.0, 2.9, 3.0, 3.1, 5.9, 6.1].map(is_due),
             [false, false, true, false, false, true]
         );
-        assert!(!answers.is_to_be_told(false, start + Duration::from_secs(9)));
-        assert!(!told(9.5) && !told(12.0) && told(12.5));
+        assert!(!monitor.is_due(false, start + Duration::from_secs(9)));
+        assert!(!is_due(9.5) && !is_due(12.0) && is_due(12.5));
     }
 
     #[test]
-    fn only_silence_is_silence() {
+    fn error_of_a_broker_is_a_response() {
         let failed = |code| Err::<(), _>(KafkaError::MetadataFetch(code));
-        assert!(is_silence(&failed(RDKafkaErrorCode::BrokerTransportFailure)));
-        assert!(!is_silence(&failed(RDKafkaErrorCode::NotCoordinator)));
-        assert!(!is_silence(&Ok(())));
+        assert!(is_unanswered(&failed(RDKafkaErrorCode::BrokerTransportFailure)));
+        assert!(!is_unanswered(&failed(RDKafkaErrorCode::NotCoordinator)));
+        assert!(!is_unanswered(&Ok(())));
     }
 }

@@ -1,18 +1,18 @@
-//! Exponential back-off with jitter, without an end: who gives up, and when, is the caller's decision.
+//! Exponential back-off with jitter. It never ends: the caller limits the attempts.
 
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use serde::{Deserialize, Serialize};
 
-/// How long to wait between attempts.
+/// The delays between attempts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Backoff {
-    /// The first wait; each next one is twice as long. Above zero.
+    /// The first delay; each following one is twice as long. Above zero.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
     pub initial: Duration,
-    /// No wait is longer than this (jitter takes away, it never adds).
+    /// The longest delay, jitter included.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
     pub max: Duration,
 }
@@ -27,11 +27,19 @@ impl Default for Backoff {
 }
 
 impl Backoff {
-    /// The waits, one for each failed attempt, for ever. Each lies between half and the whole of
-    /// the exponential step, so that many clients of one server don't return at the same moment.
+    /// The text of the rule that [`is_valid`](Self::is_valid) checks.
+    pub const RULE: &str = "must be above zero and at most the max of the same back-off";
+
+    /// Whether the first delay is above zero and at most the longest.
+    #[must_use]
+    pub fn is_valid(&self) -> bool {
+        !self.initial.is_zero() && self.initial <= self.max
+    }
+
+    /// The delays, one for each failed attempt, without an end. Each is between half and all of the exponential step,
+    /// so that the clients of a server don't retry at the same moment.
     pub fn delays(&self) -> impl Iterator<Item = Duration> + Send + use<> {
-        // backon adds between nothing and the whole delay as jitter: halving the steps keeps the
-        // sum at or below the bound.
+        // backon adds up to the whole delay as jitter. Half the step keeps the sum within the bound.
         ExponentialBuilder::default()
             .with_min_delay(self.initial / 2)
             .with_max_delay(self.max / 2)
@@ -46,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits_grow_to_the_bound_and_never_end() {
+    fn delays_grow_to_the_maximum_and_never_end() {
         let backoff = Backoff {
             initial: Duration::from_millis(10),
             max: Duration::from_millis(80),

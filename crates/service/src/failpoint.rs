@@ -1,24 +1,24 @@
-//! Deliberate bugs, and deaths at named moments, by which the fault campaign proves that it can fail.
+//! Injected bugs and crashes at named points, for the fault campaign.
 //!
-//! Only with the feature `failpoint`, which no other feature turns on, and which `scripts/chaos` alone builds, into a folder of
-//! its own. Without it both functions are empty: no variable is read, and not even the names are in the binary, to which
-//! a test of the testkit holds the services.
+//! Only with the feature `failpoint`, which no other feature enables. Only `scripts/chaos` builds with it, into a target
+//! folder of its own. Without it both functions are empty: they read no variable, and the binary has none of the names. A
+//! test checks that.
 
-/// The variable that names the folder of moments. A file in it, named like a moment, is the order to die there.
+/// Names the folder of crash points. A file in it with the name of a crash point makes the process crash there.
 #[cfg(feature = "failpoint")]
-const MOMENTS: &str = "AFFLUENT_MOMENTS";
-/// The variable that names the bug to have.
+const CRASH_POINTS: &str = "AFFLUENT_CRASH_POINTS";
+/// Names the bug to inject.
 #[cfg(feature = "failpoint")]
-const BUG: &str = "AFFLUENT_BUG";
+const FAILPOINT: &str = "AFFLUENT_FAILPOINT";
 
-/// Whether this process was told to have the bug `name`.
+/// Whether the bug `name` is to be injected.
 #[cfg(feature = "failpoint")]
 #[must_use]
 pub fn inject(name: &str) -> bool {
-    std::env::var(BUG).is_ok_and(|bug| bug == name)
+    std::env::var(FAILPOINT).is_ok_and(|bug| bug == name)
 }
 
-/// No process has a bug on purpose.
+/// Injects nothing.
 #[cfg(not(feature = "failpoint"))]
 #[inline(always)]
 #[must_use]
@@ -26,10 +26,10 @@ pub const fn inject(_name: &str) -> bool {
     false
 }
 
-/// Dies here, as by `SIGKILL`, if it was told to. The order is taken away first, so that it is obeyed once.
+/// Aborts the process, as by `SIGKILL`, if the crash point `name` is set. Removes its file first, so that it crashes once.
 #[cfg(feature = "failpoint")]
 pub fn crash(name: &str) {
-    let Ok(folder) = std::env::var(MOMENTS) else {
+    let Ok(folder) = std::env::var(CRASH_POINTS) else {
         return;
     };
     if std::fs::remove_file(std::path::Path::new(&folder).join(name)).is_ok() {
@@ -37,7 +37,7 @@ pub fn crash(name: &str) {
     }
 }
 
-/// Nothing happens.
+/// Does nothing.
 #[cfg(not(feature = "failpoint"))]
 #[inline(always)]
 pub const fn crash(_name: &str) {}

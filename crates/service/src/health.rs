@@ -1,13 +1,13 @@
-//! What the process knows of its own state: which dependencies it holds (readiness) and whether
-//! something is wrong that only a restart cures (liveness). A dependency that is down is never a
-//! reason to be restarted.
+//! Readiness (are all dependencies available?) and liveness (would a restart help?) of the process.
+//!
+//! A dependency that is down never affects liveness.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
 
-/// Shared by the tasks that report and the admin server that answers.
+/// The health of a process, shared by the tasks that report it and the admin server.
 #[derive(Clone, Default)]
 pub struct Health {
     shared: Arc<Shared>,
@@ -17,48 +17,48 @@ pub struct Health {
 struct Shared {
     stopping: AtomicBool,
     dependencies: Mutex<Vec<DependencyState>>,
-    watches: Mutex<Vec<Watch>>,
+    checks: Mutex<Vec<LivenessCheck>>,
 }
 
-struct Watch {
+struct LivenessCheck {
     name: &'static str,
     check: Box<dyn Fn() -> Result<(), String> + Send + Sync>,
 }
 
-/// One line of `/readyz`.
+/// The state of one dependency in `/readyz`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct DependencyState {
-    /// What is depended on, such as `kafka`.
+    /// The dependency, such as `kafka`.
     pub name: &'static str,
-    /// Whether it is held right now.
+    /// Whether it is available.
     pub ready: bool,
-    /// Why it is not.
+    /// Why it is not available.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 
-/// The answer of `/readyz`.
+/// The response body of `/readyz`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Readiness {
-    /// Every dependency is held and the process is not stopping.
+    /// Every dependency is available and the process is not shutting down.
     pub ready: bool,
-    /// The process was told to stop and takes no new work.
+    /// The process is shutting down and accepts no new work.
     pub stopping: bool,
-    /// Each dependency by itself.
+    /// Each dependency.
     pub dependencies: Vec<DependencyState>,
 }
 
-/// The answer of `/healthz`.
+/// The response body of `/healthz`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Liveness {
-    /// No watch found anything that a restart would cure.
+    /// All liveness checks pass.
     pub live: bool,
-    /// What was found, watch by watch.
+    /// The failed checks, each with its reason.
     pub failures: Vec<String>,
 }
 
 impl Health {
-    /// Adds a dependency, not ready until [`Dependency::ready`] is called.
+    /// Adds a dependency that is not ready until [`Dependency::ready`] is called.
     pub fn dependency(&self, name: &'static str) -> Dependency {
         let mut dependencies = lock(&self.shared.dependencies);
         let state = DependencyState {
@@ -73,21 +73,20 @@ impl Health {
         }
     }
 
-    /// Adds a liveness check; its error is the reason shown by `/healthz`. It is called on each
-    /// request and must not block.
+    /// Adds a liveness check; its error is the reason in `/healthz`. Each request calls it, so it must not block.
     pub fn watch(&self, name: &'static str, check: impl Fn() -> Result<(), String> + Send + Sync + 'static) {
-        lock(&self.shared.watches).push(Watch {
+        lock(&self.shared.checks).push(LivenessCheck {
             name,
             check: Box::new(check),
         });
     }
 
-    /// From now on `/readyz` answers 503.
+    /// Makes `/readyz` return 503 from now on.
     pub fn stopping(&self) {
         self.shared.stopping.store(true, Ordering::Release);
     }
 
-    /// Whether every dependency is held.
+    /// Whether every dependency is available.
     pub fn readiness(&self) -> Readiness {
         let stopping = self.shared.stopping.load(Ordering::Acquire);
         let dependencies = lock(&self.shared.dependencies).clone();
@@ -99,14 +98,13 @@ impl Health {
         }
     }
 
-    /// Whether a restart would cure something.
+    /// Whether all liveness checks pass.
     pub fn liveness(&self) -> Liveness {
-        let failures: Vec<_> = lock(&self.shared.watches)
+        let failures: Vec<_> = lock(&self.shared.checks)
             .iter()
-            .filter_map(|watch| {
-                (watch.check)()
-                    .err()
-                    .map(|reason| format!("{}: {reason}", watch.name))
+            .filter_map(|LivenessCheck { name, check }| {
+                let reason = check().err()?;
+                Some(format!("{name}: {reason}"))
             })
             .collect();
         Liveness {
@@ -116,7 +114,7 @@ impl Health {
     }
 }
 
-/// The handle by which a task reports on one dependency.
+/// The handle with which a task reports the state of one dependency.
 #[derive(Clone)]
 pub struct Dependency {
     shared: Arc<Shared>,
@@ -124,22 +122,22 @@ pub struct Dependency {
 }
 
 impl Dependency {
-    /// The dependency is held.
+    /// Reports that the dependency is available.
     pub fn ready(&self) {
         self.set(None);
     }
 
-    /// The dependency is not held; `reason` says what the process waits for.
+    /// Reports that the dependency is not available, and why.
     pub fn unready(&self, reason: impl Into<String>) {
         self.set(Some(reason.into()));
     }
 
-    /// What was reported last.
+    /// The state that was reported last.
     pub fn is_ready(&self) -> bool {
         lock(&self.shared.dependencies)[self.index].ready
     }
 
-    /// Changes are logged once, not each report.
+    /// Logs changes only, not each report.
     fn set(&self, reason: Option<String>) {
         let mut dependencies = lock(&self.shared.dependencies);
         let state = &mut dependencies[self.index];
@@ -155,7 +153,7 @@ impl Dependency {
     }
 }
 
-/// A panic in another thread leaves plain data behind, which is still true.
+/// Ignores poisoning: a panic in another thread leaves valid data behind.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -165,7 +163,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn readiness_names_the_dependency_that_is_missing() {
+    fn readiness_names_the_missing_dependency() {
         let health = Health::default();
         let kafka = health.dependency("kafka");
         let cassandra = health.dependency("cassandra");
@@ -182,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stopping_process_is_not_ready_but_live() {
+    fn stopping_process_is_live_but_not_ready() {
         let health = Health::default();
         health.stopping();
         assert!(!health.readiness().ready);
@@ -190,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failing_watch_gives_its_reason() {
+    fn failed_liveness_check_reports_its_reason() {
         let health = Health::default();
         health.watch("poll", || Err("no poll for 70 s".to_owned()));
         assert_eq!(health.liveness().failures, ["poll: no poll for 70 s"]);

@@ -1,29 +1,44 @@
-//! The process plumbing that every Affluent binary needs, in the order in which a process lives:
-//! it reads its configuration, starts to log, opens its admin port, reports health and metrics,
-//! backs off from what fails, knows who may call, and stops when it is told to.
+//! The process plumbing of every Affluent service, in the order in which a process uses it: configuration, logs, health and
+//! metrics, the admin server, authentication, back-off and an orderly shutdown.
 //!
-//! A library, not a framework: it knows no domain, no Kafka and no Cassandra, and calls no code of
-//! a service but the future handed to [`Process::run`].
+//! This crate knows no domain, no Kafka and no Cassandra. It calls no code of a service except the future that is passed
+//! to [`Process::run`].
 
-pub mod access;
-pub mod admin;
-pub mod backoff;
+pub mod exit;
+
 pub mod config;
-pub mod failpoint;
-pub mod health;
-pub mod healthcheck;
-pub mod metrics;
-pub mod pem;
-pub mod process;
-pub mod reload;
 pub mod secret;
+
 pub mod telemetry;
 
-pub use crate::access::{AuthSettings, Callers};
+pub mod process;
+
+pub mod health;
+pub mod metrics;
+
+pub mod http;
+
+pub mod backoff;
+pub mod pem;
+pub mod reload;
+
+pub mod failpoint;
+
 pub use crate::backoff::Backoff;
-pub use crate::config::{CommandLine, List};
+pub use crate::config::{CommandLine, ConfigCommand, List};
 pub use crate::health::{Dependency, Health};
-pub use crate::healthcheck::HealthCheck;
+pub use crate::http::auth::{AuthSettings, Authenticator};
+pub use crate::http::healthcheck::HealthCheck;
 pub use crate::metrics::Metrics;
 pub use crate::process::{Context, ExitStatus, Process, ProcessSettings};
 pub use crate::secret::Secret;
+
+/// The old paths of [`http`]. To be removed once no crate uses them.
+pub mod access {
+    pub use crate::http::auth::{
+        ANONYMOUS, AuthError, AuthSettings, Authenticator as Callers, TokenFileError as CallersError,
+    };
+    pub use crate::http::listen_policy::ListenPolicy;
+}
+/// The old name of [`Authenticator`]. To be removed once no crate uses it.
+pub use crate::http::auth::Authenticator as Callers;

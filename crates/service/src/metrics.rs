@@ -1,6 +1,6 @@
-//! A service's own metrics registry: every name begins with the service's, every metric has a help text.
+//! A service's Prometheus registry: prefixes every name with the service's name and requires a help text.
 //!
-//! It decides no names and no labels; labels must be bounded, and that is the caller's business.
+//! Names and labels are the caller's. Labels must have a bounded set of values.
 
 use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
@@ -16,10 +16,10 @@ pub struct Metrics {
     registry: Registry,
 }
 
-const VALID: &str = "a metric is created once, with a literal name and literal labels";
+const VALID: &str = "a metric is registered once, with a literal name and literal labels";
 
 impl Metrics {
-    /// A registry of its own for `service`, holding the process's own figures and `<service>_build_info`.
+    /// Creates a registry with the process metrics and `<service>_build_info`.
     pub fn new(service: &'static str) -> Self {
         let metrics = Self {
             service,
@@ -40,52 +40,52 @@ impl Metrics {
         metrics
     }
 
-    /// Counts events. `name` ends in `_total`.
+    /// Registers a counter. `name` ends in `_total`.
     pub fn counter(&self, name: &str, help: &str) -> IntCounter {
         self.add(IntCounter::with_opts(self.opts(name, help)).expect(VALID))
     }
 
-    /// Counts events, told apart by `labels`.
+    /// Registers a counter for each set of `labels`.
     pub fn counter_vec(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
         self.add(IntCounterVec::new(self.opts(name, help), labels).expect(VALID))
     }
 
-    /// A whole number that goes up and down.
+    /// Registers a gauge of whole numbers.
     pub fn gauge(&self, name: &str, help: &str) -> IntGauge {
         self.add(IntGauge::with_opts(self.opts(name, help)).expect(VALID))
     }
 
-    /// A whole number for each set of `labels`.
+    /// Registers a gauge of whole numbers for each set of `labels`.
     pub fn gauge_vec(&self, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
         self.add(IntGaugeVec::new(self.opts(name, help), labels).expect(VALID))
     }
 
-    /// A number with a fraction that goes up and down, such as seconds.
+    /// Registers a gauge of fractional numbers, such as seconds.
     pub fn float_gauge(&self, name: &str, help: &str) -> Gauge {
         self.add(Gauge::with_opts(self.opts(name, help)).expect(VALID))
     }
 
-    /// A number with a fraction for each set of `labels`.
+    /// Registers a gauge of fractional numbers for each set of `labels`.
     pub fn float_gauge_vec(&self, name: &str, help: &str, labels: &[&str]) -> GaugeVec {
         self.add(GaugeVec::new(self.opts(name, help), labels).expect(VALID))
     }
 
-    /// A distribution over `buckets`, whose upper bounds are in the unit that ends `name`.
+    /// Registers a histogram. The upper bounds in `buckets` are in the unit that `name` ends with.
     pub fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> Histogram {
         self.add(Histogram::with_opts(self.histogram_opts(name, help, buckets)).expect(VALID))
     }
 
-    /// A distribution for each set of `labels`.
+    /// Registers a histogram for each set of `labels`.
     pub fn histogram_vec(&self, name: &str, help: &str, labels: &[&str], buckets: &[f64]) -> HistogramVec {
         self.add(HistogramVec::new(self.histogram_opts(name, help, buckets), labels).expect(VALID))
     }
 
-    /// Everything in Prometheus' text format.
+    /// Renders all metrics in Prometheus' text format.
     pub fn render(&self) -> String {
         let mut text = Vec::new();
         TextEncoder::new()
             .encode(&self.registry.gather(), &mut text)
-            .expect("writing to memory does not fail, and a registered metric is consistent");
+            .expect("writing to memory does not fail, and registered metrics are consistent");
         String::from_utf8(text).expect("the text format is UTF-8")
     }
 
@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_metric_carries_the_service_name_and_its_help() {
+    fn metric_has_the_service_prefix_and_a_help_text() {
         let metrics = Metrics::new("streamer");
         metrics.counter("rows_total", "Rows acknowledged.").inc_by(3);
         let text = metrics.render();

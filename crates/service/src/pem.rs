@@ -1,49 +1,65 @@
-//! Certificates and keys from PEM files, for whoever speaks TLS. What was read is kept, so that a file can be read
-//! again and compared; nothing here configures TLS or opens a connection.
+//! Certificates and private keys from PEM files. The content is kept, so that a reload can detect a change.
+//!
+//! Configures no TLS and opens no connection.
 
 use std::path::{Path, PathBuf};
 
 use rustls::RootCertStore;
+use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem};
+use rustls::sign::CertifiedKey;
 use thiserror::Error;
 
-/// A file is not what TLS needs. No text here quotes what is in it.
+use crate::config::Violations;
+
+/// A PEM file is not usable. No message quotes its content.
 #[derive(Debug, Error)]
 pub enum PemError {
-    /// It can't be read.
-    #[error("read {}", path.display())]
+    /// Reading it failed.
+    #[error("failed to read {}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
-        /// The operating system's answer.
+        /// The operating system's error.
         #[source]
         source: std::io::Error,
     },
-    /// It holds no certificate, or one that is broken.
-    #[error("{} holds no certificates in PEM", path.display())]
+    /// It has no certificate, or an invalid one.
+    #[error("{} has no valid PEM certificate", path.display())]
     Certificates {
         /// The file.
         path: PathBuf,
-        /// The parser's answer.
+        /// The parser's error.
         #[source]
         source: pem::Error,
     },
-    /// It holds no private key.
-    #[error("{} holds no private key in PEM", path.display())]
+    /// It has no private key.
+    #[error("{} has no PEM private key", path.display())]
     Key {
         /// The file.
         path: PathBuf,
-        /// The parser's answer.
+        /// The parser's error.
         #[source]
         source: pem::Error,
     },
-    /// None of its certificates can be an authority.
-    #[error("{} holds no certificate of an authority", .0.display())]
+    /// None of its certificates can be a trust anchor.
+    #[error("{} has no certificate of a certificate authority", .0.display())]
     Authorities(PathBuf),
+    /// The private key is not that of the certificate.
+    #[error("{} is not the private key of {}", key.display(), certificate.display())]
+    Mismatch {
+        /// The file of the certificate.
+        certificate: PathBuf,
+        /// The file of the key.
+        key: PathBuf,
+        /// The error of rustls.
+        #[source]
+        source: rustls::Error,
+    },
 }
 
-/// A file, as it was when it was read. It may hold a key: it has no `Debug`.
+/// The content of a PEM file. It may be a private key, so it has no `Debug`.
 #[derive(PartialEq, Eq)]
 pub struct PemFile {
     path: PathBuf,
@@ -51,7 +67,7 @@ pub struct PemFile {
 }
 
 impl PemFile {
-    /// Reads it.
+    /// Reads a file.
     ///
     /// # Errors
     /// [`PemError::Read`].
@@ -63,26 +79,26 @@ impl PemFile {
         }
     }
 
-    /// Every certificate in it, in order; there is one at least.
+    /// Every certificate in the file, in order, at least one.
     ///
     /// # Errors
     /// [`PemError::Certificates`].
     pub fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, PemError> {
-        let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&self.content).collect();
-        let some = read.and_then(|read| {
-            if read.is_empty() {
+        let parsed: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&self.content).collect();
+        let certificates = parsed.and_then(|certificates| {
+            if certificates.is_empty() {
                 Err(pem::Error::NoItemsFound)
             } else {
-                Ok(read)
+                Ok(certificates)
             }
         });
-        some.map_err(|source| PemError::Certificates {
+        certificates.map_err(|source| PemError::Certificates {
             path: self.path.clone(),
             source,
         })
     }
 
-    /// The first private key in it.
+    /// The first private key in the file.
     ///
     /// # Errors
     /// [`PemError::Key`].
@@ -93,11 +109,10 @@ impl PemFile {
         })
     }
 
-    /// Its certificates, to be trusted to sign others. A system's bundle may hold some that are of no use: they are
-    /// passed over.
+    /// The certificates of the file as trust anchors. Skips unusable ones, which a system's bundle may have.
     ///
     /// # Errors
-    /// [`PemError::Certificates`], and [`PemError::Authorities`] when none is left.
+    /// [`PemError::Certificates`], and [`PemError::Authorities`] if none is usable.
     pub fn authorities(&self) -> Result<RootCertStore, PemError> {
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(self.certificates()?);
@@ -105,6 +120,33 @@ impl PemFile {
             return Err(PemError::Authorities(self.path.clone()));
         }
         Ok(roots)
+    }
+}
+
+/// Adds a violation if the file at `path` has no certificate of a certificate authority.
+pub fn check_authorities(violations: &mut Violations, key: &str, path: &Path) {
+    violations.check(key, PemFile::read(path).and_then(|file| file.authorities()));
+}
+
+/// Adds a violation for each of the two files that does not parse, and if they don't belong together. Each file is given
+/// with the key of its path.
+pub fn check_key_pair(violations: &mut Violations, certificate: (&str, &Path), key: (&str, &Path)) {
+    let chain = PemFile::read(certificate.1).and_then(|file| file.certificates());
+    let private = PemFile::read(key.1).and_then(|file| file.key());
+    match (chain, private) {
+        (Ok(chain), Ok(private)) => {
+            let pair = CertifiedKey::from_der(chain, private, &aws_lc_rs::default_provider());
+            let pair = pair.map_err(|source| PemError::Mismatch {
+                certificate: certificate.1.to_owned(),
+                key: key.1.to_owned(),
+                source,
+            });
+            violations.check(key.0, pair);
+        }
+        (chain, private) => {
+            violations.check(certificate.0, chain);
+            violations.check(key.0, private);
+        }
     }
 }
 
@@ -116,8 +158,8 @@ mod tests {
 
     use super::*;
 
-    /// Five bytes in the armour of PEM; nobody looks at them before TLS does.
-    fn armoured(label: &str) -> String {
+    /// Five bytes encoded as PEM; only TLS looks at the content.
+    fn encoded(label: &str) -> String {
         format!("-----BEGIN {label}-----\nAQIDBAU=\n-----END {label}-----\n")
     }
 
@@ -132,8 +174,8 @@ mod tests {
     }
 
     #[test]
-    fn certificates_and_a_key_are_found_among_others() {
-        let both = armoured("CERTIFICATE") + &armoured("PRIVATE KEY") + &armoured("CERTIFICATE");
+    fn certificates_and_key_are_read_from_one_file() {
+        let both = encoded("CERTIFICATE") + &encoded("PRIVATE KEY") + &encoded("CERTIFICATE");
         let file = file(&both);
         let certificates = read(&file).certificates().unwrap();
         assert_eq!(certificates.len(), 2);
@@ -142,29 +184,54 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_is_told_with_the_file() {
+    fn error_names_the_file() {
         let absent = PemFile::read(Path::new("/no/such.pem")).err().unwrap();
-        assert_eq!(absent.to_string(), "read /no/such.pem");
+        assert_eq!(absent.to_string(), "failed to read /no/such.pem");
         let empty = file("junk");
         let name = empty.path().display();
         let certificates = read(&empty).certificates().unwrap_err();
         assert_eq!(
             certificates.to_string(),
-            format!("{name} holds no certificates in PEM")
+            format!("{name} has no valid PEM certificate")
         );
         let key = read(&empty).key().unwrap_err();
-        assert_eq!(key.to_string(), format!("{name} holds no private key in PEM"));
-        let odd = file(&armoured("CERTIFICATE"));
-        let authorities = read(&odd).authorities().unwrap_err();
+        assert_eq!(key.to_string(), format!("{name} has no PEM private key"));
+        let unusable = file(&encoded("CERTIFICATE"));
+        let authorities = read(&unusable).authorities().unwrap_err();
         assert!(matches!(authorities, PemError::Authorities(_)), "{authorities}");
     }
 
     #[test]
-    fn a_file_that_has_changed_is_another() {
+    fn changed_file_is_not_equal() {
         let file = file("a");
         let before = read(&file);
         assert!(before == read(&file));
         std::fs::write(file.path(), "b").unwrap();
         assert!(before != read(&file));
+    }
+
+    #[test]
+    fn key_pair_check_reports_each_file_and_a_mismatch() {
+        let pair = || rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let (ours, other) = (pair(), pair());
+        let certificate = file(&ours.cert.pem());
+        let (key, other_key) = (
+            file(&ours.signing_key.serialize_pem()),
+            file(&other.signing_key.serialize_pem()),
+        );
+        let check = |certificate: &Path, key: &Path| {
+            let mut violations = Violations::default();
+            check_key_pair(
+                &mut violations,
+                ("tls.certificate", certificate),
+                ("tls.key", key),
+            );
+            let keys = violations.iter().map(|violation| violation.key.clone());
+            keys.collect::<Vec<_>>()
+        };
+        assert!(check(certificate.path(), key.path()).is_empty());
+        assert_eq!(check(certificate.path(), other_key.path()), ["tls.key"]);
+        let absent = Path::new("/no/such.pem");
+        assert_eq!(check(absent, absent), ["tls.certificate", "tls.key"]);
     }
 }

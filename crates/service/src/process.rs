@@ -1,7 +1,5 @@
-//! The life of a process: logs, admin port, signals, the service's own work, and the end within a
-//! grace time. It does not know what the work is.
+//! The lifecycle of a process: logs, admin server, signals, the service's work, and a shutdown within a grace time.
 
-use std::fmt::Write as _;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -11,26 +9,25 @@ use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::admin::AdminServer;
+use crate::config::Violations;
+pub use crate::exit::{EXIT_CONFIG, ExitStatus, chain, exit_with_error};
 use crate::health::Health;
+use crate::http::admin::AdminServer;
 use crate::metrics::Metrics;
 use crate::telemetry::{self, LogFormat};
 
-/// The exit code for a wrong configuration or wrong credentials: `EX_CONFIG` of sysexits.h.
-pub const EXIT_CONFIG: u8 = 78;
-
-/// What every service lets its operator set under `process`.
+/// The `process` section of every service's settings.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ProcessSettings {
-    /// The address of `/healthz`, `/readyz` and `/metrics`; port 0 takes a free one, which the log names.
+    /// The address of `/healthz`, `/readyz` and `/metrics`; port 0 selects a free port, which is logged.
     pub admin_listen: SocketAddr,
-    /// How long a stop may take before the process ends with what is left undone.
+    /// How long a shutdown may take before the process exits with work left undone.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
     pub shutdown_grace: Duration,
     /// `text` or `json`.
     pub log_format: LogFormat,
-    /// Which log lines are written, in the syntax of `tracing`'s `EnvFilter`.
+    /// Which log lines are written, in the syntax of `tracing_subscriber`'s `EnvFilter`.
     pub log_filter: String,
 }
 
@@ -46,35 +43,32 @@ impl Default for ProcessSettings {
 }
 
 impl ProcessSettings {
-    /// The defaults with the admin server on `port` of every address.
+    /// The defaults with the admin server on `port` of all addresses.
     pub fn on_port(port: u16) -> Self {
         Self {
             admin_listen: SocketAddr::from(([0, 0, 0, 0], port)),
             ..Self::default()
         }
     }
-}
 
-/// What a service gets from its process.
-#[derive(Clone)]
-pub struct Context {
-    /// Cancelled when the process was told to stop: take nothing new, finish what is held, return.
-    pub shutdown: CancellationToken,
-    /// Where dependencies and watches are reported.
-    pub health: Health,
-    /// Where metrics are created.
-    pub metrics: Metrics,
-}
-
-/// An error that ends a service and knows the exit code it deserves.
-pub trait ExitStatus: std::error::Error {
-    /// [`EXIT_CONFIG`] for what only the operator can mend, 1 for everything else.
-    fn exit_code(&self) -> u8 {
-        1
+    /// Adds a violation if the log filter does not parse.
+    pub fn validate(&self, violations: &mut Violations) {
+        violations.check("process.log_filter", telemetry::parse_filter(&self.log_filter));
     }
 }
 
-/// A started process: it logs, answers on its admin port and listens for signals.
+/// What a process provides to its service.
+#[derive(Clone)]
+pub struct Context {
+    /// Cancelled at SIGTERM or SIGINT: accept no new work, finish what is in flight, return.
+    pub shutdown: CancellationToken,
+    /// Where dependencies and liveness checks are registered.
+    pub health: Health,
+    /// Where metrics are registered.
+    pub metrics: Metrics,
+}
+
+/// A started process: it logs, serves its admin port and handles signals.
 pub struct Process {
     context: Context,
     grace: Duration,
@@ -84,11 +78,10 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts to log, binds the admin port and takes over SIGTERM and SIGINT. `name` is the service's, as in its
-    /// metrics. What fails is printed, and ends in the exit code to return.
+    /// Initializes logging, binds the admin port and handles SIGTERM and SIGINT. `name` is the prefix of the metrics.
     ///
     /// # Errors
-    /// The exit code, when the log filter does not parse, the port is taken or signals can't be had.
+    /// The exit code, after printing why: the log filter does not parse, the port is in use, or handling signals fails.
     pub async fn start(
         name: &'static str,
         settings: &ProcessSettings,
@@ -122,15 +115,15 @@ impl Process {
         })
     }
 
-    /// What the service's own work needs of this process.
+    /// What this process provides to the service's work.
     pub fn context(&self) -> Context {
         self.context.clone()
     }
 
-    /// Runs `work` to its end and ends the process with its outcome. A signal cancels
-    /// [`Context::shutdown`]; work that is not over `shutdown_grace` later is abandoned, exit code 1.
+    /// Runs `work` to completion and exits with its outcome. A signal cancels [`Context::shutdown`]. Work that has not
+    /// completed `shutdown_grace` later is abandoned, with exit code 1.
     ///
-    /// The process is ended right here, without waiting for threads of a driver that may never return.
+    /// Exits without waiting for a driver's threads, which may never return.
     pub async fn run<E: ExitStatus>(self, work: impl Future<Output = Result<(), E>>) -> ! {
         let Self {
             context,
@@ -169,7 +162,7 @@ impl Process {
 fn exit_code_in_time<E: ExitStatus>(ended: Result<Result<(), E>, tokio::time::error::Elapsed>) -> u8 {
     ended.map_or_else(
         |_| {
-            tracing::error!("not finished within the grace time; what was not acknowledged is done again");
+            tracing::error!("shutdown exceeded the grace time; unacknowledged work will be repeated");
             1
         },
         exit_code,
@@ -191,21 +184,4 @@ fn exit_code<E: ExitStatus>(outcome: Result<(), E>) -> u8 {
             error.exit_code()
         }
     }
-}
-
-/// Prints why a process can't start, in one line, and gives the exit code back.
-pub fn exit_with_error(name: &str, error: &dyn std::error::Error, code: u8) -> std::process::ExitCode {
-    eprintln!("{name}: {}", chain(error));
-    std::process::ExitCode::from(code)
-}
-
-/// An error and its sources in one line, outermost first.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let _ = write!(text, ": {cause}");
-        source = cause.source();
-    }
-    text
 }

@@ -1,5 +1,4 @@
-//! Looks again and again whether something that was read from files has changed. What is broken is told once; what
-//! was good before stays in use.
+//! Reloads files periodically. An error is logged once; the content that was loaded before stays in use.
 
 use std::error::Error;
 use std::time::Duration;
@@ -7,37 +6,36 @@ use std::time::Duration;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::process::chain;
+use crate::exit::chain;
 
-/// Calls `reload` every `interval` until `stop`, away from the threads that serve requests. It says whether `what`
-/// has changed.
+/// Calls `reload` every `interval` until `stop`, on a blocking thread. `reload` returns whether `what` has changed.
 pub async fn watch<E: Error>(
     what: &'static str,
     interval: Duration,
     stop: CancellationToken,
     reload: impl Fn() -> Result<bool, E> + Clone + Send + 'static,
 ) {
-    let looking = async {
-        let mut fault = None;
+    let reloading = async {
+        let mut last_error = None;
         loop {
             sleep(interval).await;
             let reload = reload.clone();
             match tokio::task::spawn_blocking(move || outcome(what, reload())).await {
-                Ok(found) => {
-                    tell(what, found.as_deref(), fault.as_deref());
-                    fault = found;
+                Ok(error) => {
+                    log_new_error(what, error.as_deref(), last_error.as_deref());
+                    last_error = error;
                 }
-                Err(error) => tracing::error!(what, %error, "files not looked at"),
+                Err(error) => tracing::error!(what, %error, "reload task failed"),
             }
         }
     };
     tokio::select! {
         () = stop.cancelled() => (),
-        () = looking => (),
+        () = reloading => (),
     }
 }
 
-/// What is wrong, if anything.
+/// Logs a change and returns the error, if there is one.
 fn outcome<E: Error>(what: &str, reloaded: Result<bool, E>) -> Option<String> {
     match reloaded {
         Ok(changed) => {
@@ -50,9 +48,9 @@ fn outcome<E: Error>(what: &str, reloaded: Result<bool, E>) -> Option<String> {
     }
 }
 
-fn tell(what: &str, now: Option<&str>, before: Option<&str>) {
-    if let Some(error) = now.filter(|_| now != before) {
-        tracing::error!(what, error, "not reloaded; what was read before stays in use");
+fn log_new_error(what: &str, error: Option<&str>, last_error: Option<&str>) {
+    if let Some(error) = error.filter(|_| error != last_error) {
+        tracing::error!(what, error, "reload failed; the previous content stays in use");
     }
 }
 
@@ -64,12 +62,12 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn it_looks_until_it_is_stopped_also_after_an_error() {
-        let (looks, stop) = (Arc::new(AtomicUsize::new(0)), CancellationToken::new());
+    async fn reloads_continue_after_an_error_until_cancelled() {
+        let (calls, stop) = (Arc::new(AtomicUsize::new(0)), CancellationToken::new());
         let counted = {
-            let (looks, stop) = (Arc::clone(&looks), stop.clone());
+            let (calls, stop) = (Arc::clone(&calls), stop.clone());
             move || {
-                if looks.fetch_add(1, Ordering::SeqCst) == 2 {
+                if calls.fetch_add(1, Ordering::SeqCst) == 2 {
                     stop.cancel();
                 }
                 Err::<bool, _>(std::io::Error::other("gone"))
@@ -79,6 +77,6 @@ mod tests {
         tokio::time::timeout(Duration::from_secs(10), watching)
             .await
             .unwrap();
-        assert!(looks.load(Ordering::SeqCst) >= 3);
+        assert!(calls.load(Ordering::SeqCst) >= 3);
     }
 }

@@ -1,23 +1,24 @@
-//! A configuration value that must not be seen: it appears in no `Debug`, log line or error.
+//! A secret configuration value: `Debug` output, logs and errors never show it.
 
 use std::fmt;
 
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-const REDACTED: &str = "[redacted]";
+/// What is shown instead of a secret.
+pub(crate) const REDACTED: &str = "***";
 
-/// A password, token or key; its memory is wiped when it is dropped.
+/// A password, token or key. Its memory is zeroed on drop.
 #[derive(Clone)]
 pub struct Secret(SecretString);
 
 impl Secret {
-    /// Takes a secret into keeping.
+    /// Wraps a secret.
     pub fn new(value: impl Into<String>) -> Self {
         Self(SecretString::from(value.into()))
     }
 
-    /// The secret itself, for the one call that needs it.
+    /// Returns the secret itself.
     pub fn expose(&self) -> &str {
         self.0.expose_secret()
     }
@@ -54,8 +55,7 @@ impl de::Visitor<'_> for SecretVisitor {
         Ok(Secret::new(value))
     }
 
-    // A password of digits written without quotes in TOML is still a password, and the error
-    // message of a refusal would show it.
+    // TOML reads a password of digits without quotes as an integer. An error message would show it.
     fn visit_i64<E: de::Error>(self, value: i64) -> Result<Secret, E> {
         Ok(Secret::new(value.to_string()))
     }
@@ -66,10 +66,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_secret_is_shown_nowhere() {
+    fn debug_and_json_do_not_show_a_secret() {
         let secret = Secret::new("hunter2");
         assert_eq!(format!("{secret:?}"), REDACTED);
-        assert_eq!(serde_json::to_string(&secret).unwrap(), "\"[redacted]\"");
+        assert_eq!(serde_json::to_string(&secret).unwrap(), "\"***\"");
         assert_eq!(secret.expose(), "hunter2");
     }
 }

@@ -1,4 +1,4 @@
-//! Logging: one subscriber for the process, to standard error, as text or as JSON.
+//! Logging to standard error, as text or JSON.
 
 use std::io::{self, IsTerminal};
 
@@ -7,38 +7,36 @@ use thiserror::Error;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::util::TryInitError;
 
-/// How a log line looks.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
-    /// For people.
+    /// Readable text.
     #[default]
     Text,
-    /// One JSON object a line, for machines.
+    /// One JSON object a line.
     Json,
 }
 
-/// The logging could not be set up.
+/// Initializing logging failed.
 #[derive(Debug, Error)]
 pub enum TelemetryError {
     /// The filter does not parse.
-    #[error("process.log_filter is not a log filter")]
+    #[error("failed to parse the log filter")]
     Filter(#[source] tracing_subscriber::filter::ParseError),
-    /// Another subscriber is installed.
-    #[error("install the log subscriber")]
+    /// Another subscriber is installed already.
+    #[error("failed to install the log subscriber")]
     Install(#[source] TryInitError),
 }
 
-/// Starts to log. `filter` is in the syntax of `tracing`'s `EnvFilter`, such as `info,librdkafka=warn`.
+/// Installs the process's log subscriber. An example of a filter is `info,librdkafka=warn`.
 ///
 /// # Errors
-/// When the filter does not parse, or something in this process has installed a subscriber before.
+/// The filter does not parse, or a subscriber is installed already.
 pub fn init(format: LogFormat, filter: &str) -> Result<(), TelemetryError> {
     use tracing_subscriber::util::SubscriberInitExt;
 
-    let filter = EnvFilter::builder()
-        .parse(filter)
-        .map_err(TelemetryError::Filter)?;
+    let filter = parse_filter(filter)?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
@@ -48,4 +46,8 @@ pub fn init(format: LogFormat, filter: &str) -> Result<(), TelemetryError> {
         LogFormat::Json => builder.json().flatten_event(true).finish().try_init(),
     }
     .map_err(TelemetryError::Install)
+}
+
+pub(crate) fn parse_filter(filter: &str) -> Result<EnvFilter, TelemetryError> {
+    EnvFilter::builder().parse(filter).map_err(TelemetryError::Filter)
 }

@@ -4,7 +4,12 @@
 //! gathers, [`settle`] makes durable through [`cassandra`], [`progress`] finds the durable prefix, and [`checkpoint`]
 //! remembers it. [`pipeline`] wires them, [`run`] keeps them running. [`commands`] is what an operator does by hand.
 
-pub mod settings;
+pub mod config;
+
+/// The old path of [`config`]. To be removed once no module uses it.
+pub mod settings {
+    pub use crate::config::*;
+}
 
 pub mod kafka;
 pub mod raw;
@@ -36,5 +41,5 @@ mod run;
 
 pub mod commands;
 
+pub use crate::config::Settings;
 pub use crate::run::{RunError, run};
-pub use crate::settings::Settings;

@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use service::{CommandLine, Process};
+use clap::{Parser, Subcommand};
+use service::{CommandLine, ConfigCommand, Process};
 use streamer::Settings;
 use streamer::commands::{self, Command};
 
@@ -16,21 +16,31 @@ struct Cli {
     #[command(flatten)]
     common: CommandLine,
     #[command(subcommand)]
-    command: Option<Command>,
+    command: Option<Action>,
+}
+
+#[derive(Subcommand)]
+enum Action {
+    Config(ConfigCommand),
+    #[command(flatten)]
+    Command(Command),
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
+    if let Some(Action::Config(command)) = cli.command {
+        return command.perform::<Settings>(&cli.common);
+    }
     let settings: Settings = match cli.common.settings() {
         Ok(settings) => settings,
         Err(code) => return code,
     };
-    if let Some(command) = cli.command {
+    if let Some(Action::Command(command)) = cli.command {
         // Not returned: a thread of a driver may be waiting for a server that is away.
         std::process::exit(i32::from(commands::perform(command, settings).await));
     }
-    let process = match Process::start(streamer::settings::NAME, &settings.process).await {
+    let process = match Process::start(streamer::config::NAME, &settings.process).await {
         Ok(process) => process,
         Err(code) => return code,
     };

@@ -51,16 +51,16 @@ async fn an_incomplete_run_exits_1_and_says_why() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_configuration_exits_78_and_names_the_key() {
     for (name, value, named) in [
-        ("SOURCE__PAGE_SIZE", "5001", "`source.page_size`"),
-        ("SOURCE__VERSION", "1.2", "`source.version`"),
+        ("SOURCE__PAGE_SIZE", "5001", "source.page_size: "),
+        ("SOURCE__VERSION", "1.2", "source.version: "),
         ("SOURCE__URL", "ftp://x/", "source.url"),
         ("PUBLISHER__URL", "http://a:b@x/", "publisher.url"),
         ("RUN__SEED", "a b", "run.seed"),
-        ("SCHEDULE__INTERVAL", "0s", "`schedule.interval`"),
+        ("SCHEDULE__INTERVAL", "0s", "schedule.interval: "),
         (
             "API__LISTEN",
             "0.0.0.0:0",
-            "`api.listen` can be reached by others",
+            "api.listen: is reachable from other machines",
         ),
         ("AUTH__TOKENS_PATH", "/nowhere/tokens", "read /nowhere/tokens"),
         ("PUBLISHER__TOKEN_FILE", "/nowhere/token", "read /nowhere/token"),
@@ -81,10 +81,9 @@ async fn a_wrong_configuration_exits_78_and_names_the_key() {
             ingester.log()
         );
     }
-    for known in [
-        ("API__ALLOW_ANONYMOUS", "true"),
-        ("AUTH__TOKENS_PATH", "/some/tokens"),
-    ] {
+    let folder = tempfile::tempdir().unwrap();
+    let tokens = tokens_file(folder.path(), TOKEN);
+    for known in [("API__ALLOW_ANONYMOUS", "true"), ("AUTH__TOKENS_PATH", &*tokens)] {
         let settings = [("API__LISTEN", "0.0.0.0:0"), known];
         let check = Ingester::start(
             &["--check-config"],

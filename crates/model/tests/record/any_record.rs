@@ -1,15 +1,15 @@
-//! Records for the tests: one that is valid, and a source of arbitrary valid ones.
+//! Records for the tests: a valid one, and a strategy for arbitrary valid ones.
 
 use model::{Field, Instant, User, UserFields};
 use proptest::{collection::vec, prelude::*};
 use serde_json::Value;
 
-/// The texts of a record in the contract's order, `None` for an absent one. Unlike a `User` it shows its content when a test fails.
+/// The texts of a record in the contract's order, `None` for an absent one. Unlike [`User`], `Debug` shows them.
 #[derive(Clone, Debug)]
 pub(crate) struct RawRecord([Option<String>; 12]);
 
 impl RawRecord {
-    /// A record with nothing remarkable in it.
+    /// A typical record.
     pub(crate) fn plain() -> Self {
         Self(
             [
@@ -66,13 +66,13 @@ impl RawRecord {
         User::new(self.fields()).unwrap()
     }
 
-    /// Its keys and values as JSON texts, in the contract's order.
+    /// The keys and values as JSON texts, in the contract's order.
     pub(crate) fn members(&self) -> Vec<(String, String)> {
         let member = |field: Field| Some((quoted(field.name()), quoted(self.get(field)?)));
         Field::ALL.into_iter().filter_map(member).collect()
     }
 
-    /// Its JSON with the value of one field replaced by another JSON text.
+    /// The JSON of the record, with another JSON text as the value of one field.
     pub(crate) fn json_with(&self, field: Field, value: &str) -> String {
         let mut members = self.members();
         let key = quoted(field.name());
@@ -86,7 +86,7 @@ pub(crate) fn quoted(text: &str) -> String {
     Value::from(text).to_string()
 }
 
-/// A JSON object of members that are JSON texts already.
+/// A JSON object of members that are JSON texts.
 pub(crate) fn object(members: &[(String, String)]) -> String {
     let members: Vec<_> = members
         .iter()
@@ -95,18 +95,19 @@ pub(crate) fn object(members: &[(String, String)]) -> String {
     format!("{{{}}}", members.join(","))
 }
 
-/// Texts that keep the rule: half of them everyday, half of any characters and any length.
+/// Valid texts: half of them typical, half with any characters and any length.
 pub(crate) fn any_text(longest: usize) -> impl Strategy<Value = String> {
-    // Mapped rather than filtered, so that a run of any length stays within proptest's limit of rejects.
+    // Mapped instead of filtered, so that proptest's limit of rejects is never reached.
     let no_nul = |character| if character == '\0' { '0' } else { character };
     let no_blank = |character: char| if character.is_whitespace() { '_' } else { character };
     let solid = any::<char>().prop_map(no_nul).prop_map(no_blank);
-    let odd = vec(any::<char>().prop_map(no_nul), 0..longest);
-    let odd = (odd, solid, any::<prop::sample::Index>()).prop_map(|(mut characters, solid, place)| {
-        characters.insert(place.index(characters.len() + 1), solid);
-        String::from_iter(characters)
-    });
-    prop_oneof!["[a-zA-Z0-9.,'-]{1,40}", odd]
+    let arbitrary = vec(any::<char>().prop_map(no_nul), 0..longest);
+    let arbitrary =
+        (arbitrary, solid, any::<prop::sample::Index>()).prop_map(|(mut characters, solid, index)| {
+            characters.insert(index.index(characters.len() + 1), solid);
+            String::from_iter(characters)
+        });
+    prop_oneof!["[a-zA-Z0-9.,'-]{1,40}", arbitrary]
 }
 
 pub(crate) fn any_instant() -> impl Strategy<Value = Instant> {
@@ -117,7 +118,7 @@ pub(crate) fn any_instant() -> impl Strategy<Value = Instant> {
     millis.prop_map(|millis| Instant::from_millis(millis).unwrap())
 }
 
-/// Any valid record, in its canonical spelling; half of them have a `registered_date`.
+/// Any valid record in canonical form; half of them have a `registered_date`.
 pub(crate) fn any_record() -> impl Strategy<Value = RawRecord> {
     let id = (1..=u128::MAX).prop_map(|id| uuid::Uuid::from_u128(id).to_string());
     let part = || any_text(250).prop_map(|text| text.replace('@', "a"));

@@ -1,4 +1,4 @@
-//! `model` against the contract: the compiled `.proto`, read by an implementation that is not ours, and its examples.
+//! Compares `model` with the contract: the compiled `.proto`, read by another implementation, and its examples.
 
 use std::{collections::BTreeMap, fs, path::PathBuf};
 
@@ -33,7 +33,7 @@ fn examples() -> BTreeMap<String, Vec<u8>> {
     named.collect()
 }
 
-/// Reads JSON as protobuf's own JSON mapping has it.
+/// Parses JSON by protobuf's JSON mapping.
 fn read(
     message: &MessageDescriptor,
     json: &[u8],
@@ -45,10 +45,10 @@ fn read(
     Ok(record)
 }
 
-/// A value and the contract's name of its type, in a form that can be compared.
+/// The name of a type in the contract and a value, in a comparable form.
 type Typed = (String, String);
 
-/// A field of ours, unless it is absent. That a `&str` is a string and an `Instant` a timestamp is what this test takes for granted.
+/// A field of our record, unless it is absent. Assumes that a `&str` is a string and an `Instant` a timestamp.
 fn ours(user: &User<'_>, field: Field) -> Option<Typed> {
     let string = |text: &str| ("string".to_owned(), text.to_owned());
     let timestamp = |instant: Instant| {
@@ -77,7 +77,7 @@ fn ours(user: &User<'_>, field: Field) -> Option<Typed> {
     })
 }
 
-/// The same field as protobuf's JSON mapping has read it.
+/// The same field as parsed by protobuf's JSON mapping.
 fn theirs(record: &DynamicMessage, field: Field) -> Option<Typed> {
     let descriptor = record.descriptor().get_field_by_name(field.name()).unwrap();
     if descriptor.supports_presence() && !record.has_field(&descriptor) {
@@ -99,7 +99,7 @@ fn theirs(record: &DynamicMessage, field: Field) -> Option<Typed> {
                 format!("{seconds} s {nanos} ns"),
             )
         }
-        other => panic!("{other:?} is of no type that the contract uses"),
+        other => panic!("{other:?} is not a type of the contract"),
     })
 }
 
@@ -110,7 +110,7 @@ fn assert_agree(user: &User<'_>, record: &DynamicMessage) {
 }
 
 #[test]
-fn names_order_and_types_are_those_of_the_contract() {
+fn names_order_and_types_match_the_contract() {
     let record = RawRecord::plain();
     let user = record.user();
     let expected = Field::ALL.map(|field| {
@@ -128,7 +128,7 @@ fn names_order_and_types_are_those_of_the_contract() {
         let kind = match field.kind() {
             Kind::String => "string".to_owned(),
             Kind::Message(message) => message.full_name().to_owned(),
-            other => panic!("{other:?} is of no type that the contract uses"),
+            other => panic!("{other:?} is not a type of the contract"),
         };
         (field.name().to_owned(), kind)
     });
@@ -136,13 +136,13 @@ fn names_order_and_types_are_those_of_the_contract() {
 }
 
 #[test]
-fn the_fields_are_numbered_in_their_order() {
+fn fields_are_numbered_in_order() {
     let numbers: Vec<u32> = message().fields().map(|field| field.number()).collect();
     assert_eq!(numbers, (1..=12).collect::<Vec<u32>>());
 }
 
 #[test]
-fn the_contract_can_tell_an_absent_optional_field_from_an_empty_one() {
+fn contract_tracks_presence_of_optional_fields() {
     let message = message();
     for field in Field::ALL.into_iter().filter(|field| !field.is_required()) {
         let in_contract = message.get_field_by_name(field.name()).unwrap();
@@ -151,13 +151,13 @@ fn the_contract_can_tell_an_absent_optional_field_from_an_empty_one() {
 }
 
 #[test]
-fn the_canonical_encoding_has_the_contracts_names_in_the_contracts_order() {
+fn canonical_encoding_has_the_contracts_names_and_order() {
     let json = String::from_utf8(RawRecord::plain().user().to_json()).unwrap();
     assert_eq!(json, object(&RawRecord::plain().members()));
 }
 
 #[test]
-fn every_golden_example_is_canonical_and_read_alike_by_both() {
+fn examples_are_canonical_and_parse_equally() {
     let message = message();
     let examples = examples();
     assert!(examples.len() >= 7, "found only {:?}", examples.keys());
@@ -178,7 +178,7 @@ fn every_golden_example_is_canonical_and_read_alike_by_both() {
 }
 
 #[test]
-fn the_examples_hold_what_they_are_named_for() {
+fn examples_match_their_names() {
     let examples = examples();
     let example = |name: &str| User::parse_strict(&examples[name]).unwrap();
     assert_eq!(
@@ -196,15 +196,15 @@ fn the_examples_hold_what_they_are_named_for() {
 }
 
 #[test]
-fn an_unknown_field_is_refused_by_the_strict_reader_and_ignored_by_the_lenient_one() {
+fn unknown_field_is_refused_strictly_and_ignored_leniently() {
     let message = message();
     let mut members = RawRecord::plain().members();
     members.insert(3, ("\"nickname\"".into(), "{\"deep\":[1,null]}".into()));
     let json = object(&members).into_bytes();
 
-    let refusal = User::parse_strict(&json).unwrap_err();
-    assert_eq!(refusal.field_name(), Some(&FieldName::Unknown("nickname".into())));
-    assert_eq!(refusal.reason(), &Reason::UnknownField);
+    let error = User::parse_strict(&json).unwrap_err();
+    assert_eq!(error.field_name(), Some(&FieldName::Unknown("nickname".into())));
+    assert_eq!(error.reason(), &Reason::UnknownField);
     assert!(read(&message, &json, &DeserializeOptions::new()).is_err());
 
     let user = User::parse_lenient(&json).unwrap();
@@ -217,7 +217,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
     #[test]
-    fn protobufs_json_mapping_reads_every_canonical_encoding_with_equal_values(record in any_record()) {
+    fn protobuf_json_mapping_reads_canonical_encoding_equally(record in any_record()) {
         thread_local!(static MESSAGE: MessageDescriptor = message());
         let user = record.user();
         let json = user.to_json();

@@ -1,4 +1,4 @@
-//! Instants: what is read as one, what is refused, and how it is written.
+//! Instants: which texts are parsed or refused, and how they are formatted.
 
 use model::{Instant, Reason};
 use proptest::prelude::*;
@@ -10,7 +10,7 @@ fn canonical(text: &str) -> Result<String, Reason> {
 }
 
 #[test]
-fn an_instant_is_read_as_rfc_3339_writes_it_and_kept_to_the_millisecond() {
+fn rfc_3339_is_parsed_and_truncated_to_milliseconds() {
     for (text, expected) in [
         ("2024-02-29T23:59:59Z", "2024-02-29T23:59:59.000Z"),
         ("2024-02-29t23:59:59z", "2024-02-29T23:59:59.000Z"),
@@ -33,7 +33,7 @@ fn an_instant_is_read_as_rfc_3339_writes_it_and_kept_to_the_millisecond() {
 }
 
 #[test]
-fn milliseconds_count_from_1970_and_are_negative_before_it() {
+fn milliseconds_count_from_1970_and_are_negative_before() {
     for (text, millis) in [
         ("1970-01-01T00:00:00Z", 0),
         ("1969-12-31T23:59:59.999Z", -1),
@@ -51,7 +51,7 @@ fn milliseconds_count_from_1970_and_are_negative_before_it() {
 }
 
 #[test]
-fn whatever_rfc_3339_does_not_allow_is_refused() {
+fn other_formats_are_refused() {
     for text in [
         "",
         "2024-02-29",
@@ -95,7 +95,7 @@ fn whatever_rfc_3339_does_not_allow_is_refused() {
 }
 
 #[test]
-fn a_year_that_the_contracts_type_cannot_hold_is_refused() {
+fn year_outside_the_contracts_type_is_refused() {
     for text in [
         "0000-12-31T23:59:59.999Z",
         "0000-01-01T00:00:00Z",
@@ -110,22 +110,22 @@ fn a_year_that_the_contracts_type_cannot_hold_is_refused() {
 
 proptest! {
     #[test]
-    fn an_instant_is_written_and_read_back_as_itself(instant in any_instant()) {
+    fn instant_round_trips(instant in any_instant()) {
         let text = instant.to_string();
         prop_assert_eq!(text.len(), 24);
         prop_assert_eq!(text.parse::<Instant>().unwrap().as_millis(), instant.as_millis());
     }
 
     #[test]
-    fn arbitrary_text_of_the_right_letters_never_panics(text in "[0-9TtZz:.+-]{18,30}|[0-9]{4}(-[0-9]{2}){2}T([0-9]{2}:){2}[0-9]{2}.{0,12}") {
+    fn parsing_never_panics(text in "[0-9TtZz:.+-]{18,30}|[0-9]{4}(-[0-9]{2}){2}T([0-9]{2}:){2}[0-9]{2}.{0,12}") {
         if let Ok(instant) = text.parse::<Instant>() {
             prop_assert_eq!(instant.to_string().parse::<Instant>().unwrap().as_millis(), instant.as_millis());
         }
     }
 
-    /// jiff reads more than RFC 3339 allows, but what we read it reads alike (its last day is 9999-12-30).
+    /// jiff accepts more than RFC 3339, but parses equally what we accept (its last day is 9999-12-30).
     #[test]
-    fn the_calendar_agrees_with_jiffs_own_parser(
+    fn parsing_agrees_with_jiff(
         instant in any_instant().prop_filter("jiff's range", |instant| instant.as_millis() < 253_402_207_200_000),
         minutes in -1439_i64..=1439,
     ) {

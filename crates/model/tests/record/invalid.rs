@@ -1,4 +1,4 @@
-//! Refusals: which fault is named, in which words, and what they never hold.
+//! Validation errors: which error is reported, its text, and what it never quotes.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,7 @@ use model::{Field, Invalid, Reason, User};
 
 use crate::any_record::{RawRecord, object, quoted};
 
-fn refusals(json: impl AsRef<[u8]>) -> [Invalid; 2] {
+fn errors(json: impl AsRef<[u8]>) -> [Invalid; 2] {
     let json = json.as_ref();
     [
         User::parse_strict(json).unwrap_err(),
@@ -14,21 +14,21 @@ fn refusals(json: impl AsRef<[u8]>) -> [Invalid; 2] {
     ]
 }
 
-/// Both readers refuse `json` in these words.
-fn assert_refused(json: impl AsRef<[u8]>, words: &str, label: &str) -> [Invalid; 2] {
-    let refusals = refusals(json);
-    for refusal in &refusals {
-        assert_eq!(refusal.to_string(), words);
-        assert_eq!(refusal.reason().label(), label);
+/// Both parsers refuse `json` with this text.
+fn assert_refused(json: impl AsRef<[u8]>, text: &str, label: &str) -> [Invalid; 2] {
+    let errors = errors(json);
+    for error in &errors {
+        assert_eq!(error.to_string(), text);
+        assert_eq!(error.reason().label(), label);
         assert!(Reason::LABELS.contains(&label));
     }
-    refusals
+    errors
 }
 
 #[test]
-fn each_rule_has_its_words_and_its_label() {
+fn each_rule_has_its_text_and_its_label() {
     let plain = RawRecord::plain;
-    for (field, value, words, label) in [
+    for (field, value, text, label) in [
         (Field::FirstName, quoted(" "), "first_name: is blank", "blank"),
         (Field::Address, quoted(""), "address: is blank", "blank"),
         (
@@ -40,7 +40,7 @@ fn each_rule_has_its_words_and_its_label() {
         (
             Field::Gender,
             "\"a\\u0000\"".into(),
-            "gender: holds a NUL character",
+            "gender: has a NUL character",
             "nul_character",
         ),
         (
@@ -70,7 +70,7 @@ fn each_rule_has_its_words_and_its_label() {
         (
             Field::RegisteredDate,
             quoted("0000-01-01T00:00:00Z"),
-            "registered_date: lies outside the years 0001 to 9999 of UTC",
+            "registered_date: is outside the years 0001 to 9999 UTC",
             "out_of_range",
         ),
         (
@@ -118,19 +118,19 @@ fn each_rule_has_its_words_and_its_label() {
         (
             Field::FirstName,
             "\"\\ud800\"".into(),
-            "first_name: holds an escape that stands for no character",
+            "first_name: has an escape that is not a character",
             "bad_escape",
         ),
     ] {
-        for refusal in assert_refused(plain().json_with(field, &value), words, label) {
+        for error in assert_refused(plain().json_with(field, &value), text, label) {
             let known = (field != Field::Id).then(|| plain().user().id());
-            assert_eq!(refusal.id(), known, "{words}");
+            assert_eq!(error.id(), known, "{text}");
         }
     }
 }
 
 #[test]
-fn a_required_field_may_not_be_missing() {
+fn missing_required_field_is_refused() {
     for field in Field::ALL.into_iter().filter(|field| field.is_required()) {
         let members = RawRecord::plain().without(field).members();
         assert_refused(object(&members), &format!("{field}: is missing"), "missing");
@@ -138,25 +138,25 @@ fn a_required_field_may_not_be_missing() {
 }
 
 #[test]
-fn every_field_may_be_given_once() {
+fn duplicate_field_is_refused() {
     for field in Field::ALL {
         let mut members = RawRecord::plain().members();
         members.push(members[field as usize].clone());
-        let words = format!("{field}: is given more than once");
-        for refusal in assert_refused(object(&members), &words, "duplicate_field") {
+        let text = format!("{field}: is given more than once");
+        for error in assert_refused(object(&members), &text, "duplicate_field") {
             assert_eq!(
-                refusal.id().is_some(),
+                error.id().is_some(),
                 field != Field::Id,
-                "a second id leaves the id in doubt"
+                "a second id makes the id ambiguous"
             );
         }
     }
 }
 
 #[test]
-fn what_is_no_json_object_is_refused_with_its_place() {
+fn text_that_is_not_an_object_is_refused_with_its_position() {
     let record = object(&RawRecord::plain().members());
-    for (json, words) in [
+    for (json, text) in [
         (
             "",
             "is not valid JSON: EOF while parsing a value at line 1 column 0",
@@ -190,7 +190,7 @@ fn what_is_no_json_object_is_refused_with_its_place() {
             ),
         ),
     ] {
-        assert_refused(json, words, "malformed");
+        assert_refused(json, text, "malformed");
     }
     for json in ["null", "\"secret\"", "42", "[]", "[{}]", "true"] {
         assert_refused(json, "is not a JSON object", "not_an_object");
@@ -203,10 +203,10 @@ fn what_is_no_json_object_is_refused_with_its_place() {
 }
 
 #[test]
-fn the_id_is_known_wherever_it_stands() {
+fn id_is_known_at_any_position() {
     let id = RawRecord::plain().user().id();
     let mut members = RawRecord::plain().json_with(Field::FirstName, "\"\"");
-    assert_eq!(refusals(&members).map(|refusal| refusal.id()), [Some(id); 2]);
+    assert_eq!(errors(&members).map(|error| error.id()), [Some(id); 2]);
 
     members = {
         let mut members = RawRecord::plain().with(Field::FirstName, "").members();
@@ -214,17 +214,17 @@ fn the_id_is_known_wherever_it_stands() {
         members.insert(0, ("\"typo\"".into(), "1".into()));
         object(&members)
     };
-    let [strict, lenient] = refusals(&members);
+    let [strict, lenient] = errors(&members);
     assert_eq!(strict.to_string(), "typo: is not a field of the record");
     assert_eq!(lenient.to_string(), "first_name: is blank");
     assert_eq!([strict.id(), lenient.id()], [Some(id); 2]);
 
     let cut_off = &members.as_bytes()[..members.len() - 1];
-    assert_eq!(refusals(cut_off).map(|refusal| refusal.id()), [Some(id); 2]);
+    assert_eq!(errors(cut_off).map(|error| error.id()), [Some(id); 2]);
 }
 
 #[test]
-fn of_several_faults_the_documented_one_is_reported() {
+fn the_documented_one_of_several_errors_is_reported() {
     let plain = RawRecord::plain().with(Field::Id, "x").with(Field::Email, "x");
     assert_refused(
         object(&plain.members()),
@@ -245,9 +245,9 @@ fn of_several_faults_the_documented_one_is_reported() {
 }
 
 #[test]
-fn hostile_shapes_are_refused_within_bounds() {
+fn deeply_nested_and_huge_input_is_refused() {
     let nested = "{\"a\":".repeat(10_000) + &"}".repeat(10_000);
-    assert_eq!(refusals(&nested)[0].reason().label(), "malformed");
+    assert_eq!(errors(&nested)[0].reason().label(), "malformed");
     let closed = format!("{}1{}", "[".repeat(10_000), "]".repeat(10_000));
     let json = RawRecord::plain().json_with(Field::FirstName, &closed);
     assert_refused(json, "first_name: must be a string, not an array", "wrong_type");
@@ -257,21 +257,21 @@ fn hostile_shapes_are_refused_within_bounds() {
 }
 
 #[test]
-fn the_name_of_an_unknown_field_is_cut_and_made_harmless() {
+fn name_of_an_unknown_field_is_truncated_and_sanitized() {
     let name = format!(
         "{}\u{202e}\u{1b}[31m\n{}",
         "n".repeat(60),
         "secret".repeat(100_000)
     );
-    let refusal = User::parse_strict(format!("{{{}:1}}", quoted(&name)).as_bytes()).unwrap_err();
+    let error = User::parse_strict(format!("{{{}:1}}", quoted(&name)).as_bytes()).unwrap_err();
     assert_eq!(
-        refusal.to_string(),
+        error.to_string(),
         format!("{}??[3…: is not a field of the record", "n".repeat(60))
     );
 }
 
 #[test]
-fn the_labels_are_distinct_and_fit_for_metrics() {
+fn labels_are_distinct_and_valid_for_metrics() {
     let labels = BTreeSet::from(Reason::LABELS);
     assert_eq!(labels.len(), Reason::LABELS.len());
     assert!(

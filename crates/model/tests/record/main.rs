@@ -1,6 +1,6 @@
-//! The crate seen from outside: held against the contract, against hostile input, and against its own laws.
+//! Black-box tests: conformance to the contract, hostile input, and properties.
 
-#![allow(clippy::unwrap_used, reason = "what fails here is a failed test")]
+#![allow(clippy::unwrap_used, reason = "a panic is a failed test")]
 
 mod any_record;
 mod conformance;

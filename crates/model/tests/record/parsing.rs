@@ -1,4 +1,4 @@
-//! What is read as a record, by which of the two readers.
+//! Which texts the strict and the lenient parser accept.
 
 use std::borrow::Cow;
 
@@ -20,7 +20,7 @@ fn strings_without_escapes_are_borrowed_from_the_input() {
 }
 
 #[test]
-fn order_white_space_and_escapes_make_no_other_record() {
+fn order_white_space_and_escapes_do_not_matter() {
     let mut members = RawRecord::plain().members();
     members.reverse();
     members[0].0 = "\"\\u0070ic\\u0074ure\"".into();
@@ -38,7 +38,7 @@ fn order_white_space_and_escapes_make_no_other_record() {
 }
 
 #[test]
-fn the_callers_bytes_are_lent_back_only_when_they_are_canonical() {
+fn canonical_input_is_borrowed() {
     let record = RawRecord::plain();
     let canonical = object(&record.members());
     let user = record.user();
@@ -59,7 +59,7 @@ fn the_callers_bytes_are_lent_back_only_when_they_are_canonical() {
 }
 
 #[test]
-fn instants_come_out_in_their_canonical_form() {
+fn instants_are_formatted_canonically() {
     let record = RawRecord::plain().with(Field::Dob, "1961-08-04T21:05:09.1239+01:00");
     let json = object(&record.members());
     let user = User::parse_strict(json.as_bytes()).unwrap();
@@ -71,7 +71,7 @@ fn instants_come_out_in_their_canonical_form() {
 }
 
 #[test]
-fn registered_date_alone_may_be_absent_and_is_then_left_out() {
+fn only_registered_date_is_optional_and_then_omitted() {
     let optional: Vec<_> = Field::ALL
         .into_iter()
         .filter(|field| !field.is_required())
@@ -94,18 +94,18 @@ fn registered_date_alone_may_be_absent_and_is_then_left_out() {
 }
 
 #[test]
-fn an_integer_post_code_is_for_the_lenient_reader_alone() {
+fn only_the_lenient_parser_accepts_an_integer_post_code() {
     for digits in ["0", "4242", "-7", "123456789012345678901234567890"] {
         let json = RawRecord::plain().json_with(Field::PostCode, digits);
         let lenient = User::parse_lenient(json.as_bytes()).unwrap();
         assert_eq!(lenient.post_code().as_str(), digits);
-        let refusal = User::parse_strict(json.as_bytes()).unwrap_err();
-        assert_eq!(refusal.to_string(), "post_code: must be a string, not a number");
+        let error = User::parse_strict(json.as_bytes()).unwrap_err();
+        assert_eq!(error.to_string(), "post_code: must be a string, not a number");
     }
     for number in ["1.0", "1e3", "1E3", "1e999", "-0.5"] {
         let json = RawRecord::plain().json_with(Field::PostCode, number);
-        let refusal = User::parse_lenient(json.as_bytes()).unwrap_err();
-        assert_eq!(refusal.to_string(), "post_code: must be a string, not a number");
+        let error = User::parse_lenient(json.as_bytes()).unwrap_err();
+        assert_eq!(error.to_string(), "post_code: must be a string, not a number");
     }
     let json = RawRecord::plain().json_with(Field::PostCode, &"9".repeat(513));
     assert_eq!(
@@ -115,19 +115,19 @@ fn an_integer_post_code_is_for_the_lenient_reader_alone() {
 }
 
 #[test]
-fn an_integer_is_welcome_in_no_other_field() {
+fn integer_in_another_field_is_refused() {
     for field in Field::ALL.into_iter().filter(|field| *field != Field::PostCode) {
         let json = RawRecord::plain().json_with(field, "42");
-        let refusal = User::parse_lenient(json.as_bytes()).unwrap_err();
+        let error = User::parse_lenient(json.as_bytes()).unwrap_err();
         assert_eq!(
-            refusal.to_string(),
+            error.to_string(),
             format!("{field}: must be a string, not a number")
         );
     }
 }
 
 #[test]
-fn the_lenient_reader_ignores_unknown_fields_of_any_kind_and_depth() {
+fn lenient_parser_ignores_any_unknown_field() {
     let nested = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
     for value in ["null", "1e999", "\"\\ud800\"", "{\"id\":\"x\"}", &nested] {
         let mut members = RawRecord::plain().members();
@@ -146,16 +146,16 @@ fn the_lenient_reader_ignores_unknown_fields_of_any_kind_and_depth() {
 }
 
 #[test]
-fn the_constructor_holds_raw_texts_to_the_same_rules() {
+fn constructor_checks_the_same_rules() {
     let blank = RawRecord::plain().with(Field::Gender, "\u{3000}");
-    let refusal = User::new(blank.fields()).unwrap_err();
-    assert_eq!(refusal.to_string(), "gender: is blank");
-    assert_eq!(refusal.id(), Some(RawRecord::plain().user().id()));
+    let error = User::new(blank.fields()).unwrap_err();
+    assert_eq!(error.to_string(), "gender: is blank");
+    assert_eq!(error.id(), Some(RawRecord::plain().user().id()));
     let parsed = User::parse_strict(
         RawRecord::plain()
             .json_with(Field::Gender, &quoted("\u{3000}"))
             .as_bytes(),
     )
     .map(User::into_owned);
-    assert_eq!(parsed, Err(refusal));
+    assert_eq!(parsed, Err(error));
 }

@@ -1,5 +1,4 @@
-//! The laws of the record: it survives the way to JSON and back, no input makes a reader panic, and no refusal holds
-//! a value.
+//! Properties of the record: it round-trips through JSON, no input makes a parser panic, and no error quotes a value.
 
 use std::borrow::Cow;
 
@@ -8,15 +7,15 @@ use proptest::{collection::vec, prelude::*, sample::Index};
 
 use crate::any_record::{RawRecord, any_record, object, quoted};
 
-/// Reads `json` with both readers and holds the results against each other and against the round trip.
-fn read_with_care(json: &[u8]) {
+/// Parses `json` with all parsers and compares the results with each other and with the round trip.
+fn check_parsers(json: &[u8]) {
     let strict = User::parse_strict(json);
     let lenient = User::parse_lenient(json);
     if let Ok(user) = &strict {
         assert_eq!(
             lenient.as_ref(),
             Ok(user),
-            "what the strict reader takes the lenient one takes alike"
+            "the lenient parser accepts what the strict one accepts"
         );
     }
     if let Ok(user) = &lenient {
@@ -24,19 +23,19 @@ fn read_with_care(json: &[u8]) {
         assert_eq!(User::parse_strict(&canonical).as_ref(), Ok(user));
         assert_eq!(user.is_canonical(json), canonical == json);
     }
-    // What is read in one scan is what the parser reads, and nothing that is written otherwise.
-    let plain = strict.as_ref().ok();
-    let plain = plain.filter(|user| user.is_canonical(json) && !json.contains(&b'\\'));
-    assert_eq!(User::parse_canonical(json).as_ref(), plain);
+    // The one-scan parser accepts exactly the canonical encoding without escapes.
+    let canonical = strict.as_ref().ok();
+    let canonical = canonical.filter(|user| user.is_canonical(json) && !json.contains(&b'\\'));
+    assert_eq!(User::parse_canonical(json).as_ref(), canonical);
     if let Some(length) = std::str::from_utf8(json).ok().and_then(canonical_length) {
-        let front = &json[..length];
-        assert!(serde_json::from_slice::<serde::de::IgnoredAny>(front).is_ok());
-        assert!(plain.is_none_or(|_| length == json.len()));
+        let record = &json[..length];
+        assert!(serde_json::from_slice::<serde::de::IgnoredAny>(record).is_ok());
+        assert!(canonical.is_none_or(|_| length == json.len()));
     } else {
-        assert!(plain.is_none());
+        assert!(canonical.is_none());
     }
-    for refusal in [strict.err(), lenient.err()].into_iter().flatten() {
-        assert!(refusal.to_string().len() < 512, "{refusal}");
+    for error in [strict.err(), lenient.err()].into_iter().flatten() {
+        assert!(error.to_string().len() < 512, "{error}");
     }
 }
 
@@ -45,7 +44,7 @@ enum Damage {
     Replace(Index, u8),
     Insert(Index, Vec<u8>),
     Remove(Index, usize),
-    CutOff(Index),
+    Truncate(Index),
     Repeat(Index, Index),
 }
 
@@ -76,7 +75,7 @@ fn any_damage() -> impl Strategy<Value = Damage> {
         (any::<Index>(), any::<u8>()).prop_map(|(place, byte)| Damage::Replace(place, byte)),
         (any::<Index>(), token).prop_map(|(place, bytes)| Damage::Insert(place, bytes)),
         (any::<Index>(), 1..40_usize).prop_map(|(place, length)| Damage::Remove(place, length)),
-        any::<Index>().prop_map(Damage::CutOff),
+        any::<Index>().prop_map(Damage::Truncate),
         (any::<Index>(), any::<Index>()).prop_map(|(from, to)| Damage::Repeat(from, to)),
     ]
 }
@@ -95,7 +94,7 @@ fn damage(json: &mut Vec<u8>, damage: &Damage) {
             let place = place.index(json.len());
             json.drain(place..json.len().min(place + length));
         }
-        Damage::CutOff(place) => json.truncate(place.index(json.len())),
+        Damage::Truncate(place) => json.truncate(place.index(json.len())),
         Damage::Repeat(from, to) => {
             let (from, to) = (from.index(json.len()), to.index(json.len()));
             json.extend_from_within(from.min(to)..from.max(to));
@@ -103,7 +102,7 @@ fn damage(json: &mut Vec<u8>, damage: &Damage) {
     }
 }
 
-/// Anything JSON can say, with `MARK` in every string and key of it.
+/// Any JSON value, with `MARK` in each of its strings and keys.
 fn any_marked_value() -> impl Strategy<Value = String> {
     let leaf = prop_oneof![
         Just("null".to_owned()),
@@ -137,9 +136,9 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
     #[test]
-    fn a_valid_record_survives_the_round_trip_byte_for_byte(record in any_record()) {
+    fn valid_record_round_trips_byte_for_byte(record in any_record()) {
         let json = record.user().to_json();
-        read_with_care(&json);
+        check_parsers(&json);
         let plain: serde_json::Value = serde_json::from_slice(&json).unwrap();
         for field in Field::ALL {
             prop_assert_eq!(plain.get(field.name()).map(|value| value.as_str()), record.get(field).map(Some));
@@ -153,7 +152,7 @@ proptest! {
     }
 
     #[test]
-    fn the_order_of_the_fields_makes_no_other_record(
+    fn order_of_fields_does_not_matter(
         record in any_record(),
         shuffled in Just(Field::ALL.map(|field| field as usize).to_vec()).prop_shuffle(),
     ) {
@@ -165,48 +164,48 @@ proptest! {
     }
 
     #[test]
-    fn arbitrary_bytes_never_make_a_reader_panic(bytes in vec(any::<u8>(), 0..600)) {
-        read_with_care(&bytes);
+    fn arbitrary_bytes_never_panic(bytes in vec(any::<u8>(), 0..600)) {
+        check_parsers(&bytes);
     }
 
     #[test]
-    fn arbitrary_text_of_jsons_letters_never_makes_a_reader_panic(text in r#"[\{\}\[\],:"\\a-f0-9eE.+ -]{0,200}"#) {
-        read_with_care(text.as_bytes());
-        read_with_care(format!("{{\"id\":{text}").as_bytes());
+    fn arbitrary_json_like_text_never_panics(text in r#"[\{\}\[\],:"\\a-f0-9eE.+ -]{0,200}"#) {
+        check_parsers(text.as_bytes());
+        check_parsers(format!("{{\"id\":{text}").as_bytes());
     }
 
     #[test]
-    fn a_damaged_record_never_makes_a_reader_panic(record in any_record(), damages in vec(any_damage(), 1..6)) {
+    fn damaged_record_never_panics(record in any_record(), damages in vec(any_damage(), 1..6)) {
         let mut json = record.user().to_json();
         for each in &damages {
             damage(&mut json, each);
-            read_with_care(&json);
+            check_parsers(&json);
         }
     }
 
     #[test]
-    fn a_refusal_never_quotes_a_value(
+    fn error_never_quotes_a_value(
         field in prop::sample::select(Field::ALL.to_vec()),
         value in any_marked_value(),
-        cut_off in any::<Option<Index>>(),
+        truncated in any::<Option<Index>>(),
     ) {
         let marked = RawRecord::plain().with(Field::FirstName, MARK).with(Field::Email, format!("{MARK}@{MARK}"));
         let mut json = marked.json_with(field, &value).into_bytes();
-        if let Some(place) = cut_off {
+        if let Some(place) = truncated {
             json.truncate(place.index(json.len()));
         }
-        // The keys of an object in a record's place are names of fields, which are shown.
-        let in_a_records_place = if value.starts_with('{') { format!("[{value}]") } else { value };
-        for json in [&json, &in_a_records_place.into_bytes()] {
-            for refusal in [User::parse_strict(json).err(), User::parse_lenient(json).err()].into_iter().flatten() {
-                let text = format!("{refusal} {refusal:?} {refusal:#?}");
+        // The keys of an object instead of a record are field names, which are shown.
+        let instead_of_a_record = if value.starts_with('{') { format!("[{value}]") } else { value };
+        for json in [&json, &instead_of_a_record.into_bytes()] {
+            for error in [User::parse_strict(json).err(), User::parse_lenient(json).err()].into_iter().flatten() {
+                let text = format!("{error} {error:?} {error:#?}");
                 prop_assert!(!text.contains(MARK) && !text.contains(MARKED_NUMBER), "{}", text);
             }
         }
     }
 
     #[test]
-    fn debug_output_of_a_record_shows_its_id_alone(field in prop::sample::select(Field::ALL[1..].to_vec())) {
+    fn debug_of_a_record_shows_only_its_id(field in prop::sample::select(Field::ALL[1..].to_vec())) {
         let value = match field {
             Field::Email => format!("{MARK}@x"),
             Field::Dob | Field::RegisteredDate => "1234-12-23T01:02:03.456Z".into(),

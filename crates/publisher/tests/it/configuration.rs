@@ -10,8 +10,8 @@ const SOON: Duration = Duration::from_secs(10);
 async fn what_is_wrong_is_told_in_one_line_with_exit_78() {
     for (key, value, told) in [
         ("KAFKA__TOPICS", "x", "did you mean `kafka.topic`"),
-        ("KAFKA__PARTITIONS", "0", "`kafka.partitions`"),
-        ("KAFKA__MESSAGE_TIMEOUT", "1h", "`http.request_timeout`"),
+        ("KAFKA__PARTITIONS", "0", "kafka.partitions: "),
+        ("KAFKA__MESSAGE_TIMEOUT", "1h", "http.request_timeout: "),
         ("HTTP__LISTEN", "0.0.0.0:0", "http.allow_anonymous"),
         ("HTTP__LISTEN", "somewhere", "http.listen"),
         (
@@ -74,5 +74,5 @@ async fn the_healthcheck_command_tells_what_the_running_one_says() {
     assert_eq!(asked(&["healthcheck"]).await, Some(0));
     assert_eq!(asked(&["healthcheck", "--ready"]).await, Some(1), "without Kafka");
     publisher.child.kill().await.unwrap();
-    assert_eq!(asked(&["healthcheck", "--deadline", "500ms"]).await, Some(1));
+    assert_eq!(asked(&["healthcheck", "--timeout", "500ms"]).await, Some(1));
 }

@@ -114,9 +114,9 @@ mod tests {
             })
         };
         let absent = with("/no/such.pem").err().unwrap();
-        assert_eq!(absent.to_string(), "read /no/such.pem");
+        assert_eq!(absent.to_string(), "failed to read /no/such.pem");
         let empty = with("/dev/null").err().unwrap();
-        assert_eq!(empty.to_string(), "/dev/null holds no certificates in PEM");
+        assert_eq!(empty.to_string(), "/dev/null has no valid PEM certificate");
         assert!(Dialer::new(&TlsSettings::default()).unwrap().tls.is_none());
     }
 }

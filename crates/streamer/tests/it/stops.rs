@@ -101,7 +101,7 @@ async fn a_wrong_configuration_ends_it_with_78_and_one_line_that_names_the_key()
             "x",
             "did you mean `cassandra.contact_points`",
         ),
-        ("cassandra.table", "a b", "`cassandra.table` is not a name"),
+        ("cassandra.table", "a b", "cassandra.table: must be a name"),
         ("kafka.session_timeout", "soon", "kafka.session_timeout"),
     ] {
         let options: ServiceOptions = world.options().set(key, value);

@@ -1,0 +1,109 @@
+//! Settings of the API's server and its TLS.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use serde::{Deserialize, Serialize};
+use service::config::Violations;
+use service::pem;
+
+/// The API's server.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HttpSettings {
+    /// The listen address; port 0 selects a free port, which is logged.
+    pub listen: SocketAddr,
+    /// Whether an address that is reachable from other machines may be served without authentication.
+    pub allow_anonymous: bool,
+    /// The maximum number of open connections; more wait in the operating system's queue.
+    pub max_connections: usize,
+    /// The timeout of a request's header, and of an idle connection.
+    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    pub header_timeout: Duration,
+    /// The timeout of a request's body.
+    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    pub body_timeout: Duration,
+    /// The minimum rate of a body, in bytes a second, after its first two seconds; zero disables it.
+    pub min_body_rate: ByteSize,
+    /// How long a caller may take to read a response.
+    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    pub write_timeout: Duration,
+    /// The maximum age of a connection. After it the caller has to connect again, so that callers spread over all
+    /// replicas.
+    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    pub max_connection_age: Duration,
+    /// The timeout of a whole request. Longer than the sum of body and message timeout, because the response follows the
+    /// producer's timeout.
+    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    pub request_timeout: Duration,
+    /// How often the files of `tls` and `auth` are checked for changes.
+    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    pub reload_interval: Duration,
+}
+
+impl Default for HttpSettings {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            allow_anonymous: false,
+            max_connections: 4096,
+            header_timeout: Duration::from_secs(10),
+            body_timeout: Duration::from_secs(10),
+            min_body_rate: ByteSize::kib(1),
+            write_timeout: Duration::from_secs(10),
+            max_connection_age: Duration::from_secs(3600),
+            request_timeout: Duration::from_secs(30),
+            reload_interval: Duration::from_secs(5),
+        }
+    }
+}
+
+impl HttpSettings {
+    pub(super) fn validate(&self, violations: &mut Violations) {
+        violations.require_positive(&self.reload_interval, "http.reload_interval");
+        violations.require_positive(&self.max_connections, "http.max_connections");
+        violations.require_positive(&self.header_timeout, "http.header_timeout");
+        violations.require_positive(&self.body_timeout, "http.body_timeout");
+        violations.require_positive(&self.write_timeout, "http.write_timeout");
+        violations.require_positive(&self.max_connection_age, "http.max_connection_age");
+    }
+}
+
+/// TLS of the API. Disabled without a certificate.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TlsSettings {
+    /// The certificate chain, PEM.
+    pub certificate_path: Option<PathBuf>,
+    /// Its private key, PEM.
+    pub key_path: Option<PathBuf>,
+    /// The certificate authorities of callers, PEM; if not set, callers need no certificate.
+    pub client_ca_path: Option<PathBuf>,
+}
+
+impl TlsSettings {
+    pub(super) fn validate(&self, violations: &mut Violations) {
+        violations.require(
+            self.certificate_path.is_some() == self.key_path.is_some(),
+            "tls.key_path",
+            "must be set together with tls.certificate_path",
+        );
+        violations.require(
+            self.client_ca_path.is_none() || self.certificate_path.is_some(),
+            "tls.client_ca_path",
+            "requires tls.certificate_path",
+        );
+    }
+
+    pub(super) fn check_files(&self, violations: &mut Violations) {
+        if let (Some(certificate), Some(key)) = (&self.certificate_path, &self.key_path) {
+            let (certificate, key) = (("tls.certificate_path", &**certificate), ("tls.key_path", &**key));
+            pem::check_key_pair(violations, certificate, key);
+        }
+        if let Some(path) = &self.client_ca_path {
+            pem::check_authorities(violations, "tls.client_ca_path", path);
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! Settings of the Kafka producer and its topic.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use service::config::Violations;
+use service::{List, Secret};
+
+/// The Kafka producer and its topic.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default)]
+pub struct KafkaSettings {
+    /// Bootstrap servers, each `host:port`.
+    pub brokers: List,
+    /// The topic, created if absent. An existing topic is not changed.
+    pub topic: String,
+    /// The number of partitions of a created topic.
+    pub partitions: i32,
+    /// The replication factor of a created topic.
+    pub replication: i32,
+    /// `min.insync.replicas` of a created topic.
+    pub min_insync_replicas: i32,
+    /// The retention of a created topic.
+    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    pub retention: Duration,
+    /// The delivery timeout of a record; after it the caller gets 504.
+    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    pub message_timeout: Duration,
+    /// How long a record waits to be batched with others.
+    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    pub linger: Duration,
+    /// How often Kafka is probed.
+    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    pub probe_interval: Duration,
+    /// The timeout of a probe.
+    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    pub probe_timeout: Duration,
+    /// How often librdkafka emits statistics; zero disables them.
+    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    pub statistics_interval: Duration,
+    /// Other properties of librdkafka, such as `security.protocol`; in the environment with `_` instead of `.`.
+    /// They may be secrets and are never shown.
+    pub properties: BTreeMap<String, Secret>,
+}
+
+impl Default for KafkaSettings {
+    fn default() -> Self {
+        Self {
+            brokers: List::of(["127.0.0.1:9092"]),
+            topic: "users_created".to_owned(),
+            partitions: 6,
+            replication: 1,
+            min_insync_replicas: 1,
+            retention: Duration::from_secs(7 * 24 * 60 * 60),
+            message_timeout: Duration::from_secs(12),
+            linger: Duration::from_millis(1),
+            probe_interval: Duration::from_secs(1),
+            probe_timeout: Duration::from_secs(2),
+            statistics_interval: Duration::from_secs(5),
+            properties: BTreeMap::new(),
+        }
+    }
+}
+
+impl KafkaSettings {
+    pub(super) fn validate(&self, violations: &mut Violations) {
+        violations.require(!self.brokers.is_empty(), "kafka.brokers", "must not be empty");
+        violations.require(
+            is_topic_name(&self.topic),
+            "kafka.topic",
+            "must be a valid topic name",
+        );
+        violations.require(self.partitions >= 1, "kafka.partitions", "must be at least 1");
+        violations.require(
+            (1..=i32::from(i16::MAX)).contains(&self.replication),
+            "kafka.replication",
+            "must be between 1 and 32767",
+        );
+        violations.require(
+            (1..=self.replication).contains(&self.min_insync_replicas),
+            "kafka.min_insync_replicas",
+            "must be between 1 and kafka.replication",
+        );
+        violations.require_positive(&self.retention, "kafka.retention");
+        violations.require(
+            self.message_timeout >= Duration::from_secs(1),
+            "kafka.message_timeout",
+            "must be at least 1s, the resolution of librdkafka's timeout",
+        );
+        violations.require(
+            self.linger < self.message_timeout,
+            "kafka.linger",
+            "must be below kafka.message_timeout",
+        );
+        violations.require_positive(&self.probe_interval, "kafka.probe_interval");
+        violations.require_positive(&self.probe_timeout, "kafka.probe_timeout");
+        for name in self.properties.keys() {
+            let property = librdkafka_name(name);
+            violations.require(
+                !RESERVED.contains(&property.as_str()),
+                &format!("kafka.properties.{name}"),
+                &format!("must not be set: the publisher's guarantees depend on its own `{property}`"),
+            );
+        }
+    }
+
+    /// The properties under librdkafka's names.
+    pub(crate) fn librdkafka_properties(&self) -> impl Iterator<Item = (String, &Secret)> {
+        self.properties
+            .iter()
+            .map(|(name, value)| (librdkafka_name(name), value))
+    }
+}
+
+/// The properties that the publisher sets itself, and their aliases in librdkafka.
+const RESERVED: [&str; 20] = [
+    "acks",
+    "bootstrap.servers",
+    "delivery.timeout.ms",
+    "enable.gapless.guarantee",
+    "enable.idempotence",
+    "linger.ms",
+    "max.in.flight",
+    "max.in.flight.requests.per.connection",
+    "message.max.bytes",
+    "message.send.max.retries",
+    "message.timeout.ms",
+    "metadata.broker.list",
+    "partitioner",
+    "queue.buffering.max.kbytes",
+    "queue.buffering.max.messages",
+    "queue.buffering.max.ms",
+    "request.required.acks",
+    "retries",
+    "statistics.interval.ms",
+    "transactional.id",
+];
+
+/// No property of librdkafka has an underscore in its name.
+fn librdkafka_name(name: &str) -> String {
+    name.replace('_', ".")
+}
+
+/// Kafka's rule for topic names.
+fn is_topic_name(name: &str) -> bool {
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    (1..=249).contains(&name.len()) && name.bytes().all(legal) && !matches!(name, "." | "..")
+}

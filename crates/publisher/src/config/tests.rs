@@ -1,0 +1,117 @@
+use bytesize::ByteSize;
+use service::config::load;
+
+use super::*;
+use crate::admission::RECORD_COST;
+
+fn loaded(variables: &[(&str, &str)]) -> Result<PublisherSettings, String> {
+    let owned = variables.iter().map(|(name, value)| {
+        let name = format!("PUBLISHER__{name}");
+        (name, (*value).to_owned())
+    });
+    load(None, owned).map_err(|error| error.to_string())
+}
+
+#[test]
+fn defaults_are_valid_and_listen_on_loopback() {
+    let settings = loaded(&[]).unwrap();
+    assert!(settings.http.listen.ip().is_loopback());
+    assert_eq!(settings.kafka.topic, "users_created");
+    assert_eq!(settings.kafka.retention, Duration::from_secs(604_800));
+}
+
+#[test]
+fn sizes_and_durations_have_units() {
+    let settings = loaded(&[
+        ("LIMITS__MAX_BODY", "1 MiB"),
+        ("KAFKA__RETENTION", "24h"),
+        ("KAFKA__BROKERS", "a:1, b:2"),
+    ])
+    .unwrap();
+    assert_eq!(settings.limits.max_body, ByteSize::mib(1));
+    assert_eq!(settings.kafka.retention, Duration::from_secs(86_400));
+    assert_eq!(settings.kafka.brokers.len(), 2);
+}
+
+#[test]
+fn broken_rule_names_its_key() {
+    for (name, value, key) in [
+        ("HTTP__LISTEN", "0.0.0.0:8080", "http.listen: "),
+        ("HTTP__MAX_CONNECTIONS", "0", "http.max_connections: "),
+        ("HTTP__HEADER_TIMEOUT", "0s", "http.header_timeout: "),
+        ("HTTP__BODY_TIMEOUT", "0s", "http.body_timeout: "),
+        ("HTTP__WRITE_TIMEOUT", "0s", "http.write_timeout: "),
+        ("HTTP__WRITE_TIMEOUT", "12s", "process.shutdown_grace: "),
+        ("HTTP__HEADER_TIMEOUT", "12s", "process.shutdown_grace: "),
+        ("PROCESS__SHUTDOWN_GRACE", "23s", "process.shutdown_grace: "),
+        ("HTTP__MAX_CONNECTION_AGE", "0s", "http.max_connection_age: "),
+        ("HTTP__REQUEST_TIMEOUT", "23s", "http.request_timeout: "),
+        ("HTTP__RELOAD_INTERVAL", "0s", "http.reload_interval: "),
+        ("TLS__CERTIFICATE_PATH", "/x", "tls.key_path: "),
+        ("TLS__CLIENT_CA_PATH", "/x", "tls.client_ca_path: "),
+        ("IDEMPOTENCY__ENTRIES", "0", "idempotency.entries: "),
+        ("LIMITS__MAX_RECORD", "0", "limits.max_record: "),
+        ("LIMITS__MAX_RECORD", "17 MiB", "limits.max_record: "),
+        ("LIMITS__MAX_RECORDS", "0", "limits.max_records: "),
+        ("LIMITS__MAX_BODY", "33 MiB", "limits.max_in_flight_bytes: "),
+        (
+            "LIMITS__MAX_IN_FLIGHT_RECORDS",
+            "19999",
+            "limits.max_in_flight_records: ",
+        ),
+        ("KAFKA__BROKERS", "", "kafka.brokers: "),
+        ("KAFKA__TOPIC", "a b", "kafka.topic: "),
+        ("KAFKA__PARTITIONS", "0", "kafka.partitions: "),
+        ("KAFKA__REPLICATION", "0", "kafka.replication: "),
+        ("KAFKA__MIN_INSYNC_REPLICAS", "2", "kafka.min_insync_replicas: "),
+        ("KAFKA__RETENTION", "0s", "kafka.retention: "),
+        ("KAFKA__MESSAGE_TIMEOUT", "999ms", "kafka.message_timeout: "),
+        ("KAFKA__LINGER", "12s", "kafka.linger: "),
+        ("KAFKA__PROBE_INTERVAL", "0s", "kafka.probe_interval: "),
+        ("KAFKA__PROBE_TIMEOUT", "0s", "kafka.probe_timeout: "),
+        (
+            "KAFKA__PROPERTIES__ACKS",
+            "1",
+            "kafka.properties.acks: must not be set",
+        ),
+        (
+            "KAFKA__PROPERTIES__MESSAGE_TIMEOUT_MS",
+            "1",
+            "its own `message.timeout.ms`",
+        ),
+    ] {
+        let error = loaded(&[(name, value)]).unwrap_err();
+        assert!(error.contains(key), "{name}={value}: {error}");
+    }
+}
+
+#[test]
+fn other_addresses_require_authentication_or_permission() {
+    let allowed = [
+        ("HTTP__LISTEN", "0.0.0.0:8080"),
+        ("HTTP__ALLOW_ANONYMOUS", "true"),
+    ];
+    assert!(loaded(&allowed).is_ok());
+    let known = [("HTTP__LISTEN", "0.0.0.0:8080"), ("AUTH__TOKENS_PATH", "/x")];
+    assert!(loaded(&known).is_ok());
+    assert!(loaded(&[("HTTP__LISTEN", "[::1]:8080")]).is_ok());
+}
+
+#[test]
+fn debug_does_not_show_property_values() {
+    let settings = loaded(&[("KAFKA__PROPERTIES__SASL_PASSWORD", "00hunter2")]).unwrap();
+    assert!(!format!("{settings:?}").contains("hunter2"));
+    let (name, value) = settings.kafka.librdkafka_properties().next().unwrap();
+    assert_eq!((name.as_str(), value.expose()), ("sasl.password", "00hunter2"));
+}
+
+#[test]
+fn readme_and_error_state_the_cost_of_a_record() {
+    let manual = include_str!("../../README.md");
+    assert!(manual.contains(&format!("{RECORD_COST} bytes for each of their records")));
+    let error = loaded(&[("LIMITS__MAX_IN_FLIGHT_BYTES", "29 MiB")]).unwrap_err();
+    assert!(
+        error.contains(&format!("{RECORD_COST} bytes for each")),
+        "{error}"
+    );
+}

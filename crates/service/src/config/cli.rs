@@ -1,0 +1,108 @@
+//! The command-line options and the `config` command that every service has.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use super::draft::{Draft, Loaded, json};
+use super::error::ConfigErrors;
+use super::keys::Keys;
+use super::origin::Origin;
+use super::settings::Settings;
+use super::tree::leaves;
+use crate::exit::EXIT_CONFIG;
+use crate::secret::REDACTED;
+
+/// The options that every service has.
+#[derive(Clone, Debug, clap::Args)]
+pub struct CommandLine {
+    /// Read settings from this TOML file; environment variables override it
+    #[arg(long, value_name = "FILE", global = true)]
+    pub config: Option<PathBuf>,
+    /// Check all settings and the files they name, print every error, and exit: 0 if valid, 78 if not
+    #[arg(long, global = true)]
+    pub check_config: bool,
+}
+
+/// Inspect the configuration
+#[derive(Clone, Debug, clap::Args)]
+pub struct ConfigCommand {
+    #[command(subcommand)]
+    action: ConfigAction,
+}
+
+#[derive(Clone, Debug, clap::Subcommand)]
+enum ConfigAction {
+    /// Print each effective setting and where its value comes from; secrets are masked
+    ///
+    /// Example: `--config service.toml config print`
+    Print,
+}
+
+impl CommandLine {
+    /// Reads the settings from the file named on the command line and from this process's environment.
+    ///
+    /// # Errors
+    /// The exit code: 78 after printing every error, or 0 after `--check-config`.
+    pub fn settings<S: Settings>(&self) -> Result<S, ExitCode> {
+        let loaded = self.load::<S>()?;
+        if self.check_config {
+            println!("{}: the configuration is valid", S::SERVICE);
+            return Err(ExitCode::SUCCESS);
+        }
+        Ok(loaded.settings)
+    }
+
+    fn load<S: Settings>(&self) -> Result<Loaded<S>, ExitCode> {
+        let mut draft = Draft::<S>::read(self.config.as_deref(), std::env::vars_os());
+        draft.check(S::validate);
+        if self.check_config {
+            draft.check(S::check_files);
+        }
+        draft.finish().map_err(|errors| report(&errors))
+    }
+}
+
+impl ConfigCommand {
+    /// Prints what the action asks for, to standard output.
+    ///
+    /// # Errors
+    /// The exit code of [`CommandLine::settings`], or 1 if standard output is closed.
+    pub fn perform<S: Settings>(&self, command_line: &CommandLine) -> ExitCode {
+        let ConfigAction::Print = self.action;
+        let loaded = match command_line.load::<S>() {
+            Ok(loaded) => loaded,
+            Err(code) => return code,
+        };
+        let text = print(&json(&loaded.settings), &loaded.keys, &loaded.origins);
+        match std::io::stdout().write_all(text.as_bytes()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::FAILURE,
+        }
+    }
+}
+
+fn report(errors: &ConfigErrors) -> ExitCode {
+    eprintln!("{errors}");
+    ExitCode::from(EXIT_CONFIG)
+}
+
+/// One line for each key: `key = value  # origin`. The entries of maps are masked, since any of them may be a secret.
+pub(super) fn print(settings: &serde_json::Value, keys: &Keys, origins: &BTreeMap<String, Origin>) -> String {
+    let line = |(key, value): (String, &serde_json::Value)| {
+        let value = if value.is_null() {
+            "(not set)".to_owned()
+        } else if keys.is_in_map(&key) {
+            format!("{REDACTED:?}")
+        } else {
+            value.to_string()
+        };
+        let origin = origins.get(&key).unwrap_or(&Origin::Default);
+        format!("{key} = {value}  # {origin}\n")
+    };
+    leaves(settings)
+        .filter(|(_, value)| !value.is_object())
+        .map(line)
+        .collect()
+}

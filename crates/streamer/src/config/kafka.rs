@@ -1,0 +1,82 @@
+//! Settings of the topic and the consumer group.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use serde::{Deserialize, Serialize};
+use service::List;
+use service::config::Violations;
+
+/// The topic and the consumer group.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default)]
+pub struct KafkaSettings {
+    /// Bootstrap servers.
+    pub brokers: List,
+    /// The consumed topic.
+    pub topic: String,
+    /// The topic of records that can't become a row.
+    pub dead_letter_topic: String,
+    /// The consumer group, part of each checkpoint's key.
+    pub group: String,
+    /// `group.instance.id` of a static member, unique in the group. A restart within the session timeout then causes no
+    /// rebalance.
+    pub instance_id: Option<String>,
+    /// The number of partitions of a created topic.
+    pub partitions: i32,
+    /// The replication factor of a created topic: 3 in production.
+    pub replication: i32,
+    /// The retention of a created main topic.
+    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    pub retention: Duration,
+    /// A member without a heartbeat for this time loses its partitions. With librdkafka's default of 45 s they would rest
+    /// for 45 s after each crash.
+    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    pub session_timeout: Duration,
+    /// How long a revoked partition may take to finish its writes in flight before they are abandoned.
+    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    pub revoke_timeout: Duration,
+    /// How often topic id, end offsets and the broker's health are requested.
+    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    pub probe_interval: Duration,
+    /// The maximum size of librdkafka's prefetch queue, whose default is 64 MiB.
+    pub fetch_buffer: ByteSize,
+    /// Other properties of librdkafka, such as `security.protocol`; in the environment with `_` instead of `.`.
+    pub properties: BTreeMap<String, String>,
+}
+
+impl Default for KafkaSettings {
+    fn default() -> Self {
+        Self {
+            brokers: List::of(["127.0.0.1:9092"]),
+            topic: "users_created".to_owned(),
+            dead_letter_topic: "users_created.dead_letter".to_owned(),
+            group: "streamer".to_owned(),
+            instance_id: None,
+            partitions: 6,
+            replication: 1,
+            retention: Duration::from_secs(7 * 24 * 3600),
+            session_timeout: Duration::from_secs(8),
+            revoke_timeout: Duration::from_secs(5),
+            probe_interval: Duration::from_secs(2),
+            fetch_buffer: ByteSize::mib(4),
+            properties: BTreeMap::new(),
+        }
+    }
+}
+
+impl KafkaSettings {
+    pub(super) fn validate(&self, violations: &mut Violations) {
+        violations.require(!self.brokers.is_empty(), "kafka.brokers", "must not be empty");
+        violations.require(!self.topic.is_empty(), "kafka.topic", "must not be empty");
+        violations.require(!self.group.is_empty(), "kafka.group", "must not be empty");
+        violations.require(
+            self.topic != self.dead_letter_topic,
+            "kafka.dead_letter_topic",
+            "must differ from kafka.topic, or dead letters would be consumed again",
+        );
+        violations.require(self.partitions >= 1, "kafka.partitions", "must be at least 1");
+        violations.require(self.replication >= 1, "kafka.replication", "must be at least 1");
+    }
+}
