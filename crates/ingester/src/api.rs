@@ -19,10 +19,10 @@ use tokio::net::TcpListener;
 use tokio::time::sleep;
 use uuid::Uuid;
 
-use crate::desk::{Desk, DeskError, Ending, Wish};
-use crate::history::{Cause, Entry, Filter};
-use crate::memory::Refused;
-use crate::plan::{PageRange, Seed};
+use crate::scheduler::run_queue::{RunQueue, EnqueueError, CancelOutcome, RunRequest};
+use crate::run::{Trigger, Run, RunFilter};
+use crate::store::Refused;
+use crate::run::plan::{PageRange, Seed};
 
 mod events;
 mod problem;
@@ -35,7 +35,7 @@ const LAST_ANSWERS: Duration = Duration::from_secs(1);
 const LARGEST_BODY: usize = 16 << 10;
 /// Entries in one answer.
 const MOST_RUNS: u32 = 500;
-/// Refused records in one answer.
+/// RejectedRecord records in one answer.
 const MOST_REFUSED: u32 = 1_000;
 
 /// The API can't be served.
@@ -61,7 +61,7 @@ pub enum ApiError {
 /// A bound API that does not answer yet.
 pub struct Api {
     listener: TcpListener,
-    desk: Desk,
+    desk: RunQueue,
     callers: Arc<Callers>,
 }
 
@@ -70,7 +70,7 @@ impl Api {
     ///
     /// # Errors
     /// [`ApiError::Listen`].
-    pub async fn bind(address: SocketAddr, desk: Desk, callers: Arc<Callers>) -> Result<Self, ApiError> {
+    pub async fn bind(address: SocketAddr, desk: RunQueue, callers: Arc<Callers>) -> Result<Self, ApiError> {
         let listening = |source| ApiError::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(listening)?;
         let bound = listener.local_addr().map_err(listening)?;
@@ -102,7 +102,7 @@ impl Api {
     }
 }
 
-fn router(desk: Desk, callers: Arc<Callers>) -> Router {
+fn router(desk: RunQueue, callers: Arc<Callers>) -> Router {
     let known_only = middleware::from_fn_with_state(callers, known_callers_only);
     Router::new()
         .route("/v1/runs", get(runs).post(ask))
@@ -161,7 +161,7 @@ async fn openapi() -> Response {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Asked {
+struct RunsQuery {
     state: Option<String>,
     cause: Option<String>,
     before: Option<RunId>,
@@ -181,22 +181,22 @@ impl<'de> Deserialize<'de> for RunId {
 }
 
 #[derive(Serialize)]
-struct Runs {
-    runs: Vec<Entry>,
+struct RunsPage {
+    runs: Vec<Run>,
     /// The same question about older runs, when there may be some.
     next: Option<String>,
 }
 
 async fn runs(
-    State(desk): State<Desk>,
-    asked: Result<Query<Asked>, QueryRejection>,
-) -> Result<Json<Runs>, Problem> {
+    State(desk): State<RunQueue>,
+    asked: Result<Query<RunsQuery>, QueryRejection>,
+) -> Result<Json<RunsPage>, Problem> {
     let Query(asked) = asked.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
-    let filter = Filter {
+    let filter = RunFilter {
         state: named(asked.state.as_deref(), "state")?,
         cause: named(asked.cause.as_deref(), "cause")?,
         before: asked.before.map(|before| before.0),
-        limit: asked.limit.unwrap_or(Filter::default().limit),
+        limit: asked.limit.unwrap_or(RunFilter::default().limit),
     };
     if !(1..=MOST_RUNS).contains(&filter.limit) {
         return Err(Problem::bad_request(format!(
@@ -214,7 +214,7 @@ async fn runs(
         format!("/v1/runs?before={}&limit={}{state}{cause}", last.id, filter.limit)
     });
     let runs = found.into_iter().map(|entry| desk.live(entry)).collect();
-    Ok(Json(Runs { runs, next }))
+    Ok(Json(RunsPage { runs, next }))
 }
 
 fn named<T: std::str::FromStr<Err = &'static str>>(
@@ -226,22 +226,22 @@ fn named<T: std::str::FromStr<Err = &'static str>>(
 }
 
 #[derive(Serialize)]
-struct Shown {
+struct RunDetails {
     #[serde(flatten)]
-    run: Entry,
-    refused: Vec<Refused>,
+    run: Run,
+    refused: Vec<RejectedRecord>,
 }
 
-async fn run(State(desk): State<Desk>, Path(id): Path<String>) -> Result<Response, Problem> {
+async fn run(State(desk): State<RunQueue>, Path(id): Path<String>) -> Result<Response, Problem> {
     let id = id.parse().map_err(|_| Problem::unknown_run())?;
     let run = desk.run(id)?.ok_or_else(Problem::unknown_run)?;
     let refused = desk.memory().refused(id, MOST_REFUSED)?;
-    Ok(Json(Shown { run, refused }).into_response())
+    Ok(Json(RunDetails { run, refused }).into_response())
 }
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct Wanted {
+struct StartRunBody {
     users: Option<u64>,
     seed: Option<Seed>,
     pages: Option<PageRange>,
@@ -249,37 +249,37 @@ struct Wanted {
 
 /// A body may be left out.
 async fn ask(
-    State(desk): State<Desk>,
-    wanted: Result<Option<Json<Wanted>>, JsonRejection>,
+    State(desk): State<RunQueue>,
+    wanted: Result<Option<Json<StartRunBody>>, JsonRejection>,
 ) -> Result<Response, Problem> {
     let wanted = wanted.map_err(|rejection| Problem::because(rejection.status(), rejection.body_text()))?;
-    let Wanted { users, seed, pages } = wanted.map(|Json(wanted)| wanted).unwrap_or_default();
+    let StartRunBody { users, seed, pages } = wanted.map(|Json(wanted)| wanted).unwrap_or_default();
     if users == Some(0) {
         return Err(Problem::bad_request("`users` must be 1 or more".to_owned()));
     }
-    let order = desk.order(Cause::Manual, &Wish { users, seed, pages });
+    let order = desk.order(Trigger::Manual, &RunRequest { users, seed, pages });
     let run = desk.ask(&order).map_err(|error| match error {
-        DeskError::Busy(run) => Problem::busy(run),
-        DeskError::Nothing => Problem::bad_request(error.to_string()),
-        DeskError::Memory(error) => error.into(),
+        EnqueueError::Busy(run) => Problem::busy(run),
+        EnqueueError::Nothing => Problem::bad_request(error.to_string()),
+        EnqueueError::Store(error) => error.into(),
     })?;
     let entry = desk.run(run)?.ok_or_else(Problem::unknown_run)?;
     let location = [(header::LOCATION, format!("/v1/runs/{run}"))];
     Ok((StatusCode::ACCEPTED, location, Json(entry)).into_response())
 }
 
-async fn end(State(desk): State<Desk>, Path(id): Path<String>) -> Result<StatusCode, Problem> {
+async fn end(State(desk): State<RunQueue>, Path(id): Path<String>) -> Result<StatusCode, Problem> {
     let id = id.parse().map_err(|_| Problem::unknown_run())?;
     match desk.end(id)? {
-        Ending::Stopping => Ok(StatusCode::ACCEPTED),
-        Ending::Withdrawn => Ok(StatusCode::NO_CONTENT),
-        Ending::Over => Err(Problem::over()),
-        Ending::Unknown => Err(Problem::unknown_run()),
+        CancelOutcome::Stopping => Ok(StatusCode::ACCEPTED),
+        CancelOutcome::Withdrawn => Ok(StatusCode::NO_CONTENT),
+        CancelOutcome::Over => Err(Problem::over()),
+        CancelOutcome::Unknown => Err(Problem::unknown_run()),
     }
 }
 
 #[derive(Serialize)]
-struct Timetable {
+struct ScheduleView {
     /// The next start, when one is planned.
     next_start: Option<jiff::Timestamp>,
     /// The run under way.
@@ -287,8 +287,8 @@ struct Timetable {
     schedule: crate::settings::ScheduleSettings,
 }
 
-async fn schedule(State(desk): State<Desk>) -> Json<Timetable> {
-    Json(Timetable {
+async fn schedule(State(desk): State<RunQueue>) -> Json<ScheduleView> {
+    Json(ScheduleView {
         next_start: desk.next_start(),
         running: desk.running().map(|run| run.to_string()),
         schedule: desk.settings().schedule.clone(),

@@ -83,6 +83,6 @@ pub mod progress;
 
 pub mod command;
 
-pub use crate::command::{Cli, perform};
-pub use crate::ended::Ended;
-pub use crate::run::Pipeline;
+pub use crate::cli::{Cli, perform};
+pub use crate::run::exit_error::ExitError;
+pub use crate::run::pipeline::Pipeline;

@@ -5,18 +5,18 @@ use std::time::Duration;
 use prometheus::{Gauge, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge};
 use service::Metrics;
 
-use crate::format::Unfit;
+use crate::transform::mapping::MappingError;
 
 /// One of the two directions in which requests go out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Leg {
+pub enum Upstream {
     /// To the random-user API.
     Source,
     /// To the publisher.
     Publisher,
 }
 
-impl Leg {
+impl Upstream {
     /// The label's value.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -119,7 +119,7 @@ impl IngesterMetrics {
     }
 
     /// Counts one request.
-    pub fn request(&self, leg: Leg, status: &str, took: Duration) {
+    pub fn request(&self, leg: Upstream, status: &str, took: Duration) {
         self.requests.with_label_values(&[leg.name(), status]).inc();
         self.request_seconds
             .with_label_values(&[leg.name()])
@@ -127,7 +127,7 @@ impl IngesterMetrics {
     }
 
     /// Counts one user that makes no record.
-    pub fn unfit(&self, unfit: Unfit) {
+    pub fn unfit(&self, unfit: MappingError) {
         self.invalid
             .with_label_values(&[unfit.field.name(), unfit.rule])
             .inc();

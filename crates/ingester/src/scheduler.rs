@@ -8,14 +8,14 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::desk::{Desk, Wish};
-use crate::ended::Ended;
-use crate::fetch::Fetch;
-use crate::history::{Cause, Entry, Order, State};
-use crate::memory::MemoryError;
-use crate::post::Post;
-use crate::run::Pipeline;
-use crate::schedule::{Busy, Due, Passed, Schedule};
+use crate::scheduler::run_queue::{RunQueue, RunRequest};
+use crate::run::exit_error::ExitError;
+use crate::fetch::user_api::UserApi;
+use crate::run::{Trigger, Run, RunSpec, RunState};
+use crate::store::StoreError;
+use crate::delivery::publisher_client::PublisherClient;
+use crate::run::pipeline::Pipeline;
+use crate::scheduler::schedule::{RunPeriod, DueStarts, SkipReason, Schedule};
 
 /// How long it sleeps before it looks at the clock again, which may have been set, or have slept itself.
 const NAP: Duration = Duration::from_secs(10);
@@ -24,15 +24,15 @@ const NAP: Duration = Duration::from_secs(10);
 pub struct Scheduler<F, P> {
     schedule: Schedule,
     pipeline: Pipeline<F, P>,
-    desk: Desk,
+    desk: RunQueue,
     /// When runs were under way since the schedule was looked at.
-    busy: Option<Busy>,
+    busy: Option<RunPeriod>,
 }
 
-impl<F: Fetch, P: Post> Scheduler<F, P> {
+impl<F: UserApi, P: PublisherClient> Scheduler<F, P> {
     /// Does what is asked for at `desk`, and what is due by its settings.
     #[must_use]
-    pub fn new(pipeline: Pipeline<F, P>, desk: Desk) -> Self {
+    pub fn new(pipeline: Pipeline<F, P>, desk: RunQueue) -> Self {
         let (salt, _) = Uuid::new_v4().as_u64_pair();
         Self {
             schedule: Schedule::new(&desk.settings().schedule, salt),
@@ -45,8 +45,8 @@ impl<F: Fetch, P: Post> Scheduler<F, P> {
     /// Runs until `stop` is cancelled, or until a run ends in a way that no other run can mend.
     ///
     /// # Errors
-    /// Each [`Ended`] but that of an incomplete run.
-    pub async fn run(mut self, stop: &CancellationToken) -> Result<(), Ended> {
+    /// Each [`ExitError`] but that of an incomplete run.
+    pub async fn run(mut self, stop: &CancellationToken) -> Result<(), ExitError> {
         if !self.desk.memory().outlives_the_process() {
             tracing::warn!("without state.path, history and budget end with the process");
         }
@@ -64,15 +64,15 @@ impl<F: Fetch, P: Post> Scheduler<F, P> {
         Ok(())
     }
 
-    async fn perform(&mut self, entry: &Entry, stop: &CancellationToken) -> Result<(), Ended> {
+    async fn perform(&mut self, entry: &Run, stop: &CancellationToken) -> Result<(), ExitError> {
         let from = self.busy.map_or_else(Timestamp::now, |busy| busy.from);
         // Whether one is tried again is known when this one has ended.
         self.announce(self.regular_start(Timestamp::now())?);
         let report = self.pipeline.perform(entry.id, stop).await?;
         let until = Timestamp::now();
-        self.busy = Some(Busy { from, until });
+        self.busy = Some(RunPeriod { from, until });
         if report.is_hopeless() {
-            return Err(Ended::Hopeless(report.reason().unwrap_or_default()));
+            return Err(ExitError::Unrecoverable(report.reason().unwrap_or_default()));
         }
         if let Some((at, _)) = self.retry(until)? {
             tracing::info!(run = %entry.id, %at, "the run will be tried again");
@@ -81,13 +81,13 @@ impl<F: Fetch, P: Post> Scheduler<F, P> {
     }
 
     /// When which run is tried again. The state alone decides, so that the next process says the same.
-    fn retry(&self, now: Timestamp) -> Result<Option<(Timestamp, Order)>, MemoryError> {
+    fn retry(&self, now: Timestamp) -> Result<Option<(Timestamp, RunSpec)>, StoreError> {
         let memory = self.desk.memory();
         let last = memory.last_ended()?;
         let Some((failed, at)) = last.and_then(|last| last.ended.map(|at| (last, at))) else {
             return Ok(None);
         };
-        if failed.state != State::Failed {
+        if failed.state != RunState::Failed {
             return Ok(None);
         }
         let done = memory.scheduled_up_to()?.unwrap_or(at);
@@ -96,7 +96,7 @@ impl<F: Fetch, P: Post> Scheduler<F, P> {
     }
 
     /// Enters what has come; says whether there was any.
-    fn come(&mut self) -> Result<bool, MemoryError> {
+    fn come(&mut self) -> Result<bool, StoreError> {
         let now = Timestamp::now();
         let busy = self.busy.take();
         let memory = self.desk.memory();
@@ -110,11 +110,11 @@ impl<F: Fetch, P: Post> Scheduler<F, P> {
             .passed
             .iter()
             .map(|(start, why)| match why {
-                Passed::Missed => (*start, Cause::Schedule, State::Missed, Some("nobody was there")),
-                Passed::Skipped => (
+                SkipReason::Missed => (*start, Trigger::Schedule, RunState::Missed, Some("nobody was there")),
+                SkipReason::Overlap => (
                     *start,
-                    Cause::Schedule,
-                    State::Skipped,
+                    Trigger::Schedule,
+                    RunState::Skipped,
                     Some("another run was under way"),
                 ),
             })
@@ -122,12 +122,12 @@ impl<F: Fetch, P: Post> Scheduler<F, P> {
         entries.extend(
             due.runs
                 .iter()
-                .map(|(start, cause)| (*start, *cause, State::Queued, None)),
+                .map(|(start, cause)| (*start, *cause, RunState::Queued, None)),
         );
         let orders: Vec<_> = entries
             .into_iter()
             .map(|(start, cause, state, reason)| {
-                let mut order = self.desk.order(cause, &Wish::default());
+                let mut order = self.desk.order(cause, &RunRequest::default());
                 order.scheduled = Some(start);
                 (order, state, reason)
             })
@@ -137,15 +137,15 @@ impl<F: Fetch, P: Post> Scheduler<F, P> {
     }
 
     /// Enters the retry, if it has come.
-    fn come_again(&self, now: Timestamp) -> Result<bool, MemoryError> {
+    fn come_again(&self, now: Timestamp) -> Result<bool, StoreError> {
         let Some((_, order)) = self.retry(now)?.filter(|(at, _)| *at <= now) else {
             return Ok(false);
         };
-        self.desk.memory().enter(&order, State::Queued, None, now)?;
+        self.desk.memory().enter(&order, RunState::Queued, None, now)?;
         Ok(true)
     }
 
-    fn note(&self, due: &Due) {
+    fn note(&self, due: &DueStarts) {
         let metrics = self.pipeline.metrics();
         metrics.missed.inc_by(due.missed);
         metrics.skipped.inc_by(due.skipped);
@@ -158,7 +158,7 @@ impl<F: Fetch, P: Post> Scheduler<F, P> {
         }
     }
 
-    fn regular_start(&self, now: Timestamp) -> Result<Option<Timestamp>, MemoryError> {
+    fn regular_start(&self, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
         let done = self.desk.memory().scheduled_up_to()?.unwrap_or(now);
         Ok(self.schedule.next(done, now))
     }
@@ -171,7 +171,7 @@ impl<F: Fetch, P: Post> Scheduler<F, P> {
     }
 
     /// Until the next start, for a nap at most, or until somebody asks for a run.
-    async fn sleep(&self, stop: &CancellationToken) -> Result<(), MemoryError> {
+    async fn sleep(&self, stop: &CancellationToken) -> Result<(), StoreError> {
         let now = Timestamp::now();
         let retry = self.retry(now)?.map(|(at, _)| at);
         let next = retry.into_iter().chain(self.regular_start(now)?).min();

@@ -10,20 +10,20 @@ use tokio::time::sleep;
 use uuid::Uuid;
 
 use super::Problem;
-use crate::desk::Desk;
+use crate::scheduler::run_queue::RunQueue;
 
 /// How often it looks, which is as fine as progress gets.
 const LOOK: Duration = Duration::from_millis(200);
 
 struct Watch {
-    desk: Desk,
+    desk: RunQueue,
     run: Uuid,
     told: String,
     over: bool,
 }
 
 pub(super) async fn events(
-    State(desk): State<Desk>,
+    State(desk): State<RunQueue>,
     Path(id): Path<String>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
     let run = id.parse().map_err(|_| Problem::unknown_run())?;

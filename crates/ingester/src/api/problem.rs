@@ -7,7 +7,7 @@ use serde::Serialize;
 use service::access::AuthError;
 use uuid::Uuid;
 
-use crate::memory::MemoryError;
+use crate::store::StoreError;
 
 /// An error answer.
 #[derive(Debug, Serialize)]
@@ -74,8 +74,8 @@ impl From<AuthError> for Problem {
     }
 }
 
-impl From<MemoryError> for Problem {
-    fn from(error: MemoryError) -> Self {
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
         let error = service::process::chain(&error);
         tracing::error!(error, "the state can't be used");
         Self::new(

@@ -4,22 +4,22 @@ use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
 use super::*;
-use crate::current::Current;
-use crate::memory::Memory;
+use crate::run::active_run::ActiveRun;
+use crate::store::Store;
 use crate::settings::{ConcurrencyPolicy, IngesterSettings};
 
-fn desk() -> Desk {
+fn desk() -> RunQueue {
     let mut settings = IngesterSettings::default();
     settings.schedule.concurrency_policy = ConcurrencyPolicy::Queue;
-    Desk::new(Memory::volatile().unwrap(), Current::default(), settings)
+    RunQueue::new(Store::volatile().unwrap(), ActiveRun::default(), settings)
 }
 
-fn anybody_s(desk: &Desk) -> Router {
+fn anybody_s(desk: &RunQueue) -> Router {
     let everybody = Callers::load(&service::AuthSettings::default()).unwrap();
     router(desk.clone(), Arc::new(everybody))
 }
 
-async fn send(desk: &Desk, method: &str, path: &str, body: Option<Value>) -> (u16, Option<String>, Value) {
+async fn send(desk: &RunQueue, method: &str, path: &str, body: Option<Value>) -> (u16, Option<String>, Value) {
     let mut request = axum::http::Request::builder().method(method).uri(path);
     let body = match body {
         Some(body) => {
@@ -31,7 +31,7 @@ async fn send(desk: &Desk, method: &str, path: &str, body: Option<Value>) -> (u1
     answer(desk, request.body(body).unwrap()).await
 }
 
-async fn answer(desk: &Desk, request: Request) -> (u16, Option<String>, Value) {
+async fn answer(desk: &RunQueue, request: Request) -> (u16, Option<String>, Value) {
     let response = anybody_s(desk).oneshot(request).await.unwrap();
     let status = response.status().as_u16();
     let location = response.headers().get(header::LOCATION);
@@ -154,7 +154,7 @@ async fn another_site_s_page_starts_nothing() {
 #[tokio::test]
 async fn events_tell_each_change_and_end_with_the_run() {
     let desk = desk();
-    let order = desk.order(Cause::Manual, &Wish::default());
+    let order = desk.order(Trigger::Manual, &RunRequest::default());
     let run = desk.ask(&order).unwrap();
     let request = axum::http::Request::get(format!("/v1/runs/{run}/events"));
     let response = anybody_s(&desk)
@@ -199,11 +199,11 @@ async fn the_description_lists_the_routes_the_states_and_every_field_of_a_run() 
     }
     let schemas = &description["components"]["schemas"];
     let names = |names: Vec<&str>| json!(names);
-    let states = crate::history::State::ALL.iter().map(|state| state.name());
+    let states = crate::run::RunState::ALL.iter().map(|state| state.name());
     assert_eq!(schemas["State"]["enum"], names(states.collect()));
     assert_eq!(
-        schemas["Cause"]["enum"],
-        names(Cause::ALL.iter().map(|cause| cause.name()).collect())
+        schemas["Trigger"]["enum"],
+        names(Trigger::ALL.iter().map(|cause| cause.name()).collect())
     );
     let described = |schema: &Value| -> std::collections::BTreeSet<String> {
         let required = schema["required"].as_array().unwrap();

@@ -3,8 +3,8 @@
 use serde_json::Value;
 use testkit::randomuser::{Options, RandomUserApi};
 
-use crate::chain::Chain;
-use crate::process::Ingester;
+use crate::publisher_stack::Chain;
+use crate::ingester_process::Ingester;
 
 async fn api() -> RandomUserApi {
     RandomUserApi::start(Options::default()).await.unwrap()

@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use ingester::memory::Memory;
+use ingester::store::Store;
 use testkit::randomuser::{Options, RandomUserApi};
 
-use crate::chain::{Chain, DEADLINE, own_kafka};
-use crate::process::Ingester;
+use crate::publisher_stack::{Chain, DEADLINE, own_kafka};
+use crate::ingester_process::Ingester;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_counts_are_what_kafka_holds_and_a_killed_or_frozen_publisher_loses_nothing() {
@@ -87,7 +87,7 @@ async fn kafka_and_publisher_away_cost_nothing_but_time_and_fetching_waits_at_th
     ingester.until_accepted(1_000).await;
 
     kafka.node(0).unwrap().freeze().await.unwrap();
-    let memory = Memory::read(&state).unwrap();
+    let memory = Store::read(&state).unwrap();
     let run = memory.unfinished().unwrap()[0].id;
     let until = Instant::now() + DEADLINE;
     while memory.waiting_pages(run).unwrap() < OUTBOX {

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use testkit::randomuser::{Options, RandomUserApi};
 
-use crate::chain::Chain;
-use crate::process::Ingester;
+use crate::publisher_stack::Chain;
+use crate::ingester_process::Ingester;
 
 const DEADLINE: Duration = Duration::from_secs(60);
 

@@ -1,0 +1,128 @@
+//! The way out of a run: the outbox's batches to the publisher, a few side by side.
+//!
+//! ```text
+//! outbox ─▶ [ batch 7 | batch 8 ] ─▶ publisher        a window that slides on when its oldest batch is accounted for
+//!                 ╰──▶ ledger: each verdict is kept when it comes, also 8's before 7's
+//! ```
+//!
+//! What holds, whatever is killed when:
+//! 1. A batch is one piece of the run's fixed grid (`cut`), so it has one number, one body and one `Idempotency-Key`, in
+//!    whichever process it is posted.
+//! 2. A verdict is kept before the next batch takes its place, in one transaction with the counts. What is kept is never
+//!    posted again; everything else is, by the next process, in its order.
+//! 3. At most `publisher.max_in_flight` batches are under way, and nothing goes out that lies further than so many batches
+//!    from the oldest record that is not accounted for, however often the process was killed meanwhile (`window`).
+//! 4. A user is sent again within a run only `run.duplicate_window` records later, which is at least one window; so the
+//!    earlier version is accounted for before the later one goes out. Two versions of one user are never under way at the
+//!    same time, they reach the log in their order, and a 504 is sent again only while no newer version was.
+//! 5. What the publisher asks of one request (`Retry-After`) holds for all.
+//! 6. A definite no, or an answer that can't be kept, ends the run: nothing is begun and nothing is sent again, but what is
+//!    under way is heard to its end, so that no verdict is lost.
+
+use futures::stream::{FuturesOrdered, StreamExt as _};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::delivery::record_batch::RecordBatch;
+use crate::delivery::retrying_sender::{RetryingSender, DeliveryContext};
+use crate::run::run_progress::RunProgress;
+use crate::store::StoreError;
+use crate::delivery::outbox_reader::{OutboxReader, OutboundBatch};
+use crate::delivery::publisher_client::PublisherClient;
+use crate::run::report::RunError;
+use crate::fetch::page_slots::PageSlots;
+use crate::delivery::send_window::SendWindow;
+
+/// One run's way out.
+pub struct DeliveryLoop<'r, P> {
+    /// The publisher.
+    pub delivery: &'r RetryingSender<P>,
+    /// What the run has done so far.
+    pub ledger: &'r RunProgress,
+    /// Gets a place back for each page that is delivered.
+    pub room: &'r PageSlots,
+    /// How many batches are under way at once, 1 or more.
+    pub in_flight: usize,
+}
+
+/// What is to go out next.
+enum Next {
+    /// The outbox has to be asked.
+    Unknown,
+    Batch(OutboundBatch),
+    /// There will be no more.
+    None,
+}
+
+impl Next {
+    fn of(part: Option<OutboundBatch>) -> Self {
+        part.map_or(Self::None, Self::Batch)
+    }
+}
+
+impl<P: PublisherClient> DeliveryLoop<'_, P> {
+    /// Delivers every page that waits, and those that come in while there are `rings`.
+    ///
+    /// # Errors
+    /// [`RunError::Delivery`] and [`RunError::Store`]; what is kept then holds.
+    pub async fn all(&self, rings: mpsc::Receiver<()>) -> Result<(), RunError> {
+        let halt = CancellationToken::new();
+        let batch = u64::try_from(self.ledger.batch()).unwrap_or(u64::MAX);
+        let span = batch.saturating_mul(u64::try_from(self.in_flight).unwrap_or(u64::MAX));
+        let mut window = SendWindow::new(self.in_flight, span);
+        let mut outbox = OutboxReader::new(self.ledger, rings);
+        let mut next = Next::Unknown;
+        let mut under_way = FuturesOrdered::new();
+        let mut ended = Ok(());
+        loop {
+            next = match next {
+                _ if halt.is_cancelled() => Next::None,
+                Next::Batch(part) if window.has_room_for(&part.numbers()) => {
+                    window.enter(&part.numbers());
+                    under_way.push_back(self.one(part, &halt));
+                    Next::Unknown
+                }
+                other => other,
+            };
+            tokio::select! {
+                part = outbox.next(), if matches!(next, Next::Unknown) => {
+                    next = part.map_or_else(|error| {
+                        halt.cancel();
+                        ended = Err(RunError::Store(error));
+                        Next::None
+                    }, Next::of);
+                }
+                Some(outcome) = under_way.next() => {
+                    window.slide();
+                    ended = ended.and(outcome);
+                }
+                else => return ended,
+            }
+        }
+    }
+
+    /// One part, to the end of it. A failure is told to the others at once.
+    async fn one(&self, part: OutboundBatch, halt: &CancellationToken) -> Result<(), RunError> {
+        self.deliver(&part, halt).await.inspect_err(|_| halt.cancel())
+    }
+
+    async fn deliver(&self, part: &OutboundBatch, halt: &CancellationToken) -> Result<(), RunError> {
+        let errand = DeliveryContext {
+            run: self.ledger.run(),
+            tally: self.ledger.tally(),
+            halt,
+        };
+        let account = |batch: &RecordBatch<'_>, verdict: &_| -> Result<(), StoreError> {
+            if self.ledger.accounted(part.piece(), batch, verdict)? {
+                self.room.give();
+            }
+            Ok(())
+        };
+        let delivered = self.delivery.deliver(&errand, part.batch(), account).await;
+        delivered.map(drop).map_err(RunError::Delivery)
+    }
+}
+
+#[cfg(test)]
+#[path = "delivering/tests.rs"]
+mod tests;

@@ -1,0 +1,302 @@
+//! An answer of the publisher → what became of the records. Pure: status, headers and body are arguments. An answer
+//! that doesn't add up is never taken for a success.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use serde::Deserialize;
+use thiserror::Error;
+
+/// What became of each record of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BatchOutcome {
+    /// How many are in Kafka.
+    pub accepted: u64,
+    /// Each that was refused.
+    pub rejected: Vec<RecordRejection>,
+}
+
+/// A record that was refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordRejection {
+    /// Its place in the request, from 0.
+    pub index: u64,
+    /// `field: reason`.
+    pub reason: String,
+}
+
+impl RecordRejection {
+    /// The record at `index`, for `reason`.
+    pub fn new(index: u64, reason: impl Into<String>) -> Self {
+        Self {
+            index,
+            reason: reason.into(),
+        }
+    }
+}
+
+/// The records are not all accounted for.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum ResponseError {
+    /// Not now: nothing was written, or it is unknown what was.
+    #[error("answered {status}")]
+    Retryable {
+        /// 408, 429 or any 5xx but 502.
+        status: u16,
+        /// How long it asks to wait.
+        retry_after: Option<Duration>,
+    },
+    /// The request is larger than it takes.
+    #[error("answered 413")]
+    TooLarge,
+    /// The token is missing or wrong.
+    #[error("answered {status}: it does not accept our credentials")]
+    Unauthorized {
+        /// 401 or 403.
+        status: u16,
+    },
+    /// A definite no.
+    #[error("answered {status}{detail}")]
+    Permanent {
+        /// 502, or any other 3xx or 4xx.
+        status: u16,
+        /// What its problem document says, behind a colon; empty without one.
+        detail: String,
+    },
+    /// The answer can't be right.
+    #[error("answered {status}, but {reason}")]
+    Invalid {
+        /// Its status.
+        status: u16,
+        /// What doesn't add up.
+        reason: &'static str,
+    },
+}
+
+#[derive(Deserialize)]
+struct ResponseBody {
+    accepted: Option<u64>,
+    rejected: Option<u64>,
+    #[serde(default)]
+    errors: Vec<RecordError>,
+}
+
+#[derive(Deserialize)]
+struct RecordError {
+    index: u64,
+    field: Option<String>,
+    reason: String,
+}
+
+/// Judges the answer to a request of `sent` records.
+///
+/// # Errors
+/// Each [`ResponseError`].
+pub fn judge(status: u16, retry_after: Option<Duration>, body: &[u8], sent: u64) -> Result<BatchOutcome, ResponseError> {
+    match status {
+        200 | 207 | 422 => verdict(status, body, sent).map_err(|reason| ResponseError::Invalid { status, reason }),
+        413 => Err(ResponseError::TooLarge),
+        401 | 403 => Err(ResponseError::Unauthorized { status }),
+        502 | 300..=399 => Err(ResponseError::Permanent {
+            status,
+            detail: detail(body),
+        }),
+        408 | 429 | 500.. => Err(ResponseError::Retryable { status, retry_after }),
+        400..=499 => Err(ResponseError::Permanent {
+            status,
+            detail: detail(body),
+        }),
+        _ => Err(ResponseError::Invalid {
+            status,
+            reason: "that is not one of its answers",
+        }),
+    }
+}
+
+fn verdict(status: u16, body: &[u8], sent: u64) -> Result<BatchOutcome, &'static str> {
+    let told: ResponseBody = serde_json::from_slice(body).map_err(|_| "its body is not the JSON of that answer")?;
+    let named = told
+        .errors
+        .iter()
+        .map(|fault| fault.index)
+        .collect::<HashSet<_>>();
+    let named_count = u64::try_from(named.len()).map_err(|_| "its errors can't be counted")?;
+    let (accepted, rejected) = match status {
+        // Everything is refused: a problem document need not repeat the counts.
+        422 => (told.accepted.unwrap_or(0), told.rejected.unwrap_or(named_count)),
+        _ => (
+            told.accepted.ok_or("it does not say how many are accepted")?,
+            told.rejected.ok_or("it does not say how many are rejected")?,
+        ),
+    };
+    if accepted.checked_add(rejected) != Some(sent) {
+        return Err("accepted and rejected are not as many as were sent");
+    }
+    if named_count != rejected || named.iter().any(|index| *index >= sent) {
+        return Err("its errors do not name the records that it rejected");
+    }
+    if (status == 200) != (rejected == 0) || (status == 422) != (accepted == 0) {
+        return Err("its counts belong to another status");
+    }
+    let mut seen = HashSet::new();
+    let first_of_each = told.errors.iter().filter(|fault| seen.insert(fault.index));
+    Ok(BatchOutcome {
+        accepted,
+        rejected: first_of_each
+            .map(|fault| RecordRejection::new(fault.index, in_words(fault)))
+            .collect(),
+    })
+}
+
+/// The publisher's reasons name field and rule and no value; all the same they are kept short and printable.
+fn in_words(fault: &RecordError) -> String {
+    let field = fault.field.as_deref().unwrap_or("record");
+    printable(&format!("{field}: {}", fault.reason), 120)
+}
+
+fn printable(text: &str, longest: usize) -> String {
+    let characters = text.chars().map(|c| if c.is_control() { ' ' } else { c });
+    characters.take(longest).collect()
+}
+
+#[derive(Deserialize)]
+struct ProblemBody {
+    title: Option<String>,
+    detail: Option<String>,
+    #[serde(default)]
+    errors: Vec<RecordError>,
+}
+
+/// The detail or title of a problem document and the first fault it lists, each behind a colon.
+fn detail(body: &[u8]) -> String {
+    let Ok(problem) = serde_json::from_slice::<ProblemBody>(body) else {
+        return String::new();
+    };
+    let text = problem.detail.or(problem.title);
+    let parts = text.into_iter().chain(problem.errors.first().map(in_words));
+    parts.map(|part| format!(": {}", printable(&part, 200))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(status: u16, body: &str) -> Result<BatchOutcome, ResponseError> {
+        judge(status, None, body.as_bytes(), 3)
+    }
+
+    fn odd(status: u16, body: &str) -> bool {
+        matches!(answer(status, body), Err(ResponseError::Invalid { .. }))
+    }
+
+    const TWO_ERRORS: &str = r#"{"accepted":1,"rejected":2,"errors":[
+        {"index":0,"id":null,"field":"email","reason":"is blank"},{"index":2,"field":null,"reason":"is not an object"}]}"#;
+
+    #[test]
+    fn a_200_that_accounts_for_every_record_is_success() {
+        let verdict = answer(200, r#"{"accepted":3,"rejected":0}"#).unwrap();
+        assert_eq!(
+            verdict,
+            BatchOutcome {
+                accepted: 3,
+                rejected: vec![]
+            }
+        );
+    }
+
+    #[test]
+    fn a_200_that_does_not_add_up_is_none() {
+        for body in [
+            "",
+            "<html>",
+            "{}",
+            "[]",
+            r#"{"accepted":3}"#,
+            r#"{"accepted":2,"rejected":0}"#,
+            r#"{"accepted":4,"rejected":0}"#,
+            r#"{"accepted":"3","rejected":0}"#,
+            r#"{"accepted":-3,"rejected":0}"#,
+            r#"{"accepted":2,"rejected":1,"errors":[{"index":0,"field":"id","reason":"x"}]}"#,
+            r#"{"accepted":18446744073709551615,"rejected":4}"#,
+        ] {
+            assert!(odd(200, body), "{body}");
+        }
+        for status in [201, 202, 204, 206] {
+            assert!(odd(status, r#"{"accepted":3,"rejected":0}"#), "{status}");
+        }
+    }
+
+    #[test]
+    fn a_207_keeps_each_reason() {
+        let verdict = answer(207, TWO_ERRORS).unwrap();
+        assert_eq!(verdict.accepted, 1);
+        let reasons: Vec<_> = verdict.rejected.iter().map(|one| one.reason.as_str()).collect();
+        assert_eq!(reasons, ["email: is blank", "record: is not an object"]);
+    }
+
+    #[test]
+    fn a_207_whose_errors_are_not_its_rejected_records_is_odd() {
+        assert!(odd(207, r#"{"accepted":3,"rejected":0,"errors":[]}"#));
+        assert!(odd(207, r#"{"accepted":1,"rejected":2}"#));
+        assert!(odd(207, &TWO_ERRORS.replace("\"index\":2", "\"index\":0")));
+        assert!(odd(207, &TWO_ERRORS.replace("\"index\":2", "\"index\":3")));
+    }
+
+    #[test]
+    fn a_422_refuses_every_record_with_or_without_counts() {
+        let errors = r#"[{"index":0,"reason":"a"},{"index":1,"reason":"b"},{"index":2,"reason":"c"}]"#;
+        let bare = answer(422, &format!(r#"{{"title":"invalid","errors":{errors}}}"#)).unwrap();
+        let full = answer(
+            422,
+            &format!(r#"{{"accepted":0,"rejected":3,"errors":{errors}}}"#),
+        )
+        .unwrap();
+        assert_eq!(bare, full);
+        assert_eq!((bare.accepted, bare.rejected.len()), (0, 3));
+        assert!(odd(422, r#"{"title":"invalid"}"#));
+    }
+
+    #[test]
+    fn every_other_status_has_its_meaning() {
+        for status in [408, 429, 500, 503, 504, 599] {
+            let later = ResponseError::Retryable {
+                status,
+                retry_after: None,
+            };
+            assert_eq!(answer(status, "").unwrap_err(), later);
+        }
+        let after = Some(Duration::from_secs(4));
+        let later = ResponseError::Retryable {
+            status: 503,
+            retry_after: after,
+        };
+        assert_eq!(judge(503, after, b"", 3).unwrap_err(), later);
+        assert_eq!(answer(413, "").unwrap_err(), ResponseError::TooLarge);
+        assert_eq!(answer(401, "").unwrap_err(), ResponseError::Unauthorized { status: 401 });
+        assert_eq!(answer(403, "").unwrap_err(), ResponseError::Unauthorized { status: 403 });
+        for status in [302, 400, 404, 405, 409, 415, 502] {
+            let refusal =
+                answer(status, r#"{"title":"no","detail":"topic authorization\nfailed"}"#).unwrap_err();
+            assert_eq!(
+                refusal.to_string(),
+                format!("answered {status}: topic authorization failed")
+            );
+        }
+        let listed = answer(
+            502,
+            r#"{"title":"refused","errors":[{"index":1,"field":null,"reason":"is too large"}]}"#,
+        );
+        assert_eq!(
+            listed.unwrap_err().to_string(),
+            "answered 502: refused: record: is too large"
+        );
+    }
+
+    #[test]
+    fn a_reason_is_short_and_printable() {
+        let long = TWO_ERRORS.replace("is blank", &"x\\n".repeat(500));
+        let verdict = answer(207, &long).unwrap();
+        assert_eq!(verdict.rejected[0].reason.chars().count(), 120);
+        assert!(!verdict.rejected[0].reason.contains('\n'));
+    }
+}

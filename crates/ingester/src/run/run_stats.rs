@@ -1,0 +1,205 @@
+//! What a run has done so far: the one place where its counts and the metrics move. Shared by both legs of a run.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::delivery::response::BatchOutcome;
+use crate::metrics::{IngesterMetrics, Upstream};
+use crate::transform::page::Page;
+
+/// Different reasons that are told apart; the publisher's are its own, so there may be any number.
+const MOST_REASONS: usize = 64;
+
+/// The counts of one run. At its end `fetched` is `invalid + duplicate + accepted + rejected + undelivered`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Counts {
+    /// Users asked for.
+    pub requested: u64,
+    /// Users in verified replies.
+    pub fetched: u64,
+    /// Fetched users that make no record.
+    pub invalid: u64,
+    /// Fetched users that the run had already; not sent.
+    pub duplicate: u64,
+    /// Records that the publisher accepted.
+    pub accepted: u64,
+    /// Records that the publisher refused.
+    pub rejected: u64,
+    /// Fetched users that nothing was said about before the run ended.
+    pub undelivered: u64,
+    /// Requests sent again, to either side.
+    pub retried: u64,
+    /// Time spent waiting for the API's budget.
+    pub throttled_seconds: f64,
+    /// `field: rule` → how many.
+    pub invalid_reasons: BTreeMap<String, u64>,
+    /// `field: reason` → how many.
+    pub rejected_reasons: BTreeMap<String, u64>,
+}
+
+/// Counts a run.
+pub struct RunStats {
+    counts: Mutex<Counts>,
+    metrics: IngesterMetrics,
+}
+
+impl RunStats {
+    /// A run that asks for `requested` users.
+    #[must_use]
+    pub fn new(requested: u64, metrics: IngesterMetrics) -> Self {
+        let counts = Counts {
+            requested,
+            ..Counts::default()
+        };
+        Self::resumed(counts, metrics)
+    }
+
+    /// Counts on from `counts`, which the metrics of an earlier process have seen.
+    #[must_use]
+    pub fn resumed(counts: Counts, metrics: IngesterMetrics) -> Self {
+        Self {
+            counts: Mutex::new(counts),
+            metrics,
+        }
+    }
+
+    /// The counts so far.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.lock().clone()
+    }
+
+    /// A verified page came in.
+    pub fn fetched(&self, page: &Page) {
+        let users = count(page.users());
+        self.metrics.fetched.inc_by(users);
+        page.unfit().iter().for_each(|unfit| self.metrics.unfit(*unfit));
+        let mut counts = self.lock();
+        counts.fetched += users;
+        counts.undelivered += count(page.ids().len());
+        for unfit in page.unfit() {
+            counts.invalid += 1;
+            note(&mut counts.invalid_reasons, &unfit.to_string());
+        }
+    }
+
+    /// So many records are known already.
+    pub fn duplicates(&self, records: usize) {
+        let records = count(records);
+        self.metrics.duplicate.inc_by(records);
+        let mut counts = self.lock();
+        counts.duplicate += records;
+        counts.undelivered -= records;
+    }
+
+    /// The publisher has said what became of a batch.
+    pub fn accounted(&self, verdict: &BatchOutcome) {
+        let rejected = count(verdict.rejected.len());
+        self.metrics.accepted.inc_by(verdict.accepted);
+        self.metrics.rejected.inc_by(rejected);
+        let mut counts = self.lock();
+        counts.accepted += verdict.accepted;
+        counts.rejected += rejected;
+        counts.undelivered = counts.undelivered.saturating_sub(verdict.accepted + rejected);
+        for rejected in &verdict.rejected {
+            note(&mut counts.rejected_reasons, &rejected.reason);
+        }
+    }
+
+    /// A request was answered, or not.
+    pub fn request(&self, leg: Upstream, status: &str, took: Duration) {
+        self.metrics.request(leg, status, took);
+    }
+
+    /// A request is going to be sent again.
+    pub fn retried(&self, leg: Upstream) {
+        self.metrics.retries.with_label_values(&[leg.name()]).inc();
+        self.lock().retried += 1;
+    }
+
+    /// The API's budget was waited for.
+    pub fn throttled(&self, waited: Duration) {
+        self.metrics.throttled.add(waited.as_secs_f64());
+        self.lock().throttled_seconds += waited.as_secs_f64();
+    }
+
+    /// A panic elsewhere leaves counts behind that are still true.
+    fn lock(&self) -> MutexGuard<'_, Counts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn for_tests() -> Self {
+        Self::new(0, IngesterMetrics::new(&service::Metrics::new("ingester")))
+    }
+}
+
+fn note(reasons: &mut BTreeMap<String, u64>, reason: &str) {
+    let known = reasons.contains_key(reason) || reasons.len() < MOST_REASONS;
+    *reasons
+        .entry(if known { reason } else { "other" }.to_owned())
+        .or_default() += 1;
+}
+
+fn count(number: usize) -> u64 {
+    u64::try_from(number).expect("what is in memory can be counted in 64 bits")
+}
+
+#[cfg(test)]
+mod tests {
+    use model::Field;
+
+    use super::*;
+    use crate::delivery::response::Rejected;
+    use crate::delivery::record_batch::tests::page_of;
+    use crate::transform::mapping::MappingError;
+
+    #[test]
+    fn what_was_fetched_is_always_the_sum_of_what_became_of_it() {
+        let tally = RunStats::for_tests();
+        let mut page = page_of(5);
+        page.push(Err(MappingError {
+            field: Field::Email,
+            rule: "blank",
+        }));
+        tally.fetched(&page);
+        tally.duplicates(1);
+        let rejected = vec![RecordRejection::new(0, "email: is blank")];
+        tally.accounted(&BatchOutcome {
+            accepted: 2,
+            rejected,
+        });
+        let counts = tally.counts();
+        assert_eq!(
+            (
+                counts.fetched,
+                counts.invalid,
+                counts.duplicate,
+                counts.accepted,
+                counts.rejected,
+                counts.undelivered
+            ),
+            (6, 1, 1, 2, 1, 1)
+        );
+        assert_eq!(counts.invalid_reasons["email: blank"], 1);
+        assert_eq!(counts.rejected_reasons["email: is blank"], 1);
+    }
+
+    #[test]
+    fn reasons_are_bounded_whatever_a_publisher_makes_up() {
+        let tally = RunStats::for_tests();
+        let rejected = (0..200)
+            .map(|number| RecordRejection::new(number, format!("field: reason {number}")))
+            .collect();
+        tally.accounted(&BatchOutcome {
+            accepted: 0,
+            rejected,
+        });
+        let reasons = tally.counts().rejected_reasons;
+        assert_eq!((reasons.len(), reasons["other"]), (MOST_REASONS + 1, 200 - 64));
+    }
+}

@@ -1,0 +1,350 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn settings() -> ScheduleSettings {
+    ScheduleSettings {
+        interval: Duration::from_secs(100),
+        ..ScheduleSettings::default()
+    }
+}
+
+fn schedule(change: impl FnOnce(&mut ScheduleSettings)) -> Schedule {
+    let mut settings = settings();
+    change(&mut settings);
+    Schedule::new(&settings, 7)
+}
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
+}
+
+fn runs(due: &DueStarts) -> Vec<(i64, Trigger)> {
+    due.runs
+        .iter()
+        .map(|(start, cause)| (start.as_second(), *cause))
+        .collect()
+}
+
+fn passed(due: &DueStarts) -> Vec<(i64, SkipReason)> {
+    due.passed
+        .iter()
+        .map(|(start, why)| (start.as_second(), *why))
+        .collect()
+}
+
+#[test]
+fn an_interval_starts_at_once_and_then_from_start_to_start() {
+    let schedule = schedule(|_| {});
+    let origin = schedule.origin(at(1_000));
+    let due = schedule.due(origin, None, at(1_000));
+    assert_eq!(runs(&due), [(1_000, Trigger::Schedule)]);
+    assert_eq!(schedule.next(due.up_to.unwrap(), at(1_030)), Some(at(1_100)));
+    assert_eq!(schedule.due(at(1_000), None, at(1_099)), DueStarts::default());
+    assert_eq!(
+        runs(&schedule.due(at(1_000), None, at(1_107))),
+        [(1_100, Trigger::Schedule)]
+    );
+}
+
+#[test]
+fn a_cron_expression_waits_for_its_time() {
+    let schedule = schedule(|settings| settings.cron = Some("0 6 * * *".parse().unwrap()));
+    let now = "2026-03-01T05:00:00Z".parse().unwrap();
+    let origin = schedule.origin(now);
+    assert_eq!(schedule.due(origin, None, now), DueStarts::default());
+    assert_eq!(
+        schedule.next(origin, now),
+        Some("2026-03-01T06:00:00Z".parse().unwrap())
+    );
+}
+
+#[test]
+fn what_is_missed_is_caught_up_as_the_operator_wants() {
+    let due = |catch_up| schedule(|settings| settings.catch_up = catch_up).due(at(0), None, at(390));
+    let none = due(CatchUp::None);
+    assert_eq!((runs(&none), none.missed), (vec![], 3));
+    assert_eq!(
+        passed(&none),
+        [
+            (100, SkipReason::Missed),
+            (200, SkipReason::Missed),
+            (300, SkipReason::Missed)
+        ]
+    );
+    let latest = due(CatchUp::Latest);
+    assert_eq!((runs(&latest), latest.missed), (vec![(300, Trigger::CatchUp)], 2));
+    let all = due(CatchUp::All);
+    assert_eq!(
+        runs(&all),
+        [
+            (100, Trigger::CatchUp),
+            (200, Trigger::CatchUp),
+            (300, Trigger::CatchUp)
+        ]
+    );
+    assert_eq!((all.missed, all.up_to), (0, Some(at(300))));
+    let bounded = schedule(|settings| {
+        settings.catch_up = CatchUp::All;
+        settings.max_catchup_runs = 2;
+    });
+    let bounded = bounded.due(at(0), None, at(390));
+    assert_eq!(
+        (runs(&bounded).len(), passed(&bounded)),
+        (2, vec![(100, SkipReason::Missed)])
+    );
+}
+
+#[test]
+fn a_start_that_is_on_time_makes_the_latest_missed_one_superfluous() {
+    let schedule = schedule(|settings| settings.catch_up = CatchUp::Latest);
+    let due = schedule.due(at(0), None, at(310));
+    assert_eq!((runs(&due), due.missed), (vec![(300, Trigger::Schedule)], 2));
+}
+
+#[test]
+fn starts_within_another_run_are_skipped_or_one_is_queued() {
+    let busy = Some(RunPeriod {
+        from: at(100),
+        until: at(390),
+    });
+    let due = |concurrency_policy| {
+        schedule(|settings| settings.concurrency_policy = concurrency_policy).due(at(100), busy, at(391))
+    };
+    let skip = due(ConcurrencyPolicy::Skip);
+    assert_eq!((runs(&skip), skip.skipped, skip.missed), (vec![], 2, 0));
+    assert_eq!(passed(&skip), [(200, SkipReason::Overlap), (300, SkipReason::Overlap)]);
+    let queue = due(ConcurrencyPolicy::Queue);
+    assert_eq!((runs(&queue), queue.skipped), (vec![(300, Trigger::Schedule)], 1));
+    let met = schedule(|settings| settings.concurrency_policy = ConcurrencyPolicy::Queue).due(
+        at(100),
+        busy,
+        at(402),
+    );
+    assert_eq!(
+        (runs(&met), met.skipped),
+        (vec![(400, Trigger::Schedule)], 2),
+        "a queued start meets the next one"
+    );
+}
+
+#[test]
+fn a_clock_set_back_does_not_stop_the_runs() {
+    assert_eq!(schedule(|_| {}).next(at(1_000), at(10)), Some(at(110)));
+    let cron = schedule(|settings| settings.cron = Some("*/10 * * * *".parse().unwrap()));
+    assert_eq!(
+        cron.next(at(6_000), at(5_000)),
+        Some(at(6_600)),
+        "no start comes twice"
+    );
+    assert_eq!(
+        cron.next(at(600_000), at(5_000)),
+        Some(at(5_400)),
+        "but silence is worse"
+    );
+}
+
+#[test]
+fn after_a_clock_was_set_back_by_days_the_next_start_comes_when_it_was_told() {
+    let cron = schedule(|settings| settings.cron = Some("*/10 * * * *".parse().unwrap()));
+    for schedule in [schedule(|_| {}), cron] {
+        let (done, now) = (at(900_000), at(600_030));
+        let set_back = schedule.due(done, None, now);
+        assert_eq!((runs(&set_back), set_back.up_to), (vec![], Some(now)));
+        let next = schedule.next(now, now).unwrap();
+        let due = schedule.due(now, None, next);
+        assert_eq!(due.runs, [(next, Trigger::Schedule)]);
+    }
+}
+
+#[test]
+fn a_week_asleep_is_dealt_with_at_once_and_a_decade_too() {
+    let second = |catch_up| {
+        schedule(|settings| {
+            settings.cron = Some("* * * * * *".parse().unwrap());
+            settings.catch_up = catch_up;
+        })
+    };
+    let week = 7 * 86_400;
+    let due = second(CatchUp::None).due(at(1_000_000), None, at(1_000_000 + week));
+    assert_eq!(runs(&due), [(1_000_000 + week, Trigger::Schedule)]);
+    assert_eq!((due.passed.len(), due.missed), (MOST_ENTRIES, 604_799));
+    let all = second(CatchUp::All).due(at(1_000_000), None, at(1_000_000 + week));
+    assert_eq!(runs(&all).len(), settings().max_catchup_runs + 1);
+    let decade = schedule(|_| {}).due(at(0), None, at(315_360_050));
+    assert_eq!(
+        (runs(&decade), decade.missed),
+        (vec![(315_360_000, Trigger::Schedule)], 3_153_599)
+    );
+}
+
+#[test]
+fn jitter_delays_each_start_by_its_own_span() {
+    let late = |salt| {
+        let settings = ScheduleSettings {
+            jitter: Duration::from_secs(50),
+            ..settings()
+        };
+        let next = Schedule::new(&settings, salt).next(at(0), at(0)).unwrap();
+        assert!((at(100)..at(150)).contains(&next));
+        next
+    };
+    assert_eq!(late(1), late(1));
+    assert_ne!(late(1), late(2));
+}
+
+#[test]
+fn a_failed_run_is_tried_again_as_often_as_allowed_unless_a_regular_start_comes_first() {
+    let schedule = schedule(|settings| {
+        settings.interval = Duration::from_secs(100);
+        settings.retries = 1;
+        settings.retry_delay = Duration::from_secs(10);
+    });
+    let retry = |retried, failed, now| schedule.retry(retried, at(failed), at(1_000), at(now));
+    assert_eq!(retry(0, 1_005, 1_005), Some(at(1_015)));
+    assert_eq!(retry(1, 1_020, 1_020), None, "one is allowed");
+    assert_eq!(retry(0, 1_095, 1_095), None, "the next start is at 1,100");
+}
+
+#[test]
+fn a_retry_waits_for_its_time_whatever_becomes_of_process_and_clock() {
+    let schedule = schedule(|settings| {
+        settings.interval = Duration::from_secs(100);
+        settings.retry_delay = Duration::from_secs(10);
+    });
+    let retry = |done, now| schedule.retry(0, at(1_005), at(done), at(now));
+    assert_eq!(retry(1_000, 1_008), Some(at(1_015)), "asked again later");
+    assert_eq!(
+        retry(1_000, 9_000),
+        Some(at(1_015)),
+        "nobody was there when it came"
+    );
+    assert_eq!(
+        retry(1_100, 1_101),
+        None,
+        "the start after the failure is dealt with"
+    );
+    assert_eq!(retry(1_000, 900), Some(at(900)), "the clock was set back");
+}
+
+/// Each rhythm, with leap days and changes of the clocks in it.
+const RHYTHMS: [(&str, &str); 7] = [
+    ("interval", "UTC"),
+    ("*/15 * * * *", "Europe/Berlin"),
+    ("30 2 * * *", "Europe/Berlin"),
+    ("10 2 * * *", "Australia/Lord_Howe"),
+    ("0 */6 * * *", "Africa/Casablanca"),
+    ("15 3 * * SUN", "America/New_York"),
+    ("0 0 29 2 *", "Pacific/Apia"),
+];
+
+fn rhythm(index: usize, change: impl FnOnce(&mut ScheduleSettings)) -> Schedule {
+    let (rule, zone) = RHYTHMS[index];
+    schedule(|settings| {
+        settings.interval = Duration::from_secs(600);
+        if rule != "interval" {
+            settings.cron = Some(rule.parse().unwrap());
+            settings.time_zone = zone.parse().unwrap();
+        }
+        change(settings);
+    })
+}
+
+/// One start after the other, as a calendar has them.
+fn calendar(schedule: &Schedule, after: Timestamp, until: Timestamp) -> Vec<Timestamp> {
+    let later = |start: &Timestamp| schedule.after(*start);
+    let starts = std::iter::successors(schedule.after(after), later);
+    starts
+        .take_while(|start| *start <= until)
+        .take(MOST_STARTS + 1)
+        .collect()
+}
+
+const HOUR: i64 = 3_600;
+const WEEK: i64 = 7 * 24 * HOUR;
+
+proptest! {
+    /// The clock is put forward and back, from a second to weeks, or slept through: whatever it says, each start that it
+    /// passes is dealt with once, none twice that a clock set back by up to an hour brings again, and the next is ahead.
+    #[test]
+    fn whatever_the_clock_does_each_start_is_dealt_with_once_and_the_next_one_is_ahead(
+        index in 0..RHYTHMS.len(), begin in 1_200_000_000_i64..2_500_000_000, catch_up in 0..3_usize,
+        steps in prop::collection::vec(
+            prop_oneof![
+                8 => 0..HOUR, 8 => -HOUR..0, 4 => -2 * WEEK..2 * WEEK, 2 => Just(WEEK), 2 => Just(-WEEK), 1 => Just(53 * WEEK)
+            ],
+            1..30
+        ),
+    ) {
+        let schedule = rhythm(index, |settings| {
+            settings.catch_up = [CatchUp::None, CatchUp::Latest, CatchUp::All][catch_up];
+        });
+        let (mut now, mut done, mut told) = (begin, at(begin), Vec::<Timestamp>::new());
+        for step in steps {
+            now += step;
+            let clock = at(now);
+            let set_back = since(clock, done);
+            let tolerated = if index == 0 { Duration::ZERO } else { SET_BACK };
+            let from = if set_back > tolerated { told.clear(); clock } else { done };
+            let due = schedule.due(done, None, clock);
+            let passed = calendar(&schedule, from, clock);
+            let dealt = count(due.runs.len()) + due.missed + due.skipped;
+            // Of more than so many the number is estimated.
+            if passed.len() <= MOST_STARTS {
+                prop_assert_eq!(dealt, count(passed.len()));
+                let anew = (from != done).then_some(from);
+                prop_assert_eq!(due.up_to, passed.last().copied().or(anew));
+            }
+            prop_assert!(due.runs.len() <= settings().max_catchup_runs + 1 && due.passed.len() <= MOST_ENTRIES);
+            let mut named: Vec<_> = due.runs.iter().map(|(start, _)| *start).collect();
+            named.extend(due.passed.iter().map(|(start, _)| *start));
+            named.sort();
+            for start in named {
+                prop_assert!(from < start && start <= clock, "{start} is none of those that have come");
+                prop_assert!(told.last().is_none_or(|last| *last < start), "{start} comes twice");
+                told.push(start);
+            }
+            done = due.up_to.unwrap_or(done);
+            let next = schedule.next(done, clock).unwrap();
+            prop_assert!(next > clock && calendar(&schedule, done, next) == [next], "{next} after {clock}");
+            let due = schedule.due(done, None, next);
+            prop_assert_eq!(due.runs.last(), Some(&(next, Trigger::Schedule)), "it comes when it was told to");
+        }
+    }
+
+    /// Whatever happens to the process and the clock, every start is dealt with once.
+    #[test]
+    fn every_start_runs_or_is_accounted_for_exactly_once(
+        steps in prop::collection::vec((0_i64..5_000, any::<bool>()), 1..40), catch_up_index in 0..3_usize,
+        queue: bool, jitter in 0_u64..90,
+    ) {
+        let schedule = schedule(|settings| {
+            settings.catch_up = [CatchUp::None, CatchUp::Latest, CatchUp::All][catch_up_index];
+            settings.concurrency_policy = if queue { ConcurrencyPolicy::Queue } else { ConcurrencyPolicy::Skip };
+            settings.jitter = Duration::from_secs(jitter);
+        });
+        let (mut now, mut done, mut dealt) = (at(0), at(0), 0);
+        for (step, busy) in steps {
+            let from = now;
+            now += jiff::SignedDuration::from_secs(step);
+            let due = schedule.due(done, busy.then_some(RunPeriod { from, until: now }), now);
+            dealt += count(due.runs.len()) + due.missed + due.skipped;
+            done = due.up_to.unwrap_or(done);
+            prop_assert!(due.runs.windows(2).all(|two| two[0].0 < two[1].0));
+            let next = schedule.next(done, now).unwrap();
+            prop_assert!(next > now && since(now, next) <= Duration::from_secs(100 + jitter));
+        }
+        prop_assert_eq!(u64::try_from(done.as_second()).unwrap() / 100, dealt);
+    }
+
+    /// However far the clock jumps, the next start is never further away than the rhythm, and a bit for a clock set back.
+    #[test]
+    fn the_next_start_is_near(done in 0_i64..4_000_000_000, now in 0_i64..4_000_000_000) {
+        let (done, now) = (at(done), at(now));
+        let every = schedule(|_| {});
+        prop_assert!(every.next(done.max(every.due(done, None, now).up_to.unwrap_or(done)), now).unwrap() <= now + Duration::from_secs(100));
+        let cron = schedule(|settings| settings.cron = Some("0 * * * *".parse().unwrap()));
+        let done = cron.due(done, None, now).up_to.unwrap_or(done);
+        prop_assert!(cron.next(done, now).unwrap() <= now + Duration::from_secs(7_200));
+    }
+}

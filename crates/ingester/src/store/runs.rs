@@ -1,0 +1,282 @@
+//! The history: entering runs, finding them again, pruning.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
+use uuid::Uuid;
+
+use super::marks::schedule_up_to;
+use super::{Store, StoreError, from_db, instant, to_db};
+use crate::run::{Run, RunFilter, RunSpec, RunState};
+use crate::run::plan::PageRange;
+use crate::run::run_stats::Counts;
+
+const COLUMNS: &str = "id, cause, state, scheduled, created, started, ended, seed, users, page_size, first_page, \
+                       last_page, resumed, reason, counts, pages_fetched, next_record, retry, batch";
+
+impl Store {
+    /// Enters a run: `queued`, or what was `missed` or `skipped` for `reason` and will never run.
+    ///
+    /// # Errors
+    /// [`StoreError::Use`].
+    pub fn enter(
+        &self,
+        order: &RunSpec,
+        state: RunState,
+        reason: Option<&str>,
+        now: Timestamp,
+    ) -> Result<Uuid, StoreError> {
+        self.write(|transaction| enter(transaction, order, state, reason, now))
+    }
+
+    /// Enters what the schedule had for the time up to `up_to`, and keeps that this is done.
+    ///
+    /// # Errors
+    /// [`StoreError::Use`].
+    pub fn enter_due(
+        &self,
+        orders: &[(RunSpec, RunState, Option<&str>)],
+        up_to: Timestamp,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.write(|transaction| {
+            for (order, state, reason) in orders {
+                enter(transaction, order, *state, *reason, now)?;
+            }
+            schedule_up_to(transaction, up_to)
+        })
+    }
+
+    /// Begins a run that was entered, with requests of `batch` records, or takes up one that another process began,
+    /// with those that it began with. Gives it as it stands.
+    ///
+    /// # Errors
+    /// [`StoreError::Use`].
+    pub fn begin(&self, run: Uuid, batch: u32, now: Timestamp) -> Result<Run, StoreError> {
+        self.write(|transaction| {
+            let changed = transaction.execute(
+                "UPDATE runs SET resumed = resumed + (state = 'running'), state = 'running', \
+                 started = coalesce(started, ?2), batch = coalesce(batch, ?3) WHERE id = ?1 AND state IN ('queued', 'running')",
+                params![run.to_string(), now.as_millisecond(), batch],
+            )?;
+            match find(transaction, run)? {
+                Some(entry) if changed == 1 => Ok(entry),
+                _ => Err(StoreError::Damaged("run to begin")),
+            }
+        })
+    }
+
+    /// Ends a run and forgets its pages.
+    ///
+    /// # Errors
+    /// [`StoreError::Use`].
+    pub fn end(
+        &self,
+        run: Uuid,
+        state: RunState,
+        reason: Option<&str>,
+        counts: &Counts,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let run = run.to_string();
+        self.write(|transaction| {
+            transaction.execute(
+                "UPDATE runs SET state = ?2, reason = ?3, counts = ?4, ended = ?5 WHERE id = ?1",
+                params![run, state.name(), reason, written(counts), now.as_millisecond()],
+            )?;
+            for table in ["pages", "pieces", "ids"] {
+                transaction.execute(&format!("DELETE FROM {table} WHERE run = ?1"), [&run])?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Keeps the counts of a run under way, at a moment when nothing else is to be kept.
+    ///
+    /// # Errors
+    /// [`StoreError::Use`].
+    pub fn note(&self, run: Uuid, counts: &Counts) -> Result<(), StoreError> {
+        self.write(|transaction| note(transaction, run, counts))
+    }
+
+    /// The runs that have not ended, the oldest first.
+    ///
+    /// # Errors
+    /// [`StoreError`] of reading.
+    pub fn unfinished(&self) -> Result<Vec<Run>, StoreError> {
+        self.ask(|connection| {
+            let mut statement = connection.prepare_cached(&format!(
+                "SELECT {COLUMNS} FROM runs WHERE state IN ('queued', 'running') ORDER BY state DESC, id"
+            ))?;
+            let mut rows = statement.query([])?;
+            let mut entries = Vec::new();
+            while let Some(row) = rows.next()? {
+                entries.push(entry(row)?);
+            }
+            Ok(entries)
+        })
+    }
+
+    /// The run with this id.
+    ///
+    /// # Errors
+    /// [`StoreError`] of reading.
+    pub fn run(&self, run: Uuid) -> Result<Option<Run>, StoreError> {
+        self.ask(|connection| find(connection, run))
+    }
+
+    /// The run that ended last, of those that had begun. They begin and end in the order of their ids.
+    ///
+    /// # Errors
+    /// [`StoreError`] of reading.
+    pub fn last_ended(&self) -> Result<Option<Run>, StoreError> {
+        self.ask(|connection| {
+            let mut statement = connection.prepare_cached(&format!(
+                "SELECT {COLUMNS} FROM runs WHERE started IS NOT NULL AND ended IS NOT NULL ORDER BY id DESC LIMIT 1"
+            ))?;
+            statement
+                .query_row([], |row| Ok(entry(row)))
+                .optional()?
+                .transpose()
+        })
+    }
+
+    /// The runs that the filter asks for, the latest first.
+    ///
+    /// # Errors
+    /// [`StoreError`] of reading.
+    pub fn runs(&self, filter: &RunFilter) -> Result<Vec<Run>, StoreError> {
+        self.ask(|connection| {
+            let mut statement = connection.prepare_cached(&format!(
+                "SELECT {COLUMNS} FROM runs WHERE (?1 IS NULL OR state = ?1) AND (?2 IS NULL OR cause = ?2) \
+                 AND (?3 IS NULL OR id < ?3) ORDER BY id DESC LIMIT ?4"
+            ))?;
+            let mut rows = statement.query(params![
+                filter.state.map(RunState::name),
+                filter.cause.map(|cause| cause.name()),
+                filter.before.map(|id| id.to_string()),
+                filter.limit,
+            ])?;
+            let mut entries = Vec::new();
+            while let Some(row) = rows.next()? {
+                entries.push(entry(row)?);
+            }
+            Ok(entries)
+        })
+    }
+
+    /// Forgets ended runs that are older than `age`, and all but the latest `number`. The one that ended last is spared:
+    /// it may have to be tried again.
+    ///
+    /// # Errors
+    /// [`StoreError::Use`].
+    pub fn prune(&self, age: Duration, number: u32, now: Timestamp) -> Result<usize, StoreError> {
+        let oldest = now.checked_sub(age).unwrap_or(Timestamp::MIN);
+        self.write(|transaction| {
+            let pruned = transaction.execute(
+                "DELETE FROM runs WHERE state NOT IN ('queued', 'running') AND (ended < ?1 OR id NOT IN \
+                 (SELECT id FROM runs WHERE state NOT IN ('queued', 'running') ORDER BY id DESC LIMIT ?2)) \
+                 AND id NOT IN (SELECT id FROM runs WHERE started IS NOT NULL AND ended IS NOT NULL \
+                 ORDER BY id DESC LIMIT 1)",
+                params![oldest.as_millisecond(), number],
+            )?;
+            if pruned > 0 {
+                transaction.execute("DELETE FROM refused WHERE run NOT IN (SELECT id FROM runs)", [])?;
+            }
+            Ok(pruned)
+        })
+    }
+}
+
+fn enter(
+    transaction: &Transaction<'_>,
+    order: &RunSpec,
+    state: RunState,
+    reason: Option<&str>,
+    now: Timestamp,
+) -> Result<Uuid, StoreError> {
+    let id = next_id(transaction)?;
+    let counts = Counts {
+        requested: if state.is_final() { 0 } else { order.plan().users() },
+        ..Counts::default()
+    };
+    let ended = state.is_final().then(|| now.as_millisecond());
+    transaction.execute(
+        "INSERT INTO runs (id, cause, state, scheduled, created, ended, seed, users, page_size, first_page, \
+         last_page, reason, counts, retry) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+        params![
+            id.to_string(),
+            order.cause.name(),
+            state.name(),
+            order.scheduled.map(Timestamp::as_millisecond),
+            now.as_millisecond(),
+            ended,
+            order.seed.to_string(),
+            to_db(order.users),
+            order.page_size,
+            order.pages.map(|pages| to_db(pages.first())),
+            order.pages.map(|pages| to_db(pages.last())),
+            reason,
+            written(&counts),
+            order.retry,
+        ],
+    )?;
+    Ok(id)
+}
+
+/// Above every other, though the clock may have been set back since: by their ids runs stand in the order of time.
+fn next_id(transaction: &Transaction<'_>) -> Result<Uuid, StoreError> {
+    let last = transaction
+        .prepare_cached("SELECT max(id) FROM runs")?
+        .query_row([], |row| row.get::<_, Option<String>>(0))?;
+    let last = last.map(|id| id.parse::<Uuid>()).transpose();
+    let last = last.map_err(|_| StoreError::Damaged("run id"))?;
+    let after = last.map_or(0, |last| last.as_u128().saturating_add(1));
+    Ok(Uuid::from_u128(Uuid::now_v7().as_u128().max(after)))
+}
+
+pub(super) fn note(transaction: &Transaction<'_>, run: Uuid, counts: &Counts) -> Result<(), StoreError> {
+    let mut statement = transaction.prepare_cached("UPDATE runs SET counts = ?2 WHERE id = ?1")?;
+    statement.execute(params![run.to_string(), written(counts)])?;
+    Ok(())
+}
+
+fn written(counts: &Counts) -> String {
+    serde_json::to_string(counts).expect("numbers and texts can be written as JSON")
+}
+
+fn find(connection: &Connection, run: Uuid) -> Result<Option<Run>, StoreError> {
+    let mut statement = connection.prepare_cached(&format!("SELECT {COLUMNS} FROM runs WHERE id = ?1"))?;
+    let found = statement.query_row([run.to_string()], |row| Ok(entry(row)));
+    found.optional()?.transpose()
+}
+
+fn entry(row: &Row<'_>) -> Result<Run, StoreError> {
+    let text = |index: usize| row.get::<_, String>(index);
+    let time = |index: usize| row.get::<_, Option<i64>>(index)?.map(instant).transpose();
+    let pages = match (row.get::<_, Option<i64>>(10)?, row.get::<_, Option<i64>>(11)?) {
+        (Some(first), Some(last)) => PageRange::new(from_db(first)?, from_db(last)?),
+        _ => None,
+    };
+    Ok(Run {
+        id: text(0)?.parse().map_err(|_| StoreError::Damaged("run id"))?,
+        cause: text(1)?.parse().map_err(|_| StoreError::Damaged("cause"))?,
+        state: text(2)?.parse().map_err(|_| StoreError::Damaged("state"))?,
+        scheduled: time(3)?,
+        created: instant(row.get(4)?)?,
+        started: time(5)?,
+        ended: time(6)?,
+        seed: text(7)?.parse().map_err(|_| StoreError::Damaged("seed"))?,
+        users: from_db(row.get(8)?)?,
+        page_size: row.get(9)?,
+        pages,
+        resumed: row.get(12)?,
+        reason: row.get(13)?,
+        counts: serde_json::from_str(&text(14)?).map_err(|_| StoreError::Damaged("count"))?,
+        pages_fetched: from_db(row.get(15)?)?,
+        next_record: from_db(row.get(16)?)?,
+        retry: row.get(17)?,
+        batch: row.get(18)?,
+    })
+}

@@ -1,0 +1,63 @@
+//! Notices a user that the run has sent already. The API's uuids repeat, and a repeated user with a second meaning must
+//! not overwrite the first. Pure; bounded to the run's latest users.
+
+use std::collections::{HashSet, VecDeque};
+
+use model::UserId;
+
+/// The ids a run has seen lately.
+#[derive(Debug)]
+pub struct DedupWindow {
+    window: usize,
+    order: VecDeque<UserId>,
+    ids: HashSet<UserId>,
+}
+
+impl DedupWindow {
+    /// Remembers the latest `window` ids.
+    #[must_use]
+    pub fn within(window: usize) -> Self {
+        Self {
+            window,
+            order: VecDeque::new(),
+            ids: HashSet::new(),
+        }
+    }
+
+    /// Whether `id` is new; from now on it isn't.
+    pub fn admit(&mut self, id: UserId) -> bool {
+        if !self.ids.insert(id) {
+            return false;
+        }
+        self.order.push_back(id);
+        if self.order.len() > self.window
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.ids.remove(&oldest);
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn id(number: u128) -> UserId {
+        Uuid::from_u128(number).try_into().unwrap()
+    }
+
+    #[test]
+    fn a_repeated_id_is_noticed_within_the_window_only() {
+        let mut seen = DedupWindow::within(2);
+        assert!(seen.admit(id(1)));
+        assert!(seen.admit(id(2)));
+        assert!(!seen.admit(id(1)));
+        assert!(seen.admit(id(3)));
+        assert!(!seen.admit(id(2)));
+        assert!(seen.admit(id(1)), "forgotten when 3 came");
+        assert_eq!((seen.order.len(), seen.ids.len()), (2, 2));
+    }
+}
