@@ -19,10 +19,10 @@ use tokio::net::TcpListener;
 use tokio::time::sleep;
 use uuid::Uuid;
 
-use crate::scheduler::run_queue::{RunQueue, EnqueueError, CancelOutcome, RunRequest};
-use crate::run::{Trigger, Run, RunFilter};
-use crate::store::Refused;
 use crate::run::plan::{PageRange, Seed};
+use crate::run::{Run, RunFilter, Trigger};
+use crate::scheduler::run_queue::{CancelOutcome, EnqueueError, RunQueue, RunRequest};
+use crate::store::outbox::RejectedRecord;
 
 mod events;
 mod problem;
@@ -30,13 +30,13 @@ mod problem;
 use problem::Problem;
 
 /// Answers under way get this long when the API ends by itself; streams of events would go on as long as a run.
-const LAST_ANSWERS: Duration = Duration::from_secs(1);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 /// Bodies hold three short values.
-const LARGEST_BODY: usize = 16 << 10;
+const MAX_BODY_BYTES: usize = 16 << 10;
 /// Entries in one answer.
-const MOST_RUNS: u32 = 500;
+const MAX_RUNS: u32 = 500;
 /// RejectedRecord records in one answer.
-const MOST_REFUSED: u32 = 1_000;
+const MAX_REJECTED_RECORDS: u32 = 1_000;
 
 /// The API can't be served.
 #[derive(Debug, Error)]
@@ -54,14 +54,14 @@ pub enum ApiError {
     #[error("serve the API")]
     Serve(#[source] std::io::Error),
     /// Who asked was answered, and the log has the reason.
-    #[error("a run that was asked for can't be kept in the state")]
-    StateLost,
+    #[error("a run that was query for can't be kept in the state")]
+    StoreFailed,
 }
 
 /// A bound API that does not answer yet.
 pub struct Api {
     listener: TcpListener,
-    desk: RunQueue,
+    queue: RunQueue,
     callers: Arc<Callers>,
 }
 
@@ -70,14 +70,14 @@ impl Api {
     ///
     /// # Errors
     /// [`ApiError::Listen`].
-    pub async fn bind(address: SocketAddr, desk: RunQueue, callers: Arc<Callers>) -> Result<Self, ApiError> {
+    pub async fn bind(address: SocketAddr, queue: RunQueue, callers: Arc<Callers>) -> Result<Self, ApiError> {
         let listening = |source| ApiError::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(listening)?;
         let bound = listener.local_addr().map_err(listening)?;
         tracing::info!(api = %bound, "listening");
         Ok(Self {
             listener,
-            desk,
+            queue,
             callers,
         })
     }
@@ -87,40 +87,40 @@ impl Api {
     /// # Errors
     /// [`ApiError::Serve`], [`ApiError::StateLost`].
     pub async fn serve(self) -> Result<(), ApiError> {
-        let lost = self.desk.lost().clone();
-        let serving = axum::serve(self.listener, router(self.desk, self.callers))
-            .with_graceful_shutdown(lost.clone().cancelled_owned());
+        let store_failed = self.queue.store_failed().clone();
+        let serving = axum::serve(self.listener, router(self.queue, self.callers))
+            .with_graceful_shutdown(store_failed.clone().cancelled_owned());
         let too_long = async {
-            lost.cancelled().await;
-            sleep(LAST_ANSWERS).await;
+            store_failed.cancelled().await;
+            sleep(DRAIN_TIMEOUT).await;
         };
         tokio::select! {
             served = serving => served.map_err(ApiError::Serve)?,
             () = too_long => {}
         }
-        Err(ApiError::StateLost)
+        Err(ApiError::StoreFailed)
     }
 }
 
-fn router(desk: RunQueue, callers: Arc<Callers>) -> Router {
-    let known_only = middleware::from_fn_with_state(callers, known_callers_only);
+fn router(queue: RunQueue, callers: Arc<Callers>) -> Router {
+    let authenticated = middleware::from_fn_with_state(callers, require_token);
     Router::new()
-        .route("/v1/runs", get(runs).post(ask))
-        .route("/v1/runs/{id}", get(run).delete(end))
+        .route("/v1/runs", get(runs).post(start))
+        .route("/v1/runs/{id}", get(run).delete(cancel))
         .route("/v1/runs/{id}/events", get(events::events))
         .route("/v1/schedule", get(schedule))
-        .route_layer(known_only)
+        .route_layer(authenticated)
         // Neither says anything of a run, and a browser can't send a token before it has the page that asks for one.
         .route("/", get(page))
         .route("/openapi.json", get(openapi))
         .fallback(|| async { Problem::nothing_here() })
         .method_not_allowed_fallback(|| async { Problem::wrong_method() })
-        .layer(DefaultBodyLimit::max(LARGEST_BODY))
-        .layer(middleware::from_fn(own_pages_only))
-        .with_state(desk)
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(middleware::from_fn(reject_cross_site))
+        .with_state(queue)
 }
 
-async fn known_callers_only(
+async fn require_token(
     State(callers): State<Arc<Callers>>,
     request: Request,
     next: Next,
@@ -130,7 +130,7 @@ async fn known_callers_only(
 }
 
 /// A page of somebody else, open in a browser that reaches this port, must not start or end runs.
-async fn own_pages_only(request: Request, next: Next) -> Response {
+async fn reject_cross_site(request: Request, next: Next) -> Response {
     let site = request.headers().get("sec-fetch-site");
     let foreign = site.is_some_and(|site| site != "same-origin" && site != "none");
     if foreign && !request.method().is_safe() {
@@ -163,7 +163,7 @@ async fn openapi() -> Response {
 #[serde(deny_unknown_fields)]
 struct RunsQuery {
     state: Option<String>,
-    cause: Option<String>,
+    trigger: Option<String>,
     before: Option<RunId>,
     limit: Option<u32>,
 }
@@ -188,36 +188,42 @@ struct RunsPage {
 }
 
 async fn runs(
-    State(desk): State<RunQueue>,
-    asked: Result<Query<RunsQuery>, QueryRejection>,
+    State(queue): State<RunQueue>,
+    query: Result<Query<RunsQuery>, QueryRejection>,
 ) -> Result<Json<RunsPage>, Problem> {
-    let Query(asked) = asked.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
+    let Query(query) = query.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
     let filter = RunFilter {
-        state: named(asked.state.as_deref(), "state")?,
-        cause: named(asked.cause.as_deref(), "cause")?,
-        before: asked.before.map(|before| before.0),
-        limit: asked.limit.unwrap_or(RunFilter::default().limit),
+        state: parse_name(query.state.as_deref(), "state")?,
+        trigger: parse_name(query.trigger.as_deref(), "trigger")?,
+        before: query.before.map(|before| before.0),
+        limit: query.limit.unwrap_or(RunFilter::default().limit),
     };
-    if !(1..=MOST_RUNS).contains(&filter.limit) {
+    if !(1..=MAX_RUNS).contains(&filter.limit) {
         return Err(Problem::bad_request(format!(
-            "`limit` must lie between 1 and {MOST_RUNS}"
+            "`limit` must lie between 1 and {MAX_RUNS}"
         )));
     }
-    let found = desk.memory().runs(&filter)?;
+    let found = queue.store().runs(&filter)?;
     let full = u32::try_from(found.len()).is_ok_and(|found| found == filter.limit);
     let next = found.last().filter(|_| full).map(|last| {
         let of = |name: &str, value: Option<&str>| {
             value.map_or_else(String::new, |value| format!("&{name}={value}"))
         };
         let state = of("state", filter.state.map(|state| state.name()));
-        let cause = of("cause", filter.cause.map(|cause| cause.name()));
-        format!("/v1/runs?before={}&limit={}{state}{cause}", last.id, filter.limit)
+        let trigger = of("trigger", filter.trigger.map(|trigger| trigger.name()));
+        format!(
+            "/v1/runs?before={}&limit={}{state}{trigger}",
+            last.id, filter.limit
+        )
     });
-    let runs = found.into_iter().map(|entry| desk.live(entry)).collect();
+    let runs = found
+        .into_iter()
+        .map(|entry| queue.with_live_counts(entry))
+        .collect();
     Ok(Json(RunsPage { runs, next }))
 }
 
-fn named<T: std::str::FromStr<Err = &'static str>>(
+fn parse_name<T: std::str::FromStr<Err = &'static str>>(
     text: Option<&str>,
     name: &str,
 ) -> Result<Option<T>, Problem> {
@@ -232,10 +238,10 @@ struct RunDetails {
     refused: Vec<RejectedRecord>,
 }
 
-async fn run(State(desk): State<RunQueue>, Path(id): Path<String>) -> Result<Response, Problem> {
+async fn run(State(queue): State<RunQueue>, Path(id): Path<String>) -> Result<Response, Problem> {
     let id = id.parse().map_err(|_| Problem::unknown_run())?;
-    let run = desk.run(id)?.ok_or_else(Problem::unknown_run)?;
-    let refused = desk.memory().refused(id, MOST_REFUSED)?;
+    let run = queue.run(id)?.ok_or_else(Problem::unknown_run)?;
+    let refused = queue.store().rejected_records(id, MAX_REJECTED_RECORDS)?;
     Ok(Json(RunDetails { run, refused }).into_response())
 }
 
@@ -248,33 +254,33 @@ struct StartRunBody {
 }
 
 /// A body may be left out.
-async fn ask(
-    State(desk): State<RunQueue>,
-    wanted: Result<Option<Json<StartRunBody>>, JsonRejection>,
+async fn start(
+    State(queue): State<RunQueue>,
+    body: Result<Option<Json<StartRunBody>>, JsonRejection>,
 ) -> Result<Response, Problem> {
-    let wanted = wanted.map_err(|rejection| Problem::because(rejection.status(), rejection.body_text()))?;
-    let StartRunBody { users, seed, pages } = wanted.map(|Json(wanted)| wanted).unwrap_or_default();
+    let body = body.map_err(|rejection| Problem::because(rejection.status(), rejection.body_text()))?;
+    let StartRunBody { users, seed, pages } = body.map(|Json(body)| body).unwrap_or_default();
     if users == Some(0) {
         return Err(Problem::bad_request("`users` must be 1 or more".to_owned()));
     }
-    let order = desk.order(Trigger::Manual, &RunRequest { users, seed, pages });
-    let run = desk.ask(&order).map_err(|error| match error {
+    let spec = queue.spec(Trigger::Manual, &RunRequest { users, seed, pages });
+    let run = queue.enqueue(&spec).map_err(|error| match error {
         EnqueueError::Busy(run) => Problem::busy(run),
-        EnqueueError::Nothing => Problem::bad_request(error.to_string()),
+        EnqueueError::NoUsers => Problem::bad_request(error.to_string()),
         EnqueueError::Store(error) => error.into(),
     })?;
-    let entry = desk.run(run)?.ok_or_else(Problem::unknown_run)?;
+    let entry = queue.run(run)?.ok_or_else(Problem::unknown_run)?;
     let location = [(header::LOCATION, format!("/v1/runs/{run}"))];
     Ok((StatusCode::ACCEPTED, location, Json(entry)).into_response())
 }
 
-async fn end(State(desk): State<RunQueue>, Path(id): Path<String>) -> Result<StatusCode, Problem> {
+async fn cancel(State(queue): State<RunQueue>, Path(id): Path<String>) -> Result<StatusCode, Problem> {
     let id = id.parse().map_err(|_| Problem::unknown_run())?;
-    match desk.end(id)? {
+    match queue.cancel(id)? {
         CancelOutcome::Stopping => Ok(StatusCode::ACCEPTED),
-        CancelOutcome::Withdrawn => Ok(StatusCode::NO_CONTENT),
-        CancelOutcome::Over => Err(Problem::over()),
-        CancelOutcome::Unknown => Err(Problem::unknown_run()),
+        CancelOutcome::Dequeued => Ok(StatusCode::NO_CONTENT),
+        CancelOutcome::AlreadyEnded => Err(Problem::over()),
+        CancelOutcome::NotFound => Err(Problem::unknown_run()),
     }
 }
 
@@ -287,11 +293,11 @@ struct ScheduleView {
     schedule: crate::settings::ScheduleSettings,
 }
 
-async fn schedule(State(desk): State<RunQueue>) -> Json<ScheduleView> {
+async fn schedule(State(queue): State<RunQueue>) -> Json<ScheduleView> {
     Json(ScheduleView {
-        next_start: desk.next_start(),
-        running: desk.running().map(|run| run.to_string()),
-        schedule: desk.settings().schedule.clone(),
+        next_start: queue.next_start(),
+        running: queue.active_run().map(|run| run.to_string()),
+        schedule: queue.settings().schedule.clone(),
     })
 }
 

@@ -1,4 +1,7 @@
-//! The command line, and what each command does.
+//! The command line: arguments and the implementation of each command.
+
+pub mod progress_display;
+pub mod runs;
 
 use std::pin::pin;
 use std::process::ExitCode;
@@ -10,22 +13,25 @@ use service::process::{ExitStatus as _, exit_with_error};
 use service::{CommandLine, Context, HealthCheck, reload};
 
 use crate::api::Api;
-use crate::cli::runs;
-use crate::scheduler::run_queue::{RunQueue, RunRequest};
-use crate::run::exit_error::ExitError;
-use crate::run::Trigger;
-use crate::store::StoreError;
-use crate::run::plan::{PageRange, Seed};
 use crate::cli::progress_display::ProgressDisplay;
 use crate::delivery::publisher_health::PublisherProbe;
-use crate::run::report::{Outcome, Report};
+use crate::run::Trigger;
+use crate::run::exit_error::ExitError;
 use crate::run::pipeline::Pipeline;
+use crate::run::plan::{PageRange, Seed};
+use crate::run::report::{Outcome, Report};
 use crate::scheduler::Scheduler;
+use crate::scheduler::run_queue::{RunQueue, RunRequest};
 use crate::settings::IngesterSettings;
+use crate::store::StoreError;
 
-/// Fetches random users, formats them and posts them to the publisher.
+/// Fetches random users, maps them to records and sends them to the publisher.
 #[derive(Debug, Parser)]
-#[command(name = "ingester", version)]
+#[command(
+    name = "ingester",
+    version,
+    after_help = "Example: ingester run --config /etc/affluent/ingester.toml"
+)]
 pub struct Cli {
     #[command(flatten)]
     common: CommandLine,
@@ -35,75 +41,92 @@ pub struct Cli {
 
 #[derive(Clone, Debug, Subcommand)]
 enum Command {
-    /// Run on schedule until told to stop (what happens without a command, too)
+    /// Run on schedule and on demand until SIGTERM (the default command)
+    #[command(after_help = "Example: ingester run --config ingester.toml")]
     Run,
-    /// Run once; the exit code is 0 when every user was fetched and each valid one accepted
+    /// Execute one run; exits 0 when every user was fetched and every valid record accepted
+    #[command(after_help = "Example: ingester once --users 5000 --seed abc")]
     Once {
-        /// How many users, in place of run.users
+        /// Number of users, overrides run.users
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
         users: Option<u64>,
-        /// The seed, in place of run.seed; the same seed gives the same users
+        /// Seed, overrides run.seed; the same seed returns the same users
         #[arg(long, value_name = "S")]
         seed: Option<Seed>,
     },
-    /// UserApi certain users, once, such as those of a run that failed; the exit code is as with once
+    /// Fetch selected pages of a seed once, for example those of a failed run; exit codes as with once
+    #[command(after_help = "Example: ingester backfill --users 20000 --seed abc --pages 3..4 --dry-run")]
     Backfill {
-        /// How many users all pages of the seed hold together
+        /// Number of users on all pages of the seed
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
         users: u64,
-        /// The seed, in place of run.seed
+        /// Seed, overrides run.seed
         #[arg(long, value_name = "S")]
         seed: Option<Seed>,
-        /// Only these of its pages, counted from 1, the last one included
+        /// Pages to fetch, counted from 1, both ends included
         #[arg(long, value_name = "A..B")]
         pages: Option<PageRange>,
-        /// Say what would be fetched, and fetch nothing
+        /// Print what would be fetched, without fetching
         #[arg(long)]
         dry_run: bool,
     },
-    /// List the runs of the state, the latest first
-    History(books::ListArguments),
-    /// Show one run of the state as JSON, with the records that the publisher refused
-    Show {
-        /// The run's id
-        run: uuid::Uuid,
-    },
-    /// Ask the ingester that runs with this configuration how it is
+    /// List or show the runs in the state file
+    #[command(
+        subcommand,
+        after_help = "Example: ingester runs list --state failed --config ingester.toml"
+    )]
+    Runs(RunsCommand),
+    /// Query liveness or readiness of the ingester that runs with this configuration
+    #[command(after_help = "Example: ingester healthcheck --ready --config ingester.toml")]
     Healthcheck(HealthCheck),
 }
 
+#[derive(Clone, Debug, Subcommand)]
+enum RunsCommand {
+    /// List runs, newest first
+    #[command(after_help = "Example: ingester runs list --trigger schedule --limit 10 --json")]
+    List(runs::ListArguments),
+    /// Show one run as JSON, with the records that the publisher rejected
+    #[command(after_help = "Example: ingester runs show 0195d0b1-7a4c-7f3e-9b1a-2c3d4e5f6071")]
+    Show {
+        /// Id of the run
+        run: uuid::Uuid,
+    },
+}
+
 impl Cli {
-    /// The settings.
+    /// Loads the settings.
     ///
     /// # Errors
-    /// The exit code to end with, as [`CommandLine::settings`].
+    /// Returns the exit code, as [`CommandLine::settings`].
     pub fn settings(&self) -> Result<IngesterSettings, ExitCode> {
         self.common.settings()
     }
 
-    /// Does what needs no process: no port, no signals, no lock on the state. None when the command is another.
+    /// Executes a command that needs no server, no signal handling and no lock on the state file. Returns `None` for every
+    /// other command.
     #[must_use]
-    pub async fn look(&self, settings: &IngesterSettings) -> Option<ExitCode> {
-        let looked = match self.command.as_ref()? {
-            Command::History(arguments) => books::history(settings, arguments),
-            Command::Show { run } => books::show(settings, *run),
+    pub async fn run_offline(&self, settings: &IngesterSettings) -> Option<ExitCode> {
+        let result = match self.command.as_ref()? {
+            Command::Runs(RunsCommand::List(arguments)) => runs::list(settings, arguments),
+            Command::Runs(RunsCommand::Show { run }) => runs::show(settings, *run),
             Command::Backfill { dry_run: true, .. } => {
-                let (cause, wish) = self.wish();
-                books::plan(&wish.order(cause, settings))
+                let (trigger, request) = self.request();
+                runs::print_plan(&request.spec(trigger, settings))
             }
             Command::Healthcheck(check) => {
                 return Some(check.perform("ingester", &settings.process).await.into());
             }
             _ => return None,
         };
-        Some(match looked {
+        Some(match result {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => exit_with_error("ingester", &error, error.exit_code()),
         })
     }
 
-    /// What a command for a single run wants, and why.
-    fn wish(&self) -> (Trigger, RunRequest) {
+    /// Returns the trigger and the request of a command for a single run.
+    fn request(&self) -> (Trigger, RunRequest) {
         match self.command.clone() {
             Some(Command::Backfill {
                 users, seed, pages, ..
@@ -120,86 +143,86 @@ impl Cli {
     }
 }
 
-/// Does what the command line says, while `probe` looks after the publisher.
+/// Executes the command while `probe` checks the publisher.
 ///
 /// # Errors
-/// Each [`ExitError`].
-pub async fn perform(
+/// Returns an [`ExitError`] when the process must exit with another code than 0.
+pub async fn execute(
     cli: Cli,
     settings: IngesterSettings,
     (pipeline, probe): (Pipeline, PublisherProbe),
     context: Context,
 ) -> Result<(), ExitError> {
-    let work = async {
+    let command = async {
         match cli.command {
             Some(Command::Run) | None => serve(settings, pipeline, &context).await,
             Some(_) => {
-                let (cause, wish) = cli.wish();
-                once(cause, wish, &settings, pipeline, &context).await
+                let (trigger, request) = cli.request();
+                once(trigger, request, &settings, pipeline, &context).await
             }
         }
     };
     tokio::select! {
-        outcome = work => outcome,
+        outcome = command => outcome,
         never = probe.run() => match never {},
     }
 }
 
-/// The service: runs on schedule and on demand.
+/// Runs the service: scheduler, API and token reload.
 async fn serve(settings: IngesterSettings, pipeline: Pipeline, context: &Context) -> Result<(), ExitError> {
-    let (memory, current) = (pipeline.memory().clone(), pipeline.current().clone());
+    let (store, active_run) = (pipeline.store().clone(), pipeline.active_run().clone());
     let (address, interval) = (settings.api.listen, settings.api.reload_interval);
     let callers = Arc::new(Callers::load(&settings.auth)?);
-    let desk = RunQueue::new(memory, current, settings);
-    let api = Api::bind(address, desk.clone(), Arc::clone(&callers)).await?;
-    let rereading = reload::watch("tokens", interval, context.shutdown.clone(), move || {
+    let queue = RunQueue::new(store, active_run, settings);
+    let api = Api::bind(address, queue.clone(), Arc::clone(&callers)).await?;
+    let reloading = reload::watch("tokens", interval, context.shutdown.clone(), move || {
         callers.reload()
     });
-    let working = async {
+    let serving = async {
         tokio::select! {
-            ended = Scheduler::new(pipeline, desk).run(&context.shutdown) => ended,
-            ended = api.serve() => Ok(ended?),
+            result = Scheduler::new(pipeline, queue).run(&context.shutdown) => result,
+            result = api.serve() => Ok(result?),
         }
     };
-    // Told to stop, it looks at no tokens any more, while the run in hand ends.
-    let mut working = pin!(working);
+    // Token reload ends on shutdown, while the active run still drains.
+    let mut serving = pin!(serving);
     tokio::select! {
-        ended = &mut working => ended,
-        () = rereading => working.await,
+        result = &mut serving => result,
+        () = reloading => serving.await,
     }
 }
 
-/// One run, whose summary is the last line on standard output. A run that another process left unfinished comes first,
-/// and is the one when it is what was asked for.
+/// Executes one run and prints its summary as the last line of standard output. Finishes unfinished runs of an earlier
+/// process first; one that matches the request replaces the new run.
 async fn once(
-    cause: Trigger,
-    wish: RunRequest,
+    trigger: Trigger,
+    request: RunRequest,
     settings: &IngesterSettings,
     mut pipeline: Pipeline,
     context: &Context,
 ) -> Result<(), ExitError> {
-    let progress = ProgressDisplay::of(pipeline.current().clone(), settings.run.progress_interval);
-    let memory = pipeline.memory().clone();
+    let display = ProgressDisplay::new(pipeline.active_run().clone(), settings.run.progress_interval);
+    let store = pipeline.store().clone();
     let runs = async {
-        for left in memory.unfinished()? {
-            let report = pipeline.perform(left.id, &context.shutdown).await?;
-            let asked_for = wish.is_met_by(&left.order(), settings);
-            if asked_for || report.is_hopeless() || context.shutdown.is_cancelled() {
+        for unfinished in store.unfinished_runs()? {
+            let report = pipeline.execute(unfinished.id, &context.shutdown).await?;
+            let requested = request.matches(&unfinished.spec(), settings);
+            if requested || report.is_unrecoverable() || context.shutdown.is_cancelled() {
                 return Ok(report);
             }
             println!("{}", report.summary());
         }
         pipeline
-            .run(&wish.order(cause, settings), &context.shutdown)
+            .run(&request.spec(trigger, settings), &context.shutdown)
             .await
     };
     let report: Result<Report, StoreError> = tokio::select! {
         report = runs => report,
-        never = progress.show() => match never {},
+        never = display.show() => match never {},
     };
     let report = report?;
     println!("{}", report.summary());
-    if report.is_hopeless() {
+    if report.is_unrecoverable() {
         return Err(ExitError::Unrecoverable(report.reason().unwrap_or_default()));
     }
     match report.outcome {

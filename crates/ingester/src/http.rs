@@ -1,5 +1,7 @@
-//! What both legs need of HTTP: a client, an answer read under a cap, `Retry-After`. Knows neither the API nor the
-//! publisher, judges no status and tries nothing twice.
+//! HTTP helpers for both upstreams: client construction, size-limited bodies and `Retry-After`. No status handling, no
+//! retries.
+
+pub mod endpoint;
 
 use std::net::IpAddr;
 use std::time::Duration;

@@ -46,8 +46,8 @@ pub struct IngesterMetrics {
     pub requests: IntCounterVec,
     pub request_seconds: HistogramVec,
     pub retries: IntCounterVec,
-    pub throttled: Gauge,
-    pub breaker_open: IntGauge,
+    pub rate_limited_seconds: Gauge,
+    pub circuit_breaker_open: IntGauge,
 }
 
 const RUN_BUCKETS: [f64; 10] = [0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 1_800.0, 3_600.0, 7_200.0];
@@ -107,11 +107,11 @@ impl IngesterMetrics {
                 "Requests sent again, by upstream.",
                 &["upstream"],
             ),
-            throttled: metrics.float_gauge(
+            rate_limited_seconds: metrics.float_gauge(
                 "rate_limited_seconds_total",
                 "Time spent waiting for the API's budget since the start; it only grows.",
             ),
-            breaker_open: metrics.gauge(
+            circuit_breaker_open: metrics.gauge(
                 "source_circuit_breaker_open",
                 "1 while the API is left alone because it only fails.",
             ),
@@ -119,17 +119,17 @@ impl IngesterMetrics {
     }
 
     /// Counts one request.
-    pub fn request(&self, leg: Upstream, status: &str, took: Duration) {
-        self.requests.with_label_values(&[leg.name(), status]).inc();
+    pub fn request(&self, upstream: Upstream, status: &str, duration: Duration) {
+        self.requests.with_label_values(&[upstream.name(), status]).inc();
         self.request_seconds
-            .with_label_values(&[leg.name()])
-            .observe(took.as_secs_f64());
+            .with_label_values(&[upstream.name()])
+            .observe(duration.as_secs_f64());
     }
 
     /// Counts one user that makes no record.
-    pub fn unfit(&self, unfit: MappingError) {
+    pub fn record_mapping_error(&self, error: MappingError) {
         self.invalid
-            .with_label_values(&[unfit.field.name(), unfit.rule])
+            .with_label_values(&[error.field.name(), error.rule])
             .inc();
     }
 }

@@ -1,5 +1,16 @@
-//! What is remembered of a run: why it came about, what it was to do, how it went. Plain data; where it is kept is
-//! `memory`'s.
+//! A run: why it starts, what it fetches and how it ended. Plain data; [`store`](crate::store) persists it.
+
+pub mod plan;
+
+pub mod active_run;
+pub mod pipeline;
+pub mod range_set;
+pub mod run_progress;
+pub mod run_stats;
+pub mod watchdog;
+
+pub mod exit_error;
+pub mod report;
 
 use std::fmt;
 use std::str::FromStr;
@@ -110,7 +121,7 @@ impl RunState {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunSpec {
     /// Why.
-    pub cause: Trigger,
+    pub trigger: Trigger,
     /// The start that the schedule gave it, if it did.
     pub scheduled: Option<Timestamp>,
     /// What its pages start from.
@@ -128,9 +139,9 @@ pub struct RunSpec {
 impl RunSpec {
     /// The same once more, after it failed.
     #[must_use]
-    pub fn again(self) -> Self {
+    pub fn retried(self) -> Self {
         Self {
-            cause: Trigger::Retry,
+            trigger: Trigger::Retry,
             retry: self.retry.saturating_add(1),
             ..self
         }
@@ -150,7 +161,7 @@ pub struct Run {
     #[serde(serialize_with = "as_text")]
     pub id: Uuid,
     /// Why it came about.
-    pub cause: Trigger,
+    pub trigger: Trigger,
     /// How far it has come.
     pub state: RunState,
     /// The start that the schedule gave it, if it did.
@@ -195,9 +206,9 @@ fn as_text<S: Serializer>(id: &Uuid, serializer: S) -> Result<S::Ok, S::Error> {
 impl Run {
     /// What it is to do.
     #[must_use]
-    pub fn order(&self) -> RunSpec {
+    pub fn spec(&self) -> RunSpec {
         RunSpec {
-            cause: self.cause,
+            trigger: self.trigger,
             scheduled: self.scheduled,
             seed: self.seed.clone(),
             users: self.users,
@@ -214,7 +225,7 @@ pub struct RunFilter {
     /// In this state only.
     pub state: Option<RunState>,
     /// Of this cause only.
-    pub cause: Option<Trigger>,
+    pub trigger: Option<Trigger>,
     /// Older than this one.
     pub before: Option<Uuid>,
     /// At most so many, 1 to 1000.
@@ -225,7 +236,7 @@ impl Default for RunFilter {
     fn default() -> Self {
         Self {
             state: None,
-            cause: None,
+            trigger: None,
             before: None,
             limit: 50,
         }
@@ -242,9 +253,9 @@ mod tests {
             assert_eq!(state.name().parse(), Ok(*state));
             assert_eq!(serde_json::to_value(state).unwrap(), state.name());
         }
-        for cause in Trigger::ALL {
-            assert_eq!(cause.name().parse(), Ok(*cause));
-            assert_eq!(serde_json::to_value(cause).unwrap(), cause.name());
+        for trigger in Trigger::ALL {
+            assert_eq!(trigger.name().parse(), Ok(*trigger));
+            assert_eq!(serde_json::to_value(trigger).unwrap(), trigger.name());
         }
         assert!("done".parse::<RunState>().unwrap_err().contains("complete"));
     }

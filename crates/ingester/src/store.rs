@@ -14,14 +14,11 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use thiserror::Error;
 
-mod marks;
-mod outbox;
-mod runs;
+pub mod cursors;
+pub mod outbox;
+pub mod runs;
 
-pub use marks::RateReservation;
-pub use outbox::{FetchedPage, Ack, RejectedRecord, OutboxChunk};
-
-const SCHEMA: &str = include_str!("memory/schema.sql");
+const SCHEMA: &str = include_str!("store/schema.sql");
 const VERSION: i64 = 3;
 /// What makes a state of version 1 one of version 2, and so on.
 const UPGRADES: [&str; 2] = [
@@ -53,7 +50,7 @@ pub enum StoreError {
     },
     /// The file can't be made, or not be written to.
     #[error("make the state in {}", path.display())]
-    Make {
+    Create {
         /// The file.
         path: PathBuf,
         /// The operating system's answer.
@@ -79,10 +76,10 @@ pub enum StoreError {
     Version(i64),
     /// A read or a write failed: a full disk, a damaged file.
     #[error("use the state")]
-    Use(#[from] rusqlite::Error),
+    Sqlite(#[from] rusqlite::Error),
     /// A value that we did not write.
     #[error("the state holds a {0} that is none")]
-    Damaged(&'static str),
+    Corrupt(&'static str),
 }
 
 /// The state of an ingester. Clones are the same state.
@@ -91,7 +88,7 @@ pub struct Store {
     connection: Arc<Mutex<Connection>>,
     /// Held as long as anybody may write.
     _lock: Option<Arc<File>>,
-    outlives: bool,
+    persistent: bool,
 }
 
 impl Store {
@@ -100,9 +97,9 @@ impl Store {
     /// # Errors
     /// Each [`StoreError`].
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let lock = lock(&beside(path))?;
+        let lock = lock(&lock_path(path))?;
         // Made before SQLite would make it for everybody to read; it gives the files beside it the same mode.
-        let made = file_of_ours(path).map_err(|source| StoreError::Make {
+        let made = open_private(path).map_err(|source| StoreError::Create {
             path: path.to_owned(),
             source,
         });
@@ -112,9 +109,9 @@ impl Store {
             path: path.to_owned(),
             source,
         };
-        let memory = Self::over(opened.map_err(opening)?, Some(Arc::new(lock)), true);
-        memory.map_err(|error| match error {
-            StoreError::Use(source) => opening(source),
+        let store = Self::from_connection(opened.map_err(opening)?, Some(Arc::new(lock)), true);
+        store.map_err(|error| match error {
+            StoreError::Sqlite(source) => opening(source),
             other => other,
         })
     }
@@ -123,7 +120,7 @@ impl Store {
     ///
     /// # Errors
     /// Each [`StoreError`] but [`StoreError::InUse`].
-    pub fn read(path: &Path) -> Result<Self, StoreError> {
+    pub fn open_shared(path: &Path) -> Result<Self, StoreError> {
         let opening = |source| StoreError::Open {
             path: path.to_owned(),
             source,
@@ -141,7 +138,7 @@ impl Store {
         Ok(Self {
             connection: Arc::new(Mutex::new(connection)),
             _lock: None,
-            outlives: true,
+            persistent: true,
         })
     }
 
@@ -149,24 +146,28 @@ impl Store {
     ///
     /// # Errors
     /// When SQLite has no room.
-    pub fn volatile() -> Result<Self, StoreError> {
-        Self::over(Connection::open_in_memory()?, None, false)
+    pub fn in_memory() -> Result<Self, StoreError> {
+        Self::from_connection(Connection::open_in_memory()?, None, false)
     }
 
     /// Whether the next process will know what this one knew.
     #[must_use]
-    pub fn outlives_the_process(&self) -> bool {
-        self.outlives
+    pub fn is_persistent(&self) -> bool {
+        self.persistent
     }
 
-    fn over(connection: Connection, lock: Option<Arc<File>>, outlives: bool) -> Result<Self, StoreError> {
+    fn from_connection(
+        connection: Connection,
+        lock: Option<Arc<File>>,
+        persistent: bool,
+    ) -> Result<Self, StoreError> {
         connection.busy_timeout(BUSY)?;
         let known: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
         if known == 0 {
             // A batch of records is hundreds of KiB, and each page of it a write.
             connection.pragma_update(None, "page_size", 16 << 10)?;
         }
-        give_back_what_is_free(&connection, known)?;
+        enable_incremental_vacuum(&connection, known)?;
         connection.pragma_update(None, "journal_mode", "wal")?;
         // Enough for a killed process. After a power cut a page may be fetched or posted again, which is harmless.
         connection.pragma_update(None, "synchronous", "normal")?;
@@ -187,7 +188,7 @@ impl Store {
         Ok(Self {
             connection: Arc::new(Mutex::new(connection)),
             _lock: lock,
-            outlives,
+            persistent,
         })
     }
 
@@ -208,8 +209,8 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Use`].
-    pub fn scrub(&self) -> Result<(), StoreError> {
-        self.ask(|connection| {
+    pub fn purge_deleted(&self) -> Result<(), StoreError> {
+        self.read(|connection| {
             let mut free = connection.prepare_cached("PRAGMA incremental_vacuum")?;
             let mut pages = free.query([])?;
             while pages.next()?.is_some() {}
@@ -219,14 +220,14 @@ impl Store {
         })
     }
 
-    fn ask<T>(&self, work: impl FnOnce(&Connection) -> Result<T, StoreError>) -> Result<T, StoreError> {
+    fn read<T>(&self, work: impl FnOnce(&Connection) -> Result<T, StoreError>) -> Result<T, StoreError> {
         work(&self.connection.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
 /// Lets free pages leave the file when they are told to. A file with tables, of an ingester that did not do so yet, is
 /// written anew for that, once.
-fn give_back_what_is_free(connection: &Connection, known: i64) -> Result<(), StoreError> {
+fn enable_incremental_vacuum(connection: &Connection, known: i64) -> Result<(), StoreError> {
     const INCREMENTAL: i64 = 2;
     let how: i64 = connection.query_row("PRAGMA auto_vacuum", [], |row| row.get(0))?;
     if how != INCREMENTAL {
@@ -238,7 +239,7 @@ fn give_back_what_is_free(connection: &Connection, known: i64) -> Result<(), Sto
     Ok(())
 }
 
-fn beside(path: &Path) -> PathBuf {
+fn lock_path(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
     name.into()
@@ -249,7 +250,7 @@ fn lock(path: &Path) -> Result<File, StoreError> {
         path: path.to_owned(),
         source,
     };
-    let file = file_of_ours(path).map_err(locking)?;
+    let file = open_private(path).map_err(locking)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(StoreError::InUse(path.to_owned())),
@@ -258,7 +259,7 @@ fn lock(path: &Path) -> Result<File, StoreError> {
 }
 
 /// A file to write to; where it is made here, nobody else may read it.
-fn file_of_ours(path: &Path) -> std::io::Result<File> {
+fn open_private(path: &Path) -> std::io::Result<File> {
     let mut options = OpenOptions::new();
     options
         .create(true)
@@ -273,13 +274,13 @@ fn to_db(number: u64) -> i64 {
 }
 
 fn from_db(number: i64) -> Result<u64, StoreError> {
-    u64::try_from(number).map_err(|_| StoreError::Damaged("number"))
+    u64::try_from(number).map_err(|_| StoreError::Corrupt("number"))
 }
 
-fn instant(milliseconds: i64) -> Result<Timestamp, StoreError> {
-    Timestamp::from_millisecond(milliseconds).map_err(|_| StoreError::Damaged("time"))
+fn timestamp(milliseconds: i64) -> Result<Timestamp, StoreError> {
+    Timestamp::from_millisecond(milliseconds).map_err(|_| StoreError::Corrupt("time"))
 }
 
 #[cfg(test)]
-#[path = "memory/tests.rs"]
+#[path = "store/tests.rs"]
 mod tests;

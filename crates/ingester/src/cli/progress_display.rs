@@ -1,5 +1,4 @@
-//! How far a run has come, for somebody who waits for it: a bar on a terminal, a line now and then otherwise. Both go to
-//! standard error, as the log does.
+//! Shows the progress of the active run on standard error: a bar on a terminal, log lines otherwise.
 
 use std::convert::Infallible;
 use std::io::IsTerminal as _;
@@ -11,32 +10,37 @@ use tokio::time::sleep;
 use crate::run::active_run::ActiveRun;
 use crate::run::run_stats::Counts;
 
-const BAR: Duration = Duration::from_millis(200);
+const REFRESH_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Shows the run under way.
+/// Shows the progress of the active run.
 pub struct ProgressDisplay {
-    current: ActiveRun,
+    active_run: ActiveRun,
     bar: Option<ProgressBar>,
-    line_after: Duration,
+    log_interval: Duration,
 }
 
 impl ProgressDisplay {
-    /// A bar, or, where standard error is no terminal, a line each time after `line_after`.
+    /// Shows a bar, or logs a line every `log_interval` when standard error is not a terminal.
     #[must_use]
-    pub fn of(current: ActiveRun, line_after: Duration) -> Self {
+    pub fn new(active_run: ActiveRun, log_interval: Duration) -> Self {
         let bar = std::io::stderr().is_terminal().then(bar);
         Self {
-            current,
+            active_run,
             bar,
-            line_after,
+            log_interval,
         }
     }
 
-    /// Shows until it is dropped.
+    /// Shows progress until it is dropped.
     pub async fn show(self) -> Infallible {
         loop {
-            sleep(if self.bar.is_some() { BAR } else { self.line_after }).await;
-            let counts = self.current.run().and_then(|run| self.current.counts(run));
+            sleep(if self.bar.is_some() {
+                REFRESH_INTERVAL
+            } else {
+                self.log_interval
+            })
+            .await;
+            let counts = self.active_run.run().and_then(|run| self.active_run.counts(run));
             let Some(counts) = counts else { continue };
             match &self.bar {
                 Some(bar) => draw(bar, &counts),
@@ -44,7 +48,7 @@ impl ProgressDisplay {
                     requested = counts.requested,
                     fetched = counts.fetched,
                     accepted = counts.accepted,
-                    throttled_seconds = counts.throttled_seconds,
+                    rate_limited_seconds = counts.rate_limited_seconds,
                     "progress"
                 ),
             }
@@ -70,6 +74,6 @@ fn bar() -> ProgressBar {
 fn draw(bar: &ProgressBar, counts: &Counts) {
     bar.set_length(counts.requested);
     bar.set_position(counts.fetched - counts.undelivered.min(counts.fetched));
-    let throttled = counts.throttled_seconds;
-    bar.set_message(format!("{} fetched, {throttled:.0} s waited", counts.fetched));
+    let waited = counts.rate_limited_seconds;
+    bar.set_message(format!("{} fetched, {waited:.0} s rate limited", counts.fetched));
 }

@@ -1,5 +1,5 @@
-//! The commands that only look: the history, one run, what a backfill would fetch. They start no process, and read the
-//! state while an ingester uses it.
+//! Read-only commands: `runs list`, `runs show` and the dry run of `backfill`. They open no port and read the state file
+//! while an ingester uses it.
 
 use std::path::Path;
 
@@ -9,40 +9,40 @@ use service::process::{EXIT_CONFIG, ExitStatus};
 use thiserror::Error;
 use uuid::Uuid;
 
-use crate::run::{Trigger, Run, RunFilter, RunSpec, RunState};
-use crate::store::{Store, StoreError};
+use crate::run::{Run, RunFilter, RunSpec, RunState, Trigger};
 use crate::settings::IngesterSettings;
+use crate::store::{Store, StoreError};
 
-/// Refused records that are shown of a run.
-const MOST_REFUSED: u32 = 1_000;
+/// Maximum number of rejected records shown for one run.
+const MAX_REJECTED_RECORDS: u32 = 1_000;
 
-/// Which runs `ingester history` lists.
+/// Arguments of `ingester runs list`.
 #[derive(Clone, Debug, Args)]
 pub struct ListArguments {
-    /// A line of JSON for each run
+    /// Print one line of JSON per run
     #[arg(long)]
     json: bool,
-    /// At most so many
+    /// Maximum number of runs
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     limit: u32,
-    /// In this state only: queued, running, complete, rejected, stopped, failed, missed, skipped
+    /// Only runs in this state: queued, running, complete, rejected, stopped, failed, missed, skipped
     #[arg(long)]
     state: Option<RunState>,
-    /// Of this cause only: schedule, catch_up, manual, backfill, retry
+    /// Only runs with this trigger: schedule, catch_up, manual, backfill, retry
     #[arg(long)]
-    cause: Option<Trigger>,
+    trigger: Option<Trigger>,
 }
 
-/// There is nothing to look at.
+/// Error of a read-only command.
 #[derive(Debug, Error)]
 pub enum RunsError {
-    /// Without a file there is no history.
-    #[error("`state.path` must be set: without it the history ends with the process")]
+    /// No state file is configured.
+    #[error("`state.path` is not set: runs are stored only in a state file")]
     NoState,
-    /// The state does not know the run.
-    #[error("the state knows no run {0}")]
+    /// The run is not in the state file.
+    #[error("run {0} is not in the state file")]
     UnknownRun(Uuid),
-    /// The state can't be read.
+    /// The state file can't be read.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -56,20 +56,20 @@ impl ExitStatus for RunsError {
     }
 }
 
-/// Lists runs, the latest first.
+/// Prints runs, newest first.
 ///
 /// # Errors
-/// Each [`RunsError`] but [`RunsError::UnknownRun`].
-pub fn history(settings: &IngesterSettings, arguments: &ListArguments) -> Result<(), RunsError> {
+/// Returns any [`RunsError`] except [`RunsError::UnknownRun`].
+pub fn list(settings: &IngesterSettings, arguments: &ListArguments) -> Result<(), RunsError> {
     let filter = RunFilter {
         state: arguments.state,
-        cause: arguments.cause,
+        trigger: arguments.trigger,
         before: None,
         limit: arguments.limit,
     };
-    let runs = Store::read(path(settings)?)?.runs(&filter)?;
+    let runs = Store::open_shared(path(settings)?)?.runs(&filter)?;
     if !arguments.json {
-        println!("{HEADING}");
+        println!("{HEADER}");
     }
     for run in &runs {
         println!(
@@ -84,30 +84,30 @@ pub fn history(settings: &IngesterSettings, arguments: &ListArguments) -> Result
     Ok(())
 }
 
-/// Shows one run.
+/// Prints one run as JSON.
 ///
 /// # Errors
-/// Each [`RunsError`].
+/// Returns any [`RunsError`].
 pub fn show(settings: &IngesterSettings, run: Uuid) -> Result<(), RunsError> {
-    let memory = Store::read(path(settings)?)?;
-    let entry = memory.run(run)?.ok_or(RunsError::UnknownRun(run))?;
-    let mut shown = json!(entry);
-    shown["refused"] = json!(memory.refused(run, MOST_REFUSED)?);
-    println!("{shown:#}");
+    let store = Store::open_shared(path(settings)?)?;
+    let stored = store.run(run)?.ok_or(RunsError::UnknownRun(run))?;
+    let mut details = json!(stored);
+    details["refused"] = json!(store.rejected_records(run, MAX_REJECTED_RECORDS)?);
+    println!("{details:#}");
     Ok(())
 }
 
-/// Says what `order` would fetch, as one line of JSON.
+/// Prints what `spec` would fetch as one line of JSON.
 ///
 /// # Errors
-/// None; the other commands have some.
-pub fn plan(order: &RunSpec) -> Result<(), RunsError> {
-    let plan = order.plan();
+/// Never fails; the signature matches the other commands.
+pub fn print_plan(spec: &RunSpec) -> Result<(), RunsError> {
+    let plan = spec.plan();
     let pages: Vec<_> = plan.pages().collect();
     println!(
         "{}",
         json!({
-            "seed": order.seed,
+            "seed": spec.seed,
             "users": plan.users(),
             "requests": pages.len(),
             "first": pages.first().map(|page| json!({"seed": page.seed, "page": page.page, "results": page.results})),
@@ -121,7 +121,7 @@ fn path(settings: &IngesterSettings) -> Result<&Path, RunsError> {
     settings.state.path.as_deref().ok_or(RunsError::NoState)
 }
 
-const HEADING: &str = "run                                  cause    state    at                   seconds  fetched accepted  reason";
+const HEADER: &str = "run                                  trigger  state    at                   seconds  fetched accepted  reason";
 
 fn line(run: &Run) -> String {
     let at = run.started.or(run.scheduled).unwrap_or(run.created);
@@ -132,7 +132,7 @@ fn line(run: &Run) -> String {
     format!(
         "{} {:8} {:8} {} {:>7} {:>8} {:>8}  {}",
         run.id,
-        run.cause,
+        run.trigger,
         run.state,
         at.strftime("%FT%TZ"),
         seconds.map_or_else(|| "-".to_owned(), |seconds| seconds.to_string()),

@@ -12,6 +12,9 @@ use crate::http::is_loopback;
 /// The level of both: on records, higher ones cost several times as much for a tenth less.
 const FASTEST: u8 = 1;
 
+// The name that `settings` uses. Remove it with the paths in `lib.rs`.
+pub(crate) use CompressionConfig as Choice;
+
 /// How bodies are to be compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -23,24 +23,24 @@ use futures::stream::{FuturesOrdered, StreamExt as _};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::delivery::outbox_reader::{OutboundBatch, OutboxReader};
+use crate::delivery::publisher_client::PublisherClient;
 use crate::delivery::record_batch::RecordBatch;
-use crate::delivery::retrying_sender::{RetryingSender, DeliveryContext};
+use crate::delivery::retrying_sender::{DeliveryContext, RetryingSender};
+use crate::delivery::send_window::SendWindow;
+use crate::fetch::page_slots::PageSlots;
+use crate::run::report::RunError;
 use crate::run::run_progress::RunProgress;
 use crate::store::StoreError;
-use crate::delivery::outbox_reader::{OutboxReader, OutboundBatch};
-use crate::delivery::publisher_client::PublisherClient;
-use crate::run::report::RunError;
-use crate::fetch::page_slots::PageSlots;
-use crate::delivery::send_window::SendWindow;
 
 /// One run's way out.
 pub struct DeliveryLoop<'r, P> {
     /// The publisher.
-    pub delivery: &'r RetryingSender<P>,
+    pub sender: &'r RetryingSender<P>,
     /// What the run has done so far.
-    pub ledger: &'r RunProgress,
+    pub progress: &'r RunProgress,
     /// Gets a place back for each page that is delivered.
-    pub room: &'r PageSlots,
+    pub slots: &'r PageSlots,
     /// How many batches are under way at once, 1 or more.
     pub in_flight: usize,
 }
@@ -55,8 +55,8 @@ enum Next {
 }
 
 impl Next {
-    fn of(part: Option<OutboundBatch>) -> Self {
-        part.map_or(Self::None, Self::Batch)
+    fn of(batch: Option<OutboundBatch>) -> Self {
+        batch.map_or(Self::None, Self::Batch)
     }
 }
 
@@ -65,35 +65,35 @@ impl<P: PublisherClient> DeliveryLoop<'_, P> {
     ///
     /// # Errors
     /// [`RunError::Delivery`] and [`RunError::Store`]; what is kept then holds.
-    pub async fn all(&self, rings: mpsc::Receiver<()>) -> Result<(), RunError> {
+    pub async fn run(&self, wakeups: mpsc::Receiver<()>) -> Result<(), RunError> {
         let halt = CancellationToken::new();
-        let batch = u64::try_from(self.ledger.batch()).unwrap_or(u64::MAX);
+        let batch = u64::try_from(self.progress.batch_size()).unwrap_or(u64::MAX);
         let span = batch.saturating_mul(u64::try_from(self.in_flight).unwrap_or(u64::MAX));
         let mut window = SendWindow::new(self.in_flight, span);
-        let mut outbox = OutboxReader::new(self.ledger, rings);
+        let mut outbox = OutboxReader::new(self.progress, wakeups);
         let mut next = Next::Unknown;
-        let mut under_way = FuturesOrdered::new();
+        let mut in_flight_batches = FuturesOrdered::new();
         let mut ended = Ok(());
         loop {
             next = match next {
                 _ if halt.is_cancelled() => Next::None,
-                Next::Batch(part) if window.has_room_for(&part.numbers()) => {
-                    window.enter(&part.numbers());
-                    under_way.push_back(self.one(part, &halt));
+                Next::Batch(batch) if window.admits(&batch.numbers()) => {
+                    window.push(&batch.numbers());
+                    in_flight_batches.push_back(self.deliver_batch(batch, &halt));
                     Next::Unknown
                 }
                 other => other,
             };
             tokio::select! {
-                part = outbox.next(), if matches!(next, Next::Unknown) => {
-                    next = part.map_or_else(|error| {
+                batch = outbox.next(), if matches!(next, Next::Unknown) => {
+                    next = batch.map_or_else(|error| {
                         halt.cancel();
                         ended = Err(RunError::Store(error));
                         Next::None
                     }, Next::of);
                 }
-                Some(outcome) = under_way.next() => {
-                    window.slide();
+                Some(outcome) = in_flight_batches.next() => {
+                    window.pop_oldest();
                     ended = ended.and(outcome);
                 }
                 else => return ended,
@@ -102,27 +102,27 @@ impl<P: PublisherClient> DeliveryLoop<'_, P> {
     }
 
     /// One part, to the end of it. A failure is told to the others at once.
-    async fn one(&self, part: OutboundBatch, halt: &CancellationToken) -> Result<(), RunError> {
-        self.deliver(&part, halt).await.inspect_err(|_| halt.cancel())
+    async fn deliver_batch(&self, batch: OutboundBatch, halt: &CancellationToken) -> Result<(), RunError> {
+        self.deliver(&batch, halt).await.inspect_err(|_| halt.cancel())
     }
 
-    async fn deliver(&self, part: &OutboundBatch, halt: &CancellationToken) -> Result<(), RunError> {
-        let errand = DeliveryContext {
-            run: self.ledger.run(),
-            tally: self.ledger.tally(),
+    async fn deliver(&self, batch: &OutboundBatch, halt: &CancellationToken) -> Result<(), RunError> {
+        let context = DeliveryContext {
+            run: self.progress.run_id(),
+            stats: self.progress.stats(),
             halt,
         };
-        let account = |batch: &RecordBatch<'_>, verdict: &_| -> Result<(), StoreError> {
-            if self.ledger.accounted(part.piece(), batch, verdict)? {
-                self.room.give();
+        let acknowledge = |part: &RecordBatch<'_>, outcome: &_| -> Result<(), StoreError> {
+            if self.progress.acknowledge(batch.chunk(), part, outcome)? {
+                self.slots.release();
             }
             Ok(())
         };
-        let delivered = self.delivery.deliver(&errand, part.batch(), account).await;
+        let delivered = self.sender.deliver(&context, batch.batch(), acknowledge).await;
         delivered.map(drop).map_err(RunError::Delivery)
     }
 }
 
 #[cfg(test)]
-#[path = "delivering/tests.rs"]
+#[path = "delivery_loop/tests.rs"]
 mod tests;

@@ -14,8 +14,8 @@ use service::Secret;
 use thiserror::Error;
 use uuid::Uuid;
 
-use crate::delivery::response::{ResponseError, BatchOutcome, judge};
 use crate::delivery::compression::Compression;
+use crate::delivery::response::{BatchOutcome, ResponseError, parse_response};
 use crate::http::{self, BodyError};
 use crate::settings::PublisherSettings;
 
@@ -44,14 +44,17 @@ impl PublishRequest {
 /// Hands over records.
 pub trait PublisherClient {
     /// Sends once.
-    fn post(&self, parcel: &PublishRequest) -> impl Future<Output = Result<BatchOutcome, SendError>> + Send;
+    fn publish(
+        &self,
+        parcel: &PublishRequest,
+    ) -> impl Future<Output = Result<BatchOutcome, SendError>> + Send;
 }
 
 /// The records are not accounted for.
 #[derive(Debug, Error)]
 pub enum SendError {
     /// No connection came about, or it was lost: whether anything was written is unknown.
-    #[error("reach the publisher")]
+    #[error("publisher_health the publisher")]
     Unreachable(#[source] reqwest::Error),
     /// The deadline passed: whether anything was written is unknown.
     #[error("no answer within {0:?}")]
@@ -92,7 +95,7 @@ pub struct HttpPublisher {
     compression: Compression,
     connect_timeout: Duration,
     request_timeout: Duration,
-    max_answer: ByteSize,
+    max_response_size: ByteSize,
 }
 
 impl HttpPublisher {
@@ -101,7 +104,7 @@ impl HttpPublisher {
     /// # Errors
     /// When TLS can't be set up.
     pub fn new(settings: &PublisherSettings) -> Result<Self, reqwest::Error> {
-        let url = users_of(settings.url.url().clone());
+        let url = users_url(settings.url.url().clone());
         Ok(Self {
             client: http::client(&url, settings.connect_timeout, settings.request_timeout)?,
             compression: settings.compression.towards(&url),
@@ -109,7 +112,7 @@ impl HttpPublisher {
             token: settings.token.clone(),
             connect_timeout: settings.connect_timeout,
             request_timeout: settings.request_timeout,
-            max_answer: settings.max_response_size,
+            max_response_size: settings.max_response_size,
         })
     }
 
@@ -139,11 +142,12 @@ impl HttpPublisher {
     pub async fn probe(&self) -> Result<(), SendError> {
         let request = self.client.get(self.url.clone()).timeout(self.connect_timeout);
         let sent = request.send().await;
-        sent.map(drop).map_err(|error| lost(error, self.connect_timeout))
+        sent.map(drop)
+            .map_err(|error| send_error(error, self.connect_timeout))
     }
 }
 
-fn lost(error: reqwest::Error, deadline: Duration) -> SendError {
+fn send_error(error: reqwest::Error, deadline: Duration) -> SendError {
     if error.is_timeout() {
         SendError::Timeout(deadline)
     } else {
@@ -152,19 +156,19 @@ fn lost(error: reqwest::Error, deadline: Duration) -> SendError {
 }
 
 impl PublisherClient for HttpPublisher {
-    async fn post(&self, parcel: &PublishRequest) -> Result<BatchOutcome, SendError> {
+    async fn publish(&self, parcel: &PublishRequest) -> Result<BatchOutcome, SendError> {
         let sent = self.send(parcel).await;
-        let response = sent.map_err(|error| lost(error, self.request_timeout))?;
+        let response = sent.map_err(|error| send_error(error, self.request_timeout))?;
         let status = response.status().as_u16();
         let retry_after = http::retry_after(response.headers(), Timestamp::now());
-        let body = http::body(response, self.max_answer).await;
+        let body = http::body(response, self.max_response_size).await;
         let body = body.map_err(SendError::Body)?;
-        Ok(judge(status, retry_after, &body, parcel.records)?)
+        Ok(parse_response(status, retry_after, &body, parcel.records)?)
     }
 }
 
 /// `v1/users` behind whatever path the publisher's address has.
-fn users_of(mut url: Url) -> Url {
+fn users_url(mut url: Url) -> Url {
     let path = format!("{}/v1/users", url.path().trim_end_matches('/'));
     url.set_path(&path);
     url
@@ -181,7 +185,7 @@ mod tests {
             ("http://a:1/", "http://a:1/v1/users"),
             ("https://a/affluent", "https://a/affluent/v1/users"),
         ] {
-            assert_eq!(users_of(address.parse().unwrap()).as_str(), expected);
+            assert_eq!(users_url(address.parse().unwrap()).as_str(), expected);
         }
     }
 }

@@ -9,8 +9,8 @@ use std::time::Duration;
 use service::{Dependency, Health};
 use tokio::time::sleep;
 
+use crate::delivery::publisher_client::{HttpPublisher, SendError};
 use crate::delivery::response::ResponseError;
-use crate::delivery::publisher_client::{SendError, HttpPublisher};
 
 /// What is known of the publisher.
 #[derive(Clone)]
@@ -31,16 +31,16 @@ impl PublisherHealth {
     }
 
     /// A request with records was answered, or not.
-    pub fn delivered(&self, error: Option<&SendError>) {
+    pub fn record_send(&self, error: Option<&SendError>) {
         // A publisher that wants less, or less often, does take records.
-        let in_the_way = error.filter(|error| {
+        let unavailable = error.filter(|error| {
             !matches!(
                 error,
                 SendError::Response(ResponseError::TooLarge | ResponseError::Retryable { status: 429, .. })
             )
         });
-        self.failing.store(in_the_way.is_some(), Ordering::Release);
-        self.set(in_the_way);
+        self.failing.store(unavailable.is_some(), Ordering::Release);
+        self.set(unavailable);
     }
 
     /// No delivery is under way any more: what the last one met is the past.
@@ -48,7 +48,7 @@ impl PublisherHealth {
         self.failing.store(false, Ordering::Release);
     }
 
-    fn probed(&self, error: Option<&SendError>) {
+    fn record_probe(&self, error: Option<&SendError>) {
         if error.is_some() || !self.failing.load(Ordering::Acquire) {
             self.set(error);
         }
@@ -65,17 +65,17 @@ impl PublisherHealth {
 /// Looks again and again whether the publisher answers.
 pub struct PublisherProbe {
     publisher: HttpPublisher,
-    reach: PublisherHealth,
+    publisher_health: PublisherHealth,
     interval: Duration,
 }
 
 impl PublisherProbe {
     /// A probe every `interval`.
     #[must_use]
-    pub fn new(publisher: HttpPublisher, reach: PublisherHealth, interval: Duration) -> Self {
+    pub fn new(publisher: HttpPublisher, publisher_health: PublisherHealth, interval: Duration) -> Self {
         Self {
             publisher,
-            reach,
+            publisher_health,
             interval,
         }
     }
@@ -84,7 +84,7 @@ impl PublisherProbe {
     pub async fn run(self) -> Infallible {
         loop {
             let outcome = self.publisher.probe().await;
-            self.reach.probed(outcome.as_ref().err());
+            self.publisher_health.record_probe(outcome.as_ref().err());
             sleep(self.interval).await;
         }
     }
@@ -104,35 +104,35 @@ mod tests {
     #[test]
     fn a_probe_does_not_contradict_a_failing_delivery() {
         let health = Health::default();
-        let reach = PublisherHealth::new(&health);
+        let publisher_health = PublisherHealth::new(&health);
         assert!(!health.readiness().ready);
-        reach.probed(None);
+        publisher_health.record_probe(None);
         assert!(health.readiness().ready);
-        reach.delivered(Some(&later(503)));
-        reach.probed(None);
+        publisher_health.record_send(Some(&later(503)));
+        publisher_health.record_probe(None);
         let readiness = health.readiness();
         assert_eq!(readiness.dependencies[0].reason.as_deref(), Some("answered 503"));
-        reach.delivered(None);
+        publisher_health.record_send(None);
         assert!(health.readiness().ready);
     }
 
     #[test]
     fn after_a_run_the_probe_decides() {
         let health = Health::default();
-        let reach = PublisherHealth::new(&health);
-        reach.delivered(Some(&later(504)));
-        reach.idle();
-        reach.probed(None);
+        let publisher_health = PublisherHealth::new(&health);
+        publisher_health.record_send(Some(&later(504)));
+        publisher_health.idle();
+        publisher_health.record_probe(None);
         assert!(health.readiness().ready);
     }
 
     #[test]
     fn a_publisher_that_wants_less_is_ready() {
         let health = Health::default();
-        let reach = PublisherHealth::new(&health);
-        reach.delivered(Some(&later(429)));
+        let publisher_health = PublisherHealth::new(&health);
+        publisher_health.record_send(Some(&later(429)));
         assert!(health.readiness().ready);
-        reach.delivered(Some(&SendError::Response(ResponseError::TooLarge)));
+        publisher_health.record_send(Some(&SendError::Response(ResponseError::TooLarge)));
         assert!(health.readiness().ready);
     }
 }

@@ -11,21 +11,21 @@ use crate::transform::records::Records;
 #[derive(Clone, Debug)]
 pub struct RecordBatch<'p> {
     page: &'p Records,
-    places: Range<usize>,
+    range: Range<usize>,
     first: u64,
 }
 
 impl<'p> RecordBatch<'p> {
     /// The records of `page` at `places`; the first of them is the run's number `first`, counted from 0.
     #[must_use]
-    pub fn new(page: &'p Records, places: Range<usize>, first: u64) -> Self {
-        Self { page, places, first }
+    pub fn new(page: &'p Records, range: Range<usize>, first: u64) -> Self {
+        Self { page, range, first }
     }
 
     /// How many records.
     #[must_use]
     pub fn records(&self) -> usize {
-        self.places.len()
+        self.range.len()
     }
 
     /// The run's number of the first one.
@@ -37,14 +37,14 @@ impl<'p> RecordBatch<'p> {
     /// The canonical JSON of the record at `index`, counted from the batch's first.
     #[must_use]
     pub fn record(&self, index: u64) -> Option<&'p [u8]> {
-        let place = self.places.clone().nth(usize::try_from(index).ok()?)?;
-        Some(self.page.record(place))
+        let index = self.range.clone().nth(usize::try_from(index).ok()?)?;
+        Some(self.page.record(index))
     }
 
     /// The records as a JSON array.
     #[must_use]
     pub fn body(&self) -> Bytes {
-        let records = self.places.clone().map(|place| self.page.record(place));
+        let records = self.range.clone().map(|index| self.page.record(index));
         let mut body = Vec::with_capacity(records.clone().map(|record| record.len() + 1).sum::<usize>() + 2);
         for record in records {
             body.push(if body.is_empty() { b'[' } else { b',' });
@@ -60,7 +60,7 @@ impl<'p> RecordBatch<'p> {
     /// The two halves, in order, or nothing when there is only one record.
     #[must_use]
     pub fn halves(&self) -> Option<[Self; 2]> {
-        let [front, back] = cut::halves(&self.places)?;
+        let [front, back] = batching::halves(&self.range)?;
         let behind = self.first + u64::try_from(front.len()).expect("a batch has at most 1,000 records");
         Some([
             Self::new(self.page, front, self.first),

@@ -92,9 +92,16 @@ struct RecordError {
 ///
 /// # Errors
 /// Each [`ResponseError`].
-pub fn judge(status: u16, retry_after: Option<Duration>, body: &[u8], sent: u64) -> Result<BatchOutcome, ResponseError> {
+pub fn parse_response(
+    status: u16,
+    retry_after: Option<Duration>,
+    body: &[u8],
+    sent: u64,
+) -> Result<BatchOutcome, ResponseError> {
     match status {
-        200 | 207 | 422 => verdict(status, body, sent).map_err(|reason| ResponseError::Invalid { status, reason }),
+        200 | 207 | 422 => {
+            parse_outcome(status, body, sent).map_err(|reason| ResponseError::Invalid { status, reason })
+        }
         413 => Err(ResponseError::TooLarge),
         401 | 403 => Err(ResponseError::Unauthorized { status }),
         502 | 300..=399 => Err(ResponseError::Permanent {
@@ -113,20 +120,28 @@ pub fn judge(status: u16, retry_after: Option<Duration>, body: &[u8], sent: u64)
     }
 }
 
-fn verdict(status: u16, body: &[u8], sent: u64) -> Result<BatchOutcome, &'static str> {
-    let told: ResponseBody = serde_json::from_slice(body).map_err(|_| "its body is not the JSON of that answer")?;
-    let named = told
+fn parse_outcome(status: u16, body: &[u8], sent: u64) -> Result<BatchOutcome, &'static str> {
+    let body_fields: ResponseBody =
+        serde_json::from_slice(body).map_err(|_| "its body is not the JSON of that answer")?;
+    let named = body_fields
         .errors
         .iter()
-        .map(|fault| fault.index)
+        .map(|error| error.index)
         .collect::<HashSet<_>>();
     let named_count = u64::try_from(named.len()).map_err(|_| "its errors can't be counted")?;
     let (accepted, rejected) = match status {
         // Everything is refused: a problem document need not repeat the counts.
-        422 => (told.accepted.unwrap_or(0), told.rejected.unwrap_or(named_count)),
+        422 => (
+            body_fields.accepted.unwrap_or(0),
+            body_fields.rejected.unwrap_or(named_count),
+        ),
         _ => (
-            told.accepted.ok_or("it does not say how many are accepted")?,
-            told.rejected.ok_or("it does not say how many are rejected")?,
+            body_fields
+                .accepted
+                .ok_or("it does not say how many are accepted")?,
+            body_fields
+                .rejected
+                .ok_or("it does not say how many are rejected")?,
         ),
     };
     if accepted.checked_add(rejected) != Some(sent) {
@@ -139,19 +154,19 @@ fn verdict(status: u16, body: &[u8], sent: u64) -> Result<BatchOutcome, &'static
         return Err("its counts belong to another status");
     }
     let mut seen = HashSet::new();
-    let first_of_each = told.errors.iter().filter(|fault| seen.insert(fault.index));
+    let first_of_each = body_fields.errors.iter().filter(|error| seen.insert(error.index));
     Ok(BatchOutcome {
         accepted,
         rejected: first_of_each
-            .map(|fault| RecordRejection::new(fault.index, in_words(fault)))
+            .map(|error| RecordRejection::new(error.index, describe(error)))
             .collect(),
     })
 }
 
 /// The publisher's reasons name field and rule and no value; all the same they are kept short and printable.
-fn in_words(fault: &RecordError) -> String {
-    let field = fault.field.as_deref().unwrap_or("record");
-    printable(&format!("{field}: {}", fault.reason), 120)
+fn describe(error: &RecordError) -> String {
+    let field = error.field.as_deref().unwrap_or("record");
+    printable(&format!("{field}: {}", error.reason), 120)
 }
 
 fn printable(text: &str, longest: usize) -> String {
@@ -173,7 +188,7 @@ fn detail(body: &[u8]) -> String {
         return String::new();
     };
     let text = problem.detail.or(problem.title);
-    let parts = text.into_iter().chain(problem.errors.first().map(in_words));
+    let parts = text.into_iter().chain(problem.errors.first().map(describe));
     parts.map(|part| format!(": {}", printable(&part, 200))).collect()
 }
 
@@ -181,12 +196,12 @@ fn detail(body: &[u8]) -> String {
 mod tests {
     use super::*;
 
-    fn answer(status: u16, body: &str) -> Result<BatchOutcome, ResponseError> {
-        judge(status, None, body.as_bytes(), 3)
+    fn parse(status: u16, body: &str) -> Result<BatchOutcome, ResponseError> {
+        parse_response(status, None, body.as_bytes(), 3)
     }
 
-    fn odd(status: u16, body: &str) -> bool {
-        matches!(answer(status, body), Err(ResponseError::Invalid { .. }))
+    fn is_invalid(status: u16, body: &str) -> bool {
+        matches!(parse(status, body), Err(ResponseError::Invalid { .. }))
     }
 
     const TWO_ERRORS: &str = r#"{"accepted":1,"rejected":2,"errors":[
@@ -194,9 +209,9 @@ mod tests {
 
     #[test]
     fn a_200_that_accounts_for_every_record_is_success() {
-        let verdict = answer(200, r#"{"accepted":3,"rejected":0}"#).unwrap();
+        let outcome = parse(200, r#"{"accepted":3,"rejected":0}"#).unwrap();
         assert_eq!(
-            verdict,
+            outcome,
             BatchOutcome {
                 accepted: 3,
                 rejected: vec![]
@@ -219,41 +234,41 @@ mod tests {
             r#"{"accepted":2,"rejected":1,"errors":[{"index":0,"field":"id","reason":"x"}]}"#,
             r#"{"accepted":18446744073709551615,"rejected":4}"#,
         ] {
-            assert!(odd(200, body), "{body}");
+            assert!(is_invalid(200, body), "{body}");
         }
         for status in [201, 202, 204, 206] {
-            assert!(odd(status, r#"{"accepted":3,"rejected":0}"#), "{status}");
+            assert!(is_invalid(status, r#"{"accepted":3,"rejected":0}"#), "{status}");
         }
     }
 
     #[test]
     fn a_207_keeps_each_reason() {
-        let verdict = answer(207, TWO_ERRORS).unwrap();
-        assert_eq!(verdict.accepted, 1);
-        let reasons: Vec<_> = verdict.rejected.iter().map(|one| one.reason.as_str()).collect();
+        let outcome = parse(207, TWO_ERRORS).unwrap();
+        assert_eq!(outcome.accepted, 1);
+        let reasons: Vec<_> = outcome.rejected.iter().map(|one| one.reason.as_str()).collect();
         assert_eq!(reasons, ["email: is blank", "record: is not an object"]);
     }
 
     #[test]
     fn a_207_whose_errors_are_not_its_rejected_records_is_odd() {
-        assert!(odd(207, r#"{"accepted":3,"rejected":0,"errors":[]}"#));
-        assert!(odd(207, r#"{"accepted":1,"rejected":2}"#));
-        assert!(odd(207, &TWO_ERRORS.replace("\"index\":2", "\"index\":0")));
-        assert!(odd(207, &TWO_ERRORS.replace("\"index\":2", "\"index\":3")));
+        assert!(is_invalid(207, r#"{"accepted":3,"rejected":0,"errors":[]}"#));
+        assert!(is_invalid(207, r#"{"accepted":1,"rejected":2}"#));
+        assert!(is_invalid(207, &TWO_ERRORS.replace("\"index\":2", "\"index\":0")));
+        assert!(is_invalid(207, &TWO_ERRORS.replace("\"index\":2", "\"index\":3")));
     }
 
     #[test]
     fn a_422_refuses_every_record_with_or_without_counts() {
         let errors = r#"[{"index":0,"reason":"a"},{"index":1,"reason":"b"},{"index":2,"reason":"c"}]"#;
-        let bare = answer(422, &format!(r#"{{"title":"invalid","errors":{errors}}}"#)).unwrap();
-        let full = answer(
+        let bare = parse(422, &format!(r#"{{"title":"invalid","errors":{errors}}}"#)).unwrap();
+        let full = parse(
             422,
             &format!(r#"{{"accepted":0,"rejected":3,"errors":{errors}}}"#),
         )
         .unwrap();
         assert_eq!(bare, full);
         assert_eq!((bare.accepted, bare.rejected.len()), (0, 3));
-        assert!(odd(422, r#"{"title":"invalid"}"#));
+        assert!(is_invalid(422, r#"{"title":"invalid"}"#));
     }
 
     #[test]
@@ -263,26 +278,32 @@ mod tests {
                 status,
                 retry_after: None,
             };
-            assert_eq!(answer(status, "").unwrap_err(), later);
+            assert_eq!(parse(status, "").unwrap_err(), later);
         }
         let after = Some(Duration::from_secs(4));
         let later = ResponseError::Retryable {
             status: 503,
             retry_after: after,
         };
-        assert_eq!(judge(503, after, b"", 3).unwrap_err(), later);
-        assert_eq!(answer(413, "").unwrap_err(), ResponseError::TooLarge);
-        assert_eq!(answer(401, "").unwrap_err(), ResponseError::Unauthorized { status: 401 });
-        assert_eq!(answer(403, "").unwrap_err(), ResponseError::Unauthorized { status: 403 });
+        assert_eq!(parse_response(503, after, b"", 3).unwrap_err(), later);
+        assert_eq!(parse(413, "").unwrap_err(), ResponseError::TooLarge);
+        assert_eq!(
+            parse(401, "").unwrap_err(),
+            ResponseError::Unauthorized { status: 401 }
+        );
+        assert_eq!(
+            parse(403, "").unwrap_err(),
+            ResponseError::Unauthorized { status: 403 }
+        );
         for status in [302, 400, 404, 405, 409, 415, 502] {
             let refusal =
-                answer(status, r#"{"title":"no","detail":"topic authorization\nfailed"}"#).unwrap_err();
+                parse(status, r#"{"title":"no","detail":"topic authorization\nfailed"}"#).unwrap_err();
             assert_eq!(
                 refusal.to_string(),
                 format!("answered {status}: topic authorization failed")
             );
         }
-        let listed = answer(
+        let listed = parse(
             502,
             r#"{"title":"refused","errors":[{"index":1,"field":null,"reason":"is too large"}]}"#,
         );
@@ -295,8 +316,8 @@ mod tests {
     #[test]
     fn a_reason_is_short_and_printable() {
         let long = TWO_ERRORS.replace("is blank", &"x\\n".repeat(500));
-        let verdict = answer(207, &long).unwrap();
-        assert_eq!(verdict.rejected[0].reason.chars().count(), 120);
-        assert!(!verdict.rejected[0].reason.contains('\n'));
+        let outcome = parse(207, &long).unwrap();
+        assert_eq!(outcome.rejected[0].reason.chars().count(), 120);
+        assert!(!outcome.rejected[0].reason.contains('\n'));
     }
 }

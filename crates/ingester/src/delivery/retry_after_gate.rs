@@ -11,14 +11,14 @@ pub struct RetryAfterGate(Mutex<Option<Instant>>);
 
 impl RetryAfterGate {
     /// It asked for so long a pause from now on. An earlier wish that lasts longer still holds.
-    pub fn ask(&self, wait: Duration) {
+    pub fn extend(&self, wait: Duration) {
         let until = Instant::now().checked_add(wait);
         let mut known = self.lock();
         *known = (*known).max(until);
     }
 
     /// Returns when nobody asks for a pause any more.
-    pub async fn over(&self) {
+    pub async fn wait(&self) {
         loop {
             let until = (*self.lock()).filter(|until| *until > Instant::now());
             match until {
@@ -40,16 +40,16 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_longest_wish_holds_and_one_that_comes_meanwhile_is_heard() {
-        let (pause, started) = (RetryAfterGate::default(), Instant::now());
-        pause.over().await;
+        let (gate, started) = (RetryAfterGate::default(), Instant::now());
+        gate.wait().await;
         assert_eq!(started.elapsed(), Duration::ZERO);
-        pause.ask(Duration::from_secs(5));
-        pause.ask(Duration::from_secs(2));
+        gate.extend(Duration::from_secs(5));
+        gate.extend(Duration::from_secs(2));
         let later = async {
             tokio::time::sleep(Duration::from_secs(4)).await;
-            pause.ask(Duration::from_secs(6));
+            gate.extend(Duration::from_secs(6));
         };
-        tokio::join!(pause.over(), later);
+        tokio::join!(gate.wait(), later);
         assert_eq!(started.elapsed(), Duration::from_secs(10));
     }
 }

@@ -10,15 +10,15 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::delivery::response::{ResponseError, RecordRejection, BatchOutcome};
-use crate::delivery::record_batch::RecordBatch;
-use crate::store::StoreError;
-use crate::metrics::Upstream;
-use crate::delivery::retry_after_gate::RetryAfterGate;
 use crate::delivery::publisher_client::{PublishRequest, PublisherClient, SendError};
 use crate::delivery::publisher_health::PublisherHealth;
-use crate::settings::PublisherSettings;
+use crate::delivery::record_batch::RecordBatch;
+use crate::delivery::response::{BatchOutcome, RecordRejection, ResponseError};
+use crate::delivery::retry_after_gate::RetryAfterGate;
+use crate::metrics::Upstream;
 use crate::run::run_stats::RunStats;
+use crate::settings::PublisherSettings;
+use crate::store::StoreError;
 
 /// Why a batch can't be delivered.
 #[derive(Debug, Error)]
@@ -63,7 +63,7 @@ pub struct DeliveryContext<'e> {
     /// The run.
     pub run: Uuid,
     /// What it has done so far.
-    pub tally: &'e RunStats,
+    pub stats: &'e RunStats,
     /// Once it is cancelled, requests under way are heard to their end and nothing more is sent.
     pub halt: &'e CancellationToken,
 }
@@ -86,22 +86,22 @@ enum BatchResult {
 
 /// The publisher, with patience. Batches may be delivered side by side; a pause that one is asked for holds for all.
 pub struct RetryingSender<P> {
-    post: P,
+    client: P,
     backoff: Backoff,
     max_invalid_responses: u32,
-    pause: RetryAfterGate,
-    reach: PublisherHealth,
+    retry_after: RetryAfterGate,
+    publisher_health: PublisherHealth,
 }
 
 impl<P: PublisherClient> RetryingSender<P> {
     /// Reports to `reach` whether the publisher takes records.
-    pub fn new(post: P, settings: &PublisherSettings, reach: PublisherHealth) -> Self {
+    pub fn new(client: P, settings: &PublisherSettings, publisher_health: PublisherHealth) -> Self {
         Self {
-            post,
+            client,
             backoff: settings.backoff,
             max_invalid_responses: settings.max_invalid_responses,
-            pause: RetryAfterGate::default(),
-            reach,
+            retry_after: RetryAfterGate::default(),
+            publisher_health,
         }
     }
 
@@ -112,15 +112,15 @@ impl<P: PublisherClient> RetryingSender<P> {
     /// Each [`DeliveryError`]; what `account` was told before holds.
     pub async fn deliver(
         &self,
-        errand: &DeliveryContext<'_>,
+        context: &DeliveryContext<'_>,
         batch: RecordBatch<'_>,
-        mut account: impl FnMut(&RecordBatch<'_>, &BatchOutcome) -> Result<(), StoreError>,
+        mut acknowledge: impl FnMut(&RecordBatch<'_>, &BatchOutcome) -> Result<(), StoreError>,
     ) -> Result<SendOutcome, DeliveryError> {
         // Each halving puts at most one more batch on the stack.
         let mut left = vec![batch];
         while let Some(batch) = left.pop() {
-            let verdict = match self.send(errand, &batch).await? {
-                BatchResult::Answered(verdict) => verdict,
+            let outcome = match self.send(context, &batch).await? {
+                BatchResult::Answered(outcome) => outcome,
                 BatchResult::Halted => return Ok(SendOutcome::Halted),
                 BatchResult::TooLarge => match batch.halves() {
                     Some([front, back]) => {
@@ -130,69 +130,73 @@ impl<P: PublisherClient> RetryingSender<P> {
                     None => too_large(),
                 },
             };
-            account(&batch, &verdict).map_err(DeliveryError::Store)?;
+            acknowledge(&batch, &outcome).map_err(DeliveryError::Store)?;
         }
         Ok(SendOutcome::Complete)
     }
 
-    async fn send(&self, errand: &DeliveryContext<'_>, batch: &RecordBatch<'_>) -> Result<BatchResult, DeliveryError> {
-        let parcel = PublishRequest {
-            run: errand.run,
+    async fn send(
+        &self,
+        context: &DeliveryContext<'_>,
+        batch: &RecordBatch<'_>,
+    ) -> Result<BatchResult, DeliveryError> {
+        let request = PublishRequest {
+            run: context.run,
             first: batch.first(),
             records: u64::try_from(batch.records()).expect("a batch has at most 1,000 records"),
             body: batch.body(),
         };
         let mut delays = self.backoff.delays();
-        let (mut resent, mut odd) = (0, 0);
+        let (mut resent, mut invalid) = (0, 0);
         loop {
-            if !goes_on(self.pause.over(), errand.halt).await {
+            if !unless_halted(self.retry_after.wait(), context.halt).await {
                 return Ok(BatchResult::Halted);
             }
-            let error = match self.attempt(&parcel, errand.tally).await {
-                Ok(verdict) => return Ok(BatchResult::Answered(verdict)),
+            let error = match self.attempt(&request, context.stats).await {
+                Ok(outcome) => return Ok(BatchResult::Answered(outcome)),
                 Err(error) => error,
             };
             let action = action(&error);
-            odd = if action == SendAction::ResendInvalid {
-                odd + 1
+            invalid = if action == SendAction::ResendInvalid {
+                invalid + 1
             } else {
                 0
             };
             match action {
                 SendAction::Split => return Ok(BatchResult::TooLarge),
                 SendAction::Fail => return Err(failed(error)),
-                SendAction::ResendInvalid if odd > self.max_invalid_responses => {
-                    return Err(DeliveryError::InvalidResponses(odd, error));
+                SendAction::ResendInvalid if invalid > self.max_invalid_responses => {
+                    return Err(DeliveryError::InvalidResponses(invalid, error));
                 }
                 SendAction::ResendInvalid => {}
-                SendAction::Resend(after) => self.pause.ask(after.unwrap_or_default()),
+                SendAction::Resend(after) => self.retry_after.extend(after.unwrap_or_default()),
             }
-            if errand.halt.is_cancelled() {
+            if context.halt.is_cancelled() {
                 return Ok(BatchResult::Halted);
             }
-            self.note(&error, &parcel, resent, errand.tally);
+            self.note(&error, &request, resent, context.stats);
             resent += 1;
             let delay = delays.next().unwrap_or(self.backoff.max);
-            goes_on(sleep(delay), errand.halt).await;
+            unless_halted(sleep(delay), context.halt).await;
         }
     }
 
-    async fn attempt(&self, parcel: &PublishRequest, tally: &RunStats) -> Result<BatchOutcome, SendError> {
+    async fn attempt(&self, request: &PublishRequest, stats: &RunStats) -> Result<BatchOutcome, SendError> {
         let sent = Instant::now();
-        let answer = self.post.post(parcel).await;
+        let answer = self.client.publish(request).await;
         let label = match &answer {
-            Ok(verdict) => status_of(verdict).to_owned(),
+            Ok(outcome) => status_label(outcome).to_owned(),
             Err(error) => error.label(),
         };
-        tally.request(Upstream::Publisher, &label, sent.elapsed());
-        self.reach.delivered(answer.as_ref().err());
+        stats.record_request(Upstream::Publisher, &label, sent.elapsed());
+        self.publisher_health.record_send(answer.as_ref().err());
         answer
     }
 
     /// A publisher that is down for an hour is one warning for each batch, and `reach` tells when it is back.
-    fn note(&self, error: &SendError, parcel: &PublishRequest, resent: u64, tally: &RunStats) {
-        tally.retried(Upstream::Publisher);
-        let (first, records, error) = (parcel.first, parcel.records, service::process::chain(error));
+    fn note(&self, error: &SendError, request: &PublishRequest, resent: u64, stats: &RunStats) {
+        stats.record_retry(Upstream::Publisher);
+        let (first, records, error) = (request.first, request.records, service::process::chain(error));
         if resent == 0 {
             tracing::warn!(
                 first,
@@ -207,7 +211,7 @@ impl<P: PublisherClient> RetryingSender<P> {
 }
 
 /// Waits, unless there is no point in it any more.
-async fn goes_on(wait: impl Future<Output = ()>, halt: &CancellationToken) -> bool {
+async fn unless_halted(wait: impl Future<Output = ()>, halt: &CancellationToken) -> bool {
     tokio::select! {
         biased;
         () = halt.cancelled() => false,
@@ -216,8 +220,8 @@ async fn goes_on(wait: impl Future<Output = ()>, halt: &CancellationToken) -> bo
 }
 
 /// The status that a verdict came with, which `answer` has held against the counts.
-fn status_of(verdict: &BatchOutcome) -> &'static str {
-    match (verdict.accepted, verdict.rejected.is_empty()) {
+fn status_label(outcome: &BatchOutcome) -> &'static str {
+    match (outcome.accepted, outcome.rejected.is_empty()) {
         (_, true) => "200",
         (0, false) => "422",
         (_, false) => "207",
@@ -240,5 +244,5 @@ fn too_large() -> BatchOutcome {
 }
 
 #[cfg(test)]
-#[path = "delivery/tests.rs"]
+#[path = "retrying_sender/tests.rs"]
 mod tests;

@@ -27,18 +27,18 @@ impl SendWindow {
 
     /// Whether a batch of these records, all behind those in the window, may go out.
     #[must_use]
-    pub fn has_room_for(&self, records: &Range<u64>) -> bool {
+    pub fn admits(&self, records: &Range<u64>) -> bool {
         let oldest = *self.firsts.front().unwrap_or(&records.start);
         self.firsts.len() < self.batches && records.end.saturating_sub(oldest) <= self.span
     }
 
     /// It goes out.
-    pub fn enter(&mut self, records: &Range<u64>) {
+    pub fn push(&mut self, records: &Range<u64>) {
         self.firsts.push_back(records.start);
     }
 
     /// The oldest batch is done with.
-    pub fn slide(&mut self) {
+    pub fn pop_oldest(&mut self) {
         self.firsts.pop_front();
     }
 }
@@ -50,14 +50,14 @@ mod tests {
     #[test]
     fn it_waits_for_its_oldest() {
         let mut window = SendWindow::new(2, 20);
-        window.enter(&(0..10));
-        assert!(window.has_room_for(&(10..20)));
-        assert!(!window.has_room_for(&(15..25)), "too far from the oldest");
-        window.enter(&(10..20));
-        assert!(!window.has_room_for(&(20..21)), "too many");
-        window.slide();
-        assert!(window.has_room_for(&(20..30)) && !window.has_room_for(&(21..31)));
-        window.slide();
-        assert!(window.has_room_for(&(500..520)), "an empty one has room anywhere");
+        window.push(&(0..10));
+        assert!(window.admits(&(10..20)));
+        assert!(!window.admits(&(15..25)), "too far from the oldest");
+        window.push(&(10..20));
+        assert!(!window.admits(&(20..21)), "too many");
+        window.pop_oldest();
+        assert!(window.admits(&(20..30)) && !window.admits(&(21..31)));
+        window.pop_oldest();
+        assert!(window.admits(&(500..520)), "an empty one has room anywhere");
     }
 }

@@ -51,19 +51,19 @@ impl CircuitBreaker {
     }
 
     /// A request goes out, after no wait was told.
-    pub fn asked(&mut self) {
+    pub fn on_request(&mut self) {
         if self.is_open() {
             self.state = BreakerState::Probing;
         }
     }
 
     /// It was answered, whatever the answer.
-    pub fn succeeded(&mut self) {
+    pub fn on_success(&mut self) {
         self.state = BreakerState::Closed(0);
     }
 
     /// It failed.
-    pub fn failed(&mut self, now: Instant) {
+    pub fn on_failure(&mut self, now: Instant) {
         self.state = match self.state {
             BreakerState::Closed(before) if before + 1 < self.failures => BreakerState::Closed(before + 1),
             // Those that were under way when it opened change nothing.
@@ -73,7 +73,7 @@ impl CircuitBreaker {
     }
 
     /// It was abandoned before an answer: the next one decides.
-    pub fn abandoned(&mut self, now: Instant) {
+    pub fn on_cancel(&mut self, now: Instant) {
         if self.state == BreakerState::Probing {
             self.state = BreakerState::Open(now);
         }
@@ -96,34 +96,34 @@ mod tests {
     #[test]
     fn it_opens_after_failures_in_a_row_and_lets_one_request_decide() {
         let (mut breaker, now) = (breaker(), Instant::now());
-        breaker.failed(now);
-        breaker.failed(now);
-        breaker.succeeded();
-        breaker.failed(now);
-        breaker.failed(now);
+        breaker.on_failure(now);
+        breaker.on_failure(now);
+        breaker.on_success();
+        breaker.on_failure(now);
+        breaker.on_failure(now);
         assert!(!breaker.is_open() && breaker.wait(now).is_zero());
-        breaker.failed(now);
+        breaker.on_failure(now);
         assert_eq!(breaker.wait(now), PAUSE);
-        breaker.failed(now + PAUSE / 2);
+        breaker.on_failure(now + PAUSE / 2);
         assert_eq!(breaker.wait(now + PAUSE), Duration::ZERO);
-        breaker.asked();
+        breaker.on_request();
         assert!(
             !breaker.wait(now + PAUSE).is_zero(),
             "the others wait for the probe"
         );
-        breaker.failed(now + PAUSE);
+        breaker.on_failure(now + PAUSE);
         assert_eq!(breaker.wait(now + PAUSE), PAUSE);
-        breaker.asked();
-        breaker.succeeded();
+        breaker.on_request();
+        breaker.on_success();
         assert!(!breaker.is_open());
     }
 
     #[test]
     fn an_abandoned_probe_blocks_nobody() {
         let (mut breaker, now) = (breaker(), Instant::now());
-        (0..3).for_each(|_| breaker.failed(now));
-        breaker.asked();
-        breaker.abandoned(now + PAUSE);
+        (0..3).for_each(|_| breaker.on_failure(now));
+        breaker.on_request();
+        breaker.on_cancel(now + PAUSE);
         assert_eq!(breaker.wait(now + PAUSE), Duration::ZERO);
     }
 }

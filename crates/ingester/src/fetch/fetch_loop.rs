@@ -5,12 +5,12 @@ use futures::stream::{self, StreamExt as _};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::fetch::page_slots::PageSlots;
+use crate::fetch::retrying_fetcher::{PageError, RetryingFetcher};
 use crate::fetch::user_api::UserApi;
-use crate::run::run_progress::RunProgress;
 use crate::run::plan::Plan;
 use crate::run::report::RunError;
-use crate::fetch::page_slots::PageSlots;
-use crate::fetch::retrying_fetcher::{RetryingFetcher, PageError};
+use crate::run::run_progress::RunProgress;
 use crate::run::run_stats::RunStats;
 
 /// How fetching ended.
@@ -26,11 +26,11 @@ pub enum FetchOutcome {
 /// One run's way in.
 pub struct FetchLoop<'r, F> {
     /// The API.
-    pub source: &'r RetryingFetcher<F>,
+    pub fetcher: &'r RetryingFetcher<F>,
     /// What the run has done so far.
-    pub ledger: &'r RunProgress,
+    pub progress: &'r RunProgress,
     /// A page is asked for when there is a place for it.
-    pub room: &'r PageSlots,
+    pub slots: &'r PageSlots,
     /// How many pages are asked for at once, 1 or more.
     pub in_flight: usize,
 }
@@ -41,18 +41,18 @@ impl<F: UserApi> FetchLoop<'_, F> {
     ///
     /// # Errors
     /// When the state can't be written.
-    pub async fn all(
+    pub async fn run(
         &self,
         plan: &Plan,
         cancel: &CancellationToken,
-        bell: mpsc::Sender<()>,
+        wakeup: mpsc::Sender<()>,
     ) -> Result<FetchOutcome, RunError> {
-        let fetched = usize::try_from(self.ledger.pages_fetched()).unwrap_or(usize::MAX);
-        let (source, room): (_, &PageSlots) = (self.source, self.room);
-        let tally: &RunStats = self.ledger.tally();
+        let fetched = usize::try_from(self.progress.pages_fetched()).unwrap_or(usize::MAX);
+        let (fetcher, slots): (_, &PageSlots) = (self.fetcher, self.slots);
+        let stats: &RunStats = self.progress.stats();
         let pages = stream::iter(plan.pages().skip(fetched)).map(|request| async move {
-            room.take().await;
-            source.page(&request, tally).await
+            slots.acquire().await;
+            fetcher.page(&request, stats).await
         });
         // In the order of the plan, so that one number says how far a run has come.
         let mut pages = std::pin::pin!(pages.buffered(self.in_flight));
@@ -66,11 +66,11 @@ impl<F: UserApi> FetchLoop<'_, F> {
                 None => return Ok(FetchOutcome::Complete),
                 Some(Err(error)) => return Ok(FetchOutcome::Failed(error)),
                 Some(Ok(page)) => {
-                    if !self.ledger.fetched(&page).map_err(RunError::Store)? {
-                        room.give();
+                    if !self.progress.record_page(&page).map_err(RunError::Store)? {
+                        slots.release();
                     }
                     // Full is as good: somebody rang and was not heard yet.
-                    let _ = bell.try_send(());
+                    let _ = wakeup.try_send(());
                 }
             }
         }

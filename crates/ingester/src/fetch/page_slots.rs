@@ -24,13 +24,13 @@ impl PageSlots {
     }
 
     /// Takes a place, once there is one; in the order of asking.
-    pub async fn take(&self) {
+    pub async fn acquire(&self) {
         let place = self.free.acquire().await;
         place.expect("the semaphore is never closed").forget();
     }
 
     /// Gives a place back.
-    pub fn give(&self) {
+    pub fn release(&self) {
         let fewer = |excess: usize| excess.checked_sub(1);
         let vanished = self
             .excess
@@ -47,20 +47,20 @@ mod tests {
 
     #[tokio::test]
     async fn no_more_places_are_free_than_there_are() {
-        let room = PageSlots::new(2, 0);
-        room.take().await;
-        room.take().await;
-        assert_eq!(room.free.available_permits(), 0);
-        room.give();
-        assert_eq!(room.free.available_permits(), 1);
+        let slots = PageSlots::new(2, 0);
+        slots.acquire().await;
+        slots.acquire().await;
+        assert_eq!(slots.free.available_permits(), 0);
+        slots.release();
+        assert_eq!(slots.free.available_permits(), 1);
     }
 
     #[test]
     fn room_that_shrank_is_given_back_only_to_its_new_size() {
-        let room = PageSlots::new(2, 5);
-        (0..3).for_each(|_| room.give());
-        assert_eq!(room.free.available_permits(), 0);
-        (0..2).for_each(|_| room.give());
-        assert_eq!(room.free.available_permits(), 2);
+        let slots = PageSlots::new(2, 5);
+        (0..3).for_each(|_| slots.release());
+        assert_eq!(slots.free.available_permits(), 0);
+        (0..2).for_each(|_| slots.release());
+        assert_eq!(slots.free.available_permits(), 2);
     }
 }

@@ -33,7 +33,7 @@ impl RateWindow {
     }
 
     /// Notes what was spent before this process began: how long before `now`, oldest first, and how much.
-    pub fn recall(&mut self, spent: impl IntoIterator<Item = (Duration, u64)>, now: Instant) {
+    pub fn restore(&mut self, spent: impl IntoIterator<Item = (Duration, u64)>, now: Instant) {
         for (age, users) in spent {
             self.spent.push_back((now.checked_sub(age).unwrap_or(now), users));
             self.sum += users;
@@ -49,7 +49,7 @@ impl RateWindow {
     /// How long to wait before asking for `users`, which must not exceed the whole budget. Longer than needed when a
     /// request under way turns out to cost nothing, so look again after each.
     pub fn wait(&mut self, users: u64, now: Instant) -> Duration {
-        self.forget(now);
+        self.expire(now);
         let mut excess = (self.sum + self.pending + users).saturating_sub(self.users);
         for (at, spent) in &self.spent {
             if excess == 0 {
@@ -67,26 +67,26 @@ impl RateWindow {
     }
 
     /// Notes that `users` are asked for.
-    pub fn ask(&mut self, users: u64) {
+    pub fn reserve(&mut self, users: u64) {
         self.pending += users;
     }
 
     /// Notes that what was asked for was handed out at the latest at `now`, or not at all.
-    pub fn settle(&mut self, users: u64, served: bool, now: Instant) {
+    pub fn complete(&mut self, users: u64, served: bool, now: Instant) {
         self.pending = self.pending.saturating_sub(users);
         if served {
-            self.spend(users, now);
+            self.record(users, now);
         }
     }
 
     /// Notes that `users` were handed out at the latest at `now`, which is not before any earlier call's.
-    fn spend(&mut self, users: u64, now: Instant) {
-        self.forget(now);
+    fn record(&mut self, users: u64, now: Instant) {
+        self.expire(now);
         self.spent.push_back((now, users));
         self.sum += users;
     }
 
-    fn forget(&mut self, now: Instant) {
+    fn expire(&mut self, now: Instant) {
         while let Some((at, users)) = self.spent.front().copied()
             && now.saturating_duration_since(at) >= self.window
         {
@@ -102,7 +102,7 @@ mod tests {
 
     use super::*;
 
-    fn budget() -> RateWindow {
+    fn rate_window() -> RateWindow {
         RateWindow::new(&RateLimitSettings {
             users: 20_000,
             window: Duration::from_secs(300),
@@ -111,42 +111,42 @@ mod tests {
 
     #[test]
     fn the_whole_budget_is_free_at_first_and_again_a_window_later() {
-        let (mut budget, start) = (budget(), Instant::now());
+        let (mut rate_window, start) = (rate_window(), Instant::now());
         for page in 0..4 {
             let now = start + Duration::from_secs(page);
-            assert_eq!(budget.wait(5_000, now), Duration::ZERO);
-            budget.spend(5_000, now);
+            assert_eq!(rate_window.wait(5_000, now), Duration::ZERO);
+            rate_window.record(5_000, now);
         }
         let now = start + Duration::from_secs(10);
-        assert_eq!(budget.wait(5_000, now), Duration::from_secs(290));
-        assert_eq!(budget.wait(5_001, now), Duration::from_secs(291));
+        assert_eq!(rate_window.wait(5_000, now), Duration::from_secs(290));
+        assert_eq!(rate_window.wait(5_001, now), Duration::from_secs(291));
         assert_eq!(
-            budget.wait(5_000, start + Duration::from_secs(300)),
+            rate_window.wait(5_000, start + Duration::from_secs(300)),
             Duration::ZERO
         );
     }
 
     #[test]
     fn what_is_under_way_counts_and_what_was_refused_does_not() {
-        let (mut budget, now) = (budget(), Instant::now());
-        budget.ask(20_000);
-        assert!(budget.wait(1, now) > Duration::ZERO);
-        budget.settle(20_000, false, now);
-        assert_eq!(budget.wait(20_000, now), Duration::ZERO);
+        let (mut rate_window, now) = (rate_window(), Instant::now());
+        rate_window.reserve(20_000);
+        assert!(rate_window.wait(1, now) > Duration::ZERO);
+        rate_window.complete(20_000, false, now);
+        assert_eq!(rate_window.wait(20_000, now), Duration::ZERO);
     }
 
     #[test]
     fn what_an_earlier_process_spent_is_not_free() {
-        let (mut budget, now) = (budget(), Instant::now());
-        budget.recall(
+        let (mut rate_window, now) = (rate_window(), Instant::now());
+        rate_window.restore(
             [
                 (Duration::from_secs(200), 15_000),
                 (Duration::from_secs(10), 5_000),
             ],
             now,
         );
-        assert_eq!(budget.wait(1, now), Duration::from_secs(100));
-        assert_eq!(budget.wait(15_001, now), Duration::from_secs(290));
+        assert_eq!(rate_window.wait(1, now), Duration::from_secs(100));
+        assert_eq!(rate_window.wait(15_001, now), Duration::from_secs(290));
     }
 
     proptest! {
@@ -154,15 +154,15 @@ mod tests {
         fn no_window_ever_sees_more_than_the_budget(
             asked in prop::collection::vec((1_u64..=20_000, 0_u64..400), 1..60),
         ) {
-            let (mut budget, start) = (budget(), Instant::now());
+            let (mut rate_window, start) = (rate_window(), Instant::now());
             let mut now = start;
             let mut log: Vec<(Instant, u64)> = Vec::new();
             for (users, pause) in asked {
                 now += Duration::from_secs(pause);
-                now += budget.wait(users, now);
-                prop_assert_eq!(budget.wait(users, now), Duration::ZERO, "the wait told is enough");
-                budget.ask(users);
-                budget.settle(users, true, now);
+                now += rate_window.wait(users, now);
+                prop_assert_eq!(rate_window.wait(users, now), Duration::ZERO, "the wait told is enough");
+                rate_window.reserve(users);
+                rate_window.complete(users, true, now);
                 log.push((now, users));
                 let window = log.iter().filter(|(at, _)| now - *at < Duration::from_secs(300));
                 prop_assert!(window.map(|(_, users)| users).sum::<u64>() <= 20_000);

@@ -3,14 +3,14 @@
 use std::time::{Duration, Instant};
 
 use crate::fetch::circuit_breaker::CircuitBreaker;
-use crate::fetch::rate_window::Budget;
+use crate::fetch::rate_window::RateWindow;
 
 /// When the next request may go out.
 pub(super) struct RequestLimiter {
-    pub(super) budget: RateWindow,
+    pub(super) rate_window: RateWindow,
     pub(super) breaker: CircuitBreaker,
     /// The API itself asked to wait until then.
-    pub(super) throttled_until: Option<Instant>,
+    pub(super) retry_after: Option<Instant>,
 }
 
 /// What keeps a request back.
@@ -20,14 +20,14 @@ pub(super) enum Throttle {
 }
 
 impl RequestLimiter {
-    pub(super) fn keeps(&mut self, users: u64, now: Instant) -> Option<Throttle> {
-        let told = self
-            .throttled_until
+    pub(super) fn throttle(&mut self, users: u64, now: Instant) -> Option<Throttle> {
+        let server_wait = self
+            .retry_after
             .map_or(Duration::ZERO, |until| until.saturating_duration_since(now));
-        let budget = self.budget.wait(users, now).max(told);
+        let rate_window = self.rate_window.wait(users, now).max(server_wait);
         let breaker = self.breaker.wait(now);
-        if !budget.is_zero() {
-            Some(Throttle::RateLimit(budget))
+        if !rate_window.is_zero() {
+            Some(Throttle::RateLimit(rate_window))
         } else if !breaker.is_zero() {
             Some(Throttle::CircuitBreaker(breaker))
         } else {

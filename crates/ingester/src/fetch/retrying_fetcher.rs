@@ -10,18 +10,15 @@ use thiserror::Error;
 use tokio::time::sleep;
 
 use crate::fetch::circuit_breaker::CircuitBreaker;
-use crate::fetch::rate_window::Budget;
-use crate::fetch::user_api::{FetchAction, UserApi, FetchError};
-use crate::store::{Store, StoreError};
+use crate::fetch::rate_window::RateWindow;
+use crate::fetch::request_limiter::{RequestLimiter, Throttle};
+use crate::fetch::user_api::{FetchAction, FetchError, UserApi};
 use crate::metrics::{IngesterMetrics, Upstream};
-use crate::transform::page::Page;
 use crate::run::plan::PageRequest;
-use crate::settings::SourceSettings;
 use crate::run::run_stats::RunStats;
-
-mod gate;
-
-use gate::{RequestLimiter, Throttle};
+use crate::settings::SourceSettings;
+use crate::store::{Store, StoreError};
+use crate::transform::page::Page;
 
 /// A longer wait is taken in steps, so that its metric moves and a change is noticed while it lasts.
 const STEP: Duration = Duration::from_secs(1);
@@ -61,7 +58,7 @@ pub enum PageError {
         source: FetchError,
     },
     /// What is spent of the budget can't be kept.
-    #[error("keep what is spent of the budget")]
+    #[error("keep what is spent of the rate_window")]
     Store(#[source] StoreError),
 }
 
@@ -69,9 +66,9 @@ pub enum PageError {
 pub struct RetryingFetcher<F> {
     fetch: F,
     /// Whoever holds it is the next to ask, and waits for budget and breaker; so that waiting is counted once.
-    turn: tokio::sync::Mutex<()>,
-    gate: Mutex<RequestLimiter>,
-    memory: Store,
+    queue_lock: tokio::sync::Mutex<()>,
+    limiter: Mutex<RequestLimiter>,
+    store: Store,
     attempts: u32,
     backoff: Backoff,
     window: Duration,
@@ -80,17 +77,17 @@ pub struct RetryingFetcher<F> {
 
 /// A request under way. Dropped without an answer, it counts as served, which it may have been.
 struct PendingRequest<'s> {
-    gate: &'s Mutex<RequestLimiter>,
+    limiter: &'s Mutex<RequestLimiter>,
     users: u64,
-    answered: bool,
+    completed: bool,
 }
 
 impl Drop for PendingRequest<'_> {
     fn drop(&mut self) {
-        if !self.answered {
-            let (mut gate, now) = (lock(self.gate), Instant::now());
-            gate.budget.settle(self.users, true, now);
-            gate.breaker.abandoned(now);
+        if !self.completed {
+            let (mut limiter, now) = (lock(self.limiter), Instant::now());
+            limiter.rate_window.complete(self.users, true, now);
+            limiter.breaker.on_cancel(now);
         }
     }
 }
@@ -103,21 +100,21 @@ impl<F: UserApi> RetryingFetcher<F> {
     pub fn new(
         fetch: F,
         settings: &SourceSettings,
-        memory: Store,
+        store: Store,
         metrics: IngesterMetrics,
     ) -> Result<Self, StoreError> {
         let window = settings.rate_limit.window;
-        let mut budget = RateWindow::new(&settings.rate_limit);
-        budget.recall(memory.spent(window, Timestamp::now())?, Instant::now());
+        let mut rate_window = RateWindow::new(&settings.rate_limit);
+        rate_window.restore(store.recent_usage(window, Timestamp::now())?, Instant::now());
         Ok(Self {
             fetch,
-            turn: tokio::sync::Mutex::default(),
-            gate: Mutex::new(RequestLimiter {
-                budget,
+            queue_lock: tokio::sync::Mutex::default(),
+            limiter: Mutex::new(RequestLimiter {
+                rate_window,
                 breaker: CircuitBreaker::new(&settings.circuit_breaker),
-                throttled_until: None,
+                retry_after: None,
             }),
-            memory,
+            store,
             attempts: settings.attempts,
             backoff: settings.backoff,
             window,
@@ -129,13 +126,13 @@ impl<F: UserApi> RetryingFetcher<F> {
     ///
     /// # Errors
     /// Each [`PageError`].
-    pub async fn page(&self, request: &PageRequest, tally: &RunStats) -> Result<Page, PageError> {
+    pub async fn page(&self, request: &PageRequest, stats: &RunStats) -> Result<Page, PageError> {
         let page = request.page;
         let mut delays = self.backoff.delays();
         let mut attempts = 0;
         let mut waited = Duration::ZERO;
         loop {
-            let error = match self.attempt(request, tally).await.map_err(PageError::Store)? {
+            let error = match self.attempt(request, stats).await.map_err(PageError::Store)? {
                 Ok(page) => return Ok(page),
                 Err(error) => error,
             };
@@ -151,109 +148,114 @@ impl<F: UserApi> RetryingFetcher<F> {
                             source: error,
                         });
                     }
-                    self.note(&error, page, tally);
-                    sleep(delay.max(after.unwrap_or_default().min(self.patience()))).await;
+                    self.log_retry(&error, page, stats);
+                    sleep(delay.max(after.unwrap_or_default().min(self.max_rate_limit_wait()))).await;
                 }
                 FetchAction::RateLimited(after) => {
                     let wait = delay.max(after.unwrap_or_default());
                     waited += wait;
-                    if waited > self.patience() {
+                    if waited > self.max_rate_limit_wait() {
                         return Err(PageError::RateLimited {
                             page,
                             waited,
                             source: error,
                         });
                     }
-                    self.note(&error, page, tally);
-                    self.gate().throttled_until = Instant::now().checked_add(wait);
+                    self.log_retry(&error, page, stats);
+                    self.limiter().retry_after = Instant::now().checked_add(wait);
                 }
             }
         }
     }
 
     /// Two windows: one may have been spent by others just before ours began.
-    fn patience(&self) -> Duration {
+    fn max_rate_limit_wait(&self) -> Duration {
         self.window * 2
     }
 
     async fn attempt(
         &self,
         request: &PageRequest,
-        tally: &RunStats,
+        stats: &RunStats,
     ) -> Result<Result<Page, FetchError>, StoreError> {
         let users = u64::from(request.results);
-        let mut asked = self.admitted(users, tally).await;
-        let spending = self.memory.spend(users, self.window, Timestamp::now())?;
+        let mut pending = self.acquire(users, stats).await;
+        let reservation = self.store.reserve_users(users, self.window, Timestamp::now())?;
         let started = Instant::now();
         let answer = self.fetch.fetch(request).await;
         let label = answer
             .as_ref()
             .map_or_else(FetchError::label, |_| "200".to_owned());
-        tally.request(Upstream::Source, &label, started.elapsed());
-        asked.answered = true;
-        let served = answer.as_ref().map_or_else(FetchError::may_have_cost, |_| true);
-        self.answered(users, served, answer.as_ref().err());
-        self.memory.settle(spending, served, Timestamp::now())?;
+        stats.record_request(Upstream::Source, &label, started.elapsed());
+        pending.completed = true;
+        let served = answer
+            .as_ref()
+            .map_or_else(FetchError::may_have_consumed, |_| true);
+        self.record_response(users, served, answer.as_ref().err());
+        self.store
+            .complete_reservation(reservation, served, Timestamp::now())?;
         Ok(answer)
     }
 
     /// Waits for its turn, for the budget and for the breaker.
-    async fn admitted(&self, users: u64, tally: &RunStats) -> PendingRequest<'_> {
-        let _turn = self.turn.lock().await;
+    async fn acquire(&self, users: u64, stats: &RunStats) -> PendingRequest<'_> {
+        let _lock = self.queue_lock.lock().await;
         loop {
-            let kept = {
-                let mut gate = self.gate();
-                let kept = gate.keeps(users, Instant::now());
-                if kept.is_none() {
-                    gate.budget.ask(users);
-                    gate.breaker.asked();
+            let throttle = {
+                let mut limiter = self.limiter();
+                let throttle = limiter.throttle(users, Instant::now());
+                if throttle.is_none() {
+                    limiter.rate_window.reserve(users);
+                    limiter.breaker.on_request();
                 }
-                kept
+                throttle
             };
-            match kept {
+            match throttle {
                 None => {
                     return PendingRequest {
-                        gate: &self.gate,
+                        limiter: &self.limiter,
                         users,
-                        answered: false,
+                        completed: false,
                     };
                 }
                 Some(Throttle::RateLimit(wait)) => {
                     let step = wait.min(STEP);
                     sleep(step).await;
-                    tally.throttled(step);
+                    stats.record_rate_limit_wait(step);
                 }
                 Some(Throttle::CircuitBreaker(wait)) => sleep(wait.min(STEP)).await,
             }
         }
     }
 
-    fn answered(&self, users: u64, served: bool, error: Option<&FetchError>) {
-        let (mut gate, now) = (self.gate(), Instant::now());
-        gate.budget.settle(users, served, now);
+    fn record_response(&self, users: u64, served: bool, error: Option<&FetchError>) {
+        let (mut limiter, now) = (self.limiter(), Instant::now());
+        limiter.rate_window.complete(users, served, now);
         match error.map(FetchError::action) {
-            Some(FetchAction::Retry(_)) => gate.breaker.failed(now),
-            _ => gate.breaker.succeeded(),
+            Some(FetchAction::Retry(_)) => limiter.breaker.on_failure(now),
+            _ => limiter.breaker.on_success(),
         }
-        self.metrics.breaker_open.set(gate.breaker.is_open().into());
+        self.metrics
+            .circuit_breaker_open
+            .set(limiter.breaker.is_open().into());
     }
 
-    fn gate(&self) -> MutexGuard<'_, RequestLimiter> {
-        lock(&self.gate)
+    fn limiter(&self) -> MutexGuard<'_, RequestLimiter> {
+        lock(&self.limiter)
     }
 
-    fn note(&self, error: &FetchError, page: u32, tally: &RunStats) {
-        tally.retried(Upstream::Source);
+    fn log_retry(&self, error: &FetchError, page: u32, stats: &RunStats) {
+        stats.record_retry(Upstream::Source);
         let error = service::process::chain(error);
         tracing::warn!(page, error, "page not had, asking again");
     }
 }
 
 /// A panic elsewhere leaves plain numbers behind.
-fn lock(gate: &Mutex<RequestLimiter>) -> MutexGuard<'_, RequestLimiter> {
-    gate.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(limiter: &Mutex<RequestLimiter>) -> MutexGuard<'_, RequestLimiter> {
+    limiter.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
-#[path = "source/tests.rs"]
+#[path = "retrying_fetcher/tests.rs"]
 mod tests;

@@ -11,10 +11,10 @@ use reqwest::{Client, Response, StatusCode, Url};
 use thiserror::Error;
 
 use crate::http::{self, BodyError};
-use crate::transform::page::Page;
 use crate::run::plan::PageRequest;
-use crate::transform::random_user::{self, ExpectedPage, ReplyError};
 use crate::settings::SourceSettings;
+use crate::transform::page::Page;
+use crate::transform::random_user::{self, ExpectedPage, ReplyError};
 
 /// Asks for one page.
 pub trait UserApi {
@@ -26,7 +26,7 @@ pub trait UserApi {
 #[derive(Debug, Error)]
 pub enum FetchError {
     /// No connection came about, or it was lost before an answer.
-    #[error("reach the API")]
+    #[error("publisher_health the API")]
     Unreachable(#[source] reqwest::Error),
     /// The deadline passed before the last byte.
     #[error("no whole answer within {0:?}")]
@@ -84,7 +84,7 @@ impl FetchError {
 
     /// Whether the API may have handed out the users, and taken them off the budget, all the same.
     #[must_use]
-    pub fn may_have_cost(&self) -> bool {
+    pub fn may_have_consumed(&self) -> bool {
         !matches!(self, Self::Unreachable(_) | Self::Status { .. })
     }
 
@@ -107,7 +107,7 @@ pub struct HttpUserApi {
     url: Url,
     version: String,
     request_timeout: Duration,
-    max_body: ByteSize,
+    max_response_size: ByteSize,
 }
 
 impl HttpUserApi {
@@ -122,11 +122,11 @@ impl HttpUserApi {
             url,
             version: settings.version.clone(),
             request_timeout: settings.request_timeout,
-            max_body: settings.max_response_size,
+            max_response_size: settings.max_response_size,
         })
     }
 
-    async fn ask(&self, request: &PageRequest) -> Result<Response, reqwest::Error> {
+    async fn send(&self, request: &PageRequest) -> Result<Response, reqwest::Error> {
         let query = [
             ("results", request.results.to_string()),
             ("page", request.page.to_string()),
@@ -136,7 +136,7 @@ impl HttpUserApi {
         get.header(ACCEPT, model::headers::JSON).send().await
     }
 
-    fn lost(
+    fn transport_error(
         &self,
         error: reqwest::Error,
         otherwise: impl FnOnce(reqwest::Error) -> FetchError,
@@ -151,8 +151,8 @@ impl HttpUserApi {
 
 impl UserApi for HttpUserApi {
     async fn fetch(&self, request: &PageRequest) -> Result<Page, FetchError> {
-        let sent = self.ask(request).await;
-        let response = sent.map_err(|error| self.lost(error, FetchError::Unreachable))?;
+        let sent = self.send(request).await;
+        let response = sent.map_err(|error| self.transport_error(error, FetchError::Unreachable))?;
         if response.status() != StatusCode::OK {
             return Err(FetchError::Status {
                 status: response.status(),
@@ -162,10 +162,10 @@ impl UserApi for HttpUserApi {
         if !is_json(&response) {
             return Err(FetchError::ContentType);
         }
-        let body = http::body(response, self.max_body)
+        let body = http::body(response, self.max_response_size)
             .await
             .map_err(|error| match error {
-                BodyError::Read(error) => self.lost(error, FetchError::Truncated),
+                BodyError::Read(error) => self.transport_error(error, FetchError::Truncated),
                 BodyError::TooLarge { limit } => FetchError::TooLarge { limit },
             })?;
         let expected = ExpectedPage {
@@ -173,7 +173,7 @@ impl UserApi for HttpUserApi {
             page: request.page,
             results: request.results,
         };
-        randomuser::page(&body, &expected).map_err(FetchError::Reply)
+        random_user::page(&body, &expected).map_err(FetchError::Reply)
     }
 }
 
@@ -207,7 +207,10 @@ mod tests {
             assert_eq!(status(fatal, wait), FetchAction::Fail, "{fatal}");
         }
         assert_eq!(FetchError::ContentType.action(), FetchAction::Retry(None));
-        assert_eq!(FetchError::Reply(ReplyError::Empty).action(), FetchAction::Retry(None));
+        assert_eq!(
+            FetchError::Reply(ReplyError::Empty).action(),
+            FetchAction::Retry(None)
+        );
         let version = ReplyError::Version {
             asked: "1.4".into(),
             answered: "1.3".into(),

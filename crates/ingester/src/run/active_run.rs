@@ -20,7 +20,7 @@ pub struct ActiveRun {
 struct ClaimedRun {
     run: Uuid,
     /// Its counts, once it has begun.
-    ledger: Option<Arc<RunProgress>>,
+    progress: Option<Arc<RunProgress>>,
     cancel: CancellationToken,
 }
 
@@ -36,37 +36,37 @@ impl ActiveRun {
         let cancel = stop.child_token();
         *running = Some(ClaimedRun {
             run,
-            ledger: None,
+            progress: None,
             cancel: cancel.clone(),
         });
         cancel
     }
 
     /// The run that was claimed began, and counts in `ledger`.
-    pub fn began(&self, ledger: Arc<RunProgress>) {
+    pub fn started(&self, progress: Arc<RunProgress>) {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(running) = running.as_mut() {
-            running.ledger = Some(ledger);
+            running.progress = Some(progress);
         }
     }
 
     /// It is over.
-    pub fn ended(&self) {
+    pub fn finished(&self) {
         *self.running.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// Which run is under way.
     #[must_use]
     pub fn run(&self) -> Option<Uuid> {
-        self.with(|running| running.run)
+        self.read(|running| running.run)
     }
 
     /// The counts of this run, if it is under way.
     #[must_use]
     pub fn counts(&self, run: Uuid) -> Option<Counts> {
-        self.with(|running| {
-            let ledger = running.ledger.as_ref().filter(|_| running.run == run);
-            ledger.map(|ledger| ledger.tally().counts())
+        self.read(|running| {
+            let progress = running.progress.as_ref().filter(|_| running.run == run);
+            progress.map(|progress| progress.stats().counts())
         })
         .flatten()
     }
@@ -74,7 +74,7 @@ impl ActiveRun {
     /// Ends this run cleanly, if it is under way; says whether it is.
     #[must_use]
     pub fn cancel(&self, run: Uuid) -> bool {
-        let cancelled = self.with(|running| {
+        let cancelled = self.read(|running| {
             let is_it = running.run == run;
             if is_it {
                 running.cancel.cancel();
@@ -84,7 +84,7 @@ impl ActiveRun {
         cancelled.unwrap_or(false)
     }
 
-    fn with<T>(&self, look: impl FnOnce(&ClaimedRun) -> T) -> Option<T> {
+    fn read<T>(&self, look: impl FnOnce(&ClaimedRun) -> T) -> Option<T> {
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         running.as_ref().map(look)
     }
@@ -106,7 +106,7 @@ mod tests {
             current.claim(run, &stop).is_cancelled(),
             "who claims it again is told"
         );
-        current.ended();
+        current.finished();
         assert!(!current.claim(run, &stop).is_cancelled() && !stop.is_cancelled());
         stop.cancel();
         assert!(current.claim(run, &stop).is_cancelled());

@@ -11,36 +11,36 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::run::active_run::ActiveRun;
 use crate::delivery::delivery_loop::DeliveryLoop;
-use crate::delivery::retrying_sender::Delivery;
-use crate::fetch::user_api::{UserApi, HttpUserApi};
-use crate::fetch::fetch_loop::{FetchOutcome, FetchLoop};
-use crate::run::{Trigger, Run, RunSpec, RunState};
-use crate::run::run_progress::RunProgress;
-use crate::store::{Store, StoreError};
-use crate::metrics::IngesterMetrics;
-use crate::run::plan::{Plan, Seed};
-use crate::delivery::publisher_client::{PublisherClient, HttpPublisher};
-use crate::run::watchdog::Watchdog;
-use crate::delivery::publisher_health::{PublisherProbe, PublisherHealth};
-use crate::run::report::{Outcome, Report, RunError};
+use crate::delivery::publisher_client::{HttpPublisher, PublisherClient};
+use crate::delivery::publisher_health::{PublisherHealth, PublisherProbe};
+use crate::delivery::retrying_sender::RetryingSender;
+use crate::fetch::fetch_loop::{FetchLoop, FetchOutcome};
 use crate::fetch::page_slots::PageSlots;
-use crate::settings::{IngesterSettings, RunSettings, StateSettings};
-use crate::fetch::retrying_fetcher::Source;
+use crate::fetch::retrying_fetcher::RetryingFetcher;
+use crate::fetch::user_api::{HttpUserApi, UserApi};
+use crate::metrics::IngesterMetrics;
+use crate::run::active_run::ActiveRun;
+use crate::run::plan::{Plan, Seed};
+use crate::run::report::{Outcome, Report, RunError};
+use crate::run::run_progress::RunProgress;
 use crate::run::run_stats::Counts;
+use crate::run::watchdog::Watchdog;
+use crate::run::{Run, RunSpec, RunState, Trigger};
+use crate::settings::{IngesterSettings, RunSettings, StateSettings};
+use crate::store::{Store, StoreError};
 
 /// Without a state that outlives the process: one page that is delivered, one that is fetched meanwhile.
 const PAGES_IN_MEMORY: usize = 2;
 
 /// What makes a run: both seams, and what is known across runs.
 pub struct Pipeline<F = HttpUserApi, P = HttpPublisher> {
-    source: RetryingFetcher<F>,
-    delivery: RetryingSender<P>,
-    memory: Store,
-    current: ActiveRun,
-    reach: PublisherHealth,
-    pulse: Watchdog,
+    fetcher: RetryingFetcher<F>,
+    sender: RetryingSender<P>,
+    store: Store,
+    active_run: ActiveRun,
+    publisher_health: PublisherHealth,
+    watchdog: Watchdog,
     metrics: IngesterMetrics,
     run: RunSettings,
     state: StateSettings,
@@ -66,16 +66,19 @@ impl Pipeline {
     ///
     /// # Errors
     /// Each [`PipelineError`].
-    pub fn new(settings: &IngesterSettings, context: &Context) -> Result<(Self, PublisherProbe), PipelineError> {
-        let source = HttpUserApi::new(&settings.source)?;
+    pub fn new(
+        settings: &IngesterSettings,
+        context: &Context,
+    ) -> Result<(Self, PublisherProbe), PipelineError> {
+        let fetcher = HttpUserApi::new(&settings.source)?;
         let publisher = HttpPublisher::new(&settings.publisher)?;
-        let reach = PublisherHealth::new(&context.health);
+        let publisher_health = PublisherHealth::new(&context.health);
         let probe = PublisherProbe::new(
             publisher.clone(),
-            reach.clone(),
+            publisher_health.clone(),
             settings.publisher.probe_interval,
         );
-        let pipeline = Self::over(source, publisher, reach, settings, context)?;
+        let pipeline = Self::with_clients(fetcher, publisher, publisher_health, settings, context)?;
         Ok((pipeline, probe))
     }
 }
@@ -85,25 +88,25 @@ impl<F: UserApi, P: PublisherClient> Pipeline<F, P> {
     ///
     /// # Errors
     /// When the state can't be used.
-    pub fn over(
+    pub fn with_clients(
         fetch: F,
         post: P,
-        reach: PublisherHealth,
+        publisher_health: PublisherHealth,
         settings: &IngesterSettings,
         context: &Context,
     ) -> Result<Self, StoreError> {
-        let memory = match &settings.state.path {
+        let store = match &settings.state.path {
             Some(path) => Store::open(path)?,
-            None => Store::volatile()?,
+            None => Store::in_memory()?,
         };
         let metrics = IngesterMetrics::new(&context.metrics);
         Ok(Self {
-            source: RetryingFetcher::new(fetch, &settings.source, memory.clone(), metrics.clone())?,
-            delivery: RetryingSender::new(post, &settings.publisher, reach.clone()),
-            memory,
-            current: ActiveRun::default(),
-            reach,
-            pulse: Watchdog::watched_by(&context.health),
+            fetcher: RetryingFetcher::new(fetch, &settings.source, store.clone(), metrics.clone())?,
+            sender: RetryingSender::new(post, &settings.publisher, publisher_health.clone()),
+            store,
+            active_run: ActiveRun::default(),
+            publisher_health,
+            watchdog: Watchdog::register(&context.health),
             metrics,
             run: settings.run.clone(),
             state: settings.state.clone(),
@@ -120,25 +123,25 @@ impl<F: UserApi, P: PublisherClient> Pipeline<F, P> {
     }
 
     /// The pulse, for what happens between runs.
-    pub fn pulse(&self) -> &Watchdog {
-        &self.pulse
+    pub fn watchdog(&self) -> &Watchdog {
+        &self.watchdog
     }
 
     /// The state, for what happens between runs.
-    pub fn memory(&self) -> &Store {
-        &self.memory
+    pub fn store(&self) -> &Store {
+        &self.store
     }
 
     /// The run under way, for those who watch.
-    pub fn current(&self) -> &ActiveRun {
-        &self.current
+    pub fn active_run(&self) -> &ActiveRun {
+        &self.active_run
     }
 
     /// What the settings want a run to do.
     #[must_use]
-    pub fn order(&self, cause: Trigger) -> RunSpec {
+    pub fn spec(&self, trigger: Trigger) -> RunSpec {
         RunSpec {
-            cause,
+            trigger,
             scheduled: None,
             seed: self.run.seed.clone().unwrap_or_else(Seed::random),
             users: self.run.users,
@@ -152,112 +155,122 @@ impl<F: UserApi, P: PublisherClient> Pipeline<F, P> {
     ///
     /// # Errors
     /// When it can't even be entered into the state.
-    pub async fn run(&mut self, order: &RunSpec, stop: &CancellationToken) -> Result<Report, StoreError> {
-        let run = self.memory.enter(order, RunState::Queued, None, Timestamp::now())?;
-        self.perform(run, stop).await
+    pub async fn run(&mut self, spec: &RunSpec, stop: &CancellationToken) -> Result<Report, StoreError> {
+        let run = self
+            .store
+            .insert_run(spec, RunState::Queued, None, Timestamp::now())?;
+        self.execute(run, stop).await
     }
 
     /// Does a run that was entered into the state, or goes on with one that another process began.
     ///
     /// # Errors
     /// When the state can't be used at the run's beginning or end.
-    pub async fn perform(&mut self, run: Uuid, stop: &CancellationToken) -> Result<Report, StoreError> {
+    pub async fn execute(&mut self, run: Uuid, stop: &CancellationToken) -> Result<Report, StoreError> {
         let started = Instant::now();
-        let cancel = self.current.claim(run, stop);
-        let entry = self.memory.begin(run, self.batch, Timestamp::now())?;
+        let cancel = self.active_run.claim(run, stop);
+        let entry = self.store.start_run(run, self.batch, Timestamp::now())?;
         let window = self.run.duplicate_window;
-        let ledger = RunProgress::open(self.memory.clone(), &entry, self.metrics.clone(), window)?;
-        let ledger = Arc::new(ledger);
+        let progress = RunProgress::open(self.store.clone(), &entry, self.metrics.clone(), window)?;
+        let progress = Arc::new(progress);
         let Run {
-            cause, seed, resumed, ..
+            trigger,
+            seed,
+            resumed,
+            ..
         } = &entry;
-        tracing::info!(%run, %cause, users = entry.counts.requested, %seed, resumed, "run started");
-        self.current.began(Arc::clone(&ledger));
+        tracing::info!(%run, %trigger, users = entry.counts.requested, %seed, resumed, "run started");
+        self.active_run.started(Arc::clone(&progress));
         self.metrics.running.set(1);
-        self.pulse.expect_within(self.run.timeout);
-        let outcome = match self.legs(&ledger, &entry.order().plan(), &cancel).await {
+        self.watchdog.expect_progress_within(self.run.timeout);
+        let outcome = match self.run_stages(&progress, &entry.spec().plan(), &cancel).await {
             Ok(outcome) => outcome,
             Err(error) => Outcome::Failed(error),
         };
-        self.reach.idle();
+        self.publisher_health.idle();
         self.metrics.running.set(0);
         let report = Report {
             run,
             seed: entry.seed.clone(),
             outcome,
-            counts: ledger.tally().counts(),
-            took: started.elapsed(),
+            counts: progress.stats().counts(),
+            duration: started.elapsed(),
         };
-        self.note(&report);
-        self.close(&ledger, &report, stop)?;
-        self.current.ended();
+        self.record(&report);
+        self.close(&progress, &report, stop)?;
+        self.active_run.finished();
         Ok(report)
     }
 
     /// What the process was told to leave, or only the operator can mend, the next process takes up; if there is one
     /// that can.
-    fn close(&self, ledger: &RunProgress, report: &Report, stop: &CancellationToken) -> Result<(), StoreError> {
+    fn close(
+        &self,
+        progress: &RunProgress,
+        report: &Report,
+        stop: &CancellationToken,
+    ) -> Result<(), StoreError> {
         let left = match report.outcome {
             Outcome::Stopped => stop.is_cancelled(),
-            _ => report.is_hopeless(),
+            _ => report.is_unrecoverable(),
         };
-        if left && self.memory.outlives_the_process() {
-            return ledger.leave();
+        if left && self.store.is_persistent() {
+            return progress.suspend();
         }
-        ledger.end(report.outcome.state(), report.reason().as_deref())?;
+        progress.finish(report.outcome.state(), report.reason().as_deref())?;
         let (age, number) = (self.state.retention.age, self.state.retention.runs);
-        self.memory.prune(age, number, Timestamp::now())?;
-        self.memory.scrub()
+        self.store.prune_runs(age, number, Timestamp::now())?;
+        self.store.purge_deleted()
     }
 
-    async fn legs(
+    async fn run_stages(
         &self,
-        ledger: &RunProgress,
+        progress: &RunProgress,
         plan: &Plan,
         cancel: &CancellationToken,
     ) -> Result<Outcome, RunError> {
-        let places = if self.memory.outlives_the_process() {
+        let capacity = if self.store.is_persistent() {
             self.state.outbox_pages
         } else {
             PAGES_IN_MEMORY.max(self.pages_in_flight)
         };
-        let waiting = ledger.waiting_pages().map_err(RunError::Store)?;
-        let room = PageSlots::new(places, waiting);
-        let (source, delivery) = (&self.source, &self.delivery);
-        let fetching = FetchLoop {
-            source,
-            ledger,
-            room: &room,
+        let waiting = progress.pending_pages().map_err(RunError::Store)?;
+        let slots = PageSlots::new(capacity, waiting);
+        let (fetcher, sender) = (&self.fetcher, &self.sender);
+        let fetch_loop = FetchLoop {
+            fetcher,
+            progress,
+            slots: &slots,
             in_flight: self.pages_in_flight,
         };
-        let delivering = DeliveryLoop {
-            delivery,
-            ledger,
-            room: &room,
+        let delivery_loop = DeliveryLoop {
+            sender,
+            progress,
+            slots: &slots,
             in_flight: self.batches_in_flight,
         };
         // One ring is enough for any number of pages.
-        let (bell, rings) = mpsc::channel(1);
-        let (fetching, delivering) = (fetching.all(plan, cancel, bell), delivering.all(rings));
-        let both = async { tokio::try_join!(fetching, delivering) };
+        let (wakeup, wakeups) = mpsc::channel(1);
+        let (fetch_loop, delivery_loop) = (fetch_loop.run(plan, cancel, wakeup), delivery_loop.run(wakeups));
+        let both = async { tokio::try_join!(fetch_loop, delivery_loop) };
         let Ok(ended) = tokio::time::timeout(self.run.timeout, both).await else {
-            return Err(RunError::Deadline(self.run.timeout));
+            return Err(RunError::Timeout(self.run.timeout));
         };
         match ended?.0 {
-            FetchOutcome::Failed(error) => Err(RunError::Source(error)),
+            FetchOutcome::Failed(error) => Err(RunError::Fetch(error)),
             FetchOutcome::Cancelled => Ok(Outcome::Stopped),
-            FetchOutcome::Complete => Ok(judged(&ledger.tally().counts())),
+            FetchOutcome::Complete => Ok(outcome_of(&progress.stats().counts())),
         }
     }
 
-    fn note(&self, report: &Report) {
+    fn record(&self, report: &Report) {
         let (run, outcome, counts) = (report.run, report.outcome.name(), &report.counts);
         self.metrics.runs.with_label_values(&[outcome]).inc();
-        self.metrics.run_seconds.observe(report.took.as_secs_f64());
+        self.metrics.run_seconds.observe(report.duration.as_secs_f64());
         if matches!(report.outcome, Outcome::Complete) {
             self.metrics.last_success.set(now_seconds());
         }
-        let duration_ms = report.took.as_millis();
+        let duration_ms = report.duration.as_millis();
         let Counts {
             fetched,
             invalid,
@@ -282,7 +295,7 @@ fn now_seconds() -> f64 {
     jiff::Timestamp::now().as_duration().as_secs_f64()
 }
 
-fn judged(counts: &Counts) -> Outcome {
+fn outcome_of(counts: &Counts) -> Outcome {
     if counts.rejected == 0 {
         Outcome::Complete
     } else {
@@ -291,5 +304,5 @@ fn judged(counts: &Counts) -> Outcome {
 }
 
 #[cfg(test)]
-#[path = "run/tests.rs"]
+#[path = "pipeline/tests.rs"]
 mod tests;

@@ -1,55 +1,55 @@
-//! Which records of a page the publisher has accounted for. Batches are under way side by side, so these need not be
-//! the first ones. Pure; holds no record.
+//! A set of record positions, stored as ranges. Tracks which records of a page are acknowledged. Batches are in flight
+//! concurrently, so acknowledged records need not form a prefix. Pure.
 
 use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
 
-/// Places of records, as ranges: in order, apart from each other, none of them empty.
+/// Positions as sorted, disjoint, non-adjacent and non-empty ranges.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RangeSet(Vec<Range<usize>>);
 
 impl RangeSet {
-    /// These are accounted for, too.
-    pub fn add(&mut self, places: Range<usize>) {
-        if places.is_empty() {
+    /// Adds each position of `range`.
+    pub fn insert(&mut self, range: Range<usize>) {
+        if range.is_empty() {
             return;
         }
-        let Range { mut start, mut end } = places;
-        self.0.retain(|known| {
-            let apart = known.end < start || end < known.start;
-            if !apart {
-                (start, end) = (start.min(known.start), end.max(known.end));
+        let Range { mut start, mut end } = range;
+        self.0.retain(|stored| {
+            let disjoint = stored.end < start || end < stored.start;
+            if !disjoint {
+                (start, end) = (start.min(stored.start), end.max(stored.end));
             }
-            apart
+            disjoint
         });
-        let behind = self.0.partition_point(|known| known.end < start);
-        self.0.insert(behind, start..end);
+        let index = self.0.partition_point(|stored| stored.end < start);
+        self.0.insert(index, start..end);
     }
 
-    /// Whether all of `places` are.
+    /// Whether every position of `range` is in the set.
     #[must_use]
-    pub fn holds(&self, places: &Range<usize>) -> bool {
-        let around = |known: &Range<usize>| known.start <= places.start && places.end <= known.end;
-        places.is_empty() || self.0.iter().any(around)
+    pub fn contains(&self, range: &Range<usize>) -> bool {
+        let covers = |stored: &Range<usize>| stored.start <= range.start && range.end <= stored.end;
+        range.is_empty() || self.0.iter().any(covers)
     }
 
-    /// Whether any of `places` is.
+    /// Whether any position of `range` is in the set.
     #[must_use]
-    pub fn meets(&self, places: &Range<usize>) -> bool {
-        let known = self.0.iter();
-        known
-            .map(|known| known.start.max(places.start)..known.end.min(places.end))
-            .any(|both| !both.is_empty())
+    pub fn intersects(&self, range: &Range<usize>) -> bool {
+        let stored = self.0.iter();
+        stored
+            .map(|stored| stored.start.max(range.start)..stored.end.min(range.end))
+            .any(|common| !common.is_empty())
     }
 }
 
-/// `0-1000,2000-3000`; each range ends before its second number.
+/// `0-1000,2000-3000`; the end of each range is exclusive.
 impl fmt::Display for RangeSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, places) in self.0.iter().enumerate() {
+        for (index, range) in self.0.iter().enumerate() {
             let comma = if index == 0 { "" } else { "," };
-            write!(f, "{comma}{}-{}", places.start, places.end)?;
+            write!(f, "{comma}{}-{}", range.start, range.end)?;
         }
         Ok(())
     }
@@ -59,13 +59,13 @@ impl FromStr for RangeSet {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let mut accounted = Self::default();
+        let mut set = Self::default();
         for range in text.split(',').filter(|range| !range.is_empty()) {
             let ends = range.split_once('-');
             let ends = ends.and_then(|(start, end)| Some(start.parse().ok()?..end.parse().ok()?));
-            accounted.add(ends.ok_or("ranges are START-END, with commas between them")?);
+            set.insert(ends.ok_or("must be START-END ranges separated by commas")?);
         }
-        Ok(accounted)
+        Ok(set)
     }
 }
 
@@ -79,26 +79,27 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_knows_what_it_was_told_in_whatever_order_and_is_read_as_it_is_written(
-            told in prop::collection::vec((0_usize..60, 0_usize..20), 0..12),
-            asked in (0_usize..70, 0_usize..30),
+        fn insertion_order_is_irrelevant_and_text_round_trips(
+            inserted in prop::collection::vec((0_usize..60, 0_usize..20), 0..12),
+            queried in (0_usize..70, 0_usize..30),
         ) {
-            let (mut accounted, mut places) = (RangeSet::default(), BTreeSet::new());
-            for (start, records) in told {
-                accounted.add(start..start + records);
-                places.extend(start..start + records);
+            let (mut set, mut positions) = (RangeSet::default(), BTreeSet::new());
+            for (start, records) in inserted {
+                set.insert(start..start + records);
+                positions.extend(start..start + records);
             }
-            let asked = asked.0..asked.0 + asked.1;
-            prop_assert_eq!(accounted.holds(&asked), asked.clone().all(|place| places.contains(&place)));
-            let meets = places.iter().any(|place| asked.contains(place));
-            prop_assert_eq!(accounted.meets(&asked), meets);
-            prop_assert!(accounted.0.windows(2).all(|two| two[0].end < two[1].start), "{accounted}");
-            prop_assert_eq!(accounted.to_string().parse(), Ok(accounted));
+            let queried = queried.0..queried.0 + queried.1;
+            let contained = queried.clone().all(|position| positions.contains(&position));
+            prop_assert_eq!(set.contains(&queried), contained);
+            let intersects = positions.iter().any(|position| queried.contains(position));
+            prop_assert_eq!(set.intersects(&queried), intersects);
+            prop_assert!(set.0.windows(2).all(|pair| pair[0].end < pair[1].start), "{set}");
+            prop_assert_eq!(set.to_string().parse(), Ok(set));
         }
     }
 
     #[test]
-    fn what_is_no_list_of_ranges_is_refused() {
+    fn malformed_ranges_are_rejected() {
         for text in ["5", "a-b", "1-2;3-4", "-", "1--2"] {
             assert!(text.parse::<RangeSet>().is_err(), "{text}");
         }

@@ -7,11 +7,11 @@ use thiserror::Error;
 use uuid::Uuid;
 
 use crate::delivery::retrying_sender::DeliveryError;
-use crate::run::RunState;
-use crate::store::StoreError;
-use crate::run::plan::Seed;
 use crate::fetch::retrying_fetcher::PageError;
+use crate::run::RunState;
+use crate::run::plan::Seed;
 use crate::run::run_stats::Counts;
+use crate::store::StoreError;
 
 /// How a run ended.
 #[derive(Debug)]
@@ -55,13 +55,13 @@ impl Outcome {
 pub enum RunError {
     /// A page can't be had; what was fetched before is delivered.
     #[error("fetching ended")]
-    Source(#[source] PageError),
+    Fetch(#[source] PageError),
     /// Records can't be handed over.
     #[error("delivery ended")]
     Delivery(#[source] DeliveryError),
     /// It took too long.
     #[error("not done within run.timeout, {0:?}")]
-    Deadline(Duration),
+    Timeout(Duration),
     /// What it does can't be kept.
     #[error("keep the run's state")]
     Store(#[source] StoreError),
@@ -79,7 +79,7 @@ pub struct Report {
     /// What it did.
     pub counts: Counts,
     /// How long it took.
-    pub took: Duration,
+    pub duration: Duration,
 }
 
 #[derive(Serialize)]
@@ -106,7 +106,7 @@ impl Report {
 
     /// Whether every later run would fail in the same way until the operator changes something.
     #[must_use]
-    pub fn is_hopeless(&self) -> bool {
+    pub fn is_unrecoverable(&self) -> bool {
         matches!(
             &self.outcome,
             Outcome::Failed(RunError::Delivery(DeliveryError::Unauthorized(_)))
@@ -122,7 +122,7 @@ impl Report {
             reason: self.reason(),
             seed: &self.seed,
             counts: &self.counts,
-            seconds: self.took.as_secs_f64(),
+            seconds: self.duration.as_secs_f64(),
         };
         serde_json::to_string(&summary).expect("texts and numbers can be written as JSON")
     }
@@ -137,12 +137,12 @@ mod tests {
         let report = Report {
             run: Uuid::nil(),
             seed: "abc".parse().unwrap(),
-            outcome: Outcome::Failed(RunError::Deadline(Duration::from_secs(1))),
+            outcome: Outcome::Failed(RunError::Timeout(Duration::from_secs(1))),
             counts: Counts {
                 requested: 5,
                 ..Counts::default()
             },
-            took: Duration::from_millis(1_500),
+            duration: Duration::from_millis(1_500),
         };
         let line = report.summary();
         assert!(!line.contains('\n'));

@@ -7,32 +7,33 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use uuid::Uuid;
 
-use crate::delivery::response::BatchOutcome;
 use crate::delivery::record_batch::RecordBatch;
-use crate::transform::dedup_window::DedupWindow;
-use crate::run::{Run, RunState};
-use crate::store::{FetchedPage, Ack, Store, StoreError, RejectedRecord, OutboxChunk};
+use crate::delivery::response::BatchOutcome;
 use crate::metrics::IngesterMetrics;
-use crate::transform::page::Page;
 use crate::run::run_stats::RunStats;
+use crate::run::{Run, RunState};
+use crate::store::outbox::{Ack, FetchedPage, OutboxChunk, RejectedRecord};
+use crate::store::{Store, StoreError};
+use crate::transform::dedup_window::DedupWindow;
+use crate::transform::page::Page;
 
 /// RejectedRecord records that are kept one by one, in each run; the others are counted.
-const MOST_REFUSED: u64 = 1_000;
+const MAX_REJECTED_RECORDS: u64 = 1_000;
 
 /// The books of one run.
 pub struct RunProgress {
-    memory: Store,
+    store: Store,
     run: Uuid,
     batch: usize,
-    tally: RunStats,
-    place: Mutex<FetchCursor>,
+    stats: RunStats,
+    cursor: Mutex<FetchCursor>,
 }
 
 /// How far fetching has come.
 struct FetchCursor {
     page: u64,
     record: u64,
-    seen: DedupWindow,
+    dedup: DedupWindow,
 }
 
 impl RunProgress {
@@ -41,98 +42,96 @@ impl RunProgress {
     /// # Errors
     /// When the state can't be read.
     pub fn open(
-        memory: Store,
+        store: Store,
         entry: &Run,
         metrics: IngesterMetrics,
         window: usize,
     ) -> Result<Self, StoreError> {
-        let batch = entry
-            .batch
-            .ok_or(StoreError::Damaged("run that has not begun"))?;
-        let mut seen = DedupWindow::within(window);
-        for id in memory.ids(entry.id)? {
-            seen.admit(id);
+        let batch = entry.batch.ok_or(StoreError::Corrupt("run that has not begun"))?;
+        let mut dedup = DedupWindow::new(window);
+        for id in store.user_ids(entry.id)? {
+            dedup.insert(id);
         }
-        let place = FetchCursor {
+        let cursor = FetchCursor {
             page: entry.pages_fetched,
             record: entry.next_record,
-            seen,
+            dedup,
         };
         Ok(Self {
-            memory,
+            store,
             run: entry.id,
-            batch: usize::try_from(batch).map_err(|_| StoreError::Damaged("number"))?,
-            tally: RunStats::resumed(entry.counts.clone(), metrics),
-            place: Mutex::new(place),
+            batch: usize::try_from(batch).map_err(|_| StoreError::Corrupt("number"))?,
+            stats: RunStats::from_counts(entry.counts.clone(), metrics),
+            cursor: Mutex::new(cursor),
         })
     }
 
     /// The run.
     #[must_use]
-    pub fn run(&self) -> Uuid {
+    pub fn run_id(&self) -> Uuid {
         self.run
     }
 
     /// How many records go out in one request.
     #[must_use]
-    pub fn batch(&self) -> usize {
+    pub fn batch_size(&self) -> usize {
         self.batch
     }
 
     /// The counts so far.
     #[must_use]
-    pub fn tally(&self) -> &RunStats {
-        &self.tally
+    pub fn stats(&self) -> &RunStats {
+        &self.stats
     }
 
     /// How many pages of the plan need not be fetched any more.
     #[must_use]
     pub fn pages_fetched(&self) -> u64 {
-        self.place().page
+        self.cursor().page
     }
 
     /// The next page came in. Says whether any of its records is to be delivered.
     ///
     /// # Errors
     /// When the state can't be written.
-    pub fn fetched(&self, page: &Page) -> Result<bool, StoreError> {
-        let mut place = self.place();
+    pub fn record_page(&self, page: &Page) -> Result<bool, StoreError> {
+        let mut cursor = self.cursor();
         let ids: Vec<_> = page.ids().collect();
-        let fresh: Vec<_> = (0..ids.len())
-            .filter(|index| place.seen.admit(ids[*index]))
+        let new_records: Vec<_> = (0..ids.len())
+            .filter(|index| cursor.dedup.insert(ids[*index]))
             .collect();
         let fetched = FetchedPage {
-            page: place.page,
-            first: place.record,
+            page: cursor.page,
+            first: cursor.record,
             content: page,
-            fresh: &fresh,
-            piece: self.batch,
+            new_records: &new_records,
+            chunk: self.batch,
         };
-        self.memory.fetched(self.run, &fetched, || {
-            self.tally.fetched(page);
-            self.tally.duplicates(ids.len() - fresh.len());
-            self.tally.counts()
+        self.store.insert_page(self.run, &fetched, || {
+            self.stats.record_page(page);
+            self.stats.record_duplicates(ids.len() - new_records.len());
+            self.stats.counts()
         })?;
-        place.page += 1;
-        place.record += count(fresh.len());
-        Ok(!fresh.is_empty())
+        cursor.page += 1;
+        cursor.record += count(new_records.len());
+        Ok(!new_records.is_empty())
     }
 
     /// The next piece to deliver behind the piece `after`, if one waits.
     ///
     /// # Errors
     /// When the state can't be read.
-    pub fn waiting(&self, after: Option<&OutboxChunk>) -> Result<Option<OutboxChunk>, StoreError> {
-        let after = after.map(|piece| (piece.page, piece.start));
-        self.memory.waiting(self.run, after)
+    pub fn next_chunk(&self, after: Option<&OutboxChunk>) -> Result<Option<OutboxChunk>, StoreError> {
+        let after = after.map(|chunk| (chunk.page, chunk.start));
+        self.store.next_chunk(self.run, after)
     }
 
     /// How many pages wait.
     ///
     /// # Errors
     /// When the state can't be read.
-    pub fn waiting_pages(&self) -> Result<usize, StoreError> {
-        self.memory.waiting_pages(self.run)
+    pub fn pending_pages(&self) -> Result<usize, StoreError> {
+        self.store.pending_pages(self.run)
     }
 
     /// The publisher has said what became of `batch`, which is part of `piece`. Says whether that was the last
@@ -140,14 +139,14 @@ impl RunProgress {
     ///
     /// # Errors
     /// When the state can't be written.
-    pub fn accounted(
+    pub fn acknowledge(
         &self,
-        piece: &OutboxChunk,
+        chunk: &OutboxChunk,
         batch: &RecordBatch<'_>,
-        verdict: &BatchOutcome,
+        outcome: &BatchOutcome,
     ) -> Result<bool, StoreError> {
-        let kept = MOST_REFUSED.saturating_sub(self.tally.counts().rejected);
-        let refused: Vec<_> = verdict
+        let kept = MAX_REJECTED_RECORDS.saturating_sub(self.stats.counts().rejected);
+        let refused: Vec<_> = outcome
             .rejected
             .iter()
             .take(usize::try_from(kept).unwrap_or(usize::MAX))
@@ -158,15 +157,15 @@ impl RunProgress {
             })
             .collect();
         let start =
-            usize::try_from(batch.first() - piece.first).map_err(|_| StoreError::Damaged("number"))?;
-        let heard = Ack {
-            piece,
-            places: start..start + batch.records(),
+            usize::try_from(batch.first() - chunk.first).map_err(|_| StoreError::Corrupt("number"))?;
+        let ack = Ack {
+            chunk,
+            range: start..start + batch.records(),
             refused: &refused,
         };
-        self.memory.accounted(self.run, &heard, || {
-            self.tally.accounted(verdict);
-            self.tally.counts()
+        self.store.acknowledge(self.run, &ack, || {
+            self.stats.record_outcome(outcome);
+            self.stats.counts()
         })
     }
 
@@ -174,23 +173,23 @@ impl RunProgress {
     ///
     /// # Errors
     /// When the state can't be written.
-    pub fn leave(&self) -> Result<(), StoreError> {
-        self.memory.note(self.run, &self.tally.counts())
+    pub fn suspend(&self) -> Result<(), StoreError> {
+        self.store.save_counts(self.run, &self.stats.counts())
     }
 
     /// Ends the run.
     ///
     /// # Errors
     /// When the state can't be written.
-    pub fn end(&self, state: RunState, reason: Option<&str>) -> Result<(), StoreError> {
-        let counts = self.tally.counts();
-        self.memory
-            .end(self.run, state, reason, &counts, Timestamp::now())
+    pub fn finish(&self, state: RunState, reason: Option<&str>) -> Result<(), StoreError> {
+        let counts = self.stats.counts();
+        self.store
+            .finish_run(self.run, state, reason, &counts, Timestamp::now())
     }
 
     /// A panic elsewhere ends the process before the place is used again.
-    fn place(&self) -> MutexGuard<'_, FetchCursor> {
-        self.place.lock().unwrap_or_else(PoisonError::into_inner)
+    fn cursor(&self) -> MutexGuard<'_, FetchCursor> {
+        self.cursor.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -206,5 +205,5 @@ fn id_of(record: &[u8]) -> String {
 }
 
 fn count(number: usize) -> u64 {
-    u64::try_from(number).expect("what is in memory can be counted in 64 bits")
+    u64::try_from(number).expect("what is in store can be counted in 64 bits")
 }

@@ -11,7 +11,7 @@ use crate::metrics::{IngesterMetrics, Upstream};
 use crate::transform::page::Page;
 
 /// Different reasons that are told apart; the publisher's are its own, so there may be any number.
-const MOST_REASONS: usize = 64;
+const MAX_REASONS: usize = 64;
 
 /// The counts of one run. At its end `fetched` is `invalid + duplicate + accepted + rejected + undelivered`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -34,7 +34,7 @@ pub struct Counts {
     /// Requests sent again, to either side.
     pub retried: u64,
     /// Time spent waiting for the API's budget.
-    pub throttled_seconds: f64,
+    pub rate_limited_seconds: f64,
     /// `field: rule` → how many.
     pub invalid_reasons: BTreeMap<String, u64>,
     /// `field: reason` → how many.
@@ -55,12 +55,12 @@ impl RunStats {
             requested,
             ..Counts::default()
         };
-        Self::resumed(counts, metrics)
+        Self::from_counts(counts, metrics)
     }
 
     /// Counts on from `counts`, which the metrics of an earlier process have seen.
     #[must_use]
-    pub fn resumed(counts: Counts, metrics: IngesterMetrics) -> Self {
+    pub fn from_counts(counts: Counts, metrics: IngesterMetrics) -> Self {
         Self {
             counts: Mutex::new(counts),
             metrics,
@@ -74,21 +74,23 @@ impl RunStats {
     }
 
     /// A verified page came in.
-    pub fn fetched(&self, page: &Page) {
+    pub fn record_page(&self, page: &Page) {
         let users = count(page.users());
         self.metrics.fetched.inc_by(users);
-        page.unfit().iter().for_each(|unfit| self.metrics.unfit(*unfit));
+        page.mapping_errors()
+            .iter()
+            .for_each(|error| self.metrics.record_mapping_error(*error));
         let mut counts = self.lock();
         counts.fetched += users;
         counts.undelivered += count(page.ids().len());
-        for unfit in page.unfit() {
+        for error in page.mapping_errors() {
             counts.invalid += 1;
-            note(&mut counts.invalid_reasons, &unfit.to_string());
+            increment_reason(&mut counts.invalid_reasons, &error.to_string());
         }
     }
 
     /// So many records are known already.
-    pub fn duplicates(&self, records: usize) {
+    pub fn record_duplicates(&self, records: usize) {
         let records = count(records);
         self.metrics.duplicate.inc_by(records);
         let mut counts = self.lock();
@@ -97,34 +99,34 @@ impl RunStats {
     }
 
     /// The publisher has said what became of a batch.
-    pub fn accounted(&self, verdict: &BatchOutcome) {
-        let rejected = count(verdict.rejected.len());
-        self.metrics.accepted.inc_by(verdict.accepted);
+    pub fn record_outcome(&self, outcome: &BatchOutcome) {
+        let rejected = count(outcome.rejected.len());
+        self.metrics.accepted.inc_by(outcome.accepted);
         self.metrics.rejected.inc_by(rejected);
         let mut counts = self.lock();
-        counts.accepted += verdict.accepted;
+        counts.accepted += outcome.accepted;
         counts.rejected += rejected;
-        counts.undelivered = counts.undelivered.saturating_sub(verdict.accepted + rejected);
-        for rejected in &verdict.rejected {
-            note(&mut counts.rejected_reasons, &rejected.reason);
+        counts.undelivered = counts.undelivered.saturating_sub(outcome.accepted + rejected);
+        for rejected in &outcome.rejected {
+            increment_reason(&mut counts.rejected_reasons, &rejected.reason);
         }
     }
 
     /// A request was answered, or not.
-    pub fn request(&self, leg: Upstream, status: &str, took: Duration) {
-        self.metrics.request(leg, status, took);
+    pub fn record_request(&self, upstream: Upstream, status: &str, duration: Duration) {
+        self.metrics.request(upstream, status, duration);
     }
 
     /// A request is going to be sent again.
-    pub fn retried(&self, leg: Upstream) {
-        self.metrics.retries.with_label_values(&[leg.name()]).inc();
+    pub fn record_retry(&self, upstream: Upstream) {
+        self.metrics.retries.with_label_values(&[upstream.name()]).inc();
         self.lock().retried += 1;
     }
 
     /// The API's budget was waited for.
-    pub fn throttled(&self, waited: Duration) {
-        self.metrics.throttled.add(waited.as_secs_f64());
-        self.lock().throttled_seconds += waited.as_secs_f64();
+    pub fn record_rate_limit_wait(&self, waited: Duration) {
+        self.metrics.rate_limited_seconds.add(waited.as_secs_f64());
+        self.lock().rate_limited_seconds += waited.as_secs_f64();
     }
 
     /// A panic elsewhere leaves counts behind that are still true.
@@ -138,15 +140,15 @@ impl RunStats {
     }
 }
 
-fn note(reasons: &mut BTreeMap<String, u64>, reason: &str) {
-    let known = reasons.contains_key(reason) || reasons.len() < MOST_REASONS;
+fn increment_reason(reasons: &mut BTreeMap<String, u64>, reason: &str) {
+    let known = reasons.contains_key(reason) || reasons.len() < MAX_REASONS;
     *reasons
         .entry(if known { reason } else { "other" }.to_owned())
         .or_default() += 1;
 }
 
 fn count(number: usize) -> u64 {
-    u64::try_from(number).expect("what is in memory can be counted in 64 bits")
+    u64::try_from(number).expect("what is in store can be counted in 64 bits")
 }
 
 #[cfg(test)]
@@ -154,26 +156,26 @@ mod tests {
     use model::Field;
 
     use super::*;
-    use crate::delivery::response::Rejected;
     use crate::delivery::record_batch::tests::page_of;
+    use crate::delivery::response::RecordRejection;
     use crate::transform::mapping::MappingError;
 
     #[test]
     fn what_was_fetched_is_always_the_sum_of_what_became_of_it() {
-        let tally = RunStats::for_tests();
+        let stats = RunStats::for_tests();
         let mut page = page_of(5);
         page.push(Err(MappingError {
             field: Field::Email,
             rule: "blank",
         }));
-        tally.fetched(&page);
-        tally.duplicates(1);
+        stats.record_page(&page);
+        stats.record_duplicates(1);
         let rejected = vec![RecordRejection::new(0, "email: is blank")];
-        tally.accounted(&BatchOutcome {
+        stats.record_outcome(&BatchOutcome {
             accepted: 2,
             rejected,
         });
-        let counts = tally.counts();
+        let counts = stats.counts();
         assert_eq!(
             (
                 counts.fetched,
@@ -191,15 +193,15 @@ mod tests {
 
     #[test]
     fn reasons_are_bounded_whatever_a_publisher_makes_up() {
-        let tally = RunStats::for_tests();
+        let stats = RunStats::for_tests();
         let rejected = (0..200)
             .map(|number| RecordRejection::new(number, format!("field: reason {number}")))
             .collect();
-        tally.accounted(&BatchOutcome {
+        stats.record_outcome(&BatchOutcome {
             accepted: 0,
             rejected,
         });
-        let reasons = tally.counts().rejected_reasons;
-        assert_eq!((reasons.len(), reasons["other"]), (MOST_REASONS + 1, 200 - 64));
+        let reasons = stats.counts().rejected_reasons;
+        assert_eq!((reasons.len(), reasons["other"]), (MAX_REASONS + 1, 200 - 64));
     }
 }

@@ -18,15 +18,15 @@ pub struct Watchdog {
 impl Watchdog {
     /// A pulse that `/healthz` watches.
     #[must_use]
-    pub fn watched_by(health: &Health) -> Self {
-        let pulse = Self::default();
-        let watched = pulse.clone();
+    pub fn register(health: &Health) -> Self {
+        let watchdog = Self::default();
+        let watched = watchdog.clone();
         health.watch("runs", move || watched.check(Instant::now()));
-        pulse
+        watchdog
     }
 
     /// Promises to be heard of again within `time`.
-    pub fn expect_within(&self, time: Duration) {
+    pub fn expect_progress_within(&self, time: Duration) {
         let due = Instant::now().checked_add(time.saturating_add(SLACK));
         *self.due.lock().unwrap_or_else(PoisonError::into_inner) = due;
     }
@@ -46,18 +46,18 @@ mod tests {
 
     #[test]
     fn a_broken_promise_is_a_reason_to_be_restarted() {
-        let pulse = Watchdog::default();
+        let watchdog = Watchdog::default();
         let now = Instant::now();
-        pulse.check(now).unwrap();
-        pulse.expect_within(Duration::from_secs(5));
-        pulse.check(now + Duration::from_secs(60)).unwrap();
+        watchdog.check(now).unwrap();
+        watchdog.expect_progress_within(Duration::from_secs(5));
+        watchdog.check(now + Duration::from_secs(60)).unwrap();
         assert!(
-            pulse
+            watchdog
                 .check(now + Duration::from_secs(70))
                 .unwrap_err()
                 .starts_with("nothing has moved")
         );
-        pulse.expect_within(Duration::from_secs(30));
-        pulse.check(now + Duration::from_secs(70)).unwrap();
+        watchdog.expect_progress_within(Duration::from_secs(30));
+        watchdog.check(now + Duration::from_secs(70)).unwrap();
     }
 }

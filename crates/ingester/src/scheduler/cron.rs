@@ -16,7 +16,7 @@ use jiff::tz::TimeZone;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// More changes of a zone's offset than lie between two starts of any expression that has starts at all.
-const MOST_CHANGES: usize = 1_000;
+const MAX_TRANSITIONS: usize = 1_000;
 
 /// A cron expression: five fields, or six with seconds in front.
 #[derive(Clone, Debug)]
@@ -71,7 +71,7 @@ impl Cron {
             }
         }
         let mut changes = zone.following(Timestamp::from_second(now).ok()?);
-        for _ in 0..MOST_CHANGES {
+        for _ in 0..MAX_TRANSITIONS {
             let found = self.civil_match(from, inclusive)? - here;
             let change = changes.next().map(|change| change.timestamp().as_second());
             let Some(change) = change.filter(|change| *change <= found) else {

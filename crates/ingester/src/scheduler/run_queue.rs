@@ -1,5 +1,4 @@
-//! Where runs are asked for: enters them into the state, as far as no other run is in the way, and wakes whoever does
-//! them. It does none itself.
+//! Queue of requested runs: stores a run if the concurrency policy allows it, and wakes the scheduler. Executes none.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,29 +9,29 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::run::active_run::ActiveRun;
-use crate::run::{Trigger, Run, RunSpec, RunState};
-use crate::store::{Store, StoreError};
 use crate::run::plan::{PageRange, Seed};
+use crate::run::{Run, RunSpec, RunState, Trigger};
 use crate::settings::{ConcurrencyPolicy, IngesterSettings};
+use crate::store::{Store, StoreError};
 
-/// What somebody asks for; what is left out is as the settings have it.
+/// Parameters of a requested run. The settings supply those that are absent.
 #[derive(Clone, Debug, Default)]
 pub struct RunRequest {
-    /// How many users.
+    /// Number of users.
     pub users: Option<u64>,
-    /// From which seed.
+    /// Seed.
     pub seed: Option<Seed>,
-    /// Which of its pages.
+    /// Pages of the seed.
     pub pages: Option<PageRange>,
 }
 
 impl RunRequest {
-    /// What the settings and the wish want a run to do.
+    /// Combines the request with the settings.
     #[must_use]
-    pub fn order(&self, cause: Trigger, settings: &IngesterSettings) -> RunSpec {
+    pub fn spec(&self, trigger: Trigger, settings: &IngesterSettings) -> RunSpec {
         let seed = self.seed.as_ref().or(settings.run.seed.as_ref()).cloned();
         RunSpec {
-            cause,
+            trigger,
             scheduled: None,
             seed: seed.unwrap_or_else(Seed::random),
             users: self.users.unwrap_or(settings.run.users),
@@ -42,205 +41,207 @@ impl RunRequest {
         }
     }
 
-    /// Whether a run that did `order` did what is wished for. Who names no seed is content with any.
+    /// Whether `spec` satisfies the request. A request without a seed matches any seed.
     #[must_use]
-    pub fn is_met_by(&self, order: &RunSpec, settings: &IngesterSettings) -> bool {
-        let wanted = self.order(order.cause, settings);
+    pub fn matches(&self, spec: &RunSpec, settings: &IngesterSettings) -> bool {
+        let wanted = self.spec(spec.trigger, settings);
         let seed = self.seed.as_ref().or(settings.run.seed.as_ref());
-        let seed_fits = seed.is_none_or(|seed| *seed == order.seed);
-        seed_fits && (wanted.users, wanted.pages) == (order.users, order.pages)
+        let seed_fits = seed.is_none_or(|seed| *seed == spec.seed);
+        seed_fits && (wanted.users, wanted.pages) == (spec.users, spec.pages)
     }
 }
 
-/// Why a run is not entered.
+/// Error of [`RunQueue::enqueue`].
 #[derive(Debug, Error)]
 pub enum EnqueueError {
-    /// This one is under way or waits, and `schedule.concurrency_policy` has no room for another.
-    #[error("run {0} is in the way")]
+    /// This run is queued or running, and `schedule.concurrency_policy` allows no other.
+    #[error("run {0} is already queued or running")]
     Busy(Uuid),
-    /// No page of the seed is among those asked for.
-    #[error("the pages asked for hold no users")]
-    Nothing,
-    /// The state can't be used.
+    /// The requested pages contain no users.
+    #[error("the requested pages contain no users")]
+    NoUsers,
+    /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// What became of the wish to end a run.
+/// Outcome of [`RunQueue::cancel`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CancelOutcome {
-    /// It delivers what it has and ends.
+    /// The run delivers what it has fetched and ends.
     Stopping,
-    /// It had not begun, and won't.
-    Withdrawn,
-    /// It had ended before.
-    Over,
-    /// There is no such run.
-    Unknown,
+    /// The run had not started and is removed from the queue.
+    Dequeued,
+    /// The run had already ended.
+    AlreadyEnded,
+    /// The run does not exist.
+    NotFound,
 }
 
-/// The place where runs are asked for. Clones are the same place.
+/// Queue of requested runs. Clones share the queue.
 #[derive(Clone)]
 pub struct RunQueue {
-    memory: Store,
-    current: ActiveRun,
+    store: Store,
+    active: ActiveRun,
     settings: Arc<IngesterSettings>,
-    bell: Arc<Notify>,
-    /// One at a time looks for room and takes it.
-    turn: Arc<Mutex<()>>,
+    wakeup: Arc<Notify>,
+    /// Serialises checks of the queue with their changes.
+    lock: Arc<Mutex<()>>,
     next_start: Arc<Mutex<Option<Timestamp>>>,
-    /// Cancelled when a wish could not be kept in the state.
-    lost: CancellationToken,
+    /// Cancelled when a request could not be stored.
+    store_failed: CancellationToken,
 }
 
 impl RunQueue {
-    /// A desk for the runs of `memory`.
+    /// Creates a queue over the runs in `store`.
     #[must_use]
-    pub fn new(memory: Store, current: ActiveRun, settings: IngesterSettings) -> Self {
+    pub fn new(store: Store, active: ActiveRun, settings: IngesterSettings) -> Self {
         Self {
-            memory,
-            current,
+            store,
+            active,
             settings: Arc::new(settings),
-            bell: Arc::default(),
-            turn: Arc::default(),
+            wakeup: Arc::default(),
+            lock: Arc::default(),
             next_start: Arc::default(),
-            lost: CancellationToken::new(),
+            store_failed: CancellationToken::new(),
         }
     }
 
-    /// What the settings and the wish want a run to do.
+    /// Combines a request with the settings.
     #[must_use]
-    pub fn order(&self, cause: Trigger, wish: &RunRequest) -> RunSpec {
-        wish.order(cause, &self.settings)
+    pub fn spec(&self, trigger: Trigger, request: &RunRequest) -> RunSpec {
+        request.spec(trigger, &self.settings)
     }
 
-    /// Which run is under way.
+    /// Returns the id of the active run.
     #[must_use]
-    pub fn running(&self) -> Option<Uuid> {
-        self.current.run()
+    pub fn active_run(&self) -> Option<Uuid> {
+        self.active.run()
     }
 
-    /// Says when the next run starts.
-    pub fn announce(&self, next: Option<Timestamp>) {
+    /// Sets when the next run starts.
+    pub fn set_next_start(&self, next: Option<Timestamp>) {
         *self.next_start.lock().unwrap_or_else(PoisonError::into_inner) = next;
     }
 
-    /// When the next run starts, as it was announced last.
+    /// Returns when the next run starts.
     #[must_use]
     pub fn next_start(&self) -> Option<Timestamp> {
         *self.next_start.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Enters a run, which starts at once, or after the one under way.
+    /// Stores a run. It starts at once or after the active run.
     ///
     /// # Errors
-    /// Each [`EnqueueError`]. After [`EnqueueError::Store`] the state is [`Self::lost`].
-    pub fn ask(&self, order: &RunSpec) -> Result<Uuid, EnqueueError> {
-        let entered = self.enter(order);
-        if let Err(EnqueueError::Store(_)) = entered {
-            self.lost.cancel();
+    /// Returns an [`EnqueueError`]. [`EnqueueError::Store`] also cancels [`Self::store_failed`].
+    pub fn enqueue(&self, spec: &RunSpec) -> Result<Uuid, EnqueueError> {
+        let inserted = self.insert(spec);
+        if let Err(EnqueueError::Store(_)) = inserted {
+            self.store_failed.cancel();
         }
-        entered
+        inserted
     }
 
-    fn enter(&self, order: &RunSpec) -> Result<Uuid, EnqueueError> {
-        if order.plan().users() == 0 {
-            return Err(EnqueueError::Nothing);
+    fn insert(&self, spec: &RunSpec) -> Result<Uuid, EnqueueError> {
+        if spec.plan().users() == 0 {
+            return Err(EnqueueError::NoUsers);
         }
-        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        let unfinished = self.memory.unfinished()?;
-        let most = match self.settings.schedule.concurrency_policy {
+        let _lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let unfinished = self.store.unfinished_runs()?;
+        let capacity = match self.settings.schedule.concurrency_policy {
             ConcurrencyPolicy::Skip => 0,
             ConcurrencyPolicy::Queue => 1,
         };
-        if let Some(last) = unfinished.get(most) {
+        if let Some(last) = unfinished.get(capacity) {
             return Err(EnqueueError::Busy(last.id));
         }
-        let run = self.memory.enter(order, RunState::Queued, None, Timestamp::now())?;
-        self.bell.notify_one();
+        let run = self
+            .store
+            .insert_run(spec, RunState::Queued, None, Timestamp::now())?;
+        self.wakeup.notify_one();
         Ok(run)
     }
 
-    /// Ends a run cleanly.
+    /// Cancels a run. A running one delivers what it has fetched.
     ///
     /// # Errors
-    /// When the state can't be used; then it is [`Self::lost`].
-    pub fn end(&self, run: Uuid) -> Result<CancelOutcome, StoreError> {
-        let ended = self.stop_or_withdraw(run);
-        if ended.is_err() {
-            self.lost.cancel();
+    /// Returns a [`StoreError`] and cancels [`Self::store_failed`].
+    pub fn cancel(&self, run: Uuid) -> Result<CancelOutcome, StoreError> {
+        let outcome = self.cancel_run(run);
+        if outcome.is_err() {
+            self.store_failed.cancel();
         }
-        ended
+        outcome
     }
 
-    fn stop_or_withdraw(&self, run: Uuid) -> Result<CancelOutcome, StoreError> {
-        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.current.cancel(run) {
+    fn cancel_run(&self, run: Uuid) -> Result<CancelOutcome, StoreError> {
+        let _lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.active.cancel(run) {
             return Ok(CancelOutcome::Stopping);
         }
-        match self.memory.run(run)? {
-            None => Ok(CancelOutcome::Unknown),
-            Some(entry) if entry.state.is_final() => Ok(CancelOutcome::Over),
-            Some(entry) => {
-                self.memory.end(
+        match self.store.run(run)? {
+            None => Ok(CancelOutcome::NotFound),
+            Some(stored) if stored.state.is_final() => Ok(CancelOutcome::AlreadyEnded),
+            Some(stored) => {
+                self.store.finish_run(
                     run,
                     RunState::Stopped,
-                    Some("withdrawn before it began"),
-                    &entry.counts,
+                    Some("cancelled before it started"),
+                    &stored.counts,
                     Timestamp::now(),
                 )?;
-                Ok(CancelOutcome::Withdrawn)
+                Ok(CancelOutcome::Dequeued)
             }
         }
     }
 
-    /// Cancelled once a run could not be entered or ended because the state can't be used. Whoever serves the desk ends
-    /// the process then: the next one finds out whether the state is whole.
+    /// Cancelled when the store failed to insert or cancel a run. The server then ends the process; the next process
+    /// checks the state file when it opens it.
     #[must_use]
-    pub fn lost(&self) -> &CancellationToken {
-        &self.lost
+    pub fn store_failed(&self) -> &CancellationToken {
+        &self.store_failed
     }
 
-    /// The next run to do, if there is one. From now on it can be stopped, as by a cancelled `stop`, and no longer be
-    /// withdrawn.
+    /// Returns the next run to execute and claims it. From then on it can be stopped, also by a cancelled `stop`, but no
+    /// longer removed from the queue.
     ///
     /// # Errors
-    /// When the state can't be read.
-    pub fn take(&self, stop: &CancellationToken) -> Result<Option<Run>, StoreError> {
-        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        let next = self.memory.unfinished()?.into_iter().next();
-        if let Some(entry) = &next {
-            let _token = self.current.claim(entry.id, stop);
+    /// Returns a [`StoreError`] when the store can't be read.
+    pub fn dequeue(&self, stop: &CancellationToken) -> Result<Option<Run>, StoreError> {
+        let _lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = self.store.unfinished_runs()?.into_iter().next();
+        if let Some(run) = &next {
+            let _token = self.active.claim(run.id, stop);
         }
         Ok(next)
     }
 
-    /// Returns when a run was asked for since the last call.
-    pub async fn rung(&self) {
-        self.bell.notified().await;
+    /// Waits until a run was enqueued since the last call.
+    pub async fn notified(&self) {
+        self.wakeup.notified().await;
     }
 
-    /// The run with this id, as it stands this moment.
+    /// Returns the run with its live counts.
     ///
     /// # Errors
-    /// When the state can't be read.
+    /// Returns a [`StoreError`] when the store can't be read.
     pub fn run(&self, run: Uuid) -> Result<Option<Run>, StoreError> {
-        Ok(self.memory.run(run)?.map(|entry| self.live(entry)))
+        Ok(self.store.run(run)?.map(|stored| self.with_live_counts(stored)))
     }
 
-    /// The entry with the counts of this moment.
+    /// Replaces the stored counts of `run` by its live ones while it is active.
     #[must_use]
-    pub fn live(&self, mut entry: Run) -> Run {
-        if let Some(counts) = self.current.counts(entry.id) {
-            entry.counts = counts;
+    pub fn with_live_counts(&self, mut run: Run) -> Run {
+        if let Some(counts) = self.active.counts(run.id) {
+            run.counts = counts;
         }
-        entry
+        run
     }
 
-    /// The state.
+    /// The store.
     #[must_use]
-    pub fn memory(&self) -> &Store {
-        &self.memory
+    pub fn store(&self) -> &Store {
+        &self.store
     }
 
     /// The settings.
@@ -254,65 +255,65 @@ impl RunQueue {
 mod tests {
     use super::*;
 
-    fn desk(overlap: ConcurrencyPolicy) -> RunQueue {
+    fn queue(policy: ConcurrencyPolicy) -> RunQueue {
         let mut settings = IngesterSettings::default();
-        settings.schedule.concurrency_policy = overlap;
-        RunQueue::new(Store::volatile().unwrap(), ActiveRun::default(), settings)
+        settings.schedule.concurrency_policy = policy;
+        RunQueue::new(Store::in_memory().unwrap(), ActiveRun::default(), settings)
     }
 
-    fn ask(desk: &RunQueue) -> Result<Uuid, EnqueueError> {
-        desk.ask(&desk.order(Trigger::Manual, &RunRequest::default()))
-    }
-
-    #[test]
-    fn no_more_runs_wait_than_the_operator_wants() {
-        let skip = desk(ConcurrencyPolicy::Skip);
-        let first = ask(&skip).unwrap();
-        assert!(matches!(ask(&skip), Err(EnqueueError::Busy(run)) if run == first));
-        let queue = desk(ConcurrencyPolicy::Queue);
-        ask(&queue).unwrap();
-        let second = ask(&queue).unwrap();
-        assert!(matches!(ask(&queue), Err(EnqueueError::Busy(run)) if run == second));
+    fn enqueue(queue: &RunQueue) -> Result<Uuid, EnqueueError> {
+        queue.enqueue(&queue.spec(Trigger::Manual, &RunRequest::default()))
     }
 
     #[test]
-    fn a_run_that_waits_can_be_withdrawn() {
-        let desk = desk(ConcurrencyPolicy::Skip);
-        let run = ask(&desk).unwrap();
-        assert_eq!(desk.end(run).unwrap(), CancelOutcome::Withdrawn);
+    fn concurrency_policy_bounds_the_queue() {
+        let skip = queue(ConcurrencyPolicy::Skip);
+        let first = enqueue(&skip).unwrap();
+        assert!(matches!(enqueue(&skip), Err(EnqueueError::Busy(run)) if run == first));
+        let queue = queue(ConcurrencyPolicy::Queue);
+        enqueue(&queue).unwrap();
+        let second = enqueue(&queue).unwrap();
+        assert!(matches!(enqueue(&queue), Err(EnqueueError::Busy(run)) if run == second));
+    }
+
+    #[test]
+    fn queued_run_can_be_removed() {
+        let queue = queue(ConcurrencyPolicy::Skip);
+        let run = enqueue(&queue).unwrap();
+        assert_eq!(queue.cancel(run).unwrap(), CancelOutcome::Dequeued);
         let stop = CancellationToken::new();
         assert_eq!(
-            (desk.end(run).unwrap(), desk.take(&stop).unwrap()),
-            (CancelOutcome::Over, None)
+            (queue.cancel(run).unwrap(), queue.dequeue(&stop).unwrap()),
+            (CancelOutcome::AlreadyEnded, None)
         );
-        assert_eq!(desk.end(Uuid::nil()).unwrap(), CancelOutcome::Unknown);
-        ask(&desk).unwrap();
+        assert_eq!(queue.cancel(Uuid::nil()).unwrap(), CancelOutcome::NotFound);
+        enqueue(&queue).unwrap();
     }
 
     #[test]
-    fn a_run_that_is_taken_is_stopped_and_never_withdrawn_though_it_has_not_begun() {
-        let desk = desk(ConcurrencyPolicy::Skip);
-        let (run, stop) = (ask(&desk).unwrap(), CancellationToken::new());
-        assert_eq!(desk.take(&stop).unwrap().unwrap().id, run);
-        assert_eq!(desk.end(run).unwrap(), CancelOutcome::Stopping);
-        assert_eq!(desk.run(run).unwrap().unwrap().state, RunState::Queued);
+    fn dequeued_run_is_stopped_instead_of_removed() {
+        let queue = queue(ConcurrencyPolicy::Skip);
+        let (run, stop) = (enqueue(&queue).unwrap(), CancellationToken::new());
+        assert_eq!(queue.dequeue(&stop).unwrap().unwrap().id, run);
+        assert_eq!(queue.cancel(run).unwrap(), CancelOutcome::Stopping);
+        assert_eq!(queue.run(run).unwrap().unwrap().state, RunState::Queued);
         assert!(
-            desk.current.claim(run, &stop).is_cancelled(),
-            "whoever does it is told"
+            queue.active.claim(run, &stop).is_cancelled(),
+            "the claim is cancelled"
         );
     }
 
     #[test]
-    fn pages_beyond_the_last_are_refused() {
-        let desk = desk(ConcurrencyPolicy::Skip);
+    fn pages_beyond_the_last_are_rejected() {
+        let queue = queue(ConcurrencyPolicy::Skip);
         let pages = Some("9..10".parse().unwrap());
-        let order = desk.order(
+        let spec = queue.spec(
             Trigger::Backfill,
             &RunRequest {
                 pages,
                 ..RunRequest::default()
             },
         );
-        assert!(matches!(desk.ask(&order), Err(EnqueueError::Nothing)));
+        assert!(matches!(queue.enqueue(&spec), Err(EnqueueError::NoUsers)));
     }
 }

@@ -8,23 +8,23 @@ use std::time::Duration;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use crate::scheduler::cron::Cron;
 use crate::run::Trigger;
+use crate::scheduler::cron::Cron;
 use crate::settings::{CatchUp, ConcurrencyPolicy, ScheduleSettings};
 
 /// A start that is dealt with later than this was missed: the process was down, or the machine asleep.
 const ON_TIME: Duration = Duration::from_secs(60);
 /// A clock that was set back by no more than this catches up with the starts it has seen; by more, they come again.
-const SET_BACK: Duration = Duration::from_secs(3_600);
+const MAX_CLOCK_STEP: Duration = Duration::from_secs(3_600);
 /// Starts that are looked at one by one after a long absence. Of those before, only the number is estimated.
-const MOST_STARTS: usize = 10_000;
+const MAX_STARTS: usize = 10_000;
 /// Of the starts that come to nothing, so many latest get an entry of their own in the history.
-const MOST_ENTRIES: usize = 100;
+const MAX_RECORDED: usize = 100;
 
 /// A rule for starts.
 #[derive(Clone, Debug)]
 pub struct Schedule {
-    rhythm: Recurrence,
+    recurrence: Recurrence,
     jitter: Duration,
     salt: u64,
     catch_up: CatchUp,
@@ -46,7 +46,7 @@ pub struct DueStarts {
     /// Runs to do, in this order.
     pub runs: Vec<(Timestamp, Trigger)>,
     /// The latest of the starts that come to nothing, and why.
-    pub passed: Vec<(Timestamp, SkipReason)>,
+    pub not_run: Vec<(Timestamp, SkipReason)>,
     /// All starts that nobody was there for and that come to nothing.
     pub missed: u64,
     /// All starts that fell into another run and come to nothing.
@@ -77,12 +77,12 @@ impl Schedule {
     /// The rule that the settings describe. `salt` keeps the jitter of several ingesters apart.
     #[must_use]
     pub fn new(settings: &ScheduleSettings, salt: u64) -> Self {
-        let rhythm = match &settings.cron {
+        let recurrence = match &settings.cron {
             Some(cron) => Recurrence::Cron(Box::new(cron.clone()), settings.time_zone.rules().clone()),
             None => Recurrence::Every(settings.interval.max(Duration::from_millis(1))),
         };
         Self {
-            rhythm,
+            recurrence,
             jitter: settings.jitter,
             salt,
             catch_up: settings.catch_up,
@@ -96,7 +96,7 @@ impl Schedule {
     /// What the very first process counts from: an interval starts at once, a cron expression when it next matches.
     #[must_use]
     pub fn origin(&self, now: Timestamp) -> Timestamp {
-        match &self.rhythm {
+        match &self.recurrence {
             Recurrence::Every(interval) => now.checked_sub(*interval).unwrap_or(now),
             Recurrence::Cron(..) => now,
         }
@@ -111,20 +111,20 @@ impl Schedule {
 
     /// What to do about the starts after `done` that have come by `now`, when runs were under way in `busy`.
     #[must_use]
-    pub fn due(&self, done: Timestamp, busy: Option<RunPeriod>, now: Timestamp) -> DueStarts {
+    pub fn due(&self, done: Timestamp, active: Option<RunPeriod>, now: Timestamp) -> DueStarts {
         let from = self.trusted(done, now);
-        let (starts, before) = self.come(from, now);
+        let (starts, before) = self.elapsed_starts(from, now);
         // A clock that was set back counts anew from here; else the next start would always be one rhythm ahead.
-        let anew = (from != done).then_some(from);
+        let reset = (from != done).then_some(from);
         let mut due = DueStarts {
             missed: before,
-            up_to: starts.back().copied().or(anew),
+            up_to: starts.back().copied().or(reset),
             ..DueStarts::default()
         };
         let (mut late, mut overlapping, mut on_time) = (Vec::new(), Vec::new(), Vec::new());
         for start in starts {
             let at = self.jittered(start);
-            if busy.is_some_and(|busy| busy.from <= at && at <= busy.until) {
+            if active.is_some_and(|active| active.from <= at && at <= active.until) {
                 overlapping.push(start);
             } else if since(at, now) > ON_TIME {
                 late.push(start);
@@ -151,12 +151,13 @@ impl Schedule {
         due.runs
             .extend(caught_up.into_iter().map(|start| (start, Trigger::CatchUp)));
         due.runs.extend(current.map(|start| (start, Trigger::Schedule)));
-        due.passed
+        due.not_run
             .extend(late.into_iter().map(|start| (start, SkipReason::Missed)));
-        due.passed
+        due.not_run
             .extend(overlapping.into_iter().map(|start| (start, SkipReason::Overlap)));
-        due.passed.sort_by_key(|(start, _)| *start);
-        due.passed.drain(..due.passed.len().saturating_sub(MOST_ENTRIES));
+        due.not_run.sort_by_key(|(start, _)| *start);
+        due.not_run
+            .drain(..due.not_run.len().saturating_sub(MAX_RECORDED));
         due
     }
 
@@ -180,34 +181,34 @@ impl Schedule {
 
     /// The first start after `time`, without jitter.
     fn after(&self, time: Timestamp) -> Option<Timestamp> {
-        match &self.rhythm {
+        match &self.recurrence {
             Recurrence::Every(interval) => time.checked_add(*interval).ok(),
             Recurrence::Cron(cron, zone) => cron.after(time, zone),
         }
     }
 
     /// The starts after `done` whose time has come, the latest of them one by one, and how many there were before.
-    fn come(&self, done: Timestamp, now: Timestamp) -> (VecDeque<Timestamp>, u64) {
-        let (starts, complete) = self.some(done, now);
+    fn elapsed_starts(&self, done: Timestamp, now: Timestamp) -> (VecDeque<Timestamp>, u64) {
+        let (starts, complete) = self.starts_until(done, now);
         let Some(last) = starts.back().copied().filter(|_| !complete) else {
             return (starts, 0);
         };
         // Too many to look at: go on shortly before now, as many starts as are of interest.
-        let gap = since(done, last).as_nanos() / (MOST_STARTS as u128);
-        let back = gap.saturating_mul((MOST_STARTS / 2) as u128);
+        let gap = since(done, last).as_nanos() / (MAX_STARTS as u128);
+        let back = gap.saturating_mul((MAX_STARTS / 2) as u128);
         let back = Duration::from_nanos(u64::try_from(back).unwrap_or(u64::MAX));
         let from = now.checked_sub(back).unwrap_or(done).max(done);
         let from = self.aligned(done, from);
         let between = since(done, from).as_nanos() / gap.max(1);
-        let (starts, _) = self.some(from, now);
+        let (starts, _) = self.starts_until(from, now);
         (starts, u64::try_from(between).unwrap_or(u64::MAX))
     }
 
-    fn some(&self, done: Timestamp, now: Timestamp) -> (VecDeque<Timestamp>, bool) {
+    fn starts_until(&self, done: Timestamp, now: Timestamp) -> (VecDeque<Timestamp>, bool) {
         let mut starts = VecDeque::new();
         let mut last = done;
         while let Some(start) = self.after(last).filter(|start| self.jittered(*start) <= now) {
-            if starts.len() == MOST_STARTS {
+            if starts.len() == MAX_STARTS {
                 return (starts, false);
             }
             starts.push_back(start);
@@ -218,7 +219,7 @@ impl Schedule {
 
     /// The latest start at or before `time`, for an interval that counts from `done`.
     fn aligned(&self, done: Timestamp, time: Timestamp) -> Timestamp {
-        let Recurrence::Every(interval) = &self.rhythm else {
+        let Recurrence::Every(interval) = &self.recurrence else {
             return time;
         };
         let into = since(done, time).as_nanos() % interval.as_nanos();
@@ -228,9 +229,9 @@ impl Schedule {
 
     /// `done`, unless the clock was set back so far that waiting for it to come again would be silence.
     fn trusted(&self, done: Timestamp, now: Timestamp) -> Timestamp {
-        let tolerated = match &self.rhythm {
+        let tolerated = match &self.recurrence {
             Recurrence::Every(_) => Duration::ZERO,
-            Recurrence::Cron(..) => SET_BACK,
+            Recurrence::Cron(..) => MAX_CLOCK_STEP,
         };
         if since(now, done) > tolerated { now } else { done }
     }
@@ -251,7 +252,7 @@ fn since(a: Timestamp, b: Timestamp) -> Duration {
 }
 
 fn count(number: usize) -> u64 {
-    u64::try_from(number).expect("what is in memory can be counted in 64 bits")
+    u64::try_from(number).expect("what is in store can be counted in 64 bits")
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use rusqlite::{OptionalExtension as _, Transaction, params};
 
-use super::{Store, StoreError, from_db, instant, to_db};
+use crate::store::{Store, StoreError, from_db, timestamp, to_db};
 
 /// Something that was taken off the budget, to be confirmed or given back.
 #[derive(Clone, Copy, Debug)]
@@ -17,7 +17,12 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Use`].
-    pub fn spend(&self, users: u64, window: Duration, now: Timestamp) -> Result<RateReservation, StoreError> {
+    pub fn reserve_users(
+        &self,
+        users: u64,
+        window: Duration,
+        now: Timestamp,
+    ) -> Result<RateReservation, StoreError> {
         let oldest = now.checked_sub(window).unwrap_or(Timestamp::MIN);
         self.write(|transaction| {
             transaction.execute("DELETE FROM spent WHERE at < ?1", [oldest.as_millisecond()])?;
@@ -33,15 +38,20 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Use`].
-    pub fn settle(&self, spending: RateReservation, served: bool, now: Timestamp) -> Result<(), StoreError> {
+    pub fn complete_reservation(
+        &self,
+        reservation: RateReservation,
+        served: bool,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         self.write(|transaction| {
             if served {
                 transaction.execute(
                     "UPDATE spent SET at = ?2 WHERE id = ?1",
-                    params![spending.0, now.as_millisecond()],
+                    params![reservation.0, now.as_millisecond()],
                 )?;
             } else {
-                transaction.execute("DELETE FROM spent WHERE id = ?1", [spending.0])?;
+                transaction.execute("DELETE FROM spent WHERE id = ?1", [reservation.0])?;
             }
             Ok(())
         })
@@ -52,13 +62,13 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`] of reading.
-    pub fn spent(&self, window: Duration, now: Timestamp) -> Result<Vec<(Duration, u64)>, StoreError> {
-        self.ask(|connection| {
+    pub fn recent_usage(&self, window: Duration, now: Timestamp) -> Result<Vec<(Duration, u64)>, StoreError> {
+        self.read(|connection| {
             let mut statement = connection.prepare_cached("SELECT at, users FROM spent ORDER BY at")?;
             let mut rows = statement.query([])?;
             let mut spent = Vec::new();
             while let Some(row) = rows.next()? {
-                let age = now.duration_since(instant(row.get(0)?)?);
+                let age = now.duration_since(timestamp(row.get(0)?)?);
                 let age = Duration::try_from(age).unwrap_or(Duration::ZERO);
                 if age < window {
                     spent.push((age, from_db(row.get(1)?)?));
@@ -72,25 +82,25 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`] of reading.
-    pub fn scheduled_up_to(&self) -> Result<Option<Timestamp>, StoreError> {
-        let found = self.ask(|connection| {
+    pub fn schedule_cursor(&self) -> Result<Option<Timestamp>, StoreError> {
+        let found = self.read(|connection| {
             let mut statement =
                 connection.prepare_cached("SELECT at FROM marks WHERE name = 'scheduled_up_to'")?;
             Ok(statement.query_row([], |row| row.get(0)).optional()?)
         })?;
-        found.map(instant).transpose()
+        found.map(timestamp).transpose()
     }
 
     /// Keeps that start.
     ///
     /// # Errors
     /// [`StoreError::Use`].
-    pub fn schedule_up_to(&self, at: Timestamp) -> Result<(), StoreError> {
-        self.write(|transaction| schedule_up_to(transaction, at))
+    pub fn set_schedule_cursor(&self, at: Timestamp) -> Result<(), StoreError> {
+        self.write(|transaction| write_schedule_cursor(transaction, at))
     }
 }
 
-pub(super) fn schedule_up_to(transaction: &Transaction<'_>, at: Timestamp) -> Result<(), StoreError> {
+pub(super) fn write_schedule_cursor(transaction: &Transaction<'_>, at: Timestamp) -> Result<(), StoreError> {
     transaction.execute(
         "INSERT INTO marks (name, at) VALUES ('scheduled_up_to', ?1) \
          ON CONFLICT (name) DO UPDATE SET at = excluded.at",

@@ -7,12 +7,12 @@ use model::UserId;
 use rusqlite::params;
 use uuid::Uuid;
 
-use super::runs::note;
-use super::{Store, StoreError, from_db, to_db};
 use crate::run::range_set::RangeSet;
+use crate::run::run_stats::Counts;
+use crate::store::runs::write_counts;
+use crate::store::{Store, StoreError, from_db, to_db};
 use crate::transform::page::Page;
 use crate::transform::records::Records;
-use crate::run::run_stats::Counts;
 
 /// A page that came in.
 #[derive(Debug)]
@@ -24,9 +24,9 @@ pub struct FetchedPage<'p> {
     /// What it holds.
     pub content: &'p Page,
     /// Its records without those that the run had already.
-    pub fresh: &'p [usize],
+    pub new_records: &'p [usize],
     /// How many of them are kept, and let go, together.
-    pub piece: usize,
+    pub chunk: usize,
 }
 
 /// A piece of a page, with records that nothing is known about.
@@ -47,7 +47,7 @@ pub struct OutboxChunk {
 impl OutboxChunk {
     /// Its places in the page.
     #[must_use]
-    pub fn places(&self) -> Range<usize> {
+    pub fn range(&self) -> Range<usize> {
         self.start..self.start + self.records.len()
     }
 }
@@ -56,9 +56,9 @@ impl OutboxChunk {
 #[derive(Debug)]
 pub struct Ack<'h> {
     /// The piece that they are part of.
-    pub piece: &'h OutboxChunk,
+    pub chunk: &'h OutboxChunk,
     /// Their places in the page.
-    pub places: Range<usize>,
+    pub range: Range<usize>,
     /// Those among them that were refused.
     pub refused: &'h [RejectedRecord],
 }
@@ -79,19 +79,19 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Use`].
-    pub fn fetched(
+    pub fn insert_page(
         &self,
         run: Uuid,
         page: &FetchedPage<'_>,
         counts: impl FnOnce() -> Counts,
     ) -> Result<(), StoreError> {
         let id = run.to_string();
-        let (number, records) = (to_db(page.page), to_db(page.fresh.len() as u64));
+        let (number, records) = (to_db(page.page), to_db(page.new_records.len() as u64));
         let known: Vec<_> = page.content.ids().collect();
         let ids: Vec<u8> = page
-            .fresh
+            .new_records
             .iter()
-            .flat_map(|index| bytes_of(known[*index]))
+            .flat_map(|index| id_bytes(known[*index]))
             .collect();
         self.write(|transaction| {
             transaction.execute(
@@ -102,8 +102,8 @@ impl Store {
                 "INSERT INTO ids (run, page, ids) VALUES (?1, ?2, ?3)",
                 params![id, number, ids],
             )?;
-            for (index, piece) in page.fresh.chunks(page.piece).enumerate() {
-                let (start, records) = (index * page.piece, page.content.records(piece));
+            for (index, chunk) in page.new_records.chunks(page.chunk).enumerate() {
+                let (start, records) = (index * page.chunk, page.content.records(chunk));
                 transaction
                     .prepare_cached("INSERT INTO pieces (run, page, start, lines) VALUES (?1, ?2, ?3, ?4)")?
                     .execute(params![id, number, to_db(start as u64), records.lines()])?;
@@ -112,7 +112,7 @@ impl Store {
                 "UPDATE runs SET pages_fetched = ?2, next_record = ?3 WHERE id = ?1",
                 params![id, number + 1, to_db(page.first) + records],
             )?;
-            note(transaction, run, &counts())
+            write_counts(transaction, run, &counts())
         })
     }
 
@@ -120,9 +120,13 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`] of reading.
-    pub fn waiting(&self, run: Uuid, after: Option<(u64, usize)>) -> Result<Option<OutboxChunk>, StoreError> {
+    pub fn next_chunk(
+        &self,
+        run: Uuid,
+        after: Option<(u64, usize)>,
+    ) -> Result<Option<OutboxChunk>, StoreError> {
         let (page, start) = after.map_or((-1, 0), |(page, start)| (to_db(page), to_db(start as u64)));
-        self.ask(|connection| {
+        self.read(|connection| {
             let mut statement = connection.prepare_cached(
                 "SELECT page, first, start, accounted, lines FROM pages JOIN pieces USING (run, page) \
                  WHERE run = ?1 AND (page, start) > (?2, ?3) ORDER BY page, start LIMIT 1",
@@ -133,7 +137,7 @@ impl Store {
                 page: from_db(row.get(0)?)?,
                 first: from_db(row.get(1)?)?,
                 start: length(row.get(2)?)?,
-                accounted: read(&row.get::<_, String>(3)?)?,
+                accounted: parse_range_set(&row.get::<_, String>(3)?)?,
                 records: Records::from_lines(row.get(4)?),
             }))
         })
@@ -143,8 +147,8 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`] of reading.
-    pub fn waiting_pages(&self, run: Uuid) -> Result<usize, StoreError> {
-        self.ask(|connection| {
+    pub fn pending_pages(&self, run: Uuid) -> Result<usize, StoreError> {
+        self.read(|connection| {
             let mut statement =
                 connection.prepare_cached("SELECT count(DISTINCT page) FROM pieces WHERE run = ?1")?;
             let pages = statement.query_row([run.to_string()], |row| row.get(0))?;
@@ -157,39 +161,39 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`] of reading and writing.
-    pub fn accounted(
+    pub fn acknowledge(
         &self,
         run: Uuid,
-        heard: &Ack<'_>,
+        ack: &Ack<'_>,
         counts: impl FnOnce() -> Counts,
     ) -> Result<bool, StoreError> {
         let id = run.to_string();
-        let page = to_db(heard.piece.page);
+        let page = to_db(ack.chunk.page);
         self.write(|transaction| {
             let known = transaction
                 .prepare_cached("SELECT accounted, records FROM pages WHERE run = ?1 AND page = ?2")?
                 .query_row(params![id, page], |row| {
                     Ok((row.get::<_, String>(0)?, row.get(1)?))
                 })?;
-            let mut accounted = read(&known.0)?;
-            accounted.add(heard.places.clone());
+            let mut accounted = parse_range_set(&known.0)?;
+            accounted.insert(ack.range.clone());
             transaction
                 .prepare_cached("UPDATE pages SET accounted = ?3 WHERE run = ?1 AND page = ?2")?
                 .execute(params![id, page, accounted.to_string()])?;
-            if accounted.holds(&heard.piece.places()) {
+            if accounted.contains(&ack.chunk.range()) {
                 transaction
                     .prepare_cached("DELETE FROM pieces WHERE run = ?1 AND page = ?2 AND start = ?3")?
-                    .execute(params![id, page, to_db(heard.piece.start as u64)])?;
+                    .execute(params![id, page, to_db(ack.chunk.start as u64)])?;
             }
-            for one in heard.refused {
+            for one in ack.refused {
                 transaction
                     .prepare_cached(
                         "INSERT OR IGNORE INTO refused (run, record, id, reason) VALUES (?1, ?2, ?3, ?4)",
                     )?
                     .execute(params![id, to_db(one.record), one.id, one.reason])?;
             }
-            note(transaction, run, &counts())?;
-            Ok(accounted.holds(&(0..length(known.1)?)))
+            write_counts(transaction, run, &counts())?;
+            Ok(accounted.contains(&(0..length(known.1)?)))
         })
     }
 
@@ -197,8 +201,8 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`] of reading.
-    pub fn refused(&self, run: Uuid, limit: u32) -> Result<Vec<RejectedRecord>, StoreError> {
-        self.ask(|connection| {
+    pub fn rejected_records(&self, run: Uuid, limit: u32) -> Result<Vec<RejectedRecord>, StoreError> {
+        self.read(|connection| {
             let mut statement = connection.prepare_cached(
                 "SELECT record, id, reason FROM refused WHERE run = ?1 ORDER BY record LIMIT ?2",
             )?;
@@ -219,8 +223,8 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`] of reading.
-    pub fn ids(&self, run: Uuid) -> Result<Vec<UserId>, StoreError> {
-        self.ask(|connection| {
+    pub fn user_ids(&self, run: Uuid) -> Result<Vec<UserId>, StoreError> {
+        self.read(|connection| {
             let mut statement =
                 connection.prepare_cached("SELECT ids FROM ids WHERE run = ?1 ORDER BY page")?;
             let mut rows = statement.query([run.to_string()])?;
@@ -231,7 +235,7 @@ impl Store {
                     let id = Uuid::from_slice(bytes)
                         .ok()
                         .and_then(|id| UserId::try_from(id).ok());
-                    ids.push(id.ok_or(StoreError::Damaged("user id"))?);
+                    ids.push(id.ok_or(StoreError::Corrupt("user id"))?);
                 }
             }
             Ok(ids)
@@ -239,17 +243,17 @@ impl Store {
     }
 }
 
-fn read(accounted: &str) -> Result<RangeSet, StoreError> {
+fn parse_range_set(accounted: &str) -> Result<RangeSet, StoreError> {
     accounted
         .parse()
-        .map_err(|_| StoreError::Damaged("list of records"))
+        .map_err(|_| StoreError::Corrupt("list of records"))
 }
 
 fn length(number: i64) -> Result<usize, StoreError> {
-    usize::try_from(number).map_err(|_| StoreError::Damaged("number"))
+    usize::try_from(number).map_err(|_| StoreError::Corrupt("number"))
 }
 
-fn bytes_of(id: UserId) -> [u8; 16] {
+fn id_bytes(id: UserId) -> [u8; 16] {
     let uuid = Uuid::try_parse(id.text().as_str());
     uuid.expect("a user's id is a uuid").into_bytes()
 }

@@ -6,11 +6,11 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
 use uuid::Uuid;
 
-use super::marks::schedule_up_to;
-use super::{Store, StoreError, from_db, instant, to_db};
-use crate::run::{Run, RunFilter, RunSpec, RunState};
 use crate::run::plan::PageRange;
 use crate::run::run_stats::Counts;
+use crate::run::{Run, RunFilter, RunSpec, RunState};
+use crate::store::cursors::write_schedule_cursor;
+use crate::store::{Store, StoreError, from_db, timestamp, to_db};
 
 const COLUMNS: &str = "id, cause, state, scheduled, created, started, ended, seed, users, page_size, first_page, \
                        last_page, resumed, reason, counts, pages_fetched, next_record, retry, batch";
@@ -20,31 +20,31 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Use`].
-    pub fn enter(
+    pub fn insert_run(
         &self,
-        order: &RunSpec,
+        spec: &RunSpec,
         state: RunState,
         reason: Option<&str>,
         now: Timestamp,
     ) -> Result<Uuid, StoreError> {
-        self.write(|transaction| enter(transaction, order, state, reason, now))
+        self.write(|transaction| insert_run(transaction, spec, state, reason, now))
     }
 
     /// Enters what the schedule had for the time up to `up_to`, and keeps that this is done.
     ///
     /// # Errors
     /// [`StoreError::Use`].
-    pub fn enter_due(
+    pub fn insert_due_runs(
         &self,
-        orders: &[(RunSpec, RunState, Option<&str>)],
+        specs: &[(RunSpec, RunState, Option<&str>)],
         up_to: Timestamp,
         now: Timestamp,
     ) -> Result<(), StoreError> {
         self.write(|transaction| {
-            for (order, state, reason) in orders {
-                enter(transaction, order, *state, *reason, now)?;
+            for (spec, state, reason) in specs {
+                insert_run(transaction, spec, *state, *reason, now)?;
             }
-            schedule_up_to(transaction, up_to)
+            write_schedule_cursor(transaction, up_to)
         })
     }
 
@@ -53,7 +53,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Use`].
-    pub fn begin(&self, run: Uuid, batch: u32, now: Timestamp) -> Result<Run, StoreError> {
+    pub fn start_run(&self, run: Uuid, batch: u32, now: Timestamp) -> Result<Run, StoreError> {
         self.write(|transaction| {
             let changed = transaction.execute(
                 "UPDATE runs SET resumed = resumed + (state = 'running'), state = 'running', \
@@ -62,7 +62,7 @@ impl Store {
             )?;
             match find(transaction, run)? {
                 Some(entry) if changed == 1 => Ok(entry),
-                _ => Err(StoreError::Damaged("run to begin")),
+                _ => Err(StoreError::Corrupt("run to begin")),
             }
         })
     }
@@ -71,7 +71,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Use`].
-    pub fn end(
+    pub fn finish_run(
         &self,
         run: Uuid,
         state: RunState,
@@ -83,7 +83,13 @@ impl Store {
         self.write(|transaction| {
             transaction.execute(
                 "UPDATE runs SET state = ?2, reason = ?3, counts = ?4, ended = ?5 WHERE id = ?1",
-                params![run, state.name(), reason, written(counts), now.as_millisecond()],
+                params![
+                    run,
+                    state.name(),
+                    reason,
+                    counts_json(counts),
+                    now.as_millisecond()
+                ],
             )?;
             for table in ["pages", "pieces", "ids"] {
                 transaction.execute(&format!("DELETE FROM {table} WHERE run = ?1"), [&run])?;
@@ -96,16 +102,16 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Use`].
-    pub fn note(&self, run: Uuid, counts: &Counts) -> Result<(), StoreError> {
-        self.write(|transaction| note(transaction, run, counts))
+    pub fn save_counts(&self, run: Uuid, counts: &Counts) -> Result<(), StoreError> {
+        self.write(|transaction| write_counts(transaction, run, counts))
     }
 
     /// The runs that have not ended, the oldest first.
     ///
     /// # Errors
     /// [`StoreError`] of reading.
-    pub fn unfinished(&self) -> Result<Vec<Run>, StoreError> {
-        self.ask(|connection| {
+    pub fn unfinished_runs(&self) -> Result<Vec<Run>, StoreError> {
+        self.read(|connection| {
             let mut statement = connection.prepare_cached(&format!(
                 "SELECT {COLUMNS} FROM runs WHERE state IN ('queued', 'running') ORDER BY state DESC, id"
             ))?;
@@ -123,15 +129,15 @@ impl Store {
     /// # Errors
     /// [`StoreError`] of reading.
     pub fn run(&self, run: Uuid) -> Result<Option<Run>, StoreError> {
-        self.ask(|connection| find(connection, run))
+        self.read(|connection| find(connection, run))
     }
 
     /// The run that ended last, of those that had begun. They begin and end in the order of their ids.
     ///
     /// # Errors
     /// [`StoreError`] of reading.
-    pub fn last_ended(&self) -> Result<Option<Run>, StoreError> {
-        self.ask(|connection| {
+    pub fn last_finished_run(&self) -> Result<Option<Run>, StoreError> {
+        self.read(|connection| {
             let mut statement = connection.prepare_cached(&format!(
                 "SELECT {COLUMNS} FROM runs WHERE started IS NOT NULL AND ended IS NOT NULL ORDER BY id DESC LIMIT 1"
             ))?;
@@ -147,14 +153,14 @@ impl Store {
     /// # Errors
     /// [`StoreError`] of reading.
     pub fn runs(&self, filter: &RunFilter) -> Result<Vec<Run>, StoreError> {
-        self.ask(|connection| {
+        self.read(|connection| {
             let mut statement = connection.prepare_cached(&format!(
                 "SELECT {COLUMNS} FROM runs WHERE (?1 IS NULL OR state = ?1) AND (?2 IS NULL OR cause = ?2) \
                  AND (?3 IS NULL OR id < ?3) ORDER BY id DESC LIMIT ?4"
             ))?;
             let mut rows = statement.query(params![
                 filter.state.map(RunState::name),
-                filter.cause.map(|cause| cause.name()),
+                filter.trigger.map(|trigger| trigger.name()),
                 filter.before.map(|id| id.to_string()),
                 filter.limit,
             ])?;
@@ -171,7 +177,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Use`].
-    pub fn prune(&self, age: Duration, number: u32, now: Timestamp) -> Result<usize, StoreError> {
+    pub fn prune_runs(&self, age: Duration, number: u32, now: Timestamp) -> Result<usize, StoreError> {
         let oldest = now.checked_sub(age).unwrap_or(Timestamp::MIN);
         self.write(|transaction| {
             let pruned = transaction.execute(
@@ -189,16 +195,16 @@ impl Store {
     }
 }
 
-fn enter(
+fn insert_run(
     transaction: &Transaction<'_>,
-    order: &RunSpec,
+    spec: &RunSpec,
     state: RunState,
     reason: Option<&str>,
     now: Timestamp,
 ) -> Result<Uuid, StoreError> {
     let id = next_id(transaction)?;
     let counts = Counts {
-        requested: if state.is_final() { 0 } else { order.plan().users() },
+        requested: if state.is_final() { 0 } else { spec.plan().users() },
         ..Counts::default()
     };
     let ended = state.is_final().then(|| now.as_millisecond());
@@ -207,19 +213,19 @@ fn enter(
          last_page, reason, counts, retry) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
         params![
             id.to_string(),
-            order.cause.name(),
+            spec.trigger.name(),
             state.name(),
-            order.scheduled.map(Timestamp::as_millisecond),
+            spec.scheduled.map(Timestamp::as_millisecond),
             now.as_millisecond(),
             ended,
-            order.seed.to_string(),
-            to_db(order.users),
-            order.page_size,
-            order.pages.map(|pages| to_db(pages.first())),
-            order.pages.map(|pages| to_db(pages.last())),
+            spec.seed.to_string(),
+            to_db(spec.users),
+            spec.page_size,
+            spec.pages.map(|pages| to_db(pages.first())),
+            spec.pages.map(|pages| to_db(pages.last())),
             reason,
-            written(&counts),
-            order.retry,
+            counts_json(&counts),
+            spec.retry,
         ],
     )?;
     Ok(id)
@@ -231,18 +237,22 @@ fn next_id(transaction: &Transaction<'_>) -> Result<Uuid, StoreError> {
         .prepare_cached("SELECT max(id) FROM runs")?
         .query_row([], |row| row.get::<_, Option<String>>(0))?;
     let last = last.map(|id| id.parse::<Uuid>()).transpose();
-    let last = last.map_err(|_| StoreError::Damaged("run id"))?;
+    let last = last.map_err(|_| StoreError::Corrupt("run id"))?;
     let after = last.map_or(0, |last| last.as_u128().saturating_add(1));
     Ok(Uuid::from_u128(Uuid::now_v7().as_u128().max(after)))
 }
 
-pub(super) fn note(transaction: &Transaction<'_>, run: Uuid, counts: &Counts) -> Result<(), StoreError> {
+pub(super) fn write_counts(
+    transaction: &Transaction<'_>,
+    run: Uuid,
+    counts: &Counts,
+) -> Result<(), StoreError> {
     let mut statement = transaction.prepare_cached("UPDATE runs SET counts = ?2 WHERE id = ?1")?;
-    statement.execute(params![run.to_string(), written(counts)])?;
+    statement.execute(params![run.to_string(), counts_json(counts)])?;
     Ok(())
 }
 
-fn written(counts: &Counts) -> String {
+fn counts_json(counts: &Counts) -> String {
     serde_json::to_string(counts).expect("numbers and texts can be written as JSON")
 }
 
@@ -254,26 +264,26 @@ fn find(connection: &Connection, run: Uuid) -> Result<Option<Run>, StoreError> {
 
 fn entry(row: &Row<'_>) -> Result<Run, StoreError> {
     let text = |index: usize| row.get::<_, String>(index);
-    let time = |index: usize| row.get::<_, Option<i64>>(index)?.map(instant).transpose();
+    let time = |index: usize| row.get::<_, Option<i64>>(index)?.map(timestamp).transpose();
     let pages = match (row.get::<_, Option<i64>>(10)?, row.get::<_, Option<i64>>(11)?) {
         (Some(first), Some(last)) => PageRange::new(from_db(first)?, from_db(last)?),
         _ => None,
     };
     Ok(Run {
-        id: text(0)?.parse().map_err(|_| StoreError::Damaged("run id"))?,
-        cause: text(1)?.parse().map_err(|_| StoreError::Damaged("cause"))?,
-        state: text(2)?.parse().map_err(|_| StoreError::Damaged("state"))?,
+        id: text(0)?.parse().map_err(|_| StoreError::Corrupt("run id"))?,
+        trigger: text(1)?.parse().map_err(|_| StoreError::Corrupt("trigger"))?,
+        state: text(2)?.parse().map_err(|_| StoreError::Corrupt("state"))?,
         scheduled: time(3)?,
-        created: instant(row.get(4)?)?,
+        created: timestamp(row.get(4)?)?,
         started: time(5)?,
         ended: time(6)?,
-        seed: text(7)?.parse().map_err(|_| StoreError::Damaged("seed"))?,
+        seed: text(7)?.parse().map_err(|_| StoreError::Corrupt("seed"))?,
         users: from_db(row.get(8)?)?,
         page_size: row.get(9)?,
         pages,
         resumed: row.get(12)?,
         reason: row.get(13)?,
-        counts: serde_json::from_str(&text(14)?).map_err(|_| StoreError::Damaged("count"))?,
+        counts: serde_json::from_str(&text(14)?).map_err(|_| StoreError::Corrupt("count"))?,
         pages_fetched: from_db(row.get(15)?)?,
         next_record: from_db(row.get(16)?)?,
         retry: row.get(17)?,

@@ -16,7 +16,7 @@ pub struct DedupWindow {
 impl DedupWindow {
     /// Remembers the latest `window` ids.
     #[must_use]
-    pub fn within(window: usize) -> Self {
+    pub fn new(window: usize) -> Self {
         Self {
             window,
             order: VecDeque::new(),
@@ -25,7 +25,7 @@ impl DedupWindow {
     }
 
     /// Whether `id` is new; from now on it isn't.
-    pub fn admit(&mut self, id: UserId) -> bool {
+    pub fn insert(&mut self, id: UserId) -> bool {
         if !self.ids.insert(id) {
             return false;
         }
@@ -51,13 +51,13 @@ mod tests {
 
     #[test]
     fn a_repeated_id_is_noticed_within_the_window_only() {
-        let mut seen = DedupWindow::within(2);
-        assert!(seen.admit(id(1)));
-        assert!(seen.admit(id(2)));
-        assert!(!seen.admit(id(1)));
-        assert!(seen.admit(id(3)));
-        assert!(!seen.admit(id(2)));
-        assert!(seen.admit(id(1)), "forgotten when 3 came");
-        assert_eq!((seen.order.len(), seen.ids.len()), (2, 2));
+        let mut dedup = DedupWindow::new(2);
+        assert!(dedup.insert(id(1)));
+        assert!(dedup.insert(id(2)));
+        assert!(!dedup.insert(id(1)));
+        assert!(dedup.insert(id(3)));
+        assert!(!dedup.insert(id(2)));
+        assert!(dedup.insert(id(1)), "forgotten when 3 came");
+        assert_eq!((dedup.order.len(), dedup.ids.len()), (2, 2));
     }
 }

@@ -220,5 +220,5 @@ fn text_or_integer(value: Scalar<'_>, field: Field) -> Result<Cow<'_, str>, Mapp
 }
 
 #[cfg(test)]
-#[path = "format/tests.rs"]
+#[path = "mapping/tests.rs"]
 mod tests;

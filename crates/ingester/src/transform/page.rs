@@ -13,7 +13,7 @@ use crate::transform::records::Records;
 pub struct Page {
     json: Vec<u8>,
     records: Vec<Record>,
-    unfit: Vec<MappingError>,
+    error: Vec<MappingError>,
 }
 
 #[derive(Debug)]
@@ -32,14 +32,14 @@ impl Page {
                 let place = start..self.json.len();
                 self.records.push(Record { id: user.id(), place });
             }
-            Err(unfit) => self.unfit.push(unfit),
+            Err(error) => self.error.push(error),
         }
     }
 
     /// How many users the reply held, fit or not.
     #[must_use]
     pub fn users(&self) -> usize {
-        self.records.len() + self.unfit.len()
+        self.records.len() + self.error.len()
     }
 
     /// The ids of the records, in the reply's order.
@@ -59,7 +59,7 @@ impl Page {
 
     /// Why the others are no records.
     #[must_use]
-    pub fn unfit(&self) -> &[MappingError] {
-        &self.unfit
+    pub fn mapping_errors(&self) -> &[MappingError] {
+        &self.error
     }
 }

@@ -218,5 +218,5 @@ impl<'de> Visitor<'de> for ResultsVisitor {
 }
 
 #[cfg(test)]
-#[path = "randomuser/tests.rs"]
+#[path = "random_user/tests.rs"]
 mod tests;

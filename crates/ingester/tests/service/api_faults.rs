@@ -9,8 +9,8 @@ use model::User;
 use serde_json::Value;
 use testkit::randomuser::{self, BrokenField, Budget, Fault, Options, RandomUserApi, Refusal};
 
-use crate::publisher_stack::Chain;
 use crate::pipeline;
+use crate::publisher_stack::PublisherStack;
 
 async fn api() -> RandomUserApi {
     RandomUserApi::start(Options::default()).await.unwrap()
@@ -18,14 +18,14 @@ async fn api() -> RandomUserApi {
 
 /// A run whose requests meet these faults first, and what is in the topic then; that is valid, whatever happened.
 async fn run_with(faults: &[Fault], change: impl FnOnce(&mut IngesterSettings)) -> (Report, Vec<Value>) {
-    let (api, chain) = (api().await, Chain::shared().await);
+    let (api, stack) = (api().await, PublisherStack::shared().await);
     for fault in faults {
         api.inject(fault.clone(), 1);
     }
-    let mut settings = rig::settings(&api, &chain.url());
+    let mut settings = pipeline::settings(&api, &stack.url());
     change(&mut settings);
-    let report = rig::run(&settings).await;
-    let records = chain.records_of(report.run).await;
+    let report = pipeline::run(&settings).await;
+    let records = stack.records_of(report.run).await;
     for record in &records {
         User::parse_strict(record.to_string().as_bytes()).unwrap();
     }
@@ -69,7 +69,11 @@ async fn a_fault_that_passes_is_asked_over_and_leaves_no_trace_in_the_counts() {
     for fault in passing() {
         let (report, _) = run_with(std::slice::from_ref(&fault), soon(&fault)).await;
         assert!(matches!(report.outcome, Outcome::Complete), "{fault}: {report:?}");
-        assert_eq!(rig::figures(&report.counts), (10, 10, 1), "{fault}");
+        assert_eq!(
+            pipeline::fetched_accepted_retried(&report.counts),
+            (10, 10, 1),
+            "{fault}"
+        );
     }
 }
 
@@ -88,7 +92,11 @@ async fn a_fault_that_stays_ends_the_run_and_what_came_before_it_is_delivered() 
             reason.starts_with("fetching ended: fetch page 2 in 3 attempts: "),
             "{fault}: {reason}"
         );
-        assert_eq!(rig::figures(&report.counts), (5, 5, 2), "{fault}");
+        assert_eq!(
+            pipeline::fetched_accepted_retried(&report.counts),
+            (5, 5, 2),
+            "{fault}"
+        );
     }
 }
 
@@ -110,7 +118,11 @@ async fn what_asking_again_cannot_mend_fails_at_once_with_the_reason() {
             "{fault}: {:?}",
             report.reason()
         );
-        assert_eq!(rig::figures(&report.counts), (0, 0, 0), "{fault}");
+        assert_eq!(
+            pipeline::fetched_accepted_retried(&report.counts),
+            (0, 0, 0),
+            "{fault}"
+        );
     }
 }
 
@@ -122,7 +134,7 @@ async fn a_slow_answer_within_the_deadline_is_taken_and_so_is_a_large_one_within
     ];
     let (report, _) = run_with(&faults, |_| {}).await;
     assert!(matches!(report.outcome, Outcome::Complete));
-    assert_eq!(rig::figures(&report.counts), (10, 10, 0));
+    assert_eq!(pipeline::fetched_accepted_retried(&report.counts), (10, 10, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -130,7 +142,11 @@ async fn a_broken_record_costs_itself_alone_and_is_counted_by_field_and_rule() {
     for broken in BrokenField::all() {
         let (report, _) = run_with(&[Fault::BrokenRecord(broken)], |_| {}).await;
         assert!(matches!(report.outcome, Outcome::Complete), "{broken}");
-        assert_eq!(rig::figures(&report.counts), (10, 9, 0), "{broken}");
+        assert_eq!(
+            pipeline::fetched_accepted_retried(&report.counts),
+            (10, 9, 0),
+            "{broken}"
+        );
         let reasons: Vec<_> = report.counts.invalid_reasons.keys().map(String::as_str).collect();
         assert_eq!(reasons, [reason_of(broken)], "{broken}");
     }
@@ -169,10 +185,10 @@ async fn a_throttled_run_waits_for_the_next_window_and_says_for_how_long() {
     for retry_after in [None, Some(1)] {
         let (report, _) = run_with(&[Fault::TooManyRequests(retry_after)], |_| {}).await;
         assert!(matches!(report.outcome, Outcome::Complete));
-        assert_eq!(rig::figures(&report.counts), (10, 10, 1));
+        assert_eq!(pipeline::fetched_accepted_retried(&report.counts), (10, 10, 1));
         let least = retry_after.map_or(0.0, f64::from);
         assert!(
-            report.counts.throttled_seconds > least - 0.001,
+            report.counts.rate_limited_seconds > least - 0.001,
             "{:?}",
             report.counts
         );
@@ -191,14 +207,14 @@ async fn a_budget_that_others_have_spent_is_waited_out() {
             budget: Some(budget),
             ..Options::default()
         };
-        let (api, chain) = (
+        let (api, stack) = (
             RandomUserApi::start(options).await.unwrap(),
-            Chain::shared().await,
+            PublisherStack::shared().await,
         );
-        let mut settings = rig::settings(&api, &chain.url());
+        let mut settings = pipeline::settings(&api, &stack.url());
         settings.source.attempts = 100;
         settings.source.backoff.max = Duration::from_millis(100);
-        let report = rig::run(&settings).await;
+        let report = pipeline::run(&settings).await;
         assert!(matches!(report.outcome, Outcome::Complete), "{report:?}");
         assert!(report.counts.retried > 0);
     }
@@ -216,18 +232,18 @@ async fn our_own_budget_keeps_the_api_from_ever_refusing() {
         budget: Some(budget),
         ..Options::default()
     };
-    let (api, chain) = (
+    let (api, stack) = (
         RandomUserApi::start(options).await.unwrap(),
-        Chain::shared().await,
+        PublisherStack::shared().await,
     );
-    let mut settings = rig::settings(&api, &chain.url());
+    let mut settings = pipeline::settings(&api, &stack.url());
     settings.source.rate_limit.users = 10;
     settings.source.rate_limit.window = window;
     settings.run.users = 30;
-    let report = rig::run(&settings).await;
-    assert_eq!(rig::figures(&report.counts), (30, 30, 0));
+    let report = pipeline::run(&settings).await;
+    assert_eq!(pipeline::fetched_accepted_retried(&report.counts), (30, 30, 0));
     assert!(
-        report.counts.throttled_seconds > 0.5,
+        report.counts.rate_limited_seconds > 0.5,
         "two windows were waited for"
     );
     let refused = |request: &randomuser::ServedRequest| request.outcome == randomuser::Outcome::OverBudget;
@@ -246,7 +262,7 @@ async fn an_old_version_is_refused_by_its_name() {
         reason.ends_with("asked for version 1.4, answered by version 1.2"),
         "{reason}"
     );
-    assert_eq!(rig::figures(&report.counts), (0, 0, 0));
+    assert_eq!(pipeline::fetched_accepted_retried(&report.counts), (0, 0, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,21 +9,21 @@ use serde_json::{Value, json};
 use service::config::Settings as _;
 use testkit::randomuser::{Fault, Options, RandomUserApi};
 
-use crate::publisher_stack::Chain;
-use crate::stub_api::{Parrot, Reply, page, user};
 use crate::pipeline;
+use crate::publisher_stack::PublisherStack;
+use crate::stub_api::{Reply, StubApi, page, user};
 
 /// A run over what the API is to say: how it ended, what was delivered, and what the API was asked.
 pub(crate) async fn run_over(
     replies: Vec<Reply>,
     change: impl FnOnce(&mut IngesterSettings),
 ) -> (Report, Vec<Value>, Vec<String>) {
-    let (parrot, chain) = (Parrot::saying(replies).await, Chain::shared().await);
-    let mut settings = rig::settings_of(&parrot.url(), &chain.url());
+    let (api, stack) = (StubApi::start(replies).await, PublisherStack::shared().await);
+    let mut settings = pipeline::settings_of(&api.url(), &stack.url());
     change(&mut settings);
-    let report = rig::run(&settings).await;
-    let delivered = chain.records_of(report.run).await;
-    (report, delivered, parrot.queries())
+    let report = pipeline::run(&settings).await;
+    let delivered = stack.records_of(report.run).await;
+    (report, delivered, api.queries())
 }
 
 fn five(first: u32) -> Vec<Value> {
@@ -55,7 +55,7 @@ async fn more_results_than_the_api_gives_are_never_asked_for_and_one_in_their_pl
         "fetching ended: fetch page 1 in 3 attempts: answered 200 with a reply that does not hold: \
          asked for 5 users, the reply says 1 and holds 1"
     );
-    assert_eq!(rig::figures(&report.counts), (0, 0, 2));
+    assert_eq!(pipeline::fetched_accepted_retried(&report.counts), (0, 0, 2));
     assert_eq!((delivered.len(), queries.len()), (0, 3));
 }
 
@@ -68,7 +68,7 @@ async fn a_page_number_corrected_to_the_first_is_no_page() {
         "fetching ended: fetch page 2 in 3 attempts: answered 200 with a reply that does not hold: \
          asked for page 2, the reply says 1"
     );
-    assert_eq!(rig::figures(&report.counts), (5, 5, 2));
+    assert_eq!(pipeline::fetched_accepted_retried(&report.counts), (5, 5, 2));
     assert_eq!(delivered.len(), 5, "the page before it holds");
 }
 
@@ -104,10 +104,10 @@ async fn the_api_s_budget_is_ours_and_a_refusal_without_retry_after_is_waited_ou
     ];
     let (report, delivered, _) = run_over(replies, |_| {}).await;
     assert!(matches!(report.outcome, Outcome::Complete), "{report:?}");
-    assert_eq!(rig::figures(&report.counts), (10, 10, 2));
+    assert_eq!(pipeline::fetched_accepted_retried(&report.counts), (10, 10, 2));
     assert_eq!(delivered.len(), 10);
     assert!(
-        report.counts.throttled_seconds > 0.0,
+        report.counts.rate_limited_seconds > 0.0,
         "the 429 is waiting, the 503 of old a retry"
     );
 }
@@ -128,21 +128,24 @@ async fn each_reply_that_is_no_page_is_told_by_what_it_was() {
             "answered 500 Internal Server Error".to_owned(),
         ),
         (Fault::BadGateway, "answered 502 Bad Gateway".to_owned()),
-        (Fault::Unavailable, "answered 503 Service Unavailable".to_owned()),
+        (
+            Fault::Unavailable,
+            "answered 503 IngesterService Unavailable".to_owned(),
+        ),
         (Fault::Hang(None), "no whole answer within 1s".to_owned()),
     ] {
         let (report, delivered) = run_with(fault.clone(), 3).await;
         let expected = format!("fetching ended: fetch page 1 in 3 attempts: {told}");
         assert_eq!(report.reason().unwrap(), expected, "{fault}");
         assert_eq!(
-            (rig::figures(&report.counts), delivered),
+            (pipeline::fetched_accepted_retried(&report.counts), delivered),
             ((0, 0, 2), 0),
             "{fault}"
         );
         let (report, delivered) = run_with(fault.clone(), 1).await;
         assert!(matches!(report.outcome, Outcome::Complete), "{fault}: {report:?}");
         assert_eq!(
-            (rig::figures(&report.counts), delivered),
+            (pipeline::fetched_accepted_retried(&report.counts), delivered),
             ((10, 10, 1), 10),
             "{fault}"
         );
@@ -156,22 +159,25 @@ async fn the_page_that_keeps_cloud_addresses_out_ends_the_run_at_once() {
         report.reason().unwrap(),
         "fetching ended: fetch page 1: answered 403 Forbidden"
     );
-    assert_eq!((rig::figures(&report.counts), delivered), ((0, 0, 0), 0));
+    assert_eq!(
+        (pipeline::fetched_accepted_retried(&report.counts), delivered),
+        ((0, 0, 0), 0)
+    );
 }
 
 async fn run_with(fault: Fault, times: u32) -> (Report, usize) {
-    let (api, chain) = (
+    let (api, stack) = (
         RandomUserApi::start(Options::default()).await.unwrap(),
-        Chain::shared().await,
+        PublisherStack::shared().await,
     );
     let hangs = fault == Fault::Hang(None);
     api.inject(fault, times);
-    let mut settings = rig::settings(&api, &chain.url());
+    let mut settings = pipeline::settings(&api, &stack.url());
     if hangs {
         settings.source.request_timeout = Duration::from_secs(1);
     }
-    let report = rig::run(&settings).await;
-    let delivered = chain.records_of(report.run).await.len();
+    let report = pipeline::run(&settings).await;
+    let delivered = stack.records_of(report.run).await.len();
     (report, delivered)
 }
 
@@ -195,11 +201,11 @@ async fn ages_that_drift_do_not_change_a_record() {
         })
         .await
         .unwrap();
-        let chain = Chain::shared().await;
-        let mut settings = rig::settings(&api, &chain.url());
+        let stack = PublisherStack::shared().await;
+        let mut settings = pipeline::settings(&api, &stack.url());
         settings.run.seed = Some("abc".parse().unwrap());
-        let report = rig::run(&settings).await;
-        delivered.push(chain.records_of(report.run).await);
+        let report = pipeline::run(&settings).await;
+        delivered.push(stack.records_of(report.run).await);
     }
     assert_eq!((delivered[0].len(), &delivered[0]), (10, &delivered[1]));
 }
@@ -246,7 +252,10 @@ async fn every_type_that_the_api_is_known_to_send_makes_a_record_of_its_exact_va
     let (report, delivered, _) = run_over(vec![page(&users, 1)], one_page).await;
     assert!(matches!(report.outcome, Outcome::Complete), "{report:?}");
     assert_eq!(
-        (rig::figures(&report.counts), report.counts.invalid),
+        (
+            pipeline::fetched_accepted_retried(&report.counts),
+            report.counts.invalid
+        ),
         ((12, 12, 0), 0)
     );
     for (record, (pointer, value, field, expected)) in delivered.iter().zip(&odd) {
@@ -296,15 +305,18 @@ async fn passwords_hashes_national_ids_and_what_else_no_record_has_are_not_forwa
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_largest_page_fits_below_the_default_cap() {
-    let (api, chain) = (
+    let (api, stack) = (
         RandomUserApi::start(Options::unlimited()).await.unwrap(),
-        Chain::shared().await,
+        PublisherStack::shared().await,
     );
-    let mut settings = rig::settings(&api, &chain.url());
+    let mut settings = pipeline::settings(&api, &stack.url());
     settings.source.page_size = 5_000;
     settings.run.users = 5_000;
-    let report = rig::run(&settings).await;
-    assert_eq!(rig::figures(&report.counts), (5_000, 5_000, 0));
+    let report = pipeline::run(&settings).await;
+    assert_eq!(
+        pipeline::fetched_accepted_retried(&report.counts),
+        (5_000, 5_000, 0)
+    );
     let url = format!("{}/api/1.4/?results=5000&seed={}", api.url(), report.seed);
     let size = reqwest::get(url).await.unwrap().bytes().await.unwrap().len();
     assert!(

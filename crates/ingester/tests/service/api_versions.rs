@@ -6,10 +6,10 @@ use ingester::settings::IngesterSettings;
 use serde_json::{Value, json};
 use testkit::randomuser::{Options, RandomUserApi};
 
-use crate::publisher_stack::Chain;
-use crate::stub_api::user;
-use crate::pipeline;
 use crate::api_quirks::{only, run_over};
+use crate::pipeline;
+use crate::publisher_stack::PublisherStack;
+use crate::stub_api::user;
 
 /// Replies as older versions give them, and the version that each says it is.
 fn old_replies() -> [(&'static str, Value); 4] {
@@ -51,7 +51,11 @@ async fn a_reply_of_an_old_version_is_refused_by_its_name_and_nothing_of_it_is_t
             )
         );
         assert_eq!(
-            (rig::figures(&report.counts), delivered.len(), queries.len()),
+            (
+                pipeline::fetched_accepted_retried(&report.counts),
+                delivered.len(),
+                queries.len()
+            ),
             ((0, 0, 0), 0, 1)
         );
     }
@@ -79,24 +83,27 @@ async fn an_old_shape_under_a_new_name_makes_no_half_record() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn version_1_3_is_read_as_documented_when_it_is_the_pinned_one() {
-    let (api, chain) = (
+    let (api, stack) = (
         RandomUserApi::start(Options::default()).await.unwrap(),
-        Chain::shared().await,
+        PublisherStack::shared().await,
     );
-    let mut settings = rig::settings(&api, &chain.url());
+    let mut settings = pipeline::settings(&api, &stack.url());
     let pin = |settings: &mut IngesterSettings, path: &str| {
         settings.source.url = Endpoint::parse(&format!("{}/api/{path}/", api.url())).unwrap();
         settings.source.version = "1.3".to_owned();
     };
     pin(&mut settings, "1.3");
-    let report = rig::run(&settings).await;
+    let report = pipeline::run(&settings).await;
     assert!(matches!(report.outcome, Outcome::Complete), "{report:?}");
     assert_eq!(
-        (rig::figures(&report.counts), report.counts.invalid),
+        (
+            pipeline::fetched_accepted_retried(&report.counts),
+            report.counts.invalid
+        ),
         ((10, 10, 0), 0)
     );
     pin(&mut settings, "1.4");
-    let reason = rig::run(&settings).await.reason().unwrap();
+    let reason = pipeline::run(&settings).await.reason().unwrap();
     assert!(
         reason.ends_with("asked for version 1.3, answered by version 1.4"),
         "{reason}"

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use sha2::{Digest as _, Sha256};
 use testkit::randomuser::{Options, RandomUserApi};
 
-use crate::publisher_stack::Chain;
-use crate::ingester_service::{DEADLINE, Service};
+use crate::ingester_service::{DEADLINE, IngesterService};
+use crate::publisher_stack::PublisherStack;
 
 pub(crate) const TOKEN: &str = "a-token-of-ours";
 
@@ -24,9 +24,9 @@ pub(crate) fn tokens_file(folder: &Path, token: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn only_those_with_a_token_of_ours_ask_for_runs_watch_and_end_them() {
-    let (api, chain) = (
+    let (api, stack) = (
         RandomUserApi::start(Options::default()).await.unwrap(),
-        Chain::shared().await,
+        PublisherStack::shared().await,
     );
     let folder = tempfile::tempdir().unwrap();
     let tokens = tokens_file(folder.path(), TOKEN);
@@ -34,7 +34,7 @@ async fn only_those_with_a_token_of_ours_ask_for_runs_watch_and_end_them() {
         ("AUTH__TOKENS_PATH", tokens.as_str()),
         ("API__RELOAD_INTERVAL", "50ms"),
     ];
-    let service = Service::start(&api.url(), &chain.url(), &settings).await;
+    let service = IngesterService::start(&api.url(), &stack.url(), &settings).await;
     let status = async |method: &str, path: &str, token: Option<&str>| {
         let method = method.parse().unwrap();
         let mut request = service.client.request(method, format!("{}{path}", service.url));

@@ -8,9 +8,9 @@ use reqwest::Method;
 use serde_json::Value;
 use testkit::randomuser::{Fault, Options, RandomUserApi};
 
-use crate::publisher_stack::Chain;
 use crate::ingester_process::Ingester;
-use crate::ingester_service::{Service, instant};
+use crate::ingester_service::{IngesterService, instant};
+use crate::publisher_stack::PublisherStack;
 
 async fn api() -> RandomUserApi {
     RandomUserApi::start(Options::default()).await.unwrap()
@@ -28,15 +28,15 @@ const STARTS: usize = 50;
 
 /// Starts the service after them, and looks at what becomes of each.
 async fn after_absence(catch_up: &str, caught_up: usize) {
-    let (api, chain) = (api().await, Chain::shared().await);
+    let (api, stack) = (api().await, PublisherStack::shared().await);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state.db");
     let now = Timestamp::now();
-    let memory = ingester::store::Store::open(&path).unwrap();
-    memory
-        .schedule_up_to(now - SignedDuration::from_hours(50))
+    let store = ingester::store::Store::open(&path).unwrap();
+    store
+        .set_schedule_cursor(now - SignedDuration::from_hours(50))
         .unwrap();
-    drop(memory);
+    drop(store);
     // Each hour, at a minute that is far away from now.
     let minute = (now.to_zoned(TimeZone::UTC).minute() + 30) % 60;
     let (state, cron) = (path.display().to_string(), format!("{minute} * * * *"));
@@ -46,7 +46,7 @@ async fn after_absence(catch_up: &str, caught_up: usize) {
         ("SCHEDULE__CATCH_UP", catch_up),
         ("SCHEDULE__MAX_CATCHUP_RUNS", "3"),
     ];
-    let service = Service::start(&api.url(), &chain.url(), &settings).await;
+    let service = IngesterService::start(&api.url(), &stack.url(), &settings).await;
     let all_done = |runs: &Value| {
         let runs = runs["runs"].as_array().unwrap();
         runs.len() == STARTS && runs.iter().all(|run| run["ended"].is_string())
@@ -58,13 +58,13 @@ async fn after_absence(catch_up: &str, caught_up: usize) {
     assert!(runs.windows(2).all(|two| due(&two[0]) > due(&two[1])), "{runs:?}");
     for run in &runs[..caught_up] {
         assert_eq!(
-            (&run["cause"], &run["state"]),
+            (&run["trigger"], &run["state"]),
             (&"catch_up".into(), &"complete".into())
         );
-        assert_eq!(chain.records_of(run["id"].as_str().unwrap()).await.len(), 10);
+        assert_eq!(stack.records_of(run["id"].as_str().unwrap()).await.len(), 10);
     }
     for run in &runs[caught_up..] {
-        let told = (&run["cause"], &run["state"], &run["reason"], &run["started"]);
+        let told = (&run["trigger"], &run["state"], &run["reason"], &run["started"]);
         let missed = (
             &"schedule".into(),
             &"missed".into(),
@@ -74,15 +74,15 @@ async fn after_absence(catch_up: &str, caught_up: usize) {
         assert_eq!(told, missed);
     }
     let line = format!("ingester_starts_missed_total {}\n", STARTS - caught_up);
-    assert!(service.ingester.ask("/metrics").await.1.contains(&line));
+    assert!(service.ingester.get("/metrics").await.1.contains(&line));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_start_that_falls_into_another_run_is_skipped_and_the_history_says_so() {
-    let (api, chain) = (api().await, Chain::shared().await);
+    let (api, stack) = (api().await, PublisherStack::shared().await);
     api.inject(Fault::Hang(Some(Duration::from_secs(3))), 1);
     let each_second = [("SCHEDULE__CRON", "* * * * * *")];
-    let service = Service::start(&api.url(), &chain.url(), &each_second).await;
+    let service = IngesterService::start(&api.url(), &stack.url(), &each_second).await;
     let skipped = service
         .until("/v1/runs?state=skipped&limit=500", |runs| {
             !runs["runs"][0].is_null()
@@ -90,7 +90,7 @@ async fn a_start_that_falls_into_another_run_is_skipped_and_the_history_says_so(
         .await;
     for run in skipped["runs"].as_array().unwrap() {
         assert_eq!(
-            (&run["cause"], &run["reason"], &run["started"]),
+            (&run["trigger"], &run["reason"], &run["started"]),
             (
                 &"schedule".into(),
                 &"another run was under way".into(),
@@ -112,17 +112,17 @@ async fn a_start_that_falls_into_another_run_is_skipped_and_the_history_says_so(
     metrics.await;
     service
         .until("/v1/runs?state=complete", |runs| {
-            runs["runs"][0]["cause"] == "schedule"
+            runs["runs"][0]["trigger"] == "schedule"
         })
         .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failed_run_is_tried_again_after_the_delay() {
-    let (api, chain) = (api().await, Chain::shared().await);
+    let (api, stack) = (api().await, PublisherStack::shared().await);
     api.inject(Fault::ForbiddenPage, 1);
     let settings = [("RUN__USERS", "5"), ("SCHEDULE__RETRY_DELAY", "200ms")];
-    let ingester = Ingester::start(&["run"], &api.url(), &chain.url(), &settings);
+    let ingester = Ingester::start(&["run"], &api.url(), &stack.url(), &settings);
     let metrics = ingester.wait_for("/metrics", |_, body| {
         body.contains("runs_total{outcome=\"complete\"} 1")
     });
@@ -133,7 +133,7 @@ async fn a_failed_run_is_tried_again_after_the_delay() {
     );
     assert_eq!(
         ingester
-            .ask("/metrics")
+            .get("/metrics")
             .await
             .1
             .matches("ingester_users_accepted_total 5\n")
@@ -144,14 +144,14 @@ async fn a_failed_run_is_tried_again_after_the_delay() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_that_fails_each_time_is_tried_again_after_the_delay_and_no_more_often_than_allowed() {
-    let (api, chain) = (api().await, Chain::shared().await);
+    let (api, stack) = (api().await, PublisherStack::shared().await);
     api.inject(Fault::ForbiddenPage, 10);
     let settings = [
         ("RUN__USERS", "5"),
         ("SCHEDULE__RETRIES", "2"),
         ("SCHEDULE__RETRY_DELAY", "300ms"),
     ];
-    let service = Service::start(&api.url(), &chain.url(), &settings).await;
+    let service = IngesterService::start(&api.url(), &stack.url(), &settings).await;
     service.send(Method::POST, "/v1/runs", Value::Null).await;
     let all_failed = |runs: &Value| {
         let runs = runs["runs"].as_array().unwrap();
@@ -167,7 +167,7 @@ async fn a_run_that_fails_each_time_is_tried_again_after_the_delay_and_no_more_o
         .await;
     let runs = service.get("/v1/runs").await;
     let runs: Vec<_> = runs["runs"].as_array().unwrap().iter().rev().collect();
-    let told: Vec<_> = runs.iter().map(|run| (&run["cause"], &run["retry"])).collect();
+    let told: Vec<_> = runs.iter().map(|run| (&run["trigger"], &run["retry"])).collect();
     let (manual, retry) = (&"manual".into(), &"retry".into());
     assert_eq!(
         told,

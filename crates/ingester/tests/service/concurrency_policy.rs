@@ -7,8 +7,8 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use testkit::randomuser::{Fault, Options, RandomUserApi};
 
-use crate::publisher_stack::Chain;
-use crate::ingester_service::{Service, instant, path};
+use crate::ingester_service::{IngesterService, instant, path};
+use crate::publisher_stack::PublisherStack;
 
 async fn api() -> RandomUserApi {
     RandomUserApi::start(Options::default()).await.unwrap()
@@ -24,7 +24,7 @@ fn scheduled(runs: &Value) -> Vec<Value> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_latest_start_that_falls_into_a_run_waits_for_its_end_and_those_before_it_are_skipped() {
-    let (api, chain) = (api().await, Chain::shared().await);
+    let (api, stack) = (api().await, PublisherStack::shared().await);
     // Two starts fall into the first run, which ends well before a third one.
     api.inject(Fault::Hang(Some(Duration::from_secs(9))), 1);
     let settings = [
@@ -32,7 +32,7 @@ async fn the_latest_start_that_falls_into_a_run_waits_for_its_end_and_those_befo
         ("SCHEDULE__CONCURRENCY_POLICY", "queue"),
         ("RUN__USERS", "5"),
     ];
-    let service = Service::start(&api.url(), &chain.url(), &settings).await;
+    let service = IngesterService::start(&api.url(), &stack.url(), &settings).await;
     let every = SignedDuration::from_secs(4);
     let first = service
         .until("/v1/runs?state=running", |runs| !runs["runs"][0].is_null())
@@ -54,7 +54,7 @@ async fn the_latest_start_that_falls_into_a_run_waits_for_its_end_and_those_befo
         .await;
     let runs = scheduled(&runs);
     for (run, start) in runs.iter().zip(0..3) {
-        assert_eq!(run["cause"], "schedule", "{run}");
+        assert_eq!(run["trigger"], "schedule", "{run}");
         assert_eq!(instant(&run["scheduled"]), due + every * start, "{run}");
     }
     let skipped = (&runs[1]["state"], &runs[1]["reason"], &runs[1]["started"]);
@@ -76,22 +76,22 @@ async fn the_latest_start_that_falls_into_a_run_waits_for_its_end_and_those_befo
         instant(&queued["started"]) >= instant(&first["ended"]),
         "{runs:?}"
     );
-    let metrics = service.ingester.ask("/metrics").await.1;
+    let metrics = service.ingester.get("/metrics").await.1;
     assert!(metrics.contains("ingester_starts_skipped_total 1\n"), "{metrics}");
     for run in [first, queued] {
-        assert_eq!(chain.records_of(run["id"].as_str().unwrap()).await.len(), 5);
+        assert_eq!(stack.records_of(run["id"].as_str().unwrap()).await.len(), 5);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_asked_for_waits_for_the_one_under_way_can_be_withdrawn_and_leaves_no_room_for_a_third() {
-    let (api, chain) = (api().await, Chain::start().await);
+    let (api, stack) = (api().await, PublisherStack::start().await);
     api.inject(Fault::Hang(None), 1);
     let settings = [
         ("SCHEDULE__CONCURRENCY_POLICY", "queue"),
         ("SOURCE__MAX_IN_FLIGHT", "1"),
     ];
-    let service = Service::start(&api.url(), &chain.url(), &settings).await;
+    let service = IngesterService::start(&api.url(), &stack.url(), &settings).await;
     let ask = async || service.send(Method::POST, "/v1/runs", Value::Null).await;
     let end = async |run: &Value| service.send(Method::DELETE, &path(run), Value::Null).await.0;
     let (_, first) = ask().await;
@@ -137,7 +137,7 @@ async fn a_run_asked_for_waits_for_the_one_under_way_can_be_withdrawn_and_leaves
         instant(&last["started"]) >= instant(&runs[2]["ended"]),
         "{runs:?}"
     );
-    let held = chain.held().await;
-    assert_eq!(held.records_of(last["id"].as_str().unwrap()).len(), 10);
-    assert_eq!((held.runs().len(), held.written), (1, 10));
+    let topic = stack.topic_contents().await;
+    assert_eq!(topic.records_of(last["id"].as_str().unwrap()).len(), 10);
+    assert_eq!((topic.runs().len(), topic.written), (1, 10));
 }

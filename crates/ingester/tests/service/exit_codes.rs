@@ -5,10 +5,10 @@ use rusqlite::Connection;
 use serde_json::Value;
 use testkit::randomuser::{Fault, Options, RandomUserApi};
 
-use crate::publisher_stack::Chain;
-use crate::ingester_process::Ingester;
-use crate::ingester_service::{self, Service};
 use crate::authentication::{TOKEN, tokens_file};
+use crate::ingester_process::Ingester;
+use crate::ingester_service::{IngesterService, path as run_path};
+use crate::publisher_stack::PublisherStack;
 
 async fn api() -> RandomUserApi {
     RandomUserApi::start(Options::default()).await.unwrap()
@@ -16,9 +16,9 @@ async fn api() -> RandomUserApi {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_complete_run_exits_0_with_its_summary() {
-    let (api, chain) = (api().await, Chain::shared().await);
+    let (api, stack) = (api().await, PublisherStack::shared().await);
     let command = ["once", "--users", "25", "--seed", "abc"];
-    let ingester = Ingester::start(&command, &api.url(), &chain.url(), &[("SOURCE__PAGE_SIZE", "10")]);
+    let ingester = Ingester::start(&command, &api.url(), &stack.url(), &[("SOURCE__PAGE_SIZE", "10")]);
     assert_eq!(ingester.exit_code().await, Some(0), "{}", ingester.log());
     let summary = ingester.summary();
     assert_eq!(
@@ -28,18 +28,18 @@ async fn a_complete_run_exits_0_with_its_summary() {
     for count in ["requested", "fetched", "accepted"] {
         assert_eq!(summary[count], 25, "{count}");
     }
-    let records = chain.records_of(summary["run"].as_str().unwrap()).await;
+    let records = stack.records_of(summary["run"].as_str().unwrap()).await;
     assert_eq!(records.len(), 25);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_incomplete_run_exits_1_and_says_why() {
-    let (api, chain) = (api().await, Chain::shared().await);
+    let (api, stack) = (api().await, PublisherStack::shared().await);
     api.inject(Fault::ForbiddenPage, 1);
-    let ingester = Ingester::start(&["once", "--users", "5"], &api.url(), &chain.url(), &[]);
+    let ingester = Ingester::start(&["once", "--users", "5"], &api.url(), &stack.url(), &[]);
     assert_eq!(ingester.exit_code().await, Some(1));
     assert_eq!(ingester.summary()["outcome"], "failed");
-    let narrow = Chain::with(&[("limits.max_record", "10 B")]).await;
+    let narrow = PublisherStack::with(&[("limits.max_record", "10 B")]).await;
     let ingester = Ingester::start(&["once", "--users", "5"], &api.url(), &narrow.url(), &[]);
     assert_eq!(ingester.exit_code().await, Some(1));
     assert_eq!(
@@ -108,10 +108,10 @@ async fn the_publisher_s_token_is_read_from_a_file_and_one_that_it_refuses_ends_
     let api = api().await;
     let folder = tempfile::tempdir().unwrap();
     let tokens = tokens_file(folder.path(), TOKEN);
-    let chain = Chain::with(&[("auth.tokens_path", &tokens)]).await;
+    let stack = PublisherStack::with(&[("auth.tokens_path", &tokens)]).await;
     let path = folder.path().join("token");
     let token = [("PUBLISHER__TOKEN_FILE", path.to_str().unwrap())];
-    let start = |command: &[&str]| Ingester::start(command, &api.url(), &chain.url(), &token);
+    let start = |command: &[&str]| Ingester::start(command, &api.url(), &stack.url(), &token);
     std::fs::write(&path, "s3cret\n").unwrap();
     for command in [&["once", "--users", "5"][..], &["run"]] {
         let ingester = start(command);
@@ -122,16 +122,16 @@ async fn the_publisher_s_token_is_read_from_a_file_and_one_that_it_refuses_ends_
     let ingester = start(&["once", "--users", "5"]);
     assert_eq!(ingester.exit_code().await, Some(0), "{}", ingester.log());
     assert!(!ingester.log().contains(TOKEN));
-    assert_eq!(chain.held().await.written, 5);
+    assert_eq!(stack.topic_contents().await.written, 5);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_state_that_can_t_be_written_ends_the_process_that_is_only_asked_too_and_the_next_goes_on() {
-    let (api, chain) = (api().await, Chain::shared().await);
+    let (api, stack) = (api().await, PublisherStack::shared().await);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state.db");
     let settings = [("STATE__PATH", path.to_str().unwrap())];
-    let full = Service::start(&api.url(), &chain.url(), &settings).await;
+    let full = IngesterService::start(&api.url(), &stack.url(), &settings).await;
     let state = Connection::open(&path).unwrap();
     let filled = "CREATE TRIGGER filled BEFORE INSERT ON runs BEGIN SELECT RAISE(FAIL, 'no room'); END";
     state.execute_batch(filled).unwrap();
@@ -151,9 +151,9 @@ async fn a_state_that_can_t_be_written_ends_the_process_that_is_only_asked_too_a
     );
 
     state.execute_batch("DROP TRIGGER filled").unwrap();
-    let roomy = Service::start(&api.url(), &chain.url(), &settings).await;
+    let roomy = IngesterService::start(&api.url(), &stack.url(), &settings).await;
     let (_, run) = roomy.send(Method::POST, "/v1/runs", Value::Null).await;
     roomy
-        .until(&service::path(&run), |run| run["state"] == "complete")
+        .until(&run_path(&run), |run| run["state"] == "complete")
         .await;
 }

@@ -64,7 +64,7 @@ impl Ingester {
     }
 
     /// Status and body of an admin path; 0 while nothing listens.
-    pub(crate) async fn ask(&self, path: &str) -> (u16, String) {
+    pub(crate) async fn get(&self, path: &str) -> (u16, String) {
         let Some(url) = self.url("admin") else {
             return (0, String::new());
         };
@@ -74,11 +74,11 @@ impl Ingester {
         }
     }
 
-    pub(crate) async fn wait_for(&self, path: &str, hopeful: impl Fn(u16, &str) -> bool) -> String {
+    pub(crate) async fn wait_for(&self, path: &str, accept: impl Fn(u16, &str) -> bool) -> String {
         let until = Instant::now() + DEADLINE;
         loop {
-            let (status, body) = self.ask(path).await;
-            if hopeful(status, &body) {
+            let (status, body) = self.get(path).await;
+            if accept(status, &body) {
                 return body;
             }
             assert!(Instant::now() < until, "{path}: {status} {body}\n{}", self.log());

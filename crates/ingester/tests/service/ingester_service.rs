@@ -10,23 +10,23 @@ use crate::ingester_process::Ingester;
 /// Long enough for a busy machine; no test waits for it to pass.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
-pub(crate) struct Service {
+pub(crate) struct IngesterService {
     pub(crate) ingester: Ingester,
     pub(crate) url: String,
     pub(crate) client: Client,
     token: Option<&'static str>,
 }
 
-impl Service {
+impl IngesterService {
     /// A service that starts nothing by itself, with pages of five.
-    pub(crate) async fn start(api: &str, door: &str, settings: &[(&str, &str)]) -> Self {
+    pub(crate) async fn start(api: &str, publisher: &str, settings: &[(&str, &str)]) -> Self {
         let mut all = vec![
             ("SCHEDULE__CRON", "0 0 29 2 *"),
             ("SOURCE__PAGE_SIZE", "5"),
             ("RUN__USERS", "10"),
         ];
         all.extend_from_slice(settings);
-        let ingester = Ingester::start(&["run"], api, door, &all);
+        let ingester = Ingester::start(&["run"], api, publisher, &all);
         let here = |status: u16, _: &str| status == 200 && ingester.url("api").is_some();
         ingester.wait_for("/readyz", here).await;
         Self {
@@ -61,11 +61,11 @@ impl Service {
         self.send(Method::GET, path, Value::Null).await.1
     }
 
-    pub(crate) async fn until(&self, path: &str, hopeful: impl Fn(&Value) -> bool) -> Value {
+    pub(crate) async fn until(&self, path: &str, accept: impl Fn(&Value) -> bool) -> Value {
         let until = Instant::now() + DEADLINE;
         loop {
             let answer = self.get(path).await;
-            if hopeful(&answer) {
+            if accept(&answer) {
                 return answer;
             }
             assert!(

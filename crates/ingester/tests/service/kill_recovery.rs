@@ -7,8 +7,8 @@ use ingester::store::Store;
 use testkit::process::Program;
 use testkit::randomuser::{Options, RandomUserApi};
 
-use crate::publisher_stack::Chain;
-use crate::recording_proxy::Relay;
+use crate::publisher_stack::PublisherStack;
+use crate::recording_proxy::RecordingProxy;
 
 const USERS: u64 = 50_000;
 const PAGE: u64 = 250;
@@ -21,8 +21,8 @@ const DEADLINE: Duration = Duration::from_secs(120);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_killed_fifty_times_delivers_each_user_under_one_number_and_fetches_no_page_in_vain() {
-    let chain = Chain::start().await;
-    let relay = Relay::to(&chain.url()).await;
+    let stack = PublisherStack::start().await;
+    let proxy = RecordingProxy::start(&stack.url()).await;
     let api = RandomUserApi::start(Options::unlimited()).await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     let state = folder.path().join("state.db");
@@ -33,7 +33,7 @@ async fn a_run_killed_fifty_times_delivers_each_user_under_one_number_and_fetche
         .env("INGESTER__SOURCE__URL", format!("{}/api/1.4/", api.url()))
         .env("INGESTER__SOURCE__PAGE_SIZE", PAGE.to_string())
         .env("INGESTER__SOURCE__RATE_LIMIT__USERS", "100000000")
-        .env("INGESTER__PUBLISHER__URL", relay.url())
+        .env("INGESTER__PUBLISHER__URL", proxy.url())
         .env("INGESTER__PUBLISHER__MAX_IN_FLIGHT", IN_FLIGHT.to_string())
         .env("INGESTER__PUBLISHER__BATCH_SIZE", "50")
         .env("INGESTER__PUBLISHER__BACKOFF__MAX", "200ms")
@@ -52,10 +52,10 @@ async fn a_run_killed_fifty_times_delivers_each_user_under_one_number_and_fetche
         );
         child.kill().await.unwrap();
         kills += 1;
-        let fetched = Store::read(&state)
+        let fetched = Store::open_shared(&state)
             .ok()
-            .and_then(|memory| {
-                memory
+            .and_then(|store| {
+                store
                     .runs(&RunFilter::default())
                     .ok()?
                     .first()
@@ -78,7 +78,10 @@ async fn a_run_killed_fifty_times_delivers_each_user_under_one_number_and_fetche
         std::fs::read_to_string(&log).unwrap()
     );
 
-    let runs = Store::read(&state).unwrap().runs(&RunFilter::default()).unwrap();
+    let runs = Store::open_shared(&state)
+        .unwrap()
+        .runs(&RunFilter::default())
+        .unwrap();
     let [run] = &runs[..] else { panic!("{runs:?}") };
     assert_eq!(run.state, RunState::Complete);
     let counts = &run.counts;
@@ -95,15 +98,15 @@ async fn a_run_killed_fifty_times_delivers_each_user_under_one_number_and_fetche
         run.resumed
     );
 
-    relay.each_record_has_one_key(&run.id.to_string());
-    let held = chain.held().await;
-    let (records, written) = (held.records_of(run.id), held.written);
+    proxy.assert_one_key_per_record(&run.id.to_string());
+    let topic = stack.topic_contents().await;
+    let (records, written) = (topic.records_of(run.id), topic.written);
     assert_eq!(
         records.len() as u64,
         counts.accepted,
         "every accepted user is in Kafka under one number, and nobody else"
     );
-    assert_eq!(held.runs().len(), 1);
+    assert_eq!(topic.runs().len(), 1);
 
     // Pages whose fetching was cut off are fetched again: in each life as many as were in flight.
     let most = USERS / PAGE + 2 * (u64::from(run.resumed) + 1);
@@ -114,7 +117,7 @@ async fn a_run_killed_fifty_times_delivers_each_user_under_one_number_and_fetche
          {written} records for {} users",
         started.elapsed(),
         run.resumed,
-        relay.requests(),
+        proxy.requests(),
         counts.accepted / 50,
         counts.accepted
     );

@@ -1,4 +1,4 @@
-//! The page in a real headless browser on the whole chain: a run is started by its button, followed while it goes, and
+//! The page in a real headless browser on the whole stack: a run is started by its button, followed while it goes, and
 //! seen to end, or ended by the other button. What the page says is what Kafka holds.
 
 use reqwest::Method;
@@ -7,9 +7,9 @@ use testkit::randomuser::{Options, RandomUserApi};
 use tokio::task::block_in_place;
 
 use crate::browser::Browser;
-use crate::publisher_stack::Chain;
-use crate::page_in_browser::{DESK, PHONE, pictures};
-use crate::ingester_service::Service;
+use crate::ingester_service::IngesterService;
+use crate::page_in_browser::{DESKTOP, PHONE, pictures};
+use crate::publisher_stack::PublisherStack;
 
 /// The schedule is shown, with whatever it has for a next start.
 const LOADED: &str = "at('next').textContent.length > 4";
@@ -33,17 +33,17 @@ fn push(browser: &mut Browser, button: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_button_starts_a_run_that_is_shown_as_it_goes_until_it_is_complete() {
     let mut browser = block_in_place(Browser::start);
-    let (api, chain) = (
+    let (api, stack) = (
         RandomUserApi::start(Options::default()).await.unwrap(),
-        Chain::start().await,
+        PublisherStack::start().await,
     );
     // The second page waits for the budget, and both wait for the publisher.
     let settings = [
         ("SOURCE__RATE_LIMIT__USERS", "5"),
         ("SOURCE__RATE_LIMIT__WINDOW", "3s"),
     ];
-    let service = Service::start(&api.url(), &chain.url(), &settings).await;
-    let publisher = chain.publisher.child().unwrap();
+    let service = IngesterService::start(&api.url(), &stack.url(), &settings).await;
+    let publisher = stack.publisher.child().unwrap();
     publisher.freeze().await.unwrap();
     block_in_place(|| {
         browser.show(&format!("{}/", service.url), PHONE, "dark");
@@ -76,23 +76,23 @@ async fn the_button_starts_a_run_that_is_shown_as_it_goes_until_it_is_complete()
     });
     let runs = service.get("/v1/runs").await;
     let id = runs["runs"][0]["id"].as_str().unwrap();
-    assert_eq!(chain.records_of(id).await.len(), 10);
+    assert_eq!(stack.records_of(id).await.len(), 10);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_long_run_s_counts_rise_before_one_s_eyes_and_its_button_ends_it() {
     let mut browser = block_in_place(Browser::start);
-    let (api, chain) = (
+    let (api, stack) = (
         RandomUserApi::start(Options::unlimited()).await.unwrap(),
-        Chain::start().await,
+        PublisherStack::start().await,
     );
     let settings = [
         ("RUN__USERS", "1000000"),
         ("SOURCE__RATE_LIMIT__USERS", "10000000"),
     ];
-    let service = Service::start(&api.url(), &chain.url(), &settings).await;
+    let service = IngesterService::start(&api.url(), &stack.url(), &settings).await;
     block_in_place(|| {
-        browser.show(&format!("{}/", service.url), DESK, "light");
+        browser.show(&format!("{}/", service.url), DESKTOP, "light");
         browser.until(LOADED);
         push(&mut browser, "start");
         let (accepted, done) = (count("Accepted"), "at('done').value");
@@ -115,7 +115,7 @@ async fn a_long_run_s_counts_rise_before_one_s_eyes_and_its_button_ends_it() {
     let runs = service.send(Method::GET, "/v1/runs", Value::Null).await.1;
     let run = &runs["runs"][0];
     let shown = block_in_place(|| browser.value(&format!("{LATEST}[4].replace(/\\D/g, '')")));
-    let records = chain.records_of(run["id"].as_str().unwrap()).await.len();
+    let records = stack.records_of(run["id"].as_str().unwrap()).await.len();
     assert_eq!(
         (&run["counts"]["accepted"], shown),
         (&json!(records), json!(records.to_string()))

@@ -8,12 +8,12 @@ use serde_json::{Value, json};
 use testkit::randomuser::{Options, RandomUserApi};
 use tokio::task::block_in_place;
 
-use crate::browser::Browser;
-use crate::stub_publisher::{Answer, Door};
-use crate::ingester_service::{Service, path};
 use crate::authentication::{TOKEN, tokens_file};
+use crate::browser::Browser;
+use crate::ingester_service::{IngesterService, path};
+use crate::stub_publisher::{StubPublisher, StubResponse};
 
-pub(crate) const DESK: (u32, u32) = (1100, 800);
+pub(crate) const DESKTOP: (u32, u32) = (1100, 800);
 pub(crate) const PHONE: (u32, u32) = (360, 740);
 const LOADED: &str = "document.querySelectorAll('#runs tr').length > 0";
 
@@ -32,34 +32,38 @@ const CONTRAST: &str = r"(() => {
 
 struct Scene {
     _api: RandomUserApi,
-    _door: Door,
-    service: Service,
+    _publisher: StubPublisher,
+    service: IngesterService,
 }
 
 /// A service with a run that is complete, one that failed and one under way.
 async fn scene() -> Scene {
     let api = RandomUserApi::start(Options::default()).await.unwrap();
-    let door = Door::open().await;
+    let publisher = StubPublisher::start().await;
     let settings = [("SCHEDULE__RETRIES", "0"), ("PUBLISHER__MAX_IN_FLIGHT", "1")];
-    let service = Service::start(&api.url(), &door.url(), &settings).await;
+    let service = IngesterService::start(&api.url(), &publisher.url(), &settings).await;
     let ask = async |body: Value| service.send(Method::POST, "/v1/runs", body).await.1;
     let first = ask(json!({"users": 15})).await;
     service
         .until(&path(&first), |run| run["state"] == "complete")
         .await;
-    door.answer([Answer::Says(415, None, json!({"title": "<b>not</b> this"}))]);
+    publisher.respond_with([StubResponse::Status(
+        415,
+        None,
+        json!({"title": "<b>not</b> this"}),
+    )]);
     let second = ask(Value::Null).await;
     service
         .until(&path(&second), |run| run["state"] == "failed")
         .await;
-    door.answer([Answer::Hangs]);
+    publisher.respond_with([StubResponse::Hang]);
     let third = ask(json!({"users": 5000})).await;
     service
         .until(&path(&third), |run| run["counts"]["fetched"] == 10)
         .await;
     Scene {
         _api: api,
-        _door: door,
+        _publisher: publisher,
         service,
     }
 }
@@ -78,7 +82,7 @@ async fn the_page_shows_schedule_run_and_history_in_the_colours_of_their_outcome
     block_in_place(|| {
         for (size, scheme, colours) in [
             (
-                DESK,
+                DESKTOP,
                 "light",
                 ["rgb(26, 127, 55)", "rgb(207, 34, 46)", "rgb(9, 105, 218)"],
             ),
@@ -88,7 +92,7 @@ async fn the_page_shows_schedule_run_and_history_in_the_colours_of_their_outcome
                 ["rgb(26, 127, 55)", "rgb(207, 34, 46)", "rgb(9, 105, 218)"],
             ),
             (
-                DESK,
+                DESKTOP,
                 "dark",
                 ["rgb(63, 185, 80)", "rgb(255, 123, 114)", "rgb(88, 166, 255)"],
             ),
@@ -177,7 +181,7 @@ async fn the_page_is_worked_by_keyboard_and_told_to_a_screen_reader() {
     let scene = scene().await;
     let url = format!("{}/", scene.service.url);
     block_in_place(|| {
-        browser.show(&url, DESK, "light");
+        browser.show(&url, DESKTOP, "light");
         browser.until(LOADED);
         is_told(&browser.spoken());
         let mut order = Vec::new();
@@ -238,9 +242,9 @@ fn is_told(nodes: &[(String, String, String)]) {
 #[tokio::test(flavor = "multi_thread")]
 async fn where_tokens_are_needed_the_page_asks_for_one_and_follows_a_run_with_it() {
     let mut browser = block_in_place(Browser::start);
-    let (api, door) = (
+    let (api, publisher) = (
         RandomUserApi::start(Options::default()).await.unwrap(),
-        Door::open().await,
+        StubPublisher::start().await,
     );
     let folder = tempfile::tempdir().unwrap();
     let tokens = tokens_file(folder.path(), TOKEN);
@@ -248,10 +252,10 @@ async fn where_tokens_are_needed_the_page_asks_for_one_and_follows_a_run_with_it
         ("AUTH__TOKENS_PATH", tokens.as_str()),
         ("PUBLISHER__MAX_IN_FLIGHT", "1"),
     ];
-    let service = Service::start(&api.url(), &door.url(), &settings)
+    let service = IngesterService::start(&api.url(), &publisher.url(), &settings)
         .await
         .with_token(TOKEN);
-    door.answer([Answer::Hangs]);
+    publisher.respond_with([StubResponse::Hang]);
     let (_, run) = service
         .send(Method::POST, "/v1/runs", json!({"users": 5000}))
         .await;

@@ -6,8 +6,8 @@ use ingester::Pipeline;
 use ingester::http::endpoint::Endpoint;
 use ingester::run::Trigger;
 use ingester::run::report::{Outcome, Report};
-use ingester::settings::IngesterSettings;
 use ingester::run::run_stats::Counts;
+use ingester::settings::IngesterSettings;
 use service::{Backoff, Context, Health, Metrics};
 use testkit::randomuser::RandomUserApi;
 use tokio_util::sync::CancellationToken;
@@ -54,8 +54,8 @@ pub(crate) async fn run(settings: &IngesterSettings) -> Report {
 
 pub(crate) async fn run_in(settings: &IngesterSettings, context: &Context) -> Report {
     let (mut pipeline, _probe) = Pipeline::new(settings, context).unwrap();
-    let order = pipeline.order(Trigger::Manual);
-    let report = pipeline.run(&order, &context.shutdown).await.unwrap();
+    let spec = pipeline.spec(Trigger::Manual);
+    let report = pipeline.run(&spec, &context.shutdown).await.unwrap();
     let counts = &report.counts;
     let accounted = counts.invalid + counts.duplicate + counts.accepted + counts.rejected;
     assert_eq!(counts.fetched, accounted + counts.undelivered, "{counts:?}");
@@ -72,6 +72,6 @@ pub(crate) async fn run_in(settings: &IngesterSettings, context: &Context) -> Re
 }
 
 /// What a run fetched, delivered and tried again.
-pub(crate) fn figures(counts: &Counts) -> (u64, u64, u64) {
+pub(crate) fn fetched_accepted_retried(counts: &Counts) -> (u64, u64, u64) {
     (counts.fetched, counts.accepted, counts.retried)
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use testkit::process::Program;
 use testkit::randomuser::{Fault, Options, RandomUserApi};
 
-use crate::publisher_stack::Chain;
 use crate::ingester_process::Ingester;
+use crate::publisher_stack::PublisherStack;
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -17,7 +17,7 @@ async fn api() -> RandomUserApi {
 /// `script` gives its command a terminal, and what that shows to its own standard output.
 #[tokio::test(flavor = "multi_thread")]
 async fn on_a_terminal_a_bar_shows_how_far_a_run_has_come() {
-    let (api, chain) = (api().await, Chain::shared().await);
+    let (api, stack) = (api().await, PublisherStack::shared().await);
     // The second page is late: one after the other, or it may be the first.
     api.inject(Fault::Hang(Some(Duration::ZERO)), 1);
     api.inject(Fault::Hang(Some(Duration::from_secs(3))), 1);
@@ -31,7 +31,7 @@ async fn on_a_terminal_a_bar_shows_how_far_a_run_has_come() {
         .env("INGESTER__SOURCE__URL", format!("{}/api/1.4/", api.url()))
         .env("INGESTER__SOURCE__PAGE_SIZE", "5")
         .env("INGESTER__SOURCE__MAX_IN_FLIGHT", "1")
-        .env("INGESTER__PUBLISHER__URL", chain.url())
+        .env("INGESTER__PUBLISHER__URL", stack.url())
         .log_to(&log);
     let status = program.spawn().unwrap().wait(DEADLINE).await.unwrap();
     let shown = std::fs::read_to_string(&log).unwrap();
@@ -44,7 +44,7 @@ async fn on_a_terminal_a_bar_shows_how_far_a_run_has_come() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_terminal_plain_lines_say_how_far_a_run_has_come() {
-    let (api, chain) = (api().await, Chain::shared().await);
+    let (api, stack) = (api().await, PublisherStack::shared().await);
     // The second page is late: one after the other, or it may be the first.
     api.inject(Fault::Hang(Some(Duration::ZERO)), 1);
     api.inject(Fault::Hang(Some(Duration::from_secs(3))), 1);
@@ -53,11 +53,11 @@ async fn without_a_terminal_plain_lines_say_how_far_a_run_has_come() {
         ("SOURCE__MAX_IN_FLIGHT", "1"),
         ("RUN__PROGRESS_INTERVAL", "50ms"),
     ];
-    let ingester = Ingester::start(&["once", "--users", "10"], &api.url(), &chain.url(), &settings);
+    let ingester = Ingester::start(&["once", "--users", "10"], &api.url(), &stack.url(), &settings);
     assert_eq!(ingester.exit_code().await, Some(0), "{}", ingester.log());
     let log = ingester.log();
     let lines: Vec<_> = log.lines().filter(|line| line.contains("progress")).collect();
-    let half_way = "requested=10 fetched=5 accepted=5 throttled_seconds=0";
+    let half_way = "requested=10 fetched=5 accepted=5 rate_limited_seconds=0";
     assert!(lines.iter().any(|line| line.contains(half_way)), "{log}");
     assert!(lines.len() > 3, "one after each interval: {log}");
     assert!(

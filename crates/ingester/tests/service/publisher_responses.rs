@@ -10,21 +10,24 @@ use serde_json::{Value, json};
 use service::Secret;
 use testkit::randomuser::{Options, RandomUserApi};
 
-use crate::stub_publisher::{Answer, Door};
 use crate::pipeline;
+use crate::stub_publisher::{StubPublisher, StubResponse};
 
-async fn run_with(answers: Vec<Answer>, change: impl FnOnce(&mut IngesterSettings)) -> (Report, Door) {
+async fn run_with(
+    answers: Vec<StubResponse>,
+    change: impl FnOnce(&mut IngesterSettings),
+) -> (Report, StubPublisher) {
     let api = RandomUserApi::start(Options::default()).await.unwrap();
-    let door = Door::open().await;
-    door.answer(answers);
-    let mut settings = rig::settings(&api, &door.url());
+    let publisher = StubPublisher::start().await;
+    publisher.respond_with(answers);
+    let mut settings = pipeline::settings(&api, &publisher.url());
     settings.publisher.request_timeout = Duration::from_secs(2);
     change(&mut settings);
-    (rig::run(&settings).await, door)
+    (pipeline::run(&settings).await, publisher)
 }
 
-fn says(status: u16) -> Answer {
-    Answer::Says(status, None, json!({"title": "as the script says"}))
+fn says(status: u16) -> StubResponse {
+    StubResponse::Status(status, None, json!({"title": "as the script says"}))
 }
 
 #[tokio::test]
@@ -33,32 +36,38 @@ async fn a_request_carries_run_number_type_and_token() {
         settings.publisher.token = Some(Secret::new("s3cret"));
         settings.publisher.batch_size = 2;
     };
-    let (report, door) = run_with(vec![], token).await;
-    let parcels = door.parcels();
-    let numbers: Vec<_> = parcels
+    let (report, publisher) = run_with(vec![], token).await;
+    let requests = publisher.requests();
+    let numbers: Vec<_> = requests
         .iter()
-        .map(|parcel| (parcel.first, parcel.records.len()))
+        .map(|request| (request.first, request.records.len()))
         .collect();
     assert_eq!(numbers, [(0, 2), (2, 2), (4, 1), (5, 2), (7, 2), (9, 1)]);
-    for parcel in parcels {
-        assert_eq!(parcel.run, report.run.to_string());
-        assert_eq!(parcel.content_type, "application/json");
-        assert_eq!(parcel.token.as_deref(), Some("Bearer s3cret"));
+    for request in requests {
+        assert_eq!(request.run, report.run.to_string());
+        assert_eq!(request.content_type, "application/json");
+        assert_eq!(request.token.as_deref(), Some("Bearer s3cret"));
     }
 }
 
 #[tokio::test]
 async fn requests_share_one_connection_as_long_as_it_lives() {
-    let (_, door) = run_with(vec![], |settings| settings.publisher.batch_size = 1).await;
-    let connections = |door: &Door| -> std::collections::HashSet<_> {
-        door.parcels().iter().map(|parcel| parcel.peer).collect()
+    let (_, publisher) = run_with(vec![], |settings| settings.publisher.batch_size = 1).await;
+    let connections = |publisher: &StubPublisher| -> std::collections::HashSet<_> {
+        publisher.requests().iter().map(|request| request.peer).collect()
     };
-    assert_eq!((door.parcels().len(), connections(&door).len()), (10, 1));
-    let (_, door) = run_with(vec![Answer::BreaksOff], |settings| {
+    assert_eq!(
+        (publisher.requests().len(), connections(&publisher).len()),
+        (10, 1)
+    );
+    let (_, publisher) = run_with(vec![StubResponse::Disconnect], |settings| {
         settings.publisher.batch_size = 1
     })
     .await;
-    assert_eq!((door.parcels().len(), connections(&door).len()), (11, 2));
+    assert_eq!(
+        (publisher.requests().len(), connections(&publisher).len()),
+        (11, 2)
+    );
 }
 
 #[tokio::test]
@@ -77,13 +86,13 @@ async fn requests_are_compressed_as_configured_and_hold_the_same_records() {
             settings.source.page_size = 200;
             settings.run.users = 200;
         };
-        let (report, door) = run_with(vec![], change).await;
-        assert_eq!(rig::figures(&report.counts), (200, 200, 0));
-        let [parcel] = &door.parcels()[..] else {
+        let (report, publisher) = run_with(vec![], change).await;
+        assert_eq!(pipeline::fetched_accepted_retried(&report.counts), (200, 200, 0));
+        let [request] = &publisher.requests()[..] else {
             panic!("one request")
         };
-        assert_eq!(parcel.coding.as_deref(), coding);
-        sizes.push((parcel.bytes, door.accepted()));
+        assert_eq!(request.coding.as_deref(), coding);
+        sizes.push((request.bytes, publisher.accepted_records()));
     }
     assert!(sizes[2..].iter().all(|(bytes, _)| bytes * 2 < sizes[0].0));
     assert!(sizes[1..].iter().all(|(_, records)| *records == sizes[0].1));
@@ -96,18 +105,18 @@ async fn what_may_not_have_arrived_is_sent_again_under_the_same_number() {
         says(504),
         says(500),
         says(408),
-        Answer::BreaksOff,
-        Answer::Hangs,
+        StubResponse::Disconnect,
+        StubResponse::Hang,
     ];
-    let (report, door) = run_with(answers, |_| {}).await;
+    let (report, publisher) = run_with(answers, |_| {}).await;
     assert!(matches!(report.outcome, Outcome::Complete));
-    assert_eq!(rig::figures(&report.counts), (10, 10, 6));
-    let parcels = door.parcels();
-    assert_eq!(parcels.len(), 8);
+    assert_eq!(pipeline::fetched_accepted_retried(&report.counts), (10, 10, 6));
+    let requests = publisher.requests();
+    assert_eq!(requests.len(), 8);
     assert!(
-        parcels[..7]
+        requests[..7]
             .iter()
-            .all(|parcel| parcel.first == 0 && parcel.records == parcels[0].records)
+            .all(|request| request.first == 0 && request.records == requests[0].records)
     );
 }
 
@@ -115,8 +124,8 @@ async fn what_may_not_have_arrived_is_sent_again_under_the_same_number() {
 async fn retry_after_is_honoured() {
     for status in [429, 503] {
         let started = Instant::now();
-        let (report, _) = run_with(vec![Answer::Says(status, Some("1"), json!({}))], |_| {}).await;
-        assert_eq!(rig::figures(&report.counts), (10, 10, 1));
+        let (report, _) = run_with(vec![StubResponse::Status(status, Some("1"), json!({}))], |_| {}).await;
+        assert_eq!(pipeline::fetched_accepted_retried(&report.counts), (10, 10, 1));
         assert!(started.elapsed() >= Duration::from_secs(1), "{status}");
     }
 }
@@ -124,23 +133,23 @@ async fn retry_after_is_honoured() {
 #[tokio::test]
 async fn too_large_is_sent_in_halves() {
     let answers = vec![
-        Answer::TakesAtMost(1),
-        Answer::TakesAtMost(2),
-        Answer::TakesAtMost(2),
+        StubResponse::TooLargeAbove(1),
+        StubResponse::TooLargeAbove(2),
+        StubResponse::TooLargeAbove(2),
     ];
-    let (report, door) = run_with(answers, |_| {}).await;
-    assert_eq!(rig::figures(&report.counts), (10, 10, 0));
-    let numbers: Vec<_> = door
-        .parcels()
+    let (report, publisher) = run_with(answers, |_| {}).await;
+    assert_eq!(pipeline::fetched_accepted_retried(&report.counts), (10, 10, 0));
+    let numbers: Vec<_> = publisher
+        .requests()
         .iter()
-        .map(|parcel| (parcel.first, parcel.records.len()))
+        .map(|request| (request.first, request.records.len()))
         .collect();
     assert_eq!(numbers, [(0, 5), (0, 2), (2, 3), (2, 1), (3, 2), (5, 5)]);
 }
 
 #[tokio::test]
 async fn refused_records_keep_their_reasons_and_the_run_goes_on() {
-    let (report, _) = run_with(vec![Answer::RefusesTheFirst, Answer::RefusesAll], |_| {}).await;
+    let (report, _) = run_with(vec![StubResponse::RejectFirst, StubResponse::RejectAll], |_| {}).await;
     assert!(matches!(report.outcome, Outcome::Rejected));
     assert_eq!((report.counts.accepted, report.counts.rejected), (4, 6));
     assert_eq!(report.counts.rejected_reasons["phone: is not to our liking"], 6);
@@ -155,9 +164,13 @@ async fn an_answer_that_does_not_add_up_is_never_a_success() {
         json!("<html>"),
     ];
     for lie in lies {
-        let answer = Answer::Says(200, None, lie.clone());
+        let answer = StubResponse::Status(200, None, lie.clone());
         let (report, _) = run_with(vec![answer.clone()], |_| {}).await;
-        assert_eq!(rig::figures(&report.counts), (10, 10, 1), "{lie}");
+        assert_eq!(
+            pipeline::fetched_accepted_retried(&report.counts),
+            (10, 10, 1),
+            "{lie}"
+        );
         let (report, _) = run_with(vec![answer; 6], |_| {}).await;
         let reason = report.reason().unwrap();
         assert!(
@@ -171,13 +184,13 @@ async fn an_answer_that_does_not_add_up_is_never_a_success() {
 #[tokio::test]
 async fn a_definite_no_fails_the_run_with_the_reason() {
     for status in [301, 400, 404, 415, 502] {
-        let (report, door) = run_with(vec![says(status)], |_| {}).await;
+        let (report, publisher) = run_with(vec![says(status)], |_| {}).await;
         let reason = report.reason().unwrap();
         assert_eq!(
             reason,
             format!("delivery ended: the publisher refused a request: answered {status}: as the script says")
         );
-        assert_eq!((report.counts.accepted, door.parcels().len()), (0, 1));
+        assert_eq!((report.counts.accepted, publisher.requests().len()), (0, 1));
     }
 }
 
@@ -185,7 +198,7 @@ async fn a_definite_no_fails_the_run_with_the_reason() {
 async fn a_token_in_no_log_reason_or_summary() {
     let token = |settings: &mut IngesterSettings| settings.publisher.token = Some(Secret::new("s3cret"));
     let (report, _) = run_with(vec![says(401)], token).await;
-    assert!(report.is_hopeless());
+    assert!(report.is_unrecoverable());
     assert!(!format!("{report:?}{}", report.summary()).contains("s3cret"));
 }
 
@@ -195,7 +208,7 @@ async fn a_publisher_that_never_answers_ends_the_run_at_its_deadline() {
         settings.publisher.request_timeout = Duration::from_secs(1);
         settings.run.timeout = Duration::from_millis(2_500);
     };
-    let (report, _) = run_with(vec![Answer::Hangs; 100], impatient).await;
+    let (report, _) = run_with(vec![StubResponse::Hang; 100], impatient).await;
     assert!(
         report
             .reason()

@@ -1,4 +1,4 @@
-//! The real chain behind the ingester: one Kafka for all tests that leave it alone, and for each of them a publisher
+//! The real stack behind the ingester: one Kafka for all tests that leave it alone, and for each of them a publisher
 //! with a topic of its own, which is read back.
 
 use std::collections::BTreeMap;
@@ -15,7 +15,7 @@ use uuid::Uuid;
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 static KAFKA: OnceCell<KafkaCluster> = OnceCell::const_new();
-static SHARED: OnceCell<Chain> = OnceCell::const_new();
+static SHARED: OnceCell<PublisherStack> = OnceCell::const_new();
 
 /// Where the shared Kafka is.
 pub(crate) async fn brokers() -> String {
@@ -28,21 +28,21 @@ pub(crate) async fn own_kafka() -> KafkaCluster {
 }
 
 /// A publisher over real Kafka. It is killed when this is dropped.
-pub(crate) struct Chain {
+pub(crate) struct PublisherStack {
     pub(crate) publisher: Service,
     pub(crate) topic: String,
     brokers: String,
 }
 
 /// What a topic holds: for each run and number, every record that was written under it.
-pub(crate) struct Held {
+pub(crate) struct TopicContents {
     numbers: BTreeMap<(String, u64), Vec<Value>>,
     /// How many records, repeats among them.
     pub(crate) written: usize,
 }
 
-impl Chain {
-    /// A chain of this test alone.
+impl PublisherStack {
+    /// A stack of this test alone.
     pub(crate) async fn start() -> Self {
         Self::with(&[]).await
     }
@@ -68,13 +68,13 @@ impl Chain {
         let publisher = Service::start(&options).unwrap();
         publisher.ready(DEADLINE).await.unwrap();
         let named = settings.iter().find(|(key, _)| *key == "kafka.topic");
-        let chain = Self {
+        let stack = Self {
             publisher,
             topic: named.map_or(topic, |(_, topic)| (*topic).to_owned()),
             brokers: brokers.to_owned(),
         };
-        chain.led().await;
-        chain
+        stack.led().await;
+        stack
     }
 
     /// Until each partition of the topic, which may be a moment old, has a leader that says where it ends.
@@ -104,9 +104,9 @@ impl Chain {
     }
 
     /// The topic, from its beginning to its end.
-    pub(crate) async fn held(&self) -> Held {
+    pub(crate) async fn topic_contents(&self) -> TopicContents {
         let tapped = self.tapped().await;
-        let mut held = Held {
+        let mut topic = TopicContents {
             numbers: BTreeMap::new(),
             written: tapped.len(),
         };
@@ -115,9 +115,9 @@ impl Chain {
             assert_eq!(record.key.as_deref(), value["id"].as_str().map(str::as_bytes));
             let number = record.header("run-seq").unwrap().parse().unwrap();
             let run = record.header("run-id").unwrap().to_owned();
-            held.numbers.entry((run, number)).or_default().push(value);
+            topic.numbers.entry((run, number)).or_default().push(value);
         }
-        held
+        topic
     }
 
     /// What lies in the topic. A topic that was made a moment ago, to which nothing was written, may have no leader yet
@@ -145,7 +145,7 @@ impl Chain {
 
     /// The records of a run.
     pub(crate) async fn records_of(&self, run: impl Into<String>) -> Vec<Value> {
-        self.held().await.records_of(run)
+        self.topic_contents().await.records_of(run)
     }
 }
 
@@ -161,7 +161,7 @@ fn reaches(tapped: &[TopicRecord], ends: &BTreeMap<i32, i64>) -> bool {
         .all(|(partition, end)| i64::try_from(read(*partition)).is_ok_and(|read| read >= *end))
 }
 
-impl Held {
+impl TopicContents {
     /// The records of a run by their numbers, which begin at 0 and leave none out; each number is one record's, and
     /// each record, by its id, has one number.
     pub(crate) fn records_of(&self, run: impl Into<String>) -> Vec<Value> {

@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use clap::CommandFactory as _;
-use ingester::delivery::response::{ResponseError, judge};
+use ingester::delivery::response::{ResponseError, parse_response};
 use ingester::fetch::user_api::{FetchAction, FetchError};
-use ingester::transform::mapping::MappingError;
 use ingester::metrics::{IngesterMetrics, Upstream};
 use ingester::settings::IngesterSettings;
+use ingester::transform::mapping::MappingError;
 use model::Field;
 use serde_json::Value;
 use service::Metrics;
@@ -31,8 +31,11 @@ fn the_manual_lists_every_metric_with_its_labels() {
     let metrics = IngesterMetrics::new(&registry);
     metrics.runs.with_label_values(&["complete"]).inc();
     metrics.request(Upstream::Source, "200", Duration::ZERO);
-    metrics.retries.with_label_values(&[Upstream::Source.name()]).inc();
-    metrics.unfit(MappingError {
+    metrics
+        .retries
+        .with_label_values(&[Upstream::Source.name()])
+        .inc();
+    metrics.record_mapping_error(MappingError {
         field: Field::Email,
         rule: "blank",
     });
@@ -142,7 +145,7 @@ fn the_manual_says_what_each_answer_of_the_api_leads_to() {
 
 #[test]
 fn the_manual_says_what_each_answer_of_the_publisher_leads_to() {
-    let kind = |status| match judge(status, None, b"{}", 1).unwrap_err() {
+    let kind = |status| match parse_response(status, None, b"{}", 1).unwrap_err() {
         ResponseError::Retryable { .. } => "sent again after a back-off",
         ResponseError::TooLarge => "sent in two halves",
         ResponseError::Unauthorized { .. } => "the process ends with 78",

@@ -13,24 +13,24 @@ use service::Secret;
 use testkit::proxy::{Behavior, Direction, Flow, Proxy};
 use testkit::randomuser::{Fault, Options, RandomUserApi};
 
-use crate::publisher_stack::{Chain, DEADLINE};
+use crate::authentication::{TOKEN, tokens_file};
 use crate::ingester_process::Ingester;
 use crate::pipeline;
-use crate::authentication::{TOKEN, tokens_file};
+use crate::publisher_stack::{DEADLINE, PublisherStack};
 
 /// A run of ten users, always the same, in pages of five.
 async fn run_to(url: &str, change: impl FnOnce(&mut IngesterSettings)) -> Report {
     let api = RandomUserApi::start(Options::default()).await.unwrap();
-    let mut settings = rig::settings(&api, url);
+    let mut settings = pipeline::settings(&api, url);
     settings.publisher.max_in_flight = IngesterSettings::default().publisher.max_in_flight;
     settings.run.seed = Some("abc".parse().unwrap());
     change(&mut settings);
-    rig::run(&settings).await
+    pipeline::run(&settings).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn records_that_the_publisher_refuses_are_told_one_by_one_and_the_others_are_in_kafka() {
-    let open = Chain::shared().await;
+    let open = PublisherStack::shared().await;
     let report = run_to(&open.url(), |_| {}).await;
     let records = open.records_of(report.run).await;
     assert_eq!((records.len(), report.counts.accepted), (10, 10));
@@ -40,7 +40,7 @@ async fn records_that_the_publisher_refuses_are_told_one_by_one_and_the_others_a
     let most = lengths[6];
 
     // Its limit is lowered: nothing else makes it refuse a record of ours, which are checked by the same rules.
-    let narrow = Chain::with(&[("limits.max_record", &format!("{most} B"))]).await;
+    let narrow = PublisherStack::with(&[("limits.max_record", &format!("{most} B"))]).await;
     let report = run_to(&narrow.url(), |_| {}).await;
     let numbers = |fits: bool| -> Vec<u64> {
         let numbered = (0..).zip(&records);
@@ -53,44 +53,44 @@ async fn records_that_the_publisher_refuses_are_told_one_by_one_and_the_others_a
     let counts = (report.counts.accepted, report.counts.rejected);
     assert_eq!(counts, (fit.len() as u64, unfit.len() as u64));
     assert_eq!(report.counts.rejected_reasons.len(), 1, "{:?}", report.counts);
-    let held = narrow.held().await;
+    let topic = narrow.topic_contents().await;
     assert_eq!(
-        (held.numbers_of(report.run), held.written),
+        (topic.numbers_of(report.run), topic.written),
         (fit, 10 - unfit.len())
     );
 
-    let none = Chain::with(&[("limits.max_record", "10 B")]).await;
+    let none = PublisherStack::with(&[("limits.max_record", "10 B")]).await;
     let report = run_to(&none.url(), |_| {}).await;
     assert!(matches!(report.outcome, Outcome::Rejected), "{report:?}");
     assert_eq!((report.counts.accepted, report.counts.rejected), (0, 10));
-    assert_eq!(none.held().await.written, 0);
+    assert_eq!(none.topic_contents().await.written, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn too_much_for_one_request_goes_out_in_halves_and_once() {
-    let chain = Chain::with(&[("limits.max_records", "2")]).await;
-    let report = run_to(&chain.url(), |_| {}).await;
-    assert_eq!(rig::figures(&report.counts), (10, 10, 0));
-    let held = chain.held().await;
-    assert_eq!((held.records_of(report.run).len(), held.written), (10, 10));
+    let stack = PublisherStack::with(&[("limits.max_records", "2")]).await;
+    let report = run_to(&stack.url(), |_| {}).await;
+    assert_eq!(pipeline::fetched_accepted_retried(&report.counts), (10, 10, 0));
+    let topic = stack.topic_contents().await;
+    assert_eq!((topic.records_of(report.run).len(), topic.written), (10, 10));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_publisher_s_budget_is_waited_out_and_nothing_is_written_twice() {
-    let chain = Chain::with(&[("rate_limit.requests_per_second", "4")]).await;
+    let stack = PublisherStack::with(&[("rate_limit.requests_per_second", "4")]).await;
     let started = Instant::now();
-    let report = run_to(&chain.url(), |settings| settings.publisher.batch_size = 1).await;
+    let report = run_to(&stack.url(), |settings| settings.publisher.batch_size = 1).await;
     assert!(matches!(report.outcome, Outcome::Complete), "{report:?}");
     assert!(report.counts.retried > 0, "{:?}", report.counts);
     assert!(started.elapsed() > Duration::from_secs(1), "it said for how long");
-    let held = chain.held().await;
-    assert_eq!((held.records_of(report.run).len(), held.written), (10, 10));
+    let topic = stack.topic_contents().await;
+    assert_eq!((topic.records_of(report.run).len(), topic.written), (10, 10));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_that_is_lost_is_asked_for_again_under_the_same_key_and_nothing_is_written_twice() {
-    let chain = Chain::start().await;
-    let publisher = chain.url().trim_start_matches("http://").parse().unwrap();
+    let stack = PublisherStack::start().await;
+    let publisher = stack.url().trim_start_matches("http://").parse().unwrap();
     let proxy = Proxy::start(publisher).await.unwrap();
     proxy.set(Behavior::one_way(Direction::ToClient, Flow::hold()));
     let url = format!("http://{}", proxy.address());
@@ -100,7 +100,7 @@ async fn an_answer_that_is_lost_is_asked_for_again_under_the_same_key_and_nothin
     let restoring = async {
         let until = Instant::now() + DEADLINE;
         // A connection whose answer is late is given up, so the third one is the second repetition.
-        while chain.held().await.written < 10 || proxy.accepted() < 3 {
+        while stack.topic_contents().await.written < 10 || proxy.accepted() < 3 {
             assert!(
                 Instant::now() < until,
                 "nothing arrived, or it was not asked for again"
@@ -113,31 +113,31 @@ async fn an_answer_that_is_lost_is_asked_for_again_under_the_same_key_and_nothin
     let (report, ()) = tokio::join!(losing, restoring);
     assert!(matches!(report.outcome, Outcome::Complete), "{report:?}");
     assert!(report.counts.retried >= 2, "{:?}", report.counts);
-    let held = chain.held().await;
-    assert_eq!((held.records_of(report.run).len(), held.written), (10, 10));
+    let topic = stack.topic_contents().await;
+    assert_eq!((topic.records_of(report.run).len(), topic.written), (10, 10));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_the_right_token_nothing_is_written_and_only_the_operator_can_mend_it() {
     let folder = tempfile::tempdir().unwrap();
     let tokens = tokens_file(folder.path(), TOKEN);
-    let chain = Chain::with(&[("auth.tokens_path", &tokens)]).await;
+    let stack = PublisherStack::with(&[("auth.tokens_path", &tokens)]).await;
     for (token, status) in [(None, 401), (Some("wrong"), 403)] {
-        let report = run_to(&chain.url(), |settings| {
+        let report = run_to(&stack.url(), |settings| {
             settings.publisher.token = token.map(Secret::new)
         })
         .await;
-        assert!(report.is_hopeless());
+        assert!(report.is_unrecoverable());
         let told = format!("answered {status}: it does not accept our credentials");
         assert!(report.reason().unwrap().ends_with(&told), "{:?}", report.reason());
         assert_eq!(report.counts.accepted, 0);
     }
-    assert_eq!(chain.held().await.written, 0);
-    let report = run_to(&chain.url(), |settings| {
+    assert_eq!(stack.topic_contents().await.written, 0);
+    let report = run_to(&stack.url(), |settings| {
         settings.publisher.token = Some(Secret::new(TOKEN))
     })
     .await;
-    assert_eq!(rig::figures(&report.counts), (10, 10, 0));
+    assert_eq!(pipeline::fetched_accepted_retried(&report.counts), (10, 10, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -148,7 +148,7 @@ async fn a_token_that_is_changed_in_a_run_ends_the_process_and_the_next_goes_on_
         ("auth.tokens_path", tokens.as_str()),
         ("http.reload_interval", "50ms"),
     ];
-    let chain = Chain::with(&settings).await;
+    let stack = PublisherStack::with(&settings).await;
     let api = RandomUserApi::start(Options::unlimited()).await.unwrap();
     let state = folder.path().join("state.db").display().to_string();
     let once = |token| {
@@ -159,7 +159,7 @@ async fn a_token_that_is_changed_in_a_run_ends_the_process_and_the_next_goes_on_
             ("PUBLISHER__BATCH_SIZE", "50"),
             ("PUBLISHER__TOKEN", token),
         ];
-        Ingester::start(&["once", "--users", "20000"], &api.url(), &chain.url(), &settings)
+        Ingester::start(&["once", "--users", "20000"], &api.url(), &stack.url(), &settings)
     };
     let first = once(TOKEN);
     first.until_accepted(1_000).await;
@@ -175,10 +175,10 @@ async fn a_token_that_is_changed_in_a_run_ends_the_process_and_the_next_goes_on_
         (&"complete".into(), &20_000.into())
     );
     assert_eq!(first.summary()["run"], summary["run"], "the same run");
-    let held = chain.held().await;
-    let records = held.records_of(summary["run"].as_str().unwrap());
+    let topic = stack.topic_contents().await;
+    let records = topic.records_of(summary["run"].as_str().unwrap());
     assert_eq!(
-        (json!(records.len()), held.written),
+        (json!(records.len()), topic.written),
         (summary["accepted"].clone(), records.len())
     );
 }
@@ -195,12 +195,15 @@ async fn what_kafka_refuses_for_good_fails_the_run_with_the_reason() {
         .unwrap();
     let created = admin.create_topics([&topic], &AdminOptions::new()).await.unwrap();
     created[0].as_ref().unwrap();
-    let chain = Chain::over(&kafka, &[("kafka.topic", &name)]).await;
-    let report = run_to(&chain.url(), |_| {}).await;
+    let stack = PublisherStack::over(&kafka, &[("kafka.topic", &name)]).await;
+    let report = run_to(&stack.url(), |_| {}).await;
     let reason = report.reason().unwrap();
     assert!(
         reason.starts_with("delivery ended: the publisher refused a request: answered 502"),
         "{reason}"
     );
-    assert_eq!((report.counts.accepted, chain.held().await.written), (0, 0));
+    assert_eq!(
+        (report.counts.accepted, stack.topic_contents().await.written),
+        (0, 0)
+    );
 }

@@ -7,8 +7,8 @@ use ingester::run::run_stats::Counts;
 use serde_json::{Map, Value, json};
 use testkit::randomuser::{Options, RandomUserApi};
 
-use crate::publisher_stack::Chain;
 use crate::pipeline;
+use crate::publisher_stack::PublisherStack;
 
 fn folder() -> Option<PathBuf> {
     let folder = testkit::workspace::root().unwrap().join("../shared/samples");
@@ -74,13 +74,13 @@ fn expected(user: &Value) -> Value {
 /// Serves the replies of `folder` to one run, and gives its counts and the records it delivered.
 async fn run_over(folder: &Path) -> (Counts, Vec<Value>) {
     let api = RandomUserApi::start(Options::samples(folder)).await.unwrap();
-    let chain = Chain::shared().await;
-    let mut settings = rig::settings(&api, &chain.url());
+    let stack = PublisherStack::shared().await;
+    let mut settings = pipeline::settings(&api, &stack.url());
     settings.source.page_size = 5_000;
     settings.run.users = 211;
-    let report = rig::run(&settings).await;
+    let report = pipeline::run(&settings).await;
     assert!(matches!(report.outcome, Outcome::Complete), "{report:?}");
-    (report.counts, chain.records_of(report.run).await)
+    (report.counts, stack.records_of(report.run).await)
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -24,13 +24,13 @@ struct Shared {
     requests: Mutex<u64>,
 }
 
-pub(crate) struct Relay {
+pub(crate) struct RecordingProxy {
     address: SocketAddr,
     shared: Arc<Shared>,
 }
 
-impl Relay {
-    pub(crate) async fn to(publisher: &str) -> Self {
+impl RecordingProxy {
+    pub(crate) async fn start(publisher: &str) -> Self {
         let shared = Arc::new(Shared {
             client: reqwest::Client::new(),
             target: format!("{publisher}/v1/users"),
@@ -57,7 +57,7 @@ impl Relay {
     }
 
     /// Each record is posted in one batch, with one number and one key, however often; `run` is in the key.
-    pub(crate) fn each_record_has_one_key(&self, run: &str) {
+    pub(crate) fn assert_one_key_per_record(&self, run: &str) {
         let posted = self.shared.posted.lock().unwrap();
         let mut next = 0;
         for (first, (key, records)) in posted.iter() {

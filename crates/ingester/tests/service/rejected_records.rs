@@ -6,8 +6,8 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use testkit::randomuser::{Options, RandomUserApi};
 
-use crate::publisher_stack::Chain;
-use crate::ingester_service::{Service, path};
+use crate::ingester_service::{IngesterService, path};
+use crate::publisher_stack::PublisherStack;
 
 async fn api() -> RandomUserApi {
     RandomUserApi::start(Options::default()).await.unwrap()
@@ -15,20 +15,20 @@ async fn api() -> RandomUserApi {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_record_is_known_by_number_id_field_and_rule_and_by_nothing_personal() {
-    let (api, open) = (api().await, Chain::shared().await);
+    let (api, open) = (api().await, PublisherStack::shared().await);
     // Nothing else makes the real one refuse a record of ours, which are checked by the same rules.
-    let narrow = Chain::with(&[("limits.max_record", "10 B")]).await;
+    let narrow = PublisherStack::with(&[("limits.max_record", "10 B")]).await;
     let folder = tempfile::tempdir().unwrap();
     let state = folder.path().join("state.db").display().to_string();
     let settings = [("STATE__PATH", state.as_str()), ("RUN__SEED", "abc")];
-    let accepting = Service::start(&api.url(), &open.url(), &[("RUN__SEED", "abc")]).await;
+    let accepting = IngesterService::start(&api.url(), &open.url(), &[("RUN__SEED", "abc")]).await;
     let (_, run) = accepting.send(Method::POST, "/v1/runs", Value::Null).await;
     let run = accepting
         .until(&path(&run), |run| run["state"] == "complete")
         .await;
     let records = open.records_of(run["id"].as_str().unwrap()).await;
 
-    let service = Service::start(&api.url(), &narrow.url(), &settings).await;
+    let service = IngesterService::start(&api.url(), &narrow.url(), &settings).await;
     let (_, run) = service.send(Method::POST, "/v1/runs", Value::Null).await;
     let run = service.until(&path(&run), |run| run["state"] == "rejected").await;
     let refused = run["refused"].as_array().unwrap();

@@ -6,8 +6,8 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use testkit::randomuser::{Fault, Options, RandomUserApi};
 
-use crate::publisher_stack::Chain;
-use crate::ingester_service::{DEADLINE, Service, path};
+use crate::ingester_service::{DEADLINE, IngesterService, path};
+use crate::publisher_stack::PublisherStack;
 
 async fn api() -> RandomUserApi {
     RandomUserApi::start(Options::default()).await.unwrap()
@@ -15,8 +15,8 @@ async fn api() -> RandomUserApi {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_that_is_asked_for_starts_within_100_ms() {
-    let (api, chain) = (api().await, Chain::shared().await);
-    let service = Service::start(&api.url(), &chain.url(), &[("RUN__USERS", "5")]).await;
+    let (api, stack) = (api().await, PublisherStack::shared().await);
+    let service = IngesterService::start(&api.url(), &stack.url(), &[("RUN__USERS", "5")]).await;
     let mut took = Vec::new();
     for known in 0..9 {
         idle(&service).await;
@@ -36,7 +36,7 @@ async fn a_run_that_is_asked_for_starts_within_100_ms() {
 }
 
 /// Until nothing is under way, or about to be.
-async fn idle(service: &Service) {
+async fn idle(service: &IngesterService) {
     service
         .until("/v1/runs?limit=1", |runs| {
             let last = &runs["runs"][0];
@@ -50,17 +50,17 @@ async fn idle(service: &Service) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_that_is_asked_for_does_what_was_asked_and_ends_in_the_history() {
-    let (api, chain) = (api().await, Chain::shared().await);
-    let service = Service::start(&api.url(), &chain.url(), &[]).await;
+    let (api, stack) = (api().await, PublisherStack::shared().await);
+    let service = IngesterService::start(&api.url(), &stack.url(), &[]).await;
     let body = json!({"users": 15, "seed": "by-hand", "pages": "2..3"});
     let (status, run) = service.send(Method::POST, "/v1/runs", body).await;
     assert_eq!(status, StatusCode::ACCEPTED);
     let run = service.until(&path(&run), |run| run["state"] == "complete").await;
     assert_eq!(
-        (&run["cause"], &run["counts"]["accepted"]),
+        (&run["trigger"], &run["counts"]["accepted"]),
         (&"manual".into(), &10.into())
     );
-    assert_eq!(chain.records_of(run["id"].as_str().unwrap()).await.len(), 10);
+    assert_eq!(stack.records_of(run["id"].as_str().unwrap()).await.len(), 10);
     assert_eq!(
         service.get("/v1/runs?state=complete").await["runs"][0]["id"],
         run["id"]
@@ -70,8 +70,8 @@ async fn a_run_that_is_asked_for_does_what_was_asked_and_ends_in_the_history() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_that_is_ended_at_once_is_withdrawn_or_stopped_and_the_answer_says_which() {
-    let (api, chain) = (api().await, Chain::start().await);
-    let service = Service::start(&api.url(), &chain.url(), &[]).await;
+    let (api, stack) = (api().await, PublisherStack::start().await);
+    let service = IngesterService::start(&api.url(), &stack.url(), &[]).await;
     let mut withdrawn = Vec::new();
     for turn in 0..100 {
         idle(&service).await;
@@ -92,23 +92,23 @@ async fn a_run_that_is_ended_at_once_is_withdrawn_or_stopped_and_the_answer_says
         }
     }
     idle(&service).await;
-    let held = chain.held().await;
+    let topic = stack.topic_contents().await;
     let written: Vec<_> = withdrawn
         .iter()
-        .filter(|run| held.runs().contains(run.as_str()))
+        .filter(|run| topic.runs().contains(run.as_str()))
         .collect();
     assert!(written.is_empty(), "{written:?}");
-    assert_eq!(service.ingester.ask("/healthz").await.0, 200);
+    assert_eq!(service.ingester.get("/healthz").await.0, 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_under_way_is_told_of_refuses_another_and_ends_on_request() {
-    let (api, chain) = (api().await, Chain::shared().await);
+    let (api, stack) = (api().await, PublisherStack::shared().await);
     // The second page is late, so that there is something under way: one after the other, or it may be the first.
     api.inject(Fault::Hang(Some(Duration::ZERO)), 1);
     api.inject(Fault::Hang(Some(Duration::from_millis(20_000))), 1);
     let one_by_one = [("RUN__USERS", "5000"), ("SOURCE__MAX_IN_FLIGHT", "1")];
-    let service = Service::start(&api.url(), &chain.url(), &one_by_one).await;
+    let service = IngesterService::start(&api.url(), &stack.url(), &one_by_one).await;
     let (_, run) = service.send(Method::POST, "/v1/runs", Value::Null).await;
     service
         .until(&path(&run), |run| run["counts"]["accepted"] == 5)
@@ -153,7 +153,7 @@ async fn a_run_under_way_is_told_of_refuses_another_and_ends_on_request() {
         (&5.into(), &5.into()),
         "it waits for no page"
     );
-    assert_eq!(chain.records_of(run["id"].as_str().unwrap()).await.len(), 5);
+    assert_eq!(stack.records_of(run["id"].as_str().unwrap()).await.len(), 5);
     assert_eq!(
         service
             .send(Method::POST, "/v1/runs", json!({"users": 5}))
@@ -165,11 +165,11 @@ async fn a_run_under_way_is_told_of_refuses_another_and_ends_on_request() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn live_events_end_with_the_run_that_they_tell_of_in_time() {
-    let (api, chain) = (api().await, Chain::shared().await);
+    let (api, stack) = (api().await, PublisherStack::shared().await);
     // The second page is late, so that there is something under way: one after the other, or it may be the first.
     api.inject(Fault::Hang(Some(Duration::ZERO)), 1);
     api.inject(Fault::Hang(Some(Duration::from_secs(3))), 1);
-    let service = Service::start(&api.url(), &chain.url(), &[("SOURCE__MAX_IN_FLIGHT", "1")]).await;
+    let service = IngesterService::start(&api.url(), &stack.url(), &[("SOURCE__MAX_IN_FLIGHT", "1")]).await;
     let (_, run) = service.send(Method::POST, "/v1/runs", Value::Null).await;
     let events = service
         .client

@@ -7,9 +7,9 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use testkit::randomuser::{self, Budget, Fault, Options, RandomUserApi, Refusal, ServedRequest};
 
-use crate::publisher_stack::Chain;
 use crate::ingester_process::Ingester;
-use crate::ingester_service::{DEADLINE, Service, instant, path};
+use crate::ingester_service::{DEADLINE, IngesterService, instant, path};
+use crate::publisher_stack::PublisherStack;
 
 async fn api() -> RandomUserApi {
     RandomUserApi::start(Options::default()).await.unwrap()
@@ -17,7 +17,7 @@ async fn api() -> RandomUserApi {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_told_to_stop_leaves_its_run_to_the_next() {
-    let (api, chain) = (api().await, Chain::shared().await);
+    let (api, stack) = (api().await, PublisherStack::shared().await);
     // The second page is late, so that there is something under way: one after the other, or it may be the first.
     api.inject(Fault::Hang(Some(Duration::ZERO)), 1);
     api.inject(Fault::Hang(Some(Duration::from_millis(20_000))), 1);
@@ -29,7 +29,7 @@ async fn a_service_told_to_stop_leaves_its_run_to_the_next() {
         ("STATE__OUTBOX_PAGES", "3"),
         ("SOURCE__MAX_IN_FLIGHT", "1"),
     ];
-    let first = Service::start(&api.url(), &chain.url(), &settings).await;
+    let first = IngesterService::start(&api.url(), &stack.url(), &settings).await;
     let (_, run) = first.send(Method::POST, "/v1/runs", Value::Null).await;
     first
         .until(&path(&run), |run| run["counts"]["accepted"] == 5)
@@ -38,7 +38,7 @@ async fn a_service_told_to_stop_leaves_its_run_to_the_next() {
         first.ingester.child.terminate(DEADLINE).await.unwrap().code(),
         Some(0)
     );
-    let second = Service::start(&api.url(), &chain.url(), &settings).await;
+    let second = IngesterService::start(&api.url(), &stack.url(), &settings).await;
     let run = second.until(&path(&run), |run| run["state"] == "complete").await;
     assert_eq!(
         (&run["resumed"], &run["counts"]["accepted"]),
@@ -50,7 +50,7 @@ async fn a_service_told_to_stop_leaves_its_run_to_the_next() {
         "{}",
         api.requests().len()
     );
-    let records = chain.records_of(run["id"].as_str().unwrap()).await;
+    let records = stack.records_of(run["id"].as_str().unwrap()).await;
     assert_eq!(records.len(), 200, "each under one number");
 
     let ingester = |arguments: &[&str]| {
@@ -85,25 +85,25 @@ async fn a_service_told_to_stop_leaves_its_run_to_the_next() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_retry_that_waits_outlives_kill_9_and_comes_when_it_was_due() {
-    let (api, chain) = (api().await, Chain::shared().await);
+    let (api, stack) = (api().await, PublisherStack::shared().await);
     api.inject(Fault::ForbiddenPage, 1);
     let folder = tempfile::tempdir().unwrap();
     let state = folder.path().join("state.db").display().to_string();
     let settings = [("STATE__PATH", state.as_str()), ("SCHEDULE__RETRY_DELAY", "8s")];
-    let first = Service::start(&api.url(), &chain.url(), &settings).await;
+    let first = IngesterService::start(&api.url(), &stack.url(), &settings).await;
     let body = json!({"users": 5, "seed": "once-more", "pages": "1..1"});
     let (_, run) = first.send(Method::POST, "/v1/runs", body).await;
     let failed = first.until(&path(&run), |run| run["state"] == "failed").await;
     assert_eq!(first.ingester.child.kill().await.unwrap().code(), None);
 
-    let second = Service::start(&api.url(), &chain.url(), &settings).await;
+    let second = IngesterService::start(&api.url(), &stack.url(), &settings).await;
     let due = instant(&failed["ended"]) + jiff::SignedDuration::from_secs(8);
     let timetable = second
         .until("/v1/schedule", |plan| !plan["next_start"].is_null())
         .await;
     assert_eq!(instant(&timetable["next_start"]), due);
     let runs = second
-        .until("/v1/runs?cause=retry&state=complete", |runs| {
+        .until("/v1/runs?trigger=retry&state=complete", |runs| {
             !runs["runs"][0].is_null()
         })
         .await;
@@ -113,8 +113,8 @@ async fn a_retry_that_waits_outlives_kill_9_and_comes_when_it_was_due() {
         assert_eq!(retry[kept], failed[kept], "{kept}");
     }
     assert_eq!((&retry["retry"], &retry["resumed"]), (&1.into(), &0.into()));
-    assert_eq!(chain.records_of(retry["id"].as_str().unwrap()).await.len(), 5);
-    assert!(chain.records_of(run["id"].as_str().unwrap()).await.is_empty());
+    assert_eq!(stack.records_of(retry["id"].as_str().unwrap()).await.len(), 5);
+    assert!(stack.records_of(run["id"].as_str().unwrap()).await.is_empty());
     assert_eq!(second.get("/v1/runs").await["runs"].as_array().unwrap().len(), 2);
 }
 
@@ -129,9 +129,9 @@ async fn the_budget_is_kept_over_a_restart() {
         }),
         ..Options::default()
     };
-    let (api, chain) = (
+    let (api, stack) = (
         RandomUserApi::start(options).await.unwrap(),
-        Chain::shared().await,
+        PublisherStack::shared().await,
     );
     let folder = tempfile::tempdir().unwrap();
     let state = folder.path().join("state.db").display().to_string();
@@ -141,20 +141,20 @@ async fn the_budget_is_kept_over_a_restart() {
         ("SOURCE__RATE_LIMIT__USERS", "10"),
         ("SOURCE__RATE_LIMIT__WINDOW", "10s"),
     ];
-    let once = || Ingester::start(&["once", "--users", "10"], &api.url(), &chain.url(), &settings);
+    let once = || Ingester::start(&["once", "--users", "10"], &api.url(), &stack.url(), &settings);
     let first = once();
     assert_eq!(first.exit_code().await, Some(0));
-    assert_eq!(first.summary()["throttled_seconds"], 0.0);
+    assert_eq!(first.summary()["rate_limited_seconds"], 0.0);
     let second = once();
     assert_eq!(second.exit_code().await, Some(0));
     assert!(
-        second.summary()["throttled_seconds"].as_f64().unwrap() > 1.0,
+        second.summary()["rate_limited_seconds"].as_f64().unwrap() > 1.0,
         "{}",
         second.summary()
     );
     let served = |request: &ServedRequest| matches!(request.outcome, randomuser::Outcome::Served { .. });
     assert!(
         api.requests().iter().all(served),
-        "with less memory it would have been refused"
+        "with less store it would have been refused"
     );
 }

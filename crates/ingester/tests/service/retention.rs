@@ -9,15 +9,15 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use testkit::randomuser::{Options, RandomUserApi};
 
-use crate::publisher_stack::Chain;
-use crate::ingester_service::{DEADLINE, Service, instant, path};
+use crate::ingester_service::{DEADLINE, IngesterService, instant, path};
+use crate::publisher_stack::PublisherStack;
 
 async fn api() -> RandomUserApi {
     RandomUserApi::start(Options::default()).await.unwrap()
 }
 
 /// A run from its beginning to its end.
-async fn run(service: &Service) -> Value {
+async fn run(service: &IngesterService) -> Value {
     let (_, run) = service.send(Method::POST, "/v1/runs", json!({"users": 5})).await;
     service.until(&path(&run), |run| run["ended"].is_string()).await;
     // The end is told before what is too old, or too much, is forgotten.
@@ -30,12 +30,12 @@ async fn run(service: &Service) -> Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn runs_beyond_the_number_are_forgotten_with_the_records_that_were_refused() {
     let api = api().await;
-    let narrow = Chain::with(&[("limits.max_record", "10 B")]).await;
+    let narrow = PublisherStack::with(&[("limits.max_record", "10 B")]).await;
     let folder = tempfile::tempdir().unwrap();
     let state = folder.path().join("state.db");
     let text = state.display().to_string();
     let settings = [("STATE__PATH", text.as_str()), ("STATE__RETENTION__RUNS", "2")];
-    let service = Service::start(&api.url(), &narrow.url(), &settings).await;
+    let service = IngesterService::start(&api.url(), &narrow.url(), &settings).await;
     let mut runs = Vec::new();
     for _ in 0..4 {
         let run = run(&service).await;
@@ -45,12 +45,15 @@ async fn runs_beyond_the_number_are_forgotten_with_the_records_that_were_refused
         );
         runs.push(run);
     }
-    let memory = Store::read(&state).unwrap();
+    let store = Store::open_shared(&state).unwrap();
     for (run, kept) in runs.iter().zip([false, false, true, true]) {
         let status = service.send(Method::GET, &path(run), Value::Null).await.0;
         assert_eq!(status == StatusCode::OK, kept, "{status}");
         let id = run["id"].as_str().unwrap().parse().unwrap();
-        assert_eq!(memory.refused(id, 10).unwrap().len(), if kept { 5 } else { 0 });
+        assert_eq!(
+            store.rejected_records(id, 10).unwrap().len(),
+            if kept { 5 } else { 0 }
+        );
     }
     let listed = Command::new(env!("CARGO_BIN_EXE_ingester"))
         .args(["history", "--json"])
@@ -67,11 +70,11 @@ async fn runs_beyond_the_number_are_forgotten_with_the_records_that_were_refused
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_beyond_the_age_is_forgotten_when_the_next_one_ends() {
-    let (api, chain) = (api().await, Chain::shared().await);
+    let (api, stack) = (api().await, PublisherStack::shared().await);
     let folder = tempfile::tempdir().unwrap();
     let state = folder.path().join("state.db").display().to_string();
     let settings = [("STATE__PATH", state.as_str()), ("STATE__RETENTION__AGE", "3s")];
-    let service = Service::start(&api.url(), &chain.url(), &settings).await;
+    let service = IngesterService::start(&api.url(), &stack.url(), &settings).await;
     let first = run(&service).await;
     let until = Instant::now() + DEADLINE;
     let last = loop {

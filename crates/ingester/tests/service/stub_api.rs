@@ -21,14 +21,14 @@ struct Shared {
     queries: Mutex<Vec<String>>,
 }
 
-pub(crate) struct Parrot {
+pub(crate) struct StubApi {
     address: SocketAddr,
     shared: Arc<Shared>,
 }
 
-impl Parrot {
+impl StubApi {
     /// Gives these replies in this order, and the last one again and again.
-    pub(crate) async fn saying(replies: impl IntoIterator<Item = Reply>) -> Self {
+    pub(crate) async fn start(replies: impl IntoIterator<Item = Reply>) -> Self {
         let shared = Arc::new(Shared {
             replies: Mutex::new(replies.into_iter().collect()),
             queries: Mutex::default(),

@@ -18,24 +18,24 @@ use tokio::net::TcpListener;
 
 /// One answer. Without any it accepts.
 #[derive(Clone, Debug)]
-pub(crate) enum Answer {
+pub(crate) enum StubResponse {
     /// A status, a `Retry-After` and a body.
-    Says(u16, Option<&'static str>, Value),
+    Status(u16, Option<&'static str>, Value),
     /// 207: the first record is refused, the others are accepted.
-    RefusesTheFirst,
+    RejectFirst,
     /// 422: all are refused.
-    RefusesAll,
+    RejectAll,
     /// 413 for this request if it carries more records than this; else it accepts.
-    TakesAtMost(usize),
+    TooLargeAbove(usize),
     /// The connection ends without an answer.
-    BreaksOff,
+    Disconnect,
     /// Nothing, for ever.
-    Hangs,
+    Hang,
 }
 
 /// One request.
 #[derive(Clone, Debug)]
-pub(crate) struct Parcel {
+pub(crate) struct ReceivedRequest {
     pub(crate) run: String,
     pub(crate) first: u64,
     pub(crate) token: Option<String>,
@@ -52,17 +52,17 @@ pub(crate) struct Parcel {
 
 #[derive(Default)]
 struct Shared {
-    script: Mutex<VecDeque<Answer>>,
-    parcels: Mutex<Vec<Parcel>>,
+    script: Mutex<VecDeque<StubResponse>>,
+    requests: Mutex<Vec<ReceivedRequest>>,
 }
 
-pub(crate) struct Door {
+pub(crate) struct StubPublisher {
     address: SocketAddr,
     shared: Arc<Shared>,
 }
 
-impl Door {
-    pub(crate) async fn open() -> Self {
+impl StubPublisher {
+    pub(crate) async fn start() -> Self {
         let shared = Arc::<Shared>::default();
         let router = Router::new()
             .route("/v1/users", post(take))
@@ -79,18 +79,18 @@ impl Door {
         format!("http://{}", self.address)
     }
 
-    pub(crate) fn answer(&self, answers: impl IntoIterator<Item = Answer>) {
+    pub(crate) fn respond_with(&self, answers: impl IntoIterator<Item = StubResponse>) {
         self.shared.script.lock().unwrap().extend(answers);
     }
 
-    pub(crate) fn parcels(&self) -> Vec<Parcel> {
-        self.shared.parcels.lock().unwrap().clone()
+    pub(crate) fn requests(&self) -> Vec<ReceivedRequest> {
+        self.shared.requests.lock().unwrap().clone()
     }
 
     /// The records of the requests that were accepted, in order.
-    pub(crate) fn accepted(&self) -> Vec<Value> {
-        let accepted = self.parcels().into_iter().filter(|parcel| parcel.accepted);
-        accepted.flat_map(|parcel| parcel.records).collect()
+    pub(crate) fn accepted_records(&self) -> Vec<Value> {
+        let accepted = self.requests().into_iter().filter(|request| request.accepted);
+        accepted.flat_map(|request| request.records).collect()
     }
 }
 
@@ -108,10 +108,10 @@ async fn take(
     let sent = records.len();
     let accepted = match answer {
         None => true,
-        Some(Answer::TakesAtMost(most)) => sent <= most,
+        Some(StubResponse::TooLargeAbove(most)) => sent <= most,
         Some(_) => false,
     };
-    shared.parcels.lock().unwrap().push(Parcel {
+    shared.requests.lock().unwrap().push(ReceivedRequest {
         run: text("run-id").unwrap(),
         first: text("run-seq").unwrap().parse().unwrap(),
         token: text("authorization"),
@@ -124,7 +124,7 @@ async fn take(
     });
     match answer {
         _ if accepted => says(200, &json!({"accepted": sent, "rejected": 0})),
-        Some(Answer::Says(status, retry_after, body)) => {
+        Some(StubResponse::Status(status, retry_after, body)) => {
             let mut response = says(status, &body);
             if let Some(wait) = retry_after {
                 response
@@ -133,10 +133,10 @@ async fn take(
             }
             response
         }
-        Some(Answer::RefusesTheFirst) => says(207, &refusing(1, sent)),
-        Some(Answer::RefusesAll) => says(422, &refusing(sent, sent)),
-        Some(Answer::BreaksOff) => panic!("the script says so: a panic ends the connection"),
-        Some(Answer::Hangs) => std::future::pending().await,
+        Some(StubResponse::RejectFirst) => says(207, &refusing(1, sent)),
+        Some(StubResponse::RejectAll) => says(422, &refusing(sent, sent)),
+        Some(StubResponse::Disconnect) => panic!("the script says so: a panic ends the connection"),
+        Some(StubResponse::Hang) => std::future::pending().await,
         _ => says(413, &json!({"title": "too large"})),
     }
 }

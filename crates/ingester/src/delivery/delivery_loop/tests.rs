@@ -10,15 +10,15 @@ use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
 
 use super::*;
-use crate::delivery::response::{ResponseError, BatchOutcome};
-use crate::delivery::record_batch::tests::page_from;
-use crate::delivery::retrying_sender::DeliveryError;
-use crate::run::{Trigger, RunSpec, RunState};
-use crate::store::Store;
-use crate::metrics::IngesterMetrics;
 use crate::delivery::publisher_client::{PublishRequest, SendError};
 use crate::delivery::publisher_health::PublisherHealth;
+use crate::delivery::record_batch::tests::page_from;
+use crate::delivery::response::{BatchOutcome, ResponseError};
+use crate::delivery::retrying_sender::DeliveryError;
+use crate::metrics::IngesterMetrics;
+use crate::run::{RunSpec, RunState, Trigger};
 use crate::settings::PublisherSettings;
+use crate::store::Store;
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -38,7 +38,7 @@ enum Reply {
     Permanent,
 }
 
-fn fate(milliseconds: u64, answer: Reply) -> ScriptedResponse {
+fn response(milliseconds: u64, answer: Reply) -> ScriptedResponse {
     ScriptedResponse {
         takes: Duration::from_millis(milliseconds),
         answer,
@@ -56,8 +56,8 @@ struct FakePublisher {
 
 #[derive(Default)]
 struct PublisherState {
-    fates: VecDeque<ScriptedResponse>,
-    under_way: usize,
+    script: VecDeque<ScriptedResponse>,
+    in_flight_batches: usize,
     accounted: BTreeSet<u64>,
     /// Record → the batch that may have written it, and its body.
     batches: BTreeMap<u64, (u64, u64, Bytes)>,
@@ -76,56 +76,57 @@ impl FakePublisher {
 struct InFlight(FakePublisher);
 
 impl InFlight {
-    fn begin(door: &FakePublisher, parcel: &PublishRequest) -> (Self, Option<ScriptedResponse>) {
-        let mut seen = door.seen();
-        let numbers = parcel.first..parcel.first + parcel.records;
-        seen.posted.push((parcel.first, parcel.records));
-        seen.under_way += 1;
+    fn begin(publisher: &FakePublisher, request: &PublishRequest) -> (Self, Option<ScriptedResponse>) {
+        let mut seen = publisher.seen();
+        let numbers = request.first..request.first + request.records;
+        seen.posted.push((request.first, request.records));
+        seen.in_flight_batches += 1;
         assert!(
-            seen.under_way <= door.in_flight,
+            seen.in_flight_batches <= publisher.in_flight,
             "{} are under way",
-            seen.under_way
+            seen.in_flight_batches
         );
         let early = seen.not_before.filter(|until| *until > Instant::now());
         assert_eq!(early, None, "somebody was asked to wait");
         let oldest = (0..).find(|number| !seen.accounted.contains(number)).unwrap();
         assert!(
-            numbers.end - oldest <= door.window,
+            numbers.end - oldest <= publisher.window,
             "{numbers:?} is too far from {oldest}"
         );
-        if parcel.records <= door.largest {
-            let batch = (parcel.first, parcel.records, parcel.body.clone());
+        if request.records <= publisher.largest {
+            let batch = (request.first, request.records, request.body.clone());
             for number in numbers {
                 assert!(!seen.accounted.contains(&number), "{number} was accounted for");
                 let known = seen.batches.entry(number).or_insert_with(|| batch.clone());
                 assert_eq!(*known, batch, "{number} is posted under another key");
             }
         }
-        let fate = seen.fates.pop_front();
-        (Self(door.clone()), fate)
+        let response = seen.script.pop_front();
+        (Self(publisher.clone()), response)
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.seen().under_way -= 1;
+        self.0.seen().in_flight_batches -= 1;
     }
 }
 
 impl PublisherClient for FakePublisher {
-    async fn post(&self, parcel: &PublishRequest) -> Result<BatchOutcome, SendError> {
-        let (_under_way, fate) = InFlight::begin(self, parcel);
-        let ScriptedResponse { takes, answer } = fate.unwrap_or(fate_of_the_rest());
+    async fn publish(&self, request: &PublishRequest) -> Result<BatchOutcome, SendError> {
+        let (_under_way, response) = InFlight::begin(self, request);
+        let ScriptedResponse { takes, answer } = response.unwrap_or(fate_of_the_rest());
         sleep(takes).await;
-        if parcel.records > self.largest {
+        if request.records > self.largest {
             return Err(ResponseError::TooLarge.into());
         }
         let mut seen = self.seen();
         match answer {
             Reply::Accepts => {
-                seen.accounted.extend(parcel.first..parcel.first + parcel.records);
+                seen.accounted
+                    .extend(request.first..request.first + request.records);
                 Ok(BatchOutcome {
-                    accepted: parcel.records,
+                    accepted: request.records,
                     rejected: vec![],
                 })
             }
@@ -151,23 +152,28 @@ impl PublisherClient for FakePublisher {
 }
 
 fn fate_of_the_rest() -> ScriptedResponse {
-    fate(1, Reply::Accepts)
+    response(1, Reply::Accepts)
 }
 
 /// A run of pages of so many records, in a state that outlives whoever works on it.
 struct TestRun {
-    memory: Store,
+    store: Store,
     run: Uuid,
     pages: Vec<u128>,
     batch: u32,
-    door: FakePublisher,
+    publisher: FakePublisher,
 }
 
 impl TestRun {
-    fn new(pages: &[u128], batch: u32, in_flight: usize, fates: impl IntoIterator<Item = ScriptedResponse>) -> Self {
-        let memory = Store::volatile().unwrap();
-        let order = RunSpec {
-            cause: Trigger::Manual,
+    fn new(
+        pages: &[u128],
+        batch: u32,
+        in_flight: usize,
+        script: impl IntoIterator<Item = ScriptedResponse>,
+    ) -> Self {
+        let store = Store::in_memory().unwrap();
+        let spec = RunSpec {
+            trigger: Trigger::Manual,
             scheduled: None,
             seed: "abc".parse().unwrap(),
             users: 1,
@@ -175,14 +181,14 @@ impl TestRun {
             pages: None,
             retry: 0,
         };
-        let run = memory
-            .enter(&order, RunState::Queued, None, Timestamp::UNIX_EPOCH)
+        let run = store
+            .insert_run(&spec, RunState::Queued, None, Timestamp::UNIX_EPOCH)
             .unwrap();
         let seen = PublisherState {
-            fates: fates.into_iter().collect(),
+            script: script.into_iter().collect(),
             ..PublisherState::default()
         };
-        let door = FakePublisher {
+        let publisher = FakePublisher {
             window: u64::from(batch) * in_flight as u64,
             in_flight,
             largest: u64::MAX,
@@ -190,11 +196,11 @@ impl TestRun {
         };
         let pages = pages.to_vec();
         Self {
-            memory,
+            store,
             run,
             pages,
             batch,
-            door,
+            publisher,
         }
     }
 
@@ -203,7 +209,7 @@ impl TestRun {
     }
 
     fn posted(&self) -> Vec<(u64, u64)> {
-        self.door.seen().posted.clone()
+        self.publisher.seen().posted.clone()
     }
 
     /// One process, which lives so long at most; the counts that it leaves, and how it ended if it did so by itself.
@@ -218,39 +224,43 @@ impl TestRun {
             ..PublisherSettings::default()
         };
         // What a publisher asked of a process dies with it.
-        self.door.seen().not_before = None;
+        self.publisher.seen().not_before = None;
         let entry = self
-            .memory
-            .begin(self.run, self.batch, Timestamp::UNIX_EPOCH)
+            .store
+            .start_run(self.run, self.batch, Timestamp::UNIX_EPOCH)
             .unwrap();
         let metrics = IngesterMetrics::new(&service::Metrics::new("ingester"));
-        let ledger = RunProgress::open(self.memory.clone(), &entry, metrics, 1_000_000).unwrap();
-        let delivery = RetryingSender::new(self.door.clone(), &settings, PublisherHealth::new(&Health::default()));
-        let room = PageSlots::new(self.pages.len() + 1, ledger.waiting_pages().unwrap());
-        let delivering = DeliveryLoop {
-            delivery: &delivery,
-            ledger: &ledger,
-            room: &room,
-            in_flight: self.door.in_flight,
+        let progress = RunProgress::open(self.store.clone(), &entry, metrics, 1_000_000).unwrap();
+        let sender = RetryingSender::new(
+            self.publisher.clone(),
+            &settings,
+            PublisherHealth::new(&Health::default()),
+        );
+        let slots = PageSlots::new(self.pages.len() + 1, progress.pending_pages().unwrap());
+        let delivery_loop = DeliveryLoop {
+            sender: &sender,
+            progress: &progress,
+            slots: &slots,
+            in_flight: self.publisher.in_flight,
         };
-        let (bell, rings) = mpsc::channel(1);
+        let (wakeup, wakeups) = mpsc::channel(1);
         let fetching = async {
-            let fetched = usize::try_from(ledger.pages_fetched()).unwrap();
+            let fetched = usize::try_from(progress.pages_fetched()).unwrap();
             for (index, records) in self.pages.iter().enumerate().skip(fetched) {
                 sleep(pace).await;
                 let first = 1 + self.pages[..index].iter().sum::<u128>();
-                ledger.fetched(&page_from(first, *records)).unwrap();
-                let _ = bell.try_send(());
+                progress.record_page(&page_from(first, *records)).unwrap();
+                let _ = wakeup.try_send(());
             }
-            drop(bell);
+            drop(wakeup);
         };
-        let both = async { tokio::join!(delivering.all(rings), fetching).0 };
+        let both = async { tokio::join!(delivery_loop.run(wakeups), fetching).0 };
         let ended = timeout(life, both).await.ok();
-        (ledger.tally().counts().accepted, ended)
+        (progress.stats().counts().accepted, ended)
     }
 }
 
-fn fates() -> impl Strategy<Value = Vec<ScriptedResponse>> {
+fn script() -> impl Strategy<Value = Vec<ScriptedResponse>> {
     let answer = prop_oneof![
         5 => Just(Reply::Accepts),
         2 => Just(Reply::Retryable(None)),
@@ -259,7 +269,7 @@ fn fates() -> impl Strategy<Value = Vec<ScriptedResponse>> {
         1 => Just(Reply::Invalid),
     ];
     prop::collection::vec(
-        (1_u64..40, answer).prop_map(|(takes, answer)| fate(takes, answer)),
+        (1_u64..40, answer).prop_map(|(takes, answer)| response(takes, answer)),
         0..80,
     )
 }
@@ -273,18 +283,18 @@ proptest! {
         in_flight in 1_usize..5,
         largest in 1_u64..10,
         pace in 0_u64..30,
-        fates in fates(),
+        script in script(),
         lives in prop::collection::vec(1_u64..120, 0..12),
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         runtime.block_on(async {
-            let mut world = TestRun::new(&pages, batch, in_flight, fates);
-            world.door.largest = largest;
+            let mut test = TestRun::new(&pages, batch, in_flight, script);
+            test.publisher.largest = largest;
             let pace = Duration::from_millis(pace);
             let lives = lives.into_iter().map(Duration::from_millis).chain([HOUR]);
             let mut last = 0;
             for life in lives {
-                let (accepted, ended) = world.live(life, pace).await;
+                let (accepted, ended) = test.live(life, pace).await;
                 prop_assert!(accepted >= last, "the next process counts on");
                 last = accepted;
                 if let Some(ended) = ended {
@@ -292,9 +302,9 @@ proptest! {
                     break;
                 }
             }
-            prop_assert_eq!(last, world.records());
-            prop_assert_eq!(world.door.seen().accounted.len() as u64, world.records());
-            prop_assert_eq!(world.memory.waiting_pages(world.run).unwrap(), 0);
+            prop_assert_eq!(last, test.records());
+            prop_assert_eq!(test.publisher.seen().accounted.len() as u64, test.records());
+            prop_assert_eq!(test.store.pending_pages(test.run).unwrap(), 0);
             Ok(())
         })?;
     }
@@ -303,11 +313,19 @@ proptest! {
 #[tokio::test(start_paused = true)]
 async fn as_many_batches_as_allowed_are_under_way_also_of_two_pages() {
     for (in_flight, most) in [(1, 60), (2, 30), (3, 20)] {
-        let world = TestRun::new(&[20, 20, 20], 10, in_flight, vec![fate(10, Reply::Accepts); 6]);
+        let test = TestRun::new(
+            &[20, 20, 20],
+            10,
+            in_flight,
+            vec![response(10, Reply::Accepts); 6],
+        );
         let started = Instant::now();
-        world.live(HOUR, Duration::ZERO).await.1.unwrap().unwrap();
-        let took = started.elapsed().as_millis();
-        assert!((most..most + 10).contains(&took), "{in_flight}: {took} ms");
+        test.live(HOUR, Duration::ZERO).await.1.unwrap().unwrap();
+        let duration = started.elapsed().as_millis();
+        assert!(
+            (most..most + 10).contains(&duration),
+            "{in_flight}: {duration} ms"
+        );
     }
 }
 
@@ -317,55 +335,70 @@ async fn a_later_batch_that_was_accounted_for_first_is_not_posted_again_by_the_n
         takes: HOUR,
         answer: Reply::Lost,
     };
-    let world = TestRun::new(&[30], 10, 2, [hangs, fate(5, Reply::Accepts)]);
-    let (accepted, ended) = world.live(Duration::from_secs(1), Duration::ZERO).await;
+    let test = TestRun::new(&[30], 10, 2, [hangs, response(5, Reply::Accepts)]);
+    let (accepted, ended) = test.live(Duration::from_secs(1), Duration::ZERO).await;
     assert!(ended.is_none() && accepted == 10);
     assert_eq!(
-        world.posted(),
+        test.posted(),
         [(0, 10), (10, 10)],
         "the window waits for its oldest"
     );
-    let (accepted, ended) = world.live(HOUR, Duration::ZERO).await;
+    let (accepted, ended) = test.live(HOUR, Duration::ZERO).await;
     ended.unwrap().unwrap();
-    let again = &world.posted()[2..];
+    let again = &test.posted()[2..];
     assert_eq!((accepted, again), (30, &[(0, 10), (20, 10)][..]));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_definite_no_begins_nothing_more_and_hears_what_is_under_way() {
-    let world = TestRun::new(&[40], 10, 2, [fate(500, Reply::Accepts), fate(5, Reply::Permanent)]);
-    let (accepted, ended) = world.live(HOUR, Duration::ZERO).await;
+    let test = TestRun::new(
+        &[40],
+        10,
+        2,
+        [response(500, Reply::Accepts), response(5, Reply::Permanent)],
+    );
+    let (accepted, ended) = test.live(HOUR, Duration::ZERO).await;
     let refused = matches!(ended, Some(Err(RunError::Delivery(DeliveryError::Permanent(_)))));
     assert!(refused && accepted == 10);
-    assert_eq!(world.posted(), [(0, 10), (10, 10)]);
+    assert_eq!(test.posted(), [(0, 10), (10, 10)]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn after_a_definite_no_nothing_is_sent_again() {
-    let down = [fate(1, Reply::Retryable(Some(HOUR))), fate(5, Reply::Permanent)];
-    let world = TestRun::new(&[40], 10, 2, down);
+    let down = [
+        response(1, Reply::Retryable(Some(HOUR))),
+        response(5, Reply::Permanent),
+    ];
+    let test = TestRun::new(&[40], 10, 2, down);
     let started = Instant::now();
-    let (accepted, ended) = world.live(HOUR * 2, Duration::ZERO).await;
+    let (accepted, ended) = test.live(HOUR * 2, Duration::ZERO).await;
     assert!(matches!(ended, Some(Err(_))) && accepted == 0);
     assert!(
         started.elapsed() < Duration::from_secs(1),
         "it need not wait out the hour"
     );
-    assert_eq!(world.posted(), [(0, 10), (10, 10)]);
+    assert_eq!(test.posted(), [(0, 10), (10, 10)]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_pause_that_one_batch_is_asked_for_holds_for_all() {
     let wait = Duration::from_secs(5);
-    let world = TestRun::new(
+    let test = TestRun::new(
         &[40],
         10,
         2,
-        [fate(5, Reply::Retryable(Some(wait))), fate(2, Reply::Accepts)],
+        [
+            response(5, Reply::Retryable(Some(wait))),
+            response(2, Reply::Accepts),
+        ],
     );
     let started = Instant::now();
-    world.live(HOUR, Duration::ZERO).await.1.unwrap().unwrap();
+    test.live(HOUR, Duration::ZERO).await.1.unwrap().unwrap();
     assert!(started.elapsed() >= wait);
     let expected = [(0, 10), (10, 10), (0, 10), (20, 10), (30, 10)];
-    assert_eq!(world.posted(), expected, "the door takes nobody who comes early");
+    assert_eq!(
+        test.posted(),
+        expected,
+        "the publisher takes nobody who comes early"
+    );
 }

@@ -16,22 +16,22 @@ struct ScriptedPublisher {
 }
 
 impl PublisherClient for ScriptedPublisher {
-    async fn post(&self, parcel: &PublishRequest) -> Result<BatchOutcome, SendError> {
-        self.sent.lock().unwrap().push((parcel.first, parcel.records));
-        if self.largest.is_some_and(|largest| parcel.records > largest) {
+    async fn publish(&self, request: &PublishRequest) -> Result<BatchOutcome, SendError> {
+        self.sent.lock().unwrap().push((request.first, request.records));
+        if self.largest.is_some_and(|largest| request.records > largest) {
             return Err(ResponseError::TooLarge.into());
         }
         match self.answers.lock().unwrap().pop_front() {
             Some(refusal) => Err(refusal.into()),
             None => Ok(BatchOutcome {
-                accepted: parcel.records,
+                accepted: request.records,
                 rejected: vec![],
             }),
         }
     }
 }
 
-fn delivery(post: ScriptedPublisher) -> RetryingSender<ScriptedPublisher> {
+fn sender(post: ScriptedPublisher) -> RetryingSender<ScriptedPublisher> {
     let settings = PublisherSettings {
         backoff: Backoff {
             initial: Duration::from_millis(1),
@@ -52,37 +52,41 @@ const INVALID: ResponseError = ResponseError::Invalid {
     reason: "it says so",
 };
 
-async fn deliver(delivery: &RetryingSender<ScriptedPublisher>, page: &Records, tally: &RunStats) -> Result<(), DeliveryError> {
+async fn deliver(
+    sender: &RetryingSender<ScriptedPublisher>,
+    page: &Records,
+    stats: &RunStats,
+) -> Result<(), DeliveryError> {
     let batch = RecordBatch::new(page, 0..page.len(), 100);
-    let account = |_: &RecordBatch<'_>, verdict: &BatchOutcome| {
-        tally.accounted(verdict);
+    let acknowledge = |_: &RecordBatch<'_>, outcome: &BatchOutcome| {
+        stats.record_outcome(outcome);
         Ok(())
     };
-    let errand = DeliveryContext {
+    let context = DeliveryContext {
         run: Uuid::nil(),
-        tally,
+        stats,
         halt: &CancellationToken::new(),
     };
-    let delivered = delivery.deliver(&errand, batch, account).await?;
+    let delivered = sender.deliver(&context, batch, acknowledge).await?;
     assert_eq!(delivered, SendOutcome::Complete);
     Ok(())
 }
 
 async fn after(answers: impl IntoIterator<Item = ResponseError>) -> (Result<(), DeliveryError>, RunStats) {
-    let tally = RunStats::for_tests();
+    let stats = RunStats::for_tests();
     let answers = Mutex::new(answers.into_iter().collect());
-    let delivery = delivery(ScriptedPublisher {
+    let sender = sender(ScriptedPublisher {
         answers,
         ..ScriptedPublisher::default()
     });
-    (deliver(&delivery, &records_of(3), &tally).await, tally)
+    (deliver(&sender, &records_of(3), &stats).await, stats)
 }
 
 #[tokio::test]
 async fn what_may_not_have_arrived_is_sent_until_it_is_accounted_for() {
-    let (outcome, tally) = after((0..50).map(|i| later([503, 504, 429, 500, 408][i % 5], None))).await;
+    let (outcome, stats) = after((0..50).map(|i| later([503, 504, 429, 500, 408][i % 5], None))).await;
     outcome.unwrap();
-    assert_eq!((tally.counts().accepted, tally.counts().retried), (3, 50));
+    assert_eq!((stats.counts().accepted, stats.counts().retried), (3, 50));
 }
 
 #[tokio::test]
@@ -95,12 +99,12 @@ async fn retry_after_is_waited_for() {
 
 #[tokio::test]
 async fn a_few_answers_that_do_not_add_up_are_tolerated_and_never_counted() {
-    let (outcome, tally) = after([INVALID, INVALID]).await;
+    let (outcome, stats) = after([INVALID, INVALID]).await;
     outcome.unwrap();
-    assert_eq!(tally.counts().accepted, 3);
-    let (outcome, tally) = after([INVALID, INVALID, INVALID]).await;
+    assert_eq!(stats.counts().accepted, 3);
+    let (outcome, stats) = after([INVALID, INVALID, INVALID]).await;
     assert!(matches!(outcome, Err(DeliveryError::InvalidResponses(3, _))));
-    assert_eq!((tally.counts().accepted, tally.counts().rejected), (0, 0));
+    assert_eq!((stats.counts().accepted, stats.counts().rejected), (0, 0));
 }
 
 #[tokio::test]
@@ -125,27 +129,27 @@ async fn refused_credentials_are_told_apart() {
 
 #[tokio::test]
 async fn a_batch_that_is_too_large_is_halved_in_order_until_it_fits() {
-    let tally = RunStats::for_tests();
-    let delivery = delivery(ScriptedPublisher {
+    let stats = RunStats::for_tests();
+    let sender = sender(ScriptedPublisher {
         largest: Some(2),
         ..ScriptedPublisher::default()
     });
-    deliver(&delivery, &records_of(7), &tally).await.unwrap();
-    let sent = delivery.post.sent.lock().unwrap().clone();
+    deliver(&sender, &records_of(7), &stats).await.unwrap();
+    let sent = sender.client.sent.lock().unwrap().clone();
     let carried: Vec<_> = sent.into_iter().filter(|(_, records)| *records <= 2).collect();
     assert_eq!(carried, [(100, 1), (101, 2), (103, 2), (105, 2)]);
-    assert_eq!(tally.counts().accepted, 7);
+    assert_eq!(stats.counts().accepted, 7);
 }
 
 #[tokio::test]
 async fn a_single_record_that_is_too_large_is_rejected_alone() {
-    let tally = RunStats::for_tests();
-    let delivery = delivery(ScriptedPublisher {
+    let stats = RunStats::for_tests();
+    let sender = sender(ScriptedPublisher {
         largest: Some(0),
         ..ScriptedPublisher::default()
     });
-    deliver(&delivery, &records_of(2), &tally).await.unwrap();
-    let counts = tally.counts();
+    deliver(&sender, &records_of(2), &stats).await.unwrap();
+    let counts = stats.counts();
     assert_eq!((counts.accepted, counts.rejected), (0, 2));
     assert_eq!(
         counts.rejected_reasons["record: is too large for the publisher"],

@@ -3,8 +3,8 @@ use std::collections::VecDeque;
 use reqwest::StatusCode;
 
 use super::*;
-use crate::transform::random_user::ReplyError;
 use crate::settings::{CircuitBreakerSettings, RateLimitSettings};
+use crate::transform::random_user::ReplyError;
 
 /// Fails as the script says, then answers with empty pages.
 struct ScriptedApi(Mutex<VecDeque<FetchError>>);
@@ -35,7 +35,7 @@ fn source(errors: impl IntoIterator<Item = FetchError>, window: Duration) -> Ret
     };
     let script = ScriptedApi(Mutex::new(errors.into_iter().collect()));
     let metrics = IngesterMetrics::new(&service::Metrics::new("ingester"));
-    RetryingFetcher::new(script, &settings, Store::volatile().unwrap(), metrics).unwrap()
+    RetryingFetcher::new(script, &settings, Store::in_memory().unwrap(), metrics).unwrap()
 }
 
 fn status(status: u16, retry_after: Option<Duration>) -> FetchError {
@@ -55,10 +55,10 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 #[tokio::test]
 async fn a_passing_failure_is_asked_over_and_counted() {
-    let tally = RunStats::for_tests();
+    let stats = RunStats::for_tests();
     let source = source([status(503, None), status(500, None)], MINUTE);
-    source.page(&request(), &tally).await.unwrap();
-    assert_eq!(tally.counts().retried, 2);
+    source.page(&request(), &stats).await.unwrap();
+    assert_eq!(stats.counts().retried, 2);
 }
 
 #[tokio::test]
@@ -68,7 +68,7 @@ async fn attempts_come_to_an_end_with_the_last_failure() {
     let text = service::process::chain(&error);
     assert_eq!(
         text,
-        "fetch page 7 in 3 attempts: answered 503 Service Unavailable"
+        "fetch page 7 in 3 attempts: completed 503 Service Unavailable"
     );
 }
 
@@ -81,12 +81,12 @@ async fn what_asking_again_cannot_mend_fails_at_once() {
 
 #[tokio::test]
 async fn throttling_takes_no_attempt_and_is_counted_as_waiting() {
-    let tally = RunStats::for_tests();
+    let stats = RunStats::for_tests();
     let wait = Some(Duration::from_millis(200));
     let source = source((0..5).map(|_| status(429, wait)), MINUTE);
-    source.page(&request(), &tally).await.unwrap();
+    source.page(&request(), &stats).await.unwrap();
     assert!(
-        tally.counts().throttled_seconds >= 0.5,
+        stats.counts().rate_limited_seconds >= 0.5,
         "five waits, less the moments before each, which a busy machine makes long"
     );
 }
@@ -100,26 +100,26 @@ async fn throttling_beyond_two_windows_is_a_failure() {
 
 #[tokio::test]
 async fn the_budget_makes_the_next_page_wait() {
-    let tally = RunStats::for_tests();
+    let stats = RunStats::for_tests();
     let source = source([], Duration::from_secs(1));
     let started = Instant::now();
-    source.page(&request(), &tally).await.unwrap();
-    source.page(&request(), &tally).await.unwrap();
+    source.page(&request(), &stats).await.unwrap();
+    source.page(&request(), &stats).await.unwrap();
     assert!(started.elapsed() >= Duration::from_secs(1));
-    assert!(tally.counts().throttled_seconds >= 0.3);
+    assert!(stats.counts().rate_limited_seconds >= 0.3);
 }
 
 #[tokio::test]
 async fn a_reply_that_does_not_hold_costs_budget_and_a_refusal_does_not() {
-    let tally = RunStats::for_tests();
+    let stats = RunStats::for_tests();
     let source = source(
         [status(500, None), FetchError::Reply(ReplyError::Empty)],
         Duration::from_secs(1),
     );
-    source.page(&request(), &tally).await.unwrap();
+    source.page(&request(), &stats).await.unwrap();
     assert!(
-        tally.counts().throttled_seconds > 0.0,
-        "the odd reply took the whole budget"
+        stats.counts().rate_limited_seconds > 0.0,
+        "the odd reply duration the whole rate_window"
     );
 }
 
@@ -140,7 +140,13 @@ async fn the_next_process_goes_on_with_the_budget_that_is_left() {
         ..SourceSettings::default()
     };
     let metrics = first.metrics.clone();
-    let next = RetryingFetcher::new(ScriptedApi(Mutex::default()), &settings, first.memory.clone(), metrics).unwrap();
-    let wait = next.gate().budget.wait(1, Instant::now());
+    let next = RetryingFetcher::new(
+        ScriptedApi(Mutex::default()),
+        &settings,
+        first.store.clone(),
+        metrics,
+    )
+    .unwrap();
+    let wait = next.limiter().rate_window.wait(1, Instant::now());
     assert!(wait > MINUTE / 2, "{wait:?}");
 }

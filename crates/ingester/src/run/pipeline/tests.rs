@@ -7,12 +7,12 @@ use reqwest::StatusCode;
 use service::{Backoff, Health, Metrics};
 
 use super::*;
-use crate::delivery::response::{ResponseError, RecordRejection, BatchOutcome};
-use crate::delivery::record_batch::tests::{page_from, page_of};
-use crate::fetch::user_api::FetchError;
-use crate::transform::page::Page;
-use crate::run::plan::PageRequest;
 use crate::delivery::publisher_client::{PublishRequest, SendError};
+use crate::delivery::record_batch::tests::{page_from, page_of};
+use crate::delivery::response::{BatchOutcome, RecordRejection, ResponseError};
+use crate::fetch::user_api::FetchError;
+use crate::run::plan::PageRequest;
+use crate::transform::page::Page;
 
 /// Serves the same people on each page, as many as asked for.
 #[derive(Clone, Default)]
@@ -46,14 +46,14 @@ struct FakePublisher {
 }
 
 impl PublisherClient for FakePublisher {
-    async fn post(&self, parcel: &PublishRequest) -> Result<BatchOutcome, SendError> {
+    async fn publish(&self, request: &PublishRequest) -> Result<BatchOutcome, SendError> {
         // Gives the other leg every chance to run ahead.
         tokio::time::sleep(Duration::from_millis(20)).await;
         self.asked_before
             .lock()
             .unwrap()
             .push(self.api.asked.load(Ordering::SeqCst));
-        self.sent.lock().unwrap().push((parcel.first, parcel.records));
+        self.sent.lock().unwrap().push((request.first, request.records));
         if let Some(stop) = &self.stop_at_first {
             stop.cancel();
         }
@@ -62,14 +62,14 @@ impl PublisherClient for FakePublisher {
         }
         let scripted = self.script.lock().unwrap().pop_front();
         let answer = scripted.unwrap_or(Ok(BatchOutcome {
-            accepted: parcel.records,
+            accepted: request.records,
             rejected: vec![],
         }));
         Ok(answer?)
     }
 }
 
-async fn run(door: FakePublisher, change: impl FnOnce(&mut IngesterSettings)) -> Report {
+async fn run(publisher: FakePublisher, change: impl FnOnce(&mut IngesterSettings)) -> Report {
     let fast = Backoff {
         initial: Duration::from_millis(1),
         max: Duration::from_millis(2),
@@ -79,19 +79,26 @@ async fn run(door: FakePublisher, change: impl FnOnce(&mut IngesterSettings)) ->
     settings.publisher.backoff = fast;
     settings.source.page_size = 10;
     settings.publisher.batch_size = 4;
-    settings.publisher.max_in_flight = 1; // so that a script meets the batches in their order
+    settings.publisher.max_in_flight = 1; // so that a script meets the batches in their spec
     settings.run.users = 25;
     change(&mut settings);
-    let stop = door.stop_at_first.clone().unwrap_or_default();
+    let stop = publisher.stop_at_first.clone().unwrap_or_default();
     let context = Context {
         shutdown: stop.clone(),
         health: Health::default(),
         metrics: Metrics::new("ingester"),
     };
-    let reach = PublisherHealth::new(&context.health);
-    let mut pipeline = Pipeline::over(door.api.clone(), door, reach, &settings, &context).unwrap();
-    let order = pipeline.order(Trigger::Manual);
-    pipeline.run(&order, &stop).await.unwrap()
+    let publisher_health = PublisherHealth::new(&context.health);
+    let mut pipeline = Pipeline::with_clients(
+        publisher.api.clone(),
+        publisher,
+        publisher_health,
+        &settings,
+        &context,
+    )
+    .unwrap();
+    let spec = pipeline.spec(Trigger::Manual);
+    pipeline.run(&spec, &stop).await.unwrap()
 }
 
 fn adds_up(counts: &Counts) -> bool {
@@ -101,8 +108,8 @@ fn adds_up(counts: &Counts) -> bool {
 
 #[tokio::test]
 async fn a_complete_run_sends_each_user_once_and_numbers_them() {
-    let door = FakePublisher::default();
-    let report = run(door.clone(), |_| {}).await;
+    let publisher = FakePublisher::default();
+    let report = run(publisher.clone(), |_| {}).await;
     let counts = &report.counts;
     assert!(matches!(report.outcome, Outcome::Complete));
     assert_eq!((counts.requested, counts.fetched, counts.accepted), (25, 25, 10));
@@ -111,20 +118,20 @@ async fn a_complete_run_sends_each_user_once_and_numbers_them() {
         (15, 0),
         "the same ten people on each page"
     );
-    assert_eq!(*door.sent.lock().unwrap(), [(0, 4), (4, 4), (8, 2)]);
+    assert_eq!(*publisher.sent.lock().unwrap(), [(0, 4), (4, 4), (8, 2)]);
     assert!(adds_up(counts));
 }
 
 #[tokio::test]
 async fn the_next_page_is_fetched_meanwhile_and_no_more_than_that() {
-    let door = FakePublisher::default();
-    run(door.clone(), |settings| {
+    let publisher = FakePublisher::default();
+    run(publisher.clone(), |settings| {
         settings.run.users = 60;
         settings.run.duplicate_window = 1; // so that each page is delivered in full
         settings.publisher.batch_size = 10;
     })
     .await;
-    let asked = door.asked_before.lock().unwrap().clone();
+    let asked = publisher.asked_before.lock().unwrap().clone();
     assert_eq!(
         asked,
         [2, 3, 4, 5, 6, 6],
@@ -135,12 +142,12 @@ async fn the_next_page_is_fetched_meanwhile_and_no_more_than_that() {
 #[tokio::test]
 async fn rejected_records_make_another_outcome_that_keeps_the_reasons() {
     let rejected = vec![RecordRejection::new(0, "email: is blank")];
-    let door = FakePublisher::default();
-    door.script.lock().unwrap().push_back(Ok(BatchOutcome {
+    let publisher = FakePublisher::default();
+    publisher.script.lock().unwrap().push_back(Ok(BatchOutcome {
         accepted: 3,
         rejected,
     }));
-    let report = run(door, |_| {}).await;
+    let report = run(publisher, |_| {}).await;
     assert!(matches!(report.outcome, Outcome::Rejected));
     assert_eq!((report.counts.accepted, report.counts.rejected), (9, 1));
     assert!(adds_up(&report.counts));
@@ -148,14 +155,14 @@ async fn rejected_records_make_another_outcome_that_keeps_the_reasons() {
 
 #[tokio::test]
 async fn what_was_fetched_before_a_failure_is_delivered() {
-    let door = FakePublisher {
+    let publisher = FakePublisher {
         api: Api {
             fails_from: Some(1),
             ..Api::default()
         },
         ..FakePublisher::default()
     };
-    let report = run(door, |_| {}).await;
+    let report = run(publisher, |_| {}).await;
     let reason = "fetching ended: fetch page 2: answered 403 Forbidden";
     assert_eq!(report.reason().as_deref(), Some(reason));
     assert_eq!((report.counts.fetched, report.counts.accepted), (10, 10));
@@ -163,19 +170,19 @@ async fn what_was_fetched_before_a_failure_is_delivered() {
 
 #[tokio::test]
 async fn a_refused_delivery_ends_the_run_and_counts_what_is_left() {
-    let door = FakePublisher::default();
+    let publisher = FakePublisher::default();
     let no = ResponseError::Permanent {
         status: 415,
         detail: String::new(),
     };
-    door.script.lock().unwrap().extend([
+    publisher.script.lock().unwrap().extend([
         Ok(BatchOutcome {
             accepted: 4,
             rejected: vec![],
         }),
         Err(no),
     ]);
-    let report = run(door, |_| {}).await;
+    let report = run(publisher, |_| {}).await;
     assert!(matches!(report.outcome, Outcome::Failed(RunError::Delivery(_))));
     assert_eq!(report.counts.accepted, 4);
     assert!(report.counts.undelivered >= 6 && adds_up(&report.counts));
@@ -183,32 +190,36 @@ async fn a_refused_delivery_ends_the_run_and_counts_what_is_left() {
 
 #[tokio::test]
 async fn refused_credentials_are_hopeless() {
-    let door = FakePublisher::default();
-    door.script
+    let publisher = FakePublisher::default();
+    publisher
+        .script
         .lock()
         .unwrap()
         .push_back(Err(ResponseError::Unauthorized { status: 401 }));
-    assert!(run(door, |_| {}).await.is_hopeless());
+    assert!(run(publisher, |_| {}).await.is_unrecoverable());
 }
 
 #[tokio::test]
 async fn a_run_ends_at_its_deadline() {
-    let door = FakePublisher {
+    let publisher = FakePublisher {
         hangs: true,
         ..FakePublisher::default()
     };
-    let report = run(door, |settings| settings.run.timeout = Duration::from_millis(100)).await;
-    assert!(matches!(report.outcome, Outcome::Failed(RunError::Deadline(_))));
+    let report = run(publisher, |settings| {
+        settings.run.timeout = Duration::from_millis(100)
+    })
+    .await;
+    assert!(matches!(report.outcome, Outcome::Failed(RunError::Timeout(_))));
     assert!(report.counts.accepted == 0 && adds_up(&report.counts));
 }
 
 #[tokio::test]
 async fn told_to_stop_it_fetches_no_more_and_delivers_what_it_has() {
-    let door = FakePublisher {
+    let publisher = FakePublisher {
         stop_at_first: Some(CancellationToken::new()),
         ..FakePublisher::default()
     };
-    let report = run(door.clone(), |settings| {
+    let report = run(publisher.clone(), |settings| {
         settings.run.users = 1_000;
         settings.run.duplicate_window = 1;
     })
@@ -216,7 +227,7 @@ async fn told_to_stop_it_fetches_no_more_and_delivers_what_it_has() {
     assert!(matches!(report.outcome, Outcome::Stopped));
     let counts = &report.counts;
     assert_eq!((counts.fetched, counts.accepted, counts.undelivered), (20, 20, 0));
-    assert_eq!(door.api.asked.load(Ordering::SeqCst), 2);
+    assert_eq!(publisher.api.asked.load(Ordering::SeqCst), 2);
 }
 
 /// Serves other people on each page, and counts how many pages were asked for.
@@ -240,7 +251,7 @@ struct Outage {
 }
 
 impl PublisherClient for Outage {
-    async fn post(&self, parcel: &PublishRequest) -> Result<BatchOutcome, SendError> {
+    async fn publish(&self, request: &PublishRequest) -> Result<BatchOutcome, SendError> {
         if tokio::time::Instant::now() < self.until {
             return Err(SendError::Response(ResponseError::Retryable {
                 status: 503,
@@ -250,7 +261,7 @@ impl PublisherClient for Outage {
         let asked = self.crowd.0.load(Ordering::SeqCst);
         self.asked_meanwhile.lock().unwrap().get_or_insert(asked);
         Ok(BatchOutcome {
-            accepted: parcel.records,
+            accepted: request.records,
             rejected: vec![],
         })
     }
@@ -272,21 +283,31 @@ async fn a_publisher_that_is_down_for_an_hour_costs_an_hour_and_the_outbox_stops
         metrics: Metrics::new("ingester"),
     };
     let started = tokio::time::Instant::now();
-    let door = Outage {
+    let publisher = Outage {
         until: started + HOUR,
         crowd: DistinctUsers::default(),
         asked_meanwhile: Arc::default(),
     };
-    let reach = PublisherHealth::new(&context.health);
-    let mut pipeline = Pipeline::over(door.crowd.clone(), door.clone(), reach, &settings, &context).unwrap();
-    let order = pipeline.order(Trigger::Manual);
-    let report = pipeline.run(&order, &context.shutdown).await.unwrap();
+    let publisher_health = PublisherHealth::new(&context.health);
+    let mut pipeline = Pipeline::with_clients(
+        publisher.crowd.clone(),
+        publisher.clone(),
+        publisher_health,
+        &settings,
+        &context,
+    )
+    .unwrap();
+    let spec = pipeline.spec(Trigger::Manual);
+    let report = pipeline.run(&spec, &context.shutdown).await.unwrap();
     assert!(matches!(report.outcome, Outcome::Complete), "{report:?}");
     assert_eq!((report.counts.fetched, report.counts.accepted), (600, 600));
-    let took = started.elapsed();
-    assert!(HOUR <= took && took < HOUR + Duration::from_secs(10), "{took:?}");
+    let duration = started.elapsed();
+    assert!(
+        HOUR <= duration && duration < HOUR + Duration::from_secs(10),
+        "{duration:?}"
+    );
     assert_eq!(
-        *door.asked_meanwhile.lock().unwrap(),
+        *publisher.asked_meanwhile.lock().unwrap(),
         Some(settings.state.outbox_pages)
     );
     assert!(

@@ -22,12 +22,12 @@ fn at(second: i64) -> Timestamp {
 fn runs(due: &DueStarts) -> Vec<(i64, Trigger)> {
     due.runs
         .iter()
-        .map(|(start, cause)| (start.as_second(), *cause))
+        .map(|(start, trigger)| (start.as_second(), *trigger))
         .collect()
 }
 
-fn passed(due: &DueStarts) -> Vec<(i64, SkipReason)> {
-    due.passed
+fn not_run(due: &DueStarts) -> Vec<(i64, SkipReason)> {
+    due.not_run
         .iter()
         .map(|(start, why)| (start.as_second(), *why))
         .collect()
@@ -65,7 +65,7 @@ fn what_is_missed_is_caught_up_as_the_operator_wants() {
     let none = due(CatchUp::None);
     assert_eq!((runs(&none), none.missed), (vec![], 3));
     assert_eq!(
-        passed(&none),
+        not_run(&none),
         [
             (100, SkipReason::Missed),
             (200, SkipReason::Missed),
@@ -90,7 +90,7 @@ fn what_is_missed_is_caught_up_as_the_operator_wants() {
     });
     let bounded = bounded.due(at(0), None, at(390));
     assert_eq!(
-        (runs(&bounded).len(), passed(&bounded)),
+        (runs(&bounded).len(), not_run(&bounded)),
         (2, vec![(100, SkipReason::Missed)])
     );
 }
@@ -104,21 +104,24 @@ fn a_start_that_is_on_time_makes_the_latest_missed_one_superfluous() {
 
 #[test]
 fn starts_within_another_run_are_skipped_or_one_is_queued() {
-    let busy = Some(RunPeriod {
+    let active = Some(RunPeriod {
         from: at(100),
         until: at(390),
     });
     let due = |concurrency_policy| {
-        schedule(|settings| settings.concurrency_policy = concurrency_policy).due(at(100), busy, at(391))
+        schedule(|settings| settings.concurrency_policy = concurrency_policy).due(at(100), active, at(391))
     };
     let skip = due(ConcurrencyPolicy::Skip);
     assert_eq!((runs(&skip), skip.skipped, skip.missed), (vec![], 2, 0));
-    assert_eq!(passed(&skip), [(200, SkipReason::Overlap), (300, SkipReason::Overlap)]);
+    assert_eq!(
+        not_run(&skip),
+        [(200, SkipReason::Overlap), (300, SkipReason::Overlap)]
+    );
     let queue = due(ConcurrencyPolicy::Queue);
     assert_eq!((runs(&queue), queue.skipped), (vec![(300, Trigger::Schedule)], 1));
     let met = schedule(|settings| settings.concurrency_policy = ConcurrencyPolicy::Queue).due(
         at(100),
-        busy,
+        active,
         at(402),
     );
     assert_eq!(
@@ -168,7 +171,7 @@ fn a_week_asleep_is_dealt_with_at_once_and_a_decade_too() {
     let week = 7 * 86_400;
     let due = second(CatchUp::None).due(at(1_000_000), None, at(1_000_000 + week));
     assert_eq!(runs(&due), [(1_000_000 + week, Trigger::Schedule)]);
-    assert_eq!((due.passed.len(), due.missed), (MOST_ENTRIES, 604_799));
+    assert_eq!((due.not_run.len(), due.missed), (MAX_RECORDED, 604_799));
     let all = second(CatchUp::All).due(at(1_000_000), None, at(1_000_000 + week));
     assert_eq!(runs(&all).len(), settings().max_catchup_runs + 1);
     let decade = schedule(|_| {}).due(at(0), None, at(315_360_050));
@@ -228,7 +231,7 @@ fn a_retry_waits_for_its_time_whatever_becomes_of_process_and_clock() {
 }
 
 /// Each rhythm, with leap days and changes of the clocks in it.
-const RHYTHMS: [(&str, &str); 7] = [
+const RECURRENCES: [(&str, &str); 7] = [
     ("interval", "UTC"),
     ("*/15 * * * *", "Europe/Berlin"),
     ("30 2 * * *", "Europe/Berlin"),
@@ -238,8 +241,8 @@ const RHYTHMS: [(&str, &str); 7] = [
     ("0 0 29 2 *", "Pacific/Apia"),
 ];
 
-fn rhythm(index: usize, change: impl FnOnce(&mut ScheduleSettings)) -> Schedule {
-    let (rule, zone) = RHYTHMS[index];
+fn recurrence(index: usize, change: impl FnOnce(&mut ScheduleSettings)) -> Schedule {
+    let (rule, zone) = RECURRENCES[index];
     schedule(|settings| {
         settings.interval = Duration::from_secs(600);
         if rule != "interval" {
@@ -256,7 +259,7 @@ fn calendar(schedule: &Schedule, after: Timestamp, until: Timestamp) -> Vec<Time
     let starts = std::iter::successors(schedule.after(after), later);
     starts
         .take_while(|start| *start <= until)
-        .take(MOST_STARTS + 1)
+        .take(MAX_STARTS + 1)
         .collect()
 }
 
@@ -268,7 +271,7 @@ proptest! {
     /// passes is dealt with once, none twice that a clock set back by up to an hour brings again, and the next is ahead.
     #[test]
     fn whatever_the_clock_does_each_start_is_dealt_with_once_and_the_next_one_is_ahead(
-        index in 0..RHYTHMS.len(), begin in 1_200_000_000_i64..2_500_000_000, catch_up in 0..3_usize,
+        index in 0..RECURRENCES.len(), begin in 1_200_000_000_i64..2_500_000_000, catch_up in 0..3_usize,
         steps in prop::collection::vec(
             prop_oneof![
                 8 => 0..HOUR, 8 => -HOUR..0, 4 => -2 * WEEK..2 * WEEK, 2 => Just(WEEK), 2 => Just(-WEEK), 1 => Just(53 * WEEK)
@@ -276,7 +279,7 @@ proptest! {
             1..30
         ),
     ) {
-        let schedule = rhythm(index, |settings| {
+        let schedule = recurrence(index, |settings| {
             settings.catch_up = [CatchUp::None, CatchUp::Latest, CatchUp::All][catch_up];
         });
         let (mut now, mut done, mut told) = (begin, at(begin), Vec::<Timestamp>::new());
@@ -284,20 +287,20 @@ proptest! {
             now += step;
             let clock = at(now);
             let set_back = since(clock, done);
-            let tolerated = if index == 0 { Duration::ZERO } else { SET_BACK };
+            let tolerated = if index == 0 { Duration::ZERO } else { MAX_CLOCK_STEP };
             let from = if set_back > tolerated { told.clear(); clock } else { done };
             let due = schedule.due(done, None, clock);
-            let passed = calendar(&schedule, from, clock);
+            let not_run = calendar(&schedule, from, clock);
             let dealt = count(due.runs.len()) + due.missed + due.skipped;
             // Of more than so many the number is estimated.
-            if passed.len() <= MOST_STARTS {
-                prop_assert_eq!(dealt, count(passed.len()));
-                let anew = (from != done).then_some(from);
-                prop_assert_eq!(due.up_to, passed.last().copied().or(anew));
+            if not_run.len() <= MAX_STARTS {
+                prop_assert_eq!(dealt, count(not_run.len()));
+                let reset = (from != done).then_some(from);
+                prop_assert_eq!(due.up_to, not_run.last().copied().or(reset));
             }
-            prop_assert!(due.runs.len() <= settings().max_catchup_runs + 1 && due.passed.len() <= MOST_ENTRIES);
+            prop_assert!(due.runs.len() <= settings().max_catchup_runs + 1 && due.not_run.len() <= MAX_RECORDED);
             let mut named: Vec<_> = due.runs.iter().map(|(start, _)| *start).collect();
-            named.extend(due.passed.iter().map(|(start, _)| *start));
+            named.extend(due.not_run.iter().map(|(start, _)| *start));
             named.sort();
             for start in named {
                 prop_assert!(from < start && start <= clock, "{start} is none of those that have come");
@@ -324,10 +327,10 @@ proptest! {
             settings.jitter = Duration::from_secs(jitter);
         });
         let (mut now, mut done, mut dealt) = (at(0), at(0), 0);
-        for (step, busy) in steps {
+        for (step, active) in steps {
             let from = now;
             now += jiff::SignedDuration::from_secs(step);
-            let due = schedule.due(done, busy.then_some(RunPeriod { from, until: now }), now);
+            let due = schedule.due(done, active.then_some(RunPeriod { from, until: now }), now);
             dealt += count(due.runs.len()) + due.missed + due.skipped;
             done = due.up_to.unwrap_or(done);
             prop_assert!(due.runs.windows(2).all(|two| two[0].0 < two[1].0));

@@ -234,7 +234,7 @@ proptest! {
     ) {
         match formatted(&with(pointer, value)) {
             Ok(record) => prop_assert!(record.as_object().unwrap().values().all(Value::is_string)),
-            Err(unfit) => prop_assert!(!unfit.rule.is_empty()),
+            Err(error) => prop_assert!(!error.rule.is_empty()),
         }
     }
 }

@@ -35,7 +35,7 @@ fn with_info(key: &str, value: Value) -> Result<Page, ReplyError> {
 #[test]
 fn a_reply_that_holds_is_a_page_in_its_own_order() {
     let page = read(&json!({"results": [user(2), user(1)], "info": info()})).unwrap();
-    assert_eq!((page.users(), page.unfit().len()), (2, 0));
+    assert_eq!((page.users(), page.mapping_errors().len()), (2, 0));
     let ids: Vec<_> = page.ids().map(|id| id.to_string()[..2].to_owned()).collect();
     assert_eq!(ids, ["02", "01"]);
     for (index, id) in page.ids().enumerate() {
@@ -73,7 +73,7 @@ fn one_user_that_does_not_fit_costs_itself_alone() {
     ] {
         let page = read(&json!({"results": [odd, user(1)], "info": info()})).unwrap();
         assert_eq!(
-            (page.users(), page.unfit().len(), page.ids().len()),
+            (page.users(), page.mapping_errors().len(), page.ids().len()),
             (2, 1, 1),
             "{odd}"
         );
