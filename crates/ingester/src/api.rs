@@ -1,5 +1,4 @@
-//! The HTTP API of `ingester run`: what the history says, asking for a run, ending one, watching one. It decides
-//! nothing; that is `desk`'s.
+//! HTTP API of `ingester run`: list, start, cancel and observe runs. `run_queue` decides what may run.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -29,36 +28,36 @@ mod problem;
 
 use problem::Problem;
 
-/// Answers under way get this long when the API ends by itself; streams of events would go on as long as a run.
+/// Time for responses in flight when the API shuts down; an event stream would last as long as a run.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
-/// Bodies hold three short values.
+/// Maximum size of request bodies, which hold three short values.
 const MAX_BODY_BYTES: usize = 16 << 10;
-/// Entries in one answer.
+/// Maximum number of runs in one response.
 const MAX_RUNS: u32 = 500;
-/// RejectedRecord records in one answer.
+/// Maximum number of rejected records in one response.
 const MAX_REJECTED_RECORDS: u32 = 1_000;
 
-/// The API can't be served.
+/// Error of the API server.
 #[derive(Debug, Error)]
 pub enum ApiError {
-    /// The address is taken, or is not this machine's.
-    #[error("listen for the API on {address}")]
+    /// The address is in use or not available on this host.
+    #[error("failed to listen for the API on {address} (api.listen)")]
     Listen {
         /// The configured address.
         address: SocketAddr,
-        /// The operating system's answer.
+        /// The error of the operating system.
         #[source]
         source: std::io::Error,
     },
     /// Accepting connections failed.
-    #[error("serve the API")]
+    #[error("failed to serve the API")]
     Serve(#[source] std::io::Error),
-    /// Who asked was answered, and the log has the reason.
-    #[error("a run that was query for can't be kept in the state")]
+    /// The store failed; the caller got a response and the log has the cause.
+    #[error("failed to store a requested run")]
     StoreFailed,
 }
 
-/// A bound API that does not answer yet.
+/// An API server that is bound, but does not serve yet.
 pub struct Api {
     listener: TcpListener,
     queue: RunQueue,
@@ -66,10 +65,10 @@ pub struct Api {
 }
 
 impl Api {
-    /// Binds `address`; port 0 takes a free one, which the log names. Only `callers` may ask.
+    /// Binds `address`; the log names the port that port 0 selects. Only `callers` are authorized.
     ///
     /// # Errors
-    /// [`ApiError::Listen`].
+    /// Returns [`ApiError::Listen`].
     pub async fn bind(address: SocketAddr, queue: RunQueue, callers: Arc<Callers>) -> Result<Self, ApiError> {
         let listening = |source| ApiError::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(listening)?;
@@ -82,21 +81,21 @@ impl Api {
         })
     }
 
-    /// Answers until it is dropped, or until it met a state that can't be used.
+    /// Serves until it is dropped or the store fails.
     ///
     /// # Errors
-    /// [`ApiError::Serve`], [`ApiError::StateLost`].
+    /// Returns [`ApiError::Serve`] or [`ApiError::StoreFailed`].
     pub async fn serve(self) -> Result<(), ApiError> {
         let store_failed = self.queue.store_failed().clone();
         let serving = axum::serve(self.listener, router(self.queue, self.callers))
             .with_graceful_shutdown(store_failed.clone().cancelled_owned());
-        let too_long = async {
+        let drained = async {
             store_failed.cancelled().await;
             sleep(DRAIN_TIMEOUT).await;
         };
         tokio::select! {
             served = serving => served.map_err(ApiError::Serve)?,
-            () = too_long => {}
+            () = drained => {}
         }
         Err(ApiError::StoreFailed)
     }
@@ -110,11 +109,11 @@ fn router(queue: RunQueue, callers: Arc<Callers>) -> Router {
         .route("/v1/runs/{id}/events", get(events::events))
         .route("/v1/schedule", get(schedule))
         .route_layer(authenticated)
-        // Neither says anything of a run, and a browser can't send a token before it has the page that asks for one.
+        // Public: neither reveals a run, and a browser has no token before it has loaded the page.
         .route("/", get(page))
         .route("/openapi.json", get(openapi))
-        .fallback(|| async { Problem::nothing_here() })
-        .method_not_allowed_fallback(|| async { Problem::wrong_method() })
+        .fallback(|| async { Problem::not_found() })
+        .method_not_allowed_fallback(|| async { Problem::method_not_allowed() })
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(middleware::from_fn(reject_cross_site))
         .with_state(queue)
@@ -129,23 +128,23 @@ async fn require_token(
     Ok(next.run(request).await)
 }
 
-/// A page of somebody else, open in a browser that reaches this port, must not start or end runs.
+/// Rejects requests of other sites' pages in a browser that can reach this port.
 async fn reject_cross_site(request: Request, next: Next) -> Response {
     let site = request.headers().get("sec-fetch-site");
-    let foreign = site.is_some_and(|site| site != "same-origin" && site != "none");
-    if foreign && !request.method().is_safe() {
-        return Problem::foreign_page().into_response();
+    let cross_site = site.is_some_and(|site| site != "same-origin" && site != "none");
+    if cross_site && !request.method().is_safe() {
+        return Problem::cross_site().into_response();
     }
     next.run(request).await
 }
 
 const PAGE: &str = include_str!("api/page.html");
-/// The page holds all it needs; nothing of another origin may come in or frame it.
+/// The page is self-contained; it loads nothing from other origins and can't be framed.
 const PAGE_POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; \
                            img-src data:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
 const OPENAPI: &str = include_str!("api/openapi.json");
 
-/// What a browser shows.
+/// Serves the web page.
 async fn page() -> Response {
     let headers = [
         (header::CONTENT_TYPE, "text/html; charset=utf-8"),
@@ -168,7 +167,7 @@ struct RunsQuery {
     limit: Option<u32>,
 }
 
-/// The id of a run, as text.
+/// The id of a run as text.
 struct RunId(Uuid);
 
 impl<'de> Deserialize<'de> for RunId {
@@ -176,14 +175,14 @@ impl<'de> Deserialize<'de> for RunId {
         let text = String::deserialize(deserializer)?;
         text.parse()
             .map(Self)
-            .map_err(|_| serde::de::Error::custom("`before` is no run's id"))
+            .map_err(|_| serde::de::Error::custom("`before` must be the id of a run"))
     }
 }
 
 #[derive(Serialize)]
 struct RunsPage {
     runs: Vec<Run>,
-    /// The same question about older runs, when there may be some.
+    /// Path of the next page, if there may be one.
     next: Option<String>,
 }
 
@@ -200,26 +199,23 @@ async fn runs(
     };
     if !(1..=MAX_RUNS).contains(&filter.limit) {
         return Err(Problem::bad_request(format!(
-            "`limit` must lie between 1 and {MAX_RUNS}"
+            "`limit` must be between 1 and {MAX_RUNS}"
         )));
     }
     let found = queue.store().runs(&filter)?;
     let full = u32::try_from(found.len()).is_ok_and(|found| found == filter.limit);
     let next = found.last().filter(|_| full).map(|last| {
-        let of = |name: &str, value: Option<&str>| {
+        let parameter = |name: &str, value: Option<&str>| {
             value.map_or_else(String::new, |value| format!("&{name}={value}"))
         };
-        let state = of("state", filter.state.map(|state| state.name()));
-        let trigger = of("trigger", filter.trigger.map(|trigger| trigger.name()));
+        let state = parameter("state", filter.state.map(|state| state.name()));
+        let trigger = parameter("trigger", filter.trigger.map(|trigger| trigger.name()));
         format!(
             "/v1/runs?before={}&limit={}{state}{trigger}",
             last.id, filter.limit
         )
     });
-    let runs = found
-        .into_iter()
-        .map(|entry| queue.with_live_counts(entry))
-        .collect();
+    let runs = found.into_iter().map(|run| queue.with_live_counts(run)).collect();
     Ok(Json(RunsPage { runs, next }))
 }
 
@@ -253,25 +249,25 @@ struct StartRunBody {
     pages: Option<PageRange>,
 }
 
-/// A body may be left out.
+/// Starts a run. The body is optional.
 async fn start(
     State(queue): State<RunQueue>,
     body: Result<Option<Json<StartRunBody>>, JsonRejection>,
 ) -> Result<Response, Problem> {
-    let body = body.map_err(|rejection| Problem::because(rejection.status(), rejection.body_text()))?;
+    let body = body.map_err(|rejection| Problem::new(rejection.status(), rejection.body_text()))?;
     let StartRunBody { users, seed, pages } = body.map(|Json(body)| body).unwrap_or_default();
     if users == Some(0) {
         return Err(Problem::bad_request("`users` must be 1 or more".to_owned()));
     }
     let spec = queue.spec(Trigger::Manual, &RunRequest { users, seed, pages });
     let run = queue.enqueue(&spec).map_err(|error| match error {
-        EnqueueError::Busy(run) => Problem::busy(run),
+        EnqueueError::Busy(_) => Problem::conflict(error.to_string()),
         EnqueueError::NoUsers => Problem::bad_request(error.to_string()),
         EnqueueError::Store(error) => error.into(),
     })?;
-    let entry = queue.run(run)?.ok_or_else(Problem::unknown_run)?;
+    let stored = queue.run(run)?.ok_or_else(Problem::unknown_run)?;
     let location = [(header::LOCATION, format!("/v1/runs/{run}"))];
-    Ok((StatusCode::ACCEPTED, location, Json(entry)).into_response())
+    Ok((StatusCode::ACCEPTED, location, Json(stored)).into_response())
 }
 
 async fn cancel(State(queue): State<RunQueue>, Path(id): Path<String>) -> Result<StatusCode, Problem> {
@@ -279,16 +275,16 @@ async fn cancel(State(queue): State<RunQueue>, Path(id): Path<String>) -> Result
     match queue.cancel(id)? {
         CancelOutcome::Stopping => Ok(StatusCode::ACCEPTED),
         CancelOutcome::Dequeued => Ok(StatusCode::NO_CONTENT),
-        CancelOutcome::AlreadyEnded => Err(Problem::over()),
+        CancelOutcome::AlreadyEnded => Err(Problem::conflict("the run has ended".to_owned())),
         CancelOutcome::NotFound => Err(Problem::unknown_run()),
     }
 }
 
 #[derive(Serialize)]
 struct ScheduleView {
-    /// The next start, when one is planned.
+    /// The next start, if one is scheduled.
     next_start: Option<jiff::Timestamp>,
-    /// The run under way.
+    /// Id of the active run.
     running: Option<String>,
     schedule: crate::settings::ScheduleSettings,
 }

@@ -22,51 +22,51 @@ use uuid::Uuid;
 use crate::run::plan::{PageRange, Plan, Seed};
 use crate::run::run_stats::Counts;
 
-/// Why a run came about.
+/// What started a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Trigger {
-    /// Its time had come.
+    /// Its scheduled time.
     Schedule,
-    /// Its time had passed while nobody was there.
+    /// A scheduled start that was missed while the scheduler was not running.
     CatchUp,
-    /// Somebody asked for it.
+    /// A request over the API, or `ingester once`.
     Manual,
-    /// Somebody asked for certain users.
+    /// `ingester backfill`.
     Backfill,
-    /// The run before failed.
+    /// The failure of the previous run.
     Retry,
 }
 
-/// How far a run has come.
+/// State of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RunState {
-    /// It starts as soon as nothing else runs.
+    /// Waits until no other run is active.
     Queued,
-    /// Under way, or to be taken up again by the next process.
+    /// Active, or interrupted and resumed by the next process.
     Running,
-    /// Every user was fetched and every valid one accepted.
+    /// Every user was fetched and every valid record accepted.
     Complete,
-    /// The same, but the publisher refused some.
+    /// Every user was fetched; the publisher rejected some records.
     Rejected,
-    /// ExitError on request.
+    /// Ended on request.
     Stopped,
-    /// It could not go on.
+    /// Ended with an error.
     Failed,
-    /// A start that nobody was there for.
+    /// A scheduled start while the scheduler was not running.
     Missed,
-    /// A start that fell into another run.
+    /// A scheduled start while another run was active.
     Skipped,
 }
 
 macro_rules! named {
     ($type:ident { $($variant:ident => $name:literal),+ $(,)? }) => {
         impl $type {
-            /// Every one of them.
+            /// Every variant.
             pub const ALL: &[Self] = &[$(Self::$variant),+];
 
-            /// Its name in the history, the API and the labels of metrics.
+            /// The name in the state file, the API and metric labels.
             #[must_use]
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$variant => $name),+ }
@@ -110,34 +110,34 @@ named!(RunState {
 });
 
 impl RunState {
-    /// Whether nothing more will happen to the run.
+    /// Whether the run has ended for good.
     #[must_use]
     pub const fn is_final(self) -> bool {
         !matches!(self, Self::Queued | Self::Running)
     }
 }
 
-/// What a run is to do.
+/// What a run fetches, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunSpec {
-    /// Why.
+    /// What starts the run.
     pub trigger: Trigger,
-    /// The start that the schedule gave it, if it did.
+    /// The scheduled start, for runs of the schedule.
     pub scheduled: Option<Timestamp>,
-    /// What its pages start from.
+    /// Seed of the pages.
     pub seed: Seed,
-    /// How many users all pages of the seed hold together.
+    /// Number of users on all pages of the seed.
     pub users: u64,
     /// Users per page.
     pub page_size: u32,
-    /// Which pages of them; all without.
+    /// Pages to fetch; all pages if absent.
     pub pages: Option<PageRange>,
-    /// Which try of a failed run it is, from 1 on; 0 for a first one.
+    /// Number of the retry, from 1; 0 for the first attempt.
     pub retry: u32,
 }
 
 impl RunSpec {
-    /// The same once more, after it failed.
+    /// Returns the spec of the next retry.
     #[must_use]
     pub fn retried(self) -> Self {
         Self {
@@ -147,56 +147,56 @@ impl RunSpec {
         }
     }
 
-    /// The pages to ask for.
+    /// Returns the pages to fetch.
     #[must_use]
     pub fn plan(&self) -> Plan {
         Plan::new(self.seed.clone(), self.users, self.page_size).only(self.pages)
     }
 }
 
-/// One run of the history.
+/// A stored run.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Run {
-    /// Its id; ids grow with time.
+    /// Id; later runs have greater ids.
     #[serde(serialize_with = "as_text")]
     pub id: Uuid,
-    /// Why it came about.
+    /// What started the run.
     pub trigger: Trigger,
-    /// How far it has come.
+    /// State of the run.
     pub state: RunState,
-    /// The start that the schedule gave it, if it did.
+    /// The scheduled start, for runs of the schedule.
     pub scheduled: Option<Timestamp>,
-    /// When it was entered here.
+    /// When the run was stored.
     pub created: Timestamp,
-    /// When it began.
+    /// When the run started.
     pub started: Option<Timestamp>,
-    /// When it ended.
+    /// When the run ended.
     pub ended: Option<Timestamp>,
-    /// The seed, which repeats it.
+    /// Seed; the same seed fetches the same users.
     pub seed: Seed,
-    /// How many users all pages of the seed hold together.
+    /// Number of users on all pages of the seed.
     pub users: u64,
     /// Users per page.
     pub page_size: u32,
-    /// Which pages of them; all without.
+    /// Pages to fetch; all pages if absent.
     pub pages: Option<PageRange>,
-    /// Which try of a failed run it is, from 1 on; 0 for a first one.
+    /// Number of the retry, from 1; 0 for the first attempt.
     pub retry: u32,
-    /// How often another process took it up where the one before was killed or stopped.
+    /// How often another process resumed the run after a kill or stop.
     pub resumed: u32,
-    /// Why it failed, was missed or skipped.
+    /// Why the run failed, was missed or was skipped.
     pub reason: Option<String>,
-    /// What it did.
+    /// Counts so far.
     pub counts: Counts,
-    /// How many of its pages are fetched.
+    /// Number of fetched pages.
     #[serde(skip)]
     pub pages_fetched: u64,
-    /// The run's number of the next record.
+    /// Sequence number of the next record.
     #[serde(skip)]
     pub next_record: u64,
-    /// Records per request, once it has begun; whoever takes it up cuts its pages as before.
+    /// Records per request, set when the run starts. A resumed run keeps it, so that its batches stay the same.
     #[serde(skip)]
-    pub batch: Option<u32>,
+    pub batch_size: Option<u32>,
 }
 
 fn as_text<S: Serializer>(id: &Uuid, serializer: S) -> Result<S::Ok, S::Error> {
@@ -204,7 +204,7 @@ fn as_text<S: Serializer>(id: &Uuid, serializer: S) -> Result<S::Ok, S::Error> {
 }
 
 impl Run {
-    /// What it is to do.
+    /// Returns what the run fetches.
     #[must_use]
     pub fn spec(&self) -> RunSpec {
         RunSpec {
@@ -219,16 +219,16 @@ impl Run {
     }
 }
 
-/// Which runs are asked for, the latest first.
+/// Selects runs, newest first.
 #[derive(Clone, Debug)]
 pub struct RunFilter {
-    /// In this state only.
+    /// Only runs in this state.
     pub state: Option<RunState>,
-    /// Of this cause only.
+    /// Only runs with this trigger.
     pub trigger: Option<Trigger>,
-    /// Older than this one.
+    /// Only runs older than this one.
     pub before: Option<Uuid>,
-    /// At most so many, 1 to 1000.
+    /// Maximum number of runs, 1 to 1000.
     pub limit: u32,
 }
 
@@ -248,7 +248,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_read_as_they_are_written() {
+    fn names_round_trip() {
         for state in RunState::ALL {
             assert_eq!(state.name().parse(), Ok(*state));
             assert_eq!(serde_json::to_value(state).unwrap(), state.name());

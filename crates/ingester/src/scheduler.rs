@@ -158,8 +158,8 @@ impl<F: UserApi, P: PublisherClient> Scheduler<F, P> {
 
     fn count_not_run(&self, due: &DueStarts) {
         let metrics = self.pipeline.metrics();
-        metrics.missed.inc_by(due.missed);
-        metrics.skipped.inc_by(due.skipped);
+        metrics.starts_missed.inc_by(due.missed);
+        metrics.starts_skipped.inc_by(due.skipped);
         if due.missed + due.skipped > 0 {
             tracing::warn!(
                 missed = due.missed,

@@ -1,8 +1,8 @@
-//! What outlives the process, in one SQLite file: the history, the run under way with the pages that wait to be
-//! delivered, the spent budget, the schedule's place. Without a file it lives in memory and ends with the process.
-//! It decides nothing. What is delivered is overwritten when it is deleted, and the file is readable by its owner alone:
-//! the records are people's data. A call takes as long as SQLite's own write, which waits for no disk: the file survives the
-//! process, and after a power cut it is what it was some moments before.
+//! Persistent state in one SQLite file: runs, the outbox of the active run, rate limit usage and the schedule cursor.
+//! Without a file, the state is in memory and ends with the process. Makes no decisions.
+//!
+//! Records are personal data: deleted ones are overwritten, and only the owner may read the file. Commits do not wait for
+//! the disk. The file survives a killed process. After a power failure, the latest commits may be missing.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -20,7 +20,7 @@ pub mod runs;
 
 const SCHEMA: &str = include_str!("store/schema.sql");
 const VERSION: i64 = 3;
-/// What makes a state of version 1 one of version 2, and so on.
+/// Statements that upgrade the schema from version 1 to 2, and from 2 to 3.
 const UPGRADES: [&str; 2] = [
     "ALTER TABLE runs ADD COLUMN retry INTEGER NOT NULL DEFAULT 0;",
     "ALTER TABLE runs ADD COLUMN batch INTEGER; \
@@ -33,77 +33,77 @@ const UPGRADES: [&str; 2] = [
      INSERT INTO pieces SELECT run, page, 0, lines FROM bodies; \
      DROP TABLE bodies;",
 ];
-/// Another process reads the history meanwhile, which takes moments.
+/// Maximum wait for another process that reads the file.
 const BUSY: Duration = Duration::from_secs(5);
 
-/// The memory can't be used.
+/// Error of the store.
 #[derive(Debug, Error)]
 pub enum StoreError {
-    /// Not there, no database, or not ours to write.
-    #[error("open the state in {}", path.display())]
+    /// The file does not exist, is no database, or can't be written.
+    #[error("failed to open the state file {} (state.path)", path.display())]
     Open {
-        /// The file.
+        /// The state file.
         path: PathBuf,
-        /// SQLite's answer.
+        /// The error of SQLite.
         #[source]
         source: rusqlite::Error,
     },
-    /// The file can't be made, or not be written to.
-    #[error("make the state in {}", path.display())]
+    /// The file can't be created.
+    #[error("failed to create the state file {} (state.path)", path.display())]
     Create {
-        /// The file.
+        /// The state file.
         path: PathBuf,
-        /// The operating system's answer.
+        /// The error of the operating system.
         #[source]
         source: std::io::Error,
     },
-    /// The file beside it that says who uses it.
-    #[error("lock the state in {}", path.display())]
+    /// The lock file can't be created or locked.
+    #[error("failed to lock the state file with {} (state.path)", path.display())]
     Lock {
-        /// The file.
+        /// The lock file.
         path: PathBuf,
-        /// The operating system's answer.
+        /// The error of the operating system.
         #[source]
         source: std::io::Error,
     },
-    /// Another ingester uses it.
-    #[error("the state in {} is in use by another ingester", .0.display())]
+    /// Another ingester holds the lock.
+    #[error("the state file is in use by another ingester, which holds {} (state.path)", .0.display())]
     InUse(PathBuf),
-    /// A newer ingester wrote it, or an older one did and nobody has opened it to write since.
+    /// The file has a newer schema, or an older one that no ingester has upgraded yet.
     #[error(
-        "the state is of version {0}, that of this ingester is {VERSION}; it brings up older ones when it runs"
+        "the state file has schema version {0}, expected {VERSION}; `ingester run` upgrades older versions"
     )]
     Version(i64),
-    /// A read or a write failed: a full disk, a damaged file.
-    #[error("use the state")]
+    /// A read or write failed, for example on a full disk.
+    #[error("failed to access the state file")]
     Sqlite(#[from] rusqlite::Error),
-    /// A value that we did not write.
-    #[error("the state holds a {0} that is none")]
+    /// The file contains a value that the ingester never writes.
+    #[error("corrupt state file: invalid {0}")]
     Corrupt(&'static str),
 }
 
-/// The state of an ingester. Clones are the same state.
+/// The state of an ingester. Clones share it.
 #[derive(Clone)]
 pub struct Store {
     connection: Arc<Mutex<Connection>>,
-    /// Held as long as anybody may write.
+    /// Held while this process may write.
     _lock: Option<Arc<File>>,
     persistent: bool,
 }
 
 impl Store {
-    /// Opens or creates the state in `path` and keeps every other ingester from it.
+    /// Opens or creates the state file at `path` and locks it against other ingesters.
     ///
     /// # Errors
-    /// Each [`StoreError`].
+    /// Returns any [`StoreError`].
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let lock = lock(&lock_path(path))?;
-        // Made before SQLite would make it for everybody to read; it gives the files beside it the same mode.
-        let made = open_private(path).map_err(|source| StoreError::Create {
+        // SQLite would create the file readable by everyone; its WAL and shared memory files get the same mode.
+        let created = open_private(path).map_err(|source| StoreError::Create {
             path: path.to_owned(),
             source,
         });
-        drop(made?);
+        drop(created?);
         let opened = Connection::open(path);
         let opening = |source| StoreError::Open {
             path: path.to_owned(),
@@ -116,24 +116,24 @@ impl Store {
         })
     }
 
-    /// Opens the state in `path` to read it, whoever uses it.
+    /// Opens the state file at `path` for reading, also while an ingester uses it.
     ///
     /// # Errors
-    /// Each [`StoreError`] but [`StoreError::InUse`].
+    /// Returns any [`StoreError`] except [`StoreError::InUse`].
     pub fn open_shared(path: &Path) -> Result<Self, StoreError> {
         let opening = |source| StoreError::Open {
             path: path.to_owned(),
             source,
         };
-        // Not read-only: where the last writer was killed, its log has to be played back.
+        // Not read-only: the WAL of a killed writer must be recovered.
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(path, flags).map_err(opening)?;
         connection.busy_timeout(BUSY).map_err(opening)?;
-        let known: i64 = connection
+        let version: i64 = connection
             .query_row("PRAGMA user_version", [], |row| row.get(0))
             .map_err(opening)?;
-        if known != VERSION {
-            return Err(StoreError::Version(known));
+        if version != VERSION {
+            return Err(StoreError::Version(version));
         }
         Ok(Self {
             connection: Arc::new(Mutex::new(connection)),
@@ -142,15 +142,15 @@ impl Store {
         })
     }
 
-    /// A state that ends with the process.
+    /// Creates a state in memory.
     ///
     /// # Errors
-    /// When SQLite has no room.
+    /// Returns a [`StoreError`] when SQLite runs out of memory.
     pub fn in_memory() -> Result<Self, StoreError> {
         Self::from_connection(Connection::open_in_memory()?, None, false)
     }
 
-    /// Whether the next process will know what this one knew.
+    /// Whether the state outlives the process.
     #[must_use]
     pub fn is_persistent(&self) -> bool {
         self.persistent
@@ -162,25 +162,25 @@ impl Store {
         persistent: bool,
     ) -> Result<Self, StoreError> {
         connection.busy_timeout(BUSY)?;
-        let known: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-        if known == 0 {
-            // A batch of records is hundreds of KiB, and each page of it a write.
+        let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+        if version == 0 {
+            // A batch of records has hundreds of KiB, and each database page is one write.
             connection.pragma_update(None, "page_size", 16 << 10)?;
         }
-        enable_incremental_vacuum(&connection, known)?;
+        enable_incremental_vacuum(&connection, version)?;
         connection.pragma_update(None, "journal_mode", "wal")?;
-        // Enough for a killed process. After a power cut a page may be fetched or posted again, which is harmless.
+        // Survives a killed process. After a power failure a page may be fetched or sent again, which is harmless.
         connection.pragma_update(None, "synchronous", "normal")?;
         connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
-        // In KiB. What is read was written just before and is read once; more would only be held.
+        // In KiB. Rows are read once, shortly after they were written; a larger cache gains nothing.
         connection.pragma_update(None, "cache_size", -512)?;
-        // What is deleted is people's data. Within a page that is written anyway it is overwritten; whole pages leave the
-        // file at the end of a run (see `scrub`), and to write zeros there first would cost as much as the delivery.
+        // Deletes overwrite content within database pages that are written anyway. Whole pages leave the file at the end of
+        // a run (`purge_deleted`); zeroing them first would cost as much as the delivery.
         connection.pragma_update(None, "secure_delete", "fast")?;
-        let changes = match usize::try_from(known) {
+        let changes = match usize::try_from(version) {
             Ok(0) => SCHEMA.to_owned(),
-            Ok(known) if known <= UPGRADES.len() + 1 => UPGRADES[known - 1..].concat(),
-            _ => return Err(StoreError::Version(known)),
+            Ok(version) if version <= UPGRADES.len() + 1 => UPGRADES[version - 1..].concat(),
+            _ => return Err(StoreError::Version(version)),
         };
         connection.execute_batch(&format!(
             "BEGIN IMMEDIATE; {changes} PRAGMA user_version = {VERSION}; COMMIT;"
@@ -192,23 +192,23 @@ impl Store {
         })
     }
 
-    /// Everything that `work` does happens, or nothing.
+    /// Runs `work` in a transaction.
     fn write<T>(
         &self,
         work: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let done = work(&transaction)?;
+        let result = work(&transaction)?;
         transaction.commit()?;
-        Ok(done)
+        Ok(result)
     }
 
-    /// Leaves nothing behind of what was deleted: free pages of the file and the log still hold it as it was. Somebody who
-    /// reads meanwhile keeps it from that; then the next end of a run does it.
+    /// Removes deleted content from free database pages and the WAL. A concurrent reader may prevent it; the end of the next
+    /// run tries again.
     ///
     /// # Errors
-    /// [`StoreError::Use`].
+    /// Returns [`StoreError::Sqlite`].
     pub fn purge_deleted(&self) -> Result<(), StoreError> {
         self.read(|connection| {
             let mut free = connection.prepare_cached("PRAGMA incremental_vacuum")?;
@@ -225,14 +225,13 @@ impl Store {
     }
 }
 
-/// Lets free pages leave the file when they are told to. A file with tables, of an ingester that did not do so yet, is
-/// written anew for that, once.
-fn enable_incremental_vacuum(connection: &Connection, known: i64) -> Result<(), StoreError> {
+/// Enables incremental vacuum. A file without it is rewritten once.
+fn enable_incremental_vacuum(connection: &Connection, version: i64) -> Result<(), StoreError> {
     const INCREMENTAL: i64 = 2;
-    let how: i64 = connection.query_row("PRAGMA auto_vacuum", [], |row| row.get(0))?;
-    if how != INCREMENTAL {
+    let mode: i64 = connection.query_row("PRAGMA auto_vacuum", [], |row| row.get(0))?;
+    if mode != INCREMENTAL {
         connection.pragma_update(None, "auto_vacuum", INCREMENTAL)?;
-        if known > 0 {
+        if version > 0 {
             connection.execute_batch("VACUUM")?;
         }
     }
@@ -258,7 +257,7 @@ fn lock(path: &Path) -> Result<File, StoreError> {
     }
 }
 
-/// A file to write to; where it is made here, nobody else may read it.
+/// Opens a file for writing. A new file is readable by its owner only.
 fn open_private(path: &Path) -> std::io::Result<File> {
     let mut options = OpenOptions::new();
     options

@@ -1,4 +1,4 @@
-//! A run as it goes, as server-sent events: the entry whenever it has changed, until the run has ended.
+//! Server-sent events of a run: the run after each change, until it has ended.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::problem::Problem;
 use crate::scheduler::run_queue::RunQueue;
 
-/// How often it looks, which is as fine as progress gets.
+/// Interval between checks for a change.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 struct RunWatch {
@@ -42,13 +42,13 @@ pub(super) async fn events(
 }
 
 impl RunWatch {
-    /// The next change; none behind the last, or when the run was pruned meanwhile.
+    /// Returns the next change, or `None` after the last one or when the run was pruned.
     async fn change(&mut self) -> Option<Event> {
         while !self.ended {
-            let entry = self.queue.run(self.run).ok()??;
-            let text = serde_json::to_string(&entry).ok()?;
+            let run = self.queue.run(self.run).ok()??;
+            let text = serde_json::to_string(&run).ok()?;
             if text != self.last_sent {
-                self.ended = entry.state.is_final();
+                self.ended = run.state.is_final();
                 self.last_sent.clone_from(&text);
                 return Some(Event::default().event("run").data(text));
             }

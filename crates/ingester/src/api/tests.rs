@@ -14,9 +14,9 @@ fn queue() -> RunQueue {
     RunQueue::new(Store::in_memory().unwrap(), ActiveRun::default(), settings)
 }
 
-fn anybody_s(queue: &RunQueue) -> Router {
-    let everybody = Callers::load(&service::AuthSettings::default()).unwrap();
-    router(queue.clone(), Arc::new(everybody))
+fn public_router(queue: &RunQueue) -> Router {
+    let callers = Callers::load(&service::AuthSettings::default()).unwrap();
+    router(queue.clone(), Arc::new(callers))
 }
 
 async fn send(
@@ -33,11 +33,11 @@ async fn send(
         }
         None => Body::empty(),
     };
-    answer(queue, request.body(body).unwrap()).await
+    respond(queue, request.body(body).unwrap()).await
 }
 
-async fn answer(queue: &RunQueue, request: Request) -> (u16, Option<String>, Value) {
-    let response = anybody_s(queue).oneshot(request).await.unwrap();
+async fn respond(queue: &RunQueue, request: Request) -> (u16, Option<String>, Value) {
+    let response = public_router(queue).oneshot(request).await.unwrap();
     let status = response.status().as_u16();
     let location = response.headers().get(header::LOCATION);
     let location = location.map(|location| location.to_str().unwrap().to_owned());
@@ -50,20 +50,20 @@ async fn answer(queue: &RunQueue, request: Request) -> (u16, Option<String>, Val
 }
 
 #[tokio::test]
-async fn a_run_that_is_asked_for_can_be_looked_at_and_withdrawn() {
+async fn requested_run_can_be_read_and_cancelled() {
     let queue = queue();
     let body = json!({"users": 12_000, "seed": "abc", "pages": "2..3"});
-    let (status, location, entry) = send(&queue, "POST", "/v1/runs", Some(body)).await;
+    let (status, location, run) = send(&queue, "POST", "/v1/runs", Some(body)).await;
     let location = location.unwrap();
     assert_eq!(
-        (status, &entry["state"], &entry["pages"]),
+        (status, &run["state"], &run["pages"]),
         (202, &"queued".into(), &"2..3".into())
     );
-    assert_eq!(entry["counts"]["requested"], 7_000);
-    assert_eq!(location, format!("/v1/runs/{}", entry["id"].as_str().unwrap()));
-    let (status, _, shown) = send(&queue, "GET", &location, None).await;
+    assert_eq!(run["counts"]["requested"], 7_000);
+    assert_eq!(location, format!("/v1/runs/{}", run["id"].as_str().unwrap()));
+    let (status, _, details) = send(&queue, "GET", &location, None).await;
     assert_eq!(
-        (status, &shown["trigger"], &shown["refused"]),
+        (status, &details["trigger"], &details["refused"]),
         (200, &"manual".into(), &json!([]))
     );
     assert_eq!(send(&queue, "DELETE", &location, None).await.0, 204);
@@ -72,7 +72,7 @@ async fn a_run_that_is_asked_for_can_be_looked_at_and_withdrawn() {
 }
 
 #[tokio::test]
-async fn one_run_too_many_is_a_conflict() {
+async fn request_beyond_the_queue_is_a_conflict() {
     let queue = queue();
     assert_eq!(send(&queue, "POST", "/v1/runs", None).await.0, 202);
     assert_eq!(send(&queue, "POST", "/v1/runs", None).await.0, 202);
@@ -81,13 +81,13 @@ async fn one_run_too_many_is_a_conflict() {
 }
 
 #[tokio::test]
-async fn the_history_comes_in_pages_and_by_state_and_cause() {
+async fn runs_are_paged_and_filtered_by_state_and_trigger() {
     let queue = queue();
     let mut ids = Vec::new();
     for _ in 0..5 {
-        let (_, _, entry) = send(&queue, "POST", "/v1/runs", None).await;
-        ids.push(entry["id"].clone());
-        let path = format!("/v1/runs/{}", entry["id"].as_str().unwrap());
+        let (_, _, run) = send(&queue, "POST", "/v1/runs", None).await;
+        ids.push(run["id"].clone());
+        let path = format!("/v1/runs/{}", run["id"].as_str().unwrap());
         send(&queue, "DELETE", &path, None).await;
     }
     ids.reverse();
@@ -110,7 +110,7 @@ async fn the_history_comes_in_pages_and_by_state_and_cause() {
 }
 
 #[tokio::test]
-async fn what_makes_no_sense_is_refused_as_a_problem() {
+async fn invalid_requests_return_a_problem() {
     let queue = queue();
     for (method, path, body, status) in [
         ("GET", "/v1/runs?state=done", None, 400),
@@ -137,19 +137,19 @@ async fn what_makes_no_sense_is_refused_as_a_problem() {
         ("POST", "/v1/runs", Some(json!({"seed": "a b"})), 422),
         ("POST", "/v1/runs", Some(json!({"pages": "2..3"})), 400),
     ] {
-        let (answered, _, problem) = send(&queue, method, path, body).await;
-        assert_eq!(answered, status, "{method} {path}: {problem}");
+        let (actual, _, problem) = send(&queue, method, path, body).await;
+        assert_eq!(actual, status, "{method} {path}: {problem}");
         assert_eq!(problem["status"], status, "{method} {path}: {problem}");
     }
     assert!(queue.store().unfinished_runs().unwrap().is_empty());
 }
 
 #[tokio::test]
-async fn another_site_s_page_starts_nothing() {
+async fn cross_site_requests_are_rejected() {
     let queue = queue();
     let ask = |site| {
         let request = axum::http::Request::post("/v1/runs").header("sec-fetch-site", site);
-        answer(&queue, request.body(Body::empty()).unwrap())
+        respond(&queue, request.body(Body::empty()).unwrap())
     };
     assert_eq!(ask("cross-site").await.0, 403);
     assert_eq!(ask("same-site").await.0, 403);
@@ -157,12 +157,12 @@ async fn another_site_s_page_starts_nothing() {
 }
 
 #[tokio::test]
-async fn events_tell_each_change_and_end_with_the_run() {
+async fn events_report_each_change_and_end_with_the_run() {
     let queue = queue();
     let spec = queue.spec(Trigger::Manual, &RunRequest::default());
     let run = queue.enqueue(&spec).unwrap();
     let request = axum::http::Request::get(format!("/v1/runs/{run}/events"));
-    let response = anybody_s(&queue)
+    let response = public_router(&queue)
         .oneshot(request.body(Body::empty()).unwrap())
         .await
         .unwrap();
@@ -184,7 +184,7 @@ async fn events_tell_each_change_and_end_with_the_run() {
 }
 
 #[tokio::test]
-async fn the_description_lists_the_routes_the_states_and_every_field_of_a_run() {
+async fn openapi_lists_routes_states_and_every_field_of_a_run() {
     let queue = queue();
     let (status, _, description) = send(&queue, "GET", "/openapi.json", None).await;
     assert_eq!(status, 200);
@@ -210,27 +210,27 @@ async fn the_description_lists_the_routes_the_states_and_every_field_of_a_run() 
         schemas["Trigger"]["enum"],
         names(Trigger::ALL.iter().map(|trigger| trigger.name()).collect())
     );
-    let described = |schema: &Value| -> std::collections::BTreeSet<String> {
+    let required_fields = |schema: &Value| -> std::collections::BTreeSet<String> {
         let required = schema["required"].as_array().unwrap();
         required
             .iter()
             .map(|name| name.as_str().unwrap().to_owned())
             .collect()
     };
-    let held = |value: &Value| -> std::collections::BTreeSet<String> {
+    let keys = |value: &Value| -> std::collections::BTreeSet<String> {
         value.as_object().unwrap().keys().cloned().collect()
     };
-    assert_eq!(described(&schemas["Run"]), held(&run));
+    assert_eq!(required_fields(&schemas["Run"]), keys(&run));
     assert_eq!(
-        described(&schemas["Run"]["properties"]["counts"]),
-        held(&run["counts"])
+        required_fields(&schemas["Run"]["properties"]["counts"]),
+        keys(&run["counts"])
     );
 }
 
 #[tokio::test]
-async fn the_page_is_whole_in_itself() {
+async fn page_is_self_contained() {
     let request = axum::http::Request::get("/").body(Body::empty()).unwrap();
-    let response = anybody_s(&queue()).oneshot(request).await.unwrap();
+    let response = public_router(&queue()).oneshot(request).await.unwrap();
     assert_eq!(response.status(), 200);
     assert!(
         response.headers()[header::CONTENT_TYPE]

@@ -1,4 +1,4 @@
-//! Bodies on their way to the publisher, made smaller. Pure; it reads no answer.
+//! Compression of request bodies. Pure.
 
 use std::io::Write as _;
 
@@ -9,19 +9,19 @@ use serde::{Deserialize, Serialize};
 
 use crate::http::is_loopback;
 
-/// The level of both: on records, higher ones cost several times as much for a tenth less.
+/// Level of both algorithms. On records, higher levels cost several times the CPU for a tenth less size.
 const FASTEST: u8 = 1;
 
 // The name that `settings` uses. Remove it with the paths in `lib.rs`.
 pub(crate) use CompressionConfig as Choice;
 
-/// How bodies are to be compressed.
+/// Configured compression of request bodies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CompressionConfig {
-    /// [`Compression::Zstd`], and none over the loopback interface, where there is nothing to save.
+    /// `zstd`, or none to a loopback address, where bandwidth is free.
     Auto,
-    /// Not at all.
+    /// No compression.
     None,
     /// RFC 1952.
     Gzip,
@@ -30,7 +30,7 @@ pub enum CompressionConfig {
 }
 
 impl CompressionConfig {
-    /// What that is towards an address.
+    /// Returns the compression for requests to `url`.
     #[must_use]
     pub fn towards(self, url: &Url) -> Compression {
         match self {
@@ -42,10 +42,10 @@ impl CompressionConfig {
     }
 }
 
-/// How bodies are compressed.
+/// Compression of request bodies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Compression {
-    /// Not at all.
+    /// No compression.
     None,
     /// RFC 1952.
     Gzip,
@@ -54,7 +54,7 @@ pub enum Compression {
 }
 
 impl Compression {
-    /// The body and its `Content-Encoding`. What can't be compressed, which takes a lack of memory, goes as it is.
+    /// Returns the `Content-Encoding` and the body. A body that fails to compress (out of memory) is sent as it is.
     #[must_use]
     pub fn of(self, body: &Bytes) -> (Option<&'static str>, Bytes) {
         let compressed = match self {
@@ -72,8 +72,8 @@ impl Compression {
 }
 
 fn gzip(body: &[u8]) -> std::io::Result<Vec<u8>> {
-    let room = Vec::with_capacity(body.len() / 4);
-    let mut encoder = GzEncoder::new(room, flate2::Compression::new(FASTEST.into()));
+    let output = Vec::with_capacity(body.len() / 4);
+    let mut encoder = GzEncoder::new(output, flate2::Compression::new(FASTEST.into()));
     encoder.write_all(body)?;
     encoder.finish()
 }
@@ -87,7 +87,7 @@ mod tests {
     use crate::delivery::record_batch::tests::records_of;
 
     #[test]
-    fn what_stays_on_the_machine_is_not_compressed_unless_it_is_asked_for() {
+    fn auto_compresses_except_to_loopback() {
         for (address, auto) in [
             ("http://127.0.0.1:8080/", Compression::None),
             ("http://[::1]:8080/", Compression::None),
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_comes_out_as_it_went_in_and_much_smaller() {
+    fn compressed_bodies_round_trip_and_are_smaller() {
         let records = records_of(500);
         let body = RecordBatch::new(&records, 0..500, 0).body();
         let (coding, plain) = Compression::None.of(&body);

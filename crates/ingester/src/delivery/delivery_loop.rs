@@ -1,23 +1,23 @@
-//! The way out of a run: the outbox's batches to the publisher, a few side by side.
+//! Delivery stage of a run: sends the batches of the outbox to the publisher, several concurrently.
 //!
 //! ```text
-//! outbox ─▶ [ batch 7 | batch 8 ] ─▶ publisher        a window that slides on when its oldest batch is accounted for
-//!                 ╰──▶ ledger: each verdict is kept when it comes, also 8's before 7's
+//! outbox ─▶ [ batch 7 | batch 8 ] ─▶ publisher     send window, advances when its oldest batch is acknowledged
+//!                 ╰──▶ run progress: stores each outcome on arrival, also 8's before 7's
 //! ```
 //!
-//! What holds, whatever is killed when:
-//! 1. A batch is one piece of the run's fixed grid (`cut`), so it has one number, one body and one `Idempotency-Key`, in
-//!    whichever process it is posted.
-//! 2. A verdict is kept before the next batch takes its place, in one transaction with the counts. What is kept is never
-//!    posted again; everything else is, by the next process, in its order.
-//! 3. At most `publisher.max_in_flight` batches are under way, and nothing goes out that lies further than so many batches
-//!    from the oldest record that is not accounted for, however often the process was killed meanwhile (`window`).
-//! 4. A user is sent again within a run only `run.duplicate_window` records later, which is at least one window; so the
-//!    earlier version is accounted for before the later one goes out. Two versions of one user are never under way at the
-//!    same time, they reach the log in their order, and a 504 is sent again only while no newer version was.
-//! 5. What the publisher asks of one request (`Retry-After`) holds for all.
-//! 6. A definite no, or an answer that can't be kept, ends the run: nothing is begun and nothing is sent again, but what is
-//!    under way is heard to its end, so that no verdict is lost.
+//! Invariants that hold across kills and restarts:
+//! 1. Batch boundaries are fixed for the run (`batching`). A batch has one sequence number, one body and one
+//!    `Idempotency-Key` in every process that sends it.
+//! 2. An outcome is stored in one transaction with the counts, before the next batch enters the window. A stored outcome
+//!    is never requested again. The next process sends everything else again, in order.
+//! 3. At most `publisher.max_in_flight` batches are in flight, and all lie within as many batches of the oldest
+//!    unacknowledged record (`send_window`).
+//! 4. A run sends the same user again only after `run.duplicate_window` records, which is at least one window. So the
+//!    earlier version is acknowledged before the later one is sent. Two versions of a user are never in flight together
+//!    and reach Kafka in order. A request is retried only while no newer version was sent.
+//! 5. `Retry-After` of one request applies to all.
+//! 6. A permanent error or a failed store ends the run. No batch starts and no request is retried, but requests in flight
+//!    are awaited, so that no outcome is lost.
 
 use futures::stream::{FuturesOrdered, StreamExt as _};
 use tokio::sync::mpsc;
@@ -33,24 +33,24 @@ use crate::run::report::RunError;
 use crate::run::run_progress::RunProgress;
 use crate::store::StoreError;
 
-/// One run's way out.
+/// Delivery stage of one run.
 pub struct DeliveryLoop<'r, P> {
-    /// The publisher.
+    /// Sends single batches.
     pub sender: &'r RetryingSender<P>,
-    /// What the run has done so far.
+    /// Progress of the run.
     pub progress: &'r RunProgress,
-    /// Gets a place back for each page that is delivered.
+    /// Slots to release, one for each delivered page.
     pub slots: &'r PageSlots,
-    /// How many batches are under way at once, 1 or more.
+    /// Maximum number of batches in flight, 1 or more.
     pub in_flight: usize,
 }
 
-/// What is to go out next.
+/// The next batch to send.
 enum Next {
-    /// The outbox has to be asked.
+    /// Not read from the outbox yet.
     Unknown,
     Batch(OutboundBatch),
-    /// There will be no more.
+    /// The outbox has no further batch.
     None,
 }
 
@@ -61,10 +61,10 @@ impl Next {
 }
 
 impl<P: PublisherClient> DeliveryLoop<'_, P> {
-    /// Delivers every page that waits, and those that come in while there are `rings`.
+    /// Delivers every stored page, and those announced on `wakeups` until its sender is dropped.
     ///
     /// # Errors
-    /// [`RunError::Delivery`] and [`RunError::Store`]; what is kept then holds.
+    /// Returns [`RunError::Delivery`] or [`RunError::Store`]. Outcomes stored before remain valid.
     pub async fn run(&self, wakeups: mpsc::Receiver<()>) -> Result<(), RunError> {
         let halt = CancellationToken::new();
         let batch = u64::try_from(self.progress.batch_size()).unwrap_or(u64::MAX);
@@ -73,7 +73,7 @@ impl<P: PublisherClient> DeliveryLoop<'_, P> {
         let mut outbox = OutboxReader::new(self.progress, wakeups);
         let mut next = Next::Unknown;
         let mut in_flight_batches = FuturesOrdered::new();
-        let mut ended = Ok(());
+        let mut result = Ok(());
         loop {
             next = match next {
                 _ if halt.is_cancelled() => Next::None,
@@ -88,20 +88,20 @@ impl<P: PublisherClient> DeliveryLoop<'_, P> {
                 batch = outbox.next(), if matches!(next, Next::Unknown) => {
                     next = batch.map_or_else(|error| {
                         halt.cancel();
-                        ended = Err(RunError::Store(error));
+                        result = Err(RunError::Store(error));
                         Next::None
                     }, Next::of);
                 }
                 Some(outcome) = in_flight_batches.next() => {
                     window.pop_oldest();
-                    ended = ended.and(outcome);
+                    result = result.and(outcome);
                 }
-                else => return ended,
+                else => return result,
             }
         }
     }
 
-    /// One part, to the end of it. A failure is told to the others at once.
+    /// Delivers one batch. An error halts the other batches at once.
     async fn deliver_batch(&self, batch: OutboundBatch, halt: &CancellationToken) -> Result<(), RunError> {
         self.deliver(&batch, halt).await.inspect_err(|_| halt.cancel())
     }

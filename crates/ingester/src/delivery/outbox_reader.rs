@@ -1,4 +1,4 @@
-//! What waits, cut into batches in the order of their numbers. Delivers nothing and lets nothing go.
+//! Reads stored chunks from the outbox and splits them into batches, in order. Sends and deletes nothing.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -12,7 +12,7 @@ use crate::run::run_progress::RunProgress;
 use crate::store::StoreError;
 use crate::store::outbox::OutboxChunk;
 
-/// What goes out in one request, with the piece that it is part of; nearly always it is all of it.
+/// Records of one request, with their chunk. A batch nearly always covers its whole chunk.
 #[derive(Debug)]
 pub struct OutboundBatch {
     chunk: Arc<OutboxChunk>,
@@ -20,21 +20,21 @@ pub struct OutboundBatch {
 }
 
 impl OutboundBatch {
-    /// The piece.
+    /// Returns the chunk.
     #[must_use]
     pub fn chunk(&self) -> &OutboxChunk {
         &self.chunk
     }
 
-    /// The run's numbers of its records.
+    /// Returns the sequence numbers of the records.
     #[must_use]
     pub fn numbers(&self) -> Range<u64> {
         let number =
-            |place| self.chunk.first + u64::try_from(place).expect("a page has at most 5,000 records");
+            |index| self.chunk.first + u64::try_from(index).expect("a page has at most 5,000 records");
         number(self.range.start)..number(self.range.end)
     }
 
-    /// The records.
+    /// Returns the records.
     #[must_use]
     pub fn batch(&self) -> RecordBatch<'_> {
         let Range { start, end } = self.range;
@@ -43,10 +43,10 @@ impl OutboundBatch {
     }
 }
 
-/// The parts of a run that are left to deliver. It holds one piece.
+/// Reads the batches that remain to be delivered. Buffers one chunk.
 pub struct OutboxReader<'l> {
     progress: &'l RunProgress,
-    /// A ring for pages that came in; its end says that there will be no more.
+    /// Signals stored pages; closed when no more follow.
     wakeups: mpsc::Receiver<()>,
     more: bool,
     latest: Option<Arc<OutboxChunk>>,
@@ -54,7 +54,7 @@ pub struct OutboxReader<'l> {
 }
 
 impl<'l> OutboxReader<'l> {
-    /// What waits in the ledger, and what comes in while there are `rings`.
+    /// Reads the outbox of `progress`, until it is empty and `wakeups` is closed.
     #[must_use]
     pub fn new(progress: &'l RunProgress, wakeups: mpsc::Receiver<()>) -> Self {
         Self {
@@ -66,10 +66,10 @@ impl<'l> OutboxReader<'l> {
         }
     }
 
-    /// The next part, once there is one; none when there will be no more. Dropped while it waits, it loses none.
+    /// Returns the next batch, or `None` after the last one. Cancel safe.
     ///
     /// # Errors
-    /// When the state can't be read.
+    /// Returns a [`StoreError`] when the store can't be read.
     pub async fn next(&mut self) -> Result<Option<OutboundBatch>, StoreError> {
         loop {
             if let Some(batch) = self.batches.pop_front() {
@@ -84,9 +84,9 @@ impl<'l> OutboxReader<'l> {
     }
 
     fn split(&mut self, chunk: OutboxChunk) -> Result<(), StoreError> {
-        let batches = batching::batches(&chunk.range(), self.progress.batch_size(), &chunk.accounted);
+        let batches = batching::batches(&chunk.range(), self.progress.batch_size(), &chunk.acknowledged);
         if batches.is_empty() {
-            return Err(StoreError::Corrupt("waiting chunk"));
+            return Err(StoreError::Corrupt("outbox chunk"));
         }
         let chunk = Arc::new(chunk);
         self.latest = Some(Arc::clone(&chunk));

@@ -1,5 +1,4 @@
-//! One request to the publisher: the seam to it. It sends nothing twice; what an answer means is in `answer`, what a
-//! failure leads to in `delivery`.
+//! Client of the publisher: one request. No retries; `response` parses the response, `retrying_sender` handles errors.
 
 use std::future::Future;
 use std::time::Duration;
@@ -19,63 +18,62 @@ use crate::delivery::response::{BatchOutcome, ResponseError, parse_response};
 use crate::http::{self, BodyError};
 use crate::settings::PublisherSettings;
 
-/// What one request carries.
+/// One request to the publisher.
 #[derive(Clone, Debug)]
 pub struct PublishRequest {
-    /// The run.
+    /// Id of the run.
     pub run: Uuid,
-    /// The run's number of the first record.
+    /// Sequence number of the first record in the run.
     pub first: u64,
-    /// How many records the body holds.
+    /// Number of records in the body.
     pub records: u64,
-    /// A JSON array.
+    /// JSON array of records.
     pub body: Bytes,
 }
 
 impl PublishRequest {
-    /// What tells the publisher a repeat from something new: the same records of the same run have the same key, in
-    /// whichever process.
+    /// Returns the idempotency key. The same records of the same run have the same key in each process.
     #[must_use]
     pub fn key(&self) -> String {
         format!("{}/{}+{}", self.run, self.first, self.records)
     }
 }
 
-/// Hands over records.
+/// Sends records to the publisher.
 pub trait PublisherClient {
-    /// Sends once.
+    /// Sends one request.
     fn publish(
         &self,
-        parcel: &PublishRequest,
+        request: &PublishRequest,
     ) -> impl Future<Output = Result<BatchOutcome, SendError>> + Send;
 }
 
-/// The records are not accounted for.
+/// Error of one request. The outcome of its records is unknown or negative.
 #[derive(Debug, Error)]
 pub enum SendError {
-    /// No connection came about, or it was lost: whether anything was written is unknown.
-    #[error("publisher_health the publisher")]
+    /// No connection, or it was lost; the records may have been written.
+    #[error("failed to reach the publisher")]
     Unreachable(#[source] reqwest::Error),
-    /// The deadline passed: whether anything was written is unknown.
-    #[error("no answer within {0:?}")]
+    /// The request timed out; the records may have been written.
+    #[error("no response from the publisher within {0:?}")]
     Timeout(Duration),
-    /// The answer broke off or goes on for ever: whether anything was written is unknown.
-    #[error("the answer was not had")]
+    /// The response was incomplete or too large; the records may have been written.
+    #[error("failed to read the publisher's response")]
     Body(#[source] BodyError),
-    /// It answered, and not that the records are accounted for.
+    /// The response is an error or invalid.
     #[error(transparent)]
     Response(#[from] ResponseError),
 }
 
 impl SendError {
-    /// A short name for metrics: the status, or what came in place of one.
+    /// Returns the status label for metrics.
     #[must_use]
     pub fn label(&self) -> String {
         match self {
             Self::Unreachable(_) => "unreachable".to_owned(),
             Self::Timeout(_) => "timeout".to_owned(),
             Self::Body(_) => "truncated".to_owned(),
-            Self::Response(ResponseError::Invalid { .. }) => "odd".to_owned(),
+            Self::Response(ResponseError::Invalid { .. }) => "invalid".to_owned(),
             Self::Response(ResponseError::TooLarge) => "413".to_owned(),
             Self::Response(
                 ResponseError::Retryable { status, .. }
@@ -86,7 +84,7 @@ impl SendError {
     }
 }
 
-/// The publisher over HTTP. Its clones share their connections.
+/// Client of the publisher over HTTP. Clones share connections.
 #[derive(Clone)]
 pub struct HttpPublisher {
     client: Client,
@@ -99,10 +97,10 @@ pub struct HttpPublisher {
 }
 
 impl HttpPublisher {
-    /// A client of the publisher; connects to nothing yet.
+    /// Creates a client. Does not connect yet.
     ///
     /// # Errors
-    /// When TLS can't be set up.
+    /// Returns an error when TLS can't be set up.
     pub fn new(settings: &PublisherSettings) -> Result<Self, reqwest::Error> {
         let url = users_url(settings.url.url().clone());
         Ok(Self {
@@ -116,29 +114,29 @@ impl HttpPublisher {
         })
     }
 
-    async fn send(&self, parcel: &PublishRequest) -> Result<Response, reqwest::Error> {
-        let mut request = self
+    async fn send(&self, request: &PublishRequest) -> Result<Response, reqwest::Error> {
+        let mut builder = self
             .client
             .post(self.url.clone())
             .header(CONTENT_TYPE, JSON)
             .header(ACCEPT, JSON)
-            .header(names::RUN_ID, parcel.run.to_string())
-            .header(names::RUN_SEQ, parcel.first)
-            .header(names::IDEMPOTENCY_KEY, parcel.key());
+            .header(names::RUN_ID, request.run.to_string())
+            .header(names::RUN_SEQ, request.first)
+            .header(names::IDEMPOTENCY_KEY, request.key());
         if let Some(token) = &self.token {
-            request = request.bearer_auth(token.expose());
+            builder = builder.bearer_auth(token.expose());
         }
-        let (coding, body) = self.compression.of(&parcel.body);
+        let (coding, body) = self.compression.of(&request.body);
         if let Some(coding) = coding {
-            request = request.header(CONTENT_ENCODING, coding);
+            builder = builder.header(CONTENT_ENCODING, coding);
         }
-        request.body(body).send().await
+        builder.body(body).send().await
     }
 
-    /// Whether anything answers at all. The route takes no GET, and any answer to one shows that somebody is there.
+    /// Checks whether the publisher responds. The route has no GET; any response shows that the server is running.
     ///
     /// # Errors
-    /// When nothing answers within the deadline for a connection.
+    /// Returns an error when no response arrives within the connect timeout.
     pub async fn probe(&self) -> Result<(), SendError> {
         let request = self.client.get(self.url.clone()).timeout(self.connect_timeout);
         let sent = request.send().await;
@@ -147,27 +145,27 @@ impl HttpPublisher {
     }
 }
 
-fn send_error(error: reqwest::Error, deadline: Duration) -> SendError {
+fn send_error(error: reqwest::Error, timeout: Duration) -> SendError {
     if error.is_timeout() {
-        SendError::Timeout(deadline)
+        SendError::Timeout(timeout)
     } else {
         SendError::Unreachable(error)
     }
 }
 
 impl PublisherClient for HttpPublisher {
-    async fn publish(&self, parcel: &PublishRequest) -> Result<BatchOutcome, SendError> {
-        let sent = self.send(parcel).await;
+    async fn publish(&self, request: &PublishRequest) -> Result<BatchOutcome, SendError> {
+        let sent = self.send(request).await;
         let response = sent.map_err(|error| send_error(error, self.request_timeout))?;
         let status = response.status().as_u16();
         let retry_after = http::retry_after(response.headers(), Timestamp::now());
         let body = http::body(response, self.max_response_size).await;
         let body = body.map_err(SendError::Body)?;
-        Ok(parse_response(status, retry_after, &body, parcel.records)?)
+        Ok(parse_response(status, retry_after, &body, request.records)?)
     }
 }
 
-/// `v1/users` behind whatever path the publisher's address has.
+/// Appends `v1/users` to the path of the publisher's URL.
 fn users_url(mut url: Url) -> Url {
     let path = format!("{}/v1/users", url.path().trim_end_matches('/'));
     url.set_path(&path);
@@ -179,7 +177,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_route_goes_behind_the_address() {
+    fn route_is_appended_to_the_configured_path() {
         for (address, expected) in [
             ("http://a:1", "http://a:1/v1/users"),
             ("http://a:1/", "http://a:1/v1/users"),

@@ -1,5 +1,4 @@
-//! Whether the publisher takes records: what deliveries meet decides, and between runs a probe. Feeds `/readyz`;
-//! starts and stops nothing.
+//! Readiness of the publisher, from the outcome of deliveries and, between runs, of a probe. Feeds `/readyz`.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -12,16 +11,16 @@ use tokio::time::sleep;
 use crate::delivery::publisher_client::{HttpPublisher, SendError};
 use crate::delivery::response::ResponseError;
 
-/// What is known of the publisher.
+/// Readiness of the publisher.
 #[derive(Clone)]
 pub struct PublisherHealth {
     publisher: Dependency,
-    /// The latest delivery failed: a probe knows less and must not contradict.
+    /// The latest delivery failed. A probe knows less and must not override it.
     failing: Arc<AtomicBool>,
 }
 
 impl PublisherHealth {
-    /// Not ready until something answers.
+    /// Registers the dependency; it is not ready until the publisher responds.
     #[must_use]
     pub fn new(health: &Health) -> Self {
         Self {
@@ -30,9 +29,9 @@ impl PublisherHealth {
         }
     }
 
-    /// A request with records was answered, or not.
+    /// Records the outcome of a request with records.
     pub fn record_send(&self, error: Option<&SendError>) {
-        // A publisher that wants less, or less often, does take records.
+        // A publisher that rejects the size or the rate of requests is available.
         let unavailable = error.filter(|error| {
             !matches!(
                 error,
@@ -43,7 +42,7 @@ impl PublisherHealth {
         self.set(unavailable);
     }
 
-    /// No delivery is under way any more: what the last one met is the past.
+    /// Records that no delivery is in flight; the outcome of the last one no longer counts.
     pub fn idle(&self) {
         self.failing.store(false, Ordering::Release);
     }
@@ -62,29 +61,29 @@ impl PublisherHealth {
     }
 }
 
-/// Looks again and again whether the publisher answers.
+/// Probes the publisher periodically.
 pub struct PublisherProbe {
     publisher: HttpPublisher,
-    publisher_health: PublisherHealth,
+    health: PublisherHealth,
     interval: Duration,
 }
 
 impl PublisherProbe {
-    /// A probe every `interval`.
+    /// Creates a probe that runs every `interval`.
     #[must_use]
-    pub fn new(publisher: HttpPublisher, publisher_health: PublisherHealth, interval: Duration) -> Self {
+    pub fn new(publisher: HttpPublisher, health: PublisherHealth, interval: Duration) -> Self {
         Self {
             publisher,
-            publisher_health,
+            health,
             interval,
         }
     }
 
-    /// Looks until it is dropped.
+    /// Probes until it is dropped.
     pub async fn run(self) -> Infallible {
         loop {
             let outcome = self.publisher.probe().await;
-            self.publisher_health.record_probe(outcome.as_ref().err());
+            self.health.record_probe(outcome.as_ref().err());
             sleep(self.interval).await;
         }
     }
@@ -94,7 +93,7 @@ impl PublisherProbe {
 mod tests {
     use super::*;
 
-    fn later(status: u16) -> SendError {
+    fn retryable(status: u16) -> SendError {
         SendError::Response(ResponseError::Retryable {
             status,
             retry_after: None,
@@ -102,35 +101,38 @@ mod tests {
     }
 
     #[test]
-    fn a_probe_does_not_contradict_a_failing_delivery() {
+    fn probe_does_not_override_a_failing_delivery() {
         let health = Health::default();
         let publisher_health = PublisherHealth::new(&health);
         assert!(!health.readiness().ready);
         publisher_health.record_probe(None);
         assert!(health.readiness().ready);
-        publisher_health.record_send(Some(&later(503)));
+        publisher_health.record_send(Some(&retryable(503)));
         publisher_health.record_probe(None);
         let readiness = health.readiness();
-        assert_eq!(readiness.dependencies[0].reason.as_deref(), Some("answered 503"));
+        assert_eq!(
+            readiness.dependencies[0].reason.as_deref(),
+            Some("the publisher responded with 503")
+        );
         publisher_health.record_send(None);
         assert!(health.readiness().ready);
     }
 
     #[test]
-    fn after_a_run_the_probe_decides() {
+    fn probe_decides_after_a_run() {
         let health = Health::default();
         let publisher_health = PublisherHealth::new(&health);
-        publisher_health.record_send(Some(&later(504)));
+        publisher_health.record_send(Some(&retryable(504)));
         publisher_health.idle();
         publisher_health.record_probe(None);
         assert!(health.readiness().ready);
     }
 
     #[test]
-    fn a_publisher_that_wants_less_is_ready() {
+    fn rate_limited_publisher_is_ready() {
         let health = Health::default();
         let publisher_health = PublisherHealth::new(&health);
-        publisher_health.record_send(Some(&later(429)));
+        publisher_health.record_send(Some(&retryable(429)));
         assert!(health.readiness().ready);
         publisher_health.record_send(Some(&SendError::Response(ResponseError::TooLarge)));
         assert!(health.readiness().ready);

@@ -1,4 +1,4 @@
-//! Records of one page that travel in one request. Borrows them; knows no HTTP.
+//! The records of one request. Borrows them from a chunk of the outbox; no HTTP.
 
 use std::ops::Range;
 
@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::delivery::batching;
 use crate::transform::records::Records;
 
-/// Records, one behind the other in the run.
+/// Consecutive records of a run.
 #[derive(Clone, Debug)]
 pub struct RecordBatch<'p> {
     page: &'p Records,
@@ -16,32 +16,32 @@ pub struct RecordBatch<'p> {
 }
 
 impl<'p> RecordBatch<'p> {
-    /// The records of `page` at `places`; the first of them is the run's number `first`, counted from 0.
+    /// Selects `range` of `page`. `first` is the sequence number of its first record in the run, counted from 0.
     #[must_use]
     pub fn new(page: &'p Records, range: Range<usize>, first: u64) -> Self {
         Self { page, range, first }
     }
 
-    /// How many records.
+    /// Returns the number of records.
     #[must_use]
     pub fn records(&self) -> usize {
         self.range.len()
     }
 
-    /// The run's number of the first one.
+    /// Returns the sequence number of the first record.
     #[must_use]
     pub fn first(&self) -> u64 {
         self.first
     }
 
-    /// The canonical JSON of the record at `index`, counted from the batch's first.
+    /// Returns the canonical JSON of the record at `index` in the batch.
     #[must_use]
     pub fn record(&self, index: u64) -> Option<&'p [u8]> {
         let index = self.range.clone().nth(usize::try_from(index).ok()?)?;
         Some(self.page.record(index))
     }
 
-    /// The records as a JSON array.
+    /// Returns the records as a JSON array.
     #[must_use]
     pub fn body(&self) -> Bytes {
         let records = self.range.clone().map(|index| self.page.record(index));
@@ -57,14 +57,14 @@ impl<'p> RecordBatch<'p> {
         body.into()
     }
 
-    /// The two halves, in order, or nothing when there is only one record.
+    /// Returns the halves in order, or `None` for a single record.
     #[must_use]
     pub fn halves(&self) -> Option<[Self; 2]> {
         let [front, back] = batching::halves(&self.range)?;
-        let behind = self.first + u64::try_from(front.len()).expect("a batch has at most 1,000 records");
+        let middle = self.first + u64::try_from(front.len()).expect("a batch has at most 1,000 records");
         Some([
             Self::new(self.page, front, self.first),
-            Self::new(self.page, back, behind),
+            Self::new(self.page, back, middle),
         ])
     }
 }
@@ -78,12 +78,12 @@ pub(crate) mod tests {
     use super::*;
     use crate::transform::page::Page;
 
-    /// A page of `count` records that differ in their id.
+    /// Returns a page of `count` records with different ids.
     pub(crate) fn page_of(count: u128) -> Page {
         page_from(1, count)
     }
 
-    /// A page of `count` records whose ids count from `first` on.
+    /// Returns a page of `count` records whose ids count from `first`.
     pub(crate) fn page_from(first: u128, count: u128) -> Page {
         let mut page = Page::default();
         for number in first..first + count {
@@ -106,10 +106,10 @@ pub(crate) mod tests {
         page
     }
 
-    /// The records of such a page.
+    /// Returns the records of such a page.
     pub(crate) fn records_of(count: usize) -> Records {
-        let picks: Vec<_> = (0..count).collect();
-        page_of(count as u128).records(&picks)
+        let indices: Vec<_> = (0..count).collect();
+        page_of(count as u128).records(&indices)
     }
 
     fn ids(batch: &RecordBatch<'_>) -> Vec<u128> {
@@ -119,7 +119,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn the_body_is_an_array_of_the_batch_s_records() {
+    fn body_is_a_json_array_of_the_records() {
         let page = page_of(5).records(&[0, 2, 4]);
         assert_eq!(ids(&RecordBatch::new(&page, 0..3, 7)), [1, 3, 5]);
         assert_eq!(ids(&RecordBatch::new(&page, 1..2, 7)), [3]);

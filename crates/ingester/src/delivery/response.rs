@@ -1,5 +1,5 @@
-//! An answer of the publisher → what became of the records. Pure: status, headers and body are arguments. An answer
-//! that doesn't add up is never taken for a success.
+//! Parses a response of the publisher into the outcome of each record. Pure: status, headers and body are arguments. An
+//! inconsistent response never counts as success.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -7,26 +7,26 @@ use std::time::Duration;
 use serde::Deserialize;
 use thiserror::Error;
 
-/// What became of each record of a request.
+/// Outcome of each record of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BatchOutcome {
-    /// How many are in Kafka.
+    /// Number of records in Kafka.
     pub accepted: u64,
-    /// Each that was refused.
+    /// The rejected records.
     pub rejected: Vec<RecordRejection>,
 }
 
-/// A record that was refused.
+/// A rejected record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordRejection {
-    /// Its place in the request, from 0.
+    /// Index in the request, from 0.
     pub index: u64,
     /// `field: reason`.
     pub reason: String,
 }
 
 impl RecordRejection {
-    /// The record at `index`, for `reason`.
+    /// Creates the rejection of the record at `index`.
     pub fn new(index: u64, reason: impl Into<String>) -> Self {
         Self {
             index,
@@ -35,40 +35,40 @@ impl RecordRejection {
     }
 }
 
-/// The records are not all accounted for.
+/// A response without an outcome for each record.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ResponseError {
-    /// Not now: nothing was written, or it is unknown what was.
-    #[error("answered {status}")]
+    /// Temporary error; nothing was written, or it is unknown.
+    #[error("the publisher responded with {status}")]
     Retryable {
-        /// 408, 429 or any 5xx but 502.
+        /// 408, 429 or any 5xx except 502.
         status: u16,
-        /// How long it asks to wait.
+        /// The wait that the response requests.
         retry_after: Option<Duration>,
     },
-    /// The request is larger than it takes.
-    #[error("answered 413")]
+    /// The request is too large.
+    #[error("the publisher responded with 413")]
     TooLarge,
     /// The token is missing or wrong.
-    #[error("answered {status}: it does not accept our credentials")]
+    #[error("the publisher responded with {status}; check publisher.token")]
     Unauthorized {
         /// 401 or 403.
         status: u16,
     },
-    /// A definite no.
-    #[error("answered {status}{detail}")]
+    /// Permanent error.
+    #[error("the publisher responded with {status}{detail}")]
     Permanent {
         /// 502, or any other 3xx or 4xx.
         status: u16,
-        /// What its problem document says, behind a colon; empty without one.
+        /// Text of the problem document after a colon; empty without one.
         detail: String,
     },
-    /// The answer can't be right.
-    #[error("answered {status}, but {reason}")]
+    /// The response is inconsistent.
+    #[error("the publisher responded with {status}, but {reason}")]
     Invalid {
-        /// Its status.
+        /// The status.
         status: u16,
-        /// What doesn't add up.
+        /// The inconsistency.
         reason: &'static str,
     },
 }
@@ -88,10 +88,10 @@ struct RecordError {
     reason: String,
 }
 
-/// Judges the answer to a request of `sent` records.
+/// Parses the response to a request of `sent` records.
 ///
 /// # Errors
-/// Each [`ResponseError`].
+/// Returns any [`ResponseError`].
 pub fn parse_response(
     status: u16,
     retry_after: Option<Duration>,
@@ -115,46 +115,46 @@ pub fn parse_response(
         }),
         _ => Err(ResponseError::Invalid {
             status,
-            reason: "that is not one of its answers",
+            reason: "this status is not part of its API",
         }),
     }
 }
 
 fn parse_outcome(status: u16, body: &[u8], sent: u64) -> Result<BatchOutcome, &'static str> {
-    let body_fields: ResponseBody =
-        serde_json::from_slice(body).map_err(|_| "its body is not the JSON of that answer")?;
-    let named = body_fields
+    let response: ResponseBody =
+        serde_json::from_slice(body).map_err(|_| "the body is not the expected JSON")?;
+    let named = response
         .errors
         .iter()
         .map(|error| error.index)
         .collect::<HashSet<_>>();
-    let named_count = u64::try_from(named.len()).map_err(|_| "its errors can't be counted")?;
+    let named_count = u64::try_from(named.len()).map_err(|_| "the errors can't be counted")?;
     let (accepted, rejected) = match status {
-        // Everything is refused: a problem document need not repeat the counts.
+        // Every record is rejected; a problem document may omit the counts.
         422 => (
-            body_fields.accepted.unwrap_or(0),
-            body_fields.rejected.unwrap_or(named_count),
+            response.accepted.unwrap_or(0),
+            response.rejected.unwrap_or(named_count),
         ),
         _ => (
-            body_fields
+            response
                 .accepted
-                .ok_or("it does not say how many are accepted")?,
-            body_fields
+                .ok_or("the count of accepted records is missing")?,
+            response
                 .rejected
-                .ok_or("it does not say how many are rejected")?,
+                .ok_or("the count of rejected records is missing")?,
         ),
     };
     if accepted.checked_add(rejected) != Some(sent) {
-        return Err("accepted and rejected are not as many as were sent");
+        return Err("accepted plus rejected differs from the number of records sent");
     }
     if named_count != rejected || named.iter().any(|index| *index >= sent) {
-        return Err("its errors do not name the records that it rejected");
+        return Err("the errors do not name the rejected records");
     }
     if (status == 200) != (rejected == 0) || (status == 422) != (accepted == 0) {
-        return Err("its counts belong to another status");
+        return Err("the counts contradict the status");
     }
     let mut seen = HashSet::new();
-    let first_of_each = body_fields.errors.iter().filter(|error| seen.insert(error.index));
+    let first_of_each = response.errors.iter().filter(|error| seen.insert(error.index));
     Ok(BatchOutcome {
         accepted,
         rejected: first_of_each
@@ -163,15 +163,15 @@ fn parse_outcome(status: u16, body: &[u8], sent: u64) -> Result<BatchOutcome, &'
     })
 }
 
-/// The publisher's reasons name field and rule and no value; all the same they are kept short and printable.
+/// Describes a rejection by field and rule, shortened and printable. Reasons of the publisher contain no values.
 fn describe(error: &RecordError) -> String {
     let field = error.field.as_deref().unwrap_or("record");
     printable(&format!("{field}: {}", error.reason), 120)
 }
 
-fn printable(text: &str, longest: usize) -> String {
+fn printable(text: &str, max_chars: usize) -> String {
     let characters = text.chars().map(|c| if c.is_control() { ' ' } else { c });
-    characters.take(longest).collect()
+    characters.take(max_chars).collect()
 }
 
 #[derive(Deserialize)]
@@ -182,7 +182,7 @@ struct ProblemBody {
     errors: Vec<RecordError>,
 }
 
-/// The detail or title of a problem document and the first fault it lists, each behind a colon.
+/// Returns the detail or title of a problem document and its first error, each after a colon.
 fn detail(body: &[u8]) -> String {
     let Ok(problem) = serde_json::from_slice::<ProblemBody>(body) else {
         return String::new();
@@ -208,7 +208,7 @@ mod tests {
         {"index":0,"id":null,"field":"email","reason":"is blank"},{"index":2,"field":null,"reason":"is not an object"}]}"#;
 
     #[test]
-    fn a_200_that_accounts_for_every_record_is_success() {
+    fn status_200_with_matching_counts_is_success() {
         let outcome = parse(200, r#"{"accepted":3,"rejected":0}"#).unwrap();
         assert_eq!(
             outcome,
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_200_that_does_not_add_up_is_none() {
+    fn inconsistent_200_is_invalid() {
         for body in [
             "",
             "<html>",
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_207_keeps_each_reason() {
+    fn status_207_keeps_each_reason() {
         let outcome = parse(207, TWO_ERRORS).unwrap();
         assert_eq!(outcome.accepted, 1);
         let reasons: Vec<_> = outcome.rejected.iter().map(|one| one.reason.as_str()).collect();
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn a_207_whose_errors_are_not_its_rejected_records_is_odd() {
+    fn status_207_with_mismatched_errors_is_invalid() {
         assert!(is_invalid(207, r#"{"accepted":3,"rejected":0,"errors":[]}"#));
         assert!(is_invalid(207, r#"{"accepted":1,"rejected":2}"#));
         assert!(is_invalid(207, &TWO_ERRORS.replace("\"index\":2", "\"index\":0")));
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn a_422_refuses_every_record_with_or_without_counts() {
+    fn status_422_rejects_every_record_with_or_without_counts() {
         let errors = r#"[{"index":0,"reason":"a"},{"index":1,"reason":"b"},{"index":2,"reason":"c"}]"#;
         let bare = parse(422, &format!(r#"{{"title":"invalid","errors":{errors}}}"#)).unwrap();
         let full = parse(
@@ -272,20 +272,20 @@ mod tests {
     }
 
     #[test]
-    fn every_other_status_has_its_meaning() {
+    fn every_other_status_is_classified() {
         for status in [408, 429, 500, 503, 504, 599] {
-            let later = ResponseError::Retryable {
+            let retryable = ResponseError::Retryable {
                 status,
                 retry_after: None,
             };
-            assert_eq!(parse(status, "").unwrap_err(), later);
+            assert_eq!(parse(status, "").unwrap_err(), retryable);
         }
         let after = Some(Duration::from_secs(4));
-        let later = ResponseError::Retryable {
+        let retryable = ResponseError::Retryable {
             status: 503,
             retry_after: after,
         };
-        assert_eq!(parse_response(503, after, b"", 3).unwrap_err(), later);
+        assert_eq!(parse_response(503, after, b"", 3).unwrap_err(), retryable);
         assert_eq!(parse(413, "").unwrap_err(), ResponseError::TooLarge);
         assert_eq!(
             parse(401, "").unwrap_err(),
@@ -296,11 +296,11 @@ mod tests {
             ResponseError::Unauthorized { status: 403 }
         );
         for status in [302, 400, 404, 405, 409, 415, 502] {
-            let refusal =
+            let error =
                 parse(status, r#"{"title":"no","detail":"topic authorization\nfailed"}"#).unwrap_err();
             assert_eq!(
-                refusal.to_string(),
-                format!("answered {status}: topic authorization failed")
+                error.to_string(),
+                format!("the publisher responded with {status}: topic authorization failed")
             );
         }
         let listed = parse(
@@ -309,12 +309,12 @@ mod tests {
         );
         assert_eq!(
             listed.unwrap_err().to_string(),
-            "answered 502: refused: record: is too large"
+            "the publisher responded with 502: refused: record: is too large"
         );
     }
 
     #[test]
-    fn a_reason_is_short_and_printable() {
+    fn reason_is_short_and_printable() {
         let long = TWO_ERRORS.replace("is blank", &"x\\n".repeat(500));
         let outcome = parse(207, &long).unwrap();
         assert_eq!(outcome.rejected[0].reason.chars().count(), 120);

@@ -1,23 +1,23 @@
-//! How long the publisher asked to be left alone: what one request is told holds for all. Decides nothing else.
+//! Applies the publisher's `Retry-After` to all requests.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-/// Until when nothing is to be sent.
+/// Time before which no request is sent.
 #[derive(Debug, Default)]
 pub struct RetryAfterGate(Mutex<Option<Instant>>);
 
 impl RetryAfterGate {
-    /// It asked for so long a pause from now on. An earlier wish that lasts longer still holds.
+    /// Closes the gate for `wait` from now. A later time that is already set remains.
     pub fn extend(&self, wait: Duration) {
         let until = Instant::now().checked_add(wait);
-        let mut known = self.lock();
-        *known = (*known).max(until);
+        let mut current = self.lock();
+        *current = (*current).max(until);
     }
 
-    /// Returns when nobody asks for a pause any more.
+    /// Waits until the gate is open.
     pub async fn wait(&self) {
         loop {
             let until = (*self.lock()).filter(|until| *until > Instant::now());
@@ -28,7 +28,7 @@ impl RetryAfterGate {
         }
     }
 
-    /// A panic elsewhere leaves a plain time behind.
+    /// Ignores poisoning: the gate holds a plain time.
     fn lock(&self) -> MutexGuard<'_, Option<Instant>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn the_longest_wish_holds_and_one_that_comes_meanwhile_is_heard() {
+    async fn longest_wait_applies_even_when_set_during_a_wait() {
         let (gate, started) = (RetryAfterGate::default(), Instant::now());
         gate.wait().await;
         assert_eq!(started.elapsed(), Duration::ZERO);

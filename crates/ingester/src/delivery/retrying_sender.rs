@@ -1,6 +1,5 @@
-//! Batches into the publisher, whatever it takes: sends again what may not have arrived, halves what is too large, and
-//! counts a record only when the publisher has said what became of it. One batch at a time goes through `deliver`; which
-//! ones, and how many side by side, is `delivering`'s. Who gives up, and when, is the run.
+//! Sends one batch until each record has an outcome: retries uncertain requests and splits batches that are too large.
+//! `delivery_loop` selects the batches and their concurrency. The run's timeout bounds the retries.
 
 use std::time::{Duration, Instant};
 
@@ -20,24 +19,24 @@ use crate::run::run_stats::RunStats;
 use crate::settings::PublisherSettings;
 use crate::store::StoreError;
 
-/// Why a batch can't be delivered.
+/// A batch can't be delivered.
 #[derive(Debug, Error)]
 pub enum DeliveryError {
-    /// The publisher does not accept our token: only the operator can mend that.
-    #[error("the publisher refused our credentials")]
+    /// The publisher rejected the token; only the operator can fix that.
+    #[error("the publisher rejected the credentials")]
     Unauthorized(#[source] SendError),
-    /// A definite no.
-    #[error("the publisher refused a request")]
+    /// A permanent error.
+    #[error("the publisher rejected a request")]
     Permanent(#[source] SendError),
-    /// So many of its answers in a row don't add up; the last one is the source.
-    #[error("the publisher gave {0} answers in a row that do not add up")]
+    /// Too many consecutive invalid responses; the source is the last one.
+    #[error("the publisher sent {0} invalid responses in a row")]
     InvalidResponses(u32, #[source] SendError),
-    /// What the publisher said can't be kept.
-    #[error("keep what became of the records")]
+    /// The outcome can't be stored.
+    #[error("failed to store the outcome of a batch")]
     Store(#[source] StoreError),
 }
 
-/// What a failure leads to.
+/// What to do after an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SendAction {
     Resend(Option<Duration>),
@@ -49,7 +48,7 @@ enum SendAction {
 fn action(error: &SendError) -> SendAction {
     match error {
         SendError::Unreachable(_) | SendError::Timeout(_) | SendError::Body(_) => SendAction::Resend(None),
-        SendError::Response(refusal) => match refusal {
+        SendError::Response(error) => match error {
             ResponseError::Retryable { retry_after, .. } => SendAction::Resend(*retry_after),
             ResponseError::Invalid { .. } => SendAction::ResendInvalid,
             ResponseError::TooLarge => SendAction::Split,
@@ -58,33 +57,33 @@ fn action(error: &SendError) -> SendAction {
     }
 }
 
-/// For whom something is delivered.
+/// What a batch is delivered for.
 pub struct DeliveryContext<'e> {
-    /// The run.
+    /// Id of the run.
     pub run: Uuid,
-    /// What it has done so far.
+    /// Statistics of the run.
     pub stats: &'e RunStats,
-    /// Once it is cancelled, requests under way are heard to their end and nothing more is sent.
+    /// When cancelled, requests in flight are awaited and no further one is sent.
     pub halt: &'e CancellationToken,
 }
 
-/// How a delivery ended that did not fail.
+/// How the delivery of a batch ended without an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SendOutcome {
-    /// The publisher has accounted for each record.
+    /// Each record has an outcome.
     Complete,
-    /// It was to send no more.
+    /// Halted before each record had an outcome.
     Halted,
 }
 
-/// How sending a batch ended.
+/// How sending a batch ended without an error.
 enum BatchResult {
     Answered(BatchOutcome),
     TooLarge,
     Halted,
 }
 
-/// The publisher, with patience. Batches may be delivered side by side; a pause that one is asked for holds for all.
+/// Sends batches with retries. Batches may be sent concurrently; `Retry-After` of one applies to all.
 pub struct RetryingSender<P> {
     client: P,
     backoff: Backoff,
@@ -94,7 +93,7 @@ pub struct RetryingSender<P> {
 }
 
 impl<P: PublisherClient> RetryingSender<P> {
-    /// Reports to `reach` whether the publisher takes records.
+    /// Creates a sender that reports to `publisher_health`.
     pub fn new(client: P, settings: &PublisherSettings, publisher_health: PublisherHealth) -> Self {
         Self {
             client,
@@ -105,26 +104,26 @@ impl<P: PublisherClient> RetryingSender<P> {
         }
     }
 
-    /// Delivers `batch`: when this returns [`SendOutcome::Complete`], the publisher has accounted for each of its records.
-    /// `account` is told so, part by part and in their order.
+    /// Delivers `batch`. On [`SendOutcome::Complete`], each of its records has an outcome. Calls `acknowledge` for each part,
+    /// in order.
     ///
     /// # Errors
-    /// Each [`DeliveryError`]; what `account` was told before holds.
+    /// Returns any [`DeliveryError`]. Parts acknowledged before remain valid.
     pub async fn deliver(
         &self,
         context: &DeliveryContext<'_>,
         batch: RecordBatch<'_>,
         mut acknowledge: impl FnMut(&RecordBatch<'_>, &BatchOutcome) -> Result<(), StoreError>,
     ) -> Result<SendOutcome, DeliveryError> {
-        // Each halving puts at most one more batch on the stack.
-        let mut left = vec![batch];
-        while let Some(batch) = left.pop() {
+        // Each split adds at most one batch to the stack.
+        let mut remaining = vec![batch];
+        while let Some(batch) = remaining.pop() {
             let outcome = match self.send(context, &batch).await? {
                 BatchResult::Answered(outcome) => outcome,
                 BatchResult::Halted => return Ok(SendOutcome::Halted),
                 BatchResult::TooLarge => match batch.halves() {
                     Some([front, back]) => {
-                        left.extend([back, front]);
+                        remaining.extend([back, front]);
                         continue;
                     }
                     None => too_large(),
@@ -174,7 +173,7 @@ impl<P: PublisherClient> RetryingSender<P> {
             if context.halt.is_cancelled() {
                 return Ok(BatchResult::Halted);
             }
-            self.note(&error, &request, resent, context.stats);
+            self.log_retry(&error, &request, resent, context.stats);
             resent += 1;
             let delay = delays.next().unwrap_or(self.backoff.max);
             unless_halted(sleep(delay), context.halt).await;
@@ -183,34 +182,29 @@ impl<P: PublisherClient> RetryingSender<P> {
 
     async fn attempt(&self, request: &PublishRequest, stats: &RunStats) -> Result<BatchOutcome, SendError> {
         let sent = Instant::now();
-        let answer = self.client.publish(request).await;
-        let label = match &answer {
+        let result = self.client.publish(request).await;
+        let label = match &result {
             Ok(outcome) => status_label(outcome).to_owned(),
             Err(error) => error.label(),
         };
         stats.record_request(Upstream::Publisher, &label, sent.elapsed());
-        self.publisher_health.record_send(answer.as_ref().err());
-        answer
+        self.publisher_health.record_send(result.as_ref().err());
+        result
     }
 
-    /// A publisher that is down for an hour is one warning for each batch, and `reach` tells when it is back.
-    fn note(&self, error: &SendError, request: &PublishRequest, resent: u64, stats: &RunStats) {
+    /// Logs one warning per batch during an outage; the health log reports the recovery.
+    fn log_retry(&self, error: &SendError, request: &PublishRequest, resent: u64, stats: &RunStats) {
         stats.record_retry(Upstream::Publisher);
         let (first, records, error) = (request.first, request.records, service::process::chain(error));
         if resent == 0 {
-            tracing::warn!(
-                first,
-                records,
-                error,
-                "records not accounted for, sending them again"
-            );
+            tracing::warn!(first, records, error, "failed to deliver a batch, retrying");
         } else {
-            tracing::debug!(first, records, error, resent, "records still not accounted for");
+            tracing::debug!(first, records, error, resent, "failed to deliver a batch again");
         }
     }
 }
 
-/// Waits, unless there is no point in it any more.
+/// Waits for `wait`. Returns false when halted first.
 async fn unless_halted(wait: impl Future<Output = ()>, halt: &CancellationToken) -> bool {
     tokio::select! {
         biased;
@@ -219,7 +213,7 @@ async fn unless_halted(wait: impl Future<Output = ()>, halt: &CancellationToken)
     }
 }
 
-/// The status that a verdict came with, which `answer` has held against the counts.
+/// Returns the status of a parsed outcome, which determines it.
 fn status_label(outcome: &BatchOutcome) -> &'static str {
     match (outcome.accepted, outcome.rejected.is_empty()) {
         (_, true) => "200",
@@ -235,7 +229,7 @@ fn failed(error: SendError) -> DeliveryError {
     }
 }
 
-/// One record that no smaller request can carry.
+/// The outcome of a single record that is too large for the publisher.
 fn too_large() -> BatchOutcome {
     BatchOutcome {
         accepted: 0,

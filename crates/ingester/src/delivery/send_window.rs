@@ -1,10 +1,9 @@
-//! Which batches may be under way together: only so many, and only such as lie near each other in the run. Pure; it
-//! sends nothing. Why it must be so stands in `delivering`.
+//! Limits batches in flight by number and by distance. Pure. `delivery_loop` explains why.
 
 use std::collections::VecDeque;
 use std::ops::Range;
 
-/// A window over the run's records, which slides on with its oldest batch.
+/// A window over the records of a run; it advances with its oldest batch.
 #[derive(Debug)]
 pub struct SendWindow {
     batches: usize,
@@ -14,8 +13,8 @@ pub struct SendWindow {
 }
 
 impl SendWindow {
-    /// At most so many `batches`, which lie within `span` records. A batch of `span` or fewer records always finds
-    /// room in an empty window.
+    /// Creates a window of at most `batches` within `span` records. An empty window admits any batch of up to `span`
+    /// records.
     #[must_use]
     pub fn new(batches: usize, span: u64) -> Self {
         Self {
@@ -25,19 +24,19 @@ impl SendWindow {
         }
     }
 
-    /// Whether a batch of these records, all behind those in the window, may go out.
+    /// Whether a batch of these records may be sent. They must follow those in the window.
     #[must_use]
     pub fn admits(&self, records: &Range<u64>) -> bool {
         let oldest = *self.firsts.front().unwrap_or(&records.start);
         self.firsts.len() < self.batches && records.end.saturating_sub(oldest) <= self.span
     }
 
-    /// It goes out.
+    /// Adds a batch.
     pub fn push(&mut self, records: &Range<u64>) {
         self.firsts.push_back(records.start);
     }
 
-    /// The oldest batch is done with.
+    /// Removes the oldest batch.
     pub fn pop_oldest(&mut self) {
         self.firsts.pop_front();
     }
@@ -48,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_waits_for_its_oldest() {
+    fn window_advances_with_its_oldest_batch() {
         let mut window = SendWindow::new(2, 20);
         window.push(&(0..10));
         assert!(window.admits(&(10..20)));
@@ -58,6 +57,6 @@ mod tests {
         window.pop_oldest();
         assert!(window.admits(&(20..30)) && !window.admits(&(21..31)));
         window.pop_oldest();
-        assert!(window.admits(&(500..520)), "an empty one has room anywhere");
+        assert!(window.admits(&(500..520)), "an empty window admits any position");
     }
 }

@@ -1,11 +1,11 @@
-//! A circuit breaker: after so many failures in a row an API is left alone for a while, then asked once. Pure: the time
-//! is an argument. What is a failure is decided in `source`.
+//! Circuit breaker: stops requests to an API after consecutive failures, then lets one probe decide. Pure: time is an
+//! argument. `retrying_fetcher` decides what counts as a failure.
 
 use std::time::{Duration, Instant};
 
 use crate::settings::CircuitBreakerSettings;
 
-/// Whether the API may be asked.
+/// Circuit breaker of the random-user API.
 #[derive(Debug)]
 pub struct CircuitBreaker {
     failures: u32,
@@ -15,16 +15,16 @@ pub struct CircuitBreaker {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum BreakerState {
-    /// So many failures in a row.
+    /// Number of consecutive failures.
     Closed(u32),
-    /// Nothing is asked until then.
+    /// No request until then.
     Open(Instant),
-    /// One request is under way, and decides.
+    /// One request is in flight and decides.
     Probing,
 }
 
 impl CircuitBreaker {
-    /// A breaker that has seen no failure.
+    /// Creates a closed breaker.
     #[must_use]
     pub fn new(settings: &CircuitBreakerSettings) -> Self {
         Self {
@@ -34,7 +34,7 @@ impl CircuitBreaker {
         }
     }
 
-    /// How long to wait before asking; while a single request decides, that long before looking again.
+    /// Returns how long to wait before a request. While a probe is in flight, it is the time until the next check.
     #[must_use]
     pub fn wait(&self, now: Instant) -> Duration {
         match self.state {
@@ -44,35 +44,35 @@ impl CircuitBreaker {
         }
     }
 
-    /// Whether it keeps requests back.
+    /// Whether the breaker holds requests back.
     #[must_use]
     pub fn is_open(&self) -> bool {
         !matches!(self.state, BreakerState::Closed(_))
     }
 
-    /// A request goes out, after no wait was told.
+    /// Records a request that was sent because [`Self::wait`] returned zero.
     pub fn on_request(&mut self) {
         if self.is_open() {
             self.state = BreakerState::Probing;
         }
     }
 
-    /// It was answered, whatever the answer.
+    /// Records a response, whatever its status.
     pub fn on_success(&mut self) {
         self.state = BreakerState::Closed(0);
     }
 
-    /// It failed.
+    /// Records a failure.
     pub fn on_failure(&mut self, now: Instant) {
         self.state = match self.state {
             BreakerState::Closed(before) if before + 1 < self.failures => BreakerState::Closed(before + 1),
-            // Those that were under way when it opened change nothing.
+            // Failures of requests that were in flight when it opened do not extend it.
             BreakerState::Open(until) => BreakerState::Open(until),
             _ => BreakerState::Open(now + self.open_duration),
         };
     }
 
-    /// It was abandoned before an answer: the next one decides.
+    /// Records a request that was dropped before a response. The next request probes.
     pub fn on_cancel(&mut self, now: Instant) {
         if self.state == BreakerState::Probing {
             self.state = BreakerState::Open(now);
@@ -84,17 +84,17 @@ impl CircuitBreaker {
 mod tests {
     use super::*;
 
-    const PAUSE: Duration = Duration::from_secs(30);
+    const OPEN: Duration = Duration::from_secs(30);
 
     fn breaker() -> CircuitBreaker {
         CircuitBreaker::new(&CircuitBreakerSettings {
             failures: 3,
-            open_duration: PAUSE,
+            open_duration: OPEN,
         })
     }
 
     #[test]
-    fn it_opens_after_failures_in_a_row_and_lets_one_request_decide() {
+    fn consecutive_failures_open_it_and_one_probe_decides() {
         let (mut breaker, now) = (breaker(), Instant::now());
         breaker.on_failure(now);
         breaker.on_failure(now);
@@ -103,27 +103,27 @@ mod tests {
         breaker.on_failure(now);
         assert!(!breaker.is_open() && breaker.wait(now).is_zero());
         breaker.on_failure(now);
-        assert_eq!(breaker.wait(now), PAUSE);
-        breaker.on_failure(now + PAUSE / 2);
-        assert_eq!(breaker.wait(now + PAUSE), Duration::ZERO);
+        assert_eq!(breaker.wait(now), OPEN);
+        breaker.on_failure(now + OPEN / 2);
+        assert_eq!(breaker.wait(now + OPEN), Duration::ZERO);
         breaker.on_request();
         assert!(
-            !breaker.wait(now + PAUSE).is_zero(),
-            "the others wait for the probe"
+            !breaker.wait(now + OPEN).is_zero(),
+            "other requests wait for the probe"
         );
-        breaker.on_failure(now + PAUSE);
-        assert_eq!(breaker.wait(now + PAUSE), PAUSE);
+        breaker.on_failure(now + OPEN);
+        assert_eq!(breaker.wait(now + OPEN), OPEN);
         breaker.on_request();
         breaker.on_success();
         assert!(!breaker.is_open());
     }
 
     #[test]
-    fn an_abandoned_probe_blocks_nobody() {
+    fn dropped_probe_allows_the_next_one() {
         let (mut breaker, now) = (breaker(), Instant::now());
         (0..3).for_each(|_| breaker.on_failure(now));
         breaker.on_request();
-        breaker.on_cancel(now + PAUSE);
-        assert_eq!(breaker.wait(now + PAUSE), Duration::ZERO);
+        breaker.on_cancel(now + OPEN);
+        assert_eq!(breaker.wait(now + OPEN), Duration::ZERO);
     }
 }

@@ -1,5 +1,5 @@
-//! The way into a run: the plan's pages from the API into the outbox, a few asked for at once. Delivers nothing; how a
-//! page is had, whatever it takes, is `source`'s.
+//! Fetch stage of a run: moves the planned pages from the API to the outbox, several at once. Retries are in
+//! `retrying_fetcher`.
 
 use futures::stream::{self, StreamExt as _};
 use tokio::sync::mpsc;
@@ -13,34 +13,34 @@ use crate::run::report::RunError;
 use crate::run::run_progress::RunProgress;
 use crate::run::run_stats::RunStats;
 
-/// How fetching ended.
+/// How the fetch stage ended.
 pub enum FetchOutcome {
-    /// Every page of the plan came in.
+    /// Every planned page was fetched.
     Complete,
-    /// It was told to stop.
+    /// The run was cancelled.
     Cancelled,
-    /// A page can't be had.
+    /// A page can't be fetched.
     Failed(PageError),
 }
 
-/// One run's way in.
+/// Fetch stage of one run.
 pub struct FetchLoop<'r, F> {
-    /// The API.
+    /// Fetches single pages.
     pub fetcher: &'r RetryingFetcher<F>,
-    /// What the run has done so far.
+    /// Progress of the run.
     pub progress: &'r RunProgress,
-    /// A page is asked for when there is a place for it.
+    /// Limits pages in flight or queued.
     pub slots: &'r PageSlots,
-    /// How many pages are asked for at once, 1 or more.
+    /// Maximum number of pages requested at once, 1 or more.
     pub in_flight: usize,
 }
 
 impl<F: UserApi> FetchLoop<'_, F> {
-    /// Fetches every page of the plan that isn't yet, and rings the bell for each, until `cancel` is cancelled. The
-    /// bell's end says that there will be no more.
+    /// Fetches the remaining pages of the plan until `cancel` is cancelled. Sends on `wakeup` after each stored page; the
+    /// dropped sender ends the delivery stage.
     ///
     /// # Errors
-    /// When the state can't be written.
+    /// Returns [`RunError::Store`] when the store can't be written.
     pub async fn run(
         &self,
         plan: &Plan,
@@ -54,7 +54,7 @@ impl<F: UserApi> FetchLoop<'_, F> {
             slots.acquire().await;
             fetcher.page(&request, stats).await
         });
-        // In the order of the plan, so that one number says how far a run has come.
+        // In plan order, so that one number describes how far the run has fetched.
         let mut pages = std::pin::pin!(pages.buffered(self.in_flight));
         loop {
             let next = tokio::select! {
@@ -69,7 +69,7 @@ impl<F: UserApi> FetchLoop<'_, F> {
                     if !self.progress.record_page(&page).map_err(RunError::Store)? {
                         slots.release();
                     }
-                    // Full is as good: somebody rang and was not heard yet.
+                    // A full channel already holds a wakeup.
                     let _ = wakeup.try_send(());
                 }
             }

@@ -1,41 +1,40 @@
-//! Places for pages: on their way, or waiting to be delivered. Whoever wants a page waits for a place first, so that
-//! a publisher that is down stops the fetching and nothing grows. Holds no page.
+//! Limits pages in flight or queued. Acquire a slot before fetching, so that a publisher outage applies backpressure.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::Semaphore;
 
-/// The places.
+/// Slots for pages.
 #[derive(Debug)]
 pub struct PageSlots {
     free: Semaphore,
-    /// Places that are to vanish when they become free: more pages wait than there is room for.
+    /// Slots to remove on release, when more pages are queued than the capacity allows.
     excess: AtomicUsize,
 }
 
 impl PageSlots {
-    /// `places` (1 or more), of which `taken` are taken.
+    /// Creates `capacity` (1 or more) slots, of which `used` are in use.
     #[must_use]
-    pub fn new(places: usize, taken: usize) -> Self {
+    pub fn new(capacity: usize, used: usize) -> Self {
         Self {
-            free: Semaphore::new(places.saturating_sub(taken)),
-            excess: AtomicUsize::new(taken.saturating_sub(places)),
+            free: Semaphore::new(capacity.saturating_sub(used)),
+            excess: AtomicUsize::new(used.saturating_sub(capacity)),
         }
     }
 
-    /// Takes a place, once there is one; in the order of asking.
+    /// Acquires a slot, in the order of the calls.
     pub async fn acquire(&self) {
-        let place = self.free.acquire().await;
-        place.expect("the semaphore is never closed").forget();
+        let permit = self.free.acquire().await;
+        permit.expect("the semaphore is never closed").forget();
     }
 
-    /// Gives a place back.
+    /// Releases a slot.
     pub fn release(&self) {
-        let fewer = |excess: usize| excess.checked_sub(1);
-        let vanished = self
+        let decrement = |excess: usize| excess.checked_sub(1);
+        let removed = self
             .excess
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, fewer);
-        if vanished.is_err() {
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, decrement);
+        if removed.is_err() {
             self.free.add_permits(1);
         }
     }
@@ -46,7 +45,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn no_more_places_are_free_than_there_are() {
+    async fn slots_are_bounded_by_the_capacity() {
         let slots = PageSlots::new(2, 0);
         slots.acquire().await;
         slots.acquire().await;
@@ -56,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn room_that_shrank_is_given_back_only_to_its_new_size() {
+    fn excess_slots_are_removed_on_release() {
         let slots = PageSlots::new(2, 5);
         (0..3).for_each(|_| slots.release());
         assert_eq!(slots.free.available_permits(), 0);

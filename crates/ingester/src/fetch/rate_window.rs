@@ -1,61 +1,62 @@
-//! The API's budget: so many users in any stretch of time as long as the window. Pure: the time is an argument.
+//! Sliding-window rate limit: at most so many users in any period of the window's length. Pure: time is an argument.
 //!
-//! A token bucket would let up to twice the budget through in one window (a full bucket, then its refill), so what
-//! was spent is remembered one by one, until it is a window old.
+//! A token bucket would allow twice the limit in one window (a full bucket plus its refill). So each request is kept until
+//! it is a window old.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::settings::RateLimitSettings;
 
-/// What was spent of the budget lately.
+/// Users requested within the window.
 #[derive(Debug)]
 pub struct RateWindow {
     users: u64,
     window: Duration,
-    spent: VecDeque<(Instant, u64)>,
+    served: VecDeque<(Instant, u64)>,
     sum: u64,
-    /// Asked for, without an answer yet: counted, and not yet ageing.
-    pending: u64,
+    /// Users of requests in flight; they count, but do not age yet.
+    in_flight: u64,
 }
 
 impl RateWindow {
-    /// A budget of which nothing is spent yet.
+    /// Creates an empty window.
     #[must_use]
     pub fn new(settings: &RateLimitSettings) -> Self {
         Self {
             users: settings.users,
             window: settings.window,
-            spent: VecDeque::new(),
+            served: VecDeque::new(),
             sum: 0,
-            pending: 0,
+            in_flight: 0,
         }
     }
 
-    /// Notes what was spent before this process began: how long before `now`, oldest first, and how much.
-    pub fn restore(&mut self, spent: impl IntoIterator<Item = (Duration, u64)>, now: Instant) {
-        for (age, users) in spent {
-            self.spent.push_back((now.checked_sub(age).unwrap_or(now), users));
+    /// Adds usage of an earlier process: its age before `now`, oldest first, and the number of users.
+    pub fn restore(&mut self, usage: impl IntoIterator<Item = (Duration, u64)>, now: Instant) {
+        for (age, users) in usage {
+            self.served
+                .push_back((now.checked_sub(age).unwrap_or(now), users));
             self.sum += users;
         }
     }
 
-    /// The length of the window.
+    /// Returns the length of the window.
     #[must_use]
     pub fn window(&self) -> Duration {
         self.window
     }
 
-    /// How long to wait before asking for `users`, which must not exceed the whole budget. Longer than needed when a
-    /// request under way turns out to cost nothing, so look again after each.
+    /// Returns how long to wait before requesting `users`, which must not exceed the limit. An upper bound: a request in
+    /// flight may turn out to consume nothing, so check again after each response.
     pub fn wait(&mut self, users: u64, now: Instant) -> Duration {
         self.expire(now);
-        let mut excess = (self.sum + self.pending + users).saturating_sub(self.users);
-        for (at, spent) in &self.spent {
+        let mut excess = (self.sum + self.in_flight + users).saturating_sub(self.users);
+        for (at, served) in &self.served {
             if excess == 0 {
                 break;
             }
-            excess = excess.saturating_sub(*spent);
+            excess = excess.saturating_sub(*served);
             if excess == 0 {
                 return self.window.saturating_sub(now.saturating_duration_since(*at));
             }
@@ -66,31 +67,31 @@ impl RateWindow {
         Duration::ZERO
     }
 
-    /// Notes that `users` are asked for.
+    /// Records that `users` are requested.
     pub fn reserve(&mut self, users: u64) {
-        self.pending += users;
+        self.in_flight += users;
     }
 
-    /// Notes that what was asked for was handed out at the latest at `now`, or not at all.
+    /// Records the end of a request at `now`: its users were served, or not.
     pub fn complete(&mut self, users: u64, served: bool, now: Instant) {
-        self.pending = self.pending.saturating_sub(users);
+        self.in_flight = self.in_flight.saturating_sub(users);
         if served {
             self.record(users, now);
         }
     }
 
-    /// Notes that `users` were handed out at the latest at `now`, which is not before any earlier call's.
+    /// Records served users. `now` must not decrease between calls.
     fn record(&mut self, users: u64, now: Instant) {
         self.expire(now);
-        self.spent.push_back((now, users));
+        self.served.push_back((now, users));
         self.sum += users;
     }
 
     fn expire(&mut self, now: Instant) {
-        while let Some((at, users)) = self.spent.front().copied()
+        while let Some((at, users)) = self.served.front().copied()
             && now.saturating_duration_since(at) >= self.window
         {
-            self.spent.pop_front();
+            self.served.pop_front();
             self.sum -= users;
         }
     }
@@ -110,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn the_whole_budget_is_free_at_first_and_again_a_window_later() {
+    fn full_limit_is_available_again_after_a_window() {
         let (mut rate_window, start) = (rate_window(), Instant::now());
         for page in 0..4 {
             let now = start + Duration::from_secs(page);
@@ -127,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_under_way_counts_and_what_was_refused_does_not() {
+    fn requests_in_flight_count_and_failed_ones_do_not() {
         let (mut rate_window, now) = (rate_window(), Instant::now());
         rate_window.reserve(20_000);
         assert!(rate_window.wait(1, now) > Duration::ZERO);
@@ -136,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_earlier_process_spent_is_not_free() {
+    fn usage_of_an_earlier_process_counts() {
         let (mut rate_window, now) = (rate_window(), Instant::now());
         rate_window.restore(
             [
@@ -151,16 +152,16 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_window_ever_sees_more_than_the_budget(
-            asked in prop::collection::vec((1_u64..=20_000, 0_u64..400), 1..60),
+        fn no_window_exceeds_the_limit(
+            requests in prop::collection::vec((1_u64..=20_000, 0_u64..400), 1..60),
         ) {
             let (mut rate_window, start) = (rate_window(), Instant::now());
             let mut now = start;
             let mut log: Vec<(Instant, u64)> = Vec::new();
-            for (users, pause) in asked {
-                now += Duration::from_secs(pause);
+            for (users, gap) in requests {
+                now += Duration::from_secs(gap);
                 now += rate_window.wait(users, now);
-                prop_assert_eq!(rate_window.wait(users, now), Duration::ZERO, "the wait told is enough");
+                prop_assert_eq!(rate_window.wait(users, now), Duration::ZERO, "the returned wait suffices");
                 rate_window.reserve(users);
                 rate_window.complete(users, true, now);
                 log.push((now, users));

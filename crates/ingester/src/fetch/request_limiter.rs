@@ -1,25 +1,26 @@
-//! When the next request to the API may go out: budget, breaker, and what the API itself asked for. Pure.
+//! Decides when the next request to the API may be sent: rate limit, circuit breaker and `Retry-After`. Pure.
 
 use std::time::{Duration, Instant};
 
 use crate::fetch::circuit_breaker::CircuitBreaker;
 use crate::fetch::rate_window::RateWindow;
 
-/// When the next request may go out.
+/// Limits requests to the API.
 pub(super) struct RequestLimiter {
     pub(super) rate_window: RateWindow,
     pub(super) breaker: CircuitBreaker,
-    /// The API itself asked to wait until then.
+    /// The API asked not to be called before then.
     pub(super) retry_after: Option<Instant>,
 }
 
-/// What keeps a request back.
+/// Why a request must wait, and for how long.
 pub(super) enum Throttle {
     RateLimit(Duration),
     CircuitBreaker(Duration),
 }
 
 impl RequestLimiter {
+    /// Returns why a request for `users` must wait, or `None` when it may be sent.
     pub(super) fn throttle(&mut self, users: u64, now: Instant) -> Option<Throttle> {
         let server_wait = self
             .retry_after

@@ -1,5 +1,4 @@
-//! Pages, whatever it takes within bounds: keeps the API's budget, asks again by kind of failure, and leaves an API
-//! alone that only fails. Knows nothing of what is in a page.
+//! Fetches single pages with rate limiting, retries and a circuit breaker. Independent of the content of a page.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -20,52 +19,52 @@ use crate::settings::SourceSettings;
 use crate::store::{Store, StoreError};
 use crate::transform::page::Page;
 
-/// A longer wait is taken in steps, so that its metric moves and a change is noticed while it lasts.
+/// Waits are split into steps, so that the metric moves and changes are noticed during a wait.
 const STEP: Duration = Duration::from_secs(1);
 
-/// A page that can't be had.
+/// A page can't be fetched.
 #[derive(Debug, Error)]
 pub enum PageError {
-    /// Asking again would change nothing.
-    #[error("fetch page {page}")]
+    /// A retry cannot succeed.
+    #[error("failed to fetch page {page}")]
     Permanent {
-        /// The page's number.
+        /// Number of the page.
         page: u32,
-        /// The failure.
+        /// The error of the request.
         #[source]
         source: FetchError,
     },
-    /// It was asked for as often as allowed.
-    #[error("fetch page {page} in {attempts} attempts")]
+    /// Every attempt failed.
+    #[error("failed to fetch page {page} in {attempts} attempts")]
     AttemptsExhausted {
-        /// The page's number.
+        /// Number of the page.
         page: u32,
-        /// How often.
+        /// Number of attempts.
         attempts: u32,
-        /// The last failure.
+        /// The last error.
         #[source]
         source: FetchError,
     },
-    /// The API goes on throttling for longer than its budget explains.
-    #[error("fetch page {page}: still throttled after {waited:?}")]
+    /// The API kept rate limiting for longer than its window explains.
+    #[error("failed to fetch page {page}: still rate limited after {waited:?}")]
     RateLimited {
-        /// The page's number.
+        /// Number of the page.
         page: u32,
-        /// How long it was waited for, or would have to be.
+        /// Total wait, including the next one.
         waited: Duration,
-        /// The last failure.
+        /// The last error.
         #[source]
         source: FetchError,
     },
-    /// What is spent of the budget can't be kept.
-    #[error("keep what is spent of the rate_window")]
+    /// The rate limit usage can't be stored.
+    #[error("failed to store the rate limit usage")]
     Store(#[source] StoreError),
 }
 
-/// The random-user API behind its budget and a breaker. Several pages may be asked for at once.
+/// Fetches pages with retries. Several pages may be fetched at once.
 pub struct RetryingFetcher<F> {
-    fetch: F,
-    /// Whoever holds it is the next to ask, and waits for budget and breaker; so that waiting is counted once.
+    api: F,
+    /// Held by the next request while it waits for the limiter, so that a wait is counted once.
     queue_lock: tokio::sync::Mutex<()>,
     limiter: Mutex<RequestLimiter>,
     store: Store,
@@ -75,7 +74,7 @@ pub struct RetryingFetcher<F> {
     metrics: IngesterMetrics,
 }
 
-/// A request under way. Dropped without an answer, it counts as served, which it may have been.
+/// A request in flight. Dropped without a response, it counts as served, because the API may have served it.
 struct PendingRequest<'s> {
     limiter: &'s Mutex<RequestLimiter>,
     users: u64,
@@ -93,12 +92,12 @@ impl Drop for PendingRequest<'_> {
 }
 
 impl<F: UserApi> RetryingFetcher<F> {
-    /// Goes on with the budget that `memory` has.
+    /// Creates a fetcher that continues with the rate limit usage in `store`.
     ///
     /// # Errors
-    /// When it can't be read.
+    /// Returns a [`StoreError`] when the usage can't be read.
     pub fn new(
-        fetch: F,
+        api: F,
         settings: &SourceSettings,
         store: Store,
         metrics: IngesterMetrics,
@@ -107,7 +106,7 @@ impl<F: UserApi> RetryingFetcher<F> {
         let mut rate_window = RateWindow::new(&settings.rate_limit);
         rate_window.restore(store.recent_usage(window, Timestamp::now())?, Instant::now());
         Ok(Self {
-            fetch,
+            api,
             queue_lock: tokio::sync::Mutex::default(),
             limiter: Mutex::new(RequestLimiter {
                 rate_window,
@@ -122,10 +121,10 @@ impl<F: UserApi> RetryingFetcher<F> {
         })
     }
 
-    /// The page that was asked for, whole and verified.
+    /// Fetches a complete and valid page.
     ///
     /// # Errors
-    /// Each [`PageError`].
+    /// Returns any [`PageError`].
     pub async fn page(&self, request: &PageRequest, stats: &RunStats) -> Result<Page, PageError> {
         let page = request.page;
         let mut delays = self.backoff.delays();
@@ -168,7 +167,7 @@ impl<F: UserApi> RetryingFetcher<F> {
         }
     }
 
-    /// Two windows: one may have been spent by others just before ours began.
+    /// Two windows: another client may have used up one just before ours began.
     fn max_rate_limit_wait(&self) -> Duration {
         self.window * 2
     }
@@ -182,22 +181,22 @@ impl<F: UserApi> RetryingFetcher<F> {
         let mut pending = self.acquire(users, stats).await;
         let reservation = self.store.reserve_users(users, self.window, Timestamp::now())?;
         let started = Instant::now();
-        let answer = self.fetch.fetch(request).await;
-        let label = answer
+        let result = self.api.fetch_page(request).await;
+        let label = result
             .as_ref()
             .map_or_else(FetchError::label, |_| "200".to_owned());
         stats.record_request(Upstream::Source, &label, started.elapsed());
         pending.completed = true;
-        let served = answer
+        let served = result
             .as_ref()
             .map_or_else(FetchError::may_have_consumed, |_| true);
-        self.record_response(users, served, answer.as_ref().err());
+        self.record_response(users, served, result.as_ref().err());
         self.store
             .complete_reservation(reservation, served, Timestamp::now())?;
-        Ok(answer)
+        Ok(result)
     }
 
-    /// Waits for its turn, for the budget and for the breaker.
+    /// Waits for the limiter, in the order of the calls.
     async fn acquire(&self, users: u64, stats: &RunStats) -> PendingRequest<'_> {
         let _lock = self.queue_lock.lock().await;
         loop {
@@ -247,11 +246,11 @@ impl<F: UserApi> RetryingFetcher<F> {
     fn log_retry(&self, error: &FetchError, page: u32, stats: &RunStats) {
         stats.record_retry(Upstream::Source);
         let error = service::process::chain(error);
-        tracing::warn!(page, error, "page not had, asking again");
+        tracing::warn!(page, error, "failed to fetch a page, retrying");
     }
 }
 
-/// A panic elsewhere leaves plain numbers behind.
+/// Ignores poisoning: the limiter holds plain numbers that stay valid.
 fn lock(limiter: &Mutex<RequestLimiter>) -> MutexGuard<'_, RequestLimiter> {
     limiter.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,5 +1,5 @@
-//! One request for one page: the seam to the random-user API. Checks status, content type and size, and leaves the
-//! content to `randomuser`. It tries nothing twice; what a failure leads to is sorted here and done in `source`.
+//! Client of the random-user API: one request for one page. Checks status, content type and size, and classifies errors.
+//! No retries; `random_user` parses the content.
 
 use std::future::Future;
 use std::time::Duration;
@@ -16,59 +16,59 @@ use crate::settings::SourceSettings;
 use crate::transform::page::Page;
 use crate::transform::random_user::{self, ExpectedPage, ReplyError};
 
-/// Asks for one page.
+/// Fetches pages of the random-user API.
 pub trait UserApi {
-    /// Asks once.
-    fn fetch(&self, request: &PageRequest) -> impl Future<Output = Result<Page, FetchError>> + Send;
+    /// Sends one request for one page.
+    fn fetch_page(&self, request: &PageRequest) -> impl Future<Output = Result<Page, FetchError>> + Send;
 }
 
-/// A page was not had.
+/// Error of one request to the API.
 #[derive(Debug, Error)]
 pub enum FetchError {
-    /// No connection came about, or it was lost before an answer.
-    #[error("publisher_health the API")]
+    /// No connection, or it was lost before the response.
+    #[error("failed to reach the API")]
     Unreachable(#[source] reqwest::Error),
-    /// The deadline passed before the last byte.
-    #[error("no whole answer within {0:?}")]
+    /// The request timed out before the last byte.
+    #[error("no complete response from the API within source.request_timeout of {0:?}")]
     Timeout(Duration),
-    /// The answer broke off.
-    #[error("the answer broke off")]
+    /// The connection was lost within the response.
+    #[error("failed to read the API's response")]
     Truncated(#[source] reqwest::Error),
-    /// The answer is larger than allowed.
-    #[error("the answer is larger than {limit}")]
+    /// The response exceeds the size limit.
+    #[error("the API's response exceeds source.max_response_size of {limit}")]
     TooLarge {
-        /// What is allowed.
+        /// The limit.
         limit: ByteSize,
     },
-    /// The API said no.
-    #[error("answered {status}")]
+    /// Another status than 200.
+    #[error("the API responded with {status}")]
     Status {
-        /// Its status, anything but 200.
+        /// The status.
         status: StatusCode,
-        /// How long it asks to wait.
+        /// The wait that the response requests.
         retry_after: Option<Duration>,
     },
-    /// A 200 that isn't JSON, such as a challenge page.
-    #[error("answered 200 with content that is not application/json")]
+    /// A 200 response that isn't JSON, such as a challenge page.
+    #[error("the API responded with 200 and a content type other than application/json")]
     ContentType,
-    /// A 200 that isn't the page that was asked for.
-    #[error("answered 200 with a reply that does not hold")]
+    /// A 200 response that isn't the requested page.
+    #[error("the API responded with 200 and an invalid reply")]
     Reply(#[source] ReplyError),
 }
 
-/// What a failure leads to.
+/// What to do after an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FetchAction {
-    /// Ask again, so many times, after a back-off at least as long as this.
+    /// Retry with backoff, at least after this wait, up to the configured attempts.
     Retry(Option<Duration>),
-    /// The budget is spent, by our count or another's: wait, at least as long as this, and ask again.
+    /// Rate limited, by this client's usage or another's: wait at least this long, then retry.
     RateLimited(Option<Duration>),
-    /// Asking again would change nothing.
+    /// Fail: a retry cannot succeed.
     Fail,
 }
 
 impl FetchError {
-    /// What this leads to.
+    /// Returns what to do after this error.
     #[must_use]
     pub fn action(&self) -> FetchAction {
         match self {
@@ -82,13 +82,13 @@ impl FetchError {
         }
     }
 
-    /// Whether the API may have handed out the users, and taken them off the budget, all the same.
+    /// Whether the API may have counted the users against the rate limit.
     #[must_use]
     pub fn may_have_consumed(&self) -> bool {
         !matches!(self, Self::Unreachable(_) | Self::Status { .. })
     }
 
-    /// A short name for metrics: the status, or what came in place of one.
+    /// Returns the status label for metrics.
     #[must_use]
     pub fn label(&self) -> String {
         match self {
@@ -96,12 +96,12 @@ impl FetchError {
             Self::Timeout(_) => "timeout".to_owned(),
             Self::Truncated(_) => "truncated".to_owned(),
             Self::Status { status, .. } => status.as_str().to_owned(),
-            Self::TooLarge { .. } | Self::ContentType | Self::Reply(_) => "odd".to_owned(),
+            Self::TooLarge { .. } | Self::ContentType | Self::Reply(_) => "invalid".to_owned(),
         }
     }
 }
 
-/// The random-user API over HTTP.
+/// Client of the random-user API over HTTP.
 pub struct HttpUserApi {
     client: Client,
     url: Url,
@@ -111,10 +111,10 @@ pub struct HttpUserApi {
 }
 
 impl HttpUserApi {
-    /// A client of the API; connects to nothing yet.
+    /// Creates a client. Does not connect yet.
     ///
     /// # Errors
-    /// When TLS can't be set up.
+    /// Returns an error when TLS can't be set up.
     pub fn new(settings: &SourceSettings) -> Result<Self, reqwest::Error> {
         let url = settings.url.url().clone();
         Ok(Self {
@@ -150,7 +150,7 @@ impl HttpUserApi {
 }
 
 impl UserApi for HttpUserApi {
-    async fn fetch(&self, request: &PageRequest) -> Result<Page, FetchError> {
+    async fn fetch_page(&self, request: &PageRequest) -> Result<Page, FetchError> {
         let sent = self.send(request).await;
         let response = sent.map_err(|error| self.transport_error(error, FetchError::Unreachable))?;
         if response.status() != StatusCode::OK {
@@ -191,7 +191,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_failure_has_its_action() {
+    fn each_error_has_its_action() {
         let status = |status: u16, retry_after| {
             let status = StatusCode::from_u16(status).unwrap();
             FetchError::Status { status, retry_after }.action()
@@ -212,8 +212,8 @@ mod tests {
             FetchAction::Retry(None)
         );
         let version = ReplyError::Version {
-            asked: "1.4".into(),
-            answered: "1.3".into(),
+            requested: "1.4".into(),
+            received: "1.3".into(),
         };
         assert_eq!(FetchError::Reply(version).action(), FetchAction::Fail);
     }

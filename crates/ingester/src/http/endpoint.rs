@@ -1,34 +1,34 @@
-//! The address of a server, as an operator gives it. Connects to nothing.
+//! A configured server address. Connects to nothing.
 
 use reqwest::Url;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// An `http` or `https` address without a user or a password in it, which would end up in logs.
+/// An `http` or `https` URL without credentials, which would appear in logs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint(Url);
 
 impl Endpoint {
-    /// Takes an address.
+    /// Parses a URL.
     ///
     /// # Errors
-    /// What is wrong with it, in words that can follow its key.
+    /// Returns what is wrong, phrased to follow the setting's key.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
         let url = Url::parse(text).map_err(|_| "is not a URL")?;
         if !["http", "https"].contains(&url.scheme()) || !url.has_host() {
             return Err("is not an http or https URL");
         }
         if !url.username().is_empty() || url.password().is_some() {
-            return Err("must not hold a user or a password");
+            return Err("must not contain a user or a password");
         }
         Ok(Self(url))
     }
 
-    /// An address that stands in the code and is known to be valid.
+    /// Parses a constant that is known to be valid.
     pub(crate) fn literal(text: &'static str) -> Self {
-        Self::parse(text).expect("the default addresses are valid")
+        Self::parse(text).expect("default addresses are valid")
     }
 
-    /// The address.
+    /// Returns the URL.
     #[must_use]
     pub fn url(&self) -> &Url {
         &self.0
@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_endpoint_is_http_without_credentials() {
+    fn endpoint_is_http_without_credentials() {
         for text in ["", "randomuser.me", "ftp://a/", "http://user:word@a/", "data:,x"] {
             assert!(Endpoint::parse(text).is_err(), "{text}");
         }

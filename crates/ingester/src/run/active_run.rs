@@ -1,7 +1,7 @@
-//! The run under way, for those who want to watch or to end it. Starts nothing.
+//! The active run, for observation and cancellation. Starts no run.
 //!
-//! A run is claimed before the state says that it began and let go after the state says how it ended, so that whoever
-//! wants to end it meets it either here or as one that waits or is over, and never in between.
+//! A run is claimed before the store marks it as started, and released after the store marks it as ended. A caller that
+//! cancels a run therefore finds it either here, or queued or ended in the store.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,30 +11,30 @@ use uuid::Uuid;
 use crate::run::run_progress::RunProgress;
 use crate::run::run_stats::Counts;
 
-/// The run under way, if one is. Clones watch the same.
+/// The active run, if there is one. Clones share it.
 #[derive(Clone, Default)]
 pub struct ActiveRun {
-    running: Arc<Mutex<Option<ClaimedRun>>>,
+    claimed: Arc<Mutex<Option<ClaimedRun>>>,
 }
 
 struct ClaimedRun {
     run: Uuid,
-    /// Its counts, once it has begun.
+    /// Set once the run has started.
     progress: Option<Arc<RunProgress>>,
     cancel: CancellationToken,
 }
 
 impl ActiveRun {
-    /// A run is about to begin, unless it was claimed before. It ends with the token that comes back, which also a
-    /// cancelled `stop` cancels.
+    /// Claims a run that is about to start, unless it is claimed already. The returned token cancels the run; cancelling
+    /// `stop` cancels it, too.
     #[must_use]
     pub fn claim(&self, run: Uuid, stop: &CancellationToken) -> CancellationToken {
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(claimed) = running.as_ref().filter(|running| running.run == run) {
+        let mut claimed = self.claimed.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(claimed) = claimed.as_ref().filter(|claimed| claimed.run == run) {
             return claimed.cancel.clone();
         }
         let cancel = stop.child_token();
-        *running = Some(ClaimedRun {
+        *claimed = Some(ClaimedRun {
             run,
             progress: None,
             cancel: cancel.clone(),
@@ -42,51 +42,51 @@ impl ActiveRun {
         cancel
     }
 
-    /// The run that was claimed began, and counts in `ledger`.
+    /// Marks the claimed run as started; `progress` holds its counts.
     pub fn started(&self, progress: Arc<RunProgress>) {
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(running) = running.as_mut() {
-            running.progress = Some(progress);
+        let mut claimed = self.claimed.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(claimed) = claimed.as_mut() {
+            claimed.progress = Some(progress);
         }
     }
 
-    /// It is over.
+    /// Releases the claim.
     pub fn finished(&self) {
-        *self.running.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.claimed.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    /// Which run is under way.
+    /// Returns the id of the active run.
     #[must_use]
     pub fn run(&self) -> Option<Uuid> {
-        self.read(|running| running.run)
+        self.read(|claimed| claimed.run)
     }
 
-    /// The counts of this run, if it is under way.
+    /// Returns the live counts of `run` if it is active.
     #[must_use]
     pub fn counts(&self, run: Uuid) -> Option<Counts> {
-        self.read(|running| {
-            let progress = running.progress.as_ref().filter(|_| running.run == run);
+        self.read(|claimed| {
+            let progress = claimed.progress.as_ref().filter(|_| claimed.run == run);
             progress.map(|progress| progress.stats().counts())
         })
         .flatten()
     }
 
-    /// Ends this run cleanly, if it is under way; says whether it is.
+    /// Cancels `run` if it is active. Returns whether it is.
     #[must_use]
     pub fn cancel(&self, run: Uuid) -> bool {
-        let cancelled = self.read(|running| {
-            let is_it = running.run == run;
-            if is_it {
-                running.cancel.cancel();
+        let cancelled = self.read(|claimed| {
+            let is_active = claimed.run == run;
+            if is_active {
+                claimed.cancel.cancel();
             }
-            is_it
+            is_active
         });
         cancelled.unwrap_or(false)
     }
 
-    fn read<T>(&self, look: impl FnOnce(&ClaimedRun) -> T) -> Option<T> {
-        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        running.as_ref().map(look)
+    fn read<T>(&self, get: impl FnOnce(&ClaimedRun) -> T) -> Option<T> {
+        let claimed = self.claimed.lock().unwrap_or_else(PoisonError::into_inner);
+        claimed.as_ref().map(get)
     }
 }
 
@@ -95,20 +95,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_run_can_be_ended_from_the_moment_on_that_it_is_claimed() {
-        let (current, stop, run) = (ActiveRun::default(), CancellationToken::new(), Uuid::now_v7());
-        assert!(!current.cancel(run));
-        let cancel = current.claim(run, &stop);
-        assert_eq!((current.run(), current.counts(run)), (Some(run), None));
-        assert!(!current.cancel(Uuid::now_v7()) && !cancel.is_cancelled());
-        assert!(current.cancel(run));
+    fn claimed_run_can_be_cancelled() {
+        let (active, stop, run) = (ActiveRun::default(), CancellationToken::new(), Uuid::now_v7());
+        assert!(!active.cancel(run));
+        let cancel = active.claim(run, &stop);
+        assert_eq!((active.run(), active.counts(run)), (Some(run), None));
+        assert!(!active.cancel(Uuid::now_v7()) && !cancel.is_cancelled());
+        assert!(active.cancel(run));
         assert!(
-            current.claim(run, &stop).is_cancelled(),
-            "who claims it again is told"
+            active.claim(run, &stop).is_cancelled(),
+            "a second claim sees the cancellation"
         );
-        current.finished();
-        assert!(!current.claim(run, &stop).is_cancelled() && !stop.is_cancelled());
+        active.finished();
+        assert!(!active.claim(run, &stop).is_cancelled() && !stop.is_cancelled());
         stop.cancel();
-        assert!(current.claim(run, &stop).is_cancelled());
+        assert!(active.claim(run, &stop).is_cancelled());
     }
 }

@@ -1,4 +1,4 @@
-//! How a process ends that was not told to, and its exit code. Ends nothing itself.
+//! Errors that end the process, and their exit codes.
 
 use service::access::CallersError;
 use service::process::{EXIT_CONFIG, ExitStatus};
@@ -7,22 +7,22 @@ use thiserror::Error;
 use crate::api::ApiError;
 use crate::store::StoreError;
 
-/// Why the process ends other than by being told to.
+/// Why the process ends with an error.
 #[derive(Debug, Error)]
 pub enum ExitError {
-    /// Only the operator can mend it.
-    #[error("a run that no other run can mend: {0}")]
+    /// Only the operator can fix the cause.
+    #[error("the run failed and a retry cannot succeed: {0}")]
     Unrecoverable(String),
-    /// The one run is not complete; its reason was logged.
-    #[error("the run is not complete but {0}")]
+    /// The single run is not complete; its reason was logged.
+    #[error("the run ended as {0}, not complete")]
     Incomplete(&'static str),
-    /// The state can't be used any more.
+    /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Who may use the API can't be read.
+    /// The token file can't be read.
     #[error(transparent)]
     Callers(#[from] CallersError),
-    /// The API can't be served.
+    /// The API failed.
     #[error(transparent)]
     Api(#[from] ApiError),
 }

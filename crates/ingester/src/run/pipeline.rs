@@ -1,5 +1,5 @@
-//! One run: pages come in, records go out, at the same time, and between them lies the outbox. Decides how the run
-//! ended; when it starts and whether it is tried again is decided elsewhere.
+//! Executes one run: fetches pages and delivers records concurrently, with the outbox between them. Decides how the run
+//! ended. The scheduler decides when a run starts and whether it is retried.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -30,10 +30,10 @@ use crate::run::{Run, RunSpec, RunState, Trigger};
 use crate::settings::{IngesterSettings, RunSettings, StateSettings};
 use crate::store::{Store, StoreError};
 
-/// Without a state that outlives the process: one page that is delivered, one that is fetched meanwhile.
+/// Capacity without a state file: one page in delivery and one being fetched.
 const PAGES_IN_MEMORY: usize = 2;
 
-/// What makes a run: both seams, and what is known across runs.
+/// Executes runs. Holds both upstream clients and the state shared by all runs.
 pub struct Pipeline<F = HttpUserApi, P = HttpPublisher> {
     fetcher: RetryingFetcher<F>,
     sender: RetryingSender<P>,
@@ -46,26 +46,26 @@ pub struct Pipeline<F = HttpUserApi, P = HttpPublisher> {
     state: StateSettings,
     page_size: u32,
     pages_in_flight: usize,
-    batch: u32,
+    batch_size: u32,
     batches_in_flight: usize,
 }
 
-/// Why there is no pipeline.
+/// Error of [`Pipeline::new`].
 #[derive(Debug, Error)]
 pub enum PipelineError {
     /// TLS can't be set up.
-    #[error("set up TLS")]
+    #[error("failed to set up TLS")]
     Tls(#[from] reqwest::Error),
-    /// The state can't be used.
+    /// The state file can't be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
 impl Pipeline {
-    /// The real API and the real publisher, and the probe that looks after the latter.
+    /// Creates a pipeline with HTTP clients, and the probe of the publisher.
     ///
     /// # Errors
-    /// Each [`PipelineError`].
+    /// Returns any [`PipelineError`].
     pub fn new(
         settings: &IngesterSettings,
         context: &Context,
@@ -84,13 +84,13 @@ impl Pipeline {
 }
 
 impl<F: UserApi, P: PublisherClient> Pipeline<F, P> {
-    /// A pipeline between the two seams.
+    /// Creates a pipeline with the given clients.
     ///
     /// # Errors
-    /// When the state can't be used.
+    /// Returns a [`StoreError`] when the state file can't be opened.
     pub fn with_clients(
-        fetch: F,
-        post: P,
+        api: F,
+        publisher: P,
         publisher_health: PublisherHealth,
         settings: &IngesterSettings,
         context: &Context,
@@ -101,8 +101,8 @@ impl<F: UserApi, P: PublisherClient> Pipeline<F, P> {
         };
         let metrics = IngesterMetrics::new(&context.metrics);
         Ok(Self {
-            fetcher: RetryingFetcher::new(fetch, &settings.source, store.clone(), metrics.clone())?,
-            sender: RetryingSender::new(post, &settings.publisher, publisher_health.clone()),
+            fetcher: RetryingFetcher::new(api, &settings.source, store.clone(), metrics.clone())?,
+            sender: RetryingSender::new(publisher, &settings.publisher, publisher_health.clone()),
             store,
             active_run: ActiveRun::default(),
             publisher_health,
@@ -112,32 +112,32 @@ impl<F: UserApi, P: PublisherClient> Pipeline<F, P> {
             state: settings.state.clone(),
             page_size: settings.source.page_size,
             pages_in_flight: settings.source.max_in_flight,
-            batch: settings.publisher.batch_size,
+            batch_size: settings.publisher.batch_size,
             batches_in_flight: settings.publisher.max_in_flight,
         })
     }
 
-    /// The metrics, for what happens between runs.
+    /// Returns the metrics.
     pub fn metrics(&self) -> &IngesterMetrics {
         &self.metrics
     }
 
-    /// The pulse, for what happens between runs.
+    /// Returns the watchdog.
     pub fn watchdog(&self) -> &Watchdog {
         &self.watchdog
     }
 
-    /// The state, for what happens between runs.
+    /// Returns the store.
     pub fn store(&self) -> &Store {
         &self.store
     }
 
-    /// The run under way, for those who watch.
+    /// Returns the active run.
     pub fn active_run(&self) -> &ActiveRun {
         &self.active_run
     }
 
-    /// What the settings want a run to do.
+    /// Returns the spec of a run with the configured settings.
     #[must_use]
     pub fn spec(&self, trigger: Trigger) -> RunSpec {
         RunSpec {
@@ -151,10 +151,10 @@ impl<F: UserApi, P: PublisherClient> Pipeline<F, P> {
         }
     }
 
-    /// Does what `order` says. When `stop` is cancelled it fetches no more and delivers what it has.
+    /// Stores and executes a run. When `stop` is cancelled, it fetches no more and delivers what it has.
     ///
     /// # Errors
-    /// When it can't even be entered into the state.
+    /// Returns a [`StoreError`] when the run can't be stored.
     pub async fn run(&mut self, spec: &RunSpec, stop: &CancellationToken) -> Result<Report, StoreError> {
         let run = self
             .store
@@ -162,28 +162,28 @@ impl<F: UserApi, P: PublisherClient> Pipeline<F, P> {
         self.execute(run, stop).await
     }
 
-    /// Does a run that was entered into the state, or goes on with one that another process began.
+    /// Executes a stored run, or resumes one that another process started.
     ///
     /// # Errors
-    /// When the state can't be used at the run's beginning or end.
+    /// Returns a [`StoreError`] when the store fails at the start or the end of the run.
     pub async fn execute(&mut self, run: Uuid, stop: &CancellationToken) -> Result<Report, StoreError> {
         let started = Instant::now();
         let cancel = self.active_run.claim(run, stop);
-        let entry = self.store.start_run(run, self.batch, Timestamp::now())?;
+        let stored = self.store.start_run(run, self.batch_size, Timestamp::now())?;
         let window = self.run.duplicate_window;
-        let progress = RunProgress::open(self.store.clone(), &entry, self.metrics.clone(), window)?;
+        let progress = RunProgress::open(self.store.clone(), &stored, self.metrics.clone(), window)?;
         let progress = Arc::new(progress);
         let Run {
             trigger,
             seed,
             resumed,
             ..
-        } = &entry;
-        tracing::info!(%run, %trigger, users = entry.counts.requested, %seed, resumed, "run started");
+        } = &stored;
+        tracing::info!(%run, %trigger, users = stored.counts.requested, %seed, resumed, "run started");
         self.active_run.started(Arc::clone(&progress));
         self.metrics.running.set(1);
         self.watchdog.expect_progress_within(self.run.timeout);
-        let outcome = match self.run_stages(&progress, &entry.spec().plan(), &cancel).await {
+        let outcome = match self.run_stages(&progress, &stored.spec().plan(), &cancel).await {
             Ok(outcome) => outcome,
             Err(error) => Outcome::Failed(error),
         };
@@ -191,7 +191,7 @@ impl<F: UserApi, P: PublisherClient> Pipeline<F, P> {
         self.metrics.running.set(0);
         let report = Report {
             run,
-            seed: entry.seed.clone(),
+            seed: stored.seed.clone(),
             outcome,
             counts: progress.stats().counts(),
             duration: started.elapsed(),
@@ -202,19 +202,18 @@ impl<F: UserApi, P: PublisherClient> Pipeline<F, P> {
         Ok(report)
     }
 
-    /// What the process was told to leave, or only the operator can mend, the next process takes up; if there is one
-    /// that can.
+    /// Leaves an interrupted or unrecoverable run to the next process if the store is persistent. Otherwise ends it.
     fn close(
         &self,
         progress: &RunProgress,
         report: &Report,
         stop: &CancellationToken,
     ) -> Result<(), StoreError> {
-        let left = match report.outcome {
+        let resumable = match report.outcome {
             Outcome::Stopped => stop.is_cancelled(),
             _ => report.is_unrecoverable(),
         };
-        if left && self.store.is_persistent() {
+        if resumable && self.store.is_persistent() {
             return progress.suspend();
         }
         progress.finish(report.outcome.state(), report.reason().as_deref())?;
@@ -234,8 +233,8 @@ impl<F: UserApi, P: PublisherClient> Pipeline<F, P> {
         } else {
             PAGES_IN_MEMORY.max(self.pages_in_flight)
         };
-        let waiting = progress.pending_pages().map_err(RunError::Store)?;
-        let slots = PageSlots::new(capacity, waiting);
+        let pending = progress.pending_pages().map_err(RunError::Store)?;
+        let slots = PageSlots::new(capacity, pending);
         let (fetcher, sender) = (&self.fetcher, &self.sender);
         let fetch_loop = FetchLoop {
             fetcher,
@@ -249,24 +248,25 @@ impl<F: UserApi, P: PublisherClient> Pipeline<F, P> {
             slots: &slots,
             in_flight: self.batches_in_flight,
         };
-        // One ring is enough for any number of pages.
+        // Capacity 1: one wakeup covers any number of stored pages.
         let (wakeup, wakeups) = mpsc::channel(1);
         let (fetch_loop, delivery_loop) = (fetch_loop.run(plan, cancel, wakeup), delivery_loop.run(wakeups));
         let both = async { tokio::try_join!(fetch_loop, delivery_loop) };
-        let Ok(ended) = tokio::time::timeout(self.run.timeout, both).await else {
+        let Ok(result) = tokio::time::timeout(self.run.timeout, both).await else {
             return Err(RunError::Timeout(self.run.timeout));
         };
-        match ended?.0 {
+        match result?.0 {
             FetchOutcome::Failed(error) => Err(RunError::Fetch(error)),
             FetchOutcome::Cancelled => Ok(Outcome::Stopped),
             FetchOutcome::Complete => Ok(outcome_of(&progress.stats().counts())),
         }
     }
 
+    /// Records the metrics of a run and logs its outcome.
     fn record(&self, report: &Report) {
         let (run, outcome, counts) = (report.run, report.outcome.name(), &report.counts);
         self.metrics.runs.with_label_values(&[outcome]).inc();
-        self.metrics.run_seconds.observe(report.duration.as_secs_f64());
+        self.metrics.run_duration.observe(report.duration.as_secs_f64());
         if matches!(report.outcome, Outcome::Complete) {
             self.metrics.last_success.set(now_seconds());
         }

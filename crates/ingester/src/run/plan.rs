@@ -1,4 +1,4 @@
-//! Which pages a run asks for. Pure, and the same for the same seed, so that a run can be repeated.
+//! The pages that a run requests. Pure; the same seed gives the same pages, so that a run can be repeated.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,16 +6,16 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use uuid::Uuid;
 
-/// The highest page that the API knows; a higher one silently becomes the first again.
+/// Highest page number of the API. The API silently returns page 1 for higher numbers.
 const LAST_PAGE: u64 = 10_000;
 
-/// What the API's generator starts from: 1 to 64 letters, digits, `.`, `_` or `-`.
+/// Seed of the API's generator: 1 to 64 letters, digits, `.`, `_` or `-`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct Seed(String);
 
 impl Seed {
-    /// A seed that was never used: the first 64 bits of a random uuid.
+    /// Returns a new seed: the first 64 bits of a random UUID.
     #[must_use]
     pub fn random() -> Self {
         let mut text = Uuid::new_v4().simple().to_string();
@@ -23,8 +23,8 @@ impl Seed {
         Self(text)
     }
 
-    /// The seed that pages go on with when those of this one are used up. The API puts page number behind seed, so
-    /// the dot keeps `s` on page 12 and the successor's page 2 apart.
+    /// Returns the seed that follows this one after [`LAST_PAGE`] pages. The API appends the page number to the seed, so the
+    /// dot separates page 12 of `s` from page 2 of the successor.
     fn successor(&self, number: u64) -> String {
         if number == 0 {
             self.0.clone()
@@ -61,18 +61,18 @@ impl<'de> Deserialize<'de> for Seed {
     }
 }
 
-/// One page to ask for.
+/// Request for one page.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PageRequest {
-    /// What the generator starts from.
+    /// Seed of the generator.
     pub seed: String,
-    /// Counted from 1, at most 10,000.
+    /// Page number, 1 to 10,000.
     pub page: u32,
-    /// How many users, 1 to 5,000.
+    /// Number of users, 1 to 5,000.
     pub results: u32,
 }
 
-/// Some of the pages of a seed, written `FIRST..LAST`; both are counted from 1 and belong to it.
+/// A range of pages, written `FIRST..LAST`. Pages count from 1; both ends are included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PageRange {
     first: u64,
@@ -80,7 +80,7 @@ pub struct PageRange {
 }
 
 impl PageRange {
-    /// The pages from `first` to `last`, unless that is none.
+    /// Creates a range, or returns `None` if it is empty or starts at 0.
     #[must_use]
     pub fn new(first: u64, last: u64) -> Option<Self> {
         (1 <= first && first <= last).then_some(Self { first, last })
@@ -106,7 +106,7 @@ impl FromStr for PageRange {
         let range = text
             .split_once("..")
             .and_then(|(first, last)| Self::new(first.trim().parse().ok()?, last.trim().parse().ok()?));
-        range.ok_or("pages are FIRST..LAST, such as 3..7; 1 is the first")
+        range.ok_or("pages must be FIRST..LAST with FIRST from 1, such as 3..7")
     }
 }
 
@@ -140,7 +140,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Pages of `page_size` (1 or more) that hold `users` together; the last one may be smaller.
+    /// Creates a plan of `users` users in pages of `page_size` (1 or more). The last page may be smaller.
     #[must_use]
     pub fn new(seed: Seed, users: u64, page_size: u32) -> Self {
         Self {
@@ -151,19 +151,19 @@ impl Plan {
         }
     }
 
-    /// Only these pages of them.
+    /// Restricts the plan to a range of its pages.
     #[must_use]
     pub fn only(self, only: Option<PageRange>) -> Self {
         Self { only, ..self }
     }
 
-    /// The seed of the run.
+    /// Returns the seed of the run.
     #[must_use]
     pub fn seed(&self) -> &Seed {
         &self.seed
     }
 
-    /// How many users the pages hold.
+    /// Returns the number of users on the planned pages.
     #[must_use]
     pub fn users(&self) -> u64 {
         let size = u64::from(self.page_size);
@@ -172,20 +172,20 @@ impl Plan {
         before(end) - before(first)
     }
 
-    /// Every page, in order.
+    /// Iterates over the pages in order.
     pub fn pages(&self) -> impl Iterator<Item = PageRequest> + '_ {
         let (first, end) = self.indices();
         (first..end).map_while(|index| self.page(index))
     }
 
-    /// The index of the first page and the one behind the last, counted from 0.
+    /// Returns the half-open range of page indices, counted from 0.
     fn indices(&self) -> (u64, u64) {
         let end = self.users.div_ceil(u64::from(self.page_size));
         self.only
             .map_or((0, end), |only| ((only.first - 1).min(end), only.last.min(end)))
     }
 
-    /// The page at `index`, counted from 0.
+    /// Returns the page at `index`, counted from 0.
     fn page(&self, index: u64) -> Option<PageRequest> {
         let before = index.checked_mul(u64::from(self.page_size))?;
         let left = self.users.checked_sub(before).filter(|left| *left > 0)?;
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_page_holds_the_rest() {
+    fn last_page_holds_the_remaining_users() {
         let pages: Vec<_> = plan(11, 5)
             .pages()
             .map(|page| (page.page, page.results))
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn past_page_10000_another_seed_takes_over() {
+    fn page_after_10000_uses_the_successor_seed() {
         let pages: Vec<_> = plan(20_001, 1).pages().collect();
         assert_eq!((pages[9_999].seed.as_str(), pages[9_999].page), ("abc", 10_000));
         assert_eq!((pages[10_000].seed.as_str(), pages[10_000].page), ("abc.1.", 1));
@@ -229,15 +229,11 @@ mod tests {
             .iter()
             .map(|page| format!("{}{}", page.seed, page.page))
             .collect();
-        assert_eq!(
-            generators.len(),
-            pages.len(),
-            "no two pages come from the same generator"
-        );
+        assert_eq!(generators.len(), pages.len(), "every page has its own generator");
     }
 
     #[test]
-    fn some_pages_are_the_same_ones_as_among_all() {
+    fn page_range_selects_the_same_pages_as_the_full_plan() {
         let all: Vec<_> = plan(11, 5).pages().collect();
         let some = |range: &str| plan(11, 5).only(Some(range.parse().unwrap()));
         assert_eq!(some("2..3").pages().collect::<Vec<_>>(), all[1..]);
@@ -251,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_seed_is_short_and_plain() {
+    fn seed_is_validated() {
         for text in ["", "a b", "ä", "a&results=1", &"x".repeat(65)] {
             assert!(text.parse::<Seed>().is_err(), "{text}");
         }
@@ -261,7 +257,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_pages_hold_what_was_asked_within_the_api_s_bounds(users in 1_u64..100_000, size in 1_u32..=5_000) {
+        fn pages_hold_the_requested_users_within_api_limits(users in 1_u64..100_000, size in 1_u32..=5_000) {
             let mut sum = 0;
             for page in plan(users, size).pages() {
                 prop_assert!((1..=size).contains(&page.results) && (1..=10_000).contains(&page.page));

@@ -1,4 +1,4 @@
-//! How a run ended: its outcome, its counts, and the one line of JSON that says both.
+//! The result of a run: outcome, counts and the JSON summary.
 
 use std::time::Duration;
 
@@ -13,21 +13,21 @@ use crate::run::plan::Seed;
 use crate::run::run_stats::Counts;
 use crate::store::StoreError;
 
-/// How a run ended.
+/// Outcome of a run.
 #[derive(Debug)]
 pub enum Outcome {
-    /// Every user that was asked for was fetched, and every valid one accepted.
+    /// Every user was fetched and every valid record accepted.
     Complete,
-    /// The same, but the publisher refused some. Another try would end the same way.
+    /// Every user was fetched; the publisher rejected some records. A retry would have the same outcome.
     Rejected,
-    /// The process was told to stop; what was fetched is delivered.
+    /// The run was stopped; every fetched record is delivered.
     Stopped,
-    /// It could not go on.
+    /// The run failed.
     Failed(RunError),
 }
 
 impl Outcome {
-    /// A short name, for metrics and the summary.
+    /// Returns the name used in metrics and the summary.
     #[must_use]
     pub const fn name(&self) -> &'static str {
         match self {
@@ -38,7 +38,7 @@ impl Outcome {
         }
     }
 
-    /// What the history calls it.
+    /// Returns the state stored for the run.
     #[must_use]
     pub const fn state(&self) -> RunState {
         match self {
@@ -50,35 +50,35 @@ impl Outcome {
     }
 }
 
-/// Why a run could not go on.
+/// Why a run failed.
 #[derive(Debug, Error)]
 pub enum RunError {
-    /// A page can't be had; what was fetched before is delivered.
-    #[error("fetching ended")]
+    /// A page can't be fetched. Pages fetched before are delivered.
+    #[error("failed to fetch users")]
     Fetch(#[source] PageError),
-    /// Records can't be handed over.
-    #[error("delivery ended")]
+    /// Records can't be delivered.
+    #[error("failed to deliver records")]
     Delivery(#[source] DeliveryError),
-    /// It took too long.
-    #[error("not done within run.timeout, {0:?}")]
+    /// The run exceeded its time limit.
+    #[error("the run exceeded run.timeout of {0:?}")]
     Timeout(Duration),
-    /// What it does can't be kept.
-    #[error("keep the run's state")]
+    /// The progress can't be stored.
+    #[error("failed to store the progress of the run")]
     Store(#[source] StoreError),
 }
 
-/// What there is to say of a run.
+/// Result of a run.
 #[derive(Debug)]
 pub struct Report {
-    /// The run's id.
+    /// Id of the run.
     pub run: Uuid,
-    /// Its seed, which repeats it.
+    /// Seed of the run.
     pub seed: Seed,
-    /// How it ended.
+    /// Outcome of the run.
     pub outcome: Outcome,
-    /// What it did.
+    /// Counts of the run.
     pub counts: Counts,
-    /// How long it took.
+    /// Duration of the run in this process.
     pub duration: Duration,
 }
 
@@ -95,7 +95,7 @@ struct Summary<'a> {
 }
 
 impl Report {
-    /// Why it failed, if it did, with every cause in one line.
+    /// Returns why the run failed, with all causes in one line.
     #[must_use]
     pub fn reason(&self) -> Option<String> {
         match &self.outcome {
@@ -104,7 +104,7 @@ impl Report {
         }
     }
 
-    /// Whether every later run would fail in the same way until the operator changes something.
+    /// Whether every retry fails until the operator changes the configuration.
     #[must_use]
     pub fn is_unrecoverable(&self) -> bool {
         matches!(
@@ -113,7 +113,7 @@ impl Report {
         )
     }
 
-    /// The run as one line of JSON.
+    /// Returns the summary as one line of JSON.
     #[must_use]
     pub fn summary(&self) -> String {
         let summary = Summary {
@@ -124,7 +124,7 @@ impl Report {
             counts: &self.counts,
             seconds: self.duration.as_secs_f64(),
         };
-        serde_json::to_string(&summary).expect("texts and numbers can be written as JSON")
+        serde_json::to_string(&summary).expect("strings and numbers serialize to JSON")
     }
 }
 
@@ -133,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_summary_is_one_line_with_every_count() {
+    fn summary_is_one_line_with_every_count() {
         let report = Report {
             run: Uuid::nil(),
             seed: "abc".parse().unwrap(),
@@ -148,7 +148,7 @@ mod tests {
         assert!(!line.contains('\n'));
         let summary: serde_json::Value = serde_json::from_str(&line).unwrap();
         assert_eq!(summary["outcome"], "failed");
-        assert_eq!(summary["reason"], "not done within run.timeout, 1s");
+        assert_eq!(summary["reason"], "the run exceeded run.timeout of 1s");
         assert_eq!(
             (&summary["requested"], &summary["seconds"]),
             (&5.into(), &1.5.into())

@@ -1,4 +1,4 @@
-//! What a run has done so far: the one place where its counts and the metrics move. Shared by both legs of a run.
+//! Statistics of a run: the only place that changes its counts and the metrics. Shared by the fetch and delivery stages.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,45 +10,45 @@ use crate::delivery::response::BatchOutcome;
 use crate::metrics::{IngesterMetrics, Upstream};
 use crate::transform::page::Page;
 
-/// Different reasons that are told apart; the publisher's are its own, so there may be any number.
+/// Maximum number of distinct reasons; the publisher may send any number.
 const MAX_REASONS: usize = 64;
 
-/// The counts of one run. At its end `fetched` is `invalid + duplicate + accepted + rejected + undelivered`.
+/// Counts of one run. At its end `fetched` equals `invalid + duplicate + accepted + rejected + undelivered`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Counts {
-    /// Users asked for.
+    /// Users requested.
     pub requested: u64,
-    /// Users in verified replies.
+    /// Users in valid replies.
     pub fetched: u64,
-    /// Fetched users that make no record.
+    /// Fetched users that can't be mapped to a record.
     pub invalid: u64,
-    /// Fetched users that the run had already; not sent.
+    /// Users fetched again within the run; not sent.
     pub duplicate: u64,
     /// Records that the publisher accepted.
     pub accepted: u64,
-    /// Records that the publisher refused.
+    /// Records that the publisher rejected.
     pub rejected: u64,
-    /// Fetched users that nothing was said about before the run ended.
+    /// Fetched users without an outcome when the run ended.
     pub undelivered: u64,
-    /// Requests sent again, to either side.
+    /// Requests retried, to both upstreams.
     pub retried: u64,
-    /// Time spent waiting for the API's budget.
+    /// Time spent waiting for the API's rate limit, in seconds.
     pub rate_limited_seconds: f64,
-    /// `field: rule` → how many.
+    /// `field: rule` → number of users.
     pub invalid_reasons: BTreeMap<String, u64>,
-    /// `field: reason` → how many.
+    /// `field: reason` → number of records.
     pub rejected_reasons: BTreeMap<String, u64>,
 }
 
-/// Counts a run.
+/// Statistics of one run.
 pub struct RunStats {
     counts: Mutex<Counts>,
     metrics: IngesterMetrics,
 }
 
 impl RunStats {
-    /// A run that asks for `requested` users.
+    /// Creates the statistics of a run that requests `requested` users.
     #[must_use]
     pub fn new(requested: u64, metrics: IngesterMetrics) -> Self {
         let counts = Counts {
@@ -58,7 +58,7 @@ impl RunStats {
         Self::from_counts(counts, metrics)
     }
 
-    /// Counts on from `counts`, which the metrics of an earlier process have seen.
+    /// Continues from `counts` of an earlier process. The metrics start at zero.
     #[must_use]
     pub fn from_counts(counts: Counts, metrics: IngesterMetrics) -> Self {
         Self {
@@ -67,13 +67,13 @@ impl RunStats {
         }
     }
 
-    /// The counts so far.
+    /// Returns a snapshot of the counts.
     #[must_use]
     pub fn counts(&self) -> Counts {
         self.lock().clone()
     }
 
-    /// A verified page came in.
+    /// Records a fetched page.
     pub fn record_page(&self, page: &Page) {
         let users = count(page.users());
         self.metrics.fetched.inc_by(users);
@@ -89,7 +89,7 @@ impl RunStats {
         }
     }
 
-    /// So many records are known already.
+    /// Records duplicate users.
     pub fn record_duplicates(&self, records: usize) {
         let records = count(records);
         self.metrics.duplicate.inc_by(records);
@@ -98,7 +98,7 @@ impl RunStats {
         counts.undelivered -= records;
     }
 
-    /// The publisher has said what became of a batch.
+    /// Records the outcome of a batch.
     pub fn record_outcome(&self, outcome: &BatchOutcome) {
         let rejected = count(outcome.rejected.len());
         self.metrics.accepted.inc_by(outcome.accepted);
@@ -112,24 +112,24 @@ impl RunStats {
         }
     }
 
-    /// A request was answered, or not.
+    /// Records a request and its status label.
     pub fn record_request(&self, upstream: Upstream, status: &str, duration: Duration) {
         self.metrics.request(upstream, status, duration);
     }
 
-    /// A request is going to be sent again.
+    /// Records a retry.
     pub fn record_retry(&self, upstream: Upstream) {
         self.metrics.retries.with_label_values(&[upstream.name()]).inc();
         self.lock().retried += 1;
     }
 
-    /// The API's budget was waited for.
+    /// Records time spent waiting for the API's rate limit.
     pub fn record_rate_limit_wait(&self, waited: Duration) {
-        self.metrics.rate_limited_seconds.add(waited.as_secs_f64());
+        self.metrics.rate_limited_seconds.inc_by(waited.as_secs_f64());
         self.lock().rate_limited_seconds += waited.as_secs_f64();
     }
 
-    /// A panic elsewhere leaves counts behind that are still true.
+    /// Ignores poisoning: the counts stay consistent after a panic.
     fn lock(&self) -> MutexGuard<'_, Counts> {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -147,8 +147,8 @@ fn increment_reason(reasons: &mut BTreeMap<String, u64>, reason: &str) {
         .or_default() += 1;
 }
 
-fn count(number: usize) -> u64 {
-    u64::try_from(number).expect("what is in store can be counted in 64 bits")
+pub(crate) fn count(number: usize) -> u64 {
+    u64::try_from(number).expect("a length fits into 64 bits")
 }
 
 #[cfg(test)]
@@ -161,7 +161,7 @@ mod tests {
     use crate::transform::mapping::MappingError;
 
     #[test]
-    fn what_was_fetched_is_always_the_sum_of_what_became_of_it() {
+    fn fetched_equals_the_sum_of_all_outcomes() {
         let stats = RunStats::for_tests();
         let mut page = page_of(5);
         page.push(Err(MappingError {
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn reasons_are_bounded_whatever_a_publisher_makes_up() {
+    fn number_of_distinct_reasons_is_bounded() {
         let stats = RunStats::for_tests();
         let rejected = (0..200)
             .map(|number| RecordRejection::new(number, format!("field: reason {number}")))

@@ -1,22 +1,21 @@
-//! Whether the work still moves: whoever works says by when it will be heard of again, and a liveness watch looks at
-//! the clock. Knows neither runs nor schedules.
+//! Liveness watchdog: the worker announces its next sign of progress, and `/healthz` fails when it is overdue.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use service::Health;
 
-/// What a promise is late by before it counts: a busy machine is no dead task.
+/// Tolerated delay, so that a busy machine is not reported as dead.
 const SLACK: Duration = Duration::from_secs(60);
 
-/// The promise that was made last.
+/// Deadline of the next progress.
 #[derive(Clone, Default)]
 pub struct Watchdog {
-    due: Arc<Mutex<Option<Instant>>>,
+    deadline: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Watchdog {
-    /// A pulse that `/healthz` watches.
+    /// Creates a watchdog that `/healthz` checks.
     #[must_use]
     pub fn register(health: &Health) -> Self {
         let watchdog = Self::default();
@@ -25,16 +24,16 @@ impl Watchdog {
         watchdog
     }
 
-    /// Promises to be heard of again within `time`.
+    /// Sets the deadline of the next progress.
     pub fn expect_progress_within(&self, time: Duration) {
-        let due = Instant::now().checked_add(time.saturating_add(SLACK));
-        *self.due.lock().unwrap_or_else(PoisonError::into_inner) = due;
+        let deadline = Instant::now().checked_add(time.saturating_add(SLACK));
+        *self.deadline.lock().unwrap_or_else(PoisonError::into_inner) = deadline;
     }
 
     fn check(&self, now: Instant) -> Result<(), String> {
-        let due = *self.due.lock().unwrap_or_else(PoisonError::into_inner);
-        match due.map(|due| now.saturating_duration_since(due)) {
-            Some(late) if !late.is_zero() => Err(format!("nothing has moved for {late:?} too long")),
+        let deadline = *self.deadline.lock().unwrap_or_else(PoisonError::into_inner);
+        match deadline.map(|deadline| now.saturating_duration_since(deadline)) {
+            Some(overdue) if !overdue.is_zero() => Err(format!("no progress; overdue by {overdue:?}")),
             _ => Ok(()),
         }
     }
@@ -45,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_broken_promise_is_a_reason_to_be_restarted() {
+    fn missed_deadline_fails_liveness() {
         let watchdog = Watchdog::default();
         let now = Instant::now();
         watchdog.check(now).unwrap();
@@ -55,7 +54,7 @@ mod tests {
             watchdog
                 .check(now + Duration::from_secs(70))
                 .unwrap_err()
-                .starts_with("nothing has moved")
+                .starts_with("no progress")
         );
         watchdog.expect_progress_within(Duration::from_secs(30));
         watchdog.check(now + Duration::from_secs(70)).unwrap();

@@ -1,9 +1,9 @@
-//! A cron expression in a time zone. What matches a calendar is `croner`'s; what daylight-saving changes do to it is
-//! decided here. Pure: it knows no clock.
+//! Cron expressions in a time zone. `croner` matches the calendar; this module handles daylight-saving transitions.
+//! Pure: time is an argument.
 //!
-//! A clock that is put forward leaves out local times. An expression for fixed times of day (`30 2 * * *`) starts right
-//! after the gap that swallowed it; one that repeats within the day (`*/15 * * * *`) has no start in the gap. A clock that is
-//! put back repeats local times: fixed times start the first time only, repeating ones both times.
+//! A forward transition skips local times. A fixed time of day (`30 2 * * *`) in the gap starts right after it. A repeating
+//! expression (`*/15 * * * *`) has no start in the gap. A backward transition repeats local times. A fixed time starts
+//! the first time only, a repeating expression both times.
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,10 +15,10 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// More changes of a zone's offset than lie between two starts of any expression that has starts at all.
+/// Maximum number of zone transitions between two starts; no valid expression needs more.
 const MAX_TRANSITIONS: usize = 1_000;
 
-/// A cron expression: five fields, or six with seconds in front.
+/// A cron expression of five fields, or six with leading seconds.
 #[derive(Clone, Debug)]
 pub struct Cron {
     text: String,
@@ -38,14 +38,14 @@ impl FromStr for Cron {
             fixed,
         };
         if cron.civil_match(0, true).is_none() {
-            return Err("never comes".to_owned());
+            return Err("it never matches".to_owned());
         }
         Ok(cron)
     }
 }
 
 impl Cron {
-    /// The first start after `time` by the clocks of `zone`; none when the calendar ends first.
+    /// Returns the first start after `time` in `zone`, or `None` past the end of the calendar.
     #[must_use]
     pub fn after(&self, time: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
         let now = time.as_second() - i64::from(time.subsec_nanosecond() < 0);
@@ -59,7 +59,7 @@ impl Cron {
                 .next()
                 .map(|change| change.timestamp().as_second())
         };
-        // `preceding` is exclusive, and a change at this very second counts as past.
+        // `preceding` is exclusive, and a transition at this very second counts as past.
         let began = begin(Timestamp::from_second(now.checked_add(1)?).ok()?);
         let mut here = offset(now)?;
         let mut from = now + here;
@@ -78,15 +78,15 @@ impl Cron {
                 return Timestamp::from_second(found).ok();
             };
             let (before, after) = (here, offset(change)?);
-            // What the clock would have shown at the change, had it not been put.
-            let would = change + before;
-            let swallowed = self.fixed && found + before < change + after;
-            if swallowed {
+            // The local time at the transition under the old offset.
+            let old_local = change + before;
+            let in_gap = self.fixed && found + before < change + after;
+            if in_gap {
                 return Timestamp::from_second(change).ok();
             }
             here = after;
             from = if self.fixed {
-                would.max(change + after)
+                old_local.max(change + after)
             } else {
                 change + after
             };
@@ -95,7 +95,7 @@ impl Cron {
         None
     }
 
-    /// The first match after, or at, a local time in seconds since 1970; as if every day had 24 hours.
+    /// Returns the first match after, or at, a local time in seconds since 1970, ignoring transitions.
     fn civil_match(&self, from: i64, inclusive: bool) -> Option<i64> {
         let from: DateTime<Utc> = DateTime::from_timestamp(from, 0)?;
         let found = self.pattern.find_next_occurrence(&from, inclusive);
@@ -125,12 +125,12 @@ impl<'de> Deserialize<'de> for Cron {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         text.parse().map_err(|reason| {
-            de::Error::custom(format_args!("schedule.cron is no cron expression: {reason}"))
+            de::Error::custom(format_args!("invalid cron expression in schedule.cron: {reason}"))
         })
     }
 }
 
-/// A time zone by its IANA name.
+/// A time zone, identified by its IANA name.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Zone(TimeZone);
 
@@ -141,7 +141,7 @@ impl Zone {
         Self(TimeZone::UTC)
     }
 
-    /// Its rules.
+    /// Returns the rules of the zone.
     #[must_use]
     pub fn rules(&self) -> &TimeZone {
         &self.0
@@ -165,8 +165,9 @@ impl Serialize for Zone {
 impl<'de> Deserialize<'de> for Zone {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        text.parse()
-            .map_err(|reason| de::Error::custom(format_args!("schedule.time_zone is no time zone: {reason}")))
+        text.parse().map_err(|reason| {
+            de::Error::custom(format_args!("invalid time zone in schedule.time_zone: {reason}"))
+        })
     }
 }
 

@@ -1,5 +1,5 @@
-//! When runs start: by interval or cron expression, with jitter, and what becomes of starts that nobody was there for
-//! or that fall into another run. Pure: the time is an argument. It neither waits nor runs anything.
+//! Computes when runs start: interval or cron, jitter, catch-up of missed starts, overlap policy and retries. Pure: time
+//! is an argument. Waits for nothing and executes nothing.
 
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -12,16 +12,16 @@ use crate::run::Trigger;
 use crate::scheduler::cron::Cron;
 use crate::settings::{CatchUp, ConcurrencyPolicy, ScheduleSettings};
 
-/// A start that is dealt with later than this was missed: the process was down, or the machine asleep.
+/// A start that is handled later than this was missed: the process was down or the machine suspended.
 const ON_TIME: Duration = Duration::from_secs(60);
-/// A clock that was set back by no more than this catches up with the starts it has seen; by more, they come again.
+/// A backward clock step up to this size repeats no cron start. After a larger one, starts count from the new time.
 const MAX_CLOCK_STEP: Duration = Duration::from_secs(3_600);
-/// Starts that are looked at one by one after a long absence. Of those before, only the number is estimated.
+/// Maximum number of starts enumerated after a long downtime. Earlier starts are only estimated in number.
 const MAX_STARTS: usize = 10_000;
-/// Of the starts that come to nothing, so many latest get an entry of their own in the history.
+/// Maximum number of missed and skipped starts stored as runs per check, the newest ones.
 const MAX_RECORDED: usize = 100;
 
-/// A rule for starts.
+/// Rule for the starts of runs.
 #[derive(Clone, Debug)]
 pub struct Schedule {
     recurrence: Recurrence,
@@ -40,41 +40,41 @@ enum Recurrence {
     Cron(Box<Cron>, TimeZone),
 }
 
-/// What is to be done about the starts that have come.
+/// Due starts and what to do about each.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct DueStarts {
-    /// Runs to do, in this order.
+    /// Runs to enqueue, in this order.
     pub runs: Vec<(Timestamp, Trigger)>,
-    /// The latest of the starts that come to nothing, and why.
+    /// The newest starts that do not run, with the reason.
     pub not_run: Vec<(Timestamp, SkipReason)>,
-    /// All starts that nobody was there for and that come to nothing.
+    /// Number of all missed starts that do not run.
     pub missed: u64,
-    /// All starts that fell into another run and come to nothing.
+    /// Number of all overlapping starts that do not run.
     pub skipped: u64,
-    /// The latest start that is dealt with by this, or the moment from which a clock that was set back counts anew.
+    /// The latest start handled by this check, or the current time after a large backward clock step.
     pub up_to: Option<Timestamp>,
 }
 
-/// Why a start comes to nothing.
+/// Why a start does not run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SkipReason {
-    /// Nobody was there.
+    /// The scheduler was not running at that time.
     Missed,
-    /// Another run was under way.
+    /// Another run was active at that time.
     Overlap,
 }
 
-/// When a run was under way.
+/// A period in which a run was active.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RunPeriod {
-    /// From.
+    /// Start of the period.
     pub from: Timestamp,
-    /// Until.
+    /// End of the period.
     pub until: Timestamp,
 }
 
 impl Schedule {
-    /// The rule that the settings describe. `salt` keeps the jitter of several ingesters apart.
+    /// Creates the schedule of `settings`. `salt` makes the jitter of several ingesters differ.
     #[must_use]
     pub fn new(settings: &ScheduleSettings, salt: u64) -> Self {
         let recurrence = match &settings.cron {
@@ -93,7 +93,7 @@ impl Schedule {
         }
     }
 
-    /// What the very first process counts from: an interval starts at once, a cron expression when it next matches.
+    /// Returns the initial schedule cursor: an interval starts at once, a cron expression at its next match.
     #[must_use]
     pub fn origin(&self, now: Timestamp) -> Timestamp {
         match &self.recurrence {
@@ -102,19 +102,19 @@ impl Schedule {
         }
     }
 
-    /// When the first start after `done`, the latest one dealt with, is to be acted upon. None when there is none ever.
+    /// Returns when to act on the first start after `done`, the schedule cursor. `None` when no start follows.
     #[must_use]
     pub fn next(&self, done: Timestamp, now: Timestamp) -> Option<Timestamp> {
         let start = self.after(self.trusted(done, now))?;
         Some(self.jittered(start))
     }
 
-    /// What to do about the starts after `done` that have come by `now`, when runs were under way in `busy`.
+    /// Returns what to do about the starts after `done` up to `now`, when runs were active in `active`.
     #[must_use]
     pub fn due(&self, done: Timestamp, active: Option<RunPeriod>, now: Timestamp) -> DueStarts {
         let from = self.trusted(done, now);
         let (starts, before) = self.elapsed_starts(from, now);
-        // A clock that was set back counts anew from here; else the next start would always be one rhythm ahead.
+        // Without the reset, the next start would stay one interval ahead after a large backward clock step.
         let reset = (from != done).then_some(from);
         let mut due = DueStarts {
             missed: before,
@@ -137,7 +137,7 @@ impl Schedule {
             ConcurrencyPolicy::Skip => None,
         };
         let current = on_time.pop().or(queued);
-        // One start is as good as the other: a queued one gives way to one that has come meanwhile.
+        // Starts are interchangeable: a start that is on time replaces a queued one.
         overlapping.extend(queued.filter(|queued| Some(*queued) != current));
         late.extend(on_time);
         let caught_up = match self.catch_up {
@@ -161,9 +161,8 @@ impl Schedule {
         due
     }
 
-    /// When a run that failed at `failed`, after `retried` retries, is tried again. It gives way to a regular start:
-    /// to the next one, and to one after the failure that is dealt with, as `done`, the latest of those, says. A clock
-    /// that was set back since delays nothing.
+    /// Returns when to retry a run that failed at `failed` after `retried` retries. `done` is the schedule cursor. A regular
+    /// start replaces the retry if it comes first or was handled since. A backward clock step does not delay the retry.
     #[must_use]
     pub fn retry(
         &self,
@@ -175,11 +174,11 @@ impl Schedule {
         let at = failed.checked_add(self.retry_delay).ok()?;
         let next = self.next(done, failed);
         let wanted = retried < self.retries && done <= failed && next.is_none_or(|next| at < next);
-        let set_back = since(now, at) > self.retry_delay;
-        wanted.then_some(if set_back { now } else { at })
+        let clock_stepped_back = since(now, at) > self.retry_delay;
+        wanted.then_some(if clock_stepped_back { now } else { at })
     }
 
-    /// The first start after `time`, without jitter.
+    /// Returns the first start after `time`, without jitter.
     fn after(&self, time: Timestamp) -> Option<Timestamp> {
         match &self.recurrence {
             Recurrence::Every(interval) => time.checked_add(*interval).ok(),
@@ -187,13 +186,13 @@ impl Schedule {
         }
     }
 
-    /// The starts after `done` whose time has come, the latest of them one by one, and how many there were before.
+    /// Returns the newest starts between `done` and `now`, and the number of earlier ones.
     fn elapsed_starts(&self, done: Timestamp, now: Timestamp) -> (VecDeque<Timestamp>, u64) {
         let (starts, complete) = self.starts_until(done, now);
         let Some(last) = starts.back().copied().filter(|_| !complete) else {
             return (starts, 0);
         };
-        // Too many to look at: go on shortly before now, as many starts as are of interest.
+        // Too many starts: estimate their number and enumerate only the newest.
         let gap = since(done, last).as_nanos() / (MAX_STARTS as u128);
         let back = gap.saturating_mul((MAX_STARTS / 2) as u128);
         let back = Duration::from_nanos(u64::try_from(back).unwrap_or(u64::MAX));
@@ -217,7 +216,7 @@ impl Schedule {
         (starts, true)
     }
 
-    /// The latest start at or before `time`, for an interval that counts from `done`.
+    /// Returns the latest start at or before `time` of an interval that counts from `done`.
     fn aligned(&self, done: Timestamp, time: Timestamp) -> Timestamp {
         let Recurrence::Every(interval) = &self.recurrence else {
             return time;
@@ -227,7 +226,7 @@ impl Schedule {
         time.checked_sub(into).unwrap_or(time)
     }
 
-    /// `done`, unless the clock was set back so far that waiting for it to come again would be silence.
+    /// Returns `done`, or `now` after a backward clock step that is too large to wait out.
     fn trusted(&self, done: Timestamp, now: Timestamp) -> Timestamp {
         let tolerated = match &self.recurrence {
             Recurrence::Every(_) => Duration::ZERO,
@@ -236,7 +235,7 @@ impl Schedule {
         if since(now, done) > tolerated { now } else { done }
     }
 
-    /// The same start always comes equally late.
+    /// Adds the jitter, which is the same for the same start.
     fn jittered(&self, start: Timestamp) -> Timestamp {
         let span = u64::try_from(self.jitter.as_nanos()).unwrap_or(u64::MAX);
         let mut hasher = DefaultHasher::new();
@@ -246,13 +245,13 @@ impl Schedule {
     }
 }
 
-/// From `a` to `b`, or nothing when `b` is not after it.
+/// Returns the time from `a` to `b`, or zero when `b` is not after `a`.
 fn since(a: Timestamp, b: Timestamp) -> Duration {
     Duration::try_from(b.duration_since(a)).unwrap_or(Duration::ZERO)
 }
 
 fn count(number: usize) -> u64 {
-    u64::try_from(number).expect("what is in store can be counted in 64 bits")
+    u64::try_from(number).expect("a length fits into 64 bits")
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The spent budget and the schedule's place.
+//! Rate limit usage and the schedule cursor.
 
 use std::time::Duration;
 
@@ -7,16 +7,16 @@ use rusqlite::{OptionalExtension as _, Transaction, params};
 
 use crate::store::{Store, StoreError, from_db, timestamp, to_db};
 
-/// Something that was taken off the budget, to be confirmed or given back.
+/// Users reserved from the rate limit before a request; completed by its outcome.
 #[derive(Clone, Copy, Debug)]
 pub struct RateReservation(i64);
 
 impl Store {
-    /// Takes `users` off the budget before they are asked for: who is killed meanwhile may have been served. Forgets
-    /// what is older than `window`.
+    /// Reserves `users` before they are requested, because a killed process may have been served. Deletes usage older than
+    /// `window`.
     ///
     /// # Errors
-    /// [`StoreError::Use`].
+    /// Returns [`StoreError::Sqlite`].
     pub fn reserve_users(
         &self,
         users: u64,
@@ -34,10 +34,10 @@ impl Store {
         })
     }
 
-    /// They were served at the latest at `now`, or not at all.
+    /// Completes a reservation at `now`: the users were served, or not.
     ///
     /// # Errors
-    /// [`StoreError::Use`].
+    /// Returns [`StoreError::Sqlite`].
     pub fn complete_reservation(
         &self,
         reservation: RateReservation,
@@ -57,31 +57,31 @@ impl Store {
         })
     }
 
-    /// What was spent within `window` before `now`: how long ago, oldest first, and how much. What lies ahead of a clock
-    /// that was set back counts as spent now.
+    /// Returns the usage within `window` before `now` as age and number of users, oldest first. Usage in the future of a
+    /// clock that stepped back counts as current.
     ///
     /// # Errors
-    /// [`StoreError`] of reading.
+    /// Returns a [`StoreError`] when reading fails.
     pub fn recent_usage(&self, window: Duration, now: Timestamp) -> Result<Vec<(Duration, u64)>, StoreError> {
         self.read(|connection| {
             let mut statement = connection.prepare_cached("SELECT at, users FROM spent ORDER BY at")?;
             let mut rows = statement.query([])?;
-            let mut spent = Vec::new();
+            let mut usage = Vec::new();
             while let Some(row) = rows.next()? {
                 let age = now.duration_since(timestamp(row.get(0)?)?);
                 let age = Duration::try_from(age).unwrap_or(Duration::ZERO);
                 if age < window {
-                    spent.push((age, from_db(row.get(1)?)?));
+                    usage.push((age, from_db(row.get(1)?)?));
                 }
             }
-            Ok(spent)
+            Ok(usage)
         })
     }
 
-    /// The latest start that the schedule has dealt with.
+    /// Returns the latest start that the schedule has handled.
     ///
     /// # Errors
-    /// [`StoreError`] of reading.
+    /// Returns a [`StoreError`] when reading fails.
     pub fn schedule_cursor(&self) -> Result<Option<Timestamp>, StoreError> {
         let found = self.read(|connection| {
             let mut statement =
@@ -91,10 +91,10 @@ impl Store {
         found.map(timestamp).transpose()
     }
 
-    /// Keeps that start.
+    /// Sets the latest start that the schedule has handled.
     ///
     /// # Errors
-    /// [`StoreError::Use`].
+    /// Returns [`StoreError::Sqlite`].
     pub fn set_schedule_cursor(&self, at: Timestamp) -> Result<(), StoreError> {
         self.write(|transaction| write_schedule_cursor(transaction, at))
     }

@@ -1,5 +1,5 @@
-//! The pages of the run under way: kept as they come in, and until each of their records is accounted for. What a page
-//! changes in the counts is written with it, so that a killed process counts nothing twice.
+//! Outbox of the active run: stores fetched pages until each of their records has an outcome. Writes counts in the same
+//! transaction, so that a killed process counts nothing twice.
 
 use std::ops::Range;
 
@@ -14,71 +14,71 @@ use crate::store::{Store, StoreError, from_db, to_db};
 use crate::transform::page::Page;
 use crate::transform::records::Records;
 
-/// A page that came in.
+/// A fetched page to store.
 #[derive(Debug)]
 pub struct FetchedPage<'p> {
-    /// Its place in the run, from 0.
+    /// Index of the page in the run, from 0.
     pub page: u64,
-    /// The run's number of its first record.
+    /// Sequence number of its first record in the run.
     pub first: u64,
-    /// What it holds.
+    /// The users of the page.
     pub content: &'p Page,
-    /// Its records without those that the run had already.
+    /// Indices of its records that are no duplicates.
     pub new_records: &'p [usize],
-    /// How many of them are kept, and let go, together.
-    pub chunk: usize,
+    /// Number of records stored, and deleted, together.
+    pub chunk_size: usize,
 }
 
-/// A piece of a page, with records that nothing is known about.
+/// A part of a page with records that have no outcome yet.
 #[derive(Debug)]
 pub struct OutboxChunk {
-    /// The page's place in the run, from 0.
+    /// Index of the page in the run, from 0.
     pub page: u64,
-    /// The run's number of the page's first record.
+    /// Sequence number of the page's first record in the run.
     pub first: u64,
-    /// The piece's place in the page.
+    /// Index of the chunk's first record in the page.
     pub start: usize,
-    /// Which records of the page are accounted for.
-    pub accounted: RangeSet,
-    /// The piece's records.
+    /// Records of the page that have an outcome.
+    pub acknowledged: RangeSet,
+    /// The records of the chunk.
     pub records: Records,
 }
 
 impl OutboxChunk {
-    /// Its places in the page.
+    /// Returns the indices of its records in the page.
     #[must_use]
     pub fn range(&self) -> Range<usize> {
         self.start..self.start + self.records.len()
     }
 }
 
-/// Records of which the publisher has said what became of them.
+/// Records that have an outcome.
 #[derive(Debug)]
 pub struct Ack<'h> {
-    /// The piece that they are part of.
+    /// The chunk that contains them.
     pub chunk: &'h OutboxChunk,
-    /// Their places in the page.
+    /// Their indices in the page.
     pub range: Range<usize>,
-    /// Those among them that were refused.
-    pub refused: &'h [RejectedRecord],
+    /// The rejected ones.
+    pub rejected: &'h [RejectedRecord],
 }
 
-/// A record that the publisher refused, without anything personal.
+/// A rejected record, without personal data.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct RejectedRecord {
-    /// The run's number of the record.
+    /// Sequence number of the record in the run.
     pub record: u64,
-    /// The user's id.
+    /// Id of the user.
     pub id: String,
     /// Field and rule.
     pub reason: String,
 }
 
 impl Store {
-    /// Keeps a page that came in.
+    /// Stores a fetched page.
     ///
     /// # Errors
-    /// [`StoreError::Use`].
+    /// Returns [`StoreError::Sqlite`].
     pub fn insert_page(
         &self,
         run: Uuid,
@@ -87,11 +87,11 @@ impl Store {
     ) -> Result<(), StoreError> {
         let id = run.to_string();
         let (number, records) = (to_db(page.page), to_db(page.new_records.len() as u64));
-        let known: Vec<_> = page.content.ids().collect();
+        let page_ids: Vec<_> = page.content.ids().collect();
         let ids: Vec<u8> = page
             .new_records
             .iter()
-            .flat_map(|index| id_bytes(known[*index]))
+            .flat_map(|index| id_bytes(page_ids[*index]))
             .collect();
         self.write(|transaction| {
             transaction.execute(
@@ -102,8 +102,8 @@ impl Store {
                 "INSERT INTO ids (run, page, ids) VALUES (?1, ?2, ?3)",
                 params![id, number, ids],
             )?;
-            for (index, chunk) in page.new_records.chunks(page.chunk).enumerate() {
-                let (start, records) = (index * page.chunk, page.content.records(chunk));
+            for (index, chunk) in page.new_records.chunks(page.chunk_size).enumerate() {
+                let (start, records) = (index * page.chunk_size, page.content.records(chunk));
                 transaction
                     .prepare_cached("INSERT INTO pieces (run, page, start, lines) VALUES (?1, ?2, ?3, ?4)")?
                     .execute(params![id, number, to_db(start as u64), records.lines()])?;
@@ -116,10 +116,10 @@ impl Store {
         })
     }
 
-    /// The first piece of the run that waits, of those behind the piece `after`: page and place in it.
+    /// Returns the first stored chunk of the run after `after`, given as page and start.
     ///
     /// # Errors
-    /// [`StoreError`] of reading.
+    /// Returns a [`StoreError`] when reading fails.
     pub fn next_chunk(
         &self,
         run: Uuid,
@@ -137,16 +137,16 @@ impl Store {
                 page: from_db(row.get(0)?)?,
                 first: from_db(row.get(1)?)?,
                 start: length(row.get(2)?)?,
-                accounted: parse_range_set(&row.get::<_, String>(3)?)?,
+                acknowledged: parse_range_set(&row.get::<_, String>(3)?)?,
                 records: Records::from_lines(row.get(4)?),
             }))
         })
     }
 
-    /// How many pages of the run wait.
+    /// Returns the number of pages in the outbox.
     ///
     /// # Errors
-    /// [`StoreError`] of reading.
+    /// Returns a [`StoreError`] when reading fails.
     pub fn pending_pages(&self, run: Uuid) -> Result<usize, StoreError> {
         self.read(|connection| {
             let mut statement =
@@ -156,11 +156,10 @@ impl Store {
         })
     }
 
-    /// The publisher has said what became of some records of a piece, which is let go with the last of them. Says
-    /// whether that was the last of the page, too.
+    /// Stores the outcome of records. Deletes their chunk when it is complete. Returns whether the page is complete.
     ///
     /// # Errors
-    /// [`StoreError`] of reading and writing.
+    /// Returns a [`StoreError`] when reading or writing fails.
     pub fn acknowledge(
         &self,
         run: Uuid,
@@ -170,37 +169,37 @@ impl Store {
         let id = run.to_string();
         let page = to_db(ack.chunk.page);
         self.write(|transaction| {
-            let known = transaction
+            let stored = transaction
                 .prepare_cached("SELECT accounted, records FROM pages WHERE run = ?1 AND page = ?2")?
                 .query_row(params![id, page], |row| {
                     Ok((row.get::<_, String>(0)?, row.get(1)?))
                 })?;
-            let mut accounted = parse_range_set(&known.0)?;
-            accounted.insert(ack.range.clone());
+            let mut acknowledged = parse_range_set(&stored.0)?;
+            acknowledged.insert(ack.range.clone());
             transaction
                 .prepare_cached("UPDATE pages SET accounted = ?3 WHERE run = ?1 AND page = ?2")?
-                .execute(params![id, page, accounted.to_string()])?;
-            if accounted.contains(&ack.chunk.range()) {
+                .execute(params![id, page, acknowledged.to_string()])?;
+            if acknowledged.contains(&ack.chunk.range()) {
                 transaction
                     .prepare_cached("DELETE FROM pieces WHERE run = ?1 AND page = ?2 AND start = ?3")?
                     .execute(params![id, page, to_db(ack.chunk.start as u64)])?;
             }
-            for one in ack.refused {
+            for rejected in ack.rejected {
                 transaction
                     .prepare_cached(
                         "INSERT OR IGNORE INTO refused (run, record, id, reason) VALUES (?1, ?2, ?3, ?4)",
                     )?
-                    .execute(params![id, to_db(one.record), one.id, one.reason])?;
+                    .execute(params![id, to_db(rejected.record), rejected.id, rejected.reason])?;
             }
             write_counts(transaction, run, &counts())?;
-            Ok(accounted.contains(&(0..length(known.1)?)))
+            Ok(acknowledged.contains(&(0..length(stored.1)?)))
         })
     }
 
-    /// The records that the publisher refused, as far as they were kept, `limit` at most.
+    /// Returns up to `limit` stored rejected records of the run.
     ///
     /// # Errors
-    /// [`StoreError`] of reading.
+    /// Returns a [`StoreError`] when reading fails.
     pub fn rejected_records(&self, run: Uuid, limit: u32) -> Result<Vec<RejectedRecord>, StoreError> {
         self.read(|connection| {
             let mut statement = connection.prepare_cached(
@@ -219,10 +218,10 @@ impl Store {
         })
     }
 
-    /// The ids of the run's records so far, in their order.
+    /// Returns the ids of the run's records so far, in order.
     ///
     /// # Errors
-    /// [`StoreError`] of reading.
+    /// Returns a [`StoreError`] when reading fails.
     pub fn user_ids(&self, run: Uuid) -> Result<Vec<UserId>, StoreError> {
         self.read(|connection| {
             let mut statement =
@@ -243,10 +242,8 @@ impl Store {
     }
 }
 
-fn parse_range_set(accounted: &str) -> Result<RangeSet, StoreError> {
-    accounted
-        .parse()
-        .map_err(|_| StoreError::Corrupt("list of records"))
+fn parse_range_set(text: &str) -> Result<RangeSet, StoreError> {
+    text.parse().map_err(|_| StoreError::Corrupt("record ranges"))
 }
 
 fn length(number: i64) -> Result<usize, StoreError> {
@@ -255,5 +252,5 @@ fn length(number: i64) -> Result<usize, StoreError> {
 
 fn id_bytes(id: UserId) -> [u8; 16] {
     let uuid = Uuid::try_parse(id.text().as_str());
-    uuid.expect("a user's id is a uuid").into_bytes()
+    uuid.expect("a user id is a UUID").into_bytes()
 }

@@ -1,4 +1,4 @@
-//! The history: entering runs, finding them again, pruning.
+//! Stored runs: insert, update, query and prune.
 
 use std::time::Duration;
 
@@ -16,10 +16,10 @@ const COLUMNS: &str = "id, cause, state, scheduled, created, started, ended, see
                        last_page, resumed, reason, counts, pages_fetched, next_record, retry, batch";
 
 impl Store {
-    /// Enters a run: `queued`, or what was `missed` or `skipped` for `reason` and will never run.
+    /// Inserts a run: `queued`, or `missed` or `skipped` for `reason`.
     ///
     /// # Errors
-    /// [`StoreError::Use`].
+    /// Returns [`StoreError::Sqlite`].
     pub fn insert_run(
         &self,
         spec: &RunSpec,
@@ -30,10 +30,10 @@ impl Store {
         self.write(|transaction| insert_run(transaction, spec, state, reason, now))
     }
 
-    /// Enters what the schedule had for the time up to `up_to`, and keeps that this is done.
+    /// Inserts the due starts up to `up_to` and moves the schedule cursor there.
     ///
     /// # Errors
-    /// [`StoreError::Use`].
+    /// Returns [`StoreError::Sqlite`].
     pub fn insert_due_runs(
         &self,
         specs: &[(RunSpec, RunState, Option<&str>)],
@@ -48,29 +48,28 @@ impl Store {
         })
     }
 
-    /// Begins a run that was entered, with requests of `batch` records, or takes up one that another process began,
-    /// with those that it began with. Gives it as it stands.
+    /// Starts a queued run with `batch_size` records per request, or resumes a started one with its own batch size.
     ///
     /// # Errors
-    /// [`StoreError::Use`].
-    pub fn start_run(&self, run: Uuid, batch: u32, now: Timestamp) -> Result<Run, StoreError> {
+    /// Returns [`StoreError::Sqlite`].
+    pub fn start_run(&self, run: Uuid, batch_size: u32, now: Timestamp) -> Result<Run, StoreError> {
         self.write(|transaction| {
             let changed = transaction.execute(
                 "UPDATE runs SET resumed = resumed + (state = 'running'), state = 'running', \
                  started = coalesce(started, ?2), batch = coalesce(batch, ?3) WHERE id = ?1 AND state IN ('queued', 'running')",
-                params![run.to_string(), now.as_millisecond(), batch],
+                params![run.to_string(), now.as_millisecond(), batch_size],
             )?;
             match find(transaction, run)? {
-                Some(entry) if changed == 1 => Ok(entry),
-                _ => Err(StoreError::Corrupt("run to begin")),
+                Some(started) if changed == 1 => Ok(started),
+                _ => Err(StoreError::Corrupt("run to start")),
             }
         })
     }
 
-    /// Ends a run and forgets its pages.
+    /// Ends a run and deletes its pages.
     ///
     /// # Errors
-    /// [`StoreError::Use`].
+    /// Returns [`StoreError::Sqlite`].
     pub fn finish_run(
         &self,
         run: Uuid,
@@ -98,60 +97,60 @@ impl Store {
         })
     }
 
-    /// Keeps the counts of a run under way, at a moment when nothing else is to be kept.
+    /// Saves the counts of the active run without any other change.
     ///
     /// # Errors
-    /// [`StoreError::Use`].
+    /// Returns [`StoreError::Sqlite`].
     pub fn save_counts(&self, run: Uuid, counts: &Counts) -> Result<(), StoreError> {
         self.write(|transaction| write_counts(transaction, run, counts))
     }
 
-    /// The runs that have not ended, the oldest first.
+    /// Returns the runs that have not ended, oldest first.
     ///
     /// # Errors
-    /// [`StoreError`] of reading.
+    /// Returns a [`StoreError`] when reading fails.
     pub fn unfinished_runs(&self) -> Result<Vec<Run>, StoreError> {
         self.read(|connection| {
             let mut statement = connection.prepare_cached(&format!(
                 "SELECT {COLUMNS} FROM runs WHERE state IN ('queued', 'running') ORDER BY state DESC, id"
             ))?;
             let mut rows = statement.query([])?;
-            let mut entries = Vec::new();
+            let mut runs = Vec::new();
             while let Some(row) = rows.next()? {
-                entries.push(entry(row)?);
+                runs.push(from_row(row)?);
             }
-            Ok(entries)
+            Ok(runs)
         })
     }
 
-    /// The run with this id.
+    /// Returns the run with this id.
     ///
     /// # Errors
-    /// [`StoreError`] of reading.
+    /// Returns a [`StoreError`] when reading fails.
     pub fn run(&self, run: Uuid) -> Result<Option<Run>, StoreError> {
         self.read(|connection| find(connection, run))
     }
 
-    /// The run that ended last, of those that had begun. They begin and end in the order of their ids.
+    /// Returns the last run that started and ended. Runs start and end in the order of their ids.
     ///
     /// # Errors
-    /// [`StoreError`] of reading.
+    /// Returns a [`StoreError`] when reading fails.
     pub fn last_finished_run(&self) -> Result<Option<Run>, StoreError> {
         self.read(|connection| {
             let mut statement = connection.prepare_cached(&format!(
                 "SELECT {COLUMNS} FROM runs WHERE started IS NOT NULL AND ended IS NOT NULL ORDER BY id DESC LIMIT 1"
             ))?;
             statement
-                .query_row([], |row| Ok(entry(row)))
+                .query_row([], |row| Ok(from_row(row)))
                 .optional()?
                 .transpose()
         })
     }
 
-    /// The runs that the filter asks for, the latest first.
+    /// Returns the runs that match the filter, newest first.
     ///
     /// # Errors
-    /// [`StoreError`] of reading.
+    /// Returns a [`StoreError`] when reading fails.
     pub fn runs(&self, filter: &RunFilter) -> Result<Vec<Run>, StoreError> {
         self.read(|connection| {
             let mut statement = connection.prepare_cached(&format!(
@@ -164,19 +163,19 @@ impl Store {
                 filter.before.map(|id| id.to_string()),
                 filter.limit,
             ])?;
-            let mut entries = Vec::new();
+            let mut runs = Vec::new();
             while let Some(row) = rows.next()? {
-                entries.push(entry(row)?);
+                runs.push(from_row(row)?);
             }
-            Ok(entries)
+            Ok(runs)
         })
     }
 
-    /// Forgets ended runs that are older than `age`, and all but the latest `number`. The one that ended last is spared:
-    /// it may have to be tried again.
+    /// Deletes ended runs that are older than `age` or not among the newest `number`. Keeps the run that ended last, because
+    /// it may need a retry.
     ///
     /// # Errors
-    /// [`StoreError::Use`].
+    /// Returns [`StoreError::Sqlite`].
     pub fn prune_runs(&self, age: Duration, number: u32, now: Timestamp) -> Result<usize, StoreError> {
         let oldest = now.checked_sub(age).unwrap_or(Timestamp::MIN);
         self.write(|transaction| {
@@ -231,7 +230,7 @@ fn insert_run(
     Ok(id)
 }
 
-/// Above every other, though the clock may have been set back since: by their ids runs stand in the order of time.
+/// Returns an id greater than any stored one, even after a backward clock step, so that ids order runs by time.
 fn next_id(transaction: &Transaction<'_>) -> Result<Uuid, StoreError> {
     let last = transaction
         .prepare_cached("SELECT max(id) FROM runs")?
@@ -253,16 +252,16 @@ pub(super) fn write_counts(
 }
 
 fn counts_json(counts: &Counts) -> String {
-    serde_json::to_string(counts).expect("numbers and texts can be written as JSON")
+    serde_json::to_string(counts).expect("numbers and strings serialize to JSON")
 }
 
 fn find(connection: &Connection, run: Uuid) -> Result<Option<Run>, StoreError> {
     let mut statement = connection.prepare_cached(&format!("SELECT {COLUMNS} FROM runs WHERE id = ?1"))?;
-    let found = statement.query_row([run.to_string()], |row| Ok(entry(row)));
+    let found = statement.query_row([run.to_string()], |row| Ok(from_row(row)));
     found.optional()?.transpose()
 }
 
-fn entry(row: &Row<'_>) -> Result<Run, StoreError> {
+fn from_row(row: &Row<'_>) -> Result<Run, StoreError> {
     let text = |index: usize| row.get::<_, String>(index);
     let time = |index: usize| row.get::<_, Option<i64>>(index)?.map(timestamp).transpose();
     let pages = match (row.get::<_, Option<i64>>(10)?, row.get::<_, Option<i64>>(11)?) {
@@ -283,10 +282,10 @@ fn entry(row: &Row<'_>) -> Result<Run, StoreError> {
         pages,
         resumed: row.get(12)?,
         reason: row.get(13)?,
-        counts: serde_json::from_str(&text(14)?).map_err(|_| StoreError::Corrupt("count"))?,
+        counts: serde_json::from_str(&text(14)?).map_err(|_| StoreError::Corrupt("counts"))?,
         pages_fetched: from_db(row.get(15)?)?,
         next_record: from_db(row.get(16)?)?,
         retry: row.get(17)?,
-        batch: row.get(18)?,
+        batch_size: row.get(18)?,
     })
 }

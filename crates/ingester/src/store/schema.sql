@@ -1,7 +1,7 @@
--- The ingester's state. Times are milliseconds since 1970.
+-- State of the ingester. Times are milliseconds since 1970.
 CREATE TABLE runs (
-  id TEXT PRIMARY KEY,             -- uuid, growing with time
-  cause TEXT NOT NULL,
+  id TEXT PRIMARY KEY,             -- UUID, increasing with time
+  cause TEXT NOT NULL,             -- what triggered the run
   state TEXT NOT NULL,
   scheduled INTEGER,
   created INTEGER NOT NULL,
@@ -18,30 +18,30 @@ CREATE TABLE runs (
   pages_fetched INTEGER NOT NULL DEFAULT 0,
   next_record INTEGER NOT NULL DEFAULT 0,
   retry INTEGER NOT NULL DEFAULT 0,
-  batch INTEGER                    -- records per request, from the run's beginning on
+  batch INTEGER                    -- records per request, set when the run starts
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX runs_by_state ON runs (state);
 
--- The pages of the run under way; none of a run that has ended.
+-- Pages of the active run; deleted when it ends.
 CREATE TABLE pages (
   run TEXT NOT NULL,
   page INTEGER NOT NULL,           -- in the order of fetching, from 0
-  first INTEGER NOT NULL,          -- the run's number of its first record
+  first INTEGER NOT NULL,          -- sequence number of its first record in the run
   records INTEGER NOT NULL,
-  accounted TEXT NOT NULL DEFAULT '', -- places of records, such as 0-1000,2000-3000
+  accounted TEXT NOT NULL DEFAULT '', -- ranges of acknowledged records, such as 0-1000,2000-3000
   PRIMARY KEY (run, page)
 ) STRICT, WITHOUT ROWID;
 
--- The records of a page, in pieces that go out in one request each; a piece is let go with its last record.
+-- Records of a page, in chunks of one request each. A chunk is deleted when its last record is acknowledged.
 CREATE TABLE pieces (
   run TEXT NOT NULL,
   page INTEGER NOT NULL,
-  start INTEGER NOT NULL,          -- the place of its first record in the page
+  start INTEGER NOT NULL,          -- index of its first record in the page
   lines BLOB NOT NULL,
   PRIMARY KEY (run, page, start)
 ) STRICT;
 
--- The ids of a page's records, kept until the run ends, to know a repeated one.
+-- Ids of a page's records, kept until the run ends, to detect duplicates.
 CREATE TABLE ids (
   run TEXT NOT NULL,
   page INTEGER NOT NULL,
@@ -49,7 +49,7 @@ CREATE TABLE ids (
   PRIMARY KEY (run, page)
 ) STRICT;
 
--- Reasons of single records that the publisher refused.
+-- Records that the publisher rejected.
 CREATE TABLE refused (
   run TEXT NOT NULL,
   record INTEGER NOT NULL,
@@ -58,14 +58,14 @@ CREATE TABLE refused (
   PRIMARY KEY (run, record)
 ) STRICT, WITHOUT ROWID;
 
--- What was taken off the API's budget.
+-- Usage of the API's rate limit.
 CREATE TABLE spent (
   id INTEGER PRIMARY KEY,
   at INTEGER NOT NULL,
   users INTEGER NOT NULL
 ) STRICT;
 
--- The latest start that the schedule has dealt with.
+-- Schedule cursor: the latest start that the schedule has handled.
 CREATE TABLE marks (
   name TEXT PRIMARY KEY,
   at INTEGER NOT NULL

@@ -31,19 +31,19 @@ fn counts(fetched: u64) -> Counts {
     }
 }
 
-/// Keeps a page in pieces of three records.
-fn keep(store: &Store, run: uuid::Uuid, number: u64, page: &Page) {
-    keep_in_pieces(store, run, number, page, 3);
+/// Stores a page in chunks of three records.
+fn insert_page(store: &Store, run: uuid::Uuid, number: u64, page: &Page) {
+    insert_page_in_chunks(store, run, number, page, 3);
 }
 
-fn keep_in_pieces(store: &Store, run: uuid::Uuid, number: u64, page: &Page, chunk: usize) {
+fn insert_page_in_chunks(store: &Store, run: uuid::Uuid, number: u64, page: &Page, chunk_size: usize) {
     let new_records: Vec<_> = (0..page.ids().len()).collect();
     let fetched = FetchedPage {
         page: number,
         first: number * 5,
         content: page,
         new_records: &new_records,
-        chunk,
+        chunk_size,
     };
     store
         .insert_page(run, &fetched, || counts(5 * (number + 1)))
@@ -51,7 +51,7 @@ fn keep_in_pieces(store: &Store, run: uuid::Uuid, number: u64, page: &Page, chun
 }
 
 #[test]
-fn a_run_is_read_as_it_was_written() {
+fn stored_run_round_trips() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state.db");
     let store = Store::open(&path).unwrap();
@@ -62,27 +62,27 @@ fn a_run_is_read_as_it_was_written() {
     drop(store);
     let store = Store::open(&path).unwrap();
     assert_eq!(store.unfinished_runs().unwrap().len(), 1);
-    let entry = store.start_run(run, 70, at(9)).unwrap();
+    let stored = store.start_run(run, 70, at(9)).unwrap();
     assert_eq!(
-        (entry.resumed, entry.started, entry.state),
+        (stored.resumed, stored.started, stored.state),
         (1, Some(at(6)), RunState::Running)
     );
-    assert_eq!(entry.spec(), spec(Trigger::Backfill));
-    assert_eq!(entry.batch, Some(50), "as it was begun");
-    assert_eq!(entry.counts.requested, 7);
+    assert_eq!(stored.spec(), spec(Trigger::Backfill));
+    assert_eq!(stored.batch_size, Some(50), "as it was started");
+    assert_eq!(stored.counts.requested, 7);
     store
         .finish_run(run, RunState::Failed, Some("why"), &counts(3), at(10))
         .unwrap();
-    let entry = store.run(run).unwrap().unwrap();
+    let stored = store.run(run).unwrap().unwrap();
     assert_eq!(
-        (entry.reason.as_deref(), entry.ended, entry.counts),
+        (stored.reason.as_deref(), stored.ended, stored.counts),
         (Some("why"), Some(at(10)), counts(3))
     );
     assert!(store.unfinished_runs().unwrap().is_empty() && store.start_run(run, 50, at(11)).is_err());
 }
 
 #[test]
-fn readers_are_not_kept_waiting_by_the_writer() {
+fn writer_does_not_block_readers() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(&folder.path().join("state.db")).unwrap();
     let mode = store.read(|connection| {
@@ -92,51 +92,55 @@ fn readers_are_not_kept_waiting_by_the_writer() {
 }
 
 #[test]
-fn a_page_waits_until_its_last_record_is_accounted_for() {
+fn page_is_pending_until_its_last_record_is_acknowledged() {
     let store = Store::in_memory().unwrap();
     let run = store
         .insert_run(&spec(Trigger::Manual), RunState::Queued, None, at(0))
         .unwrap();
     let page = page_of(5);
-    keep(&store, run, 0, &page);
-    keep(&store, run, 1, &page_of(2));
-    let waiting = |after| store.next_chunk(run, after).unwrap().unwrap();
-    let (front, back) = (waiting(None), waiting(Some((0, 0))));
+    insert_page(&store, run, 0, &page);
+    insert_page(&store, run, 1, &page_of(2));
+    let next_chunk = |after| store.next_chunk(run, after).unwrap().unwrap();
+    let (front, back) = (next_chunk(None), next_chunk(Some((0, 0))));
     assert_eq!((front.page, front.first, front.range()), (0, 0, 0..3));
     assert_eq!(
         (&front.records, &back.records),
         (&page.records(&[0, 1, 2]), &page.records(&[3, 4]))
     );
-    let next = waiting(Some((0, 3)));
+    let next = next_chunk(Some((0, 3)));
     assert_eq!((back.range(), next.page, next.first), (3..5, 1, 5));
     assert!(store.next_chunk(run, Some((1, 0))).unwrap().is_none());
-    let ack = |chunk, range, refused| {
+    let ack = |chunk, range, rejected| {
         let ack = Ack {
             chunk,
             range,
-            refused,
+            rejected,
         };
         store.acknowledge(run, &ack, || counts(9)).unwrap()
     };
-    let refused = RejectedRecord {
+    let rejected = RejectedRecord {
         record: 4,
         id: "x".into(),
         reason: "email: is blank".into(),
     };
-    assert!(!ack(&back, 3..5, std::slice::from_ref(&refused)));
-    assert_eq!(waiting(Some((0, 0))).page, 1, "a chunk goes with its last record");
+    assert!(!ack(&back, 3..5, std::slice::from_ref(&rejected)));
+    assert_eq!(
+        next_chunk(Some((0, 0))).page,
+        1,
+        "a chunk is deleted with its last record"
+    );
     assert!(!ack(&front, 0..1, &[]));
-    assert_eq!(waiting(None).accounted.to_string(), "0-1,3-5");
+    assert_eq!(next_chunk(None).acknowledged.to_string(), "0-1,3-5");
     assert_eq!(store.pending_pages(run).unwrap(), 2);
     assert!(ack(&front, 1..3, &[]));
-    assert_eq!((waiting(None).page, store.pending_pages(run).unwrap()), (1, 1));
-    assert_eq!(store.rejected_records(run, 10).unwrap(), [refused]);
-    let entry = store.run(run).unwrap().unwrap();
+    assert_eq!((next_chunk(None).page, store.pending_pages(run).unwrap()), (1, 1));
+    assert_eq!(store.rejected_records(run, 10).unwrap(), [rejected]);
+    let stored = store.run(run).unwrap().unwrap();
     assert_eq!(
-        (entry.pages_fetched, entry.next_record, entry.counts.fetched),
+        (stored.pages_fetched, stored.next_record, stored.counts.fetched),
         (2, 7, 9)
     );
-    assert_eq!(store.user_ids(run).unwrap().len(), 7, "of delivered pages, too");
+    assert_eq!(store.user_ids(run).unwrap().len(), 7, "including delivered pages");
     store
         .finish_run(run, RunState::Stopped, None, &counts(9), at(1))
         .unwrap();
@@ -150,7 +154,7 @@ fn a_page_waits_until_its_last_record_is_accounted_for() {
 }
 
 #[test]
-fn the_history_is_filtered_and_paged_from_the_latest_on() {
+fn runs_are_filtered_and_paged_newest_first() {
     let store = Store::in_memory().unwrap();
     let enter = |trigger, state| {
         store
@@ -196,7 +200,7 @@ fn the_history_is_filtered_and_paged_from_the_latest_on() {
 }
 
 #[test]
-fn pruning_goes_by_age_and_number_and_spares_what_has_not_ended() {
+fn pruning_keeps_unfinished_runs() {
     let store = Store::in_memory().unwrap();
     let enter = |state, second| {
         store
@@ -219,14 +223,14 @@ fn pruning_goes_by_age_and_number_and_spares_what_has_not_ended() {
 }
 
 #[test]
-fn what_was_spent_is_remembered_for_a_window_and_a_refusal_is_given_back() {
+fn usage_is_kept_for_a_window_and_unserved_users_are_released() {
     let store = Store::in_memory().unwrap();
     let window = Duration::from_secs(100);
     let served = store.reserve_users(5, window, at(1_000)).unwrap();
-    let refused = store.reserve_users(7, window, at(1_010)).unwrap();
+    let rejected = store.reserve_users(7, window, at(1_010)).unwrap();
     store.reserve_users(9, window, at(1_020)).unwrap();
     store.complete_reservation(served, true, at(1_005)).unwrap();
-    store.complete_reservation(refused, false, at(1_011)).unwrap();
+    store.complete_reservation(rejected, false, at(1_011)).unwrap();
     let second = Duration::from_secs;
     assert_eq!(
         store.recent_usage(window, at(1_050)).unwrap(),
@@ -237,12 +241,12 @@ fn what_was_spent_is_remembered_for_a_window_and_a_refusal_is_given_back() {
     assert_eq!(
         set_back,
         [(second(0), 5), (second(0), 9)],
-        "a clock set back frees nothing"
+        "a backward clock step frees nothing"
     );
 }
 
 #[test]
-fn one_ingester_writes_and_anybody_reads() {
+fn state_file_has_one_writer_and_many_readers() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state.db");
     let store = Store::open(&path).unwrap();
@@ -257,16 +261,16 @@ fn one_ingester_writes_and_anybody_reads() {
 }
 
 #[test]
-fn a_state_that_is_none_is_refused() {
+fn invalid_state_file_is_rejected() {
     let folder = tempfile::tempdir().unwrap();
-    let nowhere = folder.path().join("nowhere").join("state.db");
-    assert!(matches!(Store::open(&nowhere), Err(StoreError::Lock { .. })));
+    let missing = folder.path().join("missing").join("state.db");
+    assert!(matches!(Store::open(&missing), Err(StoreError::Lock { .. })));
     assert!(matches!(
-        Store::open_shared(&nowhere),
+        Store::open_shared(&missing),
         Err(StoreError::Open { .. })
     ));
     let text = folder.path().join("text");
-    std::fs::write(&text, "not a database, and long enough to be looked at as one").unwrap();
+    std::fs::write(&text, "not a database, but long enough to be parsed as one").unwrap();
     assert!(matches!(Store::open(&text), Err(StoreError::Open { .. })));
     let newer = folder.path().join("newer");
     let connection = Connection::open(&newer).unwrap();
@@ -276,7 +280,7 @@ fn a_state_that_is_none_is_refused() {
 }
 
 #[test]
-fn the_run_that_ended_last_is_found_and_outlives_the_pruning() {
+fn last_finished_run_survives_pruning() {
     let store = Store::in_memory().unwrap();
     let queued = |trigger| {
         store
@@ -284,10 +288,10 @@ fn the_run_that_ended_last_is_found_and_outlives_the_pruning() {
             .unwrap()
     };
     assert_eq!(store.last_finished_run().unwrap(), None);
-    let (failed, withdrawn) = (queued(Trigger::Manual), queued(Trigger::Manual));
+    let (failed, cancelled) = (queued(Trigger::Manual), queued(Trigger::Manual));
     store.start_run(failed, 50, at(1)).unwrap();
     store
-        .finish_run(withdrawn, RunState::Stopped, None, &counts(0), at(9))
+        .finish_run(cancelled, RunState::Stopped, None, &counts(0), at(9))
         .unwrap();
     store
         .finish_run(failed, RunState::Failed, Some("why"), &counts(0), at(5))
@@ -296,11 +300,11 @@ fn the_run_that_ended_last_is_found_and_outlives_the_pruning() {
     assert_eq!(
         (last.id, last.retry),
         (failed, 3),
-        "a withdrawn run had not begun"
+        "a cancelled queued run had not started"
     );
-    let again = last.spec().retried();
+    let retried = last.spec().retried();
     assert_eq!(
-        (again.trigger, again.retry, &again.seed),
+        (retried.trigger, retried.retry, &retried.seed),
         (Trigger::Retry, 4, &last.seed)
     );
     store.prune_runs(Duration::ZERO, 1, at(100)).unwrap();
@@ -308,7 +312,7 @@ fn the_run_that_ended_last_is_found_and_outlives_the_pruning() {
 }
 
 #[test]
-fn a_clock_that_was_set_back_changes_the_order_of_no_runs() {
+fn backward_clock_step_keeps_the_order_of_runs() {
     let store = Store::in_memory().unwrap();
     let ahead = Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, 4_000_000_000, 0));
     let run = |second, state| {
@@ -332,7 +336,7 @@ fn a_clock_that_was_set_back_changes_the_order_of_no_runs() {
     assert_eq!(
         store.last_finished_run().unwrap().unwrap().id,
         later[1],
-        "whatever its clock said"
+        "independent of its clock"
     );
     let ids: Vec<_> = store
         .runs(&RunFilter::default())
@@ -345,29 +349,29 @@ fn a_clock_that_was_set_back_changes_the_order_of_no_runs() {
 }
 
 #[test]
-fn a_state_of_the_version_before_is_brought_up_with_its_runs() {
+fn schema_version_1_is_upgraded_with_its_runs() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state.db");
-    let second = second_schema();
+    let second = schema_version_2();
     let old = second.replace(",\n  retry INTEGER NOT NULL DEFAULT 0", "");
     assert_ne!(old, second);
     let connection = Connection::open(&path).unwrap();
     let run = "0195d0b1-7a4c-7f3e-9b1a-2c3d4e5f6071";
     connection
         .execute_batch(&format!(
-            "{old} PRAGMA user_version = 1; INSERT INTO runs (id, trigger, state, created, seed, users, page_size, counts) \
+            "{old} PRAGMA user_version = 1; INSERT INTO runs (id, cause, state, created, seed, users, page_size, counts) \
              VALUES ('{run}', 'manual', 'queued', 0, 'abc', 5, 5, '{{}}');"
         ))
         .unwrap();
     drop(connection);
-    let refused = Store::open_shared(&path).map(drop).unwrap_err().to_string();
+    let rejected = Store::open_shared(&path).map(drop).unwrap_err().to_string();
     assert!(
-        refused.starts_with("the state is of version 1, that of this ingester is 3"),
-        "{refused}"
+        rejected.starts_with("the state file has schema version 1, expected 3"),
+        "{rejected}"
     );
     let store = Store::open(&path).unwrap();
-    let entry = store.start_run(run.parse().unwrap(), 50, at(1)).unwrap();
-    assert_eq!((entry.retry, entry.users), (0, 5));
+    let stored = store.start_run(run.parse().unwrap(), 50, at(1)).unwrap();
+    assert_eq!((stored.retry, stored.users), (0, 5));
     store
         .insert_run(&spec(Trigger::Retry), RunState::Queued, None, at(2))
         .unwrap();
@@ -375,21 +379,21 @@ fn a_state_of_the_version_before_is_brought_up_with_its_runs() {
     assert_eq!(Store::open(&path).unwrap().unfinished_runs().unwrap()[1].retry, 3);
 }
 
-/// The schema of version 2, which kept a page in one piece and knew how many of its first records were accounted for.
-fn second_schema() -> String {
+/// Returns schema version 2, which stores a page in one row with the number of acknowledged leading records.
+fn schema_version_2() -> String {
     let mut schema = SCHEMA.to_owned();
     for (now, then) in [
         (
-            ",\n  batch INTEGER                    -- records per request, from the run's beginning on",
+            ",\n  batch INTEGER                    -- records per request, set when the run starts",
             "",
         ),
         (
             "accounted TEXT NOT NULL DEFAULT ''",
             "accounted INTEGER NOT NULL DEFAULT 0",
         ),
-        ("CREATE TABLE chunks", "CREATE TABLE bodies"),
+        ("CREATE TABLE pieces", "CREATE TABLE bodies"),
         (
-            "\n  start INTEGER NOT NULL,          -- the place of its first record in the page",
+            "\n  start INTEGER NOT NULL,          -- index of its first record in the page",
             "",
         ),
         ("(run, page, start)", "(run, page)"),
@@ -401,18 +405,18 @@ fn second_schema() -> String {
 }
 
 #[test]
-fn a_run_that_version_2_was_killed_in_goes_on_behind_the_records_that_it_accounted_for() {
+fn run_of_schema_version_2_resumes_after_acknowledged_records() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state.db");
     let run = "0195d0b1-7a4c-7f3e-9b1a-2c3d4e5f6071";
     let connection = Connection::open(&path).unwrap();
     connection
         .execute_batch(&format!(
-            "{} PRAGMA user_version = 2; INSERT INTO runs (id, trigger, state, created, seed, users, page_size, counts) \
+            "{} PRAGMA user_version = 2; INSERT INTO runs (id, cause, state, created, seed, users, page_size, counts) \
              VALUES ('{run}', 'manual', 'running', 0, 'abc', 5, 5, '{{}}'); \
              INSERT INTO pages VALUES ('{run}', 0, 0, 3, 2), ('{run}', 1, 3, 2, 0); \
              INSERT INTO bodies VALUES ('{run}', 0, x'610a620a630a'), ('{run}', 1, x'640a650a');",
-            second_schema()
+            schema_version_2()
         ))
         .unwrap();
     drop(connection);
@@ -420,19 +424,19 @@ fn a_run_that_version_2_was_killed_in_goes_on_behind_the_records_that_it_account
     let run = run.parse().unwrap();
     let page = |after| store.next_chunk(run, after).unwrap().unwrap();
     assert_eq!(
-        (page(None).accounted.to_string(), page(None).range()),
+        (page(None).acknowledged.to_string(), page(None).range()),
         ("0-2".to_owned(), 0..3)
     );
-    assert_eq!(page(Some((0, 0))).accounted.to_string(), "");
+    assert_eq!(page(Some((0, 0))).acknowledged.to_string(), "");
     let rest = Ack {
         chunk: &page(None),
         range: 2..3,
-        refused: &[],
+        rejected: &[],
     };
     assert!(store.acknowledge(run, &rest, || counts(5)).unwrap());
 }
 
-/// Whether any of the state's files, byte by byte, holds `text`.
+/// Whether the bytes of any file in `folder` contain `text`.
 fn on_disk(folder: &Path, text: &str) -> bool {
     std::fs::read_dir(folder).unwrap().any(|file| {
         let bytes = std::fs::read(file.unwrap().path()).unwrap();
@@ -440,16 +444,16 @@ fn on_disk(folder: &Path, text: &str) -> bool {
     })
 }
 
-/// A run that ends with all its people delivered: none of them is left in the state's files.
-fn no_trace_of_a_run(folder: &Path) {
+/// Delivers a run and asserts that its personal data is not in any file.
+fn assert_run_leaves_no_personal_data(folder: &Path) {
     let store = Store::open(&folder.join("state.db")).unwrap();
     let run = store
         .insert_run(&spec(Trigger::Manual), RunState::Queued, None, at(0))
         .unwrap();
     let pages = 40;
     for number in 0..pages {
-        // In one page of the file with others, and on several by itself.
-        keep_in_pieces(
+        // Chunks that share a database page, and chunks that span several.
+        insert_page_in_chunks(
             &store,
             run,
             number,
@@ -457,14 +461,14 @@ fn no_trace_of_a_run(folder: &Path) {
             if number % 2 == 0 { 3 } else { 90 },
         );
     }
-    // Into the file itself, so that there is something to be taken out.
+    // Moves the WAL into the database file, so that there is content to remove.
     store.purge_deleted().unwrap();
-    assert!(on_disk(folder, "1961-08-04"), "what waits is kept");
+    assert!(on_disk(folder, "1961-08-04"), "pending records are stored");
     while let Some(chunk) = store.next_chunk(run, None).unwrap() {
         let ack = Ack {
             chunk: &chunk,
             range: chunk.range(),
-            refused: &[],
+            rejected: &[],
         };
         store.acknowledge(run, &ack, || counts(0)).unwrap();
     }
@@ -475,18 +479,18 @@ fn no_trace_of_a_run(folder: &Path) {
     for personal in ["Zo\u{eb}", "1961-08-04"] {
         assert!(!on_disk(folder, personal), "{personal}");
     }
-    assert!(on_disk(folder, &run.to_string()), "the history is kept");
+    assert!(on_disk(folder, &run.to_string()), "the run is kept");
 }
 
 #[test]
-fn of_delivered_people_nothing_is_left_on_disk_when_their_run_has_ended() {
+fn no_personal_data_remains_on_disk_after_a_run() {
     let folder = tempfile::tempdir().unwrap();
-    no_trace_of_a_run(folder.path());
-    no_trace_of_a_run(folder.path());
+    assert_run_leaves_no_personal_data(folder.path());
+    assert_run_leaves_no_personal_data(folder.path());
 }
 
 #[test]
-fn nor_in_a_file_that_kept_its_free_pages_until_now_and_what_it_knew_stays() {
+fn file_without_incremental_vacuum_is_rewritten_once() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state.db");
     let older = Connection::open(&path).unwrap();
@@ -497,7 +501,7 @@ fn nor_in_a_file_that_kept_its_free_pages_until_now_and_what_it_knew_stays() {
         ))
         .unwrap();
     drop(older);
-    no_trace_of_a_run(folder.path());
+    assert_run_leaves_no_personal_data(folder.path());
     let known: i64 = Connection::open(&path)
         .unwrap()
         .query_row("SELECT at FROM marks WHERE name = 'known'", [], |row| row.get(0))
@@ -506,7 +510,7 @@ fn nor_in_a_file_that_kept_its_free_pages_until_now_and_what_it_knew_stays() {
 }
 
 #[test]
-fn nobody_else_may_read_the_state() {
+fn state_files_are_readable_by_the_owner_only() {
     use std::os::unix::fs::PermissionsExt as _;
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(&folder.path().join("state.db")).unwrap();

@@ -1,11 +1,11 @@
-//! Notices a user that the run has sent already. The API's uuids repeat, and a repeated user with a second meaning must
-//! not overwrite the first. Pure; bounded to the run's latest users.
+//! Detects users that the run has sent already. The API repeats UUIDs for different people, and a repeat must not
+//! overwrite the first. Pure; bounded to the latest users of the run.
 
 use std::collections::{HashSet, VecDeque};
 
 use model::UserId;
 
-/// The ids a run has seen lately.
+/// The latest user ids of a run.
 #[derive(Debug)]
 pub struct DedupWindow {
     window: usize,
@@ -14,7 +14,7 @@ pub struct DedupWindow {
 }
 
 impl DedupWindow {
-    /// Remembers the latest `window` ids.
+    /// Creates a window over the latest `window` ids.
     #[must_use]
     pub fn new(window: usize) -> Self {
         Self {
@@ -24,7 +24,7 @@ impl DedupWindow {
         }
     }
 
-    /// Whether `id` is new; from now on it isn't.
+    /// Adds `id`. Returns whether it is new.
     pub fn insert(&mut self, id: UserId) -> bool {
         if !self.ids.insert(id) {
             return false;
@@ -50,14 +50,14 @@ mod tests {
     }
 
     #[test]
-    fn a_repeated_id_is_noticed_within_the_window_only() {
+    fn repeated_id_is_detected_within_the_window_only() {
         let mut dedup = DedupWindow::new(2);
         assert!(dedup.insert(id(1)));
         assert!(dedup.insert(id(2)));
         assert!(!dedup.insert(id(1)));
         assert!(dedup.insert(id(3)));
         assert!(!dedup.insert(id(2)));
-        assert!(dedup.insert(id(1)), "forgotten when 3 came");
+        assert!(dedup.insert(id(1)), "evicted by 3");
         assert_eq!((dedup.order.len(), dedup.ids.len()), (2, 2));
     }
 }

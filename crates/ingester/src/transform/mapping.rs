@@ -1,5 +1,5 @@
-//! A user of the API → a record of the contract. Pure; reads only the parts that the record needs, so that passwords,
-//! hashes and national ids are skipped by the parser and never exist as values. The rules of a record are `model`'s.
+//! Maps a user of the API to a record of the contract. Pure. Deserializes only the fields that a record needs, so
+//! passwords, hashes and national ids never exist as values. `model` validates the record.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use crate::transform::scalar::{Object, Scalar};
 
-/// A user as versions 1.3 and 1.4 of the API send one.
+/// A user as versions 1.3 and 1.4 of the API return it.
 #[derive(Debug, Deserialize)]
 pub struct ApiUser<'a> {
     #[serde(borrow, default)]
@@ -23,9 +23,9 @@ pub struct ApiUser<'a> {
     #[serde(borrow, default)]
     login: Object<Login<'a>>,
     #[serde(borrow, default)]
-    dob: Object<Dated<'a>>,
+    dob: Object<DateField<'a>>,
     #[serde(borrow, default)]
-    registered: Object<Dated<'a>>,
+    registered: Object<DateField<'a>>,
     #[serde(borrow, default)]
     phone: Scalar<'a>,
     #[serde(borrow, default)]
@@ -71,7 +71,7 @@ struct Login<'a> {
 }
 
 #[derive(Debug, Deserialize)]
-struct Dated<'a> {
+struct DateField<'a> {
     #[serde(borrow, default)]
     date: Scalar<'a>,
 }
@@ -82,17 +82,17 @@ struct Picture<'a> {
     medium: Scalar<'a>,
 }
 
-/// Why a user makes no record: the record's field and the rule, both from a bounded set; never a value.
+/// Why a user can't be mapped: field and rule, both from a bounded set; never a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct MappingError {
-    /// The field of the record that can't be filled.
+    /// The field of the record.
     pub field: Field,
     /// One of [`Reason::LABELS`], or [`MappingError::OLD_STREET`].
     pub rule: &'static str,
 }
 
 impl MappingError {
-    /// The street is one string, as it was before version 1.3 of the API.
+    /// The street is one string, as before version 1.3 of the API.
     pub const OLD_STREET: &'static str = "street_as_before_1_3";
 
     fn new(field: Field, reason: &Reason) -> Self {
@@ -102,7 +102,7 @@ impl MappingError {
         }
     }
 
-    /// [`Reason::WrongType`] names what was found, which its label does not.
+    /// Returns the error for a wrong type; [`Reason::WrongType`] can't be built without the type that was found.
     fn wrong_type(field: Field) -> Self {
         Self {
             field,
@@ -121,18 +121,18 @@ impl From<Invalid> for MappingError {
     fn from(invalid: Invalid) -> Self {
         let field = match invalid.field_name() {
             Some(FieldName::Known(field)) => *field,
-            // `User::new` is given every field by its own name, so it blames no other.
+            // `User::new` receives every field by name, so it reports no other.
             _ => Field::Id,
         };
         Self::new(field, invalid.reason())
     }
 }
 
-/// Makes a record of `user`, borrowing what need not change. What is no object has no id either.
+/// Maps `user` to a record. Borrows every string that stays unchanged. A user that isn't an object lacks an id.
 ///
 /// # Errors
-/// The first field found that can't be filled; wrong types are found before broken rules.
-pub fn format(user: Object<ApiUser<'_>>) -> Result<User<'_>, MappingError> {
+/// Returns the first field that can't be filled. Wrong types precede broken rules.
+pub fn map_user(user: Object<ApiUser<'_>>) -> Result<User<'_>, MappingError> {
     let user = given(user, Field::Id)?;
     let login = given(user.login, Field::Id)?;
     let name = given(user.name, Field::FirstName)?;
@@ -154,8 +154,8 @@ pub fn format(user: Object<ApiUser<'_>>) -> Result<User<'_>, MappingError> {
     User::new(fields).map_err(MappingError::from)
 }
 
-/// Some replies hold no `registered` at all; one that is there must be whole.
-fn registered_date(registered: Object<Dated<'_>>) -> Result<Option<Cow<'_, str>>, MappingError> {
+/// Maps `registered`, which some replies omit. If present, it must be complete.
+fn registered_date(registered: Object<DateField<'_>>) -> Result<Option<Cow<'_, str>>, MappingError> {
     match registered {
         Object::Missing => Ok(None),
         registered => text(
@@ -166,7 +166,7 @@ fn registered_date(registered: Object<Dated<'_>>) -> Result<Option<Cow<'_, str>>
     }
 }
 
-/// `"{number} {name}, {city}, {state}, {country}"`, each part trimmed and none blank: half an address is none.
+/// Formats `"{number} {name}, {city}, {state}, {country}"`. Each part is trimmed and must not be blank.
 fn address(street: Object<Street<'_>>, places: [Scalar<'_>; 3]) -> Result<String, MappingError> {
     let street = match street {
         Object::Text => {

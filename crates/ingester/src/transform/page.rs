@@ -1,5 +1,5 @@
-//! A page after formatting: its records, encoded one behind the other, and the reasons of those that are none. Holds
-//! no reply of the API any more, so that a waiting page takes half the memory. Knows no batches.
+//! A fetched page: its encoded records and the errors of users that can't be mapped. Keeps no part of the reply, which
+//! halves the memory of a queued page.
 
 use std::ops::Range;
 
@@ -8,58 +8,58 @@ use model::{User, UserId};
 use crate::transform::mapping::MappingError;
 use crate::transform::records::Records;
 
-/// The users of one verified reply.
+/// The users of one valid reply.
 #[derive(Debug, Default)]
 pub struct Page {
     json: Vec<u8>,
-    records: Vec<Record>,
-    error: Vec<MappingError>,
+    records: Vec<PageRecord>,
+    errors: Vec<MappingError>,
 }
 
 #[derive(Debug)]
-struct Record {
+struct PageRecord {
     id: UserId,
-    place: Range<usize>,
+    json: Range<usize>,
 }
 
 impl Page {
-    /// Adds what became of one user of the API.
-    pub fn push(&mut self, formatted: Result<User<'_>, MappingError>) {
-        match formatted {
+    /// Adds a mapped user, or the error of its mapping.
+    pub fn push(&mut self, mapped: Result<User<'_>, MappingError>) {
+        match mapped {
             Ok(user) => {
                 let start = self.json.len();
                 user.write_json(&mut self.json);
-                let place = start..self.json.len();
-                self.records.push(Record { id: user.id(), place });
+                let json = start..self.json.len();
+                self.records.push(PageRecord { id: user.id(), json });
             }
-            Err(error) => self.error.push(error),
+            Err(error) => self.errors.push(error),
         }
     }
 
-    /// How many users the reply held, fit or not.
+    /// Returns the number of users in the reply, mapped or not.
     #[must_use]
     pub fn users(&self) -> usize {
-        self.records.len() + self.error.len()
+        self.records.len() + self.errors.len()
     }
 
-    /// The ids of the records, in the reply's order.
+    /// Returns the ids of the records, in the order of the reply.
     pub fn ids(&self) -> impl ExactSizeIterator<Item = UserId> + '_ {
         self.records.iter().map(|record| record.id)
     }
 
-    /// The records at `picks`, each of which must be one.
+    /// Returns the records at `indices`, which must exist.
     #[must_use]
-    pub fn records(&self, picks: &[usize]) -> Records {
+    pub fn records(&self, indices: &[usize]) -> Records {
         let mut records = Records::default();
-        for pick in picks {
-            records.push(&self.json[self.records[*pick].place.clone()]);
+        for index in indices {
+            records.push(&self.json[self.records[*index].json.clone()]);
         }
         records
     }
 
-    /// Why the others are no records.
+    /// Returns the errors of users that can't be mapped.
     #[must_use]
     pub fn mapping_errors(&self) -> &[MappingError] {
-        &self.error
+        &self.errors
     }
 }

@@ -1,5 +1,5 @@
-//! A reply of the random-user API → a verified page. A 200 proves nothing: the API corrects parameters without a word,
-//! reports errors as 200 and sends empty results. Pure; no HTTP, no retry.
+//! Parses a reply of the random-user API into a validated page. Status 200 proves nothing: the API corrects parameters
+//! silently, reports errors as 200 and returns empty results. Pure; no HTTP, no retries.
 
 use std::fmt;
 
@@ -7,66 +7,66 @@ use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use thiserror::Error;
 
-use crate::transform::mapping::{ApiUser, format};
+use crate::transform::mapping::{ApiUser, map_user};
 use crate::transform::page::Page;
 use crate::transform::scalar::{Object, Scalar};
 
-/// What the reply must say of itself.
+/// What a reply must declare.
 #[derive(Clone, Copy, Debug)]
 pub struct ExpectedPage<'e> {
-    /// The pinned version.
+    /// The configured version.
     pub version: &'e str,
-    /// The page that was asked for.
+    /// The requested page.
     pub page: u32,
-    /// How many users were asked for.
+    /// The requested number of users.
     pub results: u32,
 }
 
-/// Why a reply is not the page that was asked for.
+/// Why a reply isn't the requested page.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ReplyError {
-    /// Not JSON, cut off, or not an object.
-    #[error("not a reply in JSON, from line {line} column {column} on")]
+    /// Not JSON, truncated, or not an object.
+    #[error("malformed JSON at line {line}, column {column}")]
     Malformed {
         /// Counted from 1.
         line: usize,
         /// In bytes, counted from 1.
         column: usize,
     },
-    /// `{"error": …}`, which may come with any status.
+    /// `{"error": …}`, with any status.
     #[error("the API reports an error: {0}")]
     Reported(String),
-    /// Neither `info` nor an older form of it.
-    #[error("the reply does not say its version")]
+    /// The reply declares no version.
+    #[error("the reply has no version")]
     Unversioned,
-    /// Another version of the API, whose uuids are other people.
-    #[error("asked for version {asked}, answered by version {answered}")]
+    /// Another version of the API; it assigns the same UUIDs to other people.
+    #[error("requested version {requested}, received version {received}")]
     Version {
-        /// The pinned version.
-        asked: String,
-        /// The reply's.
-        answered: String,
+        /// The configured version.
+        requested: String,
+        /// The declared version.
+        received: String,
     },
-    /// No users at all.
-    #[error("the reply holds no users")]
+    /// The reply contains no users.
+    #[error("the reply contains no users")]
     Empty,
-    /// The number of users is another, or is said to be.
-    #[error("asked for {asked} users, the reply says {said} and holds {held}")]
+    /// The declared or actual number of users differs from the request.
+    #[error("requested {requested} users, the reply declares {declared} and contains {actual}")]
     Count {
-        /// How many were asked for.
-        asked: u32,
-        /// What `info` says.
-        said: String,
-        /// How many there are.
-        held: usize,
+        /// The requested number.
+        requested: u32,
+        /// The number declared in `info`.
+        declared: String,
+        /// The number of users in the reply.
+        actual: usize,
     },
     /// Another page, such as the first in place of one that is too high.
-    #[error("asked for page {asked}, the reply says {said}")]
+    #[error("requested page {requested}, the reply declares page {declared}")]
     Page {
-        /// Which was asked for.
-        asked: u32,
-        /// What `info` says.
-        said: String,
+        /// The requested page.
+        requested: u32,
+        /// The page declared in `info`.
+        declared: String,
     },
 }
 
@@ -78,7 +78,7 @@ struct Reply<'a> {
     info: Object<Info<'a>>,
     #[serde(borrow, default)]
     error: Scalar<'a>,
-    /// Where versions before 1.0 say which they are.
+    /// Version field of versions before 1.0.
     #[serde(borrow, default)]
     version: Scalar<'a>,
 }
@@ -93,10 +93,12 @@ struct Info<'a> {
     version: Scalar<'a>,
 }
 
-/// Reads `body` as the page that `expected` describes.
+/// Parses `body` as the page that `expected` describes.
 ///
 /// # Errors
-/// Each [`ReplyError`]. A single user that makes no record is none: it is in the page, with its reason.
+/// Returns a [`ReplyError`]. A user that can't be mapped is no error: the page holds its [`MappingError`].
+///
+/// [`MappingError`]: crate::transform::mapping::MappingError
 pub fn page(body: &[u8], expected: &ExpectedPage<'_>) -> Result<Page, ReplyError> {
     let reply: Object<Reply<'_>> = parse(body).map_err(|error| ReplyError::Malformed {
         line: error.line(),
@@ -106,24 +108,24 @@ pub fn page(body: &[u8], expected: &ExpectedPage<'_>) -> Result<Page, ReplyError
         return Err(ReplyError::Malformed { line: 1, column: 1 });
     };
     if reply.error != Scalar::Missing {
-        return Err(ReplyError::Reported(shortened(&reply.error)));
+        return Err(ReplyError::Reported(printable(&reply.error)));
     }
     let info = match reply.info {
         Object::Given(info) => info,
         _ => {
-            return Err(version_of(&reply.version, expected)
+            return Err(check_version(&reply.version, expected)
                 .err()
                 .unwrap_or(ReplyError::Unversioned));
         }
     };
-    version_of(&info.version, expected)?;
+    check_version(&info.version, expected)?;
     let page = reply.results.unwrap_or_default().0;
     check(&info, &page, expected)?;
     Ok(page)
 }
 
-/// Text that is checked as a whole need not be checked string by string, which takes an eighth of the time. What is no
-/// text as a whole may still be in the parts that are read.
+/// Parses JSON. Checking UTF-8 once instead of per string saves an eighth of the time. A body with invalid UTF-8 may
+/// still be valid in the fields that are read.
 fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> serde_json::Result<T> {
     match std::str::from_utf8(body) {
         Ok(text) => serde_json::from_str(text),
@@ -131,41 +133,41 @@ fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> serde_json::Result<T> {
     }
 }
 
-fn version_of(version: &Scalar<'_>, expected: &ExpectedPage<'_>) -> Result<(), ReplyError> {
+fn check_version(version: &Scalar<'_>, expected: &ExpectedPage<'_>) -> Result<(), ReplyError> {
     match version {
         Scalar::Text(version) if version == expected.version => Ok(()),
         Scalar::Text(_) => Err(ReplyError::Version {
-            asked: expected.version.to_owned(),
-            answered: shortened(version),
+            requested: expected.version.to_owned(),
+            received: printable(version),
         }),
         _ => Err(ReplyError::Unversioned),
     }
 }
 
 fn check(info: &Info<'_>, page: &Page, expected: &ExpectedPage<'_>) -> Result<(), ReplyError> {
-    let held = page.users();
-    if held == 0 {
+    let actual = page.users();
+    if actual == 0 {
         return Err(ReplyError::Empty);
     }
-    let (asked, said) = (expected.results, number(&info.results));
-    if said != Some(asked.into()) || usize::try_from(asked) != Ok(held) {
+    let (requested, declared) = (expected.results, number(&info.results));
+    if declared != Some(requested.into()) || usize::try_from(requested) != Ok(actual) {
         return Err(ReplyError::Count {
-            asked,
-            said: in_words(said),
-            held,
+            requested,
+            declared: describe(declared),
+            actual,
         });
     }
-    let (asked, said) = (expected.page, number(&info.page));
-    if said != Some(asked.into()) {
+    let (requested, declared) = (expected.page, number(&info.page));
+    if declared != Some(requested.into()) {
         return Err(ReplyError::Page {
-            asked,
-            said: in_words(said),
+            requested,
+            declared: describe(declared),
         });
     }
     Ok(())
 }
 
-/// A number that the API may write as a string, as it got it from the query.
+/// Parses a number, which the API may return as a string, as it was in the query.
 fn number(value: &Scalar<'_>) -> Option<i128> {
     match value {
         Scalar::Integer(number) => Some(*number),
@@ -174,12 +176,12 @@ fn number(value: &Scalar<'_>) -> Option<i128> {
     }
 }
 
-fn in_words(number: Option<i128>) -> String {
+fn describe(number: Option<i128>) -> String {
     number.map_or_else(|| "no number".to_owned(), |number| number.to_string())
 }
 
-/// A text of the API, fit for a log line.
-fn shortened(value: &Scalar<'_>) -> String {
+/// Shortens a text of the API and replaces control characters, for logs.
+fn printable(value: &Scalar<'_>) -> String {
     let text = if let Scalar::Text(text) = value {
         text
     } else {
@@ -189,7 +191,7 @@ fn shortened(value: &Scalar<'_>) -> String {
     printable.take(120).collect()
 }
 
-/// The users, formatted while they are parsed, so that the reply is never held twice.
+/// The users, mapped while they are parsed, so that the reply is never held twice.
 #[derive(Default)]
 struct Results(Page);
 
@@ -211,7 +213,7 @@ impl<'de> Visitor<'de> for ResultsVisitor {
     fn visit_seq<A: SeqAccess<'de>>(self, mut users: A) -> Result<Results, A::Error> {
         let mut page = Page::default();
         while let Some(user) = users.next_element::<Object<ApiUser<'de>>>()? {
-            page.push(format(user));
+            page.push(map_user(user));
         }
         Ok(Results(page))
     }

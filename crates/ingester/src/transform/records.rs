@@ -1,58 +1,57 @@
-//! Records encoded one behind the other, a line each: what waits in the outbox. Canonical JSON holds no line break, so
-//! the lines are the records. Knows neither pages of the API nor batches.
+//! Encoded records, one per line, as the outbox stores them. Canonical JSON contains no line break.
 
 use std::ops::Range;
 
-/// Records, in the order of their numbers.
+/// Encoded records in sequence order.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Records {
     lines: Vec<u8>,
-    places: Vec<Range<usize>>,
+    ranges: Vec<Range<usize>>,
 }
 
 impl Records {
-    /// Adds one record.
+    /// Adds an encoded record.
     pub fn push(&mut self, json: &[u8]) {
         let start = self.lines.len();
         self.lines.extend_from_slice(json);
-        self.places.push(start..self.lines.len());
+        self.ranges.push(start..self.lines.len());
         self.lines.push(b'\n');
     }
 
-    /// The records that [`Records::lines`] gave.
+    /// Splits the output of [`Records::lines`].
     #[must_use]
     pub fn from_lines(lines: Vec<u8>) -> Self {
-        let mut places = Vec::new();
+        let mut ranges = Vec::new();
         let mut start = 0;
         for end in memchr::memchr_iter(b'\n', &lines) {
-            places.push(start..end);
+            ranges.push(start..end);
             start = end + 1;
         }
-        Self { lines, places }
+        Self { lines, ranges }
     }
 
-    /// All of them, each with a line break behind it.
+    /// Returns all records, each followed by a line break.
     #[must_use]
     pub fn lines(&self) -> &[u8] {
         &self.lines
     }
 
-    /// How many.
+    /// Returns the number of records.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.places.len()
+        self.ranges.len()
     }
 
-    /// Whether there is none.
+    /// Whether there are no records.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.places.is_empty()
+        self.ranges.is_empty()
     }
 
-    /// The canonical JSON of the record at `index`, which must be one.
+    /// Returns the canonical JSON of the record at `index`, which must exist.
     #[must_use]
     pub fn record(&self, index: usize) -> &[u8] {
-        &self.lines[self.places[index].clone()]
+        &self.lines[self.ranges[index].clone()]
     }
 }
 
@@ -62,12 +61,12 @@ mod tests {
     use crate::delivery::record_batch::tests::page_of;
 
     #[test]
-    fn lines_are_read_as_they_are_written() {
+    fn lines_round_trip() {
         let records = page_of(3).records(&[0, 2]);
         assert_eq!(records.len(), 2);
-        let again = Records::from_lines(records.lines().to_vec());
-        assert_eq!(again, records);
-        assert!(again.record(1).starts_with(b"{") && again.record(1).ends_with(b"}"));
+        let parsed = Records::from_lines(records.lines().to_vec());
+        assert_eq!(parsed, records);
+        assert!(parsed.record(1).starts_with(b"{") && parsed.record(1).ends_with(b"}"));
         assert!(Records::from_lines(vec![]).is_empty());
     }
 }

@@ -1,5 +1,5 @@
-//! JSON values as the API may send them, right or wrong: reading one never fails on its type, so that one odd value
-//! costs one user and not the page. Borrows what has no escape in it. Knows no field.
+//! JSON values of any type. Deserializing one never fails on its type, so that one invalid value affects one user and not
+//! the page. Borrows strings without escapes.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,16 +9,16 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-/// A value that should be a string, or an integer.
+/// A value that should be a string or an integer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Scalar<'a> {
     /// A string.
     Text(Cow<'a, str>),
-    /// An integer that fits 64 bits with or without a sign.
+    /// An integer that fits into 64 bits, signed or unsigned.
     Integer(i128),
-    /// Anything else, null as well.
+    /// Any other value, including null.
     Other,
-    /// Not given.
+    /// Absent.
     #[default]
     Missing,
 }
@@ -28,11 +28,11 @@ pub enum Scalar<'a> {
 pub enum Object<T> {
     /// An object.
     Given(T),
-    /// A string, as some parts are in older versions of the API.
+    /// A string, as older versions of the API return for some fields.
     Text,
-    /// Anything else, null as well.
+    /// Any other value, including null.
     Other,
-    /// Not given.
+    /// Absent.
     #[default]
     Missing,
 }
@@ -142,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_scalar_is_read_from_any_json() {
+    fn scalar_accepts_any_json() {
         let read = |json: &'static str| serde_json::from_str::<Scalar<'_>>(json).unwrap();
         assert!(matches!(read(r#""0378""#), Scalar::Text(Cow::Borrowed("0378"))));
         assert_eq!(read(r#""a\u0062""#), Scalar::Text("ab".into()));
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn an_object_is_read_from_any_json() {
+    fn object_accepts_any_json() {
         #[derive(Debug, PartialEq, Deserialize)]
         struct Part<'a> {
             #[serde(borrow, default)]

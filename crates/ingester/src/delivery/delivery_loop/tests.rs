@@ -22,11 +22,11 @@ use crate::store::Store;
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
-/// What becomes of a request after a while.
+/// The reply to a request, after a delay.
 #[derive(Clone, Copy, Debug)]
 struct ScriptedResponse {
     takes: Duration,
-    answer: Reply,
+    reply: Reply,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -38,38 +38,38 @@ enum Reply {
     Permanent,
 }
 
-fn response(milliseconds: u64, answer: Reply) -> ScriptedResponse {
+fn response(milliseconds: u64, reply: Reply) -> ScriptedResponse {
     ScriptedResponse {
         takes: Duration::from_millis(milliseconds),
-        answer,
+        reply,
     }
 }
 
-/// A publisher that outlives the processes that post to it, and holds each request against what `delivering` promises.
+/// A publisher that outlives the ingester processes and checks each request against the invariants of `delivery_loop`.
 #[derive(Clone)]
 struct FakePublisher {
     window: u64,
     in_flight: usize,
     largest: u64,
-    seen: Arc<Mutex<PublisherState>>,
+    state: Arc<Mutex<PublisherState>>,
 }
 
 #[derive(Default)]
 struct PublisherState {
     script: VecDeque<ScriptedResponse>,
     in_flight_batches: usize,
-    accounted: BTreeSet<u64>,
-    /// Record → the batch that may have written it, and its body.
+    acknowledged: BTreeSet<u64>,
+    /// Record → first record, number of records and body of the batch that may have written it.
     batches: BTreeMap<u64, (u64, u64, Bytes)>,
     not_before: Option<Instant>,
     /// First record and number of records of each request.
-    posted: Vec<(u64, u64)>,
+    sent: Vec<(u64, u64)>,
 }
 
 impl FakePublisher {
-    /// A request that broke a law leaves a true record behind.
-    fn seen(&self) -> MutexGuard<'_, PublisherState> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Ignores poisoning: a failed assertion leaves valid state.
+    fn state(&self) -> MutexGuard<'_, PublisherState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -77,18 +77,18 @@ struct InFlight(FakePublisher);
 
 impl InFlight {
     fn begin(publisher: &FakePublisher, request: &PublishRequest) -> (Self, Option<ScriptedResponse>) {
-        let mut seen = publisher.seen();
+        let mut state = publisher.state();
         let numbers = request.first..request.first + request.records;
-        seen.posted.push((request.first, request.records));
-        seen.in_flight_batches += 1;
+        state.sent.push((request.first, request.records));
+        state.in_flight_batches += 1;
         assert!(
-            seen.in_flight_batches <= publisher.in_flight,
-            "{} are under way",
-            seen.in_flight_batches
+            state.in_flight_batches <= publisher.in_flight,
+            "{} requests in flight",
+            state.in_flight_batches
         );
-        let early = seen.not_before.filter(|until| *until > Instant::now());
-        assert_eq!(early, None, "somebody was asked to wait");
-        let oldest = (0..).find(|number| !seen.accounted.contains(number)).unwrap();
+        let early = state.not_before.filter(|until| *until > Instant::now());
+        assert_eq!(early, None, "request before the end of Retry-After");
+        let oldest = (0..).find(|number| !state.acknowledged.contains(number)).unwrap();
         assert!(
             numbers.end - oldest <= publisher.window,
             "{numbers:?} is too far from {oldest}"
@@ -96,34 +96,35 @@ impl InFlight {
         if request.records <= publisher.largest {
             let batch = (request.first, request.records, request.body.clone());
             for number in numbers {
-                assert!(!seen.accounted.contains(&number), "{number} was accounted for");
-                let known = seen.batches.entry(number).or_insert_with(|| batch.clone());
-                assert_eq!(*known, batch, "{number} is posted under another key");
+                assert!(!state.acknowledged.contains(&number), "{number} was acknowledged");
+                let known = state.batches.entry(number).or_insert_with(|| batch.clone());
+                assert_eq!(*known, batch, "{number} is sent under another key");
             }
         }
-        let response = seen.script.pop_front();
+        let response = state.script.pop_front();
         (Self(publisher.clone()), response)
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.seen().in_flight_batches -= 1;
+        self.0.state().in_flight_batches -= 1;
     }
 }
 
 impl PublisherClient for FakePublisher {
     async fn publish(&self, request: &PublishRequest) -> Result<BatchOutcome, SendError> {
-        let (_under_way, response) = InFlight::begin(self, request);
-        let ScriptedResponse { takes, answer } = response.unwrap_or(fate_of_the_rest());
+        let (_in_flight, response) = InFlight::begin(self, request);
+        let ScriptedResponse { takes, reply } = response.unwrap_or(default_response());
         sleep(takes).await;
         if request.records > self.largest {
             return Err(ResponseError::TooLarge.into());
         }
-        let mut seen = self.seen();
-        match answer {
+        let mut state = self.state();
+        match reply {
             Reply::Accepts => {
-                seen.accounted
+                state
+                    .acknowledged
                     .extend(request.first..request.first + request.records);
                 Ok(BatchOutcome {
                     accepted: request.records,
@@ -132,14 +133,14 @@ impl PublisherClient for FakePublisher {
             }
             Reply::Retryable(retry_after) => {
                 let until = retry_after.map(|wait| Instant::now() + wait);
-                seen.not_before = seen.not_before.max(until);
+                state.not_before = state.not_before.max(until);
                 let status = 503;
                 Err(ResponseError::Retryable { status, retry_after }.into())
             }
             Reply::Lost => Err(SendError::Timeout(takes)),
             Reply::Invalid => Err(ResponseError::Invalid {
                 status: 200,
-                reason: "it says so",
+                reason: "scripted",
             }
             .into()),
             Reply::Permanent => Err(ResponseError::Permanent {
@@ -151,11 +152,11 @@ impl PublisherClient for FakePublisher {
     }
 }
 
-fn fate_of_the_rest() -> ScriptedResponse {
+fn default_response() -> ScriptedResponse {
     response(1, Reply::Accepts)
 }
 
-/// A run of pages of so many records, in a state that outlives whoever works on it.
+/// A run of pages with the given numbers of records, in a store that outlives each process.
 struct TestRun {
     store: Store,
     run: Uuid,
@@ -184,7 +185,7 @@ impl TestRun {
         let run = store
             .insert_run(&spec, RunState::Queued, None, Timestamp::UNIX_EPOCH)
             .unwrap();
-        let seen = PublisherState {
+        let state = PublisherState {
             script: script.into_iter().collect(),
             ..PublisherState::default()
         };
@@ -192,7 +193,7 @@ impl TestRun {
             window: u64::from(batch) * in_flight as u64,
             in_flight,
             largest: u64::MAX,
-            seen: Arc::new(Mutex::new(seen)),
+            state: Arc::new(Mutex::new(state)),
         };
         let pages = pages.to_vec();
         Self {
@@ -208,13 +209,13 @@ impl TestRun {
         u64::try_from(self.pages.iter().sum::<u128>()).unwrap()
     }
 
-    fn posted(&self) -> Vec<(u64, u64)> {
-        self.publisher.seen().posted.clone()
+    fn sent(&self) -> Vec<(u64, u64)> {
+        self.publisher.state().sent.clone()
     }
 
-    /// One process, which lives so long at most; the counts that it leaves, and how it ended if it did so by itself.
-    /// Pages come in one by one, each after `pace`.
-    async fn live(&self, life: Duration, pace: Duration) -> (u64, Option<Result<(), RunError>>) {
+    /// Runs one process for at most `life`. Stores pages one by one, each after `pace`. Returns the accepted records and
+    /// the result, unless the process was killed.
+    async fn run_process(&self, life: Duration, pace: Duration) -> (u64, Option<Result<(), RunError>>) {
         let settings = PublisherSettings {
             backoff: Backoff {
                 initial: Duration::from_millis(5),
@@ -223,14 +224,14 @@ impl TestRun {
             max_invalid_responses: 1_000,
             ..PublisherSettings::default()
         };
-        // What a publisher asked of a process dies with it.
-        self.publisher.seen().not_before = None;
-        let entry = self
+        // `Retry-After` does not outlive the process.
+        self.publisher.state().not_before = None;
+        let stored = self
             .store
             .start_run(self.run, self.batch, Timestamp::UNIX_EPOCH)
             .unwrap();
         let metrics = IngesterMetrics::new(&service::Metrics::new("ingester"));
-        let progress = RunProgress::open(self.store.clone(), &entry, metrics, 1_000_000).unwrap();
+        let progress = RunProgress::open(self.store.clone(), &stored, metrics, 1_000_000).unwrap();
         let sender = RetryingSender::new(
             self.publisher.clone(),
             &settings,
@@ -255,13 +256,13 @@ impl TestRun {
             drop(wakeup);
         };
         let both = async { tokio::join!(delivery_loop.run(wakeups), fetching).0 };
-        let ended = timeout(life, both).await.ok();
-        (progress.stats().counts().accepted, ended)
+        let result = timeout(life, both).await.ok();
+        (progress.stats().counts().accepted, result)
     }
 }
 
 fn script() -> impl Strategy<Value = Vec<ScriptedResponse>> {
-    let answer = prop_oneof![
+    let reply = prop_oneof![
         5 => Just(Reply::Accepts),
         2 => Just(Reply::Retryable(None)),
         1 => (1_u64..60).prop_map(|wait| Reply::Retryable(Some(Duration::from_millis(wait)))),
@@ -269,15 +270,15 @@ fn script() -> impl Strategy<Value = Vec<ScriptedResponse>> {
         1 => Just(Reply::Invalid),
     ];
     prop::collection::vec(
-        (1_u64..40, answer).prop_map(|(takes, answer)| response(takes, answer)),
+        (1_u64..40, reply).prop_map(|(takes, reply)| response(takes, reply)),
         0..80,
     )
 }
 
 proptest! {
-    /// The door asserts the laws at each request.
+    /// The publisher asserts the invariants at each request.
     #[test]
-    fn whatever_is_answered_and_whenever_it_is_killed_each_record_is_accounted_for_once_and_posted_under_one_key(
+    fn each_record_is_acknowledged_once_under_one_key(
         pages in prop::collection::vec(1_u128..25, 1..8),
         batch in 1_u32..8,
         in_flight in 1_usize..5,
@@ -294,16 +295,16 @@ proptest! {
             let lives = lives.into_iter().map(Duration::from_millis).chain([HOUR]);
             let mut last = 0;
             for life in lives {
-                let (accepted, ended) = test.live(life, pace).await;
-                prop_assert!(accepted >= last, "the next process counts on");
+                let (accepted, result) = test.run_process(life, pace).await;
+                prop_assert!(accepted >= last, "the next process continues the counts");
                 last = accepted;
-                if let Some(ended) = ended {
-                    ended.unwrap();
+                if let Some(result) = result {
+                    result.unwrap();
                     break;
                 }
             }
             prop_assert_eq!(last, test.records());
-            prop_assert_eq!(test.publisher.seen().accounted.len() as u64, test.records());
+            prop_assert_eq!(test.publisher.state().acknowledged.len() as u64, test.records());
             prop_assert_eq!(test.store.pending_pages(test.run).unwrap(), 0);
             Ok(())
         })?;
@@ -311,8 +312,8 @@ proptest! {
 }
 
 #[tokio::test(start_paused = true)]
-async fn as_many_batches_as_allowed_are_under_way_also_of_two_pages() {
-    for (in_flight, most) in [(1, 60), (2, 30), (3, 20)] {
+async fn max_in_flight_batches_are_sent_across_pages() {
+    for (in_flight, expected_ms) in [(1, 60), (2, 30), (3, 20)] {
         let test = TestRun::new(
             &[20, 20, 20],
             10,
@@ -320,68 +321,68 @@ async fn as_many_batches_as_allowed_are_under_way_also_of_two_pages() {
             vec![response(10, Reply::Accepts); 6],
         );
         let started = Instant::now();
-        test.live(HOUR, Duration::ZERO).await.1.unwrap().unwrap();
+        test.run_process(HOUR, Duration::ZERO).await.1.unwrap().unwrap();
         let duration = started.elapsed().as_millis();
         assert!(
-            (most..most + 10).contains(&duration),
+            (expected_ms..expected_ms + 10).contains(&duration),
             "{in_flight}: {duration} ms"
         );
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_later_batch_that_was_accounted_for_first_is_not_posted_again_by_the_next_process() {
+async fn acknowledged_later_batch_is_not_sent_again() {
     let hangs = ScriptedResponse {
         takes: HOUR,
-        answer: Reply::Lost,
+        reply: Reply::Lost,
     };
     let test = TestRun::new(&[30], 10, 2, [hangs, response(5, Reply::Accepts)]);
-    let (accepted, ended) = test.live(Duration::from_secs(1), Duration::ZERO).await;
-    assert!(ended.is_none() && accepted == 10);
+    let (accepted, result) = test.run_process(Duration::from_secs(1), Duration::ZERO).await;
+    assert!(result.is_none() && accepted == 10);
     assert_eq!(
-        test.posted(),
+        test.sent(),
         [(0, 10), (10, 10)],
         "the window waits for its oldest"
     );
-    let (accepted, ended) = test.live(HOUR, Duration::ZERO).await;
-    ended.unwrap().unwrap();
-    let again = &test.posted()[2..];
+    let (accepted, result) = test.run_process(HOUR, Duration::ZERO).await;
+    result.unwrap().unwrap();
+    let again = &test.sent()[2..];
     assert_eq!((accepted, again), (30, &[(0, 10), (20, 10)][..]));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_definite_no_begins_nothing_more_and_hears_what_is_under_way() {
+async fn permanent_error_awaits_requests_in_flight() {
     let test = TestRun::new(
         &[40],
         10,
         2,
         [response(500, Reply::Accepts), response(5, Reply::Permanent)],
     );
-    let (accepted, ended) = test.live(HOUR, Duration::ZERO).await;
-    let refused = matches!(ended, Some(Err(RunError::Delivery(DeliveryError::Permanent(_)))));
+    let (accepted, result) = test.run_process(HOUR, Duration::ZERO).await;
+    let refused = matches!(result, Some(Err(RunError::Delivery(DeliveryError::Permanent(_)))));
     assert!(refused && accepted == 10);
-    assert_eq!(test.posted(), [(0, 10), (10, 10)]);
+    assert_eq!(test.sent(), [(0, 10), (10, 10)]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_a_definite_no_nothing_is_sent_again() {
+async fn permanent_error_stops_all_retries() {
     let down = [
         response(1, Reply::Retryable(Some(HOUR))),
         response(5, Reply::Permanent),
     ];
     let test = TestRun::new(&[40], 10, 2, down);
     let started = Instant::now();
-    let (accepted, ended) = test.live(HOUR * 2, Duration::ZERO).await;
-    assert!(matches!(ended, Some(Err(_))) && accepted == 0);
+    let (accepted, result) = test.run_process(HOUR * 2, Duration::ZERO).await;
+    assert!(matches!(result, Some(Err(_))) && accepted == 0);
     assert!(
         started.elapsed() < Duration::from_secs(1),
-        "it need not wait out the hour"
+        "it does not wait out Retry-After"
     );
-    assert_eq!(test.posted(), [(0, 10), (10, 10)]);
+    assert_eq!(test.sent(), [(0, 10), (10, 10)]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pause_that_one_batch_is_asked_for_holds_for_all() {
+async fn retry_after_of_one_batch_applies_to_all() {
     let wait = Duration::from_secs(5);
     let test = TestRun::new(
         &[40],
@@ -393,12 +394,8 @@ async fn a_pause_that_one_batch_is_asked_for_holds_for_all() {
         ],
     );
     let started = Instant::now();
-    test.live(HOUR, Duration::ZERO).await.1.unwrap().unwrap();
+    test.run_process(HOUR, Duration::ZERO).await.1.unwrap().unwrap();
     assert!(started.elapsed() >= wait);
     let expected = [(0, 10), (10, 10), (0, 10), (20, 10), (30, 10)];
-    assert_eq!(
-        test.posted(),
-        expected,
-        "the publisher takes nobody who comes early"
-    );
+    assert_eq!(test.sent(), expected, "no request before the end of Retry-After");
 }

@@ -6,11 +6,11 @@ use super::*;
 use crate::settings::{CircuitBreakerSettings, RateLimitSettings};
 use crate::transform::random_user::ReplyError;
 
-/// Fails as the script says, then answers with empty pages.
+/// Returns the scripted errors, then empty pages.
 struct ScriptedApi(Mutex<VecDeque<FetchError>>);
 
 impl UserApi for ScriptedApi {
-    async fn fetch(&self, _: &PageRequest) -> Result<Page, FetchError> {
+    async fn fetch_page(&self, _: &PageRequest) -> Result<Page, FetchError> {
         self.0
             .lock()
             .unwrap()
@@ -19,7 +19,7 @@ impl UserApi for ScriptedApi {
     }
 }
 
-fn source(errors: impl IntoIterator<Item = FetchError>, window: Duration) -> RetryingFetcher<ScriptedApi> {
+fn fetcher(errors: impl IntoIterator<Item = FetchError>, window: Duration) -> RetryingFetcher<ScriptedApi> {
     let settings = SourceSettings {
         attempts: 3,
         backoff: Backoff {
@@ -54,86 +54,95 @@ fn request() -> PageRequest {
 const MINUTE: Duration = Duration::from_secs(60);
 
 #[tokio::test]
-async fn a_passing_failure_is_asked_over_and_counted() {
+async fn temporary_error_is_retried_and_counted() {
     let stats = RunStats::for_tests();
-    let source = source([status(503, None), status(500, None)], MINUTE);
-    source.page(&request(), &stats).await.unwrap();
+    let fetcher = fetcher([status(503, None), status(500, None)], MINUTE);
+    fetcher.page(&request(), &stats).await.unwrap();
     assert_eq!(stats.counts().retried, 2);
 }
 
 #[tokio::test]
-async fn attempts_come_to_an_end_with_the_last_failure() {
-    let source = source([500, 502, 503, 504].map(|code| status(code, None)), MINUTE);
-    let error = source.page(&request(), &RunStats::for_tests()).await.unwrap_err();
+async fn exhausted_attempts_report_the_last_error() {
+    let fetcher = fetcher([500, 502, 503, 504].map(|code| status(code, None)), MINUTE);
+    let error = fetcher
+        .page(&request(), &RunStats::for_tests())
+        .await
+        .unwrap_err();
     let text = service::process::chain(&error);
     assert_eq!(
         text,
-        "fetch page 7 in 3 attempts: completed 503 Service Unavailable"
+        "failed to fetch page 7 in 3 attempts: the API responded with 503 Service Unavailable"
     );
 }
 
 #[tokio::test]
-async fn what_asking_again_cannot_mend_fails_at_once() {
-    let source = source([status(403, None)], MINUTE);
-    let error = source.page(&request(), &RunStats::for_tests()).await.unwrap_err();
+async fn permanent_error_fails_at_once() {
+    let fetcher = fetcher([status(403, None)], MINUTE);
+    let error = fetcher
+        .page(&request(), &RunStats::for_tests())
+        .await
+        .unwrap_err();
     assert!(matches!(error, PageError::Permanent { page: 7, .. }));
 }
 
 #[tokio::test]
-async fn throttling_takes_no_attempt_and_is_counted_as_waiting() {
+async fn rate_limiting_takes_no_attempt_and_counts_as_wait() {
     let stats = RunStats::for_tests();
     let wait = Some(Duration::from_millis(200));
-    let source = source((0..5).map(|_| status(429, wait)), MINUTE);
-    source.page(&request(), &stats).await.unwrap();
+    let fetcher = fetcher((0..5).map(|_| status(429, wait)), MINUTE);
+    fetcher.page(&request(), &stats).await.unwrap();
     assert!(
         stats.counts().rate_limited_seconds >= 0.5,
-        "five waits, less the moments before each, which a busy machine makes long"
+        "five waits, less the time before each, which is long on a busy machine"
     );
 }
 
 #[tokio::test]
-async fn throttling_beyond_two_windows_is_a_failure() {
-    let source = source([status(429, Some(MINUTE * 3))], MINUTE);
-    let error = source.page(&request(), &RunStats::for_tests()).await.unwrap_err();
+async fn rate_limiting_beyond_two_windows_fails() {
+    let fetcher = fetcher([status(429, Some(MINUTE * 3))], MINUTE);
+    let error = fetcher
+        .page(&request(), &RunStats::for_tests())
+        .await
+        .unwrap_err();
     assert!(matches!(error, PageError::RateLimited { waited, .. } if waited == MINUTE * 3));
 }
 
 #[tokio::test]
-async fn the_budget_makes_the_next_page_wait() {
+async fn rate_limit_delays_the_next_page() {
     let stats = RunStats::for_tests();
-    let source = source([], Duration::from_secs(1));
+    let fetcher = fetcher([], Duration::from_secs(1));
     let started = Instant::now();
-    source.page(&request(), &stats).await.unwrap();
-    source.page(&request(), &stats).await.unwrap();
+    fetcher.page(&request(), &stats).await.unwrap();
+    fetcher.page(&request(), &stats).await.unwrap();
     assert!(started.elapsed() >= Duration::from_secs(1));
     assert!(stats.counts().rate_limited_seconds >= 0.3);
 }
 
 #[tokio::test]
-async fn a_reply_that_does_not_hold_costs_budget_and_a_refusal_does_not() {
+async fn invalid_reply_consumes_rate_limit_and_a_refusal_does_not() {
     let stats = RunStats::for_tests();
-    let source = source(
+    let fetcher = fetcher(
         [status(500, None), FetchError::Reply(ReplyError::Empty)],
         Duration::from_secs(1),
     );
-    source.page(&request(), &stats).await.unwrap();
+    fetcher.page(&request(), &stats).await.unwrap();
     assert!(
         stats.counts().rate_limited_seconds > 0.0,
-        "the odd reply duration the whole rate_window"
+        "the invalid reply consumed the whole limit"
     );
 }
 
 #[tokio::test]
-async fn an_api_that_only_fails_is_left_alone_for_a_while() {
-    let source = source([status(503, None), status(500, None)], MINUTE);
+async fn circuit_breaker_pauses_requests_to_a_failing_api() {
+    let fetcher = fetcher([status(503, None), status(500, None)], MINUTE);
     let started = Instant::now();
-    source.page(&request(), &RunStats::for_tests()).await.unwrap();
+    fetcher.page(&request(), &RunStats::for_tests()).await.unwrap();
     assert!(started.elapsed() >= Duration::from_millis(100));
 }
 
 #[tokio::test]
-async fn the_next_process_goes_on_with_the_budget_that_is_left() {
-    let (first, window) = (source([], MINUTE), MINUTE);
+async fn next_process_continues_with_the_rate_limit_usage() {
+    let (first, window) = (fetcher([], MINUTE), MINUTE);
     first.page(&request(), &RunStats::for_tests()).await.unwrap();
     let settings = SourceSettings {
         rate_limit: RateLimitSettings { users: 10, window },

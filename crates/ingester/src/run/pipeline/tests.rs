@@ -14,17 +14,17 @@ use crate::fetch::user_api::FetchError;
 use crate::run::plan::PageRequest;
 use crate::transform::page::Page;
 
-/// Serves the same people on each page, as many as asked for.
+/// Serves the same users on each page, as many as requested.
 #[derive(Clone, Default)]
 struct Api {
-    asked: Arc<AtomicUsize>,
+    requested: Arc<AtomicUsize>,
     fails_from: Option<usize>,
 }
 
 impl UserApi for Api {
-    async fn fetch(&self, request: &PageRequest) -> Result<Page, FetchError> {
-        let asked = self.asked.fetch_add(1, Ordering::SeqCst);
-        if self.fails_from.is_some_and(|from| asked >= from) {
+    async fn fetch_page(&self, request: &PageRequest) -> Result<Page, FetchError> {
+        let requested = self.requested.fetch_add(1, Ordering::SeqCst);
+        if self.fails_from.is_some_and(|from| requested >= from) {
             return Err(FetchError::Status {
                 status: StatusCode::FORBIDDEN,
                 retry_after: None,
@@ -34,12 +34,12 @@ impl UserApi for Api {
     }
 }
 
-/// Answers as the script says, then accepts; at each request it notes how many pages had been asked for.
+/// Returns the scripted responses, then accepts every record. Records the number of page requests at each request.
 #[derive(Clone, Default)]
 struct FakePublisher {
     api: Api,
     script: Arc<Mutex<VecDeque<Result<BatchOutcome, ResponseError>>>>,
-    asked_before: Arc<Mutex<Vec<usize>>>,
+    requested_before: Arc<Mutex<Vec<usize>>>,
     sent: Arc<Mutex<Vec<(u64, u64)>>>,
     stop_at_first: Option<CancellationToken>,
     hangs: bool,
@@ -47,12 +47,12 @@ struct FakePublisher {
 
 impl PublisherClient for FakePublisher {
     async fn publish(&self, request: &PublishRequest) -> Result<BatchOutcome, SendError> {
-        // Gives the other leg every chance to run ahead.
+        // Gives the fetch stage time to run ahead.
         tokio::time::sleep(Duration::from_millis(20)).await;
-        self.asked_before
+        self.requested_before
             .lock()
             .unwrap()
-            .push(self.api.asked.load(Ordering::SeqCst));
+            .push(self.api.requested.load(Ordering::SeqCst));
         self.sent.lock().unwrap().push((request.first, request.records));
         if let Some(stop) = &self.stop_at_first {
             stop.cancel();
@@ -61,11 +61,11 @@ impl PublisherClient for FakePublisher {
             std::future::pending::<()>().await;
         }
         let scripted = self.script.lock().unwrap().pop_front();
-        let answer = scripted.unwrap_or(Ok(BatchOutcome {
+        let result = scripted.unwrap_or(Ok(BatchOutcome {
             accepted: request.records,
             rejected: vec![],
         }));
-        Ok(answer?)
+        Ok(result?)
     }
 }
 
@@ -79,7 +79,7 @@ async fn run(publisher: FakePublisher, change: impl FnOnce(&mut IngesterSettings
     settings.publisher.backoff = fast;
     settings.source.page_size = 10;
     settings.publisher.batch_size = 4;
-    settings.publisher.max_in_flight = 1; // so that a script meets the batches in their spec
+    settings.publisher.max_in_flight = 1; // so that the script applies to the batches in order
     settings.run.users = 25;
     change(&mut settings);
     let stop = publisher.stop_at_first.clone().unwrap_or_default();
@@ -107,7 +107,7 @@ fn adds_up(counts: &Counts) -> bool {
 }
 
 #[tokio::test]
-async fn a_complete_run_sends_each_user_once_and_numbers_them() {
+async fn complete_run_sends_each_user_once_in_sequence() {
     let publisher = FakePublisher::default();
     let report = run(publisher.clone(), |_| {}).await;
     let counts = &report.counts;
@@ -116,14 +116,14 @@ async fn a_complete_run_sends_each_user_once_and_numbers_them() {
     assert_eq!(
         (counts.duplicate, counts.undelivered),
         (15, 0),
-        "the same ten people on each page"
+        "the same ten users on each page"
     );
     assert_eq!(*publisher.sent.lock().unwrap(), [(0, 4), (4, 4), (8, 2)]);
     assert!(adds_up(counts));
 }
 
 #[tokio::test]
-async fn the_next_page_is_fetched_meanwhile_and_no_more_than_that() {
+async fn one_page_is_fetched_during_a_delivery() {
     let publisher = FakePublisher::default();
     run(publisher.clone(), |settings| {
         settings.run.users = 60;
@@ -131,16 +131,16 @@ async fn the_next_page_is_fetched_meanwhile_and_no_more_than_that() {
         settings.publisher.batch_size = 10;
     })
     .await;
-    let asked = publisher.asked_before.lock().unwrap().clone();
+    let requested = publisher.requested_before.lock().unwrap().clone();
     assert_eq!(
-        asked,
+        requested,
         [2, 3, 4, 5, 6, 6],
-        "at each delivery one page more had been asked for"
+        "one more page was requested at each delivery"
     );
 }
 
 #[tokio::test]
-async fn rejected_records_make_another_outcome_that_keeps_the_reasons() {
+async fn rejected_records_set_the_outcome_and_keep_reasons() {
     let rejected = vec![RecordRejection::new(0, "email: is blank")];
     let publisher = FakePublisher::default();
     publisher.script.lock().unwrap().push_back(Ok(BatchOutcome {
@@ -154,7 +154,7 @@ async fn rejected_records_make_another_outcome_that_keeps_the_reasons() {
 }
 
 #[tokio::test]
-async fn what_was_fetched_before_a_failure_is_delivered() {
+async fn users_fetched_before_an_error_are_delivered() {
     let publisher = FakePublisher {
         api: Api {
             fails_from: Some(1),
@@ -163,15 +163,15 @@ async fn what_was_fetched_before_a_failure_is_delivered() {
         ..FakePublisher::default()
     };
     let report = run(publisher, |_| {}).await;
-    let reason = "fetching ended: fetch page 2: answered 403 Forbidden";
+    let reason = "failed to fetch users: failed to fetch page 2: the API responded with 403 Forbidden";
     assert_eq!(report.reason().as_deref(), Some(reason));
     assert_eq!((report.counts.fetched, report.counts.accepted), (10, 10));
 }
 
 #[tokio::test]
-async fn a_refused_delivery_ends_the_run_and_counts_what_is_left() {
+async fn permanent_error_ends_the_run_and_counts_undelivered() {
     let publisher = FakePublisher::default();
-    let no = ResponseError::Permanent {
+    let error = ResponseError::Permanent {
         status: 415,
         detail: String::new(),
     };
@@ -180,7 +180,7 @@ async fn a_refused_delivery_ends_the_run_and_counts_what_is_left() {
             accepted: 4,
             rejected: vec![],
         }),
-        Err(no),
+        Err(error),
     ]);
     let report = run(publisher, |_| {}).await;
     assert!(matches!(report.outcome, Outcome::Failed(RunError::Delivery(_))));
@@ -189,7 +189,7 @@ async fn a_refused_delivery_ends_the_run_and_counts_what_is_left() {
 }
 
 #[tokio::test]
-async fn refused_credentials_are_hopeless() {
+async fn rejected_credentials_are_unrecoverable() {
     let publisher = FakePublisher::default();
     publisher
         .script
@@ -200,7 +200,7 @@ async fn refused_credentials_are_hopeless() {
 }
 
 #[tokio::test]
-async fn a_run_ends_at_its_deadline() {
+async fn run_ends_at_its_timeout() {
     let publisher = FakePublisher {
         hangs: true,
         ..FakePublisher::default()
@@ -214,7 +214,7 @@ async fn a_run_ends_at_its_deadline() {
 }
 
 #[tokio::test]
-async fn told_to_stop_it_fetches_no_more_and_delivers_what_it_has() {
+async fn stopped_run_delivers_fetched_users() {
     let publisher = FakePublisher {
         stop_at_first: Some(CancellationToken::new()),
         ..FakePublisher::default()
@@ -227,27 +227,27 @@ async fn told_to_stop_it_fetches_no_more_and_delivers_what_it_has() {
     assert!(matches!(report.outcome, Outcome::Stopped));
     let counts = &report.counts;
     assert_eq!((counts.fetched, counts.accepted, counts.undelivered), (20, 20, 0));
-    assert_eq!(publisher.api.asked.load(Ordering::SeqCst), 2);
+    assert_eq!(publisher.api.requested.load(Ordering::SeqCst), 2);
 }
 
-/// Serves other people on each page, and counts how many pages were asked for.
+/// Serves different users on each page and counts the page requests.
 #[derive(Clone, Default)]
 struct DistinctUsers(Arc<AtomicUsize>);
 
 impl UserApi for DistinctUsers {
-    async fn fetch(&self, request: &PageRequest) -> Result<Page, FetchError> {
+    async fn fetch_page(&self, request: &PageRequest) -> Result<Page, FetchError> {
         self.0.fetch_add(1, Ordering::SeqCst);
         let size = u128::from(request.results);
         Ok(page_from(1 + size * u128::from(request.page - 1), size))
     }
 }
 
-/// Takes nothing before its time, and notes how many pages had been asked for when it first took something.
+/// Rejects requests until `until`. Records the number of page requests at the first accepted request.
 #[derive(Clone)]
 struct Outage {
     until: tokio::time::Instant,
-    crowd: DistinctUsers,
-    asked_meanwhile: Arc<Mutex<Option<usize>>>,
+    api: DistinctUsers,
+    requested_during_outage: Arc<Mutex<Option<usize>>>,
 }
 
 impl PublisherClient for Outage {
@@ -258,8 +258,11 @@ impl PublisherClient for Outage {
                 retry_after: None,
             }));
         }
-        let asked = self.crowd.0.load(Ordering::SeqCst);
-        self.asked_meanwhile.lock().unwrap().get_or_insert(asked);
+        let requested = self.api.0.load(Ordering::SeqCst);
+        self.requested_during_outage
+            .lock()
+            .unwrap()
+            .get_or_insert(requested);
         Ok(BatchOutcome {
             accepted: request.records,
             rejected: vec![],
@@ -267,9 +270,9 @@ impl PublisherClient for Outage {
     }
 }
 
-/// The default deadlines and waits, by a clock that jumps to where somebody waits for it.
+/// Uses the default timeouts and backoffs with a paused clock that advances to the next timer.
 #[tokio::test(start_paused = true)]
-async fn a_publisher_that_is_down_for_an_hour_costs_an_hour_and_the_outbox_stops_the_fetching() {
+async fn hour_of_publisher_outage_applies_backpressure() {
     const HOUR: Duration = Duration::from_secs(3_600);
     let folder = tempfile::tempdir().unwrap();
     let mut settings = IngesterSettings::default();
@@ -285,12 +288,12 @@ async fn a_publisher_that_is_down_for_an_hour_costs_an_hour_and_the_outbox_stops
     let started = tokio::time::Instant::now();
     let publisher = Outage {
         until: started + HOUR,
-        crowd: DistinctUsers::default(),
-        asked_meanwhile: Arc::default(),
+        api: DistinctUsers::default(),
+        requested_during_outage: Arc::default(),
     };
     let publisher_health = PublisherHealth::new(&context.health);
     let mut pipeline = Pipeline::with_clients(
-        publisher.crowd.clone(),
+        publisher.api.clone(),
         publisher.clone(),
         publisher_health,
         &settings,
@@ -307,12 +310,12 @@ async fn a_publisher_that_is_down_for_an_hour_costs_an_hour_and_the_outbox_stops
         "{duration:?}"
     );
     assert_eq!(
-        *publisher.asked_meanwhile.lock().unwrap(),
+        *publisher.requested_during_outage.lock().unwrap(),
         Some(settings.state.outbox_pages)
     );
     assert!(
         report.counts.retried > 600,
-        "it went on asking: {:?}",
+        "it kept retrying: {:?}",
         report.counts
     );
 }

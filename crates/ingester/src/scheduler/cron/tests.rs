@@ -7,7 +7,7 @@ fn zone(name: &str) -> TimeZone {
     name.parse::<Zone>().unwrap().0
 }
 
-/// The next `count` starts after a local time, as local times with their offset.
+/// Returns the next `count` starts after a time, as local times with offset.
 fn starts(cron: &str, name: &str, after: &str, count: usize) -> Vec<String> {
     let (cron, zone) = (cron.parse::<Cron>().unwrap(), zone(name));
     let mut at: Timestamp = after.parse().unwrap();
@@ -34,7 +34,7 @@ fn seconds_are_optional() {
 }
 
 #[test]
-fn a_fixed_time_that_the_clock_leaves_out_starts_right_after_the_gap() {
+fn fixed_time_in_a_dst_gap_starts_after_the_gap() {
     let berlin = starts("30 2 * * *", "Europe/Berlin", "2026-03-28T12:00:00Z", 2);
     assert_eq!(
         berlin,
@@ -43,7 +43,7 @@ fn a_fixed_time_that_the_clock_leaves_out_starts_right_after_the_gap() {
 }
 
 #[test]
-fn a_fixed_time_that_the_clock_repeats_starts_once() {
+fn fixed_time_repeated_by_dst_starts_once() {
     let berlin = starts("30 2 * * *", "Europe/Berlin", "2026-10-24T12:00:00Z", 2);
     assert_eq!(
         berlin,
@@ -56,7 +56,7 @@ fn a_fixed_time_that_the_clock_repeats_starts_once() {
 }
 
 #[test]
-fn a_repeating_time_goes_on_through_both_changes() {
+fn repeating_expression_continues_through_dst_changes() {
     let spring = starts("0 * * * *", "Europe/Berlin", "2026-03-29T00:00:00Z", 2);
     assert_eq!(
         spring,
@@ -73,7 +73,7 @@ fn a_repeating_time_goes_on_through_both_changes() {
 }
 
 #[test]
-fn changes_of_half_an_hour_and_of_a_whole_day_are_survived() {
+fn half_hour_and_whole_day_transitions_are_handled() {
     let lord_howe = starts("10 2 * * *", "Australia/Lord_Howe", "2026-10-03T00:00:00Z", 1);
     assert_eq!(lord_howe, ["2026-10-04 02:30:00 +11:00"]);
     let samoa = starts("0 12 * * *", "Pacific/Apia", "2011-12-30T00:00:00Z", 2);
@@ -84,13 +84,13 @@ fn changes_of_half_an_hour_and_of_a_whole_day_are_survived() {
 }
 
 #[test]
-fn the_29th_of_february_comes_in_leap_years_only() {
+fn february_29_matches_in_leap_years_only() {
     let leap = starts("0 0 29 2 *", "America/New_York", "2096-01-01T00:00:00Z", 2);
     assert_eq!(leap, ["2096-02-29 00:00:00 -05:00", "2104-02-29 00:00:00 -05:00"]);
 }
 
 #[test]
-fn what_is_no_expression_or_never_comes_is_refused() {
+fn invalid_and_never_matching_expressions_are_rejected() {
     for text in ["", "* * *", "61 * * * *", "0 0 30 2 *", "every day"] {
         assert!(text.parse::<Cron>().is_err(), "{text}");
     }
@@ -117,10 +117,9 @@ const CRONS: [&str; 6] = [
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
-    /// Ahead, on the clock face or right after a gap, and none left out: from a moment before the start nothing else
-    /// is found.
+    /// The next start is in the future, matches the expression or ends a gap, and no earlier start exists.
     #[test]
-    fn the_next_start_lies_ahead_and_is_the_next(
+    fn next_start_is_in_the_future_and_none_is_skipped(
         second in 1_200_000_000_i64..2_500_000_000, zone_index in 0..ZONES.len(), cron_index in 0..CRONS.len(),
         part in 0.0..1.0_f64,
     ) {

@@ -34,7 +34,7 @@ fn not_run(due: &DueStarts) -> Vec<(i64, SkipReason)> {
 }
 
 #[test]
-fn an_interval_starts_at_once_and_then_from_start_to_start() {
+fn interval_starts_at_once_and_counts_from_start_to_start() {
     let schedule = schedule(|_| {});
     let origin = schedule.origin(at(1_000));
     let due = schedule.due(origin, None, at(1_000));
@@ -48,7 +48,7 @@ fn an_interval_starts_at_once_and_then_from_start_to_start() {
 }
 
 #[test]
-fn a_cron_expression_waits_for_its_time() {
+fn cron_expression_waits_for_its_first_match() {
     let schedule = schedule(|settings| settings.cron = Some("0 6 * * *".parse().unwrap()));
     let now = "2026-03-01T05:00:00Z".parse().unwrap();
     let origin = schedule.origin(now);
@@ -60,7 +60,7 @@ fn a_cron_expression_waits_for_its_time() {
 }
 
 #[test]
-fn what_is_missed_is_caught_up_as_the_operator_wants() {
+fn missed_starts_follow_the_catch_up_setting() {
     let due = |catch_up| schedule(|settings| settings.catch_up = catch_up).due(at(0), None, at(390));
     let none = due(CatchUp::None);
     assert_eq!((runs(&none), none.missed), (vec![], 3));
@@ -96,14 +96,14 @@ fn what_is_missed_is_caught_up_as_the_operator_wants() {
 }
 
 #[test]
-fn a_start_that_is_on_time_makes_the_latest_missed_one_superfluous() {
+fn start_on_time_replaces_the_latest_missed_one() {
     let schedule = schedule(|settings| settings.catch_up = CatchUp::Latest);
     let due = schedule.due(at(0), None, at(310));
     assert_eq!((runs(&due), due.missed), (vec![(300, Trigger::Schedule)], 2));
 }
 
 #[test]
-fn starts_within_another_run_are_skipped_or_one_is_queued() {
+fn overlapping_starts_follow_the_concurrency_policy() {
     let active = Some(RunPeriod {
         from: at(100),
         until: at(390),
@@ -127,28 +127,28 @@ fn starts_within_another_run_are_skipped_or_one_is_queued() {
     assert_eq!(
         (runs(&met), met.skipped),
         (vec![(400, Trigger::Schedule)], 2),
-        "a queued start meets the next one"
+        "the next start replaces a queued one"
     );
 }
 
 #[test]
-fn a_clock_set_back_does_not_stop_the_runs() {
+fn backward_clock_step_does_not_stop_runs() {
     assert_eq!(schedule(|_| {}).next(at(1_000), at(10)), Some(at(110)));
     let cron = schedule(|settings| settings.cron = Some("*/10 * * * *".parse().unwrap()));
     assert_eq!(
         cron.next(at(6_000), at(5_000)),
         Some(at(6_600)),
-        "no start comes twice"
+        "no start repeats"
     );
     assert_eq!(
         cron.next(at(600_000), at(5_000)),
         Some(at(5_400)),
-        "but silence is worse"
+        "a larger step restarts the schedule"
     );
 }
 
 #[test]
-fn after_a_clock_was_set_back_by_days_the_next_start_comes_when_it_was_told() {
+fn next_start_holds_after_a_clock_step_of_days() {
     let cron = schedule(|settings| settings.cron = Some("*/10 * * * *".parse().unwrap()));
     for schedule in [schedule(|_| {}), cron] {
         let (done, now) = (at(900_000), at(600_030));
@@ -161,7 +161,7 @@ fn after_a_clock_was_set_back_by_days_the_next_start_comes_when_it_was_told() {
 }
 
 #[test]
-fn a_week_asleep_is_dealt_with_at_once_and_a_decade_too() {
+fn downtime_of_a_week_or_a_decade_is_handled_at_once() {
     let second = |catch_up| {
         schedule(|settings| {
             settings.cron = Some("* * * * * *".parse().unwrap());
@@ -182,7 +182,7 @@ fn a_week_asleep_is_dealt_with_at_once_and_a_decade_too() {
 }
 
 #[test]
-fn jitter_delays_each_start_by_its_own_span() {
+fn jitter_delays_each_start_deterministically() {
     let late = |salt| {
         let settings = ScheduleSettings {
             jitter: Duration::from_secs(50),
@@ -197,7 +197,7 @@ fn jitter_delays_each_start_by_its_own_span() {
 }
 
 #[test]
-fn a_failed_run_is_tried_again_as_often_as_allowed_unless_a_regular_start_comes_first() {
+fn failed_run_is_retried_unless_a_start_comes_first() {
     let schedule = schedule(|settings| {
         settings.interval = Duration::from_secs(100);
         settings.retries = 1;
@@ -210,27 +210,27 @@ fn a_failed_run_is_tried_again_as_often_as_allowed_unless_a_regular_start_comes_
 }
 
 #[test]
-fn a_retry_waits_for_its_time_whatever_becomes_of_process_and_clock() {
+fn retry_time_survives_restart_and_clock_steps() {
     let schedule = schedule(|settings| {
         settings.interval = Duration::from_secs(100);
         settings.retry_delay = Duration::from_secs(10);
     });
     let retry = |done, now| schedule.retry(0, at(1_005), at(done), at(now));
-    assert_eq!(retry(1_000, 1_008), Some(at(1_015)), "asked again later");
+    assert_eq!(retry(1_000, 1_008), Some(at(1_015)), "checked again later");
     assert_eq!(
         retry(1_000, 9_000),
         Some(at(1_015)),
-        "nobody was there when it came"
+        "due while the scheduler was not running"
     );
     assert_eq!(
         retry(1_100, 1_101),
         None,
-        "the start after the failure is dealt with"
+        "the start after the failure was handled"
     );
-    assert_eq!(retry(1_000, 900), Some(at(900)), "the clock was set back");
+    assert_eq!(retry(1_000, 900), Some(at(900)), "after a backward clock step");
 }
 
-/// Each rhythm, with leap days and changes of the clocks in it.
+/// Recurrences and time zones with leap days and daylight-saving transitions.
 const RECURRENCES: [(&str, &str); 7] = [
     ("interval", "UTC"),
     ("*/15 * * * *", "Europe/Berlin"),
@@ -253,7 +253,7 @@ fn recurrence(index: usize, change: impl FnOnce(&mut ScheduleSettings)) -> Sched
     })
 }
 
-/// One start after the other, as a calendar has them.
+/// Returns every start between two times.
 fn calendar(schedule: &Schedule, after: Timestamp, until: Timestamp) -> Vec<Timestamp> {
     let later = |start: &Timestamp| schedule.after(*start);
     let starts = std::iter::successors(schedule.after(after), later);
@@ -267,10 +267,10 @@ const HOUR: i64 = 3_600;
 const WEEK: i64 = 7 * 24 * HOUR;
 
 proptest! {
-    /// The clock is put forward and back, from a second to weeks, or slept through: whatever it says, each start that it
-    /// passes is dealt with once, none twice that a clock set back by up to an hour brings again, and the next is ahead.
+    /// The clock steps forward and back, from a second to weeks. Each start is handled once, no start repeats after a
+    /// backward step of up to an hour, and the next start is in the future.
     #[test]
-    fn whatever_the_clock_does_each_start_is_dealt_with_once_and_the_next_one_is_ahead(
+    fn each_start_is_handled_once_despite_clock_steps(
         index in 0..RECURRENCES.len(), begin in 1_200_000_000_i64..2_500_000_000, catch_up in 0..3_usize,
         steps in prop::collection::vec(
             prop_oneof![
@@ -282,19 +282,19 @@ proptest! {
         let schedule = recurrence(index, |settings| {
             settings.catch_up = [CatchUp::None, CatchUp::Latest, CatchUp::All][catch_up];
         });
-        let (mut now, mut done, mut told) = (begin, at(begin), Vec::<Timestamp>::new());
+        let (mut now, mut done, mut reported) = (begin, at(begin), Vec::<Timestamp>::new());
         for step in steps {
             now += step;
             let clock = at(now);
             let set_back = since(clock, done);
             let tolerated = if index == 0 { Duration::ZERO } else { MAX_CLOCK_STEP };
-            let from = if set_back > tolerated { told.clear(); clock } else { done };
+            let from = if set_back > tolerated { reported.clear(); clock } else { done };
             let due = schedule.due(done, None, clock);
             let not_run = calendar(&schedule, from, clock);
-            let dealt = count(due.runs.len()) + due.missed + due.skipped;
-            // Of more than so many the number is estimated.
+            let handled = count(due.runs.len()) + due.missed + due.skipped;
+            // The number of further starts is estimated.
             if not_run.len() <= MAX_STARTS {
-                prop_assert_eq!(dealt, count(not_run.len()));
+                prop_assert_eq!(handled, count(not_run.len()));
                 let reset = (from != done).then_some(from);
                 prop_assert_eq!(due.up_to, not_run.last().copied().or(reset));
             }
@@ -303,21 +303,21 @@ proptest! {
             named.extend(due.not_run.iter().map(|(start, _)| *start));
             named.sort();
             for start in named {
-                prop_assert!(from < start && start <= clock, "{start} is none of those that have come");
-                prop_assert!(told.last().is_none_or(|last| *last < start), "{start} comes twice");
-                told.push(start);
+                prop_assert!(from < start && start <= clock, "{start} is not due");
+                prop_assert!(reported.last().is_none_or(|last| *last < start), "{start} repeats");
+                reported.push(start);
             }
             done = due.up_to.unwrap_or(done);
             let next = schedule.next(done, clock).unwrap();
             prop_assert!(next > clock && calendar(&schedule, done, next) == [next], "{next} after {clock}");
             let due = schedule.due(done, None, next);
-            prop_assert_eq!(due.runs.last(), Some(&(next, Trigger::Schedule)), "it comes when it was told to");
+            prop_assert_eq!(due.runs.last(), Some(&(next, Trigger::Schedule)), "it is due at the announced time");
         }
     }
 
-    /// Whatever happens to the process and the clock, every start is dealt with once.
+    /// Every start is handled once, whatever happens to the process and the clock.
     #[test]
-    fn every_start_runs_or_is_accounted_for_exactly_once(
+    fn every_start_runs_or_is_counted_exactly_once(
         steps in prop::collection::vec((0_i64..5_000, any::<bool>()), 1..40), catch_up_index in 0..3_usize,
         queue: bool, jitter in 0_u64..90,
     ) {
@@ -326,23 +326,23 @@ proptest! {
             settings.concurrency_policy = if queue { ConcurrencyPolicy::Queue } else { ConcurrencyPolicy::Skip };
             settings.jitter = Duration::from_secs(jitter);
         });
-        let (mut now, mut done, mut dealt) = (at(0), at(0), 0);
+        let (mut now, mut done, mut handled) = (at(0), at(0), 0);
         for (step, active) in steps {
             let from = now;
             now += jiff::SignedDuration::from_secs(step);
             let due = schedule.due(done, active.then_some(RunPeriod { from, until: now }), now);
-            dealt += count(due.runs.len()) + due.missed + due.skipped;
+            handled += count(due.runs.len()) + due.missed + due.skipped;
             done = due.up_to.unwrap_or(done);
             prop_assert!(due.runs.windows(2).all(|two| two[0].0 < two[1].0));
             let next = schedule.next(done, now).unwrap();
             prop_assert!(next > now && since(now, next) <= Duration::from_secs(100 + jitter));
         }
-        prop_assert_eq!(u64::try_from(done.as_second()).unwrap() / 100, dealt);
+        prop_assert_eq!(u64::try_from(done.as_second()).unwrap() / 100, handled);
     }
 
-    /// However far the clock jumps, the next start is never further away than the rhythm, and a bit for a clock set back.
+    /// The next start is at most one interval away after any clock step, plus the tolerated backward step.
     #[test]
-    fn the_next_start_is_near(done in 0_i64..4_000_000_000, now in 0_i64..4_000_000_000) {
+    fn next_start_is_at_most_one_interval_away(done in 0_i64..4_000_000_000, now in 0_i64..4_000_000_000) {
         let (done, now) = (at(done), at(now));
         let every = schedule(|_| {});
         prop_assert!(every.next(done.max(every.due(done, None, now).up_to.unwrap_or(done)), now).unwrap() <= now + Duration::from_secs(100));

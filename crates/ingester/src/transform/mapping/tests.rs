@@ -23,7 +23,7 @@ fn user() -> Value {
     })
 }
 
-/// The user with `value` in place of what stands at `pointer`.
+/// Returns the user with `value` at `pointer`.
 fn with(pointer: &str, value: Value) -> Value {
     let mut user = user();
     *user.pointer_mut(pointer).unwrap() = value;
@@ -41,18 +41,18 @@ fn without(parent: &str, key: &str) -> Value {
     user
 }
 
-fn formatted(user: &Value) -> Result<Value, MappingError> {
+fn map(user: &Value) -> Result<Value, MappingError> {
     let text = user.to_string();
     let user = serde_json::from_str(&text).unwrap();
-    format(user).map(|user| serde_json::from_slice(&user.to_json()).unwrap())
+    map_user(user).map(|user| serde_json::from_slice(&user.to_json()).unwrap())
 }
 
-fn refusal(user: &Value) -> String {
-    formatted(user).unwrap_err().to_string()
+fn error_of(user: &Value) -> String {
+    map(user).unwrap_err().to_string()
 }
 
 #[test]
-fn a_user_becomes_the_record_of_the_contract() {
+fn user_maps_to_the_record_of_the_contract() {
     let expected = json!({
         "id": "0195d0b1-7a4c-7f3e-9b1a-2c3d4e5f6071", "first_name": "Zoë", "last_name": "Lindqvist",
         "gender": "female", "address": "12 Kaivokatu, Turku, Pirkanmaa, Finland", "post_code": "20100",
@@ -60,57 +60,57 @@ fn a_user_becomes_the_record_of_the_contract() {
         "registered_date": "2019-02-28T00:00:00.000Z", "phone": "02-345-678",
         "picture": "https://example.org/med/1.jpg"
     });
-    assert_eq!(formatted(&user()).unwrap(), expected);
+    assert_eq!(map(&user()).unwrap(), expected);
 }
 
 #[test]
-fn a_postcode_is_kept_as_written() {
+fn postcode_is_kept_as_written() {
     for (given, expected) in [
         (json!("0378"), "0378"),
         (json!("K1A 0B1"), "K1A 0B1"),
         (json!(-5), "-5"),
     ] {
         assert_eq!(
-            formatted(&with("/location/postcode", given)).unwrap()["post_code"],
+            map(&with("/location/postcode", given)).unwrap()["post_code"],
             expected
         );
     }
     for wrong in [json!(1.5), json!(null), json!(true), json!(["0378"])] {
         assert_eq!(
-            refusal(&with("/location/postcode", wrong)),
+            error_of(&with("/location/postcode", wrong)),
             "post_code: wrong_type"
         );
     }
 }
 
 #[test]
-fn a_street_number_may_be_text() {
-    let user = formatted(&with("/location/street/number", json!("12b "))).unwrap();
+fn street_number_may_be_text() {
+    let user = map(&with("/location/street/number", json!("12b "))).unwrap();
     assert_eq!(user["address"], "12b Kaivokatu, Turku, Pirkanmaa, Finland");
 }
 
 #[test]
-fn a_street_of_an_old_version_is_never_half_formatted() {
+fn street_of_an_old_version_is_rejected() {
     let old = with("/location/street", json!("4513 Main St"));
-    assert_eq!(refusal(&old), "address: street_as_before_1_3");
+    assert_eq!(error_of(&old), "address: street_as_before_1_3");
 }
 
 #[test]
-fn a_part_of_the_address_that_is_blank_or_missing_is_refused() {
-    assert_eq!(refusal(&with("/location/state", json!("  "))), "address: blank");
+fn blank_or_missing_address_parts_are_rejected() {
+    assert_eq!(error_of(&with("/location/state", json!("  "))), "address: blank");
     assert_eq!(
-        refusal(&with("/location/city", json!(null))),
+        error_of(&with("/location/city", json!(null))),
         "address: wrong_type"
     );
-    assert_eq!(refusal(&without("/location", "country")), "address: missing");
+    assert_eq!(error_of(&without("/location", "country")), "address: missing");
     assert_eq!(
-        refusal(&without("/location/street", "number")),
+        error_of(&without("/location/street", "number")),
         "address: missing"
     );
 }
 
 #[test]
-fn each_value_that_is_missing_or_of_another_type_names_its_field() {
+fn missing_or_mistyped_values_name_their_field() {
     for (parent, key, field) in [
         ("/login", "uuid", "id"),
         ("/name", "first", "first_name"),
@@ -129,32 +129,32 @@ fn each_value_that_is_missing_or_of_another_type_names_its_field() {
         ("", "dob", "dob"),
         ("", "picture", "picture"),
     ] {
-        assert_eq!(refusal(&without(parent, key)), format!("{field}: missing"));
+        assert_eq!(error_of(&without(parent, key)), format!("{field}: missing"));
         let pointer = format!("{parent}/{key}");
         assert_eq!(
-            refusal(&with(&pointer, json!([1]))),
+            error_of(&with(&pointer, json!([1]))),
             format!("{field}: wrong_type")
         );
         assert_eq!(
-            refusal(&with(&pointer, json!(null))),
+            error_of(&with(&pointer, json!(null))),
             format!("{field}: wrong_type")
         );
     }
 }
 
 #[test]
-fn a_user_without_registered_becomes_a_record_without_the_date() {
-    let mut expected = formatted(&user()).unwrap();
+fn registered_date_is_optional() {
+    let mut expected = map(&user()).unwrap();
     expected
         .as_object_mut()
         .unwrap()
         .remove("registered_date")
         .unwrap();
-    assert_eq!(formatted(&without("", "registered")).unwrap(), expected);
+    assert_eq!(map(&without("", "registered")).unwrap(), expected);
 }
 
 #[test]
-fn a_registered_that_is_there_must_be_whole() {
+fn present_registered_date_must_be_complete() {
     for broken in [
         json!(null),
         json!("2019-02-28T00:00:00Z"),
@@ -162,46 +162,49 @@ fn a_registered_that_is_there_must_be_whole() {
         json!({"date": null}),
     ] {
         assert_eq!(
-            refusal(&with("/registered", broken)),
+            error_of(&with("/registered", broken)),
             "registered_date: wrong_type"
         );
     }
     assert_eq!(
-        refusal(&with("/registered", json!({"age": 6}))),
+        error_of(&with("/registered", json!({"age": 6}))),
         "registered_date: missing"
     );
     assert_eq!(
-        refusal(&with("/registered/date", json!(""))),
+        error_of(&with("/registered/date", json!(""))),
         "registered_date: not_an_instant"
     );
 }
 
 #[test]
-fn what_breaks_a_rule_of_the_record_names_field_and_rule() {
+fn broken_rules_name_field_and_rule() {
     assert_eq!(
-        refusal(&with(
+        error_of(&with(
             "/login/uuid",
             json!("00000000-0000-0000-0000-000000000000")
         )),
         "id: nil_uuid"
     );
-    assert_eq!(refusal(&with("/name/first", json!(" "))), "first_name: blank");
-    assert_eq!(refusal(&with("/email", json!("nobody"))), "email: not_an_email");
+    assert_eq!(error_of(&with("/name/first", json!(" "))), "first_name: blank");
+    assert_eq!(error_of(&with("/email", json!("nobody"))), "email: not_an_email");
     assert_eq!(
-        refusal(&with("/dob/date", json!("1992-03-18 17:36:00"))),
+        error_of(&with("/dob/date", json!("1992-03-18 17:36:00"))),
         "dob: not_an_instant"
     );
-    assert_eq!(refusal(&with("/phone", json!("0\u{0}1"))), "phone: nul_character");
     assert_eq!(
-        refusal(&with("/name/last", json!("x".repeat(513)))),
+        error_of(&with("/phone", json!("0\u{0}1"))),
+        "phone: nul_character"
+    );
+    assert_eq!(
+        error_of(&with("/name/last", json!("x".repeat(513)))),
         "last_name: too_long"
     );
 }
 
 #[test]
-fn plain_texts_are_borrowed() {
+fn unescaped_strings_are_borrowed() {
     let text = user().to_string();
-    let user = format(serde_json::from_str(&text).unwrap()).unwrap();
+    let user = map_user(serde_json::from_str(&text).unwrap()).unwrap();
     let name = user.first_name().as_str().as_ptr();
     assert!(text.as_bytes().as_ptr_range().contains(&name));
 }
@@ -224,7 +227,7 @@ fn any_json() -> impl Strategy<Value = Value> {
 
 proptest! {
     #[test]
-    fn whatever_stands_in_a_value_s_place_formatting_ends_in_a_record_or_a_reason(
+    fn any_value_maps_to_a_record_or_an_error(
         value in any_json(),
         pointer in prop::sample::select(vec![
             "/gender", "/name", "/name/first", "/location", "/location/street", "/location/street/number",
@@ -232,7 +235,7 @@ proptest! {
             "/dob", "/dob/date", "/registered", "/registered/date", "/phone", "/picture", "/picture/medium", "/id", "/nat",
         ]),
     ) {
-        match formatted(&with(pointer, value)) {
+        match map(&with(pointer, value)) {
             Ok(record) => prop_assert!(record.as_object().unwrap().values().all(Value::is_string)),
             Err(error) => prop_assert!(!error.rule.is_empty()),
         }

@@ -33,7 +33,7 @@ fn with_info(key: &str, value: Value) -> Result<Page, ReplyError> {
 }
 
 #[test]
-fn a_reply_that_holds_is_a_page_in_its_own_order() {
+fn valid_reply_is_a_page_in_its_order() {
     let page = read(&json!({"results": [user(2), user(1)], "info": info()})).unwrap();
     assert_eq!((page.users(), page.mapping_errors().len()), (2, 0));
     let ids: Vec<_> = page.ids().map(|id| id.to_string()[..2].to_owned()).collect();
@@ -49,21 +49,21 @@ fn a_reply_that_holds_is_a_page_in_its_own_order() {
 }
 
 #[test]
-fn numbers_of_info_may_be_text() {
+fn numbers_in_info_may_be_text() {
     with_info("page", json!("3")).unwrap();
     with_info("results", json!("2")).unwrap();
 }
 
 #[test]
-fn bytes_that_are_no_text_cost_nothing_where_nobody_reads_them() {
+fn invalid_utf8_in_unread_fields_is_accepted() {
     let reply = json!({"results": [user(1), user(2)], "info": info(), "x": "~"}).to_string();
     let bytes: Vec<u8> = reply.bytes().map(|b| if b == b'~' { 0xff } else { b }).collect();
     assert_eq!(page(&bytes, &EXPECTED).unwrap().users(), 2);
 }
 
 #[test]
-fn one_user_that_does_not_fit_costs_itself_alone() {
-    for odd in [
+fn unmappable_user_does_not_affect_others() {
+    for user_value in [
         json!(null),
         json!(7),
         json!("x"),
@@ -71,34 +71,34 @@ fn one_user_that_does_not_fit_costs_itself_alone() {
         json!({}),
         json!({"name": "x", "login": 3}),
     ] {
-        let page = read(&json!({"results": [odd, user(1)], "info": info()})).unwrap();
+        let page = read(&json!({"results": [user_value, user(1)], "info": info()})).unwrap();
         assert_eq!(
             (page.users(), page.mapping_errors().len(), page.ids().len()),
             (2, 1, 1),
-            "{odd}"
+            "{user_value}"
         );
     }
 }
 
 #[test]
-fn another_version_is_refused_by_its_name() {
-    let refused = |reply| match read(&reply) {
-        Err(ReplyError::Version { answered, .. }) => answered,
+fn another_version_is_rejected_by_name() {
+    let version_of = |reply| match read(&reply) {
+        Err(ReplyError::Version { received, .. }) => received,
         other => panic!("{other:?}"),
     };
     for version in ["1.3", "1.2", "1.1"] {
         let info = json!({"seed": "abc", "results": 2, "page": 3, "version": version});
         assert_eq!(
-            refused(json!({"results": [user(1), user(2)], "info": info})),
+            version_of(json!({"results": [user(1), user(2)], "info": info})),
             version
         );
     }
     let oldest = json!({"results": [{"user": {"gender": "male"}}], "seed": "abc", "version": "0.8"});
-    assert_eq!(refused(oldest), "0.8");
+    assert_eq!(version_of(oldest), "0.8");
 }
 
 #[test]
-fn a_reply_without_a_version_is_refused() {
+fn reply_without_a_version_is_rejected() {
     assert_eq!(
         read(&json!({"results": [user(1), user(2)]})).unwrap_err(),
         ReplyError::Unversioned
@@ -111,7 +111,7 @@ fn a_reply_without_a_version_is_refused() {
 }
 
 #[test]
-fn an_error_in_the_shape_of_a_reply_is_an_error() {
+fn reported_error_is_an_error() {
     let error = "Uh oh, something has gone wrong. Please tweet us @randomapi about the issue. Thank you.";
     assert_eq!(
         read(&json!({"error": error})).unwrap_err(),
@@ -124,26 +124,29 @@ fn an_error_in_the_shape_of_a_reply_is_an_error() {
 }
 
 #[test]
-fn no_users_or_another_number_of_them_is_no_success() {
+fn wrong_number_of_users_is_rejected() {
     let empty = read(&json!({"results": [], "info": info()})).unwrap_err();
     assert_eq!(empty, ReplyError::Empty);
     assert_eq!(read(&json!({"info": info()})).unwrap_err(), ReplyError::Empty);
     let one = read(&json!({"results": [user(1)], "info": info()})).unwrap_err();
-    assert_eq!(one.to_string(), "asked for 2 users, the reply says 2 and holds 1");
+    assert_eq!(
+        one.to_string(),
+        "requested 2 users, the reply declares 2 and contains 1"
+    );
     assert!(matches!(
         with_info("results", json!(1)),
-        Err(ReplyError::Count { held: 2, .. })
+        Err(ReplyError::Count { actual: 2, .. })
     ));
 }
 
 #[test]
-fn a_page_corrected_without_a_word_is_noticed() {
+fn silently_corrected_page_is_rejected() {
     let error = with_info("page", json!(1)).unwrap_err();
-    assert_eq!(error.to_string(), "asked for page 3, the reply says 1");
+    assert_eq!(error.to_string(), "requested page 3, the reply declares page 1");
 }
 
 #[test]
-fn what_is_cut_off_at_any_byte_is_never_a_page() {
+fn truncated_reply_is_never_a_page() {
     let whole = json!({"results": [user(1), user(2)], "info": info()}).to_string();
     for end in 0..whole.len() {
         let cut = page(&whole.as_bytes()[..end], &EXPECTED);
@@ -155,7 +158,7 @@ fn what_is_cut_off_at_any_byte_is_never_a_page() {
 }
 
 #[test]
-fn what_is_not_json_is_told_by_place_and_not_by_value() {
+fn malformed_json_reports_its_position_and_no_value() {
     for body in [
         "",
         "<html>secret</html>",
