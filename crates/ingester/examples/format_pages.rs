@@ -7,8 +7,8 @@ use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use ingester::page::Page;
-use ingester::randomuser::{Expected, page};
+use ingester::transform::page::Page;
+use ingester::transform::random_user::{ExpectedPage, page};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -40,7 +40,7 @@ impl Whole {
     }
 
     fn page(&self) -> Result<Page, String> {
-        let expected = Expected {
+        let expected = ExpectedPage {
             version: &self.info.version,
             page: self.info.page,
             results: self.info.results,

@@ -1,5 +1,4 @@
-//! The HTTP API of `ingester run`: what the history says, asking for a run, ending one, watching one. It decides
-//! nothing; that is `desk`'s.
+//! HTTP API of `ingester run`: list, start, cancel and observe runs. `run_queue` decides what may run.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,108 +18,108 @@ use tokio::net::TcpListener;
 use tokio::time::sleep;
 use uuid::Uuid;
 
-use crate::desk::{Desk, DeskError, Ending, Wish};
-use crate::history::{Cause, Entry, Filter};
-use crate::memory::Refused;
-use crate::plan::{PageRange, Seed};
+use crate::run::plan::{PageRange, Seed};
+use crate::run::{Run, RunFilter, Trigger};
+use crate::scheduler::run_queue::{CancelOutcome, EnqueueError, RunQueue, RunRequest};
+use crate::store::outbox::RejectedRecord;
 
 mod events;
 mod problem;
 
 use problem::Problem;
 
-/// Answers under way get this long when the API ends by itself; streams of events would go on as long as a run.
-const LAST_ANSWERS: Duration = Duration::from_secs(1);
-/// Bodies hold three short values.
-const LARGEST_BODY: usize = 16 << 10;
-/// Entries in one answer.
-const MOST_RUNS: u32 = 500;
-/// Refused records in one answer.
-const MOST_REFUSED: u32 = 1_000;
+/// Time for responses in flight when the API shuts down; an event stream would last as long as a run.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
+/// Maximum size of request bodies, which hold three short values.
+const MAX_BODY_BYTES: usize = 16 << 10;
+/// Maximum number of runs in one response.
+const MAX_RUNS: u32 = 500;
+/// Maximum number of rejected records in one response.
+const MAX_REJECTED_RECORDS: u32 = 1_000;
 
-/// The API can't be served.
+/// Error of the API server.
 #[derive(Debug, Error)]
 pub enum ApiError {
-    /// The address is taken, or is not this machine's.
-    #[error("listen for the API on {address}")]
+    /// The address is in use or not available on this host.
+    #[error("failed to listen for the API on {address} (api.listen)")]
     Listen {
         /// The configured address.
         address: SocketAddr,
-        /// The operating system's answer.
+        /// The error of the operating system.
         #[source]
         source: std::io::Error,
     },
     /// Accepting connections failed.
-    #[error("serve the API")]
+    #[error("failed to serve the API")]
     Serve(#[source] std::io::Error),
-    /// Who asked was answered, and the log has the reason.
-    #[error("a run that was asked for can't be kept in the state")]
-    StateLost,
+    /// The store failed; the caller got a response and the log has the cause.
+    #[error("failed to store a requested run")]
+    StoreFailed,
 }
 
-/// A bound API that does not answer yet.
+/// An API server that is bound, but does not serve yet.
 pub struct Api {
     listener: TcpListener,
-    desk: Desk,
+    queue: RunQueue,
     callers: Arc<Callers>,
 }
 
 impl Api {
-    /// Binds `address`; port 0 takes a free one, which the log names. Only `callers` may ask.
+    /// Binds `address`; the log names the port that port 0 selects. Only `callers` are authorized.
     ///
     /// # Errors
-    /// [`ApiError::Listen`].
-    pub async fn bind(address: SocketAddr, desk: Desk, callers: Arc<Callers>) -> Result<Self, ApiError> {
+    /// Returns [`ApiError::Listen`].
+    pub async fn bind(address: SocketAddr, queue: RunQueue, callers: Arc<Callers>) -> Result<Self, ApiError> {
         let listening = |source| ApiError::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(listening)?;
         let bound = listener.local_addr().map_err(listening)?;
         tracing::info!(api = %bound, "listening");
         Ok(Self {
             listener,
-            desk,
+            queue,
             callers,
         })
     }
 
-    /// Answers until it is dropped, or until it met a state that can't be used.
+    /// Serves until it is dropped or the store fails.
     ///
     /// # Errors
-    /// [`ApiError::Serve`], [`ApiError::StateLost`].
+    /// Returns [`ApiError::Serve`] or [`ApiError::StoreFailed`].
     pub async fn serve(self) -> Result<(), ApiError> {
-        let lost = self.desk.lost().clone();
-        let serving = axum::serve(self.listener, router(self.desk, self.callers))
-            .with_graceful_shutdown(lost.clone().cancelled_owned());
-        let too_long = async {
-            lost.cancelled().await;
-            sleep(LAST_ANSWERS).await;
+        let store_failed = self.queue.store_failed().clone();
+        let serving = axum::serve(self.listener, router(self.queue, self.callers))
+            .with_graceful_shutdown(store_failed.clone().cancelled_owned());
+        let drained = async {
+            store_failed.cancelled().await;
+            sleep(DRAIN_TIMEOUT).await;
         };
         tokio::select! {
             served = serving => served.map_err(ApiError::Serve)?,
-            () = too_long => {}
+            () = drained => {}
         }
-        Err(ApiError::StateLost)
+        Err(ApiError::StoreFailed)
     }
 }
 
-fn router(desk: Desk, callers: Arc<Callers>) -> Router {
-    let known_only = middleware::from_fn_with_state(callers, known_callers_only);
+fn router(queue: RunQueue, callers: Arc<Callers>) -> Router {
+    let authenticated = middleware::from_fn_with_state(callers, require_token);
     Router::new()
-        .route("/v1/runs", get(runs).post(ask))
-        .route("/v1/runs/{id}", get(run).delete(end))
+        .route("/v1/runs", get(runs).post(start))
+        .route("/v1/runs/{id}", get(run).delete(cancel))
         .route("/v1/runs/{id}/events", get(events::events))
         .route("/v1/schedule", get(schedule))
-        .route_layer(known_only)
-        // Neither says anything of a run, and a browser can't send a token before it has the page that asks for one.
+        .route_layer(authenticated)
+        // Public: neither reveals a run, and a browser has no token before it has loaded the page.
         .route("/", get(page))
         .route("/openapi.json", get(openapi))
-        .fallback(|| async { Problem::nothing_here() })
-        .method_not_allowed_fallback(|| async { Problem::wrong_method() })
-        .layer(DefaultBodyLimit::max(LARGEST_BODY))
-        .layer(middleware::from_fn(own_pages_only))
-        .with_state(desk)
+        .fallback(|| async { Problem::not_found() })
+        .method_not_allowed_fallback(|| async { Problem::method_not_allowed() })
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(middleware::from_fn(reject_cross_site))
+        .with_state(queue)
 }
 
-async fn known_callers_only(
+async fn require_token(
     State(callers): State<Arc<Callers>>,
     request: Request,
     next: Next,
@@ -129,23 +128,23 @@ async fn known_callers_only(
     Ok(next.run(request).await)
 }
 
-/// A page of somebody else, open in a browser that reaches this port, must not start or end runs.
-async fn own_pages_only(request: Request, next: Next) -> Response {
+/// Rejects requests of other sites' pages in a browser that can reach this port.
+async fn reject_cross_site(request: Request, next: Next) -> Response {
     let site = request.headers().get("sec-fetch-site");
-    let foreign = site.is_some_and(|site| site != "same-origin" && site != "none");
-    if foreign && !request.method().is_safe() {
-        return Problem::foreign_page().into_response();
+    let cross_site = site.is_some_and(|site| site != "same-origin" && site != "none");
+    if cross_site && !request.method().is_safe() {
+        return Problem::cross_site().into_response();
     }
     next.run(request).await
 }
 
 const PAGE: &str = include_str!("api/page.html");
-/// The page holds all it needs; nothing of another origin may come in or frame it.
+/// The page is self-contained; it loads nothing from other origins and can't be framed.
 const PAGE_POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; \
                            img-src data:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
 const OPENAPI: &str = include_str!("api/openapi.json");
 
-/// What a browser shows.
+/// Serves the web page.
 async fn page() -> Response {
     let headers = [
         (header::CONTENT_TYPE, "text/html; charset=utf-8"),
@@ -161,14 +160,14 @@ async fn openapi() -> Response {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Asked {
+struct RunsQuery {
     state: Option<String>,
-    cause: Option<String>,
+    trigger: Option<String>,
     before: Option<RunId>,
     limit: Option<u32>,
 }
 
-/// The id of a run, as text.
+/// The id of a run as text.
 struct RunId(Uuid);
 
 impl<'de> Deserialize<'de> for RunId {
@@ -176,48 +175,51 @@ impl<'de> Deserialize<'de> for RunId {
         let text = String::deserialize(deserializer)?;
         text.parse()
             .map(Self)
-            .map_err(|_| serde::de::Error::custom("`before` is no run's id"))
+            .map_err(|_| serde::de::Error::custom("`before` must be the id of a run"))
     }
 }
 
 #[derive(Serialize)]
-struct Runs {
-    runs: Vec<Entry>,
-    /// The same question about older runs, when there may be some.
+struct RunsPage {
+    runs: Vec<Run>,
+    /// Path of the next page, if there may be one.
     next: Option<String>,
 }
 
 async fn runs(
-    State(desk): State<Desk>,
-    asked: Result<Query<Asked>, QueryRejection>,
-) -> Result<Json<Runs>, Problem> {
-    let Query(asked) = asked.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
-    let filter = Filter {
-        state: named(asked.state.as_deref(), "state")?,
-        cause: named(asked.cause.as_deref(), "cause")?,
-        before: asked.before.map(|before| before.0),
-        limit: asked.limit.unwrap_or(Filter::default().limit),
+    State(queue): State<RunQueue>,
+    query: Result<Query<RunsQuery>, QueryRejection>,
+) -> Result<Json<RunsPage>, Problem> {
+    let Query(query) = query.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
+    let filter = RunFilter {
+        state: parse_name(query.state.as_deref(), "state")?,
+        trigger: parse_name(query.trigger.as_deref(), "trigger")?,
+        before: query.before.map(|before| before.0),
+        limit: query.limit.unwrap_or(RunFilter::default().limit),
     };
-    if !(1..=MOST_RUNS).contains(&filter.limit) {
+    if !(1..=MAX_RUNS).contains(&filter.limit) {
         return Err(Problem::bad_request(format!(
-            "`limit` must lie between 1 and {MOST_RUNS}"
+            "`limit` must be between 1 and {MAX_RUNS}"
         )));
     }
-    let found = desk.memory().runs(&filter)?;
+    let found = queue.store().runs(&filter)?;
     let full = u32::try_from(found.len()).is_ok_and(|found| found == filter.limit);
     let next = found.last().filter(|_| full).map(|last| {
-        let of = |name: &str, value: Option<&str>| {
+        let parameter = |name: &str, value: Option<&str>| {
             value.map_or_else(String::new, |value| format!("&{name}={value}"))
         };
-        let state = of("state", filter.state.map(|state| state.name()));
-        let cause = of("cause", filter.cause.map(|cause| cause.name()));
-        format!("/v1/runs?before={}&limit={}{state}{cause}", last.id, filter.limit)
+        let state = parameter("state", filter.state.map(|state| state.name()));
+        let trigger = parameter("trigger", filter.trigger.map(|trigger| trigger.name()));
+        format!(
+            "/v1/runs?before={}&limit={}{state}{trigger}",
+            last.id, filter.limit
+        )
     });
-    let runs = found.into_iter().map(|entry| desk.live(entry)).collect();
-    Ok(Json(Runs { runs, next }))
+    let runs = found.into_iter().map(|run| queue.with_live_counts(run)).collect();
+    Ok(Json(RunsPage { runs, next }))
 }
 
-fn named<T: std::str::FromStr<Err = &'static str>>(
+fn parse_name<T: std::str::FromStr<Err = &'static str>>(
     text: Option<&str>,
     name: &str,
 ) -> Result<Option<T>, Problem> {
@@ -226,72 +228,72 @@ fn named<T: std::str::FromStr<Err = &'static str>>(
 }
 
 #[derive(Serialize)]
-struct Shown {
+struct RunDetails {
     #[serde(flatten)]
-    run: Entry,
-    refused: Vec<Refused>,
+    run: Run,
+    refused: Vec<RejectedRecord>,
 }
 
-async fn run(State(desk): State<Desk>, Path(id): Path<String>) -> Result<Response, Problem> {
+async fn run(State(queue): State<RunQueue>, Path(id): Path<String>) -> Result<Response, Problem> {
     let id = id.parse().map_err(|_| Problem::unknown_run())?;
-    let run = desk.run(id)?.ok_or_else(Problem::unknown_run)?;
-    let refused = desk.memory().refused(id, MOST_REFUSED)?;
-    Ok(Json(Shown { run, refused }).into_response())
+    let run = queue.run(id)?.ok_or_else(Problem::unknown_run)?;
+    let refused = queue.store().rejected_records(id, MAX_REJECTED_RECORDS)?;
+    Ok(Json(RunDetails { run, refused }).into_response())
 }
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct Wanted {
+struct StartRunBody {
     users: Option<u64>,
     seed: Option<Seed>,
     pages: Option<PageRange>,
 }
 
-/// A body may be left out.
-async fn ask(
-    State(desk): State<Desk>,
-    wanted: Result<Option<Json<Wanted>>, JsonRejection>,
+/// Starts a run. The body is optional.
+async fn start(
+    State(queue): State<RunQueue>,
+    body: Result<Option<Json<StartRunBody>>, JsonRejection>,
 ) -> Result<Response, Problem> {
-    let wanted = wanted.map_err(|rejection| Problem::because(rejection.status(), rejection.body_text()))?;
-    let Wanted { users, seed, pages } = wanted.map(|Json(wanted)| wanted).unwrap_or_default();
+    let body = body.map_err(|rejection| Problem::new(rejection.status(), rejection.body_text()))?;
+    let StartRunBody { users, seed, pages } = body.map(|Json(body)| body).unwrap_or_default();
     if users == Some(0) {
         return Err(Problem::bad_request("`users` must be 1 or more".to_owned()));
     }
-    let order = desk.order(Cause::Manual, &Wish { users, seed, pages });
-    let run = desk.ask(&order).map_err(|error| match error {
-        DeskError::Busy(run) => Problem::busy(run),
-        DeskError::Nothing => Problem::bad_request(error.to_string()),
-        DeskError::Memory(error) => error.into(),
+    let spec = queue.spec(Trigger::Manual, &RunRequest { users, seed, pages });
+    let run = queue.enqueue(&spec).map_err(|error| match error {
+        EnqueueError::Busy(_) => Problem::conflict(error.to_string()),
+        EnqueueError::NoUsers => Problem::bad_request(error.to_string()),
+        EnqueueError::Store(error) => error.into(),
     })?;
-    let entry = desk.run(run)?.ok_or_else(Problem::unknown_run)?;
+    let stored = queue.run(run)?.ok_or_else(Problem::unknown_run)?;
     let location = [(header::LOCATION, format!("/v1/runs/{run}"))];
-    Ok((StatusCode::ACCEPTED, location, Json(entry)).into_response())
+    Ok((StatusCode::ACCEPTED, location, Json(stored)).into_response())
 }
 
-async fn end(State(desk): State<Desk>, Path(id): Path<String>) -> Result<StatusCode, Problem> {
+async fn cancel(State(queue): State<RunQueue>, Path(id): Path<String>) -> Result<StatusCode, Problem> {
     let id = id.parse().map_err(|_| Problem::unknown_run())?;
-    match desk.end(id)? {
-        Ending::Stopping => Ok(StatusCode::ACCEPTED),
-        Ending::Withdrawn => Ok(StatusCode::NO_CONTENT),
-        Ending::Over => Err(Problem::over()),
-        Ending::Unknown => Err(Problem::unknown_run()),
+    match queue.cancel(id)? {
+        CancelOutcome::Stopping => Ok(StatusCode::ACCEPTED),
+        CancelOutcome::Dequeued => Ok(StatusCode::NO_CONTENT),
+        CancelOutcome::AlreadyEnded => Err(Problem::conflict("the run has ended".to_owned())),
+        CancelOutcome::NotFound => Err(Problem::unknown_run()),
     }
 }
 
 #[derive(Serialize)]
-struct Timetable {
-    /// The next start, when one is planned.
+struct ScheduleView {
+    /// The next start, if one is scheduled.
     next_start: Option<jiff::Timestamp>,
-    /// The run under way.
+    /// Id of the active run.
     running: Option<String>,
-    schedule: crate::settings::ScheduleSettings,
+    schedule: crate::config::ScheduleSettings,
 }
 
-async fn schedule(State(desk): State<Desk>) -> Json<Timetable> {
-    Json(Timetable {
-        next_start: desk.next_start(),
-        running: desk.running().map(|run| run.to_string()),
-        schedule: desk.settings().schedule.clone(),
+async fn schedule(State(queue): State<RunQueue>) -> Json<ScheduleView> {
+    Json(ScheduleView {
+        next_start: queue.next_start(),
+        running: queue.active_run().map(|run| run.to_string()),
+        schedule: queue.settings().schedule.clone(),
     })
 }
 

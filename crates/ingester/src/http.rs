@@ -1,5 +1,7 @@
-//! What both legs need of HTTP: a client, an answer read under a cap, `Retry-After`. Knows neither the API nor the
-//! publisher, judges no status and tries nothing twice.
+//! HTTP helpers for both upstreams: client construction, size-limited bodies and `Retry-After`. No status handling, no
+//! retries.
+
+pub mod endpoint;
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -13,28 +15,28 @@ use thiserror::Error;
 
 const USER_AGENT: &str = concat!("affluent-ingester/", env!("CARGO_PKG_VERSION"));
 
-/// A client for `url`: keeps connections alive, gives each request both deadlines, follows no redirect (a POST would
-/// arrive as a GET) and asks no proxy for this machine's own addresses.
+/// Creates a client for `url`. It keeps connections alive, follows no redirect (a POST would arrive as a GET) and uses no
+/// proxy for loopback addresses.
 ///
 /// # Errors
-/// When TLS can't be set up.
+/// Returns an error when TLS can't be set up.
 pub fn client(
     url: &Url,
-    connect_deadline: Duration,
-    request_deadline: Duration,
+    connect_timeout: Duration,
+    request_timeout: Duration,
 ) -> Result<Client, reqwest::Error> {
     let mut builder = Client::builder()
         .user_agent(USER_AGENT)
         .redirect(Policy::none())
-        .connect_timeout(connect_deadline)
-        .timeout(request_deadline);
+        .connect_timeout(connect_timeout)
+        .timeout(request_timeout);
     if is_loopback(url) {
         builder = builder.no_proxy();
     }
     builder.build()
 }
 
-/// Whether it is this machine's own, by the address alone: no name is looked up.
+/// Whether `url` is a loopback address. Resolves no name.
 #[must_use]
 pub fn is_loopback(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default();
@@ -42,34 +44,34 @@ pub fn is_loopback(url: &Url) -> bool {
     host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
 
-/// The body of an answer was not had.
+/// Error of reading a response body.
 #[derive(Debug, Error)]
 pub enum BodyError {
-    /// It took too long or broke off.
-    #[error("read the body")]
+    /// Timed out, or the connection was lost.
+    #[error("failed to read the body")]
     Read(#[source] reqwest::Error),
-    /// It is larger than allowed.
-    #[error("the body is larger than {limit}")]
+    /// The body exceeds the limit.
+    #[error("the body exceeds {limit}")]
     TooLarge {
-        /// What is allowed.
+        /// The limit.
         limit: ByteSize,
     },
 }
 
-/// Reads a body of at most `limit`; no more than that, and one chunk, is ever held.
+/// Reads a body of at most `limit`. Buffers at most `limit` plus one chunk.
 ///
 /// # Errors
-/// Each [`BodyError`].
+/// Returns any [`BodyError`].
 pub async fn body(mut response: Response, limit: ByteSize) -> Result<Vec<u8>, BodyError> {
-    let most = usize::try_from(limit.as_u64()).unwrap_or(usize::MAX);
-    let announced = response.content_length().unwrap_or(0);
-    let announced = usize::try_from(announced).unwrap_or(usize::MAX);
-    if announced > most {
+    let max = usize::try_from(limit.as_u64()).unwrap_or(usize::MAX);
+    let declared = response.content_length().unwrap_or(0);
+    let declared = usize::try_from(declared).unwrap_or(usize::MAX);
+    if declared > max {
         return Err(BodyError::TooLarge { limit });
     }
-    let mut body = Vec::with_capacity(announced);
+    let mut body = Vec::with_capacity(declared);
     while let Some(chunk) = response.chunk().await.map_err(BodyError::Read)? {
-        if body.len() + chunk.len() > most {
+        if body.len() + chunk.len() > max {
             return Err(BodyError::TooLarge { limit });
         }
         body.extend_from_slice(&chunk);
@@ -77,7 +79,7 @@ pub async fn body(mut response: Response, limit: ByteSize) -> Result<Vec<u8>, Bo
     Ok(body)
 }
 
-/// How long the answer asks to wait: whole seconds, or the time until a date.
+/// Parses `Retry-After`: seconds, or the time until a date.
 #[must_use]
 pub fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
@@ -92,7 +94,7 @@ pub fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
 mod tests {
     use super::*;
 
-    fn asked(value: &str) -> Option<Duration> {
+    fn parse(value: &str) -> Option<Duration> {
         let now = "2026-02-28T23:59:30Z".parse().unwrap();
         let headers = HeaderMap::from_iter([(RETRY_AFTER, value.parse().unwrap())]);
         retry_after(&headers, now)
@@ -100,19 +102,19 @@ mod tests {
 
     #[test]
     fn retry_after_is_seconds_or_a_date() {
-        assert_eq!(asked("7"), Some(Duration::from_secs(7)));
+        assert_eq!(parse("7"), Some(Duration::from_secs(7)));
         assert_eq!(
-            asked("Sun, 01 Mar 2026 00:00:00 GMT"),
+            parse("Sun, 01 Mar 2026 00:00:00 GMT"),
             Some(Duration::from_secs(30))
         );
-        assert_eq!(asked("Sat, 28 Feb 2026 00:00:00 GMT"), Some(Duration::ZERO));
-        assert_eq!(asked("-1"), None);
-        assert_eq!(asked("soon"), None);
+        assert_eq!(parse("Sat, 28 Feb 2026 00:00:00 GMT"), Some(Duration::ZERO));
+        assert_eq!(parse("-1"), None);
+        assert_eq!(parse("soon"), None);
         assert_eq!(retry_after(&HeaderMap::new(), Timestamp::UNIX_EPOCH), None);
     }
 
     #[test]
-    fn only_this_machine_s_own_addresses_are_loopback() {
+    fn only_loopback_addresses_are_loopback() {
         for (url, expected) in [
             ("http://127.0.0.1:1/", true),
             ("http://[::1]:1/", true),

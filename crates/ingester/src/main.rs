@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use ingester::{Cli, Pipeline, perform};
+use ingester::{Cli, Pipeline, execute};
 use service::Process;
 use service::process::{EXIT_CONFIG, exit_with_error};
 
@@ -14,7 +14,7 @@ async fn main() -> ExitCode {
         Ok(settings) => settings,
         Err(code) => return code,
     };
-    if let Some(code) = cli.look(&settings).await {
+    if let Some(code) = cli.run_offline(&settings).await {
         return code;
     }
     let process = match Process::start("ingester", &settings.process).await {
@@ -26,5 +26,5 @@ async fn main() -> ExitCode {
         Ok(pipeline) => pipeline,
         Err(error) => return exit_with_error("ingester", &error, EXIT_CONFIG),
     };
-    process.run(perform(cli, settings, pipeline, context)).await
+    process.run(execute(cli, settings, pipeline, context)).await
 }

@@ -1,23 +1,23 @@
-//! The ingester's metrics. Each is described once, by the help text it is registered with; the README lists them.
+//! Prometheus metrics of the ingester. The README lists them.
 
 use std::time::Duration;
 
-use prometheus::{Gauge, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge};
+use prometheus::{Counter, Gauge, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge};
 use service::Metrics;
 
-use crate::format::Unfit;
+use crate::transform::mapping::MappingError;
 
-/// One of the two directions in which requests go out.
+/// A server that the ingester sends requests to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Leg {
-    /// To the random-user API.
+pub enum Upstream {
+    /// The random-user API.
     Source,
-    /// To the publisher.
+    /// The publisher.
     Publisher,
 }
 
-impl Leg {
-    /// The label's value.
+impl Upstream {
+    /// Returns the value of the `upstream` label.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -27,27 +27,27 @@ impl Leg {
     }
 }
 
-/// Every metric of this service.
+/// All metrics of this service.
 #[derive(Clone)]
-#[allow(missing_docs, reason = "the help text of each says what it is")]
+#[allow(missing_docs, reason = "the help text describes each metric")]
 pub struct IngesterMetrics {
     pub runs: IntCounterVec,
     pub running: IntGauge,
-    pub run_seconds: Histogram,
+    pub run_duration: Histogram,
     pub last_success: Gauge,
     pub next_start: Gauge,
-    pub missed: IntCounter,
-    pub skipped: IntCounter,
+    pub starts_missed: IntCounter,
+    pub starts_skipped: IntCounter,
     pub fetched: IntCounter,
     pub invalid: IntCounterVec,
     pub duplicate: IntCounter,
     pub accepted: IntCounter,
     pub rejected: IntCounter,
     pub requests: IntCounterVec,
-    pub request_seconds: HistogramVec,
+    pub request_duration: HistogramVec,
     pub retries: IntCounterVec,
-    pub throttled: Gauge,
-    pub breaker_open: IntGauge,
+    pub rate_limited_seconds: Counter,
+    pub circuit_breaker_open: IntGauge,
 }
 
 const RUN_BUCKETS: [f64; 10] = [0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 1_800.0, 3_600.0, 7_200.0];
@@ -61,75 +61,71 @@ impl IngesterMetrics {
     pub fn new(metrics: &Metrics) -> Self {
         Self {
             runs: metrics.counter_vec("runs_total", "Runs that ended, by outcome.", &["outcome"]),
-            running: metrics.gauge("running", "1 while a run is under way."),
-            run_seconds: metrics.histogram("run_duration_seconds", "How long runs take.", &RUN_BUCKETS),
+            running: metrics.gauge("running", "1 while a run is active."),
+            run_duration: metrics.histogram("run_duration_seconds", "Duration of runs.", &RUN_BUCKETS),
             last_success: metrics.float_gauge(
                 "last_success_timestamp_seconds",
-                "When a run was last complete, in seconds since 1970; 0 before the first.",
+                "Unix time of the last complete run; 0 before the first.",
             ),
             next_start: metrics.float_gauge(
                 "next_start_timestamp_seconds",
-                "When the next run starts, in seconds since 1970; 0 while nothing is scheduled.",
+                "Unix time of the next start; 0 if none is scheduled.",
             ),
-            missed: metrics.counter(
+            starts_missed: metrics.counter(
                 "starts_missed_total",
-                "Starts that nobody was there for and that came to nothing.",
+                "Scheduled starts that did not run because the scheduler was not running.",
             ),
-            skipped: metrics.counter(
+            starts_skipped: metrics.counter(
                 "starts_skipped_total",
-                "Starts that fell into another run and came to nothing.",
+                "Scheduled starts that did not run because another run was active.",
             ),
-            fetched: metrics.counter("users_fetched_total", "Users in verified replies of the API."),
+            fetched: metrics.counter("users_fetched_total", "Users in valid replies of the API."),
             invalid: metrics.counter_vec(
                 "users_invalid_total",
-                "Fetched users that make no record, by the record's field and the rule.",
+                "Fetched users that can't be mapped to a record, by field and rule.",
                 &["field", "reason"],
             ),
             duplicate: metrics.counter(
                 "users_duplicate_total",
-                "Users fetched again within a run, not sent.",
+                "Users fetched again within a run; not sent.",
             ),
             accepted: metrics.counter("users_accepted_total", "Records that the publisher accepted."),
-            rejected: metrics.counter("users_rejected_total", "Records that the publisher refused."),
+            rejected: metrics.counter("users_rejected_total", "Records that the publisher rejected."),
             requests: metrics.counter_vec(
                 "requests_total",
-                "Requests by upstream and status, or what came in place of one.",
+                "Requests by upstream and by HTTP status or error kind.",
                 &["upstream", "status"],
             ),
-            request_seconds: metrics.histogram_vec(
+            request_duration: metrics.histogram_vec(
                 "request_duration_seconds",
-                "How long requests take, answered or not, by upstream.",
+                "Duration of requests by upstream, with or without a response.",
                 &["upstream"],
                 &REQUEST_BUCKETS,
             ),
-            retries: metrics.counter_vec(
-                "retries_total",
-                "Requests sent again, by upstream.",
-                &["upstream"],
-            ),
-            throttled: metrics.float_gauge(
+            retries: metrics.counter_vec("retries_total", "Retried requests by upstream.", &["upstream"]),
+            rate_limited_seconds: metrics.float_counter(
                 "rate_limited_seconds_total",
-                "Time spent waiting for the API's budget since the start; it only grows.",
+                "Time spent waiting for the API's rate limit.",
             ),
-            breaker_open: metrics.gauge(
+            circuit_breaker_open: metrics.gauge(
                 "source_circuit_breaker_open",
-                "1 while the API is left alone because it only fails.",
+                "1 while the circuit breaker stops requests to the API.",
             ),
         }
     }
 
-    /// Counts one request.
-    pub fn request(&self, leg: Leg, status: &str, took: Duration) {
-        self.requests.with_label_values(&[leg.name(), status]).inc();
-        self.request_seconds
-            .with_label_values(&[leg.name()])
-            .observe(took.as_secs_f64());
+    /// Records one request.
+    pub fn request(&self, upstream: Upstream, status: &str, duration: Duration) {
+        self.requests.with_label_values(&[upstream.name(), status]).inc();
+        self.request_duration
+            .with_label_values(&[upstream.name()])
+            .observe(duration.as_secs_f64());
     }
 
-    /// Counts one user that makes no record.
-    pub fn unfit(&self, unfit: Unfit) {
+    /// Counts a user that can't be mapped.
+    pub fn record_mapping_error(&self, error: MappingError) {
         self.invalid
-            .with_label_values(&[unfit.field.name(), unfit.rule])
+            .with_label_values(&[error.field.name(), error.rule])
             .inc();
     }
 }

@@ -1,295 +1,262 @@
-//! One run: pages come in, records go out, at the same time, and between them lies the outbox. Decides how the run
-//! ended; when it starts and whether it is tried again is decided elsewhere.
+//! A run: why it starts, what it fetches and how it ended. Plain data; [`store`](crate::store) persists it.
 
-use std::sync::Arc;
-use std::time::Instant;
+pub mod plan;
+
+pub mod active_run;
+pub mod pipeline;
+pub mod range_set;
+pub mod run_progress;
+pub mod run_stats;
+pub mod watchdog;
+
+pub mod exit_error;
+pub mod report;
+
+use std::fmt;
+use std::str::FromStr;
 
 use jiff::Timestamp;
-use service::Context;
-use thiserror::Error;
-use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
+use serde::{Deserialize, Serialize, Serializer};
 use uuid::Uuid;
 
-use crate::current::Current;
-use crate::delivering::Delivering;
-use crate::delivery::Delivery;
-use crate::fetch::{Fetch, RandomUser};
-use crate::fetching::{Fetched, Fetching};
-use crate::history::{Cause, Entry, Order, State};
-use crate::ledger::Ledger;
-use crate::memory::{Memory, MemoryError};
-use crate::metrics::IngesterMetrics;
-use crate::plan::{Plan, Seed};
-use crate::post::{Post, Publisher};
-use crate::pulse::Pulse;
-use crate::reach::{Probe, Reach};
-use crate::report::{Outcome, Report, RunError};
-use crate::room::Room;
-use crate::settings::{IngesterSettings, RunSettings, StateSettings};
-use crate::source::Source;
-use crate::tally::Counts;
+use crate::run::plan::{PageRange, Plan, Seed};
+use crate::run::run_stats::Counts;
 
-/// Without a state that outlives the process: one page that is delivered, one that is fetched meanwhile.
-const PAGES_IN_MEMORY: usize = 2;
-
-/// What makes a run: both seams, and what is known across runs.
-pub struct Pipeline<F = RandomUser, P = Publisher> {
-    source: Source<F>,
-    delivery: Delivery<P>,
-    memory: Memory,
-    current: Current,
-    reach: Reach,
-    pulse: Pulse,
-    metrics: IngesterMetrics,
-    run: RunSettings,
-    state: StateSettings,
-    page_size: u32,
-    pages_in_flight: usize,
-    batch: u32,
-    batches_in_flight: usize,
+/// What started a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Trigger {
+    /// Its scheduled time.
+    Schedule,
+    /// A scheduled start that was missed while the scheduler was not running.
+    CatchUp,
+    /// A request over the API, or `ingester once`.
+    Manual,
+    /// `ingester backfill`.
+    Backfill,
+    /// The failure of the previous run.
+    Retry,
 }
 
-/// Why there is no pipeline.
-#[derive(Debug, Error)]
-pub enum PipelineError {
-    /// TLS can't be set up.
-    #[error("set up TLS")]
-    Tls(#[from] reqwest::Error),
-    /// The state can't be used.
-    #[error(transparent)]
-    Memory(#[from] MemoryError),
+/// State of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunState {
+    /// Waits until no other run is active.
+    Queued,
+    /// Active, or interrupted and resumed by the next process.
+    Running,
+    /// Every user was fetched and every valid record accepted.
+    Complete,
+    /// Every user was fetched; the publisher rejected some records.
+    Rejected,
+    /// Ended on request.
+    Stopped,
+    /// Ended with an error.
+    Failed,
+    /// A scheduled start while the scheduler was not running.
+    Missed,
+    /// A scheduled start while another run was active.
+    Skipped,
 }
 
-impl Pipeline {
-    /// The real API and the real publisher, and the probe that looks after the latter.
-    ///
-    /// # Errors
-    /// Each [`PipelineError`].
-    pub fn new(settings: &IngesterSettings, context: &Context) -> Result<(Self, Probe), PipelineError> {
-        let source = RandomUser::new(&settings.source)?;
-        let publisher = Publisher::new(&settings.publisher)?;
-        let reach = Reach::new(&context.health);
-        let probe = Probe::new(
-            publisher.clone(),
-            reach.clone(),
-            settings.publisher.probe_interval,
-        );
-        let pipeline = Self::over(source, publisher, reach, settings, context)?;
-        Ok((pipeline, probe))
-    }
-}
+macro_rules! named {
+    ($type:ident { $($variant:ident => $name:literal),+ $(,)? }) => {
+        impl $type {
+            /// Every variant.
+            pub const ALL: &[Self] = &[$(Self::$variant),+];
 
-impl<F: Fetch, P: Post> Pipeline<F, P> {
-    /// A pipeline between the two seams.
-    ///
-    /// # Errors
-    /// When the state can't be used.
-    pub fn over(
-        fetch: F,
-        post: P,
-        reach: Reach,
-        settings: &IngesterSettings,
-        context: &Context,
-    ) -> Result<Self, MemoryError> {
-        let memory = match &settings.state.path {
-            Some(path) => Memory::open(path)?,
-            None => Memory::volatile()?,
-        };
-        let metrics = IngesterMetrics::new(&context.metrics);
-        Ok(Self {
-            source: Source::new(fetch, &settings.source, memory.clone(), metrics.clone())?,
-            delivery: Delivery::new(post, &settings.publisher, reach.clone()),
-            memory,
-            current: Current::default(),
-            reach,
-            pulse: Pulse::watched_by(&context.health),
-            metrics,
-            run: settings.run.clone(),
-            state: settings.state.clone(),
-            page_size: settings.source.page_size,
-            pages_in_flight: settings.source.max_in_flight,
-            batch: settings.publisher.batch_size,
-            batches_in_flight: settings.publisher.max_in_flight,
-        })
-    }
-
-    /// The metrics, for what happens between runs.
-    pub fn metrics(&self) -> &IngesterMetrics {
-        &self.metrics
-    }
-
-    /// The pulse, for what happens between runs.
-    pub fn pulse(&self) -> &Pulse {
-        &self.pulse
-    }
-
-    /// The state, for what happens between runs.
-    pub fn memory(&self) -> &Memory {
-        &self.memory
-    }
-
-    /// The run under way, for those who watch.
-    pub fn current(&self) -> &Current {
-        &self.current
-    }
-
-    /// What the settings want a run to do.
-    #[must_use]
-    pub fn order(&self, cause: Cause) -> Order {
-        Order {
-            cause,
-            scheduled: None,
-            seed: self.run.seed.clone().unwrap_or_else(Seed::random),
-            users: self.run.users,
-            page_size: self.page_size,
-            pages: None,
-            retry: 0,
-        }
-    }
-
-    /// Does what `order` says. When `stop` is cancelled it fetches no more and delivers what it has.
-    ///
-    /// # Errors
-    /// When it can't even be entered into the state.
-    pub async fn run(&mut self, order: &Order, stop: &CancellationToken) -> Result<Report, MemoryError> {
-        let run = self.memory.enter(order, State::Queued, None, Timestamp::now())?;
-        self.perform(run, stop).await
-    }
-
-    /// Does a run that was entered into the state, or goes on with one that another process began.
-    ///
-    /// # Errors
-    /// When the state can't be used at the run's beginning or end.
-    pub async fn perform(&mut self, run: Uuid, stop: &CancellationToken) -> Result<Report, MemoryError> {
-        let started = Instant::now();
-        let cancel = self.current.claim(run, stop);
-        let entry = self.memory.begin(run, self.batch, Timestamp::now())?;
-        let window = self.run.duplicate_window;
-        let ledger = Ledger::open(self.memory.clone(), &entry, self.metrics.clone(), window)?;
-        let ledger = Arc::new(ledger);
-        let Entry {
-            cause, seed, resumed, ..
-        } = &entry;
-        tracing::info!(%run, %cause, users = entry.counts.requested, %seed, resumed, "run started");
-        self.current.began(Arc::clone(&ledger));
-        self.metrics.running.set(1);
-        self.pulse.expect_within(self.run.timeout);
-        let outcome = match self.legs(&ledger, &entry.order().plan(), &cancel).await {
-            Ok(outcome) => outcome,
-            Err(error) => Outcome::Failed(error),
-        };
-        self.reach.idle();
-        self.metrics.running.set(0);
-        let report = Report {
-            run,
-            seed: entry.seed.clone(),
-            outcome,
-            counts: ledger.tally().counts(),
-            took: started.elapsed(),
-        };
-        self.note(&report);
-        self.close(&ledger, &report, stop)?;
-        self.current.ended();
-        Ok(report)
-    }
-
-    /// What the process was told to leave, or only the operator can mend, the next process takes up; if there is one
-    /// that can.
-    fn close(&self, ledger: &Ledger, report: &Report, stop: &CancellationToken) -> Result<(), MemoryError> {
-        let left = match report.outcome {
-            Outcome::Stopped => stop.is_cancelled(),
-            _ => report.is_hopeless(),
-        };
-        if left && self.memory.outlives_the_process() {
-            return ledger.leave();
-        }
-        ledger.end(report.outcome.state(), report.reason().as_deref())?;
-        let (age, number) = (self.state.retention.age, self.state.retention.runs);
-        self.memory.prune(age, number, Timestamp::now())?;
-        self.memory.scrub()
-    }
-
-    async fn legs(
-        &self,
-        ledger: &Ledger,
-        plan: &Plan,
-        cancel: &CancellationToken,
-    ) -> Result<Outcome, RunError> {
-        let places = if self.memory.outlives_the_process() {
-            self.state.outbox_pages
-        } else {
-            PAGES_IN_MEMORY.max(self.pages_in_flight)
-        };
-        let waiting = ledger.waiting_pages().map_err(RunError::Memory)?;
-        let room = Room::new(places, waiting);
-        let (source, delivery) = (&self.source, &self.delivery);
-        let fetching = Fetching {
-            source,
-            ledger,
-            room: &room,
-            in_flight: self.pages_in_flight,
-        };
-        let delivering = Delivering {
-            delivery,
-            ledger,
-            room: &room,
-            in_flight: self.batches_in_flight,
-        };
-        // One ring is enough for any number of pages.
-        let (bell, rings) = mpsc::channel(1);
-        let (fetching, delivering) = (fetching.all(plan, cancel, bell), delivering.all(rings));
-        let both = async { tokio::try_join!(fetching, delivering) };
-        let Ok(ended) = tokio::time::timeout(self.run.timeout, both).await else {
-            return Err(RunError::Deadline(self.run.timeout));
-        };
-        match ended?.0 {
-            Fetched::Failed(error) => Err(RunError::Source(error)),
-            Fetched::Stopped => Ok(Outcome::Stopped),
-            Fetched::Everything => Ok(judged(&ledger.tally().counts())),
-        }
-    }
-
-    fn note(&self, report: &Report) {
-        let (run, outcome, counts) = (report.run, report.outcome.name(), &report.counts);
-        self.metrics.runs.with_label_values(&[outcome]).inc();
-        self.metrics.run_seconds.observe(report.took.as_secs_f64());
-        if matches!(report.outcome, Outcome::Complete) {
-            self.metrics.last_success.set(now_seconds());
-        }
-        let duration_ms = report.took.as_millis();
-        let Counts {
-            fetched,
-            invalid,
-            duplicate,
-            accepted,
-            rejected,
-            undelivered,
-            ..
-        } = *counts;
-        match report.reason() {
-            Some(error) => {
-                tracing::error!(%run, error, fetched, accepted, undelivered, duration_ms, "run failed");
+            /// The name in the state file, the API and metric labels.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name),+ }
             }
-            None => tracing::info!(
-                %run, outcome, fetched, invalid, duplicate, accepted, rejected, duration_ms, "run ended"
-            ),
+        }
+
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(self.name())
+            }
+        }
+
+        impl FromStr for $type {
+            type Err = &'static str;
+
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                let found = Self::ALL.iter().find(|known| known.name() == text);
+                found.copied().ok_or(concat!("must be one of: ", $($name, " "),+))
+            }
+        }
+    };
+}
+
+named!(Trigger {
+    Schedule => "schedule",
+    CatchUp => "catch_up",
+    Manual => "manual",
+    Backfill => "backfill",
+    Retry => "retry",
+});
+
+named!(RunState {
+    Queued => "queued",
+    Running => "running",
+    Complete => "complete",
+    Rejected => "rejected",
+    Stopped => "stopped",
+    Failed => "failed",
+    Missed => "missed",
+    Skipped => "skipped",
+});
+
+impl RunState {
+    /// Whether the run has ended for good.
+    #[must_use]
+    pub const fn is_final(self) -> bool {
+        !matches!(self, Self::Queued | Self::Running)
+    }
+}
+
+/// What a run fetches, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunSpec {
+    /// What starts the run.
+    pub trigger: Trigger,
+    /// The scheduled start, for runs of the schedule.
+    pub scheduled: Option<Timestamp>,
+    /// Seed of the pages.
+    pub seed: Seed,
+    /// Number of users on all pages of the seed.
+    pub users: u64,
+    /// Users per page.
+    pub page_size: u32,
+    /// Pages to fetch; all pages if absent.
+    pub pages: Option<PageRange>,
+    /// Number of the retry, from 1; 0 for the first attempt.
+    pub retry: u32,
+}
+
+impl RunSpec {
+    /// Returns the spec of the next retry.
+    #[must_use]
+    pub fn retried(self) -> Self {
+        Self {
+            trigger: Trigger::Retry,
+            retry: self.retry.saturating_add(1),
+            ..self
+        }
+    }
+
+    /// Returns the pages to fetch.
+    #[must_use]
+    pub fn plan(&self) -> Plan {
+        Plan::new(self.seed.clone(), self.users, self.page_size).only(self.pages)
+    }
+}
+
+/// A stored run.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Run {
+    /// Id; later runs have greater ids.
+    #[serde(serialize_with = "as_text")]
+    pub id: Uuid,
+    /// What started the run.
+    pub trigger: Trigger,
+    /// State of the run.
+    pub state: RunState,
+    /// The scheduled start, for runs of the schedule.
+    pub scheduled: Option<Timestamp>,
+    /// When the run was stored.
+    pub created: Timestamp,
+    /// When the run started.
+    pub started: Option<Timestamp>,
+    /// When the run ended.
+    pub ended: Option<Timestamp>,
+    /// Seed; the same seed fetches the same users.
+    pub seed: Seed,
+    /// Number of users on all pages of the seed.
+    pub users: u64,
+    /// Users per page.
+    pub page_size: u32,
+    /// Pages to fetch; all pages if absent.
+    pub pages: Option<PageRange>,
+    /// Number of the retry, from 1; 0 for the first attempt.
+    pub retry: u32,
+    /// How often another process resumed the run after a kill or stop.
+    pub resumed: u32,
+    /// Why the run failed, was missed or was skipped.
+    pub reason: Option<String>,
+    /// Counts so far.
+    pub counts: Counts,
+    /// Number of fetched pages.
+    #[serde(skip)]
+    pub pages_fetched: u64,
+    /// Sequence number of the next record.
+    #[serde(skip)]
+    pub next_record: u64,
+    /// Records per request, set when the run starts. A resumed run keeps it, so that its batches stay the same.
+    #[serde(skip)]
+    pub batch_size: Option<u32>,
+}
+
+fn as_text<S: Serializer>(id: &Uuid, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(id)
+}
+
+impl Run {
+    /// Returns what the run fetches.
+    #[must_use]
+    pub fn spec(&self) -> RunSpec {
+        RunSpec {
+            trigger: self.trigger,
+            scheduled: self.scheduled,
+            seed: self.seed.clone(),
+            users: self.users,
+            page_size: self.page_size,
+            pages: self.pages,
+            retry: self.retry,
         }
     }
 }
 
-fn now_seconds() -> f64 {
-    jiff::Timestamp::now().as_duration().as_secs_f64()
+/// Selects runs, newest first.
+#[derive(Clone, Debug)]
+pub struct RunFilter {
+    /// Only runs in this state.
+    pub state: Option<RunState>,
+    /// Only runs with this trigger.
+    pub trigger: Option<Trigger>,
+    /// Only runs older than this one.
+    pub before: Option<Uuid>,
+    /// Maximum number of runs, 1 to 1000.
+    pub limit: u32,
 }
 
-fn judged(counts: &Counts) -> Outcome {
-    if counts.rejected == 0 {
-        Outcome::Complete
-    } else {
-        Outcome::Rejected
+impl Default for RunFilter {
+    fn default() -> Self {
+        Self {
+            state: None,
+            trigger: None,
+            before: None,
+            limit: 50,
+        }
     }
 }
 
 #[cfg(test)]
-#[path = "run/tests.rs"]
-mod tests;
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_round_trip() {
+        for state in RunState::ALL {
+            assert_eq!(state.name().parse(), Ok(*state));
+            assert_eq!(serde_json::to_value(state).unwrap(), state.name());
+        }
+        for trigger in Trigger::ALL {
+            assert_eq!(trigger.name().parse(), Ok(*trigger));
+            assert_eq!(serde_json::to_value(trigger).unwrap(), trigger.name());
+        }
+        assert!("done".parse::<RunState>().unwrap_err().contains("complete"));
+    }
+}

@@ -1,5 +1,9 @@
-//! `ingester run`: does the runs that wait, asks `schedule` what is due, and sleeps until there is something to do. Runs
-//! never overlap, because there is one loop.
+//! The scheduler loop of `ingester run`: executes queued runs, enqueues due starts and sleeps in between. Runs never
+//! overlap, because one loop executes them.
+
+pub mod cron;
+pub mod run_queue;
+pub mod schedule;
 
 use std::time::Duration;
 
@@ -8,182 +12,189 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::desk::{Desk, Wish};
-use crate::ended::Ended;
-use crate::fetch::Fetch;
-use crate::history::{Cause, Entry, Order, State};
-use crate::memory::MemoryError;
-use crate::post::Post;
-use crate::run::Pipeline;
-use crate::schedule::{Busy, Due, Passed, Schedule};
+use crate::delivery::publisher_client::PublisherClient;
+use crate::fetch::user_api::UserApi;
+use crate::run::exit_error::ExitError;
+use crate::run::pipeline::Pipeline;
+use crate::run::{Run, RunSpec, RunState, Trigger};
+use crate::scheduler::run_queue::{RunQueue, RunRequest};
+use crate::scheduler::schedule::{DueStarts, RunPeriod, Schedule, SkipReason};
+use crate::store::StoreError;
 
-/// How long it sleeps before it looks at the clock again, which may have been set, or have slept itself.
-const NAP: Duration = Duration::from_secs(10);
+/// Maximum sleep. The wall clock may step or the machine may suspend meanwhile, so the clock is read again afterwards.
+const MAX_SLEEP: Duration = Duration::from_secs(10);
 
-/// The loop of `ingester run`.
+/// Scheduler loop of `ingester run`.
 pub struct Scheduler<F, P> {
     schedule: Schedule,
     pipeline: Pipeline<F, P>,
-    desk: Desk,
-    /// When runs were under way since the schedule was looked at.
-    busy: Option<Busy>,
+    queue: RunQueue,
+    /// Period in which runs were active since the last check of the schedule.
+    active: Option<RunPeriod>,
 }
 
-impl<F: Fetch, P: Post> Scheduler<F, P> {
-    /// Does what is asked for at `desk`, and what is due by its settings.
+impl<F: UserApi, P: PublisherClient> Scheduler<F, P> {
+    /// Executes the runs in `queue` and those due by its settings.
     #[must_use]
-    pub fn new(pipeline: Pipeline<F, P>, desk: Desk) -> Self {
+    pub fn new(pipeline: Pipeline<F, P>, queue: RunQueue) -> Self {
         let (salt, _) = Uuid::new_v4().as_u64_pair();
         Self {
-            schedule: Schedule::new(&desk.settings().schedule, salt),
+            schedule: Schedule::new(&queue.settings().schedule, salt),
             pipeline,
-            desk,
-            busy: None,
+            queue,
+            active: None,
         }
     }
 
-    /// Runs until `stop` is cancelled, or until a run ends in a way that no other run can mend.
+    /// Runs until `stop` is cancelled or a run fails unrecoverably.
     ///
     /// # Errors
-    /// Each [`Ended`] but that of an incomplete run.
-    pub async fn run(mut self, stop: &CancellationToken) -> Result<(), Ended> {
-        if !self.desk.memory().outlives_the_process() {
-            tracing::warn!("without state.path, history and budget end with the process");
+    /// Returns any [`ExitError`] except [`ExitError::Incomplete`].
+    pub async fn run(mut self, stop: &CancellationToken) -> Result<(), ExitError> {
+        if !self.queue.store().is_persistent() {
+            tracing::warn!("`state.path` is not set: runs, outbox and rate limit usage are lost on exit");
         }
-        if self.desk.memory().scheduled_up_to()?.is_none() {
+        if self.queue.store().schedule_cursor()?.is_none() {
             let origin = self.schedule.origin(Timestamp::now());
-            self.desk.memory().schedule_up_to(origin)?;
+            self.queue.store().set_schedule_cursor(origin)?;
         }
         while !stop.is_cancelled() {
-            match self.desk.take(stop)? {
-                Some(entry) => self.perform(&entry, stop).await?,
-                None if self.come()? => {}
+            match self.queue.dequeue(stop)? {
+                Some(run) => self.execute(&run, stop).await?,
+                None if self.enqueue_due()? => {}
                 None => self.sleep(stop).await?,
             }
         }
         Ok(())
     }
 
-    async fn perform(&mut self, entry: &Entry, stop: &CancellationToken) -> Result<(), Ended> {
-        let from = self.busy.map_or_else(Timestamp::now, |busy| busy.from);
-        // Whether one is tried again is known when this one has ended.
-        self.announce(self.regular_start(Timestamp::now())?);
-        let report = self.pipeline.perform(entry.id, stop).await?;
+    async fn execute(&mut self, run: &Run, stop: &CancellationToken) -> Result<(), ExitError> {
+        let from = self.active.map_or_else(Timestamp::now, |active| active.from);
+        // Whether this run needs a retry is known only after it ended.
+        self.publish_next_start(self.next_regular_start(Timestamp::now())?);
+        let report = self.pipeline.execute(run.id, stop).await?;
         let until = Timestamp::now();
-        self.busy = Some(Busy { from, until });
-        if report.is_hopeless() {
-            return Err(Ended::Hopeless(report.reason().unwrap_or_default()));
+        self.active = Some(RunPeriod { from, until });
+        if report.is_unrecoverable() {
+            return Err(ExitError::Unrecoverable(report.reason().unwrap_or_default()));
         }
         if let Some((at, _)) = self.retry(until)? {
-            tracing::info!(run = %entry.id, %at, "the run will be tried again");
+            tracing::info!(run = %run.id, %at, "run will be retried");
         }
         Ok(())
     }
 
-    /// When which run is tried again. The state alone decides, so that the next process says the same.
-    fn retry(&self, now: Timestamp) -> Result<Option<(Timestamp, Order)>, MemoryError> {
-        let memory = self.desk.memory();
-        let last = memory.last_ended()?;
+    /// Returns when to retry which run. Depends on stored state alone, so a restarted process decides the same.
+    fn retry(&self, now: Timestamp) -> Result<Option<(Timestamp, RunSpec)>, StoreError> {
+        let store = self.queue.store();
+        let last = store.last_finished_run()?;
         let Some((failed, at)) = last.and_then(|last| last.ended.map(|at| (last, at))) else {
             return Ok(None);
         };
-        if failed.state != State::Failed {
+        if failed.state != RunState::Failed {
             return Ok(None);
         }
-        let done = memory.scheduled_up_to()?.unwrap_or(at);
+        let done = store.schedule_cursor()?.unwrap_or(at);
         let due = self.schedule.retry(failed.retry, at, done, now);
-        Ok(due.map(|due| (due, failed.order().again())))
+        Ok(due.map(|due| (due, failed.spec().retried())))
     }
 
-    /// Enters what has come; says whether there was any.
-    fn come(&mut self) -> Result<bool, MemoryError> {
+    /// Inserts the due starts into the store. Returns whether any start was due.
+    fn enqueue_due(&mut self) -> Result<bool, StoreError> {
         let now = Timestamp::now();
-        let busy = self.busy.take();
-        let memory = self.desk.memory();
-        let done = memory.scheduled_up_to()?.unwrap_or(now);
-        let due = self.schedule.due(done, busy, now);
+        let active = self.active.take();
+        let store = self.queue.store();
+        let done = store.schedule_cursor()?.unwrap_or(now);
+        let due = self.schedule.due(done, active, now);
         let Some(up_to) = due.up_to else {
-            return self.come_again(now);
+            return self.enqueue_retry(now);
         };
-        self.note(&due);
-        let mut entries: Vec<_> = due
-            .passed
+        self.count_not_run(&due);
+        let mut starts: Vec<_> = due
+            .not_run
             .iter()
-            .map(|(start, why)| match why {
-                Passed::Missed => (*start, Cause::Schedule, State::Missed, Some("nobody was there")),
-                Passed::Skipped => (
+            .map(|(start, reason)| match reason {
+                SkipReason::Missed => (
                     *start,
-                    Cause::Schedule,
-                    State::Skipped,
-                    Some("another run was under way"),
+                    Trigger::Schedule,
+                    RunState::Missed,
+                    Some("missed: the scheduler was not running"),
+                ),
+                SkipReason::Overlap => (
+                    *start,
+                    Trigger::Schedule,
+                    RunState::Skipped,
+                    Some("skipped: another run was active"),
                 ),
             })
             .collect();
-        entries.extend(
+        starts.extend(
             due.runs
                 .iter()
-                .map(|(start, cause)| (*start, *cause, State::Queued, None)),
+                .map(|(start, trigger)| (*start, *trigger, RunState::Queued, None)),
         );
-        let orders: Vec<_> = entries
+        let specs: Vec<_> = starts
             .into_iter()
-            .map(|(start, cause, state, reason)| {
-                let mut order = self.desk.order(cause, &Wish::default());
-                order.scheduled = Some(start);
-                (order, state, reason)
+            .map(|(start, trigger, state, reason)| {
+                let mut spec = self.queue.spec(trigger, &RunRequest::default());
+                spec.scheduled = Some(start);
+                (spec, state, reason)
             })
             .collect();
-        memory.enter_due(&orders, up_to, now)?;
+        store.insert_due_runs(&specs, up_to, now)?;
         Ok(true)
     }
 
-    /// Enters the retry, if it has come.
-    fn come_again(&self, now: Timestamp) -> Result<bool, MemoryError> {
-        let Some((_, order)) = self.retry(now)?.filter(|(at, _)| *at <= now) else {
+    /// Enqueues the retry if it is due.
+    fn enqueue_retry(&self, now: Timestamp) -> Result<bool, StoreError> {
+        let Some((_, spec)) = self.retry(now)?.filter(|(at, _)| *at <= now) else {
             return Ok(false);
         };
-        self.desk.memory().enter(&order, State::Queued, None, now)?;
+        self.queue
+            .store()
+            .insert_run(&spec, RunState::Queued, None, now)?;
         Ok(true)
     }
 
-    fn note(&self, due: &Due) {
+    fn count_not_run(&self, due: &DueStarts) {
         let metrics = self.pipeline.metrics();
-        metrics.missed.inc_by(due.missed);
-        metrics.skipped.inc_by(due.skipped);
+        metrics.starts_missed.inc_by(due.missed);
+        metrics.starts_skipped.inc_by(due.skipped);
         if due.missed + due.skipped > 0 {
             tracing::warn!(
                 missed = due.missed,
                 skipped = due.skipped,
-                "starts came to nothing"
+                "scheduled starts did not run"
             );
         }
     }
 
-    fn regular_start(&self, now: Timestamp) -> Result<Option<Timestamp>, MemoryError> {
-        let done = self.desk.memory().scheduled_up_to()?.unwrap_or(now);
+    fn next_regular_start(&self, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+        let done = self.queue.store().schedule_cursor()?.unwrap_or(now);
         Ok(self.schedule.next(done, now))
     }
 
-    /// Tells the next start to everybody who asks.
-    fn announce(&self, next: Option<Timestamp>) {
-        self.desk.announce(next);
+    /// Publishes the next start to the API and the metrics.
+    fn publish_next_start(&self, next: Option<Timestamp>) {
+        self.queue.set_next_start(next);
         let seconds = next.map_or(0.0, |next| next.as_duration().as_secs_f64());
         self.pipeline.metrics().next_start.set(seconds);
     }
 
-    /// Until the next start, for a nap at most, or until somebody asks for a run.
-    async fn sleep(&self, stop: &CancellationToken) -> Result<(), MemoryError> {
+    /// Sleeps until the next start, a new request or [`MAX_SLEEP`].
+    async fn sleep(&self, stop: &CancellationToken) -> Result<(), StoreError> {
         let now = Timestamp::now();
         let retry = self.retry(now)?.map(|(at, _)| at);
-        let next = retry.into_iter().chain(self.regular_start(now)?).min();
-        self.announce(next);
-        let left = next.map_or(NAP, |next| {
+        let next = retry.into_iter().chain(self.next_regular_start(now)?).min();
+        self.publish_next_start(next);
+        let left = next.map_or(MAX_SLEEP, |next| {
             Duration::try_from(next.duration_since(now)).unwrap_or_default()
         });
-        self.pipeline.pulse().expect_within(NAP);
+        self.pipeline.watchdog().expect_progress_within(MAX_SLEEP);
         tokio::select! {
             () = stop.cancelled() => {}
-            () = self.desk.rung() => {}
-            () = sleep(left.min(NAP)) => {}
+            () = self.queue.notified() => {}
+            () = sleep(left.min(MAX_SLEEP)) => {}
         }
         Ok(())
     }

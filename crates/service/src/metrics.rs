@@ -5,8 +5,8 @@
 use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{
-    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry, TextEncoder,
+    Counter, Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
+    IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 /// Creates and registers the metrics of one service.
@@ -43,6 +43,11 @@ impl Metrics {
     /// Registers a counter. `name` ends in `_total`.
     pub fn counter(&self, name: &str, help: &str) -> IntCounter {
         self.add(IntCounter::with_opts(self.opts(name, help)).expect(VALID))
+    }
+
+    /// Registers a counter of fractional amounts, such as seconds. `name` ends in `_total`.
+    pub fn float_counter(&self, name: &str, help: &str) -> Counter {
+        self.add(Counter::with_opts(self.opts(name, help)).expect(VALID))
     }
 
     /// Registers a counter for each set of `labels`.

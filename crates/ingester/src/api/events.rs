@@ -1,4 +1,4 @@
-//! A run as it goes, as server-sent events: the entry whenever it has changed, until the run has ended.
+//! Server-sent events of a run: the run after each change, until it has ended.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -9,30 +9,30 @@ use futures::stream::{self, Stream};
 use tokio::time::sleep;
 use uuid::Uuid;
 
-use super::Problem;
-use crate::desk::Desk;
+use super::problem::Problem;
+use crate::scheduler::run_queue::RunQueue;
 
-/// How often it looks, which is as fine as progress gets.
-const LOOK: Duration = Duration::from_millis(200);
+/// Interval between checks for a change.
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-struct Watch {
-    desk: Desk,
+struct RunWatch {
+    queue: RunQueue,
     run: Uuid,
-    told: String,
-    over: bool,
+    last_sent: String,
+    ended: bool,
 }
 
 pub(super) async fn events(
-    State(desk): State<Desk>,
+    State(queue): State<RunQueue>,
     Path(id): Path<String>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
     let run = id.parse().map_err(|_| Problem::unknown_run())?;
-    desk.run(run)?.ok_or_else(Problem::unknown_run)?;
-    let watch = Watch {
-        desk,
+    queue.run(run)?.ok_or_else(Problem::unknown_run)?;
+    let watch = RunWatch {
+        queue,
         run,
-        told: String::new(),
-        over: false,
+        last_sent: String::new(),
+        ended: false,
     };
     let changes = stream::unfold(watch, |mut watch| async move {
         let event = watch.change().await?;
@@ -41,18 +41,18 @@ pub(super) async fn events(
     Ok(Sse::new(changes).keep_alive(KeepAlive::default()))
 }
 
-impl Watch {
-    /// The next change; none behind the last, or when the run was pruned meanwhile.
+impl RunWatch {
+    /// Returns the next change, or `None` after the last one or when the run was pruned.
     async fn change(&mut self) -> Option<Event> {
-        while !self.over {
-            let entry = self.desk.run(self.run).ok()??;
-            let text = serde_json::to_string(&entry).ok()?;
-            if text != self.told {
-                self.over = entry.state.is_final();
-                self.told.clone_from(&text);
+        while !self.ended {
+            let run = self.queue.run(self.run).ok()??;
+            let text = serde_json::to_string(&run).ok()?;
+            if text != self.last_sent {
+                self.ended = run.state.is_final();
+                self.last_sent.clone_from(&text);
                 return Some(Event::default().event("run").data(text));
             }
-            sleep(LOOK).await;
+            sleep(POLL_INTERVAL).await;
         }
         None
     }

@@ -1,15 +1,14 @@
-//! What the API can't do, as RFC 9457 problem documents.
+//! Error responses of the API as RFC 9457 problem documents.
 
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use service::access::AuthError;
-use uuid::Uuid;
 
-use crate::memory::MemoryError;
+use crate::store::StoreError;
 
-/// An error answer.
+/// An error response.
 #[derive(Debug, Serialize)]
 pub(super) struct Problem {
     title: &'static str,
@@ -19,7 +18,7 @@ pub(super) struct Problem {
 }
 
 impl Problem {
-    fn new(status: StatusCode, detail: impl Into<Option<String>>) -> Self {
+    pub(super) fn new(status: StatusCode, detail: impl Into<Option<String>>) -> Self {
         Self {
             title: status.canonical_reason().unwrap_or("Error"),
             status: status.as_u16(),
@@ -27,60 +26,50 @@ impl Problem {
         }
     }
 
-    pub(super) fn because(status: StatusCode, detail: String) -> Self {
-        Self::new(status, detail)
-    }
-
     pub(super) fn bad_request(detail: String) -> Self {
         Self::new(StatusCode::BAD_REQUEST, detail)
     }
 
-    pub(super) fn nothing_here() -> Self {
+    pub(super) fn not_found() -> Self {
         Self::new(StatusCode::NOT_FOUND, None)
     }
 
-    pub(super) fn wrong_method() -> Self {
+    pub(super) fn method_not_allowed() -> Self {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, None)
     }
 
     pub(super) fn unknown_run() -> Self {
-        Self::new(StatusCode::NOT_FOUND, "there is no such run".to_owned())
+        Self::new(StatusCode::NOT_FOUND, "the run does not exist".to_owned())
     }
 
-    pub(super) fn foreign_page() -> Self {
-        Self::new(StatusCode::FORBIDDEN, "asked by another site's page".to_owned())
+    pub(super) fn cross_site() -> Self {
+        Self::new(StatusCode::FORBIDDEN, "cross-site request".to_owned())
     }
 
-    pub(super) fn busy(run: Uuid) -> Self {
-        Self::new(StatusCode::CONFLICT, format!("run {run} is under way or waits"))
-    }
-
-    pub(super) fn over() -> Self {
-        Self::new(StatusCode::CONFLICT, "the run has ended".to_owned())
+    pub(super) fn conflict(detail: String) -> Self {
+        Self::new(StatusCode::CONFLICT, detail)
     }
 }
 
 impl From<AuthError> for Problem {
-    fn from(stranger: AuthError) -> Self {
-        match stranger {
+    fn from(error: AuthError) -> Self {
+        match error {
             AuthError::NoToken => Self::new(
                 StatusCode::UNAUTHORIZED,
                 "send one bearer token in the Authorization header".to_owned(),
             ),
-            AuthError::WrongToken => {
-                Self::new(StatusCode::FORBIDDEN, "nobody here has this token".to_owned())
-            }
+            AuthError::WrongToken => Self::new(StatusCode::FORBIDDEN, "the token is not valid".to_owned()),
         }
     }
 }
 
-impl From<MemoryError> for Problem {
-    fn from(error: MemoryError) -> Self {
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
         let error = service::process::chain(&error);
-        tracing::error!(error, "the state can't be used");
+        tracing::error!(error, "failed to access the state file");
         Self::new(
             StatusCode::INTERNAL_SERVER_ERROR,
-            "the state can't be used".to_owned(),
+            "failed to access the state file".to_owned(),
         )
     }
 }

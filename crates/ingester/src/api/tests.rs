@@ -4,22 +4,27 @@ use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
 use super::*;
-use crate::current::Current;
-use crate::memory::Memory;
-use crate::settings::{ConcurrencyPolicy, IngesterSettings};
+use crate::config::{ConcurrencyPolicy, IngesterSettings};
+use crate::run::active_run::ActiveRun;
+use crate::store::Store;
 
-fn desk() -> Desk {
+fn queue() -> RunQueue {
     let mut settings = IngesterSettings::default();
     settings.schedule.concurrency_policy = ConcurrencyPolicy::Queue;
-    Desk::new(Memory::volatile().unwrap(), Current::default(), settings)
+    RunQueue::new(Store::in_memory().unwrap(), ActiveRun::default(), settings)
 }
 
-fn anybody_s(desk: &Desk) -> Router {
-    let everybody = Callers::load(&service::AuthSettings::default()).unwrap();
-    router(desk.clone(), Arc::new(everybody))
+fn public_router(queue: &RunQueue) -> Router {
+    let callers = Callers::load(&service::AuthSettings::default()).unwrap();
+    router(queue.clone(), Arc::new(callers))
 }
 
-async fn send(desk: &Desk, method: &str, path: &str, body: Option<Value>) -> (u16, Option<String>, Value) {
+async fn send(
+    queue: &RunQueue,
+    method: &str,
+    path: &str,
+    body: Option<Value>,
+) -> (u16, Option<String>, Value) {
     let mut request = axum::http::Request::builder().method(method).uri(path);
     let body = match body {
         Some(body) => {
@@ -28,11 +33,11 @@ async fn send(desk: &Desk, method: &str, path: &str, body: Option<Value>) -> (u1
         }
         None => Body::empty(),
     };
-    answer(desk, request.body(body).unwrap()).await
+    respond(queue, request.body(body).unwrap()).await
 }
 
-async fn answer(desk: &Desk, request: Request) -> (u16, Option<String>, Value) {
-    let response = anybody_s(desk).oneshot(request).await.unwrap();
+async fn respond(queue: &RunQueue, request: Request) -> (u16, Option<String>, Value) {
+    let response = public_router(queue).oneshot(request).await.unwrap();
     let status = response.status().as_u16();
     let location = response.headers().get(header::LOCATION);
     let location = location.map(|location| location.to_str().unwrap().to_owned());
@@ -45,50 +50,50 @@ async fn answer(desk: &Desk, request: Request) -> (u16, Option<String>, Value) {
 }
 
 #[tokio::test]
-async fn a_run_that_is_asked_for_can_be_looked_at_and_withdrawn() {
-    let desk = desk();
+async fn requested_run_can_be_read_and_cancelled() {
+    let queue = queue();
     let body = json!({"users": 12_000, "seed": "abc", "pages": "2..3"});
-    let (status, location, entry) = send(&desk, "POST", "/v1/runs", Some(body)).await;
+    let (status, location, run) = send(&queue, "POST", "/v1/runs", Some(body)).await;
     let location = location.unwrap();
     assert_eq!(
-        (status, &entry["state"], &entry["pages"]),
+        (status, &run["state"], &run["pages"]),
         (202, &"queued".into(), &"2..3".into())
     );
-    assert_eq!(entry["counts"]["requested"], 7_000);
-    assert_eq!(location, format!("/v1/runs/{}", entry["id"].as_str().unwrap()));
-    let (status, _, shown) = send(&desk, "GET", &location, None).await;
+    assert_eq!(run["counts"]["requested"], 7_000);
+    assert_eq!(location, format!("/v1/runs/{}", run["id"].as_str().unwrap()));
+    let (status, _, details) = send(&queue, "GET", &location, None).await;
     assert_eq!(
-        (status, &shown["cause"], &shown["refused"]),
+        (status, &details["trigger"], &details["refused"]),
         (200, &"manual".into(), &json!([]))
     );
-    assert_eq!(send(&desk, "DELETE", &location, None).await.0, 204);
-    assert_eq!(send(&desk, "DELETE", &location, None).await.0, 409);
-    assert_eq!(send(&desk, "GET", &location, None).await.2["state"], "stopped");
+    assert_eq!(send(&queue, "DELETE", &location, None).await.0, 204);
+    assert_eq!(send(&queue, "DELETE", &location, None).await.0, 409);
+    assert_eq!(send(&queue, "GET", &location, None).await.2["state"], "stopped");
 }
 
 #[tokio::test]
-async fn one_run_too_many_is_a_conflict() {
-    let desk = desk();
-    assert_eq!(send(&desk, "POST", "/v1/runs", None).await.0, 202);
-    assert_eq!(send(&desk, "POST", "/v1/runs", None).await.0, 202);
-    let (status, _, problem) = send(&desk, "POST", "/v1/runs", None).await;
+async fn request_beyond_the_queue_is_a_conflict() {
+    let queue = queue();
+    assert_eq!(send(&queue, "POST", "/v1/runs", None).await.0, 202);
+    assert_eq!(send(&queue, "POST", "/v1/runs", None).await.0, 202);
+    let (status, _, problem) = send(&queue, "POST", "/v1/runs", None).await;
     assert_eq!((status, &problem["title"]), (409, &"Conflict".into()));
 }
 
 #[tokio::test]
-async fn the_history_comes_in_pages_and_by_state_and_cause() {
-    let desk = desk();
+async fn runs_are_paged_and_filtered_by_state_and_trigger() {
+    let queue = queue();
     let mut ids = Vec::new();
     for _ in 0..5 {
-        let (_, _, entry) = send(&desk, "POST", "/v1/runs", None).await;
-        ids.push(entry["id"].clone());
-        let path = format!("/v1/runs/{}", entry["id"].as_str().unwrap());
-        send(&desk, "DELETE", &path, None).await;
+        let (_, _, run) = send(&queue, "POST", "/v1/runs", None).await;
+        ids.push(run["id"].clone());
+        let path = format!("/v1/runs/{}", run["id"].as_str().unwrap());
+        send(&queue, "DELETE", &path, None).await;
     }
     ids.reverse();
     let (mut path, mut found) = (Some("/v1/runs?limit=2&state=stopped".to_owned()), Vec::new());
     while let Some(page) = path {
-        let (status, _, body) = send(&desk, "GET", &page, None).await;
+        let (status, _, body) = send(&queue, "GET", &page, None).await;
         assert_eq!(status, 200, "{body}");
         found.extend(
             body["runs"]
@@ -100,13 +105,13 @@ async fn the_history_comes_in_pages_and_by_state_and_cause() {
         path = body["next"].as_str().map(str::to_owned);
     }
     assert_eq!(found, ids);
-    let (_, _, none) = send(&desk, "GET", "/v1/runs?cause=schedule", None).await;
+    let (_, _, none) = send(&queue, "GET", "/v1/runs?trigger=schedule", None).await;
     assert_eq!(none, json!({"runs": [], "next": null}));
 }
 
 #[tokio::test]
-async fn what_makes_no_sense_is_refused_as_a_problem() {
-    let desk = desk();
+async fn invalid_requests_return_a_problem() {
+    let queue = queue();
     for (method, path, body, status) in [
         ("GET", "/v1/runs?state=done", None, 400),
         ("GET", "/v1/runs?limit=0", None, 400),
@@ -132,19 +137,19 @@ async fn what_makes_no_sense_is_refused_as_a_problem() {
         ("POST", "/v1/runs", Some(json!({"seed": "a b"})), 422),
         ("POST", "/v1/runs", Some(json!({"pages": "2..3"})), 400),
     ] {
-        let (answered, _, problem) = send(&desk, method, path, body).await;
-        assert_eq!(answered, status, "{method} {path}: {problem}");
+        let (actual, _, problem) = send(&queue, method, path, body).await;
+        assert_eq!(actual, status, "{method} {path}: {problem}");
         assert_eq!(problem["status"], status, "{method} {path}: {problem}");
     }
-    assert!(desk.memory().unfinished().unwrap().is_empty());
+    assert!(queue.store().unfinished_runs().unwrap().is_empty());
 }
 
 #[tokio::test]
-async fn another_site_s_page_starts_nothing() {
-    let desk = desk();
+async fn cross_site_requests_are_rejected() {
+    let queue = queue();
     let ask = |site| {
         let request = axum::http::Request::post("/v1/runs").header("sec-fetch-site", site);
-        answer(&desk, request.body(Body::empty()).unwrap())
+        respond(&queue, request.body(Body::empty()).unwrap())
     };
     assert_eq!(ask("cross-site").await.0, 403);
     assert_eq!(ask("same-site").await.0, 403);
@@ -152,12 +157,12 @@ async fn another_site_s_page_starts_nothing() {
 }
 
 #[tokio::test]
-async fn events_tell_each_change_and_end_with_the_run() {
-    let desk = desk();
-    let order = desk.order(Cause::Manual, &Wish::default());
-    let run = desk.ask(&order).unwrap();
+async fn events_report_each_change_and_end_with_the_run() {
+    let queue = queue();
+    let spec = queue.spec(Trigger::Manual, &RunRequest::default());
+    let run = queue.enqueue(&spec).unwrap();
     let request = axum::http::Request::get(format!("/v1/runs/{run}/events"));
-    let response = anybody_s(&desk)
+    let response = public_router(&queue)
         .oneshot(request.body(Body::empty()).unwrap())
         .await
         .unwrap();
@@ -173,17 +178,17 @@ async fn events_tell_each_change_and_end_with_the_run() {
         first.starts_with("event: run\ndata: {") && first.contains("\"queued\""),
         "{first}"
     );
-    desk.end(run).unwrap();
+    queue.cancel(run).unwrap();
     assert!(next().await.unwrap().contains("\"stopped\""));
     assert_eq!(next().await, None);
 }
 
 #[tokio::test]
-async fn the_description_lists_the_routes_the_states_and_every_field_of_a_run() {
-    let desk = desk();
-    let (status, _, description) = send(&desk, "GET", "/openapi.json", None).await;
+async fn openapi_lists_routes_states_and_every_field_of_a_run() {
+    let queue = queue();
+    let (status, _, description) = send(&queue, "GET", "/openapi.json", None).await;
     assert_eq!(status, 200);
-    let (_, location, run) = send(&desk, "POST", "/v1/runs", None).await;
+    let (_, location, run) = send(&queue, "POST", "/v1/runs", None).await;
     let id = location.unwrap().rsplit('/').next().unwrap().to_owned();
     let methods = ["get", "post", "put", "delete"];
     for (path, item) in description["paths"].as_object().unwrap() {
@@ -191,7 +196,7 @@ async fn the_description_lists_the_routes_the_states_and_every_field_of_a_run() 
         for method in methods {
             let status = match (method, path.as_str()) {
                 ("get", path) if path.ends_with("/events") => 200,
-                _ => send(&desk, &method.to_uppercase(), &path, None).await.0,
+                _ => send(&queue, &method.to_uppercase(), &path, None).await.0,
             };
             assert_eq!(item.get(method).is_some(), status != 405, "{method} {path}");
             assert_ne!(status, 404, "{method} {path}");
@@ -199,33 +204,33 @@ async fn the_description_lists_the_routes_the_states_and_every_field_of_a_run() 
     }
     let schemas = &description["components"]["schemas"];
     let names = |names: Vec<&str>| json!(names);
-    let states = crate::history::State::ALL.iter().map(|state| state.name());
+    let states = crate::run::RunState::ALL.iter().map(|state| state.name());
     assert_eq!(schemas["State"]["enum"], names(states.collect()));
     assert_eq!(
-        schemas["Cause"]["enum"],
-        names(Cause::ALL.iter().map(|cause| cause.name()).collect())
+        schemas["Trigger"]["enum"],
+        names(Trigger::ALL.iter().map(|trigger| trigger.name()).collect())
     );
-    let described = |schema: &Value| -> std::collections::BTreeSet<String> {
+    let required_fields = |schema: &Value| -> std::collections::BTreeSet<String> {
         let required = schema["required"].as_array().unwrap();
         required
             .iter()
             .map(|name| name.as_str().unwrap().to_owned())
             .collect()
     };
-    let held = |value: &Value| -> std::collections::BTreeSet<String> {
+    let keys = |value: &Value| -> std::collections::BTreeSet<String> {
         value.as_object().unwrap().keys().cloned().collect()
     };
-    assert_eq!(described(&schemas["Run"]), held(&run));
+    assert_eq!(required_fields(&schemas["Run"]), keys(&run));
     assert_eq!(
-        described(&schemas["Run"]["properties"]["counts"]),
-        held(&run["counts"])
+        required_fields(&schemas["Run"]["properties"]["counts"]),
+        keys(&run["counts"])
     );
 }
 
 #[tokio::test]
-async fn the_page_is_whole_in_itself() {
+async fn page_is_self_contained() {
     let request = axum::http::Request::get("/").body(Body::empty()).unwrap();
-    let response = anybody_s(&desk()).oneshot(request).await.unwrap();
+    let response = public_router(&queue()).oneshot(request).await.unwrap();
     assert_eq!(response.status(), 200);
     assert!(
         response.headers()[header::CONTENT_TYPE]

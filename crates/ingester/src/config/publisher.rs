@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use service::config::Violations;
 use service::{Backoff, Secret};
 
-use crate::compression::Choice;
-use crate::endpoint::Endpoint;
+use crate::delivery::compression::CompressionConfig;
+use crate::http::endpoint::Endpoint;
 
 /// Requests to the publisher.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -23,7 +23,7 @@ pub struct PublisherSettings {
     /// Concurrent requests, 1 to 16. More than a few gain nothing.
     pub max_in_flight: usize,
     /// How requests are compressed.
-    pub compression: Choice,
+    pub compression: CompressionConfig,
     /// The timeout of connecting.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
     pub connect_timeout: Duration,
@@ -48,7 +48,7 @@ impl Default for PublisherSettings {
             token: None,
             batch_size: 1_000,
             max_in_flight: 4,
-            compression: Choice::Auto,
+            compression: CompressionConfig::Auto,
             connect_timeout: Duration::from_secs(2),
             request_timeout: Duration::from_secs(40),
             max_response_size: ByteSize::mib(1),

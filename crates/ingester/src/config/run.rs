@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use service::config::Violations;
 
-use crate::plan::Seed;
+use crate::run::plan::Seed;
 
 /// The size and limits of a run.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::cron::{Cron, Zone};
+use crate::scheduler::cron::{Cron, Zone};
 
 /// When runs start.
 #[derive(Clone, Debug, Serialize, Deserialize)]

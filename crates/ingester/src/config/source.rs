@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use service::Backoff;
 use service::config::Violations;
 
-use crate::endpoint::Endpoint;
+use crate::http::endpoint::Endpoint;
 
 /// Requests to the random-user API.
 #[derive(Clone, Debug, Serialize, Deserialize)]

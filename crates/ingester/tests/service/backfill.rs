@@ -3,8 +3,8 @@
 use serde_json::Value;
 use testkit::randomuser::{Options, RandomUserApi};
 
-use crate::chain::Chain;
-use crate::process::Ingester;
+use crate::ingester_process::Ingester;
+use crate::publisher_stack::PublisherStack;
 
 async fn api() -> RandomUserApi {
     RandomUserApi::start(Options::default()).await.unwrap()
@@ -12,13 +12,13 @@ async fn api() -> RandomUserApi {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backfill_fetches_the_pages_that_it_said_it_would() {
-    let (api, chain) = (api().await, Chain::shared().await);
+    let (api, stack) = (api().await, PublisherStack::shared().await);
     let page = [("SOURCE__PAGE_SIZE", "5")];
     let command = ["backfill", "--users", "23", "--seed", "abc", "--pages", "4..5"];
     let dry = Ingester::start(
         &[&command[..], &["--dry-run"]].concat(),
         &api.url(),
-        &chain.url(),
+        &stack.url(),
         &page,
     );
     assert_eq!(dry.exit_code().await, Some(0));
@@ -28,18 +28,18 @@ async fn a_backfill_fetches_the_pages_that_it_said_it_would() {
         (&8.into(), &2.into(), &3.into())
     );
     assert!(api.requests().is_empty());
-    let backfill = Ingester::start(&command, &api.url(), &chain.url(), &page);
+    let backfill = Ingester::start(&command, &api.url(), &stack.url(), &page);
     assert_eq!(backfill.exit_code().await, Some(0), "{}", backfill.log());
     assert_eq!(backfill.summary()["requested"], 8);
     let all = Ingester::start(
         &["once", "--users", "23", "--seed", "abc"],
         &api.url(),
-        &chain.url(),
+        &stack.url(),
         &page,
     );
     assert_eq!(all.exit_code().await, Some(0));
-    let held = chain.held().await;
-    let of = |ingester: &Ingester| held.records_of(ingester.summary()["run"].as_str().unwrap());
+    let topic = stack.topic_contents().await;
+    let of = |ingester: &Ingester| topic.records_of(ingester.summary()["run"].as_str().unwrap());
     let (some, all) = (of(&backfill), of(&all));
     assert_eq!((some.len(), all.len()), (8, 23));
     assert_eq!(some, all[15..], "the same users as among all of them");

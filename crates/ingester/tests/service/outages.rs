@@ -2,15 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-use ingester::memory::Memory;
+use ingester::store::Store;
 use testkit::randomuser::{Options, RandomUserApi};
 
-use crate::chain::{Chain, DEADLINE, own_kafka};
-use crate::process::Ingester;
+use crate::ingester_process::Ingester;
+use crate::publisher_stack::{DEADLINE, PublisherStack, own_kafka};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_counts_are_what_kafka_holds_and_a_killed_or_frozen_publisher_loses_nothing() {
-    let mut chain = Chain::start().await;
+    let mut stack = PublisherStack::start().await;
     let api = RandomUserApi::start(Options::unlimited()).await.unwrap();
     let settings = [
         ("SOURCE__PAGE_SIZE", "500"),
@@ -19,20 +19,20 @@ async fn the_counts_are_what_kafka_holds_and_a_killed_or_frozen_publisher_loses_
         ("PUBLISHER__BACKOFF__MAX", "200ms"),
         ("PUBLISHER__REQUEST_TIMEOUT", "3s"),
     ];
-    let ingester = Ingester::start(&["once", "--users", "40000"], &api.url(), &chain.url(), &settings);
+    let ingester = Ingester::start(&["once", "--users", "40000"], &api.url(), &stack.url(), &settings);
     for kill in 1..=3 {
         ingester.until_accepted(kill * 4_000).await;
-        chain.publisher.kill().await.unwrap();
+        stack.publisher.kill().await.unwrap();
         ingester
             .wait_for("/readyz", |status, body| {
                 status == 503 && body.contains("publisher")
             })
             .await;
-        chain.publisher.spawn().unwrap();
+        stack.publisher.spawn().unwrap();
         ingester.wait_for("/readyz", |status, _| status == 200).await;
     }
     ingester.until_accepted(16_000).await;
-    let publisher = chain.publisher.child().unwrap();
+    let publisher = stack.publisher.child().unwrap();
     publisher.freeze().await.unwrap();
     ingester.wait_for("/readyz", |status, _| status == 503).await;
     publisher.thaw().unwrap();
@@ -48,14 +48,14 @@ async fn the_counts_are_what_kafka_holds_and_a_killed_or_frozen_publisher_loses_
     assert!(summary["retried"].as_u64().unwrap() > 0, "{summary}");
     let accepted = summary["accepted"].as_u64().unwrap();
     assert_eq!(accepted + summary["duplicate"].as_u64().unwrap(), 40_000);
-    let held = chain.held().await;
-    let records = held.records_of(summary["run"].as_str().unwrap());
+    let topic = stack.topic_contents().await;
+    let records = topic.records_of(summary["run"].as_str().unwrap());
     assert_eq!(
         records.len() as u64,
         accepted,
         "every accepted user is in Kafka, and nobody else"
     );
-    assert_eq!(held.runs().len(), 1);
+    assert_eq!(topic.runs().len(), 1);
 }
 
 /// How long both are away: what an hour would show, once the outbox is full and nothing moves.
@@ -71,7 +71,7 @@ async fn kafka_and_publisher_away_cost_nothing_but_time_and_fetching_waits_at_th
     let api = RandomUserApi::start(Options::unlimited()).await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     let settings = [("kafka.message_timeout", "2s")];
-    let mut chain = Chain::over(&kafka.bootstrap(), &settings).await;
+    let mut stack = PublisherStack::over(&kafka.bootstrap(), &settings).await;
     let state = folder.path().join("state.db");
     let (path, page, outbox) = (state.display().to_string(), PAGE.to_string(), OUTBOX.to_string());
     let settings = [
@@ -83,14 +83,14 @@ async fn kafka_and_publisher_away_cost_nothing_but_time_and_fetching_waits_at_th
         ("PUBLISHER__BACKOFF__MAX", "200ms"),
         ("PUBLISHER__COMPRESSION", "gzip"),
     ];
-    let ingester = Ingester::start(&["once", "--users", "20000"], &api.url(), &chain.url(), &settings);
+    let ingester = Ingester::start(&["once", "--users", "20000"], &api.url(), &stack.url(), &settings);
     ingester.until_accepted(1_000).await;
 
     kafka.node(0).unwrap().freeze().await.unwrap();
-    let memory = Memory::read(&state).unwrap();
-    let run = memory.unfinished().unwrap()[0].id;
+    let store = Store::open_shared(&state).unwrap();
+    let run = store.unfinished_runs().unwrap()[0].id;
     let until = Instant::now() + DEADLINE;
-    while memory.waiting_pages(run).unwrap() < OUTBOX {
+    while store.pending_pages(run).unwrap() < OUTBOX {
         assert!(
             Instant::now() < until,
             "the outbox never filled:\n{}",
@@ -102,19 +102,19 @@ async fn kafka_and_publisher_away_cost_nothing_but_time_and_fetching_waits_at_th
     // First Kafka is away, which the publisher says in both ways; then nobody is there to say it.
     for (statuses, kill) in [(&["503", "504"][..], false), (&["unreachable"][..], true)] {
         if kill {
-            chain.publisher.kill().await.unwrap();
+            stack.publisher.kill().await.unwrap();
         }
         let (least, until) = (Instant::now() + OUTAGE / 2, Instant::now() + DEADLINE);
         while Instant::now() < least || !has_met(&ingester, statuses).await {
-            let held = (memory.waiting_pages(run).unwrap(), api.requests().len());
-            assert_eq!(held, (OUTBOX, asked));
+            let topic = (store.pending_pages(run).unwrap(), api.requests().len());
+            assert_eq!(topic, (OUTBOX, asked));
             assert!(Instant::now() < until, "{statuses:?}:\n{}", ingester.log());
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
-    assert!(ingester.ask("/readyz").await.0 == 503 && ingester.ask("/healthz").await.0 == 200);
+    assert!(ingester.get("/readyz").await.0 == 503 && ingester.get("/healthz").await.0 == 200);
     kafka.node(0).unwrap().thaw().unwrap();
-    chain.publisher.spawn().unwrap();
+    stack.publisher.spawn().unwrap();
     let status = ingester.child.wait(DEADLINE).await.unwrap();
     assert_eq!(status.code(), Some(0), "{}", ingester.log());
 
@@ -134,13 +134,13 @@ async fn kafka_and_publisher_away_cost_nothing_but_time_and_fetching_waits_at_th
         20_000 / PAGE,
         "no page was fetched twice"
     );
-    let records = chain.records_of(summary["run"].as_str().unwrap()).await;
+    let records = stack.records_of(summary["run"].as_str().unwrap()).await;
     assert_eq!(records.len() as u64, accepted);
 }
 
 /// Whether its requests to the publisher came to each of these.
 async fn has_met(ingester: &Ingester, statuses: &[&str]) -> bool {
-    let metrics = ingester.ask("/metrics").await.1;
+    let metrics = ingester.get("/metrics").await.1;
     statuses.iter().all(|status| {
         let met = format!("ingester_requests_total{{leg=\"publisher\",status=\"{status}\"}}");
         metrics.contains(&met)
@@ -150,8 +150,8 @@ async fn has_met(ingester: &Ingester, statuses: &[&str]) -> bool {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_publisher_that_is_down_costs_time_and_holds_the_fetching_back() {
     let api = RandomUserApi::start(Options::default()).await.unwrap();
-    let mut chain = Chain::start().await;
-    chain.publisher.kill().await.unwrap();
+    let mut stack = PublisherStack::start().await;
+    stack.publisher.kill().await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     let state = folder.path().join("state.db").display().to_string();
     let settings = [
@@ -160,7 +160,7 @@ async fn a_publisher_that_is_down_costs_time_and_holds_the_fetching_back() {
         ("SOURCE__PAGE_SIZE", "5"),
         ("PUBLISHER__BACKOFF__MAX", "200ms"),
     ];
-    let ingester = Ingester::start(&["once", "--users", "100"], &api.url(), &chain.url(), &settings);
+    let ingester = Ingester::start(&["once", "--users", "100"], &api.url(), &stack.url(), &settings);
     let fetched = |count: u64| {
         move |_: u16, body: &str| body.contains(&format!("ingester_users_fetched_total {count}\n"))
     };
@@ -171,7 +171,7 @@ async fn a_publisher_that_is_down_costs_time_and_holds_the_fetching_back() {
             .find_map(|line| line.strip_prefix("ingester_retries_total{leg=\"publisher\"} "));
         line.and_then(|count| count.parse::<u64>().ok()).unwrap_or(0)
     };
-    let before = resent(&ingester.ask("/metrics").await.1);
+    let before = resent(&ingester.get("/metrics").await.1);
     let later = ingester
         .wait_for("/metrics", |_, body| resent(body) >= before + 5)
         .await;
@@ -179,10 +179,10 @@ async fn a_publisher_that_is_down_costs_time_and_holds_the_fetching_back() {
         fetched(20)(200, &later),
         "the outbox is full, and nothing but delivery goes on"
     );
-    chain.publisher.spawn().unwrap();
+    stack.publisher.spawn().unwrap();
     assert_eq!(ingester.exit_code().await, Some(0), "{}", ingester.log());
-    let held = chain.held().await;
-    let records = held.records_of(ingester.summary()["run"].as_str().unwrap());
-    assert_eq!((records.len(), held.written), (100, 100));
+    let topic = stack.topic_contents().await;
+    let records = topic.records_of(ingester.summary()["run"].as_str().unwrap());
+    assert_eq!((records.len(), topic.written), (100, 100));
     assert_eq!(api.requests().len(), 20);
 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use testkit::randomuser::{Options, RandomUserApi};
 
-use crate::chain::Chain;
-use crate::process::Ingester;
+use crate::ingester_process::Ingester;
+use crate::publisher_stack::PublisherStack;
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -15,9 +15,9 @@ async fn api() -> RandomUserApi {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_service_runs_at_once_and_again_and_stops_on_sigterm() {
-    let (api, chain) = (api().await, Chain::start().await);
+    let (api, stack) = (api().await, PublisherStack::start().await);
     let settings = [("RUN__USERS", "5"), ("SCHEDULE__INTERVAL", "300ms")];
-    let ingester = Ingester::start(&["run"], &api.url(), &chain.url(), &settings);
+    let ingester = Ingester::start(&["run"], &api.url(), &stack.url(), &settings);
     let complete = |body: &str| {
         let line = body
             .lines()
@@ -26,13 +26,16 @@ async fn the_service_runs_at_once_and_again_and_stops_on_sigterm() {
     };
     let metrics = ingester.wait_for("/metrics", |_, body| complete(body) >= 3).await;
     assert!(metrics.contains("ingester_requests_total{leg=\"source\",status=\"200\"}"));
-    assert_eq!(ingester.ask("/healthz").await.0, 200);
-    assert_eq!(ingester.ask("/readyz").await.0, 200);
+    assert_eq!(ingester.get("/healthz").await.0, 200);
+    assert_eq!(ingester.get("/readyz").await.0, 200);
     let warned = "without state.path, history and budget end with the process";
     assert!(ingester.log().contains(warned), "{}", ingester.log());
     let status = ingester.child.terminate(DEADLINE).await.unwrap();
     assert_eq!(status.code(), Some(0), "{}", ingester.log());
-    assert!(chain.held().await.runs().len() >= 3, "each run has its own id");
+    assert!(
+        stack.topic_contents().await.runs().len() >= 3,
+        "each run has its own id"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -46,7 +49,7 @@ async fn readyz_tells_the_truth_about_the_publisher() {
     });
     assert!(body.await.contains("\"name\":\"publisher\""));
     assert_eq!(
-        ingester.ask("/healthz").await.0,
+        ingester.get("/healthz").await.0,
         200,
         "a restart would not cure it"
     );
@@ -54,16 +57,16 @@ async fn readyz_tells_the_truth_about_the_publisher() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sigterm_in_the_middle_delivers_what_was_fetched_and_exits_0() {
-    let (api, mut chain) = (api().await, Chain::start().await);
-    chain.publisher.kill().await.unwrap();
+    let (api, mut stack) = (api().await, PublisherStack::start().await);
+    stack.publisher.kill().await.unwrap();
     let settings = [("RUN__USERS", "5000"), ("SOURCE__PAGE_SIZE", "5")];
-    let ingester = Ingester::start(&["run"], &api.url(), &chain.url(), &settings);
+    let ingester = Ingester::start(&["run"], &api.url(), &stack.url(), &settings);
     let full = |_: u16, body: &str| {
         body.contains("ingester_users_fetched_total 10\n") && body.contains("status=\"unreachable\"")
     };
     ingester.wait_for("/metrics", full).await;
     let ending = ingester.child.terminate(DEADLINE);
-    let returning = async { chain.publisher.spawn().unwrap() };
+    let returning = async { stack.publisher.spawn().unwrap() };
     let status = tokio::join!(ending, returning).0.unwrap();
     assert_eq!(status.code(), Some(0), "{}", ingester.log());
     assert!(
@@ -72,7 +75,7 @@ async fn sigterm_in_the_middle_delivers_what_was_fetched_and_exits_0() {
         ingester.log()
     );
     assert_eq!(
-        chain.held().await.written,
+        stack.topic_contents().await.written,
         10,
         "the page in hand and the one fetched meanwhile"
     );
@@ -80,16 +83,16 @@ async fn sigterm_in_the_middle_delivers_what_was_fetched_and_exits_0() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_interrupted_once_is_not_complete() {
-    let (api, mut chain) = (api().await, Chain::start().await);
-    chain.publisher.kill().await.unwrap();
+    let (api, mut stack) = (api().await, PublisherStack::start().await);
+    stack.publisher.kill().await.unwrap();
     let page = [("SOURCE__PAGE_SIZE", "5")];
-    let ingester = Ingester::start(&["once", "--users", "5000"], &api.url(), &chain.url(), &page);
+    let ingester = Ingester::start(&["once", "--users", "5000"], &api.url(), &stack.url(), &page);
     let full = |_: u16, body: &str| {
         body.contains("ingester_users_fetched_total 10\n") && body.contains("status=\"unreachable\"")
     };
     ingester.wait_for("/metrics", full).await;
     let ending = ingester.child.terminate(DEADLINE);
-    let returning = async { chain.publisher.spawn().unwrap() };
+    let returning = async { stack.publisher.spawn().unwrap() };
     let status = tokio::join!(ending, returning).0.unwrap();
     assert_eq!(status.code(), Some(1));
     assert_eq!(

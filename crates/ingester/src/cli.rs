@@ -1,0 +1,237 @@
+//! The command line: arguments and the implementation of each command.
+
+pub mod progress_display;
+pub mod runs;
+
+use std::pin::pin;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Parser, Subcommand};
+use service::access::Callers;
+use service::process::{ExitStatus as _, exit_with_error};
+use service::{CommandLine, ConfigCommand, Context, HealthCheck, reload};
+
+use crate::api::Api;
+use crate::cli::progress_display::ProgressDisplay;
+use crate::config::IngesterSettings;
+use crate::delivery::publisher_health::PublisherProbe;
+use crate::run::Trigger;
+use crate::run::exit_error::ExitError;
+use crate::run::pipeline::Pipeline;
+use crate::run::plan::{PageRange, Seed};
+use crate::run::report::{Outcome, Report};
+use crate::scheduler::Scheduler;
+use crate::scheduler::run_queue::{RunQueue, RunRequest};
+use crate::store::StoreError;
+
+/// Fetches random users, maps them to records and sends them to the publisher.
+#[derive(Debug, Parser)]
+#[command(
+    name = "ingester",
+    version,
+    after_help = "Example: ingester run --config /etc/affluent/ingester.toml"
+)]
+pub struct Cli {
+    #[command(flatten)]
+    common: CommandLine,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum Command {
+    /// Run on schedule and on demand until SIGTERM (the default command)
+    #[command(after_help = "Example: ingester run --config ingester.toml")]
+    Run,
+    /// Execute one run; exits 0 when every user was fetched and every valid record accepted
+    #[command(after_help = "Example: ingester once --users 5000 --seed abc")]
+    Once {
+        /// Number of users, overrides run.users
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+        users: Option<u64>,
+        /// Seed, overrides run.seed; the same seed returns the same users
+        #[arg(long, value_name = "S")]
+        seed: Option<Seed>,
+    },
+    /// Fetch selected pages of a seed once, for example those of a failed run; exit codes as with once
+    #[command(after_help = "Example: ingester backfill --users 20000 --seed abc --pages 3..4 --dry-run")]
+    Backfill {
+        /// Number of users on all pages of the seed
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+        users: u64,
+        /// Seed, overrides run.seed
+        #[arg(long, value_name = "S")]
+        seed: Option<Seed>,
+        /// Pages to fetch, counted from 1, both ends included
+        #[arg(long, value_name = "A..B")]
+        pages: Option<PageRange>,
+        /// Print what would be fetched, without fetching
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// List or show the runs in the state file
+    #[command(
+        subcommand,
+        after_help = "Example: ingester runs list --state failed --config ingester.toml"
+    )]
+    Runs(RunsCommand),
+    /// Query liveness or readiness of the ingester that runs with this configuration
+    #[command(after_help = "Example: ingester healthcheck --ready --config ingester.toml")]
+    Healthcheck(HealthCheck),
+    #[command(after_help = "Example: ingester config print --config ingester.toml")]
+    Config(ConfigCommand),
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum RunsCommand {
+    /// List runs, newest first
+    #[command(after_help = "Example: ingester runs list --trigger schedule --limit 10 --json")]
+    List(runs::ListArguments),
+    /// Show one run as JSON, with the records that the publisher rejected
+    #[command(after_help = "Example: ingester runs show 0195d0b1-7a4c-7f3e-9b1a-2c3d4e5f6071")]
+    Show {
+        /// Id of the run
+        run: uuid::Uuid,
+    },
+}
+
+impl Cli {
+    /// Loads the settings.
+    ///
+    /// # Errors
+    /// Returns the exit code, as [`CommandLine::settings`].
+    pub fn settings(&self) -> Result<IngesterSettings, ExitCode> {
+        self.common.settings()
+    }
+
+    /// Executes a command that needs no server, no signal handling and no lock on the state file. Returns `None` for every
+    /// other command.
+    #[must_use]
+    pub async fn run_offline(&self, settings: &IngesterSettings) -> Option<ExitCode> {
+        let result = match self.command.as_ref()? {
+            Command::Runs(RunsCommand::List(arguments)) => runs::list(settings, arguments),
+            Command::Runs(RunsCommand::Show { run }) => runs::show(settings, *run),
+            Command::Backfill { dry_run: true, .. } => {
+                let (trigger, request) = self.request();
+                runs::print_plan(&request.spec(trigger, settings))
+            }
+            Command::Config(command) => {
+                return Some(command.perform::<IngesterSettings>(&self.common));
+            }
+            Command::Healthcheck(check) => {
+                return Some(check.perform("ingester", &settings.process).await.into());
+            }
+            _ => return None,
+        };
+        Some(match result {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => exit_with_error("ingester", &error, error.exit_code()),
+        })
+    }
+
+    /// Returns the trigger and the request of a command for a single run.
+    fn request(&self) -> (Trigger, RunRequest) {
+        match self.command.clone() {
+            Some(Command::Backfill {
+                users, seed, pages, ..
+            }) => {
+                let users = Some(users);
+                (Trigger::Backfill, RunRequest { users, seed, pages })
+            }
+            Some(Command::Once { users, seed }) => {
+                let pages = None;
+                (Trigger::Manual, RunRequest { users, seed, pages })
+            }
+            _ => (Trigger::Manual, RunRequest::default()),
+        }
+    }
+}
+
+/// Executes the command while `probe` checks the publisher.
+///
+/// # Errors
+/// Returns an [`ExitError`] when the process must exit with another code than 0.
+pub async fn execute(
+    cli: Cli,
+    settings: IngesterSettings,
+    (pipeline, probe): (Pipeline, PublisherProbe),
+    context: Context,
+) -> Result<(), ExitError> {
+    let command = async {
+        match cli.command {
+            Some(Command::Run) | None => serve(settings, pipeline, &context).await,
+            Some(_) => {
+                let (trigger, request) = cli.request();
+                once(trigger, request, &settings, pipeline, &context).await
+            }
+        }
+    };
+    tokio::select! {
+        outcome = command => outcome,
+        never = probe.run() => match never {},
+    }
+}
+
+/// Runs the service: scheduler, API and token reload.
+async fn serve(settings: IngesterSettings, pipeline: Pipeline, context: &Context) -> Result<(), ExitError> {
+    let (store, active_run) = (pipeline.store().clone(), pipeline.active_run().clone());
+    let (address, interval) = (settings.api.listen, settings.api.reload_interval);
+    let callers = Arc::new(Callers::load(&settings.auth)?);
+    let queue = RunQueue::new(store, active_run, settings);
+    let api = Api::bind(address, queue.clone(), Arc::clone(&callers)).await?;
+    let reloading = reload::watch("tokens", interval, context.shutdown.clone(), move || {
+        callers.reload()
+    });
+    let serving = async {
+        tokio::select! {
+            result = Scheduler::new(pipeline, queue).run(&context.shutdown) => result,
+            result = api.serve() => Ok(result?),
+        }
+    };
+    // Token reload ends on shutdown, while the active run still drains.
+    let mut serving = pin!(serving);
+    tokio::select! {
+        result = &mut serving => result,
+        () = reloading => serving.await,
+    }
+}
+
+/// Executes one run and prints its summary as the last line of standard output. Finishes unfinished runs of an earlier
+/// process first; one that matches the request replaces the new run.
+async fn once(
+    trigger: Trigger,
+    request: RunRequest,
+    settings: &IngesterSettings,
+    mut pipeline: Pipeline,
+    context: &Context,
+) -> Result<(), ExitError> {
+    let display = ProgressDisplay::new(pipeline.active_run().clone(), settings.run.progress_interval);
+    let store = pipeline.store().clone();
+    let runs = async {
+        for unfinished in store.unfinished_runs()? {
+            let report = pipeline.execute(unfinished.id, &context.shutdown).await?;
+            let requested = request.matches(&unfinished.spec(), settings);
+            if requested || report.is_unrecoverable() || context.shutdown.is_cancelled() {
+                return Ok(report);
+            }
+            println!("{}", report.summary());
+        }
+        pipeline
+            .run(&request.spec(trigger, settings), &context.shutdown)
+            .await
+    };
+    let report: Result<Report, StoreError> = tokio::select! {
+        report = runs => report,
+        never = display.show() => match never {},
+    };
+    let report = report?;
+    println!("{}", report.summary());
+    if report.is_unrecoverable() {
+        return Err(ExitError::Unrecoverable(report.reason().unwrap_or_default()));
+    }
+    match report.outcome {
+        Outcome::Complete => Ok(()),
+        outcome => Err(ExitError::Incomplete(outcome.name())),
+    }
+}

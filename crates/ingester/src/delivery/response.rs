@@ -1,0 +1,323 @@
+//! Parses a response of the publisher into the outcome of each record. Pure: status, headers and body are arguments. An
+//! inconsistent response never counts as success.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use serde::Deserialize;
+use thiserror::Error;
+
+/// Outcome of each record of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BatchOutcome {
+    /// Number of records in Kafka.
+    pub accepted: u64,
+    /// The rejected records.
+    pub rejected: Vec<RecordRejection>,
+}
+
+/// A rejected record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordRejection {
+    /// Index in the request, from 0.
+    pub index: u64,
+    /// `field: reason`.
+    pub reason: String,
+}
+
+impl RecordRejection {
+    /// Creates the rejection of the record at `index`.
+    pub fn new(index: u64, reason: impl Into<String>) -> Self {
+        Self {
+            index,
+            reason: reason.into(),
+        }
+    }
+}
+
+/// A response without an outcome for each record.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum ResponseError {
+    /// Temporary error; nothing was written, or it is unknown.
+    #[error("the publisher responded with {status}")]
+    Retryable {
+        /// 408, 429 or any 5xx except 502.
+        status: u16,
+        /// The wait that the response requests.
+        retry_after: Option<Duration>,
+    },
+    /// The request is too large.
+    #[error("the publisher responded with 413")]
+    TooLarge,
+    /// The token is missing or wrong.
+    #[error("the publisher responded with {status}; check publisher.token")]
+    Unauthorized {
+        /// 401 or 403.
+        status: u16,
+    },
+    /// Permanent error.
+    #[error("the publisher responded with {status}{detail}")]
+    Permanent {
+        /// 502, or any other 3xx or 4xx.
+        status: u16,
+        /// Text of the problem document after a colon; empty without one.
+        detail: String,
+    },
+    /// The response is inconsistent.
+    #[error("the publisher responded with {status}, but {reason}")]
+    Invalid {
+        /// The status.
+        status: u16,
+        /// The inconsistency.
+        reason: &'static str,
+    },
+}
+
+#[derive(Deserialize)]
+struct ResponseBody {
+    accepted: Option<u64>,
+    rejected: Option<u64>,
+    #[serde(default)]
+    errors: Vec<RecordError>,
+}
+
+#[derive(Deserialize)]
+struct RecordError {
+    index: u64,
+    field: Option<String>,
+    reason: String,
+}
+
+/// Parses the response to a request of `sent` records.
+///
+/// # Errors
+/// Returns any [`ResponseError`].
+pub fn parse_response(
+    status: u16,
+    retry_after: Option<Duration>,
+    body: &[u8],
+    sent: u64,
+) -> Result<BatchOutcome, ResponseError> {
+    match status {
+        200 | 207 | 422 => {
+            parse_outcome(status, body, sent).map_err(|reason| ResponseError::Invalid { status, reason })
+        }
+        413 => Err(ResponseError::TooLarge),
+        401 | 403 => Err(ResponseError::Unauthorized { status }),
+        502 | 300..=399 => Err(ResponseError::Permanent {
+            status,
+            detail: detail(body),
+        }),
+        408 | 429 | 500.. => Err(ResponseError::Retryable { status, retry_after }),
+        400..=499 => Err(ResponseError::Permanent {
+            status,
+            detail: detail(body),
+        }),
+        _ => Err(ResponseError::Invalid {
+            status,
+            reason: "this status is not part of its API",
+        }),
+    }
+}
+
+fn parse_outcome(status: u16, body: &[u8], sent: u64) -> Result<BatchOutcome, &'static str> {
+    let response: ResponseBody =
+        serde_json::from_slice(body).map_err(|_| "the body is not the expected JSON")?;
+    let named = response
+        .errors
+        .iter()
+        .map(|error| error.index)
+        .collect::<HashSet<_>>();
+    let named_count = u64::try_from(named.len()).map_err(|_| "the errors can't be counted")?;
+    let (accepted, rejected) = match status {
+        // Every record is rejected; a problem document may omit the counts.
+        422 => (
+            response.accepted.unwrap_or(0),
+            response.rejected.unwrap_or(named_count),
+        ),
+        _ => (
+            response
+                .accepted
+                .ok_or("the count of accepted records is missing")?,
+            response
+                .rejected
+                .ok_or("the count of rejected records is missing")?,
+        ),
+    };
+    if accepted.checked_add(rejected) != Some(sent) {
+        return Err("accepted plus rejected differs from the number of records sent");
+    }
+    if named_count != rejected || named.iter().any(|index| *index >= sent) {
+        return Err("the errors do not name the rejected records");
+    }
+    if (status == 200) != (rejected == 0) || (status == 422) != (accepted == 0) {
+        return Err("the counts contradict the status");
+    }
+    let mut seen = HashSet::new();
+    let first_of_each = response.errors.iter().filter(|error| seen.insert(error.index));
+    Ok(BatchOutcome {
+        accepted,
+        rejected: first_of_each
+            .map(|error| RecordRejection::new(error.index, describe(error)))
+            .collect(),
+    })
+}
+
+/// Describes a rejection by field and rule, shortened and printable. Reasons of the publisher contain no values.
+fn describe(error: &RecordError) -> String {
+    let field = error.field.as_deref().unwrap_or("record");
+    printable(&format!("{field}: {}", error.reason), 120)
+}
+
+fn printable(text: &str, max_chars: usize) -> String {
+    let characters = text.chars().map(|c| if c.is_control() { ' ' } else { c });
+    characters.take(max_chars).collect()
+}
+
+#[derive(Deserialize)]
+struct ProblemBody {
+    title: Option<String>,
+    detail: Option<String>,
+    #[serde(default)]
+    errors: Vec<RecordError>,
+}
+
+/// Returns the detail or title of a problem document and its first error, each after a colon.
+fn detail(body: &[u8]) -> String {
+    let Ok(problem) = serde_json::from_slice::<ProblemBody>(body) else {
+        return String::new();
+    };
+    let text = problem.detail.or(problem.title);
+    let parts = text.into_iter().chain(problem.errors.first().map(describe));
+    parts.map(|part| format!(": {}", printable(&part, 200))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(status: u16, body: &str) -> Result<BatchOutcome, ResponseError> {
+        parse_response(status, None, body.as_bytes(), 3)
+    }
+
+    fn is_invalid(status: u16, body: &str) -> bool {
+        matches!(parse(status, body), Err(ResponseError::Invalid { .. }))
+    }
+
+    const TWO_ERRORS: &str = r#"{"accepted":1,"rejected":2,"errors":[
+        {"index":0,"id":null,"field":"email","reason":"is blank"},{"index":2,"field":null,"reason":"is not an object"}]}"#;
+
+    #[test]
+    fn status_200_with_matching_counts_is_success() {
+        let outcome = parse(200, r#"{"accepted":3,"rejected":0}"#).unwrap();
+        assert_eq!(
+            outcome,
+            BatchOutcome {
+                accepted: 3,
+                rejected: vec![]
+            }
+        );
+    }
+
+    #[test]
+    fn inconsistent_200_is_invalid() {
+        for body in [
+            "",
+            "<html>",
+            "{}",
+            "[]",
+            r#"{"accepted":3}"#,
+            r#"{"accepted":2,"rejected":0}"#,
+            r#"{"accepted":4,"rejected":0}"#,
+            r#"{"accepted":"3","rejected":0}"#,
+            r#"{"accepted":-3,"rejected":0}"#,
+            r#"{"accepted":2,"rejected":1,"errors":[{"index":0,"field":"id","reason":"x"}]}"#,
+            r#"{"accepted":18446744073709551615,"rejected":4}"#,
+        ] {
+            assert!(is_invalid(200, body), "{body}");
+        }
+        for status in [201, 202, 204, 206] {
+            assert!(is_invalid(status, r#"{"accepted":3,"rejected":0}"#), "{status}");
+        }
+    }
+
+    #[test]
+    fn status_207_keeps_each_reason() {
+        let outcome = parse(207, TWO_ERRORS).unwrap();
+        assert_eq!(outcome.accepted, 1);
+        let reasons: Vec<_> = outcome.rejected.iter().map(|one| one.reason.as_str()).collect();
+        assert_eq!(reasons, ["email: is blank", "record: is not an object"]);
+    }
+
+    #[test]
+    fn status_207_with_mismatched_errors_is_invalid() {
+        assert!(is_invalid(207, r#"{"accepted":3,"rejected":0,"errors":[]}"#));
+        assert!(is_invalid(207, r#"{"accepted":1,"rejected":2}"#));
+        assert!(is_invalid(207, &TWO_ERRORS.replace("\"index\":2", "\"index\":0")));
+        assert!(is_invalid(207, &TWO_ERRORS.replace("\"index\":2", "\"index\":3")));
+    }
+
+    #[test]
+    fn status_422_rejects_every_record_with_or_without_counts() {
+        let errors = r#"[{"index":0,"reason":"a"},{"index":1,"reason":"b"},{"index":2,"reason":"c"}]"#;
+        let bare = parse(422, &format!(r#"{{"title":"invalid","errors":{errors}}}"#)).unwrap();
+        let full = parse(
+            422,
+            &format!(r#"{{"accepted":0,"rejected":3,"errors":{errors}}}"#),
+        )
+        .unwrap();
+        assert_eq!(bare, full);
+        assert_eq!((bare.accepted, bare.rejected.len()), (0, 3));
+        assert!(is_invalid(422, r#"{"title":"invalid"}"#));
+    }
+
+    #[test]
+    fn every_other_status_is_classified() {
+        for status in [408, 429, 500, 503, 504, 599] {
+            let retryable = ResponseError::Retryable {
+                status,
+                retry_after: None,
+            };
+            assert_eq!(parse(status, "").unwrap_err(), retryable);
+        }
+        let after = Some(Duration::from_secs(4));
+        let retryable = ResponseError::Retryable {
+            status: 503,
+            retry_after: after,
+        };
+        assert_eq!(parse_response(503, after, b"", 3).unwrap_err(), retryable);
+        assert_eq!(parse(413, "").unwrap_err(), ResponseError::TooLarge);
+        assert_eq!(
+            parse(401, "").unwrap_err(),
+            ResponseError::Unauthorized { status: 401 }
+        );
+        assert_eq!(
+            parse(403, "").unwrap_err(),
+            ResponseError::Unauthorized { status: 403 }
+        );
+        for status in [302, 400, 404, 405, 409, 415, 502] {
+            let error =
+                parse(status, r#"{"title":"no","detail":"topic authorization\nfailed"}"#).unwrap_err();
+            assert_eq!(
+                error.to_string(),
+                format!("the publisher responded with {status}: topic authorization failed")
+            );
+        }
+        let listed = parse(
+            502,
+            r#"{"title":"refused","errors":[{"index":1,"field":null,"reason":"is too large"}]}"#,
+        );
+        assert_eq!(
+            listed.unwrap_err().to_string(),
+            "the publisher responded with 502: refused: record: is too large"
+        );
+    }
+
+    #[test]
+    fn reason_is_short_and_printable() {
+        let long = TWO_ERRORS.replace("is blank", &"x\\n".repeat(500));
+        let outcome = parse(207, &long).unwrap();
+        assert_eq!(outcome.rejected[0].reason.chars().count(), 120);
+        assert!(!outcome.rejected[0].reason.contains('\n'));
+    }
+}

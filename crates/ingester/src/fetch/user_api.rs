@@ -1,0 +1,220 @@
+//! Client of the random-user API: one request for one page. Checks status, content type and size, and classifies errors.
+//! No retries; `random_user` parses the content.
+
+use std::future::Future;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use jiff::Timestamp;
+use reqwest::header::{ACCEPT, CONTENT_TYPE};
+use reqwest::{Client, Response, StatusCode, Url};
+use thiserror::Error;
+
+use crate::config::SourceSettings;
+use crate::http::{self, BodyError};
+use crate::run::plan::PageRequest;
+use crate::transform::page::Page;
+use crate::transform::random_user::{self, ExpectedPage, ReplyError};
+
+/// Fetches pages of the random-user API.
+pub trait UserApi {
+    /// Sends one request for one page.
+    fn fetch_page(&self, request: &PageRequest) -> impl Future<Output = Result<Page, FetchError>> + Send;
+}
+
+/// Error of one request to the API.
+#[derive(Debug, Error)]
+pub enum FetchError {
+    /// No connection, or it was lost before the response.
+    #[error("failed to reach the API")]
+    Unreachable(#[source] reqwest::Error),
+    /// The request timed out before the last byte.
+    #[error("no complete response from the API within source.request_timeout of {0:?}")]
+    Timeout(Duration),
+    /// The connection was lost within the response.
+    #[error("failed to read the API's response")]
+    Truncated(#[source] reqwest::Error),
+    /// The response exceeds the size limit.
+    #[error("the API's response exceeds source.max_response_size of {limit}")]
+    TooLarge {
+        /// The limit.
+        limit: ByteSize,
+    },
+    /// Another status than 200.
+    #[error("the API responded with {status}")]
+    Status {
+        /// The status.
+        status: StatusCode,
+        /// The wait that the response requests.
+        retry_after: Option<Duration>,
+    },
+    /// A 200 response that isn't JSON, such as a challenge page.
+    #[error("the API responded with 200 and a content type other than application/json")]
+    ContentType,
+    /// A 200 response that isn't the requested page.
+    #[error("the API responded with 200 and an invalid reply")]
+    Reply(#[source] ReplyError),
+}
+
+/// What to do after an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FetchAction {
+    /// Retry with backoff, at least after this wait, up to the configured attempts.
+    Retry(Option<Duration>),
+    /// Rate limited, by this client's usage or another's: wait at least this long, then retry.
+    RateLimited(Option<Duration>),
+    /// Fail: a retry cannot succeed.
+    Fail,
+}
+
+impl FetchError {
+    /// Returns what to do after this error.
+    #[must_use]
+    pub fn action(&self) -> FetchAction {
+        match self {
+            Self::Status { status, retry_after } => match status.as_u16() {
+                429 => FetchAction::RateLimited(*retry_after),
+                408 | 500.. => FetchAction::Retry(*retry_after),
+                _ => FetchAction::Fail,
+            },
+            Self::Reply(ReplyError::Version { .. }) | Self::TooLarge { .. } => FetchAction::Fail,
+            _ => FetchAction::Retry(None),
+        }
+    }
+
+    /// Whether the API may have counted the users against the rate limit.
+    #[must_use]
+    pub fn may_have_consumed(&self) -> bool {
+        !matches!(self, Self::Unreachable(_) | Self::Status { .. })
+    }
+
+    /// Returns the status label for metrics.
+    #[must_use]
+    pub fn label(&self) -> String {
+        match self {
+            Self::Unreachable(_) => "unreachable".to_owned(),
+            Self::Timeout(_) => "timeout".to_owned(),
+            Self::Truncated(_) => "truncated".to_owned(),
+            Self::Status { status, .. } => status.as_str().to_owned(),
+            Self::TooLarge { .. } | Self::ContentType | Self::Reply(_) => "invalid".to_owned(),
+        }
+    }
+}
+
+/// Client of the random-user API over HTTP.
+pub struct HttpUserApi {
+    client: Client,
+    url: Url,
+    version: String,
+    request_timeout: Duration,
+    max_response_size: ByteSize,
+}
+
+impl HttpUserApi {
+    /// Creates a client. Does not connect yet.
+    ///
+    /// # Errors
+    /// Returns an error when TLS can't be set up.
+    pub fn new(settings: &SourceSettings) -> Result<Self, reqwest::Error> {
+        let url = settings.url.url().clone();
+        Ok(Self {
+            client: http::client(&url, settings.connect_timeout, settings.request_timeout)?,
+            url,
+            version: settings.version.clone(),
+            request_timeout: settings.request_timeout,
+            max_response_size: settings.max_response_size,
+        })
+    }
+
+    async fn send(&self, request: &PageRequest) -> Result<Response, reqwest::Error> {
+        let query = [
+            ("results", request.results.to_string()),
+            ("page", request.page.to_string()),
+            ("seed", request.seed.clone()),
+        ];
+        let get = self.client.get(self.url.clone()).query(&query);
+        get.header(ACCEPT, model::headers::JSON).send().await
+    }
+
+    fn transport_error(
+        &self,
+        error: reqwest::Error,
+        otherwise: impl FnOnce(reqwest::Error) -> FetchError,
+    ) -> FetchError {
+        if error.is_timeout() {
+            FetchError::Timeout(self.request_timeout)
+        } else {
+            otherwise(error)
+        }
+    }
+}
+
+impl UserApi for HttpUserApi {
+    async fn fetch_page(&self, request: &PageRequest) -> Result<Page, FetchError> {
+        let sent = self.send(request).await;
+        let response = sent.map_err(|error| self.transport_error(error, FetchError::Unreachable))?;
+        if response.status() != StatusCode::OK {
+            return Err(FetchError::Status {
+                status: response.status(),
+                retry_after: http::retry_after(response.headers(), Timestamp::now()),
+            });
+        }
+        if !is_json(&response) {
+            return Err(FetchError::ContentType);
+        }
+        let body = http::body(response, self.max_response_size)
+            .await
+            .map_err(|error| match error {
+                BodyError::Read(error) => self.transport_error(error, FetchError::Truncated),
+                BodyError::TooLarge { limit } => FetchError::TooLarge { limit },
+            })?;
+        let expected = ExpectedPage {
+            version: &self.version,
+            page: request.page,
+            results: request.results,
+        };
+        random_user::page(&body, &expected).map_err(FetchError::Reply)
+    }
+}
+
+fn is_json(response: &Response) -> bool {
+    let content_type = response
+        .headers()
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok());
+    let media_type = content_type.and_then(|value| value.split(';').next());
+    media_type.is_some_and(|media_type| media_type.trim().eq_ignore_ascii_case(model::headers::JSON))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_error_has_its_action() {
+        let status = |status: u16, retry_after| {
+            let status = StatusCode::from_u16(status).unwrap();
+            FetchError::Status { status, retry_after }.action()
+        };
+        let wait = Some(Duration::from_secs(3));
+        assert_eq!(status(429, None), FetchAction::RateLimited(None));
+        assert_eq!(status(429, wait), FetchAction::RateLimited(wait));
+        assert_eq!(status(503, wait), FetchAction::Retry(wait));
+        for retried in [408, 500, 502, 504, 520, 599] {
+            assert_eq!(status(retried, None), FetchAction::Retry(None), "{retried}");
+        }
+        for fatal in [204, 301, 302, 400, 401, 403, 404, 418] {
+            assert_eq!(status(fatal, wait), FetchAction::Fail, "{fatal}");
+        }
+        assert_eq!(FetchError::ContentType.action(), FetchAction::Retry(None));
+        assert_eq!(
+            FetchError::Reply(ReplyError::Empty).action(),
+            FetchAction::Retry(None)
+        );
+        let version = ReplyError::Version {
+            requested: "1.4".into(),
+            received: "1.3".into(),
+        };
+        assert_eq!(FetchError::Reply(version).action(), FetchAction::Fail);
+    }
+}

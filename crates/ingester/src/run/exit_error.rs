@@ -1,0 +1,37 @@
+//! Errors that end the process, and their exit codes.
+
+use service::access::CallersError;
+use service::process::{EXIT_CONFIG, ExitStatus};
+use thiserror::Error;
+
+use crate::api::ApiError;
+use crate::store::StoreError;
+
+/// Why the process ends with an error.
+#[derive(Debug, Error)]
+pub enum ExitError {
+    /// Only the operator can fix the cause.
+    #[error("the run failed and a retry cannot succeed: {0}")]
+    Unrecoverable(String),
+    /// The single run is not complete; its reason was logged.
+    #[error("the run ended as {0}, not complete")]
+    Incomplete(&'static str),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The token file can't be read.
+    #[error(transparent)]
+    Callers(#[from] CallersError),
+    /// The API failed.
+    #[error(transparent)]
+    Api(#[from] ApiError),
+}
+
+impl ExitStatus for ExitError {
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Unrecoverable(_) | Self::Callers(_) => EXIT_CONFIG,
+            Self::Incomplete(_) | Self::Store(_) | Self::Api(_) => 1,
+        }
+    }
+}

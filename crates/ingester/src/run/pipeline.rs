@@ -1,0 +1,308 @@
+//! Executes one run: fetches pages and delivers records concurrently, with the outbox between them. Decides how the run
+//! ended. The scheduler decides when a run starts and whether it is retried.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use jiff::Timestamp;
+use service::Context;
+use thiserror::Error;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::config::{IngesterSettings, RunSettings, StateSettings};
+use crate::delivery::delivery_loop::DeliveryLoop;
+use crate::delivery::publisher_client::{HttpPublisher, PublisherClient};
+use crate::delivery::publisher_health::{PublisherHealth, PublisherProbe};
+use crate::delivery::retrying_sender::RetryingSender;
+use crate::fetch::fetch_loop::{FetchLoop, FetchOutcome};
+use crate::fetch::page_slots::PageSlots;
+use crate::fetch::retrying_fetcher::RetryingFetcher;
+use crate::fetch::user_api::{HttpUserApi, UserApi};
+use crate::metrics::IngesterMetrics;
+use crate::run::active_run::ActiveRun;
+use crate::run::plan::{Plan, Seed};
+use crate::run::report::{Outcome, Report, RunError};
+use crate::run::run_progress::RunProgress;
+use crate::run::run_stats::Counts;
+use crate::run::watchdog::Watchdog;
+use crate::run::{Run, RunSpec, RunState, Trigger};
+use crate::store::{Store, StoreError};
+
+/// Capacity without a state file: one page in delivery and one being fetched.
+const PAGES_IN_MEMORY: usize = 2;
+
+/// Executes runs. Holds both upstream clients and the state shared by all runs.
+pub struct Pipeline<F = HttpUserApi, P = HttpPublisher> {
+    fetcher: RetryingFetcher<F>,
+    sender: RetryingSender<P>,
+    store: Store,
+    active_run: ActiveRun,
+    publisher_health: PublisherHealth,
+    watchdog: Watchdog,
+    metrics: IngesterMetrics,
+    run: RunSettings,
+    state: StateSettings,
+    page_size: u32,
+    pages_in_flight: usize,
+    batch_size: u32,
+    batches_in_flight: usize,
+}
+
+/// Error of [`Pipeline::new`].
+#[derive(Debug, Error)]
+pub enum PipelineError {
+    /// TLS can't be set up.
+    #[error("failed to set up TLS")]
+    Tls(#[from] reqwest::Error),
+    /// The state file can't be opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Pipeline {
+    /// Creates a pipeline with HTTP clients, and the probe of the publisher.
+    ///
+    /// # Errors
+    /// Returns any [`PipelineError`].
+    pub fn new(
+        settings: &IngesterSettings,
+        context: &Context,
+    ) -> Result<(Self, PublisherProbe), PipelineError> {
+        let fetcher = HttpUserApi::new(&settings.source)?;
+        let publisher = HttpPublisher::new(&settings.publisher)?;
+        let publisher_health = PublisherHealth::new(&context.health);
+        let probe = PublisherProbe::new(
+            publisher.clone(),
+            publisher_health.clone(),
+            settings.publisher.probe_interval,
+        );
+        let pipeline = Self::with_clients(fetcher, publisher, publisher_health, settings, context)?;
+        Ok((pipeline, probe))
+    }
+}
+
+impl<F: UserApi, P: PublisherClient> Pipeline<F, P> {
+    /// Creates a pipeline with the given clients.
+    ///
+    /// # Errors
+    /// Returns a [`StoreError`] when the state file can't be opened.
+    pub fn with_clients(
+        api: F,
+        publisher: P,
+        publisher_health: PublisherHealth,
+        settings: &IngesterSettings,
+        context: &Context,
+    ) -> Result<Self, StoreError> {
+        let store = match &settings.state.path {
+            Some(path) => Store::open(path)?,
+            None => Store::in_memory()?,
+        };
+        let metrics = IngesterMetrics::new(&context.metrics);
+        Ok(Self {
+            fetcher: RetryingFetcher::new(api, &settings.source, store.clone(), metrics.clone())?,
+            sender: RetryingSender::new(publisher, &settings.publisher, publisher_health.clone()),
+            store,
+            active_run: ActiveRun::default(),
+            publisher_health,
+            watchdog: Watchdog::register(&context.health),
+            metrics,
+            run: settings.run.clone(),
+            state: settings.state.clone(),
+            page_size: settings.source.page_size,
+            pages_in_flight: settings.source.max_in_flight,
+            batch_size: settings.publisher.batch_size,
+            batches_in_flight: settings.publisher.max_in_flight,
+        })
+    }
+
+    /// Returns the metrics.
+    pub fn metrics(&self) -> &IngesterMetrics {
+        &self.metrics
+    }
+
+    /// Returns the watchdog.
+    pub fn watchdog(&self) -> &Watchdog {
+        &self.watchdog
+    }
+
+    /// Returns the store.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Returns the active run.
+    pub fn active_run(&self) -> &ActiveRun {
+        &self.active_run
+    }
+
+    /// Returns the spec of a run with the configured settings.
+    #[must_use]
+    pub fn spec(&self, trigger: Trigger) -> RunSpec {
+        RunSpec {
+            trigger,
+            scheduled: None,
+            seed: self.run.seed.clone().unwrap_or_else(Seed::random),
+            users: self.run.users,
+            page_size: self.page_size,
+            pages: None,
+            retry: 0,
+        }
+    }
+
+    /// Stores and executes a run. When `stop` is cancelled, it fetches no more and delivers what it has.
+    ///
+    /// # Errors
+    /// Returns a [`StoreError`] when the run can't be stored.
+    pub async fn run(&mut self, spec: &RunSpec, stop: &CancellationToken) -> Result<Report, StoreError> {
+        let run = self
+            .store
+            .insert_run(spec, RunState::Queued, None, Timestamp::now())?;
+        self.execute(run, stop).await
+    }
+
+    /// Executes a stored run, or resumes one that another process started.
+    ///
+    /// # Errors
+    /// Returns a [`StoreError`] when the store fails at the start or the end of the run.
+    pub async fn execute(&mut self, run: Uuid, stop: &CancellationToken) -> Result<Report, StoreError> {
+        let started = Instant::now();
+        let cancel = self.active_run.claim(run, stop);
+        let stored = self.store.start_run(run, self.batch_size, Timestamp::now())?;
+        let window = self.run.duplicate_window;
+        let progress = RunProgress::open(self.store.clone(), &stored, self.metrics.clone(), window)?;
+        let progress = Arc::new(progress);
+        let Run {
+            trigger,
+            seed,
+            resumed,
+            ..
+        } = &stored;
+        tracing::info!(%run, %trigger, users = stored.counts.requested, %seed, resumed, "run started");
+        self.active_run.started(Arc::clone(&progress));
+        self.metrics.running.set(1);
+        self.watchdog.expect_progress_within(self.run.timeout);
+        let outcome = match self.run_stages(&progress, &stored.spec().plan(), &cancel).await {
+            Ok(outcome) => outcome,
+            Err(error) => Outcome::Failed(error),
+        };
+        self.publisher_health.idle();
+        self.metrics.running.set(0);
+        let report = Report {
+            run,
+            seed: stored.seed.clone(),
+            outcome,
+            counts: progress.stats().counts(),
+            duration: started.elapsed(),
+        };
+        self.record(&report);
+        self.close(&progress, &report, stop)?;
+        self.active_run.finished();
+        Ok(report)
+    }
+
+    /// Leaves an interrupted or unrecoverable run to the next process if the store is persistent. Otherwise ends it.
+    fn close(
+        &self,
+        progress: &RunProgress,
+        report: &Report,
+        stop: &CancellationToken,
+    ) -> Result<(), StoreError> {
+        let resumable = match report.outcome {
+            Outcome::Stopped => stop.is_cancelled(),
+            _ => report.is_unrecoverable(),
+        };
+        if resumable && self.store.is_persistent() {
+            return progress.suspend();
+        }
+        progress.finish(report.outcome.state(), report.reason().as_deref())?;
+        let (age, number) = (self.state.retention.age, self.state.retention.runs);
+        self.store.prune_runs(age, number, Timestamp::now())?;
+        self.store.purge_deleted()
+    }
+
+    async fn run_stages(
+        &self,
+        progress: &RunProgress,
+        plan: &Plan,
+        cancel: &CancellationToken,
+    ) -> Result<Outcome, RunError> {
+        let capacity = if self.store.is_persistent() {
+            self.state.outbox_pages
+        } else {
+            PAGES_IN_MEMORY.max(self.pages_in_flight)
+        };
+        let pending = progress.pending_pages().map_err(RunError::Store)?;
+        let slots = PageSlots::new(capacity, pending);
+        let (fetcher, sender) = (&self.fetcher, &self.sender);
+        let fetch_loop = FetchLoop {
+            fetcher,
+            progress,
+            slots: &slots,
+            in_flight: self.pages_in_flight,
+        };
+        let delivery_loop = DeliveryLoop {
+            sender,
+            progress,
+            slots: &slots,
+            in_flight: self.batches_in_flight,
+        };
+        // Capacity 1: one wakeup covers any number of stored pages.
+        let (wakeup, wakeups) = mpsc::channel(1);
+        let (fetch_loop, delivery_loop) = (fetch_loop.run(plan, cancel, wakeup), delivery_loop.run(wakeups));
+        let both = async { tokio::try_join!(fetch_loop, delivery_loop) };
+        let Ok(result) = tokio::time::timeout(self.run.timeout, both).await else {
+            return Err(RunError::Timeout(self.run.timeout));
+        };
+        match result?.0 {
+            FetchOutcome::Failed(error) => Err(RunError::Fetch(error)),
+            FetchOutcome::Cancelled => Ok(Outcome::Stopped),
+            FetchOutcome::Complete => Ok(outcome_of(&progress.stats().counts())),
+        }
+    }
+
+    /// Records the metrics of a run and logs its outcome.
+    fn record(&self, report: &Report) {
+        let (run, outcome, counts) = (report.run, report.outcome.name(), &report.counts);
+        self.metrics.runs.with_label_values(&[outcome]).inc();
+        self.metrics.run_duration.observe(report.duration.as_secs_f64());
+        if matches!(report.outcome, Outcome::Complete) {
+            self.metrics.last_success.set(now_seconds());
+        }
+        let duration_ms = report.duration.as_millis();
+        let Counts {
+            fetched,
+            invalid,
+            duplicate,
+            accepted,
+            rejected,
+            undelivered,
+            ..
+        } = *counts;
+        match report.reason() {
+            Some(error) => {
+                tracing::error!(%run, error, fetched, accepted, undelivered, duration_ms, "run failed");
+            }
+            None => tracing::info!(
+                %run, outcome, fetched, invalid, duplicate, accepted, rejected, duration_ms, "run ended"
+            ),
+        }
+    }
+}
+
+fn now_seconds() -> f64 {
+    jiff::Timestamp::now().as_duration().as_secs_f64()
+}
+
+fn outcome_of(counts: &Counts) -> Outcome {
+    if counts.rejected == 0 {
+        Outcome::Complete
+    } else {
+        Outcome::Rejected
+    }
+}
+
+#[cfg(test)]
+#[path = "pipeline/tests.rs"]
+mod tests;

@@ -1,0 +1,321 @@
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use reqwest::StatusCode;
+use service::{Backoff, Health, Metrics};
+
+use super::*;
+use crate::delivery::publisher_client::{PublishRequest, SendError};
+use crate::delivery::record_batch::tests::{page_from, page_of};
+use crate::delivery::response::{BatchOutcome, RecordRejection, ResponseError};
+use crate::fetch::user_api::FetchError;
+use crate::run::plan::PageRequest;
+use crate::transform::page::Page;
+
+/// Serves the same users on each page, as many as requested.
+#[derive(Clone, Default)]
+struct Api {
+    requested: Arc<AtomicUsize>,
+    fails_from: Option<usize>,
+}
+
+impl UserApi for Api {
+    async fn fetch_page(&self, request: &PageRequest) -> Result<Page, FetchError> {
+        let requested = self.requested.fetch_add(1, Ordering::SeqCst);
+        if self.fails_from.is_some_and(|from| requested >= from) {
+            return Err(FetchError::Status {
+                status: StatusCode::FORBIDDEN,
+                retry_after: None,
+            });
+        }
+        Ok(page_of(request.results.into()))
+    }
+}
+
+/// Returns the scripted responses, then accepts every record. Records the number of page requests at each request.
+#[derive(Clone, Default)]
+struct FakePublisher {
+    api: Api,
+    script: Arc<Mutex<VecDeque<Result<BatchOutcome, ResponseError>>>>,
+    requested_before: Arc<Mutex<Vec<usize>>>,
+    sent: Arc<Mutex<Vec<(u64, u64)>>>,
+    stop_at_first: Option<CancellationToken>,
+    hangs: bool,
+}
+
+impl PublisherClient for FakePublisher {
+    async fn publish(&self, request: &PublishRequest) -> Result<BatchOutcome, SendError> {
+        // Gives the fetch stage time to run ahead.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        self.requested_before
+            .lock()
+            .unwrap()
+            .push(self.api.requested.load(Ordering::SeqCst));
+        self.sent.lock().unwrap().push((request.first, request.records));
+        if let Some(stop) = &self.stop_at_first {
+            stop.cancel();
+        }
+        if self.hangs {
+            std::future::pending::<()>().await;
+        }
+        let scripted = self.script.lock().unwrap().pop_front();
+        let result = scripted.unwrap_or(Ok(BatchOutcome {
+            accepted: request.records,
+            rejected: vec![],
+        }));
+        Ok(result?)
+    }
+}
+
+async fn run(publisher: FakePublisher, change: impl FnOnce(&mut IngesterSettings)) -> Report {
+    let fast = Backoff {
+        initial: Duration::from_millis(1),
+        max: Duration::from_millis(2),
+    };
+    let mut settings = IngesterSettings::default();
+    settings.source.backoff = fast;
+    settings.publisher.backoff = fast;
+    settings.source.page_size = 10;
+    settings.publisher.batch_size = 4;
+    settings.publisher.max_in_flight = 1; // so that the script applies to the batches in order
+    settings.run.users = 25;
+    change(&mut settings);
+    let stop = publisher.stop_at_first.clone().unwrap_or_default();
+    let context = Context {
+        shutdown: stop.clone(),
+        health: Health::default(),
+        metrics: Metrics::new("ingester"),
+    };
+    let publisher_health = PublisherHealth::new(&context.health);
+    let mut pipeline = Pipeline::with_clients(
+        publisher.api.clone(),
+        publisher,
+        publisher_health,
+        &settings,
+        &context,
+    )
+    .unwrap();
+    let spec = pipeline.spec(Trigger::Manual);
+    pipeline.run(&spec, &stop).await.unwrap()
+}
+
+fn adds_up(counts: &Counts) -> bool {
+    counts.fetched
+        == counts.invalid + counts.duplicate + counts.accepted + counts.rejected + counts.undelivered
+}
+
+#[tokio::test]
+async fn complete_run_sends_each_user_once_in_sequence() {
+    let publisher = FakePublisher::default();
+    let report = run(publisher.clone(), |_| {}).await;
+    let counts = &report.counts;
+    assert!(matches!(report.outcome, Outcome::Complete));
+    assert_eq!((counts.requested, counts.fetched, counts.accepted), (25, 25, 10));
+    assert_eq!(
+        (counts.duplicate, counts.undelivered),
+        (15, 0),
+        "the same ten users on each page"
+    );
+    assert_eq!(*publisher.sent.lock().unwrap(), [(0, 4), (4, 4), (8, 2)]);
+    assert!(adds_up(counts));
+}
+
+#[tokio::test]
+async fn one_page_is_fetched_during_a_delivery() {
+    let publisher = FakePublisher::default();
+    run(publisher.clone(), |settings| {
+        settings.run.users = 60;
+        settings.run.duplicate_window = 1; // so that each page is delivered in full
+        settings.publisher.batch_size = 10;
+    })
+    .await;
+    let requested = publisher.requested_before.lock().unwrap().clone();
+    assert_eq!(
+        requested,
+        [2, 3, 4, 5, 6, 6],
+        "one more page was requested at each delivery"
+    );
+}
+
+#[tokio::test]
+async fn rejected_records_set_the_outcome_and_keep_reasons() {
+    let rejected = vec![RecordRejection::new(0, "email: is blank")];
+    let publisher = FakePublisher::default();
+    publisher.script.lock().unwrap().push_back(Ok(BatchOutcome {
+        accepted: 3,
+        rejected,
+    }));
+    let report = run(publisher, |_| {}).await;
+    assert!(matches!(report.outcome, Outcome::Rejected));
+    assert_eq!((report.counts.accepted, report.counts.rejected), (9, 1));
+    assert!(adds_up(&report.counts));
+}
+
+#[tokio::test]
+async fn users_fetched_before_an_error_are_delivered() {
+    let publisher = FakePublisher {
+        api: Api {
+            fails_from: Some(1),
+            ..Api::default()
+        },
+        ..FakePublisher::default()
+    };
+    let report = run(publisher, |_| {}).await;
+    let reason = "failed to fetch users: failed to fetch page 2: the API responded with 403 Forbidden";
+    assert_eq!(report.reason().as_deref(), Some(reason));
+    assert_eq!((report.counts.fetched, report.counts.accepted), (10, 10));
+}
+
+#[tokio::test]
+async fn permanent_error_ends_the_run_and_counts_undelivered() {
+    let publisher = FakePublisher::default();
+    let error = ResponseError::Permanent {
+        status: 415,
+        detail: String::new(),
+    };
+    publisher.script.lock().unwrap().extend([
+        Ok(BatchOutcome {
+            accepted: 4,
+            rejected: vec![],
+        }),
+        Err(error),
+    ]);
+    let report = run(publisher, |_| {}).await;
+    assert!(matches!(report.outcome, Outcome::Failed(RunError::Delivery(_))));
+    assert_eq!(report.counts.accepted, 4);
+    assert!(report.counts.undelivered >= 6 && adds_up(&report.counts));
+}
+
+#[tokio::test]
+async fn rejected_credentials_are_unrecoverable() {
+    let publisher = FakePublisher::default();
+    publisher
+        .script
+        .lock()
+        .unwrap()
+        .push_back(Err(ResponseError::Unauthorized { status: 401 }));
+    assert!(run(publisher, |_| {}).await.is_unrecoverable());
+}
+
+#[tokio::test]
+async fn run_ends_at_its_timeout() {
+    let publisher = FakePublisher {
+        hangs: true,
+        ..FakePublisher::default()
+    };
+    let report = run(publisher, |settings| {
+        settings.run.timeout = Duration::from_millis(100)
+    })
+    .await;
+    assert!(matches!(report.outcome, Outcome::Failed(RunError::Timeout(_))));
+    assert!(report.counts.accepted == 0 && adds_up(&report.counts));
+}
+
+#[tokio::test]
+async fn stopped_run_delivers_fetched_users() {
+    let publisher = FakePublisher {
+        stop_at_first: Some(CancellationToken::new()),
+        ..FakePublisher::default()
+    };
+    let report = run(publisher.clone(), |settings| {
+        settings.run.users = 1_000;
+        settings.run.duplicate_window = 1;
+    })
+    .await;
+    assert!(matches!(report.outcome, Outcome::Stopped));
+    let counts = &report.counts;
+    assert_eq!((counts.fetched, counts.accepted, counts.undelivered), (20, 20, 0));
+    assert_eq!(publisher.api.requested.load(Ordering::SeqCst), 2);
+}
+
+/// Serves different users on each page and counts the page requests.
+#[derive(Clone, Default)]
+struct DistinctUsers(Arc<AtomicUsize>);
+
+impl UserApi for DistinctUsers {
+    async fn fetch_page(&self, request: &PageRequest) -> Result<Page, FetchError> {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        let size = u128::from(request.results);
+        Ok(page_from(1 + size * u128::from(request.page - 1), size))
+    }
+}
+
+/// Rejects requests until `until`. Records the number of page requests at the first accepted request.
+#[derive(Clone)]
+struct Outage {
+    until: tokio::time::Instant,
+    api: DistinctUsers,
+    requested_during_outage: Arc<Mutex<Option<usize>>>,
+}
+
+impl PublisherClient for Outage {
+    async fn publish(&self, request: &PublishRequest) -> Result<BatchOutcome, SendError> {
+        if tokio::time::Instant::now() < self.until {
+            return Err(SendError::Response(ResponseError::Retryable {
+                status: 503,
+                retry_after: None,
+            }));
+        }
+        let requested = self.api.0.load(Ordering::SeqCst);
+        self.requested_during_outage
+            .lock()
+            .unwrap()
+            .get_or_insert(requested);
+        Ok(BatchOutcome {
+            accepted: request.records,
+            rejected: vec![],
+        })
+    }
+}
+
+/// Uses the default timeouts and backoffs with a paused clock that advances to the next timer.
+#[tokio::test(start_paused = true)]
+async fn hour_of_publisher_outage_applies_backpressure() {
+    const HOUR: Duration = Duration::from_secs(3_600);
+    let folder = tempfile::tempdir().unwrap();
+    let mut settings = IngesterSettings::default();
+    settings.source.page_size = 10;
+    settings.source.rate_limit.users = 1_000_000;
+    settings.run.users = 600;
+    settings.state.path = Some(folder.path().join("state.db"));
+    let context = Context {
+        shutdown: CancellationToken::new(),
+        health: Health::default(),
+        metrics: Metrics::new("ingester"),
+    };
+    let started = tokio::time::Instant::now();
+    let publisher = Outage {
+        until: started + HOUR,
+        api: DistinctUsers::default(),
+        requested_during_outage: Arc::default(),
+    };
+    let publisher_health = PublisherHealth::new(&context.health);
+    let mut pipeline = Pipeline::with_clients(
+        publisher.api.clone(),
+        publisher.clone(),
+        publisher_health,
+        &settings,
+        &context,
+    )
+    .unwrap();
+    let spec = pipeline.spec(Trigger::Manual);
+    let report = pipeline.run(&spec, &context.shutdown).await.unwrap();
+    assert!(matches!(report.outcome, Outcome::Complete), "{report:?}");
+    assert_eq!((report.counts.fetched, report.counts.accepted), (600, 600));
+    let duration = started.elapsed();
+    assert!(
+        HOUR <= duration && duration < HOUR + Duration::from_secs(10),
+        "{duration:?}"
+    );
+    assert_eq!(
+        *publisher.requested_during_outage.lock().unwrap(),
+        Some(settings.state.outbox_pages)
+    );
+    assert!(
+        report.counts.retried > 600,
+        "it kept retrying: {:?}",
+        report.counts
+    );
+}

@@ -1,0 +1,206 @@
+//! Progress of one run, kept in memory and in the store, so that a resumed run continues where a killed process left it.
+//! Neither fetches nor delivers.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+use serde::Deserialize;
+use uuid::Uuid;
+
+use crate::delivery::record_batch::RecordBatch;
+use crate::delivery::response::BatchOutcome;
+use crate::metrics::IngesterMetrics;
+use crate::run::run_stats::{RunStats, count};
+use crate::run::{Run, RunState};
+use crate::store::outbox::{Ack, FetchedPage, OutboxChunk, RejectedRecord};
+use crate::store::{Store, StoreError};
+use crate::transform::dedup_window::DedupWindow;
+use crate::transform::page::Page;
+
+/// Maximum number of rejected records stored per run; further ones are only counted.
+const MAX_REJECTED_RECORDS: u64 = 1_000;
+
+/// Progress of one run.
+pub struct RunProgress {
+    store: Store,
+    run: Uuid,
+    batch_size: usize,
+    stats: RunStats,
+    cursor: Mutex<FetchCursor>,
+}
+
+/// Position of the fetch stage.
+struct FetchCursor {
+    page: u64,
+    record: u64,
+    dedup: DedupWindow,
+}
+
+impl RunProgress {
+    /// Loads the progress of `run`. Duplicate ids are detected among the latest `window` users.
+    ///
+    /// # Errors
+    /// Returns a [`StoreError`] when the store can't be read.
+    pub fn open(
+        store: Store,
+        run: &Run,
+        metrics: IngesterMetrics,
+        window: usize,
+    ) -> Result<Self, StoreError> {
+        let batch_size = run
+            .batch_size
+            .ok_or(StoreError::Corrupt("batch size of a started run"))?;
+        let mut dedup = DedupWindow::new(window);
+        for id in store.user_ids(run.id)? {
+            dedup.insert(id);
+        }
+        let cursor = FetchCursor {
+            page: run.pages_fetched,
+            record: run.next_record,
+            dedup,
+        };
+        Ok(Self {
+            store,
+            run: run.id,
+            batch_size: usize::try_from(batch_size).map_err(|_| StoreError::Corrupt("number"))?,
+            stats: RunStats::from_counts(run.counts.clone(), metrics),
+            cursor: Mutex::new(cursor),
+        })
+    }
+
+    /// Returns the id of the run.
+    #[must_use]
+    pub fn run_id(&self) -> Uuid {
+        self.run
+    }
+
+    /// Returns the number of records per request.
+    #[must_use]
+    pub fn batch_size(&self) -> usize {
+        self.batch_size
+    }
+
+    /// Returns the statistics of the run.
+    #[must_use]
+    pub fn stats(&self) -> &RunStats {
+        &self.stats
+    }
+
+    /// Returns the number of fetched pages of the plan.
+    #[must_use]
+    pub fn pages_fetched(&self) -> u64 {
+        self.cursor().page
+    }
+
+    /// Stores the next page. Returns whether it has any record to deliver.
+    ///
+    /// # Errors
+    /// Returns a [`StoreError`] when the store can't be written.
+    pub fn record_page(&self, page: &Page) -> Result<bool, StoreError> {
+        let mut cursor = self.cursor();
+        let ids: Vec<_> = page.ids().collect();
+        let new_records: Vec<_> = (0..ids.len())
+            .filter(|index| cursor.dedup.insert(ids[*index]))
+            .collect();
+        let fetched = FetchedPage {
+            page: cursor.page,
+            first: cursor.record,
+            content: page,
+            new_records: &new_records,
+            chunk_size: self.batch_size,
+        };
+        self.store.insert_page(self.run, &fetched, || {
+            self.stats.record_page(page);
+            self.stats.record_duplicates(ids.len() - new_records.len());
+            self.stats.counts()
+        })?;
+        cursor.page += 1;
+        cursor.record += count(new_records.len());
+        Ok(!new_records.is_empty())
+    }
+
+    /// Returns the next chunk to deliver after the chunk `after`.
+    ///
+    /// # Errors
+    /// Returns a [`StoreError`] when the store can't be read.
+    pub fn next_chunk(&self, after: Option<&OutboxChunk>) -> Result<Option<OutboxChunk>, StoreError> {
+        let after = after.map(|chunk| (chunk.page, chunk.start));
+        self.store.next_chunk(self.run, after)
+    }
+
+    /// Returns the number of pages in the outbox.
+    ///
+    /// # Errors
+    /// Returns a [`StoreError`] when the store can't be read.
+    pub fn pending_pages(&self) -> Result<usize, StoreError> {
+        self.store.pending_pages(self.run)
+    }
+
+    /// Stores the publisher's outcome for `batch`, a part of `chunk`. Returns whether its page is complete.
+    ///
+    /// # Errors
+    /// Returns a [`StoreError`] when the store can't be written.
+    pub fn acknowledge(
+        &self,
+        chunk: &OutboxChunk,
+        batch: &RecordBatch<'_>,
+        outcome: &BatchOutcome,
+    ) -> Result<bool, StoreError> {
+        let capacity = MAX_REJECTED_RECORDS.saturating_sub(self.stats.counts().rejected);
+        let rejected: Vec<_> = outcome
+            .rejected
+            .iter()
+            .take(usize::try_from(capacity).unwrap_or(usize::MAX))
+            .map(|rejected| RejectedRecord {
+                record: batch.first() + rejected.index,
+                id: batch.record(rejected.index).map(id_of).unwrap_or_default(),
+                reason: rejected.reason.clone(),
+            })
+            .collect();
+        let start =
+            usize::try_from(batch.first() - chunk.first).map_err(|_| StoreError::Corrupt("number"))?;
+        let ack = Ack {
+            chunk,
+            range: start..start + batch.records(),
+            rejected: &rejected,
+        };
+        self.store.acknowledge(self.run, &ack, || {
+            self.stats.record_outcome(outcome);
+            self.stats.counts()
+        })
+    }
+
+    /// Saves the counts and leaves the run to another process.
+    ///
+    /// # Errors
+    /// Returns a [`StoreError`] when the store can't be written.
+    pub fn suspend(&self) -> Result<(), StoreError> {
+        self.store.save_counts(self.run, &self.stats.counts())
+    }
+
+    /// Ends the run.
+    ///
+    /// # Errors
+    /// Returns a [`StoreError`] when the store can't be written.
+    pub fn finish(&self, state: RunState, reason: Option<&str>) -> Result<(), StoreError> {
+        let counts = self.stats.counts();
+        self.store
+            .finish_run(self.run, state, reason, &counts, Timestamp::now())
+    }
+
+    /// Ignores poisoning: a panic ends the process before the cursor is used again.
+    fn cursor(&self) -> MutexGuard<'_, FetchCursor> {
+        self.cursor.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[derive(Deserialize)]
+struct RecordId<'a> {
+    id: &'a str,
+}
+
+fn id_of(record: &[u8]) -> String {
+    serde_json::from_slice::<RecordId<'_>>(record)
+        .map(|record| record.id.to_owned())
+        .unwrap_or_default()
+}

@@ -1,0 +1,207 @@
+//! Statistics of a run: the only place that changes its counts and the metrics. Shared by the fetch and delivery stages.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::delivery::response::BatchOutcome;
+use crate::metrics::{IngesterMetrics, Upstream};
+use crate::transform::page::Page;
+
+/// Maximum number of distinct reasons; the publisher may send any number.
+const MAX_REASONS: usize = 64;
+
+/// Counts of one run. At its end `fetched` equals `invalid + duplicate + accepted + rejected + undelivered`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Counts {
+    /// Users requested.
+    pub requested: u64,
+    /// Users in valid replies.
+    pub fetched: u64,
+    /// Fetched users that can't be mapped to a record.
+    pub invalid: u64,
+    /// Users fetched again within the run; not sent.
+    pub duplicate: u64,
+    /// Records that the publisher accepted.
+    pub accepted: u64,
+    /// Records that the publisher rejected.
+    pub rejected: u64,
+    /// Fetched users without an outcome when the run ended.
+    pub undelivered: u64,
+    /// Requests retried, to both upstreams.
+    pub retried: u64,
+    /// Time spent waiting for the API's rate limit, in seconds.
+    pub rate_limited_seconds: f64,
+    /// `field: rule` → number of users.
+    pub invalid_reasons: BTreeMap<String, u64>,
+    /// `field: reason` → number of records.
+    pub rejected_reasons: BTreeMap<String, u64>,
+}
+
+/// Statistics of one run.
+pub struct RunStats {
+    counts: Mutex<Counts>,
+    metrics: IngesterMetrics,
+}
+
+impl RunStats {
+    /// Creates the statistics of a run that requests `requested` users.
+    #[must_use]
+    pub fn new(requested: u64, metrics: IngesterMetrics) -> Self {
+        let counts = Counts {
+            requested,
+            ..Counts::default()
+        };
+        Self::from_counts(counts, metrics)
+    }
+
+    /// Continues from `counts` of an earlier process. The metrics start at zero.
+    #[must_use]
+    pub fn from_counts(counts: Counts, metrics: IngesterMetrics) -> Self {
+        Self {
+            counts: Mutex::new(counts),
+            metrics,
+        }
+    }
+
+    /// Returns a snapshot of the counts.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.lock().clone()
+    }
+
+    /// Records a fetched page.
+    pub fn record_page(&self, page: &Page) {
+        let users = count(page.users());
+        self.metrics.fetched.inc_by(users);
+        page.mapping_errors()
+            .iter()
+            .for_each(|error| self.metrics.record_mapping_error(*error));
+        let mut counts = self.lock();
+        counts.fetched += users;
+        counts.undelivered += count(page.ids().len());
+        for error in page.mapping_errors() {
+            counts.invalid += 1;
+            increment_reason(&mut counts.invalid_reasons, &error.to_string());
+        }
+    }
+
+    /// Records duplicate users.
+    pub fn record_duplicates(&self, records: usize) {
+        let records = count(records);
+        self.metrics.duplicate.inc_by(records);
+        let mut counts = self.lock();
+        counts.duplicate += records;
+        counts.undelivered -= records;
+    }
+
+    /// Records the outcome of a batch.
+    pub fn record_outcome(&self, outcome: &BatchOutcome) {
+        let rejected = count(outcome.rejected.len());
+        self.metrics.accepted.inc_by(outcome.accepted);
+        self.metrics.rejected.inc_by(rejected);
+        let mut counts = self.lock();
+        counts.accepted += outcome.accepted;
+        counts.rejected += rejected;
+        counts.undelivered = counts.undelivered.saturating_sub(outcome.accepted + rejected);
+        for rejected in &outcome.rejected {
+            increment_reason(&mut counts.rejected_reasons, &rejected.reason);
+        }
+    }
+
+    /// Records a request and its status label.
+    pub fn record_request(&self, upstream: Upstream, status: &str, duration: Duration) {
+        self.metrics.request(upstream, status, duration);
+    }
+
+    /// Records a retry.
+    pub fn record_retry(&self, upstream: Upstream) {
+        self.metrics.retries.with_label_values(&[upstream.name()]).inc();
+        self.lock().retried += 1;
+    }
+
+    /// Records time spent waiting for the API's rate limit.
+    pub fn record_rate_limit_wait(&self, waited: Duration) {
+        self.metrics.rate_limited_seconds.inc_by(waited.as_secs_f64());
+        self.lock().rate_limited_seconds += waited.as_secs_f64();
+    }
+
+    /// Ignores poisoning: the counts stay consistent after a panic.
+    fn lock(&self) -> MutexGuard<'_, Counts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn for_tests() -> Self {
+        Self::new(0, IngesterMetrics::new(&service::Metrics::new("ingester")))
+    }
+}
+
+fn increment_reason(reasons: &mut BTreeMap<String, u64>, reason: &str) {
+    let known = reasons.contains_key(reason) || reasons.len() < MAX_REASONS;
+    *reasons
+        .entry(if known { reason } else { "other" }.to_owned())
+        .or_default() += 1;
+}
+
+pub(crate) fn count(number: usize) -> u64 {
+    u64::try_from(number).expect("a length fits into 64 bits")
+}
+
+#[cfg(test)]
+mod tests {
+    use model::Field;
+
+    use super::*;
+    use crate::delivery::record_batch::tests::page_of;
+    use crate::delivery::response::RecordRejection;
+    use crate::transform::mapping::MappingError;
+
+    #[test]
+    fn fetched_equals_the_sum_of_all_outcomes() {
+        let stats = RunStats::for_tests();
+        let mut page = page_of(5);
+        page.push(Err(MappingError {
+            field: Field::Email,
+            rule: "blank",
+        }));
+        stats.record_page(&page);
+        stats.record_duplicates(1);
+        let rejected = vec![RecordRejection::new(0, "email: is blank")];
+        stats.record_outcome(&BatchOutcome {
+            accepted: 2,
+            rejected,
+        });
+        let counts = stats.counts();
+        assert_eq!(
+            (
+                counts.fetched,
+                counts.invalid,
+                counts.duplicate,
+                counts.accepted,
+                counts.rejected,
+                counts.undelivered
+            ),
+            (6, 1, 1, 2, 1, 1)
+        );
+        assert_eq!(counts.invalid_reasons["email: blank"], 1);
+        assert_eq!(counts.rejected_reasons["email: is blank"], 1);
+    }
+
+    #[test]
+    fn number_of_distinct_reasons_is_bounded() {
+        let stats = RunStats::for_tests();
+        let rejected = (0..200)
+            .map(|number| RecordRejection::new(number, format!("field: reason {number}")))
+            .collect();
+        stats.record_outcome(&BatchOutcome {
+            accepted: 0,
+            rejected,
+        });
+        let reasons = stats.counts().rejected_reasons;
+        assert_eq!((reasons.len(), reasons["other"]), (MAX_REASONS + 1, 200 - 64));
+    }
+}

@@ -1,0 +1,319 @@
+//! Queue of requested runs: stores a run if the concurrency policy allows it, and wakes the scheduler. Executes none.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use jiff::Timestamp;
+use thiserror::Error;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::config::{ConcurrencyPolicy, IngesterSettings};
+use crate::run::active_run::ActiveRun;
+use crate::run::plan::{PageRange, Seed};
+use crate::run::{Run, RunSpec, RunState, Trigger};
+use crate::store::{Store, StoreError};
+
+/// Parameters of a requested run. The settings supply those that are absent.
+#[derive(Clone, Debug, Default)]
+pub struct RunRequest {
+    /// Number of users.
+    pub users: Option<u64>,
+    /// Seed.
+    pub seed: Option<Seed>,
+    /// Pages of the seed.
+    pub pages: Option<PageRange>,
+}
+
+impl RunRequest {
+    /// Combines the request with the settings.
+    #[must_use]
+    pub fn spec(&self, trigger: Trigger, settings: &IngesterSettings) -> RunSpec {
+        let seed = self.seed.as_ref().or(settings.run.seed.as_ref()).cloned();
+        RunSpec {
+            trigger,
+            scheduled: None,
+            seed: seed.unwrap_or_else(Seed::random),
+            users: self.users.unwrap_or(settings.run.users),
+            page_size: settings.source.page_size,
+            pages: self.pages,
+            retry: 0,
+        }
+    }
+
+    /// Whether `spec` satisfies the request. A request without a seed matches any seed.
+    #[must_use]
+    pub fn matches(&self, spec: &RunSpec, settings: &IngesterSettings) -> bool {
+        let wanted = self.spec(spec.trigger, settings);
+        let seed = self.seed.as_ref().or(settings.run.seed.as_ref());
+        let seed_fits = seed.is_none_or(|seed| *seed == spec.seed);
+        seed_fits && (wanted.users, wanted.pages) == (spec.users, spec.pages)
+    }
+}
+
+/// Error of [`RunQueue::enqueue`].
+#[derive(Debug, Error)]
+pub enum EnqueueError {
+    /// This run is queued or running, and `schedule.concurrency_policy` allows no other.
+    #[error("run {0} is already queued or running")]
+    Busy(Uuid),
+    /// The requested pages contain no users.
+    #[error("the requested pages contain no users")]
+    NoUsers,
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Outcome of [`RunQueue::cancel`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CancelOutcome {
+    /// The run delivers what it has fetched and ends.
+    Stopping,
+    /// The run had not started and is removed from the queue.
+    Dequeued,
+    /// The run had already ended.
+    AlreadyEnded,
+    /// The run does not exist.
+    NotFound,
+}
+
+/// Queue of requested runs. Clones share the queue.
+#[derive(Clone)]
+pub struct RunQueue {
+    store: Store,
+    active: ActiveRun,
+    settings: Arc<IngesterSettings>,
+    wakeup: Arc<Notify>,
+    /// Serialises checks of the queue with their changes.
+    lock: Arc<Mutex<()>>,
+    next_start: Arc<Mutex<Option<Timestamp>>>,
+    /// Cancelled when a request could not be stored.
+    store_failed: CancellationToken,
+}
+
+impl RunQueue {
+    /// Creates a queue over the runs in `store`.
+    #[must_use]
+    pub fn new(store: Store, active: ActiveRun, settings: IngesterSettings) -> Self {
+        Self {
+            store,
+            active,
+            settings: Arc::new(settings),
+            wakeup: Arc::default(),
+            lock: Arc::default(),
+            next_start: Arc::default(),
+            store_failed: CancellationToken::new(),
+        }
+    }
+
+    /// Combines a request with the settings.
+    #[must_use]
+    pub fn spec(&self, trigger: Trigger, request: &RunRequest) -> RunSpec {
+        request.spec(trigger, &self.settings)
+    }
+
+    /// Returns the id of the active run.
+    #[must_use]
+    pub fn active_run(&self) -> Option<Uuid> {
+        self.active.run()
+    }
+
+    /// Sets when the next run starts.
+    pub fn set_next_start(&self, next: Option<Timestamp>) {
+        *self.next_start.lock().unwrap_or_else(PoisonError::into_inner) = next;
+    }
+
+    /// Returns when the next run starts.
+    #[must_use]
+    pub fn next_start(&self) -> Option<Timestamp> {
+        *self.next_start.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Stores a run. It starts at once or after the active run.
+    ///
+    /// # Errors
+    /// Returns an [`EnqueueError`]. [`EnqueueError::Store`] also cancels [`Self::store_failed`].
+    pub fn enqueue(&self, spec: &RunSpec) -> Result<Uuid, EnqueueError> {
+        let inserted = self.insert(spec);
+        if let Err(EnqueueError::Store(_)) = inserted {
+            self.store_failed.cancel();
+        }
+        inserted
+    }
+
+    fn insert(&self, spec: &RunSpec) -> Result<Uuid, EnqueueError> {
+        if spec.plan().users() == 0 {
+            return Err(EnqueueError::NoUsers);
+        }
+        let _lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let unfinished = self.store.unfinished_runs()?;
+        let capacity = match self.settings.schedule.concurrency_policy {
+            ConcurrencyPolicy::Skip => 0,
+            ConcurrencyPolicy::Queue => 1,
+        };
+        if let Some(last) = unfinished.get(capacity) {
+            return Err(EnqueueError::Busy(last.id));
+        }
+        let run = self
+            .store
+            .insert_run(spec, RunState::Queued, None, Timestamp::now())?;
+        self.wakeup.notify_one();
+        Ok(run)
+    }
+
+    /// Cancels a run. A running one delivers what it has fetched.
+    ///
+    /// # Errors
+    /// Returns a [`StoreError`] and cancels [`Self::store_failed`].
+    pub fn cancel(&self, run: Uuid) -> Result<CancelOutcome, StoreError> {
+        let outcome = self.cancel_run(run);
+        if outcome.is_err() {
+            self.store_failed.cancel();
+        }
+        outcome
+    }
+
+    fn cancel_run(&self, run: Uuid) -> Result<CancelOutcome, StoreError> {
+        let _lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.active.cancel(run) {
+            return Ok(CancelOutcome::Stopping);
+        }
+        match self.store.run(run)? {
+            None => Ok(CancelOutcome::NotFound),
+            Some(stored) if stored.state.is_final() => Ok(CancelOutcome::AlreadyEnded),
+            Some(stored) => {
+                self.store.finish_run(
+                    run,
+                    RunState::Stopped,
+                    Some("cancelled before it started"),
+                    &stored.counts,
+                    Timestamp::now(),
+                )?;
+                Ok(CancelOutcome::Dequeued)
+            }
+        }
+    }
+
+    /// Cancelled when the store failed to insert or cancel a run. The server then ends the process; the next process
+    /// checks the state file when it opens it.
+    #[must_use]
+    pub fn store_failed(&self) -> &CancellationToken {
+        &self.store_failed
+    }
+
+    /// Returns the next run to execute and claims it. From then on it can be stopped, also by a cancelled `stop`, but no
+    /// longer removed from the queue.
+    ///
+    /// # Errors
+    /// Returns a [`StoreError`] when the store can't be read.
+    pub fn dequeue(&self, stop: &CancellationToken) -> Result<Option<Run>, StoreError> {
+        let _lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = self.store.unfinished_runs()?.into_iter().next();
+        if let Some(run) = &next {
+            let _token = self.active.claim(run.id, stop);
+        }
+        Ok(next)
+    }
+
+    /// Waits until a run was enqueued since the last call.
+    pub async fn notified(&self) {
+        self.wakeup.notified().await;
+    }
+
+    /// Returns the run with its live counts.
+    ///
+    /// # Errors
+    /// Returns a [`StoreError`] when the store can't be read.
+    pub fn run(&self, run: Uuid) -> Result<Option<Run>, StoreError> {
+        Ok(self.store.run(run)?.map(|stored| self.with_live_counts(stored)))
+    }
+
+    /// Replaces the stored counts of `run` by its live ones while it is active.
+    #[must_use]
+    pub fn with_live_counts(&self, mut run: Run) -> Run {
+        if let Some(counts) = self.active.counts(run.id) {
+            run.counts = counts;
+        }
+        run
+    }
+
+    /// The store.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The settings.
+    #[must_use]
+    pub fn settings(&self) -> &IngesterSettings {
+        &self.settings
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn queue(policy: ConcurrencyPolicy) -> RunQueue {
+        let mut settings = IngesterSettings::default();
+        settings.schedule.concurrency_policy = policy;
+        RunQueue::new(Store::in_memory().unwrap(), ActiveRun::default(), settings)
+    }
+
+    fn enqueue(queue: &RunQueue) -> Result<Uuid, EnqueueError> {
+        queue.enqueue(&queue.spec(Trigger::Manual, &RunRequest::default()))
+    }
+
+    #[test]
+    fn concurrency_policy_bounds_the_queue() {
+        let skip = queue(ConcurrencyPolicy::Skip);
+        let first = enqueue(&skip).unwrap();
+        assert!(matches!(enqueue(&skip), Err(EnqueueError::Busy(run)) if run == first));
+        let queue = queue(ConcurrencyPolicy::Queue);
+        enqueue(&queue).unwrap();
+        let second = enqueue(&queue).unwrap();
+        assert!(matches!(enqueue(&queue), Err(EnqueueError::Busy(run)) if run == second));
+    }
+
+    #[test]
+    fn queued_run_can_be_removed() {
+        let queue = queue(ConcurrencyPolicy::Skip);
+        let run = enqueue(&queue).unwrap();
+        assert_eq!(queue.cancel(run).unwrap(), CancelOutcome::Dequeued);
+        let stop = CancellationToken::new();
+        assert_eq!(
+            (queue.cancel(run).unwrap(), queue.dequeue(&stop).unwrap()),
+            (CancelOutcome::AlreadyEnded, None)
+        );
+        assert_eq!(queue.cancel(Uuid::nil()).unwrap(), CancelOutcome::NotFound);
+        enqueue(&queue).unwrap();
+    }
+
+    #[test]
+    fn dequeued_run_is_stopped_instead_of_removed() {
+        let queue = queue(ConcurrencyPolicy::Skip);
+        let (run, stop) = (enqueue(&queue).unwrap(), CancellationToken::new());
+        assert_eq!(queue.dequeue(&stop).unwrap().unwrap().id, run);
+        assert_eq!(queue.cancel(run).unwrap(), CancelOutcome::Stopping);
+        assert_eq!(queue.run(run).unwrap().unwrap().state, RunState::Queued);
+        assert!(
+            queue.active.claim(run, &stop).is_cancelled(),
+            "the claim is cancelled"
+        );
+    }
+
+    #[test]
+    fn pages_beyond_the_last_are_rejected() {
+        let queue = queue(ConcurrencyPolicy::Skip);
+        let pages = Some("9..10".parse().unwrap());
+        let spec = queue.spec(
+            Trigger::Backfill,
+            &RunRequest {
+                pages,
+                ..RunRequest::default()
+            },
+        );
+        assert!(matches!(queue.enqueue(&spec), Err(EnqueueError::NoUsers)));
+    }
+}

@@ -1,0 +1,259 @@
+//! Computes when runs start: interval or cron, jitter, catch-up of missed starts, overlap policy and retries. Pure: time
+//! is an argument. Waits for nothing and executes nothing.
+
+use std::collections::VecDeque;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+use crate::config::{CatchUp, ConcurrencyPolicy, ScheduleSettings};
+use crate::run::Trigger;
+use crate::scheduler::cron::Cron;
+
+/// A start that is handled later than this was missed: the process was down or the machine suspended.
+const ON_TIME: Duration = Duration::from_secs(60);
+/// A backward clock step up to this size repeats no cron start. After a larger one, starts count from the new time.
+const MAX_CLOCK_STEP: Duration = Duration::from_secs(3_600);
+/// Maximum number of starts enumerated after a long downtime. Earlier starts are only estimated in number.
+const MAX_STARTS: usize = 10_000;
+/// Maximum number of missed and skipped starts stored as runs per check, the newest ones.
+const MAX_RECORDED: usize = 100;
+
+/// Rule for the starts of runs.
+#[derive(Clone, Debug)]
+pub struct Schedule {
+    recurrence: Recurrence,
+    jitter: Duration,
+    salt: u64,
+    catch_up: CatchUp,
+    max_catchup_runs: usize,
+    concurrency_policy: ConcurrencyPolicy,
+    retries: u32,
+    retry_delay: Duration,
+}
+
+#[derive(Clone, Debug)]
+enum Recurrence {
+    Every(Duration),
+    Cron(Box<Cron>, TimeZone),
+}
+
+/// Due starts and what to do about each.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct DueStarts {
+    /// Runs to enqueue, in this order.
+    pub runs: Vec<(Timestamp, Trigger)>,
+    /// The newest starts that do not run, with the reason.
+    pub not_run: Vec<(Timestamp, SkipReason)>,
+    /// Number of all missed starts that do not run.
+    pub missed: u64,
+    /// Number of all overlapping starts that do not run.
+    pub skipped: u64,
+    /// The latest start handled by this check, or the current time after a large backward clock step.
+    pub up_to: Option<Timestamp>,
+}
+
+/// Why a start does not run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SkipReason {
+    /// The scheduler was not running at that time.
+    Missed,
+    /// Another run was active at that time.
+    Overlap,
+}
+
+/// A period in which a run was active.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RunPeriod {
+    /// Start of the period.
+    pub from: Timestamp,
+    /// End of the period.
+    pub until: Timestamp,
+}
+
+impl Schedule {
+    /// Creates the schedule of `settings`. `salt` makes the jitter of several ingesters differ.
+    #[must_use]
+    pub fn new(settings: &ScheduleSettings, salt: u64) -> Self {
+        let recurrence = match &settings.cron {
+            Some(cron) => Recurrence::Cron(Box::new(cron.clone()), settings.time_zone.rules().clone()),
+            None => Recurrence::Every(settings.interval.max(Duration::from_millis(1))),
+        };
+        Self {
+            recurrence,
+            jitter: settings.jitter,
+            salt,
+            catch_up: settings.catch_up,
+            max_catchup_runs: settings.max_catchup_runs,
+            concurrency_policy: settings.concurrency_policy,
+            retries: settings.retries,
+            retry_delay: settings.retry_delay,
+        }
+    }
+
+    /// Returns the initial schedule cursor: an interval starts at once, a cron expression at its next match.
+    #[must_use]
+    pub fn origin(&self, now: Timestamp) -> Timestamp {
+        match &self.recurrence {
+            Recurrence::Every(interval) => now.checked_sub(*interval).unwrap_or(now),
+            Recurrence::Cron(..) => now,
+        }
+    }
+
+    /// Returns when to act on the first start after `done`, the schedule cursor. `None` when no start follows.
+    #[must_use]
+    pub fn next(&self, done: Timestamp, now: Timestamp) -> Option<Timestamp> {
+        let start = self.after(self.trusted(done, now))?;
+        Some(self.jittered(start))
+    }
+
+    /// Returns what to do about the starts after `done` up to `now`, when runs were active in `active`.
+    #[must_use]
+    pub fn due(&self, done: Timestamp, active: Option<RunPeriod>, now: Timestamp) -> DueStarts {
+        let from = self.trusted(done, now);
+        let (starts, before) = self.elapsed_starts(from, now);
+        // Without the reset, the next start would stay one interval ahead after a large backward clock step.
+        let reset = (from != done).then_some(from);
+        let mut due = DueStarts {
+            missed: before,
+            up_to: starts.back().copied().or(reset),
+            ..DueStarts::default()
+        };
+        let (mut late, mut overlapping, mut on_time) = (Vec::new(), Vec::new(), Vec::new());
+        for start in starts {
+            let at = self.jittered(start);
+            if active.is_some_and(|active| active.from <= at && at <= active.until) {
+                overlapping.push(start);
+            } else if since(at, now) > ON_TIME {
+                late.push(start);
+            } else {
+                on_time.push(start);
+            }
+        }
+        let queued = match self.concurrency_policy {
+            ConcurrencyPolicy::Queue => overlapping.pop(),
+            ConcurrencyPolicy::Skip => None,
+        };
+        let current = on_time.pop().or(queued);
+        // Starts are interchangeable: a start that is on time replaces a queued one.
+        overlapping.extend(queued.filter(|queued| Some(*queued) != current));
+        late.extend(on_time);
+        let caught_up = match self.catch_up {
+            CatchUp::None => 0,
+            CatchUp::Latest => usize::from(current.is_none()),
+            CatchUp::All => self.max_catchup_runs,
+        };
+        let caught_up = late.split_off(late.len().saturating_sub(caught_up));
+        due.missed += count(late.len());
+        due.skipped = count(overlapping.len());
+        due.runs
+            .extend(caught_up.into_iter().map(|start| (start, Trigger::CatchUp)));
+        due.runs.extend(current.map(|start| (start, Trigger::Schedule)));
+        due.not_run
+            .extend(late.into_iter().map(|start| (start, SkipReason::Missed)));
+        due.not_run
+            .extend(overlapping.into_iter().map(|start| (start, SkipReason::Overlap)));
+        due.not_run.sort_by_key(|(start, _)| *start);
+        due.not_run
+            .drain(..due.not_run.len().saturating_sub(MAX_RECORDED));
+        due
+    }
+
+    /// Returns when to retry a run that failed at `failed` after `retried` retries. `done` is the schedule cursor. A regular
+    /// start replaces the retry if it comes first or was handled since. A backward clock step does not delay the retry.
+    #[must_use]
+    pub fn retry(
+        &self,
+        retried: u32,
+        failed: Timestamp,
+        done: Timestamp,
+        now: Timestamp,
+    ) -> Option<Timestamp> {
+        let at = failed.checked_add(self.retry_delay).ok()?;
+        let next = self.next(done, failed);
+        let wanted = retried < self.retries && done <= failed && next.is_none_or(|next| at < next);
+        let clock_stepped_back = since(now, at) > self.retry_delay;
+        wanted.then_some(if clock_stepped_back { now } else { at })
+    }
+
+    /// Returns the first start after `time`, without jitter.
+    fn after(&self, time: Timestamp) -> Option<Timestamp> {
+        match &self.recurrence {
+            Recurrence::Every(interval) => time.checked_add(*interval).ok(),
+            Recurrence::Cron(cron, zone) => cron.after(time, zone),
+        }
+    }
+
+    /// Returns the newest starts between `done` and `now`, and the number of earlier ones.
+    fn elapsed_starts(&self, done: Timestamp, now: Timestamp) -> (VecDeque<Timestamp>, u64) {
+        let (starts, complete) = self.starts_until(done, now);
+        let Some(last) = starts.back().copied().filter(|_| !complete) else {
+            return (starts, 0);
+        };
+        // Too many starts: estimate their number and enumerate only the newest.
+        let gap = since(done, last).as_nanos() / (MAX_STARTS as u128);
+        let back = gap.saturating_mul((MAX_STARTS / 2) as u128);
+        let back = Duration::from_nanos(u64::try_from(back).unwrap_or(u64::MAX));
+        let from = now.checked_sub(back).unwrap_or(done).max(done);
+        let from = self.aligned(done, from);
+        let between = since(done, from).as_nanos() / gap.max(1);
+        let (starts, _) = self.starts_until(from, now);
+        (starts, u64::try_from(between).unwrap_or(u64::MAX))
+    }
+
+    fn starts_until(&self, done: Timestamp, now: Timestamp) -> (VecDeque<Timestamp>, bool) {
+        let mut starts = VecDeque::new();
+        let mut last = done;
+        while let Some(start) = self.after(last).filter(|start| self.jittered(*start) <= now) {
+            if starts.len() == MAX_STARTS {
+                return (starts, false);
+            }
+            starts.push_back(start);
+            last = start;
+        }
+        (starts, true)
+    }
+
+    /// Returns the latest start at or before `time` of an interval that counts from `done`.
+    fn aligned(&self, done: Timestamp, time: Timestamp) -> Timestamp {
+        let Recurrence::Every(interval) = &self.recurrence else {
+            return time;
+        };
+        let into = since(done, time).as_nanos() % interval.as_nanos();
+        let into = Duration::from_nanos(u64::try_from(into).unwrap_or(0));
+        time.checked_sub(into).unwrap_or(time)
+    }
+
+    /// Returns `done`, or `now` after a backward clock step that is too large to wait out.
+    fn trusted(&self, done: Timestamp, now: Timestamp) -> Timestamp {
+        let tolerated = match &self.recurrence {
+            Recurrence::Every(_) => Duration::ZERO,
+            Recurrence::Cron(..) => MAX_CLOCK_STEP,
+        };
+        if since(now, done) > tolerated { now } else { done }
+    }
+
+    /// Adds the jitter, which is the same for the same start.
+    fn jittered(&self, start: Timestamp) -> Timestamp {
+        let span = u64::try_from(self.jitter.as_nanos()).unwrap_or(u64::MAX);
+        let mut hasher = DefaultHasher::new();
+        (start, self.salt).hash(&mut hasher);
+        let late = Duration::from_nanos(hasher.finish().checked_rem(span).unwrap_or(0));
+        start.checked_add(late).unwrap_or(start)
+    }
+}
+
+/// Returns the time from `a` to `b`, or zero when `b` is not after `a`.
+fn since(a: Timestamp, b: Timestamp) -> Duration {
+    Duration::try_from(b.duration_since(a)).unwrap_or(Duration::ZERO)
+}
+
+fn count(number: usize) -> u64 {
+    u64::try_from(number).expect("a length fits into 64 bits")
+}
+
+#[cfg(test)]
+#[path = "schedule/tests.rs"]
+mod tests;

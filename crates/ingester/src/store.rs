@@ -1,0 +1,285 @@
+//! Persistent state in one SQLite file: runs, the outbox of the active run, rate limit usage and the schedule cursor.
+//! Without a file, the state is in memory and ends with the process. Makes no decisions.
+//!
+//! Records are personal data: deleted ones are overwritten, and only the owner may read the file. Commits do not wait for
+//! the disk. The file survives a killed process. After a power failure, the latest commits may be missing.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
+use thiserror::Error;
+
+pub mod cursors;
+pub mod outbox;
+pub mod runs;
+
+const SCHEMA: &str = include_str!("store/schema.sql");
+const VERSION: i64 = 3;
+/// Statements that upgrade the schema from version 1 to 2, and from 2 to 3.
+const UPGRADES: [&str; 2] = [
+    "ALTER TABLE runs ADD COLUMN retry INTEGER NOT NULL DEFAULT 0;",
+    "ALTER TABLE runs ADD COLUMN batch INTEGER; \
+     ALTER TABLE pages RENAME COLUMN accounted TO first_ones; \
+     ALTER TABLE pages ADD COLUMN accounted TEXT NOT NULL DEFAULT ''; \
+     UPDATE pages SET accounted = '0-' || first_ones WHERE first_ones > 0; \
+     ALTER TABLE pages DROP COLUMN first_ones; \
+     CREATE TABLE pieces (run TEXT NOT NULL, page INTEGER NOT NULL, start INTEGER NOT NULL, lines BLOB NOT NULL, \
+     PRIMARY KEY (run, page, start)) STRICT; \
+     INSERT INTO pieces SELECT run, page, 0, lines FROM bodies; \
+     DROP TABLE bodies;",
+];
+/// Maximum wait for another process that reads the file.
+const BUSY: Duration = Duration::from_secs(5);
+
+/// Error of the store.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// The file does not exist, is no database, or can't be written.
+    #[error("failed to open the state file {} (state.path)", path.display())]
+    Open {
+        /// The state file.
+        path: PathBuf,
+        /// The error of SQLite.
+        #[source]
+        source: rusqlite::Error,
+    },
+    /// The file can't be created.
+    #[error("failed to create the state file {} (state.path)", path.display())]
+    Create {
+        /// The state file.
+        path: PathBuf,
+        /// The error of the operating system.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The lock file can't be created or locked.
+    #[error("failed to lock the state file with {} (state.path)", path.display())]
+    Lock {
+        /// The lock file.
+        path: PathBuf,
+        /// The error of the operating system.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Another ingester holds the lock.
+    #[error("the state file is in use by another ingester, which holds {} (state.path)", .0.display())]
+    InUse(PathBuf),
+    /// The file has a newer schema, or an older one that no ingester has upgraded yet.
+    #[error(
+        "the state file has schema version {0}, expected {VERSION}; `ingester run` upgrades older versions"
+    )]
+    Version(i64),
+    /// A read or write failed, for example on a full disk.
+    #[error("failed to access the state file")]
+    Sqlite(#[from] rusqlite::Error),
+    /// The file contains a value that the ingester never writes.
+    #[error("corrupt state file: invalid {0}")]
+    Corrupt(&'static str),
+}
+
+/// The state of an ingester. Clones share it.
+#[derive(Clone)]
+pub struct Store {
+    connection: Arc<Mutex<Connection>>,
+    /// Held while this process may write.
+    _lock: Option<Arc<File>>,
+    persistent: bool,
+}
+
+impl Store {
+    /// Opens or creates the state file at `path` and locks it against other ingesters.
+    ///
+    /// # Errors
+    /// Returns any [`StoreError`].
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let lock = lock(&lock_path(path))?;
+        // SQLite would create the file readable by everyone; its WAL and shared memory files get the same mode.
+        let created = open_private(path).map_err(|source| StoreError::Create {
+            path: path.to_owned(),
+            source,
+        });
+        drop(created?);
+        let opened = Connection::open(path);
+        let opening = |source| StoreError::Open {
+            path: path.to_owned(),
+            source,
+        };
+        let store = Self::from_connection(opened.map_err(opening)?, Some(Arc::new(lock)), true);
+        store.map_err(|error| match error {
+            StoreError::Sqlite(source) => opening(source),
+            other => other,
+        })
+    }
+
+    /// Opens the state file at `path` for reading, also while an ingester uses it.
+    ///
+    /// # Errors
+    /// Returns any [`StoreError`] except [`StoreError::InUse`].
+    pub fn open_shared(path: &Path) -> Result<Self, StoreError> {
+        let opening = |source| StoreError::Open {
+            path: path.to_owned(),
+            source,
+        };
+        // Not read-only: the WAL of a killed writer must be recovered.
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags).map_err(opening)?;
+        connection.busy_timeout(BUSY).map_err(opening)?;
+        let version: i64 = connection
+            .query_row("PRAGMA user_version", [], |row| row.get(0))
+            .map_err(opening)?;
+        if version != VERSION {
+            return Err(StoreError::Version(version));
+        }
+        Ok(Self {
+            connection: Arc::new(Mutex::new(connection)),
+            _lock: None,
+            persistent: true,
+        })
+    }
+
+    /// Creates a state in memory.
+    ///
+    /// # Errors
+    /// Returns a [`StoreError`] when SQLite runs out of memory.
+    pub fn in_memory() -> Result<Self, StoreError> {
+        Self::from_connection(Connection::open_in_memory()?, None, false)
+    }
+
+    /// Whether the state outlives the process.
+    #[must_use]
+    pub fn is_persistent(&self) -> bool {
+        self.persistent
+    }
+
+    fn from_connection(
+        connection: Connection,
+        lock: Option<Arc<File>>,
+        persistent: bool,
+    ) -> Result<Self, StoreError> {
+        connection.busy_timeout(BUSY)?;
+        let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+        if version == 0 {
+            // A batch of records has hundreds of KiB, and each database page is one write.
+            connection.pragma_update(None, "page_size", 16 << 10)?;
+        }
+        enable_incremental_vacuum(&connection, version)?;
+        connection.pragma_update(None, "journal_mode", "wal")?;
+        // Survives a killed process. After a power failure a page may be fetched or sent again, which is harmless.
+        connection.pragma_update(None, "synchronous", "normal")?;
+        connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
+        // In KiB. Rows are read once, shortly after they were written; a larger cache gains nothing.
+        connection.pragma_update(None, "cache_size", -512)?;
+        // Deletes overwrite content within database pages that are written anyway. Whole pages leave the file at the end of
+        // a run (`purge_deleted`); zeroing them first would cost as much as the delivery.
+        connection.pragma_update(None, "secure_delete", "fast")?;
+        let changes = match usize::try_from(version) {
+            Ok(0) => SCHEMA.to_owned(),
+            Ok(version) if version <= UPGRADES.len() + 1 => UPGRADES[version - 1..].concat(),
+            _ => return Err(StoreError::Version(version)),
+        };
+        connection.execute_batch(&format!(
+            "BEGIN IMMEDIATE; {changes} PRAGMA user_version = {VERSION}; COMMIT;"
+        ))?;
+        Ok(Self {
+            connection: Arc::new(Mutex::new(connection)),
+            _lock: lock,
+            persistent,
+        })
+    }
+
+    /// Runs `work` in a transaction.
+    fn write<T>(
+        &self,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let result = work(&transaction)?;
+        transaction.commit()?;
+        Ok(result)
+    }
+
+    /// Removes deleted content from free database pages and the WAL. A concurrent reader may prevent it; the end of the next
+    /// run tries again.
+    ///
+    /// # Errors
+    /// Returns [`StoreError::Sqlite`].
+    pub fn purge_deleted(&self) -> Result<(), StoreError> {
+        self.read(|connection| {
+            let mut free = connection.prepare_cached("PRAGMA incremental_vacuum")?;
+            let mut pages = free.query([])?;
+            while pages.next()?.is_some() {}
+            drop(pages);
+            let mut statement = connection.prepare_cached("PRAGMA wal_checkpoint(TRUNCATE)")?;
+            Ok(statement.query_row([], |_| Ok(()))?)
+        })
+    }
+
+    fn read<T>(&self, work: impl FnOnce(&Connection) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        work(&self.connection.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Enables incremental vacuum. A file without it is rewritten once.
+fn enable_incremental_vacuum(connection: &Connection, version: i64) -> Result<(), StoreError> {
+    const INCREMENTAL: i64 = 2;
+    let mode: i64 = connection.query_row("PRAGMA auto_vacuum", [], |row| row.get(0))?;
+    if mode != INCREMENTAL {
+        connection.pragma_update(None, "auto_vacuum", INCREMENTAL)?;
+        if version > 0 {
+            connection.execute_batch("VACUUM")?;
+        }
+    }
+    Ok(())
+}
+
+fn lock_path(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    name.into()
+}
+
+fn lock(path: &Path) -> Result<File, StoreError> {
+    let locking = |source| StoreError::Lock {
+        path: path.to_owned(),
+        source,
+    };
+    let file = open_private(path).map_err(locking)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StoreError::InUse(path.to_owned())),
+        Err(TryLockError::Error(source)) => Err(locking(source)),
+    }
+}
+
+/// Opens a file for writing. A new file is readable by its owner only.
+fn open_private(path: &Path) -> std::io::Result<File> {
+    let mut options = OpenOptions::new();
+    options
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(path)
+}
+
+fn to_db(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn from_db(number: i64) -> Result<u64, StoreError> {
+    u64::try_from(number).map_err(|_| StoreError::Corrupt("number"))
+}
+
+fn timestamp(milliseconds: i64) -> Result<Timestamp, StoreError> {
+    Timestamp::from_millisecond(milliseconds).map_err(|_| StoreError::Corrupt("time"))
+}
+
+#[cfg(test)]
+#[path = "store/tests.rs"]
+mod tests;

@@ -1,0 +1,110 @@
+//! Rate limit usage and the schedule cursor.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rusqlite::{OptionalExtension as _, Transaction, params};
+
+use crate::store::{Store, StoreError, from_db, timestamp, to_db};
+
+/// Users reserved from the rate limit before a request; completed by its outcome.
+#[derive(Clone, Copy, Debug)]
+pub struct RateReservation(i64);
+
+impl Store {
+    /// Reserves `users` before they are requested, because a killed process may have been served. Deletes usage older than
+    /// `window`.
+    ///
+    /// # Errors
+    /// Returns [`StoreError::Sqlite`].
+    pub fn reserve_users(
+        &self,
+        users: u64,
+        window: Duration,
+        now: Timestamp,
+    ) -> Result<RateReservation, StoreError> {
+        let oldest = now.checked_sub(window).unwrap_or(Timestamp::MIN);
+        self.write(|transaction| {
+            transaction.execute("DELETE FROM spent WHERE at < ?1", [oldest.as_millisecond()])?;
+            transaction.execute(
+                "INSERT INTO spent (at, users) VALUES (?1, ?2)",
+                params![now.as_millisecond(), to_db(users)],
+            )?;
+            Ok(RateReservation(transaction.last_insert_rowid()))
+        })
+    }
+
+    /// Completes a reservation at `now`: the users were served, or not.
+    ///
+    /// # Errors
+    /// Returns [`StoreError::Sqlite`].
+    pub fn complete_reservation(
+        &self,
+        reservation: RateReservation,
+        served: bool,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.write(|transaction| {
+            if served {
+                transaction.execute(
+                    "UPDATE spent SET at = ?2 WHERE id = ?1",
+                    params![reservation.0, now.as_millisecond()],
+                )?;
+            } else {
+                transaction.execute("DELETE FROM spent WHERE id = ?1", [reservation.0])?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Returns the usage within `window` before `now` as age and number of users, oldest first. Usage in the future of a
+    /// clock that stepped back counts as current.
+    ///
+    /// # Errors
+    /// Returns a [`StoreError`] when reading fails.
+    pub fn recent_usage(&self, window: Duration, now: Timestamp) -> Result<Vec<(Duration, u64)>, StoreError> {
+        self.read(|connection| {
+            let mut statement = connection.prepare_cached("SELECT at, users FROM spent ORDER BY at")?;
+            let mut rows = statement.query([])?;
+            let mut usage = Vec::new();
+            while let Some(row) = rows.next()? {
+                let age = now.duration_since(timestamp(row.get(0)?)?);
+                let age = Duration::try_from(age).unwrap_or(Duration::ZERO);
+                if age < window {
+                    usage.push((age, from_db(row.get(1)?)?));
+                }
+            }
+            Ok(usage)
+        })
+    }
+
+    /// Returns the latest start that the schedule has handled.
+    ///
+    /// # Errors
+    /// Returns a [`StoreError`] when reading fails.
+    pub fn schedule_cursor(&self) -> Result<Option<Timestamp>, StoreError> {
+        let found = self.read(|connection| {
+            let mut statement =
+                connection.prepare_cached("SELECT at FROM marks WHERE name = 'scheduled_up_to'")?;
+            Ok(statement.query_row([], |row| row.get(0)).optional()?)
+        })?;
+        found.map(timestamp).transpose()
+    }
+
+    /// Sets the latest start that the schedule has handled.
+    ///
+    /// # Errors
+    /// Returns [`StoreError::Sqlite`].
+    pub fn set_schedule_cursor(&self, at: Timestamp) -> Result<(), StoreError> {
+        self.write(|transaction| write_schedule_cursor(transaction, at))
+    }
+}
+
+pub(super) fn write_schedule_cursor(transaction: &Transaction<'_>, at: Timestamp) -> Result<(), StoreError> {
+    transaction.execute(
+        "INSERT INTO marks (name, at) VALUES ('scheduled_up_to', ?1) \
+         ON CONFLICT (name) DO UPDATE SET at = excluded.at",
+        [at.as_millisecond()],
+    )?;
+    Ok(())
+}

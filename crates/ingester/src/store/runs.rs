@@ -1,0 +1,291 @@
+//! Stored runs: insert, update, query and prune.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
+use uuid::Uuid;
+
+use crate::run::plan::PageRange;
+use crate::run::run_stats::Counts;
+use crate::run::{Run, RunFilter, RunSpec, RunState};
+use crate::store::cursors::write_schedule_cursor;
+use crate::store::{Store, StoreError, from_db, timestamp, to_db};
+
+const COLUMNS: &str = "id, cause, state, scheduled, created, started, ended, seed, users, page_size, first_page, \
+                       last_page, resumed, reason, counts, pages_fetched, next_record, retry, batch";
+
+impl Store {
+    /// Inserts a run: `queued`, or `missed` or `skipped` for `reason`.
+    ///
+    /// # Errors
+    /// Returns [`StoreError::Sqlite`].
+    pub fn insert_run(
+        &self,
+        spec: &RunSpec,
+        state: RunState,
+        reason: Option<&str>,
+        now: Timestamp,
+    ) -> Result<Uuid, StoreError> {
+        self.write(|transaction| insert_run(transaction, spec, state, reason, now))
+    }
+
+    /// Inserts the due starts up to `up_to` and moves the schedule cursor there.
+    ///
+    /// # Errors
+    /// Returns [`StoreError::Sqlite`].
+    pub fn insert_due_runs(
+        &self,
+        specs: &[(RunSpec, RunState, Option<&str>)],
+        up_to: Timestamp,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.write(|transaction| {
+            for (spec, state, reason) in specs {
+                insert_run(transaction, spec, *state, *reason, now)?;
+            }
+            write_schedule_cursor(transaction, up_to)
+        })
+    }
+
+    /// Starts a queued run with `batch_size` records per request, or resumes a started one with its own batch size.
+    ///
+    /// # Errors
+    /// Returns [`StoreError::Sqlite`].
+    pub fn start_run(&self, run: Uuid, batch_size: u32, now: Timestamp) -> Result<Run, StoreError> {
+        self.write(|transaction| {
+            let changed = transaction.execute(
+                "UPDATE runs SET resumed = resumed + (state = 'running'), state = 'running', \
+                 started = coalesce(started, ?2), batch = coalesce(batch, ?3) WHERE id = ?1 AND state IN ('queued', 'running')",
+                params![run.to_string(), now.as_millisecond(), batch_size],
+            )?;
+            match find(transaction, run)? {
+                Some(started) if changed == 1 => Ok(started),
+                _ => Err(StoreError::Corrupt("run to start")),
+            }
+        })
+    }
+
+    /// Ends a run and deletes its pages.
+    ///
+    /// # Errors
+    /// Returns [`StoreError::Sqlite`].
+    pub fn finish_run(
+        &self,
+        run: Uuid,
+        state: RunState,
+        reason: Option<&str>,
+        counts: &Counts,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let run = run.to_string();
+        self.write(|transaction| {
+            transaction.execute(
+                "UPDATE runs SET state = ?2, reason = ?3, counts = ?4, ended = ?5 WHERE id = ?1",
+                params![
+                    run,
+                    state.name(),
+                    reason,
+                    counts_json(counts),
+                    now.as_millisecond()
+                ],
+            )?;
+            for table in ["pages", "pieces", "ids"] {
+                transaction.execute(&format!("DELETE FROM {table} WHERE run = ?1"), [&run])?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Saves the counts of the active run without any other change.
+    ///
+    /// # Errors
+    /// Returns [`StoreError::Sqlite`].
+    pub fn save_counts(&self, run: Uuid, counts: &Counts) -> Result<(), StoreError> {
+        self.write(|transaction| write_counts(transaction, run, counts))
+    }
+
+    /// Returns the runs that have not ended, oldest first.
+    ///
+    /// # Errors
+    /// Returns a [`StoreError`] when reading fails.
+    pub fn unfinished_runs(&self) -> Result<Vec<Run>, StoreError> {
+        self.read(|connection| {
+            let mut statement = connection.prepare_cached(&format!(
+                "SELECT {COLUMNS} FROM runs WHERE state IN ('queued', 'running') ORDER BY state DESC, id"
+            ))?;
+            let mut rows = statement.query([])?;
+            let mut runs = Vec::new();
+            while let Some(row) = rows.next()? {
+                runs.push(from_row(row)?);
+            }
+            Ok(runs)
+        })
+    }
+
+    /// Returns the run with this id.
+    ///
+    /// # Errors
+    /// Returns a [`StoreError`] when reading fails.
+    pub fn run(&self, run: Uuid) -> Result<Option<Run>, StoreError> {
+        self.read(|connection| find(connection, run))
+    }
+
+    /// Returns the last run that started and ended. Runs start and end in the order of their ids.
+    ///
+    /// # Errors
+    /// Returns a [`StoreError`] when reading fails.
+    pub fn last_finished_run(&self) -> Result<Option<Run>, StoreError> {
+        self.read(|connection| {
+            let mut statement = connection.prepare_cached(&format!(
+                "SELECT {COLUMNS} FROM runs WHERE started IS NOT NULL AND ended IS NOT NULL ORDER BY id DESC LIMIT 1"
+            ))?;
+            statement
+                .query_row([], |row| Ok(from_row(row)))
+                .optional()?
+                .transpose()
+        })
+    }
+
+    /// Returns the runs that match the filter, newest first.
+    ///
+    /// # Errors
+    /// Returns a [`StoreError`] when reading fails.
+    pub fn runs(&self, filter: &RunFilter) -> Result<Vec<Run>, StoreError> {
+        self.read(|connection| {
+            let mut statement = connection.prepare_cached(&format!(
+                "SELECT {COLUMNS} FROM runs WHERE (?1 IS NULL OR state = ?1) AND (?2 IS NULL OR cause = ?2) \
+                 AND (?3 IS NULL OR id < ?3) ORDER BY id DESC LIMIT ?4"
+            ))?;
+            let mut rows = statement.query(params![
+                filter.state.map(RunState::name),
+                filter.trigger.map(|trigger| trigger.name()),
+                filter.before.map(|id| id.to_string()),
+                filter.limit,
+            ])?;
+            let mut runs = Vec::new();
+            while let Some(row) = rows.next()? {
+                runs.push(from_row(row)?);
+            }
+            Ok(runs)
+        })
+    }
+
+    /// Deletes ended runs that are older than `age` or not among the newest `number`. Keeps the run that ended last, because
+    /// it may need a retry.
+    ///
+    /// # Errors
+    /// Returns [`StoreError::Sqlite`].
+    pub fn prune_runs(&self, age: Duration, number: u32, now: Timestamp) -> Result<usize, StoreError> {
+        let oldest = now.checked_sub(age).unwrap_or(Timestamp::MIN);
+        self.write(|transaction| {
+            let pruned = transaction.execute(
+                "DELETE FROM runs WHERE state NOT IN ('queued', 'running') AND (ended < ?1 OR id NOT IN \
+                 (SELECT id FROM runs WHERE state NOT IN ('queued', 'running') ORDER BY id DESC LIMIT ?2)) \
+                 AND id NOT IN (SELECT id FROM runs WHERE started IS NOT NULL AND ended IS NOT NULL \
+                 ORDER BY id DESC LIMIT 1)",
+                params![oldest.as_millisecond(), number],
+            )?;
+            if pruned > 0 {
+                transaction.execute("DELETE FROM refused WHERE run NOT IN (SELECT id FROM runs)", [])?;
+            }
+            Ok(pruned)
+        })
+    }
+}
+
+fn insert_run(
+    transaction: &Transaction<'_>,
+    spec: &RunSpec,
+    state: RunState,
+    reason: Option<&str>,
+    now: Timestamp,
+) -> Result<Uuid, StoreError> {
+    let id = next_id(transaction)?;
+    let counts = Counts {
+        requested: if state.is_final() { 0 } else { spec.plan().users() },
+        ..Counts::default()
+    };
+    let ended = state.is_final().then(|| now.as_millisecond());
+    transaction.execute(
+        "INSERT INTO runs (id, cause, state, scheduled, created, ended, seed, users, page_size, first_page, \
+         last_page, reason, counts, retry) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+        params![
+            id.to_string(),
+            spec.trigger.name(),
+            state.name(),
+            spec.scheduled.map(Timestamp::as_millisecond),
+            now.as_millisecond(),
+            ended,
+            spec.seed.to_string(),
+            to_db(spec.users),
+            spec.page_size,
+            spec.pages.map(|pages| to_db(pages.first())),
+            spec.pages.map(|pages| to_db(pages.last())),
+            reason,
+            counts_json(&counts),
+            spec.retry,
+        ],
+    )?;
+    Ok(id)
+}
+
+/// Returns an id greater than any stored one, even after a backward clock step, so that ids order runs by time.
+fn next_id(transaction: &Transaction<'_>) -> Result<Uuid, StoreError> {
+    let last = transaction
+        .prepare_cached("SELECT max(id) FROM runs")?
+        .query_row([], |row| row.get::<_, Option<String>>(0))?;
+    let last = last.map(|id| id.parse::<Uuid>()).transpose();
+    let last = last.map_err(|_| StoreError::Corrupt("run id"))?;
+    let after = last.map_or(0, |last| last.as_u128().saturating_add(1));
+    Ok(Uuid::from_u128(Uuid::now_v7().as_u128().max(after)))
+}
+
+pub(super) fn write_counts(
+    transaction: &Transaction<'_>,
+    run: Uuid,
+    counts: &Counts,
+) -> Result<(), StoreError> {
+    let mut statement = transaction.prepare_cached("UPDATE runs SET counts = ?2 WHERE id = ?1")?;
+    statement.execute(params![run.to_string(), counts_json(counts)])?;
+    Ok(())
+}
+
+fn counts_json(counts: &Counts) -> String {
+    serde_json::to_string(counts).expect("numbers and strings serialize to JSON")
+}
+
+fn find(connection: &Connection, run: Uuid) -> Result<Option<Run>, StoreError> {
+    let mut statement = connection.prepare_cached(&format!("SELECT {COLUMNS} FROM runs WHERE id = ?1"))?;
+    let found = statement.query_row([run.to_string()], |row| Ok(from_row(row)));
+    found.optional()?.transpose()
+}
+
+fn from_row(row: &Row<'_>) -> Result<Run, StoreError> {
+    let text = |index: usize| row.get::<_, String>(index);
+    let time = |index: usize| row.get::<_, Option<i64>>(index)?.map(timestamp).transpose();
+    let pages = match (row.get::<_, Option<i64>>(10)?, row.get::<_, Option<i64>>(11)?) {
+        (Some(first), Some(last)) => PageRange::new(from_db(first)?, from_db(last)?),
+        _ => None,
+    };
+    Ok(Run {
+        id: text(0)?.parse().map_err(|_| StoreError::Corrupt("run id"))?,
+        trigger: text(1)?.parse().map_err(|_| StoreError::Corrupt("trigger"))?,
+        state: text(2)?.parse().map_err(|_| StoreError::Corrupt("state"))?,
+        scheduled: time(3)?,
+        created: timestamp(row.get(4)?)?,
+        started: time(5)?,
+        ended: time(6)?,
+        seed: text(7)?.parse().map_err(|_| StoreError::Corrupt("seed"))?,
+        users: from_db(row.get(8)?)?,
+        page_size: row.get(9)?,
+        pages,
+        resumed: row.get(12)?,
+        reason: row.get(13)?,
+        counts: serde_json::from_str(&text(14)?).map_err(|_| StoreError::Corrupt("counts"))?,
+        pages_fetched: from_db(row.get(15)?)?,
+        next_record: from_db(row.get(16)?)?,
+        retry: row.get(17)?,
+        batch_size: row.get(18)?,
+    })
+}

@@ -1,0 +1,526 @@
+use uuid::Uuid;
+
+use super::*;
+use crate::delivery::record_batch::tests::page_of;
+use crate::run::run_stats::Counts;
+use crate::run::{RunFilter, RunSpec, RunState, Trigger};
+use crate::store::outbox::{Ack, FetchedPage, RejectedRecord};
+use crate::transform::page::Page;
+
+fn spec(trigger: Trigger) -> RunSpec {
+    RunSpec {
+        trigger,
+        scheduled: None,
+        seed: "abc".parse().unwrap(),
+        users: 12,
+        page_size: 5,
+        pages: Some("2..3".parse().unwrap()),
+        retry: 3,
+    }
+}
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
+}
+
+fn counts(fetched: u64) -> Counts {
+    Counts {
+        requested: 7,
+        fetched,
+        ..Counts::default()
+    }
+}
+
+/// Stores a page in chunks of three records.
+fn insert_page(store: &Store, run: uuid::Uuid, number: u64, page: &Page) {
+    insert_page_in_chunks(store, run, number, page, 3);
+}
+
+fn insert_page_in_chunks(store: &Store, run: uuid::Uuid, number: u64, page: &Page, chunk_size: usize) {
+    let new_records: Vec<_> = (0..page.ids().len()).collect();
+    let fetched = FetchedPage {
+        page: number,
+        first: number * 5,
+        content: page,
+        new_records: &new_records,
+        chunk_size,
+    };
+    store
+        .insert_page(run, &fetched, || counts(5 * (number + 1)))
+        .unwrap();
+}
+
+#[test]
+fn stored_run_round_trips() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.db");
+    let store = Store::open(&path).unwrap();
+    let run = store
+        .insert_run(&spec(Trigger::Backfill), RunState::Queued, None, at(5))
+        .unwrap();
+    assert_eq!(store.start_run(run, 50, at(6)).unwrap().resumed, 0);
+    drop(store);
+    let store = Store::open(&path).unwrap();
+    assert_eq!(store.unfinished_runs().unwrap().len(), 1);
+    let stored = store.start_run(run, 70, at(9)).unwrap();
+    assert_eq!(
+        (stored.resumed, stored.started, stored.state),
+        (1, Some(at(6)), RunState::Running)
+    );
+    assert_eq!(stored.spec(), spec(Trigger::Backfill));
+    assert_eq!(stored.batch_size, Some(50), "as it was started");
+    assert_eq!(stored.counts.requested, 7);
+    store
+        .finish_run(run, RunState::Failed, Some("why"), &counts(3), at(10))
+        .unwrap();
+    let stored = store.run(run).unwrap().unwrap();
+    assert_eq!(
+        (stored.reason.as_deref(), stored.ended, stored.counts),
+        (Some("why"), Some(at(10)), counts(3))
+    );
+    assert!(store.unfinished_runs().unwrap().is_empty() && store.start_run(run, 50, at(11)).is_err());
+}
+
+#[test]
+fn writer_does_not_block_readers() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(&folder.path().join("state.db")).unwrap();
+    let mode = store.read(|connection| {
+        Ok(connection.query_row("PRAGMA journal_mode", [], |row| row.get::<_, String>(0))?)
+    });
+    assert_eq!(mode.unwrap(), "wal");
+}
+
+#[test]
+fn page_is_pending_until_its_last_record_is_acknowledged() {
+    let store = Store::in_memory().unwrap();
+    let run = store
+        .insert_run(&spec(Trigger::Manual), RunState::Queued, None, at(0))
+        .unwrap();
+    let page = page_of(5);
+    insert_page(&store, run, 0, &page);
+    insert_page(&store, run, 1, &page_of(2));
+    let next_chunk = |after| store.next_chunk(run, after).unwrap().unwrap();
+    let (front, back) = (next_chunk(None), next_chunk(Some((0, 0))));
+    assert_eq!((front.page, front.first, front.range()), (0, 0, 0..3));
+    assert_eq!(
+        (&front.records, &back.records),
+        (&page.records(&[0, 1, 2]), &page.records(&[3, 4]))
+    );
+    let next = next_chunk(Some((0, 3)));
+    assert_eq!((back.range(), next.page, next.first), (3..5, 1, 5));
+    assert!(store.next_chunk(run, Some((1, 0))).unwrap().is_none());
+    let ack = |chunk, range, rejected| {
+        let ack = Ack {
+            chunk,
+            range,
+            rejected,
+        };
+        store.acknowledge(run, &ack, || counts(9)).unwrap()
+    };
+    let rejected = RejectedRecord {
+        record: 4,
+        id: "x".into(),
+        reason: "email: is blank".into(),
+    };
+    assert!(!ack(&back, 3..5, std::slice::from_ref(&rejected)));
+    assert_eq!(
+        next_chunk(Some((0, 0))).page,
+        1,
+        "a chunk is deleted with its last record"
+    );
+    assert!(!ack(&front, 0..1, &[]));
+    assert_eq!(next_chunk(None).acknowledged.to_string(), "0-1,3-5");
+    assert_eq!(store.pending_pages(run).unwrap(), 2);
+    assert!(ack(&front, 1..3, &[]));
+    assert_eq!((next_chunk(None).page, store.pending_pages(run).unwrap()), (1, 1));
+    assert_eq!(store.rejected_records(run, 10).unwrap(), [rejected]);
+    let stored = store.run(run).unwrap().unwrap();
+    assert_eq!(
+        (stored.pages_fetched, stored.next_record, stored.counts.fetched),
+        (2, 7, 9)
+    );
+    assert_eq!(store.user_ids(run).unwrap().len(), 7, "including delivered pages");
+    store
+        .finish_run(run, RunState::Stopped, None, &counts(9), at(1))
+        .unwrap();
+    assert_eq!(
+        (
+            store.pending_pages(run).unwrap(),
+            store.user_ids(run).unwrap().len()
+        ),
+        (0, 0)
+    );
+}
+
+#[test]
+fn runs_are_filtered_and_paged_newest_first() {
+    let store = Store::in_memory().unwrap();
+    let enter = |trigger, state| {
+        store
+            .insert_run(&spec(trigger), state, Some("so"), at(0))
+            .unwrap()
+    };
+    let first = enter(Trigger::Schedule, RunState::Missed);
+    let second = enter(Trigger::Manual, RunState::Queued);
+    let third = enter(Trigger::Schedule, RunState::Skipped);
+    let ids = |filter: &RunFilter| -> Vec<_> {
+        store
+            .runs(filter)
+            .unwrap()
+            .into_iter()
+            .map(|run| run.id)
+            .collect()
+    };
+    assert_eq!(ids(&RunFilter::default()), [third, second, first]);
+    let trigger = Some(Trigger::Schedule);
+    assert_eq!(
+        ids(&RunFilter {
+            trigger,
+            ..RunFilter::default()
+        }),
+        [third, first]
+    );
+    let state = Some(RunState::Missed);
+    assert_eq!(
+        ids(&RunFilter {
+            state,
+            ..RunFilter::default()
+        }),
+        [first]
+    );
+    assert_eq!(
+        ids(&RunFilter {
+            before: Some(third),
+            limit: 1,
+            ..RunFilter::default()
+        }),
+        [second]
+    );
+}
+
+#[test]
+fn pruning_keeps_unfinished_runs() {
+    let store = Store::in_memory().unwrap();
+    let enter = |state, second| {
+        store
+            .insert_run(&spec(Trigger::Manual), state, None, at(second))
+            .unwrap()
+    };
+    let queued = enter(RunState::Queued, 0);
+    enter(RunState::Missed, 10);
+    enter(RunState::Missed, 90);
+    let kept = enter(RunState::Missed, 95);
+    assert_eq!(store.prune_runs(Duration::from_secs(50), 9, at(100)).unwrap(), 1);
+    assert_eq!(store.prune_runs(Duration::from_secs(50), 1, at(100)).unwrap(), 1);
+    let left: Vec<_> = store
+        .runs(&RunFilter::default())
+        .unwrap()
+        .into_iter()
+        .map(|run| run.id)
+        .collect();
+    assert_eq!(left, [kept, queued]);
+}
+
+#[test]
+fn usage_is_kept_for_a_window_and_unserved_users_are_released() {
+    let store = Store::in_memory().unwrap();
+    let window = Duration::from_secs(100);
+    let served = store.reserve_users(5, window, at(1_000)).unwrap();
+    let rejected = store.reserve_users(7, window, at(1_010)).unwrap();
+    store.reserve_users(9, window, at(1_020)).unwrap();
+    store.complete_reservation(served, true, at(1_005)).unwrap();
+    store.complete_reservation(rejected, false, at(1_011)).unwrap();
+    let second = Duration::from_secs;
+    assert_eq!(
+        store.recent_usage(window, at(1_050)).unwrap(),
+        [(second(45), 5), (second(30), 9)]
+    );
+    assert_eq!(store.recent_usage(window, at(1_110)).unwrap(), [(second(90), 9)]);
+    let set_back = store.recent_usage(window, at(900)).unwrap();
+    assert_eq!(
+        set_back,
+        [(second(0), 5), (second(0), 9)],
+        "a backward clock step frees nothing"
+    );
+}
+
+#[test]
+fn state_file_has_one_writer_and_many_readers() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.db");
+    let store = Store::open(&path).unwrap();
+    assert!(matches!(Store::open(&path), Err(StoreError::InUse(_))));
+    store.set_schedule_cursor(at(7)).unwrap();
+    assert_eq!(
+        Store::open_shared(&path).unwrap().schedule_cursor().unwrap(),
+        Some(at(7))
+    );
+    drop(store);
+    Store::open(&path).unwrap();
+}
+
+#[test]
+fn invalid_state_file_is_rejected() {
+    let folder = tempfile::tempdir().unwrap();
+    let missing = folder.path().join("missing").join("state.db");
+    assert!(matches!(Store::open(&missing), Err(StoreError::Lock { .. })));
+    assert!(matches!(
+        Store::open_shared(&missing),
+        Err(StoreError::Open { .. })
+    ));
+    let text = folder.path().join("text");
+    std::fs::write(&text, "not a database, but long enough to be parsed as one").unwrap();
+    assert!(matches!(Store::open(&text), Err(StoreError::Open { .. })));
+    let newer = folder.path().join("newer");
+    let connection = Connection::open(&newer).unwrap();
+    connection.pragma_update(None, "user_version", 7).unwrap();
+    drop(connection);
+    assert!(matches!(Store::open(&newer), Err(StoreError::Version(7))));
+}
+
+#[test]
+fn last_finished_run_survives_pruning() {
+    let store = Store::in_memory().unwrap();
+    let queued = |trigger| {
+        store
+            .insert_run(&spec(trigger), RunState::Queued, None, at(0))
+            .unwrap()
+    };
+    assert_eq!(store.last_finished_run().unwrap(), None);
+    let (failed, cancelled) = (queued(Trigger::Manual), queued(Trigger::Manual));
+    store.start_run(failed, 50, at(1)).unwrap();
+    store
+        .finish_run(cancelled, RunState::Stopped, None, &counts(0), at(9))
+        .unwrap();
+    store
+        .finish_run(failed, RunState::Failed, Some("why"), &counts(0), at(5))
+        .unwrap();
+    let last = store.last_finished_run().unwrap().unwrap();
+    assert_eq!(
+        (last.id, last.retry),
+        (failed, 3),
+        "a cancelled queued run had not started"
+    );
+    let retried = last.spec().retried();
+    assert_eq!(
+        (retried.trigger, retried.retry, &retried.seed),
+        (Trigger::Retry, 4, &last.seed)
+    );
+    store.prune_runs(Duration::ZERO, 1, at(100)).unwrap();
+    assert_eq!(store.last_finished_run().unwrap().unwrap().id, failed);
+}
+
+#[test]
+fn backward_clock_step_keeps_the_order_of_runs() {
+    let store = Store::in_memory().unwrap();
+    let ahead = Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, 4_000_000_000, 0));
+    let run = |second, state| {
+        let run = store
+            .insert_run(&spec(Trigger::Manual), RunState::Queued, None, at(second))
+            .unwrap();
+        store.start_run(run, 50, at(second)).unwrap();
+        store
+            .finish_run(run, state, None, &counts(0), at(second))
+            .unwrap();
+        run
+    };
+    let failed = run(4_000_000_000, RunState::Failed);
+    let renamed = store.read(|connection| {
+        let names = [ahead.to_string(), failed.to_string()];
+        Ok(connection.execute("UPDATE runs SET id = ?1 WHERE id = ?2", names)?)
+    });
+    assert_eq!(renamed.unwrap(), 1);
+    assert_eq!(store.last_finished_run().unwrap().unwrap().id, ahead);
+    let later = [run(1_000, RunState::Complete), run(900, RunState::Complete)];
+    assert_eq!(
+        store.last_finished_run().unwrap().unwrap().id,
+        later[1],
+        "independent of its clock"
+    );
+    let ids: Vec<_> = store
+        .runs(&RunFilter::default())
+        .unwrap()
+        .into_iter()
+        .map(|run| run.id)
+        .collect();
+    assert_eq!(ids, [later[1], later[0], ahead]);
+    assert!(later.iter().all(|id| id.get_version_num() == 7));
+}
+
+#[test]
+fn schema_version_1_is_upgraded_with_its_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.db");
+    let second = schema_version_2();
+    let old = second.replace(",\n  retry INTEGER NOT NULL DEFAULT 0", "");
+    assert_ne!(old, second);
+    let connection = Connection::open(&path).unwrap();
+    let run = "0195d0b1-7a4c-7f3e-9b1a-2c3d4e5f6071";
+    connection
+        .execute_batch(&format!(
+            "{old} PRAGMA user_version = 1; INSERT INTO runs (id, cause, state, created, seed, users, page_size, counts) \
+             VALUES ('{run}', 'manual', 'queued', 0, 'abc', 5, 5, '{{}}');"
+        ))
+        .unwrap();
+    drop(connection);
+    let rejected = Store::open_shared(&path).map(drop).unwrap_err().to_string();
+    assert!(
+        rejected.starts_with("the state file has schema version 1, expected 3"),
+        "{rejected}"
+    );
+    let store = Store::open(&path).unwrap();
+    let stored = store.start_run(run.parse().unwrap(), 50, at(1)).unwrap();
+    assert_eq!((stored.retry, stored.users), (0, 5));
+    store
+        .insert_run(&spec(Trigger::Retry), RunState::Queued, None, at(2))
+        .unwrap();
+    drop(store);
+    assert_eq!(Store::open(&path).unwrap().unfinished_runs().unwrap()[1].retry, 3);
+}
+
+/// Returns schema version 2, which stores a page in one row with the number of acknowledged leading records.
+fn schema_version_2() -> String {
+    let mut schema = SCHEMA.to_owned();
+    for (now, then) in [
+        (
+            ",\n  batch INTEGER                    -- records per request, set when the run starts",
+            "",
+        ),
+        (
+            "accounted TEXT NOT NULL DEFAULT ''",
+            "accounted INTEGER NOT NULL DEFAULT 0",
+        ),
+        ("CREATE TABLE pieces", "CREATE TABLE bodies"),
+        (
+            "\n  start INTEGER NOT NULL,          -- index of its first record in the page",
+            "",
+        ),
+        ("(run, page, start)", "(run, page)"),
+    ] {
+        assert_eq!(schema.matches(now).count(), 1, "{now}");
+        schema = schema.replace(now, then);
+    }
+    schema
+}
+
+#[test]
+fn run_of_schema_version_2_resumes_after_acknowledged_records() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.db");
+    let run = "0195d0b1-7a4c-7f3e-9b1a-2c3d4e5f6071";
+    let connection = Connection::open(&path).unwrap();
+    connection
+        .execute_batch(&format!(
+            "{} PRAGMA user_version = 2; INSERT INTO runs (id, cause, state, created, seed, users, page_size, counts) \
+             VALUES ('{run}', 'manual', 'running', 0, 'abc', 5, 5, '{{}}'); \
+             INSERT INTO pages VALUES ('{run}', 0, 0, 3, 2), ('{run}', 1, 3, 2, 0); \
+             INSERT INTO bodies VALUES ('{run}', 0, x'610a620a630a'), ('{run}', 1, x'640a650a');",
+            schema_version_2()
+        ))
+        .unwrap();
+    drop(connection);
+    let store = Store::open(&path).unwrap();
+    let run = run.parse().unwrap();
+    let page = |after| store.next_chunk(run, after).unwrap().unwrap();
+    assert_eq!(
+        (page(None).acknowledged.to_string(), page(None).range()),
+        ("0-2".to_owned(), 0..3)
+    );
+    assert_eq!(page(Some((0, 0))).acknowledged.to_string(), "");
+    let rest = Ack {
+        chunk: &page(None),
+        range: 2..3,
+        rejected: &[],
+    };
+    assert!(store.acknowledge(run, &rest, || counts(5)).unwrap());
+}
+
+/// Whether the bytes of any file in `folder` contain `text`.
+fn on_disk(folder: &Path, text: &str) -> bool {
+    std::fs::read_dir(folder).unwrap().any(|file| {
+        let bytes = std::fs::read(file.unwrap().path()).unwrap();
+        memchr::memmem::find(&bytes, text.as_bytes()).is_some()
+    })
+}
+
+/// Delivers a run and asserts that its personal data is not in any file.
+fn assert_run_leaves_no_personal_data(folder: &Path) {
+    let store = Store::open(&folder.join("state.db")).unwrap();
+    let run = store
+        .insert_run(&spec(Trigger::Manual), RunState::Queued, None, at(0))
+        .unwrap();
+    let pages = 40;
+    for number in 0..pages {
+        // Chunks that share a database page, and chunks that span several.
+        insert_page_in_chunks(
+            &store,
+            run,
+            number,
+            &page_of(100),
+            if number % 2 == 0 { 3 } else { 90 },
+        );
+    }
+    // Moves the WAL into the database file, so that there is content to remove.
+    store.purge_deleted().unwrap();
+    assert!(on_disk(folder, "1961-08-04"), "pending records are stored");
+    while let Some(chunk) = store.next_chunk(run, None).unwrap() {
+        let ack = Ack {
+            chunk: &chunk,
+            range: chunk.range(),
+            rejected: &[],
+        };
+        store.acknowledge(run, &ack, || counts(0)).unwrap();
+    }
+    store
+        .finish_run(run, RunState::Complete, None, &counts(0), at(9))
+        .unwrap();
+    store.purge_deleted().unwrap();
+    for personal in ["Zo\u{eb}", "1961-08-04"] {
+        assert!(!on_disk(folder, personal), "{personal}");
+    }
+    assert!(on_disk(folder, &run.to_string()), "the run is kept");
+}
+
+#[test]
+fn no_personal_data_remains_on_disk_after_a_run() {
+    let folder = tempfile::tempdir().unwrap();
+    assert_run_leaves_no_personal_data(folder.path());
+    assert_run_leaves_no_personal_data(folder.path());
+}
+
+#[test]
+fn file_without_incremental_vacuum_is_rewritten_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.db");
+    let older = Connection::open(&path).unwrap();
+    older.pragma_update(None, "journal_mode", "wal").unwrap();
+    older
+        .execute_batch(&format!(
+            "{SCHEMA} PRAGMA user_version = {VERSION}; INSERT INTO marks (name, at) VALUES ('known', 7);"
+        ))
+        .unwrap();
+    drop(older);
+    assert_run_leaves_no_personal_data(folder.path());
+    let known: i64 = Connection::open(&path)
+        .unwrap()
+        .query_row("SELECT at FROM marks WHERE name = 'known'", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(known, 7);
+}
+
+#[test]
+fn state_files_are_readable_by_the_owner_only() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(&folder.path().join("state.db")).unwrap();
+    store.set_schedule_cursor(at(7)).unwrap();
+    let modes: Vec<_> = std::fs::read_dir(folder.path())
+        .unwrap()
+        .map(|file| file.unwrap().metadata().unwrap().permissions().mode() & 0o777)
+        .collect();
+    assert!(
+        modes.len() >= 3 && modes.iter().all(|mode| *mode == 0o600),
+        "{modes:?}"
+    );
+}

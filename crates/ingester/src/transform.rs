@@ -1,0 +1,11 @@
+//! Turns a reply of the random-user API into a page of encoded records. No HTTP, no state.
+
+pub mod random_user;
+pub mod scalar;
+
+pub mod mapping;
+
+pub mod page;
+pub mod records;
+
+pub mod dedup_window;

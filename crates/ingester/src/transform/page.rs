@@ -1,0 +1,65 @@
+//! A fetched page: its encoded records and the errors of users that can't be mapped. Keeps no part of the reply, which
+//! halves the memory of a queued page.
+
+use std::ops::Range;
+
+use model::{User, UserId};
+
+use crate::transform::mapping::MappingError;
+use crate::transform::records::Records;
+
+/// The users of one valid reply.
+#[derive(Debug, Default)]
+pub struct Page {
+    json: Vec<u8>,
+    records: Vec<PageRecord>,
+    errors: Vec<MappingError>,
+}
+
+#[derive(Debug)]
+struct PageRecord {
+    id: UserId,
+    json: Range<usize>,
+}
+
+impl Page {
+    /// Adds a mapped user, or the error of its mapping.
+    pub fn push(&mut self, mapped: Result<User<'_>, MappingError>) {
+        match mapped {
+            Ok(user) => {
+                let start = self.json.len();
+                user.write_json(&mut self.json);
+                let json = start..self.json.len();
+                self.records.push(PageRecord { id: user.id(), json });
+            }
+            Err(error) => self.errors.push(error),
+        }
+    }
+
+    /// Returns the number of users in the reply, mapped or not.
+    #[must_use]
+    pub fn users(&self) -> usize {
+        self.records.len() + self.errors.len()
+    }
+
+    /// Returns the ids of the records, in the order of the reply.
+    pub fn ids(&self) -> impl ExactSizeIterator<Item = UserId> + '_ {
+        self.records.iter().map(|record| record.id)
+    }
+
+    /// Returns the records at `indices`, which must exist.
+    #[must_use]
+    pub fn records(&self, indices: &[usize]) -> Records {
+        let mut records = Records::default();
+        for index in indices {
+            records.push(&self.json[self.records[*index].json.clone()]);
+        }
+        records
+    }
+
+    /// Returns the errors of users that can't be mapped.
+    #[must_use]
+    pub fn mapping_errors(&self) -> &[MappingError] {
+        &self.errors
+    }
+}

@@ -1,0 +1,290 @@
+//! Whatever the API does, the run ends with correct counts or a clear failure, and never with half a record.
+
+use std::time::Duration;
+
+use ingester::config::IngesterSettings;
+use ingester::http::endpoint::Endpoint;
+use ingester::run::report::{Outcome, Report};
+use model::User;
+use serde_json::Value;
+use testkit::randomuser::{self, BrokenField, Budget, Fault, Options, RandomUserApi, Refusal};
+
+use crate::pipeline;
+use crate::publisher_stack::PublisherStack;
+
+async fn api() -> RandomUserApi {
+    RandomUserApi::start(Options::default()).await.unwrap()
+}
+
+/// A run whose requests meet these faults first, and what is in the topic then; that is valid, whatever happened.
+async fn run_with(faults: &[Fault], change: impl FnOnce(&mut IngesterSettings)) -> (Report, Vec<Value>) {
+    let (api, stack) = (api().await, PublisherStack::shared().await);
+    for fault in faults {
+        api.inject(fault.clone(), 1);
+    }
+    let mut settings = pipeline::settings(&api, &stack.url());
+    change(&mut settings);
+    let report = pipeline::run(&settings).await;
+    let records = stack.records_of(report.run).await;
+    for record in &records {
+        User::parse_strict(record.to_string().as_bytes()).unwrap();
+    }
+    assert_eq!(records.len() as u64, report.counts.accepted);
+    (report, records)
+}
+
+/// Where only the deadline ends a request, it is soon; elsewhere a busy machine must not meet it.
+fn soon(fault: &Fault) -> impl FnOnce(&mut IngesterSettings) {
+    let late = matches!(
+        fault,
+        Fault::StallMidBody | Fault::Hang(None) | Fault::SlowBytes(_)
+    );
+    move |settings| {
+        if late {
+            settings.source.request_timeout = Duration::from_secs(1);
+        }
+    }
+}
+
+/// Faults that pass when one asks again.
+fn passing() -> Vec<Fault> {
+    vec![
+        Fault::InternalError,
+        Fault::BadGateway,
+        Fault::Unavailable,
+        Fault::ErrorBody,
+        Fault::NoResults,
+        Fault::FewerResults,
+        Fault::WrongContentType,
+        Fault::TruncatedJson,
+        Fault::ResetMidBody,
+        Fault::StallMidBody,
+        Fault::Hang(None),
+        Fault::SlowBytes(Duration::from_millis(50)),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fault_that_passes_is_asked_over_and_leaves_no_trace_in_the_counts() {
+    for fault in passing() {
+        let (report, _) = run_with(std::slice::from_ref(&fault), soon(&fault)).await;
+        assert!(matches!(report.outcome, Outcome::Complete), "{fault}: {report:?}");
+        assert_eq!(
+            pipeline::fetched_accepted_retried(&report.counts),
+            (10, 10, 1),
+            "{fault}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fault_that_stays_ends_the_run_and_what_came_before_it_is_delivered() {
+    for fault in passing() {
+        let faults = [
+            Fault::Hang(Some(Duration::ZERO)),
+            fault.clone(),
+            fault.clone(),
+            fault.clone(),
+        ];
+        let (report, _) = run_with(&faults, soon(&fault)).await;
+        let reason = report.reason().unwrap();
+        assert!(
+            reason.starts_with("fetching ended: fetch page 2 in 3 attempts: "),
+            "{fault}: {reason}"
+        );
+        assert_eq!(
+            pipeline::fetched_accepted_retried(&report.counts),
+            (5, 5, 2),
+            "{fault}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_asking_again_cannot_mend_fails_at_once_with_the_reason() {
+    for (fault, reason) in [
+        (Fault::ForbiddenPage, "answered 403 Forbidden"),
+        (
+            Fault::WrongVersion,
+            "asked for version 1.4, answered by version 1.3",
+        ),
+        (Fault::OversizedBody(2 << 20), "the answer is larger than 1.0 MiB"),
+    ] {
+        let one_mib =
+            |settings: &mut IngesterSettings| settings.source.max_response_size = bytesize::ByteSize::mib(1);
+        let (report, _) = run_with(std::slice::from_ref(&fault), one_mib).await;
+        assert!(
+            report.reason().unwrap().ends_with(reason),
+            "{fault}: {:?}",
+            report.reason()
+        );
+        assert_eq!(
+            pipeline::fetched_accepted_retried(&report.counts),
+            (0, 0, 0),
+            "{fault}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_answer_within_the_deadline_is_taken_and_so_is_a_large_one_within_the_cap() {
+    let faults = [
+        Fault::SlowBytes(Duration::from_millis(1)),
+        Fault::OversizedBody(2 << 20),
+    ];
+    let (report, _) = run_with(&faults, |_| {}).await;
+    assert!(matches!(report.outcome, Outcome::Complete));
+    assert_eq!(pipeline::fetched_accepted_retried(&report.counts), (10, 10, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broken_record_costs_itself_alone_and_is_counted_by_field_and_rule() {
+    for broken in BrokenField::all() {
+        let (report, _) = run_with(&[Fault::BrokenRecord(broken)], |_| {}).await;
+        assert!(matches!(report.outcome, Outcome::Complete), "{broken}");
+        assert_eq!(
+            pipeline::fetched_accepted_retried(&report.counts),
+            (10, 9, 0),
+            "{broken}"
+        );
+        let reasons: Vec<_> = report.counts.invalid_reasons.keys().map(String::as_str).collect();
+        assert_eq!(reasons, [reason_of(broken)], "{broken}");
+    }
+}
+
+fn reason_of(broken: BrokenField) -> &'static str {
+    match broken {
+        BrokenField::MissingEmail => "email: missing",
+        BrokenField::EmailWithoutAt => "email: not_an_email",
+        BrokenField::MissingLogin => "id: missing",
+        BrokenField::NullUuid | BrokenField::NullRecord => "id: wrong_type",
+        BrokenField::NilUuid => "id: nil_uuid",
+        BrokenField::BadUuid => "id: not_a_uuid",
+        BrokenField::BlankName => "first_name: blank",
+        BrokenField::NumericName => "first_name: wrong_type",
+        BrokenField::NulInName => "first_name: nul_character",
+        BrokenField::LongName => "first_name: too_long",
+        BrokenField::BadDate => "dob: not_an_instant",
+        BrokenField::NullDate => "registered_date: wrong_type",
+        BrokenField::ObjectPostcode => "post_code: wrong_type",
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repeated_uuid_is_counted_and_not_sent_twice() {
+    let (report, records) = run_with(&[Fault::DuplicateUuids], |_| {}).await;
+    assert_eq!((report.counts.duplicate, report.counts.accepted), (1, 9));
+    let mut ids: Vec<_> = records.iter().map(|record| record["id"].to_string()).collect();
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), 9);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_throttled_run_waits_for_the_next_window_and_says_for_how_long() {
+    for retry_after in [None, Some(1)] {
+        let (report, _) = run_with(&[Fault::TooManyRequests(retry_after)], |_| {}).await;
+        assert!(matches!(report.outcome, Outcome::Complete));
+        assert_eq!(pipeline::fetched_accepted_retried(&report.counts), (10, 10, 1));
+        let least = retry_after.map_or(0.0, f64::from);
+        assert!(
+            report.counts.rate_limited_seconds > least - 0.001,
+            "{:?}",
+            report.counts
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_budget_that_others_have_spent_is_waited_out() {
+    for refusal in [Refusal::TooManyRequests, Refusal::Unavailable] {
+        let budget = Budget {
+            users: 5,
+            window: Duration::from_millis(700),
+            refusal,
+        };
+        let options = Options {
+            budget: Some(budget),
+            ..Options::default()
+        };
+        let (api, stack) = (
+            RandomUserApi::start(options).await.unwrap(),
+            PublisherStack::shared().await,
+        );
+        let mut settings = pipeline::settings(&api, &stack.url());
+        settings.source.attempts = 100;
+        settings.source.backoff.max = Duration::from_millis(100);
+        let report = pipeline::run(&settings).await;
+        assert!(matches!(report.outcome, Outcome::Complete), "{report:?}");
+        assert!(report.counts.retried > 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn our_own_budget_keeps_the_api_from_ever_refusing() {
+    let window = Duration::from_millis(400);
+    let budget = Budget {
+        users: 10,
+        window,
+        refusal: Refusal::TooManyRequests,
+    };
+    let options = Options {
+        budget: Some(budget),
+        ..Options::default()
+    };
+    let (api, stack) = (
+        RandomUserApi::start(options).await.unwrap(),
+        PublisherStack::shared().await,
+    );
+    let mut settings = pipeline::settings(&api, &stack.url());
+    settings.source.rate_limit.users = 10;
+    settings.source.rate_limit.window = window;
+    settings.run.users = 30;
+    let report = pipeline::run(&settings).await;
+    assert_eq!(pipeline::fetched_accepted_retried(&report.counts), (30, 30, 0));
+    assert!(
+        report.counts.rate_limited_seconds > 0.5,
+        "two windows were waited for"
+    );
+    let refused = |request: &randomuser::ServedRequest| request.outcome == randomuser::Outcome::OverBudget;
+    assert!(!api.requests().iter().any(refused));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_version_is_refused_by_its_name() {
+    let old = |settings: &mut IngesterSettings| {
+        let url = settings.source.url.url().as_str().replace("1.4", "1.2");
+        settings.source.url = Endpoint::parse(&url).unwrap();
+    };
+    let (report, _) = run_with(&[], old).await;
+    let reason = report.reason().unwrap();
+    assert!(
+        reason.ends_with("asked for version 1.4, answered by version 1.2"),
+        "{reason}"
+    );
+    assert_eq!(pipeline::fetched_accepted_retried(&report.counts), (0, 0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_api_that_is_not_there_fails_the_run_after_its_attempts() {
+    let gone = |settings: &mut IngesterSettings| {
+        settings.source.url = Endpoint::parse("http://127.0.0.1:9/api/1.4/").unwrap();
+    };
+    let (report, _) = run_with(&[], gone).await;
+    assert!(
+        report.reason().unwrap().contains("in 3 attempts: reach the API"),
+        "{:?}",
+        report.reason()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_seed_gives_the_same_people_and_no_seed_gives_others() {
+    let seeded = |settings: &mut IngesterSettings| settings.run.seed = Some("abc".parse().unwrap());
+    let (one, first) = run_with(&[], seeded).await;
+    let (_, second) = run_with(&[], seeded).await;
+    let (other, third) = run_with(&[], |_| {}).await;
+    assert_eq!(first, second);
+    assert_ne!(first, third);
+    assert_ne!(one.seed, other.seed);
+}

@@ -1,0 +1,326 @@
+//! What is known about the random-user API, each point as a test with its exact outcome, over real HTTP. Odd
+//! transport (broken connections, slow bytes) is in `faults`.
+
+use std::time::Duration;
+
+use ingester::config::IngesterSettings;
+use ingester::run::report::{Outcome, Report};
+use serde_json::{Value, json};
+use service::config::Settings as _;
+use testkit::randomuser::{Fault, Options, RandomUserApi};
+
+use crate::pipeline;
+use crate::publisher_stack::PublisherStack;
+use crate::stub_api::{Reply, StubApi, page, user};
+
+/// A run over what the API is to say: how it ended, what was delivered, and what the API was asked.
+pub(crate) async fn run_over(
+    replies: Vec<Reply>,
+    change: impl FnOnce(&mut IngesterSettings),
+) -> (Report, Vec<Value>, Vec<String>) {
+    let (api, stack) = (StubApi::start(replies).await, PublisherStack::shared().await);
+    let mut settings = pipeline::settings_of(&api.url(), &stack.url());
+    change(&mut settings);
+    let report = pipeline::run(&settings).await;
+    let delivered = stack.records_of(report.run).await;
+    (report, delivered, api.queries())
+}
+
+fn five(first: u32) -> Vec<Value> {
+    (first..first + 5).map(user).collect()
+}
+
+pub(crate) fn only(users: u64) -> impl FnOnce(&mut IngesterSettings) {
+    move |settings| settings.run.users = users
+}
+
+/// The user with `value` in place of what stands at `pointer`.
+fn with(number: u32, pointer: &str, value: Value) -> Value {
+    let mut user = user(number);
+    *user.pointer_mut(pointer).unwrap() = value;
+    user
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_results_than_the_api_gives_are_never_asked_for_and_one_in_their_place_is_no_page() {
+    for size in [0, 5_001] {
+        let mut settings = IngesterSettings::default();
+        settings.source.page_size = size;
+        let violations: Vec<_> = settings.validate().iter().map(ToString::to_string).collect();
+        assert_eq!(violations, ["source.page_size: must be between 1 and 5000"]);
+    }
+    let (report, delivered, queries) = run_over(vec![page(&[user(1)], 1)], only(5)).await;
+    assert_eq!(
+        report.reason().unwrap(),
+        "fetching ended: fetch page 1 in 3 attempts: answered 200 with a reply that does not hold: \
+         asked for 5 users, the reply says 1 and holds 1"
+    );
+    assert_eq!(pipeline::fetched_accepted_retried(&report.counts), (0, 0, 2));
+    assert_eq!((delivered.len(), queries.len()), (0, 3));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_number_corrected_to_the_first_is_no_page() {
+    let replies = vec![page(&five(1), 1), page(&five(1), 1)];
+    let (report, delivered, _) = run_over(replies, |_| {}).await;
+    assert_eq!(
+        report.reason().unwrap(),
+        "fetching ended: fetch page 2 in 3 attempts: answered 200 with a reply that does not hold: \
+         asked for page 2, the reply says 1"
+    );
+    assert_eq!(pipeline::fetched_accepted_retried(&report.counts), (5, 5, 2));
+    assert_eq!(delivered.len(), 5, "the page before it holds");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_request_names_size_page_and_seed_and_no_filter_that_could_be_ignored() {
+    let seeded = |settings: &mut IngesterSettings| settings.run.seed = Some("abc".parse().unwrap());
+    let replies = vec![page(&five(1), 1), page(&five(6), 2)];
+    let (_, _, queries) = run_over(replies.clone(), seeded).await;
+    assert_eq!(
+        queries,
+        ["results=5&page=1&seed=abc", "results=5&page=2&seed=abc"]
+    );
+    let (report, _, queries) = run_over(replies, |_| {}).await;
+    let seed = &report.seed;
+    let expected = [1, 2].map(|page| format!("results=5&page={page}&seed={seed}"));
+    assert_eq!(
+        queries, expected,
+        "without a seed of the operator's it draws one of 64 bits"
+    );
+    assert_eq!(seed.to_string().len(), 16);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_api_s_budget_is_ours_and_a_refusal_without_retry_after_is_waited_out() {
+    let budget = IngesterSettings::default().source.rate_limit;
+    assert_eq!((budget.users, budget.window), (20_000, Duration::from_secs(300)));
+    let slow_down = json!({"error": "slow down"});
+    let replies = vec![
+        (429, slow_down.clone()),
+        page(&five(1), 1),
+        (503, slow_down),
+        page(&five(6), 2),
+    ];
+    let (report, delivered, _) = run_over(replies, |_| {}).await;
+    assert!(matches!(report.outcome, Outcome::Complete), "{report:?}");
+    assert_eq!(pipeline::fetched_accepted_retried(&report.counts), (10, 10, 2));
+    assert_eq!(delivered.len(), 10);
+    assert!(
+        report.counts.rate_limited_seconds > 0.0,
+        "the 429 is waiting, the 503 of old a retry"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_reply_that_is_no_page_is_told_by_what_it_was() {
+    let holds_not = "answered 200 with a reply that does not hold";
+    for (fault, told) in [
+        (Fault::NoResults, format!("{holds_not}: the reply holds no users")),
+        (
+            Fault::ErrorBody,
+            format!(
+                "{holds_not}: the API reports an error: Uh oh, something has gone wrong: please try again soon"
+            ),
+        ),
+        (
+            Fault::InternalError,
+            "answered 500 Internal Server Error".to_owned(),
+        ),
+        (Fault::BadGateway, "answered 502 Bad Gateway".to_owned()),
+        (
+            Fault::Unavailable,
+            "answered 503 IngesterService Unavailable".to_owned(),
+        ),
+        (Fault::Hang(None), "no whole answer within 1s".to_owned()),
+    ] {
+        let (report, delivered) = run_with(fault.clone(), 3).await;
+        let expected = format!("fetching ended: fetch page 1 in 3 attempts: {told}");
+        assert_eq!(report.reason().unwrap(), expected, "{fault}");
+        assert_eq!(
+            (pipeline::fetched_accepted_retried(&report.counts), delivered),
+            ((0, 0, 2), 0),
+            "{fault}"
+        );
+        let (report, delivered) = run_with(fault.clone(), 1).await;
+        assert!(matches!(report.outcome, Outcome::Complete), "{fault}: {report:?}");
+        assert_eq!(
+            (pipeline::fetched_accepted_retried(&report.counts), delivered),
+            ((10, 10, 1), 10),
+            "{fault}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_that_keeps_cloud_addresses_out_ends_the_run_at_once() {
+    let (report, delivered) = run_with(Fault::ForbiddenPage, 1).await;
+    assert_eq!(
+        report.reason().unwrap(),
+        "fetching ended: fetch page 1: answered 403 Forbidden"
+    );
+    assert_eq!(
+        (pipeline::fetched_accepted_retried(&report.counts), delivered),
+        ((0, 0, 0), 0)
+    );
+}
+
+async fn run_with(fault: Fault, times: u32) -> (Report, usize) {
+    let (api, stack) = (
+        RandomUserApi::start(Options::default()).await.unwrap(),
+        PublisherStack::shared().await,
+    );
+    let hangs = fault == Fault::Hang(None);
+    api.inject(fault, times);
+    let mut settings = pipeline::settings(&api, &stack.url());
+    if hangs {
+        settings.source.request_timeout = Duration::from_secs(1);
+    }
+    let report = pipeline::run(&settings).await;
+    let delivered = stack.records_of(report.run).await.len();
+    (report, delivered)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_that_the_api_gives_twice_is_sent_once() {
+    let (report, delivered, _) = run_over(vec![page(&five(1), 1), page(&five(1), 2)], |_| {}).await;
+    assert!(matches!(report.outcome, Outcome::Complete), "{report:?}");
+    let counts = &report.counts;
+    assert_eq!((counts.fetched, counts.accepted, counts.duplicate), (10, 5, 5));
+    assert_eq!(delivered.len(), 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ages_that_drift_do_not_change_a_record() {
+    let mut delivered = Vec::new();
+    for today in ["2026-01-01T00:00:00Z", "2036-06-01T00:00:00Z"] {
+        let today = today.parse().unwrap();
+        let api = RandomUserApi::start(Options {
+            today,
+            ..Options::default()
+        })
+        .await
+        .unwrap();
+        let stack = PublisherStack::shared().await;
+        let mut settings = pipeline::settings(&api, &stack.url());
+        settings.run.seed = Some("abc".parse().unwrap());
+        let report = pipeline::run(&settings).await;
+        delivered.push(stack.records_of(report.run).await);
+    }
+    assert_eq!((delivered[0].len(), &delivered[0]), (10, &delivered[1]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_type_that_the_api_is_known_to_send_makes_a_record_of_its_exact_value() {
+    let odd = [
+        ("/location/postcode", json!("0378"), "post_code", "0378"),
+        ("/location/postcode", json!("E1W 2XY"), "post_code", "E1W 2XY"),
+        ("/location/postcode", json!("K1A 0B1"), "post_code", "K1A 0B1"),
+        ("/location/postcode", json!("4194 XZ"), "post_code", "4194 XZ"),
+        ("/location/postcode", json!(41470), "post_code", "41470"),
+        ("/id/value", json!(null), "phone", "02-345-678"),
+        ("/id/value", json!("NaNNA213undefined"), "phone", "02-345-678"),
+        ("/phone", json!("(067) Q47-9264"), "phone", "(067) Q47-9264"),
+        ("/phone", json!("S31 D77-8890"), "phone", "S31 D77-8890"),
+        (
+            "/location/street/name",
+            json!("Rua Um "),
+            "address",
+            "7 Rua Um, Turku, Pirkanmaa, Finland",
+        ),
+        (
+            "/dob/date",
+            json!("1944-09-12T01:02:03.004Z"),
+            "dob",
+            "1944-09-12T01:02:03.004Z",
+        ),
+        (
+            "/dob/date",
+            json!("1969-12-31T23:59:59.999Z"),
+            "dob",
+            "1969-12-31T23:59:59.999Z",
+        ),
+    ];
+    let users: Vec<_> = (1..)
+        .zip(&odd)
+        .map(|(number, (pointer, value, ..))| with(number, pointer, value.clone()))
+        .collect();
+    let one_page = |settings: &mut IngesterSettings| {
+        settings.source.page_size = 12;
+        settings.run.users = 12;
+    };
+    let (report, delivered, _) = run_over(vec![page(&users, 1)], one_page).await;
+    assert!(matches!(report.outcome, Outcome::Complete), "{report:?}");
+    assert_eq!(
+        (
+            pipeline::fetched_accepted_retried(&report.counts),
+            report.counts.invalid
+        ),
+        ((12, 12, 0), 0)
+    );
+    for (record, (pointer, value, field, expected)) in delivered.iter().zip(&odd) {
+        assert_eq!(record[field], *expected, "{pointer}: {value}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn passwords_hashes_national_ids_and_what_else_no_record_has_are_not_forwarded() {
+    let (_, delivered, _) = run_over(vec![page(&five(1), 1)], only(5)).await;
+    let fields: Vec<_> = delivered[0]
+        .as_object()
+        .unwrap()
+        .keys()
+        .map(String::as_str)
+        .collect();
+    assert_eq!(
+        fields,
+        [
+            "address",
+            "dob",
+            "email",
+            "first_name",
+            "gender",
+            "id",
+            "last_name",
+            "phone",
+            "picture",
+            "post_code",
+            "registered_date",
+            "username"
+        ]
+    );
+    let sent = json!(delivered).to_string();
+    for secret in [
+        "pass-word",
+        "sa-lt",
+        "md-5",
+        "sha-1",
+        "sha-256",
+        "national-id",
+        "040-123",
+    ] {
+        assert!(!sent.contains(secret), "{secret}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_largest_page_fits_below_the_default_cap() {
+    let (api, stack) = (
+        RandomUserApi::start(Options::unlimited()).await.unwrap(),
+        PublisherStack::shared().await,
+    );
+    let mut settings = pipeline::settings(&api, &stack.url());
+    settings.source.page_size = 5_000;
+    settings.run.users = 5_000;
+    let report = pipeline::run(&settings).await;
+    assert_eq!(
+        pipeline::fetched_accepted_retried(&report.counts),
+        (5_000, 5_000, 0)
+    );
+    let url = format!("{}/api/1.4/?results=5000&seed={}", api.url(), report.seed);
+    let size = reqwest::get(url).await.unwrap().bytes().await.unwrap().len();
+    assert!(
+        (4_500_000..7_000_000).contains(&size),
+        "{size} bytes are not what the real API sends"
+    );
+}

@@ -1,0 +1,119 @@
+//! Replies of older versions of the API: refused by their name, or read as documented; never in part.
+
+use ingester::config::IngesterSettings;
+use ingester::http::endpoint::Endpoint;
+use ingester::run::report::Outcome;
+use serde_json::{Value, json};
+use testkit::randomuser::{Options, RandomUserApi};
+
+use crate::api_quirks::{only, run_over};
+use crate::pipeline;
+use crate::publisher_stack::PublisherStack;
+use crate::stub_api::user;
+
+/// Replies as older versions give them, and the version that each says it is.
+fn old_replies() -> [(&'static str, Value); 4] {
+    let old_dates = |user: &mut Value| {
+        user["dob"] = json!("1981-03-04 05:06:07");
+        user["registered"] = json!("2010-11-12 13:14:15");
+        user["location"]["street"] = json!("7 rantatie");
+        user["login"].as_object_mut().unwrap().remove("uuid");
+    };
+    let mut user_1_1 = user(1);
+    old_dates(&mut user_1_1);
+    let mut user_1_2 = user(1);
+    user_1_2["location"]["street"] = json!("7 rantatie");
+    user_1_2["dob"]["date"] = json!("1981-03-04T05:06:07Z");
+    let around = |user: &Value, version: &str| {
+        let info = json!({"seed": "abc", "results": 5, "page": 1, "version": version});
+        json!({"results": vec![user; 5], "info": info})
+    };
+    let inner = json!({"gender": "female", "name": {"title": "ms", "first": "aino", "last": "salo"}, "dob": 352530367,
+        "location": {"street": "7 rantatie", "city": "turku", "state": "pirkanmaa", "zip": 20100}});
+    let oldest = json!({"results": vec![json!({"user": inner}); 5], "nationality": "FI", "seed": "abc", "version": "0.8"});
+    [
+        ("0.8", oldest),
+        ("1.1", around(&user_1_1, "1.1")),
+        ("1.2", around(&user_1_2, "1.2")),
+        ("1.3", around(&user(1), "1.3")),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reply_of_an_old_version_is_refused_by_its_name_and_nothing_of_it_is_taken() {
+    for (version, reply) in old_replies() {
+        let (report, delivered, queries) = run_over(vec![(200, reply)], only(5)).await;
+        assert_eq!(
+            report.reason().unwrap(),
+            format!(
+                "fetching ended: fetch page 1: answered 200 with a reply that does not hold: \
+                 asked for version 1.4, answered by version {version}"
+            )
+        );
+        assert_eq!(
+            (
+                pipeline::fetched_accepted_retried(&report.counts),
+                delivered.len(),
+                queries.len()
+            ),
+            ((0, 0, 0), 0, 1)
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_shape_under_a_new_name_makes_no_half_record() {
+    let expected = ["id: missing", "id: missing", "address: street_as_before_1_3"];
+    for ((version, mut reply), reason) in old_replies().into_iter().zip(expected) {
+        reply["info"] = json!({"seed": "abc", "results": 5, "page": 1, "version": "1.4"});
+        let (report, delivered, _) = run_over(vec![(200, reply)], only(5)).await;
+        assert_eq!(
+            (report.counts.fetched, report.counts.invalid),
+            (5, 5),
+            "{version}"
+        );
+        assert_eq!(
+            report.counts.invalid_reasons,
+            [(reason.to_owned(), 5)].into(),
+            "{version}"
+        );
+        assert!(delivered.is_empty(), "{version}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn version_1_3_is_read_as_documented_when_it_is_the_pinned_one() {
+    let (api, stack) = (
+        RandomUserApi::start(Options::default()).await.unwrap(),
+        PublisherStack::shared().await,
+    );
+    let mut settings = pipeline::settings(&api, &stack.url());
+    let pin = |settings: &mut IngesterSettings, path: &str| {
+        settings.source.url = Endpoint::parse(&format!("{}/api/{path}/", api.url())).unwrap();
+        settings.source.version = "1.3".to_owned();
+    };
+    pin(&mut settings, "1.3");
+    let report = pipeline::run(&settings).await;
+    assert!(matches!(report.outcome, Outcome::Complete), "{report:?}");
+    assert_eq!(
+        (
+            pipeline::fetched_accepted_retried(&report.counts),
+            report.counts.invalid
+        ),
+        ((10, 10, 0), 0)
+    );
+    pin(&mut settings, "1.4");
+    let reason = pipeline::run(&settings).await.reason().unwrap();
+    assert!(
+        reason.ends_with("asked for version 1.3, answered by version 1.4"),
+        "{reason}"
+    );
+    assert!(
+        IngesterSettings::default()
+            .source
+            .url
+            .url()
+            .path()
+            .ends_with("/api/1.4/")
+    );
+}

@@ -1,0 +1,182 @@
+//! Starts that come to something else: missed, caught up with, skipped, tried again.
+
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
+use reqwest::Method;
+use serde_json::Value;
+use testkit::randomuser::{Fault, Options, RandomUserApi};
+
+use crate::ingester_process::Ingester;
+use crate::ingester_service::{IngesterService, instant};
+use crate::publisher_stack::PublisherStack;
+
+async fn api() -> RandomUserApi {
+    RandomUserApi::start(Options::default()).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn starts_that_nobody_was_there_for_are_caught_up_with_as_wanted_and_the_others_are_in_the_history() {
+    for (catch_up, caught_up) in [("none", 0), ("latest", 1), ("all", 3)] {
+        after_absence(catch_up, caught_up).await;
+    }
+}
+
+/// Nobody was there for so many starts.
+const STARTS: usize = 50;
+
+/// Starts the service after them, and looks at what becomes of each.
+async fn after_absence(catch_up: &str, caught_up: usize) {
+    let (api, stack) = (api().await, PublisherStack::shared().await);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.db");
+    let now = Timestamp::now();
+    let store = ingester::store::Store::open(&path).unwrap();
+    store
+        .set_schedule_cursor(now - SignedDuration::from_hours(50))
+        .unwrap();
+    drop(store);
+    // Each hour, at a minute that is far away from now.
+    let minute = (now.to_zoned(TimeZone::UTC).minute() + 30) % 60;
+    let (state, cron) = (path.display().to_string(), format!("{minute} * * * *"));
+    let settings = [
+        ("STATE__PATH", state.as_str()),
+        ("SCHEDULE__CRON", &cron),
+        ("SCHEDULE__CATCH_UP", catch_up),
+        ("SCHEDULE__MAX_CATCHUP_RUNS", "3"),
+    ];
+    let service = IngesterService::start(&api.url(), &stack.url(), &settings).await;
+    let all_done = |runs: &Value| {
+        let runs = runs["runs"].as_array().unwrap();
+        runs.len() == STARTS && runs.iter().all(|run| run["ended"].is_string())
+    };
+    let runs = service.until("/v1/runs?limit=500", all_done).await;
+    // The latest first, and so their starts are.
+    let runs = runs["runs"].as_array().unwrap();
+    let due = |run: &Value| instant(&run["scheduled"]);
+    assert!(runs.windows(2).all(|two| due(&two[0]) > due(&two[1])), "{runs:?}");
+    for run in &runs[..caught_up] {
+        assert_eq!(
+            (&run["trigger"], &run["state"]),
+            (&"catch_up".into(), &"complete".into())
+        );
+        assert_eq!(stack.records_of(run["id"].as_str().unwrap()).await.len(), 10);
+    }
+    for run in &runs[caught_up..] {
+        let told = (&run["trigger"], &run["state"], &run["reason"], &run["started"]);
+        let missed = (
+            &"schedule".into(),
+            &"missed".into(),
+            &"nobody was there".into(),
+            &Value::Null,
+        );
+        assert_eq!(told, missed);
+    }
+    let line = format!("ingester_starts_missed_total {}\n", STARTS - caught_up);
+    assert!(service.ingester.get("/metrics").await.1.contains(&line));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_that_falls_into_another_run_is_skipped_and_the_history_says_so() {
+    let (api, stack) = (api().await, PublisherStack::shared().await);
+    api.inject(Fault::Hang(Some(Duration::from_secs(3))), 1);
+    let each_second = [("SCHEDULE__CRON", "* * * * * *")];
+    let service = IngesterService::start(&api.url(), &stack.url(), &each_second).await;
+    let skipped = service
+        .until("/v1/runs?state=skipped&limit=500", |runs| {
+            !runs["runs"][0].is_null()
+        })
+        .await;
+    for run in skipped["runs"].as_array().unwrap() {
+        assert_eq!(
+            (&run["trigger"], &run["reason"], &run["started"]),
+            (
+                &"schedule".into(),
+                &"another run was under way".into(),
+                &Value::Null
+            )
+        );
+        assert!(
+            run["scheduled"].is_string() && run["counts"]["requested"] == 0,
+            "{run}"
+        );
+    }
+    let metrics = service.ingester.wait_for("/metrics", |_, body| {
+        let line = body
+            .lines()
+            .find_map(|line| line.strip_prefix("ingester_starts_skipped_total "));
+        line.and_then(|count| count.parse::<usize>().ok())
+            .is_some_and(|count| count > 0)
+    });
+    metrics.await;
+    service
+        .until("/v1/runs?state=complete", |runs| {
+            runs["runs"][0]["trigger"] == "schedule"
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_run_is_tried_again_after_the_delay() {
+    let (api, stack) = (api().await, PublisherStack::shared().await);
+    api.inject(Fault::ForbiddenPage, 1);
+    let settings = [("RUN__USERS", "5"), ("SCHEDULE__RETRY_DELAY", "200ms")];
+    let ingester = Ingester::start(&["run"], &api.url(), &stack.url(), &settings);
+    let metrics = ingester.wait_for("/metrics", |_, body| {
+        body.contains("runs_total{outcome=\"complete\"} 1")
+    });
+    assert!(
+        metrics
+            .await
+            .contains("ingester_runs_total{outcome=\"failed\"} 1")
+    );
+    assert_eq!(
+        ingester
+            .get("/metrics")
+            .await
+            .1
+            .matches("ingester_users_accepted_total 5\n")
+            .count(),
+        1
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_fails_each_time_is_tried_again_after_the_delay_and_no_more_often_than_allowed() {
+    let (api, stack) = (api().await, PublisherStack::shared().await);
+    api.inject(Fault::ForbiddenPage, 10);
+    let settings = [
+        ("RUN__USERS", "5"),
+        ("SCHEDULE__RETRIES", "2"),
+        ("SCHEDULE__RETRY_DELAY", "300ms"),
+    ];
+    let service = IngesterService::start(&api.url(), &stack.url(), &settings).await;
+    service.send(Method::POST, "/v1/runs", Value::Null).await;
+    let all_failed = |runs: &Value| {
+        let runs = runs["runs"].as_array().unwrap();
+        runs.len() >= 3 && runs.iter().all(|run| run["state"] == "failed")
+    };
+    service.until("/v1/runs", all_failed).await;
+    // The next one would be a moment away, and the schedule has none for days.
+    let tomorrow = Timestamp::now() + SignedDuration::from_hours(24);
+    service
+        .until("/v1/schedule", |plan| {
+            plan["running"].is_null() && instant(&plan["next_start"]) > tomorrow
+        })
+        .await;
+    let runs = service.get("/v1/runs").await;
+    let runs: Vec<_> = runs["runs"].as_array().unwrap().iter().rev().collect();
+    let told: Vec<_> = runs.iter().map(|run| (&run["trigger"], &run["retry"])).collect();
+    let (manual, retry) = (&"manual".into(), &"retry".into());
+    assert_eq!(
+        told,
+        [(manual, &0.into()), (retry, &1.into()), (retry, &2.into())]
+    );
+    for two in runs.windows(2) {
+        let waited = instant(&two[1]["started"]).duration_since(instant(&two[0]["ended"]));
+        assert!(waited.as_millis() >= 300, "{waited}");
+        assert_eq!(two[0]["seed"], two[1]["seed"]);
+    }
+    assert_eq!(api.requests().len(), 3);
+}

@@ -1,0 +1,100 @@
+//! The ingester as a process: its log, the summary on standard output, the admin port.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use testkit::process::{Child, Program};
+
+/// Long enough for a busy machine; no test waits for it to pass.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// The ingester as a process, between an API and a publisher. It takes free ports and says in its log which.
+pub(crate) struct Ingester {
+    pub(crate) child: Child,
+    log: PathBuf,
+    _folder: tempfile::TempDir,
+}
+
+impl Ingester {
+    pub(crate) fn start(command: &[&str], api: &str, publisher: &str, settings: &[(&str, &str)]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("log");
+        let mut program = Program::new(env!("CARGO_BIN_EXE_ingester"))
+            .args(command)
+            .env("INGESTER__PROCESS__ADMIN_LISTEN", "127.0.0.1:0")
+            .env("INGESTER__API__LISTEN", "127.0.0.1:0")
+            .env("INGESTER__SOURCE__URL", format!("{api}/api/1.4/"))
+            .env("INGESTER__PUBLISHER__URL", publisher)
+            .log_to(&log);
+        for (name, value) in settings {
+            program = program.env(format!("INGESTER__{name}"), *value);
+        }
+        Self {
+            child: program.spawn().unwrap(),
+            log,
+            _folder: folder,
+        }
+    }
+
+    pub(crate) async fn exit_code(&self) -> Option<i32> {
+        self.child.wait(DEADLINE).await.unwrap().code()
+    }
+
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap()
+    }
+
+    /// The last line of standard output, which is JSON; the log of standard error lies in the same file.
+    pub(crate) fn summary(&self) -> Value {
+        let log = self.log();
+        let line = log
+            .lines()
+            .rfind(|line| line.starts_with("{\"run\""))
+            .unwrap_or_else(|| panic!("{log}"));
+        serde_json::from_str(line).unwrap()
+    }
+
+    /// Where it listens with this role, `admin` or `api`, once the log says so.
+    pub(crate) fn url(&self, role: &str) -> Option<String> {
+        let log = self.log();
+        let field = format!(" {role}=");
+        let (_, address) = log.lines().find_map(|line| line.split_once(&field))?;
+        Some(format!("http://{}", address.split_whitespace().next()?))
+    }
+
+    /// Status and body of an admin path; 0 while nothing listens.
+    pub(crate) async fn get(&self, path: &str) -> (u16, String) {
+        let Some(url) = self.url("admin") else {
+            return (0, String::new());
+        };
+        match reqwest::get(format!("{url}{path}")).await {
+            Ok(answer) => (answer.status().as_u16(), answer.text().await.unwrap()),
+            Err(_) => (0, String::new()),
+        }
+    }
+
+    pub(crate) async fn wait_for(&self, path: &str, accept: impl Fn(u16, &str) -> bool) -> String {
+        let until = Instant::now() + DEADLINE;
+        loop {
+            let (status, body) = self.get(path).await;
+            if accept(status, &body) {
+                return body;
+            }
+            assert!(Instant::now() < until, "{path}: {status} {body}\n{}", self.log());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Waits until so many users are accepted.
+    pub(crate) async fn until_accepted(&self, least: u64) {
+        let accepted = |body: &str| {
+            let line = body
+                .lines()
+                .find_map(|line| line.strip_prefix("ingester_users_accepted_total "));
+            line.and_then(|count| count.parse::<u64>().ok())
+                .is_some_and(|count| count >= least)
+        };
+        self.wait_for("/metrics", |_, body| accepted(body)).await;
+    }
+}

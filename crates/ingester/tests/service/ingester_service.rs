@@ -1,0 +1,89 @@
+//! The service as a process, spoken to over its API.
+
+use std::time::{Duration, Instant};
+
+use reqwest::{Client, Method, StatusCode};
+use serde_json::Value;
+
+use crate::ingester_process::Ingester;
+
+/// Long enough for a busy machine; no test waits for it to pass.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+
+pub(crate) struct IngesterService {
+    pub(crate) ingester: Ingester,
+    pub(crate) url: String,
+    pub(crate) client: Client,
+    token: Option<&'static str>,
+}
+
+impl IngesterService {
+    /// A service that starts nothing by itself, with pages of five.
+    pub(crate) async fn start(api: &str, publisher: &str, settings: &[(&str, &str)]) -> Self {
+        let mut all = vec![
+            ("SCHEDULE__CRON", "0 0 29 2 *"),
+            ("SOURCE__PAGE_SIZE", "5"),
+            ("RUN__USERS", "10"),
+        ];
+        all.extend_from_slice(settings);
+        let ingester = Ingester::start(&["run"], api, publisher, &all);
+        let here = |status: u16, _: &str| status == 200 && ingester.url("api").is_some();
+        ingester.wait_for("/readyz", here).await;
+        Self {
+            url: ingester.url("api").unwrap(),
+            ingester,
+            client: Client::new(),
+            token: None,
+        }
+    }
+
+    /// Asks with this token from now on.
+    pub(crate) fn with_token(self, token: &'static str) -> Self {
+        Self {
+            token: Some(token),
+            ..self
+        }
+    }
+
+    pub(crate) async fn send(&self, method: Method, path: &str, body: Value) -> (StatusCode, Value) {
+        let mut request = self.client.request(method, format!("{}{path}", self.url));
+        if let Some(token) = self.token {
+            request = request.bearer_auth(token);
+        }
+        if !body.is_null() {
+            request = request.json(&body);
+        }
+        let answer = request.send().await.unwrap();
+        (answer.status(), answer.json().await.unwrap_or_default())
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Value {
+        self.send(Method::GET, path, Value::Null).await.1
+    }
+
+    pub(crate) async fn until(&self, path: &str, accept: impl Fn(&Value) -> bool) -> Value {
+        let until = Instant::now() + DEADLINE;
+        loop {
+            let answer = self.get(path).await;
+            if accept(&answer) {
+                return answer;
+            }
+            assert!(
+                Instant::now() < until,
+                "{path}: {answer}\n{}",
+                self.ingester.log()
+            );
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+pub(crate) fn path(run: &Value) -> String {
+    format!("/v1/runs/{}", run["id"].as_str().unwrap())
+}
+
+/// A time of the API's answers.
+pub(crate) fn instant(value: &Value) -> jiff::Timestamp {
+    let text = value.as_str().unwrap_or_else(|| panic!("no time: {value}"));
+    text.parse().unwrap()
+}

@@ -1,0 +1,124 @@
+//! The ingester killed again and again in one run, over the real publisher and real Kafka.
+
+use std::time::Duration;
+
+use ingester::run::{RunFilter, RunState};
+use ingester::store::Store;
+use testkit::process::Program;
+use testkit::randomuser::{Options, RandomUserApi};
+
+use crate::publisher_stack::PublisherStack;
+use crate::recording_proxy::RecordingProxy;
+
+const USERS: u64 = 50_000;
+const PAGE: u64 = 250;
+const KILLS: usize = 50;
+/// More than by default, so that there is often something in doubt behind what is accounted for.
+const IN_FLIGHT: usize = 4;
+/// A life is a moment longer each time it got nowhere, so that the test ends on a slow machine, too.
+const LIFE: Duration = Duration::from_millis(60);
+const DEADLINE: Duration = Duration::from_secs(120);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_killed_fifty_times_delivers_each_user_under_one_number_and_fetches_no_page_in_vain() {
+    let stack = PublisherStack::start().await;
+    let proxy = RecordingProxy::start(&stack.url()).await;
+    let api = RandomUserApi::start(Options::unlimited()).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state.db");
+    let log = folder.path().join("ingester.log");
+    let program = Program::new(env!("CARGO_BIN_EXE_ingester"))
+        .args(["once", "--users", &USERS.to_string(), "--seed", "killed"])
+        .env("INGESTER__PROCESS__ADMIN_LISTEN", "127.0.0.1:0")
+        .env("INGESTER__SOURCE__URL", format!("{}/api/1.4/", api.url()))
+        .env("INGESTER__SOURCE__PAGE_SIZE", PAGE.to_string())
+        .env("INGESTER__SOURCE__RATE_LIMIT__USERS", "100000000")
+        .env("INGESTER__PUBLISHER__URL", proxy.url())
+        .env("INGESTER__PUBLISHER__MAX_IN_FLIGHT", IN_FLIGHT.to_string())
+        .env("INGESTER__PUBLISHER__BATCH_SIZE", "50")
+        .env("INGESTER__PUBLISHER__BACKOFF__MAX", "200ms")
+        .env("INGESTER__STATE__PATH", state.display().to_string())
+        .log_to(&log);
+
+    let started = std::time::Instant::now();
+    let (mut kills, mut life, mut before) = (0, LIFE, 0);
+    while kills < KILLS {
+        let child = program.spawn().unwrap();
+        tokio::time::sleep(life).await;
+        assert!(
+            child.is_running(),
+            "ended before its {kills}th kill:\n{}",
+            std::fs::read_to_string(&log).unwrap()
+        );
+        child.kill().await.unwrap();
+        kills += 1;
+        let fetched = Store::open_shared(&state)
+            .ok()
+            .and_then(|store| {
+                store
+                    .runs(&RunFilter::default())
+                    .ok()?
+                    .first()
+                    .map(|run| run.pages_fetched)
+            })
+            .unwrap_or(0);
+        life = if fetched == before {
+            life * 2
+        } else {
+            LIFE.max(life / 2)
+        };
+        before = fetched;
+    }
+    let child = program.spawn().unwrap();
+    let status = child.wait(DEADLINE).await.unwrap();
+    assert_eq!(
+        status.code(),
+        Some(0),
+        "{}",
+        std::fs::read_to_string(&log).unwrap()
+    );
+
+    let runs = Store::open_shared(&state)
+        .unwrap()
+        .runs(&RunFilter::default())
+        .unwrap();
+    let [run] = &runs[..] else { panic!("{runs:?}") };
+    assert_eq!(run.state, RunState::Complete);
+    let counts = &run.counts;
+    assert_eq!((counts.requested, counts.fetched), (USERS, USERS), "{counts:?}");
+    assert_eq!(counts.accepted + counts.duplicate, USERS, "{counts:?}");
+    assert_eq!(
+        (counts.undelivered, counts.rejected, counts.invalid),
+        (0, 0, 0),
+        "{counts:?}"
+    );
+    assert!(
+        run.resumed > 0 && run.resumed as usize <= KILLS,
+        "{}",
+        run.resumed
+    );
+
+    proxy.assert_one_key_per_record(&run.id.to_string());
+    let topic = stack.topic_contents().await;
+    let (records, written) = (topic.records_of(run.id), topic.written);
+    assert_eq!(
+        records.len() as u64,
+        counts.accepted,
+        "every accepted user is in Kafka under one number, and nobody else"
+    );
+    assert_eq!(topic.runs().len(), 1);
+
+    // Pages whose fetching was cut off are fetched again: in each life as many as were in flight.
+    let most = USERS / PAGE + 2 * (u64::from(run.resumed) + 1);
+    let served = api.requests().len() as u64;
+    assert!(served <= most, "{served} requests, at most {most} are needed");
+    eprintln!(
+        "{kills} kills in {:?}: resumed {} times, {served} pages asked for, {} posts of {} batches or more, \
+         {written} records for {} users",
+        started.elapsed(),
+        run.resumed,
+        proxy.requests(),
+        counts.accepted / 50,
+        counts.accepted
+    );
+}

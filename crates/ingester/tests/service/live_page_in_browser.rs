@@ -1,0 +1,123 @@
+//! The page in a real headless browser on the whole stack: a run is started by its button, followed while it goes, and
+//! seen to end, or ended by the other button. What the page says is what Kafka holds.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+use testkit::randomuser::{Options, RandomUserApi};
+use tokio::task::block_in_place;
+
+use crate::browser::Browser;
+use crate::ingester_service::IngesterService;
+use crate::page_in_browser::{DESKTOP, PHONE, pictures};
+use crate::publisher_stack::PublisherStack;
+
+/// The schedule is shown, with whatever it has for a next start.
+const LOADED: &str = "at('next').textContent.length > 4";
+/// The first row of the history, cell by cell.
+const LATEST: &str = "[...at('runs').rows[0].cells].map(cell => cell.textContent)";
+
+/// An expression for one of the counts of the run under way, as a number.
+fn count(name: &str) -> String {
+    format!(
+        "Number([...at('counts').children].find(pair => pair.firstChild.textContent === '{name}')\
+         .lastChild.textContent.replace(/\\D/g, ''))"
+    )
+}
+
+/// Puts the focus on a button, as a click does, and presses it.
+fn push(browser: &mut Browser, button: &str) {
+    browser.value(&format!("at('{button}').focus()"));
+    browser.press("Enter");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_button_starts_a_run_that_is_shown_as_it_goes_until_it_is_complete() {
+    let mut browser = block_in_place(Browser::start);
+    let (api, stack) = (
+        RandomUserApi::start(Options::default()).await.unwrap(),
+        PublisherStack::start().await,
+    );
+    // The second page waits for the budget, and both wait for the publisher.
+    let settings = [
+        ("SOURCE__RATE_LIMIT__USERS", "5"),
+        ("SOURCE__RATE_LIMIT__WINDOW", "3s"),
+    ];
+    let service = IngesterService::start(&api.url(), &stack.url(), &settings).await;
+    let publisher = stack.publisher.child().unwrap();
+    publisher.freeze().await.unwrap();
+    block_in_place(|| {
+        browser.show(&format!("{}/", service.url), PHONE, "dark");
+        browser.until(LOADED);
+        assert_eq!(
+            browser.value("[at('now').hidden, at('runs').rows.length]"),
+            json!([true, 0])
+        );
+        push(&mut browser, "start");
+        browser.until("at('said').textContent === 'A run was started.'");
+        browser.until(&format!("!at('now').hidden && {} === 10", count("Fetched")));
+        assert_eq!(browser.value(&count("Accepted")), 0);
+        assert_eq!(browser.value(&count("OutboxChunk")), 10);
+        assert!(browser.value(&count("Budget wait, s")).as_u64().unwrap() >= 1);
+        browser.until(&format!("{LATEST}[0] === 'running'"));
+        browser.picture(&pictures().join("live-360.png"));
+    });
+    publisher.thaw().unwrap();
+    block_in_place(|| {
+        let over = "The run is over: complete, 10 of 10 users accepted.";
+        browser.until(&format!("at('said').textContent === '{over}'"));
+        browser.until(&format!("at('now').hidden && {LATEST}[0] === 'complete'"));
+        let row = browser.value(LATEST);
+        assert_eq!(json!([row[2], row[3], row[4]]), json!(["manual", "10", "10"]));
+        assert_ne!(row[5], "0 s", "it waited for the budget");
+        let spoken = browser.spoken();
+        let told = |node: &(String, String, String)| node.1 == over;
+        assert!(spoken.iter().any(told), "{spoken:?}");
+        browser.picture(&pictures().join("ended-360.png"));
+    });
+    let runs = service.get("/v1/runs").await;
+    let id = runs["runs"][0]["id"].as_str().unwrap();
+    assert_eq!(stack.records_of(id).await.len(), 10);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_run_s_counts_rise_before_one_s_eyes_and_its_button_ends_it() {
+    let mut browser = block_in_place(Browser::start);
+    let (api, stack) = (
+        RandomUserApi::start(Options::unlimited()).await.unwrap(),
+        PublisherStack::start().await,
+    );
+    let settings = [
+        ("RUN__USERS", "1000000"),
+        ("SOURCE__RATE_LIMIT__USERS", "10000000"),
+    ];
+    let service = IngesterService::start(&api.url(), &stack.url(), &settings).await;
+    block_in_place(|| {
+        browser.show(&format!("{}/", service.url), DESKTOP, "light");
+        browser.until(LOADED);
+        push(&mut browser, "start");
+        let (accepted, done) = (count("Accepted"), "at('done').value");
+        browser.until(&format!("{accepted} > 0"));
+        for _ in 0..3 {
+            let before = browser.value(&format!("[{accepted}, {done}]"));
+            browser.until(&format!("{accepted} > {} && {done} > {}", before[0], before[1]));
+        }
+        browser.until(&format!("{LATEST}[0] === 'running'"));
+        browser.picture(&pictures().join("live-1100.png"));
+        push(&mut browser, "stop");
+        browser.until("at('said').textContent.startsWith('The run is over: stopped, ')");
+        browser.until(&format!("at('now').hidden && {LATEST}[0] === 'stopped'"));
+        assert_eq!(
+            browser.value("document.activeElement.id"),
+            "start",
+            "not lost with its button"
+        );
+    });
+    let runs = service.send(Method::GET, "/v1/runs", Value::Null).await.1;
+    let run = &runs["runs"][0];
+    let shown = block_in_place(|| browser.value(&format!("{LATEST}[4].replace(/\\D/g, '')")));
+    let records = stack.records_of(run["id"].as_str().unwrap()).await.len();
+    assert_eq!(
+        (&run["counts"]["accepted"], shown),
+        (&json!(records), json!(records.to_string()))
+    );
+}

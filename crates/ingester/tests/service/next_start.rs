@@ -1,0 +1,133 @@
+//! When the service says that it will start a run, and when it does.
+
+use ingester::run::run_stats::Counts;
+use ingester::run::{RunSpec, RunState, Trigger};
+use ingester::store::Store;
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp, civil};
+use serde_json::Value;
+use testkit::randomuser::{Options, RandomUserApi};
+
+use crate::ingester_service::{IngesterService, instant};
+use crate::publisher_stack::PublisherStack;
+
+async fn api() -> RandomUserApi {
+    RandomUserApi::start(Options::default()).await.unwrap()
+}
+
+async fn next_start(service: &IngesterService) -> Timestamp {
+    let plan = service
+        .until("/v1/schedule", |plan| plan["next_start"].is_string())
+        .await;
+    instant(&plan["next_start"])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_next_start_goes_by_the_clocks_of_the_zone_and_comes_later_by_a_part_of_the_jitter() {
+    let (api, stack) = (api().await, PublisherStack::shared().await);
+    let zone = TimeZone::get("Europe/Berlin").unwrap();
+    let now = Timestamp::now();
+    let in_year = |year| {
+        let noon = civil::date(year, 7, 1).at(12, 30, 0, 0);
+        noon.to_zoned(zone.clone()).unwrap().timestamp()
+    };
+    let this_year = now.to_zoned(TimeZone::UTC).year();
+    let years = [in_year(this_year), in_year(this_year + 1)];
+    let expected = years.into_iter().find(|start| *start > now).unwrap();
+    assert!(expected.to_string().ends_with("-07-01T10:30:00Z"), "{expected}");
+    let settings = [
+        ("SCHEDULE__CRON", "30 12 1 7 *"),
+        ("SCHEDULE__TIME_ZONE", "Europe/Berlin"),
+    ];
+    let punctual = IngesterService::start(&api.url(), &stack.url(), &settings).await;
+    assert_eq!(next_start(&punctual).await, expected);
+    let settings = [&settings[..], &[("SCHEDULE__JITTER", "1h")]].concat();
+    let late = IngesterService::start(&api.url(), &stack.url(), &settings).await;
+    let by = next_start(&late).await.duration_since(expected);
+    assert!(
+        SignedDuration::ZERO < by && by < SignedDuration::from_hours(1),
+        "{by}"
+    );
+    assert_eq!(next_start(&late).await.duration_since(expected), by);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_the_clock_was_set_back_by_days_starts_go_on_and_a_run_that_had_failed_is_not_tried_for_ever() {
+    let (api, stack) = (api().await, PublisherStack::shared().await);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.db");
+    // A start of the schedule below, so that a retry after a second would come before the next.
+    let ahead = Timestamp::from_second((Timestamp::now().as_second() / 6 + 43_200) * 6).unwrap();
+    // What a process left behind whose clock was three days ahead: a start, whose run failed.
+    let store = Store::open(&path).unwrap();
+    store.set_schedule_cursor(ahead).unwrap();
+    let spec = RunSpec {
+        trigger: Trigger::Schedule,
+        scheduled: Some(ahead),
+        seed: "ahead".parse().unwrap(),
+        users: 5,
+        page_size: 5,
+        pages: None,
+        retry: 0,
+    };
+    let failed = store.insert_run(&spec, RunState::Queued, None, ahead).unwrap();
+    store.start_run(failed, 1_000, ahead).unwrap();
+    store
+        .finish_run(failed, RunState::Failed, Some("so"), &Counts::default(), ahead)
+        .unwrap();
+    drop(store);
+    let state = path.display().to_string();
+    let settings = [
+        ("STATE__PATH", state.as_str()),
+        ("SCHEDULE__CRON", "*/6 * * * * *"),
+        ("SCHEDULE__RETRY_DELAY", "1s"),
+        ("RUN__USERS", "5"),
+    ];
+    let service = IngesterService::start(&api.url(), &stack.url(), &settings).await;
+    let runs = service
+        .until("/v1/runs?trigger=schedule&state=complete", |runs| {
+            !runs["runs"][0].is_null()
+        })
+        .await;
+    assert!(instant(&runs["runs"][0]["scheduled"]) < ahead);
+    let retries = service.get("/v1/runs?trigger=retry&limit=500").await;
+    let retries = retries["runs"].as_array().unwrap();
+    assert!(retries.len() <= 1, "{retries:?}");
+    let latest = &service.get("/v1/runs").await["runs"][0];
+    assert_ne!(
+        latest["seed"], "ahead",
+        "what came later is the latest, whatever the clock said"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_starts_no_earlier_than_announced_and_the_history_keeps_when_it_was_due() {
+    let (api, stack) = (api().await, PublisherStack::shared().await);
+    let settings = [
+        ("SCHEDULE__CRON", "*/3 * * * * *"),
+        ("SCHEDULE__JITTER", "2s"),
+        ("RUN__USERS", "5"),
+    ];
+    let service = IngesterService::start(&api.url(), &stack.url(), &settings).await;
+    let announced = next_start(&service).await;
+    let due = |run: &Value| instant(&run["scheduled"]);
+    let jitter = SignedDuration::from_secs(2);
+    let is_it = |run: &&Value| due(run) <= announced && announced < due(run) + jitter;
+    let find = |runs: &Value| {
+        let runs = runs["runs"].as_array().unwrap();
+        runs.iter().find(is_it).cloned()
+    };
+    let runs = service
+        .until("/v1/runs?state=complete&trigger=schedule&limit=500", |runs| {
+            find(runs).is_some()
+        })
+        .await;
+    let run = find(&runs).unwrap();
+    assert!(instant(&run["started"]) >= announced, "{announced}: {run}");
+    assert_eq!(due(&run).as_second() % 3, 0, "{run}");
+    assert_ne!(
+        announced,
+        due(&run),
+        "to the nanosecond there is always some jitter"
+    );
+}

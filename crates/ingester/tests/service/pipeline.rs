@@ -1,0 +1,77 @@
+//! A pipeline with short waits between an API and a publisher, and what every run's counts must satisfy.
+
+use std::time::Duration;
+
+use ingester::Pipeline;
+use ingester::config::IngesterSettings;
+use ingester::http::endpoint::Endpoint;
+use ingester::run::Trigger;
+use ingester::run::report::{Outcome, Report};
+use ingester::run::run_stats::Counts;
+use service::{Backoff, Context, Health, Metrics};
+use testkit::randomuser::RandomUserApi;
+use tokio_util::sync::CancellationToken;
+
+/// Ten users in two pages of five, three attempts for each.
+pub(crate) fn settings(api: &RandomUserApi, publisher: &str) -> IngesterSettings {
+    settings_of(&api.url(), publisher)
+}
+
+/// The same for any API.
+pub(crate) fn settings_of(api: &str, publisher: &str) -> IngesterSettings {
+    let backoff = Backoff {
+        initial: Duration::from_millis(1),
+        max: Duration::from_millis(5),
+    };
+    let mut settings = IngesterSettings::default();
+    settings.source.url = Endpoint::parse(&format!("{api}/api/1.4/")).unwrap();
+    settings.source.max_in_flight = 1;
+    settings.source.circuit_breaker.open_duration = Duration::from_millis(50);
+    settings.source.attempts = 3;
+    settings.source.page_size = 5;
+    settings.source.backoff = backoff;
+    // So that a script meets the batches in their order.
+    settings.publisher.max_in_flight = 1;
+    settings.publisher.url = Endpoint::parse(publisher).unwrap();
+    settings.publisher.backoff = backoff;
+    settings.run.users = 10;
+    settings.run.timeout = Duration::from_secs(30);
+    settings
+}
+
+pub(crate) fn context() -> Context {
+    Context {
+        shutdown: CancellationToken::new(),
+        health: Health::default(),
+        metrics: Metrics::new("ingester"),
+    }
+}
+
+/// One run, whose counts add up.
+pub(crate) async fn run(settings: &IngesterSettings) -> Report {
+    run_in(settings, &context()).await
+}
+
+pub(crate) async fn run_in(settings: &IngesterSettings, context: &Context) -> Report {
+    let (mut pipeline, _probe) = Pipeline::new(settings, context).unwrap();
+    let spec = pipeline.spec(Trigger::Manual);
+    let report = pipeline.run(&spec, &context.shutdown).await.unwrap();
+    let counts = &report.counts;
+    let accounted = counts.invalid + counts.duplicate + counts.accepted + counts.rejected;
+    assert_eq!(counts.fetched, accounted + counts.undelivered, "{counts:?}");
+    if matches!(report.outcome, Outcome::Complete | Outcome::Rejected) {
+        assert_eq!(
+            (counts.requested, counts.undelivered),
+            (counts.fetched, 0),
+            "{counts:?}"
+        );
+    }
+    assert_eq!(counts.invalid, counts.invalid_reasons.values().sum::<u64>());
+    assert_eq!(counts.rejected, counts.rejected_reasons.values().sum::<u64>());
+    report
+}
+
+/// What a run fetched, delivered and tried again.
+pub(crate) fn fetched_accepted_retried(counts: &Counts) -> (u64, u64, u64) {
+    (counts.fetched, counts.accepted, counts.retried)
+}

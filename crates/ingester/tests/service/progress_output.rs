@@ -1,0 +1,67 @@
+//! What somebody who waits for a run sees of it: a bar on a terminal, lines elsewhere.
+
+use std::time::Duration;
+
+use testkit::process::Program;
+use testkit::randomuser::{Fault, Options, RandomUserApi};
+
+use crate::ingester_process::Ingester;
+use crate::publisher_stack::PublisherStack;
+
+const DEADLINE: Duration = Duration::from_secs(60);
+
+async fn api() -> RandomUserApi {
+    RandomUserApi::start(Options::default()).await.unwrap()
+}
+
+/// `script` gives its command a terminal, and what that shows to its own standard output.
+#[tokio::test(flavor = "multi_thread")]
+async fn on_a_terminal_a_bar_shows_how_far_a_run_has_come() {
+    let (api, stack) = (api().await, PublisherStack::shared().await);
+    // The second page is late: one after the other, or it may be the first.
+    api.inject(Fault::Hang(Some(Duration::ZERO)), 1);
+    api.inject(Fault::Hang(Some(Duration::from_secs(3))), 1);
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("terminal");
+    let command = format!("{} once --users 10", env!("CARGO_BIN_EXE_ingester"));
+    let program = Program::new("script")
+        .args(["-qec", &command, "/dev/null"])
+        .env("TERM", "xterm")
+        .env("INGESTER__PROCESS__ADMIN_LISTEN", "127.0.0.1:0")
+        .env("INGESTER__SOURCE__URL", format!("{}/api/1.4/", api.url()))
+        .env("INGESTER__SOURCE__PAGE_SIZE", "5")
+        .env("INGESTER__SOURCE__MAX_IN_FLIGHT", "1")
+        .env("INGESTER__PUBLISHER__URL", stack.url())
+        .log_to(&log);
+    let status = program.spawn().unwrap().wait(DEADLINE).await.unwrap();
+    let shown = std::fs::read_to_string(&log).unwrap();
+    assert_eq!(status.code(), Some(0), "{shown}");
+    assert!(
+        shown.contains("5/10 users delivered, 5 fetched, 0 s waited"),
+        "{shown}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_terminal_plain_lines_say_how_far_a_run_has_come() {
+    let (api, stack) = (api().await, PublisherStack::shared().await);
+    // The second page is late: one after the other, or it may be the first.
+    api.inject(Fault::Hang(Some(Duration::ZERO)), 1);
+    api.inject(Fault::Hang(Some(Duration::from_secs(3))), 1);
+    let settings = [
+        ("SOURCE__PAGE_SIZE", "5"),
+        ("SOURCE__MAX_IN_FLIGHT", "1"),
+        ("RUN__PROGRESS_INTERVAL", "50ms"),
+    ];
+    let ingester = Ingester::start(&["once", "--users", "10"], &api.url(), &stack.url(), &settings);
+    assert_eq!(ingester.exit_code().await, Some(0), "{}", ingester.log());
+    let log = ingester.log();
+    let lines: Vec<_> = log.lines().filter(|line| line.contains("progress")).collect();
+    let half_way = "requested=10 fetched=5 accepted=5 rate_limited_seconds=0";
+    assert!(lines.iter().any(|line| line.contains(half_way)), "{log}");
+    assert!(lines.len() > 3, "one after each interval: {log}");
+    assert!(
+        !log.contains(['\r', '\u{1b}']),
+        "nothing that only a terminal understands: {log}"
+    );
+}

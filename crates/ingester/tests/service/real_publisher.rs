@@ -1,0 +1,209 @@
+//! What the real publisher, over real Kafka, can be made to answer, and what becomes of the records then: the topic is
+//! read back. Answers that it can't be made to give, or not at a given moment, are in `answers`.
+
+use std::time::{Duration, Instant};
+
+use ingester::config::IngesterSettings;
+use ingester::run::report::{Outcome, Report};
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use serde_json::{Value, json};
+use service::Secret;
+use testkit::proxy::{Behavior, Direction, Flow, Proxy};
+use testkit::randomuser::{Fault, Options, RandomUserApi};
+
+use crate::authentication::{TOKEN, tokens_file};
+use crate::ingester_process::Ingester;
+use crate::pipeline;
+use crate::publisher_stack::{DEADLINE, PublisherStack};
+
+/// A run of ten users, always the same, in pages of five.
+async fn run_to(url: &str, change: impl FnOnce(&mut IngesterSettings)) -> Report {
+    let api = RandomUserApi::start(Options::default()).await.unwrap();
+    let mut settings = pipeline::settings(&api, url);
+    settings.publisher.max_in_flight = IngesterSettings::default().publisher.max_in_flight;
+    settings.run.seed = Some("abc".parse().unwrap());
+    change(&mut settings);
+    pipeline::run(&settings).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_that_the_publisher_refuses_are_told_one_by_one_and_the_others_are_in_kafka() {
+    let open = PublisherStack::shared().await;
+    let report = run_to(&open.url(), |_| {}).await;
+    let records = open.records_of(report.run).await;
+    assert_eq!((records.len(), report.counts.accepted), (10, 10));
+    let length = |record: &Value| record.to_string().len();
+    let mut lengths: Vec<_> = records.iter().map(length).collect();
+    lengths.sort_unstable();
+    let most = lengths[6];
+
+    // Its limit is lowered: nothing else makes it refuse a record of ours, which are checked by the same rules.
+    let narrow = PublisherStack::with(&[("limits.max_record", &format!("{most} B"))]).await;
+    let report = run_to(&narrow.url(), |_| {}).await;
+    let numbers = |fits: bool| -> Vec<u64> {
+        let numbered = (0..).zip(&records);
+        let chosen = numbered.filter(|(_, record)| (length(record) <= most) == fits);
+        chosen.map(|(number, _)| number).collect()
+    };
+    let (fit, unfit) = (numbers(true), numbers(false));
+    assert!(!unfit.is_empty() && fit.len() >= 7);
+    assert!(matches!(report.outcome, Outcome::Rejected), "{report:?}");
+    let counts = (report.counts.accepted, report.counts.rejected);
+    assert_eq!(counts, (fit.len() as u64, unfit.len() as u64));
+    assert_eq!(report.counts.rejected_reasons.len(), 1, "{:?}", report.counts);
+    let topic = narrow.topic_contents().await;
+    assert_eq!(
+        (topic.numbers_of(report.run), topic.written),
+        (fit, 10 - unfit.len())
+    );
+
+    let none = PublisherStack::with(&[("limits.max_record", "10 B")]).await;
+    let report = run_to(&none.url(), |_| {}).await;
+    assert!(matches!(report.outcome, Outcome::Rejected), "{report:?}");
+    assert_eq!((report.counts.accepted, report.counts.rejected), (0, 10));
+    assert_eq!(none.topic_contents().await.written, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn too_much_for_one_request_goes_out_in_halves_and_once() {
+    let stack = PublisherStack::with(&[("limits.max_records", "2")]).await;
+    let report = run_to(&stack.url(), |_| {}).await;
+    assert_eq!(pipeline::fetched_accepted_retried(&report.counts), (10, 10, 0));
+    let topic = stack.topic_contents().await;
+    assert_eq!((topic.records_of(report.run).len(), topic.written), (10, 10));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_publisher_s_budget_is_waited_out_and_nothing_is_written_twice() {
+    let stack = PublisherStack::with(&[("rate_limit.requests_per_second", "4")]).await;
+    let started = Instant::now();
+    let report = run_to(&stack.url(), |settings| settings.publisher.batch_size = 1).await;
+    assert!(matches!(report.outcome, Outcome::Complete), "{report:?}");
+    assert!(report.counts.retried > 0, "{:?}", report.counts);
+    assert!(started.elapsed() > Duration::from_secs(1), "it said for how long");
+    let topic = stack.topic_contents().await;
+    assert_eq!((topic.records_of(report.run).len(), topic.written), (10, 10));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_is_lost_is_asked_for_again_under_the_same_key_and_nothing_is_written_twice() {
+    let stack = PublisherStack::start().await;
+    let publisher = stack.url().trim_start_matches("http://").parse().unwrap();
+    let proxy = Proxy::start(publisher).await.unwrap();
+    proxy.set(Behavior::one_way(Direction::ToClient, Flow::hold()));
+    let url = format!("http://{}", proxy.address());
+    let losing = run_to(&url, |settings| {
+        settings.publisher.request_timeout = Duration::from_millis(500)
+    });
+    let restoring = async {
+        let until = Instant::now() + DEADLINE;
+        // A connection whose answer is late is given up, so the third one is the second repetition.
+        while stack.topic_contents().await.written < 10 || proxy.accepted() < 3 {
+            assert!(
+                Instant::now() < until,
+                "nothing arrived, or it was not asked for again"
+            );
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        proxy.set(Behavior::default());
+        proxy.reset();
+    };
+    let (report, ()) = tokio::join!(losing, restoring);
+    assert!(matches!(report.outcome, Outcome::Complete), "{report:?}");
+    assert!(report.counts.retried >= 2, "{:?}", report.counts);
+    let topic = stack.topic_contents().await;
+    assert_eq!((topic.records_of(report.run).len(), topic.written), (10, 10));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_right_token_nothing_is_written_and_only_the_operator_can_mend_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let tokens = tokens_file(folder.path(), TOKEN);
+    let stack = PublisherStack::with(&[("auth.tokens_path", &tokens)]).await;
+    for (token, status) in [(None, 401), (Some("wrong"), 403)] {
+        let report = run_to(&stack.url(), |settings| {
+            settings.publisher.token = token.map(Secret::new)
+        })
+        .await;
+        assert!(report.is_unrecoverable());
+        let told = format!("answered {status}: it does not accept our credentials");
+        assert!(report.reason().unwrap().ends_with(&told), "{:?}", report.reason());
+        assert_eq!(report.counts.accepted, 0);
+    }
+    assert_eq!(stack.topic_contents().await.written, 0);
+    let report = run_to(&stack.url(), |settings| {
+        settings.publisher.token = Some(Secret::new(TOKEN))
+    })
+    .await;
+    assert_eq!(pipeline::fetched_accepted_retried(&report.counts), (10, 10, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_is_changed_in_a_run_ends_the_process_and_the_next_goes_on_with_the_new_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let tokens = tokens_file(folder.path(), TOKEN);
+    let settings = [
+        ("auth.tokens_path", tokens.as_str()),
+        ("http.reload_interval", "50ms"),
+    ];
+    let stack = PublisherStack::with(&settings).await;
+    let api = RandomUserApi::start(Options::unlimited()).await.unwrap();
+    let state = folder.path().join("state.db").display().to_string();
+    let once = |token| {
+        let settings = [
+            ("STATE__PATH", state.as_str()),
+            ("SOURCE__PAGE_SIZE", "250"),
+            ("SOURCE__RATE_LIMIT__USERS", "1000000"),
+            ("PUBLISHER__BATCH_SIZE", "50"),
+            ("PUBLISHER__TOKEN", token),
+        ];
+        Ingester::start(&["once", "--users", "20000"], &api.url(), &stack.url(), &settings)
+    };
+    let first = once(TOKEN);
+    first.until_accepted(1_000).await;
+    // So that the run is not over before the publisher has looked at the file.
+    api.inject(Fault::Hang(Some(Duration::from_secs(5))), 2);
+    tokens_file(folder.path(), "the-next-one");
+    assert_eq!(first.exit_code().await, Some(78), "{}", first.log());
+    let second = once("the-next-one");
+    assert_eq!(second.exit_code().await, Some(0), "{}", second.log());
+    let summary = second.summary();
+    assert_eq!(
+        (&summary["outcome"], &summary["fetched"]),
+        (&"complete".into(), &20_000.into())
+    );
+    assert_eq!(first.summary()["run"], summary["run"], "the same run");
+    let topic = stack.topic_contents().await;
+    let records = topic.records_of(summary["run"].as_str().unwrap());
+    assert_eq!(
+        (json!(records.len()), topic.written),
+        (summary["accepted"].clone(), records.len())
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_kafka_refuses_for_good_fails_the_run_with_the_reason() {
+    let kafka = crate::publisher_stack::brokers().await;
+    let name = format!("users_{}", uuid::Uuid::new_v4().simple());
+    let mut topic = NewTopic::new(&name, 1, TopicReplication::Fixed(1));
+    topic.config = vec![("max.message.bytes", "100")];
+    let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
+        .set("bootstrap.servers", &kafka)
+        .create()
+        .unwrap();
+    let created = admin.create_topics([&topic], &AdminOptions::new()).await.unwrap();
+    created[0].as_ref().unwrap();
+    let stack = PublisherStack::over(&kafka, &[("kafka.topic", &name)]).await;
+    let report = run_to(&stack.url(), |_| {}).await;
+    let reason = report.reason().unwrap();
+    assert!(
+        reason.starts_with("delivery ended: the publisher refused a request: answered 502"),
+        "{reason}"
+    );
+    assert_eq!(
+        (report.counts.accepted, stack.topic_contents().await.written),
+        (0, 0)
+    );
+}

@@ -1,0 +1,110 @@
+//! Stands between the ingester and the real publisher and notes under which key each record is posted. It changes
+//! nothing and answers nothing by itself.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use serde_json::Value;
+use tokio::net::TcpListener;
+
+use crate::stub_publisher::decoded;
+
+struct Shared {
+    client: reqwest::Client,
+    target: String,
+    /// Number → key, records.
+    posted: Mutex<BTreeMap<u64, (String, Value)>>,
+    requests: Mutex<u64>,
+}
+
+pub(crate) struct RecordingProxy {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+impl RecordingProxy {
+    pub(crate) async fn start(publisher: &str) -> Self {
+        let shared = Arc::new(Shared {
+            client: reqwest::Client::new(),
+            target: format!("{publisher}/v1/users"),
+            posted: Mutex::default(),
+            requests: Mutex::default(),
+        });
+        let router = Router::new()
+            .route("/v1/users", post(pass))
+            .layer(DefaultBodyLimit::max(64 << 20))
+            .with_state(Arc::clone(&shared));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        Self { address, shared }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// How many requests came.
+    pub(crate) fn requests(&self) -> u64 {
+        *self.shared.requests.lock().unwrap()
+    }
+
+    /// Each record is posted in one batch, with one number and one key, however often; `run` is in the key.
+    pub(crate) fn assert_one_key_per_record(&self, run: &str) {
+        let posted = self.shared.posted.lock().unwrap();
+        let mut next = 0;
+        for (first, (key, records)) in posted.iter() {
+            let records = records.as_array().unwrap().len() as u64;
+            assert_eq!(*first, next, "batches neither overlap nor leave something out");
+            assert_eq!(*key, format!("{run}/{first}+{records}"));
+            next = first + records;
+        }
+    }
+}
+
+async fn pass(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> Response {
+    let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap().to_owned());
+    let records = decoded(text("content-encoding").as_deref(), &body);
+    let records: Value = serde_json::from_slice(&records).unwrap();
+    let first = text("run-seq").unwrap().parse().unwrap();
+    let batch = (text("idempotency-key").unwrap(), records);
+    *shared.requests.lock().unwrap() += 1;
+    let known = shared
+        .posted
+        .lock()
+        .unwrap()
+        .entry(first)
+        .or_insert_with(|| batch.clone())
+        .clone();
+    if known != batch {
+        // The ingester takes it for a definite no, and the test fails.
+        return (
+            StatusCode::CONFLICT,
+            "other records, or another key, under this number",
+        )
+            .into_response();
+    }
+    let mut headers = headers;
+    headers.remove("host");
+    let sent = shared
+        .client
+        .post(&shared.target)
+        .headers(headers)
+        .body(body)
+        .send()
+        .await;
+    match sent {
+        Ok(answer) => {
+            let (status, headers) = (answer.status(), answer.headers().clone());
+            (status, headers, answer.bytes().await.unwrap_or_default()).into_response()
+        }
+        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, error.to_string()).into_response(),
+    }
+}

@@ -1,0 +1,100 @@
+//! What of the history is forgotten: runs beyond a number, and those beyond an age, with all that was kept of them.
+
+use std::process::Command;
+use std::time::Instant;
+
+use ingester::store::Store;
+use jiff::Timestamp;
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use testkit::randomuser::{Options, RandomUserApi};
+
+use crate::ingester_service::{DEADLINE, IngesterService, instant, path};
+use crate::publisher_stack::PublisherStack;
+
+async fn api() -> RandomUserApi {
+    RandomUserApi::start(Options::default()).await.unwrap()
+}
+
+/// A run from its beginning to its end.
+async fn run(service: &IngesterService) -> Value {
+    let (_, run) = service.send(Method::POST, "/v1/runs", json!({"users": 5})).await;
+    service.until(&path(&run), |run| run["ended"].is_string()).await;
+    // The end is told before what is too old, or too much, is forgotten.
+    service
+        .until("/v1/schedule", |plan| plan["running"].is_null())
+        .await;
+    service.get(&path(&run)).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn runs_beyond_the_number_are_forgotten_with_the_records_that_were_refused() {
+    let api = api().await;
+    let narrow = PublisherStack::with(&[("limits.max_record", "10 B")]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state.db");
+    let text = state.display().to_string();
+    let settings = [("STATE__PATH", text.as_str()), ("STATE__RETENTION__RUNS", "2")];
+    let service = IngesterService::start(&api.url(), &narrow.url(), &settings).await;
+    let mut runs = Vec::new();
+    for _ in 0..4 {
+        let run = run(&service).await;
+        assert_eq!(
+            (&run["state"], run["refused"].as_array().unwrap().len()),
+            (&"rejected".into(), 5)
+        );
+        runs.push(run);
+    }
+    let store = Store::open_shared(&state).unwrap();
+    for (run, kept) in runs.iter().zip([false, false, true, true]) {
+        let status = service.send(Method::GET, &path(run), Value::Null).await.0;
+        assert_eq!(status == StatusCode::OK, kept, "{status}");
+        let id = run["id"].as_str().unwrap().parse().unwrap();
+        assert_eq!(
+            store.rejected_records(id, 10).unwrap().len(),
+            if kept { 5 } else { 0 }
+        );
+    }
+    let listed = Command::new(env!("CARGO_BIN_EXE_ingester"))
+        .args(["history", "--json"])
+        .env("INGESTER__STATE__PATH", &state)
+        .output()
+        .unwrap();
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    let ids: Vec<Value> = listed
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap()["id"].clone())
+        .collect();
+    assert_eq!(ids, [runs[3]["id"].clone(), runs[2]["id"].clone()]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_beyond_the_age_is_forgotten_when_the_next_one_ends() {
+    let (api, stack) = (api().await, PublisherStack::shared().await);
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state.db").display().to_string();
+    let settings = [("STATE__PATH", state.as_str()), ("STATE__RETENTION__AGE", "3s")];
+    let service = IngesterService::start(&api.url(), &stack.url(), &settings).await;
+    let first = run(&service).await;
+    let until = Instant::now() + DEADLINE;
+    let last = loop {
+        let last = run(&service).await;
+        let status = service.send(Method::GET, &path(&first), Value::Null).await.0;
+        if status == StatusCode::NOT_FOUND {
+            break last;
+        }
+        assert!(Instant::now() < until, "{status}");
+    };
+    let age = Timestamp::now().duration_since(instant(&first["ended"]));
+    assert!(age.as_secs() >= 3, "{age}");
+    let runs = service.get("/v1/runs?limit=500").await;
+    let runs = runs["runs"].as_array().unwrap();
+    assert_eq!(runs[0]["id"], last["id"]);
+    let young = |run: &Value| {
+        instant(&last["ended"])
+            .duration_since(instant(&run["ended"]))
+            .as_secs()
+            < 4
+    };
+    assert!(runs.iter().all(young), "{runs:?}");
+}

@@ -1,0 +1,97 @@
+//! An API that says, word for word, what a test wants it to say: for replies that the offline one can't be made to
+//! give. It checks nothing and keeps no budget.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+
+/// A status and a body.
+pub(crate) type Reply = (u16, Value);
+
+#[derive(Default)]
+struct Shared {
+    replies: Mutex<VecDeque<Reply>>,
+    queries: Mutex<Vec<String>>,
+}
+
+pub(crate) struct StubApi {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+impl StubApi {
+    /// Gives these replies in this order, and the last one again and again.
+    pub(crate) async fn start(replies: impl IntoIterator<Item = Reply>) -> Self {
+        let shared = Arc::new(Shared {
+            replies: Mutex::new(replies.into_iter().collect()),
+            queries: Mutex::default(),
+        });
+        let router = Router::new().fallback(say).with_state(Arc::clone(&shared));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        Self { address, shared }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// The query of each request.
+    pub(crate) fn queries(&self) -> Vec<String> {
+        self.shared.queries.lock().unwrap().clone()
+    }
+}
+
+async fn say(State(shared): State<Arc<Shared>>, uri: Uri) -> Response {
+    let query = uri.query().unwrap_or_default().to_owned();
+    shared.queries.lock().unwrap().push(query);
+    let mut replies = shared.replies.lock().unwrap();
+    let last = replies.len() == 1;
+    let reply = if last {
+        replies.front().cloned()
+    } else {
+        replies.pop_front()
+    };
+    let (status, body) = reply.unwrap();
+    let json = [(header::CONTENT_TYPE, "application/json; charset=utf-8")];
+    (StatusCode::from_u16(status).unwrap(), json, body.to_string()).into_response()
+}
+
+/// A user as version 1.4 sends one; `number` makes it another.
+pub(crate) fn user(number: u32) -> Value {
+    json!({
+        "gender": "female",
+        "name": {"title": "Ms", "first": "Aino", "last": "Salo"},
+        "location": {
+            "street": {"number": 7, "name": "Rantatie"}, "city": "Turku", "state": "Pirkanmaa",
+            "country": "Finland", "postcode": 20100,
+            "coordinates": {"latitude": "1.5", "longitude": "-3.25"},
+            "timezone": {"offset": "+2:00", "description": "Helsinki"}
+        },
+        "email": "aino.salo@example.com",
+        "login": {
+            "uuid": format!("{number:08x}-0000-4000-8000-000000000000"), "username": "goldenfish101",
+            "password": "pass-word", "salt": "sa-lt", "md5": "md-5", "sha1": "sha-1", "sha256": "sha-256"
+        },
+        "dob": {"date": "1981-03-04T05:06:07.089Z", "age": 45},
+        "registered": {"date": "2010-11-12T13:14:15.161Z", "age": 15},
+        "phone": "02-345-678", "cell": "040-123-45-67",
+        "id": {"name": "HETU", "value": "national-id"},
+        "picture": {"large": "l", "medium": "https://example.org/med/1.jpg", "thumbnail": "t"},
+        "nat": "FI"
+    })
+}
+
+/// What version 1.4 says around such users.
+pub(crate) fn page(users: &[Value], page: u32) -> Reply {
+    let info = json!({"seed": "abc", "results": users.len(), "page": page, "version": "1.4"});
+    (200, json!({"results": users, "info": info}))
+}

@@ -1,0 +1,168 @@
+//! A publisher that does as told: accepts every record, or answers, on a word, as the real one does in rare moments or
+//! never. It notes what it was sent, and is a stand-in for the HTTP contract alone. What the real one can be made to do
+//! stands in `real_answers`, `outages` and `kills`.
+
+use std::collections::VecDeque;
+use std::io::Read as _;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{ConnectInfo, DefaultBodyLimit, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+
+/// One answer. Without any it accepts.
+#[derive(Clone, Debug)]
+pub(crate) enum StubResponse {
+    /// A status, a `Retry-After` and a body.
+    Status(u16, Option<&'static str>, Value),
+    /// 207: the first record is refused, the others are accepted.
+    RejectFirst,
+    /// 422: all are refused.
+    RejectAll,
+    /// 413 for this request if it carries more records than this; else it accepts.
+    TooLargeAbove(usize),
+    /// The connection ends without an answer.
+    Disconnect,
+    /// Nothing, for ever.
+    Hang,
+}
+
+/// One request.
+#[derive(Clone, Debug)]
+pub(crate) struct ReceivedRequest {
+    pub(crate) run: String,
+    pub(crate) first: u64,
+    pub(crate) token: Option<String>,
+    pub(crate) content_type: String,
+    pub(crate) coding: Option<String>,
+    /// As sent.
+    pub(crate) bytes: usize,
+    /// The connection's other end.
+    pub(crate) peer: SocketAddr,
+    pub(crate) records: Vec<Value>,
+    /// Whether every record was accepted.
+    pub(crate) accepted: bool,
+}
+
+#[derive(Default)]
+struct Shared {
+    script: Mutex<VecDeque<StubResponse>>,
+    requests: Mutex<Vec<ReceivedRequest>>,
+}
+
+pub(crate) struct StubPublisher {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+impl StubPublisher {
+    pub(crate) async fn start() -> Self {
+        let shared = Arc::<Shared>::default();
+        let router = Router::new()
+            .route("/v1/users", post(take))
+            .layer(DefaultBodyLimit::max(64 << 20))
+            .with_state(Arc::clone(&shared));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let service = router.into_make_service_with_connect_info::<SocketAddr>();
+        tokio::spawn(async move { axum::serve(listener, service).await });
+        Self { address, shared }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    pub(crate) fn respond_with(&self, answers: impl IntoIterator<Item = StubResponse>) {
+        self.shared.script.lock().unwrap().extend(answers);
+    }
+
+    pub(crate) fn requests(&self) -> Vec<ReceivedRequest> {
+        self.shared.requests.lock().unwrap().clone()
+    }
+
+    /// The records of the requests that were accepted, in order.
+    pub(crate) fn accepted_records(&self) -> Vec<Value> {
+        let accepted = self.requests().into_iter().filter(|request| request.accepted);
+        accepted.flat_map(|request| request.records).collect()
+    }
+}
+
+async fn take(
+    State(shared): State<Arc<Shared>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap().to_owned());
+    let answer = shared.script.lock().unwrap().pop_front();
+    let coding = text("content-encoding");
+    let bytes = body.len();
+    let records: Vec<Value> = serde_json::from_slice(&decoded(coding.as_deref(), &body)).unwrap();
+    let sent = records.len();
+    let accepted = match answer {
+        None => true,
+        Some(StubResponse::TooLargeAbove(most)) => sent <= most,
+        Some(_) => false,
+    };
+    shared.requests.lock().unwrap().push(ReceivedRequest {
+        run: text("run-id").unwrap(),
+        first: text("run-seq").unwrap().parse().unwrap(),
+        token: text("authorization"),
+        content_type: text("content-type").unwrap(),
+        coding,
+        bytes,
+        peer,
+        records,
+        accepted,
+    });
+    match answer {
+        _ if accepted => says(200, &json!({"accepted": sent, "rejected": 0})),
+        Some(StubResponse::Status(status, retry_after, body)) => {
+            let mut response = says(status, &body);
+            if let Some(wait) = retry_after {
+                response
+                    .headers_mut()
+                    .insert("retry-after", wait.parse().unwrap());
+            }
+            response
+        }
+        Some(StubResponse::RejectFirst) => says(207, &refusing(1, sent)),
+        Some(StubResponse::RejectAll) => says(422, &refusing(sent, sent)),
+        Some(StubResponse::Disconnect) => panic!("the script says so: a panic ends the connection"),
+        Some(StubResponse::Hang) => std::future::pending().await,
+        _ => says(413, &json!({"title": "too large"})),
+    }
+}
+
+pub(crate) fn decoded(coding: Option<&str>, body: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::new();
+    match coding {
+        None => plain.extend_from_slice(body),
+        Some("gzip") => drop(
+            flate2::read::GzDecoder::new(body)
+                .read_to_end(&mut plain)
+                .unwrap(),
+        ),
+        Some("zstd") => plain = zstd::decode_all(body).unwrap(),
+        Some(other) => panic!("the publisher understands no {other}"),
+    }
+    plain
+}
+
+fn refusing(refused: usize, sent: usize) -> Value {
+    let error =
+        |index| json!({"index": index, "id": null, "field": "phone", "reason": "is not to our liking"});
+    let errors: Vec<_> = (0..refused).map(error).collect();
+    json!({"accepted": sent - refused, "rejected": refused, "errors": errors})
+}
+
+fn says(status: u16, body: &Value) -> Response {
+    (StatusCode::from_u16(status).unwrap(), body.to_string()).into_response()
+}
