@@ -12,8 +12,6 @@ use crate::http::is_loopback;
 /// Level of both algorithms. On records, higher levels cost several times the CPU for a tenth less size.
 const FASTEST: u8 = 1;
 
-// The name that `settings` uses. Remove it with the paths in `lib.rs`.
-
 /// Configured compression of request bodies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -19,12 +19,13 @@ static SHARED: OnceCell<PublisherStack> = OnceCell::const_new();
 
 /// Where the shared Kafka is.
 pub(crate) async fn brokers() -> String {
-    KAFKA.get_or_init(own_kafka).await.bootstrap()
+    let kafka = KAFKA.get_or_init(async || KafkaCluster::shared().await.unwrap());
+    kafka.await.bootstrap()
 }
 
 /// A Kafka for one test alone.
 pub(crate) async fn own_kafka() -> KafkaCluster {
-    KafkaCluster::start(&KafkaOptions::default()).await.unwrap()
+    KafkaCluster::lease(&KafkaOptions::default()).await.unwrap()
 }
 
 /// A publisher over real Kafka. It is killed when this is dropped.
