@@ -1,4 +1,4 @@
-//! Splits outbox chunks into batches. Batch boundaries are the same in each process, whatever is acknowledged already, so
+//! Splits outbox chunks into batches. Batch boundaries are the same in each process and do not depend on acknowledgements, so
 //! a repeated batch keeps its idempotency key. Pure.
 //!
 //! A batch that is too large for the publisher is sent as two halves. A resumed run recognises such a batch by an
@@ -73,7 +73,7 @@ mod tests {
             splits in prop::collection::vec(any::<bool>(), 400),
             acked in prop::collection::vec(any::<bool>(), 400),
         ) {
-            // Whatever was split and acknowledged, a remaining batch is one that was in flight before.
+            // A remaining batch is one that was in flight before, for any splits and acknowledgements.
             let (mut splits, mut acked) = (splits.into_iter(), acked.into_iter());
             let mut before = batches(&(0..records), size, &RangeSet::default());
             let mut at = 0;

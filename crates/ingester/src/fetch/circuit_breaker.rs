@@ -57,7 +57,7 @@ impl CircuitBreaker {
         }
     }
 
-    /// Records a response, whatever its status.
+    /// Records a response of any status.
     pub fn on_success(&mut self) {
         self.state = BreakerState::Closed(0);
     }

@@ -1,4 +1,4 @@
-//! Whatever the API does, the run ends with correct counts or a clear failure, and never with half a record.
+//! Faults of the API: a run ends with correct counts or a clear error, and never delivers a partial record.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ async fn api() -> RandomUserApi {
     RandomUserApi::start(Options::default()).await.unwrap()
 }
 
-/// A run whose requests meet these faults first, and what is in the topic then; that is valid, whatever happened.
+/// Executes a run with injected faults. Returns its report and its records, which must be valid.
 async fn run_with(faults: &[Fault], change: impl FnOnce(&mut IngesterSettings)) -> (Report, Vec<Value>) {
     let (api, stack) = (api().await, PublisherStack::shared().await);
     for fault in faults {
@@ -33,21 +33,21 @@ async fn run_with(faults: &[Fault], change: impl FnOnce(&mut IngesterSettings)) 
     (report, records)
 }
 
-/// Where only the deadline ends a request, it is soon; elsewhere a busy machine must not meet it.
-fn soon(fault: &Fault) -> impl FnOnce(&mut IngesterSettings) {
-    let late = matches!(
+/// Shortens the request timeout for faults that only a timeout ends.
+fn short_timeout(fault: &Fault) -> impl FnOnce(&mut IngesterSettings) {
+    let hangs = matches!(
         fault,
         Fault::StallMidBody | Fault::Hang(None) | Fault::SlowBytes(_)
     );
     move |settings| {
-        if late {
+        if hangs {
             settings.source.request_timeout = Duration::from_secs(1);
         }
     }
 }
 
-/// Faults that pass when one asks again.
-fn passing() -> Vec<Fault> {
+/// Faults that a retry overcomes.
+fn temporary_faults() -> Vec<Fault> {
     vec![
         Fault::InternalError,
         Fault::BadGateway,
@@ -65,9 +65,9 @@ fn passing() -> Vec<Fault> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_fault_that_passes_is_asked_over_and_leaves_no_trace_in_the_counts() {
-    for fault in passing() {
-        let (report, _) = run_with(std::slice::from_ref(&fault), soon(&fault)).await;
+async fn temporary_fault_is_retried() {
+    for fault in temporary_faults() {
+        let (report, _) = run_with(std::slice::from_ref(&fault), short_timeout(&fault)).await;
         assert!(matches!(report.outcome, Outcome::Complete), "{fault}: {report:?}");
         assert_eq!(
             pipeline::fetched_accepted_retried(&report.counts),
@@ -78,18 +78,18 @@ async fn a_fault_that_passes_is_asked_over_and_leaves_no_trace_in_the_counts() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_fault_that_stays_ends_the_run_and_what_came_before_it_is_delivered() {
-    for fault in passing() {
+async fn persistent_fault_fails_the_run_and_delivers_earlier_pages() {
+    for fault in temporary_faults() {
         let faults = [
             Fault::Hang(Some(Duration::ZERO)),
             fault.clone(),
             fault.clone(),
             fault.clone(),
         ];
-        let (report, _) = run_with(&faults, soon(&fault)).await;
+        let (report, _) = run_with(&faults, short_timeout(&fault)).await;
         let reason = report.reason().unwrap();
         assert!(
-            reason.starts_with("fetching ended: fetch page 2 in 3 attempts: "),
+            reason.starts_with("failed to fetch users: failed to fetch page 2 in 3 attempts: "),
             "{fault}: {reason}"
         );
         assert_eq!(
@@ -101,14 +101,14 @@ async fn a_fault_that_stays_ends_the_run_and_what_came_before_it_is_delivered() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_asking_again_cannot_mend_fails_at_once_with_the_reason() {
+async fn permanent_fault_fails_at_once_with_the_reason() {
     for (fault, reason) in [
-        (Fault::ForbiddenPage, "answered 403 Forbidden"),
+        (Fault::ForbiddenPage, "the API responded with 403 Forbidden"),
+        (Fault::WrongVersion, "requested version 1.4, received version 1.3"),
         (
-            Fault::WrongVersion,
-            "asked for version 1.4, answered by version 1.3",
+            Fault::OversizedBody(2 << 20),
+            "the API's response exceeds source.max_response_size of 1.0 MiB",
         ),
-        (Fault::OversizedBody(2 << 20), "the answer is larger than 1.0 MiB"),
     ] {
         let one_mib =
             |settings: &mut IngesterSettings| settings.source.max_response_size = bytesize::ByteSize::mib(1);
@@ -127,7 +127,7 @@ async fn what_asking_again_cannot_mend_fails_at_once_with_the_reason() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_slow_answer_within_the_deadline_is_taken_and_so_is_a_large_one_within_the_cap() {
+async fn slow_and_large_responses_within_limits_are_accepted() {
     let faults = [
         Fault::SlowBytes(Duration::from_millis(1)),
         Fault::OversizedBody(2 << 20),
@@ -138,7 +138,7 @@ async fn a_slow_answer_within_the_deadline_is_taken_and_so_is_a_large_one_within
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broken_record_costs_itself_alone_and_is_counted_by_field_and_rule() {
+async fn invalid_user_is_counted_by_field_and_rule() {
     for broken in BrokenField::all() {
         let (report, _) = run_with(&[Fault::BrokenRecord(broken)], |_| {}).await;
         assert!(matches!(report.outcome, Outcome::Complete), "{broken}");
@@ -171,7 +171,7 @@ fn reason_of(broken: BrokenField) -> &'static str {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_repeated_uuid_is_counted_and_not_sent_twice() {
+async fn repeated_uuid_is_counted_and_not_sent_twice() {
     let (report, records) = run_with(&[Fault::DuplicateUuids], |_| {}).await;
     assert_eq!((report.counts.duplicate, report.counts.accepted), (1, 9));
     let mut ids: Vec<_> = records.iter().map(|record| record["id"].to_string()).collect();
@@ -181,7 +181,7 @@ async fn a_repeated_uuid_is_counted_and_not_sent_twice() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_throttled_run_waits_for_the_next_window_and_says_for_how_long() {
+async fn rate_limited_run_waits_and_reports_the_wait() {
     for retry_after in [None, Some(1)] {
         let (report, _) = run_with(&[Fault::TooManyRequests(retry_after)], |_| {}).await;
         assert!(matches!(report.outcome, Outcome::Complete));
@@ -196,7 +196,7 @@ async fn a_throttled_run_waits_for_the_next_window_and_says_for_how_long() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_budget_that_others_have_spent_is_waited_out() {
+async fn rate_limit_used_by_others_is_waited_out() {
     for refusal in [Refusal::TooManyRequests, Refusal::Unavailable] {
         let budget = Budget {
             users: 5,
@@ -221,7 +221,7 @@ async fn a_budget_that_others_have_spent_is_waited_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn our_own_budget_keeps_the_api_from_ever_refusing() {
+async fn own_rate_limit_prevents_refusals() {
     let window = Duration::from_millis(400);
     let budget = Budget {
         users: 10,
@@ -244,14 +244,14 @@ async fn our_own_budget_keeps_the_api_from_ever_refusing() {
     assert_eq!(pipeline::fetched_accepted_retried(&report.counts), (30, 30, 0));
     assert!(
         report.counts.rate_limited_seconds > 0.5,
-        "two windows were waited for"
+        "it waited for two windows"
     );
     let refused = |request: &randomuser::ServedRequest| request.outcome == randomuser::Outcome::OverBudget;
     assert!(!api.requests().iter().any(refused));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_old_version_is_refused_by_its_name() {
+async fn old_version_is_rejected_by_name() {
     let old = |settings: &mut IngesterSettings| {
         let url = settings.source.url.url().as_str().replace("1.4", "1.2");
         settings.source.url = Endpoint::parse(&url).unwrap();
@@ -259,27 +259,30 @@ async fn an_old_version_is_refused_by_its_name() {
     let (report, _) = run_with(&[], old).await;
     let reason = report.reason().unwrap();
     assert!(
-        reason.ends_with("asked for version 1.4, answered by version 1.2"),
+        reason.ends_with("requested version 1.4, received version 1.2"),
         "{reason}"
     );
     assert_eq!(pipeline::fetched_accepted_retried(&report.counts), (0, 0, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_api_that_is_not_there_fails_the_run_after_its_attempts() {
+async fn unreachable_api_fails_the_run_after_its_attempts() {
     let gone = |settings: &mut IngesterSettings| {
         settings.source.url = Endpoint::parse("http://127.0.0.1:9/api/1.4/").unwrap();
     };
     let (report, _) = run_with(&[], gone).await;
     assert!(
-        report.reason().unwrap().contains("in 3 attempts: reach the API"),
+        report
+            .reason()
+            .unwrap()
+            .contains("in 3 attempts: failed to reach the API"),
         "{:?}",
         report.reason()
     );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_same_seed_gives_the_same_people_and_no_seed_gives_others() {
+async fn same_seed_gives_the_same_users() {
     let seeded = |settings: &mut IngesterSettings| settings.run.seed = Some("abc".parse().unwrap());
     let (one, first) = run_with(&[], seeded).await;
     let (_, second) = run_with(&[], seeded).await;

@@ -1,5 +1,5 @@
-//! What is known about the random-user API, each point as a test with its exact outcome, over real HTTP. Odd
-//! transport (broken connections, slow bytes) is in `faults`.
+//! Known quirks of the random-user API, over real HTTP, each with its exact outcome. Transport faults (broken connections,
+//! slow bytes) are in `api_faults`.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::pipeline;
 use crate::publisher_stack::PublisherStack;
 use crate::stub_api::{Reply, StubApi, page, user};
 
-/// A run over what the API is to say: how it ended, what was delivered, and what the API was asked.
+/// Executes a run with scripted replies. Returns its report, the delivered records and the queries.
 pub(crate) async fn run_over(
     replies: Vec<Reply>,
     change: impl FnOnce(&mut IngesterSettings),
@@ -26,7 +26,7 @@ pub(crate) async fn run_over(
     (report, delivered, api.queries())
 }
 
-fn five(first: u32) -> Vec<Value> {
+fn five_users(first: u32) -> Vec<Value> {
     (first..first + 5).map(user).collect()
 }
 
@@ -34,7 +34,7 @@ pub(crate) fn only(users: u64) -> impl FnOnce(&mut IngesterSettings) {
     move |settings| settings.run.users = users
 }
 
-/// The user with `value` in place of what stands at `pointer`.
+/// Returns the user with `value` at `pointer`.
 fn with(number: u32, pointer: &str, value: Value) -> Value {
     let mut user = user(number);
     *user.pointer_mut(pointer).unwrap() = value;
@@ -42,7 +42,7 @@ fn with(number: u32, pointer: &str, value: Value) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn more_results_than_the_api_gives_are_never_asked_for_and_one_in_their_place_is_no_page() {
+async fn page_size_is_validated_and_one_user_is_no_page() {
     for size in [0, 5_001] {
         let mut settings = IngesterSettings::default();
         settings.source.page_size = size;
@@ -52,30 +52,30 @@ async fn more_results_than_the_api_gives_are_never_asked_for_and_one_in_their_pl
     let (report, delivered, queries) = run_over(vec![page(&[user(1)], 1)], only(5)).await;
     assert_eq!(
         report.reason().unwrap(),
-        "fetching ended: fetch page 1 in 3 attempts: answered 200 with a reply that does not hold: \
-         asked for 5 users, the reply says 1 and holds 1"
+        "failed to fetch users: failed to fetch page 1 in 3 attempts: the API responded with 200 and an invalid reply: \
+         requested 5 users, the reply declares 1 and contains 1"
     );
     assert_eq!(pipeline::fetched_accepted_retried(&report.counts), (0, 0, 2));
     assert_eq!((delivered.len(), queries.len()), (0, 3));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_page_number_corrected_to_the_first_is_no_page() {
-    let replies = vec![page(&five(1), 1), page(&five(1), 1)];
+async fn page_corrected_to_the_first_is_rejected() {
+    let replies = vec![page(&five_users(1), 1), page(&five_users(1), 1)];
     let (report, delivered, _) = run_over(replies, |_| {}).await;
     assert_eq!(
         report.reason().unwrap(),
-        "fetching ended: fetch page 2 in 3 attempts: answered 200 with a reply that does not hold: \
-         asked for page 2, the reply says 1"
+        "failed to fetch users: failed to fetch page 2 in 3 attempts: the API responded with 200 and an invalid reply: \
+         requested page 2, the reply declares page 1"
     );
     assert_eq!(pipeline::fetched_accepted_retried(&report.counts), (5, 5, 2));
-    assert_eq!(delivered.len(), 5, "the page before it holds");
+    assert_eq!(delivered.len(), 5, "the page before it is valid");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_request_names_size_page_and_seed_and_no_filter_that_could_be_ignored() {
+async fn request_has_size_page_and_seed_and_no_filter() {
     let seeded = |settings: &mut IngesterSettings| settings.run.seed = Some("abc".parse().unwrap());
-    let replies = vec![page(&five(1), 1), page(&five(6), 2)];
+    let replies = vec![page(&five_users(1), 1), page(&five_users(6), 2)];
     let (_, _, queries) = run_over(replies.clone(), seeded).await;
     assert_eq!(
         queries,
@@ -86,21 +86,24 @@ async fn every_request_names_size_page_and_seed_and_no_filter_that_could_be_igno
     let expected = [1, 2].map(|page| format!("results=5&page={page}&seed={seed}"));
     assert_eq!(
         queries, expected,
-        "without a seed of the operator's it draws one of 64 bits"
+        "without a configured seed it generates one of 64 bits"
     );
     assert_eq!(seed.to_string().len(), 16);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_api_s_budget_is_ours_and_a_refusal_without_retry_after_is_waited_out() {
-    let budget = IngesterSettings::default().source.rate_limit;
-    assert_eq!((budget.users, budget.window), (20_000, Duration::from_secs(300)));
+async fn default_rate_limit_is_the_api_s_and_refusals_are_retried() {
+    let rate_limit = IngesterSettings::default().source.rate_limit;
+    assert_eq!(
+        (rate_limit.users, rate_limit.window),
+        (20_000, Duration::from_secs(300))
+    );
     let slow_down = json!({"error": "slow down"});
     let replies = vec![
         (429, slow_down.clone()),
-        page(&five(1), 1),
+        page(&five_users(1), 1),
         (503, slow_down),
-        page(&five(6), 2),
+        page(&five_users(6), 2),
     ];
     let (report, delivered, _) = run_over(replies, |_| {}).await;
     assert!(matches!(report.outcome, Outcome::Complete), "{report:?}");
@@ -108,34 +111,43 @@ async fn the_api_s_budget_is_ours_and_a_refusal_without_retry_after_is_waited_ou
     assert_eq!(delivered.len(), 10);
     assert!(
         report.counts.rate_limited_seconds > 0.0,
-        "the 429 is waiting, the 503 of old a retry"
+        "429 counts as rate limiting, the older 503 as a retry"
     );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_reply_that_is_no_page_is_told_by_what_it_was() {
-    let holds_not = "answered 200 with a reply that does not hold";
-    for (fault, told) in [
-        (Fault::NoResults, format!("{holds_not}: the reply holds no users")),
+async fn invalid_replies_report_their_cause() {
+    let invalid_reply = "the API responded with 200 and an invalid reply";
+    for (fault, cause) in [
+        (
+            Fault::NoResults,
+            format!("{invalid_reply}: the reply contains no users"),
+        ),
         (
             Fault::ErrorBody,
             format!(
-                "{holds_not}: the API reports an error: Uh oh, something has gone wrong: please try again soon"
+                "{invalid_reply}: the API reports an error: Uh oh, something has gone wrong: please try again soon"
             ),
         ),
         (
             Fault::InternalError,
-            "answered 500 Internal Server Error".to_owned(),
+            "the API responded with 500 Internal Server Error".to_owned(),
         ),
-        (Fault::BadGateway, "answered 502 Bad Gateway".to_owned()),
+        (
+            Fault::BadGateway,
+            "the API responded with 502 Bad Gateway".to_owned(),
+        ),
         (
             Fault::Unavailable,
-            "answered 503 IngesterService Unavailable".to_owned(),
+            "the API responded with 503 Service Unavailable".to_owned(),
         ),
-        (Fault::Hang(None), "no whole answer within 1s".to_owned()),
+        (
+            Fault::Hang(None),
+            "no complete response from the API within source.request_timeout of 1s".to_owned(),
+        ),
     ] {
         let (report, delivered) = run_with(fault.clone(), 3).await;
-        let expected = format!("fetching ended: fetch page 1 in 3 attempts: {told}");
+        let expected = format!("failed to fetch users: failed to fetch page 1 in 3 attempts: {cause}");
         assert_eq!(report.reason().unwrap(), expected, "{fault}");
         assert_eq!(
             (pipeline::fetched_accepted_retried(&report.counts), delivered),
@@ -153,11 +165,11 @@ async fn each_reply_that_is_no_page_is_told_by_what_it_was() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_page_that_keeps_cloud_addresses_out_ends_the_run_at_once() {
+async fn block_page_for_cloud_addresses_fails_the_run_at_once() {
     let (report, delivered) = run_with(Fault::ForbiddenPage, 1).await;
     assert_eq!(
         report.reason().unwrap(),
-        "fetching ended: fetch page 1: answered 403 Forbidden"
+        "failed to fetch users: failed to fetch page 1: the API responded with 403 Forbidden"
     );
     assert_eq!(
         (pipeline::fetched_accepted_retried(&report.counts), delivered),
@@ -182,8 +194,9 @@ async fn run_with(fault: Fault, times: u32) -> (Report, usize) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_page_that_the_api_gives_twice_is_sent_once() {
-    let (report, delivered, _) = run_over(vec![page(&five(1), 1), page(&five(1), 2)], |_| {}).await;
+async fn repeated_page_is_sent_once() {
+    let (report, delivered, _) =
+        run_over(vec![page(&five_users(1), 1), page(&five_users(1), 2)], |_| {}).await;
     assert!(matches!(report.outcome, Outcome::Complete), "{report:?}");
     let counts = &report.counts;
     assert_eq!((counts.fetched, counts.accepted, counts.duplicate), (10, 5, 5));
@@ -191,7 +204,7 @@ async fn a_page_that_the_api_gives_twice_is_sent_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ages_that_drift_do_not_change_a_record() {
+async fn drifting_ages_do_not_change_a_record() {
     let mut delivered = Vec::new();
     for today in ["2026-01-01T00:00:00Z", "2036-06-01T00:00:00Z"] {
         let today = today.parse().unwrap();
@@ -211,8 +224,8 @@ async fn ages_that_drift_do_not_change_a_record() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_type_that_the_api_is_known_to_send_makes_a_record_of_its_exact_value() {
-    let odd = [
+async fn every_known_value_type_keeps_its_exact_value() {
+    let values = [
         ("/location/postcode", json!("0378"), "post_code", "0378"),
         ("/location/postcode", json!("E1W 2XY"), "post_code", "E1W 2XY"),
         ("/location/postcode", json!("K1A 0B1"), "post_code", "K1A 0B1"),
@@ -242,7 +255,7 @@ async fn every_type_that_the_api_is_known_to_send_makes_a_record_of_its_exact_va
         ),
     ];
     let users: Vec<_> = (1..)
-        .zip(&odd)
+        .zip(&values)
         .map(|(number, (pointer, value, ..))| with(number, pointer, value.clone()))
         .collect();
     let one_page = |settings: &mut IngesterSettings| {
@@ -258,14 +271,14 @@ async fn every_type_that_the_api_is_known_to_send_makes_a_record_of_its_exact_va
         ),
         ((12, 12, 0), 0)
     );
-    for (record, (pointer, value, field, expected)) in delivered.iter().zip(&odd) {
+    for (record, (pointer, value, field, expected)) in delivered.iter().zip(&values) {
         assert_eq!(record[field], *expected, "{pointer}: {value}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn passwords_hashes_national_ids_and_what_else_no_record_has_are_not_forwarded() {
-    let (_, delivered, _) = run_over(vec![page(&five(1), 1)], only(5)).await;
+async fn secrets_and_unmapped_fields_are_not_forwarded() {
+    let (_, delivered, _) = run_over(vec![page(&five_users(1), 1)], only(5)).await;
     let fields: Vec<_> = delivered[0]
         .as_object()
         .unwrap()
@@ -304,7 +317,7 @@ async fn passwords_hashes_national_ids_and_what_else_no_record_has_are_not_forwa
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_largest_page_fits_below_the_default_cap() {
+async fn largest_page_fits_the_default_response_limit() {
     let (api, stack) = (
         RandomUserApi::start(Options::unlimited()).await.unwrap(),
         PublisherStack::shared().await,
@@ -321,6 +334,6 @@ async fn the_largest_page_fits_below_the_default_cap() {
     let size = reqwest::get(url).await.unwrap().bytes().await.unwrap().len();
     assert!(
         (4_500_000..7_000_000).contains(&size),
-        "{size} bytes are not what the real API sends"
+        "{size} bytes differ from the real API"
     );
 }

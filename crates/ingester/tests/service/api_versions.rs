@@ -1,4 +1,4 @@
-//! Replies of older versions of the API: refused by their name, or read as documented; never in part.
+//! Replies of older versions of the API: rejected by name or mapped as documented, never in part.
 
 use ingester::config::IngesterSettings;
 use ingester::http::endpoint::Endpoint;
@@ -11,7 +11,7 @@ use crate::pipeline;
 use crate::publisher_stack::PublisherStack;
 use crate::stub_api::user;
 
-/// Replies as older versions give them, and the version that each says it is.
+/// Returns replies of older versions, with the version that each declares.
 fn old_replies() -> [(&'static str, Value); 4] {
     let old_dates = |user: &mut Value| {
         user["dob"] = json!("1981-03-04 05:06:07");
@@ -40,14 +40,14 @@ fn old_replies() -> [(&'static str, Value); 4] {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reply_of_an_old_version_is_refused_by_its_name_and_nothing_of_it_is_taken() {
+async fn reply_of_an_old_version_is_rejected_by_name() {
     for (version, reply) in old_replies() {
         let (report, delivered, queries) = run_over(vec![(200, reply)], only(5)).await;
         assert_eq!(
             report.reason().unwrap(),
             format!(
-                "fetching ended: fetch page 1: answered 200 with a reply that does not hold: \
-                 asked for version 1.4, answered by version {version}"
+                "failed to fetch users: failed to fetch page 1: the API responded with 200 and an invalid reply: \
+                 requested version 1.4, received version {version}"
             )
         );
         assert_eq!(
@@ -62,7 +62,7 @@ async fn a_reply_of_an_old_version_is_refused_by_its_name_and_nothing_of_it_is_t
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_old_shape_under_a_new_name_makes_no_half_record() {
+async fn old_shape_with_a_new_version_gives_no_record() {
     let expected = ["id: missing", "id: missing", "address: street_as_before_1_3"];
     for ((version, mut reply), reason) in old_replies().into_iter().zip(expected) {
         reply["info"] = json!({"seed": "abc", "results": 5, "page": 1, "version": "1.4"});
@@ -82,7 +82,7 @@ async fn an_old_shape_under_a_new_name_makes_no_half_record() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn version_1_3_is_read_as_documented_when_it_is_the_pinned_one() {
+async fn version_1_3_is_mapped_when_configured() {
     let (api, stack) = (
         RandomUserApi::start(Options::default()).await.unwrap(),
         PublisherStack::shared().await,
@@ -105,7 +105,7 @@ async fn version_1_3_is_read_as_documented_when_it_is_the_pinned_one() {
     pin(&mut settings, "1.4");
     let reason = pipeline::run(&settings).await.reason().unwrap();
     assert!(
-        reason.ends_with("asked for version 1.3, answered by version 1.4"),
+        reason.ends_with("requested version 1.3, received version 1.4"),
         "{reason}"
     );
     assert!(

@@ -1,4 +1,4 @@
-//! Who may use the API of the service.
+//! Authentication of the API.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -6,24 +6,24 @@ use std::time::{Duration, Instant};
 use sha2::{Digest as _, Sha256};
 use testkit::randomuser::{Options, RandomUserApi};
 
-use crate::ingester_service::{DEADLINE, IngesterService};
+use crate::ingester_service::{IngesterService, TIMEOUT};
 use crate::publisher_stack::PublisherStack;
 
 pub(crate) const TOKEN: &str = "a-token-of-ours";
 
-/// A file that lets `token` in, under a name.
+/// Writes a token file that authorizes `token`.
 pub(crate) fn tokens_file(folder: &Path, token: &str) -> String {
     let path = folder.join("tokens");
     let sha256: String = Sha256::digest(token)
         .iter()
         .map(|byte| format!("{byte:02x}"))
         .collect();
-    std::fs::write(&path, format!("somebody {sha256}\n")).unwrap();
+    std::fs::write(&path, format!("client {sha256}\n")).unwrap();
     path.display().to_string()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn only_those_with_a_token_of_ours_ask_for_runs_watch_and_end_them() {
+async fn api_requires_a_token_and_reloads_the_token_file() {
     let (api, stack) = (
         RandomUserApi::start(Options::default()).await.unwrap(),
         PublisherStack::shared().await,
@@ -53,10 +53,10 @@ async fn only_those_with_a_token_of_ours_ask_for_runs_watch_and_end_them() {
         ("DELETE", run, 404),
         ("POST", "/v1/runs", 202),
     ] {
-        let stranger = status(method, path, None).await;
-        assert_eq!(stranger.status(), 401, "{method} {path}");
-        assert_eq!(stranger.headers()["www-authenticate"], "Bearer");
-        assert_eq!(stranger.headers()["content-type"], "application/problem+json");
+        let anonymous = status(method, path, None).await;
+        assert_eq!(anonymous.status(), 401, "{method} {path}");
+        assert_eq!(anonymous.headers()["www-authenticate"], "Bearer");
+        assert_eq!(anonymous.headers()["content-type"], "application/problem+json");
         assert_eq!(
             status(method, path, Some("wrong")).await.status(),
             403,
@@ -69,20 +69,16 @@ async fn only_those_with_a_token_of_ours_ask_for_runs_watch_and_end_them() {
         );
     }
     for open in ["/", "/openapi.json"] {
-        assert_eq!(
-            status("GET", open, None).await.status(),
-            200,
-            "{open} says nothing of a run"
-        );
+        assert_eq!(status("GET", open, None).await.status(), 200, "{open} is public");
     }
-    let until = Instant::now() + DEADLINE;
+    let until = Instant::now() + TIMEOUT;
     while api.requests().len() < 2 {
         assert!(Instant::now() < until, "{}", service.ingester.log());
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 
     tokens_file(folder.path(), "the-next-one");
-    let until = Instant::now() + DEADLINE;
+    let until = Instant::now() + TIMEOUT;
     while status("GET", "/v1/runs", Some("the-next-one")).await.status() != 200 {
         assert!(Instant::now() < until, "{}", service.ingester.log());
     }
@@ -90,7 +86,7 @@ async fn only_those_with_a_token_of_ours_ask_for_runs_watch_and_end_them() {
     assert_eq!(
         api.requests().len(),
         2,
-        "one run of two pages: strangers started none"
+        "one run of two pages: unauthorized requests started none"
     );
     let log = service.ingester.log();
     assert!(!log.contains(TOKEN) && !log.contains("the-next-one"), "{log}");

@@ -1,4 +1,4 @@
-//! Certain users, once.
+//! `ingester backfill`.
 
 use serde_json::Value;
 use testkit::randomuser::{Options, RandomUserApi};
@@ -11,7 +11,7 @@ async fn api() -> RandomUserApi {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_backfill_fetches_the_pages_that_it_said_it_would() {
+async fn backfill_fetches_the_pages_of_its_dry_run() {
     let (api, stack) = (api().await, PublisherStack::shared().await);
     let page = [("SOURCE__PAGE_SIZE", "5")];
     let command = ["backfill", "--users", "23", "--seed", "abc", "--pages", "4..5"];
@@ -42,5 +42,5 @@ async fn a_backfill_fetches_the_pages_that_it_said_it_would() {
     let of = |ingester: &Ingester| topic.records_of(ingester.summary()["run"].as_str().unwrap());
     let (some, all) = (of(&backfill), of(&all));
     assert_eq!((some.len(), all.len()), (8, 23));
-    assert_eq!(some, all[15..], "the same users as among all of them");
+    assert_eq!(some, all[15..], "the same users as in the full run");
 }

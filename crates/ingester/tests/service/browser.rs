@@ -1,4 +1,4 @@
-//! A headless Chromium, driven by its DevTools protocol over a pair of pipes. It knows no page. Its calls block.
+//! Drives a headless Chromium by the DevTools protocol over pipes. Calls block.
 
 use std::io::{BufRead as _, BufReader, ErrorKind, Write as _};
 use std::path::Path;
@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-/// A browser that hangs must not hang the tests; it is killed after so many seconds.
-const LIFE: &str = "150";
-const DEADLINE: Duration = Duration::from_secs(60);
-/// The protocol's pipes are 3 and 4; they are ours before standard input and output are taken away.
+/// Seconds after which a browser is killed, so that it cannot hang the tests.
+const MAX_SECONDS: &str = "150";
+const TIMEOUT: Duration = Duration::from_secs(60);
+/// Redirects the protocol's file descriptors 3 and 4 to the pipes of standard input and output.
 const LAUNCH: &str = "exec chromium \"$@\" 3<&0 4>&1 </dev/null >/dev/null 2>&1";
 const FLAGS: [&str; 10] = [
     "--headless",
@@ -18,7 +18,7 @@ const FLAGS: [&str; 10] = [
     "--disable-gpu",
     "--disable-dev-shm-usage",
     "--remote-debugging-pipe",
-    // It is to ask for our page and for nothing else.
+    // Prevents requests other than those of the page.
     "--no-first-run",
     "--disable-background-networking",
     "--disable-component-update",
@@ -26,16 +26,16 @@ const FLAGS: [&str; 10] = [
     "--hide-scrollbars",
 ];
 
-/// Whether a program is there; if not, what to do.
-fn there_is(program: &str) -> Result<(), String> {
+/// Checks that a program is installed, or returns a remedy.
+fn check_installed(program: &str) -> Result<(), String> {
     let version = Command::new(program)
         .arg("--version")
         .stderr(Stdio::null())
         .output();
     match version {
         Err(error) if error.kind() == ErrorKind::NotFound => Err(format!(
-            "there is no {program}, so the page can't be looked at: install it, or leave these tests out by \
-             `-- --skip in_a_browser`, which the result then counts as filtered out"
+            "{program} is not installed, so the page can't be tested: install it, or skip these tests with \
+             `-- --skip in_browser`; the result counts them as filtered out"
         )),
         Err(error) => Err(format!("{program}: {error}")),
         Ok(_) => Ok(()),
@@ -52,15 +52,15 @@ pub(crate) struct Browser {
 }
 
 impl Browser {
-    /// A browser with one empty tab.
+    /// Starts a browser with an empty tab.
     ///
     /// # Panics
-    /// Where there is no Chromium: a page that nobody looked at is no passed test.
+    /// Panics without Chromium: an untested page must not count as passed.
     pub(crate) fn start() -> Self {
-        there_is("chromium").unwrap_or_else(|missing| panic!("{missing}"));
+        check_installed("chromium").unwrap_or_else(|missing| panic!("{missing}"));
         let profile = tempfile::tempdir().unwrap();
         let mut child = Command::new("timeout")
-            .args(["--kill-after=5", LIFE, "sh", "-c", LAUNCH, "chromium"])
+            .args(["--kill-after=5", MAX_SECONDS, "sh", "-c", LAUNCH, "chromium"])
             .args(FLAGS)
             .arg(format!("--user-data-dir={}", profile.path().display()))
             .arg("about:blank")
@@ -83,7 +83,7 @@ impl Browser {
         browser
     }
 
-    /// One command and its result.
+    /// Sends a command and returns its result.
     pub(crate) fn call(&mut self, method: &str, params: &Value) -> Value {
         self.calls += 1;
         let mut command = json!({"id": self.calls, "method": method, "params": params});
@@ -99,7 +99,7 @@ impl Browser {
             assert_eq!(
                 message.pop(),
                 Some(0),
-                "the browser ended before it answered {method}"
+                "the browser exited before it responded to {method}"
             );
             let message: Value = serde_json::from_slice(&message).unwrap();
             // Everything else is an event.
@@ -110,7 +110,7 @@ impl Browser {
         }
     }
 
-    /// Shows `url` in a window of this size, in a light or a dark one.
+    /// Opens `url` in a window of the given size and colour scheme.
     pub(crate) fn show(&mut self, url: &str, (width, height): (u32, u32), scheme: &str) {
         let size = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600});
         self.call("Emulation.setDeviceMetricsOverride", &size);
@@ -119,7 +119,7 @@ impl Browser {
         self.call("Page.navigate", &json!({"url": url}));
     }
 
-    /// What an expression of JavaScript is worth on the page.
+    /// Evaluates a JavaScript expression on the page.
     pub(crate) fn value(&mut self, expression: &str) -> Value {
         let parameters = json!({"expression": expression, "returnByValue": true, "awaitPromise": true});
         let result = self.call("Runtime.evaluate", &parameters);
@@ -129,8 +129,8 @@ impl Browser {
 
     /// Waits until an expression is true.
     pub(crate) fn until(&mut self, expression: &str) {
-        let until = Instant::now() + DEADLINE;
-        // While a page is being loaded, names that it is to define are unknown.
+        let until = Instant::now() + TIMEOUT;
+        // While a page loads, the names that it defines are unknown.
         let guarded = format!("(() => {{ try {{ return !!({expression}); }} catch {{ return false; }} }})()");
         while self.value(&guarded) != true {
             let text = "document.documentElement.outerHTML";
@@ -155,13 +155,13 @@ impl Browser {
         }
     }
 
-    /// Types where the focus is.
+    /// Types into the focused element.
     pub(crate) fn write(&mut self, text: &str) {
         self.call("Input.insertText", &json!({"text": text}));
     }
 
-    /// Every node that assistive technology is told of: role, name, and whether it is a live region.
-    pub(crate) fn spoken(&mut self) -> Vec<(String, String, String)> {
+    /// Returns the accessibility tree: role, name and live region setting of each node.
+    pub(crate) fn accessibility_nodes(&mut self) -> Vec<(String, String, String)> {
         let tree = self.call("Accessibility.getFullAXTree", &json!({}));
         let text = |value: &Value| value["value"].as_str().unwrap_or_default().to_owned();
         let live = |node: &Value| {
@@ -170,15 +170,15 @@ impl Browser {
             live.map(|live| text(&live["value"])).unwrap_or_default()
         };
         let nodes = tree["nodes"].as_array().unwrap().iter();
-        let heard = nodes.filter(|node| node["ignored"] != true);
-        heard
+        let visible = nodes.filter(|node| node["ignored"] != true);
+        visible
             .map(|node| (text(&node["role"]), text(&node["name"]), live(node)))
             .collect()
     }
 
-    /// The whole page as a picture, for people.
-    pub(crate) fn picture(&mut self, file: &Path) {
-        let picture = self.call(
+    /// Writes a screenshot of the whole page, for review.
+    pub(crate) fn screenshot(&mut self, file: &Path) {
+        let screenshot = self.call(
             "Page.captureScreenshot",
             &json!({"format": "png", "captureBeyondViewport": true}),
         );
@@ -188,14 +188,14 @@ impl Browser {
             .stdout(std::fs::File::create(file).unwrap())
             .spawn()
             .unwrap();
-        let data = picture["data"].as_str().unwrap();
+        let data = screenshot["data"].as_str().unwrap();
         decode.stdin.take().unwrap().write_all(data.as_bytes()).unwrap();
         assert!(decode.wait().unwrap().success());
     }
 }
 
 impl Drop for Browser {
-    /// It ends when nobody drives it any more.
+    /// Closes the pipes, which ends the browser.
     fn drop(&mut self) {
         drop(self.to.take());
         let _ = self.child.wait();
@@ -203,12 +203,12 @@ impl Drop for Browser {
 }
 
 #[test]
-fn without_a_browser_its_tests_fail_and_say_what_to_do() {
-    let missing = there_is("chromium-that-is-not-there").unwrap_err();
+fn missing_browser_fails_with_a_remedy() {
+    let missing = check_installed("chromium-that-is-not-installed").unwrap_err();
     assert!(
-        missing.contains("install it") && missing.contains("--skip in_a_browser"),
+        missing.contains("install it") && missing.contains("--skip in_browser"),
         "{missing}"
     );
-    // Any program that is there.
-    assert_eq!(there_is("sh"), Ok(()));
+    // Any installed program.
+    assert_eq!(check_installed("sh"), Ok(()));
 }

@@ -1,4 +1,4 @@
-//! Starts that come to something else: missed, caught up with, skipped, tried again.
+//! Missed, caught-up, skipped and retried starts.
 
 use std::time::Duration;
 
@@ -17,16 +17,16 @@ async fn api() -> RandomUserApi {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn starts_that_nobody_was_there_for_are_caught_up_with_as_wanted_and_the_others_are_in_the_history() {
+async fn missed_starts_follow_the_catch_up_setting() {
     for (catch_up, caught_up) in [("none", 0), ("latest", 1), ("all", 3)] {
         after_absence(catch_up, caught_up).await;
     }
 }
 
-/// Nobody was there for so many starts.
+/// Number of missed starts.
 const STARTS: usize = 50;
 
-/// Starts the service after them, and looks at what becomes of each.
+/// Starts the service after the missed starts and checks each of them.
 async fn after_absence(catch_up: &str, caught_up: usize) {
     let (api, stack) = (api().await, PublisherStack::shared().await);
     let folder = tempfile::tempdir().unwrap();
@@ -37,7 +37,7 @@ async fn after_absence(catch_up: &str, caught_up: usize) {
         .set_schedule_cursor(now - SignedDuration::from_hours(50))
         .unwrap();
     drop(store);
-    // Each hour, at a minute that is far away from now.
+    // Hourly, at a minute far from now.
     let minute = (now.to_zoned(TimeZone::UTC).minute() + 30) % 60;
     let (state, cron) = (path.display().to_string(), format!("{minute} * * * *"));
     let settings = [
@@ -51,8 +51,8 @@ async fn after_absence(catch_up: &str, caught_up: usize) {
         let runs = runs["runs"].as_array().unwrap();
         runs.len() == STARTS && runs.iter().all(|run| run["ended"].is_string())
     };
-    let runs = service.until("/v1/runs?limit=500", all_done).await;
-    // The latest first, and so their starts are.
+    let runs = service.wait_for("/v1/runs?limit=500", all_done).await;
+    // Newest first, by scheduled start.
     let runs = runs["runs"].as_array().unwrap();
     let due = |run: &Value| instant(&run["scheduled"]);
     assert!(runs.windows(2).all(|two| due(&two[0]) > due(&two[1])), "{runs:?}");
@@ -64,27 +64,27 @@ async fn after_absence(catch_up: &str, caught_up: usize) {
         assert_eq!(stack.records_of(run["id"].as_str().unwrap()).await.len(), 10);
     }
     for run in &runs[caught_up..] {
-        let told = (&run["trigger"], &run["state"], &run["reason"], &run["started"]);
+        let reported = (&run["trigger"], &run["state"], &run["reason"], &run["started"]);
         let missed = (
             &"schedule".into(),
             &"missed".into(),
-            &"nobody was there".into(),
+            &"missed: the scheduler was not running".into(),
             &Value::Null,
         );
-        assert_eq!(told, missed);
+        assert_eq!(reported, missed);
     }
     let line = format!("ingester_starts_missed_total {}\n", STARTS - caught_up);
     assert!(service.ingester.get("/metrics").await.1.contains(&line));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_start_that_falls_into_another_run_is_skipped_and_the_history_says_so() {
+async fn overlapping_start_is_skipped_and_stored() {
     let (api, stack) = (api().await, PublisherStack::shared().await);
     api.inject(Fault::Hang(Some(Duration::from_secs(3))), 1);
     let each_second = [("SCHEDULE__CRON", "* * * * * *")];
     let service = IngesterService::start(&api.url(), &stack.url(), &each_second).await;
     let skipped = service
-        .until("/v1/runs?state=skipped&limit=500", |runs| {
+        .wait_for("/v1/runs?state=skipped&limit=500", |runs| {
             !runs["runs"][0].is_null()
         })
         .await;
@@ -93,7 +93,7 @@ async fn a_start_that_falls_into_another_run_is_skipped_and_the_history_says_so(
             (&run["trigger"], &run["reason"], &run["started"]),
             (
                 &"schedule".into(),
-                &"another run was under way".into(),
+                &"skipped: another run was active".into(),
                 &Value::Null
             )
         );
@@ -111,14 +111,14 @@ async fn a_start_that_falls_into_another_run_is_skipped_and_the_history_says_so(
     });
     metrics.await;
     service
-        .until("/v1/runs?state=complete", |runs| {
+        .wait_for("/v1/runs?state=complete", |runs| {
             runs["runs"][0]["trigger"] == "schedule"
         })
         .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_failed_run_is_tried_again_after_the_delay() {
+async fn failed_run_is_retried_after_the_delay() {
     let (api, stack) = (api().await, PublisherStack::shared().await);
     api.inject(Fault::ForbiddenPage, 1);
     let settings = [("RUN__USERS", "5"), ("SCHEDULE__RETRY_DELAY", "200ms")];
@@ -143,7 +143,7 @@ async fn a_failed_run_is_tried_again_after_the_delay() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_that_fails_each_time_is_tried_again_after_the_delay_and_no_more_often_than_allowed() {
+async fn failing_run_is_retried_up_to_the_limit() {
     let (api, stack) = (api().await, PublisherStack::shared().await);
     api.inject(Fault::ForbiddenPage, 10);
     let settings = [
@@ -157,20 +157,20 @@ async fn a_run_that_fails_each_time_is_tried_again_after_the_delay_and_no_more_o
         let runs = runs["runs"].as_array().unwrap();
         runs.len() >= 3 && runs.iter().all(|run| run["state"] == "failed")
     };
-    service.until("/v1/runs", all_failed).await;
-    // The next one would be a moment away, and the schedule has none for days.
+    service.wait_for("/v1/runs", all_failed).await;
+    // A further retry would be due at once; the schedule has no start for days.
     let tomorrow = Timestamp::now() + SignedDuration::from_hours(24);
     service
-        .until("/v1/schedule", |plan| {
+        .wait_for("/v1/schedule", |plan| {
             plan["running"].is_null() && instant(&plan["next_start"]) > tomorrow
         })
         .await;
     let runs = service.get("/v1/runs").await;
     let runs: Vec<_> = runs["runs"].as_array().unwrap().iter().rev().collect();
-    let told: Vec<_> = runs.iter().map(|run| (&run["trigger"], &run["retry"])).collect();
+    let reported: Vec<_> = runs.iter().map(|run| (&run["trigger"], &run["retry"])).collect();
     let (manual, retry) = (&"manual".into(), &"retry".into());
     assert_eq!(
-        told,
+        reported,
         [(manual, &0.into()), (retry, &1.into()), (retry, &2.into())]
     );
     for two in runs.windows(2) {

@@ -1,4 +1,4 @@
-//! `schedule.concurrency_policy = queue`: one run waits for the end of the one under way, and no more than one.
+//! `schedule.concurrency_policy = queue`: at most one run waits for the end of the active run.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ async fn api() -> RandomUserApi {
     RandomUserApi::start(Options::default()).await.unwrap()
 }
 
-/// The runs that the schedule had, the first one first.
+/// Returns the scheduled runs, oldest first.
 fn scheduled(runs: &Value) -> Vec<Value> {
     let mut runs = runs["runs"].as_array().unwrap().clone();
     runs.retain(|run| run["scheduled"].is_string());
@@ -23,9 +23,9 @@ fn scheduled(runs: &Value) -> Vec<Value> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_latest_start_that_falls_into_a_run_waits_for_its_end_and_those_before_it_are_skipped() {
+async fn latest_overlapping_start_is_queued_others_are_skipped() {
     let (api, stack) = (api().await, PublisherStack::shared().await);
-    // Two starts fall into the first run, which ends well before a third one.
+    // Two starts overlap the first run, which ends well before the third one.
     api.inject(Fault::Hang(Some(Duration::from_secs(9))), 1);
     let settings = [
         ("SCHEDULE__CRON", "*/4 * * * * *"),
@@ -35,18 +35,18 @@ async fn the_latest_start_that_falls_into_a_run_waits_for_its_end_and_those_befo
     let service = IngesterService::start(&api.url(), &stack.url(), &settings).await;
     let every = SignedDuration::from_secs(4);
     let first = service
-        .until("/v1/runs?state=running", |runs| !runs["runs"][0].is_null())
+        .wait_for("/v1/runs?state=running", |runs| !runs["runs"][0].is_null())
         .await["runs"][0]
         .clone();
-    let told = |plan: &Value| plan["running"] == first["id"] && plan["next_start"].is_string();
+    let reported = |plan: &Value| plan["running"] == first["id"] && plan["next_start"].is_string();
     let due = instant(&first["scheduled"]);
     service
-        .until("/v1/schedule", |plan| {
-            told(plan) && instant(&plan["next_start"]) >= due + every
+        .wait_for("/v1/schedule", |plan| {
+            reported(plan) && instant(&plan["next_start"]) >= due + every
         })
         .await;
     let runs = service
-        .until("/v1/runs?limit=500", |runs| {
+        .wait_for("/v1/runs?limit=500", |runs| {
             scheduled(runs)
                 .get(2)
                 .is_some_and(|run| run["state"] == "complete")
@@ -62,7 +62,7 @@ async fn the_latest_start_that_falls_into_a_run_waits_for_its_end_and_those_befo
         skipped,
         (
             &"skipped".into(),
-            &"another run was under way".into(),
+            &"skipped: another run was active".into(),
             &Value::Null
         )
     );
@@ -84,7 +84,7 @@ async fn the_latest_start_that_falls_into_a_run_waits_for_its_end_and_those_befo
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_asked_for_waits_for_the_one_under_way_can_be_withdrawn_and_leaves_no_room_for_a_third() {
+async fn requested_run_waits_and_can_be_cancelled() {
     let (api, stack) = (api().await, PublisherStack::start().await);
     api.inject(Fault::Hang(None), 1);
     let settings = [
@@ -92,47 +92,47 @@ async fn a_run_asked_for_waits_for_the_one_under_way_can_be_withdrawn_and_leaves
         ("SOURCE__MAX_IN_FLIGHT", "1"),
     ];
     let service = IngesterService::start(&api.url(), &stack.url(), &settings).await;
-    let ask = async || service.send(Method::POST, "/v1/runs", Value::Null).await;
-    let end = async |run: &Value| service.send(Method::DELETE, &path(run), Value::Null).await.0;
-    let (_, first) = ask().await;
+    let request = async || service.send(Method::POST, "/v1/runs", Value::Null).await;
+    let cancel = async |run: &Value| service.send(Method::DELETE, &path(run), Value::Null).await.0;
+    let (_, first) = request().await;
     service
-        .until(&path(&first), |run| run["state"] == "running")
+        .wait_for(&path(&first), |run| run["state"] == "running")
         .await;
-    let (status, withdrawn) = ask().await;
+    let (status, cancelled) = request().await;
     assert_eq!(
-        (status, &withdrawn["state"]),
+        (status, &cancelled["state"]),
         (StatusCode::ACCEPTED, &"queued".into())
     );
-    let (status, problem) = ask().await;
+    let (status, problem) = request().await;
     assert_eq!(status, StatusCode::CONFLICT);
-    let waiting = withdrawn["id"].as_str().unwrap();
+    let waiting = cancelled["id"].as_str().unwrap();
     assert!(problem["detail"].as_str().unwrap().contains(waiting), "{problem}");
-    assert_eq!(end(&withdrawn).await, StatusCode::NO_CONTENT);
-    let (status, last) = ask().await;
+    assert_eq!(cancel(&cancelled).await, StatusCode::NO_CONTENT);
+    let (status, last) = request().await;
     assert_eq!(status, StatusCode::ACCEPTED);
-    assert_eq!(end(&first).await, StatusCode::ACCEPTED);
+    assert_eq!(cancel(&first).await, StatusCode::ACCEPTED);
     let last = service
-        .until(&path(&last), |run| run["state"] == "complete")
+        .wait_for(&path(&last), |run| run["state"] == "complete")
         .await;
 
-    // The whole history, entry by entry.
+    // All runs, page by page.
     let (mut page, mut runs) = (Some("/v1/runs?limit=1".to_owned()), Vec::new());
     while let Some(path) = page {
-        let answer = service.get(&path).await;
-        runs.extend(answer["runs"].as_array().unwrap().clone());
-        page = answer["next"].as_str().map(str::to_owned);
+        let response = service.get(&path).await;
+        runs.extend(response["runs"].as_array().unwrap().clone());
+        page = response["next"].as_str().map(str::to_owned);
     }
-    let told: Vec<_> = runs
+    let reported: Vec<_> = runs
         .iter()
         .map(|run| json!([run["id"], run["state"], run["started"].is_string()]))
         .collect();
     let expected = [
         json!([last["id"], "complete", true]),
-        json!([withdrawn["id"], "stopped", false]),
+        json!([cancelled["id"], "stopped", false]),
         json!([first["id"], "stopped", true]),
     ];
-    assert_eq!(told, expected);
-    assert_eq!(runs[1]["reason"], "withdrawn before it began");
+    assert_eq!(reported, expected);
+    assert_eq!(runs[1]["reason"], "cancelled before it started");
     assert!(
         instant(&last["started"]) >= instant(&runs[2]["ended"]),
         "{runs:?}"

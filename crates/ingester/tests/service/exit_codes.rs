@@ -1,4 +1,4 @@
-//! How the process ends and what it says then: exit codes, the summary, the configuration that it refuses.
+//! Exit codes, the summary, and errors of an invalid configuration.
 
 use reqwest::{Method, StatusCode};
 use rusqlite::Connection;
@@ -15,7 +15,7 @@ async fn api() -> RandomUserApi {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_complete_run_exits_0_with_its_summary() {
+async fn complete_run_exits_0_with_its_summary() {
     let (api, stack) = (api().await, PublisherStack::shared().await);
     let command = ["once", "--users", "25", "--seed", "abc"];
     let ingester = Ingester::start(&command, &api.url(), &stack.url(), &[("SOURCE__PAGE_SIZE", "10")]);
@@ -33,7 +33,7 @@ async fn a_complete_run_exits_0_with_its_summary() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_incomplete_run_exits_1_and_says_why() {
+async fn incomplete_run_exits_1_with_its_reason() {
     let (api, stack) = (api().await, PublisherStack::shared().await);
     api.inject(Fault::ForbiddenPage, 1);
     let ingester = Ingester::start(&["once", "--users", "5"], &api.url(), &stack.url(), &[]);
@@ -49,7 +49,7 @@ async fn an_incomplete_run_exits_1_and_says_why() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wrong_configuration_exits_78_and_names_the_key() {
+async fn invalid_configuration_exits_78_and_names_the_key() {
     for (name, value, named) in [
         ("SOURCE__PAGE_SIZE", "5001", "source.page_size: "),
         ("SOURCE__VERSION", "1.2", "source.version: "),
@@ -74,7 +74,7 @@ async fn a_wrong_configuration_exits_78_and_names_the_key() {
         );
         assert_eq!(ingester.exit_code().await, Some(78), "{name}");
         assert!(ingester.log().contains(named), "{name}: {}", ingester.log());
-        // What can be known without starting is one line; a token file is read by a process that logs already.
+        // Errors before the start are one line. The token file is read after the start, when the process logs.
         assert!(
             name == "AUTH__TOKENS_PATH" || ingester.log().lines().count() == 1,
             "{}",
@@ -103,7 +103,7 @@ async fn a_wrong_configuration_exits_78_and_names_the_key() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_publisher_s_token_is_read_from_a_file_and_one_that_it_refuses_ends_the_process_with_78() {
+async fn rejected_publisher_token_exits_78() {
     let api = api().await;
     let folder = tempfile::tempdir().unwrap();
     let tokens = tokens_file(folder.path(), TOKEN);
@@ -115,7 +115,7 @@ async fn the_publisher_s_token_is_read_from_a_file_and_one_that_it_refuses_ends_
     for command in [&["once", "--users", "5"][..], &["run"]] {
         let ingester = start(command);
         assert_eq!(ingester.exit_code().await, Some(78), "{}", ingester.log());
-        assert!(ingester.log().contains("refused our credentials") && !ingester.log().contains("s3cret"));
+        assert!(ingester.log().contains("rejected the credentials") && !ingester.log().contains("s3cret"));
     }
     std::fs::write(&path, format!("{TOKEN}\n")).unwrap();
     let ingester = start(&["once", "--users", "5"]);
@@ -125,7 +125,7 @@ async fn the_publisher_s_token_is_read_from_a_file_and_one_that_it_refuses_ends_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_state_that_can_t_be_written_ends_the_process_that_is_only_asked_too_and_the_next_goes_on() {
+async fn unwritable_state_file_exits_1_and_recovers_after_restart() {
     let (api, stack) = (api().await, PublisherStack::shared().await);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state.db");
@@ -139,7 +139,7 @@ async fn a_state_that_can_t_be_written_ends_the_process_that_is_only_asked_too_a
         (status, &problem["detail"]),
         (
             StatusCode::INTERNAL_SERVER_ERROR,
-            &"the state can't be used".into()
+            &"failed to access the state file".into()
         )
     );
     assert_eq!(full.ingester.exit_code().await, Some(1));
@@ -153,6 +153,6 @@ async fn a_state_that_can_t_be_written_ends_the_process_that_is_only_asked_too_a
     let roomy = IngesterService::start(&api.url(), &stack.url(), &settings).await;
     let (_, run) = roomy.send(Method::POST, "/v1/runs", Value::Null).await;
     roomy
-        .until(&run_path(&run), |run| run["state"] == "complete")
+        .wait_for(&run_path(&run), |run| run["state"] == "complete")
         .await;
 }

@@ -1,4 +1,4 @@
-//! The ingester as a process: its log, the summary on standard output, the admin port.
+//! The ingester as a child process: log, summary and admin port.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use testkit::process::{Child, Program};
 
-/// Long enough for a busy machine; no test waits for it to pass.
-const DEADLINE: Duration = Duration::from_secs(60);
+/// Upper bound for a busy machine; no test waits for it.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The ingester as a process, between an API and a publisher. It takes free ports and says in its log which.
+/// An ingester process between an API and a publisher. It uses free ports, which its log names.
 pub(crate) struct Ingester {
     pub(crate) child: Child,
     log: PathBuf,
@@ -38,14 +38,14 @@ impl Ingester {
     }
 
     pub(crate) async fn exit_code(&self) -> Option<i32> {
-        self.child.wait(DEADLINE).await.unwrap().code()
+        self.child.wait(TIMEOUT).await.unwrap().code()
     }
 
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap()
     }
 
-    /// The last line of standard output, which is JSON; the log of standard error lies in the same file.
+    /// Returns the summary, the last JSON line. Standard output and standard error share one file.
     pub(crate) fn summary(&self) -> Value {
         let log = self.log();
         let line = log
@@ -55,7 +55,7 @@ impl Ingester {
         serde_json::from_str(line).unwrap()
     }
 
-    /// Where it listens with this role, `admin` or `api`, once the log says so.
+    /// Returns the URL of the `admin` or `api` port, once the log names it.
     pub(crate) fn url(&self, role: &str) -> Option<String> {
         let log = self.log();
         let field = format!(" {role}=");
@@ -63,19 +63,19 @@ impl Ingester {
         Some(format!("http://{}", address.split_whitespace().next()?))
     }
 
-    /// Status and body of an admin path; 0 while nothing listens.
+    /// Returns status and body of an admin path; status 0 while the port is closed.
     pub(crate) async fn get(&self, path: &str) -> (u16, String) {
         let Some(url) = self.url("admin") else {
             return (0, String::new());
         };
         match reqwest::get(format!("{url}{path}")).await {
-            Ok(answer) => (answer.status().as_u16(), answer.text().await.unwrap()),
+            Ok(response) => (response.status().as_u16(), response.text().await.unwrap()),
             Err(_) => (0, String::new()),
         }
     }
 
     pub(crate) async fn wait_for(&self, path: &str, accept: impl Fn(u16, &str) -> bool) -> String {
-        let until = Instant::now() + DEADLINE;
+        let until = Instant::now() + TIMEOUT;
         loop {
             let (status, body) = self.get(path).await;
             if accept(status, &body) {
@@ -86,7 +86,7 @@ impl Ingester {
         }
     }
 
-    /// Waits until so many users are accepted.
+    /// Waits until at least `least` users are accepted.
     pub(crate) async fn until_accepted(&self, least: u64) {
         let accepted = |body: &str| {
             let line = body

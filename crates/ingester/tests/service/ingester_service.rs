@@ -1,4 +1,4 @@
-//! The service as a process, spoken to over its API.
+//! The ingester service as a process, with a client of its API.
 
 use std::time::{Duration, Instant};
 
@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use crate::ingester_process::Ingester;
 
-/// Long enough for a busy machine; no test waits for it to pass.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+/// Upper bound for a busy machine; no test waits for it.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
 
 pub(crate) struct IngesterService {
     pub(crate) ingester: Ingester,
@@ -18,7 +18,7 @@ pub(crate) struct IngesterService {
 }
 
 impl IngesterService {
-    /// A service that starts nothing by itself, with pages of five.
+    /// Starts a service with pages of five that starts no run by schedule.
     pub(crate) async fn start(api: &str, publisher: &str, settings: &[(&str, &str)]) -> Self {
         let mut all = vec![
             ("SCHEDULE__CRON", "0 0 29 2 *"),
@@ -27,8 +27,8 @@ impl IngesterService {
         ];
         all.extend_from_slice(settings);
         let ingester = Ingester::start(&["run"], api, publisher, &all);
-        let here = |status: u16, _: &str| status == 200 && ingester.url("api").is_some();
-        ingester.wait_for("/readyz", here).await;
+        let ready = |status: u16, _: &str| status == 200 && ingester.url("api").is_some();
+        ingester.wait_for("/readyz", ready).await;
         Self {
             url: ingester.url("api").unwrap(),
             ingester,
@@ -37,7 +37,7 @@ impl IngesterService {
         }
     }
 
-    /// Asks with this token from now on.
+    /// Sends this token with each request.
     pub(crate) fn with_token(self, token: &'static str) -> Self {
         Self {
             token: Some(token),
@@ -53,24 +53,24 @@ impl IngesterService {
         if !body.is_null() {
             request = request.json(&body);
         }
-        let answer = request.send().await.unwrap();
-        (answer.status(), answer.json().await.unwrap_or_default())
+        let response = request.send().await.unwrap();
+        (response.status(), response.json().await.unwrap_or_default())
     }
 
     pub(crate) async fn get(&self, path: &str) -> Value {
         self.send(Method::GET, path, Value::Null).await.1
     }
 
-    pub(crate) async fn until(&self, path: &str, accept: impl Fn(&Value) -> bool) -> Value {
-        let until = Instant::now() + DEADLINE;
+    pub(crate) async fn wait_for(&self, path: &str, accept: impl Fn(&Value) -> bool) -> Value {
+        let until = Instant::now() + TIMEOUT;
         loop {
-            let answer = self.get(path).await;
-            if accept(&answer) {
-                return answer;
+            let response = self.get(path).await;
+            if accept(&response) {
+                return response;
             }
             assert!(
                 Instant::now() < until,
-                "{path}: {answer}\n{}",
+                "{path}: {response}\n{}",
                 self.ingester.log()
             );
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -82,8 +82,8 @@ pub(crate) fn path(run: &Value) -> String {
     format!("/v1/runs/{}", run["id"].as_str().unwrap())
 }
 
-/// A time of the API's answers.
+/// Parses a time in a response.
 pub(crate) fn instant(value: &Value) -> jiff::Timestamp {
-    let text = value.as_str().unwrap_or_else(|| panic!("no time: {value}"));
+    let text = value.as_str().unwrap_or_else(|| panic!("not a time: {value}"));
     text.parse().unwrap()
 }

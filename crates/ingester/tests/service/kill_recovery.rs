@@ -1,4 +1,4 @@
-//! The ingester killed again and again in one run, over the real publisher and real Kafka.
+//! Kills the ingester repeatedly within one run, with real publisher and Kafka.
 
 use std::time::Duration;
 
@@ -13,14 +13,14 @@ use crate::recording_proxy::RecordingProxy;
 const USERS: u64 = 50_000;
 const PAGE: u64 = 250;
 const KILLS: usize = 50;
-/// More than by default, so that there is often something in doubt behind what is accounted for.
+/// Allows acknowledged batches behind unacknowledged ones.
 const IN_FLIGHT: usize = 4;
-/// A life is a moment longer each time it got nowhere, so that the test ends on a slow machine, too.
+/// Initial time until a kill; doubled after a life without progress, so that the test ends on a slow machine.
 const LIFE: Duration = Duration::from_millis(60);
-const DEADLINE: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_killed_fifty_times_delivers_each_user_under_one_number_and_fetches_no_page_in_vain() {
+async fn run_killed_fifty_times_delivers_each_user_once() {
     let stack = PublisherStack::start().await;
     let proxy = RecordingProxy::start(&stack.url()).await;
     let api = RandomUserApi::start(Options::unlimited()).await.unwrap();
@@ -70,7 +70,7 @@ async fn a_run_killed_fifty_times_delivers_each_user_under_one_number_and_fetche
         before = fetched;
     }
     let child = program.spawn().unwrap();
-    let status = child.wait(DEADLINE).await.unwrap();
+    let status = child.wait(TIMEOUT).await.unwrap();
     assert_eq!(
         status.code(),
         Some(0),
@@ -104,16 +104,16 @@ async fn a_run_killed_fifty_times_delivers_each_user_under_one_number_and_fetche
     assert_eq!(
         records.len() as u64,
         counts.accepted,
-        "every accepted user is in Kafka under one number, and nobody else"
+        "Kafka holds exactly the accepted users, each under one sequence number"
     );
     assert_eq!(topic.runs().len(), 1);
 
-    // Pages whose fetching was cut off are fetched again: in each life as many as were in flight.
+    // Each life fetches again at most the pages that were in flight.
     let most = USERS / PAGE + 2 * (u64::from(run.resumed) + 1);
     let served = api.requests().len() as u64;
-    assert!(served <= most, "{served} requests, at most {most} are needed");
+    assert!(served <= most, "{served} requests, expected at most {most}");
     eprintln!(
-        "{kills} kills in {:?}: resumed {} times, {served} pages asked for, {} posts of {} batches or more, \
+        "{kills} kills in {:?}: resumed {} times, {served} pages requested, {} requests of {} batches or more, \
          {written} records for {} users",
         started.elapsed(),
         run.resumed,

@@ -1,5 +1,5 @@
-//! The page in a real headless browser on the whole stack: a run is started by its button, followed while it goes, and
-//! seen to end, or ended by the other button. What the page says is what Kafka holds.
+//! The web page in a headless browser with real publisher and Kafka: a button starts a run, the page follows it, and
+//! another button stops it. The counts on the page equal the contents of the topic.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -8,15 +8,15 @@ use tokio::task::block_in_place;
 
 use crate::browser::Browser;
 use crate::ingester_service::IngesterService;
-use crate::page_in_browser::{DESKTOP, PHONE, pictures};
+use crate::page_in_browser::{DESKTOP, PHONE, screenshots};
 use crate::publisher_stack::PublisherStack;
 
-/// The schedule is shown, with whatever it has for a next start.
+/// The schedule and the next start are shown.
 const LOADED: &str = "at('next').textContent.length > 4";
-/// The first row of the history, cell by cell.
+/// The cells of the first row of the run table.
 const LATEST: &str = "[...at('runs').rows[0].cells].map(cell => cell.textContent)";
 
-/// An expression for one of the counts of the run under way, as a number.
+/// Returns an expression for one count of the current run.
 fn count(name: &str) -> String {
     format!(
         "Number([...at('counts').children].find(pair => pair.firstChild.textContent === '{name}')\
@@ -24,20 +24,20 @@ fn count(name: &str) -> String {
     )
 }
 
-/// Puts the focus on a button, as a click does, and presses it.
+/// Focuses a button and presses it.
 fn push(browser: &mut Browser, button: &str) {
     browser.value(&format!("at('{button}').focus()"));
     browser.press("Enter");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_button_starts_a_run_that_is_shown_as_it_goes_until_it_is_complete() {
+async fn button_starts_a_run_that_is_followed_until_complete() {
     let mut browser = block_in_place(Browser::start);
     let (api, stack) = (
         RandomUserApi::start(Options::default()).await.unwrap(),
         PublisherStack::start().await,
     );
-    // The second page waits for the budget, and both wait for the publisher.
+    // The second page waits for the rate limit, and both wait for the publisher.
     let settings = [
         ("SOURCE__RATE_LIMIT__USERS", "5"),
         ("SOURCE__RATE_LIMIT__WINDOW", "3s"),
@@ -49,30 +49,33 @@ async fn the_button_starts_a_run_that_is_shown_as_it_goes_until_it_is_complete()
         browser.show(&format!("{}/", service.url), PHONE, "dark");
         browser.until(LOADED);
         assert_eq!(
-            browser.value("[at('now').hidden, at('runs').rows.length]"),
+            browser.value("[at('current').hidden, at('runs').rows.length]"),
             json!([true, 0])
         );
         push(&mut browser, "start");
-        browser.until("at('said').textContent === 'A run was started.'");
-        browser.until(&format!("!at('now').hidden && {} === 10", count("Fetched")));
+        browser.until("at('message').textContent === 'Run started.'");
+        browser.until(&format!("!at('current').hidden && {} === 10", count("Fetched")));
         assert_eq!(browser.value(&count("Accepted")), 0);
         assert_eq!(browser.value(&count("OutboxChunk")), 10);
-        assert!(browser.value(&count("Budget wait, s")).as_u64().unwrap() >= 1);
+        assert!(browser.value(&count("Rate limit wait, s")).as_u64().unwrap() >= 1);
         browser.until(&format!("{LATEST}[0] === 'running'"));
-        browser.picture(&pictures().join("live-360.png"));
+        browser.screenshot(&screenshots().join("live-360.png"));
     });
     publisher.thaw().unwrap();
     block_in_place(|| {
-        let over = "The run is over: complete, 10 of 10 users accepted.";
-        browser.until(&format!("at('said').textContent === '{over}'"));
-        browser.until(&format!("at('now').hidden && {LATEST}[0] === 'complete'"));
+        let ended = "Run ended: complete, 10 of 10 users accepted.";
+        browser.until(&format!("at('message').textContent === '{ended}'"));
+        browser.until(&format!("at('current').hidden && {LATEST}[0] === 'complete'"));
         let row = browser.value(LATEST);
         assert_eq!(json!([row[2], row[3], row[4]]), json!(["manual", "10", "10"]));
-        assert_ne!(row[5], "0 s", "it waited for the budget");
-        let spoken = browser.spoken();
-        let told = |node: &(String, String, String)| node.1 == over;
-        assert!(spoken.iter().any(told), "{spoken:?}");
-        browser.picture(&pictures().join("ended-360.png"));
+        assert_ne!(row[5], "0 s", "it waited for the rate limit");
+        let accessibility_nodes = browser.accessibility_nodes();
+        let announces = |node: &(String, String, String)| node.1 == ended;
+        assert!(
+            accessibility_nodes.iter().any(announces),
+            "{accessibility_nodes:?}"
+        );
+        browser.screenshot(&screenshots().join("ended-360.png"));
     });
     let runs = service.get("/v1/runs").await;
     let id = runs["runs"][0]["id"].as_str().unwrap();
@@ -80,7 +83,7 @@ async fn the_button_starts_a_run_that_is_shown_as_it_goes_until_it_is_complete()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_long_run_s_counts_rise_before_one_s_eyes_and_its_button_ends_it() {
+async fn counts_of_a_long_run_rise_and_a_button_stops_it() {
     let mut browser = block_in_place(Browser::start);
     let (api, stack) = (
         RandomUserApi::start(Options::unlimited()).await.unwrap(),
@@ -102,14 +105,14 @@ async fn a_long_run_s_counts_rise_before_one_s_eyes_and_its_button_ends_it() {
             browser.until(&format!("{accepted} > {} && {done} > {}", before[0], before[1]));
         }
         browser.until(&format!("{LATEST}[0] === 'running'"));
-        browser.picture(&pictures().join("live-1100.png"));
+        browser.screenshot(&screenshots().join("live-1100.png"));
         push(&mut browser, "stop");
-        browser.until("at('said').textContent.startsWith('The run is over: stopped, ')");
-        browser.until(&format!("at('now').hidden && {LATEST}[0] === 'stopped'"));
+        browser.until("at('message').textContent.startsWith('Run ended: stopped, ')");
+        browser.until(&format!("at('current').hidden && {LATEST}[0] === 'stopped'"));
         assert_eq!(
             browser.value("document.activeElement.id"),
             "start",
-            "not lost with its button"
+            "focus moved off the hidden button"
         );
     });
     let runs = service.send(Method::GET, "/v1/runs", Value::Null).await.1;

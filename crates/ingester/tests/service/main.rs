@@ -1,7 +1,7 @@
-//! The ingester from outside, between the offline API and the real publisher over real Kafka, whose topic is read back. A
-//! stand-in takes the publisher's place only where a test needs an answer that the real one can't be made to give.
+//! Black-box tests of the ingester between the offline API and the real publisher over real Kafka; the topic is read
+//! back. A stub replaces the publisher only where a test needs a response that the real one can't be made to send.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot continue fails")]
 
 mod browser;
 mod ingester_process;

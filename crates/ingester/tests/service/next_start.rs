@@ -1,4 +1,4 @@
-//! When the service says that it will start a run, and when it does.
+//! The announced next start, and the actual start.
 
 use ingester::run::run_stats::Counts;
 use ingester::run::{RunSpec, RunState, Trigger};
@@ -17,13 +17,13 @@ async fn api() -> RandomUserApi {
 
 async fn next_start(service: &IngesterService) -> Timestamp {
     let plan = service
-        .until("/v1/schedule", |plan| plan["next_start"].is_string())
+        .wait_for("/v1/schedule", |plan| plan["next_start"].is_string())
         .await;
     instant(&plan["next_start"])
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_next_start_goes_by_the_clocks_of_the_zone_and_comes_later_by_a_part_of_the_jitter() {
+async fn next_start_uses_the_time_zone_and_the_jitter() {
     let (api, stack) = (api().await, PublisherStack::shared().await);
     let zone = TimeZone::get("Europe/Berlin").unwrap();
     let now = Timestamp::now();
@@ -52,13 +52,13 @@ async fn the_next_start_goes_by_the_clocks_of_the_zone_and_comes_later_by_a_part
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn after_the_clock_was_set_back_by_days_starts_go_on_and_a_run_that_had_failed_is_not_tried_for_ever() {
+async fn clock_step_of_days_keeps_starts_and_bounds_retries() {
     let (api, stack) = (api().await, PublisherStack::shared().await);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state.db");
-    // A start of the schedule below, so that a retry after a second would come before the next.
+    // A start of the schedule below, so that a retry after a second precedes the next start.
     let ahead = Timestamp::from_second((Timestamp::now().as_second() / 6 + 43_200) * 6).unwrap();
-    // What a process left behind whose clock was three days ahead: a start, whose run failed.
+    // State of a process whose clock was three days ahead: a start whose run failed.
     let store = Store::open(&path).unwrap();
     store.set_schedule_cursor(ahead).unwrap();
     let spec = RunSpec {
@@ -85,7 +85,7 @@ async fn after_the_clock_was_set_back_by_days_starts_go_on_and_a_run_that_had_fa
     ];
     let service = IngesterService::start(&api.url(), &stack.url(), &settings).await;
     let runs = service
-        .until("/v1/runs?trigger=schedule&state=complete", |runs| {
+        .wait_for("/v1/runs?trigger=schedule&state=complete", |runs| {
             !runs["runs"][0].is_null()
         })
         .await;
@@ -96,12 +96,12 @@ async fn after_the_clock_was_set_back_by_days_starts_go_on_and_a_run_that_had_fa
     let latest = &service.get("/v1/runs").await["runs"][0];
     assert_ne!(
         latest["seed"], "ahead",
-        "what came later is the latest, whatever the clock said"
+        "the later run is the newest, independent of its clock"
     );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_starts_no_earlier_than_announced_and_the_history_keeps_when_it_was_due() {
+async fn run_starts_no_earlier_than_announced() {
     let (api, stack) = (api().await, PublisherStack::shared().await);
     let settings = [
         ("SCHEDULE__CRON", "*/3 * * * * *"),
@@ -118,16 +118,12 @@ async fn a_run_starts_no_earlier_than_announced_and_the_history_keeps_when_it_wa
         runs.iter().find(is_it).cloned()
     };
     let runs = service
-        .until("/v1/runs?state=complete&trigger=schedule&limit=500", |runs| {
+        .wait_for("/v1/runs?state=complete&trigger=schedule&limit=500", |runs| {
             find(runs).is_some()
         })
         .await;
     let run = find(&runs).unwrap();
     assert!(instant(&run["started"]) >= announced, "{announced}: {run}");
     assert_eq!(due(&run).as_second() % 3, 0, "{run}");
-    assert_ne!(
-        announced,
-        due(&run),
-        "to the nanosecond there is always some jitter"
-    );
+    assert_ne!(announced, due(&run), "the jitter is never exactly zero");
 }

@@ -1,4 +1,4 @@
-//! Publisher and Kafka away: the counts are what the topic holds, and what was away costs nothing but time.
+//! Outages of publisher and Kafka: counts equal the contents of the topic, and an outage only delays a run.
 
 use std::time::{Duration, Instant};
 
@@ -6,10 +6,10 @@ use ingester::store::Store;
 use testkit::randomuser::{Options, RandomUserApi};
 
 use crate::ingester_process::Ingester;
-use crate::publisher_stack::{DEADLINE, PublisherStack, own_kafka};
+use crate::publisher_stack::{PublisherStack, TIMEOUT, own_kafka};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_counts_are_what_kafka_holds_and_a_killed_or_frozen_publisher_loses_nothing() {
+async fn killed_or_frozen_publisher_loses_no_record() {
     let mut stack = PublisherStack::start().await;
     let api = RandomUserApi::start(Options::unlimited()).await.unwrap();
     let settings = [
@@ -36,7 +36,7 @@ async fn the_counts_are_what_kafka_holds_and_a_killed_or_frozen_publisher_loses_
     publisher.freeze().await.unwrap();
     ingester.wait_for("/readyz", |status, _| status == 503).await;
     publisher.thaw().unwrap();
-    let status = ingester.child.wait(DEADLINE).await.unwrap();
+    let status = ingester.child.wait(TIMEOUT).await.unwrap();
     assert_eq!(status.code(), Some(0), "{}", ingester.log());
 
     let summary = ingester.summary();
@@ -53,20 +53,20 @@ async fn the_counts_are_what_kafka_holds_and_a_killed_or_frozen_publisher_loses_
     assert_eq!(
         records.len() as u64,
         accepted,
-        "every accepted user is in Kafka, and nobody else"
+        "Kafka holds exactly the accepted users"
     );
     assert_eq!(topic.runs().len(), 1);
 }
 
-/// How long both are away: what an hour would show, once the outbox is full and nothing moves.
+/// Length of the outage. The state is steady once the outbox is full.
 const OUTAGE: Duration = Duration::from_secs(6);
 const PAGE: u64 = 250;
 const OUTBOX: usize = 6;
 
-/// Shortened: the outage (an hour), the longest wait between attempts (5 s), how long the publisher's producer tries
-/// (12 s). An hour by the clock, with the defaults, is a test of `run`.
+/// Shortens the outage (an hour), the maximum backoff (5 s) and the publisher's message timeout (12 s). A unit test of
+/// `pipeline` covers an hour with the defaults.
 #[tokio::test(flavor = "multi_thread")]
-async fn kafka_and_publisher_away_cost_nothing_but_time_and_fetching_waits_at_the_bound() {
+async fn outage_of_kafka_and_publisher_only_delays_the_run() {
     let kafka = own_kafka().await;
     let api = RandomUserApi::start(Options::unlimited()).await.unwrap();
     let folder = tempfile::tempdir().unwrap();
@@ -89,7 +89,7 @@ async fn kafka_and_publisher_away_cost_nothing_but_time_and_fetching_waits_at_th
     kafka.node(0).unwrap().freeze().await.unwrap();
     let store = Store::open_shared(&state).unwrap();
     let run = store.unfinished_runs().unwrap()[0].id;
-    let until = Instant::now() + DEADLINE;
+    let until = Instant::now() + TIMEOUT;
     while store.pending_pages(run).unwrap() < OUTBOX {
         assert!(
             Instant::now() < until,
@@ -98,16 +98,16 @@ async fn kafka_and_publisher_away_cost_nothing_but_time_and_fetching_waits_at_th
         );
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    let asked = api.requests().len();
-    // First Kafka is away, which the publisher says in both ways; then nobody is there to say it.
+    let requested = api.requests().len();
+    // First Kafka is frozen and the publisher responds; then the publisher is killed, too.
     for (statuses, kill) in [(&["503", "504"][..], false), (&["unreachable"][..], true)] {
         if kill {
             stack.publisher.kill().await.unwrap();
         }
-        let (least, until) = (Instant::now() + OUTAGE / 2, Instant::now() + DEADLINE);
-        while Instant::now() < least || !has_met(&ingester, statuses).await {
+        let (least, until) = (Instant::now() + OUTAGE / 2, Instant::now() + TIMEOUT);
+        while Instant::now() < least || !has_statuses(&ingester, statuses).await {
             let topic = (store.pending_pages(run).unwrap(), api.requests().len());
-            assert_eq!(topic, (OUTBOX, asked));
+            assert_eq!(topic, (OUTBOX, requested));
             assert!(Instant::now() < until, "{statuses:?}:\n{}", ingester.log());
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
@@ -115,7 +115,7 @@ async fn kafka_and_publisher_away_cost_nothing_but_time_and_fetching_waits_at_th
     assert!(ingester.get("/readyz").await.0 == 503 && ingester.get("/healthz").await.0 == 200);
     kafka.node(0).unwrap().thaw().unwrap();
     stack.publisher.spawn().unwrap();
-    let status = ingester.child.wait(DEADLINE).await.unwrap();
+    let status = ingester.child.wait(TIMEOUT).await.unwrap();
     assert_eq!(status.code(), Some(0), "{}", ingester.log());
 
     let summary = ingester.summary();
@@ -138,17 +138,17 @@ async fn kafka_and_publisher_away_cost_nothing_but_time_and_fetching_waits_at_th
     assert_eq!(records.len() as u64, accepted);
 }
 
-/// Whether its requests to the publisher came to each of these.
-async fn has_met(ingester: &Ingester, statuses: &[&str]) -> bool {
+/// Whether requests to the publisher had each of these statuses.
+async fn has_statuses(ingester: &Ingester, statuses: &[&str]) -> bool {
     let metrics = ingester.get("/metrics").await.1;
     statuses.iter().all(|status| {
-        let met = format!("ingester_requests_total{{leg=\"publisher\",status=\"{status}\"}}");
-        metrics.contains(&met)
+        let series = format!("ingester_requests_total{{upstream=\"publisher\",status=\"{status}\"}}");
+        metrics.contains(&series)
     })
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_publisher_that_is_down_costs_time_and_holds_the_fetching_back() {
+async fn publisher_outage_applies_backpressure_to_fetching() {
     let api = RandomUserApi::start(Options::default()).await.unwrap();
     let mut stack = PublisherStack::start().await;
     stack.publisher.kill().await.unwrap();
@@ -168,7 +168,7 @@ async fn a_publisher_that_is_down_costs_time_and_holds_the_fetching_back() {
     let resent = |body: &str| {
         let line = body
             .lines()
-            .find_map(|line| line.strip_prefix("ingester_retries_total{leg=\"publisher\"} "));
+            .find_map(|line| line.strip_prefix("ingester_retries_total{upstream=\"publisher\"} "));
         line.and_then(|count| count.parse::<u64>().ok()).unwrap_or(0)
     };
     let before = resent(&ingester.get("/metrics").await.1);
@@ -177,7 +177,7 @@ async fn a_publisher_that_is_down_costs_time_and_holds_the_fetching_back() {
         .await;
     assert!(
         fetched(20)(200, &later),
-        "the outbox is full, and nothing but delivery goes on"
+        "the outbox is full, and only delivery continues"
     );
     stack.publisher.spawn().unwrap();
     assert_eq!(ingester.exit_code().await, Some(0), "{}", ingester.log());

@@ -1,5 +1,5 @@
-//! The page in a real headless browser, against the real service: what it shows, in which colours, by keyboard, to a
-//! screen reader, on a phone, and behind a token. The publisher is a stand-in, so that a run hangs as long as is looked.
+//! The web page in a headless browser against the real service: content, colours, keyboard, screen reader, phone layout
+//! and authentication. A stub publisher keeps a run active during the checks.
 
 use std::path::PathBuf;
 
@@ -17,7 +17,7 @@ pub(crate) const DESKTOP: (u32, u32) = (1100, 800);
 pub(crate) const PHONE: (u32, u32) = (360, 740);
 const LOADED: &str = "document.querySelectorAll('#runs tr').length > 0";
 
-/// The least contrast of any text in a section, as the accessibility guidelines reckon it.
+/// Computes the lowest contrast ratio of any text in a section, as WCAG defines it.
 const CONTRAST: &str = r"(() => {
   const linear = value => value <= 0.03928 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4;
   const light = colour => {
@@ -30,55 +30,55 @@ const CONTRAST: &str = r"(() => {
   return Math.min(...lights.map(text => (Math.max(text, back) + 0.05) / (Math.min(text, back) + 0.05)));
 })()";
 
-struct Scene {
+struct Fixture {
     _api: RandomUserApi,
     _publisher: StubPublisher,
     service: IngesterService,
 }
 
-/// A service with a run that is complete, one that failed and one under way.
-async fn scene() -> Scene {
+/// Starts a service with a complete, a failed and an active run.
+async fn fixture() -> Fixture {
     let api = RandomUserApi::start(Options::default()).await.unwrap();
     let publisher = StubPublisher::start().await;
     let settings = [("SCHEDULE__RETRIES", "0"), ("PUBLISHER__MAX_IN_FLIGHT", "1")];
     let service = IngesterService::start(&api.url(), &publisher.url(), &settings).await;
-    let ask = async |body: Value| service.send(Method::POST, "/v1/runs", body).await.1;
-    let first = ask(json!({"users": 15})).await;
+    let start = async |body: Value| service.send(Method::POST, "/v1/runs", body).await.1;
+    let first = start(json!({"users": 15})).await;
     service
-        .until(&path(&first), |run| run["state"] == "complete")
+        .wait_for(&path(&first), |run| run["state"] == "complete")
         .await;
     publisher.respond_with([StubResponse::Status(
         415,
         None,
         json!({"title": "<b>not</b> this"}),
     )]);
-    let second = ask(Value::Null).await;
+    let second = start(Value::Null).await;
     service
-        .until(&path(&second), |run| run["state"] == "failed")
+        .wait_for(&path(&second), |run| run["state"] == "failed")
         .await;
     publisher.respond_with([StubResponse::Hang]);
-    let third = ask(json!({"users": 5000})).await;
+    let third = start(json!({"users": 5000})).await;
     service
-        .until(&path(&third), |run| run["counts"]["fetched"] == 10)
+        .wait_for(&path(&third), |run| run["counts"]["fetched"] == 10)
         .await;
-    Scene {
+    Fixture {
         _api: api,
         _publisher: publisher,
         service,
     }
 }
 
-pub(crate) fn pictures() -> PathBuf {
+pub(crate) fn screenshots() -> PathBuf {
     let folder = testkit::workspace::target_dir().unwrap().join("page");
     std::fs::create_dir_all(&folder).unwrap();
     folder
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_page_shows_schedule_run_and_history_in_the_colours_of_their_outcome_at_any_width() {
+async fn page_shows_schedule_and_runs_at_any_width_and_scheme() {
     let mut browser = block_in_place(Browser::start);
-    let scene = scene().await;
-    let url = format!("{}/", scene.service.url);
+    let fixture = fixture().await;
+    let url = format!("{}/", fixture.service.url);
     block_in_place(|| {
         for (size, scheme, colours) in [
             (
@@ -104,7 +104,7 @@ async fn the_page_shows_schedule_run_and_history_in_the_colours_of_their_outcome
         ] {
             browser.show(&url, size, scheme);
             browser.until(LOADED);
-            shows_everything(&mut browser);
+            assert_content(&mut browser);
             let bars = "[...document.querySelectorAll('#bars li')].map(bar => getComputedStyle(bar).backgroundColor)";
             assert_eq!(browser.value(bars), json!(colours), "{scheme}");
             let states = "[...document.querySelectorAll('td.state')].map(state => getComputedStyle(state).color).reverse()";
@@ -116,23 +116,23 @@ async fn the_page_shows_schedule_run_and_history_in_the_colours_of_their_outcome
             assert_eq!(
                 browser.value("document.documentElement.scrollWidth"),
                 size.0,
-                "nothing but the table, where there is room for one, scrolls sideways"
+                "the page does not scroll sideways"
             );
             if size == PHONE {
-                nothing_is_cut_off(&mut browser);
+                assert_fits_phone(&mut browser);
             }
             let least = "Math.min(...[...document.querySelectorAll('button')].map(it => it.offsetHeight).filter(it => it))";
             assert!(
                 browser.value(least).as_f64().unwrap() >= 44.0,
-                "large enough for a finger"
+                "touch targets are large enough"
             );
-            browser.picture(&pictures().join(format!("{scheme}-{}.png", size.0)));
+            browser.screenshot(&screenshots().join(format!("{scheme}-{}.png", size.0)));
         }
     });
 }
 
-/// On a phone each run stands in lines of its own, and is a row of a table all the same for who listens.
-fn nothing_is_cut_off(browser: &mut Browser) {
+/// Asserts that on a phone each run fits the width and stays a table row for screen readers.
+fn assert_fits_phone(browser: &mut Browser) {
     let right = "Math.max(...[...document.querySelectorAll('#runs tr > *')].map(cell => cell.getBoundingClientRect().right))";
     assert!(browser.value(right).as_f64().unwrap() <= f64::from(PHONE.0));
     assert_eq!(
@@ -141,16 +141,16 @@ fn nothing_is_cut_off(browser: &mut Browser) {
         ),
         true
     );
-    is_told(&browser.spoken());
+    assert_announced(&browser.accessibility_nodes());
 }
 
-fn shows_everything(browser: &mut Browser) {
+fn assert_content(browser: &mut Browser) {
     let text = |browser: &mut Browser, id: &str| {
         let text = browser.value(&format!("document.getElementById('{id}').innerText"));
         text.as_str().unwrap().to_owned()
     };
-    assert_eq!(text(browser, "rhythm"), "0 0 29 2 * (UTC)");
-    // What the browser makes of it is its language's; the year is the same in each.
+    assert_eq!(text(browser, "recurrence"), "0 0 29 2 * (UTC)");
+    // The date format depends on the browser's locale; the year does not.
     let leap_day = |year: i16| {
         jiff::civil::Date::new(year, 2, 29)
             .ok()?
@@ -171,19 +171,19 @@ fn shows_everything(browser: &mut Browser) {
         counts.contains("Requested\n5,000") && counts.contains("Fetched\n10"),
         "{counts}"
     );
-    assert_eq!(browser.value("document.getElementById('now').hidden"), false);
+    assert_eq!(browser.value("document.getElementById('current').hidden"), false);
     browser.until("followed === running");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_page_is_worked_by_keyboard_and_told_to_a_screen_reader() {
+async fn page_supports_keyboard_and_screen_reader() {
     let mut browser = block_in_place(Browser::start);
-    let scene = scene().await;
-    let url = format!("{}/", scene.service.url);
+    let fixture = fixture().await;
+    let url = format!("{}/", fixture.service.url);
     block_in_place(|| {
         browser.show(&url, DESKTOP, "light");
         browser.until(LOADED);
-        is_told(&browser.spoken());
+        assert_announced(&browser.accessibility_nodes());
         let mut order = Vec::new();
         for _ in 0..3 {
             browser.press("Tab");
@@ -196,32 +196,32 @@ async fn the_page_is_worked_by_keyboard_and_told_to_a_screen_reader() {
 
         browser.value("at('start').focus()");
         browser.press("Enter");
-        browser.until("at('said').textContent.startsWith('Not done: run ')");
+        browser.until("at('message').textContent.startsWith('Request failed: run ')");
         browser.press("Tab");
         browser.press("Enter");
-        browser.until("at('said').textContent === 'The run is ending.'");
+        browser.until("at('message').textContent === 'The run is stopping.'");
     });
 }
 
-/// What a person who does not see the page hears of it.
-fn is_told(nodes: &[(String, String, String)]) {
-    let heard = |role: &str, name: &str| nodes.iter().any(|node| node.0 == role && node.1 == name);
+/// Asserts what a screen reader announces.
+fn assert_announced(nodes: &[(String, String, String)]) {
+    let announced = |role: &str, name: &str| nodes.iter().any(|node| node.0 == role && node.1 == name);
     for (role, name) in [
         ("heading", "Affluent ingester"),
         ("heading", "Schedule"),
-        ("heading", "Under way"),
+        ("heading", "Current run"),
         ("heading", "Latest runs"),
-        ("button", "Start a run"),
-        ("button", "End this run"),
+        ("button", "Start run"),
+        ("button", "Stop run"),
         ("progressbar", "users delivered"),
         ("region", "Latest runs"),
     ] {
-        assert!(heard(role, name), "{role} {name}: {nodes:?}");
+        assert!(announced(role, name), "{role} {name}: {nodes:?}");
     }
     for column in [
-        "Started", "State", "Trigger", "Fetched", "Accepted", "Waited", "Reason",
+        "Started", "State", "Trigger", "Fetched", "Accepted", "Rate limited", "Reason",
     ] {
-        assert!(heard("columnheader", column), "{column}: {nodes:?}");
+        assert!(announced("columnheader", column), "{column}: {nodes:?}");
     }
     let count = |role: &str| nodes.iter().filter(|node| node.0 == role).count();
     assert_eq!((count("rowheader"), count("main"), count("banner")), (3, 1, 1));
@@ -230,7 +230,7 @@ fn is_told(nodes: &[(String, String, String)]) {
         .filter(|node| node.0 == "status")
         .map(|node| node.2.as_str())
         .collect();
-    assert_eq!(live, ["polite", "polite"], "what was done, and the counts");
+    assert_eq!(live, ["polite", "polite"], "the message and the counts");
     assert!(
         nodes
             .iter()
@@ -240,7 +240,7 @@ fn is_told(nodes: &[(String, String, String)]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn where_tokens_are_needed_the_page_asks_for_one_and_follows_a_run_with_it() {
+async fn page_asks_for_a_token_and_follows_a_run_with_it() {
     let mut browser = block_in_place(Browser::start);
     let (api, publisher) = (
         RandomUserApi::start(Options::default()).await.unwrap(),
@@ -260,22 +260,24 @@ async fn where_tokens_are_needed_the_page_asks_for_one_and_follows_a_run_with_it
         .send(Method::POST, "/v1/runs", json!({"users": 5000}))
         .await;
     service
-        .until(&path(&run), |run| run["counts"]["fetched"] == 10)
+        .wait_for(&path(&run), |run| run["counts"]["fetched"] == 10)
         .await;
     let url = format!("{}/", service.url);
     block_in_place(|| {
         browser.show(&url, PHONE, "light");
         browser.until("document.activeElement.id === 'token'");
         assert_eq!(browser.value("at('runs').children.length"), 0);
-        browser.picture(&pictures().join("token-360.png"));
+        browser.screenshot(&screenshots().join("token-360.png"));
         browser.write("wrong");
         browser.press("Enter");
-        browser.until("at('said').textContent === 'The ingester refuses: nobody here has this token'");
+        browser.until(
+            "at('message').textContent === 'The ingester rejected the request: the token is not valid'",
+        );
         browser.value("at('token').focus()");
         browser.write(TOKEN);
         browser.press("Enter");
         browser.until(LOADED);
-        browser.until("at('who').hidden && at('said').textContent === ''");
+        browser.until("at('sign-in').hidden && at('message').textContent === ''");
         browser.until("followed === running && followed !== null");
         assert!(
             !browser
@@ -285,6 +287,6 @@ async fn where_tokens_are_needed_the_page_asks_for_one_and_follows_a_run_with_it
                 .contains(TOKEN)
         );
     });
-    let asked = service.send(Method::DELETE, &path(&run), Value::Null).await;
-    assert_eq!(asked.0.as_u16(), 202);
+    let cancelled = service.send(Method::DELETE, &path(&run), Value::Null).await;
+    assert_eq!(cancelled.0.as_u16(), 202);
 }

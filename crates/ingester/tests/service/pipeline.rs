@@ -1,4 +1,4 @@
-//! A pipeline with short waits between an API and a publisher, and what every run's counts must satisfy.
+//! A pipeline with short backoffs between an API and a publisher, and the invariants of its counts.
 
 use std::time::Duration;
 
@@ -12,12 +12,12 @@ use service::{Backoff, Context, Health, Metrics};
 use testkit::randomuser::RandomUserApi;
 use tokio_util::sync::CancellationToken;
 
-/// Ten users in two pages of five, three attempts for each.
+/// Returns settings for ten users in two pages of five, with three attempts each.
 pub(crate) fn settings(api: &RandomUserApi, publisher: &str) -> IngesterSettings {
     settings_of(&api.url(), publisher)
 }
 
-/// The same for any API.
+/// Returns the same settings for any API.
 pub(crate) fn settings_of(api: &str, publisher: &str) -> IngesterSettings {
     let backoff = Backoff {
         initial: Duration::from_millis(1),
@@ -30,7 +30,7 @@ pub(crate) fn settings_of(api: &str, publisher: &str) -> IngesterSettings {
     settings.source.attempts = 3;
     settings.source.page_size = 5;
     settings.source.backoff = backoff;
-    // So that a script meets the batches in their order.
+    // So that a script applies to the batches in order.
     settings.publisher.max_in_flight = 1;
     settings.publisher.url = Endpoint::parse(publisher).unwrap();
     settings.publisher.backoff = backoff;
@@ -47,7 +47,7 @@ pub(crate) fn context() -> Context {
     }
 }
 
-/// One run, whose counts add up.
+/// Executes one run and asserts that its counts are consistent.
 pub(crate) async fn run(settings: &IngesterSettings) -> Report {
     run_in(settings, &context()).await
 }
@@ -71,7 +71,7 @@ pub(crate) async fn run_in(settings: &IngesterSettings, context: &Context) -> Re
     report
 }
 
-/// What a run fetched, delivered and tried again.
+/// Returns the counts of fetched and accepted users and of retries.
 pub(crate) fn fetched_accepted_retried(counts: &Counts) -> (u64, u64, u64) {
     (counts.fetched, counts.accepted, counts.retried)
 }

@@ -1,4 +1,4 @@
-//! What somebody who waits for a run sees of it: a bar on a terminal, lines elsewhere.
+//! Progress output of `ingester once`: a bar on a terminal, log lines otherwise.
 
 use std::time::Duration;
 
@@ -8,17 +8,17 @@ use testkit::randomuser::{Fault, Options, RandomUserApi};
 use crate::ingester_process::Ingester;
 use crate::publisher_stack::PublisherStack;
 
-const DEADLINE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 async fn api() -> RandomUserApi {
     RandomUserApi::start(Options::default()).await.unwrap()
 }
 
-/// `script` gives its command a terminal, and what that shows to its own standard output.
+/// `script` runs its command in a terminal and copies the terminal to standard output.
 #[tokio::test(flavor = "multi_thread")]
-async fn on_a_terminal_a_bar_shows_how_far_a_run_has_come() {
+async fn terminal_shows_a_progress_bar() {
     let (api, stack) = (api().await, PublisherStack::shared().await);
-    // The second page is late: one after the other, or it may be the first.
+    // The second page is late. Requests are sequential, or it may be the first page.
     api.inject(Fault::Hang(Some(Duration::ZERO)), 1);
     api.inject(Fault::Hang(Some(Duration::from_secs(3))), 1);
     let folder = tempfile::tempdir().unwrap();
@@ -33,19 +33,19 @@ async fn on_a_terminal_a_bar_shows_how_far_a_run_has_come() {
         .env("INGESTER__SOURCE__MAX_IN_FLIGHT", "1")
         .env("INGESTER__PUBLISHER__URL", stack.url())
         .log_to(&log);
-    let status = program.spawn().unwrap().wait(DEADLINE).await.unwrap();
+    let status = program.spawn().unwrap().wait(TIMEOUT).await.unwrap();
     let shown = std::fs::read_to_string(&log).unwrap();
     assert_eq!(status.code(), Some(0), "{shown}");
     assert!(
-        shown.contains("5/10 users delivered, 5 fetched, 0 s waited"),
+        shown.contains("5/10 users delivered, 5 fetched, 0 s rate limited"),
         "{shown}"
     );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_a_terminal_plain_lines_say_how_far_a_run_has_come() {
+async fn progress_is_logged_without_a_terminal() {
     let (api, stack) = (api().await, PublisherStack::shared().await);
-    // The second page is late: one after the other, or it may be the first.
+    // The second page is late. Requests are sequential, or it may be the first page.
     api.inject(Fault::Hang(Some(Duration::ZERO)), 1);
     api.inject(Fault::Hang(Some(Duration::from_secs(3))), 1);
     let settings = [
@@ -59,9 +59,9 @@ async fn without_a_terminal_plain_lines_say_how_far_a_run_has_come() {
     let lines: Vec<_> = log.lines().filter(|line| line.contains("progress")).collect();
     let half_way = "requested=10 fetched=5 accepted=5 rate_limited_seconds=0";
     assert!(lines.iter().any(|line| line.contains(half_way)), "{log}");
-    assert!(lines.len() > 3, "one after each interval: {log}");
+    assert!(lines.len() > 3, "one line per interval: {log}");
     assert!(
         !log.contains(['\r', '\u{1b}']),
-        "nothing that only a terminal understands: {log}"
+        "no terminal control characters: {log}"
     );
 }

@@ -1,5 +1,5 @@
-//! What each answer of the publisher leads to, over real HTTP: from a stand-in, which gives each of them on a word, and
-//! lies where the real one never does. What the real one can be made to say is in `real_answers` and `outages`.
+//! How the ingester handles each response of the publisher, over real HTTP. A stub sends each response on demand, also
+//! inconsistent ones. Responses of the real publisher are in `real_publisher` and `outages`.
 
 use std::time::{Duration, Instant};
 
@@ -14,24 +14,24 @@ use crate::pipeline;
 use crate::stub_publisher::{StubPublisher, StubResponse};
 
 async fn run_with(
-    answers: Vec<StubResponse>,
+    responses: Vec<StubResponse>,
     change: impl FnOnce(&mut IngesterSettings),
 ) -> (Report, StubPublisher) {
     let api = RandomUserApi::start(Options::default()).await.unwrap();
     let publisher = StubPublisher::start().await;
-    publisher.respond_with(answers);
+    publisher.respond_with(responses);
     let mut settings = pipeline::settings(&api, &publisher.url());
     settings.publisher.request_timeout = Duration::from_secs(2);
     change(&mut settings);
     (pipeline::run(&settings).await, publisher)
 }
 
-fn says(status: u16) -> StubResponse {
-    StubResponse::Status(status, None, json!({"title": "as the script says"}))
+fn error_status(status: u16) -> StubResponse {
+    StubResponse::Status(status, None, json!({"title": "scripted"}))
 }
 
 #[tokio::test]
-async fn a_request_carries_run_number_type_and_token() {
+async fn request_carries_run_id_sequence_type_and_token() {
     let token = |settings: &mut IngesterSettings| {
         settings.publisher.token = Some(Secret::new("s3cret"));
         settings.publisher.batch_size = 2;
@@ -51,7 +51,7 @@ async fn a_request_carries_run_number_type_and_token() {
 }
 
 #[tokio::test]
-async fn requests_share_one_connection_as_long_as_it_lives() {
+async fn requests_share_one_connection() {
     let (_, publisher) = run_with(vec![], |settings| settings.publisher.batch_size = 1).await;
     let connections = |publisher: &StubPublisher| -> std::collections::HashSet<_> {
         publisher.requests().iter().map(|request| request.peer).collect()
@@ -71,7 +71,7 @@ async fn requests_share_one_connection_as_long_as_it_lives() {
 }
 
 #[tokio::test]
-async fn requests_are_compressed_as_configured_and_hold_the_same_records() {
+async fn requests_are_compressed_as_configured() {
     let mut sizes = Vec::new();
     for (compression, coding) in [
         // The publisher is on this machine.
@@ -99,16 +99,16 @@ async fn requests_are_compressed_as_configured_and_hold_the_same_records() {
 }
 
 #[tokio::test]
-async fn what_may_not_have_arrived_is_sent_again_under_the_same_number() {
-    let answers = vec![
-        says(503),
-        says(504),
-        says(500),
-        says(408),
+async fn uncertain_requests_are_retried_with_the_same_sequence() {
+    let responses = vec![
+        error_status(503),
+        error_status(504),
+        error_status(500),
+        error_status(408),
         StubResponse::Disconnect,
         StubResponse::Hang,
     ];
-    let (report, publisher) = run_with(answers, |_| {}).await;
+    let (report, publisher) = run_with(responses, |_| {}).await;
     assert!(matches!(report.outcome, Outcome::Complete));
     assert_eq!(pipeline::fetched_accepted_retried(&report.counts), (10, 10, 6));
     let requests = publisher.requests();
@@ -131,13 +131,13 @@ async fn retry_after_is_honoured() {
 }
 
 #[tokio::test]
-async fn too_large_is_sent_in_halves() {
-    let answers = vec![
+async fn oversized_batches_are_split() {
+    let responses = vec![
         StubResponse::TooLargeAbove(1),
         StubResponse::TooLargeAbove(2),
         StubResponse::TooLargeAbove(2),
     ];
-    let (report, publisher) = run_with(answers, |_| {}).await;
+    let (report, publisher) = run_with(responses, |_| {}).await;
     assert_eq!(pipeline::fetched_accepted_retried(&report.counts), (10, 10, 0));
     let numbers: Vec<_> = publisher
         .requests()
@@ -148,72 +148,71 @@ async fn too_large_is_sent_in_halves() {
 }
 
 #[tokio::test]
-async fn refused_records_keep_their_reasons_and_the_run_goes_on() {
+async fn rejected_records_keep_their_reasons() {
     let (report, _) = run_with(vec![StubResponse::RejectFirst, StubResponse::RejectAll], |_| {}).await;
     assert!(matches!(report.outcome, Outcome::Rejected));
     assert_eq!((report.counts.accepted, report.counts.rejected), (4, 6));
-    assert_eq!(report.counts.rejected_reasons["phone: is not to our liking"], 6);
+    assert_eq!(report.counts.rejected_reasons["phone: is not allowed"], 6);
 }
 
 #[tokio::test]
-async fn an_answer_that_does_not_add_up_is_never_a_success() {
-    let lies: [Value; 4] = [
+async fn inconsistent_response_is_never_a_success() {
+    let inconsistent: [Value; 4] = [
         json!({"accepted": 4, "rejected": 0}),
         json!({"accepted": 6, "rejected": 0}),
         json!({}),
         json!("<html>"),
     ];
-    for lie in lies {
-        let answer = StubResponse::Status(200, None, lie.clone());
-        let (report, _) = run_with(vec![answer.clone()], |_| {}).await;
+    for body in inconsistent {
+        let response = StubResponse::Status(200, None, body.clone());
+        let (report, _) = run_with(vec![response.clone()], |_| {}).await;
         assert_eq!(
             pipeline::fetched_accepted_retried(&report.counts),
             (10, 10, 1),
-            "{lie}"
+            "{body}"
         );
-        let (report, _) = run_with(vec![answer; 6], |_| {}).await;
+        let (report, _) = run_with(vec![response; 6], |_| {}).await;
         let reason = report.reason().unwrap();
-        assert!(
-            reason.contains("6 answers in a row that do not add up"),
-            "{reason}"
-        );
-        assert_eq!(report.counts.accepted, 0, "{lie}");
+        assert!(reason.contains("6 invalid responses in a row"), "{reason}");
+        assert_eq!(report.counts.accepted, 0, "{body}");
     }
 }
 
 #[tokio::test]
-async fn a_definite_no_fails_the_run_with_the_reason() {
+async fn permanent_error_fails_the_run_with_the_reason() {
     for status in [301, 400, 404, 415, 502] {
-        let (report, publisher) = run_with(vec![says(status)], |_| {}).await;
+        let (report, publisher) = run_with(vec![error_status(status)], |_| {}).await;
         let reason = report.reason().unwrap();
         assert_eq!(
             reason,
-            format!("delivery ended: the publisher refused a request: answered {status}: as the script says")
+            format!(
+                "failed to deliver records: the publisher rejected a request: the publisher responded with {status}: scripted"
+            )
         );
         assert_eq!((report.counts.accepted, publisher.requests().len()), (0, 1));
     }
 }
 
 #[tokio::test]
-async fn a_token_in_no_log_reason_or_summary() {
+async fn token_is_in_no_reason_or_summary() {
     let token = |settings: &mut IngesterSettings| settings.publisher.token = Some(Secret::new("s3cret"));
-    let (report, _) = run_with(vec![says(401)], token).await;
+    let (report, _) = run_with(vec![error_status(401)], token).await;
     assert!(report.is_unrecoverable());
     assert!(!format!("{report:?}{}", report.summary()).contains("s3cret"));
 }
 
 #[tokio::test]
-async fn a_publisher_that_never_answers_ends_the_run_at_its_deadline() {
-    let impatient = |settings: &mut IngesterSettings| {
+async fn hanging_publisher_ends_the_run_at_its_timeout() {
+    let short_timeouts = |settings: &mut IngesterSettings| {
         settings.publisher.request_timeout = Duration::from_secs(1);
         settings.run.timeout = Duration::from_millis(2_500);
     };
-    let (report, _) = run_with(vec![StubResponse::Hang; 100], impatient).await;
+    let (report, _) = run_with(vec![StubResponse::Hang; 100], short_timeouts).await;
     assert!(
         report
             .reason()
             .unwrap()
-            .starts_with("not done within run.timeout")
+            .starts_with("the run exceeded run.timeout")
     );
     assert!(report.counts.accepted == 0 && report.counts.undelivered > 0);
 }

@@ -1,5 +1,5 @@
-//! The real stack behind the ingester: one Kafka for all tests that leave it alone, and for each of them a publisher
-//! with a topic of its own, which is read back.
+//! The real publisher and Kafka behind the ingester. Tests that do not disturb Kafka share one cluster. Each test has its
+//! own publisher and topic, which is read back.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -11,55 +11,55 @@ use testkit::service::{Service, ServiceOptions};
 use tokio::sync::OnceCell;
 use uuid::Uuid;
 
-/// Long enough for a cold JVM on a busy machine; no test waits for it to pass.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+/// Upper bound for a cold JVM on a busy machine; no test waits for it.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
 
 static KAFKA: OnceCell<KafkaCluster> = OnceCell::const_new();
 static SHARED: OnceCell<PublisherStack> = OnceCell::const_new();
 
-/// Where the shared Kafka is.
+/// Returns the bootstrap servers of the shared Kafka.
 pub(crate) async fn brokers() -> String {
     let kafka = KAFKA.get_or_init(async || KafkaCluster::shared().await.unwrap());
     kafka.await.bootstrap()
 }
 
-/// A Kafka for one test alone.
+/// Starts a Kafka for one test.
 pub(crate) async fn own_kafka() -> KafkaCluster {
     KafkaCluster::lease(&KafkaOptions::default()).await.unwrap()
 }
 
-/// A publisher over real Kafka. It is killed when this is dropped.
+/// A publisher with real Kafka. Dropping it kills the publisher.
 pub(crate) struct PublisherStack {
     pub(crate) publisher: Service,
     pub(crate) topic: String,
     brokers: String,
 }
 
-/// What a topic holds: for each run and number, every record that was written under it.
+/// Contents of a topic: the records by run id and sequence number.
 pub(crate) struct TopicContents {
     numbers: BTreeMap<(String, u64), Vec<Value>>,
-    /// How many records, repeats among them.
+    /// Number of records, including repeats.
     pub(crate) written: usize,
 }
 
 impl PublisherStack {
-    /// A stack of this test alone.
+    /// Starts a stack for one test.
     pub(crate) async fn start() -> Self {
         Self::with(&[]).await
     }
 
-    /// One whose publisher has these settings, such as `limits.max_records`.
+    /// Starts a stack with publisher settings, such as `limits.max_records`.
     pub(crate) async fn with(settings: &[(&str, &str)]) -> Self {
         Self::over(&brokers().await, settings).await
     }
 
-    /// One over a Kafka that the test has made.
+    /// Starts a publisher for the Kafka at `brokers`.
     pub(crate) async fn over(brokers: &str, settings: &[(&str, &str)]) -> Self {
         let topic = format!("users_{}", Uuid::new_v4().simple());
         let folder = testkit::workspace::target_dir().unwrap();
         let folder = folder.join("testkit").join("logs").join(&topic);
         std::fs::create_dir_all(&folder).unwrap();
-        // Absent, it is built with: cargo build --release -p publisher
+        // Build it with: cargo build --release -p publisher
         let mut options = ServiceOptions::new("publisher", folder)
             .set("kafka.brokers", brokers)
             .set("kafka.topic", &topic);
@@ -67,25 +67,22 @@ impl PublisherStack {
             options = options.set(key, *value);
         }
         let publisher = Service::start(&options).unwrap();
-        publisher.ready(DEADLINE).await.unwrap();
+        publisher.ready(TIMEOUT).await.unwrap();
         let named = settings.iter().find(|(key, _)| *key == "kafka.topic");
         let stack = Self {
             publisher,
             topic: named.map_or(topic, |(_, topic)| (*topic).to_owned()),
             brokers: brokers.to_owned(),
         };
-        stack.led().await;
+        stack.wait_for_leaders().await;
         stack
     }
 
-    /// Until each partition of the topic, which may be a moment old, has a leader that says where it ends.
-    async fn led(&self) {
-        let (until, tap) = (
-            Instant::now() + DEADLINE,
-            KafkaClient::new(&self.brokers).unwrap(),
-        );
+    /// Waits until each partition of the new topic has a leader.
+    async fn wait_for_leaders(&self) {
+        let (until, client) = (Instant::now() + TIMEOUT, KafkaClient::new(&self.brokers).unwrap());
         loop {
-            let ends = tap.ends(&self.topic).await;
+            let ends = client.ends(&self.topic).await;
             if ends.as_ref().is_ok_and(|ends| !ends.is_empty()) {
                 return;
             }
@@ -94,66 +91,62 @@ impl PublisherStack {
         }
     }
 
-    /// The one that tests share whose runs are told apart by their ids.
+    /// Returns the shared stack. Its runs are distinguished by id.
     pub(crate) async fn shared() -> &'static Self {
         SHARED.get_or_init(Self::start).await
     }
 
-    /// Where the ingester posts to.
+    /// Returns the URL of the publisher.
     pub(crate) fn url(&self) -> String {
         self.publisher.api()
     }
 
-    /// The topic, from its beginning to its end.
+    /// Reads the whole topic.
     pub(crate) async fn topic_contents(&self) -> TopicContents {
-        let tapped = self.tapped().await;
-        let mut topic = TopicContents {
+        let records = self.records().await;
+        let mut contents = TopicContents {
             numbers: BTreeMap::new(),
-            written: tapped.len(),
+            written: records.len(),
         };
-        for record in tapped {
+        for record in records {
             let value: Value = serde_json::from_slice(record.value.as_deref().unwrap()).unwrap();
             assert_eq!(record.key.as_deref(), value["id"].as_str().map(str::as_bytes));
             let number = record.header("run-seq").unwrap().parse().unwrap();
             let run = record.header("run-id").unwrap().to_owned();
-            topic.numbers.entry((run, number)).or_default().push(value);
+            contents.numbers.entry((run, number)).or_default().push(value);
         }
-        topic
+        contents
     }
 
-    /// What lies in the topic. A topic that was made a moment ago, to which nothing was written, may have no leader yet
-    /// when it is read.
-    async fn tapped(&self) -> Vec<TopicRecord> {
-        let (until, tap) = (
-            Instant::now() + DEADLINE,
-            KafkaClient::new(&self.brokers).unwrap(),
-        );
+    /// Reads all records of the topic. Retries, because a new topic may have no leader yet.
+    async fn records(&self) -> Vec<TopicRecord> {
+        let (until, client) = (Instant::now() + TIMEOUT, KafkaClient::new(&self.brokers).unwrap());
         loop {
-            let ends = tap.ends(&self.topic).await;
-            let tapped = tap.read(&self.topic).await;
-            match (&ends, tapped) {
-                (Ok(ends), Ok(tapped)) if reaches(&tapped, ends) => return tapped,
-                (ends, tapped) => assert!(
+            let ends = client.ends(&self.topic).await;
+            let records = client.read(&self.topic).await;
+            match (&ends, records) {
+                (Ok(ends), Ok(records)) if reaches(&records, ends) => return records,
+                (ends, records) => assert!(
                     Instant::now() < until,
                     "{}: {:?} of {ends:?}",
                     self.topic,
-                    tapped.map(|tapped| tapped.len())
+                    records.map(|records| records.len())
                 ),
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
 
-    /// The records of a run.
+    /// Returns the records of a run.
     pub(crate) async fn records_of(&self, run: impl Into<String>) -> Vec<Value> {
         self.topic_contents().await.records_of(run)
     }
 }
 
-/// Whether every record in front of the partitions' ends was read: nothing is ever taken out of these topics.
-fn reaches(tapped: &[TopicRecord], ends: &BTreeMap<i32, i64>) -> bool {
+/// Whether every record up to the end offsets was read; these topics have no retention.
+fn reaches(records: &[TopicRecord], ends: &BTreeMap<i32, i64>) -> bool {
     let read = |partition: i32| {
-        tapped
+        records
             .iter()
             .filter(|record| record.partition == partition)
             .count()
@@ -163,14 +156,14 @@ fn reaches(tapped: &[TopicRecord], ends: &BTreeMap<i32, i64>) -> bool {
 }
 
 impl TopicContents {
-    /// The records of a run by their numbers, which begin at 0 and leave none out; each number is one record's, and
-    /// each record, by its id, has one number.
+    /// Returns the records of a run by sequence number. Asserts that numbers start at 0 without gaps, that each number has
+    /// one record, and that each record id has one number.
     pub(crate) fn records_of(&self, run: impl Into<String>) -> Vec<Value> {
         let run: String = run.into();
         let of_run: Vec<_> = self.numbers.iter().filter(|((id, _), _)| *id == run).collect();
         let mut ids = BTreeMap::new();
         for (index, ((_, number), written)) in of_run.iter().enumerate() {
-            assert_eq!(*number, index as u64, "a number is left out");
+            assert_eq!(*number, index as u64, "a sequence number is missing");
             assert!(
                 written.iter().all(|record| *record == written[0]),
                 "two records under number {number}"
@@ -184,14 +177,14 @@ impl TopicContents {
             .collect()
     }
 
-    /// The numbers of a run, where the publisher refused some.
+    /// Returns the sequence numbers of a run with rejected records.
     pub(crate) fn numbers_of(&self, run: impl Into<String>) -> Vec<u64> {
         let run: String = run.into();
         let of_run = self.numbers.keys().filter(|(id, _)| *id == run);
         of_run.map(|(_, number)| *number).collect()
     }
 
-    /// The runs that wrote something.
+    /// Returns the ids of all runs.
     pub(crate) fn runs(&self) -> std::collections::BTreeSet<&str> {
         self.numbers.keys().map(|(run, _)| run.as_str()).collect()
     }

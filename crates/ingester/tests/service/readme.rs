@@ -1,4 +1,4 @@
-//! The README's tables say what the code does.
+//! The README's tables match the code.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use testkit::readme_check;
 const README: &str = include_str!("../../README.md");
 
 #[test]
-fn the_manual_lists_every_setting_with_its_default() {
+fn readme_lists_every_setting_with_its_default() {
     let defaults = serde_json::to_value(IngesterSettings::default()).unwrap();
     assert_eq!(
         readme_check::table(README, "Configuration"),
@@ -26,7 +26,7 @@ fn the_manual_lists_every_setting_with_its_default() {
 }
 
 #[test]
-fn the_manual_lists_every_metric_with_its_labels() {
+fn readme_lists_every_metric_with_its_labels() {
     let registry = Metrics::new("ingester");
     let metrics = IngesterMetrics::new(&registry);
     metrics.runs.with_label_values(&["complete"]).inc();
@@ -56,7 +56,7 @@ fn the_manual_lists_every_metric_with_its_labels() {
     }
 }
 
-/// The rows of the table whose heading begins so, each as its cells.
+/// Returns the cells of each row of the table with this header.
 fn rows(heading: &str) -> Vec<Vec<String>> {
     let table = README
         .lines()
@@ -72,23 +72,40 @@ fn rows(heading: &str) -> Vec<Vec<String>> {
     rows.map(cells).collect()
 }
 
+/// Returns the words of a command, up to its first argument.
+fn command_of(cell: &str) -> String {
+    let words = cell.trim_matches('`').split(' ').skip(1);
+    let is_name = |word: &&str| word.chars().all(|c| c.is_ascii_lowercase());
+    words.take_while(is_name).collect::<Vec<_>>().join(" ")
+}
+
+/// Returns the commands without further subcommands.
+fn leaves(command: &clap::Command, parent: &str) -> Vec<String> {
+    let name = format!("{parent}{}", command.get_name());
+    let nested: Vec<_> = command
+        .get_subcommands()
+        .flat_map(|nested| leaves(nested, &format!("{name} ")))
+        .collect();
+    if nested.is_empty() { vec![name] } else { nested }
+}
+
 #[test]
-fn the_manual_lists_every_command() {
-    let listed: BTreeSet<_> = rows("| command | what it does |")
+fn readme_lists_every_command() {
+    let listed: BTreeSet<_> = rows("| command | description |")
         .iter()
-        .map(|row| row[0].trim_matches('`').split(' ').nth(1).unwrap().to_owned())
+        .map(|row| command_of(&row[0]))
         .collect();
     let command = ingester::Cli::command();
-    let known: BTreeSet<_> = command
+    let known = command
         .get_subcommands()
-        .map(|command| command.get_name().to_owned())
+        .flat_map(|command| leaves(command, ""))
         .collect();
     assert_eq!(listed, known);
 }
 
 #[test]
-fn the_manual_lists_every_route() {
-    let listed: BTreeSet<_> = rows("| request | answer |")
+fn readme_lists_every_route() {
+    let listed: BTreeSet<_> = rows("| request | response |")
         .iter()
         .map(|row| row[0].replace('`', ""))
         .collect();
@@ -103,7 +120,7 @@ fn the_manual_lists_every_route() {
     assert_eq!(listed, known);
 }
 
-/// The statuses that a cell names; `5xx` is all of them that no other cell names.
+/// Returns the statuses in a cell; `5xx` stands for all that no other cell names.
 fn statuses(cell: &str) -> Vec<u16> {
     let words = cell.split(|c: char| !c.is_ascii_alphanumeric());
     let named: Vec<u16> = words.clone().filter_map(|word| word.parse().ok()).collect();
@@ -118,8 +135,8 @@ fn statuses(cell: &str) -> Vec<u16> {
 }
 
 #[test]
-fn the_manual_says_what_each_answer_of_the_api_leads_to() {
-    for row in rows("| from the API | then |") {
+fn readme_describes_each_response_of_the_api() {
+    for row in rows("| API response | action |") {
         for status in statuses(&row[0]).into_iter().filter(|status| *status != 200) {
             let status = reqwest::StatusCode::from_u16(status).unwrap();
             let action = FetchError::Status {
@@ -128,32 +145,32 @@ fn the_manual_says_what_each_answer_of_the_api_leads_to() {
             }
             .action();
             let expected = match row[1].split(' ').next().unwrap() {
-                "asked" => FetchAction::Retry(None),
+                "retried" => FetchAction::Retry(None),
                 "waits" => FetchAction::RateLimited(None),
                 other => panic!("{other}"),
             };
             assert_eq!(action, expected, "{status}");
         }
     }
-    let any_other = reqwest::StatusCode::from_u16(410).unwrap();
+    let other_status = reqwest::StatusCode::from_u16(410).unwrap();
     let error = FetchError::Status {
-        status: any_other,
+        status: other_status,
         retry_after: None,
     };
     assert_eq!(error.action(), FetchAction::Fail);
 }
 
 #[test]
-fn the_manual_says_what_each_answer_of_the_publisher_leads_to() {
+fn readme_describes_each_response_of_the_publisher() {
     let kind = |status| match parse_response(status, None, b"{}", 1).unwrap_err() {
-        ResponseError::Retryable { .. } => "sent again after a back-off",
-        ResponseError::TooLarge => "sent in two halves",
-        ResponseError::Unauthorized { .. } => "the process ends with 78",
+        ResponseError::Retryable { .. } => "retried with backoff",
+        ResponseError::TooLarge => "split into halves",
+        ResponseError::Unauthorized { .. } => "the process exits with 78",
         ResponseError::Permanent { .. } => "the run fails with the reason",
-        ResponseError::Invalid { .. } => "done",
+        ResponseError::Invalid { .. } => "outcomes are stored",
     };
     let mut named = Vec::new();
-    for row in rows("| from the publisher | then |") {
+    for row in rows("| publisher response | action |") {
         for status in statuses(&row[0]) {
             assert!(row[1].starts_with(kind(status)), "{status}: {}", row[1]);
             named.push(status);

@@ -1,5 +1,5 @@
-//! What the real publisher, over real Kafka, can be made to answer, and what becomes of the records then: the topic is
-//! read back. Answers that it can't be made to give, or not at a given moment, are in `answers`.
+//! Responses of the real publisher with real Kafka; the topic is read back. Responses that it can't be made to send are
+//! in `publisher_responses`.
 
 use std::time::{Duration, Instant};
 
@@ -16,9 +16,9 @@ use testkit::randomuser::{Fault, Options, RandomUserApi};
 use crate::authentication::{TOKEN, tokens_file};
 use crate::ingester_process::Ingester;
 use crate::pipeline;
-use crate::publisher_stack::{DEADLINE, PublisherStack};
+use crate::publisher_stack::{PublisherStack, TIMEOUT};
 
-/// A run of ten users, always the same, in pages of five.
+/// Executes a run of ten users with a fixed seed, in pages of five.
 async fn run_to(url: &str, change: impl FnOnce(&mut IngesterSettings)) -> Report {
     let api = RandomUserApi::start(Options::default()).await.unwrap();
     let mut settings = pipeline::settings(&api, url);
@@ -29,7 +29,7 @@ async fn run_to(url: &str, change: impl FnOnce(&mut IngesterSettings)) -> Report
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn records_that_the_publisher_refuses_are_told_one_by_one_and_the_others_are_in_kafka() {
+async fn rejected_records_are_counted_and_others_delivered() {
     let open = PublisherStack::shared().await;
     let report = run_to(&open.url(), |_| {}).await;
     let records = open.records_of(report.run).await;
@@ -37,14 +37,14 @@ async fn records_that_the_publisher_refuses_are_told_one_by_one_and_the_others_a
     let length = |record: &Value| record.to_string().len();
     let mut lengths: Vec<_> = records.iter().map(length).collect();
     lengths.sort_unstable();
-    let most = lengths[6];
+    let limit = lengths[6];
 
-    // Its limit is lowered: nothing else makes it refuse a record of ours, which are checked by the same rules.
-    let narrow = PublisherStack::with(&[("limits.max_record", &format!("{most} B"))]).await;
+    // A lower limit rejects records; both services validate by the same rules, so nothing else would.
+    let narrow = PublisherStack::with(&[("limits.max_record", &format!("{limit} B"))]).await;
     let report = run_to(&narrow.url(), |_| {}).await;
     let numbers = |fits: bool| -> Vec<u64> {
         let numbered = (0..).zip(&records);
-        let chosen = numbered.filter(|(_, record)| (length(record) <= most) == fits);
+        let chosen = numbered.filter(|(_, record)| (length(record) <= limit) == fits);
         chosen.map(|(number, _)| number).collect()
     };
     let (fit, unfit) = (numbers(true), numbers(false));
@@ -67,7 +67,7 @@ async fn records_that_the_publisher_refuses_are_told_one_by_one_and_the_others_a
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn too_much_for_one_request_goes_out_in_halves_and_once() {
+async fn oversized_request_is_split_and_written_once() {
     let stack = PublisherStack::with(&[("limits.max_records", "2")]).await;
     let report = run_to(&stack.url(), |_| {}).await;
     assert_eq!(pipeline::fetched_accepted_retried(&report.counts), (10, 10, 0));
@@ -76,19 +76,22 @@ async fn too_much_for_one_request_goes_out_in_halves_and_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_publisher_s_budget_is_waited_out_and_nothing_is_written_twice() {
+async fn publisher_rate_limit_delays_without_duplicates() {
     let stack = PublisherStack::with(&[("rate_limit.requests_per_second", "4")]).await;
     let started = Instant::now();
     let report = run_to(&stack.url(), |settings| settings.publisher.batch_size = 1).await;
     assert!(matches!(report.outcome, Outcome::Complete), "{report:?}");
     assert!(report.counts.retried > 0, "{:?}", report.counts);
-    assert!(started.elapsed() > Duration::from_secs(1), "it said for how long");
+    assert!(
+        started.elapsed() > Duration::from_secs(1),
+        "it honoured Retry-After"
+    );
     let topic = stack.topic_contents().await;
     assert_eq!((topic.records_of(report.run).len(), topic.written), (10, 10));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_that_is_lost_is_asked_for_again_under_the_same_key_and_nothing_is_written_twice() {
+async fn lost_response_is_retried_without_duplicates() {
     let stack = PublisherStack::start().await;
     let publisher = stack.url().trim_start_matches("http://").parse().unwrap();
     let proxy = Proxy::start(publisher).await.unwrap();
@@ -98,12 +101,12 @@ async fn an_answer_that_is_lost_is_asked_for_again_under_the_same_key_and_nothin
         settings.publisher.request_timeout = Duration::from_millis(500)
     });
     let restoring = async {
-        let until = Instant::now() + DEADLINE;
-        // A connection whose answer is late is given up, so the third one is the second repetition.
+        let until = Instant::now() + TIMEOUT;
+        // A timed-out connection is dropped, so the third connection is the second retry.
         while stack.topic_contents().await.written < 10 || proxy.accepted() < 3 {
             assert!(
                 Instant::now() < until,
-                "nothing arrived, or it was not asked for again"
+                "nothing was written, or there was no retry"
             );
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
@@ -118,7 +121,7 @@ async fn an_answer_that_is_lost_is_asked_for_again_under_the_same_key_and_nothin
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_the_right_token_nothing_is_written_and_only_the_operator_can_mend_it() {
+async fn wrong_token_writes_nothing_and_is_unrecoverable() {
     let folder = tempfile::tempdir().unwrap();
     let tokens = tokens_file(folder.path(), TOKEN);
     let stack = PublisherStack::with(&[("auth.tokens_path", &tokens)]).await;
@@ -128,8 +131,12 @@ async fn without_the_right_token_nothing_is_written_and_only_the_operator_can_me
         })
         .await;
         assert!(report.is_unrecoverable());
-        let told = format!("answered {status}: it does not accept our credentials");
-        assert!(report.reason().unwrap().ends_with(&told), "{:?}", report.reason());
+        let expected = format!("the publisher responded with {status}; check publisher.token");
+        assert!(
+            report.reason().unwrap().ends_with(&expected),
+            "{:?}",
+            report.reason()
+        );
         assert_eq!(report.counts.accepted, 0);
     }
     assert_eq!(stack.topic_contents().await.written, 0);
@@ -141,7 +148,7 @@ async fn without_the_right_token_nothing_is_written_and_only_the_operator_can_me
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_that_is_changed_in_a_run_ends_the_process_and_the_next_goes_on_with_the_new_one() {
+async fn revoked_token_ends_the_process_and_the_next_resumes() {
     let folder = tempfile::tempdir().unwrap();
     let tokens = tokens_file(folder.path(), TOKEN);
     let settings = [
@@ -163,7 +170,7 @@ async fn a_token_that_is_changed_in_a_run_ends_the_process_and_the_next_goes_on_
     };
     let first = once(TOKEN);
     first.until_accepted(1_000).await;
-    // So that the run is not over before the publisher has looked at the file.
+    // Keeps the run active until the publisher has reloaded the file.
     api.inject(Fault::Hang(Some(Duration::from_secs(5))), 2);
     tokens_file(folder.path(), "the-next-one");
     assert_eq!(first.exit_code().await, Some(78), "{}", first.log());
@@ -184,7 +191,7 @@ async fn a_token_that_is_changed_in_a_run_ends_the_process_and_the_next_goes_on_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_kafka_refuses_for_good_fails_the_run_with_the_reason() {
+async fn permanent_kafka_error_fails_the_run_with_the_reason() {
     let kafka = crate::publisher_stack::brokers().await;
     let name = format!("users_{}", uuid::Uuid::new_v4().simple());
     let mut topic = NewTopic::new(&name, 1, TopicReplication::Fixed(1));
@@ -199,7 +206,9 @@ async fn what_kafka_refuses_for_good_fails_the_run_with_the_reason() {
     let report = run_to(&stack.url(), |_| {}).await;
     let reason = report.reason().unwrap();
     assert!(
-        reason.starts_with("delivery ended: the publisher refused a request: answered 502"),
+        reason.starts_with(
+            "failed to deliver records: the publisher rejected a request: the publisher responded with 502"
+        ),
         "{reason}"
     );
     assert_eq!(

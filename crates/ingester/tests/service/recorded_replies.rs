@@ -1,4 +1,4 @@
-//! Real replies of the API, when they lie beside the repository: every record field for field.
+//! Recorded replies of the real API, if they are next to the repository: each record is compared field by field.
 
 use std::path::{Path, PathBuf};
 
@@ -14,12 +14,12 @@ fn folder() -> Option<PathBuf> {
     let folder = testkit::workspace::root().unwrap().join("../shared/samples");
     let found = folder.is_dir().then_some(folder);
     if found.is_none() {
-        eprintln!("passed over: no samples beside the repository");
+        eprintln!("skipped: no recorded replies next to the repository");
     }
     found
 }
 
-/// Every user of the whole replies, by uuid.
+/// Returns every user of the replies by UUID.
 fn users(folder: &Path) -> Map<String, Value> {
     let mut users = Map::new();
     for file in std::fs::read_dir(folder).unwrap() {
@@ -42,7 +42,7 @@ fn text(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
-/// The record that the design's table makes of a user, written down a second time.
+/// Maps a user independently of the implementation.
 fn expected(user: &Value) -> Value {
     let location = &user["location"];
     let part = |value: &Value| text(value).trim().to_owned();
@@ -71,7 +71,7 @@ fn expected(user: &Value) -> Value {
     record
 }
 
-/// Serves the replies of `folder` to one run, and gives its counts and the records it delivered.
+/// Serves the replies of `folder` to one run. Returns its counts and delivered records.
 async fn run_over(folder: &Path) -> (Counts, Vec<Value>) {
     let api = RandomUserApi::start(Options::samples(folder)).await.unwrap();
     let stack = PublisherStack::shared().await;
@@ -84,16 +84,12 @@ async fn run_over(folder: &Path) -> (Counts, Vec<Value>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_real_user_becomes_the_record_of_the_design() {
+async fn recorded_users_map_to_the_expected_records() {
     let Some(folder) = folder() else { return };
     let users = users(&folder);
     assert_eq!(users.len(), 211);
     let undated = users.values().filter(|user| user.get("registered").is_none());
-    assert_eq!(
-        undated.count(),
-        100,
-        "the replies of version 1.3 leave the date out"
-    );
+    assert_eq!(undated.count(), 100, "replies of version 1.3 omit the date");
     let (counts, records) = run_over(&folder).await;
     assert_eq!((records.len(), counts.invalid), (211, 0), "{counts:?}");
     for record in records {

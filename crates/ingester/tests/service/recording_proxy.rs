@@ -1,5 +1,5 @@
-//! Stands between the ingester and the real publisher and notes under which key each record is posted. It changes
-//! nothing and answers nothing by itself.
+//! Proxy between the ingester and the real publisher that records the idempotency key of each record. Forwards requests
+//! and responses unchanged.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -19,8 +19,8 @@ use crate::stub_publisher::decoded;
 struct Shared {
     client: reqwest::Client,
     target: String,
-    /// Number → key, records.
-    posted: Mutex<BTreeMap<u64, (String, Value)>>,
+    /// Sequence number → key and records.
+    sent_batches: Mutex<BTreeMap<u64, (String, Value)>>,
     requests: Mutex<u64>,
 }
 
@@ -34,11 +34,11 @@ impl RecordingProxy {
         let shared = Arc::new(Shared {
             client: reqwest::Client::new(),
             target: format!("{publisher}/v1/users"),
-            posted: Mutex::default(),
+            sent_batches: Mutex::default(),
             requests: Mutex::default(),
         });
         let router = Router::new()
-            .route("/v1/users", post(pass))
+            .route("/v1/users", post(forward))
             .layer(DefaultBodyLimit::max(64 << 20))
             .with_state(Arc::clone(&shared));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -51,25 +51,25 @@ impl RecordingProxy {
         format!("http://{}", self.address)
     }
 
-    /// How many requests came.
+    /// Returns the number of requests.
     pub(crate) fn requests(&self) -> u64 {
         *self.shared.requests.lock().unwrap()
     }
 
-    /// Each record is posted in one batch, with one number and one key, however often; `run` is in the key.
+    /// Asserts that each record was sent in one batch with one sequence number and one key that contains `run`.
     pub(crate) fn assert_one_key_per_record(&self, run: &str) {
-        let posted = self.shared.posted.lock().unwrap();
+        let sent_batches = self.shared.sent_batches.lock().unwrap();
         let mut next = 0;
-        for (first, (key, records)) in posted.iter() {
+        for (first, (key, records)) in sent_batches.iter() {
             let records = records.as_array().unwrap().len() as u64;
-            assert_eq!(*first, next, "batches neither overlap nor leave something out");
+            assert_eq!(*first, next, "batches have no gaps and no overlaps");
             assert_eq!(*key, format!("{run}/{first}+{records}"));
             next = first + records;
         }
     }
 }
 
-async fn pass(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> Response {
+async fn forward(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> Response {
     let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap().to_owned());
     let records = decoded(text("content-encoding").as_deref(), &body);
     let records: Value = serde_json::from_slice(&records).unwrap();
@@ -77,17 +77,17 @@ async fn pass(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes
     let batch = (text("idempotency-key").unwrap(), records);
     *shared.requests.lock().unwrap() += 1;
     let known = shared
-        .posted
+        .sent_batches
         .lock()
         .unwrap()
         .entry(first)
         .or_insert_with(|| batch.clone())
         .clone();
     if known != batch {
-        // The ingester takes it for a definite no, and the test fails.
+        // A permanent error for the ingester, which fails the test.
         return (
             StatusCode::CONFLICT,
-            "other records, or another key, under this number",
+            "other records or another key for this sequence number",
         )
             .into_response();
     }
@@ -101,9 +101,9 @@ async fn pass(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes
         .send()
         .await;
     match sent {
-        Ok(answer) => {
-            let (status, headers) = (answer.status(), answer.headers().clone());
-            (status, headers, answer.bytes().await.unwrap_or_default()).into_response()
+        Ok(response) => {
+            let (status, headers) = (response.status(), response.headers().clone());
+            (status, headers, response.bytes().await.unwrap_or_default()).into_response()
         }
         Err(error) => (StatusCode::SERVICE_UNAVAILABLE, error.to_string()).into_response(),
     }

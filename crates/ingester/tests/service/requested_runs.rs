@@ -1,4 +1,4 @@
-//! Runs that somebody asks for over the API: how soon they begin, who may ask, what is told of them, how they are ended.
+//! Runs requested over the API: start latency, details, events and cancellation.
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +6,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use testkit::randomuser::{Fault, Options, RandomUserApi};
 
-use crate::ingester_service::{DEADLINE, IngesterService, path};
+use crate::ingester_service::{IngesterService, TIMEOUT, path};
 use crate::publisher_stack::PublisherStack;
 
 async fn api() -> RandomUserApi {
@@ -14,48 +14,50 @@ async fn api() -> RandomUserApi {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_that_is_asked_for_starts_within_100_ms() {
+async fn requested_run_starts_within_100_ms() {
     let (api, stack) = (api().await, PublisherStack::shared().await);
     let service = IngesterService::start(&api.url(), &stack.url(), &[("RUN__USERS", "5")]).await;
-    let mut took = Vec::new();
+    let mut latencies = Vec::new();
     for known in 0..9 {
         idle(&service).await;
         assert_eq!(api.requests().len(), known);
-        let asked = Instant::now();
+        let requested = Instant::now();
         let (status, _) = service.send(Method::POST, "/v1/runs", Value::Null).await;
         assert_eq!(status, StatusCode::ACCEPTED);
         while api.requests().len() == known {
-            assert!(asked.elapsed() < DEADLINE, "{}", service.ingester.log());
+            assert!(requested.elapsed() < TIMEOUT, "{}", service.ingester.log());
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        took.push(asked.elapsed());
+        latencies.push(requested.elapsed());
     }
-    took.sort();
-    // One that the machine was busy at says nothing; whoever looks for work now and then is late in most.
-    assert!(took[4] < Duration::from_millis(100), "{took:?}");
+    latencies.sort();
+    // The median ignores delays of a busy machine and detects polling.
+    assert!(latencies[4] < Duration::from_millis(100), "{latencies:?}");
 }
 
-/// Until nothing is under way, or about to be.
+/// Waits until no run is active or queued.
 async fn idle(service: &IngesterService) {
     service
-        .until("/v1/runs?limit=1", |runs| {
+        .wait_for("/v1/runs?limit=1", |runs| {
             let last = &runs["runs"][0];
             last.is_null() || last["ended"].is_string()
         })
         .await;
     service
-        .until("/v1/schedule", |plan| plan["running"].is_null())
+        .wait_for("/v1/schedule", |plan| plan["running"].is_null())
         .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_that_is_asked_for_does_what_was_asked_and_ends_in_the_history() {
+async fn requested_run_uses_its_parameters_and_is_stored() {
     let (api, stack) = (api().await, PublisherStack::shared().await);
     let service = IngesterService::start(&api.url(), &stack.url(), &[]).await;
-    let body = json!({"users": 15, "seed": "by-hand", "pages": "2..3"});
+    let body = json!({"users": 15, "seed": "manual-seed", "pages": "2..3"});
     let (status, run) = service.send(Method::POST, "/v1/runs", body).await;
     assert_eq!(status, StatusCode::ACCEPTED);
-    let run = service.until(&path(&run), |run| run["state"] == "complete").await;
+    let run = service
+        .wait_for(&path(&run), |run| run["state"] == "complete")
+        .await;
     assert_eq!(
         (&run["trigger"], &run["counts"]["accepted"]),
         (&"manual".into(), &10.into())
@@ -69,23 +71,25 @@ async fn a_run_that_is_asked_for_does_what_was_asked_and_ends_in_the_history() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_that_is_ended_at_once_is_withdrawn_or_stopped_and_the_answer_says_which() {
+async fn early_cancellation_reports_dequeued_or_stopping() {
     let (api, stack) = (api().await, PublisherStack::start().await);
     let service = IngesterService::start(&api.url(), &stack.url(), &[]).await;
-    let mut withdrawn = Vec::new();
-    for turn in 0..100 {
+    let mut dequeued = Vec::new();
+    for attempt in 0..100 {
         idle(&service).await;
         let (_, run) = service.send(Method::POST, "/v1/runs", Value::Null).await;
-        tokio::time::sleep(Duration::from_micros(turn * 50)).await;
+        tokio::time::sleep(Duration::from_micros(attempt * 50)).await;
         let (status, _) = service.send(Method::DELETE, &path(&run), Value::Null).await;
-        let run = service.until(&path(&run), |run| run["ended"].is_string()).await;
+        let run = service
+            .wait_for(&path(&run), |run| run["ended"].is_string())
+            .await;
         match status {
             StatusCode::NO_CONTENT => {
                 assert_eq!(
                     (&run["state"], &run["started"]),
                     (&"stopped".into(), &Value::Null)
                 );
-                withdrawn.push(run["id"].as_str().unwrap().to_owned());
+                dequeued.push(run["id"].as_str().unwrap().to_owned());
             }
             StatusCode::ACCEPTED => assert!(run["started"].is_string(), "{run}"),
             other => assert_eq!((other, &run["state"]), (StatusCode::CONFLICT, &"complete".into())),
@@ -93,7 +97,7 @@ async fn a_run_that_is_ended_at_once_is_withdrawn_or_stopped_and_the_answer_says
     }
     idle(&service).await;
     let topic = stack.topic_contents().await;
-    let written: Vec<_> = withdrawn
+    let written: Vec<_> = dequeued
         .iter()
         .filter(|run| topic.runs().contains(run.as_str()))
         .collect();
@@ -102,16 +106,16 @@ async fn a_run_that_is_ended_at_once_is_withdrawn_or_stopped_and_the_answer_says
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_under_way_is_told_of_refuses_another_and_ends_on_request() {
+async fn active_run_streams_events_and_stops_on_request() {
     let (api, stack) = (api().await, PublisherStack::shared().await);
-    // The second page is late, so that there is something under way: one after the other, or it may be the first.
+    // The second page is late, so that the run stays active. Requests are sequential, or it may be the first page.
     api.inject(Fault::Hang(Some(Duration::ZERO)), 1);
     api.inject(Fault::Hang(Some(Duration::from_millis(20_000))), 1);
     let one_by_one = [("RUN__USERS", "5000"), ("SOURCE__MAX_IN_FLIGHT", "1")];
     let service = IngesterService::start(&api.url(), &stack.url(), &one_by_one).await;
     let (_, run) = service.send(Method::POST, "/v1/runs", Value::Null).await;
     service
-        .until(&path(&run), |run| run["counts"]["accepted"] == 5)
+        .wait_for(&path(&run), |run| run["counts"]["accepted"] == 5)
         .await;
     assert_eq!(
         service.send(Method::POST, "/v1/runs", Value::Null).await.0,
@@ -127,31 +131,32 @@ async fn a_run_under_way_is_told_of_refuses_another_and_ends_on_request() {
         service.send(Method::DELETE, &path(&run), Value::Null).await.0,
         StatusCode::ACCEPTED
     );
-    let mut told = String::new();
-    while let Some(chunk) = tokio::time::timeout(DEADLINE, events.chunk())
+    let mut received = String::new();
+    while let Some(chunk) = tokio::time::timeout(TIMEOUT, events.chunk())
         .await
         .unwrap()
         .unwrap()
     {
-        told.push_str(std::str::from_utf8(&chunk).unwrap());
+        received.push_str(std::str::from_utf8(&chunk).unwrap());
     }
     assert!(
-        told.starts_with("event: run") && told.contains("\"state\":\"running\""),
-        "{told}"
+        received.starts_with("event: run") && received.contains("\"state\":\"running\""),
+        "{received}"
     );
     assert!(
-        told.trim_end()
+        received
+            .trim_end()
             .lines()
             .last()
             .unwrap()
             .contains("\"state\":\"stopped\""),
-        "{told}"
+        "{received}"
     );
     let run = service.get(&path(&run)).await;
     assert_eq!(
         (&run["counts"]["fetched"], &run["counts"]["accepted"]),
         (&5.into(), &5.into()),
-        "it waits for no page"
+        "it does not wait for the pending page"
     );
     assert_eq!(stack.records_of(run["id"].as_str().unwrap()).await.len(), 5);
     assert_eq!(
@@ -164,9 +169,9 @@ async fn a_run_under_way_is_told_of_refuses_another_and_ends_on_request() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn live_events_end_with_the_run_that_they_tell_of_in_time() {
+async fn event_stream_ends_with_the_run() {
     let (api, stack) = (api().await, PublisherStack::shared().await);
-    // The second page is late, so that there is something under way: one after the other, or it may be the first.
+    // The second page is late, so that the run stays active. Requests are sequential, or it may be the first page.
     api.inject(Fault::Hang(Some(Duration::ZERO)), 1);
     api.inject(Fault::Hang(Some(Duration::from_secs(3))), 1);
     let service = IngesterService::start(&api.url(), &stack.url(), &[("SOURCE__MAX_IN_FLIGHT", "1")]).await;
@@ -174,17 +179,17 @@ async fn live_events_end_with_the_run_that_they_tell_of_in_time() {
     let events = service
         .client
         .get(format!("{}{}/events", service.url, path(&run)));
-    let told = tokio::time::timeout(DEADLINE, events.send().await.unwrap().text())
+    let received = tokio::time::timeout(TIMEOUT, events.send().await.unwrap().text())
         .await
         .unwrap()
         .unwrap();
-    let data = told.lines().filter_map(|line| line.strip_prefix("data: "));
-    let told: Vec<Value> = data.map(|data| serde_json::from_str(data).unwrap()).collect();
+    let data = received.lines().filter_map(|line| line.strip_prefix("data: "));
+    let received: Vec<Value> = data.map(|data| serde_json::from_str(data).unwrap()).collect();
     assert!(
-        told.len() >= 2 && told.windows(2).all(|two| two[0] != two[1]),
-        "{told:?}"
+        received.len() >= 2 && received.windows(2).all(|two| two[0] != two[1]),
+        "{received:?}"
     );
-    let last = told.last().unwrap();
+    let last = received.last().unwrap();
     assert_eq!(
         (&last["state"], &last["counts"]["accepted"]),
         (&"complete".into(), &10.into())

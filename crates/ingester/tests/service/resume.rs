@@ -1,4 +1,4 @@
-//! What a stopped or killed ingester leaves to the next one, and the commands that look at it.
+//! Runs resumed after a stop or kill, and the commands that show them.
 
 use std::process::Command;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use testkit::randomuser::{self, Budget, Fault, Options, RandomUserApi, Refusal, ServedRequest};
 
 use crate::ingester_process::Ingester;
-use crate::ingester_service::{DEADLINE, IngesterService, instant, path};
+use crate::ingester_service::{IngesterService, TIMEOUT, instant, path};
 use crate::publisher_stack::PublisherStack;
 
 async fn api() -> RandomUserApi {
@@ -16,9 +16,9 @@ async fn api() -> RandomUserApi {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_service_told_to_stop_leaves_its_run_to_the_next() {
+async fn stopped_service_leaves_its_run_to_the_next() {
     let (api, stack) = (api().await, PublisherStack::shared().await);
-    // The second page is late, so that there is something under way: one after the other, or it may be the first.
+    // The second page is late, so that the run stays active. Requests are sequential, or it may be the first page.
     api.inject(Fault::Hang(Some(Duration::ZERO)), 1);
     api.inject(Fault::Hang(Some(Duration::from_millis(20_000))), 1);
     let folder = tempfile::tempdir().unwrap();
@@ -32,26 +32,28 @@ async fn a_service_told_to_stop_leaves_its_run_to_the_next() {
     let first = IngesterService::start(&api.url(), &stack.url(), &settings).await;
     let (_, run) = first.send(Method::POST, "/v1/runs", Value::Null).await;
     first
-        .until(&path(&run), |run| run["counts"]["accepted"] == 5)
+        .wait_for(&path(&run), |run| run["counts"]["accepted"] == 5)
         .await;
     assert_eq!(
-        first.ingester.child.terminate(DEADLINE).await.unwrap().code(),
+        first.ingester.child.terminate(TIMEOUT).await.unwrap().code(),
         Some(0)
     );
     let second = IngesterService::start(&api.url(), &stack.url(), &settings).await;
-    let run = second.until(&path(&run), |run| run["state"] == "complete").await;
+    let run = second
+        .wait_for(&path(&run), |run| run["state"] == "complete")
+        .await;
     assert_eq!(
         (&run["resumed"], &run["counts"]["accepted"]),
         (&1.into(), &200.into())
     );
-    // Those that the first was still waiting for are asked for again.
+    // Pages in flight at the stop are requested again.
     assert!(
         (40..=42).contains(&api.requests().len()),
         "{}",
         api.requests().len()
     );
     let records = stack.records_of(run["id"].as_str().unwrap()).await;
-    assert_eq!(records.len(), 200, "each under one number");
+    assert_eq!(records.len(), 200, "each under one sequence number");
 
     let ingester = |arguments: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ingester"));
@@ -67,14 +69,14 @@ async fn a_service_told_to_stop_leaves_its_run_to_the_next() {
             String::from_utf8(output.stderr).unwrap(),
         )
     };
-    let (code, listed, _) = ingester(&["history"]);
+    let (code, listed, _) = ingester(&["runs", "list"]);
     assert!(
         code == Some(0) && listed.lines().count() == 2 && listed.contains(" complete "),
         "{listed}"
     );
-    let (_, listed, _) = ingester(&["history", "--json", "--state", "complete"]);
+    let (_, listed, _) = ingester(&["runs", "list", "--json", "--state", "complete"]);
     assert_eq!(serde_json::from_str::<Value>(&listed).unwrap()["id"], run["id"]);
-    let (_, shown, _) = ingester(&["show", run["id"].as_str().unwrap()]);
+    let (_, shown, _) = ingester(&["runs", "show", run["id"].as_str().unwrap()]);
     assert_eq!(serde_json::from_str::<Value>(&shown).unwrap(), run);
     let (code, _, error) = ingester(&["once", "--users", "5"]);
     assert!(
@@ -84,7 +86,7 @@ async fn a_service_told_to_stop_leaves_its_run_to_the_next() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_retry_that_waits_outlives_kill_9_and_comes_when_it_was_due() {
+async fn pending_retry_survives_kill_9_and_starts_when_due() {
     let (api, stack) = (api().await, PublisherStack::shared().await);
     api.inject(Fault::ForbiddenPage, 1);
     let folder = tempfile::tempdir().unwrap();
@@ -93,17 +95,17 @@ async fn a_retry_that_waits_outlives_kill_9_and_comes_when_it_was_due() {
     let first = IngesterService::start(&api.url(), &stack.url(), &settings).await;
     let body = json!({"users": 5, "seed": "once-more", "pages": "1..1"});
     let (_, run) = first.send(Method::POST, "/v1/runs", body).await;
-    let failed = first.until(&path(&run), |run| run["state"] == "failed").await;
+    let failed = first.wait_for(&path(&run), |run| run["state"] == "failed").await;
     assert_eq!(first.ingester.child.kill().await.unwrap().code(), None);
 
     let second = IngesterService::start(&api.url(), &stack.url(), &settings).await;
     let due = instant(&failed["ended"]) + jiff::SignedDuration::from_secs(8);
-    let timetable = second
-        .until("/v1/schedule", |plan| !plan["next_start"].is_null())
+    let schedule = second
+        .wait_for("/v1/schedule", |plan| !plan["next_start"].is_null())
         .await;
-    assert_eq!(instant(&timetable["next_start"]), due);
+    assert_eq!(instant(&schedule["next_start"]), due);
     let runs = second
-        .until("/v1/runs?trigger=retry&state=complete", |runs| {
+        .wait_for("/v1/runs?trigger=retry&state=complete", |runs| {
             !runs["runs"][0].is_null()
         })
         .await;
@@ -119,7 +121,7 @@ async fn a_retry_that_waits_outlives_kill_9_and_comes_when_it_was_due() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_budget_is_kept_over_a_restart() {
+async fn rate_limit_usage_survives_a_restart() {
     let window = Duration::from_secs(10);
     let options = Options {
         budget: Some(Budget {
@@ -155,6 +157,6 @@ async fn the_budget_is_kept_over_a_restart() {
     let served = |request: &ServedRequest| matches!(request.outcome, randomuser::Outcome::Served { .. });
     assert!(
         api.requests().iter().all(served),
-        "with less store it would have been refused"
+        "without stored usage the API would have refused a request"
     );
 }

@@ -1,4 +1,4 @@
-//! What of the history is forgotten: runs beyond a number, and those beyond an age, with all that was kept of them.
+//! Retention of runs by number and by age, with their rejected records.
 
 use std::process::Command;
 use std::time::Instant;
@@ -9,26 +9,28 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use testkit::randomuser::{Options, RandomUserApi};
 
-use crate::ingester_service::{DEADLINE, IngesterService, instant, path};
+use crate::ingester_service::{IngesterService, TIMEOUT, instant, path};
 use crate::publisher_stack::PublisherStack;
 
 async fn api() -> RandomUserApi {
     RandomUserApi::start(Options::default()).await.unwrap()
 }
 
-/// A run from its beginning to its end.
+/// Executes a run until its end.
 async fn run(service: &IngesterService) -> Value {
     let (_, run) = service.send(Method::POST, "/v1/runs", json!({"users": 5})).await;
-    service.until(&path(&run), |run| run["ended"].is_string()).await;
-    // The end is told before what is too old, or too much, is forgotten.
     service
-        .until("/v1/schedule", |plan| plan["running"].is_null())
+        .wait_for(&path(&run), |run| run["ended"].is_string())
+        .await;
+    // The end is visible before old runs are pruned.
+    service
+        .wait_for("/v1/schedule", |plan| plan["running"].is_null())
         .await;
     service.get(&path(&run)).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn runs_beyond_the_number_are_forgotten_with_the_records_that_were_refused() {
+async fn runs_beyond_the_number_are_deleted_with_their_records() {
     let api = api().await;
     let narrow = PublisherStack::with(&[("limits.max_record", "10 B")]).await;
     let folder = tempfile::tempdir().unwrap();
@@ -56,7 +58,7 @@ async fn runs_beyond_the_number_are_forgotten_with_the_records_that_were_refused
         );
     }
     let listed = Command::new(env!("CARGO_BIN_EXE_ingester"))
-        .args(["history", "--json"])
+        .args(["runs", "list", "--json"])
         .env("INGESTER__STATE__PATH", &state)
         .output()
         .unwrap();
@@ -69,14 +71,14 @@ async fn runs_beyond_the_number_are_forgotten_with_the_records_that_were_refused
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_beyond_the_age_is_forgotten_when_the_next_one_ends() {
+async fn runs_beyond_the_age_are_deleted_when_the_next_ends() {
     let (api, stack) = (api().await, PublisherStack::shared().await);
     let folder = tempfile::tempdir().unwrap();
     let state = folder.path().join("state.db").display().to_string();
     let settings = [("STATE__PATH", state.as_str()), ("STATE__RETENTION__AGE", "3s")];
     let service = IngesterService::start(&api.url(), &stack.url(), &settings).await;
     let first = run(&service).await;
-    let until = Instant::now() + DEADLINE;
+    let until = Instant::now() + TIMEOUT;
     let last = loop {
         let last = run(&service).await;
         let status = service.send(Method::GET, &path(&first), Value::Null).await.0;

@@ -1,4 +1,4 @@
-//! `run.timeout`: what becomes of a run that is not done by then, whichever side keeps it.
+//! `run.timeout` with a slow API and with a slow publisher.
 
 use ingester::store::Store;
 use reqwest::Method;
@@ -9,16 +9,16 @@ use crate::ingester_process::Ingester;
 use crate::ingester_service::{IngesterService, instant, path};
 use crate::publisher_stack::PublisherStack;
 
-const REASON: &str = "not done within run.timeout, 2s";
+const REASON: &str = "the run exceeded run.timeout of 2s";
 
 async fn api() -> RandomUserApi {
     RandomUserApi::start(Options::default()).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_past_its_deadline_fails_with_what_it_has_delivered_and_is_tried_again() {
+async fn timed_out_run_keeps_delivered_records_and_is_retried() {
     let (api, stack) = (api().await, PublisherStack::shared().await);
-    // The second page never comes: one after the other, or it may be the first.
+    // The second page never arrives. Requests are sequential, or it may be the first page.
     api.inject(Fault::Hang(Some(std::time::Duration::ZERO)), 1);
     api.inject(Fault::Hang(None), 1);
     let settings = [
@@ -28,7 +28,9 @@ async fn a_run_past_its_deadline_fails_with_what_it_has_delivered_and_is_tried_a
     ];
     let service = IngesterService::start(&api.url(), &stack.url(), &settings).await;
     let (_, run) = service.send(Method::POST, "/v1/runs", Value::Null).await;
-    let run = service.until(&path(&run), |run| run["state"] == "failed").await;
+    let run = service
+        .wait_for(&path(&run), |run| run["state"] == "failed")
+        .await;
     assert_eq!(run["reason"], REASON);
     let took = instant(&run["ended"]).duration_since(instant(&run["started"]));
     assert!(took.as_secs() >= 2, "{run}");
@@ -44,9 +46,9 @@ async fn a_run_past_its_deadline_fails_with_what_it_has_delivered_and_is_tried_a
         "{run}"
     );
 
-    // It has its whole time, and the same users.
+    // The retry has the full timeout and the same users.
     let runs = service
-        .until("/v1/runs?trigger=retry&state=complete", |runs| {
+        .wait_for("/v1/runs?trigger=retry&state=complete", |runs| {
             !runs["runs"][0].is_null()
         })
         .await;
@@ -61,7 +63,7 @@ async fn a_run_past_its_deadline_fails_with_what_it_has_delivered_and_is_tried_a
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn once_past_its_deadline_exits_1_counts_what_nobody_took_and_leaves_no_one_s_data_behind() {
+async fn timed_out_once_exits_1_and_deletes_undelivered_data() {
     let (api, mut stack) = (api().await, PublisherStack::start().await);
     stack.publisher.kill().await.unwrap();
     let folder = tempfile::tempdir().unwrap();
@@ -83,7 +85,7 @@ async fn once_past_its_deadline_exits_1_counts_what_nobody_took_and_leaves_no_on
     let store = Store::open_shared(&state).unwrap();
     assert!(
         store.unfinished_runs().unwrap().is_empty(),
-        "it is over, and nobody goes on with it"
+        "the run has ended and is not resumed"
     );
     let run = summary["run"].as_str().unwrap().parse().unwrap();
     assert_eq!(store.pending_pages(run).unwrap(), 0);

@@ -1,4 +1,4 @@
-//! The service runs again and again, says how it is, and stops when it is told to.
+//! Scheduled runs, health endpoints and signals.
 
 use std::time::Duration;
 
@@ -7,14 +7,14 @@ use testkit::randomuser::{Options, RandomUserApi};
 use crate::ingester_process::Ingester;
 use crate::publisher_stack::PublisherStack;
 
-const DEADLINE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 async fn api() -> RandomUserApi {
     RandomUserApi::start(Options::default()).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_service_runs_at_once_and_again_and_stops_on_sigterm() {
+async fn service_runs_on_schedule_and_stops_on_sigterm() {
     let (api, stack) = (api().await, PublisherStack::start().await);
     let settings = [("RUN__USERS", "5"), ("SCHEDULE__INTERVAL", "300ms")];
     let ingester = Ingester::start(&["run"], &api.url(), &stack.url(), &settings);
@@ -25,12 +25,12 @@ async fn the_service_runs_at_once_and_again_and_stops_on_sigterm() {
         line.and_then(|count| count.parse().ok()).unwrap_or(0)
     };
     let metrics = ingester.wait_for("/metrics", |_, body| complete(body) >= 3).await;
-    assert!(metrics.contains("ingester_requests_total{leg=\"source\",status=\"200\"}"));
+    assert!(metrics.contains("ingester_requests_total{upstream=\"source\",status=\"200\"}"));
     assert_eq!(ingester.get("/healthz").await.0, 200);
     assert_eq!(ingester.get("/readyz").await.0, 200);
-    let warned = "without state.path, history and budget end with the process";
+    let warned = "`state.path` is not set: runs, outbox and rate limit usage are lost on exit";
     assert!(ingester.log().contains(warned), "{}", ingester.log());
-    let status = ingester.child.terminate(DEADLINE).await.unwrap();
+    let status = ingester.child.terminate(TIMEOUT).await.unwrap();
     assert_eq!(status.code(), Some(0), "{}", ingester.log());
     assert!(
         stack.topic_contents().await.runs().len() >= 3,
@@ -39,24 +39,20 @@ async fn the_service_runs_at_once_and_again_and_stops_on_sigterm() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn readyz_tells_the_truth_about_the_publisher() {
+async fn readyz_reports_an_unreachable_publisher() {
     let api = api().await;
-    // The port that is never given away.
-    let nobody = "http://127.0.0.1:9";
-    let ingester = Ingester::start(&["run"], &api.url(), nobody, &[("RUN__USERS", "5")]);
+    // Port 9 (discard) is closed.
+    let closed = "http://127.0.0.1:9";
+    let ingester = Ingester::start(&["run"], &api.url(), closed, &[("RUN__USERS", "5")]);
     let body = ingester.wait_for("/readyz", |status, body| {
-        status == 503 && body.contains("reach the publisher")
+        status == 503 && body.contains("failed to reach the publisher")
     });
     assert!(body.await.contains("\"name\":\"publisher\""));
-    assert_eq!(
-        ingester.get("/healthz").await.0,
-        200,
-        "a restart would not cure it"
-    );
+    assert_eq!(ingester.get("/healthz").await.0, 200, "a restart would not help");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sigterm_in_the_middle_delivers_what_was_fetched_and_exits_0() {
+async fn sigterm_during_a_run_delivers_fetched_users_and_exits_0() {
     let (api, mut stack) = (api().await, PublisherStack::start().await);
     stack.publisher.kill().await.unwrap();
     let settings = [("RUN__USERS", "5000"), ("SOURCE__PAGE_SIZE", "5")];
@@ -65,7 +61,7 @@ async fn sigterm_in_the_middle_delivers_what_was_fetched_and_exits_0() {
         body.contains("ingester_users_fetched_total 10\n") && body.contains("status=\"unreachable\"")
     };
     ingester.wait_for("/metrics", full).await;
-    let ending = ingester.child.terminate(DEADLINE);
+    let ending = ingester.child.terminate(TIMEOUT);
     let returning = async { stack.publisher.spawn().unwrap() };
     let status = tokio::join!(ending, returning).0.unwrap();
     assert_eq!(status.code(), Some(0), "{}", ingester.log());
@@ -77,12 +73,12 @@ async fn sigterm_in_the_middle_delivers_what_was_fetched_and_exits_0() {
     assert_eq!(
         stack.topic_contents().await.written,
         10,
-        "the page in hand and the one fetched meanwhile"
+        "the page in delivery and the one fetched meanwhile"
     );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_interrupted_once_is_not_complete() {
+async fn interrupted_once_exits_1() {
     let (api, mut stack) = (api().await, PublisherStack::start().await);
     stack.publisher.kill().await.unwrap();
     let page = [("SOURCE__PAGE_SIZE", "5")];
@@ -91,7 +87,7 @@ async fn an_interrupted_once_is_not_complete() {
         body.contains("ingester_users_fetched_total 10\n") && body.contains("status=\"unreachable\"")
     };
     ingester.wait_for("/metrics", full).await;
-    let ending = ingester.child.terminate(DEADLINE);
+    let ending = ingester.child.terminate(TIMEOUT);
     let returning = async { stack.publisher.spawn().unwrap() };
     let status = tokio::join!(ending, returning).0.unwrap();
     assert_eq!(status.code(), Some(1));

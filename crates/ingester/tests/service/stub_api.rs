@@ -1,5 +1,5 @@
-//! An API that says, word for word, what a test wants it to say: for replies that the offline one can't be made to
-//! give. It checks nothing and keeps no budget.
+//! Stub of the random-user API that sends scripted replies, for cases that the offline API can't produce. It validates
+//! nothing and has no rate limit.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -27,13 +27,13 @@ pub(crate) struct StubApi {
 }
 
 impl StubApi {
-    /// Gives these replies in this order, and the last one again and again.
+    /// Sends these replies in order and repeats the last one.
     pub(crate) async fn start(replies: impl IntoIterator<Item = Reply>) -> Self {
         let shared = Arc::new(Shared {
             replies: Mutex::new(replies.into_iter().collect()),
             queries: Mutex::default(),
         });
-        let router = Router::new().fallback(say).with_state(Arc::clone(&shared));
+        let router = Router::new().fallback(reply).with_state(Arc::clone(&shared));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move { axum::serve(listener, router).await });
@@ -44,28 +44,28 @@ impl StubApi {
         format!("http://{}", self.address)
     }
 
-    /// The query of each request.
+    /// Returns the query of each request.
     pub(crate) fn queries(&self) -> Vec<String> {
         self.shared.queries.lock().unwrap().clone()
     }
 }
 
-async fn say(State(shared): State<Arc<Shared>>, uri: Uri) -> Response {
+async fn reply(State(shared): State<Arc<Shared>>, uri: Uri) -> Response {
     let query = uri.query().unwrap_or_default().to_owned();
     shared.queries.lock().unwrap().push(query);
     let mut replies = shared.replies.lock().unwrap();
     let last = replies.len() == 1;
-    let reply = if last {
+    let next = if last {
         replies.front().cloned()
     } else {
         replies.pop_front()
     };
-    let (status, body) = reply.unwrap();
+    let (status, body) = next.unwrap();
     let json = [(header::CONTENT_TYPE, "application/json; charset=utf-8")];
     (StatusCode::from_u16(status).unwrap(), json, body.to_string()).into_response()
 }
 
-/// A user as version 1.4 sends one; `number` makes it another.
+/// Returns a user of version 1.4 that is unique for `number`.
 pub(crate) fn user(number: u32) -> Value {
     json!({
         "gender": "female",
@@ -90,7 +90,7 @@ pub(crate) fn user(number: u32) -> Value {
     })
 }
 
-/// What version 1.4 says around such users.
+/// Returns a reply of version 1.4 with these users.
 pub(crate) fn page(users: &[Value], page: u32) -> Reply {
     let info = json!({"seed": "abc", "results": users.len(), "page": page, "version": "1.4"});
     (200, json!({"results": users, "info": info}))

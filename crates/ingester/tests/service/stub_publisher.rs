@@ -1,6 +1,5 @@
-//! A publisher that does as told: accepts every record, or answers, on a word, as the real one does in rare moments or
-//! never. It notes what it was sent, and is a stand-in for the HTTP contract alone. What the real one can be made to do
-//! stands in `real_answers`, `outages` and `kills`.
+//! Stub of the publisher's HTTP contract: accepts every record, or sends scripted responses. Records each request. Tests
+//! with the real publisher are in `real_publisher`, `outages` and `kill_recovery`.
 
 use std::collections::VecDeque;
 use std::io::Read as _;
@@ -16,24 +15,24 @@ use axum::routing::post;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-/// One answer. Without any it accepts.
+/// A scripted response. Without one, the stub accepts every record.
 #[derive(Clone, Debug)]
 pub(crate) enum StubResponse {
     /// A status, a `Retry-After` and a body.
     Status(u16, Option<&'static str>, Value),
-    /// 207: the first record is refused, the others are accepted.
+    /// 207: the first record is rejected, the others are accepted.
     RejectFirst,
-    /// 422: all are refused.
+    /// 422: every record is rejected.
     RejectAll,
-    /// 413 for this request if it carries more records than this; else it accepts.
+    /// 413 if the request has more records than this; otherwise they are accepted.
     TooLargeAbove(usize),
-    /// The connection ends without an answer.
+    /// The connection is closed without a response.
     Disconnect,
-    /// Nothing, for ever.
+    /// No response.
     Hang,
 }
 
-/// One request.
+/// A received request.
 #[derive(Clone, Debug)]
 pub(crate) struct ReceivedRequest {
     pub(crate) run: String,
@@ -41,9 +40,9 @@ pub(crate) struct ReceivedRequest {
     pub(crate) token: Option<String>,
     pub(crate) content_type: String,
     pub(crate) coding: Option<String>,
-    /// As sent.
+    /// Size of the body as sent.
     pub(crate) bytes: usize,
-    /// The connection's other end.
+    /// Client address of the connection.
     pub(crate) peer: SocketAddr,
     pub(crate) records: Vec<Value>,
     /// Whether every record was accepted.
@@ -65,7 +64,7 @@ impl StubPublisher {
     pub(crate) async fn start() -> Self {
         let shared = Arc::<Shared>::default();
         let router = Router::new()
-            .route("/v1/users", post(take))
+            .route("/v1/users", post(handle))
             .layer(DefaultBodyLimit::max(64 << 20))
             .with_state(Arc::clone(&shared));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -79,36 +78,36 @@ impl StubPublisher {
         format!("http://{}", self.address)
     }
 
-    pub(crate) fn respond_with(&self, answers: impl IntoIterator<Item = StubResponse>) {
-        self.shared.script.lock().unwrap().extend(answers);
+    pub(crate) fn respond_with(&self, responses: impl IntoIterator<Item = StubResponse>) {
+        self.shared.script.lock().unwrap().extend(responses);
     }
 
     pub(crate) fn requests(&self) -> Vec<ReceivedRequest> {
         self.shared.requests.lock().unwrap().clone()
     }
 
-    /// The records of the requests that were accepted, in order.
+    /// Returns the records of accepted requests, in order.
     pub(crate) fn accepted_records(&self) -> Vec<Value> {
         let accepted = self.requests().into_iter().filter(|request| request.accepted);
         accepted.flat_map(|request| request.records).collect()
     }
 }
 
-async fn take(
+async fn handle(
     State(shared): State<Arc<Shared>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
     let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap().to_owned());
-    let answer = shared.script.lock().unwrap().pop_front();
+    let response = shared.script.lock().unwrap().pop_front();
     let coding = text("content-encoding");
     let bytes = body.len();
     let records: Vec<Value> = serde_json::from_slice(&decoded(coding.as_deref(), &body)).unwrap();
     let sent = records.len();
-    let accepted = match answer {
+    let accepted = match response {
         None => true,
-        Some(StubResponse::TooLargeAbove(most)) => sent <= most,
+        Some(StubResponse::TooLargeAbove(max)) => sent <= max,
         Some(_) => false,
     };
     shared.requests.lock().unwrap().push(ReceivedRequest {
@@ -122,10 +121,10 @@ async fn take(
         records,
         accepted,
     });
-    match answer {
-        _ if accepted => says(200, &json!({"accepted": sent, "rejected": 0})),
+    match response {
+        _ if accepted => respond(200, &json!({"accepted": sent, "rejected": 0})),
         Some(StubResponse::Status(status, retry_after, body)) => {
-            let mut response = says(status, &body);
+            let mut response = respond(status, &body);
             if let Some(wait) = retry_after {
                 response
                     .headers_mut()
@@ -133,11 +132,11 @@ async fn take(
             }
             response
         }
-        Some(StubResponse::RejectFirst) => says(207, &refusing(1, sent)),
-        Some(StubResponse::RejectAll) => says(422, &refusing(sent, sent)),
-        Some(StubResponse::Disconnect) => panic!("the script says so: a panic ends the connection"),
+        Some(StubResponse::RejectFirst) => respond(207, &rejecting(1, sent)),
+        Some(StubResponse::RejectAll) => respond(422, &rejecting(sent, sent)),
+        Some(StubResponse::Disconnect) => panic!("scripted: a panic closes the connection"),
         Some(StubResponse::Hang) => std::future::pending().await,
-        _ => says(413, &json!({"title": "too large"})),
+        _ => respond(413, &json!({"title": "too large"})),
     }
 }
 
@@ -151,18 +150,17 @@ pub(crate) fn decoded(coding: Option<&str>, body: &[u8]) -> Vec<u8> {
                 .unwrap(),
         ),
         Some("zstd") => plain = zstd::decode_all(body).unwrap(),
-        Some(other) => panic!("the publisher understands no {other}"),
+        Some(other) => panic!("the publisher does not support {other}"),
     }
     plain
 }
 
-fn refusing(refused: usize, sent: usize) -> Value {
-    let error =
-        |index| json!({"index": index, "id": null, "field": "phone", "reason": "is not to our liking"});
-    let errors: Vec<_> = (0..refused).map(error).collect();
-    json!({"accepted": sent - refused, "rejected": refused, "errors": errors})
+fn rejecting(rejected: usize, sent: usize) -> Value {
+    let error = |index| json!({"index": index, "id": null, "field": "phone", "reason": "is not allowed"});
+    let errors: Vec<_> = (0..rejected).map(error).collect();
+    json!({"accepted": sent - rejected, "rejected": rejected, "errors": errors})
 }
 
-fn says(status: u16, body: &Value) -> Response {
+fn respond(status: u16, body: &Value) -> Response {
     (StatusCode::from_u16(status).unwrap(), body.to_string()).into_response()
 }

@@ -315,7 +315,7 @@ proptest! {
         }
     }
 
-    /// Every start is handled once, whatever happens to the process and the clock.
+    /// Every start is handled once despite restarts and clock steps.
     #[test]
     fn every_start_runs_or_is_counted_exactly_once(
         steps in prop::collection::vec((0_i64..5_000, any::<bool>()), 1..40), catch_up_index in 0..3_usize,
