@@ -54,7 +54,7 @@ impl CallerRateLimiter {
             return Ok(());
         };
         match limiter.check_n(count) {
-            Ok(taken) => taken.map_err(|not_until| rate_limited(&not_until)),
+            Ok(result) => result.map_err(|not_until| rate_limited(&not_until)),
             // Unreachable for an accepted body: the burst holds the largest one.
             Err(_) => Err(RateLimited {
                 retry_after: Duration::from_secs(1),
