@@ -1,47 +1,47 @@
-//! What ends the publisher, and with which exit code.
+//! Errors that end the publisher, and their exit codes.
 
 use service::ExitStatus;
-use service::access::CallersError;
+use service::access::CallersError as TokenFileError;
 use service::process::EXIT_CONFIG;
 use thiserror::Error;
 use tokio::task::JoinError;
 
-use crate::client::ClientError;
-use crate::link::Broken;
-use crate::producer::NotFlushed;
-use crate::server::ListenError;
-use crate::tls::TlsError;
+use crate::http::server::ListenError;
+use crate::http::tls::TlsError;
+use crate::kafka::client::ClientError;
+use crate::kafka::producer::FlushError;
+use crate::kafka::status::FatalKafkaError;
 
-/// What ends the publisher.
+/// An error that ends the publisher.
 #[derive(Debug, Error)]
 pub enum PublisherError {
-    /// librdkafka refuses the configuration.
-    #[error("create the producer")]
+    /// librdkafka rejects the configuration.
+    #[error("failed to create the Kafka producer")]
     Client(#[from] ClientError),
-    /// The token file can't be used.
-    #[error("auth.tokens_path")]
-    Callers(#[from] CallersError),
-    /// The certificates can't be used.
-    #[error("tls")]
+    /// The token file is not usable.
+    #[error("failed to load the tokens of `auth.tokens_path`")]
+    Tokens(#[from] TokenFileError),
+    /// The certificates are not usable.
+    #[error("failed to load the certificates of `tls`")]
     Tls(#[from] TlsError),
-    /// The API's address can't be had.
+    /// The API's address can't be bound.
     #[error(transparent)]
     Listen(#[from] ListenError),
-    /// Kafka, or the producer, is broken in a way that waiting does not mend.
+    /// Kafka or the producer failed permanently.
     #[error(transparent)]
-    Broken(#[from] Broken),
-    /// Some records had no acknowledgement when the process was stopped. None of them had been answered for.
+    Kafka(#[from] FatalKafkaError),
+    /// Records had no acknowledgement at shutdown. None of them was reported as accepted.
     #[error(transparent)]
-    NotFlushed(#[from] NotFlushed),
-    /// The task that empties the producer came to no end.
-    #[error("flush the producer")]
+    NotFlushed(#[from] FlushError),
+    /// The task that flushes the producer panicked.
+    #[error("failed to flush the producer")]
     Flush(#[source] JoinError),
 }
 
 impl ExitStatus for PublisherError {
     fn exit_code(&self) -> u8 {
         match self {
-            Self::Client(_) | Self::Callers(_) | Self::Tls(_) | Self::Broken(Broken::Credentials(_)) => {
+            Self::Client(_) | Self::Tokens(_) | Self::Tls(_) | Self::Kafka(FatalKafkaError::Access(_)) => {
                 EXIT_CONFIG
             }
             _ => 1,

@@ -2,47 +2,17 @@
 
 pub mod config;
 
-/// The old path of [`config`]. To be removed once no module uses it.
-pub mod settings {
-    pub(crate) use crate::config::MESSAGE_TIMEOUT_SLACK as GIVING_UP;
-    pub use crate::config::*;
-}
+pub mod http;
 
-mod files;
-pub mod server;
-pub mod tls;
+pub mod routes;
 
-pub mod api;
+pub mod limits;
 
-pub mod budget;
-pub mod callers;
+pub mod request;
 
-pub mod admission;
-pub mod body;
-mod buffer;
-pub mod coding;
+pub mod publish;
 
-pub mod origin;
-pub mod preference;
-pub mod records;
-
-pub mod memory;
-mod publication;
-
-mod client;
-pub mod deliveries;
-pub mod producer;
-
-pub mod link;
-mod topic;
-mod watch;
-
-pub mod verdict;
-
-pub mod answer;
-pub mod problem;
-pub mod schema;
-mod unread;
+pub mod kafka;
 
 mod error;
 pub mod metrics;
@@ -50,89 +20,97 @@ pub mod metrics;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use client::ClientError;
 pub use config::PublisherSettings;
 pub use error::PublisherError;
 
-use api::Door;
-use callers::Callers;
 use config::MESSAGE_TIMEOUT_SLACK;
-use link::{Broken, KafkaLink};
+use http::server::Server;
+use http::tls::Tls;
+use kafka::producer::Producer;
+use kafka::status::{FatalKafkaError, KafkaStatus};
+use kafka::topic_monitor::TopicMonitor;
+use limits::callers::Callers;
+use limits::rlimit;
 use metrics::PublisherMetrics;
-use producer::Producer;
-use server::Server;
+use routes::state::AppState;
 use service::{Context, reload};
-use tls::Tls;
 use tokio_util::sync::CancellationToken;
-use watch::KafkaWatch;
 
-/// Takes requests until it is told to stop, answers those it has taken, and sees their records into Kafka.
+/// Serves requests until shutdown, then finishes the accepted ones and flushes the producer.
 ///
 /// # Errors
-/// What ends it early, or keeps it from ending well.
+/// Each [`PublisherError`].
 pub async fn run(settings: PublisherSettings, context: Context) -> Result<(), PublisherError> {
     let metrics = Arc::new(PublisherMetrics::new(&context.metrics));
-    let link = KafkaLink::new(context.health.dependency("kafka"), metrics.kafka_up.clone());
+    let kafka = KafkaStatus::new(context.health.dependency("kafka"), metrics.kafka_up.clone());
     let producer = Producer::new(
         &settings.kafka,
         &settings.limits,
         Arc::clone(&metrics),
-        link.clone(),
+        kafka.clone(),
     )?;
     let producer = Arc::new(producer);
     let callers = Callers::load(&settings.auth, &settings.rate_limit, settings.largest_body())?;
     let callers = Arc::new(callers);
-    files::make_room(settings.http.max_connections);
+    rlimit::raise_nofile(settings.http.max_connections);
     let tls = Tls::load(&settings.tls)?.map(Arc::new);
     let server = Server::bind(&settings.http, tls.clone(), metrics.connections.clone()).await?;
 
-    let stop = context.shutdown.child_token();
-    let watch = KafkaWatch {
+    let shutdown = context.shutdown.child_token();
+    let monitor = TopicMonitor {
         settings: Arc::new(settings.kafka.clone()),
         producer: Arc::clone(&producer),
-        link: link.clone(),
+        status: kafka.clone(),
     };
-    let rereading = reread(
+    let reloading = reload_files(
         Arc::clone(&callers),
         tls,
         settings.http.reload_interval,
-        stop.clone(),
+        shutdown.clone(),
     );
-    let door = Door::new(
+    let state = AppState::new(
         &settings,
         callers,
         Arc::clone(&producer),
-        link,
+        kafka,
         metrics,
-        stop.clone(),
+        shutdown.clone(),
     );
-    let door = Arc::new(door);
-    let ((), (), watched) = tokio::join!(
-        server.serve(api::service(Arc::clone(&door)), stop.clone()),
-        rereading,
-        watch_and_stop(watch, stop),
+    let state = Arc::new(state);
+    let ((), (), monitored) = tokio::join!(
+        server.serve(routes::service(Arc::clone(&state)), shutdown.clone()),
+        reloading,
+        monitor_and_shut_down(monitor, shutdown),
     );
-    door.finish().await;
+    state.finish().await;
 
-    // Callers who did not wait for their answer may have left records behind.
-    let patience = settings.kafka.message_timeout + MESSAGE_TIMEOUT_SLACK;
-    let flushing = tokio::task::spawn_blocking(move || producer.flush(patience));
-    flushing.await.map_err(PublisherError::Flush)??;
-    Ok(watched?)
+    // Callers that disconnected early may have left records in the queue.
+    let flush_timeout = settings.kafka.message_timeout + MESSAGE_TIMEOUT_SLACK;
+    let flushed = tokio::task::spawn_blocking(move || producer.flush(flush_timeout));
+    flushed.await.map_err(PublisherError::Flush)??;
+    Ok(monitored?)
 }
 
-/// Tokens and certificates may change while the process runs.
-async fn reread(callers: Arc<Callers>, tls: Option<Arc<Tls>>, interval: Duration, stop: CancellationToken) {
-    let tokens = reload::watch("tokens", interval, stop.clone(), move || callers.reload());
-    let certificates = reload::watch("certificates", interval, stop, move || {
+/// Reloads tokens and certificates when their files change.
+async fn reload_files(
+    callers: Arc<Callers>,
+    tls: Option<Arc<Tls>>,
+    interval: Duration,
+    shutdown: CancellationToken,
+) {
+    let tokens = reload::watch("tokens", interval, shutdown.clone(), move || callers.reload());
+    let certificates = reload::watch("certificates", interval, shutdown, move || {
         tls.as_ref().map_or(Ok(false), |tls| tls.reload())
     });
     tokio::join!(tokens, certificates);
 }
 
-/// What the watch finds broken ends the serving, too.
-async fn watch_and_stop(watch: KafkaWatch, stop: CancellationToken) -> Result<(), Broken> {
-    let watched = watch.run(stop.clone()).await;
-    stop.cancel();
-    watched
+/// A fatal error of Kafka shuts the server down, too.
+async fn monitor_and_shut_down(
+    monitor: TopicMonitor,
+    shutdown: CancellationToken,
+) -> Result<(), FatalKafkaError> {
+    let monitored = monitor.run(shutdown.clone()).await;
+    shutdown.cancel();
+    monitored
 }

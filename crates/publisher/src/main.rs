@@ -1,4 +1,4 @@
-//! The publisher's process: configuration, logs, admin port, signals, then the service itself.
+//! The publisher's process: configuration, logs, admin port and signals.
 
 use std::process::ExitCode;
 
@@ -6,15 +6,22 @@ use clap::{Parser, Subcommand};
 use publisher::PublisherSettings;
 use service::{CommandLine, ConfigCommand, HealthCheck, Process};
 
-/// Records are allocated by the threads that read requests and freed by the one that hears of their delivery. glibc
-/// keeps memory apart for each thread, and holds several times what is in use; this one gives it back. librdkafka has it,
-/// too. Its settings are in `.cargo/config.toml`.
+/// Records are allocated by the threads that read requests and freed by librdkafka's thread. glibc keeps an arena for each
+/// thread, and so holds several times the memory in use. jemalloc returns it. Its settings are in `.cargo/config.toml`;
+/// librdkafka uses it, too.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Takes records over HTTP and answers once Kafka has acknowledged them
+const EXAMPLES: &str = "\
+Examples:
+  publisher --config publisher.toml
+  PUBLISHER__KAFKA__BROKERS=kafka-1:9092,kafka-2:9092 publisher
+  publisher --config publisher.toml --check-config
+  publisher --config publisher.toml healthcheck --ready";
+
+/// Publishes records from HTTP to Kafka and responds once Kafka has acknowledged them
 #[derive(Parser)]
-#[command(name = "publisher", version)]
+#[command(name = "publisher", version, after_help = EXAMPLES)]
 struct Cli {
     #[command(flatten)]
     common: CommandLine,

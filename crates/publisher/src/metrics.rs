@@ -1,4 +1,4 @@
-//! The publisher's figures. They are recorded once per request or batch, never per record.
+//! The publisher's metrics. They are recorded once per request or batch, never per record.
 
 use std::time::Duration;
 
@@ -7,44 +7,44 @@ use rdkafka::Statistics;
 use rdkafka::statistics::{Broker, Window};
 use service::Metrics;
 
-/// What is counted; each field's text is the metric's help text. Shared, never copied: that would count all its
-/// references up and down with each request.
+/// All metrics; each field's doc is its help text. Shared by `Arc` and not `Clone`: a clone for each request would update
+/// the reference count of every metric.
 pub struct PublisherMetrics {
-    /// Requests by the status they were answered with; `disconnected` when the caller did not wait.
+    /// Requests by response status; `disconnected` if the caller did not wait.
     pub(crate) requests: IntCounterVec,
-    /// Seconds from a request's head to its answer.
-    pub(crate) request_seconds: Histogram,
-    /// Requests that are being worked on.
+    /// Seconds from the header of a request to its response.
+    pub(crate) request_duration: Histogram,
+    /// Requests in flight.
     pub(crate) requests_in_flight: IntGauge,
     /// Open connections.
     pub(crate) connections: IntGauge,
     /// Records by outcome: accepted, rejected (invalid), refused (by Kafka), unknown.
     pub(crate) records: IntCounterVec,
-    /// Invalid records by the rule they broke.
+    /// Invalid records by the violated rule.
     pub(crate) records_rejected: IntCounterVec,
     /// Records that Kafka has not acknowledged yet.
     pub(crate) records_in_flight: IntGauge,
-    /// Bytes of the requests that are being worked on, with what their records take besides, and of unread answers.
+    /// Bytes of requests in flight, the memory cost of their records, and unread responses.
     pub(crate) bytes_in_flight: IntGauge,
-    /// Records of one request that went to Kafka together.
+    /// Records of one request sent to Kafka.
     pub(crate) batch_records: Histogram,
-    /// Seconds from a batch's first record being queued to its last acknowledgement.
-    pub(crate) delivery_seconds: Histogram,
-    /// Requests with an idempotency key: first, repeated, reused (with another body), full (not remembered).
+    /// Seconds from queueing the first record of a request to its last acknowledgement.
+    pub(crate) delivery_duration: Histogram,
+    /// Requests with an idempotency key: new, replayed, conflict (another body), full (rejected).
     pub(crate) idempotency: IntCounterVec,
-    /// Records in librdkafka's queue and on their way.
+    /// Records in librdkafka's queue and in flight to the brokers.
     pub(crate) producer_records: IntGauge,
-    /// Seconds a record waits in librdkafka's queue, 99th percentile.
+    /// Seconds that a record waits in librdkafka's queue, 99th percentile.
     pub(crate) producer_queue_seconds: Gauge,
-    /// Records in one batch to the broker, on average.
+    /// Average number of records in a batch to a broker.
     pub(crate) producer_batch_records: Gauge,
-    /// Seconds from a request to a broker to its answer, 99th percentile of the slowest broker.
+    /// Seconds from a request to a broker to its response, 99th percentile of the slowest broker.
     pub(crate) broker_round_trip_seconds: Gauge,
-    /// Whether Kafka answers and every partition of the topic has a leader: 1 or 0.
+    /// 1 if Kafka responds and the topic is writable, else 0.
     pub(crate) kafka_up: IntGauge,
 }
 
-/// The rule that is not the model's but ours: a record above `limits.max_record`.
+/// The reason label of a record above `limits.max_record`. The other reasons are the model's.
 pub(crate) const TOO_LARGE: &str = "too_large";
 
 const SECONDS: [f64; 14] = [
@@ -53,20 +53,20 @@ const SECONDS: [f64; 14] = [
 const RECORDS: [f64; 9] = [1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1_000.0, 3_000.0, 10_000.0];
 
 impl PublisherMetrics {
-    /// Creates and registers them. To be called once for a registry.
+    /// Creates and registers the metrics. Call it once for a registry.
     pub fn new(metrics: &Metrics) -> Self {
         let created = Self {
             requests: metrics.counter_vec(
                 "requests_total",
-                "Requests by the status they were answered with; disconnected when the caller did not wait.",
+                "Requests by response status; disconnected if the caller did not wait.",
                 &["status"],
             ),
-            request_seconds: metrics.histogram(
+            request_duration: metrics.histogram(
                 "request_duration_seconds",
-                "Seconds from a request's head to its answer.",
+                "Seconds from the header of a request to its response.",
                 &SECONDS,
             ),
-            requests_in_flight: metrics.gauge("requests_in_flight", "Requests that are being worked on."),
+            requests_in_flight: metrics.gauge("requests_in_flight", "Requests in flight."),
             connections: metrics.gauge("connections", "Open connections."),
             records: metrics.counter_vec(
                 "records_total",
@@ -75,7 +75,7 @@ impl PublisherMetrics {
             ),
             records_rejected: metrics.counter_vec(
                 "records_rejected_total",
-                "Invalid records by the rule they broke.",
+                "Invalid records by the violated rule.",
                 &["reason"],
             ),
             records_in_flight: metrics.gauge(
@@ -84,54 +84,54 @@ impl PublisherMetrics {
             ),
             bytes_in_flight: metrics.gauge(
                 "bytes_in_flight",
-                "Bytes of the requests that are being worked on, with what their records take besides, and of unread answers.",
+                "Bytes of requests in flight, the memory cost of their records, and unread responses.",
             ),
             batch_records: metrics.histogram(
                 "batch_records",
-                "Records of one request that went to Kafka together.",
+                "Records of one request sent to Kafka.",
                 &RECORDS,
             ),
-            delivery_seconds: metrics.histogram(
+            delivery_duration: metrics.histogram(
                 "delivery_duration_seconds",
-                "Seconds from a batch's first record being queued to its last acknowledgement.",
+                "Seconds from queueing the first record of a request to its last acknowledgement.",
                 &SECONDS,
             ),
             idempotency: metrics.counter_vec(
                 "idempotency_total",
-                "Requests with an idempotency key: first, repeated, reused (with another body), full (not remembered).",
+                "Requests with an idempotency key: new, replayed, conflict (another body), full (rejected).",
                 &["result"],
             ),
             producer_records: metrics.gauge(
                 "producer_records",
-                "Records in librdkafka's queue and on their way.",
+                "Records in librdkafka's queue and in flight to the brokers.",
             ),
             producer_queue_seconds: metrics.float_gauge(
                 "producer_queue_seconds",
-                "Seconds a record waits in librdkafka's queue, 99th percentile.",
+                "Seconds that a record waits in librdkafka's queue, 99th percentile.",
             ),
             producer_batch_records: metrics.float_gauge(
                 "producer_batch_records",
-                "Records in one batch to the broker, on average.",
+                "Average number of records in a batch to a broker.",
             ),
             broker_round_trip_seconds: metrics.float_gauge(
                 "broker_round_trip_seconds",
-                "Seconds from a request to a broker to its answer, 99th percentile of the slowest broker.",
+                "Seconds from a request to a broker to its response, 99th percentile of the slowest broker.",
             ),
             kafka_up: metrics.gauge(
                 "kafka_up",
-                "Whether Kafka answers and every partition of the topic has a leader: 1 or 0.",
+                "1 if Kafka responds and the topic is writable, else 0.",
             ),
         };
-        created.show_zeros();
+        created.initialize_labels();
         created
     }
 
-    /// A series that appears only with its first event can't be alerted on.
-    fn show_zeros(&self) {
+    /// Creates every series with zero, because an alert can't use a series that does not exist.
+    fn initialize_labels(&self) {
         for outcome in ["accepted", "rejected", "refused", "unknown"] {
             self.records.with_label_values(&[outcome]);
         }
-        for result in ["first", "repeated", "reused", "full"] {
+        for result in ["new", "replayed", "conflict", "full"] {
             self.idempotency.with_label_values(&[result]);
         }
         for reason in model::Reason::LABELS.into_iter().chain([TOO_LARGE]) {
@@ -139,13 +139,13 @@ impl PublisherMetrics {
         }
     }
 
-    /// Counts a request that was answered with `status`.
-    pub fn request_answered(&self, status: &str) {
+    /// Counts a request by the status of its response.
+    pub fn count_request(&self, status: &str) {
         self.requests.with_label_values(&[status]).inc();
     }
 
-    /// Shows what librdkafka says of itself. Its windows are those of its statistics interval.
-    pub(crate) fn show_statistics(&self, statistics: &Statistics) {
+    /// Records librdkafka's statistics, which cover one statistics interval.
+    pub(crate) fn record_statistics(&self, statistics: &Statistics) {
         let seconds = |micros: i64| Duration::from_micros(micros.unsigned_abs()).as_secs_f64();
         let slowest = |window: fn(&Broker) -> Option<&Window>| {
             let brokers = statistics.brokers.values().filter_map(window);

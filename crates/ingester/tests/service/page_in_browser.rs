@@ -219,7 +219,13 @@ fn assert_announced(nodes: &[(String, String, String)]) {
         assert!(announced(role, name), "{role} {name}: {nodes:?}");
     }
     for column in [
-        "Started", "State", "Trigger", "Fetched", "Accepted", "Rate limited", "Reason",
+        "Started",
+        "State",
+        "Trigger",
+        "Fetched",
+        "Accepted",
+        "Rate limited",
+        "Reason",
     ] {
         assert!(announced("columnheader", column), "{column}: {nodes:?}");
     }

@@ -6,7 +6,7 @@ use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 use service::config::Violations;
 
-use crate::admission::RECORD_COST;
+use crate::limits::cost::RECORD_COST;
 
 /// Size limits of a request, and admission limits of all requests in flight.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -2,7 +2,7 @@ use bytesize::ByteSize;
 use service::config::load;
 
 use super::*;
-use crate::admission::RECORD_COST;
+use crate::limits::cost::RECORD_COST;
 
 fn loaded(variables: &[(&str, &str)]) -> Result<PublisherSettings, String> {
     let owned = variables.iter().map(|(name, value)| {

@@ -1,0 +1,8 @@
+//! The Kafka producer, its topic and its status.
+
+mod callbacks;
+pub mod client;
+pub mod producer;
+pub mod status;
+mod topic;
+pub(crate) mod topic_monitor;

@@ -1,0 +1,58 @@
+//! The callbacks of the producer, called by librdkafka's threads: delivery reports, errors, statistics and logs.
+
+use std::sync::Arc;
+
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::Message as _;
+use rdkafka::producer::{DeliveryResult, ProducerContext};
+use rdkafka::{ClientContext, Statistics};
+
+use super::status::KafkaStatus;
+use crate::metrics::PublisherMetrics;
+use crate::publish::delivery::{DeliveryOutcome, DeliveryToken};
+
+/// Forwards the reports of librdkafka.
+pub(super) struct ProducerCallbacks {
+    pub(super) status: KafkaStatus,
+    pub(super) metrics: Arc<PublisherMetrics>,
+}
+
+impl ClientContext for ProducerCallbacks {
+    fn error(&self, error: KafkaError, reason: &str) {
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::Authentication) => self.status.authentication_failed(reason),
+            // Only counts the brokers that are down; another event has reported the cause.
+            Some(RDKafkaErrorCode::AllBrokersDown) => {}
+            _ => self.status.record_error(reason),
+        }
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        self.metrics.record_statistics(&statistics);
+    }
+
+    /// The topic monitor logs each outage once. librdkafka repeats its message at each attempt to connect.
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        match level {
+            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
+                tracing::error!(target: "librdkafka", facility, message);
+            }
+            _ => tracing::debug!(target: "librdkafka", facility, message),
+        }
+    }
+}
+
+impl ProducerContext for ProducerCallbacks {
+    type DeliveryOpaque = Box<DeliveryToken>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, token: Box<DeliveryToken>) {
+        token.complete(match result {
+            Ok(message) => DeliveryOutcome::Written {
+                partition: message.partition(),
+                offset: message.offset(),
+            },
+            Err((error, _)) => DeliveryOutcome::from(error),
+        });
+    }
+}

@@ -1,0 +1,139 @@
+//! The configuration of librdkafka: the operator's properties, and those that the delivery guarantees require.
+
+use rdkafka::ClientConfig;
+use rdkafka::error::KafkaError;
+use thiserror::Error;
+
+use crate::config::{KafkaSettings, LimitSettings};
+
+/// librdkafka's value for an unlimited number of queued messages.
+const UNLIMITED: &str = "0";
+
+/// The largest queue in KiB; librdkafka has no value for an unlimited one.
+const MAX_QUEUE_KIB: &str = "2147483647";
+
+/// librdkafka rejects the configuration.
+#[derive(Debug, Error)]
+pub enum ClientError {
+    /// An unknown property or an invalid value. The value may be a secret.
+    #[error("invalid `kafka.properties`: unknown property or invalid value of `{name}`")]
+    Property {
+        /// The property's name.
+        name: String,
+    },
+    /// The properties contradict each other, or name a file that can't be read.
+    #[error("invalid `kafka.properties`: {0}")]
+    Create(String),
+}
+
+impl From<KafkaError> for ClientError {
+    fn from(error: KafkaError) -> Self {
+        match error {
+            KafkaError::ClientConfig(_, _, name, _) => Self::Property { name },
+            KafkaError::ClientCreation(reason) => Self::Create(reason),
+            other => Self::Create(other.to_string()),
+        }
+    }
+}
+
+/// The configuration of every client. Must not be logged: its `Debug` shows some secrets.
+pub(crate) fn connection(settings: &KafkaSettings) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config
+        .set("client.id", "affluent-publisher")
+        .set("socket.keepalive.enable", "true")
+        .set("socket.connection.setup.timeout.ms", "5000")
+        // Reconnects at once to a broker that restarts; the default backs off to ten seconds.
+        .set("reconnect.backoff.ms", "50")
+        .set("reconnect.backoff.max.ms", "1000")
+        // With the default of five minutes, new leaders and partitions are found late.
+        .set("topic.metadata.refresh.interval.ms", "30000");
+    for (name, value) in settings.librdkafka_properties() {
+        config.set(name, value.expose());
+    }
+    config.set("bootstrap.servers", settings.brokers.join(","));
+    config
+}
+
+/// The configuration of the producer.
+pub(crate) fn producer(settings: &KafkaSettings, limits: &LimitSettings) -> ClientConfig {
+    let mut config = connection(settings);
+    if config.get("compression.type").is_none() && config.get("compression.codec").is_none() {
+        config.set("compression.type", "lz4");
+    }
+    config
+        .set("enable.idempotence", "true")
+        .set("acks", "all")
+        // The partitioner of Java clients; a null key would go to a random partition.
+        .set("partitioner", "murmur2_random")
+        .set("linger.ms", settings.linger.as_millis().to_string())
+        .set(
+            "message.timeout.ms",
+            settings.message_timeout.as_millis().to_string(),
+        )
+        .set("message.max.bytes", max_message_bytes(limits).to_string())
+        .set(
+            "statistics.interval.ms",
+            settings.statistics_interval.as_millis().to_string(),
+        )
+        // Admission limits this queue, and releases a record a moment before librdkafka does. If the queue were full in
+        // the middle of a request, the outcome of the request would be unknown.
+        .set("queue.buffering.max.messages", UNLIMITED)
+        .set("queue.buffering.max.kbytes", MAX_QUEUE_KIB);
+    config
+}
+
+/// The producer's limit of a message, in bytes: its default, or the largest record with key and headers. The broker enforces
+/// the topic's limit.
+fn max_message_bytes(limits: &LimitSettings) -> u64 {
+    let record = limits.max_record.as_u64().saturating_add(16 * 1024);
+    record.clamp(1_000_000, 1_000_000_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::producer::BaseProducer;
+    use service::Secret;
+
+    use super::*;
+
+    fn settings(name: &str, value: &str) -> KafkaSettings {
+        KafkaSettings {
+            properties: [(name.to_owned(), Secret::new(value))].into(),
+            ..KafkaSettings::default()
+        }
+    }
+
+    fn create(settings: &KafkaSettings) -> Result<BaseProducer, ClientError> {
+        Ok(producer(settings, &LimitSettings::default()).create()?)
+    }
+
+    #[test]
+    fn defaults_and_an_operators_property_are_valid() {
+        let zstd = settings("compression_type", "zstd");
+        assert!(create(&zstd).is_ok());
+        let config = producer(&zstd, &LimitSettings::default());
+        assert_eq!(config.get("compression.type"), Some("zstd"));
+        assert_eq!(config.get("acks"), Some("all"));
+    }
+
+    #[test]
+    fn invalid_property_is_named_without_its_value() {
+        for (name, value) in [("no.such.key", "hunter2"), ("socket_timeout_ms", "hunter2")] {
+            let error = create(&settings(name, value)).err().unwrap().to_string();
+            assert!(error.contains(&name.replace('_', ".")), "{error}");
+            assert!(!error.contains("hunter2"), "{error}");
+        }
+        let error = create(&settings("ssl.ca.location", "/nowhere")).map(drop);
+        assert!(error.is_ok(), "only a TLS connection reads the file");
+        let both = KafkaSettings {
+            properties: [
+                ("security.protocol".to_owned(), Secret::new("ssl")),
+                ("ssl.ca.location".to_owned(), Secret::new("/nowhere")),
+            ]
+            .into(),
+            ..KafkaSettings::default()
+        };
+        assert!(matches!(create(&both), Err(ClientError::Create(_))));
+    }
+}

@@ -1,0 +1,167 @@
+//! Probes periodically whether Kafka responds and the topic is writable, and creates the topic if it is absent.
+//!
+//! Writes no records.
+
+use std::sync::Arc;
+
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::metadata::Metadata;
+use service::Backoff;
+use service::process::chain;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use super::producer::Producer;
+use super::status::{FatalKafkaError, KafkaStatus};
+use super::topic;
+use crate::config::KafkaSettings;
+
+/// The monitor of the cluster and its topic.
+pub(crate) struct TopicMonitor {
+    pub(crate) settings: Arc<KafkaSettings>,
+    pub(crate) producer: Arc<Producer>,
+    pub(crate) status: KafkaStatus,
+}
+
+/// The result of one probe.
+enum ProbeResult {
+    Writable { partitions: usize },
+    NoTopic,
+    Unavailable(String),
+}
+
+/// What earlier probes found.
+#[derive(Clone, Copy)]
+enum KnownTopic {
+    /// No topic yet.
+    None,
+    /// The topic exists, with this `min.insync.replicas`; its differences are logged.
+    Found { min_insync: usize },
+}
+
+impl TopicMonitor {
+    /// Probes until `shutdown`, or until Kafka fails permanently.
+    ///
+    /// # Errors
+    /// [`FatalKafkaError`].
+    pub(crate) async fn run(self, shutdown: CancellationToken) -> Result<(), FatalKafkaError> {
+        tokio::select! {
+            () = shutdown.cancelled() => Ok(()),
+            error = self.status.failed() => Err(error),
+            never = self.probe_periodically() => match never {},
+        }
+    }
+
+    async fn probe_periodically(&self) -> std::convert::Infallible {
+        let backoff = Backoff {
+            max: self.settings.probe_interval,
+            ..Backoff::default()
+        };
+        let mut delays = backoff.delays();
+        let mut known = KnownTopic::None;
+        loop {
+            if let Some(error) = self.fatal_error() {
+                self.status.fail(error);
+            }
+            match self.probe_or_create(known).await {
+                Ok(partitions) => {
+                    self.status.set_up();
+                    if let KnownTopic::None = known {
+                        let min_insync = self.check_config(partitions).await;
+                        known = KnownTopic::Found { min_insync };
+                    }
+                    delays = backoff.delays();
+                    sleep(self.settings.probe_interval).await;
+                }
+                Err(reason) => {
+                    self.status.set_down(&reason);
+                    sleep(delays.next().unwrap_or(self.settings.probe_interval)).await;
+                }
+            }
+        }
+    }
+
+    /// The fatal error of the idempotent producer, after which it accepts no record.
+    fn fatal_error(&self) -> Option<FatalKafkaError> {
+        let (code, reason) = self.producer.fatal_error()?;
+        Some(match code {
+            // Without write access to any topic it gets no producer id.
+            RDKafkaErrorCode::ClusterAuthorizationFailed => FatalKafkaError::Access(reason),
+            _ => FatalKafkaError::Producer(reason),
+        })
+    }
+
+    /// Probes once, and returns the number of partitions of the topic, or why it is not writable.
+    async fn probe_or_create(&self, known: KnownTopic) -> Result<usize, String> {
+        match self.probe(known).await {
+            ProbeResult::Writable { partitions } => Ok(partitions),
+            ProbeResult::NoTopic => match topic::create(&self.settings).await {
+                Ok(()) => Err("the topic is being created".to_owned()),
+                Err(error) => Err(chain(&error)),
+            },
+            ProbeResult::Unavailable(reason) => Err(reason),
+        }
+    }
+
+    /// Logs differences of the topic's configuration and returns its `min.insync.replicas`; 1 if it can't be read.
+    async fn check_config(&self, partitions: usize) -> usize {
+        let checked = topic::check_config(&self.settings, partitions).await;
+        checked.unwrap_or_else(|error| {
+            tracing::warn!(error = chain(&error), "topic configuration not checked");
+            1
+        })
+    }
+
+    /// A metadata request for the topic may create it with the broker's defaults. So all topics are requested until it
+    /// exists.
+    async fn probe(&self, known: KnownTopic) -> ProbeResult {
+        let producer = Arc::clone(&self.producer);
+        let settings = Arc::clone(&self.settings);
+        let metadata = tokio::task::spawn_blocking(move || {
+            let name = match known {
+                KnownTopic::None => None,
+                KnownTopic::Found { .. } => Some(settings.topic.as_str()),
+            };
+            producer.metadata(name, settings.probe_timeout)
+        });
+        match metadata.await {
+            Ok(Ok(metadata)) => self.evaluate(&metadata, known),
+            Ok(Err(error)) => ProbeResult::Unavailable(reason(&error)),
+            Err(error) => ProbeResult::Unavailable(error.to_string()),
+        }
+    }
+
+    fn evaluate(&self, metadata: &Metadata, known: KnownTopic) -> ProbeResult {
+        let topic = metadata
+            .topics()
+            .iter()
+            .find(|topic| topic.name() == self.settings.topic);
+        let Some(topic) = topic else {
+            return ProbeResult::NoTopic;
+        };
+        let error = topic.error().map(RDKafkaErrorCode::from);
+        if error == Some(RDKafkaErrorCode::UnknownTopicOrPartition) {
+            return ProbeResult::NoTopic;
+        }
+        let min_insync = match known {
+            KnownTopic::None => 1,
+            KnownTopic::Found { min_insync } => min_insync,
+        };
+        match topic::unwritable_reason(topic, min_insync) {
+            Some(reason) => ProbeResult::Unavailable(format!("{}: {reason}", self.settings.topic)),
+            None => ProbeResult::Writable {
+                partitions: topic.partitions().len(),
+            },
+        }
+    }
+}
+
+fn reason(error: &KafkaError) -> String {
+    match error.rdkafka_error_code() {
+        Some(RDKafkaErrorCode::BrokerTransportFailure | RDKafkaErrorCode::OperationTimedOut) => {
+            "no broker responds".to_owned()
+        }
+        Some(code) => code.to_string(),
+        None => error.to_string(),
+    }
+}

@@ -1,0 +1,126 @@
+//! The callers of the API, each with its rate limiter. `service` authenticates them.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use axum::http::HeaderMap;
+use service::AuthSettings;
+use service::access::{AuthError, Callers as Authenticator, CallersError as TokenFileError};
+
+use super::rate_limit::CallerRateLimiter;
+use crate::config::RateLimitSettings;
+
+/// An authenticated caller.
+#[derive(Clone)]
+pub struct Caller {
+    /// The name in the token file; `anonymous` if there is none.
+    pub name: Arc<str>,
+    /// The rate limiter that all tokens of that name share.
+    pub rate_limiter: Arc<CallerRateLimiter>,
+}
+
+/// All callers that may write.
+pub struct Callers {
+    authenticator: Authenticator,
+    settings: RateLimitSettings,
+    largest_body: usize,
+    /// Kept across changes of the token file, so that a new token does not reset the rate limit.
+    rate_limiters: Mutex<HashMap<Arc<str>, Arc<CallerRateLimiter>>>,
+}
+
+impl Callers {
+    /// Reads the token file, if one is configured; otherwise all callers may write. A body has at most `largest_body`
+    /// bytes.
+    ///
+    /// # Errors
+    /// Each [`TokenFileError`].
+    pub fn load(
+        auth: &AuthSettings,
+        rate_limit: &RateLimitSettings,
+        largest_body: usize,
+    ) -> Result<Self, TokenFileError> {
+        Ok(Self {
+            authenticator: Authenticator::load(auth)?,
+            settings: rate_limit.clone(),
+            largest_body,
+            rate_limiters: Mutex::default(),
+        })
+    }
+
+    /// Reads the file again and returns whether it has changed. After an error the previous tokens stay valid.
+    ///
+    /// # Errors
+    /// Each [`TokenFileError`].
+    pub fn reload(&self) -> Result<bool, TokenFileError> {
+        let changed = self.authenticator.reload()?;
+        if changed {
+            let names = self.authenticator.names();
+            self.rate_limiters().retain(|name, _| names.contains(name));
+        }
+        Ok(changed)
+    }
+
+    /// Returns the caller of a request with these headers.
+    ///
+    /// # Errors
+    /// [`AuthError`].
+    pub fn authenticate(&self, headers: &HeaderMap) -> Result<Caller, AuthError> {
+        let name = self.authenticator.authenticate(headers)?;
+        let new = || Arc::new(CallerRateLimiter::new(&self.settings, self.largest_body));
+        let rate_limiter = Arc::clone(self.rate_limiters().entry(Arc::clone(&name)).or_insert_with(new));
+        Ok(Caller { name, rate_limiter })
+    }
+
+    fn rate_limiters(&self) -> MutexGuard<'_, HashMap<Arc<str>, Arc<CallerRateLimiter>>> {
+        self.rate_limiters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use axum::http::HeaderValue;
+    use sha2::{Digest as _, Sha256};
+    use tempfile::NamedTempFile;
+
+    use super::*;
+
+    fn line(name: &str, token: &str) -> String {
+        let hex: String = Sha256::digest(token)
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        format!("{name} {hex}\n")
+    }
+
+    fn rate_limiter(callers: &Callers, token: &'static str) -> *const CallerRateLimiter {
+        let mut headers = HeaderMap::new();
+        headers.insert("authorization", HeaderValue::from_static(token));
+        Arc::as_ptr(&callers.authenticate(&headers).unwrap().rate_limiter)
+    }
+
+    #[test]
+    fn rate_limiter_of_a_caller_survives_a_new_token() {
+        let mut file = NamedTempFile::new().unwrap();
+        file.write_all((line("a", "old") + &line("b", "x")).as_bytes())
+            .unwrap();
+        let auth = AuthSettings {
+            tokens_path: Some(file.path().to_owned()),
+        };
+        let callers = Callers::load(&auth, &RateLimitSettings::default(), 1_000).unwrap();
+        let (a, b) = (
+            rate_limiter(&callers, "Bearer old"),
+            rate_limiter(&callers, "Bearer x"),
+        );
+        assert_ne!(a, b);
+        std::fs::write(file.path(), line("a", "new")).unwrap();
+        assert!(callers.reload().unwrap());
+        assert_eq!(rate_limiter(&callers, "Bearer new"), a);
+        assert_eq!(
+            callers.rate_limiters().len(),
+            1,
+            "the limiter of a removed caller is dropped"
+        );
+    }
+}

@@ -1,0 +1,218 @@
+//! The metadata of a request: run, sequence number, trace and acceptance time. It is read from HTTP headers and written as
+//! Kafka headers.
+//!
+//! Never decides the order of records.
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use jiff::Timestamp;
+use model::headers::{self, http, kafka};
+use rdkafka::message::{Header, OwnedHeaders};
+use thiserror::Error;
+
+/// The longest `Run-Id`: enough for a UUID and for the ids of other tools.
+const MAX_RUN_ID: usize = 128;
+
+/// A request header is invalid.
+#[derive(Debug, PartialEq, Eq, Error)]
+pub enum MetadataError {
+    /// `Run-Id` is empty, too long, or has other than visible ASCII characters.
+    #[error("Run-Id must be 1 to {MAX_RUN_ID} visible ASCII characters")]
+    RunId,
+    /// `Run-Seq` is not a decimal number, or too large to count the records from it.
+    #[error("Run-Seq must be a decimal number below 2^63")]
+    RunSeq,
+    /// A header occurs more than once.
+    #[error("{0} must not occur more than once")]
+    Duplicate(HeaderName),
+}
+
+/// The metadata of one request.
+#[derive(Clone, Debug)]
+pub struct RequestMetadata {
+    accepted_at_us: i64,
+    run_id: Option<HeaderValue>,
+    run_seq: Option<u64>,
+    traceparent: Option<HeaderValue>,
+}
+
+impl RequestMetadata {
+    /// Reads the headers of a request that was accepted at `accepted_at`.
+    ///
+    /// Ignores an invalid `traceparent`, as its specification requires.
+    ///
+    /// # Errors
+    /// Each [`MetadataError`].
+    pub fn from_headers(headers: &HeaderMap, accepted_at: Timestamp) -> Result<Self, MetadataError> {
+        let run_id = single_header(headers, http::RUN_ID)?;
+        if run_id.is_some_and(|id| !is_run_id(id)) {
+            return Err(MetadataError::RunId);
+        }
+        let run_seq = single_header(headers, http::RUN_SEQ)?.map(run_seq).transpose()?;
+        let traceparent = headers
+            .get(http::TRACEPARENT)
+            .filter(|value| is_traceparent(value.as_bytes()));
+        Ok(Self {
+            accepted_at_us: accepted_at.as_microsecond(),
+            run_id: run_id.cloned(),
+            run_seq,
+            traceparent: traceparent.cloned(),
+        })
+    }
+
+    /// The Kafka headers that all records of the request share.
+    pub fn shared_headers(&self) -> OwnedHeaders {
+        let headers = OwnedHeaders::new_with_capacity(6)
+            .insert(header(kafka::CONTENT_TYPE, headers::JSON.as_bytes()))
+            .insert(header(kafka::SCHEMA, model::SCHEMA.as_bytes()));
+        self.with_metadata(headers)
+    }
+
+    /// The Kafka headers of the record at `index`, with its sequence number if the request has one.
+    pub fn record_headers(&self, shared: &OwnedHeaders, index: usize) -> OwnedHeaders {
+        let headers = shared.clone();
+        match self.run_seq {
+            Some(first) => {
+                let number = first.saturating_add(index as u64).to_string();
+                headers.insert(header(kafka::RUN_SEQ, number.as_bytes()))
+            }
+            None => headers,
+        }
+    }
+
+    /// The Kafka headers of a tombstone, which has no content type and no schema.
+    pub fn tombstone_headers(&self) -> OwnedHeaders {
+        self.with_metadata(OwnedHeaders::new())
+    }
+
+    fn with_metadata(&self, headers: OwnedHeaders) -> OwnedHeaders {
+        let accepted_at = self.accepted_at_us.to_string();
+        let mut headers = headers.insert(header(kafka::ACCEPTED_AT_US, accepted_at.as_bytes()));
+        if let Some(run_id) = &self.run_id {
+            headers = headers.insert(header(kafka::RUN_ID, run_id.as_bytes()));
+        }
+        if let Some(traceparent) = &self.traceparent {
+            headers = headers.insert(header(kafka::TRACEPARENT, traceparent.as_bytes()));
+        }
+        headers
+    }
+}
+
+/// Returns the value of a header that must not occur more than once.
+pub(crate) fn single_header<'a>(
+    headers: &'a HeaderMap,
+    name: &'static str,
+) -> Result<Option<&'a HeaderValue>, MetadataError> {
+    let mut values = headers.get_all(name).iter();
+    let value = values.next();
+    match values.next() {
+        None => Ok(value),
+        Some(_) => Err(MetadataError::Duplicate(HeaderName::from_static(name))),
+    }
+}
+
+fn header<'a>(key: &'a str, value: &'a [u8]) -> Header<'a, &'a [u8]> {
+    Header {
+        key,
+        value: Some(value),
+    }
+}
+
+fn is_run_id(value: &HeaderValue) -> bool {
+    (1..=MAX_RUN_ID).contains(&value.len()) && value.as_bytes().iter().all(u8::is_ascii_graphic)
+}
+
+fn run_seq(value: &HeaderValue) -> Result<u64, MetadataError> {
+    let digits = value.to_str().map_err(|_| MetadataError::RunSeq)?;
+    let number: i64 = digits.parse().map_err(|_| MetadataError::RunSeq)?;
+    u64::try_from(number).map_err(|_| MetadataError::RunSeq)
+}
+
+/// Checks version 00 of W3C Trace Context: `00-<32 hex>-<16 hex>-<2 hex>`, in lower case, without an id of zeros.
+fn is_traceparent(value: &[u8]) -> bool {
+    let parts: Vec<_> = value.split(|byte| *byte == b'-').collect();
+    let [b"00", trace, parent, flags] = parts[..] else {
+        return false;
+    };
+    let is_hex = |part: &[u8], length| {
+        part.len() == length && part.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    };
+    let is_id = |part, length| is_hex(part, length) && part.iter().any(|byte| *byte != b'0');
+    is_id(trace, 32) && is_id(parent, 16) && is_hex(flags, 2)
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::message::Headers as _;
+
+    use super::*;
+
+    const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+    fn metadata(headers: &[(&'static str, &str)]) -> Result<RequestMetadata, MetadataError> {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.append(*name, HeaderValue::from_str(value).unwrap());
+        }
+        RequestMetadata::from_headers(&map, Timestamp::from_microsecond(1_700_000_000_000_001).unwrap())
+    }
+
+    fn record_headers(metadata: &RequestMetadata, index: usize) -> Vec<(String, String)> {
+        let headers = metadata.record_headers(&metadata.shared_headers(), index);
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        headers
+            .iter()
+            .map(|header| (header.key.to_owned(), text(header.value.unwrap())))
+            .collect()
+    }
+
+    #[test]
+    fn record_headers_have_run_sequence_number_and_trace() {
+        let request = [("run-id", "r-1"), ("run-seq", "40"), ("traceparent", TRACE)];
+        let headers = record_headers(&metadata(&request).unwrap(), 2);
+        let expected = [
+            ("content-type", "application/json"),
+            ("schema", "affluent.users.v1.User"),
+            ("accepted-at-us", "1700000000000001"),
+            ("run-id", "r-1"),
+            ("traceparent", TRACE),
+            ("run-seq", "42"),
+        ];
+        assert_eq!(headers.len(), expected.len());
+        for (found, expected) in headers.iter().zip(expected) {
+            assert_eq!((found.0.as_str(), found.1.as_str()), expected);
+        }
+    }
+
+    #[test]
+    fn request_without_metadata_has_three_headers() {
+        assert_eq!(record_headers(&metadata(&[]).unwrap(), 0).len(), 3);
+    }
+
+    #[test]
+    fn invalid_headers_are_rejected() {
+        assert_eq!(metadata(&[("run-id", "")]).unwrap_err(), MetadataError::RunId);
+        assert_eq!(metadata(&[("run-id", "a b")]).unwrap_err(), MetadataError::RunId);
+        assert_eq!(
+            metadata(&[("run-id", &"x".repeat(129))]).unwrap_err(),
+            MetadataError::RunId
+        );
+        for seq in ["", "-1", "x", "1.5", "9223372036854775808"] {
+            assert_eq!(
+                metadata(&[("run-seq", seq)]).unwrap_err(),
+                MetadataError::RunSeq,
+                "{seq}"
+            );
+        }
+        let duplicate = [("run-id", "a"), ("run-id", "b")];
+        assert!(matches!(metadata(&duplicate), Err(MetadataError::Duplicate(_))));
+    }
+
+    #[test]
+    fn invalid_traceparent_is_ignored() {
+        let zeros = "00-00000000000000000000000000000000-00f067aa0ba902b7-01";
+        for value in ["", "x", &TRACE[1..], &TRACE.to_uppercase(), zeros] {
+            let metadata = metadata(&[("traceparent", value)]).unwrap();
+            assert!(metadata.traceparent.is_none(), "{value}");
+        }
+    }
+}

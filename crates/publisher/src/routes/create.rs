@@ -1,0 +1,271 @@
+//! `POST /v1/users`: publishes records and reports the result of each.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, Response};
+use axum::response::IntoResponse as _;
+use bytes::Bytes;
+use jiff::Timestamp;
+use model::headers::http;
+use tokio::time::{Instant, timeout_at};
+
+use super::admit::admit;
+use super::state::AppState;
+use crate::http::problem::{Document, Problem};
+use crate::limits::admission::{AdmissionPermit, Overloaded};
+use crate::limits::callers::Caller;
+use crate::limits::response_memory::track_response_memory;
+use crate::publish::idempotency::{Claim, Fingerprint, IdempotencyKey, InFlightGuard};
+use crate::publish::publication::Publication;
+use crate::publish::response::PublishResponse;
+use crate::publish::result::Counts;
+use crate::request::body::{IncomingBody, TransferRate};
+use crate::request::decompress::ContentEncoding;
+use crate::request::framing::Format;
+use crate::request::metadata::{RequestMetadata, single_header};
+use crate::request::preference::Preference;
+
+/// The size from which a body is parsed outside the threads that serve connections, in bytes: it takes milliseconds.
+/// Compressed bodies leave those threads as well, because their plain size is unknown.
+const LARGE_BODY: usize = 128 * 1024;
+
+/// The parsed headers of a request.
+struct RequestHead {
+    format: Format,
+    encoding: ContentEncoding,
+    metadata: RequestMetadata,
+    preference: Preference,
+    key: Option<IdempotencyKey>,
+}
+
+/// A request whose body has been read.
+struct ReceivedRequest {
+    head: RequestHead,
+    body: Bytes,
+    permit: AdmissionPermit,
+    deadline: Instant,
+}
+
+/// Writes users.
+///
+/// The response comes after Kafka has acknowledged every valid record.
+#[utoipa::path(
+    post,
+    path = "/v1/users",
+    request_body(
+        description = "One user, an array of users, or one user a line; may be compressed with gzip or zstd",
+        content(
+            (crate::routes::schema::Users = "application/json"),
+            (String = "application/x-ndjson"),
+        )
+    ),
+    params(
+        ("Run-Id" = Option<String>, Header, min_length = 1, max_length = 128, pattern = "^[!-~]+$",
+         description = "The run that created the records"),
+        ("Run-Seq" = Option<i64>, Header, minimum = 0, description = "The number of the first record within the run"),
+        ("traceparent" = Option<String>, Header, description = "W3C Trace Context"),
+        ("Prefer" = Option<String>, Header,
+         description = "`return=representation`: return partition and offset of each record"),
+        ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255, pattern = "^[!-~]+$",
+         description = "A retry with the same key gets the first response and writes nothing"),
+    ),
+    security((), ("token" = [])),
+    responses(
+        (status = 200, body = Counts, description = "Every record is in Kafka"),
+        (status = 207, body = Counts, description = "Some records are invalid; the others are in Kafka"),
+        (status = 422, description = "Every record is invalid, or the idempotency key was used with another body",
+         content((Counts = "application/json"), (Document = "application/problem+json"))),
+        (status = "4XX", body = Document, content_type = "application/problem+json",
+         description = "The request is rejected; nothing was written"),
+        (status = "5XX", body = Document, content_type = "application/problem+json",
+         description = "502 refused by Kafka, 503 nothing was written, 504 unknown"),
+    )
+)]
+pub(super) async fn create(State(state): State<Arc<AppState>>, request: Request) -> Response<Body> {
+    let response = respond(&state, request).await;
+    track_response_memory(response.into_response(), &state.admission)
+}
+
+async fn respond(state: &Arc<AppState>, mut request: Request) -> Result<PublishResponse, Problem> {
+    let caller = admit(state, &mut request).await?;
+    let request = state.receive(&caller, request).await?;
+    match request.head.key {
+        None => publish_and_wait(state, request).await,
+        Some(key) => publish_once(state, key, request).await,
+    }
+}
+
+impl AppState {
+    async fn receive(&self, caller: &Caller, request: Request) -> Result<ReceivedRequest, Problem> {
+        let deadline = Instant::now() + self.request_timeout;
+        let (head, body) = request.into_parts();
+        let parsed = self
+            .check_available()
+            .and_then(|()| RequestHead::parse(&head.headers, caller));
+        let mut incoming = IncomingBody::new(&head.headers, body, self.max_body);
+        let received = match parsed {
+            Ok(head) => self
+                .read(&mut incoming)
+                .await
+                .map(|(body, permit)| (head, body, permit)),
+            Err(problem) => Err(problem),
+        };
+        let (head, body, permit) = match received {
+            Ok(received) => received,
+            Err(problem) => {
+                incoming.discard().await;
+                return Err(problem);
+            }
+        };
+        caller.rate_limiter.take_bytes(body.len())?;
+        Ok(ReceivedRequest {
+            head,
+            body,
+            permit,
+            deadline,
+        })
+    }
+
+    async fn read(&self, incoming: &mut IncomingBody) -> Result<(Bytes, AdmissionPermit), Problem> {
+        let mut permit = self.admission.enter();
+        let rate = TransferRate::new(Instant::now(), self.body_timeout, self.min_body_rate);
+        let body = incoming.read(rate, &mut permit).await?;
+        Ok((body, permit))
+    }
+
+    fn publish(&self, request: ReceivedRequest) -> Result<Publication, Problem> {
+        let head = request.head;
+        let publication =
+            self.publisher()
+                .publish(&request.body, head.format, &head.metadata, request.permit)?;
+        Ok(publication)
+    }
+}
+
+impl RequestHead {
+    fn parse(headers: &HeaderMap, caller: &Caller) -> Result<Self, Problem> {
+        let content_type = single_header(headers, "content-type")?;
+        let key = match single_header(headers, http::IDEMPOTENCY_KEY)? {
+            Some(value) => {
+                Some(IdempotencyKey::new(&caller.name, value).ok_or_else(Problem::invalid_idempotency_key)?)
+            }
+            None => None,
+        };
+        Ok(Self {
+            format: content_type
+                .and_then(Format::from_content_type)
+                .ok_or_else(Problem::unsupported_media_type)?,
+            encoding: ContentEncoding::from_headers(headers).ok_or_else(Problem::unsupported_encoding)?,
+            metadata: RequestMetadata::from_headers(headers, Timestamp::now())?,
+            preference: Preference::from_headers(headers),
+            key,
+        })
+    }
+}
+
+impl ReceivedRequest {
+    fn fingerprint(&self) -> Fingerprint {
+        let kind = format!("{:?} {:?}", self.head.format, self.head.encoding);
+        Fingerprint::new(&[kind.as_bytes(), &self.body])
+    }
+}
+
+/// Publishes the records and waits for their results.
+async fn publish_and_wait(
+    state: &Arc<AppState>,
+    request: ReceivedRequest,
+) -> Result<PublishResponse, Problem> {
+    let (deadline, preference) = (request.deadline, request.head.preference);
+    let publication = decode_and_publish(state, request).await?;
+    let result = timeout_at(deadline, publication.result(preference)).await;
+    Ok(result.map_err(|_| Problem::unknown(None))?.into())
+}
+
+/// Publishes the records unless a request with the same idempotency key did it or is doing it.
+async fn publish_once(
+    state: &Arc<AppState>,
+    key: IdempotencyKey,
+    request: ReceivedRequest,
+) -> Result<PublishResponse, Problem> {
+    let fingerprint = request.fingerprint();
+    let count = |result| state.metrics.idempotency.with_label_values(&[result]).inc();
+    loop {
+        match state.idempotency.claim(key, fingerprint, Instant::now()) {
+            Claim::New(guard) => {
+                count("new");
+                return publish_and_cache(state, guard, request).await;
+            }
+            Claim::Replay(response) => {
+                count("replayed");
+                return Ok(PublishResponse::Final(response.replayed()));
+            }
+            Claim::Conflict => {
+                count("conflict");
+                return Err(Problem::idempotency_key_reused());
+            }
+            Claim::Full => {
+                count("full");
+                return Err(Overloaded.into());
+            }
+            Claim::InProgress(mut finished) => {
+                // The channel carries no value: it closes when the first request has finished.
+                let closed = timeout_at(request.deadline, finished.changed()).await;
+                drop(closed.map_err(|_| Problem::idempotency_key_in_use())?);
+            }
+        }
+    }
+}
+
+/// Finishes in a task of its own: a caller that disconnects will retry and has to find the response.
+async fn publish_and_cache(
+    state: &Arc<AppState>,
+    guard: InFlightGuard,
+    request: ReceivedRequest,
+) -> Result<PublishResponse, Problem> {
+    let shared = Arc::clone(state);
+    let task = state.detached.spawn(async move {
+        let response = publish_and_wait(&shared, request).await;
+        if let Ok(PublishResponse::Final(response)) = &response {
+            guard.store(response.clone(), Instant::now());
+        }
+        response
+    });
+    // After a panic the outcome of the queued records is unknown.
+    task.await.unwrap_or_else(|_| Err(Problem::unknown(None)))
+}
+
+async fn decode_and_publish(state: &Arc<AppState>, request: ReceivedRequest) -> Result<Publication, Problem> {
+    let request = decompress(state, request).await?;
+    if request.body.len() <= LARGE_BODY {
+        state.check_deadline(request.deadline)?;
+        return state.publish(request);
+    }
+    let permits = state.body_permits(request.body.len());
+    let _permit = timeout_at(request.deadline, state.large_bodies.acquire_many(permits))
+        .await
+        .map_err(|_| Overloaded)?;
+    state.check_deadline(request.deadline)?;
+    let shared = Arc::clone(state);
+    let published = tokio::task::spawn_blocking(move || shared.publish(request)).await;
+    published.unwrap_or_else(|_| Err(Problem::unknown(None)))
+}
+
+/// Returns the same request with a decompressed body.
+async fn decompress(state: &Arc<AppState>, mut request: ReceivedRequest) -> Result<ReceivedRequest, Problem> {
+    if request.head.encoding == ContentEncoding::Identity {
+        return Ok(request);
+    }
+    let _permit = timeout_at(request.deadline, state.decompressors.acquire())
+        .await
+        .map_err(|_| Overloaded)?;
+    let limit = state.max_body;
+    let decompressed = tokio::task::spawn_blocking(move || {
+        let encoding = request.head.encoding;
+        request.body = encoding.decompress(request.body, limit, &mut request.permit)?;
+        Ok(request)
+    });
+    // A panic leaves nothing behind: no record was queued yet.
+    decompressed.await.unwrap_or_else(|_| Err(Overloaded.into()))
+}

@@ -1,0 +1,107 @@
+//! Records in the topic, and the configuration of the topic.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use model::{User, UserId};
+use serde_json::json;
+
+use crate::support::broker;
+use crate::support::harness::{ready, setup};
+use crate::support::sample_users::{user_with, users};
+use crate::support::topic::Topic;
+
+const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+fn now_us() -> u128 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros()
+}
+
+#[tokio::test]
+async fn record_has_key_value_headers_and_partition() {
+    let (publisher, topic) = ready().await;
+    let before = now_us();
+    let sent = users(20);
+    let request = publisher
+        .post("application/json", serde_json::to_vec(&sent).unwrap())
+        .header("run-id", "0195d0b1-7a4c-7f3e-9b1a-2c3d4e5f6071")
+        .header("run-seq", "100")
+        .header("traceparent", TRACE);
+    assert_eq!(request.send().await.unwrap().status(), 200);
+    let records = topic.read().await;
+    assert_eq!(records.len(), 20);
+    for record in records {
+        let id = UserId::parse(record.key.as_bytes()).unwrap();
+        assert_eq!(record.partition, id.partition(6).unwrap());
+        assert!(record.log_append_time);
+        let index = sent.iter().position(|user| user["id"] == record.key).unwrap();
+        assert_eq!(record.json(), sent[index]);
+        let value = record.value.as_ref().unwrap();
+        assert!(User::parse_strict(value).unwrap().is_canonical(value));
+
+        let accepted_at: u128 = record.headers["accepted-at-us"].parse().unwrap();
+        assert!((before..=now_us()).contains(&accepted_at));
+        assert_eq!(record.headers["content-type"], "application/json");
+        assert_eq!(record.headers["schema"], "affluent.users.v1.User");
+        assert_eq!(record.headers["run-id"], "0195d0b1-7a4c-7f3e-9b1a-2c3d4e5f6071");
+        assert_eq!(record.headers["run-seq"], (100 + index).to_string());
+        assert_eq!(record.headers["traceparent"], TRACE);
+        assert_eq!(record.headers.len(), 6);
+    }
+}
+
+#[tokio::test]
+async fn records_of_one_user_keep_their_order() {
+    let (publisher, topic) = ready().await;
+    let first = user_with("username", json!("0"));
+    let versions: Vec<_> = (0..50)
+        .map(|version| {
+            let mut user = first.clone();
+            user["username"] = json!(version.to_string());
+            user
+        })
+        .collect();
+    for part in versions.chunks(7) {
+        assert_eq!(publisher.send(part).await.0, 200);
+    }
+    let written: Vec<_> = topic
+        .read()
+        .await
+        .iter()
+        .map(|record| record.json()["username"].as_str().unwrap().to_owned())
+        .collect();
+    let expected: Vec<_> = (0..50).map(|version| version.to_string()).collect();
+    assert_eq!(written, expected);
+}
+
+#[tokio::test]
+async fn topic_is_created_and_an_existing_one_kept() {
+    let brokers = broker::shared().await;
+    let topic = Topic::new(&brokers);
+    let publisher = setup(&brokers, &topic.name)
+        .with("KAFKA__PARTITIONS", "3")
+        .with("KAFKA__RETENTION", "2h")
+        .start()
+        .await;
+    publisher.wait_until_ready().await;
+    let settings = broker::topic_settings(&brokers, &topic.name).await;
+    assert_eq!(settings["message.timestamp.type"], "LogAppendTime");
+    assert_eq!(settings["retention.ms"], "7200000");
+    assert_eq!(settings["cleanup.policy"], "delete");
+    assert_eq!(settings["min.insync.replicas"], "1");
+    assert_eq!(settings["unclean.leader.election.enable"], "false");
+    assert_eq!(broker::partitions(&brokers, &topic.name).await, 3);
+
+    let existing = Topic::new(&brokers);
+    broker::create_topic(&brokers, &existing.name, &[]).await;
+    let publisher = setup(&brokers, &existing.name).start().await;
+    publisher.wait_until_ready().await;
+    publisher
+        .wait_until("logged", async || {
+            let log = publisher.child.last_lines(50);
+            log.contains("\"name\":\"partitions\"") && log.contains("\"name\":\"message.timestamp.type\"")
+        })
+        .await;
+    assert_eq!(broker::partitions(&brokers, &existing.name).await, 1);
+    let settings = broker::topic_settings(&brokers, &existing.name).await;
+    assert_eq!(settings["message.timestamp.type"], "CreateTime");
+}

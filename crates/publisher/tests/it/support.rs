@@ -1,0 +1,8 @@
+//! Starts publishers and Kafka, and sends, reads and checks records.
+
+pub(crate) mod broker;
+pub(crate) mod harness;
+pub(crate) mod load;
+pub(crate) mod openapi;
+pub(crate) mod sample_users;
+pub(crate) mod topic;

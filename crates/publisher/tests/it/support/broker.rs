@@ -1,0 +1,77 @@
+//! A Kafka that most tests share. Tests that freeze or stop a broker start their own.
+
+use std::collections::BTreeMap;
+
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use testkit::servers::{KafkaCluster, KafkaOptions};
+use tokio::sync::OnceCell;
+use uuid::Uuid;
+
+use super::harness::TIMEOUT;
+
+static SHARED: OnceCell<KafkaCluster> = OnceCell::const_new();
+
+/// The bootstrap address of the shared Kafka.
+pub(crate) async fn shared() -> String {
+    SHARED.get_or_init(own).await.bootstrap()
+}
+
+/// Starts a Kafka for one test.
+pub(crate) async fn own() -> KafkaCluster {
+    KafkaCluster::start(&KafkaOptions::default()).await.unwrap()
+}
+
+/// A unique topic name.
+pub(crate) fn unique_topic() -> String {
+    format!("users_{}", Uuid::new_v4().simple())
+}
+
+/// Creates a topic with one partition and these settings.
+pub(crate) async fn create_topic(bootstrap: &str, name: &str, settings: &[(&str, &str)]) {
+    let mut topic = NewTopic::new(name, 1, TopicReplication::Fixed(1));
+    topic.config = settings.to_vec();
+    let created = admin(bootstrap)
+        .create_topics([&topic], &AdminOptions::new())
+        .await
+        .unwrap();
+    created[0].as_ref().unwrap();
+}
+
+/// The settings of a topic.
+pub(crate) async fn topic_settings(bootstrap: &str, name: &str) -> BTreeMap<String, String> {
+    let topic = ResourceSpecifier::Topic(name);
+    let described = admin(bootstrap)
+        .describe_configs([&topic], &AdminOptions::new())
+        .await;
+    let config = described.unwrap().remove(0).unwrap();
+    let entries = config.entries.into_iter();
+    entries
+        .filter_map(|entry| Some((entry.name, entry.value?)))
+        .collect()
+}
+
+/// The number of partitions of a topic.
+pub(crate) async fn partitions(bootstrap: &str, name: &str) -> usize {
+    let admin = admin(bootstrap);
+    let name = name.to_owned();
+    let request = move || admin.inner().fetch_metadata(Some(&name), TIMEOUT).unwrap();
+    let metadata = tokio::task::spawn_blocking(request).await.unwrap();
+    metadata.topics()[0].partitions().len()
+}
+
+fn admin(bootstrap: &str) -> AdminClient<DefaultClientContext> {
+    ClientConfig::new()
+        .set("bootstrap.servers", bootstrap)
+        .create()
+        .unwrap()
+}
+
+/// Deletes a topic.
+pub(crate) async fn delete_topic(bootstrap: &str, name: &str) {
+    let deleted = admin(bootstrap)
+        .delete_topics(&[name], &AdminOptions::new())
+        .await;
+    deleted.unwrap()[0].as_ref().unwrap();
+}

@@ -1,0 +1,204 @@
+//! A publisher process: configured, started, called over HTTP and stopped.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use reqwest::{Client, RequestBuilder, Response};
+use serde_json::Value;
+use tempfile::TempDir;
+use testkit::process::{Child, Program};
+use tokio::time::{Instant, sleep};
+
+use super::openapi;
+
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A publisher process. It is killed when this is dropped.
+pub(crate) struct Publisher {
+    pub(crate) child: Child,
+    pub(crate) url: String,
+    pub(crate) admin: String,
+    pub(crate) client: Client,
+    _folder: TempDir,
+}
+
+/// The configuration of a publisher process.
+pub(crate) struct Setup {
+    program: Program,
+    log: PathBuf,
+    folder: TempDir,
+}
+
+/// Configures a publisher of `topic` on the Kafka at `brokers`, with free ports and short timeouts.
+pub(crate) fn setup(brokers: &str, topic: &str) -> Setup {
+    configure(Program::new(env!("CARGO_BIN_EXE_publisher")), brokers, topic)
+}
+
+/// Configures a publisher with `soft` as its soft limit of open files.
+pub(crate) fn setup_with_nofile(soft: u32, brokers: &str, topic: &str) -> Setup {
+    let program =
+        Program::new("prlimit").args([&format!("--nofile={soft}:4096"), env!("CARGO_BIN_EXE_publisher")]);
+    configure(program, brokers, topic)
+}
+
+fn configure(program: Program, brokers: &str, topic: &str) -> Setup {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("log");
+    let program = program.log_to(&log);
+    Setup { program, log, folder }
+        .with("KAFKA__BROKERS", brokers)
+        .with("KAFKA__TOPIC", topic)
+        .with("KAFKA__MESSAGE_TIMEOUT", "3s")
+        .with("HTTP__LISTEN", "127.0.0.1:0")
+        .with("HTTP__BODY_TIMEOUT", "2s")
+        .with("HTTP__HEADER_TIMEOUT", "2s")
+        .with("HTTP__REQUEST_TIMEOUT", "8s")
+        .with("PROCESS__ADMIN_LISTEN", "127.0.0.1:0")
+        .with("PROCESS__LOG_FORMAT", "json")
+}
+
+/// Starts a publisher of a new topic on the shared Kafka and waits until it is ready.
+pub(crate) async fn ready() -> (Publisher, super::topic::Topic) {
+    let topic = super::topic::Topic::new(&super::broker::shared().await);
+    let publisher = setup(&topic.brokers, &topic.name).start().await;
+    publisher.wait_until_ready().await;
+    (publisher, topic)
+}
+
+impl Setup {
+    /// Sets a configuration key.
+    pub(crate) fn with(mut self, key: &str, value: &str) -> Self {
+        self.program = self.program.env(format!("PUBLISHER__{key}"), value);
+        self
+    }
+
+    /// Sets the command-line arguments.
+    pub(crate) fn arguments(mut self, arguments: &[&str]) -> Self {
+        self.program = self.program.args(arguments);
+        self
+    }
+
+    /// Starts the process without waiting.
+    pub(crate) fn spawn(&self) -> Child {
+        self.program.spawn().unwrap()
+    }
+
+    /// Starts the process and waits until it listens.
+    pub(crate) async fn start(self) -> Publisher {
+        let child = self.spawn();
+        let address = |message, key| logged_address(&self.log, message, key);
+        let deadline = Instant::now() + TIMEOUT;
+        loop {
+            if let (Some(admin), Some(api)) = (address("started", "admin"), address("listening", "address")) {
+                return Publisher {
+                    child,
+                    url: format!("http://{api}"),
+                    admin: format!("http://{admin}"),
+                    client: Client::new(),
+                    _folder: self.folder,
+                };
+            }
+            assert!(
+                child.is_running() && Instant::now() < deadline,
+                "{}",
+                child.last_lines(20)
+            );
+            sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+fn logged_address(log: &PathBuf, message: &str, key: &str) -> Option<String> {
+    let text = fs::read_to_string(log).unwrap_or_default();
+    let lines = text
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let line = lines.into_iter().find(|line| line["message"] == message)?;
+    Some(line[key].as_str().unwrap().to_owned())
+}
+
+impl Publisher {
+    /// `POST /v1/users`
+    pub(crate) fn post(&self, content_type: &str, body: impl Into<reqwest::Body>) -> RequestBuilder {
+        self.client
+            .post(format!("{}/v1/users", self.url))
+            .header("content-type", content_type)
+            .body(body)
+    }
+
+    /// Posts the records as a JSON array and returns status and body.
+    pub(crate) async fn send(&self, records: &[Value]) -> (u16, Value) {
+        let body = serde_json::to_vec(records).unwrap();
+        status_and_body(self.post("application/json", body)).await
+    }
+
+    pub(crate) async fn readiness(&self) -> (u16, Value) {
+        status_and_body(self.client.get(format!("{}/readyz", self.admin))).await
+    }
+
+    pub(crate) async fn wait_until_ready(&self) {
+        self.wait_until("ready", async || self.readiness().await.0 == 200)
+            .await;
+    }
+
+    /// Polls until `condition` holds.
+    pub(crate) async fn wait_until(&self, what: &str, condition: impl AsyncFn() -> bool) {
+        let deadline = Instant::now() + TIMEOUT;
+        while !condition().await {
+            assert!(
+                Instant::now() < deadline,
+                "not {what} within the timeout: {}",
+                self.child.last_lines(20)
+            );
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// The value of a metric with its labels, such as `records_total{outcome="accepted"}`.
+    pub(crate) async fn metric(&self, name: &str) -> f64 {
+        let response = self.client.get(format!("{}/metrics", self.admin)).send().await;
+        let text = response.unwrap().text().await.unwrap();
+        let value = text
+            .lines()
+            .find_map(|line| line.strip_prefix(&format!("publisher_{name} ")));
+        value
+            .unwrap_or_else(|| panic!("no {name} in {text}"))
+            .parse()
+            .unwrap()
+    }
+
+    /// Waits until no request, record or byte is in flight.
+    pub(crate) async fn wait_until_idle(&self) {
+        self.wait_until("idle", async || {
+            self.metric("requests_in_flight").await == 0.0
+                && self.metric("records_in_flight").await == 0.0
+                && self.metric("bytes_in_flight").await == 0.0
+        })
+        .await;
+    }
+}
+
+/// Sends a request and returns status and body of its response.
+pub(crate) async fn status_and_body(request: RequestBuilder) -> (u16, Value) {
+    read_response(request.send().await.unwrap()).await
+}
+
+/// Sends `DELETE /v1/users/{id}`.
+pub(crate) async fn erase(publisher: &Publisher, id: &str) -> (u16, Value) {
+    status_and_body(
+        publisher
+            .client
+            .delete(format!("{}/v1/users/{id}", publisher.url)),
+    )
+    .await
+}
+
+/// Reads status and body of a response, and checks both against the OpenAPI document.
+pub(crate) async fn read_response(response: Response) -> (u16, Value) {
+    let status = response.status().as_u16();
+    let described = openapi::describe(&response);
+    let text = response.text().await.unwrap();
+    described.assert_matches(&text);
+    (status, serde_json::from_str(&text).unwrap_or(Value::Null))
+}
