@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
-use service::access::Callers;
+use service::http::auth::Authenticator;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::time::sleep;
@@ -61,15 +61,15 @@ pub enum ApiError {
 pub struct Api {
     listener: TcpListener,
     queue: RunQueue,
-    callers: Arc<Callers>,
+    authenticator: Arc<Authenticator>,
 }
 
 impl Api {
-    /// Binds `address`; the log names the port that port 0 selects. Only `callers` are authorized.
+    /// Binds `address`; the log names the port that port 0 selects. Only `authenticator` are authorized.
     ///
     /// # Errors
     /// Returns [`ApiError::Listen`].
-    pub async fn bind(address: SocketAddr, queue: RunQueue, callers: Arc<Callers>) -> Result<Self, ApiError> {
+    pub async fn bind(address: SocketAddr, queue: RunQueue, authenticator: Arc<Authenticator>) -> Result<Self, ApiError> {
         let listening = |source| ApiError::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(listening)?;
         let bound = listener.local_addr().map_err(listening)?;
@@ -77,7 +77,7 @@ impl Api {
         Ok(Self {
             listener,
             queue,
-            callers,
+            authenticator,
         })
     }
 
@@ -87,7 +87,7 @@ impl Api {
     /// Returns [`ApiError::Serve`] or [`ApiError::StoreFailed`].
     pub async fn serve(self) -> Result<(), ApiError> {
         let store_failed = self.queue.store_failed().clone();
-        let serving = axum::serve(self.listener, router(self.queue, self.callers))
+        let serving = axum::serve(self.listener, router(self.queue, self.authenticator))
             .with_graceful_shutdown(store_failed.clone().cancelled_owned());
         let drained = async {
             store_failed.cancelled().await;
@@ -101,8 +101,8 @@ impl Api {
     }
 }
 
-fn router(queue: RunQueue, callers: Arc<Callers>) -> Router {
-    let authenticated = middleware::from_fn_with_state(callers, require_token);
+fn router(queue: RunQueue, authenticator: Arc<Authenticator>) -> Router {
+    let authenticated = middleware::from_fn_with_state(authenticator, require_token);
     Router::new()
         .route("/v1/runs", get(runs).post(start))
         .route("/v1/runs/{id}", get(run).delete(cancel))
@@ -120,11 +120,11 @@ fn router(queue: RunQueue, callers: Arc<Callers>) -> Router {
 }
 
 async fn require_token(
-    State(callers): State<Arc<Callers>>,
+    State(authenticator): State<Arc<Authenticator>>,
     request: Request,
     next: Next,
 ) -> Result<Response, Problem> {
-    callers.authenticate(request.headers())?;
+    authenticator.authenticate(request.headers())?;
     Ok(next.run(request).await)
 }
 

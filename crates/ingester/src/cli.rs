@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
-use service::access::Callers;
+use service::http::auth::Authenticator;
 use service::process::{ExitStatus as _, exit_with_error};
 use service::{CommandLine, ConfigCommand, Context, HealthCheck, reload};
 
@@ -177,11 +177,11 @@ pub async fn execute(
 async fn serve(settings: IngesterSettings, pipeline: Pipeline, context: &Context) -> Result<(), ExitError> {
     let (store, active_run) = (pipeline.store().clone(), pipeline.active_run().clone());
     let (address, interval) = (settings.api.listen, settings.api.reload_interval);
-    let callers = Arc::new(Callers::load(&settings.auth)?);
+    let authenticator = Arc::new(Authenticator::load(&settings.auth)?);
     let queue = RunQueue::new(store, active_run, settings);
-    let api = Api::bind(address, queue.clone(), Arc::clone(&callers)).await?;
+    let api = Api::bind(address, queue.clone(), Arc::clone(&authenticator)).await?;
     let reloading = reload::watch("tokens", interval, context.shutdown.clone(), move || {
-        callers.reload()
+        authenticator.reload()
     });
     let serving = async {
         tokio::select! {

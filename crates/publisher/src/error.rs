@@ -1,7 +1,7 @@
 //! Errors that end the publisher, and their exit codes.
 
 use service::ExitStatus;
-use service::access::CallersError as TokenFileError;
+use service::http::auth::TokenFileError;
 use service::process::EXIT_CONFIG;
 use thiserror::Error;
 use tokio::task::JoinError;

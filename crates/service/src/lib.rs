@@ -32,13 +32,3 @@ pub use crate::http::healthcheck::HealthCheck;
 pub use crate::metrics::Metrics;
 pub use crate::process::{Context, ExitStatus, Process, ProcessSettings};
 pub use crate::secret::Secret;
-
-/// The old paths of [`http`]. To be removed once no crate uses them.
-pub mod access {
-    pub use crate::http::auth::{
-        ANONYMOUS, AuthError, AuthSettings, Authenticator as Callers, TokenFileError as CallersError,
-    };
-    pub use crate::http::listen_policy::ListenPolicy;
-}
-/// The old name of [`Authenticator`]. To be removed once no crate uses it.
-pub use crate::http::auth::Authenticator as Callers;

@@ -1,22 +1,17 @@
-//! Everything that speaks to Cassandra, behind seams that know no driver: rows in, acknowledgements out.
+//! The Cassandra side: rows in, acknowledgements out.
 //!
-//! The driver has no deadline of its own, hides why it can't connect, and hands the reply of a late request to another
-//! one once its stream ids wrap. So every call goes through [`session`], which gives it a deadline, bounds what
-//! is started (see [`gate`]) and throws the whole session away after any doubt.
+//! The driver has no request timeout, hides connection errors, and reuses stream ids after wrap-around. Every call
+//! therefore goes through [`session`], which applies a timeout, limits the stream ids in use
+//! ([`stream_id_limiter`](connection::stream_id_limiter)) and is replaced as a whole after a reply that can't be trusted.
 
-pub mod agreement;
-pub mod checkpoints;
-pub mod connector;
-pub mod fault;
-pub mod gate;
-pub mod line;
-pub mod pace;
-pub mod placement;
-pub mod probe;
-pub mod schema;
-pub mod session;
-pub mod sessions;
-pub mod statements;
-pub mod window;
+pub mod error_class;
 pub mod wire;
+
+pub mod connection;
+pub mod prepare;
+pub mod session;
+pub mod session_pool;
+pub mod statements;
+
+pub mod schema;
 pub mod writer;

@@ -1,131 +1,137 @@
-//! What is remembered of a partition beside the data, and where reading starts because of it.
+//! A partition's checkpoint, and the start offset that follows from it.
 //!
-//! Pure: reading and writing checkpoints is [`checkpoints`](crate::cassandra::checkpoints)' work.
+//! Pure. [`store`] reads and writes checkpoints.
 
-pub mod deliberate;
+pub mod admin;
+pub mod start_offset_resolver;
+pub mod store;
 
 use service::failpoint;
 use thiserror::Error;
 use uuid::Uuid;
 
-use crate::clock::HighMark;
-use crate::progress::Position;
-use crate::settings::{CheckpointSettings, OnMissing, OnOutOfRange};
-use crate::tally::Tally;
+use crate::dead_letters::stats::DeadLetterStats;
+use crate::pipeline::offset_tracker::Position;
+use crate::pipeline::write_timestamp::MaxSeen;
+use crate::config::{CheckpointSettings, OnMissing, OnOutOfRange};
 
-/// The remembered state of one partition.
+/// The stored state of one partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Checkpoint {
     /// The partition.
     pub partition: i32,
-    /// How far it is durable.
+    /// The durable position.
     pub position: Position,
     /// The base of the write timestamps of this partition's checkpoints, in microseconds since 1970.
     pub epoch: i64,
-    /// The topic's id in Kafka: another one under the same name has other records.
+    /// Kafka's topic id. A recreated topic has another one.
     pub topic_id: Uuid,
-    /// The table's id in Cassandra: another one under the same name lacks the rows.
+    /// Cassandra's table id. A recreated table has another one, and lacks the rows.
     pub table_id: Uuid,
 }
 
-/// How many records beyond the checkpoint that is found a member of the old epoch may still get to: what it holds in
-/// memory (some ten thousand, bounded by `kafka.fetch_buffer`), with room. Epochs are in microseconds, so this is a second.
-const LEAD: i64 = 1_000_000;
+/// How many offsets a fenced member of the old epoch may still advance: the records that it holds in memory. They are
+/// about ten thousand, limited by `kafka.fetch_buffer`. Epochs are in microseconds, so the margin is one second.
+const EPOCH_MARGIN: i64 = 1_000_000;
 
 impl Checkpoint {
-    /// The write timestamp under which it is stored: of two members that write one epoch, the one that is further
-    /// wins, so a fenced member never moves a checkpoint back.
+    /// Returns the checkpoint's write timestamp. Of two members of one epoch the one with the larger offset wins, so
+    /// a fenced consumer cannot move a checkpoint backwards.
     pub fn write_timestamp(&self) -> i64 {
         if failpoint::inject("zombie_not_fenced") {
-            return crate::clock::wall_micros();
+            return crate::pipeline::write_timestamp::wall_micros();
         }
         self.epoch + self.position.next_offset
     }
 
-    /// The epoch that supersedes this checkpoint and what a fenced member may still store above it, whatever clock is
-    /// wrong.
+    /// Returns an epoch that supersedes this checkpoint and all that a fenced member may still write, regardless of
+    /// clock skew.
     pub fn next_epoch(&self, now: i64) -> i64 {
-        now.max(self.write_timestamp() + LEAD)
+        now.max(self.write_timestamp() + EPOCH_MARGIN)
     }
 }
 
-/// What is known of a partition when it is assigned.
+/// What is known of an assigned partition.
 #[derive(Clone, Copy, Debug)]
-pub struct Known {
+pub struct PartitionInfo {
     /// The partition.
     pub partition: i32,
     /// Its checkpoint, if it has one.
     pub checkpoint: Option<Checkpoint>,
-    /// The group has a checkpoint for some partition of this very topic.
+    /// The group has a checkpoint of any partition of this topic.
     pub group_has_checkpoints: bool,
-    /// The topic's id now.
+    /// The current topic id.
     pub topic_id: Uuid,
-    /// The table's id now.
+    /// The current table id.
     pub table_id: Uuid,
-    /// The offset of the first record that is still there.
+    /// The first offset in the log.
     pub beginning: i64,
-    /// The offset after the last one.
+    /// The end offset of the log.
     pub end: i64,
-    /// What the group has committed in Kafka; asked only where the policy needs it.
+    /// The group's committed offset; requested only if the policy needs it.
     pub committed: Option<i64>,
 }
 
-/// Why a partition starts where it starts.
+/// Why a partition starts at its offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Because {
-    /// The checkpoint says so.
+pub enum StartReason {
+    /// The checkpoint is valid.
     Checkpoint,
     /// There is no checkpoint.
     Missing(OnMissing),
-    /// The topic is another one than the checkpoint's.
+    /// The checkpoint belongs to an earlier topic of the same name.
     Recreated,
-    /// The checkpoint lies outside what the topic holds.
+    /// The checkpoint is outside the log.
     OutOfRange(OnOutOfRange),
 }
 
-/// A partition's start.
+/// The start of a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Start {
-    /// The state to go on from; it is to be stored unless it was there already.
+pub struct ResolvedStart {
+    /// The state to continue from. It must be stored unless it is the existing checkpoint.
     pub checkpoint: Checkpoint,
     /// The reason.
-    pub because: Because,
+    pub reason: StartReason,
 }
 
-/// Why a partition can't start. Only the operator can mend it.
+/// Why a partition can't start. Only the operator can fix it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum NoStart {
-    /// `checkpoint.on_missing = fail`.
-    #[error("partition {partition} has no checkpoint, and checkpoint.on_missing is `fail`")]
+pub enum StartError {
+    /// `checkpoint.on_missing` is `fail`.
+    #[error(
+        "partition {partition} has no checkpoint, and checkpoint.on_missing is `fail`: set it to `earliest`, `latest` or `group`"
+    )]
     Missing {
         /// The partition.
         partition: i32,
     },
-    /// `checkpoint.on_missing = group`, and the group has committed nothing.
-    #[error("partition {partition} has no checkpoint, and the group has committed no offset to take over")]
+    /// `checkpoint.on_missing` is `group`, and the group has no committed offset.
+    #[error(
+        "partition {partition} has no checkpoint, and the group has no committed offset for checkpoint.on_missing = `group`"
+    )]
     NothingCommitted {
         /// The partition.
         partition: i32,
     },
-    /// Records that were never read are gone, or the topic lost its end.
+    /// Records that were never read are deleted, or the log lost its end.
     #[error(
-        "partition {partition} is to go on at offset {next_offset}, but the topic holds {beginning} to {end}: \
-         records are gone. Set checkpoint.on_out_of_range to `earliest` or `latest` to go on without them"
+        "partition {partition} must continue at offset {next_offset}, but the topic holds offsets {beginning} to {end}: \
+         records are lost. Set checkpoint.on_out_of_range to `earliest` or `latest` to continue without them"
     )]
     OutOfRange {
         /// The partition.
         partition: i32,
-        /// Where it would go on.
+        /// The offset to continue at.
         next_offset: i64,
-        /// The first offset there is.
+        /// The first offset in the log.
         beginning: i64,
-        /// The offset after the last one.
+        /// The end offset of the log.
         end: i64,
     },
-    /// The table was dropped and created anew.
+    /// The table was dropped and recreated.
     #[error(
-        "partition {partition} has a checkpoint for another table of this name: rows written before are not in \
-         this one. Run `streamer replay` to write them again, or `streamer accept-table` to go on without them"
+        "partition {partition} has a checkpoint of an earlier table of this name, whose rows are not in the present one. \
+         Run `streamer replay` to write them again, or `streamer accept-table` to continue without them"
     )]
     OtherTable {
         /// The partition.
@@ -133,115 +139,124 @@ pub enum NoStart {
     },
 }
 
-/// Decides where a partition starts. `now` in microseconds since 1970.
+/// Resolves the start of a partition. `now` in microseconds since 1970.
 ///
 /// # Errors
-/// [`NoStart`], when going on would leave a quiet gap or the policy forbids it.
-pub fn start(known: &Known, settings: &CheckpointSettings, now: i64) -> Result<Start, NoStart> {
-    let partition = known.partition;
-    let Some(found) = known.checkpoint else {
-        return missing(known, settings, now);
+/// [`StartError`], when records would be skipped silently or the policy forbids the start.
+pub fn resolve_start(
+    info: &PartitionInfo,
+    settings: &CheckpointSettings,
+    now: i64,
+) -> Result<ResolvedStart, StartError> {
+    let partition = info.partition;
+    let Some(found) = info.checkpoint else {
+        return missing(info, settings, now);
     };
-    if found.table_id != known.table_id {
-        return Err(NoStart::OtherTable { partition });
+    if found.table_id != info.table_id {
+        return Err(StartError::OtherTable { partition });
     }
-    if found.topic_id != known.topic_id {
-        // Stamps continue above those of the old topic, or its rows would beat the new records.
-        let high = HighMark {
+    if found.topic_id != info.topic_id {
+        // Write timestamps continue above those of the old topic. Otherwise its rows would win over the new records.
+        let max_seen = MaxSeen {
             offset: 0,
-            stamp: found.position.high.stamp,
+            write_timestamp: found.position.max_seen.write_timestamp,
             ceiling: None,
         };
-        let checkpoint = fresh(known, known.beginning, high, found.next_epoch(now));
-        return Ok(Start {
+        let checkpoint = new_checkpoint(info, info.beginning, max_seen, found.next_epoch(now));
+        return Ok(ResolvedStart {
             checkpoint,
-            because: Because::Recreated,
+            reason: StartReason::Recreated,
         });
     }
     let next_offset = found.position.next_offset;
-    if (known.beginning..=known.end).contains(&next_offset) {
-        return Ok(Start {
+    if (info.beginning..=info.end).contains(&next_offset) {
+        return Ok(ResolvedStart {
             checkpoint: found,
-            because: Because::Checkpoint,
+            reason: StartReason::Checkpoint,
         });
     }
     let policy = settings.on_out_of_range;
     let to = match policy {
         OnOutOfRange::Fail => {
-            let Known { beginning, end, .. } = *known;
-            return Err(NoStart::OutOfRange {
+            let PartitionInfo { beginning, end, .. } = *info;
+            return Err(StartError::OutOfRange {
                 partition,
                 next_offset,
                 beginning,
                 end,
             });
         }
-        OnOutOfRange::Earliest => known.beginning,
-        OnOutOfRange::Latest => known.end,
+        OnOutOfRange::Earliest => info.beginning,
+        OnOutOfRange::Latest => info.end,
     };
-    let high = found.position.high;
-    // Below the old end a truncated log has other records than before: they must win over the lost ones.
-    let high = HighMark {
-        offset: high.offset.min(to),
-        ..high
+    let max_seen = found.position.max_seen;
+    // A truncated log has other records below its old end, which must win over the lost ones.
+    let max_seen = MaxSeen {
+        offset: max_seen.offset.min(to),
+        ..max_seen
     };
-    let checkpoint = fresh(known, to, high, found.next_epoch(now));
-    Ok(Start {
+    let checkpoint = new_checkpoint(info, to, max_seen, found.next_epoch(now));
+    Ok(ResolvedStart {
         checkpoint,
-        because: Because::OutOfRange(policy),
+        reason: StartReason::OutOfRange(policy),
     })
 }
 
-fn missing(known: &Known, settings: &CheckpointSettings, now: i64) -> Result<Start, NoStart> {
-    let partition = known.partition;
-    // A partition that was added later has records that nobody read: `latest` would skip them.
+fn missing(
+    info: &PartitionInfo,
+    settings: &CheckpointSettings,
+    now: i64,
+) -> Result<ResolvedStart, StartError> {
+    let partition = info.partition;
+    // The records of a partition that was added later were never read, and `latest` would skip them.
     let policy = match settings.on_missing {
-        OnMissing::Latest if known.group_has_checkpoints => OnMissing::Earliest,
+        OnMissing::Latest if info.group_has_checkpoints => OnMissing::Earliest,
         policy => policy,
     };
     let next_offset = match policy {
-        OnMissing::Earliest => known.beginning,
-        OnMissing::Latest => known.end,
-        OnMissing::Group => match known.committed {
-            Some(committed) if (known.beginning..=known.end).contains(&committed) => committed,
+        OnMissing::Earliest => info.beginning,
+        OnMissing::Latest => info.end,
+        OnMissing::Group => match info.committed {
+            Some(committed) if (info.beginning..=info.end).contains(&committed) => committed,
             Some(next_offset) => {
-                let Known { beginning, end, .. } = *known;
-                return Err(NoStart::OutOfRange {
+                let PartitionInfo { beginning, end, .. } = *info;
+                return Err(StartError::OutOfRange {
                     partition,
                     next_offset,
                     beginning,
                     end,
                 });
             }
-            None => return Err(NoStart::NothingCommitted { partition }),
+            None => return Err(StartError::NothingCommitted { partition }),
         },
-        OnMissing::Fail => return Err(NoStart::Missing { partition }),
+        OnMissing::Fail => return Err(StartError::Missing { partition }),
     };
-    let high = HighMark {
+    let max_seen = MaxSeen {
         offset: next_offset,
-        // Whoever committed wrote rows by real time, late ones after the records that come now: these must win.
-        stamp: (policy == OnMissing::Group).then_some(now),
+        // The other consumer wrote rows with real-time timestamps, some after the next records: the next records must
+        // win.
+        write_timestamp: (policy == OnMissing::Group).then_some(now),
         ceiling: None,
     };
-    Ok(Start {
-        checkpoint: fresh(known, next_offset, high, now),
-        because: Because::Missing(policy),
+    Ok(ResolvedStart {
+        checkpoint: new_checkpoint(info, next_offset, max_seen, now),
+        reason: StartReason::Missing(policy),
     })
 }
 
-fn fresh(known: &Known, next_offset: i64, high: HighMark, epoch: i64) -> Checkpoint {
+fn new_checkpoint(info: &PartitionInfo, next_offset: i64, max_seen: MaxSeen, epoch: i64) -> Checkpoint {
     let position = Position {
         next_offset,
-        last_stamp: None,
-        high,
-        tally: Tally::default(),
+        last_write_timestamp: None,
+        max_seen,
+        dead_letters: DeadLetterStats::default(),
     };
     Checkpoint {
-        partition: known.partition,
+        partition: info.partition,
         position,
         epoch,
-        topic_id: known.topic_id,
-        table_id: known.table_id,
+        topic_id: info.topic_id,
+        table_id: info.table_id,
     }
 }
 

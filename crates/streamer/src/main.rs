@@ -1,17 +1,17 @@
-//! Writes the topic to Cassandra: every record a row or a dead letter, exactly once.
+//! The `streamer` binary: the service, and the operator's commands.
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use service::{CommandLine, ConfigCommand, Process};
 use streamer::Settings;
-use streamer::commands::{self, Command};
+use streamer::admin::{self, Command};
 
-/// Kafka → Cassandra: every record becomes a row or a dead letter, exactly once
+/// Write a Kafka topic to a Cassandra table: every record becomes a row or a dead letter, exactly once
 ///
-/// Without a command it runs until it is told to stop.
+/// Without a command the service runs until SIGTERM.
 #[derive(Parser)]
-#[command(version)]
+#[command(version, after_help = admin::EXAMPLES)]
 struct Cli {
     #[command(flatten)]
     common: CommandLine,
@@ -37,8 +37,8 @@ async fn main() -> ExitCode {
         Err(code) => return code,
     };
     if let Some(Action::Command(command)) = cli.command {
-        // Not returned: a thread of a driver may be waiting for a server that is away.
-        std::process::exit(i32::from(commands::perform(command, settings).await));
+        // Returning would wait for driver threads that may block on an unreachable server.
+        std::process::exit(i32::from(admin::perform(command, settings).await));
     }
     let process = match Process::start(streamer::config::NAME, &settings.process).await {
         Ok(process) => process,

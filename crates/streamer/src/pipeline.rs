@@ -1,7 +1,17 @@
-//! Receive, stamp, batch, write, checkpoint: one task that owns every partition's state, so that nothing of it is shared.
+//! Receive, stamp, batch, write, checkpoint: one task owns the state of all partitions, so nothing is shared.
 //!
-//! Data flows one way. What flows back is the completion of a micro-batch, and only a completed prefix becomes a
-//! checkpoint, and only a checkpoint becomes a commit.
+//! Data flows one way. Only the completion of a micro-batch flows back. Only a completed prefix becomes a checkpoint,
+//! and only a checkpoint becomes a commit.
+
+pub mod batch_builder;
+pub mod batch_writer;
+pub mod consumed_record;
+pub mod offset_tracker;
+pub mod partition_state;
+pub mod raw_record;
+pub mod remaining_ttl;
+pub mod row;
+pub mod write_timestamp;
 
 mod assignment;
 mod saving;
@@ -20,64 +30,65 @@ use thiserror::Error;
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::assign::{AssignError, Assigner};
-use crate::batch::{End, Filling, Operation};
-use crate::cassandra::sessions::Unusable;
-use crate::clock::wall_micros;
-use crate::kafka::source::{Chunk, Command, Record, Source};
-use crate::lane::{Arrival, Lane};
+use crate::cassandra::session_pool::SessionError;
+use crate::checkpoint::start_offset_resolver::{ResolveError, StartOffsetResolver};
+use crate::consumer::channels::{Chunk, ConsumerCommand, ConsumerHandle, DecodedRecord};
+use crate::consumer::client::ClientRejected;
+use crate::dead_letters::halted_partitions::HaltedPartitions;
 use crate::metrics::StreamerMetrics;
 use crate::pipeline::assignment::{Revoking, Started};
+use crate::pipeline::batch_builder::{BatchBuilder, BatchPartition, Operation};
+use crate::pipeline::batch_writer::{BatchWriteError, BatchWriter, WrittenBatch};
+use crate::pipeline::consumed_record::Change;
+use crate::pipeline::offset_tracker::BatchRecords;
+use crate::pipeline::partition_state::{PartitionState, ReceivedRecord};
 use crate::pipeline::saving::Saving;
-use crate::progress::Records;
-use crate::record::Change;
-use crate::settle::{SettleError, Settled, Settler};
-use crate::stopped::Stopped;
+use crate::pipeline::write_timestamp::wall_micros;
 
-/// Why the pipeline ended by itself.
+/// Why the pipeline failed.
 #[derive(Debug, Error)]
 pub enum PipelineError {
-    /// Records can't be made durable.
+    /// Records can't be written.
     #[error(transparent)]
-    Settle(#[from] SettleError),
+    Write(#[from] BatchWriteError),
     /// A partition can't be started.
     #[error(transparent)]
-    Assign(#[from] AssignError),
+    Assign(#[from] ResolveError),
     /// Checkpoints can't be written.
-    #[error("cassandra refuses checkpoints: {0}")]
+    #[error("cassandra rejected the checkpoints: {0}")]
     Checkpoint(String),
-    /// No session can be had.
+    /// No session can be built.
     #[error(transparent)]
-    Unusable(#[from] Unusable),
-    /// Kafka refuses this consumer.
-    #[error("kafka refuses this consumer")]
-    Refused(#[source] KafkaError),
-    /// The consumer is beyond repair; a new process is not.
-    #[error("the kafka consumer is beyond repair")]
-    Broken(#[source] KafkaError),
-    /// The log is not where it was thought to be: start anew from the checkpoints.
+    Session(#[from] SessionError),
+    /// Kafka rejects the client.
+    #[error(transparent)]
+    Rejected(#[from] ClientRejected),
+    /// The consumer has failed for good. A new process can continue.
+    #[error("the kafka consumer failed for good")]
+    Consumer(#[source] KafkaError),
+    /// The log changed under the consumer: restart from the checkpoints.
     #[error("the log changed under the consumer")]
     Restart(#[source] KafkaError),
-    /// The consumer's thread is gone.
-    #[error("the kafka consumer's thread ended")]
-    SourceEnded,
+    /// The consumer thread has ended.
+    #[error("the kafka consumer thread ended")]
+    ConsumerEnded,
 }
 
-/// What other tasks may know: the partitions that are held, and how far each is checkpointed; none while its start is looked
-/// for.
-pub type Held = Arc<Mutex<BTreeMap<i32, Option<i64>>>>;
+/// The assigned partitions and their checkpointed offsets, for other tasks. `None` until the start offset is
+/// resolved.
+pub type AssignedPartitions = Arc<Mutex<BTreeMap<i32, Option<i64>>>>;
 
 /// The pipeline of one topic and one table.
 pub struct Pipeline {
-    assigner: Arc<Assigner>,
-    settler: Arc<Settler>,
-    source: Source,
+    resolver: Arc<StartOffsetResolver>,
+    batch_writer: Arc<BatchWriter>,
+    consumer: ConsumerHandle,
     metrics: Arc<StreamerMetrics>,
-    held: Held,
-    stopped: Arc<Stopped>,
-    lanes: BTreeMap<i32, Lane>,
-    filling: Filling,
-    writing: FuturesUnordered<BoxFuture<'static, Result<Settled, SettleError>>>,
+    assigned_partitions: AssignedPartitions,
+    halted: Arc<HaltedPartitions>,
+    partition_states: BTreeMap<i32, PartitionState>,
+    batch_builder: BatchBuilder,
+    writing: FuturesUnordered<BoxFuture<'static, Result<WrittenBatch, BatchWriteError>>>,
     saving: Option<Saving>,
     assigning: Option<BoxFuture<'static, Started>>,
     revoking: Option<Revoking>,
@@ -85,25 +96,25 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// Nothing is assigned yet.
+    /// Creates a pipeline without partitions.
     pub fn new(
-        assigner: Arc<Assigner>,
-        settler: Arc<Settler>,
-        source: Source,
+        resolver: Arc<StartOffsetResolver>,
+        batch_writer: Arc<BatchWriter>,
+        consumer: ConsumerHandle,
         metrics: Arc<StreamerMetrics>,
-        held: Held,
-        stopped: Arc<Stopped>,
+        assigned_partitions: AssignedPartitions,
+        halted: Arc<HaltedPartitions>,
     ) -> Self {
-        let filling = Filling::new(&assigner.settings.batch());
+        let batch_builder = BatchBuilder::new(&resolver.settings.batch());
         Self {
-            assigner,
-            settler,
-            source,
+            resolver,
+            batch_writer,
+            consumer,
             metrics,
-            held,
-            stopped,
-            lanes: BTreeMap::new(),
-            filling,
+            assigned_partitions,
+            halted,
+            partition_states: BTreeMap::new(),
+            batch_builder,
             writing: FuturesUnordered::new(),
             saving: None,
             assigning: None,
@@ -112,10 +123,10 @@ impl Pipeline {
         }
     }
 
-    /// Works until `shutdown`, then finishes what is held, checkpoints it and leaves the group.
+    /// Runs until `shutdown`, then drains the pipeline, writes the checkpoints and leaves the group.
     ///
     /// # Errors
-    /// [`PipelineError`]; what is not checkpointed then is done again by the next start.
+    /// [`PipelineError`]. Records after the checkpoints are written again by the next start.
     pub async fn run(mut self, shutdown: CancellationToken) -> Result<(), PipelineError> {
         let outcome = tokio::select! {
             outcome = self.work() => outcome.map(|never| match never {}),
@@ -124,174 +135,181 @@ impl Pipeline {
         if outcome.is_ok() {
             self.finish().await?;
         }
-        self.leave().await;
+        self.close().await;
         outcome
     }
 
     async fn work(&mut self) -> Result<std::convert::Infallible, PipelineError> {
-        let mut ticks = interval(self.assigner.settings.checkpoint.interval);
+        let mut ticks = interval(self.resolver.settings.checkpoint.interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             self.flush_if_due();
-            let room = self.has_room();
+            let has_capacity = self.has_capacity();
             let due = self
-                .filling
+                .batch_builder
                 .due()
-                .filter(|_| self.writing.len() < self.assigner.settings.batch.max_in_flight);
+                .filter(|_| self.writing.len() < self.resolver.settings.batch.max_in_flight);
             let revoke_until = self.revoking.as_ref().map(|revoking| revoking.until);
             tokio::select! {
-                Some(settled) = self.writing.next() => self.settled(&settled?)?,
-                Some(saved) = maybe(&mut self.saving) => self.saved(saved)?,
-                Some(started) = maybe(&mut self.assigning) => self.started(started?)?,
-                notice = self.source.notices.recv() => self.notice(notice.ok_or(PipelineError::SourceEnded)?)?,
-                chunk = self.source.chunks.recv(), if room => self.chunk(chunk.ok_or(PipelineError::SourceEnded)?)?,
+                Some(written) = self.writing.next() => self.written(&written?)?,
+                Some(saved) = poll_slot(&mut self.saving) => self.saved(saved)?,
+                Some(started) = poll_slot(&mut self.assigning) => self.started(started?)?,
+                event = self.consumer.events.recv() => self.rebalanced(event.ok_or(PipelineError::ConsumerEnded)?)?,
+                chunk = self.consumer.chunks.recv(), if has_capacity => self.chunk(chunk.ok_or(PipelineError::ConsumerEnded)?)?,
                 () = until(due) => {}
-                () = until(revoke_until) => self.give_up_revoked(),
+                () = until(revoke_until) => self.abandon_revoked(),
                 _ = ticks.tick() => self.save(),
             }
-            self.give_back_if_drained();
+            self.release_if_drained();
         }
     }
 
-    fn has_room(&self) -> bool {
-        !self.filling.is_full() || self.writing.len() < self.assigner.settings.batch.max_in_flight
+    fn has_capacity(&self) -> bool {
+        !self.batch_builder.is_full() || self.writing.len() < self.resolver.settings.batch.max_in_flight
     }
 
     fn flush_if_due(&mut self) {
-        if self.writing.len() >= self.assigner.settings.batch.max_in_flight {
+        if self.writing.len() >= self.resolver.settings.batch.max_in_flight {
             return;
         }
-        let Some(trigger) = self.filling.trigger(Instant::now(), self.writing.len()) else {
+        let Some(trigger) = self.batch_builder.trigger(Instant::now(), self.writing.len()) else {
             return;
         };
-        let batch = self.filling.flush(self.next_batch, trigger);
+        let batch = self.batch_builder.flush(self.next_batch, trigger);
         self.next_batch += 1;
-        for End {
+        for BatchPartition {
             partition,
             position,
             records,
-        } in &batch.ends
+        } in &batch.partitions
         {
-            if let Some(lane) = self.lanes.get_mut(partition) {
-                lane.progress().open(batch.id, *position, records.clone());
+            if let Some(partition_state) = self.partition_states.get_mut(partition) {
+                partition_state
+                    .offsets()
+                    .open(batch.id, *position, records.clone());
                 if failpoint::inject("commit_before_write") {
-                    lane.complete(batch.id, &[]);
+                    partition_state.complete(batch.id, &[]);
                 }
             }
         }
         self.metrics.batches.with_label_values(&[trigger.label()]).inc();
-        let settler = Arc::clone(&self.settler);
+        let batch_writer = Arc::clone(&self.batch_writer);
         self.writing
-            .push(async move { settler.settle(batch).await }.boxed());
+            .push(async move { batch_writer.write(batch).await }.boxed());
     }
 
     fn chunk(&mut self, chunk: Chunk) -> Result<(), PipelineError> {
         match chunk {
             Chunk::Records { assignment, records } => self.records(assignment, records),
-            Chunk::End {
+            Chunk::Eof {
                 assignment,
                 partition,
                 next_offset,
             } => {
-                self.end(assignment, partition, next_offset);
+                self.eof(assignment, partition, next_offset);
                 Ok(())
             }
         }
     }
 
-    fn records(&mut self, assignment: u64, records: Vec<Record>) -> Result<(), PipelineError> {
+    fn records(&mut self, assignment: u64, records: Vec<DecodedRecord>) -> Result<(), PipelineError> {
         let (now, micros) = (Instant::now(), wall_micros());
         self.metrics.records.inc_by(records.len() as u64);
         failpoint::crash("after_fetch");
         for record in records {
-            let Record {
+            let DecodedRecord {
                 partition,
                 offset,
                 timestamp,
                 change,
-                misplaced,
+                mismatch,
                 raw,
             } = record;
-            let arrival = Arrival {
+            let received = ReceivedRecord {
                 assignment,
                 offset,
                 timestamp: timestamp.saturating_mul(1_000),
-                dead: matches!(change, Change::Refuse(_)),
+                dead: matches!(change, Change::Reject(_)),
             };
-            // Of a partition that is no longer ours: its owner reads it.
-            let lane = self.lanes.get_mut(&partition);
-            let Some(taken) = lane.and_then(|lane| lane.take(arrival, micros)) else {
+            // Records of a revoked partition belong to its next owner.
+            let partition_state = self.partition_states.get_mut(&partition);
+            let Some(stamped) =
+                partition_state.and_then(|partition_state| partition_state.receive(received, micros))
+            else {
                 continue;
             };
-            self.count(misplaced, taken.capped);
+            self.count(mismatch, stamped.capped);
             let operation = Operation {
                 partition,
                 offset,
                 timestamp,
-                stamp: if failpoint::inject("wall_clock_stamp") {
+                write_timestamp: if failpoint::inject("wall_clock_stamp") {
                     micros
                 } else {
-                    taken.stamp
+                    stamped.write_timestamp
                 },
                 change,
                 raw,
             };
-            self.filling.push(operation, taken.end, now);
+            self.batch_builder.push(operation, stamped.end, now);
         }
-        self.tell_stopped()
+        self.halt_partitions()
     }
 
-    fn count(&self, misplaced: crate::record::Misplaced, capped: bool) {
-        if misplaced.key {
-            self.metrics.misplaced.with_label_values(&["key"]).inc();
+    fn count(&self, mismatch: crate::pipeline::consumed_record::PartitionMismatch, capped: bool) {
+        if mismatch.key {
+            self.metrics.mismatch.with_label_values(&["key"]).inc();
         }
-        if misplaced.partition {
-            self.metrics.misplaced.with_label_values(&["partition"]).inc();
+        if mismatch.partition {
+            self.metrics.mismatch.with_label_values(&["partition"]).inc();
         }
         if capped {
             self.metrics.capped_timestamps.inc();
         }
     }
 
-    /// A stretch without records is durable as soon as everything before it is.
-    fn end(&mut self, assignment: u64, partition: i32, next_offset: i64) {
-        // Records that wait come before this end; it is seen again once they are written.
-        if !self.filling.is_empty() {
+    /// A range without records is durable once everything before it is.
+    fn eof(&mut self, assignment: u64, partition: i32, next_offset: i64) {
+        // Pending records come before this end. The end is reported again once they are written.
+        if !self.batch_builder.is_empty() {
             return;
         }
-        let Some(lane) = self.lanes.get_mut(&partition) else {
+        let Some(partition_state) = self.partition_states.get_mut(&partition) else {
             return;
         };
-        if let Some(end) = lane.skip_to(assignment, next_offset) {
-            lane.progress().open(self.next_batch, end, Records::default());
-            lane.complete(self.next_batch, &[]);
+        if let Some(end) = partition_state.skip_to(assignment, next_offset) {
+            partition_state
+                .offsets()
+                .open(self.next_batch, end, BatchRecords::default());
+            partition_state.complete(self.next_batch, &[]);
             self.next_batch += 1;
         }
     }
 
-    fn settled(&mut self, settled: &Settled) -> Result<(), PipelineError> {
-        for (partition, refused) in &settled.partitions {
-            if let Some(lane) = self.lanes.get_mut(partition) {
-                lane.complete(settled.batch, refused);
+    fn written(&mut self, written: &WrittenBatch) -> Result<(), PipelineError> {
+        for (partition, rejected) in &written.partitions {
+            if let Some(partition_state) = self.partition_states.get_mut(partition) {
+                partition_state.complete(written.batch, rejected);
             }
         }
-        self.tell_stopped()
+        self.halt_partitions()
     }
 
-    /// Partitions that have just reached a limit of dead letters are read no further.
-    fn tell_stopped(&mut self) -> Result<(), PipelineError> {
-        let stopped = self.lanes.iter();
-        let stopped = stopped.filter_map(|(partition, lane)| Some((*partition, lane.stopped()?)));
-        let new = self.stopped.set(stopped.collect());
+    /// Stops reading the partitions that have just reached a limit of dead letters.
+    fn halt_partitions(&mut self) -> Result<(), PipelineError> {
+        let halted = self.partition_states.iter();
+        let halted =
+            halted.filter_map(|(partition, partition_state)| Some((*partition, partition_state.halted()?)));
+        let new = self.halted.set(halted.collect());
         if new.is_empty() {
             return Ok(());
         }
-        self.order(Command::Stop(new))
+        self.send(ConsumerCommand::Halt(new))
     }
 
-    /// What is held becomes durable and is checkpointed. Ends with the grace time of the process at the latest.
+    /// Writes and checkpoints all pending records. The process's grace time limits the wait.
     async fn finish(&mut self) -> Result<(), PipelineError> {
-        self.order(Command::Pause)?;
+        self.send(ConsumerCommand::Pause)?;
         loop {
             if let Some(saving) = self.saving.take() {
                 let saved = saving.await;
@@ -299,8 +317,8 @@ impl Pipeline {
             }
             self.flush_if_due();
             match self.writing.next().await {
-                Some(settled) => self.settled(&settled?)?,
-                None if self.filling.is_empty() => {
+                Some(written) => self.written(&written?)?,
+                None if self.batch_builder.is_empty() => {
                     self.save();
                     if self.saving.is_none() {
                         return Ok(());
@@ -311,36 +329,37 @@ impl Pipeline {
         }
     }
 
-    /// Leaves the group, so that others take over at once. A consumer that does not end in time is left behind.
-    async fn leave(self) {
-        let Source {
+    /// Leaves the group, so that other members take over at once. A consumer that does not close in time is
+    /// abandoned.
+    async fn close(self) {
+        let ConsumerHandle {
             commands,
             closed,
             chunks,
-            notices,
-        } = self.source;
-        // The thread may have ended by itself. Without these channels it waits neither for room nor for a revocation
-        // to be drained, which would hold the partitions back from their next owner for the whole of its deadline.
-        drop((chunks, notices));
-        let _ = commands.send(Command::Close);
-        if tokio::time::timeout(LEAVE, closed).await.is_err() {
+            events,
+        } = self.consumer;
+        // The thread may have ended. With these channels closed it waits neither for capacity nor for a drained
+        // revocation, which would delay the next owner by `kafka.revoke_timeout`.
+        drop((chunks, events));
+        let _ = commands.send(ConsumerCommand::Close);
+        if tokio::time::timeout(CLOSE_TIMEOUT, closed).await.is_err() {
             tracing::warn!("the kafka consumer did not close in time");
         }
     }
 
-    fn order(&self, command: Command) -> Result<(), PipelineError> {
-        self.source
+    fn send(&self, command: ConsumerCommand) -> Result<(), PipelineError> {
+        self.consumer
             .commands
             .send(command)
-            .map_err(|_| PipelineError::SourceEnded)
+            .map_err(|_| PipelineError::ConsumerEnded)
     }
 }
 
-/// Closing a consumer can hang for ever.
-const LEAVE: Duration = Duration::from_secs(5);
+/// Closing a consumer may block forever.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The outcome of the future in `slot`, which it leaves; never, while there is none.
-async fn maybe<T>(slot: &mut Option<BoxFuture<'static, T>>) -> Option<T> {
+/// Awaits and clears the future in `slot`. Never resolves while there is none.
+async fn poll_slot<T>(slot: &mut Option<BoxFuture<'static, T>>) -> Option<T> {
     match slot {
         Some(future) => {
             let value = future.await;

@@ -1,131 +1,95 @@
-//! The life of the streamer: wait for both servers, prepare topics and tables, work; start anew when the topic changed.
+//! The life of the service: prepare topics and tables, run the pipeline, and restart it when the topic changes.
+
+mod prepare;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use rdkafka::error::KafkaError;
+use futures::future::BoxFuture;
 use service::process::EXIT_CONFIG;
-use service::{Backoff, Context, Dependency, ExitStatus};
+use service::{Context, Dependency, ExitStatus};
 use thiserror::Error;
-use tokio::time::sleep;
 
-use crate::assign::{AssignError, Assigner};
-use crate::cassandra::checkpoints::Checkpoints;
-use crate::cassandra::fault::Fault;
-use crate::cassandra::schema::{self, SchemaError, Verified};
-use crate::cassandra::session::Live;
-use crate::cassandra::sessions::{Sessions, Unusable};
-use crate::cassandra::writer::{WriteError, Writer};
-use crate::kafka::broker::{Broker, Topic};
-use crate::kafka::dead_letters::DeadLetters;
-use crate::kafka::last_poll::LastPoll;
-use crate::kafka::{client, source, topics};
+use crate::cassandra::schema::{SchemaError, TableInfo};
+use crate::cassandra::session_pool::{SessionError, SessionPool};
+use crate::cassandra::writer::{RowWriteError, RowWriter};
+use crate::checkpoint::start_offset_resolver::{ResolveError, StartOffsetResolver};
+use crate::checkpoint::store::{CheckpointStore, instance};
+use crate::consumer::channels::ConsumerHandle;
+use crate::consumer::client::ClientRejected;
+use crate::consumer::last_poll::LastPoll;
+use crate::consumer::metadata_client::{MetadataClient, TopicInfo};
+use crate::consumer::poll_loop;
+use crate::dead_letters::halted_partitions::HaltedPartitions;
+use crate::dead_letters::producer::DeadLetterProducer;
+use crate::health::lazy_dependency::LazyDependency;
+use crate::health::probes::{CassandraProbe, KafkaProbe, StallInputs, TableProbeOutcome};
+use crate::health::stall_detector::StallDetector;
 use crate::metrics::StreamerMetrics;
-use crate::pipeline::{Held, Pipeline, PipelineError};
-use crate::probes::{CassandraProbe, Found, KafkaProbe, Standstill};
-use crate::record::Decoder;
-use crate::seldom::Seldom;
-use crate::settings::Settings;
-use crate::settle::{SettleError, Settler};
-use crate::stall::Stall;
-use crate::stopped::Stopped;
+use crate::pipeline::batch_writer::{BatchWriteError, BatchWriter};
+use crate::pipeline::consumed_record::Decoder;
+use crate::pipeline::{AssignedPartitions, Pipeline, PipelineError};
+use crate::config::Settings;
 
-/// Why the streamer ended.
+/// Why the service ended.
 #[derive(Debug, Error)]
 pub enum RunError {
-    /// Kafka refuses the configuration, the credentials or the rights.
-    #[error("kafka refuses this client")]
-    Kafka(#[source] KafkaError),
+    /// Kafka rejected the configuration, the credentials or the permissions.
+    #[error(transparent)]
+    Kafka(#[from] ClientRejected),
     /// Cassandra can't be used.
     #[error(transparent)]
-    Cassandra(#[from] Unusable),
+    Cassandra(#[from] SessionError),
     /// The tables can't be used.
-    #[error("the tables can't be used")]
+    #[error("failed to use the tables")]
     Schema(#[source] SchemaError),
-    /// The table was dropped, or dropped and created anew, while the streamer ran.
+    /// The table was dropped or recreated while the service ran.
     #[error(
-        "table {0} was replaced or dropped: run `streamer replay` to write its rows again, or `streamer accept-table`"
+        "table {0} was replaced or dropped: run `streamer replay` to write its rows again, or `streamer accept-table` to \
+         continue without them"
     )]
     OtherTable(String),
-    /// The work ended by itself.
-    #[error("the pipeline stopped")]
+    /// The pipeline failed.
+    #[error("the pipeline failed")]
     Pipeline(#[from] PipelineError),
 }
 
 impl ExitStatus for RunError {
     fn exit_code(&self) -> u8 {
-        let only_the_operator = match self {
+        let needs_operator = match self {
             Self::Kafka(_) | Self::Cassandra(_) | Self::Schema(_) | Self::OtherTable(_) => true,
             Self::Pipeline(error) => matches!(
                 error,
-                PipelineError::Refused(_)
-                    | PipelineError::Unusable(_)
-                    | PipelineError::Settle(SettleError::Write(
-                        WriteError::Schema(_)
-                            | WriteError::OtherTable(_)
-                            | WriteError::Unusable(_)
-                            | WriteError::Refused(_)
+                PipelineError::Rejected(_)
+                    | PipelineError::Session(_)
+                    | PipelineError::Write(BatchWriteError::Rows(
+                        RowWriteError::Schema(_)
+                            | RowWriteError::OtherTable(_)
+                            | RowWriteError::Session(_)
+                            | RowWriteError::Fatal(_)
                     ))
                     | PipelineError::Checkpoint(_)
                     | PipelineError::Assign(
-                        AssignError::NoStart(_)
-                            | AssignError::Unusable(_)
-                            | AssignError::Kafka(_)
-                            | AssignError::Cassandra(_)
+                        ResolveError::Start(_)
+                            | ResolveError::Session(_)
+                            | ResolveError::Kafka(_)
+                            | ResolveError::Cassandra(_)
                     )
             ),
         };
-        if only_the_operator { EXIT_CONFIG } else { 1 }
+        if needs_operator { EXIT_CONFIG } else { 1 }
     }
 }
 
-/// Runs until the process is told to stop.
+/// Runs the service until the process shuts down.
+///
+/// The future is boxed here, so that the binary does not compile the service again.
 ///
 /// # Errors
 /// [`RunError`], when only a restart or the operator can help.
-pub async fn run(settings: Settings, context: Context) -> Result<(), RunError> {
-    let metrics = Arc::new(StreamerMetrics::new(&context.metrics));
-    let kafka = context.health.dependency("kafka");
-    let sessions = Arc::new(Sessions::new(
-        settings.cassandra.clone(),
-        context.health.dependency("cassandra"),
-    ));
-    let broker = Arc::new(Broker::new(&settings.kafka).map_err(RunError::Kafka)?);
-    let checkpoints = Arc::new(Checkpoints::new(&settings, instance()));
-    let last_poll = Arc::new(LastPoll::default());
-    let watched = Arc::clone(&last_poll);
-    context.health.watch("poll", move || watched.check());
-    let stopped = Arc::new(Stopped::new(context.health.clone(), metrics.stopped.clone()));
-    let dead_letter_topic = Arc::new(Seldom::new(context.health.clone(), "dead_letter_topic"));
-    let stall = Arc::new(Stall::new(settings.checkpoint.stall_timeout));
-    let watched = Arc::clone(&stall);
-    context.health.watch("progress", move || watched.check());
-    let streamer = Streamer {
-        settings: Arc::new(settings),
-        context,
-        metrics,
-        kafka,
-        sessions,
-        broker,
-        checkpoints,
-        last_poll,
-        stopped,
-        stall,
-        dead_letter_topic,
-    };
-    loop {
-        let Some((topic, verified)) = streamer.prepare().await? else {
-            return Ok(());
-        };
-        match streamer.work(topic, verified).await? {
-            Ended::Stopped => return Ok(()),
-            Ended::Restart(reason) => {
-                streamer.metrics.restarts.with_label_values(&[reason]).inc();
-                tracing::warn!(reason, "starting anew from the checkpoints");
-            }
-        }
-    }
+pub fn run(settings: Settings, context: Context) -> BoxFuture<'static, Result<(), RunError>> {
+    Box::pin(async move { Streamer::new(settings, context)?.run().await })
 }
 
 struct Streamer {
@@ -133,148 +97,108 @@ struct Streamer {
     context: Context,
     metrics: Arc<StreamerMetrics>,
     kafka: Dependency,
-    sessions: Arc<Sessions>,
-    broker: Arc<Broker>,
-    checkpoints: Arc<Checkpoints>,
+    sessions: Arc<SessionPool>,
+    metadata: Arc<MetadataClient>,
+    checkpoints: Arc<CheckpointStore>,
     last_poll: Arc<LastPoll>,
-    stopped: Arc<Stopped>,
-    stall: Arc<Stall>,
-    dead_letter_topic: Arc<Seldom>,
+    halted: Arc<HaltedPartitions>,
+    detector: Arc<StallDetector>,
+    dead_letter_topic: Arc<LazyDependency>,
 }
 
-enum Ended {
-    Stopped,
+enum Outcome {
+    Shutdown,
     Restart(&'static str),
 }
 
 impl Streamer {
-    /// Topics and tables; none, if the process is told to stop before both servers are there.
-    async fn prepare(&self) -> Result<Option<(Topic, Verified)>, RunError> {
-        tokio::select! {
-            () = self.context.shutdown.cancelled() => Ok(None),
-            prepared = async { futures::try_join!(self.prepare_topics(), self.prepare_tables()) } => prepared.map(Some),
-        }
+    fn new(settings: Settings, context: Context) -> Result<Self, RunError> {
+        let metrics = Arc::new(StreamerMetrics::new(&context.metrics));
+        let kafka = context.health.dependency("kafka");
+        let cassandra = context.health.dependency("cassandra");
+        let metadata = MetadataClient::new(&settings.kafka)
+            .map_err(|error| ClientRejected::new(&settings.kafka, error))?;
+        let last_poll = Arc::new(LastPoll::default());
+        let watched = Arc::clone(&last_poll);
+        context.health.watch("poll", move || watched.check());
+        let detector = Arc::new(StallDetector::new(settings.checkpoint.stall_timeout));
+        let watched = Arc::clone(&detector);
+        context.health.watch("progress", move || watched.check());
+        Ok(Self {
+            sessions: Arc::new(SessionPool::new(settings.cassandra.clone(), cassandra)),
+            checkpoints: Arc::new(CheckpointStore::new(&settings, instance())),
+            halted: Arc::new(HaltedPartitions::new(
+                context.health.clone(),
+                metrics.halted.clone(),
+            )),
+            dead_letter_topic: Arc::new(LazyDependency::new(context.health.clone(), "dead_letter_topic")),
+            settings: Arc::new(settings),
+            context,
+            metrics,
+            kafka,
+            metadata: Arc::new(metadata),
+            last_poll,
+            detector,
+        })
     }
 
-    async fn prepare_topics(&self) -> Result<Topic, RunError> {
-        let mut delays = Backoff::default().delays();
+    async fn run(self) -> Result<(), RunError> {
         loop {
-            let prepared = match topics::ensure(&self.settings.kafka, &self.broker).await {
-                Ok(()) => self.broker.ask(Broker::topic).await,
-                Err(error) => Err(error),
+            let Some((topic, table)) = self.prepare().await? else {
+                return Ok(());
             };
-            match prepared {
-                Ok(topic) => {
-                    self.kafka.ready();
-                    return Ok(topic);
+            match self.stream(topic, table).await? {
+                Outcome::Shutdown => return Ok(()),
+                Outcome::Restart(reason) => {
+                    self.metrics.restarts.with_label_values(&[reason]).inc();
+                    tracing::warn!(reason, "restarting from the checkpoints");
                 }
-                Err(error) if client::is_refused(&error) => return Err(RunError::Kafka(error)),
-                Err(error) => self.kafka.unready(error.to_string()),
             }
-            wait(&mut delays).await;
         }
     }
 
-    async fn prepare_tables(&self) -> Result<Verified, RunError> {
-        let mut unsettled = None;
-        let mut delays = Backoff::default().delays();
-        loop {
-            let live = self.sessions.live().await?;
-            match self.tables(&live).await {
-                Ok(verified) => {
-                    self.sessions.rows_flow();
-                    return Ok(verified);
-                }
-                // A table that another replica has just created is not known to every node at once.
-                Err(SchemaError::Failed {
-                    fault: Fault::Invalid(error),
-                    operation,
-                }) if unsettled.get_or_insert_with(Instant::now).elapsed() < SCHEMA_SETTLES => {
-                    self.sessions
-                        .dependency()
-                        .unready(format!("{operation}: {error}"));
-                }
-                Err(SchemaError::Failed {
-                    fault: Fault::Retry { kind, .. },
-                    operation,
-                }) => {
-                    self.sessions.dependency().unready(format!("{operation}: {kind}"));
-                }
-                Err(SchemaError::Failed {
-                    fault: Fault::Reconnect { error, .. },
-                    operation,
-                }) => {
-                    self.sessions
-                        .dependency()
-                        .unready(format!("{operation}: {error}"));
-                }
-                Err(error) => return Err(RunError::Schema(error)),
-            }
-            wait(&mut delays).await;
-        }
-    }
-
-    async fn tables(&self, live: &Live) -> Result<Verified, SchemaError> {
-        // What another replica has just created is not created again.
-        schema::settle(live).await?;
-        schema::ensure_checkpoints(live, &self.settings.cassandra).await?;
-        let read = |fault| SchemaError::Failed {
-            operation: "read the checkpoints",
-            fault,
-        };
-        let checkpoints = self.checkpoints.load(live).await.map_err(read)?;
-        let verified = schema::ensure_table(live, &self.settings.cassandra, !checkpoints.is_empty()).await?;
-        // Prepared now, so that the first record does not wait for it.
-        let prepare = |fault| SchemaError::Failed {
-            operation: "prepare the statements",
-            fault,
-        };
-        live.statements(&self.settings.cassandra).await.map_err(prepare)?;
-        Ok(verified)
-    }
-
-    async fn work(&self, topic: Topic, verified: Verified) -> Result<Ended, RunError> {
-        let held = Held::default();
+    async fn stream(&self, topic: TopicInfo, table: TableInfo) -> Result<Outcome, RunError> {
+        let assigned = AssignedPartitions::default();
         let partitions = Arc::new(AtomicI32::new(topic.partitions));
         let decoder = Decoder {
-            shape: verified.shape,
+            types: table.types,
             tombstones: self.settings.tombstones,
             partitions: partitions.load(Ordering::Relaxed),
         };
-        let source = source::start(
+        let consumer = poll_loop::spawn(
             &self.settings.kafka,
             decoder,
             Arc::clone(&partitions),
             Arc::clone(&self.last_poll),
         )
-        .map_err(RunError::Kafka)?;
-        let pipeline = self.pipeline(topic, verified, source, Arc::clone(&held))?;
+        .map_err(|error| ClientRejected::new(&self.settings.kafka, error))?;
+        let pipeline = self.pipeline(topic, table, consumer, Arc::clone(&assigned))?;
         let interval = self.settings.kafka.probe_interval;
         let kafka_probe = KafkaProbe {
-            broker: Arc::clone(&self.broker),
+            metadata: Arc::clone(&self.metadata),
             topic,
             partitions,
-            held,
+            assigned,
             last_poll: Arc::clone(&self.last_poll),
             dependency: self.kafka.clone(),
             metrics: Arc::clone(&self.metrics),
-            standstill: self.standstill(),
+            stall_inputs: self.stall_inputs(),
             interval,
         };
         let cassandra_probe = CassandraProbe {
             sessions: Arc::clone(&self.sessions),
-            verified,
+            table,
             interval,
         };
-        // The pipeline stops through its own token, so that it leaves the group whatever ends it.
+        // The pipeline has its own token, so that it leaves the group whatever ends this function.
         let stop = self.context.shutdown.child_token();
         let mut pipeline = std::pin::pin!(pipeline.run(stop.clone()));
-        let found = tokio::select! {
-            ended = &mut pipeline => return ended_by_itself(ended),
-            reason = kafka_probe.run() => Ok(Ended::Restart(reason)),
-            found = cassandra_probe.run() => Err(match found {
-                Found::OtherTable => RunError::OtherTable(self.settings.cassandra.qualified_table()),
-                Found::Unusable(unusable) => RunError::Cassandra(unusable),
+        let outcome = tokio::select! {
+            ended = &mut pipeline => return pipeline_ended(ended),
+            reason = kafka_probe.run() => Ok(Outcome::Restart(reason)),
+            outcome = cassandra_probe.run() => Err(match outcome {
+                TableProbeOutcome::OtherTable => RunError::OtherTable(self.settings.cassandra.qualified_table()),
+                TableProbeOutcome::Session(error) => RunError::Cassandra(error),
             }),
         };
         stop.cancel();
@@ -282,17 +206,19 @@ impl Streamer {
             .await
             .is_err()
         {
-            tracing::warn!("not everything was finished; it is done again");
+            tracing::warn!(
+                "pipeline not drained within kafka.revoke_timeout: the remaining records are written again"
+            );
         }
-        found
+        outcome
     }
 
-    fn standstill(&self) -> Standstill {
-        // Another assignment follows: what was seen of the one before says nothing.
-        self.stall.excuse(Instant::now());
-        Standstill {
-            stall: Arc::clone(&self.stall),
-            stopped: Arc::clone(&self.stopped),
+    fn stall_inputs(&self) -> StallInputs {
+        // The observations of an earlier assignment do not apply to the next one.
+        self.detector.reset(Instant::now());
+        StallInputs {
+            detector: Arc::clone(&self.detector),
+            halted: Arc::clone(&self.halted),
             servers: [self.kafka.clone(), self.sessions.dependency().clone()],
             dead_letter_topic: Arc::clone(&self.dead_letter_topic),
         }
@@ -300,67 +226,51 @@ impl Streamer {
 
     fn pipeline(
         &self,
-        topic: Topic,
-        verified: Verified,
-        source: source::Source,
-        held: Held,
+        topic: TopicInfo,
+        table: TableInfo,
+        consumer: ConsumerHandle,
+        assigned: AssignedPartitions,
     ) -> Result<Pipeline, RunError> {
         let metrics = Arc::clone(&self.metrics);
-        let dead_letters = DeadLetters::new(
+        let dead_letters = DeadLetterProducer::new(
             &self.settings.kafka,
             Arc::clone(&self.dead_letter_topic),
             Arc::clone(&metrics),
         )
-        .map_err(RunError::Kafka)?;
-        let writer = Writer::new(Arc::clone(&self.sessions), verified, Arc::clone(&metrics));
-        let settler = Settler {
-            writer,
+        .map_err(|error| ClientRejected::new(&self.settings.kafka, error))?;
+        let batch_writer = BatchWriter {
+            writer: RowWriter::new(Arc::clone(&self.sessions), table, Arc::clone(&metrics)),
             dead_letters,
             topic_id: topic.id,
             metrics: Arc::clone(&metrics),
         };
-        let assigner = Assigner {
+        let resolver = StartOffsetResolver {
             settings: Arc::clone(&self.settings),
             sessions: Arc::clone(&self.sessions),
             checkpoints: Arc::clone(&self.checkpoints),
-            broker: Arc::clone(&self.broker),
+            metadata: Arc::clone(&self.metadata),
             topic,
-            verified,
+            table,
         };
         Ok(Pipeline::new(
-            Arc::new(assigner),
-            Arc::new(settler),
-            source,
+            Arc::new(resolver),
+            Arc::new(batch_writer),
+            consumer,
             metrics,
-            held,
-            Arc::clone(&self.stopped),
+            assigned,
+            Arc::clone(&self.halted),
         ))
     }
 }
 
-fn ended_by_itself(ended: Result<(), PipelineError>) -> Result<Ended, RunError> {
+fn pipeline_ended(ended: Result<(), PipelineError>) -> Result<Outcome, RunError> {
     match ended {
-        Ok(()) => Ok(Ended::Stopped),
+        Ok(()) => Ok(Outcome::Shutdown),
         Err(PipelineError::Restart(error)) => {
             tracing::warn!(%error, "the log changed under the consumer");
-            Ok(Ended::Restart("log_changed"))
+            Ok(Outcome::Restart("log_changed"))
         }
-        Err(PipelineError::Assign(AssignError::TopicChanged)) => Ok(Ended::Restart("topic_recreated")),
+        Err(PipelineError::Assign(ResolveError::TopicChanged)) => Ok(Outcome::Restart("topic_recreated")),
         Err(error) => Err(error.into()),
     }
-}
-
-/// Nodes of a cluster agree on its tables within moments; a difference that lasts is none of settling.
-const SCHEMA_SETTLES: Duration = Duration::from_secs(10);
-
-async fn wait(delays: &mut (impl Iterator<Item = Duration> + Send)) {
-    if let Some(delay) = delays.next() {
-        sleep(delay).await;
-    }
-}
-
-/// For people who look at the checkpoints: which process wrote them.
-pub(crate) fn instance() -> String {
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    format!("{}:{}", host.trim(), std::process::id())
 }

@@ -1,4 +1,4 @@
-//! The README's tables say what the code does.
+//! Checks the README's tables against the code.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -11,14 +11,14 @@ use cdrs_tokio::frame::message_error::ErrorBody;
 use cdrs_tokio::frame::{FromCursor as _, Version};
 use service::Metrics;
 use streamer::Settings;
-use streamer::cassandra::fault::Fault;
+use streamer::cassandra::error_class::ErrorClass;
 use streamer::metrics::StreamerMetrics;
 use testkit::readme_check;
 
 const README: &str = include_str!("../README.md");
 
 #[test]
-fn every_key_is_in_the_manual_with_its_default() {
+fn every_setting_is_in_the_manual_with_its_default() {
     let keys = readme_check::keys(&serde_json::to_value(Settings::default()).unwrap());
     assert_eq!(readme_check::table(README, "Configuration"), keys);
 }
@@ -30,7 +30,7 @@ fn every_metric_is_in_the_manual() {
     for counters in [
         &created.rows,
         &created.dead_letters,
-        &created.misplaced,
+        &created.mismatch,
         &created.batches,
         &created.retries,
         &created.checkpoints,
@@ -43,29 +43,27 @@ fn every_metric_is_in_the_manual() {
     for gauges in [&created.checkpoint_offset, &created.end_offset, &created.lag] {
         gauges.with_label_values(&["0"]);
     }
-    let told: Vec<_> = readme_check::table(README, "Metrics")
+    let documented: Vec<_> = readme_check::table(README, "Metrics")
         .into_keys()
         .map(|name| name.split('{').next().unwrap().to_owned())
         .collect();
-    assert_eq!(told, readme_check::metrics(&metrics.render(), "streamer"));
+    assert_eq!(documented, readme_check::metrics(&metrics.render(), "streamer"));
 }
 
-/// What is said of a fault's kind.
-fn told(fault: &Fault) -> (String, String) {
-    let then = match fault {
-        Fault::Retry { overload: true, .. } => "the same rows again, fewer in flight",
-        Fault::Retry { .. } => "the same rows again",
-        Fault::Reconnect { .. } => "a new session, the whole micro-batch again",
-        Fault::Invalid(_) => {
-            "halved, down to the row; the table is verified; that row alone is a dead letter"
-        }
-        Fault::Fatal(_) => "exit 78 with the server's words",
+/// The documented row of an error class: label and reaction.
+fn documented(class: &ErrorClass) -> (String, String) {
+    let reaction = match class {
+        ErrorClass::Retry { overload: true, .. } => "retry the rows, halve the statements in flight",
+        ErrorClass::Retry { .. } => "retry the rows",
+        ErrorClass::Reconnect { .. } => "new session, write the whole micro-batch again",
+        ErrorClass::Invalid(_) => "split down to the row, verify the table, send the row to the dead letters",
+        ErrorClass::Fatal(_) => "exit 78 with the server's message",
     };
-    (fault.kind().to_owned(), then.to_owned())
+    (class.label().to_owned(), reaction.to_owned())
 }
 
-/// The code of every error that the native protocol has, with a body that suits each: no words, and zeros.
-fn answers_of_cassandra() -> Vec<Error> {
+/// Every error code of the native protocol, with an empty message and a body of zeros.
+fn server_errors() -> Vec<Error> {
     let codes = [
         0x0000, 0x000a, 0x0100, 0x1000, 0x1001, 0x1002, 0x1003, 0x1100, 0x1200, 0x1300, 0x1400, 0x1500,
         0x2000, 0x2100, 0x2200, 0x2300, 0x2400, 0x2500_i32,
@@ -82,32 +80,29 @@ fn answers_of_cassandra() -> Vec<Error> {
 }
 
 #[test]
-fn what_each_answer_of_cassandra_leads_to_is_in_the_manual() {
-    let of_the_driver = [
+fn every_cassandra_error_is_in_the_manual() {
+    let driver_errors = [
         Error::Io(std::io::ErrorKind::BrokenPipe.into()),
         Error::Timeout(String::new()),
         Error::General(String::new()),
     ];
-    // A code that the driver does not know yet does not reach us as one; the arm is there for the day it does.
-    let unlisted = Fault::Retry {
-        kind: "unlisted",
+    // The driver reports no unknown code yet, so this class is added here.
+    let unlisted = ErrorClass::Retry {
+        label: "unlisted",
         overload: false,
     };
-    let found: BTreeMap<_, _> = answers_of_cassandra()
+    let expected: BTreeMap<_, _> = server_errors()
         .iter()
-        .chain(&of_the_driver)
-        .map(Fault::of)
+        .chain(&driver_errors)
+        .map(ErrorClass::classify)
         .chain([unlisted])
-        .map(|fault| told(&fault))
+        .map(|class| documented(&class))
         .collect();
-    assert_eq!(
-        readme_check::table(README, "What each answer of Cassandra leads to"),
-        found
-    );
+    assert_eq!(readme_check::table(README, "Cassandra errors"), expected);
 }
 
-/// The names of the tests that are run against real servers.
-fn tests() -> BTreeSet<String> {
+/// The names of the integration tests.
+fn integration_tests() -> BTreeSet<String> {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it");
     let mut names = BTreeSet::new();
     for file in std::fs::read_dir(folder).unwrap() {
@@ -122,26 +117,26 @@ fn tests() -> BTreeSet<String> {
 }
 
 #[test]
-fn every_failure_in_the_manual_has_its_tests() {
-    let section = README.split("\n## When something fails\n").nth(1).unwrap();
+fn every_failure_in_the_manual_has_a_test() {
+    let section = README.split("\n## Failure handling\n").nth(1).unwrap();
     let section = section.split("\n## ").next().unwrap();
     let numbers: Vec<_> = section
         .lines()
-        .filter(|line| line.starts_with("| ") && !line.starts_with("| what |"))
+        .filter(|line| line.starts_with("| ") && !line.starts_with("| failure |"))
         .map(|row| row.rsplit('|').nth(1).unwrap().trim().to_owned())
         .collect();
-    let tests = tests();
-    let mut held = Vec::new();
+    let tests = integration_tests();
+    let mut covered = Vec::new();
     for line in section.lines() {
         if let Some((number, names)) = line.split_once(". `") {
-            held.push(number.to_owned());
+            covered.push(number.to_owned());
             for name in names.trim_end_matches('`').split("`, `") {
-                assert!(tests.contains(name), "no test is called {name}");
+                assert!(tests.contains(name), "no test named {name}");
             }
         }
     }
     assert!(
-        !numbers.is_empty() && numbers == held,
-        "{numbers:?} are held by {held:?}"
+        !numbers.is_empty() && numbers == covered,
+        "{numbers:?} are covered by {covered:?}"
     );
 }

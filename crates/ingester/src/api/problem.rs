@@ -4,7 +4,7 @@ use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use service::access::AuthError;
+use service::http::auth::AuthError;
 
 use crate::store::StoreError;
 

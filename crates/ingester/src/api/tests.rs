@@ -15,7 +15,7 @@ fn queue() -> RunQueue {
 }
 
 fn public_router(queue: &RunQueue) -> Router {
-    let callers = Callers::load(&service::AuthSettings::default()).unwrap();
+    let callers = Authenticator::load(&service::AuthSettings::default()).unwrap();
     router(queue.clone(), Arc::new(callers))
 }
 

@@ -1,6 +1,6 @@
 //! Errors that end the process, and their exit codes.
 
-use service::access::CallersError;
+use service::http::auth::TokenFileError;
 use service::process::{EXIT_CONFIG, ExitStatus};
 use thiserror::Error;
 
@@ -21,7 +21,7 @@ pub enum ExitError {
     Store(#[from] StoreError),
     /// The token file can't be read.
     #[error(transparent)]
-    Callers(#[from] CallersError),
+    TokenFile(#[from] TokenFileError),
     /// The API failed.
     #[error(transparent)]
     Api(#[from] ApiError),
@@ -30,7 +30,7 @@ pub enum ExitError {
 impl ExitStatus for ExitError {
     fn exit_code(&self) -> u8 {
         match self {
-            Self::Unrecoverable(_) | Self::Callers(_) => EXIT_CONFIG,
+            Self::Unrecoverable(_) | Self::TokenFile(_) => EXIT_CONFIG,
             Self::Incomplete(_) | Self::Store(_) | Self::Api(_) => 1,
         }
     }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::http::HeaderMap;
 use service::AuthSettings;
-use service::access::{AuthError, Callers as Authenticator, CallersError as TokenFileError};
+use service::http::auth::{AuthError, Authenticator, TokenFileError};
 
 use super::rate_limit::CallerRateLimiter;
 use crate::config::RateLimitSettings;

@@ -1,4 +1,7 @@
-//! Keyspace and tables: created where they are absent, compared with what is needed where they are present.
+//! Creates missing keyspaces and tables, and verifies existing ones.
+
+pub mod agreement;
+pub mod replication;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,45 +12,44 @@ use cdrs_tokio::types::value::Value;
 use thiserror::Error;
 use uuid::Uuid;
 
-use crate::cassandra::agreement::wait_for_agreement;
-use crate::cassandra::fault::Fault;
-use crate::cassandra::session::Live;
-use crate::row::{COLUMNS, Shape};
-use crate::settings::CassandraSettings;
+use crate::cassandra::error_class::ErrorClass;
+use crate::cassandra::session::Session;
+use crate::pipeline::row::{COLUMNS, ColumnTypes};
+use crate::config::CassandraSettings;
 
-/// The table as it was found.
+/// The verified table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Verified {
-    /// `system_schema.tables.id`: another one after the table was dropped and created anew.
+pub struct TableInfo {
+    /// `system_schema.tables.id`, which changes when the table is recreated.
     pub table_id: Uuid,
-    /// How it holds instants.
-    pub shape: Shape,
+    /// The types of the columns that hold instants.
+    pub types: ColumnTypes,
 }
 
 /// Why the tables can't be used.
 #[derive(Debug, Error)]
 pub enum SchemaError {
-    /// Asking or creating failed.
-    #[error("{operation}: {fault:?}")]
+    /// A query or a statement failed.
+    #[error("failed to {operation}: {error}")]
     Failed {
-        /// What was done.
+        /// The operation, as an infinitive.
         operation: &'static str,
-        /// What came of it.
-        fault: Fault,
+        /// The class of the error.
+        error: ErrorClass,
     },
-    /// A table is not what is needed.
-    #[error("table {table} can't be written: {differences}")]
+    /// A table lacks required columns.
+    #[error("table {table} does not fit: {differences}")]
     Different {
         /// Keyspace and name.
         table: String,
-        /// All of them.
+        /// The differences.
         differences: Differences,
     },
-    /// The table is gone, and checkpoints say that it held rows.
+    /// The table does not exist, and checkpoints show that it held rows.
     #[error(
-        "table {table} does not exist, but there are checkpoints of an earlier one: its rows are gone. Run `streamer \
-         replay`, which creates it anew and writes them again; or create it and run `streamer accept-table`, to go \
-         on without them. It is: {create}"
+        "table {table} does not exist, but checkpoints of an earlier table exist: its rows are lost. Run `streamer replay` \
+         to create the table and write its rows again, or create it and run `streamer accept-table` to continue without \
+         them: {create}"
     )]
     Gone {
         /// Keyspace and name.
@@ -57,7 +59,7 @@ pub enum SchemaError {
     },
 }
 
-/// What a table lacks, column by column, each with the statement that mends it.
+/// The differences of a table, one per column, each with the statement that fixes it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Differences(Vec<String>);
 
@@ -85,33 +87,33 @@ const CHECKPOINT_COLUMNS: [(&str, &str); 15] = [
     ("instance", "text"),
 ];
 
-/// Waits until the nodes agree on the schema, for a few seconds at most.
+/// Waits a few seconds for the nodes to agree on the schema.
 ///
 /// # Errors
 /// [`SchemaError::Failed`].
-pub async fn settle(live: &Live) -> Result<(), SchemaError> {
-    let operation = "ask for the schema's version";
-    let agreed = wait_for_agreement(live).await;
-    agreed.map_err(|fault| SchemaError::Failed { operation, fault })
+pub async fn wait_for_agreement(session: &Session) -> Result<(), SchemaError> {
+    let operation = "query the schema version";
+    let agreed = agreement::wait_for_agreement(session).await;
+    agreed.map_err(|error| SchemaError::Failed { operation, error })
 }
 
-/// Creates the keyspace and the table of the checkpoints if they are absent.
+/// Creates the keyspace and the checkpoint table if they do not exist.
 ///
 /// # Errors
-/// [`SchemaError::Failed`], or [`SchemaError::Different`] for a foreign table of that name.
-pub async fn ensure_checkpoints(live: &Live, settings: &CassandraSettings) -> Result<(), SchemaError> {
+/// [`SchemaError::Failed`], or [`SchemaError::Different`] for another table of that name.
+pub async fn ensure_checkpoints(session: &Session, settings: &CassandraSettings) -> Result<(), SchemaError> {
     let CassandraSettings {
         keyspace,
         checkpoint_table,
         replication,
         ..
     } = settings;
-    // Asked first: a role that may write need not be allowed to create.
-    if !keyspace_exists(live, keyspace).await? {
+    // Checked first, because a role that may write need not have the permission to create.
+    if !keyspace_exists(session, keyspace).await? {
         let create = format!("CREATE KEYSPACE IF NOT EXISTS {keyspace} WITH replication = {replication}");
-        run(live, "create the keyspace", &create).await?;
+        run(session, "create the keyspace", &create).await?;
     }
-    if columns(live, keyspace, checkpoint_table).await?.is_empty() {
+    if columns(session, keyspace, checkpoint_table).await?.is_empty() {
         let definitions = CHECKPOINT_COLUMNS
             .map(|(name, cql)| format!("{name} {cql}"))
             .join(", ");
@@ -119,13 +121,13 @@ pub async fn ensure_checkpoints(live: &Live, settings: &CassandraSettings) -> Re
             "CREATE TABLE IF NOT EXISTS {keyspace}.{checkpoint_table} \
              ({definitions}, PRIMARY KEY ((group_id, topic), partition))"
         );
-        run(live, "create the checkpoint table", &create).await?;
+        run(session, "create the checkpoint table", &create).await?;
     }
-    let found = columns(live, keyspace, checkpoint_table).await?;
+    let found = columns(session, keyspace, checkpoint_table).await?;
     if found.is_empty() {
-        return Err(unsettled("ask for the checkpoint table"));
+        return Err(not_agreed("query the checkpoint table"));
     }
-    let needed = CHECKPOINT_COLUMNS.map(|(name, cql)| Needed {
+    let required = CHECKPOINT_COLUMNS.map(|(name, cql)| RequiredColumn {
         name,
         cql,
         key: match name {
@@ -133,31 +135,34 @@ pub async fn ensure_checkpoints(live: &Live, settings: &CassandraSettings) -> Re
             "partition" => "clustering",
             _ => "regular",
         },
-        fits: Box::new(move |found| found == cql),
+        accepts: Box::new(move |found| found == cql),
     });
-    refuse_differences(keyspace, checkpoint_table, &needed, &found)
+    check_columns(keyspace, checkpoint_table, &required, &found)
 }
 
-/// Whether the table of the checkpoints is there.
+/// Whether the checkpoint table exists.
 ///
 /// # Errors
 /// [`SchemaError::Failed`].
-pub async fn has_checkpoint_table(live: &Live, settings: &CassandraSettings) -> Result<bool, SchemaError> {
-    let found = columns(live, &settings.keyspace, &settings.checkpoint_table).await?;
+pub async fn has_checkpoint_table(
+    session: &Session,
+    settings: &CassandraSettings,
+) -> Result<bool, SchemaError> {
+    let found = columns(session, &settings.keyspace, &settings.checkpoint_table).await?;
     Ok(!found.is_empty())
 }
 
-/// Creates the table of the users, if it is absent and no checkpoint says that there was one, and verifies it.
+/// Creates the table if it does not exist and no checkpoint exists, and verifies it.
 ///
 /// # Errors
-/// Each [`SchemaError`].
+/// Any [`SchemaError`].
 pub async fn ensure_table(
-    live: &Live,
+    session: &Session,
     settings: &CassandraSettings,
     checkpoints_exist: bool,
-) -> Result<Verified, SchemaError> {
+) -> Result<TableInfo, SchemaError> {
     let CassandraSettings { keyspace, table, .. } = settings;
-    if columns(live, keyspace, table).await?.is_empty() {
+    if columns(session, keyspace, table).await?.is_empty() {
         let create = create_table(settings);
         if checkpoints_exist {
             return Err(SchemaError::Gone {
@@ -165,21 +170,21 @@ pub async fn ensure_table(
                 create,
             });
         }
-        run(live, "create the table", &create).await?;
+        run(session, "create the table", &create).await?;
     }
-    match verify(live, settings).await {
-        Err(SchemaError::Gone { .. }) => Err(unsettled("ask for the table")),
-        verified => verified,
+    match verify(session, settings).await {
+        Err(SchemaError::Gone { .. }) => Err(not_agreed("query the table")),
+        table => table,
     }
 }
 
-/// A table that one node has and another has not, so short after it was created.
-fn unsettled(operation: &'static str) -> SchemaError {
-    let fault = Fault::Invalid("not every node knows the table yet".to_owned());
-    SchemaError::Failed { operation, fault }
+/// The error for a new table that one node does not know yet.
+fn not_agreed(operation: &'static str) -> SchemaError {
+    let error = ErrorClass::Invalid("not all nodes know the table yet".to_owned());
+    SchemaError::Failed { operation, error }
 }
 
-/// The statement that creates the table of the users.
+/// Returns the statement that creates the table.
 pub fn create_table(settings: &CassandraSettings) -> String {
     let CassandraSettings { keyspace, table, .. } = settings;
     let columns = COLUMNS
@@ -188,13 +193,13 @@ pub fn create_table(settings: &CassandraSettings) -> String {
     format!("CREATE TABLE IF NOT EXISTS {keyspace}.{table} ({columns}, PRIMARY KEY (id))")
 }
 
-/// Compares the table of the users with what is needed.
+/// Compares the table with the required columns.
 ///
 /// # Errors
-/// [`SchemaError::Different`] or [`SchemaError::Gone`], and [`SchemaError::Failed`] when it can't be asked for.
-pub async fn verify(live: &Live, settings: &CassandraSettings) -> Result<Verified, SchemaError> {
+/// [`SchemaError::Different`] or [`SchemaError::Gone`], and [`SchemaError::Failed`] when the query fails.
+pub async fn verify(session: &Session, settings: &CassandraSettings) -> Result<TableInfo, SchemaError> {
     let CassandraSettings { keyspace, table, .. } = settings;
-    let found = columns(live, keyspace, table).await?;
+    let found = columns(session, keyspace, table).await?;
     let gone = || SchemaError::Gone {
         table: format!("{keyspace}.{table}"),
         create: create_table(settings),
@@ -202,7 +207,7 @@ pub async fn verify(live: &Live, settings: &CassandraSettings) -> Result<Verifie
     if found.is_empty() {
         return Err(gone());
     }
-    let needed = COLUMNS.map(|column| Needed {
+    let required = COLUMNS.map(|column| RequiredColumn {
         name: column.name,
         cql: column.kind.cql(),
         key: if column.name == "id" {
@@ -210,30 +215,30 @@ pub async fn verify(live: &Live, settings: &CassandraSettings) -> Result<Verifie
         } else {
             "regular"
         },
-        fits: Box::new(move |found| column.kind.fits(found)),
+        accepts: Box::new(move |found| column.kind.accepts(found)),
     });
-    refuse_differences(keyspace, table, &needed, &found)?;
+    check_columns(keyspace, table, &required, &found)?;
     let is_text = |name: &str| found.get(name).is_some_and(|column| column.cql == "text");
-    let shape = Shape {
+    let types = ColumnTypes {
         dob_is_text: is_text("dob"),
         registered_date_is_text: is_text("registered_date"),
     };
-    let table_id = table_id(live, settings).await?;
-    Ok(Verified {
+    let table_id = table_id(session, settings).await?;
+    Ok(TableInfo {
         table_id: table_id.ok_or_else(gone)?,
-        shape,
+        types,
     })
 }
 
-/// The id of the table of the users, if there is one.
+/// Returns the id of the table, if it exists.
 ///
 /// # Errors
 /// [`SchemaError::Failed`].
-pub async fn table_id(live: &Live, settings: &CassandraSettings) -> Result<Option<Uuid>, SchemaError> {
+pub async fn table_id(session: &Session, settings: &CassandraSettings) -> Result<Option<Uuid>, SchemaError> {
     let cql = "SELECT id FROM system_schema.tables WHERE keyspace_name = ? AND table_name = ?";
-    let rows = ask(
-        live,
-        "ask for the table's id",
+    let rows = select(
+        session,
+        "query the table's id",
         cql,
         &[&settings.keyspace, &settings.table],
     )
@@ -243,52 +248,56 @@ pub async fn table_id(live: &Live, settings: &CassandraSettings) -> Result<Optio
         .and_then(|row| row.by_name::<Uuid>("id").ok().flatten()))
 }
 
-/// After how many seconds the table may forget a deletion.
+/// Returns the table's `gc_grace_seconds`, after which Cassandra may drop tombstones.
 ///
 /// # Errors
 /// [`SchemaError::Failed`].
-pub async fn gc_grace_seconds(live: &Live, settings: &CassandraSettings) -> Result<i32, SchemaError> {
+pub async fn gc_grace_seconds(session: &Session, settings: &CassandraSettings) -> Result<i32, SchemaError> {
     let cql = "SELECT gc_grace_seconds FROM system_schema.tables WHERE keyspace_name = ? AND table_name = ?";
-    let operation = "ask for the table's gc_grace_seconds";
-    let rows = ask(live, operation, cql, &[&settings.keyspace, &settings.table]).await?;
+    let operation = "query the table's gc_grace_seconds";
+    let rows = select(session, operation, cql, &[&settings.keyspace, &settings.table]).await?;
     let found = rows
         .first()
         .and_then(|row| row.by_name::<i32>("gc_grace_seconds").ok().flatten());
     found.ok_or(SchemaError::Failed {
         operation,
-        fault: Fault::Invalid("the table is gone".to_owned()),
+        error: ErrorClass::Invalid("the table does not exist".to_owned()),
     })
 }
 
-struct Needed {
+struct RequiredColumn {
     name: &'static str,
     cql: &'static str,
     key: &'static str,
-    fits: Box<dyn Fn(&str) -> bool + Send + Sync>,
+    accepts: Box<dyn Fn(&str) -> bool + Send + Sync>,
 }
 
-struct Found {
+struct ExistingColumn {
     cql: String,
     key: String,
 }
 
-async fn keyspace_exists(live: &Live, keyspace: &str) -> Result<bool, SchemaError> {
+async fn keyspace_exists(session: &Session, keyspace: &str) -> Result<bool, SchemaError> {
     let cql = "SELECT keyspace_name FROM system_schema.keyspaces WHERE keyspace_name = ?";
-    Ok(!ask(live, "ask for the keyspace", cql, &[keyspace])
+    Ok(!select(session, "query the keyspace", cql, &[keyspace])
         .await?
         .is_empty())
 }
 
-async fn columns(live: &Live, keyspace: &str, table: &str) -> Result<BTreeMap<String, Found>, SchemaError> {
+async fn columns(
+    session: &Session,
+    keyspace: &str,
+    table: &str,
+) -> Result<BTreeMap<String, ExistingColumn>, SchemaError> {
     let cql = "SELECT column_name, type, kind FROM system_schema.columns WHERE keyspace_name = ? AND table_name = ?";
-    let rows = ask(live, "ask for the columns", cql, &[keyspace, table]).await?;
+    let rows = select(session, "query the columns", cql, &[keyspace, table]).await?;
     let text = |row: &Row, name| row.by_name::<String>(name).ok().flatten().unwrap_or_default();
     Ok(rows
         .iter()
         .map(|row| {
             (
                 text(row, "column_name"),
-                Found {
+                ExistingColumn {
                     cql: text(row, "type"),
                     key: text(row, "kind"),
                 },
@@ -297,23 +306,25 @@ async fn columns(live: &Live, keyspace: &str, table: &str) -> Result<BTreeMap<St
         .collect())
 }
 
-fn refuse_differences(
+fn check_columns(
     keyspace: &str,
     table: &str,
-    needed: &[Needed],
-    found: &BTreeMap<String, Found>,
+    required: &[RequiredColumn],
+    found: &BTreeMap<String, ExistingColumn>,
 ) -> Result<(), SchemaError> {
     let table = format!("{keyspace}.{table}");
-    let mut differences: Vec<_> = needed
+    let mut differences: Vec<_> = required
         .iter()
-        .filter_map(|needed| difference(&table, needed, found.get(needed.name)))
+        .filter_map(|required| difference(&table, required, found.get(required.name)))
         .collect();
-    let strange = found.iter().filter(|(name, found)| {
-        found.key != "regular" && found.key != "static" && !needed.iter().any(|needed| needed.name == *name)
+    let unexpected = found.iter().filter(|(name, found)| {
+        found.key != "regular"
+            && found.key != "static"
+            && !required.iter().any(|required| required.name == *name)
     });
-    differences.extend(strange.map(|(name, found)| {
+    differences.extend(unexpected.map(|(name, found)| {
         format!(
-            "column {name} is part of its primary key ({}): a table with another key is needed",
+            "column {name} is part of the primary key ({}): recreate the table with another primary key",
             found.key
         )
     }));
@@ -326,39 +337,44 @@ fn refuse_differences(
     })
 }
 
-fn difference(table: &str, needed: &Needed, found: Option<&Found>) -> Option<String> {
-    let Needed { name, cql, key, fits } = needed;
+fn difference(table: &str, required: &RequiredColumn, found: Option<&ExistingColumn>) -> Option<String> {
+    let RequiredColumn {
+        name,
+        cql,
+        key,
+        accepts,
+    } = required;
     match found {
         None if *key == "regular" => Some(format!(
             "column {name} is missing: ALTER TABLE {table} ADD {name} {cql}"
         )),
         None => Some(format!(
-            "column {name} is missing from its primary key: a table with another key is needed"
+            "column {name} is missing from the primary key: recreate the table with another primary key"
         )),
         Some(found) if found.key != *key => Some(format!(
-            "column {name} is a {} column and has to be a {key} column",
+            "column {name} is a {} column, expected a {key} column",
             found.key
         )),
-        Some(found) if !fits(&found.cql) => Some(format!(
-            "column {name} is of type {} and has to be {cql}: ALTER TABLE {table} DROP {name}, then \
-             ALTER TABLE {table} ADD {name} {cql} under another name or in another table, for a dropped column's \
-             type can't change",
+        Some(found) if !accepts(&found.cql) => Some(format!(
+            "column {name} has type {}, expected {cql}: recreate the table, because Cassandra can't change the type of a \
+             column",
             found.cql
         )),
         Some(_) => None,
     }
 }
 
-/// Creates something, and waits until all nodes know it: the next question may go to another one.
-async fn run(live: &Live, operation: &'static str, cql: &str) -> Result<(), SchemaError> {
-    live.query(cql, Vec::new())
+/// Runs a schema change and waits until all nodes know it, because the next query may reach another one.
+async fn run(session: &Session, operation: &'static str, cql: &str) -> Result<(), SchemaError> {
+    session
+        .query(cql, Vec::new())
         .await
-        .map_err(|fault| SchemaError::Failed { operation, fault })?;
-    settle(live).await
+        .map_err(|error| SchemaError::Failed { operation, error })?;
+    wait_for_agreement(session).await
 }
 
-async fn ask(
-    live: &Live,
+async fn select(
+    session: &Session,
     operation: &'static str,
     cql: &str,
     values: &[&str],
@@ -367,7 +383,8 @@ async fn ask(
         .iter()
         .map(|value| Value::Some(value.as_bytes().to_vec()))
         .collect();
-    live.query(cql, values)
+    session
+        .query(cql, values)
         .await
-        .map_err(|fault| SchemaError::Failed { operation, fault })
+        .map_err(|error| SchemaError::Failed { operation, error })
 }

@@ -1,5 +1,7 @@
-//! A session that can be trusted: every call has a deadline, and after any doubt it is used no more, since a reply may
-//! then belong to another request.
+//! A session whose replies can be trusted.
+//!
+//! Every call has a timeout. After a timeout or a connection error the session is poisoned and not used any more,
+//! because a later reply may belong to another request.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,7 +10,7 @@ use std::time::Duration;
 use cdrs_tokio::cluster::connect_generic;
 use cdrs_tokio::cluster::send_envelope::send_envelope;
 use cdrs_tokio::cluster::session::{
-    NodeDistanceEvaluatorWrapper, ReconnectionPolicyWrapper, RetryPolicyWrapper, Session,
+    NodeDistanceEvaluatorWrapper, ReconnectionPolicyWrapper, RetryPolicyWrapper, Session as DriverSession,
 };
 use cdrs_tokio::cluster::topology::Node;
 use cdrs_tokio::consistency::Consistency;
@@ -27,38 +29,39 @@ use tokio::sync::OnceCell;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::cassandra::connector::{Connections, Connector};
-use crate::cassandra::fault::Fault;
-use crate::cassandra::gate::Gate;
-use crate::cassandra::statements::Statements;
-use crate::cassandra::wire::{Batch, VERSION};
-use crate::settings::CassandraSettings;
+use crate::cassandra::connection::connector::{ConnectionConfig, Connector};
+use crate::cassandra::connection::stream_id_limiter::StreamIdLimiter;
+use crate::cassandra::error_class::ErrorClass;
+use crate::cassandra::statements::PreparedStatements;
+use crate::cassandra::wire::{BatchRequest, VERSION};
+use crate::config::CassandraSettings;
 
 type DriverNode = Node<TransportTcp, Connector>;
 
-type Driver = Session<TransportTcp, Connector, TopologyAwareLoadBalancingStrategy<TransportTcp, Connector>>;
+type Driver =
+    DriverSession<TransportTcp, Connector, TopologyAwareLoadBalancingStrategy<TransportTcp, Connector>>;
 
-/// How often the driver tries to get back to a node that it has lost while others are there.
+/// How often the driver reconnects to a lost node while others are reachable.
 const RECONNECT: Duration = Duration::from_secs(1);
 
-/// One session and everything that is known of it.
-pub struct Live {
+/// A session with its prepared statements.
+pub struct Session {
     driver: Driver,
-    gate: Gate,
-    doubt: CancellationToken,
-    deadline: Duration,
+    stream_ids: StreamIdLimiter,
+    poison: CancellationToken,
+    request_timeout: Duration,
     consistency: Consistency,
-    statements: OnceCell<Statements>,
+    statements: OnceCell<PreparedStatements>,
 }
 
-impl Live {
-    /// Builds a session from this node on. The driver goes on trying for ever; the caller has the deadline.
+impl Session {
+    /// Builds a session that starts at this node. The driver retries without limit, so the caller sets the timeout.
     ///
     /// # Errors
-    /// The driver's words.
+    /// The driver's message.
     pub(super) async fn build(
         settings: &CassandraSettings,
-        connections: &Connections,
+        connections: &ConnectionConfig,
         node: SocketAddr,
     ) -> Result<Self, String> {
         let datacenter = settings.local_datacenter.clone();
@@ -73,33 +76,39 @@ impl Live {
         );
         Ok(Self {
             driver: driver.await.map_err(|error| error.to_string())?,
-            gate: Gate::default(),
-            doubt: CancellationToken::new(),
-            deadline: settings.request_timeout,
+            stream_ids: StreamIdLimiter::default(),
+            poison: CancellationToken::new(),
+            request_timeout: settings.request_timeout,
             consistency: settings.consistency.into(),
             statements: OnceCell::new(),
         })
     }
 
-    /// Sends a prepared statement, and waits for its reply or the deadline.
+    /// Sends a prepared statement and waits for the reply.
     ///
     /// # Errors
-    /// The [`Fault`]; after [`Fault::Reconnect`] the session is in doubt.
+    /// The [`ErrorClass`]. After [`ErrorClass::Reconnect`] the session is poisoned.
     pub async fn execute(
         &self,
         statement: &PreparedQuery,
         parameters: &StatementParams,
-    ) -> Result<Envelope, Fault> {
+    ) -> Result<Envelope, ErrorClass> {
         self.call(self.driver.exec_with_params(statement, parameters))
             .await
     }
 
-    /// Sends rows as one batch, to a replica of `key` where one is given, and waits for its reply or the deadline. A
-    /// node that does not know a statement is told it.
+    /// Sends rows as one batch, to a replica of `key` if there is one, and waits for the reply.
+    ///
+    /// A statement that the node does not know is prepared again.
     ///
     /// # Errors
     /// As [`execute`](Self::execute).
-    pub async fn batch(&self, rows: Batch, key: Option<&[u8]>, statements: &Statements) -> Result<(), Fault> {
+    pub async fn batch(
+        &self,
+        rows: BatchRequest,
+        key: Option<&[u8]>,
+        statements: &PreparedStatements,
+    ) -> Result<(), ErrorClass> {
         let body = rows.finish(self.consistency);
         let (request, no_flags) = (Direction::Request, Flags::empty());
         let envelope = Envelope::new(
@@ -114,7 +123,7 @@ impl Live {
         );
         self.call(async {
             let mut result = self.send(&envelope, key, statements).await;
-            for statement in &statements.of_rows {
+            for statement in &statements.row_statements {
                 let Some(node) = unprepared(&result, statement) else {
                     continue;
                 };
@@ -131,9 +140,9 @@ impl Live {
         &self,
         envelope: &Envelope,
         key: Option<&[u8]>,
-        statements: &Statements,
+        statements: &PreparedStatements,
     ) -> cdrs_tokio::Result<Envelope> {
-        let keyspace = statements.of_rows[0].keyspace.as_deref();
+        let keyspace = statements.row_statements[0].keyspace.as_deref();
         let request = Request::new(keyspace, None, key, Some(self.consistency));
         let plan = self.driver.query_plan(Some(request));
         self.send_to(plan.nodes.into_iter(), envelope).await
@@ -150,7 +159,7 @@ impl Live {
             .ok_or_else(|| cdrs_tokio::Error::from("no node to send to"))?
     }
 
-    /// Prepares a statement on the one node that has forgotten it, or never knew it.
+    /// Prepares a statement again on the one node that does not know it.
     async fn prepare_again(&self, statement: &PreparedQuery, node: SocketAddr) -> cdrs_tokio::Result<()> {
         let nodes = self.driver.cluster_metadata().find_node_by_rpc_address(node);
         let envelope = Envelope::new_req_prepare(
@@ -166,7 +175,7 @@ impl Live {
     ///
     /// # Errors
     /// As [`execute`](Self::execute).
-    pub async fn query(&self, cql: &str, values: Vec<Value>) -> Result<Vec<Row>, Fault> {
+    pub async fn query(&self, cql: &str, values: Vec<Value>) -> Result<Vec<Row>, ErrorClass> {
         let mut parameters = StatementParamsBuilder::new().with_consistency(self.consistency);
         if !values.is_empty() {
             parameters = parameters.with_values(QueryValues::SimpleValues(values));
@@ -174,7 +183,9 @@ impl Live {
         let reply = self
             .call(self.driver.query_with_params(cql, parameters.build()))
             .await?;
-        let body = reply.response_body().map_err(|error| Fault::of(&error))?;
+        let body = reply
+            .response_body()
+            .map_err(|error| ErrorClass::classify(&error))?;
         Ok(body.into_rows().unwrap_or_default())
     }
 
@@ -182,18 +193,13 @@ impl Live {
     ///
     /// # Errors
     /// As [`execute`](Self::execute).
-    pub async fn prepare(&self, cql: &str) -> Result<PreparedQuery, Fault> {
+    pub async fn prepare(&self, cql: &str) -> Result<PreparedQuery, ErrorClass> {
         self.call(self.driver.prepare(cql)).await
     }
 
-    /// The prepared statements of this session, prepared when first asked for: the tables may not be there before.
-    ///
-    /// # Errors
-    /// As [`execute`](Self::execute).
-    pub async fn statements(&self, settings: &CassandraSettings) -> Result<&Statements, Fault> {
-        self.statements
-            .get_or_try_init(|| Statements::prepare(self, settings))
-            .await
+    /// The cell that [`prepare`](crate::cassandra::prepare) fills with the prepared statements.
+    pub(super) fn statements(&self) -> &OnceCell<PreparedStatements> {
+        &self.statements
     }
 
     /// The consistency level of every statement.
@@ -201,50 +207,53 @@ impl Live {
         self.consistency
     }
 
-    /// Resolves once the session is in doubt: no reply of it counts any more.
-    pub async fn doubted(&self) {
-        self.doubt.cancelled().await;
+    /// Resolves once the session is poisoned and its replies can't be trusted any more.
+    pub async fn poisoned(&self) {
+        self.poison.cancelled().await;
     }
 
-    /// Whether the session is in doubt.
-    pub fn is_doubted(&self) -> bool {
-        self.doubt.is_cancelled()
+    /// Whether the session is poisoned.
+    pub fn is_poisoned(&self) -> bool {
+        self.poison.is_cancelled()
     }
 
-    async fn call<T>(&self, call: impl Future<Output = cdrs_tokio::Result<T>>) -> Result<T, Fault> {
-        let result = timeout(self.deadline, async {
-            let ticket = self.gate.enter().await;
-            (ticket, call.await)
+    async fn call<T>(&self, call: impl Future<Output = cdrs_tokio::Result<T>>) -> Result<T, ErrorClass> {
+        let result = timeout(self.request_timeout, async {
+            let slot = self.stream_ids.acquire().await;
+            (slot, call.await)
         })
         .await;
-        let fault = match result {
-            Ok((ticket, Ok(reply))) => {
-                self.gate.finish(ticket);
+        let error = match result {
+            Ok((slot, Ok(reply))) => {
+                self.stream_ids.release(slot);
                 return Ok(reply);
             }
-            Ok((ticket, Err(error))) => {
-                let fault = Fault::of(&error);
-                if !matches!(fault, Fault::Reconnect { .. }) {
-                    self.gate.finish(ticket);
+            Ok((slot, Err(error))) => {
+                let error = ErrorClass::classify(&error);
+                if !matches!(error, ErrorClass::Reconnect { .. }) {
+                    self.stream_ids.release(slot);
                 }
-                fault
+                error
             }
             Err(_) => {
-                let error = format!("no reply within {} ms", self.deadline.as_millis());
-                Fault::Reconnect {
-                    kind: "deadline",
+                let error = format!(
+                    "no reply within cassandra.request_timeout ({} ms)",
+                    self.request_timeout.as_millis()
+                );
+                ErrorClass::Reconnect {
+                    label: "deadline",
                     error,
                 }
             }
         };
-        if matches!(fault, Fault::Reconnect { .. }) && !failpoint::inject("session_kept") {
-            self.doubt.cancel();
+        if matches!(error, ErrorClass::Reconnect { .. }) && !failpoint::inject("session_kept") {
+            self.poison.cancel();
         }
-        Err(fault)
+        Err(error)
     }
 }
 
-/// The node that does not know this statement, if that is what the reply says.
+/// Returns the node that does not know this statement, if that is the error.
 fn unprepared(result: &cdrs_tokio::Result<Envelope>, statement: &PreparedQuery) -> Option<SocketAddr> {
     match result {
         Err(cdrs_tokio::Error::Server { body, addr }) => match &body.ty {

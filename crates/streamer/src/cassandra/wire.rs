@@ -1,8 +1,8 @@
-//! Rows as the body of a BATCH request of the native protocol, version 5, encoded into one buffer.
+//! Encodes rows into the body of a BATCH request of native protocol version 5, in one buffer.
 //!
-//! The driver takes a row as thirteen owned values, an allocation each, and copies them twice on their way. Ours are
-//! kept as the protocol has them, so a request is one buffer and one copy of each row. What the driver makes of the
-//! same values is what the test holds this against. Nothing is sent from here.
+//! The driver takes a row as thirteen owned values, each an allocation, and copies them twice. Here a row is kept in
+//! wire format, so a request is one buffer and one copy of each row. The test compares the result with the driver's.
+//! Sends nothing.
 
 use std::io::Cursor;
 
@@ -11,39 +11,39 @@ use cdrs_tokio::frame::message_batch::BatchType;
 use cdrs_tokio::frame::{Serialize as _, Version};
 use cdrs_tokio::types::CBytesShort;
 
-/// The version that sessions speak.
+/// The protocol version of all sessions.
 pub const VERSION: Version = Version::V5;
 
-/// Marks a statement of a batch as prepared; 0 would be its text.
+/// The kind of a prepared statement. 0 is the kind of a query string.
 const PREPARED: u8 = 1;
-/// No serial consistency, no default timestamp, no keyspace, no time of our own.
+/// No serial consistency, default timestamp, keyspace or current time.
 const NO_FLAGS: u32 = 0;
 const NULL: i32 = -1;
 
 /// Appends a value: its length and its bytes.
 ///
 /// # Panics
-/// When it has 2 GiB; a record has at most 64 KiB.
+/// When the value has 2 GiB. A record has at most 64 KiB.
 pub fn push_value(wire: &mut Vec<u8>, value: &[u8]) {
     let len = i32::try_from(value.len()).expect("a value is a field of a record");
     wire.extend_from_slice(&len.to_be_bytes());
     wire.extend_from_slice(value);
 }
 
-/// Appends a null, which writes a tombstone; an unset value would leave the column alone.
+/// Appends a null, which writes a tombstone. An unset value would keep the column's old value.
 pub fn push_null(wire: &mut Vec<u8>) {
     wire.extend_from_slice(&NULL.to_be_bytes());
 }
 
-/// A prepared statement as a batch names it.
+/// A prepared statement in wire format.
 #[derive(Debug)]
-pub struct Prepared {
-    /// Its kind, its id and how many values follow.
+pub struct BatchStatement {
+    /// Kind, statement id and number of values.
     head: Vec<u8>,
 }
 
-impl Prepared {
-    /// The statement of this id, which binds `values` values.
+impl BatchStatement {
+    /// Encodes the statement with this id, which binds `values` values.
     pub fn new(id: &CBytesShort, values: u16) -> Self {
         let mut head = vec![PREPARED];
         let mut end = Cursor::new(&mut head);
@@ -56,18 +56,18 @@ impl Prepared {
 
 /// An unlogged batch that is being encoded.
 #[derive(Debug)]
-pub struct Batch {
+pub struct BatchRequest {
     body: Vec<u8>,
     statements: u16,
 }
 
-impl Batch {
+impl BatchRequest {
     const TYPE_AND_COUNT: usize = 3;
     const CONSISTENCY_AND_FLAGS: usize = 6;
-    /// Kind, an MD5 as id, the number of values.
+    /// Kind, MD5 of the statement as its id, number of values.
     const HEAD: usize = 1 + 2 + 16 + 2;
 
-    /// An empty one, with room for `statements` statements whose values take `bytes` bytes.
+    /// Creates an empty batch with capacity for `statements` statements whose values take `bytes` bytes.
     pub fn with_capacity(statements: usize, bytes: usize) -> Self {
         let room = Self::TYPE_AND_COUNT + statements * Self::HEAD + bytes + Self::CONSISTENCY_AND_FLAGS;
         let mut body = Vec::with_capacity(room);
@@ -75,11 +75,11 @@ impl Batch {
         Self { body, statements: 0 }
     }
 
-    /// Adds a statement; `values` appends as many values as it was prepared for.
+    /// Adds a statement. `values` appends as many values as the statement binds.
     ///
     /// # Panics
-    /// When there are 65,535 already, which is more than a micro-batch may have.
-    pub fn add(&mut self, prepared: &Prepared, values: impl FnOnce(&mut Vec<u8>)) {
+    /// When the batch holds 65,535 statements, more than a micro-batch may have.
+    pub fn add(&mut self, prepared: &BatchStatement, values: impl FnOnce(&mut Vec<u8>)) {
         self.statements = self
             .statements
             .checked_add(1)
@@ -88,7 +88,7 @@ impl Batch {
         values(&mut self.body);
     }
 
-    /// The request's body.
+    /// Returns the body of the request.
     pub fn finish(mut self, consistency: Consistency) -> Vec<u8> {
         self.body[1..Self::TYPE_AND_COUNT].copy_from_slice(&self.statements.to_be_bytes());
         self.body.extend_from_slice(&i16::from(consistency).to_be_bytes());
@@ -106,7 +106,7 @@ mod tests {
 
     use super::*;
 
-    fn by_the_driver(id: &CBytesShort, rows: &[Vec<Option<Vec<u8>>>], consistency: Consistency) -> Vec<u8> {
+    fn driver_encoding(id: &CBytesShort, rows: &[Vec<Option<Vec<u8>>>], consistency: Consistency) -> Vec<u8> {
         let queries = rows.iter().map(|row| {
             let values = row
                 .iter()
@@ -121,7 +121,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_is_what_the_driver_makes_of_the_same_values(
+        fn encoding_equals_the_drivers(
             id in any::<[u8; 16]>(),
             rows in prop::collection::vec(
                 prop::collection::vec(prop::option::of(prop::collection::vec(any::<u8>(), 0..40)), 3),
@@ -129,8 +129,8 @@ mod tests {
             ),
         ) {
             let id = CBytesShort::new(id.to_vec());
-            let prepared = Prepared::new(&id, 3);
-            let mut batch = Batch::with_capacity(rows.len(), 0);
+            let prepared = BatchStatement::new(&id, 3);
+            let mut batch = BatchRequest::with_capacity(rows.len(), 0);
             for row in &rows {
                 batch.add(&prepared, |wire| {
                     for value in row {
@@ -141,7 +141,7 @@ mod tests {
                     }
                 });
             }
-            let expected = by_the_driver(&id, &rows, Consistency::LocalQuorum);
+            let expected = driver_encoding(&id, &rows, Consistency::LocalQuorum);
             prop_assert_eq!(batch.finish(Consistency::LocalQuorum), expected);
         }
     }

@@ -1,5 +1,9 @@
-//! Makes rows durable: sends each until the cluster acknowledges it, the server refuses its values, or only the
-//! operator can help. It moves no offset and writes no dead letter.
+//! Writes rows until the cluster acknowledges them, the server rejects their values, or only the operator can help.
+//!
+//! Moves no offset and writes no dead letter.
+
+pub mod adaptive_concurrency;
+pub mod rate_limiter;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -11,264 +15,272 @@ use service::failpoint;
 use thiserror::Error;
 use tokio::time::sleep;
 
-use crate::cassandra::fault::Fault;
-use crate::cassandra::pace::Pace;
-use crate::cassandra::schema::{self, SchemaError, Verified};
-use crate::cassandra::session::Live;
-use crate::cassandra::sessions::{Sessions, Unusable};
-use crate::cassandra::statements::Statements;
-use crate::cassandra::window::Window;
-use crate::cassandra::wire::{Batch, push_value};
-use crate::clock::wall_micros;
+use crate::cassandra::error_class::ErrorClass;
+use crate::cassandra::prepare;
+use crate::cassandra::schema::{self, SchemaError, TableInfo};
+use crate::cassandra::session::Session;
+use crate::cassandra::session_pool::{SessionError, SessionPool};
+use crate::cassandra::statements::PreparedStatements;
+use crate::cassandra::wire::{BatchRequest, push_value};
+use crate::cassandra::writer::adaptive_concurrency::AdaptiveConcurrency;
+use crate::cassandra::writer::rate_limiter::RowRateLimiter;
 use crate::metrics::StreamerMetrics;
-use crate::retention::{Life, Retention};
-use crate::row::{COLUMNS, Row};
+use crate::pipeline::remaining_ttl::{RemainingTtl, RowTtl};
+use crate::pipeline::row::{COLUMNS, UserRow};
+use crate::pipeline::write_timestamp::wall_micros;
 
-/// A row to be written or deleted, under its write timestamp.
+/// A row to write or delete, with its write timestamp.
 #[derive(Debug)]
-pub struct Write {
-    change: WriteChange,
-    stamp: i64,
-    retention: Retention,
+pub struct RowWrite {
+    change: RowChange,
+    write_timestamp: i64,
+    row_ttl: RowTtl,
 }
 
 #[derive(Debug)]
-enum WriteChange {
-    Upsert(Row),
+enum RowChange {
+    Upsert(UserRow),
     Delete(UserId),
 }
 
-impl Write {
-    /// A row whose time is over, and which is deleted therefore. `now` in milliseconds since 1970.
-    pub fn is_over(&self, now: i64) -> bool {
-        matches!(self.change, WriteChange::Upsert(_)) && self.life(now) == Life::Over
+impl RowWrite {
+    /// Whether the row has expired and is written as a deletion. `now` in milliseconds since 1970.
+    pub fn is_expired(&self, now: i64) -> bool {
+        matches!(self.change, RowChange::Upsert(_)) && self.remaining_ttl(now) == RemainingTtl::Expired
     }
 
-    /// Adds what it is now to a request.
-    fn add_to(&self, batch: &mut Batch, prepared: &Statements, now: i64) {
-        let stamp = self.stamp.to_be_bytes();
-        match (&self.change, self.life(now)) {
-            (WriteChange::Upsert(row), Life::Endless) => batch.add(&prepared.upsert, |wire| {
+    /// Adds the write to a request, as an upsert or a deletion.
+    fn add_to(&self, batch: &mut BatchRequest, prepared: &PreparedStatements, now: i64) {
+        let write_timestamp = self.write_timestamp.to_be_bytes();
+        match (&self.change, self.remaining_ttl(now)) {
+            (RowChange::Upsert(row), RemainingTtl::Unlimited) => batch.add(&prepared.upsert, |wire| {
                 wire.extend_from_slice(row.wire());
-                push_value(wire, &stamp);
+                push_value(wire, &write_timestamp);
             }),
-            (WriteChange::Upsert(row), Life::Seconds(seconds)) => batch.add(&prepared.upsert, |wire| {
+            (RowChange::Upsert(row), RemainingTtl::Seconds(seconds)) => batch.add(&prepared.upsert, |wire| {
                 wire.extend_from_slice(row.wire());
                 push_value(wire, &seconds.to_be_bytes());
-                push_value(wire, &stamp);
+                push_value(wire, &write_timestamp);
             }),
-            (WriteChange::Upsert(_), Life::Over) | (WriteChange::Delete(_), _) => {
+            (RowChange::Upsert(_), RemainingTtl::Expired) | (RowChange::Delete(_), _) => {
                 batch.add(&prepared.delete, |wire| {
-                    push_value(wire, &stamp);
+                    push_value(wire, &write_timestamp);
                     push_value(wire, self.key());
                 });
             }
         }
     }
 
-    fn life(&self, now: i64) -> Life {
+    fn remaining_ttl(&self, now: i64) -> RemainingTtl {
         match &self.change {
-            WriteChange::Upsert(row) => self.retention.left(row.ingested_at(), now),
-            WriteChange::Delete(_) => Life::Over,
+            RowChange::Upsert(row) => self.row_ttl.remaining(row.ingested_at(), now),
+            RowChange::Delete(_) => RemainingTtl::Expired,
         }
     }
 
     /// The id, which is the partition key.
     fn key(&self) -> &[u8] {
         match &self.change {
-            WriteChange::Upsert(row) => row.key(),
-            WriteChange::Delete(id) => id.as_uuid().as_bytes(),
+            RowChange::Upsert(row) => row.key(),
+            RowChange::Delete(id) => id.as_uuid().as_bytes(),
         }
     }
 
-    /// What it counts for in a batch, no less than the server reckons: its values, for each cell a timestamp, a
-    /// time to live and the time of its deletion (8, 4 and 8 bytes), and the same for the row.
-    fn weight(&self) -> usize {
+    /// The estimated size in a batch, never less than the server's own estimate.
+    ///
+    /// It counts the values, and for each cell and the row a timestamp, a time to live and a deletion time (8, 4 and
+    /// 8 bytes).
+    fn estimated_size(&self) -> usize {
         const CELL: usize = 20;
         match &self.change {
-            WriteChange::Upsert(row) => row.wire().len() + (COLUMNS.len() + 1) * CELL,
-            WriteChange::Delete(_) => 48,
+            RowChange::Upsert(row) => row.wire().len() + (COLUMNS.len() + 1) * CELL,
+            RowChange::Delete(_) => 48,
         }
     }
 }
 
-/// Rows that go in one statement: a stretch of those given.
-type Group = Range<usize>;
+/// Rows of one statement: a range of the rows to write.
+type RowRange = Range<usize>;
 
-/// Cuts the rows into groups of at most `bytes`, each of at least one row.
-fn groups(writes: &[Write], bytes: usize) -> Vec<Group> {
-    let mut groups = Vec::new();
-    let (mut start, mut weight) = (0, 0);
+/// Splits the rows into ranges of at most `bytes`, each of at least one row.
+fn ranges(writes: &[RowWrite], bytes: usize) -> Vec<RowRange> {
+    let mut ranges = Vec::new();
+    let (mut start, mut estimated_size) = (0, 0);
     for (index, write) in writes.iter().enumerate() {
-        if index > start && weight + write.weight() > bytes {
-            groups.push(start..index);
-            (start, weight) = (index, 0);
+        if index > start && estimated_size + write.estimated_size() > bytes {
+            ranges.push(start..index);
+            (start, estimated_size) = (index, 0);
         }
-        weight += write.weight();
+        estimated_size += write.estimated_size();
     }
     if start < writes.len() {
-        groups.push(start..writes.len());
+        ranges.push(start..writes.len());
     }
-    groups
+    ranges
 }
 
-/// A row whose values the server refuses: `index` among those given.
+/// A row whose values the server rejects.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Refused {
-    /// Which one.
+pub struct RejectedRow {
+    /// The index among the rows to write.
     pub index: usize,
-    /// The server's words.
+    /// The server's message.
     pub error: String,
 }
 
-/// What is to be sent again.
-struct Sorted {
-    /// These; none: everything, since nothing is certain.
-    again: Option<Vec<Group>>,
-    /// There is nothing to wait for.
-    at_once: bool,
+/// The rows to send again.
+struct RetryPlan {
+    /// The ranges to send again. `None`: all rows, because no acknowledgement can be trusted.
+    pending: Option<Vec<RowRange>>,
+    /// Send them without a delay.
+    immediate: bool,
 }
 
-/// Why writing ended without all rows being durable.
+/// Why some rows could not be written.
 #[derive(Debug, Error)]
-pub enum WriteError {
-    /// No session can be had.
+pub enum RowWriteError {
+    /// No session can be built.
     #[error(transparent)]
-    Unusable(#[from] Unusable),
-    /// The table is not what it was.
-    #[error("cassandra refuses rows")]
+    Session(#[from] SessionError),
+    /// The table has changed.
+    #[error("cassandra rejected rows")]
     Schema(#[source] SchemaError),
-    /// The table was dropped and created anew while rows were written.
+    /// The table was dropped and recreated while rows were written.
     #[error(
-        "table {0} was replaced by another one of the same name: run `streamer replay` or `streamer accept-table`"
+        "table {0} was dropped and recreated: run `streamer replay` to write its rows again, or `streamer accept-table` to \
+         continue without them"
     )]
     OtherTable(String),
-    /// The server refuses for a reason that only the operator can mend.
-    #[error("cassandra refuses to write: {0}")]
-    Refused(String),
+    /// The server rejects the statement for a reason that only the operator can fix.
+    #[error("cassandra rejected a write: {0}")]
+    Fatal(String),
 }
 
-/// Writes rows over the session of the moment.
-pub struct Writer {
-    sessions: Arc<Sessions>,
-    verified: Verified,
-    retention: Retention,
-    window: Window,
-    pace: Pace,
+/// Writes rows through the current session.
+pub struct RowWriter {
+    sessions: Arc<SessionPool>,
+    table: TableInfo,
+    row_ttl: RowTtl,
+    concurrency: AdaptiveConcurrency,
+    rate_limiter: RowRateLimiter,
     metrics: Arc<StreamerMetrics>,
 }
 
-impl Writer {
-    /// A writer for the table as it was verified.
-    pub fn new(sessions: Arc<Sessions>, verified: Verified, metrics: Arc<StreamerMetrics>) -> Self {
-        let window = Window::new(sessions.settings().max_in_flight);
-        let pace = Pace::new(sessions.settings().max_rows_per_second);
-        let retention = Retention::new(sessions.settings().row_ttl);
+impl RowWriter {
+    /// Creates a writer for the verified table.
+    pub fn new(sessions: Arc<SessionPool>, table: TableInfo, metrics: Arc<StreamerMetrics>) -> Self {
+        let concurrency = AdaptiveConcurrency::new(sessions.settings().max_in_flight);
+        let rate_limiter = RowRateLimiter::new(sessions.settings().max_rows_per_second);
+        let row_ttl = RowTtl::new(sessions.settings().row_ttl);
         Self {
             sessions,
-            verified,
-            retention,
-            window,
-            pace,
+            table,
+            row_ttl,
+            concurrency,
+            rate_limiter,
             metrics,
         }
     }
 
-    /// Writes a row.
-    pub fn upsert(&self, row: Row, stamp: i64) -> Write {
-        Write {
-            change: WriteChange::Upsert(row),
-            stamp,
-            retention: self.retention,
+    /// Creates the write of a row.
+    pub fn upsert(&self, row: UserRow, write_timestamp: i64) -> RowWrite {
+        RowWrite {
+            change: RowChange::Upsert(row),
+            write_timestamp,
+            row_ttl: self.row_ttl,
         }
     }
 
-    /// Deletes a row.
-    pub fn delete(&self, id: UserId, stamp: i64) -> Write {
-        Write {
-            change: WriteChange::Delete(id),
-            stamp,
-            retention: self.retention,
+    /// Creates the deletion of a row.
+    pub fn delete(&self, id: UserId, write_timestamp: i64) -> RowWrite {
+        RowWrite {
+            change: RowChange::Delete(id),
+            write_timestamp,
+            row_ttl: self.row_ttl,
         }
     }
 
-    /// Writes them all, for as long as it takes. Returns those that the server refuses for their values; all others
-    /// are acknowledged.
+    /// Writes all rows, without a time limit. Returns the rows whose values the server rejects; all others are
+    /// acknowledged.
     ///
     /// # Errors
-    /// [`WriteError`]; what was acknowledged before is not told.
-    pub async fn write(&self, writes: &[Write]) -> Result<Vec<Refused>, WriteError> {
+    /// [`RowWriteError`]; some rows may be written.
+    pub async fn write(&self, writes: &[RowWrite]) -> Result<Vec<RejectedRow>, RowWriteError> {
         let mut pending = None;
-        let mut refused = Vec::new();
+        let mut rejected = Vec::new();
         let mut delays = self.sessions.settings().backoff.delays();
         while pending
             .as_ref()
-            .is_none_or(|groups: &Vec<Group>| !groups.is_empty())
+            .is_none_or(|ranges: &Vec<RowRange>| !ranges.is_empty())
             && !writes.is_empty()
         {
-            let live = self.sessions.live().await?;
+            let session = self.sessions.get().await?;
             let failed = tokio::select! {
                 biased;
-                () = live.doubted() => Vec::new(),
-                failed = self.attempt(&live, writes, pending.take()) => failed,
+                () = session.poisoned() => Vec::new(),
+                failed = self.attempt(&session, writes, pending.take()) => failed,
             };
             if failpoint::inject("retry_swallowed") {
                 break;
             }
-            let sorted = if live.is_doubted() {
-                // A reply of a doubted session may belong to another row: all are written again.
-                refused.clear();
-                self.metrics.retries.with_label_values(&["doubt"]).inc();
-                self.sessions
-                    .rows_wait("a call got no answer; a new session is being built");
-                Sorted {
-                    again: None,
-                    at_once: false,
+            let plan = if session.is_poisoned() {
+                // A reply of a poisoned session may belong to another row, so all rows are written again.
+                rejected.clear();
+                self.metrics
+                    .retries
+                    .with_label_values(&["session_poisoned"])
+                    .inc();
+                self.sessions.rows_unacknowledged(
+                    "cassandra did not reply within cassandra.request_timeout: building a new session",
+                );
+                RetryPlan {
+                    pending: None,
+                    immediate: false,
                 }
             } else {
-                self.sort(&live, failed, &mut refused).await?
+                self.plan_retry(&session, failed, &mut rejected).await?
             };
-            pending = sorted.again;
+            pending = plan.pending;
             let finished = pending.as_ref().is_some_and(Vec::is_empty);
             if !finished
-                && !sorted.at_once
+                && !plan.immediate
                 && let Some(delay) = delays.next()
             {
                 sleep(delay).await;
             }
         }
         self.metrics
-            .window
-            .set(i64::try_from(self.window.size()).unwrap_or(i64::MAX));
-        Ok(refused)
+            .in_flight_limit
+            .set(i64::try_from(self.concurrency.limit()).unwrap_or(i64::MAX));
+        Ok(rejected)
     }
 
-    /// Sends every pending group once, all rows if none are named; returns those that failed.
+    /// Sends every pending range once, or all rows if `pending` is `None`. Returns the ranges that failed.
     async fn attempt(
         &self,
-        live: &Live,
-        writes: &[Write],
-        pending: Option<Vec<Group>>,
-    ) -> Vec<(Group, Fault)> {
+        session: &Session,
+        writes: &[RowWrite],
+        pending: Option<Vec<RowRange>>,
+    ) -> Vec<(RowRange, ErrorClass)> {
         let settings = self.sessions.settings();
-        let prepared = match live.statements(settings).await {
+        let prepared = match prepare::statements(session, settings).await {
             Ok(prepared) => prepared,
-            Err(fault) => return vec![(0..writes.len(), fault)],
+            Err(error) => return vec![(0..writes.len(), error)],
         };
         let bytes = usize::try_from(settings.statement_bytes.as_u64()).unwrap_or(usize::MAX);
         let pending =
-            pending.unwrap_or_else(|| groups(writes, if prepared.one_replica_set { bytes } else { 0 }));
+            pending.unwrap_or_else(|| ranges(writes, if prepared.shared_replica_set { bytes } else { 0 }));
         let mut calls: FuturesUnordered<_> = pending
             .into_iter()
-            .map(|group| async {
-                self.pace.rows(group.len()).await;
-                let _permit = self.window.enter().await;
-                let result = self.send(live, prepared, &writes[group.clone()]).await;
+            .map(|range| async {
+                self.rate_limiter.acquire(range.len()).await;
+                let _permit = self.concurrency.acquire().await;
+                let result = self.send(session, prepared, &writes[range.clone()]).await;
                 if result.is_ok() {
-                    self.window.answered();
+                    self.concurrency.on_success();
                     failpoint::crash("in_mid_batch");
                 }
-                result.err().map(|fault| (group, fault))
+                result.err().map(|error| (range, error))
             })
             .collect();
         let mut failed = Vec::new();
@@ -278,88 +290,99 @@ impl Writer {
         failed
     }
 
-    async fn send(&self, live: &Live, prepared: &Statements, writes: &[Write]) -> Result<(), Fault> {
-        let bytes = writes.iter().map(Write::weight).sum();
+    async fn send(
+        &self,
+        session: &Session,
+        prepared: &PreparedStatements,
+        writes: &[RowWrite],
+    ) -> Result<(), ErrorClass> {
+        let bytes = writes.iter().map(RowWrite::estimated_size).sum();
         let now = wall_micros() / 1_000;
-        let mut batch = Batch::with_capacity(writes.len(), bytes);
+        let mut batch = BatchRequest::with_capacity(writes.len(), bytes);
         for write in writes {
             write.add_to(&mut batch, prepared, now);
         }
-        // Where nodes have different replicas a row goes alone, to one of its own.
-        let key = writes.first().filter(|_| !prepared.one_replica_set);
-        live.batch(batch, key.map(Write::key), prepared).await
+        // Where nodes hold different rows, each row is sent alone to one of its replicas.
+        let key = writes.first().filter(|_| !prepared.shared_replica_set);
+        session.batch(batch, key.map(RowWrite::key), prepared).await
     }
 
-    /// Decides what becomes of the groups that failed.
-    async fn sort(
+    /// Decides what to send again after some ranges failed.
+    async fn plan_retry(
         &self,
-        live: &Live,
-        failed: Vec<(Group, Fault)>,
-        refused: &mut Vec<Refused>,
-    ) -> Result<Sorted, WriteError> {
-        let mut again = Vec::new();
-        let mut suspects = Vec::new();
-        let mut passing = None;
+        session: &Session,
+        failed: Vec<(RowRange, ErrorClass)>,
+        rejected: &mut Vec<RejectedRow>,
+    ) -> Result<RetryPlan, RowWriteError> {
+        let mut pending = Vec::new();
+        let mut suspected = Vec::new();
+        let mut transient = None;
         let mut overloaded = false;
-        for (group, fault) in failed {
-            self.metrics.retries.with_label_values(&[fault.kind()]).inc();
-            match fault {
-                Fault::Fatal(error) => return Err(WriteError::Refused(error)),
-                // One of its rows, or its size, is refused: each half by itself.
-                Fault::Invalid(_) if group.len() > 1 => {
-                    let middle = group.start + group.len() / 2;
-                    again.extend([group.start..middle, middle..group.end]);
+        for (range, error) in failed {
+            self.metrics.retries.with_label_values(&[error.label()]).inc();
+            match error {
+                ErrorClass::Fatal(error) => return Err(RowWriteError::Fatal(error)),
+                // The server rejects one of the rows, or the size: each half is sent separately.
+                ErrorClass::Invalid(_) if range.len() > 1 => {
+                    let middle = range.start + range.len() / 2;
+                    pending.extend([range.start..middle, middle..range.end]);
                 }
-                Fault::Invalid(error) => suspects.push(Refused {
-                    index: group.start,
+                ErrorClass::Invalid(error) => suspected.push(RejectedRow {
+                    index: range.start,
                     error,
                 }),
-                Fault::Retry { kind, overload } => {
+                ErrorClass::Retry { label, overload } => {
                     overloaded |= overload;
-                    passing = Some(kind);
-                    again.push(group);
+                    transient = Some(label);
+                    pending.push(range);
                 }
-                Fault::Reconnect { kind, .. } => {
-                    passing = Some(kind);
-                    again.push(group);
+                ErrorClass::Reconnect { label, .. } => {
+                    transient = Some(label);
+                    pending.push(range);
                 }
             }
         }
         if overloaded {
-            self.window.overloaded();
+            self.concurrency.on_overload();
         }
-        match passing {
-            Some(kind) => self
+        match transient {
+            Some(label) => self
                 .sessions
-                .rows_wait(format!("rows are not acknowledged: {kind}")),
-            None => self.sessions.rows_flow(),
+                .rows_unacknowledged(format!("cassandra does not acknowledge rows: {label}")),
+            None => self.sessions.rows_acknowledged(),
         }
-        let mut unsure = false;
-        if !suspects.is_empty() {
-            if self.table_is_unchanged(live).await? {
-                refused.append(&mut suspects);
+        let mut unverified = false;
+        if !suspected.is_empty() {
+            if self.table_is_unchanged(session).await? {
+                rejected.append(&mut suspected);
             } else {
-                unsure = true;
-                again.extend(suspects.iter().map(|refused| refused.index..refused.index + 1));
+                unverified = true;
+                pending.extend(
+                    suspected
+                        .iter()
+                        .map(|rejected| rejected.index..rejected.index + 1),
+                );
             }
         }
-        Ok(Sorted {
-            again: Some(again),
-            at_once: passing.is_none() && !unsure,
+        Ok(RetryPlan {
+            pending: Some(pending),
+            immediate: transient.is_none() && !unverified,
         })
     }
 
-    /// Refused rows are at fault only while the table is what is needed. False: it can't be asked for now.
-    async fn table_is_unchanged(&self, live: &Live) -> Result<bool, WriteError> {
-        match schema::verify(live, self.sessions.settings()).await {
-            Ok(verified) if verified == self.verified => Ok(true),
-            Ok(_) => Err(WriteError::OtherTable(self.sessions.settings().qualified_table())),
+    /// Rejected rows are at fault only if the table still fits. Returns false if the table can't be read now.
+    async fn table_is_unchanged(&self, session: &Session) -> Result<bool, RowWriteError> {
+        match schema::verify(session, self.sessions.settings()).await {
+            Ok(table) if table == self.table => Ok(true),
+            Ok(_) => Err(RowWriteError::OtherTable(
+                self.sessions.settings().qualified_table(),
+            )),
             Err(SchemaError::Failed {
-                fault: Fault::Fatal(error),
+                error: ErrorClass::Fatal(error),
                 ..
-            }) => Err(WriteError::Refused(error)),
+            }) => Err(RowWriteError::Fatal(error)),
             Err(SchemaError::Failed { .. }) => Ok(false),
-            Err(error) => Err(WriteError::Schema(error)),
+            Err(error) => Err(RowWriteError::Schema(error)),
         }
     }
 }
@@ -369,39 +392,39 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::row::Shape;
+    use crate::pipeline::row::ColumnTypes;
 
-    fn write(text: usize) -> Write {
+    fn write(text: usize) -> RowWrite {
         let name = "x".repeat(text.max(1));
         let record = format!(
             r#"{{"id":"0195d0b1-7a4c-7f3e-9b1a-2c3d4e5f6071","first_name":"{name}","last_name":"L","gender":"f","address":"a","post_code":"1","email":"a@b","username":"u","dob":"1970-01-01T00:00:00.000Z","phone":"1","picture":"p"}}"#
         );
         let user = model::User::parse_lenient(record.as_bytes()).unwrap();
-        Write {
-            change: WriteChange::Upsert(Row::bind(&user, 0, Shape::default())),
-            stamp: 1,
-            retention: Retention::default(),
+        RowWrite {
+            change: RowChange::Upsert(UserRow::bind(&user, 0, ColumnTypes::default())),
+            write_timestamp: 1,
+            row_ttl: RowTtl::default(),
         }
     }
 
     #[test]
-    fn without_a_shared_replica_set_every_row_goes_alone() {
-        assert_eq!(groups(&[write(1), write(1)], 0), [0..1, 1..2]);
-        assert!(groups(&[], 0).is_empty());
+    fn rows_are_sent_alone_without_a_shared_replica_set() {
+        assert_eq!(ranges(&[write(1), write(1)], 0), [0..1, 1..2]);
+        assert!(ranges(&[], 0).is_empty());
     }
 
     proptest! {
         #[test]
-        fn groups_cover_all_rows_in_order_and_keep_to_the_size(
+        fn ranges_cover_all_rows_within_the_size_limit(
             texts in proptest::collection::vec(1_usize..500, 0..60),
             bytes in 0_usize..5_000,
         ) {
             let writes: Vec<_> = texts.into_iter().map(write).collect();
-            let groups = groups(&writes, bytes);
-            prop_assert_eq!(groups.iter().cloned().flatten().collect::<Vec<_>>(), (0..writes.len()).collect::<Vec<_>>());
-            for group in groups {
-                let weight: usize = writes[group.clone()].iter().map(Write::weight).sum();
-                prop_assert!(group.len() == 1 || weight <= bytes);
+            let ranges = ranges(&writes, bytes);
+            prop_assert_eq!(ranges.iter().cloned().flatten().collect::<Vec<_>>(), (0..writes.len()).collect::<Vec<_>>());
+            for range in ranges {
+                let estimated_size: usize = writes[range.clone()].iter().map(RowWrite::estimated_size).sum();
+                prop_assert!(range.len() == 1 || estimated_size <= bytes);
             }
         }
     }

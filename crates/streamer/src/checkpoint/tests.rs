@@ -1,12 +1,12 @@
 use super::*;
-use crate::clock::HybridClock;
+use crate::pipeline::write_timestamp::HybridClock;
 
 const TOPIC: Uuid = Uuid::from_u128(1);
 const TABLE: Uuid = Uuid::from_u128(2);
 const NOW: i64 = 1_800_000_000_000_000;
 
-fn known(checkpoint: Option<Checkpoint>) -> Known {
-    Known {
+fn info(checkpoint: Option<Checkpoint>) -> PartitionInfo {
+    PartitionInfo {
         partition: 3,
         checkpoint,
         group_has_checkpoints: checkpoint.is_some(),
@@ -19,18 +19,18 @@ fn known(checkpoint: Option<Checkpoint>) -> Known {
 }
 
 fn checkpoint(next_offset: i64) -> Checkpoint {
-    let high = HighMark {
+    let max_seen = MaxSeen {
         offset: 90,
-        stamp: Some(77),
+        write_timestamp: Some(77),
         ceiling: Some(60),
     };
     let position = Position {
         next_offset,
-        last_stamp: Some(70),
-        high,
-        tally: Tally {
-            in_a_row: 2,
-            share: 7,
+        last_write_timestamp: Some(70),
+        max_seen,
+        dead_letters: DeadLetterStats {
+            consecutive: 2,
+            ratio: 7,
         },
     };
     Checkpoint {
@@ -51,33 +51,33 @@ fn policy(on_missing: OnMissing, on_out_of_range: OnOutOfRange) -> CheckpointSet
 }
 
 #[test]
-fn a_checkpoint_within_the_topic_is_gone_on_from_as_it_is() {
+fn checkpoint_within_the_log_is_used_unchanged() {
     for next_offset in [10, 50, 100] {
         let found = checkpoint(next_offset);
-        let start = start(&known(Some(found)), &CheckpointSettings::default(), NOW).unwrap();
+        let start = resolve_start(&info(Some(found)), &CheckpointSettings::default(), NOW).unwrap();
         assert_eq!(
             start,
-            Start {
+            ResolvedStart {
                 checkpoint: found,
-                because: Because::Checkpoint
+                reason: StartReason::Checkpoint
             }
         );
     }
 }
 
 #[test]
-fn without_a_checkpoint_the_policy_decides() {
-    let at = |on_missing, known: Known| {
-        start(&known, &policy(on_missing, OnOutOfRange::Fail), NOW)
+fn missing_checkpoint_follows_the_policy() {
+    let at = |on_missing, info: PartitionInfo| {
+        resolve_start(&info, &policy(on_missing, OnOutOfRange::Fail), NOW)
             .map(|start| start.checkpoint.position.next_offset)
     };
-    let none = known(None);
+    let none = info(None);
     assert_eq!(at(OnMissing::Earliest, none), Ok(10));
     assert_eq!(at(OnMissing::Latest, none), Ok(100));
     assert_eq!(
         at(
             OnMissing::Group,
-            Known {
+            PartitionInfo {
                 committed: Some(42),
                 ..none
             }
@@ -86,19 +86,22 @@ fn without_a_checkpoint_the_policy_decides() {
     );
     assert_eq!(
         at(OnMissing::Group, none),
-        Err(NoStart::NothingCommitted { partition: 3 })
+        Err(StartError::NothingCommitted { partition: 3 })
     );
-    assert_eq!(at(OnMissing::Fail, none), Err(NoStart::Missing { partition: 3 }));
+    assert_eq!(
+        at(OnMissing::Fail, none),
+        Err(StartError::Missing { partition: 3 })
+    );
     let lost = at(
         OnMissing::Group,
-        Known {
+        PartitionInfo {
             committed: Some(5),
             ..none
         },
     );
     assert_eq!(
         lost,
-        Err(NoStart::OutOfRange {
+        Err(StartError::OutOfRange {
             partition: 3,
             next_offset: 5,
             beginning: 10,
@@ -108,20 +111,24 @@ fn without_a_checkpoint_the_policy_decides() {
 }
 
 #[test]
-fn what_is_taken_over_from_another_consumer_is_stamped_above_all_that_it_has_written() {
-    let taken_over = Known {
+fn records_after_a_takeover_win_over_older_rows() {
+    let taken_over = PartitionInfo {
         committed: Some(42),
-        ..known(None)
+        ..info(None)
     };
-    let start = start(&taken_over, &policy(OnMissing::Group, OnOutOfRange::Fail), NOW).unwrap();
-    let Position { last_stamp, high, .. } = start.checkpoint.position;
-    let mut clock = HybridClock::resume(last_stamp, high);
+    let start = resolve_start(&taken_over, &policy(OnMissing::Group, OnOutOfRange::Fail), NOW).unwrap();
+    let Position {
+        last_write_timestamp,
+        max_seen,
+        ..
+    } = start.checkpoint.position;
+    let mut clock = HybridClock::resume(last_write_timestamp, max_seen);
     // Written to the topic a minute before the other consumer stopped, and not read by it.
-    assert_eq!(clock.stamp(42, NOW - 60_000_000, NOW).micros, NOW + 1);
-    assert_eq!(clock.stamp(43, NOW + 5, NOW).micros, NOW + 5);
-    // A replay from before gives what the other consumer has read the stamps of its own time.
-    let replayed = deliberate::replay(
-        &Known {
+    assert_eq!(clock.next(42, NOW - 60_000_000, NOW).micros, NOW + 1);
+    assert_eq!(clock.next(43, NOW + 5, NOW).micros, NOW + 5);
+    // An earlier replay gives the records that the other consumer has read the timestamps of their own time.
+    let replayed = admin::replay(
+        &PartitionInfo {
             checkpoint: Some(start.checkpoint),
             ..taken_over
         },
@@ -129,37 +136,41 @@ fn what_is_taken_over_from_another_consumer_is_stamped_above_all_that_it_has_wri
         NOW,
     )
     .unwrap();
-    let Position { last_stamp, high, .. } = replayed.position;
-    let mut clock = HybridClock::resume(last_stamp, high);
-    assert_eq!(clock.stamp(41, NOW - 70_000_000, NOW).micros, NOW - 70_000_000);
-    assert_eq!(clock.stamp(42, NOW - 60_000_000, NOW).micros, NOW + 1);
+    let Position {
+        last_write_timestamp,
+        max_seen,
+        ..
+    } = replayed.position;
+    let mut clock = HybridClock::resume(last_write_timestamp, max_seen);
+    assert_eq!(clock.next(41, NOW - 70_000_000, NOW).micros, NOW - 70_000_000);
+    assert_eq!(clock.next(42, NOW - 60_000_000, NOW).micros, NOW + 1);
 }
 
 #[test]
-fn latest_holds_only_while_the_group_has_no_checkpoint_at_all() {
-    let added = Known {
+fn latest_applies_only_to_a_group_without_checkpoints() {
+    let added = PartitionInfo {
         group_has_checkpoints: true,
-        ..known(None)
+        ..info(None)
     };
-    let start = start(&added, &policy(OnMissing::Latest, OnOutOfRange::Fail), NOW).unwrap();
+    let start = resolve_start(&added, &policy(OnMissing::Latest, OnOutOfRange::Fail), NOW).unwrap();
     assert_eq!(start.checkpoint.position.next_offset, 10);
 }
 
 #[test]
-fn a_recreated_topic_is_read_from_its_beginning_above_the_old_stamps() {
-    let now_another = Known {
+fn recreated_topic_starts_at_its_beginning() {
+    let now_another = PartitionInfo {
         topic_id: Uuid::from_u128(9),
-        ..known(Some(checkpoint(50)))
+        ..info(Some(checkpoint(50)))
     };
-    let start = start(&now_another, &CheckpointSettings::default(), NOW).unwrap();
-    assert_eq!(start.because, Because::Recreated);
+    let start = resolve_start(&now_another, &CheckpointSettings::default(), NOW).unwrap();
+    assert_eq!(start.reason, StartReason::Recreated);
     assert_eq!(start.checkpoint.position.next_offset, 10);
-    assert_eq!(start.checkpoint.position.last_stamp, None);
+    assert_eq!(start.checkpoint.position.last_write_timestamp, None);
     assert_eq!(
-        start.checkpoint.position.high,
-        HighMark {
+        start.checkpoint.position.max_seen,
+        MaxSeen {
             offset: 0,
-            stamp: Some(77),
+            write_timestamp: Some(77),
             ceiling: None
         }
     );
@@ -168,7 +179,7 @@ fn a_recreated_topic_is_read_from_its_beginning_above_the_old_stamps() {
 }
 
 #[test]
-fn a_new_epoch_supersedes_the_old_one_also_when_the_clock_is_behind() {
+fn new_epoch_supersedes_despite_a_slow_clock() {
     let found = checkpoint(50);
     let superseding = checkpoint(0);
     let superseding = Checkpoint {
@@ -181,33 +192,33 @@ fn a_new_epoch_supersedes_the_old_one_also_when_the_clock_is_behind() {
 }
 
 #[test]
-fn another_table_stops_the_start_with_the_choice() {
-    let other = Known {
+fn other_table_is_an_error_with_both_remedies() {
+    let other = PartitionInfo {
         table_id: Uuid::from_u128(9),
-        ..known(Some(checkpoint(50)))
+        ..info(Some(checkpoint(50)))
     };
-    let error = start(&other, &CheckpointSettings::default(), NOW).unwrap_err();
+    let error = resolve_start(&other, &CheckpointSettings::default(), NOW).unwrap_err();
     assert!(error.to_string().contains("streamer replay"));
     assert!(error.to_string().contains("streamer accept-table"));
 }
 
 #[test]
-fn a_checkpoint_outside_the_topic_fails_unless_told_otherwise() {
+fn checkpoint_outside_the_log_follows_the_policy() {
     for next_offset in [9, 101] {
-        let lost = known(Some(checkpoint(next_offset)));
-        let fails = start(&lost, &CheckpointSettings::default(), NOW);
+        let lost = info(Some(checkpoint(next_offset)));
+        let fails = resolve_start(&lost, &CheckpointSettings::default(), NOW);
         assert_eq!(
             fails,
-            Err(NoStart::OutOfRange {
+            Err(StartError::OutOfRange {
                 partition: 3,
                 next_offset,
                 beginning: 10,
                 end: 100
             })
         );
-        let earliest = start(&lost, &policy(OnMissing::Fail, OnOutOfRange::Earliest), NOW).unwrap();
+        let earliest = resolve_start(&lost, &policy(OnMissing::Fail, OnOutOfRange::Earliest), NOW).unwrap();
         assert_eq!(earliest.checkpoint.position.next_offset, 10);
-        let latest = start(&lost, &policy(OnMissing::Fail, OnOutOfRange::Latest), NOW).unwrap();
+        let latest = resolve_start(&lost, &policy(OnMissing::Fail, OnOutOfRange::Latest), NOW).unwrap();
         assert_eq!(latest.checkpoint.position.next_offset, 100);
         assert!(latest.checkpoint.write_timestamp() > lost.checkpoint.unwrap().write_timestamp());
     }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use service::config::Violations;
 use service::{Backoff, List, Secret, pem};
 
-use crate::retention;
+use crate::pipeline::remaining_ttl::MAX_TTL;
 
 /// Half of the stream ids that a connection allows in flight, so that the setting alone never exhausts them.
 const MAX_IN_FLIGHT_LIMIT: usize = 8_192;
@@ -103,7 +103,7 @@ impl CassandraSettings {
             "must be at least 1",
         );
         violations.require_positive(&self.request_timeout, "cassandra.request_timeout");
-        let row_ttl = Duration::from_secs(1)..=retention::LONGEST;
+        let row_ttl = Duration::from_secs(1)..=MAX_TTL;
         violations.require(
             self.row_ttl.is_none_or(|ttl| row_ttl.contains(&ttl)),
             "cassandra.row_ttl",

@@ -1,5 +1,5 @@
-//! What a change of the assignment means for the partitions' state: new ones start where their checkpoints say, revoked
-//! ones are drained before they are given back, lost ones are dropped.
+//! Applies rebalances: new partitions start at their checkpoints, revoked ones are drained before they are released,
+//! lost ones are dropped.
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::SyncSender;
@@ -9,18 +9,19 @@ use std::time::Instant;
 use futures::future::FutureExt as _;
 use service::failpoint;
 
-use crate::assign::AssignError;
-use crate::checkpoint::{Because, Checkpoint, Start};
-use crate::kafka::rebalance::Notice;
-use crate::kafka::source::Command;
-use crate::lane::Lane;
+use crate::checkpoint::start_offset_resolver::ResolveError;
+use crate::checkpoint::{Checkpoint, ResolvedStart, StartReason};
+use crate::consumer::channels::ConsumerCommand;
+use crate::consumer::client::ClientRejected;
+use crate::consumer::rebalance::RebalanceEvent;
+use crate::dead_letters::limits::DeadLetterLimits;
+use crate::pipeline::partition_state::PartitionState;
 use crate::pipeline::{Pipeline, PipelineError};
-use crate::tally::Limits;
 
-/// The assignment with the starts of its partitions.
-pub(super) type Started = Result<(u64, Vec<Start>), AssignError>;
+/// An assignment and the starts of its partitions.
+pub(super) type Started = Result<(u64, Vec<ResolvedStart>), ResolveError>;
 
-/// A revocation that is being drained for.
+/// A revocation whose partitions are draining.
 pub(super) struct Revoking {
     partitions: Vec<i32>,
     drained: SyncSender<Vec<(i32, i64)>>,
@@ -28,88 +29,93 @@ pub(super) struct Revoking {
 }
 
 impl Pipeline {
-    pub(super) fn notice(&mut self, notice: Notice) -> Result<(), PipelineError> {
-        match notice {
-            Notice::Assigned {
+    pub(super) fn rebalanced(&mut self, event: RebalanceEvent) -> Result<(), PipelineError> {
+        match event {
+            RebalanceEvent::Assigned {
                 assignment,
                 partitions,
             } => {
                 self.metrics.rebalances.with_label_values(&["assigned"]).inc();
                 tracing::info!(?partitions, "partitions assigned");
-                self.drop_lanes();
+                self.drop_partitions();
                 let unstarted = partitions.iter().map(|partition| (*partition, None));
-                self.held
+                self.assigned_partitions
                     .lock()
                     .unwrap_or_else(PoisonError::into_inner)
                     .extend(unstarted);
-                let assigner = Arc::clone(&self.assigner);
+                let resolver = Arc::clone(&self.resolver);
                 self.assigning = Some(
                     async move {
-                        assigner
-                            .starts(partitions)
+                        resolver
+                            .resolve(partitions)
                             .await
                             .map(|starts| (assignment, starts))
                     }
                     .boxed(),
                 );
             }
-            Notice::Revoked { partitions, drained } => {
+            RebalanceEvent::Revoked { partitions, drained } => {
                 self.metrics.rebalances.with_label_values(&["revoked"]).inc();
                 tracing::info!(?partitions, "partitions revoked");
                 self.assigning = None;
                 for partition in &partitions {
-                    self.filling.forget(*partition);
-                    if let Some(lane) = self.lanes.get_mut(partition) {
-                        lane.give_back();
+                    self.batch_builder.remove_partition(*partition);
+                    if let Some(partition_state) = self.partition_states.get_mut(partition) {
+                        partition_state.start_draining();
                     }
                 }
-                let until = Instant::now() + self.assigner.settings.kafka.revoke_timeout;
+                let until = Instant::now() + self.resolver.settings.kafka.revoke_timeout;
                 self.revoking = Some(Revoking {
                     partitions,
                     drained,
                     until,
                 });
             }
-            Notice::Lost => {
+            RebalanceEvent::Lost => {
                 self.metrics.rebalances.with_label_values(&["lost"]).inc();
                 tracing::warn!("partitions lost: another member may be writing already");
                 if !failpoint::inject("zombie_not_fenced") {
-                    self.drop_lanes();
+                    self.drop_partitions();
                 }
             }
-            Notice::Restart(error) => return Err(PipelineError::Restart(error)),
-            Notice::Refused(error) => return Err(PipelineError::Refused(error)),
-            Notice::Broken(error) => return Err(PipelineError::Broken(error)),
+            RebalanceEvent::Restart(error) => return Err(PipelineError::Restart(error)),
+            RebalanceEvent::Rejected(error) => {
+                return Err(ClientRejected::new(&self.resolver.settings.kafka, error).into());
+            }
+            RebalanceEvent::Fatal(error) => return Err(PipelineError::Consumer(error)),
         }
         Ok(())
     }
 
-    pub(super) fn started(&mut self, (assignment, starts): (u64, Vec<Start>)) -> Result<(), PipelineError> {
-        let limits = Limits::new(&self.assigner.settings.dead_letters);
+    pub(super) fn started(
+        &mut self,
+        (assignment, starts): (u64, Vec<ResolvedStart>),
+    ) -> Result<(), PipelineError> {
+        let limits = DeadLetterLimits::new(&self.resolver.settings.dead_letters);
         for start in &starts {
             let Checkpoint {
                 partition, position, ..
             } = start.checkpoint;
-            let because = start.because;
-            match because {
-                Because::Recreated | Because::OutOfRange(_) => {
+            let reason = start.reason;
+            match reason {
+                StartReason::Recreated | StartReason::OutOfRange(_) => {
                     tracing::warn!(
                         partition,
                         offset = position.next_offset,
-                        ?because,
-                        "partition starts elsewhere"
+                        ?reason,
+                        "partition does not start at its checkpoint"
                     );
                 }
                 _ => tracing::info!(
                     partition,
                     offset = position.next_offset,
-                    ?because,
-                    "partition starts"
+                    ?reason,
+                    "partition started"
                 ),
             }
-            self.lanes.insert(
+            self.partition_states.insert(
                 partition,
-                Lane::resume(start, assignment, because != Because::Checkpoint, limits),
+                PartitionState::new(start, assignment, reason != StartReason::Checkpoint, limits),
             );
         }
         let offsets: Vec<_> = starts
@@ -120,60 +126,64 @@ impl Pipeline {
             .assigned
             .set(i64::try_from(offsets.len()).unwrap_or(i64::MAX));
         self.publish(&offsets);
-        self.order(Command::Start { assignment, offsets })?;
-        self.tell_stopped()
+        self.send(ConsumerCommand::Start { assignment, offsets })?;
+        self.halt_partitions()
     }
 
-    /// Once everything of the revoked partitions is durable and checkpointed, they are given back.
-    pub(super) fn give_back_if_drained(&mut self) {
+    /// Releases the revoked partitions once they are written and checkpointed.
+    pub(super) fn release_if_drained(&mut self) {
         let Some(revoking) = &self.revoking else { return };
         let mut offsets = Vec::new();
         for partition in &revoking.partitions {
-            let Some(lane) = self.lanes.get_mut(partition) else {
+            let Some(partition_state) = self.partition_states.get_mut(partition) else {
                 continue;
             };
-            if !lane.progress().is_settled() {
+            if !partition_state.offsets().is_drained() {
                 return;
             }
-            if lane.unsaved().is_some() {
+            if partition_state.pending_checkpoint().is_some() {
                 self.save();
                 return;
             }
-            offsets.push((*partition, lane.progress().durable().next_offset));
+            offsets.push((*partition, partition_state.offsets().durable().next_offset));
         }
         if let Some(revoking) = self.revoking.take() {
-            // After the deadline nobody waits for it.
+            // The receiver is dropped after the timeout.
             let _ = revoking.drained.try_send(offsets);
-            self.drop_lanes();
+            self.drop_partitions();
         }
     }
 
-    pub(super) fn give_up_revoked(&mut self) {
+    pub(super) fn abandon_revoked(&mut self) {
         if self.revoking.take().is_some() {
-            self.drop_lanes();
+            self.drop_partitions();
         }
     }
 
-    /// From here on no completion of theirs counts. An assignment is always the whole of what is held (eager).
-    fn drop_lanes(&mut self) {
-        let partitions: Vec<_> = self.lanes.keys().copied().collect();
+    /// Drops all partitions, so that later completions of theirs are ignored. An eager assignment always comprises
+    /// all partitions.
+    fn drop_partitions(&mut self) {
+        let partitions: Vec<_> = self.partition_states.keys().copied().collect();
         for partition in partitions {
-            self.filling.forget(partition);
+            self.batch_builder.remove_partition(partition);
             let label = partition.to_string();
             for gauge in [
                 &self.metrics.checkpoint_offset,
                 &self.metrics.lag,
                 &self.metrics.end_offset,
             ] {
-                // It may never have been set.
+                // The gauge may never have been set.
                 let _ = gauge.remove_label_values(&[&label]);
             }
             let _ = self.metrics.checkpoint_age.remove_label_values(&[&label]);
         }
-        self.lanes.clear();
-        // None is new among none.
-        let _ = self.stopped.set(BTreeMap::new());
-        self.held.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.partition_states.clear();
+        // An empty set adds no halted partition.
+        let _ = self.halted.set(BTreeMap::new());
+        self.assigned_partitions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
         self.assigning = None;
         self.revoking = None;
         self.metrics.assigned.set(0);

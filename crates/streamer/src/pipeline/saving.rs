@@ -1,65 +1,74 @@
-//! From the durable prefix to the checkpoint in Cassandra, and from there to the group's commit.
+//! Writes checkpoints to Cassandra and commits the offsets to the group afterwards.
 
 use std::sync::{Arc, PoisonError};
 
 use futures::future::{BoxFuture, FutureExt as _};
 use service::failpoint;
 
-use crate::assign::{Assigner, compare};
-use crate::cassandra::fault::Fault;
+use crate::cassandra::error_class::ErrorClass;
 use crate::cassandra::schema::{self, SchemaError};
-use crate::cassandra::session::Live;
-use crate::cassandra::writer::WriteError;
+use crate::cassandra::session::Session;
+use crate::cassandra::writer::RowWriteError;
 use crate::checkpoint::Checkpoint;
-use crate::kafka::source::Command;
-use crate::lane::Lane;
+use crate::checkpoint::start_offset_resolver::{StartOffsetResolver, verify_read_back};
+use crate::consumer::channels::ConsumerCommand;
+use crate::pipeline::batch_writer::BatchWriteError;
+use crate::pipeline::partition_state::PartitionState;
 use crate::pipeline::{Pipeline, PipelineError};
-use crate::settle::SettleError;
 
-/// A write of checkpoints that is under way.
+/// A checkpoint write in flight.
 pub(super) type Saving = BoxFuture<'static, Saved>;
 
-/// What came of it.
+/// The result of a checkpoint write.
 pub(super) struct Saved {
-    /// Under which it began.
+    /// The assignment under which the write began.
     assignment: u64,
     checkpoints: Vec<Checkpoint>,
     result: Result<(), SaveError>,
 }
 
 pub(super) enum SaveError {
-    Passing(String),
-    Final(PipelineError),
+    Transient(String),
+    Fatal(PipelineError),
 }
 
 impl Pipeline {
-    /// Starts writing the checkpoints that are due, unless the last write is still under way.
+    /// Starts to write the pending checkpoints, unless a write is in flight.
     pub(super) fn save(&mut self) {
         if self.saving.is_some() {
             return;
         }
-        let checkpoints: Vec<_> = self.lanes.values().filter_map(Lane::unsaved).collect();
-        // All lanes are of one assignment (eager).
-        let Some(assignment) = self.lanes.values().map(Lane::assignment).next() else {
+        let checkpoints: Vec<_> = self
+            .partition_states
+            .values()
+            .filter_map(PartitionState::pending_checkpoint)
+            .collect();
+        // An eager assignment comprises all partitions.
+        let Some(assignment) = self
+            .partition_states
+            .values()
+            .map(PartitionState::assignment)
+            .next()
+        else {
             return;
         };
         if checkpoints.is_empty() {
             return;
         }
         failpoint::crash("before_checkpoint");
-        let unproven: Vec<_> = checkpoints
+        let unverified: Vec<_> = checkpoints
             .iter()
             .filter(|checkpoint| {
-                self.lanes
+                self.partition_states
                     .get(&checkpoint.partition)
-                    .is_some_and(|lane| !lane.is_proven())
+                    .is_some_and(|partition_state| !partition_state.is_verified())
             })
             .copied()
             .collect();
-        let assigner = Arc::clone(&self.assigner);
+        let resolver = Arc::clone(&self.resolver);
         self.saving = Some(
             async move {
-                let result = save(&assigner, &checkpoints, &unproven).await;
+                let result = save(&resolver, &checkpoints, &unverified).await;
                 Saved {
                     assignment,
                     checkpoints,
@@ -73,10 +82,10 @@ impl Pipeline {
     pub(super) fn saved(&mut self, saved: Saved) -> Result<(), PipelineError> {
         match saved.result {
             Ok(()) => {}
-            Err(SaveError::Final(error)) => return Err(error),
-            Err(SaveError::Passing(reason)) => {
+            Err(SaveError::Fatal(error)) => return Err(error),
+            Err(SaveError::Transient(reason)) => {
                 self.metrics.checkpoints.with_label_values(&["failed"]).inc();
-                tracing::warn!(reason, "checkpoint not written, trying again");
+                tracing::warn!(reason, "failed to write checkpoints, retrying");
                 return Ok(());
             }
         }
@@ -86,19 +95,24 @@ impl Pipeline {
             .inc_by(saved.checkpoints.len() as u64);
         let mut commits = Vec::with_capacity(saved.checkpoints.len());
         for checkpoint in &saved.checkpoints {
-            let lane = self.lanes.get_mut(&checkpoint.partition);
-            if lane.is_some_and(|lane| lane.saved(saved.assignment, checkpoint)) {
+            let partition_state = self.partition_states.get_mut(&checkpoint.partition);
+            if partition_state
+                .is_some_and(|partition_state| partition_state.saved(saved.assignment, checkpoint))
+            {
                 commits.push((checkpoint.partition, checkpoint.position.next_offset));
             }
         }
         self.publish(&commits);
-        self.order(Command::Commit(commits))
+        self.send(ConsumerCommand::Commit(commits))
     }
 
     pub(super) fn publish(&self, offsets: &[(i32, i64)]) {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut assigned_partitions = self
+            .assigned_partitions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         for (partition, offset) in offsets {
-            held.insert(*partition, Some(*offset));
+            assigned_partitions.insert(*partition, Some(*offset));
             self.metrics
                 .checkpoint_offset
                 .with_label_values(&[&partition.to_string()])
@@ -108,46 +122,49 @@ impl Pipeline {
 }
 
 async fn save(
-    assigner: &Assigner,
+    resolver: &StartOffsetResolver,
     checkpoints: &[Checkpoint],
-    unproven: &[Checkpoint],
+    unverified: &[Checkpoint],
 ) -> Result<(), SaveError> {
-    let live = assigner
+    let session = resolver
         .sessions
-        .live()
+        .get()
         .await
-        .map_err(|error| SaveError::Final(error.into()))?;
-    match assigner
+        .map_err(|error| SaveError::Fatal(error.into()))?;
+    match resolver
         .checkpoints
-        .save(&live, &assigner.settings, checkpoints)
+        .save(&session, &resolver.settings, checkpoints)
         .await
     {
-        Err(Fault::Invalid(error)) => return Err(why_refused(assigner, &live, error).await),
+        Err(ErrorClass::Invalid(error)) => return Err(rejection_cause(resolver, &session, error).await),
         saved => saved?,
     }
-    if !unproven.is_empty() {
-        let read = assigner.checkpoints.load(&live).await?;
-        compare(unproven, &read).map_err(|error| SaveError::Final(error.into()))?;
+    if !unverified.is_empty() {
+        let read = resolver.checkpoints.load(&session).await?;
+        verify_read_back(unverified, &read).map_err(|error| SaveError::Fatal(error.into()))?;
     }
     Ok(())
 }
 
-/// The statements are prepared together, so the table of the rows may be what is refused: then it is named.
-async fn why_refused(assigner: &Assigner, live: &Live, error: String) -> SaveError {
-    match schema::verify(live, &assigner.settings.cassandra).await {
-        Ok(_) => SaveError::Final(PipelineError::Checkpoint(error)),
-        Err(SchemaError::Failed { .. }) => SaveError::Passing(error),
-        Err(different) => SaveError::Final(PipelineError::Settle(SettleError::Write(WriteError::Schema(
-            different,
-        )))),
+/// Determines the cause of a rejection. The statements are prepared together, so the table of the rows may be at
+/// fault.
+async fn rejection_cause(resolver: &StartOffsetResolver, session: &Session, error: String) -> SaveError {
+    match schema::verify(session, &resolver.settings.cassandra).await {
+        Ok(_) => SaveError::Fatal(PipelineError::Checkpoint(error)),
+        Err(SchemaError::Failed { .. }) => SaveError::Transient(error),
+        Err(different) => SaveError::Fatal(PipelineError::Write(BatchWriteError::Rows(
+            RowWriteError::Schema(different),
+        ))),
     }
 }
 
-impl From<Fault> for SaveError {
-    fn from(fault: Fault) -> Self {
-        match fault {
-            Fault::Fatal(error) | Fault::Invalid(error) => Self::Final(PipelineError::Checkpoint(error)),
-            fault => Self::Passing(format!("{fault:?}")),
+impl From<ErrorClass> for SaveError {
+    fn from(error: ErrorClass) -> Self {
+        match error {
+            ErrorClass::Fatal(error) | ErrorClass::Invalid(error) => {
+                Self::Fatal(PipelineError::Checkpoint(error))
+            }
+            error => Self::Transient(error.to_string()),
         }
     }
 }

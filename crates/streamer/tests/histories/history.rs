@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use streamer::assign::compare;
-use streamer::checkpoint::{self, Because, Known, deliberate};
-use streamer::settings::{CheckpointSettings, DeadLetterSettings};
-use streamer::tally::Limits;
+use streamer::checkpoint::start_offset_resolver::verify_read_back;
+use streamer::checkpoint::{self, PartitionInfo, StartReason, admin};
+use streamer::dead_letters::limits::DeadLetterLimits;
+use streamer::config::{CheckpointSettings, DeadLetterSettings};
 
 use crate::Chance;
 use crate::member::Member;
@@ -87,7 +87,7 @@ pub(crate) struct History {
     floor: i64,
     /// Up to where the checkpoint was seen, since it was last moved on purpose.
     reached: i64,
-    limits: Limits,
+    limits: DeadLetterLimits,
     seen: Seen,
 }
 
@@ -104,7 +104,7 @@ impl History {
             before: BTreeMap::new(),
             floor: 0,
             reached: 0,
-            limits: Limits::new(&DeadLetterSettings {
+            limits: DeadLetterLimits::new(&DeadLetterSettings {
                 max_consecutive: 3,
                 ..DeadLetterSettings::default()
             }),
@@ -169,8 +169,8 @@ impl History {
         }
     }
 
-    fn known(&self) -> Known {
-        Known {
+    fn known(&self) -> PartitionInfo {
+        PartitionInfo {
             partition: 0,
             checkpoint: self.stored.checkpoint,
             group_has_checkpoints: self.stored.checkpoint.is_some(),
@@ -192,13 +192,13 @@ impl History {
         {
             owner.drain(&mut self.table, &mut self.stored, &mut self.chance, self.now)?;
         }
-        let start = checkpoint::start(&self.known(), &CheckpointSettings::default(), self.now);
+        let start = checkpoint::resolve_start(&self.known(), &CheckpointSettings::default(), self.now);
         let start = start.map_err(|error| error.to_string())?;
-        if start.because != Because::Checkpoint {
+        if start.reason != StartReason::Checkpoint {
             self.reached = start.checkpoint.position.next_offset;
             self.stored.store(start.checkpoint)?;
             let read: Vec<_> = self.stored.checkpoint.into_iter().collect();
-            compare(&[start.checkpoint], &read).map_err(|error| error.to_string())?;
+            verify_read_back(&[start.checkpoint], &read).map_err(|error| error.to_string())?;
         }
         if again && let Some(owner) = before.take_if(|owner| owner.writes_to(&self.topic, &self.table)) {
             self.seen.returns += 1;
@@ -237,7 +237,7 @@ impl History {
     fn replay(&mut self) {
         self.owner = None;
         let offset = self.chance.number(self.topic.end + 1);
-        if let Some(moved) = deliberate::replay(&self.known(), offset, self.now) {
+        if let Some(moved) = admin::replay(&self.known(), offset, self.now) {
             self.seen.replays += 1;
             self.reached = moved.position.next_offset;
             self.floor = self.floor.min(self.reached);
@@ -259,7 +259,7 @@ impl History {
         self.zombies.clear();
         self.table = Table::new(self.seen.tables);
         let offset = self.chance.number(self.topic.end + 1);
-        let moved = deliberate::replay(&self.known(), offset, self.now).unwrap();
+        let moved = admin::replay(&self.known(), offset, self.now).unwrap();
         self.reached = moved.position.next_offset;
         self.floor = self.reached;
         self.before.clear();
@@ -273,9 +273,9 @@ impl History {
         let Some(found) = self.stored.checkpoint else {
             return;
         };
-        let high = found.position.high;
-        let remembered =
-            high.stamp.unwrap_or_default() >= self.table.highest && found.position.next_offset >= high.offset;
+        let max_seen = found.position.max_seen;
+        let remembered = max_seen.write_timestamp.unwrap_or_default() >= self.table.highest
+            && found.position.next_offset >= max_seen.offset;
         if found.topic_id != self.topic.id || !remembered {
             return;
         }
@@ -303,7 +303,7 @@ impl History {
             let cleared = self
                 .stored
                 .checkpoint
-                .and_then(|found| deliberate::resume(&found, self.now));
+                .and_then(|found| admin::reset_limits(&found, self.now));
             self.stored.checkpoint = cleared.or(self.stored.checkpoint);
         }
     }

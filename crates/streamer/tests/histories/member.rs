@@ -4,10 +4,10 @@
 
 use std::collections::VecDeque;
 
-use streamer::checkpoint::{Checkpoint, Start};
-use streamer::lane::{Arrival, Lane};
-use streamer::progress::{Position, Records};
-use streamer::tally::Limits;
+use streamer::checkpoint::{Checkpoint, ResolvedStart};
+use streamer::dead_letters::limits::DeadLetterLimits;
+use streamer::pipeline::offset_tracker::{BatchRecords, Position};
+use streamer::pipeline::partition_state::{PartitionState, ReceivedRecord};
 
 use crate::Chance;
 use crate::servers::{Event, Kind, Record, Stored, Table, Topic};
@@ -36,7 +36,7 @@ type Saving = (u64, Checkpoint);
 const CHUNKS: usize = 4;
 
 pub(crate) struct Member {
-    lane: Lane,
+    lane: PartitionState,
     assignment: u64,
     topic: usize,
     table: uuid::Uuid,
@@ -54,9 +54,9 @@ pub(crate) struct Member {
 }
 
 impl Member {
-    pub(crate) fn new(start: &Start, topic: &Topic, limits: Limits, skew: i64) -> Self {
+    pub(crate) fn new(start: &ResolvedStart, topic: &Topic, limits: DeadLetterLimits, skew: i64) -> Self {
         Self {
-            lane: Lane::resume(start, 1, true, limits),
+            lane: PartitionState::new(start, 1, true, limits),
             assignment: 1,
             topic: topic.number,
             table: start.checkpoint.table_id,
@@ -73,10 +73,10 @@ impl Member {
     }
 
     /// The same process has the partition again. What is being written, and what was read before, is still on its way.
-    pub(crate) fn again(self, start: &Start, limits: Limits) -> Self {
+    pub(crate) fn again(self, start: &ResolvedStart, limits: DeadLetterLimits) -> Self {
         let assignment = self.assignment + 1;
         Self {
-            lane: Lane::resume(start, assignment, true, limits),
+            lane: PartitionState::new(start, assignment, true, limits),
             assignment,
             epoch: start.checkpoint.epoch,
             next: start.checkpoint.position.next_offset,
@@ -87,7 +87,7 @@ impl Member {
     }
 
     pub(crate) fn is_stopped(&self) -> bool {
-        self.lane.stopped().is_some()
+        self.lane.halted().is_some()
     }
 
     pub(crate) fn writes_to(&self, topic: &Topic, table: &Table) -> bool {
@@ -124,7 +124,9 @@ impl Member {
             Some(Chunk::End(assignment, offset)) if self.filling.is_empty() => {
                 if let Some(end) = self.lane.skip_to(assignment, offset) {
                     self.batches += 1;
-                    self.lane.progress().open(self.batches, end, Records::default());
+                    self.lane
+                        .offsets()
+                        .open(self.batches, end, BatchRecords::default());
                     self.lane.complete(self.batches, &[]);
                 }
             }
@@ -134,13 +136,13 @@ impl Member {
     }
 
     fn take(&mut self, assignment: u64, record: Record, stored: &mut Stored, now: i64) -> Result<(), String> {
-        let arrival = Arrival {
+        let arrival = ReceivedRecord {
             assignment,
             offset: record.offset,
             timestamp: record.timestamp,
             dead: record.kind == Kind::Garbage,
         };
-        let Some(taken) = self.lane.take(arrival, now + self.skew) else {
+        let Some(taken) = self.lane.receive(arrival, now + self.skew) else {
             return Ok(());
         };
         if taken.end.next_offset != record.offset + 1 {
@@ -149,11 +151,11 @@ impl Member {
                 record.offset, taken.end.next_offset
             ));
         }
-        stored.stamped((self.topic, record.offset), self.epoch, taken.stamp)?;
+        stored.stamped((self.topic, record.offset), self.epoch, taken.write_timestamp)?;
         self.end = Some(taken.end);
         self.filling.push(Operation {
             record,
-            stamp: taken.stamp,
+            stamp: taken.write_timestamp,
         });
         Ok(())
     }
@@ -164,12 +166,12 @@ impl Member {
         let dead = (0..)
             .zip(&operations)
             .filter(|(_, operation)| operation.record.kind == Kind::Garbage);
-        let records = Records {
+        let records = BatchRecords {
             count: operations.len(),
             dead: dead.map(|(place, _)| place).collect(),
         };
         self.batches += 1;
-        self.lane.progress().open(self.batches, end, records);
+        self.lane.offsets().open(self.batches, end, records);
         self.writing.push(Batch {
             id: self.batches,
             operations,
@@ -207,7 +209,7 @@ impl Member {
         if self.saving.is_none() {
             self.saving = self
                 .lane
-                .unsaved()
+                .pending_checkpoint()
                 .map(|checkpoint| (self.assignment, checkpoint));
         }
     }
@@ -231,10 +233,10 @@ impl Member {
         chance: &mut Chance,
         now: i64,
     ) -> Result<(), String> {
-        self.lane.give_back();
+        self.lane.start_draining();
         self.filling.clear();
         self.end = None;
-        while !self.lane.progress().is_settled() || self.lane.unsaved().is_some() {
+        while !self.lane.offsets().is_drained() || self.lane.pending_checkpoint().is_some() {
             match chance.below(6) {
                 0 => self.receive(stored, now)?,
                 1 => self.flush(),

@@ -14,8 +14,8 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use reqwest::StatusCode;
 use service::List;
-use streamer::kafka::broker::Broker;
-use streamer::settings::KafkaSettings;
+use streamer::consumer::metadata_client::MetadataClient;
+use streamer::config::KafkaSettings;
 use testkit::kafka_client::KafkaClient;
 use testkit::servers::{KafkaCluster, KafkaOptions};
 use testkit::service::{Service, ServiceOptions};
@@ -139,9 +139,9 @@ async fn brokers(address: &str) -> Result<Vec<i32>, String> {
 /// A name whose group is coordinated by [`COORDINATOR`].
 async fn group_of(cluster: &KafkaCluster, world: &World) -> String {
     // The brokers make their topic of groups when they are first asked for one.
-    let anyone = Arc::new(Broker::new(&settings(cluster, &world.topic)).unwrap());
+    let anyone = Arc::new(MetadataClient::new(&settings(cluster, &world.topic)).unwrap());
     eventually("there are groups", async || {
-        let asked = anyone.ask(Broker::coordinator).await;
+        let asked = anyone.request(MetadataClient::coordinator).await;
         let leaders = world.tap.leaders(OFFSETS).await.unwrap();
         if leaders.is_empty() || leaders.values().any(|leader| *leader < LEADER) {
             Err(format!("{leaders:?}, {asked:?}"))
@@ -247,10 +247,10 @@ async fn is_ready(member: &Service) {
 }
 
 /// Waits until the topic's id is told, for as long as the law gives; the last error otherwise.
-async fn tells_the_topic(asker: &Arc<Broker>) -> Result<(), String> {
+async fn tells_the_topic(asker: &Arc<MetadataClient>) -> Result<(), String> {
     let until = Instant::now() + PATIENCE;
     loop {
-        let error = match asker.ask(Broker::topic).await {
+        let error = match asker.request(MetadataClient::topic).await {
             Ok(_) => return Ok(()),
             Err(error) => error.to_string(),
         };
@@ -357,7 +357,7 @@ async fn what_was_told_of_a_broker_that_is_gone_is_asked_anew(three: &Three, one
         ..settings(&three.cluster, &three.world.topic)
     };
     let askers: Vec<_> = (0..ASKERS)
-        .map(|_| Arc::new(Broker::new(&settings).unwrap()))
+        .map(|_| Arc::new(MetadataClient::new(&settings).unwrap()))
         .collect();
     // More than once, so that each is connected to more than one broker.
     for _ in 0..3 {
@@ -374,7 +374,7 @@ async fn what_was_told_of_a_broker_that_is_gone_is_asked_anew(three: &Three, one
     join(is_ready(one), is_ready(other)).await;
 }
 
-async fn all_tell_the_topic(askers: &[Arc<Broker>]) {
+async fn all_tell_the_topic(askers: &[Arc<MetadataClient>]) {
     let told = join_all(askers.iter().map(tells_the_topic)).await;
     let failed: Vec<_> = told.iter().filter_map(|it| it.as_ref().err()).collect();
     assert!(failed.is_empty(), "{} of {ASKERS}: {failed:?}", failed.len());

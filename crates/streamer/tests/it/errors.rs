@@ -25,10 +25,13 @@ async fn a_wrong_password_or_none_ends_the_start_with_78_and_the_cause() {
     let none = world.world().options();
     let wrong = world.options().set("cassandra.password", "guessed-it");
     for (options, says) in [
-        (wrong, "cassandra refuses the configured credentials"),
+        (
+            wrong,
+            "cassandra rejected cassandra.username and cassandra.password",
+        ),
         (
             none,
-            "it wants a user name and a password, and none are configured",
+            "the node requires authentication: set cassandra.username and cassandra.password",
         ),
     ] {
         let started = Instant::now();
@@ -66,7 +69,7 @@ async fn a_role_that_logs_in_writes_rows_and_a_password_changed_later_is_told_at
             let (code, log) = ends(&streamer).await;
             assert_eq!(code, CONFIG, "{log}");
             assert!(
-                log.contains("cassandra refuses the configured credentials"),
+                log.contains("cassandra rejected cassandra.username and cassandra.password"),
                 "{log}"
             );
         })
@@ -231,7 +234,7 @@ async fn a_frozen_node_is_told_and_waited_for_and_nothing_is_lost() {
             world.busy(&streamer).await;
             let frozen = Frozen::new(world.server()).await;
             eventually("a call is overdue", async || {
-                let overdue = metric(&streamer, "streamer_retries_total", "doubt").await;
+                let overdue = metric(&streamer, "streamer_retries_total", "session_poisoned").await;
                 let unsaved = metric(&streamer, "streamer_checkpoints_total", "failed").await;
                 if overdue + unsaved > 0.0 {
                     Ok(())

@@ -91,7 +91,8 @@ async fn so_many_dead_letters_in_a_row_stop_their_partition_alone_and_across_res
     checkpoints_are(&world, [8, 6]).await;
     let told = reason(&streamer).await;
     assert!(
-        told.contains("partition 0 is stopped: 5 dead letters in a row") && told.contains("streamer resume"),
+        told.contains("partition 0 is halted: 5 consecutive dead letters")
+            && told.contains("streamer dead-letters reset-limits"),
         "{told}"
     );
     assert_eq!(
@@ -109,13 +110,13 @@ async fn so_many_dead_letters_in_a_row_stop_their_partition_alone_and_across_res
     checkpoints_are(&world, [8, 8]).await;
     stop(&mut streamer).await;
     streamer.spawn().unwrap();
-    assert!(reason(&streamer).await.contains("partition 0 is stopped"));
+    assert!(reason(&streamer).await.contains("partition 0 is halted"));
     world.tap.write(&world.topic, &good(1, 2)).await.unwrap();
     checkpoints_are(&world, [8, 10]).await;
     assert_eq!(letters(&world).await, 5, "nothing more was set aside");
     let log = streamer.last_lines(1_000);
     assert_eq!(
-        log.matches("partition stopped: too many dead letters").count(),
+        log.matches("partition halted: too many dead letters").count(),
         2,
         "once each start"
     );
@@ -123,13 +124,13 @@ async fn so_many_dead_letters_in_a_row_stop_their_partition_alone_and_across_res
     let (code, output) = operate(options.clone(), "status --json").await;
     assert_eq!(code, Some(0), "{output}");
     assert!(
-        output.contains("\"stopped\":\"5 dead letters in a row\""),
+        output.contains("\"halted\":\"5 consecutive dead letters\""),
         "{output}"
     );
 
     // With the cause still there it comes as far as the limit again, and with the cause gone to the end.
     stop(&mut streamer).await;
-    done(&world, "resume").await;
+    done(&world, "dead-letters reset-limits").await;
     streamer.spawn().unwrap();
     streamer.ready(DEADLINE).await.unwrap();
     checkpoints_are(&world, [16, 10]).await;
@@ -160,7 +161,7 @@ async fn too_large_a_share_of_dead_letters_stops_their_partition_also_after_a_re
     world.tap.write(&world.topic, &records).await.unwrap();
     let told = reason(&streamer).await;
     assert!(
-        told.contains("partition 0 is stopped: 40 % of its latest records"),
+        told.contains("partition 0 is halted: 40 % of its latest records"),
         "{told}"
     );
     eventually("the other one is read to its end", async || {
@@ -174,7 +175,7 @@ async fn too_large_a_share_of_dead_letters_stops_their_partition_also_after_a_re
     assert!((20..500).contains(&stopped_at), "{stopped_at}");
     streamer.kill().await.unwrap();
     streamer.spawn().unwrap();
-    assert!(reason(&streamer).await.contains("partition 0 is stopped"));
+    assert!(reason(&streamer).await.contains("partition 0 is halted"));
     assert_eq!(next_offsets(&world).await[0], stopped_at);
     let log = world.tap.read(&world.topic).await.unwrap();
     let read: Vec<_> = log

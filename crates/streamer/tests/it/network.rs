@@ -136,7 +136,7 @@ async fn a_network_that_swallows_everything_is_told_and_waited_for() {
             assert!(reason.contains("cassandra"), "{reason}");
             eventually("the cause is named", async || {
                 let (_, body) = streamer.ask("/readyz").await.map_err(|error| error.to_string())?;
-                let named = body.contains(&format!("{}: no answer within 1000 ms", line.proxy.address()));
+                let named = body.contains(&format!("{}: no response within 1000 ms", line.proxy.address()));
                 if named { Ok(()) } else { Err(body) }
             })
             .await;
@@ -276,7 +276,7 @@ async fn a_session_that_is_never_finished_is_given_up_and_told() {
             connection.set(Behavior::both(Flow::swallow()));
         }
         let (_, body) = streamer.ask("/readyz").await.map_err(|error| error.to_string())?;
-        let told = body.contains("no session within 2000 ms") || body.contains("no answer within 1000 ms");
+        let told = body.contains("no session within 2000 ms") || body.contains("no response within 1000 ms");
         if told { Ok(()) } else { Err(body) }
     })
     .await;

@@ -176,7 +176,7 @@ async fn partitions_that_were_paused_when_they_were_revoked_are_read_when_they_c
     let log = world.folder().join("streamer.log");
     eventually("its partitions are paused", async || {
         let text = std::fs::read_to_string(&log).unwrap_or_default();
-        if text.contains("the writer has no room") {
+        if text.contains("the writer is at capacity") {
             Ok(())
         } else {
             Err(text)

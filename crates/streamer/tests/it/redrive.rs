@@ -52,26 +52,26 @@ async fn redriven_dead_letters_take_their_place_in_the_log_and_not_the_last_word
     // As they were refused, they still are.
     let (code, output) = operate(refusing, "redrive").await;
     assert_eq!(code, Some(0), "{output}");
-    assert!(output.contains("written: 0, still refused: 2"), "{output}");
+    assert!(output.contains("written: 0, still rejected: 2"), "{output}");
     let output = done(&world, "redrive --dry-run").await;
     assert!(
         output.contains("0:2              would be written") && output.contains("written: 1"),
         "{output}"
     );
     assert!(
-        output.contains("0:3              is overtaken: the record 0:4 of the same user"),
+        output.contains("0:3              is superseded by the later record 0:4 of the same user"),
         "{output}"
     );
     assert_eq!(rows(&world).await, before);
     let output = done(&world, "redrive --reason json").await;
-    assert!(output.contains("written: 0, still refused: 0"), "{output}");
+    assert!(output.contains("written: 0, still rejected: 0"), "{output}");
 
     // It may run beside a streamer.
     for _ in 0..2 {
         let output = done(&world, "redrive").await;
         assert!(output.contains("0:2              written"), "{output}");
         assert!(
-            output.contains("written: 1, still refused: 0, too old: 0, overtaken: 1"),
+            output.contains("written: 1, still rejected: 0, too old: 0, superseded: 1"),
             "{output}"
         );
         let after = rows(&world).await;
@@ -183,10 +183,10 @@ async fn a_letter_does_not_beat_what_came_after_it_in_a_table_that_was_filled_ag
     );
     let output = done(&world, "redrive").await;
     assert!(
-        output.contains("written: 1,") && output.contains("overtaken: 1"),
+        output.contains("written: 1,") && output.contains("superseded: 1"),
         "{output}"
     );
     assert_eq!(rows(&world).await, refilled);
     let output = done(&world, "verify").await;
-    assert!(output.ends_with("not as the log says: 0"), "{output}");
+    assert!(output.ends_with("different: 0"), "{output}");
 }

@@ -127,7 +127,7 @@ async fn a_rows_life_counts_from_when_its_record_was_taken_however_often_it_is_w
     // Without an end configured they would be there, and that is what is told.
     let (code, output) = operate(world.options(), "verify").await;
     assert_eq!(code, Some(1), "{output}");
-    assert!(output.contains("not as the log says: 2"), "{output}");
+    assert!(output.contains("different: 2"), "{output}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

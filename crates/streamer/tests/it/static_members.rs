@@ -82,7 +82,7 @@ async fn of_two_members_under_one_id_the_older_one_ends_and_says_why_and_nothing
         let (code, log) = ends(&older).await;
         assert_eq!(code, Some(1), "{log}");
         assert!(
-            log.contains("beyond repair") && log.contains("instance"),
+            log.contains("failed for good") && log.contains("instance"),
             "it does not say why: {log}"
         );
         holds(&younger, 6.0).await;

@@ -1,7 +1,7 @@
 //! Maps internal errors to problems.
 
 use axum::http::{StatusCode, header};
-use service::access::AuthError;
+use service::http::auth::AuthError;
 
 use super::Problem;
 use crate::limits::admission::Overloaded;

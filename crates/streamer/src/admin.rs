@@ -1,0 +1,114 @@
+//! The operator's commands: inspect and move checkpoints, accept a new table, list and redrive dead letters.
+//!
+//! A command connects to the same servers as the service and prints to standard output. It opens no admin port, because it
+//! may run next to a streamer, and joins no group. A failure is one line on standard error. Every wait has a timeout,
+//! except the one for the operator's confirmation.
+
+mod clients;
+mod cluster_snapshot;
+mod confirm;
+mod error;
+mod output;
+
+mod accept_table;
+mod dead_letters;
+mod redrive;
+mod replay;
+mod reset_limits;
+mod status;
+mod verify;
+
+use clap::Subcommand;
+use futures::future::LocalBoxFuture;
+use service::process::chain;
+use service::{ExitStatus as _, HealthCheck};
+
+use crate::admin::clients::Clients;
+use crate::admin::error::CommandError;
+use crate::config::{NAME, Settings};
+
+/// The examples of `streamer --help`.
+pub const EXAMPLES: &str = "\
+Examples:
+  streamer                                        Run the service
+  streamer --check-config                         Validate the configuration
+  streamer status                                 Show checkpoints and lag
+  streamer replay --from-time 2026-05-01T00:00:00Z
+                                                  Write the records since that time again
+  streamer replay --from-offset 0 --yes           Write the whole topic again, for example to a new table
+  streamer accept-table                           Continue with a recreated table without its old rows
+  streamer dead-letters list --reason email       List the dead letters of one reason
+  streamer dead-letters show 3:1542               Show the dead letter of partition 3, offset 1542
+  streamer dead-letters reset-limits              Let halted partitions continue at the next start
+  streamer redrive --dry-run                      Show which dead letters could be written to the table
+  streamer verify                                 Compare the table with the topic
+
+Exit codes: 0 success, 78 configuration error that needs the operator, 1 any other failure";
+
+/// The command to run instead of the service.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Request the health of the streamer that runs with this configuration
+    Healthcheck(HealthCheck),
+    /// An operator's command.
+    #[command(flatten)]
+    Admin(AdminCommand),
+}
+
+/// An operator's command.
+#[derive(Debug, Subcommand)]
+pub enum AdminCommand {
+    /// Continue with the present table, without the rows of the table before it
+    ///
+    /// Requires a group without members.
+    AcceptTable,
+    /// List or show dead letters, or reset their limits
+    DeadLetters(dead_letters::DeadLettersArgs),
+    /// Write dead letters to the table, each under its original write timestamp
+    ///
+    /// Later records of the same user keep their rows. Skips dead letters that are still invalid, and those older than the
+    /// table's gc_grace_seconds.
+    Redrive(redrive::RedriveArgs),
+    /// Move checkpoints back, so that the next start writes the records again
+    ///
+    /// Existing rows do not change, because no record gets a larger write timestamp than before. Creates the table if it
+    /// was dropped. Never moves a checkpoint forward, so no record is skipped. Requires a group without members.
+    Replay(replay::ReplayArgs),
+    /// Show checkpoint, beginning, end and lag of each partition
+    Status(status::StatusArgs),
+    /// Compare each user's latest record up to the checkpoints with the table, and list the differences
+    ///
+    /// The exit code is 1 if there are differences.
+    Verify,
+}
+
+/// Runs `command` and returns the exit code: 0 success, 78 for an error that needs the operator, 1 otherwise.
+///
+/// The future is boxed here, so that the binary does not compile the commands again.
+pub fn perform(command: Command, settings: Settings) -> LocalBoxFuture<'static, u8> {
+    Box::pin(async move {
+        let command = match command {
+            Command::Healthcheck(check) => return check.perform(NAME, &settings.process).await,
+            Command::Admin(command) => command,
+        };
+        match execute(command, settings).await {
+            Ok(()) => 0,
+            Err(error) => {
+                eprintln!("{NAME}: {}", chain(&error));
+                error.exit_code()
+            }
+        }
+    })
+}
+
+async fn execute(command: AdminCommand, settings: Settings) -> Result<(), CommandError> {
+    let clients = Clients::new(settings)?;
+    match command {
+        AdminCommand::AcceptTable => accept_table::accept_table(&clients).await,
+        AdminCommand::DeadLetters(arguments) => dead_letters::dead_letters(&clients, &arguments).await,
+        AdminCommand::Redrive(arguments) => redrive::redrive(&clients, &arguments).await,
+        AdminCommand::Replay(arguments) => replay::replay(&clients, &arguments).await,
+        AdminCommand::Status(arguments) => status::status(&clients, &arguments).await,
+        AdminCommand::Verify => verify::verify(&clients).await,
+    }
+}

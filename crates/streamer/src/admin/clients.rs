@@ -1,0 +1,343 @@
+//! The Kafka and Cassandra clients of the commands.
+//!
+//! A request is retried until it succeeds or times out. The error then names the server and the last reason.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use service::{Backoff, Health, Metrics};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+use crate::admin::error::CommandError;
+use crate::cassandra::error_class::ErrorClass;
+use crate::cassandra::schema::{self, SchemaError, TableInfo};
+use crate::cassandra::session::Session;
+use crate::cassandra::session_pool::SessionPool;
+use crate::cassandra::writer::{RejectedRow, RowWrite, RowWriter};
+use crate::checkpoint::Checkpoint;
+use crate::checkpoint::start_offset_resolver;
+use crate::checkpoint::store::{CheckpointStore, instance};
+use crate::consumer::client::{self, ClientRejected};
+use crate::consumer::metadata_client::{MetadataClient, TopicInfo};
+use crate::consumer::scan::{self, Scan, ScannedRecord};
+use crate::metrics::StreamerMetrics;
+use crate::config::{KafkaSettings, NAME, Settings};
+
+/// The timeout of a request, including its retries.
+const TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How long the nodes may disagree on the schema, because a new table is not known to all nodes at once.
+const SCHEMA_AGREEMENT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Kafka, Cassandra and the group's checkpoints.
+pub(super) struct Clients {
+    settings: Settings,
+    health: Health,
+    sessions: Arc<SessionPool>,
+    metadata: Arc<MetadataClient>,
+    dead_letter_metadata: Arc<MetadataClient>,
+    checkpoints: CheckpointStore,
+}
+
+impl Clients {
+    /// Creates clients that connect on the first request.
+    ///
+    /// # Errors
+    /// When librdkafka rejects the configuration.
+    pub(super) fn new(settings: Settings) -> Result<Self, CommandError> {
+        let health = Health::default();
+        let dependency = health.dependency("cassandra");
+        let sessions = Arc::new(SessionPool::new(settings.cassandra.clone(), dependency));
+        let metadata = |topic: &str| {
+            let settings = KafkaSettings {
+                topic: topic.to_owned(),
+                ..settings.kafka.clone()
+            };
+            MetadataClient::new(&settings)
+                .map(Arc::new)
+                .map_err(|error| ClientRejected::new(&settings, error))
+        };
+        let dead_letter_metadata = metadata(&settings.kafka.dead_letter_topic)?;
+        let metadata = metadata(&settings.kafka.topic)?;
+        let checkpoints = CheckpointStore::new(&settings, instance());
+        Ok(Self {
+            settings,
+            health,
+            sessions,
+            metadata,
+            dead_letter_metadata,
+            checkpoints,
+        })
+    }
+
+    /// The configuration.
+    pub(super) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Sends a request about the topic or the group to Kafka.
+    ///
+    /// # Errors
+    /// When Kafka rejects the client, or does not respond in time.
+    pub(super) async fn kafka<T: Send + 'static>(
+        &self,
+        operation: impl Fn(&MetadataClient) -> Result<T, KafkaError> + Clone + Send + 'static,
+    ) -> Result<T, CommandError> {
+        self.request(&self.metadata, &self.settings.kafka.topic, operation)
+            .await
+    }
+
+    async fn request<T: Send + 'static>(
+        &self,
+        metadata: &Arc<MetadataClient>,
+        topic: &str,
+        operation: impl Fn(&MetadataClient) -> Result<T, KafkaError> + Clone + Send + 'static,
+    ) -> Result<T, CommandError> {
+        let until = Instant::now() + TIMEOUT;
+        let mut delays = Backoff::default().delays();
+        loop {
+            let error = match metadata.request(operation.clone()).await {
+                Ok(response) => return Ok(response),
+                Err(error) => error,
+            };
+            if client::is_rejected(&error) {
+                return Err(ClientRejected::new(&self.settings.kafka, error).into());
+            }
+            if error.rdkafka_error_code() == Some(RDKafkaErrorCode::UnknownTopicOrPartition) {
+                return Err(CommandError::NoTopic(topic.to_owned()));
+            }
+            if Instant::now() >= until {
+                return Err(timed_out("kafka", metadata.describe(&error)));
+            }
+            sleep(delays.next().unwrap_or(TIMEOUT)).await;
+        }
+    }
+
+    /// Starts to read these offset ranges of the topic.
+    ///
+    /// # Errors
+    /// When librdkafka rejects the configuration.
+    pub(super) fn scan(
+        &self,
+        ranges: impl IntoIterator<Item = (i32, Range<i64>)>,
+    ) -> Result<Scan, CommandError> {
+        let settings = &self.settings.kafka;
+        Ok(scan::scan(settings, &settings.topic, ranges)
+            .map_err(|error| ClientRejected::new(settings, error))?)
+    }
+
+    /// Starts to read all present dead letters.
+    ///
+    /// # Errors
+    /// As [`kafka`](Self::kafka).
+    pub(super) async fn scan_dead_letters(&self) -> Result<Scan, CommandError> {
+        let settings = &self.settings.kafka;
+        let ends = self
+            .request(
+                &self.dead_letter_metadata,
+                &settings.dead_letter_topic,
+                watermarks,
+            )
+            .await?
+            .1;
+        let ranges = (0..).zip(ends.into_iter().map(|(beginning, end)| beginning..end));
+        Ok(scan::scan(settings, &settings.dead_letter_topic, ranges)
+            .map_err(|error| ClientRejected::new(settings, error))?)
+    }
+
+    /// Returns the next records of a scan, or `None` at its end.
+    ///
+    /// # Errors
+    /// When Kafka rejects the scan, or no record arrives in time.
+    pub(super) async fn next(&self, scan: &mut Scan) -> Result<Option<Vec<ScannedRecord>>, CommandError> {
+        let chunk = timeout(TIMEOUT, scan.next()).await;
+        let chunk = chunk.map_err(|_| {
+            timed_out(
+                "kafka",
+                "received neither a record nor the end of the topic".to_owned(),
+            )
+        })?;
+        chunk.transpose().map_err(|error| {
+            if client::is_rejected(&error) {
+                ClientRejected::new(&self.settings.kafka, error).into()
+            } else {
+                CommandError::Scan(error)
+            }
+        })
+    }
+
+    /// Sends a request to Cassandra.
+    ///
+    /// # Errors
+    /// When Cassandra rejects the request, or does not respond in time.
+    pub(super) async fn cassandra<T>(
+        &self,
+        request: impl AsyncFn(&Session) -> Result<T, SchemaError>,
+    ) -> Result<T, CommandError> {
+        let until = Instant::now() + TIMEOUT;
+        let mut disagreement = None;
+        let mut delays = self.settings.cassandra.backoff.delays();
+        loop {
+            let session = timeout_at(until, self.sessions.get());
+            let session = session
+                .await
+                .map_err(|_| timed_out("cassandra", self.last_reason()))??;
+            let reason = match request(&session).await {
+                Err(SchemaError::Failed {
+                    operation,
+                    error: error @ (ErrorClass::Retry { .. } | ErrorClass::Reconnect { .. }),
+                }) => format!("failed to {operation}: {error}"),
+                Err(SchemaError::Failed {
+                    operation,
+                    error: ErrorClass::Invalid(error),
+                }) if disagreement.get_or_insert_with(Instant::now).elapsed() < SCHEMA_AGREEMENT_TIMEOUT => {
+                    format!("failed to {operation}: {error}")
+                }
+                answer => return answer.map_err(CommandError::Schema),
+            };
+            if Instant::now() >= until {
+                return Err(timed_out("cassandra", reason));
+            }
+            sleep(delays.next().unwrap_or(TIMEOUT)).await;
+        }
+    }
+
+    fn last_reason(&self) -> String {
+        let dependencies = self.health.readiness().dependencies;
+        let reasons: Vec<_> = dependencies.into_iter().filter_map(|it| it.reason).collect();
+        reasons.join("; ")
+    }
+
+    /// Returns the number of members of the group.
+    ///
+    /// # Errors
+    /// As [`kafka`](Self::kafka).
+    pub(super) async fn members(&self) -> Result<usize, CommandError> {
+        let group = self.settings.kafka.group.clone();
+        self.kafka(move |metadata| metadata.group_members(&group)).await
+    }
+
+    /// Fails if the group has members, because they would overwrite checkpoints.
+    ///
+    /// # Errors
+    /// [`CommandError::Members`], and as [`kafka`](Self::kafka).
+    pub(super) async fn require_no_members(&self) -> Result<(), CommandError> {
+        match self.members().await? {
+            0 => Ok(()),
+            members => Err(CommandError::Members {
+                group: self.settings.kafka.group.clone(),
+                members,
+                session: self.settings.kafka.session_timeout,
+            }),
+        }
+    }
+
+    /// Returns the group's checkpoints; none if the group never ran.
+    ///
+    /// # Errors
+    /// As [`cassandra`](Self::cassandra).
+    pub(super) async fn checkpoints(&self) -> Result<Vec<Checkpoint>, CommandError> {
+        self.cassandra(async |session| {
+            if !schema::has_checkpoint_table(session, &self.settings.cassandra).await? {
+                return Ok(Vec::new());
+            }
+            let read = self.checkpoints.load(session).await;
+            read.map_err(|error| SchemaError::Failed {
+                operation: "read the checkpoints",
+                error,
+            })
+        })
+        .await
+    }
+
+    /// Returns the table if it exists.
+    ///
+    /// # Errors
+    /// When the table does not fit, and as [`cassandra`](Self::cassandra).
+    pub(super) async fn table(&self) -> Result<Option<TableInfo>, CommandError> {
+        let settings = &self.settings.cassandra;
+        self.cassandra(async |session| match schema::table_id(session, settings).await? {
+            Some(_) => schema::verify(session, settings).await.map(Some),
+            None => Ok(None),
+        })
+        .await
+    }
+
+    /// Returns the error of a command that needs the missing table.
+    pub(super) fn no_table(&self) -> CommandError {
+        CommandError::NoTable {
+            table: self.table_name(),
+            create: schema::create_table(&self.settings.cassandra),
+        }
+    }
+
+    /// Keyspace and table.
+    pub(super) fn table_name(&self) -> String {
+        format!(
+            "{}.{}",
+            self.settings.cassandra.keyspace, self.settings.cassandra.table
+        )
+    }
+
+    /// Creates a writer for the verified table.
+    pub(super) fn writer(&self, table: TableInfo) -> RowWriter {
+        let metrics = StreamerMetrics::new(&Metrics::new(NAME));
+        RowWriter::new(Arc::clone(&self.sessions), table, Arc::new(metrics))
+    }
+
+    /// Writes rows. Returns those whose values Cassandra rejects.
+    ///
+    /// # Errors
+    /// When Cassandra rejects the statement, or does not acknowledge it in time. Some rows may be written.
+    pub(super) async fn write(
+        &self,
+        writer: &RowWriter,
+        writes: &[RowWrite],
+    ) -> Result<Vec<RejectedRow>, CommandError> {
+        let written = timeout(TIMEOUT, writer.write(writes)).await;
+        let written = written.map_err(|_| timed_out("cassandra", self.last_reason()))?;
+        written.map_err(CommandError::Write)
+    }
+
+    /// Writes checkpoints and reads them back.
+    ///
+    /// # Errors
+    /// When the checkpoints are not read back, or a streamer has joined in the meantime.
+    pub(super) async fn store(&self, checkpoints: &[Checkpoint]) -> Result<(), CommandError> {
+        self.cassandra(async |session| {
+            let write = self.checkpoints.save(session, &self.settings, checkpoints).await;
+            write.map_err(|error| SchemaError::Failed {
+                operation: "write the checkpoints",
+                error,
+            })
+        })
+        .await?;
+        start_offset_resolver::verify_read_back(checkpoints, &self.checkpoints().await?)?;
+        match self.members().await? {
+            0 => Ok(()),
+            _ => Err(CommandError::Joined {
+                group: self.settings.kafka.group.clone(),
+            }),
+        }
+    }
+}
+
+/// Requests the topic, and first and end offset of each of its partitions.
+///
+/// # Errors
+/// When the cluster does not respond in time, or the topic does not exist.
+pub(super) fn watermarks(metadata: &MetadataClient) -> Result<(TopicInfo, Vec<(i64, i64)>), KafkaError> {
+    let topic = metadata.topic()?;
+    let partitions: Vec<_> = (0..topic.partitions).collect();
+    Ok((topic, metadata.watermarks(&partitions)?))
+}
+
+fn timed_out(server: &'static str, reason: String) -> CommandError {
+    CommandError::Timeout {
+        server,
+        timeout: TIMEOUT,
+        reason,
+    }
+}

@@ -1,0 +1,57 @@
+//! A snapshot of the group, its topic and its table.
+
+use std::collections::BTreeMap;
+
+use uuid::Uuid;
+
+use crate::admin::clients::{self, Clients};
+use crate::admin::error::CommandError;
+use crate::cassandra::schema;
+use crate::checkpoint::PartitionInfo;
+use crate::consumer::metadata_client::TopicInfo;
+
+/// The state of all partitions of the topic.
+pub(super) struct ClusterSnapshot {
+    /// The current topic.
+    pub(super) topic: TopicInfo,
+    /// The current table id; `None` if the table does not exist.
+    pub(super) table_id: Option<Uuid>,
+    /// The state of each partition.
+    pub(super) partitions: Vec<PartitionInfo>,
+}
+
+impl ClusterSnapshot {
+    /// Requests the snapshot from both servers.
+    ///
+    /// # Errors
+    /// When a server rejects the request, or does not respond in time.
+    pub(super) async fn fetch(clients: &Clients) -> Result<Self, CommandError> {
+        let (topic, watermarks) = clients.kafka(clients::watermarks).await?;
+        let found = clients.checkpoints().await?;
+        let cassandra = &clients.settings().cassandra;
+        let table_id = clients
+            .cassandra(async |session| schema::table_id(session, cassandra).await)
+            .await?;
+        let checkpoints: BTreeMap<_, _> = found.iter().map(|it| (it.partition, *it)).collect();
+        let partitions = (0..topic.partitions)
+            .zip(watermarks)
+            .map(|(partition, (beginning, end))| PartitionInfo {
+                partition,
+                checkpoint: checkpoints.get(&partition).copied(),
+                group_has_checkpoints: !found.is_empty(),
+                topic_id: topic.id,
+                // No table has the nil id. If the table does not exist, every checkpoint therefore belongs to another
+                // one.
+                table_id: table_id.unwrap_or_default(),
+                beginning,
+                end,
+                committed: None,
+            })
+            .collect();
+        Ok(Self {
+            topic,
+            table_id,
+            partitions,
+        })
+    }
+}

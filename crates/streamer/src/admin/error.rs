@@ -1,0 +1,135 @@
+//! The errors of the operator's commands.
+
+use std::io;
+use std::time::Duration;
+
+use rdkafka::error::KafkaError;
+use service::ExitStatus;
+use service::process::EXIT_CONFIG;
+use thiserror::Error;
+
+use crate::cassandra::schema::SchemaError;
+use crate::cassandra::session_pool::SessionError;
+use crate::cassandra::writer::RowWriteError;
+use crate::checkpoint::start_offset_resolver::ResolveError;
+use crate::consumer::client::ClientRejected;
+use crate::dead_letters::dead_letter::PartitionOffset;
+
+/// Why a command failed. Unless the variant says otherwise, nothing was changed.
+#[derive(Debug, Error)]
+pub(super) enum CommandError {
+    /// A server did not respond in time.
+    #[error("no response from {server} within {} s: {reason}", timeout.as_secs())]
+    Timeout {
+        /// The server.
+        server: &'static str,
+        /// The timeout.
+        timeout: Duration,
+        /// The last error.
+        reason: String,
+    },
+    /// Kafka rejected the configuration, the credentials or the permissions.
+    #[error(transparent)]
+    Kafka(#[from] ClientRejected),
+    /// The configured topic does not exist.
+    #[error("topic `{0}` does not exist: check kafka.topic and kafka.dead_letter_topic")]
+    NoTopic(String),
+    /// The topic has no such partition.
+    #[error("topic `{topic}` has {partitions} partitions: partition {requested} does not exist")]
+    NoPartition {
+        /// The topic.
+        topic: String,
+        /// Its number of partitions.
+        partitions: i32,
+        /// The requested partition.
+        requested: i32,
+    },
+    /// The topic was deleted or truncated while it was read.
+    #[error("failed to read the topic to its end")]
+    Scan(#[source] KafkaError),
+    /// Cassandra can't be used.
+    #[error(transparent)]
+    Cassandra(#[from] SessionError),
+    /// The tables can't be used.
+    #[error("failed to use the tables")]
+    Schema(#[source] SchemaError),
+    /// The table does not exist.
+    #[error(
+        "table {table} does not exist. Run `streamer replay` to create it and write its rows again, or create it and run \
+         this command again to continue without them: {create}"
+    )]
+    NoTable {
+        /// Keyspace and name.
+        table: String,
+        /// The statement that creates it.
+        create: String,
+    },
+    /// Rows can't be written.
+    #[error("failed to write rows")]
+    Write(#[source] RowWriteError),
+    /// There is no such dead letter.
+    #[error("no dead letter exists for record {0}")]
+    NoDeadLetter(PartitionOffset),
+    /// The table differs from the log.
+    #[error("the rows of {0} users differ from the log")]
+    Different(usize),
+    /// A member may be writing checkpoints.
+    #[error(
+        "group `{group}` is in use (members: {members}): stop all its streamers first. A killed member, or a stopped static \
+         member, counts until its session expires ({} s)",
+        session.as_secs()
+    )]
+    Members {
+        /// The group.
+        group: String,
+        /// The number of members.
+        members: usize,
+        /// `kafka.session_timeout`.
+        session: Duration,
+    },
+    /// A streamer joined during the command, and works from the old checkpoints until it is restarted.
+    #[error("the checkpoints are written, but a streamer joined group `{group}` in the meantime: restart it")]
+    Joined {
+        /// The group.
+        group: String,
+    },
+    /// The checkpoints that were read back differ from those written.
+    #[error(transparent)]
+    NotReadBack(#[from] ResolveError),
+    /// Standard input is not a terminal.
+    #[error("confirmation needs a terminal: add --yes")]
+    NoTerminal,
+    /// The operator declined.
+    #[error("not confirmed: nothing was changed")]
+    Declined,
+    /// Standard output or the terminal is closed.
+    #[error("failed to write to the terminal")]
+    Output(#[source] io::Error),
+}
+
+impl ExitStatus for CommandError {
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Kafka(_)
+            | Self::NoTopic(_)
+            | Self::NoPartition { .. }
+            | Self::Cassandra(_)
+            | Self::Schema(_)
+            | Self::NoTable { .. }
+            | Self::Members { .. }
+            | Self::Write(
+                RowWriteError::Schema(_) | RowWriteError::OtherTable(_) | RowWriteError::Session(_),
+            )
+            | Self::NoTerminal => EXIT_CONFIG,
+            Self::Timeout { .. }
+            | Self::Joined { .. }
+            | Self::Write(_)
+            | Self::Scan(_)
+            | Self::NoDeadLetter(_)
+            | Self::Different(_)
+            | Self::NotReadBack(_)
+            | Self::Declined
+            | Self::Output(_) => 1,
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! `streamer status`: shows the progress of each partition, with or without a running streamer. Changes nothing.
+
+use clap::Args;
+use serde::Serialize;
+
+use crate::admin::clients::Clients;
+use crate::admin::cluster_snapshot::ClusterSnapshot;
+use crate::admin::error::CommandError;
+use crate::admin::output::print_line;
+use crate::checkpoint::PartitionInfo;
+use crate::dead_letters::limits::DeadLetterLimits;
+
+/// The arguments of `status`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// One line of JSON instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+/// The output of `status`.
+#[derive(Debug, Serialize)]
+struct Status {
+    group: String,
+    members: usize,
+    topic: String,
+    topic_id: String,
+    /// Keyspace and name.
+    table: String,
+    /// `None` if the table does not exist.
+    table_id: Option<String>,
+    /// Records between the checkpoints and the ends of the log.
+    lag: i64,
+    partitions: Vec<PartitionStatus>,
+}
+
+#[derive(Debug, Serialize)]
+struct PartitionStatus {
+    partition: i32,
+    /// The next offset; `None` if the partition was never read.
+    checkpoint: Option<i64>,
+    beginning: i64,
+    end: i64,
+    lag: i64,
+    /// The checkpoint belongs to the present topic, not to an earlier one of the same name.
+    same_topic: bool,
+    /// The checkpoint belongs to the present table.
+    same_table: bool,
+    consecutive_dead_letters: i32,
+    /// The reached limit of dead letters. The partition is not read until `streamer dead-letters reset-limits`.
+    halted: Option<String>,
+}
+
+/// # Errors
+/// When a server rejects a request, or does not respond in time.
+pub(super) async fn status(clients: &Clients, arguments: &StatusArgs) -> Result<(), CommandError> {
+    let settings = clients.settings();
+    let limits = DeadLetterLimits::new(&settings.dead_letters);
+    let snapshot = ClusterSnapshot::fetch(clients).await?;
+    let partitions: Vec<_> = snapshot
+        .partitions
+        .iter()
+        .map(|info| PartitionStatus::new(info, limits))
+        .collect();
+    let status = Status {
+        group: settings.kafka.group.clone(),
+        members: clients.members().await?,
+        topic: settings.kafka.topic.clone(),
+        topic_id: snapshot.topic.id.to_string(),
+        table: clients.table_name(),
+        table_id: snapshot.table_id.map(|id| id.to_string()),
+        lag: partitions.iter().map(|it| it.lag).sum(),
+        partitions,
+    };
+    if arguments.json {
+        print_line(serde_json::to_string(&status).expect("plain data, which JSON can hold"))
+    } else {
+        status.show()
+    }
+}
+
+impl PartitionStatus {
+    fn new(info: &PartitionInfo, limits: DeadLetterLimits) -> Self {
+        let checkpoint = info.checkpoint;
+        let same_topic = checkpoint.is_some_and(|it| it.topic_id == info.topic_id);
+        // A checkpoint of an earlier topic does not apply to the records of this one.
+        let next = checkpoint
+            .filter(|_| same_topic)
+            .map_or(info.beginning, |it| it.position.next_offset);
+        Self {
+            partition: info.partition,
+            checkpoint: checkpoint.map(|it| it.position.next_offset),
+            beginning: info.beginning,
+            end: info.end,
+            lag: (info.end - next).max(0),
+            same_topic,
+            same_table: checkpoint.is_some_and(|it| it.table_id == info.table_id),
+            halted: checkpoint
+                .and_then(|it| limits.reached(it.position.dead_letters))
+                .map(|limit| limit.to_string()),
+            consecutive_dead_letters: checkpoint.map_or(0, |it| it.position.dead_letters.consecutive),
+        }
+    }
+
+    fn remarks(&self) -> String {
+        let remarks = [
+            (self.checkpoint.is_none(), "never read".to_owned()),
+            (
+                self.checkpoint.is_some() && !self.same_topic,
+                "checkpoint of another topic".to_owned(),
+            ),
+            (
+                self.checkpoint.is_some() && !self.same_table,
+                "checkpoint of another table".to_owned(),
+            ),
+            (
+                self.consecutive_dead_letters > 0 && self.halted.is_none(),
+                format!("{} consecutive dead letters", self.consecutive_dead_letters),
+            ),
+            (
+                self.halted.is_some(),
+                format!("halted: {}", self.halted.as_deref().unwrap_or_default()),
+            ),
+        ];
+        let shown: Vec<_> = remarks
+            .into_iter()
+            .filter_map(|(holds, remark)| holds.then_some(remark))
+            .collect();
+        shown.join(", ")
+    }
+}
+
+impl Status {
+    fn show(&self) -> Result<(), CommandError> {
+        print_line(format_args!("group  {}, members: {}", self.group, self.members))?;
+        print_line(format_args!("topic  {}, id {}", self.topic, self.topic_id))?;
+        match &self.table_id {
+            Some(id) => print_line(format_args!("table  {}, id {id}", self.table))?,
+            None => print_line(format_args!("table  {}, which does not exist", self.table))?,
+        }
+        let columns = ["partition", "checkpoint", "beginning", "end", "lag"];
+        print_line(columns.map(|column| format!("{column:>12}")).concat())?;
+        for it in &self.partitions {
+            let checkpoint = it
+                .checkpoint
+                .map_or("-".to_owned(), |checkpoint| checkpoint.to_string());
+            let cells = [
+                it.partition.to_string(),
+                checkpoint,
+                it.beginning.to_string(),
+                it.end.to_string(),
+                it.lag.to_string(),
+            ];
+            let line = cells.map(|cell| format!("{cell:>12}")).concat() + "  " + &it.remarks();
+            print_line(line.trim_end())?;
+        }
+        print_line(format_args!("lag    {} records", self.lag))
+    }
+}

@@ -1,0 +1,6 @@
+//! Connections to nodes: transport, handshake probe, the driver's connector and its stream ids.
+
+pub mod connector;
+pub mod probe;
+pub mod stream_id_limiter;
+pub mod transport;

@@ -1,0 +1,206 @@
+//! Resolves the start offsets of assigned partitions from the log and the checkpoints.
+//!
+//! New checkpoints are stored and read back before the first record is read.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use rdkafka::error::KafkaError;
+use service::{Backoff, failpoint};
+use thiserror::Error;
+use tokio::time::sleep;
+
+use crate::cassandra::error_class::ErrorClass;
+use crate::cassandra::schema::TableInfo;
+use crate::cassandra::session_pool::{SessionError, SessionPool};
+use crate::checkpoint::store::CheckpointStore;
+use crate::checkpoint::{self, Checkpoint, PartitionInfo, ResolvedStart, StartError, StartReason};
+use crate::consumer::client::{self, ClientRejected};
+use crate::consumer::metadata_client::{MetadataClient, TopicInfo};
+use crate::pipeline::write_timestamp::wall_micros;
+use crate::config::{OnMissing, Settings};
+
+/// Why the start offsets can't be resolved.
+#[derive(Debug, Error)]
+pub enum ResolveError {
+    /// No session can be built.
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    /// The policy or the data forbid the start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// Cassandra rejects the checkpoints.
+    #[error("cassandra rejected the checkpoints: {0}")]
+    Cassandra(String),
+    /// Kafka rejects the client.
+    #[error(transparent)]
+    Kafka(#[from] ClientRejected),
+    /// The checkpoint that was read back differs from the one written.
+    #[error(
+        "the checkpoint of partition {partition} was written but not read back: another writer has stored one with a larger \
+         write timestamp"
+    )]
+    NotReadBack {
+        /// The partition.
+        partition: i32,
+    },
+    /// The topic was recreated.
+    #[error("the topic was recreated")]
+    TopicChanged,
+}
+
+/// Resolves start offsets.
+pub struct StartOffsetResolver {
+    /// The configuration.
+    pub settings: Arc<Settings>,
+    /// The Cassandra sessions.
+    pub sessions: Arc<SessionPool>,
+    /// The checkpoint store.
+    pub checkpoints: Arc<CheckpointStore>,
+    /// The Kafka metadata client.
+    pub metadata: Arc<MetadataClient>,
+    /// The topic of this process.
+    pub topic: TopicInfo,
+    /// The table of this process.
+    pub table: TableInfo,
+}
+
+impl StartOffsetResolver {
+    /// Resolves the start of each partition. Retries without limit while a server is unreachable.
+    ///
+    /// # Errors
+    /// [`ResolveError`], when a retry would not help.
+    pub async fn resolve(&self, partitions: Vec<i32>) -> Result<Vec<ResolvedStart>, ResolveError> {
+        let mut delays = Backoff::default().delays();
+        loop {
+            match self.attempt(&partitions).await {
+                Ok(starts) => return Ok(starts),
+                Err(AttemptError::Fatal(error)) => return Err(error),
+                Err(AttemptError::Transient(reason)) => {
+                    tracing::warn!(reason, "failed to resolve the start offsets, retrying")
+                }
+            }
+            if let Some(delay) = delays.next() {
+                sleep(delay).await;
+            }
+        }
+    }
+
+    async fn attempt(&self, partitions: &[i32]) -> Result<Vec<ResolvedStart>, AttemptError> {
+        let session = self.sessions.get().await.map_err(ResolveError::from)?;
+        let found = self.checkpoints.load(&session).await?;
+        let requested = partitions.to_vec();
+        let mistaken = failpoint::inject("group_commit_as_start");
+        let committed = mistaken || self.settings.checkpoint.on_missing == OnMissing::Group;
+        let (topic, watermarks, committed) = self
+            .metadata
+            .request(move |metadata| {
+                let committed = if committed {
+                    metadata.committed(&requested)?
+                } else {
+                    vec![None; requested.len()]
+                };
+                Ok((metadata.topic()?, metadata.watermarks(&requested)?, committed))
+            })
+            .await
+            .map_err(|error| self.kafka_error(error))?;
+        if topic.id != self.topic.id {
+            return Err(ResolveError::TopicChanged.into());
+        }
+        let by_partition: BTreeMap<_, _> = found
+            .iter()
+            .map(|checkpoint| (checkpoint.partition, *checkpoint))
+            .collect();
+        let group_has_checkpoints = found.iter().any(|checkpoint| checkpoint.topic_id == topic.id);
+        let now = wall_micros();
+        let mut starts = Vec::with_capacity(partitions.len());
+        for ((partition, (beginning, end)), committed) in partitions.iter().zip(watermarks).zip(committed) {
+            let info = PartitionInfo {
+                partition: *partition,
+                checkpoint: by_partition.get(partition).copied(),
+                group_has_checkpoints,
+                topic_id: topic.id,
+                table_id: self.table.table_id,
+                beginning,
+                end,
+                committed,
+            };
+            let mut start = checkpoint::resolve_start(&info, &self.settings.checkpoint, now)
+                .map_err(ResolveError::from)?;
+            if let Some(committed) = committed.filter(|_| mistaken) {
+                start.checkpoint.position.next_offset = committed;
+            }
+            starts.push(start);
+        }
+        self.store(&starts).await?;
+        Ok(starts)
+    }
+
+    fn kafka_error(&self, error: KafkaError) -> AttemptError {
+        if client::is_rejected(&error) {
+            AttemptError::Fatal(ClientRejected::new(&self.settings.kafka, error).into())
+        } else {
+            AttemptError::Transient(self.metadata.describe(&error))
+        }
+    }
+
+    /// Stores the new starts and reads them back.
+    async fn store(&self, starts: &[ResolvedStart]) -> Result<(), AttemptError> {
+        let new: Vec<_> = starts
+            .iter()
+            .filter(|start| start.reason != StartReason::Checkpoint)
+            .map(|start| start.checkpoint)
+            .collect();
+        if new.is_empty() {
+            return Ok(());
+        }
+        let session = self.sessions.get().await.map_err(ResolveError::from)?;
+        self.checkpoints.save(&session, &self.settings, &new).await?;
+        let stored = self.checkpoints.load(&session).await?;
+        Ok(verify_read_back(&new, &stored)?)
+    }
+}
+
+/// Compares the written checkpoints with those read back. A larger offset of the same epoch is another member's and
+/// valid.
+///
+/// # Errors
+/// [`ResolveError::NotReadBack`].
+pub fn verify_read_back(written: &[Checkpoint], read: &[Checkpoint]) -> Result<(), ResolveError> {
+    for checkpoint in written {
+        let is_there = read.iter().any(|read| {
+            read.partition == checkpoint.partition
+                && (read.epoch, read.topic_id, read.table_id)
+                    == (checkpoint.epoch, checkpoint.topic_id, checkpoint.table_id)
+                && read.position.next_offset >= checkpoint.position.next_offset
+        });
+        if !is_there {
+            return Err(ResolveError::NotReadBack {
+                partition: checkpoint.partition,
+            });
+        }
+    }
+    Ok(())
+}
+
+enum AttemptError {
+    Transient(String),
+    Fatal(ResolveError),
+}
+
+impl From<ResolveError> for AttemptError {
+    fn from(error: ResolveError) -> Self {
+        Self::Fatal(error)
+    }
+}
+
+impl From<ErrorClass> for AttemptError {
+    fn from(error: ErrorClass) -> Self {
+        match error {
+            ErrorClass::Fatal(error) | ErrorClass::Invalid(error) => {
+                Self::Fatal(ResolveError::Cassandra(error))
+            }
+            error => Self::Transient(error.to_string()),
+        }
+    }
+}

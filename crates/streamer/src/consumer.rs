@@ -1,0 +1,14 @@
+//! The Kafka side: client configuration, topics, metadata requests and the consumer thread.
+
+pub mod client;
+pub mod metadata_client;
+pub mod topic_id;
+pub mod topics;
+
+pub mod channels;
+pub mod eof_tracker;
+pub mod last_poll;
+pub mod poll_loop;
+pub mod rebalance;
+
+pub mod scan;

@@ -1,0 +1,79 @@
+//! The channels between the consumer thread and the pipeline.
+
+use std::sync::mpsc::Sender;
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::consumer::rebalance::RebalanceEvent;
+use crate::pipeline::consumed_record::{Change, PartitionMismatch};
+use crate::pipeline::raw_record::RawRecord;
+
+/// A decoded record.
+#[derive(Debug)]
+pub struct DecodedRecord {
+    /// The partition.
+    pub partition: i32,
+    /// The offset.
+    pub offset: i64,
+    /// Kafka's timestamp in milliseconds since 1970, or -1 if there is none.
+    pub timestamp: i64,
+    /// The change of the table that the record describes.
+    pub change: Change,
+    /// Whether key and partition match the id.
+    pub mismatch: PartitionMismatch,
+    /// The record's original bytes.
+    pub raw: RawRecord,
+}
+
+/// What the consumer sends to the pipeline, in the order of the log.
+#[derive(Debug)]
+pub enum Chunk {
+    /// Records of one assignment.
+    Records {
+        /// The assignment under which they were read.
+        assignment: u64,
+        /// The records; those of one partition are in order.
+        records: Vec<DecodedRecord>,
+    },
+    /// The partition holds no record between the last one and `next_offset`: transaction markers or a compacted tail.
+    Eof {
+        /// The assignment under which the end was reached.
+        assignment: u64,
+        /// The partition.
+        partition: i32,
+        /// The end of the log.
+        next_offset: i64,
+    },
+}
+
+/// A command of the pipeline to the consumer.
+#[derive(Debug)]
+pub enum ConsumerCommand {
+    /// Read these partitions from these offsets, unless the assignment has changed.
+    Start {
+        /// The assignment to which the partitions belong.
+        assignment: u64,
+        /// Partitions and offsets.
+        offsets: Vec<(i32, i64)>,
+    },
+    /// Stop reading these partitions.
+    Halt(Vec<i32>),
+    /// Commit these offsets to the group.
+    Commit(Vec<(i32, i64)>),
+    /// Stop reading and stay in the group.
+    Pause,
+    /// Leave the group and end the thread.
+    Close,
+}
+
+/// The pipeline's handle of the consumer thread.
+pub struct ConsumerHandle {
+    /// Receives records.
+    pub chunks: mpsc::Receiver<Chunk>,
+    /// Receives rebalances and fatal errors.
+    pub events: mpsc::Receiver<RebalanceEvent>,
+    /// Sends commands.
+    pub commands: Sender<ConsumerCommand>,
+    /// Resolves when the thread has ended and the group is left.
+    pub closed: oneshot::Receiver<()>,
+}

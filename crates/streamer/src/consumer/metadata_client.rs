@@ -1,0 +1,205 @@
+//! Metadata requests: topic, partitions, watermarks, committed offsets and group members.
+//!
+//! Every call blocks for at most its timeout, so async code calls it through [`MetadataClient::request`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::{Offset, TopicPartitionList};
+use rebootstrap::Answers;
+use uuid::Uuid;
+
+use crate::consumer::{client, topic_id};
+use crate::config::KafkaSettings;
+
+/// A consumer without an assignment that only sends metadata requests.
+pub struct MetadataClient {
+    consumer: BaseConsumer,
+    answers: Answers,
+    topic: String,
+    brokers: String,
+    timeout: Duration,
+}
+
+/// The current topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TopicInfo {
+    /// Its id.
+    pub id: Uuid,
+    /// Its number of partitions.
+    pub partitions: i32,
+}
+
+/// Events that are searched for a rejection. Each failed connection adds one.
+const MAX_EVENTS: usize = 100;
+
+impl MetadataClient {
+    /// Creates a client that connects on the first request.
+    ///
+    /// # Errors
+    /// When librdkafka rejects the configuration.
+    pub fn new(settings: &KafkaSettings) -> Result<Self, KafkaError> {
+        let consumer = client::shared(settings)
+            .set("group.id", &settings.group)
+            .set("enable.auto.commit", "false")
+            .create()?;
+        let brokers = settings.brokers.join(",");
+        Ok(Self {
+            consumer,
+            answers: Answers::of(&brokers),
+            topic: settings.topic.clone(),
+            brokers,
+            timeout: settings.probe_interval,
+        })
+    }
+
+    /// Describes a failed request with the setting and the addresses of the brokers.
+    pub fn describe(&self, error: &KafkaError) -> String {
+        let Self { topic, brokers, .. } = self;
+        format!("failed to access topic `{topic}` at kafka.brokers {brokers}: {error}")
+    }
+
+    /// Runs `request` on a blocking thread.
+    ///
+    /// # Errors
+    /// The error of the request. A broker that rejects the client answers no request, so a pending rejection takes
+    /// precedence.
+    pub async fn request<T: Send + 'static>(
+        self: &Arc<Self>,
+        request: impl FnOnce(&Self) -> Result<T, KafkaError> + Send + 'static,
+    ) -> Result<T, KafkaError> {
+        let client = Arc::clone(self);
+        tokio::task::spawn_blocking(move || {
+            let earlier = client.rejection();
+            let response = request(&client);
+            client.answers.note(client.consumer.client(), &response);
+            response.map_err(|error| client.rejection().or(earlier).unwrap_or(error))
+        })
+        .await
+        .unwrap_or(Err(KafkaError::Canceled))
+    }
+
+    /// Returns the rejection among librdkafka's events, which are the only report of rejected credentials.
+    fn rejection(&self) -> Option<KafkaError> {
+        std::iter::from_fn(|| self.consumer.poll(Duration::ZERO))
+            .take(MAX_EVENTS)
+            .filter_map(Result::err)
+            .find(client::is_rejected)
+    }
+
+    /// Whether the topic exists. A topic that the client may not describe counts as missing.
+    ///
+    /// # Errors
+    /// When the cluster does not respond in time.
+    pub fn has_topic(&self, name: &str) -> Result<bool, KafkaError> {
+        let metadata = self.consumer.fetch_metadata(Some(name), self.timeout)?;
+        Ok(metadata
+            .topics()
+            .iter()
+            .any(|topic| topic.error().is_none() && !topic.partitions().is_empty()))
+    }
+
+    /// Returns the topic's id and number of partitions.
+    ///
+    /// # Errors
+    /// When the cluster does not respond in time, or the topic does not exist.
+    pub fn topic(&self) -> Result<TopicInfo, KafkaError> {
+        // In this order: the id request needs a connection, and does not reconnect by itself.
+        let metadata = self.consumer.fetch_metadata(Some(&self.topic), self.timeout)?;
+        let found = metadata
+            .topics()
+            .first()
+            .map_or(0, |topic| topic.partitions().len());
+        let partitions = i32::try_from(found).unwrap_or(i32::MAX);
+        if partitions == 0 {
+            return Err(KafkaError::MetadataFetch(
+                RDKafkaErrorCode::UnknownTopicOrPartition,
+            ));
+        }
+        let id = topic_id::topic_id(self.consumer.client(), &self.topic, self.timeout)?;
+        Ok(TopicInfo { id, partitions })
+    }
+
+    /// Returns the first and the end offset of each partition.
+    ///
+    /// # Errors
+    /// When the cluster does not respond in time.
+    pub fn watermarks(&self, partitions: &[i32]) -> Result<Vec<(i64, i64)>, KafkaError> {
+        partitions
+            .iter()
+            .map(|partition| {
+                self.consumer
+                    .fetch_watermarks(&self.topic, *partition, self.timeout)
+            })
+            .collect()
+    }
+
+    /// Returns the group's committed offset of each partition.
+    ///
+    /// # Errors
+    /// When the cluster does not respond in time.
+    pub fn committed(&self, partitions: &[i32]) -> Result<Vec<Option<i64>>, KafkaError> {
+        let mut requested = TopicPartitionList::with_capacity(partitions.len());
+        for partition in partitions {
+            requested.add_partition(&self.topic, *partition);
+        }
+        let found = self.consumer.committed_offsets(requested, self.timeout)?;
+        Ok(partitions
+            .iter()
+            .map(
+                |partition| match found.find_partition(&self.topic, *partition)?.offset() {
+                    Offset::Offset(offset) => Some(offset),
+                    _ => None,
+                },
+            )
+            .collect())
+    }
+
+    /// Checks that the group coordinator responds.
+    ///
+    /// Without it no partition is assigned, although brokers may still return cached metadata of the topic.
+    ///
+    /// # Errors
+    /// When it does not respond in time.
+    pub fn coordinator(&self) -> Result<(), KafkaError> {
+        self.committed(&[0]).map(drop)
+    }
+
+    /// Returns the first offset of each partition whose record has a timestamp of at least `millis` since 1970, or
+    /// the end if there is none.
+    ///
+    /// # Errors
+    /// When the cluster does not respond in time.
+    pub fn offsets_at(&self, partitions: &[i32], millis: i64) -> Result<Vec<i64>, KafkaError> {
+        let mut requested = TopicPartitionList::with_capacity(partitions.len());
+        for partition in partitions {
+            requested.add_partition_offset(&self.topic, *partition, Offset::Offset(millis))?;
+        }
+        let found = self.consumer.offsets_for_times(requested, self.timeout)?;
+        let ends = self.watermarks(partitions)?;
+        Ok(partitions
+            .iter()
+            .zip(ends)
+            .map(|(partition, (_, end))| {
+                match found
+                    .find_partition(&self.topic, *partition)
+                    .map(|it| it.offset())
+                {
+                    Some(Offset::Offset(offset)) => offset,
+                    _ => end,
+                }
+            })
+            .collect())
+    }
+
+    /// Returns the number of members of the group.
+    ///
+    /// # Errors
+    /// When the cluster does not respond in time.
+    pub fn group_members(&self, group: &str) -> Result<usize, KafkaError> {
+        let groups = self.consumer.fetch_group_list(Some(group), self.timeout)?;
+        Ok(groups.groups().iter().map(|group| group.members().len()).sum())
+    }
+}

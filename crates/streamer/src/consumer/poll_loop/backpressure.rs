@@ -1,0 +1,87 @@
+//! Backpressure: pauses all partitions while the pipeline is full, and resumes them afterwards.
+
+use std::time::Duration;
+
+use rdkafka::TopicPartitionList;
+use rdkafka::consumer::Consumer as _;
+use rdkafka::error::KafkaError;
+use rdkafka::message::Message as _;
+use tokio::time::timeout;
+
+use crate::consumer::channels::{Chunk, DecodedRecord};
+use crate::consumer::poll_loop::PollLoop;
+
+/// How long the pipeline may be full before the partitions are paused and polling continues without records.
+const SEND_TIMEOUT: Duration = Duration::from_millis(500);
+
+impl PollLoop {
+    /// Sends records to the pipeline and returns false once the pipeline has ended. Polls on while the channel is full.
+    pub(super) fn send_or_pause(&mut self, records: Vec<DecodedRecord>) -> bool {
+        let assignment = self.consumer.context().assigned().assignment;
+        loop {
+            let chunks = self.chunks.clone();
+            let reserved = self
+                .runtime
+                .block_on(async { timeout(SEND_TIMEOUT, chunks.reserve()).await });
+            match reserved {
+                Ok(Ok(permit)) => {
+                    permit.send(Chunk::Records { assignment, records });
+                    self.resume();
+                    return true;
+                }
+                Ok(Err(_)) => return false,
+                Err(_) => self.poll_paused(),
+            }
+            // After a rebalance the records belong to the next owner.
+            if self.consumer.context().assigned().assignment != assignment {
+                self.resume();
+                return true;
+            }
+        }
+    }
+
+    /// Pauses all partitions until the next [`resume`](Self::resume).
+    pub(super) fn pause(&mut self) -> Result<(), KafkaError> {
+        self.paused = true;
+        self.consumer
+            .assignment()
+            .and_then(|all| self.consumer.pause(&all))
+    }
+
+    fn poll_paused(&mut self) {
+        if !self.paused {
+            let error = self.pause().err().map(|error| error.to_string());
+            tracing::info!(error, "partitions paused: the writer is at capacity");
+        }
+        self.last_poll.polled();
+        match self.consumer.poll(Duration::ZERO) {
+            // A record that was in flight when the partitions were paused is read again after the resumption.
+            Some(Ok(message)) => {
+                let (partition, offset) = (message.partition(), message.offset());
+                tracing::debug!(partition, offset, "record received while paused");
+                drop(message);
+                self.rewind(partition, offset);
+            }
+            Some(Err(KafkaError::PartitionEOF(_))) | None => {}
+            Some(Err(error)) => self.handle_error(error),
+        }
+    }
+
+    fn resume(&mut self) {
+        if !self.paused {
+            return;
+        }
+        self.paused = false;
+        let resumed = self.consumer.assignment().and_then(|all| {
+            let mut list = TopicPartitionList::new();
+            for element in all.elements() {
+                if !self.halted.contains(&element.partition()) {
+                    list.add_partition(element.topic(), element.partition());
+                }
+            }
+            self.consumer.resume(&list)
+        });
+        let error = resumed.err().map(|error| error.to_string());
+        tracing::info!(error, "partitions resumed");
+    }
+}

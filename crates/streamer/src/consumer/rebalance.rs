@@ -1,0 +1,177 @@
+//! Handles rebalances.
+//!
+//! A new partition is read only once its checkpoint is loaded. A revoked partition is released only once its writes
+//! in flight are durable, or `kafka.revoke_timeout` has elapsed. Runs on the consumer thread, inside its poll.
+
+use std::collections::BTreeMap;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::types::RDKafkaRespErr;
+use rdkafka::{ClientContext, Offset, TopicPartitionList};
+use tokio::sync::mpsc;
+
+use crate::consumer::client;
+
+/// An event of the consumer for the pipeline.
+#[derive(Debug)]
+pub enum RebalanceEvent {
+    /// Partitions were assigned. They are not read before
+    /// [`ConsumerCommand::Start`](super::channels::ConsumerCommand::Start).
+    Assigned {
+        /// The number of the assignment within this process.
+        assignment: u64,
+        /// All assigned partitions.
+        partitions: Vec<i32>,
+    },
+    /// Partitions were revoked.
+    Revoked {
+        /// The revoked partitions.
+        partitions: Vec<i32>,
+        /// Receives the durable offsets once all writes in flight are durable. The receiver is dropped after the
+        /// timeout.
+        drained: SyncSender<Vec<(i32, i64)>>,
+    },
+    /// The partitions were lost: another member may already be writing.
+    Lost,
+    /// The log changed under the consumer: restart from the checkpoints.
+    Restart(KafkaError),
+    /// Kafka rejects the client, which only the operator can fix.
+    Rejected(KafkaError),
+    /// The consumer has failed for good.
+    Fatal(KafkaError),
+}
+
+/// The rebalance callback and the state that it shares with the poll loop.
+pub struct Rebalancer {
+    topic: String,
+    events: mpsc::Sender<RebalanceEvent>,
+    revoke_timeout: Duration,
+    assigned: Mutex<Assigned>,
+}
+
+/// The current assignment.
+#[derive(Debug, Default)]
+pub struct Assigned {
+    /// Increases with each assignment.
+    pub assignment: u64,
+    /// The next offset of each partition that is read; empty until the start offsets are known.
+    pub next: BTreeMap<i32, i64>,
+}
+
+impl Rebalancer {
+    pub(super) fn new(topic: String, events: mpsc::Sender<RebalanceEvent>, revoke_timeout: Duration) -> Self {
+        Self {
+            topic,
+            events,
+            revoke_timeout,
+            assigned: Mutex::default(),
+        }
+    }
+
+    pub(super) fn assigned(&self) -> MutexGuard<'_, Assigned> {
+        self.assigned.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends an event and returns false if the pipeline has ended.
+    pub(super) fn send(&self, event: RebalanceEvent) -> bool {
+        self.events.blocking_send(event).is_ok()
+    }
+
+    pub(super) fn offsets(&self, offsets: &[(i32, i64)]) -> TopicPartitionList {
+        let mut list = TopicPartitionList::with_capacity(offsets.len());
+        for (partition, offset) in offsets {
+            list.add_partition_offset(&self.topic, *partition, Offset::Offset(*offset))
+                .expect("an offset is not negative");
+        }
+        list
+    }
+
+    fn assign(&self, consumer: &BaseConsumer<Self>, partitions: Vec<i32>) {
+        let assignment = {
+            let mut assigned = self.assigned();
+            assigned.assignment += 1;
+            assigned.next.clear();
+            assigned.assignment
+        };
+        // The assignment is accepted without partitions. They are added once the start offsets are loaded from the
+        // checkpoints.
+        if let Err(error) = consumer.assign(&TopicPartitionList::new()) {
+            tracing::error!(%error, "failed to accept the assignment");
+        }
+        self.send(RebalanceEvent::Assigned {
+            assignment,
+            partitions,
+        });
+    }
+
+    fn revoke(&self, consumer: &BaseConsumer<Self>, partitions: Vec<i32>) {
+        self.assigned().next.clear();
+        if consumer.assignment_lost() {
+            self.send(RebalanceEvent::Lost);
+        } else {
+            self.drain(consumer, partitions);
+        }
+        if let Err(error) = consumer.unassign() {
+            tracing::error!(%error, "failed to release the assignment");
+        }
+    }
+
+    fn drain(&self, consumer: &BaseConsumer<Self>, partitions: Vec<i32>) {
+        let (drained, offsets) = sync_channel(1);
+        if !self.send(RebalanceEvent::Revoked { partitions, drained }) {
+            return;
+        }
+        match offsets.recv_timeout(self.revoke_timeout) {
+            Ok(offsets) if !offsets.is_empty() => {
+                // The commit only serves lag monitoring and is not awaited. The checkpoint is authoritative.
+                if let Err(error) = consumer.commit(&self.offsets(&offsets), CommitMode::Async) {
+                    tracing::warn!(%error, "failed to commit the offsets of revoked partitions");
+                }
+            }
+            Ok(_) => {}
+            Err(_) => tracing::warn!(
+                "revoked partitions not drained within kafka.revoke_timeout: their next owner writes the remaining records again"
+            ),
+        }
+    }
+}
+
+impl ClientContext for Rebalancer {
+    fn error(&self, error: KafkaError, reason: &str) {
+        match error.rdkafka_error_code() {
+            Some(code) if client::is_rejection(code) => {
+                // The poll loop calls this function, so a full channel must not block it.
+                if self.events.try_send(RebalanceEvent::Rejected(error)).is_err() {
+                    tracing::error!(reason, "kafka rejected this client");
+                }
+            }
+            // librdkafka reconnects by itself, and `/readyz` reports the dependency.
+            Some(
+                RDKafkaErrorCode::BrokerTransportFailure
+                | RDKafkaErrorCode::AllBrokersDown
+                | RDKafkaErrorCode::PartitionEOF,
+            ) => {
+                tracing::debug!(%error, reason, "kafka client event");
+            }
+            _ => tracing::warn!(%error, reason, "kafka client error"),
+        }
+    }
+}
+
+impl ConsumerContext for Rebalancer {
+    fn rebalance(&self, consumer: &BaseConsumer<Self>, kind: RDKafkaRespErr, list: &mut TopicPartitionList) {
+        let partitions = list
+            .elements()
+            .iter()
+            .map(|element| element.partition())
+            .collect();
+        match kind {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => self.assign(consumer, partitions),
+            _ => self.revoke(consumer, partitions),
+        }
+    }
+}

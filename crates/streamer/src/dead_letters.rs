@@ -1,0 +1,8 @@
+//! Records that can't be rows: how they are written and read, and how many of them halt a partition.
+
+pub mod dead_letter;
+pub mod producer;
+
+pub mod halted_partitions;
+pub mod limits;
+pub mod stats;

@@ -1,0 +1,156 @@
+//! A dead letter as read from its topic.
+
+use std::fmt;
+use std::str::FromStr;
+
+use model::headers::dead_letter as names;
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::consumer::scan::ScannedRecord;
+
+/// A dead letter.
+#[derive(Debug)]
+pub(crate) struct DeadLetter {
+    /// Its own position and bytes.
+    pub(crate) record: ScannedRecord,
+    /// The record that was rejected.
+    pub(crate) origin: SourceRecordId,
+    /// The topic of that record.
+    pub(crate) topic: String,
+    /// The label of the reason.
+    pub(crate) reason: String,
+    /// The error message.
+    pub(crate) error: String,
+    /// The write timestamp of the record, in microseconds since 1970.
+    pub(crate) write_timestamp: i64,
+    /// When the dead letter was written.
+    pub(crate) at: jiff::Timestamp,
+}
+
+/// Identifies the rejected record. A record may have several dead letters, because they are written at least once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct SourceRecordId {
+    /// Kafka's topic id.
+    pub(crate) topic_id: Uuid,
+    /// Partition and offset.
+    pub(crate) position: PartitionOffset,
+}
+
+/// A partition and an offset, formatted as `3:1542`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+pub(crate) struct PartitionOffset {
+    /// The partition.
+    pub(crate) partition: i32,
+    /// The offset.
+    pub(crate) offset: i64,
+}
+
+impl fmt::Display for PartitionOffset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&format!("{}:{}", self.partition, self.offset))
+    }
+}
+
+impl FromStr for PartitionOffset {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let read = |(partition, offset): (&str, &str)| {
+            Some(Self {
+                partition: partition.parse().ok()?,
+                offset: offset.parse().ok()?,
+            })
+        };
+        text.split_once(':')
+            .and_then(read)
+            .ok_or("expected PARTITION:OFFSET, such as 3:1542")
+    }
+}
+
+impl DeadLetter {
+    /// Parses the headers; `None` if the record is not a dead letter.
+    pub(crate) fn read(record: ScannedRecord) -> Option<Self> {
+        // The last header of a name is the producer's. The original record may have headers of the same names.
+        let text = |name: &str| {
+            let (_, value) = record.raw.headers().filter(|(found, _)| *found == name).last()?;
+            std::str::from_utf8(value?).ok()
+        };
+        let origin = SourceRecordId {
+            topic_id: text(names::TOPIC_ID)?.parse().ok()?,
+            position: PartitionOffset {
+                partition: text(names::PARTITION)?.parse().ok()?,
+                offset: text(names::OFFSET)?.parse().ok()?,
+            },
+        };
+        Some(Self {
+            origin,
+            topic: text(names::TOPIC)?.to_owned(),
+            reason: text(names::REASON)?.to_owned(),
+            error: text(names::ERROR)?.to_owned(),
+            write_timestamp: text(names::WRITE_TIMESTAMP)?.parse().ok()?,
+            at: text(names::AT)?.parse().ok()?,
+            record,
+        })
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::pipeline::raw_record::RawRecord;
+
+    const TOPIC_ID: &str = "0195d0b1-7a4c-7f3e-9b1a-2c3d4e5f6071";
+
+    pub(crate) fn scanned(value: Option<&[u8]>, headers: &[(&str, &str)]) -> ScannedRecord {
+        let headers = headers
+            .iter()
+            .map(|(name, value)| (*name, Some(value.as_bytes())));
+        ScannedRecord {
+            partition: 0,
+            offset: 7,
+            timestamp: 1,
+            raw: RawRecord::copy(Some(TOPIC_ID.as_bytes()), value, headers),
+        }
+    }
+
+    pub(crate) fn letter(value: Option<&[u8]>, write_timestamp: i64) -> DeadLetter {
+        let write_timestamp = write_timestamp.to_string();
+        let headers = [
+            ("dlq-offset", "the record's own"),
+            ("dlq-reason", "email"),
+            ("dlq-error", "email: has no @"),
+            ("dlq-topic", "users_created"),
+            ("dlq-partition", "3"),
+            ("dlq-topic-id", TOPIC_ID),
+            ("dlq-offset", "1542"),
+            ("dlq-write-timestamp", &write_timestamp),
+            ("dlq-at", "2026-05-01T00:00:00Z"),
+        ];
+        DeadLetter::read(scanned(value, &headers)).unwrap()
+    }
+
+    #[test]
+    fn the_last_header_of_a_name_is_used() {
+        let letter = letter(None, 5);
+        assert_eq!(letter.origin.position.to_string(), "3:1542");
+        assert_eq!((letter.write_timestamp, letter.reason.as_str()), (5, "email"));
+    }
+
+    #[test]
+    fn record_without_all_headers_is_not_a_dead_letter() {
+        assert!(DeadLetter::read(scanned(None, &[("dlq-reason", "email")])).is_none());
+    }
+
+    #[test]
+    fn position_is_a_partition_and_an_offset() {
+        let position = PartitionOffset {
+            partition: 3,
+            offset: 1542,
+        };
+        assert_eq!("3:1542".parse(), Ok(position));
+        for wrong in ["3", "3:", ":1", "a:b", "3:1:2"] {
+            assert!(wrong.parse::<PartitionOffset>().is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! Health probes for topic and table.
+//!
+//! They report readiness and lag, feed stall detection, and detect a replaced topic or table. They change nothing.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use rdkafka::error::RDKafkaErrorCode;
+use service::Dependency;
+use tokio::time::sleep;
+
+use crate::cassandra::error_class::ErrorClass;
+use crate::cassandra::schema::{self, SchemaError, TableInfo};
+use crate::cassandra::session_pool::{SessionError, SessionPool};
+use crate::consumer::last_poll::LastPoll;
+use crate::consumer::metadata_client::{MetadataClient, TopicInfo};
+use crate::dead_letters::halted_partitions::HaltedPartitions;
+use crate::health::lazy_dependency::LazyDependency;
+use crate::health::stall_detector::{PartitionProgress, StallDetector};
+use crate::metrics::StreamerMetrics;
+use crate::pipeline::AssignedPartitions;
+
+/// Probes the topic.
+pub struct KafkaProbe {
+    /// Sends the requests.
+    pub metadata: Arc<MetadataClient>,
+    /// The topic of this process.
+    pub topic: TopicInfo,
+    /// The topic's number of partitions, updated by the probe.
+    pub partitions: Arc<AtomicI32>,
+    /// The partitions whose lag is reported.
+    pub assigned: AssignedPartitions,
+    /// The consumer's last poll.
+    pub last_poll: Arc<LastPoll>,
+    /// Kafka in `/readyz`.
+    pub dependency: Dependency,
+    /// Lag and end offsets.
+    pub metrics: Arc<StreamerMetrics>,
+    /// The inputs of stall detection.
+    pub stall_inputs: StallInputs,
+    /// The interval between two probes.
+    pub interval: Duration,
+}
+
+/// The inputs that distinguish a stall from an outage.
+pub struct StallInputs {
+    /// Detects stalls.
+    pub detector: Arc<StallDetector>,
+    /// Partitions that are halted deliberately.
+    pub halted: Arc<HaltedPartitions>,
+    /// While a server is not ready, there is no stall.
+    pub servers: [Dependency; 2],
+    /// While the dead-letter topic is not ready, there is no stall.
+    pub dead_letter_topic: Arc<LazyDependency>,
+}
+
+impl StallInputs {
+    /// Passes the progress to the detector. Failed attempts since the last probe reset it, because a reachable server
+    /// may still reject requests.
+    fn observe(&self, failures: &mut u64, metrics: &StreamerMetrics, progress: &[PartitionProgress]) {
+        let before = std::mem::replace(failures, metrics.failures());
+        let ready = self.servers.iter().all(Dependency::is_ready) && self.dead_letter_topic.is_ready();
+        if ready && before == *failures {
+            self.detector.observe(Instant::now(), progress);
+        } else {
+            self.detector.reset(Instant::now());
+        }
+    }
+}
+
+impl KafkaProbe {
+    /// Returns only when the topic was replaced or deleted, with the reason.
+    pub async fn run(&self) -> &'static str {
+        let mut failures = self.metrics.failures();
+        let mut moved = BTreeMap::new();
+        loop {
+            self.metrics
+                .poll_gap
+                .set(self.last_poll.longest_gap().as_secs_f64());
+            let assigned: Vec<_> = self
+                .assigned
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .keys()
+                .copied()
+                .collect();
+            let requested = assigned.clone();
+            match self
+                .metadata
+                .request(move |metadata| {
+                    let topic = metadata.topic()?;
+                    metadata.coordinator()?;
+                    Ok((topic, metadata.watermarks(&requested)?))
+                })
+                .await
+            {
+                Ok((topic, _)) if topic.id != self.topic.id => return "topic_recreated",
+                Ok((topic, ends)) => {
+                    self.partitions.store(topic.partitions, Ordering::Relaxed);
+                    let progress = self.report(&assigned, &ends);
+                    self.dependency.ready();
+                    self.stall_inputs.observe(&mut failures, &self.metrics, &progress);
+                    self.report_ages(&mut moved, &progress);
+                }
+                Err(error)
+                    if error.rdkafka_error_code() == Some(RDKafkaErrorCode::UnknownTopicOrPartition) =>
+                {
+                    return "topic_gone";
+                }
+                Err(error) => {
+                    self.dependency.unready(self.metadata.describe(&error));
+                    self.stall_inputs.detector.reset(Instant::now());
+                }
+            }
+            sleep(self.interval).await;
+        }
+    }
+
+    /// `moved` holds each partition's checkpoint and the time when it last moved or was at the end of the log.
+    fn report_ages(&self, moved: &mut BTreeMap<i32, (i64, Instant)>, progress: &[PartitionProgress]) {
+        let now = Instant::now();
+        moved.retain(|partition, _| progress.iter().any(|progress| progress.partition == *partition));
+        for progress in progress {
+            let known = moved
+                .entry(progress.partition)
+                .or_insert((progress.checkpoint, now));
+            if known.0 != progress.checkpoint || progress.checkpoint >= progress.end {
+                *known = (progress.checkpoint, now);
+            }
+            self.metrics
+                .checkpoint_age
+                .with_label_values(&[&progress.partition.to_string()])
+                .set((now - known.1).as_secs_f64());
+        }
+    }
+
+    /// Reports lag and end offset of each assigned partition, and returns their progress.
+    fn report(&self, partitions: &[i32], ends: &[(i64, i64)]) -> Vec<PartitionProgress> {
+        let mut progress = Vec::with_capacity(partitions.len());
+        let assigned = self.assigned.lock().unwrap_or_else(PoisonError::into_inner);
+        for (partition, (_, end)) in partitions.iter().zip(ends) {
+            let Some(Some(checkpointed)) = assigned.get(partition) else {
+                continue;
+            };
+            let label = partition.to_string();
+            self.metrics.end_offset.with_label_values(&[&label]).set(*end);
+            self.metrics
+                .lag
+                .with_label_values(&[&label])
+                .set((end - checkpointed).max(0));
+            progress.push(PartitionProgress {
+                partition: *partition,
+                checkpoint: *checkpointed,
+                end: *end,
+                halted: self.stall_inputs.halted.contains(*partition),
+            });
+        }
+        progress
+    }
+}
+
+/// Probes the table.
+pub struct CassandraProbe {
+    /// Provides sessions.
+    pub sessions: Arc<SessionPool>,
+    /// The table of this process.
+    pub table: TableInfo,
+    /// The interval between two probes.
+    pub interval: Duration,
+}
+
+/// Why the table probe ended.
+#[derive(Debug)]
+pub enum TableProbeOutcome {
+    /// The table was dropped or replaced.
+    OtherTable,
+    /// No session can be built.
+    Session(SessionError),
+}
+
+impl CassandraProbe {
+    /// Returns only when the process can't continue.
+    pub async fn run(&self) -> TableProbeOutcome {
+        loop {
+            let session = match self.sessions.get().await {
+                Ok(session) => session,
+                Err(unusable) => return TableProbeOutcome::Session(unusable),
+            };
+            match schema::table_id(&session, self.sessions.settings()).await {
+                Ok(id) if id != Some(self.table.table_id) => return TableProbeOutcome::OtherTable,
+                Ok(_) => self.sessions.table_verified(),
+                Err(SchemaError::Failed {
+                    error: ErrorClass::Reconnect { error, .. },
+                    ..
+                }) => {
+                    self.sessions.dependency().unready(error);
+                }
+                Err(error) => self.sessions.dependency().unready(error.to_string()),
+            }
+            sleep(self.interval).await;
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! Tracks the durable prefix of a partition: every record before it is a row or a dead letter.
+//!
+//! Pure. Completions may arrive in any order. Commits nothing.
+
+use std::collections::VecDeque;
+
+use service::failpoint;
+
+use crate::dead_letters::{limits::DeadLetterLimits, stats::DeadLetterStats};
+use crate::pipeline::write_timestamp::MaxSeen;
+
+/// A position between two records of a partition, with the state to continue from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// The offset of the next record.
+    pub next_offset: i64,
+    /// The write timestamp of the record before.
+    pub last_write_timestamp: Option<i64>,
+    /// The largest values seen before the position.
+    pub max_seen: MaxSeen,
+    /// The dead letters before the position.
+    pub dead_letters: DeadLetterStats,
+}
+
+/// Tracks one assigned partition. The only source of offsets to checkpoint.
+#[derive(Debug)]
+pub struct OffsetTracker {
+    durable: Position,
+    open: VecDeque<OpenBatch>,
+    limits: DeadLetterLimits,
+}
+
+/// A range of records that completes as a whole.
+#[derive(Debug)]
+struct OpenBatch {
+    id: u64,
+    end: Position,
+    records: BatchRecords,
+    done: bool,
+}
+
+/// The records of a range, as far as the dead-letter statistics need them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BatchRecords {
+    /// The number of records.
+    pub count: usize,
+    /// The indices of the dead letters among them.
+    pub dead: Vec<usize>,
+}
+
+impl OffsetTracker {
+    /// Starts at `start`, before which everything is durable.
+    pub fn new(start: Position, limits: DeadLetterLimits) -> Self {
+        Self {
+            durable: start,
+            open: VecDeque::new(),
+            limits,
+        }
+    }
+
+    /// Opens the range of `records` that ends at `end`. Each id is used once.
+    pub fn open(&mut self, id: u64, end: Position, records: BatchRecords) {
+        self.open.push_back(OpenBatch {
+            id,
+            end,
+            records,
+            done: false,
+        });
+    }
+
+    /// Completes the range `id`. Cassandra rejected the records with the indices `rejected`, which became dead
+    /// letters. Returns whether the prefix grew.
+    pub fn complete(&mut self, id: u64, rejected: &[usize]) -> bool {
+        if let Some(batch) = self.open.iter_mut().find(|batch| batch.id == id) {
+            batch.done = true;
+            batch.records.dead.extend_from_slice(rejected);
+        }
+        if failpoint::inject("checkpoint_not_prefixed") {
+            for earlier in self.open.iter_mut().filter(|batch| batch.id < id) {
+                earlier.done = true;
+            }
+        }
+        let before = self.durable.next_offset;
+        while self.open.front().is_some_and(|batch| batch.done) {
+            let batch = self.open.pop_front().expect("the front was just seen");
+            self.durable = Position {
+                dead_letters: batch.records.stats_after(self.durable.dead_letters, self.limits),
+                ..batch.end
+            };
+        }
+        self.durable.next_offset > before
+    }
+
+    /// The position at which a restart would continue now.
+    pub fn durable(&self) -> Position {
+        self.durable
+    }
+
+    /// Whether all opened ranges are complete.
+    pub fn is_drained(&self) -> bool {
+        self.open.is_empty()
+    }
+}
+
+impl BatchRecords {
+    /// Returns the statistics after these records.
+    ///
+    /// Statistics that have reached a limit do not change any more: later rows that were already in flight do not
+    /// prove that the cause is fixed.
+    fn stats_after(&self, before: DeadLetterStats, limits: DeadLetterLimits) -> DeadLetterStats {
+        (0..self.count).fold(before, |dead_letters, position| {
+            match limits.reached(dead_letters) {
+                Some(_) => dead_letters,
+                None => dead_letters.after(self.dead.contains(&position), limits.window()),
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::config::DeadLetterSettings;
+
+    fn at(next_offset: i64) -> Position {
+        Position {
+            next_offset,
+            last_write_timestamp: None,
+            max_seen: MaxSeen::default(),
+            dead_letters: DeadLetterStats::default(),
+        }
+    }
+
+    fn limits() -> DeadLetterLimits {
+        DeadLetterLimits::new(&DeadLetterSettings::default())
+    }
+
+    fn none() -> BatchRecords {
+        BatchRecords::default()
+    }
+
+    #[test]
+    fn gap_holds_the_prefix_back() {
+        let mut tracker = OffsetTracker::new(at(0), limits());
+        tracker.open(1, at(10), none());
+        tracker.open(2, at(20), none());
+        assert!(!tracker.complete(2, &[]));
+        assert_eq!(tracker.durable(), at(0));
+        assert!(tracker.complete(1, &[]));
+        assert_eq!(tracker.durable(), at(20));
+        assert!(tracker.is_drained());
+    }
+
+    #[test]
+    fn stats_after_count_in_the_order_of_the_log_and_only_once_they_are_durable() {
+        let mut tracker = OffsetTracker::new(at(0), limits());
+        let records = |count, dead: &[usize]| BatchRecords {
+            count,
+            dead: dead.to_vec(),
+        };
+        tracker.open(1, at(3), records(3, &[0, 2]));
+        tracker.open(2, at(5), records(2, &[0]));
+        tracker.complete(2, &[1]);
+        assert_eq!(tracker.durable().dead_letters.consecutive, 0);
+        tracker.complete(1, &[]);
+        assert_eq!(
+            tracker.durable().dead_letters.consecutive,
+            3,
+            "the last of the first, and both that follow"
+        );
+    }
+
+    #[test]
+    fn reached_limit_is_kept_despite_later_rows() {
+        let limits = DeadLetterLimits::new(&DeadLetterSettings {
+            max_consecutive: 2,
+            ..DeadLetterSettings::default()
+        });
+        let mut tracker = OffsetTracker::new(at(0), limits);
+        let records = |count| BatchRecords {
+            count,
+            dead: Vec::new(),
+        };
+        tracker.open(1, at(4), records(4));
+        tracker.open(2, at(9), records(5));
+        tracker.complete(1, &[1, 2]);
+        tracker.complete(2, &[]);
+        assert_eq!(tracker.durable().dead_letters.consecutive, 2);
+        assert_eq!(tracker.durable().next_offset, 9);
+    }
+
+    #[test]
+    fn unknown_completion_changes_nothing() {
+        let mut tracker = OffsetTracker::new(at(5), limits());
+        assert!(!tracker.complete(9, &[]));
+        assert_eq!(tracker.durable(), at(5));
+    }
+
+    proptest! {
+        #[test]
+        fn durable_position_is_the_completed_prefix(
+            order in Just((0_u64..40).collect::<Vec<_>>()).prop_shuffle(),
+        ) {
+            let mut tracker = OffsetTracker::new(at(0), limits());
+            for id in 0..40_u64 {
+                tracker.open(id, at(i64::try_from(id + 1).unwrap() * 3), none());
+            }
+            let mut done = [false; 40];
+            for id in order {
+                tracker.complete(id, &[]);
+                done[usize::try_from(id).unwrap()] = true;
+                let prefix = done.iter().take_while(|done| **done).count();
+                prop_assert_eq!(tracker.durable().next_offset, i64::try_from(prefix).unwrap() * 3);
+            }
+        }
+    }
+}

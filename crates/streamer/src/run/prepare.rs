@@ -1,0 +1,103 @@
+//! Prepares topics and tables, and waits until both servers are reachable.
+
+use std::time::{Duration, Instant};
+
+use service::Backoff;
+use tokio::time::sleep;
+
+use crate::cassandra::error_class::ErrorClass;
+use crate::cassandra::prepare;
+use crate::cassandra::schema::{self, SchemaError, TableInfo};
+use crate::cassandra::session::Session;
+use crate::consumer::client::{self, ClientRejected};
+use crate::consumer::metadata_client::{MetadataClient, TopicInfo};
+use crate::consumer::topics;
+use crate::run::{RunError, Streamer};
+
+/// How long the nodes may disagree on the schema. A difference that lasts longer is an error.
+const SCHEMA_AGREEMENT_TIMEOUT: Duration = Duration::from_secs(10);
+
+impl Streamer {
+    /// Prepares topics and tables. Returns `None` if the process shuts down before both servers are reachable.
+    pub(super) async fn prepare(&self) -> Result<Option<(TopicInfo, TableInfo)>, RunError> {
+        tokio::select! {
+            () = self.context.shutdown.cancelled() => Ok(None),
+            prepared = async { futures::try_join!(self.prepare_topics(), self.prepare_tables()) } => prepared.map(Some),
+        }
+    }
+
+    async fn prepare_topics(&self) -> Result<TopicInfo, RunError> {
+        let mut delays = Backoff::default().delays();
+        loop {
+            let prepared = match topics::ensure(&self.settings.kafka, &self.metadata).await {
+                Ok(()) => self.metadata.request(MetadataClient::topic).await,
+                Err(error) => Err(error),
+            };
+            match prepared {
+                Ok(topic) => {
+                    self.kafka.ready();
+                    return Ok(topic);
+                }
+                Err(error) if client::is_rejected(&error) => {
+                    return Err(ClientRejected::new(&self.settings.kafka, error).into());
+                }
+                Err(error) => self.kafka.unready(self.metadata.describe(&error)),
+            }
+            wait(&mut delays).await;
+        }
+    }
+
+    async fn prepare_tables(&self) -> Result<TableInfo, RunError> {
+        let mut disagreement = None;
+        let mut delays = Backoff::default().delays();
+        loop {
+            let session = self.sessions.get().await?;
+            match self.tables(&session).await {
+                Ok(table) => {
+                    self.sessions.rows_acknowledged();
+                    return Ok(table);
+                }
+                // A node may not know a table yet that another replica of this service has just created.
+                Err(
+                    error @ SchemaError::Failed {
+                        error: ErrorClass::Invalid(_),
+                        ..
+                    },
+                ) if disagreement.get_or_insert_with(Instant::now).elapsed() < SCHEMA_AGREEMENT_TIMEOUT => {
+                    self.sessions.dependency().unready(error.to_string());
+                }
+                Err(
+                    error @ SchemaError::Failed {
+                        error: ErrorClass::Retry { .. } | ErrorClass::Reconnect { .. },
+                        ..
+                    },
+                ) => {
+                    self.sessions.dependency().unready(error.to_string());
+                }
+                Err(error) => return Err(RunError::Schema(error)),
+            }
+            wait(&mut delays).await;
+        }
+    }
+
+    async fn tables(&self, session: &Session) -> Result<TableInfo, SchemaError> {
+        // A table that another replica of this service has just created must not be created again.
+        schema::wait_for_agreement(session).await?;
+        schema::ensure_checkpoints(session, &self.settings.cassandra).await?;
+        let failed = |operation| move |error| SchemaError::Failed { operation, error };
+        let checkpoints = self.checkpoints.load(session).await;
+        let checkpoints = checkpoints.map_err(failed("read the checkpoints"))?;
+        let table = schema::ensure_table(session, &self.settings.cassandra, !checkpoints.is_empty()).await?;
+        // Prepared here, so that the first record does not wait for it.
+        prepare::statements(session, &self.settings.cassandra)
+            .await
+            .map_err(failed("prepare the statements"))?;
+        Ok(table)
+    }
+}
+
+async fn wait(delays: &mut (impl Iterator<Item = Duration> + Send)) {
+    if let Some(delay) = delays.next() {
+        sleep(delay).await;
+    }
+}
