@@ -69,7 +69,11 @@ impl Api {
     ///
     /// # Errors
     /// Returns [`ApiError::Listen`].
-    pub async fn bind(address: SocketAddr, queue: RunQueue, authenticator: Arc<Authenticator>) -> Result<Self, ApiError> {
+    pub async fn bind(
+        address: SocketAddr,
+        queue: RunQueue,
+        authenticator: Arc<Authenticator>,
+    ) -> Result<Self, ApiError> {
         let listening = |source| ApiError::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(listening)?;
         let bound = listener.local_addr().map_err(listening)?;

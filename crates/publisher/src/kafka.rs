@@ -4,5 +4,4 @@ mod callbacks;
 pub mod client;
 pub mod producer;
 pub mod status;
-mod topic;
 pub(crate) mod topic_monitor;

@@ -10,10 +10,10 @@ use service::failpoint;
 use thiserror::Error;
 use uuid::Uuid;
 
+use crate::config::{CheckpointSettings, OnMissing, OnOutOfRange};
 use crate::dead_letters::stats::DeadLetterStats;
 use crate::pipeline::offset_tracker::Position;
 use crate::pipeline::write_timestamp::MaxSeen;
-use crate::config::{CheckpointSettings, OnMissing, OnOutOfRange};
 
 /// The stored state of one partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,8 +1,6 @@
 //! The Kafka side: client configuration, topics, metadata requests and the consumer thread.
 
 pub mod client;
-pub mod metadata_client;
-pub mod topic_id;
 pub mod topics;
 
 pub mod channels;

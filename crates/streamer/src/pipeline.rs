@@ -33,7 +33,6 @@ use tokio_util::sync::CancellationToken;
 use crate::cassandra::session_pool::SessionError;
 use crate::checkpoint::start_offset_resolver::{ResolveError, StartOffsetResolver};
 use crate::consumer::channels::{Chunk, ConsumerCommand, ConsumerHandle, DecodedRecord};
-use crate::consumer::client::ClientRejected;
 use crate::dead_letters::halted_partitions::HaltedPartitions;
 use crate::metrics::StreamerMetrics;
 use crate::pipeline::assignment::{Revoking, Started};
@@ -44,6 +43,7 @@ use crate::pipeline::offset_tracker::BatchRecords;
 use crate::pipeline::partition_state::{PartitionState, ReceivedRecord};
 use crate::pipeline::saving::Saving;
 use crate::pipeline::write_timestamp::wall_micros;
+use ::kafka::ClientRejected;
 
 /// Why the pipeline failed.
 #[derive(Debug, Error)]

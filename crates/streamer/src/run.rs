@@ -16,10 +16,9 @@ use crate::cassandra::session_pool::{SessionError, SessionPool};
 use crate::cassandra::writer::{RowWriteError, RowWriter};
 use crate::checkpoint::start_offset_resolver::{ResolveError, StartOffsetResolver};
 use crate::checkpoint::store::{CheckpointStore, instance};
+use crate::config::Settings;
 use crate::consumer::channels::ConsumerHandle;
-use crate::consumer::client::ClientRejected;
 use crate::consumer::last_poll::LastPoll;
-use crate::consumer::metadata_client::{MetadataClient, TopicInfo};
 use crate::consumer::poll_loop;
 use crate::dead_letters::halted_partitions::HaltedPartitions;
 use crate::dead_letters::producer::DeadLetterProducer;
@@ -30,7 +29,8 @@ use crate::metrics::StreamerMetrics;
 use crate::pipeline::batch_writer::{BatchWriteError, BatchWriter};
 use crate::pipeline::consumed_record::Decoder;
 use crate::pipeline::{AssignedPartitions, Pipeline, PipelineError};
-use crate::config::Settings;
+use ::kafka::ClientRejected;
+use ::kafka::{MetadataClient, TopicInfo};
 
 /// Why the service ended.
 #[derive(Debug, Error)]
@@ -116,8 +116,8 @@ impl Streamer {
         let metrics = Arc::new(StreamerMetrics::new(&context.metrics));
         let kafka = context.health.dependency("kafka");
         let cassandra = context.health.dependency("cassandra");
-        let metadata = MetadataClient::new(&settings.kafka)
-            .map_err(|error| ClientRejected::new(&settings.kafka, error))?;
+        let metadata = crate::consumer::client::metadata(&settings.kafka)
+            .map_err(|error| ClientRejected::new(&settings.kafka.brokers, error))?;
         let last_poll = Arc::new(LastPoll::default());
         let watched = Arc::clone(&last_poll);
         context.health.watch("poll", move || watched.check());
@@ -171,7 +171,7 @@ impl Streamer {
             Arc::clone(&partitions),
             Arc::clone(&self.last_poll),
         )
-        .map_err(|error| ClientRejected::new(&self.settings.kafka, error))?;
+        .map_err(|error| ClientRejected::new(&self.settings.kafka.brokers, error))?;
         let pipeline = self.pipeline(topic, table, consumer, Arc::clone(&assigned))?;
         let interval = self.settings.kafka.probe_interval;
         let kafka_probe = KafkaProbe {
@@ -237,7 +237,7 @@ impl Streamer {
             Arc::clone(&self.dead_letter_topic),
             Arc::clone(&metrics),
         )
-        .map_err(|error| ClientRejected::new(&self.settings.kafka, error))?;
+        .map_err(|error| ClientRejected::new(&self.settings.kafka.brokers, error))?;
         let batch_writer = BatchWriter {
             writer: RowWriter::new(Arc::clone(&self.sessions), table, Arc::clone(&metrics)),
             dead_letters,

@@ -19,8 +19,8 @@ pub struct KafkaSettings {
     pub partitions: i32,
     /// The replication factor of a created topic.
     pub replication: i32,
-    /// `min.insync.replicas` of a created topic.
-    pub min_insync_replicas: i32,
+    /// `min.insync.replicas` of a created topic; none: 2 if `replication` is 3 or more, else 1.
+    pub min_insync_replicas: Option<i32>,
     /// The retention of a created topic.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
     pub retention: Duration,
@@ -51,7 +51,7 @@ impl Default for KafkaSettings {
             topic: "users_created".to_owned(),
             partitions: 6,
             replication: 1,
-            min_insync_replicas: 1,
+            min_insync_replicas: None,
             retention: Duration::from_secs(7 * 24 * 60 * 60),
             message_timeout: Duration::from_secs(12),
             linger: Duration::from_millis(1),
@@ -78,7 +78,8 @@ impl KafkaSettings {
             "must be between 1 and 32767",
         );
         violations.require(
-            (1..=self.replication).contains(&self.min_insync_replicas),
+            self.min_insync_replicas
+                .is_none_or(|replicas| (1..=self.replication).contains(&replicas)),
             "kafka.min_insync_replicas",
             "must be between 1 and kafka.replication",
         );

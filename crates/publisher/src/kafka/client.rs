@@ -1,5 +1,6 @@
 //! The configuration of librdkafka: the operator's properties, and those that the delivery guarantees require.
 
+use ::kafka::{Connection, TopicSpec};
 use rdkafka::ClientConfig;
 use rdkafka::error::KafkaError;
 use thiserror::Error;
@@ -36,28 +37,27 @@ impl From<KafkaError> for ClientError {
     }
 }
 
-/// The configuration of every client. Must not be logged: its `Debug` shows some secrets.
-pub(crate) fn connection(settings: &KafkaSettings) -> ClientConfig {
-    let mut config = ClientConfig::new();
-    config
-        .set("client.id", "affluent-publisher")
-        .set("socket.keepalive.enable", "true")
-        .set("socket.connection.setup.timeout.ms", "5000")
-        // Reconnects at once to a broker that restarts; the default backs off to ten seconds.
-        .set("reconnect.backoff.ms", "50")
-        .set("reconnect.backoff.max.ms", "1000")
-        // With the default of five minutes, new leaders and partitions are found late.
-        .set("topic.metadata.refresh.interval.ms", "30000");
-    for (name, value) in settings.librdkafka_properties() {
-        config.set(name, value.expose());
-    }
-    config.set("bootstrap.servers", settings.brokers.join(","));
-    config
+/// How every client connects.
+pub(crate) fn connection(settings: &KafkaSettings) -> Connection {
+    let properties = settings.librdkafka_properties();
+    let properties = properties.map(|(name, value)| (name, value.expose().to_owned()));
+    Connection::new("affluent-publisher", &settings.brokers, properties)
+}
+
+/// The topic of the records.
+pub(crate) fn topic(settings: &KafkaSettings) -> TopicSpec {
+    TopicSpec::records(
+        &settings.topic,
+        settings.partitions,
+        settings.replication,
+        settings.min_insync_replicas,
+        settings.retention,
+    )
 }
 
 /// The configuration of the producer.
 pub(crate) fn producer(settings: &KafkaSettings, limits: &LimitSettings) -> ClientConfig {
-    let mut config = connection(settings);
+    let mut config = connection(settings).config();
     if config.get("compression.type").is_none() && config.get("compression.codec").is_none() {
         config.set("compression.type", "lz4");
     }

@@ -5,12 +5,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::kafka::RebootstrapMonitor;
 use model::UserId;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::OwnedHeaders;
 use rdkafka::metadata::Metadata;
 use rdkafka::producer::{BaseRecord, Producer as _, ThreadedProducer};
-use rebootstrap::Answers as RebootstrapMonitor;
 use thiserror::Error;
 
 use super::callbacks::ProducerCallbacks;
@@ -76,7 +76,7 @@ impl Producer {
         };
         Ok(Self {
             inner: client::producer(settings, limits).create_with_context(callbacks)?,
-            rebootstrap: RebootstrapMonitor::of(&settings.brokers.join(",")),
+            rebootstrap: RebootstrapMonitor::new(&settings.brokers.join(",")),
             topic: settings.topic.clone(),
             metrics,
         })
@@ -97,7 +97,7 @@ impl Producer {
     pub(crate) fn metadata(&self, topic: Option<&str>, timeout: Duration) -> Result<Metadata, KafkaError> {
         let client = self.inner.client();
         let metadata = client.fetch_metadata(topic, timeout);
-        self.rebootstrap.note(client, &metadata);
+        self.rebootstrap.observe(client, &metadata);
         metadata
     }
 

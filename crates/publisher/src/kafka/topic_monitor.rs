@@ -11,9 +11,9 @@ use service::process::chain;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
+use super::client;
 use super::producer::Producer;
 use super::status::{FatalKafkaError, KafkaStatus};
-use super::topic;
 use crate::config::KafkaSettings;
 
 /// The monitor of the cluster and its topic.
@@ -95,7 +95,10 @@ impl TopicMonitor {
     async fn probe_or_create(&self, known: KnownTopic) -> Result<usize, String> {
         match self.probe(known).await {
             ProbeResult::Writable { partitions } => Ok(partitions),
-            ProbeResult::NoTopic => match topic::create(&self.settings).await {
+            ProbeResult::NoTopic => match client::topic(&self.settings)
+                .create(&client::connection(&self.settings))
+                .await
+            {
                 Ok(()) => Err("the topic is being created".to_owned()),
                 Err(error) => Err(chain(&error)),
             },
@@ -105,7 +108,9 @@ impl TopicMonitor {
 
     /// Logs differences of the topic's configuration and returns its `min.insync.replicas`; 1 if it can't be read.
     async fn check_config(&self, partitions: usize) -> usize {
-        let checked = topic::check_config(&self.settings, partitions).await;
+        let checked = client::topic(&self.settings)
+            .check(&client::connection(&self.settings), partitions)
+            .await;
         checked.unwrap_or_else(|error| {
             tracing::warn!(error = chain(&error), "topic configuration not checked");
             1
@@ -147,7 +152,7 @@ impl TopicMonitor {
             KnownTopic::None => 1,
             KnownTopic::Found { min_insync } => min_insync,
         };
-        match topic::unwritable_reason(topic, min_insync) {
+        match ::kafka::topic::unwritable_reason(topic, min_insync) {
             Some(reason) => ProbeResult::Unavailable(format!("{}: {reason}", self.settings.topic)),
             None => ProbeResult::Writable {
                 partitions: topic.partitions().len(),

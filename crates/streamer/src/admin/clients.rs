@@ -19,11 +19,12 @@ use crate::cassandra::writer::{RejectedRow, RowWrite, RowWriter};
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::start_offset_resolver;
 use crate::checkpoint::store::{CheckpointStore, instance};
-use crate::consumer::client::{self, ClientRejected};
-use crate::consumer::metadata_client::{MetadataClient, TopicInfo};
+use crate::config::{KafkaSettings, NAME, Settings};
+use crate::consumer::client;
 use crate::consumer::scan::{self, Scan, ScannedRecord};
 use crate::metrics::StreamerMetrics;
-use crate::config::{KafkaSettings, NAME, Settings};
+use ::kafka::ClientRejected;
+use ::kafka::{MetadataClient, TopicInfo};
 
 /// The timeout of a request, including its retries.
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -55,9 +56,9 @@ impl Clients {
                 topic: topic.to_owned(),
                 ..settings.kafka.clone()
             };
-            MetadataClient::new(&settings)
+            client::metadata(&settings)
                 .map(Arc::new)
-                .map_err(|error| ClientRejected::new(&settings, error))
+                .map_err(|error| ClientRejected::new(&settings.brokers, error))
         };
         let dead_letter_metadata = metadata(&settings.kafka.dead_letter_topic)?;
         let metadata = metadata(&settings.kafka.topic)?;
@@ -102,8 +103,8 @@ impl Clients {
                 Ok(response) => return Ok(response),
                 Err(error) => error,
             };
-            if client::is_rejected(&error) {
-                return Err(ClientRejected::new(&self.settings.kafka, error).into());
+            if ::kafka::is_rejected(&error) {
+                return Err(ClientRejected::new(&self.settings.kafka.brokers, error).into());
             }
             if error.rdkafka_error_code() == Some(RDKafkaErrorCode::UnknownTopicOrPartition) {
                 return Err(CommandError::NoTopic(topic.to_owned()));
@@ -125,7 +126,7 @@ impl Clients {
     ) -> Result<Scan, CommandError> {
         let settings = &self.settings.kafka;
         Ok(scan::scan(settings, &settings.topic, ranges)
-            .map_err(|error| ClientRejected::new(settings, error))?)
+            .map_err(|error| ClientRejected::new(&settings.brokers, error))?)
     }
 
     /// Starts to read all present dead letters.
@@ -144,7 +145,7 @@ impl Clients {
             .1;
         let ranges = (0..).zip(ends.into_iter().map(|(beginning, end)| beginning..end));
         Ok(scan::scan(settings, &settings.dead_letter_topic, ranges)
-            .map_err(|error| ClientRejected::new(settings, error))?)
+            .map_err(|error| ClientRejected::new(&settings.brokers, error))?)
     }
 
     /// Returns the next records of a scan, or `None` at its end.
@@ -160,8 +161,8 @@ impl Clients {
             )
         })?;
         chunk.transpose().map_err(|error| {
-            if client::is_rejected(&error) {
-                ClientRejected::new(&self.settings.kafka, error).into()
+            if ::kafka::is_rejected(&error) {
+                ClientRejected::new(&self.settings.kafka.brokers, error).into()
             } else {
                 CommandError::Scan(error)
             }

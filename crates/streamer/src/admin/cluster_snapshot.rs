@@ -8,7 +8,7 @@ use crate::admin::clients::{self, Clients};
 use crate::admin::error::CommandError;
 use crate::cassandra::schema;
 use crate::checkpoint::PartitionInfo;
-use crate::consumer::metadata_client::TopicInfo;
+use ::kafka::TopicInfo;
 
 /// The state of all partitions of the topic.
 pub(super) struct ClusterSnapshot {

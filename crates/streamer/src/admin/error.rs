@@ -12,8 +12,8 @@ use crate::cassandra::schema::SchemaError;
 use crate::cassandra::session_pool::SessionError;
 use crate::cassandra::writer::RowWriteError;
 use crate::checkpoint::start_offset_resolver::ResolveError;
-use crate::consumer::client::ClientRejected;
 use crate::dead_letters::dead_letter::PartitionOffset;
+use ::kafka::ClientRejected;
 
 /// Why a command failed. Unless the variant says otherwise, nothing was changed.
 #[derive(Debug, Error)]

@@ -321,9 +321,9 @@ impl fmt::Display for RedriveDecision {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Tombstones;
     use crate::dead_letters::dead_letter::tests::letter;
     use crate::pipeline::row::ColumnTypes;
-    use crate::config::Tombstones;
 
     const VALID: &[u8] = br#"{"id":"0195d0b1-7a4c-7f3e-9b1a-2c3d4e5f6071","first_name":"Ada","last_name":"L","gender":"f","address":"a","post_code":"1","email":"a@b","username":"u","dob":"1970-01-01T00:00:00.000Z","phone":"1","picture":"p"}"#;
 

@@ -5,8 +5,8 @@ use crate::cassandra::schema::replication;
 use crate::cassandra::session::Session;
 use crate::cassandra::statements::PreparedStatements;
 use crate::cassandra::wire::BatchStatement;
-use crate::pipeline::row::COLUMNS;
 use crate::config::CassandraSettings;
+use crate::pipeline::row::COLUMNS;
 
 /// The values of [`COLUMNS`] and the write timestamp.
 const ROW_VALUES: u16 = 14;

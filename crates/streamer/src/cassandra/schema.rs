@@ -14,8 +14,8 @@ use uuid::Uuid;
 
 use crate::cassandra::error_class::ErrorClass;
 use crate::cassandra::session::Session;
-use crate::pipeline::row::{COLUMNS, ColumnTypes};
 use crate::config::CassandraSettings;
+use crate::pipeline::row::{COLUMNS, ColumnTypes};
 
 /// The verified table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

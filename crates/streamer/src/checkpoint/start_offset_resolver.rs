@@ -15,10 +15,10 @@ use crate::cassandra::schema::TableInfo;
 use crate::cassandra::session_pool::{SessionError, SessionPool};
 use crate::checkpoint::store::CheckpointStore;
 use crate::checkpoint::{self, Checkpoint, PartitionInfo, ResolvedStart, StartError, StartReason};
-use crate::consumer::client::{self, ClientRejected};
-use crate::consumer::metadata_client::{MetadataClient, TopicInfo};
-use crate::pipeline::write_timestamp::wall_micros;
 use crate::config::{OnMissing, Settings};
+use crate::pipeline::write_timestamp::wall_micros;
+use ::kafka::ClientRejected;
+use ::kafka::{MetadataClient, TopicInfo};
 
 /// Why the start offsets can't be resolved.
 #[derive(Debug, Error)]
@@ -137,8 +137,8 @@ impl StartOffsetResolver {
     }
 
     fn kafka_error(&self, error: KafkaError) -> AttemptError {
-        if client::is_rejected(&error) {
-            AttemptError::Fatal(ClientRejected::new(&self.settings.kafka, error).into())
+        if ::kafka::is_rejected(&error) {
+            AttemptError::Fatal(ClientRejected::new(&self.settings.kafka.brokers, error).into())
         } else {
             AttemptError::Transient(self.metadata.describe(&error))
         }

@@ -11,11 +11,11 @@ use crate::cassandra::error_class::ErrorClass;
 use crate::cassandra::session::Session;
 use crate::cassandra::{prepare, statements};
 use crate::checkpoint::Checkpoint;
+use crate::config::Settings;
 use crate::dead_letters::stats::DeadLetterStats;
 use crate::pipeline::offset_tracker::Position;
 use crate::pipeline::row::bind_i64;
 use crate::pipeline::write_timestamp::{MaxSeen, wall_micros};
-use crate::config::Settings;
 
 /// The checkpoints of one consumer group and topic.
 pub struct CheckpointStore {

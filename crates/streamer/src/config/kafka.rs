@@ -27,6 +27,8 @@ pub struct KafkaSettings {
     pub partitions: i32,
     /// The replication factor of a created topic: 3 in production.
     pub replication: i32,
+    /// `min.insync.replicas` of a created topic; none: 2 if `replication` is 3 or more, else 1.
+    pub min_insync_replicas: Option<i32>,
     /// The retention of a created main topic.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
     pub retention: Duration,
@@ -56,6 +58,7 @@ impl Default for KafkaSettings {
             instance_id: None,
             partitions: 6,
             replication: 1,
+            min_insync_replicas: None,
             retention: Duration::from_secs(7 * 24 * 3600),
             session_timeout: Duration::from_secs(8),
             revoke_timeout: Duration::from_secs(5),
@@ -78,5 +81,11 @@ impl KafkaSettings {
         );
         violations.require(self.partitions >= 1, "kafka.partitions", "must be at least 1");
         violations.require(self.replication >= 1, "kafka.replication", "must be at least 1");
+        violations.require(
+            self.min_insync_replicas
+                .is_none_or(|replicas| (1..=self.replication).contains(&replicas)),
+            "kafka.min_insync_replicas",
+            "must be between 1 and kafka.replication",
+        );
     }
 }

@@ -11,14 +11,15 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
+use ::kafka::RebootstrapMonitor;
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
-use rebootstrap::Answers;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::config::KafkaSettings;
 use crate::consumer::channels::{Chunk, ConsumerCommand, ConsumerHandle, DecodedRecord};
 use crate::consumer::client;
 use crate::consumer::eof_tracker::{EofTracker, NextStep};
@@ -26,7 +27,6 @@ use crate::consumer::last_poll::LastPoll;
 use crate::consumer::rebalance::{RebalanceEvent, Rebalancer};
 use crate::pipeline::consumed_record::{ConsumedRecord, Decoder};
 use crate::pipeline::raw_record::RawRecord;
-use crate::config::KafkaSettings;
 
 /// Records of a chunk.
 const CHUNK_RECORDS: usize = 256;
@@ -53,7 +53,7 @@ pub(super) struct PollLoop {
     last_poll: Arc<LastPoll>,
     runtime: Handle,
     ends: EofTracker,
-    answers: Answers,
+    rebootstrap: RebootstrapMonitor,
     /// When the last record or metadata response arrived.
     last_response: Instant,
     /// Assigned partitions that are not read any more.
@@ -89,7 +89,7 @@ pub fn spawn(
         last_poll,
         runtime: Handle::current(),
         ends: EofTracker::default(),
-        answers: Answers::of(&settings.brokers.join(",")),
+        rebootstrap: RebootstrapMonitor::new(&settings.brokers.join(",")),
         last_response: Instant::now(),
         halted: BTreeSet::new(),
         paused: false,
@@ -113,7 +113,7 @@ pub fn spawn(
 }
 
 fn config(settings: &KafkaSettings) -> rdkafka::ClientConfig {
-    let mut config = client::shared(settings);
+    let mut config = client::config(settings);
     let session = settings.session_timeout.as_millis();
     config
         .set("group.id", &settings.group)
@@ -168,7 +168,7 @@ impl PollLoop {
         }
         let client = self.consumer.client();
         let response = client.fetch_metadata(Some(&self.topic), METADATA_TIMEOUT);
-        self.answers.note(client, &response);
+        self.rebootstrap.observe(client, &response);
         self.last_response = Instant::now();
     }
 
@@ -256,7 +256,7 @@ impl PollLoop {
             ) => {
                 context.send(RebalanceEvent::Restart(error));
             }
-            Some(code) if client::is_rejection(code) => {
+            Some(code) if ::kafka::is_rejection(code) => {
                 context.send(RebalanceEvent::Rejected(error));
             }
             _ if fatal => {

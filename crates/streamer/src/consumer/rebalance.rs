@@ -14,8 +14,6 @@ use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 use tokio::sync::mpsc;
 
-use crate::consumer::client;
-
 /// An event of the consumer for the pipeline.
 #[derive(Debug)]
 pub enum RebalanceEvent {
@@ -143,7 +141,7 @@ impl Rebalancer {
 impl ClientContext for Rebalancer {
     fn error(&self, error: KafkaError, reason: &str) {
         match error.rdkafka_error_code() {
-            Some(code) if client::is_rejection(code) => {
+            Some(code) if ::kafka::is_rejection(code) => {
                 // The poll loop calls this function, so a full channel must not block it.
                 if self.events.try_send(RebalanceEvent::Rejected(error)).is_err() {
                     tracing::error!(reason, "kafka rejected this client");

@@ -11,9 +11,9 @@ use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::mpsc;
 
+use crate::config::KafkaSettings;
 use crate::consumer::client;
 use crate::pipeline::raw_record::RawRecord;
-use crate::config::KafkaSettings;
 
 /// A record of the topic.
 #[derive(Debug)]
@@ -66,7 +66,7 @@ pub fn scan(
     topic: &str,
     ranges: impl IntoIterator<Item = (i32, Range<i64>)>,
 ) -> Result<Scan, KafkaError> {
-    let consumer: BaseConsumer = client::shared(settings)
+    let consumer: BaseConsumer = client::config(settings)
         .set("group.id", &settings.group)
         .set("enable.auto.commit", "false")
         .set("enable.auto.offset.store", "false")
@@ -177,5 +177,5 @@ fn is_fatal(error: &KafkaError) -> bool {
                 | Code::UnknownPartition
         )
     );
-    gone || client::is_rejected(error) || matches!(error, KafkaError::MessageConsumptionFatal(_))
+    gone || ::kafka::is_rejected(error) || matches!(error, KafkaError::MessageConsumptionFatal(_))
 }

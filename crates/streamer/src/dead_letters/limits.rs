@@ -4,8 +4,8 @@
 
 use std::fmt;
 
-use crate::dead_letters::stats::{DeadLetterStats, WHOLE};
 use crate::config::DeadLetterSettings;
+use crate::dead_letters::stats::{DeadLetterStats, WHOLE};
 
 /// The limits of a partition's dead letters.
 #[derive(Clone, Copy, Debug)]

@@ -5,24 +5,24 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::kafka::RebootstrapMonitor;
 use futures::future::try_join_all;
 use model::headers::dead_letter as names;
 use rdkafka::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
-use rebootstrap::Answers;
 use service::{Backoff, failpoint};
 use thiserror::Error;
 use tokio::sync::OnceCell;
 use uuid::Uuid;
 
+use crate::config::KafkaSettings;
 use crate::consumer::client;
 use crate::health::lazy_dependency::LazyDependency;
 use crate::metrics::StreamerMetrics;
 use crate::pipeline::batch_builder::Operation;
 use crate::pipeline::consumed_record::Rejection;
-use crate::config::KafkaSettings;
 
 /// A dead letter can't be written, so the record would be lost.
 #[derive(Debug, Error)]
@@ -39,7 +39,7 @@ pub struct DeadLetterProducer {
     config: ClientConfig,
     /// Created with the first dead letter. An idle producer costs threads, memory and about 1 % of a core.
     producer: OnceCell<FutureProducer>,
-    answers: Answers,
+    rebootstrap: RebootstrapMonitor,
     topic: String,
     source_topic: String,
     dependency: Arc<LazyDependency>,
@@ -59,7 +59,7 @@ impl DeadLetterProducer {
         dependency: Arc<LazyDependency>,
         metrics: Arc<StreamerMetrics>,
     ) -> Result<Self, KafkaError> {
-        let mut config = client::shared(settings);
+        let mut config = client::config(settings);
         config
             .set("enable.idempotence", "true")
             .set("compression.type", "lz4")
@@ -72,7 +72,7 @@ impl DeadLetterProducer {
         Ok(Self {
             config,
             producer: OnceCell::new(),
-            answers: Answers::of(&settings.brokers.join(",")),
+            rebootstrap: RebootstrapMonitor::new(&settings.brokers.join(",")),
             topic: settings.dead_letter_topic.clone(),
             source_topic: settings.topic.clone(),
             dependency,
@@ -165,7 +165,7 @@ impl DeadLetterProducer {
             Ok(Err((error, _))) => Err(error),
             Err(_) => Err(KafkaError::Canceled),
         };
-        self.answers.note(producer.client(), &delivered);
+        self.rebootstrap.observe(producer.client(), &delivered);
         if delivered.is_ok() {
             failpoint::crash("after_dead_letter");
         }
@@ -208,5 +208,5 @@ fn is_fatal(error: &KafkaError) -> bool {
                 | RDKafkaErrorCode::Fatal
         )
     );
-    too_large || client::is_rejected(error)
+    too_large || ::kafka::is_rejected(error)
 }

@@ -15,12 +15,12 @@ use crate::cassandra::error_class::ErrorClass;
 use crate::cassandra::schema::{self, SchemaError, TableInfo};
 use crate::cassandra::session_pool::{SessionError, SessionPool};
 use crate::consumer::last_poll::LastPoll;
-use crate::consumer::metadata_client::{MetadataClient, TopicInfo};
 use crate::dead_letters::halted_partitions::HaltedPartitions;
 use crate::health::lazy_dependency::LazyDependency;
 use crate::health::stall_detector::{PartitionProgress, StallDetector};
 use crate::metrics::StreamerMetrics;
 use crate::pipeline::AssignedPartitions;
+use ::kafka::{MetadataClient, TopicInfo};
 
 /// Probes the topic.
 pub struct KafkaProbe {

@@ -12,11 +12,11 @@ use service::failpoint;
 use crate::checkpoint::start_offset_resolver::ResolveError;
 use crate::checkpoint::{Checkpoint, ResolvedStart, StartReason};
 use crate::consumer::channels::ConsumerCommand;
-use crate::consumer::client::ClientRejected;
 use crate::consumer::rebalance::RebalanceEvent;
 use crate::dead_letters::limits::DeadLetterLimits;
 use crate::pipeline::partition_state::PartitionState;
 use crate::pipeline::{Pipeline, PipelineError};
+use ::kafka::ClientRejected;
 
 /// An assignment and the starts of its partitions.
 pub(super) type Started = Result<(u64, Vec<ResolvedStart>), ResolveError>;
@@ -80,7 +80,7 @@ impl Pipeline {
             }
             RebalanceEvent::Restart(error) => return Err(PipelineError::Restart(error)),
             RebalanceEvent::Rejected(error) => {
-                return Err(ClientRejected::new(&self.resolver.settings.kafka, error).into());
+                return Err(ClientRejected::new(&self.resolver.settings.kafka.brokers, error).into());
             }
             RebalanceEvent::Fatal(error) => return Err(PipelineError::Consumer(error)),
         }

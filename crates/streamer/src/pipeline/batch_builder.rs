@@ -5,10 +5,10 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use crate::config::BatchSettings;
 use crate::pipeline::consumed_record::Change;
 use crate::pipeline::offset_tracker::{BatchRecords, Position};
 use crate::pipeline::raw_record::RawRecord;
-use crate::config::BatchSettings;
 
 /// A record with its position and write timestamp.
 #[derive(Debug)]

@@ -5,9 +5,9 @@
 use model::{User, UserId, headers};
 use uuid::Uuid;
 
+use crate::config::Tombstones;
 use crate::pipeline::raw_record::Header;
 use crate::pipeline::row::{ColumnTypes, UserRow};
-use crate::config::Tombstones;
 
 /// A record as received from the consumer.
 #[derive(Clone, Copy, Debug)]

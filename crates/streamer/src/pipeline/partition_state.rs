@@ -187,10 +187,10 @@ pub struct StampedRecord {
 mod tests {
     use super::*;
     use crate::checkpoint::StartReason;
+    use crate::config::DeadLetterSettings;
     use crate::dead_letters::stats::DeadLetterStats;
     use crate::pipeline::offset_tracker::BatchRecords;
     use crate::pipeline::write_timestamp::MaxSeen;
-    use crate::config::DeadLetterSettings;
 
     const NOW: i64 = 1_800_000_000_000_000;
 

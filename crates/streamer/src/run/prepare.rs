@@ -9,10 +9,10 @@ use crate::cassandra::error_class::ErrorClass;
 use crate::cassandra::prepare;
 use crate::cassandra::schema::{self, SchemaError, TableInfo};
 use crate::cassandra::session::Session;
-use crate::consumer::client::{self, ClientRejected};
-use crate::consumer::metadata_client::{MetadataClient, TopicInfo};
 use crate::consumer::topics;
 use crate::run::{RunError, Streamer};
+use ::kafka::ClientRejected;
+use ::kafka::{MetadataClient, TopicInfo};
 
 /// How long the nodes may disagree on the schema. A difference that lasts longer is an error.
 const SCHEMA_AGREEMENT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -38,8 +38,8 @@ impl Streamer {
                     self.kafka.ready();
                     return Ok(topic);
                 }
-                Err(error) if client::is_rejected(&error) => {
-                    return Err(ClientRejected::new(&self.settings.kafka, error).into());
+                Err(error) if ::kafka::is_rejected(&error) => {
+                    return Err(ClientRejected::new(&self.settings.kafka.brokers, error).into());
                 }
                 Err(error) => self.kafka.unready(self.metadata.describe(&error)),
             }

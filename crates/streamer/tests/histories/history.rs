@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use streamer::checkpoint::start_offset_resolver::verify_read_back;
 use streamer::checkpoint::{self, PartitionInfo, StartReason, admin};
-use streamer::dead_letters::limits::DeadLetterLimits;
 use streamer::config::{CheckpointSettings, DeadLetterSettings};
+use streamer::dead_letters::limits::DeadLetterLimits;
 
 use crate::Chance;
 use crate::member::Member;

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ::kafka::MetadataClient;
 use futures::future::{join, join_all};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
@@ -14,7 +15,6 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use reqwest::StatusCode;
 use service::List;
-use streamer::consumer::metadata_client::MetadataClient;
 use streamer::config::KafkaSettings;
 use testkit::kafka_client::KafkaClient;
 use testkit::servers::{KafkaCluster, KafkaOptions};
@@ -139,7 +139,7 @@ async fn brokers(address: &str) -> Result<Vec<i32>, String> {
 /// A name whose group is coordinated by [`COORDINATOR`].
 async fn group_of(cluster: &KafkaCluster, world: &World) -> String {
     // The brokers make their topic of groups when they are first asked for one.
-    let anyone = Arc::new(MetadataClient::new(&settings(cluster, &world.topic)).unwrap());
+    let anyone = Arc::new(streamer::consumer::client::metadata(&settings(cluster, &world.topic)).unwrap());
     eventually("there are groups", async || {
         let asked = anyone.request(MetadataClient::coordinator).await;
         let leaders = world.tap.leaders(OFFSETS).await.unwrap();
@@ -357,7 +357,7 @@ async fn what_was_told_of_a_broker_that_is_gone_is_asked_anew(three: &Three, one
         ..settings(&three.cluster, &three.world.topic)
     };
     let askers: Vec<_> = (0..ASKERS)
-        .map(|_| Arc::new(MetadataClient::new(&settings).unwrap()))
+        .map(|_| Arc::new(streamer::consumer::client::metadata(&settings).unwrap()))
         .collect();
     // More than once, so that each is connected to more than one broker.
     for _ in 0..3 {

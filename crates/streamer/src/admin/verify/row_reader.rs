@@ -15,11 +15,11 @@ use crate::cassandra::error_class::ErrorClass;
 use crate::cassandra::schema::SchemaError;
 use crate::cassandra::session::Session;
 use crate::cassandra::statements;
+use crate::config::Tombstones;
 use crate::consumer::scan::ScannedRecord;
 use crate::pipeline::consumed_record;
 use crate::pipeline::remaining_ttl::RowTtl;
 use crate::pipeline::row::ColumnTypes;
-use crate::config::Tombstones;
 
 /// The row that a record expects for its user.
 #[derive(Clone, Copy, Debug)]

@@ -71,21 +71,6 @@ impl RebootstrapMonitor {
     }
 }
 
-/// The old names of [`RebootstrapMonitor`]. To be removed once no crate uses them.
-pub type Answers = RebootstrapMonitor;
-
-#[allow(missing_docs, reason = "to be removed")]
-impl RebootstrapMonitor {
-    #[must_use]
-    pub fn of(servers: &str) -> Self {
-        Self::new(servers)
-    }
-
-    pub fn note<C: ClientContext, T>(&self, client: &Client<C>, result: &Result<T, KafkaError>) {
-        self.observe(client, result);
-    }
-}
-
 /// Whether no broker responded. An error that a broker sends is a response.
 fn is_unanswered<T>(result: &Result<T, KafkaError>) -> bool {
     use RDKafkaErrorCode as Code;

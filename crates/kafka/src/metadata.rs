@@ -8,16 +8,17 @@ use std::time::Duration;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
-use rebootstrap::Answers;
 use uuid::Uuid;
 
-use crate::consumer::{client, topic_id};
-use crate::config::KafkaSettings;
+use crate::client::Connection;
+use crate::error::is_rejected;
+use crate::rebootstrap::RebootstrapMonitor;
+use crate::topic_id;
 
 /// A consumer without an assignment that only sends metadata requests.
 pub struct MetadataClient {
     consumer: BaseConsumer,
-    answers: Answers,
+    rebootstrap: RebootstrapMonitor,
     topic: String,
     brokers: String,
     timeout: Duration,
@@ -36,22 +37,28 @@ pub struct TopicInfo {
 const MAX_EVENTS: usize = 100;
 
 impl MetadataClient {
-    /// Creates a client that connects on the first request.
+    /// Creates a client of the group and topic that connects on the first request.
     ///
     /// # Errors
     /// When librdkafka rejects the configuration.
-    pub fn new(settings: &KafkaSettings) -> Result<Self, KafkaError> {
-        let consumer = client::shared(settings)
-            .set("group.id", &settings.group)
+    pub fn new(
+        connection: &Connection,
+        group: &str,
+        topic: &str,
+        timeout: Duration,
+    ) -> Result<Self, KafkaError> {
+        let consumer = connection
+            .config()
+            .set("group.id", group)
             .set("enable.auto.commit", "false")
             .create()?;
-        let brokers = settings.brokers.join(",");
+        let brokers = connection.brokers().to_owned();
         Ok(Self {
             consumer,
-            answers: Answers::of(&brokers),
-            topic: settings.topic.clone(),
+            rebootstrap: RebootstrapMonitor::new(&brokers),
+            topic: topic.to_owned(),
             brokers,
-            timeout: settings.probe_interval,
+            timeout,
         })
     }
 
@@ -74,7 +81,7 @@ impl MetadataClient {
         tokio::task::spawn_blocking(move || {
             let earlier = client.rejection();
             let response = request(&client);
-            client.answers.note(client.consumer.client(), &response);
+            client.rebootstrap.observe(client.consumer.client(), &response);
             response.map_err(|error| client.rejection().or(earlier).unwrap_or(error))
         })
         .await
@@ -86,19 +93,22 @@ impl MetadataClient {
         std::iter::from_fn(|| self.consumer.poll(Duration::ZERO))
             .take(MAX_EVENTS)
             .filter_map(Result::err)
-            .find(client::is_rejected)
+            .find(is_rejected)
     }
 
-    /// Whether the topic exists. A topic that the client may not describe counts as missing.
+    /// The number of partitions of a topic, or `None` if it does not exist. A topic that this client may not describe does
+    /// not exist for it.
     ///
     /// # Errors
     /// When the cluster does not respond in time.
-    pub fn has_topic(&self, name: &str) -> Result<bool, KafkaError> {
+    pub fn partitions_of(&self, name: &str) -> Result<Option<usize>, KafkaError> {
         let metadata = self.consumer.fetch_metadata(Some(name), self.timeout)?;
         Ok(metadata
             .topics()
             .iter()
-            .any(|topic| topic.error().is_none() && !topic.partitions().is_empty()))
+            .filter(|topic| topic.error().is_none())
+            .map(|topic| topic.partitions().len())
+            .find(|partitions| *partitions > 0))
     }
 
     /// Returns the topic's id and number of partitions.

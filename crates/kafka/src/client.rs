@@ -1,0 +1,71 @@
+//! The librdkafka configuration that all clients share.
+
+use rdkafka::ClientConfig;
+
+/// How a client connects to the cluster. Must not be logged: properties may be secrets.
+#[derive(Clone)]
+pub struct Connection {
+    client_id: &'static str,
+    brokers: String,
+    properties: Vec<(String, String)>,
+}
+
+impl Connection {
+    /// Connects to `brokers`, each `host:port`. `properties` override everything but the brokers; `_` in a name stands
+    /// for `.`.
+    pub fn new(
+        client_id: &'static str,
+        brokers: &[String],
+        properties: impl IntoIterator<Item = (impl AsRef<str>, impl Into<String>)>,
+    ) -> Self {
+        let properties = properties.into_iter();
+        Self {
+            client_id,
+            brokers: brokers.join(","),
+            properties: properties
+                .map(|(name, value)| (name.as_ref().replace('_', "."), value.into()))
+                .collect(),
+        }
+    }
+
+    /// The bootstrap servers, in librdkafka's format.
+    #[must_use]
+    pub fn brokers(&self) -> &str {
+        &self.brokers
+    }
+
+    /// The configuration of brokers and timeouts, with the operator's properties.
+    #[must_use]
+    pub fn config(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config
+            .set("client.id", self.client_id)
+            .set("socket.keepalive.enable", "true")
+            .set("socket.connection.setup.timeout.ms", "5000")
+            // Reconnects at once to a broker that restarts; the default backs off to ten seconds.
+            .set("reconnect.backoff.ms", "50")
+            .set("reconnect.backoff.max.ms", "1000")
+            // librdkafka's default of five minutes hides new partitions and new leaders.
+            .set("topic.metadata.refresh.interval.ms", "10000");
+        for (name, value) in &self.properties {
+            config.set(name, value);
+        }
+        config.set("bootstrap.servers", &self.brokers);
+        config
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn properties_override_defaults_but_not_brokers() {
+        let brokers = ["a:1".to_owned(), "b:2".to_owned()];
+        let properties = [("socket_timeout_ms", "2000"), ("bootstrap.servers", "c:3")];
+        let config = Connection::new("test", &brokers, properties).config();
+        assert_eq!(config.get("socket.timeout.ms"), Some("2000"));
+        assert_eq!(config.get("bootstrap.servers"), Some("a:1,b:2"));
+        assert_eq!(config.get("client.id"), Some("test"));
+    }
+}

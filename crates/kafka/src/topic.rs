@@ -1,0 +1,290 @@
+//! Creates topics that are absent, and compares existing ones with what is expected. An existing topic is never changed;
+//! differences are logged, because they may be intended.
+
+use std::time::Duration;
+
+use rdkafka::admin::{
+    AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication,
+};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::metadata::MetadataTopic;
+use thiserror::Error;
+
+use crate::client::Connection;
+
+const ADMIN_TIMEOUT: Duration = Duration::from_secs(10);
+/// Kafka's default for `max.message.bytes`.
+const DEFAULT_MAX_MESSAGE_BYTES: usize = 1_048_588;
+/// A dead letter carries the whole original record and the headers of its reason.
+const DEAD_LETTER_OVERHEAD_BYTES: usize = 64 * 1024;
+
+/// The topic was not created or described.
+#[derive(Debug, Error)]
+pub enum TopicError {
+    /// The admin client was not created.
+    #[error("failed to create an admin client")]
+    Client(#[source] KafkaError),
+    /// The cluster did not respond to the creation.
+    #[error("failed to create topic {topic}")]
+    Create {
+        /// The topic.
+        topic: String,
+        /// The error of librdkafka.
+        #[source]
+        source: KafkaError,
+    },
+    /// The configuration was not read.
+    #[error("failed to describe topic {topic}")]
+    Describe {
+        /// The topic.
+        topic: String,
+        /// The error of librdkafka.
+        #[source]
+        source: KafkaError,
+    },
+    /// The cluster refused the creation.
+    #[error("failed to create topic {topic}: {code}")]
+    Refused {
+        /// The topic.
+        topic: String,
+        /// The broker's error code.
+        code: RDKafkaErrorCode,
+    },
+}
+
+impl TopicError {
+    /// The error of librdkafka behind it.
+    #[must_use]
+    pub fn into_kafka(self) -> KafkaError {
+        match self {
+            Self::Client(source) | Self::Create { source, .. } | Self::Describe { source, .. } => source,
+            Self::Refused { code, .. } => KafkaError::AdminOp(code),
+        }
+    }
+}
+
+/// What a topic has to be: its partitions, replicas and configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicSpec {
+    name: String,
+    partitions: i32,
+    replication: i32,
+    config: Vec<(&'static str, String)>,
+}
+
+impl TopicSpec {
+    /// The topic of the records. `min_insync_replicas` defaults to [`default_min_insync_replicas`].
+    #[must_use]
+    pub fn records(
+        name: &str,
+        partitions: i32,
+        replication: i32,
+        min_insync_replicas: Option<i32>,
+        retention: Duration,
+    ) -> Self {
+        let spec = Self::replicated(name, partitions, replication, min_insync_replicas);
+        // The brokers' clock is the only one that sets timestamps.
+        spec.with("message.timestamp.type", "LogAppendTime")
+            .with("cleanup.policy", "delete")
+            .with("retention.ms", retention.as_millis())
+    }
+
+    /// The topic of the dead letters: kept for ever, with room for the largest record and the headers of its reason.
+    #[must_use]
+    pub fn dead_letters(
+        name: &str,
+        partitions: i32,
+        replication: i32,
+        min_insync_replicas: Option<i32>,
+    ) -> Self {
+        let spec = Self::replicated(name, partitions, replication, min_insync_replicas);
+        spec.with("retention.ms", -1).with(
+            "max.message.bytes",
+            DEFAULT_MAX_MESSAGE_BYTES + DEAD_LETTER_OVERHEAD_BYTES,
+        )
+    }
+
+    fn replicated(name: &str, partitions: i32, replication: i32, min_insync_replicas: Option<i32>) -> Self {
+        let min_insync = min_insync_replicas.unwrap_or_else(|| default_min_insync_replicas(replication));
+        let spec = Self {
+            name: name.to_owned(),
+            partitions,
+            replication,
+            config: Vec::new(),
+        };
+        // A lagging replica must not become leader and lose acknowledged records.
+        spec.with("min.insync.replicas", min_insync)
+            .with("unclean.leader.election.enable", false)
+    }
+
+    fn with(mut self, name: &'static str, value: impl ToString) -> Self {
+        self.config.push((name, value.to_string()));
+        self
+    }
+
+    /// The topic's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Creates the topic. Succeeds if it exists already.
+    ///
+    /// # Errors
+    /// Each [`TopicError`] but [`TopicError::Describe`].
+    pub async fn create(&self, connection: &Connection) -> Result<(), TopicError> {
+        let topic = NewTopic {
+            name: &self.name,
+            num_partitions: self.partitions,
+            replication: TopicReplication::Fixed(self.replication),
+            config: self
+                .config
+                .iter()
+                .map(|(name, value)| (*name, value.as_str()))
+                .collect(),
+        };
+        let admin = admin(connection)?;
+        let created = admin.create_topics([&topic], &options()).await;
+        close(admin);
+        let topic = self.name.clone();
+        let created = created.map_err(|source| TopicError::Create {
+            topic: topic.clone(),
+            source,
+        });
+        match created?.pop() {
+            // Another process was faster.
+            Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => Ok(()),
+            Some(Err((_, code))) => Err(TopicError::Refused { topic, code }),
+            Some(Ok(_)) | None => {
+                tracing::info!(topic, partitions = self.partitions, "topic created");
+                Ok(())
+            }
+        }
+    }
+
+    /// Logs where an existing topic differs. Returns its `min.insync.replicas`.
+    ///
+    /// # Errors
+    /// [`TopicError::Client`] and [`TopicError::Describe`].
+    pub async fn check(&self, connection: &Connection, partitions: usize) -> Result<usize, TopicError> {
+        let admin = admin(connection)?;
+        let name = ResourceSpecifier::Topic(&self.name);
+        let described = admin.describe_configs([&name], &options()).await;
+        close(admin);
+        let failed = |source| TopicError::Describe {
+            topic: self.name.clone(),
+            source,
+        };
+        let config = described
+            .map_err(failed)?
+            .pop()
+            .transpose()
+            .map_err(|code| failed(KafkaError::AdminOp(code)))?;
+        for (name, found, expected) in self.differences(partitions, config.as_ref()) {
+            tracing::warn!(
+                topic = self.name,
+                name,
+                found,
+                expected,
+                "topic differs from the settings and is not changed"
+            );
+        }
+        let min_insync =
+            config.and_then(|config| config.get("min.insync.replicas")?.value.as_ref()?.parse().ok());
+        Ok(min_insync.unwrap_or(1))
+    }
+
+    fn differences(
+        &self,
+        partitions: usize,
+        config: Option<&ConfigResource>,
+    ) -> Vec<(&'static str, String, String)> {
+        let found = |name: &str| config?.get(name)?.value.clone();
+        let mut differences = vec![("partitions", partitions.to_string(), self.partitions.to_string())];
+        for (name, expected) in &self.config {
+            differences.push((name, found(name).unwrap_or_default(), expected.clone()));
+        }
+        differences.retain(|(_, found, expected)| found != expected);
+        differences
+    }
+}
+
+/// `min.insync.replicas` of a topic with this replication factor: one replica may be away, and an acknowledged record is
+/// on two of three.
+#[must_use]
+pub const fn default_min_insync_replicas(replication: i32) -> i32 {
+    if replication >= 3 { 2 } else { 1 }
+}
+
+/// Why the topic is not writable now; none if it is.
+pub fn unwritable_reason(topic: &MetadataTopic, min_insync: usize) -> Option<String> {
+    if let Some(error) = topic.error() {
+        return Some(RDKafkaErrorCode::from(error).to_string());
+    }
+    if topic.partitions().is_empty() {
+        return Some("the topic has no partitions yet".to_owned());
+    }
+    topic.partitions().iter().find_map(|partition| {
+        let (id, in_sync) = (partition.id(), partition.isr().len());
+        if partition.leader() < 0 {
+            Some(format!("partition {id} has no leader"))
+        } else if in_sync < min_insync {
+            Some(format!(
+                "partition {id} has {in_sync} of {min_insync} replicas in sync"
+            ))
+        } else {
+            None
+        }
+    })
+}
+
+fn admin(connection: &Connection) -> Result<AdminClient<DefaultClientContext>, TopicError> {
+    connection.config().create().map_err(TopicError::Client)
+}
+
+/// Closing a client waits for its threads, which must not block the requests.
+fn close(admin: AdminClient<DefaultClientContext>) {
+    drop(tokio::task::spawn_blocking(move || drop(admin)));
+}
+
+fn options() -> AdminOptions {
+    AdminOptions::new()
+        .request_timeout(Some(ADMIN_TIMEOUT))
+        .operation_timeout(Some(ADMIN_TIMEOUT))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn value<'a>(spec: &'a TopicSpec, name: &str) -> &'a str {
+        let found = spec.config.iter().find(|(key, _)| *key == name);
+        &found.unwrap().1
+    }
+
+    #[test]
+    fn min_insync_replicas_follow_replication_unless_set() {
+        let retention = Duration::from_secs(60);
+        for (replication, set, expected) in
+            [(1, None, "1"), (2, None, "1"), (3, None, "2"), (3, Some(1), "1")]
+        {
+            let records = TopicSpec::records("a", 6, replication, set, retention);
+            let letters = TopicSpec::dead_letters("b", 6, replication, set);
+            assert_eq!(value(&records, "min.insync.replicas"), expected);
+            assert_eq!(value(&letters, "min.insync.replicas"), expected);
+        }
+    }
+
+    #[test]
+    fn differences_name_what_an_absent_configuration_lacks() {
+        let spec = TopicSpec::records("a", 6, 1, None, Duration::from_secs(60));
+        let names: Vec<_> = spec
+            .differences(3, None)
+            .into_iter()
+            .map(|(name, ..)| name)
+            .collect();
+        assert_eq!(names.len(), 1 + spec.config.len());
+        assert_eq!(names[0], "partitions");
+    }
+}
