@@ -1,5 +1,5 @@
-//! Creates the topic if it is absent, and compares an existing one with the settings. An existing topic is never changed;
-//! differences are logged, because they may be intended.
+//! Creates the topic if it is absent, and compares an existing one with the settings. An existing topic is never
+//! changed; differences are logged, because they may be intended.
 
 use std::time::Duration;
 
