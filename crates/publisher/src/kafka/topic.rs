@@ -16,38 +16,14 @@ use crate::settings::KafkaSettings;
 
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The topic was not created or described.
+/// An admin request for the topic failed.
 #[derive(Debug, Error)]
-pub(crate) enum TopicError {
-    /// The admin client was not created.
-    #[error("failed to create an admin client")]
-    Client(#[source] KafkaError),
-    /// The cluster did not respond to the creation.
-    #[error("failed to create topic {topic}")]
-    Create {
-        /// The topic.
-        topic: String,
-        /// The error of librdkafka.
-        #[source]
-        source: KafkaError,
-    },
-    /// The configuration was not read.
-    #[error("failed to describe topic {topic}")]
-    Describe {
-        /// The topic.
-        topic: String,
-        /// The error of librdkafka.
-        #[source]
-        source: KafkaError,
-    },
-    /// The cluster refused the creation.
-    #[error("failed to create topic {topic}: {code}")]
-    Refused {
-        /// The topic.
-        topic: String,
-        /// The broker's error code.
-        code: RDKafkaErrorCode,
-    },
+#[error("failed to {operation} topic {topic}")]
+pub(crate) struct TopicError {
+    operation: &'static str,
+    topic: String,
+    #[source]
+    source: KafkaError,
 }
 
 /// The configuration of a created topic.
@@ -66,7 +42,7 @@ fn topic_config(settings: &KafkaSettings) -> Vec<(&'static str, String)> {
 /// Creates the topic. Succeeds if it exists already.
 ///
 /// # Errors
-/// Each [`TopicError`].
+/// [`TopicError`].
 pub(crate) async fn create(settings: &KafkaSettings) -> Result<(), TopicError> {
     let configs = topic_config(settings);
     let topic = NewTopic {
@@ -78,17 +54,13 @@ pub(crate) async fn create(settings: &KafkaSettings) -> Result<(), TopicError> {
             .map(|(name, value)| (*name, value.as_str()))
             .collect(),
     };
-    let admin = admin(settings)?;
+    let failed = |source| error("create", settings, source);
+    let admin = admin(settings).map_err(failed)?;
     let created = admin.create_topics([&topic], &options()).await;
     close(admin);
-    let name = || settings.topic.clone();
-    let created = created.map_err(|source| TopicError::Create {
-        topic: name(),
-        source,
-    });
-    match created?.pop() {
+    match created.map_err(failed)?.pop() {
         Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => Ok(()),
-        Some(Err((_, code))) => Err(TopicError::Refused { topic: name(), code }),
+        Some(Err((_, code))) => Err(failed(KafkaError::AdminOp(code))),
         Some(Ok(_)) | None => {
             tracing::info!(
                 topic = settings.topic,
@@ -103,16 +75,13 @@ pub(crate) async fn create(settings: &KafkaSettings) -> Result<(), TopicError> {
 /// Logs where an existing topic differs from the settings. Returns its `min.insync.replicas`.
 ///
 /// # Errors
-/// [`TopicError::Client`] and [`TopicError::Describe`].
+/// [`TopicError`].
 pub(crate) async fn check_config(settings: &KafkaSettings, partitions: usize) -> Result<usize, TopicError> {
-    let admin = admin(settings)?;
+    let failed = |source| error("describe", settings, source);
+    let admin = admin(settings).map_err(failed)?;
     let name = ResourceSpecifier::Topic(&settings.topic);
     let described = admin.describe_configs([&name], &options()).await;
     close(admin);
-    let failed = |source| TopicError::Describe {
-        topic: settings.topic.clone(),
-        source,
-    };
     let config = described
         .map_err(failed)?
         .pop()
@@ -172,8 +141,16 @@ pub(crate) fn unwritable_reason(topic: &MetadataTopic, min_insync: usize) -> Opt
     })
 }
 
-fn admin(settings: &KafkaSettings) -> Result<AdminClient<DefaultClientContext>, TopicError> {
-    client::connection(settings).create().map_err(TopicError::Client)
+fn error(operation: &'static str, settings: &KafkaSettings, source: KafkaError) -> TopicError {
+    TopicError {
+        operation,
+        topic: settings.topic.clone(),
+        source,
+    }
+}
+
+fn admin(settings: &KafkaSettings) -> Result<AdminClient<DefaultClientContext>, KafkaError> {
+    client::connection(settings).create()
 }
 
 /// Closing a client waits for its threads, which must not block the requests.
