@@ -19,48 +19,21 @@ const DEFAULT_MAX_MESSAGE_BYTES: usize = 1_048_588;
 /// A dead letter carries the whole original record and the headers of its reason.
 const DEAD_LETTER_OVERHEAD_BYTES: usize = 64 * 1024;
 
-/// The topic was not created or described.
+/// An admin request for a topic failed.
 #[derive(Debug, Error)]
-pub enum TopicError {
-    /// The admin client was not created.
-    #[error("failed to create an admin client")]
-    Client(#[source] KafkaError),
-    /// The cluster did not respond to the creation.
-    #[error("failed to create topic {topic}")]
-    Create {
-        /// The topic.
-        topic: String,
-        /// The error of librdkafka.
-        #[source]
-        source: KafkaError,
-    },
-    /// The configuration was not read.
-    #[error("failed to describe topic {topic}")]
-    Describe {
-        /// The topic.
-        topic: String,
-        /// The error of librdkafka.
-        #[source]
-        source: KafkaError,
-    },
-    /// The cluster refused the creation.
-    #[error("failed to create topic {topic}: {code}")]
-    Refused {
-        /// The topic.
-        topic: String,
-        /// The broker's error code.
-        code: RDKafkaErrorCode,
-    },
+#[error("failed to {operation} topic {topic}")]
+pub struct TopicError {
+    operation: &'static str,
+    topic: String,
+    #[source]
+    source: KafkaError,
 }
 
 impl TopicError {
     /// The error of librdkafka behind it.
     #[must_use]
     pub fn into_kafka(self) -> KafkaError {
-        match self {
-            Self::Client(source) | Self::Create { source, .. } | Self::Describe { source, .. } => source,
-            Self::Refused { code, .. } => KafkaError::AdminOp(code),
-        }
+        self.source
     }
 }
 
@@ -132,7 +105,7 @@ impl TopicSpec {
     /// Creates the topic. Succeeds if it exists already.
     ///
     /// # Errors
-    /// Each [`TopicError`] but [`TopicError::Describe`].
+    /// [`TopicError`].
     pub async fn create(&self, connection: &Connection) -> Result<(), TopicError> {
         let topic = NewTopic {
             name: &self.name,
@@ -144,20 +117,16 @@ impl TopicSpec {
                 .map(|(name, value)| (*name, value.as_str()))
                 .collect(),
         };
-        let admin = admin(connection)?;
+        let failed = |source| self.error("create", source);
+        let admin = admin(connection).map_err(failed)?;
         let created = admin.create_topics([&topic], &options()).await;
         close(admin);
-        let topic = self.name.clone();
-        let created = created.map_err(|source| TopicError::Create {
-            topic: topic.clone(),
-            source,
-        });
-        match created?.pop() {
+        match created.map_err(failed)?.pop() {
             // Another process was faster.
             Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => Ok(()),
-            Some(Err((_, code))) => Err(TopicError::Refused { topic, code }),
+            Some(Err((_, code))) => Err(failed(KafkaError::AdminOp(code))),
             Some(Ok(_)) | None => {
-                tracing::info!(topic, partitions = self.partitions, "topic created");
+                tracing::info!(topic = self.name, partitions = self.partitions, "topic created");
                 Ok(())
             }
         }
@@ -166,16 +135,13 @@ impl TopicSpec {
     /// Logs where an existing topic differs. Returns its `min.insync.replicas`.
     ///
     /// # Errors
-    /// [`TopicError::Client`] and [`TopicError::Describe`].
+    /// [`TopicError`].
     pub async fn check(&self, connection: &Connection, partitions: usize) -> Result<usize, TopicError> {
-        let admin = admin(connection)?;
+        let failed = |source| self.error("describe", source);
+        let admin = admin(connection).map_err(failed)?;
         let name = ResourceSpecifier::Topic(&self.name);
         let described = admin.describe_configs([&name], &options()).await;
         close(admin);
-        let failed = |source| TopicError::Describe {
-            topic: self.name.clone(),
-            source,
-        };
         let config = described
             .map_err(failed)?
             .pop()
@@ -193,6 +159,14 @@ impl TopicSpec {
         let min_insync =
             config.and_then(|config| config.get("min.insync.replicas")?.value.as_ref()?.parse().ok());
         Ok(min_insync.unwrap_or(1))
+    }
+
+    fn error(&self, operation: &'static str, source: KafkaError) -> TopicError {
+        TopicError {
+            operation,
+            topic: self.name.clone(),
+            source,
+        }
     }
 
     fn differences(
@@ -239,8 +213,8 @@ pub fn unwritable_reason(topic: &MetadataTopic, min_insync: usize) -> Option<Str
     })
 }
 
-fn admin(connection: &Connection) -> Result<AdminClient<DefaultClientContext>, TopicError> {
-    connection.config().create().map_err(TopicError::Client)
+fn admin(connection: &Connection) -> Result<AdminClient<DefaultClientContext>, KafkaError> {
+    connection.config().create()
 }
 
 /// Closing a client waits for its threads, which must not block the requests.

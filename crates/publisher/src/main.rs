@@ -6,9 +6,9 @@ use clap::{Parser, Subcommand};
 use publisher::PublisherSettings;
 use service::{CommandLine, ConfigCommand, HealthCheck, Process};
 
-/// Records are allocated by the threads that read requests and freed by librdkafka's thread. glibc keeps an arena for each
-/// thread, and so holds several times the memory in use. jemalloc returns it. Its settings are in `.cargo/config.toml`;
-/// librdkafka uses it, too.
+/// Records are allocated by the threads that read requests and freed by librdkafka's thread. glibc keeps an arena for
+/// each thread, and so holds several times the memory in use. jemalloc returns it. Its settings are in
+/// `.cargo/config.toml`; librdkafka uses it, too.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -7,8 +7,8 @@ use rdkafka::Statistics;
 use rdkafka::statistics::{Broker, Window};
 use service::Metrics;
 
-/// All metrics; each field's doc is its help text. Shared by `Arc` and not `Clone`: a clone for each request would update
-/// the reference count of every metric.
+/// All metrics; each field's doc is its help text. Shared by `Arc` and not `Clone`: a clone for each request would
+/// update the reference count of every metric.
 pub struct PublisherMetrics {
     /// Requests by response status; `disconnected` if the caller did not wait.
     pub(crate) requests: IntCounterVec,

@@ -28,8 +28,8 @@ const MAX_HEADER_BYTES: usize = 64 * 1024;
 /// The maximum number of concurrent requests on one HTTP/2 connection.
 const MAX_STREAMS: u32 = 128;
 
-/// The flow-control window of an HTTP/2 connection and of each of its streams, in bytes. Received data is in memory before
-/// any other limit counts it. Enough for 100 MB/s at 2 ms.
+/// The flow-control window of an HTTP/2 connection and of each of its streams, in bytes. Received data is in memory
+/// before any other limit counts it. Enough for 100 MB/s at 2 ms.
 const FLOW_CONTROL_WINDOW: u32 = 256 * 1024;
 
 /// The send buffer of an HTTP/2 stream, in bytes.

@@ -76,15 +76,15 @@ pub(crate) fn producer(settings: &KafkaSettings, limits: &LimitSettings) -> Clie
             "statistics.interval.ms",
             settings.statistics_interval.as_millis().to_string(),
         )
-        // Admission limits this queue, and releases a record a moment before librdkafka does. If the queue were full in
-        // the middle of a request, the outcome of the request would be unknown.
+        // Admission limits this queue, and releases a record a moment before librdkafka does. If the queue were full
+        // in the middle of a request, the outcome of the request would be unknown.
         .set("queue.buffering.max.messages", UNLIMITED)
         .set("queue.buffering.max.kbytes", MAX_QUEUE_KIB);
     config
 }
 
-/// The producer's limit of a message, in bytes: its default, or the largest record with key and headers. The broker enforces
-/// the topic's limit.
+/// The producer's limit of a message, in bytes: its default, or the largest record with key and headers. The broker
+/// enforces the topic's limit.
 fn max_message_bytes(limits: &LimitSettings) -> u64 {
     let record = limits.max_record.as_u64().saturating_add(16 * 1024);
     record.clamp(1_000_000, 1_000_000_000)

@@ -1,4 +1,5 @@
-//! The current status of Kafka: up, down or permanently failed. The topic monitor and the producer's callbacks set it.
+//! The current status of Kafka: up, down or permanently failed. The topic monitor and the producer's callbacks set
+//! it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -11,8 +12,8 @@ use tokio_util::sync::CancellationToken;
 /// An error from which a running process can't recover.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum FatalKafkaError {
-    /// The idempotent producer has failed, for example after the broker lost acknowledged records. Only a new producer can
-    /// continue.
+    /// The idempotent producer has failed, for example after the broker lost acknowledged records. Only a new
+    /// producer can continue.
     #[error("fatal error of the idempotent producer, which only a restart fixes: {0}")]
     Producer(String),
     /// Kafka rejects the credentials at the first connection, or authorizes no write at all.

@@ -117,8 +117,8 @@ impl TopicMonitor {
         })
     }
 
-    /// A metadata request for the topic may create it with the broker's defaults. So all topics are requested until it
-    /// exists.
+    /// A metadata request for the topic may create it with the broker's defaults. So all topics are requested until
+    /// it exists.
     async fn probe(&self, known: KnownTopic) -> ProbeResult {
         let producer = Arc::clone(&self.producer);
         let settings = Arc::clone(&self.settings);

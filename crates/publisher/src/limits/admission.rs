@@ -45,8 +45,8 @@ impl Admission {
         }
     }
 
-    /// A permit for a response of that many bytes, even above the limit: the response has to be sent. Its request held
-    /// more and has just released it, so the excess is a part of the limit at most.
+    /// A permit for a response of that many bytes, even above the limit: the response has to be sent. Its request
+    /// held more and has just released it, so the excess is a part of the limit at most.
     pub(super) fn enter_above_limit(&self, bytes: usize) -> AdmissionPermit {
         let mut permit = self.enter();
         permit.bytes.acquire_above_limit(bytes);
@@ -61,8 +61,8 @@ pub struct AdmissionPermit {
 }
 
 impl AdmissionPermit {
-    /// Checks whether that many more bytes would fit now. Acquires nothing: a caller that announces a large body and sends
-    /// it slowly must not block others.
+    /// Checks whether that many more bytes would fit now. Acquires nothing: a caller that announces a large body and
+    /// sends it slowly must not block others.
     ///
     /// # Errors
     /// [`Overloaded`].
@@ -96,8 +96,8 @@ impl AdmissionPermit {
         self.bytes.release(surplus);
     }
 
-    /// Releases the records above `kept`, which do not go to Kafka. Their bytes stay acquired, because their errors take
-    /// memory as well.
+    /// Releases the records above `kept`, which do not go to Kafka. Their bytes stay acquired, because their errors
+    /// take memory as well.
     pub fn keep_records(&mut self, kept: usize) {
         let surplus = self.records.held.saturating_sub(kept);
         self.records.release(surplus);

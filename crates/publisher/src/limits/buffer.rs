@@ -9,8 +9,8 @@ use bytes::Bytes;
 
 use super::admission::{AdmissionPermit, Overloaded};
 
-/// The capacity is at most this multiple of the received bytes. So a caller that announces much and sends little holds
-/// little, and copying costs less than reading did.
+/// The capacity is at most this multiple of the received bytes. So a caller that announces much and sends little
+/// holds little, and copying costs less than reading did.
 const GROWTH: usize = 2;
 
 /// How much is read from a decoder between two checks of the size, in bytes.

@@ -1,4 +1,5 @@
-//! Counts unread responses as bytes in flight. A list of thousands of errors takes megabytes until its caller reads it.
+//! Counts unread responses as bytes in flight. A list of thousands of errors takes megabytes until its caller reads
+//! it.
 
 use std::sync::Arc;
 

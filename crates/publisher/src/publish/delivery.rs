@@ -1,4 +1,5 @@
-//! Tracks the delivery of the records of one request. A future resolves once the last record is acknowledged or failed.
+//! Tracks the delivery of the records of one request. A future resolves once the last record is acknowledged or
+//! failed.
 
 use std::cell::Cell;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -49,8 +50,8 @@ impl Refusal {
 }
 
 impl From<RDKafkaErrorCode> for DeliveryOutcome {
-    /// Only the broker's own response to the write is definite. After a timeout, a purge or any other error, an earlier
-    /// attempt may have written the record.
+    /// Only the broker's own response to the write is definite. After a timeout, a purge or any other error, an
+    /// earlier attempt may have written the record.
     fn from(code: RDKafkaErrorCode) -> Self {
         match code {
             RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::ClusterAuthorizationFailed => {

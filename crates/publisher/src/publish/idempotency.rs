@@ -144,8 +144,8 @@ impl IdempotencyCache {
 }
 
 impl InFlightGuard {
-    /// Stores the response, sent at the time `now`, and evicts the oldest ones to make room for it. A response that is
-    /// larger than the cache is not stored.
+    /// Stores the response, sent at the time `now`, and evicts the oldest ones to make room for it. A response that
+    /// is larger than the cache is not stored.
     pub fn store(self, response: CachedResponse, now: Instant) {
         let max_bytes = usize::try_from(self.cache.settings.bytes.as_u64()).unwrap_or(usize::MAX);
         let size = response.size();

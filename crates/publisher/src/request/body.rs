@@ -116,8 +116,9 @@ impl IncomingBody {
         Ok(buffer.finish(permit))
     }
 
-    /// Returns none after the deadline. The timer is outside Tokio's task budget: the same task reads the connection, and a
-    /// flood of bytes without body (zeros before the size of a chunk) would use up the budget before the timer is polled.
+    /// Returns none after the deadline. The timer is outside Tokio's task budget: the same task reads the connection,
+    /// and a flood of bytes without body (zeros before the size of a chunk) would use up the budget before the timer
+    /// is polled.
     async fn next_chunk_until(&mut self, until: Instant) -> Option<Result<Option<Bytes>, BodyError>> {
         unconstrained(timeout_at(until, self.next_chunk())).await.ok()
     }
@@ -131,8 +132,8 @@ impl IncomingBody {
         Ok(None)
     }
 
-    /// Reads and drops a part of a rejected body. Otherwise a caller that is still writing would see a reset connection
-    /// instead of the response.
+    /// Reads and drops a part of a rejected body. Otherwise a caller that is still writing would see a reset
+    /// connection instead of the response.
     pub async fn discard(mut self) {
         let mut rest = self.limit.saturating_mul(2);
         if self.expects_continue {

@@ -16,8 +16,8 @@ use crate::limits::buffer::Buffer;
 /// The supported encodings, for `Accept-Encoding` in a 415.
 pub(crate) const SUPPORTED: &str = "gzip, zstd";
 
-/// The largest zstd window, as a power of two: 8 MiB, which every decoder must support (RFC 8878). It limits the memory of
-/// the decoder.
+/// The largest zstd window, as a power of two: 8 MiB, which every decoder must support (RFC 8878). It limits the
+/// memory of the decoder.
 const MAX_WINDOW_LOG: u32 = 23;
 
 /// The `Content-Encoding` of a body.

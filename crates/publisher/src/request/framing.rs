@@ -47,7 +47,8 @@ pub enum FramingError {
 }
 
 impl Format {
-    /// Parses a `Content-Type`; returns none if it is not supported. Ignores parameters except a `charset` other than UTF-8.
+    /// Parses a `Content-Type`; returns none if it is not supported. Ignores parameters except a `charset` other than
+    /// UTF-8.
     pub fn from_content_type(content_type: &HeaderValue) -> Option<Self> {
         let mut parts = content_type.to_str().ok()?.split(';').map(str::trim);
         let media_type = parts.next()?;
@@ -130,8 +131,8 @@ fn elements(body: &[u8], limit: usize) -> Result<Vec<&[u8]>, FramingError> {
     })
 }
 
-/// The fast path for an array of records in the canonical encoding: the scan for the end of a record also proves that it is
-/// JSON. Returns none for any other array.
+/// The fast path for an array of records in the canonical encoding: the scan for the end of a record also proves that
+/// it is JSON. Returns none for any other array.
 fn canonical_elements(body: &[u8], limit: usize) -> Option<Vec<&[u8]>> {
     let mut rest = std::str::from_utf8(body).ok()?.strip_prefix('[')?;
     let mut elements = Vec::new();

@@ -1,5 +1,5 @@
-//! The metadata of a request: run, sequence number, trace and acceptance time. It is read from HTTP headers and written as
-//! Kafka headers.
+//! The metadata of a request: run, sequence number, trace and acceptance time. It is read from HTTP headers and
+//! written as Kafka headers.
 //!
 //! Never decides the order of records.
 

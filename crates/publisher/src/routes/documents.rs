@@ -1,4 +1,5 @@
-//! Serves the machine-readable documents: the JSON Schema of a record and the OpenAPI document. Both are rendered once.
+//! Serves the machine-readable documents: the JSON Schema of a record and the OpenAPI document. Both are rendered
+//! once.
 
 use axum::Router;
 use axum::http::{HeaderValue, header};

@@ -30,8 +30,9 @@ pub struct AppState {
     pub(super) detached: TaskTracker,
     /// Limits concurrent decompression to the number of processors.
     pub(super) decompressors: Semaphore,
-    /// Limits large bodies whose records are being queued, in KiB. The producer's queue copies each record, so until the
-    /// last one is queued the body is in memory twice. All these copies together are at most one body of maximum size.
+    /// Limits large bodies whose records are being queued, in KiB. The producer's queue copies each record, so until
+    /// the last one is queued the body is in memory twice. All these copies together are at most one body of maximum
+    /// size.
     pub(super) large_bodies: Semaphore,
     pub(super) max_body: usize,
     pub(super) body_timeout: Duration,
@@ -99,8 +100,8 @@ impl AppState {
         }
     }
 
-    /// The last check before the first record is queued. The delivery timeout has to end before `deadline`, so that the
-    /// response follows the producer's result.
+    /// The last check before the first record is queued. The delivery timeout has to end before `deadline`, so that
+    /// the response follows the producer's result.
     pub(super) fn check_deadline(&self, deadline: Instant) -> Result<(), Problem> {
         self.check_available()?;
         if Instant::now() + self.delivery_timeout > deadline {

@@ -111,9 +111,9 @@ async fn disconnected_caller_finds_its_response() {
     assert_eq!(status, 200, "a doubt is not remembered");
 }
 
-/// Two callers may think of the same key.
+/// Two callers may use the same key.
 #[tokio::test]
-async fn a_key_is_each_callers_own() {
+async fn key_is_scoped_to_its_caller() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("tokens");
     std::fs::write(&path, token_line("one", "1") + &token_line("other", "2")).unwrap();

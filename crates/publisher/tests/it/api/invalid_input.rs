@@ -1,4 +1,5 @@
-//! Inputs that break parsers: each is reported with its record and field, and the valid records around it are written.
+//! Inputs that break parsers: each is reported with its record and field, and the valid records around it are
+//! written.
 
 use serde_json::{Value, json};
 

@@ -65,8 +65,8 @@ async fn smuggled_requests_are_rejected() {
     publisher.wait_until_idle().await;
 }
 
-/// RFC 9112, 6.3: chunks take precedence over a length, and the connection closes after the response. A proxy that used the
-/// length treats the bytes after the chunks as body.
+/// RFC 9112, 6.3: chunks take precedence over a length, and the connection closes after the response. A proxy that
+/// used the length treats the bytes after the chunks as body.
 #[tokio::test]
 async fn chunks_with_a_length_admit_no_second_request() {
     let (publisher, topic) = ready().await;

@@ -18,7 +18,8 @@ use crate::support::topic::Topic;
 const SLOW_CALLERS: u32 = 2_600;
 const MIN_CONNECTIONS: f64 = 2_000.0;
 
-/// Callers that never finish their headers or body, and reconnect when they are disconnected. Dropping this stops them.
+/// Callers that never finish their headers or body, and reconnect when they are disconnected. Dropping this stops
+/// them.
 struct SlowCallers {
     _callers: JoinSet<()>,
 }

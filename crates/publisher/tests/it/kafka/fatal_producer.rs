@@ -1,5 +1,5 @@
-//! A fatal error of the idempotent producer: a broker that lost acknowledged records, as after a restored backup, rejects its
-//! sequence numbers. Only a new producer can continue.
+//! A fatal error of the idempotent producer: a broker that lost acknowledged records, as after a restored backup,
+//! rejects its sequence numbers. Only a new producer can continue.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -18,8 +18,8 @@ const CAPACITY: usize = 10;
 /// The maximum memory of the publisher with that limit, in MiB.
 const MAX_MEMORY: f64 = 96.0;
 
-/// The maximum memory after a load, in MiB: about 23, and up to 4 MiB of free pages in each of two arenas, for which jemalloc
-/// does not wake its thread. A leak would exceed it after the third load.
+/// The maximum memory after a load, in MiB: about 23, and up to 4 MiB of free pages in each of two arenas, for which
+/// jemalloc does not wake its thread. A leak would exceed it after the third load.
 const MAX_IDLE_MEMORY: f64 = 40.0;
 
 /// Ten times jemalloc's decay time.
@@ -118,8 +118,9 @@ async fn overload_keeps_memory_flat_and_completes_accepted() {
     let third = offer(&publisher, 10 * CAPACITY).await;
     let (third_peak, third_idle) = (peak(&publisher), idle_memory(&publisher).await);
     println!(
-        "{base_peak:.0} MiB with {} accepted and {} rejected; {first_peak:.0}, {second_peak:.0} and {third_peak:.0} MiB with {} accepted \
-         and {} rejected; {first_idle:.1}, {second_idle:.1} and {third_idle:.1} MiB when idle",
+        "{base_peak:.0} MiB with {} accepted and {} rejected; \
+         {first_peak:.0}, {second_peak:.0} and {third_peak:.0} MiB with {} accepted and {} rejected; \
+         {first_idle:.1}, {second_idle:.1} and {third_idle:.1} MiB when idle",
         base.accepted.len(),
         base.rejected.len(),
         first.accepted.len() + second.accepted.len() + third.accepted.len(),
@@ -145,7 +146,8 @@ async fn overload_keeps_memory_flat_and_completes_accepted() {
     let rejected_median = percentile(second.rejected.clone(), 50);
     let rejected_p99 = percentile(second.rejected, 99);
     println!(
-        "median of accepted {accepted_median:?}; of rejected {rejected_median:?}, p99 {rejected_p99:?}; {failed} connections failed"
+        "median of accepted {accepted_median:?}; of rejected {rejected_median:?}, p99 {rejected_p99:?}; \
+         {failed} connections failed"
     );
     assert!(
         rejected_median < accepted_median * 5 && rejected_p99 < accepted_median * 10,

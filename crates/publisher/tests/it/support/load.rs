@@ -123,7 +123,8 @@ impl Load {
         }
     }
 
-    /// Asserts that every response matches the topic: all records after 200, all but the listed ones after 207, none after
+    /// Asserts that every response matches the topic: all records after 200, all but the listed ones after 207, none
+    /// after
     /// 503. Other responses than these and 504 fail.
     pub(crate) async fn assert_responses_match_topic(&self, topic: &Topic) {
         let mut copies = BTreeMap::<String, usize>::new();
