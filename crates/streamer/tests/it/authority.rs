@@ -1,8 +1,10 @@
 //! A certificate authority of the tests' own, whose certificates are files.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use testkit::servers::pool;
 use uuid::Uuid;
 
 /// An authority and the folder of its files.
@@ -12,26 +14,59 @@ pub(crate) struct Authority {
 }
 
 impl Authority {
-    /// One that nobody trusts yet.
+    /// A new authority.
     pub(crate) fn new(name: &str) -> Self {
-        let mut params = CertificateParams::new(vec![]).unwrap();
-        // Two of one name would be told apart by their signatures alone.
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
         let folder = testkit::workspace::target_dir()
             .unwrap()
             .join("testkit/authorities");
-        let folder = folder.join(format!("{name}-{}", Uuid::new_v4().simple()));
+        Self::in_folder(name, folder.join(format!("{name}-{}", Uuid::new_v4().simple())))
+    }
+
+    /// The authority of this name that all test processes of a run share, because they share servers with certificates
+    /// of it.
+    pub(crate) fn shared(name: &str) -> Self {
+        match pool::socket() {
+            Some(socket) => Self::in_folder(name, socket.with_file_name(format!("authority-{name}"))),
+            None => Self::new(name),
+        }
+    }
+
+    fn in_folder(name: &str, folder: PathBuf) -> Self {
         std::fs::create_dir_all(&folder).unwrap();
+        let _lock = lock(&folder);
+        let key = folder.join("ca-key.pem");
+        let pair = if key.exists() {
+            KeyPair::from_pem(&std::fs::read_to_string(&key).unwrap()).unwrap()
+        } else {
+            KeyPair::generate().unwrap()
+        };
+        let mut params = CertificateParams::new(vec![]).unwrap();
+        // Authorities of the same name would differ by their signatures only.
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let issuer = CertifiedIssuer::self_signed(params, pair).unwrap();
         let authority = Self { issuer, folder };
-        std::fs::write(authority.file(), authority.issuer.pem()).unwrap();
+        if !key.exists() {
+            std::fs::write(authority.file(), authority.issuer.pem()).unwrap();
+            std::fs::write(key, authority.issuer.key().serialize_pem()).unwrap();
+        }
         authority
     }
 
     /// Its own certificate.
     pub(crate) fn file(&self) -> PathBuf {
         self.folder.join("ca.pem")
+    }
+
+    /// The same certificate for every caller with this owner.
+    pub(crate) fn issue_once(&self, owner: &str, names: &[&str]) -> (PathBuf, PathBuf) {
+        let _lock = lock(&self.folder);
+        let file = |kind| self.folder.join(format!("{owner}-{kind}.pem"));
+        if file("key").exists() {
+            (file("certificate"), file("key"))
+        } else {
+            self.issue(owner, names)
+        }
     }
 
     /// A certificate for these names, and its key.
@@ -47,6 +82,13 @@ impl Authority {
     }
 }
 
+/// Serializes the test processes that create files in a folder.
+fn lock(folder: &Path) -> File {
+    let lock = File::create(folder.join("lock")).unwrap();
+    lock.lock().unwrap();
+    lock
+}
+
 /// One file with the contents of several, beside the first.
 pub(crate) fn joined(files: &[&Path]) -> PathBuf {
     let path = files[0].with_extension("joined.pem");
@@ -54,6 +96,10 @@ pub(crate) fn joined(files: &[&Path]) -> PathBuf {
         .iter()
         .map(|file| std::fs::read_to_string(file).unwrap())
         .collect();
-    std::fs::write(&path, contents.concat()).unwrap();
+    let contents = contents.concat();
+    // A server of another test process may be reading it.
+    if std::fs::read_to_string(&path).ok().as_deref() != Some(&contents) {
+        std::fs::write(&path, contents).unwrap();
+    }
     path
 }

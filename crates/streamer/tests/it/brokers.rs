@@ -56,7 +56,7 @@ impl Three {
             properties: [alone].into(),
             ..KafkaOptions::default()
         };
-        let cluster = KafkaCluster::start(&options).await.unwrap();
+        let cluster = KafkaCluster::lease(&options).await.unwrap();
         let mut world = World::bare("brokers").await;
         world.tap = KafkaClient::new(cluster.bootstrap()).unwrap();
         world.topic = group_of(&cluster, &world).await;
@@ -277,7 +277,7 @@ async fn whichever_broker_is_away_readiness_tells_of_what_went_with_it_and_comes
 /// more, unless it is told anew where to ask. This one is fenced before each of its heartbeats.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_that_says_there_are_none_is_asked_again() {
-    let cluster = KafkaCluster::start(&KafkaOptions::fickle()).await.unwrap();
+    let cluster = KafkaCluster::lease(&KafkaOptions::fickle()).await.unwrap();
     let world = World::bare("fickle").await;
     let options = world.options().set("kafka.brokers", cluster.bootstrap());
     let streamer = Service::start(&options).unwrap();

@@ -1,6 +1,6 @@
-//! How much a test does: all of it where there is time, less in CI.
+//! How much a test does: shortened in the gate, all of it in `scripts/test --full`.
 
-/// All of it: `CI` is not set, or `AFFLUENT_TEST_FULL` is.
+/// Whether `AFFLUENT_TEST_FULL` is set.
 pub(crate) fn is_full() -> bool {
-    std::env::var_os("AFFLUENT_TEST_FULL").is_some() || std::env::var_os("CI").is_none()
+    std::env::var_os("AFFLUENT_TEST_FULL").is_some()
 }

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use std::ops::Deref;
 
 use serde_json::json;
+use testkit::servers::pool::Access;
 use testkit::servers::{CassandraCluster, CassandraOptions, Node, Nodetool};
 use testkit::service::ServiceOptions;
-use tokio::sync::{OnceCell, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use tokio::sync::OnceCell;
 
 use crate::authority::{Authority, joined};
 use crate::world::World;
@@ -17,9 +18,10 @@ struct Servers {
     authority: Authority,
 }
 
-static GUARDED: OnceCell<Servers> = OnceCell::const_new();
-/// Who disturbs the node is alone on it.
-static QUIET: RwLock<()> = RwLock::const_new(());
+/// The cluster of the tests that leave its node alone.
+static SHARED: OnceCell<Servers> = OnceCell::const_new();
+/// The cluster of the one test that disturbs it.
+static EXCLUSIVE: OnceCell<Servers> = OnceCell::const_new();
 
 /// The longest value of a column, in bytes, that a role of ours may write.
 pub(crate) const LONGEST_VALUE: usize = 400;
@@ -30,12 +32,16 @@ pub(crate) const SERVER_NAME: &str = "cassandra.affluent.test";
 /// A role's password at the beginning.
 pub(crate) const PASSWORD: &str = "pässwort";
 
-async fn servers() -> &'static Servers {
-    GUARDED
+async fn servers(access: Access) -> &'static Servers {
+    let servers = match access {
+        Access::Shared => &SHARED,
+        Access::Exclusive => &EXCLUSIVE,
+    };
+    servers
         .get_or_init(|| async {
-            let authority = Authority::new("guarded");
-            let (certificate, key) = authority.issue("node", &["127.0.0.1", SERVER_NAME]);
-            // A grant that is taken away is gone at once.
+            let authority = Authority::shared("guarded");
+            let (certificate, key) = authority.issue_once("node", &["127.0.0.1", SERVER_NAME]);
+            // A revoked permission takes effect at once.
             let overrides = ["permissions_validity", "roles_validity", "credentials_validity"]
                 .map(|key| (key.to_owned(), json!("100ms")));
             let longest = json!(format!("{LONGEST_VALUE}B"));
@@ -60,24 +66,28 @@ async fn servers() -> &'static Servers {
                 ),
                 ..CassandraOptions::default()
             };
+            let options = options.synced();
+            let cassandra = match access {
+                Access::Shared => CassandraCluster::shared(&options).await,
+                Access::Exclusive => CassandraCluster::lease(&options).await,
+            };
             Servers {
-                cassandra: CassandraCluster::start(&options.synced()).await.unwrap(),
+                cassandra: cassandra.unwrap(),
                 authority,
             }
         })
         .await
 }
 
-/// A world on the guarded cluster, with a role of its own. `G` says who else may be there.
-pub(crate) struct Guarded<G> {
+/// A world on the guarded cluster, with a role of its own.
+pub(crate) struct Guarded {
     world: World,
     server: &'static Node,
     nodetool: &'static Nodetool,
     authority: &'static Authority,
-    _guard: G,
 }
 
-impl<G> Deref for Guarded<G> {
+impl Deref for Guarded {
     type Target = World;
 
     fn deref(&self) -> &World {
@@ -85,21 +95,19 @@ impl<G> Deref for Guarded<G> {
     }
 }
 
-/// A world of one topic beside others on the guarded cluster.
-pub(crate) async fn guarded(name: &str, partitions: i32) -> Guarded<RwLockReadGuard<'static, ()>> {
-    let guard = QUIET.read().await;
-    Guarded::new(name, partitions, guard).await
+/// A world on the guarded cluster that tests share.
+pub(crate) async fn guarded(name: &str, partitions: i32) -> Guarded {
+    Guarded::new(name, partitions, Access::Shared).await
 }
 
-/// A world that has the guarded cluster for itself.
-pub(crate) async fn alone(name: &str, partitions: i32) -> Guarded<RwLockWriteGuard<'static, ()>> {
-    let guard = QUIET.write().await;
-    Guarded::new(name, partitions, guard).await
+/// A world on a guarded cluster of its own, which it may disturb.
+pub(crate) async fn alone(name: &str, partitions: i32) -> Guarded {
+    Guarded::new(name, partitions, Access::Exclusive).await
 }
 
-impl<G> Guarded<G> {
-    async fn new(name: &str, partitions: i32, guard: G) -> Self {
-        let Servers { cassandra, authority } = servers().await;
+impl Guarded {
+    async fn new(name: &str, partitions: i32, access: Access) -> Self {
+        let Servers { cassandra, authority } = servers(access).await;
         let world = World::beside(name, cassandra.contact_points())
             .await
             .with_topic(partitions)
@@ -116,7 +124,6 @@ impl<G> Guarded<G> {
             server: cassandra.node(0).unwrap(),
             nodetool: cassandra.nodetool(),
             authority,
-            _guard: guard,
         }
     }
 

@@ -73,7 +73,7 @@ async fn the_production_configuration_reaches_kafka_and_cassandra_over_tls_with_
     let authority = world.authority();
     let (certificate, key) = authority.issue("kafka", &["127.0.0.1"]);
     let options = KafkaOptions::guarded_over_tls(&joined(&[&key, &certificate]));
-    let kafka = KafkaCluster::start(&options).await.unwrap();
+    let kafka = KafkaCluster::lease(&options).await.unwrap();
     kafka.create_topic(&world.topic, 1).await.unwrap();
     let dead_letters = world.dead_letter_topic();
     let (topic, dead_letters) = (&*world.topic, &*dead_letters);

@@ -19,7 +19,7 @@ async fn with_one_node_of_three_down_it_goes_on_with_two_it_waits_and_nothing_is
         ..CassandraOptions::default()
     };
     // What a killed node had not written to its disk, the other of the quorum has.
-    let cluster = CassandraCluster::start(&options).await.unwrap();
+    let cluster = CassandraCluster::lease(&options).await.unwrap();
     let world = World::beside("replicated", cluster.contact_points())
         .await
         .with_topic(6)

@@ -8,12 +8,12 @@ use crate::guarded::{Guarded, guarded};
 use crate::world::DEADLINE;
 
 /// Where a table's snapshot is copied to; `nodetool import` wants the names of keyspace and table in the path.
-fn backup_of<G>(world: &Guarded<G>, table: &str) -> PathBuf {
+fn backup_of(world: &Guarded, table: &str) -> PathBuf {
     world.folder().join("backup").join(&world.keyspace).join(table)
 }
 
 /// Takes a snapshot of one table and copies it away, as a backup does.
-async fn back_up<G>(world: &Guarded<G>, table: &str) {
+async fn back_up(world: &Guarded, table: &str) {
     let qualified = format!("{}.{table}", world.keyspace);
     let tag = format!("backup-{table}");
     let arguments = ["snapshot", "--tag", &tag, "--kt-list", &qualified];
@@ -41,7 +41,7 @@ fn entries(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// What the table held is gone, and what the backup held is there.
-async fn restore<G>(world: &Guarded<G>, table: &str) {
+async fn restore(world: &Guarded, table: &str) {
     world
         .table
         .run(&format!("TRUNCATE {{ks}}.{table}"))
@@ -53,7 +53,7 @@ async fn restore<G>(world: &Guarded<G>, table: &str) {
     world.nodetool().run(&arguments).await.unwrap();
 }
 
-async fn done<G>(world: &Guarded<G>, arguments: &str) -> Option<i32> {
+async fn done(world: &Guarded, arguments: &str) -> Option<i32> {
     let (code, output) = operate(world.options(), arguments).await;
     println!("{arguments}: {code:?}\n{output}");
     code

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use testkit::cassandra_client::{CassandraClient, UserRow};
 use testkit::comparison::{differences, expected};
 use testkit::kafka_client::{KafkaClient, Outgoing};
-use testkit::servers::{Stack, StackOptions};
+use testkit::servers::Stack;
 use testkit::service::{Service, ServiceOptions};
 use tokio::sync::OnceCell;
 use uuid::Uuid;
@@ -18,9 +18,10 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 static STACK: OnceCell<Stack> = OnceCell::const_new();
 
+/// The servers that all tests share and none disturbs.
 async fn stack() -> &'static Stack {
     STACK
-        .get_or_init(|| async { Stack::start(&StackOptions::default()).await.unwrap() })
+        .get_or_init(|| async { Stack::shared().await.unwrap() })
         .await
 }
 

@@ -33,4 +33,14 @@ impl Stack {
         let (kafka, cassandra) = try_join(kafka, cassandra).await?;
         Ok(Self { kafka, cassandra })
     }
+
+    /// The servers that all tests of a run share; see [`pool`](super::pool).
+    ///
+    /// # Errors
+    /// When either fails.
+    pub async fn shared() -> Result<Self, ServerError> {
+        let options = CassandraOptions::default();
+        let (kafka, cassandra) = try_join(KafkaCluster::shared(), CassandraCluster::shared(&options)).await?;
+        Ok(Self { kafka, cassandra })
+    }
 }

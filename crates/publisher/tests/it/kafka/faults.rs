@@ -50,7 +50,7 @@ async fn allow(kafka: &KafkaCluster, operation: &str, topic: &str) {
 
 #[tokio::test]
 async fn missing_access_to_kafka_exits_or_is_502() {
-    let kafka = KafkaCluster::start(&KafkaOptions::guarded(&USERS)).await.unwrap();
+    let kafka = KafkaCluster::lease(&KafkaOptions::guarded(&USERS)).await.unwrap();
     kafka.create_topic("forbidden", 1).await.unwrap();
     kafka.create_topic("elsewhere", 1).await.unwrap();
 
@@ -106,7 +106,7 @@ async fn too_few_in_sync_replicas_reject_writes() {
         properties: BTreeMap::new(),
         ..KafkaOptions::default()
     };
-    let kafka = KafkaCluster::start(&options).await.unwrap();
+    let kafka = KafkaCluster::lease(&options).await.unwrap();
     let topic = Topic::new(&kafka.bootstrap());
     let publisher = setup(&topic.brokers, &topic.name)
         .with("KAFKA__REPLICATION", "3")

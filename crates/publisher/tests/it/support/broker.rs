@@ -15,12 +15,13 @@ static SHARED: OnceCell<KafkaCluster> = OnceCell::const_new();
 
 /// The bootstrap address of the shared Kafka.
 pub(crate) async fn shared() -> String {
-    SHARED.get_or_init(own).await.bootstrap()
+    let kafka = SHARED.get_or_init(async || KafkaCluster::shared().await.unwrap());
+    kafka.await.bootstrap()
 }
 
 /// Starts a Kafka for one test.
 pub(crate) async fn own() -> KafkaCluster {
-    KafkaCluster::start(&KafkaOptions::default()).await.unwrap()
+    KafkaCluster::lease(&KafkaOptions::default()).await.unwrap()
 }
 
 /// A unique topic name.
