@@ -29,7 +29,8 @@ use crate::health::stall_detector::StallDetector;
 use crate::metrics::StreamerMetrics;
 use crate::pipeline::batch_writer::{BatchWriteError, BatchWriter};
 use crate::pipeline::consumed_record::Decoder;
-use crate::pipeline::{AssignedPartitions, Pipeline, PipelineError};
+use crate::pipeline::error::PipelineError;
+use crate::pipeline::{AssignedPartitions, Pipeline};
 use crate::settings::Settings;
 
 /// Why the service ended.
@@ -190,7 +191,7 @@ impl Streamer {
             table,
             interval,
         };
-        // The pipeline has its own token, so that it leaves the group whatever ends this function.
+        // The pipeline has its own token, so that it leaves the group however this function ends.
         let stop = self.context.shutdown.child_token();
         let mut pipeline = std::pin::pin!(pipeline.run(stop.clone()));
         let outcome = tokio::select! {

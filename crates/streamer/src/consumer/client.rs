@@ -24,8 +24,8 @@ impl ClientRejected {
     }
 }
 
-/// Returns the configuration of brokers and timeouts, overridden by `kafka.properties`. `_` in a property's name stands
-/// for `.`.
+/// Returns the configuration of brokers and timeouts, overridden by `kafka.properties`. `_` in a property's name
+/// means `.`.
 pub fn shared(settings: &KafkaSettings) -> ClientConfig {
     let mut config = ClientConfig::new();
     config
