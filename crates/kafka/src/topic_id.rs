@@ -3,7 +3,7 @@
 //! rdkafka has no call for it, so this file calls librdkafka directly.
 #![allow(
     unsafe_code,
-    reason = "rdkafka does not wrap DescribeTopics; each use says why it is sound"
+    reason = "rdkafka does not wrap DescribeTopics; each use documents its soundness"
 )]
 
 use std::ffi::CString;

@@ -6,6 +6,8 @@ pub mod admin;
 pub mod start_offset_resolver;
 pub mod store;
 
+use std::ops::Range;
+
 use service::failpoint;
 use thiserror::Error;
 use uuid::Uuid;
@@ -70,6 +72,15 @@ pub struct PartitionInfo {
     pub end: i64,
     /// The group's committed offset; requested only if the policy needs it.
     pub committed: Option<i64>,
+}
+
+impl PartitionInfo {
+    /// Returns the durable range of the log, according to the checkpoint.
+    pub fn durable_range(&self) -> Range<i64> {
+        let checkpoint = self.checkpoint.filter(|it| it.topic_id == self.topic_id);
+        let end = checkpoint.map_or(self.beginning, |it| it.position.next_offset.min(self.end));
+        self.beginning..end
+    }
 }
 
 /// Why a partition starts at its offset.

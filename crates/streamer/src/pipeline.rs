@@ -6,6 +6,7 @@
 pub mod batch_builder;
 pub mod batch_writer;
 pub mod consumed_record;
+pub mod error;
 pub mod offset_tracker;
 pub mod partition_state;
 pub mod raw_record;
@@ -18,65 +19,60 @@ mod saving;
 
 use std::collections::BTreeMap;
 use std::future::pending;
+use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
 use futures::future::{BoxFuture, FutureExt as _};
 use futures::stream::FuturesUnordered;
-use rdkafka::error::KafkaError;
 use service::failpoint;
-use thiserror::Error;
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::cassandra::session_pool::SessionError;
 use crate::checkpoint::start_offset_resolver::{ResolveError, StartOffsetResolver};
+use crate::checkpoint::{Checkpoint, ResolvedStart};
 use crate::consumer::channels::{Chunk, ConsumerCommand, ConsumerHandle, DecodedRecord};
 use crate::dead_letters::halted_partitions::HaltedPartitions;
 use crate::metrics::StreamerMetrics;
-use crate::pipeline::assignment::{Revoking, Started};
 use crate::pipeline::batch_builder::{BatchBuilder, BatchPartition, Operation};
 use crate::pipeline::batch_writer::{BatchWriteError, BatchWriter, WrittenBatch};
 use crate::pipeline::consumed_record::Change;
+use crate::pipeline::error::PipelineError;
 use crate::pipeline::offset_tracker::BatchRecords;
 use crate::pipeline::partition_state::{PartitionState, ReceivedRecord};
-use crate::pipeline::saving::Saving;
 use crate::pipeline::write_timestamp::wall_micros;
-use ::kafka::ClientRejected;
-
-/// Why the pipeline failed.
-#[derive(Debug, Error)]
-pub enum PipelineError {
-    /// Records can't be written.
-    #[error(transparent)]
-    Write(#[from] BatchWriteError),
-    /// A partition can't be started.
-    #[error(transparent)]
-    Assign(#[from] ResolveError),
-    /// Checkpoints can't be written.
-    #[error("cassandra rejected the checkpoints: {0}")]
-    Checkpoint(String),
-    /// No session can be built.
-    #[error(transparent)]
-    Session(#[from] SessionError),
-    /// Kafka rejects the client.
-    #[error(transparent)]
-    Rejected(#[from] ClientRejected),
-    /// The consumer has failed for good. A new process can continue.
-    #[error("the kafka consumer failed for good")]
-    Consumer(#[source] KafkaError),
-    /// The log changed under the consumer: restart from the checkpoints.
-    #[error("the log changed under the consumer")]
-    Restart(#[source] KafkaError),
-    /// The consumer thread has ended.
-    #[error("the kafka consumer thread ended")]
-    ConsumerEnded,
-}
 
 /// The assigned partitions and their checkpointed offsets, for other tasks. `None` until the start offset is
 /// resolved.
 pub type AssignedPartitions = Arc<Mutex<BTreeMap<i32, Option<i64>>>>;
+
+/// An assignment and the starts of its partitions.
+type Started = Result<(u64, Vec<ResolvedStart>), ResolveError>;
+
+/// A revocation whose partitions are draining.
+struct Revoking {
+    partitions: Vec<i32>,
+    /// Takes the durable offsets of the drained partitions.
+    drained: SyncSender<Vec<(i32, i64)>>,
+    until: Instant,
+}
+
+/// A checkpoint write in flight.
+type Saving = BoxFuture<'static, Saved>;
+
+/// The result of a checkpoint write.
+struct Saved {
+    /// The assignment under which the write began.
+    assignment: u64,
+    checkpoints: Vec<Checkpoint>,
+    result: Result<(), SaveError>,
+}
+
+enum SaveError {
+    Transient(String),
+    Fatal(PipelineError),
+}
 
 /// The pipeline of one topic and one table.
 pub struct Pipeline {
@@ -84,9 +80,9 @@ pub struct Pipeline {
     batch_writer: Arc<BatchWriter>,
     consumer: ConsumerHandle,
     metrics: Arc<StreamerMetrics>,
-    assigned_partitions: AssignedPartitions,
+    assigned: AssignedPartitions,
     halted: Arc<HaltedPartitions>,
-    partition_states: BTreeMap<i32, PartitionState>,
+    partitions: BTreeMap<i32, PartitionState>,
     batch_builder: BatchBuilder,
     writing: FuturesUnordered<BoxFuture<'static, Result<WrittenBatch, BatchWriteError>>>,
     saving: Option<Saving>,
@@ -102,7 +98,7 @@ impl Pipeline {
         batch_writer: Arc<BatchWriter>,
         consumer: ConsumerHandle,
         metrics: Arc<StreamerMetrics>,
-        assigned_partitions: AssignedPartitions,
+        assigned: AssignedPartitions,
         halted: Arc<HaltedPartitions>,
     ) -> Self {
         let batch_builder = BatchBuilder::new(&resolver.settings.batch());
@@ -111,9 +107,9 @@ impl Pipeline {
             batch_writer,
             consumer,
             metrics,
-            assigned_partitions,
+            assigned,
             halted,
-            partition_states: BTreeMap::new(),
+            partitions: BTreeMap::new(),
             batch_builder,
             writing: FuturesUnordered::new(),
             saving: None,
@@ -183,12 +179,10 @@ impl Pipeline {
             records,
         } in &batch.partitions
         {
-            if let Some(partition_state) = self.partition_states.get_mut(partition) {
-                partition_state
-                    .offsets()
-                    .open(batch.id, *position, records.clone());
+            if let Some(state) = self.partitions.get_mut(partition) {
+                state.offsets().open(batch.id, *position, records.clone());
                 if failpoint::inject("commit_before_write") {
-                    partition_state.complete(batch.id, &[]);
+                    state.complete(batch.id, &[]);
                 }
             }
         }
@@ -232,10 +226,8 @@ impl Pipeline {
                 dead: matches!(change, Change::Reject(_)),
             };
             // Records of a revoked partition belong to its next owner.
-            let partition_state = self.partition_states.get_mut(&partition);
-            let Some(stamped) =
-                partition_state.and_then(|partition_state| partition_state.receive(received, micros))
-            else {
+            let state = self.partitions.get_mut(&partition);
+            let Some(stamped) = state.and_then(|state| state.receive(received, micros)) else {
                 continue;
             };
             self.count(mismatch, stamped.capped);
@@ -274,22 +266,22 @@ impl Pipeline {
         if !self.batch_builder.is_empty() {
             return;
         }
-        let Some(partition_state) = self.partition_states.get_mut(&partition) else {
+        let Some(state) = self.partitions.get_mut(&partition) else {
             return;
         };
-        if let Some(end) = partition_state.skip_to(assignment, next_offset) {
-            partition_state
+        if let Some(end) = state.skip_to(assignment, next_offset) {
+            state
                 .offsets()
                 .open(self.next_batch, end, BatchRecords::default());
-            partition_state.complete(self.next_batch, &[]);
+            state.complete(self.next_batch, &[]);
             self.next_batch += 1;
         }
     }
 
     fn written(&mut self, written: &WrittenBatch) -> Result<(), PipelineError> {
         for (partition, rejected) in &written.partitions {
-            if let Some(partition_state) = self.partition_states.get_mut(partition) {
-                partition_state.complete(written.batch, rejected);
+            if let Some(state) = self.partitions.get_mut(partition) {
+                state.complete(written.batch, rejected);
             }
         }
         self.halt_partitions()
@@ -297,9 +289,8 @@ impl Pipeline {
 
     /// Stops reading the partitions that have just reached a limit of dead letters.
     fn halt_partitions(&mut self) -> Result<(), PipelineError> {
-        let halted = self.partition_states.iter();
-        let halted =
-            halted.filter_map(|(partition, partition_state)| Some((*partition, partition_state.halted()?)));
+        let halted = self.partitions.iter();
+        let halted = halted.filter_map(|(partition, state)| Some((*partition, state.halted()?)));
         let new = self.halted.set(halted.collect());
         if new.is_empty() {
             return Ok(());

@@ -28,9 +28,9 @@ use crate::health::stall_detector::StallDetector;
 use crate::metrics::StreamerMetrics;
 use crate::pipeline::batch_writer::{BatchWriteError, BatchWriter};
 use crate::pipeline::consumed_record::Decoder;
-use crate::pipeline::{AssignedPartitions, Pipeline, PipelineError};
-use ::kafka::ClientRejected;
-use ::kafka::{MetadataClient, TopicInfo};
+use crate::pipeline::error::PipelineError;
+use crate::pipeline::{AssignedPartitions, Pipeline};
+use ::kafka::{ClientRejected, MetadataClient, TopicInfo};
 
 /// Why the service ended.
 #[derive(Debug, Error)]
@@ -190,7 +190,7 @@ impl Streamer {
             table,
             interval,
         };
-        // The pipeline has its own token, so that it leaves the group whatever ends this function.
+        // The pipeline has its own token, so that it leaves the group however this function ends.
         let stop = self.context.shutdown.child_token();
         let mut pipeline = std::pin::pin!(pipeline.run(stop.clone()));
         let outcome = tokio::select! {

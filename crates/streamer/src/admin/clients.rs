@@ -196,7 +196,7 @@ impl Clients {
                 }) if disagreement.get_or_insert_with(Instant::now).elapsed() < SCHEMA_AGREEMENT_TIMEOUT => {
                     format!("failed to {operation}: {error}")
                 }
-                answer => return answer.map_err(CommandError::Schema),
+                response => return response.map_err(CommandError::Schema),
             };
             if Instant::now() >= until {
                 return Err(timed_out("cassandra", reason));

@@ -8,7 +8,6 @@ mod recheck;
 mod row_reader;
 
 use std::collections::{HashMap, HashSet};
-use std::ops::Range;
 
 use uuid::Uuid;
 
@@ -20,7 +19,7 @@ use crate::admin::output::print_line;
 use crate::admin::verify::row_reader::{ExpectedRow, RowReader};
 use crate::checkpoint::PartitionInfo;
 use crate::dead_letters::dead_letter::PartitionOffset;
-use crate::pipeline::write_timestamp::wall_micros;
+use crate::pipeline::write_timestamp::wall_millis;
 
 /// # Errors
 /// When a server rejects a request or does not respond in time, or when rows differ.
@@ -39,7 +38,7 @@ pub(super) async fn verify(clients: &Clients) -> Result<(), CommandError> {
         reader
             .read_table(clients, &ids, |id, state| {
                 let (offset, expected) = newest[&id];
-                if !expected.accepts(state, now()) {
+                if !expected.accepts(state, wall_millis()) {
                     let partition = info.partition;
                     mismatches.insert(id, (PartitionOffset { partition, offset }, expected));
                 }
@@ -53,7 +52,7 @@ pub(super) async fn verify(clients: &Clients) -> Result<(), CommandError> {
         recheck::recheck(clients, &reader, &snapshot, &letters, &mismatches).await?
     };
     for (id, position, expected) in &different {
-        let how = if expected.is_absent(now()) {
+        let how = if expected.is_absent(wall_millis()) {
             "is in the table although it was deleted or has expired"
         } else {
             "is missing in the table or has other values"
@@ -71,11 +70,6 @@ pub(super) async fn verify(clients: &Clients) -> Result<(), CommandError> {
         0 => Ok(()),
         count => Err(CommandError::Different(count)),
     }
-}
-
-/// The current time in milliseconds since 1970.
-fn now() -> i64 {
-    wall_micros() / 1_000
 }
 
 #[derive(Debug, Default)]
@@ -97,12 +91,6 @@ async fn letters(clients: &Clients, topic_id: Uuid) -> Result<HashSet<PartitionO
     Ok(letters)
 }
 
-/// The durable range of a partition.
-fn durable(info: &PartitionInfo) -> Range<i64> {
-    let checkpoint = info.checkpoint.filter(|it| it.topic_id == info.topic_id);
-    info.beginning..checkpoint.map_or(info.beginning, |it| it.position.next_offset.min(info.end))
-}
-
 /// Returns each user's latest record in the durable range of a partition, and its offset.
 async fn newest(
     clients: &Clients,
@@ -112,7 +100,7 @@ async fn newest(
     summary: &mut VerifySummary,
 ) -> Result<HashMap<Uuid, (i64, ExpectedRow)>, CommandError> {
     let mut newest = HashMap::new();
-    let mut scan = clients.scan([(info.partition, durable(info))])?;
+    let mut scan = clients.scan([(info.partition, info.durable_range())])?;
     while let Some(records) = clients.next(&mut scan).await? {
         summary.records += records.len();
         for record in records {

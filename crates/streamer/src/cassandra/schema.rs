@@ -51,7 +51,7 @@ pub enum SchemaError {
          to create the table and write its rows again, or create it and run `streamer accept-table` to continue without \
          them: {create}"
     )]
-    Gone {
+    Missing {
         /// Keyspace and name.
         table: String,
         /// The statement that creates it.
@@ -165,7 +165,7 @@ pub async fn ensure_table(
     if columns(session, keyspace, table).await?.is_empty() {
         let create = create_table(settings);
         if checkpoints_exist {
-            return Err(SchemaError::Gone {
+            return Err(SchemaError::Missing {
                 table: format!("{keyspace}.{table}"),
                 create,
             });
@@ -173,7 +173,7 @@ pub async fn ensure_table(
         run(session, "create the table", &create).await?;
     }
     match verify(session, settings).await {
-        Err(SchemaError::Gone { .. }) => Err(not_agreed("query the table")),
+        Err(SchemaError::Missing { .. }) => Err(not_agreed("query the table")),
         table => table,
     }
 }
@@ -196,16 +196,16 @@ pub fn create_table(settings: &CassandraSettings) -> String {
 /// Compares the table with the required columns.
 ///
 /// # Errors
-/// [`SchemaError::Different`] or [`SchemaError::Gone`], and [`SchemaError::Failed`] when the query fails.
+/// [`SchemaError::Different`] or [`SchemaError::Missing`], and [`SchemaError::Failed`] when the query fails.
 pub async fn verify(session: &Session, settings: &CassandraSettings) -> Result<TableInfo, SchemaError> {
     let CassandraSettings { keyspace, table, .. } = settings;
     let found = columns(session, keyspace, table).await?;
-    let gone = || SchemaError::Gone {
+    let missing = || SchemaError::Missing {
         table: format!("{keyspace}.{table}"),
         create: create_table(settings),
     };
     if found.is_empty() {
-        return Err(gone());
+        return Err(missing());
     }
     let required = COLUMNS.map(|column| RequiredColumn {
         name: column.name,
@@ -225,7 +225,7 @@ pub async fn verify(session: &Session, settings: &CassandraSettings) -> Result<T
     };
     let table_id = table_id(session, settings).await?;
     Ok(TableInfo {
-        table_id: table_id.ok_or_else(gone)?,
+        table_id: table_id.ok_or_else(missing)?,
         types,
     })
 }

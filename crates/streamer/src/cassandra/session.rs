@@ -241,7 +241,7 @@ impl Session {
                     self.request_timeout.as_millis()
                 );
                 ErrorClass::Reconnect {
-                    label: "deadline",
+                    label: "request_timeout",
                     error,
                 }
             }

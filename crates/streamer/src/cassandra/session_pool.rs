@@ -77,7 +77,7 @@ impl SessionPool {
         &self.dependency
     }
 
-    /// Reports that rows are not acknowledged. Cassandra stays unready until they are, whatever else it responds.
+    /// Reports that rows are not acknowledged. Cassandra stays unready until they are.
     pub fn rows_unacknowledged(&self, reason: impl Into<String>) {
         self.rows_blocked.store(true, Ordering::Relaxed);
         self.dependency.unready(reason);

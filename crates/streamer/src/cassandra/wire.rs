@@ -69,8 +69,8 @@ impl BatchRequest {
 
     /// Creates an empty batch with capacity for `statements` statements whose values take `bytes` bytes.
     pub fn with_capacity(statements: usize, bytes: usize) -> Self {
-        let room = Self::TYPE_AND_COUNT + statements * Self::HEAD + bytes + Self::CONSISTENCY_AND_FLAGS;
-        let mut body = Vec::with_capacity(room);
+        let capacity = Self::TYPE_AND_COUNT + statements * Self::HEAD + bytes + Self::CONSISTENCY_AND_FLAGS;
+        let mut body = Vec::with_capacity(capacity);
         body.extend_from_slice(&[u8::from(BatchType::Unlogged), 0, 0]);
         Self { body, statements: 0 }
     }

@@ -27,7 +27,7 @@ use crate::cassandra::writer::rate_limiter::RowRateLimiter;
 use crate::metrics::StreamerMetrics;
 use crate::pipeline::remaining_ttl::{RemainingTtl, RowTtl};
 use crate::pipeline::row::{COLUMNS, UserRow};
-use crate::pipeline::write_timestamp::wall_micros;
+use crate::pipeline::write_timestamp::wall_millis;
 
 /// A row to write or delete, with its write timestamp.
 #[derive(Debug)]
@@ -231,7 +231,7 @@ impl RowWriter {
                     .with_label_values(&["session_poisoned"])
                     .inc();
                 self.sessions.rows_unacknowledged(
-                    "cassandra did not reply within cassandra.request_timeout: building a new session",
+                    "cassandra session lost, no reply or a broken connection: building a new session",
                 );
                 RetryPlan {
                     pending: None,
@@ -297,7 +297,7 @@ impl RowWriter {
         writes: &[RowWrite],
     ) -> Result<(), ErrorClass> {
         let bytes = writes.iter().map(RowWrite::estimated_size).sum();
-        let now = wall_micros() / 1_000;
+        let now = wall_millis();
         let mut batch = BatchRequest::with_capacity(writes.len(), bytes);
         for write in writes {
             write.add_to(&mut batch, prepared, now);

@@ -15,7 +15,7 @@ use crate::config::Settings;
 use crate::dead_letters::stats::DeadLetterStats;
 use crate::pipeline::offset_tracker::Position;
 use crate::pipeline::row::bind_i64;
-use crate::pipeline::write_timestamp::{MaxSeen, wall_micros};
+use crate::pipeline::write_timestamp::{MaxSeen, wall_millis};
 
 /// The checkpoints of one consumer group and topic.
 pub struct CheckpointStore {
@@ -99,7 +99,7 @@ impl CheckpointStore {
             uuid(table_id),
             int(position.dead_letters.consecutive),
             int(position.dead_letters.ratio),
-            bind_i64(wall_micros() / 1_000),
+            bind_i64(wall_millis()),
             text(&self.instance),
             bind_i64(checkpoint.write_timestamp()),
         ];

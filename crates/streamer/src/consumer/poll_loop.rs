@@ -36,7 +36,7 @@ const CHUNK_CAPACITY: usize = 4;
 const EVENT_CAPACITY: usize = 16;
 /// The timeout of a poll, and so the latency of a command.
 const POLL_TIMEOUT: Duration = Duration::from_millis(20);
-/// How long no record may arrive before the brokers are asked for metadata: less than `rebootstrap`'s timeout.
+/// How long no record may arrive before the poll loop requests metadata: less than `rebootstrap`'s timeout.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(2);
 /// The timeout of that request, during which nothing is polled.
 const METADATA_TIMEOUT: Duration = Duration::from_secs(1);

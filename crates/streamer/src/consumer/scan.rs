@@ -167,7 +167,7 @@ fn take_record(open: &mut BTreeMap<i32, i64>, message: &BorrowedMessage<'_>) -> 
 
 fn is_fatal(error: &KafkaError) -> bool {
     use RDKafkaErrorCode as Code;
-    let gone = matches!(
+    let missing = matches!(
         error.rdkafka_error_code(),
         Some(
             Code::AutoOffsetReset
@@ -177,5 +177,5 @@ fn is_fatal(error: &KafkaError) -> bool {
                 | Code::UnknownPartition
         )
     );
-    gone || ::kafka::is_rejected(error) || matches!(error, KafkaError::MessageConsumptionFatal(_))
+    missing || ::kafka::is_rejected(error) || matches!(error, KafkaError::MessageConsumptionFatal(_))
 }

@@ -51,10 +51,10 @@ mod tests {
         let topic = LazyDependency::new(health.clone(), "topic");
         topic.ready();
         assert!(topic.is_ready() && health.readiness().dependencies.is_empty());
-        topic.unready("gone");
+        topic.unready("unreachable");
         assert!(!topic.is_ready() && !health.readiness().ready);
         topic.ready();
-        topic.unready("gone");
+        topic.unready("unreachable");
         assert_eq!(health.readiness().dependencies.len(), 1);
     }
 }

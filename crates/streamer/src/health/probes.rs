@@ -123,16 +123,16 @@ impl KafkaProbe {
         let now = Instant::now();
         moved.retain(|partition, _| progress.iter().any(|progress| progress.partition == *partition));
         for progress in progress {
-            let known = moved
+            let last_move = moved
                 .entry(progress.partition)
                 .or_insert((progress.checkpoint, now));
-            if known.0 != progress.checkpoint || progress.checkpoint >= progress.end {
-                *known = (progress.checkpoint, now);
+            if last_move.0 != progress.checkpoint || progress.checkpoint >= progress.end {
+                *last_move = (progress.checkpoint, now);
             }
             self.metrics
                 .checkpoint_age
                 .with_label_values(&[&progress.partition.to_string()])
-                .set((now - known.1).as_secs_f64());
+                .set((now - last_move.1).as_secs_f64());
         }
     }
 
@@ -186,7 +186,7 @@ impl CassandraProbe {
         loop {
             let session = match self.sessions.get().await {
                 Ok(session) => session,
-                Err(unusable) => return TableProbeOutcome::Session(unusable),
+                Err(error) => return TableProbeOutcome::Session(error),
             };
             match schema::table_id(&session, self.sessions.settings()).await {
                 Ok(id) if id != Some(self.table.table_id) => return TableProbeOutcome::OtherTable,

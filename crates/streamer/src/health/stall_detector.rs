@@ -70,16 +70,16 @@ impl StallDetector {
         let mut state = self.state();
         let mut partitions = BTreeMap::new();
         for progress in progress {
-            let known = state.partitions.get(&progress.partition).copied();
-            let moved = known.is_some_and(|known| known.checkpoint != progress.checkpoint);
+            let previous = state.partitions.get(&progress.partition).copied();
+            let moved = previous.is_some_and(|previous| previous.checkpoint != progress.checkpoint);
             let idle = progress.halted || progress.checkpoint >= progress.end;
             if moved {
                 state.moved = Some(now);
             }
             let last_move = LastMove {
                 checkpoint: progress.checkpoint,
-                moved: match known {
-                    Some(known) if !moved && !idle => known.moved,
+                moved: match previous {
+                    Some(previous) if !moved && !idle => previous.moved,
                     _ => now,
                 },
             };

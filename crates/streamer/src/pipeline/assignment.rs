@@ -2,31 +2,20 @@
 //! lost ones are dropped.
 
 use std::collections::BTreeMap;
-use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
 use futures::future::FutureExt as _;
 use service::failpoint;
 
-use crate::checkpoint::start_offset_resolver::ResolveError;
 use crate::checkpoint::{Checkpoint, ResolvedStart, StartReason};
 use crate::consumer::channels::ConsumerCommand;
 use crate::consumer::rebalance::RebalanceEvent;
 use crate::dead_letters::limits::DeadLetterLimits;
+use crate::pipeline::error::PipelineError;
 use crate::pipeline::partition_state::PartitionState;
-use crate::pipeline::{Pipeline, PipelineError};
+use crate::pipeline::{Pipeline, Revoking};
 use ::kafka::ClientRejected;
-
-/// An assignment and the starts of its partitions.
-pub(super) type Started = Result<(u64, Vec<ResolvedStart>), ResolveError>;
-
-/// A revocation whose partitions are draining.
-pub(super) struct Revoking {
-    partitions: Vec<i32>,
-    drained: SyncSender<Vec<(i32, i64)>>,
-    pub(super) until: Instant,
-}
 
 impl Pipeline {
     pub(super) fn rebalanced(&mut self, event: RebalanceEvent) -> Result<(), PipelineError> {
@@ -39,7 +28,7 @@ impl Pipeline {
                 tracing::info!(?partitions, "partitions assigned");
                 self.drop_partitions();
                 let unstarted = partitions.iter().map(|partition| (*partition, None));
-                self.assigned_partitions
+                self.assigned
                     .lock()
                     .unwrap_or_else(PoisonError::into_inner)
                     .extend(unstarted);
@@ -60,8 +49,8 @@ impl Pipeline {
                 self.assigning = None;
                 for partition in &partitions {
                     self.batch_builder.remove_partition(*partition);
-                    if let Some(partition_state) = self.partition_states.get_mut(partition) {
-                        partition_state.start_draining();
+                    if let Some(state) = self.partitions.get_mut(partition) {
+                        state.start_draining();
                     }
                 }
                 let until = Instant::now() + self.resolver.settings.kafka.revoke_timeout;
@@ -113,7 +102,7 @@ impl Pipeline {
                     "partition started"
                 ),
             }
-            self.partition_states.insert(
+            self.partitions.insert(
                 partition,
                 PartitionState::new(start, assignment, reason != StartReason::Checkpoint, limits),
             );
@@ -135,17 +124,17 @@ impl Pipeline {
         let Some(revoking) = &self.revoking else { return };
         let mut offsets = Vec::new();
         for partition in &revoking.partitions {
-            let Some(partition_state) = self.partition_states.get_mut(partition) else {
+            let Some(state) = self.partitions.get_mut(partition) else {
                 continue;
             };
-            if !partition_state.offsets().is_drained() {
+            if !state.offsets().is_drained() {
                 return;
             }
-            if partition_state.pending_checkpoint().is_some() {
+            if state.pending_checkpoint().is_some() {
                 self.save();
                 return;
             }
-            offsets.push((*partition, partition_state.offsets().durable().next_offset));
+            offsets.push((*partition, state.offsets().durable().next_offset));
         }
         if let Some(revoking) = self.revoking.take() {
             // The receiver is dropped after the timeout.
@@ -163,7 +152,7 @@ impl Pipeline {
     /// Drops all partitions, so that later completions of theirs are ignored. An eager assignment always comprises
     /// all partitions.
     fn drop_partitions(&mut self) {
-        let partitions: Vec<_> = self.partition_states.keys().copied().collect();
+        let partitions: Vec<_> = self.partitions.keys().copied().collect();
         for partition in partitions {
             self.batch_builder.remove_partition(partition);
             let label = partition.to_string();
@@ -177,10 +166,10 @@ impl Pipeline {
             }
             let _ = self.metrics.checkpoint_age.remove_label_values(&[&label]);
         }
-        self.partition_states.clear();
+        self.partitions.clear();
         // An empty set adds no halted partition.
         let _ = self.halted.set(BTreeMap::new());
-        self.assigned_partitions
+        self.assigned
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clear();

@@ -11,7 +11,7 @@ use crate::dead_letters::producer::{DeadLetterError, DeadLetterProducer};
 use crate::metrics::StreamerMetrics;
 use crate::pipeline::batch_builder::{MicroBatch, Operation};
 use crate::pipeline::consumed_record::{Change, Rejection};
-use crate::pipeline::write_timestamp::wall_micros;
+use crate::pipeline::write_timestamp::wall_millis;
 
 /// A record can be written to neither Cassandra nor the dead-letter topic, and a retry would not help.
 #[derive(Debug, Error)]
@@ -91,24 +91,21 @@ impl BatchWriter {
         let (rejected_rows, ()) =
             futures::try_join!(rows, self.send_to_dead_letters(&operations, rejections))?;
         let written = writes.len() - rejected_rows.len();
-        let dead: Vec<_> = rejected_rows
-            .iter()
-            .map(|rejected_rows| indices[rejected_rows.index])
-            .collect();
+        let dead: Vec<_> = rejected_rows.iter().map(|row| indices[row.index]).collect();
         let rejections = rejected_rows
             .into_iter()
-            .map(|rejected_rows| {
+            .map(|row| {
                 (
-                    indices[rejected_rows.index],
+                    indices[row.index],
                     Rejection {
                         reason: "refused_by_cassandra",
-                        error: rejected_rows.error,
+                        error: row.error,
                     },
                 )
             })
             .collect();
         self.send_to_dead_letters(&operations, rejections).await?;
-        let now = wall_micros() / 1_000;
+        let now = wall_millis();
         let expired = writes.iter().filter(|write| write.is_expired(now)).count();
         self.metrics.expired.inc_by(expired as u64);
         let upserts = times.len() - expired;
@@ -151,14 +148,14 @@ impl BatchWriter {
     }
 
     fn observe_latencies(&self, times: &[(i64, i64)]) {
-        let now = wall_micros() / 1_000;
+        let now = wall_millis();
         let kafka_to_row = self.metrics.kafka_to_row.local();
         let accepted_to_row = self.metrics.accepted_to_row.local();
-        for (kafka, event) in times {
+        for (kafka, accepted) in times {
             if *kafka >= 0 {
                 kafka_to_row.observe(seconds(now - kafka));
             }
-            accepted_to_row.observe(seconds(now - event));
+            accepted_to_row.observe(seconds(now - accepted));
         }
         kafka_to_row.flush();
         accepted_to_row.flush();

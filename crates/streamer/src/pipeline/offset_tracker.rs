@@ -108,11 +108,9 @@ impl BatchRecords {
     /// Statistics that have reached a limit do not change any more: later rows that were already in flight do not
     /// prove that the cause is fixed.
     fn stats_after(&self, before: DeadLetterStats, limits: DeadLetterLimits) -> DeadLetterStats {
-        (0..self.count).fold(before, |dead_letters, position| {
-            match limits.reached(dead_letters) {
-                Some(_) => dead_letters,
-                None => dead_letters.after(self.dead.contains(&position), limits.window()),
-            }
+        (0..self.count).fold(before, |stats, index| match limits.reached(stats) {
+            Some(_) => stats,
+            None => stats.after(self.dead.contains(&index), limits.window()),
         })
     }
 }
@@ -154,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn stats_after_count_in_the_order_of_the_log_and_only_once_they_are_durable() {
+    fn dead_letters_count_in_log_order_once_durable() {
         let mut tracker = OffsetTracker::new(at(0), limits());
         let records = |count, dead: &[usize]| BatchRecords {
             count,

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, PoisonError};
 
-use futures::future::{BoxFuture, FutureExt as _};
+use futures::future::FutureExt as _;
 use service::failpoint;
 
 use crate::cassandra::error_class::ErrorClass;
@@ -13,24 +13,9 @@ use crate::checkpoint::Checkpoint;
 use crate::checkpoint::start_offset_resolver::{StartOffsetResolver, verify_read_back};
 use crate::consumer::channels::ConsumerCommand;
 use crate::pipeline::batch_writer::BatchWriteError;
+use crate::pipeline::error::PipelineError;
 use crate::pipeline::partition_state::PartitionState;
-use crate::pipeline::{Pipeline, PipelineError};
-
-/// A checkpoint write in flight.
-pub(super) type Saving = BoxFuture<'static, Saved>;
-
-/// The result of a checkpoint write.
-pub(super) struct Saved {
-    /// The assignment under which the write began.
-    assignment: u64,
-    checkpoints: Vec<Checkpoint>,
-    result: Result<(), SaveError>,
-}
-
-pub(super) enum SaveError {
-    Transient(String),
-    Fatal(PipelineError),
-}
+use crate::pipeline::{Pipeline, SaveError, Saved};
 
 impl Pipeline {
     /// Starts to write the pending checkpoints, unless a write is in flight.
@@ -39,17 +24,12 @@ impl Pipeline {
             return;
         }
         let checkpoints: Vec<_> = self
-            .partition_states
+            .partitions
             .values()
             .filter_map(PartitionState::pending_checkpoint)
             .collect();
         // An eager assignment comprises all partitions.
-        let Some(assignment) = self
-            .partition_states
-            .values()
-            .map(PartitionState::assignment)
-            .next()
-        else {
+        let Some(assignment) = self.partitions.values().map(PartitionState::assignment).next() else {
             return;
         };
         if checkpoints.is_empty() {
@@ -59,9 +39,9 @@ impl Pipeline {
         let unverified: Vec<_> = checkpoints
             .iter()
             .filter(|checkpoint| {
-                self.partition_states
+                self.partitions
                     .get(&checkpoint.partition)
-                    .is_some_and(|partition_state| !partition_state.is_verified())
+                    .is_some_and(|state| !state.is_verified())
             })
             .copied()
             .collect();
@@ -95,10 +75,8 @@ impl Pipeline {
             .inc_by(saved.checkpoints.len() as u64);
         let mut commits = Vec::with_capacity(saved.checkpoints.len());
         for checkpoint in &saved.checkpoints {
-            let partition_state = self.partition_states.get_mut(&checkpoint.partition);
-            if partition_state
-                .is_some_and(|partition_state| partition_state.saved(saved.assignment, checkpoint))
-            {
+            let state = self.partitions.get_mut(&checkpoint.partition);
+            if state.is_some_and(|state| state.saved(saved.assignment, checkpoint)) {
                 commits.push((checkpoint.partition, checkpoint.position.next_offset));
             }
         }
@@ -107,12 +85,9 @@ impl Pipeline {
     }
 
     pub(super) fn publish(&self, offsets: &[(i32, i64)]) {
-        let mut assigned_partitions = self
-            .assigned_partitions
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut assigned = self.assigned.lock().unwrap_or_else(PoisonError::into_inner);
         for (partition, offset) in offsets {
-            assigned_partitions.insert(*partition, Some(*offset));
+            assigned.insert(*partition, Some(*offset));
             self.metrics
                 .checkpoint_offset
                 .with_label_values(&[&partition.to_string()])

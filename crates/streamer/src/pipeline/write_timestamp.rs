@@ -49,14 +49,14 @@ impl HybridClock {
     /// Assigns the write timestamp of the record at `offset`, which must increase with each call. Times in
     /// microseconds since 1970.
     pub fn next(&mut self, offset: i64, timestamp: i64, now: i64) -> WriteTimestamp {
-        let again = offset < self.max_seen.offset;
-        let latest = self.latest(again, now);
+        let is_replay = offset < self.max_seen.offset;
+        let latest = self.latest(is_replay, now);
         let capped = timestamp > latest;
         // A timestamp of -1 means that there is none.
         let mut micros = timestamp
             .clamp(0, latest)
             .max(self.last.map_or(0, |last| last + 1));
-        if !again {
+        if !is_replay {
             micros = micros.max(self.max_seen.write_timestamp.map_or(0, |max_seen| max_seen + 1));
             self.max_seen.offset = offset + 1;
             self.max_seen.write_timestamp = Some(micros);
@@ -75,14 +75,14 @@ impl HybridClock {
     /// Returns the largest timestamp that is not capped.
     ///
     /// A replay does not use the wall clock, which is later now and would not cap what was capped the first time.
-    fn latest(&self, again: bool, now: i64) -> i64 {
+    fn latest(&self, is_replay: bool, now: i64) -> i64 {
         let ahead = now.saturating_add(micros(MAX_AHEAD)).max(0);
         match self.max_seen {
             MaxSeen {
                 ceiling,
                 write_timestamp,
                 ..
-            } if again => ceiling.or(write_timestamp).unwrap_or(ahead),
+            } if is_replay => ceiling.or(write_timestamp).unwrap_or(ahead),
             _ => ahead,
         }
     }
@@ -101,6 +101,11 @@ impl HybridClock {
 /// The wall clock in microseconds since 1970.
 pub fn wall_micros() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, micros)
+}
+
+/// The wall clock in milliseconds since 1970.
+pub fn wall_millis() -> i64 {
+    wall_micros() / 1_000
 }
 
 fn micros(duration: Duration) -> i64 {

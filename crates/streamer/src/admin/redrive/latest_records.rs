@@ -191,9 +191,12 @@ mod tests {
         );
         let latest = LatestRecords::new(TOPIC, vec![10], TABLE);
         let (before, after) = (at("2019-06-01T00:00:00Z"), at("2020-06-01T00:00:00Z"));
-        for gone in [origin(TOPIC, 8), origin(OTHER, 50)] {
-            assert_eq!(latest.superseded(gone, USER, after), None);
-            assert_eq!(latest.superseded(gone, USER, before), Some(Superseded::Unknown));
+        for deleted in [origin(TOPIC, 8), origin(OTHER, 50)] {
+            assert_eq!(latest.superseded(deleted, USER, after), None);
+            assert_eq!(
+                latest.superseded(deleted, USER, before),
+                Some(Superseded::Unknown)
+            );
         }
         assert_eq!(latest.superseded(origin(TOPIC, 9), USER, before), None);
         let unknown = LatestRecords::new(TOPIC, vec![10], Uuid::from_u128(5));

@@ -9,8 +9,8 @@ use crate::admin::clients::{self, Clients};
 use crate::admin::cluster_snapshot::ClusterSnapshot;
 use crate::admin::error::CommandError;
 use crate::admin::verify::row_reader::{ExpectedRow, RowReader};
-use crate::admin::verify::{durable, now};
 use crate::dead_letters::dead_letter::PartitionOffset;
+use crate::pipeline::write_timestamp::wall_millis;
 
 /// Users with their latest record before the checkpoint and its expected row.
 pub(super) type Mismatches = HashMap<Uuid, (PartitionOffset, ExpectedRow)>;
@@ -53,10 +53,10 @@ pub(super) async fn recheck(
                 .partitions
                 .iter()
                 .find(|info| info.partition == partition)
-                .is_none_or(|info| offset >= durable(info).end);
+                .is_none_or(|info| offset >= info.durable_range().end);
             if !uncommitted && !letters.contains(&PartitionOffset { partition, offset }) {
                 newest.insert((id, partition), expected_row);
-            } else if expected_row.accepts(found[&id], now()) {
+            } else if expected_row.accepts(found[&id], wall_millis()) {
                 explained.insert(id);
             }
         }
@@ -64,7 +64,7 @@ pub(super) async fn recheck(
     explained.extend(
         newest
             .into_iter()
-            .filter(|((id, _), expected_row)| expected_row.accepts(found[id], now()))
+            .filter(|((id, _), expected_row)| expected_row.accepts(found[id], wall_millis()))
             .map(|((id, _), _)| id),
     );
     let mut different: Vec<_> = mismatches

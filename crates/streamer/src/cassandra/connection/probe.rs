@@ -39,7 +39,7 @@ pub enum ProbeError {
     },
     /// The node does not respond like a Cassandra node of this protocol version.
     #[error("{node}: {reason}")]
-    Refused {
+    Rejected {
         /// The node.
         node: SocketAddr,
         /// Its message.
@@ -74,7 +74,7 @@ pub async fn probe(node: SocketAddr, config: &ConnectionConfig) -> Result<String
 async fn handshake(node: SocketAddr, config: &ConnectionConfig) -> Result<String, ProbeError> {
     let credentials = &config.credentials;
     let unreachable = |source| ProbeError::Unreachable { node, source };
-    let refused = |reason: &str| ProbeError::Refused {
+    let rejected = |reason: &str| ProbeError::Rejected {
         node,
         reason: reason.to_owned(),
     };
@@ -83,7 +83,7 @@ async fn handshake(node: SocketAddr, config: &ConnectionConfig) -> Result<String
     loop {
         let bytes = request
             .encode_with(Compression::None)
-            .map_err(|error| refused(&error.to_string()))?;
+            .map_err(|error| rejected(&error.to_string()))?;
         stream.write_all(&bytes).await.map_err(unreachable)?;
         // TLS may buffer what was written.
         stream.flush().await.map_err(unreachable)?;
@@ -101,7 +101,7 @@ async fn handshake(node: SocketAddr, config: &ConnectionConfig) -> Result<String
                 let name = rows
                     .first()
                     .and_then(|row| row.by_name("data_center").ok().flatten());
-                return name.ok_or_else(|| refused("the node does not report its data centre"));
+                return name.ok_or_else(|| rejected("the node does not report its data centre"));
             }
             Ok(ResponseBody::Authenticate(_)) if credentials.name().is_some() => {
                 let response = credentials.create_authenticator().initial_response();
@@ -116,8 +116,8 @@ async fn handshake(node: SocketAddr, config: &ConnectionConfig) -> Result<String
             Ok(ResponseBody::Error(body)) => return Err(classify(node, &body.ty, body.message)),
             // The driver's parser returns an error response as an error.
             Err(ProtocolError::Server { body, .. }) => return Err(classify(node, &body.ty, body.message)),
-            Ok(_) => return Err(refused("unexpected response to a handshake")),
-            Err(error) => return Err(refused(&error.to_string())),
+            Ok(_) => return Err(rejected("unexpected response to a handshake")),
+            Err(error) => return Err(rejected(&error.to_string())),
         }
     }
 }
@@ -133,7 +133,7 @@ fn classify(
     if wrong || *kind == ErrorType::Unauthorized {
         ProbeError::Credentials { node, reason }
     } else {
-        ProbeError::Refused { node, reason }
+        ProbeError::Rejected { node, reason }
     }
 }
 

@@ -85,38 +85,38 @@ mod tests {
 
     use super::*;
 
-    const SOON: Duration = Duration::from_millis(20);
+    const SHORT: Duration = Duration::from_millis(20);
 
     #[tokio::test(start_paused = true)]
-    async fn one_straggler_stops_the_session_before_its_number_is_used_again() {
+    async fn unfinished_statement_blocks_before_its_id_is_reused() {
         let limiter = StreamIdLimiter::default();
-        let straggler = limiter.acquire().await;
+        let unfinished_slot = limiter.acquire().await;
         for _ in 1..StreamIdLimiter::MAX_SPAN {
             let slot = limiter.acquire().await;
             limiter.release(slot);
         }
-        assert!(timeout(SOON, limiter.acquire()).await.is_err());
-        limiter.release(straggler);
-        assert!(timeout(SOON, limiter.acquire()).await.is_ok());
+        assert!(timeout(SHORT, limiter.acquire()).await.is_err());
+        limiter.release(unfinished_slot);
+        assert!(timeout(SHORT, limiter.acquire()).await.is_ok());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_waiting_statement_starts_when_the_straggler_is_answered() {
+    async fn waiting_statement_starts_after_the_late_reply() {
         let limiter = StreamIdLimiter::default();
-        let straggler = limiter.acquire().await;
+        let unfinished_slot = limiter.acquire().await;
         for _ in 1..StreamIdLimiter::MAX_SPAN {
             let slot = limiter.acquire().await;
             limiter.release(slot);
         }
         let waiting = limiter.acquire();
         tokio::pin!(waiting);
-        assert!(timeout(SOON, &mut waiting).await.is_err());
-        limiter.release(straggler);
-        assert!(timeout(SOON, waiting).await.is_ok());
+        assert!(timeout(SHORT, &mut waiting).await.is_err());
+        limiter.release(unfinished_slot);
+        assert!(timeout(SHORT, waiting).await.is_ok());
     }
 
     #[tokio::test]
-    async fn answers_in_any_order_free_the_numbers() {
+    async fn replies_in_any_order_release_the_slots() {
         let limiter = StreamIdLimiter::default();
         for _ in 0..3 {
             let mut slots = Vec::new();

@@ -18,7 +18,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// Consecutive responses that must agree, because each may come from another node.
 const MIN_RESPONSES: usize = 3;
 
-/// Returns once all nodes agree, or after [`TIMEOUT`].
+/// Returns once all nodes agree, or after three seconds.
 ///
 /// # Errors
 /// The [`ErrorClass`] of a query.

@@ -114,7 +114,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn overload_halves_the_window_and_answers_open_it_again() {
+    async fn overload_halves_the_limit_and_successes_restore_it() {
         let concurrency = AdaptiveConcurrency::new(64);
         concurrency.on_overload();
         assert_eq!(

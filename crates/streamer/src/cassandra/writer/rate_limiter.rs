@@ -6,10 +6,10 @@ use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 
 /// A token bucket for rows, or no limit.
 #[derive(Debug)]
-pub struct RowRateLimiter(Option<Limit>);
+pub struct RowRateLimiter(Option<TokenBucket>);
 
 #[derive(Debug)]
-struct Limit {
+struct TokenBucket {
     limiter: DefaultDirectRateLimiter,
     burst: NonZeroU32,
 }
@@ -20,7 +20,7 @@ impl RowRateLimiter {
         Self(rows_per_second.map(|rate| {
             // The burst is a tenth of a second. A whole second's rows at once would slow down readers.
             let burst = NonZeroU32::new(rate.get() / 10).unwrap_or(NonZeroU32::MIN);
-            Limit {
+            TokenBucket {
                 limiter: RateLimiter::direct(Quota::per_second(rate).allow_burst(burst)),
                 burst,
             }
@@ -29,7 +29,7 @@ impl RowRateLimiter {
 
     /// Waits until `count` rows may be written.
     pub async fn acquire(&self, count: usize) {
-        let Some(Limit { limiter, burst }) = &self.0 else {
+        let Some(TokenBucket { limiter, burst }) = &self.0 else {
             return;
         };
         let mut left = u32::try_from(count).unwrap_or(u32::MAX);
@@ -37,7 +37,7 @@ impl RowRateLimiter {
             limiter
                 .until_n_ready(permits)
                 .await
-                .expect("no more than a burst is asked for");
+                .expect("the permits never exceed the burst");
             left -= permits.get();
         }
     }
