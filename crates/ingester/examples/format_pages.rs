@@ -1,7 +1,7 @@
-//! What a bench measures and feeds: whole replies of the API, parsed and formatted on one thread.
+//! Parses and maps replies of the API on one thread, for benchmarks.
 //!
-//! `format_pages time SECONDS FILE…` says in one line of JSON how many users a second it made records of;
-//! `format_pages lines FILE…` writes the records, a line each.
+//! `format_pages time SECONDS FILE…` prints the throughput in users per second as one line of JSON.
+//! `format_pages lines FILE…` prints the records, one per line.
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -13,26 +13,26 @@ use serde::Deserialize;
 use serde_json::json;
 
 #[derive(Deserialize)]
-struct Reply {
-    info: Info,
+struct ReplyHeader {
+    info: InfoHeader,
 }
 
 #[derive(Deserialize)]
-struct Info {
+struct InfoHeader {
     results: u32,
     page: u32,
     version: String,
 }
 
-struct Whole {
+struct ReplyFile {
     body: Vec<u8>,
-    info: Info,
+    info: InfoHeader,
 }
 
-impl Whole {
+impl ReplyFile {
     fn read(path: &str) -> Result<Self, String> {
         let body = std::fs::read(path).map_err(|error| format!("{path}: {error}"))?;
-        let reply: Reply = serde_json::from_slice(&body).map_err(|error| format!("{path}: {error}"))?;
+        let reply: ReplyHeader = serde_json::from_slice(&body).map_err(|error| format!("{path}: {error}"))?;
         Ok(Self {
             body,
             info: reply.info,
@@ -49,7 +49,7 @@ impl Whole {
     }
 }
 
-fn time(replies: &[Whole], length: Duration) -> Result<(), String> {
+fn time(replies: &[ReplyFile], length: Duration) -> Result<(), String> {
     let started = Instant::now();
     let mut users = 0;
     while started.elapsed() < length {
@@ -64,7 +64,7 @@ fn time(replies: &[Whole], length: Duration) -> Result<(), String> {
     Ok(())
 }
 
-fn lines(replies: &[Whole]) -> Result<(), String> {
+fn lines(replies: &[ReplyFile]) -> Result<(), String> {
     let mut out = std::io::stdout().lock();
     for reply in replies {
         let page = reply.page()?;
@@ -79,16 +79,16 @@ fn run(arguments: &[String]) -> Result<(), String> {
     let read = |paths: &[String]| {
         paths
             .iter()
-            .map(|path| Whole::read(path))
+            .map(|path| ReplyFile::read(path))
             .collect::<Result<Vec<_>, _>>()
     };
     match arguments {
         [command, seconds, paths @ ..] if command == "time" && !paths.is_empty() => {
-            let seconds = seconds.parse().map_err(|_| "SECONDS is a number")?;
+            let seconds = seconds.parse().map_err(|_| "SECONDS must be a number")?;
             time(&read(paths)?, Duration::from_secs_f64(seconds))
         }
         [command, paths @ ..] if command == "lines" && !paths.is_empty() => lines(&read(paths)?),
-        _ => Err("format_pages time SECONDS FILE… | lines FILE…".to_owned()),
+        _ => Err("usage: format_pages time SECONDS FILE… | lines FILE…".to_owned()),
     }
 }
 

@@ -21,7 +21,7 @@ use uuid::Uuid;
 use crate::run::plan::{PageRange, Seed};
 use crate::run::{Run, RunFilter, Trigger};
 use crate::scheduler::run_queue::{CancelOutcome, EnqueueError, RunQueue, RunRequest};
-use crate::store::outbox::RejectedRecord;
+use crate::store::outbox::{MAX_REJECTED_RECORDS, RejectedRecord};
 
 mod events;
 mod problem;
@@ -34,8 +34,6 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 const MAX_BODY_BYTES: usize = 16 << 10;
 /// Maximum number of runs in one response.
 const MAX_RUNS: u32 = 500;
-/// Maximum number of rejected records in one response.
-const MAX_REJECTED_RECORDS: u32 = 1_000;
 
 /// Error of the API server.
 #[derive(Debug, Error)]
@@ -58,13 +56,13 @@ pub enum ApiError {
 }
 
 /// An API server that is bound, but does not serve yet.
-pub struct Api {
+pub struct ApiServer {
     listener: TcpListener,
     queue: RunQueue,
     authenticator: Arc<Authenticator>,
 }
 
-impl Api {
+impl ApiServer {
     /// Binds `address`; the log names the port that port 0 selects. Only `authenticator` are authorized.
     ///
     /// # Errors

@@ -12,7 +12,7 @@ use service::http::auth::Authenticator;
 use service::process::{ExitStatus as _, exit_with_error};
 use service::{CommandLine, ConfigCommand, Context, HealthCheck, reload};
 
-use crate::api::Api;
+use crate::api::ApiServer;
 use crate::cli::progress_display::ProgressDisplay;
 use crate::config::IngesterSettings;
 use crate::delivery::publisher_health::PublisherProbe;
@@ -20,7 +20,7 @@ use crate::run::Trigger;
 use crate::run::exit_error::ExitError;
 use crate::run::pipeline::Pipeline;
 use crate::run::plan::{PageRange, Seed};
-use crate::run::report::{Outcome, Report};
+use crate::run::report::{Report, RunOutcome};
 use crate::scheduler::Scheduler;
 use crate::scheduler::run_queue::{RunQueue, RunRequest};
 use crate::store::StoreError;
@@ -179,7 +179,7 @@ async fn serve(settings: IngesterSettings, pipeline: Pipeline, context: &Context
     let (address, interval) = (settings.api.listen, settings.api.reload_interval);
     let authenticator = Arc::new(Authenticator::load(&settings.auth)?);
     let queue = RunQueue::new(store, active_run, settings);
-    let api = Api::bind(address, queue.clone(), Arc::clone(&authenticator)).await?;
+    let api = ApiServer::bind(address, queue.clone(), Arc::clone(&authenticator)).await?;
     let reloading = reload::watch("tokens", interval, context.shutdown.clone(), move || {
         authenticator.reload()
     });
@@ -231,7 +231,19 @@ async fn once(
         return Err(ExitError::Unrecoverable(report.reason().unwrap_or_default()));
     }
     match report.outcome {
-        Outcome::Complete => Ok(()),
+        RunOutcome::Complete => Ok(()),
         outcome => Err(ExitError::Incomplete(outcome.name())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn command_line_definition_is_valid() {
+        Cli::command().debug_assert();
     }
 }

@@ -46,7 +46,7 @@ pub fn is_loopback(url: &Url) -> bool {
 
 /// Error of reading a response body.
 #[derive(Debug, Error)]
-pub enum BodyError {
+pub enum ReadBodyError {
     /// Timed out, or the connection was lost.
     #[error("failed to read the body")]
     Read(#[source] reqwest::Error),
@@ -61,18 +61,18 @@ pub enum BodyError {
 /// Reads a body of at most `limit`. Buffers at most `limit` plus one chunk.
 ///
 /// # Errors
-/// Returns any [`BodyError`].
-pub async fn body(mut response: Response, limit: ByteSize) -> Result<Vec<u8>, BodyError> {
+/// Returns any [`ReadBodyError`].
+pub async fn body(mut response: Response, limit: ByteSize) -> Result<Vec<u8>, ReadBodyError> {
     let max = usize::try_from(limit.as_u64()).unwrap_or(usize::MAX);
     let declared = response.content_length().unwrap_or(0);
     let declared = usize::try_from(declared).unwrap_or(usize::MAX);
     if declared > max {
-        return Err(BodyError::TooLarge { limit });
+        return Err(ReadBodyError::TooLarge { limit });
     }
     let mut body = Vec::with_capacity(declared);
-    while let Some(chunk) = response.chunk().await.map_err(BodyError::Read)? {
+    while let Some(chunk) = response.chunk().await.map_err(ReadBodyError::Read)? {
         if body.len() + chunk.len() > max {
-            return Err(BodyError::TooLarge { limit });
+            return Err(ReadBodyError::TooLarge { limit });
         }
         body.extend_from_slice(&chunk);
     }

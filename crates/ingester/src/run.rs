@@ -1,9 +1,8 @@
 //! A run: why it starts, what it fetches and how it ended. Plain data; [`store`](crate::store) persists it.
 
-pub mod plan;
-
 pub mod active_run;
 pub mod pipeline;
+pub mod plan;
 pub mod range_set;
 pub mod run_progress;
 pub mod run_stats;
@@ -19,8 +18,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize, Serializer};
 use uuid::Uuid;
 
-use crate::run::plan::{PageRange, Plan, Seed};
-use crate::run::run_stats::Counts;
+use crate::run::plan::{PagePlan, PageRange, Seed};
+use crate::run::run_stats::RunCounts;
 
 /// What started a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -149,8 +148,8 @@ impl RunSpec {
 
     /// Returns the pages to fetch.
     #[must_use]
-    pub fn plan(&self) -> Plan {
-        Plan::new(self.seed.clone(), self.users, self.page_size).only(self.pages)
+    pub fn plan(&self) -> PagePlan {
+        PagePlan::new(self.seed.clone(), self.users, self.page_size).only(self.pages)
     }
 }
 
@@ -187,7 +186,7 @@ pub struct Run {
     /// Why the run failed, was missed or was skipped.
     pub reason: Option<String>,
     /// Counts so far.
-    pub counts: Counts,
+    pub counts: RunCounts,
     /// Number of fetched pages.
     #[serde(skip)]
     pub pages_fetched: u64,

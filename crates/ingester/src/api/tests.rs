@@ -15,8 +15,8 @@ fn queue() -> RunQueue {
 }
 
 fn public_router(queue: &RunQueue) -> Router {
-    let callers = Authenticator::load(&service::AuthSettings::default()).unwrap();
-    router(queue.clone(), Arc::new(callers))
+    let authenticator = Authenticator::load(&service::AuthSettings::default()).unwrap();
+    router(queue.clone(), Arc::new(authenticator))
 }
 
 async fn send(

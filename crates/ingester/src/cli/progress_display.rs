@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use tokio::time::sleep;
 
 use crate::run::active_run::ActiveRun;
-use crate::run::run_stats::Counts;
+use crate::run::run_stats::RunCounts;
 
 const REFRESH_INTERVAL: Duration = Duration::from_millis(200);
 
@@ -71,7 +71,7 @@ fn bar() -> ProgressBar {
     bar
 }
 
-fn draw(bar: &ProgressBar, counts: &Counts) {
+fn draw(bar: &ProgressBar, counts: &RunCounts) {
     bar.set_length(counts.requested);
     bar.set_position(counts.fetched - counts.undelivered.min(counts.fetched));
     let waited = counts.rate_limited_seconds;

@@ -11,10 +11,8 @@ use uuid::Uuid;
 
 use crate::config::IngesterSettings;
 use crate::run::{Run, RunFilter, RunSpec, RunState, Trigger};
+use crate::store::outbox::MAX_REJECTED_RECORDS;
 use crate::store::{Store, StoreError};
-
-/// Maximum number of rejected records shown for one run.
-const MAX_REJECTED_RECORDS: u32 = 1_000;
 
 /// Arguments of `ingester runs list`.
 #[derive(Clone, Debug, Args)]

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use crate::config::PublisherSettings;
 use crate::delivery::compression::Compression;
 use crate::delivery::response::{BatchOutcome, ResponseError, parse_response};
-use crate::http::{self, BodyError};
+use crate::http::{self, ReadBodyError};
 
 /// One request to the publisher.
 #[derive(Clone, Debug)]
@@ -59,7 +59,7 @@ pub enum SendError {
     Timeout(Duration),
     /// The response was incomplete or too large; the records may have been written.
     #[error("failed to read the publisher's response")]
-    Body(#[source] BodyError),
+    Body(#[source] ReadBodyError),
     /// The response is an error or invalid.
     #[error(transparent)]
     Response(#[from] ResponseError),

@@ -5,12 +5,12 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use crate::delivery::batching;
-use crate::transform::records::Records;
+use crate::transform::encoded_records::EncodedRecords;
 
 /// Consecutive records of a run.
 #[derive(Clone, Debug)]
 pub struct RecordBatch<'p> {
-    page: &'p Records,
+    page: &'p EncodedRecords,
     range: Range<usize>,
     first: u64,
 }
@@ -18,7 +18,7 @@ pub struct RecordBatch<'p> {
 impl<'p> RecordBatch<'p> {
     /// Selects `range` of `page`. `first` is the sequence number of its first record in the run, counted from 0.
     #[must_use]
-    pub fn new(page: &'p Records, range: Range<usize>, first: u64) -> Self {
+    pub fn new(page: &'p EncodedRecords, range: Range<usize>, first: u64) -> Self {
         Self { page, range, first }
     }
 
@@ -107,7 +107,7 @@ pub(crate) mod tests {
     }
 
     /// Returns the records of such a page.
-    pub(crate) fn records_of(count: usize) -> Records {
+    pub(crate) fn records_of(count: usize) -> EncodedRecords {
         let indices: Vec<_> = (0..count).collect();
         page_of(count as u128).records(&indices)
     }

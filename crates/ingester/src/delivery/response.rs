@@ -78,11 +78,11 @@ struct ResponseBody {
     accepted: Option<u64>,
     rejected: Option<u64>,
     #[serde(default)]
-    errors: Vec<RecordError>,
+    errors: Vec<RecordErrorBody>,
 }
 
 #[derive(Deserialize)]
-struct RecordError {
+struct RecordErrorBody {
     index: u64,
     field: Option<String>,
     reason: String,
@@ -164,7 +164,7 @@ fn parse_outcome(status: u16, body: &[u8], sent: u64) -> Result<BatchOutcome, &'
 }
 
 /// Describes a rejection by field and rule, shortened and printable. Reasons of the publisher contain no values.
-fn describe(error: &RecordError) -> String {
+fn describe(error: &RecordErrorBody) -> String {
     let field = error.field.as_deref().unwrap_or("record");
     printable(&format!("{field}: {}", error.reason), 120)
 }
@@ -179,7 +179,7 @@ struct ProblemBody {
     title: Option<String>,
     detail: Option<String>,
     #[serde(default)]
-    errors: Vec<RecordError>,
+    errors: Vec<RecordErrorBody>,
 }
 
 /// Returns the detail or title of a problem document and its first error, each after a colon.

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use crate::fetch::page_slots::PageSlots;
 use crate::fetch::retrying_fetcher::{PageError, RetryingFetcher};
 use crate::fetch::user_api::UserApi;
-use crate::run::plan::Plan;
+use crate::run::plan::PagePlan;
 use crate::run::report::RunError;
 use crate::run::run_progress::RunProgress;
 use crate::run::run_stats::RunStats;
@@ -43,7 +43,7 @@ impl<F: UserApi> FetchLoop<'_, F> {
     /// Returns [`RunError::Store`] when the store can't be written.
     pub async fn run(
         &self,
-        plan: &Plan,
+        plan: &PagePlan,
         cancel: &CancellationToken,
         wakeup: mpsc::Sender<()>,
     ) -> Result<FetchOutcome, RunError> {

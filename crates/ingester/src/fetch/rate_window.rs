@@ -41,12 +41,6 @@ impl RateWindow {
         }
     }
 
-    /// Returns the length of the window.
-    #[must_use]
-    pub fn window(&self) -> Duration {
-        self.window
-    }
-
     /// Returns how long to wait before requesting `users`, which must not exceed the limit. An upper bound: a request in
     /// flight may turn out to consume nothing, so check again after each response.
     pub fn wait(&mut self, users: u64, now: Instant) -> Duration {

@@ -11,7 +11,7 @@ use reqwest::{Client, Response, StatusCode, Url};
 use thiserror::Error;
 
 use crate::config::SourceSettings;
-use crate::http::{self, BodyError};
+use crate::http::{self, ReadBodyError};
 use crate::run::plan::PageRequest;
 use crate::transform::page::Page;
 use crate::transform::random_user::{self, ExpectedPage, ReplyError};
@@ -165,8 +165,8 @@ impl UserApi for HttpUserApi {
         let body = http::body(response, self.max_response_size)
             .await
             .map_err(|error| match error {
-                BodyError::Read(error) => self.transport_error(error, FetchError::Truncated),
-                BodyError::TooLarge { limit } => FetchError::TooLarge { limit },
+                ReadBodyError::Read(error) => self.transport_error(error, FetchError::Truncated),
+                ReadBodyError::TooLarge { limit } => FetchError::TooLarge { limit },
             })?;
         let expected = ExpectedPage {
             version: &self.version,

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::run::run_progress::RunProgress;
-use crate::run::run_stats::Counts;
+use crate::run::run_stats::RunCounts;
 
 /// The active run, if there is one. Clones share it.
 #[derive(Clone, Default)]
@@ -63,7 +63,7 @@ impl ActiveRun {
 
     /// Returns the live counts of `run` if it is active.
     #[must_use]
-    pub fn counts(&self, run: Uuid) -> Option<Counts> {
+    pub fn counts(&self, run: Uuid) -> Option<RunCounts> {
         self.read(|claimed| {
             let progress = claimed.progress.as_ref().filter(|_| claimed.run == run);
             progress.map(|progress| progress.stats().counts())

@@ -22,12 +22,12 @@ use crate::fetch::retrying_fetcher::RetryingFetcher;
 use crate::fetch::user_api::{HttpUserApi, UserApi};
 use crate::metrics::IngesterMetrics;
 use crate::run::active_run::ActiveRun;
-use crate::run::plan::{Plan, Seed};
-use crate::run::report::{Outcome, Report, RunError};
+use crate::run::plan::PagePlan;
+use crate::run::report::{Report, RunError, RunOutcome};
 use crate::run::run_progress::RunProgress;
-use crate::run::run_stats::Counts;
+use crate::run::run_stats::RunCounts;
 use crate::run::watchdog::Watchdog;
-use crate::run::{Run, RunSpec, RunState, Trigger};
+use crate::run::{Run, RunSpec, RunState};
 use crate::store::{Store, StoreError};
 
 /// Capacity without a state file: one page in delivery and one being fetched.
@@ -44,7 +44,6 @@ pub struct Pipeline<F = HttpUserApi, P = HttpPublisher> {
     metrics: IngesterMetrics,
     run: RunSettings,
     state: StateSettings,
-    page_size: u32,
     pages_in_flight: usize,
     batch_size: u32,
     batches_in_flight: usize,
@@ -110,7 +109,6 @@ impl<F: UserApi, P: PublisherClient> Pipeline<F, P> {
             metrics,
             run: settings.run.clone(),
             state: settings.state.clone(),
-            page_size: settings.source.page_size,
             pages_in_flight: settings.source.max_in_flight,
             batch_size: settings.publisher.batch_size,
             batches_in_flight: settings.publisher.max_in_flight,
@@ -135,20 +133,6 @@ impl<F: UserApi, P: PublisherClient> Pipeline<F, P> {
     /// Returns the active run.
     pub fn active_run(&self) -> &ActiveRun {
         &self.active_run
-    }
-
-    /// Returns the spec of a run with the configured settings.
-    #[must_use]
-    pub fn spec(&self, trigger: Trigger) -> RunSpec {
-        RunSpec {
-            trigger,
-            scheduled: None,
-            seed: self.run.seed.clone().unwrap_or_else(Seed::random),
-            users: self.run.users,
-            page_size: self.page_size,
-            pages: None,
-            retry: 0,
-        }
     }
 
     /// Stores and executes a run. When `stop` is cancelled, it fetches no more and delivers what it has.
@@ -185,7 +169,7 @@ impl<F: UserApi, P: PublisherClient> Pipeline<F, P> {
         self.watchdog.expect_progress_within(self.run.timeout);
         let outcome = match self.run_stages(&progress, &stored.spec().plan(), &cancel).await {
             Ok(outcome) => outcome,
-            Err(error) => Outcome::Failed(error),
+            Err(error) => RunOutcome::Failed(error),
         };
         self.publisher_health.idle();
         self.metrics.running.set(0);
@@ -210,7 +194,7 @@ impl<F: UserApi, P: PublisherClient> Pipeline<F, P> {
         stop: &CancellationToken,
     ) -> Result<(), StoreError> {
         let resumable = match report.outcome {
-            Outcome::Stopped => stop.is_cancelled(),
+            RunOutcome::Stopped => stop.is_cancelled(),
             _ => report.is_unrecoverable(),
         };
         if resumable && self.store.is_persistent() {
@@ -225,9 +209,9 @@ impl<F: UserApi, P: PublisherClient> Pipeline<F, P> {
     async fn run_stages(
         &self,
         progress: &RunProgress,
-        plan: &Plan,
+        plan: &PagePlan,
         cancel: &CancellationToken,
-    ) -> Result<Outcome, RunError> {
+    ) -> Result<RunOutcome, RunError> {
         let capacity = if self.store.is_persistent() {
             self.state.outbox_pages
         } else {
@@ -257,7 +241,7 @@ impl<F: UserApi, P: PublisherClient> Pipeline<F, P> {
         };
         match result?.0 {
             FetchOutcome::Failed(error) => Err(RunError::Fetch(error)),
-            FetchOutcome::Cancelled => Ok(Outcome::Stopped),
+            FetchOutcome::Cancelled => Ok(RunOutcome::Stopped),
             FetchOutcome::Complete => Ok(outcome_of(&progress.stats().counts())),
         }
     }
@@ -267,11 +251,11 @@ impl<F: UserApi, P: PublisherClient> Pipeline<F, P> {
         let (run, outcome, counts) = (report.run, report.outcome.name(), &report.counts);
         self.metrics.runs.with_label_values(&[outcome]).inc();
         self.metrics.run_duration.observe(report.duration.as_secs_f64());
-        if matches!(report.outcome, Outcome::Complete) {
+        if matches!(report.outcome, RunOutcome::Complete) {
             self.metrics.last_success.set(now_seconds());
         }
         let duration_ms = report.duration.as_millis();
-        let Counts {
+        let RunCounts {
             fetched,
             invalid,
             duplicate,
@@ -295,11 +279,11 @@ fn now_seconds() -> f64 {
     jiff::Timestamp::now().as_duration().as_secs_f64()
 }
 
-fn outcome_of(counts: &Counts) -> Outcome {
+fn outcome_of(counts: &RunCounts) -> RunOutcome {
     if counts.rejected == 0 {
-        Outcome::Complete
+        RunOutcome::Complete
     } else {
-        Outcome::Rejected
+        RunOutcome::Rejected
     }
 }
 

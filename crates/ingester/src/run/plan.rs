@@ -132,14 +132,14 @@ impl fmt::Display for PageRange {
 
 /// The pages of one run.
 #[derive(Clone, Debug)]
-pub struct Plan {
+pub struct PagePlan {
     seed: Seed,
     users: u64,
     page_size: u32,
     only: Option<PageRange>,
 }
 
-impl Plan {
+impl PagePlan {
     /// Creates a plan of `users` users in pages of `page_size` (1 or more). The last page may be smaller.
     #[must_use]
     pub fn new(seed: Seed, users: u64, page_size: u32) -> Self {
@@ -155,12 +155,6 @@ impl Plan {
     #[must_use]
     pub fn only(self, only: Option<PageRange>) -> Self {
         Self { only, ..self }
-    }
-
-    /// Returns the seed of the run.
-    #[must_use]
-    pub fn seed(&self) -> &Seed {
-        &self.seed
     }
 
     /// Returns the number of users on the planned pages.
@@ -205,8 +199,8 @@ mod tests {
 
     use super::*;
 
-    fn plan(users: u64, page_size: u32) -> Plan {
-        Plan::new("abc".parse().unwrap(), users, page_size)
+    fn plan(users: u64, page_size: u32) -> PagePlan {
+        PagePlan::new("abc".parse().unwrap(), users, page_size)
     }
 
     #[test]

@@ -10,12 +10,12 @@ use crate::delivery::retrying_sender::DeliveryError;
 use crate::fetch::retrying_fetcher::PageError;
 use crate::run::RunState;
 use crate::run::plan::Seed;
-use crate::run::run_stats::Counts;
+use crate::run::run_stats::RunCounts;
 use crate::store::StoreError;
 
 /// Outcome of a run.
 #[derive(Debug)]
-pub enum Outcome {
+pub enum RunOutcome {
     /// Every user was fetched and every valid record accepted.
     Complete,
     /// Every user was fetched; the publisher rejected some records. A retry would have the same outcome.
@@ -26,7 +26,7 @@ pub enum Outcome {
     Failed(RunError),
 }
 
-impl Outcome {
+impl RunOutcome {
     /// Returns the name used in metrics and the summary.
     #[must_use]
     pub const fn name(&self) -> &'static str {
@@ -75,9 +75,9 @@ pub struct Report {
     /// Seed of the run.
     pub seed: Seed,
     /// Outcome of the run.
-    pub outcome: Outcome,
+    pub outcome: RunOutcome,
     /// Counts of the run.
-    pub counts: Counts,
+    pub counts: RunCounts,
     /// Duration of the run in this process.
     pub duration: Duration,
 }
@@ -90,7 +90,7 @@ struct Summary<'a> {
     reason: Option<String>,
     seed: &'a Seed,
     #[serde(flatten)]
-    counts: &'a Counts,
+    counts: &'a RunCounts,
     seconds: f64,
 }
 
@@ -99,7 +99,7 @@ impl Report {
     #[must_use]
     pub fn reason(&self) -> Option<String> {
         match &self.outcome {
-            Outcome::Failed(error) => Some(service::process::chain(error)),
+            RunOutcome::Failed(error) => Some(service::process::chain(error)),
             _ => None,
         }
     }
@@ -109,7 +109,7 @@ impl Report {
     pub fn is_unrecoverable(&self) -> bool {
         matches!(
             &self.outcome,
-            Outcome::Failed(RunError::Delivery(DeliveryError::Unauthorized(_)))
+            RunOutcome::Failed(RunError::Delivery(DeliveryError::Unauthorized(_)))
         )
     }
 
@@ -137,10 +137,10 @@ mod tests {
         let report = Report {
             run: Uuid::nil(),
             seed: "abc".parse().unwrap(),
-            outcome: Outcome::Failed(RunError::Timeout(Duration::from_secs(1))),
-            counts: Counts {
+            outcome: RunOutcome::Failed(RunError::Timeout(Duration::from_secs(1))),
+            counts: RunCounts {
                 requested: 5,
-                ..Counts::default()
+                ..RunCounts::default()
             },
             duration: Duration::from_millis(1_500),
         };

@@ -12,13 +12,10 @@ use crate::delivery::response::BatchOutcome;
 use crate::metrics::IngesterMetrics;
 use crate::run::run_stats::{RunStats, count};
 use crate::run::{Run, RunState};
-use crate::store::outbox::{Ack, FetchedPage, OutboxChunk, RejectedRecord};
+use crate::store::outbox::{Ack, FetchedPage, MAX_REJECTED_RECORDS, OutboxChunk, RejectedRecord};
 use crate::store::{Store, StoreError};
 use crate::transform::dedup_window::DedupWindow;
 use crate::transform::page::Page;
-
-/// Maximum number of rejected records stored per run; further ones are only counted.
-const MAX_REJECTED_RECORDS: u64 = 1_000;
 
 /// Progress of one run.
 pub struct RunProgress {
@@ -146,7 +143,7 @@ impl RunProgress {
         batch: &RecordBatch<'_>,
         outcome: &BatchOutcome,
     ) -> Result<bool, StoreError> {
-        let capacity = MAX_REJECTED_RECORDS.saturating_sub(self.stats.counts().rejected);
+        let capacity = u64::from(MAX_REJECTED_RECORDS).saturating_sub(self.stats.counts().rejected);
         let rejected: Vec<_> = outcome
             .rejected
             .iter()

@@ -16,7 +16,7 @@ const MAX_REASONS: usize = 64;
 /// Counts of one run. At its end `fetched` equals `invalid + duplicate + accepted + rejected + undelivered`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Counts {
+pub struct RunCounts {
     /// Users requested.
     pub requested: u64,
     /// Users in valid replies.
@@ -43,24 +43,14 @@ pub struct Counts {
 
 /// Statistics of one run.
 pub struct RunStats {
-    counts: Mutex<Counts>,
+    counts: Mutex<RunCounts>,
     metrics: IngesterMetrics,
 }
 
 impl RunStats {
-    /// Creates the statistics of a run that requests `requested` users.
-    #[must_use]
-    pub fn new(requested: u64, metrics: IngesterMetrics) -> Self {
-        let counts = Counts {
-            requested,
-            ..Counts::default()
-        };
-        Self::from_counts(counts, metrics)
-    }
-
     /// Continues from `counts` of an earlier process. The metrics start at zero.
     #[must_use]
-    pub fn from_counts(counts: Counts, metrics: IngesterMetrics) -> Self {
+    pub fn from_counts(counts: RunCounts, metrics: IngesterMetrics) -> Self {
         Self {
             counts: Mutex::new(counts),
             metrics,
@@ -69,7 +59,7 @@ impl RunStats {
 
     /// Returns a snapshot of the counts.
     #[must_use]
-    pub fn counts(&self) -> Counts {
+    pub fn counts(&self) -> RunCounts {
         self.lock().clone()
     }
 
@@ -130,13 +120,14 @@ impl RunStats {
     }
 
     /// Ignores poisoning: the counts stay consistent after a panic.
-    fn lock(&self) -> MutexGuard<'_, Counts> {
+    fn lock(&self) -> MutexGuard<'_, RunCounts> {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     #[cfg(test)]
     pub(crate) fn for_tests() -> Self {
-        Self::new(0, IngesterMetrics::new(&service::Metrics::new("ingester")))
+        let metrics = IngesterMetrics::new(&service::Metrics::new("ingester"));
+        Self::from_counts(RunCounts::default(), metrics)
     }
 }
 

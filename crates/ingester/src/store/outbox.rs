@@ -8,11 +8,14 @@ use rusqlite::params;
 use uuid::Uuid;
 
 use crate::run::range_set::RangeSet;
-use crate::run::run_stats::Counts;
+use crate::run::run_stats::RunCounts;
 use crate::store::runs::write_counts;
 use crate::store::{Store, StoreError, from_db, to_db};
+use crate::transform::encoded_records::EncodedRecords;
 use crate::transform::page::Page;
-use crate::transform::records::Records;
+
+/// Maximum number of rejected records stored per run; further ones are only counted.
+pub const MAX_REJECTED_RECORDS: u32 = 1_000;
 
 /// A fetched page to store.
 #[derive(Debug)]
@@ -41,7 +44,7 @@ pub struct OutboxChunk {
     /// Records of the page that have an outcome.
     pub acknowledged: RangeSet,
     /// The records of the chunk.
-    pub records: Records,
+    pub records: EncodedRecords,
 }
 
 impl OutboxChunk {
@@ -83,7 +86,7 @@ impl Store {
         &self,
         run: Uuid,
         page: &FetchedPage<'_>,
-        counts: impl FnOnce() -> Counts,
+        counts: impl FnOnce() -> RunCounts,
     ) -> Result<(), StoreError> {
         let id = run.to_string();
         let (number, records) = (to_db(page.page), to_db(page.new_records.len() as u64));
@@ -138,7 +141,7 @@ impl Store {
                 first: from_db(row.get(1)?)?,
                 start: length(row.get(2)?)?,
                 acknowledged: parse_range_set(&row.get::<_, String>(3)?)?,
-                records: Records::from_lines(row.get(4)?),
+                records: EncodedRecords::from_lines(row.get(4)?),
             }))
         })
     }
@@ -164,7 +167,7 @@ impl Store {
         &self,
         run: Uuid,
         ack: &Ack<'_>,
-        counts: impl FnOnce() -> Counts,
+        counts: impl FnOnce() -> RunCounts,
     ) -> Result<bool, StoreError> {
         let id = run.to_string();
         let page = to_db(ack.chunk.page);

@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
 use uuid::Uuid;
 
 use crate::run::plan::PageRange;
-use crate::run::run_stats::Counts;
+use crate::run::run_stats::RunCounts;
 use crate::run::{Run, RunFilter, RunSpec, RunState};
 use crate::store::cursors::write_schedule_cursor;
 use crate::store::{Store, StoreError, from_db, timestamp, to_db};
@@ -75,7 +75,7 @@ impl Store {
         run: Uuid,
         state: RunState,
         reason: Option<&str>,
-        counts: &Counts,
+        counts: &RunCounts,
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let run = run.to_string();
@@ -101,7 +101,7 @@ impl Store {
     ///
     /// # Errors
     /// Returns [`StoreError::Sqlite`].
-    pub fn save_counts(&self, run: Uuid, counts: &Counts) -> Result<(), StoreError> {
+    pub fn save_counts(&self, run: Uuid, counts: &RunCounts) -> Result<(), StoreError> {
         self.write(|transaction| write_counts(transaction, run, counts))
     }
 
@@ -202,9 +202,9 @@ fn insert_run(
     now: Timestamp,
 ) -> Result<Uuid, StoreError> {
     let id = next_id(transaction)?;
-    let counts = Counts {
+    let counts = RunCounts {
         requested: if state.is_final() { 0 } else { spec.plan().users() },
-        ..Counts::default()
+        ..RunCounts::default()
     };
     let ended = state.is_final().then(|| now.as_millisecond());
     transaction.execute(
@@ -244,14 +244,14 @@ fn next_id(transaction: &Transaction<'_>) -> Result<Uuid, StoreError> {
 pub(super) fn write_counts(
     transaction: &Transaction<'_>,
     run: Uuid,
-    counts: &Counts,
+    counts: &RunCounts,
 ) -> Result<(), StoreError> {
     let mut statement = transaction.prepare_cached("UPDATE runs SET counts = ?2 WHERE id = ?1")?;
     statement.execute(params![run.to_string(), counts_json(counts)])?;
     Ok(())
 }
 
-fn counts_json(counts: &Counts) -> String {
+fn counts_json(counts: &RunCounts) -> String {
     serde_json::to_string(counts).expect("numbers and strings serialize to JSON")
 }
 

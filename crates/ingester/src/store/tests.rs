@@ -2,7 +2,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::delivery::record_batch::tests::page_of;
-use crate::run::run_stats::Counts;
+use crate::run::run_stats::RunCounts;
 use crate::run::{RunFilter, RunSpec, RunState, Trigger};
 use crate::store::outbox::{Ack, FetchedPage, RejectedRecord};
 use crate::transform::page::Page;
@@ -23,11 +23,11 @@ fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
 }
 
-fn counts(fetched: u64) -> Counts {
-    Counts {
+fn counts(fetched: u64) -> RunCounts {
+    RunCounts {
         requested: 7,
         fetched,
-        ..Counts::default()
+        ..RunCounts::default()
     }
 }
 

@@ -5,8 +5,8 @@ use std::ops::Range;
 
 use model::{User, UserId};
 
+use crate::transform::encoded_records::EncodedRecords;
 use crate::transform::mapping::MappingError;
-use crate::transform::records::Records;
 
 /// The users of one valid reply.
 #[derive(Debug, Default)]
@@ -49,8 +49,8 @@ impl Page {
 
     /// Returns the records at `indices`, which must exist.
     #[must_use]
-    pub fn records(&self, indices: &[usize]) -> Records {
-        let mut records = Records::default();
+    pub fn records(&self, indices: &[usize]) -> EncodedRecords {
+        let mut records = EncodedRecords::default();
         for index in indices {
             records.push(&self.json[self.records[*index].json.clone()]);
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ingester::config::IngesterSettings;
 use ingester::http::endpoint::Endpoint;
-use ingester::run::report::{Outcome, Report};
+use ingester::run::report::{Report, RunOutcome};
 use model::User;
 use serde_json::Value;
 use testkit::randomuser::{self, BrokenField, Budget, Fault, Options, RandomUserApi, Refusal};
@@ -68,7 +68,10 @@ fn temporary_faults() -> Vec<Fault> {
 async fn temporary_fault_is_retried() {
     for fault in temporary_faults() {
         let (report, _) = run_with(std::slice::from_ref(&fault), short_timeout(&fault)).await;
-        assert!(matches!(report.outcome, Outcome::Complete), "{fault}: {report:?}");
+        assert!(
+            matches!(report.outcome, RunOutcome::Complete),
+            "{fault}: {report:?}"
+        );
         assert_eq!(
             pipeline::fetched_accepted_retried(&report.counts),
             (10, 10, 1),
@@ -133,7 +136,7 @@ async fn slow_and_large_responses_within_limits_are_accepted() {
         Fault::OversizedBody(2 << 20),
     ];
     let (report, _) = run_with(&faults, |_| {}).await;
-    assert!(matches!(report.outcome, Outcome::Complete));
+    assert!(matches!(report.outcome, RunOutcome::Complete));
     assert_eq!(pipeline::fetched_accepted_retried(&report.counts), (10, 10, 0));
 }
 
@@ -141,7 +144,7 @@ async fn slow_and_large_responses_within_limits_are_accepted() {
 async fn invalid_user_is_counted_by_field_and_rule() {
     for broken in BrokenField::all() {
         let (report, _) = run_with(&[Fault::BrokenRecord(broken)], |_| {}).await;
-        assert!(matches!(report.outcome, Outcome::Complete), "{broken}");
+        assert!(matches!(report.outcome, RunOutcome::Complete), "{broken}");
         assert_eq!(
             pipeline::fetched_accepted_retried(&report.counts),
             (10, 9, 0),
@@ -184,7 +187,7 @@ async fn repeated_uuid_is_counted_and_not_sent_twice() {
 async fn rate_limited_run_waits_and_reports_the_wait() {
     for retry_after in [None, Some(1)] {
         let (report, _) = run_with(&[Fault::TooManyRequests(retry_after)], |_| {}).await;
-        assert!(matches!(report.outcome, Outcome::Complete));
+        assert!(matches!(report.outcome, RunOutcome::Complete));
         assert_eq!(pipeline::fetched_accepted_retried(&report.counts), (10, 10, 1));
         let least = retry_after.map_or(0.0, f64::from);
         assert!(
@@ -215,7 +218,7 @@ async fn rate_limit_used_by_others_is_waited_out() {
         settings.source.attempts = 100;
         settings.source.backoff.max = Duration::from_millis(100);
         let report = pipeline::run(&settings).await;
-        assert!(matches!(report.outcome, Outcome::Complete), "{report:?}");
+        assert!(matches!(report.outcome, RunOutcome::Complete), "{report:?}");
         assert!(report.counts.retried > 0);
     }
 }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use ingester::config::IngesterSettings;
-use ingester::run::report::{Outcome, Report};
+use ingester::run::report::{Report, RunOutcome};
 use serde_json::{Value, json};
 use service::config::Settings as _;
 use testkit::randomuser::{Fault, Options, RandomUserApi};
@@ -106,7 +106,7 @@ async fn default_rate_limit_is_the_api_s_and_refusals_are_retried() {
         page(&five_users(6), 2),
     ];
     let (report, delivered, _) = run_over(replies, |_| {}).await;
-    assert!(matches!(report.outcome, Outcome::Complete), "{report:?}");
+    assert!(matches!(report.outcome, RunOutcome::Complete), "{report:?}");
     assert_eq!(pipeline::fetched_accepted_retried(&report.counts), (10, 10, 2));
     assert_eq!(delivered.len(), 10);
     assert!(
@@ -155,7 +155,10 @@ async fn invalid_replies_report_their_cause() {
             "{fault}"
         );
         let (report, delivered) = run_with(fault.clone(), 1).await;
-        assert!(matches!(report.outcome, Outcome::Complete), "{fault}: {report:?}");
+        assert!(
+            matches!(report.outcome, RunOutcome::Complete),
+            "{fault}: {report:?}"
+        );
         assert_eq!(
             (pipeline::fetched_accepted_retried(&report.counts), delivered),
             ((10, 10, 1), 10),
@@ -197,7 +200,7 @@ async fn run_with(fault: Fault, times: u32) -> (Report, usize) {
 async fn repeated_page_is_sent_once() {
     let (report, delivered, _) =
         run_over(vec![page(&five_users(1), 1), page(&five_users(1), 2)], |_| {}).await;
-    assert!(matches!(report.outcome, Outcome::Complete), "{report:?}");
+    assert!(matches!(report.outcome, RunOutcome::Complete), "{report:?}");
     let counts = &report.counts;
     assert_eq!((counts.fetched, counts.accepted, counts.duplicate), (10, 5, 5));
     assert_eq!(delivered.len(), 5);
@@ -263,7 +266,7 @@ async fn every_known_value_type_keeps_its_exact_value() {
         settings.run.users = 12;
     };
     let (report, delivered, _) = run_over(vec![page(&users, 1)], one_page).await;
-    assert!(matches!(report.outcome, Outcome::Complete), "{report:?}");
+    assert!(matches!(report.outcome, RunOutcome::Complete), "{report:?}");
     assert_eq!(
         (
             pipeline::fetched_accepted_retried(&report.counts),

@@ -2,7 +2,7 @@
 
 use ingester::config::IngesterSettings;
 use ingester::http::endpoint::Endpoint;
-use ingester::run::report::Outcome;
+use ingester::run::report::RunOutcome;
 use serde_json::{Value, json};
 use testkit::randomuser::{Options, RandomUserApi};
 
@@ -94,7 +94,7 @@ async fn version_1_3_is_mapped_when_configured() {
     };
     pin(&mut settings, "1.3");
     let report = pipeline::run(&settings).await;
-    assert!(matches!(report.outcome, Outcome::Complete), "{report:?}");
+    assert!(matches!(report.outcome, RunOutcome::Complete), "{report:?}");
     assert_eq!(
         (
             pipeline::fetched_accepted_retried(&report.counts),

@@ -55,7 +55,7 @@ impl Browser {
     /// Starts a browser with an empty tab.
     ///
     /// # Panics
-    /// Panics without Chromium: an untested page must not count as passed.
+    /// When Chromium is not installed: an untested page must not count as passed.
     pub(crate) fn start() -> Self {
         check_installed("chromium").unwrap_or_else(|missing| panic!("{missing}"));
         let profile = tempfile::tempdir().unwrap();

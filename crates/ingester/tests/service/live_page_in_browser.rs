@@ -56,7 +56,7 @@ async fn button_starts_a_run_that_is_followed_until_complete() {
         browser.until("at('message').textContent === 'Run started.'");
         browser.until(&format!("!at('current').hidden && {} === 10", count("Fetched")));
         assert_eq!(browser.value(&count("Accepted")), 0);
-        assert_eq!(browser.value(&count("OutboxChunk")), 10);
+        assert_eq!(browser.value(&count("Pending")), 10);
         assert!(browser.value(&count("Rate limit wait, s")).as_u64().unwrap() >= 1);
         browser.until(&format!("{LATEST}[0] === 'running'"));
         browser.screenshot(&screenshots().join("live-360.png"));

@@ -1,6 +1,6 @@
 //! The announced next start, and the actual start.
 
-use ingester::run::run_stats::Counts;
+use ingester::run::run_stats::RunCounts;
 use ingester::run::{RunSpec, RunState, Trigger};
 use ingester::store::Store;
 use jiff::tz::TimeZone;
@@ -73,7 +73,7 @@ async fn clock_step_of_days_keeps_starts_and_bounds_retries() {
     let failed = store.insert_run(&spec, RunState::Queued, None, ahead).unwrap();
     store.start_run(failed, 1_000, ahead).unwrap();
     store
-        .finish_run(failed, RunState::Failed, Some("so"), &Counts::default(), ahead)
+        .finish_run(failed, RunState::Failed, Some("so"), &RunCounts::default(), ahead)
         .unwrap();
     drop(store);
     let state = path.display().to_string();

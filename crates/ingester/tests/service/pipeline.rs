@@ -6,8 +6,9 @@ use ingester::Pipeline;
 use ingester::config::IngesterSettings;
 use ingester::http::endpoint::Endpoint;
 use ingester::run::Trigger;
-use ingester::run::report::{Outcome, Report};
-use ingester::run::run_stats::Counts;
+use ingester::run::report::{Report, RunOutcome};
+use ingester::run::run_stats::RunCounts;
+use ingester::scheduler::run_queue::RunRequest;
 use service::{Backoff, Context, Health, Metrics};
 use testkit::randomuser::RandomUserApi;
 use tokio_util::sync::CancellationToken;
@@ -54,12 +55,12 @@ pub(crate) async fn run(settings: &IngesterSettings) -> Report {
 
 pub(crate) async fn run_in(settings: &IngesterSettings, context: &Context) -> Report {
     let (mut pipeline, _probe) = Pipeline::new(settings, context).unwrap();
-    let spec = pipeline.spec(Trigger::Manual);
+    let spec = RunRequest::default().spec(Trigger::Manual, settings);
     let report = pipeline.run(&spec, &context.shutdown).await.unwrap();
     let counts = &report.counts;
     let accounted = counts.invalid + counts.duplicate + counts.accepted + counts.rejected;
     assert_eq!(counts.fetched, accounted + counts.undelivered, "{counts:?}");
-    if matches!(report.outcome, Outcome::Complete | Outcome::Rejected) {
+    if matches!(report.outcome, RunOutcome::Complete | RunOutcome::Rejected) {
         assert_eq!(
             (counts.requested, counts.undelivered),
             (counts.fetched, 0),
@@ -72,6 +73,6 @@ pub(crate) async fn run_in(settings: &IngesterSettings, context: &Context) -> Re
 }
 
 /// Returns the counts of fetched and accepted users and of retries.
-pub(crate) fn fetched_accepted_retried(counts: &Counts) -> (u64, u64, u64) {
+pub(crate) fn fetched_accepted_retried(counts: &RunCounts) -> (u64, u64, u64) {
     (counts.fetched, counts.accepted, counts.retried)
 }

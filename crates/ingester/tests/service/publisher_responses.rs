@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use ingester::config::IngesterSettings;
 use ingester::delivery::compression::CompressionConfig;
-use ingester::run::report::{Outcome, Report};
+use ingester::run::report::{Report, RunOutcome};
 use serde_json::{Value, json};
 use service::Secret;
 use testkit::randomuser::{Options, RandomUserApi};
@@ -109,7 +109,7 @@ async fn uncertain_requests_are_retried_with_the_same_sequence() {
         StubResponse::Hang,
     ];
     let (report, publisher) = run_with(responses, |_| {}).await;
-    assert!(matches!(report.outcome, Outcome::Complete));
+    assert!(matches!(report.outcome, RunOutcome::Complete));
     assert_eq!(pipeline::fetched_accepted_retried(&report.counts), (10, 10, 6));
     let requests = publisher.requests();
     assert_eq!(requests.len(), 8);
@@ -150,7 +150,7 @@ async fn oversized_batches_are_split() {
 #[tokio::test]
 async fn rejected_records_keep_their_reasons() {
     let (report, _) = run_with(vec![StubResponse::RejectFirst, StubResponse::RejectAll], |_| {}).await;
-    assert!(matches!(report.outcome, Outcome::Rejected));
+    assert!(matches!(report.outcome, RunOutcome::Rejected));
     assert_eq!((report.counts.accepted, report.counts.rejected), (4, 6));
     assert_eq!(report.counts.rejected_reasons["phone: is not allowed"], 6);
 }

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use ingester::config::IngesterSettings;
-use ingester::run::report::{Outcome, Report};
+use ingester::run::report::{Report, RunOutcome};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
@@ -49,7 +49,7 @@ async fn rejected_records_are_counted_and_others_delivered() {
     };
     let (fit, unfit) = (numbers(true), numbers(false));
     assert!(!unfit.is_empty() && fit.len() >= 7);
-    assert!(matches!(report.outcome, Outcome::Rejected), "{report:?}");
+    assert!(matches!(report.outcome, RunOutcome::Rejected), "{report:?}");
     let counts = (report.counts.accepted, report.counts.rejected);
     assert_eq!(counts, (fit.len() as u64, unfit.len() as u64));
     assert_eq!(report.counts.rejected_reasons.len(), 1, "{:?}", report.counts);
@@ -61,7 +61,7 @@ async fn rejected_records_are_counted_and_others_delivered() {
 
     let none = PublisherStack::with(&[("limits.max_record", "10 B")]).await;
     let report = run_to(&none.url(), |_| {}).await;
-    assert!(matches!(report.outcome, Outcome::Rejected), "{report:?}");
+    assert!(matches!(report.outcome, RunOutcome::Rejected), "{report:?}");
     assert_eq!((report.counts.accepted, report.counts.rejected), (0, 10));
     assert_eq!(none.topic_contents().await.written, 0);
 }
@@ -80,7 +80,7 @@ async fn publisher_rate_limit_delays_without_duplicates() {
     let stack = PublisherStack::with(&[("rate_limit.requests_per_second", "4")]).await;
     let started = Instant::now();
     let report = run_to(&stack.url(), |settings| settings.publisher.batch_size = 1).await;
-    assert!(matches!(report.outcome, Outcome::Complete), "{report:?}");
+    assert!(matches!(report.outcome, RunOutcome::Complete), "{report:?}");
     assert!(report.counts.retried > 0, "{:?}", report.counts);
     assert!(
         started.elapsed() > Duration::from_secs(1),
@@ -114,7 +114,7 @@ async fn lost_response_is_retried_without_duplicates() {
         proxy.reset();
     };
     let (report, ()) = tokio::join!(losing, restoring);
-    assert!(matches!(report.outcome, Outcome::Complete), "{report:?}");
+    assert!(matches!(report.outcome, RunOutcome::Complete), "{report:?}");
     assert!(report.counts.retried >= 2, "{:?}", report.counts);
     let topic = stack.topic_contents().await;
     assert_eq!((topic.records_of(report.run).len(), topic.written), (10, 10));

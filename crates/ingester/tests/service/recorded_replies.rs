@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use ingester::run::report::Outcome;
-use ingester::run::run_stats::Counts;
+use ingester::run::report::RunOutcome;
+use ingester::run::run_stats::RunCounts;
 use serde_json::{Map, Value, json};
 use testkit::randomuser::{Options, RandomUserApi};
 
@@ -72,14 +72,14 @@ fn expected(user: &Value) -> Value {
 }
 
 /// Serves the replies of `folder` to one run. Returns its counts and delivered records.
-async fn run_over(folder: &Path) -> (Counts, Vec<Value>) {
+async fn run_over(folder: &Path) -> (RunCounts, Vec<Value>) {
     let api = RandomUserApi::start(Options::samples(folder)).await.unwrap();
     let stack = PublisherStack::shared().await;
     let mut settings = pipeline::settings(&api, &stack.url());
     settings.source.page_size = 5_000;
     settings.run.users = 211;
     let report = pipeline::run(&settings).await;
-    assert!(matches!(report.outcome, Outcome::Complete), "{report:?}");
+    assert!(matches!(report.outcome, RunOutcome::Complete), "{report:?}");
     (report.counts, stack.records_of(report.run).await)
 }
 

@@ -16,7 +16,7 @@ use tokio::net::TcpListener;
 
 use crate::stub_publisher::decoded;
 
-struct Shared {
+struct ProxyState {
     client: reqwest::Client,
     target: String,
     /// Sequence number → key and records.
@@ -26,12 +26,12 @@ struct Shared {
 
 pub(crate) struct RecordingProxy {
     address: SocketAddr,
-    shared: Arc<Shared>,
+    state: Arc<ProxyState>,
 }
 
 impl RecordingProxy {
     pub(crate) async fn start(publisher: &str) -> Self {
-        let shared = Arc::new(Shared {
+        let state = Arc::new(ProxyState {
             client: reqwest::Client::new(),
             target: format!("{publisher}/v1/users"),
             sent_batches: Mutex::default(),
@@ -40,11 +40,11 @@ impl RecordingProxy {
         let router = Router::new()
             .route("/v1/users", post(forward))
             .layer(DefaultBodyLimit::max(64 << 20))
-            .with_state(Arc::clone(&shared));
+            .with_state(Arc::clone(&state));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move { axum::serve(listener, router).await });
-        Self { address, shared }
+        Self { address, state }
     }
 
     pub(crate) fn url(&self) -> String {
@@ -53,12 +53,12 @@ impl RecordingProxy {
 
     /// Returns the number of requests.
     pub(crate) fn requests(&self) -> u64 {
-        *self.shared.requests.lock().unwrap()
+        *self.state.requests.lock().unwrap()
     }
 
     /// Asserts that each record was sent in one batch with one sequence number and one key that contains `run`.
     pub(crate) fn assert_one_key_per_record(&self, run: &str) {
-        let sent_batches = self.shared.sent_batches.lock().unwrap();
+        let sent_batches = self.state.sent_batches.lock().unwrap();
         let mut next = 0;
         for (first, (key, records)) in sent_batches.iter() {
             let records = records.as_array().unwrap().len() as u64;
@@ -69,14 +69,14 @@ impl RecordingProxy {
     }
 }
 
-async fn forward(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> Response {
+async fn forward(State(state): State<Arc<ProxyState>>, headers: HeaderMap, body: Bytes) -> Response {
     let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap().to_owned());
     let records = decoded(text("content-encoding").as_deref(), &body);
     let records: Value = serde_json::from_slice(&records).unwrap();
     let first = text("run-seq").unwrap().parse().unwrap();
     let batch = (text("idempotency-key").unwrap(), records);
-    *shared.requests.lock().unwrap() += 1;
-    let known = shared
+    *state.requests.lock().unwrap() += 1;
+    let known = state
         .sent_batches
         .lock()
         .unwrap()
@@ -93,9 +93,9 @@ async fn forward(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: By
     }
     let mut headers = headers;
     headers.remove("host");
-    let sent = shared
+    let sent = state
         .client
-        .post(&shared.target)
+        .post(&state.target)
         .headers(headers)
         .body(body)
         .send()

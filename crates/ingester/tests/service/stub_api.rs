@@ -16,28 +16,28 @@ use tokio::net::TcpListener;
 pub(crate) type Reply = (u16, Value);
 
 #[derive(Default)]
-struct Shared {
+struct ApiStubState {
     replies: Mutex<VecDeque<Reply>>,
     queries: Mutex<Vec<String>>,
 }
 
 pub(crate) struct StubApi {
     address: SocketAddr,
-    shared: Arc<Shared>,
+    state: Arc<ApiStubState>,
 }
 
 impl StubApi {
     /// Sends these replies in order and repeats the last one.
     pub(crate) async fn start(replies: impl IntoIterator<Item = Reply>) -> Self {
-        let shared = Arc::new(Shared {
+        let state = Arc::new(ApiStubState {
             replies: Mutex::new(replies.into_iter().collect()),
             queries: Mutex::default(),
         });
-        let router = Router::new().fallback(reply).with_state(Arc::clone(&shared));
+        let router = Router::new().fallback(reply).with_state(Arc::clone(&state));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move { axum::serve(listener, router).await });
-        Self { address, shared }
+        Self { address, state }
     }
 
     pub(crate) fn url(&self) -> String {
@@ -46,14 +46,14 @@ impl StubApi {
 
     /// Returns the query of each request.
     pub(crate) fn queries(&self) -> Vec<String> {
-        self.shared.queries.lock().unwrap().clone()
+        self.state.queries.lock().unwrap().clone()
     }
 }
 
-async fn reply(State(shared): State<Arc<Shared>>, uri: Uri) -> Response {
+async fn reply(State(state): State<Arc<ApiStubState>>, uri: Uri) -> Response {
     let query = uri.query().unwrap_or_default().to_owned();
-    shared.queries.lock().unwrap().push(query);
-    let mut replies = shared.replies.lock().unwrap();
+    state.queries.lock().unwrap().push(query);
+    let mut replies = state.replies.lock().unwrap();
     let last = replies.len() == 1;
     let next = if last {
         replies.front().cloned()

@@ -50,28 +50,28 @@ pub(crate) struct ReceivedRequest {
 }
 
 #[derive(Default)]
-struct Shared {
+struct PublisherStubState {
     script: Mutex<VecDeque<StubResponse>>,
     requests: Mutex<Vec<ReceivedRequest>>,
 }
 
 pub(crate) struct StubPublisher {
     address: SocketAddr,
-    shared: Arc<Shared>,
+    state: Arc<PublisherStubState>,
 }
 
 impl StubPublisher {
     pub(crate) async fn start() -> Self {
-        let shared = Arc::<Shared>::default();
+        let state = Arc::<PublisherStubState>::default();
         let router = Router::new()
             .route("/v1/users", post(handle))
             .layer(DefaultBodyLimit::max(64 << 20))
-            .with_state(Arc::clone(&shared));
+            .with_state(Arc::clone(&state));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let service = router.into_make_service_with_connect_info::<SocketAddr>();
         tokio::spawn(async move { axum::serve(listener, service).await });
-        Self { address, shared }
+        Self { address, state }
     }
 
     pub(crate) fn url(&self) -> String {
@@ -79,11 +79,11 @@ impl StubPublisher {
     }
 
     pub(crate) fn respond_with(&self, responses: impl IntoIterator<Item = StubResponse>) {
-        self.shared.script.lock().unwrap().extend(responses);
+        self.state.script.lock().unwrap().extend(responses);
     }
 
     pub(crate) fn requests(&self) -> Vec<ReceivedRequest> {
-        self.shared.requests.lock().unwrap().clone()
+        self.state.requests.lock().unwrap().clone()
     }
 
     /// Returns the records of accepted requests, in order.
@@ -94,13 +94,13 @@ impl StubPublisher {
 }
 
 async fn handle(
-    State(shared): State<Arc<Shared>>,
+    State(state): State<Arc<PublisherStubState>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
     let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap().to_owned());
-    let response = shared.script.lock().unwrap().pop_front();
+    let response = state.script.lock().unwrap().pop_front();
     let coding = text("content-encoding");
     let bytes = body.len();
     let records: Vec<Value> = serde_json::from_slice(&decoded(coding.as_deref(), &body)).unwrap();
@@ -110,7 +110,7 @@ async fn handle(
         Some(StubResponse::TooLargeAbove(max)) => sent <= max,
         Some(_) => false,
     };
-    shared.requests.lock().unwrap().push(ReceivedRequest {
+    state.requests.lock().unwrap().push(ReceivedRequest {
         run: text("run-id").unwrap(),
         first: text("run-seq").unwrap().parse().unwrap(),
         token: text("authorization"),

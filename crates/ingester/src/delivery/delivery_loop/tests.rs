@@ -26,11 +26,11 @@ const HOUR: Duration = Duration::from_secs(3_600);
 #[derive(Clone, Copy, Debug)]
 struct ScriptedResponse {
     takes: Duration,
-    reply: Reply,
+    reply: ScriptedReply,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Reply {
+enum ScriptedReply {
     Accepts,
     Retryable(Option<Duration>),
     Lost,
@@ -38,7 +38,7 @@ enum Reply {
     Permanent,
 }
 
-fn response(milliseconds: u64, reply: Reply) -> ScriptedResponse {
+fn response(milliseconds: u64, reply: ScriptedReply) -> ScriptedResponse {
     ScriptedResponse {
         takes: Duration::from_millis(milliseconds),
         reply,
@@ -122,7 +122,7 @@ impl PublisherClient for FakePublisher {
         }
         let mut state = self.state();
         match reply {
-            Reply::Accepts => {
+            ScriptedReply::Accepts => {
                 state
                     .acknowledged
                     .extend(request.first..request.first + request.records);
@@ -131,19 +131,19 @@ impl PublisherClient for FakePublisher {
                     rejected: vec![],
                 })
             }
-            Reply::Retryable(retry_after) => {
+            ScriptedReply::Retryable(retry_after) => {
                 let until = retry_after.map(|wait| Instant::now() + wait);
                 state.not_before = state.not_before.max(until);
                 let status = 503;
                 Err(ResponseError::Retryable { status, retry_after }.into())
             }
-            Reply::Lost => Err(SendError::Timeout(takes)),
-            Reply::Invalid => Err(ResponseError::Invalid {
+            ScriptedReply::Lost => Err(SendError::Timeout(takes)),
+            ScriptedReply::Invalid => Err(ResponseError::Invalid {
                 status: 200,
                 reason: "scripted",
             }
             .into()),
-            Reply::Permanent => Err(ResponseError::Permanent {
+            ScriptedReply::Permanent => Err(ResponseError::Permanent {
                 status: 400,
                 detail: String::new(),
             }
@@ -153,7 +153,7 @@ impl PublisherClient for FakePublisher {
 }
 
 fn default_response() -> ScriptedResponse {
-    response(1, Reply::Accepts)
+    response(1, ScriptedReply::Accepts)
 }
 
 /// A run of pages with the given numbers of records, in a store that outlives each process.
@@ -263,11 +263,11 @@ impl TestRun {
 
 fn script() -> impl Strategy<Value = Vec<ScriptedResponse>> {
     let reply = prop_oneof![
-        5 => Just(Reply::Accepts),
-        2 => Just(Reply::Retryable(None)),
-        1 => (1_u64..60).prop_map(|wait| Reply::Retryable(Some(Duration::from_millis(wait)))),
-        2 => Just(Reply::Lost),
-        1 => Just(Reply::Invalid),
+        5 => Just(ScriptedReply::Accepts),
+        2 => Just(ScriptedReply::Retryable(None)),
+        1 => (1_u64..60).prop_map(|wait| ScriptedReply::Retryable(Some(Duration::from_millis(wait)))),
+        2 => Just(ScriptedReply::Lost),
+        1 => Just(ScriptedReply::Invalid),
     ];
     prop::collection::vec(
         (1_u64..40, reply).prop_map(|(takes, reply)| response(takes, reply)),
@@ -318,7 +318,7 @@ async fn max_in_flight_batches_are_sent_across_pages() {
             &[20, 20, 20],
             10,
             in_flight,
-            vec![response(10, Reply::Accepts); 6],
+            vec![response(10, ScriptedReply::Accepts); 6],
         );
         let started = Instant::now();
         test.run_process(HOUR, Duration::ZERO).await.1.unwrap().unwrap();
@@ -334,9 +334,9 @@ async fn max_in_flight_batches_are_sent_across_pages() {
 async fn acknowledged_later_batch_is_not_sent_again() {
     let hangs = ScriptedResponse {
         takes: HOUR,
-        reply: Reply::Lost,
+        reply: ScriptedReply::Lost,
     };
-    let test = TestRun::new(&[30], 10, 2, [hangs, response(5, Reply::Accepts)]);
+    let test = TestRun::new(&[30], 10, 2, [hangs, response(5, ScriptedReply::Accepts)]);
     let (accepted, result) = test.run_process(Duration::from_secs(1), Duration::ZERO).await;
     assert!(result.is_none() && accepted == 10);
     assert_eq!(
@@ -356,7 +356,10 @@ async fn permanent_error_awaits_requests_in_flight() {
         &[40],
         10,
         2,
-        [response(500, Reply::Accepts), response(5, Reply::Permanent)],
+        [
+            response(500, ScriptedReply::Accepts),
+            response(5, ScriptedReply::Permanent),
+        ],
     );
     let (accepted, result) = test.run_process(HOUR, Duration::ZERO).await;
     let refused = matches!(result, Some(Err(RunError::Delivery(DeliveryError::Permanent(_)))));
@@ -367,8 +370,8 @@ async fn permanent_error_awaits_requests_in_flight() {
 #[tokio::test(start_paused = true)]
 async fn permanent_error_stops_all_retries() {
     let down = [
-        response(1, Reply::Retryable(Some(HOUR))),
-        response(5, Reply::Permanent),
+        response(1, ScriptedReply::Retryable(Some(HOUR))),
+        response(5, ScriptedReply::Permanent),
     ];
     let test = TestRun::new(&[40], 10, 2, down);
     let started = Instant::now();
@@ -389,8 +392,8 @@ async fn retry_after_of_one_batch_applies_to_all() {
         10,
         2,
         [
-            response(5, Reply::Retryable(Some(wait))),
-            response(2, Reply::Accepts),
+            response(5, ScriptedReply::Retryable(Some(wait))),
+            response(2, ScriptedReply::Accepts),
         ],
     );
     let started = Instant::now();

@@ -5,7 +5,7 @@ use service::Health;
 
 use super::*;
 use crate::delivery::record_batch::tests::records_of;
-use crate::transform::records::Records;
+use crate::transform::encoded_records::EncodedRecords;
 
 /// Returns the scripted errors, then accepts every record. Records each request.
 #[derive(Default)]
@@ -22,7 +22,7 @@ impl PublisherClient for ScriptedPublisher {
             return Err(ResponseError::TooLarge.into());
         }
         match self.errors.lock().unwrap().pop_front() {
-            Some(refusal) => Err(refusal.into()),
+            Some(error) => Err(error.into()),
             None => Ok(BatchOutcome {
                 accepted: request.records,
                 rejected: vec![],
@@ -54,7 +54,7 @@ const INVALID: ResponseError = ResponseError::Invalid {
 
 async fn deliver(
     sender: &RetryingSender<ScriptedPublisher>,
-    page: &Records,
+    page: &EncodedRecords,
     stats: &RunStats,
 ) -> Result<(), DeliveryError> {
     let batch = RecordBatch::new(page, 0..page.len(), 100);

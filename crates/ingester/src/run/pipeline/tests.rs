@@ -11,17 +11,19 @@ use crate::delivery::publisher_client::{PublishRequest, SendError};
 use crate::delivery::record_batch::tests::{page_from, page_of};
 use crate::delivery::response::{BatchOutcome, RecordRejection, ResponseError};
 use crate::fetch::user_api::FetchError;
+use crate::run::Trigger;
 use crate::run::plan::PageRequest;
+use crate::scheduler::run_queue::RunRequest;
 use crate::transform::page::Page;
 
 /// Serves the same users on each page, as many as requested.
 #[derive(Clone, Default)]
-struct Api {
+struct FakeApi {
     requested: Arc<AtomicUsize>,
     fails_from: Option<usize>,
 }
 
-impl UserApi for Api {
+impl UserApi for FakeApi {
     async fn fetch_page(&self, request: &PageRequest) -> Result<Page, FetchError> {
         let requested = self.requested.fetch_add(1, Ordering::SeqCst);
         if self.fails_from.is_some_and(|from| requested >= from) {
@@ -36,8 +38,8 @@ impl UserApi for Api {
 
 /// Returns the scripted responses, then accepts every record. Records the number of page requests at each request.
 #[derive(Clone, Default)]
-struct FakePublisher {
-    api: Api,
+struct CountingPublisher {
+    api: FakeApi,
     script: Arc<Mutex<VecDeque<Result<BatchOutcome, ResponseError>>>>,
     requested_before: Arc<Mutex<Vec<usize>>>,
     sent: Arc<Mutex<Vec<(u64, u64)>>>,
@@ -45,7 +47,7 @@ struct FakePublisher {
     hangs: bool,
 }
 
-impl PublisherClient for FakePublisher {
+impl PublisherClient for CountingPublisher {
     async fn publish(&self, request: &PublishRequest) -> Result<BatchOutcome, SendError> {
         // Gives the fetch stage time to run ahead.
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -69,7 +71,7 @@ impl PublisherClient for FakePublisher {
     }
 }
 
-async fn run(publisher: FakePublisher, change: impl FnOnce(&mut IngesterSettings)) -> Report {
+async fn run(publisher: CountingPublisher, change: impl FnOnce(&mut IngesterSettings)) -> Report {
     let fast = Backoff {
         initial: Duration::from_millis(1),
         max: Duration::from_millis(2),
@@ -97,21 +99,21 @@ async fn run(publisher: FakePublisher, change: impl FnOnce(&mut IngesterSettings
         &context,
     )
     .unwrap();
-    let spec = pipeline.spec(Trigger::Manual);
+    let spec = RunRequest::default().spec(Trigger::Manual, &settings);
     pipeline.run(&spec, &stop).await.unwrap()
 }
 
-fn adds_up(counts: &Counts) -> bool {
+fn adds_up(counts: &RunCounts) -> bool {
     counts.fetched
         == counts.invalid + counts.duplicate + counts.accepted + counts.rejected + counts.undelivered
 }
 
 #[tokio::test]
 async fn complete_run_sends_each_user_once_in_sequence() {
-    let publisher = FakePublisher::default();
+    let publisher = CountingPublisher::default();
     let report = run(publisher.clone(), |_| {}).await;
     let counts = &report.counts;
-    assert!(matches!(report.outcome, Outcome::Complete));
+    assert!(matches!(report.outcome, RunOutcome::Complete));
     assert_eq!((counts.requested, counts.fetched, counts.accepted), (25, 25, 10));
     assert_eq!(
         (counts.duplicate, counts.undelivered),
@@ -124,7 +126,7 @@ async fn complete_run_sends_each_user_once_in_sequence() {
 
 #[tokio::test]
 async fn one_page_is_fetched_during_a_delivery() {
-    let publisher = FakePublisher::default();
+    let publisher = CountingPublisher::default();
     run(publisher.clone(), |settings| {
         settings.run.users = 60;
         settings.run.duplicate_window = 1; // so that each page is delivered in full
@@ -142,25 +144,25 @@ async fn one_page_is_fetched_during_a_delivery() {
 #[tokio::test]
 async fn rejected_records_set_the_outcome_and_keep_reasons() {
     let rejected = vec![RecordRejection::new(0, "email: is blank")];
-    let publisher = FakePublisher::default();
+    let publisher = CountingPublisher::default();
     publisher.script.lock().unwrap().push_back(Ok(BatchOutcome {
         accepted: 3,
         rejected,
     }));
     let report = run(publisher, |_| {}).await;
-    assert!(matches!(report.outcome, Outcome::Rejected));
+    assert!(matches!(report.outcome, RunOutcome::Rejected));
     assert_eq!((report.counts.accepted, report.counts.rejected), (9, 1));
     assert!(adds_up(&report.counts));
 }
 
 #[tokio::test]
 async fn users_fetched_before_an_error_are_delivered() {
-    let publisher = FakePublisher {
-        api: Api {
+    let publisher = CountingPublisher {
+        api: FakeApi {
             fails_from: Some(1),
-            ..Api::default()
+            ..FakeApi::default()
         },
-        ..FakePublisher::default()
+        ..CountingPublisher::default()
     };
     let report = run(publisher, |_| {}).await;
     let reason = "failed to fetch users: failed to fetch page 2: the API responded with 403 Forbidden";
@@ -170,7 +172,7 @@ async fn users_fetched_before_an_error_are_delivered() {
 
 #[tokio::test]
 async fn permanent_error_ends_the_run_and_counts_undelivered() {
-    let publisher = FakePublisher::default();
+    let publisher = CountingPublisher::default();
     let error = ResponseError::Permanent {
         status: 415,
         detail: String::new(),
@@ -183,14 +185,17 @@ async fn permanent_error_ends_the_run_and_counts_undelivered() {
         Err(error),
     ]);
     let report = run(publisher, |_| {}).await;
-    assert!(matches!(report.outcome, Outcome::Failed(RunError::Delivery(_))));
+    assert!(matches!(
+        report.outcome,
+        RunOutcome::Failed(RunError::Delivery(_))
+    ));
     assert_eq!(report.counts.accepted, 4);
     assert!(report.counts.undelivered >= 6 && adds_up(&report.counts));
 }
 
 #[tokio::test]
 async fn rejected_credentials_are_unrecoverable() {
-    let publisher = FakePublisher::default();
+    let publisher = CountingPublisher::default();
     publisher
         .script
         .lock()
@@ -201,30 +206,30 @@ async fn rejected_credentials_are_unrecoverable() {
 
 #[tokio::test]
 async fn run_ends_at_its_timeout() {
-    let publisher = FakePublisher {
+    let publisher = CountingPublisher {
         hangs: true,
-        ..FakePublisher::default()
+        ..CountingPublisher::default()
     };
     let report = run(publisher, |settings| {
         settings.run.timeout = Duration::from_millis(100)
     })
     .await;
-    assert!(matches!(report.outcome, Outcome::Failed(RunError::Timeout(_))));
+    assert!(matches!(report.outcome, RunOutcome::Failed(RunError::Timeout(_))));
     assert!(report.counts.accepted == 0 && adds_up(&report.counts));
 }
 
 #[tokio::test]
 async fn stopped_run_delivers_fetched_users() {
-    let publisher = FakePublisher {
+    let publisher = CountingPublisher {
         stop_at_first: Some(CancellationToken::new()),
-        ..FakePublisher::default()
+        ..CountingPublisher::default()
     };
     let report = run(publisher.clone(), |settings| {
         settings.run.users = 1_000;
         settings.run.duplicate_window = 1;
     })
     .await;
-    assert!(matches!(report.outcome, Outcome::Stopped));
+    assert!(matches!(report.outcome, RunOutcome::Stopped));
     let counts = &report.counts;
     assert_eq!((counts.fetched, counts.accepted, counts.undelivered), (20, 20, 0));
     assert_eq!(publisher.api.requested.load(Ordering::SeqCst), 2);
@@ -300,9 +305,9 @@ async fn hour_of_publisher_outage_applies_backpressure() {
         &context,
     )
     .unwrap();
-    let spec = pipeline.spec(Trigger::Manual);
+    let spec = RunRequest::default().spec(Trigger::Manual, &settings);
     let report = pipeline.run(&spec, &context.shutdown).await.unwrap();
-    assert!(matches!(report.outcome, Outcome::Complete), "{report:?}");
+    assert!(matches!(report.outcome, RunOutcome::Complete), "{report:?}");
     assert_eq!((report.counts.fetched, report.counts.accepted), (600, 600));
     let duration = started.elapsed();
     assert!(

@@ -4,12 +4,12 @@ use std::ops::Range;
 
 /// Encoded records in sequence order.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Records {
+pub struct EncodedRecords {
     lines: Vec<u8>,
     ranges: Vec<Range<usize>>,
 }
 
-impl Records {
+impl EncodedRecords {
     /// Adds an encoded record.
     pub fn push(&mut self, json: &[u8]) {
         let start = self.lines.len();
@@ -18,7 +18,7 @@ impl Records {
         self.lines.push(b'\n');
     }
 
-    /// Splits the output of [`Records::lines`].
+    /// Splits the output of [`EncodedRecords::lines`].
     #[must_use]
     pub fn from_lines(lines: Vec<u8>) -> Self {
         let mut ranges = Vec::new();
@@ -64,9 +64,9 @@ mod tests {
     fn lines_round_trip() {
         let records = page_of(3).records(&[0, 2]);
         assert_eq!(records.len(), 2);
-        let parsed = Records::from_lines(records.lines().to_vec());
+        let parsed = EncodedRecords::from_lines(records.lines().to_vec());
         assert_eq!(parsed, records);
         assert!(parsed.record(1).starts_with(b"{") && parsed.record(1).ends_with(b"}"));
-        assert!(Records::from_lines(vec![]).is_empty());
+        assert!(EncodedRecords::from_lines(vec![]).is_empty());
     }
 }
