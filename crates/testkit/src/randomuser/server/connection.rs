@@ -1,4 +1,4 @@
-//! Connections that can be reset instead of closed. Knows nothing of HTTP.
+//! Connections that end with a reset on request. Knows nothing of HTTP.
 
 use std::{
     io,
@@ -21,16 +21,16 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-/// Who is at the other end of a connection.
+/// The client of a connection.
 #[derive(Clone, Debug)]
-pub(super) struct Peer {
-    pub(super) address: SocketAddr,
+pub(crate) struct Peer {
+    pub(crate) address: SocketAddr,
     reset: Arc<AtomicBool>,
 }
 
 impl Peer {
-    /// From now on the end of the connection is a reset.
-    pub(super) fn reset_at_end(&self) {
+    /// Makes the connection end with a reset.
+    pub(crate) fn reset_at_end(&self) {
         self.reset.store(true, Ordering::Relaxed);
     }
 }
@@ -46,7 +46,7 @@ impl Connected<IncomingStream<'_, ResettableListener>> for Peer {
 
 /// Accepts [`Connection`]s.
 #[derive(Debug)]
-pub(super) struct ResettableListener(pub(super) TcpListener);
+pub(crate) struct ResettableListener(pub(crate) TcpListener);
 
 impl Listener for ResettableListener {
     type Io = Connection;
@@ -67,9 +67,9 @@ impl Listener for ResettableListener {
                 Err(error) => {
                     tracing::warn!(
                         error = &error as &dyn std::error::Error,
-                        "a connection was not accepted"
+                        "failed to accept a connection"
                     );
-                    // Out of file descriptors, most likely: give others time to end.
+                    // Probably out of file descriptors: wait until other connections end.
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
             }
@@ -81,9 +81,9 @@ impl Listener for ResettableListener {
     }
 }
 
-/// A TCP connection that ends in a reset when its [`Peer`] was told so.
+/// A TCP connection that ends with a reset after [`Peer::reset_at_end`].
 #[derive(Debug)]
-pub(super) struct Connection {
+pub(crate) struct Connection {
     stream: TcpStream,
     reset: Arc<AtomicBool>,
 }
@@ -95,7 +95,7 @@ impl Drop for Connection {
         {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
-                "a connection was closed instead of reset"
+                "failed to reset a connection"
             );
         }
     }
