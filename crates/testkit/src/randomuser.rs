@@ -29,7 +29,7 @@ use tokio::{net::TcpListener, task::JoinHandle};
 pub use self::fault::{BrokenField, Fault, ParseFaultError};
 pub use self::page::SamplesError;
 pub use self::server::{Outcome, RateLimit, Refusal, ServedRequest};
-use self::server::{Peer, ResettableListener, Shared, lock};
+use self::server::{Peer, Shared, lock};
 
 /// Options of the API.
 #[derive(Clone, Debug)]
@@ -126,7 +126,7 @@ impl RandomUserApi {
         let shared = Arc::new(share(&options)?);
         let service = server::router(Arc::clone(&shared)).into_make_service_with_connect_info::<Peer>();
         let stopped = shared.stop.clone().cancelled_owned();
-        let serving = axum::serve(ResettableListener(listener), service).with_graceful_shutdown(stopped);
+        let serving = axum::serve(listener, service).with_graceful_shutdown(stopped);
         let task = tokio::spawn(async move {
             if let Err(error) = serving.await {
                 tracing::error!(

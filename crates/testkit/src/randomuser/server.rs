@@ -1,7 +1,7 @@
 //! The routes: the API, and `/_faults` and `/_requests` for scripts.
 
 mod body;
-mod connection;
+mod peer;
 mod rate_limit;
 mod refusal;
 mod request_log;
@@ -24,7 +24,7 @@ use rand::{Rng, rngs::Xoshiro256PlusPlus};
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
-pub(super) use self::connection::{Peer, ResettableListener};
+pub(super) use self::peer::Peer;
 pub(super) use self::rate_limit::RateLimiter;
 pub use self::rate_limit::{RateLimit, Refusal};
 pub(super) use self::request_log::RequestLog;

@@ -1,9 +1,7 @@
 //! The supported API versions. Each has its own people and record shapes.
 
-use std::fmt;
-
 /// A version of the API. The same seed gives different people in each.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Version {
     /// Streets are one line, dates have whole seconds, e-mail addresses may contain any letter.
     V1_2,
@@ -38,11 +36,5 @@ impl Version {
         } else {
             Self::V1_3
         }
-    }
-}
-
-impl fmt::Display for Version {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(self.text())
     }
 }

@@ -74,10 +74,11 @@ async fn each_broken_field_breaks_the_middle_record() {
 
 #[tokio::test]
 async fn broken_fields_match_their_names() {
+    type Check = fn(&Value) -> bool;
     fn first(user: &Value) -> &str {
         user["name"]["first"].as_str().unwrap()
     }
-    let checks: [(BrokenField, fn(&Value) -> bool); 11] = [
+    let checks: [(BrokenField, Check); 11] = [
         (BrokenField::MissingEmail, |user| user.get("email").is_none()),
         (BrokenField::MissingLogin, |user| user.get("login").is_none()),
         (BrokenField::EmailWithoutAt, |user| {

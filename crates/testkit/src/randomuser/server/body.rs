@@ -10,7 +10,7 @@ use axum::{
 use futures::{StreamExt, stream};
 use tokio_util::sync::CancellationToken;
 
-use super::{connection::Peer, refusal::JSON};
+use super::{peer::Peer, refusal::JSON};
 use crate::randomuser::fault::Fault;
 
 /// Bytes per interval of the slow fault.
