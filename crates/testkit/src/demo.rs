@@ -126,7 +126,7 @@ impl Demo {
     }
 
     /// Runs the ingester once and waits for the last row. Failed checks are in the [`DemoReport`].
-    pub async fn run(&mut self) -> Result<DemoReport, TestkitError> {
+    pub async fn run(&self) -> Result<DemoReport, TestkitError> {
         let users = self.users().await?;
         self.steps
             .print(&format!("running the ingester for {users} users"));
@@ -136,6 +136,7 @@ impl Demo {
         let exit = tokio::select! {
             exit = ingester.wait(RUN_TIMEOUT) => exit?,
             error = bars.follow(&ingester, &self.streamer) => return Err(error.into()),
+            error = self.watch() => return Err(error),
         };
         let log = ingester.last_lines(40);
         let summary = log.lines().rev().find_map(|line| serde_json::from_str(line).ok());

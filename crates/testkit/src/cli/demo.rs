@@ -42,7 +42,7 @@ impl DemoCommand {
             version: self.api_version,
         };
         // Ctrl-C ends this process, and with it everything it started.
-        let mut demo = Demo::start(options).await?;
+        let demo = Demo::start(options).await?;
         let report = demo.run().await?;
         print(&report);
         let ended = if self.keep { keep(&demo).await } else { None };
