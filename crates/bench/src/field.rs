@@ -18,7 +18,7 @@ use super::sink::{Running, Site};
 use super::usage::tree::Snapshot;
 use crate::error::BenchError;
 use testkit::cassandra_client::{CassandraClient, CassandraClientError, TEXT_COLUMNS};
-use testkit::kafka_client::{KafkaClient, Outgoing};
+use testkit::kafka_client::{KafkaClient, ProducerRecord};
 use testkit::people::{Person, people};
 use testkit::servers::{CassandraOptions, KafkaOptions, Node, ServerError, Stack, StackOptions};
 use testkit::workspace;
@@ -176,7 +176,7 @@ impl Field {
     ///
     /// # Errors
     /// As [`fill`](Self::fill).
-    pub async fn pour(&self, topic: &str, records: &[Outgoing]) -> Result<(), BenchError> {
+    pub async fn pour(&self, topic: &str, records: &[ProducerRecord]) -> Result<(), BenchError> {
         for slice in records.chunks(usize::try_from(SLICE).unwrap_or(usize::MAX)) {
             self.tap.write(topic, slice).await?;
         }
@@ -356,7 +356,7 @@ fn token_slices(slices: u64) -> impl Iterator<Item = (i64, i64)> {
 }
 
 /// Records that are ready to be sent.
-pub fn prepared(numbers: Range<u64>, bytes: usize) -> Vec<Outgoing> {
+pub fn prepared(numbers: Range<u64>, bytes: usize) -> Vec<ProducerRecord> {
     let people = people(SEED, numbers);
     people.map(|person| outgoing(&person.padded(bytes))).collect()
 }
@@ -367,8 +367,8 @@ fn count(row: &Row, column: &str) -> Option<u64> {
 }
 
 /// A person as the publisher would send it.
-pub fn outgoing(person: &Person) -> Outgoing {
-    Outgoing {
+pub fn outgoing(person: &Person) -> ProducerRecord {
+    ProducerRecord {
         key: Some(person.id.to_string().into_bytes()),
         value: Some(person.json()),
         headers: vec![
@@ -376,7 +376,7 @@ pub fn outgoing(person: &Person) -> Outgoing {
             ("schema".to_owned(), b"affluent.users.v1.User".to_vec()),
             ("accepted-at-us".to_owned(), b"1700000000000000".to_vec()),
         ],
-        ..Outgoing::default()
+        ..ProducerRecord::default()
     }
 }
 

@@ -50,7 +50,7 @@ impl IngesterBench {
             path: folder.clone(),
             source,
         })?;
-        let api = RandomUserApi::start(Options::unlimited().remembering(REMEMBERED)).await?;
+        let api = RandomUserApi::start(Options::unlimited().with_page_cache(REMEMBERED)).await?;
         let replies = Replies::fetch(&api, &folder).await?;
         let formatted = self.formatted(&replies)?;
         println!("starting Kafka and the publisher");

@@ -126,7 +126,7 @@ impl Running {
 
     /// The same of several.
     pub fn of_all(mut services: Vec<Service>) -> Self {
-        let processes = services.iter_mut().filter_map(Service::hand_over).collect();
+        let processes = services.iter_mut().filter_map(Service::take_child).collect();
         Self::new(processes).keep(services)
     }
 

@@ -14,7 +14,7 @@ use super::report::LatencyPoint;
 use super::sink::Site;
 use crate::error::BenchError;
 use testkit::cassandra_client::CassandraClient;
-use testkit::kafka_client::{KafkaClientError, Outgoing};
+use testkit::kafka_client::{KafkaClientError, ProducerRecord};
 use testkit::people::people;
 
 /// How the stream is sent and looked at.
@@ -83,7 +83,7 @@ impl Stream {
             let ids: Vec<Uuid> = looked_for.map(|(_, person)| person.id).collect();
             let (tap, topic) = (field.tap.clone(), site.topic.clone());
             let timestamp = Some(epoch_at(intended));
-            let records = slice.iter().map(|person| Outgoing {
+            let records = slice.iter().map(|person| ProducerRecord {
                 timestamp,
                 ..outgoing(person)
             });

@@ -18,7 +18,7 @@ use super::evidence::{LateEnd, Look, Who};
 use super::venue::Venue;
 use super::watch;
 use testkit::process::{Child, ProcessError};
-use testkit::proxy::{Proxy, remotes};
+use testkit::proxy::{Proxy, remote_addresses};
 use testkit::service::{Service, ServiceError};
 
 pub use self::options::moments;
@@ -111,14 +111,14 @@ impl Crew {
             .expect("a local service has an address of numbers");
         let door = Proxy::start(address).await?;
         let way = Proxy::start(venue.api.address()).await?;
-        publisher.ready(READY).await?;
+        publisher.wait_until_ready(READY).await?;
         let (publisher_api, mut members) = (publisher.api(), BTreeMap::new());
         for number in 1..=STREAMERS {
             let who = Who::Streamer(number);
             let service = Service::start(&streamer(venue, plot, who))?;
             if number == 1 {
                 // The first creates the tables; all at once may only get in each other's way.
-                service.ready(READY).await?;
+                service.wait_until_ready(READY).await?;
             }
             members.insert(who, AsyncMutex::new(service));
         }
@@ -143,7 +143,7 @@ impl Crew {
         };
         for who in crew.everybody() {
             let service = crew.get(who).await;
-            service.ready(READY).await?;
+            service.wait_until_ready(READY).await?;
             crew.check_clock(who, &service);
         }
         crew.began = Instant::now();
@@ -226,7 +226,7 @@ impl Crew {
     pub async fn revive(&self, who: Who, service: &mut Service) -> Result<(), RoundError> {
         service.spawn()?;
         // What it waits for may be what another fault has taken away: the laws say how long that may last.
-        let ready = service.ready(Duration::from_secs(2)).await;
+        let ready = service.wait_until_ready(Duration::from_secs(2)).await;
         self.check_clock(who, service);
         match ready {
             Ok(()) | Err(ServiceError::NotReady { .. }) => Ok(()),
@@ -306,7 +306,7 @@ impl Crew {
             let service = service.lock().await;
             let Some(child) = service.child() else { continue };
             // A process that has just been killed is connected to nobody.
-            let remotes = remotes(child.pid()).unwrap_or_default();
+            let remotes = remote_addresses(child.pid()).unwrap_or_default();
             let past = remotes.iter().filter(|remote| venue.behind().contains(remote));
             found.extend(past.map(|remote| format!("{who} is connected to {remote}")));
             through += remotes.iter().filter(|remote| proxies.contains(remote)).count();

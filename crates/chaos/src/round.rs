@@ -252,7 +252,7 @@ async fn disturb_and_settle(scene: Scene<'_>, order: &Order) -> Result<Course, R
                 .crew
                 .get(who)
                 .await
-                .ready(READY.saturating_sub(over.elapsed()))
+                .wait_until_ready(READY.saturating_sub(over.elapsed()))
                 .await,
         );
     }

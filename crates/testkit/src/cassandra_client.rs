@@ -1,6 +1,7 @@
-//! A reader of the table and of the checkpoints, with a driver session of its own that no service shares.
+//! A Cassandra client that reads the users' table and the checkpoints, with its own driver session.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use cdrs_tokio::Error as DriverError;
@@ -14,6 +15,8 @@ use cdrs_tokio::statement::StatementParamsBuilder;
 use cdrs_tokio::transport::TransportTcp;
 use cdrs_tokio::types::ByName as _;
 use cdrs_tokio::types::rows::Row;
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use thiserror::Error;
 use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
@@ -24,10 +27,10 @@ type Driver = Session<
     RoundRobinLoadBalancingStrategy<TransportTcp, TcpConnectionManager>,
 >;
 
-/// A user as the table has it: every column as text, instants in milliseconds since 1970.
+/// A user's row: every column as text, instants in milliseconds since 1970.
 pub type UserRow = BTreeMap<&'static str, String>;
 
-/// A user with the write timestamp of each column that has a value, in microseconds since 1970.
+/// A user's row with the write timestamps of its non-null columns, in microseconds since 1970.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StampedRow {
     /// The columns.
@@ -36,7 +39,7 @@ pub struct StampedRow {
     pub stamps: BTreeMap<&'static str, i64>,
 }
 
-/// The text columns of the table.
+/// The table's text columns.
 pub const TEXT_COLUMNS: [&str; 9] = [
     "first_name",
     "last_name",
@@ -48,37 +51,30 @@ pub const TEXT_COLUMNS: [&str; 9] = [
     "phone",
     "picture",
 ];
-/// Its instants.
+/// The table's instants.
 pub const INSTANT_COLUMNS: [&str; 3] = ["dob", "registered_date", "ingested_at"];
 
-/// The table could not be read.
+/// Why a statement failed.
 #[derive(Debug, Error)]
+#[allow(missing_docs, reason = "the fields are those of the message")]
 pub enum CassandraClientError {
-    /// The driver's own error.
-    #[error("{statement}")]
+    #[error("failed to execute `{statement}`")]
     Driver {
-        /// What was asked.
         statement: String,
-        /// The answer.
-        #[source]
         source: Box<DriverError>,
     },
-    /// No session, or no reply, in time.
-    #[error("{statement}: no reply within {} s", DEADLINE.as_secs())]
-    Silent {
-        /// What was asked.
-        statement: String,
-    },
+    #[error("no response to `{statement}` within {} s", TIMEOUT.as_secs())]
+    Timeout { statement: String },
 }
 
-/// What the checkpoint of a partition says.
+/// The checkpoint of a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CheckpointRow {
     /// The next offset.
     pub next_offset: i64,
     /// The write timestamp of the last row before it.
     pub last_stamp: Option<i64>,
-    /// The highest offset ever reached.
+    /// The highest offset that was ever reached.
     pub high_offset: i64,
     /// The base of its write timestamps.
     pub epoch: i64,
@@ -93,27 +89,23 @@ pub struct CassandraClient {
     consistency: Consistency,
 }
 
-const DEADLINE: Duration = Duration::from_secs(30);
-/// For a session to come about.
-const ATTEMPT: Duration = Duration::from_secs(10);
-/// Between two attempts.
-const PAUSE: Duration = Duration::from_millis(250);
-const PAGE: i32 = 5_000;
+/// For a statement, and for a session with all its attempts.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// For one attempt to open a session.
+const SESSION_TIMEOUT: Duration = Duration::from_secs(10);
+const RETRY_DELAY: Duration = Duration::from_millis(250);
+const PAGE_SIZE: i32 = 5_000;
 
 impl CassandraClient {
-    /// Connects to `contact_points`; what is read lies in `keyspace`. A session that does not come about is tried anew:
-    /// the driver's own attempts lie further and further apart.
-    ///
-    /// # Errors
-    /// When no session comes about in time.
+    /// Opens a session on `keyspace`. Retries with new sessions, because the driver's own attempts back off without limit.
     pub async fn connect(
         contact_points: &[String],
         keyspace: impl Into<String>,
     ) -> Result<Self, CassandraClientError> {
-        let until = Instant::now() + DEADLINE;
+        let until = Instant::now() + TIMEOUT;
         let driver = loop {
-            match session(contact_points).await {
-                Err(_) if Instant::now() < until => sleep(PAUSE).await,
+            match session(contact_points).boxed().await {
+                Err(_) if Instant::now() < until => sleep(RETRY_DELAY).await,
                 outcome => break outcome?,
             }
         };
@@ -124,8 +116,7 @@ impl CassandraClient {
         })
     }
 
-    /// The same connection, asking so many replicas that none misses what a majority has.
-    #[must_use]
+    /// Reads at consistency `QUORUM` from now on.
     pub fn by_quorum(self) -> Self {
         Self {
             consistency: Consistency::Quorum,
@@ -133,36 +124,25 @@ impl CassandraClient {
         }
     }
 
-    /// Runs a statement; `{ks}` in it stands for the keyspace.
-    ///
-    /// # Errors
-    /// When it is refused or not answered in time.
-    pub async fn run(&self, statement: &str) -> Result<Vec<Row>, CassandraClientError> {
+    /// Executes a statement, in which `{ks}` stands for the keyspace.
+    pub fn run(&self, statement: &str) -> BoxFuture<'_, Result<Vec<Row>, CassandraClientError>> {
         let statement = statement.replace("{ks}", &self.keyspace);
-        let failed = |source| CassandraClientError::Driver {
-            statement: statement.clone(),
-            source: Box::new(source),
-        };
+        Box::pin(self.execute(statement))
+    }
+
+    async fn execute(&self, statement: String) -> Result<Vec<Row>, CassandraClientError> {
         let parameters = StatementParamsBuilder::new()
             .with_consistency(self.consistency)
             .build();
-        let reply = timeout(DEADLINE, self.driver.query_with_params(&statement, parameters))
-            .await
-            .map_err(|_| CassandraClientError::Silent {
-                statement: statement.clone(),
-            })?
-            .map_err(failed)?;
-        Ok(reply
+        let response = self.driver.query_with_params(&statement, parameters);
+        let response = within(TIMEOUT, &statement, response).await?;
+        let body = response
             .response_body()
-            .map_err(failed)?
-            .into_rows()
-            .unwrap_or_default())
+            .map_err(|source| failed(&statement, source))?;
+        Ok(body.into_rows().unwrap_or_default())
     }
 
-    /// How many users the table has.
-    ///
-    /// # Errors
-    /// As [`run`](Self::run).
+    /// Returns the number of users.
     pub async fn count(&self) -> Result<i64, CassandraClientError> {
         let rows = self
             .run("SELECT COUNT(*) AS users FROM {ks}.created_users")
@@ -173,22 +153,13 @@ impl CassandraClient {
             .unwrap_or(0))
     }
 
-    /// Every user, by id.
-    ///
-    /// # Errors
-    /// As [`run`](Self::run).
+    /// Returns every user, by id.
     pub async fn users(&self) -> Result<BTreeMap<Uuid, UserRow>, CassandraClientError> {
-        let rows = self.all("SELECT * FROM {ks}.created_users").await?;
-        Ok(rows
-            .iter()
-            .filter_map(|row| Some((row.by_name::<Uuid>("id").ok()??, user(row))))
-            .collect())
+        let statement = "SELECT * FROM {ks}.created_users";
+        self.by_id(statement, |row| Some(user(row))).await
     }
 
-    /// Every user with the write timestamps of its columns, by id.
-    ///
-    /// # Errors
-    /// As [`run`](Self::run).
+    /// Returns every user with the write timestamps of its columns, by id.
     pub async fn stamped_users(&self) -> Result<BTreeMap<Uuid, StampedRow>, CassandraClientError> {
         let columns: Vec<_> = TEXT_COLUMNS
             .iter()
@@ -196,63 +167,49 @@ impl CassandraClient {
             .map(|column| format!("{column}, writetime({column}) AS stamp_{column}"))
             .collect();
         let statement = format!("SELECT id, {} FROM {{ks}}.created_users", columns.join(", "));
-        let rows = self.all(&statement).await?;
-        Ok(rows
-            .iter()
-            .filter_map(|row| Some((row.by_name::<Uuid>("id").ok()??, stamped(row))))
-            .collect())
+        self.by_id(&statement, |row| Some(stamped(row))).await
     }
 
-    /// The write timestamp of every user's first name, by id: what tells which record a row is.
-    ///
-    /// # Errors
-    /// As [`run`](Self::run).
+    /// Returns the write timestamp of every user's first name, by id. It identifies the record of a row.
     pub async fn stamps(&self) -> Result<BTreeMap<Uuid, i64>, CassandraClientError> {
-        let rows = self
-            .all("SELECT id, writetime(first_name) AS stamp FROM {ks}.created_users")
-            .await?;
-        Ok(rows
-            .iter()
-            .filter_map(|row| {
-                Some((
-                    row.by_name::<Uuid>("id").ok()??,
-                    row.by_name::<i64>("stamp").ok()??,
-                ))
-            })
-            .collect())
+        let statement = "SELECT id, writetime(first_name) AS stamp FROM {ks}.created_users";
+        self.by_id(statement, |row| row.by_name("stamp").ok()?).await
     }
 
-    /// Every row of a query of any length.
-    async fn all(&self, statement: &str) -> Result<Vec<Row>, CassandraClientError> {
+    async fn by_id<T>(
+        &self,
+        statement: &str,
+        parse: impl Fn(&Row) -> Option<T>,
+    ) -> Result<BTreeMap<Uuid, T>, CassandraClientError> {
+        let rows = self.all(statement).await?;
+        let rows = rows
+            .iter()
+            .map(|row| Some((row.by_name::<Uuid>("id").ok()??, parse(row)?)));
+        Ok(rows.flatten().collect())
+    }
+
+    /// Returns every row of a query, page by page.
+    fn all(&self, statement: &str) -> BoxFuture<'_, Result<Vec<Row>, CassandraClientError>> {
         let statement = statement.replace("{ks}", &self.keyspace);
-        let failed = |source| CassandraClientError::Driver {
-            statement: statement.clone(),
-            source: Box::new(source),
-        };
-        let mut pager = self.driver.paged(PAGE);
+        Box::pin(self.pages(statement))
+    }
+
+    async fn pages(&self, statement: String) -> Result<Vec<Row>, CassandraClientError> {
+        let mut pager = self.driver.paged(PAGE_SIZE);
         let parameters = QueryParamsBuilder::new()
             .with_consistency(self.consistency)
             .build();
         let mut pages = pager.query_with_params(&statement, parameters);
         let mut all = Vec::new();
         loop {
-            let rows = timeout(DEADLINE, pages.next())
-                .await
-                .map_err(|_| CassandraClientError::Silent {
-                    statement: statement.clone(),
-                })?
-                .map_err(failed)?;
-            all.extend(rows);
+            all.extend(within(TIMEOUT, &statement, pages.next()).await?);
             if !pages.has_more() {
                 return Ok(all);
             }
         }
     }
 
-    /// The checkpoints of `group` on `topic`, by partition.
-    ///
-    /// # Errors
-    /// As [`run`](Self::run).
+    /// Returns the checkpoints of `group` on `topic`, by partition.
     pub async fn checkpoints(
         &self,
         group: &str,
@@ -270,33 +227,41 @@ impl CassandraClient {
 }
 
 async fn session(contact_points: &[String]) -> Result<Driver, CassandraClientError> {
-    let statement = || "connect".to_owned();
+    let points = contact_points.iter().map(|point| point.as_str().into());
+    // A cluster without authentication ignores the credentials.
+    let login = StaticPasswordAuthenticatorProvider::new("cassandra", "cassandra");
     let config = NodeTcpConfigBuilder::new()
-        .with_contact_points(contact_points.iter().map(|point| point.as_str().into()).collect())
-        // A cluster without authentication does not ask for it.
-        .with_authenticator_provider(std::sync::Arc::new(StaticPasswordAuthenticatorProvider::new(
-            "cassandra",
-            "cassandra",
-        )))
-        .build()
-        .await
-        .map_err(|source| CassandraClientError::Driver {
-            statement: statement(),
-            source: Box::new(source),
-        })?;
-    let build = TcpSessionBuilder::new(RoundRobinLoadBalancingStrategy::new(), config).build();
-    timeout(ATTEMPT, build)
-        .await
-        .map_err(|_| CassandraClientError::Silent {
-            statement: statement(),
-        })?
-        .map_err(|error| CassandraClientError::Driver {
-            statement: statement(),
-            source: Box::new(DriverError::General(error.to_string())),
-        })
+        .with_contact_points(points.collect())
+        .with_authenticator_provider(Arc::new(login))
+        .build();
+    let connect = async {
+        let builder = TcpSessionBuilder::new(RoundRobinLoadBalancingStrategy::new(), config.await?);
+        let session = builder.build().await;
+        session.map_err(|error| DriverError::General(error.to_string()))
+    };
+    within(SESSION_TIMEOUT, "connect", connect).await
 }
 
-/// The columns of a row.
+async fn within<T>(
+    limit: Duration,
+    statement: &str,
+    response: impl Future<Output = Result<T, DriverError>>,
+) -> Result<T, CassandraClientError> {
+    let silent = |_| CassandraClientError::Timeout {
+        statement: statement.to_owned(),
+    };
+    let response = timeout(limit, response).await.map_err(silent)?;
+    response.map_err(|source| failed(statement, source))
+}
+
+fn failed(statement: &str, source: DriverError) -> CassandraClientError {
+    CassandraClientError::Driver {
+        statement: statement.to_owned(),
+        source: Box::new(source),
+    }
+}
+
+/// Reads the non-null columns of a row.
 pub fn user(row: &Row) -> UserRow {
     let texts = TEXT_COLUMNS
         .iter()

@@ -11,10 +11,12 @@ use std::error::Error;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use futures::future::BoxFuture;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::error::chain;
 
-/// Real servers and offline sources for Affluent's demo, tests and benches.
+/// Real servers and an offline random-user API for Affluent's demo, tests and benches.
 #[derive(Debug, Parser)]
 #[command(name = "testkit", version)]
 pub struct Cli {
@@ -24,10 +26,10 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Real Kafka and Cassandra, on their own.
+    /// Kafka and Cassandra without the services.
     #[command(subcommand)]
     Stack(stack::StackCommand),
-    /// The main job, end to end on real servers.
+    /// The whole pipeline on real servers.
     Demo(demo::DemoCommand),
     /// Run a command whose tests share servers.
     Pool(pool::PoolCommand),
@@ -35,16 +37,32 @@ enum Command {
     RandomUser(random_user::RandomUserCommand),
 }
 
-/// Runs one command to its end.
-pub async fn run(cli: Cli) -> ExitCode {
-    let outcome: Result<ExitCode, Box<dyn Error>> = match cli.command {
-        Command::Stack(command) => command.run().await.map_err(Into::into),
-        Command::Demo(command) => command.run().await.map_err(Into::into),
-        Command::Pool(command) => command.run().await.map_err(Into::into),
-        Command::RandomUser(command) => command.run().await.map_err(Into::into),
-    };
-    outcome.unwrap_or_else(|error| {
-        eprintln!("error: {}", chain(error.as_ref()));
-        ExitCode::FAILURE
+/// Runs one command to its end. The future is boxed, so that the binary does not compile the library's futures again.
+pub fn run(cli: Cli) -> BoxFuture<'static, ExitCode> {
+    Box::pin(async {
+        let outcome: Result<ExitCode, Box<dyn Error + Send>> = match cli.command {
+            Command::Stack(command) => command.run().await.map_err(|error| Box::new(error) as _),
+            Command::Demo(command) => command.run().await.map_err(|error| Box::new(error) as _),
+            Command::Pool(command) => command.run().await.map_err(|error| Box::new(error) as _),
+            Command::RandomUser(command) => command.run().await.map_err(|error| Box::new(error) as _),
+        };
+        outcome.unwrap_or_else(|error| {
+            eprintln!("error: {}", chain(error.as_ref()));
+            ExitCode::FAILURE
+        })
     })
+}
+
+/// Waits for Ctrl-C or SIGTERM. Without a handler, the signal ends the process at once.
+async fn interrupted() {
+    let terminated = async {
+        match signal(SignalKind::terminate()) {
+            Ok(mut signal) => drop(signal.recv().await),
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        () = terminated => {}
+    }
 }

@@ -1,40 +1,37 @@
-//! Topic against table: every user's last valid record in the log is its row, byte for byte, and nothing else is there.
+//! Compares topic and table: each user's last valid record in the log is its row, and there are no other rows.
 
 use std::collections::BTreeMap;
 
-use model::User;
+use model::{User, UserId};
 use uuid::Uuid;
 
 use crate::cassandra_client::UserRow;
 use crate::kafka_client::TopicRecord;
 
-/// What the table must hold according to the log, without `ingested_at`, which a record need not say.
+/// Returns the rows that the log implies, without `ingested_at`, which a record may lack.
 ///
-/// The order is that of the log within a partition; a user's records lie in one.
+/// All records of a user are in one partition, in order.
 pub fn expected(log: &[TopicRecord]) -> BTreeMap<Uuid, UserRow> {
     let mut users = BTreeMap::new();
     for record in log {
-        match &record.value {
-            Some(value) => {
+        match (&record.value, &record.key) {
+            (Some(value), _) => {
                 if let Ok(user) = User::parse_lenient(value) {
                     users.insert(*user.id().as_uuid(), row(&user));
                 }
             }
-            None => {
-                let id = record
-                    .key
-                    .as_deref()
-                    .and_then(|key| model::UserId::parse(key).ok());
-                if let Some(id) = id {
+            (None, Some(key)) => {
+                if let Ok(id) = UserId::parse(key) {
                     users.remove(id.as_uuid());
                 }
             }
+            (None, None) => {}
         }
     }
     users
 }
 
-/// A record as the table must have it: a column that is null there is not in the row.
+/// Returns the row of a record. A null column is absent.
 pub fn row(user: &User<'_>) -> UserRow {
     let mut row = UserRow::from([
         ("first_name", user.first_name().to_string()),
@@ -54,13 +51,13 @@ pub fn row(user: &User<'_>) -> UserRow {
     row
 }
 
-/// How the table differs from what it must hold; empty when it does not. At most ten differences are told.
+/// Returns at most ten differences between the expected and the actual rows, or none when they agree.
 pub fn differences(expected: &BTreeMap<Uuid, UserRow>, found: &BTreeMap<Uuid, UserRow>) -> Vec<String> {
     let missing = expected
         .keys()
         .filter(|id| !found.contains_key(*id))
         .map(|id| format!("{id} is missing"));
-    let strange = found
+    let unknown = found
         .keys()
         .filter(|id| !expected.contains_key(*id))
         .map(|id| format!("{id} was never sent"));
@@ -72,7 +69,7 @@ pub fn differences(expected: &BTreeMap<Uuid, UserRow>, found: &BTreeMap<Uuid, Us
             .find(|column| **column != "ingested_at" && row.get(*column) != found.get(*column))?;
         Some(format!("{id} differs in {column}"))
     });
-    missing.chain(strange).chain(other).take(10).collect()
+    missing.chain(unknown).chain(other).take(10).collect()
 }
 
 #[cfg(test)]
@@ -86,7 +83,7 @@ mod tests {
         .into_bytes()
     }
 
-    fn tapped(offset: i64, id: u8, value: Option<Vec<u8>>) -> TopicRecord {
+    fn logged(offset: i64, id: u8, value: Option<Vec<u8>>) -> TopicRecord {
         let key = format!("00000000-0000-4000-8000-0000000000{id:02}").into_bytes();
         TopicRecord {
             partition: 0,
@@ -99,13 +96,13 @@ mod tests {
     }
 
     #[test]
-    fn the_last_record_of_a_user_counts_and_a_tombstone_removes_it() {
+    fn last_record_of_a_user_wins_and_tombstone_removes_it() {
         let log = [
-            tapped(0, 1, Some(record(1, "old"))),
-            tapped(1, 2, Some(record(2, "gone"))),
-            tapped(2, 1, Some(record(1, "new"))),
-            tapped(3, 2, None),
-            tapped(4, 3, Some(b"garbage".to_vec())),
+            logged(0, 1, Some(record(1, "old"))),
+            logged(1, 2, Some(record(2, "gone"))),
+            logged(2, 1, Some(record(1, "new"))),
+            logged(3, 2, None),
+            logged(4, 3, Some(b"garbage".to_vec())),
         ];
         let expected = expected(&log);
         assert_eq!(expected.len(), 1);
@@ -113,41 +110,41 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_a_strange_and_a_differing_row_are_told() {
+    fn missing_unknown_and_differing_rows_are_reported() {
         let one = expected(&[
-            tapped(0, 1, Some(record(1, "a"))),
-            tapped(1, 2, Some(record(2, "a"))),
+            logged(0, 1, Some(record(1, "a"))),
+            logged(1, 2, Some(record(2, "a"))),
         ]);
         let other = expected(&[
-            tapped(0, 1, Some(record(1, "b"))),
-            tapped(1, 3, Some(record(3, "a"))),
+            logged(0, 1, Some(record(1, "b"))),
+            logged(1, 3, Some(record(3, "a"))),
         ]);
-        let told = differences(&one, &other);
-        assert_eq!(told.len(), 3);
-        assert!(told[0].ends_with("02 is missing") && told[1].ends_with("03 was never sent"));
-        assert!(told[2].ends_with("01 differs in first_name"));
+        let found = differences(&one, &other);
+        assert_eq!(found.len(), 3);
+        assert!(found[0].ends_with("02 is missing") && found[1].ends_with("03 was never sent"));
+        assert!(found[2].ends_with("01 differs in first_name"));
         assert!(differences(&one, &one).is_empty());
     }
 
     #[test]
-    fn a_value_that_the_last_record_no_longer_has_is_told() {
+    fn stale_value_of_a_removed_column_is_reported() {
         let dated = record(1, "a");
         let undated = String::from_utf8(dated.clone())
             .unwrap()
             .replace(r#""registered_date":"1970-01-01T00:00:00.000Z","#, "");
         let log = [
-            tapped(0, 1, Some(dated)),
-            tapped(1, 1, Some(undated.into_bytes())),
+            logged(0, 1, Some(dated)),
+            logged(1, 1, Some(undated.into_bytes())),
         ];
         let (before, after) = (expected(&log[..1]), expected(&log));
-        let told = differences(&after, &before);
-        assert_eq!(told.len(), 1);
-        assert!(told[0].ends_with("01 differs in registered_date"));
+        let found = differences(&after, &before);
+        assert_eq!(found.len(), 1);
+        assert!(found[0].ends_with("01 differs in registered_date"));
     }
 
     #[test]
-    fn the_time_of_ingestion_is_no_difference() {
-        let expected = expected(&[tapped(0, 1, Some(record(1, "a")))]);
+    fn ingested_at_is_ignored() {
+        let expected = expected(&[logged(0, 1, Some(record(1, "a")))]);
         let mut found = expected.clone();
         for row in found.values_mut() {
             row.insert("ingested_at", "7".to_owned());

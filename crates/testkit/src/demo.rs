@@ -1,170 +1,181 @@
-//! The main job, end to end on real servers: users from the API become rows, and the counts are held against each other.
+//! The demo: the whole pipeline on real servers, from the API to rows, with a check of every count.
 //!
-//! It starts everything it needs and, when it is dropped, leaves nothing of it running.
+//! It starts everything it needs. Dropping it stops all of that.
 
 mod figures;
-mod progress_bars;
+mod progress;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use futures::future::{try_join, try_join_all};
 use uuid::Uuid;
 
-pub use self::figures::{Figures, Histogram};
-use self::progress_bars::Legs;
+pub use self::figures::Figures;
+use self::figures::Summary;
+use self::progress::{ProgressBars, Steps};
 use crate::cassandra_client::{CassandraClient, UserRow};
 use crate::comparison::{differences, expected};
 use crate::error::TestkitError;
 use crate::kafka_client::KafkaClient;
 use crate::randomuser::{Options, RandomUserApi};
-use crate::servers::{Stack, StackOptions};
+use crate::servers::{
+    CassandraCluster, CassandraOptions, KafkaCluster, KafkaOptions, Software, Stack, are_fetched, jars,
+};
 use crate::service::{Service, ServiceOptions};
 use crate::workspace;
 
-/// What the demo does.
+/// Options of the demo.
 #[derive(Debug, Clone)]
 pub struct DemoOptions {
-    /// How many users; none: as many as the samples hold, or 1,000.
+    /// Number of users. `None`: all of the samples, or 1,000.
     pub users: Option<u64>,
-    /// Where they come from.
-    pub from: From,
+    /// The source of the users.
+    pub source: UserSource,
     /// The API's version.
     pub version: String,
 }
 
-/// Where the demo's users come from.
+/// The source of the demo's users.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum From {
+pub enum UserSource {
     /// The offline API.
     Offline,
-    /// The offline API, serving the whole replies of this folder.
+    /// The offline API with the stored responses of this folder.
     Samples(PathBuf),
-    /// randomuser.me itself.
+    /// randomuser.me.
     Live,
 }
 
 const KEYSPACE: &str = "spark_streams";
 const TOPIC: &str = "users_created";
-/// For a server on a cold machine to be reached by a service.
-const READY: Duration = Duration::from_secs(60);
-/// For the last row after the last acknowledgement.
-const DRAIN: Duration = Duration::from_secs(60);
-const LIVE: &str = "https://randomuser.me";
-/// More than any folder of samples holds in one reply.
-const LARGEST_PAGE: u64 = 5_000;
+/// For a service to reach a server on a cold machine.
+const READY_TIMEOUT: Duration = Duration::from_secs(60);
+const RUN_TIMEOUT: Duration = Duration::from_secs(3_600);
+/// From the last acknowledgement to the last row.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(60);
+const LIVE_URL: &str = "https://randomuser.me";
+/// The API's maximum, and more than any folder of samples holds.
+const MAX_PAGE_SIZE: u64 = 5_000;
+/// The interval of checks that every process runs.
+const WATCH_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Everything that runs.
+/// The running demo.
 pub struct Demo {
-    // In this order they end: first those that depend on others.
+    // Dropped in this order: dependents first.
     streamer: Service,
     publisher: Service,
     table: CassandraClient,
-    tap: KafkaClient,
-    source: Source,
+    kafka: KafkaClient,
+    /// `None` for the live API.
+    api: Option<RandomUserApi>,
     stack: Stack,
     folder: PathBuf,
     options: DemoOptions,
+    steps: Steps,
 }
 
-enum Source {
-    Offline(RandomUserApi),
-    Live,
-}
-
-impl Source {
-    fn url(&self, version: &str) -> String {
-        let base = match self {
-            Self::Offline(api) => api.url(),
-            Self::Live => LIVE.to_owned(),
-        };
-        format!("{base}/api/{version}/")
-    }
-}
-
-/// What the demo ended with.
-pub struct Outcome {
+/// The result of the demo.
+pub struct DemoReport {
     /// The figures.
     pub figures: Figures,
-    /// What does not agree; empty when the demo succeeded.
-    pub objections: Vec<String>,
+    /// Failed checks; empty on success.
+    pub failures: Vec<String>,
     /// Some rows.
     pub sample: Vec<(Uuid, UserRow)>,
 }
 
 impl Demo {
-    /// Starts the servers and then the services, and waits until they are ready.
-    ///
-    /// # Errors
-    /// [`TestkitError`], with the log of what failed.
+    /// Starts the servers, then the services, and waits until they are ready.
     pub async fn start(options: DemoOptions) -> Result<Self, TestkitError> {
+        let steps = Steps::start();
         let folder = log_folder()?;
-        eprintln!("starting Kafka and Cassandra (their files: {})", folder.display());
-        let stack = Stack::start(&StackOptions::default()).await?;
-        let source = match &options.from {
-            From::Live => Source::Live,
-            From::Offline => Source::Offline(RandomUserApi::start(Options::unlimited()).await?),
-            From::Samples(folder) => Source::Offline(RandomUserApi::start(Options::samples(folder)).await?),
+        let stack = start_stack(&steps).await?;
+        let api = match &options.source {
+            UserSource::Live => None,
+            UserSource::Offline => Some(RandomUserApi::start(Options::unlimited()).await?),
+            UserSource::Samples(folder) => Some(RandomUserApi::start(Options::samples(folder)).await?),
         };
-        eprintln!("starting publisher and streamer");
-        let publisher =
-            ServiceOptions::new("publisher", &folder).set("kafka.brokers", stack.kafka.bootstrap());
+        steps.print(&format!(
+            "starting publisher and streamer (logs: {})",
+            folder.display()
+        ));
+        let brokers = stack.kafka.bootstrap();
+        let contact_points = stack.cassandra.contact_points();
+        let publisher = ServiceOptions::new("publisher", &folder).set("kafka.brokers", &brokers);
         let publisher = Service::start(&publisher)?;
         let streamer = ServiceOptions::new("streamer", &folder)
-            .set("kafka.brokers", stack.kafka.bootstrap())
-            .set(
-                "cassandra.contact_points",
-                stack.cassandra.contact_points().join(","),
-            );
+            .set("kafka.brokers", &brokers)
+            .set("cassandra.contact_points", contact_points.join(","));
         let streamer = Service::start(&streamer)?;
-        publisher.ready(READY).await?;
-        streamer.ready(READY).await?;
-        let table = CassandraClient::connect(&stack.cassandra.contact_points(), KEYSPACE).await?;
-        let tap = KafkaClient::new(stack.kafka.bootstrap())?;
+        publisher.wait_until_ready(READY_TIMEOUT).await?;
+        streamer.wait_until_ready(READY_TIMEOUT).await?;
+        steps.print("publisher and streamer are ready");
         Ok(Self {
             streamer,
             publisher,
-            table,
-            tap,
-            source,
+            table: CassandraClient::connect(&contact_points, KEYSPACE).await?,
+            kafka: KafkaClient::new(brokers)?,
+            api,
             stack,
             folder,
             options,
+            steps,
         })
     }
 
-    /// Runs the job once and waits for its last row.
-    ///
-    /// # Errors
-    /// [`TestkitError`]; counts that do not agree are told in the [`Outcome`].
-    pub async fn run(&mut self) -> Result<Outcome, TestkitError> {
+    /// Runs the ingester once and waits for the last row. Failed checks are in the [`DemoReport`].
+    pub async fn run(&self) -> Result<DemoReport, TestkitError> {
         let users = self.users().await?;
+        self.steps
+            .print(&format!("running the ingester for {users} users"));
         let started = Instant::now();
         let ingester = Service::start(&self.ingester(users))?;
-        let legs = Legs::new(users);
-        let ended = tokio::select! {
-            ended = ingester.wait(Duration::from_secs(3_600)) => ended,
-            error = legs.follow(&ingester, &self.streamer) => Err(error),
+        let bars = ProgressBars::new(users);
+        let exit = tokio::select! {
+            exit = ingester.wait(RUN_TIMEOUT) => exit?,
+            error = bars.follow(&ingester, &self.streamer) => return Err(error.into()),
+            error = self.watch() => return Err(error),
         };
-        let exit = ended?;
         let log = ingester.last_lines(40);
         let summary = log.lines().rev().find_map(|line| serde_json::from_str(line).ok());
-        let summary: figures::Summary = summary.ok_or(TestkitError::Incomplete(log))?;
-        let drained = legs.drain(&summary, &self.streamer, DRAIN).await;
+        let summary: Summary = summary.ok_or(TestkitError::Incomplete(log))?;
+        let drained = bars.drain(&summary, &self.streamer, DRAIN_TIMEOUT).await;
         let seconds = started.elapsed().as_secs_f64();
-        legs.finish();
+        bars.finish();
+        self.steps.print("comparing the table with the topic");
         let rows = self.table.users().await?;
-        let objections = self.objections(exit, &summary, drained, &rows).await?;
-        let figures = Figures::of(&summary, &rows, &self.streamer, seconds).await?;
-        let sample = rows.into_iter().take(5).collect();
-        Ok(Outcome {
+        let failures = self.failures(exit, &summary, drained, &rows).await?;
+        let figures = Figures::new(&summary, rows.len() as u64, &self.streamer, seconds).await?;
+        self.steps.print("done");
+        Ok(DemoReport {
             figures,
-            objections,
-            sample,
+            failures,
+            sample: rows.into_iter().take(5).collect(),
         })
     }
 
-    /// Where everything can be reached, for people who keep it running.
+    /// Runs until a process of the demo ends, and returns the reason.
+    pub async fn watch(&self) -> TestkitError {
+        loop {
+            if let Err(error) = self.check_running() {
+                return error;
+            }
+            tokio::time::sleep(WATCH_INTERVAL).await;
+        }
+    }
+
+    fn check_running(&self) -> Result<(), TestkitError> {
+        let Stack { kafka, cassandra } = &self.stack;
+        for node in kafka.nodes().iter().chain(cassandra.nodes()) {
+            node.check_running()?;
+        }
+        self.publisher.check_running()?;
+        Ok(self.streamer.check_running()?)
+    }
+
+    /// The addresses of all parts, for `--keep`.
     pub fn addresses(&self) -> BTreeMap<&'static str, String> {
         BTreeMap::from([
             ("kafka", self.stack.kafka.bootstrap()),
@@ -172,83 +183,115 @@ impl Demo {
             ("publisher", self.publisher.api()),
             ("publisher admin", self.publisher.admin()),
             ("streamer admin", self.streamer.admin()),
-            ("random-user API", self.source.url(&self.options.version)),
+            ("random-user API", self.api_url()),
         ])
     }
 
+    fn api_url(&self) -> String {
+        let base = self
+            .api
+            .as_ref()
+            .map_or_else(|| LIVE_URL.to_owned(), RandomUserApi::url);
+        format!("{base}/api/{}/", self.options.version)
+    }
+
     async fn users(&self) -> Result<u64, TestkitError> {
-        match (self.options.users, &self.options.from) {
+        match (self.options.users, &self.options.source) {
             (Some(users), _) => Ok(users),
-            (None, From::Samples(_)) => {
-                let url = format!(
-                    "{}?results={LARGEST_PAGE}",
-                    self.source.url(&self.options.version)
-                );
-                let reply = reqwest::get(url).await.map_err(TestkitError::Http)?;
-                let reply: serde_json::Value = reply.json().await.map_err(TestkitError::Http)?;
-                Ok(reply["results"]
-                    .as_array()
-                    .map_or(0, |results| results.len() as u64))
+            (None, UserSource::Samples(_)) => {
+                let url = format!("{}?results={MAX_PAGE_SIZE}", self.api_url());
+                let page: serde_json::Value = reqwest::get(url).await?.json().await?;
+                let users = page["results"].as_array();
+                Ok(users.map_or(0, |users| users.len() as u64))
             }
             (None, _) => Ok(1_000),
         }
     }
 
     fn ingester(&self, users: u64) -> ServiceOptions {
-        // A page for each twentieth, so that there is something to see.
-        let page = match self.options.from {
-            From::Samples(_) => users,
-            _ => (users / 20).clamp(50, LARGEST_PAGE),
+        // About 20 pages, so that the bars move.
+        let page_size = match self.options.source {
+            UserSource::Samples(_) => users,
+            _ => (users / 20).clamp(50, MAX_PAGE_SIZE),
         };
         ServiceOptions::new("ingester", &self.folder)
             .arg("once")
             .arg("--users")
             .arg(users.to_string())
-            .set("source.url", self.source.url(&self.options.version))
+            .set("source.url", self.api_url())
             .set("source.version", &self.options.version)
-            .set("source.page_size", page.max(1).to_string())
+            .set("source.page_size", page_size.max(1).to_string())
             .set("publisher.url", self.publisher.api())
     }
 
-    async fn objections(
+    async fn failures(
         &self,
         exit: Option<i32>,
-        summary: &figures::Summary,
+        summary: &Summary,
         drained: bool,
         rows: &BTreeMap<Uuid, UserRow>,
     ) -> Result<Vec<String>, TestkitError> {
-        let mut objections = Vec::new();
+        let mut failures = Vec::new();
         if exit != Some(0) {
-            objections.push(format!("the ingester ended with {exit:?}: {}", summary.outcome));
+            failures.push(format!("the ingester exited with {exit:?}: {}", summary.outcome));
         }
         if !drained {
-            objections.push(format!(
+            failures.push(format!(
                 "not every accepted record was stored within {} s",
-                DRAIN.as_secs()
+                DRAIN_TIMEOUT.as_secs()
             ));
         }
-        let log = self.tap.read(TOPIC).await?;
-        objections.extend(differences(&expected(&log), rows));
-        let ends = self.tap.ends(TOPIC).await?;
+        let log = self.kafka.read(TOPIC).await?;
+        failures.extend(differences(&expected(&log), rows));
+        let ends = self.kafka.end_offsets(TOPIC).await?;
         let checkpoints = self.table.checkpoints("streamer", TOPIC).await?;
-        let behind = ends.iter().any(|(partition, end)| {
+        let lags = ends.iter().any(|(partition, end)| {
             checkpoints
                 .get(partition)
                 .is_none_or(|checkpoint| checkpoint.next_offset != *end)
         });
-        if behind {
-            objections.push("the checkpoints are not the end offsets".to_owned());
+        if lags {
+            failures.push("the checkpoints are not the end offsets".to_owned());
         }
-        Ok(objections)
+        Ok(failures)
     }
 }
 
+/// Starts both servers at the same time, after their jars are fetched.
+async fn start_stack(steps: &Steps) -> Result<Stack, TestkitError> {
+    let fetches = [("Kafka", Software::KAFKA), ("Cassandra", Software::CASSANDRA)];
+    let fetches = fetches
+        .into_iter()
+        .filter(|(_, software)| !are_fetched(*software));
+    try_join_all(fetches.map(async |(name, software)| {
+        steps.print(&format!("fetching {name} from Maven Central, once"));
+        jars(software).await.map(drop)
+    }))
+    .await
+    .map_err(crate::servers::ServerError::from)?;
+    let kafka = async {
+        steps.print("starting Kafka");
+        let kafka = KafkaCluster::start(&KafkaOptions::default()).await?;
+        steps.print("Kafka is ready");
+        Ok::<_, TestkitError>(kafka)
+    };
+    let cassandra = async {
+        steps.print("starting Cassandra");
+        let cassandra = CassandraCluster::start(&CassandraOptions::default()).await?;
+        steps.print("Cassandra is ready");
+        Ok(cassandra)
+    };
+    let (kafka, cassandra) = try_join(kafka, cassandra).await?;
+    Ok(Stack { kafka, cassandra })
+}
+
+/// Creates the folder of the services' logs and removes those of the last run.
 fn log_folder() -> Result<PathBuf, TestkitError> {
-    let path: &Path = &workspace::target_dir()?.join("demo");
-    std::fs::create_dir_all(path).map_err(TestkitError::file(path))?;
+    let path = workspace::target_dir()?.join("demo");
+    std::fs::create_dir_all(&path).map_err(TestkitError::file(&path))?;
     for name in ["ingester.log", "publisher.log", "streamer.log"] {
-        // Of the run before; it need not be there.
+        // Absent at the first run.
         let _ = std::fs::remove_file(path.join(name));
     }
-    Ok(path.to_owned())
+    Ok(path)
 }

@@ -12,7 +12,7 @@ use crate::servers::ServerError;
 use crate::service::ServiceError;
 use crate::workspace::WorkspaceError;
 
-/// The demo could not be run.
+/// Why the demo failed.
 #[derive(Debug, Error)]
 #[allow(missing_docs, reason = "each is the error of the part it names")]
 pub enum TestkitError {
@@ -30,29 +30,25 @@ pub enum TestkitError {
     Api(#[from] StartError),
     #[error(transparent)]
     Workspace(#[from] WorkspaceError),
-    #[error("ask a part of what runs")]
+    #[error("failed to read the samples from the API")]
     Http(#[from] reqwest::Error),
     #[error("failed to run {0}")]
     Command(String, #[source] std::io::Error),
-    #[error("use {}", path.display())]
-    File {
-        path: PathBuf,
-        #[source]
-        source: std::io::Error,
-    },
-    #[error("the run is not complete:\n{0}")]
+    #[error("failed to access {}", path.display())]
+    File { path: PathBuf, source: std::io::Error },
+    #[error("failed to find the summary of the ingester's run:\n{0}")]
     Incomplete(String),
 }
 
 impl TestkitError {
-    /// For `map_err`: the file that could not be used.
+    /// For `map_err`, with the file that could not be accessed.
     pub fn file(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
         |source| Self::File { path, source }
     }
 }
 
-/// An error with its causes, on one line as far as they are.
+/// Formats an error and its causes, joined by colons.
 pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

@@ -1,6 +1,6 @@
-//! A tap on Kafka: writes records of any shape, and reads a topic from its beginning to its end.
+//! A Kafka client that writes records of any shape and reads a topic from its beginning to its end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use futures::future::try_join_all;
@@ -13,14 +13,14 @@ use thiserror::Error;
 
 /// A record to write.
 #[derive(Debug, Clone, Default)]
-pub struct Outgoing {
+pub struct ProducerRecord {
     /// The key.
     pub key: Option<Vec<u8>>,
-    /// The value; none is a tombstone.
+    /// The value; `None` is a tombstone.
     pub value: Option<Vec<u8>>,
     /// Headers.
     pub headers: Vec<(String, Vec<u8>)>,
-    /// The partition; none leaves it to murmur2.
+    /// The partition; `None` chooses by murmur2.
     pub partition: Option<i32>,
     /// The timestamp in milliseconds since 1970, for topics that keep the producer's.
     pub timestamp: Option<i64>,
@@ -39,7 +39,7 @@ pub struct TopicRecord {
     pub key: Option<Vec<u8>>,
     /// The value.
     pub value: Option<Vec<u8>>,
-    /// Headers, the last of a name.
+    /// Headers; the last one of a name wins.
     pub headers: BTreeMap<String, Vec<u8>>,
 }
 
@@ -50,20 +50,14 @@ impl TopicRecord {
     }
 }
 
-/// The tap could not read or write.
+/// Why a read or write failed.
 #[derive(Debug, Error)]
+#[allow(missing_docs, reason = "the fields are those of the message")]
 pub enum KafkaClientError {
-    /// Kafka's own error.
-    #[error(transparent)]
+    #[error("failed to access Kafka")]
     Kafka(#[from] KafkaError),
-    /// The topic's end was not reached in time.
-    #[error("topic {topic}: its end was not reached within {} s", waited.as_secs())]
-    NotRead {
-        /// The topic.
-        topic: String,
-        /// How long it was read.
-        waited: Duration,
-    },
+    #[error("failed to read topic {topic} to its end within {} s", waited.as_secs())]
+    NotRead { topic: String, waited: Duration },
 }
 
 /// A client of one cluster.
@@ -73,17 +67,14 @@ pub struct KafkaClient {
     producer: FutureProducer,
 }
 
-const DEADLINE: Duration = Duration::from_secs(30);
-/// For one question; a broker that does not move takes it and answers nothing.
-const ANSWER: Duration = Duration::from_secs(5);
-/// Between two attempts.
-const PAUSE: Duration = Duration::from_millis(200);
+/// For an operation with all its attempts.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// For one request. A frozen broker accepts requests and never responds.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+const RETRY_DELAY: Duration = Duration::from_millis(200);
 
 impl KafkaClient {
-    /// Connects lazily.
-    ///
-    /// # Errors
-    /// When the client can't be made.
+    /// Creates a client, which connects at its first use.
     pub fn new(bootstrap: impl Into<String>) -> Result<Self, KafkaClientError> {
         let bootstrap = bootstrap.into();
         let producer = ClientConfig::new()
@@ -96,14 +87,11 @@ impl KafkaClient {
         Ok(Self { bootstrap, producer })
     }
 
-    /// Writes records and waits until all are acknowledged; returns partition and offset of each.
-    ///
-    /// # Errors
-    /// When one is not acknowledged.
+    /// Writes records and waits until all are acknowledged. Returns partition and offset of each.
     pub async fn write(
         &self,
         topic: &str,
-        records: &[Outgoing],
+        records: &[ProducerRecord],
     ) -> Result<Vec<(i32, i64)>, KafkaClientError> {
         let deliveries = records
             .iter()
@@ -123,7 +111,7 @@ impl KafkaClient {
             .collect()
     }
 
-    fn record<'a>(&self, topic: &'a str, record: &'a Outgoing) -> FutureRecord<'a, [u8], [u8]> {
+    fn record<'a>(&self, topic: &'a str, record: &'a ProducerRecord) -> FutureRecord<'a, [u8], [u8]> {
         let mut outgoing = FutureRecord::to(topic);
         outgoing.key = record.key.as_deref();
         outgoing.payload = record.value.as_deref();
@@ -144,42 +132,37 @@ impl KafkaClient {
         outgoing
     }
 
-    /// Everything that the topic holds now, partition by partition. What a broker that has just come back answers is
-    /// tried again.
-    ///
-    /// # Errors
-    /// When the topic's end is not reached in time.
+    /// Returns all records of the topic, partition by partition. Retries the errors of a broker that has just restarted.
     pub async fn read(&self, topic: &str) -> Result<Vec<TopicRecord>, KafkaClientError> {
-        let (tap, topic) = (self.clone(), topic.to_owned());
-        tokio::task::spawn_blocking(move || tap.read_blocking(&topic))
-            .await
-            .unwrap_or(Err(KafkaClientError::Kafka(KafkaError::Canceled)))
+        self.blocking(topic, Self::read_blocking).await
     }
 
-    /// The offset after the last record of each partition.
-    ///
-    /// # Errors
-    /// When the cluster does not answer in time.
-    pub async fn ends(&self, topic: &str) -> Result<BTreeMap<i32, i64>, KafkaClientError> {
-        let (tap, topic) = (self.clone(), topic.to_owned());
-        let ends = tokio::task::spawn_blocking(move || tap.ends_blocking(&topic)).await;
-        ends.unwrap_or(Err(KafkaClientError::Kafka(KafkaError::Canceled)))
+    /// Returns the end offset of each partition.
+    pub async fn end_offsets(&self, topic: &str) -> Result<BTreeMap<i32, i64>, KafkaClientError> {
+        self.blocking(topic, Self::end_offsets_blocking).await
     }
 
-    /// Which broker leads each partition; below zero, where none does.
-    ///
-    /// # Errors
-    /// When the cluster does not answer in time.
+    /// Returns the leader of each partition; negative for a partition without one.
     pub async fn leaders(&self, topic: &str) -> Result<BTreeMap<i32, i32>, KafkaClientError> {
-        let (tap, topic) = (self.clone(), topic.to_owned());
-        let leaders = tokio::task::spawn_blocking(move || {
-            again_and_again(|| {
-                let metadata = tap.consumer("none")?.fetch_metadata(Some(&topic), ANSWER)?;
+        self.blocking(topic, |client, topic| {
+            retry(|| {
+                let metadata = client
+                    .consumer("none")?
+                    .fetch_metadata(Some(topic), REQUEST_TIMEOUT)?;
                 let partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
                 Ok(partitions.map(|it| (it.id(), it.leader())).collect())
             })
-        });
-        leaders
+        })
+        .await
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        topic: &str,
+        operation: fn(&Self, &str) -> Result<T, KafkaClientError>,
+    ) -> Result<T, KafkaClientError> {
+        let (client, topic) = (self.clone(), topic.to_owned());
+        tokio::task::spawn_blocking(move || operation(&client, &topic))
             .await
             .unwrap_or(Err(KafkaClientError::Kafka(KafkaError::Canceled)))
     }
@@ -193,42 +176,42 @@ impl KafkaClient {
             .create()?)
     }
 
-    /// With a client of its own each time: one that has met a broker that does not move stays with it.
-    fn ends_blocking(&self, topic: &str) -> Result<BTreeMap<i32, i64>, KafkaClientError> {
-        again_and_again(|| ends_of(&self.consumer("none")?, topic))
+    /// Uses a new client for each attempt, because a client keeps the connection to a frozen broker.
+    fn end_offsets_blocking(&self, topic: &str) -> Result<BTreeMap<i32, i64>, KafkaClientError> {
+        retry(|| end_offsets(&self.consumer("none")?, topic))
     }
 
     fn read_blocking(&self, topic: &str) -> Result<Vec<TopicRecord>, KafkaClientError> {
-        let ends = self.ends_blocking(topic)?;
-        let consumer = self.consumer("tap")?;
-        // A partition is read when its last record has come, or its end is told, as behind a transaction's marker.
+        let ends = self.end_offsets_blocking(topic)?;
+        let consumer = self.consumer("testkit")?;
+        // A partition ends with its last record, or with an EOF when a transaction marker follows that.
         let written = ends.iter().filter(|(_, end)| **end > 0);
-        let mut open: std::collections::BTreeSet<i32> = written.map(|(partition, _)| *partition).collect();
+        let mut open: BTreeSet<i32> = written.map(|(partition, _)| *partition).collect();
         let mut assignment = TopicPartitionList::new();
         for partition in &open {
             assignment.add_partition_offset(topic, *partition, Offset::Beginning)?;
         }
         consumer.assign(&assignment)?;
         let mut records = Vec::new();
-        let until = Instant::now() + DEADLINE;
+        let until = Instant::now() + TIMEOUT;
         while !open.is_empty() {
             match consumer.poll(Duration::from_millis(100)) {
                 Some(Ok(message)) => {
                     if ends.get(&message.partition()) == Some(&(message.offset() + 1)) {
                         open.remove(&message.partition());
                     }
-                    records.push(tapped(&message));
+                    records.push(topic_record(&message));
                 }
                 Some(Err(KafkaError::PartitionEOF(partition))) => {
                     open.remove(&partition);
                 }
                 Some(Err(error)) if Instant::now() >= until => return Err(error.into()),
-                // The client connects anew by itself.
-                Some(Err(_)) => std::thread::sleep(PAUSE),
+                // The client reconnects.
+                Some(Err(_)) => std::thread::sleep(RETRY_DELAY),
                 None if Instant::now() >= until => {
                     return Err(KafkaClientError::NotRead {
                         topic: topic.to_owned(),
-                        waited: DEADLINE,
+                        waited: TIMEOUT,
                     });
                 }
                 None => {}
@@ -239,29 +222,34 @@ impl KafkaClient {
     }
 }
 
-/// Asks until it is answered, or the deadline has passed.
-fn again_and_again<T>(ask: impl Fn() -> Result<T, KafkaClientError>) -> Result<T, KafkaClientError> {
-    let until = Instant::now() + DEADLINE;
+/// Repeats the request until it succeeds or times out.
+fn retry<T>(request: impl Fn() -> Result<T, KafkaClientError>) -> Result<T, KafkaClientError> {
+    let until = Instant::now() + TIMEOUT;
     loop {
-        match ask() {
-            Err(_) if Instant::now() < until => std::thread::sleep(PAUSE),
+        match request() {
+            Err(_) if Instant::now() < until => std::thread::sleep(RETRY_DELAY),
             outcome => return outcome,
         }
     }
 }
 
-fn ends_of(consumer: &BaseConsumer, topic: &str) -> Result<BTreeMap<i32, i64>, KafkaClientError> {
-    let metadata = consumer.fetch_metadata(Some(topic), ANSWER)?;
+fn end_offsets(consumer: &BaseConsumer, topic: &str) -> Result<BTreeMap<i32, i64>, KafkaClientError> {
+    let metadata = consumer.fetch_metadata(Some(topic), REQUEST_TIMEOUT)?;
     let partitions = metadata
         .topics()
         .first()
         .map_or(0, |topic| topic.partitions().len());
     (0..i32::try_from(partitions).unwrap_or(i32::MAX))
-        .map(|partition| Ok((partition, consumer.fetch_watermarks(topic, partition, ANSWER)?.1)))
+        .map(|partition| {
+            Ok((
+                partition,
+                consumer.fetch_watermarks(topic, partition, REQUEST_TIMEOUT)?.1,
+            ))
+        })
         .collect()
 }
 
-fn tapped(message: &BorrowedMessage<'_>) -> TopicRecord {
+fn topic_record(message: &BorrowedMessage<'_>) -> TopicRecord {
     let headers = message.headers().into_iter().flat_map(|headers| headers.iter());
     TopicRecord {
         partition: message.partition(),

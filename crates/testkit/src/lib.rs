@@ -1,17 +1,20 @@
-//! Real Kafka and Cassandra as child processes, a proxy that disturbs, the offline random-user API and the oracle; never
-//! deployed.
+//! Real Kafka and Cassandra as child processes, the offline random-user API, a fault-injecting proxy, clients and the
+//! demo. For tests and benches, never deployed.
 
-pub mod cassandra_client;
 pub mod cli;
-pub mod comparison;
 pub mod demo;
 pub mod error;
-pub mod kafka_client;
-pub mod people;
+
 pub mod process;
-pub mod proxy;
-pub mod randomuser;
-pub mod readme_check;
 pub mod servers;
 pub mod service;
 pub mod workspace;
+
+pub mod proxy;
+pub mod randomuser;
+
+pub mod cassandra_client;
+pub mod comparison;
+pub mod kafka_client;
+pub mod people;
+pub mod readme_check;

@@ -1,4 +1,5 @@
-//! The bench's users: about 420 bytes of JSON each, made from a number, so that two processes write the same rows.
+//! Users for tests and benches: about 420 bytes of JSON each, generated from a number, so that two processes generate
+//! the same rows.
 
 use std::ops::Range;
 
@@ -6,14 +7,14 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use uuid::{Builder, Uuid};
 
-/// What the contract lets a text hold.
-const LONGEST: usize = 512;
+/// Maximum length of a text by the contract, in characters.
+const MAX_TEXT: usize = 512;
 
-/// A user as plain texts.
+/// A generated user.
 pub struct Person {
     /// The id.
     pub id: Uuid,
-    /// The columns of text, in the order of [`TEXT_COLUMNS`](crate::cassandra_client::TEXT_COLUMNS).
+    /// The text columns, in the order of [`TEXT_COLUMNS`](crate::cassandra_client::TEXT_COLUMNS).
     pub texts: [String; 9],
     /// Milliseconds since 1970.
     pub dob: i64,
@@ -22,7 +23,7 @@ pub struct Person {
 }
 
 impl Person {
-    /// The user with this number in the series of `seed`.
+    /// Generates the user with this number of the series `seed`.
     pub fn new(seed: u64, number: u64) -> Self {
         let mut rng = StdRng::seed_from_u64(seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let id = Builder::from_random_bytes(rng.random()).into_uuid();
@@ -51,14 +52,14 @@ impl Person {
         }
     }
 
-    /// The same person with longer texts, so that the record has about so many bytes: at most what nine columns of 512
-    /// characters hold. The added letters are drawn by chance, so that nothing compresses them away.
+    /// Lengthens the texts until the record has about `bytes`, at most nine columns of 512 characters. The added letters
+    /// are random, so that they do not compress.
     #[must_use]
     pub fn padded(mut self, bytes: usize) -> Self {
         let mut missing = bytes.saturating_sub(self.json().len());
         let mut letters = StdRng::seed_from_u64(self.id.as_u64_pair().0);
         for text in &mut self.texts {
-            let more = missing.min(LONGEST.saturating_sub(text.len()));
+            let more = missing.min(MAX_TEXT.saturating_sub(text.len()));
             let filling = (0..more).map(|_| char::from(letters.random_range(b'a'..=b'z')));
             text.insert_str(0, &filling.collect::<String>());
             missing -= more;
@@ -66,7 +67,7 @@ impl Person {
         self
     }
 
-    /// The record on the wire.
+    /// The record as JSON.
     pub fn json(&self) -> Vec<u8> {
         let [
             first,
@@ -88,7 +89,7 @@ impl Person {
     }
 }
 
-/// A stretch of the series of `seed`.
+/// Generates a range of the series `seed`.
 pub fn people(seed: u64, numbers: Range<u64>) -> impl Iterator<Item = Person> {
     numbers.map(move |number| Person::new(seed, number))
 }
@@ -103,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_person_is_a_valid_record_of_the_size_that_is_measured() {
+    fn person_is_a_valid_record_of_about_420_bytes() {
         let json = Person::new(1, 7).json();
         assert!(model::User::parse_strict(&json).is_ok());
         assert!((380..460).contains(&json.len()), "{}", json.len());
@@ -111,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_padded_person_has_the_size_that_is_measured_and_is_valid() {
+    fn padded_person_is_a_valid_record_of_the_given_size() {
         for bytes in [1_024, 4_096] {
             let json = Person::new(1, 7).padded(bytes).json();
             assert_eq!(json.len(), bytes);

@@ -1,8 +1,8 @@
-//! A TCP proxy that disturbs what goes through it: it holds, swallows, resets, delays, slices and slows, either way, for
-//! one connection or for all, while it runs.
+//! A TCP proxy that injects network faults: it holds, drops, resets, delays, slices or throttles the bytes of one
+//! connection or of all, in either direction, while it runs.
 //!
-//! It knows no protocol. Clients walk around it unless it stands where the server says that it is found (Kafka's
-//! advertised listener, Cassandra's rpc address); [`remotes`] tells whom a process is really connected to.
+//! It knows no protocol. Clients bypass it unless it has the address that the server advertises (Kafka's advertised
+//! listener, Cassandra's rpc address). [`remote_addresses`] shows the peers of a process.
 
 mod behavior;
 mod connection;
@@ -11,9 +11,9 @@ mod pump;
 mod sockets;
 mod stats;
 
-pub use behavior::{Behavior, Direction, Fate, Flow};
+pub use behavior::{Action, Behavior, Direction, Flow};
 pub use connection::Connection;
-pub use sockets::{locals, remotes};
+pub use sockets::{local_addresses, remote_addresses};
 pub use stats::ProxyStats;
 
 use std::io;
@@ -30,46 +30,35 @@ use tokio::time::timeout;
 
 use crate::servers::ServerError;
 use crate::servers::ports::PortLease;
-use listener::{Door, Shared};
+use listener::Shared;
 
-/// The proxy can't do what it is told to.
+/// Why an operation on a proxy failed.
 #[derive(Debug, Error)]
+#[allow(missing_docs, reason = "the fields are those of the message")]
 pub enum ProxyError {
-    /// No free port.
     #[error(transparent)]
     Port(#[from] ServerError),
-    /// The port can't be listened on.
-    #[error("listen on {address}")]
-    Listen {
-        /// Where.
-        address: SocketAddr,
-        /// Why not.
-        #[source]
-        source: io::Error,
-    },
-    /// The listener did not open or close in time.
+    #[error("failed to listen on {address}")]
+    Listen { address: SocketAddr, source: io::Error },
     #[error("the listener on {0} did not open or close in time")]
-    Stuck(SocketAddr),
+    Timeout(SocketAddr),
 }
 
 /// Opening and closing a listener takes microseconds, unless another process has taken the port.
-const DOOR_DEADLINE: Duration = Duration::from_secs(10);
+const LISTENER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A running proxy. Dropped, it and its connections end.
+/// A running proxy. Dropping it closes it and its connections.
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
     shared: Arc<Shared>,
-    is_open: watch::Receiver<bool>,
+    is_listening: watch::Receiver<bool>,
     task: JoinHandle<()>,
     port: Option<PortLease>,
 }
 
 impl Proxy {
-    /// Listens on a free port of 127.0.0.1 and passes everything to `target`.
-    ///
-    /// # Errors
-    /// When there is no port.
+    /// Listens on a free port of 127.0.0.1 and forwards to `target`.
     pub async fn start(target: SocketAddr) -> Result<Self, ProxyError> {
         let port = PortLease::free(&[Ipv4Addr::LOCALHOST])?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port.port()));
@@ -78,34 +67,30 @@ impl Proxy {
         Ok(proxy)
     }
 
-    /// Listens on this address, of which the caller knows that it is free: another one of 127.0.0.0/8 with the port of
-    /// a proxy that stands.
-    ///
-    /// # Errors
-    /// When it is not free.
+    /// Listens on an address that the caller knows to be free, such as another one of 127.0.0.0/8 with the port of a
+    /// running proxy.
     pub async fn start_at(address: SocketAddr, target: SocketAddr) -> Result<Self, ProxyError> {
         let listener = TcpListener::bind(address)
             .await
             .map_err(|source| ProxyError::Listen { address, source })?;
         let shared = Arc::new(Shared::new(target));
-        let (open_sender, is_open) = watch::channel(true);
-        let task = tokio::spawn(listener::run(listener, address, Arc::clone(&shared), open_sender));
+        let (sender, is_listening) = watch::channel(true);
+        let task = tokio::spawn(listener::run(listener, address, Arc::clone(&shared), sender));
         Ok(Self {
             address,
             shared,
-            is_open,
+            is_listening,
             task,
             port: None,
         })
     }
 
-    /// Where clients connect to.
-    #[must_use]
+    /// The address for clients.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// How all connections behave from now on, the open ones and the later ones.
+    /// Sets the behavior of all open and future connections.
     pub fn set(&self, behavior: Behavior) {
         let mut state = self.shared.state();
         state.behavior = behavior;
@@ -114,65 +99,54 @@ impl Proxy {
         }
     }
 
-    /// Where later connections go.
+    /// Sets the target of future connections.
     pub fn retarget(&self, target: SocketAddr) {
         self.shared.state().target = target;
     }
 
-    /// Refuses connections: nothing listens any more. The open ones stay.
-    ///
-    /// # Errors
-    /// When the listener does not close in time.
+    /// Closes the listener, so that new connections are refused. Open connections stay.
     pub async fn refuse(&self) -> Result<(), ProxyError> {
-        self.shared.door.send_replace(Door::Closed);
-        self.wait_until(false).await
+        self.listen(false).await
     }
 
-    /// Takes connections again.
-    ///
-    /// # Errors
-    /// When the port can't be listened on in time.
+    /// Opens the listener again.
     pub async fn accept(&self) -> Result<(), ProxyError> {
-        self.shared.door.send_replace(Door::Open);
-        self.wait_until(true).await
+        self.listen(true).await
     }
 
-    /// Resets every open connection, on both sides.
+    /// Resets every open connection on both sides.
     pub fn reset(&self) {
         for connection in self.connections() {
             connection.reset();
         }
     }
 
-    /// The open connections, the oldest first.
-    #[must_use]
+    /// The open connections, oldest first.
     pub fn connections(&self) -> Vec<Arc<Connection>> {
         self.shared.state().connections.clone()
     }
 
-    /// How many connections there have been.
-    #[must_use]
+    /// Connections accepted so far.
     pub fn accepted(&self) -> u64 {
         self.shared.accepted.load(Ordering::Relaxed)
     }
 
-    /// How many bytes have been passed on in that direction, by all connections there have been.
-    #[must_use]
+    /// Bytes forwarded in that direction so far, by all connections.
     pub fn passed(&self, direction: Direction) -> u64 {
         self.shared.passed[direction.index()].load(Ordering::Relaxed)
     }
 
-    /// What has been done to what went through, by all connections there have been.
-    #[must_use]
+    /// Counts of the faults injected so far, by all connections.
     pub fn stats(&self) -> ProxyStats {
-        self.shared.tally.read()
+        self.shared.counters.read()
     }
 
-    async fn wait_until(&self, open: bool) -> Result<(), ProxyError> {
-        let mut is_open = self.is_open.clone();
-        match timeout(DOOR_DEADLINE, is_open.wait_for(|is| *is == open)).await {
+    async fn listen(&self, listens: bool) -> Result<(), ProxyError> {
+        self.shared.listens.send_replace(listens);
+        let mut is_listening = self.is_listening.clone();
+        match timeout(LISTENER_TIMEOUT, is_listening.wait_for(|is| *is == listens)).await {
             Ok(Ok(_)) => Ok(()),
-            _ => Err(ProxyError::Stuck(self.address)),
+            _ => Err(ProxyError::Timeout(self.address)),
         }
     }
 }

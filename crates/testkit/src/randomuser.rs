@@ -1,29 +1,16 @@
-//! The random-user API without the network: same routes, parameters, shapes and odd rules, with faults on demand.
+//! The random-user API without the network: the real API's routes, parameters, record shapes and quirks, and faults.
 //!
-//! `GET /api/`, `/api/1.4/`, `/api/1.3/` and `/api/1.2/` take `results`, `page`, `seed`, `nat`, `gender`, `inc`,
-//! `exc` and `format=json`. The same version, seed, page and filters give the same people; those of a page with
-//! fewer results are the first of the longer one. All people are made up here, from tables of our own. It offers
-//! no other formats, no portraits, and no hash is that of its password.
+//! `GET /api/`, `/api/1.4/`, `/api/1.3/` and `/api/1.2/` take `results`, `page`, `seed`, `nat`, `gender`, `inc`, `exc` and
+//! `format=json`. Version, seed, page and filters determine the people. Fewer results are a prefix of the longer page. All
+//! people are generated from the testkit's own tables. There are no other formats and no portraits.
 //!
-//! Scripts inject faults with `POST /_faults` (`{"fault": "hang:2s", "times": 3}`, notation as in [`Fault`]), take
-//! them back with `DELETE /_faults`, and read what was asked from `GET /_requests`.
+//! Scripts inject faults with `POST /_faults` (`{"fault": "hang:2s", "times": 3}`, in the notation of [`Fault`]), remove
+//! them with `DELETE /_faults`, and read the requests with `GET /_requests`.
 
-mod budget;
-mod connection;
-mod damage;
-mod delivery;
 mod fault;
-mod journal;
-mod login;
-mod memo;
-mod nationality;
 mod page;
-mod pattern;
 mod person;
 mod query;
-mod record;
-mod refusal;
-mod samples;
 mod server;
 mod version;
 
@@ -39,31 +26,27 @@ use jiff::Timestamp;
 use rand::{SeedableRng, rngs::Xoshiro256PlusPlus};
 use tokio::{net::TcpListener, task::JoinHandle};
 
-pub use budget::{Budget, Refusal};
-pub use damage::BrokenField;
-pub use fault::{Fault, ParseFaultError};
-pub use journal::{Outcome, ServedRequest};
-pub use samples::SamplesError;
+pub use self::fault::{BrokenField, Fault, ParseFaultError};
+pub use self::page::SamplesError;
+pub use self::server::{Outcome, RateLimit, Refusal, ServedRequest};
+use self::server::{Peer, Shared, lock};
 
-use connection::{Peer, ResettableListener};
-use server::{Shared, lock};
-
-/// How the API behaves.
+/// Options of the API.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Where it listens; port 0, the default, takes a free one of loopback.
+    /// The listen address. The default is a free port of loopback.
     pub listen: SocketAddr,
-    /// Users per client address; `None` for benches. The API's own by default.
-    pub budget: Option<Budget>,
-    /// From which the seeds of requests without one are drawn: equal values draw the same ones in order.
+    /// Users per client address; `None` for benches. The default is the real API's.
+    pub rate_limit: Option<RateLimit>,
+    /// The seed of the seeds for requests without one.
     pub rng_seed: u64,
-    /// Bits of chance in a drawn seed, at most 32, which is what the real API has. A few make pages repeat soon.
+    /// Random bits of such a seed, at most 32 as at the real API. With few bits pages repeat soon.
     pub seed_bits: u32,
-    /// When ages are counted: a later day gives replies that differ in them and nothing else.
+    /// The date of the ages. Nothing else depends on it.
     pub today: Timestamp,
-    /// How many bytes of whole pages it remembers, so that it need not make them again; 0, the default: none.
-    pub remembered_bytes: usize,
-    /// A folder of whole replies to serve in place of generated people, see [`Options::samples`].
+    /// Size of the page cache in bytes; 0, the default, disables it.
+    pub page_cache_size: usize,
+    /// A folder of stored responses to serve instead of generated people, see [`Options::samples`].
     pub samples: Option<PathBuf>,
 }
 
@@ -71,20 +54,20 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             listen: (Ipv4Addr::LOCALHOST, 0).into(),
-            budget: Some(Budget::default()),
+            rate_limit: Some(RateLimit::default()),
             rng_seed: 0,
             seed_bits: 32,
             today: Timestamp::constant(1_767_225_600, 0),
-            remembered_bytes: 0,
+            page_cache_size: 0,
             samples: None,
         }
     }
 }
 
 impl Options {
-    /// Serves the records of the whole replies in `folder`, as they are and newest version first, cut into pages
-    /// of the size asked for, whatever the seed and filters. `info.version` is that of the path; the last page is
-    /// short, those behind it are empty, and `info.results` counts what is there.
+    /// Serves the records of the complete responses in `folder`, newest version first, in pages of the requested size.
+    /// Seed and filters have no effect. `info.version` is the path's. The last page is short, later ones are empty, and
+    /// `info.results` counts the records served.
     pub fn samples(folder: impl Into<PathBuf>) -> Self {
         Self {
             samples: Some(folder.into()),
@@ -92,43 +75,36 @@ impl Options {
         }
     }
 
-    /// Without a budget, for benches.
+    /// Without a rate limit, for benches.
     pub fn unlimited() -> Self {
         Self {
-            budget: None,
+            rate_limit: None,
             ..Self::default()
         }
     }
 
-    /// The same, and pages that were asked for before are not made again, as far as they fit into `bytes`.
+    /// With a page cache of `bytes`.
     #[must_use]
-    pub fn remembering(self, bytes: usize) -> Self {
+    pub fn with_page_cache(self, bytes: usize) -> Self {
         Self {
-            remembered_bytes: bytes,
+            page_cache_size: bytes,
             ..self
         }
     }
 }
 
-/// Why the API does not start.
+/// Why the API failed to start.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the fields are those of the message")]
 pub enum StartError {
-    /// The address can't be listened on.
-    #[error("can't listen on {address}")]
-    Listen {
-        /// The address.
-        address: SocketAddr,
-        /// Why not.
-        #[source]
-        source: io::Error,
-    },
-    /// The samples can't be served.
-    #[error("can't serve the samples")]
+    #[error("failed to listen on {address}")]
+    Listen { address: SocketAddr, source: io::Error },
+    #[error("failed to load the samples")]
     Samples(#[source] SamplesError),
 }
 
-/// The API while it serves. Dropping it ends it: idle connections at once, held requests with a 503, held
-/// bodies broken off.
+/// The running API. Dropping it stops it: idle connections at once, hanging requests with a 503, stalled bodies by an
+/// abort.
 #[derive(Debug)]
 pub struct RandomUserApi {
     address: SocketAddr,
@@ -140,9 +116,6 @@ impl RandomUserApi {
     const GRACE: Duration = Duration::from_secs(5);
 
     /// Listens and serves.
-    ///
-    /// # Errors
-    /// When the address is taken or the samples can't be read.
     pub async fn start(options: Options) -> Result<Self, StartError> {
         let listening = |source| StartError::Listen {
             address: options.listen,
@@ -153,12 +126,12 @@ impl RandomUserApi {
         let shared = Arc::new(share(&options)?);
         let service = server::router(Arc::clone(&shared)).into_make_service_with_connect_info::<Peer>();
         let stopped = shared.stop.clone().cancelled_owned();
-        let serving = axum::serve(ResettableListener(listener), service).with_graceful_shutdown(stopped);
+        let serving = axum::serve(listener, service).with_graceful_shutdown(stopped);
         let task = tokio::spawn(async move {
             if let Err(error) = serving.await {
                 tracing::error!(
                     error = &error as &dyn std::error::Error,
-                    "the random-user API ended early"
+                    "the random-user API stopped early"
                 );
             }
         });
@@ -169,7 +142,7 @@ impl RandomUserApi {
         })
     }
 
-    /// Where it listens.
+    /// The listen address.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -181,33 +154,33 @@ impl RandomUserApi {
         format!("http://{}", self.address)
     }
 
-    /// The latest 10,000 requests of the API, oldest first.
+    /// The latest 10,000 requests, oldest first.
     #[must_use]
     pub fn requests(&self) -> Vec<ServedRequest> {
-        lock(&self.shared.journal).requests()
+        lock(&self.shared.log).requests()
     }
 
-    /// When the first request since `then` came, of the latest 10,000.
+    /// The time of the first request since `then`, of the latest 10,000.
     #[must_use]
     pub fn first_request_since(&self, then: Instant) -> Option<Instant> {
-        lock(&self.shared.journal).first_since(then)
+        lock(&self.shared.log).first_since(then)
     }
 
-    /// Lets `fault` befall the next `times` requests, after the faults that already wait.
+    /// Applies `fault` to the next `times` requests, after the faults that are already queued.
     ///
     /// # Panics
-    /// When 1,000 injections already wait, which only a test gone wrong does.
+    /// When 1,000 injections are queued, which only a faulty test does.
     pub fn inject(&self, fault: Fault, times: u32) {
-        let room = lock(&self.shared.faults).push(fault, times);
-        assert!(room, "at most 1,000 injected faults wait at once");
+        let has_space = lock(&self.shared.faults).push(fault, times);
+        assert!(has_space, "at most 1,000 injected faults are queued");
     }
 
-    /// Takes back the faults that still wait.
+    /// Removes the queued faults.
     pub fn clear_faults(&self) {
         lock(&self.shared.faults).clear();
     }
 
-    /// Stops and waits, for 5 s at most, until the last connection has ended.
+    /// Stops and waits up to 5 s until the last connection has ended.
     pub async fn stop(mut self) {
         self.shared.stop.cancel();
         match tokio::time::timeout(Self::GRACE, &mut self.task).await {
@@ -216,7 +189,7 @@ impl RandomUserApi {
                 error = &error as &dyn std::error::Error,
                 "the random-user API panicked"
             ),
-            Err(_) => tracing::warn!("the random-user API was stopped with connections still open"),
+            Err(_) => tracing::warn!("the random-user API stopped with open connections"),
         }
     }
 }
@@ -231,10 +204,10 @@ fn share(options: &Options) -> Result<Shared, StartError> {
     let samples = options
         .samples
         .as_deref()
-        .map(samples::Samples::read)
+        .map(page::Samples::read)
         .transpose()
         .map_err(StartError::Samples)?;
-    let nationalities = nationality::Nationalities::load();
+    let nationalities = person::Nationalities::load();
     Ok(Shared {
         people: page::People {
             nationalities,
@@ -242,9 +215,9 @@ fn share(options: &Options) -> Result<Shared, StartError> {
             today: options.today,
         },
         faults: Mutex::default(),
-        ledger: Mutex::new(budget::Ledger::new(options.budget)),
-        journal: Mutex::default(),
-        memo: Mutex::new(memo::Memo::new(options.remembered_bytes)),
+        rate_limiter: Mutex::new(server::RateLimiter::new(options.rate_limit)),
+        log: Mutex::default(),
+        cache: Mutex::new(page::PageCache::new(options.page_cache_size)),
         seeds: Mutex::new(Xoshiro256PlusPlus::seed_from_u64(options.rng_seed)),
         seed_bits: options.seed_bits.min(32),
         stop: tokio_util::sync::CancellationToken::new(),

@@ -1,18 +1,18 @@
-//! Holds a service's README against its code: the tables of configuration keys and of metrics.
+//! Checks a service's README against its code: the tables of settings and of metrics.
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-/// The rows of the table under `## heading`: the first cell's code and the second cell's.
+/// Returns the first two cells of each row of the table under `## heading`.
 ///
 /// # Panics
-/// When there is no such heading, or a row of fewer than two cells: the manual is at fault.
-pub fn table(manual: &str, heading: &str) -> BTreeMap<String, String> {
-    let section = manual
+/// When the heading is missing or a row has fewer than two cells.
+pub fn table(readme: &str, heading: &str) -> BTreeMap<String, String> {
+    let section = readme
         .split(&format!("\n## {heading}\n"))
         .nth(1)
-        .expect("the manual has this heading");
+        .expect("the README has this heading");
     let section = section.split("\n## ").next().unwrap_or_default();
     let cell = |row: &str, index: usize| {
         row.split('|')
@@ -28,7 +28,7 @@ pub fn table(manual: &str, heading: &str) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// Every configuration key of default settings with its value as the manuals write it.
+/// Returns every setting with its default, as READMEs write it.
 pub fn keys(defaults: &Value) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     let mut open = vec![(String::new(), defaults)];
@@ -58,7 +58,7 @@ pub fn keys(defaults: &Value) -> BTreeMap<String, String> {
     found
 }
 
-/// The names of `service`'s own metrics in Prometheus' text format.
+/// Returns the names of `service`'s own metrics in Prometheus' text format.
 pub fn metrics(text: &str, service: &str) -> Vec<String> {
     let help = format!("# HELP {service}_");
     let mut names: Vec<_> = text

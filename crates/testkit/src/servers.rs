@@ -1,34 +1,31 @@
-//! Real servers: Kafka and Cassandra from Maven artifacts, one to three nodes of each, on loopback.
+//! Kafka and Cassandra from Maven artifacts: one to three nodes of each on loopback.
 //!
-//! [`KafkaCluster`] and [`CassandraCluster`] start their nodes, wait until they answer, and end them when they
-//! are dropped; a [`Node`] is stopped, killed, frozen and started again on the same data and ports. A [`Stack`]
-//! is both at once. Topics' and tables' contents are the tests' own business.
+//! [`KafkaCluster`] and [`CassandraCluster`] start their nodes, wait until they serve, and end them on drop. A [`Node`]
+//! can be stopped, killed, frozen and started again on the same data and ports. A [`Stack`] is one cluster of each.
+//! Clients are in `kafka_client` and `cassandra_client`.
 
 mod artifacts;
 mod cassandra;
-mod cassandra_program;
-mod cassandra_yaml;
-mod cql;
+mod detached;
 mod error;
 mod folder;
-mod guarded;
 pub mod jvm;
 mod kafka;
-mod kafka_properties;
-mod metadata;
 mod node;
-mod nodetool;
 pub mod pool;
 mod pool_server;
 pub mod ports;
 mod stack;
-mod standing;
 
-pub use artifacts::{ArtifactError, Software, jars};
-pub use cassandra::{CassandraCluster, CassandraOptions};
+pub use artifacts::{ArtifactError, Software, are_fetched, jars};
+pub use cassandra::{CassandraCluster, CassandraOptions, Nodetool};
+pub use detached::{DetachedStack, NodeStatus, StackShape, StackStatus};
 pub use error::ServerError;
 pub use kafka::{KafkaCluster, KafkaOptions};
 pub use node::Node;
-pub use nodetool::Nodetool;
 pub use stack::{Stack, StackOptions};
-pub use standing::{NodeState, StandingShape, StandingStack, StandingState};
+
+/// Writes a configuration file.
+fn write(path: &std::path::Path, text: &str) -> Result<(), ServerError> {
+    std::fs::write(path, text).map_err(ServerError::file(path))
+}

@@ -1,110 +1,98 @@
-//! Our own binaries as child processes: configured through their environment, watched through their admin port.
+//! The services as child processes, configured by their environment and observed on their admin port.
+
+mod histogram;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use reqwest::StatusCode;
+use reqwest::{Client, Method, RequestBuilder, StatusCode};
 use serde_json::Value;
 use thiserror::Error;
+use tokio::time::{Instant, sleep};
 
-use crate::process::{Child, ProcessError, Program};
+pub use self::histogram::PrometheusHistogram;
+use crate::process::{Child, ProcessError, Program, last_lines};
 use crate::servers::ServerError;
 use crate::servers::ports::PortLease;
 use crate::workspace::{self, WorkspaceError};
 
-/// A service did not do what was asked of it.
+/// Why an operation on a service failed.
 #[derive(Debug, Error)]
+#[allow(missing_docs, reason = "the fields are those of the message")]
 pub enum ServiceError {
-    /// No binary, or no folder.
     #[error(transparent)]
     Workspace(#[from] WorkspaceError),
-    /// No free port.
     #[error(transparent)]
     Port(#[from] ServerError),
-    /// It can't be started, signalled or waited for.
     #[error(transparent)]
     Process(#[from] ProcessError),
-    /// It was to be ready and is not.
-    #[error("{name} is not ready after {} s: {readiness}\n{log}", waited.as_secs())]
+    #[error("{name}'s readiness is still {readiness} after {} s\n{log}", waited.as_secs())]
     NotReady {
-        /// Its name.
         name: String,
-        /// How long it was waited for.
         waited: Duration,
-        /// What `/readyz` said last.
         readiness: String,
-        /// The end of its log.
         log: String,
     },
-    /// It ended although nobody asked.
-    #[error("{name} ended by itself: {status}\n{log}")]
+    /// It ended without a request to do so.
+    #[error("{name} ended unexpectedly: {status}\n{log}")]
     Ended {
-        /// Its name.
         name: String,
-        /// Its exit status.
         status: String,
-        /// The end of its log.
         log: String,
     },
-    /// Its admin port does not answer.
-    #[error("ask {name}'s admin port")]
-    Admin {
-        /// Its name.
-        name: String,
-        /// Why not.
-        #[source]
-        source: reqwest::Error,
-    },
+    #[error("failed to query {name}'s admin port")]
+    Admin { name: String, source: reqwest::Error },
 }
 
-/// How a service is started.
+/// Options of a service process.
 #[derive(Debug, Clone)]
 pub struct ServiceOptions {
     name: &'static str,
-    through: Vec<String>,
+    binary: Option<PathBuf>,
+    wrapper: Vec<String>,
     arguments: Vec<String>,
     settings: BTreeMap<String, String>,
     environment: BTreeMap<String, OsString>,
-    binaries: Option<PathBuf>,
     folder: PathBuf,
     log: String,
 }
 
 impl ServiceOptions {
-    /// The binary `name`; its log goes to `folder`.
+    /// The service `name`, with its log in `folder`.
     pub fn new(name: &'static str, folder: impl Into<PathBuf>) -> Self {
         Self {
             name,
-            through: Vec::new(),
+            binary: None,
+            wrapper: Vec::new(),
             arguments: Vec::new(),
             settings: BTreeMap::new(),
             environment: BTreeMap::new(),
-            binaries: None,
             folder: folder.into(),
             log: name.to_owned(),
         }
     }
 
-    /// Sets a configuration key such as `kafka.brokers`, through the environment.
+    /// Sets a configuration key such as `kafka.brokers`, by the environment.
     #[must_use]
     pub fn set(mut self, key: &str, value: impl Into<String>) -> Self {
         self.settings.insert(key.to_owned(), value.into());
         self
     }
 
-    /// Sets a variable of the environment that is no configuration key.
+    /// Sets an environment variable that is not a configuration key.
     #[must_use]
     pub fn env(mut self, name: &str, value: impl Into<OsString>) -> Self {
         self.environment.insert(name.to_owned(), value.into());
         self
     }
 
-    /// The binary in this folder, in place of the one of this process's own build.
+    /// Uses this binary, such as `env!("CARGO_BIN_EXE_publisher")`. The default is the one of this process's own build.
     #[must_use]
-    pub fn from_folder(mut self, folder: impl Into<PathBuf>) -> Self {
-        self.binaries = Some(folder.into());
+    pub fn binary(mut self, path: impl Into<PathBuf>) -> Self {
+        self.binary = Some(path.into());
         self
     }
 
@@ -115,22 +103,57 @@ impl ServiceOptions {
         self
     }
 
-    /// Starts it through a command that runs the command behind it in its own place, such as `env` or `unshare`.
+    /// Runs the binary with a command that execs its arguments, such as `prlimit` or `unshare`.
     #[must_use]
-    pub fn through<A: Into<String>>(mut self, command: impl IntoIterator<Item = A>) -> Self {
-        self.through = command.into_iter().map(Into::into).collect();
+    pub fn wrapped_by<A: Into<String>>(mut self, command: impl IntoIterator<Item = A>) -> Self {
+        self.wrapper = command.into_iter().map(Into::into).collect();
         self
     }
 
-    /// The log's name, where a service runs more than once.
+    /// Names the log, for services that run more than once.
     #[must_use]
     pub fn log_name(mut self, name: impl Into<String>) -> Self {
         self.log = name.into();
         self
     }
+
+    /// The configuration key of the address of the service's API.
+    fn api_key(&self) -> Option<&'static str> {
+        match self.name {
+            "publisher" => Some("http.listen"),
+            "ingester" => Some("api.listen"),
+            _ => None,
+        }
+    }
+
+    fn program(&self, admin: u16, api: u16) -> Result<Program, WorkspaceError> {
+        let binary = match &self.binary {
+            Some(path) => path.clone(),
+            None => workspace::binary(self.name)?,
+        };
+        let program = match self.wrapper.split_first() {
+            Some((command, arguments)) => Program::new(command).args(arguments).arg(binary),
+            None => Program::new(binary),
+        };
+        let mut program = program
+            .args(&self.arguments)
+            .log_to(self.folder.join(format!("{}.log", self.log)));
+        let listen = |port| format!("127.0.0.1:{port}");
+        let mut settings = BTreeMap::from([("process.admin_listen", listen(admin))]);
+        settings.extend(self.api_key().map(|key| (key, listen(api))));
+        settings.extend(self.settings.iter().map(|(key, value)| (&**key, value.clone())));
+        for (key, value) in settings {
+            let name = format!("{}__{}", self.name, key.replace('.', "__"));
+            program = program.env(name.to_uppercase(), value);
+        }
+        for (name, value) in &self.environment {
+            program = program.env(name, value);
+        }
+        Ok(program)
+    }
 }
 
-/// A service of ours, which can be killed and started again with the same configuration and ports.
+/// A service process, which can be killed and started again with the same configuration and ports.
 #[derive(Debug)]
 pub struct Service {
     name: &'static str,
@@ -138,108 +161,56 @@ pub struct Service {
     child: Option<Child>,
     admin: PortLease,
     api: PortLease,
-    client: reqwest::Client,
+    client: Client,
 }
 
-/// A local service answers within this, or is frozen.
-const ANSWER: Duration = Duration::from_secs(3);
-const POLL: Duration = Duration::from_millis(20);
-
-/// Where a service's configuration has the address of its API.
-fn api_key(name: &str) -> Option<&'static str> {
-    match name {
-        "publisher" => Some("http.listen"),
-        "ingester" => Some("api.listen"),
-        _ => None,
-    }
-}
+/// For a request to a local service, unless the service is frozen.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 impl Service {
-    /// Starts it on free ports: `process.admin_listen`, and that of its API where it has one.
-    ///
-    /// # Errors
-    /// When there is no binary, no port, or no process.
+    /// Starts it with free ports for `process.admin_listen` and for its API. Does not wait for readiness.
     pub fn start(options: &ServiceOptions) -> Result<Self, ServiceError> {
-        let admin = PortLease::free(&[std::net::Ipv4Addr::LOCALHOST])?;
-        let api = PortLease::free(&[std::net::Ipv4Addr::LOCALHOST])?;
-        let variable = |key: &str| {
-            format!(
-                "{}__{}",
-                options.name.to_uppercase(),
-                key.replace('.', "__").to_uppercase()
-            )
-        };
-        let binary = match &options.binaries {
-            Some(folder) => folder.join(options.name),
-            None => workspace::binary(options.name)?,
-        };
-        let mut program = match options.through.split_first() {
-            Some((command, arguments)) => Program::new(command).args(arguments).arg(binary),
-            None => Program::new(binary),
-        };
-        program = program
-            .args(&options.arguments)
-            .log_to(options.folder.join(format!("{}.log", options.log)))
-            .env(
-                variable("process.admin_listen"),
-                format!("127.0.0.1:{}", admin.port()),
-            );
-        if let Some(key) = api_key(options.name) {
-            program = program.env(variable(key), format!("127.0.0.1:{}", api.port()));
-        }
-        for (key, value) in &options.settings {
-            program = program.env(variable(key), value);
-        }
-        for (name, value) in &options.environment {
-            program = program.env(name, value);
-        }
-        let client = reqwest::Client::builder()
-            .timeout(ANSWER)
-            .build()
-            .map_err(|source| ServiceError::Admin {
-                name: options.name.to_owned(),
-                source,
-            })?;
+        let admin = PortLease::free(&[Ipv4Addr::LOCALHOST])?;
+        let api = PortLease::free(&[Ipv4Addr::LOCALHOST])?;
+        let client = Client::builder().timeout(REQUEST_TIMEOUT).build();
         let mut service = Self {
             name: options.name,
-            program,
+            program: options.program(admin.port(), api.port())?,
             child: None,
             admin,
             api,
-            client,
+            client: client.map_err(|source| ServiceError::Admin {
+                name: options.name.to_owned(),
+                source,
+            })?,
         };
         service.spawn()?;
         Ok(service)
     }
 
     /// Starts the process again, after [`kill`](Self::kill) or [`terminate`](Self::terminate).
-    ///
-    /// # Errors
-    /// When it can't be started.
     pub fn spawn(&mut self) -> Result<(), ServiceError> {
         self.child = Some(self.program.spawn()?);
         Ok(())
     }
 
-    /// The process, when one was started.
+    /// The process, after a start.
     pub fn child(&self) -> Option<&Child> {
         self.child.as_ref()
     }
 
-    /// Hands the process over to another keeper; the ports stay leased to this one.
-    pub fn hand_over(&mut self) -> Option<Child> {
+    /// Moves the process out, which then is not killed on drop. The ports stay leased to this value.
+    pub fn take_child(&mut self) -> Option<Child> {
         self.child.take()
     }
 
-    /// Takes note that it has ended, as it was meant to.
-    pub fn forget(&mut self) {
+    /// Records that the process has ended as expected.
+    pub fn mark_ended(&mut self) {
         self.child = None;
     }
 
-    /// `SIGKILL`.
-    ///
-    /// # Errors
-    /// When it had ended by itself.
+    /// Sends `SIGKILL` and waits. Fails when the process had ended by itself.
     pub async fn kill(&mut self) -> Result<(), ServiceError> {
         if let Some(child) = self.child.take() {
             child.kill().await?;
@@ -247,31 +218,28 @@ impl Service {
         Ok(())
     }
 
-    /// `SIGTERM`; returns the exit code, none if a signal ended it.
+    /// Sends `SIGTERM` and waits. Returns the exit code, or `None` if a signal ended it.
     ///
     /// # Errors
-    /// When it had ended by itself or does not end within `deadline`.
-    pub async fn terminate(&mut self, deadline: Duration) -> Result<Option<i32>, ServiceError> {
+    /// When it had ended by itself or does not end within `timeout`.
+    pub async fn terminate(&mut self, timeout: Duration) -> Result<Option<i32>, ServiceError> {
         let Some(child) = self.child.take() else {
             return Ok(None);
         };
-        Ok(child.terminate(deadline).await?.code())
+        Ok(child.terminate(timeout).await?.code())
     }
 
-    /// Waits until it ends by itself; returns the exit code.
-    ///
-    /// # Errors
-    /// When it does not end within `deadline`.
-    pub async fn wait(&self, deadline: Duration) -> Result<Option<i32>, ServiceError> {
+    /// Waits until it ends by itself. Returns the exit code; fails after `timeout`.
+    pub async fn wait(&self, timeout: Duration) -> Result<Option<i32>, ServiceError> {
         let Some(child) = &self.child else { return Ok(None) };
-        Ok(child.wait(deadline).await?.code())
+        Ok(child.wait(timeout).await?.code())
     }
 
-    /// The end of its log.
+    /// The last `count` lines of its log, which holds both standard output and standard error.
     pub fn last_lines(&self, count: usize) -> String {
         self.program
             .log()
-            .map_or_else(String::new, |log| crate::process::last_lines(log, count))
+            .map_or_else(String::new, |log| last_lines(log, count))
     }
 
     /// `http://…` of its API.
@@ -284,67 +252,65 @@ impl Service {
         format!("http://127.0.0.1:{}", self.admin.port())
     }
 
-    /// Asks its admin port.
-    ///
-    /// # Errors
-    /// When it does not answer.
-    pub async fn ask(&self, path: &str) -> Result<(StatusCode, String), ServiceError> {
-        let failed = |source| ServiceError::Admin {
+    /// A request to its API.
+    pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.client.request(method, format!("{}{path}", self.api()))
+    }
+
+    /// Returns status and body of a path of its admin port.
+    pub async fn get(&self, path: &str) -> Result<(StatusCode, String), ServiceError> {
+        let get = async {
+            let response = self.client.get(format!("{}{path}", self.admin())).send().await?;
+            Ok((response.status(), response.text().await?))
+        };
+        get.await.map_err(|source| ServiceError::Admin {
             name: self.name.to_owned(),
             source,
-        };
-        let answer = self
-            .client
-            .get(format!("{}{path}", self.admin()))
-            .send()
-            .await
-            .map_err(failed)?;
-        let status = answer.status();
-        Ok((status, answer.text().await.map_err(failed)?))
+        })
     }
 
-    /// Waits until `/readyz` answers 200.
-    ///
-    /// # Errors
-    /// When it ends, or is not ready within `deadline`; with its log.
-    pub async fn ready(&self, deadline: Duration) -> Result<(), ServiceError> {
-        self.readiness(StatusCode::OK, deadline).await.map(drop)
+    /// Waits until `/readyz` returns 200.
+    pub async fn wait_until_ready(&self, timeout: Duration) -> Result<(), ServiceError> {
+        self.wait_for_readiness(StatusCode::OK, timeout).await.map(drop)
     }
 
-    /// Waits until `/readyz` answers `status`; returns the answer.
+    /// Waits until `/readyz` returns `status`, and returns its body.
     ///
     /// # Errors
-    /// As [`ready`](Self::ready).
-    pub async fn readiness(&self, status: StatusCode, deadline: Duration) -> Result<Value, ServiceError> {
-        let until = Instant::now() + deadline;
-        let mut last = String::new();
+    /// When the process ends, or after `timeout`, with the end of its log.
+    pub async fn wait_for_readiness(
+        &self,
+        status: StatusCode,
+        timeout: Duration,
+    ) -> Result<Value, ServiceError> {
+        let until = Instant::now() + timeout;
         loop {
-            match self.ask("/readyz").await {
+            let readiness = match self.get("/readyz").await {
                 Ok((found, body)) if found == status => {
                     return Ok(serde_json::from_str(&body).unwrap_or_default());
                 }
-                Ok((found, body)) => last = format!("{found} {body}"),
-                Err(_) => self.check_running()?,
-            }
+                Ok((found, body)) => format!("{found} {body}"),
+                Err(error) => {
+                    self.check_running()?;
+                    error.to_string()
+                }
+            };
             if Instant::now() >= until {
                 let (name, log) = (self.name.to_owned(), self.last_lines(30));
                 return Err(ServiceError::NotReady {
                     name,
-                    waited: deadline,
-                    readiness: last,
+                    waited: timeout,
+                    readiness,
                     log,
                 });
             }
-            tokio::time::sleep(POLL).await;
+            sleep(POLL_INTERVAL).await;
         }
     }
 
-    /// The sum of a metric's series whose line contains `labels`; none where there is none.
-    ///
-    /// # Errors
-    /// When the admin port does not answer.
+    /// Returns the sum of a metric's series whose line contains `labels`, or `None` without such a series.
     pub async fn metric(&self, name: &str, labels: &str) -> Result<Option<f64>, ServiceError> {
-        let (_, text) = self.ask("/metrics").await?;
+        let (_, text) = self.get("/metrics").await?;
         let series = text.lines().filter_map(|line| {
             let (series, value) = line.rsplit_once(' ')?;
             let found = series.split('{').next() == Some(name) && series.contains(labels);
@@ -353,7 +319,8 @@ impl Service {
         Ok(series.reduce(|sum, value| sum + value))
     }
 
-    fn check_running(&self) -> Result<(), ServiceError> {
+    /// Fails with [`ServiceError::Ended`] once the process has ended.
+    pub fn check_running(&self) -> Result<(), ServiceError> {
         match self.child.as_ref().map(Child::exit_status) {
             Some(Ok(Some(status))) => Err(ServiceError::Ended {
                 name: self.name.to_owned(),

@@ -1,6 +1,6 @@
-//! The whole chain on real servers: each of its parts is taken away for a while, and it finishes by itself.
+//! The whole pipeline on real servers: each part fails for a while, and the pipeline recovers by itself.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -15,22 +15,22 @@ use testkit::servers::{CassandraOptions, Stack, StackOptions};
 use testkit::service::{Service, ServiceOptions};
 use testkit::workspace;
 
-const DEADLINE: Duration = Duration::from_secs(90);
+const TIMEOUT: Duration = Duration::from_secs(90);
 const OUTAGE: Duration = Duration::from_secs(20);
 const TOPIC: &str = "users_created";
 const USERS: u64 = 12_000;
 
-struct Chain {
+struct TestEnv {
     streamer: Service,
     publisher: Service,
     api: RandomUserApi,
     table: CassandraClient,
-    tap: KafkaClient,
+    kafka: KafkaClient,
     stack: Stack,
     folder: PathBuf,
 }
 
-impl Chain {
+impl TestEnv {
     async fn start() -> Self {
         let folder = workspace::target_dir()
             .unwrap()
@@ -38,7 +38,7 @@ impl Chain {
             .join("logs")
             .join("chain");
         std::fs::create_dir_all(&folder).unwrap();
-        // A stopped node forgets nothing; only a killed one could, without this.
+        // A killed node may lose acknowledged writes without this.
         let cassandra = CassandraOptions::default().synced();
         let stack = Stack::start(&StackOptions {
             cassandra,
@@ -56,8 +56,8 @@ impl Chain {
                 stack.cassandra.contact_points().join(","),
             );
         let streamer = Service::start(&streamer).unwrap();
-        publisher.ready(DEADLINE).await.unwrap();
-        streamer.ready(DEADLINE).await.unwrap();
+        publisher.wait_until_ready(TIMEOUT).await.unwrap();
+        streamer.wait_until_ready(TIMEOUT).await.unwrap();
         Self {
             streamer,
             publisher,
@@ -65,13 +65,13 @@ impl Chain {
             table: CassandraClient::connect(&stack.cassandra.contact_points(), "spark_streams")
                 .await
                 .unwrap(),
-            tap: KafkaClient::new(brokers).unwrap(),
+            kafka: KafkaClient::new(brokers).unwrap(),
             stack,
             folder,
         }
     }
 
-    /// A run of its own seed, in the middle of its work.
+    /// Starts a run and returns in the middle of it.
     async fn run(&self, seed: &str) -> Service {
         let options = ServiceOptions::new("ingester", &self.folder)
             .log_name(format!("ingester-{seed}"))
@@ -85,7 +85,7 @@ impl Chain {
             .set("publisher.url", self.publisher.api())
             .set("publisher.batch_size", "50");
         let ingester = Service::start(&options).unwrap();
-        let until = Instant::now() + DEADLINE;
+        let until = Instant::now() + TIMEOUT;
         while ingester
             .metric("ingester_users_accepted_total", "")
             .await
@@ -96,27 +96,24 @@ impl Chain {
         {
             assert!(
                 Instant::now() < until,
-                "nothing is accepted:\n{}",
+                "no record is accepted:\n{}",
                 ingester.last_lines(20)
             );
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        assert!(
-            ingester.child().unwrap().is_running(),
-            "it was to be caught in the middle"
-        );
+        assert!(ingester.child().unwrap().is_running(), "the run ended too early");
         ingester
     }
 
-    async fn finished(&self, ingester: &Service) {
-        let (exit, summary) = ended(ingester).await;
+    async fn assert_complete(&self, ingester: &Service) {
+        let (exit, summary) = wait_for_summary(ingester).await;
         assert_eq!(exit, Some(0), "{}", ingester.last_lines(20));
         assert_eq!(summary["fetched"], USERS, "{summary}");
         assert_eq!(summary["accepted"], USERS, "{summary}");
     }
 
-    /// One run of ten users under each fault; returns how many users were accepted.
-    async fn every_fault_of_the_api(&self) -> u64 {
+    /// Runs ten users with each fault and returns the number of accepted users.
+    async fn run_with_every_fault(&self) -> u64 {
         let mut accepted = 0;
         for (fault, expected) in faults() {
             self.api.inject(fault.clone(), 1);
@@ -134,7 +131,7 @@ impl Chain {
                 .set("source.backoff.initial", "10ms")
                 .set("publisher.url", self.publisher.api());
             let ingester = Service::start(&options).unwrap();
-            let (exit, summary) = ended(&ingester).await;
+            let (exit, summary) = wait_for_summary(&ingester).await;
             self.api.clear_faults();
             match expected {
                 Some(users) => assert_eq!(
@@ -152,11 +149,11 @@ impl Chain {
         accepted
     }
 
-    /// Waits until the checkpoints are the ends, then holds the table against the whole log.
-    async fn settled(&self, users: u64) {
-        let until = Instant::now() + DEADLINE;
+    /// Waits until the checkpoints are the end offsets, then compares the table with the topic.
+    async fn assert_table_matches_topic(&self, users: u64) {
+        let until = Instant::now() + TIMEOUT;
         loop {
-            let ends = self.tap.ends(TOPIC).await.unwrap();
+            let ends = self.kafka.end_offsets(TOPIC).await.unwrap();
             let checkpoints = self
                 .table
                 .checkpoints("streamer", TOPIC)
@@ -175,24 +172,24 @@ impl Chain {
             );
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        let log = self.tap.read(TOPIC).await.unwrap();
+        let log = self.kafka.read(TOPIC).await.unwrap();
         let rows = self.table.users().await.unwrap();
         assert_eq!(rows.len() as u64, users);
         assert_eq!(differences(&expected(&log), &rows), Vec::<String>::new());
     }
 }
 
-/// The exit code, and the summary that is the last line.
-async fn ended(ingester: &Service) -> (Option<i32>, serde_json::Value) {
-    let exit = ingester.wait(DEADLINE).await.unwrap();
+/// Returns the exit code and the summary, which is the last line.
+async fn wait_for_summary(ingester: &Service) -> (Option<i32>, serde_json::Value) {
+    let exit = ingester.wait(TIMEOUT).await.unwrap();
     let log = ingester.last_lines(10);
     let summary = log.lines().rev().find_map(|line| serde_json::from_str(line).ok());
     (exit, summary.unwrap_or_else(|| panic!("{log}")))
 }
 
-/// What the API can do to the first page of a run of ten users, and how many of them are accepted; none: it fails.
+/// Every fault with the number of accepted users of a run of ten; `None`: the run fails.
 fn faults() -> Vec<(Fault, Option<u64>)> {
-    let passing = [
+    let recover = [
         Fault::InternalError,
         Fault::BadGateway,
         Fault::Unavailable,
@@ -208,21 +205,17 @@ fn faults() -> Vec<(Fault, Option<u64>)> {
         Fault::Hang(None),
         Fault::SlowBytes(Duration::from_millis(50)),
     ];
-    let costs_itself = BrokenField::all()
+    let lose_one = BrokenField::all()
         .map(Fault::BrokenRecord)
         .chain([Fault::DuplicateUuids]);
-    let ends_the_run = [Fault::ForbiddenPage, Fault::WrongVersion];
-    let passing = passing.map(|fault| (fault, Some(10)));
-    let costs_itself = costs_itself.map(|fault| (fault, Some(9)));
-    let ends_the_run = ends_the_run.map(|fault| (fault, None));
-    passing
-        .into_iter()
-        .chain(costs_itself)
-        .chain(ends_the_run)
-        .collect()
+    let fail = [Fault::ForbiddenPage, Fault::WrongVersion];
+    let recover = recover.map(|fault| (fault, Some(10)));
+    let lose_one = lose_one.map(|fault| (fault, Some(9)));
+    let fail = fail.map(|fault| (fault, None));
+    recover.into_iter().chain(lose_one).chain(fail).collect()
 }
 
-fn names(readiness: &serde_json::Value) -> Vec<&str> {
+fn unready_dependencies(readiness: &serde_json::Value) -> Vec<&str> {
     let dependencies = readiness["dependencies"].as_array().unwrap();
     let missing = dependencies
         .iter()
@@ -233,68 +226,80 @@ fn names(readiness: &serde_json::Value) -> Vec<&str> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_chain_outlives_its_publisher_its_kafka_and_its_cassandra() {
-    let mut chain = Chain::start().await;
+async fn pipeline_recovers_from_outages_of_each_part() {
+    let mut env = TestEnv::start().await;
 
-    let run = chain.run("publisher-killed").await;
-    chain.publisher.kill().await.unwrap();
+    let run = env.run("publisher-killed").await;
+    env.publisher.kill().await.unwrap();
     tokio::time::sleep(Duration::from_secs(2)).await;
-    chain.publisher.spawn().unwrap();
-    chain.finished(&run).await;
+    env.publisher.spawn().unwrap();
+    env.assert_complete(&run).await;
 
-    let run = chain.run("kafka-stopped").await;
-    chain.stack.kafka.node(0).unwrap().stop().await.unwrap();
+    let run = env.run("kafka-stopped").await;
+    env.stack.kafka.node(0).unwrap().stop().await.unwrap();
     let up_again = tokio::time::sleep(OUTAGE);
-    for service in [&chain.publisher, &chain.streamer] {
+    for service in [&env.publisher, &env.streamer] {
         let readiness = service
-            .readiness(StatusCode::SERVICE_UNAVAILABLE, Duration::from_secs(10))
+            .wait_for_readiness(StatusCode::SERVICE_UNAVAILABLE, Duration::from_secs(10))
             .await
             .unwrap();
-        assert_eq!(names(&readiness), ["kafka"]);
+        assert_eq!(unready_dependencies(&readiness), ["kafka"]);
         assert_eq!(
-            service.ask("/healthz").await.unwrap().0,
+            service.get("/healthz").await.unwrap().0,
             200,
-            "a dependency's outage is no reason to restart"
+            "an outage of a dependency requires no restart"
         );
     }
     up_again.await;
-    chain.stack.kafka.node(0).unwrap().start().await.unwrap();
-    chain.publisher.ready(Duration::from_secs(10)).await.unwrap();
-    chain.streamer.ready(Duration::from_secs(10)).await.unwrap();
-    chain.finished(&run).await;
-
-    let run = chain.run("cassandra-stopped").await;
-    chain.stack.cassandra.node(0).unwrap().stop().await.unwrap();
-    let up_again = tokio::time::sleep(OUTAGE);
-    let readiness = chain
-        .streamer
-        .readiness(StatusCode::SERVICE_UNAVAILABLE, Duration::from_secs(10))
+    env.stack.kafka.node(0).unwrap().start().await.unwrap();
+    env.publisher
+        .wait_until_ready(Duration::from_secs(10))
         .await
         .unwrap();
-    assert_eq!(names(&readiness), ["cassandra"]);
-    assert_eq!(chain.streamer.ask("/healthz").await.unwrap().0, 200);
-    chain.publisher.ready(Duration::from_secs(1)).await.unwrap();
-    up_again.await;
-    chain.stack.cassandra.node(0).unwrap().start().await.unwrap();
-    chain.streamer.ready(Duration::from_secs(10)).await.unwrap();
-    chain.finished(&run).await;
+    env.streamer
+        .wait_until_ready(Duration::from_secs(10))
+        .await
+        .unwrap();
+    env.assert_complete(&run).await;
 
-    let after_faults = chain.every_fault_of_the_api().await;
-    chain.settled(3 * USERS + after_faults).await;
-    curl_answers(&chain).await;
+    let run = env.run("cassandra-stopped").await;
+    env.stack.cassandra.node(0).unwrap().stop().await.unwrap();
+    let up_again = tokio::time::sleep(OUTAGE);
+    let readiness = env
+        .streamer
+        .wait_for_readiness(StatusCode::SERVICE_UNAVAILABLE, Duration::from_secs(10))
+        .await
+        .unwrap();
+    assert_eq!(unready_dependencies(&readiness), ["cassandra"]);
+    assert_eq!(env.streamer.get("/healthz").await.unwrap().0, 200);
+    env.publisher
+        .wait_until_ready(Duration::from_secs(1))
+        .await
+        .unwrap();
+    up_again.await;
+    env.stack.cassandra.node(0).unwrap().start().await.unwrap();
+    env.streamer
+        .wait_until_ready(Duration::from_secs(10))
+        .await
+        .unwrap();
+    env.assert_complete(&run).await;
+
+    let after_faults = env.run_with_every_fault().await;
+    env.assert_table_matches_topic(3 * USERS + after_faults).await;
+    assert_readme_curl_examples(&env).await;
 }
 
-/// The checks that the README shows, by the program that it shows them with: what it prints is what comes.
-async fn curl_answers(chain: &Chain) {
-    let ingester = ServiceOptions::new("ingester", &chain.folder)
-        .log_name("ingester-standing")
+/// Checks that the README's `curl` examples print what the README shows.
+async fn assert_readme_curl_examples(env: &TestEnv) {
+    let ingester = ServiceOptions::new("ingester", &env.folder)
+        .log_name("ingester-scheduled")
         .arg("run")
         .set("schedule.interval", "1h")
-        .set("source.url", format!("{}/api/1.4/", chain.api.url()))
-        .set("publisher.url", chain.publisher.api());
+        .set("source.url", format!("{}/api/1.4/", env.api.url()))
+        .set("publisher.url", env.publisher.api());
     let ingester = Service::start(&ingester).unwrap();
-    ingester.ready(DEADLINE).await.unwrap();
-    let services = [('1', &ingester), ('2', &chain.publisher), ('3', &chain.streamer)];
+    ingester.wait_until_ready(TIMEOUT).await.unwrap();
+    let services = [('1', &ingester), ('2', &env.publisher), ('3', &env.streamer)];
     let readme = std::fs::read_to_string(workspace::root().unwrap().join("README.md")).unwrap();
     let mut lines = readme.lines();
     let mut shown = 0;

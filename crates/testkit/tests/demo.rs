@@ -1,6 +1,6 @@
-//! The demo as a newcomer runs it: the last line of its output is true, and nothing stays behind.
+//! The demo as users run it: the figures in the last line of its output are right.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
 
 use std::process::Command;
 
@@ -21,7 +21,7 @@ fn demo(arguments: &[&str]) -> (Option<i32>, Value) {
 }
 
 #[test]
-fn every_real_reply_is_stored_or_as_many_made_up_users_as_asked_for() {
+fn demo_stores_every_sample_or_generated_user() {
     let samples = workspace::root().unwrap().join("../shared/samples");
     let (exit, figures) = if samples.is_dir() {
         demo(&["--samples", samples.to_str().unwrap()])

@@ -1,6 +1,6 @@
-//! The proxy between a client and a server that sends everything back.
+//! The proxy between a client and an echo server.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -12,11 +12,11 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
-const DEADLINE: Duration = Duration::from_secs(10);
-/// Long enough on loopback for what is not to come.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// Long enough on loopback to show that nothing arrives.
 const SILENCE: Duration = Duration::from_millis(300);
 
-/// A server that sends everything back, and puts `greeting` before it.
+/// Starts an echo server that sends `greeting` first.
 async fn echo(greeting: &'static [u8]) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -36,37 +36,37 @@ async fn proxied() -> (Proxy, TcpStream) {
     let proxy = Proxy::start(echo(b"").await).await.unwrap();
     let mut client = TcpStream::connect(proxy.address()).await.unwrap();
     client.set_nodelay(true).unwrap();
-    // Both sides of the proxy are there once the first bytes are back.
-    says_back(&mut client, b"hello").await;
+    // Both sides of the proxy are connected after the first echo.
+    assert_echo(&mut client, b"hello").await;
     (proxy, client)
 }
 
-async fn says_back(client: &mut TcpStream, words: &[u8]) {
+async fn assert_echo(client: &mut TcpStream, words: &[u8]) {
     client.write_all(words).await.unwrap();
     assert_eq!(read(client, words.len()).await, words);
 }
 
 async fn read(client: &mut TcpStream, length: usize) -> Vec<u8> {
     let mut found = vec![0; length];
-    timeout(DEADLINE, client.read_exact(&mut found))
+    timeout(TIMEOUT, client.read_exact(&mut found))
         .await
         .unwrap()
         .unwrap();
     found
 }
 
-async fn is_silent(client: &mut TcpStream) {
+async fn assert_silent(client: &mut TcpStream) {
     let read = timeout(SILENCE, client.read_u8()).await;
     assert!(read.is_err(), "{read:?}");
 }
 
-async fn is_reset(client: &mut TcpStream) {
-    let error = timeout(DEADLINE, client.read_u8()).await.unwrap().unwrap_err();
+async fn assert_reset(client: &mut TcpStream) {
+    let error = timeout(TIMEOUT, client.read_u8()).await.unwrap().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ConnectionReset);
 }
 
 #[tokio::test]
-async fn what_passes_is_whole_and_an_end_is_an_end() {
+async fn forwarded_bytes_are_complete_and_end_of_stream_is_kept() {
     let (proxy, mut client) = proxied().await;
     let words: Vec<u8> = (0..2_000_000_u32).map(|number| number.to_le_bytes()[0]).collect();
     let (mut reads, mut writes) = client.split();
@@ -75,7 +75,7 @@ async fn what_passes_is_whole_and_an_end_is_an_end() {
         writes.write_all(&words).await.unwrap();
         writes.shutdown().await.unwrap();
     };
-    let (read, ()) = tokio::join!(timeout(DEADLINE, reads.read_to_end(&mut found)), send);
+    let (read, ()) = tokio::join!(timeout(TIMEOUT, reads.read_to_end(&mut found)), send);
     read.unwrap().unwrap();
     assert!(found == words, "{} of {} bytes", found.len(), words.len());
     let passed = u64::try_from(words.len() + 5).unwrap();
@@ -85,44 +85,44 @@ async fn what_passes_is_whole_and_an_end_is_an_end() {
 }
 
 #[tokio::test]
-async fn a_half_open_connection_says_nothing_and_is_reset_when_the_network_is_back() {
+async fn half_open_connection_assert_reset_when_the_behavior_changes() {
     for direction in [Direction::ToServer, Direction::ToClient] {
         let (proxy, mut client) = proxied().await;
-        proxy.set(Behavior::one_way(direction, Flow::swallow()));
+        proxy.set(Behavior::one_way(direction, Flow::blackhole()));
         client.write_all(b"lost").await.unwrap();
-        is_silent(&mut client).await;
-        assert_eq!(proxy.stats().swallowed, 4);
+        assert_silent(&mut client).await;
+        assert_eq!(proxy.stats().dropped_bytes, 4);
         proxy.set(Behavior::default());
-        is_reset(&mut client).await;
+        assert_reset(&mut client).await;
     }
 }
 
 #[tokio::test]
-async fn a_half_open_connection_that_has_lost_nothing_goes_on() {
+async fn half_open_connection_without_loss_continues() {
     let (proxy, mut client) = proxied().await;
-    proxy.set(Behavior::both(Flow::swallow()));
+    proxy.set(Behavior::both(Flow::blackhole()));
     proxy.set(Behavior::default());
-    says_back(&mut client, b"still here").await;
+    assert_echo(&mut client, b"still here").await;
 }
 
 #[tokio::test]
-async fn what_is_held_back_arrives_later_and_in_order() {
+async fn held_bytes_arrive_later_in_order() {
     let (proxy, mut client) = proxied().await;
     proxy.set(Behavior::one_way(Direction::ToClient, Flow::hold()));
     client.write_all(b"one ").await.unwrap();
-    is_silent(&mut client).await;
+    assert_silent(&mut client).await;
     client.write_all(b"two").await.unwrap();
     proxy.set(Behavior::default());
     assert_eq!(read(&mut client, 7).await, b"one two");
 }
 
 #[tokio::test]
-async fn a_reset_in_mid_frame_lets_just_so_many_bytes_through() {
+async fn reset_in_mid_frame_forwards_the_given_number_of_bytes() {
     let (proxy, mut client) = proxied().await;
     proxy.set(Behavior::one_way(Direction::ToClient, Flow::reset_after(7)));
     client.write_all(b"a frame").await.unwrap();
     assert_eq!(read(&mut client, 7).await, b"a frame");
-    is_reset(&mut client).await;
+    assert_reset(&mut client).await;
     assert_eq!(proxy.stats().resets, 1);
 
     let (proxy, mut client) = proxied().await;
@@ -130,7 +130,7 @@ async fn a_reset_in_mid_frame_lets_just_so_many_bytes_through() {
     let before = proxy.passed(Direction::ToServer);
     client.write_all(b"a frame").await.unwrap();
     let mut found = Vec::new();
-    let error = timeout(DEADLINE, client.read_to_end(&mut found))
+    let error = timeout(TIMEOUT, client.read_to_end(&mut found))
         .await
         .unwrap()
         .unwrap_err();
@@ -139,12 +139,12 @@ async fn a_reset_in_mid_frame_lets_just_so_many_bytes_through() {
 }
 
 #[tokio::test]
-async fn a_delay_costs_time_but_neither_order_nor_throughput() {
+async fn delay_keeps_order_and_throughput() {
     const DELAY: Duration = Duration::from_millis(300);
     let (proxy, mut client) = proxied().await;
     proxy.set(Behavior::one_way(
         Direction::ToServer,
-        Flow::late(DELAY, Duration::from_millis(100)),
+        Flow::latency(DELAY, Duration::from_millis(100)),
     ));
     let started = Instant::now();
     let mut sent = Vec::new();
@@ -159,80 +159,77 @@ async fn a_delay_costs_time_but_neither_order_nor_throughput() {
     assert!(proxy.stats().delayed > 0);
     assert!(
         took < DELAY * 10,
-        "50 pieces were under way one after the other: {took:?}"
+        "50 chunks were delayed one after the other: {took:?}"
     );
 }
 
 #[tokio::test]
-async fn one_byte_slices_arrive_one_by_one_and_whole() {
+async fn one_byte_slices_arrive_one_by_one_and_complete() {
     let (proxy, mut client) = proxied().await;
     proxy.set(Behavior::both(Flow::one_byte_slices()));
     let words = vec![b'x'; 2_000];
     client.write_all(&words).await.unwrap();
     let (mut found, mut reads, mut buffer) = (0, 0, [0; 4_096]);
     while found < words.len() {
-        found += timeout(DEADLINE, client.read(&mut buffer))
-            .await
-            .unwrap()
-            .unwrap();
+        found += timeout(TIMEOUT, client.read(&mut buffer)).await.unwrap().unwrap();
         reads += 1;
     }
     assert!(reads > 20, "{found} bytes in {reads} reads");
-    // Each byte there and back; the last one is counted once it is written.
+    // Each byte in both directions. The last one is counted after it is written.
     assert!(proxy.stats().slices > 3_990);
 }
 
 #[tokio::test]
-async fn a_narrow_line_takes_its_time() {
+async fn bandwidth_limit_slows_transfer() {
     let (proxy, mut client) = proxied().await;
     let rate = NonZeroU32::new(100_000).unwrap();
-    proxy.set(Behavior::one_way(Direction::ToServer, Flow::slow(rate)));
+    proxy.set(Behavior::one_way(Direction::ToServer, Flow::bandwidth(rate)));
     let started = Instant::now();
-    says_back(&mut client, &[b'x'; 50_000]).await;
+    assert_echo(&mut client, &[b'x'; 50_000]).await;
     let took = started.elapsed();
     assert!(took >= Duration::from_millis(400), "{took:?}");
 }
 
 #[tokio::test]
-async fn a_closed_door_refuses_new_connections_and_leaves_the_open_ones() {
+async fn closed_listener_refuses_new_connections_and_keeps_open_ones() {
     let (proxy, mut client) = proxied().await;
     proxy.refuse().await.unwrap();
     let error = TcpStream::connect(proxy.address()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
-    says_back(&mut client, b"still here").await;
+    assert_echo(&mut client, b"still here").await;
     proxy.accept().await.unwrap();
     let mut second = TcpStream::connect(proxy.address()).await.unwrap();
-    says_back(&mut second, b"here again").await;
+    assert_echo(&mut second, b"here again").await;
 }
 
 #[tokio::test]
-async fn one_connection_suffers_and_the_other_does_not() {
+async fn behavior_of_one_connection_leaves_others_alone() {
     let (proxy, mut first) = proxied().await;
     let mut second = TcpStream::connect(proxy.address()).await.unwrap();
-    says_back(&mut second, b"hello").await;
+    assert_echo(&mut second, b"hello").await;
     let [one, _] = proxy.connections().try_into().unwrap();
     assert_eq!(one.client(), first.local_addr().unwrap());
     one.set(Behavior::both(Flow::hold()));
     first.write_all(b"?").await.unwrap();
-    is_silent(&mut first).await;
-    says_back(&mut second, b"fine").await;
+    assert_silent(&mut first).await;
+    assert_echo(&mut second, b"fine").await;
     one.reset();
-    is_reset(&mut first).await;
-    says_back(&mut second, b"fine").await;
+    assert_reset(&mut first).await;
+    assert_echo(&mut second, b"fine").await;
     assert_eq!(proxy.connections().len(), 1);
 }
 
 #[tokio::test]
-async fn later_connections_go_where_the_server_is_now() {
+async fn new_connections_go_to_the_new_target() {
     let (proxy, mut old) = proxied().await;
     proxy.retarget(echo(b"new").await);
     let mut new = TcpStream::connect(proxy.address()).await.unwrap();
     assert_eq!(read(&mut new, 3).await, b"new");
-    says_back(&mut old, b"as before").await;
+    assert_echo(&mut old, b"as before").await;
 }
 
 #[tokio::test]
-async fn a_server_that_is_gone_shows_as_a_reset() {
+async fn unreachable_target_resets_the_client() {
     let gone = TcpListener::bind("127.0.0.1:0")
         .await
         .unwrap()
@@ -240,5 +237,5 @@ async fn a_server_that_is_gone_shows_as_a_reset() {
         .unwrap();
     let proxy = Proxy::start(gone).await.unwrap();
     let mut client = TcpStream::connect(proxy.address()).await.unwrap();
-    is_reset(&mut client).await;
+    assert_reset(&mut client).await;
 }

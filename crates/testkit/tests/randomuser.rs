@@ -1,4 +1,4 @@
-//! The offline random-user API over real HTTP: its rules, its faults, its shapes and its samples.
+//! The offline random-user API over HTTP: parameters, faults, record shapes and samples.
 
 #[path = "randomuser/client.rs"]
 mod client;

@@ -78,7 +78,7 @@ async fn round(field: &mut Field, singles: u64, number: usize) -> Result<Histogr
         .set("api.listen", &listen)
         .set("schedule.cron", "0 0 29 2 *");
     let mut ingester = Service::start(&options)?;
-    ingester.ready(READY).await?;
+    ingester.wait_until_ready(READY).await?;
     let runs = Runs {
         client: reqwest::Client::builder().no_proxy().timeout(READY).build()?,
         api: format!("{}/api/1.4/", api.url()),

@@ -31,8 +31,8 @@ impl Line {
             .set("kafka.topic", topic);
         let publisher = Service::start(&options)?;
         let streamer = Service::start(&Streamer::options(&site))?;
-        publisher.ready(READY).await?;
-        streamer.ready(READY).await?;
+        publisher.wait_until_ready(READY).await?;
+        streamer.wait_until_ready(READY).await?;
         Ok(Self {
             url: publisher.api(),
             metrics: format!("{}/metrics", streamer.admin()),

@@ -94,7 +94,7 @@ async fn round(field: &mut Field, member: Member, number: usize) -> Result<Recov
         options = options.set("kafka.instance_id", "streamer-0");
     }
     let mut streamer = Service::start(&options)?;
-    streamer.ready(READY).await?;
+    streamer.wait_until_ready(READY).await?;
     let length = match member {
         Member::Static => Duration::from_secs(12),
         Member::Dynamic => Duration::from_secs(20),

@@ -54,7 +54,7 @@ struct Round {
 
 impl Through {
     pub(super) async fn measure(field: &mut Field, users: u64, rounds: usize) -> Result<Self, BenchError> {
-        let api = RandomUserApi::start(Options::unlimited().remembering(REMEMBERED)).await?;
+        let api = RandomUserApi::start(Options::unlimited().with_page_cache(REMEMBERED)).await?;
         let mut seen = Self::default();
         let mut warmup = Warmup::at_least(WARMING);
         while warmup.goes_on() {

@@ -36,7 +36,7 @@ pub(super) async fn drain_by_group(
 async fn members(site: &Site, replicas: usize) -> Result<Vec<Service>, BenchError> {
     let members = Streamer { replicas }.members(site)?;
     for member in &members {
-        member.ready(READY).await?;
+        member.wait_until_ready(READY).await?;
     }
     let until = Instant::now() + READY;
     while !are_shared(&members).await? {

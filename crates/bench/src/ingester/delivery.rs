@@ -68,7 +68,7 @@ impl Delivery {
     ) -> Result<Self, BenchError> {
         let options = ServiceOptions::new("publisher", folder).set("kafka.brokers", kafka.bootstrap());
         let publisher = Service::start(&options)?;
-        publisher.ready(READY).await?;
+        publisher.wait_until_ready(READY).await?;
         let records = replies.records()?;
         let batches = records
             .chunks(BATCH)

@@ -27,7 +27,7 @@ pub(super) async fn times(delivery: &Delivery, folder: &Path, count: usize) -> R
         .set("run.users", "1000")
         .set("state.path", folder.join("triggered.db").display().to_string());
     let mut ingester = Service::start(&options)?;
-    ingester.ready(READY).await?;
+    ingester.wait_until_ready(READY).await?;
     let client = reqwest::Client::builder().no_proxy().timeout(READY).build()?;
     let url = format!("http://{listen}/v1/runs");
     let mut times = Vec::new();

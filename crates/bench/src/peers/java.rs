@@ -21,7 +21,7 @@ const fn peer(profile: &'static str) -> Software {
     Software {
         profile,
         pom: POM,
-        shelf: "peers",
+        folder: "peers",
     }
 }
 

@@ -72,7 +72,7 @@ impl Rig {
             .set("kafka.brokers", kafka.bootstrap())
             .set("kafka.topic", OURS);
         let publisher = Service::start(&publisher)?;
-        publisher.ready(READY).await?;
+        publisher.wait_until_ready(READY).await?;
         let ours = Contest::new(
             "the publisher",
             address_of(&publisher)?,
@@ -296,7 +296,7 @@ impl Rig {
         if round > 0 {
             self.publisher.terminate(READY).await?;
             self.publisher.spawn()?;
-            self.publisher.ready(READY).await?;
+            self.publisher.wait_until_ready(READY).await?;
         }
         let ours = &self.ours;
         let crowd = Load {
@@ -332,7 +332,7 @@ impl Rig {
             self.publisher.terminate(READY).await?;
             let started = Instant::now();
             self.publisher.spawn()?;
-            self.publisher.ready(READY).await?;
+            self.publisher.wait_until_ready(READY).await?;
             times.push(started.elapsed().as_secs_f64() * 1_000.0);
         }
         println!("start to ready: {} ms", spread(&times));

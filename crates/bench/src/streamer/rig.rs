@@ -11,8 +11,8 @@ use crate::field::{Field, PATIENCE};
 use crate::sink::{Site, Streamer};
 use crate::stream::Stream;
 use crate::usage::Cost;
-use testkit::demo::Histogram;
 use testkit::process::Program;
+use testkit::service::PrometheusHistogram;
 use testkit::service::{Service, ServiceOptions};
 use testkit::workspace;
 
@@ -60,7 +60,7 @@ pub(super) async fn steady(
     field.stack.kafka.create_topic(&topic, 6).await?;
     let site = field.site(&topic).await?;
     let mut streamer = Service::start(&options(&site))?;
-    streamer.ready(READY).await?;
+    streamer.wait_until_ready(READY).await?;
     let warm = Stream {
         rate,
         length: Duration::from_secs(3),
@@ -70,7 +70,7 @@ pub(super) async fn steady(
         from: 0,
     };
     warm.run(field, &site).await?;
-    let before = Histogram::read(&streamer.ask("/metrics").await?.1, KAFKA_TO_ROW);
+    let before = PrometheusHistogram::read(&streamer.get("/metrics").await?.1, KAFKA_TO_ROW);
     let stream = Stream {
         length,
         from: 1_000_000,
@@ -78,7 +78,7 @@ pub(super) async fn steady(
     };
     stream.run(field, &site).await?;
     wait_for_rows(&streamer, (warm.length + length).as_secs() * rate).await?;
-    let after = Histogram::read(&streamer.ask("/metrics").await?.1, KAFKA_TO_ROW);
+    let after = PrometheusHistogram::read(&streamer.get("/metrics").await?.1, KAFKA_TO_ROW);
     let latencies = after.since(&before);
     streamer.terminate(READY).await?;
     field.drop_keyspace(&site.keyspace).await?;
@@ -94,13 +94,13 @@ pub(super) async fn starts_to_ready(field: &mut Field) -> Result<Vec<f64>, Bench
     let site = field.site(TOPIC).await?;
     let options = options(&site).set("checkpoint.on_missing", "latest");
     let mut streamer = Service::start(&options)?;
-    streamer.ready(READY).await?;
+    streamer.wait_until_ready(READY).await?;
     streamer.terminate(READY).await?;
     let mut times = Vec::new();
     for _ in 0..5 {
         let started = Instant::now();
         streamer.spawn()?;
-        streamer.ready(READY).await?;
+        streamer.wait_until_ready(READY).await?;
         times.push(started.elapsed().as_secs_f64() * 1_000.0);
         streamer.terminate(READY).await?;
     }

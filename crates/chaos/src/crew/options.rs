@@ -14,7 +14,7 @@ fn base(name: &'static str, who: Who, plot: &Plot) -> ServiceOptions {
         .log_name(who.to_string())
         .env(moment::FOLDER, moments(&plot.folder, who));
     if let Some(folder) = &plot.binaries {
-        options = options.from_folder(folder);
+        options = options.binary(folder.join(name));
     }
     if let Some((variable, bug)) = plot.bug {
         options = options.env(variable, bug);

@@ -46,7 +46,7 @@ impl Scene<'_> {
         self.crew.stand_up(who, &mut service).await?;
         disk.harm().await?;
         match service.wait(DEADLINE).await {
-            Ok(Some(1)) => service.forget(),
+            Ok(Some(1)) => service.mark_ended(),
             ended => {
                 let told = format!("{who} was to end with 1, its disk is spoiled: {ended:?}");
                 self.crew.note(told);
@@ -61,7 +61,7 @@ impl Scene<'_> {
                 self.crew
                     .note(format!("{who}, started on a spoiled disk: {status}"));
             }
-            service.forget();
+            service.mark_ended();
         }
         self.crew.kill(who, &mut service).await?;
         disk.mend().await?;

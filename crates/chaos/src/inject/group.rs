@@ -34,7 +34,10 @@ impl Scene<'_> {
         let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
             .set("bootstrap.servers", &bootstrap)
             .create()?;
-        let before = KafkaClient::new(&bootstrap)?.ends(&self.plot.name).await?.len();
+        let before = KafkaClient::new(&bootstrap)?
+            .end_offsets(&self.plot.name)
+            .await?
+            .len();
         let options = AdminOptions::new().operation_timeout(Some(DEADLINE));
         let wanted = NewPartitions::new(&self.plot.name, before + more);
         for result in admin.create_partitions([&wanted], &options).await? {
@@ -60,7 +63,7 @@ impl Scene<'_> {
                 fourth.spawn()?;
             }
             // Where another fault keeps it from its servers, it does not come to join.
-            joined |= fourth.ready(JOINS).await.is_ok();
+            joined |= fourth.wait_until_ready(JOINS).await.is_ok();
             sleep(lasts / times.max(1)).await;
             if let Err(error) = fourth.kill().await {
                 self.crew
@@ -84,7 +87,7 @@ impl Scene<'_> {
         self.while_nobody_reads(async {
             sleep(ABSENCE).await;
             let bootstrap = self.venue.stack.kafka.internal_bootstrap();
-            let ends = KafkaClient::new(&bootstrap)?.ends(&self.plot.name).await?;
+            let ends = KafkaClient::new(&bootstrap)?.end_offsets(&self.plot.name).await?;
             let mut list = TopicPartitionList::new();
             for (partition, end) in ends {
                 list.add_partition_offset(&self.plot.name, partition, Offset::Offset(end))?;
@@ -108,7 +111,7 @@ impl Scene<'_> {
         let options = streamer(self.venue, self.plot, who).log_name(format!("{who}-double"));
         let mut double = Service::start(&options)?;
         match service.wait(DEADLINE).await {
-            Ok(Some(1)) => service.forget(),
+            Ok(Some(1)) => service.mark_ended(),
             ended => {
                 let told = format!("{who} was to end with 1 for its double: {ended:?}");
                 self.crew.note(told);
@@ -123,7 +126,7 @@ impl Scene<'_> {
 
     /// The double has the member's part now, and does its work.
     async fn expect_work_of(&self, double: &Service, lasts: Duration) {
-        if let Err(error) = double.ready(DEADLINE).await {
+        if let Err(error) = double.wait_until_ready(DEADLINE).await {
             return self
                 .crew
                 .is_without_effect(format!("the double did not join: {error}"));

@@ -121,7 +121,7 @@ impl Work {
             work.stats.resets += stats.resets;
             work.stats.delayed += stats.delayed;
             work.stats.slices += stats.slices;
-            work.stats.swallowed += stats.swallowed;
+            work.stats.dropped_bytes += stats.dropped_bytes;
         }
         work
     }
@@ -153,17 +153,19 @@ fn begin(proxy: &Proxy, trouble: Trouble) {
         Trouble::OneWay(direction) => Behavior::one_way(direction, Flow::hold()),
         Trouble::HalfOpen => {
             for connection in proxy.connections() {
-                connection.set(Behavior::both(Flow::swallow()));
+                connection.set(Behavior::both(Flow::blackhole()));
             }
             return;
         }
         Trouble::Late(millis) => {
-            let late = Flow::late(Duration::from_millis(millis), Duration::from_millis(millis / 2));
+            let late = Flow::latency(Duration::from_millis(millis), Duration::from_millis(millis / 2));
             Behavior::one_way(Direction::ToClient, late)
         }
         Trouble::Reset(bytes) => Behavior::one_way(Direction::ToClient, Flow::reset_after(bytes)),
         Trouble::Slices => Behavior::both(Flow::one_byte_slices()),
-        Trouble::Slow(bytes) => Behavior::both(Flow::slow(NonZeroU32::new(bytes).unwrap_or(NonZeroU32::MIN))),
+        Trouble::Slow(bytes) => {
+            Behavior::both(Flow::bandwidth(NonZeroU32::new(bytes).unwrap_or(NonZeroU32::MIN)))
+        }
     };
     proxy.set(conduct);
 }
@@ -190,7 +192,7 @@ mod tests {
             resets,
             delayed,
             slices,
-            swallowed: 0,
+            dropped_bytes: 0,
         };
         let none = ProxyStats::default();
         for (trouble, done) in [

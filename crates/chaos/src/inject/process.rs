@@ -99,7 +99,7 @@ impl Scene<'_> {
         let came = !moment::revoke(&folder, name);
         if came && !alive() {
             // It died there and nowhere else, so this is no end to be noted.
-            service.forget();
+            service.mark_ended();
         } else {
             if !came {
                 let told = format!("{who} never came to {name} in {} s", lasts.as_secs());

@@ -12,7 +12,7 @@ use crate::crew::is_running;
 use crate::evidence::{Sign, Who};
 use crate::fault::Resource;
 use crate::laws::MEMORY_BOUNDS;
-use testkit::proxy::{Proxy, locals, remotes};
+use testkit::proxy::{Proxy, local_addresses, remote_addresses};
 
 /// The limit bounds the number of a new descriptor, and not how many there are. Every process has these three.
 const NO_DESCRIPTORS: u64 = 3;
@@ -69,7 +69,7 @@ impl Scene<'_> {
             let servers = self.venue.kafka.iter().chain(&self.venue.cassandra);
             servers.chain([&self.crew.door, &self.crew.way])
         };
-        let own = locals(pid).unwrap_or_default();
+        let own = local_addresses(pid).unwrap_or_default();
         for connection in proxies().flat_map(Proxy::connections) {
             if own.contains(&connection.client()) {
                 connection.reset();
@@ -77,7 +77,7 @@ impl Scene<'_> {
         }
         sleep(TRIES).await;
         let there: Vec<_> = proxies().map(Proxy::address).collect();
-        let kept = remotes(pid).unwrap_or_default();
+        let kept = remote_addresses(pid).unwrap_or_default();
         if let Some(remote) = kept.iter().find(|remote| there.contains(remote)) {
             let told = format!("{who} without file descriptors is connected to {remote}");
             self.crew.is_without_effect(told);

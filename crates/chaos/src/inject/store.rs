@@ -42,13 +42,13 @@ impl Scene<'_> {
         for who in &streamers {
             let mut service = self.crew.get(*who).await;
             match service.wait(DEADLINE).await {
-                Ok(Some(78)) => service.forget(),
+                Ok(Some(78)) => service.mark_ended(),
                 ended => {
                     self.crew.note(format!(
                         "{who} was to end with 78 for the dropped table: {ended:?}"
                     ));
                     self.crew.kill(*who, &mut service).await?;
-                    service.forget();
+                    service.mark_ended();
                 }
             }
         }

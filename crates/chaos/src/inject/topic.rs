@@ -35,7 +35,10 @@ impl Scene<'_> {
         let began = self.now();
         self.pause.hold();
         let tap = KafkaClient::new(self.venue.stack.kafka.internal_bootstrap())?;
-        let (read, ends) = (tap.read(&self.plot.name).await?, tap.ends(&self.plot.name).await?);
+        let (read, ends) = (
+            tap.read(&self.plot.name).await?,
+            tap.end_offsets(&self.plot.name).await?,
+        );
         let checkpoints = self.checkpoints().await?;
         let topic = checkpoints.values().next().map(|checkpoint| checkpoint.topic_id);
         let reached = |(partition, end): (&i32, &i64)| {
@@ -80,7 +83,7 @@ impl Scene<'_> {
                 Err(KafkaError::AdminOp(RDKafkaErrorCode::TopicAlreadyExists)) if Instant::now() < until => {}
                 Err(error) => return Err(error.into()),
             }
-            let ends = tap.ends(name).await.unwrap_or_default();
+            let ends = tap.end_offsets(name).await.unwrap_or_default();
             if ends.len() == partitions && ends.values().all(|end| *end == 0) {
                 return Ok(());
             }
@@ -101,7 +104,7 @@ impl Scene<'_> {
         let (who, service) = &mut held[0];
         service.spawn()?;
         match service.wait(DEADLINE).await {
-            Ok(Some(78)) => service.forget(),
+            Ok(Some(78)) => service.mark_ended(),
             ended => {
                 let told = format!("{who} was to end with 78 for the records that are gone: {ended:?}");
                 self.crew.note(told);

@@ -44,7 +44,7 @@ pub(crate) async fn settle(scene: Scene<'_>) {
 async fn is_settled(scene: Scene<'_>, table: &mut Option<CassandraClient>) -> Result<bool, RoundError> {
     let name = &scene.plot.name;
     let ends = KafkaClient::new(scene.venue.stack.kafka.internal_bootstrap())?
-        .ends(name)
+        .end_offsets(name)
         .await?;
     let table = match table {
         Some(table) => table,
@@ -75,7 +75,7 @@ pub(super) async fn gather(
     let tap = KafkaClient::new(venue.stack.kafka.internal_bootstrap())?;
     let points = venue.stack.cassandra.contact_points();
     let table = CassandraClient::connect(&points, &plot.name).await?.by_quorum();
-    let ends = tap.ends(&plot.name).await?;
+    let ends = tap.end_offsets(&plot.name).await?;
     let checkpoints = table.checkpoints(&plot.name, &plot.name).await?;
     let before = gone.before.as_ref().map(|(id, _)| *id);
     let ids = checkpoints.values().map(|checkpoint| checkpoint.topic_id);

@@ -4,7 +4,7 @@
 use rand::RngExt as _;
 use rand::rngs::StdRng;
 
-use testkit::kafka_client::Outgoing;
+use testkit::kafka_client::ProducerRecord;
 use testkit::people::Person;
 
 /// A line of NDJSON that is no valid record; each breaks one rule of the contract.
@@ -29,7 +29,7 @@ pub(super) fn body(chance: &mut StdRng) -> String {
 }
 
 /// A record as another producer may write it.
-pub(super) fn record(chance: &mut StdRng) -> Outgoing {
+pub(super) fn record(chance: &mut StdRng) -> ProducerRecord {
     let value = match chance.random_range(0..6) {
         0 => Some(vec![0xff, 0xfe, 0x00]),
         1 => Some(Vec::new()),
@@ -37,11 +37,11 @@ pub(super) fn record(chance: &mut StdRng) -> Outgoing {
         2 => None,
         _ => Some(body(chance).into_bytes()),
     };
-    Outgoing {
+    ProducerRecord {
         key: chance.random_bool(0.5).then(|| b"nobody".to_vec()),
         value,
         headers: vec![("origin".to_owned(), b"elsewhere".to_vec())],
-        ..Outgoing::default()
+        ..ProducerRecord::default()
     }
 }
 

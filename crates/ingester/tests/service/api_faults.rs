@@ -7,7 +7,7 @@ use ingester::http::endpoint::Endpoint;
 use ingester::run::report::{Report, RunOutcome};
 use model::User;
 use serde_json::Value;
-use testkit::randomuser::{self, BrokenField, Budget, Fault, Options, RandomUserApi, Refusal};
+use testkit::randomuser::{self, BrokenField, Fault, Options, RandomUserApi, RateLimit, Refusal};
 
 use crate::pipeline;
 use crate::publisher_stack::PublisherStack;
@@ -201,13 +201,13 @@ async fn rate_limited_run_waits_and_reports_the_wait() {
 #[tokio::test(flavor = "multi_thread")]
 async fn rate_limit_used_by_others_is_waited_out() {
     for refusal in [Refusal::TooManyRequests, Refusal::Unavailable] {
-        let budget = Budget {
+        let budget = RateLimit {
             users: 5,
             window: Duration::from_millis(700),
             refusal,
         };
         let options = Options {
-            budget: Some(budget),
+            rate_limit: Some(budget),
             ..Options::default()
         };
         let (api, stack) = (
@@ -226,13 +226,13 @@ async fn rate_limit_used_by_others_is_waited_out() {
 #[tokio::test(flavor = "multi_thread")]
 async fn own_rate_limit_prevents_refusals() {
     let window = Duration::from_millis(400);
-    let budget = Budget {
+    let budget = RateLimit {
         users: 10,
         window,
         refusal: Refusal::TooManyRequests,
     };
     let options = Options {
-        budget: Some(budget),
+        rate_limit: Some(budget),
         ..Options::default()
     };
     let (api, stack) = (
@@ -249,7 +249,7 @@ async fn own_rate_limit_prevents_refusals() {
         report.counts.rate_limited_seconds > 0.5,
         "it waited for two windows"
     );
-    let refused = |request: &randomuser::ServedRequest| request.outcome == randomuser::Outcome::OverBudget;
+    let refused = |request: &randomuser::ServedRequest| request.outcome == randomuser::Outcome::RateLimited;
     assert!(!api.requests().iter().any(refused));
 }
 

@@ -67,7 +67,7 @@ impl PublisherStack {
             options = options.set(key, *value);
         }
         let publisher = Service::start(&options).unwrap();
-        publisher.ready(TIMEOUT).await.unwrap();
+        publisher.wait_until_ready(TIMEOUT).await.unwrap();
         let named = settings.iter().find(|(key, _)| *key == "kafka.topic");
         let stack = Self {
             publisher,
@@ -82,7 +82,7 @@ impl PublisherStack {
     async fn wait_for_leaders(&self) {
         let (until, client) = (Instant::now() + TIMEOUT, KafkaClient::new(&self.brokers).unwrap());
         loop {
-            let ends = client.ends(&self.topic).await;
+            let ends = client.end_offsets(&self.topic).await;
             if ends.as_ref().is_ok_and(|ends| !ends.is_empty()) {
                 return;
             }
@@ -122,7 +122,7 @@ impl PublisherStack {
     async fn records(&self) -> Vec<TopicRecord> {
         let (until, client) = (Instant::now() + TIMEOUT, KafkaClient::new(&self.brokers).unwrap());
         loop {
-            let ends = client.ends(&self.topic).await;
+            let ends = client.end_offsets(&self.topic).await;
             let records = client.read(&self.topic).await;
             match (&ends, records) {
                 (Ok(ends), Ok(records)) if reaches(&records, ends) => return records,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use testkit::randomuser::{self, Budget, Fault, Options, RandomUserApi, Refusal, ServedRequest};
+use testkit::randomuser::{self, Fault, Options, RandomUserApi, RateLimit, Refusal, ServedRequest};
 
 use crate::ingester_process::Ingester;
 use crate::ingester_service::{IngesterService, TIMEOUT, instant, path};
@@ -124,7 +124,7 @@ async fn pending_retry_survives_kill_9_and_starts_when_due() {
 async fn rate_limit_usage_survives_a_restart() {
     let window = Duration::from_secs(10);
     let options = Options {
-        budget: Some(Budget {
+        rate_limit: Some(RateLimit {
             users: 10,
             window,
             refusal: Refusal::TooManyRequests,

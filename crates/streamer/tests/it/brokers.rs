@@ -209,14 +209,14 @@ async fn roles(one: Service, other: Service) -> (Service, Service) {
 }
 
 async fn is_live(member: &Service) {
-    let (status, body) = member.ask("/healthz").await.unwrap();
+    let (status, body) = member.get("/healthz").await.unwrap();
     assert_eq!(status, StatusCode::OK, "{body}");
 }
 
 /// Waits until `/readyz` says that Kafka is missed, for as long as the law gives.
 async fn misses_kafka(member: &Service) {
     let answer = member
-        .readiness(StatusCode::SERVICE_UNAVAILABLE, PATIENCE)
+        .wait_for_readiness(StatusCode::SERVICE_UNAVAILABLE, PATIENCE)
         .await
         .unwrap();
     let dependencies = answer["dependencies"].as_array().unwrap();
@@ -232,7 +232,7 @@ async fn misses_kafka(member: &Service) {
 async fn goes_on_missing_kafka(member: &Service) {
     let since = Instant::now();
     while since.elapsed() < PATIENCE {
-        let (status, body) = member.ask("/readyz").await.unwrap();
+        let (status, body) = member.get("/readyz").await.unwrap();
         let after = since.elapsed();
         assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "after {after:?}: {body}");
         is_live(member).await;
@@ -242,7 +242,7 @@ async fn goes_on_missing_kafka(member: &Service) {
 
 /// Waits until it is ready, for as long as the law gives.
 async fn is_ready(member: &Service) {
-    member.ready(PATIENCE).await.unwrap();
+    member.wait_until_ready(PATIENCE).await.unwrap();
     is_live(member).await;
 }
 
@@ -277,15 +277,15 @@ async fn whichever_broker_is_away_readiness_tells_of_what_went_with_it_and_comes
 /// more, unless it is told anew where to ask. This one is fenced before each of its heartbeats.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_that_says_there_are_none_is_asked_again() {
-    let cluster = KafkaCluster::lease(&KafkaOptions::fickle()).await.unwrap();
+    let cluster = KafkaCluster::lease(&KafkaOptions::flapping()).await.unwrap();
     let world = World::bare("fickle").await;
     let options = world.options().set("kafka.brokers", cluster.bootstrap());
     let streamer = Service::start(&options).unwrap();
     let returns = async {
         for _ in 0..6 {
-            streamer.ready(DEADLINE).await.unwrap();
+            streamer.wait_until_ready(DEADLINE).await.unwrap();
             streamer
-                .readiness(StatusCode::SERVICE_UNAVAILABLE, DEADLINE)
+                .wait_for_readiness(StatusCode::SERVICE_UNAVAILABLE, DEADLINE)
                 .await
                 .unwrap();
         }
@@ -326,7 +326,7 @@ async fn a_partition_that_cant_be_read_is_missed_by_who_is_given_it(
     is_ready(&idle).await;
     three.works().await;
     holder.spawn().unwrap();
-    holder.ready(DEADLINE).await.unwrap();
+    holder.wait_until_ready(DEADLINE).await.unwrap();
     let roles = roles(holder, idle).await;
     three.works().await;
     roles

@@ -15,7 +15,7 @@ async fn a_restart_goes_on_where_the_checkpoint_says_and_reads_nothing_twice() {
     assert_eq!(streamer.terminate(DEADLINE).await.unwrap(), Some(0));
     world.write(&people(50)).await;
     streamer.spawn().unwrap();
-    streamer.ready(DEADLINE).await.unwrap();
+    streamer.wait_until_ready(DEADLINE).await.unwrap();
     world.caught_up().await;
     assert_eq!(
         streamer.metric("streamer_records_total", "").await.unwrap(),
@@ -54,7 +54,7 @@ async fn with_latest_what_was_there_before_is_not_read_but_a_kill_before_the_fir
     let later = people(2);
     world.write(&later).await;
     streamer.spawn().unwrap();
-    streamer.ready(DEADLINE).await.unwrap();
+    streamer.wait_until_ready(DEADLINE).await.unwrap();
     world.caught_up().await;
     let users = world.users().await;
     assert_eq!(

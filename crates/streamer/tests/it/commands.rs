@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use cdrs_tokio::types::ByName as _;
 use serde_json::{Value, json};
 use testkit::cassandra_client::UserRow;
-use testkit::kafka_client::Outgoing;
+use testkit::kafka_client::ProducerRecord;
 use testkit::service::{Service, ServiceOptions};
 use uuid::Uuid;
 
@@ -49,7 +49,7 @@ pub(crate) async fn stop(streamer: &mut Service) {
 
 async fn start(streamer: &mut Service) {
     streamer.spawn().unwrap();
-    streamer.ready(DEADLINE).await.unwrap();
+    streamer.wait_until_ready(DEADLINE).await.unwrap();
 }
 
 pub(crate) async fn write_times(world: &World) -> BTreeMap<Uuid, i64> {
@@ -77,13 +77,13 @@ pub(crate) fn an_hour_ago() -> i64 {
 }
 
 /// `versions` of each user in turn, under timestamps that step back and forth.
-fn history(ids: &[Uuid], versions: usize) -> Vec<Outgoing> {
+fn history(ids: &[Uuid], versions: usize) -> Vec<ProducerRecord> {
     let base = an_hour_ago();
     let mut records = Vec::new();
     for version in 0..versions {
         for id in ids {
             let place = i64::try_from(records.len()).unwrap();
-            records.push(Outgoing {
+            records.push(ProducerRecord {
                 timestamp: Some(base + (place * 7_919) % 100_000 - place),
                 ..outgoing(*id, &format!("v{version}"))
             });
@@ -96,10 +96,10 @@ pub(crate) fn ids(count: usize) -> Vec<Uuid> {
     people(count).into_iter().map(|(id, _)| id).collect()
 }
 
-pub(crate) fn tombstone(id: Uuid) -> Outgoing {
-    Outgoing {
+pub(crate) fn tombstone(id: Uuid) -> ProducerRecord {
+    ProducerRecord {
         key: Some(id.to_string().into_bytes()),
-        ..Outgoing::default()
+        ..ProducerRecord::default()
     }
 }
 
@@ -130,7 +130,7 @@ async fn a_dropped_table_is_filled_again_by_a_replay_from_the_beginning() {
     );
 
     // What comes after still wins, however old its timestamp is.
-    let late = Outgoing {
+    let late = ProducerRecord {
         timestamp: Some(an_hour_ago() - 3_600_000),
         ..outgoing(ids[1], "late")
     };
@@ -167,7 +167,7 @@ async fn a_replay_from_the_middle_changes_no_row_and_no_write_timestamp() {
         );
         assert_eq!(rows(&world).await, before, "from offset {from}");
     }
-    let late = Outgoing {
+    let late = ProducerRecord {
         timestamp: Some(an_hour_ago() - 3_600_000),
         ..outgoing(ids[0], "late")
     };
@@ -182,7 +182,7 @@ async fn a_replay_from_a_time_begins_with_the_first_record_of_that_time() {
     let mut streamer = world.streamer().await;
     let base = an_hour_ago() / 60_000 * 60_000;
     let records: Vec<_> = (0..10)
-        .map(|minute| Outgoing {
+        .map(|minute| ProducerRecord {
             timestamp: Some(base + minute * 60_000),
             ..outgoing(Uuid::new_v4(), "x")
         })
@@ -282,7 +282,7 @@ async fn status_tells_how_far_each_partition_is() {
     let world = World::new("status", 2).await;
     let to = |partition, count| -> Vec<_> {
         (0..count)
-            .map(|_| Outgoing {
+            .map(|_| ProducerRecord {
                 partition: Some(partition),
                 ..outgoing(Uuid::new_v4(), "x")
             })
@@ -325,9 +325,9 @@ async fn status_tells_how_far_each_partition_is() {
 async fn reset_limits_clears_the_counts_and_moves_nothing() {
     let world = World::new("resume", 1).await;
     let mut streamer = world.streamer().await;
-    let garbage = Outgoing {
+    let garbage = ProducerRecord {
         value: Some(b"garbage".to_vec()),
-        ..Outgoing::default()
+        ..ProducerRecord::default()
     };
     world
         .tap

@@ -165,7 +165,7 @@ async fn write(world: &World, ids: &[Uuid], name: &str) {
 
 /// Waits until all that is in the topic is checkpointed by `group`.
 async fn reached(world: &World, group: &str) {
-    let ends = world.tap.ends(&world.topic).await.unwrap();
+    let ends = world.tap.end_offsets(&world.topic).await.unwrap();
     eventually("the group is at the end", async || {
         let found = world.table.checkpoints(group, &world.topic).await;
         let found = found.map_err(|error| error.to_string())?;
@@ -205,7 +205,7 @@ async fn the_spark_jobs_topic_and_table_are_taken_over_in_the_middle_of_its_work
     let job = Job::new(&world);
     let ids = ids(150);
     write(&world, &ids, "v1").await;
-    job.works_up_to(&world.tap.ends(&world.topic).await.unwrap())
+    job.works_up_to(&world.tap.end_offsets(&world.topic).await.unwrap())
         .await;
     // Of times that Kafka has forgotten.
     for id in crate::commands::ids(5) {
@@ -234,12 +234,12 @@ async fn the_spark_jobs_topic_and_table_are_taken_over_in_the_middle_of_its_work
     let mut streamer = world.start(&beside).await;
     let work = async {
         for _ in 0..3 {
-            job.works_up_to(&world.tap.ends(&world.topic).await.unwrap())
+            job.works_up_to(&world.tap.end_offsets(&world.topic).await.unwrap())
                 .await;
         }
     };
     world.while_flowing(20, work).await;
-    job.works_up_to(&world.tap.ends(&world.topic).await.unwrap())
+    job.works_up_to(&world.tap.end_offsets(&world.topic).await.unwrap())
         .await;
     reached(&world, &trial).await;
     assert_eq!(verify(&beside).await.0, Some(0), "{}", verify(&beside).await.1);
@@ -247,7 +247,7 @@ async fn the_spark_jobs_topic_and_table_are_taken_over_in_the_middle_of_its_work
 
     // It is stopped while it is behind: what it wrote last is older than what the topic holds, and was written later.
     write(&world, &ids, "v2").await;
-    let middle = world.tap.ends(&world.topic).await.unwrap();
+    let middle = world.tap.end_offsets(&world.topic).await.unwrap();
     write(&world, &ids, "v3").await;
     reached(&world, &trial).await;
     job.works_up_to(&middle).await;
@@ -286,7 +286,7 @@ async fn the_spark_jobs_topic_and_table_are_taken_over_in_the_middle_of_its_work
     write(&world, &ids, "v5").await;
     let job = Job::new(&world);
     assert_eq!(job.offsets(), middle);
-    job.works_up_to(&world.tap.ends(&world.topic).await.unwrap())
+    job.works_up_to(&world.tap.end_offsets(&world.topic).await.unwrap())
         .await;
     texts_are_the_log(&world, &old).await;
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use testkit::kafka_client::Outgoing;
+use testkit::kafka_client::ProducerRecord;
 use testkit::proxy::Proxy;
 use testkit::service::Service;
 use uuid::Uuid;
@@ -188,7 +188,7 @@ async fn a_value_that_the_server_refuses_costs_that_row_alone() {
     let email = format!("{name}@x");
     let refused = long.iter().map(|(id, _)| {
         let value = String::from_utf8(record(*id, "x")).unwrap();
-        Outgoing {
+        ProducerRecord {
             value: Some(
                 value
                     .replace(r#""email":"x@x""#, &format!(r#""email":"{email}""#))
@@ -246,7 +246,7 @@ async fn a_frozen_node_is_told_and_waited_for_and_nothing_is_lost() {
             let reason = turns_unready(&streamer).await;
             assert!(reason.contains("cassandra"), "{reason}");
             drop(frozen);
-            streamer.ready(SOON).await.unwrap();
+            streamer.wait_until_ready(SOON).await.unwrap();
             world.goes_on().await;
         })
         .await;

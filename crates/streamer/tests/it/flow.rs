@@ -47,7 +47,7 @@ impl World {
     /// Waits until everything that is in the topic now is checkpointed; returns how long it took.
     pub(crate) async fn goes_on(&self) -> Duration {
         let started = Instant::now();
-        let ends = self.tap.ends(&self.topic).await.unwrap();
+        let ends = self.tap.end_offsets(&self.topic).await.unwrap();
         eventually("what is in the topic is checkpointed", async || {
             let checkpoints = self
                 .table
@@ -81,7 +81,7 @@ impl World {
 
     /// There is no dead letter.
     pub(crate) async fn nothing_is_refused(&self) {
-        let letters = self.tap.ends(&self.dead_letter_topic()).await.unwrap();
+        let letters = self.tap.end_offsets(&self.dead_letter_topic()).await.unwrap();
         assert_eq!(letters.values().sum::<i64>(), 0, "dead letters");
     }
 }
@@ -94,10 +94,10 @@ pub(crate) async fn metric(streamer: &Service, name: &str, labels: &str) -> f64 
 /// Waits until `/readyz` answers 503; returns what it says. Liveness must not fail for a dependency.
 pub(crate) async fn turns_unready(streamer: &Service) -> String {
     let reason = streamer
-        .readiness(StatusCode::SERVICE_UNAVAILABLE, DEADLINE)
+        .wait_for_readiness(StatusCode::SERVICE_UNAVAILABLE, DEADLINE)
         .await
         .unwrap();
-    assert_eq!(streamer.ask("/healthz").await.unwrap().0, StatusCode::OK);
+    assert_eq!(streamer.get("/healthz").await.unwrap().0, StatusCode::OK);
     reason.to_string()
 }
 

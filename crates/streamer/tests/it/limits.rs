@@ -3,29 +3,29 @@
 use std::cell::Cell;
 
 use serde_json::Value;
-use testkit::kafka_client::Outgoing;
+use testkit::kafka_client::ProducerRecord;
 use testkit::service::Service;
 use uuid::Uuid;
 
 use crate::commands::{done, operate, stop};
 use crate::world::{DEADLINE, World, eventually, outgoing};
 
-fn to(partition: i32, record: Outgoing) -> Outgoing {
-    Outgoing {
+fn to(partition: i32, record: ProducerRecord) -> ProducerRecord {
+    ProducerRecord {
         partition: Some(partition),
         ..record
     }
 }
 
-fn garbage() -> Outgoing {
-    Outgoing {
+fn garbage() -> ProducerRecord {
+    ProducerRecord {
         value: Some(b"garbage".to_vec()),
-        ..Outgoing::default()
+        ..ProducerRecord::default()
     }
 }
 
 /// `count` users in `partition`.
-fn good(partition: i32, count: usize) -> Vec<Outgoing> {
+fn good(partition: i32, count: usize) -> Vec<ProducerRecord> {
     let users = (0..count).map(|_| to(partition, outgoing(Uuid::new_v4(), "x")));
     users.collect()
 }
@@ -57,7 +57,7 @@ async fn letters(world: &World) -> usize {
 async fn reason(streamer: &Service) -> String {
     let told = Cell::new(String::new());
     eventually("readiness tells of a stopped partition", async || {
-        let (_, body) = streamer.ask("/readyz").await.map_err(|error| error.to_string())?;
+        let (_, body) = streamer.get("/readyz").await.map_err(|error| error.to_string())?;
         let readiness: Value = serde_json::from_str(&body).map_err(|error| error.to_string())?;
         let dependencies = readiness["dependencies"].as_array().ok_or("no dependencies")?;
         let partitions = dependencies.iter().find(|it| it["name"] == "partitions");
@@ -100,7 +100,7 @@ async fn so_many_dead_letters_in_a_row_stop_their_partition_alone_and_across_res
         Some(1.0)
     );
     assert_eq!(
-        streamer.ask("/healthz").await.unwrap().0,
+        streamer.get("/healthz").await.unwrap().0,
         200,
         "a restart cures nothing"
     );
@@ -132,7 +132,7 @@ async fn so_many_dead_letters_in_a_row_stop_their_partition_alone_and_across_res
     stop(&mut streamer).await;
     done(&world, "dead-letters reset-limits").await;
     streamer.spawn().unwrap();
-    streamer.ready(DEADLINE).await.unwrap();
+    streamer.wait_until_ready(DEADLINE).await.unwrap();
     checkpoints_are(&world, [16, 10]).await;
     assert_eq!(letters(&world).await, 9);
     assert_eq!(

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use testkit::proxy::{Behavior, Direction, Flow, Proxy, remotes};
+use testkit::proxy::{Behavior, Direction, Flow, Proxy, remote_addresses};
 use testkit::service::{Service, ServiceOptions};
 
 use crate::chance::Chance;
@@ -49,7 +49,7 @@ impl Line {
     }
 
     fn nothing_walks_around(&self, streamer: &Service) {
-        let remotes = remotes(streamer.child().unwrap().pid()).unwrap();
+        let remotes = remote_addresses(streamer.child().unwrap().pid()).unwrap();
         assert!(
             remotes.contains(&self.proxy.address()) && !remotes.contains(&self.world.node()),
             "{remotes:?}"
@@ -104,7 +104,7 @@ async fn half_open_connections_cost_a_deadline_and_a_session_and_nothing_else() 
         .while_records_flow(async {
             let streamer = line.streamer().await;
             for direction in [Direction::ToServer, Direction::ToClient] {
-                let ids = line.disturb_open(Behavior::one_way(direction, Flow::swallow()));
+                let ids = line.disturb_open(Behavior::one_way(direction, Flow::blackhole()));
                 line.are_replaced(&ids).await;
                 let took = line.world.goes_on().await;
                 assert!(took < BACK, "{direction:?}: {took:?}");
@@ -131,18 +131,18 @@ async fn a_network_that_swallows_everything_is_told_and_waited_for() {
         .world
         .while_records_flow(async {
             let streamer = line.streamer().await;
-            line.proxy.set(Behavior::both(Flow::swallow()));
+            line.proxy.set(Behavior::both(Flow::blackhole()));
             let reason = turns_unready(&streamer).await;
             assert!(reason.contains("cassandra"), "{reason}");
             eventually("the cause is named", async || {
-                let (_, body) = streamer.ask("/readyz").await.map_err(|error| error.to_string())?;
+                let (_, body) = streamer.get("/readyz").await.map_err(|error| error.to_string())?;
                 let named = body.contains(&format!("{}: no response within 1000 ms", line.proxy.address()));
                 if named { Ok(()) } else { Err(body) }
             })
             .await;
             line.proxy.set(Behavior::default());
             let back = Instant::now();
-            streamer.ready(BACK).await.unwrap();
+            streamer.wait_until_ready(BACK).await.unwrap();
             line.world.goes_on().await;
             assert!(back.elapsed() < BACK, "{:?}", back.elapsed());
             streamer
@@ -199,7 +199,7 @@ async fn replies_two_seconds_late_are_waited_for_on_the_same_session() {
             let streamer = line.streamer().await;
             line.world.goes_on().await;
             let accepted = line.proxy.accepted();
-            let late = Flow::late(Duration::from_secs(2), Duration::from_millis(300));
+            let late = Flow::latency(Duration::from_secs(2), Duration::from_millis(300));
             line.proxy.set(Behavior::one_way(Direction::ToClient, late));
             let since = Instant::now();
             // What was acknowledged before may only wait for its checkpoint, whose write is not late; what comes now is.
@@ -268,21 +268,21 @@ async fn one_byte_at_a_time_either_way_is_slow_and_right() {
 async fn a_session_that_is_never_finished_is_given_up_and_told() {
     let line = Line::new("endless").await;
     // Our own handshake, the first connection, passes; what the driver builds after it is swallowed.
-    let slow = Flow::late(Duration::from_millis(100), Duration::ZERO);
+    let slow = Flow::latency(Duration::from_millis(100), Duration::ZERO);
     line.proxy.set(Behavior::one_way(Direction::ToServer, slow));
     let streamer = Service::start(&line.options()).unwrap();
     eventually("the session is given up", async || {
         for connection in line.proxy.connections().iter().filter(|it| it.id() > 0) {
-            connection.set(Behavior::both(Flow::swallow()));
+            connection.set(Behavior::both(Flow::blackhole()));
         }
-        let (_, body) = streamer.ask("/readyz").await.map_err(|error| error.to_string())?;
+        let (_, body) = streamer.get("/readyz").await.map_err(|error| error.to_string())?;
         let told = body.contains("no session within 2000 ms") || body.contains("no response within 1000 ms");
         if told { Ok(()) } else { Err(body) }
     })
     .await;
     assert!(line.proxy.accepted() > 1, "the driver was never asked");
     line.proxy.set(Behavior::default());
-    streamer.ready(BACK).await.unwrap();
+    streamer.wait_until_ready(BACK).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -303,14 +303,14 @@ async fn after_an_outage_every_contact_point_is_tried_again() {
             line.proxy.reset();
             turns_unready(&streamer).await;
             other.accept().await.unwrap();
-            streamer.ready(BACK).await.unwrap();
+            streamer.wait_until_ready(BACK).await.unwrap();
             line.world.goes_on().await;
             streamer
         })
         .await;
     assert!(other.accepted() > 0);
     line.world.nothing_is_lost_or_refused().await;
-    let remotes = remotes(streamer.child().unwrap().pid()).unwrap();
+    let remotes = remote_addresses(streamer.child().unwrap().pid()).unwrap();
     assert!(!remotes.contains(&line.world.node()), "{remotes:?}");
 }
 
@@ -325,7 +325,7 @@ async fn a_node_that_comes_back_on_another_port_is_found_behind_its_contact_poin
             line.proxy.retarget(moved.address());
             line.proxy.reset();
             line.world.goes_on().await;
-            streamer.ready(DEADLINE).await.unwrap();
+            streamer.wait_until_ready(DEADLINE).await.unwrap();
             streamer
         })
         .await;
@@ -361,7 +361,7 @@ async fn after_an_outage_the_name_of_a_contact_point_is_resolved_anew() {
             "cassandra.contact_points",
             format!("cassandra.affluent.test:{port}"),
         )
-        .through(with_hosts(&hosts));
+        .wrapped_by(with_hosts(&hosts));
     let streamer = line
         .world
         .while_records_flow(async {
@@ -374,13 +374,13 @@ async fn after_an_outage_the_name_of_a_contact_point_is_resolved_anew() {
             line.proxy.reset();
             turns_unready(&streamer).await;
             name_means(moved.address());
-            streamer.ready(BACK).await.unwrap();
+            streamer.wait_until_ready(BACK).await.unwrap();
             line.world.goes_on().await;
             streamer
         })
         .await;
     line.world.nothing_is_lost_or_refused().await;
-    let remotes = remotes(streamer.child().unwrap().pid()).unwrap();
+    let remotes = remote_addresses(streamer.child().unwrap().pid()).unwrap();
     assert!(
         remotes.contains(&moved.address()) && !remotes.contains(&line.world.node()),
         "{remotes:?}"

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cdrs_tokio::types::ByName as _;
-use testkit::kafka_client::Outgoing;
+use testkit::kafka_client::ProducerRecord;
 use uuid::Uuid;
 
 use crate::commands::{an_hour_ago, done, ids, stop, tombstone};
@@ -52,10 +52,10 @@ fn rows_are_whole(times: &BTreeMap<Uuid, BTreeMap<&'static str, i64>>) {
     }
 }
 
-fn without_registration(record: Outgoing) -> Outgoing {
+fn without_registration(record: ProducerRecord) -> ProducerRecord {
     let value = String::from_utf8(record.value.unwrap()).unwrap();
     let value = value.replace(r#""registered_date":"2010-01-01T00:00:00.001Z","#, "");
-    Outgoing {
+    ProducerRecord {
         value: Some(value.into_bytes()),
         ..record
     }
@@ -63,7 +63,7 @@ fn without_registration(record: Outgoing) -> Outgoing {
 
 /// Versions of each user by two producers, whose clocks are an hour apart and step back; each fifth version lacks a
 /// field, each seventh is a deletion.
-fn disorder(ids: &[Uuid], from: usize, versions: usize) -> Vec<Outgoing> {
+fn disorder(ids: &[Uuid], from: usize, versions: usize) -> Vec<ProducerRecord> {
     let base = an_hour_ago() + 600_000;
     let mut records = Vec::new();
     for version in from..from + versions {
@@ -76,7 +76,7 @@ fn disorder(ids: &[Uuid], from: usize, versions: usize) -> Vec<Outgoing> {
                 _ if version % 5 == 4 => without_registration(outgoing(*id, &format!("v{version}"))),
                 _ => outgoing(*id, &format!("v{version}")),
             };
-            records.push(Outgoing {
+            records.push(ProducerRecord {
                 timestamp: Some(timestamp),
                 ..record
             });
@@ -107,7 +107,7 @@ async fn after_every_disorder_each_row_is_its_users_last_event_in_every_column()
         world.busy(&streamer).await;
         streamer.kill().await.unwrap();
         streamer.spawn().unwrap();
-        streamer.ready(crate::world::DEADLINE).await.unwrap();
+        streamer.wait_until_ready(crate::world::DEADLINE).await.unwrap();
     }
     world.caught_up().await;
     world.table_is_the_log().await;
@@ -137,7 +137,7 @@ async fn after_every_disorder_each_row_is_its_users_last_event_in_every_column()
     // And what comes then still has the last word, under whatever timestamp.
     let late: Vec<_> = ids
         .iter()
-        .map(|id| Outgoing {
+        .map(|id| ProducerRecord {
             timestamp: Some(an_hour_ago()),
             ..outgoing(*id, "late")
         })

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use testkit::kafka_client::{KafkaClient, Outgoing};
+use testkit::kafka_client::{KafkaClient, ProducerRecord};
 use testkit::process::Program;
 use testkit::servers::{KafkaCluster, KafkaOptions, Software, jars};
 use testkit::workspace;
@@ -72,7 +72,7 @@ async fn the_production_configuration_reaches_kafka_and_cassandra_over_tls_with_
     let world = guarded("production", 1).await;
     let authority = world.authority();
     let (certificate, key) = authority.issue("kafka", &["127.0.0.1"]);
-    let options = KafkaOptions::guarded_over_tls(&joined(&[&key, &certificate]));
+    let options = KafkaOptions::scram_over_tls(&joined(&[&key, &certificate]));
     let kafka = KafkaCluster::lease(&options).await.unwrap();
     kafka.create_topic(&world.topic, 1).await.unwrap();
     let dead_letters = world.dead_letter_topic();
@@ -123,9 +123,9 @@ async fn the_production_configuration_reaches_kafka_and_cassandra_over_tls_with_
     let mut streamer = world.start(&options).await;
 
     let tap = KafkaClient::new(kafka.internal_bootstrap()).unwrap();
-    let garbage = Outgoing {
+    let garbage = ProducerRecord {
         value: Some(b"garbage".to_vec()),
-        ..Outgoing::default()
+        ..ProducerRecord::default()
     };
     let users = people(50);
     let records: Vec<_> = users
@@ -144,7 +144,7 @@ async fn the_production_configuration_reaches_kafka_and_cassandra_over_tls_with_
     })
     .await;
     eventually("the garbage is a dead letter", async || {
-        match tap.ends(dead_letters).await {
+        match tap.end_offsets(dead_letters).await {
             Ok(ends) if ends.values().sum::<i64>() == 1 => Ok(()),
             other => Err(format!("{other:?}")),
         }

@@ -211,8 +211,8 @@ async fn members_without_a_partition_are_ready_and_take_over_from_one_that_is_ki
             world.goes_on().await;
             let mut holder = None;
             for (index, member) in members.iter().enumerate() {
-                assert_eq!(member.ask("/readyz").await.unwrap().0, 200);
-                assert_eq!(member.ask("/healthz").await.unwrap().0, 200);
+                assert_eq!(member.get("/readyz").await.unwrap().0, 200);
+                assert_eq!(member.get("/healthz").await.unwrap().0, 200);
                 if metric(member, "streamer_assigned_partitions", "").await > 0.5 {
                     holder = Some(index);
                 }
@@ -258,7 +258,7 @@ async fn partitions_added_while_it_runs_are_read_within_30_s_from_their_beginnin
         .map(|(id, name)| crate::world::outgoing(*id, name))
         .collect();
     world.tap_anew().write(&world.topic, &records).await.unwrap();
-    let ends = world.tap.ends(&world.topic).await.unwrap();
+    let ends = world.tap.end_offsets(&world.topic).await.unwrap();
     assert!(ends.len() == 5 && ends.values().all(|end| *end > 0), "{ends:?}");
     world.caught_up().await;
     world.nothing_is_refused().await;
@@ -312,7 +312,7 @@ async fn a_thawed_zombie_moves_no_checkpoint_back_and_changes_no_row() {
             zombie.child().unwrap().freeze().await.unwrap();
         };
         tokio::join!(write, freeze);
-        let ends = world.tap.ends(&world.topic).await.unwrap();
+        let ends = world.tap.end_offsets(&world.topic).await.unwrap();
         assert!(
             world.checkpointed().await < ends.values().sum(),
             "it was frozen too late to be a zombie"
@@ -384,7 +384,7 @@ async fn a_storm_of_members_loses_nothing() {
             if member.child().is_none() {
                 member.spawn().unwrap();
             }
-            member.ready(DEADLINE).await.unwrap();
+            member.wait_until_ready(DEADLINE).await.unwrap();
         }
         let all: Vec<_> = members.iter().collect();
         share(&all, 6).await;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use cdrs_tokio::types::ByName as _;
-use testkit::kafka_client::{Outgoing, TopicRecord};
+use testkit::kafka_client::{ProducerRecord, TopicRecord};
 use uuid::Uuid;
 
 use crate::flow::metric;
@@ -64,40 +64,40 @@ async fn bad_records_end_as_dead_letters_and_the_good_ones_around_them_as_rows()
     let world = World::new("bad", 1).await;
     let good = people(4);
     let [stray, headless, stays, gone] = [good[0].0, good[1].0, good[2].0, good[3].0];
-    let garbage = Outgoing {
+    let garbage = ProducerRecord {
         key: Some(b"k".to_vec()),
         value: Some(vec![0xff, 0, 0xfe]),
-        ..Outgoing::default()
+        ..ProducerRecord::default()
     };
-    let garbage = Outgoing {
+    let garbage = ProducerRecord {
         headers: vec![("run-id".to_owned(), b"r1".to_vec())],
         ..garbage
     };
-    let without_id = Outgoing {
+    let without_id = ProducerRecord {
         value: Some(br#"{"first_name":"x"}"#.to_vec()),
-        ..Outgoing::default()
+        ..ProducerRecord::default()
     };
-    let nowhere = Outgoing {
+    let nowhere = ProducerRecord {
         key: Some(b"not an id".to_vec()),
-        ..Outgoing::default()
+        ..ProducerRecord::default()
     };
     let records = [
         outgoing(gone, "gone"),
         garbage,
-        Outgoing {
+        ProducerRecord {
             key: Some(Uuid::new_v4().to_string().into_bytes()),
             ..outgoing(stray, "stray")
         },
         without_id,
-        Outgoing {
+        ProducerRecord {
             headers: Vec::new(),
             key: None,
             ..outgoing(headless, "headless")
         },
         nowhere,
-        Outgoing {
+        ProducerRecord {
             key: Some(gone.to_string().into_bytes()),
-            ..Outgoing::default()
+            ..ProducerRecord::default()
         },
         outgoing(stays, "stays"),
     ];
@@ -178,10 +178,10 @@ async fn a_record_of_the_original_pipeline_with_an_integer_post_code_and_a_later
         r#""post_code":"x""#,
         r#""post_code":10115,"added_later":{"a":[1]}"#,
     );
-    let record = Outgoing {
+    let record = ProducerRecord {
         key: None,
         value: Some(value.into_bytes()),
-        ..Outgoing::default()
+        ..ProducerRecord::default()
     };
     world.tap.write(&world.topic, &[record]).await.unwrap();
     let _streamer = world.streamer().await;

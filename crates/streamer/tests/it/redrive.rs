@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
-use testkit::kafka_client::Outgoing;
+use testkit::kafka_client::ProducerRecord;
 use uuid::Uuid;
 
 use crate::commands::{an_hour_ago, done, ids, operate, rows, stop, tombstone, write_times};
@@ -155,7 +155,7 @@ async fn a_letter_does_not_beat_what_came_after_it_in_a_table_that_was_filled_ag
     let mut streamer = world.start(&refusing).await;
     let ids = ids(3);
     let base = an_hour_ago();
-    let at = |minutes: i64, record: Outgoing| Outgoing {
+    let at = |minutes: i64, record: ProducerRecord| ProducerRecord {
         timestamp: Some(base + minutes * 60_000),
         ..record
     };

@@ -50,7 +50,7 @@ async fn a_second_member_takes_half_and_gives_it_back_while_records_flow() {
         })
         .await;
         two.spawn().unwrap();
-        two.ready(DEADLINE).await.unwrap();
+        two.wait_until_ready(DEADLINE).await.unwrap();
         assert_eq!(two.terminate(Duration::from_secs(25)).await.unwrap(), Some(0));
     };
     tokio::join!(feed, scale);

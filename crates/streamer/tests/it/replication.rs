@@ -36,7 +36,7 @@ async fn with_one_node_of_three_down_it_goes_on_with_two_it_waits_and_nothing_is
             cluster.node(2).unwrap().kill().await.unwrap();
             let took = world.goes_on().await;
             assert!(took < SOON, "with one node down: {took:?}");
-            streamer.ready(SOON).await.unwrap();
+            streamer.wait_until_ready(SOON).await.unwrap();
             world.goes_on().await;
 
             cluster.node(1).unwrap().kill().await.unwrap();
@@ -58,10 +58,10 @@ async fn with_one_node_of_three_down_it_goes_on_with_two_it_waits_and_nothing_is
                 (later - rows).abs() < f64::EPSILON,
                 "rows are called durable on one node of three"
             );
-            assert_eq!(streamer.ask("/healthz").await.unwrap().0, 200);
+            assert_eq!(streamer.get("/healthz").await.unwrap().0, 200);
 
             cluster.node(1).unwrap().start().await.unwrap();
-            streamer.ready(DEADLINE).await.unwrap();
+            streamer.wait_until_ready(DEADLINE).await.unwrap();
             world.goes_on().await;
         })
         .await;

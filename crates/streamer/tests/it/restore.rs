@@ -82,7 +82,7 @@ async fn a_backup_whose_checkpoints_are_the_older_part_or_a_replay_from_before_b
         "rows are missing, and it is seen"
     );
     restore(&world, "stream_checkpoints").await;
-    let ends = world.tap.ends(&world.topic).await.unwrap();
+    let ends = world.tap.end_offsets(&world.topic).await.unwrap();
     let checkpoints = world.table.checkpoints(&world.topic, &world.topic).await.unwrap();
     assert!(
         checkpoints.len() == 3
@@ -92,7 +92,7 @@ async fn a_backup_whose_checkpoints_are_the_older_part_or_a_replay_from_before_b
         "the backup's checkpoints are older"
     );
     streamer.spawn().unwrap();
-    streamer.ready(DEADLINE).await.unwrap();
+    streamer.wait_until_ready(DEADLINE).await.unwrap();
     world.nothing_is_lost_or_refused().await;
     stop(&mut streamer).await;
     assert_eq!(done(&world, "verify").await, Some(0));
@@ -106,7 +106,7 @@ async fn a_backup_whose_checkpoints_are_the_older_part_or_a_replay_from_before_b
     );
     assert_eq!(done(&world, "replay --from-offset 0 --yes").await, Some(0));
     streamer.spawn().unwrap();
-    streamer.ready(DEADLINE).await.unwrap();
+    streamer.wait_until_ready(DEADLINE).await.unwrap();
     world.nothing_is_lost_or_refused().await;
     stop(&mut streamer).await;
     assert_eq!(done(&world, "verify").await, Some(0));

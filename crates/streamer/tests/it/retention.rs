@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use cdrs_tokio::types::ByName as _;
-use testkit::kafka_client::Outgoing;
+use testkit::kafka_client::ProducerRecord;
 use uuid::Uuid;
 
 use crate::commands::{done, ids, operate, stop, write_times};
@@ -30,9 +30,9 @@ fn now() -> i64 {
 }
 
 /// A record that the publisher took so many seconds ago.
-fn taken(seconds_ago: i64, id: Uuid, name: &str) -> Outgoing {
+fn taken(seconds_ago: i64, id: Uuid, name: &str) -> ProducerRecord {
     let micros = (now() - seconds_ago) * 1_000_000;
-    Outgoing {
+    ProducerRecord {
         headers: vec![("accepted-at-us".to_owned(), micros.to_string().into_bytes())],
         ..outgoing(id, name)
     }
@@ -135,7 +135,7 @@ async fn a_redriven_dead_letter_lives_no_longer_than_its_record_would_have() {
     let world = World::new("ttlletters", 1).await;
     let _streamer = world.start(&world.options().set("cassandra.row_ttl", "1h")).await;
     let ids = ids(2);
-    let letter = |offset: i64, record: Outgoing| {
+    let letter = |offset: i64, record: ProducerRecord| {
         let mut letter = record;
         let stamp = (now() - 60) * 1_000_000;
         let headers = [

@@ -43,7 +43,7 @@ async fn a_rolling_update_of_static_members_moves_no_partition_and_loses_nothing
                 Some(0)
             );
             members[ordinal].spawn().unwrap();
-            members[ordinal].ready(DEADLINE).await.unwrap();
+            members[ordinal].wait_until_ready(DEADLINE).await.unwrap();
             share(&members.iter().collect::<Vec<_>>(), 6).await;
             world.goes_on().await;
             println!(

@@ -53,7 +53,7 @@ async fn records_that_never_come_although_kafka_is_there_make_it_unhealthy_until
     world.write(&people(2_000)).await;
     eventually("it is unhealthy", async || {
         let (status, body) = streamer
-            .ask("/healthz")
+            .get("/healthz")
             .await
             .map_err(|error| error.to_string())?;
         let told = body.contains("progress: partition 0 has unread records and no new checkpoint");
@@ -64,12 +64,12 @@ async fn records_that_never_come_although_kafka_is_there_make_it_unhealthy_until
         }
     })
     .await;
-    let (status, body) = streamer.ask("/readyz").await.unwrap();
+    let (status, body) = streamer.get("/readyz").await.unwrap();
     assert_eq!(status, StatusCode::OK, "{body}");
     quota(&world, &client, &["--delete-config", "consumer_byte_rate"]).await;
     world.caught_up().await;
     eventually("it is healthy again", async || {
-        match streamer.ask("/healthz").await {
+        match streamer.get("/healthz").await {
             Ok((StatusCode::OK, _)) => Ok(()),
             other => Err(format!("{other:?}")),
         }
@@ -89,13 +89,13 @@ async fn a_dead_letter_topic_that_takes_nothing_is_told_by_readiness_and_is_no_s
     world.write(&people(3)).await;
     world.caught_up().await;
     delete_topic(&world, &world.dead_letter_topic()).await;
-    let garbage = testkit::kafka_client::Outgoing {
+    let garbage = testkit::kafka_client::ProducerRecord {
         value: Some(b"garbage".to_vec()),
-        ..testkit::kafka_client::Outgoing::default()
+        ..testkit::kafka_client::ProducerRecord::default()
     };
     world.tap.write(&world.topic, &[garbage]).await.unwrap();
     eventually("it says what it waits for", async || {
-        let (_, body) = streamer.ask("/readyz").await.map_err(|error| error.to_string())?;
+        let (_, body) = streamer.get("/readyz").await.map_err(|error| error.to_string())?;
         if body.contains("does not acknowledge dead letters") {
             Ok(())
         } else {
@@ -106,14 +106,14 @@ async fn a_dead_letter_topic_that_takes_nothing_is_told_by_readiness_and_is_no_s
     // Longer than the stall takes to be seen.
     let until = std::time::Instant::now() + Duration::from_secs(20);
     while std::time::Instant::now() < until {
-        let (status, body) = streamer.ask("/healthz").await.unwrap();
+        let (status, body) = streamer.get("/healthz").await.unwrap();
         assert_eq!(status, StatusCode::OK, "{body}");
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     world.create_topic(&world.dead_letter_topic(), 1).await;
     world.caught_up().await;
     eventually("it is ready again", async || {
-        match streamer.ask("/readyz").await {
+        match streamer.get("/readyz").await {
             Ok((StatusCode::OK, _)) => Ok(()),
             other => Err(format!("{other:?}")),
         }

@@ -57,7 +57,7 @@ async fn a_static_member_that_is_stopped_or_killed_takes_up_its_own_partitions_a
                 assert_eq!(two.terminate(Duration::from_secs(25)).await.unwrap(), Some(0));
             }
             two.spawn().unwrap();
-            two.ready(DEADLINE).await.unwrap();
+            two.wait_until_ready(DEADLINE).await.unwrap();
             holds(&two, 3.0).await;
             // All six go on, so those of the one that was away do.
             world.goes_on().await;

@@ -70,7 +70,7 @@ async fn killed_ten_times_under_load_it_loses_nothing_and_never_starts_over() {
                 lags.push(lag);
             }
             streamer.spawn().unwrap();
-            streamer.ready(DEADLINE).await.unwrap();
+            streamer.wait_until_ready(DEADLINE).await.unwrap();
         }
         done.set(true);
         println!("killed with {lags:?} records not checkpointed");
@@ -124,7 +124,7 @@ async fn it_waits_for_servers_that_are_not_there_and_says_for_which() {
         .set("kafka.brokers", "127.0.0.1:1");
     let mut streamer = Service::start(&options).unwrap();
     let readiness = streamer
-        .readiness(reqwest::StatusCode::SERVICE_UNAVAILABLE, DEADLINE)
+        .wait_for_readiness(reqwest::StatusCode::SERVICE_UNAVAILABLE, DEADLINE)
         .await
         .unwrap();
     let names: Vec<_> = readiness["dependencies"]
@@ -135,7 +135,7 @@ async fn it_waits_for_servers_that_are_not_there_and_says_for_which() {
         .collect();
     assert_eq!(names, ["kafka", "cassandra"]);
     crate::world::eventually("the reason names the node", async || {
-        let (_, body) = streamer.ask("/readyz").await.map_err(|error| error.to_string())?;
+        let (_, body) = streamer.get("/readyz").await.map_err(|error| error.to_string())?;
         if body.contains("127.0.0.1:1:") {
             Ok(())
         } else {
@@ -143,7 +143,7 @@ async fn it_waits_for_servers_that_are_not_there_and_says_for_which() {
         }
     })
     .await;
-    assert_eq!(streamer.ask("/healthz").await.unwrap().0, 200);
+    assert_eq!(streamer.get("/healthz").await.unwrap().0, 200);
     assert_eq!(streamer.terminate(Duration::from_secs(5)).await.unwrap(), Some(0));
 }
 

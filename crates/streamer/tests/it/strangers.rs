@@ -15,7 +15,9 @@ const SOON: Duration = Duration::from_secs(20);
 #[tokio::test(flavor = "multi_thread")]
 async fn whom_kafka_does_not_let_in_hears_so_and_ends_with_78() {
     let world = World::bare("guarded").await;
-    let kafka = KafkaCluster::lease(&KafkaOptions::guarded(&USERS)).await.unwrap();
+    let kafka = KafkaCluster::lease(&KafkaOptions::sasl_plain(&USERS))
+        .await
+        .unwrap();
     let login = |user: &str, password: &str| -> ServiceOptions {
         world
             .options()

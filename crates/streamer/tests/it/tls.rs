@@ -70,7 +70,7 @@ async fn a_node_or_a_streamer_that_cannot_prove_who_it_is_is_told_in_readiness()
     for (options, says) in cases {
         let mut streamer = Service::start(&options).unwrap();
         eventually("the cause is told", async || {
-            let (_, body) = streamer.ask("/readyz").await.map_err(|error| error.to_string())?;
+            let (_, body) = streamer.get("/readyz").await.map_err(|error| error.to_string())?;
             if body.contains(says) { Ok(()) } else { Err(body) }
         })
         .await;

@@ -1,6 +1,6 @@
 //! The proof that the table is the log, as the operator gets it.
 
-use testkit::kafka_client::Outgoing;
+use testkit::kafka_client::ProducerRecord;
 use uuid::Uuid;
 
 use crate::commands::{done, ids, operate, stop, tombstone};
@@ -11,9 +11,9 @@ async fn verify_finds_nothing_while_a_streamer_works_and_every_row_that_was_chan
     let world = World::new("verify", 2).await;
     let mut streamer = world.streamer().await;
     let ids = ids(40);
-    let garbage = Outgoing {
+    let garbage = ProducerRecord {
         value: Some(b"garbage".to_vec()),
-        ..Outgoing::default()
+        ..ProducerRecord::default()
     };
     let records: Vec<_> = ["v1", "v2"]
         .iter()

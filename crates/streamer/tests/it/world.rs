@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use testkit::cassandra_client::{CassandraClient, UserRow};
 use testkit::comparison::{differences, expected};
-use testkit::kafka_client::{KafkaClient, Outgoing};
+use testkit::kafka_client::{KafkaClient, ProducerRecord};
 use testkit::servers::Stack;
 use testkit::service::{Service, ServiceOptions};
 use tokio::sync::OnceCell;
@@ -132,7 +132,7 @@ impl World {
     /// A streamer with `options`, ready.
     pub(crate) async fn start(&self, options: &ServiceOptions) -> Service {
         let service = Service::start(options).unwrap();
-        service.ready(DEADLINE).await.unwrap();
+        service.wait_until_ready(DEADLINE).await.unwrap();
         service
     }
 
@@ -149,7 +149,7 @@ impl World {
 
     /// Waits until every partition's checkpoint is its end offset.
     pub(crate) async fn caught_up(&self) {
-        let ends = self.tap.ends(&self.topic).await.unwrap();
+        let ends = self.tap.end_offsets(&self.topic).await.unwrap();
         eventually("the checkpoints are the end offsets", async || {
             let checkpoints = self
                 .table
@@ -183,12 +183,12 @@ impl World {
 }
 
 /// A record as the publisher writes it.
-pub(crate) fn outgoing(id: Uuid, name: &str) -> Outgoing {
-    Outgoing {
+pub(crate) fn outgoing(id: Uuid, name: &str) -> ProducerRecord {
+    ProducerRecord {
         key: Some(id.to_string().into_bytes()),
         value: Some(record(id, name)),
         headers: vec![("accepted-at-us".to_owned(), b"1700000000123456".to_vec())],
-        ..Outgoing::default()
+        ..ProducerRecord::default()
     }
 }
 

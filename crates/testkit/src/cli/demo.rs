@@ -1,56 +1,57 @@
-//! `testkit demo`: the main job, end to end.
+//! `testkit demo`: the whole pipeline on real servers.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use tokio::signal::unix::{SignalKind, signal};
 
-use crate::demo::{Demo, DemoOptions, From, Outcome};
-use crate::error::TestkitError;
+use super::interrupted;
+use crate::demo::{Demo, DemoOptions, DemoReport, UserSource};
+use crate::error::{TestkitError, chain};
 
 /// Users from the random-user API become rows in Cassandra, through real Kafka; every count is checked.
 #[derive(Debug, Args)]
 pub(super) struct DemoCommand {
-    /// How many users (1,000, or as many as the samples hold)
+    /// Number of users [default: 1000, or all of the samples]
     #[arg(long, value_name = "N")]
     users: Option<u64>,
-    /// From randomuser.me itself instead of the offline API
+    /// From randomuser.me instead of the offline API
     #[arg(long, conflicts_with = "samples")]
     live: bool,
-    /// From the whole replies in this folder, served by the offline API
+    /// From the stored responses in this folder, served by the offline API
     #[arg(long, value_name = "FOLDER")]
     samples: Option<PathBuf>,
     /// The API's version
     #[arg(long, value_name = "VERSION", default_value = "1.4")]
     api_version: String,
-    /// Leave everything running until Ctrl-C
+    /// Leave everything running until Ctrl-C; fail when a process ends
     #[arg(long)]
     keep: bool,
 }
 
 impl DemoCommand {
     pub(super) async fn run(self) -> Result<ExitCode, TestkitError> {
-        let from = match self.samples {
-            Some(folder) => From::Samples(folder),
-            None if self.live => From::Live,
-            None => From::Offline,
+        let source = match self.samples {
+            Some(folder) => UserSource::Samples(folder),
+            None if self.live => UserSource::Live,
+            None => UserSource::Offline,
         };
         let options = DemoOptions {
             users: self.users,
-            from,
+            source,
             version: self.api_version,
         };
-        // Ctrl-C ends this process, and everything it started with it.
-        let mut demo = Demo::start(options).await?;
-        let outcome = demo.run().await?;
-        show(&outcome);
-        if self.keep {
-            keep(&demo).await;
-        }
+        // Ctrl-C ends this process, and with it everything it started.
+        let demo = Demo::start(options).await?;
+        let report = demo.run().await?;
+        print(&report);
+        let ended = if self.keep { keep(&demo).await } else { None };
         drop(demo);
-        println!("{}", serde_json::to_string(&outcome.figures).unwrap_or_default());
-        Ok(if outcome.objections.is_empty() {
+        if let Some(error) = &ended {
+            eprintln!("error: {}", chain(error));
+        }
+        println!("{}", serde_json::to_string(&report.figures).unwrap_or_default());
+        Ok(if report.failures.is_empty() && ended.is_none() {
             ExitCode::SUCCESS
         } else {
             ExitCode::FAILURE
@@ -58,9 +59,9 @@ impl DemoCommand {
     }
 }
 
-fn show(outcome: &Outcome) {
+fn print(report: &DemoReport) {
     println!("\nsome rows of spark_streams.created_users:");
-    for (id, row) in &outcome.sample {
+    for (id, row) in &report.sample {
         let column = |name| row.get(name).map_or("", String::as_str);
         println!(
             "  {id}  {} {}  {}",
@@ -69,7 +70,7 @@ fn show(outcome: &Outcome) {
             column("address")
         );
     }
-    let figures = &outcome.figures;
+    let figures = &report.figures;
     println!(
         "\nfetched {}, accepted {}, stored {}, dead-lettered {}, duplicates {}",
         figures.fetched, figures.accepted, figures.stored, figures.dead_lettered, figures.duplicates
@@ -78,21 +79,19 @@ fn show(outcome: &Outcome) {
         "publisher to row: p50 {} ms, p99 {} ms; {} rows/s from the first request to the last row",
         figures.p50_ms, figures.p99_ms, figures.rows_per_second
     );
-    for objection in &outcome.objections {
-        println!("does not agree: {objection}");
+    for failure in &report.failures {
+        println!("failed check: {failure}");
     }
 }
 
-async fn keep(demo: &Demo) {
+/// Keeps everything running until a signal. Returns the reason when a process ends before.
+async fn keep(demo: &Demo) -> Option<TestkitError> {
     println!("\nrunning until Ctrl-C:");
     for (name, address) in demo.addresses() {
         println!("  {name:<16} {address}");
     }
-    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
-        return;
-    };
     tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        _ = terminate.recv() => {}
+        error = demo.watch() => Some(error),
+        () = interrupted() => None,
     }
 }

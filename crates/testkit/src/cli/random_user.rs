@@ -5,45 +5,45 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode, str::FromStr, time:
 use clap::{Args, ValueEnum};
 use jiff::SignedDuration;
 use serde_json::json;
-use tokio::signal::unix::{SignalKind, signal};
 
-use crate::randomuser::{Budget, Fault, Options, ParseFaultError, RandomUserApi, Refusal, StartError};
+use super::interrupted;
+use crate::randomuser::{Fault, Options, ParseFaultError, RandomUserApi, RateLimit, Refusal, StartError};
 
-/// Serves made-up people as the random-user API would; its first line of output is its address as JSON.
+/// Serves generated people like the random-user API. The first line of output is its address as JSON.
 #[derive(Debug, Args)]
 pub(super) struct RandomUserCommand {
-    /// Where to listen; port 0 takes a free one.
+    /// Listen address; port 0 for a free port.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     listen: SocketAddr,
-    /// Folder of whole replies to serve in place of made-up people.
+    /// Folder of stored responses to serve instead of generated people.
     #[arg(long, value_name = "FOLDER")]
     samples: Option<PathBuf>,
-    /// Users per client address and window; 0 for as many as asked.
-    #[arg(long, value_name = "N", default_value_t = Budget::default().users)]
-    budget: usize,
+    /// Users per client address and window; 0 for no limit.
+    #[arg(long, value_name = "N", default_value_t = RateLimit::default().users)]
+    rate_limit: usize,
     /// Length of that window: 5m, 10s.
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration)]
-    budget_window: Duration,
-    /// Answer to a spent budget.
+    rate_limit_window: Duration,
+    /// Response above the limit.
     #[arg(long, value_name = "STATUS", value_enum, default_value = "429")]
-    budget_status: BudgetStatus,
-    /// Draws other seeds for requests without one.
+    rate_limit_status: RateLimitStatus,
+    /// Seed of the seeds for requests without one.
     #[arg(long, value_name = "N", default_value_t = 0)]
     rng_seed: u64,
-    /// What befalls the first requests, in this order: hang:2s, unavailable*3, broken_record:missing_email.
+    /// Faults of the first requests, in this order: hang:2s, unavailable*3, broken_record:missing_email.
     #[arg(long, value_name = "FAULT[*TIMES]")]
     fault: Vec<Repeated>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum BudgetStatus {
+enum RateLimitStatus {
     #[value(name = "429")]
     TooManyRequests,
     #[value(name = "503")]
     Unavailable,
 }
 
-/// A fault and how many requests it befalls.
+/// A fault and the number of requests that it applies to.
 #[derive(Clone, Debug)]
 struct Repeated {
     fault: Fault,
@@ -92,35 +92,21 @@ impl RandomUserCommand {
     }
 
     fn options(&self) -> Options {
-        let refusal = match self.budget_status {
-            BudgetStatus::TooManyRequests => Refusal::TooManyRequests,
-            BudgetStatus::Unavailable => Refusal::Unavailable,
+        let refusal = match self.rate_limit_status {
+            RateLimitStatus::TooManyRequests => Refusal::TooManyRequests,
+            RateLimitStatus::Unavailable => Refusal::Unavailable,
         };
-        let budget = Budget {
-            users: self.budget,
-            window: self.budget_window,
+        let rate_limit = RateLimit {
+            users: self.rate_limit,
+            window: self.rate_limit_window,
             refusal,
         };
         Options {
             listen: self.listen,
-            budget: (self.budget > 0).then_some(budget),
+            rate_limit: (self.rate_limit > 0).then_some(rate_limit),
             rng_seed: self.rng_seed,
             samples: self.samples.clone(),
             ..Options::default()
         }
-    }
-}
-
-/// Where a handler can't be installed the signal ends the process anyway, only less orderly.
-async fn interrupted() {
-    let terminated = async {
-        match signal(SignalKind::terminate()) {
-            Ok(mut signal) => drop(signal.recv().await),
-            Err(_) => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        () = terminated => {}
     }
 }

@@ -1,4 +1,4 @@
-//! `testkit stack`: the real servers alone.
+//! `testkit stack`: the servers without the services.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -7,37 +7,37 @@ use clap::{Args, Subcommand};
 use futures::future::{OptionFuture, try_join};
 
 use crate::servers::{
-    CassandraCluster, CassandraOptions, KafkaCluster, KafkaOptions, ServerError, StandingShape,
-    StandingStack, StandingState,
+    CassandraCluster, CassandraOptions, DetachedStack, KafkaCluster, KafkaOptions, ServerError, StackShape,
+    StackStatus,
 };
 use crate::workspace;
 
-/// What to do with the servers.
+/// Operations on the servers.
 #[derive(Debug, Subcommand)]
 pub(super) enum StackCommand {
-    /// Starts them; they run on afterwards.
+    /// Starts them and leaves them running.
     Up {
         #[command(flatten)]
         nodes: Nodes,
         #[command(flatten)]
         ports: Ports,
         #[command(flatten)]
-        place: Place,
+        location: Location,
     },
     /// Stops them.
     Down {
-        /// Removes their data too.
+        /// Also removes their data.
         #[arg(long)]
         wipe: bool,
         #[command(flatten)]
-        place: Place,
+        location: Location,
     },
-    /// Shows each node; ends with status 1 unless all serve.
+    /// Shows each node; exits with status 1 unless all serve.
     Status {
         #[command(flatten)]
-        place: Place,
+        location: Location,
     },
-    /// Starts fresh ones on free ports that end, and vanish, with this process: on Ctrl-C or however it dies.
+    /// Starts new ones on free ports, which end with this process and leave no data.
     Run {
         #[command(flatten)]
         nodes: Nodes,
@@ -46,26 +46,26 @@ pub(super) enum StackCommand {
 
 #[derive(Debug, Args)]
 pub(super) struct Nodes {
-    /// Kafka nodes; 0 leaves Kafka out.
+    /// Kafka nodes; 0 for none.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(0..=3))]
     kafka: u8,
-    /// Cassandra nodes; 0 leaves Cassandra out.
+    /// Cassandra nodes; 0 for none.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(0..=3))]
     cassandra: u8,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct Ports {
-    /// Port of the first Kafka node; the others follow (and those 1,000 and 2,000 above are taken too).
+    /// Port of the first Kafka node; the next nodes' follow (ports 1,000 and 2,000 above are used too).
     #[arg(long, value_name = "PORT", default_value_t = 9092, value_parser = clap::value_parser!(u16).range(1024..=63_000))]
     kafka_port: u16,
-    /// Port of every Cassandra node (and those 2,000 and 1,999 below are taken too).
+    /// Port of every Cassandra node (ports 2,000, 1,999 and 1,843 below are used too).
     #[arg(long, value_name = "PORT", default_value_t = 9042, value_parser = clap::value_parser!(u16).range(3024..))]
     cassandra_port: u16,
 }
 
 #[derive(Debug, Args)]
-pub(super) struct Place {
+pub(super) struct Location {
     /// Folder of data, configuration and logs [default: target/stack]
     #[arg(long, value_name = "FOLDER")]
     dir: Option<PathBuf>,
@@ -74,46 +74,50 @@ pub(super) struct Place {
 impl StackCommand {
     pub(super) async fn run(self) -> Result<ExitCode, ServerError> {
         match self {
-            Self::Up { nodes, ports, place } => {
-                let shape = StandingShape {
+            Self::Up {
+                nodes,
+                ports,
+                location,
+            } => {
+                let shape = StackShape {
                     kafka: nodes.kafka.into(),
                     cassandra: nodes.cassandra.into(),
                     kafka_port: ports.kafka_port,
                     cassandra_port: ports.cassandra_port,
                 };
                 println!("starting {shape}");
-                let state = place.stack()?.up(shape).await?;
-                report(&state);
-                Ok(code(state.up))
+                let status = location.stack()?.up(shape).await?;
+                report(&status);
+                Ok(code(status.up))
             }
-            Self::Down { wipe, place } => {
-                let stack = place.stack()?;
-                let state = stack.down().await?;
+            Self::Down { wipe, location } => {
+                let stack = location.stack()?;
+                let status = stack.down().await?;
                 if wipe {
                     stack.wipe()?;
                 }
-                report(&state);
-                Ok(code(!state.up))
+                report(&status);
+                Ok(code(!status.up))
             }
-            Self::Status { place } => {
-                let state = place.stack()?.status().await?;
-                report(&state);
-                Ok(code(state.up))
+            Self::Status { location } => {
+                let status = location.stack()?.status().await?;
+                report(&status);
+                Ok(code(status.up))
             }
             Self::Run { nodes } => run_in_foreground(&nodes).await,
         }
     }
 }
 
-impl Place {
-    fn stack(self) -> Result<StandingStack, ServerError> {
+impl Location {
+    fn stack(self) -> Result<DetachedStack, ServerError> {
         let dir = match self.dir {
             Some(dir) => {
                 std::path::absolute(&dir).map_err(|source| ServerError::File { path: dir, source })?
             }
             None => workspace::target_dir()?.join("stack"),
         };
-        Ok(StandingStack::at(dir))
+        Ok(DetachedStack::at(dir))
     }
 }
 
@@ -136,7 +140,7 @@ async fn run_in_foreground(nodes: &Nodes) -> Result<ExitCode, ServerError> {
         cassandra.await.transpose()
     })
     .await?;
-    print_json(&StandingState {
+    print_json(&StackStatus {
         kafka: kafka.as_ref().map(KafkaCluster::bootstrap),
         cassandra: cassandra
             .as_ref()
@@ -144,23 +148,22 @@ async fn run_in_foreground(nodes: &Nodes) -> Result<ExitCode, ServerError> {
         up: true,
         nodes: Vec::new(),
     });
-    // Should the handler not be installable, running on would leave no way to end in good order.
+    // Ends at once when the handler can't be installed.
     drop(tokio::signal::ctrl_c().await);
     Ok(ExitCode::SUCCESS)
 }
 
-fn report(state: &StandingState) {
-    for node in &state.nodes {
+fn report(status: &StackStatus) {
+    for node in &status.nodes {
         let pid = node.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string());
-        let word = if node.ready { "up" } else { "down" };
-        println!("{:<12} {word:<5} {:<16} pid {pid}", node.name, node.address);
+        let state = if node.ready { "up" } else { "down" };
+        println!("{:<12} {state:<5} {:<16} pid {pid}", node.name, node.address);
     }
-    print_json(state);
+    print_json(status);
 }
 
-/// The state holds only texts and a truth value, so serializing cannot fail.
-fn print_json(state: &StandingState) {
-    println!("{}", serde_json::json!(state));
+fn print_json(status: &StackStatus) {
+    println!("{}", serde_json::json!(status));
 }
 
 fn code(success: bool) -> ExitCode {

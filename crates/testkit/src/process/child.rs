@@ -1,23 +1,22 @@
-//! A running child: signals, a wait with a deadline, the end of its log.
+//! A running child process: signals, a wait with a timeout, the end of its log.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-use tokio::time::Instant;
-
-use super::{Lifetime, POLL_INTERVAL, ProcessError, last_lines};
+use super::{Lifetime, ProcessError, Signal, last_lines, send, wait_for};
 
 /// A stop takes effect within milliseconds, except in a thread that waits for a disk.
-const FREEZE_DEADLINE: Duration = Duration::from_secs(10);
+const FREEZE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A child process. Dropped, it is killed and reaped, unless it is [`Lifetime::Detached`].
+/// A second suffices for a process that does not hang in the kernel.
+const KILL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A child process. Dropping it kills and reaps it, unless it is [`Lifetime::Detached`].
 #[derive(Debug)]
 pub struct Child {
-    /// Behind a lock so that a signal is never sent to a process id that was reaped and given to another.
+    /// Behind a lock, so that no signal goes to a process id that was reaped and reused.
     inner: Mutex<std::process::Child>,
     pid: u32,
     name: String,
@@ -41,118 +40,75 @@ impl Child {
         }
     }
 
-    /// The process id. Meaningless to others once the child has ended.
-    #[must_use]
+    /// The process id. It may belong to another process once the child has ended.
     pub fn pid(&self) -> u32 {
         self.pid
     }
 
     /// The program's name, for messages.
-    #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The log file, when there is one.
-    #[must_use]
-    pub fn log(&self) -> Option<&Path> {
-        self.log.as_deref()
-    }
-
     /// The last `count` lines of the log.
-    #[must_use]
     pub fn last_lines(&self, count: usize) -> String {
         self.log
             .as_deref()
             .map_or_else(|| "(no log)".to_owned(), |log| last_lines(log, count))
     }
 
-    /// How it ended, or `None` while it runs.
-    ///
-    /// # Errors
-    /// When the operating system does not say.
+    /// The exit status, or `None` while it runs.
     pub fn exit_status(&self) -> Result<Option<ExitStatus>, ProcessError> {
-        self.lock().try_wait().map_err(|source| ProcessError::Wait {
-            pid: self.pid,
-            source,
-        })
+        self.try_wait(&mut self.lock())
     }
 
-    /// Whether it still runs (a stopped process does).
-    #[must_use]
+    /// Whether it still runs (a frozen process does).
     pub fn is_running(&self) -> bool {
         matches!(self.exit_status(), Ok(None))
     }
 
-    /// Sends a signal.
-    ///
-    /// # Errors
-    /// [`ProcessError::Ended`] when there is nobody left to take it.
+    /// Sends a signal; fails with [`ProcessError::Ended`] once it has ended.
     pub fn signal(&self, signal: Signal) -> Result<(), ProcessError> {
         let mut inner = self.lock();
-        let ended = inner.try_wait().map_err(|source| ProcessError::Wait {
-            pid: self.pid,
-            source,
-        })?;
-        if ended.is_some() {
-            return Err(ProcessError::Ended { pid: self.pid });
-        }
-        send(self.pid, signal)
-    }
-
-    /// Waits until it ends by itself.
-    ///
-    /// # Errors
-    /// [`ProcessError::StillRunning`] after `deadline`; the child is left as it is.
-    pub async fn wait(&self, deadline: Duration) -> Result<ExitStatus, ProcessError> {
-        let until = Instant::now() + deadline;
-        loop {
-            if let Some(status) = self.exit_status()? {
-                return Ok(status);
-            }
-            if Instant::now() >= until {
-                return Err(ProcessError::StillRunning {
-                    pid: self.pid,
-                    waited: deadline,
-                });
-            }
-            tokio::time::sleep(POLL_INTERVAL).await;
+        match self.try_wait(&mut inner)? {
+            Some(_) => Err(ProcessError::Ended { pid: self.pid }),
+            None => send(self.pid, signal),
         }
     }
 
-    /// `SIGTERM`, then [`Child::wait`].
-    ///
-    /// # Errors
-    /// As both; a frozen child takes no `SIGTERM` until it is thawed.
-    pub async fn terminate(&self, deadline: Duration) -> Result<ExitStatus, ProcessError> {
+    /// Waits until it ends by itself. After `timeout` fails and leaves it running.
+    pub async fn wait(&self, timeout: Duration) -> Result<ExitStatus, ProcessError> {
+        wait_for(self.pid, timeout, || self.exit_status()).await
+    }
+
+    /// Sends `SIGTERM` and waits. A frozen child takes no `SIGTERM` until it is thawed.
+    pub async fn terminate(&self, timeout: Duration) -> Result<ExitStatus, ProcessError> {
         self.signal(Signal::SIGTERM)?;
-        self.wait(deadline).await
+        self.wait(timeout).await
     }
 
-    /// `SIGKILL`, then [`Child::wait`].
-    ///
-    /// # Errors
-    /// As both; a second suffices for any process that does not hang in the kernel.
+    /// Sends `SIGKILL` and waits.
     pub async fn kill(&self) -> Result<ExitStatus, ProcessError> {
         self.signal(Signal::SIGKILL)?;
-        self.wait(Duration::from_secs(10)).await
+        self.wait(KILL_TIMEOUT).await
     }
 
-    /// `SIGSTOP`, and waits until every thread has stopped. The process keeps its sockets and does nothing.
-    ///
-    /// # Errors
-    /// As [`Child::signal`]; [`ProcessError::StillRunning`] when a thread hangs in the kernel.
+    /// Sends `SIGSTOP` and waits until every thread has stopped. The process keeps its sockets.
     pub async fn freeze(&self) -> Result<(), ProcessError> {
         self.signal(Signal::SIGSTOP)?;
         wait_until_frozen(self.pid).await
     }
 
-    /// `SIGCONT`: a frozen process goes on where it was.
-    ///
-    /// # Errors
-    /// As [`Child::signal`].
+    /// Sends `SIGCONT`, so that a frozen process continues.
     pub fn thaw(&self) -> Result<(), ProcessError> {
         self.signal(Signal::SIGCONT)
+    }
+
+    fn try_wait(&self, inner: &mut std::process::Child) -> Result<Option<ExitStatus>, ProcessError> {
+        let pid = self.pid;
+        inner
+            .try_wait()
+            .map_err(|source| ProcessError::Wait { pid, source })
     }
 
     fn lock(&self) -> MutexGuard<'_, std::process::Child> {
@@ -166,29 +122,18 @@ impl Drop for Child {
             return;
         }
         let mut inner = self.lock();
-        // Both fail only for a child that has already ended and been reaped, which is what is wanted.
+        // Both fail only for a child that has ended and was reaped.
         drop(inner.kill());
         drop(inner.wait());
     }
 }
 
-/// The signal is sent at once but obeyed by each thread in its own time; a `SIGTERM` sent meanwhile would even
-/// overtake it.
-pub(super) async fn wait_until_frozen(pid: u32) -> Result<(), ProcessError> {
-    let until = Instant::now() + FREEZE_DEADLINE;
-    while !is_frozen(pid) {
-        if Instant::now() >= until {
-            return Err(ProcessError::StillRunning {
-                pid,
-                waited: FREEZE_DEADLINE,
-            });
-        }
-        tokio::time::sleep(POLL_INTERVAL).await;
-    }
-    Ok(())
+/// Waits until a `SIGSTOP` has taken effect: each thread obeys it on its own, and a `SIGTERM` sent before that overtakes it.
+pub(crate) async fn wait_until_frozen(pid: u32) -> Result<(), ProcessError> {
+    wait_for(pid, FREEZE_TIMEOUT, || Ok(is_frozen(pid).then_some(()))).await
 }
 
-/// Whether every thread has the state `T`, the field after the name in parentheses, or is gone.
+/// Whether every thread has the state `T`, the field after the name in parentheses, or has ended.
 fn is_frozen(pid: u32) -> bool {
     let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else {
         return true;
@@ -202,12 +147,6 @@ fn is_frozen(pid: u32) -> bool {
         })
 }
 
-pub(super) fn send(pid: u32, signal: Signal) -> Result<(), ProcessError> {
-    // Linux's process ids end at 2^22, so the fallback, which no process has, is never taken.
-    let target = Pid::from_raw(i32::try_from(pid).unwrap_or(i32::MAX));
-    kill(target, signal).map_err(|source| ProcessError::Signal { signal, pid, source })
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::process::ExitStatusExt;
@@ -215,25 +154,25 @@ mod tests {
     use super::*;
     use crate::process::Program;
 
-    const DEADLINE: Duration = Duration::from_secs(10);
+    const TIMEOUT: Duration = Duration::from_secs(10);
 
     fn shell(script: &str) -> Program {
         Program::new("sh").args(["-c", script])
     }
 
     #[tokio::test]
-    async fn output_environment_and_exit_status_come_through() {
+    async fn output_environment_and_exit_status_are_passed() {
         let log = tempfile::NamedTempFile::new().unwrap();
         let program = shell("echo one; echo $WORD >&2; exit 3")
             .env("WORD", "two")
             .log_to(log.path());
         let child = program.spawn().unwrap();
-        assert_eq!(child.wait(DEADLINE).await.unwrap().code(), Some(3));
+        assert_eq!(child.wait(TIMEOUT).await.unwrap().code(), Some(3));
         assert_eq!(child.last_lines(5), "one\ntwo");
     }
 
     #[tokio::test]
-    async fn a_frozen_child_ends_only_after_the_thaw() {
+    async fn frozen_child_terminates_only_after_thaw() {
         let child = shell("exec sleep 60").spawn().unwrap();
         child.freeze().await.unwrap();
         let outcome = child.terminate(Duration::from_millis(200)).await;
@@ -242,18 +181,18 @@ mod tests {
             "{outcome:?}"
         );
         child.thaw().unwrap();
-        assert_eq!(child.wait(DEADLINE).await.unwrap().signal(), Some(15));
+        assert_eq!(child.wait(TIMEOUT).await.unwrap().signal(), Some(15));
     }
 
     #[tokio::test]
-    async fn a_dead_child_takes_no_signal() {
+    async fn signal_to_ended_child_fails() {
         let child = shell("exec sleep 60").spawn().unwrap();
         assert_eq!(child.kill().await.unwrap().signal(), Some(9));
         assert!(matches!(child.freeze().await, Err(ProcessError::Ended { .. })));
     }
 
     #[test]
-    fn a_child_outlives_the_thread_that_asked_for_it() {
+    fn child_outlives_the_thread_that_spawned_it() {
         let child = std::thread::spawn(|| shell("exec sleep 60").spawn().unwrap())
             .join()
             .unwrap();
@@ -262,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dropped_child_is_dead() {
+    fn dropped_child_is_killed() {
         let child = shell("exec sleep 60").spawn().unwrap();
         let folder = PathBuf::from(format!("/proc/{}", child.pid()));
         assert!(folder.exists());
@@ -270,18 +209,14 @@ mod tests {
         assert!(!folder.exists());
     }
 
-    #[test]
-    fn an_absent_program_ends_with_a_status_and_its_name_in_the_log() {
+    #[tokio::test]
+    async fn missing_program_fails_with_its_name_in_the_log() {
         let log = tempfile::NamedTempFile::new().unwrap();
         let child = Program::new("no-such-program")
             .log_to(log.path())
             .spawn()
             .unwrap();
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .build()
-            .unwrap();
-        let status = runtime.block_on(child.wait(DEADLINE)).unwrap();
+        let status = child.wait(TIMEOUT).await.unwrap();
         assert!(!status.success());
         assert!(child.last_lines(1).contains("no-such-program"));
     }

@@ -1,14 +1,13 @@
-//! The end of a log file, for an error message.
+//! The end of a log file, for error messages.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
-/// Enough for forty lines of a server's log with a stack trace; bounds what is read of a log of any size.
+/// Enough for forty lines of a server's log with a stack trace.
 const TAIL_BYTES: u64 = 64 * 1024;
 
-/// The last `count` lines of `path`; a log that cannot be read yields a line that says so.
-#[must_use]
+/// Returns the last `count` lines of `path`, or a line with the reason why it is unreadable.
 pub fn last_lines(path: &Path, count: usize) -> String {
     match tail(path) {
         Ok(text) => {
@@ -33,7 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_last_lines_of_a_long_log_are_kept() {
+    fn only_the_last_lines_of_a_long_log_are_returned() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let text: String = (0..100_000).map(|n| format!("line {n}\n")).collect();
         std::fs::write(file.path(), text).unwrap();
@@ -41,7 +40,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_log_is_said_to_be_missing() {
+    fn missing_log_is_reported() {
         assert!(last_lines(Path::new("/nowhere/log"), 40).contains("no log at /nowhere/log"));
     }
 }

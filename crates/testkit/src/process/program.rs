@@ -1,4 +1,4 @@
-//! What to run: program, arguments, environment, log file, and how long it may live.
+//! A program to run: arguments, environment, log file and lifetime.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -9,17 +9,17 @@ use std::process::{Command, Stdio};
 
 use super::{Child, ProcessError, spawner};
 
-/// How long a child lives.
+/// When a child ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Lifetime {
-    /// It is killed when its [`Child`] is dropped and when this process ends, even by `SIGKILL`.
+    /// When its [`Child`] is dropped or this process ends, even by `SIGKILL`.
     #[default]
     WithParent,
-    /// It runs on in a session of its own, until someone stops it by its process id.
+    /// Never by itself: it runs in its own session until it is stopped by process id.
     Detached,
 }
 
-/// A program to be started, any number of times.
+/// A program that can be started any number of times.
 #[derive(Debug, Clone)]
 pub struct Program {
     program: OsString,
@@ -31,7 +31,7 @@ pub struct Program {
 }
 
 impl Program {
-    /// A program by name (looked for in `PATH`) or path, without arguments, its output discarded.
+    /// A program by name (found in `PATH`) or path. Its output is discarded.
     pub fn new(program: impl Into<OsString>) -> Self {
         Self {
             program: program.into(),
@@ -44,74 +44,59 @@ impl Program {
     }
 
     /// Adds one argument.
-    #[must_use]
     pub fn arg(mut self, argument: impl Into<OsString>) -> Self {
         self.arguments.push(argument.into());
         self
     }
 
     /// Adds several arguments.
-    #[must_use]
     pub fn args<A: Into<OsString>>(mut self, arguments: impl IntoIterator<Item = A>) -> Self {
         self.arguments.extend(arguments.into_iter().map(Into::into));
         self
     }
 
-    /// Sets one variable of the environment, which is otherwise this process's.
-    #[must_use]
+    /// Sets an environment variable. The others are inherited.
     pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
         self.environment.insert(name.into(), value.into());
         self
     }
 
     /// Sets the working folder.
-    #[must_use]
     pub fn in_folder(mut self, folder: impl Into<PathBuf>) -> Self {
         self.folder = Some(folder.into());
         self
     }
 
-    /// Appends standard output and standard error to a file, which is created with its folder if absent.
-    #[must_use]
+    /// Appends standard output and standard error to a file, which is created with its folder.
     pub fn log_to(mut self, log: impl Into<PathBuf>) -> Self {
         self.log = Some(log.into());
         self
     }
 
-    /// Sets how long the child lives.
-    #[must_use]
+    /// Sets when the child ends.
     pub fn lifetime(mut self, lifetime: Lifetime) -> Self {
         self.lifetime = lifetime;
         self
     }
 
     /// The log file, when there is one.
-    #[must_use]
     pub fn log(&self) -> Option<&Path> {
         self.log.as_deref()
     }
 
-    /// Starts it. Blocks for the few milliseconds that a fork takes, and does not wait for readiness.
-    ///
-    /// # Errors
-    /// When the log cannot be opened or the program cannot be started.
+    /// Starts it. Blocks for the few milliseconds of a fork and does not wait for readiness.
     pub fn spawn(&self) -> Result<Child, ProcessError> {
         let command = self.command()?;
-        let child = spawner::spawn(command).map_err(|source| self.not_spawned(source))?;
-        Ok(Child::new(child, self.name(), self.log.clone(), self.lifetime))
-    }
-
-    /// What the operating system could not start is the wrapper; an absent program is found out by that one.
-    fn not_spawned(&self, source: std::io::Error) -> ProcessError {
-        let wrapper = self.wrapped().get_program().to_string_lossy().into_owned();
-        ProcessError::Spawn {
-            program: format!("{} through {wrapper}", self.name()),
-            source,
+        let name = self.program.to_string_lossy().into_owned();
+        // Only the wrapper can be missing here: it reports a missing program itself.
+        let wrapper = command.get_program().to_string_lossy().into_owned();
+        match spawner::spawn(command) {
+            Ok(child) => Ok(Child::new(child, name, self.log.clone(), self.lifetime)),
+            Err(source) => Err(ProcessError::Spawn {
+                program: format!("{name} with {wrapper}"),
+                source,
+            }),
         }
-    }
-
-    fn name(&self) -> String {
-        self.program.to_string_lossy().into_owned()
     }
 
     fn command(&self) -> Result<Command, ProcessError> {
@@ -129,14 +114,14 @@ impl Program {
         Ok(command)
     }
 
-    /// Both wrappers replace themselves by the program, so the process id is the program's own.
+    /// Both wrappers exec the program, so the process id is the program's.
     fn wrapped(&self) -> Command {
         match self.lifetime {
             Lifetime::WithParent => {
                 let mut command = Command::new("setpriv");
                 command.args(["--pdeathsig", "KILL"]);
-                // Ctrl-C at a terminal goes to the whole foreground group. The parent alone decides in which
-                // order its children stop.
+                // Ctrl-C at a terminal goes to the whole foreground group, but the parent decides in which order its
+                // children stop.
                 command.process_group(0);
                 command
             }

@@ -1,8 +1,8 @@
-//! The one thread from which children are started.
+//! The thread that starts all children.
 //!
-//! Linux sends the parent-death signal when the *thread* that forked ends, not the process. A child started from
-//! a worker of a test's runtime would die with that test, so all start from a thread that lives as long as the
-//! process. It is the one global of the testkit, because a process has one parent relation to its children.
+//! Linux sends the parent-death signal when the *thread* that forked ends, not the process. A child started from a worker
+//! of a test's runtime would die with that test, so this thread lives as long as the process. It is the testkit's only
+//! global.
 
 use std::io;
 use std::process::{Child, Command};
@@ -23,7 +23,7 @@ static SPAWNER: LazyLock<io::Result<SyncSender<Job>>> = LazyLock::new(|| {
     Ok(jobs)
 });
 
-/// Starts `command` from the spawner's thread and hands the child over.
+/// Starts `command` on the spawner's thread.
 pub(super) fn spawn(command: Command) -> io::Result<Child> {
     let jobs = SPAWNER
         .as_ref()
@@ -36,9 +36,9 @@ pub(super) fn spawn(command: Command) -> io::Result<Child> {
 /// Never returns: the sender is a static.
 fn serve(queue: &Receiver<Job>) {
     for Job { mut command, reply } in queue {
-        if let Err(unheard) = reply.send(command.spawn()) {
-            // The caller waits for the reply without a deadline, so only its death brings us here.
-            drop(unheard.0.map(|mut child| child.kill()));
+        if let Err(unsent) = reply.send(command.spawn()) {
+            // The caller waits without a timeout, so its thread has panicked.
+            drop(unsent.0.map(|mut child| child.kill()));
         }
     }
 }

@@ -1,14 +1,14 @@
-//! How a connection behaves, as values.
+//! The behavior of a connection, as values.
 
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
-/// Which way bytes go.
+/// A direction of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
-    /// What the client sends.
+    /// From client to server.
     ToServer,
-    /// What the server answers.
+    /// From server to client.
     ToClient,
 }
 
@@ -21,18 +21,17 @@ impl Direction {
     }
 }
 
-/// How a connection behaves in both directions. The default passes everything on at once.
+/// The behavior of a connection. The default forwards everything at once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Behavior {
-    /// What the client sends.
+    /// From client to server.
     pub to_server: Flow,
-    /// What the server answers.
+    /// From server to client.
     pub to_client: Flow,
 }
 
 impl Behavior {
-    /// The same either way.
-    #[must_use]
+    /// The same in both directions.
     pub fn both(flow: Flow) -> Self {
         Self {
             to_server: flow,
@@ -40,8 +39,7 @@ impl Behavior {
         }
     }
 
-    /// This in one direction, everything passes in the other.
-    #[must_use]
+    /// This in one direction and the default in the other.
     pub fn one_way(direction: Direction, flow: Flow) -> Self {
         let mut behavior = Self::default();
         match direction {
@@ -59,43 +57,39 @@ impl Behavior {
     }
 }
 
-/// How bytes go in one direction. What is said of time and size holds only for what passes.
+/// The behavior of one direction. Delays and sizes apply only to bytes that are forwarded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Flow {
-    /// What becomes of them.
-    pub fate: Fate,
-    /// How long each is under way. Many are under way at once: this costs time, not throughput.
+    /// The action on the bytes.
+    pub action: Action,
+    /// Latency. Many bytes are in flight at once, so it does not limit throughput.
     pub delay: Duration,
-    /// Up to this much more, drawn anew for each piece that is read; the order stays.
+    /// Maximum additional latency, random for each read. The order stays.
     pub jitter: Duration,
-    /// They are written in pieces of this size; none: as they were read.
+    /// Size of writes; `None`: as read.
     pub slice: Option<NonZeroUsize>,
-    /// At most so many in a second.
+    /// Maximum bytes per second.
     pub bytes_per_second: Option<NonZeroU32>,
 }
 
 impl Flow {
-    /// Swallowed: see [`Fate::Swallow`].
-    #[must_use]
-    pub fn swallow() -> Self {
-        Self::of(Fate::Swallow)
+    /// See [`Action::Drop`].
+    pub fn blackhole() -> Self {
+        Self::of(Action::Drop)
     }
 
-    /// Held back: see [`Fate::Hold`].
-    #[must_use]
+    /// See [`Action::Hold`].
     pub fn hold() -> Self {
-        Self::of(Fate::Hold)
+        Self::of(Action::Hold)
     }
 
-    /// Reset after `bytes` more: see [`Fate::ResetAfter`].
-    #[must_use]
+    /// See [`Action::ResetAfter`].
     pub fn reset_after(bytes: u64) -> Self {
-        Self::of(Fate::ResetAfter(bytes))
+        Self::of(Action::ResetAfter(bytes))
     }
 
-    /// Late by `delay` and up to `jitter` more.
-    #[must_use]
-    pub fn late(delay: Duration, jitter: Duration) -> Self {
+    /// Forwards after `delay` and at most `jitter` more.
+    pub fn latency(delay: Duration, jitter: Duration) -> Self {
         Self {
             delay,
             jitter,
@@ -103,8 +97,7 @@ impl Flow {
         }
     }
 
-    /// One byte at a time.
-    #[must_use]
+    /// Forwards one byte at a time.
     pub fn one_byte_slices() -> Self {
         Self {
             slice: Some(NonZeroUsize::MIN),
@@ -112,34 +105,33 @@ impl Flow {
         }
     }
 
-    /// At most so many bytes in a second.
-    #[must_use]
-    pub fn slow(bytes_per_second: NonZeroU32) -> Self {
+    /// Forwards at most so many bytes per second.
+    pub fn bandwidth(bytes_per_second: NonZeroU32) -> Self {
         Self {
             bytes_per_second: Some(bytes_per_second),
             ..Self::default()
         }
     }
 
-    fn of(fate: Fate) -> Self {
+    fn of(action: Action) -> Self {
         Self {
-            fate,
+            action,
             ..Self::default()
         }
     }
 }
 
-/// What becomes of bytes.
+/// The action on bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Fate {
-    /// They arrive.
+pub enum Action {
+    /// Forward them.
     #[default]
-    Pass,
-    /// They are not read, as in a partition that TCP outlives: they arrive once the behavior is another one.
+    Forward,
+    /// Leave them unread, as in a network partition that TCP survives. They arrive after the behavior changes.
     Hold,
-    /// They are read and gone, and an end of the connection is not told: it is half open. Since TCP never delivers a
-    /// stream with a hole, a connection that has lost something is reset when its behavior is another one.
-    Swallow,
-    /// After so many more bytes both sides see a reset, in the middle of whatever was being sent.
+    /// Read and drop them, and hide the end of the connection, which then is half open. TCP never delivers a stream with a
+    /// gap, so a connection that has lost bytes is reset when its behavior changes.
+    Drop,
+    /// Reset both sides after so many more bytes, in the middle of a frame.
     ResetAfter(u64),
 }

@@ -1,4 +1,4 @@
-//! One connection: a client's socket, a socket to the server, and a pump each way.
+//! One connection: a socket to the client, a socket to the server, and a pump for each direction.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,8 +13,8 @@ use super::behavior::{Behavior, Direction};
 use super::listener::Shared;
 use super::pump::Pump;
 
-/// A server on loopback takes a connection at once, or its queue is full.
-const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
+/// A server on loopback accepts at once, or its backlog is full.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// An open connection.
 #[derive(Debug)]
@@ -36,39 +36,37 @@ impl Connection {
     }
 
     /// Counts from 0 over all connections of the proxy.
-    #[must_use]
     pub fn id(&self) -> u64 {
         self.id
     }
 
     /// The client's own address.
-    #[must_use]
     pub fn client(&self) -> SocketAddr {
         self.client
     }
 
-    /// How this one behaves from now on, until it or the proxy is told otherwise.
+    /// Sets the behavior of this connection, until the next call here or on the proxy.
     pub fn set(&self, behavior: Behavior) {
         self.behavior.send_replace(behavior);
     }
 
-    /// Resets it, on both sides.
+    /// Resets it on both sides.
     pub fn reset(&self) {
         self.reset.cancel();
     }
 
-    /// Passes bytes until both sides have closed, or it is reset.
+    /// Forwards bytes until both sides have closed or it is reset.
     pub(super) async fn run(&self, mut client: TcpStream, target: SocketAddr, shared: &Arc<Shared>) {
-        let mut server = match timeout(CONNECT_DEADLINE, TcpStream::connect(target)).await {
+        let mut server = match timeout(CONNECT_TIMEOUT, TcpStream::connect(target)).await {
             Ok(Ok(server)) => server,
             failed => {
-                tracing::debug!(%target, ?failed, "the proxy's target can't be reached");
+                tracing::debug!(%target, ?failed, "failed to connect to the target");
                 return end_with_reset(&client);
             }
         };
         for socket in [&client, &server] {
             if let Err(error) = socket.set_nodelay(true) {
-                tracing::debug!(%error, "a connection keeps its delay");
+                tracing::debug!(%error, "failed to set TCP_NODELAY");
             }
         }
         let was_reset = {
@@ -104,9 +102,9 @@ impl Connection {
     }
 }
 
-/// The socket's end, when it is dropped, is a reset.
+/// Makes the drop of the socket send a reset.
 fn end_with_reset(socket: &TcpStream) {
     if let Err(error) = socket.set_zero_linger() {
-        tracing::warn!(%error, "a connection was closed instead of reset");
+        tracing::warn!(%error, "failed to reset a connection");
     }
 }

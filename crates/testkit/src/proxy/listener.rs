@@ -1,4 +1,4 @@
-//! Takes connections while the door is open.
+//! Accepts connections while the proxy listens.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,26 +12,20 @@ use tokio::time::sleep;
 
 use super::behavior::Behavior;
 use super::connection::Connection;
-use super::stats::Tally;
+use super::stats::Counters;
 
-/// Whether connections are taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Door {
-    Open,
-    Closed,
-}
-
-/// What the proxy's handle and its tasks share.
+/// State shared by the proxy's handle and its tasks.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) state: Mutex<State>,
-    pub(super) door: watch::Sender<Door>,
+    /// Whether the listener should be open.
+    pub(super) listens: watch::Sender<bool>,
     pub(super) accepted: AtomicU64,
     pub(super) passed: [AtomicU64; 2],
-    pub(super) tally: Tally,
+    pub(super) counters: Counters,
 }
 
-/// What holds for the connections to come, and those that are open.
+/// The settings of future connections, and the open connections.
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) target: SocketAddr,
@@ -47,63 +41,63 @@ impl Shared {
                 behavior: Behavior::default(),
                 connections: Vec::new(),
             }),
-            door: watch::channel(Door::Open).0,
+            listens: watch::channel(true).0,
             accepted: AtomicU64::new(0),
             passed: [AtomicU64::new(0), AtomicU64::new(0)],
-            tally: Tally::default(),
+            counters: Counters::default(),
         }
     }
 }
 
-/// Between two attempts to listen again, or to accept when there is no file descriptor left.
-const PAUSE: Duration = Duration::from_millis(20);
+/// Between two attempts to bind, or to accept without a free file descriptor.
+const RETRY_DELAY: Duration = Duration::from_millis(20);
 
-/// Runs until it is dropped, and its connections with it.
+/// Runs with its connections until it is dropped.
 pub(super) async fn run(
     mut listener: TcpListener,
     address: SocketAddr,
     shared: Arc<Shared>,
-    is_open: watch::Sender<bool>,
+    is_listening: watch::Sender<bool>,
 ) {
-    let mut door = shared.door.subscribe();
+    let mut listens = shared.listens.subscribe();
     let mut connections = JoinSet::new();
     loop {
         loop {
             tokio::select! {
-                () = closed(&mut door) => break,
+                () = closing(&mut listens) => break,
                 Some(_) = connections.join_next() => {}
                 accepted = listener.accept() => match accepted {
                     Ok((client, from)) => {
                         connections.spawn(serve(client, from, Arc::clone(&shared)));
                     }
                     Err(error) => {
-                        tracing::warn!(%error, "a connection was not accepted");
-                        sleep(PAUSE).await;
+                        tracing::warn!(%error, "failed to accept a connection");
+                        sleep(RETRY_DELAY).await;
                     }
                 },
             }
         }
         drop(listener);
-        is_open.send_replace(false);
-        if door.wait_for(|door| *door == Door::Open).await.is_err() {
+        is_listening.send_replace(false);
+        if listens.wait_for(|listens| *listens).await.is_err() {
             return;
         }
         listener = loop {
             match TcpListener::bind(address).await {
                 Ok(listener) => break listener,
                 Err(error) => {
-                    tracing::warn!(%error, %address, "the proxy can't listen again yet");
-                    sleep(PAUSE).await;
+                    tracing::warn!(%error, %address, "failed to listen again");
+                    sleep(RETRY_DELAY).await;
                 }
             }
         };
-        is_open.send_replace(true);
+        is_listening.send_replace(true);
     }
 }
 
-/// Resolves when the door closes. Its sender lives as long as the proxy's tasks.
-async fn closed(door: &mut watch::Receiver<Door>) {
-    drop(door.wait_for(|door| *door == Door::Closed).await);
+/// Resolves when the listener should close. Its sender lives as long as the proxy's tasks.
+async fn closing(listens: &mut watch::Receiver<bool>) {
+    drop(listens.wait_for(|listens| !listens).await);
 }
 
 async fn serve(client: TcpStream, from: SocketAddr, shared: Arc<Shared>) {

@@ -1,7 +1,7 @@
-//! One direction of one connection.
+//! Forwards one direction of one connection.
 //!
-//! A reader takes what comes and decides what becomes of it; a writer behind a bounded queue passes it on when it is
-//! due, so that a delay does not slow the reader down.
+//! A reader applies the action; a writer behind a bounded queue writes each chunk when it is due. So a delay does not slow
+//! the reader down.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -16,15 +16,15 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::behavior::{Behavior, Direction, Fate, Flow};
+use super::behavior::{Action, Behavior, Direction, Flow};
 use super::listener::Shared;
 
-/// The most that is read at once.
-const PIECE: usize = 16 * 1024;
-/// Pieces under way; more wait in the sender's own socket.
-const UNDER_WAY: usize = 1_024;
+/// Maximum bytes of a read.
+const CHUNK: usize = 16 * 1024;
+/// Maximum chunks in flight. More wait in the sender's socket.
+const MAX_IN_FLIGHT: usize = 1_024;
 
-/// What the pump of one direction needs.
+/// The pump of one direction.
 pub(super) struct Pump {
     pub(super) direction: Direction,
     pub(super) seed: u64,
@@ -33,9 +33,9 @@ pub(super) struct Pump {
     pub(super) shared: Arc<Shared>,
 }
 
-/// What the reader hands to the writer.
+/// An item from the reader to the writer.
 enum Item {
-    Piece {
+    Chunk {
         due: Instant,
         bytes: Vec<u8>,
     },
@@ -43,11 +43,11 @@ enum Item {
     End {
         due: Instant,
     },
-    /// Both sides are to see a reset.
+    /// Reset both sides.
     Reset,
 }
 
-/// What a read brought.
+/// The result of a read.
 enum Read {
     Bytes(Vec<u8>),
     End,
@@ -55,22 +55,22 @@ enum Read {
 }
 
 impl Pump {
-    /// Ends when the sender has closed and everything has arrived, or by a reset.
+    /// Runs until the sender has closed and everything is written, or until a reset.
     pub(super) async fn run(self, from: ReadHalf<'_>, to: WriteHalf<'_>) {
-        let (sender, receiver) = mpsc::channel(UNDER_WAY);
+        let (sender, receiver) = mpsc::channel(MAX_IN_FLIGHT);
         tokio::join!(self.read(from, sender), self.write(to, receiver));
     }
 
     async fn read(&self, mut from: ReadHalf<'_>, items: mpsc::Sender<Item>) {
         let mut behavior = self.behavior.clone();
         let mut rng = StdRng::seed_from_u64(self.seed * 2 + self.direction.index() as u64);
-        let mut buffer = vec![0; PIECE];
+        let mut buffer = vec![0; CHUNK];
         let mut flow = behavior.borrow_and_update().flow(self.direction);
         let mut last_due = Instant::now();
         let mut has_lost = false;
         let mut has_ended = false;
         loop {
-            let wants = flow.fate != Fate::Hold && !has_ended;
+            let wants = flow.action != Action::Hold && !has_ended;
             let read = tokio::select! {
                 biased;
                 changed = behavior.changed() => {
@@ -78,7 +78,7 @@ impl Pump {
                         return;
                     }
                     flow = behavior.borrow_and_update().flow(self.direction);
-                    if has_lost && flow.fate != Fate::Swallow {
+                    if has_lost && flow.action != Action::Drop {
                         self.reset.cancel();
                         return;
                     }
@@ -90,27 +90,27 @@ impl Pump {
                     Err(_) => Read::Failed,
                 },
             };
-            if flow.fate == Fate::Swallow {
+            if flow.action == Action::Drop {
                 has_lost = true;
                 if let Read::Bytes(bytes) = &read {
-                    let swallowed = &self.shared.tally.swallowed;
-                    swallowed.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+                    let dropped = &self.shared.counters.dropped_bytes;
+                    dropped.fetch_add(bytes.len() as u64, Ordering::Relaxed);
                 }
                 has_ended = !matches!(read, Read::Bytes(_));
                 continue;
             }
-            let due = (Instant::now() + flow.delay + drawn(&mut rng, flow.jitter)).max(last_due);
+            let due = (Instant::now() + flow.delay + flow.jitter.mul_f64(rng.random())).max(last_due);
             last_due = due;
             if !flow.delay.is_zero() && matches!(read, Read::Bytes(_)) {
-                self.shared.tally.delayed.fetch_add(1, Ordering::Relaxed);
+                self.shared.counters.delayed.fetch_add(1, Ordering::Relaxed);
             }
             let (item, and_then) = match read {
-                Read::Bytes(bytes) => self.judge(bytes, &mut flow, due),
+                Read::Bytes(bytes) => self.cut(bytes, &mut flow, due),
                 Read::End => (Item::End { due }, None),
                 Read::Failed => (Item::Reset, None),
             };
-            has_ended = !matches!(item, Item::Piece { .. }) || and_then.is_some();
-            // The writer ends early only when the receiver is gone, which the other pump tells the sender.
+            has_ended = !matches!(item, Item::Chunk { .. }) || and_then.is_some();
+            // The writer ends early only when the receiver has closed, which the other pump forwards to the sender.
             if items.send(item).await.is_err() {
                 return;
             }
@@ -125,27 +125,27 @@ impl Pump {
         }
     }
 
-    /// What passes of a piece, and what comes behind it. Counts down to a reset.
-    fn judge(&self, mut bytes: Vec<u8>, flow: &mut Flow, due: Instant) -> (Item, Option<Item>) {
-        let Fate::ResetAfter(left) = flow.fate else {
-            return (Item::Piece { due, bytes }, None);
+    /// Returns the forwarded part of a chunk and the item that follows it. Counts down to a reset.
+    fn cut(&self, mut bytes: Vec<u8>, flow: &mut Flow, due: Instant) -> (Item, Option<Item>) {
+        let Action::ResetAfter(left) = flow.action else {
+            return (Item::Chunk { due, bytes }, None);
         };
         let length = bytes.len() as u64;
         if length < left {
-            flow.fate = Fate::ResetAfter(left - length);
-            return (Item::Piece { due, bytes }, None);
+            flow.action = Action::ResetAfter(left - length);
+            return (Item::Chunk { due, bytes }, None);
         }
         bytes.truncate(usize::try_from(left).unwrap_or(usize::MAX));
-        self.shared.tally.resets.fetch_add(1, Ordering::Relaxed);
-        (Item::Piece { due, bytes }, Some(Item::Reset))
+        self.shared.counters.resets.fetch_add(1, Ordering::Relaxed);
+        (Item::Chunk { due, bytes }, Some(Item::Reset))
     }
 
     async fn write(&self, mut to: WriteHalf<'_>, mut items: mpsc::Receiver<Item>) {
         while let Some(item) = items.recv().await {
             let done = match item {
-                Item::Piece { due, bytes } => {
+                Item::Chunk { due, bytes } => {
                     sleep_until(due).await;
-                    self.pass(&mut to, &bytes).await
+                    self.forward(&mut to, &bytes).await
                 }
                 Item::End { due } => {
                     sleep_until(due).await;
@@ -157,8 +157,8 @@ impl Pump {
                 }
             };
             if done.is_err() {
-                let swallows = self.behavior.borrow().flow(self.direction).fate == Fate::Swallow;
-                if !swallows {
+                let drops = self.behavior.borrow().flow(self.direction).action == Action::Drop;
+                if !drops {
                     self.reset.cancel();
                 }
                 return;
@@ -166,10 +166,10 @@ impl Pump {
         }
     }
 
-    async fn pass(&self, to: &mut WriteHalf<'_>, bytes: &[u8]) -> std::io::Result<()> {
+    async fn forward(&self, to: &mut WriteHalf<'_>, bytes: &[u8]) -> std::io::Result<()> {
         let flow = self.behavior.borrow().flow(self.direction);
         let slice = flow.slice.map_or(bytes.len().max(1), NonZeroUsize::get);
-        // Twenty times a second at least, so that a low rate is a trickle and not a burst now and then.
+        // At least twenty writes a second, so that a low rate makes no bursts.
         let even = flow
             .bytes_per_second
             .map_or(usize::MAX, |rate| (rate.get() as usize / 20).max(1));
@@ -179,19 +179,15 @@ impl Pump {
             to.write_all(slice).await?;
             self.shared.passed[self.direction.index()].fetch_add(slice.len() as u64, Ordering::Relaxed);
             if is_cut {
-                self.shared.tally.slices.fetch_add(1, Ordering::Relaxed);
+                self.shared.counters.slices.fetch_add(1, Ordering::Relaxed);
             }
             if let Some(rate) = flow.bytes_per_second {
                 sleep(Duration::from_secs(slice.len() as u64) / rate.get()).await;
             } else if flow.slice.is_some() {
-                // Others get their turn, so that the receiver reads slice by slice.
+                // Other tasks run, so that the receiver reads slice by slice.
                 tokio::task::yield_now().await;
             }
         }
         Ok(())
     }
-}
-
-fn drawn(rng: &mut StdRng, most: Duration) -> Duration {
-    most.mul_f64(rng.random())
 }

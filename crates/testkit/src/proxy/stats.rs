@@ -1,50 +1,50 @@
-//! What a proxy has done to what went through it, in numbers: whoever sets a behavior can prove that it had an effect.
+//! Counts of a proxy's faults, with which a test proves that a behavior had an effect.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Counted since the proxy started, over all of its connections.
+/// Counts since the proxy started, over all of its connections.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ProxyStats {
-    /// Connections that were reset after their bytes were counted down.
+    /// Connections that were reset after a number of bytes.
     pub resets: u64,
-    /// Pieces that were passed on later than they came.
+    /// Chunks that were forwarded late.
     pub delayed: u64,
-    /// Slices into which pieces were cut, for their size or for their rate.
+    /// Slices into which chunks were cut by size or rate.
     pub slices: u64,
-    /// Bytes that were read and lost.
-    pub swallowed: u64,
+    /// Bytes that were read and dropped.
+    pub dropped_bytes: u64,
 }
 
 impl ProxyStats {
-    /// What was done since `before`.
+    /// The counts since `before`.
     #[must_use]
     pub fn since(self, before: Self) -> Self {
         Self {
             resets: self.resets - before.resets,
             delayed: self.delayed - before.delayed,
             slices: self.slices - before.slices,
-            swallowed: self.swallowed - before.swallowed,
+            dropped_bytes: self.dropped_bytes - before.dropped_bytes,
         }
     }
 }
 
-/// The same, while it is counted.
+/// The live counters of [`ProxyStats`].
 #[derive(Debug, Default)]
-pub(super) struct Tally {
+pub(super) struct Counters {
     pub(super) resets: AtomicU64,
     pub(super) delayed: AtomicU64,
     pub(super) slices: AtomicU64,
-    pub(super) swallowed: AtomicU64,
+    pub(super) dropped_bytes: AtomicU64,
 }
 
-impl Tally {
+impl Counters {
     pub(super) fn read(&self) -> ProxyStats {
         let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
         ProxyStats {
             resets: count(&self.resets),
             delayed: count(&self.delayed),
             slices: count(&self.slices),
-            swallowed: count(&self.swallowed),
+            dropped_bytes: count(&self.dropped_bytes),
         }
     }
 }

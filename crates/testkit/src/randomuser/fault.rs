@@ -1,58 +1,88 @@
-//! What can be made to go wrong, its one-word notation, and the queue in which faults wait for their requests.
+//! Faults of the API, their notation, and the queue in which they wait for requests.
 
-use std::{collections::VecDeque, fmt, str::FromStr, time::Duration};
+mod broken_field;
 
+use std::{collections::VecDeque, fmt, mem::discriminant, str::FromStr, time::Duration};
+
+use clap::ValueEnum as _;
 use jiff::SignedDuration;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
-use super::damage::BrokenField;
+pub use self::broken_field::BrokenField;
 
-/// One thing that goes wrong with one reply. Written as a word, some with a value behind a colon:
-/// `no_results`, `hang:2s`, `broken_record:missing_email`.
+/// A fault of one response. Its notation is a word, some with a value after a colon: `no_results`, `hang:2s`,
+/// `broken_record:missing_email`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// `internal_error`: 500 with a line of text.
     InternalError,
-    /// `bad_gateway`: 502 with a page of HTML.
+    /// `bad_gateway`: 502 with an HTML page.
     BadGateway,
-    /// `unavailable`: 503 with a page of HTML.
+    /// `unavailable`: 503 with an HTML page.
     Unavailable,
-    /// `forbidden_page`: 403 with the page of HTML that a protecting network shows to cloud addresses.
+    /// `forbidden_page`: 403 with the HTML page that a content delivery network shows to cloud addresses.
     ForbiddenPage,
     /// `too_many_requests` (429 without `Retry-After`) or `too_many_requests:7` (with it, in seconds).
     TooManyRequests(Option<u32>),
     /// `error_body`: 200 with `{"error": "Uh oh, something has gone wrong…"}`.
     ErrorBody,
-    /// `no_results`: 200 with `"results": []`, while `info` says as many as asked.
+    /// `no_results`: 200 with `"results": []`, while `info` has the requested count.
     NoResults,
-    /// `fewer_results`: half of the records, rounded down, while `info` says as many as asked.
+    /// `fewer_results`: half of the records, rounded down, while `info` has the requested count.
     FewerResults,
-    /// `wrong_version`: `info.version` is another one than the path's.
+    /// `wrong_version`: `info.version` differs from the path's.
     WrongVersion,
-    /// `wrong_content_type`: the right reply, called `text/html`.
+    /// `wrong_content_type`: the right response with the content type `text/html`.
     WrongContentType,
-    /// `broken_record:FIELD`: the record in the middle of the page is damaged.
+    /// `broken_record:FIELD`: the record in the middle of the page is invalid.
     BrokenRecord(BrokenField),
-    /// `duplicate_uuids`: the last record carries the uuid of the first.
+    /// `duplicate_uuids`: the last record has the uuid of the first.
     DuplicateUuids,
-    /// `truncated_json`: half of the document, as a complete HTTP reply.
+    /// `truncated_json`: half of the document, as a complete HTTP response.
     TruncatedJson,
-    /// `oversized_body` or `oversized_body:BYTES` (64 MiB): the right reply, but blown up with blanks to that
-    /// size and sent in chunks without a length.
+    /// `oversized_body` or `oversized_body:BYTES` (64 MiB): the right response, padded with blanks to that size and sent in
+    /// chunks without a length.
     OversizedBody(u64),
-    /// `hang` (no reply, ever) or `hang:2s` (the right reply, that much later).
+    /// `hang` (no response, ever) or `hang:2s` (the right response after that time).
     Hang(Option<Duration>),
     /// `stall_mid_body`: half of the body, then nothing, ever.
     StallMidBody,
-    /// `slow_bytes` or `slow_bytes:20ms` (50 ms): 64 bytes each time.
+    /// `slow_bytes` or `slow_bytes:20ms` (50 ms): 64 bytes per interval.
     SlowBytes(Duration),
-    /// `reset_mid_body`: half of the body, then the connection is reset.
+    /// `reset_mid_body`: half of the body, then a reset of the connection.
     ResetMidBody,
 }
 
+/// The words of all faults, with the values that they have without a colon.
+const WORDS: [(&str, Fault); 18] = [
+    ("internal_error", Fault::InternalError),
+    ("bad_gateway", Fault::BadGateway),
+    ("unavailable", Fault::Unavailable),
+    ("forbidden_page", Fault::ForbiddenPage),
+    ("too_many_requests", Fault::TooManyRequests(None)),
+    ("error_body", Fault::ErrorBody),
+    ("no_results", Fault::NoResults),
+    ("fewer_results", Fault::FewerResults),
+    ("wrong_version", Fault::WrongVersion),
+    ("wrong_content_type", Fault::WrongContentType),
+    (BROKEN_RECORD, Fault::BrokenRecord(BrokenField::NullRecord)),
+    ("duplicate_uuids", Fault::DuplicateUuids),
+    ("truncated_json", Fault::TruncatedJson),
+    ("oversized_body", Fault::OversizedBody(64 << 20)),
+    ("hang", Fault::Hang(None)),
+    ("stall_mid_body", Fault::StallMidBody),
+    ("slow_bytes", Fault::SlowBytes(Duration::from_millis(50))),
+    ("reset_mid_body", Fault::ResetMidBody),
+];
+
+/// The one word that requires a value.
+const BROKEN_RECORD: &str = "broken_record";
+
 impl fmt::Display for Fault {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(self.word())?;
+        let words = WORDS.iter();
+        let mut word = words.filter(|(_, fault)| discriminant(fault) == discriminant(self));
+        word.try_for_each(|(word, _)| out.write_str(word))?;
         match self {
             Self::TooManyRequests(Some(seconds)) => write!(out, ":{seconds}"),
             Self::BrokenRecord(field) => write!(out, ":{field}"),
@@ -63,43 +93,18 @@ impl fmt::Display for Fault {
     }
 }
 
-impl Fault {
-    fn word(&self) -> &'static str {
-        match self {
-            Self::InternalError => "internal_error",
-            Self::BadGateway => "bad_gateway",
-            Self::Unavailable => "unavailable",
-            Self::ForbiddenPage => "forbidden_page",
-            Self::TooManyRequests(_) => "too_many_requests",
-            Self::ErrorBody => "error_body",
-            Self::NoResults => "no_results",
-            Self::FewerResults => "fewer_results",
-            Self::WrongVersion => "wrong_version",
-            Self::WrongContentType => "wrong_content_type",
-            Self::BrokenRecord(_) => "broken_record",
-            Self::DuplicateUuids => "duplicate_uuids",
-            Self::TruncatedJson => "truncated_json",
-            Self::OversizedBody(_) => "oversized_body",
-            Self::Hang(_) => "hang",
-            Self::StallMidBody => "stall_mid_body",
-            Self::SlowBytes(_) => "slow_bytes",
-            Self::ResetMidBody => "reset_mid_body",
-        }
-    }
-}
-
-/// Why a text names no fault.
+/// Why a text is not a fault.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ParseFaultError {
-    /// The word in front of the colon is none of [`Fault`]'s, or takes no value.
-    #[error("no such fault: {0}")]
+    /// The word before the colon is unknown, or takes no value.
+    #[error("unknown fault: {0}")]
     UnknownFault(String),
-    /// The value behind the colon is not what the fault takes.
-    #[error("not a value for the fault {fault}: {value}")]
+    /// The fault does not take the value after the colon.
+    #[error("invalid value of the fault {fault}: {value}")]
     WrongValue {
-        /// The word in front of the colon.
+        /// The word before the colon.
         fault: String,
-        /// What stands behind it.
+        /// The text after it.
         value: String,
     },
 }
@@ -108,44 +113,20 @@ impl FromStr for Fault {
     type Err = ParseFaultError;
 
     fn from_str(text: &str) -> Result<Self, ParseFaultError> {
-        match text.split_once(':') {
-            None => Self::plain(text).ok_or_else(|| ParseFaultError::UnknownFault(text.into())),
-            Some((fault, value)) => Self::with_value(fault, value),
-        }
-    }
-}
-
-impl Fault {
-    fn plain(word: &str) -> Option<Self> {
-        const ALL: [Fault; 17] = [
-            Fault::InternalError,
-            Fault::BadGateway,
-            Fault::Unavailable,
-            Fault::ForbiddenPage,
-            Fault::TooManyRequests(None),
-            Fault::ErrorBody,
-            Fault::NoResults,
-            Fault::FewerResults,
-            Fault::WrongVersion,
-            Fault::WrongContentType,
-            Fault::DuplicateUuids,
-            Fault::TruncatedJson,
-            Fault::OversizedBody(64 << 20),
-            Fault::Hang(None),
-            Fault::StallMidBody,
-            Fault::SlowBytes(Duration::from_millis(50)),
-            Fault::ResetMidBody,
-        ];
-        ALL.into_iter().find(|fault| fault.word() == word)
-    }
-
-    fn with_value(fault: &str, value: &str) -> Result<Self, ParseFaultError> {
+        let Some((fault, value)) = text.split_once(':') else {
+            let mut plain = WORDS.iter().filter(|(word, _)| *word != BROKEN_RECORD);
+            let found = plain.find(|(word, _)| *word == text);
+            return found.map_or_else(
+                || Err(ParseFaultError::UnknownFault(text.into())),
+                |(_, fault)| Ok(fault.clone()),
+            );
+        };
         let parsed = match fault {
             "too_many_requests" => value
                 .parse()
                 .ok()
                 .map(|seconds| Self::TooManyRequests(Some(seconds))),
-            "broken_record" => BrokenField::of_word(value).map(Self::BrokenRecord),
+            BROKEN_RECORD => BrokenField::from_str(value, false).ok().map(Self::BrokenRecord),
             "oversized_body" => value.parse().ok().map(Self::OversizedBody),
             "hang" => duration(value).map(|delay| Self::Hang(Some(delay))),
             "slow_bytes" => duration(value).map(Self::SlowBytes),
@@ -178,26 +159,26 @@ impl<'de> Deserialize<'de> for Fault {
     }
 }
 
-/// Faults in the order in which they befall requests.
+/// Faults in the order of the requests that they apply to.
 #[derive(Debug, Default)]
-pub(super) struct FaultQueue {
+pub(crate) struct FaultQueue {
     waiting: VecDeque<(Fault, u32)>,
 }
 
 impl FaultQueue {
     const CAPACITY: usize = 1_000;
 
-    /// Whether there was room.
-    pub(super) fn push(&mut self, fault: Fault, times: u32) -> bool {
-        let room = self.waiting.len() < Self::CAPACITY;
-        if room && times > 0 {
+    /// Returns whether the queue had space.
+    pub(crate) fn push(&mut self, fault: Fault, times: u32) -> bool {
+        let has_space = self.waiting.len() < Self::CAPACITY;
+        if has_space && times > 0 {
             self.waiting.push_back((fault, times));
         }
-        room
+        has_space
     }
 
     /// The fault of the next request.
-    pub(super) fn pop(&mut self) -> Option<Fault> {
+    pub(crate) fn pop(&mut self) -> Option<Fault> {
         let (fault, times) = self.waiting.front_mut()?;
         *times -= 1;
         if *times > 0 {
@@ -207,7 +188,7 @@ impl FaultQueue {
         }
     }
 
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.waiting.clear();
     }
 }
@@ -217,7 +198,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_notation_is_read_back_as_it_was_written() {
+    fn notations_round_trip() {
         let plain = [
             "internal_error",
             "error_body",
@@ -239,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_fault_is_refused_with_its_reason() {
+    fn invalid_notations_are_rejected_with_the_reason() {
         assert_eq!(
             "explode".parse::<Fault>(),
             Err(ParseFaultError::UnknownFault("explode".into()))
@@ -259,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn faults_are_taken_in_order_and_as_often_as_asked() {
+    fn faults_are_popped_in_order_and_as_often_as_pushed() {
         let mut queue = FaultQueue::default();
         assert!(
             queue.push(Fault::NoResults, 2)
@@ -271,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn the_queue_is_bounded() {
+    fn queue_is_bounded() {
         let mut queue = FaultQueue::default();
         assert!((0..FaultQueue::CAPACITY).all(|_| queue.push(Fault::NoResults, 1)));
         assert!(!queue.push(Fault::NoResults, 1));

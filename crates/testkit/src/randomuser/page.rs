@@ -1,4 +1,7 @@
-//! A page of users as JSON: generated from its own name alone, or taken from samples; whole or damaged.
+//! A page of users as JSON: generated from its request alone or taken from samples, valid or with a fault.
+
+mod cache;
+mod samples;
 
 use std::hash::Hasher;
 
@@ -7,32 +10,31 @@ use rand::{SeedableRng, rngs::Xoshiro256PlusPlus};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{
-    fault::Fault,
-    nationality::{Nationalities, Nationality},
-    person::{self, pick},
-    query::Query,
-    samples::Samples,
-    version::Version,
-};
+pub(crate) use self::cache::PageCache;
+pub(crate) use self::samples::Samples;
+pub use self::samples::SamplesError;
+use super::fault::Fault;
+use super::person::{self, Nationalities, Nationality, pick};
+use super::query::Query;
+use super::version::Version;
 
-/// Where the people come from.
+/// The source of people.
 #[derive(Debug)]
-pub(super) struct People {
-    pub(super) nationalities: Nationalities,
-    pub(super) samples: Option<Samples>,
-    /// When the ages are counted.
-    pub(super) today: Timestamp,
+pub(crate) struct People {
+    pub(crate) nationalities: Nationalities,
+    pub(crate) samples: Option<Samples>,
+    /// The date of their ages.
+    pub(crate) today: Timestamp,
 }
 
-/// What names a page: the same request gives the same people.
+/// The request of a page. The same request gives the same people.
 #[derive(Debug)]
-pub(super) struct Request {
-    pub(super) version: Version,
-    pub(super) query: Query,
-    /// That of the query, or one drawn for it.
-    pub(super) seed: String,
-    /// Where the random numbers of the page begin.
+pub(crate) struct Request {
+    pub(crate) version: Version,
+    pub(crate) query: Query,
+    /// The query's seed, or a random one.
+    pub(crate) seed: String,
+    /// The seed of the page's random numbers.
     stream: u64,
 }
 
@@ -45,8 +47,8 @@ struct Info<'a> {
 }
 
 impl People {
-    /// The reply to a request, spoilt by those faults that are about content.
-    pub(super) fn reply(&self, request: &Request, fault: Option<&Fault>) -> Vec<u8> {
+    /// Renders the page, with the faults of its content.
+    pub(crate) fn render(&self, request: &Request, fault: Option<&Fault>) -> Vec<u8> {
         let Request {
             version, query, seed, ..
         } = request;
@@ -82,8 +84,8 @@ impl People {
         body
     }
 
-    /// As many as asked, except at the end of the samples.
-    pub(super) fn available(&self, query: &Query) -> usize {
+    /// The number of users: the requested one, except at the end of the samples.
+    pub(crate) fn available(&self, query: &Query) -> usize {
         self.samples.as_ref().map_or(query.results, |samples| {
             samples.page(query.page, query.results).len()
         })
@@ -109,7 +111,7 @@ impl People {
     fn record_value(&self, request: &Request, index: usize) -> Value {
         let mut text = Vec::new();
         self.write_whole_record(request, index, &mut text);
-        serde_json::from_slice(&text).expect("a record that was just written is JSON")
+        serde_json::from_slice(&text).expect("a record that was just written is valid JSON")
     }
 
     fn write_whole_record(&self, request: &Request, index: usize, body: &mut Vec<u8>) {
@@ -120,8 +122,7 @@ impl People {
         }
         let mut rng = request.rng_of(index);
         let nationality = choose(&mut rng, self.nationalities.of(*version), &query.nationalities);
-        let mut record = person::draw(&mut rng, nationality, query.gender, *version, self.today);
-        record.keep(&query.fields);
+        let record = person::draw(&mut rng, nationality, query, *version, self.today);
         write_json(&record, body);
     }
 }
@@ -135,9 +136,9 @@ fn choose<'a>(rng: &mut Xoshiro256PlusPlus, all: &'a [Nationality], filter: &[us
 }
 
 impl Request {
-    /// The people are a function of version, seed, filters, page and place on the page, so that a page asked for
-    /// with fewer results is the beginning of the longer one.
-    pub(super) fn new(version: Version, query: Query, seed: String) -> Self {
+    /// People are a function of version, seed, filters, page and index. So a page with fewer results is a prefix of the
+    /// longer one.
+    pub(crate) fn new(version: Version, query: Query, seed: String) -> Self {
         let mut hash = Fnv::default();
         for part in [version.text(), seed.as_str()] {
             hash.write(part.as_bytes());
@@ -152,8 +153,8 @@ impl Request {
         }
     }
 
-    /// Everything that the reply depends on, as text.
-    pub(super) fn name(&self) -> String {
+    /// The key of the page in the cache: everything that it depends on.
+    pub(crate) fn key(&self) -> String {
         format!("{} {:?} {:?}", self.version.text(), self.seed, self.query)
     }
 
@@ -164,7 +165,7 @@ impl Request {
     }
 }
 
-/// FNV-1a, whose values, unlike those of the standard library's hashers, are the same in every build.
+/// FNV-1a. Unlike the standard library's hashers, it gives the same values in every build.
 struct Fnv(u64);
 
 impl Default for Fnv {

@@ -1,20 +1,25 @@
-//! Draws one person: pure, the same random numbers give the same person.
+//! Generates people. The same random numbers give the same person.
+
+mod login;
+mod nationality;
+mod pattern;
+mod record;
 
 use std::borrow::Cow;
 
 use jiff::{Timestamp, tz::Offset};
 use rand::{Rng, RngExt};
+use serde::Serialize;
 
-use super::{
-    login,
-    nationality::{Name, Nationality, Postcode},
-    pattern::{Owner, fill},
-    query::Gender,
-    record::{
-        Coordinates, FullName, Location, Moment, NationalId, Picture, PostcodeValue, Record, Street, Timezone,
-    },
-    version::Version,
+use self::nationality::{Name, Postcode};
+pub(crate) use self::nationality::{Nationalities, Nationality};
+use self::pattern::{Owner, fill};
+pub(crate) use self::record::Fields;
+use self::record::{
+    Coordinates, FullName, Location, Moment, NationalId, Picture, PostcodeValue, Record, Street, Timezone,
 };
+use super::query::{Gender, Query};
+use super::version::Version;
 
 /// Births from 1944 to the end of 2000, in milliseconds.
 const BORN: std::ops::Range<i64> = -820_454_400_000..978_307_200_000;
@@ -47,60 +52,54 @@ const fn timezone(offset: &'static str, description: &'static str) -> Timezone {
     Timezone { offset, description }
 }
 
-/// Draws a person of this nationality, and of this gender unless it is left to chance. Ages are those at `today`.
-pub(super) fn draw<'a>(
-    rng: &mut impl Rng,
+/// Generates a person of this nationality, and of the query's gender or else a random one. Ages are as of `today`.
+pub(crate) fn draw<'a, R: Rng>(
+    rng: &mut R,
     nationality: &'a Nationality,
-    gender: Option<Gender>,
+    query: &'a Query,
     version: Version,
     today: Timestamp,
-) -> Record<'a> {
-    let gender = gender.unwrap_or(if rng.random() {
-        Gender::Male
-    } else {
-        Gender::Female
+) -> impl Serialize + use<'a, R> {
+    let gender = query.gender.unwrap_or_else(|| {
+        if rng.random() {
+            Gender::Male
+        } else {
+            Gender::Female
+        }
     });
     let born = instant(rng, BORN);
     let owner = Owner {
         born: Offset::UTC.to_datetime(born).date(),
         gender,
     };
-    let first = pick(
-        rng,
-        if gender == Gender::Male {
-            &nationality.male
-        } else {
-            &nationality.female
-        },
-    );
+    let first = pick(rng, gender.choose(&nationality.male, &nationality.female));
     let last = pick(rng, &nationality.last);
+    let rule = nationality.id.as_ref();
     Record {
-        gender: Some(if gender == Gender::Male { "male" } else { "female" }),
-        name: Some(FullName {
+        selected: &query.fields,
+        gender: gender.choose("male", "female"),
+        name: FullName {
             title: title(rng, nationality, gender, version),
             first: &first.written,
             last: &last.written,
-        }),
-        location: Some(location(rng, nationality, &owner, version)),
-        email: Some(email(first, last, version)),
-        login: Some(login::draw(rng)),
-        dob: Some(moment(born, version, today)),
-        registered: Some(moment(instant(rng, REGISTERED), version, today)),
-        phone: Some(fill(&nationality.phone, rng, &owner)),
-        cell: Some(fill(&nationality.cell, rng, &owner)),
-        id: Some(NationalId {
-            name: nationality.id.as_ref().map_or("", |rule| rule.name.as_str()),
-            value: nationality
-                .id
-                .as_ref()
-                .map(|rule| fill(&rule.pattern, rng, &owner)),
-        }),
-        picture: Some(picture(rng.random_range(0..100), gender)),
-        nat: Some(&nationality.code),
+        },
+        location: location(rng, nationality, &owner, version),
+        email: email(first, last, version),
+        login: login::draw(rng),
+        dob: moment(born, version, today),
+        registered: moment(instant(rng, REGISTERED), version, today),
+        phone: fill(&nationality.phone, rng, &owner),
+        cell: fill(&nationality.cell, rng, &owner),
+        id: NationalId {
+            name: rule.map_or("", |rule| rule.name.as_str()),
+            value: rule.map(|rule| fill(&rule.pattern, rng, &owner)),
+        },
+        picture: picture(rng.random_range(0..100), gender),
+        nat: &nationality.code,
     }
 }
 
-pub(super) fn pick<'a, T>(rng: &mut impl Rng, choices: &'a [T]) -> &'a T {
+pub(crate) fn pick<'a, T>(rng: &mut impl Rng, choices: &'a [T]) -> &'a T {
     &choices[rng.random_range(0..choices.len())]
 }
 
@@ -111,14 +110,7 @@ fn title<'a>(
     version: Version,
 ) -> Cow<'a, str> {
     let titles = &nationality.titles;
-    let title = pick(
-        rng,
-        if gender == Gender::Male {
-            &titles.male
-        } else {
-            &titles.female
-        },
-    );
+    let title = pick(rng, gender.choose(&titles.male, &titles.female));
     if version < Version::V1_3 {
         title.to_lowercase().into()
     } else {
@@ -158,11 +150,11 @@ fn location<'a>(
     }
 }
 
-fn degrees(rng: &mut impl Rng, most: u32) -> String {
+fn degrees(rng: &mut impl Rng, max: u32) -> String {
     let sign = if rng.random() { "-" } else { "" };
     format!(
         "{sign}{}.{:04}",
-        rng.random_range(0..most),
+        rng.random_range(0..max),
         rng.random_range(0..10_000)
     )
 }
@@ -190,7 +182,7 @@ fn moment(at: Timestamp, version: Version, today: Timestamp) -> Moment {
 }
 
 fn picture(number: u32, gender: Gender) -> Picture {
-    let folder = if gender == Gender::Male { "men" } else { "women" };
+    let folder = gender.choose("men", "women");
     let url = |size| format!("https://randomuser.me/api/portraits/{size}{folder}/{number}.jpg");
     Picture {
         large: url(""),

@@ -1,55 +1,65 @@
-//! The parameters of a request, with the API's habit of correcting what it doesn't like without a word.
+//! The parameters of a request. Invalid ones silently get a default, as at the real API.
 
 use std::collections::HashMap;
 
-use super::{nationality::Nationality, record::Fields};
+use super::person::{Fields, Nationality};
 
-const MOST_RESULTS: usize = 5_000;
-const LAST_PAGE: usize = 10_000;
+const MAX_RESULTS: usize = 5_000;
+const MAX_PAGE: usize = 10_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Gender {
+pub(crate) enum Gender {
     Male,
     Female,
 }
 
-/// What was asked for, after the corrections.
+/// A valid query.
 #[derive(Debug)]
-pub(super) struct Query {
-    /// 1 to 5,000; anything else has become 1.
-    pub(super) results: usize,
-    /// 1 to 10,000; anything else has become 1.
-    pub(super) page: usize,
-    pub(super) seed: Option<String>,
-    /// Places in the version's list of nationalities; empty means all of them.
-    pub(super) nationalities: Vec<usize>,
-    /// Always `None` beside a seed.
-    pub(super) gender: Option<Gender>,
-    pub(super) fields: Fields,
+pub(crate) struct Query {
+    /// 1 to 5,000; else 1.
+    pub(crate) results: usize,
+    /// 1 to 10,000; else 1.
+    pub(crate) page: usize,
+    pub(crate) seed: Option<String>,
+    /// Indexes into the version's list of nationalities; empty for all.
+    pub(crate) nationalities: Vec<usize>,
+    /// Always `None` with a seed.
+    pub(crate) gender: Option<Gender>,
+    pub(crate) fields: Fields,
+}
+
+impl Gender {
+    /// One of two values by gender.
+    pub(crate) fn choose<T>(self, male: T, female: T) -> T {
+        match self {
+            Self::Male => male,
+            Self::Female => female,
+        }
+    }
 }
 
 impl Query {
-    pub(super) fn parse(parameters: &HashMap<String, String>, known: &[Nationality]) -> Self {
+    pub(crate) fn parse(parameters: &HashMap<String, String>, known: &[Nationality]) -> Self {
         let text = |name| parameters.get(name).map(String::as_str);
         let seed = text("seed").filter(|seed| !seed.is_empty()).map(str::to_owned);
         Self {
-            results: within(text("results"), MOST_RESULTS),
-            page: within(text("page"), LAST_PAGE),
+            results: within(text("results"), MAX_RESULTS),
+            page: within(text("page"), MAX_PAGE),
             nationalities: nationalities(text("nat").unwrap_or_default(), known),
             gender: text("gender").and_then(gender).filter(|_| seed.is_none()),
-            fields: Fields::chosen(text("inc"), text("exc")),
+            fields: Fields::new(text("inc"), text("exc")),
             seed,
         }
     }
 }
 
-fn within(text: Option<&str>, most: usize) -> usize {
+fn within(text: Option<&str>, max: usize) -> usize {
     text.and_then(|text| text.trim().parse().ok())
-        .filter(|number| (1..=most).contains(number))
+        .filter(|number| (1..=max).contains(number))
         .unwrap_or(1)
 }
 
-/// One unknown code voids the whole filter.
+/// One unknown code disables the filter.
 fn nationalities(list: &str, known: &[Nationality]) -> Vec<usize> {
     list.split(',')
         .map(|code| {

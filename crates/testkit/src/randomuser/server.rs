@@ -1,4 +1,10 @@
-//! The routes: the API itself, and `/_faults` and `/_requests` for scripts.
+//! The routes: the API, and `/_faults` and `/_requests` for scripts.
+
+mod body;
+mod peer;
+mod rate_limit;
+mod refusal;
+mod request_log;
 
 use std::{
     collections::HashMap,
@@ -18,34 +24,31 @@ use rand::{Rng, rngs::Xoshiro256PlusPlus};
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    budget::Ledger,
-    connection::Peer,
-    delivery,
-    fault::{Fault, FaultQueue},
-    journal::{Journal, Outcome, ServedRequest},
-    memo::Memo,
-    page::{People, Request},
-    query::Query,
-    refusal,
-    version::Version,
-};
+pub(super) use self::peer::Peer;
+pub(super) use self::rate_limit::RateLimiter;
+pub use self::rate_limit::{RateLimit, Refusal};
+pub(super) use self::request_log::RequestLog;
+pub use self::request_log::{Outcome, ServedRequest};
+use super::fault::{Fault, FaultQueue};
+use super::page::{PageCache, People, Request};
+use super::query::Query;
+use super::version::Version;
 
-/// What all requests share.
+/// The state that all requests share.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) people: People,
     pub(super) faults: Mutex<FaultQueue>,
-    pub(super) ledger: Mutex<Ledger>,
-    pub(super) journal: Mutex<Journal>,
-    pub(super) memo: Mutex<Memo>,
+    pub(super) rate_limiter: Mutex<RateLimiter>,
+    pub(super) log: Mutex<RequestLog>,
+    pub(super) cache: Mutex<PageCache>,
     pub(super) seeds: Mutex<Xoshiro256PlusPlus>,
-    /// How many bits a drawn seed has.
+    /// Random bits of a generated seed.
     pub(super) seed_bits: u32,
     pub(super) stop: CancellationToken,
 }
 
-/// The routes over this state.
+/// Routes over this state.
 pub(super) fn router(shared: Arc<Shared>) -> Router {
     Router::new()
         .route("/api", get(latest))
@@ -63,7 +66,7 @@ async fn latest(
     uri: Uri,
     Parameters(parameters): Parameters<HashMap<String, String>>,
 ) -> Response {
-    shared.answer(Version::LATEST, &parameters, peer, &uri).await
+    shared.respond(Version::LATEST, &parameters, peer, &uri).await
 }
 
 async fn versioned(
@@ -74,14 +77,14 @@ async fn versioned(
     Parameters(parameters): Parameters<HashMap<String, String>>,
 ) -> Response {
     let Some(version) = Version::of_segment(&segment) else {
-        shared.note(&uri, Outcome::NotOffered);
-        return refusal::error(StatusCode::NOT_FOUND, "this version is not offered");
+        shared.log(&uri, Outcome::NotOffered);
+        return refusal::error(StatusCode::NOT_FOUND, "this version is not supported");
     };
-    shared.answer(version, &parameters, peer, &uri).await
+    shared.respond(version, &parameters, peer, &uri).await
 }
 
 impl Shared {
-    async fn answer(
+    async fn respond(
         self: Arc<Self>,
         version: Version,
         parameters: &HashMap<String, String>,
@@ -92,8 +95,8 @@ impl Shared {
             .get("format")
             .is_some_and(|format| matches!(format.as_str(), "csv" | "xml" | "yaml"))
         {
-            self.note(uri, Outcome::NotOffered);
-            return refusal::error(StatusCode::NOT_IMPLEMENTED, "only JSON is offered");
+            self.log(uri, Outcome::NotOffered);
+            return refusal::error(StatusCode::NOT_IMPLEMENTED, "only JSON is supported");
         }
         let query = Query::parse(parameters, self.people.nationalities.of(version));
         let fault = lock(&self.faults).pop();
@@ -101,17 +104,19 @@ impl Shared {
             .as_ref()
             .and_then(|fault| Some((fault, refusal::of_fault(fault)?)))
         {
-            self.note(uri, Outcome::Faulted(fault.clone()));
+            self.log(uri, Outcome::Faulted(fault.clone()));
             return refused;
         }
-        if let Err(refused) = lock(&self.ledger).book(peer.address.ip(), query.results, Instant::now()) {
-            self.note(uri, Outcome::OverBudget);
-            return refusal::over_budget(refused);
+        if let Err(refused) =
+            lock(&self.rate_limiter).acquire(peer.address.ip(), query.results, Instant::now())
+        {
+            self.log(uri, Outcome::RateLimited);
+            return refusal::rate_limited(refused);
         }
         let served = Outcome::Served {
             users: self.people.available(&query),
         };
-        self.note(uri, fault.clone().map_or(served, Outcome::Faulted));
+        self.log(uri, fault.clone().map_or(served, Outcome::Faulted));
         self.send_page(version, query, fault, peer).await
     }
 
@@ -131,47 +136,47 @@ impl Shared {
         let seed = query.seed.clone().unwrap_or_else(|| self.draw_seed());
         let request = Request::new(version, query, seed);
         let stop = self.stop.clone();
-        // A page of 5,000 keeps a core busy for longer than other requests should wait.
-        let drawn = tokio::task::spawn_blocking(move || (self.page(&request, fault.as_ref()), fault));
-        match drawn.await {
-            Ok((page, fault)) => delivery::deliver(page, fault.as_ref(), peer, &stop),
+        // A page of 5,000 keeps a core busy for too long to block other requests.
+        let rendered = tokio::task::spawn_blocking(move || (self.page(&request, fault.as_ref()), fault));
+        match rendered.await {
+            Ok((page, fault)) => body::respond(page, fault.as_ref(), peer, &stop),
             Err(error) => {
                 tracing::error!(
                     error = &error as &dyn std::error::Error,
-                    "a page was not generated"
+                    "failed to generate a page"
                 );
                 StatusCode::INTERNAL_SERVER_ERROR.into_response()
             }
         }
     }
 
-    /// The page, made or remembered; a spoilt one is made each time.
+    /// Renders a page, or gets it from the cache unless it has a fault.
     fn page(&self, request: &Request, fault: Option<&Fault>) -> Bytes {
-        if fault.is_some() || !lock(&self.memo).remembers() {
-            return self.people.reply(request, fault).into();
+        if fault.is_some() || !lock(&self.cache).is_enabled() {
+            return self.people.render(request, fault).into();
         }
-        let name = request.name();
-        if let Some(page) = lock(&self.memo).find(&name) {
+        let key = request.key();
+        if let Some(page) = lock(&self.cache).get(&key) {
             return page;
         }
-        let page = Bytes::from(self.people.reply(request, None));
-        lock(&self.memo).keep(name, page.clone());
+        let page = Bytes::from(self.people.render(request, None));
+        lock(&self.cache).insert(key, page.clone());
         page
     }
 
-    /// 16 hexadecimal digits that hold no more than `seed_bits` of chance.
+    /// Returns 16 hexadecimal digits from `seed_bits` random bits.
     fn draw_seed(&self) -> String {
         let drawn = u64::from(lock(&self.seeds).next_u32()) & ((1 << self.seed_bits) - 1);
         format!("{:016x}", (drawn + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15))
     }
 
-    fn note(&self, uri: &Uri, outcome: Outcome) {
+    fn log(&self, uri: &Uri, outcome: Outcome) {
         let (path, query) = (uri.path().to_owned(), uri.query().unwrap_or_default().to_owned());
-        lock(&self.journal).note(Instant::now(), ServedRequest { path, query, outcome });
+        lock(&self.log).push(Instant::now(), ServedRequest { path, query, outcome });
     }
 }
 
-/// What is behind these locks is whole between any two statements, so a panic elsewhere spoils nothing.
+/// Locks state that is consistent after every statement, so a poisoned lock is usable.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -189,8 +194,8 @@ fn once() -> u32 {
 }
 
 async fn inject(State(shared): State<Arc<Shared>>, Json(injection): Json<Injection>) -> StatusCode {
-    let room = lock(&shared.faults).push(injection.fault, injection.times);
-    if room {
+    let has_space = lock(&shared.faults).push(injection.fault, injection.times);
+    if has_space {
         StatusCode::NO_CONTENT
     } else {
         StatusCode::CONFLICT
@@ -203,7 +208,7 @@ async fn clear_faults(State(shared): State<Arc<Shared>>) -> StatusCode {
 }
 
 async fn requests(State(shared): State<Arc<Shared>>) -> Json<Vec<ServedRequest>> {
-    Json(lock(&shared.journal).requests())
+    Json(lock(&shared.log).requests())
 }
 
 #[cfg(test)]
@@ -211,7 +216,7 @@ mod tests {
     use super::*;
     use crate::randomuser::{Options, share};
 
-    /// The page of so many users of one seed.
+    /// The page with so many users of one seed.
     fn page(shared: &Shared, results: &str) -> Bytes {
         let parameters = HashMap::from([("results".to_owned(), results.to_owned())]);
         let query = Query::parse(&parameters, shared.people.nationalities.of(Version::LATEST));
@@ -219,18 +224,18 @@ mod tests {
     }
 
     #[test]
-    fn a_remembered_page_is_the_one_that_would_be_made_again() {
-        let made = share(&Options::unlimited()).unwrap();
-        let remembered = share(&Options::unlimited().remembering(1 << 20)).unwrap();
-        let first = page(&remembered, "3");
-        assert_eq!(first, page(&made, "3"));
-        let again = page(&remembered, "3");
+    fn cached_page_equals_the_generated_one() {
+        let generated = share(&Options::unlimited()).unwrap();
+        let cached = share(&Options::unlimited().with_page_cache(1 << 20)).unwrap();
+        let first = page(&cached, "3");
+        assert_eq!(first, page(&generated, "3"));
+        let again = page(&cached, "3");
         assert_eq!(
             first.as_ptr(),
             again.as_ptr(),
-            "it is the same page, not an equal one"
+            "the page is the same, not only equal"
         );
-        assert_eq!(page(&remembered, "2"), page(&made, "2"));
-        assert_ne!(page(&remembered, "2"), first);
+        assert_eq!(page(&cached, "2"), page(&generated, "2"));
+        assert_ne!(page(&cached, "2"), first);
     }
 }

@@ -1,7 +1,6 @@
-//! Jars from Maven Central, fetched once into the target folder and shared by all test processes.
+//! Jars from Maven Central, fetched once into the target folder and shared by all processes.
 //!
-//! A POM is the only place that names versions. A copy is stored next to the jars; the jars are fetched again when the
-//! two differ.
+//! Only a POM names versions. A copy is stored next to the jars, which are fetched again when the two differ.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -15,18 +14,18 @@ use crate::workspace::{self, WorkspaceError};
 const SERVERS: &str = include_str!("../../servers/pom.xml");
 const STAMP: &str = "fetched.pom.xml";
 
-/// Two hundred jars of 234 MB over a slow line.
-const FETCH_DEADLINE: Duration = Duration::from_secs(600);
+/// For 200 jars of 234 MB on a slow network.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// Software from Maven Central: a profile of a POM and the folder of its jars.
+/// Software from Maven Central.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Software {
     /// The profile of the POM.
     pub profile: &'static str,
     /// The POM that pins its versions.
     pub pom: &'static str,
-    /// The folder below the target folder.
-    pub shelf: &'static str,
+    /// The folder of its jars below the target folder.
+    pub folder: &'static str,
 }
 
 impl Software {
@@ -39,76 +38,61 @@ impl Software {
         Self {
             profile,
             pom: SERVERS,
-            shelf: "servers",
+            folder: "servers",
         }
     }
 }
 
-/// Why there are no jars.
+/// Why jars could not be provided.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the fields are those of the message")]
 pub enum ArtifactError {
-    /// The target folder was not found.
-    #[error("no place for the jars")]
+    #[error("failed to find a folder for the jars")]
     Workspace(#[from] WorkspaceError),
-    /// A file could not be read, written, locked or moved.
-    #[error("cannot use {}", path.display())]
-    File {
-        /// The file or folder.
-        path: PathBuf,
-        /// The operating system's reason.
-        #[source]
-        source: std::io::Error,
-    },
-    /// Another process holds the lock for longer than a fetch may take.
+    #[error("failed to access {}", path.display())]
+    File { path: PathBuf, source: std::io::Error },
     #[error("another process holds {} for more than {waited:?}", path.display())]
-    Locked {
-        /// The lock file.
-        path: PathBuf,
-        /// How long it was waited for.
-        waited: Duration,
-    },
-    /// Maven could not be run, or did not end in time.
-    #[error("cannot run mvn")]
+    Locked { path: PathBuf, waited: Duration },
+    #[error("failed to run mvn")]
     Maven(#[source] ProcessError),
-    /// Maven ended with an error.
-    #[error("mvn could not fetch {what}:\n{log}")]
-    Fetch {
-        /// The profile that was fetched.
-        what: &'static str,
-        /// The end of Maven's output.
-        log: String,
-    },
+    #[error("mvn failed to fetch {profile}:\n{log}")]
+    Fetch { profile: &'static str, log: String },
 }
 
-/// The folder that holds every jar of `software`, fetched first when absent or of other versions.
+/// Returns the folder of the jars of `software`. Fetches them first when they are absent or of other versions.
 ///
 /// # Errors
-/// When Maven is absent or fails; its own last lines are in the error.
+/// When Maven is absent or fails, with its last lines.
 pub async fn jars(software: Software) -> Result<PathBuf, ArtifactError> {
     let jars = folder_of(software)?;
-    let shelf = jars.with_file_name("");
-    fs::create_dir_all(&shelf).map_err(file_error(&shelf))?;
-    let _lock = lock(&shelf.join(format!("{}.lock", software.profile))).await?;
+    let parent = jars.with_file_name("");
+    fs::create_dir_all(&parent).map_err(file_error(&parent))?;
+    let _lock = lock(&parent.join(format!("{}.lock", software.profile))).await?;
     if !is_current(software, &jars) {
-        fetch(software, &shelf, &jars).await?;
+        fetch(software, &parent, &jars).await?;
     }
     Ok(jars)
 }
 
-/// Where the jars of `software` lie once they are fetched.
+/// The folder of the jars of `software`, fetched or not.
 pub(super) fn folder_of(software: Software) -> Result<PathBuf, WorkspaceError> {
     Ok(workspace::target_dir()?
-        .join(software.shelf)
+        .join(software.folder)
         .join(software.profile))
+}
+
+/// Whether the jars of `software` are fetched, so that [`jars`] returns at once.
+pub fn are_fetched(software: Software) -> bool {
+    folder_of(software).is_ok_and(|jars| is_current(software, &jars))
 }
 
 fn is_current(software: Software, jars: &Path) -> bool {
     fs::read_to_string(jars.join(STAMP)).is_ok_and(|stamp| stamp == software.pom)
 }
 
-/// Fetches beside the final place and moves, so that an interrupted fetch is never taken for a whole one.
-async fn fetch(software: Software, shelf: &Path, jars: &Path) -> Result<(), ArtifactError> {
-    let partial = shelf.join(format!("{}.partial", software.profile));
+/// Fetches into another folder and renames it, so that an interrupted fetch is never used.
+async fn fetch(software: Software, parent: &Path, jars: &Path) -> Result<(), ArtifactError> {
+    let partial = parent.join(format!("{}.partial", software.profile));
     for folder in [&partial, jars] {
         if folder.exists() {
             fs::remove_dir_all(folder).map_err(file_error(folder))?;
@@ -137,21 +121,21 @@ async fn run_maven(software: Software, pom: &Path, output: &Path) -> Result<(), 
         .log_to(&log)
         .spawn()
         .map_err(ArtifactError::Maven)?;
-    let status = child.wait(FETCH_DEADLINE).await.map_err(ArtifactError::Maven)?;
+    let status = child.wait(FETCH_TIMEOUT).await.map_err(ArtifactError::Maven)?;
     if status.success() {
         Ok(())
     } else {
         Err(ArtifactError::Fetch {
-            what: software.profile,
+            profile: software.profile,
             log: child.last_lines(40),
         })
     }
 }
 
-/// Waits for the lock; it is released when the file is closed, also by a killed holder.
+/// Waits for the lock, which is released when its holder closes the file or ends.
 async fn lock(path: &Path) -> Result<File, ArtifactError> {
     let file = File::create(path).map_err(file_error(path))?;
-    let until = Instant::now() + FETCH_DEADLINE;
+    let until = Instant::now() + FETCH_TIMEOUT;
     loop {
         match file.try_lock() {
             Ok(()) => return Ok(file),
@@ -164,7 +148,7 @@ async fn lock(path: &Path) -> Result<File, ArtifactError> {
             Err(fs::TryLockError::WouldBlock) if Instant::now() >= until => {
                 return Err(ArtifactError::Locked {
                     path: path.to_path_buf(),
-                    waited: FETCH_DEADLINE,
+                    waited: FETCH_TIMEOUT,
                 });
             }
             Err(fs::TryLockError::WouldBlock) => sleep(Duration::from_millis(50)).await,

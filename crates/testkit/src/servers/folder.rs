@@ -1,6 +1,6 @@
-//! A cluster's folder: its own for a test, removed afterwards, or one the caller names and keeps.
+//! A cluster's folder: a temporary one, removed on drop, or one that the caller names and keeps.
 //!
-//! With `TESTBED_KEEP` in the environment a test's folder stays until the next cluster is started.
+//! With `TESTKIT_KEEP` in the environment a temporary folder stays until the next cluster is started.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -14,15 +14,18 @@ use crate::workspace;
 #[derive(Debug)]
 pub(super) struct Folder {
     path: PathBuf,
-    /// Removes the folder when dropped. Ahead of the lock, which is to be held until the folder is gone.
+    /// Removes the folder on drop. Ahead of the lock, which is held until the folder is removed.
     _temporary: Option<TempDir>,
-    /// Held while the owner lives, however it dies.
+    /// Held while the owner lives, so that a new owner can tell orphans.
     _lock: Option<File>,
 }
 
 impl Folder {
-    /// A folder that the caller has named; created if absent, never removed.
-    pub(super) fn named(path: &Path) -> Result<Self, ServerError> {
+    /// Creates the folder at `path`, or a temporary one for a cluster of `kind`.
+    pub(super) fn open(path: Option<&Path>, kind: &str) -> Result<Self, ServerError> {
+        let Some(path) = path else {
+            return Self::temporary(kind);
+        };
         fs::create_dir_all(path).map_err(ServerError::file(path))?;
         Ok(Self {
             path: path.to_path_buf(),
@@ -31,28 +34,23 @@ impl Folder {
         })
     }
 
-    /// A fresh folder under `target/testkit`, after what dead owners left there has been removed.
-    pub(super) fn fresh(what: &str) -> Result<Self, ServerError> {
+    /// Creates a folder under `target/testkit` after the removal of orphans.
+    fn temporary(kind: &str) -> Result<Self, ServerError> {
         let base = workspace::target_dir()?.join("testkit");
         fs::create_dir_all(&base).map_err(ServerError::file(&base))?;
         // Held until the new folder has its lock, so that no other process takes it for an orphan.
-        let gate_path = base.join("lock");
-        let gate = File::create(&gate_path).map_err(ServerError::file(&gate_path))?;
-        gate.lock().map_err(ServerError::file(&gate_path))?;
+        let _gate = locked(&base.join("lock"))?;
         remove_orphans(&base);
-        let prefix = format!("{what}-{}-", std::process::id());
+        let prefix = format!("{kind}-{}-", std::process::id());
         let mut temporary = tempfile::Builder::new()
             .prefix(&prefix)
             .tempdir_in(&base)
             .map_err(ServerError::file(&base))?;
-        temporary.disable_cleanup(std::env::var_os("TESTBED_KEEP").is_some());
-        let lock_path = temporary.path().join("owner.lock");
-        let lock = File::create(&lock_path).map_err(ServerError::file(&lock_path))?;
-        lock.lock().map_err(ServerError::file(&lock_path))?;
+        temporary.disable_cleanup(std::env::var_os("TESTKIT_KEEP").is_some());
         Ok(Self {
             path: temporary.path().to_path_buf(),
+            _lock: Some(locked(&temporary.path().join("owner.lock"))?),
             _temporary: Some(temporary),
-            _lock: Some(lock),
         })
     }
 
@@ -61,7 +59,15 @@ impl Folder {
     }
 }
 
-/// A folder whose lock can be had is an orphan: its owner has died, or has kept it for a look.
+fn locked(path: &Path) -> Result<File, ServerError> {
+    let lock = || {
+        let file = File::create(path)?;
+        file.lock().map(|()| file)
+    };
+    lock().map_err(ServerError::file(path))
+}
+
+/// Removes the folders whose owner has ended: their locks are free.
 fn remove_orphans(base: &Path) {
     let Ok(entries) = fs::read_dir(base) else { return };
     for folder in entries.flatten().map(|entry| entry.path()) {
@@ -69,7 +75,7 @@ fn remove_orphans(base: &Path) {
         if owner.is_ok_and(|lock| lock.try_lock().is_ok())
             && let Err(error) = fs::remove_dir_all(&folder)
         {
-            tracing::warn!(folder = %folder.display(), %error, "cannot remove an old cluster's data");
+            tracing::warn!(folder = %folder.display(), %error, "failed to remove an orphaned folder");
         }
     }
 }

@@ -6,18 +6,18 @@ use std::path::{Path, PathBuf};
 
 use crate::process::Program;
 
-/// A `java` with a fixed heap, so that the server's memory is settled from the start.
+/// A `java` with a fixed heap, so that the server's memory use does not change.
 pub(super) fn java(heap_mb: u32) -> Program {
     Program::new(executable())
         .arg(format!("-Xms{heap_mb}m"))
         .arg(format!("-Xmx{heap_mb}m"))
-        // Kafka and Cassandra both ask for it in their own start scripts.
+        // As Kafka's and Cassandra's own start scripts.
         .args(["-XX:+UseG1GC", "-Djava.awt.headless=true", "-XX:-UsePerfData"])
-        // Half alive without memory it would fail tests in ways that no log explains.
+        // A server that survives without memory fails tests in ways that no log explains.
         .arg("-XX:+ExitOnOutOfMemoryError")
 }
 
-/// Adds the class path and the main class, after which come the program's own arguments.
+/// Adds the class path and the main class. The program's own arguments follow.
 pub(super) fn run(program: Program, jars: &Path, main_class: &str) -> Program {
     program
         .arg("-cp")
@@ -25,12 +25,12 @@ pub(super) fn run(program: Program, jars: &Path, main_class: &str) -> Program {
         .arg(main_class)
 }
 
-/// The Java that Maven takes too: that of `JAVA_HOME`, else the one on the path.
+/// The Java that Maven uses too: from `JAVA_HOME`, or else from `PATH`.
 pub fn executable() -> PathBuf {
     tool("java")
 }
 
-/// A program of the same Java.
+/// A program of that Java, such as `javac`.
 pub fn tool(name: &str) -> PathBuf {
     let home = std::env::var_os("JAVA_HOME").map(|home| Path::new(&home).join("bin").join(name));
     home.filter(|tool| tool.is_file())

@@ -1,32 +1,34 @@
 //! A Kafka cluster of one to three nodes, each broker and controller (KRaft).
 
+mod probe;
+mod properties;
+mod security;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use futures::future::try_join_all;
+use futures::future::{BoxFuture, try_join_all};
 use rdkafka::admin::{AdminOptions, NewTopic, TopicReplication};
 use rdkafka::error::KafkaError;
-use tokio::time::{Instant, sleep};
 
+pub(super) use self::probe::KafkaProbe;
+use self::probe::admin_client;
+use self::properties::{KafkaPorts, properties, render};
 use super::folder::Folder;
-use super::kafka_properties::{KafkaPorts, properties, render};
-use super::metadata::{KafkaProbe, admin};
 use super::node::{NodeSpec, Probe};
 use super::pool::{self, Access, ClusterSpec, Lease};
-use super::ports::PortLease;
-use super::{Node, ServerError, Software, jars, jvm};
+use super::ports::{PortLease, retry_port_conflicts};
+use super::{Node, ServerError, Software, jars, jvm, write};
 use crate::process::{Lifetime, Program, last_lines};
 
-/// Any 16 bytes in base64 do. Clusters are told apart by their ports.
+/// Any 16 bytes in base64. Ports tell clusters apart.
 const CLUSTER_ID: &str = "QWZmbHVlbnRUZXN0YmVkMQ";
 
-/// A start takes 3 s on an idle machine; a build may run beside it.
-const START_DEADLINE: Duration = Duration::from_secs(120);
-
-const START_ATTEMPTS: usize = 3;
+/// A start takes 3 s on an idle machine, and longer during a build.
+const START_TIMEOUT: Duration = Duration::from_secs(120);
 
 const LOG4J: &str = "\
 appender.console.type=Console
@@ -37,25 +39,24 @@ rootLogger.level=INFO
 rootLogger.appenderRef.console.ref=console
 ";
 
-/// How a cluster is started. `KafkaOptions::default()` is one node that dies with this process.
+/// Options of a cluster. The default is one node that ends with this process.
 #[derive(Debug, Clone)]
 pub struct KafkaOptions {
-    /// How many nodes: 1 to 3.
+    /// Number of nodes, 1 to 3.
     pub nodes: usize,
     /// Java heap of each node, in MiB.
     pub heap_mb: u32,
-    /// Where data, configuration and logs lie; kept. `None`: a fresh folder under `target/testkit`, removed
-    /// when the cluster is dropped.
+    /// Folder of data, configuration and logs, which is kept. `None`: a new folder under `target/testkit`, removed on drop.
     pub dir: Option<PathBuf>,
-    /// The first node's client port, the next nodes' following it (their other ports are 1,000 and 2,000
-    /// higher). `None`: free ports.
+    /// The first node's client port; the next nodes' ports follow (their other ports are 1,000 and 2,000 higher). `None`:
+    /// free ports.
     pub first_port: Option<u16>,
     /// Whether the nodes end with this process.
     pub lifetime: Lifetime,
-    /// Where clients are told to find each node, such as at a proxy before it. Empty: at the node's own port.
+    /// The address advertised to clients for each node, such as a proxy's. Empty: the node's own port.
     pub advertised: Vec<SocketAddr>,
-    /// Server properties that are added or replaced, on every node. Clients come in through the listener
-    /// `CLIENT`; brokers talk through `INTERNAL`, which is best left `PLAINTEXT`.
+    /// Server properties that are added or replaced on every node. Clients use the listener `CLIENT`; brokers use
+    /// `INTERNAL`, which should stay `PLAINTEXT`.
     pub properties: BTreeMap<String, String>,
 }
 
@@ -74,10 +75,9 @@ impl Default for KafkaOptions {
 }
 
 impl KafkaOptions {
-    /// One node that sends its heartbeats too seldom: it is fenced before each of them, for 3 of 6 seconds, and says in that time
-    /// that the cluster has no brokers.
-    #[must_use]
-    pub fn fickle() -> Self {
+    /// One node whose session expires before each heartbeat: for 3 of every 6 seconds it is fenced and reports a cluster
+    /// without brokers.
+    pub fn flapping() -> Self {
         Self::with([
             ("broker.session.timeout.ms", "3000"),
             ("broker.heartbeat.interval.ms", "6000"),
@@ -91,7 +91,7 @@ impl KafkaOptions {
     }
 
     /// One node with these server properties.
-    pub(super) fn with<const N: usize>(properties: [(&str, &str); N]) -> Self {
+    fn with<const N: usize>(properties: [(&str, &str); N]) -> Self {
         let properties = properties.map(|(name, value)| (name.to_owned(), value.to_owned()));
         Self {
             properties: properties.into(),
@@ -100,39 +100,29 @@ impl KafkaOptions {
     }
 }
 
-/// A running cluster. Dropped, its nodes are killed (unless detached) and its fresh folder is removed.
+/// A running cluster. Dropping it kills its nodes (unless detached) and removes its folder (unless named).
 #[derive(Debug)]
 pub struct KafkaCluster {
-    // In this order: the nodes die, then their data goes, then their ports are free.
+    // Dropped in this order: the nodes, then their data, then their ports.
     nodes: Vec<Node>,
-    probes: Vec<KafkaProbe>,
+    internal_bootstrap: String,
     _folder: Folder,
-    _ports: Vec<PortLease>,
+    _ports: Vec<[PortLease; 3]>,
 }
 
 impl KafkaCluster {
     /// Starts all nodes at once and waits until each knows all.
     ///
     /// # Errors
-    /// When the jars cannot be fetched, or a node ends or is not ready within two minutes, with its log's end.
-    pub async fn start(options: &KafkaOptions) -> Result<Self, ServerError> {
-        let mut attempt = 1;
-        loop {
-            match Self::start_once(options).await {
-                Err(error)
-                    if error.is_port_conflict()
-                        && options.first_port.is_none()
-                        && attempt < START_ATTEMPTS =>
-                {
-                    attempt += 1;
-                }
-                outcome => return outcome,
-            }
-        }
+    /// When the jars cannot be fetched, or a node ends or is not ready within two minutes, with the end of its log.
+    pub fn start(options: &KafkaOptions) -> BoxFuture<'_, Result<Self, ServerError>> {
+        Box::pin(retry_port_conflicts(options.first_port, || {
+            Self::start_once(options)
+        }))
     }
 
-    /// Leases an exclusive cluster from the server pool of this test run, or starts one where there is no pool. Topics
-    /// of earlier tests are still there, so use names of your own.
+    /// Leases an exclusive cluster from the server pool of this test run, or starts one where there is no pool. Topics of
+    /// earlier tests are still there, so use names of your own.
     ///
     /// # Errors
     /// As [`KafkaCluster::start`].
@@ -143,15 +133,16 @@ impl KafkaCluster {
         }
     }
 
-    /// The cluster of one node that all tests of a run share; see [`pool`](super::pool). Nobody disturbs it.
+    /// The cluster that all tests of a run share and none disturbs; see [`pool`].
     ///
     /// # Errors
     /// As [`KafkaCluster::start`].
     pub async fn shared() -> Result<Self, ServerError> {
         let options = KafkaOptions::default();
+        let options = &options;
         match pool::socket() {
-            Some(socket) => Self::from_pool(&socket, &options, Access::Shared).await,
-            None => Self::start(&options).await,
+            Some(socket) => Self::from_pool(&socket, options, Access::Shared).await,
+            None => Self::start(options).await,
         }
     }
 
@@ -175,46 +166,43 @@ impl KafkaCluster {
             first_port: Some(port),
             ..options.clone()
         };
-        Self::describe_leased(&options, &jars(Software::KAFKA).await?, Some(&lease))
+        let mut cluster = Self::configure(&options, &jars(Software::KAFKA).await?)?;
+        for (index, node) in cluster.nodes.iter_mut().enumerate() {
+            node.attach(lease.clone(), index);
+        }
+        Ok(cluster)
     }
 
     async fn start_once(options: &KafkaOptions) -> Result<Self, ServerError> {
         let jars = jars(Software::KAFKA).await?;
-        let cluster = Self::describe(options, &jars)?;
+        let cluster = Self::configure(options, &jars)?;
         cluster.launch(&jars).await?;
         Ok(cluster)
     }
 
-    /// The cluster's nodes, with their configuration written but not started.
-    pub(super) fn describe(options: &KafkaOptions, jars: &Path) -> Result<Self, ServerError> {
-        Self::describe_leased(options, jars, None)
-    }
-
-    fn describe_leased(
-        options: &KafkaOptions,
-        jars: &Path,
-        lease: Option<&Lease>,
-    ) -> Result<Self, ServerError> {
+    /// Writes the configuration of the nodes without starting them.
+    pub(super) fn configure(options: &KafkaOptions, jars: &Path) -> Result<Self, ServerError> {
         if !(1..=3).contains(&options.nodes) {
             return Err(ServerError::NodeCount(options.nodes));
         }
-        let folder = match &options.dir {
-            Some(dir) => Folder::named(dir)?,
-            None => Folder::fresh("kafka")?,
-        };
-        let (ports, leases) = lease_ports(options)?;
-        let mut nodes = Vec::new();
-        let mut probes = Vec::new();
-        for (index, node_id) in (0..options.nodes).zip(1..) {
-            let address = format!("127.0.0.1:{}", ports[index].internal);
-            probes.push(KafkaProbe { address, node_id });
-            let mut spec = node_spec(index, options, &ports, folder.path(), jars, &probes[index])?;
-            spec.lease = lease.map(|lease| (lease.clone(), index));
-            nodes.push(Node::new(spec));
-        }
+        let folder = Folder::open(options.dir.as_deref(), "kafka")?;
+        let leases = (0u16..).take(options.nodes);
+        let leases: Vec<_> = leases
+            .map(|node| lease_ports(options.first_port, node))
+            .collect::<Result<_, _>>()?;
+        let ports: Vec<_> = leases
+            .iter()
+            .map(|[client, internal, controller]| KafkaPorts {
+                client: client.port(),
+                internal: internal.port(),
+                controller: controller.port(),
+            })
+            .collect();
+        let nodes = (0..options.nodes).map(|index| node(index, options, &ports, folder.path(), jars));
+        let internal = ports.iter().map(|ports| format!("127.0.0.1:{}", ports.internal));
         Ok(Self {
-            nodes,
-            probes,
+            nodes: nodes.collect::<Result<_, _>>()?,
+            internal_bootstrap: internal.collect::<Vec<_>>().join(","),
             _folder: folder,
             _ports: leases,
         })
@@ -226,48 +214,39 @@ impl KafkaCluster {
             node.launch()?;
         }
         try_join_all(self.nodes.iter().map(Node::wait_until_ready)).await?;
-        self.wait_for_all().await
+        for node in &self.nodes {
+            node.wait_until_it_knows(self.nodes.len()).await?;
+        }
+        Ok(())
     }
 
     /// The address list for clients: `127.0.0.1:PORT[,…]`.
-    #[must_use]
     pub fn bootstrap(&self) -> String {
         self.nodes.iter().map(Node::address).collect::<Vec<_>>().join(",")
     }
 
-    /// The same for those who must pass by every proxy and every setting of the clients' listener: where brokers talk to
-    /// each other.
-    #[must_use]
+    /// The address list of the brokers' own listener, which bypasses every proxy and has no authentication.
     pub fn internal_bootstrap(&self) -> String {
-        let addresses = self.probes.iter().map(|probe| probe.address.as_str());
-        addresses.collect::<Vec<_>>().join(",")
+        self.internal_bootstrap.clone()
     }
 
     /// All nodes, in the order of their ids, which begin at 1.
-    #[must_use]
     pub fn nodes(&self) -> &[Node] {
         &self.nodes
     }
 
-    /// The node at `index`, from 0.
-    ///
-    /// # Errors
-    /// When there is none.
+    /// Returns the node at `index`, from 0.
     pub fn node(&self, index: usize) -> Result<&Node, ServerError> {
         self.nodes.get(index).ok_or(ServerError::NoSuchNode(index))
     }
 
-    /// Creates a topic that is on every node.
-    ///
-    /// # Errors
-    /// When Kafka refuses it.
+    /// Creates a topic with a replica on every node.
     pub async fn create_topic(&self, name: &str, partitions: i32) -> Result<(), ServerError> {
         let failed = |source| ServerError::Kafka {
             operation: "create a topic",
             source,
         };
-        let addresses: Vec<&str> = self.probes.iter().map(|probe| probe.address.as_str()).collect();
-        let client = admin(&addresses.join(",")).map_err(failed)?;
+        let client = admin_client(&self.internal_bootstrap).map_err(failed)?;
         let replicas = i32::try_from(self.nodes.len()).unwrap_or(1);
         let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(replicas));
         let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(30)));
@@ -278,80 +257,50 @@ impl KafkaCluster {
                 .map_err(|(_, code)| failed(KafkaError::AdminOp(code)))
         })
     }
+}
 
-    /// A node is ready when it serves; the cluster is when every node knows every other.
-    async fn wait_for_all(&self) -> Result<(), ServerError> {
-        let until = Instant::now() + START_DEADLINE;
-        for (probe, node) in self.probes.iter().zip(&self.nodes) {
-            while probe.brokers().await.len() < self.nodes.len() {
-                if Instant::now() >= until {
-                    return Err(node.not_ready());
-                }
-                sleep(Duration::from_millis(50)).await;
-            }
-        }
-        Ok(())
+/// Ports for clients, brokers and controllers.
+fn lease_ports(first: Option<u16>, node: u16) -> Result<[PortLease; 3], ServerError> {
+    if let Some(first) = first {
+        return Ok([0, 1000, 2000].map(|role| PortLease::fixed(first.saturating_add(node + role))));
     }
+    let free = || PortLease::free(&[Ipv4Addr::LOCALHOST]);
+    Ok([free()?, free()?, free()?])
 }
 
-fn lease_ports(options: &KafkaOptions) -> Result<(Vec<KafkaPorts>, Vec<PortLease>), ServerError> {
-    let mut ports = Vec::new();
-    let mut leases = Vec::new();
-    for offset in (0u16..).take(options.nodes) {
-        let [client, internal, controller] = match options.first_port {
-            Some(first) => [0, 1000, 2000].map(|role| PortLease::fixed(first.saturating_add(offset + role))),
-            None => [free_port()?, free_port()?, free_port()?],
-        };
-        ports.push(KafkaPorts {
-            client: client.port(),
-            internal: internal.port(),
-            controller: controller.port(),
-        });
-        leases.extend([client, internal, controller]);
-    }
-    Ok((ports, leases))
-}
-
-fn free_port() -> Result<PortLease, ServerError> {
-    PortLease::free(&[Ipv4Addr::LOCALHOST])
-}
-
-fn node_spec(
+fn node(
     index: usize,
     options: &KafkaOptions,
     ports: &[KafkaPorts],
     cluster: &Path,
     jars: &Path,
-    probe: &KafkaProbe,
-) -> Result<NodeSpec, ServerError> {
-    let name = format!("kafka-{}", index + 1);
+) -> Result<Node, ServerError> {
+    let id = index + 1;
+    let name = format!("kafka-{id}");
     let folder = cluster.join(&name);
     fs::create_dir_all(&folder).map_err(ServerError::file(&folder))?;
     let advertised = options.advertised.get(index).copied();
-    let settings = properties(
-        index,
-        ports,
-        advertised,
-        &folder.join("data"),
-        &options.properties,
-    );
+    let data = folder.join("data");
+    let settings = properties(index, ports, advertised, &data, &options.properties);
     write(&folder.join("server.properties"), &render(&settings))?;
     write(&folder.join("log4j2.properties"), LOG4J)?;
     let program = jvm::java(options.heap_mb).arg(log4j_setting(&folder));
     let program = jvm::run(program, jars, "kafka.Kafka").arg(folder.join("server.properties"));
-    Ok(NodeSpec {
+    Ok(Node::new(NodeSpec {
         name,
         address: format!("127.0.0.1:{}", ports[index].client),
         folder,
         program,
         lifetime: options.lifetime,
-        probe: Probe::Kafka(probe.clone()),
-        start_deadline: START_DEADLINE,
-        lease: None,
-    })
+        probe: Probe::Kafka(KafkaProbe {
+            address: format!("127.0.0.1:{}", ports[index].internal),
+            node_id: i32::try_from(id).unwrap_or(i32::MAX),
+        }),
+        start_timeout: START_TIMEOUT,
+    }))
 }
 
-/// Kafka refuses a data folder that it has not formatted; formatting twice does no harm but costs a second.
+/// Formats the data folder, which Kafka requires. Formatting twice does no harm but costs a second.
 async fn format(node: &Node, jars: &Path) -> Result<(), ServerError> {
     let folder = node.folder();
     if folder.join("data").join("meta.properties").exists() {
@@ -365,25 +314,17 @@ async fn format(node: &Node, jars: &Path) -> Result<(), ServerError> {
         .args(["format", "--ignore-formatted", "-t", CLUSTER_ID, "-c"])
         .arg(folder.join("server.properties"))
         .log_to(&log);
-    let failed = |source| ServerError::Process {
-        server: format!("formatting {}", node.name()),
-        source,
-    };
-    let status = tool
-        .spawn()
-        .map_err(failed)?
-        .wait(START_DEADLINE)
-        .await
-        .map_err(failed)?;
-    if status.success() {
-        return Ok(());
+    let server = format!("the storage tool of {}", node.name());
+    let outcome = async { tool.spawn()?.wait(START_TIMEOUT).await };
+    match outcome.await {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(ServerError::Ended {
+            server,
+            status: status.to_string(),
+            log: last_lines(&log, 40),
+        }),
+        Err(source) => Err(ServerError::Process { server, source }),
     }
-    let server = format!("formatting {}", node.name());
-    Err(ServerError::Ended {
-        server,
-        status: status.to_string(),
-        log: last_lines(&log, 40),
-    })
 }
 
 fn log4j_setting(folder: &Path) -> String {
@@ -391,8 +332,4 @@ fn log4j_setting(folder: &Path) -> String {
         "-Dlog4j2.configurationFile=file://{}",
         folder.join("log4j2.properties").display()
     )
-}
-
-fn write(path: &Path, text: &str) -> Result<(), ServerError> {
-    fs::write(path, text).map_err(ServerError::file(path))
 }

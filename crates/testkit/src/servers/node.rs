@@ -1,46 +1,58 @@
-//! One node of a cluster: a process that is started, stopped, killed, frozen, and started again on the same
-//! data and ports.
+//! One node of a cluster: a process that is stopped, killed, frozen and started again on the same data and ports.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
 use super::ServerError;
-use super::cql::CqlProbe;
-use super::metadata::KafkaProbe;
+use super::cassandra::CassandraProbe;
+use super::kafka::KafkaProbe;
 use super::pool::Lease;
-use crate::process::{Adopted, Child, Lifetime, ProcessError, Program, Signal, last_lines};
+use crate::process::{
+    Child, DetachedProcess, Lifetime, ProcessError, Program, Signal, last_lines, wait_for, wait_until_frozen,
+};
 
-/// How often a starting node is asked whether it is ready.
+/// The interval of probes while a node starts.
 const PROBE_INTERVAL: Duration = Duration::from_millis(50);
 
-/// How long a node may take to stop in good order, or to die.
-const STOP_DEADLINE: Duration = Duration::from_secs(60);
-
-/// How long a process may take from its fork to its own command line.
+/// From a process's fork to its own command line.
 const EXEC_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// For an orderly stop, and for a kill.
+const STOP_TIMEOUT: Duration = Duration::from_secs(60);
 
 const LOG_LINES: usize = 40;
 
-/// How a node is asked whether it serves.
+/// The readiness probe of a node.
 #[derive(Debug)]
 pub(super) enum Probe {
     Kafka(KafkaProbe),
-    Cassandra(CqlProbe),
+    Cassandra(CassandraProbe),
 }
 
 impl Probe {
-    pub(super) async fn is_ready(&self) -> bool {
+    async fn is_ready(&self) -> bool {
         match self {
             Self::Kafka(probe) => probe.is_ready().await,
-            Self::Cassandra(probe) => probe.is_ready().await,
+            Self::Cassandra(probe) => probe.peers().await.is_some(),
+        }
+    }
+
+    /// Whether the node knows `nodes` nodes, itself included.
+    async fn knows(&self, nodes: usize) -> bool {
+        match self {
+            Self::Kafka(probe) => probe.brokers().await.len() >= nodes,
+            Self::Cassandra(probe) => {
+                let peers = probe.peers().await.and_then(|peers| usize::try_from(peers).ok());
+                peers.is_some_and(|peers| peers + 1 == nodes)
+            }
         }
     }
 }
 
-/// What makes a node; see the fields of [`Node`].
+/// The parts of a [`Node`].
 #[derive(Debug)]
 pub(super) struct NodeSpec {
     pub(super) name: String,
@@ -49,75 +61,96 @@ pub(super) struct NodeSpec {
     pub(super) program: Program,
     pub(super) lifetime: Lifetime,
     pub(super) probe: Probe,
-    pub(super) start_deadline: Duration,
-    /// The lease of the node's cluster and the node's place in it, when the server pool owns the process.
-    pub(super) lease: Option<(Lease, usize)>,
+    pub(super) start_timeout: Duration,
 }
 
 #[derive(Debug, Clone)]
-enum Running {
+enum Process {
     Child(Arc<Child>),
-    Adopted(Adopted),
+    Detached(DetachedProcess),
 }
 
-/// One server process. All methods take `&self`, so that a test can disturb a node while others use it.
-#[derive(Debug)]
-pub struct Node {
-    spec: NodeSpec,
-    running: Mutex<Option<Running>>,
-}
-
-impl Node {
-    /// A node that is not started yet; a detached one that an earlier process left running is taken over.
-    pub(super) fn new(mut spec: NodeSpec) -> Self {
-        let log = spec.folder.join("server.log");
-        spec.program = spec.program.log_to(log).lifetime(spec.lifetime);
-        let adopted = if spec.lease.is_some() || spec.lifetime == Lifetime::Detached {
-            adopted(&spec.folder)
-        } else {
-            None
-        };
-        Self {
-            spec,
-            running: Mutex::new(adopted.map(Running::Adopted)),
+impl Process {
+    fn pid(&self) -> u32 {
+        match self {
+            Self::Child(child) => child.pid(),
+            Self::Detached(process) => process.pid(),
         }
     }
 
+    fn is_running(&self) -> bool {
+        match self {
+            Self::Child(child) => child.is_running(),
+            Self::Detached(process) => process.is_running(),
+        }
+    }
+
+    fn signal(&self, signal: Signal) -> Result<(), ProcessError> {
+        match self {
+            Self::Child(child) => child.signal(signal),
+            Self::Detached(process) => process.signal(signal),
+        }
+    }
+}
+
+/// One server process. All methods take `&self`, so that a test can disturb a node that others use.
+#[derive(Debug)]
+pub struct Node {
+    spec: NodeSpec,
+    process: Mutex<Option<Process>>,
+    /// The lease of the cluster and the node's index, when the server pool owns the process.
+    lease: Option<(Lease, usize)>,
+}
+
+impl Node {
+    /// A node that is not started, or the detached one that an earlier process left running.
+    pub(super) fn new(mut spec: NodeSpec) -> Self {
+        let log = spec.folder.join("server.log");
+        spec.program = spec.program.log_to(log).lifetime(spec.lifetime);
+        let detached = match spec.lifetime {
+            Lifetime::WithParent => None,
+            Lifetime::Detached => detached_process(&spec.folder),
+        };
+        Self {
+            spec,
+            process: Mutex::new(detached.map(Process::Detached)),
+            lease: None,
+        }
+    }
+
+    /// Uses the process that the server pool runs on this node's folder.
+    pub(super) fn attach(&mut self, lease: Lease, index: usize) {
+        *self.process() = detached_process(&self.spec.folder).map(Process::Detached);
+        self.lease = Some((lease, index));
+    }
+
     /// The node's name, such as `kafka-1`.
-    #[must_use]
     pub fn name(&self) -> &str {
         &self.spec.name
     }
 
-    /// Where clients find it: `127.0.0.1:PORT`.
-    #[must_use]
+    /// The address for clients: `127.0.0.1:PORT`.
     pub fn address(&self) -> &str {
         &self.spec.address
     }
 
     /// The folder of its data, configuration and log.
-    #[must_use]
     pub fn folder(&self) -> &Path {
         &self.spec.folder
     }
 
-    /// Its log, which goes on over restarts.
-    #[must_use]
+    /// Its log, to which restarts append.
     pub fn log(&self) -> PathBuf {
         self.spec.folder.join("server.log")
     }
 
     /// The process id while it runs (frozen or not).
-    #[must_use]
     pub fn pid(&self) -> Option<u32> {
-        match self.running()? {
-            Running::Child(child) => child.is_running().then(|| child.pid()),
-            Running::Adopted(process) => process.is_running().then(|| process.pid()),
-        }
+        let process = self.process().clone()?;
+        process.is_running().then(|| process.pid())
     }
 
-    /// Starts it, on the data and ports it had before, and waits until it serves. A running node is only
-    /// waited for.
+    /// Starts it on the data and ports it had before, unless it runs, and waits until it serves.
     ///
     /// # Errors
     /// When it ends or is not ready in time, with the end of its log.
@@ -126,41 +159,27 @@ impl Node {
         self.wait_until_ready().await
     }
 
-    /// `SIGTERM`, and waits until it has ended.
-    ///
-    /// # Errors
-    /// When it does not run or does not end within a minute, as a frozen node doesn't.
+    /// Sends `SIGTERM` and waits. Fails after a minute, as for a frozen node.
     pub async fn stop(&self) -> Result<(), ServerError> {
         self.end_by(Signal::SIGTERM).await
     }
 
-    /// `SIGKILL`, and waits until it has ended.
-    ///
-    /// # Errors
-    /// When it does not run.
+    /// Sends `SIGKILL` and waits.
     pub async fn kill(&self) -> Result<(), ServerError> {
         self.end_by(Signal::SIGKILL).await
     }
 
-    /// `SIGSTOP`, and waits until it has taken effect: its sockets stay open and nothing answers.
-    ///
-    /// # Errors
-    /// When it does not run.
+    /// Sends `SIGSTOP` and waits until it has taken effect: its sockets stay open and it sends nothing.
     pub async fn freeze(&self) -> Result<(), ServerError> {
-        let outcome = match self.running() {
-            Some(Running::Child(child)) => child.freeze().await,
-            Some(Running::Adopted(process)) => process.freeze().await,
-            None => return Err(self.not_running()),
-        };
-        outcome.map_err(|source| self.signal_error(source))
+        let process = self.signal(Signal::SIGSTOP)?;
+        wait_until_frozen(process.pid())
+            .await
+            .map_err(|source| self.failed(source))
     }
 
-    /// `SIGCONT`: a frozen node goes on.
-    ///
-    /// # Errors
-    /// When it does not run.
+    /// Sends `SIGCONT`, so that a frozen node continues.
     pub fn thaw(&self) -> Result<(), ServerError> {
-        self.signal(Signal::SIGCONT)
+        self.signal(Signal::SIGCONT).map(drop)
     }
 
     /// Whether it serves now.
@@ -173,115 +192,99 @@ impl Node {
         if self.pid().is_some() {
             return Ok(());
         }
-        if let Some((lease, index)) = &self.spec.lease {
+        if let Some((lease, index)) = &self.lease {
             lease.start(*index)?;
             // Between fork and exec a process does not have its own command line yet.
             let until = std::time::Instant::now() + EXEC_TIMEOUT;
-            let running = loop {
-                match adopted(&self.spec.folder) {
+            let process = loop {
+                match detached_process(&self.spec.folder) {
                     None if std::time::Instant::now() < until => std::thread::sleep(Duration::from_millis(1)),
-                    found => break found.map(Running::Adopted),
+                    found => break found,
                 }
             };
-            *self.running.lock().unwrap_or_else(PoisonError::into_inner) = running;
+            *self.process() = process.map(Process::Detached);
             return Ok(());
         }
-        let child = self
-            .spec
-            .program
-            .spawn()
-            .map_err(|source| self.process_error(source))?;
-        let path = self.spec.folder.join("pid");
-        std::fs::write(&path, child.pid().to_string()).map_err(ServerError::file(&path))?;
-        *self.running.lock().unwrap_or_else(PoisonError::into_inner) = Some(Running::Child(Arc::new(child)));
+        let child = self.spec.program.spawn().map_err(|source| self.failed(source))?;
+        super::write(&self.spec.folder.join("pid"), &child.pid().to_string())?;
+        *self.process() = Some(Process::Child(Arc::new(child)));
         Ok(())
     }
 
+    /// Waits until it serves.
     pub(super) async fn wait_until_ready(&self) -> Result<(), ServerError> {
-        let until = Instant::now() + self.spec.start_deadline;
+        self.wait(None).await
+    }
+
+    /// Waits until it knows `nodes` nodes, itself included.
+    pub(super) async fn wait_until_it_knows(&self, nodes: usize) -> Result<(), ServerError> {
+        self.wait(Some(nodes)).await
+    }
+
+    async fn wait(&self, nodes: Option<usize>) -> Result<(), ServerError> {
+        let until = Instant::now() + self.spec.start_timeout;
         loop {
-            self.check_alive()?;
-            if self.is_ready().await {
+            self.check_running()?;
+            let done = match nodes {
+                Some(nodes) => self.spec.probe.knows(nodes).await,
+                None => self.is_ready().await,
+            };
+            if done {
                 return Ok(());
             }
             if Instant::now() >= until {
-                return Err(self.not_ready());
+                return Err(ServerError::NotReady {
+                    server: self.spec.name.clone(),
+                    waited: self.spec.start_timeout,
+                    log: last_lines(&self.log(), LOG_LINES),
+                });
             }
             sleep(PROBE_INTERVAL).await;
         }
     }
 
-    pub(super) fn not_ready(&self) -> ServerError {
-        let (server, log) = (self.spec.name.clone(), last_lines(&self.log(), LOG_LINES));
-        ServerError::NotReady {
-            server,
-            waited: self.spec.start_deadline,
-            log,
-        }
-    }
-
-    /// An error when the process has ended.
-    fn check_alive(&self) -> Result<(), ServerError> {
+    /// Fails with [`ServerError::Ended`] when its process has ended.
+    pub fn check_running(&self) -> Result<(), ServerError> {
         if self.pid().is_some() {
             return Ok(());
         }
-        let status = match self.running() {
-            Some(Running::Child(child)) => child
-                .exit_status()
-                .ok()
-                .flatten()
-                .map(|status| status.to_string()),
-            Some(Running::Adopted(_)) | None => None,
+        let status = match self.process().as_ref() {
+            Some(Process::Child(child)) => child.exit_status().ok().flatten(),
+            Some(Process::Detached(_)) | None => None,
         };
-        let status = status.unwrap_or_else(|| "status unknown".to_owned());
-        let log = last_lines(&self.log(), LOG_LINES);
         Err(ServerError::Ended {
             server: self.spec.name.clone(),
-            status,
-            log,
+            status: status.map_or_else(|| "status unknown".to_owned(), |status| status.to_string()),
+            log: last_lines(&self.log(), LOG_LINES),
         })
     }
 
     async fn end_by(&self, signal: Signal) -> Result<(), ServerError> {
-        self.signal(signal)?;
-        let outcome = match self.running() {
-            Some(Running::Child(child)) => child.wait(STOP_DEADLINE).await.map(|_| ()),
-            Some(Running::Adopted(process)) => process.wait(STOP_DEADLINE).await,
-            None => Ok(()),
-        };
-        outcome.map_err(|source| self.process_error(source))
+        let process = self.signal(signal)?;
+        wait_for(process.pid(), STOP_TIMEOUT, || {
+            Ok((!process.is_running()).then_some(()))
+        })
+        .await
+        .map_err(|source| self.failed(source))
     }
 
-    fn signal(&self, signal: Signal) -> Result<(), ServerError> {
-        let outcome = match self.running() {
-            Some(Running::Child(child)) => child.signal(signal),
-            Some(Running::Adopted(process)) => process.signal(signal),
-            None => return Err(self.not_running()),
-        };
-        outcome.map_err(|source| self.signal_error(source))
-    }
-
-    fn running(&self) -> Option<Running> {
-        self.running
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-    }
-
-    fn signal_error(&self, source: ProcessError) -> ServerError {
-        match source {
-            ProcessError::Ended { .. } => self.not_running(),
-            other => self.process_error(other),
-        }
-    }
-
-    fn not_running(&self) -> ServerError {
-        ServerError::NotRunning {
+    fn signal(&self, signal: Signal) -> Result<Process, ServerError> {
+        let not_running = || ServerError::NotRunning {
             server: self.spec.name.clone(),
+        };
+        let process = self.process().clone().ok_or_else(not_running)?;
+        match process.signal(signal) {
+            Ok(()) => Ok(process),
+            Err(ProcessError::Ended { .. }) => Err(not_running()),
+            Err(source) => Err(self.failed(source)),
         }
     }
 
-    fn process_error(&self, source: ProcessError) -> ServerError {
+    fn process(&self) -> MutexGuard<'_, Option<Process>> {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn failed(&self, source: ProcessError) -> ServerError {
         ServerError::Process {
             server: self.spec.name.clone(),
             source,
@@ -290,6 +293,6 @@ impl Node {
 }
 
 /// The process that another process started on this folder, if it runs.
-fn adopted(folder: &Path) -> Option<Adopted> {
-    Adopted::find(&folder.join("pid"), &folder.to_string_lossy())
+fn detached_process(folder: &Path) -> Option<DetachedProcess> {
+    DetachedProcess::find(&folder.join("pid"), &folder.to_string_lossy())
 }

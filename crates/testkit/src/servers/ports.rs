@@ -1,8 +1,8 @@
-//! Free ports on loopback, held for as long as a cluster lives.
+//! Free ports on loopback, leased for as long as a server lives.
 //!
-//! They are drawn below Linux's range of ephemeral ports (32768 and up). A port of that range may be taken as
-//! the source port of any connection while its server is down; on loopback a client that reconnects to the
-//! stopped server can even connect to itself, and the server never gets its port back.
+//! They are below Linux's ephemeral ports (32768 and up). While a server is down, any connection may take a port of that
+//! range as its source port. A client that reconnects to the stopped server can even connect to itself, so that the
+//! server never gets its port back.
 
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, TcpListener};
@@ -16,16 +16,19 @@ use crate::workspace;
 const RANGE: std::ops::Range<u16> = 15_000..32_000;
 const ATTEMPTS: usize = 200;
 
-/// A port that no other process of the testkit takes while this lives.
+/// Starts of a cluster, each on other ports.
+const START_ATTEMPTS: usize = 3;
+
+/// A port that no other process of the testkit takes until this is dropped.
 #[derive(Debug)]
 pub struct PortLease {
     port: u16,
-    /// Locked; `None` for a port that was asked for by number.
+    /// Locked. `None` for a port that the caller chose.
     _lock: Option<File>,
 }
 
 impl PortLease {
-    /// A port that is free on all `addresses`.
+    /// Leases a port that is free on all `addresses`.
     pub fn free(addresses: &[Ipv4Addr]) -> Result<Self, ServerError> {
         let folder = workspace::target_dir()?.join("testkit").join("ports");
         fs::create_dir_all(&folder).map_err(ServerError::file(&folder))?;
@@ -45,14 +48,12 @@ impl PortLease {
         Err(ServerError::NoFreePort { attempts: ATTEMPTS })
     }
 
-    /// A port and those at `offsets` from it, all free on the first `addresses` of 127.0.0.0/8.
+    /// Leases a port and those at `offsets` from it, all free on the first `addresses` of 127.0.0.0/8.
     pub(super) fn block(offsets: &[i32], addresses: usize) -> Result<(u16, Vec<Self>), ServerError> {
         let folder = workspace::target_dir()?.join("testkit").join("ports");
         fs::create_dir_all(&folder).map_err(ServerError::file(&folder))?;
-        let addresses: Vec<_> = (1..)
-            .take(addresses)
-            .map(|last| Ipv4Addr::new(127, 0, 0, last))
-            .collect();
+        let addresses = (1..).take(addresses).map(|last| Ipv4Addr::new(127, 0, 0, last));
+        let addresses: Vec<_> = addresses.collect();
         for _ in 0..ATTEMPTS {
             let first = rand::rng().random_range(RANGE);
             if let Some(leases) = block_at(&folder, first, offsets, &addresses)? {
@@ -62,7 +63,7 @@ impl PortLease {
         Err(ServerError::NoFreePort { attempts: ATTEMPTS })
     }
 
-    /// A port chosen by the caller, free or not: the server itself will say.
+    /// A port that the caller chose. The server fails when it is taken.
     pub(super) fn fixed(port: u16) -> Self {
         Self { port, _lock: None }
     }
@@ -82,13 +83,13 @@ fn block_at(
     let mut leases = Vec::new();
     for offset in offsets {
         let port = u16::try_from(i32::from(first) + offset).unwrap_or(0);
-        let free = || {
+        let is_free = || {
             addresses
                 .iter()
                 .all(|address| TcpListener::bind((*address, port)).is_ok())
         };
         match reserve(folder, port)? {
-            Some(lock) if RANGE.contains(&port) && free() => leases.push(PortLease {
+            Some(lock) if RANGE.contains(&port) && is_free() => leases.push(PortLease {
                 port,
                 _lock: Some(lock),
             }),
@@ -98,7 +99,7 @@ fn block_at(
     Ok(Some(leases))
 }
 
-/// The port's lock, or `None` when another process holds it. The file stays; an empty one costs nothing.
+/// Returns the port's lock, or `None` when another process holds it. The empty file stays.
 fn reserve(folder: &Path, port: u16) -> Result<Option<File>, ServerError> {
     let path = folder.join(port.to_string());
     let file = File::create(&path).map_err(ServerError::file(&path))?;
@@ -109,12 +110,26 @@ fn reserve(folder: &Path, port: u16) -> Result<Option<File>, ServerError> {
     }
 }
 
+/// Starts a cluster, again on other ports when another process took one, unless the caller chose `port`.
+pub(super) async fn retry_port_conflicts<T, F: Future<Output = Result<T, ServerError>>>(
+    port: Option<u16>,
+    start: impl Fn() -> F,
+) -> Result<T, ServerError> {
+    for _ in 1..START_ATTEMPTS {
+        match start().await {
+            Err(error) if port.is_none() && error.is_port_conflict() => {}
+            outcome => return outcome,
+        }
+    }
+    start().await
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_leased_port_can_be_bound_and_is_not_leased_twice() {
+    fn leased_port_can_be_bound_and_is_not_leased_twice() {
         let leases: Vec<PortLease> = (0..20)
             .map(|_| PortLease::free(&[Ipv4Addr::LOCALHOST]).unwrap())
             .collect();

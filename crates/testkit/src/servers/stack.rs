@@ -1,15 +1,16 @@
-//! Kafka and Cassandra together, tied to this process.
+//! One Kafka and one Cassandra cluster, which end with this process.
 
-use futures::future::try_join;
+use futures::TryFutureExt as _;
+use futures::future::{BoxFuture, try_join};
 
 use super::{CassandraCluster, CassandraOptions, KafkaCluster, KafkaOptions, ServerError};
 
-/// How both are started; the default is one node of each.
+/// Options of both clusters. The default is one node of each.
 #[derive(Debug, Clone, Default)]
 pub struct StackOptions {
-    /// Kafka's part.
+    /// Kafka's options.
     pub kafka: KafkaOptions,
-    /// Cassandra's part.
+    /// Cassandra's options.
     pub cassandra: CassandraOptions,
 }
 
@@ -23,15 +24,11 @@ pub struct Stack {
 }
 
 impl Stack {
-    /// Starts both at the same time.
-    ///
-    /// # Errors
-    /// When either fails; the other is ended then.
-    pub async fn start(options: &StackOptions) -> Result<Self, ServerError> {
+    /// Starts both at the same time. When one fails, the other is ended.
+    pub fn start(options: &StackOptions) -> BoxFuture<'_, Result<Self, ServerError>> {
         let kafka = KafkaCluster::start(&options.kafka);
         let cassandra = CassandraCluster::start(&options.cassandra);
-        let (kafka, cassandra) = try_join(kafka, cassandra).await?;
-        Ok(Self { kafka, cassandra })
+        Box::pin(try_join(kafka, cassandra).map_ok(|(kafka, cassandra)| Self { kafka, cassandra }))
     }
 
     /// The servers that all tests of a run share; see [`pool`](super::pool).

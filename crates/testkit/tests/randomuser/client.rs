@@ -1,4 +1,4 @@
-//! Starts the API and asks it things, with a deadline on each.
+//! Starts the API and sends requests with a timeout.
 
 use std::time::Duration;
 

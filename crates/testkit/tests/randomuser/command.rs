@@ -1,4 +1,4 @@
-//! `testkit random-user` as scripts call it.
+//! The command `testkit random-user`.
 
 use std::{
     io::{BufRead, BufReader},
@@ -11,22 +11,21 @@ use serde_json::{Value, json};
 
 use crate::client::client;
 
-const TESTBED: &str = env!("CARGO_BIN_EXE_testkit");
+const TESTKIT: &str = env!("CARGO_BIN_EXE_testkit");
 
-/// The running command; killed should the test fail.
-struct Running(Child);
+/// The running command. Dropping it kills it when the test fails.
+struct RunningCommand(Child);
 
-impl Drop for Running {
+impl Drop for RunningCommand {
     fn drop(&mut self) {
-        // It has ended already, unless the test failed.
         drop(self.0.kill());
         drop(self.0.wait());
     }
 }
 
-impl Running {
+impl RunningCommand {
     fn start(arguments: &[&str]) -> Self {
-        let mut command = Command::new(TESTBED);
+        let mut command = Command::new(TESTKIT);
         command.arg("random-user").args(arguments).stdout(Stdio::piped());
         Self(command.spawn().expect("the testkit's binary starts"))
     }
@@ -50,18 +49,18 @@ impl Running {
             if let Some(status) = self.0.try_wait().expect("a child of ours") {
                 return status;
             }
-            assert!(Instant::now() < deadline, "it runs on");
+            assert!(Instant::now() < deadline, "the command still runs");
             std::thread::sleep(Duration::from_millis(10));
         }
     }
 }
 
 #[tokio::test]
-async fn the_command_prints_its_address_serves_and_ends_in_order_on_sigterm() {
-    let mut process = Running::start(&[
-        "--budget",
+async fn command_prints_its_address_serves_and_exits_on_sigterm() {
+    let mut process = RunningCommand::start(&[
+        "--rate-limit",
         "7",
-        "--budget-status",
+        "--rate-limit-status",
         "503",
         "--fault",
         "no_results*2",
@@ -87,7 +86,7 @@ async fn the_command_prints_its_address_serves_and_ends_in_order_on_sigterm() {
                 .map(Vec::len),
         ));
     }
-    // The two empty pages were paid for as well: 2 + 2 + 2 of 7, so that the last 2 are too many.
+    // The two empty pages count too: 2 + 2 + 2 of 7, so the last 2 are above the limit.
     let expected = [
         (200, Some(0)),
         (200, Some(0)),
@@ -102,21 +101,21 @@ async fn the_command_prints_its_address_serves_and_ends_in_order_on_sigterm() {
 }
 
 #[test]
-fn wrong_arguments_are_refused_with_their_reason() {
+fn invalid_arguments_are_rejected_with_the_reason() {
     let wrong: [(&[&str], &str); 4] = [
-        (&["--fault", "explode"], "no such fault: explode"),
+        (&["--fault", "explode"], "unknown fault: explode"),
         (
             &["--fault", "hang:2s*many"],
-            "not a value for the fault hang:2s: many",
+            "invalid value of the fault hang:2s: many",
         ),
-        (&["--budget-window", "soon"], "--budget-window"),
+        (&["--rate-limit-window", "soon"], "--rate-limit-window"),
         (
             &["--samples", "/nowhere"],
-            "can't serve the samples: can't read /nowhere",
+            "failed to load the samples: failed to read /nowhere",
         ),
     ];
     for (arguments, reason) in wrong {
-        let Output { status, stderr, .. } = Command::new(TESTBED)
+        let Output { status, stderr, .. } = Command::new(TESTKIT)
             .arg("random-user")
             .args(arguments)
             .output()

@@ -1,4 +1,4 @@
-//! Faults that leave no page, and how faults are injected.
+//! Faults without a page, and the injection of faults.
 
 use serde_json::{Value, json};
 use testkit::randomuser::{Fault, Outcome};
@@ -6,7 +6,7 @@ use testkit::randomuser::{Fault, Outcome};
 use crate::client::{client, get, start};
 
 #[tokio::test]
-async fn server_errors_come_with_their_status_and_no_json() {
+async fn server_errors_have_their_status_and_no_json() {
     let api = start().await;
     for (fault, status) in [
         (Fault::InternalError, 500),
@@ -22,7 +22,7 @@ async fn server_errors_come_with_their_status_and_no_json() {
 }
 
 #[tokio::test]
-async fn the_forbidden_page_is_html_that_names_its_server() {
+async fn forbidden_page_is_html_with_a_server_header() {
     let api = start().await;
     api.inject(Fault::ForbiddenPage, 1);
     let reply = get(&api, "/api/").await;
@@ -33,7 +33,7 @@ async fn the_forbidden_page_is_html_that_names_its_server() {
 }
 
 #[tokio::test]
-async fn the_error_body_is_a_200_of_json_without_results() {
+async fn error_body_is_200_json_without_results() {
     let api = start().await;
     api.inject(Fault::ErrorBody, 1);
     let reply = get(&api, "/api/").await;
@@ -45,19 +45,25 @@ async fn the_error_body_is_a_200_of_json_without_results() {
 }
 
 #[tokio::test]
-async fn a_429_comes_with_and_without_retry_after() {
+async fn too_many_requests_has_retry_after_only_with_a_value() {
     let api = start().await;
     api.inject(Fault::TooManyRequests(None), 1);
     api.inject(Fault::TooManyRequests(Some(7)), 1);
-    let (bare, told) = (get(&api, "/api/").await, get(&api, "/api/").await);
-    assert_eq!((bare.status().as_u16(), told.status().as_u16()), (429, 429));
+    let (bare, with_header) = (get(&api, "/api/").await, get(&api, "/api/").await);
+    assert_eq!(
+        (bare.status().as_u16(), with_header.status().as_u16()),
+        (429, 429)
+    );
     assert!(bare.headers().get("retry-after").is_none());
-    assert_eq!(told.headers()["retry-after"], "7");
-    assert_eq!(told.headers()["content-type"], "application/json; charset=utf-8");
+    assert_eq!(with_header.headers()["retry-after"], "7");
+    assert_eq!(
+        with_header.headers()["content-type"],
+        "application/json; charset=utf-8"
+    );
 }
 
 #[tokio::test]
-async fn a_refusal_costs_no_budget_and_is_journalled_as_a_fault() {
+async fn faults_do_not_count_for_the_rate_limit_and_are_logged() {
     let api = start().await;
     api.inject(Fault::Unavailable, 5);
     for _ in 0..5 {
@@ -68,7 +74,7 @@ async fn a_refusal_costs_no_budget_and_is_journalled_as_a_fault() {
 }
 
 #[tokio::test]
-async fn scripts_inject_faults_and_take_them_back() {
+async fn faults_are_injected_and_removed_over_http() {
     let api = start().await;
     let (client, route) = (client(), format!("{}/_faults", api.url()));
     let inject = async |body: Value| {

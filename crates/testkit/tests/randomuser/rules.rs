@@ -1,4 +1,4 @@
-//! Parameters and their silent corrections, seeds, ids, the budget and the journal.
+//! Parameters and their defaults, seeds, ids, the rate limit and the request log.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
@@ -7,12 +7,12 @@ use std::{
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use testkit::randomuser::{Budget, Options, Outcome, RandomUserApi, Refusal, ServedRequest};
+use testkit::randomuser::{Options, Outcome, RandomUserApi, RateLimit, Refusal, ServedRequest};
 
 use crate::client::{client, get, page, results, start, start_with, text, uuids};
 
 #[tokio::test]
-async fn info_says_seed_results_page_and_version() {
+async fn info_has_seed_results_page_and_version() {
     let api = start().await;
     let reply = page(&api, "/api/1.3/?results=7&page=3&seed=abc").await;
     assert_eq!(
@@ -23,7 +23,7 @@ async fn info_says_seed_results_page_and_version() {
 }
 
 #[tokio::test]
-async fn the_path_without_a_version_means_the_latest() {
+async fn path_without_version_is_the_latest_version() {
     let api = start().await;
     let latest = text(&api, "/api/?results=3&seed=x").await;
     assert_eq!(latest, text(&api, "/api/1.4/?results=3&seed=x").await);
@@ -31,7 +31,7 @@ async fn the_path_without_a_version_means_the_latest() {
 }
 
 #[tokio::test]
-async fn a_version_or_format_that_is_not_offered_is_said_to_be_so() {
+async fn unknown_versions_and_formats_are_rejected() {
     let api = start().await;
     assert_eq!(get(&api, "/api/0.8/").await.status(), 404);
     assert_eq!(get(&api, "/api/1.4/?format=csv").await.status(), 501);
@@ -43,7 +43,7 @@ async fn a_version_or_format_that_is_not_offered_is_said_to_be_so() {
 }
 
 #[tokio::test]
-async fn results_outside_1_to_5000_silently_become_1() {
+async fn results_outside_1_to_5000_become_1() {
     let api = start_with(Options::unlimited()).await;
     for (asked, served) in [
         ("0", 1),
@@ -61,7 +61,7 @@ async fn results_outside_1_to_5000_silently_become_1() {
 }
 
 #[tokio::test]
-async fn a_page_outside_1_to_10000_silently_becomes_1() {
+async fn page_outside_1_to_10000_becomes_1() {
     let api = start().await;
     let first = text(&api, "/api/1.4/?results=2&seed=x&page=1").await;
     for wrong in ["0", "10001", "-1", "next"] {
@@ -75,7 +75,7 @@ async fn a_page_outside_1_to_10000_silently_becomes_1() {
 }
 
 #[tokio::test]
-async fn the_nationality_filter_holds_in_any_case() {
+async fn nationality_filter_ignores_case() {
     let api = start().await;
     let reply = page(&api, "/api/1.4/?results=200&seed=x&nat=us,Fi,NO").await;
     let seen: BTreeSet<&str> = results(&reply)
@@ -86,7 +86,7 @@ async fn the_nationality_filter_holds_in_any_case() {
 }
 
 #[tokio::test]
-async fn one_unknown_nationality_voids_the_filter() {
+async fn unknown_nationality_disables_the_filter() {
     let api = start().await;
     let unfiltered = text(&api, "/api/1.4/?results=50&seed=x").await;
     assert_eq!(
@@ -112,7 +112,7 @@ async fn all_nationalities_of_a_version_appear() {
 }
 
 #[tokio::test]
-async fn gender_filters_without_a_seed_and_is_ignored_with_one() {
+async fn gender_filters_only_without_a_seed() {
     let api = start().await;
     let filtered = page(&api, "/api/1.4/?results=100&gender=female").await;
     assert!(results(&filtered).iter().all(|user| user["gender"] == "female"));
@@ -122,7 +122,7 @@ async fn gender_filters_without_a_seed_and_is_ignored_with_one() {
 }
 
 #[tokio::test]
-async fn inc_and_exc_choose_the_fields() {
+async fn inc_and_exc_select_fields() {
     let api = start().await;
     let keys = async |parameters: &str| -> Vec<String> {
         let reply = page(&api, &format!("/api/1.4/?seed=x&{parameters}")).await;
@@ -137,7 +137,7 @@ async fn inc_and_exc_choose_the_fields() {
 }
 
 #[tokio::test]
-async fn the_same_request_gets_the_same_bytes_even_from_another_server() {
+async fn same_request_gives_same_bytes_on_another_server() {
     let path = "/api/1.4/?results=100&seed=abc&page=2&nat=fr,de";
     let (one, other) = (
         start().await,
@@ -151,7 +151,7 @@ async fn the_same_request_gets_the_same_bytes_even_from_another_server() {
 }
 
 #[tokio::test]
-async fn fewer_results_are_the_beginning_of_the_same_page() {
+async fn fewer_results_are_a_prefix_of_the_page() {
     let api = start().await;
     let (long, short) = (
         page(&api, "/api/?seed=x&results=20").await,
@@ -161,7 +161,7 @@ async fn fewer_results_are_the_beginning_of_the_same_page() {
 }
 
 #[tokio::test]
-async fn requests_without_a_seed_get_fresh_ones_that_a_test_can_repeat() {
+async fn requests_without_seed_get_reproducible_random_seeds() {
     let seeds = async |api: &RandomUserApi| {
         let mut seeds = Vec::new();
         for _ in 0..5 {
@@ -187,7 +187,7 @@ async fn requests_without_a_seed_get_fresh_ones_that_a_test_can_repeat() {
 }
 
 #[tokio::test]
-async fn a_narrow_seed_space_repeats_pages() {
+async fn few_seed_bits_repeat_pages() {
     let api = start_with(Options {
         seed_bits: 1,
         ..Options::default()
@@ -201,7 +201,7 @@ async fn a_narrow_seed_space_repeats_pages() {
 }
 
 #[tokio::test]
-async fn ids_are_unique_per_seed_page_and_place_and_differ_between_versions() {
+async fn ids_are_unique_per_version_seed_page_and_index() {
     let api = start().await;
     let mut seen = HashSet::new();
     for version in ["1.3", "1.4"] {
@@ -220,7 +220,7 @@ async fn ids_are_unique_per_seed_page_and_place_and_differ_between_versions() {
 }
 
 #[tokio::test]
-async fn a_later_day_changes_ages_and_nothing_else() {
+async fn date_changes_only_ages() {
     let later = Options {
         today: Timestamp::from_second(1_900_000_000).unwrap(),
         ..Options::default()
@@ -239,14 +239,14 @@ async fn a_later_day_changes_ages_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_spent_budget_is_429_without_retry_after_until_the_window_ends() {
-    let budget = Budget {
+async fn rate_limit_gives_429_until_the_window_ends() {
+    let rate_limit = RateLimit {
         users: 20,
         window: Duration::from_secs(2),
         refusal: Refusal::TooManyRequests,
     };
     let api = start_with(Options {
-        budget: Some(budget),
+        rate_limit: Some(rate_limit),
         ..Options::default()
     })
     .await;
@@ -262,20 +262,20 @@ async fn a_spent_budget_is_429_without_retry_after_until_the_window_ends() {
 
     let deadline = Instant::now() + Duration::from_secs(10);
     while get(&api, "/api/").await.status() != 200 {
-        assert!(Instant::now() < deadline, "the budget never came back");
+        assert!(Instant::now() < deadline, "the rate limit never reset");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
 #[tokio::test]
-async fn an_older_deployment_answers_503_to_a_spent_budget() {
-    let budget = Budget {
+async fn older_deployment_gives_503_above_the_rate_limit() {
+    let rate_limit = RateLimit {
         users: 1,
         refusal: Refusal::Unavailable,
-        ..Budget::default()
+        ..RateLimit::default()
     };
     let api = start_with(Options {
-        budget: Some(budget),
+        rate_limit: Some(rate_limit),
         ..Options::default()
     })
     .await;
@@ -286,7 +286,7 @@ async fn an_older_deployment_answers_503_to_a_spent_budget() {
 }
 
 #[tokio::test]
-async fn the_default_budget_is_20000_users() {
+async fn default_rate_limit_is_20000_users() {
     let api = start().await;
     for _ in 0..4 {
         assert_eq!(get(&api, "/api/?results=5000&inc=nat").await.status(), 200);
@@ -295,11 +295,11 @@ async fn the_default_budget_is_20000_users() {
 }
 
 #[tokio::test]
-async fn requests_are_kept_with_their_outcome_and_scripts_can_read_them() {
+async fn requests_are_logged_with_their_outcome() {
     let api = start_with(Options {
-        budget: Some(Budget {
+        rate_limit: Some(RateLimit {
             users: 2,
-            ..Budget::default()
+            ..RateLimit::default()
         }),
         ..Options::default()
     })
@@ -308,7 +308,7 @@ async fn requests_are_kept_with_their_outcome_and_scripts_can_read_them() {
     get(&api, "/api/").await;
     let expected = [
         ("/api/1.4/", "results=2&seed=a%20b", Outcome::Served { users: 2 }),
-        ("/api/", "", Outcome::OverBudget),
+        ("/api/", "", Outcome::RateLimited),
     ]
     .map(|(path, query, outcome)| ServedRequest {
         path: path.into(),
@@ -318,24 +318,24 @@ async fn requests_are_kept_with_their_outcome_and_scripts_can_read_them() {
     assert_eq!(api.requests(), expected);
     let seen = page(&api, "/_requests").await;
     assert_eq!(seen[0]["outcome"], json!({"served": {"users": 2}}));
-    assert_eq!(seen[1]["outcome"], json!("over_budget"));
+    assert_eq!(seen[1]["outcome"], json!("rate_limited"));
 }
 
 #[tokio::test]
-async fn a_dropped_api_listens_no_longer_even_while_a_client_keeps_its_connection() {
+async fn dropped_api_closes_kept_alive_connections() {
     let api = start().await;
     let (client, url) = (client(), format!("{}/api/", api.url()));
     client.get(&url).send().await.unwrap().text().await.unwrap();
     drop(api);
     let deadline = Instant::now() + Duration::from_secs(5);
     while client.get(&url).send().await.is_ok() {
-        assert!(Instant::now() < deadline, "it still answers");
+        assert!(Instant::now() < deadline, "the API still responds");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 
 #[tokio::test]
-async fn a_stopped_api_can_be_started_again_on_its_port() {
+async fn stopped_api_can_restart_on_its_port() {
     let api = start().await;
     let listen = api.address();
     get(&api, "/api/").await;
@@ -349,7 +349,7 @@ async fn a_stopped_api_can_be_started_again_on_its_port() {
 }
 
 #[tokio::test]
-async fn an_address_in_use_is_named() {
+async fn address_in_use_is_reported() {
     let api = start().await;
     let error = RandomUserApi::start(Options {
         listen: api.address(),
@@ -357,11 +357,14 @@ async fn an_address_in_use_is_named() {
     })
     .await
     .unwrap_err();
-    assert_eq!(error.to_string(), format!("can't listen on {}", api.address()));
+    assert_eq!(
+        error.to_string(),
+        format!("failed to listen on {}", api.address())
+    );
 }
 
 #[tokio::test]
-async fn people_are_spread_over_the_nationalities_evenly() {
+async fn nationalities_are_evenly_distributed() {
     let api = start().await;
     let reply = page(&api, "/api/1.4/?results=5000&seed=x").await;
     let mut counts = BTreeMap::new();

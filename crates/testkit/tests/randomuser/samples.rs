@@ -1,4 +1,4 @@
-//! Real replies served from a folder in place of generated people.
+//! Stored responses served instead of generated people.
 
 use std::{collections::HashSet, fs, path::PathBuf};
 
@@ -8,17 +8,17 @@ use testkit::randomuser::{Fault, Options, Outcome, RandomUserApi};
 
 use crate::client::{page, results, start_with, uuids};
 
-/// The folder of real replies beside the repository, when there is one.
+/// The folder of real responses next to the repository, if it exists.
 pub(crate) fn real_samples() -> Option<PathBuf> {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/samples");
     let present = folder.is_dir();
     if !present {
-        eprintln!("skipped: no real replies at {}", folder.display());
+        eprintln!("skipped: no real responses at {}", folder.display());
     }
     present.then_some(folder)
 }
 
-/// Two replies of 1.3, one of 1.4, a bare record and a file that is no JSON.
+/// Two responses of 1.3, one of 1.4, a single record and a file that is not JSON.
 fn written_samples() -> TempDir {
     let folder = TempDir::new().expect("a temporary folder");
     let users = |ids: &[u32]| {
@@ -41,7 +41,7 @@ fn written_samples() -> TempDir {
 }
 
 #[tokio::test]
-async fn whole_replies_are_joined_newest_first_and_cut_into_the_pages_asked_for() {
+async fn samples_are_served_newest_first_in_requested_pages() {
     let folder = written_samples();
     let api = start_with(Options::samples(folder.path())).await;
     let expected: [(&str, &[&str]); 4] = [
@@ -60,7 +60,7 @@ async fn whole_replies_are_joined_newest_first_and_cut_into_the_pages_asked_for(
 }
 
 #[tokio::test]
-async fn faults_befall_samples_too() {
+async fn faults_apply_to_samples() {
     let folder = written_samples();
     let api = start_with(Options::samples(folder.path())).await;
     api.inject(Fault::DuplicateUuids, 1);
@@ -73,13 +73,16 @@ async fn faults_befall_samples_too() {
 }
 
 #[tokio::test]
-async fn a_folder_without_replies_is_refused_by_name() {
+async fn folder_without_samples_is_rejected_by_name() {
     let folder = TempDir::new().unwrap();
     let error = RandomUserApi::start(Options::samples(folder.path()))
         .await
         .unwrap_err();
     let cause = std::error::Error::source(&error).unwrap().to_string();
-    assert_eq!(cause, format!("{} holds no whole reply", folder.path().display()));
+    assert_eq!(
+        cause,
+        format!("{} contains no complete response", folder.path().display())
+    );
     fs::write(folder.path().join("x.json"), "{").unwrap();
     let error = RandomUserApi::start(Options::samples(folder.path()))
         .await
@@ -88,12 +91,12 @@ async fn a_folder_without_replies_is_refused_by_name() {
         std::error::Error::source(&error)
             .unwrap()
             .to_string()
-            .ends_with("x.json is no reply of the API")
+            .ends_with("x.json is not a response of the API")
     );
 }
 
 #[tokio::test]
-async fn the_real_replies_hold_211_people_and_each_is_served_once() {
+async fn real_samples_have_211_people_each_served_once() {
     let Some(folder) = real_samples() else { return };
     let api = start_with(Options::samples(folder)).await;
     let reply = page(&api, "/api/1.4/?results=211").await;

@@ -1,4 +1,4 @@
-//! Faults in how the bytes of a right page travel.
+//! Faults in the transport of a page.
 
 use std::{
     error::Error as _,
@@ -15,7 +15,7 @@ use crate::client::{client, get, page, results, start};
 const TEN: &str = "/api/1.4/?results=10&seed=x";
 
 #[tokio::test]
-async fn truncated_json_is_a_complete_reply_with_half_a_document() {
+async fn truncated_json_is_a_complete_response_with_half_a_page() {
     let api = start().await;
     let whole = get(&api, TEN).await.bytes().await.unwrap();
     api.inject(Fault::TruncatedJson, 1);
@@ -27,7 +27,7 @@ async fn truncated_json_is_a_complete_reply_with_half_a_document() {
 }
 
 #[tokio::test]
-async fn an_oversized_body_has_no_length_and_is_still_the_right_reply() {
+async fn oversized_body_has_no_length_and_the_same_content() {
     let api = start().await;
     let whole = page(&api, TEN).await;
     api.inject(Fault::OversizedBody(3_000_001), 1);
@@ -39,29 +39,29 @@ async fn an_oversized_body_has_no_length_and_is_still_the_right_reply() {
 }
 
 #[tokio::test]
-async fn a_hang_outlasts_the_clients_deadline_and_ends_when_the_api_stops() {
+async fn hang_outlasts_the_client_timeout_and_ends_on_stop() {
     let api = start().await;
     api.inject(Fault::Hang(None), 2);
     let url = format!("{}/api/", api.url());
-    let impatient = client()
+    let timed_out = client()
         .get(&url)
         .timeout(Duration::from_millis(300))
         .send()
         .await;
-    assert!(impatient.unwrap_err().is_timeout());
-    let patient = tokio::spawn(client().get(&url).send());
+    assert!(timed_out.unwrap_err().is_timeout());
+    let held = tokio::spawn(client().get(&url).send());
     wait_for_requests(&api, 2).await;
     let stopping = Instant::now();
     api.stop().await;
     assert!(
         stopping.elapsed() < Duration::from_secs(4),
-        "a held request held the stop"
+        "a hanging request delayed the stop"
     );
-    assert_eq!(patient.await.unwrap().unwrap().status(), 503);
+    assert_eq!(held.await.unwrap().unwrap().status(), 503);
 }
 
 #[tokio::test]
-async fn a_limited_hang_is_a_late_but_right_reply() {
+async fn limited_hang_delays_the_right_response() {
     let api = start().await;
     let whole = page(&api, TEN).await;
     api.inject(Fault::Hang(Some(Duration::from_millis(400))), 1);
@@ -71,7 +71,7 @@ async fn a_limited_hang_is_a_late_but_right_reply() {
 }
 
 #[tokio::test]
-async fn a_hang_holds_its_own_request_only() {
+async fn hang_blocks_only_its_request() {
     let api = start().await;
     api.inject(Fault::Hang(None), 1);
     let held = tokio::spawn(client().get(format!("{}/api/", api.url())).send());
@@ -81,7 +81,7 @@ async fn a_hang_holds_its_own_request_only() {
 }
 
 #[tokio::test]
-async fn a_body_that_stalls_in_the_middle_announces_its_whole_length() {
+async fn stalled_body_has_its_full_content_length() {
     let api = start().await;
     let whole = get(&api, TEN).await.bytes().await.unwrap();
     api.inject(Fault::StallMidBody, 1);
@@ -92,18 +92,18 @@ async fn a_body_that_stalls_in_the_middle_announces_its_whole_length() {
         received += reply.chunk().await.unwrap().unwrap().len();
     }
     let more = tokio::time::timeout(Duration::from_millis(300), reply.chunk()).await;
-    assert!(more.is_err(), "the body went on: {more:?}");
+    assert!(more.is_err(), "the body continued: {more:?}");
     let stopping = Instant::now();
     api.stop().await;
     assert!(
         stopping.elapsed() < Duration::from_secs(4),
-        "a stalled body held the stop"
+        "a stalled body delayed the stop"
     );
     assert!(reply.chunk().await.is_err());
 }
 
 #[tokio::test]
-async fn slow_bytes_come_64_at_a_time() {
+async fn slow_bytes_arrive_64_per_interval() {
     let api = start().await;
     let whole = page(&api, "/api/1.4/?seed=x").await;
     api.inject(Fault::SlowBytes(Duration::from_millis(20)), 1);
@@ -115,7 +115,7 @@ async fn slow_bytes_come_64_at_a_time() {
 }
 
 #[tokio::test]
-async fn a_reset_in_mid_body_comes_behind_the_first_half() {
+async fn reset_in_mid_body_follows_the_first_half() {
     let api = start().await;
     let whole = get(&api, TEN).await.bytes().await.unwrap();
     api.inject(Fault::ResetMidBody, 1);
@@ -132,7 +132,7 @@ async fn a_reset_in_mid_body_comes_behind_the_first_half() {
     assert_eq!(results(&page(&api, TEN).await).len(), 10);
 }
 
-/// Bytes of the body that came, and the error that ended it.
+/// Returns the received bytes of the body and the error that ended it.
 async fn drain(reply: reqwest::Response) -> (usize, Option<reqwest::Error>) {
     let mut chunks = reply.bytes_stream();
     let mut received = 0;
@@ -148,7 +148,7 @@ async fn drain(reply: reqwest::Response) -> (usize, Option<reqwest::Error>) {
 async fn wait_for_requests(api: &RandomUserApi, count: usize) {
     let deadline = Instant::now() + Duration::from_secs(5);
     while api.requests().len() < count {
-        assert!(Instant::now() < deadline, "the request never came");
+        assert!(Instant::now() < deadline, "the request never arrived");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

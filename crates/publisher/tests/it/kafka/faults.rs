@@ -50,7 +50,9 @@ async fn allow(kafka: &KafkaCluster, operation: &str, topic: &str) {
 
 #[tokio::test]
 async fn missing_access_to_kafka_exits_or_is_502() {
-    let kafka = KafkaCluster::lease(&KafkaOptions::guarded(&USERS)).await.unwrap();
+    let kafka = KafkaCluster::lease(&KafkaOptions::sasl_plain(&USERS))
+        .await
+        .unwrap();
     kafka.create_topic("forbidden", 1).await.unwrap();
     kafka.create_topic("elsewhere", 1).await.unwrap();
 

@@ -64,7 +64,7 @@ async fn frozen_kafka_is_504_then_503_then_recovers() {
 /// brokers, until its bootstrap servers are added again. The broker of this test is fenced before each heartbeat.
 #[tokio::test]
 async fn publisher_recovers_from_metadata_without_brokers() {
-    let kafka = KafkaCluster::lease(&KafkaOptions::fickle()).await.unwrap();
+    let kafka = KafkaCluster::lease(&KafkaOptions::flapping()).await.unwrap();
     let topic = Topic::new(&kafka.bootstrap());
     let publisher = setup(&topic.brokers, &topic.name).start().await;
     let recoveries = async {

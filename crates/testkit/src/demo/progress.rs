@@ -1,4 +1,4 @@
-//! Progress for people: a bar per leg of the way, fed by the services' own metrics.
+//! Progress of the demo: its steps with elapsed seconds, and bars from the services' metrics.
 
 use std::io::{self, IsTerminal as _};
 use std::time::{Duration, Instant};
@@ -8,8 +8,21 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::figures::Summary;
 use crate::service::{Service, ServiceError};
 
-/// Fetched, accepted, stored.
-pub(super) struct Legs {
+/// Prints steps with the seconds since the start.
+pub(super) struct Steps(Instant);
+
+impl Steps {
+    pub(super) fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    pub(super) fn print(&self, step: &str) {
+        eprintln!("{:6.1} s  {step}", self.0.elapsed().as_secs_f64());
+    }
+}
+
+/// A bar each for fetched, accepted and stored users.
+pub(super) struct ProgressBars {
     bars: MultiProgress,
     fetched: ProgressBar,
     accepted: ProgressBar,
@@ -18,7 +31,7 @@ pub(super) struct Legs {
 
 const REFRESH: Duration = Duration::from_millis(100);
 
-impl Legs {
+impl ProgressBars {
     pub(super) fn new(users: u64) -> Self {
         let bars = MultiProgress::new();
         if !io::stderr().is_terminal() {
@@ -41,18 +54,18 @@ impl Legs {
         }
     }
 
-    /// Shows progress until the ingester's admin port is gone; then it waits for its end to be noticed.
+    /// Updates the bars until the streamer's admin port fails. Ignores the ingester's, which ends with its run.
     pub(super) async fn follow(&self, ingester: &Service, streamer: &Service) -> ServiceError {
         loop {
-            let (fetched, accepted) = (
-                ingester.metric("ingester_users_fetched_total", "").await,
-                ingester.metric("ingester_users_accepted_total", "").await,
-            );
-            if let (Ok(Some(fetched)), Ok(Some(accepted))) = (fetched, accepted) {
-                self.fetched.set_position(whole(fetched));
-                self.accepted.set_position(whole(accepted));
+            for (bar, metric) in [
+                (&self.fetched, "ingester_users_fetched_total"),
+                (&self.accepted, "ingester_users_accepted_total"),
+            ] {
+                if let Ok(Some(count)) = ingester.metric(metric, "").await {
+                    bar.set_position(whole(count));
+                }
             }
-            match stored(streamer).await {
+            match counter(streamer, "streamer_rows_total").await {
                 Ok(stored) => self.stored.set_position(stored),
                 Err(error) => return error,
             }
@@ -60,21 +73,18 @@ impl Legs {
         }
     }
 
-    /// Waits until every accepted record is a row or a dead letter and no partition lags; false after `deadline`.
-    pub(super) async fn drain(&self, summary: &Summary, streamer: &Service, deadline: Duration) -> bool {
+    /// Waits until every accepted record is a row or a dead letter and no partition lags. Returns false after `timeout`.
+    pub(super) async fn drain(&self, summary: &Summary, streamer: &Service, timeout: Duration) -> bool {
         self.fetched.set_position(summary.fetched);
         self.accepted.set_position(summary.accepted);
-        let until = Instant::now() + deadline;
+        let count = async |name| counter(streamer, name).await.unwrap_or(0);
+        let until = Instant::now() + timeout;
         while Instant::now() < until {
-            let rows = stored(streamer).await.unwrap_or(0);
+            let rows = count("streamer_rows_total").await;
             self.stored.set_position(rows);
-            let letters = streamer
-                .metric("streamer_dead_letters_total", "")
-                .await
-                .ok()
-                .flatten()
-                .unwrap_or(0.0);
-            if rows + whole(letters) >= summary.accepted && checkpointed(streamer).await >= summary.accepted {
+            if rows + count("streamer_dead_letters_total").await >= summary.accepted
+                && count("streamer_checkpoint_offset").await >= summary.accepted
+            {
                 return true;
             }
             tokio::time::sleep(REFRESH).await;
@@ -83,36 +93,19 @@ impl Legs {
     }
 
     pub(super) fn finish(&self) {
-        let plain = self.bars.is_hidden();
         for bar in [&self.fetched, &self.accepted, &self.stored] {
             bar.abandon();
-            if plain {
-                eprintln!(
-                    "{:>9} {}/{}",
-                    bar.prefix(),
-                    bar.position(),
-                    bar.length().unwrap_or(0)
-                );
+            if self.bars.is_hidden() {
+                let (position, length) = (bar.position(), bar.length().unwrap_or(0));
+                eprintln!("{:>9} {position}/{length}", bar.prefix());
             }
         }
     }
 }
 
-async fn stored(streamer: &Service) -> Result<u64, ServiceError> {
-    Ok(whole(
-        streamer.metric("streamer_rows_total", "").await?.unwrap_or(0.0),
-    ))
-}
-
-async fn checkpointed(streamer: &Service) -> u64 {
-    whole(
-        streamer
-            .metric("streamer_checkpoint_offset", "")
-            .await
-            .ok()
-            .flatten()
-            .unwrap_or(0.0),
-    )
+/// Returns the sum of a counter's series.
+pub(super) async fn counter(service: &Service, name: &str) -> Result<u64, ServiceError> {
+    Ok(whole(service.metric(name, "").await?.unwrap_or(0.0)))
 }
 
 #[expect(

@@ -1,22 +1,21 @@
-//! What people of each nationality are called and where they live, from the table in
-//! `nationalities.json`. Chooses nobody: that is `person`'s work.
+//! Names, places and formats of each nationality, from `nationalities.json`. Does not generate people.
 
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::version::Version;
+use crate::randomuser::version::Version;
 
 const TABLE: &str = include_str!("nationalities.json");
 
 /// The nationalities of each version.
 #[derive(Debug)]
-pub(super) struct Nationalities {
+pub(crate) struct Nationalities {
     modern: Vec<Nationality>,
     before_1_4: Vec<Nationality>,
 }
 
 impl Nationalities {
-    pub(super) fn load() -> Self {
+    pub(crate) fn load() -> Self {
         let entries: Vec<Value> = serde_json::from_str(TABLE).expect("the embedded table is JSON");
         Self {
             before_1_4: entries
@@ -28,7 +27,7 @@ impl Nationalities {
         }
     }
 
-    pub(super) fn of(&self, version: Version) -> &[Nationality] {
+    pub(crate) fn of(&self, version: Version) -> &[Nationality] {
         if version < Version::V1_4 {
             &self.before_1_4
         } else {
@@ -37,7 +36,7 @@ impl Nationalities {
     }
 }
 
-/// An entry with its `before_1_4` members in place of the modern ones.
+/// Parses an entry with its `before_1_4` members instead of the modern ones.
 fn as_before_1_4(entry: &Value) -> Nationality {
     let mut entry = entry.clone();
     if let Value::Object(older) = entry["before_1_4"].take() {
@@ -52,29 +51,29 @@ fn parse(entry: Value) -> Nationality {
     serde_json::from_value(entry).expect("every entry of the embedded table is a nationality")
 }
 
-/// One nationality. Patterns are those of [`super::pattern::fill`].
+/// A nationality. Patterns are those of [`super::pattern::fill`].
 #[derive(Debug, Deserialize)]
-pub(super) struct Nationality {
-    pub(super) code: String,
-    pub(super) country: String,
+pub(crate) struct Nationality {
+    pub(crate) code: String,
+    pub(crate) country: String,
     #[serde(default)]
-    pub(super) titles: Titles,
-    pub(super) male: Vec<Name>,
-    pub(super) female: Vec<Name>,
-    pub(super) last: Vec<Name>,
-    pub(super) street: Vec<String>,
-    pub(super) city: Vec<String>,
-    pub(super) state: Vec<String>,
-    pub(super) postcode: Postcode,
-    pub(super) phone: String,
-    pub(super) cell: String,
-    pub(super) id: Option<IdRule>,
+    pub(crate) titles: Titles,
+    pub(crate) male: Vec<Name>,
+    pub(crate) female: Vec<Name>,
+    pub(crate) last: Vec<Name>,
+    pub(crate) street: Vec<String>,
+    pub(crate) city: Vec<String>,
+    pub(crate) state: Vec<String>,
+    pub(crate) postcode: Postcode,
+    pub(crate) phone: String,
+    pub(crate) cell: String,
+    pub(crate) id: Option<IdRule>,
 }
 
 #[derive(Debug, Deserialize)]
-pub(super) struct Titles {
-    pub(super) male: Vec<String>,
-    pub(super) female: Vec<String>,
+pub(crate) struct Titles {
+    pub(crate) male: Vec<String>,
+    pub(crate) female: Vec<String>,
 }
 
 impl Default for Titles {
@@ -89,27 +88,27 @@ impl Default for Titles {
 /// A range of numbers, or a pattern of text.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Postcode {
+pub(crate) enum Postcode {
     Integer(u32, u32),
     Text(String),
 }
 
 /// The national id: `TFN`, `CPF` and so on.
 #[derive(Debug, Deserialize)]
-pub(super) struct IdRule {
-    pub(super) name: String,
-    pub(super) pattern: String,
+pub(crate) struct IdRule {
+    pub(crate) name: String,
+    pub(crate) pattern: String,
 }
 
-/// A name with the two ways in which it enters an e-mail address.
+/// A name and its two forms in e-mail addresses.
 #[derive(Debug, Deserialize)]
 #[serde(from = "String")]
-pub(super) struct Name {
-    pub(super) written: String,
-    /// Folded to ASCII, as from 1.3 on.
-    pub(super) folded: String,
-    /// Only in lower case and without spaces, as before 1.3.
-    pub(super) unfolded: String,
+pub(crate) struct Name {
+    pub(crate) written: String,
+    /// Folded to ASCII, from 1.3 on.
+    pub(crate) folded: String,
+    /// In lower case without spaces, before 1.3.
+    pub(crate) unfolded: String,
 }
 
 impl From<String> for Name {
@@ -131,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn version_1_4_knows_21_nationalities_and_the_older_ones_17() {
+    fn version_1_4_has_21_nationalities_and_older_ones_17() {
         let table = Nationalities::load();
         assert_eq!(table.of(Version::V1_4).len(), 21);
         assert_eq!(table.of(Version::V1_3).len(), 17);
@@ -144,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn every_name_leaves_something_for_an_address() {
+    fn every_name_has_a_form_for_e_mail_addresses() {
         let table = Nationalities::load();
         for nationality in table.of(Version::V1_4) {
             for name in nationality
@@ -159,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn an_older_entry_takes_the_place_of_the_modern_one() {
+    fn entry_before_1_4_replaces_the_modern_one() {
         let table = Nationalities::load();
         let of = |version| {
             table

@@ -1,19 +1,19 @@
-//! Patterns of phone numbers, postcodes and national ids, filled by chance.
+//! Patterns of phone numbers, postcodes and national ids.
 
 use jiff::civil::Date;
 use rand::RngExt;
 
-use super::query::Gender;
+use crate::randomuser::query::Gender;
 
-/// What a national id may tell about its owner.
-pub(super) struct Owner {
-    pub(super) born: Date,
-    pub(super) gender: Gender,
+/// The owner's data that a national id may contain.
+pub(crate) struct Owner {
+    pub(crate) born: Date,
+    pub(crate) gender: Gender,
 }
 
-/// Fills a pattern: `#` a digit, `@` a capital letter, `%` the birthday as ddmmyy, `~` as yymm, `^` the digit
-/// of the sex (1 male, 2 female). Everything else stands for itself. One of the alternatives between `|` is chosen.
-pub(super) fn fill(pattern: &str, rng: &mut impl RngExt, owner: &Owner) -> String {
+/// Fills one random alternative of a pattern, in which `|` separates alternatives. `#` is a digit, `@` a capital letter,
+/// `%` the birthday as ddmmyy, `~` as yymm, `^` the digit of the sex (1 male, 2 female). Other characters are literal.
+pub(crate) fn fill(pattern: &str, rng: &mut impl RngExt, owner: &Owner) -> String {
     let mut text = String::with_capacity(pattern.len() + 8);
     let (day, month, year) = (owner.born.day(), owner.born.month(), owner.born.year() % 100);
     let alternatives = pattern.split('|').count();
@@ -28,7 +28,7 @@ pub(super) fn fill(pattern: &str, rng: &mut impl RngExt, owner: &Owner) -> Strin
             '@' => text.push(char::from(b'A' + rng.random_range(0..26u8))),
             '%' => text.push_str(&format!("{day:02}{month:02}{year:02}")),
             '~' => text.push_str(&format!("{year:02}{month:02}")),
-            '^' => text.push(if owner.gender == Gender::Male { '1' } else { '2' }),
+            '^' => text.push(owner.gender.choose('1', '2')),
             other => text.push(other),
         }
     }
@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pattern_keeps_its_literals_and_fills_the_rest() {
+    fn literals_stay_and_placeholders_are_filled() {
         let owner = Owner {
             born: date(1977, 3, 9),
             gender: Gender::Female,
@@ -57,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn each_alternative_is_chosen_at_times() {
+    fn every_alternative_is_chosen_eventually() {
         let owner = Owner {
             born: date(1977, 3, 9),
             gender: Gender::Male,

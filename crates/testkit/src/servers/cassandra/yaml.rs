@@ -6,12 +6,12 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-/// What a node's configuration is made of.
+/// The inputs of a node's configuration.
 #[derive(Debug)]
 pub(super) struct CassandraSettings<'a> {
     pub(super) address: Ipv4Addr,
     pub(super) seed: Ipv4Addr,
-    /// Where the node's range of the ring ends.
+    /// The end of the node's range of the ring.
     pub(super) token: i64,
     pub(super) ports: CassandraPorts,
     pub(super) data: &'a Path,
@@ -25,17 +25,15 @@ pub(super) struct CassandraPorts {
     pub(super) native: u16,
     pub(super) storage: u16,
     pub(super) ssl_storage: u16,
-    /// For `nodetool`; of the first node alone, since Java listens on 127.0.0.1 whatever the node's address.
-    pub(super) management: u16,
 }
 
-/// The text of `cassandra.yaml`; overrides win, and a null takes a key away.
+/// Renders `cassandra.yaml`. Overrides win, and a null removes a key.
 pub(super) fn render(settings: &CassandraSettings<'_>) -> String {
     let mut yaml: BTreeMap<String, Value> = BTreeMap::new();
     for section in [
         cluster(settings),
         folders(settings.data),
-        behaviour(),
+        storage(),
         security(settings.authentication),
     ] {
         if let Value::Object(entries) = section {
@@ -59,7 +57,7 @@ fn cluster(settings: &CassandraSettings<'_>) -> Value {
         "cluster_name": "testkit",
         "num_tokens": 1,
         "initial_token": token.to_string(),
-        // The nodes of a new cluster have nothing to copy from each other, so none of them waits for that.
+        // A new cluster has no data to stream, so no node waits for it.
         "auto_bootstrap": false,
         "partitioner": "org.apache.cassandra.dht.Murmur3Partitioner",
         "endpoint_snitch": "SimpleSnitch",
@@ -87,13 +85,13 @@ fn folders(data: &Path) -> Value {
     })
 }
 
-fn behaviour() -> Value {
+fn storage() -> Value {
     json!({
-        // The default of a production cluster, so that what is measured is what is met there.
+        // Cassandra's default, so that benches measure what production has.
         "commitlog_sync": "periodic",
         "commitlog_sync_period": "10000ms",
         "hinted_handoff_enabled": false,
-        // A dropped table is gone: snapshots of test tables would fill the disk.
+        // Snapshots of dropped test tables would fill the disk.
         "auto_snapshot": false,
         "memtable": {
             "configurations": {
@@ -120,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_node_names_the_same_seed_and_an_override_wins() {
+    fn nodes_share_the_seed_and_overrides_win() {
         let overrides = BTreeMap::from([
             ("num_tokens".to_owned(), json!(4)),
             ("auto_snapshot".to_owned(), Value::Null),
@@ -133,7 +131,6 @@ mod tests {
                 native: 1,
                 storage: 2,
                 ssl_storage: 3,
-                management: 4,
             },
             data: Path::new("/data"),
             authentication: true,

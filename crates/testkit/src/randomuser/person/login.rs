@@ -1,10 +1,10 @@
-//! The login of a person. The hashes have the right length but are those of nothing.
+//! The login of a person. The hashes are random texts of the right length.
 
 use std::fmt::Write;
 
 use rand::{Rng, RngExt};
 
-use super::{person::pick, record::Login};
+use super::{pick, record::Login};
 
 const MOODS: [&str; 16] = [
     "brave", "calm", "clever", "curious", "dusty", "gentle", "jolly", "lucky", "mellow", "nimble", "proud",
@@ -20,7 +20,7 @@ const WORDS: [&str; 16] = [
 ];
 const SALT: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
 
-pub(super) fn draw(rng: &mut impl Rng) -> Login {
+pub(crate) fn draw(rng: &mut impl Rng) -> Login {
     Login {
         uuid: uuid::Builder::from_random_bytes(rng.random())
             .into_uuid()
@@ -39,7 +39,7 @@ pub(super) fn draw(rng: &mut impl Rng) -> Login {
     }
 }
 
-/// `digits` random hexadecimal digits, a multiple of 8.
+/// Random hexadecimal digits; `digits` is a multiple of 8.
 fn hex(rng: &mut impl Rng, digits: usize) -> String {
     let mut text = String::with_capacity(digits);
     while text.len() < digits {

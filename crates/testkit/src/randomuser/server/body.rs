@@ -1,4 +1,4 @@
-//! How the bytes of a finished page travel: at once, or as a fault wants it. Every wait ends when the server stops.
+//! Response bodies: a page at once, or as a fault requires. Every wait ends when the server stops.
 
 use std::{io, time::Duration};
 
@@ -10,17 +10,18 @@ use axum::{
 use futures::{StreamExt, stream};
 use tokio_util::sync::CancellationToken;
 
-use super::{connection::Peer, fault::Fault, refusal::JSON};
+use super::{peer::Peer, refusal::JSON};
+use crate::randomuser::fault::Fault;
 
-/// Bytes that are sent at a time by the slow fault.
+/// Bytes per interval of the slow fault.
 const SLOW_CHUNK: usize = 64;
-/// Blanks that are sent at a time to blow up a body.
+/// A chunk of an oversized body.
 static BLANKS: [u8; 64 * 1_024] = [b' '; 64 * 1_024];
-/// Time for the first half of a body to leave before the connection is reset.
+/// For the first half of a body to be sent before the reset.
 const HALF_SENT: Duration = Duration::from_millis(50);
 
-/// The page as a reply.
-pub(super) fn deliver(page: Bytes, fault: Option<&Fault>, peer: Peer, stop: &CancellationToken) -> Response {
+/// Makes the response with a page.
+pub(crate) fn respond(page: Bytes, fault: Option<&Fault>, peer: Peer, stop: &CancellationToken) -> Response {
     let content_type = if fault == Some(&Fault::WrongContentType) {
         "text/html; charset=utf-8"
     } else {
@@ -32,15 +33,15 @@ pub(super) fn deliver(page: Bytes, fault: Option<&Fault>, peer: Peer, stop: &Can
         Some(Fault::TruncatedJson) => half.into(),
         Some(Fault::OversizedBody(size)) => oversized(&page, *size),
         Some(Fault::SlowBytes(pause)) => slow(page, *pause, stop.clone()),
-        Some(Fault::StallMidBody) => return announced(length, content_type, stalled(half, stop.clone())),
-        Some(Fault::ResetMidBody) => return announced(length, content_type, reset(half, peer)),
+        Some(Fault::StallMidBody) => return with_length(length, content_type, stalled(half, stop.clone())),
+        Some(Fault::ResetMidBody) => return with_length(length, content_type, reset(half, peer)),
         _ => page.into(),
     };
     ([(header::CONTENT_TYPE, content_type)], body).into_response()
 }
 
-/// A reply whose stated length its body may not reach.
-fn announced(length: usize, content_type: &str, body: Body) -> Response {
+/// A response whose body may be shorter than its content length.
+fn with_length(length: usize, content_type: &str, body: Body) -> Response {
     (
         [
             (header::CONTENT_TYPE, content_type),
@@ -51,7 +52,7 @@ fn announced(length: usize, content_type: &str, body: Body) -> Response {
         .into_response()
 }
 
-/// The page with blanks behind its first brace, which JSON allows.
+/// The page with blanks after its first brace, which JSON allows.
 fn oversized(page: &Bytes, size: u64) -> Body {
     let missing = size.saturating_sub(page.len() as u64);
     let blanks = BLANKS.len() as u64;
@@ -95,5 +96,5 @@ fn reset(half: Bytes, peer: Peer) -> Body {
 }
 
 fn stopped() -> io::Error {
-    io::Error::other("the server stops")
+    io::Error::other("the server is stopping")
 }

@@ -1,15 +1,15 @@
-//! `nodetool`: what an operator does to a node beside CQL, such as snapshots.
+//! `nodetool`: operations on a node outside of CQL, such as snapshots.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::cassandra_program::opened;
-use super::{ServerError, jvm};
+use super::program::with_access;
+use crate::servers::{ServerError, jvm};
 
 /// It is a JVM of its own, which takes seconds on a busy machine.
-const DEADLINE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The tool of one node.
+/// The `nodetool` of one node.
 #[derive(Debug)]
 pub struct Nodetool {
     jars: PathBuf,
@@ -26,17 +26,14 @@ impl Nodetool {
         }
     }
 
-    /// Runs one command to its end.
-    ///
-    /// # Errors
-    /// When it can't be started, does not end, or fails; with what it printed.
+    /// Runs one command to its end. Fails with its output.
     pub async fn run(&self, arguments: &[&str]) -> Result<(), ServerError> {
         let failed = |source| ServerError::Process {
             server: "nodetool".to_owned(),
             source,
         };
         let port = self.port.to_string();
-        let program = opened(jvm::java(64))
+        let program = with_access(jvm::java(64))
             // It keeps a history of its commands there.
             .arg(format!("-Duser.home={}", self.folder.display()))
             .log_to(self.folder.join("nodetool.log"));
@@ -45,7 +42,7 @@ impl Nodetool {
             .args(arguments.iter().copied())
             .spawn()
             .map_err(failed)?;
-        if child.wait(DEADLINE).await.map_err(failed)?.success() {
+        if child.wait(TIMEOUT).await.map_err(failed)?.success() {
             return Ok(());
         }
         Err(ServerError::Nodetool {

@@ -1,23 +1,22 @@
 //! A broker's `server.properties`.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
 /// The three ports of a node.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct KafkaPorts {
-    /// For clients; a test may put SASL or TLS on it.
+    /// For clients. A test may put SASL or TLS on it.
     pub(super) client: u16,
-    /// For brokers among themselves, and for the testkit.
+    /// For the other brokers and for the testkit.
     pub(super) internal: u16,
     /// For the controllers' quorum.
     pub(super) controller: u16,
 }
 
-/// The properties of node `index` (from 0) of a cluster with these ports, whose clients are told to go to `advertised`;
-/// `overrides` win.
+/// The properties of node `index` (from 0) of a cluster with these ports. Clients connect to `advertised`, where it is
+/// set. `overrides` win.
 pub(super) fn properties(
     index: usize,
     cluster: &[KafkaPorts],
@@ -37,12 +36,12 @@ pub(super) fn properties(
     set("log.dirs", data.display().to_string());
     set("auto.create.topics.enable", "false".to_owned());
     set("group.initial.rebalance.delay.ms", "0".to_owned());
-    // A killed broker is let in again, and its partitions get another leader, only when its session is over:
-    // by default 9 s, of which a fault test would spend most of its time waiting.
+    // A killed broker is readmitted, and its partitions get another leader, only after its session has expired. With the
+    // default of 9 s a fault test would spend most of its time waiting.
     set("broker.session.timeout.ms", "4000".to_owned());
     set("broker.heartbeat.interval.ms", "1000".to_owned());
     let replicas = cluster.len().to_string();
-    // A majority of three; with one or two nodes a dead one must not block the rest.
+    // A majority of three. With one or two nodes a dead one must not block the rest.
     let in_sync = if cluster.len() == 3 { "2" } else { "1" };
     for topic in [
         "offsets.topic",
@@ -50,64 +49,50 @@ pub(super) fn properties(
         "share.coordinator.state.topic",
     ] {
         set(&format!("{topic}.replication.factor"), replicas.clone());
+        // Kafka's default of 50 costs a second at the first consumer and at each start.
+        set(&format!("{topic}.num.partitions"), "4".to_owned());
     }
     set("default.replication.factor", replicas);
     for topic in ["transaction.state.log", "share.coordinator.state.topic"] {
         set(&format!("{topic}.min.isr"), in_sync.to_owned());
     }
-    // The 50 of a production cluster cost a second at the first consumer, and as much at each start.
-    for topic in [
-        "offsets.topic",
-        "transaction.state.log",
-        "share.coordinator.state.topic",
-    ] {
-        set(&format!("{topic}.num.partitions"), "4".to_owned());
-    }
     properties.extend(overrides.clone());
     properties
 }
 
-/// Clients have a listener of their own, so that overriding `listener.security.protocol.map` puts
-/// authentication on it without touching what brokers say to each other.
+/// Clients have a listener of their own, so that overriding `listener.security.protocol.map` secures it and leaves the
+/// brokers' traffic alone.
 fn listeners(ports: KafkaPorts, advertised: Option<SocketAddr>) -> BTreeMap<String, String> {
     let KafkaPorts {
         client,
         internal,
         controller,
     } = ports;
-    let public = format!("CLIENT://127.0.0.1:{client},INTERNAL://127.0.0.1:{internal}");
-    let found = advertised.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, client)));
-    let told = format!("CLIENT://{found},INTERNAL://127.0.0.1:{internal}");
+    let bound = SocketAddr::from((Ipv4Addr::LOCALHOST, client));
+    let advertised = advertised.unwrap_or(bound);
+    let internal = format!("INTERNAL://127.0.0.1:{internal}");
+    let controller = format!("CONTROLLER://127.0.0.1:{controller}");
+    let protocols = "CLIENT:PLAINTEXT,INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT".to_owned();
     [
+        ("listeners", format!("CLIENT://{bound},{internal},{controller}")),
         (
-            "listeners",
-            format!("{public},CONTROLLER://127.0.0.1:{controller}"),
+            "advertised.listeners",
+            format!("CLIENT://{advertised},{internal}"),
         ),
-        ("advertised.listeners", told),
-        (
-            "listener.security.protocol.map",
-            "CLIENT:PLAINTEXT,INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT".to_owned(),
-        ),
+        ("listener.security.protocol.map", protocols),
         ("controller.listener.names", "CONTROLLER".to_owned()),
         ("inter.broker.listener.name", "INTERNAL".to_owned()),
     ]
-    .into_iter()
     .map(|(name, value)| (name.to_owned(), value))
-    .collect()
+    .into()
 }
 
-/// In the syntax of Java's property files.
+/// Renders the syntax of Java's property files.
 pub(super) fn render(properties: &BTreeMap<String, String>) -> String {
-    let mut text = String::new();
-    for (name, value) in properties {
-        // Writing to a string cannot fail.
-        let _ = writeln!(
-            text,
-            "{name}={}",
-            value.replace('\\', "\\\\").replace('\n', "\\n")
-        );
-    }
-    text
+    let line = |(name, value): (&String, &String)| {
+        format!("{name}={}\n", value.replace('\\', "\\\\").replace('\n', "\\n"))
+    };
+    properties.iter().map(line).collect()
 }
 
 #[cfg(test)]
@@ -137,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn clients_are_told_of_the_proxy_and_brokers_are_not() {
+    fn proxy_is_advertised_to_clients_but_not_to_brokers() {
         let proxy = SocketAddr::from(([127, 0, 0, 1], 9));
         let found = properties(0, &cluster(1), Some(proxy), Path::new("/data"), &BTreeMap::new());
         assert_eq!(
@@ -148,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn an_override_wins_and_a_backslash_survives() {
+    fn overrides_win_and_backslashes_are_escaped() {
         let overrides = BTreeMap::from([("node.id".to_owned(), r"a\b".to_owned())]);
         let text = render(&properties(0, &cluster(1), None, Path::new("/data"), &overrides));
         assert!(text.contains("node.id=a\\\\b\n"), "{text}");

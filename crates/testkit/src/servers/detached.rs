@@ -1,9 +1,11 @@
 //! A stack that outlives the process that started it: `scripts/stack`.
 //!
-//! Its folder holds the shape it was started with, each node's data, and each node's process id. A process is
-//! taken for ours only when its command line names the node's folder.
+//! Its folder holds its shape, and each node's data and process id. A process is a node only if its command line names
+//! the node's folder.
 
+use std::fmt;
 use std::fs;
+use std::io::{Error as IoError, ErrorKind};
 use std::path::PathBuf;
 
 use futures::future::{join_all, try_join, try_join_all};
@@ -11,13 +13,13 @@ use serde::{Deserialize, Serialize};
 
 use super::artifacts::folder_of;
 use super::{
-    CassandraCluster, CassandraOptions, KafkaCluster, KafkaOptions, Node, ServerError, Software, jars,
+    CassandraCluster, CassandraOptions, KafkaCluster, KafkaOptions, Node, ServerError, Software, jars, write,
 };
 use crate::process::{Lifetime, ProcessError};
 
-/// How many nodes, and on which ports.
+/// The nodes of a stack and their ports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StandingShape {
+pub struct StackShape {
     /// Kafka nodes, 0 to 3.
     pub kafka: usize,
     /// Cassandra nodes, 0 to 3.
@@ -28,36 +30,51 @@ pub struct StandingShape {
     pub cassandra_port: u16,
 }
 
-/// What one node does now.
+impl fmt::Display for StackShape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            kafka,
+            cassandra,
+            kafka_port,
+            cassandra_port,
+        } = self;
+        write!(
+            f,
+            "{kafka} Kafka (port {kafka_port}) and {cassandra} Cassandra (port {cassandra_port})"
+        )
+    }
+}
+
+/// The state of one node.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NodeState {
+pub struct NodeStatus {
     /// Its name, such as `kafka-1`.
     pub name: String,
-    /// Where clients find it.
+    /// Its address for clients.
     pub address: String,
-    /// Its process id, when a process runs.
+    /// Its process id while it runs.
     pub pid: Option<u32>,
     /// Whether it serves.
     pub ready: bool,
 }
 
-/// What the stack does now; its serialized form is the last line of `scripts/stack`.
+/// The state of a stack. Its serialized form is the last line of `scripts/stack`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct StandingState {
-    /// Kafka's addresses, when it is part of the stack.
+pub struct StackStatus {
+    /// Kafka's addresses, when the stack includes Kafka.
     pub kafka: Option<String>,
-    /// Cassandra's addresses, when it is part of the stack.
+    /// Cassandra's addresses, when the stack includes Cassandra.
     pub cassandra: Option<String>,
     /// Whether there is a stack and all of its nodes serve.
     pub up: bool,
     /// Each node.
     #[serde(skip)]
-    pub nodes: Vec<NodeState>,
+    pub nodes: Vec<NodeStatus>,
 }
 
-/// The stack in one folder, running or not.
+/// The stack of one folder, running or not.
 #[derive(Debug, Clone)]
-pub struct StandingStack {
+pub struct DetachedStack {
     dir: PathBuf,
 }
 
@@ -68,19 +85,16 @@ struct Clusters {
     cassandra: Option<CassandraCluster>,
 }
 
-impl StandingStack {
-    /// The stack whose data lies in `dir`, which need not exist yet.
+impl DetachedStack {
+    /// The stack with its data in `dir`, which may be absent.
     pub fn at(dir: impl Into<PathBuf>) -> Self {
         Self { dir: dir.into() }
     }
 
-    /// Starts what does not run yet, on the data that is there, and waits until all serves.
-    ///
-    /// # Errors
-    /// When a stack of another shape lies in the folder, or a node does not come up; the nodes that did run on.
-    pub async fn up(&self, shape: StandingShape) -> Result<StandingState, ServerError> {
+    /// Starts the nodes that do not run, on their data, and waits until all serve. When one fails, the others run on.
+    pub async fn up(&self, shape: StackShape) -> Result<StackStatus, ServerError> {
         self.claim(shape)?;
-        let clusters = self.describe(shape)?;
+        let clusters = self.configure(shape)?;
         let kafka = async {
             match &clusters.kafka {
                 Some(cluster) => cluster.launch(&jars(Software::KAFKA).await?).await,
@@ -97,74 +111,56 @@ impl StandingStack {
             }
         };
         try_join(kafka, cassandra).await?;
-        Ok(clusters.state().await)
+        Ok(clusters.status().await)
     }
 
-    /// Whether each node runs and serves.
-    ///
-    /// # Errors
-    /// When the folder cannot be read.
-    pub async fn status(&self) -> Result<StandingState, ServerError> {
-        Ok(self.clusters()?.state().await)
+    /// Returns the state of each node.
+    pub async fn status(&self) -> Result<StackStatus, ServerError> {
+        Ok(self.clusters()?.status().await)
     }
 
-    /// Stops every node that runs, in good order where it can, and keeps the data.
-    ///
-    /// # Errors
-    /// When a node does not end.
-    pub async fn down(&self) -> Result<StandingState, ServerError> {
+    /// Stops every node and keeps the data.
+    pub async fn down(&self) -> Result<StackStatus, ServerError> {
         let clusters = self.clusters()?;
         try_join_all(clusters.nodes().map(end)).await?;
-        Ok(clusters.state().await)
+        Ok(clusters.status().await)
     }
 
-    /// Removes the data. For a stack that is down.
-    ///
-    /// # Errors
-    /// When the folder cannot be removed.
+    /// Removes the data of a stack that is down.
     pub fn wipe(&self) -> Result<(), ServerError> {
         match fs::remove_dir_all(&self.dir) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(ServerError::File {
-                path: self.dir.clone(),
-                source: error,
-            }),
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(ServerError::file(&self.dir)(error)),
             _ => Ok(()),
         }
     }
 
-    /// Writes the shape down, or refuses when another one is.
-    fn claim(&self, shape: StandingShape) -> Result<(), ServerError> {
+    /// Stores the shape. Fails when the folder has another one.
+    fn claim(&self, requested: StackShape) -> Result<(), ServerError> {
         match self.shape()? {
-            Some(found) if found == shape => Ok(()),
+            Some(found) if found == requested => Ok(()),
             Some(found) => Err(ServerError::OtherStack {
                 dir: self.dir.clone(),
-                found: found.to_string(),
-                asked: shape.to_string(),
+                found,
+                requested,
             }),
             None => {
                 fs::create_dir_all(&self.dir).map_err(ServerError::file(&self.dir))?;
                 let path = self.shape_path();
-                let text = serde_json::to_string(&shape).map_err(|error| ServerError::File {
-                    path: path.clone(),
-                    source: error.into(),
-                })?;
-                fs::write(&path, text).map_err(ServerError::file(&path))
+                let text = serde_json::to_string(&requested)
+                    .map_err(|error| ServerError::file(&path)(error.into()))?;
+                write(&path, &text)
             }
         }
     }
 
-    fn shape(&self) -> Result<Option<StandingShape>, ServerError> {
+    fn shape(&self) -> Result<Option<StackShape>, ServerError> {
         let path = self.shape_path();
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(ServerError::File { path, source }),
+        let shape = match fs::read_to_string(&path) {
+            Ok(text) => serde_json::from_str(&text).map_err(IoError::from),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
         };
-        let shape = serde_json::from_str(&text);
-        shape.map(Some).map_err(|error| ServerError::File {
-            path,
-            source: error.into(),
-        })
+        shape.map_err(ServerError::file(path))
     }
 
     fn shape_path(&self) -> PathBuf {
@@ -173,10 +169,10 @@ impl StandingStack {
 
     fn clusters(&self) -> Result<Clusters, ServerError> {
         self.shape()?
-            .map_or_else(|| Ok(Clusters::default()), |shape| self.describe(shape))
+            .map_or_else(|| Ok(Clusters::default()), |shape| self.configure(shape))
     }
 
-    fn describe(&self, shape: StandingShape) -> Result<Clusters, ServerError> {
+    fn configure(&self, shape: StackShape) -> Result<Clusters, ServerError> {
         let kafka = KafkaOptions {
             nodes: shape.kafka,
             dir: Some(self.dir.clone()),
@@ -191,8 +187,8 @@ impl StandingStack {
             lifetime: Lifetime::Detached,
             ..CassandraOptions::default()
         };
-        let with_kafka = || KafkaCluster::describe(&kafka, &folder_of(Software::KAFKA)?);
-        let with_cassandra = || CassandraCluster::describe(&cassandra, &folder_of(Software::CASSANDRA)?);
+        let with_kafka = || KafkaCluster::configure(&kafka, &folder_of(Software::KAFKA)?);
+        let with_cassandra = || CassandraCluster::configure(&cassandra, &folder_of(Software::CASSANDRA)?);
         Ok(Clusters {
             kafka: (shape.kafka > 0).then(with_kafka).transpose()?,
             cassandra: (shape.cassandra > 0).then(with_cassandra).transpose()?,
@@ -206,9 +202,9 @@ impl Clusters {
         kafka.chain(self.cassandra.iter().flat_map(CassandraCluster::nodes))
     }
 
-    async fn state(&self) -> StandingState {
-        let nodes = join_all(self.nodes().map(node_state)).await;
-        StandingState {
+    async fn status(&self) -> StackStatus {
+        let nodes = join_all(self.nodes().map(node_status)).await;
+        StackStatus {
             kafka: self.kafka.as_ref().map(KafkaCluster::bootstrap),
             cassandra: self
                 .cassandra
@@ -220,17 +216,17 @@ impl Clusters {
     }
 }
 
-async fn node_state(node: &Node) -> NodeState {
-    NodeState {
+async fn node_status(node: &Node) -> NodeStatus {
+    NodeStatus {
         name: node.name().to_owned(),
         address: node.address().to_owned(),
         pid: node.pid(),
-        // Without a process of ours, somebody else may answer on the port.
+        // Without our process, another program may serve on the port.
         ready: node.pid().is_some() && node.is_ready().await,
     }
 }
 
-/// A node that is frozen, or hangs, is killed after the time a stop may take.
+/// Stops a node. One that is frozen or hangs is killed after the stop timeout.
 async fn end(node: &Node) -> Result<(), ServerError> {
     match node.stop().await {
         Err(ServerError::Process {
@@ -239,20 +235,5 @@ async fn end(node: &Node) -> Result<(), ServerError> {
         }) => node.kill().await,
         Err(ServerError::NotRunning { .. }) => Ok(()),
         outcome => outcome,
-    }
-}
-
-impl std::fmt::Display for StandingShape {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self {
-            kafka,
-            cassandra,
-            kafka_port,
-            cassandra_port,
-        } = self;
-        write!(
-            f,
-            "{kafka} Kafka (port {kafka_port}) and {cassandra} Cassandra (port {cassandra_port})"
-        )
     }
 }

@@ -1,0 +1,59 @@
+//! The command line of a Cassandra node, as its own start script makes it.
+
+use std::path::Path;
+
+use super::CassandraOptions;
+use crate::process::Program;
+use crate::servers::jvm;
+
+/// Packages that Java 17 hides and Cassandra's start script exports too.
+const EXPORTS: &str = "java.base/jdk.internal.misc java.base/jdk.internal.ref java.base/sun.nio.ch \
+    java.management.rmi/com.sun.jmx.remote.internal.rmi java.rmi/sun.rmi.registry java.rmi/sun.rmi.server \
+    java.sql/java.sql java.base/java.lang.ref jdk.unsupported/sun.misc";
+
+/// As [`EXPORTS`], for reflection.
+const OPENS: &str = "java.base/java.lang.module java.base/jdk.internal.loader java.base/jdk.internal.ref \
+    java.base/jdk.internal.reflect java.base/jdk.internal.math java.base/jdk.internal.module \
+    java.base/jdk.internal.util.jar jdk.management/com.sun.management.internal java.base/sun.nio.ch \
+    java.base/java.io java.base/java.nio java.base/java.util java.base/java.util.concurrent \
+    java.base/java.util.concurrent.atomic java.base/java.lang java.base/java.math java.base/java.net";
+
+/// Cassandra with the configuration in `folder` and this port for `nodetool`.
+pub(super) fn program(
+    options: &CassandraOptions,
+    folder: &Path,
+    jars: &Path,
+    management: Option<u16>,
+) -> Program {
+    let default_heap = if options.nodes == 1 { 1024 } else { 768 };
+    // A joining node asks its seed once in five seconds and ends after twice this time without a response. On a busy
+    // machine one request is not enough. A single node has no seed to ask.
+    let ring_delay = if options.nodes == 1 { 100 } else { 20_000 };
+    let file = |name: &str| folder.join(name).display().to_string();
+    let program = with_access(jvm::java(options.heap_mb.unwrap_or(default_heap)))
+        .arg("-Djdk.attach.allowAttachSelf=true")
+        // Cassandra installs a security manager, which Java refuses without this from 18 on.
+        .arg("-Djava.security.manager=allow")
+        .arg(format!("-Dcassandra.config=file://{}", file("cassandra.yaml")))
+        .arg(format!("-Dcassandra.storagedir={}", folder.display()))
+        .arg(format!("-Dlogback.configurationFile={}", file("logback.xml")))
+        .arg("-Dcassandra-foreground=yes")
+        .arg("-Dcassandra.superuser_setup_delay_ms=0")
+        .arg("-Dcassandra.skip_wait_for_gossip_to_settle=0")
+        .arg("-Dcassandra.consistent.rangemovement=false")
+        .arg(format!("-Dcassandra.ring_delay_ms={ring_delay}"))
+        .args(management.map(|port| format!("-Dcassandra.jmx.local.port={port}")));
+    jvm::run(program, jars, "org.apache.cassandra.service.CassandraDaemon")
+}
+
+/// Gives Cassandra's classes access to the packages that Java 17 hides.
+pub(super) fn with_access(program: Program) -> Program {
+    let flags = |flag: &'static str, packages: &'static str| {
+        packages
+            .split_whitespace()
+            .map(move |package| format!("--{flag}={package}=ALL-UNNAMED"))
+    };
+    program
+        .args(flags("add-exports", EXPORTS))
+        .args(flags("add-opens", OPENS))
+}
