@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Builds the packages a script runs and shows the progress. Sourced by the scripts.
+# Builds the packages that a script runs, and shows the progress. Sourced by the scripts.
 
 # Builds the given packages and sets `bin` to the folder of their binaries.
 # build ROOT PACKAGE...
@@ -11,7 +11,7 @@ build() {
   done
   # shellcheck disable=SC2034 # read by the scripts that source this file
   bin="${CARGO_TARGET_DIR:-$root/target}/release"
-  # Cargo's progress bar counts the crates; without a terminal it is off unless asked for.
+  # Cargo's progress bar counts the crates. Without a terminal it is off by default.
   [ -t 2 ] || export CARGO_TERM_PROGRESS_WHEN=always CARGO_TERM_PROGRESS_WIDTH=80
   cargo build --release --locked "${packages[@]}" --manifest-path "$root/Cargo.toml"
 }

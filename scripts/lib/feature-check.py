@@ -49,7 +49,7 @@ def tree(target, edges, selection):
     found = defaultdict(set)
     for line in out.splitlines():
         match = LINE.match(line.replace(" (proc-macro)", ""))
-        # Paths stand behind the workspace's own crates.
+        # Cargo prints a path after each crate of the workspace.
         if match and "(/" not in line:
             found[match[1], match[2]].add(match[3])
     return found

