@@ -10,7 +10,7 @@ use service::{CommandLine, ConfigCommand, HealthCheck, Process};
 /// each thread, and so holds several times the memory in use. jemalloc returns it. Its settings are in
 /// `.cargo/config.toml`; librdkafka uses it, too.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 const EXAMPLES: &str = "\
 Examples:
