@@ -51,7 +51,7 @@ def check(results):
         with results.check(f"{overlay} passes the policies of checkov"):
             skipped = SKIPPED if overlay.startswith("prod") else SKIPPED_IN_DEV
             run("checkov", "--file", path, "--framework", "kubernetes", "--compact", "--quiet",
-                "--skip-check", skipped, deadline=300)  # fmt: skip
+                "--skip-check", skipped, timeout=300)  # fmt: skip
         manifest_checks.check(results, overlay, path)
     release.check(results)
     with results.check("the documented pod for a replay is valid"):
@@ -141,7 +141,7 @@ class ApiServer:
         self.url = f"https://127.0.0.1:{secure}"
         eventually("the API server is ready", self.is_ready, 60)
         for module, paths in EXTENSIONS.items():
-            folder = json.loads(run("go", "mod", "download", "-json", module, cwd=WORK, deadline=300))["Dir"]
+            folder = json.loads(run("go", "mod", "download", "-json", module, cwd=WORK, timeout=300))["Dir"]
             for path in paths:
                 self.kubectl("create", "--filename", f"{folder}/{path}")
         eventually("the custom resources are served", self.knows_extensions, 30)
@@ -169,25 +169,25 @@ class ApiServer:
 
     def kubectl(self, *arguments, accept=(0,)):
         return run("kubectl", f"--server={self.url}", "--insecure-skip-tls-verify", f"--token={self.token}",
-                   "--kubeconfig=/dev/null", *arguments, deadline=60, accept=accept)  # fmt: skip
+                   "--kubeconfig=/dev/null", *arguments, timeout=60, accept=accept)  # fmt: skip
 
     def apply(self, path, accept):
         return self.kubectl("apply", "--dry-run=server", "--validate=strict", "--namespace=affluent",
                             "--filename", path, accept=accept)  # fmt: skip
 
     def admit(self, path):
-        said = self.apply(path, (0,))
-        admitted = said.count("(server dry run)")
+        output = self.apply(path, (0,))
+        admitted = output.count("(server dry run)")
         kinds = path.read_text().count("\nkind: ") + path.read_text().startswith("kind: ")
-        expect(admitted == kinds, f"{admitted} of {kinds} objects admitted:\n{said}")
-        expect("Warning" not in said, f"admitted with a warning:\n{said}")
+        expect(admitted == kinds, f"{admitted} of {kinds} objects admitted:\n{output}")
+        expect("Warning" not in output, f"admitted with a warning:\n{output}")
 
     def reject(self, path):
-        said = self.apply(path, (0, 1))
-        expect("(server dry run)" not in said, f"admitted:\n{said}")
+        output = self.apply(path, (0, 1))
+        expect("(server dry run)" not in output, f"admitted:\n{output}")
         reasons = {"port": "must be between 1 and 65535", "root": "violates PodSecurity",
                    "probe": "unknown field"}  # fmt: skip
-        expect(reasons[path.stem] in said, f"rejected for another reason:\n{said}")
+        expect(reasons[path.stem] in output, f"rejected for another reason:\n{output}")
 
 
 def build(name, flags=""):
@@ -196,7 +196,7 @@ def build(name, flags=""):
     if built.exists() and all(source.stat().st_mtime < built.stat().st_mtime for source in (OURS / name).iterdir()):
         return
     run("go", "build", "-ldflags", f"-s -w {flags}", "-o", BIN / name, ".",
-        cwd=OURS / name, deadline=1800)  # fmt: skip
+        cwd=OURS / name, timeout=1800)  # fmt: skip
 
 
 def free_ports(count):

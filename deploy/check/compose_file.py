@@ -86,9 +86,9 @@ def credentials():
         check_hashes(first)
         expect(generate(commands, folder) == first, "generated tokens are not kept")
         given = generate(commands, folder, PUBLISHER_TOKEN="one", INGESTER_TOKEN="another", GRAFANA_PASSWORD="third")
-        wanted = {"ingester/publisher-token": "one", "operator/ingester-token": "another",
-                  "grafana/password": "third"}  # fmt: skip
-        expect({path: given[path] for path in wanted} == wanted, given)
+        expected = {"ingester/publisher-token": "one", "operator/ingester-token": "another",
+                    "grafana/password": "third"}  # fmt: skip
+        expect({path: given[path] for path in expected} == expected, given)
         check_hashes(given)
         expect(generate(commands, folder) == given, "configured tokens are not kept")
 
@@ -126,8 +126,8 @@ def secrets():
             if source.endswith("-credentials"):
                 mounted.setdefault(source, set()).add(name)
                 expect(name == "credentials" or (target, mode) == ("/run/credentials", ["ro"]), f"{name}: {volume}")
-    wanted = {f"{name}-credentials": {"credentials", name} for name in ["publisher", "ingester", "grafana"]}
-    expect(mounted == wanted | {"operator-credentials": {"credentials"}}, mounted)
+    expected = {f"{name}-credentials": {"credentials", name} for name in ["publisher", "ingester", "grafana"]}
+    expect(mounted == expected | {"operator-credentials": {"credentials"}}, mounted)
 
 
 def live(binaries):

@@ -139,7 +139,7 @@ def query(prometheus, expression):
 
 def ask(url):
     try:
-        with urllib.request.urlopen(url, timeout=10) as answer:
-            return json.load(answer)["data"]
+        with urllib.request.urlopen(url, timeout=10) as response:
+            return json.load(response)["data"]
     except OSError as error:
         raise Failed(f"{url}: {error}") from error

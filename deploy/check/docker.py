@@ -53,7 +53,7 @@ def build(docker, binaries):
     dockerfile, context = images.without_compiling(binaries)
     for target in images.TARGETS:
         docker.command("build", "--network", "host", "--file", dockerfile, "--target", target, "--tag",
-                       f"affluent/{target}:{images.TAG}", *images.arguments(), context, deadline=900)  # fmt: skip
+                       f"affluent/{target}:{images.TAG}", *images.arguments(), context, timeout=900)  # fmt: skip
 
 
 class Docker:
@@ -61,12 +61,12 @@ class Docker:
 
     name = "docker"
 
-    def command(self, *words, deadline=120, accept=(0,), text=None):
-        return run("docker", *words, env=ENVIRONMENT, deadline=deadline, accept=accept, text=text).strip()
+    def command(self, *words, timeout=120, accept=(0,), text=None):
+        return run("docker", *words, env=ENVIRONMENT, timeout=timeout, accept=accept, text=text).strip()
 
-    def compose(self, *words, deadline=420, environment="/dev/null"):
+    def compose(self, *words, timeout=420, environment="/dev/null"):
         """Runs Compose without an environment file unless one is given."""
-        return run(COMPOSE, "--env-file", environment, *words, env=ENVIRONMENT, deadline=deadline)
+        return run(COMPOSE, "--env-file", environment, *words, env=ENVIRONMENT, timeout=timeout)
 
     def inspect(self, container):
         return json.loads(self.command("inspect", container))[0]
@@ -107,7 +107,7 @@ def daemon():
             "dockerd", "--data-root", FOLDER / "data", "--exec-root", FOLDER / "run", "--pidfile", FOLDER / "pid",
             "--containerd", CONTAINERD, "--host", f"unix://{SOCKET}", "--bridge", "none",
             "--config-file", empty_config()))  # fmt: skip
-        eventually("the daemon answers", lambda: is_up(child), 60)
+        eventually("the daemon responds", lambda: is_up(child), 60)
         yield Docker()
 
 
@@ -203,15 +203,15 @@ def build_compose():
         return
     flags = f"-s -w -X github.com/docker/compose/v2/internal.Version={VERSION}"
     run("go", "build", "-ldflags", flags, "-o", COMPOSE, "github.com/docker/compose/v2/cmd",
-        cwd=sources, deadline=1800)  # fmt: skip
+        cwd=sources, timeout=1800)  # fmt: skip
 
 
 def take(docker, image):
     """Imports an image from podman's storage under the same name."""
     archive = WORK / "image.tar"
-    engine.podman("save", "--output", archive, image, deadline=300)
-    said = docker.command("load", "--input", archive, deadline=300)
+    engine.podman("save", "--output", archive, image, timeout=300)
+    output = docker.command("load", "--input", archive, timeout=300)
     archive.unlink()
-    loaded = said.rpartition("Loaded image: ")[2].strip()
+    loaded = output.rpartition("Loaded image: ")[2].strip()
     if loaded.startswith("localhost/"):
         docker.command("tag", loaded, loaded.removeprefix("localhost/"))

@@ -50,11 +50,11 @@ def leave():
         run("umount", STORAGE / "root" / "overlay", accept=(0, 32))
 
 
-def podman(*words, deadline=120, accept=(0,), text=None):
+def podman(*words, timeout=120, accept=(0,), text=None):
     """Returns standard output only: podman writes warnings about this machine to standard error."""
-    said = run("sh", "-c", 'exec 2>>"$0"; exec "$@"', STORAGE / "podman.log", "podman", *words,
-               env=ENVIRONMENT, deadline=deadline, accept=accept, text=text)  # fmt: skip
-    return said.strip()
+    output = run("sh", "-c", 'exec 2>>"$0"; exec "$@"', STORAGE / "podman.log", "podman", *words,
+                 env=ENVIRONMENT, timeout=timeout, accept=accept, text=text)  # fmt: skip
+    return output.strip()
 
 
 class Podman:
@@ -62,12 +62,12 @@ class Podman:
 
     name = "podman"
 
-    def command(self, *words, deadline=120, accept=(0,), text=None):
-        return podman(*words, deadline=deadline, accept=accept, text=text)
+    def command(self, *words, timeout=120, accept=(0,), text=None):
+        return podman(*words, timeout=timeout, accept=accept, text=text)
 
-    def compose(self, *words, deadline=420):
+    def compose(self, *words, timeout=420):
         """Runs podman-compose without an environment file."""
-        return run("podman-compose", "--env-file", "/dev/null", *words, env=ENVIRONMENT, deadline=deadline)
+        return run("podman-compose", "--env-file", "/dev/null", *words, env=ENVIRONMENT, timeout=timeout)
 
     def inspect(self, container):
         return inspect("container", container)
@@ -97,9 +97,9 @@ class Podman:
                        for kind in [("ps", "--all"), ("volume", "ls"), ("network", "ls")])  # fmt: skip
 
 
-def build(folder, tag, *options, deadline=3600):
+def build(folder, tag, *options, timeout=3600):
     return run("buildah", "bud", "--isolation", "chroot", "--format", "docker", "--tag", tag, *options, folder,
-               env=ENVIRONMENT, deadline=deadline)  # fmt: skip
+               env=ENVIRONMENT, timeout=timeout)  # fmt: skip
 
 
 def inspect(kind, name):
@@ -118,7 +118,7 @@ def base_images(with_rust):
     if not exists(DEBIAN):
         folder = WORK / "bookworm"
         if not folder.exists():
-            run("debootstrap", "--variant=minbase", "bookworm", f"{folder}.new", deadline=900)
+            run("debootstrap", "--variant=minbase", "bookworm", f"{folder}.new", timeout=900)
             Path(f"{folder}.new").rename(folder)
         commit("scratch", folder, DEBIAN)
     if with_rust and not exists(RUST):
@@ -137,10 +137,10 @@ def base_images(with_rust):
 def commit(base, folder, name):
     container = run("sh", "-c", f"buildah from {base} 2>/dev/null", env=ENVIRONMENT).strip()
     path = "/usr/local/cargo/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-    run("buildah", "add", "--quiet", container, folder, "/", env=ENVIRONMENT, deadline=600)
+    run("buildah", "add", "--quiet", container, folder, "/", env=ENVIRONMENT, timeout=600)
     run("buildah", "config", "--env", f"PATH={path}", "--env", "CARGO_HOME=/usr/local/cargo", "--cmd", "bash",
         container, env=ENVIRONMENT)  # fmt: skip
-    run("buildah", "commit", "--quiet", "--rm", container, name, env=ENVIRONMENT, deadline=600)
+    run("buildah", "commit", "--quiet", "--rm", container, name, env=ENVIRONMENT, timeout=600)
 
 
 def stand_in(image):
@@ -157,7 +157,7 @@ def stand_in(image):
         jars = WORK / "jars" / made_of
         if not jars.exists():
             run("mvn", "--quiet", "--batch-mode", "--activate-profiles", name, "--file", SERVERS,
-                "dependency:copy-dependencies", f"-DoutputDirectory={jars}.new", deadline=900)  # fmt: skip
+                "dependency:copy-dependencies", f"-DoutputDirectory={jars}.new", timeout=900)  # fmt: skip
             Path(f"{jars}.new").rename(jars)
         shutil.copytree(jars, context / "jars", ignore=lambda _, names: [n for n in names if not n.endswith(".jar")])
     build(context, image, "--build-arg", f"DEBIAN_IMAGE={DEBIAN}", "--label", f"{LABEL}={made_of}")

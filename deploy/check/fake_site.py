@@ -21,10 +21,10 @@ class ProxyHandler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self):
-        with urllib.request.urlopen(f"{self.server.upstream}{self.path}", timeout=30) as answer:
-            body = answer.read()
-            self.send_response(answer.status)
-            self.send_header("Content-Type", answer.headers["Content-Type"])
+        with urllib.request.urlopen(f"{self.server.upstream}{self.path}", timeout=30) as response:
+            body = response.read()
+            self.send_response(response.status)
+            self.send_header("Content-Type", response.headers["Content-Type"])
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)

@@ -41,8 +41,8 @@ def check(results, binaries):
 
 def needed_by(part):
     """Fails with the part to run first if an image is missing."""
-    wanted = [engine.DEBIAN, *engine.OTHERS, *(f"affluent/{target}:{TAG}" for target in TARGETS)]
-    missing = [image for image in wanted if not engine.exists(image)]
+    expected = [engine.DEBIAN, *engine.OTHERS, *(f"affluent/{target}:{TAG}" for target in TARGETS)]
+    missing = [image for image in expected if not engine.exists(image)]
     expect(not missing, f"part {part} needs the images of part images (--only images --only {part}): {missing}")
 
 

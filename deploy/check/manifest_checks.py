@@ -99,8 +99,8 @@ def check(results, overlay, path):
         expect("replace-me" not in path.read_text(), "Kafka's address is still the placeholder")
     with results.check(f"{overlay}: custom resources are only in overlay prod-operators"):
         foreign = {each["kind"] for each in objects if each["apiVersion"].startswith(("keda.", "monitoring."))}
-        wanted = {"ScaledObject", "TriggerAuthentication", "PodMonitor", "PrometheusRule"}
-        expect(foreign == (wanted if overlay == "prod-operators" else set()), foreign)
+        expected = {"ScaledObject", "TriggerAuthentication", "PodMonitor", "PrometheusRule"}
+        expect(foreign == (expected if overlay == "prod-operators" else set()), foreign)
     with results.check(f"{overlay}: the ConfigMaps are the committed configurations"):
         configurations(overlay, objects)
 
@@ -117,8 +117,8 @@ def check_connections(overlay, objects):
     egress = network_policies.egress(policies, ours, everyone)
     ingress = network_policies.ingress(policies, everyone, ours)
     for found, end in [(egress, 0), (ingress, 1)]:
-        wanted = {connection for connection in allowed if connection[end] in names}
-        expect(found == wanted, f"unexpected: {sorted(found - wanted)}, missing: {sorted(wanted - found)}")
+        expected = {connection for connection in allowed if connection[end] in names}
+        expect(found == expected, f"unexpected: {sorted(found - expected)}, missing: {sorted(expected - found)}")
 
 
 def widened(objects):
@@ -164,8 +164,8 @@ def pod(each, spec, overlay):
     if each["kind"] == "CronJob":
         paths = {"livenessProbe": "/healthz"}
     for probe, path in paths.items():
-        asked = container[probe]["httpGet"]
-        expect((asked["path"], asked["port"]) == (path, "admin"), f"{where}: {probe} asks {asked}")
+        requested = container[probe]["httpGet"]
+        expect((requested["path"], requested["port"]) == (path, "admin"), f"{where}: {probe} requests {requested}")
     before = container.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
     needed = before + shutdown_grace(name, overlay)
     grace = spec["terminationGracePeriodSeconds"]

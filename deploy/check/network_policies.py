@@ -105,8 +105,8 @@ def within(address, block):
 
 
 def matches(selector, labels):
-    wanted = selector.get("matchLabels", {})
-    if any(labels.get(key) != value for key, value in wanted.items()):
+    expected = selector.get("matchLabels", {})
+    if any(labels.get(key) != value for key, value in expected.items()):
         return False
     for expression in selector.get("matchExpressions", []):
         if expression["operator"] != "In":

@@ -65,8 +65,8 @@ def check(results, engine):
             with pipeline.check("live.yml switches the ingester to randomuser.me, and back without it"):
                 pipeline.fetch_live()
         with pipeline.check("every record is in the table"):
-            said = pipeline.streamer("verify")
-            print(f"        {said.splitlines()[-1]}")
+            output = pipeline.streamer("verify")
+            print(f"        {output.splitlines()[-1]}")
     finally:
         with pipeline.check("compose down leaves nothing"):
             engine.compose("down", "--volumes", "--timeout", "40")
@@ -289,8 +289,8 @@ def post(port, path, content, token):
 def send(request):
     """Status and body; status 0 without a response."""
     try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            return answer.status, answer.read().decode()
+        with urllib.request.urlopen(request, timeout=10) as response:
+            return response.status, response.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()
     except (OSError, TimeoutError) as error:

@@ -54,9 +54,9 @@ def check(results):
 
 def reports_missing(service, missing):
     eventually("live", lambda: healthcheck(service), 20)
-    said = run("podman", "exec", f"{service}-{service}", f"/{service}", "healthcheck", "--ready",
-               env=engine.ENVIRONMENT, accept=(1,))  # fmt: skip
-    expect("503" in said and missing in said, said)
+    output = run("podman", "exec", f"{service}-{service}", f"/{service}", "healthcheck", "--ready",
+                 env=engine.ENVIRONMENT, accept=(1,))  # fmt: skip
+    expect("503" in output and missing in output, output)
 
 
 def healthcheck(service, *words):
@@ -69,9 +69,9 @@ def healthcheck(service, *words):
 
 def rows():
     """The sum of the streamer's checkpoints."""
-    said = engine.podman("exec", "streamer-streamer", "/streamer", "--config", "/etc/affluent/streamer.toml", "status",
-                         "--json")  # fmt: skip
-    return sum(partition["checkpoint"] or 0 for partition in json.loads(said)["partitions"])
+    output = engine.podman("exec", "streamer-streamer", "/streamer", "--config", "/etc/affluent/streamer.toml",
+                           "status", "--json")  # fmt: skip
+    return sum(partition["checkpoint"] or 0 for partition in json.loads(output)["partitions"])
 
 
 def play(name, objects):

@@ -24,8 +24,8 @@ def pinned():
     shutil.copytree(DEPLOY / "kubernetes", folder / "deploy" / "kubernetes")
     (folder / "images").mkdir()
     jobs = yaml.safe_load(WORKFLOW.read_text())["jobs"]
-    wanted = {service: f"{REGISTRY}/{service}@sha256:{number:064x}" for number, service in enumerate(SERVICES, 1)}
-    for service, image in wanted.items():
+    expected = {service: f"{REGISTRY}/{service}@sha256:{number:064x}" for number, service in enumerate(SERVICES, 1)}
+    for service, image in expected.items():
         given = {"SERVICE": service, "REGISTRY": REGISTRY, "DIGEST": image.partition("@")[2]}
         shell(step(jobs["images"], ".digest"), folder / "images", given)
     server, _, repository = REPOSITORY_URL.rpartition("/somebody/")
@@ -34,7 +34,7 @@ def pinned():
     for name in ["affluent.yaml", "affluent-operators.yaml"]:
         rendered = (folder / name).read_text()
         found = re.findall(r"^\s*(?:- )?image: (\S+)$", rendered, re.M)
-        expect(sorted(found) == sorted(wanted.values()), f"{name}: {found}")
+        expect(sorted(found) == sorted(expected.values()), f"{name}: {found}")
     pages = re.findall(r"^\s*runbook_url: (\S+)$", rendered, re.M)
     expect(pages and all(page.startswith(f"{REPOSITORY_URL}/blob/v1.2.3/docs/runbooks/") for page in pages), pages)
     expect((folder / "affluent-kubernetes.tar.gz").stat().st_size > 0, "no archive")

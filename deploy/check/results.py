@@ -51,13 +51,13 @@ def expect(holds, why):
         raise Failed(why)
 
 
-def eventually(what, attempt, deadline, pause=1.0):
-    """Calls `attempt` until its result is true and returns it. Fails after `deadline` seconds."""
-    until = time.monotonic() + deadline
+def eventually(what, attempt, timeout, pause=1.0):
+    """Calls `attempt` until its result is true and returns it. Fails after `timeout` seconds."""
+    until = time.monotonic() + timeout
     while True:
         found = attempt()
         if found:
             return found
         if time.monotonic() > until:
-            raise Failed(f"timeout after {deadline} s: {what}")
+            raise Failed(f"timeout after {timeout} s: {what}")
         time.sleep(pause)

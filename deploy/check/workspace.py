@@ -14,7 +14,7 @@ BIN = WORK / "bin"
 VENV = WORK / "venv" / "bin"
 
 
-def run(*command, deadline=120, cwd=ROOT, env=None, text=None, accept=(0,)):
+def run(*command, timeout=120, cwd=ROOT, env=None, text=None, accept=(0,)):
     """Returns standard output and error of `command`. An exit code outside `accept` fails the check."""
     environment = {**os.environ, "PATH": f"{BIN}:{VENV}:{os.environ['PATH']}", **(env or {})}
     words = [str(word) for word in command]
@@ -27,11 +27,11 @@ def run(*command, deadline=120, cwd=ROOT, env=None, text=None, accept=(0,)):
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=deadline,
+            timeout=timeout,
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        raise Failed(f"{' '.join(words)}: timeout after {deadline} s") from error
+        raise Failed(f"{' '.join(words)}: timeout after {timeout} s") from error
     if ended.returncode not in accept:
         raise Failed(f"{' '.join(words)}: exit code {ended.returncode}\n{ended.stdout}")
     return ended.stdout
