@@ -75,7 +75,7 @@ def changed():
     context = WORK / "context" / "changed"
     shutil.rmtree(context, ignore_errors=True)
     context.mkdir(parents=True)
-    run("cp", "--archive", ".dockerignore", "Cargo.toml", "Cargo.lock", "crates", context)
+    run("cp", "--archive", ".cargo", ".dockerignore", "Cargo.toml", "Cargo.lock", "crates", context)
     with (context / "crates/streamer/src/lib.rs").open("a") as source:
         source.write("// Another line.\n")
     return context
