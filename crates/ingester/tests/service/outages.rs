@@ -142,7 +142,7 @@ async fn outage_of_kafka_and_publisher_only_delays_the_run() {
 async fn has_statuses(ingester: &Ingester, statuses: &[&str]) -> bool {
     let metrics = ingester.get("/metrics").await.1;
     statuses.iter().all(|status| {
-        let series = format!("ingester_requests_total{{upstream=\"publisher\",status=\"{status}\"}}");
+        let series = format!("ingester_requests_total{{status=\"{status}\",upstream=\"publisher\"}}");
         metrics.contains(&series)
     })
 }

@@ -25,7 +25,7 @@ async fn service_runs_on_schedule_and_stops_on_sigterm() {
         line.and_then(|count| count.parse().ok()).unwrap_or(0)
     };
     let metrics = ingester.wait_for("/metrics", |_, body| complete(body) >= 3).await;
-    assert!(metrics.contains("ingester_requests_total{upstream=\"source\",status=\"200\"}"));
+    assert!(metrics.contains("ingester_requests_total{status=\"200\",upstream=\"source\"}"));
     assert_eq!(ingester.get("/healthz").await.0, 200);
     assert_eq!(ingester.get("/readyz").await.0, 200);
     let warned = "`state.path` is not set: runs, outbox and rate limit usage are lost on exit";
