@@ -68,6 +68,11 @@ fn is_workspace(folder: &Path) -> bool {
     std::fs::read_to_string(folder.join("Cargo.toml")).is_ok_and(|text| text.contains("[workspace]"))
 }
 
+/// Whether tests run at full length (`scripts/test --full`): `AFFLUENT_TEST_FULL` is set. The gate shortens storms and soaks.
+pub fn is_full_test_run() -> bool {
+    std::env::var_os("AFFLUENT_TEST_FULL").is_some()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

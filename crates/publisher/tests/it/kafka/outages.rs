@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use testkit::servers::{KafkaCluster, KafkaOptions};
+use testkit::workspace;
 use tokio::time::timeout;
 
 use crate::support::broker;
@@ -68,7 +69,8 @@ async fn publisher_recovers_from_metadata_without_brokers() {
     let topic = Topic::new(&kafka.bootstrap());
     let publisher = setup(&topic.brokers, &topic.name).start().await;
     let recoveries = async {
-        for _ in 0..6 {
+        let recoveries = if workspace::is_full_test_run() { 6 } else { 2 };
+        for _ in 0..recoveries {
             publisher.wait_until_ready().await;
             wait_until_unready(&publisher).await;
         }
