@@ -1,83 +1,86 @@
-//! `scripts/bench chain`: the three services as one, from a page of the API to its rows, and the streamer between the
-//! topic and the table beside whoever else does that work.
+//! `bench chain`: runs from the API to Cassandra through all three services, and the streamer compared with its
+//! peers.
 
+mod breakdown;
 mod freshness;
-mod line;
+mod pipeline;
 mod recovery;
-mod split;
-mod through;
+mod throughput;
 
 use std::path::Path;
 use std::time::Duration;
 
 use self::freshness::Freshness;
 use self::recovery::Recovery;
-use self::through::Through;
-use super::contest::{Contest, Sides};
-use super::field::Field;
+use self::throughput::ChainThroughput;
+use super::compare::{SinkComparison, SinkResults};
+use super::env::BenchEnv;
 use super::figures::Figure;
 use super::machine::peer_versions;
 use super::peers::Installed;
-use super::report::{Report, SplitLine};
+use super::report::{BreakdownLine, Report};
 use crate::error::BenchError;
 
-/// How much is measured.
+/// Options of the benchmark.
 #[derive(Debug, Clone)]
 pub struct ChainBench {
     /// Users of a run through the whole chain.
     pub users: u64,
     /// Records in the backlog that all sinks drain.
     pub records: u64,
-    /// Rounds that count.
+    /// Measured rounds.
     pub rounds: usize,
     /// Runs of one user in each round.
     pub singles: u64,
-    /// Seconds at each steady rate; 0: none.
+    /// Duration of each steady rate; zero: no steady rates.
     pub steady: Duration,
 }
 
-/// The sections that are done.
+/// Results of the completed sections.
 #[derive(Default)]
 struct Measured {
-    through: Through,
+    through: ChainThroughput,
     freshness: Freshness,
-    sides: Sides,
+    measured: SinkResults,
     recovery: Recovery,
 }
 
 impl ChainBench {
-    /// Measures; prints what it does on the way. What is there is written to `out` after each section, so that what
-    /// goes wrong later costs nothing but itself.
+    /// Measures and prints its progress. Writes the results to `out` after each section, so that a later failure
+    /// loses only its own section.
     ///
     /// # Errors
-    /// [`BenchError`]; a goal that is missed is none, and a peer that fails is a line that says so.
+    /// [`BenchError`]; a missed goal or a failed peer is no error.
     pub async fn run(&self, peers: &Installed, out: Option<&Path>) -> Result<Report, BenchError> {
-        let mut field = Field::start(1, 1).await?;
+        let mut env = BenchEnv::start(1, 1).await?;
         let mut done = Measured {
-            through: Through::measure(&mut field, self.users, self.rounds).await?,
+            through: ChainThroughput::measure(&mut env, self.users, self.rounds).await?,
             ..Measured::default()
         };
         self.keep(&done, peers, out)?;
-        done.freshness = Freshness::measure(&mut field, self.singles, self.rounds).await?;
+        done.freshness = Freshness::measure(&mut env, self.singles, self.rounds).await?;
         self.keep(&done, peers, out)?;
-        let contest = Contest {
+        let compare = SinkComparison {
             records: self.records,
             rounds: self.rounds,
             steady: self.steady,
         };
-        done.sides = contest.run(&mut field, &peers.sinks).await?;
+        done.measured = compare.run(&mut env, &peers.sinks).await?;
         self.keep(&done, peers, out)?;
-        done.recovery = Recovery::measure(&mut field, self.rounds).await?;
+        done.recovery = Recovery::measure(&mut env, self.rounds).await?;
         self.keep(&done, peers, out)
     }
 
-    /// Only the run of many users: its goal, and where its time went.
+    /// Measures only the run of many users: its goal and its time breakdown.
     ///
     /// # Errors
     /// [`BenchError`]
-    pub async fn through_only(&self, field: &mut Field) -> Result<(Figure, Vec<SplitLine>), BenchError> {
-        let through = Through::measure(field, self.users, self.rounds).await?;
-        Ok((through.figure(), through.split()))
+    pub async fn throughput_only(
+        &self,
+        env: &mut BenchEnv,
+    ) -> Result<(Figure, Vec<BreakdownLine>), BenchError> {
+        let through = ChainThroughput::measure(env, self.users, self.rounds).await?;
+        Ok((through.figure(), through.breakdown()))
     }
 
     fn keep(&self, done: &Measured, peers: &Installed, out: Option<&Path>) -> Result<Report, BenchError> {
@@ -104,22 +107,22 @@ impl ChainBench {
         if !peers.sinks.is_empty() {
             report.versions.extend(peer_versions());
         }
-        let sides = &done.sides;
+        let measured = &done.measured;
         report.figures = vec![
             done.through.figure(),
             done.freshness.figure(),
-            sides.against("spark", 5.0),
-            sides.against("benthos", 2.0),
-            done.through.memory_against(sides.peak_of("spark").as_deref()),
+            measured.against("spark", 5.0),
+            measured.against("benthos", 2.0),
+            done.through.memory_against(measured.peak_of("spark").as_deref()),
         ];
         report.figures.extend(done.recovery.figures());
-        report.split = done.through.split();
-        report.drains.clone_from(&sides.drains);
-        report.latencies.clone_from(&sides.latencies);
+        report.breakdown = done.through.breakdown();
+        report.drains.clone_from(&measured.drains);
+        report.latencies.clone_from(&measured.latencies);
         report.memory.clone_from(&done.through.memory);
-        report.memory.extend(sides.memory.iter().cloned());
+        report.memory.extend(measured.memory.iter().cloned());
         report.absent.clone_from(&peers.absent);
-        report.absent.extend(sides.absent.clone());
+        report.absent.extend(measured.absent.clone());
         report
     }
 }

@@ -1,5 +1,6 @@
-//! The command line of the `bench` binary, which `scripts/bench` calls. `ceiling`, `produce` and `noop` are the baselines,
-//! each a process of its own.
+//! Command line of the `bench` binary, which `scripts/bench` runs.
+//!
+//! The hidden commands `driver-baseline`, `producer-baseline` and `noop` are child processes of the benchmarks.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -8,18 +9,16 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
-use crate::ceiling::{Ceiling, CeilingError};
+use crate::baseline::driver::{DriverBaseline, DriverBaselineError};
+use crate::baseline::producer::{ProducerBaseline, ProducerBaselineError};
 use crate::chain::ChainBench;
-use crate::draw::draw;
+use crate::draw::{draw, tables};
 use crate::error::BenchError;
-use crate::figures;
 use crate::growth::GrowthBench;
 use crate::ingester::IngesterBench;
 use crate::machine::Machine;
-use crate::peers::command::PeersBench;
 use crate::peers::{Installed, Peer};
 use crate::publisher::PublisherBench;
-use crate::publisher::bare::{BareError, BareLoop};
 use crate::publisher::noop::NoopCommand;
 use crate::quick::{Comparison, QuickBench, comparable, compare};
 use crate::report::Report;
@@ -27,10 +26,10 @@ use crate::streamer::StreamerBench;
 use testkit::error::chain;
 use testkit::workspace;
 
-/// What the gate holds a quick run against.
+/// The committed result that the gate compares with.
 const COMMITTED: &str = "docs/benchmarks/quick.json";
 
-/// Measurements of the services beside bare loops and peers, compared with goals.
+/// Benchmarks of the services, compared with baselines, peers and goals.
 #[derive(Debug, Parser)]
 #[command(name = "bench", version)]
 pub struct Cli {
@@ -42,23 +41,23 @@ pub struct Cli {
 enum Command {
     #[command(flatten)]
     Bench(BenchCommand),
-    /// The bare loop that a bench compares with, as a process of its own.
+    /// The driver baseline: writes rows and prints its cost.
     #[command(hide = true)]
-    Ceiling(Ceiling),
-    /// The bare producer loop that a bench compares with, as a process of its own.
+    DriverBaseline(DriverBaseline),
+    /// The producer baseline: sends records and prints its cost.
     #[command(hide = true)]
-    Produce(BareLoop),
-    /// A route that does nothing, against which a bench checks its load generator.
+    ProducerBaseline(ProducerBaseline),
+    /// A no-op HTTP route that measures the load generator.
     #[command(hide = true)]
     Noop(NoopCommand),
 }
 
-/// Runs one command to its end.
+/// Runs one command.
 pub async fn run(cli: Cli) -> ExitCode {
     let outcome: Result<ExitCode, Box<dyn Error>> = match cli.command {
         Command::Bench(command) => command.run().await,
-        Command::Ceiling(command) => ceiling(command).await.map_err(Into::into),
-        Command::Produce(command) => produce(&command).map_err(Into::into),
+        Command::DriverBaseline(command) => driver_baseline(command).await.map_err(Into::into),
+        Command::ProducerBaseline(command) => producer_baseline(&command).map_err(Into::into),
         Command::Noop(command) => noop(&command).await.map_err(Into::into),
     };
     outcome.unwrap_or_else(|error| {
@@ -69,58 +68,58 @@ pub async fn run(cli: Cli) -> ExitCode {
 
 #[derive(Debug, Subcommand)]
 enum BenchCommand {
-    /// Kafka to Cassandra, against a bare loop of the same driver
+    /// Kafka to Cassandra, compared with a baseline over the same driver
     Streamer {
         /// Records in the backlog
         #[arg(long, default_value_t = 500_000)]
         records: u64,
-        /// Rounds that count
+        /// Measured rounds
         #[arg(long, default_value_t = 3)]
         rounds: usize,
         /// Seconds at each steady rate
         #[arg(long, default_value_t = 20)]
         steady: u64,
-        /// Records in a larger backlog, which shows whether memory grows; 0: none
+        /// Records in a larger backlog that shows memory growth; 0: none
         #[arg(long, default_value_t = 5_000_000)]
         large: u64,
-        /// Write the result here, as JSON, and its pictures beside it
+        /// Write the result to this file as JSON, with pictures in the same folder
         #[arg(long)]
         out: Option<PathBuf>,
     },
-    /// The API to the publisher, against the publisher by itself, and parsing against Python
+    /// API to publisher, compared with the publisher alone, and parsing compared with Python
     Ingester {
-        /// Rounds that count
+        /// Measured rounds
         #[arg(long, default_value_t = 3)]
         rounds: usize,
-        /// Seconds of each measurement of parsing, and of the publisher by itself
+        /// Seconds of each measurement of parsing and of the publisher alone
         #[arg(long, default_value_t = 2)]
         seconds: u64,
-        /// Users of a run whose speed is measured
+        /// Users of a run that measures speed
         #[arg(long, default_value_t = 100_000)]
         users: u64,
-        /// Users of a run whose memory is measured
+        /// Users of a run that measures memory
         #[arg(long, default_value_t = 1_000_000)]
         long: u64,
-        /// Write the result here, as JSON
+        /// Write the result to this file as JSON
         #[arg(long)]
         out: Option<PathBuf>,
     },
-    /// HTTP to Kafka, against a bare producer loop
+    /// HTTP to Kafka, compared with a producer baseline
     Publisher {
-        /// Rounds that count
+        /// Measured rounds
         #[arg(long, default_value_t = 3)]
         rounds: usize,
-        /// Seconds of each measurement in a round
+        /// Seconds of each measurement
         #[arg(long, default_value_t = 4)]
         seconds: u64,
-        /// Measure Benthos and the original's loop, too; needs Go and Python with `venv`
+        /// Also measure Benthos and the original's loop; needs Go and Python with `venv`
         #[arg(long)]
         peers: bool,
-        /// Write the result here, as JSON
+        /// Write the result to this file as JSON
         #[arg(long)]
         out: Option<PathBuf>,
     },
-    /// All three services: a run from the API to the rows, freshness, recovery, and the streamer beside its peers
+    /// All three services: throughput, freshness, recovery, and the streamer compared with its peers
     Chain {
         /// Users of a run through all three
         #[arg(long, default_value_t = 100_000)]
@@ -128,7 +127,7 @@ enum BenchCommand {
         /// Records in the backlog that all sinks drain
         #[arg(long, default_value_t = 300_000)]
         records: u64,
-        /// Rounds that count
+        /// Measured rounds
         #[arg(long, default_value_t = 3)]
         rounds: usize,
         /// Runs of one user in each round
@@ -137,51 +136,49 @@ enum BenchCommand {
         /// Seconds at each steady rate; 0: none
         #[arg(long, default_value_t = 20)]
         steady: u64,
-        /// Fetch the peers and measure them, too
+        /// Also install and measure the peers
         #[arg(long)]
         peers: bool,
-        /// Write the result here, as JSON, and its pictures beside it
+        /// Write the result to this file as JSON, with pictures in the same folder
         #[arg(long)]
         out: Option<PathBuf>,
     },
-    /// The streamer's drain as backlog, records, partitions, members and nodes grow; no goal
+    /// The streamer's drain as backlog, partitions and nodes grow; no goal
     Growth {
-        /// Records where something else than their number grows
+        /// Records where another dimension grows
         #[arg(long, default_value_t = 300_000)]
         records: u64,
-        /// Records in the backlogs; 10000000 is worth a try where there is room
+        /// Records in the backlogs
         #[arg(long, value_delimiter = ',', default_value = "100000,1000000")]
         backlogs: Vec<u64>,
-        /// Rounds that count
+        /// Measured rounds
         #[arg(long, default_value_t = 3)]
         rounds: usize,
-        /// Leave out three nodes of Kafka and of Cassandra
+        /// Skip the clusters of three nodes
         #[arg(long)]
         single: bool,
-        /// Write the result here, as JSON, and its pictures beside it
+        /// Write the result to this file as JSON, with pictures in the same folder
         #[arg(long)]
         out: Option<PathBuf>,
     },
-    /// A few ratios in a few minutes, against the committed ones: fails when one has fallen by more than a fifth
+    /// A few ratios in a few minutes; fails when one has regressed by more than a fifth
     Quick {
-        /// Records of a backlog, and users of a run
+        /// Records of a backlog and users of a run
         #[arg(long, default_value_t = 100_000)]
         records: u64,
-        /// Rounds that count
+        /// Measured rounds
         #[arg(long, default_value_t = 3)]
         rounds: usize,
-        /// Against this result, in place of docs/benchmarks/quick.json
+        /// Compare with this result instead of docs/benchmarks/quick.json
         #[arg(long)]
         against: Option<PathBuf>,
-        /// Write the result here, as JSON, and compare it with nothing
+        /// Write the result to this file as JSON without a comparison
         #[arg(long)]
         out: Option<PathBuf>,
     },
-    /// What the peers store and how fast, beside the streamer; no goal
-    Peers(PeersBench),
-    /// Draw the pictures of results again
+    /// Redraw the pictures of results
     Draw {
-        /// Results, as written by --out
+        /// Results written by --out
         #[arg(required = true)]
         files: Vec<PathBuf>,
     },
@@ -204,7 +201,7 @@ impl BenchCommand {
                     steady,
                     large,
                 };
-                told(&bench.run().await?, out.as_deref())
+                print_report(&bench.run().await?, out.as_deref())
             }
             Self::Ingester {
                 rounds,
@@ -225,7 +222,7 @@ impl BenchCommand {
                     .set("users", &users)
                     .set("users of a long run", &long);
                 report.figures = bench.run().await?;
-                told(&report, out.as_deref())
+                print_report(&report, out.as_deref())
             }
             Self::Publisher {
                 rounds,
@@ -239,7 +236,7 @@ impl BenchCommand {
                     length,
                     peers,
                 };
-                told(&bench.run().await?, out.as_deref())
+                print_report(&bench.run().await?, out.as_deref())
             }
             Self::Chain {
                 users,
@@ -258,7 +255,7 @@ impl BenchCommand {
                     steady: Duration::from_secs(steady),
                 };
                 let report = bench.run(&installed(peers).await, out.as_deref()).await?;
-                told(&report, out.as_deref())
+                print_report(&report, out.as_deref())
             }
             Self::Growth {
                 records,
@@ -273,7 +270,7 @@ impl BenchCommand {
                     rounds,
                     cluster: !single,
                 };
-                told(&bench.run().await?, out.as_deref())
+                print_report(&bench.run().await?, out.as_deref())
             }
             Self::Quick {
                 records,
@@ -283,13 +280,9 @@ impl BenchCommand {
             } => {
                 let bench = QuickBench { records, rounds };
                 if out.is_some() {
-                    return told(&bench.run().await?, out.as_deref());
+                    return print_report(&bench.run().await?, out.as_deref());
                 }
                 quick(&bench, against).await
-            }
-            Self::Peers(peers) => {
-                peers.run().await?;
-                Ok(ExitCode::SUCCESS)
             }
             Self::Draw { files } => {
                 for file in files {
@@ -303,7 +296,7 @@ impl BenchCommand {
     }
 }
 
-/// The peers that write the topic to the table.
+/// Installs the streamer's peers if requested.
 async fn installed(peers: bool) -> Installed {
     if peers {
         Peer::install_all().await
@@ -312,18 +305,17 @@ async fn installed(peers: bool) -> Installed {
     }
 }
 
-/// Prints a report, and keeps it where wanted.
-fn told(report: &Report, out: Option<&Path>) -> Result<ExitCode, Box<dyn Error>> {
-    report.print_conditions();
-    report.print_tables();
+/// Prints a report and writes it to `out` if set.
+fn print_report(report: &Report, out: Option<&Path>) -> Result<ExitCode, Box<dyn Error>> {
+    println!("\n{}", tables::page(report));
     if let Some(out) = out {
-        keep(report, out)?;
+        write(report, out)?;
     }
-    figures::print(&report.figures);
+    println!("{}", serde_json::json!({ "figures": report.figures }));
     Ok(ExitCode::SUCCESS)
 }
 
-fn keep(report: &Report, out: &Path) -> Result<(), BenchError> {
+fn write(report: &Report, out: &Path) -> Result<(), BenchError> {
     report.write(out)?;
     println!("\nwritten: {}", out.display());
     for picture in draw(out)? {
@@ -332,7 +324,7 @@ fn keep(report: &Report, out: &Path) -> Result<(), BenchError> {
     Ok(())
 }
 
-/// Compares a quick run with the committed one.
+/// Compares a quick run with the committed result.
 async fn quick(bench: &QuickBench, against: Option<PathBuf>) -> Result<ExitCode, Box<dyn Error>> {
     let against = match against {
         Some(path) => path,
@@ -341,13 +333,13 @@ async fn quick(bench: &QuickBench, against: Option<PathBuf>) -> Result<ExitCode,
     let committed = Report::read(&against)?;
     comparable(&against, &committed.machine, &Machine::this())?;
     let report = bench.run().await?;
-    told(&report, None)?;
+    print_report(&report, None)?;
     let comparisons = compare(&committed.figures, &report.figures);
     println!("\nagainst {}:", against.display());
     for comparison in &comparisons {
         println!("{}", comparison.line());
     }
-    // A gate that compares nothing must not look like one that passes.
+    // A gate without comparisons must fail.
     let passed = !comparisons.is_empty() && comparisons.iter().all(Comparison::passes);
     println!(
         "{}",
@@ -360,21 +352,21 @@ async fn quick(bench: &QuickBench, against: Option<PathBuf>) -> Result<ExitCode,
     })
 }
 
-/// Writes, and prints what it cost as one line of JSON.
-async fn ceiling(ceiling: Ceiling) -> Result<ExitCode, CeilingError> {
-    let cost = ceiling.run().await?;
+/// Runs the driver baseline and prints its cost as a line of JSON.
+async fn driver_baseline(baseline: DriverBaseline) -> Result<ExitCode, DriverBaselineError> {
+    let cost = baseline.run().await?;
     println!("{}", serde_json::json!(cost));
     Ok(ExitCode::SUCCESS)
 }
 
-/// The same with a producer.
-fn produce(bare: &BareLoop) -> Result<ExitCode, BareError> {
-    let cost = bare.run()?;
+/// Runs the producer baseline and prints its cost as a line of JSON.
+fn producer_baseline(baseline: &ProducerBaseline) -> Result<ExitCode, ProducerBaselineError> {
+    let cost = baseline.run()?;
     println!("{}", serde_json::json!(cost));
     Ok(ExitCode::SUCCESS)
 }
 
-/// Answers until it is killed.
+/// Serves until the process is killed.
 async fn noop(noop: &NoopCommand) -> std::io::Result<ExitCode> {
     noop.run().await?;
     Ok(ExitCode::SUCCESS)

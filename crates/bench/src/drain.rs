@@ -1,35 +1,36 @@
-//! A sink drains a backlog, with what its processes used meanwhile. The clock runs from the last row of the first third to
-//! the last row of all: each sink is a new process in each round, and one on a virtual machine compiles itself during
-//! the first third.
+//! Drains a backlog with a sink and measures the sink's processes.
+//!
+//! The clock runs from the last row of the first third to the last row. Each round starts a new process, and a JVM
+//! compiles during the first third.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use super::field::{Field, SEED};
+use super::env::{BenchEnv, SEED};
 use super::report::{DrainLine, MemoryLine, spreads};
-use super::sink::{Running, Sink, Site};
+use super::sink::{RunningSink, Sink, SinkConfig};
 use super::spread::Spread;
 use super::usage::Cost;
-use super::usage::watch::{Usage, Watch, thinned};
+use super::usage::watch::{Usage, UsageSampler, downsample};
 use crate::error::BenchError;
 use testkit::cassandra_client::TEXT_COLUMNS;
 use testkit::people::people;
 
-/// So many rows of a backlog are held against its records.
+/// Rows of a backlog that are compared with their records.
 const SAMPLES: u64 = 200;
-/// The clock does not run during this part of a backlog.
-const WARMING: u64 = 3;
-/// More samples of memory than a picture shows.
-const SHOWN: usize = 240;
+/// One part in this many of a backlog is warm-up.
+const WARMUP_SHARE: u64 = 3;
+/// Maximum number of memory samples in a picture.
+const MAX_SAMPLES: usize = 240;
 
 /// One drain.
 #[derive(Debug, Clone)]
 pub struct Drain {
-    /// Of the rows behind the first third.
+    /// Cost of the rows after the first third.
     pub cost: Cost,
     /// From the start of the sink to the first row.
     pub first_row_seconds: f64,
-    /// Over the whole life of the sink.
+    /// Usage over the sink's whole life.
     pub usage: Usage,
 }
 
@@ -38,52 +39,47 @@ pub struct Drain {
 pub struct Backlog {
     /// Its topic.
     pub topic: String,
-    /// How many records it holds.
+    /// Number of records.
     pub records: u64,
-    /// About how large each is, in bytes; 0: as people are.
-    pub bytes: usize,
 }
 
 impl Backlog {
     /// Creates the topic and fills it.
     ///
     /// # Errors
-    /// When Kafka does not take it.
+    /// When Kafka rejects a request.
     pub async fn fill(
-        field: &Field,
+        env: &BenchEnv,
         topic: &str,
         partitions: i32,
         records: u64,
-        bytes: usize,
     ) -> Result<Self, BenchError> {
-        field.stack.kafka.create_topic(topic, partitions).await?;
-        field.fill(topic, 0..records, bytes).await?;
+        env.stack.kafka.create_topic(topic, partitions).await?;
+        env.fill(topic, 0..records).await?;
         Ok(Self {
             topic: topic.to_owned(),
             records,
-            bytes,
         })
     }
 
-    /// Drains it once into a new table, and holds samples of the rows against the records.
+    /// Drains the backlog once into a new table and compares a sample of its rows with the records.
     ///
     /// # Errors
-    /// When the sink does not get through, or stores something else.
-    pub async fn drain(&self, field: &mut Field, sink: &dyn Sink) -> Result<Drain, BenchError> {
-        let (drain, site) = drain(field, sink, &self.topic, self.records).await?;
-        self.compare(field, sink, &site).await?;
-        field.drop_keyspace(&site.keyspace).await?;
+    /// When the sink fails or stores a different row.
+    pub async fn drain(&self, env: &mut BenchEnv, sink: &dyn Sink) -> Result<Drain, BenchError> {
+        let (drain, config) = drain(env, sink, &self.topic, self.records).await?;
+        self.compare(env, sink, &config).await?;
+        env.drop_keyspace(&config.keyspace).await?;
         Ok(drain)
     }
 
-    async fn compare(&self, field: &Field, sink: &dyn Sink, site: &Site) -> Result<(), BenchError> {
+    async fn compare(&self, env: &BenchEnv, sink: &dyn Sink, config: &SinkConfig) -> Result<(), BenchError> {
         let every = (self.records / SAMPLES).max(1);
         let columns = TEXT_COLUMNS.join(", ");
         for number in (0..self.records).step_by(usize::try_from(every).unwrap_or(1)) {
-            let person = people(SEED, number..number + 1)
-                .next()
-                .map(|it| it.padded(self.bytes));
-            let Some(person) = person else { continue };
+            let Some(person) = people(SEED, number..number + 1).next() else {
+                continue;
+            };
             let unequal = |why: &str| BenchError::Unequal {
                 sink: sink.name().to_owned(),
                 id: person.id,
@@ -91,10 +87,10 @@ impl Backlog {
             };
             let ask = format!(
                 "SELECT {columns}, dob, registered_date, ingested_at FROM {}.{} WHERE id = {}",
-                site.keyspace, site.table, person.id
+                config.keyspace, config.table, person.id
             );
-            let rows = field.table.run(&ask).await?;
-            let row = rows.first().ok_or_else(|| unequal("there is no row"))?;
+            let rows = env.cassandra_client.run(&ask).await?;
+            let row = rows.first().ok_or_else(|| unequal("missing row"))?;
             let row = testkit::cassandra_client::user(row);
             for (column, text) in TEXT_COLUMNS.iter().zip(&person.texts) {
                 if row.get(column) != Some(text) {
@@ -114,91 +110,85 @@ impl Backlog {
     }
 }
 
-/// Backlogs that several measurements share, each filled once.
+/// Backlogs that several measurements share. Each is filled once.
 #[derive(Debug, Default)]
 pub struct Backlogs(BTreeMap<String, Backlog>);
 
 impl Backlogs {
-    /// That of this many partitions, records and bytes.
+    /// Returns the backlog of this many partitions and records; fills it if it is new.
     ///
     /// # Errors
-    /// When Kafka does not take it.
-    pub async fn of(
-        &mut self,
-        field: &Field,
-        partitions: i32,
-        records: u64,
-        bytes: usize,
-    ) -> Result<Backlog, BenchError> {
-        let topic = format!("backlog_{partitions}_{records}_{bytes}");
+    /// When Kafka rejects a request.
+    pub async fn of(&mut self, env: &BenchEnv, partitions: i32, records: u64) -> Result<Backlog, BenchError> {
+        let topic = format!("backlog_{partitions}_{records}");
         if let Some(backlog) = self.0.get(&topic) {
             return Ok(backlog.clone());
         }
         println!("filling a topic of {partitions} partitions with {records} records");
-        let backlog = Backlog::fill(field, &topic, partitions, records, bytes).await?;
+        let backlog = Backlog::fill(env, &topic, partitions, records).await?;
         self.0.insert(topic, backlog.clone());
         Ok(backlog)
     }
 
-    /// Deletes their topics.
+    /// Deletes the backlogs' topics.
     ///
     /// # Errors
-    /// When Kafka does not.
-    pub async fn delete(self, field: &Field) -> Result<(), BenchError> {
+    /// When Kafka rejects a request.
+    pub async fn delete(self, env: &BenchEnv) -> Result<(), BenchError> {
         for topic in self.0.keys() {
-            field.delete_topic(topic).await?;
+            env.delete_topic(topic).await?;
         }
         Ok(())
     }
 }
 
-/// Drains whatever the topic holds, and leaves the table.
+/// Drains the topic and keeps the table.
 ///
 /// # Errors
-/// When the sink does not get through.
+/// When the sink fails.
 pub async fn drain(
-    field: &mut Field,
+    env: &mut BenchEnv,
     sink: &dyn Sink,
     topic: &str,
     records: u64,
-) -> Result<(Drain, Site), BenchError> {
-    let site = field.site(topic).await?;
+) -> Result<(Drain, SinkConfig), BenchError> {
+    let config = env.prepare_sink(topic).await?;
     let begun = Instant::now();
-    let running = sink.start(&site)?;
+    let running = sink.start(&config)?;
     let drained = async {
-        let drain = followed(field, &site, &running, begun, records).await?;
+        let drain = measure_drain(env, &config, &running, begun, records).await?;
         running.stop().await?;
-        field.verify(&site, records).await?;
+        env.verify(&config, records).await?;
         Ok(drain)
     };
     match drained.await {
-        Ok(drain) => Ok((drain, site)),
+        Ok(drain) => Ok((drain, config)),
         Err(error) => {
-            field.drop_keyspace(&site.keyspace).await?;
+            env.drop_keyspace(&config.keyspace).await?;
             Err(error)
         }
     }
 }
 
-/// Watches a sink that was started at `begun` until so many rows are there.
+/// Measures a sink started at `begun` until this many rows are written.
 ///
 /// # Errors
-/// When it ends, or does not get through.
-pub async fn followed(
-    field: &Field,
-    site: &Site,
-    running: &Running,
+/// When the sink fails.
+pub async fn measure_drain(
+    env: &BenchEnv,
+    config: &SinkConfig,
+    running: &RunningSink,
     begun: Instant,
     records: u64,
 ) -> Result<Drain, BenchError> {
-    let watch = Watch::start(running.pids());
-    field.until_written(site, running, 1).await?;
+    let watch = UsageSampler::start(running.pids());
+    env.wait_for_rows(config, running, 1).await?;
     let first_row_seconds = begun.elapsed().as_secs_f64();
-    let first = field
-        .until_written(site, running, records.div_ceil(WARMING))
+    let first = env
+        .wait_for_rows(config, running, records.div_ceil(WARMUP_SHARE))
         .await?;
     let (cpu, started) = (watch.cpu_seconds(), Instant::now());
-    let last = field.until_written(site, running, records).await?;
+    let last = env.wait_for_rows(config, running, records).await?;
     let seconds = started.elapsed().as_secs_f64();
     let usage = watch.usage();
     let cost = Cost {
@@ -216,19 +206,19 @@ pub async fn followed(
 
 /// All rounds of one sink on one backlog.
 #[derive(Debug, Clone, Default)]
-pub struct Drains(pub Vec<Drain>);
+pub struct DrainRounds(pub Vec<Drain>);
 
-impl Drains {
-    /// One figure of each round.
+impl DrainRounds {
+    /// One value of each round.
     pub fn each(&self, of: impl Fn(&Drain) -> f64) -> Vec<f64> {
         self.0.iter().map(of).collect()
     }
 
-    /// As a line of the report; none without rounds.
+    /// The line of the report; none without rounds.
     pub fn line(&self, name: &str, records: u64) -> Option<DrainLine> {
         Some(DrainLine {
             name: name.to_owned(),
-            ceiling: false,
+            baseline: false,
             records,
             rows_per_second: Spread::of(&self.each(|it| it.cost.rows_per_second()))?,
             cpu_per_million: Spread::of(&self.each(|it| it.cost.cpu_per_million()))?,
@@ -237,22 +227,22 @@ impl Drains {
         })
     }
 
-    /// The memory of the last round.
+    /// The memory samples of the last round.
     pub fn memory(&self, name: &str) -> Option<MemoryLine> {
         let last = self.0.last()?;
         Some(MemoryLine {
             name: name.to_owned(),
-            samples: thinned(&last.usage.memory, SHOWN),
+            samples: downsample(&last.usage.memory, MAX_SAMPLES),
         })
     }
 }
 
-/// The bare loop's rounds as a line of the report.
-pub fn ceiling_line(name: &str, costs: &[Cost]) -> Option<DrainLine> {
+/// The line of the report for a baseline.
+pub fn baseline_line(name: &str, costs: &[Cost]) -> Option<DrainLine> {
     let [rows_per_second, cpu_per_million, peak_mib] = spreads(costs)?;
     Some(DrainLine {
         name: name.to_owned(),
-        ceiling: true,
+        baseline: true,
         records: costs.first()?.rows,
         rows_per_second,
         cpu_per_million,
@@ -261,8 +251,8 @@ pub fn ceiling_line(name: &str, costs: &[Cost]) -> Option<DrainLine> {
     })
 }
 
-/// A drain in words.
-pub fn told(drain: &Drain) -> String {
+/// The drain as text.
+pub fn summary(drain: &Drain) -> String {
     format!(
         "{:.0} rows/s, {:.1} CPU s per million, {:.0} MiB, first row after {:.2} s",
         drain.cost.rows_per_second(),

@@ -1,4 +1,4 @@
-//! Pictures of a report, as SVG beside it: they need no fonts, no library of the system, and no measuring again.
+//! Draws a report's pictures as SVG files. They need no fonts or system libraries.
 
 mod axes;
 mod bars;
@@ -6,7 +6,7 @@ mod frame;
 mod growth;
 mod latency;
 mod memory;
-mod tables;
+pub(crate) mod tables;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,17 +18,17 @@ use plotters::prelude::{DrawingArea, RGBColor, SVGBackend, WHITE};
 use super::report::{DrainLine, Report};
 use crate::error::BenchError;
 
-/// What is drawn on.
+/// The drawing area.
 type Canvas<'a> = DrawingArea<SVGBackend<'a>, Shift>;
-/// A picture, or why there is none.
+/// A picture or the reason why it failed.
 type Drawn = Result<(), String>;
 
-/// Wide enough for a page of text.
+/// Size of a picture in pixels.
 const SIZE: (u32, u32) = (900, 480);
-/// Panels in two columns.
+/// Size of a picture with panels in two columns.
 const PANELS: (u32, u32) = (900, 760);
 
-/// Okabe and Ito's colours, which people see apart whatever colours they can't see.
+/// Okabe and Ito's palette, which is safe for colour-blind readers.
 const COLOURS: [RGBColor; 6] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
@@ -41,12 +41,12 @@ const INK: RGBColor = RGBColor(40, 40, 40);
 const GRID: RGBColor = RGBColor(225, 225, 225);
 const FONT: &str = "sans-serif";
 
-/// The colour of the thing at this place.
+/// The colour at this index.
 fn colour(place: usize) -> RGBColor {
     COLOURS[place % COLOURS.len()]
 }
 
-/// What stands below every picture: where it comes from.
+/// The caption of every picture: machine, versions and date.
 fn source(report: &Report) -> String {
     let machine = &report.machine;
     let date = report.at.strftime("%Y-%m-%d");
@@ -65,11 +65,11 @@ fn gib(mib: u64) -> f64 {
     mib as f64 / 1024.0
 }
 
-/// Draws what the report has, each as a file whose name begins with the report's, and its tables as a page beside it;
-/// returns their paths, the page first.
+/// Draws the report's pictures and writes its tables as a Markdown page.
+/// The file names begin with the report's. Returns their paths, the page first.
 ///
 /// # Errors
-/// When the report can't be read, or a picture not be written.
+/// When the report can't be read or a file can't be written.
 pub fn draw(path: &Path) -> Result<Vec<PathBuf>, BenchError> {
     let report = Report::read(path)?;
     let stem = path.with_extension("");
@@ -88,7 +88,7 @@ pub fn draw(path: &Path) -> Result<Vec<PathBuf>, BenchError> {
     Ok(drawn)
 }
 
-/// A growth picture's quantity: its title, its unit, and where it is found.
+/// The quantity of a growth picture: title, unit and value.
 type Quantity = (
     &'static str,
     &'static str,
@@ -106,7 +106,7 @@ const GROWN: [(&str, Quantity); 3] = [
     ("growth-memory", ("Peak memory", "MiB", |line| line.peak_mib)),
 ];
 
-/// Each picture that the report has something for, by name.
+/// The report's pictures by name.
 fn pictures(report: &Report) -> Vec<(&'static str, Result<String, String>)> {
     let mut pictures = Vec::new();
     if !report.drains.is_empty() {

@@ -1,10 +1,12 @@
-//! Errors of a bench.
+//! The benchmarks' errors.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::publisher::benthos::BenthosError;
+use crate::publisher::load::LoadError;
 use crate::sink::SinkError;
 use testkit::cassandra_client::CassandraClientError;
 use testkit::kafka_client::KafkaClientError;
@@ -14,7 +16,7 @@ use testkit::servers::ServerError;
 use testkit::service::ServiceError;
 use testkit::workspace::WorkspaceError;
 
-/// A bench could not measure.
+/// A benchmark failed.
 #[derive(Debug, Error)]
 #[allow(missing_docs, reason = "each is the error of the part it names")]
 pub enum BenchError {
@@ -34,49 +36,59 @@ pub enum BenchError {
     Sink(#[from] SinkError),
     #[error(transparent)]
     Workspace(#[from] WorkspaceError),
-    #[error("ask a part of what runs")]
+    #[error(transparent)]
+    Benthos(#[from] BenthosError),
+    #[error("failed to send an HTTP request to a service or the API")]
     Http(#[from] reqwest::Error),
-    #[error("the ceiling's process failed: {0}")]
-    Ceiling(String),
-    #[error("{stored} of {expected} rows after {} s:\n{log}", waited.as_secs())]
+    #[error("failed to load {on}")]
+    Load {
+        on: &'static str,
+        #[source]
+        source: LoadError,
+    },
+    #[error("failed to parse the publisher's address {0}")]
+    Address(String),
+    #[error("baseline process failed: {0}")]
+    Baseline(String),
+    #[error("only {stored} of {expected} rows written after {} s:\n{log}", waited.as_secs())]
     Stuck {
         stored: u64,
         expected: u64,
         waited: Duration,
         log: String,
     },
-    #[error("{sink} did not store user {id} as it is in the topic: {why}")]
+    #[error("{sink} stored user {id} differently from the topic: {why}")]
     Unequal {
         sink: String,
         id: uuid::Uuid,
         why: String,
     },
-    #[error("run {0}")]
+    #[error("failed to run {0}")]
     Command(String, #[source] std::io::Error),
     #[error("{command} failed: {output}")]
     Failed { command: String, output: String },
-    #[error("use {}", path.display())]
+    #[error("failed to access {}", path.display())]
     File {
         path: PathBuf,
         #[source]
         source: std::io::Error,
     },
-    #[error("{} is no result of a bench", path.display())]
-    NoReport {
+    #[error("failed to parse {} as a benchmark result", path.display())]
+    InvalidReport {
         path: PathBuf,
         #[source]
         source: serde_json::Error,
     },
-    #[error("draw {}: {reason}", path.display())]
+    #[error("failed to draw {}: {reason}", path.display())]
     Picture { path: PathBuf, reason: String },
-    #[error("the run is not complete:\n{0}")]
+    #[error("incomplete run:\n{0}")]
     Incomplete(String),
-    #[error("no request came within {} s:\n{log}", waited.as_secs())]
+    #[error("no API request within {} s:\n{log}", waited.as_secs())]
     NoRequest { waited: Duration, log: String },
 }
 
 impl BenchError {
-    /// For `map_err`: the file that could not be used.
+    /// Wraps an I/O error with the file's path, for `map_err`.
     pub fn file(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
         |source| Self::File { path, source }

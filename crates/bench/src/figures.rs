@@ -1,28 +1,28 @@
-//! Figures against goals, as a table for people and one line of JSON for machines.
+//! Figures compared with goals, as a table and as one line of JSON.
 
 use serde::{Deserialize, Serialize};
 
 use super::spread::Spread;
 
-/// One line of a goal table.
+/// One row of the goal table.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Figure {
     /// What was measured.
     pub name: String,
-    /// The figure; none: not measured in this run, or the rounds lie too far apart for one.
+    /// The value; none if not measured or if the spread is too wide.
     pub value: Option<f64>,
     /// Its unit.
     pub unit: String,
-    /// The goal in words.
+    /// The goal as text.
     pub goal: String,
-    /// Whether it is met; none: not measured, too few rounds to tell, or they say both.
+    /// Whether the goal is met; none if not measured, with too few rounds, or if the rounds disagree.
     pub met: Option<bool>,
-    /// The rounds behind it, where it has some.
+    /// The spread of the rounds, if there are rounds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spread: Option<Spread>,
 }
 
-/// Which side of the goal is good.
+/// A goal with its direction.
 #[derive(Debug, Clone, Copy)]
 pub enum Goal {
     /// At most this.
@@ -39,7 +39,7 @@ impl Goal {
         }
     }
 
-    /// What all rounds say; none where they disagree.
+    /// The verdict that all rounds agree on.
     fn verdict(self, spread: &Spread) -> Option<bool> {
         let verdicts = [self.holds(spread.min), self.holds(spread.max)];
         (verdicts[0] == verdicts[1]).then_some(verdicts[0])
@@ -56,13 +56,13 @@ impl std::fmt::Display for Goal {
 }
 
 impl Figure {
-    /// A line of the goal table that this run has nothing for.
+    /// A figure that was not measured.
     pub fn absent(name: impl Into<String>, unit: &str, goal: Goal) -> Self {
         Self::judged(name, None, unit, goal.to_string(), None)
     }
 
-    /// Holds the median of rounds against its goal. Rounds that lie too far apart give no figure; the goal is met or
-    /// missed nevertheless where all of them say so.
+    /// Compares the median of the rounds with the goal. A wide spread gives no value, but it has a verdict if all
+    /// rounds agree.
     pub fn measured(name: impl Into<String>, rounds: &[f64], unit: &str, goal: Goal) -> Self {
         let Some(spread) = Spread::of(rounds) else {
             return Self::absent(name, unit, goal);
@@ -77,8 +77,7 @@ impl Figure {
         figure.of_rounds(spread)
     }
 
-    /// The same with the rounds behind it; as it is without any. Too wide a spread gives no figure, too few rounds no
-    /// verdict.
+    /// Sets the spread. A wide spread removes the value, too few rounds remove the verdict.
     #[must_use]
     pub fn of_rounds(self, spread: impl Into<Option<Spread>>) -> Self {
         let Some(spread) = spread.into() else { return self };
@@ -90,7 +89,7 @@ impl Figure {
         }
     }
 
-    /// A figure whose goal has more than one bound: the name tells the others, `met` holds for all of them.
+    /// A figure whose goal has several bounds. The name describes the others, and `met` covers all of them.
     pub fn judged(
         name: impl Into<String>,
         value: Option<f64>,
@@ -108,11 +107,8 @@ impl Figure {
         }
     }
 
-    /// A line of the table.
-    fn line(&self) -> String {
-        let value = self
-            .value
-            .map_or_else(|| "-".to_owned(), |value| value.to_string());
+    /// The row of the Markdown table.
+    pub fn row(&self) -> String {
         let met = match (self.met, self.value, &self.spread) {
             (Some(true), ..) => "yes",
             (Some(false), ..) => "no",
@@ -120,30 +116,27 @@ impl Figure {
             (None, None, Some(_)) => "unknown",
             (None, ..) => "not measured",
         };
-        let rounds = match &self.spread {
-            None => String::new(),
-            Some(spread) if self.value.is_none() => {
-                format!(
-                    "  ({} to {}: too wide for a figure)",
-                    round(spread.min),
-                    round(spread.max)
-                )
-            }
-            Some(spread) => format!(
-                "  ({} to {}, {} rounds)",
+        let seen = match (&self.spread, self.value) {
+            (Some(spread), None) => format!(
+                "{} to {}: too wide for a figure",
+                round(spread.min),
+                round(spread.max)
+            ),
+            (Some(spread), Some(value)) => format!(
+                "{value} {} ({} to {}, {} rounds)",
+                self.unit,
                 round(spread.min),
                 round(spread.max),
                 spread.rounds
             ),
+            (None, Some(value)) => format!("{value} {}", self.unit),
+            (None, None) => "-".to_owned(),
         };
-        format!(
-            "{:<58} {value:>10} {:<8} {:<10} {met}{rounds}",
-            self.name, self.unit, self.goal
-        )
+        format!("| {} | {seen} | {} | {met} |\n", self.name, self.goal)
     }
 }
 
-/// The middle one; no number where there is none.
+/// The median; NaN without values.
 pub fn median(values: &[f64]) -> f64 {
     Spread::of(values).map_or(f64::NAN, |spread| spread.median)
 }
@@ -156,16 +149,7 @@ pub fn spread(values: &[f64]) -> String {
     )
 }
 
-/// Prints the table, then the line of JSON.
-pub fn print(figures: &[Figure]) {
-    println!("\n{:<58} {:>10} {:<8} {:<10} met", "", "value", "unit", "goal");
-    for figure in figures {
-        println!("{}", figure.line());
-    }
-    println!("{}", serde_json::json!({ "figures": figures }));
-}
-
-/// Four digits are more than such a measurement is worth.
+/// Rounds to the precision of the measurements.
 pub fn round(value: f64) -> f64 {
     let scale = if value.abs() >= 1_000.0 { 1.0 } else { 1_000.0 };
     (value * scale).round() / scale
@@ -176,7 +160,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_figure_is_held_against_its_side_of_the_goal() {
+    fn figure_is_compared_with_its_goal() {
         let of = |value: f64, goal: Goal| Figure::measured("a", &[value; 3], "", goal).met;
         assert_eq!(of(1.4, Goal::AtMost(1.5)), Some(true));
         assert_eq!(of(0.8, Goal::AtLeast(0.9)), Some(false));
@@ -184,33 +168,33 @@ mod tests {
     }
 
     #[test]
-    fn fewer_than_three_rounds_claim_nothing() {
+    fn fewer_than_three_rounds_give_no_verdict() {
         let figure = Figure::measured("a", &[1.0, 1.0], "ratio", Goal::AtLeast(0.9));
         assert_eq!((figure.value, figure.met), (Some(1.0), None));
-        assert!(figure.line().contains("too few rounds"), "{}", figure.line());
+        assert!(figure.row().contains("too few rounds"), "{}", figure.row());
     }
 
     #[test]
-    fn the_median_is_the_middle_one() {
+    fn median_is_the_middle_value() {
         assert!((median(&[3.0, 1.0, 2.0]) - 2.0).abs() < f64::EPSILON);
         assert_eq!(spread(&[3.0, 1.0, 2.0]), "2 (1 to 3)");
     }
 
     #[test]
-    fn rounds_that_lie_too_far_apart_give_no_figure() {
+    fn wide_spread_gives_no_figure() {
         let figure = Figure::measured("a", &[0.5, 1.0, 1.5], "ratio", Goal::AtLeast(0.9));
         assert_eq!((figure.value, figure.met), (None, None));
         assert!(
             figure
-                .line()
-                .contains("unknown  (0.5 to 1.5: too wide for a figure)"),
+                .row()
+                .contains("0.5 to 1.5: too wide for a figure | >= 0.9 | unknown"),
             "{}",
-            figure.line()
+            figure.row()
         );
     }
 
     #[test]
-    fn a_goal_that_every_round_meets_is_met_however_far_they_lie_apart() {
+    fn wide_spread_has_a_verdict_if_all_rounds_agree() {
         let figure = Figure::measured("a", &[1.0, 2.0, 3.0], "ratio", Goal::AtLeast(0.9));
         assert_eq!((figure.value, figure.met), (None, Some(true)));
         let figure = Figure::measured("a", &[1.0, 2.0, 3.0], "ratio", Goal::AtMost(0.9));
@@ -218,13 +202,15 @@ mod tests {
     }
 
     #[test]
-    fn the_median_of_narrow_rounds_is_held_against_the_goal() {
+    fn median_of_narrow_rounds_is_compared_with_goal() {
         let figure = Figure::measured("a", &[0.95, 0.85, 0.91], "ratio", Goal::AtLeast(0.9));
         assert_eq!((figure.value, figure.met), (Some(0.91), Some(true)));
         assert!(
-            figure.line().contains("yes  (0.85 to 0.95, 3 rounds)"),
+            figure
+                .row()
+                .contains("0.91 ratio (0.85 to 0.95, 3 rounds) | >= 0.9 | yes"),
             "{}",
-            figure.line()
+            figure.row()
         );
     }
 }

@@ -1,21 +1,20 @@
-//! Latencies in one kind of histogram, so that the quantiles of all benches mean the same: microseconds in it,
-//! milliseconds out of it.
+//! Latency histograms with the same precision in all benchmarks. They record microseconds and return milliseconds.
 
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
-/// From a microsecond to a minute, to three digits.
+/// A histogram from a microsecond to a minute with three significant digits.
 pub fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, 60_000_000, 3).expect("the bounds are the crate's own example's")
 }
 
-/// Notes a latency; more than the histogram holds counts as the most.
-pub fn note(histogram: &mut Histogram<u64>, latency: Duration) {
+/// Records a latency; values above the maximum saturate.
+pub fn record(histogram: &mut Histogram<u64>, latency: Duration) {
     histogram.saturating_record(u64::try_from(latency.as_micros()).unwrap_or(u64::MAX));
 }
 
-/// The latency that so large a part does not exceed, in milliseconds.
+/// The latency at a quantile, in milliseconds.
 #[expect(clippy::cast_precision_loss, reason = "at most a minute in microseconds")]
 pub fn millis(histogram: &Histogram<u64>, part: f64) -> f64 {
     histogram.value_at_quantile(part) as f64 / 1_000.0
@@ -26,12 +25,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_goes_in_comes_out_in_milliseconds() {
+    fn histogram_returns_milliseconds() {
         let mut latencies = histogram();
         for latency in [1, 2, 3] {
-            note(&mut latencies, Duration::from_millis(latency));
+            record(&mut latencies, Duration::from_millis(latency));
         }
-        note(&mut latencies, Duration::from_secs(3_600));
+        record(&mut latencies, Duration::from_secs(3_600));
         assert!((millis(&latencies, 0.5) - 2.0).abs() < 0.01);
         assert!((millis(&latencies, 1.0) - 60_000.0).abs() < 100.0);
     }

@@ -1,5 +1,5 @@
-//! `scripts/bench ingester`: parsing against Python, the way from the offline API to the publisher against the
-//! publisher by itself, memory over a long run, and how soon a triggered run begins.
+//! `bench ingester`: parsing compared with Python, delivery to the publisher, memory of a long run, and trigger
+//! latency.
 
 mod delivery;
 mod format;
@@ -16,41 +16,40 @@ use testkit::randomuser::{Options, RandomUserApi};
 use testkit::servers::{KafkaCluster, KafkaOptions};
 use testkit::workspace;
 
-/// How much is measured.
+/// Options of the benchmark.
 #[derive(Debug, Clone)]
 pub struct IngesterBench {
-    /// Rounds that count.
+    /// Measured rounds.
     pub rounds: usize,
-    /// Seconds of each measurement of parsing, and of the publisher by itself.
+    /// Duration of each measurement of parsing and of the publisher alone.
     pub length: Duration,
-    /// Users of a run whose speed is measured.
+    /// Users of a run that measures speed.
     pub users: u64,
-    /// Users of the run whose memory is measured.
+    /// Users of a run that measures memory.
     pub long: u64,
 }
 
-/// The users a second that parsing and formatting is to reach on one core.
-const FORMATTED: f64 = 200_000.0;
-/// And how many times Python's figure.
+/// Goal for parsing and formatting on one core, in users/s.
+const FORMAT_GOAL: f64 = 200_000.0;
+/// Goal relative to Python.
 const TIMES_PYTHON: f64 = 5.0;
-/// How many bytes of pages the API remembers: enough for a run whose speed is measured, so that people are not made up on
-/// the cores that are measured. A long run makes them up all the same.
-const REMEMBERED: usize = 256 << 20;
-/// The last third of a long run may hold so much more than the first.
-const FLAT: f64 = 1.1;
+/// Size of the API's page cache in bytes, enough for a run that measures speed. A long run exceeds it.
+const PAGE_CACHE: usize = 256 << 20;
+/// Goal for the peak of the last third relative to the first.
+const GROWTH_LIMIT: f64 = 1.1;
 
 impl IngesterBench {
-    /// Measures; prints what it does on the way.
+    /// Measures and prints its progress.
     ///
     /// # Errors
-    /// [`BenchError`]; a goal that is missed is none.
+    /// [`BenchError`]; a missed goal is no error.
     pub async fn run(&self) -> Result<Vec<Figure>, BenchError> {
         let folder = workspace::target_dir()?.join("bench").join("ingester");
         std::fs::create_dir_all(&folder).map_err(|source| BenchError::File {
             path: folder.clone(),
             source,
         })?;
-        let api = RandomUserApi::start(Options::unlimited().with_page_cache(REMEMBERED)).await?;
+        let api = RandomUserApi::start(Options::unlimited().with_page_cache(PAGE_CACHE)).await?;
         let replies = Replies::fetch(&api, &folder).await?;
         let formatted = self.formatted(&replies)?;
         println!("starting Kafka and the publisher");
@@ -69,11 +68,11 @@ impl IngesterBench {
         Ok(vec![formatted, delivered, memory, started])
     }
 
-    /// Two goals in one line: it is met when both are.
+    /// Two goals in one line: both must be met.
     fn formatted(&self, replies: &Replies) -> Result<Figure, BenchError> {
         let mut warmup = Warmup::default();
-        while warmup.goes_on() {
-            warmup.note(replies.formatted(self.length)?);
+        while warmup.needs_another_round() {
+            warmup.record(replies.formatted(self.length)?);
             replies.by_python(self.length)?;
         }
         let (mut ours, mut ratios) = (Vec::new(), Vec::new());
@@ -85,7 +84,7 @@ impl IngesterBench {
             ratios.push(speed / python);
         }
         if let Some(samples) = replies.samples(self.length)? {
-            println!("real replies beside the repository: {samples:.0} users/s");
+            println!("responses of the real API: {samples:.0} users/s");
         }
         println!(
             "parse and format: {} users/s, {} times Python",
@@ -93,24 +92,24 @@ impl IngesterBench {
             spread(&ratios)
         );
         let name = format!("parse + format, 1 core; {:.1} times Python", median(&ratios));
-        let mut figure = Figure::measured(name, &ours, "users/s", Goal::AtLeast(FORMATTED));
-        figure.goal = format!(">= {FORMATTED}, >= {TIMES_PYTHON} x");
+        let mut figure = Figure::measured(name, &ours, "users/s", Goal::AtLeast(FORMAT_GOAL));
+        figure.goal = format!(">= {FORMAT_GOAL}, >= {TIMES_PYTHON} x");
         figure.met = figure.met.map(|met| met && median(&ratios) >= TIMES_PYTHON);
         Ok(figure)
     }
 
     async fn delivered(&self, delivery: &Delivery) -> Result<Figure, BenchError> {
         let mut warmup = Warmup::default();
-        while warmup.goes_on() {
+        while warmup.needs_another_round() {
             let alone = delivery.publisher_alone(self.length).await?;
-            warmup.note(alone + delivery.run(self.users, "zstd").await?.users_per_second);
+            warmup.record(alone + delivery.run(self.users, "zstd").await?.users_per_second);
         }
         let mut ratios = Vec::new();
         for round in 1..=self.rounds {
             let alone = delivery.publisher_alone(self.length).await?;
             let run = delivery.run(self.users, "zstd").await?;
             println!(
-                "round {round}: publisher by itself {alone:.0} users/s, from the API {:.0} users/s, {:.1} CPU s per million",
+                "round {round}: publisher alone {alone:.0} users/s, from the API {:.0} users/s, {:.1} CPU s per million",
                 run.users_per_second,
                 run.cpu_seconds * 1e6 / run.users
             );
@@ -124,9 +123,9 @@ impl IngesterBench {
                 run.cpu_seconds * 1e6 / run.users
             );
         }
-        println!("from the API, to the publisher by itself: {}", spread(&ratios));
+        println!("from the API, to the publisher alone: {}", spread(&ratios));
         Ok(Figure::measured(
-            "API to publisher, users/s / publisher by itself",
+            "API to publisher, users/s / publisher alone",
             &ratios,
             "ratio",
             Goal::AtLeast(0.3),
@@ -152,7 +151,7 @@ impl IngesterBench {
         );
         let mut figure = Figure::measured(name, &peaks, "MiB", Goal::AtMost(48.0));
         figure.goal.push_str(", flat");
-        figure.met = figure.met.map(|met| met && median(&growths) <= FLAT);
+        figure.met = figure.met.map(|met| met && median(&growths) <= GROWTH_LIMIT);
         Ok(figure)
     }
 }

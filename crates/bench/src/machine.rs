@@ -1,4 +1,4 @@
-//! On what machine, with which versions: without that a figure is worth nothing to anybody else.
+//! The machine and the versions of a measurement.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,7 +11,7 @@ use testkit::workspace;
 
 const POM: &str = include_str!("../../testkit/servers/pom.xml");
 const PEERS: &str = include_str!("../peers/jvm/pom.xml");
-/// What is pinned there, as its users call it.
+/// Display names of the versions in the pom.
 const JVM_PEERS: [(&str, &str); 6] = [
     ("spark", "spark.version"),
     ("spark-cassandra-connector", "spark.cassandra.version"),
@@ -22,7 +22,7 @@ const JVM_PEERS: [(&str, &str); 6] = [
 ];
 const GO_PEERS: &str = include_str!("../peers/benthos/go.mod");
 const PYTHON_PEERS: &str = include_str!("../peers/python/requirements.txt");
-/// The crates that carry the work.
+/// The crates whose versions matter.
 const CRATES: [&str; 5] = [
     "rdkafka",
     "rdkafka-sys",
@@ -31,21 +31,21 @@ const CRATES: [&str; 5] = [
     "tikv-jemallocator",
 ];
 
-/// The machine that was measured on.
+/// The machine of a measurement.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Machine {
-    /// The processor's model.
+    /// The CPU model.
     pub cpu: String,
-    /// How many of its cores this machine has.
+    /// Number of cores available.
     pub cores: usize,
     /// Memory, in MiB.
     pub memory_mib: u64,
-    /// Name and release of the kernel.
+    /// Kernel name and release.
     pub kernel: String,
 }
 
 impl Machine {
-    /// This one; what `/proc` does not tell is empty.
+    /// Reads this machine. Values that `/proc` lacks are empty.
     pub fn this() -> Self {
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
         let kib: u64 = field(&read("/proc/meminfo"), "MemTotal")
@@ -60,7 +60,7 @@ impl Machine {
     }
 }
 
-/// The first `name: value` of a file of such lines.
+/// The first `name: value` line of a file.
 fn field(text: &str, name: &str) -> Option<String> {
     text.lines().find_map(|line| {
         let (found, value) = line.split_once(':')?;
@@ -68,7 +68,7 @@ fn field(text: &str, name: &str) -> Option<String> {
     })
 }
 
-/// The versions of everything that takes part. What can't be asked is left out.
+/// The versions of all components. Unknown versions are left out.
 pub fn versions() -> BTreeMap<String, String> {
     let mut versions = BTreeMap::new();
     for server in ["kafka", "cassandra"] {
@@ -87,14 +87,14 @@ pub fn versions() -> BTreeMap<String, String> {
         "--dirty",
     ]
     .map(str::to_owned);
-    versions.extend(said("git", &git).map(|it| ("affluent".to_owned(), it)));
-    versions.extend(said("rustc", &["--version".to_owned()]).map(|it| ("rustc".to_owned(), it)));
+    versions.extend(first_output_line("git", &git).map(|it| ("affluent".to_owned(), it)));
+    versions.extend(first_output_line("rustc", &["--version".to_owned()]).map(|it| ("rustc".to_owned(), it)));
     let java = jvm::executable().display().to_string();
-    versions.extend(said(&java, &["--version".to_owned()]).map(|it| ("java".to_owned(), it)));
+    versions.extend(first_output_line(&java, &["--version".to_owned()]).map(|it| ("java".to_owned(), it)));
     versions
 }
 
-/// The versions of the peers, from where they are pinned.
+/// The pinned versions of the peers.
 pub fn peer_versions() -> BTreeMap<String, String> {
     let of_jvm = JVM_PEERS
         .iter()
@@ -110,7 +110,7 @@ pub fn peer_versions() -> BTreeMap<String, String> {
     of_jvm.chain(of_go).chain(of_python).collect()
 }
 
-/// What stands between an element's tags.
+/// The text of an XML element.
 fn tagged(text: &str, tag: &str) -> Option<String> {
     let (_, rest) = text.split_once(&format!("<{tag}>"))?;
     Some(rest.split_once("</")?.0.to_owned())
@@ -122,8 +122,8 @@ fn locked(lock: &str, name: &str) -> Option<String> {
     Some(rest.split_once('"')?.0.to_owned())
 }
 
-/// The first line that a program says.
-fn said(program: &str, arguments: &[String]) -> Option<String> {
+/// The first line of a program's output.
+fn first_output_line(program: &str, arguments: &[String]) -> Option<String> {
     let output = Command::new(program).args(arguments).output().ok()?;
     output.status.success().then_some(())?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -135,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn this_machine_and_its_versions_are_told() {
+    fn machine_and_versions_are_known() {
         let machine = Machine::this();
         assert!(machine.cores > 0 && machine.memory_mib > 0, "{machine:?}");
         assert!(machine.kernel.starts_with("Linux "), "{machine:?}");
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn the_peers_are_told_as_they_are_pinned() {
+    fn peer_versions_are_the_pinned_ones() {
         let versions = peer_versions();
         assert_eq!(versions.len(), JVM_PEERS.len() + 1 + 3, "{versions:?}");
         assert!(versions["benthos"].starts_with("4.") && versions["spark"].starts_with("3.5"));
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_version_is_that_of_the_package_of_the_whole_name() {
+    fn version_belongs_to_the_exact_package_name() {
         let lock =
             "name = \"rdkafka-sys\"\nversion = \"4.10.0\"\n\nname = \"rdkafka\"\nversion = \"0.39.0\"\n";
         assert_eq!(locked(lock, "rdkafka").as_deref(), Some("0.39.0"));

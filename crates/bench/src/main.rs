@@ -1,4 +1,4 @@
-//! The command line of the benches; see `bench --help`.
+//! Entry point of the `bench` binary; see `bench --help`.
 
 use std::process::ExitCode;
 

@@ -1,25 +1,22 @@
-//! Others who do the same work, so that a figure of ours means something: each pinned, installed from its registry into
-//! the target folder when it is asked for, and set up as its own users would.
+//! Peers: other programs that do the same work, with pinned versions and the settings that their users would
+//! choose.
 //!
-//! How their settings were found, and what was looked for in vain, is told in `crates/bench/peers/README.md`. Nobody
-//! needs any of them to build or test Affluent.
+//! The first use installs each into the target folder. `crates/bench/peers/README.md` explains the settings. Builds
+//! and tests do not need them.
 
 mod benthos;
-pub mod command;
 pub mod connect;
 pub mod flink;
 mod java;
 pub mod python;
-pub mod rig;
 pub mod spark;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use clap::ValueEnum;
 use thiserror::Error;
 
-use super::leftovers;
+use super::cleanup;
 use super::publisher::benthos::BenthosError;
 use super::report::reason;
 use super::sink::{Sink, SinkError};
@@ -28,9 +25,9 @@ use testkit::servers::ArtifactError;
 use testkit::workspace::WorkspaceError;
 
 /// A peer of the streamer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Peer {
-    /// Spark Structured Streaming with the Cassandra connector: the original's way
+    /// Spark Structured Streaming with the Cassandra connector, as in the original
     Spark,
     /// Benthos, `kafka_franz` to `cassandra`
     Benthos,
@@ -44,21 +41,21 @@ impl Peer {
     /// All of them.
     pub const ALL: [Self; 4] = [Self::Spark, Self::Benthos, Self::Flink, Self::Connect];
 
-    /// Installs it if need be, with the settings that its sweep found best.
+    /// Installs the peer unless it is already installed.
     ///
     /// # Errors
-    /// When its registry does not give it, or it does not build.
+    /// When the download or the build fails.
     pub async fn install(self) -> Result<Box<dyn Sink>, PeerError> {
         let sink: Box<dyn Sink> = match self {
             Self::Spark => Box::new(spark::Spark::install().await?),
-            Self::Benthos => Box::new(benthos::Benthos::install().await?),
+            Self::Benthos => Box::new(benthos::BenthosSink::install().await?),
             Self::Flink => Box::new(flink::Flink::install().await?),
             Self::Connect => Box::new(connect::Connect::install().await?),
         };
         Ok(sink)
     }
 
-    /// Installs all that can be had, each with its best settings.
+    /// Installs all peers.
     pub async fn install_all() -> Installed {
         let mut installed = Installed::default();
         for peer in Self::ALL {
@@ -72,48 +69,18 @@ impl Peer {
         }
         installed
     }
-
-    /// The settings that its sweep compares, each as a sink with its settings for a name.
-    ///
-    /// # Errors
-    /// As [`install`](Self::install).
-    pub async fn candidates(self) -> Result<Vec<Box<dyn Sink>>, PeerError> {
-        Ok(match self {
-            Self::Spark => candidates(&spark::Spark::install().await?),
-            Self::Benthos => candidates(&benthos::Benthos::install().await?),
-            Self::Flink => candidates(&flink::Flink::install().await?),
-            Self::Connect => candidates(&connect::Connect::install().await?),
-        })
-    }
 }
 
-/// The peers that could be had.
+/// The installed peers.
 #[derive(Default)]
 pub struct Installed {
-    /// Each with its best settings.
+    /// The peers as sinks.
     pub sinks: Vec<Box<dyn Sink>>,
-    /// The others, and why not.
+    /// Peers that failed to install, with the reason.
     pub absent: BTreeMap<String, String>,
 }
 
-/// A peer with settings that its sweep varies.
-trait Tuned: Sink + Sized + 'static {
-    /// What is varied.
-    type Settings;
-
-    /// What the sweep compares.
-    fn settings() -> Vec<Self::Settings>;
-
-    /// The same peer, set up like that, with its settings for a name.
-    fn with(&self, settings: Self::Settings) -> Self;
-}
-
-fn candidates<T: Tuned>(peer: &T) -> Vec<Box<dyn Sink>> {
-    let sinks = T::settings().into_iter().map(|settings| peer.with(settings));
-    sinks.map(|sink| Box::new(sink) as Box<dyn Sink>).collect()
-}
-
-/// A peer could not be had.
+/// A peer failed to install or run.
 #[derive(Debug, Error)]
 #[allow(missing_docs, reason = "each is the error of the part it names")]
 pub enum PeerError {
@@ -125,7 +92,7 @@ pub enum PeerError {
     Process(#[from] ProcessError),
     #[error(transparent)]
     Workspace(#[from] WorkspaceError),
-    #[error("cannot use {}", path.display())]
+    #[error("failed to access {}", path.display())]
     File {
         path: PathBuf,
         #[source]
@@ -133,18 +100,18 @@ pub enum PeerError {
     },
     #[error("{what} failed:\n{log}")]
     Install { what: &'static str, log: String },
-    #[error("the producer failed:\n{0}")]
+    #[error("producer failed:\n{0}")]
     Producer(String),
 }
 
-fn file_error(path: &Path) -> impl FnOnce(std::io::Error) -> PeerError {
+pub(crate) fn file_error(path: &Path) -> impl FnOnce(std::io::Error) -> PeerError {
     let path = path.to_path_buf();
     |source| PeerError::File { path, source }
 }
 
-/// Removes what an earlier run has left, so that a sink starts fresh.
-fn forget(folder: &Path) -> Result<(), SinkError> {
-    leftovers::remove_folder(folder).map_err(|source| SinkError::File {
+/// Removes the files of an earlier run.
+fn remove_leftovers(folder: &Path) -> Result<(), SinkError> {
+    cleanup::remove_folder(folder).map_err(|source| SinkError::File {
         path: folder.to_path_buf(),
         source,
     })

@@ -1,115 +1,80 @@
-//! `scripts/bench publisher`: the door to Kafka against a bare producer loop and, with `--peers`, against Benthos and the
-//! original's loop in Python, in one run.
+//! `bench publisher`: the publisher compared with a producer baseline and, with `--peers`, with Benthos and the
+//! original's Python loop.
 
-pub mod bare;
 pub mod benthos;
 pub mod connection;
-mod contest;
 pub mod load;
-mod loops;
 pub mod noop;
-mod rig;
+mod python_loops;
+mod setup;
+mod target;
 
 use std::fmt;
 use std::time::Duration;
 
-use thiserror::Error;
-
-use super::bare::LoopError;
 use super::figures::{Figure, Goal};
 use super::machine::peer_versions;
 use super::peers::python::Producer;
 use super::report::{Report, SentLine};
 use super::usage::Cost;
-use benthos::BenthosError;
-use contest::Costs;
-use load::LoadError;
-use rig::Rig;
-use testkit::process::ProcessError;
-use testkit::servers::ServerError;
-use testkit::service::ServiceError;
-use testkit::workspace::WorkspaceError;
+use crate::error::BenchError;
+use setup::PublisherSetup;
+use target::Costs;
 
-/// How much is measured.
+/// Options of the benchmark.
 #[derive(Debug, Clone)]
 pub struct PublisherBench {
-    /// Rounds that count.
+    /// Measured rounds.
     pub rounds: usize,
-    /// How long each measurement of a round takes.
+    /// Duration of each measurement.
     pub length: Duration,
-    /// Whether Benthos and the original's loop are measured, too.
+    /// Whether Benthos and the original's loop are measured.
     pub peers: bool,
 }
 
-/// The bench could not measure.
-#[derive(Debug, Error)]
-#[allow(missing_docs, reason = "each is the error of the part it names")]
-pub enum PublisherBenchError {
-    #[error(transparent)]
-    Server(#[from] ServerError),
-    #[error(transparent)]
-    Service(#[from] ServiceError),
-    #[error(transparent)]
-    Process(#[from] ProcessError),
-    #[error(transparent)]
-    Workspace(#[from] WorkspaceError),
-    #[error(transparent)]
-    Benthos(#[from] BenthosError),
-    #[error("load on {on}")]
-    Load {
-        on: &'static str,
-        #[source]
-        source: LoadError,
-    },
-    #[error("the publisher's address {0} can't be read")]
-    Address(String),
-    #[error(transparent)]
-    Bare(#[from] LoopError),
-}
-
-/// What each contestant has carried in one round, and what it cost.
+/// Costs of one round.
 struct Round {
-    bare: Cost,
+    baseline: Cost,
     ours: Costs,
     peer: Option<Costs>,
     /// In the order of [`Producer::ALL`].
-    loops: Option<Vec<Cost>>,
+    python_loops: Option<Vec<Cost>>,
 }
 
-/// All rounds. One that a peer does not take part in to the last is as if it had never come.
+/// All rounds. A peer that misses a round has no figures.
 struct Rounds(Vec<Round>);
 
 impl PublisherBench {
-    /// Measures; prints what it does on the way.
+    /// Measures and prints its progress.
     ///
     /// # Errors
-    /// [`PublisherBenchError`]; a goal that is missed is none.
-    pub async fn run(&self) -> Result<Report, PublisherBenchError> {
-        let mut rig = Rig::start(self).await?;
-        rig.check_the_load_generator().await?;
-        let warming = rig.warm_up().await?;
-        rig.sweep().await?;
+    /// [`BenchError`]; a missed goal is no error.
+    pub async fn run(&self) -> Result<Report, BenchError> {
+        let mut setup = PublisherSetup::start(self).await?;
+        setup.check_load_generator().await?;
+        let warming = setup.warm_up().await?;
+        setup.sweep().await?;
         let mut rounds = Rounds(Vec::new());
         for round in 0..self.rounds {
-            rounds.0.push(rig.round(round).await?);
+            rounds.0.push(setup.round(round).await?);
         }
         let (mut latencies, mut peaks) = (Vec::new(), Vec::new());
         for _ in 0..self.rounds {
-            latencies.push(rig.latency().await?);
+            latencies.push(setup.latency().await?);
         }
         for round in 0..self.rounds {
-            peaks.push(rig.full_load(round).await?);
+            peaks.push(setup.full_load(round).await?);
         }
-        let ready = rig.start_to_ready().await?;
+        let ready = setup.start_to_ready().await?;
         let mut report = Report::new("publisher")
             .set("rounds", &self.rounds)
             .set("rounds to warm up", &warming)
             .set("seconds of each measurement", &self.length.as_secs())
-            .set("linger of the bare loop, ms", &rig.linger_ms());
+            .set("linger of the baseline, ms", &setup.linger_ms());
         if self.peers {
             report.versions.extend(peer_versions());
         }
-        report.absent.clone_from(rig.absent());
+        report.absent.clone_from(setup.absent());
         report.sent = rounds.sent();
         report.figures = rounds.figures();
         report.figures.extend([
@@ -134,8 +99,8 @@ impl Rounds {
         let speed = Cost::rows_per_second;
         vec![
             ratio(
-                "records/s in requests of 100, publisher / bare loop",
-                self.each(|round| Some(speed(&round.ours.many) / speed(&round.bare))),
+                "records/s in requests of 100, publisher / baseline",
+                self.each(|round| Some(speed(&round.ours.many) / speed(&round.baseline))),
                 0.7,
             ),
             ratio(
@@ -151,10 +116,10 @@ impl Rounds {
         ]
     }
 
-    /// Everyone's own figures.
+    /// The figures of each participant.
     fn sent(&self) -> Vec<SentLine> {
         let mut lines = vec![
-            SentLine::of("bare producer loop", &self.each(|round| Some(round.bare))),
+            SentLine::of("producer baseline", &self.each(|round| Some(round.baseline))),
             SentLine::of(
                 "publisher, requests of 100",
                 &self.each(|round| Some(round.ours.many)),
@@ -173,13 +138,13 @@ impl Rounds {
             ),
         ];
         for (place, producer) in Producer::ALL.into_iter().enumerate() {
-            let costs = self.each(|round| round.loops.as_ref()?.get(place).copied());
+            let costs = self.each(|round| round.python_loops.as_ref()?.get(place).copied());
             lines.push(SentLine::of(&producer.name(), &costs));
         }
         lines.into_iter().flatten().collect()
     }
 
-    /// Of each round; nothing if one of them has none.
+    /// One value of each round; empty if a round lacks it.
     fn each<T>(&self, of: impl Fn(&Round) -> Option<T>) -> Vec<T> {
         let all: Option<Vec<T>> = self.0.iter().map(of).collect();
         all.unwrap_or_default()
@@ -188,12 +153,12 @@ impl Rounds {
 
 impl fmt::Display for Round {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let bare = self.bare.rows_per_second();
-        write!(f, "bare loop {bare:.0} records/s, publisher {}", self.ours)?;
+        let baseline = self.baseline.rows_per_second();
+        write!(f, "baseline {baseline:.0} records/s, publisher {}", self.ours)?;
         if let Some(peer) = &self.peer {
             write!(f, ", Benthos {peer}")?;
         }
-        for (producer, cost) in Producer::ALL.into_iter().zip(self.loops.iter().flatten()) {
+        for (producer, cost) in Producer::ALL.into_iter().zip(self.python_loops.iter().flatten()) {
             write!(f, ", {} {:.0}", producer.name(), cost.rows_per_second())?;
         }
         Ok(())

@@ -1,51 +1,52 @@
-//! `scripts/bench quick`: a few ratios in a few minutes, against those that are committed. Ratios of one run hardly
-//! depend on the machine, so a fall of one is ours.
+//! `bench quick`: compares a few ratios with the committed ones, in a few minutes.
+//!
+//! Ratios within one run hardly depend on the machine, so a drop is a regression.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use thiserror::Error;
 
+use super::baseline::sweep::GATE_SETTINGS;
 use super::chain::ChainBench;
-use super::field::Field;
+use super::env::BenchEnv;
 use super::figures::Figure;
 use super::machine::Machine;
 use super::report::Report;
 use super::spread::Spread;
 use super::streamer::StreamerBench;
-use super::streamer::sweep::SAME;
 use crate::error::BenchError;
 
-/// A ratio may be so much worse than the committed one, in shares of it.
-pub const FALL: f64 = 0.20;
+/// Maximum relative regression of a ratio.
+pub const MAX_REGRESSION: f64 = 0.20;
 
-/// What is said of one ratio.
+/// Verdict on one ratio.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Verdict {
-    /// It holds.
-    Held,
+    /// No regression.
+    Passed,
     /// Worse by this share.
-    Fallen(f64),
-    /// Measured then, and not now.
+    Regressed(f64),
+    /// Committed, but not measured now.
     Missing,
-    /// Its rounds lie too far apart to tell.
-    Unsure,
+    /// Worse in the median, but not in every round.
+    Inconclusive,
 }
 
-/// How one ratio compares.
+/// Comparison of one ratio.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Comparison {
     /// Its name.
     pub name: String,
-    /// What it was.
+    /// The committed value.
     pub was: f64,
-    /// What it is; none: not measured.
+    /// The measured value; none if not measured.
     pub is: Option<f64>,
-    /// What that means.
+    /// The verdict.
     pub verdict: Verdict,
 }
 
-/// Holds what was measured against what is committed, ratio by ratio of the committed ones.
+/// Compares the measured ratios with the committed ones.
 pub fn compare(committed: &[Figure], measured: &[Figure]) -> Vec<Comparison> {
     let ratios = committed.iter().filter(|figure| figure.unit == "ratio");
     ratios
@@ -67,12 +68,12 @@ fn compared(figure: &Figure, was: f64, measured: &[Figure]) -> Comparison {
         None => Verdict::Missing,
         Some(now) => {
             let best = if less_is_better { now.min } else { now.max };
-            let (fallen, at_best) = (worse(now.median), worse(best));
-            match (fallen > FALL, at_best > FALL) {
-                (false, _) => Verdict::Held,
-                (true, true) => Verdict::Fallen(fallen),
-                // One of the rounds was as good as ever.
-                (true, false) => Verdict::Unsure,
+            let (regression, best_regression) = (worse(now.median), worse(best));
+            match (regression > MAX_REGRESSION, best_regression > MAX_REGRESSION) {
+                (false, _) => Verdict::Passed,
+                (true, true) => Verdict::Regressed(regression),
+                // The best round shows no regression.
+                (true, false) => Verdict::Inconclusive,
             }
         }
     };
@@ -84,25 +85,25 @@ fn compared(figure: &Figure, was: f64, measured: &[Figure]) -> Comparison {
     }
 }
 
-/// The rounds of a figure; one that has none is its own round.
+/// The spread of a figure; a figure without rounds is its own spread.
 fn middle(figure: &Figure) -> Option<Spread> {
     figure.spread.or_else(|| Spread::of(&[figure.value?]))
 }
 
 impl Comparison {
-    /// Whether the gate lets it pass.
+    /// Whether the gate passes.
     pub fn passes(&self) -> bool {
-        matches!(self.verdict, Verdict::Held | Verdict::Unsure)
+        matches!(self.verdict, Verdict::Passed | Verdict::Inconclusive)
     }
 
-    /// As a line of the table.
+    /// The row of the table.
     pub fn line(&self) -> String {
         let is = self.is.map_or_else(|| "-".to_owned(), |is| format!("{is:.3}"));
         let verdict = match self.verdict {
-            Verdict::Held => "holds".to_owned(),
-            Verdict::Fallen(share) => format!("FALLEN by {:.0} %", share * 100.0),
+            Verdict::Passed => "passed".to_owned(),
+            Verdict::Regressed(share) => format!("REGRESSED by {:.0} %", share * 100.0),
             Verdict::Missing => "MISSING".to_owned(),
-            Verdict::Unsure => "lower, but not in every round".to_owned(),
+            Verdict::Inconclusive => "worse, but not in every round".to_owned(),
         };
         format!("{:<58} was {:>7.3}, is {is:>7}  {verdict}", self.name, self.was)
     }
@@ -111,27 +112,27 @@ impl Comparison {
 /// The gate can't compare.
 #[derive(Debug, Error)]
 pub enum GateError {
-    /// What competes for two cores does not for four: not even ratios are the same.
+    /// Ratios depend on the number of cores.
     #[error(
-        "{} was measured on {committed} cores, and here are {here}: their ratios do not compare; run it as `taskset -c \
-         0-{}`, or measure the reference again with --out",
+        "{} was measured on {committed} cores, this machine has {here}: run it with `taskset -c 0-{}`, or measure a new \
+         reference with --out",
         against.display(),
         committed.saturating_sub(1)
     )]
     Cores {
         /// The committed result.
         against: PathBuf,
-        /// Its machine's cores.
+        /// Its number of cores.
         committed: usize,
-        /// Those of this one that may be used.
+        /// The number of cores available here.
         here: usize,
     },
 }
 
-/// Whether a result of this machine compares with the committed one; asked before anything is measured.
+/// Checks whether this machine is comparable with the committed one, before any measurement.
 ///
 /// # Errors
-/// [`GateError`], which says why not.
+/// [`GateError`]
 pub fn comparable(against: &Path, committed: &Machine, here: &Machine) -> Result<(), GateError> {
     if committed.cores == here.cores {
         return Ok(());
@@ -143,12 +144,12 @@ pub fn comparable(against: &Path, committed: &Machine, here: &Machine) -> Result
     })
 }
 
-/// How much is measured.
+/// Options of the benchmark.
 #[derive(Debug, Clone)]
 pub struct QuickBench {
-    /// Records of a backlog, and users of a run.
+    /// Records of a backlog and users of a run.
     pub records: u64,
-    /// Rounds that count.
+    /// Measured rounds.
     pub rounds: usize,
 }
 
@@ -164,8 +165,8 @@ impl QuickBench {
             steady: Duration::ZERO,
             large: 0,
         };
-        let mut field = Field::start(1, 1).await?;
-        let mut figures = streamer.against_ceiling(&mut field).await?.figures;
+        let mut env = BenchEnv::start(1, 1).await?;
+        let mut figures = streamer.against_baseline(&mut env).await?.figures;
         let chain = ChainBench {
             users: self.records,
             records: self.records,
@@ -173,15 +174,15 @@ impl QuickBench {
             singles: 0,
             steady: Duration::ZERO,
         };
-        let (through, split) = chain.through_only(&mut field).await?;
+        let (through, breakdown) = chain.throughput_only(&mut env).await?;
         figures.push(through);
         figures.retain(|figure| figure.unit == "ratio");
         let mut report = Report::new("quick")
             .set("records", &self.records)
             .set("rounds", &self.rounds)
-            .set("bare loop", &format!("{SAME:?}"));
+            .set("baseline", &format!("{GATE_SETTINGS:?}"));
         report.figures = figures;
-        report.split = split;
+        report.breakdown = breakdown;
         Ok(report)
     }
 }
@@ -202,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ratio_that_is_a_fifth_lower_has_fallen() {
+    fn ratio_lower_by_a_fifth_has_regressed() {
         let was = ratio("speed", &[1.0, 1.0, 1.0], Goal::AtLeast(0.9));
         let is = |median: f64| {
             ratio(
@@ -211,33 +212,33 @@ mod tests {
                 Goal::AtLeast(0.9),
             )
         };
-        assert_eq!(verdict(&was, &is(0.85)), Verdict::Held);
-        assert_eq!(verdict(&was, &is(3.0)), Verdict::Held);
-        assert!(matches!(verdict(&was, &is(0.75)), Verdict::Fallen(share) if (share - 0.25).abs() < 1e-9));
+        assert_eq!(verdict(&was, &is(0.85)), Verdict::Passed);
+        assert_eq!(verdict(&was, &is(3.0)), Verdict::Passed);
+        assert!(matches!(verdict(&was, &is(0.75)), Verdict::Regressed(share) if (share - 0.25).abs() < 1e-9));
     }
 
     #[test]
-    fn where_less_is_better_more_has_fallen() {
+    fn higher_cost_has_regressed() {
         let was = ratio("cost", &[1.0], Goal::AtMost(1.5));
         assert_eq!(
             verdict(&was, &ratio("cost", &[0.5], Goal::AtMost(1.5))),
-            Verdict::Held
+            Verdict::Passed
         );
         assert!(matches!(
             verdict(&was, &ratio("cost", &[1.3], Goal::AtMost(1.5))),
-            Verdict::Fallen(_)
+            Verdict::Regressed(_)
         ));
     }
 
     #[test]
-    fn one_round_that_is_as_good_as_ever_leaves_a_doubt() {
+    fn one_good_round_makes_a_regression_inconclusive() {
         let was = ratio("speed", &[1.0], Goal::AtLeast(0.9));
         let is = ratio("speed", &[0.6, 0.7, 1.0], Goal::AtLeast(0.9));
-        assert_eq!(verdict(&was, &is), Verdict::Unsure);
+        assert_eq!(verdict(&was, &is), Verdict::Inconclusive);
     }
 
     #[test]
-    fn a_ratio_that_is_no_longer_measured_does_not_pass() {
+    fn missing_ratio_does_not_pass() {
         let was = ratio("speed", &[1.0], Goal::AtLeast(0.9));
         let comparisons = compare(&[was], &[]);
         assert_eq!(comparisons[0].verdict, Verdict::Missing);
@@ -245,22 +246,22 @@ mod tests {
     }
 
     #[test]
-    fn machines_of_different_cores_are_not_compared() {
+    fn machines_with_other_core_counts_are_refused() {
         let of = |cores: usize| Machine {
             cores,
             ..Machine::default()
         };
         let against = Path::new("docs/benchmarks/quick.json");
         assert!(comparable(against, &of(2), &of(2)).is_ok());
-        let refused = comparable(against, &of(2), &of(4)).unwrap_err().to_string();
+        let error = comparable(against, &of(2), &of(4)).unwrap_err().to_string();
         assert!(
-            refused.contains("on 2 cores, and here are 4") && refused.contains("taskset -c 0-1"),
-            "{refused}"
+            error.contains("on 2 cores, this machine has 4") && error.contains("taskset -c 0-1"),
+            "{error}"
         );
     }
 
     #[test]
-    fn the_committed_reference_is_read() {
+    fn committed_reference_is_readable() {
         let path = testkit::workspace::root()
             .unwrap()
             .join("docs/benchmarks/quick.json");
@@ -270,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_ratio_is_not_compared() {
+    fn only_ratios_are_compared() {
         let was = Figure::measured("p99", &[4.0], "ms", Goal::AtMost(10.0));
         assert!(compare(&[was], &[]).is_empty());
         let never = ratio("against a peer", &[], Goal::AtLeast(5.0));

@@ -1,5 +1,4 @@
-//! The result of a bench, whole: what was measured, on what, with what, and every figure. Pictures are drawn from it, so
-//! that they can be drawn again without measuring.
+//! The result of a benchmark: machine, versions, configuration and all figures. Pictures can be redrawn from it.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,20 +13,23 @@ use super::spread::Spread;
 use super::usage::Cost;
 use crate::error::BenchError;
 
-/// One bench's result.
+/// The result of one benchmark.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Report {
-    /// The bench's name, as on the command line.
+    /// The benchmark's name on the command line.
     pub bench: String,
     /// When it ended.
     pub at: Timestamp,
-    /// On what.
+    /// The machine.
     pub machine: Machine,
-    /// With what.
+    /// Versions of all components.
+    #[serde(default)]
     pub versions: BTreeMap<String, String>,
-    /// How much was measured, and how.
+    /// The benchmark's options.
+    #[serde(default)]
     pub configuration: BTreeMap<String, String>,
     /// The goal table.
+    #[serde(default)]
     pub figures: Vec<Figure>,
     /// Backlogs drained.
     #[serde(default)]
@@ -41,68 +43,68 @@ pub struct Report {
     /// Memory over time.
     #[serde(default)]
     pub memory: Vec<MemoryLine>,
-    /// How the work grows.
+    /// The growth points.
     #[serde(default)]
     pub growth: Vec<GrowthPoint>,
-    /// Where the time of a run through the whole chain went.
+    /// The time breakdown of a run through the chain.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub split: Vec<SplitLine>,
-    /// Who could not be measured, and why not.
+    pub breakdown: Vec<BreakdownLine>,
+    /// Participants that could not be measured, with the reason.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub absent: BTreeMap<String, String>,
 }
 
-/// One quantity of the runs through the whole chain, over all rounds.
+/// One quantity of the runs through the chain, over all rounds.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct SplitLine {
-    /// What it is.
+pub struct BreakdownLine {
+    /// Its name.
     pub name: String,
     /// Its unit.
     pub unit: String,
-    /// What the rounds gave.
-    pub seen: Spread,
+    /// The spread of the rounds.
+    pub spread: Spread,
 }
 
 /// A backlog drained, over all rounds.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct DrainLine {
-    /// Who drained it.
+    /// The sink.
     pub name: String,
-    /// A bare loop, which nothing can beat by much, and which reads no topic.
-    pub ceiling: bool,
+    /// Whether it is a baseline, which reads no topic.
+    pub baseline: bool,
     /// Records in the backlog.
     pub records: u64,
     /// From the first row to the last.
     pub rows_per_second: Spread,
-    /// Processor seconds for a million rows.
+    /// CPU seconds for a million rows.
     pub cpu_per_million: Spread,
-    /// The most memory.
+    /// Peak memory.
     pub peak_mib: Spread,
-    /// From the start of the process to the first row; none for a loop that connects before it counts.
+    /// Seconds from the start of the process to the first row; none for a baseline.
     pub first_row_seconds: Option<Spread>,
 }
 
 /// Records sent to Kafka in one way, over all rounds.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SentLine {
-    /// Who sent them, and how.
+    /// The sender and its mode.
     pub name: String,
-    /// Acknowledged by Kafka.
+    /// Records/s acknowledged by Kafka.
     pub records_per_second: Spread,
-    /// Processor seconds for a million records, without those of Kafka and of the callers.
+    /// CPU seconds for a million records, without Kafka and the callers.
     pub cpu_per_million: Spread,
-    /// The most memory.
+    /// Peak memory.
     pub peak_mib: Spread,
 }
 
-/// Latency from the moment at which a record was to be sent until its row is seen, at one rate.
+/// Latency at one rate, from a record's due time until its row is visible.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct LatencyPoint {
-    /// Who wrote the rows.
+    /// The sink.
     pub name: String,
     /// Records a second.
     pub rate: u64,
-    /// Rows that were looked for.
+    /// Probed rows.
     pub probes: u64,
     /// Milliseconds.
     pub p50_ms: f64,
@@ -112,32 +114,32 @@ pub struct LatencyPoint {
     pub p99_ms: f64,
     /// Milliseconds.
     pub max_ms: f64,
-    /// Whether it kept up: the rows of the last third came about as soon as those of the first, and none was missing.
+    /// Whether the sink kept up: no row is missing, and the last third was not much later than the first.
     pub kept_up: bool,
 }
 
 /// Memory of one process, or of several together, over time.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct MemoryLine {
-    /// Whose.
+    /// The processes.
     pub name: String,
-    /// Seconds since the start, and MiB then.
+    /// Seconds since the start, with the MiB at that time.
     pub samples: Vec<(f64, f64)>,
 }
 
-/// Our streamer's drain at one point of one axis, the other axes at their usual place.
+/// The streamer's drain at one point of one dimension.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct GrowthPoint {
-    /// What grows, with its unit: `records`, `partitions`, ….
+    /// The dimension with its unit, such as `partitions`.
     pub axis: String,
-    /// How far.
+    /// The value of the dimension.
     pub at: f64,
-    /// What was seen there.
+    /// The drain at this point.
     pub drain: DrainLine,
 }
 
 impl Report {
-    /// An empty one of this machine and these versions.
+    /// An empty report of this machine and these versions.
     pub fn new(bench: &str) -> Self {
         Self {
             bench: bench.to_owned(),
@@ -148,26 +150,26 @@ impl Report {
         }
     }
 
-    /// Notes how something was set.
+    /// Adds an option to the configuration.
     #[must_use]
     pub fn set(mut self, name: &str, value: &impl std::fmt::Display) -> Self {
         self.configuration.insert(name.to_owned(), value.to_string());
         self
     }
 
-    /// Reads one.
+    /// Reads a report.
     ///
     /// # Errors
-    /// When the file can't be read, or is none.
+    /// When the file can't be read or parsed.
     pub fn read(path: &Path) -> Result<Self, BenchError> {
         let text = fs::read(path).map_err(BenchError::file(path))?;
-        serde_json::from_slice(&text).map_err(|source| BenchError::NoReport {
+        serde_json::from_slice(&text).map_err(|source| BenchError::InvalidReport {
             path: path.to_owned(),
             source,
         })
     }
 
-    /// Writes it, so that it can be read in a diff.
+    /// Writes the report as indented JSON.
     ///
     /// # Errors
     /// When the file can't be written.
@@ -178,99 +180,12 @@ impl Report {
         let text = serde_json::to_string_pretty(self).unwrap_or_default();
         fs::write(path, text + "\n").map_err(BenchError::file(path))
     }
-
-    /// Prints machine, versions and configuration, each on a line.
-    pub fn print_conditions(&self) {
-        let Machine {
-            cpu,
-            cores,
-            memory_mib,
-            kernel,
-        } = &self.machine;
-        let pairs = |pairs: &BTreeMap<String, String>| {
-            let all: Vec<_> = pairs
-                .iter()
-                .map(|(name, value)| format!("{name} {value}"))
-                .collect();
-            all.join(", ")
-        };
-        println!("\nmachine: {cpu}, {cores} cores, {memory_mib} MiB, {kernel}");
-        println!("versions: {}", pairs(&self.versions));
-        println!("configuration: {}", pairs(&self.configuration));
-    }
-
-    /// Prints what was drained and followed, as tables.
-    pub fn print_tables(&self) {
-        if !self.drains.is_empty() || !self.growth.is_empty() {
-            println!(
-                "\n{:<34} {:>24} {:>20} {:>18} {:>16}",
-                "drain", "rows/s", "CPU s per million", "peak MiB", "first row, s"
-            );
-        }
-        for drain in &self.drains {
-            println!(
-                "{:<34} {}",
-                format!("{}, {}", drain.name, drain.records),
-                drain.columns()
-            );
-        }
-        for GrowthPoint { axis, at, drain } in &self.growth {
-            println!("{:<34} {}", format!("{axis}: {at}"), drain.columns());
-        }
-        if !self.sent.is_empty() {
-            println!(
-                "\n{:<40} {:>24} {:>20} {:>18}",
-                "sent to Kafka", "records/s", "CPU s per million", "peak MiB"
-            );
-        }
-        for line in &self.sent {
-            println!(
-                "{:<40} {:>24} {:>20} {:>18}",
-                line.name,
-                column(&line.records_per_second, 0),
-                column(&line.cpu_per_million, 2),
-                column(&line.peak_mib, 1)
-            );
-        }
-        self.print_latencies();
-        if !self.split.is_empty() {
-            println!("\n{:<58} seen", "through the whole chain");
-        }
-        for line in &self.split {
-            println!("{:<58} {}", line.name, line.told());
-        }
-        for (name, reason) in &self.absent {
-            println!("\n{name}: not measured: {reason}");
-        }
-    }
-
-    fn print_latencies(&self) {
-        if !self.latencies.is_empty() {
-            println!(
-                "\n{:<24} {:>10} {:>9} {:>9} {:>9} {:>9} {:>7}",
-                "latency, ms", "records/s", "p50", "p90", "p99", "most", "probes"
-            );
-        }
-        for point in &self.latencies {
-            println!(
-                "{:<24} {:>10} {:>9.1} {:>9.1} {:>9.1} {:>9.1} {:>7}{}",
-                point.name,
-                point.rate,
-                point.p50_ms,
-                point.p90_ms,
-                point.p99_ms,
-                point.max_ms,
-                point.probes,
-                if point.kept_up { "" } else { "  did not keep up" }
-            );
-        }
-    }
 }
 
-impl SplitLine {
-    /// `median unit (least to most)`.
-    pub fn told(&self) -> String {
-        let Spread { median, min, max, .. } = self.seen;
+impl BreakdownLine {
+    /// `median unit (min to max)`.
+    pub fn summary(&self) -> String {
+        let Spread { median, min, max, .. } = self.spread;
         format!(
             "{} {} ({} to {})",
             round(median),
@@ -281,7 +196,7 @@ impl SplitLine {
     }
 }
 
-/// Why something was not measured, in one line: an error with its causes, without the log that may come with it.
+/// An error with its causes in one line, without its log.
 pub fn reason(error: &dyn std::error::Error) -> String {
     const LONGEST: usize = 300;
     let mut text = error.to_string();
@@ -295,7 +210,7 @@ pub fn reason(error: &dyn std::error::Error) -> String {
     line.chars().take(LONGEST).collect()
 }
 
-/// Of these rounds rows/s, processor seconds for a million rows, and the most memory.
+/// Rows/s, CPU seconds for a million rows, and peak memory of the rounds.
 pub(super) fn spreads(rounds: &[Cost]) -> Option<[Spread; 3]> {
     let each = |of: fn(&Cost) -> f64| Spread::of(&rounds.iter().map(of).collect::<Vec<_>>());
     Some([
@@ -306,7 +221,7 @@ pub(super) fn spreads(rounds: &[Cost]) -> Option<[Spread; 3]> {
 }
 
 impl SentLine {
-    /// None where there are no rounds, or one tells no cost.
+    /// None without rounds or if a round has no cost.
     pub fn of(name: &str, rounds: &[Cost]) -> Option<Self> {
         let [records_per_second, cpu_per_million, peak_mib] = spreads(rounds)?;
         Some(Self {
@@ -318,36 +233,13 @@ impl SentLine {
     }
 }
 
-impl DrainLine {
-    fn columns(&self) -> String {
-        let first = self
-            .first_row_seconds
-            .as_ref()
-            .map_or_else(|| "-".to_owned(), |it| column(it, 2));
-        format!(
-            "{:>24} {:>20} {:>18} {first:>16}",
-            column(&self.rows_per_second, 0),
-            column(&self.cpu_per_million, 2),
-            column(&self.peak_mib, 1)
-        )
-    }
-}
-
-fn column(spread: &Spread, digits: usize) -> String {
-    let wide = if spread.is_narrow() { "" } else { " wide" };
-    format!(
-        "{:.digits$} ({:.digits$}-{:.digits$}){wide}",
-        spread.median, spread.min, spread.max
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::figures::Goal;
 
     #[test]
-    fn what_is_written_is_read_again() {
+    fn report_round_trips_through_json() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("of").join("chain.json");
         let mut report = Report::new("chain").set("rounds", &3);
@@ -360,27 +252,27 @@ mod tests {
     }
 
     #[test]
-    fn a_reason_is_one_line_with_all_its_causes() {
+    fn reason_is_one_line_with_all_causes() {
         let source = serde_json::from_str::<u8>("x").unwrap_err();
-        let error = BenchError::NoReport {
+        let error = BenchError::InvalidReport {
             path: "a.json".into(),
             source,
         };
-        let told = reason(&error);
+        let summary = reason(&error);
         assert!(
-            told.starts_with("a.json is no result of a bench: expected value"),
-            "{told}"
+            summary.starts_with("failed to parse a.json as a benchmark result: expected value"),
+            "{summary}"
         );
         let error = BenchError::Incomplete("one\n\n  two".to_owned());
-        assert_eq!(reason(&error), "the run is not complete:; one; two");
+        assert_eq!(reason(&error), "incomplete run:; one; two");
     }
 
     #[test]
-    fn a_file_that_is_no_report_is_named() {
+    fn invalid_report_error_names_the_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("some.json");
         std::fs::write(&path, "{}").unwrap();
         let error = Report::read(&path).unwrap_err().to_string();
-        assert!(error.contains("some.json is no result of a bench"), "{error}");
+        assert!(error.contains("some.json as a benchmark result"), "{error}");
     }
 }

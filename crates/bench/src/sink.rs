@@ -1,4 +1,4 @@
-//! What stands between the topic and the table: our streamer, or a peer that does the same work.
+//! A sink writes a topic to a table: the streamer or one of its peers.
 
 use std::any::Any;
 use std::net::SocketAddr;
@@ -13,8 +13,8 @@ use testkit::workspace::WorkspaceError;
 
 /// Where a sink reads and writes.
 #[derive(Debug, Clone)]
-pub struct Site {
-    /// `host:port` of a broker, or several of them with commas between.
+pub struct SinkConfig {
+    /// `host:port` of the brokers, separated by commas.
     pub brokers: String,
     /// The topic, which exists.
     pub topic: String,
@@ -24,60 +24,60 @@ pub struct Site {
     pub cassandra: SocketAddr,
     /// The keyspace, which exists.
     pub keyspace: String,
-    /// How it is replicated, as CQL's map.
+    /// The keyspace's replication, as a CQL map.
     pub replication: String,
     /// The table, which exists and has the streamer's columns.
     pub table: String,
-    /// For logs, checkpoints and configuration of this run.
+    /// Folder for logs, checkpoints and configuration.
     pub folder: PathBuf,
 }
 
-/// Something that writes the topic's records to the table: started fresh, from the earliest offset, and stopped.
+/// A program that writes a topic's records to a table, from the earliest offset.
 pub trait Sink {
-    /// For tables and pictures.
+    /// The display name.
     fn name(&self) -> &str;
 
-    /// How it is set up, in words, for the report.
+    /// The settings, for the report.
     fn describe(&self) -> String;
 
-    /// The most records of a backlog that it is given: of the slowest a round would take half an hour.
+    /// The maximum backlog, lower for a slow sink.
     fn most_records(&self) -> u64 {
         u64::MAX
     }
 
-    /// Starts it. Returns once its processes are started; they need not be ready.
+    /// Starts the sink's processes without waiting for readiness.
     ///
     /// # Errors
-    /// When what it needs is absent, or a process can't be started.
-    fn start(&self, site: &Site) -> Result<Running, SinkError>;
+    /// When a dependency is missing or a process fails to start.
+    fn start(&self, config: &SinkConfig) -> Result<RunningSink, SinkError>;
 }
 
-/// A sink could not be started or stopped.
+/// A sink failed to start, run or stop.
 #[derive(Debug, Error)]
 pub enum SinkError {
-    /// A process can't be started, signalled or waited for.
+    /// A process failed.
     #[error(transparent)]
     Process(#[from] ProcessError),
-    /// The streamer can't be started.
+    /// The streamer failed to start.
     #[error(transparent)]
     Service(#[from] ServiceError),
-    /// No binary, or no folder.
+    /// A binary or a folder is missing.
     #[error(transparent)]
     Workspace(#[from] WorkspaceError),
-    /// A file of the sink's can't be read or written.
-    #[error("use {}", path.display())]
+    /// A file of the sink is inaccessible.
+    #[error("failed to access {}", path.display())]
     File {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         #[source]
         source: std::io::Error,
     },
-    /// What it needs is absent, such as a program or a package.
+    /// A dependency is missing, such as a program or a package.
     #[error("{0}")]
     Absent(String),
-    /// It ended although nobody asked.
-    #[error("{name} ended by itself:\n{log}")]
+    /// A process ended unexpectedly.
+    #[error("{name} ended unexpectedly:\n{log}")]
     Ended {
         /// The process.
         name: String,
@@ -86,58 +86,57 @@ pub enum SinkError {
     },
 }
 
-/// A JVM that has been asked to end does so within this, or is killed.
-const GOODBYE: Duration = Duration::from_secs(20);
-/// So many lines of a log are looked through for the sign of a failure: more than come between two looks.
-const TOLD: usize = 400;
+/// Time between `SIGTERM` and `SIGKILL`.
+const STOP_TIMEOUT: Duration = Duration::from_secs(20);
+/// Lines of the log that are searched for the fatal line, more than a sink logs between two checks.
+const SEARCHED_LINES: usize = 400;
 
-/// A started sink: its processes, whose CPU seconds and memory are counted with their children's. Dropped, they are
-/// killed.
-pub struct Running {
+/// A started sink. CPU and memory include child processes. Dropping it kills the processes.
+pub struct RunningSink {
     processes: Vec<Child>,
-    /// What the first process's log says when it goes on without doing its work.
+    /// The log line of the first process when it continues without working.
     fatal: Option<&'static str>,
-    kept: Vec<Box<dyn Any + Send + Sync>>,
+    resources: Vec<Box<dyn Any + Send + Sync>>,
 }
 
-impl Running {
-    /// Of these processes; the first is the one whose log is shown when something goes wrong.
+impl RunningSink {
+    /// Creates a sink of these processes. Errors show the log of the first.
     pub fn new(processes: Vec<Child>) -> Self {
         Self {
             processes,
             fatal: None,
-            kept: Vec::new(),
+            resources: Vec::new(),
         }
     }
 
-    /// A process that lives on when its work has ended says so in its log: this, which counts as its end.
+    /// Treats this log line as the end of the process.
     #[must_use]
-    pub fn fails_at(self, sign: &'static str) -> Self {
+    pub fn with_fatal_log(self, sign: &'static str) -> Self {
         Self {
             fatal: Some(sign),
             ..self
         }
     }
 
-    /// Of a service of ours, whose ports are kept.
+    /// Creates a sink of a service and keeps its ports leased.
     pub fn of(service: Service) -> Self {
         Self::of_all(vec![service])
     }
 
-    /// The same of several.
+    /// Creates a sink of several services.
     pub fn of_all(mut services: Vec<Service>) -> Self {
         let processes = services.iter_mut().filter_map(Service::take_child).collect();
         Self::new(processes).keep(services)
     }
 
-    /// Holds on to something, such as a port or a folder, until the processes have ended.
+    /// Keeps a resource, such as a port or a folder, until the processes have ended.
     #[must_use]
-    pub fn keep(mut self, kept: impl Any + Send + Sync) -> Self {
-        self.kept.push(Box::new(kept));
+    pub fn keep(mut self, resources: impl Any + Send + Sync) -> Self {
+        self.resources.push(Box::new(resources));
         self
     }
 
-    /// The process ids, without their children's.
+    /// The process ids, without children.
     pub fn pids(&self) -> Vec<u32> {
         self.processes.iter().map(Child::pid).collect()
     }
@@ -149,14 +148,14 @@ impl Running {
             .map_or_else(String::new, |child| child.last_lines(count))
     }
 
-    /// Whether all still run and do their work.
+    /// Checks that all processes are working.
     ///
     /// # Errors
-    /// [`SinkError::Ended`] with the log of the one that does not.
+    /// [`SinkError::Ended`] with the log of the process.
     pub fn check(&self) -> Result<(), SinkError> {
         let idle = self.fatal.and_then(|sign| {
             let child = self.processes.first()?;
-            child.last_lines(TOLD).contains(sign).then_some(child)
+            child.last_lines(SEARCHED_LINES).contains(sign).then_some(child)
         });
         let ended = self.processes.iter().find(|child| !child.is_running());
         match ended.or(idle) {
@@ -168,13 +167,13 @@ impl Running {
         }
     }
 
-    /// `SIGTERM` for each, and `SIGKILL` for those that do not end of it.
+    /// Sends `SIGTERM` to each process, and `SIGKILL` after a timeout.
     ///
     /// # Errors
-    /// When one is left that takes no signal.
+    /// When a process can't be signalled.
     pub async fn stop(self) -> Result<(), SinkError> {
         for child in &self.processes {
-            match child.terminate(GOODBYE).await {
+            match child.terminate(STOP_TIMEOUT).await {
                 Err(ProcessError::StillRunning { .. }) => drop(child.kill().await?),
                 Ok(_) | Err(ProcessError::Ended { .. }) => {}
                 Err(error) => return Err(error.into()),
@@ -184,10 +183,10 @@ impl Running {
     }
 }
 
-/// Our streamer, as it comes; several of them share the partitions as one group.
+/// The streamer with its default settings. Several replicas share one group.
 #[derive(Debug, Clone, Copy)]
 pub struct Streamer {
-    /// How many.
+    /// Number of replicas.
     pub replicas: usize,
 }
 
@@ -198,28 +197,28 @@ impl Default for Streamer {
 }
 
 impl Streamer {
-    /// Starts them; they need not be ready.
+    /// Starts the replicas without waiting for readiness.
     ///
     /// # Errors
-    /// When a process can't be started.
-    pub fn members(self, site: &Site) -> Result<Vec<Service>, SinkError> {
+    /// When a process fails to start.
+    pub fn members(self, config: &SinkConfig) -> Result<Vec<Service>, SinkError> {
         let start = |replica: usize| {
-            let options = Self::options(site).log_name(format!("streamer-{replica}"));
+            let options = Self::options(config).log_name(format!("streamer-{replica}"));
             Ok(Service::start(&options)?)
         };
         (1..=self.replicas).map(start).collect()
     }
 
-    /// How it is set up at a site.
-    pub fn options(site: &Site) -> ServiceOptions {
-        ServiceOptions::new("streamer", &site.folder)
-            .set("kafka.brokers", &site.brokers)
-            .set("kafka.topic", &site.topic)
-            .set("kafka.group", &site.group)
-            .set("cassandra.contact_points", site.cassandra.to_string())
-            .set("cassandra.keyspace", &site.keyspace)
-            .set("cassandra.replication", &site.replication)
-            .set("cassandra.table", &site.table)
+    /// The options of a replica.
+    pub fn options(config: &SinkConfig) -> ServiceOptions {
+        ServiceOptions::new("streamer", &config.folder)
+            .set("kafka.brokers", &config.brokers)
+            .set("kafka.topic", &config.topic)
+            .set("kafka.group", &config.group)
+            .set("cassandra.contact_points", config.cassandra.to_string())
+            .set("cassandra.keyspace", &config.keyspace)
+            .set("cassandra.replication", &config.replication)
+            .set("cassandra.table", &config.table)
     }
 }
 
@@ -235,8 +234,8 @@ impl Sink for Streamer {
         }
     }
 
-    fn start(&self, site: &Site) -> Result<Running, SinkError> {
-        Ok(Running::of_all(self.members(site)?))
+    fn start(&self, config: &SinkConfig) -> Result<RunningSink, SinkError> {
+        Ok(RunningSink::of_all(self.members(config)?))
     }
 }
 
@@ -246,13 +245,13 @@ mod tests {
     use testkit::process::Program;
 
     #[tokio::test]
-    async fn a_process_that_only_says_that_it_has_failed_has_ended() {
+    async fn fatal_log_line_counts_as_ended() {
         let log = tempfile::NamedTempFile::new().unwrap();
         let script = "echo 'Task is being killed'; exec sleep 60";
         let program = Program::new("sh").args(["-c", script]).log_to(log.path());
-        let running = Running::new(vec![program.spawn().unwrap()]);
+        let running = RunningSink::new(vec![program.spawn().unwrap()]);
         running.check().unwrap();
-        let running = running.fails_at("Task is being killed");
+        let running = running.with_fatal_log("Task is being killed");
         let until = std::time::Instant::now() + Duration::from_secs(10);
         while running.check().is_ok() {
             assert!(std::time::Instant::now() < until, "{}", running.last_lines(5));

@@ -1,28 +1,28 @@
-//! How far the rounds of a measurement lie apart, and whether that is near enough for a figure.
+//! Spread of a measurement's rounds, and whether it is narrow enough for a figure.
 
 use serde::{Deserialize, Serialize};
 
-/// The widest spread, from the least to the most in shares of the median, of which a figure is still told.
-pub const TOO_WIDE: f64 = 0.35;
+/// Maximum spread of a figure, relative to the median.
+pub const MAX_WIDTH: f64 = 0.35;
 
-/// Fewer rounds than this tell neither that a goal is met nor that it is missed.
-pub const LEAST_ROUNDS: usize = 3;
+/// Minimum number of rounds for a verdict.
+pub const MIN_ROUNDS: usize = 3;
 
 /// The rounds of one measurement.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Spread {
-    /// The middle one; of an even number, the mean of the two in the middle.
+    /// The median.
     pub median: f64,
-    /// The least.
+    /// The minimum.
     pub min: f64,
-    /// The most.
+    /// The maximum.
     pub max: f64,
-    /// How many there were.
+    /// The number of rounds.
     pub rounds: usize,
 }
 
 impl Spread {
-    /// Of these rounds; none where there are none, or one is no number.
+    /// None without rounds or if a value is not finite.
     pub fn of(values: &[f64]) -> Option<Self> {
         let mut sorted = values.to_vec();
         sorted.sort_by(f64::total_cmp);
@@ -36,7 +36,7 @@ impl Spread {
         })
     }
 
-    /// From the least to the most, in shares of the median.
+    /// The range relative to the median.
     pub fn width(&self) -> f64 {
         if self.max > self.min {
             (self.max - self.min) / self.median.abs()
@@ -45,17 +45,17 @@ impl Spread {
         }
     }
 
-    /// Whether there are rounds enough to hold them against a goal.
+    /// Whether there are enough rounds for a verdict.
     pub fn is_enough(&self) -> bool {
-        self.rounds >= LEAST_ROUNDS
+        self.rounds >= MIN_ROUNDS
     }
 
-    /// Whether the median may stand for the rounds.
+    /// Whether the spread is narrow enough for a figure.
     pub fn is_narrow(&self) -> bool {
-        self.width() <= TOO_WIDE
+        self.width() <= MAX_WIDTH
     }
 
-    /// The same in another unit.
+    /// Multiplies all values by a factor.
     #[must_use]
     pub fn times(self, factor: f64) -> Self {
         Self {
@@ -67,7 +67,7 @@ impl Spread {
     }
 }
 
-/// The middle of values in their order.
+/// The median of sorted values.
 fn middle(sorted: &[f64]) -> Option<f64> {
     let upper = *sorted.get(sorted.len() / 2)?;
     if sorted.len() % 2 == 1 {
@@ -77,8 +77,7 @@ fn middle(sorted: &[f64]) -> Option<f64> {
     Some(f64::midpoint(lower, upper))
 }
 
-/// In which order so many things are measured in a round: each round another one is first, so that none always follows
-/// the one that wears the servers out.
+/// The order of a round. Each round begins with the next item, so that no item always follows the same one.
 pub fn order(round: usize, things: usize) -> impl Iterator<Item = usize> {
     (0..things).map(move |place| (place + round) % things)
 }
@@ -88,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rounds_that_lie_together_give_a_figure_and_others_do_not() {
+    fn narrow_spread_gives_a_figure() {
         let narrow = Spread::of(&[0.95, 1.0, 1.1]).unwrap();
         assert!((narrow.median - 1.0).abs() < f64::EPSILON);
         assert!(narrow.is_narrow());
@@ -98,21 +97,21 @@ mod tests {
     }
 
     #[test]
-    fn the_median_of_an_even_number_lies_between_the_two_in_the_middle() {
+    fn median_of_an_even_count_is_the_mean_of_the_middle_two() {
         let spread = Spread::of(&[4.0, 1.0, 3.0, 2.0]).unwrap();
         assert!((spread.median - 2.5).abs() < f64::EPSILON);
         assert!(spread.is_enough() && !Spread::of(&[1.0, 2.0]).unwrap().is_enough());
     }
 
     #[test]
-    fn nothing_and_what_is_no_number_have_no_spread() {
+    fn empty_and_non_finite_values_have_no_spread() {
         assert_eq!(Spread::of(&[]), None);
         assert_eq!(Spread::of(&[1.0, f64::NAN]), None);
         assert_eq!(Spread::of(&[1.0, f64::INFINITY]), None);
     }
 
     #[test]
-    fn each_thing_is_first_in_its_turn() {
+    fn order_rotates_with_the_rounds() {
         let orders: Vec<Vec<usize>> = (0..3).map(|round| order(round, 3).collect()).collect();
         assert_eq!(orders, [[0, 1, 2], [1, 2, 0], [2, 0, 1]]);
     }

@@ -1,5 +1,6 @@
-//! A steady stream of records, and a look for the rows of some of them: when each was to be sent, and when its row was
-//! seen. What is late to be sent is late to be seen, so no stall is left out of the figures.
+//! Steady stream of records with probes for their rows.
+//!
+//! A latency counts from the record's due time, so that stalls of the sender are included.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,40 +8,40 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-use super::field::{Field, outgoing};
+use super::env::{BenchEnv, outgoing};
 use super::figures::median;
-use super::histogram::{histogram, millis, note};
+use super::histogram::{histogram, millis, record};
 use super::report::LatencyPoint;
-use super::sink::Site;
+use super::sink::SinkConfig;
 use crate::error::BenchError;
 use testkit::cassandra_client::CassandraClient;
 use testkit::kafka_client::{KafkaClientError, ProducerRecord};
 use testkit::people::people;
 
-/// How the stream is sent and looked at.
+/// Options of a stream.
 #[derive(Debug, Clone, Copy)]
 pub struct Stream {
     /// Records a second.
     pub rate: u64,
-    /// For how long.
+    /// Duration.
     pub length: Duration,
-    /// Records a second whose rows are looked for.
+    /// Records a second that are probed.
     pub probes: u64,
-    /// A look costs the server something, so the pause between two of them grows with the age of the record: a tenth of
-    /// it, but no more than this.
-    pub longest_pause: Duration,
-    /// When a row is given up.
-    pub patience: Duration,
+    /// Maximum pause between two queries for a row. The pause is a tenth of the record's age, to limit the load of
+    /// the probes.
+    pub max_pause: Duration,
+    /// Timeout for a row.
+    pub timeout: Duration,
     /// The first record's number in its series.
     pub from: u64,
 }
 
-/// A record that was looked for.
+/// A probed record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Probe {
-    /// When it was to be sent.
+    /// The record's due time.
     pub intended: Instant,
-    /// When its row was seen; none: not in time.
+    /// When its row was visible; none after the timeout.
     pub seen: Option<Instant>,
 }
 
@@ -51,23 +52,23 @@ impl Probe {
     }
 }
 
-/// The people of the stream; backlogs have others.
+/// Seed of the stream's users; backlogs have another.
 const SEED: u64 = 3;
-/// Records are sent in slices this far apart at most.
+/// Maximum interval between two writes.
 const TICK: Duration = Duration::from_millis(2);
-const LEAST_PAUSE: Duration = Duration::from_millis(1);
-/// The last third of the rows may be so many times as late as the first, and so much more.
-const AS_SOON: f64 = 1.5;
+const MIN_PAUSE: Duration = Duration::from_millis(1);
+/// Maximum lateness of the last third of the rows, relative to the first third and absolute.
+const MAX_SLOWDOWN: f64 = 1.5;
 const SLACK: Duration = Duration::from_millis(250);
 
 impl Stream {
-    /// Sends, looks, and waits for what was looked for. A record's timestamp is when it was to be sent.
+    /// Sends the records and waits for the probed rows. A record's timestamp is its due time.
     ///
     /// # Errors
-    /// When Kafka does not take a record, or Cassandra does not answer.
-    pub async fn run(&self, field: &Field, site: &Site) -> Result<Vec<Probe>, BenchError> {
+    /// When Kafka rejects a record or Cassandra rejects a query.
+    pub async fn run(&self, env: &BenchEnv, config: &SinkConfig) -> Result<Vec<Probe>, BenchError> {
         let start = Instant::now() + TICK;
-        let mut looks = JoinSet::new();
+        let mut probes_in_flight = JoinSet::new();
         let mut writes: JoinSet<Result<(), KafkaClientError>> = JoinSet::new();
         let total = self.rate * self.length.as_secs();
         let every = (self.rate / self.probes.max(1)).max(1);
@@ -77,73 +78,81 @@ impl Stream {
             tokio::time::sleep_until(intended.into()).await;
             let until = (sent + self.slice()).min(total);
             let slice: Vec<_> = people(SEED, self.from + sent..self.from + until).collect();
-            let looked_for = (sent..until)
+            let probed = (sent..until)
                 .zip(&slice)
                 .filter(|(number, _)| number % every == 0);
-            let ids: Vec<Uuid> = looked_for.map(|(_, person)| person.id).collect();
-            let (tap, topic) = (field.tap.clone(), site.topic.clone());
+            let ids: Vec<Uuid> = probed.map(|(_, person)| person.id).collect();
+            let (kafka_client, topic) = (env.kafka_client.clone(), config.topic.clone());
             let timestamp = Some(epoch_at(intended));
             let records = slice.iter().map(|person| ProducerRecord {
                 timestamp,
                 ..outgoing(person)
             });
             let records: Vec<_> = records.collect();
-            writes.spawn(async move { tap.write(&topic, &records).await.map(drop) });
+            writes.spawn(async move { kafka_client.write(&topic, &records).await.map(drop) });
             for id in ids {
-                looks.spawn(self.look(Arc::clone(&field.table), site.clone(), id, intended));
+                probes_in_flight.spawn(self.probe(
+                    Arc::clone(&env.cassandra_client),
+                    config.clone(),
+                    id,
+                    intended,
+                ));
             }
             sent = until;
         }
         for written in writes.join_all().await {
             written?;
         }
-        looks.join_all().await.into_iter().collect()
+        probes_in_flight.join_all().await.into_iter().collect()
     }
 
-    /// When a record is due, from the start.
+    /// The due time of a record since the start.
     fn due(&self, number: u64) -> Duration {
         Duration::from_nanos(number * 1_000_000_000 / self.rate.max(1))
     }
 
-    /// Records that are sent together.
+    /// Records per write.
     fn slice(&self) -> u64 {
         let ticks = 1_000_000_000 / TICK.as_nanos().max(1);
         (self.rate / u64::try_from(ticks).unwrap_or(1)).max(1)
     }
 
-    async fn look(
+    async fn probe(
         self,
         table: Arc<CassandraClient>,
-        site: Site,
+        config: SinkConfig,
         id: Uuid,
         intended: Instant,
     ) -> Result<Probe, BenchError> {
-        let ask = format!("SELECT id FROM {}.{} WHERE id = {id}", site.keyspace, site.table);
+        let ask = format!(
+            "SELECT id FROM {}.{} WHERE id = {id}",
+            config.keyspace, config.table
+        );
         loop {
             if !table.run(&ask).await?.is_empty() {
                 let seen = Some(Instant::now());
                 return Ok(Probe { intended, seen });
             }
             let age = intended.elapsed();
-            if age > self.patience {
+            if age > self.timeout {
                 return Ok(Probe { intended, seen: None });
             }
-            tokio::time::sleep((age / 10).clamp(LEAST_PAUSE, self.longest_pause)).await;
+            tokio::time::sleep((age / 10).clamp(MIN_PAUSE, self.max_pause)).await;
         }
     }
 }
 
-/// An instant in milliseconds since 1970.
+/// The instant in milliseconds since 1970.
 fn epoch_at(instant: Instant) -> i64 {
     let late = i64::try_from(instant.elapsed().as_millis()).unwrap_or(0);
     jiff::Timestamp::now().as_millisecond() - late
 }
 
-/// The latencies of a stream as a point of the report. A row that was not seen counts as seen at the end of patience.
+/// The latencies of a stream as a point of the report. A missing row counts with the timeout.
 pub fn latencies(name: &str, stream: &Stream, probes: &[Probe]) -> LatencyPoint {
     let mut latencies = histogram();
     for probe in probes {
-        note(&mut latencies, probe.latency().unwrap_or(stream.patience));
+        record(&mut latencies, probe.latency().unwrap_or(stream.timeout));
     }
     LatencyPoint {
         name: name.to_owned(),
@@ -157,8 +166,8 @@ pub fn latencies(name: &str, stream: &Stream, probes: &[Probe]) -> LatencyPoint 
     }
 }
 
-/// Whether the last rows came about as soon as the first, however late those were: a sink that falls behind is the later
-/// the longer it runs. A row that was never seen says that it does not.
+/// Whether the last rows were about as late as the first. A sink that falls behind gets later over time. A missing
+/// row counts as not keeping up.
 fn kept_up(probes: &[Probe]) -> bool {
     let mut in_order = probes.to_vec();
     in_order.sort_by_key(|probe| probe.intended);
@@ -175,7 +184,7 @@ fn kept_up(probes: &[Probe]) -> bool {
         median(&seconds[..third]),
         median(&seconds[seconds.len() - third..]),
     );
-    last <= first * AS_SOON + SLACK.as_secs_f64()
+    last <= first * MAX_SLOWDOWN + SLACK.as_secs_f64()
 }
 
 #[cfg(test)]
@@ -186,12 +195,12 @@ mod tests {
         rate: 500,
         length: Duration::from_secs(1),
         probes: 25,
-        longest_pause: Duration::from_millis(20),
-        patience: Duration::from_secs(30),
+        max_pause: Duration::from_millis(20),
+        timeout: Duration::from_secs(30),
         from: 0,
     };
 
-    /// Looked for every 40 ms, each seen so many milliseconds after it was due.
+    /// Probes 40 ms apart with these latencies in milliseconds.
     fn probes(latencies: &[u64]) -> Vec<Probe> {
         let start = Instant::now();
         let probe = |(number, latency): (u32, &u64)| {
@@ -203,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn records_are_due_evenly_however_they_are_sliced() {
+    fn records_are_due_evenly_in_any_slice_size() {
         assert_eq!((STREAM.slice(), STREAM.due(250)), (1, Duration::from_millis(500)));
         let fast = Stream {
             rate: 5_000,
@@ -215,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn the_quantiles_are_of_the_time_since_a_record_was_due() {
+    fn quantiles_are_of_the_time_since_the_due_time() {
         let mut latencies_ms = vec![5; 98];
         latencies_ms.extend([500, 700]);
         let point = latencies("it", &STREAM, &probes(&latencies_ms));
@@ -228,13 +237,13 @@ mod tests {
     }
 
     #[test]
-    fn a_sink_that_is_late_from_first_to_last_keeps_up() {
+    fn constantly_late_sink_keeps_up() {
         assert!(kept_up(&probes(&[3_000; 30])));
         assert!(kept_up(&probes(&[5, 5, 5, 5, 5, 5, 5, 5, 900])));
     }
 
     #[test]
-    fn a_sink_that_is_the_later_the_longer_it_runs_does_not_keep_up() {
+    fn increasingly_late_sink_does_not_keep_up() {
         let behind: Vec<u64> = (0..30).map(|number| 5 + number * 50).collect();
         assert!(!kept_up(&probes(&behind)));
         let mut backwards = probes(&behind);
@@ -244,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_that_never_comes_is_not_kept_up_with() {
+    fn missing_row_means_not_keeping_up() {
         let mut lost = probes(&[5, 5]);
         lost[0].seen = None;
         assert!(!kept_up(&lost));

@@ -1,15 +1,14 @@
-//! `scripts/bench streamer`: draining a topic and following a steady stream, against the ceiling of the same run.
+//! `bench streamer`: draining a topic and following a steady stream, compared with the driver baseline.
 
-pub(super) mod rig;
-pub(super) mod sweep;
+mod steady;
 
 use std::time::Duration;
 
-use rig::{ceiling, starts_to_ready, steady};
-use sweep::{SAME, Settings, sweep, warm};
+use steady::{starts_to_ready, steady};
 
-use super::drain::{Backlog, Drains, ceiling_line, told};
-use super::field::Field;
+use super::baseline::sweep::{self, DriverSettings, GATE_SETTINGS, run_baseline, sweep, warm};
+use super::drain::{Backlog, DrainRounds, baseline_line, summary};
+use super::env::BenchEnv;
 use super::figures::{Figure, Goal, median, spread};
 use super::report::Report;
 use super::sink::Streamer;
@@ -18,61 +17,61 @@ use super::usage::Cost;
 use super::warmup::Warmup;
 use crate::error::BenchError;
 
-/// The topic that is drained.
+/// The drained topic.
 const TOPIC: &str = "backlog";
 const PARTITIONS: i32 = 6;
 
-/// How much is measured.
+/// Options of the benchmark.
 #[derive(Debug, Clone)]
 pub struct StreamerBench {
     /// Records in the backlog.
     pub records: u64,
-    /// Rounds of ceiling and streamer, alternating.
+    /// Measured rounds.
     pub rounds: usize,
-    /// How long each steady rate is held.
+    /// Duration of each steady rate.
     pub steady: Duration,
-    /// Records in the large backlog that shows whether memory grows; not drained unless more than `records`.
+    /// Records in the large backlog that shows memory growth; skipped unless more than `records`.
     pub large: u64,
 }
 
-/// The rounds of one field.
+/// The rounds of baseline and streamer.
 #[derive(Default)]
 struct Pairs {
-    ceilings: Vec<Cost>,
-    drains: Drains,
+    baselines: Vec<Cost>,
+    drains: DrainRounds,
 }
 
 impl Pairs {
     fn ratios(&self, of: fn(&Cost) -> f64) -> Vec<f64> {
-        let pairs = self.drains.0.iter().zip(&self.ceilings);
+        let pairs = self.drains.0.iter().zip(&self.baselines);
         pairs
-            .map(|(drain, ceiling)| of(&drain.cost) / of(ceiling))
+            .map(|(drain, baseline)| of(&drain.cost) / of(baseline))
             .collect()
     }
 }
 
 impl StreamerBench {
-    /// Measures; prints what it does on the way.
+    /// Measures and prints its progress.
     ///
     /// # Errors
-    /// [`BenchError`]; a goal that is missed is none.
+    /// [`BenchError`]; a missed goal is no error.
     pub async fn run(&self) -> Result<Report, BenchError> {
-        let mut field = Field::start(1, 1).await?;
-        let best = sweep(&mut field, self.small()).await?;
-        let mut report = self.drained(&mut field, &best).await?;
-        let small = report.drains.iter().find(|it| !it.ceiling).map(|it| it.peak_mib);
+        let mut env = BenchEnv::start(1, 1).await?;
+        let best = sweep(&mut env, self.small()).await?;
+        let mut report = self.drained(&mut env, &best).await?;
+        let small = report.drains.iter().find(|it| !it.baseline).map(|it| it.peak_mib);
         if let Some(small) = small {
-            report.figures.push(self.memory(&mut field, small).await?);
+            report.figures.push(self.memory(&mut env, small).await?);
         }
-        report.figures.push(self.latency(&mut field).await?);
-        let starts = starts_to_ready(&mut field).await?;
+        report.figures.push(self.latency(&mut env).await?);
+        let starts = starts_to_ready(&mut env, TOPIC).await?;
         let name = "ready after start with the servers up";
         report
             .figures
             .push(Figure::measured(name, &starts, "ms", Goal::AtMost(300.0)));
-        drop(field);
+        drop(env);
         report.figures.push(self.cluster(&best).await?);
-        // A profiler tells, not this bench.
+        // Only a profiler can measure this.
         report.figures.push(Figure::absent(
             "metrics and checkpoints, share of the streamer's CPU",
             "%",
@@ -81,42 +80,42 @@ impl StreamerBench {
         Ok(report)
     }
 
-    /// Only the drains, against a loop of the same settings whenever this is measured.
+    /// Measures only the drains, against a baseline with fixed settings.
     ///
     /// # Errors
     /// [`BenchError`]
-    pub async fn against_ceiling(&self, field: &mut Field) -> Result<Report, BenchError> {
-        warm(field, self.records).await?;
-        self.drained(field, &SAME).await
+    pub async fn against_baseline(&self, env: &mut BenchEnv) -> Result<Report, BenchError> {
+        warm(env, self.records).await?;
+        self.drained(env, &GATE_SETTINGS).await
     }
 
     fn small(&self) -> u64 {
         (self.records / 5).max(10_000)
     }
 
-    /// Ceiling and streamer in turn.
-    async fn drained(&self, field: &mut Field, best: &Settings) -> Result<Report, BenchError> {
+    /// Drains the backlog with baseline and streamer alternately.
+    async fn drained(&self, env: &mut BenchEnv, best: &DriverSettings) -> Result<Report, BenchError> {
         println!(
             "filling a topic of {PARTITIONS} partitions with {} records",
             self.records
         );
-        let backlog = Backlog::fill(field, TOPIC, PARTITIONS, self.records, 0).await?;
-        let pairs = self.pairs(field, best, &backlog, &Streamer::default()).await?;
+        let backlog = Backlog::fill(env, TOPIC, PARTITIONS, self.records).await?;
+        let pairs = self.pairs(env, best, &backlog, &Streamer::default()).await?;
         let mut report = Report::new("streamer")
             .set("records", &self.records)
             .set("rounds", &self.rounds)
             .set("partitions", &PARTITIONS)
             .set("seconds at each rate", &self.steady.as_secs())
-            .set("bare loop", &format!("{best:?}"));
+            .set("baseline", &format!("{best:?}"));
         report.figures = vec![
             Figure::measured(
-                "CPU per million rows, streamer / ceiling",
+                "CPU per million rows, streamer / baseline",
                 &pairs.ratios(Cost::cpu_per_million),
                 "ratio",
                 Goal::AtMost(1.5),
             ),
             Figure::measured(
-                "rows/s, streamer / ceiling",
+                "rows/s, streamer / baseline",
                 &pairs.ratios(Cost::rows_per_second),
                 "ratio",
                 Goal::AtLeast(0.90),
@@ -124,41 +123,41 @@ impl StreamerBench {
         ];
         report
             .drains
-            .extend(ceiling_line("bare driver loop", &pairs.ceilings));
+            .extend(baseline_line("driver baseline", &pairs.baselines));
         report.drains.extend(pairs.drains.line("affluent", self.records));
         report.memory.extend(pairs.drains.memory("streamer, draining"));
         Ok(report)
     }
 
-    /// Rounds until both are warm, which do not count, then those that do; who is first changes from round to round.
+    /// Runs warm-up rounds until both are steady, then the measured rounds. The first participant rotates.
     async fn pairs(
         &self,
-        field: &mut Field,
-        best: &Settings,
+        env: &mut BenchEnv,
+        best: &DriverSettings,
         backlog: &Backlog,
         streamer: &Streamer,
     ) -> Result<Pairs, BenchError> {
         let mut warmup = Warmup::default();
-        while warmup.goes_on() {
-            let ceiling = ceiling(field, best, backlog.records).await?;
-            let drain = backlog.drain(field, streamer).await?;
+        while warmup.needs_another_round() {
+            let baseline = run_baseline(env, best, backlog.records).await?;
+            let drain = backlog.drain(env, streamer).await?;
             println!(
-                "warming up: ceiling {}, streamer {}",
-                sweep::told(&ceiling),
-                told(&drain)
+                "warming up: baseline {}, streamer {}",
+                sweep::summary(&baseline),
+                summary(&drain)
             );
-            warmup.note(ceiling.rows_per_second() + drain.cost.rows_per_second());
+            warmup.record(baseline.rows_per_second() + drain.cost.rows_per_second());
         }
         let mut pairs = Pairs::default();
         for round in 0..self.rounds {
             for side in order(round, 2) {
                 if side == 0 {
-                    let ceiling = ceiling(field, best, backlog.records).await?;
-                    println!("round {}: ceiling {}", round + 1, sweep::told(&ceiling));
-                    pairs.ceilings.push(ceiling);
+                    let baseline = run_baseline(env, best, backlog.records).await?;
+                    println!("round {}: baseline {}", round + 1, sweep::summary(&baseline));
+                    pairs.baselines.push(baseline);
                 } else {
-                    let drain = backlog.drain(field, streamer).await?;
-                    println!("round {}: streamer {}", round + 1, told(&drain));
+                    let drain = backlog.drain(env, streamer).await?;
+                    println!("round {}: streamer {}", round + 1, summary(&drain));
                     pairs.drains.0.push(drain);
                 }
             }
@@ -166,8 +165,8 @@ impl StreamerBench {
         Ok(pairs)
     }
 
-    /// The same topic, filled up: what is held must not grow with what waits.
-    async fn memory(&self, field: &mut Field, small: Spread) -> Result<Figure, BenchError> {
+    /// Fills the topic further: memory must not grow with the backlog.
+    async fn memory(&self, env: &mut BenchEnv, small: Spread) -> Result<Figure, BenchError> {
         const MOST: f64 = 48.0;
         const GROWTH: f64 = 1.10;
         let goal = format!("<= {MOST}, the same within 10 %");
@@ -178,16 +177,15 @@ impl StreamerBench {
             return Ok(Figure::judged(name, None, "MiB", goal, missed).of_rounds(small));
         }
         println!("filling the topic up to {many} records");
-        field.fill(TOPIC, few..many, 0).await?;
+        env.fill(TOPIC, few..many).await?;
         let backlog = Backlog {
             topic: TOPIC.to_owned(),
             records: many,
-            bytes: 0,
         };
-        let mut drains = Drains::default();
+        let mut drains = DrainRounds::default();
         for _ in 0..self.rounds {
-            let large = backlog.drain(field, &Streamer::default()).await?;
-            println!("{many}: streamer {}", told(&large));
+            let large = backlog.drain(env, &Streamer::default()).await?;
+            println!("{many}: streamer {}", summary(&large));
             drains.0.push(large);
         }
         let name = format!("peak RSS draining {many} ({few}: {:.1})", small.median);
@@ -197,14 +195,14 @@ impl StreamerBench {
         Ok(Figure::judged(name, None, "MiB", goal, met).of_rounds(peaks))
     }
 
-    async fn latency(&self, field: &mut Field) -> Result<Figure, BenchError> {
+    async fn latency(&self, env: &mut BenchEnv) -> Result<Figure, BenchError> {
         const MEDIAN: f64 = 4.0;
         const TAIL: f64 = 10.0;
         let mut rounds = Vec::new();
         for round in 0..self.rounds {
-            rounds.push(steady(field, 500, self.steady, round).await?);
+            rounds.push(steady(env, 500, self.steady, round).await?);
         }
-        let fast = steady(field, 5_000, self.steady, 0).await?;
+        let fast = steady(env, 5_000, self.steady, 0).await?;
         println!("at 5,000/s: p50 {:.1} ms, p99 {:.1} ms", fast.0, fast.1);
         let (middles, tails): (Vec<f64>, Vec<f64>) = rounds.into_iter().unzip();
         println!("at 500/s: p50 {} ms, p99 {} ms", spread(&middles), spread(&tails));
@@ -219,15 +217,15 @@ impl StreamerBench {
         Ok(figure.of_rounds(Spread::of(&tails)))
     }
 
-    /// Three nodes with every row on each, two replicas of the streamer.
-    async fn cluster(&self, best: &Settings) -> Result<Figure, BenchError> {
-        let mut field = Field::start(1, 3).await?;
-        let backlog = Backlog::fill(&field, TOPIC, PARTITIONS, self.records, 0).await?;
+    /// Three nodes with a replica on each, and two replicas of the streamer.
+    async fn cluster(&self, best: &DriverSettings) -> Result<Figure, BenchError> {
+        let mut env = BenchEnv::start(1, 3).await?;
+        let backlog = Backlog::fill(&env, TOPIC, PARTITIONS, self.records).await?;
         let pairs = self
-            .pairs(&mut field, best, &backlog, &Streamer { replicas: 2 })
+            .pairs(&mut env, best, &backlog, &Streamer { replicas: 2 })
             .await?;
         Ok(Figure::measured(
-            "rows/s with RF 3 on three nodes, 2 replicas, / ceiling",
+            "rows/s with RF 3 on three nodes, 2 replicas, / baseline",
             &pairs.ratios(Cost::rows_per_second),
             "ratio",
             Goal::AtLeast(0.90),

@@ -1,4 +1,4 @@
-//! What a process has used: processor time and the most memory it ever held.
+//! Resource usage of processes: CPU time and peak memory.
 
 pub mod tree;
 pub mod watch;
@@ -8,16 +8,16 @@ use nix::sys::time::TimeValLike as _;
 use serde::{Deserialize, Serialize};
 pub use testkit::process::usage::{cpu_seconds, peak_mib, resident_mib};
 
-/// What a stretch of work cost.
+/// The cost of a measurement.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Cost {
     /// Rows written.
     pub rows: u64,
     /// Wall-clock seconds.
     pub seconds: f64,
-    /// Processor seconds, user and system.
+    /// CPU seconds, user and system.
     pub cpu_seconds: f64,
-    /// The most resident memory, in MiB.
+    /// Peak resident memory, in MiB.
     pub peak_mib: f64,
 }
 
@@ -28,14 +28,14 @@ impl Cost {
         self.rows as f64 / self.seconds
     }
 
-    /// Processor seconds for a million rows.
+    /// CPU seconds for a million rows.
     #[expect(clippy::cast_precision_loss, reason = "fewer than 2^52 rows")]
     pub fn cpu_per_million(&self) -> f64 {
         self.cpu_seconds * 1e6 / self.rows as f64
     }
 }
 
-/// Processor seconds of this process so far.
+/// CPU seconds of this process so far.
 #[expect(clippy::cast_precision_loss, reason = "fewer than 2^52 microseconds")]
 pub fn own_cpu_seconds() -> f64 {
     getrusage(UsageWho::RUSAGE_SELF).map_or(0.0, |usage| {
@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn this_process_has_used_something() {
+    fn own_process_has_cpu_and_memory_usage() {
         let mut sum = 0_u64;
         while own_cpu_seconds() < 0.03 {
             sum = (0..100_000).fold(sum, |sum: u64, number| sum.wrapping_mul(31).wrapping_add(number));

@@ -1,16 +1,17 @@
-//! When servers are warm: a JVM that was started seconds ago works at a third of its speed, and how long that lasts
-//! depends on the machine. So it is measured until the speed no longer rises, within bounds, and not for a fixed count.
+//! Warm-up of the servers: measures until the speed is steady, within bounds.
+//!
+//! A new JVM runs at a third of its speed, and the length of its warm-up depends on the machine.
 
-/// A speed that rises by less than this share over the best before is steady.
-const STILL: f64 = 0.04;
-/// Of the last so many the best counts: a single dip says nothing of what comes after it.
+/// Relative increase below which the speed is steady.
+const STEADY: f64 = 0.04;
+/// The best of this many last measurements counts, so that a single dip is ignored.
 const LAST: usize = 2;
-/// The last ones, and one before them.
-const LEAST: usize = LAST + 1;
-/// What has not become steady so many measurements after the least never will.
-const PATIENCE: usize = 3;
+/// Minimum number of measurements.
+const MIN_ROUNDS: usize = LAST + 1;
+/// Maximum number of measurements after the minimum.
+const MAX_EXTRA_ROUNDS: usize = 3;
 
-/// The speeds seen so far.
+/// The measured speeds.
 #[derive(Debug)]
 pub struct Warmup {
     seen: Vec<f64>,
@@ -19,36 +20,35 @@ pub struct Warmup {
 
 impl Default for Warmup {
     fn default() -> Self {
-        Self::at_least(LEAST)
+        Self::with_min_rounds(MIN_ROUNDS)
     }
 }
 
 impl Warmup {
-    /// One of so many measurements or more, for where speed is too coarse a sign: a server that is compiled in a corner of
-    /// the machine while others have most of it.
-    pub fn at_least(rounds: usize) -> Self {
+    /// A warm-up with at least this many measurements, for servers that compile slowly next to busy processes.
+    pub fn with_min_rounds(rounds: usize) -> Self {
         Self {
             seen: Vec::new(),
-            least: rounds.max(LEAST),
+            least: rounds.max(MIN_ROUNDS),
         }
     }
 
-    /// Whether it has to be measured once more before rounds count.
-    pub fn goes_on(&self) -> bool {
+    /// Whether another warm-up round is needed.
+    pub fn needs_another_round(&self) -> bool {
         let seen = self.seen.len();
-        if !(self.least..self.least + PATIENCE).contains(&seen) {
+        if !(self.least..self.least + MAX_EXTRA_ROUNDS).contains(&seen) {
             return seen < self.least;
         }
         let (before, last) = self.seen.split_at(seen - LAST);
-        best(last) >= best(before) * (1.0 + STILL)
+        best(last) >= best(before) * (1.0 + STEADY)
     }
 
-    /// Notes a speed.
-    pub fn note(&mut self, speed: f64) {
+    /// Adds a speed.
+    pub fn record(&mut self, speed: f64) {
         self.seen.push(speed);
     }
 
-    /// How many measurements it took, for the report.
+    /// The number of measurements, for the report.
     pub fn rounds(&self) -> usize {
         self.seen.len()
     }
@@ -68,34 +68,37 @@ mod tests {
 
     fn rounds_of(mut warmup: Warmup, speeds: impl IntoIterator<Item = f64>) -> usize {
         for speed in speeds {
-            if !warmup.goes_on() {
+            if !warmup.needs_another_round() {
                 break;
             }
-            warmup.note(speed);
+            warmup.record(speed);
         }
-        assert!(!warmup.goes_on());
+        assert!(!warmup.needs_another_round());
         warmup.rounds()
     }
 
     #[test]
-    fn it_ends_once_the_speed_no_longer_rises() {
+    fn warmup_ends_when_speed_stops_rising() {
         assert_eq!(rounds([10.0, 20.0, 30.0, 31.0, 31.1, 90.0]), 5);
         assert_eq!(rounds([30.0, 29.0, 31.0, 50.0]), 3);
     }
 
     #[test]
-    fn a_single_dip_does_not_end_it() {
+    fn single_dip_does_not_end_warmup() {
         assert_eq!(rounds([20.0, 30.0, 28.0, 33.0, 33.5, 33.0]), 6);
     }
 
     #[test]
-    fn it_ends_where_the_speed_never_settles() {
-        assert_eq!(rounds((1..).map(|round| 2.0_f64.powi(round))), LEAST + PATIENCE);
+    fn warmup_ends_at_its_maximum_rounds() {
+        assert_eq!(
+            rounds((1..).map(|round| 2.0_f64.powi(round))),
+            MIN_ROUNDS + MAX_EXTRA_ROUNDS
+        );
     }
 
     #[test]
-    fn it_goes_on_as_often_as_it_has_to() {
-        assert_eq!(rounds_of(Warmup::at_least(8), [30.0; 20]), 8);
-        assert_eq!(rounds_of(Warmup::at_least(1), [30.0; 20]), LEAST);
+    fn warmup_runs_its_minimum_rounds() {
+        assert_eq!(rounds_of(Warmup::with_min_rounds(8), [30.0; 20]), 8);
+        assert_eq!(rounds_of(Warmup::with_min_rounds(1), [30.0; 20]), MIN_ROUNDS);
     }
 }

@@ -1,5 +1,6 @@
-//! How fresh a row is: from the request for a run of one user until the row is seen, through all three services, again
-//! and again at a steady rate. A run that has to wait for the one before it is as late as that makes it.
+//! Freshness: the time from the request for a run of one user until its row is visible, at a steady rate.
+//!
+//! A run that waits for the previous run is late by that wait.
 
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
@@ -9,26 +10,26 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::line::{Line, READY};
+use super::pipeline::{Pipeline, READY};
+use crate::env::BenchEnv;
 use crate::error::BenchError;
-use crate::field::Field;
 use crate::figures::{Figure, spread};
-use crate::histogram::{histogram, millis, note};
+use crate::histogram::{histogram, millis, record};
 use crate::spread::Spread;
 use testkit::randomuser::{Options, RandomUserApi};
 use testkit::servers::ports::PortLease;
 use testkit::service::Service;
 
-/// Between two runs: they must not overlap.
-const EVERY: Duration = Duration::from_millis(200);
-const LOOK: Duration = Duration::from_millis(1);
-const AGAIN: Duration = Duration::from_millis(2);
-/// The first of a round: connections are made, code is compiled.
-const WARM: u64 = 20;
+/// Interval between runs; it keeps them from overlapping.
+const INTERVAL: Duration = Duration::from_millis(200);
+const POLL: Duration = Duration::from_millis(1);
+const RETRY_PAUSE: Duration = Duration::from_millis(2);
+/// Warm-up runs of each round: they open connections and trigger JIT compilation.
+const WARMUP: u64 = 20;
 const MEDIAN: f64 = 15.0;
 const TAIL: f64 = 40.0;
 
-/// What the rounds gave, in milliseconds.
+/// Results of the rounds, in milliseconds.
 #[derive(Default)]
 pub(super) struct Freshness {
     middles: Vec<f64>,
@@ -36,10 +37,10 @@ pub(super) struct Freshness {
 }
 
 impl Freshness {
-    pub(super) async fn measure(field: &mut Field, singles: u64, rounds: usize) -> Result<Self, BenchError> {
+    pub(super) async fn measure(env: &mut BenchEnv, singles: u64, rounds: usize) -> Result<Self, BenchError> {
         let mut seen = Self::default();
         for number in 1..=rounds {
-            let histogram = round(field, singles, number).await?;
+            let histogram = round(env, singles, number).await?;
             let (middle, tail) = (millis(&histogram, 0.50), millis(&histogram, 0.99));
             println!("round {number}: {singles} runs of one user: p50 {middle:.1} ms, p99 {tail:.1} ms");
             seen.middles.push(middle);
@@ -53,23 +54,23 @@ impl Freshness {
         Ok(seen)
     }
 
-    /// Two goals in one line: it is met when both are.
+    /// Two goals in one line: both must be met.
     pub(super) fn figure(&self) -> Figure {
         let (middle, tail) = (Spread::of(&self.middles), Spread::of(&self.tails));
         let met = middle
             .zip(tail)
             .map(|(middle, tail)| middle.median <= MEDIAN && tail.median <= TAIL);
-        let told = middle.map_or_else(String::new, |it| {
+        let summary = middle.map_or_else(String::new, |it| {
             format!(" (p50: {:.1}, {:.1} to {:.1})", it.median, it.min, it.max)
         });
-        let name = format!("freshness of a single user, p99{told}");
+        let name = format!("freshness of a single user, p99{summary}");
         let goal = format!("<= {TAIL} (p50: <= {MEDIAN})");
         Figure::judged(name, None, "ms", goal, met).of_rounds(tail)
     }
 }
 
-async fn round(field: &mut Field, singles: u64, number: usize) -> Result<Histogram<u64>, BenchError> {
-    let line = Line::start(field, &format!("single_{number}")).await?;
+async fn round(env: &mut BenchEnv, singles: u64, number: usize) -> Result<Histogram<u64>, BenchError> {
+    let line = Pipeline::start(env, &format!("single_{number}")).await?;
     let api = RandomUserApi::start(Options::unlimited()).await?;
     let port = PortLease::free(&[Ipv4Addr::LOCALHOST])?;
     let listen = format!("127.0.0.1:{}", port.port());
@@ -85,26 +86,26 @@ async fn round(field: &mut Field, singles: u64, number: usize) -> Result<Histogr
         runs: format!("http://{listen}/v1/runs"),
     };
     let mut fresh = histogram();
-    let start = Instant::now() + EVERY;
-    for single in 0..WARM + singles {
+    let start = Instant::now() + INTERVAL;
+    for single in 0..WARMUP + singles {
         let seed = format!("single-{number}-{single}");
         let id = runs.user(&seed).await?;
-        let intended = start + EVERY * u32::try_from(single).unwrap_or(u32::MAX);
+        let intended = start + INTERVAL * u32::try_from(single).unwrap_or(u32::MAX);
         tokio::time::sleep_until(intended.into()).await;
         runs.begin(&seed).await?;
-        let age = seen(field, &line, id, intended).await?;
-        if single >= WARM {
-            note(&mut fresh, age);
+        let age = wait_for_row(env, &line, id, intended).await?;
+        if single >= WARMUP {
+            record(&mut fresh, age);
         }
     }
     ingester.terminate(READY).await?;
-    let topic = line.site.topic.clone();
-    line.stop(field).await?;
-    field.delete_topic(&topic).await?;
+    let topic = line.config.topic.clone();
+    line.stop(env).await?;
+    env.delete_topic(&topic).await?;
     Ok(fresh)
 }
 
-/// The two ends at which a run begins.
+/// Clients for the API and for the ingester's runs.
 struct Runs {
     client: reqwest::Client,
     api: String,
@@ -112,7 +113,7 @@ struct Runs {
 }
 
 impl Runs {
-    /// Who comes with this seed.
+    /// Returns the user's id for this seed.
     async fn user(&self, seed: &str) -> Result<Uuid, BenchError> {
         let ask = self.client.get(format!("{}?results=1&seed={seed}", self.api));
         let reply: Value = ask.send().await?.json().await?;
@@ -120,33 +121,38 @@ impl Runs {
         Uuid::parse_str(id).map_err(|_| BenchError::Incomplete(reply.to_string()))
     }
 
-    /// Asks for a run until the one before it is over.
+    /// Requests a run; retries while the previous run is active.
     async fn begin(&self, seed: &str) -> Result<(), BenchError> {
         loop {
-            let wish = self
+            let request = self
                 .client
                 .post(&self.runs)
                 .json(&json!({ "users": 1, "seed": seed }));
-            let answer = wish.send().await?;
+            let answer = request.send().await?;
             if answer.status() != StatusCode::CONFLICT {
                 answer.error_for_status()?;
                 return Ok(());
             }
-            tokio::time::sleep(AGAIN).await;
+            tokio::time::sleep(RETRY_PAUSE).await;
         }
     }
 }
 
-async fn seen(field: &Field, line: &Line, id: Uuid, intended: Instant) -> Result<Duration, BenchError> {
+async fn wait_for_row(
+    env: &BenchEnv,
+    line: &Pipeline,
+    id: Uuid,
+    intended: Instant,
+) -> Result<Duration, BenchError> {
     let ask = format!(
         "SELECT id FROM {}.{} WHERE id = {id}",
-        line.site.keyspace, line.site.table
+        line.config.keyspace, line.config.table
     );
-    while field.table.run(&ask).await?.is_empty() {
+    while env.cassandra_client.run(&ask).await?.is_empty() {
         if intended.elapsed() > READY {
             return Err(BenchError::Incomplete(line.streamer.last_lines(20)));
         }
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(POLL).await;
     }
     Ok(intended.elapsed())
 }

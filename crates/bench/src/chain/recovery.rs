@@ -1,35 +1,36 @@
-//! A streamer is killed in the middle of a steady stream and started again at once, as an orchestrator would: how long
-//! until the first new row, and until every row is as fresh as before.
+//! Recovery: a streamer is killed during a steady stream and restarted at once, as by an orchestrator.
+//!
+//! Measures the time to the first new row and to the last delayed row.
 
 use std::time::{Duration, Instant};
 
-use super::line::READY;
+use super::pipeline::READY;
+use crate::env::BenchEnv;
 use crate::error::BenchError;
-use crate::field::Field;
 use crate::figures::{Figure, Goal, spread};
-use crate::sink::{Site, Streamer};
+use crate::sink::{SinkConfig, Streamer};
 use crate::stream::{Probe, Stream};
 use testkit::service::Service;
 
 const RATE: u64 = 1_000;
-/// The session of a member that may be replaced: what the group's rules make everybody wait for. Set, so that it is what
-/// the figure says.
+/// `kafka.session_timeout` of the killed member, which the group waits for. It is set explicitly, because the
+/// figure names it.
 const SESSION: Duration = Duration::from_secs(8);
-/// The stream flows for so long before the kill.
+/// Time between the start of the stream and the kill.
 const BEFORE: Duration = Duration::from_secs(5);
-/// Later than this after it was due, a row shows a lag; on a busy machine single rows need a tenth of it.
-const LATE: Duration = Duration::from_millis(250);
+/// A row later than this counts as delayed. On a busy machine single rows need a tenth of it.
+const DELAYED: Duration = Duration::from_millis(250);
 
 /// A member of the group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Member {
-    /// It has a name, under which it takes its partitions back.
+    /// With an instance id, so that it gets its partitions back.
     Static,
-    /// It is a stranger after its restart: the group waits for the dead one's session.
+    /// Without an instance id: the group waits for the dead member's session timeout.
     Dynamic,
 }
 
-/// What the rounds gave, in seconds since the kill.
+/// Results of the rounds, in seconds since the kill.
 #[derive(Default)]
 pub(super) struct Recovery {
     of_static: Vec<Recovered>,
@@ -44,11 +45,11 @@ struct Recovered {
 }
 
 impl Recovery {
-    pub(super) async fn measure(field: &mut Field, rounds: usize) -> Result<Self, BenchError> {
+    pub(super) async fn measure(env: &mut BenchEnv, rounds: usize) -> Result<Self, BenchError> {
         let mut seen = Self::default();
         for number in 1..=rounds {
-            let of_static = round(field, Member::Static, number).await?;
-            let of_dynamic = round(field, Member::Dynamic, number).await?;
+            let of_static = round(env, Member::Static, number).await?;
+            let of_dynamic = round(env, Member::Dynamic, number).await?;
             println!(
                 "round {number}: recovery of a static member {of_static:?}, of a dynamic one {of_dynamic:?}"
             );
@@ -58,8 +59,8 @@ impl Recovery {
         Ok(seen)
     }
 
-    /// A figure for each kind of member, with the time to no lag in the name. One of less than nothing is told as it is:
-    /// the group had given the dead member up before its session was over since the kill.
+    /// Returns a figure for each kind of member, with the time to the last delayed row in its name.
+    /// A value below zero means that the group removed the dead member before its session timeout since the kill.
     pub(super) fn figures(&self) -> [Figure; 2] {
         let session = SESSION.as_secs_f64();
         let of = |name: &str, seen: &[Recovered], rules: f64| {
@@ -84,12 +85,12 @@ impl Recovery {
     }
 }
 
-async fn round(field: &mut Field, member: Member, number: usize) -> Result<Recovered, BenchError> {
+async fn round(env: &mut BenchEnv, member: Member, number: usize) -> Result<Recovered, BenchError> {
     let name = format!("recovery_{number}_{member:?}").to_lowercase();
-    field.stack.kafka.create_topic(&name, 6).await?;
-    let site = field.site(&name).await?;
+    env.stack.kafka.create_topic(&name, 6).await?;
+    let config = env.prepare_sink(&name).await?;
     let session = format!("{}s", SESSION.as_secs());
-    let mut options = Streamer::options(&site).set("kafka.session_timeout", session);
+    let mut options = Streamer::options(&config).set("kafka.session_timeout", session);
     if member == Member::Static {
         options = options.set("kafka.instance_id", "streamer-0");
     }
@@ -103,15 +104,15 @@ async fn round(field: &mut Field, member: Member, number: usize) -> Result<Recov
         rate: RATE,
         length,
         probes: 25,
-        longest_pause: Duration::from_millis(20),
-        patience: Duration::from_secs(60),
+        max_pause: Duration::from_millis(20),
+        timeout: Duration::from_secs(60),
         from: 0,
     };
-    let (probes, killed) = tokio::try_join!(stream.run(field, &site), kill(&mut streamer))?;
+    let (probes, killed) = tokio::try_join!(stream.run(env, &config), kill(&mut streamer))?;
     streamer.terminate(READY).await?;
-    field.drop_keyspace(&site.keyspace).await?;
-    field.delete_topic(&name).await?;
-    recovered(&probes, killed).ok_or_else(|| stuck(&site, &streamer))
+    env.drop_keyspace(&config.keyspace).await?;
+    env.delete_topic(&name).await?;
+    recovered(&probes, killed).ok_or_else(|| missing_rows(&config, &streamer))
 }
 
 async fn kill(streamer: &mut Service) -> Result<Instant, BenchError> {
@@ -122,15 +123,15 @@ async fn kill(streamer: &mut Service) -> Result<Instant, BenchError> {
     Ok(killed)
 }
 
-fn stuck(site: &Site, streamer: &Service) -> BenchError {
+fn missing_rows(config: &SinkConfig, streamer: &Service) -> BenchError {
     BenchError::Incomplete(format!(
         "{}: no row after the kill\n{}",
-        site.keyspace,
+        config.keyspace,
         streamer.last_lines(20)
     ))
 }
 
-/// The first row of a record that was due after the kill, and the last row that came late; none if a row never came.
+/// Returns the first row of a record due after the kill and the last delayed row; none if a row is missing.
 fn recovered(probes: &[Probe], killed: Instant) -> Option<Recovered> {
     let seen: Option<Vec<(Instant, Instant)>> = probes
         .iter()
@@ -141,7 +142,7 @@ fn recovered(probes: &[Probe], killed: Instant) -> Option<Recovered> {
     let first = after.map(|(_, seen)| *seen).min()?;
     let late = seen
         .iter()
-        .filter(|(intended, seen)| *seen > killed && *seen - *intended > LATE);
+        .filter(|(intended, seen)| *seen > killed && *seen - *intended > DELAYED);
     let last = late.map(|(_, seen)| *seen).max().unwrap_or(first);
     Some(Recovered {
         first_row: (first - killed).as_secs_f64(),
@@ -162,12 +163,12 @@ mod tests {
     }
 
     #[test]
-    fn the_first_row_is_of_a_record_that_was_due_after_the_kill() {
+    fn first_row_is_of_a_record_due_after_the_kill() {
         let start = Instant::now();
         let killed = start + Duration::from_millis(100);
         let probes = [
             probe(start, 50, Some(60)),
-            // On its way when the kill came: it proves nothing.
+            // In flight when the kill came, so it does not count.
             probe(start, 99, Some(101)),
             probe(start, 120, Some(1_500)),
             probe(start, 900, Some(1_400)),
@@ -185,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_that_never_came_is_no_recovery() {
+    fn missing_row_is_no_recovery() {
         let start = Instant::now();
         let probes = [probe(start, 120, Some(1_500)), probe(start, 130, None)];
         assert_eq!(recovered(&probes, start), None);

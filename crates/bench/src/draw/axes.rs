@@ -1,8 +1,8 @@
-//! What axes show: ranges with room around the data, round numbers to read off, and numbers as people write them.
+//! Axes: ranges, ticks and number formats.
 
 use std::ops::Range;
 
-/// A range on a logarithmic axis that holds these values, with room around them.
+/// A logarithmic range that contains the values with a margin.
 pub(super) fn log_range(values: impl Iterator<Item = f64>) -> Range<f64> {
     let (least, most) = bounds(values.filter(|value| *value > 0.0));
     if least > most {
@@ -11,7 +11,7 @@ pub(super) fn log_range(values: impl Iterator<Item = f64>) -> Range<f64> {
     least / 1.6..most * 1.6
 }
 
-/// A range on a linear axis from nothing to a little more than the most.
+/// A linear range from zero to slightly above the maximum.
 pub(super) fn linear_range(values: impl Iterator<Item = f64>) -> Range<f64> {
     let (_, most) = bounds(values);
     0.0..if most > 0.0 { most * 1.15 } else { 1.0 }
@@ -23,7 +23,7 @@ fn bounds(values: impl Iterator<Item = f64>) -> (f64, f64) {
     })
 }
 
-/// 1, 2 and 5 times powers of ten within a range; more of them where these are fewer than two.
+/// Ticks at 1, 2 and 5 times powers of ten; more if these are fewer than two.
 pub(super) fn ticks(range: &Range<f64>) -> Vec<f64> {
     let within = |steps: &[f64]| -> Vec<f64> {
         (-3..9)
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ticks_are_round_and_never_too_few() {
+    fn ticks_are_round_and_enough() {
         assert_eq!(ticks(&(0.9..12.0)), [1.0, 2.0, 5.0, 10.0]);
         assert_eq!(ticks(&(50.0..200_000.0)), [100.0, 1_000.0, 10_000.0, 100_000.0]);
         assert_eq!(
@@ -70,13 +70,13 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_written_as_people_do() {
+    fn numbers_have_separators_and_units() {
         let written: Vec<_> = [0.5, 12.0, 999.0, 3_000.0, 50_000.0, 1e6].map(number).into();
         assert_eq!(written, ["0.5", "12", "999", "3,000", "50,000", "1 M"]);
     }
 
     #[test]
-    fn ranges_hold_their_values_with_room() {
+    fn ranges_contain_their_values() {
         let range = log_range([4.0, 400.0].into_iter());
         assert!(range.contains(&4.0) && range.contains(&400.0), "{range:?}");
         assert_eq!(log_range([0.0].into_iter()), 1.0..10.0);

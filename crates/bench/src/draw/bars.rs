@@ -1,4 +1,4 @@
-//! Throughput: a bar for each who drained the backlog, with the spread of its rounds, and the bare loop as a line.
+//! Throughput: a bar for each sink with the spread of its rounds, and the baseline as a line.
 
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
@@ -7,15 +7,15 @@ use super::axes::{linear_range, number};
 use super::{Canvas, Drawn, FONT, GRID, INK, SIZE, colour, source};
 use crate::report::{DrainLine, Report};
 
-/// A number within so many pixels of the bare loop's line would be crossed by it, and stands within its bar.
+/// A value within this many pixels of the baseline's line is drawn inside its bar.
 const CROSSED: i32 = 24;
 
-/// Half a bar's share of its place, where there are three of them or more.
+/// Half of a bar's share of its slot, for three bars or more.
 const HALF: f64 = 0.28;
 
 pub(super) fn throughput(canvas: &Canvas<'_>, report: &Report) -> Drawn {
-    let (ceilings, bars): (Vec<&DrainLine>, Vec<&DrainLine>) =
-        report.drains.iter().partition(|it| it.ceiling);
+    let (baselines, bars): (Vec<&DrainLine>, Vec<&DrainLine>) =
+        report.drains.iter().partition(|it| it.baseline);
     let most = report.drains.iter().map(|line| line.rows_per_second.max);
     let records = number(bars.first().map_or(0.0, |line| count(line.records)));
     let title = format!("Draining a backlog of {records} records");
@@ -53,9 +53,9 @@ pub(super) fn throughput(canvas: &Canvas<'_>, report: &Report) -> Drawn {
         let whisker = PathElement::new([(middle, speed.min), (middle, speed.max)], INK.stroke_width(2));
         area.draw(&whisker).map_err(|error| error.to_string())?;
         let height = |of: f64| area.map_coordinate(&(middle, of)).1;
-        let crossed = ceilings
+        let crossed = baselines
             .iter()
-            .any(|ceiling| (height(ceiling.rows_per_second.median) - height(speed.max)).abs() < CROSSED);
+            .any(|baseline| (height(baseline.rows_per_second.median) - height(speed.max)).abs() < CROSSED);
         let (at, ink, above) = if crossed {
             (speed.min * 0.97, &WHITE, VPos::Top)
         } else {
@@ -67,15 +67,15 @@ pub(super) fn throughput(canvas: &Canvas<'_>, report: &Report) -> Drawn {
         let (x, y) = area.map_coordinate(&(middle, 0.0));
         label(canvas, &line.name, (x, y + 10), 15)?;
     }
-    for line in ceilings {
+    for line in baselines {
         let (speed, end) = (line.rows_per_second.median, count(bars.len() as u64));
         let level = [(0.0, speed), (end, speed)];
         chart
             .draw_series(DashedLineSeries::new(level, 9, 6, INK.stroke_width(2)))
             .map_err(|error| error.to_string())?;
         let (x, y) = area.map_coordinate(&(end, speed));
-        let told = format!("{}: {}", line.name, number(speed.round()));
-        right(canvas, &told, (x - 6, y - 18))?;
+        let text = format!("{}: {}", line.name, number(speed.round()));
+        right(canvas, &text, (x - 6, y - 18))?;
     }
     let below = i32::try_from(SIZE.1).unwrap_or(0) - 20;
     label(

@@ -1,4 +1,4 @@
-//! What the pictures of lines share: title, mesh, axes and a legend.
+//! Shared frame of the line charts: title, mesh, axes and legend.
 
 use plotters::coord::CoordTranslate;
 use plotters::coord::ranged1d::{AsRangedCoord, ValueFormatter};
@@ -7,14 +7,14 @@ use plotters::prelude::*;
 use super::axes::number;
 use super::{Canvas, Drawn, FONT, GRID, INK};
 
-/// A chart with these axes, drawn but for its lines.
+/// A chart with these axes.
 type Chart<'a, 'b, X, Y> = ChartContext<
     'a,
     SVGBackend<'b>,
     Cartesian2d<<X as AsRangedCoord>::CoordDescType, <Y as AsRangedCoord>::CoordDescType>,
 >;
 
-/// Draws the frame; `below` and `beside` are written along the axes.
+/// Draws the frame with the labels of both axes.
 pub(super) fn frame<'a, 'b, X, Y>(
     canvas: &'a Canvas<'b>,
     title: &str,
@@ -50,7 +50,7 @@ where
     Ok(chart)
 }
 
-/// Names the lines, once all are drawn.
+/// Draws the legend after all lines.
 pub(super) fn legend<'a, 'b: 'a, C: CoordTranslate>(
     chart: &mut ChartContext<'a, SVGBackend<'b>, C>,
     position: SeriesLabelPosition,

@@ -1,4 +1,4 @@
-//! Growth: a panel for each thing that grows, both axes logarithmic, with the spread of the rounds at each point.
+//! Growth: a panel for each dimension, both axes logarithmic, with the spread of the rounds at each point.
 
 use plotters::prelude::*;
 
@@ -18,7 +18,7 @@ pub(super) fn panels(canvas: &Canvas<'_>, report: &Report, quantity: Quantity) -
     let (body, foot) = titled.split_vertically(height - 24);
     let axes = axes(&report.growth);
     let parts = body.split_evenly((axes.len().div_ceil(2), 2));
-    // The same height means the same figure in each panel.
+    // All panels share one scale.
     let all = log_range(report.growth.iter().flat_map(|point| {
         let spread = quantity.2(&point.drain);
         [spread.min, spread.max]
@@ -32,7 +32,7 @@ pub(super) fn panels(canvas: &Canvas<'_>, report: &Report, quantity: Quantity) -
         .map_err(|error| error.to_string())
 }
 
-/// In the order in which they come.
+/// The dimensions in the order of the report.
 fn axes(points: &[GrowthPoint]) -> Vec<String> {
     let mut axes: Vec<String> = points.iter().map(|point| point.axis.clone()).collect();
     axes.dedup();

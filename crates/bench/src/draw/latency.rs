@@ -1,5 +1,6 @@
-//! Latency percentiles against load, both axes logarithmic: a line for the median and one for the 99th percentile of
-//! each. A rate at which one did not keep up is marked by a cross, and ends its line.
+//! Latency percentiles against load, both axes logarithmic: median and 99th percentile of each sink.
+//!
+//! A cross marks a rate at which the sink did not keep up.
 
 use plotters::prelude::*;
 
@@ -8,7 +9,7 @@ use super::frame::{frame, legend};
 use super::{Canvas, Drawn, INK, colour, source};
 use crate::report::{LatencyPoint, Report};
 
-/// The legend stands left of the least rate, which takes so much more of the logarithmic axis.
+/// The legend is left of the lowest rate, so the axis starts this factor below it.
 const LEGEND: f64 = 7.0;
 
 pub(super) fn against_load(canvas: &Canvas<'_>, report: &Report) -> Drawn {
@@ -60,7 +61,7 @@ pub(super) fn against_load(canvas: &Canvas<'_>, report: &Report) -> Drawn {
     legend(&mut chart, SeriesLabelPosition::UpperLeft)
 }
 
-/// In the order in which they come.
+/// The sinks in the order of the report.
 fn names(points: &[LatencyPoint]) -> Vec<String> {
     let mut names: Vec<String> = points.iter().map(|point| point.name.clone()).collect();
     names.dedup();

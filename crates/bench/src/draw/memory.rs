@@ -1,5 +1,4 @@
-//! Memory over time. What differs by more than a factor of ten is shown on a logarithmic axis, or nothing of the smaller
-//! would be seen.
+//! Memory over time. The axis is logarithmic if the peaks differ by more than a factor of ten.
 
 use std::ops::Range;
 
@@ -17,7 +16,7 @@ pub(super) fn over_time(canvas: &Canvas<'_>, report: &Report) -> Drawn {
         (least.min(peak), most.max(peak))
     });
     if most > least * 10.0 {
-        // What a process holds before it has begun would take most of the axis.
+        // The memory of a starting process would take most of the axis.
         let floor = least / 10.0;
         let range = log_range([floor, most].into_iter());
         let marks = ticks(&range);
@@ -31,7 +30,7 @@ fn peak(line: &MemoryLine) -> f64 {
     line.samples.iter().map(|(_, held)| *held).fold(0.0, f64::max)
 }
 
-/// What is less than `floor` is drawn there.
+/// Values below `floor` are drawn at `floor`.
 fn lines<Y>(canvas: &Canvas<'_>, report: &Report, held: Y, floor: f64) -> Drawn
 where
     Y: AsRangedCoord<Value = f64>,

@@ -1,25 +1,22 @@
-//! The tables of a report as a page of Markdown, to be read beside its pictures.
+//! Renders a report's tables as Markdown.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::source;
-use crate::figures::{Figure, round};
+use crate::figures::Figure;
 use crate::report::{DrainLine, GrowthPoint, LatencyPoint, Report, SentLine};
 use crate::spread::Spread;
 
 const DRAINS: &str = "rows/s | CPU s per million | peak MiB | first row after, s |\n|---|---|---|---|---|\n";
 
-pub(super) fn page(report: &Report) -> String {
+pub(crate) fn page(report: &Report) -> String {
     let mut page = format!("# {}\n\n{}.\n", report.bench, source(report));
     put(&mut page, "Versions", &report.versions);
     put(&mut page, "Configuration", &report.configuration);
     if !report.figures.is_empty() {
         page.push_str("\n| | seen | goal | met |\n|---|---|---|---|\n");
-        report
-            .figures
-            .iter()
-            .for_each(|figure| page.push_str(&goal(figure)));
+        page.extend(report.figures.iter().map(Figure::row));
     }
     if !report.drains.is_empty() {
         page.push_str("\n| backlog drained by | ");
@@ -49,10 +46,10 @@ pub(super) fn page(report: &Report) -> String {
             page.push_str(&drained(&format!("{axis}: {at}"), drain));
         }
     }
-    if !report.split.is_empty() {
+    if !report.breakdown.is_empty() {
         page.push_str("\n| through the whole chain | seen |\n|---|---|\n");
-        for line in &report.split {
-            writeln!(page, "| {} | {} |", line.name, line.told()).expect("a string takes every text");
+        for line in &report.breakdown {
+            writeln!(page, "| {} | {} |", line.name, line.summary()).expect("a string takes every text");
         }
     }
     for (name, reason) in &report.absent {
@@ -69,44 +66,17 @@ fn put(page: &mut String, title: &str, pairs: &BTreeMap<String, String>) {
     writeln!(page, "\n{title}: {}.", pairs.join(", ")).expect("a string takes every text");
 }
 
-fn goal(figure: &Figure) -> String {
-    let seen = match (&figure.spread, figure.value) {
-        (Some(spread), None) => {
-            format!(
-                "{} to {}: too wide for a figure",
-                round(spread.min),
-                round(spread.max)
-            )
-        }
-        (Some(spread), Some(value)) => format!(
-            "{value} {} ({} to {}, {} rounds)",
-            figure.unit,
-            round(spread.min),
-            round(spread.max),
-            spread.rounds
-        ),
-        (None, Some(value)) => format!("{value} {}", figure.unit),
-        (None, None) => "not measured".to_owned(),
-    };
-    let met = match figure.met {
-        Some(true) => "yes",
-        Some(false) => "no",
-        None => "",
-    };
-    format!("| {} | {seen} | {} | {met} |\n", figure.name, figure.goal)
-}
-
 fn sent(line: &SentLine) -> String {
     format!(
         "| {} | {} | {} | {} |\n",
         line.name,
-        told(&line.records_per_second),
-        told(&line.cpu_per_million),
-        told(&line.peak_mib)
+        spread_text(&line.records_per_second),
+        spread_text(&line.cpu_per_million),
+        spread_text(&line.peak_mib)
     )
 }
 
-fn told(spread: &Spread) -> String {
+fn spread_text(spread: &Spread) -> String {
     let wide = if spread.is_narrow() { "" } else { ", wide" };
     let [median, min, max] = [spread.median, spread.min, spread.max].map(short);
     format!("{median} ({min} to {max}{wide})")
@@ -116,12 +86,12 @@ fn drained(name: &str, line: &DrainLine) -> String {
     let first = line
         .first_row_seconds
         .as_ref()
-        .map_or_else(|| "-".to_owned(), told);
+        .map_or_else(|| "-".to_owned(), spread_text);
     format!(
         "| {name} | {} | {} | {} | {first} |\n",
-        told(&line.rows_per_second),
-        told(&line.cpu_per_million),
-        told(&line.peak_mib)
+        spread_text(&line.rows_per_second),
+        spread_text(&line.cpu_per_million),
+        spread_text(&line.peak_mib)
     )
 }
 
@@ -134,7 +104,7 @@ fn followed(point: &LatencyPoint) -> String {
     )
 }
 
-/// Three digits of small numbers, whole ones of large.
+/// Formats small numbers with three digits, large ones without decimals.
 fn short(value: f64) -> String {
     let digits = match value.abs() {
         large if large >= 100.0 => 0,

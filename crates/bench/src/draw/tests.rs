@@ -1,13 +1,13 @@
 use super::*;
-use crate::report::{GrowthPoint, LatencyPoint, MemoryLine, SentLine, SplitLine};
+use crate::report::{BreakdownLine, GrowthPoint, LatencyPoint, MemoryLine, SentLine};
 use crate::spread::Spread;
 use crate::usage::Cost;
 
-fn line(name: &str, ceiling: bool, speed: f64) -> DrainLine {
+fn line(name: &str, baseline: bool, speed: f64) -> DrainLine {
     let spread = |value: f64| Spread::of(&[value * 0.95, value, value * 1.08]).unwrap();
     DrainLine {
         name: name.to_owned(),
-        ceiling,
+        baseline,
         records: 300_000,
         rows_per_second: spread(speed),
         cpu_per_million: spread(200_000.0 / speed),
@@ -16,12 +16,12 @@ fn line(name: &str, ceiling: bool, speed: f64) -> DrainLine {
     }
 }
 
-/// Every kind of result, from figures that nobody has measured.
-fn made_up() -> Report {
-    let mut report = Report::new("made-up");
+/// A report with every kind of result; the figures are invented.
+fn sample_report() -> Report {
+    let mut report = Report::new("sample");
     report.machine.cpu = "A <Processor> & more".to_owned();
     report.drains = vec![
-        line("bare driver loop", true, 47_000.0),
+        line("driver baseline", true, 47_000.0),
         line("affluent", false, 45_000.0),
         line("benthos", false, 20_000.0),
         line("spark", false, 7_000.0),
@@ -65,10 +65,10 @@ fn made_up() -> Report {
     };
     let sent = SentLine::of("publisher, requests of one", &[cost(1.5), cost(2.0), cost(3.0)]);
     report.sent.extend(sent);
-    report.split.push(SplitLine {
+    report.breakdown.push(BreakdownLine {
         name: "processor time, publisher".to_owned(),
         unit: "s".to_owned(),
-        seen: Spread::of(&[1.0, 1.5, 2.5]).unwrap(),
+        spread: Spread::of(&[1.0, 1.5, 2.5]).unwrap(),
     });
     let reason = "Batch too large".to_owned();
     report.absent.insert("Flink".to_owned(), reason);
@@ -76,10 +76,10 @@ fn made_up() -> Report {
 }
 
 #[test]
-fn every_part_of_a_report_becomes_a_picture_that_names_its_units() {
+fn each_kind_of_result_has_a_picture_with_units() {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("made-up.json");
-    made_up().write(&path).unwrap();
+    let path = folder.path().join("sample.json");
+    sample_report().write(&path).unwrap();
     let drawn = draw(&path).unwrap();
     let texts: Vec<String> = drawn
         .iter()
@@ -98,7 +98,7 @@ fn every_part_of_a_report_becomes_a_picture_that_names_its_units() {
         assert!(page.contains(line), "no {line:?} in {page}");
     }
     for (text, wanted) in pictures.iter().zip([
-        &["rows a second", "bare driver loop: 47,000", "Kafka"][..],
+        &["rows a second", "driver baseline: 47,000", "Kafka"][..],
         &["records a second", "milliseconds", "spark, p99"],
         &["seconds since", "MiB", "affluent, draining"],
         &["partitions", "rows/s", "Kafka"],
@@ -109,12 +109,12 @@ fn every_part_of_a_report_becomes_a_picture_that_names_its_units() {
             assert!(text.contains(word), "no {word:?} in {text}");
         }
         assert!(text.starts_with("<svg"), "{text}");
-        // A processor's name may hold anything.
+        // A CPU model can contain any character.
         assert!(!text.contains("<Processor>"), "{text}");
     }
 }
 
 #[test]
-fn a_report_without_results_has_no_pictures() {
+fn empty_report_has_no_pictures() {
     assert!(pictures(&Report::new("none")).is_empty());
 }

@@ -1,4 +1,4 @@
-//! The publisher by itself, and the ingester between the offline API and that publisher.
+//! The publisher alone, and the ingester between the offline API and that publisher.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,8 +9,8 @@ use futures::future::try_join_all;
 use serde_json::Value;
 
 use super::format::Replies;
+use crate::cleanup;
 use crate::error::BenchError;
-use crate::leftovers;
 use crate::usage::{cpu_seconds, peak_mib, resident_mib};
 use testkit::process::Child;
 use testkit::randomuser::RandomUserApi;
@@ -18,13 +18,13 @@ use testkit::servers::KafkaCluster;
 use testkit::service::{Service, ServiceOptions};
 
 const BATCH: usize = 1_000;
-/// Requests under way at once against the publisher by itself; the best of these counts.
+/// Requests in flight to the publisher alone; the fastest counts.
 const CALLERS: [usize; 2] = [1, 4];
 const READY: Duration = Duration::from_secs(60);
-const PATIENCE: Duration = Duration::from_secs(600);
+const TIMEOUT: Duration = Duration::from_secs(600);
 const SAMPLE: Duration = Duration::from_millis(50);
 
-/// A publisher over real Kafka, and the batches that it is given.
+/// A publisher over real Kafka and the batches it receives.
 pub(super) struct Delivery {
     publisher: Service,
     api: String,
@@ -32,22 +32,22 @@ pub(super) struct Delivery {
     folder: PathBuf,
 }
 
-/// What a run was like.
+/// Results of a run.
 pub(super) struct Run {
     /// Accepted users.
     pub(super) users: f64,
     /// Accepted users a second, from the run's start to its end.
     pub(super) users_per_second: f64,
-    /// Of the ingester.
+    /// CPU seconds of the ingester.
     pub(super) cpu_seconds: f64,
-    /// Of the ingester.
+    /// Peak memory of the ingester.
     pub(super) peak_mib: f64,
-    /// Resident memory again and again.
+    /// Samples of the resident memory.
     resident: Vec<f64>,
 }
 
 impl Run {
-    /// The most that was held in the first and in the last third.
+    /// The peaks of the first and of the last third.
     pub(super) fn thirds(&self) -> (f64, f64) {
         let third = self.resident.len().div_ceil(3).max(1);
         let most = |samples: &[f64]| samples.iter().copied().fold(0.0, f64::max);
@@ -81,7 +81,7 @@ impl Delivery {
         })
     }
 
-    /// How an ingester is to be set up here.
+    /// Options of an ingester that sends to this publisher.
     pub(super) fn ingester(&self) -> ServiceOptions {
         ServiceOptions::new("ingester", &self.folder)
             .set("source.url", &self.api)
@@ -89,7 +89,7 @@ impl Delivery {
             .set("publisher.url", self.publisher.api())
     }
 
-    /// Users a second that it acknowledges when the same batches wait ready made, plain, and nothing else runs.
+    /// Users/s that the publisher acknowledges from prepared, uncompressed batches.
     pub(super) async fn publisher_alone(&self, length: Duration) -> Result<f64, BenchError> {
         let mut best = 0.0_f64;
         for callers in CALLERS {
@@ -123,10 +123,10 @@ impl Delivery {
         Ok(accepted as f64 / started.elapsed().as_secs_f64())
     }
 
-    /// One run of `users`, with its state in a file.
+    /// Runs the ingester for `users`, with its state in a file.
     pub(super) async fn run(&self, users: u64, compression: &str) -> Result<Run, BenchError> {
         let state = self.folder.join("state.db");
-        forget(&state)?;
+        remove_state(&state)?;
         let options = self
             .ingester()
             .arg("once")
@@ -139,7 +139,7 @@ impl Delivery {
         let ingester = Service::start(&options)?;
         let pid = ingester.child().map_or(0, Child::pid);
         let (mut resident, mut cpu, mut peak) = (Vec::new(), 0.0, 0.0);
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + TIMEOUT;
         while ingester.child().is_some_and(Child::is_running) && Instant::now() < until {
             resident.extend(resident_mib(pid));
             cpu = cpu_seconds(pid).unwrap_or(cpu);
@@ -169,13 +169,13 @@ impl Delivery {
     }
 }
 
-/// The history of the run before, whose pages would be taken off the disk while this one is measured.
-fn forget(state: &Path) -> Result<(), BenchError> {
+/// Removes the previous run's state, so that its pages are not freed during the measurement.
+fn remove_state(state: &Path) -> Result<(), BenchError> {
     for suffix in ["", "-wal", "-shm"] {
         let mut path = state.as_os_str().to_owned();
         path.push(suffix);
         let path = PathBuf::from(path);
-        leftovers::remove_file(&path).map_err(BenchError::file(path))?;
+        cleanup::remove_file(&path).map_err(BenchError::file(path))?;
     }
     Ok(())
 }

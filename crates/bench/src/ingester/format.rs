@@ -1,5 +1,4 @@
-//! Parsing and formatting whole replies on one core: the ingester's own code, as an example program of its crate, and
-//! Python with the same files.
+//! Parses and formats API responses on one core, with the ingester's code and with Python.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -14,14 +13,14 @@ use testkit::workspace;
 const PAGES: u32 = 2;
 const PYTHON: &str = include_str!("format_page.py");
 
-/// Replies as files, and the program that formats them.
+/// Responses as files, and the program that formats them.
 pub(super) struct Replies {
     files: Vec<PathBuf>,
     program: PathBuf,
 }
 
 impl Replies {
-    /// Pages of 5,000 users of version 1.4.
+    /// Fetches pages of 5,000 users in version 1.4.
     pub(super) async fn fetch(api: &RandomUserApi, folder: &Path) -> Result<Self, BenchError> {
         let program = build()?;
         let mut files = Vec::new();
@@ -38,7 +37,7 @@ impl Replies {
         Ok(Self { files, program })
     }
 
-    /// Users a second.
+    /// Measures the ingester's code, in users/s.
     pub(super) fn formatted(&self, length: Duration) -> Result<f64, BenchError> {
         self.time(&self.files, length)
     }
@@ -52,7 +51,7 @@ impl Replies {
         speed(&output(command)?)
     }
 
-    /// The same for whole replies of the real API of that version, where there are some beside the repository.
+    /// Measures responses of the real API, if the samples exist.
     pub(super) fn samples(&self, length: Duration) -> Result<Option<f64>, BenchError> {
         let folder = workspace::root()?.join("../shared/samples");
         let Ok(entries) = std::fs::read_dir(folder) else {
@@ -73,7 +72,7 @@ impl Replies {
         self.time(&files, length).map(Some)
     }
 
-    /// The same by Python.
+    /// Measures Python with the same files.
     pub(super) fn by_python(&self, length: Duration) -> Result<f64, BenchError> {
         let mut command = Command::new("python3");
         command
@@ -84,7 +83,7 @@ impl Replies {
         speed(&output(command)?)
     }
 
-    /// The records of all of them, as they go over the wire.
+    /// The formatted records of all files.
     pub(super) fn records(&self) -> Result<Vec<String>, BenchError> {
         let mut command = Command::new(&self.program);
         command.arg("lines").args(&self.files);
@@ -92,7 +91,7 @@ impl Replies {
     }
 }
 
-/// An example is built with its crate's tests, or here, of the same artifacts.
+/// Builds the example with the artifacts of the crate's tests.
 fn build() -> Result<PathBuf, BenchError> {
     let mut cargo = Command::new("cargo");
     cargo

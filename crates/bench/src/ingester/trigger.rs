@@ -1,4 +1,4 @@
-//! From the request for a run until the API is asked for its first page.
+//! Measures the time from the request for a run to the API's first request.
 
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -11,9 +11,9 @@ use testkit::servers::ports::PortLease;
 use testkit::service::Service;
 
 const READY: Duration = Duration::from_secs(60);
-const LOOK: Duration = Duration::from_micros(200);
+const POLL: Duration = Duration::from_micros(200);
 
-/// Milliseconds, `count` times.
+/// Returns `count` times in milliseconds.
 pub(super) async fn times(delivery: &Delivery, folder: &Path, count: usize) -> Result<Vec<f64>, BenchError> {
     let api = RandomUserApi::start(Options::unlimited()).await?;
     let port = PortLease::free(&[Ipv4Addr::LOCALHOST])?;
@@ -40,7 +40,7 @@ pub(super) async fn times(delivery: &Delivery, folder: &Path, count: usize) -> R
                 let log = ingester.last_lines(20);
                 return Err(BenchError::NoRequest { waited: READY, log });
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL).await;
         }
         times.push(started.elapsed().as_secs_f64() * 1_000.0);
         until_idle(&client, &listen).await?;

@@ -1,8 +1,8 @@
 //! Flink with its own connectors to Kafka and Cassandra, in one JVM.
 
 use super::java::{self, Java, opened};
-use super::{PeerError, Tuned, forget};
-use crate::sink::{Running, Sink, SinkError, Site};
+use super::{PeerError, remove_leftovers};
+use crate::sink::{RunningSink, Sink, SinkConfig, SinkError};
 
 const SOURCE: &str = include_str!("../../peers/flink/FlinkSink.java");
 
@@ -17,130 +17,62 @@ const OPENED: [&str; 7] = [
     "java.base/java.util.concurrent",
 ];
 
-/// What its sweep varies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Settings {
-    /// Subtasks of each step.
-    parallelism: u32,
-    /// Statements under way for each subtask of the sink.
-    in_flight: u32,
-    /// Between checkpoints, in milliseconds.
-    checkpoint_ms: u32,
-}
-
-impl Settings {
-    /// The best of the sweep.
-    const BEST: Self = Self {
-        parallelism: 2,
-        in_flight: 1_024,
-        checkpoint_ms: 10_000,
-    };
-
-    fn candidates() -> Vec<Self> {
-        let with = |parallelism, in_flight, checkpoint_ms| Self {
-            parallelism,
-            in_flight,
-            checkpoint_ms,
-        };
-        vec![
-            with(1, 1_024, 10_000),
-            with(2, 128, 10_000),
-            with(2, 1_024, 10_000),
-            with(2, 1_024, 60_000),
-            with(6, 256, 10_000),
-        ]
-    }
-
-    fn label(&self) -> String {
-        format!(
-            "parallelism {}, {} in flight each, checkpoints every {} s",
-            self.parallelism,
-            self.in_flight,
-            self.checkpoint_ms / 1_000
-        )
-    }
-}
+/// Subtasks of each step: the fastest of those tried.
+const PARALLELISM: u32 = 2;
+/// Statements in flight for each subtask of the sink.
+const IN_FLIGHT: u32 = 1_024;
+/// The checkpoint interval.
+const CHECKPOINT_SECONDS: u32 = 10;
 
 /// An installed Flink.
 #[derive(Debug, Clone)]
 pub struct Flink {
     java: Java,
-    name: String,
-    settings: Settings,
 }
 
 impl Flink {
-    /// Installs it if need be.
+    /// Installs Flink unless it is already installed.
     ///
     /// # Errors
-    /// When Maven does not give it.
+    /// When the download or the compilation fails.
     pub async fn install() -> Result<Self, PeerError> {
-        Ok(Self {
-            java: Java::install(java::FLINK, "FlinkSink", SOURCE).await?,
-            name: "Flink".to_owned(),
-            settings: Settings::BEST,
-        })
-    }
-}
-
-impl Tuned for Flink {
-    type Settings = Settings;
-
-    fn settings() -> Vec<Settings> {
-        Settings::candidates()
-    }
-
-    fn with(&self, settings: Settings) -> Self {
-        Self {
-            name: settings.label(),
-            settings,
-            ..self.clone()
-        }
+        let java = Java::install(java::FLINK, "FlinkSink", SOURCE).await?;
+        Ok(Self { java })
     }
 }
 
 impl Sink for Flink {
-    fn name(&self) -> &str {
-        &self.name
+    fn name(&self) -> &'static str {
+        "Flink"
     }
 
     fn describe(&self) -> String {
-        format!("{}, -Xmx1g, object reuse", self.settings.label())
+        format!(
+            "parallelism {PARALLELISM}, {IN_FLIGHT} in flight each, checkpoints every {CHECKPOINT_SECONDS} s, -Xmx1g, \
+             object reuse"
+        )
     }
 
-    fn start(&self, site: &Site) -> Result<Running, SinkError> {
-        let checkpoint = site.folder.join("flink-checkpoint");
-        forget(&checkpoint)?;
+    fn start(&self, config: &SinkConfig) -> Result<RunningSink, SinkError> {
+        let checkpoint = config.folder.join("flink-checkpoint");
+        remove_leftovers(&checkpoint)?;
         let mut options = opened(&OPENED);
         options.push("-Xmx1g".to_owned());
         let child = self
             .java
             .program(options)
-            .env("BROKERS", &site.brokers)
-            .env("TOPIC", &site.topic)
-            .env("GROUP", &site.group)
-            .env("CASSANDRA", site.cassandra.to_string())
-            .env("KEYSPACE", &site.keyspace)
-            .env("TABLE", &site.table)
+            .env("BROKERS", &config.brokers)
+            .env("TOPIC", &config.topic)
+            .env("GROUP", &config.group)
+            .env("CASSANDRA", config.cassandra.to_string())
+            .env("KEYSPACE", &config.keyspace)
+            .env("TABLE", &config.table)
             .env("CHECKPOINT", checkpoint)
-            .env("PARALLELISM", self.settings.parallelism.to_string())
-            .env("IN_FLIGHT", self.settings.in_flight.to_string())
-            .env("CHECKPOINT_MS", self.settings.checkpoint_ms.to_string())
-            .log_to(site.folder.join("flink.log"))
+            .env("PARALLELISM", PARALLELISM.to_string())
+            .env("IN_FLIGHT", IN_FLIGHT.to_string())
+            .env("CHECKPOINT_MS", (CHECKPOINT_SECONDS * 1_000).to_string())
+            .log_to(config.folder.join("flink.log"))
             .spawn()?;
-        Ok(Running::new(vec![child]))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_sweep_tells_its_settings_apart_and_holds_the_best_of_them() {
-        let candidates = Settings::candidates();
-        let labels: std::collections::BTreeSet<_> = candidates.iter().map(|it| it.label()).collect();
-        assert_eq!(labels.len(), candidates.len());
-        assert!(candidates.contains(&Settings::BEST));
+        Ok(RunningSink::new(vec![child]))
     }
 }

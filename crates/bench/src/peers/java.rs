@@ -1,4 +1,4 @@
-//! A peer on a JVM: one source file of ours over jars of theirs, compiled once into the target folder.
+//! A peer on a JVM: one source file in this repository over downloaded jars, compiled once into the target folder.
 
 use std::fs;
 use std::path::PathBuf;
@@ -25,8 +25,8 @@ const fn peer(profile: &'static str) -> Software {
     }
 }
 
-const COMPILE_DEADLINE: Duration = Duration::from_secs(120);
-/// Beside the classes: what they were made of.
+const COMPILE_TIMEOUT: Duration = Duration::from_secs(120);
+/// File that records the sources of the compiled classes.
 const STAMP: &str = "compiled";
 
 /// A compiled program.
@@ -38,7 +38,7 @@ pub(super) struct Java {
 }
 
 impl Java {
-    /// Fetches the jars and compiles `source`, whose only public class is `main`, unless both are done.
+    /// Downloads the jars and compiles `source`, whose only public class is `main`, unless already done.
     pub(super) async fn install(
         software: Software,
         main: &'static str,
@@ -68,7 +68,7 @@ impl Java {
             .arg(&path)
             .log_to(self.classes.join("javac.log"))
             .spawn()?;
-        if child.wait(COMPILE_DEADLINE).await?.success() {
+        if child.wait(COMPILE_TIMEOUT).await?.success() {
             Ok(())
         } else {
             Err(PeerError::Install {
@@ -78,12 +78,12 @@ impl Java {
         }
     }
 
-    /// The same with a main class of the jars, to which ours is an addition.
+    /// Uses a main class of the jars.
     pub(super) fn with_main(self, main: &'static str) -> Self {
         Self { main, ..self }
     }
 
-    /// The command that runs it, with these options of the JVM.
+    /// The command that runs the program with these JVM options.
     pub(super) fn program(&self, options: impl IntoIterator<Item = String>) -> Program {
         Program::new(jvm::executable())
             .args(options)
@@ -93,7 +93,7 @@ impl Java {
     }
 }
 
-/// `--add-opens` for packages of `java.base` and others, which libraries older than Java 17 reach into.
+/// `--add-opens` options for packages that libraries older than Java 17 access.
 pub(super) fn opened(packages: &[&str]) -> Vec<String> {
     let open = |package: &&str| format!("--add-opens={package}=ALL-UNNAMED");
     packages.iter().map(open).collect()

@@ -1,5 +1,6 @@
-//! The original's producer loop in Python, one record sent and flushed after the other, and the same loop batched. In a
-//! virtual environment below the target folder.
+//! The original's producer loop in Python, flushed for each record and batched.
+//!
+//! It runs in a virtual environment in the target folder.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,101 +12,100 @@ use testkit::process::Program;
 use testkit::workspace;
 
 const REQUIREMENTS: &str = include_str!("../../peers/python/requirements.txt");
-const INSTALL_DEADLINE: Duration = Duration::from_secs(600);
-const PATIENCE: Duration = Duration::from_secs(600);
-/// Beside the environment: what is installed in it.
+const INSTALL_TIMEOUT: Duration = Duration::from_secs(600);
+const PRODUCE_TIMEOUT: Duration = Duration::from_secs(600);
+/// File that records the installed packages.
 const STAMP: &str = "installed.txt";
 
 /// A client library.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Client {
-    /// What the original uses, in Python alone.
+pub enum ClientLibrary {
+    /// The original's client, in pure Python.
     KafkaPython,
     /// Python over librdkafka.
     ConfluentKafka,
 }
 
-/// How the loop goes.
+/// When the loop flushes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Habit {
-    /// A record is flushed before the next is sent, as the original does.
+pub enum FlushMode {
+    /// Before each next record, as in the original.
     FlushEach,
-    /// Flushed at the end, with batches, linger and compression.
+    /// At the end, with batches, linger and compression.
     Batched,
 }
 
 /// A producer loop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Producer {
-    /// Through this library.
-    pub client: Client,
-    /// In this way.
-    pub habit: Habit,
+    /// The client library.
+    pub client: ClientLibrary,
+    /// The flush mode.
+    pub flush_mode: FlushMode,
 }
 
 impl Producer {
-    /// The loops that are compared; the first is the original's.
+    /// The compared loops; the first is the original's.
     pub const ALL: [Self; 4] = [
-        Self::new(Client::KafkaPython, Habit::FlushEach),
-        Self::new(Client::KafkaPython, Habit::Batched),
-        Self::new(Client::ConfluentKafka, Habit::FlushEach),
-        Self::new(Client::ConfluentKafka, Habit::Batched),
+        Self::new(ClientLibrary::KafkaPython, FlushMode::FlushEach),
+        Self::new(ClientLibrary::KafkaPython, FlushMode::Batched),
+        Self::new(ClientLibrary::ConfluentKafka, FlushMode::FlushEach),
+        Self::new(ClientLibrary::ConfluentKafka, FlushMode::Batched),
     ];
 
-    const fn new(client: Client, habit: Habit) -> Self {
-        Self { client, habit }
+    const fn new(client: ClientLibrary, flush_mode: FlushMode) -> Self {
+        Self { client, flush_mode }
     }
 
-    /// For tables and pictures.
+    /// The display name.
     pub fn name(self) -> String {
-        let habit = match self.habit {
-            Habit::FlushEach => "send and flush each",
-            Habit::Batched => "batched",
+        let flush_mode = match self.flush_mode {
+            FlushMode::FlushEach => "send and flush each",
+            FlushMode::Batched => "batched",
         };
-        format!("{}, {habit}", self.client())
+        format!("{}, {flush_mode}", self.client())
     }
 
-    /// Records that it sends each second, roughly, on two cores it need not share with a server at work: so many for each
-    /// second that it is to last.
+    /// Approximate records/s on two idle cores, which determines the number of records.
     pub fn pace(self) -> u64 {
-        match (self.client, self.habit) {
-            (Client::KafkaPython, Habit::FlushEach) => 800,
-            (Client::KafkaPython, Habit::Batched) => 15_000,
-            (Client::ConfluentKafka, Habit::FlushEach) => 5_000,
-            (Client::ConfluentKafka, Habit::Batched) => 130_000,
+        match (self.client, self.flush_mode) {
+            (ClientLibrary::KafkaPython, FlushMode::FlushEach) => 800,
+            (ClientLibrary::KafkaPython, FlushMode::Batched) => 15_000,
+            (ClientLibrary::ConfluentKafka, FlushMode::FlushEach) => 5_000,
+            (ClientLibrary::ConfluentKafka, FlushMode::Batched) => 130_000,
         }
     }
 
-    /// Whether it waits for each record by itself.
+    /// The input of a run.
     pub fn flushes_each(self) -> bool {
-        self.habit == Habit::FlushEach
+        self.flush_mode == FlushMode::FlushEach
     }
 
     fn client(self) -> &'static str {
         match self.client {
-            Client::KafkaPython => "kafka-python",
-            Client::ConfluentKafka => "confluent-kafka",
+            ClientLibrary::KafkaPython => "kafka-python",
+            ClientLibrary::ConfluentKafka => "confluent-kafka",
         }
     }
 
-    fn habit(self) -> &'static str {
-        match self.habit {
-            Habit::FlushEach => "each",
-            Habit::Batched => "batched",
+    fn flush_mode(self) -> &'static str {
+        match self.flush_mode {
+            FlushMode::FlushEach => "each",
+            FlushMode::Batched => "batched",
         }
     }
 }
 
-/// The users of a run: where they go, and a file with one of them a line, as JSON.
+/// The input of a run.
 #[derive(Debug, Clone)]
-pub struct Work<'a> {
+pub struct ProducerJob<'a> {
     /// `host:port` of a broker.
     pub brokers: &'a str,
     /// The topic, which exists.
     pub topic: &'a str,
-    /// The file.
+    /// A file with one user a line, as JSON.
     pub users: &'a Path,
-    /// How many of its lines; the first warms up and does not count.
+    /// Number of lines to send; the first is warm-up.
     pub records: u64,
 }
 
@@ -117,10 +117,10 @@ pub struct Python {
 }
 
 impl Python {
-    /// Installs it if need be.
+    /// Installs Python's packages unless already installed.
     ///
     /// # Errors
-    /// When there is no `python3` with `venv`, or the index does not give the libraries.
+    /// When `python3` with `venv` is missing or the download fails.
     pub async fn install() -> Result<Self, PeerError> {
         let folder = workspace::target_dir()?.join("peers").join("python");
         let sources = workspace::root()?.join("crates/bench/peers/python");
@@ -152,19 +152,24 @@ impl Python {
         Ok(python)
     }
 
-    /// Sends the users and tells what it cost, without the connecting and the reading of the file.
+    /// Sends the users and returns the cost, without the time to connect and to read the file.
     ///
     /// # Errors
     /// When a record is not delivered.
-    pub async fn produce(&self, producer: Producer, work: &Work<'_>, log: &Path) -> Result<Cost, PeerError> {
+    pub async fn produce(
+        &self,
+        producer: Producer,
+        work: &ProducerJob<'_>,
+        log: &Path,
+    ) -> Result<Cost, PeerError> {
         let child = Program::new(&self.executable)
             .arg(&self.script)
-            .args([producer.client(), producer.habit(), work.brokers, work.topic])
+            .args([producer.client(), producer.flush_mode(), work.brokers, work.topic])
             .arg(work.users)
             .arg(work.records.to_string())
             .log_to(log)
             .spawn()?;
-        let status = child.wait(PATIENCE).await?;
+        let status = child.wait(PRODUCE_TIMEOUT).await?;
         let cost = serde_json::from_str(&child.last_lines(1)).ok();
         cost.filter(|_| status.success())
             .ok_or_else(|| PeerError::Producer(child.last_lines(10)))
@@ -173,7 +178,7 @@ impl Python {
 
 async fn installed(what: &'static str, program: Program) -> Result<(), PeerError> {
     let child = program.spawn()?;
-    if child.wait(INSTALL_DEADLINE).await?.success() {
+    if child.wait(INSTALL_TIMEOUT).await?.success() {
         Ok(())
     } else {
         Err(PeerError::Install {

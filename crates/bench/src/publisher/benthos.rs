@@ -1,5 +1,6 @@
-//! Benthos as a peer: built once from its Go module at a pinned version into the target folder, and started with the
-//! configuration beside it. Nobody needs it to build or test Affluent.
+//! Benthos as a peer of the publisher: built once from its Go module at a pinned version.
+//!
+//! Builds and tests of Affluent do not need it.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -14,12 +15,12 @@ use testkit::servers::ServerError;
 use testkit::servers::ports::PortLease;
 use testkit::workspace::{self, WorkspaceError};
 
-/// It has hundreds of dependencies.
-const BUILD_DEADLINE: Duration = Duration::from_secs(30 * 60);
-const START_DEADLINE: Duration = Duration::from_secs(30);
+/// Timeout for the build, which has hundreds of dependencies.
+const BUILD_TIMEOUT: Duration = Duration::from_secs(30 * 60);
+const START_TIMEOUT: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(20);
 
-/// The peer could not be had.
+/// Benthos failed to install or run.
 #[derive(Debug, Error)]
 #[allow(missing_docs, reason = "each is the error of the part it names")]
 pub enum BenthosError {
@@ -29,22 +30,22 @@ pub enum BenthosError {
     Process(#[from] ProcessError),
     #[error(transparent)]
     Port(#[from] ServerError),
-    #[error("build Benthos: {0}")]
+    #[error("failed to build Benthos: {0}")]
     Build(String),
-    #[error("Benthos does not listen: {0}")]
-    Silent(String),
+    #[error("Benthos did not start listening: {0}")]
+    NotListening(String),
 }
 
-/// A running Benthos. It is killed when this is dropped.
-pub struct Benthos {
-    /// Where it takes records.
+/// A running Benthos. Dropping it kills the process.
+pub struct BenthosServer {
+    /// The address of its HTTP server.
     pub address: SocketAddr,
     child: Child,
     _port: PortLease,
 }
 
-impl Benthos {
-    /// Builds it if need be, and starts it with `topic` behind it.
+impl BenthosServer {
+    /// Builds Benthos if necessary and starts it with this topic.
     ///
     /// # Errors
     /// [`BenthosError`].
@@ -70,16 +71,16 @@ impl Benthos {
         Ok(benthos)
     }
 
-    /// Its process.
+    /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.pid()
     }
 
     async fn wait_until_listening(&self) -> Result<(), BenthosError> {
-        let until = Instant::now() + START_DEADLINE;
+        let until = Instant::now() + START_TIMEOUT;
         while TcpStream::connect(self.address).await.is_err() {
             if Instant::now() >= until || !self.child.is_running() {
-                return Err(BenthosError::Silent(self.child.last_lines(5)));
+                return Err(BenthosError::NotListening(self.child.last_lines(5)));
             }
             sleep(POLL).await;
         }
@@ -87,7 +88,7 @@ impl Benthos {
     }
 }
 
-/// `go install` looks itself whether there is something to do.
+/// Builds Benthos. `go install` skips the build if nothing has changed.
 pub(crate) async fn build(source: &Path, folder: &Path) -> Result<PathBuf, BenthosError> {
     let target = workspace::target_dir()?.join("peers");
     let child = Program::new("go")
@@ -96,7 +97,7 @@ pub(crate) async fn build(source: &Path, folder: &Path) -> Result<PathBuf, Benth
         .in_folder(source)
         .log_to(folder.join("benthos-build.log"))
         .spawn()?;
-    let status = child.wait(BUILD_DEADLINE).await?;
+    let status = child.wait(BUILD_TIMEOUT).await?;
     if status.success() {
         Ok(target.join("benthos"))
     } else {

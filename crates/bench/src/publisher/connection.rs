@@ -1,5 +1,7 @@
-//! One keep-alive connection of HTTP/1.1, as cheap as it can be: the request is bytes that are ready, of the answer
-//! only the status and the length are looked at. It knows no TLS and no chunks.
+//! A minimal HTTP/1.1 keep-alive connection for the load generator.
+//!
+//! It sends prepared bytes and parses only status and length of the response. It supports neither TLS nor chunked
+//! encoding.
 
 use std::net::SocketAddr;
 
@@ -7,31 +9,31 @@ use thiserror::Error;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-/// A request had no answer.
+/// A request failed.
 #[derive(Debug, Error)]
 pub enum ConnectionError {
-    /// The socket's own error.
-    #[error("speak with the server")]
+    /// The socket failed.
+    #[error("failed to exchange data with the server")]
     Socket(#[from] std::io::Error),
     /// The server closed the connection.
-    #[error("the server closed the connection")]
+    #[error("server closed the connection")]
     Closed,
-    /// The answer is no HTTP/1.1, or does not tell its length.
-    #[error("an answer that can't be read: {0}")]
-    Answer(String),
+    /// The response is not HTTP/1.1 or has no length.
+    #[error("failed to parse the response: {0}")]
+    Response(String),
 }
 
-/// An open connection without a request on its way.
+/// An open connection without a request in flight.
 pub struct Connection {
     stream: TcpStream,
-    /// What was read; an answer begins at its front.
+    /// The received bytes; a response begins at the front.
     read: Vec<u8>,
 }
 
-/// What counts of an answer's head.
+/// The parsed head of a response.
 struct Head {
     status: u16,
-    /// Of head and body together.
+    /// Length of head and body together.
     length: usize,
 }
 
@@ -39,7 +41,7 @@ impl Connection {
     /// Connects.
     ///
     /// # Errors
-    /// The socket's own.
+    /// The socket's error.
     pub async fn open(address: SocketAddr) -> Result<Self, ConnectionError> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
@@ -49,10 +51,10 @@ impl Connection {
         })
     }
 
-    /// Sends a whole request and reads the whole answer; returns its status.
+    /// Sends a request, reads the whole response and returns its status.
     ///
     /// # Errors
-    /// [`ConnectionError`]; the connection is of no use afterwards.
+    /// [`ConnectionError`]; the connection must not be used afterwards.
     pub async fn exchange(&mut self, request: &[u8]) -> Result<u16, ConnectionError> {
         self.stream.write_all(request).await?;
         self.read.clear();
@@ -69,7 +71,7 @@ impl Connection {
     }
 }
 
-/// A whole `POST` of JSON.
+/// A complete `POST` request with JSON.
 pub fn post(path: &str, body: &[u8]) -> Vec<u8> {
     let mut request = format!(
         "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
@@ -81,15 +83,15 @@ pub fn post(path: &str, body: &[u8]) -> Vec<u8> {
 }
 
 fn head(read: &[u8]) -> Result<Option<Head>, ConnectionError> {
-    let wrong = |what: String| ConnectionError::Answer(what);
+    let wrong = |what: String| ConnectionError::Response(what);
     let mut headers = [httparse::EMPTY_HEADER; 32];
-    let mut answer = httparse::Response::new(&mut headers);
-    let parsed = answer.parse(read).map_err(|error| wrong(error.to_string()))?;
+    let mut response = httparse::Response::new(&mut headers);
+    let parsed = response.parse(read).map_err(|error| wrong(error.to_string()))?;
     let httparse::Status::Complete(length) = parsed else {
         return Ok(None);
     };
-    let status = answer.code.unwrap_or_default();
-    let body = answer
+    let status = response.code.unwrap_or_default();
+    let body = response
         .headers
         .iter()
         .find(|header| header.name.eq_ignore_ascii_case("content-length"));
@@ -99,7 +101,7 @@ fn head(read: &[u8]) -> Result<Option<Head>, ConnectionError> {
         Some(header) => std::str::from_utf8(header.value)
             .ok()
             .and_then(|text| text.parse::<usize>().ok())
-            .ok_or_else(|| wrong(format!("status {status} with an odd length")))?,
+            .ok_or_else(|| wrong(format!("status {status} with an invalid length")))?,
     };
     Ok(Some(Head {
         status,
@@ -112,11 +114,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_is_whole_when_its_body_is() {
-        let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}";
-        let whole = head(answer).unwrap().unwrap();
-        assert_eq!((whole.status, whole.length), (200, answer.len()));
-        assert!(head(&answer[..20]).unwrap().is_none());
+    fn response_is_complete_with_its_body() {
+        let response = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}";
+        let whole = head(response).unwrap().unwrap();
+        assert_eq!((whole.status, whole.length), (200, response.len()));
+        assert!(head(&response[..20]).unwrap().is_none());
         assert!(head(b"HTTP/1.1 204 No Content\r\n\r\n").unwrap().is_some());
         assert!(head(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").is_err());
         assert!(head(b"SMTP").is_err());

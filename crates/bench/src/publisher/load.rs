@@ -1,5 +1,6 @@
-//! Callers without pause, or at a steady rate whatever the answers do. They count answers and times, and hold nothing
-//! against them: what is no answer at all ends the measurement.
+//! Load generator: callers in a closed loop or at a steady rate.
+//!
+//! It counts responses and measures latencies. A failed request ends the measurement.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,60 +12,60 @@ use thiserror::Error;
 use tokio::time::{sleep_until, timeout};
 
 use super::connection::{Connection, ConnectionError, post};
-use crate::histogram::{histogram, note};
+use crate::histogram::{histogram, record};
 use testkit::people::people;
 
-/// An answer that takes longer is none.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Timeout for a response.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A caller that was told to come again.
-const PAUSE: Duration = Duration::from_millis(20);
+/// Pause after a 503.
+const REJECTED_PAUSE: Duration = Duration::from_millis(20);
 
-/// The load was not carried.
+/// The load failed.
 #[derive(Debug, Error)]
 pub enum LoadError {
-    /// A request had no answer.
+    /// A request failed.
     #[error(transparent)]
     Connection(#[from] ConnectionError),
-    /// None in time.
-    #[error("no answer within {} s", PATIENCE.as_secs())]
-    Silent,
-    /// An answer that is neither 200 nor 503.
-    #[error("answered {0}")]
+    /// A response timed out.
+    #[error("no response within {} s", TIMEOUT.as_secs())]
+    Timeout,
+    /// The status is neither 200 nor 503.
+    #[error("unexpected status {0}")]
     Status(u16),
-    /// A caller's task did not end by itself.
-    #[error("a caller's task failed")]
+    /// A caller's task panicked.
+    #[error("caller task failed")]
     Task(#[from] tokio::task::JoinError),
 }
 
-/// Requests that are ready to be sent.
+/// Prepared requests.
 #[derive(Clone)]
 pub struct Requests {
     ready: Arc<[Vec<u8>]>,
 }
 
-/// Where to send them.
+/// The target of the load.
 #[derive(Clone, Copy)]
 pub struct Load {
     /// The server.
     pub address: SocketAddr,
-    /// Callers, each with a connection of its own and one request at a time.
+    /// Callers, each with its own connection and one request at a time.
     pub callers: usize,
 }
 
-/// What was carried.
+/// The completed requests.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Carried {
-    /// Requests answered with 200.
+pub struct LoadResult {
+    /// Requests exchanged with 200.
     pub accepted: u64,
-    /// Requests answered with 503.
-    pub refused: u64,
+    /// Requests exchanged with 503.
+    pub rejected: u64,
     /// Seconds.
     pub seconds: f64,
 }
 
-impl Carried {
-    /// Requests answered with 200 each second.
+impl LoadResult {
+    /// Requests exchanged with 200 each second.
     #[expect(clippy::cast_precision_loss, reason = "fewer than 2^52 requests")]
     pub fn per_second(&self) -> f64 {
         self.accepted as f64 / self.seconds
@@ -72,7 +73,7 @@ impl Carried {
 }
 
 impl Requests {
-    /// `count` requests of `records` records to `path`: an array, or the record itself if it is one.
+    /// Prepares `count` requests of `records` records to `path`. A single record is not wrapped in an array.
     pub fn new(path: &str, count: u64, records: u64) -> Self {
         let request = |number: u64| {
             let first = number * records;
@@ -90,33 +91,33 @@ impl Requests {
 }
 
 impl Load {
-    /// Each caller sends its next request once it has heard the last answer.
+    /// Closed loop: each caller sends its next request after the last response.
     ///
     /// # Errors
     /// [`LoadError`].
-    pub async fn closed(&self, requests: &Requests, length: Duration) -> Result<Carried, LoadError> {
+    pub async fn closed(&self, requests: &Requests, length: Duration) -> Result<LoadResult, LoadError> {
         let connections = self.connect().await?;
         let (started, until) = (Instant::now(), Instant::now() + length);
         let callers = connections.into_iter().enumerate().map(|(caller, connection)| {
             let requests = requests.clone();
-            tokio::spawn(without_pause(connection, requests, caller, until))
+            tokio::spawn(closed_loop(connection, requests, caller, until))
         });
         let counts = try_join_all(callers).await?;
-        let mut sum = Carried::default();
-        for carried in counts {
-            let carried = carried?;
-            sum.accepted += carried.accepted;
-            sum.refused += carried.refused;
+        let mut sum = LoadResult::default();
+        for result in counts {
+            let result = result?;
+            sum.accepted += result.accepted;
+            sum.rejected += result.rejected;
         }
         sum.seconds = started.elapsed().as_secs_f64();
         Ok(sum)
     }
 
-    /// Sends `rate` requests each second. A latency counts from the moment at which its request was to be sent, so
-    /// that a caller who is kept waiting leaves none out. Microseconds.
+    /// Open loop: sends `rate` requests a second. A latency counts from the request's due time, so that stalls are
+    /// included. Returns microseconds.
     ///
     /// # Errors
-    /// [`LoadError`]; here 503 is one, too.
+    /// [`LoadError`]; a 503 is an error.
     pub async fn open(
         &self,
         requests: &Requests,
@@ -133,7 +134,7 @@ impl Load {
                 step: gap * u32::try_from(self.callers).unwrap_or(u32::MAX),
                 until,
             };
-            tokio::spawn(paced(connection, requests.clone(), pace))
+            tokio::spawn(open_loop(connection, requests.clone(), pace))
         });
         let mut all = histogram();
         for latencies in try_join_all(callers).await? {
@@ -147,38 +148,38 @@ impl Load {
     }
 }
 
-/// When one of the callers sends.
+/// The schedule of one caller.
 struct Pace {
     next: tokio::time::Instant,
     step: Duration,
     until: tokio::time::Instant,
 }
 
-async fn without_pause(
+async fn closed_loop(
     mut connection: Connection,
     requests: Requests,
     caller: usize,
     until: Instant,
-) -> Result<Carried, LoadError> {
-    let mut carried = Carried::default();
-    // Not all begin with the same record.
+) -> Result<LoadResult, LoadError> {
+    let mut result = LoadResult::default();
+    // The callers begin with different records.
     for request in requests.ready.iter().cycle().skip(caller * 7) {
         if Instant::now() >= until {
             break;
         }
-        match answer(&mut connection, request).await? {
-            200 => carried.accepted += 1,
+        match exchange(&mut connection, request).await? {
+            200 => result.accepted += 1,
             503 => {
-                carried.refused += 1;
-                tokio::time::sleep(PAUSE).await;
+                result.rejected += 1;
+                tokio::time::sleep(REJECTED_PAUSE).await;
             }
             other => return Err(LoadError::Status(other)),
         }
     }
-    Ok(carried)
+    Ok(result)
 }
 
-async fn paced(
+async fn open_loop(
     mut connection: Connection,
     requests: Requests,
     mut pace: Pace,
@@ -189,8 +190,8 @@ async fn paced(
             break;
         }
         sleep_until(pace.next).await;
-        match answer(&mut connection, request).await? {
-            200 => note(&mut latencies, pace.next.elapsed()),
+        match exchange(&mut connection, request).await? {
+            200 => record(&mut latencies, pace.next.elapsed()),
             other => return Err(LoadError::Status(other)),
         }
         pace.next += pace.step;
@@ -198,9 +199,9 @@ async fn paced(
     Ok(latencies)
 }
 
-async fn answer(connection: &mut Connection, request: &[u8]) -> Result<u16, LoadError> {
-    let answered = timeout(PATIENCE, connection.exchange(request)).await;
-    Ok(answered.map_err(|_| LoadError::Silent)??)
+async fn exchange(connection: &mut Connection, request: &[u8]) -> Result<u16, LoadError> {
+    let exchanged = timeout(TIMEOUT, connection.exchange(request)).await;
+    Ok(exchanged.map_err(|_| LoadError::Timeout)??)
 }
 
 #[cfg(test)]
@@ -209,14 +210,14 @@ mod tests {
     use crate::publisher::noop::Noop;
 
     #[tokio::test]
-    async fn both_kinds_of_callers_are_answered_by_the_no_op_route() {
+    async fn open_and_closed_loops_work_against_the_noop_route() {
         let (noop, address) = Noop::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         tokio::spawn(noop.serve());
         let load = Load { address, callers: 3 };
         let requests = Requests::new("/", 10, 4);
         let length = Duration::from_millis(200);
-        let carried = load.closed(&requests, length).await.unwrap();
-        assert!(carried.accepted > 10 && carried.refused == 0, "{carried:?}");
+        let result = load.closed(&requests, length).await.unwrap();
+        assert!(result.accepted > 10 && result.rejected == 0, "{result:?}");
         let latencies = load.open(&requests, 200, length).await.unwrap();
         assert_eq!(latencies.len(), 40, "one each 5 ms");
     }

@@ -1,5 +1,4 @@
-//! A route that reads a body and does nothing with it: what a load generator and an HTTP server can do on this machine
-//! at most.
+//! A no-op HTTP route: the upper bound for a load generator and an HTTP server on this machine.
 
 use std::net::SocketAddr;
 
@@ -9,7 +8,7 @@ use axum::extract::DefaultBodyLimit;
 use clap::Args;
 use tokio::net::TcpListener;
 
-/// Where the no-op route listens.
+/// Options of the no-op route.
 #[derive(Debug, Clone, Args)]
 pub struct NoopCommand {
     /// The address
@@ -23,20 +22,20 @@ pub struct Noop {
 }
 
 impl Noop {
-    /// Binds it; tells where it listens.
+    /// Binds the address. Returns the bound address.
     ///
     /// # Errors
-    /// When the address can't be had.
+    /// When the address can't be bound.
     pub async fn bind(address: SocketAddr) -> std::io::Result<(Self, SocketAddr)> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
         Ok((Self { listener }, address))
     }
 
-    /// Answers for ever.
+    /// Serves forever.
     ///
     /// # Errors
-    /// When accepting fails for good.
+    /// When accepting connections fails.
     pub async fn serve(self) -> std::io::Result<()> {
         let route = async |body: Bytes| {
             drop(body);
@@ -48,10 +47,10 @@ impl Noop {
 }
 
 impl NoopCommand {
-    /// Answers until it is killed.
+    /// Serves until the process is killed.
     ///
     /// # Errors
-    /// When the address can't be had, or accepting fails for good.
+    /// When the address can't be bound or accepting connections fails.
     pub async fn run(&self) -> std::io::Result<()> {
         let (noop, _) = Noop::bind(self.listen).await?;
         noop.serve().await

@@ -1,20 +1,20 @@
-//! Processes and their children, as `/proc` tells of them.
+//! Process trees from `/proc`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
-/// What `/proc/<pid>/stat` says of a process.
+/// A process in `/proc/<pid>/stat`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Stat {
     parent: u32,
-    /// Ticks of 10 ms, those of children that have ended and were waited for among them.
+    /// Ticks of 10 ms, including ended children.
     ticks: u64,
 }
 
 impl Stat {
     /// Reads fields 4 (parent) and 14 to 17 (user, system, and both of the children).
     fn parse(line: &str) -> Option<Self> {
-        // The name in parentheses may hold spaces; what follows is fields 3 and on.
+        // The name in parentheses can contain spaces. Field 3 follows it.
         let fields: Vec<&str> = line.rsplit_once(") ")?.1.split(' ').collect();
         let number = |field: usize| fields.get(field - 3)?.parse::<u64>().ok();
         Some(Self {
@@ -33,14 +33,14 @@ impl Stat {
 pub struct Snapshot(BTreeMap<u32, Stat>);
 
 impl Snapshot {
-    /// Now.
+    /// Takes a snapshot.
     pub fn take() -> Self {
         let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
         let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
         Self(pids.filter_map(|pid| Some((pid, Stat::of(pid)?))).collect())
     }
 
-    /// A process and all that descend from it; empty when it has ended.
+    /// A process and all its descendants; empty if it has ended.
     pub fn tree(&self, root: u32) -> BTreeSet<u32> {
         let mut found = BTreeSet::new();
         let mut open: Vec<u32> = self.0.contains_key(&root).then_some(root).into_iter().collect();
@@ -53,7 +53,7 @@ impl Snapshot {
         found
     }
 
-    /// Processor seconds of a tree so far, of its processes that have ended, too; none when its root has.
+    /// CPU seconds of a tree so far, including ended children; none if its root has ended.
     #[expect(clippy::cast_precision_loss, reason = "fewer than 2^52 ticks")]
     pub fn cpu_seconds(&self, root: u32) -> Option<f64> {
         self.0.get(&root)?;
@@ -67,7 +67,7 @@ impl Snapshot {
     }
 }
 
-/// What these processes hold in memory now, in MiB: the sum of `VmRSS`, so that shared pages count for each.
+/// Resident memory of these processes in MiB. Shared pages count for each process.
 pub fn resident_mib(pids: &BTreeSet<u32>) -> f64 {
     pids.iter().filter_map(|pid| super::resident_mib(*pid)).sum()
 }
@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_with_spaces_and_parentheses_does_not_move_the_fields() {
+    fn process_name_with_parentheses_is_parsed() {
         let line = "12 (a b) c) S 7 12 12 0 -1 4194560 1 2 3 4 100 20 3 1 20 0 1 0 5 6 7";
         let seen = Stat::parse(line).unwrap();
         assert_eq!(
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn this_process_is_found_and_holds_something() {
+    fn own_process_is_in_the_snapshot() {
         let now = Snapshot::take();
         let own = now.tree(std::process::id());
         assert!(own.contains(&std::process::id()));
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tree_holds_the_children_of_children_and_nobody_else() {
+    fn tree_contains_all_descendants_only() {
         let stat = |parent, ticks| Stat { parent, ticks };
         let now = Snapshot(
             [

@@ -1,4 +1,4 @@
-//! What a group of processes uses while it works, its children included: looked at again and again.
+//! Samples CPU and memory of a group of processes with their children.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,33 +9,33 @@ use tokio::task::JoinHandle;
 
 use super::tree::{Snapshot, resident_mib};
 
-/// One look at all processes takes a millisecond or two.
-const EVERY: Duration = Duration::from_millis(100);
+/// Sampling interval. A sample takes a millisecond or two.
+const INTERVAL: Duration = Duration::from_millis(100);
 
-/// What was used between the start of a watch and its end.
+/// The usage between the start and the end of the sampling.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Usage {
-    /// Processor seconds, user and system.
+    /// CPU seconds, user and system.
     pub cpu_seconds: f64,
-    /// The same of each process that is watched, its children included.
+    /// CPU seconds of each root process with its children.
     #[serde(default)]
     pub each: BTreeMap<u32, f64>,
-    /// The most that all of them together were seen to hold, in MiB.
+    /// Peak memory of all processes together, in MiB.
     pub peak_mib: f64,
-    /// Seconds since the start, and MiB then.
+    /// Seconds since the start, with the MiB at that time.
     pub memory: Vec<(f64, f64)>,
 }
 
-/// What has been seen so far.
+/// The samples so far.
 #[derive(Debug, Default)]
 struct Seen {
-    /// Processor seconds of each root with its children, since the start. One that has ended keeps its last.
+    /// CPU seconds of each root with its children since the start. An ended process keeps its last value.
     cpu: BTreeMap<u32, f64>,
     memory: Vec<(f64, f64)>,
 }
 
-/// A watch that runs until it is asked what it saw, or dropped.
-pub struct Watch {
+/// Samples until it is dropped.
+pub struct UsageSampler {
     roots: Vec<u32>,
     before: BTreeMap<u32, f64>,
     started: Instant,
@@ -43,8 +43,8 @@ pub struct Watch {
     task: Option<JoinHandle<()>>,
 }
 
-impl Watch {
-    /// Watches these processes and whatever they start.
+impl UsageSampler {
+    /// Samples these processes and their children.
     pub fn start(roots: Vec<u32>) -> Self {
         let now = Snapshot::take();
         let before = roots
@@ -58,18 +58,18 @@ impl Watch {
             seen: Arc::default(),
             task: None,
         };
-        let looker = watch.looker();
+        let sampler = watch.sampler();
         watch.task = Some(tokio::spawn(async move {
             loop {
-                looker();
-                tokio::time::sleep(EVERY).await;
+                sampler();
+                tokio::time::sleep(INTERVAL).await;
             }
         }));
         watch
     }
 
-    /// Takes one look.
-    fn looker(&self) -> impl Fn() + Send + 'static {
+    /// Returns a function that takes one sample.
+    fn sampler(&self) -> impl Fn() + Send + 'static {
         let (roots, before, started) = (self.roots.clone(), self.before.clone(), self.started);
         let seen = Arc::clone(&self.seen);
         move || {
@@ -86,14 +86,14 @@ impl Watch {
         }
     }
 
-    /// Processor seconds so far.
+    /// CPU seconds so far.
     pub fn cpu_seconds(&self) -> f64 {
         self.usage().cpu_seconds
     }
 
-    /// What was used until now; of processes that have ended, what was seen last.
+    /// The usage so far; of ended processes, the last sample.
     pub fn usage(&self) -> Usage {
-        self.looker()();
+        self.sampler()();
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         Usage {
             cpu_seconds: seen.cpu.values().sum(),
@@ -104,7 +104,7 @@ impl Watch {
     }
 }
 
-impl Drop for Watch {
+impl Drop for UsageSampler {
     fn drop(&mut self) {
         if let Some(task) = &self.task {
             task.abort();
@@ -112,8 +112,8 @@ impl Drop for Watch {
     }
 }
 
-/// So many samples at most, each the most of its stretch, so that no peak is lost.
-pub fn thinned(memory: &[(f64, f64)], most: usize) -> Vec<(f64, f64)> {
+/// Reduces the samples to at most `most`. Each is the maximum of its interval, so that no peak is lost.
+pub fn downsample(memory: &[(f64, f64)], most: usize) -> Vec<(f64, f64)> {
     let stretch = memory.len().div_ceil(most.max(1)).max(1);
     memory
         .chunks(stretch)
@@ -132,10 +132,10 @@ mod tests {
     use testkit::process::Program;
 
     #[tokio::test]
-    async fn the_work_of_a_child_of_a_child_is_counted() {
+    async fn cpu_of_grandchildren_is_counted() {
         let script = "sh -c 'i=0; while [ $i -lt 3000000 ]; do i=$((i+1)); done; sleep 60'; sleep 60";
         let child = Program::new("sh").args(["-c", script]).spawn().unwrap();
-        let watch = Watch::start(vec![child.pid()]);
+        let watch = UsageSampler::start(vec![child.pid()]);
         let until = Instant::now() + Duration::from_secs(30);
         while watch.cpu_seconds() < 0.05 || watch.usage().memory.is_empty() {
             assert!(Instant::now() < until, "{:?}", watch.usage());
@@ -147,13 +147,13 @@ mod tests {
     }
 
     #[test]
-    fn thinning_keeps_the_peaks() {
+    fn downsampling_keeps_the_peaks() {
         let memory: Vec<_> = (0..100_i32)
             .map(|at| (f64::from(at), f64::from((at * 37) % 100)))
             .collect();
-        let thin = thinned(&memory, 10);
+        let thin = downsample(&memory, 10);
         assert_eq!(thin.len(), 10);
         assert!(thin.iter().any(|(_, held)| (*held - 99.0).abs() < f64::EPSILON));
-        assert!(thinned(&[], 10).is_empty());
+        assert!(downsample(&[], 10).is_empty());
     }
 }

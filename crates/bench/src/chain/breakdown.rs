@@ -1,33 +1,33 @@
-//! Where the time of a run through the chain went: processor seconds by process, the ingester's own clock, and what made
-//! the streamer write.
+//! Time breakdown of a run through the chain: CPU by process, the ingester's run time, and the streamer's flush
+//! triggers.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::report::SplitLine;
+use crate::report::BreakdownLine;
 use crate::spread::Spread;
 
 /// One round.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Split {
+pub(super) struct Breakdown {
     /// From the start of the ingester's process to the last row.
     pub(super) seconds: f64,
     /// From the API's first request to the last row.
     pub(super) from_first_request: f64,
-    /// By the ingester's own clock.
+    /// As the ingester reports it.
     pub(super) ingester_seconds: f64,
     /// Processor seconds by process.
     pub(super) cpu: BTreeMap<&'static str, f64>,
-    /// The streamer's batches by what made it flush them.
+    /// The streamer's batches by flush trigger.
     pub(super) batches: BTreeMap<String, f64>,
 }
 
-/// One of a round's clocks, in seconds.
-type Clock = fn(&Split) -> f64;
+/// Reads one duration of a round, in seconds.
+type Clock = fn(&Breakdown) -> f64;
 
-impl Split {
+impl Breakdown {
     /// Every quantity over all rounds.
-    pub(super) fn lines(rounds: &[Self]) -> Vec<SplitLine> {
+    pub(super) fn lines(rounds: &[Self]) -> Vec<BreakdownLine> {
         let clocks: [(&str, Clock); 3] = [
             ("from the ingester's start to the last row", |it| it.seconds),
             ("from the first request to the last row", |it| {
@@ -35,7 +35,7 @@ impl Split {
             }),
             ("the ingester's run, by its own clock", |it| it.ingester_seconds),
         ];
-        let mut lines: Vec<Option<SplitLine>> = clocks
+        let mut lines: Vec<Option<BreakdownLine>> = clocks
             .into_iter()
             .map(|(name, of)| line(name.to_owned(), "s", rounds.iter().map(of)))
             .collect();
@@ -53,23 +53,26 @@ impl Split {
     }
 }
 
-fn line(name: String, unit: &str, rounds: impl Iterator<Item = f64>) -> Option<SplitLine> {
-    Some(SplitLine {
+fn line(name: String, unit: &str, rounds: impl Iterator<Item = f64>) -> Option<BreakdownLine> {
+    Some(BreakdownLine {
         name,
         unit: unit.to_owned(),
-        seen: Spread::of(&rounds.collect::<Vec<_>>())?,
+        spread: Spread::of(&rounds.collect::<Vec<_>>())?,
     })
 }
 
 /// All names that any round has.
-fn names<'a, N: Ord, I: Iterator<Item = N>>(rounds: &'a [Split], of: impl Fn(&'a Split) -> I) -> Vec<N> {
+fn names<'a, N: Ord, I: Iterator<Item = N>>(
+    rounds: &'a [Breakdown],
+    of: impl Fn(&'a Breakdown) -> I,
+) -> Vec<N> {
     let mut names: Vec<N> = rounds.iter().flat_map(of).collect();
     names.sort();
     names.dedup();
     names
 }
 
-impl fmt::Display for Split {
+impl fmt::Display for Breakdown {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             formatter,
@@ -86,7 +89,7 @@ impl fmt::Display for Split {
     }
 }
 
-/// The streamer's batches by trigger, of the text of its metrics.
+/// Parses the streamer's batches by trigger from its metrics.
 pub(super) fn batches(metrics: &str) -> BTreeMap<String, f64> {
     let labelled = metrics.lines().filter_map(|line| {
         let (series, value) = line.rsplit_once(' ')?;
@@ -104,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn batches_are_told_by_their_trigger() {
+    fn batches_are_counted_by_trigger() {
         let metrics = "# HELP streamer_batches_total x\nstreamer_batches_total{trigger=\"idle\"} 7\n\
                        streamer_batches_total{trigger=\"rows\"} 120\nstreamer_batch_rows_count 127\n";
         let seen = batches(metrics);
@@ -115,19 +118,22 @@ mod tests {
     }
 
     #[test]
-    fn every_quantity_of_every_round_is_a_line_with_its_spread() {
-        let round = |cpu: f64, trigger: &str| Split {
+    fn breakdown_has_a_line_for_each_quantity() {
+        let round = |cpu: f64, trigger: &str| Breakdown {
             seconds: cpu * 2.0,
             cpu: [("publisher", cpu)].into(),
             batches: [(trigger.to_owned(), 3.0)].into(),
-            ..Split::default()
+            ..Breakdown::default()
         };
-        let lines = Split::lines(&[round(1.0, "idle"), round(2.0, "rows"), round(3.0, "rows")]);
+        let lines = Breakdown::lines(&[round(1.0, "idle"), round(2.0, "rows"), round(3.0, "rows")]);
         let of = |name: &str| lines.iter().find(|line| line.name.contains(name)).unwrap();
         let publisher = of("publisher");
-        assert_eq!((publisher.seen.min, publisher.seen.max), (1.0, 3.0));
-        // A round without a trigger has none of its batches.
-        assert_eq!((of("by idle").seen.min, of("by idle").seen.median), (0.0, 0.0));
+        assert_eq!((publisher.spread.min, publisher.spread.max), (1.0, 3.0));
+        // A round without a trigger counts zero batches.
+        assert_eq!(
+            (of("by idle").spread.min, of("by idle").spread.median),
+            (0.0, 0.0)
+        );
         assert_eq!(lines.len(), 6);
     }
 }

@@ -1,5 +1,6 @@
-//! The bare loop: a producer with the publisher's own settings that writes records from memory and does nothing else.
-//! An error ends it.
+//! Producer baseline: sends records from memory with the publisher's own producer settings and does nothing else.
+//!
+//! The first error ends it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -15,40 +16,40 @@ use thiserror::Error;
 use crate::usage::{Cost, own_cpu_seconds, peak_mib};
 use testkit::people::{Person, people};
 
-/// How long the loop waits for room in the producer's queue.
-const NO_ROOM: Duration = Duration::from_micros(500);
+/// Pause while the producer's queue is full.
+const QUEUE_FULL_PAUSE: Duration = Duration::from_micros(500);
 
-/// How long the last records may take.
-const FLUSH: Duration = Duration::from_secs(30);
+/// Timeout for the last acknowledgements.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Different records; they are written again and again.
+/// Distinct records; the loop repeats them.
 const RECORDS: u64 = 50_000;
 
-/// What the loop writes.
+/// Options of the producer baseline.
 #[derive(Debug, Clone, Args)]
-pub struct BareLoop {
+pub struct ProducerBaseline {
     /// `host:port` of a broker
     #[arg(long)]
     pub brokers: String,
     /// An existing topic
     #[arg(long)]
     pub topic: String,
-    /// How long it writes
+    /// Seconds to send
     #[arg(long)]
     pub seconds: u64,
-    /// Milliseconds for which the producer waits for company
+    /// The producer's `linger.ms`
     #[arg(long, default_value_t = 1)]
     pub linger_ms: u64,
 }
 
-/// The loop ended early.
+/// The producer baseline failed.
 #[derive(Debug, Error)]
-pub enum BareError {
-    /// librdkafka's own error.
-    #[error(transparent)]
+pub enum ProducerBaselineError {
+    /// librdkafka returned an error.
+    #[error("failed to produce records")]
     Kafka(#[from] KafkaError),
     /// Records without an acknowledgement.
-    #[error("{0} records were not acknowledged")]
+    #[error("{0} records not acknowledged")]
     Lost(u64),
 }
 
@@ -70,18 +71,18 @@ impl ProducerContext for Acknowledged {
     }
 }
 
-/// A record as it will be sent.
+/// A record ready to be sent.
 struct Ready {
     key: String,
     value: Vec<u8>,
 }
 
-impl BareLoop {
-    /// Writes, waits for the last acknowledgement and tells what it cost.
+impl ProducerBaseline {
+    /// Sends records, waits for the last acknowledgement and returns the cost.
     ///
     /// # Errors
-    /// [`BareError`]; a figure of a run with errors would be none.
-    pub fn run(&self) -> Result<Cost, BareError> {
+    /// [`ProducerBaselineError`]; a run with errors has no cost.
+    pub fn run(&self) -> Result<Cost, ProducerBaselineError> {
         let memory: Vec<Ready> = people(5, 0..RECORDS).map(|person| ready(&person)).collect();
         let producer: ThreadedProducer<Acknowledged> =
             settings(&self.brokers, self.linger_ms).create_with_context(Acknowledged::default())?;
@@ -96,10 +97,10 @@ impl BareLoop {
             send(&producer, &self.topic, record, &headers)?;
             sent += 1;
         }
-        producer.flush(FLUSH)?;
+        producer.flush(FLUSH_TIMEOUT)?;
         let acknowledged = producer.context().count.load(Ordering::Relaxed);
         if acknowledged != sent {
-            return Err(BareError::Lost(sent - acknowledged));
+            return Err(ProducerBaselineError::Lost(sent - acknowledged));
         }
         Ok(Cost {
             rows: sent,
@@ -110,7 +111,7 @@ impl BareLoop {
     }
 }
 
-/// Those of the publisher, but for the linger, which the bench tries.
+/// The publisher's settings, except for the linger, which the benchmark varies.
 fn settings(brokers: &str, linger_ms: u64) -> ClientConfig {
     let mut config = ClientConfig::new();
     config
@@ -157,7 +158,7 @@ fn send(
             Ok(()) => return Ok(()),
             Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
                 record = back;
-                std::thread::sleep(NO_ROOM);
+                std::thread::sleep(QUEUE_FULL_PAUSE);
             }
             Err((error, _)) => return Err(error),
         }

@@ -1,5 +1,6 @@
-//! The ceiling: a loop that writes rows from memory with the same driver and does nothing else. It never retries; an
-//! error ends it.
+//! Driver baseline: writes rows from memory with the same Cassandra driver and does nothing else.
+//!
+//! It never retries. The first error ends it.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -22,16 +23,16 @@ use thiserror::Error;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::usage::{Cost, own_cpu_seconds, peak_mib};
+use crate::usage::{Cost, own_cpu_seconds, peak_mib};
 use testkit::cassandra_client::TEXT_COLUMNS;
 use testkit::people::{Person, people};
 
-/// Nodes agree on a new table within moments.
-const AGREEMENT: Duration = Duration::from_secs(10);
+/// Timeout for schema agreement.
+const SCHEMA_AGREEMENT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How the loop writes.
+/// Options of the driver baseline.
 #[derive(Debug, Clone, Args)]
-pub struct Ceiling {
+pub struct DriverBaseline {
     /// `host:port` of a node
     #[arg(long)]
     pub contact_point: String,
@@ -52,17 +53,17 @@ pub struct Ceiling {
     pub batch: usize,
 }
 
-/// The loop ended early.
+/// The driver baseline failed.
 #[derive(Debug, Error)]
-pub enum CeilingError {
-    /// The driver's own error.
-    #[error(transparent)]
+pub enum DriverBaselineError {
+    /// The driver returned an error.
+    #[error("failed to execute a statement")]
     Driver(#[from] cdrs_tokio::Error),
-    /// The nodes do not come to know the same tables.
-    #[error("the nodes disagree on the tables")]
-    Disagreement,
-    /// No session in time.
-    #[error("no session with {0}")]
+    /// The nodes did not reach schema agreement.
+    #[error("no schema agreement within {} s", SCHEMA_AGREEMENT_TIMEOUT.as_secs())]
+    NoSchemaAgreement,
+    /// The session timed out.
+    #[error("failed to connect to {0}")]
     Connect(String),
 }
 
@@ -72,12 +73,12 @@ type Driver = Session<
     TopologyAwareLoadBalancingStrategy<TransportTcp, TcpConnectionManager>,
 >;
 
-impl Ceiling {
-    /// Writes the rows and tells what it cost, without the connecting.
+impl DriverBaseline {
+    /// Writes the rows and returns the cost, without the time to connect.
     ///
     /// # Errors
-    /// [`CeilingError`]; a figure of a run with errors would be none.
-    pub async fn run(&self) -> Result<Cost, CeilingError> {
+    /// [`DriverBaselineError`]; a run with errors has no cost.
+    pub async fn run(&self) -> Result<Cost, DriverBaselineError> {
         let driver = self.connect().await?;
         let Self { keyspace, rows, .. } = self;
         let columns = TEXT_COLUMNS.join(", ");
@@ -86,10 +87,10 @@ impl Ceiling {
             "CREATE TABLE IF NOT EXISTS {keyspace}.created_users (id uuid PRIMARY KEY, {texts}, dob timestamp, \
              registered_date timestamp, ingested_at timestamp)"
         );
-        // The keyspace is as new as the table will be.
-        agreed(&driver).await?;
+        // The keyspace is as new as the table.
+        wait_for_schema_agreement(&driver).await?;
         driver.query(table).await?;
-        agreed(&driver).await?;
+        wait_for_schema_agreement(&driver).await?;
         let statement = format!(
             "INSERT INTO {keyspace}.created_users (id, {columns}, dob, registered_date, ingested_at) \
              VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?"
@@ -110,7 +111,7 @@ impl Ceiling {
         })
     }
 
-    async fn connect(&self) -> Result<Driver, CeilingError> {
+    async fn connect(&self) -> Result<Driver, DriverBaselineError> {
         let config = NodeTcpConfigBuilder::new()
             .with_contact_point(self.contact_point.as_str().into())
             .with_version(Version::V5)
@@ -123,7 +124,7 @@ impl Ceiling {
             .with_connection_pool_config(pool)
             .with_tcp_nodelay(true)
             .build();
-        let none = || CeilingError::Connect(self.contact_point.clone());
+        let none = || DriverBaselineError::Connect(self.contact_point.clone());
         timeout(Duration::from_secs(20), build)
             .await
             .map_err(|_| none())?
@@ -131,10 +132,10 @@ impl Ceiling {
     }
 }
 
-/// Waits until every node knows the same tables. A node that has not heard of a change yet finds that all agree on the
-/// old ones, so each has to be asked after the change: answers of one version, twice as many in a row as there are nodes.
-async fn agreed(driver: &Driver) -> Result<(), CeilingError> {
-    let until = Instant::now() + AGREEMENT;
+/// Waits for schema agreement. A node that has not yet received a change still agrees on the old schema.
+/// So it needs twice as many consecutive responses of one version as there are nodes.
+async fn wait_for_schema_agreement(driver: &Driver) -> Result<(), DriverBaselineError> {
+    let until = Instant::now() + SCHEMA_AGREEMENT_TIMEOUT;
     let mut agreeing = 0;
     loop {
         let mut versions = BTreeSet::new();
@@ -154,7 +155,7 @@ async fn agreed(driver: &Driver) -> Result<(), CeilingError> {
             return Ok(());
         }
         if Instant::now() >= until {
-            return Err(CeilingError::Disagreement);
+            return Err(DriverBaselineError::NoSchemaAgreement);
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }

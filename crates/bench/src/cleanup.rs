@@ -1,21 +1,20 @@
-//! What an earlier run has left on the disk: a bench that was broken off must not go on where it was, nor be taken for
-//! this one.
+//! Removes files of earlier runs, so that an interrupted benchmark does not affect the next.
 
 use std::io::{self, ErrorKind};
 use std::path::Path;
 
-/// Removes a folder with all that is in it; one that is not there is as good as removed.
+/// Removes a folder with its contents. A missing folder is no error.
 ///
 /// # Errors
-/// When it can't be removed.
+/// When the folder can't be removed.
 pub fn remove_folder(path: &Path) -> io::Result<()> {
     unless_absent(std::fs::remove_dir_all(path))
 }
 
-/// The same of a file.
+/// Removes a file. A missing file is no error.
 ///
 /// # Errors
-/// When it can't be removed.
+/// When the file can't be removed.
 pub fn remove_file(path: &Path) -> io::Result<()> {
     unless_absent(std::fs::remove_file(path))
 }
@@ -32,7 +31,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_there_is_as_good_as_removed() {
+    fn removing_a_missing_path_succeeds() {
         let folder = tempfile::tempdir().unwrap();
         let (inner, file) = (folder.path().join("a"), folder.path().join("b"));
         std::fs::create_dir(&inner).unwrap();

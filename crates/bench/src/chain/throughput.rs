@@ -1,44 +1,44 @@
-//! One run of many users through the whole chain, against the streamer's own drain of the same topic right after it.
+//! Throughput of one run of many users through the chain, compared with the streamer's own drain of the same topic.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
 
 use serde_json::Value;
 
-use super::line::Line;
-use super::split::Split;
+use super::breakdown::Breakdown;
+use super::pipeline::Pipeline;
 use crate::drain::drain;
+use crate::env::{BenchEnv, TIMEOUT};
 use crate::error::BenchError;
-use crate::field::{Field, PATIENCE};
 use crate::figures::{Figure, Goal, spread};
-use crate::report::{MemoryLine, SplitLine};
+use crate::report::{BreakdownLine, MemoryLine};
 use crate::sink::Streamer;
 use crate::spread::Spread;
 use crate::usage::own_cpu_seconds;
-use crate::usage::watch::{Usage, Watch, thinned};
+use crate::usage::watch::{Usage, UsageSampler, downsample};
 use crate::warmup::Warmup;
 use testkit::process::Child;
 use testkit::randomuser::{Options, RandomUserApi};
 use testkit::service::Service;
 
-const SHOWN: usize = 240;
-/// Kafka's requests are few, and its compiler works only in what Cassandra leaves: it takes so many runs until it is done.
-const WARMING: usize = 8;
-/// Pages of 100,000 users are some 120 MB. What the warm-up has asked for is not made again in the rounds.
-const REMEMBERED: usize = 1 << 30;
-/// Every run fetches the same people, so that the API makes them up once.
+const MAX_SAMPLES: usize = 240;
+/// Warm-up runs. Kafka gets few requests, so its JIT compiler takes this many runs.
+const WARMUP_RUNS: usize = 8;
+/// Size of the API's page cache. Pages of 100,000 users take about 120 MB, and the warm-up fills the cache.
+const PAGE_CACHE: usize = 1 << 30;
+/// Seed of every run, so that the API generates each page once.
 const SEED: &str = "chain";
 
-/// What the rounds gave.
+/// Results of the rounds.
 #[derive(Default)]
-pub(super) struct Through {
-    /// The chain's users a second, in shares of the drain's rows a second.
+pub(super) struct ChainThroughput {
+    /// The chain's users/s divided by the drain's rows/s.
     ratios: Vec<f64>,
-    /// The same without what comes before the first request.
+    /// The same from the first API request on.
     from_request: Vec<f64>,
-    /// Of ingester, publisher and streamer together.
+    /// Peak memory of ingester, publisher and streamer together.
     peaks: Vec<f64>,
-    splits: Vec<Split>,
+    breakdowns: Vec<Breakdown>,
     pub(super) memory: Vec<MemoryLine>,
 }
 
@@ -46,42 +46,42 @@ pub(super) struct Through {
 struct Round {
     /// Users a second, from the ingester's start to the last row.
     speed: f64,
-    /// Rows a second of the streamer by itself.
+    /// The streamer's own rows a second.
     alone: f64,
     usage: Usage,
-    split: Split,
+    breakdown: Breakdown,
 }
 
-impl Through {
-    pub(super) async fn measure(field: &mut Field, users: u64, rounds: usize) -> Result<Self, BenchError> {
-        let api = RandomUserApi::start(Options::unlimited().with_page_cache(REMEMBERED)).await?;
+impl ChainThroughput {
+    pub(super) async fn measure(env: &mut BenchEnv, users: u64, rounds: usize) -> Result<Self, BenchError> {
+        let api = RandomUserApi::start(Options::unlimited().with_page_cache(PAGE_CACHE)).await?;
         let mut seen = Self::default();
-        let mut warmup = Warmup::at_least(WARMING);
-        while warmup.goes_on() {
+        let mut warmup = Warmup::with_min_rounds(WARMUP_RUNS);
+        while warmup.needs_another_round() {
             let topic = format!("warmup_{}", warmup.rounds());
-            let speed = round(field, &api, users, &topic).await?.speed;
+            let speed = round(env, &api, users, &topic).await?.speed;
             println!("warming up: {speed:.0} users/s");
-            warmup.note(speed);
+            warmup.record(speed);
         }
         let mut last = Usage::default();
         for number in 1..=rounds {
-            let round = round(field, &api, users, &format!("through_{number}")).await?;
+            let round = round(env, &api, users, &format!("through_{number}")).await?;
             let Round { speed, alone, .. } = round;
             println!(
                 "round {number}: {users} users at {speed:.0} users/s through the chain, {:.1} CPU s and {:.1} MiB for \
                  its three services; the streamer alone {alone:.0} rows/s; {}",
-                round.usage.cpu_seconds, round.usage.peak_mib, round.split
+                round.usage.cpu_seconds, round.usage.peak_mib, round.breakdown
             );
             seen.ratios.push(speed / alone);
-            let Split {
+            let Breakdown {
                 seconds,
                 from_first_request,
                 ..
-            } = round.split;
+            } = round.breakdown;
             seen.from_request
                 .push(speed * seconds / from_first_request / alone);
             seen.peaks.push(round.usage.peak_mib);
-            seen.splits.push(round.split);
+            seen.breakdowns.push(round.breakdown);
             last = round.usage;
         }
         println!(
@@ -91,28 +91,31 @@ impl Through {
         );
         seen.memory.push(MemoryLine {
             name: "ingester, publisher and streamer".to_owned(),
-            samples: thinned(&last.memory, SHOWN),
+            samples: downsample(&last.memory, MAX_SAMPLES),
         });
         Ok(seen)
     }
 
-    /// The goal of the run.
+    /// The run's figure with its goal.
     pub(super) fn figure(&self) -> Figure {
         let name = "API page to rows, users/s / the streamer's own drain";
         Figure::measured(name, &self.ratios, "ratio", Goal::AtLeast(0.7))
     }
 
-    /// Where its time went.
-    pub(super) fn split(&self) -> Vec<SplitLine> {
-        let ratio = Spread::of(&self.from_request).map(|seen| SplitLine {
+    /// The run's time breakdown.
+    pub(super) fn breakdown(&self) -> Vec<BreakdownLine> {
+        let ratio = Spread::of(&self.from_request).map(|spread| BreakdownLine {
             name: "users/s from the first request on / the drain".to_owned(),
             unit: "of it".to_owned(),
-            seen,
+            spread,
         });
-        ratio.into_iter().chain(Split::lines(&self.splits)).collect()
+        ratio
+            .into_iter()
+            .chain(Breakdown::lines(&self.breakdowns))
+            .collect()
     }
 
-    /// In shares of what a peer needs by itself in each round.
+    /// Compares the peak memory with a peer's, round by round.
     pub(super) fn memory_against(&self, peer: Option<&[f64]>) -> Figure {
         let name = "memory of the three services together / Spark's driver";
         let rounds = self.peaks.iter().zip(peer.unwrap_or_default());
@@ -121,10 +124,15 @@ impl Through {
     }
 }
 
-/// The run, and the streamer's own drain after it. The clock begins when the ingester's process has been started, and
-/// ends at the last row, whether the ingester has ended by then or not.
-async fn round(field: &mut Field, api: &RandomUserApi, users: u64, topic: &str) -> Result<Round, BenchError> {
-    let line = Line::start(field, topic).await?;
+/// Measures one run, then the streamer's own drain of its topic. The clock runs from the start of the ingester's
+/// process to the last row.
+async fn round(
+    env: &mut BenchEnv,
+    api: &RandomUserApi,
+    users: u64,
+    topic: &str,
+) -> Result<Round, BenchError> {
+    let line = Pipeline::start(env, topic).await?;
     let options = line
         .ingester(api)
         .arg("once")
@@ -132,7 +140,7 @@ async fn round(field: &mut Field, api: &RandomUserApi, users: u64, topic: &str) 
         .arg(users.to_string())
         .arg("--seed")
         .arg(SEED);
-    let (servers, own) = (field.servers_cpu(), own_cpu_seconds());
+    let (servers, own) = (env.servers_cpu(), own_cpu_seconds());
     let ingester = Service::start(&options)?;
     let begun = Instant::now();
     let pids = [
@@ -140,13 +148,13 @@ async fn round(field: &mut Field, api: &RandomUserApi, users: u64, topic: &str) 
         line.publisher.pids().first().copied().unwrap_or(0),
         line.streamer.pids().first().copied().unwrap_or(0),
     ];
-    let watch = Watch::start(pids.to_vec());
+    let watch = UsageSampler::start(pids.to_vec());
     let ended = async {
-        ingester.wait(PATIENCE).await?;
+        ingester.wait(TIMEOUT).await?;
         Summary::of(&ingester, users)
     };
     let written = async {
-        field.until_written(&line.site, &line.streamer, users).await?;
+        env.wait_for_rows(&line.config, &line.streamer, users).await?;
         Ok::<_, BenchError>(Instant::now())
     };
     let (summary, last_row) = tokio::try_join!(ended, written)?;
@@ -154,29 +162,24 @@ async fn round(field: &mut Field, api: &RandomUserApi, users: u64, topic: &str) 
     drop(watch);
     let seconds = (last_row - begun).as_secs_f64();
     let first_request = api.first_request_since(begun).unwrap_or(begun);
-    let split = Split {
+    let breakdown = Breakdown {
         seconds,
         from_first_request: (last_row - first_request).as_secs_f64(),
         ingester_seconds: summary.seconds,
-        cpu: of_each(
-            &usage,
-            pids,
-            own_cpu_seconds() - own,
-            field.servers_cpu() - servers,
-        ),
+        cpu: of_each(&usage, pids, own_cpu_seconds() - own, env.servers_cpu() - servers),
         batches: line.batches().await?,
     };
-    field.verify(&line.site, users).await?;
-    line.stop(field).await?;
-    let (drained, site) = drain(field, &Streamer::default(), topic, users).await?;
-    field.drop_keyspace(&site.keyspace).await?;
-    field.delete_topic(topic).await?;
+    env.verify(&line.config, users).await?;
+    line.stop(env).await?;
+    let (drained, config) = drain(env, &Streamer::default(), topic, users).await?;
+    env.drop_keyspace(&config.keyspace).await?;
+    env.delete_topic(topic).await?;
     #[expect(clippy::cast_precision_loss, reason = "fewer than 2^52 users")]
     Ok(Round {
         speed: users as f64 / seconds,
         alone: drained.cost.rows_per_second(),
         usage,
-        split,
+        breakdown,
     })
 }
 
@@ -185,7 +188,7 @@ fn of_each(
     usage: &Usage,
     pids: [u32; 3],
     own: f64,
-    servers: crate::field::ServersCpu,
+    servers: crate::env::ServersCpu,
 ) -> BTreeMap<&'static str, f64> {
     let of = |pid: u32| usage.each.get(&pid).copied().unwrap_or(0.0);
     [
@@ -199,14 +202,14 @@ fn of_each(
     .into()
 }
 
-/// What the ingester says of its run.
+/// The ingester's summary of its run.
 struct Summary {
     /// From the run's start to its end, by its own clock.
     seconds: f64,
 }
 
 impl Summary {
-    /// Its last line; an error unless every user was accepted.
+    /// Parses the last line; fails unless every user was accepted.
     fn of(ingester: &Service, users: u64) -> Result<Self, BenchError> {
         let log = ingester.last_lines(20);
         let mut lines = log.lines().rev();

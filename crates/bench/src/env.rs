@@ -1,4 +1,4 @@
-//! Where sinks are measured: real servers, topics with records of a chosen size, and for each sink a table of its own.
+//! Environment of a benchmark: real servers, topics with generated records, and a table for each sink.
 
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -13,8 +13,8 @@ use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::error::KafkaError;
 
-use super::leftovers;
-use super::sink::{Running, Site};
+use super::cleanup;
+use super::sink::{RunningSink, SinkConfig};
 use super::usage::tree::Snapshot;
 use crate::error::BenchError;
 use testkit::cassandra_client::{CassandraClient, CassandraClientError, TEXT_COLUMNS};
@@ -23,47 +23,47 @@ use testkit::people::{Person, people};
 use testkit::servers::{CassandraOptions, KafkaOptions, Node, ServerError, Stack, StackOptions};
 use testkit::workspace;
 
-/// Longer than the slowest sink takes for the largest backlog.
-pub const PATIENCE: Duration = Duration::from_secs(1_800);
-/// The series of people that backlogs hold.
+/// Timeout for draining the largest backlog with the slowest sink.
+pub const TIMEOUT: Duration = Duration::from_secs(1_800);
+/// Seed of the users in backlogs.
 pub const SEED: u64 = 1;
-/// The table's name at each site.
+/// Name of the table in each keyspace.
 const TABLE: &str = "created_users";
 const POLL: Duration = Duration::from_millis(50);
-/// Records that are written, or rows that are counted, at a time.
+/// Records per write and rows per count.
 const SLICE: u64 = 20_000;
-const DELETION: Duration = Duration::from_secs(30);
+const DELETION_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Servers, with what runs beside them.
-pub struct Field {
+/// Running servers with their clients.
+pub struct BenchEnv {
     /// The servers.
     pub stack: Stack,
-    /// A writer of records.
-    pub tap: KafkaClient,
-    /// A reader of rows.
-    pub table: Arc<CassandraClient>,
-    /// For logs.
+    /// The client that writes records.
+    pub kafka_client: KafkaClient,
+    /// The client that reads rows.
+    pub cassandra_client: Arc<CassandraClient>,
+    /// Folder for logs.
     pub folder: PathBuf,
     nodes: usize,
     counter: Counter,
-    sites: usize,
+    keyspaces: usize,
 }
 
-/// By what the rows are counted while a sink writes them.
+/// How rows are counted while a sink writes them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Counter {
-    /// The server's own count, which only a single node has of every row.
+    /// The node's write counter, which is complete only on a single node.
     Server,
     /// The streamer's checkpoints.
     Checkpoints,
 }
 
-/// Processor seconds of the servers so far.
+/// CPU seconds of the servers so far.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ServersCpu {
-    /// Of all nodes of Kafka.
+    /// All Kafka nodes.
     pub kafka: f64,
-    /// Of all nodes of Cassandra.
+    /// All Cassandra nodes.
     pub cassandra: f64,
 }
 
@@ -78,11 +78,11 @@ impl std::ops::Sub for ServersCpu {
     }
 }
 
-impl Field {
-    /// Kafka and Cassandra of so many nodes, with a replica of everything on each.
+impl BenchEnv {
+    /// Starts Kafka and Cassandra with this many nodes and a replica on each.
     ///
     /// # Errors
-    /// When they do not start.
+    /// When a server does not start.
     pub async fn start(kafka: usize, cassandra: usize) -> Result<Self, BenchError> {
         println!("starting Kafka ({kafka}) and Cassandra ({cassandra})");
         let stack = Stack::start(&StackOptions {
@@ -96,15 +96,16 @@ impl Field {
             },
         })
         .await?;
-        let tap = KafkaClient::new(stack.kafka.bootstrap())?;
-        let mut table = CassandraClient::connect(&stack.cassandra.contact_points(), "none").await?;
+        let kafka_client = KafkaClient::new(stack.kafka.bootstrap())?;
+        let mut cassandra_client =
+            CassandraClient::connect(&stack.cassandra.contact_points(), "none").await?;
         if cassandra > 1 {
-            table = table.by_quorum();
+            cassandra_client = cassandra_client.by_quorum();
         }
         Ok(Self {
             stack,
-            tap,
-            table: Arc::new(table),
+            kafka_client,
+            cassandra_client: Arc::new(cassandra_client),
             folder: workspace::target_dir()?.join("bench"),
             nodes: cassandra,
             counter: if cassandra == 1 {
@@ -112,11 +113,11 @@ impl Field {
             } else {
                 Counter::Checkpoints
             },
-            sites: 0,
+            keyspaces: 0,
         })
     }
 
-    /// The same, counting by checkpoints on whatever number of nodes, so that one and several compare.
+    /// Counts rows by checkpoints on any number of nodes, so that clusters are comparable.
     #[must_use]
     pub fn by_checkpoints(self) -> Self {
         Self {
@@ -125,7 +126,7 @@ impl Field {
         }
     }
 
-    /// What the servers have used so far.
+    /// The servers' CPU seconds so far.
     pub fn servers_cpu(&self) -> ServersCpu {
         let now = Snapshot::take();
         let of = |nodes: &[Node]| {
@@ -138,10 +139,10 @@ impl Field {
         }
     }
 
-    /// What a topic holds must not weigh on what is measured after it.
+    /// Deletes a topic, so that it does not affect later measurements.
     ///
     /// # Errors
-    /// When Kafka does not delete it.
+    /// When Kafka rejects the request.
     pub async fn delete_topic(&self, topic: &str) -> Result<(), BenchError> {
         let failed = |source| ServerError::Kafka {
             operation: "delete a topic",
@@ -151,65 +152,57 @@ impl Field {
             .set("bootstrap.servers", self.stack.kafka.bootstrap())
             .create()
             .map_err(failed)?;
-        let options = AdminOptions::new().operation_timeout(Some(DELETION));
+        let options = AdminOptions::new().operation_timeout(Some(DELETION_TIMEOUT));
         for deleted in admin.delete_topics(&[topic], &options).await.map_err(failed)? {
             deleted.map_err(|(_, code)| failed(KafkaError::AdminOp(code)))?;
         }
         Ok(())
     }
 
-    /// Adds these records to a topic, each of about so many bytes; 0: as people are.
+    /// Writes generated users to a topic.
     ///
     /// # Errors
-    /// When Kafka does not take them.
-    pub async fn fill(&self, topic: &str, records: Range<u64>, bytes: usize) -> Result<(), BenchError> {
+    /// When Kafka rejects a record.
+    pub async fn fill(&self, topic: &str, records: Range<u64>) -> Result<(), BenchError> {
         let mut first = records.start;
         while first < records.end {
             let last = (first + SLICE).min(records.end);
-            self.tap.write(topic, &prepared(first..last, bytes)).await?;
+            let records: Vec<_> = people(SEED, first..last)
+                .map(|person| outgoing(&person))
+                .collect();
+            self.kafka_client.write(topic, &records).await?;
             first = last;
         }
         Ok(())
     }
 
-    /// Adds records that are ready.
+    /// Creates an unused keyspace.
     ///
     /// # Errors
-    /// As [`fill`](Self::fill).
-    pub async fn pour(&self, topic: &str, records: &[ProducerRecord]) -> Result<(), BenchError> {
-        for slice in records.chunks(usize::try_from(SLICE).unwrap_or(usize::MAX)) {
-            self.tap.write(topic, slice).await?;
-        }
-        Ok(())
-    }
-
-    /// A keyspace that nobody has used.
-    ///
-    /// # Errors
-    /// When Cassandra refuses it.
+    /// When Cassandra rejects the statement.
     pub async fn keyspace(&mut self) -> Result<String, BenchError> {
-        self.sites += 1;
-        let name = format!("bench_{}", self.sites);
+        self.keyspaces += 1;
+        let name = format!("bench_{}", self.keyspaces);
         let folder = self.folder.join(&name);
-        // A run that was broken off has left its state in a folder of this name, and a service would go on with it.
-        leftovers::remove_folder(&folder).map_err(BenchError::file(&folder))?;
+        // An interrupted run leaves its state in a folder of this name, and a service would resume from it.
+        cleanup::remove_folder(&folder).map_err(BenchError::file(&folder))?;
         let create = format!("CREATE KEYSPACE {name} WITH replication = {}", self.replication());
-        self.table.run(&create).await?;
+        self.cassandra_client.run(&create).await?;
         Ok(name)
     }
 
-    /// A replica of everything on each node.
+    /// Replication with a replica on each node.
     fn replication(&self) -> String {
         let nodes = self.nodes;
         format!("{{'class': 'NetworkTopologyStrategy', 'replication_factor': {nodes}}}")
     }
 
-    /// A new group and a new table, as the streamer would create it, for a sink that reads `topic`. On several nodes the
-    /// streamer creates it, which waits until all know it.
+    /// Prepares a new group and a new table for a sink that reads `topic`. On several nodes the streamer creates
+    /// the table, because it waits for schema agreement.
     ///
     /// # Errors
-    /// When Cassandra refuses them.
-    pub async fn site(&mut self, topic: &str) -> Result<Site, BenchError> {
+    /// When Cassandra rejects a statement.
+    pub async fn prepare_sink(&mut self, topic: &str) -> Result<SinkConfig, BenchError> {
         let keyspace = self.keyspace().await?;
         if self.nodes == 1 {
             let texts = TEXT_COLUMNS.map(|name| format!("{name} text")).join(", ");
@@ -217,11 +210,11 @@ impl Field {
                 "CREATE TABLE {keyspace}.{TABLE} (id uuid PRIMARY KEY, {texts}, dob timestamp, registered_date \
                  timestamp, ingested_at timestamp)"
             );
-            self.table.run(&create).await?;
+            self.cassandra_client.run(&create).await?;
         }
         let point = self.stack.cassandra.contact_points().remove(0);
         let cassandra: SocketAddr = point.parse().map_err(|_| BenchError::Incomplete(point.clone()))?;
-        Ok(Site {
+        Ok(SinkConfig {
             brokers: self.stack.kafka.bootstrap(),
             topic: topic.to_owned(),
             group: keyspace.clone(),
@@ -233,82 +226,85 @@ impl Field {
         })
     }
 
-    /// What was written is of no use any more; its compaction must not weigh on the next one.
+    /// Drops a keyspace, so that its compaction does not affect later measurements.
     ///
     /// # Errors
-    /// When Cassandra refuses it.
+    /// When Cassandra rejects the statement.
     pub async fn drop_keyspace(&self, name: &str) -> Result<(), BenchError> {
-        self.table.run(&format!("DROP KEYSPACE {name}")).await?;
+        self.cassandra_client
+            .run(&format!("DROP KEYSPACE {name}"))
+            .await?;
         Ok(())
     }
 
-    /// How many rows the site's table has got.
+    /// Returns the number of rows in the sink's table.
     ///
     /// # Errors
-    /// When Cassandra does not tell.
-    pub async fn written(&self, site: &Site) -> Result<u64, BenchError> {
+    /// When Cassandra rejects the query.
+    pub async fn written(&self, config: &SinkConfig) -> Result<u64, BenchError> {
         match self.counter {
-            Counter::Server => self.counted(site).await,
-            Counter::Checkpoints => self.checkpointed(site).await,
+            Counter::Server => self.counted(config).await,
+            Counter::Checkpoints => self.checkpointed(config).await,
         }
     }
 
-    /// Counts the table's rows, one by one, and holds them against how many there must be. Done when no clock runs.
+    /// Counts the table's rows and compares the count with the expected one. Runs outside the measured time.
     ///
     /// # Errors
-    /// When there are fewer or more, or Cassandra does not tell.
-    pub async fn verify(&self, site: &Site, expected: u64) -> Result<(), BenchError> {
+    /// When the count differs or Cassandra rejects the query.
+    pub async fn verify(&self, config: &SinkConfig, expected: u64) -> Result<(), BenchError> {
         let mut stored = 0;
         for (after, until) in token_slices(expected / SLICE + 1) {
             let ask = format!(
-                "SELECT COUNT(*) AS rows_there FROM {}.{} WHERE token(id) > {after} AND token(id) <= {until}",
-                site.keyspace, site.table
+                "SELECT COUNT(*) AS row_count FROM {}.{} WHERE token(id) > {after} AND token(id) <= {until}",
+                config.keyspace, config.table
             );
-            let rows = self.table.run(&ask).await?;
-            stored += rows.first().and_then(|row| count(row, "rows_there")).unwrap_or(0);
+            let rows = self.cassandra_client.run(&ask).await?;
+            stored += rows.first().and_then(|row| count(row, "row_count")).unwrap_or(0);
         }
         if stored == expected {
             return Ok(());
         }
         Err(BenchError::Incomplete(format!(
-            "{}.{} has {stored} rows, and not the {expected} of its topic",
-            site.keyspace, site.table
+            "{}.{} has {stored} rows instead of {expected}",
+            config.keyspace, config.table
         )))
     }
 
-    /// By the server's own count: the same for every sink, and without a scan. A row that is written twice counts twice.
-    async fn counted(&self, site: &Site) -> Result<u64, BenchError> {
+    /// Reads the node's write counter. It is the same for every sink and needs no scan. A row written twice counts
+    /// twice.
+    async fn counted(&self, config: &SinkConfig) -> Result<u64, BenchError> {
         let ask = format!(
             "SELECT count FROM system_views.local_write_latency WHERE keyspace_name = '{}' AND table_name = '{}'",
-            site.keyspace, site.table
+            config.keyspace, config.table
         );
-        let rows = self.table.run(&ask).await?;
+        let rows = self.cassandra_client.run(&ask).await?;
         Ok(rows.iter().filter_map(|row| count(row, "count")).sum())
     }
 
-    /// By the streamer's checkpoints: of several nodes none needs to have every row.
-    async fn checkpointed(&self, site: &Site) -> Result<u64, BenchError> {
-        let Site {
+    /// Sums the streamer's checkpoints, because no single node of several has every row.
+    async fn checkpointed(&self, config: &SinkConfig) -> Result<u64, BenchError> {
+        let SinkConfig {
             keyspace,
             group,
             topic,
             ..
-        } = site;
-        let there = format!(
+        } = config;
+        let exists = format!(
             "SELECT table_name FROM system_schema.tables WHERE keyspace_name = '{keyspace}' AND table_name = \
              'stream_checkpoints'"
         );
-        if self.table.run(&there).await?.is_empty() {
+        if self.cassandra_client.run(&exists).await?.is_empty() {
             return Ok(0);
         }
         let ask = format!(
             "SELECT next_offset FROM {keyspace}.stream_checkpoints WHERE group_id = '{group}' AND topic = '{topic}'"
         );
-        let rows = match self.table.run(&ask).await {
-            // A node that has not heard of the new table yet says so in many ways. Who waits for rows has an end of its
-            // own.
+        let rows = match self.cassandra_client.run(&ask).await {
+            // A node that does not know the new table yet fails with various errors. The caller has its own
+            // timeout.
             Err(error @ CassandraClientError::Driver { .. }) => {
-                tracing::debug!(?error, "no checkpoints to be had yet");
+                tracing::debug!(?error, "no checkpoints yet");
                 Vec::new()
             }
             answer => answer?,
@@ -316,23 +312,28 @@ impl Field {
         Ok(rows.iter().filter_map(|row| count(row, "next_offset")).sum())
     }
 
-    /// Waits until so many rows are written; returns how many are.
+    /// Waits until this many rows are written. Returns the number of rows.
     ///
     /// # Errors
-    /// When the sink ends, or they do not come.
-    pub async fn until_written(&self, site: &Site, running: &Running, rows: u64) -> Result<u64, BenchError> {
+    /// When the sink ends or the timeout expires.
+    pub async fn wait_for_rows(
+        &self,
+        config: &SinkConfig,
+        running: &RunningSink,
+        rows: u64,
+    ) -> Result<u64, BenchError> {
         let started = Instant::now();
         loop {
-            let stored = self.written(site).await?;
+            let stored = self.written(config).await?;
             if stored >= rows {
                 return Ok(stored);
             }
             running.check()?;
-            if started.elapsed() > PATIENCE {
+            if started.elapsed() > TIMEOUT {
                 return Err(BenchError::Stuck {
                     stored,
                     expected: rows,
-                    waited: PATIENCE,
+                    waited: TIMEOUT,
                     log: running.last_lines(20),
                 });
             }
@@ -341,8 +342,8 @@ impl Field {
     }
 }
 
-/// All tokens in so many slices, each from behind its first to its second: no count then takes longer than a server
-/// waits. No key has the least token.
+/// Splits the token ring into slices, exclusive of the first token and inclusive of the second.
+/// So no count exceeds the server's timeout. No key has the minimum token.
 fn token_slices(slices: u64) -> impl Iterator<Item = (i64, i64)> {
     let width = i128::from(u64::MAX) / i128::from(slices.max(1));
     let at = move |slice: u64| {
@@ -355,18 +356,12 @@ fn token_slices(slices: u64) -> impl Iterator<Item = (i64, i64)> {
     })
 }
 
-/// Records that are ready to be sent.
-pub fn prepared(numbers: Range<u64>, bytes: usize) -> Vec<ProducerRecord> {
-    let people = people(SEED, numbers);
-    people.map(|person| outgoing(&person.padded(bytes))).collect()
-}
-
 fn count(row: &Row, column: &str) -> Option<u64> {
     let count: Option<i64> = row.by_name(column).ok().flatten();
     u64::try_from(count?).ok()
 }
 
-/// A person as the publisher would send it.
+/// The record of a user as the publisher sends it.
 pub fn outgoing(person: &Person) -> ProducerRecord {
     ProducerRecord {
         key: Some(person.id.to_string().into_bytes()),
@@ -385,7 +380,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_slices_hold_every_token_once() {
+    fn token_slices_cover_every_token_once() {
         for slices in [1, 2, 7, 500] {
             let all: Vec<_> = token_slices(slices).collect();
             assert_eq!(all.len() as u64, slices);

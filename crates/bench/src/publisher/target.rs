@@ -1,56 +1,54 @@
-//! A server under the load that the goals speak of: requests of a hundred records and of one, from callers without
-//! pause.
+//! A server under load: requests of 100 records and of one record in a closed loop.
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::PublisherBenchError;
 use super::load::{Load, Requests};
+use crate::error::BenchError;
 use crate::usage::{Cost, cpu_seconds, peak_mib};
 
-/// Callers of one record a request, as the goal says.
+/// Callers of single-record requests, as in the goal.
 const CALLERS: usize = 256;
-/// Callers of a hundred records a request. Each server is measured with either number and has the better figure: few
-/// callers leave one waiting for them, many get in another's way.
+/// Callers of 100-record requests. The faster of both counts: few callers idle the server, many compete with it.
 const BATCH_CALLERS: [usize; 2] = [32, 128];
-/// Requests that are different; they are sent again and again.
-const DIFFERENT: u64 = 500;
-/// Records in a request of many.
-const MANY: u64 = 100;
+/// Distinct requests; the load repeats them.
+const DISTINCT: u64 = 500;
+/// Records in a batch request.
+const BATCH: u64 = 100;
 
-/// Requests of one and of many records, for one server.
+/// Requests of one and of many records for one server.
 #[derive(Clone)]
-pub(super) struct Contest {
+pub(super) struct LoadTarget {
     pub(super) name: &'static str,
     pub(super) address: SocketAddr,
     pub(super) one: Requests,
     many: Requests,
-    /// The server's process.
+    /// The server's process id.
     pid: u32,
 }
 
-/// What one server carried in a round, in records, and what it cost it: in requests of 100, and of one.
+/// A server's cost in one round, in records: in requests of 100 and of one.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Costs {
     pub(super) many: Cost,
     pub(super) one: Cost,
 }
 
-impl Contest {
-    /// The paths for requests of one and of many records.
+impl LoadTarget {
+    /// Creates a target with the paths for one and for many records.
     pub(super) fn new(name: &'static str, address: SocketAddr, pid: u32, [one, many]: [&str; 2]) -> Self {
         Self {
             name,
             address,
-            one: Requests::new(one, DIFFERENT * MANY, 1),
-            many: Requests::new(many, DIFFERENT, MANY),
+            one: Requests::new(one, DISTINCT * BATCH, 1),
+            many: Requests::new(many, DISTINCT, BATCH),
             pid,
         }
     }
 
-    /// The same requests for another server.
-    pub(super) fn elsewhere(&self, name: &'static str, address: SocketAddr, pid: u32) -> Self {
+    /// Uses the same requests for another server.
+    pub(super) fn with_server(&self, name: &'static str, address: SocketAddr, pid: u32) -> Self {
         Self {
             name,
             address,
@@ -62,11 +60,11 @@ impl Contest {
     /// Measures each kind of request for `length`.
     ///
     /// # Errors
-    /// When a request has no answer, or another than 200 and 503.
-    pub(super) async fn measure(&self, length: Duration) -> Result<Costs, PublisherBenchError> {
-        let mut many = self.load(&self.many, MANY, BATCH_CALLERS[0], length).await?;
+    /// When a request fails or its status is neither 200 nor 503.
+    pub(super) async fn measure(&self, length: Duration) -> Result<Costs, BenchError> {
+        let mut many = self.load(&self.many, BATCH, BATCH_CALLERS[0], length).await?;
         for callers in &BATCH_CALLERS[1..] {
-            let cost = self.load(&self.many, MANY, *callers, length).await?;
+            let cost = self.load(&self.many, BATCH, *callers, length).await?;
             if cost.rows_per_second() > many.rows_per_second() {
                 many = cost;
             }
@@ -75,31 +73,31 @@ impl Contest {
         Ok(Costs { many, one })
     }
 
-    /// Requests of so many records each.
+    /// Measures requests of this many records each.
     async fn load(
         &self,
         requests: &Requests,
         records: u64,
         callers: usize,
         length: Duration,
-    ) -> Result<Cost, PublisherBenchError> {
+    ) -> Result<Cost, BenchError> {
         let load = Load {
             address: self.address,
             callers,
         };
         let used = || cpu_seconds(self.pid).unwrap_or(f64::NAN);
         let before = used();
-        let carried = load.closed(requests, length).await;
-        let carried = carried.map_err(|source| PublisherBenchError::Load {
+        let result = load.closed(requests, length).await;
+        let result = result.map_err(|source| BenchError::Load {
             on: self.name,
             source,
         })?;
-        if carried.refused > 0 {
-            println!("{} refused {} requests with 503", self.name, carried.refused);
+        if result.rejected > 0 {
+            println!("{} rejected {} requests with 503", self.name, result.rejected);
         }
         Ok(Cost {
-            rows: carried.accepted * records,
-            seconds: carried.seconds,
+            rows: result.accepted * records,
+            seconds: result.seconds,
             cpu_seconds: used() - before,
             peak_mib: peak_mib(self.pid).unwrap_or(f64::NAN),
         })
