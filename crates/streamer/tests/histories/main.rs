@@ -56,7 +56,7 @@ fn variable(name: &str) -> Option<u64> {
 }
 
 #[test]
-fn in_every_history_the_checkpoint_is_a_durable_prefix_and_the_table_ends_as_the_log() {
+fn checkpoint_is_durable_prefix_and_table_matches_log() {
     let seed = variable("AFFLUENT_TEST_SEED").unwrap_or_else(|| RandomState::new().hash_one("histories"));
     let only = variable("AFFLUENT_TEST_HISTORY");
     println!("AFFLUENT_TEST_SEED={seed}");

@@ -1,0 +1,154 @@
+//! The configuration of overlay `prod`, with its own files of secrets: over TLS to a Kafka that knows its clients by SCRAM and
+//! gives them the rights of the operations manual and no more, and over TLS to a Cassandra with passwords.
+
+use std::fs;
+use std::path::Path;
+
+use testkit::kafka_client::{KafkaClient, Outgoing};
+use testkit::process::Program;
+use testkit::servers::{KafkaCluster, KafkaOptions, Software, jars};
+use testkit::workspace;
+use uuid::Uuid;
+
+use crate::support::certificate_authority::concatenate_pem;
+use crate::support::secured_cassandra::{PASSWORD, secured_env};
+use crate::support::test_env::{DEADLINE, eventually, new_users, outgoing};
+
+const USER: &str = "streamer";
+const SECRET: &str = "scram-secret";
+
+/// Runs one of Kafka's own tools where nobody is asked who he is.
+async fn administer(kafka: &KafkaCluster, class: &str, arguments: &[&str]) {
+    let log = kafka
+        .node(0)
+        .unwrap()
+        .folder()
+        .join(format!("{}.log", Uuid::new_v4()));
+    let classes = format!("{}/*", jars(Software::KAFKA).await.unwrap().display());
+    let child = Program::new("java")
+        .args(["-Xmx128m", "-cp", &classes, class, "--bootstrap-server"])
+        .arg(kafka.internal_bootstrap())
+        .args(arguments)
+        .log_to(log)
+        .spawn()
+        .unwrap();
+    let status = child.wait(DEADLINE).await.unwrap();
+    assert!(
+        status.success(),
+        "{class} {arguments:?}: {}",
+        child.last_lines(20)
+    );
+}
+
+/// Lets the streamer do `operations` on what `resource` says, such as `--topic T`.
+async fn allow(kafka: &KafkaCluster, operations: &[&str], resource: [&str; 2]) {
+    let who = format!("User:{USER}");
+    let mut arguments = vec!["--add", "--allow-principal", &who];
+    arguments.extend(
+        operations
+            .iter()
+            .flat_map(|operation| ["--operation", *operation]),
+    );
+    arguments.extend(resource);
+    administer(kafka, "org.apache.kafka.tools.AclCommand", &arguments).await;
+}
+
+/// What the secrets of the overlay hold, where the configuration looks for it when `/run/secrets` is `folder`.
+fn secrets(folder: &Path, role: &str, authority: &Path) {
+    for (secret, user, password) in [
+        ("kafka-client", USER, SECRET),
+        ("cassandra-client", role, PASSWORD),
+    ] {
+        let secret = folder.join(secret);
+        fs::create_dir_all(&secret).unwrap();
+        fs::write(secret.join("username"), user).unwrap();
+        fs::write(secret.join("password"), format!("{password}\n")).unwrap();
+        fs::copy(authority, secret.join("ca.crt")).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn prod_overlay_connects_with_tls_and_documented_acls() {
+    let env = secured_env("production", 1).await;
+    let authority = env.authority();
+    let (certificate, key) = authority.issue("kafka", &["127.0.0.1"]);
+    let options = KafkaOptions::guarded_over_tls(&concatenate_pem(&[&key, &certificate]));
+    let kafka = KafkaCluster::lease(&options).await.unwrap();
+    kafka.create_topic(&env.topic, 1).await.unwrap();
+    let dead_letters = env.dead_letter_topic();
+    let (topic, dead_letters) = (&*env.topic, &*dead_letters);
+    let login = format!("SCRAM-SHA-512=[password={SECRET}]");
+    let user = [
+        "--alter",
+        "--add-config",
+        &login,
+        "--entity-type",
+        "users",
+        "--entity-name",
+        USER,
+    ];
+    tokio::join!(
+        administer(&kafka, "kafka.admin.ConfigCommand", &user),
+        allow(&kafka, &["Read", "Describe"], ["--topic", topic]),
+        allow(&kafka, &["Create", "Read", "Write"], ["--topic", dead_letters]),
+        allow(&kafka, &["Read"], ["--group", topic]),
+    );
+
+    let folder = env.folder().join("secrets");
+    secrets(&folder, &env.keyspace, &authority.file());
+    let file = workspace::root()
+        .unwrap()
+        .join("deploy/kubernetes/overlays/prod/config/streamer.toml");
+    let text = fs::read_to_string(file).unwrap();
+    let file = env.folder().join("streamer.toml");
+    fs::write(&file, text.replace("/run/secrets", &folder.display().to_string())).unwrap();
+    // The node asks for a certificate, too; the addresses and the number of replicas are this machine's.
+    let (certificate, key) = authority.issue("streamer", &["streamer"]);
+    let options = env
+        .without_login()
+        .options()
+        .arg("--config")
+        .arg(file.display().to_string())
+        .set("kafka.brokers", kafka.bootstrap())
+        .set("kafka.replication", "1")
+        .set(
+            "cassandra.replication",
+            "{'class': 'SimpleStrategy', 'replication_factor': 1}",
+        )
+        .set(
+            "cassandra.tls.certificate_path",
+            certificate.display().to_string(),
+        )
+        .set("cassandra.tls.key_path", key.display().to_string());
+    let mut streamer = env.start(&options).await;
+
+    let tap = KafkaClient::new(kafka.internal_bootstrap()).unwrap();
+    let garbage = Outgoing {
+        value: Some(b"garbage".to_vec()),
+        ..Outgoing::default()
+    };
+    let users = new_users(50);
+    let records: Vec<_> = users
+        .iter()
+        .map(|(id, name)| outgoing(*id, name))
+        .chain([garbage])
+        .collect();
+    tap.write(topic, &records).await.unwrap();
+    eventually("all are rows", async || {
+        let found = env.users().await.len();
+        if found == users.len() {
+            Ok(())
+        } else {
+            Err(found.to_string())
+        }
+    })
+    .await;
+    eventually("the garbage is a dead letter", async || {
+        match tap.ends(dead_letters).await {
+            Ok(ends) if ends.values().sum::<i64>() == 1 => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+    assert_eq!(streamer.terminate(DEADLINE).await.unwrap(), Some(0));
+}

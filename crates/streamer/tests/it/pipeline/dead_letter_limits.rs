@@ -1,0 +1,190 @@
+//! A partition with too many dead letters stops, and it alone, until the operator says so.
+
+use std::cell::Cell;
+
+use serde_json::Value;
+use testkit::kafka_client::Outgoing;
+use testkit::service::Service;
+use uuid::Uuid;
+
+use crate::support::commands::{run_command, run_successfully, stop};
+use crate::support::test_env::{DEADLINE, TestEnv, eventually, outgoing};
+
+fn to(partition: i32, record: Outgoing) -> Outgoing {
+    Outgoing {
+        partition: Some(partition),
+        ..record
+    }
+}
+
+fn garbage() -> Outgoing {
+    Outgoing {
+        value: Some(b"garbage".to_vec()),
+        ..Outgoing::default()
+    }
+}
+
+/// `count` users in `partition`.
+fn good(partition: i32, count: usize) -> Vec<Outgoing> {
+    let users = (0..count).map(|_| to(partition, outgoing(Uuid::new_v4(), "x")));
+    users.collect()
+}
+
+async fn next_offsets(env: &TestEnv) -> Vec<i64> {
+    let found = env.cassandra.checkpoints(&env.topic, &env.topic).await;
+    found
+        .unwrap_or_default()
+        .into_values()
+        .map(|it| it.next_offset)
+        .collect()
+}
+
+async fn checkpoints_are(env: &TestEnv, expected: [i64; 2]) {
+    eventually("the checkpoints are there", async || {
+        match next_offsets(env).await {
+            found if found == expected => Ok(()),
+            found => Err(format!("{found:?}")),
+        }
+    })
+    .await;
+}
+
+async fn letters(env: &TestEnv) -> usize {
+    env.kafka.read(&env.dead_letter_topic()).await.unwrap().len()
+}
+
+/// Waits until `/readyz` tells of stopped partitions; returns what it says.
+async fn reason(streamer: &Service) -> String {
+    let told = Cell::new(String::new());
+    eventually("readiness tells of a stopped partition", async || {
+        let (_, body) = streamer.ask("/readyz").await.map_err(|error| error.to_string())?;
+        let readiness: Value = serde_json::from_str(&body).map_err(|error| error.to_string())?;
+        let dependencies = readiness["dependencies"].as_array().ok_or("no dependencies")?;
+        let partitions = dependencies.iter().find(|it| it["name"] == "partitions");
+        match partitions.and_then(|it| it["reason"].as_str()) {
+            Some(reason) => {
+                told.set(reason.to_owned());
+                Ok(())
+            }
+            None => Err(body),
+        }
+    })
+    .await;
+    told.take()
+}
+
+async fn status(env: &TestEnv, partition: usize) -> Value {
+    let output = run_successfully(env, "status --json").await;
+    serde_json::from_str::<Value>(output.trim()).unwrap()["partitions"][partition].clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn consecutive_dead_letters_halt_partition_until_reset() {
+    let env = TestEnv::new("inarow", 2).await;
+    let options = env.options().set("dead_letters.max_consecutive", "5");
+    let mut streamer = env.start(&options).await;
+    let mut records = good(0, 3);
+    records.extend((0..9).map(|_| to(0, garbage())));
+    records.extend(good(0, 4));
+    records.extend(good(1, 6));
+    env.kafka.write(&env.topic, &records).await.unwrap();
+    checkpoints_are(&env, [8, 6]).await;
+    let told = reason(&streamer).await;
+    assert!(
+        told.contains("partition 0 is halted: 5 consecutive dead letters")
+            && told.contains("streamer dead-letters reset-limits"),
+        "{told}"
+    );
+    assert_eq!(
+        streamer.metric("streamer_halted_partitions", "").await.unwrap(),
+        Some(1.0)
+    );
+    assert_eq!(
+        streamer.ask("/healthz").await.unwrap().0,
+        200,
+        "a restart cures nothing"
+    );
+
+    // The other one goes on; a restart resets nothing.
+    env.kafka.write(&env.topic, &good(1, 2)).await.unwrap();
+    checkpoints_are(&env, [8, 8]).await;
+    stop(&mut streamer).await;
+    streamer.spawn().unwrap();
+    assert!(reason(&streamer).await.contains("partition 0 is halted"));
+    env.kafka.write(&env.topic, &good(1, 2)).await.unwrap();
+    checkpoints_are(&env, [8, 10]).await;
+    assert_eq!(letters(&env).await, 5, "nothing more was set aside");
+    let log = streamer.last_lines(1_000);
+    assert_eq!(
+        log.matches("partition halted: too many dead letters").count(),
+        2,
+        "once each start"
+    );
+    assert_eq!(status(&env, 0).await["lag"], 8);
+    let (code, output) = run_command(options.clone(), "status --json").await;
+    assert_eq!(code, Some(0), "{output}");
+    assert!(
+        output.contains("\"halted\":\"5 consecutive dead letters\""),
+        "{output}"
+    );
+
+    // With the cause still there it comes as far as the limit again, and with the cause gone to the end.
+    stop(&mut streamer).await;
+    run_successfully(&env, "dead-letters reset-limits").await;
+    streamer.spawn().unwrap();
+    streamer.ready(DEADLINE).await.unwrap();
+    checkpoints_are(&env, [16, 10]).await;
+    assert_eq!(letters(&env).await, 9);
+    assert_eq!(
+        streamer.metric("streamer_halted_partitions", "").await.unwrap(),
+        Some(0.0)
+    );
+    env.assert_table_matches_topic().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dead_letter_ratio_halts_partition_across_restarts() {
+    let env = TestEnv::new("share", 2).await;
+    let options = env
+        .options()
+        .set("dead_letters.max_ratio", "0.4")
+        .set("dead_letters.window", "50");
+    let mut streamer = env.start(&options).await;
+    let mixed = |partition: i32, every: usize, count: usize| -> Vec<_> {
+        let record = |number: usize| match number % every {
+            0 => to(partition, garbage()),
+            _ => to(partition, outgoing(Uuid::new_v4(), "x")),
+        };
+        (0..count).map(record).collect()
+    };
+    let records = [mixed(0, 2, 1_000), mixed(1, 4, 1_000)].concat();
+    env.kafka.write(&env.topic, &records).await.unwrap();
+    let told = reason(&streamer).await;
+    assert!(
+        told.contains("partition 0 is halted: 40 % of its latest records"),
+        "{told}"
+    );
+    eventually("the other one is read to its end", async || {
+        match next_offsets(&env).await.get(1) {
+            Some(1_000) => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+    let stopped_at = next_offsets(&env).await[0];
+    assert!((20..500).contains(&stopped_at), "{stopped_at}");
+    streamer.kill().await.unwrap();
+    streamer.spawn().unwrap();
+    assert!(reason(&streamer).await.contains("partition 0 is halted"));
+    assert_eq!(next_offsets(&env).await[0], stopped_at);
+    let log = env.kafka.read(&env.topic).await.unwrap();
+    let read: Vec<_> = log
+        .into_iter()
+        .filter(|record| record.partition == 1 || record.offset < stopped_at)
+        .collect();
+    let users = env.users().await;
+    assert_eq!(
+        testkit::comparison::differences(&testkit::comparison::expected(&read), &users),
+        Vec::<String>::new()
+    );
+}
