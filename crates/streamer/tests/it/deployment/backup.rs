@@ -1,5 +1,4 @@
-//! Cassandra is restored from a backup of its files, taken while records flowed, in both of the ways that the operations
-//! manual names.
+//! Cassandra is restored from a backup of its files that was taken under traffic, in both ways of the operations manual.
 
 use std::path::{Path, PathBuf};
 
@@ -7,12 +6,12 @@ use crate::support::commands::{run_command, stop};
 use crate::support::secured_cassandra::{SecuredEnv, secured_env};
 use crate::support::test_env::DEADLINE;
 
-/// Where a table's snapshot is copied to; `nodetool import` wants the names of keyspace and table in the path.
+/// Returns the folder for a copy of a table's snapshot. `nodetool import` requires keyspace and table in the path.
 fn backup_of(env: &SecuredEnv, table: &str) -> PathBuf {
     env.folder().join("backup").join(&env.keyspace).join(table)
 }
 
-/// Takes a snapshot of one table and copies it away, as a backup does.
+/// Takes a snapshot of a table, and copies it.
 async fn back_up(env: &SecuredEnv, table: &str) {
     let qualified = format!("{}.{table}", env.keyspace);
     let tag = format!("backup-{table}");
@@ -40,7 +39,7 @@ fn entries(folder: &Path) -> Vec<PathBuf> {
     entries.map(|entry| entry.unwrap().path()).collect()
 }
 
-/// What the table held is gone, and what the backup held is there.
+/// Replaces the rows of a table by those of its backup.
 async fn restore(env: &SecuredEnv, table: &str) {
     env.cassandra
         .run(&format!("TRUNCATE {{ks}}.{table}"))
@@ -52,7 +51,8 @@ async fn restore(env: &SecuredEnv, table: &str) {
     env.nodetool().run(&arguments).await.unwrap();
 }
 
-async fn done(env: &SecuredEnv, arguments: &str) -> Option<i32> {
+/// Runs a command, and prints its output. Returns its exit code.
+async fn exit_code_of(env: &SecuredEnv, arguments: &str) -> Option<i32> {
     let (code, output) = run_command(env.options(), arguments).await;
     println!("{arguments}: {code:?}\n{output}");
     code
@@ -75,9 +75,9 @@ async fn backup_with_old_checkpoints_or_replay_restores_rows() {
 
     restore(&env, "created_users").await;
     assert_eq!(
-        done(&env, "verify").await,
+        exit_code_of(&env, "verify").await,
         Some(1),
-        "rows are missing, and it is seen"
+        "verify did not find the missing rows"
     );
     restore(&env, "stream_checkpoints").await;
     let ends = env.kafka.ends(&env.topic).await.unwrap();
@@ -87,25 +87,25 @@ async fn backup_with_old_checkpoints_or_replay_restores_rows() {
             && checkpoints
                 .iter()
                 .all(|(it, checkpoint)| checkpoint.next_offset < ends[it]),
-        "the backup's checkpoints are older"
+        "the checkpoints of the backup are not older"
     );
     streamer.spawn().unwrap();
     streamer.ready(DEADLINE).await.unwrap();
     env.assert_nothing_lost_or_rejected().await;
     stop(&mut streamer).await;
-    assert_eq!(done(&env, "verify").await, Some(0));
+    assert_eq!(exit_code_of(&env, "verify").await, Some(0));
 
-    // The other way: the checkpoints stay, so what is missing has to be written again.
+    // The second way: the checkpoints stay, so a replay writes the missing rows again.
     restore(&env, "created_users").await;
     assert_eq!(
-        done(&env, "verify").await,
+        exit_code_of(&env, "verify").await,
         Some(1),
-        "rows are missing, and it is seen"
+        "verify did not find the missing rows"
     );
-    assert_eq!(done(&env, "replay --from-offset 0 --yes").await, Some(0));
+    assert_eq!(exit_code_of(&env, "replay --from-offset 0 --yes").await, Some(0));
     streamer.spawn().unwrap();
     streamer.ready(DEADLINE).await.unwrap();
     env.assert_nothing_lost_or_rejected().await;
     stop(&mut streamer).await;
-    assert_eq!(done(&env, "verify").await, Some(0));
+    assert_eq!(exit_code_of(&env, "verify").await, Some(0));
 }

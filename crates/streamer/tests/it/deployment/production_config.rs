@@ -1,5 +1,5 @@
-//! The configuration of overlay `prod`, with its own files of secrets: over TLS to a Kafka that knows its clients by SCRAM and
-//! gives them the rights of the operations manual and no more, and over TLS to a Cassandra with passwords.
+//! The streamer's configuration of the overlay `prod` with its secret files: TLS and SCRAM to Kafka with only the ACLs of
+//! the operations manual, and TLS and passwords to Cassandra.
 
 use std::fs;
 use std::path::Path;
@@ -17,7 +17,7 @@ use crate::support::test_env::{DEADLINE, eventually, new_users, outgoing};
 const USER: &str = "streamer";
 const SECRET: &str = "scram-secret";
 
-/// Runs one of Kafka's own tools where nobody is asked who he is.
+/// Runs one of Kafka's tools on the listener without authentication.
 async fn administer(kafka: &KafkaCluster, class: &str, arguments: &[&str]) {
     let log = kafka
         .node(0)
@@ -40,10 +40,10 @@ async fn administer(kafka: &KafkaCluster, class: &str, arguments: &[&str]) {
     );
 }
 
-/// Lets the streamer do `operations` on what `resource` says, such as `--topic T`.
+/// Allows the streamer `operations` on `resource`, such as `--topic T`.
 async fn allow(kafka: &KafkaCluster, operations: &[&str], resource: [&str; 2]) {
-    let who = format!("User:{USER}");
-    let mut arguments = vec!["--add", "--allow-principal", &who];
+    let principal = format!("User:{USER}");
+    let mut arguments = vec!["--add", "--allow-principal", &principal];
     arguments.extend(
         operations
             .iter()
@@ -53,8 +53,8 @@ async fn allow(kafka: &KafkaCluster, operations: &[&str], resource: [&str; 2]) {
     administer(kafka, "org.apache.kafka.tools.AclCommand", &arguments).await;
 }
 
-/// What the secrets of the overlay hold, where the configuration looks for it when `/run/secrets` is `folder`.
-fn secrets(folder: &Path, role: &str, authority: &Path) {
+/// Writes the secrets of the overlay to `folder`, which replaces `/run/secrets`.
+fn write_secrets(folder: &Path, role: &str, authority: &Path) {
     for (secret, user, password) in [
         ("kafka-client", USER, SECRET),
         ("cassandra-client", role, PASSWORD),
@@ -95,14 +95,14 @@ async fn prod_overlay_connects_with_tls_and_documented_acls() {
     );
 
     let folder = env.folder().join("secrets");
-    secrets(&folder, &env.keyspace, &authority.file());
+    write_secrets(&folder, &env.keyspace, &authority.file());
     let file = workspace::root()
         .unwrap()
         .join("deploy/kubernetes/overlays/prod/config/streamer.toml");
     let text = fs::read_to_string(file).unwrap();
     let file = env.folder().join("streamer.toml");
     fs::write(&file, text.replace("/run/secrets", &folder.display().to_string())).unwrap();
-    // The node asks for a certificate, too; the addresses and the number of replicas are this machine's.
+    // The node also requires a client certificate. Addresses and replication are those of the test servers.
     let (certificate, key) = authority.issue("streamer", &["streamer"]);
     let options = env
         .without_login()
@@ -122,7 +122,7 @@ async fn prod_overlay_connects_with_tls_and_documented_acls() {
         .set("cassandra.tls.key_path", key.display().to_string());
     let mut streamer = env.start(&options).await;
 
-    let tap = KafkaClient::new(kafka.internal_bootstrap()).unwrap();
+    let client = KafkaClient::new(kafka.internal_bootstrap()).unwrap();
     let garbage = Outgoing {
         value: Some(b"garbage".to_vec()),
         ..Outgoing::default()
@@ -133,8 +133,8 @@ async fn prod_overlay_connects_with_tls_and_documented_acls() {
         .map(|(id, name)| outgoing(*id, name))
         .chain([garbage])
         .collect();
-    tap.write(topic, &records).await.unwrap();
-    eventually("all are rows", async || {
+    client.write(topic, &records).await.unwrap();
+    eventually("all users are rows", async || {
         let found = env.users().await.len();
         if found == users.len() {
             Ok(())
@@ -144,7 +144,7 @@ async fn prod_overlay_connects_with_tls_and_documented_acls() {
     })
     .await;
     eventually("the garbage is a dead letter", async || {
-        match tap.ends(dead_letters).await {
+        match client.ends(dead_letters).await {
             Ok(ends) if ends.values().sum::<i64>() == 1 => Ok(()),
             other => Err(format!("{other:?}")),
         }

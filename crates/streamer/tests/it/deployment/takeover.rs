@@ -1,4 +1,4 @@
-//! The Spark job of the original hands its topic and its table over, as the operations manual says, and gets them back.
+//! The takeover from the Spark job of the original pipeline by the operations manual, and the way back.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -19,10 +19,10 @@ use crate::support::traffic::{metric, wait_for_exit};
 
 const KEYSPACE: &str =
     "CREATE KEYSPACE {ks} WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 1}";
-/// As the original creates it.
+/// The table as the original creates it.
 const TABLE: &str = "CREATE TABLE {ks}.created_users (id UUID PRIMARY KEY, first_name TEXT, last_name TEXT, gender TEXT, \
                      address TEXT, post_code TEXT, email TEXT, username TEXT, registered_date TEXT, phone TEXT, picture TEXT)";
-/// What it writes beside the id.
+/// The columns that the Spark job writes, without the id.
 const COLUMNS: [&str; 10] = [
     "first_name",
     "last_name",
@@ -36,14 +36,14 @@ const COLUMNS: [&str; 10] = [
     "picture",
 ];
 
-/// What the Spark job does: micro-batches of plain inserts, under the time of the write; its offsets are in files of its
-/// own, and Kafka knows nothing of them.
-struct Job<'a> {
+/// Imitates the Spark job: micro-batches of plain inserts with the time of the write. Its offsets are in its own files,
+/// not in Kafka.
+struct SparkJob<'a> {
     env: &'a TestEnv,
     folder: PathBuf,
 }
 
-impl<'a> Job<'a> {
+impl<'a> SparkJob<'a> {
     fn new(env: &'a TestEnv) -> Self {
         let folder = env.folder().join("checkpoint");
         for part in ["offsets", "commits"] {
@@ -52,14 +52,14 @@ impl<'a> Job<'a> {
         Self { env, folder }
     }
 
-    /// The latest batch that is complete.
+    /// Returns the number of the latest complete batch.
     fn batch(&self) -> Option<u64> {
         let commits = fs::read_dir(self.folder.join("commits")).unwrap();
         let names = commits.map(|entry| entry.unwrap().file_name().into_string().unwrap());
         names.map(|name| name.parse().unwrap()).max()
     }
 
-    /// Where it goes on.
+    /// Returns the offsets of the latest complete batch.
     fn offsets(&self) -> BTreeMap<i32, i64> {
         let Some(batch) = self.batch() else {
             return BTreeMap::new();
@@ -70,8 +70,8 @@ impl<'a> Job<'a> {
         offsets.remove(&self.env.topic).unwrap()
     }
 
-    /// One micro-batch, up to `end`.
-    async fn works_up_to(&self, end: &BTreeMap<i32, i64>) {
+    /// Writes a micro-batch of the records up to `end`.
+    async fn write_batch_up_to(&self, end: &BTreeMap<i32, i64>) {
         let number = self.batch().map_or(0, |batch| batch + 1);
         let from = self.offsets();
         let offsets = json!({ &self.env.topic: end });
@@ -100,7 +100,7 @@ impl<'a> Job<'a> {
     }
 }
 
-/// The commands that the operations manual gives for the hand-over.
+/// Returns the takeover commands of the operations manual.
 fn commands() -> String {
     let manual = workspace::root().unwrap().join("docs/operations.md");
     let manual = fs::read_to_string(manual).unwrap();
@@ -111,17 +111,17 @@ fn commands() -> String {
     let block = block.split("```").next().unwrap().trim();
     let lines = block.lines().map(str::trim_start).map(|line| {
         let command = line.strip_prefix("$ ").or_else(|| line.strip_prefix("> "));
-        command.unwrap_or_else(|| panic!("no command: {line}"))
+        command.unwrap_or_else(|| panic!("not a command: {line}"))
     });
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// Runs `commands` for this job and this group, with Kafka's own tool under its usual name.
-async fn hand_over(job: &Job<'_>, group: &str, commands: &str) {
+/// Runs `commands` for this job and this group, with Kafka's command-line tool in the path.
+async fn run_takeover(job: &SparkJob<'_>, group: &str, commands: &str) {
     let folder = job
         .env
         .folder()
-        .join(format!("hand-over-{}", Uuid::new_v4().simple()));
+        .join(format!("takeover-{}", Uuid::new_v4().simple()));
     fs::create_dir_all(&folder).unwrap();
     let tool = folder.join("kafka-consumer-groups.sh");
     let class = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand";
@@ -149,64 +149,66 @@ async fn hand_over(job: &Job<'_>, group: &str, commands: &str) {
     println!("{script}\n{}", child.last_lines(20));
 }
 
-/// The statements that a refused start names.
+/// Returns the statements in the log of a rejected start.
 fn alterations(log: &str) -> BTreeSet<String> {
-    let named = log.split("ALTER TABLE ").skip(1).map(|rest| {
+    let statements = log.split("ALTER TABLE ").skip(1).map(|rest| {
         let words: Vec<_> = rest.split([' ', ';', ',', '"', '\n']).take(4).collect();
         format!("ALTER TABLE {}", words.join(" "))
     });
-    named.collect()
+    statements.collect()
 }
 
-async fn write(env: &TestEnv, ids: &[Uuid], name: &str) {
+/// Writes a version of each user.
+async fn write_versions(env: &TestEnv, ids: &[Uuid], name: &str) {
     let versions: Vec<_> = ids.iter().map(|id| (*id, name)).collect();
     env.write(&versions).await;
 }
 
-/// Waits until all that is in the topic is checkpointed by `group`.
-async fn reached(env: &TestEnv, group: &str) {
+/// Waits until the checkpoints of `group` are the end offsets.
+async fn wait_for_group(env: &TestEnv, group: &str) {
     let ends = env.kafka.ends(&env.topic).await.unwrap();
-    eventually("the group is at the end", async || {
+    eventually("the checkpoints of the group are the end offsets", async || {
         let found = env.cassandra.checkpoints(group, &env.topic).await;
         let found = found.map_err(|error| error.to_string())?;
-        let at: BTreeMap<_, _> = found.iter().map(|(p, it)| (*p, it.next_offset)).collect();
-        if at == ends {
+        let next: BTreeMap<_, _> = found.iter().map(|(p, it)| (*p, it.next_offset)).collect();
+        if next == ends {
             Ok(())
         } else {
-            Err(format!("{at:?} of {ends:?}"))
+            Err(format!("{next:?} of {ends:?}"))
         }
     })
     .await;
 }
 
-/// What the streamer itself says of table and log.
+/// Compares table and topic with the streamer's own command.
 async fn verify(options: &ServiceOptions) -> (Option<i32>, String) {
     run_command(options.clone(), "verify").await
 }
 
-/// The same, told without the streamer: every user's last record is its row, and beside these are only `others`.
-async fn texts_are_the_log(env: &TestEnv, others: &BTreeMap<Uuid, UserRow>) {
-    let mut wanted = expected(&env.kafka.read(&env.topic).await.unwrap());
-    wanted.extend(others.clone());
+/// Compares table and topic without the streamer: each row is its user's last record, or one of `others`.
+async fn assert_text_columns_match_topic(env: &TestEnv, others: &BTreeMap<Uuid, UserRow>) {
+    let mut expected_rows = expected(&env.kafka.read(&env.topic).await.unwrap());
+    expected_rows.extend(others.clone());
     let found = env.users().await;
-    assert_eq!(wanted.len(), found.len());
+    assert_eq!(expected_rows.len(), found.len());
     for (id, row) in &found {
         for column in TEXT_COLUMNS {
-            assert_eq!(row.get(column), wanted[id].get(column), "{id}");
+            assert_eq!(row.get(column), expected_rows[id].get(column), "{id}");
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn takeover_from_spark_job_and_back_loses_nothing() {
-    let env = TestEnv::new("cut_over", 3).await;
+    let env = TestEnv::new("takeover", 3).await;
     env.cassandra.run(KEYSPACE).await.unwrap();
     env.cassandra.run(TABLE).await.unwrap();
-    let job = Job::new(&env);
+    let job = SparkJob::new(&env);
     let ids = new_ids(150);
-    write(&env, &ids, "v1").await;
-    job.works_up_to(&env.kafka.ends(&env.topic).await.unwrap()).await;
-    // Of times that Kafka has forgotten.
+    write_versions(&env, &ids, "v1").await;
+    job.write_batch_up_to(&env.kafka.ends(&env.topic).await.unwrap())
+        .await;
+    // Rows whose records are deleted from the topic.
     for id in crate::support::commands::new_ids(5) {
         job.insert(&record(id, "old")).await;
     }
@@ -216,12 +218,12 @@ async fn takeover_from_spark_job_and_back_loses_nothing() {
         .into_iter()
         .filter(|(_, row)| row["email"] == "old@x")
         .collect();
-    let old_stamps = env.cassandra.stamps().await.unwrap();
+    let old_timestamps = env.cassandra.stamps().await.unwrap();
 
-    // Look: what is missing is named with the statements that mend it.
+    // The first start names the missing columns with their statements.
     let trial = format!("{}.trial", env.topic);
-    let beside = env.options().set("kafka.group", &trial).log_name("trial");
-    let (code, log) = wait_for_exit(&Service::start(&beside).unwrap()).await;
+    let trial_options = env.options().set("kafka.group", &trial).log_name("trial");
+    let (code, log) = wait_for_exit(&Service::start(&trial_options).unwrap()).await;
     assert_eq!(code, Some(78), "{log}");
     let alterations = alterations(&log);
     assert_eq!(alterations.len(), 2, "{log}");
@@ -229,32 +231,39 @@ async fn takeover_from_spark_job_and_back_loses_nothing() {
         env.cassandra.run(&alteration).await.unwrap();
     }
 
-    // Side by side, under a group for the trial.
-    let mut streamer = env.start(&beside).await;
+    // Both run in parallel, the streamer in a trial group.
+    let mut streamer = env.start(&trial_options).await;
     let work = async {
         for _ in 0..3 {
-            job.works_up_to(&env.kafka.ends(&env.topic).await.unwrap()).await;
+            job.write_batch_up_to(&env.kafka.ends(&env.topic).await.unwrap())
+                .await;
         }
     };
     env.with_traffic_of(20, work).await;
-    job.works_up_to(&env.kafka.ends(&env.topic).await.unwrap()).await;
-    reached(&env, &trial).await;
-    assert_eq!(verify(&beside).await.0, Some(0), "{}", verify(&beside).await.1);
-    texts_are_the_log(&env, &old).await;
+    job.write_batch_up_to(&env.kafka.ends(&env.topic).await.unwrap())
+        .await;
+    wait_for_group(&env, &trial).await;
+    assert_eq!(
+        verify(&trial_options).await.0,
+        Some(0),
+        "{}",
+        verify(&trial_options).await.1
+    );
+    assert_text_columns_match_topic(&env, &old).await;
 
-    // It is stopped while it is behind: what it wrote last is older than what the topic holds, and was written later.
-    write(&env, &ids, "v2").await;
+    // The job stops with a lag. Its last rows have older versions and newer write timestamps than the streamer's.
+    write_versions(&env, &ids, "v2").await;
     let middle = env.kafka.ends(&env.topic).await.unwrap();
-    write(&env, &ids, "v3").await;
-    reached(&env, &trial).await;
-    job.works_up_to(&middle).await;
+    write_versions(&env, &ids, "v3").await;
+    wait_for_group(&env, &trial).await;
+    job.write_batch_up_to(&middle).await;
     stop(&mut streamer).await;
-    let (code, output) = verify(&beside).await;
+    let (code, output) = verify(&trial_options).await;
     assert_eq!(code, Some(1), "{output}");
     assert!(output.contains(&format!("different: {}", ids.len())), "{output}");
 
-    // Cut over: the streamer goes on where the job stopped, and all that comes from there on wins.
-    hand_over(&job, &env.topic, &commands()).await;
+    // The streamer continues where the job stopped, and all records from there on win.
+    run_takeover(&job, &env.topic, &commands()).await;
     let production = env.options().set("checkpoint.on_missing", "group");
     let mut streamer = env.start(&production).await;
     env.wait_until_caught_up().await;
@@ -268,40 +277,41 @@ async fn takeover_from_spark_job_and_back_loses_nothing() {
         "{}",
         verify(&production).await.1
     );
-    texts_are_the_log(&env, &old).await;
-    let stamps = env.cassandra.stamps().await.unwrap();
+    assert_text_columns_match_topic(&env, &old).await;
+    let timestamps = env.cassandra.stamps().await.unwrap();
     assert!(
-        old.keys().all(|id| stamps[id] == old_stamps[id]),
-        "what only the job wrote stays"
+        old.keys().all(|id| timestamps[id] == old_timestamps[id]),
+        "rows without records in the topic changed"
     );
-    write(&env, &ids, "v4").await;
+    write_versions(&env, &ids, "v4").await;
     env.wait_until_caught_up().await;
-    texts_are_the_log(&env, &old).await;
+    assert_text_columns_match_topic(&env, &old).await;
 
-    // Go back: the job goes on where it stopped and writes again what came since.
+    // The way back: the job continues where it stopped, and writes the later records again.
     stop(&mut streamer).await;
-    write(&env, &ids, "v5").await;
-    let job = Job::new(&env);
+    write_versions(&env, &ids, "v5").await;
+    let job = SparkJob::new(&env);
     assert_eq!(job.offsets(), middle);
-    job.works_up_to(&env.kafka.ends(&env.topic).await.unwrap()).await;
-    texts_are_the_log(&env, &old).await;
+    job.write_batch_up_to(&env.kafka.ends(&env.topic).await.unwrap())
+        .await;
+    assert_text_columns_match_topic(&env, &old).await;
 
-    // And once more, under a group that has no checkpoints yet, from a time before what the job has not written.
+    // A second takeover, with a group without checkpoints, from a time before the job's first missing record.
     let time = jiff::Timestamp::now()
         .strftime("%Y-%m-%dT%H:%M:%S.%3f")
         .to_string();
-    write(&env, &ids, "v6").await;
-    let again = format!("{}.again", env.topic);
+    write_versions(&env, &ids, "v6").await;
+    let second_group = format!("{}.again", env.topic);
     let from_time = format!("--topic users_created --to-datetime {time}");
-    hand_over(
+    run_takeover(
         &job,
-        &again,
+        &second_group,
         &commands().replace("--from-file ~/offsets.csv", &from_time),
     )
     .await;
-    let production = production.set("kafka.group", &again);
+    let production = production.set("kafka.group", &second_group);
     let mut streamer = env.start(&production).await;
-    reached(&env, &again).await;
+    wait_for_group(&env, &second_group).await;
     assert_eq!(
         metric(&streamer, "streamer_records_total", "").await,
         ids.len() as f64
@@ -312,6 +322,6 @@ async fn takeover_from_spark_job_and_back_loses_nothing() {
         "{}",
         verify(&production).await.1
     );
-    texts_are_the_log(&env, &old).await;
+    assert_text_columns_match_topic(&env, &old).await;
     stop(&mut streamer).await;
 }

@@ -1,8 +1,8 @@
-//! Three Kafka brokers, of which one or another is away: readiness tells the truth of the partitions and of the group, and
-//! liveness never fails for it.
+//! Outages of single brokers of three. Readiness reports missing partition leaders and group coordinators, and liveness
+//! never fails.
 //!
-//! The group's coordinator, and the leader of the topic's only partition, are on one broker each, and on no other. So a single
-//! broker takes either of them away for as long as it is gone, while the other two go on telling of the topic.
+//! The topic's only partition and the group's offsets have one replica each, on different brokers. So the outage of one
+//! broker removes either the leader or the coordinator, while the other two brokers serve metadata.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,43 +23,43 @@ use testkit::service::{Service, ServiceOptions};
 use crate::support::test_env::{DEADLINE, TestEnv, eventually, new_users};
 use crate::support::traffic::metric;
 
-/// The laws' own bound: readiness is false so soon after a loss, and true so soon after its end.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Maximum time from an outage until readiness fails, and from its end until readiness recovers.
+const READINESS_LIMIT: Duration = Duration::from_secs(10);
 
-/// For one answer of a broker.
-const ANSWER: Duration = Duration::from_secs(2);
+/// Timeout of a request to a broker.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The broker that alone has the topic's partition.
+/// The only broker with a replica of the topic's partition.
 const LEADER: i32 = 1;
-/// The broker that alone has the group.
+/// The only broker with a replica of the group's offsets.
 const COORDINATOR: i32 = 2;
-/// The broker that has neither.
-const NEITHER: i32 = 3;
+/// The broker with neither replica.
+const OTHER_BROKER: i32 = 3;
 
 const OFFSETS: &str = "__consumer_offsets";
 
-/// Each client is told that some broker is the controller, and any of the three may be. That none of so many is told of the one
-/// that goes away comes once in 600 runs.
-const ASKERS: usize = 16;
+/// Number of metadata clients. Each receives a random broker as the controller. In one of about 650 runs none receives
+/// the broker that is killed.
+const CLIENTS: usize = 16;
 
-/// A env on three brokers of its own; its group is its topic.
-struct Three {
+/// An environment on its own cluster of three brokers. Topic and group have the same name.
+struct BrokerCluster {
     cluster: KafkaCluster,
     env: TestEnv,
 }
 
-impl Three {
+impl BrokerCluster {
     async fn new() -> Self {
-        let alone = ("offsets.topic.replication.factor".to_owned(), "1".to_owned());
+        let unreplicated = ("offsets.topic.replication.factor".to_owned(), "1".to_owned());
         let options = KafkaOptions {
             nodes: 3,
-            properties: [alone].into(),
+            properties: [unreplicated].into(),
             ..KafkaOptions::default()
         };
         let cluster = KafkaCluster::lease(&options).await.unwrap();
         let mut env = TestEnv::without_topic("brokers").await;
         env.kafka = KafkaClient::new(cluster.bootstrap()).unwrap();
-        env.topic = group_of(&cluster, &env).await;
+        env.topic = find_group(&cluster, &env).await;
         create_on_leader(&cluster, &env.topic).await;
         cluster.create_topic(&env.dead_letter_topic(), 1).await.unwrap();
         Self { cluster, env }
@@ -73,19 +73,19 @@ impl Three {
     }
 
     /// Kills a broker.
-    async fn lose(&self, broker: i32) {
+    async fn kill_broker(&self, broker: i32) {
         self.cluster.node(index(broker)).unwrap().kill().await.unwrap();
     }
 
-    /// Waits until both others count it among those that take requests no more.
-    async fn is_missed(&self, broker: i32) {
-        let others = [LEADER, COORDINATOR, NEITHER]
+    /// Waits until the metadata of both other brokers lacks the broker.
+    async fn wait_until_fenced(&self, broker: i32) {
+        let others = [LEADER, COORDINATOR, OTHER_BROKER]
             .into_iter()
             .filter(|it| *it != broker);
         for other in others {
             let address = self.cluster.node(index(other)).unwrap().address().to_owned();
-            eventually("the cluster knows that a broker is gone", async || {
-                let known = brokers(&address).await?;
+            eventually("the cluster has fenced the broker", async || {
+                let known = brokers_known_to(&address).await?;
                 if known.contains(&broker) {
                     Err(format!("{other} knows {known:?}"))
                 } else {
@@ -96,13 +96,13 @@ impl Three {
         }
     }
 
-    /// Starts it again, and waits until it takes requests.
-    async fn give_back(&self, broker: i32) {
+    /// Starts a broker again, and waits until it accepts requests.
+    async fn restart_broker(&self, broker: i32) {
         self.cluster.node(index(broker)).unwrap().start().await.unwrap();
     }
 
-    /// What is written now becomes rows.
-    async fn works(&self) {
+    /// Checks that new records become rows.
+    async fn assert_writes_rows(&self) {
         self.env.write(&new_users(10)).await;
         self.env.wait_for_current_ends().await;
     }
@@ -117,34 +117,34 @@ fn settings(cluster: &KafkaCluster, topic: &str) -> KafkaSettings {
         brokers: List::of([0, 1, 2].map(|index| cluster.nodes()[index].address())),
         topic: topic.to_owned(),
         group: topic.to_owned(),
-        probe_interval: ANSWER,
+        probe_interval: REQUEST_TIMEOUT,
         ..KafkaSettings::default()
     }
 }
 
-/// The brokers that the one at `address` knows to take requests.
-async fn brokers(address: &str) -> Result<Vec<i32>, String> {
+/// Returns the brokers in the metadata of the one at `address`.
+async fn brokers_known_to(address: &str) -> Result<Vec<i32>, String> {
     let address = address.to_owned();
-    let asked = tokio::task::spawn_blocking(move || {
+    let request = tokio::task::spawn_blocking(move || {
         let client: BaseConsumer = ClientConfig::new()
             .set("bootstrap.servers", address)
             .create()
             .unwrap();
-        let metadata = client.fetch_metadata(None, ANSWER);
+        let metadata = client.fetch_metadata(None, REQUEST_TIMEOUT);
         metadata.map(|it| it.brokers().iter().map(|broker| broker.id()).collect())
     });
-    asked.await.unwrap().map_err(|error| error.to_string())
+    request.await.unwrap().map_err(|error| error.to_string())
 }
 
-/// A name whose group is coordinated by [`COORDINATOR`].
-async fn group_of(cluster: &KafkaCluster, env: &TestEnv) -> String {
-    // The brokers make their topic of groups when they are first asked for one.
-    let anyone = Arc::new(streamer::consumer::client::metadata(&settings(cluster, &env.topic)).unwrap());
-    eventually("there are groups", async || {
-        let asked = anyone.request(MetadataClient::coordinator).await;
+/// Finds a name of a group that [`COORDINATOR`] coordinates.
+async fn find_group(cluster: &KafkaCluster, env: &TestEnv) -> String {
+    // The brokers create the offsets topic at the first request for a coordinator.
+    let client = Arc::new(streamer::consumer::client::metadata(&settings(cluster, &env.topic)).unwrap());
+    eventually("the offsets topic has leaders", async || {
+        let coordinator = client.request(MetadataClient::coordinator).await;
         let leaders = env.kafka.leaders(OFFSETS).await.unwrap();
         if leaders.is_empty() || leaders.values().any(|leader| *leader < LEADER) {
-            Err(format!("{leaders:?}, {asked:?}"))
+            Err(format!("{leaders:?}, {coordinator:?}"))
         } else {
             Ok(())
         }
@@ -155,10 +155,10 @@ async fn group_of(cluster: &KafkaCluster, env: &TestEnv) -> String {
     let mut names = (0..1_000).map(|number| format!("{}_{number}", env.topic));
     names
         .find(|name| leaders[&(java_hash(name) % count)] == COORDINATOR)
-        .unwrap_or_else(|| panic!("broker {COORDINATOR} has no groups: {leaders:?}"))
+        .unwrap_or_else(|| panic!("broker {COORDINATOR} coordinates no group: {leaders:?}"))
 }
 
-/// What Kafka finds a group's partition by: the absolute hash of Java's `String`.
+/// Computes the absolute hash of a Java `String`, by which Kafka finds a group's partition.
 fn java_hash(text: &str) -> i32 {
     let hash = text.encode_utf16().fold(0_i32, |hash, unit| {
         hash.wrapping_mul(31).wrapping_add(i32::from(unit))
@@ -166,7 +166,7 @@ fn java_hash(text: &str) -> i32 {
     hash.checked_abs().unwrap_or(0)
 }
 
-/// One partition, which only [`LEADER`] has.
+/// Creates a topic with one partition, and its only replica on [`LEADER`].
 async fn create_on_leader(cluster: &KafkaCluster, topic: &str) {
     let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
         .set("bootstrap.servers", cluster.bootstrap())
@@ -180,81 +180,88 @@ async fn create_on_leader(cluster: &KafkaCluster, topic: &str) {
     }
 }
 
-async fn held(member: &Service) -> f64 {
+async fn assigned_partitions(member: &Service) -> f64 {
     metric(member, "streamer_assigned_partitions", "").await
 }
 
-/// How often it was told what it holds, be it nothing.
-async fn assigned(member: &Service) -> f64 {
+/// Returns how often the member received an assignment, which may be empty.
+async fn assignment_count(member: &Service) -> f64 {
     metric(member, "streamer_rebalances_total", "assigned").await
 }
 
-/// Waits until both are members and one holds the partition; returns the one that does, and the one that does not.
-async fn roles(one: Service, other: Service) -> (Service, Service) {
+/// Waits until both are members and one holds the partition. Returns the holder and the idle member.
+async fn holder_and_idle(one: Service, other: Service) -> (Service, Service) {
     eventually("one of two members holds the partition", async || {
-        let told = (assigned(&one).await, assigned(&other).await);
-        let both = (held(&one).await, held(&other).await);
-        if told.0 > 0.0 && told.1 > 0.0 && (both == (1.0, 0.0) || both == (0.0, 1.0)) {
+        let assignments = (assignment_count(&one).await, assignment_count(&other).await);
+        let partitions = (assigned_partitions(&one).await, assigned_partitions(&other).await);
+        if assignments.0 > 0.0
+            && assignments.1 > 0.0
+            && (partitions == (1.0, 0.0) || partitions == (0.0, 1.0))
+        {
             Ok(())
         } else {
-            Err(format!("told {told:?} times, hold {both:?}"))
+            Err(format!("assignments {assignments:?}, partitions {partitions:?}"))
         }
     })
     .await;
-    if held(&one).await > 0.0 {
+    if assigned_partitions(&one).await > 0.0 {
         (one, other)
     } else {
         (other, one)
     }
 }
 
-async fn is_live(member: &Service) {
+async fn assert_live(member: &Service) {
     let (status, body) = member.ask("/healthz").await.unwrap();
     assert_eq!(status, StatusCode::OK, "{body}");
 }
 
-/// Waits until `/readyz` says that Kafka is missed, for as long as the law gives.
-async fn misses_kafka(member: &Service) {
-    let answer = member
-        .readiness(StatusCode::SERVICE_UNAVAILABLE, PATIENCE)
+/// Waits until `/readyz` reports Kafka as not ready, for [`READINESS_LIMIT`].
+async fn wait_until_kafka_unready(member: &Service) {
+    let readiness = member
+        .readiness(StatusCode::SERVICE_UNAVAILABLE, READINESS_LIMIT)
         .await
         .unwrap();
-    let dependencies = answer["dependencies"].as_array().unwrap();
-    let missed = dependencies
+    let dependencies = readiness["dependencies"].as_array().unwrap();
+    let unready = dependencies
         .iter()
         .any(|it| it["name"] == "kafka" && it["ready"] == false);
-    assert!(missed, "{answer}");
-    is_live(member).await;
+    assert!(unready, "{readiness}");
+    assert_live(member).await;
 }
 
-/// Looks, for as long as the law gives, whether it takes that back though nothing has come back. A question that happened to
-/// fail is soon asked anew, so this is what tells it from an answer that is missed.
-async fn goes_on_missing_kafka(member: &Service) {
-    let since = Instant::now();
-    while since.elapsed() < PATIENCE {
+/// Checks that readiness fails for [`READINESS_LIMIT`]. After a single failed request it would recover with the next
+/// request.
+async fn assert_kafka_stays_unready(member: &Service) {
+    let started = Instant::now();
+    while started.elapsed() < READINESS_LIMIT {
         let (status, body) = member.ask("/readyz").await.unwrap();
-        let after = since.elapsed();
-        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "after {after:?}: {body}");
-        is_live(member).await;
+        let elapsed = started.elapsed();
+        assert_eq!(
+            status,
+            StatusCode::SERVICE_UNAVAILABLE,
+            "after {elapsed:?}: {body}"
+        );
+        assert_live(member).await;
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
 
-/// Waits until it is ready, for as long as the law gives.
-async fn is_ready(member: &Service) {
-    member.ready(PATIENCE).await.unwrap();
-    is_live(member).await;
+/// Waits until the member is ready, for [`READINESS_LIMIT`].
+async fn wait_until_ready(member: &Service) {
+    member.ready(READINESS_LIMIT).await.unwrap();
+    assert_live(member).await;
 }
 
-/// Waits until the topic's id is told, for as long as the law gives; the last error otherwise.
-async fn tells_the_topic(asker: &Arc<MetadataClient>) -> Result<(), String> {
-    let until = Instant::now() + PATIENCE;
+/// Requests the topic's id until it succeeds, for [`READINESS_LIMIT`]. Returns the last error.
+async fn fetch_topic_id(client: &Arc<MetadataClient>) -> Result<(), String> {
+    let deadline = Instant::now() + READINESS_LIMIT;
     loop {
-        let error = match asker.request(MetadataClient::topic).await {
+        let error = match client.request(MetadataClient::topic).await {
             Ok(_) => return Ok(()),
             Err(error) => error.to_string(),
         };
-        if Instant::now() >= until {
+        if Instant::now() >= deadline {
             return Err(error);
         }
     }
@@ -262,26 +269,26 @@ async fn tells_the_topic(asker: &Arc<MetadataClient>) -> Result<(), String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn readiness_follows_each_broker_outage() {
-    let three = Three::new().await;
-    let one = three.env.start(&three.options("one")).await;
-    let other = three.env.start(&three.options("other")).await;
-    let (holder, idle) = roles(one, other).await;
-    three.works().await;
-    let (one, other) = a_partition_that_cant_be_read_is_missed_by_who_is_given_it(&three, holder, idle).await;
-    a_coordinator_is_missed_by_who_has_no_partitions(&three, &one, &other).await;
-    what_was_told_of_a_broker_that_is_gone_is_asked_anew(&three, &one, &other).await;
-    three.env.assert_nothing_lost_or_rejected().await;
+    let brokers = BrokerCluster::new().await;
+    let one = brokers.env.start(&brokers.options("one")).await;
+    let other = brokers.env.start(&brokers.options("other")).await;
+    let (holder, idle) = holder_and_idle(one, other).await;
+    brokers.assert_writes_rows().await;
+    let (one, other) = check_leader_outage(&brokers, holder, idle).await;
+    check_coordinator_outage(&brokers, &one, &other).await;
+    check_other_broker_outage(&brokers, &one, &other).await;
+    brokers.env.assert_nothing_lost_or_rejected().await;
 }
 
-/// Law `ready_turns_true`. Fenced, a broker says that there are no brokers, and librdkafka believes it: a client asks nobody any
-/// more, unless it is told anew where to ask. This one is fenced before each of its heartbeats.
+/// A fenced broker returns metadata without brokers, and librdkafka then sends no more requests. Only a rebootstrap
+/// recovers the client. This broker is fenced before each of its heartbeats.
 #[tokio::test(flavor = "multi_thread")]
 async fn empty_broker_list_triggers_rebootstrap() {
     let cluster = KafkaCluster::lease(&KafkaOptions::fickle()).await.unwrap();
     let env = TestEnv::without_topic("fickle").await;
     let options = env.options().set("kafka.brokers", cluster.bootstrap());
     let streamer = Service::start(&options).unwrap();
-    let returns = async {
+    let recoveries = async {
         for _ in 0..6 {
             streamer.ready(DEADLINE).await.unwrap();
             streamer
@@ -290,92 +297,99 @@ async fn empty_broker_list_triggers_rebootstrap() {
                 .unwrap();
         }
     };
-    tokio::time::timeout(Duration::from_secs(180), returns)
+    tokio::time::timeout(Duration::from_secs(180), recoveries)
         .await
         .unwrap();
-    is_live(&streamer).await;
+    assert_live(&streamer).await;
 }
 
-/// Law `ready_turns_false`: a member that is given a partition misses Kafka while its start can't be found.
-async fn a_partition_that_cant_be_read_is_missed_by_who_is_given_it(
-    three: &Three,
+/// A member that is assigned a partition without a leader is not ready, because it cannot resolve the start offset.
+async fn check_leader_outage(
+    brokers: &BrokerCluster,
     mut holder: Service,
     idle: Service,
 ) -> (Service, Service) {
-    three.lose(LEADER).await;
-    misses_kafka(&holder).await;
-    three.is_missed(LEADER).await;
-    // It holds nothing, and its group is there.
-    is_ready(&idle).await;
-    let before = assigned(&idle).await;
+    brokers.kill_broker(LEADER).await;
+    wait_until_kafka_unready(&holder).await;
+    brokers.wait_until_fenced(LEADER).await;
+    // The idle member holds no partition, and its coordinator is available.
+    wait_until_ready(&idle).await;
+    let before = assignment_count(&idle).await;
     holder.terminate(DEADLINE).await.unwrap();
-    eventually("the other is given the partition", async || {
-        let times = assigned(&idle).await;
+    eventually("the other member is assigned the partition", async || {
+        let times = assignment_count(&idle).await;
         if times > before {
             Ok(())
         } else {
-            Err(format!("told {times} times"))
+            Err(format!("{times} assignments"))
         }
     })
     .await;
-    misses_kafka(&idle).await;
-    goes_on_missing_kafka(&idle).await;
-    assert!(held(&idle).await.abs() < f64::EPSILON, "its start was found");
+    wait_until_kafka_unready(&idle).await;
+    assert_kafka_stays_unready(&idle).await;
+    assert!(
+        assigned_partitions(&idle).await.abs() < f64::EPSILON,
+        "the start offset was resolved"
+    );
 
-    three.give_back(LEADER).await;
-    is_ready(&idle).await;
-    three.works().await;
+    brokers.restart_broker(LEADER).await;
+    wait_until_ready(&idle).await;
+    brokers.assert_writes_rows().await;
     holder.spawn().unwrap();
     holder.ready(DEADLINE).await.unwrap();
-    let roles = roles(holder, idle).await;
-    three.works().await;
-    roles
+    let members = holder_and_idle(holder, idle).await;
+    brokers.assert_writes_rows().await;
+    members
 }
 
-/// Law `ready_turns_false`: a member misses the group's coordinator, though it has no partitions and two brokers go on telling
-/// of the topic. Law `ready_turns_true`: it is ready again soon after the coordinator is back.
-async fn a_coordinator_is_missed_by_who_has_no_partitions(three: &Three, holder: &Service, idle: &Service) {
-    three.lose(COORDINATOR).await;
-    join(misses_kafka(holder), misses_kafka(idle)).await;
-    three.is_missed(COORDINATOR).await;
-    join(goes_on_missing_kafka(holder), goes_on_missing_kafka(idle)).await;
+/// Without the group's coordinator, members are not ready, even without partitions and while two brokers serve
+/// metadata. They recover when the coordinator is back.
+async fn check_coordinator_outage(brokers: &BrokerCluster, holder: &Service, idle: &Service) {
+    brokers.kill_broker(COORDINATOR).await;
+    join(wait_until_kafka_unready(holder), wait_until_kafka_unready(idle)).await;
+    brokers.wait_until_fenced(COORDINATOR).await;
+    join(
+        assert_kafka_stays_unready(holder),
+        assert_kafka_stays_unready(idle),
+    )
+    .await;
 
-    three.give_back(COORDINATOR).await;
-    join(is_ready(holder), is_ready(idle)).await;
-    three.works().await;
+    brokers.restart_broker(COORDINATOR).await;
+    join(wait_until_ready(holder), wait_until_ready(idle)).await;
+    brokers.assert_writes_rows().await;
 }
 
-/// Law `ready_turns_true`: what is asked for the topic is asked of a broker that is there, and not of one that was told to be
-/// the controller and is gone. The client's own refresh of such news, which would hide it for seconds, does not come here.
-async fn what_was_told_of_a_broker_that_is_gone_is_asked_anew(three: &Three, one: &Service, other: &Service) {
-    let never = (
+/// Topic requests are sent to an available broker, not to the killed one that cached metadata names as the controller.
+/// The clients' periodic metadata refresh is disabled, because it would hide the error after seconds.
+async fn check_other_broker_outage(brokers: &BrokerCluster, one: &Service, other: &Service) {
+    let no_refresh = (
         "topic_metadata_refresh_interval_ms".to_owned(),
         "600000".to_owned(),
     );
     let settings = KafkaSettings {
-        properties: [never].into(),
-        ..settings(&three.cluster, &three.env.topic)
+        properties: [no_refresh].into(),
+        ..settings(&brokers.cluster, &brokers.env.topic)
     };
-    let askers: Vec<_> = (0..ASKERS)
+    let clients: Vec<_> = (0..CLIENTS)
         .map(|_| Arc::new(streamer::consumer::client::metadata(&settings).unwrap()))
         .collect();
-    // More than once, so that each is connected to more than one broker.
+    // Several requests connect each client to more than one broker.
     for _ in 0..3 {
-        all_tell_the_topic(&askers).await;
+        assert_all_fetch_topic_id(&clients).await;
     }
-    three.lose(NEITHER).await;
-    three.is_missed(NEITHER).await;
-    all_tell_the_topic(&askers).await;
-    join(is_ready(one), is_ready(other)).await;
-    three.works().await;
+    brokers.kill_broker(OTHER_BROKER).await;
+    brokers.wait_until_fenced(OTHER_BROKER).await;
+    assert_all_fetch_topic_id(&clients).await;
+    join(wait_until_ready(one), wait_until_ready(other)).await;
+    brokers.assert_writes_rows().await;
 
-    three.give_back(NEITHER).await;
-    all_tell_the_topic(&askers).await;
-    join(is_ready(one), is_ready(other)).await;
+    brokers.restart_broker(OTHER_BROKER).await;
+    assert_all_fetch_topic_id(&clients).await;
+    join(wait_until_ready(one), wait_until_ready(other)).await;
 }
 
-async fn all_tell_the_topic(askers: &[Arc<MetadataClient>]) {
-    let told = join_all(askers.iter().map(tells_the_topic)).await;
-    let failed: Vec<_> = told.iter().filter_map(|it| it.as_ref().err()).collect();
-    assert!(failed.is_empty(), "{} of {ASKERS}: {failed:?}", failed.len());
+async fn assert_all_fetch_topic_id(clients: &[Arc<MetadataClient>]) {
+    let results = join_all(clients.iter().map(fetch_topic_id)).await;
+    let failed: Vec<_> = results.iter().filter_map(|it| it.as_ref().err()).collect();
+    assert!(failed.is_empty(), "{} of {CLIENTS}: {failed:?}", failed.len());
 }

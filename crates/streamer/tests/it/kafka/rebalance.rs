@@ -140,7 +140,7 @@ async fn revoked_backlog_is_left_to_next_owner() {
 }
 
 /// A member at its writer's capacity pauses its partitions, and may lose them while they are paused. After a
-/// reassignment they must be read again (invariants `nothing_is_skipped` and `checkpoint_is_end` of the fault campaign).
+/// reassignment they must be read again.
 #[tokio::test(flavor = "multi_thread")]
 async fn paused_partitions_resume_after_reassignment() {
     let env = TestEnv::new("paused", 6).await;
@@ -263,8 +263,8 @@ async fn write_timestamps(env: &TestEnv, ids: &[Uuid]) -> BTreeMap<Uuid, Vec<Opt
     times
 }
 
-/// FrozenNode in the middle of its work, past its session; its partitions are another's when it wakes up with writes and
-/// checkpoints of then in its hands.
+/// A member is frozen while it writes, until after its session timeout. It wakes with old writes and checkpoints when its
+/// partitions belong to another member.
 #[tokio::test(flavor = "multi_thread")]
 async fn thawed_zombie_changes_no_checkpoint_and_no_row() {
     let env = TestEnv::new("zombie", 6).await;

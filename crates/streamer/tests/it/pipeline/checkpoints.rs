@@ -1,4 +1,4 @@
-//! Where reading starts, and what a checkpoint says.
+//! Start offsets and checkpoints.
 
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
@@ -74,10 +74,10 @@ async fn transaction_markers_and_aborted_records_leave_no_lag() {
         .set("transactional.id", &env.topic)
         .create()
         .unwrap();
-    let (topic, kept, dropped) = (env.topic.clone(), Uuid::new_v4(), Uuid::new_v4());
+    let (topic, committed, aborted) = (env.topic.clone(), Uuid::new_v4(), Uuid::new_v4());
     tokio::task::spawn_blocking(move || {
         producer.init_transactions(DEADLINE).unwrap();
-        for (id, commit) in [(kept, true), (dropped, false)] {
+        for (id, commit) in [(committed, true), (aborted, false)] {
             producer.begin_transaction().unwrap();
             let (key, value) = (id.to_string(), record(id, "x"));
             producer
@@ -96,7 +96,7 @@ async fn transaction_markers_and_aborted_records_leave_no_lag() {
     .unwrap();
     let _streamer = env.streamer().await;
     env.wait_until_caught_up().await;
-    assert_eq!(env.users().await.into_keys().collect::<Vec<_>>(), [kept]);
+    assert_eq!(env.users().await.into_keys().collect::<Vec<_>>(), [committed]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -115,7 +115,7 @@ async fn recreated_topic_is_read_from_start_and_wins() {
 
     env.delete_topic().await;
     env.create_topic(&env.topic, 1).await;
-    // More records than before, so that the old offset exists in the new topic too.
+    // More records than before, so that the old offset also exists in the new topic.
     let records: Vec<_> = std::iter::once(outgoing(id, "new"))
         .chain((0..5).map(|_| outgoing(Uuid::new_v4(), "x")))
         .collect();
@@ -123,7 +123,7 @@ async fn recreated_topic_is_read_from_start_and_wins() {
         .write(&env.topic, &records)
         .await
         .unwrap();
-    eventually("the new topic is read from its beginning", async || {
+    eventually("the new topic is read from the start", async || {
         let checkpoint = env
             .cassandra
             .checkpoints(&env.topic, &env.topic)

@@ -1,4 +1,4 @@
-//! What a record becomes: a row, no row, or a dead letter.
+//! The result of each kind of record: a row, a deletion, or a dead letter.
 
 use std::collections::BTreeMap;
 
@@ -23,16 +23,16 @@ async fn record_becomes_row_with_kafka_timestamp() {
     assert_eq!(row["registered_date"], "1262304000001");
     assert_eq!(
         row["ingested_at"], "1700000000123",
-        "the publisher's clock, from the header"
+        "not the time of the publisher's header"
     );
-    let ask = format!("SELECT WRITETIME(email) AS at FROM {{ks}}.created_users WHERE id = {id}");
-    let written = env.cassandra.run(&ask);
+    let query = format!("SELECT WRITETIME(email) AS at FROM {{ks}}.created_users WHERE id = {id}");
+    let written = env.cassandra.run(&query);
     let written: i64 = written.await.unwrap()[0].by_name("at").unwrap().unwrap();
     let log = env.kafka.read(&env.topic).await.unwrap();
     assert_eq!(
         written,
         log[0].timestamp.unwrap() * 1_000,
-        "Kafka's timestamp decides, not our clock"
+        "not the timestamp of the record in Kafka"
     );
 }
 
@@ -63,7 +63,7 @@ async fn last_version_in_batch_wins_in_every_column() {
 async fn invalid_records_become_dead_letters_between_rows() {
     let env = TestEnv::new("bad", 1).await;
     let good = new_users(4);
-    let [stray, headless, stays, gone] = [good[0].0, good[1].0, good[2].0, good[3].0];
+    let [wrong_key, no_key, kept, deleted] = [good[0].0, good[1].0, good[2].0, good[3].0];
     let garbage = Outgoing {
         key: Some(b"k".to_vec()),
         value: Some(vec![0xff, 0, 0xfe]),
@@ -77,29 +77,29 @@ async fn invalid_records_become_dead_letters_between_rows() {
         value: Some(br#"{"first_name":"x"}"#.to_vec()),
         ..Outgoing::default()
     };
-    let nowhere = Outgoing {
+    let invalid_tombstone = Outgoing {
         key: Some(b"not an id".to_vec()),
         ..Outgoing::default()
     };
     let records = [
-        outgoing(gone, "gone"),
+        outgoing(deleted, "deleted"),
         garbage,
         Outgoing {
             key: Some(Uuid::new_v4().to_string().into_bytes()),
-            ..outgoing(stray, "stray")
+            ..outgoing(wrong_key, "wrong_key")
         },
         without_id,
         Outgoing {
             headers: Vec::new(),
             key: None,
-            ..outgoing(headless, "headless")
+            ..outgoing(no_key, "no_key")
         },
-        nowhere,
+        invalid_tombstone,
         Outgoing {
-            key: Some(gone.to_string().into_bytes()),
+            key: Some(deleted.to_string().into_bytes()),
             ..Outgoing::default()
         },
-        outgoing(stays, "stays"),
+        outgoing(kept, "kept"),
     ];
     env.kafka.write(&env.topic, &records).await.unwrap();
     let streamer = env.streamer().await;
@@ -112,11 +112,11 @@ async fn invalid_records_become_dead_letters_between_rows() {
         .collect();
     assert_eq!(
         names,
-        BTreeMap::from([(stray, "stray"), (headless, "headless"), (stays, "stays")])
+        BTreeMap::from([(wrong_key, "wrong_key"), (no_key, "no_key"), (kept, "kept")])
     );
     let log = env.kafka.read(&env.topic).await.unwrap();
     assert_eq!(
-        users[&headless]["ingested_at"],
+        users[&no_key]["ingested_at"],
         log[4].timestamp.unwrap().to_string()
     );
 
@@ -126,15 +126,15 @@ async fn invalid_records_become_dead_letters_between_rows() {
         .map(|letter| (letter.header("dlq-offset").unwrap().to_owned(), letter))
         .collect();
     assert_eq!(letters.keys().collect::<Vec<_>>(), ["1", "3", "5"]);
-    is_the_original(letters["1"], &log[1], &env.topic);
+    assert_is_copy_of(letters["1"], &log[1], &env.topic);
     assert_eq!(
         letters["1"].header("run-id"),
         Some("r1"),
-        "the original's own headers stay"
+        "the original headers are missing"
     );
-    is_the_original(letters["3"], &log[3], &env.topic);
+    assert_is_copy_of(letters["3"], &log[3], &env.topic);
     assert!(letters["3"].header("dlq-error").unwrap().starts_with("id: "));
-    is_the_original(letters["5"], &log[5], &env.topic);
+    assert_is_copy_of(letters["5"], &log[5], &env.topic);
     assert_eq!(letters["5"].header("dlq-reason"), Some("tombstone_without_id"));
 
     assert_eq!(
@@ -150,7 +150,7 @@ async fn invalid_records_become_dead_letters_between_rows() {
     );
 }
 
-fn is_the_original(letter: &TopicRecord, original: &TopicRecord, topic: &str) {
+fn assert_is_copy_of(letter: &TopicRecord, original: &TopicRecord, topic: &str) {
     assert_eq!((&letter.key, &letter.value), (&original.key, &original.value));
     assert_eq!(letter.header("dlq-topic"), Some(topic));
     assert_eq!(
@@ -189,7 +189,7 @@ async fn integer_post_code_and_unknown_field_become_row() {
     assert_eq!(env.users().await[&id]["post_code"], "10115");
 }
 
-/// `batch_size_warn_threshold`, 5 KiB by the server's reckoning.
+/// The server warns above `batch_size_warn_threshold`, 5 KiB by its own calculation.
 #[tokio::test(flavor = "multi_thread")]
 async fn backlog_batches_stay_below_server_warning_size() {
     let env = TestEnv::new("lengths", 6).await;
@@ -206,7 +206,7 @@ async fn backlog_batches_stay_below_server_warning_size() {
     );
     assert!(
         rows / batches > 20.0,
-        "{rows} rows in {batches} micro-batches prove little"
+        "too few rows per micro-batch: {rows} in {batches}"
     );
     assert_eq!(env.server_warnings(), Vec::<String>::new());
 }

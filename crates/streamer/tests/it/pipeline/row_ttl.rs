@@ -1,4 +1,4 @@
-//! Rows with an end: `cassandra.row_ttl` counts from when the publisher took the record, whenever it is written.
+//! Expiry of rows: `cassandra.row_ttl` starts when the publisher accepts the record, not when a row is written.
 
 use std::collections::BTreeMap;
 
@@ -7,9 +7,9 @@ use testkit::kafka_client::Outgoing;
 use uuid::Uuid;
 
 use crate::support::commands::{new_ids, run_command, run_successfully, stop, write_timestamps};
-use crate::support::test_env::{TestEnv, outgoing};
+use crate::support::test_env::{TestEnv, eventually, outgoing};
 
-/// All columns that have a value and are no key.
+/// All columns except the key.
 const COLUMNS: [&str; 12] = [
     "first_name",
     "last_name",
@@ -29,8 +29,8 @@ fn now() -> i64 {
     i64::try_from(std::time::UNIX_EPOCH.elapsed().unwrap().as_secs()).unwrap()
 }
 
-/// A record that the publisher took so many seconds ago.
-fn taken(seconds_ago: i64, id: Uuid, name: &str) -> Outgoing {
+/// Creates a record that the publisher accepted `seconds_ago`.
+fn accepted(seconds_ago: i64, id: Uuid, name: &str) -> Outgoing {
     let micros = (now() - seconds_ago) * 1_000_000;
     Outgoing {
         headers: vec![("accepted-at-us".to_owned(), micros.to_string().into_bytes())],
@@ -38,21 +38,22 @@ fn taken(seconds_ago: i64, id: Uuid, name: &str) -> Outgoing {
     }
 }
 
-/// What is left of each user's row, in seconds: the same in every column but for one, since a second may pass between.
-async fn left(env: &TestEnv) -> BTreeMap<Uuid, i32> {
+/// Returns the remaining time to live of each row, in seconds. Columns may differ by a second, which passes while they
+/// are read.
+async fn remaining_ttls(env: &TestEnv) -> BTreeMap<Uuid, i32> {
     let columns = COLUMNS
         .map(|column| format!("TTL({column}) AS {column}"))
         .join(", ");
-    let ask = format!("SELECT id, {columns} FROM {{ks}}.created_users");
-    let rows = env.cassandra.run(&ask).await.unwrap();
+    let query = format!("SELECT id, {columns} FROM {{ks}}.created_users");
+    let rows = env.cassandra.run(&query).await.unwrap();
     rows.iter()
         .map(|row| {
-            let each = COLUMNS.map(|column| row.by_name::<i32>(column).unwrap().unwrap());
+            let ttls = COLUMNS.map(|column| row.by_name::<i32>(column).unwrap().unwrap());
             assert!(
-                each.iter().all(|seconds| seconds.abs_diff(each[0]) <= 1),
-                "{each:?}"
+                ttls.iter().all(|seconds| seconds.abs_diff(ttls[0]) <= 1),
+                "{ttls:?}"
             );
-            (row.by_name("id").unwrap().unwrap(), each[0])
+            (row.by_name("id").unwrap().unwrap(), ttls[0])
         })
         .collect()
 }
@@ -63,30 +64,30 @@ async fn row_ttl_counts_from_acceptance_across_rewrites() {
     let options = env.options().set("cassandra.row_ttl", "1h");
     let mut streamer = env.start(&options).await;
     let ids = new_ids(5);
-    let [fresh, half, past, outlived, doubled] = [ids[0], ids[1], ids[2], ids[3], ids[4]];
-    let duplicate = taken(600, doubled, "twice");
+    let [fresh, half, expired, expired_update, repeated] = [ids[0], ids[1], ids[2], ids[3], ids[4]];
+    let duplicate = accepted(600, repeated, "twice");
     let records = [
-        taken(0, fresh, "fresh"),
-        taken(1_800, half, "half"),
-        taken(4_000, past, "past"),
-        // Its newer version is past it, and what is past it is gone, not what was before it.
-        taken(0, outlived, "older"),
-        taken(7_200, outlived, "newer"),
+        accepted(0, fresh, "fresh"),
+        accepted(1_800, half, "half"),
+        accepted(4_000, expired, "expired"),
+        // The newer version has expired, so the row is deleted and does not return to the older version.
+        accepted(0, expired_update, "older"),
+        accepted(7_200, expired_update, "newer"),
         duplicate.clone(),
         duplicate,
     ];
     env.kafka.write(&env.topic, &records).await.unwrap();
     env.wait_until_caught_up().await;
     let started = now();
-    let first = left(&env).await;
+    let first = remaining_ttls(&env).await;
     assert_eq!(
         first.keys().copied().collect::<std::collections::BTreeSet<_>>(),
-        [fresh, half, doubled].into_iter().collect()
+        [fresh, half, repeated].into_iter().collect()
     );
-    for (id, most) in [(fresh, 3_600), (half, 1_800), (doubled, 3_000)] {
+    for (id, max) in [(fresh, 3_600), (half, 1_800), (repeated, 3_000)] {
         assert!(
-            (most - 60..=most).contains(&first[&id]),
-            "{id}: {} of {most}",
+            (max - 60..=max).contains(&first[&id]),
+            "{id}: {} of {max}",
             first[&id]
         );
     }
@@ -105,16 +106,24 @@ async fn row_ttl_counts_from_acceptance_across_rewrites() {
     let (code, output) = run_command(options.clone(), "verify").await;
     assert_eq!(code, Some(0), "{output}");
 
-    // A replay prolongs nothing and changes no write timestamp.
+    // A replay extends no row's life and changes no write timestamp.
     stop(&mut streamer).await;
     run_successfully(&env, "replay --from-offset 0 --yes").await;
-    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    eventually("each row's remaining life is 2 s shorter", async || {
+        let now = remaining_ttls(&env).await;
+        if first.iter().all(|(id, seconds)| now[id] <= seconds - 2) {
+            Ok(())
+        } else {
+            Err(format!("{now:?}, first {first:?}"))
+        }
+    })
+    .await;
     streamer.spawn().unwrap();
     env.wait_until_caught_up().await;
-    let again = left(&env).await;
+    let after_replay = remaining_ttls(&env).await;
     let elapsed = i32::try_from(now() - started).unwrap();
-    assert_eq!(again.len(), 3);
-    for (id, seconds) in &again {
+    assert_eq!(after_replay.len(), 3);
+    for (id, seconds) in &after_replay {
         assert!(*seconds <= first[id], "{id}: {seconds} s after {} s", first[id]);
         assert!(
             *seconds >= first[id] - elapsed - 2,
@@ -124,7 +133,7 @@ async fn row_ttl_counts_from_acceptance_across_rewrites() {
     }
     assert_eq!(write_timestamps(&env).await, written);
 
-    // Without an end configured they would be there, and that is what is told.
+    // Without the setting, verify expects the expired rows.
     let (code, output) = run_command(env.options(), "verify").await;
     assert_eq!(code, Some(1), "{output}");
     assert!(output.contains("different: 2"), "{output}");
@@ -137,15 +146,15 @@ async fn redriven_row_keeps_its_original_expiry() {
     let ids = new_ids(2);
     let letter = |offset: i64, record: Outgoing| {
         let mut letter = record;
-        let stamp = (now() - 60) * 1_000_000;
+        let write_timestamp = (now() - 60) * 1_000_000;
         let headers = [
             ("dlq-reason", "by_an_older_streamer".to_owned()),
-            ("dlq-error", "so it seemed".to_owned()),
+            ("dlq-error", "an error".to_owned()),
             ("dlq-topic", env.topic.clone()),
             ("dlq-partition", "0".to_owned()),
             ("dlq-topic-id", Uuid::from_u128(7).to_string()),
             ("dlq-offset", offset.to_string()),
-            ("dlq-write-timestamp", stamp.to_string()),
+            ("dlq-write-timestamp", write_timestamp.to_string()),
             ("dlq-at", "2100-01-01T00:00:00Z".to_owned()),
         ];
         let headers = headers.map(|(name, value)| (name.to_owned(), value.into_bytes()));
@@ -153,13 +162,13 @@ async fn redriven_row_keeps_its_original_expiry() {
         letter
     };
     let letters = [
-        letter(0, taken(1_800, ids[0], "half")),
-        letter(1, taken(3_700, ids[1], "past")),
+        letter(0, accepted(1_800, ids[0], "half")),
+        letter(1, accepted(3_700, ids[1], "expired")),
     ];
     env.kafka.write(&env.dead_letter_topic(), &letters).await.unwrap();
     let (code, output) = run_command(env.options().set("cassandra.row_ttl", "1h"), "redrive").await;
     assert_eq!(code, Some(0), "{output}");
-    let left = left(&env).await;
-    assert_eq!(left.keys().collect::<Vec<_>>(), [&ids[0]]);
-    assert!((1_700..=1_800).contains(&left[&ids[0]]), "{left:?}");
+    let remaining = remaining_ttls(&env).await;
+    assert_eq!(remaining.keys().collect::<Vec<_>>(), [&ids[0]]);
+    assert!((1_700..=1_800).contains(&remaining[&ids[0]]), "{remaining:?}");
 }

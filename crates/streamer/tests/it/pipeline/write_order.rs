@@ -1,5 +1,5 @@
-//! The order of the log against every disorder that can be made, with the write timestamps of all columns as Cassandra has
-//! them: the row is the user's last event, whole.
+//! Write order: each row is its user's last record in all columns, for any record timestamps. The tests compare
+//! Cassandra's write timestamps of all columns.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::support::commands::{an_hour_ago, new_ids, run_successfully, stop, tombstone};
 use crate::support::test_env::{TestEnv, outgoing};
 
-/// All columns that have a write timestamp.
+/// All columns with a write timestamp.
 const COLUMNS: [&str; 12] = [
     "first_name",
     "last_name",
@@ -26,13 +26,13 @@ const COLUMNS: [&str; 12] = [
     "ingested_at",
 ];
 
-/// The write timestamps of each user's columns; a column that is null has none.
+/// Returns the write timestamps of each user's columns. A null column has none.
 async fn write_timestamps(env: &TestEnv) -> BTreeMap<Uuid, BTreeMap<&'static str, i64>> {
     let columns = COLUMNS
         .map(|column| format!("WRITETIME({column}) AS {column}"))
         .join(", ");
-    let ask = format!("SELECT id, {columns} FROM {{ks}}.created_users");
-    let rows = env.cassandra.run(&ask).await.unwrap();
+    let query = format!("SELECT id, {columns} FROM {{ks}}.created_users");
+    let rows = env.cassandra.run(&query).await.unwrap();
     rows.iter()
         .map(|row| {
             let times = COLUMNS.map(|column| Some((column, row.by_name::<i64>(column).unwrap()?)));
@@ -44,11 +44,11 @@ async fn write_timestamps(env: &TestEnv) -> BTreeMap<Uuid, BTreeMap<&'static str
         .collect()
 }
 
-/// Every row is of one event: its columns have one write timestamp.
-fn rows_are_whole(times: &BTreeMap<Uuid, BTreeMap<&'static str, i64>>) {
+/// Checks that all columns of a row have the same write timestamp, so that they are of one record.
+fn assert_rows_are_of_one_record(times: &BTreeMap<Uuid, BTreeMap<&'static str, i64>>) {
     for (id, columns) in times {
         let distinct: BTreeSet<_> = columns.values().collect();
-        assert_eq!(distinct.len(), 1, "{id} is of more than one event: {columns:?}");
+        assert_eq!(distinct.len(), 1, "{id} is of several records: {columns:?}");
     }
 }
 
@@ -61,16 +61,16 @@ fn without_registration(record: Outgoing) -> Outgoing {
     }
 }
 
-/// Versions of each user by two producers, whose clocks are an hour apart and step back; each fifth version lacks a
+/// Creates versions of each user by two producers whose clocks differ by an hour and jump back. Each fifth version lacks a
 /// field, each seventh is a deletion.
-fn disorder(ids: &[Uuid], from: usize, versions: usize) -> Vec<Outgoing> {
+fn unordered_versions(ids: &[Uuid], from: usize, versions: usize) -> Vec<Outgoing> {
     let base = an_hour_ago() + 600_000;
     let mut records = Vec::new();
     for version in from..from + versions {
         for id in ids {
-            let place = i64::try_from(records.len()).unwrap();
-            let apart = if place % 2 == 0 { 3_600_000 } else { 0 };
-            let timestamp = base + apart + (place * 7_919) % 30_000 - place * 10;
+            let index = i64::try_from(records.len()).unwrap();
+            let skew = if index % 2 == 0 { 3_600_000 } else { 0 };
+            let timestamp = base + skew + (index * 7_919) % 30_000 - index * 10;
             let record = match version {
                 _ if version % 7 == 6 => tombstone(*id),
                 _ if version % 5 == 4 => without_registration(outgoing(*id, &format!("v{version}"))),
@@ -89,16 +89,19 @@ fn disorder(ids: &[Uuid], from: usize, versions: usize) -> Vec<Outgoing> {
 async fn last_event_wins_under_any_timestamps() {
     let env = TestEnv::new("order", 2).await;
     let ids = new_ids(40);
-    // Many versions of one user in one micro-batch and in several that are written at once, with kills in between.
+    // Many versions of a user in one micro-batch and in several in flight, with kills in between.
     let options = env
         .options()
         .set("batch.max_rows", "64")
         .set("batch.max_in_flight", "8");
-    env.kafka.write(&env.topic, &disorder(&ids, 0, 20)).await.unwrap();
+    env.kafka
+        .write(&env.topic, &unordered_versions(&ids, 0, 20))
+        .await
+        .unwrap();
     let mut streamer = env.start(&options).await;
     env.wait_until_caught_up().await;
     for part in 1..4 {
-        let records = disorder(&ids, part * 20, 20);
+        let records = unordered_versions(&ids, part * 20, 20);
         env.kafka.write(&env.topic, &records).await.unwrap();
         env.wait_for_rows(&streamer).await;
         streamer.kill().await.unwrap();
@@ -108,10 +111,10 @@ async fn last_event_wins_under_any_timestamps() {
     env.wait_until_caught_up().await;
     env.assert_table_matches_topic().await;
     let times = write_timestamps(&env).await;
-    rows_are_whole(&times);
+    assert_rows_are_of_one_record(&times);
     let rows = env.users().await;
 
-    // Everything a second time, from several offsets: nothing changes, not even a write timestamp.
+    // Replays from several offsets change no row and no write timestamp.
     for from in [0, 700, 1_599] {
         stop(&mut streamer).await;
         run_successfully(&env, &format!("replay --from-offset {from} --yes")).await;
@@ -121,16 +124,16 @@ async fn last_event_wins_under_any_timestamps() {
         assert_eq!(env.users().await, rows, "from {from}");
     }
 
-    // Into an empty table: other write timestamps, the same rows.
+    // A replay into an empty table gives the same rows under other write timestamps.
     stop(&mut streamer).await;
     env.cassandra.run("DROP TABLE {ks}.created_users").await.unwrap();
     run_successfully(&env, "replay --from-offset 0 --yes").await;
     streamer.spawn().unwrap();
     env.wait_until_caught_up().await;
     assert_eq!(env.users().await, rows);
-    rows_are_whole(&write_timestamps(&env).await);
+    assert_rows_are_of_one_record(&write_timestamps(&env).await);
 
-    // And what comes then still has the last word, under whatever timestamp.
+    // A later record wins, even with an older timestamp.
     let late: Vec<_> = ids
         .iter()
         .map(|id| Outgoing {
@@ -141,7 +144,7 @@ async fn last_event_wins_under_any_timestamps() {
     env.kafka.write(&env.topic, &late).await.unwrap();
     env.wait_until_caught_up().await;
     env.assert_table_matches_topic().await;
-    rows_are_whole(&write_timestamps(&env).await);
+    assert_rows_are_of_one_record(&write_timestamps(&env).await);
     assert!(env.users().await.values().all(|row| row["phone"] == "late"));
     assert_eq!(
         streamer
@@ -154,12 +157,12 @@ async fn last_event_wins_under_any_timestamps() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn other_writers_win_by_real_time_per_column() {
-    let env = TestEnv::new("foreign", 1).await;
+    let env = TestEnv::new("other_writer", 1).await;
     let _streamer = env.streamer().await;
     let ids = new_ids(2);
     env.write(&[(ids[0], "ours"), (ids[1], "ours")]).await;
     env.wait_until_caught_up().await;
-    // After ours in real time: it wins, in its column.
+    // A later write wins in its column.
     let update = |id: Uuid, phone: &str, timestamp: &str| {
         let statement =
             format!("UPDATE {{ks}}.created_users {timestamp} SET phone = '{phone}' WHERE id = {id}");
@@ -174,13 +177,13 @@ async fn other_writers_win_by_real_time_per_column() {
     );
     let times = write_timestamps(&env).await;
     assert!(times[&ids[0]]["phone"] > times[&ids[0]]["email"]);
-    // Before ours in real time: it loses.
+    // An earlier write loses.
     let minute_ago = format!("USING TIMESTAMP {}", times[&ids[1]]["email"] - 60_000_000);
     update(ids[1], "theirs", &minute_ago).await;
     assert_eq!(env.users().await[&ids[1]]["phone"], "ours");
-    // Ours after theirs in real time: ours again, in every column.
+    // A later record wins in all columns.
     env.write(&[(ids[0], "newer")]).await;
     env.wait_until_caught_up().await;
     assert_eq!(env.users().await[&ids[0]]["phone"], "newer");
-    rows_are_whole(&write_timestamps(&env).await);
+    assert_rows_are_of_one_record(&write_timestamps(&env).await);
 }
