@@ -1,10 +1,11 @@
-//! Checks the README's tables against the code.
+//! Checks the README against the code.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![expect(clippy::unwrap_used, reason = "an unexpected error fails the test")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Cursor;
 use std::net::SocketAddr;
+use std::path::Path;
 
 use cdrs_tokio::Error;
 use cdrs_tokio::frame::message_error::ErrorBody;
@@ -18,13 +19,13 @@ use testkit::readme_check;
 const README: &str = include_str!("../README.md");
 
 #[test]
-fn every_setting_is_in_the_manual_with_its_default() {
+fn readme_lists_every_setting_with_its_default() {
     let keys = readme_check::keys(&serde_json::to_value(Settings::default()).unwrap());
     assert_eq!(readme_check::table(README, "Configuration"), keys);
 }
 
 #[test]
-fn every_metric_is_in_the_manual() {
+fn readme_lists_every_metric() {
     let metrics = Metrics::new("streamer");
     let created = StreamerMetrics::new(&metrics);
     for counters in [
@@ -50,7 +51,7 @@ fn every_metric_is_in_the_manual() {
     assert_eq!(documented, readme_check::metrics(&metrics.render(), "streamer"));
 }
 
-/// The documented row of an error class: label and reaction.
+/// Returns the table row of an error class: label and reaction.
 fn documented(class: &ErrorClass) -> (String, String) {
     let reaction = match class {
         ErrorClass::Retry { overload: true, .. } => "retry the rows, halve the statements in flight",
@@ -62,7 +63,7 @@ fn documented(class: &ErrorClass) -> (String, String) {
     (class.label().to_owned(), reaction.to_owned())
 }
 
-/// Every error code of the native protocol, with an empty message and a body of zeros.
+/// Returns an error of every code of the native protocol, with an empty message and a body of zeros.
 fn server_errors() -> Vec<Error> {
     let codes = [
         0x0000, 0x000a, 0x0100, 0x1000, 0x1001, 0x1002, 0x1003, 0x1100, 0x1200, 0x1300, 0x1400, 0x1500,
@@ -80,13 +81,13 @@ fn server_errors() -> Vec<Error> {
 }
 
 #[test]
-fn every_cassandra_error_is_in_the_manual() {
+fn readme_lists_every_cassandra_error() {
     let driver_errors = [
         Error::Io(std::io::ErrorKind::BrokenPipe.into()),
         Error::Timeout(String::new()),
         Error::General(String::new()),
     ];
-    // The driver reports no unknown code yet, so this class is added here.
+    // The driver does not report unknown codes, so this class is added here.
     let unlisted = ErrorClass::Retry {
         label: "unlisted",
         overload: false,
@@ -101,23 +102,25 @@ fn every_cassandra_error_is_in_the_manual() {
     assert_eq!(readme_check::table(README, "Cassandra errors"), expected);
 }
 
-/// The names of the integration tests.
-fn integration_tests() -> BTreeSet<String> {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it");
-    let mut names = BTreeSet::new();
-    for file in std::fs::read_dir(folder).unwrap() {
-        let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
+/// Collects the names of the tests in the Rust files of a folder and its subfolders.
+fn tests_in(folder: &Path, names: &mut BTreeSet<String>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            tests_in(&path, names);
+            continue;
+        }
+        let text = std::fs::read_to_string(path).unwrap();
         let after_attributes = text.split("#[tokio::test").skip(1);
         names.extend(after_attributes.filter_map(|test| {
             let name = test.split("async fn ").nth(1)?;
             Some(name.split('(').next()?.to_owned())
         }));
     }
-    names
 }
 
 #[test]
-fn every_failure_in_the_manual_has_a_test() {
+fn readme_failures_are_covered_by_tests() {
     let section = README.split("\n## Failure handling\n").nth(1).unwrap();
     let section = section.split("\n## ").next().unwrap();
     let numbers: Vec<_> = section
@@ -125,7 +128,11 @@ fn every_failure_in_the_manual_has_a_test() {
         .filter(|line| line.starts_with("| ") && !line.starts_with("| failure |"))
         .map(|row| row.rsplit('|').nth(1).unwrap().trim().to_owned())
         .collect();
-    let tests = integration_tests();
+    let mut tests = BTreeSet::new();
+    tests_in(
+        Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it")),
+        &mut tests,
+    );
     let mut covered = Vec::new();
     for line in section.lines() {
         if let Some((number, names)) = line.split_once(". `") {

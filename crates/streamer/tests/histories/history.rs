@@ -1,4 +1,4 @@
-//! One history: what may happen next is drawn by chance, and after each step the laws are asked.
+//! One history: random steps, and a check of the invariants after each.
 
 use std::collections::BTreeMap;
 
@@ -7,9 +7,9 @@ use streamer::checkpoint::{self, PartitionInfo, StartReason, admin};
 use streamer::config::{CheckpointSettings, DeadLetterSettings};
 use streamer::dead_letters::limits::DeadLetterLimits;
 
-use crate::Chance;
+use crate::SeededRandom;
 use crate::member::Member;
-use crate::servers::{Event, Kind, Record, Stored, Table, Topic};
+use crate::server_model::{DurableState, Kind, Record, RecordId, Table, Topic};
 
 const USERS: usize = 4;
 const STEPS: usize = 80;
@@ -17,9 +17,9 @@ const SECOND: i64 = 1_000_000;
 /// 2027, in microseconds since 1970.
 const START: i64 = 1_800_000_000 * SECOND;
 
-/// How often what happened, so that tame histories are found out.
+/// Counts the steps of each kind, so that histories with too few of one fail.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Seen {
+pub(crate) struct Coverage {
     records: usize,
     zombies: usize,
     returns: usize,
@@ -28,10 +28,10 @@ pub(crate) struct Seen {
     replays: usize,
     topics: usize,
     tables: usize,
-    stops: usize,
+    halts: usize,
 }
 
-impl Seen {
+impl Coverage {
     pub(crate) fn add(&mut self, other: Self) {
         self.records += other.records;
         self.zombies += other.zombies;
@@ -41,10 +41,10 @@ impl Seen {
         self.replays += other.replays;
         self.topics += other.topics;
         self.tables += other.tables;
-        self.stops += other.stops;
+        self.halts += other.halts;
     }
 
-    pub(crate) fn is_rich(&self) -> bool {
+    pub(crate) fn is_sufficient(&self) -> bool {
         let Self {
             records,
             zombies,
@@ -54,7 +54,7 @@ impl Seen {
             replays,
             topics,
             tables,
-            stops,
+            halts,
         } = *self;
         records > 100_000
             && [
@@ -65,7 +65,7 @@ impl Seen {
                 replays,
                 topics,
                 tables,
-                stops,
+                halts,
             ]
             .iter()
             .all(|count| *count > 500)
@@ -73,107 +73,109 @@ impl Seen {
 }
 
 pub(crate) struct History {
-    chance: Chance,
+    random: SeededRandom,
     now: i64,
     topic: Topic,
     table: Table,
-    stored: Stored,
+    durable_state: DurableState,
     owner: Option<Member>,
-    /// Members that lost the partition and have not noticed.
+    /// Members that lost the partition and do not know it.
     zombies: Vec<Member>,
-    /// What topics before this one left in the table: each user's last event.
-    before: BTreeMap<usize, (Event, Kind)>,
-    /// Below it nobody wants the records in the present table.
-    floor: i64,
-    /// Up to where the checkpoint was seen, since it was last moved on purpose.
-    reached: i64,
+    /// The last record of each user in earlier topics.
+    previous_topics: BTreeMap<usize, (RecordId, Kind)>,
+    /// The first offset that the present table must contain.
+    first_offset: i64,
+    /// The highest checkpoint since a start or a command last set it.
+    last_checkpoint: i64,
     limits: DeadLetterLimits,
-    seen: Seen,
+    coverage: Coverage,
 }
 
 impl History {
-    pub(crate) fn new(chance: Chance) -> Self {
+    pub(crate) fn new(random: SeededRandom) -> Self {
         Self {
-            chance,
+            random,
             now: START,
             topic: Topic::new(0),
             table: Table::new(0),
-            stored: Stored::default(),
+            durable_state: DurableState::default(),
             owner: None,
             zombies: Vec::new(),
-            before: BTreeMap::new(),
-            floor: 0,
-            reached: 0,
+            previous_topics: BTreeMap::new(),
+            first_offset: 0,
+            last_checkpoint: 0,
             limits: DeadLetterLimits::new(&DeadLetterSettings {
                 max_consecutive: 3,
                 ..DeadLetterSettings::default()
             }),
-            seen: Seen::default(),
+            coverage: Coverage::default(),
         }
     }
 
-    pub(crate) fn seen(&self) -> Seen {
-        self.seen
+    pub(crate) fn coverage(&self) -> Coverage {
+        self.coverage
     }
 
+    /// Runs all steps.
+    ///
     /// # Errors
-    /// The law that was broken.
+    /// The violated invariant.
     pub(crate) fn run(&mut self) -> Result<(), String> {
         for _ in 0..STEPS {
-            self.now += SECOND * (1 + self.chance.number(600));
+            self.now += SECOND * (1 + self.random.number(600));
             self.step()?;
-            self.obey_the_laws()?;
+            self.check_invariants()?;
         }
         self.end()
     }
 
     fn step(&mut self) -> Result<(), String> {
-        match self.chance.below(100) {
+        match self.random.below(100) {
             0..=19 => self.produce(),
-            20..=22 => self.topic.end += 1 + self.chance.number(2),
+            20..=22 => self.topic.end += 1 + self.random.number(2),
             23..=30 => self.assign()?,
             31..=34 => self.revoke()?,
             35..=37 => self.crash(),
             38..=43 => self.replay(),
             44 => self.replace_table(),
             45 => self.replace_topic(),
-            46..=50 => self.resume(),
+            46..=50 => self.reset_limits(),
             _ => self.work()?,
         }
         Ok(())
     }
 
-    /// Some records, under timestamps that go forth, back and nowhere. None is more than an hour ahead: until the next
-    /// checkpoint the reader's clock would decide there, and the clock has a law of its own for what comes after.
+    /// Produces records with timestamps that jump forth and back, or repeat. None is more than an hour ahead, because the
+    /// reader's clock would cap it. Unit tests cover the cap.
     fn produce(&mut self) {
-        for _ in 0..=self.chance.below(8) {
-            let kind = match self.chance.below(20) {
+        for _ in 0..=self.random.below(8) {
+            let kind = match self.random.below(20) {
                 0..=2 => Kind::Delete,
-                3..=5 => Kind::Garbage,
-                6 => Kind::Refused,
+                3..=5 => Kind::Invalid,
+                6 => Kind::Rejected,
                 _ => Kind::Row,
             };
-            let timestamp = match self.chance.below(8) {
+            let timestamp = match self.random.below(8) {
                 0 => START,
-                1..=4 => self.now - self.chance.number(3_600) * SECOND,
-                _ => self.now + self.chance.number(3_000) * SECOND,
+                1..=4 => self.now - self.random.number(3_600) * SECOND,
+                _ => self.now + self.random.number(3_000) * SECOND,
             };
             self.topic.records.push(Record {
                 offset: self.topic.end,
                 timestamp,
-                user: self.chance.below(USERS),
+                user: self.random.below(USERS),
                 kind,
             });
             self.topic.end += 1;
-            self.seen.records += 1;
+            self.coverage.records += 1;
         }
     }
 
-    fn known(&self) -> PartitionInfo {
+    fn partition_info(&self) -> PartitionInfo {
         PartitionInfo {
             partition: 0,
-            checkpoint: self.stored.checkpoint,
-            group_has_checkpoints: self.stored.checkpoint.is_some(),
+            checkpoint: self.durable_state.checkpoint,
+            group_has_checkpoints: self.durable_state.checkpoint.is_some(),
             topic_id: self.topic.id,
             table_id: self.table.id,
             beginning: 0,
@@ -182,34 +184,42 @@ impl History {
         }
     }
 
-    /// A member takes the partition over; who had it becomes a zombie, or is given it again.
+    /// Assigns the partition to a new member. The previous owner becomes a zombie, or is assigned it again.
     fn assign(&mut self) -> Result<(), String> {
-        let again = self.chance.once_in(2);
-        let mut before = self.owner.take();
-        if again
-            && let Some(owner) = &mut before
-            && self.chance.once_in(2)
+        let same_member = self.random.one_in(2);
+        let mut previous = self.owner.take();
+        if same_member
+            && let Some(owner) = &mut previous
+            && self.random.one_in(2)
         {
-            owner.drain(&mut self.table, &mut self.stored, &mut self.chance, self.now)?;
+            owner.drain(
+                &mut self.table,
+                &mut self.durable_state,
+                &mut self.random,
+                self.now,
+            )?;
         }
-        let start = checkpoint::resolve_start(&self.known(), &CheckpointSettings::default(), self.now);
+        let start =
+            checkpoint::resolve_start(&self.partition_info(), &CheckpointSettings::default(), self.now);
         let start = start.map_err(|error| error.to_string())?;
         if start.reason != StartReason::Checkpoint {
-            self.reached = start.checkpoint.position.next_offset;
-            self.stored.store(start.checkpoint)?;
-            let read: Vec<_> = self.stored.checkpoint.into_iter().collect();
+            self.last_checkpoint = start.checkpoint.position.next_offset;
+            self.durable_state.write_checkpoint(start.checkpoint)?;
+            let read: Vec<_> = self.durable_state.checkpoint.into_iter().collect();
             verify_read_back(&[start.checkpoint], &read).map_err(|error| error.to_string())?;
         }
-        if again && let Some(owner) = before.take_if(|owner| owner.writes_to(&self.topic, &self.table)) {
-            self.seen.returns += 1;
-            self.owner = Some(owner.again(&start, self.limits));
+        if same_member
+            && let Some(owner) = previous.take_if(|owner| owner.writes_to(&self.topic, &self.table))
+        {
+            self.coverage.returns += 1;
+            self.owner = Some(owner.reassign(&start, self.limits));
             return Ok(());
         }
-        // Clocks of two members are up to an hour apart; none is so far behind that a record is in its future.
-        let skew = (self.chance.number(4_000) - 400) * SECOND;
+        // Two members' clocks differ by up to an hour. None is so slow that a record's timestamp is capped.
+        let skew = (self.random.number(4_000) - 400) * SECOND;
         self.owner = Some(Member::new(&start, &self.topic, self.limits, skew));
-        if let Some(zombie) = before {
-            self.seen.zombies += 1;
+        if let Some(zombie) = previous {
+            self.coverage.zombies += 1;
             self.zombies.push(zombie);
         }
         Ok(())
@@ -217,102 +227,107 @@ impl History {
 
     fn revoke(&mut self) -> Result<(), String> {
         if let Some(mut owner) = self.owner.take() {
-            self.seen.revocations += 1;
-            owner.drain(&mut self.table, &mut self.stored, &mut self.chance, self.now)?;
+            self.coverage.revocations += 1;
+            owner.drain(
+                &mut self.table,
+                &mut self.durable_state,
+                &mut self.random,
+                self.now,
+            )?;
         }
         Ok(())
     }
 
     fn crash(&mut self) {
-        self.seen.crashes += 1;
-        if self.zombies.is_empty() || self.chance.once_in(2) {
+        self.coverage.crashes += 1;
+        if self.zombies.is_empty() || self.random.one_in(2) {
             self.owner = None;
         } else {
-            let zombie = self.chance.below(self.zombies.len());
+            let zombie = self.random.below(self.zombies.len());
             self.zombies.swap_remove(zombie);
         }
     }
 
-    /// The operator moves the checkpoint back. A zombie is no member, and may go on.
+    /// The operator moves the checkpoint back. The group has no members, but zombies may continue.
     fn replay(&mut self) {
         self.owner = None;
-        let offset = self.chance.number(self.topic.end + 1);
-        if let Some(moved) = admin::replay(&self.known(), offset, self.now) {
-            self.seen.replays += 1;
-            self.reached = moved.position.next_offset;
-            self.floor = self.floor.min(self.reached);
-            self.stored.checkpoint = Some(moved);
+        let offset = self.random.number(self.topic.end + 1);
+        if let Some(moved) = admin::replay(&self.partition_info(), offset, self.now) {
+            self.coverage.replays += 1;
+            self.last_checkpoint = moved.position.next_offset;
+            self.first_offset = self.first_offset.min(self.last_checkpoint);
+            self.durable_state.checkpoint = Some(moved);
         }
     }
 
-    /// The table is dropped, and filled again from some offset.
+    /// The table is dropped, and filled again from a random offset.
     fn replace_table(&mut self) {
         let known = self
-            .stored
+            .durable_state
             .checkpoint
             .is_some_and(|found| found.topic_id == self.topic.id);
         if !known {
             return;
         }
-        self.seen.tables += 1;
+        self.coverage.tables += 1;
         self.owner = None;
         self.zombies.clear();
-        self.table = Table::new(self.seen.tables);
-        let offset = self.chance.number(self.topic.end + 1);
-        let moved = admin::replay(&self.known(), offset, self.now).unwrap();
-        self.reached = moved.position.next_offset;
-        self.floor = self.reached;
-        self.before.clear();
-        self.stored.durable.clear();
-        self.stored.checkpoint = Some(moved);
+        self.table = Table::new(self.coverage.tables);
+        let offset = self.random.number(self.topic.end + 1);
+        let moved = admin::replay(&self.partition_info(), offset, self.now).unwrap();
+        self.last_checkpoint = moved.position.next_offset;
+        self.first_offset = self.last_checkpoint;
+        self.previous_topics.clear();
+        self.durable_state.durable.clear();
+        self.durable_state.checkpoint = Some(moved);
     }
 
-    /// The topic is deleted and created again, once everything that was written of it is checkpointed and no replay is
-    /// under way: what a killed member wrote beyond its checkpoint has stamps that nobody remembers.
+    /// The topic is deleted and created again when all its writes are checkpointed and no replay runs. The write
+    /// timestamps of a killed member after its checkpoint are in no checkpoint.
     fn replace_topic(&mut self) {
-        let Some(found) = self.stored.checkpoint else {
+        let Some(found) = self.durable_state.checkpoint else {
             return;
         };
         let max_seen = found.position.max_seen;
-        let remembered = max_seen.write_timestamp.unwrap_or_default() >= self.table.highest
+        let all_checkpointed = max_seen.write_timestamp.unwrap_or_default() >= self.table.highest
             && found.position.next_offset >= max_seen.offset;
-        if found.topic_id != self.topic.id || !remembered {
+        if found.topic_id != self.topic.id || !all_checkpointed {
             return;
         }
-        self.seen.topics += 1;
+        self.coverage.topics += 1;
         self.owner = None;
         self.zombies.clear();
         for record in &self.topic.records {
-            let event = (self.topic.number, record.offset);
-            let written =
-                matches!(record.kind, Kind::Row | Kind::Delete) && self.stored.durable.contains(&event);
+            let record_id = (self.topic.number, record.offset);
+            let written = matches!(record.kind, Kind::Row | Kind::Delete)
+                && self.durable_state.durable.contains(&record_id);
             if written {
-                self.before.insert(record.user, (event, record.kind));
+                self.previous_topics.insert(record.user, (record_id, record.kind));
             }
         }
         self.topic = Topic::new(self.topic.number + 1);
-        self.floor = 0;
-        self.reached = 0;
+        self.first_offset = 0;
+        self.last_checkpoint = 0;
     }
 
-    fn resume(&mut self) {
-        let stopped = self.owner.as_ref().is_some_and(Member::is_stopped);
-        if stopped || self.owner.is_none() {
+    fn reset_limits(&mut self) {
+        let halted = self.owner.as_ref().is_some_and(Member::is_halted);
+        if halted || self.owner.is_none() {
             self.owner = None;
-            self.seen.stops += usize::from(stopped);
+            self.coverage.halts += usize::from(halted);
             let cleared = self
-                .stored
+                .durable_state
                 .checkpoint
                 .and_then(|found| admin::reset_limits(&found, self.now));
-            self.stored.checkpoint = cleared.or(self.stored.checkpoint);
+            self.durable_state.checkpoint = cleared.or(self.durable_state.checkpoint);
         }
     }
 
-    /// A member does a part of its work.
+    /// A member does one step of its work.
     fn work(&mut self) -> Result<(), String> {
-        let zombie = !self.zombies.is_empty() && (self.owner.is_none() || self.chance.once_in(3));
+        let zombie = !self.zombies.is_empty() && (self.owner.is_none() || self.random.one_in(3));
         let member = if zombie {
-            let zombie = self.chance.below(self.zombies.len());
+            let zombie = self.random.below(self.zombies.len());
             Some(&mut self.zombies[zombie])
         } else {
             self.owner.as_mut()
@@ -321,43 +336,48 @@ impl History {
         if !member.writes_to(&self.topic, &self.table) {
             return Ok(());
         }
-        let (table, stored, chance) = (&mut self.table, &mut self.stored, &mut self.chance);
-        match chance.below(15) {
+        let (table, durable_state, random) = (&mut self.table, &mut self.durable_state, &mut self.random);
+        match random.below(15) {
             0..=2 => {
-                let most = 1 + chance.below(6);
-                member.read(&self.topic, most);
+                let max = 1 + random.below(6);
+                member.read(&self.topic, max);
             }
-            3..=5 => member.receive(stored, self.now)?,
+            3..=5 => member.receive(durable_state, self.now)?,
             6..=7 => member.flush(),
-            8..=9 => member.write_one(table, stored, chance),
-            10..=11 => member.complete(table, stored, chance),
+            8..=9 => member.write_one(table, durable_state, random),
+            10..=11 => member.complete(table, durable_state, random),
             12..=13 => member.save(),
             _ => {
-                let lost = chance.once_in(4);
-                member.land(stored, lost)?;
+                let lost = random.one_in(4);
+                member.finish_save(durable_state, lost)?;
             }
         }
         Ok(())
     }
 
-    fn obey_the_laws(&mut self) -> Result<(), String> {
-        let Some(found) = self.stored.checkpoint else {
+    fn check_invariants(&mut self) -> Result<(), String> {
+        let Some(found) = self.durable_state.checkpoint else {
             return Ok(());
         };
         let next = found.position.next_offset;
         if found.topic_id != self.topic.id {
             return Ok(());
         }
-        if next < self.reached {
+        if next < self.last_checkpoint {
             return Err(format!(
                 "the checkpoint moved back from {} to {next}",
-                self.reached
+                self.last_checkpoint
             ));
         }
-        self.reached = next;
-        let passed = self.topic.from(self.floor).iter();
+        self.last_checkpoint = next;
+        let passed = self.topic.from(self.first_offset).iter();
         let mut passed = passed.take_while(|record| record.offset < next);
-        let lost = passed.find(|record| !self.stored.durable.contains(&(self.topic.number, record.offset)));
+        let lost = passed.find(|record| {
+            !self
+                .durable_state
+                .durable
+                .contains(&(self.topic.number, record.offset))
+        });
         match lost {
             Some(record) => Err(format!(
                 "the checkpoint {next} passed offset {}, which is not durable",
@@ -367,49 +387,57 @@ impl History {
         }
     }
 
-    /// Everybody dies, one member reads to the end: the table is the log.
+    /// The owner crashes, and a new member reads to the end. Then the table must match the log.
     fn end(&mut self) -> Result<(), String> {
         self.owner = None;
-        // Zombies finish in the middle of it, which must not matter.
+        // Zombies continue meanwhile, and finish at the end.
         self.assign()?;
         for _ in 0..10_000 {
-            let stopped = self.owner.as_ref().is_none_or(Member::is_stopped);
+            let halted = self.owner.as_ref().is_none_or(Member::is_halted);
             let ended = self
-                .stored
+                .durable_state
                 .checkpoint
                 .is_some_and(|found| found.position.next_offset >= self.topic.end);
             if ended {
                 break;
             }
-            if stopped {
-                self.seen.stops += usize::from(self.owner.is_some());
+            if halted {
+                self.coverage.halts += usize::from(self.owner.is_some());
                 self.revoke()?;
-                self.resume();
+                self.reset_limits();
                 self.assign()?;
             }
             self.now += SECOND;
             self.work()?;
-            self.obey_the_laws()?;
+            self.check_invariants()?;
         }
         for mut zombie in std::mem::take(&mut self.zombies) {
             if zombie.writes_to(&self.topic, &self.table) {
-                zombie.drain(&mut self.table, &mut self.stored, &mut self.chance, self.now)?;
+                zombie.drain(
+                    &mut self.table,
+                    &mut self.durable_state,
+                    &mut self.random,
+                    self.now,
+                )?;
             }
         }
-        self.obey_the_laws()?;
+        self.check_invariants()?;
         self.compare()
     }
 
     fn compare(&self) -> Result<(), String> {
-        let found = self.stored.checkpoint.map(|found| found.position.next_offset);
+        let found = self
+            .durable_state
+            .checkpoint
+            .map(|found| found.position.next_offset);
         if found.is_some_and(|next| next < self.topic.end) {
             return Err(format!(
-                "at the end the checkpoint is {found:?} of {}",
+                "the last checkpoint is {found:?}, the end offset {}",
                 self.topic.end
             ));
         }
-        let mut last = self.before.clone();
-        for record in self.topic.from(self.floor) {
+        let mut last = self.previous_topics.clone();
+        for record in self.topic.from(self.first_offset) {
             if matches!(record.kind, Kind::Row | Kind::Delete) {
                 last.insert(record.user, ((self.topic.number, record.offset), record.kind));
             }
@@ -418,11 +446,11 @@ impl History {
             let expected = last
                 .get(&user)
                 .filter(|(_, kind)| *kind == Kind::Row)
-                .map(|(event, _)| *event);
+                .map(|(record_id, _)| *record_id);
             let found = self.table.row(user)?;
             if found != expected {
                 return Err(format!(
-                    "user {user} is {found:?}, and its last event is {expected:?}"
+                    "the row of user {user} is of {found:?}, its last record is {expected:?}"
                 ));
             }
         }

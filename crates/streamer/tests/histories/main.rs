@@ -1,17 +1,18 @@
-//! Ten thousand histories of one partition, each made by chance: records are produced, members come, freeze, go on as
-//! zombies and die, micro-batches complete in any order and by halves, checkpoints land late or never, topics and tables
-//! are replaced, operators replay and resume. What the streamer's pure core does in them is held against its laws after
-//! every step, and the table against the log at the end.
+//! Model-based property test of one partition: 10,000 random histories.
 //!
-//! The servers are modelled here ([`servers`]); the clock, the lane, the progress, the start and the replay are the
-//! streamer's own. The seed is printed; `AFFLUENT_TEST_SEED` sets it, `AFFLUENT_TEST_HISTORY` picks one history, and
-//! `AFFLUENT_TEST_HISTORIES` sets how many there are.
+//! Records are produced. Members join, freeze, continue as zombies and crash. Micro-batches complete in any order and in
+//! parts. Checkpoints are written late or lost. Topics and tables are replaced, and operators replay and reset limits.
+//! The invariants are checked after every step, and the table against the log at the end.
+//!
+//! [`server_model`] models Kafka and Cassandra. Write timestamps, partition state, offset tracker, start offsets and replay
+//! are the streamer's own code. The seed is printed. `AFFLUENT_TEST_SEED` sets it, `AFFLUENT_TEST_HISTORY` selects one
+//! history, and `AFFLUENT_TEST_HISTORIES` sets their number.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![expect(clippy::unwrap_used, reason = "an unexpected error fails the test")]
 
 mod history;
 mod member;
-mod servers;
+mod server_model;
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::time::{Duration, Instant};
@@ -23,10 +24,10 @@ use crate::history::History;
 
 const HISTORIES: u64 = 10_000;
 
-/// Chance of one history: the same for the same seed and number.
-pub(crate) struct Chance(TestRng);
+/// The random numbers of one history, determined by seed and number.
+pub(crate) struct SeededRandom(TestRng);
 
-impl Chance {
+impl SeededRandom {
     fn new(seed: u64, number: u64) -> Self {
         let mut bytes = [0; 32];
         bytes[..8].copy_from_slice(&seed.to_le_bytes());
@@ -34,18 +35,18 @@ impl Chance {
         Self(TestRng::from_seed(RngAlgorithm::ChaCha, &bytes))
     }
 
-    /// Below `end`.
+    /// Returns an index below `end`.
     pub(crate) fn below(&mut self, end: usize) -> usize {
         self.0.random_range(0..end)
     }
 
-    /// Below `end`.
+    /// Returns a number below `end`.
     pub(crate) fn number(&mut self, end: i64) -> i64 {
         self.0.random_range(0..end)
     }
 
-    /// Once in so many times.
-    pub(crate) fn once_in(&mut self, times: usize) -> bool {
+    /// Returns true once in `times` calls, on average.
+    pub(crate) fn one_in(&mut self, times: usize) -> bool {
         self.below(times) == 0
     }
 }
@@ -56,29 +57,29 @@ fn variable(name: &str) -> Option<u64> {
 }
 
 #[test]
-fn in_every_history_the_checkpoint_is_a_durable_prefix_and_the_table_ends_as_the_log() {
+fn checkpoint_is_durable_prefix_and_table_matches_log() {
     let seed = variable("AFFLUENT_TEST_SEED").unwrap_or_else(|| RandomState::new().hash_one("histories"));
     let only = variable("AFFLUENT_TEST_HISTORY");
     println!("AFFLUENT_TEST_SEED={seed}");
     let started = Instant::now();
-    let mut seen = history::Seen::default();
+    let mut coverage = history::Coverage::default();
     let histories = variable("AFFLUENT_TEST_HISTORIES").unwrap_or(HISTORIES);
     for number in only.map_or(0..histories, |only| only..only + 1) {
-        let mut history = History::new(Chance::new(seed, number));
+        let mut history = History::new(SeededRandom::new(seed, number));
         if let Err(violation) = history.run() {
             panic!("AFFLUENT_TEST_SEED={seed} AFFLUENT_TEST_HISTORY={number}: {violation}");
         }
-        seen.add(history.seen());
+        coverage.add(history.coverage());
     }
-    println!("{seen:?} in {:?}", started.elapsed());
+    println!("{coverage:?} in {:?}", started.elapsed());
     if only.is_none() {
         assert!(
-            seen.is_rich(),
-            "the histories are too tame to prove anything: {seen:?}"
+            coverage.is_sufficient(),
+            "the histories cover too few cases: {coverage:?}"
         );
     }
     assert!(
         histories > HISTORIES || started.elapsed() < Duration::from_secs(60),
-        "{HISTORIES} histories have to stay a matter of seconds"
+        "{HISTORIES} histories took more than a minute"
     );
 }

@@ -1,0 +1,5 @@
+//! The operator's commands.
+
+mod commands;
+mod redrive;
+mod verify;

@@ -1,0 +1,8 @@
+//! Schema, connections and failures of Cassandra.
+
+mod errors;
+mod network;
+mod outage;
+mod replication;
+mod schema;
+mod tls;

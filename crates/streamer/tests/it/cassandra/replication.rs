@@ -1,0 +1,82 @@
+//! Three Cassandra nodes with three replicas. Writes continue at `LOCAL_QUORUM` with one node down, wait with two nodes
+//! down, and resume when one is back.
+
+use std::time::Duration;
+
+use testkit::servers::{CassandraCluster, CassandraOptions};
+use testkit::service::Service;
+
+use crate::support::commands::run_command;
+use crate::support::test_env::{DEADLINE, TestEnv, eventually};
+use crate::support::traffic::{metric, wait_until_unready};
+
+/// Limit for the driver's reconnects and for gossip to detect the failed node.
+const FAILOVER_LIMIT: Duration = Duration::from_secs(30);
+
+/// Waits until `minimum` statements have failed as unavailable. Returns their number.
+async fn wait_for_unavailable(streamer: &Service, minimum: f64) -> f64 {
+    eventually("writes fail as unavailable", async || {
+        let unavailable = metric(streamer, "streamer_retries_total", "unavailable").await;
+        if unavailable >= minimum {
+            Ok(())
+        } else {
+            Err(format!("{unavailable} of {minimum}"))
+        }
+    })
+    .await;
+    metric(streamer, "streamer_retries_total", "unavailable").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lost_quorum_pauses_writes_and_loses_nothing() {
+    let options = CassandraOptions {
+        nodes: 3,
+        ..CassandraOptions::default()
+    };
+    // The other node of the quorum has the writes that a killed node had not synced.
+    let cluster = CassandraCluster::lease(&options).await.unwrap();
+    let env = TestEnv::on_cluster("replicated", cluster.contact_points())
+        .await
+        .with_topic(6)
+        .await;
+    let options = env.options().set(
+        "cassandra.replication",
+        "{'class': 'NetworkTopologyStrategy', 'replication_factor': 3}",
+    );
+    let streamer = env.start(&options).await;
+    env
+        // Four servers share the machine, so the traffic is low.
+        .with_traffic_of(20, async {
+            env.wait_for_rows(&streamer).await;
+            cluster.node(2).unwrap().kill().await.unwrap();
+            let took = env.wait_for_current_ends().await;
+            assert!(took < FAILOVER_LIMIT, "with one node down: {took:?}");
+            streamer.wait_until_ready(FAILOVER_LIMIT).await.unwrap();
+            env.wait_for_current_ends().await;
+
+            cluster.node(1).unwrap().kill().await.unwrap();
+            let reason = wait_until_unready(&streamer).await;
+            assert!(reason.contains("cassandra"), "{reason}");
+            let unavailable = wait_for_unavailable(&streamer, 1.0).await;
+            let rows = metric(&streamer, "streamer_rows_total", "").await;
+            // Ten more rejected attempts.
+            wait_for_unavailable(&streamer, unavailable + 10.0).await;
+            let later = metric(&streamer, "streamer_rows_total", "").await;
+            assert!(
+                (later - rows).abs() < f64::EPSILON,
+                "rows were acknowledged by one node of three"
+            );
+            assert_eq!(streamer.get("/healthz").await.unwrap().0, 200);
+
+            cluster.node(1).unwrap().start().await.unwrap();
+            streamer.wait_until_ready(DEADLINE).await.unwrap();
+            env.wait_for_current_ends().await;
+        })
+        .await;
+    env.wait_until_caught_up().await;
+    env.assert_no_dead_letters().await;
+    // The command reads at the same quorum, because the restarted node lacks rows.
+    let (code, output) = run_command(options, "verify").await;
+    assert_eq!(code, Some(0), "{output}");
+    assert!(output.ends_with("different: 0"), "{output}");
+}

@@ -1,0 +1,5 @@
+//! Procedures of the operations manual.
+
+mod backup;
+mod production_config;
+mod takeover;

@@ -1,0 +1,154 @@
+//! The streamer's configuration of the overlay `prod` with its secret files: TLS and SCRAM to Kafka with only the ACLs of
+//! the operations manual, and TLS and passwords to Cassandra.
+
+use std::fs;
+use std::path::Path;
+
+use testkit::kafka_client::{KafkaClient, ProducerRecord};
+use testkit::process::Program;
+use testkit::servers::{KafkaCluster, KafkaOptions, Software, jars};
+use testkit::workspace;
+use uuid::Uuid;
+
+use crate::support::certificate_authority::concatenate_pem;
+use crate::support::secured_cassandra::{PASSWORD, secured_env};
+use crate::support::test_env::{DEADLINE, eventually, new_users, outgoing};
+
+const USER: &str = "streamer";
+const SECRET: &str = "scram-secret";
+
+/// Runs one of Kafka's tools on the listener without authentication.
+async fn administer(kafka: &KafkaCluster, class: &str, arguments: &[&str]) {
+    let log = kafka
+        .node(0)
+        .unwrap()
+        .folder()
+        .join(format!("{}.log", Uuid::new_v4()));
+    let classes = format!("{}/*", jars(Software::KAFKA).await.unwrap().display());
+    let child = Program::new("java")
+        .args(["-Xmx128m", "-cp", &classes, class, "--bootstrap-server"])
+        .arg(kafka.internal_bootstrap())
+        .args(arguments)
+        .log_to(log)
+        .spawn()
+        .unwrap();
+    let status = child.wait(DEADLINE).await.unwrap();
+    assert!(
+        status.success(),
+        "{class} {arguments:?}: {}",
+        child.last_lines(20)
+    );
+}
+
+/// Allows the streamer `operations` on `resource`, such as `--topic T`.
+async fn allow(kafka: &KafkaCluster, operations: &[&str], resource: [&str; 2]) {
+    let principal = format!("User:{USER}");
+    let mut arguments = vec!["--add", "--allow-principal", &principal];
+    arguments.extend(
+        operations
+            .iter()
+            .flat_map(|operation| ["--operation", *operation]),
+    );
+    arguments.extend(resource);
+    administer(kafka, "org.apache.kafka.tools.AclCommand", &arguments).await;
+}
+
+/// Writes the secrets of the overlay to `folder`, which replaces `/run/secrets`.
+fn write_secrets(folder: &Path, role: &str, authority: &Path) {
+    for (secret, user, password) in [
+        ("kafka-client", USER, SECRET),
+        ("cassandra-client", role, PASSWORD),
+    ] {
+        let secret = folder.join(secret);
+        fs::create_dir_all(&secret).unwrap();
+        fs::write(secret.join("username"), user).unwrap();
+        fs::write(secret.join("password"), format!("{password}\n")).unwrap();
+        fs::copy(authority, secret.join("ca.crt")).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn prod_overlay_connects_with_tls_and_documented_acls() {
+    let env = secured_env("production", 1).await;
+    let authority = env.authority();
+    let (certificate, key) = authority.issue("kafka", &["127.0.0.1"]);
+    let options = KafkaOptions::scram_over_tls(&concatenate_pem(&[&key, &certificate]));
+    let kafka = KafkaCluster::lease(&options).await.unwrap();
+    kafka.create_topic(&env.topic, 1).await.unwrap();
+    let dead_letters = env.dead_letter_topic();
+    let (topic, dead_letters) = (&*env.topic, &*dead_letters);
+    let login = format!("SCRAM-SHA-512=[password={SECRET}]");
+    let user = [
+        "--alter",
+        "--add-config",
+        &login,
+        "--entity-type",
+        "users",
+        "--entity-name",
+        USER,
+    ];
+    tokio::join!(
+        administer(&kafka, "kafka.admin.ConfigCommand", &user),
+        allow(&kafka, &["Read", "Describe"], ["--topic", topic]),
+        allow(&kafka, &["Create", "Read", "Write"], ["--topic", dead_letters]),
+        allow(&kafka, &["Read"], ["--group", topic]),
+    );
+
+    let folder = env.folder().join("secrets");
+    write_secrets(&folder, &env.keyspace, &authority.file());
+    let file = workspace::root()
+        .unwrap()
+        .join("deploy/kubernetes/overlays/prod/config/streamer.toml");
+    let text = fs::read_to_string(file).unwrap();
+    let file = env.folder().join("streamer.toml");
+    fs::write(&file, text.replace("/run/secrets", &folder.display().to_string())).unwrap();
+    // The node also requires a client certificate. Addresses and replication are those of the test servers.
+    let (certificate, key) = authority.issue("streamer", &["streamer"]);
+    let options = env
+        .without_login()
+        .options()
+        .arg("--config")
+        .arg(file.display().to_string())
+        .set("kafka.brokers", kafka.bootstrap())
+        .set("kafka.replication", "1")
+        .set(
+            "cassandra.replication",
+            "{'class': 'SimpleStrategy', 'replication_factor': 1}",
+        )
+        .set(
+            "cassandra.tls.certificate_path",
+            certificate.display().to_string(),
+        )
+        .set("cassandra.tls.key_path", key.display().to_string());
+    let mut streamer = env.start(&options).await;
+
+    let client = KafkaClient::new(kafka.internal_bootstrap()).unwrap();
+    let garbage = ProducerRecord {
+        value: Some(b"garbage".to_vec()),
+        ..ProducerRecord::default()
+    };
+    let users = new_users(50);
+    let records: Vec<_> = users
+        .iter()
+        .map(|(id, name)| outgoing(*id, name))
+        .chain([garbage])
+        .collect();
+    client.write(topic, &records).await.unwrap();
+    eventually("all users are rows", async || {
+        let found = env.users().await.len();
+        if found == users.len() {
+            Ok(())
+        } else {
+            Err(found.to_string())
+        }
+    })
+    .await;
+    eventually("the garbage is a dead letter", async || {
+        match client.end_offsets(dead_letters).await {
+            Ok(ends) if ends.values().sum::<i64>() == 1 => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+    assert_eq!(streamer.terminate(DEADLINE).await.unwrap(), Some(0));
+}

@@ -1,0 +1,9 @@
+//! Consumer groups, and failures of Kafka.
+
+mod authorization;
+mod broker_outages;
+mod rebalance;
+mod rolling_update;
+mod second_member;
+mod stall_detection;
+mod static_members;

@@ -1,0 +1,60 @@
+//! A Kafka with SASL and ACLs. A rejected client exits with 78 within seconds, as a service and as a command.
+
+use std::time::Duration;
+
+use testkit::servers::{KafkaCluster, KafkaOptions};
+use testkit::service::{Service, ServiceOptions};
+
+use crate::support::commands::run_command;
+use crate::support::test_env::TestEnv;
+
+const USERS: [(&str, &str); 2] = [("admin", "admin-secret"), ("unprivileged", "no-secret")];
+/// Limit for the exit, far below the wait for an unreachable server.
+const EXIT_LIMIT: Duration = Duration::from_secs(20);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rejected_kafka_client_exits_78() {
+    let env = TestEnv::without_topic("authorization").await;
+    let kafka = KafkaCluster::lease(&KafkaOptions::sasl_plain(&USERS))
+        .await
+        .unwrap();
+    let login = |user: &str, password: &str| -> ServiceOptions {
+        env.options()
+            .set("kafka.brokers", kafka.bootstrap())
+            .set("kafka.properties.security_protocol", "sasl_plaintext")
+            .set("kafka.properties.sasl_mechanisms", "PLAIN")
+            .set("kafka.properties.sasl_username", user)
+            .set("kafka.properties.sasl_password", password)
+    };
+    for (user, password, cause) in [
+        ("admin", "wrong-secret", "Authentication"),
+        ("unprivileged", "no-secret", "uthorization"),
+    ] {
+        let streamer = Service::start(&login(user, password)).unwrap();
+        let code = streamer.wait(EXIT_LIMIT).await;
+        let log = streamer.last_lines(20);
+        assert_eq!(code.ok().flatten(), Some(78), "{log}");
+        assert!(
+            log.contains("rejected this client") && log.contains(cause),
+            "{log}"
+        );
+        assert!(!log.contains("-secret"), "{log}");
+    }
+    for command in [
+        "status",
+        "verify",
+        "dead-letters list",
+        "dead-letters reset-limits",
+    ] {
+        let started = std::time::Instant::now();
+        let (code, output) = run_command(login("admin", "wrong-secret"), command).await;
+        assert_eq!(code, Some(78), "{command}: {output}");
+        assert!(output.contains("rejected this client"), "{output}");
+        assert!(started.elapsed() < EXIT_LIMIT, "{command}");
+    }
+
+    let streamer = env.start(&login("admin", "admin-secret")).await;
+    let (code, output) = run_command(login("admin", "admin-secret"), "status --json").await;
+    assert_eq!(code, Some(0), "{output}");
+    drop(streamer);
+}

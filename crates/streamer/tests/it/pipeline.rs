@@ -1,0 +1,8 @@
+//! Records, rows, checkpoints and shutdown of one streamer.
+
+mod checkpoints;
+mod dead_letter_limits;
+mod records;
+mod row_ttl;
+mod shutdown;
+mod write_order;

@@ -1,0 +1,172 @@
+//! Start offsets and checkpoints.
+
+use rdkafka::ClientConfig;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+use uuid::Uuid;
+
+use crate::support::test_env::{DEADLINE, TestEnv, eventually, new_users, outgoing, record};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn restart_continues_at_checkpoint() {
+    let env = TestEnv::new("restart", 3).await;
+    let mut streamer = env.streamer().await;
+    env.write(&new_users(300)).await;
+    env.wait_until_caught_up().await;
+    assert_eq!(streamer.terminate(DEADLINE).await.unwrap(), Some(0));
+    env.write(&new_users(50)).await;
+    streamer.spawn().unwrap();
+    streamer.wait_until_ready(DEADLINE).await.unwrap();
+    env.wait_until_caught_up().await;
+    assert_eq!(
+        streamer.metric("streamer_records_total", "").await.unwrap(),
+        Some(50.0)
+    );
+    env.assert_table_matches_topic().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn missing_checkpoint_rereads_topic_and_changes_no_row() {
+    let env = TestEnv::new("wiped", 1).await;
+    let mut streamer = env.streamer().await;
+    let id = Uuid::new_v4();
+    env.write(&[(id, "old"), (id, "new")]).await;
+    env.wait_until_caught_up().await;
+    streamer.terminate(DEADLINE).await.unwrap();
+    env.cassandra
+        .run("TRUNCATE {ks}.stream_checkpoints")
+        .await
+        .unwrap();
+    streamer.spawn().unwrap();
+    env.wait_until_caught_up().await;
+    assert_eq!(
+        streamer.metric("streamer_records_total", "").await.unwrap(),
+        Some(2.0)
+    );
+    assert_eq!(env.users().await[&id]["first_name"], "new");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn latest_skips_old_records_but_none_after_early_kill() {
+    let env = TestEnv::new("latest", 1).await;
+    env.write(&new_users(3)).await;
+    let mut streamer = env
+        .start(&env.options().set("checkpoint.on_missing", "latest"))
+        .await;
+    env.wait_until_caught_up().await;
+    streamer.kill().await.unwrap();
+    let later = new_users(2);
+    env.write(&later).await;
+    streamer.spawn().unwrap();
+    streamer.wait_until_ready(DEADLINE).await.unwrap();
+    env.wait_until_caught_up().await;
+    let users = env.users().await;
+    assert_eq!(
+        users.keys().copied().collect::<std::collections::BTreeSet<_>>(),
+        later.iter().map(|it| it.0).collect()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn transaction_markers_and_aborted_records_leave_no_lag() {
+    let env = TestEnv::new("markers", 1).await;
+    let producer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", env.bootstrap())
+        .set("transactional.id", &env.topic)
+        .create()
+        .unwrap();
+    let (topic, committed, aborted) = (env.topic.clone(), Uuid::new_v4(), Uuid::new_v4());
+    tokio::task::spawn_blocking(move || {
+        producer.init_transactions(DEADLINE).unwrap();
+        for (id, commit) in [(committed, true), (aborted, false)] {
+            producer.begin_transaction().unwrap();
+            let (key, value) = (id.to_string(), record(id, "x"));
+            producer
+                .send(BaseRecord::to(&topic).key(&key).payload(&value))
+                .map_err(|(error, _)| error)
+                .unwrap();
+            producer.flush(DEADLINE).unwrap();
+            if commit {
+                producer.commit_transaction(DEADLINE).unwrap();
+            } else {
+                producer.abort_transaction(DEADLINE).unwrap();
+            }
+        }
+    })
+    .await
+    .unwrap();
+    let _streamer = env.streamer().await;
+    env.wait_until_caught_up().await;
+    assert_eq!(env.users().await.into_keys().collect::<Vec<_>>(), [committed]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn recreated_topic_is_read_from_start_and_wins() {
+    let env = TestEnv::new("recreated", 1).await;
+    let streamer = env.streamer().await;
+    let id = Uuid::new_v4();
+    env.write(&[
+        (id, "old"),
+        (Uuid::new_v4(), "other"),
+        (Uuid::new_v4(), "another"),
+    ])
+    .await;
+    env.wait_until_caught_up().await;
+    let before = env.cassandra.checkpoints(&env.topic, &env.topic).await.unwrap()[&0];
+
+    env.delete_topic().await;
+    env.create_topic(&env.topic, 1).await;
+    // More records than before, so that the old offset also exists in the new topic.
+    let records: Vec<_> = std::iter::once(outgoing(id, "new"))
+        .chain((0..5).map(|_| outgoing(Uuid::new_v4(), "x")))
+        .collect();
+    env.fresh_kafka_client()
+        .write(&env.topic, &records)
+        .await
+        .unwrap();
+    eventually("the new topic is read from the start", async || {
+        let checkpoint = env
+            .cassandra
+            .checkpoints(&env.topic, &env.topic)
+            .await
+            .map_err(|error| error.to_string())?[&0];
+        if checkpoint.topic_id != before.topic_id && checkpoint.next_offset == 6 {
+            Ok(())
+        } else {
+            Err(format!("{checkpoint:?}"))
+        }
+    })
+    .await;
+    assert_eq!(env.users().await[&id]["first_name"], "new");
+    assert!(
+        streamer
+            .metric("streamer_restarts_total", "")
+            .await
+            .unwrap()
+            .unwrap()
+            >= 1.0
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn checkpoint_beyond_end_exits_78_with_offset() {
+    let env = TestEnv::new("beyond", 1).await;
+    let mut streamer = env.streamer().await;
+    env.write(&new_users(5)).await;
+    env.wait_until_caught_up().await;
+    streamer.terminate(DEADLINE).await.unwrap();
+    env
+        .cassandra
+        .run(&format!(
+            "UPDATE {{ks}}.stream_checkpoints SET next_offset = 90 WHERE group_id = '{0}' AND topic = '{0}' AND partition = 0",
+            env.topic
+        ))
+        .await
+        .unwrap();
+    streamer.spawn().unwrap();
+    assert_eq!(streamer.wait(DEADLINE).await.unwrap(), Some(78));
+    let log = streamer.last_lines(5);
+    assert!(
+        log.contains("offset 90") && log.contains("on_out_of_range"),
+        "{log}"
+    );
+}

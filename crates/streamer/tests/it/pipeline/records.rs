@@ -1,0 +1,212 @@
+//! The result of each kind of record: a row, a deletion, or a dead letter.
+
+use std::collections::BTreeMap;
+
+use cdrs_tokio::types::ByName as _;
+use testkit::kafka_client::{ProducerRecord, TopicRecord};
+use uuid::Uuid;
+
+use crate::support::test_env::{TestEnv, new_users, outgoing, record};
+use crate::support::traffic::metric;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn record_becomes_row_with_kafka_timestamp() {
+    let env = TestEnv::new("rows", 3).await;
+    let _streamer = env.streamer().await;
+    let id = Uuid::new_v4();
+    env.write(&[(id, "Ada")]).await;
+    env.wait_until_caught_up().await;
+    let row = &env.users().await[&id];
+    assert_eq!(row["first_name"], "Ada");
+    assert_eq!(row["email"], "Ada@x");
+    assert_eq!(row["dob"], "-14182940000");
+    assert_eq!(row["registered_date"], "1262304000001");
+    assert_eq!(
+        row["ingested_at"], "1700000000123",
+        "not the time of the publisher's header"
+    );
+    let query = format!("SELECT WRITETIME(email) AS at FROM {{ks}}.created_users WHERE id = {id}");
+    let written = env.cassandra.run(&query);
+    let written: i64 = written.await.unwrap()[0].by_name("at").unwrap().unwrap();
+    let log = env.kafka.read(&env.topic).await.unwrap();
+    assert_eq!(
+        written,
+        log[0].timestamp.unwrap() * 1_000,
+        "not the timestamp of the record in Kafka"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn last_version_in_batch_wins_in_every_column() {
+    let env = TestEnv::new("versions", 2).await;
+    let ids: Vec<_> = new_users(50).into_iter().map(|(id, _)| id).collect();
+    let names: Vec<_> = (0..40).map(|version| format!("v{version}")).collect();
+    let records: Vec<_> = names
+        .iter()
+        .flat_map(|name| ids.iter().map(move |id| outgoing(*id, name)))
+        .collect();
+    env.kafka.write(&env.topic, &records).await.unwrap();
+    let _streamer = env.streamer().await;
+    env.wait_until_caught_up().await;
+    env.assert_table_matches_topic().await;
+    for (id, row) in env.users().await {
+        assert!(
+            row.iter()
+                .filter(|(column, _)| **column == "phone")
+                .all(|(_, value)| value == "v39"),
+            "{id}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn invalid_records_become_dead_letters_between_rows() {
+    let env = TestEnv::new("bad", 1).await;
+    let good = new_users(4);
+    let [wrong_key, no_key, kept, deleted] = [good[0].0, good[1].0, good[2].0, good[3].0];
+    let garbage = ProducerRecord {
+        key: Some(b"k".to_vec()),
+        value: Some(vec![0xff, 0, 0xfe]),
+        ..ProducerRecord::default()
+    };
+    let garbage = ProducerRecord {
+        headers: vec![("run-id".to_owned(), b"r1".to_vec())],
+        ..garbage
+    };
+    let without_id = ProducerRecord {
+        value: Some(br#"{"first_name":"x"}"#.to_vec()),
+        ..ProducerRecord::default()
+    };
+    let invalid_tombstone = ProducerRecord {
+        key: Some(b"not an id".to_vec()),
+        ..ProducerRecord::default()
+    };
+    let records = [
+        outgoing(deleted, "deleted"),
+        garbage,
+        ProducerRecord {
+            key: Some(Uuid::new_v4().to_string().into_bytes()),
+            ..outgoing(wrong_key, "wrong_key")
+        },
+        without_id,
+        ProducerRecord {
+            headers: Vec::new(),
+            key: None,
+            ..outgoing(no_key, "no_key")
+        },
+        invalid_tombstone,
+        ProducerRecord {
+            key: Some(deleted.to_string().into_bytes()),
+            ..ProducerRecord::default()
+        },
+        outgoing(kept, "kept"),
+    ];
+    env.kafka.write(&env.topic, &records).await.unwrap();
+    let streamer = env.streamer().await;
+    env.wait_until_caught_up().await;
+
+    let users = env.users().await;
+    let names: BTreeMap<_, _> = users
+        .iter()
+        .map(|(id, row)| (*id, row["first_name"].as_str()))
+        .collect();
+    assert_eq!(
+        names,
+        BTreeMap::from([(wrong_key, "wrong_key"), (no_key, "no_key"), (kept, "kept")])
+    );
+    let log = env.kafka.read(&env.topic).await.unwrap();
+    assert_eq!(
+        users[&no_key]["ingested_at"],
+        log[4].timestamp.unwrap().to_string()
+    );
+
+    let letters = env.kafka.read(&env.dead_letter_topic()).await.unwrap();
+    let letters: BTreeMap<_, _> = letters
+        .iter()
+        .map(|letter| (letter.header("dlq-offset").unwrap().to_owned(), letter))
+        .collect();
+    assert_eq!(letters.keys().collect::<Vec<_>>(), ["1", "3", "5"]);
+    assert_is_copy_of(letters["1"], &log[1], &env.topic);
+    assert_eq!(
+        letters["1"].header("run-id"),
+        Some("r1"),
+        "the original headers are missing"
+    );
+    assert_is_copy_of(letters["3"], &log[3], &env.topic);
+    assert!(letters["3"].header("dlq-error").unwrap().starts_with("id: "));
+    assert_is_copy_of(letters["5"], &log[5], &env.topic);
+    assert_eq!(letters["5"].header("dlq-reason"), Some("tombstone_without_id"));
+
+    assert_eq!(
+        streamer.metric("streamer_dead_letters_total", "").await.unwrap(),
+        Some(3.0)
+    );
+    assert_eq!(
+        streamer
+            .metric("streamer_partition_mismatch_total", "kind=\"key\"")
+            .await
+            .unwrap(),
+        Some(2.0)
+    );
+}
+
+fn assert_is_copy_of(letter: &TopicRecord, original: &TopicRecord, topic: &str) {
+    assert_eq!((&letter.key, &letter.value), (&original.key, &original.value));
+    assert_eq!(letter.header("dlq-topic"), Some(topic));
+    assert_eq!(
+        letter.header("dlq-partition"),
+        Some(original.partition.to_string().as_str())
+    );
+    assert!(Uuid::parse_str(letter.header("dlq-topic-id").unwrap()).is_ok_and(|id| !id.is_nil()));
+    assert!(
+        letter
+            .header("dlq-write-timestamp")
+            .unwrap()
+            .parse::<i64>()
+            .unwrap()
+            > 0
+    );
+    assert!(letter.headers.contains_key("dlq-at") && letter.headers.contains_key("dlq-reason"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn integer_post_code_and_unknown_field_become_row() {
+    let env = TestEnv::new("original", 1).await;
+    let id = Uuid::new_v4();
+    let value = String::from_utf8(record(id, "x")).unwrap();
+    let value = value.replace(
+        r#""post_code":"x""#,
+        r#""post_code":10115,"added_later":{"a":[1]}"#,
+    );
+    let record = ProducerRecord {
+        key: None,
+        value: Some(value.into_bytes()),
+        ..ProducerRecord::default()
+    };
+    env.kafka.write(&env.topic, &[record]).await.unwrap();
+    let _streamer = env.streamer().await;
+    env.wait_until_caught_up().await;
+    assert_eq!(env.users().await[&id]["post_code"], "10115");
+}
+
+/// The server warns above `batch_size_warn_threshold`, 5 KiB by its own calculation.
+#[tokio::test(flavor = "multi_thread")]
+async fn backlog_batches_stay_below_server_warning_size() {
+    let env = TestEnv::new("lengths", 6).await;
+    let names: Vec<_> = (1..200).map(|length| "x".repeat(length)).collect();
+    let users: Vec<_> = (0..8_000)
+        .map(|number| (Uuid::new_v4(), names[number % names.len()].as_str()))
+        .collect();
+    env.write(&users).await;
+    let streamer = env.streamer().await;
+    env.assert_nothing_lost_or_rejected().await;
+    let (batches, rows) = (
+        metric(&streamer, "streamer_batch_rows_count", "").await,
+        metric(&streamer, "streamer_batch_rows_sum", "").await,
+    );
+    assert!(
+        rows / batches > 20.0,
+        "too few rows per micro-batch: {rows} in {batches}"
+    );
+    assert_eq!(env.server_warnings(), Vec::<String>::new());
+}

@@ -1,0 +1,10 @@
+//! Environments, servers and clients that the tests share.
+
+pub(crate) mod assignment;
+pub(crate) mod certificate_authority;
+pub(crate) mod commands;
+pub(crate) mod secured_cassandra;
+pub(crate) mod seeded_random;
+pub(crate) mod test_env;
+pub(crate) mod test_length;
+pub(crate) mod traffic;

@@ -1,0 +1,175 @@
+//! A Cassandra with authentication, optional TLS and a limit for the size of values. A test may lease its own and
+//! freeze it.
+
+use std::collections::BTreeMap;
+use std::ops::Deref;
+
+use serde_json::json;
+use testkit::servers::pool::Access;
+use testkit::servers::{CassandraCluster, CassandraOptions, Node, Nodetool};
+use testkit::service::ServiceOptions;
+use tokio::sync::OnceCell;
+
+use crate::support::certificate_authority::{CertificateAuthority, concatenate_pem};
+use crate::support::test_env::TestEnv;
+
+struct Servers {
+    cassandra: CassandraCluster,
+    authority: CertificateAuthority,
+}
+
+/// The cluster of the tests that do not disturb its node.
+static SHARED: OnceCell<Servers> = OnceCell::const_new();
+/// The cluster of a test that disturbs its node.
+static EXCLUSIVE: OnceCell<Servers> = OnceCell::const_new();
+
+/// Maximum size of a column's value that a test's role may write, in bytes.
+pub(crate) const MAX_VALUE_SIZE: usize = 400;
+
+/// Name in the node's certificate, in addition to its address.
+pub(crate) const SERVER_NAME: &str = "cassandra.affluent.test";
+
+/// Initial password of each role.
+pub(crate) const PASSWORD: &str = "pässwort";
+
+async fn servers(access: Access) -> &'static Servers {
+    let servers = match access {
+        Access::Shared => &SHARED,
+        Access::Exclusive => &EXCLUSIVE,
+    };
+    servers
+        .get_or_init(|| async {
+            let authority = CertificateAuthority::shared("guarded");
+            let (certificate, key) = authority.issue_once("node", &["127.0.0.1", SERVER_NAME]);
+            // A revoked permission takes effect at once.
+            let overrides = ["permissions_validity", "roles_validity", "credentials_validity"]
+                .map(|key| (key.to_owned(), json!("100ms")));
+            let max_value_size = json!(format!("{MAX_VALUE_SIZE}B"));
+            // One port for both. A TLS client needs a certificate.
+            let encryption = json!({
+                "enabled": true,
+                "optional": true,
+                "require_client_auth": "true",
+                "keystore": concatenate_pem(&[&key, &certificate]),
+                "truststore": authority.file(),
+                "ssl_context_factory": {
+                    "class_name": "org.apache.cassandra.security.PEMBasedSslContextFactory",
+                },
+            });
+            let options = CassandraOptions {
+                authentication: true,
+                overrides: BTreeMap::from_iter(
+                    overrides
+                        .into_iter()
+                        .chain([("column_value_size_fail_threshold".to_owned(), max_value_size)])
+                        .chain([("client_encryption_options".to_owned(), encryption)]),
+                ),
+                ..CassandraOptions::default()
+            };
+            let options = options.synced();
+            let cassandra = match access {
+                Access::Shared => CassandraCluster::shared(&options).await,
+                Access::Exclusive => CassandraCluster::lease(&options).await,
+            };
+            Servers {
+                cassandra: cassandra.unwrap(),
+                authority,
+            }
+        })
+        .await
+}
+
+/// An environment on a secured cluster, with its own role.
+pub(crate) struct SecuredEnv {
+    env: TestEnv,
+    server: &'static Node,
+    nodetool: &'static Nodetool,
+    authority: &'static CertificateAuthority,
+}
+
+impl Deref for SecuredEnv {
+    type Target = TestEnv;
+
+    fn deref(&self) -> &TestEnv {
+        &self.env
+    }
+}
+
+/// Creates an environment on the secured cluster that tests share.
+pub(crate) async fn secured_env(name: &str, partitions: i32) -> SecuredEnv {
+    SecuredEnv::new(name, partitions, Access::Shared).await
+}
+
+/// Creates an environment on its own secured cluster, which the test may disturb.
+pub(crate) async fn exclusive_env(name: &str, partitions: i32) -> SecuredEnv {
+    SecuredEnv::new(name, partitions, Access::Exclusive).await
+}
+
+impl SecuredEnv {
+    async fn new(name: &str, partitions: i32, access: Access) -> Self {
+        let Servers { cassandra, authority } = servers(access).await;
+        let env = TestEnv::on_cluster(name, cassandra.contact_points())
+            .await
+            .with_topic(partitions)
+            .await;
+        let role = &env.keyspace;
+        for statement in [
+            format!("CREATE ROLE {role} WITH PASSWORD = '{PASSWORD}' AND LOGIN = true"),
+            format!("GRANT CREATE ON ALL KEYSPACES TO {role}"),
+        ] {
+            env.cassandra.run(&statement).await.unwrap();
+        }
+        Self {
+            env,
+            server: cassandra.node(0).unwrap(),
+            nodetool: cassandra.nodetool(),
+            authority,
+        }
+    }
+
+    /// Returns the environment whose options have no credentials.
+    pub(crate) fn without_login(&self) -> &TestEnv {
+        &self.env
+    }
+
+    /// Returns the node.
+    pub(crate) fn server(&self) -> &'static Node {
+        self.server
+    }
+
+    /// Returns the node's `nodetool`.
+    pub(crate) fn nodetool(&self) -> &'static Nodetool {
+        self.nodetool
+    }
+
+    /// Returns the authority that issued the node's certificate, and that the node trusts.
+    pub(crate) fn authority(&self) -> &'static CertificateAuthority {
+        self.authority
+    }
+
+    /// Returns the options of a streamer that logs in with the role of this environment.
+    pub(crate) fn options(&self) -> ServiceOptions {
+        self.env
+            .options()
+            .set("cassandra.username", &self.env.keyspace)
+            .set("cassandra.password", PASSWORD)
+    }
+}
+
+/// Freezes a node until this is dropped, also when the test fails.
+pub(crate) struct FrozenNode(&'static Node);
+
+impl FrozenNode {
+    /// Freezes `node`.
+    pub(crate) async fn new(node: &'static Node) -> Self {
+        node.freeze().await.unwrap();
+        Self(node)
+    }
+}
+
+impl Drop for FrozenNode {
+    fn drop(&mut self) {
+        // This fails only if the process has exited.
+        drop(self.0.thaw());
+    }
+}

@@ -1,0 +1,6 @@
+//! Test length: short by default, full with `scripts/test --full`.
+
+/// Returns whether `AFFLUENT_TEST_FULL` is set.
+pub(crate) fn is_full() -> bool {
+    std::env::var_os("AFFLUENT_TEST_FULL").is_some()
+}
