@@ -7,9 +7,9 @@ use std::path::Path;
 use super::evidence::Who;
 
 /// The variable that names the folder of moments. A file in it, named like a moment, is the order to die there.
-pub const FOLDER: &str = "AFFLUENT_MOMENTS";
+pub const FOLDER: &str = "AFFLUENT_CRASH_POINTS";
 /// The variable that names the bug to have.
-pub const BUG: &str = "AFFLUENT_BUG";
+pub const BUG: &str = "AFFLUENT_FAILPOINT";
 
 /// The moments at which a process can be made to die.
 pub const MOMENTS: [(&str, Service); 5] = [
