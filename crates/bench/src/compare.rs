@@ -144,12 +144,14 @@ impl SinkComparison {
         if let Some(reason) = measured.first().and_then(|ours| ours.out.clone()) {
             return Err(BenchError::Incomplete(reason));
         }
-        let mut seen = SinkResults::default();
-        seen.drains.extend(baseline_line("driver baseline", &baselines));
+        let mut results = SinkResults::default();
+        results
+            .drains
+            .extend(baseline_line("driver baseline", &baselines));
         for one in measured {
-            seen.add(one);
+            results.add(one);
         }
-        Ok(seen)
+        Ok(results)
     }
 
     /// Measures increasing rates until the sink does not keep up.

@@ -11,7 +11,7 @@ use super::report::{DrainLine, MemoryLine, spreads};
 use super::sink::{RunningSink, Sink, SinkConfig};
 use super::spread::Spread;
 use super::usage::Cost;
-use super::usage::watch::{Usage, UsageSampler, downsample};
+use super::usage::sampler::{Usage, UsageSampler, downsample};
 use crate::error::BenchError;
 use testkit::cassandra_client::TEXT_COLUMNS;
 use testkit::people::people;
@@ -181,16 +181,16 @@ pub async fn measure_drain(
     begun: Instant,
     records: u64,
 ) -> Result<Drain, BenchError> {
-    let watch = UsageSampler::start(running.pids());
+    let sampler = UsageSampler::start(running.pids());
     env.wait_for_rows(config, running, 1).await?;
     let first_row_seconds = begun.elapsed().as_secs_f64();
     let first = env
         .wait_for_rows(config, running, records.div_ceil(WARMUP_SHARE))
         .await?;
-    let (cpu, started) = (watch.cpu_seconds(), Instant::now());
+    let (cpu, started) = (sampler.cpu_seconds(), Instant::now());
     let last = env.wait_for_rows(config, running, records).await?;
     let seconds = started.elapsed().as_secs_f64();
-    let usage = watch.usage();
+    let usage = sampler.usage();
     let cost = Cost {
         rows: last - first,
         seconds,

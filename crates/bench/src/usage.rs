@@ -1,7 +1,7 @@
 //! Resource usage of processes: CPU time and peak memory.
 
+pub mod sampler;
 pub mod tree;
-pub mod watch;
 
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike as _;

@@ -1,4 +1,5 @@
 use super::*;
+use crate::report::DrainLine;
 use crate::report::{BreakdownLine, GrowthPoint, LatencyPoint, MemoryLine, SentLine};
 use crate::spread::Spread;
 use crate::usage::Cost;
