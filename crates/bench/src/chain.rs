@@ -99,7 +99,7 @@ impl ChainBench {
             .set("partitions", &6)
             .set(
                 "services",
-                &"each with its own defaults, but for addresses, the ingester's budget and its state.path",
+                &"defaults, except addresses, the ingester's rate limit and state.path",
             );
         for sink in &peers.sinks {
             report = report.set(&format!("settings of {}", sink.name()), &sink.describe());

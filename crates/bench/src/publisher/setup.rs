@@ -94,7 +94,7 @@ impl PublisherSetup {
         if peers {
             setup.start_peers().await;
         } else {
-            println!("without peers: --peers measures Benthos and Python's python_loops, too");
+            println!("without peers: --peers also measures Benthos and the Python loops");
         }
         Ok(setup)
     }
@@ -173,7 +173,7 @@ impl PublisherSetup {
             .with_server("the no-op route", address, noop.pid())
             .measure(self.length)
             .await?;
-        println!("the load generator {speed} on a route that does nothing");
+        println!("the load generator {speed} on a no-op route");
         noop.kill().await?;
         Ok(())
     }
@@ -286,7 +286,7 @@ impl PublisherSetup {
         })?;
         let quantile = |part| millis(&latencies, part);
         println!(
-            "one-record latency at {STEADY_RATE} req/s, from the moment each was due: p50 {:.1} ms, p99 {:.1} ms, \
+            "one-record latency at {STEADY_RATE} req/s, from its due time: p50 {:.1} ms, p99 {:.1} ms, \
              p99.9 {:.1} ms, worst {:.1} ms of {} requests",
             quantile(0.5),
             quantile(0.99),
@@ -317,7 +317,7 @@ impl PublisherSetup {
             source,
         })?;
         println!(
-            "128 callers with 1,000 records a request, more than fits: {:.0} records/s, {} requests rejected with 503",
+            "128 callers with 1,000 records a request, above the admission limit: {:.0} records/s, {} requests rejected with 503",
             result.per_second() * 1_000.0,
             result.rejected
         );
@@ -327,7 +327,7 @@ impl PublisherSetup {
             .and_then(|child| peak_mib(child.pid()))
             .unwrap_or(f64::NAN);
         if let Some(peer) = self.peer.as_ref().and_then(|(peer, _)| peak_mib(peer.pid())) {
-            println!("peak RSS: publisher {peak:.0} MiB; Benthos, without the load, {peer:.0} MiB");
+            println!("peak RSS: publisher {peak:.0} MiB; Benthos, without this load, {peer:.0} MiB");
         }
         Ok(peak)
     }
