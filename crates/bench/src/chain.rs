@@ -13,13 +13,13 @@ use std::time::Duration;
 use self::freshness::Freshness;
 use self::recovery::Recovery;
 use self::throughput::ChainThroughput;
-use super::compare::{SinkComparison, SinkResults};
-use super::env::BenchEnv;
-use super::figures::Figure;
-use super::machine::peer_versions;
-use super::peers::Installed;
-use super::report::{BreakdownLine, Report};
+use crate::env::BenchEnv;
 use crate::error::BenchError;
+use crate::peers::Installed;
+use crate::report::figures::Figure;
+use crate::report::machine::peer_versions;
+use crate::report::{BreakdownLine, Report};
+use crate::sink::compare::{SinkComparison, SinkResults};
 
 /// Options of the benchmark.
 #[derive(Debug, Clone)]

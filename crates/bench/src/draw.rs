@@ -16,8 +16,8 @@ use plotters::drawing::IntoDrawingArea as _;
 use plotters::prelude::{SVGBackend, WHITE};
 
 use self::style::{Canvas, Drawn, PANELS, Quantity, SIZE};
-use super::report::Report;
 use crate::error::BenchError;
+use crate::report::Report;
 
 /// Draws the report's pictures and writes its tables as a Markdown page.
 /// The file names begin with the report's. Returns their paths, the page first.

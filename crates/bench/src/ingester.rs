@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use self::delivery::Delivery;
 use self::format::Responses;
-use super::figures::{Figure, Goal, median, spread};
-use super::warmup::Warmup;
 use crate::error::BenchError;
+use crate::report::figures::{Figure, Goal, median, spread};
+use crate::usage::warmup::Warmup;
 use testkit::randomuser::{Options, RandomUserApi};
 use testkit::servers::{KafkaCluster, KafkaOptions};
 use testkit::workspace;

@@ -12,10 +12,10 @@ mod target;
 
 use std::time::Duration;
 
-use super::figures::{Figure, Goal};
-use super::machine::peer_versions;
-use super::report::Report;
 use crate::error::BenchError;
+use crate::report::Report;
+use crate::report::figures::{Figure, Goal};
+use crate::report::machine::peer_versions;
 use rounds::Rounds;
 use setup::PublisherSetup;
 

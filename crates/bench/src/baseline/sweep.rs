@@ -4,7 +4,7 @@ use super::run;
 use crate::env::{BenchEnv, TIMEOUT};
 use crate::error::BenchError;
 use crate::usage::Cost;
-use crate::warmup::Warmup;
+use crate::usage::warmup::Warmup;
 use testkit::process::Program;
 use testkit::workspace;
 

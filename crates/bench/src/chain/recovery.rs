@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use super::pipeline::READY;
 use crate::env::BenchEnv;
 use crate::error::BenchError;
-use crate::figures::{Figure, Goal, spread};
+use crate::report::figures::{Figure, Goal, spread};
+use crate::sink::stream::{Probe, Stream};
 use crate::sink::{SinkConfig, Streamer};
-use crate::stream::{Probe, Stream};
 use testkit::service::Service;
 
 const RATE: u64 = 1_000;

@@ -56,5 +56,5 @@ fn gib(mib: u64) -> f64 {
 pub(super) type Quantity = (
     &'static str,
     &'static str,
-    fn(&DrainLine) -> crate::spread::Spread,
+    fn(&DrainLine) -> crate::report::spread::Spread,
 );

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::style::source;
-use crate::figures::Figure;
+use crate::report::figures::Figure;
+use crate::report::spread::Spread;
 use crate::report::{DrainLine, GrowthPoint, LatencyPoint, Report, SentLine};
-use crate::spread::Spread;
 
 const DRAINS: &str = "rows/s | CPU s per million | peak MiB | first row, s |\n|---|---|---|---|---|\n";
 

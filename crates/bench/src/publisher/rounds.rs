@@ -3,9 +3,9 @@
 use std::fmt;
 
 use super::target::Costs;
-use crate::figures::{Figure, Goal};
 use crate::peers::python::Producer;
 use crate::report::SentLine;
+use crate::report::figures::{Figure, Goal};
 use crate::usage::Cost;
 
 /// Costs of one round.

@@ -6,13 +6,13 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use super::env::{BenchEnv, SEED};
-use super::report::{DrainLine, MemoryLine, spreads};
-use super::sink::{RunningSink, Sink, SinkConfig};
-use super::spread::Spread;
-use super::usage::Cost;
-use super::usage::sampler::{Usage, UsageSampler, downsample};
+use crate::env::{BenchEnv, SEED};
 use crate::error::BenchError;
+use crate::report::spread::Spread;
+use crate::report::{DrainLine, MemoryLine, spreads};
+use crate::sink::{RunningSink, Sink, SinkConfig};
+use crate::usage::Cost;
+use crate::usage::sampler::{Usage, UsageSampler, downsample};
 use testkit::cassandra_client::TEXT_COLUMNS;
 use testkit::people::people;
 

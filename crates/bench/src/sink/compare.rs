@@ -3,16 +3,16 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::baseline::sweep::{self, run_baseline, sweep};
-use super::drain::{Backlog, Backlogs, Drain, DrainRounds, baseline_line, summary};
-use super::env::BenchEnv;
-use super::figures::{Figure, Goal};
-use super::report::{DrainLine, LatencyPoint, MemoryLine, reason};
-use super::sink::{RunningSink, Sink, SinkConfig, Streamer};
-use super::spread::order;
-use super::stream::{Stream, latencies};
-use super::warmup::Warmup;
+use crate::baseline::sweep::{self, run_baseline, sweep};
+use crate::env::BenchEnv;
 use crate::error::BenchError;
+use crate::report::figures::{Figure, Goal};
+use crate::report::spread::order;
+use crate::report::{DrainLine, LatencyPoint, MemoryLine, reason};
+use crate::sink::drain::{Backlog, Backlogs, Drain, DrainRounds, baseline_line, summary};
+use crate::sink::stream::{Stream, latencies};
+use crate::sink::{RunningSink, Sink, SinkConfig, Streamer};
+use crate::usage::warmup::Warmup;
 
 /// Records a second.
 const RATES: [u64; 7] = [100, 500, 2_000, 5_000, 10_000, 20_000, 40_000];
