@@ -13,13 +13,13 @@ use std::time::Duration;
 use self::freshness::Freshness;
 use self::recovery::Recovery;
 use self::throughput::ChainThroughput;
-use super::compare::{SinkComparison, SinkResults};
-use super::env::BenchEnv;
-use super::figures::Figure;
-use super::machine::peer_versions;
-use super::peers::Installed;
-use super::report::{BreakdownLine, Report};
+use crate::env::BenchEnv;
 use crate::error::BenchError;
+use crate::peers::Installed;
+use crate::report::figures::Figure;
+use crate::report::machine::peer_versions;
+use crate::report::{BreakdownLine, Report};
+use crate::sink::compare::{SinkComparison, SinkResults};
 
 /// Options of the benchmark.
 #[derive(Debug, Clone)]
@@ -99,7 +99,7 @@ impl ChainBench {
             .set("partitions", &6)
             .set(
                 "services",
-                &"each with its own defaults, but for addresses, the ingester's budget and its state.path",
+                &"defaults, except addresses, the ingester's rate limit and state.path",
             );
         for sink in &peers.sinks {
             report = report.set(&format!("settings of {}", sink.name()), &sink.describe());

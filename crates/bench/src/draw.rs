@@ -6,64 +6,18 @@ mod frame;
 mod growth;
 mod latency;
 mod memory;
+mod style;
 pub(crate) mod tables;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use plotters::coord::Shift;
 use plotters::drawing::IntoDrawingArea as _;
-use plotters::prelude::{DrawingArea, RGBColor, SVGBackend, WHITE};
+use plotters::prelude::{SVGBackend, WHITE};
 
-use super::report::{DrainLine, Report};
+use self::style::{Canvas, Drawn, PANELS, Quantity, SIZE};
 use crate::error::BenchError;
-
-/// The drawing area.
-type Canvas<'a> = DrawingArea<SVGBackend<'a>, Shift>;
-/// A picture or the reason why it failed.
-type Drawn = Result<(), String>;
-
-/// Size of a picture in pixels.
-const SIZE: (u32, u32) = (900, 480);
-/// Size of a picture with panels in two columns.
-const PANELS: (u32, u32) = (900, 760);
-
-/// Okabe and Ito's palette, which is safe for colour-blind readers.
-const COLOURS: [RGBColor; 6] = [
-    RGBColor(0, 114, 178),
-    RGBColor(213, 94, 0),
-    RGBColor(0, 158, 115),
-    RGBColor(204, 121, 167),
-    RGBColor(230, 159, 0),
-    RGBColor(86, 180, 233),
-];
-const INK: RGBColor = RGBColor(40, 40, 40);
-const GRID: RGBColor = RGBColor(225, 225, 225);
-const FONT: &str = "sans-serif";
-
-/// The colour at this index.
-fn colour(place: usize) -> RGBColor {
-    COLOURS[place % COLOURS.len()]
-}
-
-/// The caption of every picture: machine, versions and date.
-fn source(report: &Report) -> String {
-    let machine = &report.machine;
-    let date = report.at.strftime("%Y-%m-%d");
-    format!(
-        "{}, {} cores, {:.0} GiB; Kafka {}, Cassandra {}; {date}",
-        machine.cpu,
-        machine.cores,
-        gib(machine.memory_mib),
-        report.versions.get("kafka").map_or("?", String::as_str),
-        report.versions.get("cassandra").map_or("?", String::as_str),
-    )
-}
-
-#[expect(clippy::cast_precision_loss, reason = "fewer than 2^52 MiB")]
-fn gib(mib: u64) -> f64 {
-    mib as f64 / 1024.0
-}
+use crate::report::Report;
 
 /// Draws the report's pictures and writes its tables as a Markdown page.
 /// The file names begin with the report's. Returns their paths, the page first.
@@ -87,13 +41,6 @@ pub fn draw(path: &Path) -> Result<Vec<PathBuf>, BenchError> {
     }
     Ok(drawn)
 }
-
-/// The quantity of a growth picture: title, unit and value.
-type Quantity = (
-    &'static str,
-    &'static str,
-    fn(&DrainLine) -> super::spread::Spread,
-);
 
 const GROWN: [(&str, Quantity); 3] = [
     ("growth", ("Rows a second", "rows/s", |line| line.rows_per_second)),

@@ -13,10 +13,10 @@ use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::error::KafkaError;
 
-use super::cleanup;
-use super::sink::{RunningSink, SinkConfig};
-use super::usage::tree::Snapshot;
+use crate::cleanup;
 use crate::error::BenchError;
+use crate::sink::{RunningSink, SinkConfig};
+use crate::usage::tree::Snapshot;
 use testkit::cassandra_client::{CassandraClient, CassandraClientError, TEXT_COLUMNS};
 use testkit::kafka_client::{KafkaClient, ProducerRecord};
 use testkit::people::{Person, people};

@@ -2,13 +2,13 @@
 //!
 //! One dimension grows at a time. Each round measures every point once, so a slow hour of the machine affects all points.
 
-use super::drain::{Backlogs, DrainRounds, summary};
-use super::env::BenchEnv;
-use super::report::{GrowthPoint, MemoryLine, Report};
-use super::sink::Streamer;
-use super::spread::order;
-use super::warmup::Warmup;
+use crate::env::BenchEnv;
 use crate::error::BenchError;
+use crate::report::spread::order;
+use crate::report::{GrowthPoint, MemoryLine, Report};
+use crate::sink::Streamer;
+use crate::sink::drain::{Backlogs, DrainRounds, summary};
+use crate::usage::warmup::Warmup;
 
 /// Options of the benchmark.
 #[derive(Debug, Clone)]

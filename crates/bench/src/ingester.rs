@@ -8,10 +8,10 @@ mod trigger;
 use std::time::Duration;
 
 use self::delivery::Delivery;
-use self::format::Replies;
-use super::figures::{Figure, Goal, median, spread};
-use super::warmup::Warmup;
+use self::format::Responses;
 use crate::error::BenchError;
+use crate::report::figures::{Figure, Goal, median, spread};
+use crate::usage::warmup::Warmup;
 use testkit::randomuser::{Options, RandomUserApi};
 use testkit::servers::{KafkaCluster, KafkaOptions};
 use testkit::workspace;
@@ -50,11 +50,11 @@ impl IngesterBench {
             source,
         })?;
         let api = RandomUserApi::start(Options::unlimited().with_page_cache(PAGE_CACHE)).await?;
-        let replies = Replies::fetch(&api, &folder).await?;
-        let formatted = self.formatted(&replies)?;
+        let responses = Responses::fetch(&api, &folder).await?;
+        let formatted = self.formatted(&responses)?;
         println!("starting Kafka and the publisher");
         let kafka = KafkaCluster::start(&KafkaOptions::default()).await?;
-        let delivery = Delivery::start(&api, &kafka, &replies, &folder).await?;
+        let delivery = Delivery::start(&api, &kafka, &responses, &folder).await?;
         let delivered = self.delivered(&delivery).await?;
         let memory = self.memory(&delivery).await?;
         let started = trigger::times(&delivery, &folder, 2 * self.rounds + 1).await?;
@@ -69,21 +69,21 @@ impl IngesterBench {
     }
 
     /// Two goals in one line: both must be met.
-    fn formatted(&self, replies: &Replies) -> Result<Figure, BenchError> {
+    fn formatted(&self, responses: &Responses) -> Result<Figure, BenchError> {
         let mut warmup = Warmup::default();
         while warmup.needs_another_round() {
-            warmup.record(replies.formatted(self.length)?);
-            replies.by_python(self.length)?;
+            warmup.record(responses.formatted(self.length)?);
+            responses.by_python(self.length)?;
         }
         let (mut ours, mut ratios) = (Vec::new(), Vec::new());
         for round in 1..=self.rounds {
-            let speed = replies.formatted(self.length)?;
-            let python = replies.by_python(self.length)?;
+            let speed = responses.formatted(self.length)?;
+            let python = responses.by_python(self.length)?;
             println!("round {round}: {speed:.0} users/s, Python {python:.0}");
             ours.push(speed);
             ratios.push(speed / python);
         }
-        if let Some(samples) = replies.samples(self.length)? {
+        if let Some(samples) = responses.samples(self.length)? {
             println!("responses of the real API: {samples:.0} users/s");
         }
         println!(

@@ -12,21 +12,13 @@ pub mod quick;
 pub mod streamer;
 
 pub mod baseline;
-pub mod compare;
-pub mod drain;
 pub mod peers;
 pub mod sink;
-pub mod stream;
 
 pub mod cleanup;
 pub mod env;
 pub mod usage;
-pub mod warmup;
 
 pub mod draw;
 pub mod error;
-pub mod figures;
-pub mod histogram;
-pub mod machine;
 pub mod report;
-pub mod spread;

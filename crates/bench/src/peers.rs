@@ -16,10 +16,10 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use super::cleanup;
-use super::publisher::benthos::BenthosError;
-use super::report::reason;
-use super::sink::{Sink, SinkError};
+use crate::cleanup;
+use crate::publisher::benthos::BenthosError;
+use crate::report::reason;
+use crate::sink::{Sink, SinkError};
 use testkit::process::ProcessError;
 use testkit::servers::ArtifactError;
 use testkit::workspace::WorkspaceError;

@@ -6,20 +6,18 @@ pub mod connection;
 pub mod load;
 pub mod noop;
 mod python_loops;
+mod rounds;
 mod setup;
 mod target;
 
-use std::fmt;
 use std::time::Duration;
 
-use super::figures::{Figure, Goal};
-use super::machine::peer_versions;
-use super::peers::python::Producer;
-use super::report::{Report, SentLine};
-use super::usage::Cost;
 use crate::error::BenchError;
+use crate::report::Report;
+use crate::report::figures::{Figure, Goal};
+use crate::report::machine::peer_versions;
+use rounds::Rounds;
 use setup::PublisherSetup;
-use target::Costs;
 
 /// Options of the benchmark.
 #[derive(Debug, Clone)]
@@ -32,25 +30,13 @@ pub struct PublisherBench {
     pub peers: bool,
 }
 
-/// Costs of one round.
-struct Round {
-    baseline: Cost,
-    ours: Costs,
-    peer: Option<Costs>,
-    /// In the order of [`Producer::ALL`].
-    python_loops: Option<Vec<Cost>>,
-}
-
-/// All rounds. A peer that misses a round has no figures.
-struct Rounds(Vec<Round>);
-
 impl PublisherBench {
     /// Measures and prints its progress.
     ///
     /// # Errors
     /// [`BenchError`]; a missed goal is no error.
     pub async fn run(&self) -> Result<Report, BenchError> {
-        let mut setup = PublisherSetup::start(self).await?;
+        let mut setup = PublisherSetup::start(self.length, self.peers).await?;
         setup.check_load_generator().await?;
         let warming = setup.warm_up().await?;
         setup.sweep().await?;
@@ -88,79 +74,5 @@ impl PublisherBench {
             Figure::measured("start to ready", &ready, "ms", Goal::AtMost(200.0)),
         ]);
         Ok(report)
-    }
-}
-
-impl Rounds {
-    fn figures(&self) -> Vec<Figure> {
-        let ratio = |name: &str, ratios: Vec<f64>, least: f64| {
-            Figure::measured(name, &ratios, "ratio", Goal::AtLeast(least))
-        };
-        let speed = Cost::rows_per_second;
-        vec![
-            ratio(
-                "records/s in requests of 100, publisher / baseline",
-                self.each(|round| Some(speed(&round.ours.many) / speed(&round.baseline))),
-                0.7,
-            ),
-            ratio(
-                "records/s in requests of 100, publisher / Benthos",
-                self.each(|round| Some(speed(&round.ours.many) / speed(&round.peer.as_ref()?.many))),
-                6.0,
-            ),
-            ratio(
-                "one-record requests/s, 256 callers, publisher / Benthos",
-                self.each(|round| Some(speed(&round.ours.one) / speed(&round.peer.as_ref()?.one))),
-                2.0,
-            ),
-        ]
-    }
-
-    /// The figures of each participant.
-    fn sent(&self) -> Vec<SentLine> {
-        let mut lines = vec![
-            SentLine::of("producer baseline", &self.each(|round| Some(round.baseline))),
-            SentLine::of(
-                "publisher, requests of 100",
-                &self.each(|round| Some(round.ours.many)),
-            ),
-            SentLine::of(
-                "publisher, requests of one",
-                &self.each(|round| Some(round.ours.one)),
-            ),
-            SentLine::of(
-                "Benthos, requests of 100",
-                &self.each(|round| Some(round.peer?.many)),
-            ),
-            SentLine::of(
-                "Benthos, requests of one",
-                &self.each(|round| Some(round.peer?.one)),
-            ),
-        ];
-        for (place, producer) in Producer::ALL.into_iter().enumerate() {
-            let costs = self.each(|round| round.python_loops.as_ref()?.get(place).copied());
-            lines.push(SentLine::of(&producer.name(), &costs));
-        }
-        lines.into_iter().flatten().collect()
-    }
-
-    /// One value of each round; empty if a round lacks it.
-    fn each<T>(&self, of: impl Fn(&Round) -> Option<T>) -> Vec<T> {
-        let all: Option<Vec<T>> = self.0.iter().map(of).collect();
-        all.unwrap_or_default()
-    }
-}
-
-impl fmt::Display for Round {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let baseline = self.baseline.rows_per_second();
-        write!(f, "baseline {baseline:.0} records/s, publisher {}", self.ours)?;
-        if let Some(peer) = &self.peer {
-            write!(f, ", Benthos {peer}")?;
-        }
-        for (producer, cost) in Producer::ALL.into_iter().zip(self.python_loops.iter().flatten()) {
-            write!(f, ", {} {:.0}", producer.name(), cost.rows_per_second())?;
-        }
-        Ok(())
     }
 }

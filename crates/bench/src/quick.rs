@@ -7,15 +7,15 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use super::baseline::sweep::GATE_SETTINGS;
-use super::chain::ChainBench;
-use super::env::BenchEnv;
-use super::figures::Figure;
-use super::machine::Machine;
-use super::report::Report;
-use super::spread::Spread;
-use super::streamer::StreamerBench;
+use crate::baseline::sweep::GATE_SETTINGS;
+use crate::chain::ChainBench;
+use crate::env::BenchEnv;
 use crate::error::BenchError;
+use crate::report::Report;
+use crate::report::figures::Figure;
+use crate::report::machine::Machine;
+use crate::report::spread::Spread;
+use crate::streamer::StreamerBench;
 
 /// Maximum relative regression of a ratio.
 pub const MAX_REGRESSION: f64 = 0.20;
@@ -190,7 +190,7 @@ impl QuickBench {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::figures::Goal;
+    use crate::report::figures::Goal;
 
     fn ratio(name: &str, rounds: &[f64], goal: Goal) -> Figure {
         Figure::measured(name, rounds, "ratio", goal)

@@ -1,5 +1,9 @@
 //! The result of a benchmark: machine, versions, configuration and all figures. Pictures can be redrawn from it.
 
+pub mod figures;
+pub mod machine;
+pub mod spread;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -7,11 +11,11 @@ use std::path::Path;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::figures::{Figure, round};
-use super::machine::{Machine, versions};
-use super::spread::Spread;
-use super::usage::Cost;
 use crate::error::BenchError;
+use crate::report::figures::{Figure, round};
+use crate::report::machine::{Machine, versions};
+use crate::report::spread::Spread;
+use crate::usage::Cost;
 
 /// The result of one benchmark.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -211,7 +215,7 @@ pub fn reason(error: &dyn std::error::Error) -> String {
 }
 
 /// Rows/s, CPU seconds for a million rows, and peak memory of the rounds.
-pub(super) fn spreads(rounds: &[Cost]) -> Option<[Spread; 3]> {
+pub(crate) fn spreads(rounds: &[Cost]) -> Option<[Spread; 3]> {
     let each = |of: fn(&Cost) -> f64| Spread::of(&rounds.iter().map(of).collect::<Vec<_>>());
     Some([
         each(Cost::rows_per_second)?,
@@ -236,7 +240,7 @@ impl SentLine {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::figures::Goal;
+    use crate::report::figures::Goal;
 
     #[test]
     fn report_round_trips_through_json() {

@@ -1,5 +1,9 @@
 //! A sink writes a topic to a table: the streamer or one of its peers.
 
+pub mod compare;
+pub mod drain;
+pub mod stream;
+
 use std::any::Any;
 use std::net::SocketAddr;
 use std::path::PathBuf;

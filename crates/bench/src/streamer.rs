@@ -6,16 +6,16 @@ use std::time::Duration;
 
 use steady::{starts_to_ready, steady};
 
-use super::baseline::sweep::{self, DriverSettings, GATE_SETTINGS, run_baseline, sweep, warm};
-use super::drain::{Backlog, DrainRounds, baseline_line, summary};
-use super::env::BenchEnv;
-use super::figures::{Figure, Goal, median, spread};
-use super::report::Report;
-use super::sink::Streamer;
-use super::spread::{Spread, order};
-use super::usage::Cost;
-use super::warmup::Warmup;
+use crate::baseline::sweep::{self, DriverSettings, GATE_SETTINGS, run_baseline, sweep, warm};
+use crate::env::BenchEnv;
 use crate::error::BenchError;
+use crate::report::Report;
+use crate::report::figures::{Figure, Goal, median, spread};
+use crate::report::spread::{Spread, order};
+use crate::sink::Streamer;
+use crate::sink::drain::{Backlog, DrainRounds, baseline_line, summary};
+use crate::usage::Cost;
+use crate::usage::warmup::Warmup;
 
 /// The drained topic.
 const TOPIC: &str = "backlog";

@@ -1,7 +1,9 @@
 //! Resource usage of processes: CPU time and peak memory.
 
+pub mod histogram;
+pub mod sampler;
 pub mod tree;
-pub mod watch;
+pub mod warmup;
 
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike as _;

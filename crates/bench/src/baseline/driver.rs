@@ -44,13 +44,13 @@ pub struct DriverBaseline {
     pub rows: u64,
     /// Statements in flight
     #[arg(long, default_value_t = 512)]
-    pub window: usize,
+    pub max_in_flight: usize,
     /// Connections to each node
     #[arg(long, default_value_t = 2)]
     pub connections: usize,
     /// Rows in an unlogged batch; 1: single statements
     #[arg(long, default_value_t = 1)]
-    pub batch: usize,
+    pub batch_size: usize,
 }
 
 /// The driver baseline failed.
@@ -98,9 +98,9 @@ impl DriverBaseline {
         let prepared = driver.prepare(statement).await?;
         let memory: Vec<Person> = people(2, 0..*rows).collect();
         let (started, cpu) = (Instant::now(), own_cpu_seconds());
-        stream::iter(memory.chunks(self.batch.max(1)))
+        stream::iter(memory.chunks(self.batch_size.max(1)))
             .map(|rows| write(&driver, &prepared, rows))
-            .buffer_unordered(self.window)
+            .buffer_unordered(self.max_in_flight)
             .try_collect::<()>()
             .await?;
         Ok(Cost {

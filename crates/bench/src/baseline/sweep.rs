@@ -4,24 +4,24 @@ use super::run;
 use crate::env::{BenchEnv, TIMEOUT};
 use crate::error::BenchError;
 use crate::usage::Cost;
-use crate::warmup::Warmup;
+use crate::usage::warmup::Warmup;
 use testkit::process::Program;
 use testkit::workspace;
 
 /// Settings of the driver baseline.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct DriverSettings {
-    window: usize,
+    max_in_flight: usize,
     connections: usize,
-    batch: usize,
+    batch_size: usize,
 }
 
 impl DriverSettings {
-    const fn new(window: usize, connections: usize, batch: usize) -> Self {
+    const fn new(max_in_flight: usize, connections: usize, batch_size: usize) -> Self {
         Self {
-            window,
+            max_in_flight,
             connections,
-            batch,
+            batch_size,
         }
     }
 }
@@ -70,9 +70,9 @@ pub(crate) async fn run_baseline(
         ("--contact-point", env.stack.cassandra.contact_points()[0].clone()),
         ("--keyspace", keyspace.clone()),
         ("--rows", rows.to_string()),
-        ("--window", settings.window.to_string()),
+        ("--max-in-flight", settings.max_in_flight.to_string()),
         ("--connections", settings.connections.to_string()),
-        ("--batch", settings.batch.to_string()),
+        ("--batch-size", settings.batch_size.to_string()),
     ];
     let mut program = Program::new(workspace::binary("bench")?).arg("driver-baseline");
     for (name, value) in arguments {

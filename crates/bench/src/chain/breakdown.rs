@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::report::BreakdownLine;
-use crate::spread::Spread;
+use crate::report::spread::Spread;
 
 /// One round.
 #[derive(Debug, Clone, Default)]

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use super::pipeline::READY;
 use crate::env::BenchEnv;
 use crate::error::BenchError;
-use crate::figures::{Figure, Goal, spread};
+use crate::report::figures::{Figure, Goal, spread};
+use crate::sink::stream::{Probe, Stream};
 use crate::sink::{SinkConfig, Streamer};
-use crate::stream::{Probe, Stream};
 use testkit::service::Service;
 
 const RATE: u64 = 1_000;
@@ -46,17 +46,17 @@ struct Recovered {
 
 impl Recovery {
     pub(super) async fn measure(env: &mut BenchEnv, rounds: usize) -> Result<Self, BenchError> {
-        let mut seen = Self::default();
+        let mut results = Self::default();
         for number in 1..=rounds {
             let of_static = round(env, Member::Static, number).await?;
             let of_dynamic = round(env, Member::Dynamic, number).await?;
             println!(
                 "round {number}: recovery of a static member {of_static:?}, of a dynamic one {of_dynamic:?}"
             );
-            seen.of_static.push(of_static);
-            seen.of_dynamic.push(of_dynamic);
+            results.of_static.push(of_static);
+            results.of_dynamic.push(of_dynamic);
         }
-        Ok(seen)
+        Ok(results)
     }
 
     /// Returns a figure for each kind of member, with the time to the last delayed row in its name.

@@ -7,16 +7,16 @@ use serde_json::Value;
 
 use super::breakdown::Breakdown;
 use super::pipeline::Pipeline;
-use crate::drain::drain;
 use crate::env::{BenchEnv, TIMEOUT};
 use crate::error::BenchError;
-use crate::figures::{Figure, Goal, spread};
+use crate::report::figures::{Figure, Goal, spread};
+use crate::report::spread::Spread;
 use crate::report::{BreakdownLine, MemoryLine};
 use crate::sink::Streamer;
-use crate::spread::Spread;
+use crate::sink::drain::drain;
 use crate::usage::own_cpu_seconds;
-use crate::usage::watch::{Usage, UsageSampler, downsample};
-use crate::warmup::Warmup;
+use crate::usage::sampler::{Usage, UsageSampler, downsample};
+use crate::usage::warmup::Warmup;
 use testkit::process::Child;
 use testkit::randomuser::{Options, RandomUserApi};
 use testkit::service::Service;
@@ -43,11 +43,11 @@ pub(super) struct ChainThroughput {
 }
 
 /// One round.
-struct Round {
+struct ChainRound {
     /// Users a second, from the ingester's start to the last row.
     speed: f64,
     /// The streamer's own rows a second.
-    alone: f64,
+    drain_speed: f64,
     usage: Usage,
     breakdown: Breakdown,
 }
@@ -55,7 +55,7 @@ struct Round {
 impl ChainThroughput {
     pub(super) async fn measure(env: &mut BenchEnv, users: u64, rounds: usize) -> Result<Self, BenchError> {
         let api = RandomUserApi::start(Options::unlimited().with_page_cache(PAGE_CACHE)).await?;
-        let mut seen = Self::default();
+        let mut results = Self::default();
         let mut warmup = Warmup::with_min_rounds(WARMUP_RUNS);
         while warmup.needs_another_round() {
             let topic = format!("warmup_{}", warmup.rounds());
@@ -66,34 +66,37 @@ impl ChainThroughput {
         let mut last = Usage::default();
         for number in 1..=rounds {
             let round = round(env, &api, users, &format!("through_{number}")).await?;
-            let Round { speed, alone, .. } = round;
+            let ChainRound {
+                speed, drain_speed, ..
+            } = round;
             println!(
                 "round {number}: {users} users at {speed:.0} users/s through the chain, {:.1} CPU s and {:.1} MiB for \
-                 its three services; the streamer alone {alone:.0} rows/s; {}",
+                 its three services; the streamer alone {drain_speed:.0} rows/s; {}",
                 round.usage.cpu_seconds, round.usage.peak_mib, round.breakdown
             );
-            seen.ratios.push(speed / alone);
+            results.ratios.push(speed / drain_speed);
             let Breakdown {
                 seconds,
                 from_first_request,
                 ..
             } = round.breakdown;
-            seen.from_request
-                .push(speed * seconds / from_first_request / alone);
-            seen.peaks.push(round.usage.peak_mib);
-            seen.breakdowns.push(round.breakdown);
+            results
+                .from_request
+                .push(speed * seconds / from_first_request / drain_speed);
+            results.peaks.push(round.usage.peak_mib);
+            results.breakdowns.push(round.breakdown);
             last = round.usage;
         }
         println!(
             "chain to drain: {}; MiB: {}",
-            spread(&seen.ratios),
-            spread(&seen.peaks)
+            spread(&results.ratios),
+            spread(&results.peaks)
         );
-        seen.memory.push(MemoryLine {
+        results.memory.push(MemoryLine {
             name: "ingester, publisher and streamer".to_owned(),
             samples: downsample(&last.memory, MAX_SAMPLES),
         });
-        Ok(seen)
+        Ok(results)
     }
 
     /// The run's figure with its goal.
@@ -131,7 +134,7 @@ async fn round(
     api: &RandomUserApi,
     users: u64,
     topic: &str,
-) -> Result<Round, BenchError> {
+) -> Result<ChainRound, BenchError> {
     let line = Pipeline::start(env, topic).await?;
     let options = line
         .ingester(api)
@@ -148,7 +151,7 @@ async fn round(
         line.publisher.pids().first().copied().unwrap_or(0),
         line.streamer.pids().first().copied().unwrap_or(0),
     ];
-    let watch = UsageSampler::start(pids.to_vec());
+    let sampler = UsageSampler::start(pids.to_vec());
     let ended = async {
         ingester.wait(TIMEOUT).await?;
         Summary::of(&ingester, users)
@@ -158,15 +161,15 @@ async fn round(
         Ok::<_, BenchError>(Instant::now())
     };
     let (summary, last_row) = tokio::try_join!(ended, written)?;
-    let usage = watch.usage();
-    drop(watch);
+    let usage = sampler.usage();
+    drop(sampler);
     let seconds = (last_row - begun).as_secs_f64();
     let first_request = api.first_request_since(begun).unwrap_or(begun);
     let breakdown = Breakdown {
         seconds,
         from_first_request: (last_row - first_request).as_secs_f64(),
         ingester_seconds: summary.seconds,
-        cpu: of_each(&usage, pids, own_cpu_seconds() - own, env.servers_cpu() - servers),
+        cpu: cpu_by_process(&usage, pids, own_cpu_seconds() - own, env.servers_cpu() - servers),
         batches: line.batches().await?,
     };
     env.verify(&line.config, users).await?;
@@ -175,16 +178,16 @@ async fn round(
     env.drop_keyspace(&config.keyspace).await?;
     env.delete_topic(topic).await?;
     #[expect(clippy::cast_precision_loss, reason = "fewer than 2^52 users")]
-    Ok(Round {
+    Ok(ChainRound {
         speed: users as f64 / seconds,
-        alone: drained.cost.rows_per_second(),
+        drain_speed: drained.cost.rows_per_second(),
         usage,
         breakdown,
     })
 }
 
 /// Processor seconds by process.
-fn of_each(
+fn cpu_by_process(
     usage: &Usage,
     pids: [u32; 3],
     own: f64,

@@ -4,7 +4,7 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::axes::{linear_range, number};
-use super::{Canvas, Drawn, FONT, GRID, INK, SIZE, colour, source};
+use super::style::{Canvas, Drawn, FONT, GRID, INK, SIZE, colour, source};
 use crate::report::{DrainLine, Report};
 
 /// A value within this many pixels of the baseline's line is drawn inside its bar.
@@ -61,8 +61,8 @@ pub(super) fn throughput(canvas: &Canvas<'_>, report: &Report) -> Drawn {
         } else {
             (speed.max, &INK, VPos::Bottom)
         };
-        let beside = (FONT, 15).into_font().color(ink).pos(Pos::new(HPos::Left, above));
-        let value = Text::new(number(speed.median.round()), (middle + 0.03, at), beside);
+        let style = (FONT, 15).into_font().color(ink).pos(Pos::new(HPos::Left, above));
+        let value = Text::new(number(speed.median.round()), (middle + 0.03, at), style);
         area.draw(&value).map_err(|error| error.to_string())?;
         let (x, y) = area.map_coordinate(&(middle, 0.0));
         label(canvas, &line.name, (x, y + 10), 15)?;

@@ -5,7 +5,7 @@ use plotters::coord::ranged1d::{AsRangedCoord, ValueFormatter};
 use plotters::prelude::*;
 
 use super::axes::number;
-use super::{Canvas, Drawn, FONT, GRID, INK};
+use super::style::{Canvas, Drawn, FONT, GRID, INK};
 
 /// A chart with these axes.
 type Chart<'a, 'b, X, Y> = ChartContext<
@@ -19,7 +19,7 @@ pub(super) fn frame<'a, 'b, X, Y>(
     canvas: &'a Canvas<'b>,
     title: &str,
     (x, y): (X, Y),
-    [below, beside]: [String; 2],
+    [x_label, y_label]: [String; 2],
 ) -> Result<Chart<'a, 'b, X, Y>, String>
 where
     X: AsRangedCoord<Value = f64>,
@@ -39,8 +39,8 @@ where
         .light_line_style(TRANSPARENT)
         .bold_line_style(GRID)
         .axis_style(INK)
-        .x_desc(below)
-        .y_desc(beside)
+        .x_desc(x_label)
+        .y_desc(y_label)
         .axis_desc_style((FONT, 14).into_font().color(&INK))
         .label_style((FONT, 14).into_font().color(&INK))
         .x_label_formatter(&|value| number(*value))

@@ -3,7 +3,7 @@
 use plotters::prelude::*;
 
 use super::axes::{log_range, number, ticks};
-use super::{Canvas, Drawn, FONT, GRID, INK, Quantity, colour, source};
+use super::style::{Canvas, Drawn, FONT, GRID, INK, Quantity, colour, source};
 use crate::report::{GrowthPoint, Report};
 
 pub(super) fn panels(canvas: &Canvas<'_>, report: &Report, quantity: Quantity) -> Drawn {

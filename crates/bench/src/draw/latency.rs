@@ -6,7 +6,7 @@ use plotters::prelude::*;
 
 use super::axes::{log_range, ticks};
 use super::frame::{frame, legend};
-use super::{Canvas, Drawn, INK, colour, source};
+use super::style::{Canvas, Drawn, INK, colour, source};
 use crate::report::{LatencyPoint, Report};
 
 /// The legend is left of the lowest rate, so the axis starts this factor below it.
@@ -23,7 +23,7 @@ pub(super) fn against_load(canvas: &Canvas<'_>, report: &Report) -> Drawn {
     let lines = ticks(&millis);
     let mut chart = frame(
         canvas,
-        "From due to be sent until the row is seen",
+        "Latency from a record's due time until its row is visible",
         (
             rates.log_scale().with_key_points(marks),
             millis.log_scale().with_key_points(lines),

@@ -7,7 +7,7 @@ use plotters::prelude::*;
 
 use super::axes::{linear_range, log_range, number, ticks};
 use super::frame::{frame, legend};
-use super::{Canvas, Drawn, colour, source};
+use super::style::{Canvas, Drawn, colour, source};
 use crate::report::{MemoryLine, Report};
 
 pub(super) fn over_time(canvas: &Canvas<'_>, report: &Report) -> Drawn {

@@ -3,51 +3,51 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use super::source;
-use crate::figures::Figure;
+use super::style::source;
+use crate::report::figures::Figure;
+use crate::report::spread::Spread;
 use crate::report::{DrainLine, GrowthPoint, LatencyPoint, Report, SentLine};
-use crate::spread::Spread;
 
-const DRAINS: &str = "rows/s | CPU s per million | peak MiB | first row after, s |\n|---|---|---|---|---|\n";
+const DRAINS: &str = "rows/s | CPU s per million | peak MiB | first row, s |\n|---|---|---|---|---|\n";
 
 pub(crate) fn page(report: &Report) -> String {
     let mut page = format!("# {}\n\n{}.\n", report.bench, source(report));
     put(&mut page, "Versions", &report.versions);
     put(&mut page, "Configuration", &report.configuration);
     if !report.figures.is_empty() {
-        page.push_str("\n| | seen | goal | met |\n|---|---|---|---|\n");
+        page.push_str("\n| | result | goal | met |\n|---|---|---|---|\n");
         page.extend(report.figures.iter().map(Figure::row));
     }
     if !report.drains.is_empty() {
         page.push_str("\n| backlog drained by | ");
         page.push_str(DRAINS);
         for line in &report.drains {
-            page.push_str(&drained(&format!("{}, {}", line.name, line.records), line));
+            page.push_str(&drain_row(&format!("{}, {}", line.name, line.records), line));
         }
     }
     if !report.sent.is_empty() {
         page.push_str(
             "\n| sent to Kafka by | records/s | CPU s per million | peak MiB |\n|---|---|---|---|\n",
         );
-        report.sent.iter().for_each(|line| page.push_str(&sent(line)));
+        report.sent.iter().for_each(|line| page.push_str(&sent_row(line)));
     }
     if !report.latencies.is_empty() {
-        page.push_str("\n| latency, ms | records/s | p50 | p90 | p99 | most | rows looked for |\n");
+        page.push_str("\n| latency, ms | records/s | p50 | p90 | p99 | max | probes |\n");
         page.push_str("|---|---|---|---|---|---|---|\n");
         report
             .latencies
             .iter()
-            .for_each(|point| page.push_str(&followed(point)));
+            .for_each(|point| page.push_str(&latency_row(point)));
     }
     if !report.growth.is_empty() {
-        page.push_str("\n| as it grows | ");
+        page.push_str("\n| dimension | ");
         page.push_str(DRAINS);
         for GrowthPoint { axis, at, drain } in &report.growth {
-            page.push_str(&drained(&format!("{axis}: {at}"), drain));
+            page.push_str(&drain_row(&format!("{axis}: {at}"), drain));
         }
     }
     if !report.breakdown.is_empty() {
-        page.push_str("\n| through the whole chain | seen |\n|---|---|\n");
+        page.push_str("\n| through the whole chain | result |\n|---|---|\n");
         for line in &report.breakdown {
             writeln!(page, "| {} | {} |", line.name, line.summary()).expect("a string takes every text");
         }
@@ -66,7 +66,7 @@ fn put(page: &mut String, title: &str, pairs: &BTreeMap<String, String>) {
     writeln!(page, "\n{title}: {}.", pairs.join(", ")).expect("a string takes every text");
 }
 
-fn sent(line: &SentLine) -> String {
+fn sent_row(line: &SentLine) -> String {
     format!(
         "| {} | {} | {} | {} |\n",
         line.name,
@@ -82,7 +82,7 @@ fn spread_text(spread: &Spread) -> String {
     format!("{median} ({min} to {max}{wide})")
 }
 
-fn drained(name: &str, line: &DrainLine) -> String {
+fn drain_row(name: &str, line: &DrainLine) -> String {
     let first = line
         .first_row_seconds
         .as_ref()
@@ -95,11 +95,11 @@ fn drained(name: &str, line: &DrainLine) -> String {
     )
 }
 
-fn followed(point: &LatencyPoint) -> String {
-    let [p50, p90, p99, most] = [point.p50_ms, point.p90_ms, point.p99_ms, point.max_ms].map(short);
-    let lost = if point.kept_up { "" } else { ", did not keep up" };
+fn latency_row(point: &LatencyPoint) -> String {
+    let [p50, p90, p99, max] = [point.p50_ms, point.p90_ms, point.p99_ms, point.max_ms].map(short);
+    let overloaded = if point.kept_up { "" } else { ", did not keep up" };
     format!(
-        "| {} | {}{lost} | {p50} | {p90} | {p99} | {most} | {} |\n",
+        "| {} | {}{overloaded} | {p50} | {p90} | {p99} | {max} | {} |\n",
         point.name, point.rate, point.probes
     )
 }

@@ -1,6 +1,7 @@
 use super::*;
+use crate::report::DrainLine;
+use crate::report::spread::Spread;
 use crate::report::{BreakdownLine, GrowthPoint, LatencyPoint, MemoryLine, SentLine};
-use crate::spread::Spread;
 use crate::usage::Cost;
 
 fn line(name: &str, baseline: bool, speed: f64) -> DrainLine {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use futures::future::try_join_all;
 use serde_json::Value;
 
-use super::format::Replies;
+use super::format::Responses;
 use crate::cleanup;
 use crate::error::BenchError;
 use crate::usage::{cpu_seconds, peak_mib, resident_mib};
@@ -63,13 +63,13 @@ impl Delivery {
     pub(super) async fn start(
         api: &RandomUserApi,
         kafka: &KafkaCluster,
-        replies: &Replies,
+        responses: &Responses,
         folder: &Path,
     ) -> Result<Self, BenchError> {
         let options = ServiceOptions::new("publisher", folder).set("kafka.brokers", kafka.bootstrap());
         let publisher = Service::start(&options)?;
         publisher.wait_until_ready(READY).await?;
-        let records = replies.records()?;
+        let records = responses.records()?;
         let batches = records
             .chunks(BATCH)
             .map(|batch| format!("[{}]", batch.join(",")));

@@ -14,12 +14,12 @@ const PAGES: u32 = 2;
 const PYTHON: &str = include_str!("format_page.py");
 
 /// Responses as files, and the program that formats them.
-pub(super) struct Replies {
+pub(super) struct Responses {
     files: Vec<PathBuf>,
     program: PathBuf,
 }
 
-impl Replies {
+impl Responses {
     /// Fetches pages of 5,000 users in version 1.4.
     pub(super) async fn fetch(api: &RandomUserApi, folder: &Path) -> Result<Self, BenchError> {
         let program = build()?;
@@ -104,11 +104,11 @@ fn build() -> Result<PathBuf, BenchError> {
 }
 
 fn speed(output: &str) -> Result<f64, BenchError> {
-    let said: Option<Value> = output
+    let result: Option<Value> = output
         .lines()
         .last()
         .and_then(|line| serde_json::from_str(line).ok());
-    let speed = said.and_then(|said| said["users_per_second"].as_f64());
+    let speed = result.and_then(|result| result["users_per_second"].as_f64());
     speed.ok_or_else(|| BenchError::Failed {
         command: "a measurement".to_owned(),
         output: output.to_owned(),

@@ -12,7 +12,7 @@ use thiserror::Error;
 use tokio::time::{sleep_until, timeout};
 
 use super::connection::{Connection, ConnectionError, post};
-use crate::histogram::{histogram, record};
+use crate::usage::histogram::{histogram, record};
 use testkit::people::people;
 
 /// Timeout for a response.

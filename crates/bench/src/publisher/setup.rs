@@ -8,24 +8,24 @@ use std::time::{Duration, Instant};
 use super::benthos::BenthosServer;
 use super::load::{Load, Requests};
 use super::python_loops::PythonLoops;
+use super::rounds::Round;
 use super::target::{Costs, LoadTarget};
-use super::{PublisherBench, Round};
 use crate::baseline::run;
 use crate::baseline::sweep::{best, forward_and_back};
 use crate::error::BenchError;
-use crate::figures::spread;
-use crate::histogram::millis;
+use crate::report::figures::spread;
 use crate::report::reason;
-use crate::spread::order;
+use crate::report::spread::order;
+use crate::usage::histogram::millis;
+use crate::usage::warmup::Warmup;
 use crate::usage::{Cost, cpu_seconds, own_cpu_seconds, peak_mib};
-use crate::warmup::Warmup;
 use testkit::process::{Child, Program};
 use testkit::servers::ports::PortLease;
 use testkit::servers::{KafkaCluster, KafkaOptions, Node};
 use testkit::service::{Service, ServiceOptions};
 use testkit::workspace;
 
-const OURS: &str = "bench_publisher";
+const PUBLISHER: &str = "bench_publisher";
 const BASELINE: &str = "bench_baseline";
 const PEER: &str = "bench_benthos";
 const PYTHON: &str = "bench_python";
@@ -48,7 +48,7 @@ const READY: Duration = Duration::from_secs(60);
 pub(super) struct PublisherSetup {
     kafka: KafkaCluster,
     publisher: Service,
-    ours: LoadTarget,
+    target: LoadTarget,
     peer: Option<(BenthosServer, LoadTarget)>,
     python_loops: Option<PythonLoops>,
     absent: BTreeMap<String, String>,
@@ -62,7 +62,7 @@ pub(super) struct PublisherSetup {
 const LINGERS: [u64; 2] = [1, 5];
 
 impl PublisherSetup {
-    pub(super) async fn start(options: &PublisherBench) -> Result<Self, BenchError> {
+    pub(super) async fn start(length: Duration, peers: bool) -> Result<Self, BenchError> {
         println!("starting Kafka and the publisher");
         let folder = workspace::target_dir()?.join("bench");
         let kafka = KafkaCluster::start(&KafkaOptions::default()).await?;
@@ -71,10 +71,10 @@ impl PublisherSetup {
         }
         let publisher = ServiceOptions::new("publisher", &folder)
             .set("kafka.brokers", kafka.bootstrap())
-            .set("kafka.topic", OURS);
+            .set("kafka.topic", PUBLISHER);
         let publisher = Service::start(&publisher)?;
         publisher.wait_until_ready(READY).await?;
-        let ours = LoadTarget::new(
+        let target = LoadTarget::new(
             "the publisher",
             address_of(&publisher)?,
             publisher.child().map_or(0, Child::pid),
@@ -83,18 +83,18 @@ impl PublisherSetup {
         let mut setup = Self {
             kafka,
             publisher,
-            ours,
+            target,
             peer: None,
             python_loops: None,
             absent: BTreeMap::new(),
             folder,
-            length: options.length,
+            length,
             linger_ms: LINGERS[0],
         };
-        if options.peers {
+        if peers {
             setup.start_peers().await;
         } else {
-            println!("without peers: --peers measures Benthos and Python's python_loops, too");
+            println!("without peers: --peers also measures Benthos and the Python loops");
         }
         Ok(setup)
     }
@@ -129,7 +129,7 @@ impl PublisherSetup {
         while warmup.needs_another_round() {
             let round = self.all(warmup.rounds(), WARMUP_PARTICIPANTS).await?;
             println!("warming up: {round}");
-            warmup.record(round.ours.one.rows_per_second());
+            warmup.record(round.publisher.one.rows_per_second());
         }
         Ok(warmup.rounds())
     }
@@ -169,11 +169,11 @@ impl PublisherSetup {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         let speed = self
-            .ours
+            .target
             .with_server("the no-op route", address, noop.pid())
             .measure(self.length)
             .await?;
-        println!("the load generator {speed} on a route that does nothing");
+        println!("the load generator {speed} on a no-op route");
         noop.kill().await?;
         Ok(())
     }
@@ -187,30 +187,30 @@ impl PublisherSetup {
 
     /// Measures the first participants once. The order rotates with the rounds.
     async fn all(&mut self, number: usize, participants: usize) -> Result<Round, BenchError> {
-        let (mut baseline, mut ours, mut peer, mut python_loops) = (None, None, None, None);
+        let (mut baseline, mut publisher, mut benthos, mut python_loops) = (None, None, None, None);
         for place in order(number, participants) {
             match place {
                 0 => baseline = Some(self.producer_baseline(self.linger_ms).await?),
-                1 => ours = Some(self.ours().await?),
-                2 => peer = self.peer_load().await,
+                1 => publisher = Some(self.measure_publisher().await?),
+                2 => benthos = self.measure_benthos().await,
                 _ => python_loops = self.run_python_loops().await,
             }
         }
-        let (Some(baseline), Some(ours)) = (baseline, ours) else {
+        let (Some(baseline), Some(publisher)) = (baseline, publisher) else {
             unreachable!("every order has all places");
         };
         Ok(Round {
             baseline,
-            ours,
-            peer,
+            publisher,
+            benthos,
             python_loops,
         })
     }
 
     /// Measures the publisher and prints the CPU usage of all processes, because they share the cores.
-    async fn ours(&self) -> Result<Costs, BenchError> {
+    async fn measure_publisher(&self) -> Result<Costs, BenchError> {
         let (started, before) = (Instant::now(), self.used());
-        let costs = self.ours.measure(self.length).await?;
+        let costs = self.target.measure(self.length).await?;
         let seconds = started.elapsed().as_secs_f64();
         let shares = self.used().into_iter().zip(before);
         let shares: Vec<_> = shares.map(|(after, before)| (after - before) / seconds).collect();
@@ -232,7 +232,7 @@ impl PublisherSetup {
         [of(publisher), of(kafka), own_cpu_seconds()]
     }
 
-    async fn peer_load(&mut self) -> Option<Costs> {
+    async fn measure_benthos(&mut self) -> Option<Costs> {
         let (_, target) = self.peer.as_ref()?;
         match target.measure(self.length).await {
             Ok(costs) => Some(costs),
@@ -269,24 +269,24 @@ impl PublisherSetup {
             .args(["--seconds", &self.length.as_secs().max(1).to_string()])
             .args(["--linger-ms", &linger_ms.to_string()]);
         let log = self.folder.join("baseline.log");
-        Ok(run::cost(program, &log, READY + self.length).await?)
+        run::cost(program, &log, READY + self.length).await
     }
 
     /// The 99th percentile, in milliseconds.
     pub(super) async fn latency(&self) -> Result<f64, BenchError> {
-        let ours = &self.ours;
+        let target = &self.target;
         let load = Load {
-            address: ours.address,
+            address: target.address,
             callers: STEADY_CALLERS,
         };
-        let latencies = load.open(&ours.one, STEADY_RATE, STEADY).await;
+        let latencies = load.open(&target.one, STEADY_RATE, STEADY).await;
         let latencies = latencies.map_err(|source| BenchError::Load {
-            on: ours.name,
+            on: target.name,
             source,
         })?;
         let quantile = |part| millis(&latencies, part);
         println!(
-            "one-record latency at {STEADY_RATE} req/s, from the moment each was due: p50 {:.1} ms, p99 {:.1} ms, \
+            "one-record latency at {STEADY_RATE} req/s, from its due time: p50 {:.1} ms, p99 {:.1} ms, \
              p99.9 {:.1} ms, worst {:.1} ms of {} requests",
             quantile(0.5),
             quantile(0.99),
@@ -305,19 +305,19 @@ impl PublisherSetup {
             self.publisher.spawn()?;
             self.publisher.wait_until_ready(READY).await?;
         }
-        let ours = &self.ours;
+        let target = &self.target;
         let load = Load {
-            address: ours.address,
+            address: target.address,
             callers: 128,
         };
         let requests = Requests::new("/v1/users", 50, 1_000);
         let result = load.closed(&requests, self.length).await;
         let result = result.map_err(|source| BenchError::Load {
-            on: ours.name,
+            on: target.name,
             source,
         })?;
         println!(
-            "128 callers with 1,000 records a request, more than fits: {:.0} records/s, {} requests rejected with 503",
+            "128 callers with 1,000 records a request, above the admission limit: {:.0} records/s, {} requests rejected with 503",
             result.per_second() * 1_000.0,
             result.rejected
         );
@@ -327,7 +327,7 @@ impl PublisherSetup {
             .and_then(|child| peak_mib(child.pid()))
             .unwrap_or(f64::NAN);
         if let Some(peer) = self.peer.as_ref().and_then(|(peer, _)| peak_mib(peer.pid())) {
-            println!("peak RSS: publisher {peak:.0} MiB; Benthos, without the load, {peer:.0} MiB");
+            println!("peak RSS: publisher {peak:.0} MiB; Benthos, without this load, {peer:.0} MiB");
         }
         Ok(peak)
     }

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use crate::env::BenchEnv;
 use crate::error::BenchError;
+use crate::sink::stream::Stream;
 use crate::sink::{SinkConfig, Streamer};
-use crate::stream::Stream;
 use testkit::service::{PrometheusHistogram, Service, ServiceOptions};
 
 const POLL: Duration = Duration::from_millis(50);

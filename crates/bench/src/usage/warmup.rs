@@ -14,8 +14,8 @@ const MAX_EXTRA_ROUNDS: usize = 3;
 /// The measured speeds.
 #[derive(Debug)]
 pub struct Warmup {
-    seen: Vec<f64>,
-    least: usize,
+    speeds: Vec<f64>,
+    min_rounds: usize,
 }
 
 impl Default for Warmup {
@@ -25,32 +25,32 @@ impl Default for Warmup {
 }
 
 impl Warmup {
-    /// A warm-up with at least this many measurements, for servers that compile slowly next to busy processes.
+    /// A warm-up with at min_rounds this many measurements, for servers that compile slowly next to busy processes.
     pub fn with_min_rounds(rounds: usize) -> Self {
         Self {
-            seen: Vec::new(),
-            least: rounds.max(MIN_ROUNDS),
+            speeds: Vec::new(),
+            min_rounds: rounds.max(MIN_ROUNDS),
         }
     }
 
     /// Whether another warm-up round is needed.
     pub fn needs_another_round(&self) -> bool {
-        let seen = self.seen.len();
-        if !(self.least..self.least + MAX_EXTRA_ROUNDS).contains(&seen) {
-            return seen < self.least;
+        let speeds = self.speeds.len();
+        if !(self.min_rounds..self.min_rounds + MAX_EXTRA_ROUNDS).contains(&speeds) {
+            return speeds < self.min_rounds;
         }
-        let (before, last) = self.seen.split_at(seen - LAST);
+        let (before, last) = self.speeds.split_at(speeds - LAST);
         best(last) >= best(before) * (1.0 + STEADY)
     }
 
     /// Adds a speed.
     pub fn record(&mut self, speed: f64) {
-        self.seen.push(speed);
+        self.speeds.push(speed);
     }
 
     /// The number of measurements, for the report.
     pub fn rounds(&self) -> usize {
-        self.seen.len()
+        self.speeds.len()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::spread::Spread;
+use crate::report::spread::Spread;
 
 /// One row of the goal table.
 #[derive(Debug, Clone, Serialize, Deserialize)]

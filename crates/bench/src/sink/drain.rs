@@ -6,13 +6,13 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use super::env::{BenchEnv, SEED};
-use super::report::{DrainLine, MemoryLine, spreads};
-use super::sink::{RunningSink, Sink, SinkConfig};
-use super::spread::Spread;
-use super::usage::Cost;
-use super::usage::watch::{Usage, UsageSampler, downsample};
+use crate::env::{BenchEnv, SEED};
 use crate::error::BenchError;
+use crate::report::spread::Spread;
+use crate::report::{DrainLine, MemoryLine, spreads};
+use crate::sink::{RunningSink, Sink, SinkConfig};
+use crate::usage::Cost;
+use crate::usage::sampler::{Usage, UsageSampler, downsample};
 use testkit::cassandra_client::TEXT_COLUMNS;
 use testkit::people::people;
 
@@ -181,16 +181,16 @@ pub async fn measure_drain(
     begun: Instant,
     records: u64,
 ) -> Result<Drain, BenchError> {
-    let watch = UsageSampler::start(running.pids());
+    let sampler = UsageSampler::start(running.pids());
     env.wait_for_rows(config, running, 1).await?;
     let first_row_seconds = begun.elapsed().as_secs_f64();
     let first = env
         .wait_for_rows(config, running, records.div_ceil(WARMUP_SHARE))
         .await?;
-    let (cpu, started) = (watch.cpu_seconds(), Instant::now());
+    let (cpu, started) = (sampler.cpu_seconds(), Instant::now());
     let last = env.wait_for_rows(config, running, records).await?;
     let seconds = started.elapsed().as_secs_f64();
-    let usage = watch.usage();
+    let usage = sampler.usage();
     let cost = Cost {
         rows: last - first,
         seconds,

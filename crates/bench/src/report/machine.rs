@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use testkit::servers::jvm;
 use testkit::workspace;
 
-const POM: &str = include_str!("../../testkit/servers/pom.xml");
-const PEERS: &str = include_str!("../peers/jvm/pom.xml");
+const POM: &str = include_str!("../../../testkit/servers/pom.xml");
+const PEERS: &str = include_str!("../../peers/jvm/pom.xml");
 /// Display names of the versions in the pom.
 const JVM_PEERS: [(&str, &str); 6] = [
     ("spark", "spark.version"),
@@ -20,8 +20,8 @@ const JVM_PEERS: [(&str, &str); 6] = [
     ("camel-kafka-connector", "camel.connector.version"),
     ("camel-cassandraql", "camel.version"),
 ];
-const GO_PEERS: &str = include_str!("../peers/benthos/go.mod");
-const PYTHON_PEERS: &str = include_str!("../peers/python/requirements.txt");
+const GO_PEERS: &str = include_str!("../../peers/benthos/go.mod");
+const PYTHON_PEERS: &str = include_str!("../../peers/python/requirements.txt");
 /// The crates whose versions matter.
 const CRATES: [&str; 5] = [
     "rdkafka",

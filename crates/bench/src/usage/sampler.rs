@@ -28,7 +28,7 @@ pub struct Usage {
 
 /// The samples so far.
 #[derive(Debug, Default)]
-struct Seen {
+struct Samples {
     /// CPU seconds of each root with its children since the start. An ended process keeps its last value.
     cpu: BTreeMap<u32, f64>,
     memory: Vec<(f64, f64)>,
@@ -39,7 +39,7 @@ pub struct UsageSampler {
     roots: Vec<u32>,
     before: BTreeMap<u32, f64>,
     started: Instant,
-    seen: Arc<Mutex<Seen>>,
+    samples: Arc<Mutex<Samples>>,
     task: Option<JoinHandle<()>>,
 }
 
@@ -51,37 +51,38 @@ impl UsageSampler {
             .iter()
             .map(|root| (*root, now.cpu_seconds(*root).unwrap_or(0.0)))
             .collect();
-        let mut watch = Self {
+        let mut sampler = Self {
             roots,
             before,
             started: Instant::now(),
-            seen: Arc::default(),
+            samples: Arc::default(),
             task: None,
         };
-        let sampler = watch.sampler();
-        watch.task = Some(tokio::spawn(async move {
+        let sample = sampler.sample_once();
+        sampler.task = Some(tokio::spawn(async move {
             loop {
-                sampler();
+                sample();
                 tokio::time::sleep(INTERVAL).await;
             }
         }));
-        watch
+        sampler
     }
 
     /// Returns a function that takes one sample.
-    fn sampler(&self) -> impl Fn() + Send + 'static {
+    fn sample_once(&self) -> impl Fn() + Send + 'static {
         let (roots, before, started) = (self.roots.clone(), self.before.clone(), self.started);
-        let seen = Arc::clone(&self.seen);
+        let samples = Arc::clone(&self.samples);
         move || {
             let now = Snapshot::take();
             let held: f64 = roots.iter().map(|root| resident_mib(&now.tree(*root))).sum();
-            let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut samples = samples.lock().unwrap_or_else(PoisonError::into_inner);
             for (root, before) in &before {
-                seen.cpu
+                samples
+                    .cpu
                     .extend(now.cpu_seconds(*root).map(|cpu| (*root, cpu - before)));
             }
             if held > 0.0 {
-                seen.memory.push((started.elapsed().as_secs_f64(), held));
+                samples.memory.push((started.elapsed().as_secs_f64(), held));
             }
         }
     }
@@ -93,13 +94,13 @@ impl UsageSampler {
 
     /// The usage so far; of ended processes, the last sample.
     pub fn usage(&self) -> Usage {
-        self.sampler()();
-        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        self.sample_once()();
+        let samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
         Usage {
-            cpu_seconds: seen.cpu.values().sum(),
-            each: seen.cpu.clone(),
-            peak_mib: seen.memory.iter().map(|(_, held)| *held).fold(0.0, f64::max),
-            memory: seen.memory.clone(),
+            cpu_seconds: samples.cpu.values().sum(),
+            each: samples.cpu.clone(),
+            peak_mib: samples.memory.iter().map(|(_, held)| *held).fold(0.0, f64::max),
+            memory: samples.memory.clone(),
         }
     }
 }
@@ -114,9 +115,9 @@ impl Drop for UsageSampler {
 
 /// Reduces the samples to at most `most`. Each is the maximum of its interval, so that no peak is lost.
 pub fn downsample(memory: &[(f64, f64)], most: usize) -> Vec<(f64, f64)> {
-    let stretch = memory.len().div_ceil(most.max(1)).max(1);
+    let interval = memory.len().div_ceil(most.max(1)).max(1);
     memory
-        .chunks(stretch)
+        .chunks(interval)
         .filter_map(|samples| {
             samples
                 .iter()
@@ -135,13 +136,13 @@ mod tests {
     async fn cpu_of_grandchildren_is_counted() {
         let script = "sh -c 'i=0; while [ $i -lt 3000000 ]; do i=$((i+1)); done; sleep 60'; sleep 60";
         let child = Program::new("sh").args(["-c", script]).spawn().unwrap();
-        let watch = UsageSampler::start(vec![child.pid()]);
+        let sampler = UsageSampler::start(vec![child.pid()]);
         let until = Instant::now() + Duration::from_secs(30);
-        while watch.cpu_seconds() < 0.05 || watch.usage().memory.is_empty() {
-            assert!(Instant::now() < until, "{:?}", watch.usage());
+        while sampler.cpu_seconds() < 0.05 || sampler.usage().memory.is_empty() {
+            assert!(Instant::now() < until, "{:?}", sampler.usage());
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        let usage = watch.usage();
+        let usage = sampler.usage();
         assert!(usage.peak_mib > 0.1);
         assert!(usage.each[&child.pid()] >= 0.05, "{usage:?}");
     }

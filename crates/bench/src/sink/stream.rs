@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-use super::env::{BenchEnv, outgoing};
-use super::figures::median;
-use super::histogram::{histogram, millis, record};
-use super::report::LatencyPoint;
-use super::sink::SinkConfig;
+use crate::env::{BenchEnv, outgoing};
 use crate::error::BenchError;
+use crate::report::LatencyPoint;
+use crate::report::figures::median;
+use crate::sink::SinkConfig;
+use crate::usage::histogram::{histogram, millis, record};
 use testkit::cassandra_client::CassandraClient;
 use testkit::kafka_client::{KafkaClientError, ProducerRecord};
 use testkit::people::people;

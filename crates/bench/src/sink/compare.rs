@@ -3,16 +3,16 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::baseline::sweep::{self, run_baseline, sweep};
-use super::drain::{Backlog, Backlogs, Drain, DrainRounds, baseline_line, summary};
-use super::env::BenchEnv;
-use super::figures::{Figure, Goal};
-use super::report::{DrainLine, LatencyPoint, MemoryLine, reason};
-use super::sink::{RunningSink, Sink, SinkConfig, Streamer};
-use super::spread::order;
-use super::stream::{Stream, latencies};
-use super::warmup::Warmup;
+use crate::baseline::sweep::{self, run_baseline, sweep};
+use crate::env::BenchEnv;
 use crate::error::BenchError;
+use crate::report::figures::{Figure, Goal};
+use crate::report::spread::order;
+use crate::report::{DrainLine, LatencyPoint, MemoryLine, reason};
+use crate::sink::drain::{Backlog, Backlogs, Drain, DrainRounds, baseline_line, summary};
+use crate::sink::stream::{Stream, latencies};
+use crate::sink::{RunningSink, Sink, SinkConfig, Streamer};
+use crate::usage::warmup::Warmup;
 
 /// Records a second.
 const RATES: [u64; 7] = [100, 500, 2_000, 5_000, 10_000, 20_000, 40_000];
@@ -54,13 +54,13 @@ struct MeasuredSink<'a> {
     backlog: Backlog,
     drains: DrainRounds,
     /// Why the sink was excluded.
-    out: Option<String>,
+    excluded: Option<String>,
 }
 
 impl MeasuredSink<'_> {
     /// Drains the backlog once. Returns none if the sink is excluded, and excludes it if it fails.
     async fn drain(&mut self, env: &mut BenchEnv, what: &str) -> Option<Drain> {
-        if self.out.is_some() {
+        if self.excluded.is_some() {
             return None;
         }
         match self.backlog.drain(env, self.sink).await {
@@ -71,7 +71,7 @@ impl MeasuredSink<'_> {
             Err(error) => {
                 println!("{} is not measured: {error}", self.sink.name());
                 self.drains = DrainRounds::default();
-                self.out = Some(reason(&error));
+                self.excluded = Some(reason(&error));
                 None
             }
         }
@@ -94,8 +94,8 @@ impl SinkComparison {
     /// # Errors
     /// When the streamer, the baseline or a server fails.
     pub async fn run(&self, env: &mut BenchEnv, peers: &[Box<dyn Sink>]) -> Result<SinkResults, BenchError> {
-        let ours = Streamer::default();
-        let mut sinks: Vec<&dyn Sink> = vec![&ours];
+        let streamer = Streamer::default();
+        let mut sinks: Vec<&dyn Sink> = vec![&streamer];
         sinks.extend(peers.iter().map(|peer| &**peer));
         let mut measured = self.drains(env, &sinks).await?;
         for sink in sinks {
@@ -119,19 +119,19 @@ impl SinkComparison {
                 sink: *sink,
                 backlog: backlogs.of(env, PARTITIONS, records).await?,
                 drains: DrainRounds::default(),
-                out: None,
+                excluded: None,
             });
         }
-        for one in &mut measured {
-            one.warm(env).await;
+        for sink in &mut measured {
+            sink.warm(env).await;
         }
         let best = sweep(env, (self.records / 5).max(10_000)).await?;
         let mut baselines = Vec::new();
         for round in 0..self.rounds {
             for place in order(round, measured.len() + 1) {
-                if let Some(one) = measured.get_mut(place) {
-                    let drain = one.drain(env, &format!("round {}", round + 1)).await;
-                    one.drains.0.extend(drain);
+                if let Some(sink) = measured.get_mut(place) {
+                    let drain = sink.drain(env, &format!("round {}", round + 1)).await;
+                    sink.drains.0.extend(drain);
                 } else {
                     let cost = run_baseline(env, &best, self.records).await?;
                     println!("baseline, round {}: {}", round + 1, sweep::summary(&cost));
@@ -141,15 +141,17 @@ impl SinkComparison {
         }
         backlogs.delete(env).await?;
         // Without the streamer there is nothing to compare.
-        if let Some(reason) = measured.first().and_then(|ours| ours.out.clone()) {
+        if let Some(reason) = measured.first().and_then(|streamer| streamer.excluded.clone()) {
             return Err(BenchError::Incomplete(reason));
         }
-        let mut seen = SinkResults::default();
-        seen.drains.extend(baseline_line("driver baseline", &baselines));
-        for one in measured {
-            seen.add(one);
+        let mut results = SinkResults::default();
+        results
+            .drains
+            .extend(baseline_line("driver baseline", &baselines));
+        for sink in measured {
+            results.add(sink);
         }
-        Ok(seen)
+        Ok(results)
     }
 
     /// Measures increasing rates until the sink does not keep up.
@@ -246,13 +248,14 @@ async fn started(
 }
 
 impl SinkResults {
-    fn add(&mut self, one: MeasuredSink<'_>) {
-        let name = one.sink.name().to_owned();
-        self.drains.extend(one.drains.line(&name, one.backlog.records));
+    fn add(&mut self, sink: MeasuredSink<'_>) {
+        let name = sink.sink.name().to_owned();
+        self.drains.extend(sink.drains.line(&name, sink.backlog.records));
         self.memory
-            .extend(one.drains.memory(&format!("{name}, draining")));
-        self.absent.extend(one.out.map(|reason| (name.clone(), reason)));
-        self.rounds.push(one.drains);
+            .extend(sink.drains.memory(&format!("{name}, draining")));
+        self.absent
+            .extend(sink.excluded.map(|reason| (name.clone(), reason)));
+        self.rounds.push(sink.drains);
         self.names.push(name);
     }
 
