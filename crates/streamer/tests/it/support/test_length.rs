@@ -2,5 +2,5 @@
 
 /// Returns whether `AFFLUENT_TEST_FULL` is set.
 pub(crate) fn is_full() -> bool {
-    std::env::var_os("AFFLUENT_TEST_FULL").is_some()
+    testkit::workspace::is_full_test_run()
 }
