@@ -58,9 +58,9 @@ impl TopicSpec {
     ) -> Self {
         let spec = Self::replicated(name, partitions, replication, min_insync_replicas);
         // The brokers' clock is the only one that sets timestamps.
-        spec.with("message.timestamp.type", "LogAppendTime")
-            .with("cleanup.policy", "delete")
-            .with("retention.ms", retention.as_millis())
+        spec.with("message.timestamp.type", &"LogAppendTime")
+            .with("cleanup.policy", &"delete")
+            .with("retention.ms", &retention.as_millis())
     }
 
     /// The topic of the dead letters: kept for ever, with room for the largest record and the headers of its reason.
@@ -72,9 +72,9 @@ impl TopicSpec {
         min_insync_replicas: Option<i32>,
     ) -> Self {
         let spec = Self::replicated(name, partitions, replication, min_insync_replicas);
-        spec.with("retention.ms", -1).with(
+        spec.with("retention.ms", &-1).with(
             "max.message.bytes",
-            DEFAULT_MAX_MESSAGE_BYTES + DEAD_LETTER_OVERHEAD_BYTES,
+            &(DEFAULT_MAX_MESSAGE_BYTES + DEAD_LETTER_OVERHEAD_BYTES),
         )
     }
 
@@ -87,11 +87,11 @@ impl TopicSpec {
             config: Vec::new(),
         };
         // A lagging replica must not become leader and lose acknowledged records.
-        spec.with("min.insync.replicas", min_insync)
-            .with("unclean.leader.election.enable", false)
+        spec.with("min.insync.replicas", &min_insync)
+            .with("unclean.leader.election.enable", &false)
     }
 
-    fn with(mut self, name: &'static str, value: impl ToString) -> Self {
+    fn with(mut self, name: &'static str, value: &dyn std::fmt::Display) -> Self {
         self.config.push((name, value.to_string()));
         self
     }

@@ -1,7 +1,5 @@
 //! The server pool on a real Kafka: shared and exclusive leases, and repair between two of them.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
 use std::sync::Arc;
 use std::time::Duration;
 
