@@ -78,7 +78,7 @@ impl AdmissionPermit {
         self.bytes.acquire(more)
     }
 
-    /// Acquires that many more records, and [`RECORD_COST`] bytes for each.
+    /// Acquires that many more records, and `RECORD_COST` bytes for each.
     ///
     /// # Errors
     /// [`Overloaded`]; the permit keeps what it holds.
