@@ -1,24 +1,17 @@
-//! Benchmarks of the services, compared with baselines and peers in one run on one machine.
+//! Benchmarks of the services: throughput, latency, CPU time and memory, compared with baseline loops and with peers.
 //!
-//! Figures of two runs are not comparable; ratios within one run are.
+//! Absolute figures of two runs do not compare. Ratios within one run do.
 
 pub mod cli;
+pub mod suites;
 
-pub mod chain;
-pub mod growth;
-pub mod ingester;
-pub mod publisher;
-pub mod quick;
-pub mod streamer;
-
-pub mod baseline;
-pub mod peers;
-pub mod sink;
-
-pub mod cleanup;
 pub mod env;
-pub mod usage;
+pub mod load;
+pub mod peers;
+pub mod sinks;
 
-pub mod draw;
-pub mod error;
+pub mod compare;
+pub mod measure;
+
+pub mod plot;
 pub mod report;

@@ -1,4 +1,4 @@
-//! Entry point of the `bench` binary; see `bench --help`.
+//! The `bench` binary; see `bench --help`.
 
 use std::process::ExitCode;
 

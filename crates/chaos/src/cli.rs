@@ -1,4 +1,4 @@
-//! The command line of the `chaos` binary, which `scripts/chaos` calls.
+//! The command line of the `chaos` binary, which `scripts/chaos` runs.
 
 use std::error::Error;
 use std::hash::{BuildHasher as _, RandomState};
@@ -7,66 +7,65 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use testkit::error::chain;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::campaign::commit;
-use crate::prove::Proof;
-use crate::report::{LeftOut, Report};
-use crate::{Campaign, Pick, scenario};
-use testkit::error::chain;
+use crate::campaign::{Campaign, MutationResult, Selection, commit};
+use crate::report::{Report, Skipped};
+use crate::scenario::catalog;
 
-/// Faults against the whole chain, judged by an oracle that is never faulted itself.
+/// Injects faults into the whole pipeline and checks its delivery guarantees.
 #[derive(Debug, Parser)]
 #[command(name = "chaos", version, args_conflicts_with_subcommands = true)]
 pub struct Cli {
     #[command(subcommand)]
-    tool: Option<Tool>,
-    /// This scenario; may be given again, and `all` is every one
+    command: Option<Command>,
+    /// Play this scenario; repeatable, `all` plays every one
     #[arg(long, value_name = "NAME")]
     scenario: Vec<String>,
-    /// So many rounds by chance (1, unless a scenario is named)
+    /// Number of random rounds (1, unless a scenario is named)
     #[arg(long, value_name = "N")]
     rounds: Option<u64>,
-    /// Rounds by chance are on three servers of each kind
+    /// Play random rounds on three servers of each kind
     #[arg(long)]
     cluster: bool,
-    /// Where chance begins; printed, and drawn unless given
+    /// Seed of traffic and random rounds; printed, and random by default
     #[arg(long, value_name = "S")]
     seed: Option<u64>,
-    /// No round begins after so many seconds
+    /// Start no round after this many seconds
     #[arg(long, value_name = "SECONDS")]
     budget: Option<u64>,
-    /// Where report.json, report.html and the logs of failed rounds go (target/chaos-report)
+    /// Folder for report.json, wall.svg and the logs of failed rounds (target/chaos-report)
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// List the scenarios
     #[arg(long)]
     list: bool,
-    /// Play services with one deliberate bug each until it is caught; fails when one is not
+    /// Test that each mutation of the services is detected; fails if one is not
     #[arg(long)]
-    prove: bool,
-    /// Prove this bug only; may be given again
-    #[arg(long, value_name = "NAME", requires = "prove")]
-    bug: Vec<String>,
-    /// Where services built with the feature `failpoint` lie
+    mutations: bool,
+    /// Test only this mutation; repeatable
+    #[arg(long, value_name = "NAME", requires = "mutations")]
+    mutation: Vec<String>,
+    /// Folder of services built with the feature `failpoint`
     #[arg(long, value_name = "DIR", hide = true)]
     failpoints: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
-enum Tool {
-    /// One report of several
+enum Command {
+    /// Merge reports
     Merge {
-        /// Their report.json
+        /// Paths of report.json files
         #[arg(required = true)]
         reports: Vec<PathBuf>,
-        /// Where the merged one goes
+        /// Folder for the merged report
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
     },
 }
 
-/// Runs one command to its end.
+/// Runs the command.
 pub async fn run(cli: Cli) -> ExitCode {
     cli.run().await.unwrap_or_else(|error| {
         eprintln!("error: {}", chain(error.as_ref()));
@@ -76,37 +75,34 @@ pub async fn run(cli: Cli) -> ExitCode {
 
 impl Cli {
     async fn run(self) -> Result<ExitCode, Box<dyn Error>> {
-        if let Some(Tool::Merge { reports, out }) = &self.tool {
-            let read: Result<Vec<_>, _> = reports.iter().map(|path| Report::read(path)).collect();
-            let merged = Report::merged(read?);
+        if let Some(Command::Merge { reports, out }) = &self.command {
+            let reports: Result<Vec<_>, _> = reports.iter().map(|path| Report::read(path)).collect();
+            let merged = Report::merge(reports?);
             merged.write(out)?;
-            return end(&merged, merged.rounds.first().map_or(0, |round| round.seed));
+            return finish(&merged, merged.rounds.first().map_or(0, |round| round.seed));
         }
         if self.list {
-            for scenario in scenario::all() {
+            for scenario in catalog::all() {
                 println!("{}", scenario.name);
-                let clocks = scenario.clocks.iter();
-                clocks.for_each(|(who, seconds)| println!("    {}", scenario::clock(*who, *seconds)));
-                scenario.plan.iter().for_each(|planned| println!("    {planned}"));
+                scenario.describe().iter().for_each(|line| println!("    {line}"));
             }
             return Ok(ExitCode::SUCCESS);
         }
-        let seed = self
-            .seed
-            .unwrap_or_else(|| RandomState::new().hash_one("chaos") >> 32);
+        let random_seed = || RandomState::new().hash_one("chaos") >> 32;
+        let seed = self.seed.unwrap_or_else(random_seed);
         eprintln!("seed {seed}");
         let campaign = Campaign {
             seed,
             budget: self.budget.map(Duration::from_secs),
             out: match &self.out {
                 Some(out) => out.clone(),
-                None => Campaign::folder()?,
+                None => Campaign::default_folder()?,
             },
             failpoints: self.failpoints.clone(),
             commit: commit(),
         };
         let mut terminate = signal(SignalKind::terminate())?;
-        // Whatever ends it, what it has started and mounted is dropped first.
+        // A signal drops the campaign, which stops its processes and unmounts its disks.
         tokio::select! {
             outcome = self.play(&campaign) => outcome,
             _ = tokio::signal::ctrl_c() => Ok(interrupted()),
@@ -116,35 +112,33 @@ impl Cli {
 
     async fn play(&self, campaign: &Campaign) -> Result<ExitCode, Box<dyn Error>> {
         let seed = campaign.seed;
-        if self.prove {
-            let proofs = campaign.prove(&self.bug).await?;
-            println!(
-                "{}",
-                serde_json::to_string(&serde_json::json!({"seed": seed, "bugs": proofs}))?
-            );
-            return Ok(code(!proofs.is_empty() && proofs.iter().all(Proof::holds)));
+        if self.mutations {
+            let results = campaign.test_mutations(&self.mutation).await?;
+            println!("{}", serde_json::json!({"seed": seed, "mutations": results}));
+            let detected = results.iter().all(MutationResult::is_detected);
+            return Ok(exit_code(!results.is_empty() && detected));
         }
-        let (pick, left_out) = self.pick(campaign);
-        let orders = campaign.orders(&pick)?;
-        end(&campaign.run(&orders, left_out).await?, seed)
+        let (selection, skipped) = self.select(campaign);
+        let specs = campaign.plan(&selection)?;
+        finish(&campaign.run_without(&specs, skipped).await?, seed)
     }
 
-    /// Of all scenarios those that this machine can play; one that is named and can't be is an error.
-    fn pick(&self, campaign: &Campaign) -> (Pick, Vec<LeftOut>) {
-        let (scenarios, left_out) = if self.scenario.iter().any(|name| name == "all") {
-            campaign.everything()
+    /// `all` skips what this machine cannot play; a scenario selected by its name must be playable.
+    fn select(&self, campaign: &Campaign) -> (Selection, Vec<Skipped>) {
+        let (scenarios, skipped) = if self.scenario.iter().any(|name| name == "all") {
+            campaign.playable()
         } else {
             (self.scenario.clone(), Vec::new())
         };
-        for left in &left_out {
-            eprintln!("left out: {}", left.reason);
+        for scenario in &skipped {
+            eprintln!("skipped: {}", scenario.reason);
         }
-        let pick = Pick {
+        let selection = Selection {
             scenarios,
             random: self.rounds.unwrap_or(u64::from(self.scenario.is_empty())),
             cluster: self.cluster,
         };
-        (pick, left_out)
+        (selection, skipped)
     }
 }
 
@@ -153,14 +147,14 @@ fn interrupted() -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// The last line, and the exit code.
-fn end(report: &Report, seed: u64) -> Result<ExitCode, Box<dyn Error>> {
+/// Prints the summary, and returns the exit code.
+fn finish(report: &Report, seed: u64) -> Result<ExitCode, Box<dyn Error>> {
     let summary = report.summary(seed);
     println!("{}", serde_json::to_string(&summary)?);
-    Ok(code(summary.is_green()))
+    Ok(exit_code(summary.passed()))
 }
 
-fn code(success: bool) -> ExitCode {
+fn exit_code(success: bool) -> ExitCode {
     if success {
         ExitCode::SUCCESS
     } else {

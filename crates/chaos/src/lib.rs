@@ -1,37 +1,41 @@
-//! The fault campaign: whatever is killed, cut or broken, what was acknowledged is in the table exactly once, or in the
-//! dead-letter topic.
+//! Fault campaign: injects faults into the whole pipeline and checks its delivery guarantees.
 //!
-//! A round goes through these modules from top to bottom. A `venue` (servers behind proxies) is warm; a `crew` of
-//! services starts on a fresh topic, keyspace and group; a `workload` posts users minted for the round and notes an
-//! obligation only where an acknowledgement came; a `schedule`, made from a seed or named by a `scenario`, disturbs
-//! them through `inject`, while `watch` looks at everything. Then all is left alone to settle, the servers are read,
-//! and the [`laws`], a pure core, turn the [`evidence`] into violations. `report` and `page` tell of it.
+//! A round runs a [`scenario`] against a warm [`cluster`] of servers behind proxies. It starts the [`services`] on a new
+//! topic, keyspace and consumer group. The [`workload`] posts users and records what the publisher acknowledged, while
+//! [`faults`] are injected and [`observe`] samples health and checkpoints. After the last fault, the collected
+//! [`evidence`] is checked by the [`invariants`], a pure core, and the violations go into the [`report`].
 //!
-//! Nothing here is ever faulted itself: the oracle reads Kafka through the listener between brokers, and Cassandra
-//! past the proxy. It judges with the model crate and its own words, and shares no code with the services it judges.
+//! The oracle is never disturbed: it reads Kafka through the internal listener and Cassandra without the proxy. It shares
+//! the model crate with the services, and no other code.
+#![allow(
+    rustdoc::private_intra_doc_links,
+    reason = "the map above names private modules"
+)]
 
-pub mod campaign;
-pub mod chronicle;
+mod scenario;
+
+mod cluster;
+mod service_id;
+mod services;
+mod workload;
+
+mod faults;
+mod observe;
+
+mod evidence;
+mod invariants;
+
+mod report;
+
+mod campaign;
 pub mod cli;
-pub mod clock;
-pub mod crew;
-pub mod disk;
-pub mod dump;
-pub mod evidence;
-pub mod fault;
-pub mod inject;
-pub mod laws;
-pub mod moment;
-pub mod page;
-pub mod pause;
-pub mod prove;
-pub mod report;
-pub mod round;
-pub mod scenario;
-pub mod schedule;
-pub mod venue;
-pub mod watch;
-pub mod workload;
+mod error;
 
-pub use campaign::{Campaign, CampaignError, Pick};
-pub use round::RoundError;
+pub use campaign::{Campaign, CampaignError, Selection, commit};
+
+/// The names that only builds with the feature `failpoint` know: mutations, crash points and environment variables.
+#[must_use]
+pub fn failpoint_names() -> Vec<&'static str> {
+    let mutations = campaign::MUTATIONS.iter().map(|mutation| mutation.name);
+    mutations.chain(services::failpoint::names()).collect()
+}

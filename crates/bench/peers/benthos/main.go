@@ -1,4 +1,4 @@
-// Benthos with the components that the bench uses and no others: an HTTP input, a Kafka output, pure processors.
+// Benthos with only the components that the bench uses: HTTP, Kafka, Cassandra, pure processors.
 package main
 
 import (

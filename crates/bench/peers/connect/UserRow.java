@@ -8,8 +8,8 @@ import org.apache.kafka.connect.connector.ConnectRecord;
 import org.apache.kafka.connect.transforms.Transformation;
 
 /**
- * JSON without a schema, as Connect's converter reads it, to the values of the prepared statement, in its order. Camel binds
- * a list as it is; a text it would not make an uuid or a timestamp.
+ * Converts JSON without a schema, as Connect's converter reads it, to the values of the prepared statement. Camel binds a list
+ * unchanged; it converts no text to a uuid or a timestamp.
  */
 public final class UserRow<R extends ConnectRecord<R>> implements Transformation<R> {
     private static final String[] TEXTS = {

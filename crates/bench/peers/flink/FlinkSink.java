@@ -18,7 +18,7 @@ import org.apache.flink.streaming.connectors.cassandra.ClusterBuilder;
 import org.apache.flink.util.Collector;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 
-/** Kafka to Cassandra with Flink's own connectors, in one JVM: a KafkaSource, JSON to a tuple, the CassandraSink. */
+/** Kafka to Cassandra with Flink's own connectors, in one JVM: a KafkaSource, JSON to a tuple, a CassandraSink. */
 public final class FlinkSink {
     /** A user in the order of the statement's columns. */
     public static final class User
@@ -34,7 +34,7 @@ public final class FlinkSink {
         flink.setParallelism(setting("PARALLELISM", 2));
         flink.enableCheckpointing(setting("CHECKPOINT_MS", 10_000));
         flink.getCheckpointConfig().setCheckpointStorage("file://" + System.getenv("CHECKPOINT"));
-        // Nothing holds on to a record after it has been passed on.
+        // No operator keeps a record after forwarding it.
         flink.getConfig().enableObjectReuse();
         KafkaSource<User> source =
             KafkaSource.<User>builder()
@@ -59,7 +59,7 @@ public final class FlinkSink {
         return value == null ? otherwise : Integer.parseInt(value);
     }
 
-    /** JSON to a tuple; when it was accepted is Kafka's timestamp. */
+    /** JSON to a tuple; ingested_at is Kafka's timestamp. */
     static final class Records implements KafkaRecordDeserializationSchema<User> {
         private static final ObjectMapper JSON = new ObjectMapper();
 
@@ -89,7 +89,7 @@ public final class FlinkSink {
         }
     }
 
-    /** The cluster, by one of its nodes. */
+    /** Connects to the cluster through one of its nodes. */
     static final class Nodes extends ClusterBuilder {
         private final String node;
 

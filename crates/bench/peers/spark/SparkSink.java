@@ -5,15 +5,14 @@ import org.apache.spark.sql.Column;
 import org.apache.spark.sql.Dataset;
 import org.apache.spark.sql.Row;
 import org.apache.spark.sql.SparkSession;
-import org.apache.spark.sql.streaming.DataStreamWriter;
 import org.apache.spark.sql.streaming.Trigger;
 import org.apache.spark.sql.types.DataTypes;
 import org.apache.spark.sql.types.StructType;
 
 /**
- * The original pipeline's streaming job: Kafka from the earliest offset, the JSON by a schema of its own, Cassandra
- * through the connector's streaming sink, a checkpoint folder. Spark's own settings come as system properties, the place
- * of work in the environment. It runs until it is told to end.
+ * The original pipeline's streaming job: Kafka from the earliest offset, JSON by its own schema, Cassandra through the
+ * connector's streaming sink, a checkpoint folder. System properties configure Spark, environment variables the job. It runs
+ * until it is stopped.
  */
 public final class SparkSink {
     private static final String[] TEXTS = {
@@ -24,30 +23,23 @@ public final class SparkSink {
         SparkSession spark = SparkSession.builder().appName("SparkDataStreaming").getOrCreate();
         spark.sparkContext().setLogLevel("WARN");
         Dataset<Row> users = users(topic(spark));
-        String sink = System.getenv().getOrDefault("SINK", "streaming");
-        DataStreamWriter<Row> writer =
-            "batch".equals(sink)
-                ? users.writeStream().foreachBatch((batch, number) -> { toCassandra(batch); })
-                : users.writeStream()
-                    .format("org.apache.spark.sql.cassandra")
-                    .option("keyspace", System.getenv("KEYSPACE"))
-                    .option("table", System.getenv("TABLE"));
-        writer
+        users.writeStream()
+            .format("org.apache.spark.sql.cassandra")
+            .option("keyspace", System.getenv("KEYSPACE"))
+            .option("table", System.getenv("TABLE"))
             .option("checkpointLocation", System.getenv("CHECKPOINT"))
-            .trigger(Trigger.ProcessingTime(System.getenv().getOrDefault("TRIGGER", "0 seconds")))
+            .trigger(Trigger.ProcessingTime("0 seconds"))
             .start()
             .awaitTermination();
     }
 
     private static Dataset<Row> topic(SparkSession spark) {
-        var reader =
-            spark.readStream()
-                .format("kafka")
-                .option("kafka.bootstrap.servers", System.getenv("BROKERS"))
-                .option("subscribe", System.getenv("TOPIC"))
-                .option("startingOffsets", "earliest");
-        String most = System.getenv("MAX_OFFSETS_PER_TRIGGER");
-        return (most == null ? reader : reader.option("maxOffsetsPerTrigger", most)).load();
+        return spark.readStream()
+            .format("kafka")
+            .option("kafka.bootstrap.servers", System.getenv("BROKERS"))
+            .option("subscribe", System.getenv("TOPIC"))
+            .option("startingOffsets", "earliest")
+            .load();
     }
 
     private static Dataset<Row> users(Dataset<Row> topic) {
@@ -63,15 +55,5 @@ public final class SparkSink {
         return schema
             .add("registered_date", DataTypes.TimestampType, true)
             .add("dob", DataTypes.TimestampType, false);
-    }
-
-    private static void toCassandra(Dataset<Row> batch) {
-        batch
-            .write()
-            .format("org.apache.spark.sql.cassandra")
-            .option("keyspace", System.getenv("KEYSPACE"))
-            .option("table", System.getenv("TABLE"))
-            .mode("append")
-            .save();
     }
 }

@@ -1,30 +1,37 @@
-//! Benthos from Kafka to Cassandra: the same program as the publisher's peer, with its own configuration.
+//! Benthos from Kafka to Cassandra, with the configuration in `peers/benthos/cassandra.yaml`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use super::PeerError;
-use crate::publisher::benthos::build;
-use crate::sink::{RunningSink, Sink, SinkConfig, SinkError};
+use anyhow::Result;
 use testkit::process::Program;
 use testkit::workspace;
 
-/// Records of a partition in one unlogged batch: the fastest of those tried.
+use crate::env::child;
+use crate::sinks::Sink;
+use crate::sinks::running::RunningSink;
+use crate::sinks::target::Target;
+
+/// Records of a partition in an unlogged batch.
 const BATCH: u32 = 32;
 /// Batches in flight.
 const IN_FLIGHT: u32 = 64;
-/// Records of a partition in flight before the oldest is acknowledged.
+/// Records of a partition that may be in flight before the oldest is acknowledged.
 const CHECKPOINT_LIMIT: u32 = 4_096;
+/// Benthos has hundreds of dependencies.
+const BUILD_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 
-/// An installed Benthos.
+/// The installed program.
 #[derive(Debug, Clone)]
-pub(super) struct BenthosSink {
+pub struct Benthos {
     program: PathBuf,
     config: PathBuf,
 }
 
-impl BenthosSink {
-    pub(super) async fn install() -> Result<Self, PeerError> {
-        let source = workspace::root()?.join("crates/bench/peers/benthos");
+impl Benthos {
+    /// Builds it unless it is built.
+    pub async fn install() -> Result<Self> {
+        let source = source_folder()?;
         let folder = workspace::target_dir()?.join("peers");
         Ok(Self {
             program: build(&source, &folder).await?,
@@ -33,30 +40,41 @@ impl BenthosSink {
     }
 }
 
-impl Sink for BenthosSink {
-    fn name(&self) -> &'static str {
+impl Sink for Benthos {
+    fn name(&self) -> &str {
         "Benthos"
     }
 
     fn describe(&self) -> String {
-        format!("batches of {BATCH}, {IN_FLIGHT} in flight, {CHECKPOINT_LIMIT} records open a partition")
+        format!("batches of {BATCH}, {IN_FLIGHT} in flight, checkpoint limit {CHECKPOINT_LIMIT}")
     }
 
-    fn start(&self, config: &SinkConfig) -> Result<RunningSink, SinkError> {
-        let child = Program::new(&self.program)
-            .arg("-c")
-            .arg(&self.config)
-            .env("BROKERS", &config.brokers)
-            .env("TOPIC", &config.topic)
-            .env("GROUP", &config.group)
-            .env("CASSANDRA", config.cassandra.to_string())
-            .env("KEYSPACE", &config.keyspace)
-            .env("TABLE", &config.table)
+    fn start(&self, target: &Target) -> Result<RunningSink> {
+        let program = Program::new(&self.program).arg("-c").arg(&self.config);
+        let child = target
+            .to_environment(program)
             .env("BATCH", BATCH.to_string())
             .env("IN_FLIGHT", IN_FLIGHT.to_string())
             .env("CHECKPOINT_LIMIT", CHECKPOINT_LIMIT.to_string())
-            .log_to(config.folder.join("benthos.log"))
+            .log_to(target.folder.join("benthos.log"))
             .spawn()?;
         Ok(RunningSink::new(vec![child]))
     }
+}
+
+/// The folder of the Go module and its configurations.
+pub fn source_folder() -> Result<PathBuf> {
+    Ok(workspace::root()?.join("crates/bench/peers/benthos"))
+}
+
+/// Builds the Go module into the target folder. `go install` skips the work if it is done.
+pub async fn build(source: &Path, log_folder: &Path) -> Result<PathBuf> {
+    let target = workspace::target_dir()?.join("peers");
+    let go = Program::new("go")
+        .args(["install", "-mod=readonly", "."])
+        .env("GOBIN", &target)
+        .in_folder(source)
+        .log_to(log_folder.join("benthos-build.log"));
+    child::run("build Benthos", go, BUILD_TIMEOUT).await?;
+    Ok(target.join("benthos"))
 }

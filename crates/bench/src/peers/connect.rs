@@ -1,65 +1,102 @@
-//! Kafka Connect, standalone, with Camel's Cassandra sink.
-//!
-//! It uses the JSON converter, a transformation that orders the values for the statement, and a prepared statement.
+//! Kafka Connect, standalone, with Camel's Cassandra sink: the JSON converter, a transformation of ours that orders the
+//! values, and a prepared statement.
 
 use std::fs;
 use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use super::PeerError;
-use super::java::{self, Java};
-use crate::sink::{RunningSink, Sink, SinkConfig, SinkError};
-
+use anyhow::{Context as _, Result};
 use testkit::servers::ports::PortLease;
+
+use super::java::{CONNECT, Java};
+use crate::sinks::Sink;
+use crate::sinks::running::RunningSink;
+use crate::sinks::target::Target;
 
 const SOURCE: &str = include_str!("../../peers/connect/UserRow.java");
 const MAIN: &str = "org.apache.kafka.connect.cli.ConnectStandalone";
 
 /// Camel waits for each row before it sends the next, so more tasks than partitions do not help.
 const TASKS: u32 = 6;
-/// It drains about 175 rows/s, so a larger backlog would take half an hour.
-const MOST_RECORDS: u64 = 5_000;
-/// Camel does not retry by default, so that the first timeout ends a task.
+/// A backlog of the other sinks' size would take it half an hour.
+const MAX_RECORDS: u64 = 5_000;
+/// Camel's default is no retry: the first timeout ends a task.
 const REDELIVERIES: u32 = 10;
 const REDELIVERY_DELAY_MS: u32 = 200;
-/// The same as for Benthos. The driver's default of 2 s is too short for a Cassandra that shares two cores.
+/// As for Benthos. The driver's default, 2 s, is less than a Cassandra on two shared cores may take.
 const REQUEST_TIMEOUT: &str = "10 seconds";
 /// The worker's log line when it continues without one of its tasks.
 const DEAD_TASK: &str = "Task is being killed and will not recover until manually restarted";
 
-/// An installed Kafka Connect.
+/// The installed program.
 #[derive(Debug, Clone)]
-pub struct Connect {
-    java: Java,
-}
+pub struct Connect(Java);
 
 impl Connect {
-    /// Installs Kafka Connect unless it is already installed.
-    ///
-    /// # Errors
-    /// When the download or the compilation fails.
-    pub async fn install() -> Result<Self, PeerError> {
-        let java = Java::install(java::CONNECT, "UserRow", SOURCE).await?;
-        Ok(Self {
-            java: java.with_main(MAIN),
-        })
+    /// Fetches and compiles it unless that is done.
+    pub async fn install() -> Result<Self> {
+        let java = Java::install(CONNECT, "UserRow", SOURCE).await?;
+        Ok(Self(java.with_main(MAIN)))
     }
 }
 
-fn connector(config: &SinkConfig) -> String {
+impl Sink for Connect {
+    fn name(&self) -> &str {
+        "Kafka Connect"
+    }
+
+    fn describe(&self) -> String {
+        format!(
+            "{TASKS} tasks, {REDELIVERIES} redeliveries after {REDELIVERY_DELAY_MS} ms, request timeout {REQUEST_TIMEOUT}, \
+             -Xmx1g, at most {MAX_RECORDS} records"
+        )
+    }
+
+    fn max_records(&self) -> u64 {
+        MAX_RECORDS
+    }
+
+    fn start(&self, target: &Target) -> Result<RunningSink> {
+        let port = PortLease::free(&[Ipv4Addr::LOCALHOST])?;
+        let worker = target.folder.join("connect-worker.properties");
+        let connector = target.folder.join("connect-sink.properties");
+        write(&worker, &worker_properties(target, port.port()))?;
+        write(&connector, &connector_properties(target))?;
+        let options = [
+            "-Xmx1g".to_owned(),
+            "-Dlog4j2.level=WARN".to_owned(),
+            format!("-Ddatastax-java-driver.basic.request.timeout={REQUEST_TIMEOUT}"),
+        ];
+        let child = self
+            .0
+            .program(options)
+            .arg(worker)
+            .arg(connector)
+            .log_to(target.folder.join("connect.log"))
+            .spawn()?;
+        let sink = RunningSink::new(vec![child]);
+        Ok(sink.with_fatal_line(DEAD_TASK).with_resource(port))
+    }
+}
+
+fn connector_properties(target: &Target) -> String {
     let statement = format!(
-        "INSERT INTO {}.{} (id, first_name, last_name, gender, address, post_code, email, username, phone, picture, \
-             dob, registered_date, ingested_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        config.keyspace, config.table
+        "INSERT INTO {} (id, first_name, last_name, gender, address, post_code, email, username, phone, picture, dob, \
+         registered_date, ingested_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        target.full_table()
+    );
+    let url = format!(
+        "cql://{}/{}?cql=RAW({statement})&consistencyLevel=LOCAL_QUORUM",
+        target.cassandra, target.keyspace
     );
     lines(&[
-        ("name", config.group.clone()),
+        ("name", target.group.clone()),
         (
             "connector.class",
             "org.apache.camel.kafkaconnector.CamelSinkConnector".to_owned(),
         ),
         ("tasks.max", TASKS.to_string()),
-        ("topics", config.topic.clone()),
+        ("topics", target.topic.clone()),
         ("transforms", "row".to_owned()),
         ("transforms.row.type", "UserRow".to_owned()),
         ("camel.error.handler.max.redeliveries", REDELIVERIES.to_string()),
@@ -67,72 +104,24 @@ fn connector(config: &SinkConfig) -> String {
             "camel.error.handler.redelivery.delay",
             REDELIVERY_DELAY_MS.to_string(),
         ),
-        (
-            "camel.sink.url",
-            format!(
-                "cql://{}/{}?cql=RAW({statement})&consistencyLevel=LOCAL_QUORUM",
-                config.cassandra, config.keyspace
-            ),
-        ),
+        ("camel.sink.url", url),
     ])
 }
 
-impl Sink for Connect {
-    fn name(&self) -> &'static str {
-        "Kafka Connect"
-    }
-
-    fn describe(&self) -> String {
-        format!(
-            "{TASKS} tasks, {REDELIVERIES} redeliveries after {REDELIVERY_DELAY_MS} ms, request timeout {REQUEST_TIMEOUT}, -Xmx1g, \
-             at most {MOST_RECORDS} records"
-        )
-    }
-
-    fn most_records(&self) -> u64 {
-        MOST_RECORDS
-    }
-
-    fn start(&self, config: &SinkConfig) -> Result<RunningSink, SinkError> {
-        let port = PortLease::free(&[Ipv4Addr::LOCALHOST])
-            .map_err(|error| SinkError::Absent(format!("no port for Kafka Connect: {error}")))?;
-        let (worker_file, sink_file) = (
-            config.folder.join("connect-worker.properties"),
-            config.folder.join("connect-sink.properties"),
-        );
-        write(&worker_file, &worker(config, port.port()))?;
-        write(&sink_file, &connector(config))?;
-        let log = config.folder.join("connect.log");
-        let options = [
-            "-Xmx1g".to_owned(),
-            "-Dlog4j2.level=WARN".to_owned(),
-            format!("-Ddatastax-java-driver.basic.request.timeout={REQUEST_TIMEOUT}"),
-        ];
-        let child = self
-            .java
-            .program(options)
-            .arg(worker_file)
-            .arg(sink_file)
-            .log_to(log)
-            .spawn()?;
-        Ok(RunningSink::new(vec![child]).with_fatal_log(DEAD_TASK).keep(port))
-    }
-}
-
-fn worker(config: &SinkConfig, port: u16) -> String {
+fn worker_properties(target: &Target, port: u16) -> String {
     let converter = |name: &str| format!("org.apache.kafka.connect.{name}");
     lines(&[
-        ("bootstrap.servers", config.brokers.clone()),
+        ("bootstrap.servers", target.brokers.clone()),
         ("key.converter", converter("storage.StringConverter")),
         ("value.converter", converter("json.JsonConverter")),
         ("value.converter.schemas.enable", "false".to_owned()),
         (
             "offset.storage.file.filename",
-            config.folder.join("connect-offsets").display().to_string(),
+            target.folder.join("connect-offsets").display().to_string(),
         ),
         ("offset.flush.interval.ms", "5000".to_owned()),
         ("listeners", format!("http://127.0.0.1:{port}")),
-        // A transformation on the class path has no manifest.
+        // The transformation on the class path has no plugin manifest.
         ("plugin.discovery", "only_scan".to_owned()),
     ])
 }
@@ -142,14 +131,11 @@ fn lines(properties: &[(&str, String)]) -> String {
     properties.iter().map(line).collect()
 }
 
-fn write(path: &Path, text: &str) -> Result<(), SinkError> {
-    let failed = |source| SinkError::File {
-        path: PathBuf::from(path),
-        source,
-    };
+fn write(path: &Path, text: &str) -> Result<()> {
     let folder = path.parent().unwrap_or(path);
-    fs::create_dir_all(folder).map_err(failed)?;
-    fs::write(path, text).map_err(failed)
+    fs::create_dir_all(folder)
+        .and_then(|()| fs::write(path, text))
+        .with_context(|| format!("failed to write {}", path.display()))
 }
 
 #[cfg(test)]
@@ -157,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn properties_have_one_line_each() {
+    fn properties_are_written_one_per_line() {
         let text = lines(&[("a", "1".to_owned()), ("b.c", "x=y".to_owned())]);
         assert_eq!(text, "a=1\nb.c=x=y\n");
     }

@@ -1,12 +1,16 @@
-//! Flink with its own connectors to Kafka and Cassandra, in one JVM.
+//! Flink with its own Kafka and Cassandra connectors, in one JVM.
 
-use super::java::{self, Java, opened};
-use super::{PeerError, remove_leftovers};
-use crate::sink::{RunningSink, Sink, SinkConfig, SinkError};
+use anyhow::Result;
+
+use super::java::{FLINK, Java, add_opens};
+use crate::env::cleanup;
+use crate::sinks::Sink;
+use crate::sinks::running::RunningSink;
+use crate::sinks::target::Target;
 
 const SOURCE: &str = include_str!("../../peers/flink/FlinkSink.java");
 
-/// What Flink's own configuration opens on Java 17.
+/// Packages that Flink's own configuration opens on Java 17.
 const OPENED: [&str; 7] = [
     "java.base/java.lang",
     "java.base/java.lang.reflect",
@@ -16,62 +20,47 @@ const OPENED: [&str; 7] = [
     "java.base/java.util",
     "java.base/java.util.concurrent",
 ];
-
-/// Subtasks of each step: the fastest of those tried.
+/// Subtasks of each step.
 const PARALLELISM: u32 = 2;
 /// Statements in flight for each subtask of the sink.
 const IN_FLIGHT: u32 = 1_024;
-/// The checkpoint interval.
-const CHECKPOINT_SECONDS: u32 = 10;
+const CHECKPOINT_INTERVAL_MS: u32 = 10_000;
 
-/// An installed Flink.
+/// The installed program.
 #[derive(Debug, Clone)]
-pub struct Flink {
-    java: Java,
-}
+pub struct Flink(Java);
 
 impl Flink {
-    /// Installs Flink unless it is already installed.
-    ///
-    /// # Errors
-    /// When the download or the compilation fails.
-    pub async fn install() -> Result<Self, PeerError> {
-        let java = Java::install(java::FLINK, "FlinkSink", SOURCE).await?;
-        Ok(Self { java })
+    /// Fetches and compiles it unless that is done.
+    pub async fn install() -> Result<Self> {
+        Ok(Self(Java::install(FLINK, "FlinkSink", SOURCE).await?))
     }
 }
 
 impl Sink for Flink {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         "Flink"
     }
 
     fn describe(&self) -> String {
         format!(
-            "parallelism {PARALLELISM}, {IN_FLIGHT} in flight each, checkpoints every {CHECKPOINT_SECONDS} s, -Xmx1g, \
-             object reuse"
+            "parallelism {PARALLELISM}, {IN_FLIGHT} in flight each, checkpoints every {} s, -Xmx1g, object reuse",
+            CHECKPOINT_INTERVAL_MS / 1_000
         )
     }
 
-    fn start(&self, config: &SinkConfig) -> Result<RunningSink, SinkError> {
-        let checkpoint = config.folder.join("flink-checkpoint");
-        remove_leftovers(&checkpoint)?;
-        let mut options = opened(&OPENED);
+    fn start(&self, target: &Target) -> Result<RunningSink> {
+        let checkpoint = target.folder.join("flink-checkpoint");
+        cleanup::remove_folder(&checkpoint)?;
+        let mut options = add_opens(&OPENED);
         options.push("-Xmx1g".to_owned());
-        let child = self
-            .java
-            .program(options)
-            .env("BROKERS", &config.brokers)
-            .env("TOPIC", &config.topic)
-            .env("GROUP", &config.group)
-            .env("CASSANDRA", config.cassandra.to_string())
-            .env("KEYSPACE", &config.keyspace)
-            .env("TABLE", &config.table)
+        let child = target
+            .to_environment(self.0.program(options))
             .env("CHECKPOINT", checkpoint)
             .env("PARALLELISM", PARALLELISM.to_string())
             .env("IN_FLIGHT", IN_FLIGHT.to_string())
-            .env("CHECKPOINT_MS", (CHECKPOINT_SECONDS * 1_000).to_string())
-            .log_to(config.folder.join("flink.log"))
+            .env("CHECKPOINT_MS", CHECKPOINT_INTERVAL_MS.to_string())
+            .log_to(target.folder.join("flink.log"))
             .spawn()?;
         Ok(RunningSink::new(vec![child]))
     }

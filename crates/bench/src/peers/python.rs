@@ -1,115 +1,82 @@
-//! The original's producer loop in Python, flushed for each record and batched.
-//!
-//! It runs in a virtual environment in the target folder.
+//! Producer loops in Python, in a virtual environment in the target folder: the original's, which flushes after each
+//! record, and the same loop batched.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{PeerError, file_error};
-use crate::usage::Cost;
+use anyhow::{Context as _, Result};
 use testkit::process::Program;
 use testkit::workspace;
 
+use crate::env::child;
+use crate::measure::cost::Cost;
+
 const REQUIREMENTS: &str = include_str!("../../peers/python/requirements.txt");
-const INSTALL_TIMEOUT: Duration = Duration::from_secs(600);
-const PRODUCE_TIMEOUT: Duration = Duration::from_secs(600);
-/// File that records the installed packages.
+/// For an installation, or one run of a loop.
+const TIMEOUT: Duration = Duration::from_secs(600);
+/// Holds the installed requirements.
 const STAMP: &str = "installed.txt";
-
-/// A client library.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ClientLibrary {
-    /// The original's client, in pure Python.
-    KafkaPython,
-    /// Python over librdkafka.
-    ConfluentKafka,
-}
-
-/// When the loop flushes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FlushMode {
-    /// Before each next record, as in the original.
-    FlushEach,
-    /// At the end, with batches, linger and compression.
-    Batched,
-}
 
 /// A producer loop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Producer {
-    /// The client library.
-    pub client: ClientLibrary,
-    /// The flush mode.
-    pub flush_mode: FlushMode,
+    client: &'static str,
+    mode: FlushMode,
+    /// Records per second on two cores without another load, roughly. It sizes a run of a given length.
+    pub expected_rate: u64,
+}
+
+/// When a loop flushes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum FlushMode {
+    /// After each record, as the original does.
+    Each,
+    /// At the end, with batches, linger and compression.
+    Batched,
 }
 
 impl Producer {
     /// The compared loops; the first is the original's.
     pub const ALL: [Self; 4] = [
-        Self::new(ClientLibrary::KafkaPython, FlushMode::FlushEach),
-        Self::new(ClientLibrary::KafkaPython, FlushMode::Batched),
-        Self::new(ClientLibrary::ConfluentKafka, FlushMode::FlushEach),
-        Self::new(ClientLibrary::ConfluentKafka, FlushMode::Batched),
+        Self::new("kafka-python", FlushMode::Each, 800),
+        Self::new("kafka-python", FlushMode::Batched, 15_000),
+        Self::new("confluent-kafka", FlushMode::Each, 5_000),
+        Self::new("confluent-kafka", FlushMode::Batched, 130_000),
     ];
 
-    const fn new(client: ClientLibrary, flush_mode: FlushMode) -> Self {
-        Self { client, flush_mode }
+    const fn new(client: &'static str, mode: FlushMode, expected_rate: u64) -> Self {
+        Self {
+            client,
+            mode,
+            expected_rate,
+        }
     }
 
-    /// The display name.
+    /// The name in tables.
     pub fn name(self) -> String {
-        let flush_mode = match self.flush_mode {
-            FlushMode::FlushEach => "send and flush each",
+        let mode = match self.mode {
+            FlushMode::Each => "send and flush each",
             FlushMode::Batched => "batched",
         };
-        format!("{}, {flush_mode}", self.client())
-    }
-
-    /// Approximate records/s on two idle cores, which determines the number of records.
-    pub fn pace(self) -> u64 {
-        match (self.client, self.flush_mode) {
-            (ClientLibrary::KafkaPython, FlushMode::FlushEach) => 800,
-            (ClientLibrary::KafkaPython, FlushMode::Batched) => 15_000,
-            (ClientLibrary::ConfluentKafka, FlushMode::FlushEach) => 5_000,
-            (ClientLibrary::ConfluentKafka, FlushMode::Batched) => 130_000,
-        }
-    }
-
-    /// The input of a run.
-    pub fn flushes_each(self) -> bool {
-        self.flush_mode == FlushMode::FlushEach
-    }
-
-    fn client(self) -> &'static str {
-        match self.client {
-            ClientLibrary::KafkaPython => "kafka-python",
-            ClientLibrary::ConfluentKafka => "confluent-kafka",
-        }
-    }
-
-    fn flush_mode(self) -> &'static str {
-        match self.flush_mode {
-            FlushMode::FlushEach => "each",
-            FlushMode::Batched => "batched",
-        }
+        format!("{}, {mode}", self.client)
     }
 }
 
-/// The input of a run.
+/// What a loop sends, and where to.
 #[derive(Debug, Clone)]
-pub struct ProducerJob<'a> {
+pub struct Workload<'a> {
     /// `host:port` of a broker.
     pub brokers: &'a str,
-    /// The topic, which exists.
+    /// An existing topic.
     pub topic: &'a str,
-    /// A file with one user a line, as JSON.
+    /// A file of users, one JSON object per line.
     pub users: &'a Path,
-    /// Number of lines to send; the first is warm-up.
+    /// Records to send; the first warms up and does not count.
     pub records: u64,
 }
 
-/// An installed Python with both libraries.
+/// A Python with both client libraries.
 #[derive(Debug, Clone)]
 pub struct Python {
     executable: PathBuf,
@@ -117,11 +84,8 @@ pub struct Python {
 }
 
 impl Python {
-    /// Installs Python's packages unless already installed.
-    ///
-    /// # Errors
-    /// When `python3` with `venv` is missing or the download fails.
-    pub async fn install() -> Result<Self, PeerError> {
+    /// Creates the virtual environment unless it exists.
+    pub async fn install() -> Result<Self> {
         let folder = workspace::target_dir()?.join("peers").join("python");
         let sources = workspace::root()?.join("crates/bench/peers/python");
         let python = Self {
@@ -134,56 +98,29 @@ impl Python {
             let environment = Program::new("python3")
                 .args(["-m", "venv", "--clear"])
                 .arg(&folder);
-            installed("python3 -m venv", environment.log_to(&log)).await?;
+            child::run("create a virtual environment", environment.log_to(&log), TIMEOUT).await?;
             let libraries = Program::new(&python.executable)
-                .args([
-                    "-m",
-                    "pip",
-                    "install",
-                    "--quiet",
-                    "--only-binary",
-                    ":all:",
-                    "--requirement",
-                ])
+                .args(["-m", "pip", "install", "--quiet", "--only-binary", ":all:"])
+                .arg("--requirement")
                 .arg(sources.join("requirements.txt"));
-            installed("pip install", libraries.log_to(&log)).await?;
-            fs::write(&stamp, REQUIREMENTS).map_err(file_error(&stamp))?;
+            child::run("install Python libraries", libraries.log_to(&log), TIMEOUT).await?;
+            fs::write(&stamp, REQUIREMENTS)
+                .with_context(|| format!("failed to write {}", stamp.display()))?;
         }
         Ok(python)
     }
 
-    /// Sends the users and returns the cost, without the time to connect and to read the file.
-    ///
-    /// # Errors
-    /// When a record is not delivered.
-    pub async fn produce(
-        &self,
-        producer: Producer,
-        work: &ProducerJob<'_>,
-        log: &Path,
-    ) -> Result<Cost, PeerError> {
-        let child = Program::new(&self.executable)
+    /// Sends the records and returns the cost, without connecting and reading the file.
+    pub async fn produce(&self, producer: Producer, workload: &Workload<'_>, log: &Path) -> Result<Cost> {
+        let mode = match producer.mode {
+            FlushMode::Each => "each",
+            FlushMode::Batched => "batched",
+        };
+        let program = Program::new(&self.executable)
             .arg(&self.script)
-            .args([producer.client(), producer.flush_mode(), work.brokers, work.topic])
-            .arg(work.users)
-            .arg(work.records.to_string())
-            .log_to(log)
-            .spawn()?;
-        let status = child.wait(PRODUCE_TIMEOUT).await?;
-        let cost = serde_json::from_str(&child.last_lines(1)).ok();
-        cost.filter(|_| status.success())
-            .ok_or_else(|| PeerError::Producer(child.last_lines(10)))
-    }
-}
-
-async fn installed(what: &'static str, program: Program) -> Result<(), PeerError> {
-    let child = program.spawn()?;
-    if child.wait(INSTALL_TIMEOUT).await?.success() {
-        Ok(())
-    } else {
-        Err(PeerError::Install {
-            what,
-            log: child.last_lines(10),
-        })
+            .args([producer.client, mode, workload.brokers, workload.topic])
+            .arg(workload.users)
+            .arg(workload.records.to_string());
+        child::measure("run the Python producer", program, log, TIMEOUT).await
     }
 }

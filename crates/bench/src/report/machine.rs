@@ -1,4 +1,4 @@
-//! The machine and the versions of a measurement.
+//! The machine and the versions of everything that takes part in a measurement.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,7 +11,7 @@ use testkit::workspace;
 
 const POM: &str = include_str!("../../../testkit/servers/pom.xml");
 const PEERS: &str = include_str!("../../peers/jvm/pom.xml");
-/// Display names of the versions in the pom.
+/// Peers with their property of the POM.
 const JVM_PEERS: [(&str, &str); 6] = [
     ("spark", "spark.version"),
     ("spark-cassandra-connector", "spark.cassandra.version"),
@@ -22,7 +22,7 @@ const JVM_PEERS: [(&str, &str); 6] = [
 ];
 const GO_PEERS: &str = include_str!("../../peers/benthos/go.mod");
 const PYTHON_PEERS: &str = include_str!("../../peers/python/requirements.txt");
-/// The crates whose versions matter.
+/// Crates that determine the measured speed.
 const CRATES: [&str; 5] = [
     "rdkafka",
     "rdkafka-sys",
@@ -31,12 +31,12 @@ const CRATES: [&str; 5] = [
     "tikv-jemallocator",
 ];
 
-/// The machine of a measurement.
+/// The measured machine.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Machine {
-    /// The CPU model.
+    /// The processor's model.
     pub cpu: String,
-    /// Number of cores available.
+    /// Cores that this process may use.
     pub cores: usize,
     /// Memory, in MiB.
     pub memory_mib: u64,
@@ -45,8 +45,8 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Reads this machine. Values that `/proc` lacks are empty.
-    pub fn this() -> Self {
+    /// Reads this machine from `/proc`; unknown fields are empty.
+    pub fn current() -> Self {
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
         let kib: u64 = field(&read("/proc/meminfo"), "MemTotal")
             .and_then(|value| value.trim_end_matches(" kB").parse().ok())
@@ -60,7 +60,7 @@ impl Machine {
     }
 }
 
-/// The first `name: value` line of a file.
+/// Returns the first value of `name: value` lines.
 fn field(text: &str, name: &str) -> Option<String> {
     text.lines().find_map(|line| {
         let (found, value) = line.split_once(':')?;
@@ -68,37 +68,37 @@ fn field(text: &str, name: &str) -> Option<String> {
     })
 }
 
-/// The versions of all components. Unknown versions are left out.
+/// Versions of servers, libraries and tools. Unknown versions are left out.
 pub fn versions() -> BTreeMap<String, String> {
     let mut versions = BTreeMap::new();
     for server in ["kafka", "cassandra"] {
-        versions.extend(tagged(POM, &format!("{server}.version")).map(|it| (server.to_owned(), it)));
+        versions.extend(xml_text(POM, &format!("{server}.version")).map(|it| (server.to_owned(), it)));
     }
     let root = workspace::root().unwrap_or_default();
     let lock = fs::read_to_string(root.join("Cargo.lock")).unwrap_or_default();
     for name in CRATES {
-        versions.extend(locked(&lock, name).map(|it| (name.to_owned(), it)));
+        versions.extend(locked_version(&lock, name).map(|it| (name.to_owned(), it)));
     }
-    let git = [
-        "-C",
-        root.display().to_string().as_str(),
-        "describe",
-        "--always",
-        "--dirty",
-    ]
-    .map(str::to_owned);
-    versions.extend(first_output_line("git", &git).map(|it| ("affluent".to_owned(), it)));
-    versions.extend(first_output_line("rustc", &["--version".to_owned()]).map(|it| ("rustc".to_owned(), it)));
+    let root = root.display().to_string();
+    let git = ["-C", &root, "describe", "--always", "--dirty"];
     let java = jvm::executable().display().to_string();
-    versions.extend(first_output_line(&java, &["--version".to_owned()]).map(|it| ("java".to_owned(), it)));
+    let tools = [
+        ("affluent", first_line("git", &git)),
+        ("rustc", first_line("rustc", &["--version"])),
+        ("java", first_line(&java, &["--version"])),
+    ];
+    let known = tools
+        .into_iter()
+        .filter_map(|(name, version)| Some((name.to_owned(), version?)));
+    versions.extend(known);
     versions
 }
 
-/// The pinned versions of the peers.
+/// Pinned versions of the peers.
 pub fn peer_versions() -> BTreeMap<String, String> {
     let of_jvm = JVM_PEERS
         .iter()
-        .filter_map(|(name, tag)| Some(((*name).to_owned(), tagged(PEERS, tag)?)));
+        .filter_map(|(name, tag)| Some(((*name).to_owned(), xml_text(PEERS, tag)?)));
     let of_go = GO_PEERS.lines().filter_map(|line| {
         let version = line.strip_prefix("require github.com/benthosdev/benthos/v4 v")?;
         Some(("benthos".to_owned(), version.trim().to_owned()))
@@ -110,20 +110,20 @@ pub fn peer_versions() -> BTreeMap<String, String> {
     of_jvm.chain(of_go).chain(of_python).collect()
 }
 
-/// The text of an XML element.
-fn tagged(text: &str, tag: &str) -> Option<String> {
+/// Returns the text of an XML element.
+fn xml_text(text: &str, tag: &str) -> Option<String> {
     let (_, rest) = text.split_once(&format!("<{tag}>"))?;
     Some(rest.split_once("</")?.0.to_owned())
 }
 
-/// A package's version in `Cargo.lock`.
-fn locked(lock: &str, name: &str) -> Option<String> {
+/// Returns a package's version in `Cargo.lock`.
+fn locked_version(lock: &str, name: &str) -> Option<String> {
     let (_, rest) = lock.split_once(&format!("name = \"{name}\"\nversion = \""))?;
     Some(rest.split_once('"')?.0.to_owned())
 }
 
-/// The first line of a program's output.
-fn first_output_line(program: &str, arguments: &[String]) -> Option<String> {
+/// Returns the first line of a program's output.
+fn first_line(program: &str, arguments: &[&str]) -> Option<String> {
     let output = Command::new(program).args(arguments).output().ok()?;
     output.status.success().then_some(())?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -135,8 +135,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn machine_and_versions_are_known() {
-        let machine = Machine::this();
+    fn machine_and_versions_are_read() {
+        let machine = Machine::current();
         assert!(machine.cores > 0 && machine.memory_mib > 0, "{machine:?}");
         assert!(machine.kernel.starts_with("Linux "), "{machine:?}");
         let versions = versions();
@@ -154,10 +154,10 @@ mod tests {
     }
 
     #[test]
-    fn version_belongs_to_the_exact_package_name() {
+    fn locked_version_needs_the_whole_package_name() {
         let lock =
             "name = \"rdkafka-sys\"\nversion = \"4.10.0\"\n\nname = \"rdkafka\"\nversion = \"0.39.0\"\n";
-        assert_eq!(locked(lock, "rdkafka").as_deref(), Some("0.39.0"));
-        assert_eq!(locked(lock, "kafka"), None);
+        assert_eq!(locked_version(lock, "rdkafka").as_deref(), Some("0.39.0"));
+        assert_eq!(locked_version(lock, "kafka"), None);
     }
 }

@@ -1,0 +1,234 @@
+//! Plays a round: start the services, inject faults under load, wait until the pipeline settles, collect, check.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::future::try_join_all;
+use testkit::workspace;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::artifacts;
+use super::coverage::required;
+use crate::cluster::Cluster;
+use crate::cluster::small_disk::SmallDisk;
+use crate::error::RoundError;
+use crate::evidence::incident::Incident;
+use crate::evidence::topic_history::TopicHistory;
+use crate::faults::injector::FaultInjector;
+use crate::faults::lost_majorities;
+use crate::invariants;
+use crate::observe::checkpoints::CheckpointSampler;
+use crate::observe::collect::{Observations, collect};
+use crate::observe::health::HealthSampler;
+use crate::observe::sampling_gate::SamplingGate;
+use crate::observe::settle::{SETTLE_TIMEOUT, wait_until_settled};
+use crate::report::round::RoundReport;
+use crate::scenario::RoundSpec;
+use crate::scenario::fault::{DiskOwner, Fault};
+use crate::services::config::RoundConfig;
+use crate::services::{Services, clock};
+use crate::workload::{Endpoints, Workload};
+
+/// Minimum time under load.
+const LOAD: Duration = Duration::from_secs(12);
+/// Additional time for a round without sufficient coverage.
+const MORE_LOAD: Duration = Duration::from_secs(20);
+/// For the recovery; longer than the invariant allows, so that the report contains the time.
+const RECOVERY_TIMEOUT: Duration = Duration::from_secs(45);
+/// Size of the ingester's disk in MiB: the state of a few runs, and little to fill.
+const INGESTER_DISK: u64 = 32;
+/// Longer than readiness may take.
+const READY_TIMEOUT: Duration = Duration::from_secs(12);
+
+/// Plays a round, and returns the folder of its logs below `logs`. The folder also contains the servers' logs and the
+/// evidence, unless every invariant holds.
+pub(super) async fn play(
+    cluster: &Cluster,
+    spec: &RoundSpec,
+    logs: &Path,
+) -> (PathBuf, Result<RoundReport, RoundError>) {
+    let mut config = round_config(spec, logs);
+    let round = run(cluster, spec, &mut config).await;
+    cluster.reset_proxies();
+    if !round.as_ref().is_ok_and(|round| round.violations.is_empty()) {
+        artifacts::keep_server_logs(cluster, &config.folder);
+    }
+    if round.is_ok() {
+        artifacts::remove_data(cluster, &config).await;
+    }
+    (config.folder, round)
+}
+
+async fn run(
+    cluster: &Cluster,
+    spec: &RoundSpec,
+    config: &mut RoundConfig,
+) -> Result<RoundReport, RoundError> {
+    prepare(spec, config)?;
+    let config = &*config;
+    let services = Services::start(cluster, config).await?;
+    let started = services.started;
+    let history = Arc::new(TopicHistory::default());
+    let endpoints = Endpoints {
+        publisher: &services.publisher,
+        ingester: &services.ingester,
+        topic: &config.name,
+        kafka: cluster.kafka_client()?,
+    };
+    let workload = Workload::new(endpoints, Arc::clone(&history), spec.seed)?;
+    let (stop, gate) = (CancellationToken::new(), SamplingGate::default());
+    let health = HealthSampler {
+        admin_urls: services.admin_urls().await,
+        started,
+        stop: stop.clone(),
+    };
+    let checkpoints = CheckpointSampler {
+        cluster,
+        config,
+        kafka: cluster.kafka_client()?,
+        started,
+        gate: &gate,
+        history: &history,
+        stop: stop.clone(),
+    };
+    let injector = FaultInjector {
+        cluster,
+        services: &services,
+        plan: &spec.scenario.plan,
+        config,
+        started,
+        gate: &gate,
+        workload: &workload,
+        history: &history,
+    };
+    let course = async {
+        let observations = disturb_and_settle(injector, spec).await;
+        workload.stop();
+        stop.cancel();
+        observations
+    };
+    let (health, samples, observations, ()) =
+        tokio::join!(health.run(), checkpoints.run(), course, workload.run());
+    let observations = observations?;
+    let last = checkpoints.sample(&mut None, true).await?;
+    let mut evidence = collect(cluster, config, workload.into_ledger(), observations, &history).await?;
+    evidence.health = health?;
+    evidence.checkpoints = samples;
+    evidence.checkpoints.push(last);
+    evidence.required = required(&spec.scenario.plan);
+    evidence.add_events(services.stop().await?);
+    let violations = invariants::check(&evidence);
+    if !violations.is_empty() {
+        artifacts::keep_evidence(&evidence, &config.folder);
+    }
+    Ok(RoundReport::new(spec, &evidence, violations, started.elapsed()))
+}
+
+/// Creates the folder, the disk and the clock library that the round needs.
+fn prepare(spec: &RoundSpec, config: &mut RoundConfig) -> Result<(), RoundError> {
+    std::fs::create_dir_all(&config.folder).map_err(RoundError::file(&config.folder))?;
+    if spec
+        .scenario
+        .has(|fault| matches!(fault, Fault::Disk(DiskOwner::Ingester, _)))
+    {
+        let disk = SmallDisk::create(&workspace::target_dir()?, INGESTER_DISK)?;
+        config.disk = Some(Arc::new(disk));
+    }
+    if !config.clock_shifts.is_empty() {
+        config.clock_library = Some(clock::build_library()?);
+    }
+    Ok(())
+}
+
+async fn disturb_and_settle(
+    injector: FaultInjector<'_>,
+    spec: &RoundSpec,
+) -> Result<Observations, RoundError> {
+    let FaultInjector {
+        cluster,
+        services,
+        config,
+        workload,
+        ..
+    } = injector;
+    let (mut proxy_bypasses, proxy_connections) = services.connections(cluster).await;
+    let incidents = inject_all(injector, spec).await?;
+    let faults_ended = Instant::now();
+    let points = cluster.stack.cassandra.contact_points();
+    let recovery_seconds = workload
+        .recovery_seconds(faults_ended, &points, RECOVERY_TIMEOUT)
+        .await;
+    proxy_bypasses.extend(services.connections(cluster).await.0);
+    sleep(LOAD.saturating_sub(injector.started.elapsed())).await;
+    // After a long outage, traffic continues until the coverage is sufficient.
+    let enough = required(&spec.scenario.plan).acked;
+    let until = Instant::now() + MORE_LOAD;
+    while workload.acknowledged() < enough && Instant::now() < until {
+        sleep(Duration::from_millis(200)).await;
+    }
+    workload.stop();
+    // A request in flight may still add a record.
+    drop(timeout(SETTLE_TIMEOUT, workload.pause()).await);
+    let runs = workload.finished_runs(SETTLE_TIMEOUT).await;
+    wait_until_settled(cluster, config, injector.history).await;
+    if config.tombstones_to_dead_letters {
+        injector.redrive().await?;
+    }
+    for id in services.ids() {
+        // A failure shows in the health samples.
+        let service = services.get(id).await;
+        drop(
+            service
+                .wait_until_ready(READY_TIMEOUT.saturating_sub(faults_ended.elapsed()))
+                .await,
+        );
+    }
+    // This ends half-open connections.
+    cluster.reset_proxies();
+    cluster.api.clear_faults();
+    sleep(Duration::from_secs(1)).await;
+    Ok(Observations {
+        incidents,
+        recovery_seconds,
+        runs,
+        proxy_bypasses,
+        proxy_connections,
+    })
+}
+
+/// Injects all faults at their times, or one after the other, and adds the losses that several cause together.
+async fn inject_all(injector: FaultInjector<'_>, spec: &RoundSpec) -> Result<Vec<Incident>, RoundError> {
+    let plan = &spec.scenario.plan;
+    let mut incidents = Vec::new();
+    if spec.scenario.sequential {
+        for planned in plan {
+            incidents.push(injector.run(planned).await?);
+        }
+    } else {
+        incidents = try_join_all(plan.iter().map(|planned| injector.run(planned))).await?;
+    }
+    let played: Vec<_> = plan.iter().zip(&incidents).collect();
+    let lost = lost_majorities(&played);
+    incidents.extend(lost);
+    incidents.sort_by(|one, other| one.started.total_cmp(&other.started));
+    Ok(incidents)
+}
+
+fn round_config(spec: &RoundSpec, logs: &Path) -> RoundConfig {
+    let scenario = &spec.scenario;
+    let unique = &uuid::Uuid::new_v4().simple().to_string()[..6];
+    RoundConfig {
+        folder: logs.join(format!("{}-{}-{unique}", scenario.name, spec.seed)),
+        name: format!("chaos_{}_{unique}", scenario.name.replace('-', "_")),
+        binaries: spec.failpoints.clone(),
+        failpoint: spec.mutation,
+        clock_library: None,
+        // Only valid records can be redriven: deletions, which the streamers reject and the operator accepts.
+        tombstones_to_dead_letters: scenario.has(|fault| *fault == Fault::Redrive),
+        disk: None,
+        static_members: scenario.has(|fault| matches!(fault, Fault::DuplicateMember(_))),
+        clock_shifts: scenario.clock_shifts.iter().copied().collect(),
+    }
+}

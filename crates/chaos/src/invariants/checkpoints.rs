@@ -1,0 +1,86 @@
+//! Invariants of the checkpoints: never ahead of durable data, never backwards, and finally at the end.
+
+use std::collections::BTreeMap;
+
+use super::expected::{Entry, ExpectedLog, Outcome};
+use super::violation::{Invariant, Violation};
+use crate::evidence::{CheckpointSample, Evidence};
+
+/// The durable data was read after the checkpoints, so it can only be more.
+pub(super) fn not_ahead(evidence: &Evidence, log: &ExpectedLog<'_>) -> Vec<Violation> {
+    let mut found = Vec::new();
+    for sample in &evidence.checkpoints {
+        for entry in log
+            .entries
+            .iter()
+            .filter(|entry| is_not_durable(sample, log, entry))
+        {
+            let (partition, _) = entry.position();
+            let next = sample.next_offsets.get(&partition).copied().unwrap_or_default();
+            let text = format!(
+                "the checkpoint was {next} at {} ms, and this was not durable",
+                sample.at_ms
+            );
+            found.push(Violation::new(Invariant::CheckpointNotAhead, entry.name(), text));
+        }
+    }
+    found
+}
+
+/// Whether the record is below the checkpoint and was not stored.
+fn is_not_durable(sample: &CheckpointSample, log: &ExpectedLog<'_>, entry: &Entry<'_>) -> bool {
+    let (partition, offset) = entry.position();
+    let next = sample.next_offsets.get(&partition);
+    if next.is_none_or(|next| offset >= *next) {
+        return false;
+    }
+    let timestamp = |id| sample.write_timestamps.get(&id);
+    match (&entry.outcome, entry.id) {
+        (Outcome::DeadLetter(_) | Outcome::Redriven(_), _) => sample
+            .dead_letters
+            .as_ref()
+            .is_some_and(|letters| !letters.contains(&(partition, offset))),
+        (Outcome::Row(_), Some(id)) => {
+            let stored = timestamp(id).is_some_and(|timestamp| *timestamp >= entry.timestamp);
+            // A deletion appended after the sample does not explain a missing row.
+            !stored && !log.is_deleted_after(id, entry.timestamp, sample.read_at_ms)
+        }
+        (Outcome::Deleted, Some(id)) => timestamp(id).is_some_and(|timestamp| *timestamp < entry.timestamp),
+        (_, None) => false,
+    }
+}
+
+pub(super) fn monotonic(evidence: &Evidence) -> Vec<Violation> {
+    let mut highest: BTreeMap<i32, i64> = BTreeMap::new();
+    let mut found = Vec::new();
+    for sample in &evidence.checkpoints {
+        if sample.reset {
+            highest.clear();
+        }
+        for (partition, next) in &sample.next_offsets {
+            let before = highest.entry(*partition).or_insert(*next);
+            if next < before {
+                let subject = format!("partition {partition}");
+                let text = format!("{next} after {before}, at {} ms", sample.at_ms);
+                found.push(Violation::new(Invariant::CheckpointMonotonic, subject, text));
+            }
+            *before = (*before).max(*next);
+        }
+    }
+    found
+}
+
+pub(super) fn at_end(evidence: &Evidence) -> Vec<Violation> {
+    let last = evidence.checkpoints.last();
+    let wrong = evidence.ends.iter().filter_map(|(partition, end)| {
+        let next = last
+            .and_then(|sample| sample.next_offsets.get(partition))
+            .copied();
+        (next != Some(*end)).then(|| {
+            let subject = format!("partition {partition}");
+            let text = format!("{next:?}, the end is {end}");
+            Violation::new(Invariant::CheckpointAtEnd, subject, text)
+        })
+    });
+    wrong.collect()
+}

@@ -1,0 +1,593 @@
+//! A small round without violations, and the invariants that single changes of it violate.
+
+mod runtime;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use model::headers::{dead_letter, kafka};
+use proptest::prelude::*;
+use uuid::Uuid;
+
+use super::expected::{ExpectedLog, Outcome};
+use super::*;
+use crate::evidence::health::HealthSample;
+use crate::evidence::incident::{DependencyLoss, ExpectedSignal, Incident};
+use crate::evidence::records::{AckedRecord, IngesterRun, dead_letter_source, fingerprint};
+use crate::evidence::{CheckpointSample, RequiredCoverage};
+use crate::scenario::fault::FaultClass;
+use crate::service_id::ServiceId;
+use testkit::cassandra_client::StampedRow;
+use testkit::kafka_client::TopicRecord;
+use testkit::people::Person;
+
+const NOON: i64 = 1_800_000_000_000;
+const TOPIC_ID: Uuid = Uuid::from_u128(77);
+
+fn person(number: u64) -> Person {
+    Person::new(7, number)
+}
+
+fn record(partition: i32, offset: i64, key: &Uuid, value: Option<Vec<u8>>) -> TopicRecord {
+    let headers = [
+        (kafka::ACCEPTED_AT_US, "1700000000123456"),
+        (kafka::RUN_ID, "run-1"),
+    ];
+    let number = format!("{partition}-{offset}");
+    TopicRecord {
+        partition,
+        offset,
+        // Several records share a millisecond.
+        timestamp: Some(NOON + offset / 3),
+        key: Some(key.to_string().into_bytes()),
+        value,
+        headers: headers
+            .into_iter()
+            .chain([(kafka::RUN_SEQ, number.as_str())])
+            .map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec()))
+            .collect(),
+    }
+}
+
+/// A version of a user.
+fn version(number: u64, version: u64) -> Vec<u8> {
+    let mut person = person(number);
+    person.texts[0] = format!("Version{version}");
+    person.json()
+}
+
+fn letter(of: &TopicRecord, reason: &str, stamp: i64, offset: i64) -> TopicRecord {
+    let added = [
+        (dead_letter::REASON, reason.to_owned()),
+        (dead_letter::TOPIC, "users".to_owned()),
+        (dead_letter::PARTITION, of.partition.to_string()),
+        (dead_letter::OFFSET, of.offset.to_string()),
+        (dead_letter::WRITE_TIMESTAMP, stamp.to_string()),
+        (dead_letter::TOPIC_ID, TOPIC_ID.to_string()),
+        (dead_letter::ERROR, "invalid".to_owned()),
+        (dead_letter::AT, "2027-01-15T08:00:00Z".to_owned()),
+    ];
+    let mut letter = TopicRecord { offset, ..of.clone() };
+    letter
+        .headers
+        .extend(added.map(|(name, value)| (name.to_owned(), value.into_bytes())));
+    letter
+}
+
+/// The evidence of a correct pipeline with this log.
+fn correct(log: Vec<TopicRecord>) -> Evidence {
+    correct_round(&Evidence {
+        log,
+        ..Evidence::default()
+    })
+}
+
+/// The evidence of a correct pipeline with the log and the flags of this round.
+fn correct_round(round: &Evidence) -> Evidence {
+    let read = ExpectedLog::of(round);
+    let mut evidence = Evidence {
+        topic: "users".to_owned(),
+        topic_id: Some(TOPIC_ID),
+        recovery_seconds: Some(0.2),
+        ..round.clone()
+    };
+    for entry in &read.entries {
+        evidence.acked.push(AckedRecord {
+            id: entry.id,
+            value: entry.record.value.clone(),
+            position: Some(entry.position()),
+        });
+        evidence.sent_ids.extend(entry.id);
+        evidence
+            .sent_fingerprints
+            .insert(fingerprint(entry.record.value.as_deref()));
+        if let Some(reason) = entry.outcome.dead_letter() {
+            let offset = i64::try_from(evidence.dead_letters.len()).unwrap();
+            evidence
+                .dead_letters
+                .push(letter(entry.record, reason, entry.timestamp, offset));
+        }
+        let end = evidence.ends.entry(entry.record.partition).or_default();
+        *end = (*end).max(entry.record.offset + 1);
+    }
+    for (id, entry) in read.last() {
+        if let Outcome::Row(columns) = &entry.outcome {
+            let stamps = columns.keys().map(|column| (*column, entry.timestamp)).collect();
+            let columns = columns.clone();
+            evidence.rows.insert(id, StampedRow { columns, stamps });
+        }
+    }
+    let accepted = evidence.log.len() as u64;
+    evidence.runs.push(IngesterRun {
+        id: "run-1".to_owned(),
+        state: "complete".to_owned(),
+        accepted,
+    });
+    evidence.checkpoints = vec![CheckpointSample::default(), at_the_end(&evidence)];
+    evidence
+}
+
+fn at_the_end(evidence: &Evidence) -> CheckpointSample {
+    CheckpointSample {
+        at_ms: 9_000,
+        read_at_ms: i64::MAX,
+        reset: false,
+        next_offsets: evidence.ends.clone(),
+        write_timestamps: evidence
+            .rows
+            .iter()
+            .map(|(id, row)| (*id, row.stamps["first_name"]))
+            .collect(),
+        dead_letters: Some(
+            evidence
+                .dead_letters
+                .iter()
+                .filter_map(dead_letter_source)
+                .map(|(_, place)| place)
+                .collect(),
+        ),
+    }
+}
+
+/// Two users, one of them with two versions; a deleted user; an invalid record.
+fn small() -> Evidence {
+    let [one, two, three] = [1, 2, 3].map(|number| person(number).id);
+    let mut evidence = correct(vec![
+        record(0, 0, &one, Some(version(1, 1))),
+        record(0, 1, &one, Some(b"{}".to_vec())),
+        record(0, 2, &one, Some(version(1, 2))),
+        record(1, 0, &two, Some(version(2, 1))),
+        record(1, 1, &three, Some(version(3, 1))),
+        record(1, 2, &three, None),
+    ]);
+    evidence.runs[0].accepted = 6;
+    evidence.incidents.push(outage());
+    evidence
+        .health
+        .insert(ServiceId::Publisher, samples(&[(9.0, 15.0)]));
+    evidence.required = RequiredCoverage {
+        acked: 6,
+        versions: 2,
+        dead_letters: 1,
+        faults: 1,
+        rebalances: 0,
+        runs: 1,
+        checkpoint_samples: 2,
+        dead_letter_samples: 1,
+        all_read: false,
+        health_samples: 20,
+        proxy_connections: 4,
+    };
+    evidence.proxy_connections = 4;
+    evidence
+}
+
+fn outage() -> Incident {
+    Incident {
+        fault: "kafka-1 killed for 14 s".to_owned(),
+        class: FaultClass::Server,
+        started: 2.0,
+        ended: 16.0,
+        loss: Some(DependencyLoss {
+            dependency: "kafka",
+            of: vec![ServiceId::Publisher],
+        }),
+        excused: Vec::new(),
+        signals: vec![ExpectedSignal::Missing("kafka")],
+        only_if_alone: false,
+        work_continues: false,
+    }
+}
+
+/// A sample each second for half a minute, not ready in these intervals.
+fn samples(unready: &[(f64, f64)]) -> Vec<HealthSample> {
+    let at = |second: u32| {
+        let at = f64::from(second);
+        let missing = unready.iter().any(|(from, until)| (*from..*until).contains(&at));
+        HealthSample {
+            at,
+            ready: Some(!missing),
+            missing: if missing {
+                vec!["kafka".to_owned()]
+            } else {
+                Vec::new()
+            },
+            alive: Some(true),
+            metrics: BTreeMap::from([
+                ("process_resident_memory_bytes".to_owned(), 2e7),
+                ("process_start_time_seconds".to_owned(), 5.0),
+            ]),
+        }
+    };
+    (0..30).map(at).collect()
+}
+
+fn violated(evidence: &Evidence) -> BTreeSet<Invariant> {
+    check(evidence)
+        .iter()
+        .map(|violation| violation.invariant)
+        .collect()
+}
+
+/// The invariants that the small round violates after a change.
+fn broken(change: impl FnOnce(&mut Evidence)) -> BTreeSet<Invariant> {
+    let mut evidence = small();
+    assert_eq!(check(&evidence), Vec::new());
+    change(&mut evidence);
+    violated(&evidence)
+}
+
+fn only(invariant: Invariant) -> BTreeSet<Invariant> {
+    BTreeSet::from([invariant])
+}
+
+#[test]
+fn acked_record_missing_in_topic_is_a_violation() {
+    let lost = |evidence: &mut Evidence| {
+        let id = Some(person(9).id);
+        let value = Some(version(9, 1));
+        evidence.acked.push(AckedRecord {
+            id,
+            value,
+            position: None,
+        });
+    };
+    assert_eq!(broken(lost), only(Invariant::AckedRecordInTopic));
+    let elsewhere = |evidence: &mut Evidence| evidence.acked[0].position = Some((0, 2));
+    assert_eq!(broken(elsewhere), only(Invariant::AckedRecordInTopic));
+}
+
+#[test]
+fn two_acked_deletions_need_two_records() {
+    let deleted = |times: usize| {
+        move |evidence: &mut Evidence| {
+            let deletion = AckedRecord {
+                id: Some(person(3).id),
+                value: None,
+                position: None,
+            };
+            evidence.acked.extend(vec![deletion; times]);
+        }
+    };
+    assert_eq!(broken(deleted(1)), BTreeSet::new());
+    assert_eq!(broken(deleted(2)), only(Invariant::AckedRecordInTopic));
+}
+
+#[test]
+fn unread_lost_record_counts_as_stored_and_needs_no_row() {
+    let lost = |evidence: &mut Evidence| {
+        let (id, value) = (person(9).id, Some(version(9, 1)));
+        evidence.lost.unread.push(record(1, 3, &id, value.clone()));
+        evidence.acked.push(AckedRecord {
+            id: Some(id),
+            value,
+            position: Some((1, 3)),
+        });
+    };
+    assert_eq!(broken(lost), BTreeSet::new());
+}
+
+#[test]
+fn run_history_beyond_the_topic_is_a_violation() {
+    assert_eq!(
+        broken(|it| it.runs[0].accepted = 7),
+        only(Invariant::RunHistoryInTopic)
+    );
+}
+
+#[test]
+fn record_without_row_or_dead_letter_is_a_violation() {
+    let without_letter = |evidence: &mut Evidence| {
+        evidence.dead_letters.clear();
+        // It was there while the checkpoints were looked at.
+    };
+    assert_eq!(broken(without_letter), only(Invariant::NoRecordSkipped));
+    let without_row = |evidence: &mut Evidence| {
+        evidence.rows.remove(&person(2).id);
+    };
+    assert_eq!(
+        broken(without_row),
+        BTreeSet::from([Invariant::NoRecordSkipped, Invariant::RowIsLastRecord])
+    );
+}
+
+#[test]
+fn redriven_tombstone_is_a_dead_letter_and_keeps_its_order() {
+    let [one, three] = [1, 3].map(|number| person(number).id);
+    let round = correct_round(&Evidence {
+        tombstones_redriven: true,
+        log: vec![
+            record(0, 0, &one, Some(version(1, 1))),
+            record(0, 1, &one, None),
+            record(0, 2, &one, Some(version(1, 2))),
+            record(1, 0, &three, Some(version(3, 1))),
+            record(1, 1, &three, None),
+        ],
+        ..Evidence::default()
+    });
+    assert_eq!(round.dead_letters.len(), 2);
+    assert_eq!(check(&round), Vec::new());
+    let broken = |change: &dyn Fn(&mut Evidence)| {
+        let mut round = round.clone();
+        change(&mut round);
+        violated(&round)
+    };
+    assert_eq!(
+        broken(&|it| it.dead_letters.clear()),
+        only(Invariant::NoRecordSkipped)
+    );
+    let last_row = |it: &mut Evidence| drop(it.rows.remove(&one));
+    assert_eq!(
+        broken(&last_row),
+        BTreeSet::from([Invariant::NoRecordSkipped, Invariant::RowIsLastRecord])
+    );
+    let not_redriven = |it: &mut Evidence| {
+        let row = it.rows[&one].clone();
+        it.rows.insert(three, row);
+    };
+    assert_eq!(broken(&not_redriven), only(Invariant::RowIsLastRecord));
+    assert_eq!(
+        broken(&|it| it.tombstones_redriven = false),
+        only(Invariant::DeadLetterIsValid)
+    );
+}
+
+#[test]
+fn outdated_or_mixed_row_is_a_violation() {
+    let mixed = |evidence: &mut Evidence| {
+        let row = evidence.rows.get_mut(&person(1).id).unwrap();
+        row.columns.insert("first_name", "Version1".to_owned());
+    };
+    assert_eq!(broken(mixed), only(Invariant::RowIsLastRecord));
+    let not_deleted = |evidence: &mut Evidence| {
+        let row = evidence.rows[&person(2).id].clone();
+        evidence.rows.insert(person(3).id, row);
+    };
+    assert_eq!(broken(not_deleted), only(Invariant::RowIsLastRecord));
+}
+
+#[test]
+fn write_timestamp_not_from_the_log_is_a_violation() {
+    let later = |evidence: &mut Evidence| {
+        let row = evidence.rows.get_mut(&person(1).id).unwrap();
+        row.stamps.insert("email", NOON * 1_000 + 77);
+    };
+    assert_eq!(broken(later), only(Invariant::WriteTimestampFromLog));
+}
+
+#[test]
+fn unsent_row_or_record_is_a_violation() {
+    let row = |evidence: &mut Evidence| {
+        let row = evidence.rows[&person(1).id].clone();
+        evidence.rows.insert(Uuid::from_u128(5), row);
+    };
+    assert_eq!(broken(row), only(Invariant::NoUnknownData));
+    let record = |evidence: &mut Evidence| {
+        evidence.runs.clear();
+    };
+    let by_client = |evidence: &mut Evidence| {
+        // Posted by a client, not by the run.
+        evidence.log[3].headers.remove(kafka::RUN_ID);
+        evidence.runs[0].accepted = 5;
+    };
+    assert_eq!(broken(by_client), BTreeSet::new(), "a client sent it");
+    let altered = |evidence: &mut Evidence| {
+        by_client(evidence);
+        evidence
+            .sent_fingerprints
+            .remove(&fingerprint(Some(&version(2, 1))));
+    };
+    assert_eq!(broken(altered), only(Invariant::NoUnknownData));
+    let no_run = BTreeSet::from([Invariant::NoUnknownData, Invariant::SufficientCoverage]);
+    assert_eq!(broken(record), no_run);
+}
+
+#[test]
+fn dead_letter_with_wrong_header_or_content_is_a_violation() {
+    let header = |name: &'static str, value: &'static str| {
+        move |evidence: &mut Evidence| {
+            let letter = &mut evidence.dead_letters[0];
+            letter.headers.insert(name.to_owned(), value.as_bytes().to_vec());
+        }
+    };
+    let right = only(Invariant::DeadLetterIsValid);
+    assert_eq!(broken(header(dead_letter::REASON, "malformed")), right);
+    assert_eq!(broken(header(dead_letter::TOPIC, "others")), right);
+    let other = "00000000-0000-0000-0000-00000000004e";
+    assert_eq!(broken(header(dead_letter::TOPIC_ID, other)), right);
+    assert_eq!(broken(header(dead_letter::AT, "yesterday")), right);
+    let without_error = |evidence: &mut Evidence| {
+        evidence.dead_letters[0].headers.remove(dead_letter::ERROR);
+    };
+    assert_eq!(broken(without_error), right);
+    let duplicated = |evidence: &mut Evidence| {
+        let mut other = evidence.dead_letters[0].clone();
+        other
+            .headers
+            .insert(dead_letter::OFFSET.to_owned(), b"2".to_vec());
+        evidence.dead_letters.push(other);
+    };
+    let found = broken(duplicated);
+    assert!(
+        found.contains(&Invariant::DeadLetterIsValid),
+        "a valid record was refused: {found:?}"
+    );
+    assert_eq!(
+        broken(|it| it.dead_letters[0].value = Some(b"{ }".to_vec())),
+        right
+    );
+    assert_eq!(
+        broken(header(dead_letter::WRITE_TIMESTAMP, "1")),
+        only(Invariant::WriteTimestampFromLog)
+    );
+}
+
+#[test]
+fn checkpoint_ahead_of_durable_data_is_a_violation() {
+    let sample = |change: fn(&mut CheckpointSample)| {
+        move |evidence: &mut Evidence| {
+            let mut sample = at_the_end(evidence);
+            change(&mut sample);
+            evidence.checkpoints.insert(0, sample);
+        }
+    };
+    let ahead = only(Invariant::CheckpointNotAhead);
+    assert_eq!(
+        broken(sample(|it| {
+            it.write_timestamps.remove(&person(1).id);
+        })),
+        ahead
+    );
+    assert_eq!(
+        broken(sample(|it| it.dead_letters = Some(BTreeSet::new()))),
+        ahead
+    );
+    let old = |it: &mut CheckpointSample| {
+        it.write_timestamps.insert(person(3).id, NOON * 1_000 + 1);
+    };
+    assert_eq!(broken(sample(old)), ahead, "the deletion is not applied yet");
+    let before_the_deletion = |it: &mut CheckpointSample| {
+        // The checkpoint covers the user's first record; the deletion is not appended yet.
+        it.next_offsets.insert(1, 2);
+        it.read_at_ms = NOON - 1;
+    };
+    assert_eq!(
+        broken(sample(before_the_deletion)),
+        ahead,
+        "a later deletion does not explain the missing row"
+    );
+    assert_eq!(
+        broken(sample(|it| it.dead_letters = None)),
+        BTreeSet::new(),
+        "dead letters could not be read"
+    );
+}
+
+#[test]
+fn checkpoint_backwards_or_before_the_end_is_a_violation() {
+    let back = |evidence: &mut Evidence| {
+        let mut lower = at_the_end(evidence);
+        lower.next_offsets.insert(1, 2);
+        evidence.checkpoints.push(lower);
+        evidence.checkpoints.push(at_the_end(evidence));
+    };
+    assert_eq!(broken(back), only(Invariant::CheckpointMonotonic));
+    let by_operator = |evidence: &mut Evidence| {
+        back(evidence);
+        let last = evidence.checkpoints.len() - 2;
+        evidence.checkpoints[last].reset = true;
+    };
+    assert_eq!(broken(by_operator), BTreeSet::new());
+    assert_eq!(
+        broken(|it| {
+            it.ends.insert(2, 1);
+        }),
+        only(Invariant::CheckpointAtEnd)
+    );
+}
+
+#[test]
+fn late_or_missing_recovery_is_a_violation() {
+    assert_eq!(
+        broken(|it| it.recovery_seconds = Some(30.5)),
+        only(Invariant::RecoveryInTime)
+    );
+    assert_eq!(
+        broken(|it| it.recovery_seconds = None),
+        only(Invariant::RecoveryInTime)
+    );
+}
+
+#[test]
+fn recorded_events_are_violations() {
+    let recorded = || vec!["seen".to_owned()];
+    assert_eq!(
+        broken(|it| it.wrong_responses = recorded()),
+        only(Invariant::ResponseMatchesRequest)
+    );
+    assert_eq!(
+        broken(|it| it.events.unexpected_exits = recorded()),
+        only(Invariant::NoUnexpectedExit)
+    );
+    assert_eq!(
+        broken(|it| it.proxy_bypasses = recorded()),
+        only(Invariant::NoProxyBypass)
+    );
+    assert_eq!(
+        broken(|it| it.events.ineffective_faults = recorded()),
+        only(Invariant::FaultObservable)
+    );
+}
+
+#[test]
+fn insufficient_coverage_is_a_violation() {
+    for require in [
+        |it: &mut RequiredCoverage| it.acked = 7,
+        |it: &mut RequiredCoverage| it.versions = 3,
+        |it: &mut RequiredCoverage| it.dead_letters = 2,
+        |it: &mut RequiredCoverage| it.faults = 2,
+        |it: &mut RequiredCoverage| it.rebalances = 1,
+        |it: &mut RequiredCoverage| it.runs = 2,
+        |it: &mut RequiredCoverage| it.checkpoint_samples = 3,
+        |it: &mut RequiredCoverage| it.dead_letter_samples = 2,
+        |it: &mut RequiredCoverage| it.all_read = true,
+        |it: &mut RequiredCoverage| it.health_samples = 31,
+        |it: &mut RequiredCoverage| it.proxy_connections = 5,
+    ] {
+        assert_eq!(
+            broken(|it| require(&mut it.required)),
+            only(Invariant::SufficientCoverage)
+        );
+    }
+}
+
+proptest! {
+    #[test]
+    fn correct_pipeline_passes_and_lost_row_is_a_violation(
+        // A user, and an event: a version, a deletion or an invalid value. The user determines the partition.
+        events in proptest::collection::vec((0_u64..12, 0_u64..8), 1..80),
+        lost in any::<prop::sample::Index>(),
+    ) {
+        let mut ends = [0_i64; 3];
+        let mut log = Vec::new();
+        for (number, (user, event)) in events.iter().enumerate() {
+            let partition = usize::try_from(user % 3).unwrap();
+            let value = match event {
+                0 => None,
+                1 => Some(b"bad".to_vec()),
+                _ => Some(version(*user, u64::try_from(number).unwrap())),
+            };
+            let (partition_id, id) = (i32::try_from(partition).unwrap(), person(*user).id);
+            log.push(record(partition_id, ends[partition], &id, value));
+            ends[partition] += 1;
+        }
+        log.sort_by_key(|record| (record.partition, record.offset));
+        let mut evidence = correct(log);
+        prop_assert_eq!(check(&evidence), vec![]);
+        if evidence.rows.is_empty() {
+            return Ok(());
+        }
+        let id = *evidence.rows.keys().nth(lost.index(evidence.rows.len())).unwrap();
+        evidence.rows.remove(&id);
+        prop_assert!(violated(&evidence).contains(&Invariant::RowIsLastRecord));
+    }
+}

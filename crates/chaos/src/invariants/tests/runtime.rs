@@ -1,0 +1,313 @@
+//! Invariants of health samples, signals and exits.
+
+use super::*;
+use crate::evidence::health::LateExit;
+
+fn with_samples(change: impl Fn(&mut HealthSample)) -> impl FnOnce(&mut Evidence) {
+    move |evidence| evidence.health.values_mut().flatten().for_each(change)
+}
+
+#[test]
+fn memory_above_the_limit_is_a_violation() {
+    let much = with_samples(|sample| {
+        sample
+            .metrics
+            .insert("process_resident_memory_bytes".to_owned(), 3e8);
+    });
+    assert_eq!(broken(much), only(Invariant::MemoryBounded));
+}
+
+#[test]
+fn fault_without_a_signal_is_a_violation() {
+    for sign in [
+        ExpectedSignal::Restarted(ServiceId::Publisher),
+        ExpectedSignal::Unresponsive(ServiceId::Publisher),
+        ExpectedSignal::Rose("streamer_retries_total"),
+        ExpectedSignal::Missing("cassandra"),
+        ExpectedSignal::Fell("publisher_kafka_up"),
+        ExpectedSignal::Slower("publisher_delivery_duration_seconds", 0.1),
+        ExpectedSignal::FinalSum("publisher_kafka_up", 1.0),
+    ] {
+        assert_eq!(
+            broken(|it| it.incidents[0].signals = vec![sign]),
+            only(Invariant::FaultObservable)
+        );
+    }
+}
+
+#[test]
+fn each_signal_is_recognised() {
+    let shown = |sign: ExpectedSignal, change: fn(&mut HealthSample)| {
+        broken(|evidence| {
+            evidence.incidents[0].signals = vec![sign];
+            let samples = evidence.health.values_mut().flatten();
+            samples
+                .filter(|sample| (9.0..14.0).contains(&sample.at))
+                .skip(2)
+                .for_each(change);
+        })
+    };
+    let restarted = |sample: &mut HealthSample| {
+        sample
+            .metrics
+            .insert("process_start_time_seconds".to_owned(), 6.0);
+    };
+    assert_eq!(
+        shown(ExpectedSignal::Restarted(ServiceId::Publisher), restarted),
+        BTreeSet::new()
+    );
+    let silent = |sample: &mut HealthSample| {
+        *sample = HealthSample {
+            at: sample.at,
+            ..HealthSample::default()
+        }
+    };
+    assert_eq!(
+        shown(ExpectedSignal::Unresponsive(ServiceId::Publisher), silent),
+        BTreeSet::new()
+    );
+    let rose = |sample: &mut HealthSample| {
+        sample.metrics.insert("publisher_x_total".to_owned(), 1.0);
+    };
+    assert_eq!(
+        shown(ExpectedSignal::Rose("publisher_x_total"), rose),
+        BTreeSet::new()
+    );
+    let fell = |sample: &mut HealthSample| {
+        sample
+            .metrics
+            .insert("process_start_time_seconds".to_owned(), 5.0);
+        let up = if sample.at < 12.0 { 1.0 } else { 0.0 };
+        sample.metrics.insert("publisher_kafka_up".to_owned(), up);
+    };
+    assert_eq!(
+        shown(ExpectedSignal::Fell("publisher_kafka_up"), fell),
+        BTreeSet::new()
+    );
+    let took = |sample: &mut HealthSample| {
+        // One observation a second, and each takes longer than the one before.
+        sample
+            .metrics
+            .insert("publisher_delivery_duration_seconds_count".to_owned(), sample.at);
+        let sum = sample.at * sample.at / 2.0;
+        sample
+            .metrics
+            .insert("publisher_delivery_duration_seconds_sum".to_owned(), sum);
+    };
+    let slower = ExpectedSignal::Slower("publisher_delivery_duration_seconds", 10.0);
+    assert_eq!(shown(slower, took), BTreeSet::new());
+    let faster = ExpectedSignal::Slower("publisher_delivery_duration_seconds", 13.0);
+    assert_eq!(shown(faster, took), only(Invariant::FaultObservable));
+}
+
+#[test]
+fn signal_of_a_lone_fault_is_required_only_then() {
+    let only_if_alone = |others: usize| {
+        move |evidence: &mut Evidence| {
+            let signals = vec![ExpectedSignal::Rose("streamer_retries_total")];
+            let only_if_alone = true;
+            evidence.incidents = vec![Incident {
+                signals,
+                only_if_alone,
+                ..outage()
+            }];
+            let signals = Vec::new();
+            evidence
+                .incidents
+                .extend(vec![Incident { signals, ..outage() }; others]);
+        }
+    };
+    assert_eq!(broken(only_if_alone(0)), only(Invariant::FaultObservable));
+    assert_eq!(broken(only_if_alone(1)), BTreeSet::new());
+}
+
+#[test]
+fn late_or_missing_readiness_change_is_a_violation() {
+    let turned = |spans: &'static [(f64, f64)]| {
+        move |evidence: &mut Evidence| {
+            evidence.incidents[0].signals.clear();
+            evidence.health.insert(ServiceId::Publisher, samples(spans));
+        }
+    };
+    assert_eq!(
+        broken(turned(&[(14.0, 16.0)])),
+        only(Invariant::NotReadyAfterLoss)
+    );
+    assert_eq!(broken(turned(&[])), only(Invariant::NotReadyAfterLoss));
+    assert_eq!(
+        broken(turned(&[(3.0, 28.0)])),
+        only(Invariant::ReadyAfterRecovery)
+    );
+    assert_eq!(broken(turned(&[(3.0, 15.0), (18.0, 22.0)])), BTreeSet::new());
+    assert_eq!(
+        broken(turned(&[(3.0, 15.0), (18.0, 29.0)])),
+        only(Invariant::ReadyAfterRecovery),
+        "it had not noticed the loss when it reported ready"
+    );
+    let excused = |evidence: &mut Evidence| {
+        turned(&[(3.0, 28.0)])(evidence);
+        let killed = Incident {
+            loss: None,
+            excused: vec![ServiceId::Publisher],
+            started: 15.0,
+            ended: 17.0,
+            ..outage()
+        };
+        evidence.incidents.push(Incident {
+            signals: Vec::new(),
+            ..killed
+        });
+    };
+    assert_eq!(broken(excused), BTreeSet::new(), "it was killed in this time");
+}
+
+#[test]
+fn ingester_is_excused_while_the_publisher_is_down() {
+    let cut = |publisher_killed: bool| {
+        move |evidence: &mut Evidence| {
+            let loss = DependencyLoss {
+                dependency: "publisher",
+                of: vec![ServiceId::Ingester],
+            };
+            evidence.incidents[0].loss = Some(loss);
+            evidence.incidents[0].signals.clear();
+            evidence
+                .health
+                .insert(ServiceId::Ingester, samples(&[(3.0, 29.0)]));
+            if publisher_killed {
+                evidence.incidents.push(killed(ServiceId::Publisher, 1.0, 17.0));
+            }
+        }
+    };
+    let both = BTreeSet::from([Invariant::NotReadyAfterLoss, Invariant::ReadyAfterRecovery]);
+    assert_eq!(
+        broken(cut(false)),
+        both,
+        "kafka is missing, and not the publisher"
+    );
+    assert_eq!(broken(cut(true)), BTreeSet::new());
+}
+
+#[test]
+fn cut_without_a_running_observer_needs_no_signal() {
+    let cut = |until: f64| {
+        move |evidence: &mut Evidence| {
+            evidence.incidents[0].signals = vec![ExpectedSignal::Missing("cassandra")];
+            evidence
+                .incidents
+                .insert(0, killed(ServiceId::Publisher, 1.0, until));
+        }
+    };
+    assert_eq!(broken(cut(17.0)), BTreeSet::new());
+    assert_eq!(
+        broken(cut(2.0)),
+        only(Invariant::FaultObservable),
+        "it restarted early"
+    );
+}
+
+fn killed(id: ServiceId, started: f64, ended: f64) -> Incident {
+    Incident {
+        fault: format!("{id} killed"),
+        started,
+        ended,
+        loss: None,
+        excused: vec![id],
+        signals: Vec::new(),
+        ..outage()
+    }
+}
+
+#[test]
+fn failed_liveness_is_a_violation() {
+    assert_eq!(
+        broken(with_samples(|sample| sample.alive = Some(false))),
+        only(Invariant::AlwaysAlive)
+    );
+}
+
+#[test]
+fn hanging_process_is_a_violation_unless_excused() {
+    let hangs = |until: f64| {
+        move |evidence: &mut Evidence| {
+            let samples = evidence.health.values_mut().flatten();
+            samples
+                .filter(|sample| (20.0..=until).contains(&sample.at))
+                .for_each(|sample| sample.alive = None);
+        }
+    };
+    assert_eq!(broken(hangs(25.0)), BTreeSet::new(), "too short");
+    assert_eq!(broken(hangs(26.0)), only(Invariant::AlwaysAlive));
+    let frozen = |evidence: &mut Evidence| {
+        hangs(26.0)(evidence);
+        evidence.incidents.push(killed(ServiceId::Publisher, 19.0, 20.0));
+    };
+    assert_eq!(broken(frozen), BTreeSet::new());
+}
+
+#[test]
+fn stopped_work_with_one_of_three_down_is_a_violation() {
+    let away = |grows_until: f64| {
+        move |evidence: &mut Evidence| {
+            let incident = &mut evidence.incidents[0];
+            (incident.started, incident.ended) = (2.0, 25.0);
+            (incident.loss, incident.work_continues) = (None, true);
+            incident.signals.clear();
+            for sample in evidence.health.values_mut().flatten() {
+                let done = sample.at.min(grows_until);
+                for metric in [
+                    "publisher_records_total{outcome=\"accepted\"}",
+                    "streamer_rows_total",
+                ] {
+                    sample.metrics.insert(metric.to_owned(), done);
+                }
+            }
+        }
+    };
+    assert_eq!(broken(away(30.0)), BTreeSet::new());
+    assert_eq!(broken(away(16.0)), only(Invariant::WorkContinues));
+    let not_alone = |evidence: &mut Evidence| {
+        away(16.0)(evidence);
+        evidence.incidents.push(killed(ServiceId::Publisher, 10.0, 20.0));
+    };
+    assert_eq!(broken(not_alone), BTreeSet::new());
+}
+
+#[test]
+fn reread_records_sum_over_restarts() {
+    let mut evidence = small();
+    let streamer = |at: f64, start: f64, read: f64| HealthSample {
+        at,
+        metrics: BTreeMap::from([
+            ("process_start_time_seconds".to_owned(), start),
+            ("streamer_records_total".to_owned(), read),
+        ]),
+        ..HealthSample::default()
+    };
+    let samples = vec![
+        streamer(1.0, 1.0, 3.0),
+        streamer(2.0, 1.0, 5.0),
+        streamer(4.0, 3.0, 4.0),
+    ];
+    evidence.health.insert(ServiceId::Streamer(1), samples);
+    assert_eq!(reread_records(&evidence), 3);
+}
+
+#[test]
+fn late_exit_is_a_violation_unless_a_dependency_is_down() {
+    let late = |id, from| {
+        move |evidence: &mut Evidence| {
+            let until = from + 25.0;
+            evidence.events.late_exits.push(LateExit { id, from, until });
+        }
+    };
+    assert_eq!(broken(late(ServiceId::Publisher, 3.0)), BTreeSet::new());
+    assert_eq!(
+        broken(late(ServiceId::Publisher, 40.0)),
+        only(Invariant::NoUnexpectedExit)
+    );
+    assert_eq!(
+        broken(late(ServiceId::Ingester, 3.0)),
+        only(Invariant::NoUnexpectedExit)
+    );
+}

@@ -1,0 +1,56 @@
+//! Reads topics and tables at the end of a round.
+
+use crate::cluster::Cluster;
+use crate::error::RoundError;
+use crate::evidence::Evidence;
+use crate::evidence::incident::Incident;
+use crate::evidence::records::IngesterRun;
+use crate::evidence::topic_history::TopicHistory;
+use crate::services::config::RoundConfig;
+use crate::workload::Ledger;
+
+/// What was observed during the round.
+pub(crate) struct Observations {
+    pub(crate) incidents: Vec<Incident>,
+    pub(crate) recovery_seconds: Option<f64>,
+    pub(crate) runs: Vec<IngesterRun>,
+    pub(crate) proxy_bypasses: Vec<String>,
+    pub(crate) proxy_connections: usize,
+}
+
+/// Joins the stored data with the ledger and the observations.
+pub(crate) async fn collect(
+    cluster: &Cluster,
+    config: &RoundConfig,
+    ledger: Ledger,
+    observations: Observations,
+    history: &TopicHistory,
+) -> Result<Evidence, RoundError> {
+    let lost = history.lost();
+    let kafka = cluster.kafka_client()?;
+    let session = cluster.cassandra_client(&config.name).await?.by_quorum();
+    let ends = kafka.end_offsets(&config.name).await?;
+    let checkpoints = session.checkpoints(&config.name, &config.name).await?;
+    let previous = lost.previous.as_ref().map(|(id, _)| *id);
+    let ids = checkpoints.values().map(|checkpoint| checkpoint.topic_id);
+    Ok(Evidence {
+        tombstones_redriven: config.tombstones_to_dead_letters,
+        acked: ledger.acked,
+        sent_ids: ledger.sent_ids,
+        sent_fingerprints: ledger.sent_fingerprints,
+        runs: observations.runs,
+        wrong_responses: ledger.wrong_responses,
+        topic: config.name.clone(),
+        topic_id: ids.into_iter().find(|id| Some(*id) != previous),
+        log: lost.with_present(kafka.read(&config.name).await?),
+        dead_letters: kafka.read(&config.dead_letter_topic()).await?,
+        rows: session.stamped_users().await?,
+        ends: ends.into_iter().map(|end| lost.continued(None, end)).collect(),
+        lost,
+        proxy_connections: observations.proxy_connections,
+        incidents: observations.incidents,
+        proxy_bypasses: observations.proxy_bypasses,
+        recovery_seconds: observations.recovery_seconds,
+        ..Evidence::default()
+    })
+}

@@ -1,0 +1,42 @@
+//! What the services of a round share.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::cluster::small_disk::SmallDisk;
+use crate::service_id::ServiceId;
+
+/// Names, folders and settings of a round.
+#[derive(Clone, Debug)]
+pub(crate) struct RoundConfig {
+    /// Name of the topic, the keyspace and the consumer group.
+    pub(crate) name: String,
+    /// For logs and the ingester's state.
+    pub(crate) folder: PathBuf,
+    /// The services' binaries; by default those next to this one.
+    pub(crate) binaries: Option<PathBuf>,
+    /// The failpoint that is active in every service.
+    pub(crate) failpoint: Option<&'static str>,
+    /// Seconds by which the clock of a service is shifted.
+    pub(crate) clock_shifts: BTreeMap<ServiceId, i64>,
+    /// The library that shifts clocks, if one is shifted.
+    pub(crate) clock_library: Option<PathBuf>,
+    /// For the ingester's state, if it needs a disk of its own.
+    pub(crate) disk: Option<Arc<SmallDisk>>,
+    /// Whether streamers send tombstones to the dead-letter topic.
+    pub(crate) tombstones_to_dead_letters: bool,
+    /// Whether streamers have an instance id.
+    pub(crate) static_members: bool,
+}
+
+impl RoundConfig {
+    pub(crate) fn dead_letter_topic(&self) -> String {
+        format!("{}.dead_letter", self.name)
+    }
+
+    /// The folder in which a service finds its requested crashes.
+    pub(crate) fn crash_requests(&self, id: ServiceId) -> PathBuf {
+        self.folder.join(format!("{id}.crash_points"))
+    }
+}

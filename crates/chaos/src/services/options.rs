@@ -1,0 +1,84 @@
+//! Command lines and settings of the services.
+
+use testkit::proxy::Proxy;
+use testkit::service::ServiceOptions;
+
+use super::clock::CLOCK_SHIFT_ENV;
+use super::config::RoundConfig;
+use super::failpoint::{CRASH_POINTS_ENV, FAILPOINT_ENV};
+use crate::cluster::Cluster;
+use crate::service_id::{OPERATOR_STREAMER, ServiceId};
+
+fn base(name: &'static str, id: ServiceId, config: &RoundConfig) -> ServiceOptions {
+    let mut options = ServiceOptions::new(name, &config.folder)
+        .log_name(id.to_string())
+        .env(CRASH_POINTS_ENV, config.crash_requests(id));
+    if let Some(folder) = &config.binaries {
+        options = options.binary(folder.join(name));
+    }
+    if let Some(failpoint) = config.failpoint {
+        options = options.env(FAILPOINT_ENV, failpoint);
+    }
+    if let (Some(seconds), Some(library)) = (config.clock_shifts.get(&id), &config.clock_library) {
+        options = options
+            .env("LD_PRELOAD", library)
+            .env(CLOCK_SHIFT_ENV, seconds.to_string());
+    }
+    options
+}
+
+pub(super) fn publisher(cluster: &Cluster, config: &RoundConfig) -> ServiceOptions {
+    let nodes = cluster.shape.nodes();
+    base("publisher", ServiceId::Publisher, config)
+        .set("kafka.brokers", cluster.brokers())
+        .set("kafka.topic", &config.name)
+        .set("kafka.replication", nodes.to_string())
+        .set(
+            "kafka.min_insync_replicas",
+            cluster.shape.min_in_sync().to_string(),
+        )
+}
+
+pub(crate) fn streamer(cluster: &Cluster, config: &RoundConfig, id: ServiceId) -> ServiceOptions {
+    let nodes = cluster.shape.nodes();
+    let replication = format!("{{'class': 'NetworkTopologyStrategy', 'replication_factor': {nodes}}}");
+    let mut options = base("streamer", id, config);
+    if config.static_members {
+        options = options.set("kafka.instance_id", id.to_string());
+    }
+    if config.tombstones_to_dead_letters && id != OPERATOR_STREAMER {
+        options = options.set("tombstones", "dead_letter");
+    }
+    options
+        .set("kafka.brokers", cluster.brokers())
+        .set("kafka.topic", &config.name)
+        .set("kafka.dead_letter_topic", config.dead_letter_topic())
+        .set("kafka.group", &config.name)
+        .set("kafka.replication", nodes.to_string())
+        .set("kafka.session_timeout", "6s")
+        .set("cassandra.contact_points", cluster.contact_points())
+        .set("cassandra.keyspace", &config.name)
+        .set("cassandra.replication", replication)
+        .set("cassandra.request_timeout", "3s")
+}
+
+pub(super) fn ingester(config: &RoundConfig, publisher: &Proxy, api: &Proxy) -> ServiceOptions {
+    let state = config
+        .disk
+        .as_ref()
+        .map_or_else(|| config.folder.clone(), |disk| disk.path());
+    base("ingester", ServiceId::Ingester, config)
+        .arg("run")
+        .set("source.url", format!("http://{}/api/1.4/", api.address()))
+        .set("source.page_size", "100")
+        .set("source.request_timeout", "2s")
+        .set("source.backoff.initial", "50ms")
+        .set("source.backoff.max", "500ms")
+        .set("source.circuit_breaker.open_duration", "1s")
+        .set("publisher.url", format!("http://{}", publisher.address()))
+        .set("publisher.batch_size", "20")
+        .set("publisher.backoff.max", "1s")
+        .set("run.users", "200")
+        .set("schedule.interval", "24h")
+        .set("state.path", state.join("ingester.sqlite").to_string_lossy())
+}

@@ -1,0 +1,113 @@
+//! Requests to the publisher, and the check of its responses.
+
+use std::collections::BTreeSet;
+
+use reqwest::StatusCode;
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::users::Body;
+use super::{Positions, Workload};
+use crate::evidence::records::{AckedRecord, fingerprint};
+use crate::evidence::topic_history::Position;
+
+impl Workload {
+    pub(super) async fn post(&self, batch: &[Body], positions: Positions) {
+        let Some(_request) = self.begin_request().await else {
+            return;
+        };
+        self.add_sent(batch);
+        let bodies: Vec<_> = batch.iter().map(|body| body.json.as_str()).collect();
+        let mut request = self
+            .client
+            .post(&self.publisher)
+            .header("content-type", "application/x-ndjson")
+            .body(bodies.join("\n"));
+        if positions == Positions::Requested {
+            request = request.header("prefer", "return=representation");
+        }
+        // Any other outcome acknowledges nothing.
+        let Ok(response) = request.send().await else {
+            return;
+        };
+        let status = response.status();
+        if !matches!(
+            status,
+            StatusCode::OK | StatusCode::MULTI_STATUS | StatusCode::UNPROCESSABLE_ENTITY
+        ) {
+            return;
+        }
+        if let Ok(response) = response.json::<Value>().await {
+            self.check_response(batch, positions, status, &response);
+        }
+    }
+
+    fn add_sent(&self, batch: &[Body]) {
+        let mut ledger = self.ledger();
+        ledger.sent_ids.extend(batch.iter().filter_map(|body| body.id));
+        let valid = batch.iter().filter(|body| body.id.is_some());
+        let fingerprints = valid.map(|body| fingerprint(Some(body.json.as_bytes())));
+        ledger.sent_fingerprints.extend(fingerprints);
+    }
+
+    /// Compares a response with the request, and records the acknowledgements, also those of a wrong response.
+    fn check_response(&self, batch: &[Body], positions: Positions, status: StatusCode, response: &Value) {
+        let list = |name: &str| response[name].as_array().cloned().unwrap_or_default();
+        let rejected: BTreeSet<_> = list("errors").iter().filter_map(index).collect();
+        let invalid: BTreeSet<_> = (0..batch.len()).filter(|at| batch[*at].id.is_none()).collect();
+        let records = list("records");
+        let accepted = response["accepted"]
+            .as_u64()
+            .and_then(|count| usize::try_from(count).ok())
+            .unwrap_or(0);
+        let requested = positions == Positions::Requested;
+        let wrong = rejected != invalid
+            || accepted != batch.len() - invalid.len()
+            || requested && records.len() != accepted;
+        let acked: Vec<_> = if requested && !records.is_empty() {
+            let acked = records.iter().filter_map(|entry| {
+                let body = batch.get(index(entry)?)?;
+                let partition = i32::try_from(entry["partition"].as_i64()?).ok()?;
+                let position = (partition, entry["offset"].as_i64()?);
+                Some(acked(body, Some(self.history.continued(None, position))))
+            });
+            acked.collect()
+        } else {
+            // Without positions, every record that was not rejected is acknowledged.
+            let valid = (0..).zip(batch);
+            let valid = valid.filter(|(at, body)| body.id.is_some() && !rejected.contains(at));
+            valid.map(|(_, body)| acked(body, None)).collect()
+        };
+        let mut ledger = self.ledger();
+        if wrong {
+            ledger.wrong_responses.push(format!(
+                "{status}: rejected {rejected:?} of the invalid {invalid:?}, accepted {accepted}"
+            ));
+        }
+        ledger.acked.extend(acked);
+    }
+
+    pub(super) async fn delete(&self, id: Uuid) {
+        let Some(_request) = self.begin_request().await else {
+            return;
+        };
+        let url = format!("{}/{id}", self.publisher);
+        let response = self.client.delete(url).send().await;
+        if response.is_ok_and(|response| response.status() == StatusCode::NO_CONTENT) {
+            let (id, value, position) = (Some(id), None, None);
+            self.ledger().acked.push(AckedRecord { id, value, position });
+        }
+    }
+}
+
+fn index(entry: &Value) -> Option<usize> {
+    usize::try_from(entry["index"].as_u64()?).ok()
+}
+
+fn acked(body: &Body, position: Option<Position>) -> AckedRecord {
+    AckedRecord {
+        id: body.id,
+        value: Some(body.json.clone().into_bytes()),
+        position,
+    }
+}

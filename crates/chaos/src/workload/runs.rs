@@ -1,0 +1,38 @@
+//! Reads the ingester's run history.
+
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tokio::time::sleep;
+
+use super::{REQUEST_INTERVAL, Workload};
+use crate::evidence::records::IngesterRun;
+
+impl Workload {
+    /// The run history once no run is queued or running, or after the timeout.
+    pub(crate) async fn finished_runs(&self, timeout: Duration) -> Vec<IngesterRun> {
+        let until = Instant::now() + timeout;
+        loop {
+            let runs = self.run_history().await.unwrap_or_default();
+            let open = runs
+                .iter()
+                .any(|run| matches!(run.state.as_str(), "running" | "queued"));
+            if (!runs.is_empty() && !open) || Instant::now() >= until {
+                return runs;
+            }
+            sleep(REQUEST_INTERVAL * 5).await;
+        }
+    }
+
+    async fn run_history(&self) -> Result<Vec<IngesterRun>, reqwest::Error> {
+        let response: Value = self.client.get(&self.ingester).send().await?.json().await?;
+        let runs = response["runs"].as_array().cloned().unwrap_or_default();
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let runs = runs.iter().map(|run| IngesterRun {
+            id: text(&run["id"]),
+            state: text(&run["state"]),
+            accepted: run["counts"]["accepted"].as_u64().unwrap_or_default(),
+        });
+        Ok(runs.collect())
+    }
+}
