@@ -61,7 +61,7 @@ async fn frozen_kafka_is_504_then_503_then_recovers() {
     assert!(publisher.metric("records_total{outcome=\"unknown\"}").await >= 20.0);
 }
 
-/// Invariant `ready_turns_true`. A fenced broker returns metadata without brokers. librdkafka then forgets all
+/// Invariant `ready_after_recovery`. A fenced broker returns metadata without brokers. librdkafka then forgets all
 /// brokers, until its bootstrap servers are added again. The broker of this test is fenced before each heartbeat.
 #[tokio::test]
 async fn publisher_recovers_from_metadata_without_brokers() {
