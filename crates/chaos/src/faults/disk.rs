@@ -25,7 +25,7 @@ impl FaultInjector<'_> {
             DiskOwner::Ingester => self.config.disk.as_ref(),
             DiskOwner::Kafka => self.cluster.disk.as_ref(),
         };
-        let disk = disk.ok_or_else(|| RoundError::step("find a small disk", owner.to_string()))?;
+        let disk = disk.ok_or_else(|| RoundError::step("find a small disk", format!("{owner:?}")))?;
         let disk = FaultyDisk(Arc::clone(disk), fault);
         match owner {
             DiskOwner::Ingester => self.break_state_disk(disk, duration).await,

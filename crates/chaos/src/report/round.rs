@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::timeline::timeline;
+use super::timeline::rows_per_second;
 use crate::evidence::Evidence;
 use crate::invariants::{Violation, expected_dead_letters, rebalances, reread_records};
 use crate::scenario::fault::FaultClass;
@@ -18,21 +18,6 @@ pub(crate) struct FaultSpan {
     pub(crate) class: FaultClass,
     pub(crate) started: f64,
     pub(crate) ended: f64,
-}
-
-/// One second of a round.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(crate) struct TimelinePoint {
-    /// Seconds since the round started.
-    pub(crate) at: f64,
-    /// Records that the publisher completed in this second.
-    pub(crate) records: f64,
-    /// Rows written in this second.
-    pub(crate) rows: f64,
-    /// Records between checkpoints and ends.
-    pub(crate) lag: f64,
-    /// Mean time from acceptance to row in this second.
-    pub(crate) latency_ms: f64,
 }
 
 /// A round with its verdict.
@@ -67,7 +52,7 @@ pub struct RoundReport {
     pub violations: Vec<Violation>,
     /// The folder of the logs, after a violation.
     pub(crate) logs: Option<PathBuf>,
-    pub(crate) timeline: Vec<TimelinePoint>,
+    pub(crate) rows_per_second: Vec<f64>,
 }
 
 impl RoundReport {
@@ -107,7 +92,7 @@ impl RoundReport {
             faults: clocks.chain(faults).collect(),
             violations,
             logs: None,
-            timeline: timeline(evidence),
+            rows_per_second: rows_per_second(evidence),
         }
     }
 

@@ -4,7 +4,7 @@
 
 use std::fmt::Write as _;
 
-use super::round::{RoundReport, TimelinePoint};
+use super::round::RoundReport;
 use crate::scenario::fault::FaultClass;
 
 /// Size of a tile and its gap, in pixels.
@@ -98,13 +98,13 @@ struct Tile<'a> {
 
 impl<'a> Tile<'a> {
     fn new(number: u32, round: &'a RoundReport) -> Self {
-        let last = round.timeline.last().map_or(0.0, |point| point.at);
+        let last = u32::try_from(round.rows_per_second.len()).unwrap_or(0).max(1) - 1;
         let ends = round.faults.iter().map(|fault| fault.ended);
         Self {
             round,
             x: number % COLUMNS * (TILE.0 + GAP),
             y: HEADER + number / COLUMNS * (TILE.1 + GAP),
-            end: ends.fold(last, f64::max).max(1.0),
+            end: ends.fold(f64::from(last), f64::max).max(1.0),
         }
     }
 
@@ -126,41 +126,34 @@ impl<'a> Tile<'a> {
 
     /// The mean of each step, relative to the highest one.
     fn rows(&self) -> String {
-        let seconds = self.end / f64::from(TILE.0 / STEP);
-        let means: Vec<_> = (0..TILE.0 / STEP)
-            .map(|step| {
-                let from = f64::from(step) * seconds;
-                mean(&self.round.timeline, from, from + seconds)
-            })
+        let steps = TILE.0 / STEP;
+        let at = |step: u32| self.end * f64::from(step) / f64::from(steps);
+        let means: Vec<_> = (0..steps)
+            .map(|step| mean(&self.round.rows_per_second, at(step), at(step + 1)))
             .collect();
         let max = means.iter().copied().fold(1.0, f64::max);
-        let mut data = format!("M{} {}", self.x, self.y + TILE.1);
+        let base = self.y + TILE.1;
+        let mut data = format!("M{} {base}", self.x);
         let mut before = 0;
         for mean in means {
             let height = pixels(mean / max * f64::from(TILE.1 - 2));
-            let change = i64::from(before) - i64::from(height);
-            // Writing to a string cannot fail.
-            let _ = write!(
-                data,
-                "{}h{STEP}",
-                if change == 0 {
-                    String::new()
-                } else {
-                    format!("v{change}")
-                }
-            );
+            if height != before {
+                data += &format!("v{}", i64::from(before) - i64::from(height));
+            }
+            data += &format!("h{STEP}");
             before = height;
         }
-        data + &format!("V{}z", self.y + TILE.1)
+        data + &format!("V{base}z")
     }
 }
 
-/// Mean rows of the seconds in this time, or of the second that contains it.
-fn mean(timeline: &[TimelinePoint], from: f64, until: f64) -> f64 {
-    let within = timeline
-        .iter()
-        .filter(|point| point.at < until && point.at + 1.0 > from);
-    let (sum, count) = within.fold((0.0, 0.0), |(sum, count), point| (sum + point.rows, count + 1.0));
+/// Mean of the seconds that overlap this time.
+fn mean(rows: &[f64], from: f64, until: f64) -> f64 {
+    let within = (0_u32..).zip(rows).filter(|(second, _)| {
+        let second = f64::from(*second);
+        second < until && second + 1.0 > from
+    });
+    let (sum, count) = within.fold((0.0, 0.0), |(sum, count), (_, rows)| (sum + rows, count + 1.0));
     if count > 0.0 { sum / count } else { 0.0 }
 }
 
@@ -203,13 +196,7 @@ mod tests {
             }],
             violations,
             logs: None,
-            timeline: (0_u32..36)
-                .map(|at| TimelinePoint {
-                    at: f64::from(at),
-                    rows: f64::from(at * 7 % 31),
-                    ..TimelinePoint::default()
-                })
-                .collect(),
+            rows_per_second: (0_u32..36).map(|second| f64::from(second * 7 % 31)).collect(),
         }
     }
 

@@ -260,28 +260,20 @@ impl fmt::Display for Fault {
             }
             Self::Redrive => out.write_str("dead letters redriven"),
             Self::DuplicateMember(id) => write!(out, "a second {id} joins"),
-            Self::Disk(owner, fault) => write!(out, "{owner}: {fault}"),
+            Self::Disk(owner, fault) => {
+                let disk = match owner {
+                    DiskOwner::Ingester => "the ingester's state",
+                    DiskOwner::Kafka => "kafka-1",
+                };
+                let state = match fault {
+                    DiskFault::Full => "full",
+                    DiskFault::ReadOnly => "read-only",
+                };
+                write!(out, "disk of {disk}: {state}")
+            }
             Self::Exhaust(id, Resource::FileDescriptors) => write!(out, "{id} without file descriptors"),
             Self::Exhaust(id, Resource::Memory) => write!(out, "{id} at its memory limit"),
         }
-    }
-}
-
-impl fmt::Display for DiskOwner {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(match self {
-            Self::Ingester => "disk of the ingester's state",
-            Self::Kafka => "disk of kafka-1",
-        })
-    }
-}
-
-impl fmt::Display for DiskFault {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(match self {
-            Self::Full => "full",
-            Self::ReadOnly => "read-only",
-        })
     }
 }
 
