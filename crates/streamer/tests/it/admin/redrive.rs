@@ -45,7 +45,7 @@ async fn redriven_dead_letter_does_not_beat_later_records() {
     assert!(listed.ends_with("dead letters: 2, tombstone: 2"), "{listed}");
     let shown = run_successfully(&env, "dead-letters show 0:3").await;
     assert!(
-        shown.contains(&ids[1].to_string()) && shown.contains("value   (null)"),
+        shown.contains(&ids[1].to_string()) && shown.contains("value       (null)"),
         "{shown}"
     );
     let (code, output) = run_command(env.options(), "dead-letters show 0:4").await;
