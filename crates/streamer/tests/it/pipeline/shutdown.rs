@@ -97,9 +97,9 @@ async fn invalid_configuration_exits_78_and_names_key() {
             "did you mean `cassandra.contact_points`",
         ),
         (
-            "cassandra.cassandra",
+            "cassandra.table",
             "a b",
-            "cassandra.cassandra: must be a name",
+            "cassandra.table: must be a name",
         ),
         ("kafka.session_timeout", "soon", "kafka.session_timeout"),
     ] {
