@@ -96,11 +96,7 @@ async fn invalid_configuration_exits_78_and_names_key() {
             "x",
             "did you mean `cassandra.contact_points`",
         ),
-        (
-            "cassandra.table",
-            "a b",
-            "cassandra.table: must be a name",
-        ),
+        ("cassandra.table", "a b", "cassandra.table: must be a name"),
         ("kafka.session_timeout", "soon", "kafka.session_timeout"),
     ] {
         let options: ServiceOptions = env.options().set(key, value);
