@@ -148,7 +148,7 @@ impl Plot {
     }
 }
 
-/// Reduces samples to at most [`MAX_SAMPLES`]: the maximum of each interval, so that no peak is lost.
+/// Reduces samples to at most `MAX_SAMPLES`: the maximum of each interval, so that no peak is lost.
 pub fn downsample(samples: &[(f64, f64)]) -> Vec<(f64, f64)> {
     let interval = samples.len().div_ceil(MAX_SAMPLES).max(1);
     let peaks = samples.chunks(interval);
