@@ -6,5 +6,4 @@ pub(crate) mod commands;
 pub(crate) mod secured_cassandra;
 pub(crate) mod seeded_random;
 pub(crate) mod test_env;
-pub(crate) mod test_length;
 pub(crate) mod traffic;

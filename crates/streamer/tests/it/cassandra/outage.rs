@@ -9,7 +9,6 @@ use testkit::service::Service;
 use crate::support::assignment::{holds_partitions, wait_for_partitions};
 use crate::support::secured_cassandra::{FrozenNode, exclusive_env};
 use crate::support::test_env::{TestEnv, eventually, new_users};
-use crate::support::test_length;
 use crate::support::traffic::{metric, wait_until_unready};
 
 /// Maximum resident memory of the process, in bytes.
@@ -20,7 +19,7 @@ const MAX_GROWTH: u64 = 3 * 1024 * 1024;
 /// 500,000 records wait while the node is frozen for 60 s, or 100,000 for 20 s in a short run.
 #[tokio::test(flavor = "multi_thread")]
 async fn cassandra_outage_keeps_memory_flat() {
-    let (records, outage) = if test_length::is_full() {
+    let (records, outage) = if testkit::workspace::is_full_test_run() {
         (500_000, Duration::from_secs(60))
     } else {
         (100_000, Duration::from_secs(20))

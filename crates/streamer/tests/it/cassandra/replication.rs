@@ -59,8 +59,9 @@ async fn lost_quorum_pauses_writes_and_loses_nothing() {
             assert!(reason.contains("cassandra"), "{reason}");
             let unavailable = wait_for_unavailable(&streamer, 1.0).await;
             let rows = metric(&streamer, "streamer_rows_total", "").await;
-            // Ten more rejected attempts.
-            wait_for_unavailable(&streamer, unavailable + 10.0).await;
+            // Ten more rejected attempts, and at least this long: that nothing is acknowledged meanwhile is the subject.
+            let window = tokio::time::sleep(Duration::from_secs(3));
+            tokio::join!(wait_for_unavailable(&streamer, unavailable + 10.0), window);
             let later = metric(&streamer, "streamer_rows_total", "").await;
             assert!(
                 (later - rows).abs() < f64::EPSILON,

@@ -21,7 +21,6 @@ use testkit::servers::{KafkaCluster, KafkaOptions};
 use testkit::service::{Service, ServiceOptions};
 
 use crate::support::test_env::{DEADLINE, TestEnv, eventually, new_users};
-use crate::support::test_length;
 use crate::support::traffic::metric;
 
 /// Maximum time from an outage until readiness fails, and from its end until readiness recovers.
@@ -290,7 +289,11 @@ async fn empty_broker_list_triggers_rebootstrap() {
     let options = env.options().set("kafka.brokers", cluster.bootstrap());
     let streamer = Service::start(&options).unwrap();
     let recoveries = async {
-        for _ in 0..if test_length::is_full() { 6 } else { 2 } {
+        for _ in 0..if testkit::workspace::is_full_test_run() {
+            6
+        } else {
+            2
+        } {
             streamer.wait_until_ready(DEADLINE).await.unwrap();
             streamer
                 .wait_for_readiness(StatusCode::SERVICE_UNAVAILABLE, DEADLINE)

@@ -16,7 +16,6 @@ use uuid::Uuid;
 use crate::support::assignment::wait_for_even_assignment;
 use crate::support::seeded_random::SeededRandom;
 use crate::support::test_env::{DEADLINE, TestEnv, eventually, new_users};
-use crate::support::test_length;
 use crate::support::traffic::metric;
 
 /// Samples the checkpoints while the membership changes.
@@ -331,7 +330,11 @@ async fn thawed_zombie_changes_no_checkpoint_and_no_row() {
 /// A member joins, leaves or is killed every one to four seconds, for two minutes, or for 30 s in a short run.
 #[tokio::test(flavor = "multi_thread")]
 async fn membership_churn_loses_nothing() {
-    let duration = Duration::from_secs(if test_length::is_full() { 120 } else { 30 });
+    let duration = Duration::from_secs(if testkit::workspace::is_full_test_run() {
+        120
+    } else {
+        30
+    });
     let env = TestEnv::new("churn", 6).await;
     let mut random = SeededRandom::new("membership_churn");
     let mut members: Vec<_> = Vec::new();
