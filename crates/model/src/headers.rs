@@ -6,8 +6,10 @@
 pub mod kafka {
     /// The media type of the value: [`JSON`](super::JSON).
     pub const CONTENT_TYPE: &str = "content-type";
-    /// The name of the value's message type: [`SCHEMA`](crate::SCHEMA).
+    /// The name of the value's message: [`Contract::name`](crate::Contract::name).
     pub const SCHEMA: &str = "schema";
+    /// The hash of the writer's contract: [`Contract::hash`](crate::Contract::hash).
+    pub const SCHEMA_HASH: &str = "schema-hash";
     /// When the publisher accepted the record, by its clock, in microseconds since 1970 as decimal text. It measures
     /// freshness and does not decide the order.
     pub const ACCEPTED_AT_US: &str = "accepted-at-us";

@@ -1,11 +1,11 @@
 //! The partitioner: murmur2 of the key, like Kafka's Java clients and librdkafka's `murmur2_random`.
 
-use crate::types::UserId;
+use crate::Key;
 
-impl UserId {
-    /// The partition of this user's records in a topic with `partitions` partitions; `None` if that is not positive.
+impl Key {
+    /// The partition of this key's records in a topic with `partitions` partitions; `None` if that is not positive.
     #[must_use]
-    pub fn partition(self, partitions: i32) -> Option<i32> {
+    pub fn partition(&self, partitions: i32) -> Option<i32> {
         if partitions < 1 {
             return None;
         }
@@ -57,7 +57,7 @@ mod tests {
 
     #[test]
     fn partition_is_within_the_topic() {
-        let id: UserId = "0195d0b1-7a4c-7f3e-9b1a-2c3d4e5f6071".parse().unwrap();
+        let id = Key::Text("0195d0b1-7a4c-7f3e-9b1a-2c3d4e5f6071".into());
         assert_eq!(id.partition(1), Some(0));
         assert!((0..6).contains(&id.partition(6).unwrap()));
         assert!((0..i32::MAX).contains(&id.partition(i32::MAX).unwrap()));

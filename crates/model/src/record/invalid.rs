@@ -1,64 +1,83 @@
-//! Validation errors of a record: the field and the rule it breaks.
+//! Validation errors of a record: the fields and the rules that they break.
 //!
 //! No text here quotes a value: records are personal data, and errors end up in logs, responses and dead letters.
 
 use std::fmt;
+use std::sync::Arc;
 
-use super::field::{Field, FieldName};
-use crate::types::{Reason, UserId};
+use crate::Key;
+use crate::contract::Field;
+use crate::types::Reason;
 
-/// A validation error: the field, the rule it breaks, and the record's id if it is known.
+/// The errors of a record, at most [`Invalid::MAX_ERRORS`], and its key if it is known.
 ///
-/// Only one of several errors is reported: first an unknown or duplicate field, in the order of the JSON; then a missing
-/// field or a wrong type; then a broken rule, both in the contract's order.
+/// They are in this order: unknown fields and then fields given twice, in the order of the JSON; missing fields and wrong
+/// types, then broken rules, in the contract's order. An error of the JSON as a whole stands alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Invalid {
-    field: Option<FieldName>,
-    reason: Reason,
-    id: Option<UserId>,
+    /// Not empty.
+    errors: Vec<FieldError>,
+    key: Option<Key>,
+}
+
+/// One error of a record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FieldError {
+    /// The invalid field; `None` if the JSON as a whole is invalid.
+    pub field: Option<FieldName>,
+    /// The broken rule.
+    pub reason: Reason,
 }
 
 impl Invalid {
-    pub(crate) fn record(reason: Reason) -> Self {
-        Self {
-            field: None,
-            reason,
-            id: None,
-        }
+    /// The maximum number of errors that are reported.
+    pub const MAX_ERRORS: usize = 8;
+
+    pub(super) fn new(mut errors: Vec<FieldError>, key: Option<Key>) -> Self {
+        assert!(!errors.is_empty(), "an invalid record has an error");
+        errors.truncate(Self::MAX_ERRORS);
+        Self { errors, key }
     }
 
-    pub(crate) fn field(field: impl Into<FieldName>, reason: Reason) -> Self {
-        Self {
-            field: Some(field.into()),
-            reason,
-            id: None,
-        }
+    /// The errors; the first is the one to report if only one can be.
+    #[must_use]
+    pub fn errors(&self) -> &[FieldError] {
+        &self.errors
     }
 
-    pub(crate) fn of(self, id: Option<UserId>) -> Self {
-        Self { id, ..self }
-    }
-
-    /// The invalid field; `None` if the JSON as a whole is invalid.
+    /// The field of the first error; `None` if the JSON as a whole is invalid.
     #[must_use]
     pub fn field_name(&self) -> Option<&FieldName> {
-        self.field.as_ref()
+        self.errors[0].field.as_ref()
     }
 
-    /// The broken rule.
+    /// The rule of the first error.
     #[must_use]
     pub fn reason(&self) -> &Reason {
-        &self.reason
+        &self.errors[0].reason
     }
 
-    /// The record's id, if it is valid and given once.
+    /// The record's key, if it is valid and given once.
     #[must_use]
-    pub fn id(&self) -> Option<UserId> {
-        self.id
+    pub fn key(&self) -> Option<&Key> {
+        self.key.as_ref()
     }
 }
 
-impl fmt::Display for Invalid {
+impl FieldError {
+    pub(super) fn record(reason: Reason) -> Self {
+        Self { field: None, reason }
+    }
+
+    pub(super) fn of(field: &Field, reason: Reason) -> Self {
+        Self {
+            field: Some(FieldName::Known(field.name.clone())),
+            reason,
+        }
+    }
+}
+
+impl fmt::Display for FieldError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.field {
             Some(field) => write!(f, "{field}: {}", self.reason),
@@ -67,11 +86,77 @@ impl fmt::Display for Invalid {
     }
 }
 
+impl fmt::Display for Invalid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, error) in self.errors.iter().enumerate() {
+            if index > 0 {
+                f.write_str("; ")?;
+            }
+            error.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
 impl std::error::Error for Invalid {}
 
-impl Reason {
-    /// The error of `field` with this reason.
-    pub(super) fn of(self, field: Field) -> Invalid {
-        Invalid::field(field, self)
+/// The name of a field in an error: of the contract, or unknown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FieldName {
+    /// A field of the contract.
+    Known(Arc<str>),
+    /// Another name, sanitized: at most 64 letters, digits, ASCII punctuation and spaces, with an ellipsis if truncated.
+    Unknown(Box<str>),
+}
+
+impl FieldName {
+    const MAX_CHARACTERS: usize = 64;
+
+    pub(super) fn unknown(name: &str) -> Self {
+        let mut characters = name.chars();
+        let mut shown: String = characters
+            .by_ref()
+            .take(Self::MAX_CHARACTERS)
+            .map(printable)
+            .collect();
+        if characters.next().is_some() {
+            shown.push('…');
+        }
+        Self::Unknown(shown.into())
+    }
+
+    /// The name as text. Only a [`FieldName::Known`] is from a bounded set, which a metric's label needs.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Known(name) => name,
+            Self::Unknown(name) => name,
+        }
+    }
+}
+
+/// Replaces marks, joiners and directional overrides, which can forge log lines.
+fn printable(character: char) -> char {
+    let is_safe = character.is_ascii_graphic() || character == ' ' || character.is_alphanumeric();
+    if is_safe { character } else { '?' }
+}
+
+impl fmt::Display for FieldName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_name_is_truncated_and_sanitized() {
+        let name = FieldName::unknown(&"é\u{202e}\n\0x".repeat(20));
+        assert_eq!(name.as_str().chars().count(), FieldName::MAX_CHARACTERS + 1);
+        assert!(name.as_str().starts_with("é???x"));
+        assert!(name.as_str().ends_with('…'));
+        assert_eq!(FieldName::unknown("frist_name").as_str(), "frist_name");
     }
 }

@@ -1,128 +1,218 @@
-//! Parses a record from JSON: finds each field's raw JSON and decodes it to a text. [`User::new`] checks the rules.
+//! Parses a record from JSON: finds each field's raw JSON, then reads it by the field's type and rules.
 //!
-//! Values are raw slices at first, which `serde_json` skips without recursion. So an invalid value neither hides the id
+//! Values are raw slices at first, which `serde_json` skips without recursion. So an invalid value neither hides the key
 //! after it nor costs a copy.
 
-use std::{borrow::Cow, fmt};
+use std::borrow::Cow;
+use std::fmt;
 
-use serde::{
-    Deserialize, Deserializer as _,
-    de::{self, IgnoredAny, MapAccess, Visitor},
-};
-use serde_json::{error::Category, value::RawValue};
+use serde::de::{self, IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer as _};
+use serde_json::error::Category;
+use serde_json::value::RawValue;
 
-use super::field::{Field, FieldName};
-use super::invalid::Invalid;
-use super::user::{User, UserFields};
-use crate::types::{JsonKind, Reason, UserId};
+use super::Record;
+use super::invalid::{FieldError, FieldName, Invalid};
+use super::value::{self, Policy, Value};
+use crate::Key;
+use crate::contract::{Contract, Field, Presence};
+use crate::types::Reason;
 
-impl<'a> User<'a> {
-    /// Parses one JSON object from a caller: the record's fields and no others, each a string.
+impl Contract {
+    /// Parses one JSON object from a caller: the record's fields and no others, each in its own type.
     ///
     /// # Errors
-    /// See [`Invalid`] for which of several errors is reported.
-    pub fn parse_strict(json: &'a [u8]) -> Result<Self, Invalid> {
-        parse(json, Policy::Strict)
+    /// See [`Invalid`].
+    pub fn parse_strict<'a>(&'a self, json: &'a [u8]) -> Result<Record<'a>, Invalid> {
+        parse(self, json, Policy::Strict)
     }
 
-    /// Parses one JSON object from a topic. Ignores unknown fields, and converts an integer `post_code` to decimal text.
+    /// Parses one JSON object from a topic. Ignores unknown fields, takes integers with leading zeros, and integers as
+    /// text where the contract says so.
     ///
     /// # Errors
-    /// See [`Invalid`] for which of several errors is reported.
-    pub fn parse_lenient(json: &'a [u8]) -> Result<Self, Invalid> {
-        parse(json, Policy::Lenient)
+    /// See [`Invalid`].
+    pub fn parse_lenient<'a>(&'a self, json: &'a [u8]) -> Result<Record<'a>, Invalid> {
+        parse(self, json, Policy::Lenient)
+    }
+
+    /// Builds a record from texts, each in the field's canonical form or another that a caller may send.
+    ///
+    /// # Errors
+    /// See [`Invalid`].
+    pub fn record_from_texts<'a>(
+        &'a self,
+        mut text: impl FnMut(&Field) -> Option<Cow<'a, str>>,
+    ) -> Result<Record<'a>, Invalid> {
+        let mut values = Values::new(self);
+        for field in self.fields() {
+            values.push(
+                field,
+                text(field).map(|text| value::from_text(field, text, Policy::Strict)),
+            );
+        }
+        values.finish(false)
     }
 }
 
-/// How strictly a record is parsed.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Policy {
-    /// From a caller, who can correct it: exactly the contract.
-    Strict,
-    /// From a topic with other producers: everything unambiguous.
-    Lenient,
-}
-
-fn parse(json: &[u8], policy: Policy) -> Result<User<'_>, Invalid> {
+fn parse<'a>(contract: &'a Contract, json: &'a [u8], policy: Policy) -> Result<Record<'a>, Invalid> {
     let text = std::str::from_utf8(json).map_err(|error| {
-        Invalid::record(Reason::NotUtf8 {
+        let reason = Reason::NotUtf8 {
             offset: error.valid_up_to(),
-        })
+        };
+        Invalid::new(vec![FieldError::record(reason)], None)
     })?;
-    let mut found = Found::default();
-    let scanned = found.scan(text);
-    let fields = scanned.and_then(|()| found.fields(policy));
-    User::new(fields.map_err(|invalid| invalid.of(found.id()))?)
+    let mut found = Found::new(contract);
+    if let Err(reason) = found.scan(text) {
+        return Err(Invalid::new(vec![FieldError::record(reason)], found.key(policy)));
+    }
+    let mut values = Values::new(contract);
+    if policy == Policy::Strict {
+        let unknown = found.unknown.iter().cloned();
+        values.names.extend(unknown.map(|name| FieldError {
+            field: Some(name),
+            reason: Reason::UnknownField,
+        }));
+    }
+    let duplicates = found.duplicates.iter().map(|slot| &contract.fields()[*slot]);
+    values
+        .names
+        .extend(duplicates.map(|field| FieldError::of(field, Reason::DuplicateField)));
+    for (field, raw) in contract.fields().iter().zip(&found.values) {
+        values.push(field, raw.map(|raw| value::from_json(field, raw, policy)));
+    }
+    let has_unknown_fields = !found.unknown.is_empty();
+    values.finish(has_unknown_fields).map_err(|invalid| {
+        // A key that is given twice identifies nothing.
+        if found.duplicates.contains(&contract.key()) {
+            Invalid::new(invalid.errors().to_vec(), None)
+        } else {
+            invalid
+        }
+    })
 }
 
-/// The raw JSON of each field, and the first unknown and duplicate names.
-#[derive(Default)]
+/// Collects a record's values by slot, and its errors by the order in which they are reported.
+struct Values<'a> {
+    contract: &'a Contract,
+    values: Vec<Value<'a>>,
+    /// Unknown fields and fields given twice.
+    names: Vec<FieldError>,
+    /// Missing fields and wrong types.
+    types: Vec<FieldError>,
+    /// Broken rules.
+    rules: Vec<FieldError>,
+}
+
+impl<'a> Values<'a> {
+    fn new(contract: &'a Contract) -> Self {
+        let values = Vec::with_capacity(contract.fields().len());
+        Self {
+            contract,
+            values,
+            names: vec![],
+            types: vec![],
+            rules: vec![],
+        }
+    }
+
+    /// Adds the value of the next slot; `None` if the field is absent.
+    fn push(&mut self, field: &Field, value: Option<Result<Value<'a>, Reason>>) {
+        let value = value.unwrap_or_else(|| match field.presence() {
+            Presence::Required => Err(Reason::Missing),
+            Presence::Optional => Ok(Value::Absent),
+            Presence::List => Ok(Value::List(vec![])),
+            Presence::Map => Ok(Value::Map(vec![])),
+        });
+        let value = value.unwrap_or_else(|reason| {
+            let errors = if reason.is_type() {
+                &mut self.types
+            } else {
+                &mut self.rules
+            };
+            errors.push(FieldError::of(field, reason));
+            Value::Absent
+        });
+        self.values.push(value);
+    }
+
+    fn finish(self, has_unknown_fields: bool) -> Result<Record<'a>, Invalid> {
+        let (contract, values) = (self.contract, self.values);
+        let mut errors = self.names;
+        errors.extend(self.types);
+        errors.extend(self.rules);
+        if errors.is_empty() {
+            Ok(Record {
+                contract,
+                values,
+                has_unknown_fields,
+            })
+        } else {
+            Err(Invalid::new(errors, value::key(&values[contract.key()])))
+        }
+    }
+}
+
+/// The raw JSON of each field, and the names that are unknown or given twice.
 struct Found<'a> {
-    values: [Option<&'a str>; Field::ALL.len()],
-    unknown: Option<FieldName>,
-    duplicate: Option<Field>,
+    contract: &'a Contract,
+    values: Vec<Option<&'a str>>,
+    unknown: Vec<FieldName>,
+    duplicates: Vec<usize>,
+    /// The slot that is expected next: most writers keep the contract's order.
+    next: usize,
 }
 
 impl<'a> Found<'a> {
-    fn scan(&mut self, text: &'a str) -> Result<(), Invalid> {
+    fn new(contract: &'a Contract) -> Self {
+        let values = vec![None; contract.fields().len()];
+        Self {
+            contract,
+            values,
+            unknown: vec![],
+            duplicates: vec![],
+            next: 0,
+        }
+    }
+
+    fn scan(&mut self, text: &'a str) -> Result<(), Reason> {
         let mut deserializer = serde_json::Deserializer::from_str(text);
         let scanned = deserializer
             .deserialize_map(&mut *self)
             .and_then(|()| deserializer.end());
-        scanned.map_err(|error| Invalid::record(reason(&error)))
+        scanned.map_err(|error| reason(&error))
     }
 
-    fn keep(&mut self, field: Field, value: &'a str) {
-        if self.values[field as usize].replace(value).is_some() {
-            self.duplicate.get_or_insert(field);
+    fn slot(&mut self, name: &str) -> Option<usize> {
+        let is_next = self
+            .contract
+            .fields()
+            .get(self.next)
+            .is_some_and(|field| field.name() == name);
+        let slot = if is_next {
+            self.next
+        } else {
+            self.contract.slot(name)?
+        };
+        self.next = slot + 1;
+        Some(slot)
+    }
+
+    fn keep(&mut self, slot: usize, value: &'a str) {
+        let is_duplicate = self.values[slot].replace(value).is_some();
+        if is_duplicate && !self.duplicates.contains(&slot) {
+            self.duplicates.push(slot);
         }
     }
 
-    fn fields(&self, policy: Policy) -> Result<UserFields<'a>, Invalid> {
-        if let (Policy::Strict, Some(name)) = (policy, &self.unknown) {
-            return Err(Invalid::field(name.clone(), Reason::UnknownField));
+    /// The key of JSON that ends early, if it was given once until then and is valid.
+    fn key(&self, policy: Policy) -> Option<Key> {
+        let slot = self.contract.key();
+        if self.duplicates.contains(&slot) {
+            return None;
         }
-        if let Some(field) = self.duplicate {
-            return Err(Reason::DuplicateField.of(field));
-        }
-        Ok(UserFields {
-            id: self.text(Field::Id)?,
-            first_name: self.text(Field::FirstName)?,
-            last_name: self.text(Field::LastName)?,
-            gender: self.text(Field::Gender)?,
-            address: self.text(Field::Address)?,
-            post_code: self.post_code(policy)?,
-            email: self.text(Field::Email)?,
-            username: self.text(Field::Username)?,
-            dob: self.text(Field::Dob)?,
-            registered_date: self.optional_text(Field::RegisteredDate)?,
-            phone: self.text(Field::Phone)?,
-            picture: self.text(Field::Picture)?,
-        })
-    }
-
-    fn text(&self, field: Field) -> Result<Cow<'a, str>, Invalid> {
-        let value = self.values[field as usize].ok_or(Reason::Missing);
-        value.and_then(decode).map_err(|reason| reason.of(field))
-    }
-
-    /// Null is a value of the wrong type: a producer without a value omits the field.
-    fn optional_text(&self, field: Field) -> Result<Option<Cow<'a, str>>, Invalid> {
-        let value = self.values[field as usize];
-        value.map(decode).transpose().map_err(|reason| reason.of(field))
-    }
-
-    fn post_code(&self, policy: Policy) -> Result<Cow<'a, str>, Invalid> {
-        match self.values[Field::PostCode as usize] {
-            Some(value) if policy == Policy::Lenient && is_integer(value) => Ok(value.into()),
-            _ => self.text(Field::PostCode),
-        }
-    }
-
-    /// The id, if it is given once and valid.
-    fn id(&self) -> Option<UserId> {
-        let unambiguous = self.duplicate != Some(Field::Id);
-        self.text(Field::Id).ok().filter(|_| unambiguous)?.parse().ok()
+        let value = value::from_json(&self.contract.fields()[slot], self.values[slot]?, policy);
+        value.ok().as_ref().and_then(value::key)
     }
 }
 
@@ -134,72 +224,45 @@ impl<'de> Visitor<'de> for &mut Found<'de> {
     }
 
     fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<(), M::Error> {
-        while let Some(Key(name)) = map.next_key()? {
-            if let Some(field) = Field::from_name(&name) {
-                self.keep(field, map.next_value::<&RawValue>()?.get());
+        while let Some(Name(name)) = map.next_key()? {
+            if let Some(slot) = self.slot(&name) {
+                self.keep(slot, map.next_value::<&RawValue>()?.get());
             } else {
                 map.next_value::<IgnoredAny>()?;
-                self.unknown.get_or_insert_with(|| FieldName::unknown(&name));
+                if self.unknown.len() < Invalid::MAX_ERRORS {
+                    self.unknown.push(FieldName::unknown(&name));
+                }
             }
         }
         Ok(())
     }
 }
 
-/// An object's key, borrowed unless it has an escape.
-struct Key<'a>(Cow<'a, str>);
+/// A name in an object, borrowed unless it has an escape.
+pub(super) struct Name<'a>(pub(super) Cow<'a, str>);
 
-impl<'de> Deserialize<'de> for Key<'de> {
+impl<'de> Deserialize<'de> for Name<'de> {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_str(KeyVisitor)
+        deserializer.deserialize_str(NameVisitor)
     }
 }
 
-struct KeyVisitor;
+struct NameVisitor;
 
-impl<'de> Visitor<'de> for KeyVisitor {
-    type Value = Key<'de>;
+impl<'de> Visitor<'de> for NameVisitor {
+    type Value = Name<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a key")
+        f.write_str("a name")
     }
 
-    fn visit_borrowed_str<E: de::Error>(self, name: &'de str) -> Result<Key<'de>, E> {
-        Ok(Key(Cow::Borrowed(name)))
+    fn visit_borrowed_str<E: de::Error>(self, name: &'de str) -> Result<Name<'de>, E> {
+        Ok(Name(Cow::Borrowed(name)))
     }
 
-    fn visit_str<E: de::Error>(self, name: &str) -> Result<Key<'de>, E> {
-        Ok(Key(Cow::Owned(name.to_owned())))
+    fn visit_str<E: de::Error>(self, name: &str) -> Result<Name<'de>, E> {
+        Ok(Name(Cow::Owned(name.to_owned())))
     }
-}
-
-/// Decodes a raw JSON value that is a string. The scan has checked everything except the meaning of escapes.
-fn decode(value: &str) -> Result<Cow<'_, str>, Reason> {
-    let found = match value.as_bytes().first() {
-        Some(b'"') => return unescape(value),
-        Some(b'{') => JsonKind::Object,
-        Some(b'[') => JsonKind::Array,
-        Some(b't' | b'f') => JsonKind::Boolean,
-        Some(b'n') => JsonKind::Null,
-        _ => JsonKind::Number,
-    };
-    Err(Reason::WrongType { found })
-}
-
-fn unescape(quoted: &str) -> Result<Cow<'_, str>, Reason> {
-    let inner = &quoted[1..quoted.len() - 1];
-    if inner.contains('\\') {
-        serde_json::from_str(quoted)
-            .map(Cow::Owned)
-            .map_err(|_| Reason::BadEscape)
-    } else {
-        Ok(Cow::Borrowed(inner))
-    }
-}
-
-fn is_integer(value: &str) -> bool {
-    let digits = value.strip_prefix('-').unwrap_or(value);
-    digits.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// The reason of a text that is not a JSON object. Quotes only the parser's constant texts: those of serde for a wrong
