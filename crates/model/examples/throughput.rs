@@ -4,25 +4,33 @@
 
 use std::{hint::black_box, time::Instant};
 
-use model::User;
+use model::Contract;
 
 const RECORD: &[u8] = include_bytes!("../../../proto-schema/examples/plain.json");
 const ROUNDS: usize = 11;
 const RECORDS_PER_ROUND: u32 = 200_000;
 
 fn main() -> Result<(), model::Invalid> {
-    let user = User::parse_strict(RECORD)?;
+    let contract = Contract::user();
+    let user = contract.parse_strict(RECORD)?;
     let mut buffer = Vec::with_capacity(1024);
     println!("one record of {} bytes", RECORD.len());
-    measure("parse_strict", || User::parse_strict(black_box(RECORD)));
-    measure("parse_lenient", || User::parse_lenient(black_box(RECORD)));
+    measure("parse_strict", || contract.parse_strict(black_box(RECORD)));
+    measure("parse_lenient", || contract.parse_lenient(black_box(RECORD)));
+    measure("parse_canonical", || contract.parse_canonical(black_box(RECORD)));
     measure("is_canonical", || user.is_canonical(black_box(RECORD)));
     measure("to_json", || black_box(&user).to_json());
     measure("write_json", || {
         buffer.clear();
         black_box(&user).write_json(black_box(&mut buffer));
     });
-    measure("partition", || black_box(user.id()).partition(6));
+    measure("bind", || {
+        buffer.clear();
+        for slot in 0..contract.fields().len() {
+            black_box(&user).bind(slot, false, black_box(&mut buffer));
+        }
+    });
+    measure("partition", || black_box(user.key()).partition(6));
     Ok(())
 }
 
@@ -37,5 +45,5 @@ fn measure<T>(name: &str, mut work: impl FnMut() -> T) {
         })
         .collect();
     rates.sort_by(f64::total_cmp);
-    println!("{name:>13}: {:>10.0} records/s", rates[ROUNDS / 2]);
+    println!("{name:>15}: {:>10.0} records/s", rates[ROUNDS / 2]);
 }

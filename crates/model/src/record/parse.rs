@@ -229,8 +229,9 @@ impl<'de> Visitor<'de> for &mut Found<'de> {
                 self.keep(slot, map.next_value::<&RawValue>()?.get());
             } else {
                 map.next_value::<IgnoredAny>()?;
-                if self.unknown.len() < Invalid::MAX_ERRORS {
-                    self.unknown.push(FieldName::unknown(&name));
+                let name = FieldName::unknown(&name);
+                if self.unknown.len() < Invalid::MAX_ERRORS && !self.unknown.contains(&name) {
+                    self.unknown.push(name);
                 }
             }
         }

@@ -348,7 +348,7 @@ fn scalar_from_canonical<'a>(field: &Field, raw: &'a str) -> Option<Value<'a>> {
                 Scalar::Uuid => !raw.bytes().any(|byte| byte.is_ascii_uppercase()),
                 Scalar::Timestamp => Instant::has_canonical_form(raw),
                 // Standard base64 with padding has whole groups of four.
-                Scalar::Bytes => raw.len() % 4 == 0 && !raw.contains(['-', '_']),
+                Scalar::Bytes => raw.len().is_multiple_of(4) && !raw.contains(['-', '_']),
                 _ => true,
             };
             let value = scalar_from_text(field, Cow::Borrowed(raw), Policy::Strict).ok()?;

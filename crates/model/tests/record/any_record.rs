@@ -1,12 +1,36 @@
 //! Records for the tests: a valid one, and a strategy for arbitrary valid ones.
 
-use model::{Field, Instant, User, UserFields};
+use std::sync::{Arc, LazyLock};
+
+use model::{Contract, Instant, Invalid, Record};
 use proptest::{collection::vec, prelude::*};
 use serde_json::Value;
 
-/// The texts of a record in the contract's order, `None` for an absent one. Unlike [`User`], `Debug` shows them.
+/// The names of the user's fields, in the contract's order.
+pub(crate) const FIELDS: [&str; 12] = [
+    "id",
+    "first_name",
+    "last_name",
+    "gender",
+    "address",
+    "post_code",
+    "email",
+    "username",
+    "dob",
+    "registered_date",
+    "phone",
+    "picture",
+];
+
+/// The user's contract, for as long as the tests run.
+pub(crate) fn contract() -> &'static Contract {
+    static CONTRACT: LazyLock<Arc<Contract>> = LazyLock::new(Contract::user);
+    &CONTRACT
+}
+
+/// The texts of a user in the contract's order, `None` for an absent one. Unlike [`Record`], `Debug` shows them.
 #[derive(Clone, Debug)]
-pub(crate) struct RawRecord([Option<String>; 12]);
+pub(crate) struct RawRecord([Option<String>; FIELDS.len()]);
 
 impl RawRecord {
     /// A typical record.
@@ -30,55 +54,56 @@ impl RawRecord {
         )
     }
 
-    pub(crate) fn with(mut self, field: Field, text: impl Into<String>) -> Self {
-        self.0[field as usize] = Some(text.into());
+    pub(crate) fn with(mut self, field: &str, text: impl Into<String>) -> Self {
+        self.0[slot(field)] = Some(text.into());
         self
     }
 
-    pub(crate) fn without(mut self, field: Field) -> Self {
-        self.0[field as usize] = None;
+    pub(crate) fn without(mut self, field: &str) -> Self {
+        self.0[slot(field)] = None;
         self
     }
 
-    pub(crate) fn get(&self, field: Field) -> Option<&str> {
-        self.0[field as usize].as_deref()
+    pub(crate) fn get(&self, field: &str) -> Option<&str> {
+        self.0[slot(field)].as_deref()
     }
 
-    pub(crate) fn fields(&self) -> UserFields<'_> {
-        let text = |field| self.get(field).expect("the field is required").into();
-        UserFields {
-            id: text(Field::Id),
-            first_name: text(Field::FirstName),
-            last_name: text(Field::LastName),
-            gender: text(Field::Gender),
-            address: text(Field::Address),
-            post_code: text(Field::PostCode),
-            email: text(Field::Email),
-            username: text(Field::Username),
-            dob: text(Field::Dob),
-            registered_date: self.get(Field::RegisteredDate).map(Into::into),
-            phone: text(Field::Phone),
-            picture: text(Field::Picture),
-        }
+    pub(crate) fn try_record(&self) -> Result<Record<'_>, Invalid> {
+        contract().record_from_texts(|field| self.get(field.name()).map(Into::into))
     }
 
-    pub(crate) fn user(&self) -> User<'_> {
-        User::new(self.fields()).unwrap()
+    pub(crate) fn record(&self) -> Record<'_> {
+        self.try_record().unwrap()
     }
 
     /// The keys and values as JSON texts, in the contract's order.
     pub(crate) fn members(&self) -> Vec<(String, String)> {
-        let member = |field: Field| Some((quoted(field.name()), quoted(self.get(field)?)));
-        Field::ALL.into_iter().filter_map(member).collect()
+        let member = |field: &str| Some((quoted(field), quoted(self.get(field)?)));
+        FIELDS.into_iter().filter_map(member).collect()
     }
 
     /// The JSON of the record, with another JSON text as the value of one field.
-    pub(crate) fn json_with(&self, field: Field, value: &str) -> String {
+    pub(crate) fn json_with(&self, field: &str, value: &str) -> String {
         let mut members = self.members();
-        let key = quoted(field.name());
+        let key = quoted(field);
         let member = members.iter_mut().find(|member| member.0 == key);
         member.expect("the record has the field").1 = value.to_owned();
         object(&members)
+    }
+}
+
+pub(crate) fn slot(field: &str) -> usize {
+    FIELDS
+        .iter()
+        .position(|name| *name == field)
+        .expect("it is a field of the user")
+}
+
+/// The text of a field.
+pub(crate) fn text<'a>(record: &'a Record<'_>, field: &str) -> &'a str {
+    match record.value(slot(field)) {
+        model::Value::Text(text) => text,
+        other => panic!("{field} is {other:?}"),
     }
 }
 
@@ -127,22 +152,22 @@ pub(crate) fn any_record() -> impl Strategy<Value = RawRecord> {
     let registered = prop::option::of(any_instant());
     (id, texts, email, any_instant(), registered).prop_map(|(id, texts, email, dob, registered)| {
         let fields = [
-            Field::FirstName,
-            Field::LastName,
-            Field::Gender,
-            Field::Address,
-            Field::PostCode,
-            Field::Username,
-            Field::Phone,
-            Field::Picture,
+            "first_name",
+            "last_name",
+            "gender",
+            "address",
+            "post_code",
+            "username",
+            "phone",
+            "picture",
         ];
         let record = RawRecord::plain()
-            .with(Field::Id, id)
-            .with(Field::Email, email)
-            .with(Field::Dob, dob.to_string());
+            .with("id", id)
+            .with("email", email)
+            .with("dob", dob.to_string());
         let record = match registered {
-            Some(registered) => record.with(Field::RegisteredDate, registered.to_string()),
-            None => record.without(Field::RegisteredDate),
+            Some(registered) => record.with("registered_date", registered.to_string()),
+            None => record.without("registered_date"),
         };
         fields
             .into_iter()

@@ -142,30 +142,3 @@ impl fmt::Display for FieldName {
         f.write_str(self.as_str())
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn field_is_found_by_its_exact_name() {
-        for (index, field) in Field::ALL.into_iter().enumerate() {
-            assert_eq!(Field::from_name(field.name()), Some(field));
-            assert_eq!(
-                field as usize, index,
-                "the order of the variants is the order of ALL"
-            );
-        }
-        assert_eq!(Field::from_name("ID"), None);
-        assert_eq!(Field::from_name("firstName"), None);
-    }
-
-    #[test]
-    fn unknown_name_is_truncated_and_sanitized() {
-        let name = FieldName::unknown(&"é\u{202e}\n\0x".repeat(20));
-        assert_eq!(name.as_str().chars().count(), FieldName::MAX_CHARACTERS + 1);
-        assert!(name.as_str().starts_with("é???x"));
-        assert!(name.as_str().ends_with('…'));
-        assert_eq!(FieldName::unknown("frist_name").as_str(), "frist_name");
-    }
-}

@@ -5,7 +5,8 @@
 use std::fmt;
 
 use super::field::{Field, FieldName};
-use crate::types::{Reason, UserId};
+use super::reason::Reason;
+use super::user_id::UserId;
 
 /// A validation error: the field, the rule it breaks, and the record's id if it is known.
 ///
@@ -71,7 +72,7 @@ impl std::error::Error for Invalid {}
 
 impl Reason {
     /// The error of `field` with this reason.
-    pub(super) fn of(self, field: Field) -> Invalid {
+    pub(crate) fn of(self, field: Field) -> Invalid {
         Invalid::field(field, self)
     }
 }

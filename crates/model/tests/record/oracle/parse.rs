@@ -13,8 +13,9 @@ use serde_json::{error::Category, value::RawValue};
 
 use super::field::{Field, FieldName};
 use super::invalid::Invalid;
+use super::reason::{JsonKind, Reason};
 use super::user::{User, UserFields};
-use crate::types::{JsonKind, Reason, UserId};
+use super::user_id::UserId;
 
 impl<'a> User<'a> {
     /// Parses one JSON object from a caller: the record's fields and no others, each a string.

@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// The maximum length of a text, in Unicode scalar values.
-pub(super) const MAX_CHARACTERS: usize = 512;
+pub(crate) const MAX_CHARACTERS: usize = 512;
 
 /// The broken rule. Its text follows the field's name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -34,7 +34,7 @@ pub enum Reason {
     /// The field is given more than once.
     #[error("is given more than once")]
     DuplicateField,
-    /// The field is absent but [required](crate::Field::is_required).
+    /// The field is absent but required.
     #[error("is missing")]
     Missing,
     /// The value is not a string, nor an integer where one is accepted.

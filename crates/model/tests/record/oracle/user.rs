@@ -6,7 +6,12 @@ use serde::Serialize;
 
 use super::field::Field;
 use super::invalid::Invalid;
-use crate::types::{Email, Instant, Reason, Text, UserId};
+use model::Instant;
+
+use super::email::Email;
+use super::reason::Reason;
+use super::text::Text;
+use super::user_id::UserId;
 
 /// A user, valid by construction. Its strings borrow from the parsed JSON where possible.
 #[derive(Clone, PartialEq, Eq, Serialize)]
@@ -101,7 +106,10 @@ fn text(field: Field, text: Cow<'_, str>) -> Result<Text<'_>, Invalid> {
 }
 
 fn instant(field: Field, text: &str) -> Result<Instant, Invalid> {
-    text.parse().map_err(|reason: Reason| reason.of(field))
+    text.parse().map_err(|reason: model::Reason| match reason {
+        model::Reason::OutOfRange => Reason::OutOfRange.of(field),
+        _ => Reason::NotAnInstant.of(field),
+    })
 }
 
 #[allow(missing_docs, reason = "each is documented in the contract, user.proto")]
