@@ -217,6 +217,7 @@ impl PollLoop {
 
     /// Waits for the first record up to the poll timeout, then takes the records that are already fetched.
     fn read(&mut self) -> Vec<DecodedRecord> {
+        self.decoder.partitions = self.partitions.load(Ordering::Relaxed);
         let mut records = Vec::new();
         let mut timeout = POLL_TIMEOUT;
         while records.len() < CHUNK_RECORDS {
@@ -227,7 +228,7 @@ impl PollLoop {
             match polled {
                 Ok(message) => {
                     self.last_response = Instant::now();
-                    let record = decode(&self.decoder, self.partitions.load(Ordering::Relaxed), &message);
+                    let record = decode(&self.decoder, &message);
                     self.ends.remove(record.partition);
                     self.consumer
                         .context()
@@ -324,7 +325,7 @@ impl PollLoop {
     }
 }
 
-fn decode(decoder: &Decoder, partitions: i32, message: &BorrowedMessage<'_>) -> DecodedRecord {
+fn decode(decoder: &Decoder, message: &BorrowedMessage<'_>) -> DecodedRecord {
     let headers = || {
         message
             .headers()
@@ -337,17 +338,13 @@ fn decode(decoder: &Decoder, partitions: i32, message: &BorrowedMessage<'_>) -> 
         key: message.key(),
         value: message.payload(),
     };
-    let decoder = Decoder {
-        partitions,
-        ..*decoder
-    };
-    let (change, mismatch) = decoder.decode(&record, headers());
+    let (change, irregularities) = decoder.decode(&record, headers());
     DecodedRecord {
         partition: message.partition(),
         offset: message.offset(),
         timestamp: record.timestamp,
         change,
-        mismatch,
+        irregularities,
         raw: RawRecord::copy(message.key(), message.payload(), headers()),
     }
 }
