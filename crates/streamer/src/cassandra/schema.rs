@@ -169,8 +169,10 @@ pub async fn ensure_table(
     contract: &Contract,
     checkpoints_exist: bool,
 ) -> Result<TableInfo, SchemaError> {
-    let CassandraSettings { keyspace, table, .. } = settings;
-    if columns(session, keyspace, table).await?.is_empty() {
+    if columns(session, &settings.keyspace, settings.table())
+        .await?
+        .is_empty()
+    {
         if checkpoints_exist {
             return Err(missing(settings, contract));
         }
@@ -217,7 +219,7 @@ pub async fn verify(
     settings: &CassandraSettings,
     contract: &Contract,
 ) -> Result<TableInfo, SchemaError> {
-    let found = columns(session, &settings.keyspace, &settings.table).await?;
+    let found = columns(session, &settings.keyspace, settings.table()).await?;
     if found.is_empty() {
         return Err(missing(settings, contract));
     }
@@ -240,7 +242,7 @@ pub async fn compare(
     settings: &CassandraSettings,
     contract: &Contract,
 ) -> Result<Option<Vec<Difference>>, SchemaError> {
-    let found = columns(session, &settings.keyspace, &settings.table).await?;
+    let found = columns(session, &settings.keyspace, settings.table()).await?;
     let compare = || differences(&settings.qualified_table(), &required(contract), &found);
     Ok((!found.is_empty()).then(compare))
 }
@@ -265,7 +267,7 @@ pub async fn table_id(session: &Session, settings: &CassandraSettings) -> Result
         session,
         "query the table's id",
         cql,
-        &[&settings.keyspace, &settings.table],
+        &[&settings.keyspace, settings.table()],
     )
     .await?;
     Ok(rows
@@ -280,7 +282,7 @@ pub async fn table_id(session: &Session, settings: &CassandraSettings) -> Result
 pub async fn gc_grace_seconds(session: &Session, settings: &CassandraSettings) -> Result<i32, SchemaError> {
     let cql = "SELECT gc_grace_seconds FROM system_schema.tables WHERE keyspace_name = ? AND table_name = ?";
     let operation = "query the table's gc_grace_seconds";
-    let rows = select(session, operation, cql, &[&settings.keyspace, &settings.table]).await?;
+    let rows = select(session, operation, cql, &[&settings.keyspace, settings.table()]).await?;
     let found = rows
         .first()
         .and_then(|row| row.by_name::<i32>("gc_grace_seconds").ok().flatten());

@@ -3,6 +3,7 @@
 use cdrs_tokio::consistency::Consistency;
 use cdrs_tokio::query::{PreparedQuery, QueryValues};
 use cdrs_tokio::statement::{StatementParams, StatementParamsBuilder};
+use cdrs_tokio::types::CBytes;
 use cdrs_tokio::types::value::Value;
 use model::Contract;
 
@@ -45,4 +46,13 @@ pub fn conditions(contract: &Contract, slots: &[usize]) -> String {
         .iter()
         .map(|slot| format!("{} = ?", quoted(contract.fields()[*slot].name())));
     conditions.collect::<Vec<_>>().join(" AND ")
+}
+
+/// Binds positional values of a query whose rows come in pages, after the page that returned `paging_state`.
+pub fn page(values: Vec<Value>, consistency: Consistency, paging_state: Option<CBytes>) -> StatementParams {
+    const PAGE_SIZE: i32 = 5_000;
+    let mut parameters = parameters(values, consistency);
+    parameters.query_params.page_size = Some(PAGE_SIZE);
+    parameters.query_params.paging_state = paging_state;
+    parameters
 }

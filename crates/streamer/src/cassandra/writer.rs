@@ -323,7 +323,9 @@ impl RowWriter {
         }
         // Where nodes hold different rows, each row is sent alone to one of its replicas.
         let key = writes.first().filter(|_| !prepared.shared_replica_set);
-        session.batch(batch, key.map(RowWrite::partition_key), prepared).await
+        session
+            .batch(batch, key.map(RowWrite::partition_key), prepared)
+            .await
     }
 
     /// Decides what to send again after some ranges failed.

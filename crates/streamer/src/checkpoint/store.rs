@@ -39,7 +39,7 @@ impl CheckpointStore {
         Self {
             contract,
             group: settings.kafka.group.clone(),
-            topic: settings.kafka.topic.clone(),
+            topic: settings.kafka.topic().to_owned(),
             instance,
             select: format!("SELECT * FROM {table} WHERE group_id = ? AND topic = ?"),
         }

@@ -76,14 +76,14 @@ pub fn spawn(
     let (commands, command_receiver) = channel();
     let (closed_sender, closed) = oneshot::channel();
     last_poll.polled();
-    let rebalancer = Rebalancer::new(settings.topic.clone(), event_sender, settings.revoke_timeout);
+    let rebalancer = Rebalancer::new(settings.topic().to_owned(), event_sender, settings.revoke_timeout);
     let consumer: BaseConsumer<Rebalancer> = config(settings).create_with_context(rebalancer)?;
-    consumer.subscribe(&[&settings.topic])?;
+    consumer.subscribe(&[settings.topic()])?;
     let poll_loop = PollLoop {
         consumer,
         decoder,
         partitions,
-        topic: settings.topic.clone(),
+        topic: settings.topic().to_owned(),
         chunks: chunk_sender,
         commands: command_receiver,
         last_poll,

@@ -1,5 +1,7 @@
 //! A record's values in wire format, and the keys of rows.
 
+use std::collections::BTreeMap;
+
 use cdrs_tokio::types::value::Value;
 use model::{Contract, Instant, Key, Record, Scalar};
 use uuid::Uuid;
@@ -169,6 +171,14 @@ impl RowKey {
     }
 }
 
+/// The entries of a partition of the table, or of one row.
+pub fn in_partition<'a, T>(
+    rows: &'a BTreeMap<RowKey, T>,
+    key: &RowKey,
+) -> impl Iterator<Item = (&'a RowKey, &'a T)> {
+    rows.range(key..).take_while(|(row, _)| row.is_in(key))
+}
+
 /// The value of the partition key, which comes first in wire format.
 pub fn partition_key(wire: &[u8]) -> &[u8] {
     values(wire).next().flatten().unwrap_or_default()
@@ -197,7 +207,9 @@ fn text(scalar: &Scalar, is_text: bool, value: &[u8]) -> String {
             .ok()
             .and_then(|it| Instant::from_millis(i64::from_be_bytes(it)).ok())
             .map(|instant| instant.to_string()),
-        _ => std::str::from_utf8(value).ok().map(|text| text.escape_debug().to_string()),
+        _ => std::str::from_utf8(value)
+            .ok()
+            .map(|text| text.escape_debug().to_string()),
     };
     text.unwrap_or_else(|| value.escape_ascii().to_string())
 }

@@ -62,7 +62,9 @@ pub enum Difference {
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Missing { column, statement, .. } => write!(f, "column {column} is missing: {statement}"),
+            Self::Missing {
+                column, statement, ..
+            } => write!(f, "column {column} is missing: {statement}"),
             Self::Incompatible(text) => f.write_str(text),
         }
     }
@@ -203,7 +205,10 @@ impl ExistingColumn {
         match (self.role(), self.kind.as_str()) {
             (Some(role), _) => role.to_string(),
             (None, "clustering") => {
-                format!("clustering (position {}, {})", self.position, self.clustering_order)
+                format!(
+                    "clustering (position {}, {})",
+                    self.position, self.clustering_order
+                )
             }
             (None, kind) => kind.to_owned(),
         }

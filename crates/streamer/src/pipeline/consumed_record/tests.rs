@@ -46,7 +46,10 @@ fn order_with_unknown_field() -> Vec<u8> {
 fn record_of_another_producer_is_a_row() {
     let value = order_with_unknown_field();
     let (row, irregularities) = row(decode(&record(None, Some(&value))));
-    assert_eq!(values(row.wire()).next(), Some(Some(9_i64.to_be_bytes().as_slice())));
+    assert_eq!(
+        values(row.wire()).next(),
+        Some(Some(9_i64.to_be_bytes().as_slice()))
+    );
     assert_eq!(
         row.ingested_at(),
         1_000,
@@ -104,7 +107,10 @@ fn key_in_another_form_is_counted() {
     };
     let key = "0195D0B1-7A4C-7F3E-9B1A-2C3D4E5F6071";
     let (change, irregularities) = users.decode(&record(Some(key.as_bytes()), None), std::iter::empty());
-    assert!(matches!(change, Change::DeletePartition(Key::Uuid(_))), "{change:?}");
+    assert!(
+        matches!(change, Change::DeletePartition(Key::Uuid(_))),
+        "{change:?}"
+    );
     assert!(irregularities.key);
 }
 

@@ -67,10 +67,7 @@ fn each_value_is_bound_to_its_column() {
     assert_eq!(column("status"), Some(b"PAID".as_slice()));
     assert_eq!(column("paid"), Some([1].as_slice()));
     assert_eq!(column("items"), Some((-3_i32).to_be_bytes().as_slice()));
-    assert_eq!(
-        column("weight"),
-        Some(4_000_000_000_i64.to_be_bytes().as_slice())
-    );
+    assert_eq!(column("weight"), Some(4_000_000_000_i64.to_be_bytes().as_slice()));
     assert_eq!(column("discount"), Some(0.5_f32.to_be_bytes().as_slice()));
     assert_eq!(column("total"), Some(1_000_f64.to_be_bytes().as_slice()));
     assert_eq!(column("token"), Some([1, 2].as_slice()));
@@ -122,7 +119,10 @@ fn primary_key_of_users_is_their_key() {
     let key = contract.parse_lenient(json).unwrap().key();
     assert_eq!(row.key(), RowKey::of_partition(&key));
     assert_eq!(row.key().text(&contract, &TableShape::default()), key.to_string());
-    assert_eq!(bind_order(&contract).collect::<Vec<_>>(), (0..12).collect::<Vec<_>>());
+    assert_eq!(
+        bind_order(&contract).collect::<Vec<_>>(),
+        (0..12).collect::<Vec<_>>()
+    );
 }
 
 #[test]
