@@ -176,8 +176,9 @@ fn exit_code<E: ExitStatus>(outcome: Result<(), E>) -> u8 {
             0
         }
         Err(error) => {
+            // Displayed without escapes, because the error may have a statement to copy.
             tracing::error!(
-                error = chain(&error),
+                error = %chain(&error),
                 exit_code = error.exit_code(),
                 "stopped by an error"
             );
