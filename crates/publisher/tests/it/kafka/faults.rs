@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use testkit::process::Program;
+use testkit::servers::pool::Access;
 use testkit::servers::{KafkaCluster, KafkaOptions, Software, jars};
 
 use crate::support::harness::{Setup, erase, setup, status_and_body};
@@ -50,7 +51,7 @@ async fn allow(kafka: &KafkaCluster, operation: &str, topic: &str) {
 
 #[tokio::test]
 async fn missing_access_to_kafka_exits_or_is_502() {
-    let kafka = KafkaCluster::lease(&KafkaOptions::sasl_plain(&USERS))
+    let kafka = KafkaCluster::lease(&KafkaOptions::sasl_plain(&USERS), Access::Exclusive)
         .await
         .unwrap();
     kafka.create_topic("forbidden", 1).await.unwrap();
@@ -108,7 +109,7 @@ async fn too_few_in_sync_replicas_reject_writes() {
         properties: BTreeMap::new(),
         ..KafkaOptions::default()
     };
-    let kafka = KafkaCluster::lease(&options).await.unwrap();
+    let kafka = KafkaCluster::lease(&options, Access::Exclusive).await.unwrap();
     let topic = Topic::new(&kafka.bootstrap());
     let publisher = setup(&topic.brokers, &topic.name)
         .with("KAFKA__REPLICATION", "3")

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use testkit::servers::pool::Access;
 use testkit::servers::{KafkaCluster, KafkaOptions};
 use testkit::service::{Service, ServiceOptions};
 
@@ -15,7 +16,7 @@ const EXIT_LIMIT: Duration = Duration::from_secs(20);
 #[tokio::test(flavor = "multi_thread")]
 async fn rejected_kafka_client_exits_78() {
     let env = TestEnv::without_topic("authorization").await;
-    let kafka = KafkaCluster::lease(&KafkaOptions::sasl_plain(&USERS))
+    let kafka = KafkaCluster::lease(&KafkaOptions::sasl_plain(&USERS), Access::Exclusive)
         .await
         .unwrap();
     let login = |user: &str, password: &str| -> ServiceOptions {

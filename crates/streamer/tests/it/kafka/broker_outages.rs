@@ -17,6 +17,7 @@ use reqwest::StatusCode;
 use service::List;
 use streamer::config::KafkaSettings;
 use testkit::kafka_client::KafkaClient;
+use testkit::servers::pool::Access;
 use testkit::servers::{KafkaCluster, KafkaOptions};
 use testkit::service::{Service, ServiceOptions};
 
@@ -56,7 +57,7 @@ impl BrokerCluster {
             properties: [unreplicated].into(),
             ..KafkaOptions::default()
         };
-        let cluster = KafkaCluster::lease(&options).await.unwrap();
+        let cluster = KafkaCluster::lease(&options, Access::Exclusive).await.unwrap();
         let mut env = TestEnv::without_topic("brokers").await;
         env.kafka = KafkaClient::new(cluster.bootstrap()).unwrap();
         env.topic = find_group(&cluster, &env).await;
@@ -284,7 +285,9 @@ async fn readiness_follows_each_broker_outage() {
 /// recovers the client. This broker is fenced before each of its heartbeats.
 #[tokio::test(flavor = "multi_thread")]
 async fn empty_broker_list_triggers_rebootstrap() {
-    let cluster = KafkaCluster::lease(&KafkaOptions::flapping()).await.unwrap();
+    let cluster = KafkaCluster::lease(&KafkaOptions::flapping(), Access::Exclusive)
+        .await
+        .unwrap();
     let env = TestEnv::without_topic("fickle").await;
     let options = env.options().set("kafka.brokers", cluster.bootstrap());
     let streamer = Service::start(&options).unwrap();

@@ -67,12 +67,8 @@ async fn servers(access: Access) -> &'static Servers {
                 ..CassandraOptions::default()
             };
             let options = options.synced();
-            let cassandra = match access {
-                Access::Shared => CassandraCluster::shared(&options).await,
-                Access::Exclusive => CassandraCluster::lease(&options).await,
-            };
             Servers {
-                cassandra: cassandra.unwrap(),
+                cassandra: CassandraCluster::lease(&options, access).await.unwrap(),
                 authority,
             }
         })

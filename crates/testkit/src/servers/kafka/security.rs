@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use super::KafkaOptions;
+use super::options::KafkaOptions;
 
 const PLAIN: &str = "org.apache.kafka.common.security.plain.PlainLoginModule required";
 const SCRAM: &str = "org.apache.kafka.common.security.scram.ScramLoginModule required;";
