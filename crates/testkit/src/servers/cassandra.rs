@@ -10,7 +10,7 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 use std::time::Duration;
 
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, try_join_all};
 
 pub use self::nodetool::Nodetool;
 pub use self::options::CassandraOptions;
@@ -48,7 +48,7 @@ pub struct CassandraCluster {
 }
 
 impl CassandraCluster {
-    /// Starts the nodes one after the other, as Cassandra requires, and waits until each knows all.
+    /// Starts the first node, which the others ask for the cluster, then the others, and waits until each knows all.
     ///
     /// # Errors
     /// When the jars cannot be fetched, or a node ends or is not ready within four minutes, with the end of its log.
@@ -151,9 +151,9 @@ impl CassandraCluster {
     }
 
     pub(super) async fn launch(&self) -> Result<(), ServerError> {
-        for node in &self.nodes {
-            node.start().await?;
-        }
+        let (seed, others) = self.nodes.split_first().expect("there is at least one node");
+        seed.start().await?;
+        try_join_all(others.iter().map(Node::start)).await?;
         for node in &self.nodes {
             node.wait_until_it_knows(self.nodes.len()).await?;
         }

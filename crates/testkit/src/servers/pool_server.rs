@@ -326,7 +326,7 @@ impl ClusterSpec {
     fn memory_mib(&self) -> u64 {
         let heap = match self {
             Self::Kafka(options) => options.heap_mb,
-            Self::Cassandra(options) => options.heap_mb.unwrap_or(1024),
+            Self::Cassandra(options) => options.heap_mb(),
         };
         (u64::from(heap) + OUTSIDE_HEAP_MIB) * self.nodes() as u64
     }

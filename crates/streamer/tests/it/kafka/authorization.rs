@@ -10,14 +10,13 @@ use testkit::service::{Service, ServiceOptions};
 use crate::support::commands::run_command;
 use crate::support::test_env::TestEnv;
 
-const USERS: [(&str, &str); 2] = [("admin", "admin-secret"), ("unprivileged", "no-secret")];
 /// Limit for the exit, far below the wait for an unreachable server.
 const EXIT_LIMIT: Duration = Duration::from_secs(20);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rejected_kafka_client_exits_78() {
     let env = TestEnv::without_topic("authorization").await;
-    let kafka = KafkaCluster::lease(&KafkaOptions::sasl_plain(&USERS), Access::Exclusive)
+    let kafka = KafkaCluster::lease(&KafkaOptions::sasl_plain(), Access::Exclusive)
         .await
         .unwrap();
     let login = |user: &str, password: &str| -> ServiceOptions {
@@ -30,7 +29,7 @@ async fn rejected_kafka_client_exits_78() {
     };
     let services = [
         ("admin", "wrong-secret", "Authentication"),
-        ("unprivileged", "no-secret", "uthorization"),
+        ("reader", "no-secret", "uthorization"),
     ]
     .map(async |(user, password, cause)| {
         let streamer = Service::start(&login(user, password).log_name(user)).unwrap();

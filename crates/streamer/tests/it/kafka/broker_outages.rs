@@ -55,13 +55,9 @@ struct BrokerCluster {
 
 impl BrokerCluster {
     async fn new() -> Self {
-        let unreplicated = ("offsets.topic.replication.factor".to_owned(), "1".to_owned());
-        let options = KafkaOptions {
-            nodes: 3,
-            properties: [unreplicated].into(),
-            ..KafkaOptions::default()
-        };
-        let cluster = KafkaCluster::lease(&options, Access::Exclusive).await.unwrap();
+        let cluster = KafkaCluster::lease(&KafkaOptions::three_nodes(), Access::Exclusive)
+            .await
+            .unwrap();
         let mut env = TestEnv::without_topic("brokers").await;
         env.kafka = KafkaClient::new(cluster.bootstrap()).unwrap();
         env.topic = find_group(&cluster, &env).await;

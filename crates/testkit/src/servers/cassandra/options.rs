@@ -61,6 +61,20 @@ impl CassandraOptions {
         self
     }
 
+    /// One node that requires a login and keeps every acknowledged write, for tests that disturb it.
+    pub fn with_login() -> Self {
+        Self {
+            authentication: true,
+            ..Self::default()
+        }
+        .synced()
+    }
+
+    /// Java heap of each node, in MiB.
+    pub(in crate::servers) fn heap_mb(&self) -> u32 {
+        self.heap_mb.unwrap_or(if self.nodes == 1 { 1024 } else { 768 })
+    }
+
     /// The same cluster with its data in `dir` and this client port.
     pub(in crate::servers) fn at(&self, dir: PathBuf, port: u16) -> Self {
         Self {

@@ -56,6 +56,16 @@ impl KafkaOptions {
         ])
     }
 
+    /// Three nodes, for tests that disturb some of them. A group's offsets have one replica, so that a test can take away
+    /// its coordinator.
+    pub fn three_nodes() -> Self {
+        Self {
+            nodes: 3,
+            heap_mb: 384,
+            ..Self::with([("offsets.topic.replication.factor", "1")])
+        }
+    }
+
     /// The same cluster with its data in `dir` and its first node's client port.
     pub(in crate::servers) fn at(&self, dir: PathBuf, first_port: u16) -> Self {
         Self {
