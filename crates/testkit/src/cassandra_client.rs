@@ -1,4 +1,6 @@
-//! A Cassandra client that reads the users' table and the checkpoints, with its own driver session.
+//! A Cassandra client that reads a record's table and the checkpoints, with its own driver session.
+
+mod result;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,16 +12,19 @@ use cdrs_tokio::cluster::session::{Session, SessionBuilder as _, TcpSessionBuild
 use cdrs_tokio::cluster::{NodeTcpConfigBuilder, TcpConnectionManager};
 use cdrs_tokio::consistency::Consistency;
 use cdrs_tokio::load_balancing::RoundRobinLoadBalancingStrategy;
-use cdrs_tokio::query::QueryParamsBuilder;
 use cdrs_tokio::statement::StatementParamsBuilder;
 use cdrs_tokio::transport::TransportTcp;
-use cdrs_tokio::types::ByName as _;
-use cdrs_tokio::types::rows::Row;
+use cdrs_tokio::types::rows::Row as DriverRow;
+use cdrs_tokio::types::{ByName as _, CBytes};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
+use model::{Contract, Key};
 use thiserror::Error;
 use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
+
+use self::result::QueryResult;
+use crate::rows::{INGESTED_AT, Row, RowId, Rows, StampedRow};
 
 type Driver = Session<
     TransportTcp,
@@ -27,32 +32,8 @@ type Driver = Session<
     RoundRobinLoadBalancingStrategy<TransportTcp, TcpConnectionManager>,
 >;
 
-/// A user's row: every column as text, instants in milliseconds since 1970.
-pub type UserRow = BTreeMap<&'static str, String>;
-
-/// A user's row with the write timestamps of its non-null columns, in microseconds since 1970.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct StampedRow {
-    /// The columns.
-    pub columns: UserRow,
-    /// Their write timestamps.
-    pub stamps: BTreeMap<&'static str, i64>,
-}
-
-/// The table's text columns.
-pub const TEXT_COLUMNS: [&str; 9] = [
-    "first_name",
-    "last_name",
-    "gender",
-    "address",
-    "post_code",
-    "email",
-    "username",
-    "phone",
-    "picture",
-];
-/// The table's instants.
-pub const INSTANT_COLUMNS: [&str; 3] = ["dob", "registered_date", "ingested_at"];
+/// A user's row: every non-null column except the id as text.
+pub type UserRow = BTreeMap<String, String>;
 
 /// Why a statement failed.
 #[derive(Debug, Error)]
@@ -65,6 +46,8 @@ pub enum CassandraClientError {
     },
     #[error("no response to `{statement}` within {} s", TIMEOUT.as_secs())]
     Timeout { statement: String },
+    #[error("`{statement}` returned a row without a valid primary key")]
+    PrimaryKey { statement: String },
 }
 
 /// The checkpoint of a partition.
@@ -82,13 +65,16 @@ pub struct CheckpointRow {
     pub topic_id: Uuid,
 }
 
-/// A connection to one cluster.
+/// A connection to one cluster, with the table of one record. By default it is that of users.
 pub struct CassandraClient {
     driver: Driver,
     keyspace: String,
+    table: String,
+    contract: Arc<Contract>,
     consistency: Consistency,
 }
 
+const USERS_TABLE: &str = "created_users";
 /// For a statement, and for a session with all its attempts.
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// For one attempt to open a session.
@@ -112,8 +98,20 @@ impl CassandraClient {
         Ok(Self {
             driver,
             keyspace: keyspace.into(),
+            table: USERS_TABLE.to_owned(),
+            contract: Contract::user(),
             consistency: Consistency::One,
         })
+    }
+
+    /// Reads `table`, which has the records of this contract, from now on.
+    #[must_use]
+    pub fn for_record(self, contract: Arc<Contract>, table: impl Into<String>) -> Self {
+        Self {
+            contract,
+            table: table.into(),
+            ..self
+        }
     }
 
     /// Reads at consistency `QUORUM` from now on.
@@ -124,13 +122,19 @@ impl CassandraClient {
         }
     }
 
-    /// Executes a statement, in which `{ks}` stands for the keyspace.
-    pub fn run(&self, statement: &str) -> BoxFuture<'_, Result<Vec<Row>, CassandraClientError>> {
-        let statement = statement.replace("{ks}", &self.keyspace);
-        Box::pin(self.execute(statement))
+    /// Executes a statement, in which `{ks}` stands for the keyspace and `{table}` for the table with its keyspace.
+    pub fn run(&self, statement: &str) -> BoxFuture<'_, Result<Vec<DriverRow>, CassandraClientError>> {
+        Box::pin(self.execute(self.complete(statement)))
     }
 
-    async fn execute(&self, statement: String) -> Result<Vec<Row>, CassandraClientError> {
+    fn complete(&self, statement: &str) -> String {
+        let table = format!("{}.{}", self.keyspace, self.table);
+        statement
+            .replace("{table}", &table)
+            .replace("{ks}", &self.keyspace)
+    }
+
+    async fn execute(&self, statement: String) -> Result<Vec<DriverRow>, CassandraClientError> {
         let parameters = StatementParamsBuilder::new()
             .with_consistency(self.consistency)
             .build();
@@ -142,68 +146,148 @@ impl CassandraClient {
         Ok(body.into_rows().unwrap_or_default())
     }
 
-    /// Returns the number of users.
+    /// Returns the number of rows.
     pub async fn count(&self) -> Result<i64, CassandraClientError> {
-        let rows = self
-            .run("SELECT COUNT(*) AS users FROM {ks}.created_users")
-            .await?;
+        let rows = self.run("SELECT COUNT(*) AS total FROM {table}").await?;
         Ok(rows
             .first()
-            .and_then(|row| row.by_name("users").ok().flatten())
+            .and_then(|row| row.by_name("total").ok().flatten())
             .unwrap_or(0))
+    }
+
+    /// Returns every row with the bytes of every column of the table, by primary key.
+    pub async fn rows(&self) -> Result<Rows, CassandraClientError> {
+        self.rows_of("SELECT * FROM {table}").await
+    }
+
+    /// Returns the rows of a key.
+    pub async fn rows_of_key(&self, key: &Key) -> Result<Rows, CassandraClientError> {
+        let name = self.contract.fields()[self.contract.key()].name();
+        let literal = match key {
+            Key::Text(text) => format!("'{}'", text.replace('\'', "''")),
+            key => key.to_string(),
+        };
+        self.rows_of(&format!("SELECT * FROM {{table}} WHERE \"{name}\" = {literal}"))
+            .await
+    }
+
+    async fn rows_of(&self, statement: &str) -> Result<Rows, CassandraClientError> {
+        let found = self.read(statement).await?;
+        let rows = found.rows.into_iter().map(|row| {
+            let row = result::named(&found.columns, row);
+            Ok((self.row_id(statement, &row)?, row))
+        });
+        rows.collect()
+    }
+
+    /// Returns every row with the write timestamps of its columns, by primary key.
+    pub async fn stamped_rows(&self) -> Result<BTreeMap<RowId, StampedRow>, CassandraClientError> {
+        let (mut columns, regular) = self.columns().await?;
+        let regular: Vec<_> = columns.split_off(regular);
+        let quoted = columns.iter().chain(&regular).map(|name| format!("\"{name}\""));
+        let stamps = regular.iter().map(|name| format!("writetime(\"{name}\")"));
+        let selected: Vec<_> = quoted.chain(stamps).collect();
+        let statement = format!("SELECT {} FROM {{table}}", selected.join(", "));
+        let found = self.read(&statement).await?;
+        let values = columns.len() + regular.len();
+        let rows = found.rows.into_iter().map(|mut row| {
+            let stamps = row.split_off(values);
+            let stamps = regular
+                .iter()
+                .zip(stamps)
+                .filter_map(|(name, stamp)| Some((name.clone(), bigint(&stamp?)?)))
+                .collect();
+            let columns = result::named(&found.columns, row);
+            Ok((self.row_id(&statement, &columns)?, StampedRow { columns, stamps }))
+        });
+        rows.collect()
+    }
+
+    /// Returns the write timestamp of one column of every row, by primary key. It identifies the record of a row.
+    pub async fn stamps(&self) -> Result<BTreeMap<RowId, i64>, CassandraClientError> {
+        let fields = self.contract.fields();
+        let key: Vec<_> = self.contract.primary_key().collect();
+        let mut written = (0..fields.len()).filter(|slot| !key.contains(slot));
+        // An optional field may be null, and an earlier table lacks the other column.
+        let column = written
+            .find(|slot| fields[*slot].is_required())
+            .map_or(INGESTED_AT, |slot| fields[slot].name());
+        let key: Vec<_> = key
+            .iter()
+            .map(|slot| format!("\"{}\"", fields[*slot].name()))
+            .collect();
+        let statement = format!(
+            "SELECT {}, writetime(\"{column}\") FROM {{table}}",
+            key.join(", ")
+        );
+        let found = self.read(&statement).await?;
+        let mut stamps = BTreeMap::new();
+        for mut row in found.rows {
+            let stamp = row.pop().flatten();
+            let id = self.row_id(&statement, &result::named(&found.columns, row))?;
+            if let Some(stamp) = stamp.as_deref().and_then(bigint) {
+                stamps.insert(id, stamp);
+            }
+        }
+        Ok(stamps)
     }
 
     /// Returns every user, by id.
     pub async fn users(&self) -> Result<BTreeMap<Uuid, UserRow>, CassandraClientError> {
-        let statement = "SELECT * FROM {ks}.created_users";
-        self.by_id(statement, |row| Some(user(row))).await
+        let statement = "SELECT * FROM {table}";
+        let found = self.read(statement).await?;
+        let users = found.rows.into_iter().map(|row| {
+            let mut texts = result::texts(&found.columns, row);
+            let id = texts.remove("id").and_then(|id| id.parse().ok());
+            let id = id.ok_or_else(|| CassandraClientError::PrimaryKey {
+                statement: statement.to_owned(),
+            })?;
+            Ok((id, texts))
+        });
+        users.collect()
     }
 
-    /// Returns every user with the write timestamps of its columns, by id.
-    pub async fn stamped_users(&self) -> Result<BTreeMap<Uuid, StampedRow>, CassandraClientError> {
-        let columns: Vec<_> = TEXT_COLUMNS
-            .iter()
-            .chain(&INSTANT_COLUMNS)
-            .map(|column| format!("{column}, writetime({column}) AS stamp_{column}"))
-            .collect();
-        let statement = format!("SELECT id, {} FROM {{ks}}.created_users", columns.join(", "));
-        self.by_id(&statement, |row| Some(stamped(row))).await
+    fn row_id(&self, statement: &str, row: &Row) -> Result<RowId, CassandraClientError> {
+        RowId::of_row(&self.contract, row).ok_or_else(|| CassandraClientError::PrimaryKey {
+            statement: statement.to_owned(),
+        })
     }
 
-    /// Returns the write timestamp of every user's first name, by id. It identifies the record of a row.
-    pub async fn stamps(&self) -> Result<BTreeMap<Uuid, i64>, CassandraClientError> {
-        let statement = "SELECT id, writetime(first_name) AS stamp FROM {ks}.created_users";
-        self.by_id(statement, |row| row.by_name("stamp").ok()?).await
+    /// The columns of the table, those of the primary key first, and their number.
+    async fn columns(&self) -> Result<(Vec<String>, usize), CassandraClientError> {
+        let statement = format!(
+            "SELECT column_name, kind FROM system_schema.columns WHERE keyspace_name = '{}' AND table_name = '{}'",
+            self.keyspace, self.table
+        );
+        let rows = self.run(&statement).await?;
+        let text = |row: &DriverRow, name| row.by_name::<String>(name).ok().flatten().unwrap_or_default();
+        let (regular, key): (Vec<_>, Vec<_>) = rows.iter().partition(|row| text(row, "kind") == "regular");
+        let names = key.iter().chain(&regular).map(|row| text(row, "column_name"));
+        Ok((names.collect(), key.len()))
     }
 
-    async fn by_id<T>(
-        &self,
-        statement: &str,
-        parse: impl Fn(&Row) -> Option<T>,
-    ) -> Result<BTreeMap<Uuid, T>, CassandraClientError> {
-        let rows = self.all(statement).await?;
-        let rows = rows
-            .iter()
-            .map(|row| Some((row.by_name::<Uuid>("id").ok()??, parse(row)?)));
-        Ok(rows.flatten().collect())
+    /// Reads every row of a query, page by page.
+    fn read(&self, statement: &str) -> BoxFuture<'_, Result<QueryResult, CassandraClientError>> {
+        Box::pin(self.pages(self.complete(statement)))
     }
 
-    /// Returns every row of a query, page by page.
-    fn all(&self, statement: &str) -> BoxFuture<'_, Result<Vec<Row>, CassandraClientError>> {
-        let statement = statement.replace("{ks}", &self.keyspace);
-        Box::pin(self.pages(statement))
-    }
-
-    async fn pages(&self, statement: String) -> Result<Vec<Row>, CassandraClientError> {
-        let mut pager = self.driver.paged(PAGE_SIZE);
-        let parameters = QueryParamsBuilder::new()
-            .with_consistency(self.consistency)
-            .build();
-        let mut pages = pager.query_with_params(&statement, parameters);
-        let mut all = Vec::new();
+    async fn pages(&self, statement: String) -> Result<QueryResult, CassandraClientError> {
+        let mut all = QueryResult::default();
+        let mut next: Option<CBytes> = None;
         loop {
-            all.extend(within(TIMEOUT, &statement, pages.next()).await?);
-            if !pages.has_more() {
+            let mut parameters = StatementParamsBuilder::new()
+                .with_consistency(self.consistency)
+                .with_page_size(PAGE_SIZE);
+            if let Some(state) = next {
+                parameters = parameters.with_paging_state(state);
+            }
+            let response = self.driver.query_with_params(&statement, parameters.build());
+            let body = within(TIMEOUT, &statement, response)
+                .await?
+                .response_body()
+                .map_err(|source| failed(&statement, source))?;
+            next = all.add(body);
+            if next.is_none() {
                 return Ok(all);
             }
         }
@@ -261,33 +345,11 @@ fn failed(statement: &str, source: DriverError) -> CassandraClientError {
     }
 }
 
-/// Reads the non-null columns of a row.
-pub fn user(row: &Row) -> UserRow {
-    let texts = TEXT_COLUMNS
-        .iter()
-        .filter_map(|column| Some((*column, row.by_name::<String>(column).ok().flatten()?)));
-    let instants = INSTANT_COLUMNS
-        .iter()
-        .filter_map(|column| Some((*column, row.by_name::<i64>(column).ok().flatten()?.to_string())));
-    texts.chain(instants).collect()
+fn bigint(bytes: &[u8]) -> Option<i64> {
+    Some(i64::from_be_bytes(bytes.try_into().ok()?))
 }
 
-fn stamped(row: &Row) -> StampedRow {
-    let stamp = |column: &&'static str| {
-        let stamp = row.by_name::<i64>(&format!("stamp_{column}")).ok()??;
-        Some((*column, stamp))
-    };
-    StampedRow {
-        columns: user(row),
-        stamps: TEXT_COLUMNS
-            .iter()
-            .chain(&INSTANT_COLUMNS)
-            .filter_map(stamp)
-            .collect(),
-    }
-}
-
-fn checkpoint(row: &Row) -> Option<CheckpointRow> {
+fn checkpoint(row: &DriverRow) -> Option<CheckpointRow> {
     Some(CheckpointRow {
         next_offset: row.by_name("next_offset").ok()??,
         last_stamp: row.by_name("last_stamp").ok().flatten(),

@@ -1,58 +1,49 @@
-//! Compares topic and table: each user's last valid record in the log is its row, and there are no other rows.
+//! Compares topic and table by the contract: the last valid record of a primary key in the log is its row, a tombstone
+//! removes all rows of its key, and there are no other rows.
 
-use std::collections::BTreeMap;
+use model::{Contract, Key};
 
-use model::{User, UserId};
-use uuid::Uuid;
-
-use crate::cassandra_client::UserRow;
 use crate::kafka_client::TopicRecord;
+use crate::rows::{INGESTED_AT, RowId, Rows, row};
 
-/// Returns the rows that the log implies, without `ingested_at`, which a record may lack.
+/// The number of differences that are reported.
+const MAX_DIFFERENCES: usize = 10;
+
+/// Returns the rows that the log implies, without [`INGESTED_AT`], which a record may lack.
 ///
-/// All records of a user are in one partition, in order.
-pub fn expected(log: &[TopicRecord]) -> BTreeMap<Uuid, UserRow> {
-    let mut users = BTreeMap::new();
+/// All records of a key are in one partition, in order.
+pub fn expected(contract: &Contract, log: &[TopicRecord]) -> Rows {
+    let mut rows = Rows::new();
     for record in log {
         match (&record.value, &record.key) {
             (Some(value), _) => {
-                if let Ok(user) = User::parse_lenient(value) {
-                    users.insert(*user.id().as_uuid(), row(&user));
+                if let Ok(record) = contract.parse_lenient(value) {
+                    rows.insert(RowId::of(&record), row(&record));
                 }
             }
             (None, Some(key)) => {
-                if let Ok(id) = UserId::parse(key) {
-                    users.remove(id.as_uuid());
+                if let Ok(key) = contract.parse_key(key) {
+                    remove(&mut rows, key);
                 }
             }
             (None, None) => {}
         }
     }
-    users
+    rows
 }
 
-/// Returns the row of a record. A null column is absent.
-pub fn row(user: &User<'_>) -> UserRow {
-    let mut row = UserRow::from([
-        ("first_name", user.first_name().to_string()),
-        ("last_name", user.last_name().to_string()),
-        ("gender", user.gender().to_string()),
-        ("address", user.address().to_string()),
-        ("post_code", user.post_code().to_string()),
-        ("email", user.email().to_string()),
-        ("username", user.username().to_string()),
-        ("phone", user.phone().to_string()),
-        ("picture", user.picture().to_string()),
-        ("dob", user.dob().as_millis().to_string()),
-    ]);
-    if let Some(registered) = user.registered_date() {
-        row.insert("registered_date", registered.as_millis().to_string());
+fn remove(rows: &mut Rows, key: Key) {
+    let first = RowId::from(key);
+    let of_key = rows.range(first.clone()..).map(|(id, _)| id);
+    let ids: Vec<_> = of_key.take_while(|id| id.key == first.key).cloned().collect();
+    for id in ids {
+        rows.remove(&id);
     }
-    row
 }
 
-/// Returns at most ten differences between the expected and the actual rows, or none when they agree.
-pub fn differences(expected: &BTreeMap<Uuid, UserRow>, found: &BTreeMap<Uuid, UserRow>) -> Vec<String> {
+/// Returns at most ten differences between the expected and the actual rows, or none when they agree in every column of
+/// the table.
+pub fn differences(expected: &Rows, found: &Rows) -> Vec<String> {
     let missing = expected
         .keys()
         .filter(|id| !found.contains_key(*id))
@@ -66,15 +57,25 @@ pub fn differences(expected: &BTreeMap<Uuid, UserRow>, found: &BTreeMap<Uuid, Us
         let column = row
             .keys()
             .chain(found.keys())
-            .find(|column| **column != "ingested_at" && row.get(*column) != found.get(*column))?;
+            .find(|column| **column != INGESTED_AT && row.get(*column) != found.get(*column))?;
         Some(format!("{id} differs in {column}"))
     });
-    missing.chain(unknown).chain(other).take(10).collect()
+    missing
+        .chain(unknown)
+        .chain(other)
+        .take(MAX_DIFFERENCES)
+        .collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
+
+    fn expected(log: &[TopicRecord]) -> Rows {
+        super::expected(&Contract::user(), log)
+    }
 
     fn record(id: u8, name: &str) -> Vec<u8> {
         format!(
@@ -106,7 +107,7 @@ mod tests {
         ];
         let expected = expected(&log);
         assert_eq!(expected.len(), 1);
-        assert_eq!(expected.values().next().unwrap()["first_name"], "new");
+        assert_eq!(expected.values().next().unwrap()["first_name"], b"new");
     }
 
     #[test]
@@ -147,8 +148,56 @@ mod tests {
         let expected = expected(&[logged(0, 1, Some(record(1, "a")))]);
         let mut found = expected.clone();
         for row in found.values_mut() {
-            row.insert("ingested_at", "7".to_owned());
+            row.insert(INGESTED_AT.to_owned(), vec![7]);
         }
         assert!(differences(&expected, &found).is_empty());
+    }
+
+    #[test]
+    fn unknown_column_and_other_bytes_are_reported() {
+        let expected = expected(&[logged(0, 1, Some(record(1, "a")))]);
+        for column in ["surplus", "dob"] {
+            let mut found = expected.clone();
+            for row in found.values_mut() {
+                row.insert(column.to_owned(), vec![7]);
+            }
+            let differences = differences(&expected, &found);
+            assert_eq!(differences.len(), 1);
+            assert!(differences[0].ends_with(&format!("01 differs in {column}")));
+        }
+    }
+
+    #[test]
+    fn tombstone_removes_all_rows_of_its_key() {
+        let contract = Contract::from_source(
+            r#"syntax = "proto3";
+            package test.v1;
+            import "affluent/options/v1/options.proto";
+            message Step {
+              option (affluent.options.v1.record) = { resource: "steps" key: "walk" clustering: "number" };
+              int32 walk = 1;
+              int64 number = 2;
+            }"#,
+        )
+        .unwrap();
+        let step = |offset, walk: i32, number: Option<i64>| TopicRecord {
+            partition: 0,
+            offset,
+            timestamp: None,
+            key: Some(walk.to_string().into_bytes()),
+            value: number.map(|number| format!(r#"{{"walk":{walk},"number":{number}}}"#).into_bytes()),
+            headers: BTreeMap::new(),
+        };
+        let log = [
+            step(0, 1, Some(1)),
+            step(1, 2, Some(1)),
+            step(2, 2, Some(10)),
+            step(3, 3, Some(1)),
+            step(4, 2, None),
+            step(5, 2, Some(7)),
+        ];
+        let rows = super::expected(&contract, &log);
+        let ids: Vec<_> = rows.keys().map(ToString::to_string).collect();
+        assert_eq!(ids, ["1/1", "2/7", "3/1"]);
     }
 }

@@ -10,16 +10,17 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use futures::future::{try_join, try_join_all};
-use uuid::Uuid;
+use model::Contract;
 
 pub use self::figures::Figures;
 use self::figures::Summary;
 use self::progress::{ProgressBars, Steps};
-use crate::cassandra_client::{CassandraClient, UserRow};
+use crate::cassandra_client::CassandraClient;
 use crate::comparison::{differences, expected};
 use crate::error::TestkitError;
 use crate::kafka_client::KafkaClient;
 use crate::randomuser::{Options, RandomUserApi};
+use crate::rows::{Row, RowId, Rows};
 use crate::servers::{
     CassandraCluster, CassandraOptions, KafkaCluster, KafkaOptions, Software, Stack, are_fetched, jars,
 };
@@ -83,7 +84,7 @@ pub struct DemoReport {
     /// Failed checks; empty on success.
     pub failures: Vec<String>,
     /// Some rows.
-    pub sample: Vec<(Uuid, UserRow)>,
+    pub sample: Vec<(RowId, Row)>,
 }
 
 impl Demo {
@@ -147,7 +148,7 @@ impl Demo {
         let seconds = started.elapsed().as_secs_f64();
         bars.finish();
         self.steps.print("comparing the table with the topic");
-        let rows = self.table.users().await?;
+        let rows = self.table.rows().await?;
         let failures = self.failures(exit, &summary, drained, &rows).await?;
         let figures = Figures::new(&summary, rows.len() as u64, &self.streamer, seconds).await?;
         self.steps.print("done");
@@ -231,7 +232,7 @@ impl Demo {
         exit: Option<i32>,
         summary: &Summary,
         drained: bool,
-        rows: &BTreeMap<Uuid, UserRow>,
+        rows: &Rows,
     ) -> Result<Vec<String>, TestkitError> {
         let mut failures = Vec::new();
         if exit != Some(0) {
@@ -244,7 +245,7 @@ impl Demo {
             ));
         }
         let log = self.kafka.read(TOPIC).await?;
-        failures.extend(differences(&expected(&log), rows));
+        failures.extend(differences(&expected(&Contract::user(), &log), rows));
         let ends = self.kafka.end_offsets(TOPIC).await?;
         let checkpoints = self.table.checkpoints("streamer", TOPIC).await?;
         let lags = ends.iter().any(|(partition, end)| {

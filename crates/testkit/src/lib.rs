@@ -18,3 +18,4 @@ pub mod comparison;
 pub mod kafka_client;
 pub mod people;
 pub mod readme_check;
+pub mod rows;

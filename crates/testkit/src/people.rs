@@ -1,8 +1,10 @@
 //! Users for tests and benches: about 420 bytes of JSON each, generated from a number, so that two processes generate
 //! the same rows.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
+use model::{Contract, CqlType, Scalar};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use uuid::{Builder, Uuid};
@@ -14,12 +16,20 @@ const MAX_TEXT: usize = 512;
 pub struct Person {
     /// The id.
     pub id: Uuid,
-    /// The text columns, in the order of [`TEXT_COLUMNS`](crate::cassandra_client::TEXT_COLUMNS).
+    /// The text fields, in the contract's order.
     pub texts: [String; 9],
-    /// Milliseconds since 1970.
-    pub dob: i64,
-    /// Milliseconds since 1970.
-    pub registered: i64,
+    /// The instants in the contract's order, in milliseconds since 1970.
+    pub instants: [i64; 2],
+}
+
+/// Returns the names of the text columns, in the order of [`Person::texts`].
+pub fn text_columns() -> Vec<String> {
+    let contract = Contract::user();
+    let texts = contract
+        .fields()
+        .iter()
+        .filter(|field| field.cql() == CqlType::Text);
+    texts.map(|field| field.name().to_owned()).collect()
 }
 
 impl Person {
@@ -47,8 +57,7 @@ impl Person {
                     tag % 100
                 ),
             ],
-            dob: i64::from(tag) * 100,
-            registered: 1_000_000_000_000 + i64::from(tag) * 100,
+            instants: [i64::from(tag) * 100, 1_000_000_000_000 + i64::from(tag) * 100],
         }
     }
 
@@ -69,23 +78,23 @@ impl Person {
 
     /// The record as JSON.
     pub fn json(&self) -> Vec<u8> {
-        let [
-            first,
-            last,
-            gender,
-            address,
-            post_code,
-            email,
-            username,
-            phone,
-            picture,
-        ] = &self.texts;
-        let (dob, registered) = (instant(self.dob), instant(self.registered));
-        format!(
-            r#"{{"id":"{}","first_name":"{first}","last_name":"{last}","gender":"{gender}","address":"{address}","post_code":"{post_code}","email":"{email}","username":"{username}","dob":"{dob}","registered_date":"{registered}","phone":"{phone}","picture":"{picture}"}}"#,
-            self.id
-        )
-        .into_bytes()
+        let (mut texts, mut instants) = (self.texts.iter(), self.instants.iter());
+        let mut json = String::with_capacity(480);
+        for field in Contract::user().fields() {
+            let value: Option<Cow<'_, str>> = match field.scalar() {
+                Scalar::Uuid => Some(self.id.to_string().into()),
+                Scalar::Timestamp => instants.next().map(|millis| instant(*millis).into()),
+                _ => texts.next().map(Into::into),
+            };
+            // A field that was added to the contract is optional.
+            let Some(value) = value else { continue };
+            json.push(if json.is_empty() { '{' } else { ',' });
+            for part in ["\"", field.name(), "\":\"", &value, "\""] {
+                json.push_str(part);
+            }
+        }
+        json.push('}');
+        json.into_bytes()
     }
 }
 
@@ -106,7 +115,7 @@ mod tests {
     #[test]
     fn person_is_a_valid_record_of_about_420_bytes() {
         let json = Person::new(1, 7).json();
-        assert!(model::User::parse_strict(&json).is_ok());
+        assert!(Contract::user().parse_strict(&json).is_ok());
         assert!((380..460).contains(&json.len()), "{}", json.len());
         assert_ne!(Person::new(1, 7).id, Person::new(1, 8).id);
     }
@@ -116,7 +125,7 @@ mod tests {
         for bytes in [1_024, 4_096] {
             let json = Person::new(1, 7).padded(bytes).json();
             assert_eq!(json.len(), bytes);
-            assert!(model::User::parse_strict(&json).is_ok());
+            assert!(Contract::user().parse_strict(&json).is_ok());
         }
         assert_eq!(Person::new(1, 7).padded(0).json(), Person::new(1, 7).json());
     }

@@ -7,6 +7,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use futures::stream::{self, StreamExt as _};
+use model::Contract;
 use reqwest::StatusCode;
 use testkit::cassandra_client::CassandraClient;
 use testkit::comparison::{differences, expected};
@@ -178,9 +179,10 @@ impl TestEnv {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         let log = self.kafka.read(TOPIC).await.unwrap();
-        let rows = self.table.users().await.unwrap();
+        let rows = self.table.rows().await.unwrap();
         assert_eq!(rows.len() as u64, users);
-        assert_eq!(differences(&expected(&log), &rows), Vec::<String>::new());
+        let expected = expected(&Contract::user(), &log);
+        assert_eq!(differences(&expected, &rows), Vec::<String>::new());
     }
 }
 

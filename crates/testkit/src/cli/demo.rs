@@ -4,10 +4,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
+use model::CqlType;
 
 use super::interrupted;
 use crate::demo::{Demo, DemoOptions, DemoReport, UserSource};
 use crate::error::{TestkitError, chain};
+use crate::rows::text;
 
 /// Users from the random-user API become rows in Cassandra, through real Kafka; every count is checked.
 #[derive(Debug, Args)]
@@ -62,7 +64,7 @@ impl DemoCommand {
 fn print(report: &DemoReport) {
     println!("\nsome rows of spark_streams.created_users:");
     for (id, row) in &report.sample {
-        let column = |name| row.get(name).map_or("", String::as_str);
+        let column = |name| text(&CqlType::Text, row.get(name).map_or(&[], Vec::as_slice));
         println!(
             "  {id}  {} {}  {}",
             column("first_name"),
