@@ -5,6 +5,7 @@
 //! to [`Process::run`].
 
 pub mod exit;
+pub mod output;
 
 pub mod config;
 pub mod secret;

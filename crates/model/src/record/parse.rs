@@ -33,7 +33,9 @@ impl Contract {
     /// # Errors
     /// See [`Invalid`].
     pub fn parse_lenient<'a>(&'a self, json: &'a [u8]) -> Result<Record<'a>, Invalid> {
-        parse(self, json, Policy::Lenient)
+        // Nearly all records of a topic are canonical.
+        self.parse_canonical(json)
+            .map_or_else(|| parse(self, json, Policy::Lenient), Ok)
     }
 
     /// Builds a record from texts, each in the field's canonical form or another that a caller may send.

@@ -12,12 +12,9 @@ impl Contract {
             rest: std::str::from_utf8(json).ok()?,
         };
         let mut values = Vec::with_capacity(self.fields().len());
-        scan.record(self, |field, raw| {
-            values.push(match raw {
-                Some(raw) => value::from_canonical(field, raw)?,
-                None => Value::Absent,
-            });
-            Some(())
+        scan.record(self, |field, raw| match raw {
+            Some(raw) => value::push_canonical(field, raw, &mut values),
+            None => Some(values.push(Value::Absent)),
         })?;
         scan.rest.is_empty().then_some(Record {
             contract: self,
@@ -55,13 +52,12 @@ impl<'a> Scan<'a> {
         contract: &Contract,
         mut each: impl FnMut(&Field, Option<Raw<'a>>) -> Option<()>,
     ) -> Option<()> {
-        let mut separator = '{';
+        let mut separator = b'{';
         for field in contract.fields() {
-            let rest = self.rest.strip_prefix(separator);
-            let raw = match rest.and_then(|rest| rest.strip_prefix(&*field.prefix)) {
+            let raw = match self.after_name(separator, field) {
                 Some(rest) => {
                     self.rest = rest;
-                    separator = ',';
+                    separator = b',';
                     Some(self.field(field)?)
                 }
                 None if field.presence() == Presence::Optional => None,
@@ -69,7 +65,14 @@ impl<'a> Scan<'a> {
             };
             each(field, raw)?;
         }
-        self.skip("}")
+        self.expect(b'}')
+    }
+
+    /// The rest after the separator and the field's name, if they are next.
+    fn after_name(&self, separator: u8, field: &Field) -> Option<&'a str> {
+        let named = self.rest.as_bytes().strip_prefix(&[separator])?;
+        let name = named.get(..field.prefix.len())?;
+        is_equal(name, field.prefix.as_bytes()).then(|| &self.rest[1 + field.prefix.len()..])
     }
 
     fn field(&mut self, field: &Field) -> Option<Raw<'a>> {
@@ -77,7 +80,7 @@ impl<'a> Scan<'a> {
             Presence::Required | Presence::Optional => self.scalar(field.scalar()).map(Raw::One),
             Presence::List => {
                 let mut elements = Vec::new();
-                self.nested(["[", "]"], |scan| {
+                self.nested([b'[', b']'], |scan| {
                     elements.push(scan.scalar(field.scalar())?);
                     Some(())
                 })?;
@@ -85,9 +88,9 @@ impl<'a> Scan<'a> {
             }
             Presence::Map => {
                 let mut entries = Vec::new();
-                self.nested(["{", "}"], |scan| {
+                self.nested([b'{', b'}'], |scan| {
                     let name = scan.text()?;
-                    scan.skip(":")?;
+                    scan.expect(b':')?;
                     entries.push((name, scan.scalar(field.scalar())?));
                     Some(())
                 })?;
@@ -99,19 +102,19 @@ impl<'a> Scan<'a> {
     /// Reads elements between brackets, separated by commas.
     fn nested(
         &mut self,
-        [open, close]: [&str; 2],
+        [open, close]: [u8; 2],
         mut element: impl FnMut(&mut Self) -> Option<()>,
     ) -> Option<()> {
-        self.skip(open)?;
-        if self.skip(close).is_some() {
+        self.expect(open)?;
+        if self.expect(close).is_some() {
             return Some(());
         }
         loop {
             element(self)?;
-            if self.skip(close).is_some() {
+            if self.expect(close).is_some() {
                 return Some(());
             }
-            self.skip(",")?;
+            self.expect(b',')?;
         }
     }
 
@@ -127,10 +130,9 @@ impl<'a> Scan<'a> {
 
     /// Reads a string without escapes, and its quotes.
     fn text(&mut self) -> Option<&'a str> {
-        let rest = self.rest.strip_prefix('"')?;
-        let ends = |byte| matches!(byte, 0..b' ' | b'"' | b'\\');
-        let (text, rest) = rest.split_at(rest.bytes().position(ends)?);
-        self.rest = rest.strip_prefix('"')?;
+        self.expect(b'"')?;
+        let text = self.take(plain_length(self.rest.as_bytes())?);
+        self.expect(b'"')?;
         Some(text)
     }
 
@@ -173,8 +175,80 @@ impl<'a> Scan<'a> {
         taken
     }
 
-    fn skip(&mut self, text: &str) -> Option<()> {
-        self.rest = self.rest.strip_prefix(text)?;
-        Some(())
+    /// Skips an ASCII character.
+    fn expect(&mut self, character: u8) -> Option<()> {
+        let is_next = self.rest.as_bytes().first() == Some(&character);
+        is_next.then(|| self.rest = &self.rest[1..])
+    }
+}
+
+/// The number of bytes before the first quote, backslash or control character, if there is one. Tests eight bytes at a
+/// time: subtracting borrows into the highest bit of a byte only if it, or one before it, is smaller.
+fn plain_length(text: &[u8]) -> Option<usize> {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    const HIGH: u64 = ONES << 7;
+    let below = |word: u64, limit: u8| word.wrapping_sub(ONES * u64::from(limit)) & !word & HIGH;
+    let ends = |byte: &u8| matches!(byte, 0..b' ' | b'"' | b'\\');
+    let (words, rest) = text.as_chunks::<8>();
+    for (index, word) in words.iter().enumerate() {
+        let word = u64::from_le_bytes(*word);
+        let quote = below(word ^ (ONES * u64::from(b'"')), 1);
+        let backslash = below(word ^ (ONES * u64::from(b'\\')), 1);
+        let found = below(word, b' ') | quote | backslash;
+        if found != 0 {
+            return Some(index * 8 + found.trailing_zeros() as usize / 8);
+        }
+    }
+    rest.iter().position(ends).map(|index| words.len() * 8 + index)
+}
+
+/// Compares texts of equal length. Most have 8 to 24 bytes, for which a call of `memcmp` takes longer.
+fn is_equal(left: &[u8], right: &[u8]) -> bool {
+    let ((left, left_rest), (right, right_rest)) = (left.as_chunks::<8>(), right.as_chunks::<8>());
+    let words = left.iter().zip(right);
+    words.fold(0, |difference, (left, right)| {
+        difference | (u64::from_ne_bytes(*left) ^ u64::from_ne_bytes(*right))
+    }) == 0
+        && left_rest
+            .iter()
+            .zip(right_rest)
+            .fold(0, |difference, (left, right)| difference | (left ^ right))
+            == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_length_is_that_of_a_simple_search() {
+        let simple = |text: &[u8]| {
+            text.iter()
+                .position(|byte| matches!(byte, 0..b' ' | b'"' | b'\\'))
+        };
+        for byte in 0..=u8::MAX {
+            for (length, place) in [(1, 0), (7, 3), (8, 0), (8, 7), (16, 9), (20, 18)] {
+                for filler in [b'a', b' ', b'!', b'#', b'[', b']', 0x7f, 0x80, 0xff] {
+                    let mut text = vec![filler; length];
+                    text[place] = byte;
+                    assert_eq!(plain_length(&text), simple(&text), "{text:?}");
+                    text.extend_from_slice(b"\"\0\\");
+                    assert_eq!(plain_length(&text), simple(&text), "{text:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn texts_are_equal_in_each_byte() {
+        for length in 0..30 {
+            let text = vec![b'a'; length];
+            assert!(is_equal(&text, &text));
+            for place in 0..length {
+                let mut other = text.clone();
+                other[place] = b'b';
+                assert!(!is_equal(&text, &other), "{length} {place}");
+            }
+        }
     }
 }

@@ -139,7 +139,7 @@ fn map<'a>(field: &Field, raw: &'a str, policy: Policy) -> Result<Value<'a>, Rea
     let Entries(raw) = serde_json::from_str(raw).map_err(|_| Reason::BadEscape)?;
     let mut entries = Vec::with_capacity(raw.len());
     for (index, (name, raw)) in raw.into_iter().enumerate() {
-        let entry = check_text(field, &name).and_then(|()| scalar_from_json(field, raw, policy));
+        let entry = broken_text_rule(field, &name).map_or_else(|| scalar_from_json(field, raw, policy), Err);
         entries.push((name, entry.map_err(|reason| reason.of_element(index))?));
     }
     entries.sort_by(|(left, _), (right, _)| left.cmp(right));
@@ -202,10 +202,7 @@ fn scalar_from_json<'a>(field: &Field, raw: &'a str, policy: Policy) -> Result<V
 /// Reads one value from a text; a number, a boolean as JSON writes it.
 fn scalar_from_text<'a>(field: &Field, text: Cow<'a, str>, policy: Policy) -> Result<Value<'a>, Reason> {
     match field.scalar() {
-        Scalar::Text => {
-            check_text(field, &text)?;
-            Ok(Value::Text(text))
-        }
+        Scalar::Text => broken_rule(field, &text).map_or(Ok(Value::Text(text)), Err),
         Scalar::Uuid => uuid(&text).map(Value::Uuid),
         Scalar::Int32 | Scalar::Uint32 | Scalar::Int64 => integer(field.scalar(), &text, policy),
         Scalar::Bytes => bytes(&text).map(|bytes| Value::Bytes(Cow::Owned(bytes))),
@@ -219,27 +216,31 @@ fn scalar_from_text<'a>(field: &Field, text: Cow<'a, str>, policy: Policy) -> Re
     }
 }
 
-fn check_text(field: &Field, text: &str) -> Result<(), Reason> {
+/// The rule of a string that is broken, if any.
+fn broken_rule(field: &Field, text: &str) -> Option<Reason> {
+    let broken = broken_text_rule(field, text);
+    if broken.is_none() && field.rules.email {
+        let is_email = text
+            .split_once('@')
+            .is_some_and(|(local, domain)| !local.is_empty() && !domain.is_empty() && !domain.contains('@'));
+        return (!is_email).then_some(Reason::NotAnEmail);
+    }
+    broken
+}
+
+/// The rule of any text that is broken, if any; also for the keys of a map, which have no format.
+fn broken_text_rule(field: &Field, text: &str) -> Option<Reason> {
     if text.chars().all(char::is_whitespace) {
-        return Err(Reason::Blank);
+        return Some(Reason::Blank);
     }
     // A character has at least one byte, so most texts don't have to be counted.
     let limit = usize::try_from(field.rules.max_length).unwrap_or(usize::MAX);
     if text.len() > limit && text.chars().count() > limit {
-        return Err(Reason::TooLong {
+        return Some(Reason::TooLong {
             limit: field.rules.max_length,
         });
     }
-    if text.as_bytes().contains(&0) {
-        return Err(Reason::NulCharacter);
-    }
-    if field.rules.email {
-        let (local, domain) = text.split_once('@').ok_or(Reason::NotAnEmail)?;
-        if local.is_empty() || domain.is_empty() || domain.contains('@') {
-            return Err(Reason::NotAnEmail);
-        }
-    }
-    Ok(())
+    text.as_bytes().contains(&0).then_some(Reason::NulCharacter)
 }
 
 fn uuid(text: &str) -> Result<Uuid, Reason> {
@@ -310,29 +311,55 @@ fn bytes(text: &str) -> Result<Vec<u8>, Reason> {
     engine.decode(text).map_err(|_| Reason::NotBase64)
 }
 
-/// Reads a value from the canonical encoding; `None` if it is invalid or not canonical. `raw` has no escape.
-pub(super) fn from_canonical<'a>(field: &Field, raw: Raw<'a>) -> Option<Value<'a>> {
+/// Adds a value of the canonical encoding to `values`; `None` if it is invalid or not canonical. `raw` has no escape.
+pub(super) fn push_canonical<'a>(field: &Field, raw: Raw<'a>, values: &mut Vec<Value<'a>>) -> Option<()> {
     match raw {
-        Raw::One(raw) => scalar_from_canonical(field, raw),
-        Raw::List(elements) => {
-            let elements = elements.into_iter().map(|raw| scalar_from_canonical(field, raw));
-            elements.collect::<Option<_>>().map(Value::List)
+        Raw::One(raw) => push_canonical_scalar(field, raw, values)?,
+        Raw::List(raw) => {
+            let mut elements = Vec::with_capacity(raw.len());
+            for raw in raw {
+                push_canonical_scalar(field, raw, &mut elements)?;
+            }
+            values.push(Value::List(elements));
         }
-        Raw::Map(entries) => {
-            let is_sorted = entries.windows(2).all(|pair| pair[0].0 < pair[1].0);
-            let entries = entries.into_iter().map(|(name, raw)| {
-                check_text(field, name).ok()?;
-                Some((Cow::Borrowed(name), scalar_from_canonical(field, raw)?))
-            });
-            let entries = entries.collect::<Option<_>>()?;
-            is_sorted.then_some(Value::Map(entries))
+        Raw::Map(raw) => {
+            if !raw.windows(2).all(|pair| pair[0].0 < pair[1].0) {
+                return None;
+            }
+            let mut elements = Vec::with_capacity(raw.len());
+            for (name, raw) in &raw {
+                if broken_text_rule(field, name).is_some() {
+                    return None;
+                }
+                push_canonical_scalar(field, raw, &mut elements)?;
+            }
+            let names = raw.into_iter().map(|(name, _)| Cow::Borrowed(name));
+            values.push(Value::Map(names.zip(elements).collect()));
         }
     }
+    Some(())
 }
 
-fn scalar_from_canonical<'a>(field: &Field, raw: &'a str) -> Option<Value<'a>> {
+/// Like [`scalar_from_text`], but only for canonical texts. Each value is built where it stays: this is the hot path, and
+/// to pass values through results takes as long as to read them.
+fn push_canonical_scalar<'a>(field: &Field, raw: &'a str, values: &mut Vec<Value<'a>>) -> Option<()> {
     match field.scalar() {
-        Scalar::Bool => Some(Value::Bool(raw == "true")),
+        Scalar::Text => {
+            if broken_rule(field, raw).is_some() {
+                return None;
+            }
+            values.push(Value::Text(Cow::Borrowed(raw)));
+        }
+        Scalar::Uuid => {
+            let uuid = uuid(raw).ok()?;
+            let is_canonical = !raw.bytes().any(|byte| byte.is_ascii_uppercase());
+            values.push(is_canonical.then_some(Value::Uuid(uuid))?);
+        }
+        Scalar::Timestamp => {
+            let instant = Instant::has_canonical_form(raw).then(|| raw.parse())?;
+            values.push(Value::Timestamp(instant.ok()?));
+        }
+        Scalar::Bool => values.push(Value::Bool(raw == "true")),
         Scalar::Float | Scalar::Double => {
             let value = number(field.scalar(), raw).ok()?;
             let mut shortest = Vec::with_capacity(raw.len());
@@ -341,20 +368,19 @@ fn scalar_from_canonical<'a>(field: &Field, raw: &'a str) -> Option<Value<'a>> {
                 Value::Double(number) => write_number(number, &mut shortest),
                 _ => return None,
             }
-            (shortest == raw.as_bytes()).then_some(value)
+            values.push((shortest == raw.as_bytes()).then_some(value)?);
         }
-        scalar => {
-            let is_canonical = match scalar {
-                Scalar::Uuid => !raw.bytes().any(|byte| byte.is_ascii_uppercase()),
-                Scalar::Timestamp => Instant::has_canonical_form(raw),
-                // Standard base64 with padding has whole groups of four.
-                Scalar::Bytes => raw.len().is_multiple_of(4) && !raw.contains(['-', '_']),
-                _ => true,
-            };
-            let value = scalar_from_text(field, Cow::Borrowed(raw), Policy::Strict).ok()?;
-            is_canonical.then_some(value)
+        Scalar::Bytes => {
+            // Standard base64 with padding has whole groups of four.
+            let is_canonical = raw.len().is_multiple_of(4) && !raw.contains(['-', '_']);
+            let bytes = is_canonical.then(|| bytes(raw))?;
+            values.push(Value::Bytes(Cow::Owned(bytes.ok()?)));
+        }
+        Scalar::Int32 | Scalar::Uint32 | Scalar::Int64 | Scalar::Enum(_) => {
+            values.push(scalar_from_text(field, Cow::Borrowed(raw), Policy::Strict).ok()?);
         }
     }
+    Some(())
 }
 
 /// The type of a raw JSON value, by its first byte.
