@@ -20,7 +20,7 @@ mod verify;
 
 use clap::Subcommand;
 use futures::future::LocalBoxFuture;
-use service::process::chain;
+use service::output::print_error;
 use service::{ExitStatus as _, HealthCheck};
 
 use crate::admin::clients::Clients;
@@ -94,7 +94,7 @@ pub fn perform(command: Command, settings: Settings) -> LocalBoxFuture<'static, 
         match execute(command, settings).await {
             Ok(()) => 0,
             Err(error) => {
-                eprintln!("{NAME}: {}", chain(&error));
+                print_error(NAME, &error);
                 error.exit_code()
             }
         }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures::future::join_all;
 use ingester::config::IngesterSettings;
 use ingester::http::endpoint::Endpoint;
 use ingester::run::report::{Report, RunOutcome};
@@ -66,7 +67,7 @@ fn temporary_faults() -> Vec<Fault> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn temporary_fault_is_retried() {
-    for fault in temporary_faults() {
+    let checks = temporary_faults().into_iter().map(async |fault| {
         let (report, _) = run_with(std::slice::from_ref(&fault), short_timeout(&fault)).await;
         assert!(
             matches!(report.outcome, RunOutcome::Complete),
@@ -77,12 +78,13 @@ async fn temporary_fault_is_retried() {
             (10, 10, 1),
             "{fault}"
         );
-    }
+    });
+    join_all(checks).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn persistent_fault_fails_the_run_and_delivers_earlier_pages() {
-    for fault in temporary_faults() {
+    let checks = temporary_faults().into_iter().map(async |fault| {
         let faults = [
             Fault::Hang(Some(Duration::ZERO)),
             fault.clone(),
@@ -100,7 +102,8 @@ async fn persistent_fault_fails_the_run_and_delivers_earlier_pages() {
             (5, 5, 2),
             "{fault}"
         );
-    }
+    });
+    join_all(checks).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -142,7 +145,7 @@ async fn slow_and_large_responses_within_limits_are_accepted() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn invalid_user_is_counted_by_field_and_rule() {
-    for broken in BrokenField::all() {
+    let checks = BrokenField::all().map(async |broken| {
         let (report, _) = run_with(&[Fault::BrokenRecord(broken)], |_| {}).await;
         assert!(matches!(report.outcome, RunOutcome::Complete), "{broken}");
         assert_eq!(
@@ -152,7 +155,8 @@ async fn invalid_user_is_counted_by_field_and_rule() {
         );
         let reasons: Vec<_> = report.counts.invalid_reasons.keys().map(String::as_str).collect();
         assert_eq!(reasons, [reason_of(broken)], "{broken}");
-    }
+    });
+    join_all(checks).await;
 }
 
 fn reason_of(broken: BrokenField) -> &'static str {
