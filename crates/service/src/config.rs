@@ -11,6 +11,7 @@ mod keys;
 mod layer;
 mod list;
 mod origin;
+mod record;
 mod settings;
 mod tree;
 
@@ -21,6 +22,7 @@ pub use cli::{CommandLine, ConfigCommand};
 pub use error::{ConfigError, ConfigErrors, Violation, Violations};
 pub use list::List;
 pub use origin::Origin;
+pub use record::{RecordSettings, default_topic};
 pub use settings::Settings;
 
 use draft::Draft;

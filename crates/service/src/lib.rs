@@ -1,8 +1,8 @@
 //! The process plumbing of every Affluent service, in the order in which a process uses it: configuration, logs, health and
 //! metrics, the admin server, authentication, back-off and an orderly shutdown.
 //!
-//! This crate knows no domain, no Kafka and no Cassandra. It calls no code of a service except the future that is passed
-//! to [`Process::run`].
+//! This crate knows no Kafka and no Cassandra, and of the records only which contract the settings name. It calls no code
+//! of a service except the future that is passed to [`Process::run`].
 
 pub mod exit;
 pub mod output;
@@ -26,7 +26,7 @@ pub mod reload;
 pub mod failpoint;
 
 pub use crate::backoff::Backoff;
-pub use crate::config::{CommandLine, ConfigCommand, List};
+pub use crate::config::{CommandLine, ConfigCommand, List, RecordSettings};
 pub use crate::health::{Dependency, Health};
 pub use crate::http::auth::{AuthSettings, Authenticator};
 pub use crate::http::healthcheck::HealthCheck;

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use model::Contract;
 use serde::{Deserialize, Serialize};
-use service::config::Violations;
+use service::config::{Violations, default_topic};
 use service::{List, Secret};
 
 /// The Kafka producer and its topic.
@@ -13,8 +14,8 @@ use service::{List, Secret};
 pub struct KafkaSettings {
     /// Bootstrap servers, each `host:port`.
     pub brokers: List,
-    /// The topic, created if absent. An existing topic is not changed.
-    pub topic: String,
+    /// The topic, created if absent; none: the contract's resource and `_created`. An existing topic is not changed.
+    pub topic: Option<String>,
     /// The number of partitions of a created topic.
     pub partitions: i32,
     /// The replication factor of a created topic.
@@ -48,7 +49,7 @@ impl Default for KafkaSettings {
     fn default() -> Self {
         Self {
             brokers: List::of(["127.0.0.1:9092"]),
-            topic: "users_created".to_owned(),
+            topic: None,
             partitions: 6,
             replication: 1,
             min_insync_replicas: None,
@@ -67,7 +68,7 @@ impl KafkaSettings {
     pub(super) fn validate(&self, violations: &mut Violations) {
         violations.require(!self.brokers.is_empty(), "kafka.brokers", "must not be empty");
         violations.require(
-            is_topic_name(&self.topic),
+            self.topic.as_deref().is_none_or(is_topic_name),
             "kafka.topic",
             "must be a valid topic name",
         );
@@ -104,6 +105,11 @@ impl KafkaSettings {
                 &format!("must not be set: the publisher's guarantees depend on its own `{property}`"),
             );
         }
+    }
+
+    /// The topic of the contract's records.
+    pub(crate) fn topic(&self, contract: &Contract) -> String {
+        self.topic.clone().unwrap_or_else(|| default_topic(contract))
     }
 
     /// The properties under librdkafka's names.

@@ -1,4 +1,5 @@
 use bytesize::ByteSize;
+use model::Contract;
 use service::config::load;
 
 use super::*;
@@ -16,7 +17,7 @@ fn loaded(variables: &[(&str, &str)]) -> Result<PublisherSettings, String> {
 fn defaults_are_valid_and_listen_on_loopback() {
     let settings = loaded(&[]).unwrap();
     assert!(settings.http.listen.ip().is_loopback());
-    assert_eq!(settings.kafka.topic, "users_created");
+    assert_eq!(settings.kafka.topic(&Contract::user()), "users_created");
     assert_eq!(settings.kafka.retention, Duration::from_secs(604_800));
 }
 

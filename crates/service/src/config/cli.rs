@@ -4,11 +4,15 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
+
+use model::Contract;
 
 use super::draft::{Draft, Loaded, json};
 use super::error::ConfigErrors;
 use super::keys::Keys;
 use super::origin::Origin;
+use super::record::RecordSettings;
 use super::settings::Settings;
 use super::tree::leaves;
 use crate::exit::{EXIT_CONFIG, exit_with_error};
@@ -55,8 +59,26 @@ impl CommandLine {
         Ok(loaded.settings)
     }
 
+    /// Loads the contract that the settings `S` name.
+    ///
+    /// # Errors
+    /// The exit code 78 after printing why the contract is refused, with the origin of the setting.
+    pub fn contract<S: Settings>(&self, record: &RecordSettings) -> Result<Arc<Contract>, ExitCode> {
+        record.load().map_err(|violation| {
+            let mut draft = self.draft::<S>();
+            draft.check(|_| violation.into());
+            draft
+                .finish()
+                .map_or_else(|errors| report(&errors), |_| ExitCode::from(EXIT_CONFIG))
+        })
+    }
+
+    fn draft<S: Settings>(&self) -> Draft<S> {
+        Draft::read(self.config.as_deref(), std::env::vars_os())
+    }
+
     fn load<S: Settings>(&self) -> Result<Loaded<S>, ExitCode> {
-        let mut draft = Draft::<S>::read(self.config.as_deref(), std::env::vars_os());
+        let mut draft = self.draft::<S>();
         draft.check(S::validate);
         if self.check_config {
             draft.check(S::check_files);

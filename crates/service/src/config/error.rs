@@ -54,6 +54,12 @@ pub struct Violation {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Violations(Vec<Violation>);
 
+impl From<Violation> for Violations {
+    fn from(violation: Violation) -> Self {
+        Self(vec![violation])
+    }
+}
+
 impl Violations {
     /// Adds a violation of `key` unless the rule `holds`.
     pub fn require(&mut self, holds: bool, key: &str, reason: &str) {

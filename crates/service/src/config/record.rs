@@ -1,0 +1,81 @@
+//! The settings that name the record's contract. Publisher and streamer have the same.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use model::{Contract, ContractError};
+use serde::{Deserialize, Serialize};
+
+use super::error::{Violation, Violations};
+use super::list::List;
+
+/// The record that a process serves: a message of a `.proto` file, or the compiled-in user.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RecordSettings {
+    /// The `.proto` file; none: the compiled-in `affluent.users.v1.User`.
+    pub proto: Option<PathBuf>,
+    /// Folders in which the file's imports are searched, before its own folder.
+    pub include: List,
+    /// The full name of the message; none: the only one of the file with the option `record`.
+    pub message: Option<String>,
+}
+
+impl RecordSettings {
+    /// Adds the rules that the settings break. Reads no file.
+    pub fn validate(&self, violations: &mut Violations) {
+        let has_proto = self.proto.is_some();
+        let reason = "must not be set without record.proto";
+        violations.require(has_proto || self.include.is_empty(), "record.include", reason);
+        violations.require(has_proto || self.message.is_none(), "record.message", reason);
+    }
+
+    /// Adds why the contract is refused, if it is.
+    pub fn check_files(&self, violations: &mut Violations) {
+        if let Err(Violation { key, reason }) = self.load() {
+            violations.add(key, reason);
+        }
+    }
+
+    /// Reads and compiles the contract. Takes milliseconds.
+    ///
+    /// # Errors
+    /// Why the contract is refused, with the key that is at fault.
+    pub fn load(&self) -> Result<Arc<Contract>, Violation> {
+        let Some(proto) = &self.proto else {
+            return Ok(Contract::user());
+        };
+        let include: Vec<_> = self.include.iter().map(PathBuf::from).collect();
+        if let Some(missing) = include.iter().find(|folder| !folder.is_dir()) {
+            return Err(Violation {
+                key: "record.include".to_owned(),
+                reason: format!("{} is not a folder", missing.display()),
+            });
+        }
+        let loaded = Contract::load(proto, &include, self.message.as_deref());
+        loaded.map(Arc::new).map_err(|error| refused(proto, &error))
+    }
+}
+
+fn refused(proto: &Path, error: &ContractError) -> Violation {
+    let (key, reason) = match error {
+        ContractError::NoMessage { .. } => ("record.message", error.to_string()),
+        ContractError::Proto(_) => (
+            "record.proto",
+            format!("failed to compile {}: {error}", proto.display()),
+        ),
+        ContractError::NotOneMessage { .. } | ContractError::Unsupported { .. } => {
+            ("record.proto", error.to_string())
+        }
+    };
+    Violation {
+        key: key.to_owned(),
+        reason,
+    }
+}
+
+/// The topic of a contract's records if the settings name none: the resource and `_created`.
+#[must_use]
+pub fn default_topic(contract: &Contract) -> String {
+    format!("{}_created", contract.resource())
+}
