@@ -3,13 +3,14 @@
 
 use std::time::Duration;
 
-use futures::future::join_all;
+use futures::stream::{self, StreamExt as _};
 use ingester::config::IngesterSettings;
 use ingester::run::report::{Report, RunOutcome};
 use serde_json::{Value, json};
 use service::config::Settings as _;
 use testkit::randomuser::{Fault, Options, RandomUserApi};
 
+use crate::api_faults::AT_ONCE;
 use crate::pipeline;
 use crate::publisher_stack::PublisherStack;
 use crate::stub_api::{Reply, StubApi, page, user};
@@ -167,7 +168,10 @@ async fn invalid_replies_report_their_cause() {
             "{fault}"
         );
     });
-    join_all(checks).await;
+    stream::iter(checks)
+        .buffer_unordered(AT_ONCE)
+        .collect::<()>()
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
