@@ -6,7 +6,7 @@ use futures::future::join_all;
 use ingester::config::IngesterSettings;
 use ingester::http::endpoint::Endpoint;
 use ingester::run::report::{Report, RunOutcome};
-use model::User;
+use model::Contract;
 use serde_json::Value;
 use testkit::randomuser::{self, BrokenField, Fault, Options, RandomUserApi, RateLimit, Refusal};
 
@@ -28,7 +28,9 @@ async fn run_with(faults: &[Fault], change: impl FnOnce(&mut IngesterSettings)) 
     let report = pipeline::run(&settings).await;
     let records = stack.records_of(report.run).await;
     for record in &records {
-        User::parse_strict(record.to_string().as_bytes()).unwrap();
+        Contract::user()
+            .parse_strict(record.to_string().as_bytes())
+            .unwrap();
     }
     assert_eq!(records.len() as u64, report.counts.accepted);
     (report, records)
