@@ -232,3 +232,72 @@ impl PublishResult {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use model::Contract;
+
+    use super::*;
+
+    fn invalid(json: &str) -> RecordError {
+        let proto = "syntax = \"proto3\"; import \"affluent/options/v1/options.proto\"; message M {
+            option (affluent.options.v1.record) = { resource: \"m\" key: \"k\" };
+            string k = 1; int32 a = 2; repeated int32 b = 3; }";
+        let contract = Contract::from_source(proto).unwrap();
+        RecordError::invalid(3, &contract.parse_strict(json.as_bytes()).unwrap_err())
+    }
+
+    #[test]
+    fn first_error_is_repeated_beside_all() {
+        let error = invalid(r#"{"k":"x","b":[0.5],"c":1}"#);
+        let first = FieldError {
+            field: Some("c".to_owned()),
+            reason: "is not a field of the record".to_owned(),
+        };
+        let json = serde_json::to_value(&error).unwrap();
+        let fields: Vec<_> = json["errors"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|error| &error["field"])
+            .collect();
+        assert_eq!(fields, ["c", "a", "b"]);
+        assert_eq!(
+            (&json["index"], &json["id"]),
+            (&serde_json::json!(3), &serde_json::json!("x"))
+        );
+        assert_eq!(json["errors"][0], serde_json::to_value(&first).unwrap());
+        assert_eq!(
+            (&json["field"], &json["reason"]),
+            (&json["errors"][0]["field"], &json["errors"][0]["reason"])
+        );
+        let mut error = error;
+        error.keep_first();
+        assert_eq!(error.errors, [first]);
+    }
+
+    #[test]
+    fn memory_covers_the_texts_and_the_response() {
+        let unknown: Vec<_> = (0..9)
+            .map(|index| format!("\"{index}{}\":0", "é".repeat(63)))
+            .collect();
+        let key = "k".repeat(500);
+        for json in [
+            "{".to_owned(),
+            "{}".to_owned(),
+            format!("{{\"k\":\"{key}\",{}}}", unknown.join(",")),
+        ] {
+            let error = invalid(&json);
+            let texts = error.errors.iter().map(|error| {
+                error.reason.capacity()
+                    + error.field.as_ref().map_or(0, String::capacity)
+                    + size_of::<FieldError>()
+            });
+            let id = error.id.as_ref().map_or(0, |id| id.text().len());
+            let response = serde_json::to_vec(&error).unwrap().len();
+            let held = size_of::<RecordError>() + id + texts.sum::<usize>() + response;
+            assert!(error.memory() >= held, "{} below {held}", error.memory());
+            assert!(error.memory() <= 2 * held, "{} far above {held}", error.memory());
+        }
+    }
+}
