@@ -9,17 +9,22 @@ mod cluster_snapshot;
 mod confirm;
 mod error;
 mod output;
+mod row_reader;
 
 mod accept_table;
 mod dead_letters;
 mod redrive;
 mod replay;
 mod reset_limits;
+mod schema;
 mod status;
 mod verify;
 
+use std::sync::Arc;
+
 use clap::Subcommand;
 use futures::future::LocalBoxFuture;
+use model::Contract;
 use service::output::print_error;
 use service::{ExitStatus as _, HealthCheck};
 
@@ -37,11 +42,12 @@ Examples:
                                                   Write the records since that time again
   streamer replay --from-offset 0 --yes           Write the whole topic again, for example to a new table
   streamer accept-table                           Continue with a recreated table without its old rows
-  streamer dead-letters list --reason email       List the dead letters of one reason
+  streamer dead-letters list --reason missing     List the dead letters of one reason
   streamer dead-letters show 3:1542               Show the dead letter of partition 3, offset 1542
   streamer dead-letters reset-limits              Let halted partitions continue at the next start
   streamer redrive --dry-run                      Show which dead letters could be written to the table
   streamer verify                                 Compare the table with the topic
+  streamer schema plan                            Show the columns that the table lacks
 
 Exit codes: 0 success, 78 configuration error that needs the operator, 1 any other failure";
 
@@ -66,7 +72,7 @@ pub enum AdminCommand {
     DeadLetters(dead_letters::DeadLettersArgs),
     /// Write dead letters to the table, each under its original write timestamp
     ///
-    /// Later records of the same user keep their rows. Skips dead letters that are still invalid, and those older than the
+    /// Later records of the same primary key keep their rows. Skips dead letters that are still invalid, and those older than the
     /// table's gc_grace_seconds.
     Redrive(redrive::RedriveArgs),
     /// Move checkpoints back, so that the next start writes the records again
@@ -74,9 +80,11 @@ pub enum AdminCommand {
     /// Existing rows do not change, because no record gets a larger write timestamp than before. Creates the table if it
     /// was dropped. Never moves a checkpoint forward, so no record is skipped. Requires a group without members.
     Replay(replay::ReplayArgs),
+    /// Show the table that the contract needs, or add the columns that the present table lacks
+    Schema(schema::SchemaArgs),
     /// Show checkpoint, beginning, end and lag of each partition
     Status(status::StatusArgs),
-    /// Compare each user's latest record up to the checkpoints with the table, and list the differences
+    /// Compare the latest record of each row up to the checkpoints with the table, and list the differences
     ///
     /// The exit code is 1 if there are differences.
     Verify,
@@ -85,13 +93,13 @@ pub enum AdminCommand {
 /// Runs `command` and returns the exit code: 0 success, 78 for an error that needs the operator, 1 otherwise.
 ///
 /// The future is boxed here, so that the binary does not compile the commands again.
-pub fn perform(command: Command, settings: Settings) -> LocalBoxFuture<'static, u8> {
+pub fn perform(command: Command, settings: Settings, contract: Arc<Contract>) -> LocalBoxFuture<'static, u8> {
     Box::pin(async move {
         let command = match command {
             Command::Healthcheck(check) => return check.perform(NAME, &settings.process).await,
             Command::Admin(command) => command,
         };
-        match execute(command, settings).await {
+        match execute(command, settings, contract).await {
             Ok(()) => 0,
             Err(error) => {
                 print_error(NAME, &error);
@@ -101,13 +109,18 @@ pub fn perform(command: Command, settings: Settings) -> LocalBoxFuture<'static, 
     })
 }
 
-async fn execute(command: AdminCommand, settings: Settings) -> Result<(), CommandError> {
-    let clients = Clients::new(settings)?;
+async fn execute(
+    command: AdminCommand,
+    settings: Settings,
+    contract: Arc<Contract>,
+) -> Result<(), CommandError> {
+    let clients = Clients::new(settings, contract)?;
     match command {
         AdminCommand::AcceptTable => accept_table::accept_table(&clients).await,
         AdminCommand::DeadLetters(arguments) => dead_letters::dead_letters(&clients, &arguments).await,
         AdminCommand::Redrive(arguments) => redrive::redrive(&clients, &arguments).await,
         AdminCommand::Replay(arguments) => replay::replay(&clients, &arguments).await,
+        AdminCommand::Schema(arguments) => schema::schema(&clients, &arguments).await,
         AdminCommand::Status(arguments) => status::status(&clients, &arguments).await,
         AdminCommand::Verify => verify::verify(&clients).await,
     }

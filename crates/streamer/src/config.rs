@@ -6,9 +6,11 @@ mod cassandra;
 mod kafka;
 mod work;
 
+use model::Contract;
 use serde::{Deserialize, Serialize};
-use service::ProcessSettings;
-use service::config::{Settings as _, Violations};
+use service::config::{Settings as _, Violations, default_topic};
+use service::{ProcessSettings, RecordSettings};
+use thiserror::Error;
 
 pub use self::cassandra::{CassandraSettings, ConsistencyLevel, TlsSettings};
 pub use self::kafka::KafkaSettings;
@@ -22,6 +24,8 @@ pub use self::work::{
 pub struct Settings {
     /// Admin port, logs, shutdown.
     pub process: ProcessSettings,
+    /// The contract of the records.
+    pub record: RecordSettings,
     /// The topic and the consumer group.
     pub kafka: KafkaSettings,
     /// The cluster and the tables.
@@ -40,6 +44,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             process: ProcessSettings::on_port(9083),
+            record: RecordSettings::default(),
             kafka: KafkaSettings::default(),
             cassandra: CassandraSettings::default(),
             batch: BatchSettings::default(),
@@ -51,6 +56,24 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// Sets the names of topics and table that are not configured, by the contract's resource.
+    ///
+    /// # Errors
+    /// When both topics are the same.
+    pub fn resolve(mut self, contract: &Contract) -> Result<Self, SameTopic> {
+        let (kafka, topic) = (&mut self.kafka, default_topic(contract));
+        let dead_letter_topic = || format!("{topic}.dead_letter");
+        kafka.dead_letter_topic.get_or_insert_with(dead_letter_topic);
+        kafka.topic.get_or_insert(topic);
+        // A resource may have hyphens.
+        let table = || format!("created_{}", contract.resource().replace('-', "_"));
+        self.cassandra.table.get_or_insert_with(table);
+        if self.kafka.topic == self.kafka.dead_letter_topic {
+            return Err(SameTopic);
+        }
+        Ok(self)
+    }
+
     /// When a micro-batch is flushed. It has at most as many rows as may be written in a second, so that a shutdown or a
     /// revocation does not wait too long for it.
     pub fn batch(&self) -> BatchSettings {
@@ -63,12 +86,18 @@ impl Settings {
     }
 }
 
+/// `kafka.dead_letter_topic` is `kafka.topic`.
+#[derive(Debug, Error)]
+#[error("kafka.dead_letter_topic must differ from kafka.topic, or dead letters would be consumed again")]
+pub struct SameTopic;
+
 impl service::config::Settings for Settings {
     const SERVICE: &'static str = "streamer";
 
     fn validate(&self) -> Violations {
         let mut violations = Violations::default();
         self.process.validate(&mut violations);
+        self.record.validate(&mut violations);
         self.kafka.validate(&mut violations);
         self.cassandra.validate(&mut violations);
         self.batch.validate(&mut violations);
@@ -79,6 +108,7 @@ impl service::config::Settings for Settings {
 
     fn check_files(&self) -> Violations {
         let mut violations = Violations::default();
+        self.record.check_files(&mut violations);
         self.cassandra.tls.check_files(&mut violations);
         violations
     }
@@ -120,6 +150,45 @@ mod tests {
         assert_eq!(settings.cassandra.backoff.max, Duration::from_secs(3));
         assert_eq!(settings.checkpoint.on_missing, OnMissing::Group);
         assert_eq!(settings.batch.max_bytes, ByteSize::kib(64));
+    }
+
+    #[test]
+    fn names_follow_the_resource_unless_they_are_set() {
+        let names = |settings: &Settings| {
+            let kafka = &settings.kafka;
+            [
+                kafka.topic(),
+                kafka.dead_letter_topic(),
+                settings.cassandra.table(),
+            ]
+            .map(str::to_owned)
+        };
+        let users = Settings::default().resolve(&Contract::user()).unwrap();
+        assert_eq!(
+            names(&users),
+            ["users_created", "users_created.dead_letter", "created_users"]
+        );
+        let proto = r#"syntax = "proto3"; import "affluent/options/v1/options.proto";
+            message Item { option (affluent.options.v1.record) = { resource: "line-items" key: "id" }; string id = 1; }"#;
+        let items = Contract::from_source(proto).unwrap();
+        let settings = Settings::default().resolve(&items).unwrap();
+        assert_eq!(
+            names(&settings),
+            [
+                "line-items_created",
+                "line-items_created.dead_letter",
+                "created_line_items"
+            ]
+        );
+        let set = [
+            ("STREAMER__KAFKA__TOPIC", "a"),
+            ("STREAMER__KAFKA__DEAD_LETTER_TOPIC", "b"),
+            ("STREAMER__CASSANDRA__TABLE", "c"),
+        ];
+        let settings = load(&set).unwrap().resolve(&items).unwrap();
+        assert_eq!(names(&settings), ["a", "b", "c"]);
+        let same = load(&[("STREAMER__KAFKA__DEAD_LETTER_TOPIC", "users_created")]).unwrap();
+        assert!(same.resolve(&Contract::user()).is_err());
     }
 
     #[test]

@@ -36,14 +36,18 @@ async fn main() -> ExitCode {
         Ok(settings) => settings,
         Err(code) => return code,
     };
+    let contract = match cli.common.contract::<Settings>(&settings.record) {
+        Ok(contract) => contract,
+        Err(code) => return code,
+    };
     if let Some(Action::Command(command)) = cli.command {
         // Returning would wait for driver threads that may block on an unreachable server.
-        std::process::exit(i32::from(admin::perform(command, settings).await));
+        std::process::exit(i32::from(admin::perform(command, settings, contract).await));
     }
     let process = match Process::start(streamer::config::NAME, &settings.process).await {
         Ok(process) => process,
         Err(code) => return code,
     };
-    let work = streamer::run(settings, process.context());
+    let work = streamer::run(settings, contract, process.context());
     process.run(work).await
 }

@@ -17,6 +17,8 @@ pub struct StreamerMetrics {
     pub dead_letters: IntCounterVec,
     /// `partition_mismatch_total{kind}`
     pub mismatch: IntCounterVec,
+    /// `unknown_fields_total`
+    pub unknown_fields: IntCounter,
     /// `capped_timestamps_total`
     pub capped_timestamps: IntCounter,
     /// `batches_total{trigger}`
@@ -106,8 +108,12 @@ impl StreamerMetrics {
             ),
             mismatch: metrics.counter_vec(
                 "partition_mismatch_total",
-                "Records written although their key is not their id, or their partition does not match it.",
+                "Records written although their Kafka key is not their key, or their partition does not match it.",
                 &["kind"],
+            ),
+            unknown_fields: metrics.counter(
+                "unknown_fields_total",
+                "Records of a newer contract, stored without the fields that this one lacks.",
             ),
             capped_timestamps: metrics.counter(
                 "capped_timestamps_total",
@@ -186,6 +192,7 @@ mod tests {
             r#"streamer_dead_letters_total{reason="tombstone_without_id"} 0"#,
             r#"streamer_accepted_to_row_seconds_bucket{le="60"} 0"#,
             "streamer_assigned_partitions 0",
+            "streamer_unknown_fields_total 0",
         ] {
             assert!(text.contains(series), "{series} in {text}");
         }

@@ -37,7 +37,7 @@ use crate::dead_letters::halted_partitions::HaltedPartitions;
 use crate::metrics::StreamerMetrics;
 use crate::pipeline::batch_builder::{BatchBuilder, BatchPartition, Operation};
 use crate::pipeline::batch_writer::{BatchWriteError, BatchWriter, WrittenBatch};
-use crate::pipeline::consumed_record::Change;
+use crate::pipeline::consumed_record::{Change, Irregularities};
 use crate::pipeline::error::PipelineError;
 use crate::pipeline::offset_tracker::BatchRecords;
 use crate::pipeline::partition_state::{PartitionState, ReceivedRecord};
@@ -216,7 +216,7 @@ impl Pipeline {
                 offset,
                 timestamp,
                 change,
-                mismatch,
+                irregularities,
                 raw,
             } = record;
             let received = ReceivedRecord {
@@ -230,7 +230,7 @@ impl Pipeline {
             let Some(stamped) = state.and_then(|state| state.receive(received, micros)) else {
                 continue;
             };
-            self.count(mismatch, stamped.capped);
+            self.count(irregularities, stamped.capped);
             let operation = Operation {
                 partition,
                 offset,
@@ -248,12 +248,15 @@ impl Pipeline {
         self.halt_partitions()
     }
 
-    fn count(&self, mismatch: crate::pipeline::consumed_record::PartitionMismatch, capped: bool) {
-        if mismatch.key {
+    fn count(&self, irregularities: Irregularities, capped: bool) {
+        if irregularities.key {
             self.metrics.mismatch.with_label_values(&["key"]).inc();
         }
-        if mismatch.partition {
+        if irregularities.partition {
             self.metrics.mismatch.with_label_values(&["partition"]).inc();
+        }
+        if irregularities.unknown_fields {
+            self.metrics.unknown_fields.inc();
         }
         if capped {
             self.metrics.capped_timestamps.inc();

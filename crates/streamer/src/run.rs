@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Instant;
 
 use futures::future::BoxFuture;
+use model::Contract;
 use service::process::EXIT_CONFIG;
 use service::{Context, Dependency, ExitStatus};
 use thiserror::Error;
@@ -16,7 +17,7 @@ use crate::cassandra::session_pool::{SessionError, SessionPool};
 use crate::cassandra::writer::{RowWriteError, RowWriter};
 use crate::checkpoint::start_offset_resolver::{ResolveError, StartOffsetResolver};
 use crate::checkpoint::store::{CheckpointStore, instance};
-use crate::config::Settings;
+use crate::config::{SameTopic, Settings};
 use crate::consumer::channels::ConsumerHandle;
 use crate::consumer::last_poll::LastPoll;
 use crate::consumer::poll_loop;
@@ -41,6 +42,9 @@ pub enum RunError {
     /// Cassandra can't be used.
     #[error(transparent)]
     Cassandra(#[from] SessionError),
+    /// The configuration is invalid.
+    #[error(transparent)]
+    SameTopic(#[from] SameTopic),
     /// The tables can't be used.
     #[error("failed to use the tables")]
     Schema(#[source] SchemaError),
@@ -58,7 +62,11 @@ pub enum RunError {
 impl ExitStatus for RunError {
     fn exit_code(&self) -> u8 {
         let needs_operator = match self {
-            Self::Kafka(_) | Self::Cassandra(_) | Self::Schema(_) | Self::OtherTable(_) => true,
+            Self::Kafka(_)
+            | Self::Cassandra(_)
+            | Self::SameTopic(_)
+            | Self::Schema(_)
+            | Self::OtherTable(_) => true,
             Self::Pipeline(error) => matches!(
                 error,
                 PipelineError::Rejected(_)
@@ -82,18 +90,26 @@ impl ExitStatus for RunError {
     }
 }
 
-/// Runs the service until the process shuts down.
+/// Runs the service for the records of `contract` until the process shuts down.
 ///
 /// The future is boxed here, so that the binary does not compile the service again.
 ///
 /// # Errors
 /// [`RunError`], when only a restart or the operator can help.
-pub fn run(settings: Settings, context: Context) -> BoxFuture<'static, Result<(), RunError>> {
-    Box::pin(async move { Streamer::new(settings, context)?.run().await })
+pub fn run(
+    settings: Settings,
+    contract: Arc<Contract>,
+    context: Context,
+) -> BoxFuture<'static, Result<(), RunError>> {
+    Box::pin(async move {
+        let settings = settings.resolve(&contract)?;
+        Streamer::new(settings, contract, context)?.run().await
+    })
 }
 
 struct Streamer {
     settings: Arc<Settings>,
+    contract: Arc<Contract>,
     context: Context,
     metrics: Arc<StreamerMetrics>,
     kafka: Dependency,
@@ -112,7 +128,7 @@ enum Outcome {
 }
 
 impl Streamer {
-    fn new(settings: Settings, context: Context) -> Result<Self, RunError> {
+    fn new(settings: Settings, contract: Arc<Contract>, context: Context) -> Result<Self, RunError> {
         let metrics = Arc::new(StreamerMetrics::new(&context.metrics));
         let kafka = context.health.dependency("kafka");
         let cassandra = context.health.dependency("cassandra");
@@ -125,14 +141,19 @@ impl Streamer {
         let watched = Arc::clone(&detector);
         context.health.watch("progress", move || watched.check());
         Ok(Self {
-            sessions: Arc::new(SessionPool::new(settings.cassandra.clone(), cassandra)),
-            checkpoints: Arc::new(CheckpointStore::new(&settings, instance())),
+            sessions: Arc::new(SessionPool::new(
+                settings.cassandra.clone(),
+                Arc::clone(&contract),
+                cassandra,
+            )),
+            checkpoints: Arc::new(CheckpointStore::new(&settings, Arc::clone(&contract), instance())),
             halted: Arc::new(HaltedPartitions::new(
                 context.health.clone(),
                 metrics.halted.clone(),
             )),
             dead_letter_topic: Arc::new(LazyDependency::new(context.health.clone(), "dead_letter_topic")),
             settings: Arc::new(settings),
+            contract,
             context,
             metrics,
             kafka,
@@ -161,7 +182,8 @@ impl Streamer {
         let assigned = AssignedPartitions::default();
         let partitions = Arc::new(AtomicI32::new(topic.partitions));
         let decoder = Decoder {
-            types: table.types,
+            contract: Arc::clone(&self.contract),
+            shape: table.shape,
             tombstones: self.settings.tombstones,
             partitions: partitions.load(Ordering::Relaxed),
         };

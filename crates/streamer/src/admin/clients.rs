@@ -6,9 +6,11 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use model::Contract;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use service::{Backoff, Health, Metrics};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
+use uuid::Uuid;
 
 use crate::admin::error::CommandError;
 use crate::cassandra::error_class::ErrorClass;
@@ -23,6 +25,8 @@ use crate::config::{KafkaSettings, NAME, Settings};
 use crate::consumer::client;
 use crate::consumer::scan::{self, Scan, ScannedRecord};
 use crate::metrics::StreamerMetrics;
+use crate::pipeline::consumed_record::Decoder;
+use crate::pipeline::row::TableShape;
 use ::kafka::ClientRejected;
 use ::kafka::{MetadataClient, TopicInfo};
 
@@ -35,6 +39,7 @@ const SCHEMA_AGREEMENT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Kafka, Cassandra and the group's checkpoints.
 pub(super) struct Clients {
     settings: Settings,
+    contract: Arc<Contract>,
     health: Health,
     sessions: Arc<SessionPool>,
     metadata: Arc<MetadataClient>,
@@ -46,25 +51,31 @@ impl Clients {
     /// Creates clients that connect on the first request.
     ///
     /// # Errors
-    /// When librdkafka rejects the configuration.
-    pub(super) fn new(settings: Settings) -> Result<Self, CommandError> {
+    /// When librdkafka rejects the configuration, or both topics are the same.
+    pub(super) fn new(settings: Settings, contract: Arc<Contract>) -> Result<Self, CommandError> {
+        let settings = settings.resolve(&contract)?;
         let health = Health::default();
         let dependency = health.dependency("cassandra");
-        let sessions = Arc::new(SessionPool::new(settings.cassandra.clone(), dependency));
+        let sessions = Arc::new(SessionPool::new(
+            settings.cassandra.clone(),
+            Arc::clone(&contract),
+            dependency,
+        ));
         let metadata = |topic: &str| {
             let settings = KafkaSettings {
-                topic: topic.to_owned(),
+                topic: Some(topic.to_owned()),
                 ..settings.kafka.clone()
             };
             client::metadata(&settings)
                 .map(Arc::new)
                 .map_err(|error| ClientRejected::new(&settings.brokers, error))
         };
-        let dead_letter_metadata = metadata(&settings.kafka.dead_letter_topic)?;
-        let metadata = metadata(&settings.kafka.topic)?;
-        let checkpoints = CheckpointStore::new(&settings, instance());
+        let dead_letter_metadata = metadata(settings.kafka.dead_letter_topic())?;
+        let metadata = metadata(settings.kafka.topic())?;
+        let checkpoints = CheckpointStore::new(&settings, Arc::clone(&contract), instance());
         Ok(Self {
             settings,
+            contract,
             health,
             sessions,
             metadata,
@@ -78,6 +89,22 @@ impl Clients {
         &self.settings
     }
 
+    /// The contract of the records.
+    pub(super) fn contract(&self) -> &Arc<Contract> {
+        &self.contract
+    }
+
+    /// A decoder of the topic's records. It counts no partition mismatches: they were counted when the records were
+    /// consumed.
+    pub(super) fn decoder(&self, shape: TableShape) -> Decoder {
+        Decoder {
+            contract: Arc::clone(&self.contract),
+            shape,
+            tombstones: self.settings.tombstones,
+            partitions: 1,
+        }
+    }
+
     /// Sends a request about the topic or the group to Kafka.
     ///
     /// # Errors
@@ -86,7 +113,7 @@ impl Clients {
         &self,
         operation: impl Fn(&MetadataClient) -> Result<T, KafkaError> + Clone + Send + 'static,
     ) -> Result<T, CommandError> {
-        self.request(&self.metadata, &self.settings.kafka.topic, operation)
+        self.request(&self.metadata, self.settings.kafka.topic(), operation)
             .await
     }
 
@@ -125,7 +152,7 @@ impl Clients {
         ranges: impl IntoIterator<Item = (i32, Range<i64>)>,
     ) -> Result<Scan, CommandError> {
         let settings = &self.settings.kafka;
-        Ok(scan::scan(settings, &settings.topic, ranges)
+        Ok(scan::scan(settings, settings.topic(), ranges)
             .map_err(|error| ClientRejected::new(&settings.brokers, error))?)
     }
 
@@ -138,13 +165,13 @@ impl Clients {
         let ends = self
             .request(
                 &self.dead_letter_metadata,
-                &settings.dead_letter_topic,
+                settings.dead_letter_topic(),
                 watermarks,
             )
             .await?
             .1;
         let ranges = (0..).zip(ends.into_iter().map(|(beginning, end)| beginning..end));
-        Ok(scan::scan(settings, &settings.dead_letter_topic, ranges)
+        Ok(scan::scan(settings, settings.dead_letter_topic(), ranges)
             .map_err(|error| ClientRejected::new(&settings.brokers, error))?)
     }
 
@@ -260,26 +287,33 @@ impl Clients {
     pub(super) async fn table(&self) -> Result<Option<TableInfo>, CommandError> {
         let settings = &self.settings.cassandra;
         self.cassandra(async |session| match schema::table_id(session, settings).await? {
-            Some(_) => schema::verify(session, settings).await.map(Some),
+            Some(_) => schema::verify(session, settings, &self.contract).await.map(Some),
             None => Ok(None),
         })
         .await
+    }
+
+    /// Returns the id of the table if it exists, whether it fits or not.
+    ///
+    /// # Errors
+    /// As [`cassandra`](Self::cassandra).
+    pub(super) async fn table_id(&self) -> Result<Option<Uuid>, CommandError> {
+        let settings = &self.settings.cassandra;
+        self.cassandra(async |session| schema::table_id(session, settings).await)
+            .await
     }
 
     /// Returns the error of a command that needs the missing table.
     pub(super) fn no_table(&self) -> CommandError {
         CommandError::NoTable {
             table: self.table_name(),
-            create: schema::create_table(&self.settings.cassandra),
+            create: schema::create_table(&self.settings.cassandra, &self.contract),
         }
     }
 
     /// Keyspace and table.
     pub(super) fn table_name(&self) -> String {
-        format!(
-            "{}.{}",
-            self.settings.cassandra.keyspace, self.settings.cassandra.table
-        )
+        self.settings.cassandra.qualified_table()
     }
 
     /// Creates a writer for the verified table.

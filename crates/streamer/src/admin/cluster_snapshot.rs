@@ -6,7 +6,6 @@ use uuid::Uuid;
 
 use crate::admin::clients::{self, Clients};
 use crate::admin::error::CommandError;
-use crate::cassandra::schema;
 use crate::checkpoint::PartitionInfo;
 use ::kafka::TopicInfo;
 
@@ -28,10 +27,7 @@ impl ClusterSnapshot {
     pub(super) async fn fetch(clients: &Clients) -> Result<Self, CommandError> {
         let (topic, watermarks) = clients.kafka(clients::watermarks).await?;
         let found = clients.checkpoints().await?;
-        let cassandra = &clients.settings().cassandra;
-        let table_id = clients
-            .cassandra(async |session| schema::table_id(session, cassandra).await)
-            .await?;
+        let table_id = clients.table_id().await?;
         let checkpoints: BTreeMap<_, _> = found.iter().map(|it| (it.partition, *it)).collect();
         let partitions = (0..topic.partitions)
             .zip(watermarks)

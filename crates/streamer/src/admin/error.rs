@@ -13,6 +13,7 @@ use crate::cassandra::schema::SchemaError;
 use crate::cassandra::session_pool::SessionError;
 use crate::cassandra::writer::RowWriteError;
 use crate::checkpoint::start_offset_resolver::ResolveError;
+use crate::config::SameTopic;
 use crate::dead_letters::dead_letter::PartitionOffset;
 use ::kafka::ClientRejected;
 
@@ -32,6 +33,9 @@ pub(super) enum CommandError {
     /// Kafka rejected the configuration, the credentials or the permissions.
     #[error(transparent)]
     Kafka(#[from] ClientRejected),
+    /// The configuration is invalid.
+    #[error(transparent)]
+    SameTopic(#[from] SameTopic),
     /// The configured topic does not exist.
     #[error("topic `{0}` does not exist: check kafka.topic and kafka.dead_letter_topic")]
     NoTopic(String),
@@ -54,6 +58,9 @@ pub(super) enum CommandError {
     /// The tables can't be used.
     #[error("failed to use the tables")]
     Schema(#[source] SchemaError),
+    /// The contract needs a change of the table that is not an additive one.
+    #[error("the table can't be changed to fit the contract: {0}")]
+    SchemaChange(String),
     /// The table does not exist.
     #[error(
         "table {table} does not exist. Run `streamer replay` to create it and write its rows again, or create it and run \
@@ -72,7 +79,7 @@ pub(super) enum CommandError {
     #[error("no dead letter exists for record {0}")]
     NoDeadLetter(PartitionOffset),
     /// The table differs from the log.
-    #[error("the rows of {0} users differ from the log")]
+    #[error("{0} rows differ from the log")]
     Different(usize),
     /// A member may be writing checkpoints.
     #[error(
@@ -115,6 +122,8 @@ impl ExitStatus for CommandError {
     fn exit_code(&self) -> u8 {
         match self {
             Self::Kafka(_)
+            | Self::SameTopic(_)
+            | Self::SchemaChange(_)
             | Self::NoTopic(_)
             | Self::NoPartition { .. }
             | Self::Cassandra(_)

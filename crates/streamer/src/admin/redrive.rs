@@ -1,5 +1,8 @@
 //! `streamer redrive`: writes dead letters to the table, each under its original write timestamp, unless the log
-//! holds a later record of the same user.
+//! holds a later record of the same row or a later deletion of its key.
+//!
+//! A dead letter that deletes a key with several rows deletes each of them alone, except those with a later record: in a
+//! refilled table their write timestamps may be lower than the deletion's.
 //!
 //! It never writes to the topic, because that would change the order of the log. It may run next to a streamer, and
 //! twice: the same write changes nothing.
@@ -10,18 +13,19 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use clap::Args;
-use uuid::Uuid;
 
 use crate::admin::clients::Clients;
 use crate::admin::dead_letters;
 use crate::admin::error::CommandError;
 use crate::admin::output::print_line;
-use crate::admin::redrive::latest_records::{LatestRecords, Superseded};
+use crate::admin::redrive::latest_records::{FoundLetter, LatestRecords, Superseded};
+use crate::admin::row_reader::RowReader;
 use crate::cassandra::schema::{self, TableInfo};
 use crate::cassandra::writer::{RowWrite, RowWriter};
 use crate::consumer::scan::ScannedRecord;
 use crate::dead_letters::dead_letter::{DeadLetter, SourceRecordId};
 use crate::pipeline::consumed_record::{Change, ConsumedRecord, Decoder, Rejection};
+use crate::pipeline::row::RowKey;
 use crate::pipeline::write_timestamp::wall_micros;
 
 /// The arguments of `redrive`.
@@ -30,7 +34,7 @@ pub struct RedriveArgs {
     /// Show the decision for each dead letter and write nothing
     #[arg(long)]
     dry_run: bool,
-    /// Write at most N rows
+    /// Write at most N dead letters
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
     /// Only dead letters with this reason
@@ -46,17 +50,24 @@ pub(super) async fn redrive(clients: &Clients, arguments: &RedriveArgs) -> Resul
     };
     let filter = RedriveFilter::new(clients, table).await?;
     let mut found = find(clients, arguments, &filter).await?;
-    let users: HashSet<_> = found.values().filter_map(|found| found.user).collect();
-    let origins = found.keys().copied();
-    let user = |record: &ScannedRecord| filter.read(record.partition, record.timestamp, record).user();
-    let latest = latest_records::read(clients, table.table_id, origins, &users, user).await?;
+    let has_several_rows = !clients.contract().clustering().is_empty();
+    let keys = found.values().filter_map(|found| found.key.as_ref());
+    let partitions: HashSet<_> = keys.map(RowKey::partition).collect();
+    let letters = found.iter().map(|(origin, found)| FoundLetter {
+        origin: *origin,
+        deletes_rows: has_several_rows && found.deletes,
+    });
+    let key = |record: &ScannedRecord| filter.read(record.partition, record.timestamp, record).row_key();
+    let latest = latest_records::read(clients, table.table_id, letters, &partitions, key).await?;
     let mut redrive = Redrive {
         filter,
         latest,
         writer: clients.writer(table),
+        reader: has_several_rows.then(|| RowReader::new(clients, table.shape)),
         clients,
         arguments,
         batch: Vec::new(),
+        writes: Vec::new(),
         summary: RedriveSummary::default(),
     };
     dead_letters::read(clients, async |letter| match found.remove(&letter.origin) {
@@ -70,7 +81,7 @@ pub(super) async fn redrive(clients: &Clients, arguments: &RedriveArgs) -> Resul
 }
 
 /// The combined dead letters of one record. A record that was replayed may have several.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct LetterSummary {
     /// The largest write timestamp. No earlier record's row has a larger one, in any replay.
     write_timestamp: i64,
@@ -78,28 +89,29 @@ struct LetterSummary {
     since: i64,
     /// When the first one was written.
     at: jiff::Timestamp,
-    /// The user of the record, as decoded now.
-    user: Option<Uuid>,
+    /// The row of the record, or the key that it deletes, as decoded now.
+    key: Option<RowKey>,
+    /// The record deletes the key.
+    deletes: bool,
 }
 
 impl LetterSummary {
     fn new(letter: &DeadLetter, filter: &RedriveFilter) -> Self {
+        let change = filter.change(letter, letter.write_timestamp);
         Self {
             write_timestamp: letter.write_timestamp,
             // A write timestamp may be ahead of the clock that assigned it.
             since: letter.write_timestamp.min(letter.at.as_microsecond()),
             at: letter.at,
-            user: filter.change(letter, letter.write_timestamp).user(),
+            key: change.row_key(),
+            deletes: matches!(change, Change::DeletePartition(_)),
         }
     }
 
-    fn merge(self, other: Self) -> Self {
-        Self {
-            write_timestamp: self.write_timestamp.max(other.write_timestamp),
-            since: self.since.min(other.since),
-            at: self.at.min(other.at),
-            user: self.user,
-        }
+    fn merge(&mut self, other: &Self) {
+        self.write_timestamp = self.write_timestamp.max(other.write_timestamp);
+        self.since = self.since.min(other.since);
+        self.at = self.at.min(other.at);
     }
 }
 
@@ -116,8 +128,8 @@ async fn find(
             .is_none_or(|reason| *reason == letter.reason)
         {
             let found = LetterSummary::new(&letter, filter);
-            let before = all.get(&letter.origin).copied();
-            all.insert(letter.origin, before.map_or(found, |before| before.merge(found)));
+            let merge = |before: &mut LetterSummary| before.merge(&found);
+            all.entry(letter.origin).and_modify(merge).or_insert(found);
         }
         Ok(())
     })
@@ -131,44 +143,72 @@ struct Redrive<'a> {
     filter: RedriveFilter,
     latest: LatestRecords,
     writer: RowWriter,
-    batch: Vec<(SourceRecordId, RowWrite)>,
+    /// Reads the rows of a key, if it may have several.
+    reader: Option<RowReader>,
+    /// Dead letters and the number of their writes.
+    batch: Vec<(SourceRecordId, usize)>,
+    writes: Vec<RowWrite>,
     summary: RedriveSummary,
 }
 
 impl Redrive<'_> {
     async fn take(&mut self, letter: &DeadLetter, found: LetterSummary) -> Result<(), CommandError> {
-        let change = match self.filter.decide(letter, found) {
+        let change = match self.filter.decide(letter, &found) {
             RedriveDecision::Write(change) => change,
             decision => return self.skip(letter.origin, &decision),
         };
-        let write_timestamp = found.write_timestamp;
-        let superseded = found
-            .user
-            .and_then(|user| self.latest.superseded(letter.origin, user, found.at));
-        if let Some(superseded) = superseded {
-            return self.skip(letter.origin, &RedriveDecision::Superseded(superseded));
-        }
+        let writes = match self.writes(letter.origin, change, &found).await? {
+            Ok(writes) => writes,
+            Err(superseded) => return self.skip(letter.origin, &RedriveDecision::Superseded(superseded)),
+        };
         let limit = self.arguments.limit.unwrap_or(usize::MAX);
         if self.summary.written + self.batch.len() >= limit {
             self.summary.over_the_limit += 1;
             return Ok(());
         }
-        let write = match change {
-            _ if self.arguments.dry_run => {
-                self.summary.written += 1;
-                return print_line(format_args!("{:<16} would be written", letter.origin.position));
-            }
-            Change::Upsert(row) => self.writer.upsert(row, write_timestamp),
-            Change::Delete(id) => self.writer.delete(id, write_timestamp),
-            Change::Reject(rejection) => {
-                return self.skip(letter.origin, &RedriveDecision::Rejected(rejection));
-            }
-        };
-        self.batch.push((letter.origin, write));
-        if self.batch.len() >= self.clients.settings().batch().max_rows {
+        if self.arguments.dry_run {
+            self.summary.written += 1;
+            return print_line(format_args!("{:<16} would be written", letter.origin.position));
+        }
+        self.batch.push((letter.origin, writes.len()));
+        self.writes.extend(writes);
+        if self.writes.len() >= self.clients.settings().batch().max_rows {
             self.flush().await?;
         }
         Ok(())
+    }
+
+    /// Returns the writes of a change, unless it is superseded.
+    async fn writes(
+        &self,
+        origin: SourceRecordId,
+        change: Change,
+        found: &LetterSummary,
+    ) -> Result<Result<Vec<RowWrite>, Superseded>, CommandError> {
+        let write_timestamp = found.write_timestamp;
+        let Some(key) = &found.key else {
+            return Ok(Ok(Vec::new()));
+        };
+        if let (Change::DeletePartition(_), Some(reader)) = (&change, &self.reader) {
+            let mut table = Vec::new();
+            reader
+                .read_table(self.clients, &[key], |partitions| {
+                    let rows = partitions.iter().flat_map(|(_, rows)| rows);
+                    table.extend(rows.map(|row| row.key.clone()));
+                })
+                .await?;
+            let rows = self.latest.deleted_rows(origin, key, table);
+            let delete = |row| self.writer.delete_row(row, write_timestamp);
+            return Ok(rows.map(|rows| rows.into_iter().map(delete).collect()));
+        }
+        if let Some(superseded) = self.latest.superseded(origin, key, found.at) {
+            return Ok(Err(superseded));
+        }
+        Ok(Ok(match change {
+            Change::Upsert(row) => vec![self.writer.upsert(row, write_timestamp)],
+            Change::DeletePartition(key) => vec![self.writer.delete_partition(&key, write_timestamp)],
+            Change::Reject(_) => Vec::new(),
+        }))
     }
 
     fn skip(&mut self, origin: SourceRecordId, decision: &RedriveDecision) -> Result<(), CommandError> {
@@ -182,16 +222,14 @@ impl Redrive<'_> {
     }
 
     async fn flush(&mut self) -> Result<(), CommandError> {
-        let (origins, writes): (Vec<_>, Vec<_>) = std::mem::take(&mut self.batch).into_iter().unzip();
-        let mut rejected: HashMap<_, _> = self
-            .clients
-            .write(&self.writer, &writes)
-            .await?
-            .into_iter()
-            .map(|rejected| (rejected.index, rejected.error))
-            .collect();
-        for (index, origin) in origins.into_iter().enumerate() {
-            if let Some(error) = rejected.remove(&index) {
+        let writes = std::mem::take(&mut self.writes);
+        let rejected = self.clients.write(&self.writer, &writes).await?;
+        let mut rejected: HashMap<_, _> = rejected.into_iter().map(|it| (it.index, it.error)).collect();
+        let mut next = 0;
+        for (origin, count) in std::mem::take(&mut self.batch) {
+            let error = (next..next + count).find_map(|index| rejected.remove(&index));
+            next += count;
+            if let Some(error) = error {
                 let reason = "refused_by_cassandra";
                 self.skip(origin, &RedriveDecision::Rejected(Rejection { reason, error }))?;
             } else {
@@ -255,18 +293,13 @@ impl RedriveFilter {
             .cassandra(async |session| schema::gc_grace_seconds(session, &settings.cassandra).await)
             .await?;
         Ok(Self {
-            topic: settings.kafka.topic.clone(),
-            decoder: Decoder {
-                types: table.types,
-                tombstones: settings.tombstones,
-                // Partition mismatches were counted when the record was consumed.
-                partitions: 1,
-            },
+            topic: settings.kafka.topic().to_owned(),
+            decoder: clients.decoder(table.shape),
             oldest: wall_micros() - i64::from(grace) * 1_000_000,
         })
     }
 
-    fn decide(&self, letter: &DeadLetter, found: LetterSummary) -> RedriveDecision {
+    fn decide(&self, letter: &DeadLetter, found: &LetterSummary) -> RedriveDecision {
         if letter.topic != self.topic {
             return RedriveDecision::OtherTopic;
         }
@@ -308,8 +341,11 @@ impl fmt::Display for RedriveDecision {
                 "is older than the table's gc_grace_seconds: the tombstone of a later deletion may have been dropped",
             ),
             Self::Superseded(Superseded::By(position)) => {
-                write!(f, "is superseded by the later record {position} of the same user")
+                write!(f, "is superseded by the later record {position} of the same row or key")
             }
+            Self::Superseded(Superseded::UnknownRows) => f.write_str(
+                "deletes rows that are not known: the topic does not have all records of the key from its beginning",
+            ),
             Self::Superseded(Superseded::Unknown) => f.write_str(
                 "may be superseded: later records are deleted from the topic, and the table was created after it",
             ),
@@ -323,15 +359,17 @@ mod tests {
     use super::*;
     use crate::config::Tombstones;
     use crate::dead_letters::dead_letter::tests::letter;
-    use crate::pipeline::row::ColumnTypes;
+    use crate::pipeline::row::TableShape;
+    use model::Contract;
 
-    const VALID: &[u8] = br#"{"id":"0195d0b1-7a4c-7f3e-9b1a-2c3d4e5f6071","first_name":"Ada","last_name":"L","gender":"f","address":"a","post_code":"1","email":"a@b","username":"u","dob":"1970-01-01T00:00:00.000Z","phone":"1","picture":"p"}"#;
+    const VALID: &[u8] = include_bytes!("../../../../proto-schema/examples/plain.json");
 
     fn today() -> RedriveFilter {
         RedriveFilter {
             topic: "users_created".to_owned(),
             decoder: Decoder {
-                types: ColumnTypes::default(),
+                contract: Contract::user(),
+                shape: TableShape::default(),
                 tombstones: Tombstones::Delete,
                 partitions: 1,
             },
@@ -340,7 +378,7 @@ mod tests {
     }
 
     fn filter(filter: &RedriveFilter, letter: &DeadLetter) -> RedriveDecision {
-        filter.decide(letter, LetterSummary::new(letter, filter))
+        filter.decide(letter, &LetterSummary::new(letter, filter))
     }
 
     #[test]
@@ -352,7 +390,7 @@ mod tests {
         );
         let decision = filter(&today(), &letter(None, 1_000_001));
         assert!(
-            matches!(decision, RedriveDecision::Write(Change::Delete(_))),
+            matches!(decision, RedriveDecision::Write(Change::DeletePartition(_))),
             "{decision:?}"
         );
     }

@@ -46,7 +46,7 @@ pub(super) async fn replay(clients: &Clients, arguments: &ReplayArgs) -> Result<
     confirm("Move the checkpoints?", arguments.yes)?;
     let settings = &clients.settings().cassandra;
     clients
-        .cassandra(async |session| schema::ensure_table(session, settings, false).await)
+        .cassandra(async |session| schema::ensure_table(session, settings, clients.contract(), false).await)
         .await?;
     // The state may have changed while the operator was asked.
     let plan = ReplayPlan::make(clients, arguments).await?;
@@ -86,7 +86,7 @@ impl ReplayPlan {
         let requested = arguments.partition;
         if let Some(requested) = requested.filter(|requested| *requested >= snapshot.topic.partitions) {
             return Err(CommandError::NoPartition {
-                topic: clients.settings().kafka.topic.clone(),
+                topic: clients.settings().kafka.topic().to_owned(),
                 partitions: snapshot.topic.partitions,
                 requested,
             });

@@ -65,7 +65,7 @@ pub(super) async fn status(clients: &Clients, arguments: &StatusArgs) -> Result<
     let status = Status {
         group: settings.kafka.group.clone(),
         members: clients.members().await?,
-        topic: settings.kafka.topic.clone(),
+        topic: settings.kafka.topic().to_owned(),
         topic_id: snapshot.topic.id.to_string(),
         table: clients.table_name(),
         table_id: snapshot.table_id.map(|id| id.to_string()),

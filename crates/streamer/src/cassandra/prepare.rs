@@ -1,18 +1,15 @@
 //! Prepares a session's statements.
 
+use cdrs_tokio::query::PreparedQuery;
+use model::Contract;
+
 use crate::cassandra::error_class::ErrorClass;
 use crate::cassandra::schema::replication;
 use crate::cassandra::session::Session;
-use crate::cassandra::statements::PreparedStatements;
+use crate::cassandra::statements::{PreparedStatements, conditions, quoted};
 use crate::cassandra::wire::BatchStatement;
 use crate::config::CassandraSettings;
-use crate::pipeline::row::COLUMNS;
-
-/// The values of [`COLUMNS`] and the write timestamp.
-const ROW_VALUES: u16 = 14;
-const _: () = assert!(ROW_VALUES as usize == COLUMNS.len() + 1);
-/// The write timestamp and the id.
-const DELETE_VALUES: u16 = 2;
+use crate::pipeline::row::{INGESTED_AT, bind_order};
 
 /// Returns the session's statements. The first call prepares them, because the tables may not exist earlier.
 ///
@@ -21,22 +18,28 @@ const DELETE_VALUES: u16 = 2;
 pub async fn statements<'a>(
     session: &'a Session,
     settings: &CassandraSettings,
+    contract: &Contract,
 ) -> Result<&'a PreparedStatements, ErrorClass> {
     session
         .statements()
-        .get_or_try_init(|| prepare(session, settings))
+        .get_or_try_init(|| prepare(session, settings, contract))
         .await
 }
 
-async fn prepare(session: &Session, settings: &CassandraSettings) -> Result<PreparedStatements, ErrorClass> {
+async fn prepare(
+    session: &Session,
+    settings: &CassandraSettings,
+    contract: &Contract,
+) -> Result<PreparedStatements, ErrorClass> {
     let CassandraSettings {
         keyspace,
-        table,
         checkpoint_table,
         ..
     } = settings;
-    let columns = COLUMNS.map(|column| column.name).join(", ");
-    let markers = COLUMNS.map(|_| "?").join(", ");
+    let table = settings.qualified_table();
+    let names = bind_order(contract).map(|slot| contract.fields()[slot].name());
+    let columns: Vec<_> = names.chain([INGESTED_AT]).map(quoted).collect();
+    let markers = vec!["?"; columns.len()].join(", ");
     let ttl = if settings.row_ttl.is_some() {
         "TTL ? AND "
     } else {
@@ -44,19 +47,24 @@ async fn prepare(session: &Session, settings: &CassandraSettings) -> Result<Prep
     };
     let upsert = session
         .prepare(&format!(
-            "INSERT INTO {keyspace}.{table} ({columns}) VALUES ({markers}) USING {ttl}TIMESTAMP ?"
+            "INSERT INTO {table} ({}) VALUES ({markers}) USING {ttl}TIMESTAMP ?",
+            columns.join(", ")
         ))
         .await?;
-    let delete = session
-        .prepare(&format!(
-            "DELETE FROM {keyspace}.{table} USING TIMESTAMP ? WHERE id = ?"
-        ))
-        .await?;
-    let upsert_values = ROW_VALUES + u16::from(settings.row_ttl.is_some());
+    let delete = async |columns: &[usize]| {
+        let conditions = conditions(contract, columns);
+        let cql = format!("DELETE FROM {table} USING TIMESTAMP ? WHERE {conditions}");
+        session.prepare(&cql).await
+    };
+    let primary_key: Vec<_> = contract.primary_key().collect();
+    let delete_row = delete(&primary_key).await?;
+    let delete_partition = delete(&primary_key[..1]).await?;
+    let upsert_values = columns.len() + 1 + usize::from(settings.row_ttl.is_some());
     Ok(PreparedStatements {
-        upsert: BatchStatement::new(&upsert.id, upsert_values),
-        delete: BatchStatement::new(&delete.id, DELETE_VALUES),
-        row_statements: [upsert, delete],
+        upsert: in_batch(&upsert, upsert_values),
+        delete_row: in_batch(&delete_row, primary_key.len() + 1),
+        delete_partition: in_batch(&delete_partition, 2),
+        row_statements: [upsert, delete_row, delete_partition],
         save_checkpoint: session
             .prepare(&format!(
                 "INSERT INTO {keyspace}.{checkpoint_table} (group_id, topic, partition, next_offset, last_stamp, \
@@ -67,4 +75,9 @@ async fn prepare(session: &Session, settings: &CassandraSettings) -> Result<Prep
             .await?,
         shared_replica_set: replication::shared_replica_set(session, settings).await?,
     })
+}
+
+fn in_batch(statement: &PreparedQuery, values: usize) -> BatchStatement {
+    let values = u16::try_from(values).expect("a contract has at most 256 fields");
+    BatchStatement::new(&statement.id, values)
 }

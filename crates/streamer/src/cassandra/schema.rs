@@ -1,29 +1,34 @@
 //! Creates missing keyspaces and tables, and verifies existing ones.
 
 pub mod agreement;
+pub mod columns;
 pub mod replication;
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use cdrs_tokio::types::ByName as _;
 use cdrs_tokio::types::rows::Row;
 use cdrs_tokio::types::value::Value;
+use model::Contract;
 use thiserror::Error;
 use uuid::Uuid;
 
 use crate::cassandra::error_class::ErrorClass;
+use crate::cassandra::schema::columns::{
+    Difference, ExistingColumn, ExistingColumns, RequiredColumn, Role, differences, primary_key, required,
+    shape,
+};
 use crate::cassandra::session::Session;
 use crate::config::CassandraSettings;
-use crate::pipeline::row::{COLUMNS, ColumnTypes};
+use crate::pipeline::row::TableShape;
 
 /// The verified table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TableInfo {
     /// `system_schema.tables.id`, which changes when the table is recreated.
     pub table_id: Uuid,
-    /// The types of the columns that hold instants.
-    pub types: ColumnTypes,
+    /// How it differs from a new table.
+    pub shape: TableShape,
 }
 
 /// Why the tables can't be used.
@@ -59,13 +64,14 @@ pub enum SchemaError {
     },
 }
 
-/// The differences of a table, one per column, each with the statement that fixes it.
+/// The differences of a table, one per column.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Differences(Vec<String>);
+pub struct Differences(Vec<Difference>);
 
 impl fmt::Display for Differences {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.join("; "))
+        let texts: Vec<_> = self.0.iter().map(ToString::to_string).collect();
+        f.write_str(&texts.join("; "))
     }
 }
 
@@ -127,17 +133,18 @@ pub async fn ensure_checkpoints(session: &Session, settings: &CassandraSettings)
     if found.is_empty() {
         return Err(not_agreed("query the checkpoint table"));
     }
-    let required = CHECKPOINT_COLUMNS.map(|(name, cql)| RequiredColumn {
-        name,
-        cql,
-        key: match name {
-            "group_id" | "topic" => "partition_key",
-            "partition" => "clustering",
-            _ => "regular",
-        },
-        accepts: Box::new(move |found| found == cql),
+    let required = CHECKPOINT_COLUMNS.map(|(name, cql)| {
+        let role = match name {
+            "group_id" => Role::PartitionKey(0),
+            "topic" => Role::PartitionKey(1),
+            "partition" => Role::Clustering(0),
+            _ => Role::Regular,
+        };
+        RequiredColumn::new(name, cql, role)
     });
-    check_columns(keyspace, checkpoint_table, &required, &found)
+    let table = format!("{keyspace}.{checkpoint_table}");
+    let differences = differences(&table, &required, &found);
+    require_none(table, differences)
 }
 
 /// Whether the checkpoint table exists.
@@ -159,20 +166,20 @@ pub async fn has_checkpoint_table(
 pub async fn ensure_table(
     session: &Session,
     settings: &CassandraSettings,
+    contract: &Contract,
     checkpoints_exist: bool,
 ) -> Result<TableInfo, SchemaError> {
-    let CassandraSettings { keyspace, table, .. } = settings;
-    if columns(session, keyspace, table).await?.is_empty() {
-        let create = create_table(settings);
+    if columns(session, &settings.keyspace, settings.table())
+        .await?
+        .is_empty()
+    {
         if checkpoints_exist {
-            return Err(SchemaError::Missing {
-                table: format!("{keyspace}.{table}"),
-                create,
-            });
+            return Err(missing(settings, contract));
         }
+        let create = create_table(settings, contract);
         run(session, "create the table", &create).await?;
     }
-    match verify(session, settings).await {
+    match verify(session, settings, contract).await {
         Err(SchemaError::Missing { .. }) => Err(not_agreed("query the table")),
         table => table,
     }
@@ -185,48 +192,68 @@ fn not_agreed(operation: &'static str) -> SchemaError {
 }
 
 /// Returns the statement that creates the table.
-pub fn create_table(settings: &CassandraSettings) -> String {
-    let CassandraSettings { keyspace, table, .. } = settings;
-    let columns = COLUMNS
-        .map(|column| format!("{} {}", column.name, column.kind.cql()))
-        .join(", ");
-    format!("CREATE TABLE IF NOT EXISTS {keyspace}.{table} ({columns}, PRIMARY KEY (id))")
+pub fn create_table(settings: &CassandraSettings, contract: &Contract) -> String {
+    let columns = required(contract);
+    let columns: Vec<_> = columns.iter().map(RequiredColumn::definition).collect();
+    format!(
+        "CREATE TABLE IF NOT EXISTS {} ({}, {})",
+        settings.qualified_table(),
+        columns.join(", "),
+        primary_key(contract)
+    )
 }
 
-/// Compares the table with the required columns.
+fn missing(settings: &CassandraSettings, contract: &Contract) -> SchemaError {
+    SchemaError::Missing {
+        table: settings.qualified_table(),
+        create: create_table(settings, contract),
+    }
+}
+
+/// Compares the table with the contract.
 ///
 /// # Errors
 /// [`SchemaError::Different`] or [`SchemaError::Missing`], and [`SchemaError::Failed`] when the query fails.
-pub async fn verify(session: &Session, settings: &CassandraSettings) -> Result<TableInfo, SchemaError> {
-    let CassandraSettings { keyspace, table, .. } = settings;
-    let found = columns(session, keyspace, table).await?;
-    let missing = || SchemaError::Missing {
-        table: format!("{keyspace}.{table}"),
-        create: create_table(settings),
-    };
+pub async fn verify(
+    session: &Session,
+    settings: &CassandraSettings,
+    contract: &Contract,
+) -> Result<TableInfo, SchemaError> {
+    let found = columns(session, &settings.keyspace, settings.table()).await?;
     if found.is_empty() {
-        return Err(missing());
+        return Err(missing(settings, contract));
     }
-    let required = COLUMNS.map(|column| RequiredColumn {
-        name: column.name,
-        cql: column.kind.cql(),
-        key: if column.name == "id" {
-            "partition_key"
-        } else {
-            "regular"
-        },
-        accepts: Box::new(move |found| column.kind.accepts(found)),
-    });
-    check_columns(keyspace, table, &required, &found)?;
-    let is_text = |name: &str| found.get(name).is_some_and(|column| column.cql == "text");
-    let types = ColumnTypes {
-        dob_is_text: is_text("dob"),
-        registered_date_is_text: is_text("registered_date"),
-    };
+    let table = settings.qualified_table();
+    let differences = differences(&table, &required(contract), &found);
+    require_none(table, differences)?;
     let table_id = table_id(session, settings).await?;
     Ok(TableInfo {
-        table_id: table_id.ok_or_else(missing)?,
-        types,
+        table_id: table_id.ok_or_else(|| missing(settings, contract))?,
+        shape: shape(contract, &found),
+    })
+}
+
+/// Returns how the table differs from the contract; `None` if it does not exist.
+///
+/// # Errors
+/// [`SchemaError::Failed`].
+pub async fn compare(
+    session: &Session,
+    settings: &CassandraSettings,
+    contract: &Contract,
+) -> Result<Option<Vec<Difference>>, SchemaError> {
+    let found = columns(session, &settings.keyspace, settings.table()).await?;
+    let compare = || differences(&settings.qualified_table(), &required(contract), &found);
+    Ok((!found.is_empty()).then(compare))
+}
+
+fn require_none(table: String, differences: Vec<Difference>) -> Result<(), SchemaError> {
+    if differences.is_empty() {
+        return Ok(());
+    }
+    Err(SchemaError::Different {
+        table,
+        differences: Differences(differences),
     })
 }
 
@@ -240,7 +267,7 @@ pub async fn table_id(session: &Session, settings: &CassandraSettings) -> Result
         session,
         "query the table's id",
         cql,
-        &[&settings.keyspace, &settings.table],
+        &[&settings.keyspace, settings.table()],
     )
     .await?;
     Ok(rows
@@ -255,7 +282,7 @@ pub async fn table_id(session: &Session, settings: &CassandraSettings) -> Result
 pub async fn gc_grace_seconds(session: &Session, settings: &CassandraSettings) -> Result<i32, SchemaError> {
     let cql = "SELECT gc_grace_seconds FROM system_schema.tables WHERE keyspace_name = ? AND table_name = ?";
     let operation = "query the table's gc_grace_seconds";
-    let rows = select(session, operation, cql, &[&settings.keyspace, &settings.table]).await?;
+    let rows = select(session, operation, cql, &[&settings.keyspace, settings.table()]).await?;
     let found = rows
         .first()
         .and_then(|row| row.by_name::<i32>("gc_grace_seconds").ok().flatten());
@@ -265,18 +292,6 @@ pub async fn gc_grace_seconds(session: &Session, settings: &CassandraSettings) -
     })
 }
 
-struct RequiredColumn {
-    name: &'static str,
-    cql: &'static str,
-    key: &'static str,
-    accepts: Box<dyn Fn(&str) -> bool + Send + Sync>,
-}
-
-struct ExistingColumn {
-    cql: String,
-    key: String,
-}
-
 async fn keyspace_exists(session: &Session, keyspace: &str) -> Result<bool, SchemaError> {
     let cql = "SELECT keyspace_name FROM system_schema.keyspaces WHERE keyspace_name = ?";
     Ok(!select(session, "query the keyspace", cql, &[keyspace])
@@ -284,88 +299,28 @@ async fn keyspace_exists(session: &Session, keyspace: &str) -> Result<bool, Sche
         .is_empty())
 }
 
-async fn columns(
-    session: &Session,
-    keyspace: &str,
-    table: &str,
-) -> Result<BTreeMap<String, ExistingColumn>, SchemaError> {
-    let cql = "SELECT column_name, type, kind FROM system_schema.columns WHERE keyspace_name = ? AND table_name = ?";
+async fn columns(session: &Session, keyspace: &str, table: &str) -> Result<ExistingColumns, SchemaError> {
+    let cql = "SELECT column_name, type, kind, position, clustering_order FROM system_schema.columns \
+               WHERE keyspace_name = ? AND table_name = ?";
     let rows = select(session, "query the columns", cql, &[keyspace, table]).await?;
     let text = |row: &Row, name| row.by_name::<String>(name).ok().flatten().unwrap_or_default();
-    Ok(rows
-        .iter()
-        .map(|row| {
-            (
-                text(row, "column_name"),
-                ExistingColumn {
-                    cql: text(row, "type"),
-                    key: text(row, "kind"),
-                },
-            )
-        })
-        .collect())
-}
-
-fn check_columns(
-    keyspace: &str,
-    table: &str,
-    required: &[RequiredColumn],
-    found: &BTreeMap<String, ExistingColumn>,
-) -> Result<(), SchemaError> {
-    let table = format!("{keyspace}.{table}");
-    let mut differences: Vec<_> = required
-        .iter()
-        .filter_map(|required| difference(&table, required, found.get(required.name)))
-        .collect();
-    let unexpected = found.iter().filter(|(name, found)| {
-        found.key != "regular"
-            && found.key != "static"
-            && !required.iter().any(|required| required.name == *name)
+    let columns = rows.iter().map(|row| {
+        let column = ExistingColumn {
+            cql: text(row, "type"),
+            kind: text(row, "kind"),
+            position: row.by_name("position").ok().flatten().unwrap_or(-1),
+            clustering_order: text(row, "clustering_order"),
+        };
+        (text(row, "column_name"), column)
     });
-    differences.extend(unexpected.map(|(name, found)| {
-        format!(
-            "column {name} is part of the primary key ({}): recreate the table with another primary key",
-            found.key
-        )
-    }));
-    if differences.is_empty() {
-        return Ok(());
-    }
-    Err(SchemaError::Different {
-        table,
-        differences: Differences(differences),
-    })
-}
-
-fn difference(table: &str, required: &RequiredColumn, found: Option<&ExistingColumn>) -> Option<String> {
-    let RequiredColumn {
-        name,
-        cql,
-        key,
-        accepts,
-    } = required;
-    match found {
-        None if *key == "regular" => Some(format!(
-            "column {name} is missing: ALTER TABLE {table} ADD {name} {cql}"
-        )),
-        None => Some(format!(
-            "column {name} is missing from the primary key: recreate the table with another primary key"
-        )),
-        Some(found) if found.key != *key => Some(format!(
-            "column {name} is a {} column, expected a {key} column",
-            found.key
-        )),
-        Some(found) if !accepts(&found.cql) => Some(format!(
-            "column {name} has type {}, expected {cql}: recreate the table, because Cassandra can't change the type of a \
-             column",
-            found.cql
-        )),
-        Some(_) => None,
-    }
+    Ok(columns.collect())
 }
 
 /// Runs a schema change and waits until all nodes know it, because the next query may reach another one.
-async fn run(session: &Session, operation: &'static str, cql: &str) -> Result<(), SchemaError> {
+///
+/// # Errors
+/// [`SchemaError::Failed`].
+pub async fn run(session: &Session, operation: &'static str, cql: &str) -> Result<(), SchemaError> {
     session
         .query(cql, Vec::new())
         .await

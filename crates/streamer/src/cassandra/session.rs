@@ -123,9 +123,9 @@ impl Session {
         );
         self.call(async {
             let mut result = self.send(&envelope, key, statements).await;
-            for statement in &statements.row_statements {
-                let Some(node) = unprepared(&result, statement) else {
-                    continue;
+            for _ in &statements.row_statements {
+                let Some((statement, node)) = unprepared(&result, &statements.row_statements) else {
+                    break;
                 };
                 self.prepare_again(statement, node).await?;
                 result = self.send(&envelope, key, statements).await;
@@ -253,13 +253,17 @@ impl Session {
     }
 }
 
-/// Returns the node that does not know this statement, if that is the error.
-fn unprepared(result: &cdrs_tokio::Result<Envelope>, statement: &PreparedQuery) -> Option<SocketAddr> {
-    match result {
-        Err(cdrs_tokio::Error::Server { body, addr }) => match &body.ty {
-            ErrorType::Unprepared(unprepared) if unprepared.id == statement.id => Some(*addr),
-            _ => None,
-        },
-        _ => None,
-    }
+/// Returns the statement that a node does not know, and the node, if that is the error.
+fn unprepared<'a>(
+    result: &cdrs_tokio::Result<Envelope>,
+    statements: &'a [PreparedQuery],
+) -> Option<(&'a PreparedQuery, SocketAddr)> {
+    let Err(cdrs_tokio::Error::Server { body, addr }) = result else {
+        return None;
+    };
+    let ErrorType::Unprepared(unprepared) = &body.ty else {
+        return None;
+    };
+    let statement = statements.iter().find(|statement| statement.id == unprepared.id);
+    statement.map(|statement| (statement, *addr))
 }

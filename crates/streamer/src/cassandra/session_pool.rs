@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use cassandra_protocol::authenticators::{NoneAuthenticatorProvider, StaticPasswordAuthenticatorProvider};
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
+use model::Contract;
 use service::Dependency;
 use thiserror::Error;
 use tokio::net::lookup_host;
@@ -41,6 +42,7 @@ pub enum SessionError {
 /// Provides the current session and builds the next one once it is poisoned.
 pub struct SessionPool {
     settings: CassandraSettings,
+    contract: Arc<Contract>,
     credentials: Credentials,
     dependency: Dependency,
     rows_blocked: AtomicBool,
@@ -49,7 +51,7 @@ pub struct SessionPool {
 
 impl SessionPool {
     /// Creates a pool without a connection.
-    pub fn new(settings: CassandraSettings, dependency: Dependency) -> Self {
+    pub fn new(settings: CassandraSettings, contract: Arc<Contract>, dependency: Dependency) -> Self {
         let credentials: Credentials = match (&settings.username, &settings.password) {
             (Some(user), Some(password)) => Arc::new(StaticPasswordAuthenticatorProvider::new(
                 user.as_str(),
@@ -59,6 +61,7 @@ impl SessionPool {
         };
         Self {
             settings,
+            contract,
             credentials,
             dependency,
             rows_blocked: AtomicBool::new(false),
@@ -69,6 +72,11 @@ impl SessionPool {
     /// The settings of the sessions.
     pub fn settings(&self) -> &CassandraSettings {
         &self.settings
+    }
+
+    /// The contract of the rows.
+    pub fn contract(&self) -> &Contract {
+        &self.contract
     }
 
     /// The dependency that reports Cassandra in `/readyz`. A session alone is not readiness: the tables must be

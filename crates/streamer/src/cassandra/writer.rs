@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
-use model::UserId;
+use model::Key;
 use service::failpoint;
 use thiserror::Error;
 use tokio::time::sleep;
@@ -26,10 +26,10 @@ use crate::cassandra::writer::adaptive_concurrency::AdaptiveConcurrency;
 use crate::cassandra::writer::rate_limiter::RowRateLimiter;
 use crate::metrics::StreamerMetrics;
 use crate::pipeline::remaining_ttl::{RemainingTtl, RowTtl};
-use crate::pipeline::row::{COLUMNS, UserRow};
+use crate::pipeline::row::{Row, RowKey, partition_key};
 use crate::pipeline::write_timestamp::wall_millis;
 
-/// A row to write or delete, with its write timestamp.
+/// A row to write, or rows to delete, with the write timestamp.
 #[derive(Debug)]
 pub struct RowWrite {
     change: RowChange,
@@ -39,8 +39,9 @@ pub struct RowWrite {
 
 #[derive(Debug)]
 enum RowChange {
-    Upsert(UserRow),
-    Delete(UserId),
+    Upsert(Row),
+    DeleteRow(RowKey),
+    DeletePartition(RowKey),
 }
 
 impl RowWrite {
@@ -62,27 +63,36 @@ impl RowWrite {
                 push_value(wire, &seconds.to_be_bytes());
                 push_value(wire, &write_timestamp);
             }),
-            (RowChange::Upsert(_), RemainingTtl::Expired) | (RowChange::Delete(_), _) => {
-                batch.add(&prepared.delete, |wire| {
+            // The other rows of the partition may live on.
+            (RowChange::Upsert(row), RemainingTtl::Expired) => {
+                batch.add(&prepared.delete_row, |wire| {
                     push_value(wire, &write_timestamp);
-                    push_value(wire, self.key());
+                    wire.extend_from_slice(row.key_wire());
                 });
             }
+            (RowChange::DeleteRow(key), _) => batch.add(&prepared.delete_row, |wire| {
+                push_value(wire, &write_timestamp);
+                wire.extend_from_slice(key.wire());
+            }),
+            (RowChange::DeletePartition(key), _) => batch.add(&prepared.delete_partition, |wire| {
+                push_value(wire, &write_timestamp);
+                wire.extend_from_slice(key.wire());
+            }),
         }
     }
 
     fn remaining_ttl(&self, now: i64) -> RemainingTtl {
         match &self.change {
             RowChange::Upsert(row) => self.row_ttl.remaining(row.ingested_at(), now),
-            RowChange::Delete(_) => RemainingTtl::Expired,
+            RowChange::DeleteRow(_) | RowChange::DeletePartition(_) => RemainingTtl::Expired,
         }
     }
 
-    /// The id, which is the partition key.
-    fn key(&self) -> &[u8] {
+    /// The partition key.
+    fn partition_key(&self) -> &[u8] {
         match &self.change {
-            RowChange::Upsert(row) => row.key(),
-            RowChange::Delete(id) => id.as_uuid().as_bytes(),
+            RowChange::Upsert(row) => partition_key(row.wire()),
+            RowChange::DeleteRow(key) | RowChange::DeletePartition(key) => partition_key(key.wire()),
         }
     }
 
@@ -93,8 +103,8 @@ impl RowWrite {
     fn estimated_size(&self) -> usize {
         const CELL: usize = 20;
         match &self.change {
-            RowChange::Upsert(row) => row.wire().len() + (COLUMNS.len() + 1) * CELL,
-            RowChange::Delete(_) => 48,
+            RowChange::Upsert(row) => row.wire().len() + (row.columns() + 1) * CELL,
+            RowChange::DeleteRow(key) | RowChange::DeletePartition(key) => key.wire().len() + 2 * CELL,
         }
     }
 }
@@ -183,7 +193,7 @@ impl RowWriter {
     }
 
     /// Creates the write of a row.
-    pub fn upsert(&self, row: UserRow, write_timestamp: i64) -> RowWrite {
+    pub fn upsert(&self, row: Row, write_timestamp: i64) -> RowWrite {
         RowWrite {
             change: RowChange::Upsert(row),
             write_timestamp,
@@ -191,10 +201,19 @@ impl RowWriter {
         }
     }
 
-    /// Creates the deletion of a row.
-    pub fn delete(&self, id: UserId, write_timestamp: i64) -> RowWrite {
+    /// Creates the deletion of one row.
+    pub fn delete_row(&self, key: RowKey, write_timestamp: i64) -> RowWrite {
         RowWrite {
-            change: RowChange::Delete(id),
+            change: RowChange::DeleteRow(key),
+            write_timestamp,
+            row_ttl: self.row_ttl,
+        }
+    }
+
+    /// Creates the deletion of all rows of a key.
+    pub fn delete_partition(&self, key: &Key, write_timestamp: i64) -> RowWrite {
+        RowWrite {
+            change: RowChange::DeletePartition(RowKey::of_partition(key)),
             write_timestamp,
             row_ttl: self.row_ttl,
         }
@@ -263,7 +282,7 @@ impl RowWriter {
         pending: Option<Vec<RowRange>>,
     ) -> Vec<(RowRange, ErrorClass)> {
         let settings = self.sessions.settings();
-        let prepared = match prepare::statements(session, settings).await {
+        let prepared = match prepare::statements(session, settings, self.sessions.contract()).await {
             Ok(prepared) => prepared,
             Err(error) => return vec![(0..writes.len(), error)],
         };
@@ -304,7 +323,9 @@ impl RowWriter {
         }
         // Where nodes hold different rows, each row is sent alone to one of its replicas.
         let key = writes.first().filter(|_| !prepared.shared_replica_set);
-        session.batch(batch, key.map(RowWrite::key), prepared).await
+        session
+            .batch(batch, key.map(RowWrite::partition_key), prepared)
+            .await
     }
 
     /// Decides what to send again after some ranges failed.
@@ -372,7 +393,7 @@ impl RowWriter {
 
     /// Rejected rows are at fault only if the table still fits. Returns false if the table can't be read now.
     async fn table_is_unchanged(&self, session: &Session) -> Result<bool, RowWriteError> {
-        match schema::verify(session, self.sessions.settings()).await {
+        match schema::verify(session, self.sessions.settings(), self.sessions.contract()).await {
             Ok(table) if table == self.table => Ok(true),
             Ok(_) => Err(RowWriteError::OtherTable(
                 self.sessions.settings().qualified_table(),
@@ -392,16 +413,14 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::pipeline::row::ColumnTypes;
+    use crate::pipeline::row::TableShape;
+    use crate::pipeline::row::tests::{order, orders};
 
     fn write(text: usize) -> RowWrite {
-        let name = "x".repeat(text.max(1));
-        let record = format!(
-            r#"{{"id":"0195d0b1-7a4c-7f3e-9b1a-2c3d4e5f6071","first_name":"{name}","last_name":"L","gender":"f","address":"a","post_code":"1","email":"a@b","username":"u","dob":"1970-01-01T00:00:00.000Z","phone":"1","picture":"p"}}"#
-        );
-        let user = model::User::parse_lenient(record.as_bytes()).unwrap();
+        let (contract, json) = (orders(), order(9, &"x".repeat(text.max(1))));
+        let record = contract.parse_lenient(&json).unwrap();
         RowWrite {
-            change: RowChange::Upsert(UserRow::bind(&user, 0, ColumnTypes::default())),
+            change: RowChange::Upsert(Row::bind(&record, 0, &TableShape::default())),
             write_timestamp: 1,
             row_ttl: RowTtl::default(),
         }

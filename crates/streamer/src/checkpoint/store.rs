@@ -1,10 +1,13 @@
 //! Reads and writes checkpoints in Cassandra. [`checkpoint`](crate::checkpoint) resolves start offsets from them.
 
+use std::sync::Arc;
+
 use cdrs_tokio::statement::StatementParams;
 use cdrs_tokio::types::rows::Row;
 use cdrs_tokio::types::value::Value;
 use cdrs_tokio::types::{ByName as _, IntoRustByName};
 use futures::future::try_join_all;
+use model::Contract;
 use uuid::Uuid;
 
 use crate::cassandra::error_class::ErrorClass;
@@ -19,6 +22,7 @@ use crate::pipeline::write_timestamp::{MaxSeen, wall_millis};
 
 /// The checkpoints of one consumer group and topic.
 pub struct CheckpointStore {
+    contract: Arc<Contract>,
     group: String,
     topic: String,
     instance: String,
@@ -27,14 +31,15 @@ pub struct CheckpointStore {
 
 impl CheckpointStore {
     /// Creates the store of the configured group and topic. `instance` is stored for operators.
-    pub fn new(settings: &Settings, instance: String) -> Self {
+    pub fn new(settings: &Settings, contract: Arc<Contract>, instance: String) -> Self {
         let table = format!(
             "{}.{}",
             settings.cassandra.keyspace, settings.cassandra.checkpoint_table
         );
         Self {
+            contract,
             group: settings.kafka.group.clone(),
-            topic: settings.kafka.topic.clone(),
+            topic: settings.kafka.topic().to_owned(),
             instance,
             select: format!("SELECT * FROM {table} WHERE group_id = ? AND topic = ?"),
         }
@@ -61,7 +66,7 @@ impl CheckpointStore {
         settings: &Settings,
         checkpoints: &[Checkpoint],
     ) -> Result<(), ErrorClass> {
-        let save = &prepare::statements(session, &settings.cassandra)
+        let save = &prepare::statements(session, &settings.cassandra, &self.contract)
             .await?
             .save_checkpoint;
         let parameters: Vec<_> = checkpoints

@@ -39,8 +39,8 @@ pub struct CassandraSettings {
     pub keyspace: String,
     /// The replication of a created keyspace, as a CQL map.
     pub replication: String,
-    /// The users' table.
-    pub table: String,
+    /// The records' table; if not set, `created_` and the contract's resource.
+    pub table: Option<String>,
     /// The checkpoints' table, in the same keyspace.
     pub checkpoint_table: String,
     /// Connections to each node.
@@ -68,9 +68,21 @@ pub struct CassandraSettings {
 }
 
 impl CassandraSettings {
-    /// Keyspace and name of the users' table, for messages.
+    /// The name of the records' table.
+    ///
+    /// # Panics
+    /// Before [`Settings::resolve`](super::Settings::resolve).
+    pub fn table(&self) -> &str {
+        let resolved = "names are resolved when the contract is loaded";
+        self.table.as_deref().expect(resolved)
+    }
+
+    /// Keyspace and name of the records' table.
+    ///
+    /// # Panics
+    /// As [`CassandraSettings::table`].
     pub fn qualified_table(&self) -> String {
-        format!("{}.{}", self.keyspace, self.table)
+        format!("{}.{}", self.keyspace, self.table())
     }
 
     pub(super) fn validate(&self, violations: &mut Violations) {
@@ -86,11 +98,11 @@ impl CassandraSettings {
             "must be set together with cassandra.password",
         );
         for (key, name) in [
-            ("cassandra.keyspace", &self.keyspace),
-            ("cassandra.table", &self.table),
-            ("cassandra.checkpoint_table", &self.checkpoint_table),
+            ("cassandra.keyspace", Some(&self.keyspace)),
+            ("cassandra.table", self.table.as_ref()),
+            ("cassandra.checkpoint_table", Some(&self.checkpoint_table)),
         ] {
-            violations.require(is_identifier(name), key, IDENTIFIER_RULE);
+            violations.require(name.is_none_or(|name| is_identifier(name)), key, IDENTIFIER_RULE);
         }
         violations.require(
             (1..=MAX_IN_FLIGHT_LIMIT).contains(&self.max_in_flight),
@@ -124,7 +136,7 @@ impl Default for CassandraSettings {
             consistency: ConsistencyLevel::LocalQuorum,
             keyspace: "spark_streams".to_owned(),
             replication: "{'class': 'NetworkTopologyStrategy', 'replication_factor': 1}".to_owned(),
-            table: "created_users".to_owned(),
+            table: None,
             checkpoint_table: "stream_checkpoints".to_owned(),
             connections: 2,
             max_in_flight: 256,

@@ -14,10 +14,10 @@ use service::config::Violations;
 pub struct KafkaSettings {
     /// Bootstrap servers.
     pub brokers: List,
-    /// The consumed topic.
-    pub topic: String,
-    /// The topic of records that can't become a row.
-    pub dead_letter_topic: String,
+    /// The consumed topic; if not set, the contract's resource and `_created`.
+    pub topic: Option<String>,
+    /// The topic of records that can't become a row; if not set, the resource and `_created.dead_letter`.
+    pub dead_letter_topic: Option<String>,
     /// The consumer group, part of each checkpoint's key.
     pub group: String,
     /// `group.instance.id` of a static member, unique in the group. A restart within the session timeout then causes no
@@ -52,8 +52,8 @@ impl Default for KafkaSettings {
     fn default() -> Self {
         Self {
             brokers: List::of(["127.0.0.1:9092"]),
-            topic: "users_created".to_owned(),
-            dead_letter_topic: "users_created.dead_letter".to_owned(),
+            topic: None,
+            dead_letter_topic: None,
             group: "streamer".to_owned(),
             instance_id: None,
             partitions: 6,
@@ -69,13 +69,37 @@ impl Default for KafkaSettings {
     }
 }
 
+/// Why a name is set.
+const RESOLVED: &str = "names are resolved when the contract is loaded";
+
 impl KafkaSettings {
+    /// The consumed topic.
+    ///
+    /// # Panics
+    /// Before [`Settings::resolve`](super::Settings::resolve).
+    pub fn topic(&self) -> &str {
+        self.topic.as_deref().expect(RESOLVED)
+    }
+
+    /// The topic of records that can't become a row.
+    ///
+    /// # Panics
+    /// Before [`Settings::resolve`](super::Settings::resolve).
+    pub fn dead_letter_topic(&self) -> &str {
+        self.dead_letter_topic.as_deref().expect(RESOLVED)
+    }
+
     pub(super) fn validate(&self, violations: &mut Violations) {
         violations.require(!self.brokers.is_empty(), "kafka.brokers", "must not be empty");
-        violations.require(!self.topic.is_empty(), "kafka.topic", "must not be empty");
+        for (key, name) in [
+            ("kafka.topic", &self.topic),
+            ("kafka.dead_letter_topic", &self.dead_letter_topic),
+        ] {
+            violations.require(name.as_deref() != Some(""), key, "must not be empty");
+        }
         violations.require(!self.group.is_empty(), "kafka.group", "must not be empty");
         violations.require(
-            self.topic != self.dead_letter_topic,
+            self.topic.is_none() || self.topic != self.dead_letter_topic,
             "kafka.dead_letter_topic",
             "must differ from kafka.topic, or dead letters would be consumed again",
         );

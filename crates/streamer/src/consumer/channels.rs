@@ -5,7 +5,7 @@ use std::sync::mpsc::Sender;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::consumer::rebalance::RebalanceEvent;
-use crate::pipeline::consumed_record::{Change, PartitionMismatch};
+use crate::pipeline::consumed_record::{Change, Irregularities};
 use crate::pipeline::raw_record::RawRecord;
 
 /// A decoded record.
@@ -19,8 +19,8 @@ pub struct DecodedRecord {
     pub timestamp: i64,
     /// The change of the table that the record describes.
     pub change: Change,
-    /// Whether key and partition match the id.
-    pub mismatch: PartitionMismatch,
+    /// What is counted, although the record is written.
+    pub irregularities: Irregularities,
     /// The record's original bytes.
     pub raw: RawRecord,
 }

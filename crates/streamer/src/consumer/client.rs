@@ -36,14 +36,14 @@ pub fn topics(settings: &KafkaSettings) -> [TopicSpec; 2] {
     } = *settings;
     [
         TopicSpec::records(
-            &settings.topic,
+            settings.topic(),
             partitions,
             replication,
             min_insync_replicas,
             retention,
         ),
         TopicSpec::dead_letters(
-            &settings.dead_letter_topic,
+            settings.dead_letter_topic(),
             partitions,
             replication,
             min_insync_replicas,
@@ -59,7 +59,7 @@ pub fn metadata(settings: &KafkaSettings) -> Result<MetadataClient, KafkaError> 
     MetadataClient::new(
         &connection(settings),
         &settings.group,
-        &settings.topic,
+        settings.topic(),
         settings.probe_interval,
     )
 }

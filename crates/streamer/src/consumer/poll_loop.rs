@@ -76,14 +76,14 @@ pub fn spawn(
     let (commands, command_receiver) = channel();
     let (closed_sender, closed) = oneshot::channel();
     last_poll.polled();
-    let rebalancer = Rebalancer::new(settings.topic.clone(), event_sender, settings.revoke_timeout);
+    let rebalancer = Rebalancer::new(settings.topic().to_owned(), event_sender, settings.revoke_timeout);
     let consumer: BaseConsumer<Rebalancer> = config(settings).create_with_context(rebalancer)?;
-    consumer.subscribe(&[&settings.topic])?;
+    consumer.subscribe(&[settings.topic()])?;
     let poll_loop = PollLoop {
         consumer,
         decoder,
         partitions,
-        topic: settings.topic.clone(),
+        topic: settings.topic().to_owned(),
         chunks: chunk_sender,
         commands: command_receiver,
         last_poll,
@@ -217,6 +217,7 @@ impl PollLoop {
 
     /// Waits for the first record up to the poll timeout, then takes the records that are already fetched.
     fn read(&mut self) -> Vec<DecodedRecord> {
+        self.decoder.partitions = self.partitions.load(Ordering::Relaxed);
         let mut records = Vec::new();
         let mut timeout = POLL_TIMEOUT;
         while records.len() < CHUNK_RECORDS {
@@ -227,7 +228,7 @@ impl PollLoop {
             match polled {
                 Ok(message) => {
                     self.last_response = Instant::now();
-                    let record = decode(&self.decoder, self.partitions.load(Ordering::Relaxed), &message);
+                    let record = decode(&self.decoder, &message);
                     self.ends.remove(record.partition);
                     self.consumer
                         .context()
@@ -324,7 +325,7 @@ impl PollLoop {
     }
 }
 
-fn decode(decoder: &Decoder, partitions: i32, message: &BorrowedMessage<'_>) -> DecodedRecord {
+fn decode(decoder: &Decoder, message: &BorrowedMessage<'_>) -> DecodedRecord {
     let headers = || {
         message
             .headers()
@@ -337,17 +338,13 @@ fn decode(decoder: &Decoder, partitions: i32, message: &BorrowedMessage<'_>) -> 
         key: message.key(),
         value: message.payload(),
     };
-    let decoder = Decoder {
-        partitions,
-        ..*decoder
-    };
-    let (change, mismatch) = decoder.decode(&record, headers());
+    let (change, irregularities) = decoder.decode(&record, headers());
     DecodedRecord {
         partition: message.partition(),
         offset: message.offset(),
         timestamp: record.timestamp,
         change,
-        mismatch,
+        irregularities,
         raw: RawRecord::copy(message.key(), message.payload(), headers()),
     }
 }

@@ -73,8 +73,8 @@ impl DeadLetterProducer {
             config,
             producer: OnceCell::new(),
             rebootstrap: RebootstrapMonitor::new(&settings.brokers.join(",")),
-            topic: settings.dead_letter_topic.clone(),
-            source_topic: settings.topic.clone(),
+            topic: settings.dead_letter_topic().to_owned(),
+            source_topic: settings.topic().to_owned(),
             dependency,
             metrics,
         })

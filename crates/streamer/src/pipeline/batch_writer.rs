@@ -80,8 +80,8 @@ impl BatchWriter {
                     writes.push(self.writer.upsert(row, operation.write_timestamp));
                     indices.push(index);
                 }
-                Change::Delete(id) => {
-                    writes.push(self.writer.delete(id, operation.write_timestamp));
+                Change::DeletePartition(key) => {
+                    writes.push(self.writer.delete_partition(&key, operation.write_timestamp));
                     indices.push(index);
                 }
                 Change::Reject(rejection) => rejections.push((index, rejection)),

@@ -2,12 +2,13 @@
 //!
 //! Pure. It writes nothing.
 
-use model::{User, UserId, headers};
-use uuid::Uuid;
+use std::sync::Arc;
+
+use model::{Contract, Key, Record, headers};
 
 use crate::config::Tombstones;
 use crate::pipeline::raw_record::Header;
-use crate::pipeline::row::{ColumnTypes, UserRow};
+use crate::pipeline::row::{Row, RowKey, TableShape};
 
 /// A record as received from the consumer.
 #[derive(Clone, Copy, Debug)]
@@ -26,19 +27,19 @@ pub struct ConsumedRecord<'a> {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Change {
     /// Write this row.
-    Upsert(UserRow),
-    /// Delete the row of this user.
-    Delete(UserId),
+    Upsert(Row),
+    /// Delete all rows of this key.
+    DeletePartition(Key),
     /// Write a dead letter.
     Reject(Rejection),
 }
 
 impl Change {
-    /// Returns the user of the row, unless the record is rejected.
-    pub fn user(&self) -> Option<Uuid> {
+    /// Returns the key of the row, or of the partition that is deleted, unless the record is rejected.
+    pub fn row_key(&self) -> Option<RowKey> {
         match self {
-            Self::Upsert(row) => Some(row.id()),
-            Self::Delete(id) => Some(*id.as_uuid()),
+            Self::Upsert(row) => Some(row.key()),
+            Self::DeletePartition(key) => Some(RowKey::of_partition(key)),
             Self::Reject(_) => None,
         }
     }
@@ -53,21 +54,25 @@ pub struct Rejection {
     pub error: String,
 }
 
-/// Mismatches that are counted, although the record is written.
+/// Irregularities that are counted, although the record is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PartitionMismatch {
-    /// The key is missing or is not the id.
+pub struct Irregularities {
+    /// The Kafka key is missing or is not the canonical text of the record's key.
     pub key: bool,
-    /// The partition is not the one that murmur2 assigns to the id, so the order of the user's records is not
+    /// The partition is not the one that murmur2 assigns to the key, so the order of the key's records is not
     /// guaranteed.
     pub partition: bool,
+    /// The record has fields that the contract lacks, and a writer's contract that differs. A newer reader stores them.
+    pub unknown_fields: bool,
 }
 
 /// Decodes records.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Decoder {
-    /// The types of the columns that hold instants.
-    pub types: ColumnTypes,
+    /// The contract of the records.
+    pub contract: Arc<Contract>,
+    /// The shape of the table.
+    pub shape: TableShape,
     /// The meaning of a null value.
     pub tombstones: Tombstones,
     /// The topic's number of partitions.
@@ -80,12 +85,12 @@ impl Decoder {
         &self,
         record: &ConsumedRecord<'_>,
         headers: impl Iterator<Item = Header<'a>>,
-    ) -> (Change, PartitionMismatch) {
+    ) -> (Change, Irregularities) {
         let Some(value) = record.value else {
             return self.tombstone(record);
         };
-        let user = match User::parse_lenient(value) {
-            Ok(user) => user,
+        let parsed = match self.contract.parse_lenient(value) {
+            Ok(parsed) => parsed,
             Err(invalid) => {
                 let reason = invalid.reason().label();
                 return (
@@ -93,24 +98,26 @@ impl Decoder {
                         reason,
                         error: invalid.to_string(),
                     }),
-                    PartitionMismatch::default(),
+                    Irregularities::default(),
                 );
             }
         };
-        let accepted_at = accepted_at(headers, record.timestamp);
-        let mismatch = self.mismatch(user.id(), record);
-        (
-            Change::Upsert(UserRow::bind(&user, accepted_at, self.types)),
-            mismatch,
-        )
+        let headers = RecordHeaders::read(headers);
+        let irregularities = Irregularities {
+            unknown_fields: self.lacks_fields(&parsed, headers.schema_hash),
+            ..self.mismatch(&parsed.key(), record)
+        };
+        let accepted_at = headers.accepted_at(record.timestamp);
+        let row = Row::bind(&parsed, accepted_at, &self.shape);
+        (Change::Upsert(row), irregularities)
     }
 
-    fn tombstone(&self, record: &ConsumedRecord<'_>) -> (Change, PartitionMismatch) {
+    fn tombstone(&self, record: &ConsumedRecord<'_>) -> (Change, Irregularities) {
         let reject = |reason, error: &str| {
             let error = error.to_owned();
             (
                 Change::Reject(Rejection { reason, error }),
-                PartitionMismatch::default(),
+                Irregularities::default(),
             )
         };
         if self.tombstones == Tombstones::DeadLetter {
@@ -119,30 +126,62 @@ impl Decoder {
                 "null value, which `tombstones = dead_letter` rejects",
             );
         }
-        match record.key.map(UserId::parse) {
-            Some(Ok(id)) => (Change::Delete(id), self.mismatch(id, record)),
+        match record.key.map(|key| self.contract.parse_key(key)) {
+            Some(Ok(key)) => {
+                let mismatch = self.mismatch(&key, record);
+                (Change::DeletePartition(key), mismatch)
+            }
             _ => reject(
                 "tombstone_without_id",
-                "null value with a key that is not a user's id",
+                "null value with a key that is not a key of the contract",
             ),
         }
     }
 
-    fn mismatch(&self, id: UserId, record: &ConsumedRecord<'_>) -> PartitionMismatch {
-        PartitionMismatch {
-            key: record.key != Some(id.text().as_bytes()),
-            partition: id.partition(self.partitions) != Some(record.partition),
+    fn mismatch(&self, key: &Key, record: &ConsumedRecord<'_>) -> Irregularities {
+        Irregularities {
+            key: record.key != Some(key.text().as_bytes()),
+            partition: key.partition(self.partitions) != Some(record.partition),
+            unknown_fields: false,
         }
+    }
+
+    /// Whether a writer with another contract has set fields that this contract lacks. Other producers send no hash, and
+    /// their unknown fields mean nothing.
+    fn lacks_fields(&self, record: &Record<'_>, schema_hash: Option<&[u8]>) -> bool {
+        record.has_unknown_fields() && schema_hash.is_some_and(|hash| hash != self.contract.hash().as_bytes())
     }
 }
 
-/// Returns when the publisher accepted a record, or else Kafka's `timestamp`. In milliseconds since 1970.
-pub fn accepted_at<'a>(mut headers: impl Iterator<Item = Header<'a>>, timestamp: i64) -> i64 {
-    headers
-        .find(|(name, _)| *name == headers::kafka::ACCEPTED_AT_US)
-        .and_then(|(_, value)| std::str::from_utf8(value?).ok()?.parse::<i64>().ok())
-        .filter(|micros| *micros >= 0)
-        .map_or(timestamp.max(0), |micros| micros / 1_000)
+/// The headers that the streamer uses.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RecordHeaders<'a> {
+    accepted_at: Option<&'a [u8]>,
+    schema_hash: Option<&'a [u8]>,
+}
+
+impl<'a> RecordHeaders<'a> {
+    /// Reads the first header of each name.
+    pub fn read(headers: impl Iterator<Item = Header<'a>>) -> Self {
+        let mut found = Self::default();
+        for (name, value) in headers {
+            let slot = match name {
+                headers::kafka::ACCEPTED_AT_US => &mut found.accepted_at,
+                headers::kafka::SCHEMA_HASH => &mut found.schema_hash,
+                _ => continue,
+            };
+            *slot = slot.or(value);
+        }
+        found
+    }
+
+    /// Returns when the publisher accepted the record, or else Kafka's `timestamp`. In milliseconds since 1970.
+    pub fn accepted_at(&self, timestamp: i64) -> i64 {
+        self.accepted_at
+            .and_then(|value| std::str::from_utf8(value).ok()?.parse::<i64>().ok())
+            .filter(|micros| *micros >= 0)
+            .map_or(timestamp.max(0), |micros| micros / 1_000)
+    }
 }
 
 #[cfg(test)]

@@ -1,164 +1,110 @@
-//! The columns of the table and a user's values in wire format.
+//! A record's values in wire format, and the keys of rows.
+
+use std::collections::BTreeMap;
 
 use cdrs_tokio::types::value::Value;
-use model::{Instant, User};
+use model::{Contract, Instant, Key, Record, Scalar};
 use uuid::Uuid;
 
-use crate::cassandra::wire::{push_null, push_value};
+use crate::cassandra::wire::push_value;
 
-/// The columns in binding order.
-pub const COLUMNS: [Column; 13] = [
-    Column {
-        name: "id",
-        kind: ColumnKind::Uuid,
-    },
-    Column {
-        name: "first_name",
-        kind: ColumnKind::Text,
-    },
-    Column {
-        name: "last_name",
-        kind: ColumnKind::Text,
-    },
-    Column {
-        name: "gender",
-        kind: ColumnKind::Text,
-    },
-    Column {
-        name: "address",
-        kind: ColumnKind::Text,
-    },
-    Column {
-        name: "post_code",
-        kind: ColumnKind::Text,
-    },
-    Column {
-        name: "email",
-        kind: ColumnKind::Text,
-    },
-    Column {
-        name: "username",
-        kind: ColumnKind::Text,
-    },
-    Column {
-        name: "dob",
-        kind: ColumnKind::Instant,
-    },
-    Column {
-        name: "registered_date",
-        kind: ColumnKind::Instant,
-    },
-    Column {
-        name: "phone",
-        kind: ColumnKind::Text,
-    },
-    Column {
-        name: "picture",
-        kind: ColumnKind::Text,
-    },
-    Column {
-        name: "ingested_at",
-        kind: ColumnKind::Timestamp,
-    },
-];
+/// The column with the time of acceptance, in addition to the contract's fields.
+pub const INGESTED_AT: &str = "ingested_at";
 
-/// A column of the table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Column {
-    /// Its name.
-    pub name: &'static str,
-    /// The kind of its values.
-    pub kind: ColumnKind,
+/// The slots of the contract's fields in the order in which they are bound: the primary key, then the others. After
+/// them comes [`INGESTED_AT`].
+pub fn bind_order(contract: &Contract) -> impl Iterator<Item = usize> + '_ {
+    contract.primary_key().chain(other_slots(contract))
 }
 
-/// The kind of a column's values.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ColumnKind {
-    /// A `uuid`.
-    Uuid,
-    /// A `text`.
-    Text,
-    /// A `timestamp`, or a `text` in the record's format in an existing table.
-    Instant,
-    /// A `timestamp`.
-    Timestamp,
+fn other_slots(contract: &Contract) -> impl Iterator<Item = usize> + '_ {
+    let is_other = |slot: &usize| *slot != contract.key() && !contract.clustering().contains(slot);
+    (0..contract.fields().len()).filter(is_other)
 }
 
-impl ColumnKind {
-    /// The CQL type in a new table.
-    pub fn cql(self) -> &'static str {
-        match self {
-            Self::Uuid => "uuid",
-            Self::Text => "text",
-            Self::Instant | Self::Timestamp => "timestamp",
-        }
-    }
-
-    /// Whether a column of CQL type `cql` can hold the values.
-    pub fn accepts(self, cql: &str) -> bool {
-        cql == self.cql() || (self == Self::Instant && cql == "text")
-    }
-}
-
-/// The types of the two columns that hold instants of the record.
+/// How an existing table differs from a new one: which instants are in `text` columns, in the record's format.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ColumnTypes {
-    /// `dob` is a `text`.
-    pub dob_is_text: bool,
-    /// `registered_date` is a `text`.
-    pub registered_date_is_text: bool,
+pub struct TableShape {
+    /// A bit for each slot. A contract has at most 256 fields.
+    text_instants: [u64; 4],
 }
 
-/// The values of [`COLUMNS`] in wire format, in one allocation.
+impl TableShape {
+    /// The shape of a table whose instants in `slots` are text.
+    pub fn with_text_instants(slots: impl IntoIterator<Item = usize>) -> Self {
+        let mut shape = Self::default();
+        for slot in slots {
+            shape.text_instants[slot / 64] |= 1 << (slot % 64);
+        }
+        shape
+    }
+
+    /// Whether the column of a slot has instants as text.
+    pub fn is_text_instant(&self, slot: usize) -> bool {
+        self.text_instants[slot / 64] & (1 << (slot % 64)) != 0
+    }
+}
+
+/// The values of a row in wire format, in one allocation.
 ///
 /// A row may be sent more than once, and each value of the driver would be an allocation.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UserRow {
+pub struct Row {
     wire: Vec<u8>,
+    /// The number of values.
+    columns: usize,
+    /// The number of bytes of the primary key's values, which come first.
+    primary_key: usize,
     ingested_at: i64,
 }
 
-impl UserRow {
-    /// Records of the API take 330 to 460 bytes.
+impl Row {
+    /// Users of the API take 330 to 460 bytes.
     const CAPACITY: usize = 480;
 
     /// Binds the values of a record that was accepted at `ingested_at`, in milliseconds since 1970.
-    pub fn bind(user: &User<'_>, ingested_at: i64, types: ColumnTypes) -> Self {
+    pub fn bind(record: &Record<'_>, ingested_at: i64, shape: &TableShape) -> Self {
         let mut wire = Vec::with_capacity(Self::CAPACITY);
-        push_value(&mut wire, user.id().as_uuid().as_bytes());
-        for text in [
-            user.first_name(),
-            user.last_name(),
-            user.gender(),
-            user.address(),
-            user.post_code(),
-        ] {
-            push_value(&mut wire, text.as_str().as_bytes());
+        for slot in record.contract().primary_key() {
+            record.bind(slot, shape.is_text_instant(slot), &mut wire);
         }
-        push_value(&mut wire, user.email().as_str().as_bytes());
-        push_value(&mut wire, user.username().as_str().as_bytes());
-        push_instant(&mut wire, Some(user.dob()), types.dob_is_text);
-        push_instant(&mut wire, user.registered_date(), types.registered_date_is_text);
-        push_value(&mut wire, user.phone().as_str().as_bytes());
-        push_value(&mut wire, user.picture().as_str().as_bytes());
+        let primary_key = wire.len();
+        for slot in other_slots(record.contract()) {
+            record.bind(slot, shape.is_text_instant(slot), &mut wire);
+        }
         push_value(&mut wire, &ingested_at.to_be_bytes());
-        Self { wire, ingested_at }
+        Self {
+            wire,
+            columns: record.contract().fields().len() + 1,
+            primary_key,
+            ingested_at,
+        }
     }
 
-    /// The values in the order of [`COLUMNS`], each after its length.
+    /// The values in the order of [`bind_order`] and [`INGESTED_AT`], each after its length.
     pub fn wire(&self) -> &[u8] {
         &self.wire
     }
 
-    /// The user's id.
-    pub fn id(&self) -> Uuid {
-        Uuid::from_bytes(*self.key())
+    /// The number of values.
+    pub fn columns(&self) -> usize {
+        self.columns
     }
 
-    /// The partition key: the bytes of the id.
-    pub fn key(&self) -> &[u8; 16] {
-        const LENGTH: usize = 4;
-        self.wire[LENGTH..].first_chunk().expect("the id is bound first")
+    /// The values of the fields, without [`INGESTED_AT`].
+    pub fn fields(&self) -> &[u8] {
+        let ingested_at = LENGTH + size_of::<i64>();
+        &self.wire[..self.wire.len() - ingested_at]
+    }
+
+    /// The values of the primary key.
+    pub fn key(&self) -> RowKey {
+        RowKey(self.key_wire().into())
+    }
+
+    /// The values of the primary key in wire format.
+    pub fn key_wire(&self) -> &[u8] {
+        &self.wire[..self.primary_key]
     }
 
     /// When the publisher accepted the record, in milliseconds since 1970.
@@ -167,13 +113,105 @@ impl UserRow {
     }
 }
 
-/// A missing value is null and not "unset", because the last record of a user replaces all columns.
-fn push_instant(wire: &mut Vec<u8>, instant: Option<Instant>, as_text: bool) {
-    match instant {
-        Some(instant) if as_text => push_value(wire, instant.to_string().as_bytes()),
-        Some(instant) => push_value(wire, &instant.as_millis().to_be_bytes()),
-        None => push_null(wire),
+/// The number of bytes of a value's length.
+const LENGTH: usize = size_of::<i32>();
+
+/// The primary key of a row in wire format, or the key of all rows of a partition.
+///
+/// In order, the key of a partition comes before those of its rows, which are next to each other. In a table without
+/// clustering columns both are equal.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RowKey(Box<[u8]>);
+
+impl RowKey {
+    /// The key of a partition.
+    pub fn of_partition(key: &Key) -> Self {
+        let mut wire = Vec::with_capacity(Self::CAPACITY);
+        push_value(&mut wire, &key.cql());
+        Self(wire.into())
     }
+
+    /// The key with these values, which are not null.
+    pub fn of_values<'a>(values: impl IntoIterator<Item = &'a [u8]>) -> Self {
+        let mut wire = Vec::with_capacity(Self::CAPACITY);
+        for value in values {
+            push_value(&mut wire, value);
+        }
+        Self(wire.into())
+    }
+
+    /// A uuid and its length.
+    const CAPACITY: usize = 20;
+
+    /// The values, each after its length.
+    pub fn wire(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The key of the row's partition.
+    #[must_use]
+    pub fn partition(&self) -> Self {
+        Self(self.0[..LENGTH + partition_key(&self.0).len()].into())
+    }
+
+    /// Whether this is the key of a row in the partition `other`, or `other` itself.
+    pub fn is_in(&self, other: &Self) -> bool {
+        self.0.starts_with(&other.0)
+    }
+
+    /// The values as text, for operators. A contract has no personal data in its keys.
+    pub fn text(&self, contract: &Contract, shape: &TableShape) -> String {
+        let slots = contract.primary_key();
+        let texts = slots.zip(values(&self.0)).map(|(slot, value)| {
+            let value = value.unwrap_or_default();
+            let field = &contract.fields()[slot];
+            text(field.scalar(), shape.is_text_instant(slot), value)
+        });
+        texts.collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// The entries of a partition of the table, or of one row.
+pub fn in_partition<'a, T>(
+    rows: &'a BTreeMap<RowKey, T>,
+    key: &RowKey,
+) -> impl Iterator<Item = (&'a RowKey, &'a T)> {
+    rows.range(key..).take_while(|(row, _)| row.is_in(key))
+}
+
+/// The value of the partition key, which comes first in wire format.
+pub fn partition_key(wire: &[u8]) -> &[u8] {
+    values(wire).next().flatten().unwrap_or_default()
+}
+
+/// Reads values in wire format; `None` is null.
+pub fn values(wire: &[u8]) -> impl Iterator<Item = Option<&[u8]>> {
+    let mut rest = wire;
+    std::iter::from_fn(move || {
+        let (length, after) = rest.split_first_chunk()?;
+        let length = usize::try_from(i32::from_be_bytes(*length)).ok();
+        let (value, after) = after.split_at(length.unwrap_or(0));
+        rest = after;
+        Some(length.map(|_| value))
+    })
+}
+
+/// The text of a value of a primary key. A value of another type than the contract's is shown as bytes.
+fn text(scalar: &Scalar, is_text: bool, value: &[u8]) -> String {
+    let text = match scalar {
+        Scalar::Uuid => Uuid::from_slice(value).ok().map(|uuid| uuid.to_string()),
+        Scalar::Int32 => value.try_into().ok().map(|it| i32::from_be_bytes(it).to_string()),
+        Scalar::Uint32 | Scalar::Int64 => value.try_into().ok().map(|it| i64::from_be_bytes(it).to_string()),
+        Scalar::Timestamp if !is_text => value
+            .try_into()
+            .ok()
+            .and_then(|it| Instant::from_millis(i64::from_be_bytes(it)).ok())
+            .map(|instant| instant.to_string()),
+        _ => std::str::from_utf8(value)
+            .ok()
+            .map(|text| text.escape_debug().to_string()),
+    };
+    text.unwrap_or_else(|| value.escape_ascii().to_string())
 }
 
 /// Binds a CQL `bigint` or `timestamp`.
@@ -182,88 +220,5 @@ pub(crate) fn bind_i64(number: i64) -> Value {
 }
 
 #[cfg(test)]
-impl UserRow {
-    /// Decodes the values as the server does.
-    pub(crate) fn values(&self) -> Vec<Value> {
-        let mut values = Vec::new();
-        let mut rest = self.wire.as_slice();
-        while let Some((len, after)) = rest.split_first_chunk() {
-            let len = usize::try_from(i32::from_be_bytes(*len)).ok();
-            values.push(len.map_or(Value::Null, |len| Value::Some(after[..len].to_vec())));
-            rest = &after[len.unwrap_or(0)..];
-        }
-        values
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn bind_text(text: &str) -> Value {
-        Value::Some(text.as_bytes().to_vec())
-    }
-
-    const RECORD: &[u8] = br#"{"id":"0195d0b1-7a4c-7f3e-9b1a-2c3d4e5f6071","first_name":"Ada","last_name":"L","gender":"female","address":"1 A, B, C, D","post_code":"0378","email":"a@b","username":"ada","dob":"1969-12-31T23:59:59.999Z","registered_date":"2010-01-01T00:00:00.000Z","phone":"1","picture":"http://p"}"#;
-
-    #[test]
-    fn each_value_is_bound_to_its_column() {
-        let user = User::parse_lenient(RECORD).unwrap();
-        let values = UserRow::bind(&user, 7, ColumnTypes::default()).values();
-        assert_eq!(values.len(), COLUMNS.len());
-        assert_eq!(values[0], Value::Some(user.id().as_uuid().as_bytes().to_vec()));
-        assert_eq!(
-            UserRow::bind(&user, 7, ColumnTypes::default()).id(),
-            *user.id().as_uuid()
-        );
-        assert_eq!(
-            UserRow::bind(&user, 7, ColumnTypes::default()).key(),
-            user.id().as_uuid().as_bytes()
-        );
-        let at = |name| &values[COLUMNS.iter().position(|column| column.name == name).unwrap()];
-        assert_eq!(*at("post_code"), bind_text("0378"));
-        assert_eq!(*at("dob"), bind_i64(-1));
-        assert_eq!(*at("picture"), bind_text("http://p"));
-        assert_eq!(*at("ingested_at"), bind_i64(7));
-    }
-
-    #[test]
-    fn text_column_gets_the_instant_in_record_format() {
-        let user = User::parse_lenient(RECORD).unwrap();
-        let types = ColumnTypes {
-            dob_is_text: true,
-            ..ColumnTypes::default()
-        };
-        let values = UserRow::bind(&user, 7, types).values();
-        assert_eq!(values[8], bind_text("1969-12-31T23:59:59.999Z"));
-        assert_eq!(values[9], bind_i64(user.registered_date().unwrap().as_millis()));
-    }
-
-    #[test]
-    fn missing_instant_is_bound_as_null() {
-        let record = String::from_utf8(RECORD.to_vec())
-            .unwrap()
-            .replace(r#""registered_date":"2010-01-01T00:00:00.000Z","#, "");
-        let user = User::parse_lenient(record.as_bytes()).unwrap();
-        for registered_date_is_text in [false, true] {
-            let types = ColumnTypes {
-                registered_date_is_text,
-                ..ColumnTypes::default()
-            };
-            let values = UserRow::bind(&user, 7, types).values();
-            assert_eq!(values.len(), COLUMNS.len());
-            assert_eq!(values[9], Value::Null);
-            assert_eq!(values[10], bind_text("1"));
-        }
-    }
-
-    #[test]
-    fn only_instants_accept_a_text_column() {
-        assert!(ColumnKind::Instant.accepts("text") && ColumnKind::Instant.accepts("timestamp"));
-        assert!(
-            !ColumnKind::Timestamp.accepts("text")
-                && !ColumnKind::Uuid.accepts("text")
-                && !ColumnKind::Text.accepts("ascii")
-        );
-    }
-}
+#[path = "row/tests.rs"]
+pub(crate) mod tests;

@@ -124,7 +124,13 @@ async fn save(
 /// Determines the cause of a rejection. The statements are prepared together, so the table of the rows may be at
 /// fault.
 async fn rejection_cause(resolver: &StartOffsetResolver, session: &Session, error: String) -> SaveError {
-    match schema::verify(session, &resolver.settings.cassandra).await {
+    match schema::verify(
+        session,
+        &resolver.settings.cassandra,
+        resolver.sessions.contract(),
+    )
+    .await
+    {
         Ok(_) => SaveError::Fatal(PipelineError::Checkpoint(error)),
         Err(SchemaError::Failed { .. }) => SaveError::Transient(error),
         Err(different) => SaveError::Fatal(PipelineError::Write(BatchWriteError::Rows(

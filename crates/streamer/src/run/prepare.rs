@@ -87,9 +87,10 @@ impl Streamer {
         let failed = |operation| move |error| SchemaError::Failed { operation, error };
         let checkpoints = self.checkpoints.load(session).await;
         let checkpoints = checkpoints.map_err(failed("read the checkpoints"))?;
-        let table = schema::ensure_table(session, &self.settings.cassandra, !checkpoints.is_empty()).await?;
+        let (settings, contract) = (&self.settings.cassandra, &self.contract);
+        let table = schema::ensure_table(session, settings, contract, !checkpoints.is_empty()).await?;
         // Prepared here, so that the first record does not wait for it.
-        prepare::statements(session, &self.settings.cassandra)
+        prepare::statements(session, settings, contract)
             .await
             .map_err(failed("prepare the statements"))?;
         Ok(table)

@@ -1,25 +1,19 @@
 use super::*;
-use crate::pipeline::row::bind_i64;
+use crate::pipeline::row::tests::{order, orders};
+use crate::pipeline::row::values;
 
-const ID: &str = "0195d0b1-7a4c-7f3e-9b1a-2c3d4e5f6071";
-const DECODER: Decoder = Decoder {
-    types: ColumnTypes {
-        dob_is_text: false,
-        registered_date_is_text: false,
-    },
-    tombstones: Tombstones::Delete,
-    partitions: 6,
-};
-
-fn value(post_code: &str) -> Vec<u8> {
-    format!(
-        r#"{{"id":"{ID}","first_name":"Ada","last_name":"L","gender":"f","address":"a","post_code":{post_code},"email":"a@b","username":"u","dob":"1970-01-01T00:00:00.000Z","registered_date":"1970-01-01T00:00:00.000Z","phone":"1","picture":"p","later":[1]}}"#
-    )
-    .into_bytes()
+/// The partition of customer 9 among 6.
+fn home() -> i32 {
+    Key::Bigint(9).partition(6).unwrap()
 }
 
-fn home() -> i32 {
-    ID.parse::<UserId>().unwrap().partition(6).unwrap()
+fn decoder() -> Decoder {
+    Decoder {
+        contract: orders(),
+        shape: TableShape::default(),
+        tombstones: Tombstones::Delete,
+        partitions: 6,
+    }
 }
 
 fn record<'a>(key: Option<&'a [u8]>, value: Option<&'a [u8]>) -> ConsumedRecord<'a> {
@@ -31,90 +25,141 @@ fn record<'a>(key: Option<&'a [u8]>, value: Option<&'a [u8]>) -> ConsumedRecord<
     }
 }
 
-fn decode(record: &ConsumedRecord<'_>) -> (Change, PartitionMismatch) {
-    DECODER.decode(record, std::iter::empty())
+fn decode(record: &ConsumedRecord<'_>) -> (Change, Irregularities) {
+    decoder().decode(record, std::iter::empty())
+}
+
+fn row((change, irregularities): (Change, Irregularities)) -> (Row, Irregularities) {
+    let Change::Upsert(row) = change else {
+        panic!("{change:?}")
+    };
+    (row, irregularities)
+}
+
+/// An order with a field that the contract lacks.
+fn order_with_unknown_field() -> Vec<u8> {
+    let json = String::from_utf8(order(9, "hi")).unwrap();
+    json.replacen('{', r#"{"later":[1],"#, 1).into_bytes()
 }
 
 #[test]
 fn record_of_another_producer_is_a_row() {
-    let value = value("12345");
-    let (change, mismatch) = decode(&record(None, Some(&value)));
-    let Change::Upsert(row) = change else {
-        panic!("{change:?}")
-    };
-    let values = row.values();
+    let value = order_with_unknown_field();
+    let (row, irregularities) = row(decode(&record(None, Some(&value))));
     assert_eq!(
-        values[5],
-        cdrs_tokio::types::value::Value::Some(b"12345".to_vec())
+        values(row.wire()).next(),
+        Some(Some(9_i64.to_be_bytes().as_slice()))
     );
     assert_eq!(
-        values[12],
-        bind_i64(1_000),
+        row.ingested_at(),
+        1_000,
         "accepted-at falls back to Kafka's timestamp"
     );
-    assert_eq!(
-        mismatch,
-        PartitionMismatch {
-            key: true,
-            partition: false
-        }
-    );
+    let expected = Irregularities {
+        key: true,
+        ..Irregularities::default()
+    };
+    assert_eq!(irregularities, expected);
 }
 
 #[test]
 fn invalid_accepted_at_header_is_ignored() {
-    let value = value("\"1\"");
-    let record = record(Some(ID.as_bytes()), Some(&value));
+    let value = order(9, "hi");
+    let record = record(Some(b"9"), Some(&value));
     for (header, expected) in [("5000999", 5_000), ("soon", 1_000), ("-1", 1_000)] {
         let headers = [
             ("x", None),
             (headers::kafka::ACCEPTED_AT_US, Some(header.as_bytes())),
         ];
-        let (change, mismatch) = DECODER.decode(&record, headers.into_iter());
-        let Change::Upsert(row) = change else {
-            panic!("{change:?}")
-        };
-        let values = row.values();
-        assert_eq!(values[12], bind_i64(expected));
-        assert_eq!(mismatch, PartitionMismatch::default());
+        let (row, irregularities) = row(decoder().decode(&record, headers.into_iter()));
+        assert_eq!(row.ingested_at(), expected);
+        assert_eq!(irregularities, Irregularities::default());
     }
 }
 
 #[test]
 fn record_in_another_partition_is_a_row_and_counted() {
-    let value = value("\"1\"");
-    let stray = ConsumedRecord {
+    let value = order(9, "hi");
+    let misplaced = ConsumedRecord {
         partition: home() + 1,
-        ..record(Some(ID.as_bytes()), Some(&value))
+        ..record(Some(b"9"), Some(&value))
     };
-    let (change, mismatch) = decode(&stray);
-    assert!(matches!(change, Change::Upsert(_)));
-    assert!(mismatch.partition);
+    let (_, irregularities) = row(decode(&misplaced));
+    let expected = Irregularities {
+        partition: true,
+        ..Irregularities::default()
+    };
+    assert_eq!(irregularities, expected);
 }
 
 #[test]
-fn tombstone_deletes_the_user_of_its_key() {
-    let (change, _) = decode(&record(Some(ID.as_bytes()), None));
-    assert_eq!(change, Change::Delete(ID.parse().unwrap()));
+fn key_in_another_form_is_counted() {
+    let value = order(9, "hi");
+    for key in [b"09".as_slice(), &9_i64.to_be_bytes()] {
+        assert!(row(decode(&record(Some(key), Some(&value)))).1.key);
+    }
+    let (change, irregularities) = decode(&record(Some(b"009"), None));
+    assert_eq!(change, Change::DeletePartition(Key::Bigint(9)));
+    assert!(irregularities.key && !irregularities.partition);
+    let users = Decoder {
+        contract: Contract::user(),
+        ..decoder()
+    };
+    let key = "0195D0B1-7A4C-7F3E-9B1A-2C3D4E5F6071";
+    let (change, irregularities) = users.decode(&record(Some(key.as_bytes()), None), std::iter::empty());
+    assert!(
+        matches!(change, Change::DeletePartition(Key::Uuid(_))),
+        "{change:?}"
+    );
+    assert!(irregularities.key);
+}
+
+#[test]
+fn unknown_fields_of_another_contract_are_counted() {
+    let (known, unknown) = (order(9, "hi"), order_with_unknown_field());
+    let ours = orders().hash().to_owned();
+    for (value, hash, counted) in [
+        (&unknown, Some("another"), true),
+        (&unknown, Some(ours.as_str()), false),
+        (&unknown, None, false),
+        (&known, Some("another"), false),
+    ] {
+        let headers = hash.map(|hash| (headers::kafka::SCHEMA_HASH, Some(hash.as_bytes())));
+        let decoded = decoder().decode(&record(Some(b"9"), Some(value)), headers.into_iter());
+        assert_eq!(row(decoded).1.unknown_fields, counted, "{hash:?}");
+    }
+}
+
+#[test]
+fn tombstone_deletes_the_rows_of_its_key() {
+    let (change, irregularities) = decode(&record(Some(b"9"), None));
+    assert_eq!(change, Change::DeletePartition(Key::Bigint(9)));
+    assert_eq!(irregularities, Irregularities::default());
+    let value = order(9, "hi");
+    let (row, _) = row(decode(&record(Some(b"9"), Some(&value))));
+    assert!(row.key().is_in(&change.row_key().unwrap()));
 }
 
 #[test]
 fn tombstone_without_id_or_disabled_is_rejected() {
-    for key in [None, Some(b"users".as_slice())] {
+    for key in [None, Some(b"orders".as_slice()), Some(&9_i64.to_be_bytes())] {
         let (change, _) = decode(&record(key, None));
-        assert!(matches!(
-            change,
-            Change::Reject(Rejection {
-                reason: "tombstone_without_id",
-                ..
-            })
-        ));
+        assert!(
+            matches!(
+                change,
+                Change::Reject(Rejection {
+                    reason: "tombstone_without_id",
+                    ..
+                })
+            ),
+            "{change:?}"
+        );
     }
     let decoder = Decoder {
         tombstones: Tombstones::DeadLetter,
-        ..DECODER
+        ..decoder()
     };
-    let (change, _) = decoder.decode(&record(Some(ID.as_bytes()), None), std::iter::empty());
+    let (change, _) = decoder.decode(&record(Some(b"9"), None), std::iter::empty());
     assert!(matches!(
         change,
         Change::Reject(Rejection {
@@ -126,7 +171,7 @@ fn tombstone_without_id_or_disabled_is_rejected() {
 
 #[test]
 fn invalid_record_is_rejected_without_quoting_it() {
-    for garbage in [b"\xff\xfe".as_slice(), b"", b"[]", b"{\"id\":\"secret\"}"] {
+    for garbage in [b"\xff\xfe".as_slice(), b"", b"[]", b"{\"note\":\"secret\"}"] {
         let (change, _) = decode(&record(None, Some(garbage)));
         let Change::Reject(rejection) = change else {
             panic!("{change:?}")
