@@ -8,7 +8,7 @@ mod work;
 
 use model::Contract;
 use serde::{Deserialize, Serialize};
-use service::config::{Settings as _, Violations, default_topic};
+use service::config::{Settings as _, TopicName, Violations, default_topic};
 use service::{ProcessSettings, RecordSettings};
 use thiserror::Error;
 
@@ -62,7 +62,10 @@ impl Settings {
     /// When both topics are the same.
     pub fn resolve(mut self, contract: &Contract) -> Result<Self, SameTopic> {
         let (kafka, topic) = (&mut self.kafka, default_topic(contract));
-        let dead_letter_topic = || format!("{topic}.dead_letter");
+        let dead_letter_topic = || {
+            let name = format!("{topic}.dead_letter");
+            TopicName::try_from(name).expect("a resource is shorter than a topic may be")
+        };
         kafka.dead_letter_topic.get_or_insert_with(dead_letter_topic);
         kafka.topic.get_or_insert(topic);
         // A resource may have hyphens.
@@ -93,6 +96,7 @@ pub struct SameTopic;
 
 impl service::config::Settings for Settings {
     const SERVICE: &'static str = "streamer";
+    const MAY_BE_ZERO: &'static [&'static str] = &["batch.max_age"];
 
     fn validate(&self) -> Violations {
         let mut violations = Violations::default();
@@ -101,7 +105,6 @@ impl service::config::Settings for Settings {
         self.kafka.validate(&mut violations);
         self.cassandra.validate(&mut violations);
         self.batch.validate(&mut violations);
-        self.checkpoint.validate(&mut violations);
         self.dead_letters.validate(&mut violations);
         violations
     }
