@@ -25,7 +25,7 @@ fn outage() -> Duration {
 }
 
 const TOPIC: &str = "users_created";
-const USERS: u64 = 12_000;
+const USERS: u64 = 4_000;
 
 struct TestEnv {
     streamer: Service,
@@ -88,6 +88,9 @@ impl TestEnv {
             .arg(seed)
             .set("source.url", format!("{}/api/1.4/", self.api.url()))
             .set("source.page_size", "200")
+            // Two seconds for the rest of a run, so that an outage begins in the middle of it.
+            .set("source.rate_limit.users", "400")
+            .set("source.rate_limit.window", "200ms")
             .set("publisher.url", self.publisher.api())
             .set("publisher.batch_size", "50");
         let ingester = Service::start(&options).unwrap();

@@ -39,6 +39,15 @@ impl ExpectedRow {
         expires_at: None,
     };
 
+    /// A row that never expires.
+    #[cfg(test)]
+    pub(super) fn row(fingerprint: u64) -> Self {
+        Self {
+            state: RowState::Row(fingerprint),
+            ..Self::ABSENT
+        }
+    }
+
     /// Whether the row in the table may be `found` at `now`, in milliseconds since 1970.
     pub(super) fn accepts(&self, found: RowState, now: i64) -> bool {
         let expired = self

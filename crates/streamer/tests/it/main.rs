@@ -8,6 +8,7 @@ mod support;
 
 mod admin;
 mod cassandra;
+mod contract;
 mod deployment;
 mod kafka;
 mod pipeline;

@@ -3,6 +3,7 @@
 pub(crate) mod assignment;
 pub(crate) mod certificate_authority;
 pub(crate) mod commands;
+pub(crate) mod orders;
 pub(crate) mod secured_cassandra;
 pub(crate) mod seeded_random;
 pub(crate) mod test_env;

@@ -110,7 +110,7 @@ async fn setting_at_fault_is_named() {
         ),
         (
             unreachable().with("RECORD__PROTO", "/nowhere/orders.proto"),
-            "record.proto: failed to compile /nowhere/orders.proto: ",
+            "record.proto: /nowhere/orders.proto is not a file",
         ),
         (
             unreachable().with("RECORD__MESSAGE", "shop.v1.Order"),

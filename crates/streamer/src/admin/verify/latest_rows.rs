@@ -126,10 +126,7 @@ mod tests {
     }
 
     fn expected(fingerprint: u64) -> ExpectedRow {
-        ExpectedRow {
-            state: RowState::Row(fingerprint),
-            ..ExpectedRow::ABSENT
-        }
+        ExpectedRow::row(fingerprint)
     }
 
     fn found(key: RowKey, fingerprint: u64, written: Option<i64>) -> FoundRow {

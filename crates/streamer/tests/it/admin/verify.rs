@@ -23,7 +23,7 @@ async fn verify_reports_only_rows_changed_by_others() {
     env.kafka.write(&env.topic, &records).await.unwrap();
     env.wait_until_caught_up().await;
     let output = run_successfully(&env, "verify").await;
-    assert_eq!(output, "records: 82, users: 40, dead letters: 1, different: 0");
+    assert_eq!(output, "records: 82, keys: 40, dead letters: 1, different: 0");
 
     // New versions of the same users are written while the command reads them.
     let writes = async {
@@ -47,7 +47,7 @@ async fn verify_reports_only_rows_changed_by_others() {
     // Records after the checkpoint are not compared.
     env.write(&new_users(5)).await;
     let output = run_successfully(&env, "verify").await;
-    assert!(output.contains("users: 40,"), "{output}");
+    assert!(output.contains("keys: 40,"), "{output}");
 
     let for_user = |statement: &str, id: Uuid| statement.replace("{id}", &id.to_string());
     for statement in [

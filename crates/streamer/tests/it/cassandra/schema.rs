@@ -32,7 +32,7 @@ async fn missing_column_exits_78_with_alter_table() {
     let log = start_rejected(&env).await;
     assert!(
         log.contains(&format!(
-            "ALTER TABLE {}.created_users ADD phone text",
+            "ALTER TABLE {}.created_users ADD \"phone\" text",
             env.keyspace
         )),
         "{log}"

@@ -116,7 +116,7 @@ fn index(broker: i32) -> usize {
 fn settings(cluster: &KafkaCluster, topic: &str) -> KafkaSettings {
     KafkaSettings {
         brokers: List::of([0, 1, 2].map(|index| cluster.nodes()[index].address())),
-        topic: topic.to_owned(),
+        topic: Some(topic.to_owned()),
         group: topic.to_owned(),
         probe_interval: REQUEST_TIMEOUT,
         ..KafkaSettings::default()

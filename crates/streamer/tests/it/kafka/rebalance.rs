@@ -9,7 +9,7 @@ use cdrs_tokio::types::ByName as _;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions};
 use rdkafka::client::DefaultClientContext;
-use testkit::cassandra_client::TEXT_COLUMNS;
+use testkit::people::text_columns;
 use testkit::proxy::{Behavior, Flow, Proxy};
 use uuid::Uuid;
 
@@ -247,16 +247,19 @@ async fn added_partitions_are_read_from_start_within_30_s() {
 
 /// Returns the write timestamps of all text columns of these rows.
 async fn write_timestamps(env: &TestEnv, ids: &[Uuid]) -> BTreeMap<Uuid, Vec<Option<i64>>> {
-    let columns = TEXT_COLUMNS
-        .map(|column| format!("WRITETIME({column}) AS {column}"))
-        .join(", ");
+    let names = text_columns();
+    let columns: Vec<_> = names
+        .iter()
+        .map(|name| format!("WRITETIME({name}) AS {name}"))
+        .collect();
+    let columns = columns.join(", ");
     let mut times = BTreeMap::new();
     for ids in ids.chunks(200) {
         let list = ids.iter().map(Uuid::to_string).collect::<Vec<_>>().join(", ");
         let query = format!("SELECT id, {columns} FROM {{ks}}.created_users WHERE id IN ({list})");
         for row in env.cassandra.run(&query).await.unwrap() {
-            let found = TEXT_COLUMNS.map(|column| row.by_name(column).unwrap()).to_vec();
-            times.insert(row.by_name("id").unwrap().unwrap(), found);
+            let found = names.iter().map(|name| row.by_name(name).unwrap());
+            times.insert(row.by_name("id").unwrap().unwrap(), found.collect());
         }
     }
     times

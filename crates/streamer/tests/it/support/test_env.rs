@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use model::Contract;
 use testkit::cassandra_client::{CassandraClient, UserRow};
 use testkit::comparison::{differences, expected};
-use testkit::kafka_client::{KafkaClient, ProducerRecord};
+use testkit::kafka_client::{KafkaClient, ProducerRecord, TopicRecord};
 use testkit::servers::Stack;
 use testkit::service::{Service, ServiceOptions};
 use tokio::sync::OnceCell;
@@ -37,6 +39,7 @@ pub(crate) struct TestEnv {
     pub(crate) kafka: KafkaClient,
     /// A client that reads and changes tables.
     pub(crate) cassandra: CassandraClient,
+    contract: Arc<Contract>,
     stack: &'static Stack,
     contact_points: Vec<String>,
     folder: PathBuf,
@@ -66,9 +69,19 @@ impl TestEnv {
                 .await
                 .unwrap(),
             keyspace,
+            contract: Contract::user(),
             stack,
             contact_points,
             folder,
+        }
+    }
+
+    /// Reads a table of this contract's records.
+    pub(crate) fn for_record(self, contract: Arc<Contract>, table: &str) -> Self {
+        Self {
+            cassandra: self.cassandra.for_record(Arc::clone(&contract), table),
+            contract,
+            ..self
         }
     }
 
@@ -171,11 +184,17 @@ impl TestEnv {
         .await;
     }
 
-    /// Checks that each row is its user's last record, and that there is no other row.
+    /// Checks that each row is the last record of its primary key, and that there is no other row.
     pub(crate) async fn assert_table_matches_topic(&self) {
         let log = self.kafka.read(&self.topic).await.unwrap();
-        let users = self.cassandra.users().await.unwrap();
-        assert_eq!(differences(&expected(&log), &users), Vec::<String>::new());
+        self.assert_table_matches(&log).await;
+    }
+
+    /// Checks that each row is the last record of its primary key in `log`, and that there is no other row.
+    pub(crate) async fn assert_table_matches(&self, log: &[TopicRecord]) {
+        let rows = self.cassandra.rows().await.unwrap();
+        let expected = expected(&self.contract, log);
+        assert_eq!(differences(&expected, &rows), Vec::<String>::new());
     }
 
     /// Returns all rows.
