@@ -206,6 +206,41 @@ mod tests {
     }
 
     #[test]
+    fn value_that_can_never_work_is_refused_with_its_key() {
+        for (name, value, key) in [
+            (
+                "CASSANDRA__CONTACT_POINTS",
+                "127.0.0.1:99999",
+                "cassandra.contact_points: ",
+            ),
+            ("CASSANDRA__CONTACT_POINTS", "::1", "cassandra.contact_points: "),
+            ("CASSANDRA__CONTACT_POINTS", "", "cassandra.contact_points: "),
+            ("CASSANDRA__CONNECT_TIMEOUT", "0s", "cassandra.connect_timeout: "),
+            ("CASSANDRA__LOCAL_DATACENTER", "", "cassandra.local_datacenter: "),
+            ("KAFKA__BROKERS", "127.0.0.1:99999", "kafka.brokers: "),
+            ("KAFKA__BROKERS", "http://127.0.0.1:9092", "kafka.brokers: "),
+            ("KAFKA__TOPIC", "users created", "kafka.topic: "),
+            ("KAFKA__DEAD_LETTER_TOPIC", "", "kafka.dead_letter_topic: "),
+            ("KAFKA__DEAD_LETTER_TOPIC", "..", "kafka.dead_letter_topic: "),
+            ("KAFKA__GROUP", "", "kafka.group: "),
+            ("KAFKA__PROBE_INTERVAL", "0s", "kafka.probe_interval: "),
+            ("CHECKPOINT__INTERVAL", "0s", "checkpoint.interval: "),
+            ("CHECKPOINT__STALL_TIMEOUT", "0s", "checkpoint.stall_timeout: "),
+        ] {
+            let error = load(&[(&format!("STREAMER__{name}"), value)])
+                .unwrap_err()
+                .to_string();
+            assert!(error.contains(key), "{name}={value}: {error}");
+        }
+        let settings = load(&[("STREAMER__CASSANDRA__CONTACT_POINTS", "localhost,[::1]")]).unwrap();
+        assert_eq!(
+            *settings.cassandra.contact_points,
+            ["localhost:9042", "[::1]:9042"]
+        );
+        load(&[("STREAMER__BATCH__MAX_AGE", "0s")]).unwrap();
+    }
+
+    #[test]
     fn table_name_with_cql_is_refused() {
         let error = load(&[("STREAMER__CASSANDRA__TABLE", "users; drop table x")]).unwrap_err();
         assert!(
