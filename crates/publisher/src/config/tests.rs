@@ -61,6 +61,8 @@ fn broken_rule_names_its_key() {
             "limits.max_in_flight_records: ",
         ),
         ("KAFKA__BROKERS", "", "kafka.brokers: "),
+        ("KAFKA__BROKERS", "127.0.0.1:99999", "kafka.brokers: "),
+        ("KAFKA__BROKERS", "http://127.0.0.1:9092", "kafka.brokers: "),
         ("KAFKA__TOPIC", "a b", "kafka.topic: "),
         ("KAFKA__PARTITIONS", "0", "kafka.partitions: "),
         ("KAFKA__REPLICATION", "0", "kafka.replication: "),

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::{Violation, Violations};
 use super::list::List;
+use super::topic_name::TopicName;
 
 /// The record that a process serves: a message of a `.proto` file, or the compiled-in user.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -83,6 +84,7 @@ fn violation(key: &str, reason: String) -> Violation {
 
 /// The topic of a contract's records if the settings name none: the resource and `_created`.
 #[must_use]
-pub fn default_topic(contract: &Contract) -> String {
-    format!("{}_created", contract.resource())
+pub fn default_topic(contract: &Contract) -> TopicName {
+    let name = format!("{}_created", contract.resource());
+    TopicName::try_from(name).expect("a resource has characters that a topic may have")
 }

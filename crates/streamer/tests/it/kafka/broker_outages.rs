@@ -14,7 +14,6 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use reqwest::StatusCode;
-use service::List;
 use streamer::config::KafkaSettings;
 use testkit::kafka_client::KafkaClient;
 use testkit::servers::pool::Access;
@@ -114,9 +113,11 @@ fn index(broker: i32) -> usize {
 }
 
 fn settings(cluster: &KafkaCluster, topic: &str) -> KafkaSettings {
+    let addresses = [0, 1, 2].map(|index| cluster.nodes()[index].address());
+    let addresses: Vec<_> = addresses.into_iter().map(ToString::to_string).collect();
     KafkaSettings {
-        brokers: List::of([0, 1, 2].map(|index| cluster.nodes()[index].address())),
-        topic: Some(topic.to_owned()),
+        brokers: serde_json::from_value(addresses.into()).unwrap(),
+        topic: Some(topic.to_owned().try_into().unwrap()),
         group: topic.to_owned(),
         probe_interval: REQUEST_TIMEOUT,
         ..KafkaSettings::default()
