@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Lints the contract in proto-schema/, and rejects changes that break the merge base with main or the last release tag.
+# Lints the contracts in proto-schema/ and examples/, and rejects changes of proto-schema/ that break the merge base with
+# main or the last release tag.
 # Needs npx (Node.js). AFFLUENT_SKIP_BUF=1 skips the check on a machine without it.
 set -euo pipefail
 
@@ -35,6 +36,9 @@ bases() {
 }
 
 buf lint proto-schema
+# An example imports the options of proto-schema/. Its folder is not that of its package.
+buf lint examples/orders --config '{"version": "v2", "modules": [{"path": "proto-schema"},
+  {"path": "examples/orders", "lint": {"use": ["STANDARD"], "except": ["PACKAGE_DIRECTORY_MATCH"]}}]}'
 echo "proto-check: lint is clean"
 
 compared=false

@@ -7,4 +7,4 @@ mod round;
 mod runner;
 
 pub(crate) use mutation::{MUTATIONS, MutationResult};
-pub use runner::{Campaign, CampaignError, Selection, commit};
+pub use runner::{Campaign, Selection, commit};

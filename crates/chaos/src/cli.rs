@@ -1,13 +1,12 @@
 //! The command line of the `chaos` binary, which `scripts/chaos` runs.
 
-use std::error::Error;
 use std::hash::{BuildHasher as _, RandomState};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use anyhow::Result;
 use clap::{Parser, Subcommand};
-use testkit::error::chain;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::campaign::{Campaign, MutationResult, Selection, commit};
@@ -68,13 +67,13 @@ enum Command {
 /// Runs the command.
 pub async fn run(cli: Cli) -> ExitCode {
     cli.run().await.unwrap_or_else(|error| {
-        eprintln!("error: {}", chain(error.as_ref()));
+        eprintln!("error: {error:#}");
         ExitCode::FAILURE
     })
 }
 
 impl Cli {
-    async fn run(self) -> Result<ExitCode, Box<dyn Error>> {
+    async fn run(self) -> Result<ExitCode> {
         if let Some(Command::Merge { reports, out }) = &self.command {
             let reports: Result<Vec<_>, _> = reports.iter().map(|path| Report::read(path)).collect();
             let merged = Report::merge(reports?);
@@ -110,7 +109,7 @@ impl Cli {
         }
     }
 
-    async fn play(&self, campaign: &Campaign) -> Result<ExitCode, Box<dyn Error>> {
+    async fn play(&self, campaign: &Campaign) -> Result<ExitCode> {
         let seed = campaign.seed;
         if self.mutations {
             let results = campaign.test_mutations(&self.mutation).await?;
@@ -148,7 +147,7 @@ fn interrupted() -> ExitCode {
 }
 
 /// Prints the summary, and returns the exit code.
-fn finish(report: &Report, seed: u64) -> Result<ExitCode, Box<dyn Error>> {
+fn finish(report: &Report, seed: u64) -> Result<ExitCode> {
     let summary = report.summary(seed);
     println!("{}", serde_json::to_string(&summary)?);
     Ok(exit_code(summary.passed()))

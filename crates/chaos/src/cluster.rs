@@ -11,30 +11,16 @@ pub(crate) mod small_disk;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
+use anyhow::Result;
 use testkit::cassandra_client::{CassandraClient, CassandraClientError};
 use testkit::kafka_client::{KafkaClient, KafkaClientError};
-use testkit::proxy::{Behavior, Proxy, ProxyError};
-use testkit::randomuser::{Options, RandomUserApi, StartError};
-use testkit::servers::{CassandraOptions, KafkaOptions, ServerError, Stack, StackOptions};
-use testkit::workspace::{self, WorkspaceError};
+use testkit::proxy::{Behavior, Proxy};
+use testkit::randomuser::{Options, RandomUserApi};
+use testkit::servers::{CassandraOptions, KafkaOptions, Stack, StackOptions};
+use testkit::workspace;
 
 use self::shape::ClusterShape;
-use self::small_disk::{DiskError, SmallDisk};
-
-/// The cluster could not be started.
-#[derive(Debug, thiserror::Error)]
-pub enum ClusterError {
-    #[error(transparent)]
-    Server(#[from] ServerError),
-    #[error(transparent)]
-    Proxy(#[from] ProxyError),
-    #[error(transparent)]
-    Api(#[from] StartError),
-    #[error(transparent)]
-    Disk(#[from] DiskError),
-    #[error(transparent)]
-    Workspace(#[from] WorkspaceError),
-}
+use self::small_disk::SmallDisk;
 
 /// Size of the broker's disk in MiB: the records of a few rounds, and little to fill.
 const BROKER_DISK: u64 = 256;
@@ -54,7 +40,7 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     /// Starts the servers and waits until they are ready.
-    pub(crate) async fn start(shape: ClusterShape) -> Result<Self, ClusterError> {
+    pub(crate) async fn start(shape: ClusterShape) -> Result<Self> {
         let unused = SocketAddr::from((Ipv4Addr::LOCALHOST, 9));
         let mut kafka = Vec::new();
         for _ in 0..shape.nodes() {

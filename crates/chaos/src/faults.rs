@@ -14,10 +14,10 @@ mod topic;
 
 use std::time::Duration;
 
+use anyhow::Result;
 use tokio::time::sleep;
 
 use self::injector::{FaultEffect, FaultInjector};
-use crate::error::RoundError;
 use crate::evidence::incident::Incident;
 use crate::scenario::fault::{Fault, PlannedFault};
 
@@ -25,7 +25,7 @@ pub(crate) use self::server::lost_majorities;
 
 impl FaultInjector<'_> {
     /// Waits for the fault's start, injects it and undoes it.
-    pub(crate) async fn run(self, planned: &PlannedFault) -> Result<Incident, RoundError> {
+    pub(crate) async fn run(self, planned: &PlannedFault) -> Result<Incident> {
         sleep(planned.at.saturating_sub(self.started.elapsed())).await;
         let effect = self.inject(&planned.fault, planned.duration).await?;
         Ok(Incident {
@@ -41,7 +41,7 @@ impl FaultInjector<'_> {
         })
     }
 
-    async fn inject(&self, fault: &Fault, duration: Duration) -> Result<FaultEffect, RoundError> {
+    async fn inject(&self, fault: &Fault, duration: Duration) -> Result<FaultEffect> {
         match fault {
             Fault::Kill(id) => self.kill(*id, duration).await,
             Fault::Terminate(id) => self.terminate(*id, duration).await,

@@ -29,9 +29,8 @@ mod report;
 
 mod campaign;
 pub mod cli;
-mod error;
 
-pub use campaign::{Campaign, CampaignError, Selection, commit};
+pub use campaign::{Campaign, Selection, commit};
 
 /// The names that only builds with the feature `failpoint` know: mutations, crash points and environment variables.
 #[must_use]

@@ -7,6 +7,7 @@ mod wall;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
 use self::round::RoundReport;
@@ -40,23 +41,6 @@ pub struct NotPlayed {
 pub(crate) struct Skipped {
     pub(crate) scenario: String,
     pub(crate) reason: String,
-}
-
-/// A report could not be read or written.
-#[derive(Debug, thiserror::Error)]
-pub enum ReportError {
-    #[error("failed to use {}", path.display())]
-    File {
-        path: PathBuf,
-        #[source]
-        source: std::io::Error,
-    },
-    #[error("failed to parse the report {}", path.display())]
-    Content {
-        path: PathBuf,
-        #[source]
-        source: serde_json::Error,
-    },
 }
 
 /// The last line of output.
@@ -107,32 +91,21 @@ impl Report {
         merged
     }
 
-    pub(crate) fn read(path: &Path) -> Result<Self, ReportError> {
-        let text = std::fs::read(path).map_err(|source| ReportError::File {
-            path: path.to_owned(),
-            source,
-        })?;
-        serde_json::from_slice(&text).map_err(|source| ReportError::Content {
-            path: path.to_owned(),
-            source,
-        })
+    pub(crate) fn read(path: &Path) -> Result<Self> {
+        let read = || Ok::<_, anyhow::Error>(serde_json::from_slice(&std::fs::read(path)?)?);
+        read().with_context(|| format!("failed to read the report {}", path.display()))
     }
 
     /// Writes `report.json` and `wall.svg` into a folder.
-    pub(crate) fn write(&self, folder: &Path) -> Result<(), ReportError> {
-        let file = |path: &Path| {
-            let path = path.to_owned();
-            move |source| ReportError::File { path, source }
+    pub(crate) fn write(&self, folder: &Path) -> Result<()> {
+        let write = || {
+            std::fs::create_dir_all(folder)?;
+            let json = serde_json::to_string(self)? + "\n";
+            std::fs::write(folder.join("report.json"), json)?;
+            std::fs::write(folder.join("wall.svg"), wall(&self.rounds))?;
+            Ok::<_, anyhow::Error>(())
         };
-        std::fs::create_dir_all(folder).map_err(file(folder))?;
-        let json = folder.join("report.json");
-        let text = serde_json::to_string(self).map_err(|source| ReportError::Content {
-            path: json.clone(),
-            source,
-        })?;
-        std::fs::write(&json, text + "\n").map_err(file(&json))?;
-        let svg = folder.join("wall.svg");
-        std::fs::write(&svg, wall(&self.rounds)).map_err(file(&svg))
+        write().with_context(|| format!("failed to write a report to {}", folder.display()))
     }
 
     pub(crate) fn summary(&self, seed: u64) -> Summary {

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use anyhow::{Context as _, Result};
 use testkit::process::{Child, ProcessError};
 use testkit::proxy::{Proxy, remote_addresses};
 use testkit::service::{Service, ServiceError};
@@ -20,7 +21,6 @@ use tokio::sync::{Mutex as AsyncMutex, MutexGuard as AsyncMutexGuard};
 use self::config::RoundConfig;
 use self::options::{ingester, publisher};
 use crate::cluster::Cluster;
-use crate::error::RoundError;
 use crate::evidence::health::{LateExit, ServiceEvents};
 use crate::service_id::{STREAMERS, ServiceId};
 
@@ -56,7 +56,7 @@ pub(crate) struct Services {
 
 impl Services {
     /// Starts all services and waits until they are ready.
-    pub(crate) async fn start(cluster: &Cluster, config: &RoundConfig) -> Result<Self, RoundError> {
+    pub(crate) async fn start(cluster: &Cluster, config: &RoundConfig) -> Result<Self> {
         let publisher = Service::start(&publisher(cluster, config))?;
         let publisher_api = publisher.api();
         let address: SocketAddr = publisher_api
@@ -88,7 +88,7 @@ impl Services {
             api_proxy,
             publisher: publisher_api,
             ingester: ingester_api,
-            client: client.build().map_err(RoundError::HttpClient)?,
+            client: client.build().context("failed to build an HTTP client")?,
             shifted: config.clock_library.clone().map(|library| (library, shifted)),
             events: Mutex::default(),
         };
@@ -120,7 +120,7 @@ impl Services {
     }
 
     /// Sends `SIGKILL`, and records an earlier exit.
-    pub(crate) async fn kill(&self, id: ServiceId, service: &mut Service) -> Result<(), RoundError> {
+    pub(crate) async fn kill(&self, id: ServiceId, service: &mut Service) -> Result<()> {
         self.check_exit(id, service);
         if !is_running(service) {
             return Ok(());
@@ -136,7 +136,7 @@ impl Services {
     }
 
     /// Sends `SIGTERM`, waits for the exit, and records a wrong exit code.
-    pub(crate) async fn terminate(&self, id: ServiceId, service: &mut Service) -> Result<(), RoundError> {
+    pub(crate) async fn terminate(&self, id: ServiceId, service: &mut Service) -> Result<()> {
         self.check_exit(id, service);
         if !is_running(service) {
             return Ok(());
@@ -159,7 +159,7 @@ impl Services {
     }
 
     /// Starts a service again, waits a short time for readiness, and records an exit.
-    pub(crate) async fn restart(&self, id: ServiceId, service: &mut Service) -> Result<(), RoundError> {
+    pub(crate) async fn restart(&self, id: ServiceId, service: &mut Service) -> Result<()> {
         service.spawn()?;
         let ready = service.wait_until_ready(RESTART_TIMEOUT).await;
         self.check_clock(id, service);
@@ -174,11 +174,7 @@ impl Services {
     }
 
     /// Restarts a service that has exited, which is recorded: a fault needs a running process.
-    pub(crate) async fn ensure_running(
-        &self,
-        id: ServiceId,
-        service: &mut Service,
-    ) -> Result<(), RoundError> {
+    pub(crate) async fn ensure_running(&self, id: ServiceId, service: &mut Service) -> Result<()> {
         if is_running(service) {
             return Ok(());
         }
@@ -219,7 +215,7 @@ impl Services {
     }
 
     /// Terminates all services and returns the events of the round.
-    pub(crate) async fn stop(self) -> Result<ServiceEvents, RoundError> {
+    pub(crate) async fn stop(self) -> Result<ServiceEvents> {
         for (id, service) in &self.services {
             self.terminate(*id, &mut *service.lock().await).await?;
         }

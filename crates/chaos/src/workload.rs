@@ -11,6 +11,7 @@ mod users;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use anyhow::{Context as _, Result};
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use reqwest::Client;
@@ -21,7 +22,6 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use self::users::UserGenerator;
-use crate::error::RoundError;
 use crate::evidence::records::{AckedRecord, fingerprint};
 use crate::evidence::topic_history::TopicHistory;
 
@@ -73,14 +73,10 @@ pub(crate) struct Workload {
 
 impl Workload {
     /// Prepares the traffic without starting it.
-    pub(crate) fn new(
-        endpoints: Endpoints<'_>,
-        history: Arc<TopicHistory>,
-        seed: u64,
-    ) -> Result<Self, RoundError> {
+    pub(crate) fn new(endpoints: Endpoints<'_>, history: Arc<TopicHistory>, seed: u64) -> Result<Self> {
         let client = Client::builder().timeout(REQUEST_TIMEOUT).build();
         Ok(Self {
-            client: client.map_err(RoundError::HttpClient)?,
+            client: client.context("failed to build an HTTP client")?,
             publisher: format!("{}/v1/users", endpoints.publisher),
             ingester: format!("{}/v1/runs", endpoints.ingester),
             topic: endpoints.topic.to_owned(),

@@ -7,6 +7,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use ingester::transform::mapping::Mapping;
 use ingester::transform::page::Page;
 use ingester::transform::random_user::{ExpectedPage, page};
 use serde::Deserialize;
@@ -39,22 +40,22 @@ impl ReplyFile {
         })
     }
 
-    fn page(&self) -> Result<Page, String> {
+    fn page(&self, mapping: &Mapping) -> Result<Page, String> {
         let expected = ExpectedPage {
             version: &self.info.version,
             page: self.info.page,
             results: self.info.results,
         };
-        page(&self.body, &expected).map_err(|error| error.to_string())
+        page(&self.body, &expected, mapping).map_err(|error| error.to_string())
     }
 }
 
-fn time(replies: &[ReplyFile], length: Duration) -> Result<(), String> {
+fn time(replies: &[ReplyFile], mapping: &Mapping, length: Duration) -> Result<(), String> {
     let started = Instant::now();
     let mut users = 0;
     while started.elapsed() < length {
         for reply in replies {
-            let page = reply.page()?;
+            let page = reply.page(mapping)?;
             users += page.ids().len();
         }
     }
@@ -64,10 +65,10 @@ fn time(replies: &[ReplyFile], length: Duration) -> Result<(), String> {
     Ok(())
 }
 
-fn lines(replies: &[ReplyFile]) -> Result<(), String> {
+fn lines(replies: &[ReplyFile], mapping: &Mapping) -> Result<(), String> {
     let mut out = std::io::stdout().lock();
     for reply in replies {
-        let page = reply.page()?;
+        let page = reply.page(mapping)?;
         let all: Vec<_> = (0..page.ids().len()).collect();
         out.write_all(page.records(&all).lines())
             .map_err(|error| error.to_string())?;
@@ -76,6 +77,7 @@ fn lines(replies: &[ReplyFile]) -> Result<(), String> {
 }
 
 fn run(arguments: &[String]) -> Result<(), String> {
+    let mapping = Mapping::user().map_err(|error| error.to_string())?;
     let read = |paths: &[String]| {
         paths
             .iter()
@@ -85,9 +87,9 @@ fn run(arguments: &[String]) -> Result<(), String> {
     match arguments {
         [command, seconds, paths @ ..] if command == "time" && !paths.is_empty() => {
             let seconds = seconds.parse().map_err(|_| "SECONDS must be a number")?;
-            time(&read(paths)?, Duration::from_secs_f64(seconds))
+            time(&read(paths)?, &mapping, Duration::from_secs_f64(seconds))
         }
-        [command, paths @ ..] if command == "lines" && !paths.is_empty() => lines(&read(paths)?),
+        [command, paths @ ..] if command == "lines" && !paths.is_empty() => lines(&read(paths)?, &mapping),
         _ => Err("usage: format_pages time SECONDS FILE… | lines FILE…".to_owned()),
     }
 }

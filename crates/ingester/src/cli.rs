@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
 use service::http::auth::Authenticator;
+use service::output::{OutputError, print_line};
 use service::process::{ExitStatus as _, exit_with_error};
 use service::{CommandLine, ConfigCommand, Context, HealthCheck, reload};
 
@@ -23,7 +24,6 @@ use crate::run::plan::{PageRange, Seed};
 use crate::run::report::{Report, RunOutcome};
 use crate::scheduler::Scheduler;
 use crate::scheduler::run_queue::{RunQueue, RunRequest};
-use crate::store::StoreError;
 
 /// Fetches random users, maps them to records and sends them to the publisher.
 #[derive(Debug, Parser)]
@@ -215,24 +215,31 @@ async fn once(
             if requested || report.is_unrecoverable() || context.shutdown.is_cancelled() {
                 return Ok(report);
             }
-            println!("{}", report.summary());
+            print_summary(&report)?;
         }
-        pipeline
-            .run(&request.spec(trigger, settings), &context.shutdown)
-            .await
+        let spec = request.spec(trigger, settings);
+        Ok(pipeline.run(&spec, &context.shutdown).await?)
     };
-    let report: Result<Report, StoreError> = tokio::select! {
+    let report: Result<Report, ExitError> = tokio::select! {
         report = runs => report,
         never = display.show() => match never {},
     };
     let report = report?;
-    println!("{}", report.summary());
+    print_summary(&report)?;
     if report.is_unrecoverable() {
         return Err(ExitError::Unrecoverable(report.reason().unwrap_or_default()));
     }
     match report.outcome {
         RunOutcome::Complete => Ok(()),
         outcome => Err(ExitError::Incomplete(outcome.name())),
+    }
+}
+
+/// Prints the summary of a run. A reader that has gone does not change the run's outcome.
+fn print_summary(report: &Report) -> Result<(), OutputError> {
+    match print_line(report.summary()) {
+        Err(error) if error.is_broken_pipe() => Ok(()),
+        printed => printed,
     }
 }
 

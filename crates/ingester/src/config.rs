@@ -58,6 +58,7 @@ impl Default for IngesterSettings {
 
 impl Settings for IngesterSettings {
     const SERVICE: &'static str = "ingester";
+    const MAY_BE_ZERO: &'static [&'static str] = &["schedule.jitter", "schedule.retry_delay"];
 
     fn validate(&self) -> Violations {
         let mut violations = Violations::default();
@@ -84,8 +85,6 @@ impl Settings for IngesterSettings {
             "must not be below publisher.batch_size times publisher.max_in_flight, or two versions of one user could be \
              in flight at once",
         );
-        found.require_positive(&self.api.reload_interval, "api.reload_interval");
-        found.require_positive(&self.schedule.interval, "schedule.interval");
         violations
     }
 

@@ -123,9 +123,9 @@ impl IngesterMetrics {
     }
 
     /// Counts a user that can't be mapped.
-    pub fn record_mapping_error(&self, error: MappingError) {
+    pub fn record_mapping_error(&self, error: &MappingError) {
         self.invalid
-            .with_label_values(&[error.field.name(), error.rule])
+            .with_label_values(&[error.field.as_str(), error.rule])
             .inc();
     }
 }

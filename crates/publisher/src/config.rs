@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use service::config::{Settings, Violations};
 use service::http::listen_policy::ListenPolicy;
-use service::{AuthSettings, ProcessSettings};
+use service::{AuthSettings, ProcessSettings, RecordSettings};
 
 pub use http::{HttpSettings, TlsSettings};
 pub use kafka::KafkaSettings;
@@ -26,6 +26,8 @@ pub(crate) const MESSAGE_TIMEOUT_SLACK: Duration = Duration::from_secs(2);
 pub struct PublisherSettings {
     /// Admin port, shutdown, logs.
     pub process: ProcessSettings,
+    /// The contract of the records.
+    pub record: RecordSettings,
     /// The API's server.
     pub http: HttpSettings,
     /// TLS of the API.
@@ -46,6 +48,7 @@ impl Default for PublisherSettings {
     fn default() -> Self {
         Self {
             process: ProcessSettings::on_port(9082),
+            record: RecordSettings::default(),
             http: HttpSettings::default(),
             tls: TlsSettings::default(),
             auth: AuthSettings::default(),
@@ -59,11 +62,13 @@ impl Default for PublisherSettings {
 
 impl Settings for PublisherSettings {
     const SERVICE: &'static str = "publisher";
+    const MAY_BE_ZERO: &'static [&'static str] = &["kafka.linger", "kafka.statistics_interval"];
 
     fn validate(&self) -> Violations {
         let mut violations = Violations::default();
         let found = &mut violations;
         self.process.validate(found);
+        self.record.validate(found);
         self.http.validate(found);
         self.tls.validate(found);
         self.listen_policy().validate(found);
@@ -87,6 +92,7 @@ impl Settings for PublisherSettings {
 
     fn check_files(&self) -> Violations {
         let mut violations = Violations::default();
+        self.record.check_files(&mut violations);
         self.auth.check_files(&mut violations);
         self.tls.check_files(&mut violations);
         violations

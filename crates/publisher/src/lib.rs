@@ -32,19 +32,25 @@ use kafka::topic_monitor::TopicMonitor;
 use limits::callers::Callers;
 use limits::rlimit;
 use metrics::PublisherMetrics;
+use model::Contract;
 use routes::state::AppState;
 use service::{Context, reload};
 use tokio_util::sync::CancellationToken;
 
-/// Serves requests until shutdown, then finishes the accepted ones and flushes the producer.
+/// Serves requests for the contract's records until shutdown, then finishes the accepted ones and flushes the producer.
 ///
 /// # Errors
 /// Each [`PublisherError`].
-pub async fn run(settings: PublisherSettings, context: Context) -> Result<(), PublisherError> {
+pub async fn run(
+    settings: PublisherSettings,
+    contract: Arc<Contract>,
+    context: Context,
+) -> Result<(), PublisherError> {
     let metrics = Arc::new(PublisherMetrics::new(&context.metrics));
     let kafka = KafkaStatus::new(context.health.dependency("kafka"), metrics.kafka_up.clone());
     let producer = Producer::new(
         &settings.kafka,
+        settings.kafka.topic(&contract),
         &settings.limits,
         Arc::clone(&metrics),
         kafka.clone(),
@@ -58,7 +64,7 @@ pub async fn run(settings: PublisherSettings, context: Context) -> Result<(), Pu
 
     let shutdown = context.shutdown.child_token();
     let monitor = TopicMonitor {
-        settings: Arc::new(settings.kafka.clone()),
+        settings: settings.kafka.clone(),
         producer: Arc::clone(&producer),
         status: kafka.clone(),
     };
@@ -70,6 +76,7 @@ pub async fn run(settings: PublisherSettings, context: Context) -> Result<(), Pu
     );
     let state = AppState::new(
         &settings,
+        contract,
         callers,
         Arc::clone(&producer),
         kafka,

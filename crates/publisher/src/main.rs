@@ -16,6 +16,7 @@ const EXAMPLES: &str = "\
 Examples:
   publisher --config publisher.toml
   PUBLISHER__KAFKA__BROKERS=kafka-1:9092,kafka-2:9092 publisher
+  PUBLISHER__RECORD__PROTO=orders.proto publisher
   publisher --config publisher.toml --check-config
   publisher --config publisher.toml healthcheck --ready";
 
@@ -48,10 +49,14 @@ async fn main() -> ExitCode {
     if let Some(Command::Healthcheck(check)) = cli.command {
         return check.perform("publisher", &settings.process).await.into();
     }
+    let contract = match cli.common.contract::<PublisherSettings>(&settings.record) {
+        Ok(contract) => contract,
+        Err(code) => return code,
+    };
     let process = match Process::start("publisher", &settings.process).await {
         Ok(process) => process,
         Err(code) => return code,
     };
     let context = process.context();
-    process.run(publisher::run(settings, context)).await
+    process.run(publisher::run(settings, contract, context)).await
 }

@@ -5,7 +5,6 @@ mod create;
 mod documents;
 mod erase;
 mod observe;
-pub mod schema;
 pub mod state;
 
 use std::sync::Arc;
@@ -20,7 +19,7 @@ use crate::http::problem::Problem;
 use observe::observe;
 use state::AppState;
 
-pub use documents::openapi_document as openapi;
+pub use documents::document as openapi;
 
 /// The service of all connections.
 pub fn service(state: Arc<AppState>) -> impl Api {
@@ -31,10 +30,11 @@ pub fn service(state: Arc<AppState>) -> impl Api {
 }
 
 fn router(state: Arc<AppState>) -> Router {
+    let resource = format!("/v1/{}", state.contract.resource());
     Router::new()
-        .route("/v1/users", post(create::create))
-        .route("/v1/users/{id}", delete(erase::erase))
-        .merge(documents::router())
+        .route(&resource, post(create::create))
+        .route(&format!("{resource}/{{key}}"), delete(erase::erase))
+        .merge(documents::router(&state.contract))
         .fallback(async || Problem::not_found())
         .method_not_allowed_fallback(async || Problem::wrong_method())
         .with_state(state)

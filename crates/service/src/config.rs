@@ -5,6 +5,7 @@
 
 mod cli;
 mod draft;
+mod endpoints;
 mod error;
 mod findings;
 mod keys;
@@ -13,17 +14,20 @@ mod list;
 mod origin;
 mod record;
 mod settings;
+mod topic_name;
 mod tree;
 
 use std::ffi::OsString;
 use std::path::Path;
 
 pub use cli::{CommandLine, ConfigCommand};
+pub use endpoints::Endpoints;
 pub use error::{ConfigError, ConfigErrors, Violation, Violations};
 pub use list::List;
 pub use origin::Origin;
 pub use record::{RecordSettings, default_topic};
 pub use settings::Settings;
+pub use topic_name::TopicName;
 
 use draft::Draft;
 

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use crate::output::print_error;
+
 /// The exit code for a wrong configuration or wrong credentials: `EX_CONFIG` of sysexits.h.
 pub const EXIT_CONFIG: u8 = 78;
 
@@ -14,8 +16,12 @@ pub trait ExitStatus: std::error::Error {
 }
 
 /// Prints in one line why a process can't start, and returns the exit code.
-pub fn exit_with_error(name: &str, error: &dyn std::error::Error, code: u8) -> std::process::ExitCode {
-    eprintln!("{name}: {}", chain(error));
+pub fn exit_with_error(
+    name: &str,
+    error: &(dyn std::error::Error + 'static),
+    code: u8,
+) -> std::process::ExitCode {
+    print_error(name, error);
     std::process::ExitCode::from(code)
 }
 

@@ -5,6 +5,7 @@
 //! of a service except the future that is passed to [`Process::run`].
 
 pub mod exit;
+pub mod output;
 
 pub mod config;
 pub mod secret;

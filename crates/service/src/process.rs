@@ -60,7 +60,7 @@ impl ProcessSettings {
 /// What a process provides to its service.
 #[derive(Clone)]
 pub struct Context {
-    /// Cancelled at SIGTERM or SIGINT: accept no new work, finish what is in flight, return.
+    /// Cancelled at SIGTERM, SIGINT or SIGHUP: accept no new work, finish what is in flight, return.
     pub shutdown: CancellationToken,
     /// Where dependencies and liveness checks are registered.
     pub health: Health,
@@ -73,12 +73,54 @@ pub struct Process {
     context: Context,
     grace: Duration,
     admin: AdminServer,
+    signals: Signals,
+}
+
+/// The signals that ask for a shutdown.
+struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    /// None if it is ignored, as `nohup` does.
+    hangup: Option<Signal>,
+}
+
+impl Signals {
+    fn handle() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: (!is_hangup_ignored())
+                .then(|| signal(SignalKind::hangup()))
+                .transpose()?,
+        })
+    }
+
+    async fn recv(&mut self) {
+        let hangup = async {
+            match &mut self.hangup {
+                Some(hangup) => hangup.recv().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+            _ = hangup => {}
+        }
+    }
+}
+
+/// Whether this process was started with SIGHUP ignored.
+fn is_hangup_ignored() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    // SIGHUP is signal 1, the lowest bit.
+    ignored.is_some_and(|mask| mask & 1 == 1)
 }
 
 impl Process {
-    /// Initializes logging, binds the admin port and handles SIGTERM and SIGINT. `name` is the prefix of the metrics.
+    /// Initializes logging, binds the admin port and handles SIGTERM, SIGINT and SIGHUP. `name` is the prefix of the metrics.
     ///
     /// # Errors
     /// The exit code, after printing why: the log filter does not parse, the port is in use, or handling signals fails.
@@ -103,15 +145,13 @@ impl Process {
         let address = admin
             .address()
             .map_err(|error| exit_with_error(name, &error, 1))?;
-        let terminate = signal(SignalKind::terminate()).map_err(|error| exit_with_error(name, &error, 1))?;
-        let interrupt = signal(SignalKind::interrupt()).map_err(|error| exit_with_error(name, &error, 1))?;
+        let signals = Signals::handle().map_err(|error| exit_with_error(name, &error, 1))?;
         tracing::info!(service = name, version = env!("CARGO_PKG_VERSION"), admin = %address, "started");
         Ok(Self {
             context,
             grace: settings.shutdown_grace,
             admin,
-            terminate,
-            interrupt,
+            signals,
         })
     }
 
@@ -129,15 +169,13 @@ impl Process {
             context,
             grace,
             admin,
-            mut terminate,
-            mut interrupt,
+            mut signals,
         } = self;
         let mut work = pin!(work);
         let mut admin = pin!(admin.serve());
         let outcome = tokio::select! {
             outcome = &mut work => Some(outcome),
-            _ = terminate.recv() => None,
-            _ = interrupt.recv() => None,
+            () = signals.recv() => None,
             ended = &mut admin => {
                 tracing::error!(error = ended.err().map(|error| chain(&error)), "admin server ended");
                 std::process::exit(1)

@@ -40,6 +40,9 @@ pub fn init(format: LogFormat, filter: &str) -> Result<(), TelemetryError> {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
+        // A line that can't be written is lost. Otherwise the subscriber would report it to standard error as well, and
+        // panic, because that can't be written either.
+        .log_internal_errors(false)
         .with_ansi(io::stderr().is_terminal());
     match format {
         LogFormat::Text => builder.finish().try_init(),

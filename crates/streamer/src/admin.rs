@@ -25,7 +25,7 @@ use std::sync::Arc;
 use clap::Subcommand;
 use futures::future::LocalBoxFuture;
 use model::Contract;
-use service::process::chain;
+use service::output::print_error;
 use service::{ExitStatus as _, HealthCheck};
 
 use crate::admin::clients::Clients;
@@ -102,7 +102,7 @@ pub fn perform(command: Command, settings: Settings, contract: Arc<Contract>) ->
         match execute(command, settings, contract).await {
             Ok(()) => 0,
             Err(error) => {
-                eprintln!("{NAME}: {}", chain(&error));
+                print_error(NAME, &error);
                 error.exit_code()
             }
         }

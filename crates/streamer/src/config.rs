@@ -8,7 +8,7 @@ mod work;
 
 use model::Contract;
 use serde::{Deserialize, Serialize};
-use service::config::{Settings as _, Violations, default_topic};
+use service::config::{Settings as _, TopicName, Violations, default_topic};
 use service::{ProcessSettings, RecordSettings};
 use thiserror::Error;
 
@@ -62,7 +62,10 @@ impl Settings {
     /// When both topics are the same.
     pub fn resolve(mut self, contract: &Contract) -> Result<Self, SameTopic> {
         let (kafka, topic) = (&mut self.kafka, default_topic(contract));
-        let dead_letter_topic = || format!("{topic}.dead_letter");
+        let dead_letter_topic = || {
+            let name = format!("{topic}.dead_letter");
+            TopicName::try_from(name).expect("a resource is shorter than a topic may be")
+        };
         kafka.dead_letter_topic.get_or_insert_with(dead_letter_topic);
         kafka.topic.get_or_insert(topic);
         // A resource may have hyphens.
@@ -93,6 +96,7 @@ pub struct SameTopic;
 
 impl service::config::Settings for Settings {
     const SERVICE: &'static str = "streamer";
+    const MAY_BE_ZERO: &'static [&'static str] = &["batch.max_age"];
 
     fn validate(&self) -> Violations {
         let mut violations = Violations::default();
@@ -101,7 +105,6 @@ impl service::config::Settings for Settings {
         self.kafka.validate(&mut violations);
         self.cassandra.validate(&mut violations);
         self.batch.validate(&mut violations);
-        self.checkpoint.validate(&mut violations);
         self.dead_letters.validate(&mut violations);
         violations
     }
@@ -200,6 +203,41 @@ mod tests {
         let settings = load(&[("STREAMER__CASSANDRA__MAX_ROWS_PER_SECOND", "7")]).unwrap();
         assert_eq!(settings.batch().max_rows, 7);
         assert!(load(&[("STREAMER__CASSANDRA__MAX_ROWS_PER_SECOND", "0")]).is_err());
+    }
+
+    #[test]
+    fn value_that_can_never_work_is_refused_with_its_key() {
+        for (name, value, key) in [
+            (
+                "CASSANDRA__CONTACT_POINTS",
+                "127.0.0.1:99999",
+                "cassandra.contact_points: ",
+            ),
+            ("CASSANDRA__CONTACT_POINTS", "::1", "cassandra.contact_points: "),
+            ("CASSANDRA__CONTACT_POINTS", "", "cassandra.contact_points: "),
+            ("CASSANDRA__CONNECT_TIMEOUT", "0s", "cassandra.connect_timeout: "),
+            ("CASSANDRA__LOCAL_DATACENTER", "", "cassandra.local_datacenter: "),
+            ("KAFKA__BROKERS", "127.0.0.1:99999", "kafka.brokers: "),
+            ("KAFKA__BROKERS", "http://127.0.0.1:9092", "kafka.brokers: "),
+            ("KAFKA__TOPIC", "users created", "kafka.topic: "),
+            ("KAFKA__DEAD_LETTER_TOPIC", "", "kafka.dead_letter_topic: "),
+            ("KAFKA__DEAD_LETTER_TOPIC", "..", "kafka.dead_letter_topic: "),
+            ("KAFKA__GROUP", "", "kafka.group: "),
+            ("KAFKA__PROBE_INTERVAL", "0s", "kafka.probe_interval: "),
+            ("CHECKPOINT__INTERVAL", "0s", "checkpoint.interval: "),
+            ("CHECKPOINT__STALL_TIMEOUT", "0s", "checkpoint.stall_timeout: "),
+        ] {
+            let error = load(&[(&format!("STREAMER__{name}"), value)])
+                .unwrap_err()
+                .to_string();
+            assert!(error.contains(key), "{name}={value}: {error}");
+        }
+        let settings = load(&[("STREAMER__CASSANDRA__CONTACT_POINTS", "localhost,[::1]")]).unwrap();
+        assert_eq!(
+            *settings.cassandra.contact_points,
+            ["localhost:9042", "[::1]:9042"]
+        );
+        load(&[("STREAMER__BATCH__MAX_AGE", "0s")]).unwrap();
     }
 
     #[test]

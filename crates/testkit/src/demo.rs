@@ -142,7 +142,9 @@ impl Demo {
         let log = ingester.last_lines(40);
         let summary = log.lines().rev().find_map(|line| serde_json::from_str(line).ok());
         let summary: Summary = summary.ok_or(TestkitError::Incomplete(log))?;
-        let drained = bars.drain(&summary, &self.streamer, DRAIN_TIMEOUT).await;
+        let drained = bars
+            .drain(summary.fetched, summary.accepted, &self.streamer, DRAIN_TIMEOUT)
+            .await;
         let seconds = started.elapsed().as_secs_f64();
         bars.finish();
         self.steps.print("comparing the table with the topic");

@@ -15,7 +15,9 @@ pub mod randomuser;
 
 pub mod cassandra_client;
 pub mod comparison;
+pub mod generator;
 pub mod kafka_client;
 pub mod people;
 pub mod readme_check;
+pub mod record_type;
 pub mod rows;

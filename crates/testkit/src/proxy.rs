@@ -133,7 +133,7 @@ impl Proxy {
 
     /// Bytes forwarded in that direction so far, by all connections.
     pub fn passed(&self, direction: Direction) -> u64 {
-        self.shared.passed[direction.index()].load(Ordering::Relaxed)
+        self.shared.counters.passed[direction.index()].load(Ordering::Relaxed)
     }
 
     /// Counts of the faults injected so far, by all connections.

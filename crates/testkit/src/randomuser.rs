@@ -8,6 +8,7 @@
 //! them with `DELETE /_faults`, and read the requests with `GET /_requests`.
 
 mod fault;
+mod nationality;
 mod page;
 mod person;
 mod query;
@@ -207,7 +208,7 @@ fn share(options: &Options) -> Result<Shared, StartError> {
         .map(page::Samples::read)
         .transpose()
         .map_err(StartError::Samples)?;
-    let nationalities = person::Nationalities::load();
+    let nationalities = nationality::Nationalities::load();
     Ok(Shared {
         people: page::People {
             nationalities,

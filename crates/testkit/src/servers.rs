@@ -15,6 +15,7 @@ mod node;
 pub mod pool;
 mod pool_server;
 pub mod ports;
+mod probe;
 mod stack;
 
 pub use artifacts::{ArtifactError, Software, are_fetched, jars};
@@ -23,6 +24,7 @@ pub use detached::{DetachedStack, NodeStatus, StackShape, StackStatus};
 pub use error::ServerError;
 pub use kafka::{KafkaCluster, KafkaOptions};
 pub use node::Node;
+pub use pool_server::Pool;
 pub use stack::{Stack, StackOptions};
 
 /// Writes a configuration file.

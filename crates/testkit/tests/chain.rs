@@ -6,20 +6,26 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use futures::stream::{self, StreamExt as _};
 use model::Contract;
 use reqwest::StatusCode;
 use testkit::cassandra_client::CassandraClient;
 use testkit::comparison::{differences, expected};
 use testkit::kafka_client::KafkaClient;
 use testkit::randomuser::{BrokenField, Fault, Options, RandomUserApi};
-use testkit::servers::{CassandraOptions, Stack, StackOptions};
+use testkit::servers::pool::Access;
+use testkit::servers::{CassandraCluster, CassandraOptions, KafkaCluster, KafkaOptions, Stack};
 use testkit::service::{Service, ServiceOptions};
 use testkit::workspace;
 
 const TIMEOUT: Duration = Duration::from_secs(90);
-const OUTAGE: Duration = Duration::from_secs(20);
+/// Length of a server's outage: longer than the services' probes need to see it.
+fn outage() -> Duration {
+    Duration::from_secs(if workspace::is_full_test_run() { 20 } else { 5 })
+}
+
 const TOPIC: &str = "users_created";
-const USERS: u64 = 12_000;
+const USERS: u64 = 4_000;
 
 struct TestEnv {
     streamer: Service,
@@ -39,14 +45,11 @@ impl TestEnv {
             .join("logs")
             .join("chain");
         std::fs::create_dir_all(&folder).unwrap();
-        // A killed node may lose acknowledged writes without this.
-        let cassandra = CassandraOptions::default().synced();
-        let stack = Stack::start(&StackOptions {
-            cassandra,
-            ..StackOptions::default()
-        })
-        .await
-        .unwrap();
+        let (kafka, cassandra) = (KafkaOptions::default(), CassandraOptions::with_login());
+        let kafka = KafkaCluster::lease(&kafka, Access::Exclusive);
+        let cassandra = CassandraCluster::lease(&cassandra, Access::Exclusive);
+        let (kafka, cassandra) = tokio::try_join!(kafka, cassandra).unwrap();
+        let stack = Stack { kafka, cassandra };
         let brokers = stack.kafka.bootstrap();
         let publisher = ServiceOptions::new("publisher", &folder).set("kafka.brokers", &brokers);
         let publisher = Service::start(&publisher).unwrap();
@@ -55,7 +58,9 @@ impl TestEnv {
             .set(
                 "cassandra.contact_points",
                 stack.cassandra.contact_points().join(","),
-            );
+            )
+            .set("cassandra.username", stack.cassandra.superuser())
+            .set("cassandra.password", stack.cassandra.superuser());
         let streamer = Service::start(&streamer).unwrap();
         publisher.wait_until_ready(TIMEOUT).await.unwrap();
         streamer.wait_until_ready(TIMEOUT).await.unwrap();
@@ -83,6 +88,9 @@ impl TestEnv {
             .arg(seed)
             .set("source.url", format!("{}/api/1.4/", self.api.url()))
             .set("source.page_size", "200")
+            // Two seconds for the rest of a run, so that an outage begins in the middle of it.
+            .set("source.rate_limit.users", "400")
+            .set("source.rate_limit.window", "200ms")
             .set("publisher.url", self.publisher.api())
             .set("publisher.batch_size", "50");
         let ingester = Service::start(&options).unwrap();
@@ -113,11 +121,11 @@ impl TestEnv {
         assert_eq!(summary["accepted"], USERS, "{summary}");
     }
 
-    /// Runs ten users with each fault and returns the number of accepted users.
+    /// Runs ten users with each fault, four runs at a time, and returns the number of accepted users.
     async fn run_with_every_fault(&self) -> u64 {
-        let mut accepted = 0;
-        for (fault, expected) in faults() {
-            self.api.inject(fault.clone(), 1);
+        let runs = faults().into_iter().map(async |(fault, expected)| {
+            let api = RandomUserApi::start(Options::unlimited()).await.unwrap();
+            api.inject(fault.clone(), 1);
             let options = ServiceOptions::new("ingester", &self.folder)
                 .log_name(format!("ingester-{fault}"))
                 .arg("once")
@@ -125,7 +133,7 @@ impl TestEnv {
                 .arg("10")
                 .arg("--seed")
                 .arg(fault.to_string().replace([':', '_'], "-"))
-                .set("source.url", format!("{}/api/1.4/", self.api.url()))
+                .set("source.url", format!("{}/api/1.4/", api.url()))
                 .set("source.page_size", "5")
                 .set("source.max_in_flight", "1")
                 .set("source.request_timeout", "1s")
@@ -133,7 +141,6 @@ impl TestEnv {
                 .set("publisher.url", self.publisher.api());
             let ingester = Service::start(&options).unwrap();
             let (exit, summary) = wait_for_summary(&ingester).await;
-            self.api.clear_faults();
             match expected {
                 Some(users) => assert_eq!(
                     (exit, &summary["accepted"]),
@@ -145,9 +152,10 @@ impl TestEnv {
                     assert!(exit == Some(1) && !reason.is_empty(), "{fault}: {summary}");
                 }
             }
-            accepted += summary["accepted"].as_u64().unwrap();
-        }
-        accepted
+            summary["accepted"].as_u64().unwrap()
+        });
+        let accepted: Vec<u64> = stream::iter(runs).buffer_unordered(4).collect().await;
+        accepted.iter().sum()
     }
 
     /// Waits until the checkpoints are the end offsets, then compares the table with the topic.
@@ -239,7 +247,7 @@ async fn pipeline_recovers_from_outages_of_each_part() {
 
     let run = env.run("kafka-stopped").await;
     env.stack.kafka.node(0).unwrap().stop().await.unwrap();
-    let up_again = tokio::time::sleep(OUTAGE);
+    let up_again = tokio::time::sleep(outage());
     for service in [&env.publisher, &env.streamer] {
         let readiness = service
             .wait_for_readiness(StatusCode::SERVICE_UNAVAILABLE, Duration::from_secs(10))
@@ -266,7 +274,7 @@ async fn pipeline_recovers_from_outages_of_each_part() {
 
     let run = env.run("cassandra-stopped").await;
     env.stack.cassandra.node(0).unwrap().stop().await.unwrap();
-    let up_again = tokio::time::sleep(OUTAGE);
+    let up_again = tokio::time::sleep(outage());
     let readiness = env
         .streamer
         .wait_for_readiness(StatusCode::SERVICE_UNAVAILABLE, Duration::from_secs(10))

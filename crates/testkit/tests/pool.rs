@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use testkit::servers::pool::{Access, Pool};
-use testkit::servers::{KafkaCluster, KafkaOptions};
+use testkit::servers::pool::Access;
+use testkit::servers::{KafkaCluster, KafkaOptions, Pool};
 
 /// Room for two nodes of 812 MiB, so that a third lease has to wait.
 const BUDGET_MIB: u64 = 1_700;

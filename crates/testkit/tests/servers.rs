@@ -11,6 +11,7 @@ use cdrs_tokio::types::ByName as _;
 use cdrs_tokio::types::rows::Row;
 use testkit::cassandra_client::CassandraClient;
 use testkit::kafka_client::{KafkaClient, ProducerRecord};
+use testkit::servers::pool::Access;
 use testkit::servers::{
     CassandraCluster, CassandraOptions, DetachedStack, KafkaCluster, KafkaOptions, ServerError, StackShape,
 };
@@ -52,7 +53,9 @@ async fn read(cluster: &KafkaCluster, count: usize) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn kafka_keeps_records_over_a_kill_and_stalls_while_frozen() {
-    let cluster = KafkaCluster::start(&KafkaOptions::default()).await.unwrap();
+    let cluster = KafkaCluster::lease(&KafkaOptions::default(), Access::Exclusive)
+        .await
+        .unwrap();
     let node = cluster.node(0).unwrap();
     let bootstrap = cluster.bootstrap();
     cluster.create_topic(TOPIC, 1).await.unwrap();
@@ -156,12 +159,9 @@ async fn wait_for_schema_agreement(client: &CassandraClient) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn cassandra_requires_login_and_keeps_rows_over_kill_and_freeze() {
-    let options = CassandraOptions {
-        authentication: true,
-        ..CassandraOptions::default()
-    }
-    .synced();
-    let cluster = CassandraCluster::start(&options).await.unwrap();
+    let cluster = CassandraCluster::lease(&CassandraOptions::with_login(), Access::Exclusive)
+        .await
+        .unwrap();
     let node = cluster.node(0).unwrap();
     let client = connect(&cluster).await;
     create_table(&client, 1).await;
@@ -178,12 +178,9 @@ async fn cassandra_requires_login_and_keeps_rows_over_kill_and_freeze() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn three_brokers_keep_records_when_one_is_killed() {
-    let options = KafkaOptions {
-        nodes: 3,
-        heap_mb: 384,
-        ..KafkaOptions::default()
-    };
-    let cluster = KafkaCluster::start(&options).await.unwrap();
+    let cluster = KafkaCluster::lease(&KafkaOptions::three_nodes(), Access::Exclusive)
+        .await
+        .unwrap();
     cluster.create_topic(TOPIC, 1).await.unwrap();
     send(&cluster, "by three", TIMEOUT).await.unwrap();
     cluster.node(0).unwrap().kill().await.unwrap();
@@ -200,7 +197,9 @@ async fn three_cassandra_nodes_take_quorum_writes_when_one_is_killed() {
         nodes: 3,
         ..CassandraOptions::default()
     };
-    let cluster = CassandraCluster::start(&options).await.unwrap();
+    let cluster = CassandraCluster::lease(&options, Access::Exclusive)
+        .await
+        .unwrap();
     let client = connect(&cluster).await;
     create_table(&client, 3).await;
     wait_for_schema_agreement(&client).await;

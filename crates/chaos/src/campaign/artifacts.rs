@@ -1,9 +1,9 @@
 //! Keeps the logs and the evidence of a failed round, and removes its data from the servers.
 
+use anyhow::Result;
 use std::path::Path;
 
 use crate::cluster::{Cluster, kafka_admin};
-use crate::error::RoundError;
 use crate::evidence::Evidence;
 use crate::evidence::json::to_json;
 use crate::services::config::RoundConfig;
@@ -36,13 +36,13 @@ pub(super) async fn remove_data(cluster: &Cluster, config: &RoundConfig) {
     }
 }
 
-async fn drop_keyspace(cluster: &Cluster, config: &RoundConfig) -> Result<(), RoundError> {
+async fn drop_keyspace(cluster: &Cluster, config: &RoundConfig) -> Result<()> {
     let session = cluster.cassandra_client(&config.name).await?;
     session.run("DROP KEYSPACE {ks}").await?;
     Ok(())
 }
 
-async fn delete_topics(cluster: &Cluster, config: &RoundConfig) -> Result<(), RoundError> {
+async fn delete_topics(cluster: &Cluster, config: &RoundConfig) -> Result<()> {
     let topics = [config.name.as_str(), &config.dead_letter_topic()];
     let admin = cluster.kafka_admin()?;
     let deleted = admin.delete_topics(&topics, &kafka_admin::options()).await?;

@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use anyhow::Result;
 use serde::Serialize;
 use testkit::workspace;
 
-use super::runner::{Campaign, CampaignError, find};
+use super::runner::{Campaign, find};
 use crate::cluster::Cluster;
 use crate::cluster::small_disk::remove_orphans;
 use crate::invariants::{
@@ -134,7 +135,7 @@ fn split(violations: &[Violation], concerned: &[Invariant]) -> (Vec<String>, Vec
 impl Campaign {
     /// Plays rounds with each mutation, or with those of these names, until it is detected. A control round without the
     /// mutation precedes each. Their report is in the folder `mutations`.
-    pub(crate) async fn test_mutations(&self, only: &[String]) -> Result<Vec<MutationResult>, CampaignError> {
+    pub(crate) async fn test_mutations(&self, only: &[String]) -> Result<Vec<MutationResult>> {
         remove_orphans(&workspace::target_dir()?);
         let campaign = Self {
             out: self.out.join("mutations"),
@@ -151,11 +152,7 @@ impl Campaign {
         Ok(results)
     }
 
-    async fn test_mutation(
-        &self,
-        mutation: &Mutation,
-        state: &mut State,
-    ) -> Result<MutationResult, CampaignError> {
+    async fn test_mutation(&self, mutation: &Mutation, state: &mut State) -> Result<MutationResult> {
         let mut result = MutationResult {
             mutation: mutation.name,
             invariants: Vec::new(),
@@ -183,7 +180,7 @@ impl Campaign {
     }
 
     /// Plays the control round once for all mutations that share it.
-    async fn control_passes(&self, spec: &RoundSpec, state: &mut State) -> Result<bool, CampaignError> {
+    async fn control_passes(&self, spec: &RoundSpec, state: &mut State) -> Result<bool> {
         let key = (spec.scenario.name, spec.seed);
         if let Some(known) = state.controls.get(&key) {
             return Ok(*known);

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use anyhow::{Context as _, Result};
 use futures::future::try_join_all;
 use testkit::workspace;
 use tokio::time::{sleep, timeout};
@@ -13,7 +14,6 @@ use super::artifacts;
 use super::coverage::required;
 use crate::cluster::Cluster;
 use crate::cluster::small_disk::SmallDisk;
-use crate::error::RoundError;
 use crate::evidence::incident::Incident;
 use crate::evidence::topic_history::TopicHistory;
 use crate::faults::injector::FaultInjector;
@@ -44,11 +44,7 @@ const READY_TIMEOUT: Duration = Duration::from_secs(12);
 
 /// Plays a round, and returns the folder of its logs below `logs`. The folder also contains the servers' logs and the
 /// evidence, unless every invariant holds.
-pub(super) async fn play(
-    cluster: &Cluster,
-    spec: &RoundSpec,
-    logs: &Path,
-) -> (PathBuf, Result<RoundReport, RoundError>) {
+pub(super) async fn play(cluster: &Cluster, spec: &RoundSpec, logs: &Path) -> (PathBuf, Result<RoundReport>) {
     let mut config = round_config(spec, logs);
     let round = run(cluster, spec, &mut config).await;
     cluster.reset_proxies();
@@ -61,11 +57,7 @@ pub(super) async fn play(
     (config.folder, round)
 }
 
-async fn run(
-    cluster: &Cluster,
-    spec: &RoundSpec,
-    config: &mut RoundConfig,
-) -> Result<RoundReport, RoundError> {
+async fn run(cluster: &Cluster, spec: &RoundSpec, config: &mut RoundConfig) -> Result<RoundReport> {
     prepare(spec, config)?;
     let config = &*config;
     let services = Services::start(cluster, config).await?;
@@ -127,8 +119,9 @@ async fn run(
 }
 
 /// Creates the folder, the disk and the clock library that the round needs.
-fn prepare(spec: &RoundSpec, config: &mut RoundConfig) -> Result<(), RoundError> {
-    std::fs::create_dir_all(&config.folder).map_err(RoundError::file(&config.folder))?;
+fn prepare(spec: &RoundSpec, config: &mut RoundConfig) -> Result<()> {
+    std::fs::create_dir_all(&config.folder)
+        .with_context(|| format!("failed to use {}", config.folder.display()))?;
     if spec
         .scenario
         .has(|fault| matches!(fault, Fault::Disk(DiskOwner::Ingester, _)))
@@ -142,10 +135,7 @@ fn prepare(spec: &RoundSpec, config: &mut RoundConfig) -> Result<(), RoundError>
     Ok(())
 }
 
-async fn disturb_and_settle(
-    injector: FaultInjector<'_>,
-    spec: &RoundSpec,
-) -> Result<Observations, RoundError> {
+async fn disturb_and_settle(injector: FaultInjector<'_>, spec: &RoundSpec) -> Result<Observations> {
     let FaultInjector {
         cluster,
         services,
@@ -199,7 +189,7 @@ async fn disturb_and_settle(
 }
 
 /// Injects all faults at their times, or one after the other, and adds the losses that several cause together.
-async fn inject_all(injector: FaultInjector<'_>, spec: &RoundSpec) -> Result<Vec<Incident>, RoundError> {
+async fn inject_all(injector: FaultInjector<'_>, spec: &RoundSpec) -> Result<Vec<Incident>> {
     let plan = &spec.scenario.plan;
     let mut incidents = Vec::new();
     if spec.scenario.sequential {

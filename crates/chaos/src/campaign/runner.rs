@@ -4,45 +4,19 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use testkit::error::chain;
-use testkit::workspace::{self, WorkspaceError};
+use anyhow::{Result, anyhow, bail};
+use testkit::workspace;
 
 use super::round;
+use crate::cluster::Cluster;
 use crate::cluster::shape::ClusterShape;
 use crate::cluster::small_disk::{SmallDisk, remove_orphans};
-use crate::cluster::{Cluster, ClusterError};
 use crate::report::round::RoundReport;
-use crate::report::{NotPlayed, Report, ReportError, Skipped};
+use crate::report::{NotPlayed, Report, Skipped};
 use crate::scenario::fault::Fault;
 use crate::scenario::{RoundSpec, Scenario, catalog, random};
 
-/// A campaign could not continue.
-#[derive(Debug, thiserror::Error)]
-pub enum CampaignError {
-    /// The servers do not start.
-    #[error(transparent)]
-    Cluster(#[from] ClusterError),
-    /// The report cannot be written.
-    #[error(transparent)]
-    Report(#[from] ReportError),
-    /// There is no folder for logs.
-    #[error(transparent)]
-    Workspace(#[from] WorkspaceError),
-    /// No scenario has this name.
-    #[error("unknown scenario {0}; --list prints the scenarios")]
-    UnknownScenario(String),
-    /// The scenario needs another build of the services.
-    #[error("{0} needs services built with the feature `failpoint`; scripts/chaos builds them")]
-    NoFailpoints(String),
-    /// The machine cannot mount a small disk.
-    #[error("{scenario} needs a small disk: {reason}")]
-    NoDisk {
-        /// The scenario's name.
-        scenario: String,
-        /// Why the machine cannot mount one.
-        reason: String,
-    },
-}
+const NO_FAILPOINTS: &str = "needs services built with the feature `failpoint`; scripts/chaos builds them";
 
 /// Which rounds to play.
 #[derive(Clone, Debug, Default)]
@@ -88,7 +62,7 @@ impl Campaign {
     ///
     /// # Errors
     /// Outside of a Cargo target folder.
-    pub fn default_folder() -> Result<PathBuf, CampaignError> {
+    pub fn default_folder() -> Result<PathBuf> {
         Ok(workspace::target_dir()?.join("chaos-report"))
     }
 
@@ -96,7 +70,7 @@ impl Campaign {
     ///
     /// # Errors
     /// If a scenario is unknown or cannot be played on this machine.
-    pub fn plan(&self, selection: &Selection) -> Result<Vec<RoundSpec>, CampaignError> {
+    pub fn plan(&self, selection: &Selection) -> Result<Vec<RoundSpec>> {
         let mut specs = Vec::new();
         for name in &selection.scenarios {
             specs.push(self.spec(find(name)?, self.seed, None)?);
@@ -115,19 +89,16 @@ impl Campaign {
     }
 
     /// Fails if this machine cannot play the scenario.
-    fn check_playable(&self, scenario: &Scenario) -> Result<(), CampaignError> {
-        let name = || scenario.name.to_owned();
+    fn check_playable(&self, scenario: &Scenario) -> Result<()> {
+        let name = scenario.name;
         if scenario.needs_failpoints() && self.failpoints.is_none() {
-            return Err(CampaignError::NoFailpoints(name()));
+            bail!("{name} {NO_FAILPOINTS}");
         }
         if !scenario.has(|fault| matches!(fault, Fault::Disk(..))) {
             return Ok(());
         }
         match SmallDisk::unavailable(&workspace::target_dir()?) {
-            Some(reason) => Err(CampaignError::NoDisk {
-                scenario: name(),
-                reason,
-            }),
+            Some(reason) => bail!("{name} needs a small disk: {reason}"),
             None => Ok(()),
         }
     }
@@ -153,10 +124,10 @@ impl Campaign {
         scenario: Scenario,
         seed: u64,
         mutation: Option<&'static str>,
-    ) -> Result<RoundSpec, CampaignError> {
+    ) -> Result<RoundSpec> {
         self.check_playable(&scenario)?;
         if mutation.is_some() && self.failpoints.is_none() {
-            return Err(CampaignError::NoFailpoints(scenario.name.to_owned()));
+            bail!("{} {NO_FAILPOINTS}", scenario.name);
         }
         let needed = scenario.needs_failpoints() || mutation.is_some();
         Ok(RoundSpec {
@@ -172,16 +143,12 @@ impl Campaign {
     ///
     /// # Errors
     /// If the servers do not start, or the report cannot be written.
-    pub async fn run(&self, specs: &[RoundSpec]) -> Result<Report, CampaignError> {
+    pub async fn run(&self, specs: &[RoundSpec]) -> Result<Report> {
         self.run_without(specs, Vec::new()).await
     }
 
     /// [`Self::run`], with skipped scenarios for the report.
-    pub(crate) async fn run_without(
-        &self,
-        specs: &[RoundSpec],
-        skipped: Vec<Skipped>,
-    ) -> Result<Report, CampaignError> {
+    pub(crate) async fn run_without(&self, specs: &[RoundSpec], skipped: Vec<Skipped>) -> Result<Report> {
         remove_orphans(&workspace::target_dir()?);
         let (started, mut cluster) = (Instant::now(), None);
         let mut report = Report {
@@ -209,7 +176,7 @@ impl Campaign {
         cluster: &mut Option<Cluster>,
         spec: &RoundSpec,
         report: &'a mut Report,
-    ) -> Result<Option<&'a RoundReport>, CampaignError> {
+    ) -> Result<Option<&'a RoundReport>> {
         let shape = spec.scenario.shape;
         if cluster.as_ref().is_none_or(|cluster| cluster.shape != shape) {
             // Stop the old servers before the new ones need the memory.
@@ -240,7 +207,7 @@ impl Campaign {
                 report.rounds.push(round);
             }
             Err(error) => {
-                let reason = chain(&error);
+                let reason = format!("{error:#}");
                 eprintln!("  NOT PLAYED: {reason}\n  logs: {}", folder.display());
                 report.not_played.push(NotPlayed {
                     scenario: spec.scenario.name.to_owned(),
@@ -257,6 +224,6 @@ impl Campaign {
     }
 }
 
-pub(super) fn find(name: &str) -> Result<Scenario, CampaignError> {
-    catalog::find(name).ok_or_else(|| CampaignError::UnknownScenario(name.to_owned()))
+pub(super) fn find(name: &str) -> Result<Scenario> {
+    catalog::find(name).ok_or_else(|| anyhow!("unknown scenario {name}; --list prints the scenarios"))
 }

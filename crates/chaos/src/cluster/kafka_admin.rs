@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use anyhow::{Context as _, Result};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
@@ -12,9 +13,10 @@ use super::Cluster;
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 impl Cluster {
-    pub(crate) fn kafka_admin(&self) -> Result<AdminClient<DefaultClientContext>, KafkaError> {
+    pub(crate) fn kafka_admin(&self) -> Result<AdminClient<DefaultClientContext>> {
         let bootstrap = self.stack.kafka.internal_bootstrap();
-        ClientConfig::new().set("bootstrap.servers", bootstrap).create()
+        let client = ClientConfig::new().set("bootstrap.servers", bootstrap).create();
+        client.context("failed to administer kafka")
     }
 }
 

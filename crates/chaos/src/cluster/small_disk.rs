@@ -8,26 +8,13 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use thiserror::Error;
+use anyhow::{Context as _, Result, ensure};
 
 const FILLER: &str = "filler";
 /// Prefix of the folders, before the owner's process id.
 const PREFIX: &str = "chaos-disk-";
 /// Size of the probe in MiB.
 const PROBE_SIZE: u64 = 4;
-
-/// A small disk could not be created or changed.
-#[derive(Debug, Error)]
-pub enum DiskError {
-    #[error("failed to run {command}: {output}")]
-    Tool { command: String, output: String },
-    #[error("failed to use {}", path.display())]
-    File {
-        path: PathBuf,
-        #[source]
-        source: io::Error,
-    },
-}
 
 /// A mounted image, removed on drop.
 #[derive(Debug)]
@@ -54,11 +41,11 @@ impl SmallDisk {
         // A container may run as root without the right to mount.
         Self::create(base, PROBE_SIZE)
             .err()
-            .map(|error| error.to_string())
+            .map(|error| format!("{error:#}"))
     }
 
     /// Creates and mounts an image in a new folder below `base`.
-    pub(crate) fn create(base: &Path, megabytes: u64) -> Result<Self, DiskError> {
+    pub(crate) fn create(base: &Path, megabytes: u64) -> Result<Self> {
         let unique = uuid::Uuid::new_v4().simple().to_string();
         let folder = base.join(format!("{PREFIX}{}-{unique}", std::process::id()));
         let disk = Self {
@@ -66,13 +53,9 @@ impl SmallDisk {
             mount: folder.join("disk"),
             folder,
         };
-        let file = |path: &Path| {
-            let path = path.to_owned();
-            |source| DiskError::File { path, source }
-        };
-        fs::create_dir_all(&disk.mount).map_err(file(&disk.mount))?;
-        let image = File::create(&disk.image).map_err(file(&disk.image))?;
-        image.set_len(megabytes << 20).map_err(file(&disk.image))?;
+        fs::create_dir_all(&disk.mount).with_context(|| in_use(&disk.mount))?;
+        let image = File::create(&disk.image).and_then(|image| image.set_len(megabytes << 20));
+        image.with_context(|| in_use(&disk.image))?;
         // Blocks of a page, so that a write to a mapped page allocates all of it.
         run(
             "mkfs.ext4",
@@ -80,7 +63,7 @@ impl SmallDisk {
             &[&disk.image],
         )?;
         disk.mount()?;
-        fs::create_dir_all(disk.path()).map_err(file(&disk.path()))?;
+        fs::create_dir_all(disk.path()).with_context(|| in_use(&disk.path()))?;
         Ok(disk)
     }
 
@@ -90,20 +73,16 @@ impl SmallDisk {
     }
 
     /// Uses every free byte.
-    pub(crate) fn fill(&self) -> Result<(), DiskError> {
+    pub(crate) fn fill(&self) -> Result<()> {
         let path = self.mount.join(FILLER);
-        let failed = |source| DiskError::File {
-            path: path.clone(),
-            source,
-        };
-        let mut filler = File::create(&path).map_err(failed)?;
+        let mut filler = File::create(&path).with_context(|| in_use(&path))?;
         for size in [1 << 20, 4096, 1] {
             let piece = vec![0; size];
             loop {
                 match filler.write_all(&piece) {
                     Ok(()) => {}
                     Err(error) if error.kind() == io::ErrorKind::StorageFull => break,
-                    Err(error) => return Err(failed(error)),
+                    Err(error) => return Err(error).with_context(|| in_use(&path)),
                 }
             }
         }
@@ -111,18 +90,18 @@ impl SmallDisk {
     }
 
     /// Frees what [`Self::fill`] uses.
-    pub(crate) fn free(&self) -> Result<(), DiskError> {
+    pub(crate) fn free(&self) -> Result<()> {
         let path = self.mount.join(FILLER);
-        fs::remove_file(&path).map_err(|source| DiskError::File { path, source })
+        fs::remove_file(&path).with_context(|| in_use(&path))
     }
 
     /// Makes it read-only, as the kernel does after a disk error.
-    pub(crate) fn abort(&self) -> Result<(), DiskError> {
+    pub(crate) fn abort(&self) -> Result<()> {
         run("mount", &["-o", "remount,abort"], &[&self.mount])
     }
 
     /// Checks and remounts it; no file of it may be open.
-    pub(crate) fn repair(&self) -> Result<(), DiskError> {
+    pub(crate) fn repair(&self) -> Result<()> {
         run("umount", &[], &[&self.mount])?;
         // Its exit code reports the replayed journal.
         drop(run("e2fsck", &["-p", "-f"], &[&self.image]));
@@ -130,7 +109,7 @@ impl SmallDisk {
     }
 
     /// Mounts with synchronous writes, so that an aborted file system loses nothing.
-    fn mount(&self) -> Result<(), DiskError> {
+    fn mount(&self) -> Result<()> {
         run("mount", &["-o", "loop,sync"], &[&self.image, &self.mount])
     }
 }
@@ -168,19 +147,23 @@ pub(crate) fn remove_orphans(base: &Path) {
     }
 }
 
-fn run(tool: &str, options: &[&str], paths: &[&PathBuf]) -> Result<(), DiskError> {
+fn run(tool: &str, options: &[&str], paths: &[&PathBuf]) -> Result<()> {
     let mut command = Command::new(tool);
     command.args(options).args(paths).stdin(Stdio::null());
     let output = command.output();
-    let failed = |output: String| DiskError::Tool {
-        command: format!("{command:?}"),
-        output,
-    };
-    match output {
-        Ok(output) if output.status.success() => Ok(()),
-        Ok(output) => Err(failed(String::from_utf8_lossy(&output.stderr).into_owned())),
-        Err(error) => Err(failed(error.to_string())),
-    }
+    let failed = || format!("failed to run {command:?}");
+    let output = output.with_context(failed)?;
+    ensure!(
+        output.status.success(),
+        "{}: {}",
+        failed(),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(())
+}
+
+fn in_use(path: &Path) -> String {
+    format!("failed to use {}", path.display())
 }
 
 #[cfg(test)]

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::{Context as _, Result, anyhow};
 use testkit::process::Child;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep};
 
 use super::injector::{FaultEffect, FaultInjector, STEP_TIMEOUT};
-use crate::cluster::small_disk::{DiskError, SmallDisk};
-use crate::error::RoundError;
+use crate::cluster::small_disk::SmallDisk;
 use crate::evidence::incident::{DependencyLoss, ExpectedSignal};
 use crate::scenario::fault::{DiskFault, DiskOwner};
 use crate::service_id::ServiceId;
@@ -20,12 +20,12 @@ impl FaultInjector<'_> {
         owner: DiskOwner,
         fault: DiskFault,
         duration: Duration,
-    ) -> Result<FaultEffect, RoundError> {
+    ) -> Result<FaultEffect> {
         let disk = match owner {
             DiskOwner::Ingester => self.config.disk.as_ref(),
             DiskOwner::Kafka => self.cluster.disk.as_ref(),
         };
-        let disk = disk.ok_or_else(|| RoundError::step("find a small disk", format!("{owner:?}")))?;
+        let disk = disk.ok_or_else(|| anyhow!("failed to find a small disk for {owner:?}"))?;
         let disk = FaultyDisk(Arc::clone(disk), fault);
         match owner {
             DiskOwner::Ingester => self.break_state_disk(disk, duration).await,
@@ -34,11 +34,7 @@ impl FaultInjector<'_> {
     }
 
     /// The ingester exits with 1 when it cannot write its state, and again when it restarts before the repair.
-    async fn break_state_disk(
-        &self,
-        disk: FaultyDisk,
-        duration: Duration,
-    ) -> Result<FaultEffect, RoundError> {
+    async fn break_state_disk(&self, disk: FaultyDisk, duration: Duration) -> Result<FaultEffect> {
         let id = ServiceId::Ingester;
         let mut service = self.services.get(id).await;
         let started = self.now();
@@ -63,7 +59,7 @@ impl FaultInjector<'_> {
 
     /// The broker exits once it cannot write, and restarts after the repair. It responds until it exits, so the loss
     /// starts with the exit.
-    async fn break_log_disk(&self, disk: FaultyDisk, duration: Duration) -> Result<FaultEffect, RoundError> {
+    async fn break_log_disk(&self, disk: FaultyDisk, duration: Duration) -> Result<FaultEffect> {
         let node = self.cluster.stack.kafka.node(0)?;
         disk.fail().await?;
         let until = Instant::now() + STEP_TIMEOUT;
@@ -96,7 +92,7 @@ impl FaultInjector<'_> {
 struct FaultyDisk(Arc<SmallDisk>, DiskFault);
 
 impl FaultyDisk {
-    async fn fail(&self) -> Result<(), RoundError> {
+    async fn fail(&self) -> Result<()> {
         self.run_blocking(|disk, fault| match fault {
             DiskFault::Full => disk.fill(),
             DiskFault::ReadOnly => disk.abort(),
@@ -104,7 +100,7 @@ impl FaultyDisk {
         .await
     }
 
-    async fn repair(&self) -> Result<(), RoundError> {
+    async fn repair(&self) -> Result<()> {
         self.run_blocking(|disk, fault| match fault {
             DiskFault::Full => disk.free(),
             DiskFault::ReadOnly => disk.repair(),
@@ -112,12 +108,9 @@ impl FaultyDisk {
         .await
     }
 
-    async fn run_blocking(
-        &self,
-        work: fn(&SmallDisk, DiskFault) -> Result<(), DiskError>,
-    ) -> Result<(), RoundError> {
+    async fn run_blocking(&self, work: fn(&SmallDisk, DiskFault) -> Result<()>) -> Result<()> {
         let (disk, fault) = (Arc::clone(&self.0), self.1);
         let done = spawn_blocking(move || work(&disk, fault)).await;
-        Ok(done.map_err(|error| RoundError::step("change a small disk", error.to_string()))??)
+        done.context("failed to change a small disk")?
     }
 }

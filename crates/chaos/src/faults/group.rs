@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use anyhow::Result;
 use rdkafka::admin::NewPartitions;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
@@ -10,7 +11,6 @@ use tokio::time::{Instant, sleep};
 
 use super::injector::{FaultEffect, FaultInjector, STEP_TIMEOUT};
 use crate::cluster::kafka_admin;
-use crate::error::RoundError;
 use crate::evidence::incident::ExpectedSignal;
 use crate::scenario::fault::{Fault, FaultClass};
 use crate::service_id::ServiceId;
@@ -25,7 +25,7 @@ const DOWNTIME: Duration = Duration::from_millis(1_500);
 
 impl FaultInjector<'_> {
     /// Lasts until every consumer has refreshed its metadata.
-    pub(super) async fn add_partitions(&self, more: usize) -> Result<FaultEffect, RoundError> {
+    pub(super) async fn add_partitions(&self, more: usize) -> Result<FaultEffect> {
         let started = self.now();
         let topic = &self.config.name;
         let before = self.cluster.kafka_client()?.end_offsets(topic).await?.len();
@@ -43,11 +43,7 @@ impl FaultInjector<'_> {
     }
 
     /// Each time, waits until the additional streamer is ready and a little longer, so that the group rebalances.
-    pub(super) async fn rebalance_storm(
-        &self,
-        times: u32,
-        duration: Duration,
-    ) -> Result<FaultEffect, RoundError> {
+    pub(super) async fn rebalance_storm(&self, times: u32, duration: Duration) -> Result<FaultEffect> {
         let started = self.now();
         let mut service = Service::start(&streamer(self.cluster, self.config, ADDITIONAL_STREAMER))?;
         let mut joined = false;
@@ -75,7 +71,7 @@ impl FaultInjector<'_> {
     }
 
     /// Commits the topic's ends for the group, as an offset tool might.
-    pub(super) async fn foreign_commit(&self) -> Result<FaultEffect, RoundError> {
+    pub(super) async fn foreign_commit(&self) -> Result<FaultEffect> {
         let started = self.now();
         self.with_streamers_stopped(async {
             sleep(DOWNTIME).await;
@@ -101,11 +97,7 @@ impl FaultInjector<'_> {
 
     /// The group fences the earlier process of the member, which exits. The operator restarts it after the later one has
     /// stopped.
-    pub(super) async fn duplicate_member(
-        &self,
-        id: ServiceId,
-        duration: Duration,
-    ) -> Result<FaultEffect, RoundError> {
+    pub(super) async fn duplicate_member(&self, id: ServiceId, duration: Duration) -> Result<FaultEffect> {
         let mut service = self.services.get(id).await;
         let started = self.now();
         let options = streamer(self.cluster, self.config, id).log_name(format!("{id}-duplicate"));

@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use anyhow::Result;
 use testkit::service::Service;
 
 use crate::cluster::Cluster;
-use crate::error::RoundError;
 use crate::evidence::incident::{DependencyLoss, ExpectedSignal};
 use crate::evidence::topic_history::TopicHistory;
 use crate::observe::sampling_gate::SamplingGate;
@@ -82,7 +82,7 @@ impl FaultInjector<'_> {
         service: &mut Service,
         code: i32,
         cause: &str,
-    ) -> Result<(), RoundError> {
+    ) -> Result<()> {
         let exit = service.wait(STEP_TIMEOUT).await;
         if !matches!(exit, Ok(Some(found)) if found == code) {
             let text = format!("{id} should exit with {code} because of {cause}: {exit:?}");

@@ -3,11 +3,11 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use anyhow::Result;
 use testkit::proxy::{Behavior, Direction, Flow, Proxy, ProxyStats};
 use tokio::time::sleep;
 
 use super::injector::{FaultEffect, FaultInjector};
-use crate::error::RoundError;
 use crate::evidence::incident::{DependencyLoss, ExpectedSignal};
 use crate::scenario::fault::{Link, LinkFault};
 use crate::service_id::ServiceId;
@@ -24,7 +24,7 @@ impl FaultInjector<'_> {
         link: Link,
         fault: LinkFault,
         duration: Duration,
-    ) -> Result<FaultEffect, RoundError> {
+    ) -> Result<FaultEffect> {
         let proxies: Vec<&Proxy> = match link {
             Link::Kafka => self.cluster.kafka.iter().collect(),
             Link::Cassandra => self.cluster.cassandra.iter().collect(),

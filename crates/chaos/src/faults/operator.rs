@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use anyhow::{Result, anyhow, bail};
 use futures::future::try_join_all;
 use testkit::cassandra_client::CassandraClient;
 use testkit::service::Service;
@@ -9,7 +10,6 @@ use tokio::sync::MutexGuard;
 use tokio::time::{Instant, sleep};
 
 use super::injector::{FaultEffect, FaultInjector, STEP_TIMEOUT};
-use crate::error::RoundError;
 use crate::service_id::{OPERATOR_STREAMER, ServiceId};
 use crate::services::streamer;
 
@@ -18,7 +18,7 @@ pub(super) type Locked<'a> = (ServiceId, MutexGuard<'a, Service>);
 
 impl FaultInjector<'_> {
     /// Terminates every streamer.
-    pub(super) async fn stop_streamers(&self) -> Result<Vec<Locked<'_>>, RoundError> {
+    pub(super) async fn stop_streamers(&self) -> Result<Vec<Locked<'_>>> {
         let mut locked = Vec::new();
         for id in ServiceId::streamers() {
             locked.push((id, self.services.get(id).await));
@@ -30,7 +30,7 @@ impl FaultInjector<'_> {
         Ok(locked)
     }
 
-    pub(super) async fn start_streamers(&self, mut locked: Vec<Locked<'_>>) -> Result<(), RoundError> {
+    pub(super) async fn start_streamers(&self, mut locked: Vec<Locked<'_>>) -> Result<()> {
         let starts = locked
             .iter_mut()
             .map(|(id, service)| self.services.restart(*id, service));
@@ -38,24 +38,21 @@ impl FaultInjector<'_> {
         Ok(())
     }
 
-    pub(super) async fn with_streamers_stopped(
-        &self,
-        work: impl Future<Output = Result<(), RoundError>>,
-    ) -> Result<(), RoundError> {
+    pub(super) async fn with_streamers_stopped(&self, work: impl Future<Output = Result<()>>) -> Result<()> {
         let locked = self.stop_streamers().await?;
         work.await?;
         self.start_streamers(locked).await
     }
 
     /// `streamer replay`, which fails until the group is empty.
-    pub(super) async fn replay(&self) -> Result<(), RoundError> {
+    pub(super) async fn replay(&self) -> Result<()> {
         let arguments = ["replay", "--from-offset", "0", "--yes"];
         self.run_command("run streamer replay", &arguments).await?;
         Ok(())
     }
 
     /// Redrives the dead letters and checks that some were written.
-    pub(super) async fn redrive_dead_letters(&self) -> Result<FaultEffect, RoundError> {
+    pub(super) async fn redrive_dead_letters(&self) -> Result<FaultEffect> {
         let started = self.now();
         if self.redrive().await? == 0 {
             let text = "no dead letter could be redriven".to_owned();
@@ -65,14 +62,14 @@ impl FaultInjector<'_> {
     }
 
     /// `streamer redrive`, which applies deletions, while the other streamers run. Returns the number of written letters.
-    pub(crate) async fn redrive(&self) -> Result<usize, RoundError> {
+    pub(crate) async fn redrive(&self) -> Result<usize> {
         const OPERATION: &str = "run streamer redrive";
         let log = self.run_command(OPERATION, &["redrive"]).await?;
-        written(&log).ok_or_else(|| RoundError::step(OPERATION, log))
+        written(&log).ok_or_else(|| anyhow!("failed to {OPERATION}: {log}"))
     }
 
     /// Repeats a command of the streamer until it succeeds; returns its last lines.
-    async fn run_command(&self, operation: &'static str, arguments: &[&str]) -> Result<String, RoundError> {
+    async fn run_command(&self, operation: &'static str, arguments: &[&str]) -> Result<String> {
         let until = Instant::now() + STEP_TIMEOUT;
         loop {
             let command = streamer(self.cluster, self.config, OPERATOR_STREAMER);
@@ -85,13 +82,13 @@ impl FaultInjector<'_> {
                 return Ok(log);
             }
             if Instant::now() >= until {
-                return Err(RoundError::step(operation, log));
+                bail!("failed to {operation}: {log}");
             }
             sleep(Duration::from_secs(1)).await;
         }
     }
 
-    pub(super) async fn cassandra(&self) -> Result<CassandraClient, RoundError> {
+    pub(super) async fn cassandra(&self) -> Result<CassandraClient> {
         Ok(self.cluster.cassandra_client(&self.config.name).await?)
     }
 }

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use anyhow::{Context as _, Result};
 use futures::future::try_join_all;
 use tokio::time::{Instant, sleep};
 
 use super::injector::{FaultEffect, FaultInjector};
-use crate::error::RoundError;
 use crate::evidence::incident::ExpectedSignal;
 use crate::service_id::ServiceId;
 use crate::services::{failpoint, is_running};
@@ -14,7 +14,7 @@ use crate::services::{failpoint, is_running};
 const CRASH_POLL: Duration = Duration::from_millis(20);
 
 impl FaultInjector<'_> {
-    pub(super) async fn kill(&self, id: ServiceId, downtime: Duration) -> Result<FaultEffect, RoundError> {
+    pub(super) async fn kill(&self, id: ServiceId, downtime: Duration) -> Result<FaultEffect> {
         let mut service = self.services.get(id).await;
         let started = self.now();
         self.services.kill(id, &mut service).await?;
@@ -23,11 +23,7 @@ impl FaultInjector<'_> {
         Ok(self.restarted(started, vec![id]))
     }
 
-    pub(super) async fn terminate(
-        &self,
-        id: ServiceId,
-        downtime: Duration,
-    ) -> Result<FaultEffect, RoundError> {
+    pub(super) async fn terminate(&self, id: ServiceId, downtime: Duration) -> Result<FaultEffect> {
         let mut service = self.services.get(id).await;
         let started = self.now();
         self.services.terminate(id, &mut service).await?;
@@ -36,7 +32,7 @@ impl FaultInjector<'_> {
         Ok(self.restarted(started, vec![id]))
     }
 
-    pub(super) async fn freeze(&self, id: ServiceId, duration: Duration) -> Result<FaultEffect, RoundError> {
+    pub(super) async fn freeze(&self, id: ServiceId, duration: Duration) -> Result<FaultEffect> {
         let mut service = self.services.get(id).await;
         let started = self.now();
         self.services.ensure_running(id, &mut service).await?;
@@ -63,7 +59,7 @@ impl FaultInjector<'_> {
         id: ServiceId,
         times: u32,
         duration: Duration,
-    ) -> Result<FaultEffect, RoundError> {
+    ) -> Result<FaultEffect> {
         let mut service = self.services.get(id).await;
         let started = self.now();
         for _ in 0..times {
@@ -76,7 +72,7 @@ impl FaultInjector<'_> {
         Ok(self.restarted(started, vec![id]))
     }
 
-    pub(super) async fn kill_all(&self, downtime: Duration) -> Result<FaultEffect, RoundError> {
+    pub(super) async fn kill_all(&self, downtime: Duration) -> Result<FaultEffect> {
         let started = self.now();
         let ids = self.services.ids();
         try_join_all(ids.iter().map(|id| self.kill(*id, downtime))).await?;
@@ -90,12 +86,13 @@ impl FaultInjector<'_> {
         id: ServiceId,
         point: &'static str,
         duration: Duration,
-    ) -> Result<FaultEffect, RoundError> {
+    ) -> Result<FaultEffect> {
         let mut service = self.services.get(id).await;
         let folder = self.config.crash_requests(id);
         let started = self.now();
         self.services.ensure_running(id, &mut service).await?;
-        failpoint::request_crash(&folder, point).map_err(RoundError::file(&folder))?;
+        failpoint::request_crash(&folder, point)
+            .with_context(|| format!("failed to use {}", folder.display()))?;
         let until = Instant::now() + duration;
         while Instant::now() < until && is_running(&service) {
             sleep(CRASH_POLL).await;

@@ -3,12 +3,12 @@
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use anyhow::{Context as _, Result, ensure};
 use testkit::proxy::{Proxy, local_addresses, remote_addresses};
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
 use super::injector::{FaultEffect, FaultInjector};
-use crate::error::RoundError;
 use crate::evidence::incident::ExpectedSignal;
 use crate::scenario::fault::Resource;
 use crate::service_id::ServiceId;
@@ -28,7 +28,7 @@ impl FaultInjector<'_> {
         id: ServiceId,
         resource: Resource,
         duration: Duration,
-    ) -> Result<FaultEffect, RoundError> {
+    ) -> Result<FaultEffect> {
         let mut service = self.services.get(id).await;
         let started = self.now();
         self.services.ensure_running(id, &mut service).await?;
@@ -121,19 +121,19 @@ fn data_limit(id: ServiceId, pid: u32) -> u64 {
     (kibibytes("VmData").saturating_sub(kibibytes("RssAnon")) << 10) + bound
 }
 
-async fn soft_limit(pid: u32, name: &str) -> Result<String, RoundError> {
+async fn soft_limit(pid: u32, name: &str) -> Result<String> {
     let resource = format!("--{name}");
     let arguments = [&resource, "--output", "SOFT", "--noheadings", "--raw"];
     prlimit(pid, arguments.map(ToOwned::to_owned).into()).await
 }
 
-async fn set_soft_limit(pid: u32, name: &str, limit: &str) -> Result<(), RoundError> {
+async fn set_soft_limit(pid: u32, name: &str, limit: &str) -> Result<()> {
     prlimit(pid, vec![format!("--{name}={limit}:")]).await.map(drop)
 }
 
 /// Runs `prlimit` of util-linux.
-async fn prlimit(pid: u32, arguments: Vec<String>) -> Result<String, RoundError> {
-    let failed = |log: String| RoundError::step("run prlimit", log);
+async fn prlimit(pid: u32, arguments: Vec<String>) -> Result<String> {
+    let failed = "failed to run prlimit";
     let run = spawn_blocking(move || {
         let mut command = Command::new("prlimit");
         command
@@ -142,10 +142,11 @@ async fn prlimit(pid: u32, arguments: Vec<String>) -> Result<String, RoundError>
             .stdin(Stdio::null());
         command.output()
     });
-    let output = run.await.map_err(|error| failed(error.to_string()))?;
-    let output = output.map_err(|error| failed(error.to_string()))?;
-    if !output.status.success() {
-        return Err(failed(String::from_utf8_lossy(&output.stderr).into_owned()));
-    }
+    let output = run.await.context(failed)?.context(failed)?;
+    ensure!(
+        output.status.success(),
+        "{failed}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use anyhow::Result;
 use testkit::servers::Node;
 use tokio::time::{Instant, sleep};
 
 use super::injector::{FaultEffect, FaultInjector};
-use crate::error::RoundError;
 use crate::evidence::incident::{DependencyLoss, ExpectedSignal, Incident};
 use crate::scenario::fault::{Fault, FaultClass, Outage, PlannedFault, ServerKind};
 use crate::service_id::ServiceId;
@@ -31,7 +31,7 @@ impl FaultInjector<'_> {
         index: usize,
         outage: Outage,
         duration: Duration,
-    ) -> Result<FaultEffect, RoundError> {
+    ) -> Result<FaultEffect> {
         let node = match server {
             ServerKind::Kafka => self.cluster.stack.kafka.node(index)?,
             ServerKind::Cassandra => self.cluster.stack.cassandra.node(index)?,
@@ -70,12 +70,7 @@ impl FaultInjector<'_> {
     }
 
     /// Stops the server for three quarters of the time, in intervals below every timeout.
-    async fn slow(
-        &self,
-        server: ServerKind,
-        node: &Node,
-        duration: Duration,
-    ) -> Result<FaultEffect, RoundError> {
+    async fn slow(&self, server: ServerKind, node: &Node, duration: Duration) -> Result<FaultEffect> {
         let started = self.now();
         let until = Instant::now() + duration;
         while Instant::now() < until {
@@ -96,7 +91,7 @@ impl FaultInjector<'_> {
         })
     }
 
-    async fn leaders(&self) -> Result<Leaders, RoundError> {
+    async fn leaders(&self) -> Result<Leaders> {
         let kafka = self.cluster.kafka_client()?;
         Ok(kafka.leaders(&self.config.name).await?)
     }

@@ -4,10 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use anyhow::{Context as _, Result, bail};
 use tokio::time::sleep;
 
 use super::injector::{FaultEffect, FaultInjector};
-use crate::error::RoundError;
 use crate::service_id::ServiceId;
 
 /// Rows are written after the snapshot.
@@ -16,7 +16,7 @@ const SNAPSHOT: &str = "chaos";
 
 impl FaultInjector<'_> {
     /// The next start reads from the beginning: every row is written again, and none changes.
-    pub(super) async fn delete_checkpoints(&self) -> Result<FaultEffect, RoundError> {
+    pub(super) async fn delete_checkpoints(&self) -> Result<FaultEffect> {
         let started = self.now();
         self.with_streamers_stopped(async {
             self.gate.close();
@@ -33,7 +33,7 @@ impl FaultInjector<'_> {
     }
 
     /// Each streamer exits with 78; the operator replays the topic into a new table.
-    pub(super) async fn drop_table(&self) -> Result<FaultEffect, RoundError> {
+    pub(super) async fn drop_table(&self) -> Result<FaultEffect> {
         let started = self.now();
         self.gate.close();
         self.cassandra()
@@ -56,7 +56,7 @@ impl FaultInjector<'_> {
     }
 
     /// Cassandra invalidates the prepared statements of a table whose columns change.
-    pub(super) async fn alter_table(&self, duration: Duration) -> Result<FaultEffect, RoundError> {
+    pub(super) async fn alter_table(&self, duration: Duration) -> Result<FaultEffect> {
         let started = self.now();
         let session = self.cassandra().await?;
         session
@@ -68,7 +68,7 @@ impl FaultInjector<'_> {
     }
 
     /// Rows written after the snapshot are missing, and the checkpoints are beyond them, until the operator replays.
-    pub(super) async fn restore_table(&self) -> Result<FaultEffect, RoundError> {
+    pub(super) async fn restore_table(&self) -> Result<FaultEffect> {
         let started = self.now();
         let keyspace = &self.config.name;
         let nodetool = self.cluster.stack.cassandra.nodetool();
@@ -89,8 +89,7 @@ impl FaultInjector<'_> {
                 .await?;
             let after = session.count().await?;
             if after == 0 || after >= before {
-                let log = format!("{after} rows of {before}");
-                return Err(RoundError::step("restore a snapshot of some rows", log));
+                bail!("failed to restore a snapshot of some rows: {after} rows of {before}");
             }
             self.replay().await?;
             self.gate.open();
@@ -101,7 +100,7 @@ impl FaultInjector<'_> {
     }
 
     /// Copies the snapshot to a backup. `nodetool import` requires keyspace and table in its path.
-    fn copy_snapshot(&self) -> Result<PathBuf, RoundError> {
+    fn copy_snapshot(&self) -> Result<PathBuf> {
         let keyspace = &self.config.name;
         let node = self.cluster.stack.cassandra.node(0)?;
         let name = |path: &PathBuf| {
@@ -116,16 +115,19 @@ impl FaultInjector<'_> {
             .unwrap_or_default();
         let backup = self.config.folder.join("backup");
         let backup = backup.join(keyspace).join("created_users");
-        fs::create_dir_all(&backup).map_err(RoundError::file(&backup))?;
+        fs::create_dir_all(&backup).with_context(|| format!("failed to use {}", backup.display()))?;
         for file in entries(&table.join("snapshots").join(SNAPSHOT))? {
-            fs::copy(&file, backup.join(name(&file))).map_err(RoundError::file(&file))?;
+            fs::copy(&file, backup.join(name(&file)))
+                .with_context(|| format!("failed to use {}", file.display()))?;
         }
         Ok(backup)
     }
 }
 
-fn entries(folder: &Path) -> Result<Vec<PathBuf>, RoundError> {
-    let entries = fs::read_dir(folder).map_err(RoundError::file(folder))?;
+fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(folder).with_context(|| format!("failed to use {}", folder.display()))?;
     let paths = entries.map(|entry| entry.map(|entry| entry.path()));
-    paths.collect::<Result<_, _>>().map_err(RoundError::file(folder))
+    paths
+        .collect::<Result<_, _>>()
+        .with_context(|| format!("failed to use {}", folder.display()))
 }

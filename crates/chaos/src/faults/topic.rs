@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use anyhow::{Result, bail};
 use rdkafka::admin::{NewTopic, TopicReplication};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
@@ -13,7 +14,6 @@ use tokio::time::{Instant, sleep};
 
 use super::injector::{FaultEffect, FaultInjector, STEP_TIMEOUT};
 use crate::cluster::kafka_admin;
-use crate::error::RoundError;
 use crate::evidence::incident::ExpectedSignal;
 use crate::evidence::topic_history::LostRecords;
 use crate::observe::settle::wait_until_settled;
@@ -26,7 +26,7 @@ const DOWNTIME: Duration = Duration::from_secs(2);
 
 impl FaultInjector<'_> {
     /// Pauses all traffic meanwhile: the oracle cannot read what is acknowledged into a topic that is being deleted.
-    pub(super) async fn recreate_topic(&self) -> Result<FaultEffect, RoundError> {
+    pub(super) async fn recreate_topic(&self) -> Result<FaultEffect> {
         let paused = self.workload.pause().await;
         drop(self.workload.finished_runs(STEP_TIMEOUT).await);
         wait_until_settled(self.cluster, self.config, self.history).await;
@@ -43,7 +43,7 @@ impl FaultInjector<'_> {
         };
         let (Some(topic), true) = (topic, ends.iter().all(reached)) else {
             let log = format!("{ends:?}");
-            return Err(RoundError::step("process the topic before its deletion", log));
+            bail!("failed to process the topic before its deletion: {log}");
         };
         self.history.add(LostRecords {
             read,
@@ -60,7 +60,7 @@ impl FaultInjector<'_> {
     }
 
     /// Kafka deletes asynchronously, and a streamer may create the missing topic first.
-    async fn delete_and_create(&self, kafka: &KafkaClient, partitions: usize) -> Result<(), RoundError> {
+    async fn delete_and_create(&self, kafka: &KafkaClient, partitions: usize) -> Result<()> {
         let (name, admin) = (&self.config.name, self.cluster.kafka_admin()?);
         let options = kafka_admin::options();
         kafka_admin::check(admin.delete_topics(&[name.as_str()], &options).await?)?;
@@ -85,7 +85,7 @@ impl FaultInjector<'_> {
         }
     }
 
-    pub(super) async fn truncate_topic(&self, truncation: Truncation) -> Result<FaultEffect, RoundError> {
+    pub(super) async fn truncate_topic(&self, truncation: Truncation) -> Result<FaultEffect> {
         let started = self.now();
         if truncation == Truncation::Processed {
             self.delete_records(truncation).await?;
@@ -104,7 +104,7 @@ impl FaultInjector<'_> {
     }
 
     /// Deletes the records below the checkpoints, or all; returns the new start of each partition.
-    async fn delete_records(&self, truncation: Truncation) -> Result<BTreeMap<i32, i64>, RoundError> {
+    async fn delete_records(&self, truncation: Truncation) -> Result<BTreeMap<i32, i64>> {
         let (name, kafka) = (&self.config.name, self.cluster.kafka_client()?);
         let (checkpoints, log) = (self.checkpoints().await?, kafka.read(name).await?);
         let next = |record: &TopicRecord| checkpoints.get(&record.partition).map_or(0, |it| it.next_offset);
@@ -114,7 +114,7 @@ impl FaultInjector<'_> {
             unread.clear();
         } else if unread.is_empty() {
             let log = format!("{checkpoints:?}");
-            return Err(RoundError::step("find unread records", log));
+            bail!("failed to find unread records: {log}");
         }
         let mut starts = BTreeMap::new();
         let mut list = TopicPartitionList::new();
@@ -141,7 +141,7 @@ impl FaultInjector<'_> {
     }
 
     /// The operator permits one streamer to start behind the gap, until all partitions have a checkpoint there.
-    async fn start_behind_gap(&self, starts: &BTreeMap<i32, i64>) -> Result<(), RoundError> {
+    async fn start_behind_gap(&self, starts: &BTreeMap<i32, i64>) -> Result<()> {
         let options = streamer(self.cluster, self.config, OPERATOR_STREAMER);
         let options = options.set("checkpoint.on_out_of_range", "earliest");
         let mut permitted = Service::start(&options)?;
@@ -157,14 +157,14 @@ impl FaultInjector<'_> {
                 break;
             }
             if Instant::now() >= until {
-                return Err(RoundError::step("start behind the gap", permitted.last_lines(5)));
+                bail!("failed to start behind the gap: {}", permitted.last_lines(5));
             }
             sleep(Duration::from_millis(100)).await;
         }
         self.services.terminate(OPERATOR_STREAMER, &mut permitted).await
     }
 
-    async fn checkpoints(&self) -> Result<BTreeMap<i32, CheckpointRow>, RoundError> {
+    async fn checkpoints(&self) -> Result<BTreeMap<i32, CheckpointRow>> {
         let name = &self.config.name;
         Ok(self.cassandra().await?.checkpoints(name, name).await?)
     }

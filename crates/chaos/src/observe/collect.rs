@@ -1,13 +1,13 @@
 //! Reads topics and tables at the end of a round.
 
 use crate::cluster::Cluster;
-use crate::error::RoundError;
 use crate::evidence::Evidence;
 use crate::evidence::incident::Incident;
 use crate::evidence::records::IngesterRun;
 use crate::evidence::topic_history::TopicHistory;
 use crate::services::config::RoundConfig;
 use crate::workload::Ledger;
+use anyhow::Result;
 
 /// What was observed during the round.
 pub(crate) struct Observations {
@@ -25,7 +25,7 @@ pub(crate) async fn collect(
     ledger: Ledger,
     observations: Observations,
     history: &TopicHistory,
-) -> Result<Evidence, RoundError> {
+) -> Result<Evidence> {
     let lost = history.lost();
     let kafka = cluster.kafka_client()?;
     let session = cluster.cassandra_client(&config.name).await?.by_quorum();

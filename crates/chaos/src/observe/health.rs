@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use anyhow::{Context as _, Result};
 use futures::future::join_all;
 use reqwest::Client;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::error::RoundError;
 use crate::evidence::health::HealthSample;
 use crate::service_id::ServiceId;
 use crate::services::probe::probe;
@@ -27,11 +27,11 @@ pub(crate) struct HealthSampler {
 
 impl HealthSampler {
     /// Runs until stopped, and returns the samples of each process.
-    pub(crate) async fn run(&self) -> Result<BTreeMap<ServiceId, Vec<HealthSample>>, RoundError> {
+    pub(crate) async fn run(&self) -> Result<BTreeMap<ServiceId, Vec<HealthSample>>> {
         let client = Client::builder()
             .timeout(RESPONSE_TIMEOUT)
             .build()
-            .map_err(RoundError::HttpClient)?;
+            .context("failed to build an HTTP client")?;
         let each = self.admin_urls.iter().map(|(id, url)| {
             let client = client.clone();
             async move {

@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use anyhow::Result;
 use testkit::cassandra_client::CassandraClient;
 use tokio::time::sleep;
 
 use crate::cluster::Cluster;
-use crate::error::RoundError;
 use crate::evidence::topic_history::TopicHistory;
 use crate::services::config::RoundConfig;
 
@@ -35,7 +35,7 @@ async fn is_settled(
     config: &RoundConfig,
     history: &TopicHistory,
     session: &mut Option<CassandraClient>,
-) -> Result<bool, RoundError> {
+) -> Result<bool> {
     let name = &config.name;
     let ends = cluster.kafka_client()?.end_offsets(name).await?;
     let session = match session {

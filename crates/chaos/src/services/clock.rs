@@ -5,42 +5,33 @@
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use testkit::workspace::{self, WorkspaceError};
+use anyhow::{Context as _, Result, ensure};
+use testkit::workspace;
 
 /// The environment variable with the shift in seconds.
 pub(crate) const CLOCK_SHIFT_ENV: &str = "AFFLUENT_CLOCK_SHIFT";
 const SOURCE: &str = include_str!("clock_shift.c");
 
-/// The library could not be built.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum ClockError {
-    #[error(transparent)]
-    Workspace(#[from] WorkspaceError),
-    #[error("failed to build the clock library")]
-    Build(#[source] std::io::Error),
-    #[error("failed to compile the clock library: {0}")]
-    Compiler(String),
-}
-
 /// Builds the library and returns its path. Needs a C compiler.
-pub(crate) fn build_library() -> Result<PathBuf, ClockError> {
+pub(crate) fn build_library() -> Result<PathBuf> {
+    let failed = "failed to build the clock library";
     let folder = workspace::target_dir()?.join("chaos-clock");
     let (source, library) = (folder.join("shift.c"), folder.join("shift.so"));
-    std::fs::create_dir_all(&folder).map_err(ClockError::Build)?;
-    std::fs::write(&source, SOURCE).map_err(ClockError::Build)?;
+    std::fs::create_dir_all(&folder).context(failed)?;
+    std::fs::write(&source, SOURCE).context(failed)?;
     let mut compiler = Command::new("cc");
     compiler
         .args(["-shared", "-fPIC", "-O2", "-o"])
         .arg(&library)
         .arg(&source);
     let output = compiler.arg("-ldl").stdin(Stdio::null()).output();
-    let output = output.map_err(ClockError::Build)?;
-    if output.status.success() {
-        Ok(library)
-    } else {
-        let log = String::from_utf8_lossy(&output.stderr).into_owned();
-        Err(ClockError::Compiler(log))
-    }
+    let output = output.context(failed)?;
+    ensure!(
+        output.status.success(),
+        "{failed}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(library)
 }
 
 #[cfg(test)]

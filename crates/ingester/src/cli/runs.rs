@@ -5,6 +5,7 @@ use std::path::Path;
 
 use clap::Args;
 use serde_json::json;
+use service::output::{OutputError, print_line};
 use service::process::{EXIT_CONFIG, ExitStatus};
 use thiserror::Error;
 use uuid::Uuid;
@@ -43,13 +44,16 @@ pub enum RunsError {
     /// The state file can't be read.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Standard output can't be written.
+    #[error(transparent)]
+    Output(#[from] OutputError),
 }
 
 impl ExitStatus for RunsError {
     fn exit_code(&self) -> u8 {
         match self {
             Self::NoState => EXIT_CONFIG,
-            Self::UnknownRun(_) | Self::Store(_) => 1,
+            Self::UnknownRun(_) | Self::Store(_) | Self::Output(_) => 1,
         }
     }
 }
@@ -67,17 +71,14 @@ pub fn list(settings: &IngesterSettings, arguments: &ListArguments) -> Result<()
     };
     let runs = Store::open_shared(path(settings)?)?.runs(&filter)?;
     if !arguments.json {
-        println!("{HEADER}");
+        print_line(HEADER)?;
     }
     for run in &runs {
-        println!(
-            "{}",
-            if arguments.json {
-                json!(run).to_string()
-            } else {
-                line(run)
-            }
-        );
+        print_line(if arguments.json {
+            json!(run).to_string()
+        } else {
+            line(run)
+        })?;
     }
     Ok(())
 }
@@ -91,28 +92,24 @@ pub fn show(settings: &IngesterSettings, run: Uuid) -> Result<(), RunsError> {
     let stored = store.run(run)?.ok_or(RunsError::UnknownRun(run))?;
     let mut details = json!(stored);
     details["refused"] = json!(store.rejected_records(run, MAX_REJECTED_RECORDS)?);
-    println!("{details:#}");
-    Ok(())
+    Ok(print_line(format_args!("{details:#}"))?)
 }
 
 /// Prints what `spec` would fetch as one line of JSON.
 ///
 /// # Errors
-/// Never fails; the signature matches the other commands.
+/// Returns [`RunsError::Output`].
 pub fn print_plan(spec: &RunSpec) -> Result<(), RunsError> {
     let plan = spec.plan();
     let pages: Vec<_> = plan.pages().collect();
-    println!(
-        "{}",
-        json!({
-            "seed": spec.seed,
-            "users": plan.users(),
-            "requests": pages.len(),
-            "first": pages.first().map(|page| json!({"seed": page.seed, "page": page.page, "results": page.results})),
-            "last": pages.last().map(|page| json!({"seed": page.seed, "page": page.page, "results": page.results})),
-        })
-    );
-    Ok(())
+    let plan = json!({
+        "seed": spec.seed,
+        "users": plan.users(),
+        "requests": pages.len(),
+        "first": pages.first().map(|page| json!({"seed": page.seed, "page": page.page, "results": page.results})),
+        "last": pages.last().map(|page| json!({"seed": page.seed, "page": page.page, "results": page.results})),
+    });
+    Ok(print_line(plan)?)
 }
 
 fn path(settings: &IngesterSettings) -> Result<&Path, RunsError> {

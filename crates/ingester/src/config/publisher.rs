@@ -88,9 +88,6 @@ impl PublisherSettings {
             "publisher.token",
             "must consist of visible ASCII characters",
         );
-        violations.require_positive(&self.connect_timeout, "publisher.connect_timeout");
-        violations.require_positive(&self.request_timeout, "publisher.request_timeout");
-        violations.require_positive(&self.probe_interval, "publisher.probe_interval");
     }
 
     /// The maximum number of records in flight.

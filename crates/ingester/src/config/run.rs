@@ -85,8 +85,6 @@ impl Default for StateSettings {
 impl RunSettings {
     pub(super) fn validate(&self, violations: &mut Violations) {
         violations.require(self.users > 0, "run.users", "must be at least 1");
-        violations.require_positive(&self.timeout, "run.timeout");
-        violations.require_positive(&self.progress_interval, "run.progress_interval");
     }
 }
 

@@ -124,8 +124,5 @@ impl SourceSettings {
         );
         violations.require(self.attempts > 0, "source.attempts", "must be at least 1");
         violations.require(self.backoff.is_valid(), "source.backoff.initial", Backoff::RULE);
-        violations.require_positive(&self.connect_timeout, "source.connect_timeout");
-        violations.require_positive(&self.request_timeout, "source.request_timeout");
-        violations.require_positive(&self.rate_limit.window, "source.rate_limit.window");
     }
 }

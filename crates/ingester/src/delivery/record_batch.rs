@@ -71,8 +71,9 @@ impl<'p> RecordBatch<'p> {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use model::{User, UserFields};
+    use model::Contract;
     use serde_json::Value;
+    use testkit::people::Person;
     use uuid::Uuid;
 
     use super::*;
@@ -85,23 +86,13 @@ pub(crate) mod tests {
 
     /// Returns a page of `count` records whose ids count from `first`.
     pub(crate) fn page_from(first: u128, count: u128) -> Page {
-        let mut page = Page::default();
+        let (contract, mut page) = (Contract::user(), Page::default());
         for number in first..first + count {
-            let fields = UserFields {
-                id: Uuid::from_u128(number).to_string().into(),
-                first_name: "Zoë".into(),
-                last_name: "L".into(),
-                gender: "female".into(),
-                address: "1 S, C, D, E".into(),
-                post_code: "0378".into(),
-                email: "a@b".into(),
-                username: "u".into(),
-                dob: "1961-08-04T21:05:09.123Z".into(),
-                registered_date: Some("2019-02-28T00:00:00Z".into()),
-                phone: "1".into(),
-                picture: "p".into(),
-            };
-            page.push(Ok(User::new(fields).unwrap()));
+            let mut person = Person::new(0, 0);
+            person.id = Uuid::from_u128(number);
+            "Zoë".clone_into(&mut person.texts[0]);
+            person.instants[0] = -265_344_890_877; // 1961-08-04
+            page.push(Ok(contract.parse_strict(&person.json()).unwrap()));
         }
         page
     }

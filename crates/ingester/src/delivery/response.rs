@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use model::Invalid;
 use serde::Deserialize;
 use thiserror::Error;
 
@@ -21,16 +22,16 @@ pub struct BatchOutcome {
 pub struct RecordRejection {
     /// Index in the request, from 0.
     pub index: u64,
-    /// `field: reason`.
-    pub reason: String,
+    /// `field: reason` of each error, at least one. The first is the one to count.
+    pub reasons: Vec<String>,
 }
 
 impl RecordRejection {
-    /// Creates the rejection of the record at `index`.
+    /// Creates the rejection of the record at `index` for one reason.
     pub fn new(index: u64, reason: impl Into<String>) -> Self {
         Self {
             index,
-            reason: reason.into(),
+            reasons: vec![reason.into()],
         }
     }
 }
@@ -81,9 +82,19 @@ struct ResponseBody {
     errors: Vec<RecordErrorBody>,
 }
 
+/// The error of a record. Its first field error is in `field` and `reason`; all of them are in `errors`, which older
+/// publishers omit.
 #[derive(Deserialize)]
 struct RecordErrorBody {
     index: u64,
+    #[serde(flatten)]
+    first: FieldErrorBody,
+    #[serde(default)]
+    errors: Vec<FieldErrorBody>,
+}
+
+#[derive(Deserialize)]
+struct FieldErrorBody {
     field: Option<String>,
     reason: String,
 }
@@ -158,15 +169,31 @@ fn parse_outcome(status: u16, body: &[u8], sent: u64) -> Result<BatchOutcome, &'
     Ok(BatchOutcome {
         accepted,
         rejected: first_of_each
-            .map(|error| RecordRejection::new(error.index, describe(error)))
+            .map(|error| RecordRejection {
+                index: error.index,
+                reasons: error.reasons(),
+            })
             .collect(),
     })
 }
 
-/// Describes a rejection by field and rule, shortened and printable. Reasons of the publisher contain no values.
-fn describe(error: &RecordErrorBody) -> String {
-    let field = error.field.as_deref().unwrap_or("record");
-    printable(&format!("{field}: {}", error.reason), 120)
+impl RecordErrorBody {
+    /// Field and rule of each error.
+    fn reasons(&self) -> Vec<String> {
+        if self.errors.is_empty() {
+            return vec![self.first.describe()];
+        }
+        let errors = self.errors.iter().take(Invalid::MAX_ERRORS);
+        errors.map(FieldErrorBody::describe).collect()
+    }
+}
+
+impl FieldErrorBody {
+    /// Describes the error by field and rule, shortened and printable. Reasons of the publisher contain no values.
+    fn describe(&self) -> String {
+        let field = self.field.as_deref().unwrap_or("record");
+        printable(&format!("{field}: {}", self.reason), 120)
+    }
 }
 
 fn printable(text: &str, max_chars: usize) -> String {
@@ -188,7 +215,9 @@ fn detail(body: &[u8]) -> String {
         return String::new();
     };
     let text = problem.detail.or(problem.title);
-    let parts = text.into_iter().chain(problem.errors.first().map(describe));
+    let parts = text
+        .into_iter()
+        .chain(problem.errors.first().map(|error| error.first.describe()));
     parts.map(|part| format!(": {}", printable(&part, 200))).collect()
 }
 
@@ -245,8 +274,38 @@ mod tests {
     fn status_207_keeps_each_reason() {
         let outcome = parse(207, TWO_ERRORS).unwrap();
         assert_eq!(outcome.accepted, 1);
-        let reasons: Vec<_> = outcome.rejected.iter().map(|one| one.reason.as_str()).collect();
+        let reasons: Vec<_> = outcome
+            .rejected
+            .iter()
+            .map(|one| one.reasons.join("; "))
+            .collect();
         assert_eq!(reasons, ["email: is blank", "record: is not an object"]);
+    }
+
+    #[test]
+    fn all_errors_of_a_record_are_kept_if_they_are_listed() {
+        let body = r#"{"accepted":1,"rejected":2,"errors":[
+            {"index":0,"id":null,"field":"email","reason":"is blank","errors":[
+                {"field":"email","reason":"is blank"},{"field":"phone","reason":"is missing"}]},
+            {"index":2,"field":null,"reason":"is not an object","errors":[]}]}"#;
+        let outcome = parse(207, body).unwrap();
+        let reasons: Vec<_> = outcome
+            .rejected
+            .iter()
+            .map(|one| one.reasons.join("; "))
+            .collect();
+        assert_eq!(
+            reasons,
+            ["email: is blank; phone: is missing", "record: is not an object"]
+        );
+        let many = format!(
+            r#"{{"accepted":2,"rejected":1,"errors":[{{"index":1,"reason":"a","errors":[{}]}}]}}"#,
+            vec![r#"{"field":"a","reason":"b"}"#; 20].join(",")
+        );
+        assert_eq!(
+            parse(207, &many).unwrap().rejected[0].reasons.len(),
+            Invalid::MAX_ERRORS
+        );
     }
 
     #[test]
@@ -317,7 +376,7 @@ mod tests {
     fn reason_is_short_and_printable() {
         let long = TWO_ERRORS.replace("is blank", &"x\\n".repeat(500));
         let outcome = parse(207, &long).unwrap();
-        assert_eq!(outcome.rejected[0].reason.chars().count(), 120);
-        assert!(!outcome.rejected[0].reason.contains('\n'));
+        assert_eq!(outcome.rejected[0].reasons[0].chars().count(), 120);
+        assert!(!outcome.rejected[0].reasons[0].contains('\n'));
     }
 }

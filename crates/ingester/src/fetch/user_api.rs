@@ -13,6 +13,7 @@ use thiserror::Error;
 use crate::config::SourceSettings;
 use crate::http::{self, ReadBodyError};
 use crate::run::plan::PageRequest;
+use crate::transform::mapping::Mapping;
 use crate::transform::page::Page;
 use crate::transform::random_user::{self, ExpectedPage, ReplyError};
 
@@ -108,14 +109,15 @@ pub struct HttpUserApi {
     version: String,
     request_timeout: Duration,
     max_response_size: ByteSize,
+    mapping: Mapping,
 }
 
 impl HttpUserApi {
-    /// Creates a client. Does not connect yet.
+    /// Creates a client whose pages are mapped by `mapping`. Does not connect yet.
     ///
     /// # Errors
     /// Returns an error when TLS can't be set up.
-    pub fn new(settings: &SourceSettings) -> Result<Self, reqwest::Error> {
+    pub fn new(settings: &SourceSettings, mapping: Mapping) -> Result<Self, reqwest::Error> {
         let url = settings.url.url().clone();
         Ok(Self {
             client: http::client(&url, settings.connect_timeout, settings.request_timeout)?,
@@ -123,6 +125,7 @@ impl HttpUserApi {
             version: settings.version.clone(),
             request_timeout: settings.request_timeout,
             max_response_size: settings.max_response_size,
+            mapping,
         })
     }
 
@@ -173,7 +176,7 @@ impl UserApi for HttpUserApi {
             page: request.page,
             results: request.results,
         };
-        random_user::page(&body, &expected).map_err(FetchError::Reply)
+        random_user::page(&body, &expected, &self.mapping).map_err(FetchError::Reply)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Errors that end the process, and their exit codes.
 
 use service::http::auth::TokenFileError;
+use service::output::OutputError;
 use service::process::{EXIT_CONFIG, ExitStatus};
 use thiserror::Error;
 
@@ -25,13 +26,16 @@ pub enum ExitError {
     /// The API failed.
     #[error(transparent)]
     Api(#[from] ApiError),
+    /// The summary of the run can't be written.
+    #[error(transparent)]
+    Output(#[from] OutputError),
 }
 
 impl ExitStatus for ExitError {
     fn exit_code(&self) -> u8 {
         match self {
             Self::Unrecoverable(_) | Self::TokenFile(_) => EXIT_CONFIG,
-            Self::Incomplete(_) | Self::Store(_) | Self::Api(_) => 1,
+            Self::Incomplete(_) | Self::Store(_) | Self::Api(_) | Self::Output(_) => 1,
         }
     }
 }

@@ -29,6 +29,7 @@ use crate::run::run_stats::RunCounts;
 use crate::run::watchdog::Watchdog;
 use crate::run::{Run, RunSpec, RunState};
 use crate::store::{Store, StoreError};
+use crate::transform::mapping::{Mapping, MappingTableError};
 
 /// Capacity without a state file: one page in delivery and one being fetched.
 const PAGES_IN_MEMORY: usize = 2;
@@ -52,6 +53,9 @@ pub struct Pipeline<F = HttpUserApi, P = HttpPublisher> {
 /// Error of [`Pipeline::new`].
 #[derive(Debug, Error)]
 pub enum PipelineError {
+    /// The mapping does not fit the contract.
+    #[error("failed to map users")]
+    Mapping(#[from] MappingTableError),
     /// TLS can't be set up.
     #[error("failed to set up TLS")]
     Tls(#[from] reqwest::Error),
@@ -69,7 +73,7 @@ impl Pipeline {
         settings: &IngesterSettings,
         context: &Context,
     ) -> Result<(Self, PublisherProbe), PipelineError> {
-        let fetcher = HttpUserApi::new(&settings.source)?;
+        let fetcher = HttpUserApi::new(&settings.source, Mapping::user()?)?;
         let publisher = HttpPublisher::new(&settings.publisher)?;
         let publisher_health = PublisherHealth::new(&context.health);
         let probe = PublisherProbe::new(

@@ -4,7 +4,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
-use serde::Deserialize;
+use model::Contract;
 use uuid::Uuid;
 
 use crate::delivery::record_batch::RecordBatch;
@@ -97,7 +97,7 @@ impl RunProgress {
         let mut cursor = self.cursor();
         let ids: Vec<_> = page.ids().collect();
         let new_records: Vec<_> = (0..ids.len())
-            .filter(|index| cursor.dedup.insert(ids[*index]))
+            .filter(|index| cursor.dedup.insert(ids[*index].clone()))
             .collect();
         let fetched = FetchedPage {
             page: cursor.page,
@@ -150,8 +150,8 @@ impl RunProgress {
             .take(usize::try_from(capacity).unwrap_or(usize::MAX))
             .map(|rejected| RejectedRecord {
                 record: batch.first() + rejected.index,
-                id: batch.record(rejected.index).map(id_of).unwrap_or_default(),
-                reason: rejected.reason.clone(),
+                id: batch.record(rejected.index).map(key_of).unwrap_or_default(),
+                reason: rejected.reasons.join("; "),
             })
             .collect();
         let start =
@@ -191,13 +191,12 @@ impl RunProgress {
     }
 }
 
-#[derive(Deserialize)]
-struct RecordId<'a> {
-    id: &'a str,
-}
-
-fn id_of(record: &[u8]) -> String {
-    serde_json::from_slice::<RecordId<'_>>(record)
-        .map(|record| record.id.to_owned())
-        .unwrap_or_default()
+/// The key of a stored record, also of an invalid one.
+fn key_of(record: &[u8]) -> String {
+    let contract = Contract::user();
+    let key = match contract.parse_lenient(record) {
+        Ok(record) => Some(record.key()),
+        Err(invalid) => invalid.key().cloned(),
+    };
+    key.map(|key| key.to_string()).unwrap_or_default()
 }

@@ -37,7 +37,7 @@ pub struct RunCounts {
     pub rate_limited_seconds: f64,
     /// `field: rule` → number of users.
     pub invalid_reasons: BTreeMap<String, u64>,
-    /// `field: reason` → number of records.
+    /// `field: reason` of the first error → number of records.
     pub rejected_reasons: BTreeMap<String, u64>,
 }
 
@@ -69,7 +69,7 @@ impl RunStats {
         self.metrics.fetched.inc_by(users);
         page.mapping_errors()
             .iter()
-            .for_each(|error| self.metrics.record_mapping_error(*error));
+            .for_each(|error| self.metrics.record_mapping_error(error));
         let mut counts = self.lock();
         counts.fetched += users;
         counts.undelivered += count(page.ids().len());
@@ -98,7 +98,7 @@ impl RunStats {
         counts.rejected += rejected;
         counts.undelivered = counts.undelivered.saturating_sub(outcome.accepted + rejected);
         for rejected in &outcome.rejected {
-            increment_reason(&mut counts.rejected_reasons, &rejected.reason);
+            increment_reason(&mut counts.rejected_reasons, &rejected.reasons[0]);
         }
     }
 
@@ -144,7 +144,7 @@ pub(crate) fn count(number: usize) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use model::Field;
+    use model::FieldName;
 
     use super::*;
     use crate::delivery::record_batch::tests::page_of;
@@ -156,7 +156,7 @@ mod tests {
         let stats = RunStats::for_tests();
         let mut page = page_of(5);
         page.push(Err(MappingError {
-            field: Field::Email,
+            field: FieldName::Known("email".into()),
             rule: "blank",
         }));
         stats.record_page(&page);

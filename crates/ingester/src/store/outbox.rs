@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use model::UserId;
+use model::Key;
 use rusqlite::params;
 use uuid::Uuid;
 
@@ -73,7 +73,7 @@ pub struct RejectedRecord {
     pub record: u64,
     /// Id of the user.
     pub id: String,
-    /// Field and rule.
+    /// Field and rule of each error, separated by semicolons.
     pub reason: String,
 }
 
@@ -94,7 +94,7 @@ impl Store {
         let ids: Vec<u8> = page
             .new_records
             .iter()
-            .flat_map(|index| id_bytes(page_ids[*index]))
+            .flat_map(|index| page_ids[*index].cql().into_owned())
             .collect();
         self.write(|transaction| {
             transaction.execute(
@@ -225,7 +225,7 @@ impl Store {
     ///
     /// # Errors
     /// Returns a [`StoreError`] when reading fails.
-    pub fn user_ids(&self, run: Uuid) -> Result<Vec<UserId>, StoreError> {
+    pub fn user_ids(&self, run: Uuid) -> Result<Vec<Key>, StoreError> {
         self.read(|connection| {
             let mut statement =
                 connection.prepare_cached("SELECT ids FROM ids WHERE run = ?1 ORDER BY page")?;
@@ -234,10 +234,8 @@ impl Store {
             while let Some(row) = rows.next()? {
                 let blob: Vec<u8> = row.get(0)?;
                 for bytes in blob.chunks(16) {
-                    let id = Uuid::from_slice(bytes)
-                        .ok()
-                        .and_then(|id| UserId::try_from(id).ok());
-                    ids.push(id.ok_or(StoreError::Corrupt("user id"))?);
+                    let id = Uuid::from_slice(bytes).map_err(|_| StoreError::Corrupt("user id"))?;
+                    ids.push(Key::Uuid(id));
                 }
             }
             Ok(ids)
@@ -251,9 +249,4 @@ fn parse_range_set(text: &str) -> Result<RangeSet, StoreError> {
 
 fn length(number: i64) -> Result<usize, StoreError> {
     usize::try_from(number).map_err(|_| StoreError::Corrupt("number"))
-}
-
-fn id_bytes(id: UserId) -> [u8; 16] {
-    let uuid = Uuid::try_parse(id.text().as_str());
-    uuid.expect("a user id is a UUID").into_bytes()
 }

@@ -3,14 +3,14 @@
 
 use std::collections::{HashSet, VecDeque};
 
-use model::UserId;
+use model::Key;
 
 /// The latest user ids of a run.
 #[derive(Debug)]
 pub struct DedupWindow {
     window: usize,
-    order: VecDeque<UserId>,
-    ids: HashSet<UserId>,
+    order: VecDeque<Key>,
+    ids: HashSet<Key>,
 }
 
 impl DedupWindow {
@@ -25,8 +25,8 @@ impl DedupWindow {
     }
 
     /// Adds `id`. Returns whether it is new.
-    pub fn insert(&mut self, id: UserId) -> bool {
-        if !self.ids.insert(id) {
+    pub fn insert(&mut self, id: Key) -> bool {
+        if !self.ids.insert(id.clone()) {
             return false;
         }
         self.order.push_back(id);
@@ -45,8 +45,8 @@ mod tests {
 
     use super::*;
 
-    fn id(number: u128) -> UserId {
-        Uuid::from_u128(number).try_into().unwrap()
+    fn id(number: u128) -> Key {
+        Key::Uuid(Uuid::from_u128(number))
     }
 
     #[test]

@@ -1,93 +1,97 @@
-//! Maps a user of the API to a record of the contract. Pure. Deserializes only the fields that a record needs, so
-//! passwords, hashes and national ids never exist as values. `model` validates the record.
+//! Maps a user of the API to a record of the contract: the only file that knows a field. Pure. `api_user` reads the values,
+//! `model` validates the record.
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
-use model::{Field, FieldName, Invalid, Reason, User, UserFields};
-use serde::Deserialize;
+use model::{Contract, Field, FieldName, Invalid, Reason, Record, Scalar as FieldType};
+use thiserror::Error;
 
-use crate::transform::scalar::{Object, Scalar};
+use crate::transform::api_user::{ApiUser, ApiValue, Paths};
+use crate::transform::scalar::Scalar;
+use Source::{Joined, Text, TextOrInteger};
 
-/// A user as versions 1.3 and 1.4 of the API return it.
-#[derive(Debug, Deserialize)]
-pub struct ApiUser<'a> {
-    #[serde(borrow, default)]
-    gender: Scalar<'a>,
-    #[serde(borrow, default)]
-    name: Object<Name<'a>>,
-    #[serde(borrow, default)]
-    location: Object<Location<'a>>,
-    #[serde(borrow, default)]
-    email: Scalar<'a>,
-    #[serde(borrow, default)]
-    login: Object<Login<'a>>,
-    #[serde(borrow, default)]
-    dob: Object<DateField<'a>>,
-    #[serde(borrow, default)]
-    registered: Object<DateField<'a>>,
-    #[serde(borrow, default)]
-    phone: Scalar<'a>,
-    #[serde(borrow, default)]
-    picture: Object<Picture<'a>>,
+/// How each field of the contract is read from a user, as versions 1.3 and 1.4 of the API return it.
+const SOURCES: &[(&str, Source)] = &[
+    ("id", Text("login.uuid")),
+    ("first_name", Text("name.first")),
+    ("last_name", Text("name.last")),
+    ("gender", Text("gender")),
+    (
+        "address",
+        Joined(&[
+            ("", TextOrInteger("location.street.number")),
+            (" ", Text("location.street.name")),
+            (", ", Text("location.city")),
+            (", ", Text("location.state")),
+            (", ", Text("location.country")),
+        ]),
+    ),
+    ("post_code", TextOrInteger("location.postcode")),
+    ("email", Text("email")),
+    ("username", Text("login.username")),
+    ("dob", Text("dob.date")),
+    ("registered_date", Text("registered.date")),
+    ("phone", Text("phone")),
+    ("picture", Text("picture.medium")),
+];
+
+/// Where the text of a field is in a user.
+#[derive(Clone, Copy, Debug)]
+enum Source {
+    /// The text at this path. If the user lacks its first part, an optional field is absent.
+    Text(&'static str),
+    /// The text at this path, or the decimal digits of the integer there.
+    TextOrInteger(&'static str),
+    /// Several parts, each after a separator. A part is trimmed and must not be blank.
+    Joined(&'static [(&'static str, Source)]),
 }
 
-#[derive(Debug, Deserialize)]
-struct Name<'a> {
-    #[serde(borrow, default)]
-    first: Scalar<'a>,
-    #[serde(borrow, default)]
-    last: Scalar<'a>,
+/// A [`Source`] with indices of [`ApiUser`] instead of paths.
+#[derive(Debug)]
+enum Reader {
+    Text(usize),
+    TextOrInteger(usize),
+    Joined(Vec<(&'static str, Reader)>),
 }
 
-#[derive(Debug, Deserialize)]
-struct Location<'a> {
-    #[serde(borrow, default)]
-    street: Object<Street<'a>>,
-    #[serde(borrow, default)]
-    city: Scalar<'a>,
-    #[serde(borrow, default)]
-    state: Scalar<'a>,
-    #[serde(borrow, default)]
-    country: Scalar<'a>,
-    #[serde(borrow, default)]
-    postcode: Scalar<'a>,
+/// Maps users of the API to records of a contract. Compiled once, at the start.
+#[derive(Debug)]
+pub struct Mapping {
+    contract: Arc<Contract>,
+    paths: Paths,
+    /// By slot; `None` for an optional field that is never given.
+    readers: Vec<Option<Reader>>,
 }
 
-#[derive(Debug, Deserialize)]
-struct Street<'a> {
-    #[serde(borrow, default)]
-    number: Scalar<'a>,
-    #[serde(borrow, default)]
-    name: Scalar<'a>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Login<'a> {
-    #[serde(borrow, default)]
-    uuid: Scalar<'a>,
-    #[serde(borrow, default)]
-    username: Scalar<'a>,
-}
-
-#[derive(Debug, Deserialize)]
-struct DateField<'a> {
-    #[serde(borrow, default)]
-    date: Scalar<'a>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Picture<'a> {
-    #[serde(borrow, default)]
-    medium: Scalar<'a>,
+/// Why the table of sources does not fit the contract.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum MappingTableError {
+    /// Every record would be invalid.
+    #[error(
+        "the required field `{field}` of {contract} has no source; add it to the table in transform/mapping.rs"
+    )]
+    NoSource {
+        /// The contract's name.
+        contract: String,
+        /// The field.
+        field: String,
+    },
+    /// The state file stores keys as uuids.
+    #[error("the key of {contract} must be a uuid")]
+    Key {
+        /// The contract's name.
+        contract: String,
+    },
 }
 
 /// Why a user can't be mapped: field and rule, both from a bounded set; never a value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MappingError {
     /// The field of the record.
-    pub field: Field,
-    /// One of [`Reason::LABELS`], or [`MappingError::OLD_STREET`].
+    pub field: FieldName,
+    /// One of [`Reason::LABELS`](model::Reason::LABELS), or [`MappingError::OLD_STREET`].
     pub rule: &'static str,
 }
 
@@ -95,18 +99,10 @@ impl MappingError {
     /// The street is one string, as before version 1.3 of the API.
     pub const OLD_STREET: &'static str = "street_as_before_1_3";
 
-    fn new(field: Field, reason: &Reason) -> Self {
+    fn new(field: &Field, rule: &'static str) -> Self {
         Self {
-            field,
-            rule: reason.label(),
-        }
-    }
-
-    /// Returns the error for a wrong type; [`Reason::WrongType`] can't be built without the type that was found.
-    fn wrong_type(field: Field) -> Self {
-        Self {
-            field,
-            rule: "wrong_type",
+            field: FieldName::Known(field.name().into()),
+            rule,
         }
     }
 }
@@ -119,103 +115,134 @@ impl fmt::Display for MappingError {
 
 impl From<Invalid> for MappingError {
     fn from(invalid: Invalid) -> Self {
-        let field = match invalid.field_name() {
-            Some(FieldName::Known(field)) => *field,
-            // `User::new` receives every field by name, so it reports no other.
-            _ => Field::Id,
-        };
-        Self::new(field, invalid.reason())
+        let field = invalid.field_name().cloned();
+        Self {
+            field: field.expect("an error of a record from texts has a field"),
+            rule: invalid.reason().label(),
+        }
     }
 }
 
-/// Maps `user` to a record. Borrows every string that stays unchanged. A user that isn't an object lacks an id.
-///
-/// # Errors
-/// Returns the first field that can't be filled. Wrong types precede broken rules.
-pub fn map_user(user: Object<ApiUser<'_>>) -> Result<User<'_>, MappingError> {
-    let user = given(user, Field::Id)?;
-    let login = given(user.login, Field::Id)?;
-    let name = given(user.name, Field::FirstName)?;
-    let location = given(user.location, Field::Address)?;
-    let fields = UserFields {
-        id: text(login.uuid, Field::Id)?,
-        first_name: text(name.first, Field::FirstName)?,
-        last_name: text(name.last, Field::LastName)?,
-        gender: text(user.gender, Field::Gender)?,
-        address: address(location.street, [location.city, location.state, location.country])?.into(),
-        post_code: text_or_integer(location.postcode, Field::PostCode)?,
-        email: text(user.email, Field::Email)?,
-        username: text(login.username, Field::Username)?,
-        dob: text(given(user.dob, Field::Dob)?.date, Field::Dob)?,
-        registered_date: registered_date(user.registered)?,
-        phone: text(user.phone, Field::Phone)?,
-        picture: text(given(user.picture, Field::Picture)?.medium, Field::Picture)?,
-    };
-    User::new(fields).map_err(MappingError::from)
-}
-
-/// Maps `registered`, which some replies omit. If present, it must be complete.
-fn registered_date(registered: Object<DateField<'_>>) -> Result<Option<Cow<'_, str>>, MappingError> {
-    match registered {
-        Object::Missing => Ok(None),
-        registered => text(
-            given(registered, Field::RegisteredDate)?.date,
-            Field::RegisteredDate,
-        )
-        .map(Some),
+impl Mapping {
+    /// Compiles the mapping to the contract of users.
+    ///
+    /// # Errors
+    /// Returns a [`MappingTableError`].
+    pub fn user() -> Result<Self, MappingTableError> {
+        Self::new(Contract::user(), SOURCES)
     }
-}
 
-/// Formats `"{number} {name}, {city}, {state}, {country}"`. Each part is trimmed and must not be blank.
-fn address(street: Object<Street<'_>>, places: [Scalar<'_>; 3]) -> Result<String, MappingError> {
-    let street = match street {
-        Object::Text => {
-            return Err(MappingError {
-                field: Field::Address,
-                rule: MappingError::OLD_STREET,
+    fn new(contract: Arc<Contract>, sources: &[(&str, Source)]) -> Result<Self, MappingTableError> {
+        if *contract.fields()[contract.key()].scalar() != FieldType::Uuid {
+            return Err(MappingTableError::Key {
+                contract: contract.name().to_owned(),
             });
         }
-        street => given(street, Field::Address)?,
-    };
-    let mut address = String::with_capacity(96);
-    push_part(&mut address, "", &text_or_integer(street.number, Field::Address)?)?;
-    push_part(&mut address, " ", &text(street.name, Field::Address)?)?;
-    for place in places {
-        push_part(&mut address, ", ", &text(place, Field::Address)?)?;
+        let mut paths = Paths::default();
+        let readers = contract.fields().iter().map(|field| {
+            let source = sources.iter().find(|(name, _)| *name == field.name());
+            match source {
+                None if field.is_required() => Err(MappingTableError::NoSource {
+                    contract: contract.name().to_owned(),
+                    field: field.name().to_owned(),
+                }),
+                source => Ok(source.map(|(_, source)| source.compile(&mut paths))),
+            }
+        });
+        let readers = readers.collect::<Result<_, _>>()?;
+        Ok(Self {
+            contract,
+            paths,
+            readers,
+        })
     }
-    Ok(address)
+
+    /// Returns the paths of the values that [`Mapping::map`] needs.
+    #[must_use]
+    pub fn paths(&self) -> &Paths {
+        &self.paths
+    }
+
+    /// Maps `user` to a record. Borrows every string that stays unchanged.
+    ///
+    /// # Errors
+    /// Returns the first field that can't be filled. Wrong types precede broken rules.
+    pub fn map<'a>(&'a self, user: &ApiUser<'a>) -> Result<Record<'a>, MappingError> {
+        let mut texts = Vec::with_capacity(self.readers.len());
+        for (field, reader) in self.contract.fields().iter().zip(&self.readers) {
+            let text = match reader {
+                Some(reader) => reader.read(user).map_err(|rule| MappingError::new(field, rule))?,
+                None => None,
+            };
+            if text.is_none() && field.is_required() {
+                return Err(MappingError::new(field, Reason::Missing.label()));
+            }
+            texts.push(text);
+        }
+        // The texts are in the contract's order, in which they are requested.
+        let mut texts = texts.into_iter();
+        Ok(self.contract.record_from_texts(|_| texts.next().flatten())?)
+    }
 }
 
-fn push_part(address: &mut String, separator: &str, part: &str) -> Result<(), MappingError> {
-    let part = part.trim();
-    if part.is_empty() {
-        return Err(MappingError::new(Field::Address, &Reason::Blank));
-    }
-    address.push_str(separator);
-    address.push_str(part);
-    Ok(())
-}
+/// The label of [`Reason::WrongType`], which can't be built without the type that was found.
+const WRONG_TYPE: &str = "wrong_type";
 
-fn given<T>(object: Object<T>, field: Field) -> Result<T, MappingError> {
-    match object {
-        Object::Given(value) => Ok(value),
-        Object::Missing => Err(MappingError::new(field, &Reason::Missing)),
-        Object::Text | Object::Other => Err(MappingError::wrong_type(field)),
-    }
-}
-
-fn text(value: Scalar<'_>, field: Field) -> Result<Cow<'_, str>, MappingError> {
-    match value {
-        Scalar::Text(text) => Ok(text),
-        Scalar::Missing => Err(MappingError::new(field, &Reason::Missing)),
-        Scalar::Integer(_) | Scalar::Other => Err(MappingError::wrong_type(field)),
+impl Source {
+    fn compile(self, paths: &mut Paths) -> Reader {
+        match self {
+            Text(path) => Reader::Text(paths.add(path)),
+            TextOrInteger(path) => Reader::TextOrInteger(paths.add(path)),
+            Joined(parts) => {
+                let parts = parts.iter();
+                Reader::Joined(
+                    parts
+                        .map(|(separator, part)| (*separator, part.compile(paths)))
+                        .collect(),
+                )
+            }
+        }
     }
 }
 
-fn text_or_integer(value: Scalar<'_>, field: Field) -> Result<Cow<'_, str>, MappingError> {
-    match value {
-        Scalar::Integer(number) => Ok(number.to_string().into()),
-        value => text(value, field),
+impl Reader {
+    /// Reads the text, or the rule that the user breaks; `None` if the user lacks it.
+    fn read<'a>(&self, user: &ApiUser<'a>) -> Result<Option<Cow<'a, str>>, &'static str> {
+        match self {
+            Self::Text(index) => match &user.0[*index] {
+                ApiValue::Absent => Ok(None),
+                ApiValue::Given(Scalar::Text(text)) => Ok(Some(text.clone())),
+                ApiValue::Given(Scalar::Missing) => Err(Reason::Missing.label()),
+                ApiValue::Given(_) | ApiValue::TextForObject => Err(WRONG_TYPE),
+            },
+            Self::TextOrInteger(index) => match &user.0[*index] {
+                ApiValue::Given(Scalar::Integer(number)) => Ok(Some(number.to_string().into())),
+                _ => Self::Text(*index).read(user),
+            },
+            Self::Joined(parts) => {
+                let mut joined = String::with_capacity(96);
+                for (separator, part) in parts {
+                    if part.is_in_text(user) {
+                        return Err(MappingError::OLD_STREET);
+                    }
+                    let text = part.read(user)?.ok_or(Reason::Missing.label())?;
+                    let text = text.trim();
+                    if text.is_empty() {
+                        return Err(Reason::Blank.label());
+                    }
+                    joined.push_str(separator);
+                    joined.push_str(text);
+                }
+                Ok(Some(joined.into()))
+            }
+        }
+    }
+
+    fn is_in_text(&self, user: &ApiUser<'_>) -> bool {
+        match self {
+            Self::Text(index) | Self::TextOrInteger(index) => user.0[*index] == ApiValue::TextForObject,
+            Self::Joined(parts) => parts.iter().any(|(_, part)| part.is_in_text(user)),
+        }
     }
 }
 

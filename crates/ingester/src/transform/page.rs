@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use model::{User, UserId};
+use model::{Key, Record};
 
 use crate::transform::encoded_records::EncodedRecords;
 use crate::transform::mapping::MappingError;
@@ -18,19 +18,19 @@ pub struct Page {
 
 #[derive(Debug)]
 struct PageRecord {
-    id: UserId,
+    id: Key,
     json: Range<usize>,
 }
 
 impl Page {
     /// Adds a mapped user, or the error of its mapping.
-    pub fn push(&mut self, mapped: Result<User<'_>, MappingError>) {
+    pub fn push(&mut self, mapped: Result<Record<'_>, MappingError>) {
         match mapped {
-            Ok(user) => {
+            Ok(record) => {
                 let start = self.json.len();
-                user.write_json(&mut self.json);
-                let json = start..self.json.len();
-                self.records.push(PageRecord { id: user.id(), json });
+                record.write_json(&mut self.json);
+                let (id, json) = (record.key(), start..self.json.len());
+                self.records.push(PageRecord { id, json });
             }
             Err(error) => self.errors.push(error),
         }
@@ -43,8 +43,8 @@ impl Page {
     }
 
     /// Returns the ids of the records, in the order of the reply.
-    pub fn ids(&self) -> impl ExactSizeIterator<Item = UserId> + '_ {
-        self.records.iter().map(|record| record.id)
+    pub fn ids(&self) -> impl ExactSizeIterator<Item = &Key> {
+        self.records.iter().map(|record| &record.id)
     }
 
     /// Returns the records at `indices`, which must exist.

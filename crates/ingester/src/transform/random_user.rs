@@ -3,11 +3,10 @@
 
 use std::fmt;
 
-use serde::de::{SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
-use thiserror::Error;
 
-use crate::transform::mapping::{ApiUser, map_user};
+use crate::transform::mapping::Mapping;
 use crate::transform::page::Page;
 use crate::transform::scalar::{Object, Scalar};
 
@@ -23,7 +22,7 @@ pub struct ExpectedPage<'e> {
 }
 
 /// Why a reply isn't the requested page.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReplyError {
     /// Not JSON, truncated, or not an object.
     #[error("malformed JSON at line {line}, column {column}")]
@@ -70,16 +69,13 @@ pub enum ReplyError {
     },
 }
 
-#[derive(Deserialize)]
+/// The parts of a reply that are read.
+#[derive(Default)]
 struct Reply<'a> {
-    #[serde(default)]
-    results: Option<Results>,
-    #[serde(borrow, default)]
+    results: Page,
     info: Object<Info<'a>>,
-    #[serde(borrow, default)]
     error: Scalar<'a>,
     /// Version field of versions before 1.0.
-    #[serde(borrow, default)]
     version: Scalar<'a>,
 }
 
@@ -93,20 +89,17 @@ struct Info<'a> {
     version: Scalar<'a>,
 }
 
-/// Parses `body` as the page that `expected` describes.
+/// Parses `body` as the page that `expected` describes, and maps its users by `mapping`.
 ///
 /// # Errors
 /// Returns a [`ReplyError`]. A user that can't be mapped is no error: the page holds its [`MappingError`].
 ///
 /// [`MappingError`]: crate::transform::mapping::MappingError
-pub fn page(body: &[u8], expected: &ExpectedPage<'_>) -> Result<Page, ReplyError> {
-    let reply: Object<Reply<'_>> = parse(body).map_err(|error| ReplyError::Malformed {
+pub fn page(body: &[u8], expected: &ExpectedPage<'_>, mapping: &Mapping) -> Result<Page, ReplyError> {
+    let reply = parse(body, mapping).map_err(|error| ReplyError::Malformed {
         line: error.line(),
         column: error.column(),
     })?;
-    let Object::Given(reply) = reply else {
-        return Err(ReplyError::Malformed { line: 1, column: 1 });
-    };
     if reply.error != Scalar::Missing {
         return Err(ReplyError::Reported(printable(&reply.error)));
     }
@@ -119,18 +112,26 @@ pub fn page(body: &[u8], expected: &ExpectedPage<'_>) -> Result<Page, ReplyError
         }
     };
     check_version(&info.version, expected)?;
-    let page = reply.results.unwrap_or_default().0;
-    check(&info, &page, expected)?;
-    Ok(page)
+    check(&info, &reply.results, expected)?;
+    Ok(reply.results)
 }
 
 /// Parses JSON. Checking UTF-8 once instead of per string saves an eighth of the time. A body with invalid UTF-8 may
 /// still be valid in the fields that are read.
-fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> serde_json::Result<T> {
+fn parse<'a>(body: &'a [u8], mapping: &Mapping) -> serde_json::Result<Reply<'a>> {
     match std::str::from_utf8(body) {
-        Ok(text) => serde_json::from_str(text),
-        Err(_) => serde_json::from_slice(body),
+        Ok(text) => read(serde_json::Deserializer::from_str(text), mapping),
+        Err(_) => read(serde_json::Deserializer::from_slice(body), mapping),
     }
+}
+
+fn read<'a, R: serde_json::de::Read<'a>>(
+    mut deserializer: serde_json::Deserializer<R>,
+    mapping: &Mapping,
+) -> serde_json::Result<Reply<'a>> {
+    let reply = ReplySeed(mapping).deserialize(&mut deserializer)?;
+    deserializer.end()?;
+    Ok(reply)
 }
 
 fn check_version(version: &Scalar<'_>, expected: &ExpectedPage<'_>) -> Result<(), ReplyError> {
@@ -191,31 +192,80 @@ fn printable(value: &Scalar<'_>) -> String {
     printable.take(120).collect()
 }
 
-/// The users, mapped while they are parsed, so that the reply is never held twice.
-#[derive(Default)]
-struct Results(Page);
+struct ReplySeed<'m>(&'m Mapping);
 
-impl<'de> Deserialize<'de> for Results {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_seq(ResultsVisitor)
+impl<'de> DeserializeSeed<'de> for ReplySeed<'_> {
+    type Value = Reply<'de>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Reply<'de>, D::Error> {
+        deserializer.deserialize_map(self)
     }
 }
 
-struct ResultsVisitor;
+impl<'de> Visitor<'de> for ReplySeed<'_> {
+    type Value = Reply<'de>;
 
-impl<'de> Visitor<'de> for ResultsVisitor {
-    type Value = Results;
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Reply<'de>, M::Error> {
+        let mut reply = Reply::default();
+        while let Some(name) = map.next_key::<ReplyField>()? {
+            match name {
+                ReplyField::Results => reply.results = map.next_value_seed(ResultsSeed(self.0))?,
+                ReplyField::Info => reply.info = map.next_value()?,
+                ReplyField::Error => reply.error = map.next_value()?,
+                ReplyField::Version => reply.version = map.next_value()?,
+                ReplyField::Other => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(reply)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(field_identifier, rename_all = "snake_case")]
+enum ReplyField {
+    Results,
+    Info,
+    Error,
+    Version,
+    #[serde(other)]
+    Other,
+}
+
+/// Maps the users while they are parsed, so that the reply is never held twice.
+struct ResultsSeed<'m>(&'m Mapping);
+
+impl<'de> DeserializeSeed<'de> for ResultsSeed<'_> {
+    type Value = Page;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Page, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for ResultsSeed<'_> {
+    type Value = Page;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an array of users")
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut users: A) -> Result<Results, A::Error> {
+    /// Of `null`.
+    fn visit_unit<E: Error>(self) -> Result<Page, E> {
+        Ok(Page::default())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut users: A) -> Result<Page, A::Error> {
         let mut page = Page::default();
-        while let Some(user) = users.next_element::<Object<ApiUser<'de>>>()? {
-            page.push(map_user(user));
+        while let Some(user) = users.next_element_seed(self.0.paths())? {
+            page.push(self.0.map(&user));
         }
-        Ok(Results(page))
+        Ok(page)
     }
 }
 

@@ -28,8 +28,6 @@ pub enum Scalar<'a> {
 pub enum Object<T> {
     /// An object.
     Given(T),
-    /// A string, as older versions of the API return for some fields.
-    Text,
     /// Any other value, including null.
     Other,
     /// Absent.
@@ -109,7 +107,7 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
     }
 
     fn visit_str<E: de::Error>(self, _: &str) -> Result<Self::Value, E> {
-        Ok(Object::Text)
+        Ok(Object::Other)
     }
 
     fn visit_i64<E: de::Error>(self, _: i64) -> Result<Self::Value, E> {
@@ -173,8 +171,7 @@ mod tests {
                 name: Scalar::Missing
             })
         );
-        assert_eq!(read(r#""4513 Main St""#), Object::Text);
-        for other in ["1", "1.5", "null", "true", "[{}]"] {
+        for other in [r#""4513 Main St""#, "1", "1.5", "null", "true", "[{}]"] {
             assert_eq!(read(other), Object::Other, "{other}");
         }
     }

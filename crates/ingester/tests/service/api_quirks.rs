@@ -3,12 +3,14 @@
 
 use std::time::Duration;
 
+use futures::stream::{self, StreamExt as _};
 use ingester::config::IngesterSettings;
 use ingester::run::report::{Report, RunOutcome};
 use serde_json::{Value, json};
 use service::config::Settings as _;
 use testkit::randomuser::{Fault, Options, RandomUserApi};
 
+use crate::api_faults::AT_ONCE;
 use crate::pipeline;
 use crate::publisher_stack::PublisherStack;
 use crate::stub_api::{Reply, StubApi, page, user};
@@ -118,7 +120,7 @@ async fn default_rate_limit_is_the_api_s_and_refusals_are_retried() {
 #[tokio::test(flavor = "multi_thread")]
 async fn invalid_replies_report_their_cause() {
     let invalid_reply = "the API responded with 200 and an invalid reply";
-    for (fault, cause) in [
+    let checks = [
         (
             Fault::NoResults,
             format!("{invalid_reply}: the reply contains no users"),
@@ -145,7 +147,8 @@ async fn invalid_replies_report_their_cause() {
             Fault::Hang(None),
             "no complete response from the API within source.request_timeout of 1s".to_owned(),
         ),
-    ] {
+    ]
+    .map(async |(fault, cause)| {
         let (report, delivered) = run_with(fault.clone(), 3).await;
         let expected = format!("failed to fetch users: failed to fetch page 1 in 3 attempts: {cause}");
         assert_eq!(report.reason().unwrap(), expected, "{fault}");
@@ -164,7 +167,11 @@ async fn invalid_replies_report_their_cause() {
             ((10, 10, 1), 10),
             "{fault}"
         );
-    }
+    });
+    stream::iter(checks)
+        .buffer_unordered(AT_ONCE)
+        .collect::<()>()
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use testkit::kafka_client::{KafkaClient, TopicRecord};
+use testkit::servers::pool::Access;
 use testkit::servers::{KafkaCluster, KafkaOptions};
 use testkit::service::{Service, ServiceOptions};
 use tokio::sync::OnceCell;
@@ -19,13 +20,19 @@ static SHARED: OnceCell<PublisherStack> = OnceCell::const_new();
 
 /// Returns the bootstrap servers of the shared Kafka.
 pub(crate) async fn brokers() -> String {
-    let kafka = KAFKA.get_or_init(async || KafkaCluster::shared().await.unwrap());
+    let kafka = KAFKA.get_or_init(async || {
+        KafkaCluster::lease(&KafkaOptions::default(), Access::Shared)
+            .await
+            .unwrap()
+    });
     kafka.await.bootstrap()
 }
 
 /// Starts a Kafka for one test.
 pub(crate) async fn own_kafka() -> KafkaCluster {
-    KafkaCluster::lease(&KafkaOptions::default()).await.unwrap()
+    KafkaCluster::lease(&KafkaOptions::default(), Access::Exclusive)
+        .await
+        .unwrap()
 }
 
 /// A publisher with real Kafka. Dropping it kills the publisher.

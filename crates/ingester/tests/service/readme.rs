@@ -9,7 +9,7 @@ use ingester::delivery::response::{ResponseError, parse_response};
 use ingester::fetch::user_api::{FetchAction, FetchError};
 use ingester::metrics::{IngesterMetrics, Upstream};
 use ingester::transform::mapping::MappingError;
-use model::Field;
+use model::FieldName;
 use serde_json::Value;
 use service::Metrics;
 use testkit::readme_check;
@@ -35,8 +35,8 @@ fn readme_lists_every_metric_with_its_labels() {
         .retries
         .with_label_values(&[Upstream::Source.name()])
         .inc();
-    metrics.record_mapping_error(MappingError {
-        field: Field::Email,
+    metrics.record_mapping_error(&MappingError {
+        field: FieldName::Known("email".into()),
         rule: "blank",
     });
     let text = registry.render();

@@ -78,7 +78,14 @@ fn compile(
     let mut compiler = Compiler::with_file_resolver(resolver);
     compiler.include_imports(true).include_source_info(true);
     // The `Debug` form of the compiler's errors has the file and the line.
-    let proto = |error: protox::Error| ContractError::Proto(format!("{error:?}"));
+    let proto = |error: protox::Error| {
+        let remedy = if error.is_file_not_found() {
+            "; add the folder of a missing import to `record.include`"
+        } else {
+            ""
+        };
+        ContractError::Proto(format!("{error:?}{remedy}"))
+    };
     compiler.open_file(file).map_err(proto)?;
     compiler.open_file(OPTIONS_FILE).map_err(proto)?;
     let pool = compiler.descriptor_pool();

@@ -149,6 +149,18 @@ impl Field {
         self.rules.personal
     }
 
+    /// The maximum length of a string, in characters.
+    #[must_use]
+    pub fn max_length(&self) -> u32 {
+        self.rules.max_length
+    }
+
+    /// Whether a string must be an e-mail address.
+    #[must_use]
+    pub fn is_email(&self) -> bool {
+        self.rules.email
+    }
+
     /// Whether a record without the field is invalid.
     #[must_use]
     pub fn is_required(&self) -> bool {

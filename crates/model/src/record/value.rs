@@ -139,7 +139,7 @@ fn map<'a>(field: &Field, raw: &'a str, policy: Policy) -> Result<Value<'a>, Rea
     let Entries(raw) = serde_json::from_str(raw).map_err(|_| Reason::BadEscape)?;
     let mut entries = Vec::with_capacity(raw.len());
     for (index, (name, raw)) in raw.into_iter().enumerate() {
-        let entry = broken_rule(field, &name).map_or_else(|| scalar_from_json(field, raw, policy), Err);
+        let entry = broken_text_rule(field, &name).map_or_else(|| scalar_from_json(field, raw, policy), Err);
         entries.push((name, entry.map_err(|reason| reason.of_element(index))?));
     }
     entries.sort_by(|(left, _), (right, _)| left.cmp(right));
@@ -216,8 +216,20 @@ fn scalar_from_text<'a>(field: &Field, text: Cow<'a, str>, policy: Policy) -> Re
     }
 }
 
-/// The rule of a text that is broken, if any.
+/// The rule of a string that is broken, if any.
 fn broken_rule(field: &Field, text: &str) -> Option<Reason> {
+    let broken = broken_text_rule(field, text);
+    if broken.is_none() && field.rules.email {
+        let is_email = text
+            .split_once('@')
+            .is_some_and(|(local, domain)| !local.is_empty() && !domain.is_empty() && !domain.contains('@'));
+        return (!is_email).then_some(Reason::NotAnEmail);
+    }
+    broken
+}
+
+/// The rule of any text that is broken, if any; also for the keys of a map, which have no format.
+fn broken_text_rule(field: &Field, text: &str) -> Option<Reason> {
     if text.chars().all(char::is_whitespace) {
         return Some(Reason::Blank);
     }
@@ -228,16 +240,7 @@ fn broken_rule(field: &Field, text: &str) -> Option<Reason> {
             limit: field.rules.max_length,
         });
     }
-    if text.as_bytes().contains(&0) {
-        return Some(Reason::NulCharacter);
-    }
-    if field.rules.email {
-        let is_email = text
-            .split_once('@')
-            .is_some_and(|(local, domain)| !local.is_empty() && !domain.is_empty() && !domain.contains('@'));
-        return (!is_email).then_some(Reason::NotAnEmail);
-    }
-    None
+    text.as_bytes().contains(&0).then_some(Reason::NulCharacter)
 }
 
 fn uuid(text: &str) -> Result<Uuid, Reason> {
@@ -325,7 +328,7 @@ pub(super) fn push_canonical<'a>(field: &Field, raw: Raw<'a>, values: &mut Vec<V
             }
             let mut elements = Vec::with_capacity(raw.len());
             for (name, raw) in &raw {
-                if broken_rule(field, name).is_some() {
+                if broken_text_rule(field, name).is_some() {
                     return None;
                 }
                 push_canonical_scalar(field, raw, &mut elements)?;

@@ -203,15 +203,7 @@ impl Field {
                 let entries: Vec<_> = names
                     .iter()
                     .zip(values)
-                    .map(|(name, byte)| {
-                        // A name obeys the text rule of its field.
-                        let name = if self.kind.rule.contains("EMAIL") {
-                            name.replacen('"', "\"x@", 1)
-                        } else {
-                            (*name).to_owned()
-                        };
-                        format!("{name}:{}", pick(*byte))
-                    })
+                    .map(|(name, byte)| format!("{name}:{}", pick(*byte)))
                     .collect();
                 Some(format!("{{{}}}", entries.join(",")))
             }

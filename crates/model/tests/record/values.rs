@@ -21,6 +21,7 @@ message Edge {
   repeated string texts = 11;
   repeated double doubles = 12;
   map<string, int64> numbers = 13;
+  map<string, string> emails = 14 [(affluent.options.v1.rule).format = EMAIL];
 }"#;
 
 fn contract() -> Contract {
@@ -70,6 +71,13 @@ fn values_are_written_canonically() {
         ("double", "-0", "0.0"),
         ("double", "1e-7", "1e-7"),
         ("double", "1e-400", "0.0"),
+        ("double", "9999999999999998", "9999999999999998.0"),
+        ("double", "10000000000000000", "1e+16"),
+        ("double", "1.7976931348623157E308", "1.7976931348623157e+308"),
+        ("double", "0.00001", "0.00001"),
+        ("double", "0.000001", "1e-6"),
+        ("float", "1e13", "1e+13"),
+        ("float", "3.4028235e38", "3.4028235e+38"),
         ("double", "0.1000000000000000055511151231257827", "0.1"),
         ("bytes", "\"AA\"", "\"AA==\""),
         ("bytes", "\"_-8=\"", "\"/+8=\""),
@@ -84,6 +92,7 @@ fn values_are_written_canonically() {
         ("texts", "[]", "[]"),
         ("texts", "[ \"b\" , \"\\u0061\" ]", "[\"b\",\"a\"]"),
         ("numbers", "{}", "{}"),
+        ("emails", r#"{"home":"a@b"}"#, r#"{"home":"a@b"}"#),
         (
             "numbers",
             r#"{"\u00e9":1,"a\"":"2","a":3}"#,
@@ -201,7 +210,7 @@ fn absent_fields_are_null_or_empty() {
     let record = contract.parse_strict(br#"{"id":1}"#).unwrap();
     assert_eq!(
         record.to_json(),
-        br#"{"id":"1","texts":[],"doubles":[],"numbers":{}}"#
+        br#"{"id":"1","texts":[],"doubles":[],"numbers":{},"emails":{}}"#
     );
     assert_eq!(record.value(1), &Value::Absent);
     let bound = |slot| {

@@ -62,12 +62,7 @@ impl Default for HttpSettings {
 
 impl HttpSettings {
     pub(super) fn validate(&self, violations: &mut Violations) {
-        violations.require_positive(&self.reload_interval, "http.reload_interval");
         violations.require_positive(&self.max_connections, "http.max_connections");
-        violations.require_positive(&self.header_timeout, "http.header_timeout");
-        violations.require_positive(&self.body_timeout, "http.body_timeout");
-        violations.require_positive(&self.write_timeout, "http.write_timeout");
-        violations.require_positive(&self.max_connection_age, "http.max_connection_age");
     }
 }
 

@@ -3,18 +3,19 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use model::Contract;
 use serde::{Deserialize, Serialize};
-use service::config::Violations;
-use service::{List, Secret};
+use service::Secret;
+use service::config::{Endpoints, TopicName, Violations, default_topic};
 
 /// The Kafka producer and its topic.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default)]
 pub struct KafkaSettings {
-    /// Bootstrap servers, each `host:port`.
-    pub brokers: List,
-    /// The topic, created if absent. An existing topic is not changed.
-    pub topic: String,
+    /// Bootstrap servers, each `host:port`; the default port is 9092.
+    pub brokers: Endpoints<9092>,
+    /// The topic, created if absent; none: the contract's resource and `_created`. An existing topic is not changed.
+    pub topic: Option<TopicName>,
     /// The number of partitions of a created topic.
     pub partitions: i32,
     /// The replication factor of a created topic.
@@ -47,8 +48,8 @@ pub struct KafkaSettings {
 impl Default for KafkaSettings {
     fn default() -> Self {
         Self {
-            brokers: List::of(["127.0.0.1:9092"]),
-            topic: "users_created".to_owned(),
+            brokers: Endpoints::local(),
+            topic: None,
             partitions: 6,
             replication: 1,
             min_insync_replicas: None,
@@ -65,12 +66,6 @@ impl Default for KafkaSettings {
 
 impl KafkaSettings {
     pub(super) fn validate(&self, violations: &mut Violations) {
-        violations.require(!self.brokers.is_empty(), "kafka.brokers", "must not be empty");
-        violations.require(
-            is_topic_name(&self.topic),
-            "kafka.topic",
-            "must be a valid topic name",
-        );
         violations.require(self.partitions >= 1, "kafka.partitions", "must be at least 1");
         violations.require(
             (1..=i32::from(i16::MAX)).contains(&self.replication),
@@ -83,7 +78,6 @@ impl KafkaSettings {
             "kafka.min_insync_replicas",
             "must be between 1 and kafka.replication",
         );
-        violations.require_positive(&self.retention, "kafka.retention");
         violations.require(
             self.message_timeout >= Duration::from_secs(1),
             "kafka.message_timeout",
@@ -94,8 +88,6 @@ impl KafkaSettings {
             "kafka.linger",
             "must be below kafka.message_timeout",
         );
-        violations.require_positive(&self.probe_interval, "kafka.probe_interval");
-        violations.require_positive(&self.probe_timeout, "kafka.probe_timeout");
         for name in self.properties.keys() {
             let property = librdkafka_name(name);
             violations.require(
@@ -104,6 +96,14 @@ impl KafkaSettings {
                 &format!("must not be set: the publisher's guarantees depend on its own `{property}`"),
             );
         }
+    }
+
+    /// The topic of the contract's records.
+    pub(crate) fn topic(&self, contract: &Contract) -> String {
+        self.topic
+            .clone()
+            .unwrap_or_else(|| default_topic(contract))
+            .into()
     }
 
     /// The properties under librdkafka's names.
@@ -141,10 +141,4 @@ const RESERVED: [&str; 20] = [
 /// No property of librdkafka has an underscore in its name.
 fn librdkafka_name(name: &str) -> String {
     name.replace('_', ".")
-}
-
-/// Kafka's rule for topic names.
-fn is_topic_name(name: &str) -> bool {
-    let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-    (1..=249).contains(&name.len()) && name.bytes().all(legal) && !matches!(name, "." | "..")
 }

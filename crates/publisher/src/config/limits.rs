@@ -18,8 +18,8 @@ pub struct LimitSettings {
     pub max_record: ByteSize,
     /// The maximum number of records in one request.
     pub max_records: usize,
-    /// The maximum bytes in flight: bodies of pending requests, 700 bytes for each of their records, and unread responses.
-    /// A request that does not fit gets 503.
+    /// The maximum bytes in flight: bodies of pending requests, 700 bytes for each of their records, large keys and errors,
+    /// and unread responses. A request that does not fit gets 503.
     pub max_in_flight_bytes: ByteSize,
     /// The maximum number of records that Kafka has not acknowledged. A request that does not fit gets 503.
     pub max_in_flight_records: usize,

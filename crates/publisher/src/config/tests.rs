@@ -1,4 +1,5 @@
 use bytesize::ByteSize;
+use model::Contract;
 use service::config::load;
 
 use super::*;
@@ -16,7 +17,7 @@ fn loaded(variables: &[(&str, &str)]) -> Result<PublisherSettings, String> {
 fn defaults_are_valid_and_listen_on_loopback() {
     let settings = loaded(&[]).unwrap();
     assert!(settings.http.listen.ip().is_loopback());
-    assert_eq!(settings.kafka.topic, "users_created");
+    assert_eq!(settings.kafka.topic(&Contract::user()), "users_created");
     assert_eq!(settings.kafka.retention, Duration::from_secs(604_800));
 }
 
@@ -60,6 +61,8 @@ fn broken_rule_names_its_key() {
             "limits.max_in_flight_records: ",
         ),
         ("KAFKA__BROKERS", "", "kafka.brokers: "),
+        ("KAFKA__BROKERS", "127.0.0.1:99999", "kafka.brokers: "),
+        ("KAFKA__BROKERS", "http://127.0.0.1:9092", "kafka.brokers: "),
         ("KAFKA__TOPIC", "a b", "kafka.topic: "),
         ("KAFKA__PARTITIONS", "0", "kafka.partitions: "),
         ("KAFKA__REPLICATION", "0", "kafka.replication: "),

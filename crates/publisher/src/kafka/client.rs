@@ -45,9 +45,9 @@ pub(crate) fn connection(settings: &KafkaSettings) -> Connection {
 }
 
 /// The topic of the records.
-pub(crate) fn topic(settings: &KafkaSettings) -> TopicSpec {
+pub(crate) fn topic(settings: &KafkaSettings, name: &str) -> TopicSpec {
     TopicSpec::records(
-        &settings.topic,
+        name,
         settings.partitions,
         settings.replication,
         settings.min_insync_replicas,

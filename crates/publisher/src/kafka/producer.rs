@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::kafka::RebootstrapMonitor;
-use model::UserId;
+use model::Key;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::OwnedHeaders;
 use rdkafka::metadata::Metadata;
@@ -45,9 +45,9 @@ pub struct Producer {
     metrics: Arc<PublisherMetrics>,
 }
 
-/// A record of a user for the topic; a tombstone if it has no value.
+/// A record for the topic; a tombstone if it has no value.
 pub(crate) struct KafkaRecord<'a> {
-    pub(crate) id: UserId,
+    pub(crate) key: &'a Key,
     pub(crate) value: Option<&'a [u8]>,
     pub(crate) headers: OwnedHeaders,
 }
@@ -66,6 +66,7 @@ impl Producer {
     /// [`ClientError`] if librdkafka rejects the configuration.
     pub fn new(
         settings: &KafkaSettings,
+        topic: String,
         limits: &LimitSettings,
         metrics: Arc<PublisherMetrics>,
         status: KafkaStatus,
@@ -77,9 +78,14 @@ impl Producer {
         Ok(Self {
             inner: client::producer(settings, limits).create_with_context(callbacks)?,
             rebootstrap: RebootstrapMonitor::new(&settings.brokers.join(",")),
-            topic: settings.topic.clone(),
+            topic,
             metrics,
         })
+    }
+
+    /// The name of the topic.
+    pub(crate) fn topic(&self) -> &str {
+        &self.topic
     }
 
     /// Begins a batch of at most `capacity` records.
@@ -125,7 +131,7 @@ impl ProducerBatch<'_> {
     /// [`QueueError`] if librdkafka does not accept it now. Records queued before it are in flight.
     pub(crate) fn queue(&self, record: KafkaRecord<'_>) -> Result<(), QueueError> {
         let token = Box::new(self.tracker.token());
-        let key = record.id.text();
+        let key = record.key.text();
         let mut message = BaseRecord::with_opaque_to(&self.producer.topic, token)
             .key(key.as_bytes())
             .headers(record.headers);
@@ -143,6 +149,11 @@ impl ProducerBatch<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Changes what the batch holds of the limits.
+    pub(crate) fn update_permit<T>(&self, change: impl FnOnce(&mut AdmissionPermit) -> T) -> T {
+        self.tracker.update_permit(change)
     }
 
     /// Ends the batch and returns the future of its outcomes.

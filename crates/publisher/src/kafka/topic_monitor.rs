@@ -18,7 +18,7 @@ use crate::config::KafkaSettings;
 
 /// The monitor of the cluster and its topic.
 pub(crate) struct TopicMonitor {
-    pub(crate) settings: Arc<KafkaSettings>,
+    pub(crate) settings: KafkaSettings,
     pub(crate) producer: Arc<Producer>,
     pub(crate) status: KafkaStatus,
 }
@@ -95,7 +95,7 @@ impl TopicMonitor {
     async fn probe_or_create(&self, known: KnownTopic) -> Result<usize, String> {
         match self.probe(known).await {
             ProbeResult::Writable { partitions } => Ok(partitions),
-            ProbeResult::NoTopic => match client::topic(&self.settings)
+            ProbeResult::NoTopic => match client::topic(&self.settings, self.producer.topic())
                 .create(&client::connection(&self.settings))
                 .await
             {
@@ -108,7 +108,7 @@ impl TopicMonitor {
 
     /// Logs differences of the topic's configuration and returns its `min.insync.replicas`; 1 if it can't be read.
     async fn check_config(&self, partitions: usize) -> usize {
-        let checked = client::topic(&self.settings)
+        let checked = client::topic(&self.settings, self.producer.topic())
             .check(&client::connection(&self.settings), partitions)
             .await;
         checked.unwrap_or_else(|error| {
@@ -121,13 +121,13 @@ impl TopicMonitor {
     /// it exists.
     async fn probe(&self, known: KnownTopic) -> ProbeResult {
         let producer = Arc::clone(&self.producer);
-        let settings = Arc::clone(&self.settings);
+        let timeout = self.settings.probe_timeout;
         let metadata = tokio::task::spawn_blocking(move || {
             let name = match known {
                 KnownTopic::None => None,
-                KnownTopic::Found { .. } => Some(settings.topic.as_str()),
+                KnownTopic::Found { .. } => Some(producer.topic()),
             };
-            producer.metadata(name, settings.probe_timeout)
+            producer.metadata(name, timeout)
         });
         match metadata.await {
             Ok(Ok(metadata)) => self.evaluate(&metadata, known),
@@ -140,7 +140,7 @@ impl TopicMonitor {
         let topic = metadata
             .topics()
             .iter()
-            .find(|topic| topic.name() == self.settings.topic);
+            .find(|topic| topic.name() == self.producer.topic());
         let Some(topic) = topic else {
             return ProbeResult::NoTopic;
         };
@@ -153,7 +153,7 @@ impl TopicMonitor {
             KnownTopic::Found { min_insync } => min_insync,
         };
         match ::kafka::topic::unwritable_reason(topic, min_insync) {
-            Some(reason) => ProbeResult::Unavailable(format!("{}: {reason}", self.settings.topic)),
+            Some(reason) => ProbeResult::Unavailable(format!("{}: {reason}", self.producer.topic())),
             None => ProbeResult::Writable {
                 partitions: topic.partitions().len(),
             },

@@ -49,7 +49,7 @@ impl Admission {
     /// held more and has just released it, so the excess is a part of the limit at most.
     pub(super) fn enter_above_limit(&self, bytes: usize) -> AdmissionPermit {
         let mut permit = self.enter();
-        permit.bytes.acquire_above_limit(bytes);
+        permit.acquire_bytes_above_limit(bytes);
         permit
     }
 }
@@ -76,6 +76,11 @@ impl AdmissionPermit {
     /// [`Overloaded`]; the permit keeps what it holds.
     pub fn acquire_bytes(&mut self, more: usize) -> Result<(), Overloaded> {
         self.bytes.acquire(more)
+    }
+
+    /// Acquires that many more bytes, even above the limit: they are in memory already.
+    pub(crate) fn acquire_bytes_above_limit(&mut self, more: usize) {
+        self.bytes.acquire_above_limit(more);
     }
 
     /// Acquires that many more records, and `RECORD_COST` bytes for each.

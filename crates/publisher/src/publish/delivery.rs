@@ -138,6 +138,18 @@ impl DeliveryTracker {
         self.issued.set(token.index);
     }
 
+    /// Changes what the request holds of the limits.
+    pub(crate) fn update_permit<T>(&self, change: impl FnOnce(&mut AdmissionPermit) -> T) -> T {
+        self.pending.update(|state| {
+            let permit = state.permit.as_mut();
+            change(
+                permit.expect(
+                    "the permit is released after the last token, and the tracker holds it until then",
+                ),
+            )
+        })
+    }
+
     /// Ends the request: no further token is issued.
     pub(crate) fn close(self) {}
 }

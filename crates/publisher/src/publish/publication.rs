@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 
-use model::{Invalid, User, UserId};
+use model::{Contract, Invalid, Key};
 use rdkafka::message::OwnedHeaders;
 use service::failpoint;
 use service::process::chain;
@@ -14,6 +14,7 @@ use super::delivery::{DeliveryFuture, DeliveryOutcome};
 use super::result::{PublishResult, QueuedRecord, RecordError};
 use crate::kafka::producer::{KafkaRecord, Producer, ProducerBatch};
 use crate::limits::admission::{AdmissionPermit, Overloaded};
+use crate::limits::cost::RECORD_COST;
 use crate::metrics::{PublisherMetrics, TOO_LARGE};
 use crate::request::framing::{Format, FramingError};
 use crate::request::metadata::RequestMetadata;
@@ -49,6 +50,7 @@ pub(crate) struct Publication {
 
 /// Publishes the records of requests.
 pub(crate) struct Publisher<'a> {
+    pub(crate) contract: &'a Contract,
     pub(crate) producer: &'a Producer,
     pub(crate) metrics: &'a PublisherMetrics,
     pub(crate) limits: RequestLimits,
@@ -66,18 +68,22 @@ impl Publisher<'_> {
         metadata: &RequestMetadata,
         mut permit: AdmissionPermit,
     ) -> Result<Publication, PublicationError> {
-        let records = format.split(body, self.limits.max_records)?;
+        let records = format.split(self.contract, body, self.limits.max_records)?;
         permit.acquire_records(records.len())?;
         let batch = self.producer.batch(records.len(), permit);
-        let mut submission = Submission::new(metadata);
+        let mut submission = Submission::new(metadata.shared_headers(self.contract), metadata);
         for (index, record) in records.into_iter().enumerate() {
             match self.parse(index, record) {
-                Ok(valid) => submission.queue(&batch, index, &valid)?,
-                Err(error) => submission.invalid.push(error),
+                Ok(valid) => submission.queue(&batch, index, valid)?,
+                Err(error) => submission.invalid.push(within_memory(&batch, error)),
             }
             if !submission.complete {
                 break;
             }
+        }
+        let text_keys = submission.text_keys();
+        if text_keys > 0 {
+            batch.update_permit(|permit| permit.acquire_bytes_above_limit(text_keys));
         }
         self.metrics.count_records("rejected", submission.invalid.len());
         Ok(Publication {
@@ -94,20 +100,20 @@ impl Publisher<'_> {
     /// [`Overloaded`].
     pub(crate) fn erase(
         &self,
-        id: UserId,
+        key: Key,
         metadata: &RequestMetadata,
         mut permit: AdmissionPermit,
     ) -> Result<Publication, PublicationError> {
         permit.acquire_records(1)?;
         let batch = self.producer.batch(1, permit);
         let tombstone = KafkaRecord {
-            id,
+            key: &key,
             value: None,
             headers: metadata.tombstone_headers(),
         };
         batch.queue(tombstone).map_err(|_| Overloaded)?;
         Ok(Publication {
-            queued: vec![QueuedRecord { index: 0, id }],
+            queued: vec![QueuedRecord { index: 0, key }],
             invalid: vec![],
             complete: true,
             deliveries: batch.close(),
@@ -119,7 +125,7 @@ impl Publisher<'_> {
             self.count_rejected(TOO_LARGE);
             return Err(RecordError::too_large(index, self.limits.max_record));
         }
-        ValidRecord::parse(record).map_err(|invalid| {
+        ValidRecord::parse(self.contract, record).map_err(|invalid| {
             self.count_rejected(invalid.reason().label());
             RecordError::invalid(index, &invalid)
         })
@@ -132,20 +138,32 @@ impl Publisher<'_> {
 
 /// A valid record in the canonical encoding; borrowed from the body if it was sent so.
 struct ValidRecord<'a> {
-    id: UserId,
+    key: Key,
     json: Cow<'a, [u8]>,
 }
 
 impl<'a> ValidRecord<'a> {
-    fn parse(record: &'a [u8]) -> Result<Self, Invalid> {
-        if let Some(user) = User::parse_canonical(record) {
-            let (id, json) = (user.id(), Cow::Borrowed(record));
-            return Ok(Self { id, json });
+    fn parse(contract: &Contract, json: &'a [u8]) -> Result<Self, Invalid> {
+        if let Some(record) = contract.parse_canonical(json) {
+            let (key, json) = (record.key(), Cow::Borrowed(json));
+            return Ok(Self { key, json });
         }
-        let user = User::parse_strict(record)?;
-        let (id, json) = (user.id(), user.canonical_json(record));
-        Ok(Self { id, json })
+        let record = contract.parse_strict(json)?;
+        let (key, json) = (record.key(), record.canonical_json(json));
+        Ok(Self { key, json })
     }
+}
+
+/// Acquires the memory of an error beyond the cost that its record has already. An error that does not fit is reduced to
+/// its first field, whose memory counts even above the limit: the record has to be reported.
+fn within_memory(batch: &ProducerBatch<'_>, mut error: RecordError) -> RecordError {
+    let surplus = |error: &RecordError| error.memory().saturating_sub(RECORD_COST);
+    let more = surplus(&error);
+    if more > 0 && batch.update_permit(|permit| permit.acquire_bytes(more)).is_err() {
+        error.keep_first();
+        batch.update_permit(|permit| permit.acquire_bytes_above_limit(surplus(&error)));
+    }
+    error
 }
 
 /// The records of one request that were queued or rejected so far.
@@ -158,10 +176,10 @@ struct Submission<'a> {
 }
 
 impl<'a> Submission<'a> {
-    fn new(metadata: &'a RequestMetadata) -> Self {
+    fn new(headers: OwnedHeaders, metadata: &'a RequestMetadata) -> Self {
         Self {
             metadata,
-            headers: metadata.shared_headers(),
+            headers,
             queued: Vec::new(),
             invalid: Vec::new(),
             complete: true,
@@ -173,16 +191,16 @@ impl<'a> Submission<'a> {
         &mut self,
         batch: &ProducerBatch<'_>,
         index: usize,
-        valid: &ValidRecord<'_>,
+        valid: ValidRecord<'_>,
     ) -> Result<(), Overloaded> {
-        let id = valid.id;
+        let key = valid.key;
         let record = KafkaRecord {
-            id,
+            key: &key,
             value: Some(&valid.json),
             headers: self.metadata.record_headers(&self.headers, index),
         };
         match batch.queue(record) {
-            Ok(()) => self.queued.push(QueuedRecord { index, id }),
+            Ok(()) => self.queued.push(QueuedRecord { index, key }),
             Err(error) if self.queued.is_empty() => {
                 tracing::warn!(error = chain(&error), "request not queued");
                 return Err(Overloaded);
@@ -197,6 +215,15 @@ impl<'a> Submission<'a> {
             }
         }
         Ok(())
+    }
+
+    /// The bytes of text keys in the producer's queue and here. Unlike other keys they may be long.
+    fn text_keys(&self) -> usize {
+        let texts = self.queued.iter().map(|record| match &record.key {
+            Key::Text(text) => 2 * text.len(),
+            Key::Uuid(_) | Key::Int(_) | Key::Bigint(_) => 0,
+        });
+        texts.sum()
     }
 }
 

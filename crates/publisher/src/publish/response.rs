@@ -102,6 +102,7 @@ impl IntoResponse for PublishResponse {
 #[cfg(test)]
 mod tests {
     use axum::body::to_bytes;
+    use model::Contract;
     use serde_json::{Value, json};
 
     use super::*;
@@ -128,7 +129,7 @@ mod tests {
             queued: (first..first + outcomes.len())
                 .map(|index| QueuedRecord {
                     index,
-                    id: ID.parse().unwrap(),
+                    key: Contract::user().parse_key(ID.as_bytes()).unwrap(),
                 })
                 .collect(),
             outcomes: outcomes.to_vec(),
@@ -157,7 +158,10 @@ mod tests {
     async fn some_invalid_is_207_and_all_invalid_is_422() {
         let (status, body) = response(&[WRITTEN], &[0]).await;
         assert_eq!(status, StatusCode::MULTI_STATUS);
-        let error = json!({"index": 0, "id": null, "field": null, "reason": "is larger than 9 bytes"});
+        let first = json!({"field": null, "reason": "is larger than 9 bytes"});
+        let error = json!({
+            "index": 0, "id": null, "field": first["field"], "reason": first["reason"], "errors": [first],
+        });
         assert_eq!(body, json!({"accepted": 1, "rejected": 1, "errors": [error]}));
         let (status, body) = response(&[], &[0, 1]).await;
         assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);

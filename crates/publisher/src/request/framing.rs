@@ -5,7 +5,7 @@
 use std::fmt;
 
 use axum::http::HeaderValue;
-use model::canonical_length;
+use model::Contract;
 use model::headers::{JSON, NDJSON};
 use serde::Deserializer as _;
 use serde::de::{self, SeqAccess, Visitor};
@@ -69,11 +69,16 @@ impl Format {
     ///
     /// # Errors
     /// Each [`FramingError`].
-    pub fn split(self, body: &[u8], limit: usize) -> Result<Vec<&[u8]>, FramingError> {
+    pub fn split<'a>(
+        self,
+        contract: &Contract,
+        body: &'a [u8],
+        limit: usize,
+    ) -> Result<Vec<&'a [u8]>, FramingError> {
         let records = match self {
             Self::Ndjson => lines(body, limit)?,
-            Self::Json if is_array(body) => elements(body, limit)?,
-            Self::Json => vec![value(body)?],
+            Self::Json if is_array(body) => elements(contract, body, limit)?,
+            Self::Json => vec![value(contract, body)?],
         };
         if records.is_empty() {
             Err(FramingError::Empty)
@@ -109,16 +114,17 @@ fn is_array(body: &[u8]) -> bool {
     body.trim_ascii_start().first() == Some(&b'[')
 }
 
-fn value(body: &[u8]) -> Result<&[u8], FramingError> {
-    if std::str::from_utf8(body).ok().and_then(canonical_length) == Some(body.len()) {
+fn value<'a>(contract: &Contract, body: &'a [u8]) -> Result<&'a [u8], FramingError> {
+    let text = std::str::from_utf8(body).ok();
+    if text.and_then(|text| contract.canonical_length(text)) == Some(body.len()) {
         return Ok(body);
     }
     let value: &RawValue = serde_json::from_slice(body).map_err(|error| not_json(&error))?;
     Ok(value.get().as_bytes())
 }
 
-fn elements(body: &[u8], limit: usize) -> Result<Vec<&[u8]>, FramingError> {
-    if let Some(elements) = canonical_elements(body, limit) {
+fn elements<'a>(contract: &Contract, body: &'a [u8], limit: usize) -> Result<Vec<&'a [u8]>, FramingError> {
+    if let Some(elements) = canonical_elements(contract, body, limit) {
         return Ok(elements);
     }
     let mut array = serde_json::Deserializer::from_slice(body);
@@ -133,11 +139,11 @@ fn elements(body: &[u8], limit: usize) -> Result<Vec<&[u8]>, FramingError> {
 
 /// The fast path for an array of records in the canonical encoding: the scan for the end of a record also proves that
 /// it is JSON. Returns none for any other array.
-fn canonical_elements(body: &[u8], limit: usize) -> Option<Vec<&[u8]>> {
+fn canonical_elements<'a>(contract: &Contract, body: &'a [u8], limit: usize) -> Option<Vec<&'a [u8]>> {
     let mut rest = std::str::from_utf8(body).ok()?.strip_prefix('[')?;
     let mut elements = Vec::new();
     while elements.len() < limit {
-        let (element, behind) = rest.split_at(canonical_length(rest)?);
+        let (element, behind) = rest.split_at(contract.canonical_length(rest)?);
         elements.push(element.as_bytes());
         if behind == "]" {
             return Some(elements);
@@ -192,7 +198,7 @@ mod tests {
     }
 
     fn texts(format: Format, body: &str) -> Result<Vec<String>, FramingError> {
-        let records = format.split(body.as_bytes(), 3)?;
+        let records = format.split(&Contract::user(), body.as_bytes(), 3)?;
         Ok(records
             .iter()
             .map(|record| String::from_utf8_lossy(record).into_owned())
@@ -253,7 +259,7 @@ mod tests {
             Err(FramingError::NotJson { .. })
         ));
         assert!(matches!(
-            Format::Json.split(b"[\"\xff\"]", 3),
+            Format::Json.split(&Contract::user(), b"[\"\xff\"]", 3),
             Err(FramingError::NotJson { .. })
         ));
     }

@@ -5,6 +5,7 @@
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use jiff::Timestamp;
+use model::Contract;
 use model::headers::{self, http, kafka};
 use rdkafka::message::{Header, OwnedHeaders};
 use thiserror::Error;
@@ -60,10 +61,11 @@ impl RequestMetadata {
     }
 
     /// The Kafka headers that all records of the request share.
-    pub fn shared_headers(&self) -> OwnedHeaders {
-        let headers = OwnedHeaders::new_with_capacity(6)
+    pub fn shared_headers(&self, contract: &Contract) -> OwnedHeaders {
+        let headers = OwnedHeaders::new_with_capacity(7)
             .insert(header(kafka::CONTENT_TYPE, headers::JSON.as_bytes()))
-            .insert(header(kafka::SCHEMA, model::SCHEMA.as_bytes()));
+            .insert(header(kafka::SCHEMA, contract.name().as_bytes()))
+            .insert(header(kafka::SCHEMA_HASH, contract.hash().as_bytes()));
         self.with_metadata(headers)
     }
 
@@ -157,7 +159,7 @@ mod tests {
     }
 
     fn record_headers(metadata: &RequestMetadata, index: usize) -> Vec<(String, String)> {
-        let headers = metadata.record_headers(&metadata.shared_headers(), index);
+        let headers = metadata.record_headers(&metadata.shared_headers(&Contract::user()), index);
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
         headers
             .iter()
@@ -169,9 +171,11 @@ mod tests {
     fn record_headers_have_run_sequence_number_and_trace() {
         let request = [("run-id", "r-1"), ("run-seq", "40"), ("traceparent", TRACE)];
         let headers = record_headers(&metadata(&request).unwrap(), 2);
+        let contract = Contract::user();
         let expected = [
             ("content-type", "application/json"),
             ("schema", "affluent.users.v1.User"),
+            ("schema-hash", contract.hash()),
             ("accepted-at-us", "1700000000000001"),
             ("run-id", "r-1"),
             ("traceparent", TRACE),
@@ -184,8 +188,8 @@ mod tests {
     }
 
     #[test]
-    fn request_without_metadata_has_three_headers() {
-        assert_eq!(record_headers(&metadata(&[]).unwrap(), 0).len(), 3);
+    fn request_without_metadata_has_four_headers() {
+        assert_eq!(record_headers(&metadata(&[]).unwrap(), 0).len(), 4);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! `POST /v1/users`: publishes records and reports the result of each.
+//! `POST /v1/{resource}`: publishes records and reports the result of each.
 
 use std::sync::Arc;
 
@@ -48,16 +48,16 @@ struct ReceivedRequest {
     deadline: Instant,
 }
 
-/// Writes users.
-///
-/// The response comes after Kafka has acknowledged every valid record.
+/// Publishes records. `documents` fills in the braces.
 #[utoipa::path(
     post,
-    path = "/v1/users",
+    path = "/v1/{resource}",
+    summary = "Writes {resource}.",
+    description = "The response comes after Kafka has acknowledged every valid record.",
     request_body(
-        description = "One user, an array of users, or one user a line; may be compressed with gzip or zstd",
+        description = "One {noun}, an array of {resource}, or one {noun} a line; may be compressed with gzip or zstd",
         content(
-            (crate::routes::schema::Users = "application/json"),
+            (serde_json::Value = "application/json"),
             (String = "application/x-ndjson"),
         )
     ),

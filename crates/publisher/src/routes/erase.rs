@@ -1,14 +1,15 @@
-//! `DELETE /v1/users/{id}`: publishes a tombstone for a user.
+//! `DELETE /v1/{resource}/{key}`: publishes a tombstone for a key.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::http::{Response, StatusCode};
 use axum::response::IntoResponse;
 use jiff::Timestamp;
-use model::{Reason, UserId};
+use model::{Contract, Key, Reason};
+use percent_encoding::percent_decode_str;
 use tokio::time::{Instant, timeout_at};
 
 use super::admit::admit;
@@ -18,13 +19,13 @@ use crate::publish::response::PublishResponse;
 use crate::request::metadata::RequestMetadata;
 use crate::request::preference::Preference;
 
-/// Writes a tombstone for the user.
-///
-/// The row is deleted downstream; compaction or retention removes the record from the topic.
+/// Writes a tombstone, which deletes all rows of the key downstream. `documents` fills in the braces.
 #[utoipa::path(
     delete,
-    path = "/v1/users/{id}",
-    params(("id" = String, Path, format = "uuid", description = "The user's id")),
+    path = "/v1/{resource}/{{key}}",
+    summary = "Writes a tombstone for the {noun}.",
+    description = "{rows} deleted downstream; compaction or retention removes the record from the topic.",
+    params(("{key}" = String, Path, description = "The {noun}'s {key}")),
     security((), ("token" = [])),
     responses(
         (status = 204, description = "The tombstone is in Kafka"),
@@ -36,20 +37,24 @@ use crate::request::preference::Preference;
 )]
 pub(super) async fn erase(
     State(state): State<Arc<AppState>>,
-    id: Result<Path<String>, PathRejection>,
     mut request: Request,
 ) -> Result<Response<Body>, Problem> {
     let deadline = Instant::now() + state.request_timeout;
     admit(&state, &mut request).await?;
-    // axum rejects a path that is not UTF-8.
-    let id = id.map_err(|_| Reason::NotAUuid).and_then(|Path(id)| id.parse());
-    let id: UserId = id.map_err(|reason| Problem::invalid_id(&reason))?;
+    let key = key(&state.contract, request.uri().path()).map_err(|reason| Problem::invalid_id(&reason))?;
     let metadata = RequestMetadata::from_headers(request.headers(), Timestamp::now())?;
     state.check_deadline(deadline)?;
-    let publication = state.publisher().erase(id, &metadata, state.admission.enter())?;
+    let publication = state.publisher().erase(key, &metadata, state.admission.enter())?;
     let result = timeout_at(deadline, publication.result(Preference::Minimal)).await;
     match result.map_err(|_| Problem::unknown(None))?.into() {
         PublishResponse::Final(_) => Ok(StatusCode::NO_CONTENT.into_response()),
         PublishResponse::Problem(problem) => Err(problem),
     }
+}
+
+/// The key at the end of a path. A client has to escape a slash in it.
+fn key(contract: &Contract, path: &str) -> Result<Key, Reason> {
+    let escaped = path.rsplit('/').next().unwrap_or_default();
+    let text: Cow<'_, [u8]> = percent_decode_str(escaped).into();
+    contract.parse_key_strict(&text)
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use model::Contract;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -22,6 +23,7 @@ const KIB: usize = 1024;
 
 /// What the routes share.
 pub struct AppState {
+    pub(super) contract: Arc<Contract>,
     pub(super) callers: Arc<Callers>,
     pub(super) admission: Admission,
     pub(super) idempotency: IdempotencyCache,
@@ -51,6 +53,7 @@ impl AppState {
     /// State of an API that rejects requests once `shutdown` is cancelled.
     pub fn new(
         settings: &PublisherSettings,
+        contract: Arc<Contract>,
         callers: Arc<Callers>,
         producer: Arc<Producer>,
         kafka: KafkaStatus,
@@ -60,6 +63,7 @@ impl AppState {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let max_record = usize::try_from(settings.limits.max_record.as_u64()).unwrap_or(usize::MAX);
         Self {
+            contract,
             callers,
             admission: Admission::new(&settings.limits, &metrics),
             idempotency: IdempotencyCache::new(settings.idempotency.clone()),
@@ -119,6 +123,7 @@ impl AppState {
 
     pub(super) fn publisher(&self) -> Publisher<'_> {
         Publisher {
+            contract: &self.contract,
             producer: &self.producer,
             metrics: &self.metrics,
             limits: self.request_limits,

@@ -8,3 +8,4 @@ mod api;
 mod http;
 mod kafka;
 mod process;
+mod record;

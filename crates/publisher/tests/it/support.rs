@@ -4,5 +4,6 @@ pub(crate) mod broker;
 pub(crate) mod harness;
 pub(crate) mod load;
 pub(crate) mod openapi;
+pub(crate) mod sample_contracts;
 pub(crate) mod sample_users;
 pub(crate) mod topic;

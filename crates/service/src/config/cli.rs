@@ -15,7 +15,8 @@ use super::origin::Origin;
 use super::record::RecordSettings;
 use super::settings::Settings;
 use super::tree::leaves;
-use crate::exit::EXIT_CONFIG;
+use crate::exit::{EXIT_CONFIG, exit_with_error};
+use crate::output::{OutputError, print_line};
 use crate::secret::REDACTED;
 
 /// The options that every service has.
@@ -52,8 +53,8 @@ impl CommandLine {
     pub fn settings<S: Settings>(&self) -> Result<S, ExitCode> {
         let loaded = self.load::<S>()?;
         if self.check_config {
-            println!("{}: the configuration is valid", S::SERVICE);
-            return Err(ExitCode::SUCCESS);
+            let printed = print_line(format_args!("{}: the configuration is valid", S::SERVICE));
+            return Err(exit_code(S::SERVICE, printed));
         }
         Ok(loaded.settings)
     }
@@ -98,16 +99,20 @@ impl ConfigCommand {
             Err(code) => return code,
         };
         let text = print(&json(&loaded.settings), &loaded.keys, &loaded.origins);
-        match std::io::stdout().write_all(text.as_bytes()) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(_) => ExitCode::FAILURE,
-        }
+        exit_code(S::SERVICE, print_line(text.trim_end()))
     }
 }
 
 fn report(errors: &ConfigErrors) -> ExitCode {
-    eprintln!("{errors}");
+    let _ = writeln!(std::io::stderr(), "{errors}");
     ExitCode::from(EXIT_CONFIG)
+}
+
+fn exit_code(service: &str, printed: Result<(), OutputError>) -> ExitCode {
+    printed.map_or_else(
+        |error| exit_with_error(service, &error, 1),
+        |()| ExitCode::SUCCESS,
+    )
 }
 
 /// One line for each key: `key = value  # origin`. The entries of maps are masked, since any of them may be a secret.

@@ -52,7 +52,16 @@ impl<S: Settings> Draft<S> {
         let (mut tree, mut origins) = (defaults.clone(), BTreeMap::new());
         for entry in in_file.into_iter().chain(in_environment) {
             let key = entry.key();
-            if let Err(reason) = check_entry::<S>(&defaults, &entry, keys.is_in_map(&key)) {
+            let is_in_map = keys.is_in_map(&key);
+            let checked = check_entry::<S>(&defaults, &entry, is_in_map);
+            let checked = checked.and_then(|()| {
+                if is_in_map {
+                    Ok(())
+                } else {
+                    check_value::<S>(&key, &entry)
+                }
+            });
+            if let Err(reason) = checked {
                 findings.wrong(entry.origin, key, &reason);
                 continue;
             }
@@ -131,6 +140,22 @@ fn check_entry<S: Settings>(defaults: &Tree, entry: &Entry, is_in_map: bool) -> 
             format!("invalid value: {text}{}", example::<S>(&pointer))
         }),
     })
+}
+
+/// The rules of values that hold for every key, so that no setting can miss them.
+fn check_value<S: Settings>(key: &str, entry: &Entry) -> Result<(), String> {
+    let text = entry.value.clone().into_string().unwrap_or_default();
+    let is_text = matches!(entry.value.kind, config::ValueKind::String(_));
+    if is_text && text.trim().is_empty() {
+        return Err("must not be empty; leave it out for the default".to_owned());
+    }
+    let is_zero = text
+        .parse()
+        .is_ok_and(|duration: jiff::SignedDuration| duration.is_zero());
+    if is_text && is_zero && !S::MAY_BE_ZERO.contains(&key) {
+        return Err("must be above zero".to_owned());
+    }
+    Ok(())
 }
 
 fn innermost(error: config::ConfigError) -> config::ConfigError {

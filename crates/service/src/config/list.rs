@@ -1,6 +1,6 @@
 //! A setting that is a list of texts.
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
 
 /// A list that TOML writes as an array and an environment variable with commas.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -37,6 +37,9 @@ impl<'de> Deserialize<'de> for List {
                 .filter(|item| !item.is_empty())
                 .map(str::to_owned)
                 .collect(),
+            Given::Items(items) if items.iter().any(|item| item.trim().is_empty()) => {
+                return Err(de::Error::custom("must not have an empty item"));
+            }
             Given::Items(items) => items,
         }))
     }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::{Violation, Violations};
 use super::list::List;
+use super::topic_name::TopicName;
 
 /// The record that a process serves: a message of a `.proto` file, or the compiled-in user.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -45,12 +46,18 @@ impl RecordSettings {
         let Some(proto) = &self.proto else {
             return Ok(Contract::user());
         };
+        if !proto.is_file() {
+            return Err(violation(
+                "record.proto",
+                format!("{} is not a file", proto.display()),
+            ));
+        }
         let include: Vec<_> = self.include.iter().map(PathBuf::from).collect();
         if let Some(missing) = include.iter().find(|folder| !folder.is_dir()) {
-            return Err(Violation {
-                key: "record.include".to_owned(),
-                reason: format!("{} is not a folder", missing.display()),
-            });
+            return Err(violation(
+                "record.include",
+                format!("{} is not a folder", missing.display()),
+            ));
         }
         let loaded = Contract::load(proto, &include, self.message.as_deref());
         loaded.map(Arc::new).map_err(|error| refused(proto, &error))
@@ -58,24 +65,26 @@ impl RecordSettings {
 }
 
 fn refused(proto: &Path, error: &ContractError) -> Violation {
-    let (key, reason) = match error {
-        ContractError::NoMessage { .. } => ("record.message", error.to_string()),
-        ContractError::Proto(_) => (
-            "record.proto",
-            format!("failed to compile {}: {error}", proto.display()),
-        ),
-        ContractError::NotOneMessage { .. } | ContractError::Unsupported { .. } => {
-            ("record.proto", error.to_string())
+    match error {
+        ContractError::NoMessage { .. } => violation("record.message", error.to_string()),
+        ContractError::Proto(_) => {
+            let reason = format!("failed to compile {}: {error}", proto.display());
+            violation("record.proto", reason)
         }
-    };
-    Violation {
-        key: key.to_owned(),
-        reason,
+        ContractError::NotOneMessage { .. } | ContractError::Unsupported { .. } => {
+            violation("record.proto", error.to_string())
+        }
     }
+}
+
+fn violation(key: &str, reason: String) -> Violation {
+    let key = key.to_owned();
+    Violation { key, reason }
 }
 
 /// The topic of a contract's records if the settings name none: the resource and `_created`.
 #[must_use]
-pub fn default_topic(contract: &Contract) -> String {
-    format!("{}_created", contract.resource())
+pub fn default_topic(contract: &Contract) -> TopicName {
+    let name = format!("{}_created", contract.resource());
+    TopicName::try_from(name).expect("a resource has characters that a topic may have")
 }

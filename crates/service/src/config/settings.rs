@@ -10,6 +10,10 @@ pub trait Settings: Default + Serialize + DeserializeOwned {
     /// The service's name: the prefix of its environment variables, in upper case, followed by `__`.
     const SERVICE: &'static str;
 
+    /// The keys of durations that may be zero. Zero is refused for all others: it would be an endless loop or an instant
+    /// timeout.
+    const MAY_BE_ZERO: &'static [&'static str] = &[];
+
     /// Returns each rule that a value breaks, alone or together with others.
     fn validate(&self) -> Violations {
         Violations::default()

@@ -102,6 +102,43 @@ fn errors<const N: usize>(
 }
 
 #[test]
+fn no_setting_can_be_empty_or_zero_by_accident() {
+    let text = |variable: (&str, &str)| match load::<Example>(None, [variable]) {
+        Ok(_) => String::new(),
+        Err(errors) => errors.to_string(),
+    };
+    for (name, value, reason) in [
+        (
+            "EXAMPLE__PROCESS__LOG_FILTER",
+            "",
+            "process.log_filter: must not be empty; leave it out for the default",
+        ),
+        (
+            "EXAMPLE__RECORD__PROTO",
+            " ",
+            "record.proto: must not be empty; leave it out for the default",
+        ),
+        (
+            "EXAMPLE__CASSANDRA__PASSWORD",
+            "",
+            "cassandra.password: must not be empty; leave it out for the default",
+        ),
+        (
+            "EXAMPLE__PROCESS__SHUTDOWN_GRACE",
+            "0ms",
+            "process.shutdown_grace: must be above zero",
+        ),
+    ] {
+        assert_eq!(
+            text((name, value)),
+            format!("environment variable {name}: {reason}")
+        );
+    }
+    // The entries of maps are other software's settings, which may be empty.
+    assert_eq!(text(("EXAMPLE__PROPERTIES__SASL_PASSWORD", "")), "");
+}
+
+#[test]
 fn defaults_hold_without_file_and_environment() {
     let example: Example = load(None, NO_VARIABLES).unwrap();
     assert_eq!(example.cassandra.port, 9042);

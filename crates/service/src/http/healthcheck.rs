@@ -13,7 +13,7 @@ use hyper_util::rt::TokioIo;
 use thiserror::Error;
 use tokio::net::TcpStream;
 
-use crate::exit::chain;
+use crate::output::{print_error, print_line};
 use crate::process::ProcessSettings;
 
 /// The largest response that is read; a health report has a few hundred bytes.
@@ -54,16 +54,15 @@ enum Unhealthy {
 impl HealthCheck {
     /// Requests the health of the process that runs with `settings`, prints it, and returns the exit code: 0 or 1.
     pub async fn perform(&self, name: &str, settings: &ProcessSettings) -> u8 {
-        match self.request(reachable(settings.admin_listen)).await {
-            Ok(body) => {
-                println!("{body}");
-                0
-            }
-            Err(error) => {
-                eprintln!("{name}: {}", chain(&error));
-                1
-            }
-        }
+        let error: Box<dyn std::error::Error> = match self.request(reachable(settings.admin_listen)).await {
+            Ok(body) => match print_line(body) {
+                Ok(()) => return 0,
+                Err(error) => error.into(),
+            },
+            Err(error) => error.into(),
+        };
+        print_error(name, &*error);
+        1
     }
 
     async fn request(&self, address: SocketAddr) -> Result<String, Unhealthy> {
@@ -136,6 +135,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
+    use crate::exit::chain;
     use crate::health::Health;
     use crate::http::admin::AdminServer;
     use crate::metrics::Metrics;

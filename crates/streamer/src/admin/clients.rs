@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use model::Contract;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use service::config::TopicName;
 use service::{Backoff, Health, Metrics};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use uuid::Uuid;
@@ -61,17 +62,18 @@ impl Clients {
             Arc::clone(&contract),
             dependency,
         ));
-        let metadata = |topic: &str| {
+        let metadata = |topic: &Option<TopicName>| {
+            let topic = topic.clone();
             let settings = KafkaSettings {
-                topic: Some(topic.to_owned()),
+                topic,
                 ..settings.kafka.clone()
             };
             client::metadata(&settings)
                 .map(Arc::new)
                 .map_err(|error| ClientRejected::new(&settings.brokers, error))
         };
-        let dead_letter_metadata = metadata(settings.kafka.dead_letter_topic())?;
-        let metadata = metadata(settings.kafka.topic())?;
+        let dead_letter_metadata = metadata(&settings.kafka.dead_letter_topic)?;
+        let metadata = metadata(&settings.kafka.topic)?;
         let checkpoints = CheckpointStore::new(&settings, Arc::clone(&contract), instance());
         Ok(Self {
             settings,

@@ -16,14 +16,14 @@ pub(super) fn confirm(prompt: &str, yes: bool) -> Result<(), CommandError> {
         return Err(CommandError::NoTerminal);
     }
     let mut errors = io::stderr();
-    write!(errors, "{prompt} [y/N] ").map_err(CommandError::Output)?;
-    errors.flush().map_err(CommandError::Output)?;
+    write!(errors, "{prompt} [y/N] ").map_err(CommandError::Terminal)?;
+    errors.flush().map_err(CommandError::Terminal)?;
     answered(io::stdin().lock())
 }
 
 fn answered(mut terminal: impl BufRead) -> Result<(), CommandError> {
     let mut answer = String::new();
-    terminal.read_line(&mut answer).map_err(CommandError::Output)?;
+    terminal.read_line(&mut answer).map_err(CommandError::Terminal)?;
     match answer.trim().to_lowercase().as_str() {
         "y" | "yes" => Ok(()),
         _ => Err(CommandError::Declined),

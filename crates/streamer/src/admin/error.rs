@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use rdkafka::error::KafkaError;
 use service::ExitStatus;
+use service::output::OutputError;
 use service::process::EXIT_CONFIG;
 use thiserror::Error;
 
@@ -109,9 +110,12 @@ pub(super) enum CommandError {
     /// The operator declined.
     #[error("not confirmed: nothing was changed")]
     Declined,
-    /// Standard output or the terminal is closed.
-    #[error("failed to write to the terminal")]
-    Output(#[source] io::Error),
+    /// The terminal is closed.
+    #[error("failed to ask on the terminal")]
+    Terminal(#[source] io::Error),
+    /// Standard output can't be written.
+    #[error(transparent)]
+    Output(#[from] OutputError),
 }
 
 impl ExitStatus for CommandError {
@@ -138,6 +142,7 @@ impl ExitStatus for CommandError {
             | Self::Different(_)
             | Self::NotReadBack(_)
             | Self::Declined
+            | Self::Terminal(_)
             | Self::Output(_) => 1,
         }
     }

@@ -8,8 +8,8 @@ use bytesize::ByteSize;
 use cdrs_tokio::consistency::Consistency;
 use rustls::pki_types::ServerName;
 use serde::{Deserialize, Serialize};
-use service::config::Violations;
-use service::{Backoff, List, Secret, pem};
+use service::config::{Endpoints, Violations};
+use service::{Backoff, Secret, pem};
 
 use crate::pipeline::remaining_ttl::MAX_TTL;
 
@@ -23,8 +23,8 @@ const IDENTIFIER_RULE: &str =
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default)]
 pub struct CassandraSettings {
-    /// Contact points, each `host:port`; names are resolved again for every session.
-    pub contact_points: List,
+    /// Contact points, each `host:port`, with the default port 9042; names are resolved again for every session.
+    pub contact_points: Endpoints<9042>,
     /// The role to log in as; if not set, there is no authentication.
     pub username: Option<String>,
     /// The role's password.
@@ -88,11 +88,6 @@ impl CassandraSettings {
     pub(super) fn validate(&self, violations: &mut Violations) {
         self.tls.validate(violations);
         violations.require(
-            !self.contact_points.is_empty(),
-            "cassandra.contact_points",
-            "must not be empty",
-        );
-        violations.require(
             self.username.is_some() == self.password.is_some(),
             "cassandra.username",
             "must be set together with cassandra.password",
@@ -114,21 +109,19 @@ impl CassandraSettings {
             "cassandra.connections",
             "must be at least 1",
         );
-        violations.require_positive(&self.request_timeout, "cassandra.request_timeout");
         let row_ttl = Duration::from_secs(1)..=MAX_TTL;
         violations.require(
             self.row_ttl.is_none_or(|ttl| row_ttl.contains(&ttl)),
             "cassandra.row_ttl",
             "must be between 1 second and 20 years",
         );
-        violations.require_positive(&self.backoff.initial, "cassandra.backoff.initial");
     }
 }
 
 impl Default for CassandraSettings {
     fn default() -> Self {
         Self {
-            contact_points: List::of(["127.0.0.1:9042"]),
+            contact_points: Endpoints::local(),
             username: None,
             password: None,
             tls: TlsSettings::default(),

@@ -5,19 +5,18 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
-use service::List;
-use service::config::Violations;
+use service::config::{Endpoints, TopicName, Violations};
 
 /// The topic and the consumer group.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default)]
 pub struct KafkaSettings {
-    /// Bootstrap servers.
-    pub brokers: List,
+    /// Bootstrap servers, each `host:port`; the default port is 9092.
+    pub brokers: Endpoints<9092>,
     /// The consumed topic; if not set, the contract's resource and `_created`.
-    pub topic: Option<String>,
+    pub topic: Option<TopicName>,
     /// The topic of records that can't become a row; if not set, the resource and `_created.dead_letter`.
-    pub dead_letter_topic: Option<String>,
+    pub dead_letter_topic: Option<TopicName>,
     /// The consumer group, part of each checkpoint's key.
     pub group: String,
     /// `group.instance.id` of a static member, unique in the group. A restart within the session timeout then causes no
@@ -51,7 +50,7 @@ pub struct KafkaSettings {
 impl Default for KafkaSettings {
     fn default() -> Self {
         Self {
-            brokers: List::of(["127.0.0.1:9092"]),
+            brokers: Endpoints::local(),
             topic: None,
             dead_letter_topic: None,
             group: "streamer".to_owned(),
@@ -90,14 +89,6 @@ impl KafkaSettings {
     }
 
     pub(super) fn validate(&self, violations: &mut Violations) {
-        violations.require(!self.brokers.is_empty(), "kafka.brokers", "must not be empty");
-        for (key, name) in [
-            ("kafka.topic", &self.topic),
-            ("kafka.dead_letter_topic", &self.dead_letter_topic),
-        ] {
-            violations.require(name.as_deref() != Some(""), key, "must not be empty");
-        }
-        violations.require(!self.group.is_empty(), "kafka.group", "must not be empty");
         violations.require(
             self.topic.is_none() || self.topic != self.dead_letter_topic,
             "kafka.dead_letter_topic",

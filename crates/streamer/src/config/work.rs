@@ -132,13 +132,6 @@ impl BatchSettings {
     }
 }
 
-impl CheckpointSettings {
-    pub(super) fn validate(&self, violations: &mut Violations) {
-        violations.require_positive(&self.interval, "checkpoint.interval");
-        violations.require_positive(&self.stall_timeout, "checkpoint.stall_timeout");
-    }
-}
-
 impl DeadLetterSettings {
     pub(super) fn validate(&self, violations: &mut Violations) {
         violations.require(

@@ -9,7 +9,7 @@ use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::error::TestkitError;
-use crate::servers::pool::{self, Pool};
+use crate::servers::{Pool, pool};
 use crate::workspace;
 
 /// The share of the machine's memory that servers may use: builds, browsers and the tests themselves need the rest.

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::figures::Summary;
 use crate::service::{Service, ServiceError};
 
 /// Prints steps with the seconds since the start.
@@ -74,16 +73,22 @@ impl ProgressBars {
     }
 
     /// Waits until every accepted record is a row or a dead letter and no partition lags. Returns false after `timeout`.
-    pub(super) async fn drain(&self, summary: &Summary, streamer: &Service, timeout: Duration) -> bool {
-        self.fetched.set_position(summary.fetched);
-        self.accepted.set_position(summary.accepted);
+    pub(super) async fn drain(
+        &self,
+        fetched: u64,
+        accepted: u64,
+        streamer: &Service,
+        timeout: Duration,
+    ) -> bool {
+        self.fetched.set_position(fetched);
+        self.accepted.set_position(accepted);
         let count = async |name| counter(streamer, name).await.unwrap_or(0);
         let until = Instant::now() + timeout;
         while Instant::now() < until {
             let rows = count("streamer_rows_total").await;
             self.stored.set_position(rows);
-            if rows + count("streamer_dead_letters_total").await >= summary.accepted
-                && count("streamer_checkpoint_offset").await >= summary.accepted
+            if rows + count("streamer_dead_letters_total").await >= accepted
+                && count("streamer_checkpoint_offset").await >= accepted
             {
                 return true;
             }

@@ -10,8 +10,8 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::behavior::{Behavior, Direction};
-use super::listener::Shared;
 use super::pump::Pump;
+use super::stats::Counters;
 
 /// A server on loopback accepts at once, or its backlog is full.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -56,7 +56,7 @@ impl Connection {
     }
 
     /// Forwards bytes until both sides have closed or it is reset.
-    pub(super) async fn run(&self, mut client: TcpStream, target: SocketAddr, shared: &Arc<Shared>) {
+    pub(super) async fn run(&self, mut client: TcpStream, target: SocketAddr, counters: &Arc<Counters>) {
         let mut server = match timeout(CONNECT_TIMEOUT, TcpStream::connect(target)).await {
             Ok(Ok(server)) => server,
             failed => {
@@ -72,8 +72,8 @@ impl Connection {
         let was_reset = {
             let (client_reads, client_writes) = client.split();
             let (server_reads, server_writes) = server.split();
-            let to_server = self.pump(Direction::ToServer, shared);
-            let to_client = self.pump(Direction::ToClient, shared);
+            let to_server = self.pump(Direction::ToServer, counters);
+            let to_client = self.pump(Direction::ToClient, counters);
             tokio::select! {
                 biased;
                 () = self.reset.cancelled() => true,
@@ -91,13 +91,13 @@ impl Connection {
         }
     }
 
-    fn pump(&self, direction: Direction, shared: &Arc<Shared>) -> Pump {
+    fn pump(&self, direction: Direction, counters: &Arc<Counters>) -> Pump {
         Pump {
             direction,
             seed: self.id,
             behavior: self.behavior.subscribe(),
             reset: self.reset.clone(),
-            shared: Arc::clone(shared),
+            counters: Arc::clone(counters),
         }
     }
 }

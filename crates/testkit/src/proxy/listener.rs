@@ -21,8 +21,7 @@ pub(super) struct Shared {
     /// Whether the listener should be open.
     pub(super) listens: watch::Sender<bool>,
     pub(super) accepted: AtomicU64,
-    pub(super) passed: [AtomicU64; 2],
-    pub(super) counters: Counters,
+    pub(super) counters: Arc<Counters>,
 }
 
 /// The settings of future connections, and the open connections.
@@ -43,8 +42,7 @@ impl Shared {
             }),
             listens: watch::channel(true).0,
             accepted: AtomicU64::new(0),
-            passed: [AtomicU64::new(0), AtomicU64::new(0)],
-            counters: Counters::default(),
+            counters: Arc::default(),
         }
     }
 }
@@ -108,6 +106,6 @@ async fn serve(client: TcpStream, from: SocketAddr, shared: Arc<Shared>) {
         state.connections.push(Arc::clone(&connection));
         (connection, state.target)
     };
-    connection.run(client, target, &shared).await;
+    connection.run(client, target, &shared.counters).await;
     shared.state().connections.retain(|open| open.id() != id);
 }

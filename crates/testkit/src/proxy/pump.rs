@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::behavior::{Action, Behavior, Direction, Flow};
-use super::listener::Shared;
+use super::stats::Counters;
 
 /// Maximum bytes of a read.
 const CHUNK: usize = 16 * 1024;
@@ -30,7 +30,7 @@ pub(super) struct Pump {
     pub(super) seed: u64,
     pub(super) behavior: watch::Receiver<Behavior>,
     pub(super) reset: CancellationToken,
-    pub(super) shared: Arc<Shared>,
+    pub(super) counters: Arc<Counters>,
 }
 
 /// An item from the reader to the writer.
@@ -93,7 +93,7 @@ impl Pump {
             if flow.action == Action::Drop {
                 has_lost = true;
                 if let Read::Bytes(bytes) = &read {
-                    let dropped = &self.shared.counters.dropped_bytes;
+                    let dropped = &self.counters.dropped_bytes;
                     dropped.fetch_add(bytes.len() as u64, Ordering::Relaxed);
                 }
                 has_ended = !matches!(read, Read::Bytes(_));
@@ -102,7 +102,7 @@ impl Pump {
             let due = (Instant::now() + flow.delay + flow.jitter.mul_f64(rng.random())).max(last_due);
             last_due = due;
             if !flow.delay.is_zero() && matches!(read, Read::Bytes(_)) {
-                self.shared.counters.delayed.fetch_add(1, Ordering::Relaxed);
+                self.counters.delayed.fetch_add(1, Ordering::Relaxed);
             }
             let (item, and_then) = match read {
                 Read::Bytes(bytes) => self.cut(bytes, &mut flow, due),
@@ -136,7 +136,7 @@ impl Pump {
             return (Item::Chunk { due, bytes }, None);
         }
         bytes.truncate(usize::try_from(left).unwrap_or(usize::MAX));
-        self.shared.counters.resets.fetch_add(1, Ordering::Relaxed);
+        self.counters.resets.fetch_add(1, Ordering::Relaxed);
         (Item::Chunk { due, bytes }, Some(Item::Reset))
     }
 
@@ -177,9 +177,9 @@ impl Pump {
         let is_cut = flow.slice.is_some() || flow.bytes_per_second.is_some();
         for slice in bytes.chunks(slice) {
             to.write_all(slice).await?;
-            self.shared.passed[self.direction.index()].fetch_add(slice.len() as u64, Ordering::Relaxed);
+            self.counters.passed[self.direction.index()].fetch_add(slice.len() as u64, Ordering::Relaxed);
             if is_cut {
-                self.shared.counters.slices.fetch_add(1, Ordering::Relaxed);
+                self.counters.slices.fetch_add(1, Ordering::Relaxed);
             }
             if let Some(rate) = flow.bytes_per_second {
                 sleep(Duration::from_secs(slice.len() as u64) / rate.get()).await;

@@ -28,9 +28,10 @@ impl ProxyStats {
     }
 }
 
-/// The live counters of [`ProxyStats`].
+/// The live counters of [`ProxyStats`], and the bytes forwarded in each direction.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
+    pub(super) passed: [AtomicU64; 2],
     pub(super) resets: AtomicU64,
     pub(super) delayed: AtomicU64,
     pub(super) slices: AtomicU64,

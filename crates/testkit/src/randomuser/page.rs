@@ -14,7 +14,8 @@ pub(crate) use self::cache::PageCache;
 pub(crate) use self::samples::Samples;
 pub use self::samples::SamplesError;
 use super::fault::Fault;
-use super::person::{self, Nationalities, Nationality, pick};
+use super::nationality::{Nationalities, Nationality};
+use super::person::{self, pick};
 use super::query::Query;
 use super::version::Version;
 

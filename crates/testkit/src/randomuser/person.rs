@@ -1,7 +1,6 @@
 //! Generates people. The same random numbers give the same person.
 
 mod login;
-mod nationality;
 mod pattern;
 mod record;
 
@@ -11,13 +10,11 @@ use jiff::{Timestamp, tz::Offset};
 use rand::{Rng, RngExt};
 use serde::Serialize;
 
-use self::nationality::{Name, Postcode};
-pub(crate) use self::nationality::{Nationalities, Nationality};
 use self::pattern::{Owner, fill};
-pub(crate) use self::record::Fields;
 use self::record::{
     Coordinates, FullName, Location, Moment, NationalId, Picture, PostcodeValue, Record, Street, Timezone,
 };
+use super::nationality::{Name, Nationality, Postcode};
 use super::query::{Gender, Query};
 use super::version::Version;
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::person::{Fields, Nationality};
+use super::nationality::Nationality;
 
 const MAX_RESULTS: usize = 5_000;
 const MAX_PAGE: usize = 10_000;
@@ -50,6 +50,28 @@ impl Query {
             fields: Fields::new(text("inc"), text("exc")),
             seed,
         }
+    }
+}
+
+/// The fields selected by the lists `inc` and `exc`, in which unknown names have no effect.
+#[derive(Debug)]
+pub(crate) struct Fields {
+    included: Option<String>,
+    excluded: String,
+}
+
+impl Fields {
+    /// Selects the fields of `inc`, or all without it, except those of `exc`.
+    pub(crate) fn new(inc: Option<&str>, exc: Option<&str>) -> Self {
+        Self {
+            included: inc.filter(|list| !list.is_empty()).map(str::to_owned),
+            excluded: exc.unwrap_or_default().to_owned(),
+        }
+    }
+
+    pub(crate) fn contains(&self, field: &str) -> bool {
+        let names = |list: &str| list.split(',').any(|name| name.trim() == field);
+        self.included.as_deref().is_none_or(names) && !names(&self.excluded)
     }
 }
 

@@ -1,30 +1,30 @@
 //! A Cassandra cluster of one to three nodes on 127.0.0.1, 127.0.0.2 and 127.0.0.3 with the same ports.
 
 mod nodetool;
-mod probe;
+mod options;
 mod program;
 mod yaml;
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
-use futures::future::BoxFuture;
-use serde_json::Value;
+use futures::future::{BoxFuture, try_join_all};
 
 pub use self::nodetool::Nodetool;
-pub(super) use self::probe::CassandraProbe;
-use self::probe::DEFAULT_SUPERUSER;
+pub use self::options::CassandraOptions;
 use self::program::program;
 use self::yaml::{CassandraPorts, CassandraSettings, render};
 use super::folder::Folder;
-use super::node::{NodeSpec, Probe};
+use super::node::{NodeSpec, attach};
 use super::pool::{self, Access, ClusterSpec, Lease};
 use super::ports::{PortLease, retry_port_conflicts};
+use super::probe::{CassandraProbe, DEFAULT_SUPERUSER, Probe};
 use super::{Node, ServerError, Software, jars, write};
-use crate::process::Lifetime;
+
+/// The ports of each node for clients, for other nodes (plain and TLS) and for `nodetool`, relative to the first.
+const PORT_OFFSETS: [i16; 4] = [0, -2000, -1999, -1843];
 
 /// A start takes 12 to 24 s on an idle machine, and longer during a build.
 const START_TIMEOUT: Duration = Duration::from_secs(240);
@@ -37,60 +37,6 @@ const LOGBACK: &str = r#"<configuration>
 </configuration>
 "#;
 
-/// Options of a cluster. The default is one node that ends with this process.
-#[derive(Debug, Clone)]
-pub struct CassandraOptions {
-    /// Number of nodes, 1 to 3.
-    pub nodes: usize,
-    /// Java heap of each node, in MiB. `None`: 1024 for a single node, 768 for each of several.
-    pub heap_mb: Option<u32>,
-    /// Whether clients must log in and need permissions; see [`CassandraCluster::superuser`].
-    pub authentication: bool,
-    /// Folder of data, configuration and logs, which is kept. `None`: a new folder under `target/testkit`, removed on drop.
-    pub dir: Option<PathBuf>,
-    /// The client port (the nodes' other ports are 2,000, 1,999 and 1,843 lower: 7042, 7043 and 7199 for 9042). `None`:
-    /// free ports.
-    pub port: Option<u16>,
-    /// Whether the nodes end with this process.
-    pub lifetime: Lifetime,
-    /// Top-level keys of `cassandra.yaml` that are added or replaced on every node. A null removes a key.
-    ///
-    /// With the default, `commitlog_sync: periodic`, a killed node loses acknowledged writes of its last 100 ms, the interval
-    /// at which it marks the end of its commit log. [`CassandraOptions::synced`] loses none.
-    pub overrides: BTreeMap<String, Value>,
-}
-
-impl Default for CassandraOptions {
-    fn default() -> Self {
-        Self {
-            nodes: 1,
-            heap_mb: None,
-            authentication: false,
-            dir: None,
-            port: None,
-            lifetime: Lifetime::WithParent,
-            overrides: BTreeMap::new(),
-        }
-    }
-}
-
-impl CassandraOptions {
-    /// The ports of a node, relative to `port`.
-    pub(super) const PORT_OFFSETS: [i32; 4] = [0, -2000, -1999, -1843];
-
-    /// Syncs every write to the commit log on disk before it is acknowledged, which costs throughput.
-    #[must_use]
-    pub fn synced(mut self) -> Self {
-        let sync = [
-            ("commitlog_sync", "batch".into()),
-            ("commitlog_sync_period", Value::Null),
-        ];
-        self.overrides
-            .extend(sync.map(|(key, value)| (key.to_owned(), value)));
-        self
-    }
-}
-
 /// A running cluster. Dropping it kills its nodes (unless detached) and removes its folder (unless named).
 #[derive(Debug)]
 pub struct CassandraCluster {
@@ -98,11 +44,11 @@ pub struct CassandraCluster {
     nodes: Vec<Node>,
     nodetool: Nodetool,
     _folder: Folder,
-    _ports: [PortLease; 4],
+    ports: PortLease,
 }
 
 impl CassandraCluster {
-    /// Starts the nodes one after the other, as Cassandra requires, and waits until each knows all.
+    /// Starts the first node, which the others ask for the cluster, then the others, and waits until each knows all.
     ///
     /// # Errors
     /// When the jars cannot be fetched, or a node ends or is not ready within four minutes, with the end of its log.
@@ -110,25 +56,14 @@ impl CassandraCluster {
         Box::pin(retry_port_conflicts(options.port, || Self::start_once(options)))
     }
 
-    /// Leases an exclusive cluster from the server pool of this test run, or starts one where there is no pool. Keyspaces of
+    /// Takes a cluster of the server pool of this test run, or starts one where there is no pool; see [`pool`]. Keyspaces of
     /// earlier tests are still there, so use names of your own.
     ///
     /// # Errors
     /// As [`CassandraCluster::start`].
-    pub async fn lease(options: &CassandraOptions) -> Result<Self, ServerError> {
+    pub async fn lease(options: &CassandraOptions, access: Access) -> Result<Self, ServerError> {
         match pool::socket() {
-            Some(socket) => Self::from_pool(&socket, options, Access::Exclusive).await,
-            None => Self::start(options).await,
-        }
-    }
-
-    /// The cluster that all tests of a run share and none disturbs; see [`pool`].
-    ///
-    /// # Errors
-    /// As [`CassandraCluster::start`].
-    pub async fn shared(options: &CassandraOptions) -> Result<Self, ServerError> {
-        match pool::socket() {
-            Some(socket) => Self::from_pool(&socket, options, Access::Shared).await,
+            Some(socket) => Self::from_pool(&socket, options, access).await,
             None => Self::start(options).await,
         }
     }
@@ -142,22 +77,9 @@ impl CassandraCluster {
         options: &CassandraOptions,
         access: Access,
     ) -> Result<Self, ServerError> {
-        let spec = ClusterSpec::Cassandra {
-            nodes: options.nodes,
-            heap_mb: options.heap_mb,
-            authentication: options.authentication,
-            overrides: options.overrides.clone(),
-        };
-        let (lease, dir, port) = Lease::take(socket, spec, access).await?;
-        let options = CassandraOptions {
-            dir: Some(dir),
-            port: Some(port),
-            ..options.clone()
-        };
-        let mut cluster = Self::configure(&options, &jars(Software::CASSANDRA).await?)?;
-        for (index, node) in cluster.nodes.iter_mut().enumerate() {
-            node.attach(lease.clone(), index);
-        }
+        let (lease, dir, port) = Lease::take(socket, ClusterSpec::Cassandra(options.clone()), access).await?;
+        let mut cluster = Self::configure(&options.at(dir, port), &jars(Software::CASSANDRA).await?)?;
+        attach(&mut cluster.nodes, &lease);
         Ok(cluster)
     }
 
@@ -178,8 +100,12 @@ impl CassandraCluster {
             .take(options.nodes)
             .map(|last| Ipv4Addr::new(127, 0, 0, last))
             .collect();
-        let leases = lease_ports(options, &addresses)?;
-        let [native, storage, ssl_storage, management] = leases.each_ref().map(PortLease::port);
+        let lease = match options.port {
+            Some(port) => PortLease::fixed(port),
+            None => PortLease::block(&PORT_OFFSETS, &addresses)?,
+        };
+        let port = |offset| lease.port().saturating_add_signed(offset);
+        let [native, storage, ssl_storage, management] = PORT_OFFSETS.map(port);
         let ports = CassandraPorts {
             native,
             storage,
@@ -220,18 +146,23 @@ impl CassandraCluster {
             nodes: nodes.collect::<Result<_, ServerError>>()?,
             nodetool: Nodetool::new(jars, management, folder.path()),
             _folder: folder,
-            _ports: leases,
+            ports: lease,
         })
     }
 
     pub(super) async fn launch(&self) -> Result<(), ServerError> {
-        for node in &self.nodes {
-            node.start().await?;
-        }
+        let (seed, others) = self.nodes.split_first().expect("there is at least one node");
+        seed.start().await?;
+        try_join_all(others.iter().map(Node::start)).await?;
         for node in &self.nodes {
             node.wait_until_it_knows(self.nodes.len()).await?;
         }
         Ok(())
+    }
+
+    /// The port for clients.
+    pub(super) fn port(&self) -> u16 {
+        self.ports.port()
     }
 
     /// The nodes' client addresses, each `127.0.0.N:PORT`.
@@ -258,15 +189,6 @@ impl CassandraCluster {
     pub fn nodetool(&self) -> &Nodetool {
         &self.nodetool
     }
-}
-
-/// Ports for clients, for the nodes (plain and TLS) and for `nodetool`.
-fn lease_ports(options: &CassandraOptions, addresses: &[Ipv4Addr]) -> Result<[PortLease; 4], ServerError> {
-    if let Some(port) = options.port {
-        return Ok([0, 2000, 1999, 1843].map(|below| PortLease::fixed(port.saturating_sub(below))));
-    }
-    let free = || PortLease::free(addresses);
-    Ok([free()?, free()?, free()?, free()?])
 }
 
 /// One token for each node, so that each owns the same share of the ring.

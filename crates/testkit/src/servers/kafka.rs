@@ -1,28 +1,27 @@
 //! A Kafka cluster of one to three nodes, each broker and controller (KRaft).
 
-mod probe;
+mod options;
 mod properties;
 mod security;
 
-use std::collections::BTreeMap;
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::net::Ipv4Addr;
+use std::path::Path;
 use std::time::Duration;
 
 use futures::future::{BoxFuture, try_join_all};
 use rdkafka::admin::{AdminOptions, NewTopic, TopicReplication};
 use rdkafka::error::KafkaError;
 
-pub(super) use self::probe::KafkaProbe;
-use self::probe::admin_client;
+pub use self::options::KafkaOptions;
 use self::properties::{KafkaPorts, properties, render};
 use super::folder::Folder;
-use super::node::{NodeSpec, Probe};
+use super::node::{NodeSpec, attach};
 use super::pool::{self, Access, ClusterSpec, Lease};
 use super::ports::{PortLease, retry_port_conflicts};
+use super::probe::{KafkaProbe, Probe, admin_client};
 use super::{Node, ServerError, Software, jars, jvm, write};
-use crate::process::{Lifetime, Program, last_lines};
+use crate::process::{Program, last_lines};
 
 /// Any 16 bytes in base64. Ports tell clusters apart.
 const CLUSTER_ID: &str = "QWZmbHVlbnRUZXN0YmVkMQ";
@@ -39,67 +38,6 @@ rootLogger.level=INFO
 rootLogger.appenderRef.console.ref=console
 ";
 
-/// Options of a cluster. The default is one node that ends with this process.
-#[derive(Debug, Clone)]
-pub struct KafkaOptions {
-    /// Number of nodes, 1 to 3.
-    pub nodes: usize,
-    /// Java heap of each node, in MiB.
-    pub heap_mb: u32,
-    /// Folder of data, configuration and logs, which is kept. `None`: a new folder under `target/testkit`, removed on drop.
-    pub dir: Option<PathBuf>,
-    /// The first node's client port; the next nodes' ports follow (their other ports are 1,000 and 2,000 higher). `None`:
-    /// free ports.
-    pub first_port: Option<u16>,
-    /// Whether the nodes end with this process.
-    pub lifetime: Lifetime,
-    /// The address advertised to clients for each node, such as a proxy's. Empty: the node's own port.
-    pub advertised: Vec<SocketAddr>,
-    /// Server properties that are added or replaced on every node. Clients use the listener `CLIENT`; brokers use
-    /// `INTERNAL`, which should stay `PLAINTEXT`.
-    pub properties: BTreeMap<String, String>,
-}
-
-impl Default for KafkaOptions {
-    fn default() -> Self {
-        Self {
-            nodes: 1,
-            heap_mb: 512,
-            dir: None,
-            first_port: None,
-            lifetime: Lifetime::WithParent,
-            advertised: Vec::new(),
-            properties: BTreeMap::new(),
-        }
-    }
-}
-
-impl KafkaOptions {
-    /// One node whose session expires before each heartbeat: for 3 of every 6 seconds it is fenced and reports a cluster
-    /// without brokers.
-    pub fn flapping() -> Self {
-        Self::with([
-            ("broker.session.timeout.ms", "3000"),
-            ("broker.heartbeat.interval.ms", "6000"),
-        ])
-    }
-
-    /// The ports of a cluster, relative to `first_port`.
-    pub(super) fn port_offsets(nodes: usize) -> Vec<i32> {
-        let node = |index| [index, 1000 + index, 2000 + index];
-        (0..).take(nodes).flat_map(node).collect()
-    }
-
-    /// One node with these server properties.
-    fn with<const N: usize>(properties: [(&str, &str); N]) -> Self {
-        let properties = properties.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        Self {
-            properties: properties.into(),
-            ..Self::default()
-        }
-    }
-}
-
 /// A running cluster. Dropping it kills its nodes (unless detached) and removes its folder (unless named).
 #[derive(Debug)]
 pub struct KafkaCluster {
@@ -107,7 +45,7 @@ pub struct KafkaCluster {
     nodes: Vec<Node>,
     internal_bootstrap: String,
     _folder: Folder,
-    _ports: Vec<[PortLease; 3]>,
+    ports: PortLease,
 }
 
 impl KafkaCluster {
@@ -121,27 +59,14 @@ impl KafkaCluster {
         }))
     }
 
-    /// Leases an exclusive cluster from the server pool of this test run, or starts one where there is no pool. Topics of
+    /// Takes a cluster of the server pool of this test run, or starts one where there is no pool; see [`pool`]. Topics of
     /// earlier tests are still there, so use names of your own.
     ///
     /// # Errors
     /// As [`KafkaCluster::start`].
-    pub async fn lease(options: &KafkaOptions) -> Result<Self, ServerError> {
+    pub async fn lease(options: &KafkaOptions, access: Access) -> Result<Self, ServerError> {
         match pool::socket() {
-            Some(socket) => Self::from_pool(&socket, options, Access::Exclusive).await,
-            None => Self::start(options).await,
-        }
-    }
-
-    /// The cluster that all tests of a run share and none disturbs; see [`pool`].
-    ///
-    /// # Errors
-    /// As [`KafkaCluster::start`].
-    pub async fn shared() -> Result<Self, ServerError> {
-        let options = KafkaOptions::default();
-        let options = &options;
-        match pool::socket() {
-            Some(socket) => Self::from_pool(&socket, options, Access::Shared).await,
+            Some(socket) => Self::from_pool(&socket, options, access).await,
             None => Self::start(options).await,
         }
     }
@@ -155,21 +80,9 @@ impl KafkaCluster {
         options: &KafkaOptions,
         access: Access,
     ) -> Result<Self, ServerError> {
-        let spec = ClusterSpec::Kafka {
-            nodes: options.nodes,
-            heap_mb: options.heap_mb,
-            properties: options.properties.clone(),
-        };
-        let (lease, dir, port) = Lease::take(socket, spec, access).await?;
-        let options = KafkaOptions {
-            dir: Some(dir),
-            first_port: Some(port),
-            ..options.clone()
-        };
-        let mut cluster = Self::configure(&options, &jars(Software::KAFKA).await?)?;
-        for (index, node) in cluster.nodes.iter_mut().enumerate() {
-            node.attach(lease.clone(), index);
-        }
+        let (lease, dir, port) = Lease::take(socket, ClusterSpec::Kafka(options.clone()), access).await?;
+        let mut cluster = Self::configure(&options.at(dir, port), &jars(Software::KAFKA).await?)?;
+        attach(&mut cluster.nodes, &lease);
         Ok(cluster)
     }
 
@@ -186,16 +99,16 @@ impl KafkaCluster {
             return Err(ServerError::NodeCount(options.nodes));
         }
         let folder = Folder::open(options.dir.as_deref(), "kafka")?;
-        let leases = (0u16..).take(options.nodes);
-        let leases: Vec<_> = leases
-            .map(|node| lease_ports(options.first_port, node))
-            .collect::<Result<_, _>>()?;
-        let ports: Vec<_> = leases
-            .iter()
-            .map(|[client, internal, controller]| KafkaPorts {
-                client: client.port(),
-                internal: internal.port(),
-                controller: controller.port(),
+        let lease = match options.first_port {
+            Some(port) => PortLease::fixed(port),
+            None => PortLease::block(&port_offsets(options.nodes), &[Ipv4Addr::LOCALHOST])?,
+        };
+        let ports: Vec<_> = (lease.port()..)
+            .take(options.nodes)
+            .map(|client| KafkaPorts {
+                client,
+                internal: client.saturating_add(1000),
+                controller: client.saturating_add(2000),
             })
             .collect();
         let nodes = (0..options.nodes).map(|index| node(index, options, &ports, folder.path(), jars));
@@ -204,7 +117,7 @@ impl KafkaCluster {
             nodes: nodes.collect::<Result<_, _>>()?,
             internal_bootstrap: internal.collect::<Vec<_>>().join(","),
             _folder: folder,
-            _ports: leases,
+            ports: lease,
         })
     }
 
@@ -218,6 +131,11 @@ impl KafkaCluster {
             node.wait_until_it_knows(self.nodes.len()).await?;
         }
         Ok(())
+    }
+
+    /// The first node's client port.
+    pub(super) fn first_port(&self) -> u16 {
+        self.ports.port()
     }
 
     /// The address list for clients: `127.0.0.1:PORT[,…]`.
@@ -259,13 +177,10 @@ impl KafkaCluster {
     }
 }
 
-/// Ports for clients, brokers and controllers.
-fn lease_ports(first: Option<u16>, node: u16) -> Result<[PortLease; 3], ServerError> {
-    if let Some(first) = first {
-        return Ok([0, 1000, 2000].map(|role| PortLease::fixed(first.saturating_add(node + role))));
-    }
-    let free = || PortLease::free(&[Ipv4Addr::LOCALHOST]);
-    Ok([free()?, free()?, free()?])
+/// The ports of all nodes for clients, brokers and controllers, relative to the first.
+fn port_offsets(nodes: usize) -> Vec<i16> {
+    let node = |index| [index, 1000 + index, 2000 + index];
+    (0..).take(nodes).flat_map(node).collect()
 }
 
 fn node(

@@ -7,9 +7,8 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::ServerError;
-use super::cassandra::CassandraProbe;
-use super::kafka::KafkaProbe;
 use super::pool::Lease;
+use super::probe::Probe;
 use crate::process::{
     Child, DetachedProcess, Lifetime, ProcessError, Program, Signal, last_lines, wait_for, wait_until_frozen,
 };
@@ -24,33 +23,6 @@ const EXEC_TIMEOUT: Duration = Duration::from_secs(5);
 const STOP_TIMEOUT: Duration = Duration::from_secs(60);
 
 const LOG_LINES: usize = 40;
-
-/// The readiness probe of a node.
-#[derive(Debug)]
-pub(super) enum Probe {
-    Kafka(KafkaProbe),
-    Cassandra(CassandraProbe),
-}
-
-impl Probe {
-    async fn is_ready(&self) -> bool {
-        match self {
-            Self::Kafka(probe) => probe.is_ready().await,
-            Self::Cassandra(probe) => probe.peers().await.is_some(),
-        }
-    }
-
-    /// Whether the node knows `nodes` nodes, itself included.
-    async fn knows(&self, nodes: usize) -> bool {
-        match self {
-            Self::Kafka(probe) => probe.brokers().await.len() >= nodes,
-            Self::Cassandra(probe) => {
-                let peers = probe.peers().await.and_then(|peers| usize::try_from(peers).ok());
-                peers.is_some_and(|peers| peers + 1 == nodes)
-            }
-        }
-    }
-}
 
 /// The parts of a [`Node`].
 #[derive(Debug)]
@@ -116,12 +88,6 @@ impl Node {
             process: Mutex::new(detached.map(Process::Detached)),
             lease: None,
         }
-    }
-
-    /// Uses the process that the server pool runs on this node's folder.
-    pub(super) fn attach(&mut self, lease: Lease, index: usize) {
-        *self.process() = detached_process(&self.spec.folder).map(Process::Detached);
-        self.lease = Some((lease, index));
     }
 
     /// The node's name, such as `kafka-1`.
@@ -289,6 +255,14 @@ impl Node {
             server: self.spec.name.clone(),
             source,
         }
+    }
+}
+
+/// Uses the processes that the server pool runs on the nodes' folders.
+pub(super) fn attach(nodes: &mut [Node], lease: &Lease) {
+    for (index, node) in nodes.iter_mut().enumerate() {
+        *node.process() = detached_process(&node.spec.folder).map(Process::Detached);
+        node.lease = Some((lease.clone(), index));
     }
 }
 

@@ -1,23 +1,21 @@
 //! Servers that the test processes of one run share: a pool process owns them, tests lease them over a Unix socket.
 //!
-//! `testkit pool -- COMMAND` runs a command with the variable [`SOCKET`]. Under it, [`KafkaCluster::lease`](super::KafkaCluster::lease) and
-//! [`CassandraCluster::lease`](super::CassandraCluster::lease) take a cluster of the pool instead of starting one. A
-//! shared cluster has any number of users, who must not disturb it. An exclusive one has one user, who may freeze and
-//! kill its nodes; the pool repairs it before the next lease. Data stays, so tests use topics and keyspaces of their own.
+//! `testkit pool -- COMMAND` runs a command with the variable [`SOCKET`]. Under it,
+//! [`KafkaCluster::lease`](super::KafkaCluster::lease) and [`CassandraCluster::lease`](super::CassandraCluster::lease) take
+//! a cluster of the pool instead of starting one. A shared cluster has any number of users, who must not disturb it. An
+//! exclusive one has one user, who may freeze and kill its nodes; the pool repairs it before the next lease. Data stays, so
+//! tests use topics and keyspaces of their own.
 //!
 //! The servers are children of the pool process and die with it, however it dies.
 
-use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
-use super::ServerError;
-pub use super::pool_server::Pool;
+use super::{CassandraOptions, KafkaOptions, ServerError};
 
 /// The environment variable with the path of the pool's socket.
 pub const SOCKET: &str = "AFFLUENT_SERVER_POOL";
@@ -31,29 +29,11 @@ pub enum Access {
     Exclusive,
 }
 
-/// What a cluster of the pool is made of. Leases with equal specifications reuse a cluster.
+/// What a cluster of the pool is made of, without its folder and ports. Leases with equal specifications reuse a cluster.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub enum ClusterSpec {
-    /// A Kafka cluster.
-    Kafka {
-        /// See [`KafkaOptions::nodes`](super::KafkaOptions::nodes).
-        nodes: usize,
-        /// See [`KafkaOptions::heap_mb`](super::KafkaOptions::heap_mb).
-        heap_mb: u32,
-        /// See [`KafkaOptions::properties`](super::KafkaOptions::properties).
-        properties: BTreeMap<String, String>,
-    },
-    /// A Cassandra cluster.
-    Cassandra {
-        /// See [`CassandraOptions::nodes`](super::CassandraOptions::nodes).
-        nodes: usize,
-        /// See [`CassandraOptions::heap_mb`](super::CassandraOptions::heap_mb).
-        heap_mb: Option<u32>,
-        /// See [`CassandraOptions::authentication`](super::CassandraOptions::authentication).
-        authentication: bool,
-        /// See [`CassandraOptions::overrides`](super::CassandraOptions::overrides).
-        overrides: BTreeMap<String, Value>,
-    },
+pub(super) enum ClusterSpec {
+    Kafka(KafkaOptions),
+    Cassandra(CassandraOptions),
 }
 
 /// What a test process asks of the pool; one line of JSON each.

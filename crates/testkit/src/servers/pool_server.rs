@@ -11,7 +11,6 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
 use super::pool::{Access, ClusterSpec, Reply, Request};
-use super::ports::PortLease;
 use super::{CassandraCluster, CassandraOptions, KafkaCluster, KafkaOptions, Node, ServerError};
 
 /// Exclusive clusters with equal specifications. More would start servers that mostly wait for each other's CPU.
@@ -43,15 +42,8 @@ struct Slot {
 #[derive(Debug)]
 enum State {
     Starting,
-    Idle(Arc<Running>),
-    Used(Arc<Running>),
-}
-
-#[derive(Debug)]
-struct Running {
-    cluster: Cluster,
-    port: u16,
-    _ports: Vec<PortLease>,
+    Idle(Arc<Cluster>),
+    Used(Arc<Cluster>),
 }
 
 #[derive(Debug)]
@@ -100,13 +92,13 @@ impl Pool {
     async fn serve_one(&self, mut stream: UnixStream) -> std::io::Result<()> {
         let (reader, mut writer) = stream.split();
         let mut lines = BufReader::new(reader).lines();
-        let mut leased: Option<(Arc<Slot>, Arc<Running>)> = None;
+        let mut leased: Option<(Arc<Slot>, Arc<Cluster>)> = None;
         while let Some(line) = lines.next_line().await? {
             let reply = match serde_json::from_str(&line) {
                 Ok(Request::Lease { spec, access }) => match self.acquire(spec, access).await {
-                    Ok((slot, running)) => {
-                        let (dir, port) = (slot.dir.clone(), running.port);
-                        leased = Some((slot, running));
+                    Ok((slot, cluster)) => {
+                        let (dir, port) = (slot.dir.clone(), cluster.port());
+                        leased = Some((slot, cluster));
                         Reply::Leased { dir, port }
                     }
                     Err(error) => Reply::Failed {
@@ -125,10 +117,10 @@ impl Pool {
                 break;
             }
         }
-        if let Some((slot, running)) = leased
+        if let Some((slot, cluster)) = leased
             && slot.access == Access::Exclusive
         {
-            self.release(&slot, running).await;
+            self.release(&slot, cluster).await;
         }
         Ok(())
     }
@@ -138,12 +130,12 @@ impl Pool {
         &self,
         spec: ClusterSpec,
         access: Access,
-    ) -> Result<(Arc<Slot>, Arc<Running>), ServerError> {
+    ) -> Result<(Arc<Slot>, Arc<Cluster>), ServerError> {
         loop {
             let mut changed = std::pin::pin!(self.changed.notified());
             changed.as_mut().enable();
             match self.choose(&spec, access) {
-                Choice::Use(slot, running) => return Ok((slot, running)),
+                Choice::Use(slot, cluster) => return Ok((slot, cluster)),
                 Choice::Start(slot) => return self.start(slot).await,
                 Choice::Wait => changed.await,
             }
@@ -156,13 +148,13 @@ impl Pool {
         for slot in slots.iter().filter(equal) {
             let mut state = slot.state();
             match (&*state, access) {
-                (State::Used(running), Access::Shared) => {
-                    return Choice::Use(Arc::clone(slot), Arc::clone(running));
+                (State::Used(cluster), Access::Shared) => {
+                    return Choice::Use(Arc::clone(slot), Arc::clone(cluster));
                 }
-                (State::Idle(running), _) => {
-                    let running = Arc::clone(running);
-                    *state = State::Used(Arc::clone(&running));
-                    return Choice::Use(Arc::clone(slot), running);
+                (State::Idle(cluster), _) => {
+                    let cluster = Arc::clone(cluster);
+                    *state = State::Used(Arc::clone(&cluster));
+                    return Choice::Use(Arc::clone(slot), cluster);
                 }
                 (State::Starting, Access::Shared) => return Choice::Wait,
                 (State::Starting | State::Used(_), _) => {}
@@ -194,13 +186,13 @@ impl Pool {
         Choice::Start(slot)
     }
 
-    async fn start(&self, slot: Arc<Slot>) -> Result<(Arc<Slot>, Arc<Running>), ServerError> {
-        let started = slot.spec.start(&slot.dir).await;
+    async fn start(&self, slot: Arc<Slot>) -> Result<(Arc<Slot>, Arc<Cluster>), ServerError> {
+        let started = Cluster::start(&slot.spec, &slot.dir).await;
         let outcome = match started {
-            Ok(running) => {
-                let running = Arc::new(running);
-                *slot.state() = State::Used(Arc::clone(&running));
-                Ok((slot, running))
+            Ok(cluster) => {
+                let cluster = Arc::new(cluster);
+                *slot.state() = State::Used(Arc::clone(&cluster));
+                Ok((slot, cluster))
             }
             Err(error) => {
                 self.remove(&slot);
@@ -212,8 +204,8 @@ impl Pool {
     }
 
     /// Repairs an exclusive cluster for the next test, or drops it where that fails.
-    async fn release(&self, slot: &Arc<Slot>, running: Arc<Running>) {
-        let nodes = running.cluster.nodes();
+    async fn release(&self, slot: &Arc<Slot>, cluster: Arc<Cluster>) {
+        let nodes = cluster.nodes();
         for node in nodes {
             // A node that is not frozen, or not running, is no failure here.
             let _ = node.thaw();
@@ -225,7 +217,7 @@ impl Pool {
             }
         }
         match repaired {
-            Ok(()) => *slot.state() = State::Idle(running),
+            Ok(()) => *slot.state() = State::Idle(cluster),
             Err(error) => {
                 tracing::warn!(%error, cluster = %slot.dir.display(), "dropping a cluster that can't be repaired");
                 self.remove(slot);
@@ -244,14 +236,14 @@ impl Pool {
 }
 
 enum Choice {
-    Use(Arc<Slot>, Arc<Running>),
+    Use(Arc<Slot>, Arc<Cluster>),
     Start(Arc<Slot>),
     Wait,
 }
 
 /// Starts a node that its user has ended. A killed process takes a moment to release its last thread.
-async fn start_node(leased: Option<&(Arc<Slot>, Arc<Running>)>, node: usize) -> Reply {
-    let found = leased.and_then(|(_, running)| running.cluster.nodes().get(node));
+async fn start_node(leased: Option<&(Arc<Slot>, Arc<Cluster>)>, node: usize) -> Reply {
+    let found = leased.and_then(|(_, cluster)| cluster.nodes().get(node));
     let started = match found {
         Some(node) => {
             let until = Instant::now() + EXIT_TIMEOUT;
@@ -277,10 +269,33 @@ impl Slot {
 }
 
 impl Cluster {
+    /// Starts a cluster with its data in `dir`.
+    async fn start(spec: &ClusterSpec, dir: &Path) -> Result<Self, ServerError> {
+        let dir = Some(dir.to_path_buf());
+        match spec.clone() {
+            ClusterSpec::Kafka(options) => {
+                let options = KafkaOptions { dir, ..options };
+                KafkaCluster::start(&options).await.map(Self::Kafka)
+            }
+            ClusterSpec::Cassandra(options) => {
+                let options = CassandraOptions { dir, ..options };
+                CassandraCluster::start(&options).await.map(Self::Cassandra)
+            }
+        }
+    }
+
     fn nodes(&self) -> &[Node] {
         match self {
             Self::Kafka(cluster) => cluster.nodes(),
             Self::Cassandra(cluster) => cluster.nodes(),
+        }
+    }
+
+    /// The port from which the lease's user derives all others.
+    fn port(&self) -> u16 {
+        match self {
+            Self::Kafka(cluster) => cluster.first_port(),
+            Self::Cassandra(cluster) => cluster.port(),
         }
     }
 }
@@ -288,14 +303,15 @@ impl Cluster {
 impl ClusterSpec {
     const fn name(&self) -> &'static str {
         match self {
-            Self::Kafka { .. } => "kafka",
-            Self::Cassandra { .. } => "cassandra",
+            Self::Kafka(_) => "kafka",
+            Self::Cassandra(_) => "cassandra",
         }
     }
 
     const fn nodes(&self) -> usize {
         match self {
-            Self::Kafka { nodes, .. } | Self::Cassandra { nodes, .. } => *nodes,
+            Self::Kafka(options) => options.nodes,
+            Self::Cassandra(options) => options.nodes,
         }
     }
 
@@ -309,59 +325,9 @@ impl ClusterSpec {
 
     fn memory_mib(&self) -> u64 {
         let heap = match self {
-            Self::Kafka { heap_mb, .. } => u64::from(*heap_mb),
-            Self::Cassandra { heap_mb, .. } => u64::from(heap_mb.unwrap_or(1024)),
+            Self::Kafka(options) => options.heap_mb,
+            Self::Cassandra(options) => options.heap_mb(),
         };
-        (heap + OUTSIDE_HEAP_MIB) * self.nodes() as u64
-    }
-
-    /// Starts a cluster on ports that the lease's user can derive from the first one.
-    async fn start(&self, dir: &Path) -> Result<Running, ServerError> {
-        match self.clone() {
-            Self::Kafka {
-                nodes,
-                heap_mb,
-                properties,
-            } => {
-                let (port, ports) = PortLease::block(&KafkaOptions::port_offsets(nodes), 1)?;
-                let options = KafkaOptions {
-                    nodes,
-                    heap_mb,
-                    properties,
-                    dir: Some(dir.to_path_buf()),
-                    first_port: Some(port),
-                    ..KafkaOptions::default()
-                };
-                let cluster = Cluster::Kafka(KafkaCluster::start(&options).await?);
-                Ok(Running {
-                    cluster,
-                    port,
-                    _ports: ports,
-                })
-            }
-            Self::Cassandra {
-                nodes,
-                heap_mb,
-                authentication,
-                overrides,
-            } => {
-                let (port, ports) = PortLease::block(&CassandraOptions::PORT_OFFSETS, nodes)?;
-                let options = CassandraOptions {
-                    nodes,
-                    heap_mb,
-                    authentication,
-                    overrides,
-                    dir: Some(dir.to_path_buf()),
-                    port: Some(port),
-                    ..CassandraOptions::default()
-                };
-                let cluster = Cluster::Cassandra(CassandraCluster::start(&options).await?);
-                Ok(Running {
-                    cluster,
-                    port,
-                    _ports: ports,
-                })
-            }
-        }
+        (u64::from(heap) + OUTSIDE_HEAP_MIB) * self.nodes() as u64
     }
 }

@@ -19,45 +19,29 @@ const ATTEMPTS: usize = 200;
 /// Starts of a cluster, each on other ports.
 const START_ATTEMPTS: usize = 3;
 
-/// A port that no other process of the testkit takes until this is dropped.
+/// A port, or the first of a block, that no other process of the testkit takes until this is dropped.
 #[derive(Debug)]
 pub struct PortLease {
     port: u16,
-    /// Locked. `None` for a port that the caller chose.
-    _lock: Option<File>,
+    /// Locked. Empty for a port that the caller chose.
+    _locks: Vec<File>,
 }
 
 impl PortLease {
     /// Leases a port that is free on all `addresses`.
     pub fn free(addresses: &[Ipv4Addr]) -> Result<Self, ServerError> {
-        let folder = workspace::target_dir()?.join("testkit").join("ports");
-        fs::create_dir_all(&folder).map_err(ServerError::file(&folder))?;
-        for _ in 0..ATTEMPTS {
-            let port = rand::rng().random_range(RANGE);
-            if let Some(lock) = reserve(&folder, port)?
-                && addresses
-                    .iter()
-                    .all(|address| TcpListener::bind((*address, port)).is_ok())
-            {
-                return Ok(Self {
-                    port,
-                    _lock: Some(lock),
-                });
-            }
-        }
-        Err(ServerError::NoFreePort { attempts: ATTEMPTS })
+        Self::block(&[0], addresses)
     }
 
-    /// Leases a port and those at `offsets` from it, all free on the first `addresses` of 127.0.0.0/8.
-    pub(super) fn block(offsets: &[i32], addresses: usize) -> Result<(u16, Vec<Self>), ServerError> {
+    /// Leases the ports at `offsets` from a first one, all free on all `addresses`.
+    pub(super) fn block(offsets: &[i16], addresses: &[Ipv4Addr]) -> Result<Self, ServerError> {
         let folder = workspace::target_dir()?.join("testkit").join("ports");
         fs::create_dir_all(&folder).map_err(ServerError::file(&folder))?;
-        let addresses = (1..).take(addresses).map(|last| Ipv4Addr::new(127, 0, 0, last));
-        let addresses: Vec<_> = addresses.collect();
         for _ in 0..ATTEMPTS {
-            let first = rand::rng().random_range(RANGE);
-            if let Some(leases) = block_at(&folder, first, offsets, &addresses)? {
-                return Ok((first, leases));
+            let port: u16 = rand::rng().random_range(RANGE);
+            let ports = offsets.iter().map(|offset| port.saturating_add_signed(*offset));
+            if let Some(locks) = reserve_all(&folder, ports, addresses)? {
+                return Ok(Self { port, _locks: locks });
             }
         }
         Err(ServerError::NoFreePort { attempts: ATTEMPTS })
@@ -65,7 +49,10 @@ impl PortLease {
 
     /// A port that the caller chose. The server fails when it is taken.
     pub(super) fn fixed(port: u16) -> Self {
-        Self { port, _lock: None }
+        Self {
+            port,
+            _locks: Vec::new(),
+        }
     }
 
     /// The port.
@@ -74,29 +61,21 @@ impl PortLease {
     }
 }
 
-fn block_at(
+/// Returns the ports' locks, or `None` when one of them is taken.
+fn reserve_all(
     folder: &Path,
-    first: u16,
-    offsets: &[i32],
+    ports: impl Iterator<Item = u16>,
     addresses: &[Ipv4Addr],
-) -> Result<Option<Vec<PortLease>>, ServerError> {
-    let mut leases = Vec::new();
-    for offset in offsets {
-        let port = u16::try_from(i32::from(first) + offset).unwrap_or(0);
-        let is_free = || {
-            addresses
-                .iter()
-                .all(|address| TcpListener::bind((*address, port)).is_ok())
-        };
+) -> Result<Option<Vec<File>>, ServerError> {
+    let mut locks = Vec::new();
+    for port in ports {
+        let is_free = |address: &Ipv4Addr| TcpListener::bind((*address, port)).is_ok();
         match reserve(folder, port)? {
-            Some(lock) if RANGE.contains(&port) && is_free() => leases.push(PortLease {
-                port,
-                _lock: Some(lock),
-            }),
+            Some(lock) if RANGE.contains(&port) && addresses.iter().all(is_free) => locks.push(lock),
             _ => return Ok(None),
         }
     }
-    Ok(Some(leases))
+    Ok(Some(locks))
 }
 
 /// Returns the port's lock, or `None` when another process holds it. The empty file stays.

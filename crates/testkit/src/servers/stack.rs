@@ -3,6 +3,7 @@
 use futures::TryFutureExt as _;
 use futures::future::{BoxFuture, try_join};
 
+use super::pool::Access;
 use super::{CassandraCluster, CassandraOptions, KafkaCluster, KafkaOptions, ServerError};
 
 /// Options of both clusters. The default is one node of each.
@@ -36,8 +37,10 @@ impl Stack {
     /// # Errors
     /// When either fails.
     pub async fn shared() -> Result<Self, ServerError> {
-        let options = CassandraOptions::default();
-        let (kafka, cassandra) = try_join(KafkaCluster::shared(), CassandraCluster::shared(&options)).await?;
+        let StackOptions { kafka, cassandra } = StackOptions::default();
+        let kafka = KafkaCluster::lease(&kafka, Access::Shared);
+        let cassandra = CassandraCluster::lease(&cassandra, Access::Shared);
+        let (kafka, cassandra) = try_join(kafka, cassandra).await?;
         Ok(Self { kafka, cassandra })
     }
 }

@@ -1,4 +1,5 @@
 use proptest::prelude::*;
+use serde::de::DeserializeSeed as _;
 use serde_json::{Value, json};
 
 use super::*;
@@ -42,9 +43,19 @@ fn without(parent: &str, key: &str) -> Value {
 }
 
 fn map(user: &Value) -> Result<Value, MappingError> {
+    map_by(&Mapping::user().unwrap(), user)
+}
+
+fn map_by(mapping: &Mapping, user: &Value) -> Result<Value, MappingError> {
     let text = user.to_string();
-    let user = serde_json::from_str(&text).unwrap();
-    map_user(user).map(|user| serde_json::from_slice(&user.to_json()).unwrap())
+    let user = read(mapping, &text);
+    let record = mapping.map(&user)?;
+    Ok(serde_json::from_slice(&record.to_json()).unwrap())
+}
+
+fn read<'a>(mapping: &Mapping, user: &'a str) -> ApiUser<'a> {
+    let mut json = serde_json::Deserializer::from_str(user);
+    mapping.paths().deserialize(&mut json).unwrap()
 }
 
 fn error_of(user: &Value) -> String {
@@ -203,10 +214,75 @@ fn broken_rules_name_field_and_rule() {
 
 #[test]
 fn unescaped_strings_are_borrowed() {
-    let text = user().to_string();
-    let user = map_user(serde_json::from_str(&text).unwrap()).unwrap();
-    let name = user.first_name().as_str().as_ptr();
-    assert!(text.as_bytes().as_ptr_range().contains(&name));
+    let (mapping, text) = (Mapping::user().unwrap(), user().to_string());
+    let user = read(&mapping, &text);
+    let record = mapping.map(&user).unwrap();
+    let slot = Contract::user().slot("first_name").unwrap();
+    let model::Value::Text(name) = record.value(slot) else {
+        panic!("not a text")
+    };
+    assert!(text.as_bytes().as_ptr_range().contains(&name.as_ptr()));
+}
+
+const USER_PROTO: &str = include_str!("../../../../../proto-schema/affluent/users/v1/user.proto");
+
+/// The contract of users with a further field.
+fn contract_with(field: &str) -> Arc<Contract> {
+    let end = USER_PROTO.rfind('}').unwrap();
+    let text = format!("{}  {field}\n}}\n", &USER_PROTO[..end]);
+    Arc::new(Contract::from_source(&text).unwrap())
+}
+
+#[test]
+fn table_has_exactly_the_fields_of_the_contract() {
+    let contract = Contract::user();
+    let fields: Vec<_> = contract.fields().iter().map(Field::name).collect();
+    let sources: Vec<_> = SOURCES.iter().map(|(name, _)| *name).collect();
+    assert_eq!(sources, fields);
+}
+
+#[test]
+fn added_optional_field_needs_one_line() {
+    let contract = contract_with("optional string nickname = 13;");
+    let without = Mapping::new(contract.clone(), SOURCES).unwrap();
+    assert_eq!(map_by(&without, &user()).unwrap(), map(&user()).unwrap());
+
+    let sources = [SOURCES, &[("nickname", Text("login.nickname"))]].concat();
+    let mapping = Mapping::new(contract, &sources).unwrap();
+    let mut given = user();
+    given["login"]["nickname"] = json!("Heron");
+    let text = given.to_string();
+    let user = read(&mapping, &text);
+    let json = mapping.map(&user).unwrap().to_json();
+    assert_eq!(
+        String::from_utf8(json).unwrap(),
+        r#"{"id":"0195d0b1-7a4c-7f3e-9b1a-2c3d4e5f6071","first_name":"Zoë","last_name":"Lindqvist","gender":"female","address":"12 Kaivokatu, Turku, Pirkanmaa, Finland","post_code":"20100","email":"zoe.lindqvist@example.com","username":"quietheron12","dob":"1961-08-04T21:05:09.123Z","registered_date":"2019-02-28T00:00:00.000Z","phone":"02-345-678","picture":"https://example.org/med/1.jpg","nickname":"Heron"}"#
+    );
+}
+
+#[test]
+fn required_field_without_a_source_fails_the_start() {
+    let error = Mapping::new(contract_with("string nickname = 13;"), SOURCES).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the required field `nickname` of affluent.users.v1.User has no source; add it to the table in \
+         transform/mapping.rs"
+    );
+}
+
+#[test]
+fn key_that_is_no_uuid_fails_the_start() {
+    let text = USER_PROTO.replacen(
+        "string id = 1 [(affluent.options.v1.rule).format = UUID];",
+        "int64 id = 1;",
+        1,
+    );
+    let contract = Arc::new(Contract::from_source(&text).unwrap());
+    let error = Mapping::new(contract, SOURCES).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the key of affluent.users.v1.User must be a uuid"
+    );
 }
 
 fn any_json() -> impl Strategy<Value = Value> {

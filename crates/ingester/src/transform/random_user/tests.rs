@@ -1,3 +1,4 @@
+use model::Contract;
 use serde_json::{Value, json};
 
 use super::*;
@@ -22,8 +23,12 @@ fn info() -> Value {
     json!({"seed": "abc", "results": 2, "page": 3, "version": "1.4"})
 }
 
+fn parse_page(body: &[u8]) -> Result<Page, ReplyError> {
+    page(body, &EXPECTED, &Mapping::user().unwrap())
+}
+
 fn read(reply: &Value) -> Result<Page, ReplyError> {
-    page(reply.to_string().as_bytes(), &EXPECTED)
+    parse_page(reply.to_string().as_bytes())
 }
 
 fn with_info(key: &str, value: Value) -> Result<Page, ReplyError> {
@@ -40,10 +45,11 @@ fn valid_reply_is_a_page_in_its_order() {
     assert_eq!(ids, ["02", "01"]);
     for (index, id) in page.ids().enumerate() {
         assert_eq!(
-            model::User::parse_strict(page.records(&[index]).record(0))
+            Contract::user()
+                .parse_strict(page.records(&[index]).record(0))
                 .unwrap()
-                .id(),
-            id
+                .key(),
+            *id
         );
     }
 }
@@ -58,7 +64,7 @@ fn numbers_in_info_may_be_text() {
 fn invalid_utf8_in_unread_fields_is_accepted() {
     let reply = json!({"results": [user(1), user(2)], "info": info(), "x": "~"}).to_string();
     let bytes: Vec<u8> = reply.bytes().map(|b| if b == b'~' { 0xff } else { b }).collect();
-    assert_eq!(page(&bytes, &EXPECTED).unwrap().users(), 2);
+    assert_eq!(parse_page(&bytes).unwrap().users(), 2);
 }
 
 #[test]
@@ -149,7 +155,7 @@ fn silently_corrected_page_is_rejected() {
 fn truncated_reply_is_never_a_page() {
     let whole = json!({"results": [user(1), user(2)], "info": info()}).to_string();
     for end in 0..whole.len() {
-        let cut = page(&whole.as_bytes()[..end], &EXPECTED);
+        let cut = parse_page(&whole.as_bytes()[..end]);
         assert!(
             matches!(cut, Err(ReplyError::Malformed { .. })),
             "cut at byte {end}"
@@ -167,17 +173,17 @@ fn malformed_json_reports_its_position_and_no_value() {
         "{\"results\":\"secret\"}",
         "{\"results\":[\"\\ud800\"]}",
     ] {
-        let error = page(body.as_bytes(), &EXPECTED).unwrap_err();
+        let error = parse_page(body.as_bytes()).unwrap_err();
         assert!(matches!(error, ReplyError::Malformed { .. }), "{body}");
         assert!(!error.to_string().contains("secret"));
     }
     let deep = format!("{{\"results\":{}", "[".repeat(10_000));
     assert!(matches!(
-        page(deep.as_bytes(), &EXPECTED),
+        parse_page(deep.as_bytes()),
         Err(ReplyError::Malformed { .. })
     ));
     assert!(matches!(
-        page(b"{\"results\":[\"\xff\"]}", &EXPECTED),
+        parse_page(b"{\"results\":[\"\xff\"]}"),
         Err(ReplyError::Malformed { .. })
     ));
 }

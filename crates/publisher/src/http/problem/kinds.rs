@@ -35,7 +35,7 @@ impl Problem {
         )
     }
 
-    /// The path has no valid user id.
+    /// The path has no valid key.
     pub(crate) fn invalid_id(reason: &model::Reason) -> Self {
         let detail = format!("the id in the path {reason}");
         Self::new(StatusCode::BAD_REQUEST, "not-an-id", "Invalid id", detail)
@@ -147,7 +147,7 @@ impl Problem {
     /// Some records may or may not be written.
     pub(crate) fn unknown(counts: Option<Counts>) -> Self {
         let detail = "Kafka did not acknowledge every record in time, so those may or may not be written. A retry is \
-                      safe unless a newer version of the same users was sent";
+                      safe unless a newer version of the same records was sent";
         let mut problem = Self::new(
             StatusCode::GATEWAY_TIMEOUT,
             "outcome-unknown",

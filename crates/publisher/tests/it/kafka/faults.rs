@@ -1,22 +1,16 @@
 //! Refusals by Kafka: wrong credentials, missing ACLs, too few in-sync replicas.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::json;
 use testkit::process::Program;
+use testkit::servers::pool::Access;
 use testkit::servers::{KafkaCluster, KafkaOptions, Software, jars};
 
 use crate::support::harness::{Setup, erase, setup, status_and_body};
 use crate::support::load::Load;
 use crate::support::sample_users::{user, users};
 use crate::support::topic::Topic;
-
-const USERS: [(&str, &str); 3] = [
-    ("admin", "admin-secret"),
-    ("writer", "right-secret"),
-    ("reader", "no-secret"),
-];
 
 fn with_login(setup: Setup, user: &str, password: &str) -> Setup {
     setup
@@ -50,7 +44,7 @@ async fn allow(kafka: &KafkaCluster, operation: &str, topic: &str) {
 
 #[tokio::test]
 async fn missing_access_to_kafka_exits_or_is_502() {
-    let kafka = KafkaCluster::lease(&KafkaOptions::sasl_plain(&USERS))
+    let kafka = KafkaCluster::lease(&KafkaOptions::sasl_plain(), Access::Exclusive)
         .await
         .unwrap();
     kafka.create_topic("forbidden", 1).await.unwrap();
@@ -102,13 +96,9 @@ async fn missing_access_to_kafka_exits_or_is_502() {
 
 #[tokio::test]
 async fn too_few_in_sync_replicas_reject_writes() {
-    let options = KafkaOptions {
-        nodes: 3,
-        heap_mb: 384,
-        properties: BTreeMap::new(),
-        ..KafkaOptions::default()
-    };
-    let kafka = KafkaCluster::lease(&options).await.unwrap();
+    let kafka = KafkaCluster::lease(&KafkaOptions::three_nodes(), Access::Exclusive)
+        .await
+        .unwrap();
     let topic = Topic::new(&kafka.bootstrap());
     let publisher = setup(&topic.brokers, &topic.name)
         .with("KAFKA__REPLICATION", "3")

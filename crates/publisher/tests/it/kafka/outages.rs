@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::json;
+use testkit::servers::pool::Access;
 use testkit::servers::{KafkaCluster, KafkaOptions};
 use testkit::workspace;
 use tokio::time::timeout;
@@ -65,7 +66,9 @@ async fn frozen_kafka_is_504_then_503_then_recovers() {
 /// brokers, until its bootstrap servers are added again. The broker of this test is fenced before each heartbeat.
 #[tokio::test]
 async fn publisher_recovers_from_metadata_without_brokers() {
-    let kafka = KafkaCluster::lease(&KafkaOptions::flapping()).await.unwrap();
+    let kafka = KafkaCluster::lease(&KafkaOptions::flapping(), Access::Exclusive)
+        .await
+        .unwrap();
     let topic = Topic::new(&kafka.bootstrap());
     let publisher = setup(&topic.brokers, &topic.name).start().await;
     let recoveries = async {

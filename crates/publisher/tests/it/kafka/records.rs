@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use model::{User, UserId};
+use model::Contract;
 use serde_json::json;
 
 use crate::support::broker;
@@ -29,23 +29,25 @@ async fn record_has_key_value_headers_and_partition() {
     assert_eq!(request.send().await.unwrap().status(), 200);
     let records = topic.read().await;
     assert_eq!(records.len(), 20);
+    let contract = Contract::user();
     for record in records {
-        let id = UserId::parse(record.key.as_bytes()).unwrap();
-        assert_eq!(record.partition, id.partition(6).unwrap());
+        let key = contract.parse_key_strict(record.key.as_bytes()).unwrap();
+        assert_eq!(record.partition, key.partition(6).unwrap());
         assert!(record.log_append_time);
         let index = sent.iter().position(|user| user["id"] == record.key).unwrap();
         assert_eq!(record.json(), sent[index]);
         let value = record.value.as_ref().unwrap();
-        assert!(User::parse_strict(value).unwrap().is_canonical(value));
+        assert!(contract.parse_strict(value).unwrap().is_canonical(value));
 
         let accepted_at: u128 = record.headers["accepted-at-us"].parse().unwrap();
         assert!((before..=now_us()).contains(&accepted_at));
         assert_eq!(record.headers["content-type"], "application/json");
         assert_eq!(record.headers["schema"], "affluent.users.v1.User");
+        assert_eq!(record.headers["schema-hash"], contract.hash());
         assert_eq!(record.headers["run-id"], "0195d0b1-7a4c-7f3e-9b1a-2c3d4e5f6071");
         assert_eq!(record.headers["run-seq"], (100 + index).to_string());
         assert_eq!(record.headers["traceparent"], TRACE);
-        assert_eq!(record.headers.len(), 6);
+        assert_eq!(record.headers.len(), 7);
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
+use testkit::servers::pool::Access;
 use testkit::servers::{KafkaCluster, KafkaOptions};
 use tokio::sync::OnceCell;
 use uuid::Uuid;
@@ -15,13 +16,19 @@ static SHARED: OnceCell<KafkaCluster> = OnceCell::const_new();
 
 /// The bootstrap address of the shared Kafka.
 pub(crate) async fn shared() -> String {
-    let kafka = SHARED.get_or_init(async || KafkaCluster::shared().await.unwrap());
+    let kafka = SHARED.get_or_init(async || {
+        KafkaCluster::lease(&KafkaOptions::default(), Access::Shared)
+            .await
+            .unwrap()
+    });
     kafka.await.bootstrap()
 }
 
 /// Starts a Kafka for one test.
 pub(crate) async fn own() -> KafkaCluster {
-    KafkaCluster::lease(&KafkaOptions::default()).await.unwrap()
+    KafkaCluster::lease(&KafkaOptions::default(), Access::Exclusive)
+        .await
+        .unwrap()
 }
 
 /// A unique topic name.

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use model::Contract;
 use reqwest::{Client, RequestBuilder, Response};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -19,6 +20,8 @@ pub(crate) struct Publisher {
     pub(crate) child: Child,
     pub(crate) url: String,
     pub(crate) admin: String,
+    /// The resource of its contract.
+    pub(crate) resource: String,
     pub(crate) client: Client,
     _folder: TempDir,
 }
@@ -26,29 +29,40 @@ pub(crate) struct Publisher {
 /// The configuration of a publisher process.
 pub(crate) struct Setup {
     program: Program,
+    resource: String,
     log: PathBuf,
     folder: TempDir,
 }
 
 /// Configures a publisher of `topic` on the Kafka at `brokers`, with free ports and short timeouts.
 pub(crate) fn setup(brokers: &str, topic: &str) -> Setup {
-    configure(Program::new(env!("CARGO_BIN_EXE_publisher")), brokers, topic)
+    setup_without_topic(brokers).with("KAFKA__TOPIC", topic)
+}
+
+/// Configures a publisher of the contract's topic on the Kafka at `brokers`.
+pub(crate) fn setup_without_topic(brokers: &str) -> Setup {
+    configure(Program::new(env!("CARGO_BIN_EXE_publisher")), brokers)
 }
 
 /// Configures a publisher with `soft` as its soft limit of open files.
 pub(crate) fn setup_with_nofile(soft: u32, brokers: &str, topic: &str) -> Setup {
     let program =
         Program::new("prlimit").args([&format!("--nofile={soft}:4096"), env!("CARGO_BIN_EXE_publisher")]);
-    configure(program, brokers, topic)
+    configure(program, brokers).with("KAFKA__TOPIC", topic)
 }
 
-fn configure(program: Program, brokers: &str, topic: &str) -> Setup {
+fn configure(program: Program, brokers: &str) -> Setup {
     let folder = tempfile::tempdir().unwrap();
     let log = folder.path().join("log");
     let program = program.log_to(&log);
-    Setup { program, log, folder }
+    let setup = Setup {
+        program,
+        resource: "users".to_owned(),
+        log,
+        folder,
+    };
+    setup
         .with("KAFKA__BROKERS", brokers)
-        .with("KAFKA__TOPIC", topic)
         .with("KAFKA__MESSAGE_TIMEOUT", "3s")
         .with("HTTP__LISTEN", "127.0.0.1:0")
         .with("HTTP__BODY_TIMEOUT", "2s")
@@ -60,8 +74,13 @@ fn configure(program: Program, brokers: &str, topic: &str) -> Setup {
 
 /// Starts a publisher of a new topic on the shared Kafka and waits until it is ready.
 pub(crate) async fn ready() -> (Publisher, super::topic::Topic) {
+    ready_with(|setup| setup).await
+}
+
+/// Starts a publisher of a new topic with further settings and waits until it is ready.
+pub(crate) async fn ready_with(settings: impl FnOnce(Setup) -> Setup) -> (Publisher, super::topic::Topic) {
     let topic = super::topic::Topic::new(&super::broker::shared().await);
-    let publisher = setup(&topic.brokers, &topic.name).start().await;
+    let publisher = settings(setup(&topic.brokers, &topic.name)).start().await;
     publisher.wait_until_ready().await;
     (publisher, topic)
 }
@@ -71,6 +90,19 @@ impl Setup {
     pub(crate) fn with(mut self, key: &str, value: &str) -> Self {
         self.program = self.program.env(format!("PUBLISHER__{key}"), value);
         self
+    }
+
+    /// Writes `proto` to a file in the publisher's folder and serves its contract.
+    pub(crate) fn record(self, proto: &str) -> Self {
+        let path = self.folder.path().join("record.proto");
+        fs::write(&path, proto).unwrap();
+        let contract = Contract::from_source(proto);
+        Self {
+            // A test may write a contract that is refused.
+            resource: contract.map_or(self.resource, |contract| contract.resource().to_owned()),
+            ..self
+        }
+        .with("RECORD__PROTO", path.to_str().unwrap())
     }
 
     /// Sets the command-line arguments.
@@ -95,6 +127,7 @@ impl Setup {
                     child,
                     url: format!("http://{api}"),
                     admin: format!("http://{admin}"),
+                    resource: self.resource,
                     client: Client::new(),
                     _folder: self.folder,
                 };
@@ -119,10 +152,10 @@ fn logged_address(log: &PathBuf, message: &str, key: &str) -> Option<String> {
 }
 
 impl Publisher {
-    /// `POST /v1/users`
+    /// `POST /v1/{resource}`
     pub(crate) fn post(&self, content_type: &str, body: impl Into<reqwest::Body>) -> RequestBuilder {
         self.client
-            .post(format!("{}/v1/users", self.url))
+            .post(format!("{}/v1/{}", self.url, self.resource))
             .header("content-type", content_type)
             .body(body)
     }
@@ -184,14 +217,10 @@ pub(crate) async fn status_and_body(request: RequestBuilder) -> (u16, Value) {
     read_response(request.send().await.unwrap()).await
 }
 
-/// Sends `DELETE /v1/users/{id}`.
-pub(crate) async fn erase(publisher: &Publisher, id: &str) -> (u16, Value) {
-    status_and_body(
-        publisher
-            .client
-            .delete(format!("{}/v1/users/{id}", publisher.url)),
-    )
-    .await
+/// Sends `DELETE /v1/{resource}/{key}`; the key is escaped already.
+pub(crate) async fn erase(publisher: &Publisher, key: &str) -> (u16, Value) {
+    let url = format!("{}/v1/{}/{key}", publisher.url, publisher.resource);
+    status_and_body(publisher.client.delete(url)).await
 }
 
 /// Reads status and body of a response, and checks both against the OpenAPI document.

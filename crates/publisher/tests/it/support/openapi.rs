@@ -1,22 +1,34 @@
 //! Checks each response that a test receives against the OpenAPI document.
 
 use std::collections::HashMap;
-use std::sync::{LazyLock, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 
 use jsonschema::Validator;
+use model::Contract;
 use reqwest::Response;
 use serde_json::{Value, json};
 
-/// The OpenAPI document, as the publisher serves it.
-pub(crate) static DOCUMENT: LazyLock<Value> =
-    LazyLock::new(|| serde_json::from_str(&publisher::routes::openapi()).unwrap());
+use super::sample_contracts::{orders, readings};
+
+/// The OpenAPI documents of the contracts that tests use, each with its resource's path.
+static DOCUMENTS: LazyLock<Vec<(String, Value)>> = LazyLock::new(|| {
+    let contracts = [Contract::user(), orders(), readings()];
+    let document = |contract: &Arc<Contract>| {
+        (
+            format!("/v1/{}", contract.resource()),
+            publisher::routes::openapi(contract),
+        )
+    };
+    contracts.iter().map(document).collect()
+});
 
 /// Cached, because compiling a validator takes longer than a request.
-static VALIDATORS: LazyLock<Mutex<HashMap<String, Validator>>> = LazyLock::new(Mutex::default);
+static VALIDATORS: LazyLock<Mutex<HashMap<(String, String), Validator>>> = LazyLock::new(Mutex::default);
 
 /// The description of a response, before its body is read.
 pub(crate) struct ResponseDescription {
-    operation: Option<&'static Value>,
+    /// The resource's path, its document and the operation.
+    operation: Option<(&'static str, &'static Value, &'static Value)>,
     status: u16,
     media_type: Option<String>,
 }
@@ -32,21 +44,29 @@ pub(crate) fn describe(response: &Response) -> ResponseDescription {
 }
 
 /// Each path has one method.
-fn operation(path: &str) -> Option<&'static Value> {
-    let template = if path.starts_with("/v1/users/") {
-        "/v1/users/{id}"
-    } else {
-        path
-    };
-    let methods = DOCUMENT["paths"].get(template)?.as_object().unwrap();
-    assert_eq!(methods.len(), 1, "{template}");
-    methods.values().next()
+fn operation(path: &str) -> Option<(&'static str, &'static Value, &'static Value)> {
+    let (resource, document) = DOCUMENTS
+        .iter()
+        .find(|(resource, _)| path.starts_with(resource.as_str()))
+        .unwrap_or(&DOCUMENTS[0]);
+    let mut paths = document["paths"].as_object().unwrap().iter();
+    let (_, methods) = paths.find(|(template, _)| {
+        let (prefix, has_key) = template
+            .split_once('{')
+            .map_or((&***template, false), |(prefix, _)| (prefix, true));
+        path == prefix || (has_key && path.starts_with(prefix))
+    })?;
+    let methods = methods.as_object().unwrap();
+    assert_eq!(methods.len(), 1, "{path}");
+    Some((resource, document, methods.values().next().unwrap()))
 }
 
 impl ResponseDescription {
     /// Asserts that status, media type and body match the document.
     pub(crate) fn assert_matches(&self, body: &str) {
-        let Some(operation) = self.operation else { return };
+        let Some((resource, document, operation)) = self.operation else {
+            return;
+        };
         let responses = operation["responses"].as_object().unwrap();
         let class = format!("{}XX", self.status / 100);
         let described = responses.get(&self.status.to_string()).or(responses.get(&class));
@@ -60,16 +80,17 @@ impl ResponseDescription {
             .get(media_type)
             .unwrap_or_else(|| panic!("{media_type} is not described for {}", self.status));
         if let Some(name) = schema["schema"]["$ref"].as_str() {
-            assert_eq!(validation_error(name, body), None, "{body}");
+            assert_eq!(validation_error((resource, document), name, body), None, "{body}");
         }
     }
 }
 
 /// The first validation error of a body.
-fn validation_error(name: &str, body: &str) -> Option<String> {
+fn validation_error((resource, document): (&str, &Value), name: &str, body: &str) -> Option<String> {
     let mut validators = VALIDATORS.lock().unwrap();
-    let validator = validators.entry(name.to_owned()).or_insert_with(|| {
-        let mut schema = DOCUMENT.clone();
+    let key = (resource.to_owned(), name.to_owned());
+    let validator = validators.entry(key).or_insert_with(|| {
+        let mut schema = document.clone();
         schema["$ref"] = name.into();
         let validator = jsonschema::validator_for(&schema).unwrap();
         assert!(

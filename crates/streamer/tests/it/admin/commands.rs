@@ -286,16 +286,19 @@ async fn reset_limits_clears_counts_and_keeps_checkpoint() {
 #[tokio::test(flavor = "multi_thread")]
 async fn command_names_unreachable_server() {
     let env = TestEnv::new("unreachable", 1).await;
-    for (key, expected) in [
+    // A command waits for a server for 20 s.
+    let checks = [
         ("kafka.brokers", "no response from kafka"),
         ("cassandra.contact_points", "no response from cassandra"),
-    ] {
+    ]
+    .map(async |(key, expected)| {
         let options = env.options().set(key, "127.0.0.1:1");
         let (code, output) = run_command(options, "status").await;
         assert_eq!(code, Some(1), "{output}");
         assert!(output.contains(expected), "{output}");
         assert_eq!(output.lines().count(), 1, "{output}");
-    }
+    });
+    futures::future::join_all(checks).await;
     let options = env.options().set("kafka.topic", "no_such_topic");
     let (code, output) = run_command(options, "status").await;
     assert_eq!(code, Some(78), "{output}");

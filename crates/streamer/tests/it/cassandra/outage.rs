@@ -16,13 +16,13 @@ const MAX_RESIDENT: u64 = 64 * 1024 * 1024;
 /// Maximum growth during the outage, in bytes. Allocators round up.
 const MAX_GROWTH: u64 = 3 * 1024 * 1024;
 
-/// 500,000 records wait while the node is frozen for 60 s, or 100,000 for 20 s in a short run.
+/// 500,000 records wait while the node is frozen for 60 s, or 50,000 for 10 s in a short run.
 #[tokio::test(flavor = "multi_thread")]
 async fn cassandra_outage_keeps_memory_flat() {
     let (records, outage) = if testkit::workspace::is_full_test_run() {
         (500_000, Duration::from_secs(60))
     } else {
-        (100_000, Duration::from_secs(20))
+        (50_000, Duration::from_secs(10))
     };
     let env = exclusive_env("outage", 6).await;
     let streamer = env.start(&env.options()).await;

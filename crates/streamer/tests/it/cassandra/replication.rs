@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use testkit::servers::pool::Access;
 use testkit::servers::{CassandraCluster, CassandraOptions};
 use testkit::service::Service;
 
@@ -34,7 +35,9 @@ async fn lost_quorum_pauses_writes_and_loses_nothing() {
         ..CassandraOptions::default()
     };
     // The other node of the quorum has the writes that a killed node had not synced.
-    let cluster = CassandraCluster::lease(&options).await.unwrap();
+    let cluster = CassandraCluster::lease(&options, Access::Exclusive)
+        .await
+        .unwrap();
     let env = TestEnv::on_cluster("replicated", cluster.contact_points())
         .await
         .with_topic(6)

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use testkit::kafka_client::{KafkaClient, ProducerRecord};
 use testkit::process::Program;
+use testkit::servers::pool::Access;
 use testkit::servers::{KafkaCluster, KafkaOptions, Software, jars};
 use testkit::workspace;
 use uuid::Uuid;
@@ -73,7 +74,7 @@ async fn prod_overlay_connects_with_tls_and_documented_acls() {
     let authority = env.authority();
     let (certificate, key) = authority.issue("kafka", &["127.0.0.1"]);
     let options = KafkaOptions::scram_over_tls(&concatenate_pem(&[&key, &certificate]));
-    let kafka = KafkaCluster::lease(&options).await.unwrap();
+    let kafka = KafkaCluster::lease(&options, Access::Exclusive).await.unwrap();
     kafka.create_topic(&env.topic, 1).await.unwrap();
     let dead_letters = env.dead_letter_topic();
     let (topic, dead_letters) = (&*env.topic, &*dead_letters);

@@ -2,20 +2,21 @@
 
 use std::time::Duration;
 
+use futures::future::{join, join_all};
+use testkit::servers::pool::Access;
 use testkit::servers::{KafkaCluster, KafkaOptions};
 use testkit::service::{Service, ServiceOptions};
 
 use crate::support::commands::run_command;
 use crate::support::test_env::TestEnv;
 
-const USERS: [(&str, &str); 2] = [("admin", "admin-secret"), ("unprivileged", "no-secret")];
 /// Limit for the exit, far below the wait for an unreachable server.
 const EXIT_LIMIT: Duration = Duration::from_secs(20);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rejected_kafka_client_exits_78() {
     let env = TestEnv::without_topic("authorization").await;
-    let kafka = KafkaCluster::lease(&KafkaOptions::sasl_plain(&USERS))
+    let kafka = KafkaCluster::lease(&KafkaOptions::sasl_plain(), Access::Exclusive)
         .await
         .unwrap();
     let login = |user: &str, password: &str| -> ServiceOptions {
@@ -26,11 +27,12 @@ async fn rejected_kafka_client_exits_78() {
             .set("kafka.properties.sasl_username", user)
             .set("kafka.properties.sasl_password", password)
     };
-    for (user, password, cause) in [
+    let services = [
         ("admin", "wrong-secret", "Authentication"),
-        ("unprivileged", "no-secret", "uthorization"),
-    ] {
-        let streamer = Service::start(&login(user, password)).unwrap();
+        ("reader", "no-secret", "uthorization"),
+    ]
+    .map(async |(user, password, cause)| {
+        let streamer = Service::start(&login(user, password).log_name(user)).unwrap();
         let code = streamer.wait(EXIT_LIMIT).await;
         let log = streamer.last_lines(20);
         assert_eq!(code.ok().flatten(), Some(78), "{log}");
@@ -39,19 +41,21 @@ async fn rejected_kafka_client_exits_78() {
             "{log}"
         );
         assert!(!log.contains("-secret"), "{log}");
-    }
-    for command in [
+    });
+    let commands = [
         "status",
         "verify",
         "dead-letters list",
         "dead-letters reset-limits",
-    ] {
+    ]
+    .map(async |command| {
         let started = std::time::Instant::now();
         let (code, output) = run_command(login("admin", "wrong-secret"), command).await;
         assert_eq!(code, Some(78), "{command}: {output}");
         assert!(output.contains("rejected this client"), "{output}");
         assert!(started.elapsed() < EXIT_LIMIT, "{command}");
-    }
+    });
+    join(join_all(services), join_all(commands)).await;
 
     let streamer = env.start(&login("admin", "admin-secret")).await;
     let (code, output) = run_command(login("admin", "admin-secret"), "status --json").await;

@@ -14,11 +14,12 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use reqwest::StatusCode;
-use service::List;
 use streamer::config::KafkaSettings;
 use testkit::kafka_client::KafkaClient;
+use testkit::servers::pool::Access;
 use testkit::servers::{KafkaCluster, KafkaOptions};
 use testkit::service::{Service, ServiceOptions};
+use testkit::workspace::is_full_test_run;
 
 use crate::support::test_env::{DEADLINE, TestEnv, eventually, new_users};
 use crate::support::traffic::metric;
@@ -26,8 +27,11 @@ use crate::support::traffic::metric;
 /// Maximum time from an outage until readiness fails, and from its end until readiness recovers.
 const READINESS_LIMIT: Duration = Duration::from_secs(10);
 
-/// Timeout of a request to a broker.
+/// Timeout of a request to a broker, and the interval of requests.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long readiness must keep failing in a short run: two requests.
+const SHORT_OUTAGE: Duration = Duration::from_secs(4);
 
 /// The only broker with a replica of the topic's partition.
 const LEADER: i32 = 1;
@@ -50,13 +54,9 @@ struct BrokerCluster {
 
 impl BrokerCluster {
     async fn new() -> Self {
-        let unreplicated = ("offsets.topic.replication.factor".to_owned(), "1".to_owned());
-        let options = KafkaOptions {
-            nodes: 3,
-            properties: [unreplicated].into(),
-            ..KafkaOptions::default()
-        };
-        let cluster = KafkaCluster::lease(&options).await.unwrap();
+        let cluster = KafkaCluster::lease(&KafkaOptions::three_nodes(), Access::Exclusive)
+            .await
+            .unwrap();
         let mut env = TestEnv::without_topic("brokers").await;
         env.kafka = KafkaClient::new(cluster.bootstrap()).unwrap();
         env.topic = find_group(&cluster, &env).await;
@@ -113,9 +113,11 @@ fn index(broker: i32) -> usize {
 }
 
 fn settings(cluster: &KafkaCluster, topic: &str) -> KafkaSettings {
+    let addresses = [0, 1, 2].map(|index| cluster.nodes()[index].address());
+    let addresses: Vec<_> = addresses.into_iter().map(ToString::to_string).collect();
     KafkaSettings {
-        brokers: List::of([0, 1, 2].map(|index| cluster.nodes()[index].address())),
-        topic: Some(topic.to_owned()),
+        brokers: serde_json::from_value(addresses.into()).unwrap(),
+        topic: Some(topic.to_owned().try_into().unwrap()),
         group: topic.to_owned(),
         probe_interval: REQUEST_TIMEOUT,
         ..KafkaSettings::default()
@@ -230,11 +232,16 @@ async fn wait_until_kafka_unready(member: &Service) {
     assert_live(member).await;
 }
 
-/// Checks that readiness fails for [`READINESS_LIMIT`]. After a single failed request it would recover with the next
-/// request.
+/// Checks that readiness fails for [`READINESS_LIMIT`], or [`SHORT_OUTAGE`]. After a single failed request it would
+/// recover with the next request.
 async fn assert_kafka_stays_unready(member: &Service) {
+    let outage = if is_full_test_run() {
+        READINESS_LIMIT
+    } else {
+        SHORT_OUTAGE
+    };
     let started = Instant::now();
-    while started.elapsed() < READINESS_LIMIT {
+    while started.elapsed() < outage {
         let (status, body) = member.get("/readyz").await.unwrap();
         let elapsed = started.elapsed();
         assert_eq!(
@@ -284,16 +291,14 @@ async fn readiness_follows_each_broker_outage() {
 /// recovers the client. This broker is fenced before each of its heartbeats.
 #[tokio::test(flavor = "multi_thread")]
 async fn empty_broker_list_triggers_rebootstrap() {
-    let cluster = KafkaCluster::lease(&KafkaOptions::flapping()).await.unwrap();
+    let cluster = KafkaCluster::lease(&KafkaOptions::flapping(), Access::Exclusive)
+        .await
+        .unwrap();
     let env = TestEnv::without_topic("fickle").await;
     let options = env.options().set("kafka.brokers", cluster.bootstrap());
     let streamer = Service::start(&options).unwrap();
     let recoveries = async {
-        for _ in 0..if testkit::workspace::is_full_test_run() {
-            6
-        } else {
-            2
-        } {
+        for _ in 0..if is_full_test_run() { 6 } else { 2 } {
             streamer.wait_until_ready(DEADLINE).await.unwrap();
             streamer
                 .wait_for_readiness(StatusCode::SERVICE_UNAVAILABLE, DEADLINE)

@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::support::assignment::wait_for_even_assignment;
 use crate::support::seeded_random::SeededRandom;
-use crate::support::test_env::{DEADLINE, TestEnv, eventually, new_users};
+use crate::support::test_env::{DEADLINE, KILLED_SESSION, TestEnv, eventually, new_users};
 use crate::support::traffic::metric;
 
 /// Samples the checkpoints while the membership changes.
@@ -330,28 +330,27 @@ async fn thawed_zombie_changes_no_checkpoint_and_no_row() {
     env.assert_nothing_lost_or_rejected().await;
 }
 
-/// A member joins, leaves or is killed every one to four seconds, for two minutes, or for 30 s in a short run.
+/// A member joins, leaves or is killed every one to four seconds, for two minutes. In a short run it is four times as
+/// often, for 10 s.
 #[tokio::test(flavor = "multi_thread")]
 async fn membership_churn_loses_nothing() {
-    let duration = Duration::from_secs(if testkit::workspace::is_full_test_run() {
-        120
+    let (duration, pause) = if testkit::workspace::is_full_test_run() {
+        (Duration::from_secs(120), 1_000..4_000)
     } else {
-        30
-    });
+        (Duration::from_secs(10), 250..1_000)
+    };
     let env = TestEnv::new("churn", 6).await;
     let mut random = SeededRandom::new("membership_churn");
     let mut members: Vec<_> = Vec::new();
     for member in 0..3 {
-        members.push(
-            env.start(&env.options().log_name(format!("member{member}")))
-                .await,
-        );
+        let options = env.options().set("kafka.session_timeout", KILLED_SESSION);
+        members.push(env.start(&options.log_name(format!("member{member}"))).await);
     }
     let scenario = env.with_traffic(async {
         let started = Instant::now();
         let mut counts = BTreeMap::new();
         while started.elapsed() < duration {
-            tokio::time::sleep(random.millis(1_000..4_000)).await;
+            tokio::time::sleep(random.millis(pause.clone())).await;
             let member = &mut members[usize::try_from(random.number(0..3)).unwrap()];
             let change = if member.child().is_none() {
                 member.spawn().unwrap();

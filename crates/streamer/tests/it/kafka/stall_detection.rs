@@ -84,7 +84,7 @@ async fn missing_dead_letter_topic_fails_readiness_only() {
         .options()
         .set("kafka.probe_interval", "500ms")
         // Longer than one attempt to write a dead letter.
-        .set("checkpoint.stall_timeout", "15s");
+        .set("checkpoint.stall_timeout", "12s");
     let streamer = env.start(&options).await;
     env.write(&new_users(3)).await;
     env.wait_until_caught_up().await;
@@ -94,6 +94,8 @@ async fn missing_dead_letter_topic_fails_readiness_only() {
         ..testkit::kafka_client::ProducerRecord::default()
     };
     env.kafka.write(&env.topic, &[garbage]).await.unwrap();
+    // Longer than the stall timeout.
+    let end = std::time::Instant::now() + Duration::from_secs(16);
     eventually("readiness names the dead-letter topic", async || {
         let (_, body) = streamer.get("/readyz").await.map_err(|error| error.to_string())?;
         if body.contains("does not acknowledge dead letters") {
@@ -103,8 +105,6 @@ async fn missing_dead_letter_topic_fails_readiness_only() {
         }
     })
     .await;
-    // Longer than the stall timeout.
-    let end = std::time::Instant::now() + Duration::from_secs(20);
     while std::time::Instant::now() < end {
         let (status, body) = streamer.get("/healthz").await.unwrap();
         assert_eq!(status, StatusCode::OK, "{body}");

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use testkit::service::{Service, ServiceOptions};
 
 use crate::support::seeded_random::SeededRandom;
-use crate::support::test_env::{DEADLINE, TestEnv, new_users};
+use crate::support::test_env::{DEADLINE, KILLED_SESSION, TestEnv, new_users};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sigterm_writes_pending_records_and_exits_0() {
@@ -33,15 +33,21 @@ async fn sigterm_writes_pending_records_and_exits_0() {
 
 /// Ten kills at random times under continuous traffic, each with records that are not checkpointed.
 #[tokio::test(flavor = "multi_thread")]
-async fn ten_kills_under_load_lose_nothing() {
-    const KILLS: usize = 10;
+async fn kills_under_load_lose_nothing() {
     const TEST_LIMIT: Duration = Duration::from_secs(240);
+    let (kills, feed) = if testkit::workspace::is_full_test_run() {
+        (10, Duration::from_secs(60))
+    } else {
+        (5, Duration::ZERO)
+    };
     let env = TestEnv::new("kills", 6).await;
-    let mut streamer = env.streamer().await;
-    let mut random = SeededRandom::new("ten_kills");
+    let options = env.options().set("kafka.session_timeout", KILLED_SESSION);
+    let mut streamer = env.start(&options).await;
+    let mut random = SeededRandom::new("kills");
     let (done, written) = (Cell::new(false), Cell::new(0));
     let writes = async {
-        while !done.get() {
+        let started = Instant::now();
+        while !done.get() || started.elapsed() < feed {
             // More often than checkpoints are written, so that some records are always after the checkpoint.
             let next = tokio::time::Instant::now() + Duration::from_millis(40);
             env.write(&new_users(20)).await;
@@ -49,11 +55,11 @@ async fn ten_kills_under_load_lose_nothing() {
             tokio::time::sleep_until(next).await;
         }
     };
-    let kills = async {
+    let killing = async {
         let (mut read, mut lags) = (0.0, Vec::new());
-        while lags.len() < KILLS {
+        while lags.len() < kills {
             env.wait_for_rows(&streamer).await;
-            tokio::time::sleep(random.millis(0..2_000)).await;
+            tokio::time::sleep(random.millis(0..1_000)).await;
             let records = streamer.metric("streamer_records_total", "").await.unwrap();
             read += records.unwrap_or(0.0);
             while env.checkpoint_sum().await >= written.get() {}
@@ -71,7 +77,7 @@ async fn ten_kills_under_load_lose_nothing() {
         println!("killed with {lags:?} records not checkpointed");
         read
     };
-    let ((), before) = tokio::time::timeout(TEST_LIMIT, async { tokio::join!(writes, kills) })
+    let ((), before) = tokio::time::timeout(TEST_LIMIT, async { tokio::join!(writes, killing) })
         .await
         .unwrap();
     let written = written.get();

@@ -8,7 +8,7 @@ use testkit::kafka_client::ProducerRecord;
 use uuid::Uuid;
 
 use crate::support::commands::{an_hour_ago, new_ids, run_successfully, stop, tombstone};
-use crate::support::test_env::{TestEnv, outgoing};
+use crate::support::test_env::{KILLED_SESSION, TestEnv, outgoing};
 
 /// All columns with a write timestamp.
 const COLUMNS: [&str; 12] = [
@@ -92,6 +92,7 @@ async fn last_event_wins_under_any_timestamps() {
     // Many versions of a user in one micro-batch and in several in flight, with kills in between.
     let options = env
         .options()
+        .set("kafka.session_timeout", KILLED_SESSION)
         .set("batch.max_rows", "64")
         .set("batch.max_in_flight", "8");
     env.kafka

@@ -1,7 +1,6 @@
-//! A Cassandra with authentication, optional TLS and a limit for the size of values. A test may lease its own and
-//! freeze it.
+//! A Cassandra with authentication, optional TLS and a limit for the size of values. A test may lease its own, with
+//! authentication only, and freeze it.
 
-use std::collections::BTreeMap;
 use std::ops::Deref;
 
 use serde_json::json;
@@ -56,23 +55,19 @@ async fn servers(access: Access) -> &'static Servers {
                     "class_name": "org.apache.cassandra.security.PEMBasedSslContextFactory",
                 },
             });
-            let options = CassandraOptions {
-                authentication: true,
-                overrides: BTreeMap::from_iter(
-                    overrides
-                        .into_iter()
-                        .chain([("column_value_size_fail_threshold".to_owned(), max_value_size)])
-                        .chain([("client_encryption_options".to_owned(), encryption)]),
-                ),
-                ..CassandraOptions::default()
-            };
-            let options = options.synced();
-            let cassandra = match access {
-                Access::Shared => CassandraCluster::shared(&options).await,
-                Access::Exclusive => CassandraCluster::lease(&options).await,
-            };
+            let mut options = CassandraOptions::with_login();
+            // A test that disturbs its node needs only the login.
+            if access == Access::Shared {
+                options.overrides.extend(overrides);
+                options
+                    .overrides
+                    .insert("column_value_size_fail_threshold".to_owned(), max_value_size);
+                options
+                    .overrides
+                    .insert("client_encryption_options".to_owned(), encryption);
+            }
             Servers {
-                cassandra: cassandra.unwrap(),
+                cassandra: CassandraCluster::lease(&options, access).await.unwrap(),
                 authority,
             }
         })

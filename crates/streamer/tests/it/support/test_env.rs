@@ -18,6 +18,9 @@ use uuid::Uuid;
 /// Deadline of every wait. It allows for a cold JVM on a busy machine.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
+/// Session timeout of members that a test kills: their partitions rest as long.
+pub(crate) const KILLED_SESSION: &str = "2s";
+
 static STACK: OnceCell<Stack> = OnceCell::const_new();
 
 /// Returns the servers that all tests share. No test disturbs them.

@@ -4,6 +4,8 @@ use std::borrow::Cow;
 
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
 
+use crate::randomuser::query::Fields;
+
 /// A user. Only the `selected` fields are serialized.
 pub(super) struct Record<'a> {
     pub(super) selected: &'a Fields,
@@ -33,28 +35,6 @@ impl Serialize for Record<'_> {
         }
         entries!(gender name location email login dob registered phone cell id picture nat);
         map.end()
-    }
-}
-
-/// The fields selected by the lists `inc` and `exc`, in which unknown names have no effect.
-#[derive(Debug)]
-pub(crate) struct Fields {
-    included: Option<String>,
-    excluded: String,
-}
-
-impl Fields {
-    /// Selects the fields of `inc`, or all without it, except those of `exc`.
-    pub(crate) fn new(inc: Option<&str>, exc: Option<&str>) -> Self {
-        Self {
-            included: inc.filter(|list| !list.is_empty()).map(str::to_owned),
-            excluded: exc.unwrap_or_default().to_owned(),
-        }
-    }
-
-    fn contains(&self, field: &str) -> bool {
-        let names = |list: &str| list.split(',').any(|name| name.trim() == field);
-        self.included.as_deref().is_none_or(names) && !names(&self.excluded)
     }
 }
 

@@ -25,12 +25,11 @@ pub(super) fn program(
     jars: &Path,
     management: Option<u16>,
 ) -> Program {
-    let default_heap = if options.nodes == 1 { 1024 } else { 768 };
     // A joining node asks its seed once in five seconds and ends after twice this time without a response. On a busy
     // machine one request is not enough. A single node has no seed to ask.
     let ring_delay = if options.nodes == 1 { 100 } else { 20_000 };
     let file = |name: &str| folder.join(name).display().to_string();
-    let program = with_access(jvm::java(options.heap_mb.unwrap_or(default_heap)))
+    let program = with_access(jvm::java(options.heap_mb()))
         .arg("-Djdk.attach.allowAttachSelf=true")
         // Cassandra installs a security manager, which Java refuses without this from 18 on.
         .arg("-Djava.security.manager=allow")

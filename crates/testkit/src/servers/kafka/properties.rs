@@ -40,6 +40,8 @@ pub(super) fn properties(
     // default of 9 s a fault test would spend most of its time waiting.
     set("broker.session.timeout.ms", "4000".to_owned());
     set("broker.heartbeat.interval.ms", "1000".to_owned());
+    // Tests that kill a consumer wait for the end of its session; Kafka's minimum is 6 s.
+    set("group.min.session.timeout.ms", "1000".to_owned());
     let replicas = cluster.len().to_string();
     // A majority of three. With one or two nodes a dead one must not block the rest.
     let in_sync = if cluster.len() == 3 { "2" } else { "1" };

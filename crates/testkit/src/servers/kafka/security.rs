@@ -4,16 +4,24 @@
 
 use std::path::Path;
 
-use super::KafkaOptions;
+use super::options::KafkaOptions;
 
 const PLAIN: &str = "org.apache.kafka.common.security.plain.PlainLoginModule required";
 const SCRAM: &str = "org.apache.kafka.common.security.scram.ScramLoginModule required;";
 const AUTHORIZER: &str = "org.apache.kafka.metadata.authorizer.StandardAuthorizer";
 
+/// Users and passwords of [`KafkaOptions::sasl_plain`].
+const USERS: [(&str, &str); 3] = [
+    ("admin", "admin-secret"),
+    ("writer", "right-secret"),
+    ("reader", "no-secret"),
+];
+
 impl KafkaOptions {
-    /// One node with these users and passwords (SASL/PLAIN). The user `admin` has all permissions.
-    pub fn sasl_plain(users: &[(&str, &str)]) -> Self {
-        let users: String = users
+    /// One node with SASL/PLAIN. The user `admin` (`admin-secret`) has all permissions, `writer` (`right-secret`) and `reader`
+    /// (`no-secret`) have none.
+    pub fn sasl_plain() -> Self {
+        let users: String = USERS
             .iter()
             .map(|(user, password)| format!(" user_{user}=\"{password}\""))
             .collect();

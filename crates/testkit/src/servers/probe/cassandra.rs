@@ -24,7 +24,7 @@ const MAX_RESPONSE: usize = 1 << 20;
 const VERSION: Version = Version::V4;
 
 /// The user and password that Cassandra creates at its first start.
-pub(super) const DEFAULT_SUPERUSER: &str = "cassandra";
+pub(in crate::servers) const DEFAULT_SUPERUSER: &str = "cassandra";
 
 /// Probes one node, logging in as the default superuser where a login is required.
 #[derive(Debug, Clone)]
@@ -34,7 +34,7 @@ pub(in crate::servers) struct CassandraProbe {
 
 impl CassandraProbe {
     /// Returns how many other nodes this one counts as members, or `None` when it does not serve.
-    pub(in crate::servers) async fn peers(&self) -> Option<i64> {
+    pub(super) async fn peers(&self) -> Option<i64> {
         timeout(PROBE_TIMEOUT, self.count_peers()).await.ok()?.ok()
     }
 

@@ -14,18 +14,18 @@ const METADATA_TIMEOUT: Duration = Duration::from_secs(1);
 /// Probes one broker on its internal listener, which no test secures.
 #[derive(Debug, Clone)]
 pub(in crate::servers) struct KafkaProbe {
-    pub(super) address: String,
-    pub(super) node_id: i32,
+    pub(in crate::servers) address: String,
+    pub(in crate::servers) node_id: i32,
 }
 
 impl KafkaProbe {
     /// Whether the broker responds and lists itself among the brokers that take requests.
-    pub(in crate::servers) async fn is_ready(&self) -> bool {
+    pub(super) async fn is_ready(&self) -> bool {
         self.brokers().await.contains(&self.node_id)
     }
 
     /// Returns the ids of all brokers that this one lists; none when it does not respond.
-    pub(in crate::servers) async fn brokers(&self) -> Vec<i32> {
+    pub(super) async fn brokers(&self) -> Vec<i32> {
         let address = self.address.clone();
         let fetched = tokio::task::spawn_blocking(move || fetch_brokers(&address)).await;
         fetched.ok().and_then(Result::ok).unwrap_or_default()
@@ -39,7 +39,7 @@ fn fetch_brokers(address: &str) -> KafkaResult<Vec<i32>> {
 }
 
 /// A client that logs nothing about a broker that is still down, and reconnects fast.
-pub(super) fn admin_client(address: &str) -> KafkaResult<AdminClient<DefaultClientContext>> {
+pub(in crate::servers) fn admin_client(address: &str) -> KafkaResult<AdminClient<DefaultClientContext>> {
     ClientConfig::new()
         .set("bootstrap.servers", address)
         .set("reconnect.backoff.ms", "50")

@@ -51,7 +51,7 @@ fn parse(entry: Value) -> Nationality {
     serde_json::from_value(entry).expect("every entry of the embedded table is a nationality")
 }
 
-/// A nationality. Patterns are those of [`super::pattern::fill`].
+/// A nationality. Patterns are those of [`super::person`].
 #[derive(Debug, Deserialize)]
 pub(crate) struct Nationality {
     pub(crate) code: String,

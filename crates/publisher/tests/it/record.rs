@@ -1,0 +1,5 @@
+//! Records of other contracts than the user's.
+
+mod contracts;
+mod keys;
+mod orders;

@@ -1,0 +1,86 @@
+//! Options of a Cassandra cluster.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::process::Lifetime;
+
+/// Options of a cluster. The default is one node that ends with this process.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CassandraOptions {
+    /// Number of nodes, 1 to 3.
+    pub nodes: usize,
+    /// Java heap of each node, in MiB. `None`: 1024 for a single node, 768 for each of several.
+    pub heap_mb: Option<u32>,
+    /// Whether clients must log in and need permissions; see [`CassandraCluster::superuser`](super::CassandraCluster::superuser).
+    pub authentication: bool,
+    /// Folder of data, configuration and logs, which is kept. `None`: a new folder under `target/testkit`, removed on drop.
+    #[serde(skip)]
+    pub dir: Option<PathBuf>,
+    /// The client port (the nodes' other ports are 2,000, 1,999 and 1,843 lower: 7042, 7043 and 7199 for 9042). `None`:
+    /// free ports.
+    #[serde(skip)]
+    pub port: Option<u16>,
+    /// Whether the nodes end with this process.
+    #[serde(skip)]
+    pub lifetime: Lifetime,
+    /// Top-level keys of `cassandra.yaml` that are added or replaced on every node. A null removes a key.
+    ///
+    /// With the default, `commitlog_sync: periodic`, a killed node loses acknowledged writes of its last 100 ms, the interval
+    /// at which it marks the end of its commit log. [`CassandraOptions::synced`] loses none.
+    pub overrides: BTreeMap<String, Value>,
+}
+
+impl Default for CassandraOptions {
+    fn default() -> Self {
+        Self {
+            nodes: 1,
+            heap_mb: None,
+            authentication: false,
+            dir: None,
+            port: None,
+            lifetime: Lifetime::WithParent,
+            overrides: BTreeMap::new(),
+        }
+    }
+}
+
+impl CassandraOptions {
+    /// Syncs every write to the commit log on disk before it is acknowledged, which costs throughput.
+    #[must_use]
+    pub fn synced(mut self) -> Self {
+        let sync = [
+            ("commitlog_sync", "batch".into()),
+            ("commitlog_sync_period", Value::Null),
+        ];
+        self.overrides
+            .extend(sync.map(|(key, value)| (key.to_owned(), value)));
+        self
+    }
+
+    /// One node that requires a login and keeps every acknowledged write, for tests that disturb it.
+    pub fn with_login() -> Self {
+        Self {
+            authentication: true,
+            ..Self::default()
+        }
+        .synced()
+    }
+
+    /// Java heap of each node, in MiB.
+    pub(in crate::servers) fn heap_mb(&self) -> u32 {
+        self.heap_mb.unwrap_or(if self.nodes == 1 { 1024 } else { 768 })
+    }
+
+    /// The same cluster with its data in `dir` and this client port.
+    pub(in crate::servers) fn at(&self, dir: PathBuf, port: u16) -> Self {
+        Self {
+            dir: Some(dir),
+            port: Some(port),
+            ..self.clone()
+        }
+    }
+}

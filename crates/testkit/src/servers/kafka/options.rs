@@ -1,0 +1,86 @@
+//! Options of a Kafka cluster.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::process::Lifetime;
+
+/// Options of a cluster. The default is one node that ends with this process.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct KafkaOptions {
+    /// Number of nodes, 1 to 3.
+    pub nodes: usize,
+    /// Java heap of each node, in MiB.
+    pub heap_mb: u32,
+    /// Folder of data, configuration and logs, which is kept. `None`: a new folder under `target/testkit`, removed on drop.
+    #[serde(skip)]
+    pub dir: Option<PathBuf>,
+    /// The first node's client port; the next nodes' ports follow (their other ports are 1,000 and 2,000 higher). `None`:
+    /// free ports.
+    #[serde(skip)]
+    pub first_port: Option<u16>,
+    /// Whether the nodes end with this process.
+    #[serde(skip)]
+    pub lifetime: Lifetime,
+    /// The address advertised to clients for each node, such as a proxy's. Empty: the node's own port.
+    pub advertised: Vec<SocketAddr>,
+    /// Server properties that are added or replaced on every node. Clients use the listener `CLIENT`; brokers use
+    /// `INTERNAL`, which should stay `PLAINTEXT`.
+    pub properties: BTreeMap<String, String>,
+}
+
+impl Default for KafkaOptions {
+    fn default() -> Self {
+        Self {
+            nodes: 1,
+            heap_mb: 512,
+            dir: None,
+            first_port: None,
+            lifetime: Lifetime::WithParent,
+            advertised: Vec::new(),
+            properties: BTreeMap::new(),
+        }
+    }
+}
+
+impl KafkaOptions {
+    /// One node whose session expires before each heartbeat: for 3 of every 6 seconds it is fenced and reports a cluster
+    /// without brokers.
+    pub fn flapping() -> Self {
+        Self::with([
+            ("broker.session.timeout.ms", "3000"),
+            ("broker.heartbeat.interval.ms", "6000"),
+        ])
+    }
+
+    /// Three nodes, for tests that disturb some of them. A group's offsets have one replica, so that a test can take away
+    /// its coordinator.
+    pub fn three_nodes() -> Self {
+        Self {
+            nodes: 3,
+            heap_mb: 384,
+            ..Self::with([("offsets.topic.replication.factor", "1")])
+        }
+    }
+
+    /// The same cluster with its data in `dir` and its first node's client port.
+    pub(in crate::servers) fn at(&self, dir: PathBuf, first_port: u16) -> Self {
+        Self {
+            dir: Some(dir),
+            first_port: Some(first_port),
+            ..self.clone()
+        }
+    }
+
+    /// One node with these server properties.
+    pub(super) fn with<const N: usize>(properties: [(&str, &str); N]) -> Self {
+        let properties = properties.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        Self {
+            properties: properties.into(),
+            ..Self::default()
+        }
+    }
+}
