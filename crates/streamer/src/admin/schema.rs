@@ -7,7 +7,7 @@ use crate::admin::clients::Clients;
 use crate::admin::error::CommandError;
 use crate::admin::output::print_line;
 use crate::cassandra::schema;
-use crate::cassandra::schema::columns::Difference;
+use crate::cassandra::schema::columns::{Addition, Difference};
 
 /// The arguments of `schema`.
 #[derive(Debug, Args)]
@@ -22,8 +22,8 @@ enum SchemaCommand {
     Show,
     /// Print the statements that `apply` would run: the new table, or its new columns
     ///
-    /// Refuses a new field that is neither optional nor a list or map, because the existing rows lack it, and any change
-    /// of the key, the clustering columns or a type.
+    /// Refuses a new field that is required, because the existing rows lack it, and any change of the key, the clustering
+    /// columns or a type.
     Plan,
     /// Run the statements of `plan`
     ///
@@ -41,14 +41,11 @@ pub(super) async fn schema(clients: &Clients, arguments: &SchemaArgs) -> Result<
             schema::create_table(settings, clients.contract())
         )),
         SchemaCommand::Plan => {
-            let statements = plan(clients).await?;
-            for statement in &statements {
-                print_line(format_args!("{statement};"))?;
-            }
-            if statements.is_empty() {
+            let plan = SchemaPlan::make(clients).await?;
+            if plan.statements.is_empty() {
                 return print_line(no_difference(clients));
             }
-            Ok(())
+            plan.show()
         }
         SchemaCommand::Apply => apply(clients).await,
     }
@@ -56,7 +53,7 @@ pub(super) async fn schema(clients: &Clients, arguments: &SchemaArgs) -> Result<
 
 async fn apply(clients: &Clients) -> Result<(), CommandError> {
     let settings = &clients.settings().cassandra;
-    let statements = plan(clients).await?;
+    let plan = SchemaPlan::make(clients).await?;
     if clients.table_id().await?.is_none() {
         let checkpoints = clients.checkpoints().await?;
         clients
@@ -66,15 +63,13 @@ async fn apply(clients: &Clients) -> Result<(), CommandError> {
             })
             .await?;
     } else {
-        for statement in &statements {
+        for statement in &plan.statements {
             clients
                 .cassandra(async |session| schema::run(session, "add the column", statement).await)
                 .await?;
         }
     }
-    for statement in &statements {
-        print_line(format_args!("{statement};"))?;
-    }
+    plan.show()?;
     // Verified, because the table may have changed in the meantime.
     match clients.table().await? {
         Some(_) => print_line(no_difference(clients)),
@@ -90,39 +85,75 @@ fn no_difference(clients: &Clients) -> String {
     )
 }
 
-/// Returns the statements after which the table fits the contract.
-async fn plan(clients: &Clients) -> Result<Vec<String>, CommandError> {
-    let settings = &clients.settings().cassandra;
-    let differences = clients
-        .cassandra(async |session| schema::compare(session, settings, clients.contract()).await)
-        .await?;
-    match differences {
-        Some(differences) => additions(differences).map_err(CommandError::SchemaChange),
-        None => Ok(vec![schema::create_table(settings, clients.contract())]),
-    }
+/// The statements after which the table fits the contract.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct SchemaPlan {
+    statements: Vec<String>,
+    /// The new lists and maps.
+    need_replay: Vec<String>,
 }
 
-/// Returns the statements that add columns, or why the table can't be changed.
-fn additions(differences: Vec<Difference>) -> Result<Vec<String>, String> {
-    let mut statements = Vec::new();
-    let mut refused = Vec::new();
-    for difference in differences {
-        match difference {
-            Difference::Missing {
-                statement,
-                is_addable: true,
-                ..
-            } => statements.push(statement),
-            Difference::Missing { column, .. } => refused.push(format!(
-                "field {column} is new and required, but the existing rows lack it: make it `optional`"
-            )),
-            Difference::Incompatible(text) => refused.push(text),
+impl SchemaPlan {
+    async fn make(clients: &Clients) -> Result<Self, CommandError> {
+        let settings = &clients.settings().cassandra;
+        let differences = clients
+            .cassandra(async |session| schema::compare(session, settings, clients.contract()).await)
+            .await?;
+        match differences {
+            Some(differences) => Self::of(differences).map_err(CommandError::SchemaChange),
+            None => Ok(Self {
+                statements: vec![schema::create_table(settings, clients.contract())],
+                ..Self::default()
+            }),
         }
     }
-    if refused.is_empty() {
-        Ok(statements)
-    } else {
-        Err(refused.join("; "))
+
+    /// Returns the plan that adds columns, or why the table can't be changed.
+    fn of(differences: Vec<Difference>) -> Result<Self, String> {
+        let mut plan = Self::default();
+        let mut refused = Vec::new();
+        for difference in differences {
+            let (column, statement, addition) = match difference {
+                Difference::Missing {
+                    column,
+                    statement,
+                    addition,
+                } => (column, statement, addition),
+                Difference::Incompatible(text) => {
+                    refused.push(text);
+                    continue;
+                }
+            };
+            match addition {
+                Addition::Valid => plan.statements.push(statement),
+                Addition::NeedsReplay => {
+                    plan.statements.push(statement);
+                    plan.need_replay.push(column);
+                }
+                Addition::Refused => refused.push(format!(
+                    "field {column} is new and required, but the existing rows lack it: make it `optional`"
+                )),
+            }
+        }
+        if refused.is_empty() {
+            Ok(plan)
+        } else {
+            Err(refused.join("; "))
+        }
+    }
+
+    /// Prints the plan as CQL.
+    fn show(&self) -> Result<(), CommandError> {
+        for statement in &self.statements {
+            print_line(format_args!("{statement};"))?;
+        }
+        if !self.need_replay.is_empty() {
+            print_line(format_args!(
+                "-- {}: null in the existing rows, and empty after `streamer replay --from-offset 0`",
+                self.need_replay.join(", ")
+            ))?;
+        }
+        Ok(())
     }
 }
 
@@ -130,24 +161,31 @@ fn additions(differences: Vec<Difference>) -> Result<Vec<String>, String> {
 mod tests {
     use super::*;
 
-    fn missing(column: &str, is_addable: bool) -> Difference {
+    fn missing(column: &str, addition: Addition) -> Difference {
         Difference::Missing {
             column: column.to_owned(),
             statement: format!("add {column}"),
-            is_addable,
+            addition,
         }
     }
 
     #[test]
     fn only_columns_that_rows_may_lack_are_added() {
-        let addable = vec![missing("coupon", true), missing("tags", true)];
-        assert_eq!(additions(addable).unwrap(), ["add coupon", "add tags"]);
+        let addable = vec![
+            missing("coupon", Addition::Valid),
+            missing("tags", Addition::NeedsReplay),
+        ];
+        let plan = SchemaPlan {
+            statements: vec!["add coupon".to_owned(), "add tags".to_owned()],
+            need_replay: vec!["tags".to_owned()],
+        };
+        assert_eq!(SchemaPlan::of(addable), Ok(plan));
         let refused = vec![
-            missing("coupon", true),
-            missing("total", false),
+            missing("coupon", Addition::Valid),
+            missing("total", Addition::Refused),
             Difference::Incompatible("column note has type int".to_owned()),
         ];
-        let error = additions(refused).unwrap_err();
+        let error = SchemaPlan::of(refused).unwrap_err();
         assert!(
             error.contains("field total is new and required")
                 && error.ends_with("; column note has type int"),

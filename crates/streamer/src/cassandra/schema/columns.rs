@@ -16,8 +16,18 @@ pub(super) struct RequiredColumn {
     role: Role,
     /// An existing `text` column fits, too.
     accepts_text: bool,
-    /// Existing rows are valid without a value.
-    is_addable: bool,
+    addition: Addition,
+}
+
+/// What adding a column does to the existing rows, whose value is null.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Addition {
+    /// The column may be null.
+    Valid,
+    /// The column is a list or a map: a record without it is empty, and not null. Only a replay writes that.
+    NeedsReplay,
+    /// The field is required.
+    Refused,
 }
 
 /// The role of a column.
@@ -52,8 +62,8 @@ pub enum Difference {
         column: String,
         /// The statement that adds it.
         statement: String,
-        /// Existing rows are valid without a value.
-        is_addable: bool,
+        /// What that does to the existing rows.
+        addition: Addition,
     },
     /// A difference that no statement can fix, as a text.
     Incompatible(String),
@@ -77,7 +87,7 @@ impl RequiredColumn {
             cql: cql.to_owned(),
             role,
             accepts_text: false,
-            is_addable: true,
+            addition: Addition::Valid,
         }
     }
 
@@ -85,7 +95,11 @@ impl RequiredColumn {
         let is_single = matches!(field.presence(), Presence::Required | Presence::Optional);
         Self {
             accepts_text: is_single && *field.scalar() == Scalar::Timestamp,
-            is_addable: !field.is_required(),
+            addition: match field.presence() {
+                Presence::Required => Addition::Refused,
+                Presence::Optional => Addition::Valid,
+                Presence::List | Presence::Map => Addition::NeedsReplay,
+            },
             ..Self::new(field.name(), &field.cql().to_string(), role)
         }
     }
@@ -160,14 +174,14 @@ fn difference(table: &str, required: &RequiredColumn, found: Option<&ExistingCol
         cql,
         role,
         accepts_text,
-        is_addable,
+        addition,
     } = required;
     let text = match found {
         None if *role == Role::Regular => {
             return Some(Difference::Missing {
                 column: name.clone(),
                 statement: format!("ALTER TABLE {table} ADD {}", required.definition()),
-                is_addable: *is_addable,
+                addition: *addition,
             });
         }
         None => format!(
@@ -315,16 +329,21 @@ mod tests {
         for name in ["tags", "total"] {
             found.remove(name);
         }
-        let missing = |column: &str, definition: &str, is_addable| Difference::Missing {
+        let missing = |column: &str, definition: &str, addition| Difference::Missing {
             column: column.to_owned(),
             statement: format!("ALTER TABLE {TABLE} ADD {definition}"),
-            is_addable,
+            addition,
         };
+        for name in ["coupon", "ingested_at"] {
+            found.remove(name);
+        }
         assert_eq!(
             differences(TABLE, &required(&orders()), &found),
             [
-                missing("total", r#""total" double"#, false),
-                missing("tags", r#""tags" frozen<list<text>>"#, true),
+                missing("total", r#""total" double"#, Addition::Refused),
+                missing("tags", r#""tags" frozen<list<text>>"#, Addition::NeedsReplay),
+                missing("coupon", r#""coupon" text"#, Addition::Valid),
+                missing("ingested_at", r#""ingested_at" timestamp"#, Addition::Valid),
             ]
         );
         found.remove("order_id");
