@@ -50,7 +50,7 @@ pub fn conditions(contract: &Contract, slots: &[usize]) -> String {
 
 /// Binds positional values of a query whose rows come in pages, after the page that returned `paging_state`.
 pub fn page(values: Vec<Value>, consistency: Consistency, paging_state: Option<CBytes>) -> StatementParams {
-    const PAGE_SIZE: i32 = 5_000;
+    const PAGE_SIZE: i32 = 500;
     let mut parameters = parameters(values, consistency);
     parameters.query_params.page_size = Some(PAGE_SIZE);
     parameters.query_params.paging_state = paging_state;

@@ -23,8 +23,12 @@ async fn orders_land_byte_exact_and_deletions_remove_their_key() {
     orders.write(&records.collect::<Vec<_>>()).await;
     orders.write(&[deletion(-10), deletion(0), deletion(9)]).await;
     orders.write(&[order(0, ids[4], 3)]).await;
+    // More rows of a key than a page of a query has.
+    let many = order_ids(1_100);
+    let many: Vec<_> = many.iter().map(|id| order(100, *id, 2)).collect();
+    orders.write(&many).await;
     orders.env.assert_nothing_lost_or_rejected().await;
-    assert_eq!(orders.ids().await.len(), 17 * 5 + 1);
+    assert_eq!(orders.ids().await.len(), 17 * 5 + 1 + 1_100);
     let of_customer: Vec<_> = orders.ids().await;
     let of_customer: Vec<_> = of_customer.iter().filter(|id| id.starts_with("0/")).collect();
     assert_eq!(of_customer, [&format!("0/{}", ids[4])]);
@@ -40,7 +44,7 @@ async fn orders_land_byte_exact_and_deletions_remove_their_key() {
     let (code, output) = run_command(orders.options(), "verify").await;
     assert_eq!(
         (code, output.as_str()),
-        (Some(0), "records: 244, keys: 20, dead letters: 0, different: 0")
+        (Some(0), "records: 1344, keys: 21, dead letters: 0, different: 0")
     );
 }
 
