@@ -1,6 +1,6 @@
 //! Encodes rows into the body of a BATCH request of native protocol version 5, in one buffer.
 //!
-//! The driver takes a row as thirteen owned values, each an allocation, and copies them twice. Here a row is kept in
+//! The driver takes a row as owned values, each an allocation, and copies them twice. Here a row is kept in
 //! wire format, so a request is one buffer and one copy of each row. The test compares the result with the driver's.
 //! Sends nothing.
 

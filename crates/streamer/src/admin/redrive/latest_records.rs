@@ -105,11 +105,11 @@ impl LatestRecords {
         let is_later =
             |it: &PartitionOffset| !same_topic || (it.partition == partition && it.offset > offset);
         let last = self.last.get(key)?.iter();
-        let last = last.map(|(partition, offset)| PartitionOffset {
+        let mut last = last.map(|(partition, offset)| PartitionOffset {
             partition: *partition,
             offset: *offset,
         });
-        last.filter(is_later).next()
+        last.find(is_later)
     }
 
     /// Whether the topic has all records of the dead letter's partition from `offset` on.

@@ -61,7 +61,7 @@ async fn redriven_dead_letter_does_not_beat_later_records() {
         "{output}"
     );
     assert!(
-        output.contains("0:3              is superseded by the later record 0:4 of the same user"),
+        output.contains("0:3              is superseded by the later record 0:4 of the same row or key"),
         "{output}"
     );
     assert_eq!(rows(&env).await, before);

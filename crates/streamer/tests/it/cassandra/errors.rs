@@ -117,7 +117,7 @@ async fn column_dropped_at_runtime_exits_78_with_alter_table() {
         env.cassandra.run(drop).await.unwrap();
         let (code, log) = wait_for_exit(&streamer).await;
         assert_eq!(code, CONFIG_ERROR, "{log}");
-        let remedy = format!("ALTER TABLE {}.created_users ADD phone text", env.keyspace);
+        let remedy = format!("ALTER TABLE {}.created_users ADD \"phone\" text", env.keyspace);
         assert!(log.contains(&remedy), "{log}");
     })
     .await;
