@@ -14,8 +14,9 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use testkit::people::Person;
-use testkit::servers::KafkaCluster;
+use testkit::servers::pool::Access;
 use testkit::servers::ports::PortLease;
+use testkit::servers::{KafkaCluster, KafkaOptions};
 use testkit::workspace;
 
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -206,7 +207,9 @@ impl Publisher {
 }
 
 async fn topic() -> (KafkaCluster, String) {
-    let kafka = KafkaCluster::shared().await.unwrap();
+    let kafka = KafkaCluster::lease(&KafkaOptions::default(), Access::Shared)
+        .await
+        .unwrap();
     let topic = format!("surroundings-{}", uuid::Uuid::new_v4());
     kafka.create_topic(&topic, 1).await.unwrap();
     (kafka, topic)

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use anyhow::{Context as _, Result, ensure};
-use testkit::cassandra_client::{TEXT_COLUMNS, user};
+use model::Contract;
+use testkit::cassandra_client::CassandraClient;
 use testkit::people::people;
+use testkit::rows::{INGESTED_AT, RowId};
 
 use super::drain::{Drain, drain};
 use crate::env::BenchEnv;
@@ -39,7 +41,7 @@ impl Backlog {
     /// Drains it into a new table, and compares some rows with their records.
     pub async fn drain(&self, env: &mut BenchEnv, sink: &dyn Sink) -> Result<Drain> {
         let (drain, target) = drain(env, sink, &self.topic, self.records).await?;
-        self.compare_rows(env, sink, &target).await?;
+        self.compare_rows(sink, &target).await?;
         env.drop_keyspace(&target.keyspace).await?;
         Ok(drain)
     }
@@ -55,34 +57,31 @@ impl Backlog {
         Ok(())
     }
 
-    async fn compare_rows(&self, env: &BenchEnv, sink: &dyn Sink, target: &Target) -> Result<()> {
+    async fn compare_rows(&self, sink: &dyn Sink, target: &Target) -> Result<()> {
         let interval = usize::try_from((self.records / COMPARED_ROWS).max(1)).unwrap_or(1);
-        let columns = TEXT_COLUMNS.join(", ");
+        let contract = Contract::user();
+        let table = CassandraClient::connect(&[target.cassandra.to_string()], &*target.keyspace)
+            .await?
+            .for_record(contract.clone(), &*target.table);
         for number in (0..self.records).step_by(interval) {
             for person in people(BACKLOG_SEED, number..number + 1) {
-                let query = format!(
-                    "SELECT {columns}, dob, registered_date, ingested_at FROM {} WHERE id = {}",
-                    target.full_table(),
-                    person.id
-                );
-                let rows = env.cassandra.run(&query).await?;
-                let row = rows
-                    .first()
+                let id = RowId::from(person.id);
+                let found = table.rows_of_key(&id.key).await?;
+                let row = found
+                    .get(&id)
                     .with_context(|| format!("{}: user {} has no row", sink.name(), person.id))?;
-                let row = user(row);
-                let texts = TEXT_COLUMNS.into_iter().zip(person.texts.clone());
-                let dates = [("dob", person.dob), ("registered_date", person.registered)];
-                let expected = texts.chain(dates.map(|(column, millis)| (column, millis.to_string())));
-                for (column, value) in expected {
+                let json = person.json();
+                let record = contract.parse_strict(&json)?;
+                for (column, bytes) in testkit::rows::row(&record) {
                     ensure!(
-                        row.get(column) == Some(&value),
+                        row.get(&column) == Some(&bytes),
                         "{}: {column} of user {} differs from the record",
                         sink.name(),
                         person.id
                     );
                 }
                 ensure!(
-                    row.contains_key("ingested_at"),
+                    row.contains_key(INGESTED_AT),
                     "{}: user {} has no ingested_at",
                     sink.name(),
                     person.id

@@ -19,9 +19,10 @@ use cdrs_tokio::types::ByName as _;
 use cdrs_tokio::types::value::Value;
 use clap::Args;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use testkit::cassandra_client::TEXT_COLUMNS;
+use model::{Contract, Scalar};
 use testkit::people::{Person, people};
 use testkit::process::usage::peak_mib;
+use testkit::rows::INGESTED_AT;
 use tokio::time::timeout;
 use uuid::Uuid;
 
@@ -72,10 +73,15 @@ impl DriverBaseline {
             .await
             .context("failed to create the table")?;
         wait_for_schema_agreement(&driver).await?;
-        let columns = TEXT_COLUMNS.join(", ");
+        let contract = Contract::user();
+        let columns: String = contract
+            .fields()
+            .iter()
+            .map(|field| format!("\"{}\", ", field.name()))
+            .collect();
+        let markers = "?, ".repeat(contract.fields().len());
         let statement = format!(
-            "INSERT INTO {keyspace}.{TABLE} (id, {columns}, dob, registered_date, ingested_at) \
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?"
+            "INSERT INTO {keyspace}.{TABLE} ({columns}{INGESTED_AT}) VALUES ({markers}?) USING TIMESTAMP ?"
         );
         let prepared = driver
             .prepare(statement)
@@ -165,25 +171,21 @@ async fn write(driver: &Driver, prepared: &PreparedQuery, rows: &[Person]) -> Re
     driver.batch(batch.build()?).await.map(drop)
 }
 
-/// The row's values, and the write timestamp.
+/// The row's values in the contract's order, `ingested_at`, and the write timestamp.
 fn bind(person: &Person) -> Vec<Value> {
     let number = |number: i64| Value::Some(number.to_be_bytes().to_vec());
-    let mut values = Vec::with_capacity(14);
-    values.push(Value::Some(person.id.as_bytes().to_vec()));
-    values.extend(
-        person
-            .texts
-            .iter()
-            .map(|text| Value::Some(text.as_bytes().to_vec())),
-    );
-    values.extend(
-        [
-            person.dob,
-            person.registered,
-            person.registered,
-            1_700_000_000_000_000,
-        ]
-        .map(number),
-    );
-    values
+    let (mut texts, mut instants) = (person.texts.iter(), person.instants.iter());
+    let contract = Contract::user();
+    let fields = contract.fields().iter().map(|field| {
+        let value = match field.scalar() {
+            Scalar::Uuid => Some(Value::Some(person.id.as_bytes().to_vec())),
+            Scalar::Timestamp => instants.next().map(|millis| number(*millis)),
+            _ => texts.next().map(|text| Value::Some(text.as_bytes().to_vec())),
+        };
+        value.unwrap_or(Value::Null)
+    });
+    let [_, ingested_at] = person.instants;
+    fields
+        .chain([ingested_at, 1_700_000_000_000_000].map(number))
+        .collect()
 }

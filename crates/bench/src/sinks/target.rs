@@ -3,8 +3,9 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use testkit::cassandra_client::TEXT_COLUMNS;
+use model::Contract;
 use testkit::process::Program;
+use testkit::rows::INGESTED_AT;
 
 /// The table's name in each keyspace.
 pub const TABLE: &str = "created_users";
@@ -50,9 +51,16 @@ impl Target {
 
 /// The statement that creates the table as the streamer does.
 pub fn create_table(keyspace: &str) -> String {
-    let texts = TEXT_COLUMNS.map(|name| format!("{name} text")).join(", ");
+    let contract = Contract::user();
+    let columns = contract.fields().iter().map(|field| {
+        let (name, cql) = (field.name(), field.cql());
+        format!("\"{name}\" {cql}, ")
+    });
+    let (columns, key) = (
+        columns.collect::<String>(),
+        contract.fields()[contract.key()].name(),
+    );
     format!(
-        "CREATE TABLE IF NOT EXISTS {keyspace}.{TABLE} (id uuid PRIMARY KEY, {texts}, dob timestamp, registered_date \
-         timestamp, ingested_at timestamp)"
+        "CREATE TABLE IF NOT EXISTS {keyspace}.{TABLE} ({columns}{INGESTED_AT} timestamp, PRIMARY KEY (\"{key}\"))"
     )
 }
