@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use testkit::record_type::{RecordType, USERS};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::campaign::{Campaign, MutationResult, Selection, commit};
@@ -31,6 +32,9 @@ pub struct Cli {
     /// Seed of traffic and random rounds; printed, and random by default
     #[arg(long, value_name = "S")]
     seed: Option<u64>,
+    /// Record type: users, or the folder of a contract in examples/
+    #[arg(long, value_name = "NAME", default_value = USERS)]
+    record: String,
     /// Start no round after this many seconds
     #[arg(long, value_name = "SECONDS")]
     budget: Option<u64>,
@@ -98,6 +102,7 @@ impl Cli {
                 None => Campaign::default_folder()?,
             },
             failpoints: self.failpoints.clone(),
+            record: RecordType::load(&self.record)?,
             commit: commit(),
         };
         let mut terminate = signal(SignalKind::terminate())?;

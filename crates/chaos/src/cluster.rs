@@ -12,7 +12,6 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use anyhow::Result;
-use testkit::cassandra_client::{CassandraClient, CassandraClientError};
 use testkit::kafka_client::{KafkaClient, KafkaClientError};
 use testkit::proxy::{Behavior, Proxy};
 use testkit::randomuser::{Options, RandomUserApi};
@@ -115,14 +114,6 @@ impl Cluster {
     /// The oracle's Kafka client, which uses the internal listener.
     pub(crate) fn kafka_client(&self) -> Result<KafkaClient, KafkaClientError> {
         KafkaClient::new(self.stack.kafka.internal_bootstrap())
-    }
-
-    /// The oracle's Cassandra client, which uses no proxy.
-    pub(crate) async fn cassandra_client(
-        &self,
-        keyspace: &str,
-    ) -> Result<CassandraClient, CassandraClientError> {
-        CassandraClient::connect(&self.stack.cassandra.contact_points(), keyspace).await
     }
 
     /// The servers' own addresses, to which no service may connect.

@@ -7,9 +7,11 @@ pub(crate) mod records;
 pub(crate) mod topic_history;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
 
-use testkit::cassandra_client::StampedRow;
+use model::{Contract, Key};
 use testkit::kafka_client::TopicRecord;
+use testkit::rows::{RowId, StampedRow};
 use uuid::Uuid;
 
 use self::health::{HealthSample, ServiceEvents};
@@ -30,7 +32,7 @@ pub(crate) struct CheckpointSample {
     /// The next offset of each partition.
     pub(crate) next_offsets: BTreeMap<i32, i64>,
     /// The write timestamp of each row.
-    pub(crate) write_timestamps: BTreeMap<Uuid, i64>,
+    pub(crate) write_timestamps: BTreeMap<RowId, i64>,
     /// The positions of the dead letters' original records, if they could be read.
     pub(crate) dead_letters: Option<BTreeSet<Position>>,
 }
@@ -39,7 +41,7 @@ pub(crate) struct CheckpointSample {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub(crate) struct RequiredCoverage {
     pub(crate) acked: usize,
-    /// Records that replace an earlier one of the same user.
+    /// Records that replace an earlier one of the same row.
     pub(crate) versions: usize,
     pub(crate) dead_letters: usize,
     pub(crate) faults: usize,
@@ -59,14 +61,25 @@ pub(crate) struct RequiredCoverage {
     pub(crate) proxy_connections: usize,
 }
 
+/// The contract of a round's records; by default that of users.
+#[derive(Clone, Debug)]
+pub(crate) struct RoundContract(pub(crate) Arc<Contract>);
+
+impl Default for RoundContract {
+    fn default() -> Self {
+        Self(Contract::user())
+    }
+}
+
 /// Everything known at the end of a round.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Evidence {
+    pub(crate) contract: RoundContract,
     /// Whether the streamers dead-lettered tombstones, all of which were redriven in the end.
     pub(crate) tombstones_redriven: bool,
     pub(crate) acked: Vec<AckedRecord>,
-    /// Every id that was sent, acknowledged or not.
-    pub(crate) sent_ids: BTreeSet<Uuid>,
+    /// Every key that was sent, acknowledged or not.
+    pub(crate) sent_keys: BTreeSet<Key>,
     /// The fingerprint of every value that was sent, except by the ingester; see [`records::fingerprint`].
     pub(crate) sent_fingerprints: HashSet<u64>,
     /// The ingester's run history.
@@ -82,7 +95,7 @@ pub(crate) struct Evidence {
     /// The dead-letter topic.
     pub(crate) dead_letters: Vec<TopicRecord>,
     /// The table.
-    pub(crate) rows: BTreeMap<Uuid, StampedRow>,
+    pub(crate) rows: BTreeMap<RowId, StampedRow>,
     /// The checkpoints over time; the last sample is from the end.
     pub(crate) checkpoints: Vec<CheckpointSample>,
     /// The end offset of each partition.

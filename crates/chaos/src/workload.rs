@@ -1,27 +1,29 @@
-//! Traffic of a round: clients post users, versions of users, deletions and invalid records; other producers write to the
+//! Traffic of a round: clients post records, versions of records, deletions and invalid ones; other producers write to the
 //! topic; the ingester runs. A record counts as acknowledged only after its acknowledgement.
 
 mod canary;
-mod invalid;
+mod foreign;
 mod ledger;
 mod posts;
+mod records;
 mod runs;
-mod users;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use model::Contract;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
-use reqwest::Client;
+use reqwest::{Client, Url};
+use testkit::generator::Generator;
 use testkit::kafka_client::KafkaClient;
+use testkit::record_type::RecordType;
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
-use self::users::UserGenerator;
+use self::records::RecordGenerator;
 use crate::evidence::records::{AckedRecord, fingerprint};
 use crate::evidence::topic_history::TopicHistory;
 
@@ -59,7 +61,8 @@ pub(crate) struct Endpoints<'a> {
 /// The traffic of a round.
 pub(crate) struct Workload {
     client: Client,
-    publisher: String,
+    record: RecordType,
+    publisher: Url,
     ingester: String,
     topic: String,
     kafka: KafkaClient,
@@ -73,11 +76,18 @@ pub(crate) struct Workload {
 
 impl Workload {
     /// Prepares the traffic without starting it.
-    pub(crate) fn new(endpoints: Endpoints<'_>, history: Arc<TopicHistory>, seed: u64) -> Result<Self> {
+    pub(crate) fn new(
+        record: &RecordType,
+        endpoints: Endpoints<'_>,
+        history: Arc<TopicHistory>,
+        seed: u64,
+    ) -> Result<Self> {
         let client = Client::builder().timeout(REQUEST_TIMEOUT).build();
+        let publisher = format!("{}{}", endpoints.publisher, record.route());
         Ok(Self {
             client: client.context("failed to build an HTTP client")?,
-            publisher: format!("{}/v1/users", endpoints.publisher),
+            record: record.clone(),
+            publisher: publisher.parse().context("the publisher has no valid address")?,
             ingester: format!("{}/v1/runs", endpoints.ingester),
             topic: endpoints.topic.to_owned(),
             kafka: endpoints.kafka,
@@ -114,6 +124,10 @@ impl Workload {
         self.ledger.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn contract(&self) -> &Arc<Contract> {
+        self.record.contract()
+    }
+
     fn ledger(&self) -> MutexGuard<'_, Ledger> {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -130,17 +144,18 @@ impl Workload {
     }
 
     async fn run_client(&self, client: u64) {
-        let mut users = UserGenerator::new(self.seed.wrapping_mul(31).wrapping_add(client));
+        let seed = self.seed.wrapping_mul(31).wrapping_add(client);
+        let mut records = RecordGenerator::new(self.contract().clone(), seed);
         let positions = if client == 0 {
             Positions::Omitted
         } else {
             Positions::Requested
         };
         while !self.stop.is_cancelled() {
-            match users.one_in(25).then(|| users.known_id()).flatten() {
-                Some(id) => self.delete(id).await,
+            match records.one_in(25).then(|| records.known_key()).flatten() {
+                Some(key) => self.delete(key).await,
                 None => {
-                    let batch: Vec<_> = (0..BATCH_SIZE).map(|_| users.draw()).collect();
+                    let batch: Vec<_> = (0..BATCH_SIZE).map(|_| records.draw()).collect();
                     self.post(&batch, positions).await;
                 }
             }
@@ -152,29 +167,29 @@ impl Workload {
     /// streamer stops a partition that contains only invalid records.
     async fn run_foreign_producer(&self) {
         let mut rng = StdRng::seed_from_u64(self.seed ^ 0x5eed);
+        let generator = Generator::new(self.contract().clone(), self.seed);
         let mut seen = 0;
         while !self.stop.is_cancelled() {
             if self.acknowledged() == seen {
                 sleep(REQUEST_INTERVAL).await;
                 continue;
             }
-            let record = invalid::record(&mut rng);
-            let (value, key) = (record.value.clone(), record.key.clone());
+            let record = foreign::record(&generator, &mut rng);
+            let value = record.value.clone();
             let Some(request) = self.begin_request().await else {
                 return;
             };
             self.ledger()
                 .sent_fingerprints
-                .insert(fingerprint(value.as_deref()));
+                .insert(fingerprint(self.contract(), value.as_deref()));
             // A queued record will be written, so this wait is never cancelled.
             let written = self.kafka.write(&self.topic, std::slice::from_ref(&record));
             if let Ok(positions) = written.await {
-                let id = key
-                    .and_then(|key| Uuid::try_parse_ascii(&key).ok())
-                    .filter(|_| value.is_none());
                 let position = positions.first();
                 let position = position.map(|position| self.history.continued(None, *position));
-                self.ledger().acked.push(AckedRecord { id, value, position });
+                // Its key is no key of the contract.
+                let key = None;
+                self.ledger().acked.push(AckedRecord { key, value, position });
             }
             seen = self.acknowledged();
             drop(request);
@@ -182,7 +197,11 @@ impl Workload {
         }
     }
 
+    /// The ingester has users only.
     async fn request_runs(&self) {
+        if !self.record.is_users() {
+            return;
+        }
         let mut number = 0;
         while !self.stop.is_cancelled() {
             let run = serde_json::json!({"users": RUN_USERS, "seed": format!("chaos{}x{number}", self.seed)});

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use chaos::{Campaign, Selection, commit};
+use testkit::record_type::RecordType;
 
 /// The faults with the widest effect for their time. `kafka-half-open` exceeded the recovery time until the streamer
 /// closed silent connections after 10 s.
@@ -20,6 +21,7 @@ async fn pipeline_keeps_its_guarantees_under_fixed_faults() {
         budget: Some(Duration::from_secs(200)),
         out: Campaign::default_folder().unwrap().join("fixed"),
         failpoints: None,
+        record: RecordType::users(),
         commit: commit(),
     };
     let selection = Selection {

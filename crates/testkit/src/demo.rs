@@ -1,26 +1,27 @@
-//! The demo: the whole pipeline on real servers, from the API to rows, with a check of every count.
+//! The demo: the whole pipeline on real servers, from the API or generated records to rows, with a check of every count.
 //!
 //! It starts everything it needs. Dropping it stops all of that.
 
 mod figures;
 mod progress;
+mod traffic;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use futures::future::{try_join, try_join_all};
-use model::Contract;
 
 pub use self::figures::Figures;
-use self::figures::Summary;
 use self::progress::{ProgressBars, Steps};
+use self::traffic::{Summary, finish_run, post_records};
 use crate::cassandra_client::CassandraClient;
 use crate::comparison::{differences, expected};
 use crate::error::TestkitError;
 use crate::kafka_client::KafkaClient;
 use crate::randomuser::{Options, RandomUserApi};
-use crate::rows::{Row, RowId, Rows};
+use crate::record_type::RecordType;
+use crate::rows::{Row, RowId, Rows, text};
 use crate::servers::{
     CassandraCluster, CassandraOptions, KafkaCluster, KafkaOptions, Software, Stack, are_fetched, jars,
 };
@@ -30,7 +31,9 @@ use crate::workspace;
 /// Options of the demo.
 #[derive(Debug, Clone)]
 pub struct DemoOptions {
-    /// Number of users. `None`: all of the samples, or 1,000.
+    /// The record type. Others than users are generated, and need no API.
+    pub record: RecordType,
+    /// Number of records. `None`: all of the samples, or 1,000.
     pub users: Option<u64>,
     /// The source of the users.
     pub source: UserSource,
@@ -50,15 +53,15 @@ pub enum UserSource {
 }
 
 const KEYSPACE: &str = "spark_streams";
-const TOPIC: &str = "users_created";
 /// For a service to reach a server on a cold machine.
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
-const RUN_TIMEOUT: Duration = Duration::from_secs(3_600);
 /// From the last acknowledgement to the last row.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(60);
 const LIVE_URL: &str = "https://randomuser.me";
 /// The API's maximum, and more than any folder of samples holds.
 const MAX_PAGE_SIZE: u64 = 5_000;
+const SAMPLE_ROWS: usize = 5;
+const SAMPLE_COLUMNS: usize = 4;
 /// The interval of checks that every process runs.
 const WATCH_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -69,7 +72,7 @@ pub struct Demo {
     publisher: Service,
     table: CassandraClient,
     kafka: KafkaClient,
-    /// `None` for the live API.
+    /// `None` for the live API, and for generated records.
     api: Option<RandomUserApi>,
     stack: Stack,
     folder: PathBuf,
@@ -83,8 +86,8 @@ pub struct DemoReport {
     pub figures: Figures,
     /// Failed checks; empty on success.
     pub failures: Vec<String>,
-    /// Some rows.
-    pub sample: Vec<(RowId, Row)>,
+    /// Some rows with their first columns.
+    pub sample: Vec<(RowId, Vec<String>)>,
 }
 
 impl Demo {
@@ -93,7 +96,9 @@ impl Demo {
         let steps = Steps::start();
         let folder = log_folder()?;
         let stack = start_stack(&steps).await?;
+        let record = &options.record;
         let api = match &options.source {
+            _ if !record.is_users() => None,
             UserSource::Live => None,
             UserSource::Offline => Some(RandomUserApi::start(Options::unlimited()).await?),
             UserSource::Samples(folder) => Some(RandomUserApi::start(Options::samples(folder)).await?),
@@ -105,18 +110,19 @@ impl Demo {
         let brokers = stack.kafka.bootstrap();
         let contact_points = stack.cassandra.contact_points();
         let publisher = ServiceOptions::new("publisher", &folder).set("kafka.brokers", &brokers);
-        let publisher = Service::start(&publisher)?;
+        let publisher = Service::start(&record.configure(publisher))?;
         let streamer = ServiceOptions::new("streamer", &folder)
             .set("kafka.brokers", &brokers)
             .set("cassandra.contact_points", contact_points.join(","));
-        let streamer = Service::start(&streamer)?;
+        let streamer = Service::start(&record.configure(streamer))?;
         publisher.wait_until_ready(READY_TIMEOUT).await?;
         streamer.wait_until_ready(READY_TIMEOUT).await?;
         steps.print("publisher and streamer are ready");
+        let table = CassandraClient::connect(&contact_points, KEYSPACE).await?;
         Ok(Self {
             streamer,
             publisher,
-            table: CassandraClient::connect(&contact_points, KEYSPACE).await?,
+            table: table.for_record(record.contract().clone(), record.table()),
             kafka: KafkaClient::new(brokers)?,
             api,
             stack,
@@ -126,22 +132,12 @@ impl Demo {
         })
     }
 
-    /// Runs the ingester once and waits for the last row. Failed checks are in the [`DemoReport`].
+    /// Sends the records and waits for the last row. Failed checks are in the [`DemoReport`].
     pub async fn run(&self) -> Result<DemoReport, TestkitError> {
-        let users = self.users().await?;
-        self.steps
-            .print(&format!("running the ingester for {users} users"));
+        let records = self.records().await?;
         let started = Instant::now();
-        let ingester = Service::start(&self.ingester(users))?;
-        let bars = ProgressBars::new(users);
-        let exit = tokio::select! {
-            exit = ingester.wait(RUN_TIMEOUT) => exit?,
-            error = bars.follow(&ingester, &self.streamer) => return Err(error.into()),
-            error = self.watch() => return Err(error),
-        };
-        let log = ingester.last_lines(40);
-        let summary = log.lines().rev().find_map(|line| serde_json::from_str(line).ok());
-        let summary: Summary = summary.ok_or(TestkitError::Incomplete(log))?;
+        let bars = ProgressBars::new(records);
+        let (exit, summary) = self.send(records, &bars).await?;
         let drained = bars
             .drain(summary.fetched, summary.accepted, &self.streamer, DRAIN_TIMEOUT)
             .await;
@@ -150,13 +146,62 @@ impl Demo {
         self.steps.print("comparing the table with the topic");
         let rows = self.table.rows().await?;
         let failures = self.failures(exit, &summary, drained, &rows).await?;
-        let figures = Figures::new(&summary, rows.len() as u64, &self.streamer, seconds).await?;
+        let record = self.options.record.contract().resource();
+        let figures = Figures::new(record, &summary, rows.len() as u64, &self.streamer, seconds).await?;
         self.steps.print("done");
         Ok(DemoReport {
             figures,
             failures,
-            sample: rows.into_iter().take(5).collect(),
+            sample: self.sample(&rows),
         })
+    }
+
+    /// Runs the ingester once, or posts generated records. Returns the exit code and what was sent.
+    async fn send(&self, records: u64, bars: &ProgressBars) -> Result<(Option<i32>, Summary), TestkitError> {
+        let record = &self.options.record;
+        let resource = record.contract().resource();
+        let ingester = if record.is_users() {
+            self.steps
+                .print(&format!("running the ingester for {records} users"));
+            Some(Service::start(&self.ingester(records))?)
+        } else {
+            self.steps
+                .print(&format!("posting {records} generated {resource}"));
+            None
+        };
+        let traffic = async {
+            match &ingester {
+                Some(ingester) => finish_run(ingester).await,
+                None => {
+                    let summary = post_records(record, &self.publisher, records, bars).await?;
+                    Ok((Some(0), summary))
+                }
+            }
+        };
+        tokio::select! {
+            sent = traffic => sent,
+            error = bars.follow(ingester.as_ref(), &self.streamer) => Err(error.into()),
+            error = self.watch() => Err(error),
+        }
+    }
+
+    /// Some rows with their first columns after the primary key, as texts.
+    fn sample(&self, rows: &Rows) -> Vec<(RowId, Vec<String>)> {
+        let contract = self.options.record.contract();
+        let key: Vec<_> = contract.primary_key().collect();
+        let slots = (0..contract.fields().len()).filter(|slot| !key.contains(slot));
+        let fields: Vec<_> = slots
+            .map(|slot| &contract.fields()[slot])
+            .take(SAMPLE_COLUMNS)
+            .collect();
+        let texts = |row: &Row| {
+            let columns = fields
+                .iter()
+                .filter_map(|field| Some(text(&field.cql(), row.get(field.name())?)));
+            columns.collect()
+        };
+        let rows = rows.iter().take(SAMPLE_ROWS);
+        rows.map(|(id, row)| (id.clone(), texts(row))).collect()
     }
 
     /// Runs until a process of the demo ends, and returns the reason.
@@ -180,14 +225,17 @@ impl Demo {
 
     /// The addresses of all parts, for `--keep`.
     pub fn addresses(&self) -> BTreeMap<&'static str, String> {
-        BTreeMap::from([
+        let mut addresses = BTreeMap::from([
             ("kafka", self.stack.kafka.bootstrap()),
             ("cassandra", self.stack.cassandra.contact_points().join(",")),
             ("publisher", self.publisher.api()),
             ("publisher admin", self.publisher.admin()),
             ("streamer admin", self.streamer.admin()),
-            ("random-user API", self.api_url()),
-        ])
+        ]);
+        if self.options.record.is_users() {
+            addresses.insert("random-user API", self.api_url());
+        }
+        addresses
     }
 
     fn api_url(&self) -> String {
@@ -198,10 +246,11 @@ impl Demo {
         format!("{base}/api/{}/", self.options.version)
     }
 
-    async fn users(&self) -> Result<u64, TestkitError> {
+    /// The number of records to send.
+    async fn records(&self) -> Result<u64, TestkitError> {
         match (self.options.users, &self.options.source) {
-            (Some(users), _) => Ok(users),
-            (None, UserSource::Samples(_)) => {
+            (Some(records), _) => Ok(records),
+            (None, UserSource::Samples(_)) if self.options.record.is_users() => {
                 let url = format!("{}?results={MAX_PAGE_SIZE}", self.api_url());
                 let page: serde_json::Value = reqwest::get(url).await?.json().await?;
                 let users = page["results"].as_array();
@@ -244,10 +293,11 @@ impl Demo {
                 DRAIN_TIMEOUT.as_secs()
             ));
         }
-        let log = self.kafka.read(TOPIC).await?;
-        failures.extend(differences(&expected(&Contract::user(), &log), rows));
-        let ends = self.kafka.end_offsets(TOPIC).await?;
-        let checkpoints = self.table.checkpoints("streamer", TOPIC).await?;
+        let topic = self.options.record.topic();
+        let log = self.kafka.read(&topic).await?;
+        failures.extend(differences(&expected(self.options.record.contract(), &log), rows));
+        let ends = self.kafka.end_offsets(&topic).await?;
+        let checkpoints = self.table.checkpoints("streamer", &topic).await?;
         let lags = ends.iter().any(|(partition, end)| {
             checkpoints
                 .get(partition)

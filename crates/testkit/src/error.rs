@@ -8,6 +8,7 @@ use crate::cassandra_client::CassandraClientError;
 use crate::kafka_client::KafkaClientError;
 use crate::process::ProcessError;
 use crate::randomuser::StartError;
+use crate::record_type::RecordTypeError;
 use crate::servers::ServerError;
 use crate::service::ServiceError;
 use crate::workspace::WorkspaceError;
@@ -30,7 +31,7 @@ pub enum TestkitError {
     Api(#[from] StartError),
     #[error(transparent)]
     Workspace(#[from] WorkspaceError),
-    #[error("failed to read the samples from the API")]
+    #[error("failed to send a request to the API or the publisher")]
     Http(#[from] reqwest::Error),
     #[error("failed to run {0}")]
     Command(String, #[source] std::io::Error),
@@ -38,6 +39,13 @@ pub enum TestkitError {
     File { path: PathBuf, source: std::io::Error },
     #[error("failed to find the summary of the ingester's run:\n{0}")]
     Incomplete(String),
+    #[error("the publisher responded with {status} to valid records: {body}")]
+    NotAccepted {
+        status: reqwest::StatusCode,
+        body: String,
+    },
+    #[error(transparent)]
+    RecordType(#[from] RecordTypeError),
 }
 
 impl TestkitError {

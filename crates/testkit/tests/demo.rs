@@ -28,13 +28,32 @@ fn demo_stores_every_sample_or_generated_user() {
     } else {
         demo(&["--users", "211"])
     };
+    assert_eq!(
+        (exit, &figures["record"]),
+        (Some(0), &json!("users")),
+        "{figures}"
+    );
+    assert_all_stored(&figures, 211);
+}
+
+#[test]
+fn demo_stores_generated_records_of_another_contract() {
+    let (exit, figures) = demo(&["--record", "orders", "--users", "777"]);
+    assert_eq!(
+        (exit, &figures["record"]),
+        (Some(0), &json!("orders")),
+        "{figures}"
+    );
+    assert_all_stored(&figures, 777);
+}
+
+fn assert_all_stored(figures: &Value, records: u64) {
     for count in ["fetched", "accepted", "stored"] {
-        assert_eq!(figures[count], 211, "{figures}");
+        assert_eq!(figures[count], records, "{figures}");
     }
     assert_eq!(
         (&figures["dead_lettered"], &figures["duplicates"]),
         (&json!(0), &json!(0))
     );
     assert!(figures["p50_ms"].as_f64().unwrap() > 0.0 && figures["rows_per_second"].as_f64().unwrap() > 0.0);
-    assert_eq!(exit, Some(0));
 }

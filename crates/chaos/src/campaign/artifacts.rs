@@ -37,7 +37,7 @@ pub(super) async fn remove_data(cluster: &Cluster, config: &RoundConfig) {
 }
 
 async fn drop_keyspace(cluster: &Cluster, config: &RoundConfig) -> Result<()> {
-    let session = cluster.cassandra_client(&config.name).await?;
+    let session = config.cassandra_client(cluster).await?;
     session.run("DROP KEYSPACE {ks}").await?;
     Ok(())
 }

@@ -1,11 +1,13 @@
 //! What a round must have done to count.
 
 use crate::evidence::RequiredCoverage;
+use crate::scenario::RoundSpec;
 use crate::scenario::fault::{Fault, FaultClass, PlannedFault};
 use crate::service_id::ServiceId;
 
 /// About a tenth of what a round usually does.
-pub(super) fn required(plan: &[PlannedFault]) -> RequiredCoverage {
+pub(super) fn required(spec: &RoundSpec) -> RequiredCoverage {
+    let plan = &spec.scenario.plan;
     let rebalances = plan
         .iter()
         .any(|planned| planned.fault.rebalances(planned.duration));
@@ -15,7 +17,7 @@ pub(super) fn required(plan: &[PlannedFault]) -> RequiredCoverage {
         dead_letters: 10,
         faults: plan.len(),
         rebalances: usize::from(rebalances),
-        runs: 1,
+        runs: usize::from(spec.record.is_users()),
         checkpoint_samples: 4,
         dead_letter_samples: 2,
         all_read: counts_every_read(plan),

@@ -69,7 +69,7 @@ async fn run(cluster: &Cluster, spec: &RoundSpec, config: &mut RoundConfig) -> R
         topic: &config.name,
         kafka: cluster.kafka_client()?,
     };
-    let workload = Workload::new(endpoints, Arc::clone(&history), spec.seed)?;
+    let workload = Workload::new(&config.record, endpoints, Arc::clone(&history), spec.seed)?;
     let (stop, gate) = (CancellationToken::new(), SamplingGate::default());
     let health = HealthSampler {
         admin_urls: services.admin_urls().await,
@@ -109,7 +109,7 @@ async fn run(cluster: &Cluster, spec: &RoundSpec, config: &mut RoundConfig) -> R
     evidence.health = health?;
     evidence.checkpoints = samples;
     evidence.checkpoints.push(last);
-    evidence.required = required(&spec.scenario.plan);
+    evidence.required = required(spec);
     evidence.add_events(services.stop().await?);
     let violations = invariants::check(&evidence);
     if !violations.is_empty() {
@@ -153,7 +153,7 @@ async fn disturb_and_settle(injector: FaultInjector<'_>, spec: &RoundSpec) -> Re
     proxy_bypasses.extend(services.connections(cluster).await.0);
     sleep(LOAD.saturating_sub(injector.started.elapsed())).await;
     // After a long outage, traffic continues until the coverage is sufficient.
-    let enough = required(&spec.scenario.plan).acked;
+    let enough = required(spec).acked;
     let until = Instant::now() + MORE_LOAD;
     while workload.acknowledged() < enough && Instant::now() < until {
         sleep(Duration::from_millis(200)).await;
@@ -210,6 +210,7 @@ fn round_config(spec: &RoundSpec, logs: &Path) -> RoundConfig {
     let scenario = &spec.scenario;
     let unique = &uuid::Uuid::new_v4().simple().to_string()[..6];
     RoundConfig {
+        record: spec.record.clone(),
         folder: logs.join(format!("{}-{}-{unique}", scenario.name, spec.seed)),
         name: format!("chaos_{}_{unique}", scenario.name.replace('-', "_")),
         binaries: spec.failpoints.clone(),

@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, bail};
+use testkit::record_type::RecordType;
 use testkit::workspace;
 
 use super::round;
@@ -13,7 +14,7 @@ use crate::cluster::shape::ClusterShape;
 use crate::cluster::small_disk::{SmallDisk, remove_orphans};
 use crate::report::round::RoundReport;
 use crate::report::{NotPlayed, Report, Skipped};
-use crate::scenario::fault::Fault;
+use crate::scenario::fault::{DiskOwner, Fault, Link};
 use crate::scenario::{RoundSpec, Scenario, catalog, random};
 
 const NO_FAILPOINTS: &str = "needs services built with the feature `failpoint`; scripts/chaos builds them";
@@ -40,6 +41,8 @@ pub struct Campaign {
     pub out: PathBuf,
     /// The folder of services built with the feature `failpoint`.
     pub failpoints: Option<PathBuf>,
+    /// The records of the rounds.
+    pub record: RecordType,
     /// The tested commit; see [`commit`].
     pub commit: Option<String>,
 }
@@ -82,7 +85,7 @@ impl Campaign {
         };
         for round in 0..selection.random {
             let seed = self.seed.wrapping_add(round);
-            specs.push(self.spec(random(seed, shape), seed, None)?);
+            specs.push(self.spec(random(seed, shape, self.record.is_users()), seed, None)?);
         }
         specs.sort_by_key(|spec| spec.scenario.shape);
         Ok(specs)
@@ -91,6 +94,9 @@ impl Campaign {
     /// Fails if this machine cannot play the scenario.
     fn check_playable(&self, scenario: &Scenario) -> Result<()> {
         let name = scenario.name;
+        if let Some(reason) = self.unfit(scenario) {
+            bail!("{name} {reason}");
+        }
         if scenario.needs_failpoints() && self.failpoints.is_none() {
             bail!("{name} {NO_FAILPOINTS}");
         }
@@ -101,6 +107,20 @@ impl Campaign {
             Some(reason) => bail!("{name} needs a small disk: {reason}"),
             None => Ok(()),
         }
+    }
+
+    /// Why the scenario does not fit the records, if it doesn't.
+    fn unfit(&self, scenario: &Scenario) -> Option<&'static str> {
+        let needs_ingester = |fault: &Fault| {
+            let is_api = matches!(fault, Fault::Api(_) | Fault::Link(Link::Api | Link::Publisher, _));
+            is_api || matches!(fault, Fault::Disk(DiskOwner::Ingester, _))
+        };
+        if !self.record.is_users() && scenario.has(needs_ingester) {
+            return Some("disturbs the ingester, which has users only");
+        }
+        let has_clustering = !self.record.contract().clustering().is_empty();
+        let redrives = scenario.has(|fault| *fault == Fault::Redrive);
+        (has_clustering && redrives).then_some("redrives tombstones, each of which has the rows of a key")
     }
 
     /// The names of all scenarios that this machine can play, and the others with the reason.
@@ -131,6 +151,7 @@ impl Campaign {
         }
         let needed = scenario.needs_failpoints() || mutation.is_some();
         Ok(RoundSpec {
+            record: self.record.clone(),
             failpoints: self.failpoints.clone().filter(|_| needed),
             scenario,
             seed,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 use testkit::kafka_client::TopicRecord;
-use uuid::Uuid;
+use testkit::rows::RowId;
 
 use super::{AckedRecord, CheckpointSample, Evidence};
 
@@ -49,7 +49,7 @@ fn record(record: &TopicRecord) -> Value {
 
 fn acked(record: &AckedRecord) -> Value {
     json!({
-        "id": record.id.map(|id| id.to_string()),
+        "key": record.key.as_ref().map(ToString::to_string),
         "value": text(record.value.as_ref()),
         "position": record.position,
     })
@@ -57,7 +57,7 @@ fn acked(record: &AckedRecord) -> Value {
 
 fn checkpoint(sample: &CheckpointSample) -> Value {
     let timestamps = sample.write_timestamps.iter();
-    let timestamps = timestamps.map(|(id, timestamp): (&Uuid, _)| (id.to_string(), timestamp));
+    let timestamps = timestamps.map(|(id, timestamp): (&RowId, _)| (id.to_string(), timestamp));
     json!({
         "at_ms": sample.at_ms,
         "read_at_ms": sample.read_at_ms,

@@ -2,11 +2,11 @@
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
-use model::User;
 use model::headers::dead_letter;
+use model::{Contract, Key};
 use serde::Serialize;
-use testkit::comparison::row;
 use testkit::kafka_client::TopicRecord;
+use testkit::rows::row;
 use uuid::Uuid;
 
 use super::topic_history::Position;
@@ -14,8 +14,8 @@ use super::topic_history::Position;
 /// An acknowledged record, which the pipeline must not lose.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct AckedRecord {
-    /// The user, if the record has an id.
-    pub(crate) id: Option<Uuid>,
+    /// The key, unless the record has none.
+    pub(crate) key: Option<Key>,
     /// The value that was sent; `None` for a deletion.
     pub(crate) value: Option<Vec<u8>>,
     /// The acknowledged position, if it was requested.
@@ -32,11 +32,11 @@ pub(crate) struct IngesterRun {
     pub(crate) accepted: u64,
 }
 
-/// A hash of a value that is the same for two encodings of one user.
-pub(crate) fn fingerprint(value: Option<&[u8]>) -> u64 {
+/// A hash of a value that is the same for two encodings of one record.
+pub(crate) fn fingerprint(contract: &Contract, value: Option<&[u8]>) -> u64 {
     let mut hasher = DefaultHasher::new();
-    match value.map(User::parse_lenient) {
-        Some(Ok(user)) => row(&user).hash(&mut hasher),
+    match value.map(|value| contract.parse_lenient(value)) {
+        Some(Ok(record)) => row(&record).hash(&mut hasher),
         Some(Err(_)) | None => value.hash(&mut hasher),
     }
     hasher.finish()

@@ -89,7 +89,7 @@ impl FaultInjector<'_> {
     }
 
     pub(super) async fn cassandra(&self) -> Result<CassandraClient> {
-        Ok(self.cluster.cassandra_client(&self.config.name).await?)
+        Ok(self.config.cassandra_client(self.cluster).await?)
     }
 }
 

@@ -36,10 +36,7 @@ impl FaultInjector<'_> {
     pub(super) async fn drop_table(&self) -> Result<FaultEffect> {
         let started = self.now();
         self.gate.close();
-        self.cassandra()
-            .await?
-            .run("DROP TABLE {ks}.created_users")
-            .await?;
+        self.cassandra().await?.run("DROP TABLE {table}").await?;
         let streamers = ServiceId::streamers();
         for id in &streamers {
             let mut service = self.services.get(*id).await;
@@ -59,11 +56,9 @@ impl FaultInjector<'_> {
     pub(super) async fn alter_table(&self, duration: Duration) -> Result<FaultEffect> {
         let started = self.now();
         let session = self.cassandra().await?;
-        session
-            .run("ALTER TABLE {ks}.created_users ADD unused text")
-            .await?;
+        session.run("ALTER TABLE {table} ADD unused text").await?;
         sleep(duration).await;
-        session.run("ALTER TABLE {ks}.created_users DROP unused").await?;
+        session.run("ALTER TABLE {table} DROP unused").await?;
         Ok(self.effect(started))
     }
 
@@ -72,7 +67,8 @@ impl FaultInjector<'_> {
         let started = self.now();
         let keyspace = &self.config.name;
         let nodetool = self.cluster.stack.cassandra.nodetool();
-        let qualified = format!("{keyspace}.created_users");
+        let table = self.config.record.table();
+        let qualified = format!("{keyspace}.{table}");
         nodetool
             .run(&["snapshot", "--tag", SNAPSHOT, "--kt-list", &qualified])
             .await?;
@@ -82,10 +78,10 @@ impl FaultInjector<'_> {
             self.gate.close();
             let session = self.cassandra().await?;
             let before = session.count().await?;
-            session.run("TRUNCATE {ks}.created_users").await?;
+            session.run("TRUNCATE {table}").await?;
             let from = backup.to_string_lossy();
             nodetool
-                .run(&["import", "--copy-data", keyspace, "created_users", &from])
+                .run(&["import", "--copy-data", keyspace, &table, &from])
                 .await?;
             let after = session.count().await?;
             if after == 0 || after >= before {
@@ -111,10 +107,10 @@ impl FaultInjector<'_> {
         };
         let table = entries(&node.folder().join("data").join(keyspace))?
             .into_iter()
-            .find(|path| name(path).starts_with("created_users-"))
+            .find(|path| name(path).starts_with(&format!("{}-", self.config.record.table())))
             .unwrap_or_default();
         let backup = self.config.folder.join("backup");
-        let backup = backup.join(keyspace).join("created_users");
+        let backup = backup.join(keyspace).join(self.config.record.table());
         fs::create_dir_all(&backup).with_context(|| format!("failed to use {}", backup.display()))?;
         for file in entries(&table.join("snapshots").join(SNAPSHOT))? {
             fs::copy(&file, backup.join(name(&file)))

@@ -34,18 +34,22 @@ fn is_not_durable(sample: &CheckpointSample, log: &ExpectedLog<'_>, entry: &Entr
     if next.is_none_or(|next| offset >= *next) {
         return false;
     }
-    let timestamp = |id| sample.write_timestamps.get(&id);
-    match (&entry.outcome, entry.id) {
+    match (&entry.outcome, &entry.key) {
         (Outcome::DeadLetter(_) | Outcome::Redriven(_), _) => sample
             .dead_letters
             .as_ref()
             .is_some_and(|letters| !letters.contains(&(partition, offset))),
-        (Outcome::Row(_), Some(id)) => {
-            let stored = timestamp(id).is_some_and(|timestamp| *timestamp >= entry.timestamp);
+        (Outcome::Row(id, _), Some(key)) => {
+            let timestamp = sample.write_timestamps.get(id);
+            let stored = timestamp.is_some_and(|timestamp| *timestamp >= entry.timestamp);
             // A deletion appended after the sample does not explain a missing row.
-            !stored && !log.is_deleted_after(id, entry.timestamp, sample.read_at_ms)
+            !stored && !log.is_deleted_after(key, entry.timestamp, sample.read_at_ms)
         }
-        (Outcome::Deleted, Some(id)) => timestamp(id).is_some_and(|timestamp| *timestamp < entry.timestamp),
+        (Outcome::Deleted, Some(key)) => {
+            let rows = sample.write_timestamps.iter();
+            let mut of_key = rows.filter(|(id, _)| id.key == *key);
+            of_key.any(|(_, timestamp)| *timestamp < entry.timestamp)
+        }
         (_, None) => false,
     }
 }

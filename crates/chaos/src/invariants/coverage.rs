@@ -7,7 +7,7 @@ use crate::service_id::OPERATOR_STREAMER;
 
 pub(super) fn coverage(evidence: &Evidence, log: &ExpectedLog<'_>) -> Vec<Violation> {
     let required = evidence.required;
-    let versions = log.by_user.values().map(|entries| entries.len() - 1).sum();
+    let versions = log.versions();
     let runs = evidence.runs.iter().filter(|run| run.accepted > 0).count();
     let samples = &evidence.checkpoints;
     let letter_samples = samples.iter().filter(|sample| sample.dead_letters.is_some());

@@ -1,13 +1,11 @@
 //! The expected outcome of each record, according to the record contract.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use model::headers::kafka::ACCEPTED_AT_US;
-use model::{User, UserId};
-use testkit::cassandra_client::UserRow;
-use testkit::comparison::row;
+use model::{Contract, Key};
 use testkit::kafka_client::TopicRecord;
-use uuid::Uuid;
+use testkit::rows::{INGESTED_AT, Row, RowId, row};
 
 use crate::evidence::Evidence;
 use crate::evidence::topic_history::Position;
@@ -15,12 +13,13 @@ use crate::evidence::topic_history::Position;
 /// The expected outcome of a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
-    Row(UserRow),
-    /// No row.
+    /// This row.
+    Row(RowId, Row),
+    /// No row of its key.
     Deleted,
     /// A dead letter with this reason.
     DeadLetter(&'static str),
-    /// A dead letter with this reason, and no row after its redrive.
+    /// A dead letter with this reason, and no row of its key after its redrive.
     Redriven(&'static str),
 }
 
@@ -29,11 +28,11 @@ impl Outcome {
     pub(super) fn dead_letter(&self) -> Option<&'static str> {
         match self {
             Self::DeadLetter(reason) | Self::Redriven(reason) => Some(reason),
-            Self::Row(_) | Self::Deleted => None,
+            Self::Row(..) | Self::Deleted => None,
         }
     }
 
-    /// Whether it deletes a row, at once or after a redrive.
+    /// Whether it deletes the rows of its key, at once or after a redrive.
     pub(super) fn deletes(&self) -> bool {
         matches!(self, Self::Deleted | Self::Redriven(_))
     }
@@ -43,7 +42,7 @@ impl Outcome {
 #[derive(Debug)]
 pub(super) struct Entry<'a> {
     pub(super) record: &'a TopicRecord,
-    pub(super) id: Option<Uuid>,
+    pub(super) key: Option<Key>,
     pub(super) outcome: Outcome,
     /// The write timestamp.
     pub(super) timestamp: i64,
@@ -57,9 +56,10 @@ impl Entry<'_> {
     /// For violations.
     pub(super) fn name(&self) -> String {
         let (partition, offset) = self.position();
-        match self.id {
-            Some(id) => format!("{partition}:{offset} of {id}"),
-            None => format!("{partition}:{offset}"),
+        match (&self.outcome, &self.key) {
+            (Outcome::Row(id, _), _) => format!("{partition}:{offset} of {id}"),
+            (_, Some(key)) => format!("{partition}:{offset} of {key}"),
+            (_, None) => format!("{partition}:{offset}"),
         }
     }
 }
@@ -68,8 +68,8 @@ impl Entry<'_> {
 pub(super) struct ExpectedLog<'a> {
     /// Ordered by partition and offset.
     pub(super) entries: Vec<Entry<'a>>,
-    /// The entries of each user, ordered by write timestamp.
-    pub(super) by_user: HashMap<Uuid, Vec<usize>>,
+    /// The entries of each key, ordered by write timestamp.
+    by_key: HashMap<Key, Vec<usize>>,
 }
 
 impl<'a> ExpectedLog<'a> {
@@ -79,27 +79,27 @@ impl<'a> ExpectedLog<'a> {
     pub(super) fn of(evidence: &'a Evidence) -> Self {
         let mut last: BTreeMap<i32, i64> = BTreeMap::new();
         let mut entries = Vec::with_capacity(evidence.log.len());
-        let mut by_user: HashMap<Uuid, Vec<usize>> = HashMap::new();
+        let mut by_key: HashMap<Key, Vec<usize>> = HashMap::new();
         for record in &evidence.log {
             let before = last.get(&record.partition).copied().unwrap_or(-1);
             let timestamp = (record.timestamp.unwrap_or(0).max(0) * 1_000).max(before + 1);
             last.insert(record.partition, timestamp);
-            let (id, outcome) = outcome(record, evidence.tombstones_redriven);
-            if let Some(id) = id {
-                by_user.entry(id).or_default().push(entries.len());
+            let (key, outcome) = outcome(&evidence.contract.0, record, evidence.tombstones_redriven);
+            if let Some(key) = &key {
+                by_key.entry(key.clone()).or_default().push(entries.len());
             }
             entries.push(Entry {
                 record,
-                id,
+                key,
                 outcome,
                 timestamp,
             });
         }
-        // A user has one partition, unless partitions were added.
-        for indices in by_user.values_mut() {
+        // A key has one partition, unless partitions were added.
+        for indices in by_key.values_mut() {
             indices.sort_by_key(|index| entries[*index].timestamp);
         }
-        Self { entries, by_user }
+        Self { entries, by_key }
     }
 
     /// Records that must be dead letters.
@@ -111,16 +111,40 @@ impl<'a> ExpectedLog<'a> {
         letters.count()
     }
 
-    /// The last entry of each user.
-    pub(super) fn last(&self) -> impl Iterator<Item = (Uuid, &Entry<'a>)> {
-        self.by_user
-            .iter()
-            .filter_map(|(id, indices)| Some((*id, &self.entries[*indices.last()?])))
+    /// Records that replace an earlier one of the same row, and deletions.
+    pub(super) fn versions(&self) -> usize {
+        let of_key = |indices: &Vec<usize>| {
+            let rows = indices
+                .iter()
+                .filter_map(|index| match &self.entries[*index].outcome {
+                    Outcome::Row(id, _) => Some(id),
+                    _ => None,
+                });
+            indices.len() - rows.collect::<BTreeSet<_>>().len().max(1)
+        };
+        self.by_key.values().map(of_key).sum()
     }
 
-    /// Whether a record of this user, appended by `until` with at least this write timestamp, deletes the row.
-    pub(super) fn is_deleted_after(&self, id: Uuid, timestamp: i64, until: i64) -> bool {
-        let indices = self.by_user.get(&id).into_iter().flatten();
+    /// The last entry of each row: its last record, or a later deletion of its key.
+    pub(super) fn last(&self) -> BTreeMap<&RowId, &Entry<'a>> {
+        let mut last = BTreeMap::new();
+        for indices in self.by_key.values() {
+            let mut of_key: BTreeMap<&RowId, &Entry<'a>> = BTreeMap::new();
+            for entry in indices.iter().map(|index| &self.entries[*index]) {
+                if let Outcome::Row(id, _) = &entry.outcome {
+                    of_key.insert(id, entry);
+                } else if entry.outcome.deletes() {
+                    of_key.values_mut().for_each(|last| *last = entry);
+                }
+            }
+            last.extend(of_key);
+        }
+        last
+    }
+
+    /// Whether a record of this key, appended by `until` with at least this write timestamp, deletes its rows.
+    pub(super) fn is_deleted_after(&self, key: &Key, timestamp: i64, until: i64) -> bool {
+        let indices = self.by_key.get(key).into_iter().flatten();
         indices.map(|index| &self.entries[*index]).any(|entry| {
             let appended = entry.record.timestamp.unwrap_or(0);
             entry.outcome.deletes() && entry.timestamp >= timestamp && appended <= until
@@ -128,23 +152,23 @@ impl<'a> ExpectedLog<'a> {
     }
 }
 
-/// Where tombstones are dead-lettered, so is one without a user, which cannot be redriven.
-fn outcome(record: &TopicRecord, tombstones_redriven: bool) -> (Option<Uuid>, Outcome) {
+/// Where tombstones are dead-lettered, so is one without a key, which cannot be redriven.
+fn outcome(contract: &Contract, record: &TopicRecord, tombstones_redriven: bool) -> (Option<Key>, Outcome) {
     let Some(value) = &record.value else {
-        let id = record.key.as_deref().and_then(|key| UserId::parse(key).ok());
-        let outcome = match (&id, tombstones_redriven) {
+        let key = record.key.as_deref().and_then(|key| contract.parse_key(key).ok());
+        let outcome = match (&key, tombstones_redriven) {
             (Some(_), false) => Outcome::Deleted,
             (Some(_), true) => Outcome::Redriven("tombstone"),
             (None, false) => Outcome::DeadLetter("tombstone_without_id"),
             (None, true) => Outcome::DeadLetter("tombstone"),
         };
-        return (id.map(|id| *id.as_uuid()), outcome);
+        return (key, outcome);
     };
-    match User::parse_lenient(value) {
-        Ok(user) => {
-            let mut row = row(&user);
-            row.insert("ingested_at", ingested_at(record).to_string());
-            (Some(*user.id().as_uuid()), Outcome::Row(row))
+    match contract.parse_lenient(value) {
+        Ok(valid) => {
+            let mut row = row(&valid);
+            row.insert(INGESTED_AT.to_owned(), ingested_at(record).to_be_bytes().to_vec());
+            (Some(valid.key()), Outcome::Row(RowId::of(&valid), row))
         }
         Err(invalid) => (None, Outcome::DeadLetter(invalid.reason().label())),
     }

@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use model::User;
+use model::Contract;
 use model::headers::{dead_letter, kafka};
-use testkit::comparison::row;
 use testkit::kafka_client::TopicRecord;
+use testkit::rows::{RowId, row};
 
 use super::expected::{Entry, ExpectedLog, Outcome};
 use super::violation::{Invariant, Violation};
@@ -14,6 +14,7 @@ use crate::evidence::records::{AckedRecord, dead_letter_source, fingerprint};
 use crate::evidence::topic_history::Position;
 
 pub(super) fn acknowledged(evidence: &Evidence) -> Vec<Violation> {
+    let contract = &evidence.contract.0;
     let by_position: HashMap<_, _> = appended(evidence)
         .map(|record| ((record.partition, record.offset), record))
         .collect();
@@ -26,13 +27,15 @@ pub(super) fn acknowledged(evidence: &Evidence) -> Vec<Violation> {
     let mut is_stored = |acked: &AckedRecord| match acked.position {
         Some(position) => by_position
             .get(&position)
-            .is_some_and(|record| matches(acked, record)),
+            .is_some_and(|record| matches(contract, acked, record)),
         None => {
-            let key = acked.id.map(|id| id.to_string()).unwrap_or_default();
+            let key = acked.key.as_ref().map(ToString::to_string).unwrap_or_default();
             let records = by_key.get(key.as_bytes()).into_iter().flatten();
-            let stored = records.filter(|record| matches(acked, record)).count();
-            // One record satisfies one acknowledgement: two deletions of a user are two records.
-            let claimed = claims.entry((acked.id, acked.value.clone())).or_default();
+            let stored = records.filter(|record| matches(contract, acked, record)).count();
+            // One record satisfies one acknowledgement: two deletions of a key are two records.
+            let claimed = claims
+                .entry((acked.key.clone(), acked.value.clone()))
+                .or_default();
             *claimed += 1;
             *claimed <= stored
         }
@@ -40,10 +43,9 @@ pub(super) fn acknowledged(evidence: &Evidence) -> Vec<Violation> {
     let missing = evidence.acked.iter().filter(|acked| !is_stored(acked));
     missing
         .map(|acked| {
-            let id = acked
-                .id
-                .map_or("a record without id".to_owned(), |id| id.to_string());
-            let subject = format!("{id} at {:?}", acked.position);
+            let key = acked.key.as_ref();
+            let key = key.map_or("a record without key".to_owned(), ToString::to_string);
+            let subject = format!("{key} at {:?}", acked.position);
             Violation::new(Invariant::AckedRecordInTopic, subject, "is not in the topic")
         })
         .collect()
@@ -54,16 +56,19 @@ fn appended(evidence: &Evidence) -> impl Iterator<Item = &TopicRecord> {
     evidence.log.iter().chain(&evidence.lost.unread)
 }
 
-/// Whether the record is the acknowledged one: the same bytes, or another encoding of the same user.
-fn matches(acked: &AckedRecord, record: &TopicRecord) -> bool {
+/// Whether the record is the acknowledged one: the same bytes, or another encoding of the same values.
+fn matches(contract: &Contract, acked: &AckedRecord, record: &TopicRecord) -> bool {
     match (&acked.value, &record.value) {
-        (None, None) => acked
-            .id
-            .is_none_or(|id| record.key.as_deref() == Some(id.to_string().as_bytes())),
+        (None, None) => {
+            let key = acked.key.as_ref();
+            key.is_none_or(|key| record.key.as_deref() == Some(key.text().as_bytes()))
+        }
         (Some(sent), Some(found)) => {
             sent == found
-                || match (User::parse_lenient(sent), User::parse_lenient(found)) {
-                    (Ok(sent), Ok(found)) => sent.id() == found.id() && row(&sent) == row(&found),
+                || match (contract.parse_lenient(sent), contract.parse_lenient(found)) {
+                    (Ok(sent), Ok(found)) => {
+                        RowId::of(&sent) == RowId::of(&found) && row(&sent) == row(&found)
+                    }
                     _ => false,
                 }
         }
@@ -97,16 +102,16 @@ pub(super) fn records(evidence: &Evidence, log: &ExpectedLog<'_>) -> Vec<Violati
     let runs: BTreeSet<_> = evidence.runs.iter().map(|run| run.id.as_str()).collect();
     let mut found = Vec::new();
     for entry in &log.entries {
-        let durable = match (&entry.outcome, entry.id) {
+        let durable = match (&entry.outcome, &entry.key) {
             (Outcome::DeadLetter(_) | Outcome::Redriven(_), _) => letters.contains(&entry.position()),
-            (Outcome::Row(_), Some(id)) => {
-                let row = evidence.rows.get(&id);
+            (Outcome::Row(id, _), Some(key)) => {
+                let row = evidence.rows.get(id);
                 let timestamp = row.and_then(|row| row.stamps.values().max());
                 timestamp.is_some_and(|timestamp| *timestamp >= entry.timestamp)
-                    || log.is_deleted_after(id, entry.timestamp, i64::MAX)
+                    || log.is_deleted_after(key, entry.timestamp, i64::MAX)
             }
             // A deletion leaves nothing; `rows` checks that no older row is left.
-            (Outcome::Row(_), None) | (Outcome::Deleted, _) => true,
+            (Outcome::Row(..), None) | (Outcome::Deleted, _) => true,
         };
         if !durable {
             let text = if entry.outcome.dead_letter().is_some() {
@@ -117,11 +122,14 @@ pub(super) fn records(evidence: &Evidence, log: &ExpectedLog<'_>) -> Vec<Violati
             found.push(Violation::new(Invariant::NoRecordSkipped, entry.name(), text));
         }
         let sent = match entry.record.header(kafka::RUN_ID) {
-            // The oracle does not know the users of the API.
+            // The oracle does not know the records of the ingester.
             Some(run) => runs.contains(run),
-            None if entry.outcome.deletes() => entry.id.is_some_and(|id| evidence.sent_ids.contains(&id)),
+            None if entry.outcome.deletes() => entry
+                .key
+                .as_ref()
+                .is_some_and(|key| evidence.sent_keys.contains(key)),
             None => {
-                let fingerprint = fingerprint(entry.record.value.as_deref());
+                let fingerprint = fingerprint(&evidence.contract.0, entry.record.value.as_deref());
                 evidence.sent_fingerprints.contains(&fingerprint)
             }
         };
@@ -133,16 +141,17 @@ pub(super) fn records(evidence: &Evidence, log: &ExpectedLog<'_>) -> Vec<Violati
     found
 }
 
-/// The rows are exactly the users' last records, with the log's write timestamps.
+/// The rows are exactly the last records of each primary key, with the log's write timestamps.
 pub(super) fn rows(evidence: &Evidence, log: &ExpectedLog<'_>) -> Vec<Violation> {
     let mut found = Vec::new();
-    for (id, entry) in log.last() {
+    let last = log.last();
+    for (id, entry) in &last {
         let mut violate = |invariant, text: String| {
             found.push(Violation::new(invariant, entry.name(), text));
         };
-        let (expected, row) = match (&entry.outcome, evidence.rows.get(&id)) {
-            (Outcome::Row(expected), Some(row)) => (expected, row),
-            (Outcome::Row(_), None) => {
+        let (expected, row) = match (&entry.outcome, evidence.rows.get(*id)) {
+            (Outcome::Row(_, expected), Some(row)) => (expected, row),
+            (Outcome::Row(..), None) => {
                 violate(Invariant::RowIsLastRecord, "its row is missing".to_owned());
                 continue;
             }
@@ -154,7 +163,7 @@ pub(super) fn rows(evidence: &Evidence, log: &ExpectedLog<'_>) -> Vec<Violation>
         };
         let columns: BTreeSet<_> = expected.keys().chain(row.columns.keys()).collect();
         let mut columns = columns.into_iter();
-        if let Some(column) = columns.find(|column| expected.get(**column) != row.columns.get(**column)) {
+        if let Some(column) = columns.find(|column| expected.get(*column) != row.columns.get(*column)) {
             violate(Invariant::RowIsLastRecord, format!("its row differs in {column}"));
         }
         let wrong = row.stamps.iter().find(|(_, stamp)| **stamp != entry.timestamp);
@@ -163,7 +172,7 @@ pub(super) fn rows(evidence: &Evidence, log: &ExpectedLog<'_>) -> Vec<Violation>
             violate(Invariant::WriteTimestampFromLog, text);
         }
     }
-    let unknown = evidence.rows.keys().filter(|id| !log.by_user.contains_key(*id));
+    let unknown = evidence.rows.keys().filter(|id| !last.contains_key(id));
     found.extend(
         unknown.map(|id| Violation::new(Invariant::NoUnknownData, id.to_string(), "a row without a record")),
     );

@@ -17,15 +17,20 @@ use crate::evidence::records::{AckedRecord, IngesterRun, dead_letter_source, fin
 use crate::evidence::{CheckpointSample, RequiredCoverage};
 use crate::scenario::fault::FaultClass;
 use crate::service_id::ServiceId;
-use testkit::cassandra_client::StampedRow;
+use model::{Contract, Key};
 use testkit::kafka_client::TopicRecord;
 use testkit::people::Person;
+use testkit::rows::{RowId, StampedRow};
 
 const NOON: i64 = 1_800_000_000_000;
 const TOPIC_ID: Uuid = Uuid::from_u128(77);
 
 fn person(number: u64) -> Person {
     Person::new(7, number)
+}
+
+fn row_id(number: u64) -> RowId {
+    person(number).id.into()
 }
 
 fn record(partition: i32, offset: i64, key: &Uuid, value: Option<Vec<u8>>) -> TopicRecord {
@@ -93,14 +98,14 @@ fn correct_round(round: &Evidence) -> Evidence {
     };
     for entry in &read.entries {
         evidence.acked.push(AckedRecord {
-            id: entry.id,
+            key: entry.key.clone(),
             value: entry.record.value.clone(),
             position: Some(entry.position()),
         });
-        evidence.sent_ids.extend(entry.id);
+        evidence.sent_keys.extend(entry.key.clone());
         evidence
             .sent_fingerprints
-            .insert(fingerprint(entry.record.value.as_deref()));
+            .insert(fingerprint(&Contract::user(), entry.record.value.as_deref()));
         if let Some(reason) = entry.outcome.dead_letter() {
             let offset = i64::try_from(evidence.dead_letters.len()).unwrap();
             evidence
@@ -111,10 +116,11 @@ fn correct_round(round: &Evidence) -> Evidence {
         *end = (*end).max(entry.record.offset + 1);
     }
     for (id, entry) in read.last() {
-        if let Outcome::Row(columns) = &entry.outcome {
-            let stamps = columns.keys().map(|column| (*column, entry.timestamp)).collect();
+        if let Outcome::Row(_, columns) = &entry.outcome {
+            let written = columns.keys().filter(|column| *column != "id");
+            let stamps = written.map(|column| (column.clone(), entry.timestamp)).collect();
             let columns = columns.clone();
-            evidence.rows.insert(id, StampedRow { columns, stamps });
+            evidence.rows.insert(id.clone(), StampedRow { columns, stamps });
         }
     }
     let accepted = evidence.log.len() as u64;
@@ -136,7 +142,7 @@ fn at_the_end(evidence: &Evidence) -> CheckpointSample {
         write_timestamps: evidence
             .rows
             .iter()
-            .map(|(id, row)| (*id, row.stamps["first_name"]))
+            .map(|(id, row)| (id.clone(), row.stamps["first_name"]))
             .collect(),
         dead_letters: Some(
             evidence
@@ -239,10 +245,10 @@ fn broken(change: impl FnOnce(&mut Evidence)) -> Vec<Invariant> {
 #[test]
 fn acked_record_missing_in_topic_is_a_violation() {
     let lost = |evidence: &mut Evidence| {
-        let id = Some(person(9).id);
+        let key = Some(Key::Uuid(person(9).id));
         let value = Some(version(9, 1));
         evidence.acked.push(AckedRecord {
-            id,
+            key,
             value,
             position: None,
         });
@@ -257,7 +263,7 @@ fn two_acked_deletions_need_two_records() {
     let deleted = |times: usize| {
         move |evidence: &mut Evidence| {
             let deletion = AckedRecord {
-                id: Some(person(3).id),
+                key: Some(Key::Uuid(person(3).id)),
                 value: None,
                 position: None,
             };
@@ -274,7 +280,7 @@ fn unread_lost_record_counts_as_stored_and_needs_no_row() {
         let (id, value) = (person(9).id, Some(version(9, 1)));
         evidence.lost.unread.push(record(1, 3, &id, value.clone()));
         evidence.acked.push(AckedRecord {
-            id: Some(id),
+            key: Some(Key::Uuid(id)),
             value,
             position: Some((1, 3)),
         });
@@ -290,7 +296,7 @@ fn run_history_beyond_the_topic_is_a_violation() {
 #[test]
 fn record_without_row_or_dead_letter_is_a_violation() {
     assert_eq!(broken(|it| it.dead_letters.clear()), [NoRecordSkipped]);
-    let without_row = |it: &mut Evidence| drop(it.rows.remove(&person(2).id));
+    let without_row = |it: &mut Evidence| drop(it.rows.remove(&row_id(2)));
     assert_eq!(broken(without_row), [NoRecordSkipped, RowIsLastRecord]);
 }
 
@@ -316,11 +322,11 @@ fn redriven_tombstone_is_a_dead_letter_and_keeps_its_order() {
         violated(&round)
     };
     assert_eq!(broken(&|it| it.dead_letters.clear()), [NoRecordSkipped]);
-    let last_row = |it: &mut Evidence| drop(it.rows.remove(&one));
+    let last_row = |it: &mut Evidence| drop(it.rows.remove(&RowId::from(one)));
     assert_eq!(broken(&last_row), [NoRecordSkipped, RowIsLastRecord]);
     let not_redriven = |it: &mut Evidence| {
-        let row = it.rows[&one].clone();
-        it.rows.insert(three, row);
+        let row = it.rows[&RowId::from(one)].clone();
+        it.rows.insert(three.into(), row);
     };
     assert_eq!(broken(&not_redriven), [RowIsLastRecord]);
     assert_eq!(broken(&|it| it.tombstones_redriven = false), [DeadLetterIsValid]);
@@ -329,13 +335,13 @@ fn redriven_tombstone_is_a_dead_letter_and_keeps_its_order() {
 #[test]
 fn outdated_or_mixed_row_is_a_violation() {
     let mixed = |evidence: &mut Evidence| {
-        let row = evidence.rows.get_mut(&person(1).id).unwrap();
-        row.columns.insert("first_name", "Version1".to_owned());
+        let row = evidence.rows.get_mut(&row_id(1)).unwrap();
+        row.columns.insert("first_name".to_owned(), b"Version1".to_vec());
     };
     assert_eq!(broken(mixed), [RowIsLastRecord]);
     let not_deleted = |evidence: &mut Evidence| {
-        let row = evidence.rows[&person(2).id].clone();
-        evidence.rows.insert(person(3).id, row);
+        let row = evidence.rows[&row_id(2)].clone();
+        evidence.rows.insert(row_id(3), row);
     };
     assert_eq!(broken(not_deleted), [RowIsLastRecord]);
 }
@@ -343,8 +349,8 @@ fn outdated_or_mixed_row_is_a_violation() {
 #[test]
 fn write_timestamp_not_from_the_log_is_a_violation() {
     let later = |evidence: &mut Evidence| {
-        let row = evidence.rows.get_mut(&person(1).id).unwrap();
-        row.stamps.insert("email", NOON * 1_000 + 77);
+        let row = evidence.rows.get_mut(&row_id(1)).unwrap();
+        row.stamps.insert("email".to_owned(), NOON * 1_000 + 77);
     };
     assert_eq!(broken(later), [WriteTimestampFromLog]);
 }
@@ -352,8 +358,8 @@ fn write_timestamp_not_from_the_log_is_a_violation() {
 #[test]
 fn unsent_row_or_record_is_a_violation() {
     let row = |evidence: &mut Evidence| {
-        let row = evidence.rows[&person(1).id].clone();
-        evidence.rows.insert(Uuid::from_u128(5), row);
+        let row = evidence.rows[&row_id(1)].clone();
+        evidence.rows.insert(Uuid::from_u128(5).into(), row);
     };
     assert_eq!(broken(row), [NoUnknownData]);
     let record = |evidence: &mut Evidence| {
@@ -369,7 +375,7 @@ fn unsent_row_or_record_is_a_violation() {
         by_client(evidence);
         evidence
             .sent_fingerprints
-            .remove(&fingerprint(Some(&version(2, 1))));
+            .remove(&fingerprint(&Contract::user(), Some(&version(2, 1))));
     };
     assert_eq!(broken(altered), [NoUnknownData]);
     let no_run = [NoUnknownData, SufficientCoverage];
@@ -428,7 +434,7 @@ fn checkpoint_ahead_of_durable_data_is_a_violation() {
     let ahead = [CheckpointNotAhead];
     assert_eq!(
         broken(sample(|it| {
-            it.write_timestamps.remove(&person(1).id);
+            it.write_timestamps.remove(&row_id(1));
         })),
         ahead
     );
@@ -437,7 +443,7 @@ fn checkpoint_ahead_of_durable_data_is_a_violation() {
         ahead
     );
     let old = |it: &mut CheckpointSample| {
-        it.write_timestamps.insert(person(3).id, NOON * 1_000 + 1);
+        it.write_timestamps.insert(row_id(3), NOON * 1_000 + 1);
     };
     assert_eq!(broken(sample(old)), ahead, "the deletion is not applied yet");
     let before_the_deletion = |it: &mut CheckpointSample| {
@@ -549,7 +555,7 @@ proptest! {
         if evidence.rows.is_empty() {
             return Ok(());
         }
-        let id = *evidence.rows.keys().nth(lost.index(evidence.rows.len())).unwrap();
+        let id = evidence.rows.keys().nth(lost.index(evidence.rows.len())).unwrap().clone();
         evidence.rows.remove(&id);
         prop_assert!(violated(&evidence).contains(&RowIsLastRecord));
     }

@@ -70,7 +70,7 @@ impl CheckpointSampler<'_> {
         let name = &self.config.name;
         let session = match session {
             Some(session) => session,
-            None => session.insert(self.cluster.cassandra_client(name).await?.by_quorum()),
+            None => session.insert(self.config.cassandra_client(self.cluster).await?.by_quorum()),
         };
         let at_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         let checkpoints = session.checkpoints(name, name).await?;

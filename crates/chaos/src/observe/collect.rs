@@ -1,10 +1,10 @@
 //! Reads topics and tables at the end of a round.
 
 use crate::cluster::Cluster;
-use crate::evidence::Evidence;
 use crate::evidence::incident::Incident;
 use crate::evidence::records::IngesterRun;
 use crate::evidence::topic_history::TopicHistory;
+use crate::evidence::{Evidence, RoundContract};
 use crate::services::config::RoundConfig;
 use crate::workload::Ledger;
 use anyhow::Result;
@@ -28,15 +28,16 @@ pub(crate) async fn collect(
 ) -> Result<Evidence> {
     let lost = history.lost();
     let kafka = cluster.kafka_client()?;
-    let session = cluster.cassandra_client(&config.name).await?.by_quorum();
+    let session = config.cassandra_client(cluster).await?.by_quorum();
     let ends = kafka.end_offsets(&config.name).await?;
     let checkpoints = session.checkpoints(&config.name, &config.name).await?;
     let previous = lost.previous.as_ref().map(|(id, _)| *id);
     let ids = checkpoints.values().map(|checkpoint| checkpoint.topic_id);
     Ok(Evidence {
+        contract: RoundContract(config.record.contract().clone()),
         tombstones_redriven: config.tombstones_to_dead_letters,
         acked: ledger.acked,
-        sent_ids: ledger.sent_ids,
+        sent_keys: ledger.sent_keys,
         sent_fingerprints: ledger.sent_fingerprints,
         runs: observations.runs,
         wrong_responses: ledger.wrong_responses,
@@ -44,7 +45,7 @@ pub(crate) async fn collect(
         topic_id: ids.into_iter().find(|id| Some(*id) != previous),
         log: lost.with_present(kafka.read(&config.name).await?),
         dead_letters: kafka.read(&config.dead_letter_topic()).await?,
-        rows: session.stamped_users().await?,
+        rows: session.stamped_rows().await?,
         ends: ends.into_iter().map(|end| lost.continued(None, end)).collect(),
         lost,
         proxy_connections: observations.proxy_connections,

@@ -40,7 +40,7 @@ async fn is_settled(
     let ends = cluster.kafka_client()?.end_offsets(name).await?;
     let session = match session {
         Some(session) => session,
-        None => session.insert(cluster.cassandra_client(name).await?),
+        None => session.insert(config.cassandra_client(cluster).await?),
     };
     let checkpoints = session.checkpoints(name, name).await?;
     let reached = |(partition, end): (&i32, &i64)| {

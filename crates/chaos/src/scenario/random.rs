@@ -18,9 +18,11 @@ use crate::service_id::{STREAMERS, ServiceId};
 const STARTS: Range<u64> = 2_000..16_000;
 
 /// A random round on this cluster.
-pub(crate) fn random(seed: u64, shape: ClusterShape) -> Scenario {
+///
+/// Without the ingester's traffic no fault disturbs the API or the way from the ingester to the publisher.
+pub(crate) fn random(seed: u64, shape: ClusterShape, has_ingester: bool) -> Scenario {
     Scenario {
-        plan: plan(seed, shape),
+        plan: plan(seed, shape, has_ingester),
         clock_shifts: clock_shifts(seed),
         ..Scenario::new(if shape == ClusterShape::Three {
             "random-cluster"
@@ -32,13 +34,14 @@ pub(crate) fn random(seed: u64, shape: ClusterShape) -> Scenario {
 }
 
 /// Three to five faults that may overlap. No server and no link is disturbed by two of them.
-fn plan(seed: u64, shape: ClusterShape) -> Vec<PlannedFault> {
+fn plan(seed: u64, shape: ClusterShape, has_ingester: bool) -> Vec<PlannedFault> {
     let mut rng = StdRng::seed_from_u64(seed);
     let count = rng.random_range(3..=5);
     let mut plan: Vec<PlannedFault> = Vec::new();
     while plan.len() < count {
         let (fault, duration) = draw(&mut rng, shape);
-        if plan.iter().any(|planned| conflict(&planned.fault, &fault)) {
+        let is_of_ingester = matches!(fault, Fault::Api(_) | Fault::Link(Link::Api | Link::Publisher, _));
+        if is_of_ingester && !has_ingester || plan.iter().any(|planned| conflict(&planned.fault, &fault)) {
             continue;
         }
         let at = Duration::from_millis(rng.random_range(STARTS));
@@ -164,12 +167,15 @@ mod tests {
     #[test]
     fn same_seed_plans_same_round() {
         for seed in 0..200 {
-            let planned = plan(seed, ClusterShape::Single);
-            assert_eq!(planned, plan(seed, ClusterShape::Single));
+            let planned = plan(seed, ClusterShape::Single, true);
+            assert_eq!(planned, plan(seed, ClusterShape::Single, true));
             assert!((3..=5).contains(&planned.len()));
             assert!(planned.is_sorted_by_key(|planned| planned.at));
         }
-        assert_ne!(plan(1, ClusterShape::Single), plan(2, ClusterShape::Single));
+        assert_ne!(
+            plan(1, ClusterShape::Single, true),
+            plan(2, ClusterShape::Single, true)
+        );
     }
 
     #[test]
@@ -182,7 +188,7 @@ mod tests {
     #[test]
     fn random_rounds_cover_every_fault_class() {
         let drawn: std::collections::BTreeSet<_> = (0..200)
-            .flat_map(|seed| plan(seed, ClusterShape::Single))
+            .flat_map(|seed| plan(seed, ClusterShape::Single, true))
             .map(|planned| planned.fault.class())
             .collect();
         assert_eq!(drawn.len(), 7, "{drawn:?}");

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use testkit::record_type::RecordType;
+
 use super::fault::{Fault, PlannedFault};
 use crate::cluster::shape::ClusterShape;
 use crate::service_id::ServiceId;
@@ -72,6 +74,7 @@ pub(crate) fn clock_shift(id: ServiceId, seconds: i64) -> String {
 #[derive(Clone, Debug)]
 pub struct RoundSpec {
     pub(crate) scenario: Scenario,
+    pub(crate) record: RecordType,
     /// Seeds the traffic, and the plan of a random round.
     pub(crate) seed: u64,
     /// The folder of services built with the feature `failpoint`, if the round needs them.

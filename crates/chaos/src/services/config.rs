@@ -4,12 +4,18 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use testkit::cassandra_client::{CassandraClient, CassandraClientError};
+use testkit::record_type::RecordType;
+
+use crate::cluster::Cluster;
 use crate::cluster::small_disk::SmallDisk;
 use crate::service_id::ServiceId;
 
 /// Names, folders and settings of a round.
 #[derive(Clone, Debug)]
 pub(crate) struct RoundConfig {
+    /// The records of the round.
+    pub(crate) record: RecordType,
     /// Name of the topic, the keyspace and the consumer group.
     pub(crate) name: String,
     /// For logs and the ingester's state.
@@ -31,6 +37,16 @@ pub(crate) struct RoundConfig {
 }
 
 impl RoundConfig {
+    /// The oracle's client of the round's table, which uses no proxy.
+    pub(crate) async fn cassandra_client(
+        &self,
+        cluster: &Cluster,
+    ) -> Result<CassandraClient, CassandraClientError> {
+        let points = cluster.stack.cassandra.contact_points();
+        let client = CassandraClient::connect(&points, self.name.as_str()).await?;
+        Ok(client.for_record(self.record.contract().clone(), self.record.table()))
+    }
+
     pub(crate) fn dead_letter_topic(&self) -> String {
         format!("{}.dead_letter", self.name)
     }

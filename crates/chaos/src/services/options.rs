@@ -29,7 +29,9 @@ fn base(name: &'static str, id: ServiceId, config: &RoundConfig) -> ServiceOptio
 
 pub(super) fn publisher(cluster: &Cluster, config: &RoundConfig) -> ServiceOptions {
     let nodes = cluster.shape.nodes();
-    base("publisher", ServiceId::Publisher, config)
+    let base = base("publisher", ServiceId::Publisher, config);
+    let options = config.record.configure(base);
+    options
         .set("kafka.brokers", cluster.brokers())
         .set("kafka.topic", &config.name)
         .set("kafka.replication", nodes.to_string())
@@ -42,7 +44,7 @@ pub(super) fn publisher(cluster: &Cluster, config: &RoundConfig) -> ServiceOptio
 pub(crate) fn streamer(cluster: &Cluster, config: &RoundConfig, id: ServiceId) -> ServiceOptions {
     let nodes = cluster.shape.nodes();
     let replication = format!("{{'class': 'NetworkTopologyStrategy', 'replication_factor': {nodes}}}");
-    let mut options = base("streamer", id, config);
+    let mut options = config.record.configure(base("streamer", id, config));
     if config.static_members {
         options = options.set("kafka.instance_id", id.to_string());
     }

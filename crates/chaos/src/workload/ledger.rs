@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use uuid::Uuid;
+use model::Key;
 
 use crate::evidence::records::AckedRecord;
 
@@ -10,7 +10,7 @@ use crate::evidence::records::AckedRecord;
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     pub(crate) acked: Vec<AckedRecord>,
-    pub(crate) sent_ids: BTreeSet<Uuid>,
+    pub(crate) sent_keys: BTreeSet<Key>,
     pub(crate) sent_fingerprints: HashSet<u64>,
     pub(crate) wrong_responses: Vec<String>,
 }

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use model::Key;
 use reqwest::StatusCode;
 use serde_json::Value;
-use uuid::Uuid;
 
-use super::users::Body;
+use super::records::Body;
 use super::{Positions, Workload};
 use crate::evidence::records::{AckedRecord, fingerprint};
 use crate::evidence::topic_history::Position;
@@ -17,12 +17,12 @@ impl Workload {
             return;
         };
         self.add_sent(batch);
-        let bodies: Vec<_> = batch.iter().map(|body| body.json.as_str()).collect();
+        let bodies: Vec<_> = batch.iter().map(|body| body.json.as_slice()).collect();
         let mut request = self
             .client
-            .post(&self.publisher)
+            .post(self.publisher.clone())
             .header("content-type", "application/x-ndjson")
-            .body(bodies.join("\n"));
+            .body(bodies.join(&b'\n'));
         if positions == Positions::Requested {
             request = request.header("prefer", "return=representation");
         }
@@ -44,9 +44,10 @@ impl Workload {
 
     fn add_sent(&self, batch: &[Body]) {
         let mut ledger = self.ledger();
-        ledger.sent_ids.extend(batch.iter().filter_map(|body| body.id));
+        let ids = batch.iter().filter_map(|body| body.id.as_ref());
+        ledger.sent_keys.extend(ids.map(|id| id.key.clone()));
         let valid = batch.iter().filter(|body| body.id.is_some());
-        let fingerprints = valid.map(|body| fingerprint(Some(body.json.as_bytes())));
+        let fingerprints = valid.map(|body| fingerprint(self.contract(), Some(&body.json)));
         ledger.sent_fingerprints.extend(fingerprints);
     }
 
@@ -87,15 +88,18 @@ impl Workload {
         ledger.acked.extend(acked);
     }
 
-    pub(super) async fn delete(&self, id: Uuid) {
+    pub(super) async fn delete(&self, key: Key) {
         let Some(_request) = self.begin_request().await else {
             return;
         };
-        let url = format!("{}/{id}", self.publisher);
+        let mut url = self.publisher.clone();
+        url.path_segments_mut()
+            .expect("an HTTP address has a path")
+            .push(&key.text());
         let response = self.client.delete(url).send().await;
         if response.is_ok_and(|response| response.status() == StatusCode::NO_CONTENT) {
-            let (id, value, position) = (Some(id), None, None);
-            self.ledger().acked.push(AckedRecord { id, value, position });
+            let (key, value, position) = (Some(key), None, None);
+            self.ledger().acked.push(AckedRecord { key, value, position });
         }
     }
 }
@@ -106,8 +110,8 @@ fn index(entry: &Value) -> Option<usize> {
 
 fn acked(body: &Body, position: Option<Position>) -> AckedRecord {
     AckedRecord {
-        id: body.id,
-        value: Some(body.json.clone().into_bytes()),
+        key: body.id.as_ref().map(|id| id.key.clone()),
+        value: Some(body.json.clone()),
         position,
     }
 }

@@ -11,6 +11,9 @@ use crate::evidence::records::IngesterRun;
 impl Workload {
     /// The run history once no run is queued or running, or after the timeout.
     pub(crate) async fn finished_runs(&self, timeout: Duration) -> Vec<IngesterRun> {
+        if !self.record.is_users() {
+            return Vec::new();
+        }
         let until = Instant::now() + timeout;
         loop {
             let runs = self.run_history().await.unwrap_or_default();

@@ -4,17 +4,19 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use model::CqlType;
 
 use super::interrupted;
 use crate::demo::{Demo, DemoOptions, DemoReport, UserSource};
 use crate::error::{TestkitError, chain};
-use crate::rows::text;
+use crate::record_type::{RecordType, USERS};
 
-/// Users from the random-user API become rows in Cassandra, through real Kafka; every count is checked.
+/// Users from the random-user API, or generated records, become rows in Cassandra, through real Kafka; every count is checked.
 #[derive(Debug, Args)]
 pub(super) struct DemoCommand {
-    /// Number of users [default: 1000, or all of the samples]
+    /// users, or the contract of a folder of examples, whose records are generated
+    #[arg(long, value_name = "NAME", default_value = USERS)]
+    record: String,
+    /// Number of records [default: 1000, or all of the samples]
     #[arg(long, value_name = "N")]
     users: Option<u64>,
     /// From randomuser.me instead of the offline API
@@ -39,6 +41,7 @@ impl DemoCommand {
             None => UserSource::Offline,
         };
         let options = DemoOptions {
+            record: RecordType::load(&self.record)?,
             users: self.users,
             source,
             version: self.api_version,
@@ -62,15 +65,9 @@ impl DemoCommand {
 }
 
 fn print(report: &DemoReport) {
-    println!("\nsome rows of spark_streams.created_users:");
-    for (id, row) in &report.sample {
-        let column = |name| text(&CqlType::Text, row.get(name).map_or(&[], Vec::as_slice));
-        println!(
-            "  {id}  {} {}  {}",
-            column("first_name"),
-            column("last_name"),
-            column("address")
-        );
+    println!("\nsome rows of spark_streams.created_{}:", report.figures.record);
+    for (id, columns) in &report.sample {
+        println!("  {id}  {}", columns.join("  "));
     }
     let figures = &report.figures;
     println!(

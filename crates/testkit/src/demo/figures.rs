@@ -1,27 +1,21 @@
 //! The figures of the demo.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::progress::counter;
+use super::traffic::Summary;
 use crate::service::{PrometheusHistogram, Service, ServiceError};
-
-/// The ingester's summary of its run.
-#[derive(Debug, Deserialize)]
-pub(super) struct Summary {
-    pub(super) outcome: String,
-    pub(super) fetched: u64,
-    pub(super) accepted: u64,
-    pub(super) duplicate: u64,
-}
 
 /// The last line of the demo's output.
 #[derive(Debug, Serialize)]
 pub struct Figures {
-    /// Users in valid responses of the API.
+    /// The record type.
+    pub record: String,
+    /// Users in valid responses of the API, or generated records.
     pub fetched: u64,
     /// Records that the publisher accepted.
     pub accepted: u64,
-    /// Rows in the table: distinct ids.
+    /// Rows in the table.
     pub stored: u64,
     /// Records in the dead-letter topic.
     pub dead_lettered: u64,
@@ -38,6 +32,7 @@ pub struct Figures {
 impl Figures {
     #[expect(clippy::cast_precision_loss, reason = "fewer than 2^52 rows")]
     pub(super) async fn new(
+        record: &str,
         summary: &Summary,
         stored: u64,
         streamer: &Service,
@@ -46,6 +41,7 @@ impl Figures {
         let metrics = streamer.get("/metrics").await?.1;
         let latencies = PrometheusHistogram::read(&metrics, "streamer_accepted_to_row_seconds");
         Ok(Self {
+            record: record.to_owned(),
             fetched: summary.fetched,
             accepted: summary.accepted,
             stored,

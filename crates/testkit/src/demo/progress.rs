@@ -20,7 +20,7 @@ impl Steps {
     }
 }
 
-/// A bar each for fetched, accepted and stored users.
+/// A bar each for fetched, accepted and stored records.
 pub(super) struct ProgressBars {
     bars: MultiProgress,
     fetched: ProgressBar,
@@ -31,7 +31,7 @@ pub(super) struct ProgressBars {
 const REFRESH: Duration = Duration::from_millis(100);
 
 impl ProgressBars {
-    pub(super) fn new(users: u64) -> Self {
+    pub(super) fn new(records: u64) -> Self {
         let bars = MultiProgress::new();
         if !io::stderr().is_terminal() {
             bars.set_draw_target(ProgressDrawTarget::hidden());
@@ -40,7 +40,7 @@ impl ProgressBars {
             .expect("the template is a literal")
             .progress_chars("=> ");
         let bar = |name| {
-            let bar = bars.add(ProgressBar::new(users).with_style(style.clone()));
+            let bar = bars.add(ProgressBar::new(records).with_style(style.clone()));
             bar.set_prefix(name);
             bar
         };
@@ -53,13 +53,20 @@ impl ProgressBars {
         }
     }
 
+    /// Counts posted records.
+    pub(super) fn add_posted(&self, records: u64) {
+        self.fetched.inc(records);
+        self.accepted.inc(records);
+    }
+
     /// Updates the bars until the streamer's admin port fails. Ignores the ingester's, which ends with its run.
-    pub(super) async fn follow(&self, ingester: &Service, streamer: &Service) -> ServiceError {
+    pub(super) async fn follow(&self, ingester: Option<&Service>, streamer: &Service) -> ServiceError {
         loop {
             for (bar, metric) in [
                 (&self.fetched, "ingester_users_fetched_total"),
                 (&self.accepted, "ingester_users_accepted_total"),
             ] {
+                let Some(ingester) = ingester else { break };
                 if let Ok(Some(count)) = ingester.metric(metric, "").await {
                     bar.set_position(whole(count));
                 }

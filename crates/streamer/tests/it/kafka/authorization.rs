@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use futures::future::{join, join_all};
+use futures::future::join_all;
 use testkit::servers::pool::Access;
 use testkit::servers::{KafkaCluster, KafkaOptions};
 use testkit::service::{Service, ServiceOptions};
@@ -55,7 +55,9 @@ async fn rejected_kafka_client_exits_78() {
         assert!(output.contains("rejected this client"), "{output}");
         assert!(started.elapsed() < EXIT_LIMIT, "{command}");
     });
-    join(join_all(services), join_all(commands)).await;
+    // The commands find the tables that the services have created by then.
+    join_all(services).await;
+    join_all(commands).await;
 
     let streamer = env.start(&login("admin", "admin-secret")).await;
     let (code, output) = run_command(login("admin", "admin-secret"), "status --json").await;

@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::support::assignment::wait_for_even_assignment;
 use crate::support::seeded_random::SeededRandom;
-use crate::support::test_env::{DEADLINE, KILLED_SESSION, TestEnv, eventually, new_users};
+use crate::support::test_env::{DEADLINE, TestEnv, eventually, new_users};
 use crate::support::traffic::metric;
 
 /// Samples the checkpoints while the membership changes.
@@ -343,8 +343,10 @@ async fn membership_churn_loses_nothing() {
     let mut random = SeededRandom::new("membership_churn");
     let mut members: Vec<_> = Vec::new();
     for member in 0..3 {
-        let options = env.options().set("kafka.session_timeout", KILLED_SESSION);
-        members.push(env.start(&options.log_name(format!("member{member}"))).await);
+        members.push(
+            env.start(&env.options().log_name(format!("member{member}")))
+                .await,
+        );
     }
     let scenario = env.with_traffic(async {
         let started = Instant::now();

@@ -18,7 +18,8 @@ use uuid::Uuid;
 /// Deadline of every wait. It allows for a cold JVM on a busy machine.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
-/// Session timeout of members that a test kills: their partitions rest as long.
+/// Session timeout of a single member that a test kills: its partitions rest as long. On a busy machine a session may also
+/// end by itself, which several members would answer with rebalances.
 pub(crate) const KILLED_SESSION: &str = "2s";
 
 static STACK: OnceCell<Stack> = OnceCell::const_new();

@@ -1,0 +1,85 @@
+//! The traffic of the demo: a run of the ingester, or generated records that are posted to the publisher.
+
+use std::time::Duration;
+
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
+use reqwest::{Client, StatusCode, header};
+use serde::Deserialize;
+
+use super::progress::ProgressBars;
+use crate::error::TestkitError;
+use crate::generator::Generator;
+use crate::record_type::RecordType;
+use crate::service::Service;
+
+/// What was sent to the publisher.
+#[derive(Debug, Deserialize)]
+pub(super) struct Summary {
+    pub(super) outcome: String,
+    pub(super) fetched: u64,
+    pub(super) accepted: u64,
+    pub(super) duplicate: u64,
+}
+
+/// Records in a request.
+const BATCH_SIZE: u64 = 100;
+const MAX_IN_FLIGHT: usize = 4;
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+const RUN_TIMEOUT: Duration = Duration::from_secs(3_600);
+/// Each demo has new servers, so the records may be the same.
+const SEED: u64 = 1;
+
+/// Waits for the end of a run. Returns its exit code and its summary, the last line of its output.
+pub(super) async fn finish_run(ingester: &Service) -> Result<(Option<i32>, Summary), TestkitError> {
+    let exit = ingester.wait(RUN_TIMEOUT).await?;
+    let log = ingester.last_lines(40);
+    let summary = log.lines().rev().find_map(|line| serde_json::from_str(line).ok());
+    Ok((exit, summary.ok_or(TestkitError::Incomplete(log))?))
+}
+
+/// Posts generated records, each of another row.
+pub(super) async fn post_records(
+    record: &RecordType,
+    publisher: &Service,
+    records: u64,
+    bars: &ProgressBars,
+) -> Result<Summary, TestkitError> {
+    let generator = Generator::new(record.contract().clone(), SEED);
+    let client = Client::builder().timeout(REQUEST_TIMEOUT).build()?;
+    let url = format!("{}{}", publisher.api(), record.route());
+    let starts = (0..records).step_by(usize::try_from(BATCH_SIZE).unwrap_or(usize::MAX));
+    let batches = starts.map(|first| first..records.min(first + BATCH_SIZE));
+    let accepted = stream::iter(batches)
+        .map(async |numbers| {
+            let lines = numbers.map(|number| generator.record(number, 0).json);
+            let body = lines.collect::<Vec<_>>().join(&b'\n');
+            let request = client
+                .post(&url)
+                .header(header::CONTENT_TYPE, model::headers::NDJSON);
+            accepted(request.body(body).send().await?).await
+        })
+        .buffer_unordered(MAX_IN_FLIGHT)
+        .inspect_ok(|accepted| bars.add_posted(*accepted))
+        .try_fold(0, async |sum, accepted| Ok(sum + accepted))
+        .await?;
+    Ok(Summary {
+        outcome: "complete".to_owned(),
+        fetched: records,
+        accepted,
+        duplicate: 0,
+    })
+}
+
+/// The number of records that a response acknowledges. Generated records are valid, so any other response is an error.
+async fn accepted(response: reqwest::Response) -> Result<u64, TestkitError> {
+    #[derive(Deserialize)]
+    struct Body {
+        accepted: u64,
+    }
+
+    let (status, body) = (response.status(), response.text().await?);
+    match serde_json::from_str::<Body>(&body) {
+        Ok(acknowledged) if status == StatusCode::OK => Ok(acknowledged.accepted),
+        _ => Err(TestkitError::NotAccepted { status, body }),
+    }
+}
