@@ -8,6 +8,7 @@ pub(crate) mod topic_history;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use model::{Contract, Key};
 use testkit::kafka_client::TopicRecord;
@@ -44,6 +45,8 @@ pub(crate) struct RequiredCoverage {
     /// Records that replace an earlier one of the same row.
     pub(crate) versions: usize,
     pub(crate) dead_letters: usize,
+    /// Records that have expired before they are read.
+    pub(crate) expired: usize,
     pub(crate) faults: usize,
     /// After the start.
     pub(crate) rebalances: usize,
@@ -75,6 +78,8 @@ impl Default for RoundContract {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Evidence {
     pub(crate) contract: RoundContract,
+    /// The time to live of rows; none if they do not expire.
+    pub(crate) row_ttl: Option<Duration>,
     /// Whether the streamers dead-lettered tombstones, all of which were redriven in the end.
     pub(crate) tombstones_redriven: bool,
     pub(crate) acked: Vec<AckedRecord>,

@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use model::Contract;
-use rand::SeedableRng as _;
 use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
 use reqwest::{Client, Url};
 use testkit::generator::Generator;
 use testkit::kafka_client::KafkaClient;
@@ -58,10 +58,19 @@ pub(crate) struct Endpoints<'a> {
     pub(crate) kafka: KafkaClient,
 }
 
+/// What the workload sends.
+pub(crate) struct Traffic {
+    pub(crate) record: RecordType,
+    /// The time to live of rows; none if no record is to be expired.
+    pub(crate) row_ttl: Option<Duration>,
+    pub(crate) seed: u64,
+}
+
 /// The traffic of a round.
 pub(crate) struct Workload {
     client: Client,
     record: RecordType,
+    row_ttl: Option<Duration>,
     publisher: Url,
     ingester: String,
     topic: String,
@@ -77,16 +86,21 @@ pub(crate) struct Workload {
 impl Workload {
     /// Prepares the traffic without starting it.
     pub(crate) fn new(
-        record: &RecordType,
+        traffic: Traffic,
         endpoints: Endpoints<'_>,
         history: Arc<TopicHistory>,
-        seed: u64,
     ) -> Result<Self> {
+        let Traffic {
+            record,
+            row_ttl,
+            seed,
+        } = traffic;
         let client = Client::builder().timeout(REQUEST_TIMEOUT).build();
         let publisher = format!("{}{}", endpoints.publisher, record.route());
         Ok(Self {
             client: client.context("failed to build an HTTP client")?,
-            record: record.clone(),
+            record,
+            row_ttl,
             publisher: publisher.parse().context("the publisher has no valid address")?,
             ingester: format!("{}/v1/runs", endpoints.ingester),
             topic: endpoints.topic.to_owned(),
@@ -143,9 +157,12 @@ impl Workload {
         (!self.stop.is_cancelled()).then_some(guard)
     }
 
+    fn client_seed(&self, client: u64) -> u64 {
+        self.seed.wrapping_mul(31).wrapping_add(client)
+    }
+
     async fn run_client(&self, client: u64) {
-        let seed = self.seed.wrapping_mul(31).wrapping_add(client);
-        let mut records = RecordGenerator::new(self.contract().clone(), seed);
+        let mut records = RecordGenerator::new(self.contract().clone(), self.client_seed(client));
         let positions = if client == 0 {
             Positions::Omitted
         } else {
@@ -163,18 +180,23 @@ impl Workload {
         }
     }
 
-    /// Writes invalid records to the topic as another producer. It waits while no other record is acknowledged, because a
+    /// Writes invalid and expired records to the topic as another producer. It waits while no other record is acknowledged, because a
     /// streamer stops a partition that contains only invalid records.
     async fn run_foreign_producer(&self) {
         let mut rng = StdRng::seed_from_u64(self.seed ^ 0x5eed);
         let generator = Generator::new(self.contract().clone(), self.seed);
+        // Of rows that a client also writes.
+        let known = Generator::new(self.contract().clone(), self.client_seed(1));
         let mut seen = 0;
         while !self.stop.is_cancelled() {
             if self.acknowledged() == seen {
                 sleep(REQUEST_INTERVAL).await;
                 continue;
             }
-            let record = foreign::record(&generator, &mut rng);
+            let record = match self.row_ttl {
+                Some(ttl) if rng.random_ratio(1, 3) => foreign::expired(&known, ttl, &mut rng),
+                _ => foreign::record(&generator, &mut rng),
+            };
             let value = record.value.clone();
             let Some(request) = self.begin_request().await else {
                 return;
@@ -187,8 +209,10 @@ impl Workload {
             if let Ok(positions) = written.await {
                 let position = positions.first();
                 let position = position.map(|position| self.history.continued(None, *position));
-                // Its key is no key of the contract.
-                let key = None;
+                let key = record
+                    .key
+                    .as_deref()
+                    .and_then(|key| self.contract().parse_key(key).ok());
                 self.ledger().acked.push(AckedRecord { key, value, position });
             }
             seen = self.acknowledged();

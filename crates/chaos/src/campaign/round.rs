@@ -29,7 +29,7 @@ use crate::scenario::RoundSpec;
 use crate::scenario::fault::{DiskOwner, Fault};
 use crate::services::config::RoundConfig;
 use crate::services::{Services, clock};
-use crate::workload::{Endpoints, Workload};
+use crate::workload::{Endpoints, Traffic, Workload};
 
 /// Minimum time under load.
 const LOAD: Duration = Duration::from_secs(12);
@@ -39,6 +39,8 @@ const MORE_LOAD: Duration = Duration::from_secs(20);
 const RECOVERY_TIMEOUT: Duration = Duration::from_secs(45);
 /// Size of the ingester's disk in MiB: the state of a few runs, and little to fill.
 const INGESTER_DISK: u64 = 32;
+/// The time to live of rows that may expire.
+const ROW_TTL: Duration = Duration::from_secs(30 * 24 * 3_600);
 /// Longer than readiness may take.
 const READY_TIMEOUT: Duration = Duration::from_secs(12);
 
@@ -69,7 +71,12 @@ async fn run(cluster: &Cluster, spec: &RoundSpec, config: &mut RoundConfig) -> R
         topic: &config.name,
         kafka: cluster.kafka_client()?,
     };
-    let workload = Workload::new(&config.record, endpoints, Arc::clone(&history), spec.seed)?;
+    let traffic = Traffic {
+        record: config.record.clone(),
+        row_ttl: config.row_ttl,
+        seed: spec.seed,
+    };
+    let workload = Workload::new(traffic, endpoints, Arc::clone(&history))?;
     let (stop, gate) = (CancellationToken::new(), SamplingGate::default());
     let health = HealthSampler {
         admin_urls: services.admin_urls().await,
@@ -210,6 +217,8 @@ fn round_config(spec: &RoundSpec, logs: &Path) -> RoundConfig {
     let scenario = &spec.scenario;
     let unique = &uuid::Uuid::new_v4().simple().to_string()[..6];
     RoundConfig {
+        // The campaign of users is the one without expiry.
+        row_ttl: (!spec.record.is_users()).then_some(ROW_TTL),
         record: spec.record.clone(),
         folder: logs.join(format!("{}-{}-{unique}", scenario.name, spec.seed)),
         name: format!("chaos_{}_{unique}", scenario.name.replace('-', "_")),

@@ -39,18 +39,22 @@ fn is_not_durable(sample: &CheckpointSample, log: &ExpectedLog<'_>, entry: &Entr
             .dead_letters
             .as_ref()
             .is_some_and(|letters| !letters.contains(&(partition, offset))),
-        (Outcome::Row(id, _), Some(key)) => {
+        (Outcome::Row(id, _), _) => {
             let timestamp = sample.write_timestamps.get(id);
             let stored = timestamp.is_some_and(|timestamp| *timestamp >= entry.timestamp);
             // A deletion appended after the sample does not explain a missing row.
-            !stored && !log.is_deleted_after(key, entry.timestamp, sample.read_at_ms)
+            !stored && !log.is_deleted_after(id, entry.timestamp, sample.read_at_ms)
+        }
+        (Outcome::Expired(id), _) => {
+            let timestamp = sample.write_timestamps.get(id);
+            timestamp.is_some_and(|timestamp| *timestamp < entry.timestamp)
         }
         (Outcome::Deleted, Some(key)) => {
             let rows = sample.write_timestamps.iter();
             let mut of_key = rows.filter(|(id, _)| id.key == *key);
             of_key.any(|(_, timestamp)| *timestamp < entry.timestamp)
         }
-        (_, None) => false,
+        (Outcome::Deleted, None) => false,
     }
 }
 

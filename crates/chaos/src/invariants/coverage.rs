@@ -16,6 +16,7 @@ pub(super) fn coverage(evidence: &Evidence, log: &ExpectedLog<'_>) -> Vec<Violat
         ("acknowledged records", evidence.acked.len(), required.acked),
         ("replaced records", versions, required.versions),
         ("invalid records", log.dead_letters(), required.dead_letters),
+        ("expired records", log.expired(), required.expired),
         ("faults", evidence.incidents.len(), required.faults),
         ("rebalances", rebalances(evidence), required.rebalances),
         ("runs", runs, required.runs),

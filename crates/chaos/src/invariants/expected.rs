@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use model::Key;
 use model::headers::kafka::ACCEPTED_AT_US;
-use model::{Contract, Key};
 use testkit::kafka_client::TopicRecord;
 use testkit::rows::{INGESTED_AT, Row, RowId, row};
 
@@ -15,6 +15,8 @@ use crate::evidence::topic_history::Position;
 pub(super) enum Outcome {
     /// This row.
     Row(RowId, Row),
+    /// Not this row, which has expired.
+    Expired(RowId),
     /// No row of its key.
     Deleted,
     /// A dead letter with this reason.
@@ -28,7 +30,7 @@ impl Outcome {
     pub(super) fn dead_letter(&self) -> Option<&'static str> {
         match self {
             Self::DeadLetter(reason) | Self::Redriven(reason) => Some(reason),
-            Self::Row(..) | Self::Deleted => None,
+            Self::Row(..) | Self::Expired(_) | Self::Deleted => None,
         }
     }
 
@@ -57,7 +59,7 @@ impl Entry<'_> {
     pub(super) fn name(&self) -> String {
         let (partition, offset) = self.position();
         match (&self.outcome, &self.key) {
-            (Outcome::Row(id, _), _) => format!("{partition}:{offset} of {id}"),
+            (Outcome::Row(id, _) | Outcome::Expired(id), _) => format!("{partition}:{offset} of {id}"),
             (_, Some(key)) => format!("{partition}:{offset} of {key}"),
             (_, None) => format!("{partition}:{offset}"),
         }
@@ -84,7 +86,7 @@ impl<'a> ExpectedLog<'a> {
             let before = last.get(&record.partition).copied().unwrap_or(-1);
             let timestamp = (record.timestamp.unwrap_or(0).max(0) * 1_000).max(before + 1);
             last.insert(record.partition, timestamp);
-            let (key, outcome) = outcome(&evidence.contract.0, record, evidence.tombstones_redriven);
+            let (key, outcome) = outcome(evidence, record);
             if let Some(key) = &key {
                 by_key.entry(key.clone()).or_default().push(entries.len());
             }
@@ -111,13 +113,22 @@ impl<'a> ExpectedLog<'a> {
         letters.count()
     }
 
+    /// Records that have expired before they are read.
+    pub(super) fn expired(&self) -> usize {
+        let expired = self
+            .entries
+            .iter()
+            .filter(|it| matches!(it.outcome, Outcome::Expired(_)));
+        expired.count()
+    }
+
     /// Records that replace an earlier one of the same row, and deletions.
     pub(super) fn versions(&self) -> usize {
         let of_key = |indices: &Vec<usize>| {
             let rows = indices
                 .iter()
                 .filter_map(|index| match &self.entries[*index].outcome {
-                    Outcome::Row(id, _) => Some(id),
+                    Outcome::Row(id, _) | Outcome::Expired(id) => Some(id),
                     _ => None,
                 });
             indices.len() - rows.collect::<BTreeSet<_>>().len().max(1)
@@ -125,13 +136,13 @@ impl<'a> ExpectedLog<'a> {
         self.by_key.values().map(of_key).sum()
     }
 
-    /// The last entry of each row: its last record, or a later deletion of its key.
+    /// The last entry of each row: its last record, expired or not, or a later deletion of its key.
     pub(super) fn last(&self) -> BTreeMap<&RowId, &Entry<'a>> {
         let mut last = BTreeMap::new();
         for indices in self.by_key.values() {
             let mut of_key: BTreeMap<&RowId, &Entry<'a>> = BTreeMap::new();
             for entry in indices.iter().map(|index| &self.entries[*index]) {
-                if let Outcome::Row(id, _) = &entry.outcome {
+                if let Outcome::Row(id, _) | Outcome::Expired(id) = &entry.outcome {
                     of_key.insert(id, entry);
                 } else if entry.outcome.deletes() {
                     of_key.values_mut().for_each(|last| *last = entry);
@@ -142,21 +153,26 @@ impl<'a> ExpectedLog<'a> {
         last
     }
 
-    /// Whether a record of this key, appended by `until` with at least this write timestamp, deletes its rows.
-    pub(super) fn is_deleted_after(&self, key: &Key, timestamp: i64, until: i64) -> bool {
-        let indices = self.by_key.get(key).into_iter().flatten();
+    /// Whether a record, appended by `until` with at least this write timestamp, deletes the row or all of its key.
+    pub(super) fn is_deleted_after(&self, id: &RowId, timestamp: i64, until: i64) -> bool {
+        let indices = self.by_key.get(&id.key).into_iter().flatten();
         indices.map(|index| &self.entries[*index]).any(|entry| {
             let appended = entry.record.timestamp.unwrap_or(0);
-            entry.outcome.deletes() && entry.timestamp >= timestamp && appended <= until
+            let deletes = match &entry.outcome {
+                Outcome::Expired(expired) => expired == id,
+                outcome => outcome.deletes(),
+            };
+            deletes && entry.timestamp >= timestamp && appended <= until
         })
     }
 }
 
 /// Where tombstones are dead-lettered, so is one without a key, which cannot be redriven.
-fn outcome(contract: &Contract, record: &TopicRecord, tombstones_redriven: bool) -> (Option<Key>, Outcome) {
+fn outcome(evidence: &Evidence, record: &TopicRecord) -> (Option<Key>, Outcome) {
+    let contract = &evidence.contract.0;
     let Some(value) = &record.value else {
         let key = record.key.as_deref().and_then(|key| contract.parse_key(key).ok());
-        let outcome = match (&key, tombstones_redriven) {
+        let outcome = match (&key, evidence.tombstones_redriven) {
             (Some(_), false) => Outcome::Deleted,
             (Some(_), true) => Outcome::Redriven("tombstone"),
             (None, false) => Outcome::DeadLetter("tombstone_without_id"),
@@ -165,6 +181,7 @@ fn outcome(contract: &Contract, record: &TopicRecord, tombstones_redriven: bool)
         return (key, outcome);
     };
     match contract.parse_lenient(value) {
+        Ok(valid) if is_expired(evidence, record) => (Some(valid.key()), Outcome::Expired(RowId::of(&valid))),
         Ok(valid) => {
             let mut row = row(&valid);
             row.insert(INGESTED_AT.to_owned(), ingested_at(record).to_be_bytes().to_vec());
@@ -172,6 +189,15 @@ fn outcome(contract: &Contract, record: &TopicRecord, tombstones_redriven: bool)
         }
         Err(invalid) => (None, Outcome::DeadLetter(invalid.reason().label())),
     }
+}
+
+/// Whether the row has expired when the record is appended. The workload leaves no record in doubt: its records are new,
+/// or much older than a row may become.
+fn is_expired(evidence: &Evidence, record: &TopicRecord) -> bool {
+    evidence.row_ttl.is_some_and(|ttl| {
+        let ttl = i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX);
+        ingested_at(record).saturating_add(ttl) <= record.timestamp.unwrap_or(0)
+    })
 }
 
 /// The publisher's timestamp, or else Kafka's, in milliseconds.

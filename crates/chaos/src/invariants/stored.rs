@@ -102,16 +102,16 @@ pub(super) fn records(evidence: &Evidence, log: &ExpectedLog<'_>) -> Vec<Violati
     let runs: BTreeSet<_> = evidence.runs.iter().map(|run| run.id.as_str()).collect();
     let mut found = Vec::new();
     for entry in &log.entries {
-        let durable = match (&entry.outcome, &entry.key) {
-            (Outcome::DeadLetter(_) | Outcome::Redriven(_), _) => letters.contains(&entry.position()),
-            (Outcome::Row(id, _), Some(key)) => {
+        let durable = match &entry.outcome {
+            Outcome::DeadLetter(_) | Outcome::Redriven(_) => letters.contains(&entry.position()),
+            Outcome::Row(id, _) => {
                 let row = evidence.rows.get(id);
                 let timestamp = row.and_then(|row| row.stamps.values().max());
                 timestamp.is_some_and(|timestamp| *timestamp >= entry.timestamp)
-                    || log.is_deleted_after(key, entry.timestamp, i64::MAX)
+                    || log.is_deleted_after(id, entry.timestamp, i64::MAX)
             }
             // A deletion leaves nothing; `rows` checks that no older row is left.
-            (Outcome::Row(..), None) | (Outcome::Deleted, _) => true,
+            Outcome::Expired(_) | Outcome::Deleted => true,
         };
         if !durable {
             let text = if entry.outcome.dead_letter().is_some() {

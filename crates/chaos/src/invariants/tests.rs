@@ -142,7 +142,7 @@ fn at_the_end(evidence: &Evidence) -> CheckpointSample {
         write_timestamps: evidence
             .rows
             .iter()
-            .map(|(id, row)| (id.clone(), row.stamps["first_name"]))
+            .map(|(id, row)| (id.clone(), *row.stamps.values().min().unwrap()))
             .collect(),
         dead_letters: Some(
             evidence
@@ -175,6 +175,7 @@ fn small() -> Evidence {
         acked: 6,
         versions: 2,
         dead_letters: 1,
+        expired: 0,
         faults: 1,
         rebalances: 0,
         runs: 1,
@@ -330,6 +331,78 @@ fn redriven_tombstone_is_a_dead_letter_and_keeps_its_order() {
     };
     assert_eq!(broken(&not_redriven), [RowIsLastRecord]);
     assert_eq!(broken(&|it| it.tombstones_redriven = false), [DeadLetterIsValid]);
+}
+
+/// Two rows of one key, one of which expires.
+#[test]
+fn expired_row_is_deleted_and_its_sibling_is_kept() {
+    const PROTO: &str = r#"
+        syntax = "proto3";
+        package test.v1;
+        import "affluent/options/v1/options.proto";
+        message Reading {
+          option (affluent.options.v1.record) = { resource: "readings" key: "device" clustering: "number" };
+          string device = 1 [(affluent.options.v1.rule).format = UUID];
+          int32 number = 2;
+          string text = 3;
+        }"#;
+    let contract = std::sync::Arc::new(model::Contract::from_source(PROTO).unwrap());
+    let device = person(1).id;
+    let reading = |number: u8, text: &str| {
+        let json = format!(r#"{{"device":"{device}","number":{number},"text":"{text}"}}"#);
+        Some(json.into_bytes())
+    };
+    let accepted = |mut record: TopicRecord, at_ms: i64| {
+        let micros = (at_ms * 1_000).to_string().into_bytes();
+        record.headers.insert(kafka::ACCEPTED_AT_US.to_owned(), micros);
+        record
+    };
+    let hour = std::time::Duration::from_secs(3_600);
+    let two_hours_ago = NOON - 7_200_000;
+    let log = vec![
+        accepted(record(0, 0, &device, reading(1, "old")), NOON),
+        accepted(record(0, 1, &device, reading(2, "sibling")), NOON),
+        accepted(record(0, 2, &device, reading(1, "expired")), two_hours_ago),
+    ];
+    let round = correct_round(&Evidence {
+        contract: crate::evidence::RoundContract(contract.clone()),
+        row_ttl: Some(hour),
+        log,
+        ..Evidence::default()
+    });
+    let ids: Vec<_> = round.rows.keys().map(ToString::to_string).collect();
+    assert_eq!(ids, [format!("{device}/2")]);
+    assert_eq!(check(&round), Vec::new());
+    let broken = |change: &dyn Fn(&mut Evidence)| {
+        let mut round = round.clone();
+        change(&mut round);
+        violated(&round)
+    };
+    let sibling_deleted = |it: &mut Evidence| it.rows.clear();
+    assert_eq!(broken(&sibling_deleted), [NoRecordSkipped, RowIsLastRecord]);
+    let expired_row_kept = |it: &mut Evidence| {
+        let (id, row) = it.rows.first_key_value().unwrap();
+        let id = RowId {
+            clustering: vec!["1".to_owned()],
+            ..id.clone()
+        };
+        let row = row.clone();
+        it.rows.insert(id, row);
+    };
+    assert_eq!(broken(&expired_row_kept), [RowIsLastRecord]);
+    let not_yet_deleted = |it: &mut Evidence| {
+        let id = RowId {
+            clustering: vec!["1".to_owned()],
+            ..RowId::from(device)
+        };
+        it.checkpoints[1].write_timestamps.insert(id, NOON * 1_000);
+    };
+    assert_eq!(broken(&not_yet_deleted), [CheckpointNotAhead]);
+    assert_ne!(
+        broken(&|it| it.row_ttl = None),
+        [],
+        "without expiry the row must exist"
+    );
 }
 
 #[test]
@@ -516,6 +589,7 @@ fn insufficient_coverage_is_a_violation() {
         |it: &mut RequiredCoverage| it.acked = 7,
         |it: &mut RequiredCoverage| it.versions = 3,
         |it: &mut RequiredCoverage| it.dead_letters = 2,
+        |it: &mut RequiredCoverage| it.expired = 1,
         |it: &mut RequiredCoverage| it.faults = 2,
         |it: &mut RequiredCoverage| it.rebalances = 1,
         |it: &mut RequiredCoverage| it.runs = 2,

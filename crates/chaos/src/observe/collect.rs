@@ -35,6 +35,7 @@ pub(crate) async fn collect(
     let ids = checkpoints.values().map(|checkpoint| checkpoint.topic_id);
     Ok(Evidence {
         contract: RoundContract(config.record.contract().clone()),
+        row_ttl: config.row_ttl,
         tombstones_redriven: config.tombstones_to_dead_letters,
         acked: ledger.acked,
         sent_keys: ledger.sent_keys,

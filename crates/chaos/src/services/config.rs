@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use testkit::cassandra_client::{CassandraClient, CassandraClientError};
 use testkit::record_type::RecordType;
@@ -16,6 +17,8 @@ use crate::service_id::ServiceId;
 pub(crate) struct RoundConfig {
     /// The records of the round.
     pub(crate) record: RecordType,
+    /// The time to live of rows; none if they do not expire. Longer than a round, with any shifted clock.
+    pub(crate) row_ttl: Option<Duration>,
     /// Name of the topic, the keyspace and the consumer group.
     pub(crate) name: String,
     /// For logs and the ingester's state.

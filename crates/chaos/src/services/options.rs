@@ -48,6 +48,9 @@ pub(crate) fn streamer(cluster: &Cluster, config: &RoundConfig, id: ServiceId) -
     if config.static_members {
         options = options.set("kafka.instance_id", id.to_string());
     }
+    if let Some(ttl) = config.row_ttl {
+        options = options.set("cassandra.row_ttl", format!("{}s", ttl.as_secs()));
+    }
     if config.tombstones_to_dead_letters && id != OPERATOR_STREAMER {
         options = options.set("tombstones", "dead_letter");
     }
