@@ -17,7 +17,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use reqwest::{Client, Url};
 use testkit::generator::Generator;
-use testkit::kafka_client::KafkaClient;
+use testkit::kafka_client::{KafkaClient, ProducerRecord};
 use testkit::record_type::RecordType;
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::time::sleep;
@@ -193,32 +193,38 @@ impl Workload {
                 sleep(REQUEST_INTERVAL).await;
                 continue;
             }
-            let record = match self.row_ttl {
-                Some(ttl) if rng.random_ratio(1, 3) => foreign::expired(&known, ttl, &mut rng),
-                _ => foreign::record(&generator, &mut rng),
-            };
-            let value = record.value.clone();
-            let Some(request) = self.begin_request().await else {
-                return;
-            };
-            self.ledger()
-                .sent_fingerprints
-                .insert(fingerprint(self.contract(), value.as_deref()));
-            // A queued record will be written, so this wait is never cancelled.
-            let written = self.kafka.write(&self.topic, std::slice::from_ref(&record));
-            if let Ok(positions) = written.await {
-                let position = positions.first();
-                let position = position.map(|position| self.history.continued(None, *position));
-                let key = record
-                    .key
-                    .as_deref()
-                    .and_then(|key| self.contract().parse_key(key).ok());
-                self.ledger().acked.push(AckedRecord { key, value, position });
+            let invalid = foreign::record(&generator, &mut rng);
+            let expired = self.row_ttl.filter(|_| rng.random_ratio(1, 2));
+            let expired = expired.map(|ttl| foreign::expired(&known, ttl, &mut rng));
+            for record in [Some(invalid), expired].into_iter().flatten() {
+                if !self.write_foreign(&record).await {
+                    return;
+                }
             }
             seen = self.acknowledged();
-            drop(request);
             sleep(REQUEST_INTERVAL * 3).await;
         }
+    }
+
+    /// Returns false if the workload has stopped.
+    async fn write_foreign(&self, record: &ProducerRecord) -> bool {
+        let Some(_request) = self.begin_request().await else {
+            return false;
+        };
+        let value = record.value.clone();
+        self.ledger()
+            .sent_fingerprints
+            .insert(fingerprint(self.contract(), value.as_deref()));
+        // A queued record will be written, so this wait is never cancelled.
+        let written = self.kafka.write(&self.topic, std::slice::from_ref(record));
+        if let Ok(positions) = written.await {
+            let position = positions.first();
+            let position = position.map(|position| self.history.continued(None, *position));
+            let key = record.key.as_deref();
+            let key = key.and_then(|key| self.contract().parse_key(key).ok());
+            self.ledger().acked.push(AckedRecord { key, value, position });
+        }
+        true
     }
 
     /// The ingester has users only.

@@ -94,7 +94,7 @@ impl Demo {
     /// Starts the servers, then the services, and waits until they are ready.
     pub async fn start(options: DemoOptions) -> Result<Self, TestkitError> {
         let steps = Steps::start();
-        let folder = log_folder()?;
+        let folder = log_folder(&options.record)?;
         let stack = start_stack(&steps).await?;
         let record = &options.record;
         let api = match &options.source {
@@ -339,8 +339,11 @@ async fn start_stack(steps: &Steps) -> Result<Stack, TestkitError> {
 }
 
 /// Creates the folder of the services' logs and removes those of the last run.
-fn log_folder() -> Result<PathBuf, TestkitError> {
-    let path = workspace::target_dir()?.join("demo");
+fn log_folder(record: &RecordType) -> Result<PathBuf, TestkitError> {
+    let mut path = workspace::target_dir()?.join("demo");
+    if !record.is_users() {
+        path.push(record.contract().resource());
+    }
     std::fs::create_dir_all(&path).map_err(TestkitError::file(&path))?;
     for name in ["ingester.log", "publisher.log", "streamer.log"] {
         // Absent at the first run.

@@ -15,7 +15,7 @@ pub(super) fn required(spec: &RoundSpec) -> RequiredCoverage {
         acked: 500,
         versions: 100,
         dead_letters: 10,
-        expired: if spec.record.is_users() { 0 } else { 5 },
+        expired: if spec.record.is_users() { 0 } else { 2 },
         faults: plan.len(),
         rebalances: usize::from(rebalances),
         runs: usize::from(spec.record.is_users()),

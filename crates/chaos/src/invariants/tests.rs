@@ -365,7 +365,7 @@ fn expired_row_is_deleted_and_its_sibling_is_kept() {
         accepted(record(0, 2, &device, reading(1, "expired")), two_hours_ago),
     ];
     let round = correct_round(&Evidence {
-        contract: crate::evidence::RoundContract(contract.clone()),
+        contract: crate::evidence::RoundContract(contract),
         row_ttl: Some(hour),
         log,
         ..Evidence::default()
