@@ -12,9 +12,12 @@ impl Contract {
             rest: std::str::from_utf8(json).ok()?,
         };
         let mut values = Vec::with_capacity(self.fields().len());
-        scan.record(self, |field, raw| match raw {
-            Some(raw) => value::push_canonical(field, raw, &mut values),
-            None => Some(values.push(Value::Absent)),
+        scan.record(self, |field, raw| {
+            match raw {
+                Some(raw) => value::push_canonical(field, raw, &mut values)?,
+                None => values.push(Value::Absent),
+            }
+            Some(())
         })?;
         scan.rest.is_empty().then_some(Record {
             contract: self,

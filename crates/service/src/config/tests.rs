@@ -508,13 +508,13 @@ fn record_errors(record: &str) -> (Vec<String>, String) {
 fn record_is_the_user_unless_a_proto_is_named() {
     let record = RecordSettings::default().load().unwrap();
     assert_eq!(record.name(), "affluent.users.v1.User");
-    assert_eq!(default_topic(&record), "users_created");
+    assert_eq!(&*default_topic(&record), "users_created");
     let proto = file(&contract("Order", "string id"));
     let variables = [("EXAMPLE__RECORD__PROTO", path(&proto))];
     let example: Example = load(None, variables).unwrap();
     let record = example.record.load().unwrap();
     assert_eq!((record.name(), record.resource()), ("shop.v1.Order", "orders"));
-    assert_eq!(default_topic(&record), "orders_created");
+    assert_eq!(&*default_topic(&record), "orders_created");
 }
 
 #[test]
