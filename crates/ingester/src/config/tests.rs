@@ -30,7 +30,12 @@ fn broken_rule_names_its_key() {
     assert!(refused(|s| s.source.max_in_flight = 0).starts_with("source.max_in_flight: "));
     assert!(refused(|s| s.state.outbox_pages = 1).starts_with("state.outbox_pages: "));
     assert!(refused(|s| s.run.users = 0).starts_with("run.users: "));
-    assert!(refused(|s| s.run.timeout = Duration::ZERO).starts_with("run.timeout: "));
+    for key in ["run.timeout", "schedule.interval", "source.request_timeout"] {
+        let variable = format!("INGESTER__{}", key.to_uppercase().replace('.', "__"));
+        let loaded = service::config::load::<IngesterSettings>(None, [(variable, "0s")]);
+        let error = loaded.unwrap_err().to_string();
+        assert!(error.ends_with(&format!("{key}: must be above zero")), "{error}");
+    }
 }
 
 #[test]
@@ -38,11 +43,11 @@ fn every_broken_rule_is_reported() {
     let mut settings = IngesterSettings::default();
     settings.source.attempts = 0;
     settings.run.users = 0;
-    settings.schedule.interval = Duration::ZERO;
+    settings.publisher.batch_size = 1_001;
     let violations = settings.validate();
     let keys: Vec<_> = violations
         .iter()
         .map(|violation| violation.key.as_str())
         .collect();
-    assert_eq!(keys, ["source.attempts", "run.users", "schedule.interval"]);
+    assert_eq!(keys, ["source.attempts", "publisher.batch_size", "run.users"]);
 }
