@@ -101,19 +101,18 @@ async fn slow_callers_do_not_delay_others() {
     publisher.wait_until_ready().await;
     p99(&publisher).await;
     let mut measured = Vec::new();
-    // Repeated, because other load on the machine may disturb one of the two measurements.
-    for _ in 0..3 {
+    // Repeated, because other load on the machine may disturb a measurement, or delay the slow callers that reconnect.
+    for _ in 0..5 {
         let quiet = p99(&publisher).await;
         let slow = SlowCallers::start(&publisher).await;
         let attacked = p99(&publisher).await;
         let held = publisher.metric("connections").await;
         drop(slow);
-        assert!(held >= MIN_CONNECTIONS, "only {held} slow connections");
         println!("p99 quiet {quiet:?}, with {held} slow connections {attacked:?}");
-        if attacked <= quiet * 2 {
+        if held >= MIN_CONNECTIONS && attacked <= quiet * 2 {
             return;
         }
-        measured.push((quiet, attacked));
+        measured.push((quiet, held, attacked));
         publisher
             .wait_until("without slow connections", async || {
                 publisher.metric("connections").await < 50.0
