@@ -5,10 +5,13 @@
 pub mod client;
 
 pub mod error;
+pub mod headers;
+pub mod leader_epoch;
 
 pub mod metadata;
 pub mod topic;
 pub mod topic_id;
+pub mod watermarks;
 
 pub mod rebootstrap;
 

@@ -64,17 +64,20 @@ impl TopicSpec {
     }
 
     /// The topic of the dead letters: kept for ever, with room for the largest record and the headers of its reason.
+    /// `max_message_bytes` is the limit of the records' topic, or Kafka's default if it is unknown.
     #[must_use]
     pub fn dead_letters(
         name: &str,
         partitions: i32,
         replication: i32,
         min_insync_replicas: Option<i32>,
+        max_message_bytes: Option<usize>,
     ) -> Self {
         let spec = Self::replicated(name, partitions, replication, min_insync_replicas);
+        let max_message_bytes = max_message_bytes.unwrap_or(DEFAULT_MAX_MESSAGE_BYTES);
         spec.with("retention.ms", &-1).with(
             "max.message.bytes",
-            &(DEFAULT_MAX_MESSAGE_BYTES + DEAD_LETTER_OVERHEAD_BYTES),
+            &(max_message_bytes.saturating_add(DEAD_LETTER_OVERHEAD_BYTES)),
         )
     }
 
@@ -184,6 +187,29 @@ impl TopicSpec {
     }
 }
 
+/// Returns `max.message.bytes` of a topic; `None` if the broker does not report it.
+///
+/// # Errors
+/// [`TopicError`], also when this client may not describe the configuration.
+pub async fn max_message_bytes(connection: &Connection, name: &str) -> Result<Option<usize>, TopicError> {
+    let failed = |source| TopicError {
+        operation: "describe",
+        topic: name.to_owned(),
+        source,
+    };
+    let admin = admin(connection).map_err(failed)?;
+    let described = admin
+        .describe_configs([&ResourceSpecifier::Topic(name)], &options())
+        .await;
+    close(admin);
+    let config = described
+        .map_err(failed)?
+        .pop()
+        .transpose()
+        .map_err(|code| failed(KafkaError::AdminOp(code)))?;
+    Ok(config.and_then(|config| config.get("max.message.bytes")?.value.as_ref()?.parse().ok()))
+}
+
 /// `min.insync.replicas` of a topic with this replication factor: one replica may be away, and an acknowledged record is
 /// on two of three.
 #[must_use]
@@ -244,7 +270,7 @@ mod tests {
             [(1, None, "1"), (2, None, "1"), (3, None, "2"), (3, Some(1), "1")]
         {
             let records = TopicSpec::records("a", 6, replication, set, retention);
-            let letters = TopicSpec::dead_letters("b", 6, replication, set);
+            let letters = TopicSpec::dead_letters("b", 6, replication, set, None);
             assert_eq!(value(&records, "min.insync.replicas"), expected);
             assert_eq!(value(&letters, "min.insync.replicas"), expected);
         }

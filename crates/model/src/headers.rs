@@ -39,6 +39,9 @@ pub mod dead_letter {
     pub const WRITE_TIMESTAMP: &str = "dlq-write-timestamp";
     /// When it became a dead letter, an RFC 3339 instant.
     pub const AT: &str = "dlq-at";
+    /// The parts of the record that the dead letter lacks, because they do not fit into its topic: `value`, or
+    /// `key, headers, value`. Absent from a complete one.
+    pub const OMITTED: &str = "dlq-omitted";
 }
 
 /// Headers of requests to the publisher and of its responses.

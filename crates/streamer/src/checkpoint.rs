@@ -60,8 +60,10 @@ pub struct PartitionInfo {
     pub partition: i32,
     /// Its checkpoint, if it has one.
     pub checkpoint: Option<Checkpoint>,
-    /// The group has a checkpoint of any partition of this topic.
+    /// The group has a checkpoint of any partition of this topic, or of an earlier one of its name.
     pub group_has_checkpoints: bool,
+    /// The largest write timestamp in the checkpoints of all partitions, if any of them is of an earlier topic.
+    pub earlier_write_timestamp: Option<i64>,
     /// The current topic id.
     pub topic_id: Uuid,
     /// The current table id.
@@ -70,6 +72,8 @@ pub struct PartitionInfo {
     pub beginning: i64,
     /// The end offset of the log.
     pub end: i64,
+    /// The log was truncated below the checkpoint, and may have other records there now.
+    pub truncated: bool,
     /// The group's committed offset; requested only if the policy needs it.
     pub committed: Option<i64>,
 }
@@ -139,6 +143,18 @@ pub enum StartError {
         /// The end offset of the log.
         end: i64,
     },
+    /// The log lost its end and grew again.
+    #[error(
+        "partition {partition} must continue at offset {next_offset}, but its log was truncated below that and has other \
+         records there: its leader was a replica that lacked acknowledged records. Set checkpoint.on_out_of_range to \
+         `earliest` or `latest` to continue"
+    )]
+    Truncated {
+        /// The partition.
+        partition: i32,
+        /// The offset to continue at.
+        next_offset: i64,
+    },
     /// The table was dropped and recreated.
     #[error(
         "partition {partition} has a checkpoint of an earlier table of this name, whose rows are not in the present one. \
@@ -167,10 +183,15 @@ pub fn resolve_start(
         return Err(StartError::OtherTable { partition });
     }
     if found.topic_id != info.topic_id {
-        // Write timestamps continue above those of the old topic. Otherwise its rows would win over the new records.
+        // Write timestamps continue above those of the old topic. Otherwise its rows would win over the new records. With
+        // another number of partitions a key moves, so those of all partitions count.
         let max_seen = MaxSeen {
             offset: 0,
-            write_timestamp: found.position.max_seen.write_timestamp,
+            write_timestamp: found
+                .position
+                .max_seen
+                .write_timestamp
+                .max(info.earlier_write_timestamp),
             ceiling: None,
         };
         let checkpoint = new_checkpoint(info, info.beginning, max_seen, found.next_epoch(now));
@@ -180,7 +201,7 @@ pub fn resolve_start(
         });
     }
     let next_offset = found.position.next_offset;
-    if (info.beginning..=info.end).contains(&next_offset) {
+    if (info.beginning..=info.end).contains(&next_offset) && !info.truncated {
         return Ok(ResolvedStart {
             checkpoint: found,
             reason: StartReason::Checkpoint,
@@ -188,6 +209,12 @@ pub fn resolve_start(
     }
     let policy = settings.on_out_of_range;
     let to = match policy {
+        OnOutOfRange::Fail if info.truncated => {
+            return Err(StartError::Truncated {
+                partition,
+                next_offset,
+            });
+        }
         OnOutOfRange::Fail => {
             let PartitionInfo { beginning, end, .. } = *info;
             return Err(StartError::OutOfRange {
@@ -219,7 +246,8 @@ fn missing(
     now: i64,
 ) -> Result<ResolvedStart, StartError> {
     let partition = info.partition;
-    // The records of a partition that was added later were never read, and `latest` would skip them.
+    // The records of a partition that was added later, or of a recreated topic, were never read, and `latest` would skip
+    // them.
     let policy = match settings.on_missing {
         OnMissing::Latest if info.group_has_checkpoints => OnMissing::Earliest,
         policy => policy,
@@ -242,11 +270,11 @@ fn missing(
         },
         OnMissing::Fail => return Err(StartError::Missing { partition }),
     };
+    // The other consumer wrote rows with real-time timestamps, some after the next records: the next records must win.
+    let taken_over = (policy == OnMissing::Group).then_some(now);
     let max_seen = MaxSeen {
         offset: next_offset,
-        // The other consumer wrote rows with real-time timestamps, some after the next records: the next records must
-        // win.
-        write_timestamp: (policy == OnMissing::Group).then_some(now),
+        write_timestamp: taken_over.max(info.earlier_write_timestamp),
         ceiling: None,
     };
     Ok(ResolvedStart {
@@ -255,9 +283,20 @@ fn missing(
     })
 }
 
+/// Returns the largest write timestamp in all checkpoints of the group, if any of them is of an earlier topic than
+/// `topic_id`.
+pub fn earlier_write_timestamp(found: &[Checkpoint], topic_id: Uuid) -> Option<i64> {
+    let is_recreated = found.iter().any(|checkpoint| checkpoint.topic_id != topic_id);
+    let write_timestamps = found
+        .iter()
+        .filter_map(|checkpoint| checkpoint.position.max_seen.write_timestamp);
+    write_timestamps.max().filter(|_| is_recreated)
+}
+
 fn new_checkpoint(info: &PartitionInfo, next_offset: i64, max_seen: MaxSeen, epoch: i64) -> Checkpoint {
     let position = Position {
         next_offset,
+        leader_epoch: None,
         last_write_timestamp: None,
         max_seen,
         dead_letters: DeadLetterStats::default(),

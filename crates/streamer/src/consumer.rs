@@ -6,6 +6,7 @@ pub mod topics;
 pub mod channels;
 pub mod eof_tracker;
 pub mod last_poll;
+pub mod partition_check;
 pub mod poll_loop;
 pub mod rebalance;
 

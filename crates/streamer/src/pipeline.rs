@@ -26,8 +26,8 @@ use std::time::{Duration, Instant};
 use futures::StreamExt as _;
 use futures::future::{BoxFuture, FutureExt as _};
 use futures::stream::FuturesUnordered;
-use service::failpoint;
-use tokio::time::{MissedTickBehavior, interval, sleep_until};
+use service::{Backoff, failpoint};
+use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::checkpoint::start_offset_resolver::{ResolveError, StartOffsetResolver};
@@ -66,6 +66,8 @@ struct Saved {
     /// The assignment under which the write began.
     assignment: u64,
     checkpoints: Vec<Checkpoint>,
+    /// The partitions whose checkpoints were read back.
+    read_back: Vec<i32>,
     result: Result<(), SaveError>,
 }
 
@@ -214,6 +216,7 @@ impl Pipeline {
             let DecodedRecord {
                 partition,
                 offset,
+                leader_epoch,
                 timestamp,
                 change,
                 irregularities,
@@ -222,6 +225,7 @@ impl Pipeline {
             let received = ReceivedRecord {
                 assignment,
                 offset,
+                leader_epoch,
                 timestamp: timestamp.saturating_mul(1_000),
                 dead: matches!(change, Change::Reject(_)),
             };
@@ -265,14 +269,14 @@ impl Pipeline {
 
     /// A range without records is durable once everything before it is.
     fn eof(&mut self, assignment: u64, partition: i32, next_offset: i64) {
-        // Pending records come before this end. The end is reported again once they are written.
-        if !self.batch_builder.is_empty() {
-            return;
-        }
         let Some(state) = self.partitions.get_mut(&partition) else {
             return;
         };
         if let Some(end) = state.skip_to(assignment, next_offset) {
+            // Pending records come before this end, and prove it when they are written.
+            if self.batch_builder.extend(partition, end) {
+                return;
+            }
             state
                 .offsets()
                 .open(self.next_batch, end, BatchRecords::default());
@@ -304,10 +308,15 @@ impl Pipeline {
     /// Writes and checkpoints all pending records. The process's grace time limits the wait.
     async fn finish(&mut self) -> Result<(), PipelineError> {
         self.send(ConsumerCommand::Pause)?;
+        let mut delays = Backoff::default().delays();
         loop {
             if let Some(saving) = self.saving.take() {
                 let saved = saving.await;
+                let failed = matches!(saved.result, Err(SaveError::Transient(_)));
                 self.saved(saved)?;
+                if let Some(delay) = delays.next().filter(|_| failed) {
+                    sleep(delay).await;
+                }
             }
             self.flush_if_due();
             match self.writing.next().await {

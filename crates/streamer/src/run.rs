@@ -3,7 +3,7 @@
 mod prepare;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::time::Instant;
 
 use futures::future::BoxFuture;
@@ -67,6 +67,7 @@ impl ExitStatus for RunError {
             | Self::SameTopic(_)
             | Self::Schema(_)
             | Self::OtherTable(_) => true,
+            Self::Pipeline(PipelineError::Write(BatchWriteError::DeadLetter(error))) => error.is_rejected(),
             Self::Pipeline(error) => matches!(
                 error,
                 PipelineError::Rejected(_)
@@ -120,7 +121,12 @@ struct Streamer {
     halted: Arc<HaltedPartitions>,
     detector: Arc<StallDetector>,
     dead_letter_topic: Arc<LazyDependency>,
+    /// The consumer has reported that the log changed.
+    log_changed: Arc<AtomicBool>,
 }
+
+/// The reason of a restart after which the log may be truncated below a checkpoint.
+const LOG_CHANGED: &str = "log_changed";
 
 enum Outcome {
     Shutdown,
@@ -160,6 +166,7 @@ impl Streamer {
             metadata: Arc::new(metadata),
             last_poll,
             detector,
+            log_changed: Arc::default(),
         })
     }
 
@@ -171,6 +178,9 @@ impl Streamer {
             match self.stream(topic, table).await? {
                 Outcome::Shutdown => return Ok(()),
                 Outcome::Restart(reason) => {
+                    if reason == LOG_CHANGED {
+                        self.log_changed.store(true, Ordering::Relaxed);
+                    }
                     self.metrics.restarts.with_label_values(&[reason]).inc();
                     tracing::warn!(reason, "restarting from the checkpoints");
                 }
@@ -273,6 +283,7 @@ impl Streamer {
             metadata: Arc::clone(&self.metadata),
             topic,
             table,
+            log_changed: Arc::clone(&self.log_changed),
         };
         Ok(Pipeline::new(
             Arc::new(resolver),
@@ -290,7 +301,7 @@ fn pipeline_ended(ended: Result<(), PipelineError>) -> Result<Outcome, RunError>
         Ok(()) => Ok(Outcome::Shutdown),
         Err(PipelineError::Restart(error)) => {
             tracing::warn!(%error, "the log changed under the consumer");
-            Ok(Outcome::Restart("log_changed"))
+            Ok(Outcome::Restart(LOG_CHANGED))
         }
         Err(PipelineError::Assign(ResolveError::TopicChanged)) => Ok(Outcome::Restart("topic_recreated")),
         Err(error) => Err(error.into()),

@@ -57,7 +57,9 @@ fn documented(class: &ErrorClass) -> (String, String) {
         ErrorClass::Retry { overload: true, .. } => "retry the rows, halve the statements in flight",
         ErrorClass::Retry { .. } => "retry the rows",
         ErrorClass::Reconnect { .. } => "new session, write the whole micro-batch again",
-        ErrorClass::Invalid(_) => "split down to the row, verify the table, send the row to the dead letters",
+        ErrorClass::Invalid(_) => {
+            "split down to the row, verify the table, probe it, send the row to the dead letters"
+        }
         ErrorClass::Fatal(_) => "exit 78 with the server's message",
     };
     (class.label().to_owned(), reaction.to_owned())
@@ -92,11 +94,16 @@ fn readme_lists_every_cassandra_error() {
         label: "unlisted",
         overload: false,
     };
+    // This one depends on the message.
+    let authorization = ErrorClass::Retry {
+        label: "authorization",
+        overload: false,
+    };
     let expected: BTreeMap<_, _> = server_errors()
         .iter()
         .chain(&driver_errors)
         .map(ErrorClass::classify)
-        .chain([unlisted])
+        .chain([unlisted, authorization])
         .map(|class| documented(&class))
         .collect();
     assert_eq!(readme_check::table(README, "Cassandra errors"), expected);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use futures::future::try_join_all;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
-use rdkafka::message::{BorrowedMessage, Header, Headers as _, Message as _, OwnedHeaders};
+use rdkafka::message::{BorrowedMessage, Header, Message as _, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use thiserror::Error;
@@ -250,15 +250,17 @@ fn end_offsets(consumer: &BaseConsumer, topic: &str) -> Result<BTreeMap<i32, i64
 }
 
 fn topic_record(message: &BorrowedMessage<'_>) -> TopicRecord {
-    let headers = message.headers().into_iter().flat_map(|headers| headers.iter());
     TopicRecord {
         partition: message.partition(),
         offset: message.offset(),
         timestamp: message.timestamp().to_millis(),
         key: message.key().map(<[u8]>::to_vec),
         value: message.payload().map(<[u8]>::to_vec),
-        headers: headers
-            .map(|header| (header.key.to_owned(), header.value.unwrap_or_default().to_vec()))
+        headers: ::kafka::headers::headers(message)
+            .map(|(name, value)| {
+                let name = String::from_utf8_lossy(name).into_owned();
+                (name, value.unwrap_or_default().to_vec())
+            })
             .collect(),
     }
 }

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::admin::clients::{self, Clients};
 use crate::admin::error::CommandError;
-use crate::checkpoint::PartitionInfo;
+use crate::checkpoint::{PartitionInfo, earlier_write_timestamp};
 use ::kafka::TopicInfo;
 
 /// The state of all partitions of the topic.
@@ -35,12 +35,14 @@ impl ClusterSnapshot {
                 partition,
                 checkpoint: checkpoints.get(&partition).copied(),
                 group_has_checkpoints: !found.is_empty(),
+                earlier_write_timestamp: earlier_write_timestamp(&found, topic.id),
                 topic_id: topic.id,
                 // No table has the nil id. If the table does not exist, every checkpoint therefore belongs to another
                 // one.
                 table_id: table_id.unwrap_or_default(),
                 beginning,
                 end,
+                truncated: false,
                 committed: None,
             })
             .collect();

@@ -165,7 +165,7 @@ fn details(letter: &DeadLetter) -> String {
         format!("key         {}", text(letter.record.raw.key())),
     ];
     let headers = letter.record.raw.headers();
-    lines.extend(headers.map(|(name, value)| format!("header      {name}: {}", text(value))));
+    lines.extend(headers.map(|(name, value)| format!("header      {}: {}", text(Some(name)), text(value))));
     lines.push(format!("value       {}", text(letter.record.raw.value())));
     lines.join("\n")
 }

@@ -314,6 +314,15 @@ impl RedriveFilter {
 
     /// Decodes the record. Its Kafka timestamp is not kept, so the write timestamp replaces it.
     fn change(&self, letter: &DeadLetter, write_timestamp: i64) -> Change {
+        // Without its value a record would be read as a deletion.
+        if let Some(omitted) = &letter.omitted {
+            return Change::Reject(Rejection {
+                reason: "incomplete",
+                error: format!(
+                    "the dead letter lacks {omitted}, which did not fit: read the record in its topic"
+                ),
+            });
+        }
         self.read(
             letter.origin.position.partition,
             write_timestamp / 1_000,

@@ -59,6 +59,12 @@ impl fmt::Display for ErrorClass {
     }
 }
 
+/// Whether a node that refuses a role has not been able to decide: it can't read roles and permissions now, and responds with
+/// the code of a wrong password or a missing permission.
+pub fn is_undecided(message: &str) -> bool {
+    message.contains("Unable to perform")
+}
+
 fn classify_server_error(ty: &ErrorType, message: &str) -> ErrorClass {
     let retry = |label, overload| ErrorClass::Retry { label, overload };
     match ty {
@@ -80,6 +86,9 @@ fn classify_server_error(ty: &ErrorType, message: &str) -> ErrorClass {
             error: message.to_owned(),
         },
         ErrorType::Invalid => ErrorClass::Invalid(message.to_owned()),
+        ErrorType::Unauthorized | ErrorType::Authentication if is_undecided(message) => {
+            retry("authorization", false)
+        }
         ErrorType::Unauthorized | ErrorType::Authentication => ErrorClass::Fatal(message.to_owned()),
         ErrorType::Syntax | ErrorType::Config | ErrorType::AlreadyExists(_) => {
             ErrorClass::Fatal(message.to_owned())
@@ -151,6 +160,26 @@ mod tests {
             server(ErrorType::Unauthorized),
             ErrorClass::Fatal("words".to_owned())
         );
+    }
+
+    #[test]
+    fn node_that_can_not_read_permissions_is_asked_again() {
+        for (ty, message) in [
+            (
+                ErrorType::Unauthorized,
+                "Unable to perform authorization of permissions: Cannot achieve consistency",
+            ),
+            (
+                ErrorType::Authentication,
+                "Unable to perform authentication: Cannot achieve consistency level",
+            ),
+        ] {
+            let expected = ErrorClass::Retry {
+                label: "authorization",
+                overload: false,
+            };
+            assert_eq!(classify_server_error(&ty, message), expected);
+        }
     }
 
     #[test]

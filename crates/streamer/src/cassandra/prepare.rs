@@ -67,10 +67,10 @@ async fn prepare(
         row_statements: [upsert, delete_row, delete_partition],
         save_checkpoint: session
             .prepare(&format!(
-                "INSERT INTO {keyspace}.{checkpoint_table} (group_id, topic, partition, next_offset, last_stamp, \
-                 high_offset, high_stamp, ceiling, epoch, topic_id, table_id, consecutive_dead_letters, \
+                "INSERT INTO {keyspace}.{checkpoint_table} (group_id, topic, partition, next_offset, leader_epoch, \
+                 leader_epoch_offset, last_stamp, high_offset, high_stamp, ceiling, epoch, topic_id, table_id, consecutive_dead_letters, \
                  dead_letter_share, updated_at, instance) \
-                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?"
+                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?"
             ))
             .await?,
         shared_replica_set: replication::shared_replica_set(session, settings).await?,

@@ -42,6 +42,9 @@ pub enum SchemaError {
         /// The class of the error.
         error: ErrorClass,
     },
+    /// The server refuses rows with `cassandra.row_ttl`.
+    #[error("cassandra refuses cassandra.row_ttl: {0}")]
+    RowTtl(String),
     /// A table lacks required columns.
     #[error("table {table} does not fit: {differences}")]
     Different {
@@ -75,11 +78,13 @@ impl fmt::Display for Differences {
     }
 }
 
-const CHECKPOINT_COLUMNS: [(&str, &str); 15] = [
+const CHECKPOINT_COLUMNS: [(&str, &str); 17] = [
     ("group_id", "text"),
     ("topic", "text"),
     ("partition", "int"),
     ("next_offset", "bigint"),
+    ("leader_epoch", "int"),
+    ("leader_epoch_offset", "bigint"),
     ("last_stamp", "bigint"),
     ("high_offset", "bigint"),
     ("high_stamp", "bigint"),
@@ -92,6 +97,9 @@ const CHECKPOINT_COLUMNS: [(&str, &str); 15] = [
     ("updated_at", "timestamp"),
     ("instance", "text"),
 ];
+
+/// Columns that an earlier version did not have. They may be null.
+const ADDED_CHECKPOINT_COLUMNS: [&str; 2] = ["leader_epoch", "leader_epoch_offset"];
 
 /// Waits a few seconds for the nodes to agree on the schema.
 ///
@@ -129,6 +137,47 @@ pub async fn ensure_checkpoints(session: &Session, settings: &CassandraSettings)
         );
         run(session, "create the checkpoint table", &create).await?;
     }
+    add_checkpoint_columns(session, settings).await?;
+    verify_checkpoints(session, settings).await
+}
+
+/// Adds the columns that a checkpoint table of an earlier version lacks.
+async fn add_checkpoint_columns(session: &Session, settings: &CassandraSettings) -> Result<(), SchemaError> {
+    let CassandraSettings {
+        keyspace,
+        checkpoint_table,
+        ..
+    } = settings;
+    let found = columns(session, keyspace, checkpoint_table).await?;
+    if found.is_empty() {
+        return Ok(());
+    }
+    let added =
+        |(name, _): &(&str, &str)| ADDED_CHECKPOINT_COLUMNS.contains(name) && !found.contains_key(*name);
+    for (name, cql) in CHECKPOINT_COLUMNS.into_iter().filter(added) {
+        let add = format!("ALTER TABLE {keyspace}.{checkpoint_table} ADD {name} {cql}");
+        match run(session, "add a column to the checkpoint table", &add).await {
+            // The role may not alter the table, and the verification names the statement.
+            Err(SchemaError::Failed {
+                error: ErrorClass::Fatal(_),
+                ..
+            }) => {}
+            added => added?,
+        }
+    }
+    Ok(())
+}
+
+/// Verifies the checkpoint table.
+///
+/// # Errors
+/// As [`ensure_checkpoints`].
+pub async fn verify_checkpoints(session: &Session, settings: &CassandraSettings) -> Result<(), SchemaError> {
+    let CassandraSettings {
+        keyspace,
+        checkpoint_table,
+        ..
+    } = settings;
     let found = columns(session, keyspace, checkpoint_table).await?;
     if found.is_empty() {
         return Err(not_agreed("query the checkpoint table"));

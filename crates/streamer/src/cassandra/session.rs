@@ -7,16 +7,17 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cdrs_tokio::cluster::NodeInfo;
 use cdrs_tokio::cluster::connect_generic;
 use cdrs_tokio::cluster::send_envelope::send_envelope;
 use cdrs_tokio::cluster::session::{
     NodeDistanceEvaluatorWrapper, ReconnectionPolicyWrapper, RetryPolicyWrapper, Session as DriverSession,
 };
-use cdrs_tokio::cluster::topology::Node;
+use cdrs_tokio::cluster::topology::{Node, NodeDistance};
 use cdrs_tokio::consistency::Consistency;
 use cdrs_tokio::frame::message_error::ErrorType;
 use cdrs_tokio::frame::{Direction, Envelope, Flags, Opcode};
-use cdrs_tokio::load_balancing::node_distance_evaluator::TopologyAwareNodeDistanceEvaluator;
+use cdrs_tokio::load_balancing::node_distance_evaluator::NodeDistanceEvaluator;
 use cdrs_tokio::load_balancing::{Request, TopologyAwareLoadBalancingStrategy};
 use cdrs_tokio::query::{PreparedQuery, QueryValues};
 use cdrs_tokio::retry::{ConstantReconnectionPolicy, FallthroughRetryPolicy};
@@ -43,6 +44,16 @@ type Driver =
 
 /// How often the driver reconnects to a lost node while others are reachable.
 const RECONNECT: Duration = Duration::from_secs(1);
+
+/// Ignores the nodes of other data centres. The driver would send to them when the local ones are down, and a `local_quorum`
+/// of theirs is none of ours.
+struct LocalNodes(String);
+
+impl NodeDistanceEvaluator for LocalNodes {
+    fn compute_distance(&self, node: &NodeInfo) -> Option<NodeDistance> {
+        (node.datacenter == self.0).then_some(NodeDistance::Local)
+    }
+}
 
 /// A session with its prepared statements.
 pub struct Session {
@@ -71,7 +82,7 @@ impl Session {
             TopologyAwareLoadBalancingStrategy::new(None, false),
             RetryPolicyWrapper(Box::new(FallthroughRetryPolicy)),
             ReconnectionPolicyWrapper(Arc::new(ConstantReconnectionPolicy::new(RECONNECT))),
-            NodeDistanceEvaluatorWrapper(Box::new(TopologyAwareNodeDistanceEvaluator::new(datacenter))),
+            NodeDistanceEvaluatorWrapper(Box::new(LocalNodes(datacenter))),
             None,
         );
         Ok(Self {

@@ -46,6 +46,7 @@ pub struct SessionPool {
     credentials: Credentials,
     dependency: Dependency,
     rows_blocked: AtomicBool,
+    checkpoints_refused: AtomicBool,
     current: Mutex<Option<Arc<Session>>>,
 }
 
@@ -65,6 +66,7 @@ impl SessionPool {
             credentials,
             dependency,
             rows_blocked: AtomicBool::new(false),
+            checkpoints_refused: AtomicBool::new(false),
             current: Mutex::new(None),
         }
     }
@@ -94,13 +96,28 @@ impl SessionPool {
     /// Reports that rows are acknowledged, or that none are pending.
     pub fn rows_acknowledged(&self) {
         self.rows_blocked.store(false, Ordering::Relaxed);
-        self.dependency.ready();
+        self.table_verified();
     }
 
-    /// Reports that the table was read. Cassandra is ready unless rows are pending, because a read of one replica
-    /// proves no quorum.
+    /// Reports that the server refuses checkpoints. Cassandra stays unready until it takes them.
+    pub fn checkpoints_refused(&self, error: &str) {
+        self.checkpoints_refused.store(true, Ordering::Relaxed);
+        self.dependency
+            .unready(format!("cassandra refuses checkpoints: {error}"));
+    }
+
+    /// Reports that checkpoints are written.
+    pub fn checkpoints_written(&self) {
+        if self.checkpoints_refused.swap(false, Ordering::Relaxed) {
+            self.table_verified();
+        }
+    }
+
+    /// Reports that the table was read. Cassandra is ready unless rows are pending or checkpoints refused, because a read
+    /// of one replica proves no quorum.
     pub fn table_verified(&self) {
-        if !self.rows_blocked.load(Ordering::Relaxed) {
+        let blocked = [&self.rows_blocked, &self.checkpoints_refused];
+        if !blocked.iter().any(|blocked| blocked.load(Ordering::Relaxed)) {
             self.dependency.ready();
         }
     }

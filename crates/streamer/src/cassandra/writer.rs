@@ -3,8 +3,11 @@
 //! Moves no offset and writes no dead letter.
 
 pub mod adaptive_concurrency;
+pub mod probe;
 pub mod rate_limiter;
 
+use std::collections::HashSet;
+use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -17,7 +20,7 @@ use tokio::time::sleep;
 
 use crate::cassandra::error_class::ErrorClass;
 use crate::cassandra::prepare;
-use crate::cassandra::schema::{self, SchemaError, TableInfo};
+use crate::cassandra::schema::{self, SchemaError, TableInfo, agreement};
 use crate::cassandra::session::Session;
 use crate::cassandra::session_pool::{SessionError, SessionPool};
 use crate::cassandra::statements::PreparedStatements;
@@ -88,6 +91,14 @@ impl RowWrite {
         }
     }
 
+    /// The primary key of an upsert. Nothing but values can be a row's fault, so a deletion has none.
+    fn row_key(&self) -> Option<&[u8]> {
+        match &self.change {
+            RowChange::Upsert(row) => Some(row.key_wire()),
+            RowChange::DeleteRow(_) | RowChange::DeletePartition(_) => None,
+        }
+    }
+
     /// The partition key.
     fn partition_key(&self) -> &[u8] {
         match &self.change {
@@ -138,12 +149,28 @@ pub struct RejectedRow {
     pub error: String,
 }
 
+/// The rows that the server has refused.
+#[derive(Default)]
+struct Refusals {
+    /// The table accepts another row, so these are at fault if they are refused once more.
+    suspected: HashSet<usize>,
+    rejected: Vec<RejectedRow>,
+}
+
 /// The rows to send again.
 struct RetryPlan {
     /// The ranges to send again. `None`: all rows, because no acknowledgement can be trusted.
     pending: Option<Vec<RowRange>>,
     /// Send them without a delay.
     immediate: bool,
+}
+
+/// Why the server refuses rows.
+enum RefusalCause {
+    /// Their values.
+    Values,
+    /// It refuses every row now, with its message.
+    Server(String),
 }
 
 /// Why some rows could not be written.
@@ -226,7 +253,7 @@ impl RowWriter {
     /// [`RowWriteError`]; some rows may be written.
     pub async fn write(&self, writes: &[RowWrite]) -> Result<Vec<RejectedRow>, RowWriteError> {
         let mut pending = None;
-        let mut rejected = Vec::new();
+        let mut refusals = Refusals::default();
         let mut delays = self.sessions.settings().backoff.delays();
         while pending
             .as_ref()
@@ -244,7 +271,7 @@ impl RowWriter {
             }
             let plan = if session.is_poisoned() {
                 // A reply of a poisoned session may belong to another row, so all rows are written again.
-                rejected.clear();
+                refusals = Refusals::default();
                 self.metrics
                     .retries
                     .with_label_values(&["session_poisoned"])
@@ -257,7 +284,7 @@ impl RowWriter {
                     immediate: false,
                 }
             } else {
-                self.plan_retry(&session, failed, &mut rejected).await?
+                self.plan_retry(&session, writes, failed, &mut refusals).await?
             };
             pending = plan.pending;
             let finished = pending.as_ref().is_some_and(Vec::is_empty);
@@ -271,7 +298,7 @@ impl RowWriter {
         self.metrics
             .in_flight_limit
             .set(i64::try_from(self.concurrency.limit()).unwrap_or(i64::MAX));
-        Ok(rejected)
+        Ok(refusals.rejected)
     }
 
     /// Sends every pending range once, or all rows if `pending` is `None`. Returns the ranges that failed.
@@ -332,11 +359,12 @@ impl RowWriter {
     async fn plan_retry(
         &self,
         session: &Session,
+        writes: &[RowWrite],
         failed: Vec<(RowRange, ErrorClass)>,
-        rejected: &mut Vec<RejectedRow>,
+        refusals: &mut Refusals,
     ) -> Result<RetryPlan, RowWriteError> {
         let mut pending = Vec::new();
-        let mut suspected = Vec::new();
+        let mut refused = Vec::new();
         let mut transient = None;
         let mut overloaded = false;
         for (range, error) in failed {
@@ -348,10 +376,15 @@ impl RowWriter {
                     let middle = range.start + range.len() / 2;
                     pending.extend([range.start..middle, middle..range.end]);
                 }
-                ErrorClass::Invalid(error) => suspected.push(RejectedRow {
-                    index: range.start,
-                    error,
-                }),
+                ErrorClass::Invalid(error) => {
+                    let index = range.start;
+                    if refusals.suspected.contains(&index) {
+                        refusals.rejected.push(RejectedRow { index, error });
+                    } else {
+                        pending.push(range);
+                        refused.push(RejectedRow { index, error });
+                    }
+                }
                 ErrorClass::Retry { label, overload } => {
                     overloaded |= overload;
                     transient = Some(label);
@@ -366,32 +399,63 @@ impl RowWriter {
         if overloaded {
             self.concurrency.on_overload();
         }
-        match transient {
-            Some(label) => self
-                .sessions
-                .rows_unacknowledged(format!("cassandra does not acknowledge rows: {label}")),
-            None => self.sessions.rows_acknowledged(),
-        }
-        let mut unverified = false;
-        if !suspected.is_empty() {
-            if self.table_is_unchanged(session).await? {
-                rejected.append(&mut suspected);
-            } else {
-                unverified = true;
-                pending.extend(
-                    suspected
-                        .iter()
-                        .map(|rejected| rejected.index..rejected.index + 1),
-                );
+        let mut outage = transient.map(|label| format!("cassandra does not acknowledge rows: {label}"));
+        if !refused.is_empty() {
+            match self.refusal_cause(session, writes, &refused).await? {
+                RefusalCause::Values => refusals.suspected.extend(refused.iter().map(|row| row.index)),
+                RefusalCause::Server(reason) => outage = Some(reason),
             }
+        }
+        let immediate = outage.is_none();
+        match outage {
+            Some(reason) => self.sessions.rows_unacknowledged(reason),
+            None => self.sessions.rows_acknowledged(),
         }
         Ok(RetryPlan {
             pending: Some(pending),
-            immediate: transient.is_none() && !unverified,
+            immediate,
         })
     }
 
-    /// Rejected rows are at fault only if the table still fits. Returns false if the table can't be read now.
+    /// Determines why the server refuses rows. Their values are the cause only if the table still fits and accepts another
+    /// row.
+    async fn refusal_cause(
+        &self,
+        session: &Session,
+        writes: &[RowWrite],
+        refused: &[RejectedRow],
+    ) -> Result<RefusalCause, RowWriteError> {
+        let server = |error: &dyn fmt::Display| {
+            Ok(RefusalCause::Server(format!(
+                "cassandra refuses every row: {error}"
+            )))
+        };
+        // A node that lags behind the schema refuses columns that it does not know.
+        if let Err(error) = agreement::wait_for_agreement(session).await {
+            return server(&error);
+        }
+        if !self.table_is_unchanged(session).await? {
+            return server(&refused[0].error);
+        }
+        for RejectedRow { index, error } in refused {
+            let Some(key) = writes[*index].row_key() else {
+                return server(error);
+            };
+            let (settings, contract) = (self.sessions.settings(), self.sessions.contract());
+            let answer = async {
+                let statements = prepare::statements(session, settings, contract).await?;
+                probe::probe(session, statements, contract, key, self.row_ttl).await
+            };
+            match answer.await {
+                Ok(()) => {}
+                Err(ErrorClass::Fatal(error)) => return Err(RowWriteError::Fatal(error)),
+                Err(error) => return server(&error),
+            }
+        }
+        Ok(RefusalCause::Values)
+    }
+
+    /// Whether the table is as it was verified. Returns false if it can't be read now.
     async fn table_is_unchanged(&self, session: &Session) -> Result<bool, RowWriteError> {
         match schema::verify(session, self.sessions.settings(), self.sessions.contract()).await {
             Ok(table) if table == self.table => Ok(true),

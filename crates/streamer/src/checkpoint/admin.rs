@@ -76,6 +76,7 @@ mod tests {
             partition: 3,
             position: Position {
                 next_offset,
+                leader_epoch: None,
                 last_write_timestamp: Some(70),
                 max_seen: MaxSeen {
                     offset: 90,
@@ -98,10 +99,12 @@ mod tests {
             partition: 3,
             checkpoint: Some(checkpoint),
             group_has_checkpoints: true,
+            earlier_write_timestamp: None,
             topic_id: TOPIC,
             table_id: TABLE,
             beginning: 10,
             end: 100,
+            truncated: false,
             committed: None,
         }
     }
@@ -214,6 +217,7 @@ mod tests {
             };
             let start = Position {
                 next_offset: 0,
+                leader_epoch: None,
                 last_write_timestamp: None,
                 max_seen: MaxSeen::default(),
                 dead_letters: DeadLetterStats::default(),

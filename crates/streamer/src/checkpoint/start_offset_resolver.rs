@@ -2,9 +2,11 @@
 //!
 //! New checkpoints are stored and read back before the first record is read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use futures::future::try_join_all;
 use rdkafka::error::KafkaError;
 use service::{Backoff, failpoint};
 use thiserror::Error;
@@ -16,6 +18,8 @@ use crate::cassandra::session_pool::{SessionError, SessionPool};
 use crate::checkpoint::store::CheckpointStore;
 use crate::checkpoint::{self, Checkpoint, PartitionInfo, ResolvedStart, StartError, StartReason};
 use crate::config::{OnMissing, Settings};
+use crate::consumer::partition_check::{PartitionCheck, check};
+use crate::consumer::rebalance::StartOffset;
 use crate::pipeline::write_timestamp::wall_micros;
 use ::kafka::ClientRejected;
 use ::kafka::{MetadataClient, TopicInfo};
@@ -63,6 +67,8 @@ pub struct StartOffsetResolver {
     pub topic: TopicInfo,
     /// The table of this process.
     pub table: TableInfo,
+    /// The consumer has reported that the log changed: it may have been truncated below a checkpoint.
+    pub log_changed: Arc<AtomicBool>,
 }
 
 impl StartOffsetResolver {
@@ -111,18 +117,22 @@ impl StartOffsetResolver {
             .iter()
             .map(|checkpoint| (checkpoint.partition, *checkpoint))
             .collect();
-        let group_has_checkpoints = found.iter().any(|checkpoint| checkpoint.topic_id == topic.id);
+        let group_has_checkpoints = !found.is_empty();
+        let earlier_write_timestamp = checkpoint::earlier_write_timestamp(&found, topic.id);
         let now = wall_micros();
+        let truncated = self.truncated(partitions, &by_partition).await?;
         let mut starts = Vec::with_capacity(partitions.len());
         for ((partition, (beginning, end)), committed) in partitions.iter().zip(watermarks).zip(committed) {
             let info = PartitionInfo {
                 partition: *partition,
                 checkpoint: by_partition.get(partition).copied(),
                 group_has_checkpoints,
+                earlier_write_timestamp,
                 topic_id: topic.id,
                 table_id: self.table.table_id,
                 beginning,
                 end,
+                truncated: truncated.contains(partition),
                 committed,
             };
             let mut start = checkpoint::resolve_start(&info, &self.settings.checkpoint, now)
@@ -133,7 +143,42 @@ impl StartOffsetResolver {
             starts.push(start);
         }
         self.store(&starts).await?;
+        self.log_changed.store(false, Ordering::Relaxed);
         Ok(starts)
+    }
+
+    /// Returns the partitions whose logs were truncated below their checkpoints. Asks only if the consumer has reported a
+    /// change, which it does when it begins to read a truncated log.
+    async fn truncated(
+        &self,
+        partitions: &[i32],
+        checkpoints: &BTreeMap<i32, Checkpoint>,
+    ) -> Result<BTreeSet<i32>, AttemptError> {
+        if !self.log_changed.load(Ordering::Relaxed) {
+            return Ok(BTreeSet::new());
+        }
+        let checks = partitions.iter().filter_map(|partition| {
+            let checkpoint = checkpoints.get(partition)?;
+            let start = StartOffset {
+                partition: *partition,
+                offset: checkpoint.position.next_offset,
+                leader_epoch: Some(checkpoint.position.leader_epoch?),
+            };
+            (checkpoint.topic_id == self.topic.id).then(|| {
+                let settings = Arc::clone(&self.settings);
+                tokio::task::spawn_blocking(move || (start.partition, check(&settings.kafka, start)))
+            })
+        });
+        let mut truncated = BTreeSet::new();
+        for (partition, result) in try_join_all(checks).await.unwrap_or_default() {
+            match result.map_err(|error| self.kafka_error(error))? {
+                PartitionCheck::Truncated => {
+                    truncated.insert(partition);
+                }
+                PartitionCheck::Readable | PartitionCheck::Unreadable(_) => {}
+            }
+        }
+        Ok(truncated)
     }
 
     fn kafka_error(&self, error: KafkaError) -> AttemptError {
@@ -155,7 +200,15 @@ impl StartOffsetResolver {
             return Ok(());
         }
         let session = self.sessions.get().await.map_err(ResolveError::from)?;
-        self.checkpoints.save(&session, &self.settings, &new).await?;
+        match self.checkpoints.save(&session, &self.settings, &new).await {
+            // The tables were verified at the start, and a checkpoint's values are always valid.
+            Err(ErrorClass::Invalid(error)) => {
+                self.sessions.checkpoints_refused(&error);
+                return Err(AttemptError::Transient(error));
+            }
+            saved => saved?,
+        }
+        self.sessions.checkpoints_written();
         let stored = self.checkpoints.load(&session).await?;
         Ok(verify_read_back(&new, &stored)?)
     }

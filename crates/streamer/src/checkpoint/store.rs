@@ -95,6 +95,8 @@ impl CheckpointStore {
             text(&self.topic),
             int(partition),
             bind_i64(position.next_offset),
+            position.leader_epoch.map_or(Value::Null, int),
+            bind_i64(position.next_offset),
             position.last_write_timestamp.map_or(Value::Null, bind_i64),
             bind_i64(position.max_seen.offset),
             position.max_seen.write_timestamp.map_or(Value::Null, bind_i64),
@@ -117,6 +119,7 @@ fn read(row: &Row) -> Result<Checkpoint, ErrorClass> {
         partition: required(row, "partition")?,
         position: Position {
             next_offset: required(row, "next_offset")?,
+            leader_epoch: leader_epoch(row)?,
             last_write_timestamp: row.by_name("last_stamp").unwrap_or_default(),
             max_seen: MaxSeen {
                 offset: required(row, "high_offset")?,
@@ -137,6 +140,16 @@ fn read(row: &Row) -> Result<Checkpoint, ErrorClass> {
         topic_id: required(row, "topic_id")?,
         table_id: required(row, "table_id")?,
     })
+}
+
+/// The leader epoch, unless a member of an earlier version has moved the checkpoint without it.
+fn leader_epoch(row: &Row) -> Result<Option<i32>, ErrorClass> {
+    let next_offset: i64 = required(row, "next_offset")?;
+    let offset: Option<i64> = row.by_name("leader_epoch_offset").unwrap_or_default();
+    Ok(row
+        .by_name("leader_epoch")
+        .unwrap_or_default()
+        .filter(|_| offset == Some(next_offset)))
 }
 
 fn required<T>(row: &Row, column: &str) -> Result<T, ErrorClass>

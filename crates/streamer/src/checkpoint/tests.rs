@@ -10,10 +10,12 @@ fn info(checkpoint: Option<Checkpoint>) -> PartitionInfo {
         partition: 3,
         checkpoint,
         group_has_checkpoints: checkpoint.is_some(),
+        earlier_write_timestamp: None,
         topic_id: TOPIC,
         table_id: TABLE,
         beginning: 10,
         end: 100,
+        truncated: false,
         committed: None,
     }
 }
@@ -26,6 +28,7 @@ fn checkpoint(next_offset: i64) -> Checkpoint {
     };
     let position = Position {
         next_offset,
+        leader_epoch: None,
         last_write_timestamp: Some(70),
         max_seen,
         dead_letters: DeadLetterStats {
@@ -176,6 +179,39 @@ fn recreated_topic_starts_at_its_beginning() {
     );
     assert_eq!(start.checkpoint.topic_id, Uuid::from_u128(9));
     assert_eq!(start.checkpoint.epoch, NOW);
+}
+
+/// The recreated topic has more partitions, so a key's records may be in another one than its rows' write timestamps.
+#[test]
+fn recreated_topic_starts_above_all_partitions_of_the_old_one() {
+    let new_topic = Uuid::from_u128(9);
+    let mut other = checkpoint(50);
+    other.partition = 4;
+    other.position.max_seen.write_timestamp = Some(99);
+    let found = [checkpoint(50), other];
+    let earlier_write_timestamp = earlier_write_timestamp(&found, new_topic);
+    assert_eq!(earlier_write_timestamp, Some(99));
+    for checkpoint in [Some(checkpoint(50)), None] {
+        let partition = PartitionInfo {
+            topic_id: new_topic,
+            group_has_checkpoints: true,
+            earlier_write_timestamp,
+            ..info(checkpoint)
+        };
+        let settings = policy(OnMissing::Latest, OnOutOfRange::Fail);
+        let position = resolve_start(&partition, &settings, NOW)
+            .unwrap()
+            .checkpoint
+            .position;
+        assert_eq!(position.next_offset, 10, "an added partition was never read");
+        let mut clock = HybridClock::resume(position.last_write_timestamp, position.max_seen);
+        assert_eq!(clock.next(10, 5, NOW).micros, 100);
+    }
+    assert_eq!(
+        super::earlier_write_timestamp(&found, TOPIC),
+        None,
+        "the same topic"
+    );
 }
 
 #[test]

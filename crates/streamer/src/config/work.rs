@@ -39,6 +39,10 @@ pub struct CheckpointSettings {
     /// How often checkpoints are written. Records after the last one are written again after a crash.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
     pub interval: Duration,
+    /// How often a stored checkpoint is read back, besides the first one of an assignment: a deletion by hand hides those
+    /// that are stored after it.
+    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    pub read_back_interval: Duration,
     /// `/healthz` fails after this time without a checkpoint, while records wait and all dependencies are available.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
     pub stall_timeout: Duration,
@@ -52,6 +56,7 @@ impl Default for CheckpointSettings {
     fn default() -> Self {
         Self {
             interval: Duration::from_millis(200),
+            read_back_interval: Duration::from_secs(60),
             stall_timeout: Duration::from_secs(60),
             on_missing: OnMissing::Earliest,
             on_out_of_range: OnOutOfRange::Fail,

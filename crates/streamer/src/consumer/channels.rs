@@ -4,7 +4,7 @@ use std::sync::mpsc::Sender;
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::consumer::rebalance::RebalanceEvent;
+use crate::consumer::rebalance::{RebalanceEvent, StartOffset};
 use crate::pipeline::consumed_record::{Change, Irregularities};
 use crate::pipeline::raw_record::RawRecord;
 
@@ -15,6 +15,8 @@ pub struct DecodedRecord {
     pub partition: i32,
     /// The offset.
     pub offset: i64,
+    /// The epoch of the leader that appended the record.
+    pub leader_epoch: Option<i32>,
     /// Kafka's timestamp in milliseconds since 1970, or -1 if there is none.
     pub timestamp: i64,
     /// The change of the table that the record describes.
@@ -54,7 +56,7 @@ pub enum ConsumerCommand {
         /// The assignment to which the partitions belong.
         assignment: u64,
         /// Partitions and offsets.
-        offsets: Vec<(i32, i64)>,
+        offsets: Vec<StartOffset>,
     },
     /// Stop reading these partitions.
     Halt(Vec<i32>),

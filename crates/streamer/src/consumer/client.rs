@@ -25,30 +25,26 @@ pub fn config(settings: &KafkaSettings) -> ClientConfig {
     connection(settings).config()
 }
 
-/// The topic of the records and the topic of the dead letters.
-pub fn topics(settings: &KafkaSettings) -> [TopicSpec; 2] {
-    let KafkaSettings {
-        partitions,
-        replication,
-        min_insync_replicas,
-        retention,
-        ..
-    } = *settings;
-    [
-        TopicSpec::records(
-            settings.topic(),
-            partitions,
-            replication,
-            min_insync_replicas,
-            retention,
-        ),
-        TopicSpec::dead_letters(
-            settings.dead_letter_topic(),
-            partitions,
-            replication,
-            min_insync_replicas,
-        ),
-    ]
+/// The topic of the records.
+pub fn topic(settings: &KafkaSettings) -> TopicSpec {
+    TopicSpec::records(
+        settings.topic(),
+        settings.partitions,
+        settings.replication,
+        settings.min_insync_replicas,
+        settings.retention,
+    )
+}
+
+/// The topic of the dead letters of records of at most `max_message_bytes`.
+pub fn dead_letter_topic(settings: &KafkaSettings, max_message_bytes: Option<usize>) -> TopicSpec {
+    TopicSpec::dead_letters(
+        settings.dead_letter_topic(),
+        settings.partitions,
+        settings.replication,
+        settings.min_insync_replicas,
+        max_message_bytes,
+    )
 }
 
 /// A client for metadata requests about the topic and the group.

@@ -6,7 +6,8 @@
 //! 1. The consumer is idle at the end of the partition.
 //! 2. The requested end of the log is further than the consumer.
 //! 3. The consumer stays idle, because a record may be in flight.
-//! 4. The range is read again, and the end is reached without a record.
+//! 4. The range is read again, and the end is reached without a record. A follower's end may be lower than the leader's, so
+//!    the consumer's own fetch must have seen that far.
 //!
 //! Pure. The poll loop sends the requests.
 
@@ -57,8 +58,9 @@ impl EofTracker {
         self.0.remove(&partition);
     }
 
-    /// Records that the consumer is at the end of `partition`. Returns the end of the log once it is verified.
-    pub(super) fn reached(&mut self, partition: i32, now: Instant) -> Option<i64> {
+    /// Records that the consumer is at the end of `partition`, which its fetches know up to `fetched`. Returns the end of the
+    /// log once it is verified.
+    pub(super) fn reached(&mut self, partition: i32, now: Instant, fetched: Option<i64>) -> Option<i64> {
         let idle = AtEnd {
             since: now,
             state: EofState::Idle,
@@ -68,7 +70,7 @@ impl EofTracker {
             return None;
         };
         self.idle(partition, now);
-        Some(end)
+        fetched.is_some_and(|fetched| fetched >= end).then_some(end)
     }
 
     /// Returns the next step for a partition that has been idle for long enough.
@@ -112,19 +114,34 @@ mod tests {
     #[test]
     fn end_reached_twice_without_a_record_is_verified() {
         let (mut ends, start) = (EofTracker::default(), Instant::now());
-        assert_eq!(ends.reached(3, start), None);
+        assert_eq!(ends.reached(3, start, Some(9)), None);
         assert_eq!(ends.next_step(start), None, "it has not been idle");
         let later = start + IDLE_DELAY;
         assert_eq!(ends.next_step(later), Some(NextStep::RequestEnd(3)));
         ends.further(3, later, 9);
-        assert_eq!(ends.reached(3, later), None, "it was not read again");
+        assert_eq!(ends.reached(3, later, Some(9)), None, "it was not read again");
         let later = later + IDLE_DELAY;
         assert_eq!(ends.next_step(later), Some(NextStep::ReadAgain(3)));
         ends.reading(3);
         assert_eq!(ends.next_step(later + IDLE_DELAY), None, "it is being read");
-        assert_eq!(ends.reached(3, later), Some(9));
-        assert_eq!(ends.reached(3, later), None, "once");
+        assert_eq!(ends.reached(3, later, Some(9)), Some(9));
+        assert_eq!(ends.reached(3, later, Some(9)), None, "once");
         assert_eq!(ends.next_step(later + IDLE_DELAY), Some(NextStep::RequestEnd(3)));
+    }
+
+    #[test]
+    fn end_of_a_follower_that_lags_verifies_nothing() {
+        let (mut ends, now) = (EofTracker::default(), Instant::now());
+        for fetched in [None, Some(8)] {
+            ends.further(3, now, 9);
+            ends.reading(3);
+            assert_eq!(ends.reached(3, now, fetched), None);
+            assert_eq!(
+                ends.next_step(now + IDLE_DELAY),
+                Some(NextStep::RequestEnd(3)),
+                "asked again"
+            );
+        }
     }
 
     #[test]
@@ -133,7 +150,7 @@ mod tests {
         ends.further(3, now, 9);
         ends.reading(3);
         ends.remove(3);
-        assert_eq!(ends.reached(3, now), None);
+        assert_eq!(ends.reached(3, now, Some(9)), None);
     }
 
     /// The end of the log may be further because a record is just arriving: that record must not be read twice.

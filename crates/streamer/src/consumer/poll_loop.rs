@@ -7,15 +7,18 @@ mod backpressure;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use ::kafka::RebootstrapMonitor;
+use ::kafka::headers::headers;
+use ::kafka::leader_epoch;
+use ::kafka::watermarks::fetched_end;
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
+use rdkafka::message::{BorrowedMessage, Message as _};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
@@ -24,7 +27,8 @@ use crate::consumer::channels::{Chunk, ConsumerCommand, ConsumerHandle, DecodedR
 use crate::consumer::client;
 use crate::consumer::eof_tracker::{EofTracker, NextStep};
 use crate::consumer::last_poll::LastPoll;
-use crate::consumer::rebalance::{RebalanceEvent, Rebalancer};
+use crate::consumer::partition_check::{PartitionCheck, check, is_unreadable};
+use crate::consumer::rebalance::{self, RebalanceEvent, Rebalancer, StartOffset};
 use crate::pipeline::consumed_record::{ConsumedRecord, Decoder};
 use crate::pipeline::raw_record::RawRecord;
 
@@ -40,6 +44,10 @@ const POLL_TIMEOUT: Duration = Duration::from_millis(20);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(2);
 /// The timeout of that request, during which nothing is polled.
 const METADATA_TIMEOUT: Duration = Duration::from_secs(1);
+/// The maximum size of the buffer into which a compressed batch is unpacked: half of the memory that the manifests allow.
+const UNPACKED_BATCH_BYTES: &str = "134217728";
+/// How often fetched records can't be read until the partition is looked for.
+const UNREADABLE_FETCHES: u32 = 3;
 /// The timeout of a watermark request for the end of a partition.
 const WATERMARK_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -59,6 +67,11 @@ pub(super) struct PollLoop {
     /// Assigned partitions that are not read any more.
     halted: BTreeSet<i32>,
     paused: bool,
+    settings: KafkaSettings,
+    /// Fetches whose records could not be read.
+    unreadable: u32,
+    /// Partitions are being checked, on a thread of their own.
+    checking: Arc<AtomicBool>,
 }
 
 /// Starts the consumer thread.
@@ -93,6 +106,9 @@ pub fn spawn(
         last_response: Instant::now(),
         halted: BTreeSet::new(),
         paused: false,
+        settings: settings.clone(),
+        unreadable: 0,
+        checking: Arc::default(),
     };
     std::thread::Builder::new()
         .name("kafka-consumer".to_owned())
@@ -113,21 +129,40 @@ pub fn spawn(
 }
 
 fn config(settings: &KafkaSettings) -> rdkafka::ClientConfig {
-    let mut config = client::config(settings);
+    let mut config = fetch_config(settings);
     let session = settings.session_timeout.as_millis();
+    config
+        .set("partition.assignment.strategy", "range")
+        .set("session.timeout.ms", session.to_string())
+        .set("heartbeat.interval.ms", (session / 4).max(1).to_string());
+    if let Some(id) = &settings.instance_id {
+        config.set("group.instance.id", id);
+    }
+    config
+}
+
+/// How records are fetched.
+pub(super) fn fetch_config(settings: &KafkaSettings) -> rdkafka::ClientConfig {
+    let mut config = client::config(settings);
     config
         .set("group.id", &settings.group)
         .set("enable.auto.commit", "false")
         .set("enable.auto.offset.store", "false")
         .set("auto.offset.reset", "error")
         .set("enable.partition.eof", "true")
-        .set("partition.assignment.strategy", "range")
-        .set("session.timeout.ms", session.to_string())
-        .set("heartbeat.interval.ms", (session / 4).max(1).to_string())
         .set("allow.auto.create.topics", "false")
         // librdkafka's default of one second stalls a consumer with a small buffer.
         .set("fetch.queue.backoff.ms", "5")
         .set("fetch.wait.max.ms", "100")
+        // A response that a quota holds back is no lost one: at most eleven seconds by Kafka's default window.
+        .set("socket.timeout.ms", "15000")
+        // librdkafka unpacks a batch into a buffer that grows threefold until it fits, at most to this size. The default of
+        // 100 MB refuses valid batches of 34 MB.
+        .set("receive.message.max.bytes", UNPACKED_BATCH_BYTES)
+        .set(
+            "fetch.max.bytes",
+            settings.fetch_buffer.as_u64().max(1 << 20).to_string(),
+        )
         .set(
             "fetch.message.max.bytes",
             (settings.fetch_buffer.as_u64() / 4).max(65_536).to_string(),
@@ -136,9 +171,6 @@ fn config(settings: &KafkaSettings) -> rdkafka::ClientConfig {
             "queued.max.messages.kbytes",
             (settings.fetch_buffer.as_u64() / 1024).max(1024).to_string(),
         );
-    if let Some(id) = &settings.instance_id {
-        config.set("group.instance.id", id);
-    }
     config
 }
 
@@ -187,17 +219,17 @@ impl PollLoop {
         }
     }
 
-    fn start(&mut self, assignment: u64, offsets: &[(i32, i64)]) -> Result<(), KafkaError> {
+    fn start(&mut self, assignment: u64, offsets: &[StartOffset]) -> Result<(), KafkaError> {
         {
             let mut assigned = self.consumer.context().assigned();
             if assigned.assignment != assignment {
                 return Ok(());
             }
-            assigned.next = offsets.iter().copied().collect();
+            assigned.next = offsets.iter().map(|start| (start.partition, *start)).collect();
         }
         self.ends.clear();
         self.halted.clear();
-        let offsets = self.consumer.context().offsets(offsets);
+        let offsets = rebalance::assignment(&self.topic, offsets);
         if !self.paused {
             // A partition that was paused when it was revoked is still paused when it is assigned again.
             self.consumer.resume(&offsets)?;
@@ -230,11 +262,14 @@ impl PollLoop {
                     self.last_response = Instant::now();
                     let record = decode(&self.decoder, &message);
                     self.ends.remove(record.partition);
-                    self.consumer
-                        .context()
-                        .assigned()
-                        .next
-                        .insert(record.partition, record.offset + 1);
+                    self.consumer.context().assigned().next.insert(
+                        record.partition,
+                        StartOffset {
+                            partition: record.partition,
+                            offset: record.offset + 1,
+                            leader_epoch: record.leader_epoch,
+                        },
+                    );
                     records.push(record);
                 }
                 Err(KafkaError::PartitionEOF(partition)) => self.reached_end(partition),
@@ -244,8 +279,12 @@ impl PollLoop {
         records
     }
 
-    fn handle_error(&self, error: KafkaError) {
+    fn handle_error(&mut self, error: KafkaError) {
         use RDKafkaErrorCode as Code;
+        if is_unreadable(&error) {
+            self.find_unreadable(&error);
+            return;
+        }
         let context = self.consumer.context();
         let fatal = matches!(error, KafkaError::MessageConsumptionFatal(_));
         match error.rdkafka_error_code() {
@@ -267,13 +306,50 @@ impl PollLoop {
         }
     }
 
-    fn rewind(&self, partition: i32, offset: i64) {
-        let seek = self.consumer.seek(
-            &self.topic,
-            partition,
-            rdkafka::Offset::Offset(offset),
-            Duration::from_secs(5),
+    /// Finds the partition whose records can't be read, after the same error a few times. librdkafka does not name it.
+    fn find_unreadable(&mut self, error: &KafkaError) {
+        self.unreadable += 1;
+        tracing::debug!(%error, "failed to read records");
+        if self.unreadable < UNREADABLE_FETCHES || self.checking.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        self.unreadable = 0;
+        let context = self.consumer.context();
+        let (assignment, next) = {
+            let assigned = context.assigned();
+            (assigned.assignment, assigned.next.clone())
+        };
+        let halted = self.halted.clone();
+        let (settings, events, checking) = (
+            self.settings.clone(),
+            context.sender(),
+            Arc::clone(&self.checking),
         );
+        std::thread::spawn(move || {
+            for start in next
+                .into_values()
+                .filter(|start| !halted.contains(&start.partition))
+            {
+                if let Ok(PartitionCheck::Unreadable(error)) = check(&settings, start) {
+                    let StartOffset {
+                        partition, offset, ..
+                    } = start;
+                    // The pipeline may have ended.
+                    let _ = events.blocking_send(RebalanceEvent::Unreadable {
+                        assignment,
+                        partition,
+                        offset,
+                        error,
+                    });
+                }
+            }
+            checking.store(false, Ordering::Relaxed);
+        });
+    }
+
+    fn rewind(&self, to: StartOffset) {
+        let list = rebalance::assignment(&self.topic, &[to]);
+        let seek = self.consumer.seek_partitions(list, Duration::from_secs(5));
         if let Err(error) = seek {
             self.consumer.context().send(RebalanceEvent::Restart(error));
         }
@@ -283,19 +359,22 @@ impl PollLoop {
         if self.halted.contains(&partition) {
             return;
         }
-        let Some(next_offset) = self.ends.reached(partition, Instant::now()) else {
+        let fetched = fetched_end(self.consumer.client(), &self.topic, partition);
+        let Some(next_offset) = self.ends.reached(partition, Instant::now(), fetched) else {
             return;
         };
         let mut assigned = self.consumer.context().assigned();
-        assigned.next.insert(partition, next_offset);
-        let assignment = assigned.assignment;
-        drop(assigned);
-        // If the channel is full, the end is verified again later.
-        let _ = self.chunks.try_send(Chunk::Eof {
-            assignment,
+        let sent = self.chunks.try_send(Chunk::Eof {
+            assignment: assigned.assignment,
             partition,
             next_offset,
         });
+        // If the channel is full, the end is verified again later.
+        if sent.is_ok()
+            && let Some(next) = assigned.next.get_mut(&partition)
+        {
+            next.offset = next_offset;
+        }
     }
 
     /// For partitions that are idle at their end: requests the end of the log, and reads again if it is further.
@@ -308,7 +387,7 @@ impl PollLoop {
                     .consumer
                     .fetch_watermarks(&self.topic, partition, WATERMARK_TIMEOUT);
                 match (next(partition), end) {
-                    (Some(next), Ok((_, end))) if end > next => {
+                    (Some(next), Ok((_, end))) if end > next.offset => {
                         self.ends.further(partition, Instant::now(), end);
                     }
                     _ => self.ends.idle(partition, Instant::now()),
@@ -316,7 +395,7 @@ impl PollLoop {
             }
             Some(NextStep::ReadAgain(partition)) => match next(partition) {
                 Some(next) => {
-                    self.rewind(partition, next);
+                    self.rewind(next);
                     self.ends.reading(partition);
                 }
                 None => self.ends.idle(partition, Instant::now()),
@@ -326,25 +405,20 @@ impl PollLoop {
 }
 
 fn decode(decoder: &Decoder, message: &BorrowedMessage<'_>) -> DecodedRecord {
-    let headers = || {
-        message
-            .headers()
-            .into_iter()
-            .flat_map(|headers| headers.iter().map(|header| (header.key, header.value)))
-    };
     let record = ConsumedRecord {
         partition: message.partition(),
         timestamp: message.timestamp().to_millis().unwrap_or(-1),
         key: message.key(),
         value: message.payload(),
     };
-    let (change, irregularities) = decoder.decode(&record, headers());
+    let (change, irregularities) = decoder.decode(&record, headers(message));
     DecodedRecord {
         partition: message.partition(),
         offset: message.offset(),
+        leader_epoch: leader_epoch::of(message),
         timestamp: record.timestamp,
         change,
         irregularities,
-        raw: RawRecord::copy(message.key(), message.payload(), headers()),
+        raw: RawRecord::copy(message.key(), message.payload(), headers(message)),
     }
 }

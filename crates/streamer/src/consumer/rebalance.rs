@@ -8,6 +8,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use ::kafka::leader_epoch;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::types::RDKafkaRespErr;
@@ -37,6 +38,17 @@ pub enum RebalanceEvent {
     Lost,
     /// The log changed under the consumer: restart from the checkpoints.
     Restart(KafkaError),
+    /// The records at an offset can't be read, however often they are fetched.
+    Unreadable {
+        /// The assignment under which they were fetched.
+        assignment: u64,
+        /// The partition.
+        partition: i32,
+        /// The offset of the next record.
+        offset: i64,
+        /// Kafka's error.
+        error: KafkaError,
+    },
     /// Kafka rejects the client, which only the operator can fix.
     Rejected(KafkaError),
     /// The consumer has failed for good.
@@ -51,13 +63,40 @@ pub struct Rebalancer {
     assigned: Mutex<Assigned>,
 }
 
+/// Where a partition is read from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StartOffset {
+    /// The partition.
+    pub partition: i32,
+    /// The offset of the next record.
+    pub offset: i64,
+    /// The leader epoch of the record before. With it, the leader is asked whether its log still has that record.
+    pub leader_epoch: Option<i32>,
+}
+
+/// Returns the assignment of partitions of `topic`.
+///
+/// # Panics
+/// When an offset is negative.
+pub fn assignment(topic: &str, starts: &[StartOffset]) -> TopicPartitionList {
+    let mut list = TopicPartitionList::with_capacity(starts.len());
+    for start in starts {
+        list.add_partition_offset(topic, start.partition, Offset::Offset(start.offset))
+            .expect("an offset is not negative");
+        if let Some(epoch) = start.leader_epoch {
+            leader_epoch::set(&mut list, topic, start.partition, epoch);
+        }
+    }
+    list
+}
+
 /// The current assignment.
 #[derive(Debug, Default)]
 pub struct Assigned {
     /// Increases with each assignment.
     pub assignment: u64,
     /// The next offset of each partition that is read; empty until the start offsets are known.
-    pub next: BTreeMap<i32, i64>,
+    pub next: BTreeMap<i32, StartOffset>,
 }
 
 impl Rebalancer {
@@ -72,6 +111,11 @@ impl Rebalancer {
 
     pub(super) fn assigned(&self) -> MutexGuard<'_, Assigned> {
         self.assigned.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A sender of events for another thread.
+    pub(super) fn sender(&self) -> mpsc::Sender<RebalanceEvent> {
+        self.events.clone()
     }
 
     /// Sends an event and returns false if the pipeline has ended.

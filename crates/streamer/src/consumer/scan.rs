@@ -5,9 +5,10 @@ use std::ops::Range;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use ::kafka::headers::headers;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
+use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::mpsc;
 
@@ -153,15 +154,11 @@ fn take_record(open: &mut BTreeMap<i32, i64>, message: &BorrowedMessage<'_>) -> 
     if offset + 1 >= end {
         open.remove(&partition);
     }
-    let headers = message
-        .headers()
-        .into_iter()
-        .flat_map(|headers| headers.iter().map(|header| (header.key, header.value)));
     (offset < end).then(|| ScannedRecord {
         partition,
         offset,
         timestamp: message.timestamp().to_millis().unwrap_or(-1),
-        raw: RawRecord::copy(message.key(), message.payload(), headers),
+        raw: RawRecord::copy(message.key(), message.payload(), headers(message)),
     })
 }
 

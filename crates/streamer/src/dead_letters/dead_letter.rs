@@ -26,6 +26,8 @@ pub(crate) struct DeadLetter {
     pub(crate) write_timestamp: i64,
     /// When the dead letter was written.
     pub(crate) at: jiff::Timestamp,
+    /// The parts of the record that it lacks, because they did not fit.
+    pub(crate) omitted: Option<String>,
 }
 
 /// Identifies the rejected record. A record may have several dead letters, because they are written at least once.
@@ -73,8 +75,19 @@ impl DeadLetter {
     pub(crate) fn read(record: ScannedRecord) -> Option<Self> {
         // The last header of a name is the producer's. The original record may have headers of the same names.
         let text = |name: &str| {
-            let (_, value) = record.raw.headers().filter(|(found, _)| *found == name).last()?;
+            let (_, value) = record
+                .raw
+                .headers()
+                .filter(|(found, _)| *found == name.as_bytes())
+                .last()?;
             std::str::from_utf8(value?).ok()
+        };
+        let index = |name: &str| {
+            let found = record.raw.headers().enumerate();
+            found
+                .filter(|(_, (found, _))| *found == name.as_bytes())
+                .map(|(index, _)| index)
+                .last()
         };
         let origin = SourceRecordId {
             topic_id: text(names::TOPIC_ID)?.parse().ok()?,
@@ -90,6 +103,11 @@ impl DeadLetter {
             error: text(names::ERROR)?.to_owned(),
             write_timestamp: text(names::WRITE_TIMESTAMP)?.parse().ok()?,
             at: text(names::AT)?.parse().ok()?,
+            // The producer writes it after the reason. One before it is the record's own.
+            omitted: (index(names::OMITTED) > index(names::REASON))
+                .then(|| text(names::OMITTED))
+                .flatten()
+                .map(str::to_owned),
             record,
         })
     }
@@ -105,7 +123,7 @@ pub(crate) mod tests {
     pub(crate) fn scanned(value: Option<&[u8]>, headers: &[(&str, &str)]) -> ScannedRecord {
         let headers = headers
             .iter()
-            .map(|(name, value)| (*name, Some(value.as_bytes())));
+            .map(|(name, value)| (name.as_bytes(), Some(value.as_bytes())));
         ScannedRecord {
             partition: 0,
             offset: 7,
@@ -135,6 +153,27 @@ pub(crate) mod tests {
         let letter = letter(None, 5);
         assert_eq!(letter.origin.position.to_string(), "3:1542");
         assert_eq!((letter.write_timestamp, letter.reason.as_str()), (5, "email"));
+    }
+
+    #[test]
+    fn omitted_parts_are_named_by_the_producer_and_not_by_the_record() {
+        let headers = |before: &'static str, after: &'static str| {
+            let mut headers = vec![(before, "value")];
+            headers.extend([
+                ("dlq-reason", "email"),
+                ("dlq-error", "email: has no @"),
+                ("dlq-topic", "users_created"),
+                ("dlq-partition", "3"),
+                ("dlq-topic-id", TOPIC_ID),
+                ("dlq-offset", "1542"),
+                ("dlq-write-timestamp", "5"),
+                ("dlq-at", "2026-05-01T00:00:00Z"),
+            ]);
+            headers.push((after, "value"));
+            DeadLetter::read(scanned(None, &headers)).unwrap().omitted
+        };
+        assert_eq!(headers("dlq-omitted", "other"), None);
+        assert_eq!(headers("other", "dlq-omitted").as_deref(), Some("value"));
     }
 
     #[test]

@@ -1,9 +1,7 @@
-//! Reports the partitions that are halted because of their dead letters: once in the log, in `/readyz` and as a
-//! metric.
-//!
-//! [`limits`](crate::dead_letters::limits) decides whether a partition is halted.
+//! Reports the halted partitions: once in the log, in `/readyz` and as a metric.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use prometheus::IntGauge;
@@ -12,9 +10,41 @@ use service::Health;
 use crate::dead_letters::limits::ReachedLimit;
 use crate::health::lazy_dependency::LazyDependency;
 
+/// Why a partition is halted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HaltReason {
+    /// [`limits`](crate::dead_letters::limits) decides it.
+    DeadLetters(ReachedLimit),
+    /// Fetching its next records fails again and again.
+    Unreadable {
+        /// The offset of the next record.
+        offset: i64,
+        /// Kafka's error.
+        error: String,
+    },
+}
+
+impl fmt::Display for HaltReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::DeadLetters(limit) => {
+                write!(
+                    f,
+                    "{limit}: fix the cause, then run `streamer dead-letters reset-limits`"
+                )
+            }
+            Self::Unreadable { offset, error } => write!(
+                f,
+                "the records at offset {offset} can't be read: {error}. If it is a batch that is too large when unpacked, \
+                 raise kafka.properties.receive_message_max_bytes and restart"
+            ),
+        }
+    }
+}
+
 /// The halted partitions of this member.
 pub struct HaltedPartitions {
-    partitions: Mutex<BTreeMap<i32, ReachedLimit>>,
+    partitions: Mutex<BTreeMap<i32, HaltReason>>,
     dependency: LazyDependency,
     gauge: IntGauge,
 }
@@ -30,7 +60,7 @@ impl HaltedPartitions {
     }
 
     /// Replaces the halted partitions. Returns the new ones.
-    pub fn set(&self, halted: BTreeMap<i32, ReachedLimit>) -> Vec<i32> {
+    pub fn set(&self, halted: BTreeMap<i32, HaltReason>) -> Vec<i32> {
         let mut known = self.lock();
         if *known == halted {
             return Vec::new();
@@ -41,8 +71,8 @@ impl HaltedPartitions {
             .copied()
             .collect();
         for partition in &new {
-            let limit = halted[partition].to_string();
-            tracing::error!(partition, limit, "partition halted: too many dead letters");
+            let reason = halted[partition].to_string();
+            tracing::error!(partition, reason, "partition halted");
         }
         self.gauge.set(i64::try_from(halted.len()).unwrap_or(i64::MAX));
         if halted.is_empty() {
@@ -59,20 +89,17 @@ impl HaltedPartitions {
         self.lock().contains_key(&partition)
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<i32, ReachedLimit>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<i32, HaltReason>> {
         self.partitions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn readiness_reason(halted: &BTreeMap<i32, ReachedLimit>) -> String {
+fn readiness_reason(halted: &BTreeMap<i32, HaltReason>) -> String {
     let reasons: Vec<_> = halted
         .iter()
-        .map(|(partition, limit)| format!("partition {partition} is halted: {limit}"))
+        .map(|(partition, reason)| format!("partition {partition} is halted: {reason}"))
         .collect();
-    format!(
-        "{}; fix the cause, then run `streamer dead-letters reset-limits`",
-        reasons.join("; ")
-    )
+    reasons.join("; ")
 }
 
 #[cfg(test)]
@@ -84,7 +111,7 @@ mod tests {
         let health = Health::default();
         let gauge = IntGauge::new("stopped", "stopped").unwrap();
         let halted = HaltedPartitions::new(health.clone(), gauge.clone());
-        let three = BTreeMap::from([(3, ReachedLimit::Consecutive(9))]);
+        let three = BTreeMap::from([(3, HaltReason::DeadLetters(ReachedLimit::Consecutive(9)))]);
         assert_eq!(halted.set(three.clone()), [3]);
         assert!(halted.set(three).is_empty() && halted.contains(3) && !halted.contains(0));
         let reason = health.readiness().dependencies[0].reason.clone().unwrap();

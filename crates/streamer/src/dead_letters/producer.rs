@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::kafka::RebootstrapMonitor;
+use ::kafka::headers::insert;
 use futures::future::try_join_all;
 use model::headers::dead_letter as names;
 use rdkafka::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::message::OwnedHeaders;
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
 use service::{Backoff, failpoint};
 use thiserror::Error;
@@ -34,6 +35,13 @@ pub struct DeadLetterError {
     source: KafkaError,
 }
 
+impl DeadLetterError {
+    /// Whether Kafka rejects the credentials or the permissions, which only the operator can fix.
+    pub fn is_rejected(&self) -> bool {
+        ::kafka::is_rejected(&self.source)
+    }
+}
+
 /// Writes to the dead-letter topic.
 pub struct DeadLetterProducer {
     config: ClientConfig,
@@ -49,6 +57,35 @@ pub struct DeadLetterProducer {
 /// Longer error messages are truncated.
 const MAX_ERROR_CHARS: usize = 1_024;
 
+/// The parts of the record that a dead letter holds, beside the reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Content {
+    Whole,
+    WithoutValue,
+    /// Without key, headers and value.
+    ReasonOnly,
+}
+
+impl Content {
+    /// Returns the next smaller content.
+    fn smaller(self) -> Option<Self> {
+        match self {
+            Self::Whole => Some(Self::WithoutValue),
+            Self::WithoutValue => Some(Self::ReasonOnly),
+            Self::ReasonOnly => None,
+        }
+    }
+
+    /// The value of the header [`names::OMITTED`].
+    fn omitted(self) -> Option<&'static str> {
+        match self {
+            Self::Whole => None,
+            Self::WithoutValue => Some("value"),
+            Self::ReasonOnly => Some("key, headers, value"),
+        }
+    }
+}
+
 impl DeadLetterProducer {
     /// Creates a producer that connects with the first dead letter.
     ///
@@ -62,10 +99,14 @@ impl DeadLetterProducer {
         let mut config = client::config(settings);
         config
             .set("enable.idempotence", "true")
-            .set("compression.type", "lz4")
+            // The best of Kafka's codecs, so that a dead letter is about as large as its record was.
+            .set("compression.type", "zstd")
             .set("partitioner", "murmur2_random")
             // The limit of the topic applies, not the client's.
             .set("message.max.bytes", "100000000")
+            // The topic's limit is for a batch. A letter that is larger than this is a batch of its own, so a batch is only
+            // refused for a letter that does not fit alone.
+            .set("batch.size", "16384")
             .set("message.timeout.ms", "10000");
         // A rejected configuration must fail at the start.
         config.create_native_config()?;
@@ -109,8 +150,9 @@ impl DeadLetterProducer {
             ..Backoff::default()
         }
         .delays();
+        let mut content = Content::Whole;
         loop {
-            let error = match self.send(operation, rejection, topic_id).await {
+            let error = match self.send(operation, rejection, topic_id, content).await {
                 Ok(()) => {
                     self.dependency.ready();
                     self.metrics
@@ -121,10 +163,21 @@ impl DeadLetterProducer {
                 }
                 Err(error) => error,
             };
+            let Operation {
+                partition, offset, ..
+            } = *operation;
+            if let Some(smaller) = content.smaller().filter(|_| is_too_large(&error)) {
+                content = smaller;
+                let omitted = content.omitted();
+                tracing::warn!(
+                    partition,
+                    offset,
+                    omitted,
+                    "dead letter does not fit into kafka.dead_letter_topic: raise its max.message.bytes"
+                );
+                continue;
+            }
             if is_fatal(&error) {
-                let Operation {
-                    partition, offset, ..
-                } = *operation;
                 return Err(DeadLetterError {
                     partition,
                     offset,
@@ -147,11 +200,13 @@ impl DeadLetterProducer {
         operation: &Operation,
         rejection: &Rejection,
         topic_id: Uuid,
+        content: Content,
     ) -> Result<(), KafkaError> {
-        let mut record =
-            FutureRecord::<[u8], [u8]>::to(&self.topic).headers(self.headers(operation, rejection, topic_id));
-        record.key = operation.raw.key();
-        record.payload = operation.raw.value();
+        let headers = self.headers(operation, rejection, topic_id, content);
+        let mut record = FutureRecord::<[u8], [u8]>::to(&self.topic).headers(headers);
+        let raw = &operation.raw;
+        record.key = raw.key().filter(|_| content != Content::ReasonOnly);
+        record.payload = raw.value().filter(|_| content == Content::Whole);
         let producer = self
             .producer
             .get_or_try_init(|| async { self.config.create() })
@@ -172,11 +227,18 @@ impl DeadLetterProducer {
         delivered
     }
 
-    fn headers(&self, operation: &Operation, rejection: &Rejection, topic_id: Uuid) -> OwnedHeaders {
-        let mut headers = OwnedHeaders::new();
-        for (key, value) in operation.raw.headers() {
-            headers = headers.insert(Header { key, value });
-        }
+    fn headers(
+        &self,
+        operation: &Operation,
+        rejection: &Rejection,
+        topic_id: Uuid,
+        content: Content,
+    ) -> OwnedHeaders {
+        let original = operation.raw.headers().filter(|_| content != Content::ReasonOnly);
+        let headers = original.fold(OwnedHeaders::new(), insert);
+        let omitted = content
+            .omitted()
+            .map(|omitted| (names::OMITTED, omitted.to_owned()));
         let added = [
             (names::REASON, rejection.reason.to_owned()),
             (
@@ -190,23 +252,23 @@ impl DeadLetterProducer {
             (names::WRITE_TIMESTAMP, operation.write_timestamp.to_string()),
             (names::AT, jiff::Timestamp::now().to_string()),
         ];
-        added.iter().fold(headers, |headers, (key, value)| {
-            headers.insert(Header {
-                key,
-                value: Some(value),
+        added
+            .into_iter()
+            .chain(omitted)
+            .fold(headers, |headers, (name, value)| {
+                insert(headers, (name.as_bytes(), Some(value.as_bytes())))
             })
-        })
     }
 }
 
-fn is_fatal(error: &KafkaError) -> bool {
-    let too_large = matches!(
+fn is_too_large(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(
         error.rdkafka_error_code(),
-        Some(
-            RDKafkaErrorCode::MessageSizeTooLarge
-                | RDKafkaErrorCode::InvalidMessageSize
-                | RDKafkaErrorCode::Fatal
-        )
-    );
-    too_large || ::kafka::is_rejected(error)
+        Some(Code::MessageSizeTooLarge | Code::InvalidMessageSize)
+    )
+}
+
+fn is_fatal(error: &KafkaError) -> bool {
+    error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal) || ::kafka::is_rejected(error)
 }

@@ -10,7 +10,7 @@ use service::failpoint;
 
 use crate::checkpoint::{Checkpoint, ResolvedStart, StartReason};
 use crate::consumer::channels::ConsumerCommand;
-use crate::consumer::rebalance::RebalanceEvent;
+use crate::consumer::rebalance::{RebalanceEvent, StartOffset};
 use crate::dead_letters::limits::DeadLetterLimits;
 use crate::pipeline::error::PipelineError;
 use crate::pipeline::partition_state::PartitionState;
@@ -67,6 +67,17 @@ impl Pipeline {
                     self.drop_partitions();
                 }
             }
+            RebalanceEvent::Unreadable {
+                assignment,
+                partition,
+                offset,
+                error,
+            } => {
+                if let Some(state) = self.partitions.get_mut(&partition) {
+                    state.halt_unreadable(assignment, offset, error.to_string());
+                }
+                return self.halt_partitions();
+            }
             RebalanceEvent::Restart(error) => return Err(PipelineError::Restart(error)),
             RebalanceEvent::Rejected(error) => {
                 return Err(ClientRejected::new(&self.resolver.settings.kafka.brokers, error).into());
@@ -102,20 +113,32 @@ impl Pipeline {
                     "partition started"
                 ),
             }
+            let read_back = (reason != StartReason::Checkpoint).then(Instant::now);
             self.partitions.insert(
                 partition,
-                PartitionState::new(start, assignment, reason != StartReason::Checkpoint, limits),
+                PartitionState::new(start, assignment, read_back, limits),
             );
         }
-        let offsets: Vec<_> = starts
+        let positions = starts
             .iter()
-            .map(|start| (start.checkpoint.partition, start.checkpoint.position.next_offset))
+            .map(|start| (start.checkpoint.partition, start.checkpoint.position));
+        let offsets: Vec<_> = positions
+            .clone()
+            .map(|(partition, position)| (partition, position.next_offset))
             .collect();
+        let starts = positions.map(|(partition, position)| StartOffset {
+            partition,
+            offset: position.next_offset,
+            leader_epoch: position.leader_epoch,
+        });
         self.metrics
             .assigned
             .set(i64::try_from(offsets.len()).unwrap_or(i64::MAX));
         self.publish(&offsets);
-        self.send(ConsumerCommand::Start { assignment, offsets })?;
+        self.send(ConsumerCommand::Start {
+            assignment,
+            offsets: starts.collect(),
+        })?;
         self.halt_partitions()
     }
 

@@ -125,6 +125,13 @@ impl BatchBuilder {
         self.oldest.get_or_insert(now);
     }
 
+    /// Moves the position of a partition to `end`, before which it has no more records. Returns false if no record of it is
+    /// pending.
+    pub fn extend(&mut self, partition: i32, end: Position) -> bool {
+        let pending = self.partitions.get_mut(&partition);
+        pending.map(|pending| pending.position = end).is_some()
+    }
+
     /// Removes the records of a revoked partition. Its next owner reads them again.
     pub fn remove_partition(&mut self, partition: i32) {
         self.operations
@@ -206,6 +213,7 @@ mod tests {
     fn end(next_offset: i64) -> Position {
         Position {
             next_offset,
+            leader_epoch: None,
             last_write_timestamp: None,
             max_seen: MaxSeen::default(),
             dead_letters: crate::dead_letters::stats::DeadLetterStats::default(),

@@ -4,10 +4,10 @@
 
 use std::sync::Arc;
 
-use model::{Contract, Key, Record, headers};
+use ::kafka::headers::Header;
+use model::{Contract, Instant, Key, Record, headers};
 
 use crate::config::Tombstones;
-use crate::pipeline::raw_record::Header;
 use crate::pipeline::row::{Row, RowKey, TableShape};
 
 /// A record as received from the consumer.
@@ -165,22 +165,28 @@ impl<'a> RecordHeaders<'a> {
     pub fn read(headers: impl Iterator<Item = Header<'a>>) -> Self {
         let mut found = Self::default();
         for (name, value) in headers {
-            let slot = match name {
-                headers::kafka::ACCEPTED_AT_US => &mut found.accepted_at,
-                headers::kafka::SCHEMA_HASH => &mut found.schema_hash,
-                _ => continue,
+            let slot = if name == headers::kafka::ACCEPTED_AT_US.as_bytes() {
+                &mut found.accepted_at
+            } else if name == headers::kafka::SCHEMA_HASH.as_bytes() {
+                &mut found.schema_hash
+            } else {
+                continue;
             };
             *slot = slot.or(value);
         }
         found
     }
 
-    /// Returns when the publisher accepted the record, or else Kafka's `timestamp`. In milliseconds since 1970.
+    /// Returns when the publisher accepted the record, or else Kafka's `timestamp`, or else 1970. In milliseconds since
+    /// 1970, at most the end of the year 9999: readers of the table fail at a later one.
     pub fn accepted_at(&self, timestamp: i64) -> i64 {
-        self.accepted_at
-            .and_then(|value| std::str::from_utf8(value).ok()?.parse::<i64>().ok())
-            .filter(|micros| *micros >= 0)
-            .map_or(timestamp.max(0), |micros| micros / 1_000)
+        let accepted_at = self.accepted_at.and_then(|value| {
+            let micros: i64 = std::str::from_utf8(value).ok()?.parse().ok()?;
+            Some(micros.div_euclid(1_000))
+        });
+        let valid = |millis: &i64| *millis >= 0 && Instant::from_millis(*millis).is_ok();
+        let mut candidates = accepted_at.into_iter().chain([timestamp]);
+        candidates.find(valid).unwrap_or(0)
     }
 }
 

@@ -14,6 +14,8 @@ use crate::pipeline::write_timestamp::MaxSeen;
 pub struct Position {
     /// The offset of the next record.
     pub next_offset: i64,
+    /// The epoch of the leader that appended the record before; `None` if it is unknown.
+    pub leader_epoch: Option<i32>,
     /// The write timestamp of the record before.
     pub last_write_timestamp: Option<i64>,
     /// The largest values seen before the position.
@@ -125,6 +127,7 @@ mod tests {
     fn at(next_offset: i64) -> Position {
         Position {
             next_offset,
+            leader_epoch: None,
             last_write_timestamp: None,
             max_seen: MaxSeen::default(),
             dead_letters: DeadLetterStats::default(),

@@ -1,9 +1,13 @@
 //! The state of one assigned partition: write timestamps, durable prefix, dead-letter limits and checkpoint.
 
+use std::time::{Duration, Instant};
+
 use uuid::Uuid;
 
 use crate::checkpoint::{Checkpoint, ResolvedStart};
-use crate::dead_letters::limits::{DeadLetterLimits, ReachedLimit};
+use crate::dead_letters::halted_partitions::HaltReason;
+use crate::dead_letters::limits::DeadLetterLimits;
+use crate::dead_letters::stats::DeadLetterStats;
 use crate::pipeline::offset_tracker::{OffsetTracker, Position};
 use crate::pipeline::write_timestamp::HybridClock;
 
@@ -17,20 +21,26 @@ pub struct PartitionState {
     head: Position,
     offsets: OffsetTracker,
     limits: DeadLetterLimits,
-    /// The limit that an accepted record has reached. No later record is accepted.
-    halted: Option<ReachedLimit>,
+    /// Why no later record is accepted.
+    halted: Option<HaltReason>,
     /// The partition is drained for its next owner.
     draining: bool,
     epoch: i64,
     topic_id: Uuid,
     table_id: Uuid,
     saved: i64,
-    verified: bool,
+    /// When a checkpoint of this assignment was last read back.
+    read_back: Option<Instant>,
 }
 
 impl PartitionState {
-    /// Creates the state at `start`. `verified`: its checkpoint was stored and read back under this assignment.
-    pub fn new(start: &ResolvedStart, assignment: u64, verified: bool, limits: DeadLetterLimits) -> Self {
+    /// Creates the state at `start`. `read_back`: when its checkpoint was stored and read back under this assignment.
+    pub fn new(
+        start: &ResolvedStart,
+        assignment: u64,
+        read_back: Option<Instant>,
+        limits: DeadLetterLimits,
+    ) -> Self {
         let Checkpoint {
             partition,
             position,
@@ -45,13 +55,13 @@ impl PartitionState {
             head: position,
             offsets: OffsetTracker::new(position, limits),
             limits,
-            halted: limits.reached(position.dead_letters),
+            halted: limits.reached(position.dead_letters).map(HaltReason::DeadLetters),
             draining: false,
             epoch,
             topic_id,
             table_id,
             saved: position.next_offset,
-            verified,
+            read_back,
         }
     }
 
@@ -68,6 +78,7 @@ impl PartitionState {
         let ReceivedRecord {
             assignment,
             offset,
+            leader_epoch,
             timestamp,
             dead,
         } = received;
@@ -77,11 +88,12 @@ impl PartitionState {
         let write_timestamp = self.clock.next(offset, timestamp, now);
         self.head = Position {
             next_offset: offset + 1,
+            leader_epoch,
             last_write_timestamp: self.clock.last(),
             max_seen: self.clock.max_seen(),
             dead_letters: self.head.dead_letters.after(dead, self.limits.window()),
         };
-        self.halted = self.limits.reached(self.head.dead_letters);
+        self.halted = self.reached(self.head.dead_letters);
         Some(StampedRecord {
             write_timestamp: write_timestamp.micros,
             capped: write_timestamp.capped,
@@ -109,13 +121,24 @@ impl PartitionState {
     pub fn complete(&mut self, id: u64, rejected: &[usize]) {
         self.offsets.complete(id, rejected);
         if self.halted.is_none() {
-            self.halted = self.limits.reached(self.offsets.durable().dead_letters);
+            self.halted = self.reached(self.offsets.durable().dead_letters);
         }
     }
 
-    /// The reached limit of dead letters. No record is accepted until the operator resets the limits.
-    pub fn halted(&self) -> Option<ReachedLimit> {
-        self.halted
+    fn reached(&self, dead_letters: DeadLetterStats) -> Option<HaltReason> {
+        self.limits.reached(dead_letters).map(HaltReason::DeadLetters)
+    }
+
+    /// Halts the partition, because its records at `offset` can't be read.
+    pub fn halt_unreadable(&mut self, assignment: u64, offset: i64, error: String) {
+        if self.accepts(assignment) && self.head.next_offset == offset {
+            self.halted = Some(HaltReason::Unreadable { offset, error });
+        }
+    }
+
+    /// Why no record is accepted any more, until the operator has fixed the cause.
+    pub fn halted(&self) -> Option<HaltReason> {
+        self.halted.clone()
     }
 
     /// The durable prefix.
@@ -140,22 +163,23 @@ impl PartitionState {
         self.assignment
     }
 
-    /// Records that `checkpoint` is written, and was read back if [`PartitionState::is_verified`] was false.
+    /// Records that `checkpoint` is written, and when it was read back if it was.
     ///
     /// Returns false for a checkpoint whose write began under an earlier `assignment`, which proves nothing about
     /// this one.
-    pub fn saved(&mut self, assignment: u64, checkpoint: &Checkpoint) -> bool {
+    pub fn saved(&mut self, assignment: u64, checkpoint: &Checkpoint, read_back: Option<Instant>) -> bool {
         if assignment != self.assignment {
             return false;
         }
         self.saved = self.saved.max(checkpoint.position.next_offset);
-        self.verified = true;
+        self.read_back = read_back.or(self.read_back);
         true
     }
 
-    /// Whether a checkpoint of this assignment has been read back.
-    pub fn is_verified(&self) -> bool {
-        self.verified
+    /// Whether the next checkpoint must be read back: none of this assignment was for `interval`.
+    pub fn is_read_back_due(&self, now: Instant, interval: Duration) -> bool {
+        self.read_back
+            .is_none_or(|last| now.duration_since(last) >= interval)
     }
 }
 
@@ -166,6 +190,8 @@ pub struct ReceivedRecord {
     pub assignment: u64,
     /// The offset.
     pub offset: i64,
+    /// The epoch of the leader that appended it.
+    pub leader_epoch: Option<i32>,
     /// Its own timestamp in microseconds since 1970.
     pub timestamp: i64,
     /// It is rejected and becomes a dead letter.
@@ -188,7 +214,6 @@ mod tests {
     use super::*;
     use crate::checkpoint::StartReason;
     use crate::config::DeadLetterSettings;
-    use crate::dead_letters::stats::DeadLetterStats;
     use crate::pipeline::offset_tracker::BatchRecords;
     use crate::pipeline::write_timestamp::MaxSeen;
 
@@ -198,6 +223,7 @@ mod tests {
     fn state() -> PartitionState {
         let position = Position {
             next_offset: 5,
+            leader_epoch: None,
             last_write_timestamp: None,
             max_seen: MaxSeen::default(),
             dead_letters: DeadLetterStats::default(),
@@ -217,13 +243,14 @@ mod tests {
             max_consecutive: 2,
             ..DeadLetterSettings::default()
         });
-        PartitionState::new(&start, 2, false, limits)
+        PartitionState::new(&start, 2, None, limits)
     }
 
     fn received(assignment: u64, offset: i64, dead: bool) -> ReceivedRecord {
         ReceivedRecord {
             assignment,
             offset,
+            leader_epoch: None,
             timestamp: NOW,
             dead,
         }
@@ -263,15 +290,36 @@ mod tests {
     }
 
     #[test]
+    fn unreadable_offset_halts_only_the_partition_that_waits_for_it() {
+        let mut state = state();
+        state.halt_unreadable(1, 5, "another assignment".to_owned());
+        state.halt_unreadable(2, 6, "not reached yet".to_owned());
+        assert!(state.halted().is_none());
+        state.halt_unreadable(2, 5, "corrupt".to_owned());
+        let reason = state.halted().unwrap().to_string();
+        assert!(
+            reason.contains("offset 5") && reason.contains("corrupt"),
+            "{reason}"
+        );
+        assert!(state.receive(received(2, 5, false), NOW).is_none());
+    }
+
+    #[test]
     fn checkpoint_of_an_earlier_assignment_verifies_nothing() {
         let mut state = state();
         let stamped = state.receive(received(2, 5, false), NOW).unwrap();
         state.offsets().open(1, stamped.end, BatchRecords::default());
         state.complete(1, &[]);
         let checkpoint = state.pending_checkpoint().unwrap();
-        assert!(!state.saved(1, &checkpoint));
-        assert!(state.pending_checkpoint().is_some() && !state.is_verified());
-        assert!(state.saved(2, &checkpoint));
-        assert!(state.pending_checkpoint().is_none() && state.is_verified());
+        let (now, minute) = (Instant::now(), Duration::from_secs(60));
+        assert!(!state.saved(1, &checkpoint, Some(now)));
+        assert!(state.pending_checkpoint().is_some() && state.is_read_back_due(now, minute));
+        assert!(state.saved(2, &checkpoint, Some(now)));
+        assert!(state.pending_checkpoint().is_none() && !state.is_read_back_due(now, minute));
+        assert!(state.saved(2, &checkpoint, None));
+        assert!(
+            state.is_read_back_due(now + minute, minute),
+            "again after the interval"
+        );
     }
 }

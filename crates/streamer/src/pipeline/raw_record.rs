@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use kafka::headers::Header;
+
 /// Key, value and headers in one allocation.
 #[derive(Debug)]
 pub struct RawRecord {
@@ -10,9 +12,6 @@ pub struct RawRecord {
     value: Option<Range<usize>>,
     headers: usize,
 }
-
-/// Name and value of a header.
-pub type Header<'a> = (&'a str, Option<&'a [u8]>);
 
 const LENGTH: usize = size_of::<u32>();
 /// No part is this long, so the value encodes null.
@@ -31,7 +30,7 @@ impl RawRecord {
         let start = bytes.len();
         for (name, value) in headers {
             append_length(&mut bytes, Some(name.len()));
-            bytes.extend_from_slice(name.as_bytes());
+            bytes.extend_from_slice(name);
             append_length(&mut bytes, value.map(<[u8]>::len));
             bytes.extend_from_slice(value.unwrap_or_default());
         }
@@ -85,10 +84,7 @@ impl<'a> Iterator for Headers<'a> {
         }
         let name = self.take()?;
         let value = self.take();
-        Some((
-            std::str::from_utf8(name).expect("the name was copied from a str"),
-            value,
-        ))
+        Some((name, value))
     }
 }
 
@@ -133,13 +129,13 @@ mod tests {
         let record = RawRecord::copy(
             Some(b""),
             None,
-            [("a", None), ("b", Some(b"".as_slice()))].into_iter(),
+            [(b"a".as_slice(), None), (b"\xe9", Some(b"".as_slice()))].into_iter(),
         );
         assert_eq!(record.key(), Some(b"".as_slice()));
         assert_eq!(record.value(), None);
         assert_eq!(
             record.headers().collect::<Vec<_>>(),
-            [("a", None), ("b", Some(b"".as_slice()))]
+            [(b"a".as_slice(), None), (b"\xe9", Some(b"".as_slice()))]
         );
     }
 
@@ -148,9 +144,9 @@ mod tests {
         fn record_is_copied_byte_for_byte(
             key: Option<Vec<u8>>,
             value: Option<Vec<u8>>,
-            headers: Vec<(String, Option<Vec<u8>>)>,
+            headers: Vec<(Vec<u8>, Option<Vec<u8>>)>,
         ) {
-            let given = headers.iter().map(|(name, value)| (name.as_str(), value.as_deref()));
+            let given = headers.iter().map(|(name, value)| (name.as_slice(), value.as_deref()));
             let record = RawRecord::copy(key.as_deref(), value.as_deref(), given.clone());
             prop_assert_eq!(record.key(), key.as_deref());
             prop_assert_eq!(record.value(), value.as_deref());

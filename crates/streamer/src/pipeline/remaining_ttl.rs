@@ -45,14 +45,14 @@ impl RowTtl {
 
     /// Returns the remaining time to live at `now`. In milliseconds since 1970.
     ///
-    /// Cassandra counts whole seconds by its own clock. The result is rounded down, and less than a second counts as
+    /// A row accepted in the future, by a wrong clock, does not live longer than one accepted now. Cassandra counts whole
+    /// seconds by its own clock. The result is rounded down, and less than a second counts as
     /// expired, because a time to live of 0 means unlimited.
     pub fn remaining(self, accepted_at: i64, now: i64) -> RemainingTtl {
-        let Some(end) = self.expires_at(accepted_at) else {
+        let Some(end) = self.expires_at(accepted_at.min(now)) else {
             return RemainingTtl::Unlimited;
         };
-        let max = i64::try_from(MAX_TTL.as_secs()).unwrap_or(i64::MAX);
-        match end.saturating_sub(now).div_euclid(1_000).min(max) {
+        match end.saturating_sub(now).div_euclid(1_000) {
             seconds @ 1.. => RemainingTtl::Seconds(i32::try_from(seconds).expect("20 years of seconds")),
             _ => RemainingTtl::Expired,
         }
@@ -84,11 +84,8 @@ mod tests {
     }
 
     #[test]
-    fn ttl_is_capped_at_cassandras_maximum() {
-        let RemainingTtl::Seconds(max) = HOUR.remaining(i64::MAX, 0) else {
-            panic!("the row has not expired")
-        };
-        assert_eq!(u64::try_from(max).unwrap(), MAX_TTL.as_secs());
+    fn row_of_the_future_lives_as_long_as_one_of_now() {
+        assert_eq!(HOUR.remaining(i64::MAX, 0), RemainingTtl::Seconds(3_600));
     }
 
     proptest! {
@@ -106,7 +103,7 @@ mod tests {
                     RemainingTtl::Unlimited => prop_assert!(false, "the row expires"),
                     RemainingTtl::Seconds(seconds) => {
                         let ends = now + i64::from(seconds) * 1_000;
-                        prop_assert!(seconds >= 1 && ends <= end && (end - ends < 1_000 || seconds > 600_000_000));
+                        prop_assert!(seconds >= 1 && ends <= end && (end - ends < 1_000 || now < accepted_at));
                     }
                     RemainingTtl::Expired => prop_assert!(end - now < 1_000),
                 }

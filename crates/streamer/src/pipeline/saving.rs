@@ -1,6 +1,7 @@
 //! Writes checkpoints to Cassandra and commits the offsets to the group afterwards.
 
 use std::sync::{Arc, PoisonError};
+use std::time::Instant;
 
 use futures::future::FutureExt as _;
 use service::failpoint;
@@ -36,12 +37,16 @@ impl Pipeline {
             return;
         }
         failpoint::crash("before_checkpoint");
+        let (now, interval) = (
+            Instant::now(),
+            self.resolver.settings.checkpoint.read_back_interval,
+        );
         let unverified: Vec<_> = checkpoints
             .iter()
             .filter(|checkpoint| {
                 self.partitions
                     .get(&checkpoint.partition)
-                    .is_some_and(|state| !state.is_verified())
+                    .is_some_and(|state| state.is_read_back_due(now, interval))
             })
             .copied()
             .collect();
@@ -52,6 +57,7 @@ impl Pipeline {
                 Saved {
                     assignment,
                     checkpoints,
+                    read_back: unverified.iter().map(|it| it.partition).collect(),
                     result,
                 }
             }
@@ -76,7 +82,8 @@ impl Pipeline {
         let mut commits = Vec::with_capacity(saved.checkpoints.len());
         for checkpoint in &saved.checkpoints {
             let state = self.partitions.get_mut(&checkpoint.partition);
-            if state.is_some_and(|state| state.saved(saved.assignment, checkpoint)) {
+            let read_back = saved.read_back.contains(&checkpoint.partition).then(Instant::now);
+            if state.is_some_and(|state| state.saved(saved.assignment, checkpoint, read_back)) {
                 commits.push((checkpoint.partition, checkpoint.position.next_offset));
             }
         }
@@ -111,9 +118,10 @@ async fn save(
         .save(&session, &resolver.settings, checkpoints)
         .await
     {
-        Err(ErrorClass::Invalid(error)) => return Err(rejection_cause(resolver, &session, error).await),
+        Err(ErrorClass::Invalid(error)) => return Err(refusal_cause(resolver, &session, error).await),
         saved => saved?,
     }
+    resolver.sessions.checkpoints_written();
     if !unverified.is_empty() {
         let read = resolver.checkpoints.load(&session).await?;
         verify_read_back(unverified, &read).map_err(|error| SaveError::Fatal(error.into()))?;
@@ -121,21 +129,27 @@ async fn save(
     Ok(())
 }
 
-/// Determines the cause of a rejection. The statements are prepared together, so the table of the rows may be at
-/// fault.
-async fn rejection_cause(resolver: &StartOffsetResolver, session: &Session, error: String) -> SaveError {
-    match schema::verify(
-        session,
-        &resolver.settings.cassandra,
-        resolver.sessions.contract(),
-    )
-    .await
-    {
-        Ok(_) => SaveError::Fatal(PipelineError::Checkpoint(error)),
-        Err(SchemaError::Failed { .. }) => SaveError::Transient(error),
-        Err(different) => SaveError::Fatal(PipelineError::Write(BatchWriteError::Rows(
-            RowWriteError::Schema(different),
-        ))),
+/// Determines the cause of a refusal. A checkpoint's values are always valid, so either a table has changed, which only
+/// the operator can fix, or the server refuses writes now. The statements are prepared together, so the table of the rows
+/// may be at fault.
+async fn refusal_cause(resolver: &StartOffsetResolver, session: &Session, error: String) -> SaveError {
+    let (settings, contract) = (&resolver.settings.cassandra, resolver.sessions.contract());
+    let checkpoints = match schema::wait_for_agreement(session).await {
+        Ok(()) => schema::verify_checkpoints(session, settings).await,
+        failed => failed,
+    };
+    let is_different = |error: &SchemaError| !matches!(error, SchemaError::Failed { .. });
+    match (checkpoints, schema::verify(session, settings, contract).await) {
+        (Err(different), _) if is_different(&different) => {
+            SaveError::Fatal(PipelineError::Checkpoint(different.to_string()))
+        }
+        (_, Err(different)) if is_different(&different) => SaveError::Fatal(PipelineError::Write(
+            BatchWriteError::Rows(RowWriteError::Schema(different)),
+        )),
+        _ => {
+            resolver.sessions.checkpoints_refused(&error);
+            SaveError::Transient(error)
+        }
     }
 }
 

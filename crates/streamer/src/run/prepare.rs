@@ -9,7 +9,10 @@ use crate::cassandra::error_class::ErrorClass;
 use crate::cassandra::prepare;
 use crate::cassandra::schema::{self, SchemaError, TableInfo};
 use crate::cassandra::session::Session;
+use crate::cassandra::statements::PreparedStatements;
+use crate::cassandra::writer::probe;
 use crate::consumer::topics;
+use crate::pipeline::remaining_ttl::RowTtl;
 use crate::run::{RunError, Streamer};
 use ::kafka::ClientRejected;
 use ::kafka::{MetadataClient, TopicInfo};
@@ -90,10 +93,31 @@ impl Streamer {
         let (settings, contract) = (&self.settings.cassandra, &self.contract);
         let table = schema::ensure_table(session, settings, contract, !checkpoints.is_empty()).await?;
         // Prepared here, so that the first record does not wait for it.
-        prepare::statements(session, settings, contract)
+        let statements = prepare::statements(session, settings, contract)
             .await
             .map_err(failed("prepare the statements"))?;
+        if settings.row_ttl.is_some() {
+            self.try_row_ttl(session, statements).await?;
+        }
         Ok(table)
+    }
+
+    /// Fails if the server can't store the instant at which a row written now expires.
+    async fn try_row_ttl(
+        &self,
+        session: &Session,
+        statements: &PreparedStatements,
+    ) -> Result<(), SchemaError> {
+        let row_ttl = RowTtl::new(self.settings.cassandra.row_ttl);
+        let key = probe::unused_key(&self.contract);
+        match probe::probe(session, statements, &self.contract, key.wire(), row_ttl).await {
+            Ok(()) => Ok(()),
+            Err(ErrorClass::Invalid(error)) => Err(SchemaError::RowTtl(error)),
+            Err(error) => Err(SchemaError::Failed {
+                operation: "write with cassandra.row_ttl",
+                error,
+            }),
+        }
     }
 }
 

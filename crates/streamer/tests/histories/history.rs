@@ -176,10 +176,12 @@ impl History {
             partition: 0,
             checkpoint: self.durable_state.checkpoint,
             group_has_checkpoints: self.durable_state.checkpoint.is_some(),
+            earlier_write_timestamp: None,
             topic_id: self.topic.id,
             table_id: self.table.id,
             beginning: 0,
             end: self.topic.end,
+            truncated: false,
             committed: None,
         }
     }

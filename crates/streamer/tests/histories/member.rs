@@ -5,6 +5,7 @@
 //! again. Then the channel still contains records of the earlier assignment.
 
 use std::collections::VecDeque;
+use std::time::Instant;
 
 use streamer::checkpoint::{Checkpoint, ResolvedStart};
 use streamer::dead_letters::limits::DeadLetterLimits;
@@ -58,7 +59,7 @@ pub(crate) struct Member {
 impl Member {
     pub(crate) fn new(start: &ResolvedStart, topic: &Topic, limits: DeadLetterLimits, skew: i64) -> Self {
         Self {
-            partition: PartitionState::new(start, 1, true, limits),
+            partition: PartitionState::new(start, 1, Some(Instant::now()), limits),
             assignment: 1,
             topic: topic.number,
             table: start.checkpoint.table_id,
@@ -78,7 +79,7 @@ impl Member {
     pub(crate) fn reassign(self, start: &ResolvedStart, limits: DeadLetterLimits) -> Self {
         let assignment = self.assignment + 1;
         Self {
-            partition: PartitionState::new(start, assignment, true, limits),
+            partition: PartitionState::new(start, assignment, Some(Instant::now()), limits),
             assignment,
             epoch: start.checkpoint.epoch,
             next: start.checkpoint.position.next_offset,
@@ -147,6 +148,7 @@ impl Member {
         let received = ReceivedRecord {
             assignment,
             offset: record.offset,
+            leader_epoch: None,
             timestamp: record.timestamp,
             dead: record.kind == Kind::Invalid,
         };
@@ -247,7 +249,7 @@ impl Member {
             return Ok(());
         };
         durable_state.write_checkpoint(checkpoint)?;
-        self.partition.saved(assignment, &checkpoint);
+        self.partition.saved(assignment, &checkpoint, None);
         Ok(())
     }
 

@@ -7,3 +7,4 @@ mod rolling_update;
 mod second_member;
 mod stall_detection;
 mod static_members;
+mod truncated_log;

@@ -2,6 +2,7 @@
 
 mod checkpoints;
 mod dead_letter_limits;
+mod dead_letter_size;
 mod records;
 mod row_ttl;
 mod shutdown;

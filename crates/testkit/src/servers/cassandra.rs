@@ -112,6 +112,7 @@ impl CassandraCluster {
             ssl_storage,
         };
         let nodes = addresses.into_iter().zip(even_tokens(options.nodes));
+        let mut datacenters = options.datacenters.iter();
         let nodes = nodes.map(|(address, token)| {
             let name = format!("cassandra-{}", address.octets()[3]);
             let folder = folder.path().join(&name);
@@ -127,6 +128,9 @@ impl CassandraCluster {
             });
             write(&folder.join("cassandra.yaml"), &yaml)?;
             write(&folder.join("logback.xml"), LOGBACK)?;
+            let datacenter = datacenters.next().map_or("datacenter1", String::as_str);
+            let location = format!("dc={datacenter}\nrack=rack1\n");
+            write(&folder.join("cassandra-rackdc.properties"), &location)?;
             // Java listens for `nodetool` on 127.0.0.1, not on the node's address.
             let management = (address == Ipv4Addr::LOCALHOST).then_some(management);
             let address = format!("{address}:{native}");

@@ -438,6 +438,7 @@ mod tests {
             read(&mut clock, 0, &mut Table::default());
             let position = Position {
                 next_offset: end,
+                leader_epoch: None,
                 last_write_timestamp: clock.last(),
                 max_seen: clock.max_seen(),
                 dead_letters: DeadLetterStats::default(),
@@ -447,10 +448,12 @@ mod tests {
                 partition: 0,
                 checkpoint: Some(checkpoint),
                 group_has_checkpoints: true,
+                earlier_write_timestamp: None,
                 topic_id: TOPIC,
                 table_id: TABLE,
                 beginning: 0,
                 end,
+                truncated: false,
                 committed: None,
             };
             // The table was dropped and is refilled from that offset.

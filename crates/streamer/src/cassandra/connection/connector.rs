@@ -17,6 +17,7 @@ use futures::FutureExt as _;
 use tokio::sync::mpsc::Sender;
 use tokio::time::timeout;
 
+use crate::cassandra::connection::error_frames::ErrorFrameDecoder;
 use crate::cassandra::connection::transport::Dialer;
 use crate::cassandra::wire::VERSION;
 
@@ -105,7 +106,9 @@ impl Connector {
             errors,
             Compression::None,
             frames.create_encoder(VERSION, Compression::None),
-            frames.create_decoder(VERSION, Compression::None),
+            Box::new(ErrorFrameDecoder(
+                frames.create_decoder(VERSION, Compression::None),
+            )),
             DRIVER_QUEUE,
         )?;
         let credentials = self.config.credentials.as_ref();

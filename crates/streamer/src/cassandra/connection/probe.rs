@@ -17,6 +17,7 @@ use tokio::time::timeout;
 
 use crate::cassandra::connection::connector::ConnectionConfig;
 use crate::cassandra::connection::transport::NodeStream;
+use crate::cassandra::error_class::is_undecided;
 
 /// Why a node can't be used.
 #[derive(Debug, Error)]
@@ -128,9 +129,8 @@ fn classify(
     reason: String,
 ) -> ProbeError {
     use cassandra_protocol::frame::message_error::ErrorType;
-    // A node that can't read its own roles responds with the code of a wrong password.
-    let wrong = *kind == ErrorType::Authentication && !reason.contains("Unable to perform");
-    if wrong || *kind == ErrorType::Unauthorized {
+    let is_refused = matches!(kind, ErrorType::Authentication | ErrorType::Unauthorized);
+    if is_refused && !is_undecided(&reason) {
         ProbeError::Credentials { node, reason }
     } else {
         ProbeError::Rejected { node, reason }

@@ -10,6 +10,7 @@ use tokio::time::timeout;
 
 use crate::consumer::channels::{Chunk, DecodedRecord};
 use crate::consumer::poll_loop::PollLoop;
+use crate::consumer::rebalance::StartOffset;
 
 /// How long the pipeline may be full before the partitions are paused and polling continues without records.
 const SEND_TIMEOUT: Duration = Duration::from_millis(500);
@@ -60,7 +61,11 @@ impl PollLoop {
                 let (partition, offset) = (message.partition(), message.offset());
                 tracing::debug!(partition, offset, "record received while paused");
                 drop(message);
-                self.rewind(partition, offset);
+                self.rewind(StartOffset {
+                    partition,
+                    offset,
+                    leader_epoch: None,
+                });
             }
             Some(Err(KafkaError::PartitionEOF(_))) | None => {}
             Some(Err(error)) => self.handle_error(error),

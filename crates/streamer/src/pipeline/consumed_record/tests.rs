@@ -1,4 +1,8 @@
+use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
+
 use super::*;
+use crate::pipeline::raw_record::RawRecord;
 use crate::pipeline::row::tests::{order, orders};
 use crate::pipeline::row::values;
 
@@ -66,14 +70,33 @@ fn record_of_another_producer_is_a_row() {
 fn invalid_accepted_at_header_is_ignored() {
     let value = order(9, "hi");
     let record = record(Some(b"9"), Some(&value));
-    for (header, expected) in [("5000999", 5_000), ("soon", 1_000), ("-1", 1_000)] {
+    for (header, expected) in [
+        ("5000999", 5_000),
+        ("soon", 1_000),
+        ("-1", 1_000),
+        ("253402300799999999", 253_402_300_799_999),
+        // In nanoseconds, it is in the year 58,000, which no reader in Python can read.
+        ("1795838693332000000", 1_000),
+    ] {
         let headers = [
-            ("x", None),
-            (headers::kafka::ACCEPTED_AT_US, Some(header.as_bytes())),
+            (b"\xe9".as_slice(), None),
+            (headers::kafka::ACCEPTED_AT_US.as_bytes(), Some(header.as_bytes())),
         ];
         let (row, irregularities) = row(decoder().decode(&record, headers.into_iter()));
         assert_eq!(row.ingested_at(), expected);
         assert_eq!(irregularities, Irregularities::default());
+    }
+}
+
+#[test]
+fn record_timestamp_of_no_calendar_is_1970() {
+    let value = order(9, "hi");
+    for timestamp in [-1, i64::MIN, 253_402_300_800_000, i64::MAX] {
+        let record = ConsumedRecord {
+            timestamp,
+            ..record(Some(b"9"), Some(&value))
+        };
+        assert_eq!(row(decode(&record)).0.ingested_at(), 0, "{timestamp}");
     }
 }
 
@@ -124,7 +147,7 @@ fn unknown_fields_of_another_contract_are_counted() {
         (&unknown, None, false),
         (&known, Some("another"), false),
     ] {
-        let headers = hash.map(|hash| (headers::kafka::SCHEMA_HASH, Some(hash.as_bytes())));
+        let headers = hash.map(|hash| (headers::kafka::SCHEMA_HASH.as_bytes(), Some(hash.as_bytes())));
         let decoded = decoder().decode(&record(Some(b"9"), Some(value)), headers.into_iter());
         assert_eq!(row(decoded).1.unknown_fields, counted, "{hash:?}");
     }
@@ -178,4 +201,67 @@ fn invalid_record_is_rejected_without_quoting_it() {
         };
         assert!(!rejection.error.contains("secret") && !rejection.reason.is_empty());
     }
+}
+
+/// Values that are records, nearly records, or garbage.
+fn any_value() -> impl Strategy<Value = Option<Vec<u8>>> {
+    let mutated = (0..1_000_usize, any::<u8>()).prop_map(|(index, byte)| {
+        let mut value = order(9, "hi");
+        let index = index % value.len();
+        value[index] = byte;
+        value
+    });
+    prop::option::of(prop_oneof![
+        Just(order(9, "hi")),
+        mutated,
+        prop::collection::vec(any::<u8>(), 0..80)
+    ])
+}
+
+fn bytes() -> impl Strategy<Value = Vec<u8>> {
+    prop::collection::vec(any::<u8>(), 0..24)
+}
+
+#[test]
+fn no_record_is_a_panic() {
+    let names = prop_oneof![
+        bytes(),
+        Just(headers::kafka::ACCEPTED_AT_US.as_bytes().to_vec()),
+        Just(headers::kafka::SCHEMA_HASH.as_bytes().to_vec()),
+    ];
+    let values = prop_oneof![
+        bytes(),
+        any::<i64>().prop_map(|number| number.to_string().into_bytes())
+    ];
+    let headers = prop::collection::vec((names, prop::option::of(values)), 0..4);
+    let key = prop::option::of(prop_oneof![bytes(), Just(b"9".to_vec())]);
+    let inputs = (key, any_value(), headers, any::<i64>(), any::<i32>());
+    let cases = if std::env::var_os("AFFLUENT_TEST_FULL").is_some() {
+        10_000_000
+    } else {
+        20_000
+    };
+    let mut runner = TestRunner::new(ProptestConfig::with_cases(cases));
+    let decoder = decoder();
+    let decoded = runner.run(&inputs, |(key, value, headers, timestamp, partition)| {
+        let record = ConsumedRecord {
+            partition,
+            timestamp,
+            key: key.as_deref(),
+            value: value.as_deref(),
+        };
+        let headers = || {
+            headers
+                .iter()
+                .map(|(name, value)| (name.as_slice(), value.as_deref()))
+        };
+        let (change, _) = decoder.decode(&record, headers());
+        if let Change::Upsert(row) = change {
+            prop_assert!(Instant::from_millis(row.ingested_at()).is_ok());
+        }
+        let raw = RawRecord::copy(record.key, record.value, headers());
+        prop_assert!(raw.headers().eq(headers()));
+        Ok(())
+    });
+    decoded.unwrap();
 }

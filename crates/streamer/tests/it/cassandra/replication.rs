@@ -1,4 +1,4 @@
-//! Three Cassandra nodes with three replicas. Writes continue at `LOCAL_QUORUM` with one node down, wait with two nodes
+//! Several Cassandra nodes. With three replicas, writes continue at `LOCAL_QUORUM` with one node down, wait with two nodes
 //! down, and resume when one is back.
 
 use std::time::Duration;
@@ -8,7 +8,7 @@ use testkit::servers::{CassandraCluster, CassandraOptions};
 use testkit::service::Service;
 
 use crate::support::commands::run_command;
-use crate::support::test_env::{DEADLINE, TestEnv, eventually};
+use crate::support::test_env::{DEADLINE, TestEnv, eventually, new_users};
 use crate::support::traffic::{metric, wait_until_unready};
 
 /// Limit for the driver's reconnects and for gossip to detect the failed node.
@@ -83,4 +83,35 @@ async fn lost_quorum_pauses_writes_and_loses_nothing() {
     let (code, output) = run_command(options, "verify").await;
     assert_eq!(code, Some(0), "{output}");
     assert!(output.ends_with("different: 0"), "{output}");
+}
+
+/// The other data centre has a replica of each row, and would acknowledge rows at its own `LOCAL_QUORUM`.
+#[tokio::test(flavor = "multi_thread")]
+async fn other_data_centre_never_acknowledges_rows() {
+    let cluster = CassandraCluster::lease(&CassandraOptions::two_datacenters(), Access::Exclusive)
+        .await
+        .unwrap();
+    let local = cluster.contact_points().into_iter().take(2).collect();
+    let env = TestEnv::on_cluster("datacenters", local)
+        .await
+        .with_topic(3)
+        .await;
+    let options = env.options().set(
+        "cassandra.replication",
+        "{'class': 'NetworkTopologyStrategy', 'datacenter1': 1, 'datacenter2': 1}",
+    );
+    let streamer = env.start(&options).await;
+    env.write(&new_users(50)).await;
+    env.wait_until_caught_up().await;
+
+    cluster.node(1).unwrap().kill().await.unwrap();
+    env.write(&new_users(200)).await;
+    wait_for_unavailable(&streamer, 1.0).await;
+    let reason = wait_until_unready(&streamer).await;
+    assert!(reason.contains("cassandra"), "{reason}");
+    cluster.node(1).unwrap().start().await.unwrap();
+    streamer.wait_until_ready(DEADLINE).await.unwrap();
+    env.wait_until_caught_up().await;
+    assert_eq!(env.users().await.len(), 250, "rows in this data centre");
+    env.assert_no_dead_letters().await;
 }

@@ -34,11 +34,11 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 const SHORT_OUTAGE: Duration = Duration::from_secs(4);
 
 /// The only broker with a replica of the topic's partition.
-const LEADER: i32 = 1;
+pub(super) const LEADER: i32 = 1;
 /// The only broker with a replica of the group's offsets.
 const COORDINATOR: i32 = 2;
 /// The broker with neither replica.
-const OTHER_BROKER: i32 = 3;
+pub(super) const OTHER_BROKER: i32 = 3;
 
 const OFFSETS: &str = "__consumer_offsets";
 
@@ -47,25 +47,35 @@ const OFFSETS: &str = "__consumer_offsets";
 const CLIENTS: usize = 16;
 
 /// An environment on its own cluster of three brokers. Topic and group have the same name.
-struct BrokerCluster {
+pub(super) struct BrokerCluster {
     cluster: KafkaCluster,
-    env: TestEnv,
+    pub(super) env: TestEnv,
 }
 
 impl BrokerCluster {
     async fn new() -> Self {
+        let cluster = Self::without_topic().await;
+        create_on_leader(&cluster.cluster, &cluster.env.topic).await;
+        cluster
+    }
+
+    /// A group that [`COORDINATOR`] coordinates, without its topic.
+    pub(super) async fn without_topic() -> Self {
         let cluster = KafkaCluster::lease(&KafkaOptions::three_nodes(), Access::Exclusive)
             .await
             .unwrap();
         let mut env = TestEnv::without_topic("brokers").await;
         env.kafka = KafkaClient::new(cluster.bootstrap()).unwrap();
         env.topic = find_group(&cluster, &env).await;
-        create_on_leader(&cluster, &env.topic).await;
         cluster.create_topic(&env.dead_letter_topic(), 1).await.unwrap();
         Self { cluster, env }
     }
 
-    fn options(&self, name: &str) -> ServiceOptions {
+    pub(super) fn bootstrap(&self) -> String {
+        self.cluster.bootstrap()
+    }
+
+    pub(super) fn options(&self, name: &str) -> ServiceOptions {
         self.env
             .options()
             .log_name(name)
@@ -73,12 +83,12 @@ impl BrokerCluster {
     }
 
     /// Kills a broker.
-    async fn kill_broker(&self, broker: i32) {
+    pub(super) async fn kill_broker(&self, broker: i32) {
         self.cluster.node(index(broker)).unwrap().kill().await.unwrap();
     }
 
     /// Waits until the metadata of both other brokers lacks the broker.
-    async fn wait_until_fenced(&self, broker: i32) {
+    pub(super) async fn wait_until_fenced(&self, broker: i32) {
         let others = [LEADER, COORDINATOR, OTHER_BROKER]
             .into_iter()
             .filter(|it| *it != broker);
@@ -97,7 +107,7 @@ impl BrokerCluster {
     }
 
     /// Starts a broker again, and waits until it accepts requests.
-    async fn restart_broker(&self, broker: i32) {
+    pub(super) async fn restart_broker(&self, broker: i32) {
         self.cluster.node(index(broker)).unwrap().start().await.unwrap();
     }
 

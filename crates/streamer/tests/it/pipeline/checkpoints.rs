@@ -1,7 +1,10 @@
 //! Start offsets and checkpoints.
 
+use std::time::{Duration, Instant};
+
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+use testkit::kafka_client::ProducerRecord;
 use uuid::Uuid;
 
 use crate::support::test_env::{DEADLINE, TestEnv, eventually, new_users, outgoing, record};
@@ -97,6 +100,78 @@ async fn transaction_markers_and_aborted_records_leave_no_lag() {
     let _streamer = env.streamer().await;
     env.wait_until_caught_up().await;
     assert_eq!(env.users().await.into_keys().collect::<Vec<_>>(), [committed]);
+}
+
+/// A backlog of another partition must not hide the proof of an end, which is given once.
+#[tokio::test(flavor = "multi_thread")]
+async fn transaction_marker_leaves_no_lag_beside_a_backlog() {
+    let env = TestEnv::new("beside", 2).await;
+    let options = env
+        .options()
+        .set("cassandra.max_rows_per_second", "50")
+        .set("checkpoint.stall_timeout", "2s");
+    let streamer = env.start(&options).await;
+    let backlog: Vec<_> = (0..600)
+        .map(|_| ProducerRecord {
+            partition: Some(1),
+            ..outgoing(Uuid::new_v4(), "x")
+        })
+        .collect();
+    env.kafka.write(&env.topic, &backlog).await.unwrap();
+    let producer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", env.bootstrap())
+        .set("transactional.id", &env.topic)
+        .create()
+        .unwrap();
+    let topic = env.topic.clone();
+    tokio::task::spawn_blocking(move || {
+        producer.init_transactions(DEADLINE).unwrap();
+        producer.begin_transaction().unwrap();
+        let id = Uuid::new_v4();
+        let (key, value) = (id.to_string(), record(id, "x"));
+        let record = BaseRecord::to(&topic).key(&key).payload(&value).partition(0);
+        producer.send(record).map_err(|(error, _)| error).unwrap();
+        producer.commit_transaction(DEADLINE).unwrap();
+    })
+    .await
+    .unwrap();
+    eventually("the marker is passed while the backlog is written", async || {
+        let found = env.cassandra.checkpoints(&env.topic, &env.topic).await;
+        let found = found.map_err(|error| error.to_string())?;
+        let next = |partition| found.get(&partition).map_or(0, |it| it.next_offset);
+        assert!(next(1) < 600, "the backlog ended first");
+        if next(0) == 2 {
+            Ok(())
+        } else {
+            Err(format!("{found:?}"))
+        }
+    })
+    .await;
+    assert_eq!(streamer.get("/healthz").await.unwrap().0, 200);
+}
+
+/// A deletion by hand hides all later checkpoints, since its write timestamp is above theirs.
+#[tokio::test(flavor = "multi_thread")]
+async fn checkpoint_deleted_beside_a_member_is_noticed() {
+    let env = TestEnv::new("deleted", 1).await;
+    let streamer = env
+        .start(&env.options().set("checkpoint.read_back_interval", "1s"))
+        .await;
+    env.write(&new_users(5)).await;
+    env.wait_until_caught_up().await;
+    let delete = "DELETE FROM {ks}.stream_checkpoints WHERE group_id = '{group}' AND topic = '{group}'";
+    env.cassandra
+        .run(&delete.replace("{group}", &env.topic))
+        .await
+        .unwrap();
+    let until = Instant::now() + DEADLINE;
+    let mut code = None;
+    while code.is_none() && Instant::now() < until {
+        env.write(&new_users(1)).await;
+        code = streamer.wait(Duration::from_millis(300)).await.ok().flatten();
+    }
+    assert_eq!(code, Some(1));
+    assert!(streamer.last_lines(5).contains("not read back"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

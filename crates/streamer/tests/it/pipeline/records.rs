@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 
 use cdrs_tokio::types::ByName as _;
+use rdkafka::ClientConfig;
+use rdkafka::producer::{FutureProducer, FutureRecord};
 use testkit::kafka_client::{ProducerRecord, TopicRecord};
 use uuid::Uuid;
 
-use crate::support::test_env::{TestEnv, new_users, outgoing, record};
+use crate::support::test_env::{TestEnv, eventually, new_users, outgoing, record};
 use crate::support::traffic::metric;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -209,4 +211,64 @@ async fn backlog_batches_stay_below_server_warning_size() {
         "too few rows per micro-batch: {rows} in {batches}"
     );
     assert_eq!(env.server_warnings(), Vec::<String>::new());
+}
+
+/// Writes `count` copies of a record as one zstd batch.
+async fn write_one_batch(env: &TestEnv, partition: i32, value: Vec<u8>, count: usize) {
+    let size = (value.len() * count * 2).to_string();
+    let producer: FutureProducer = ClientConfig::new()
+        .set("bootstrap.servers", env.bootstrap())
+        .set("compression.type", "zstd")
+        .set("linger.ms", "10000")
+        .set("batch.num.messages", count.to_string())
+        .set("batch.size", &size)
+        .set("message.max.bytes", &size)
+        .set("queue.buffering.max.messages", "1000000")
+        .set("queue.buffering.max.kbytes", "1000000")
+        .create()
+        .unwrap();
+    let deliveries = (0..count).map(|_| {
+        let record = FutureRecord::<str, _>::to(&env.topic)
+            .partition(partition)
+            .payload(&value);
+        producer.send_result(record).map_err(|(error, _)| error).unwrap()
+    });
+    for delivery in deliveries.collect::<Vec<_>>() {
+        delivery.await.unwrap().map_err(|(error, _)| error).unwrap();
+    }
+}
+
+/// librdkafka unpacks such a batch into a buffer of 102 MB, above its default limit.
+#[tokio::test(flavor = "multi_thread")]
+async fn batch_of_39_mb_is_read_and_a_larger_one_halts_its_partition() {
+    let env = TestEnv::new("unpacked", 3).await;
+    let id = Uuid::new_v4();
+    let value = record(id, &"x".repeat(490));
+    let streamer = env.streamer().await;
+    write_one_batch(&env, 0, value.clone(), 39_000_000 / value.len()).await;
+    env.wait_until_caught_up().await;
+    assert!(env.users().await.contains_key(&id));
+
+    write_one_batch(&env, 1, value.clone(), 150_000_000 / value.len()).await;
+    eventually("the partition is halted with its reason", async || {
+        let (_, body) = streamer.get("/readyz").await.map_err(|error| error.to_string())?;
+        let halted = body.contains("partition 1 is halted") && body.contains("receive_message_max_bytes");
+        if halted { Ok(()) } else { Err(body) }
+    })
+    .await;
+    let other = Uuid::new_v4();
+    let elsewhere = ProducerRecord {
+        partition: Some(2),
+        ..outgoing(other, "elsewhere")
+    };
+    env.kafka.write(&env.topic, &[elsewhere]).await.unwrap();
+    eventually("the other partitions are read", async || {
+        if env.users().await.contains_key(&other) {
+            Ok(())
+        } else {
+            Err("not yet".to_owned())
+        }
+    })
+    .await;
+    assert_eq!(streamer.get("/healthz").await.unwrap().0, 200);
 }

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use cdrs_tokio::types::ByName as _;
 use testkit::kafka_client::ProducerRecord;
+use testkit::service::Service;
 use uuid::Uuid;
 
 use crate::support::commands::{new_ids, run_command, run_successfully, stop, write_timestamps};
-use crate::support::test_env::{TestEnv, eventually, outgoing};
+use crate::support::test_env::{DEADLINE, TestEnv, eventually, outgoing};
 
 /// All columns except the key.
 const COLUMNS: [&str; 12] = [
@@ -171,4 +172,61 @@ async fn redriven_row_keeps_its_original_expiry() {
     let remaining = remaining_ttls(&env).await;
     assert_eq!(remaining.keys().collect::<Vec<_>>(), [&ids[0]]);
     assert!((1_700..=1_800).contains(&remaining[&ids[0]]), "{remaining:?}");
+}
+
+/// The last instant at which Cassandra lets a row expire, in seconds since 1970.
+const LAST_EXPIRATION: i64 = i32::MAX as i64 - 1;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn row_ttl_beyond_the_servers_range_exits_78() {
+    let env = TestEnv::new("ttl_range", 1).await;
+    env.write(&crate::support::test_env::new_users(3)).await;
+    let options = env.options().set("cassandra.row_ttl", "131490h");
+    let streamer = Service::start(&options).unwrap();
+    assert_eq!(streamer.wait(DEADLINE).await.unwrap(), Some(78));
+    let log = streamer.last_lines(5);
+    assert!(log.contains("cassandra.row_ttl"), "{log}");
+}
+
+/// The range ends while the streamer runs: every row is refused from then on, and none of them is at fault.
+#[tokio::test(flavor = "multi_thread")]
+async fn refusal_of_every_row_is_an_outage_and_no_dead_letter() {
+    let env = TestEnv::new("refused", 1).await;
+    let ends = now() + 15;
+    let row_ttl = format!("{}s", LAST_EXPIRATION - ends);
+    let streamer = env.start(&env.options().set("cassandra.row_ttl", row_ttl)).await;
+    let [before, after] = new_ids(2)[..] else {
+        panic!("two ids")
+    };
+    env.kafka
+        .write(&env.topic, &[accepted(0, before, "before")])
+        .await
+        .unwrap();
+    env.wait_until_caught_up().await;
+    eventually("the range has ended", async || {
+        if now() > ends {
+            Ok(())
+        } else {
+            Err(format!("{} s left", ends - now()))
+        }
+    })
+    .await;
+    env.kafka
+        .write(&env.topic, &[accepted(0, after, "after")])
+        .await
+        .unwrap();
+    eventually("the refusal is reported", async || {
+        let (_, text) = streamer.get("/readyz").await.map_err(|error| error.to_string())?;
+        if text.contains("cassandra refuses every row") && text.contains("expiration") {
+            Ok(())
+        } else {
+            Err(text)
+        }
+    })
+    .await;
+    assert!(env.kafka.read(&env.dead_letter_topic()).await.unwrap().is_empty());
+    drop(streamer);
+    let _streamer = env.start(&env.options().set("cassandra.row_ttl", "1h")).await;
+    env.wait_until_caught_up().await;
+    assert!(env.users().await.contains_key(&after));
 }

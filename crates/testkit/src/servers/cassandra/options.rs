@@ -13,6 +13,8 @@ use crate::process::Lifetime;
 pub struct CassandraOptions {
     /// Number of nodes, 1 to 3.
     pub nodes: usize,
+    /// The data centre of each node. Empty: all are in `datacenter1`.
+    pub datacenters: Vec<String>,
     /// Java heap of each node, in MiB. `None`: 1024 for a single node, 768 for each of several.
     pub heap_mb: Option<u32>,
     /// Whether clients must log in and need permissions; see [`CassandraCluster::superuser`](super::CassandraCluster::superuser).
@@ -38,6 +40,7 @@ impl Default for CassandraOptions {
     fn default() -> Self {
         Self {
             nodes: 1,
+            datacenters: Vec::new(),
             heap_mb: None,
             authentication: false,
             dir: None,
@@ -59,6 +62,19 @@ impl CassandraOptions {
         self.overrides
             .extend(sync.map(|(key, value)| (key.to_owned(), value)));
         self
+    }
+
+    /// Two nodes in `datacenter1` and one in `datacenter2`.
+    pub fn two_datacenters() -> Self {
+        let [first, second] = ["datacenter1", "datacenter2"].map(str::to_owned);
+        let snitch = ("endpoint_snitch".to_owned(), "GossipingPropertyFileSnitch".into());
+        Self {
+            nodes: 3,
+            datacenters: vec![first.clone(), first, second],
+            overrides: BTreeMap::from([snitch]),
+            ..Self::default()
+        }
+        .synced()
     }
 
     /// One node that requires a login and keeps every acknowledged write, for tests that disturb it.

@@ -35,6 +35,10 @@ pub(super) fn program(
         .arg("-Djava.security.manager=allow")
         .arg(format!("-Dcassandra.config=file://{}", file("cassandra.yaml")))
         .arg(format!("-Dcassandra.storagedir={}", folder.display()))
+        .arg(format!(
+            "-Dcassandra-rackdc.properties=file://{}",
+            file("cassandra-rackdc.properties")
+        ))
         .arg(format!("-Dlogback.configurationFile={}", file("logback.xml")))
         .arg("-Dcassandra-foreground=yes")
         .arg("-Dcassandra.superuser_setup_delay_ms=0")

@@ -1,0 +1,76 @@
+//! A log that loses acknowledged records and grows again: other records stand where the lost ones did.
+
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+
+use super::broker_outages::{BrokerCluster, LEADER, OTHER_BROKER};
+use crate::support::test_env::{DEADLINE, eventually, new_users};
+
+/// A topic with two replicas, of which one that lacks records may become the leader.
+async fn create_unclean(bootstrap: &str, topic: &str) {
+    let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
+        .set("bootstrap.servers", bootstrap)
+        .create()
+        .unwrap();
+    let replicas: &[&[i32]] = &[&[LEADER, OTHER_BROKER]];
+    let topic = NewTopic::new(topic, 1, TopicReplication::Variable(replicas))
+        .set("unclean.leader.election.enable", "true")
+        .set("min.insync.replicas", "1");
+    let options = AdminOptions::new().operation_timeout(Some(DEADLINE));
+    for result in admin.create_topics([&topic], &options).await.unwrap() {
+        result.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn truncated_log_that_grew_again_stops_the_streamer() {
+    let cluster = BrokerCluster::without_topic().await;
+    let env = &cluster.env;
+    create_unclean(&cluster.bootstrap(), &env.topic).await;
+    let streamer = env.start(&cluster.options("truncated")).await;
+    env.write(&new_users(10)).await;
+    env.wait_for_current_ends().await;
+
+    cluster.kill_broker(OTHER_BROKER).await;
+    cluster.wait_until_fenced(OTHER_BROKER).await;
+    env.write(&new_users(10)).await;
+    env.wait_for_current_ends().await;
+    cluster.kill_broker(LEADER).await;
+    cluster.restart_broker(OTHER_BROKER).await;
+    eventually("the replica without the last records leads", async || {
+        let leaders = env
+            .kafka
+            .leaders(&env.topic)
+            .await
+            .map_err(|error| error.to_string())?;
+        match leaders.get(&0) {
+            Some(&OTHER_BROKER) => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+    // More than were lost, so that the checkpoint's offset exists again.
+    env.write(&new_users(15)).await;
+
+    assert_eq!(streamer.wait(DEADLINE).await.unwrap(), Some(78));
+    let log = streamer.last_lines(5);
+    assert!(log.contains("offset 20") && log.contains("truncated"), "{log}");
+
+    let earliest = cluster
+        .options("earliest")
+        .set("checkpoint.on_out_of_range", "earliest");
+    let _streamer = env.start(&earliest).await;
+    env.wait_for_current_ends().await;
+    let users = env.users().await;
+    let log = env.kafka.read(&env.topic).await.unwrap();
+    assert_eq!(log.len(), 25);
+    for record in log {
+        let id = std::str::from_utf8(record.key.as_deref().unwrap()).unwrap();
+        assert!(
+            users.contains_key(&id.parse().unwrap()),
+            "offset {}",
+            record.offset
+        );
+    }
+}
