@@ -195,20 +195,7 @@ impl Pipeline {
     }
 
     fn chunk(&mut self, chunk: Chunk) -> Result<(), PipelineError> {
-        match chunk {
-            Chunk::Records { assignment, records } => self.records(assignment, records),
-            Chunk::Eof {
-                assignment,
-                partition,
-                next_offset,
-            } => {
-                self.eof(assignment, partition, next_offset);
-                Ok(())
-            }
-        }
-    }
-
-    fn records(&mut self, assignment: u64, records: Vec<DecodedRecord>) -> Result<(), PipelineError> {
+        let Chunk { assignment, records } = chunk;
         let (now, micros) = (Instant::now(), wall_micros());
         self.metrics.records.inc_by(records.len() as u64);
         failpoint::crash("after_fetch");
@@ -267,12 +254,16 @@ impl Pipeline {
         }
     }
 
-    /// A range without records is durable once everything before it is.
-    fn eof(&mut self, assignment: u64, partition: i32, next_offset: i64) {
+    /// The range from `next_offset` to `end` has no records. It is durable once everything before it is.
+    fn eof(&mut self, assignment: u64, partition: i32, next_offset: i64, end: i64) {
         let Some(state) = self.partitions.get_mut(&partition) else {
             return;
         };
-        if let Some(end) = state.skip_to(assignment, next_offset) {
+        // Records before the range may still be on their way. The end is reported again.
+        if state.next_offset() != next_offset {
+            return;
+        }
+        if let Some(end) = state.skip_to(assignment, end) {
             // Pending records come before this end, and prove it when they are written.
             if self.batch_builder.extend(partition, end) {
                 return;

@@ -27,25 +27,13 @@ pub struct DecodedRecord {
     pub raw: RawRecord,
 }
 
-/// What the consumer sends to the pipeline, in the order of the log.
+/// Records of one assignment, in the order of the log.
 #[derive(Debug)]
-pub enum Chunk {
-    /// Records of one assignment.
-    Records {
-        /// The assignment under which they were read.
-        assignment: u64,
-        /// The records; those of one partition are in order.
-        records: Vec<DecodedRecord>,
-    },
-    /// The partition holds no record between the last one and `next_offset`: transaction markers or a compacted tail.
-    Eof {
-        /// The assignment under which the end was reached.
-        assignment: u64,
-        /// The partition.
-        partition: i32,
-        /// The end of the log.
-        next_offset: i64,
-    },
+pub struct Chunk {
+    /// The assignment under which they were read.
+    pub assignment: u64,
+    /// The records; those of one partition are in order.
+    pub records: Vec<DecodedRecord>,
 }
 
 /// A command of the pipeline to the consumer.

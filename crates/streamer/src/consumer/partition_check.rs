@@ -3,13 +3,12 @@
 
 use std::time::{Duration, Instant};
 
-use rdkafka::TopicPartitionList;
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use crate::config::KafkaSettings;
 use crate::consumer::poll_loop;
-use crate::consumer::rebalance::{StartOffset, assignment};
+use crate::consumer::rebalance::{StartOffset, assign};
 
 /// How long an answer may take. A leader that is away gives none.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -32,8 +31,7 @@ pub enum PartitionCheck {
 /// When Kafka rejects the client, or does not respond in time.
 pub fn check(settings: &KafkaSettings, start: StartOffset) -> Result<PartitionCheck, KafkaError> {
     let consumer: BaseConsumer = poll_loop::fetch_config(settings).create()?;
-    let list: TopicPartitionList = assignment(settings.topic(), &[start]);
-    consumer.assign(&list)?;
+    assign(&consumer, settings.topic(), &[start])?;
     let until = Instant::now() + TIMEOUT;
     while Instant::now() < until {
         match consumer.poll(POLL_TIMEOUT) {

@@ -207,9 +207,7 @@ impl PollLoop {
     fn handle_command(&mut self, command: ConsumerCommand) {
         let result = match command {
             ConsumerCommand::Start { assignment, offsets } => self.start(assignment, &offsets),
-            ConsumerCommand::Commit(offsets) => self
-                .consumer
-                .commit(&self.consumer.context().offsets(&offsets), CommitMode::Async),
+            ConsumerCommand::Commit(offsets) => self.commit(&offsets),
             ConsumerCommand::Halt(partitions) => self.halt(&partitions),
             ConsumerCommand::Pause => self.pause(),
             ConsumerCommand::Close => Ok(()),
@@ -229,12 +227,12 @@ impl PollLoop {
         }
         self.ends.clear();
         self.halted.clear();
-        let offsets = rebalance::assignment(&self.topic, offsets);
         if !self.paused {
             // A partition that was paused when it was revoked is still paused when it is assigned again.
-            self.consumer.resume(&offsets)?;
+            self.consumer
+                .resume(&rebalance::assignment(&self.topic, offsets))?;
         }
-        self.consumer.assign(&offsets)
+        rebalance::assign(&self.consumer, &self.topic, offsets)
     }
 
     fn halt(&mut self, partitions: &[i32]) -> Result<(), KafkaError> {
@@ -360,21 +358,32 @@ impl PollLoop {
             return;
         }
         let fetched = fetched_end(self.consumer.client(), &self.topic, partition);
-        let Some(next_offset) = self.ends.reached(partition, Instant::now(), fetched) else {
+        let Some(end) = self.ends.reached(partition, Instant::now(), fetched) else {
             return;
         };
-        let mut assigned = self.consumer.context().assigned();
-        let sent = self.chunks.try_send(Chunk::Eof {
+        let context = self.consumer.context();
+        let assigned = context.assigned();
+        let Some(next) = assigned.next.get(&partition) else {
+            return;
+        };
+        // If the channel is full, or the pipeline has not received all records before, the end is verified again later.
+        context.try_send(RebalanceEvent::Eof {
             assignment: assigned.assignment,
             partition,
-            next_offset,
+            next_offset: next.offset,
+            end,
         });
-        // If the channel is full, the end is verified again later.
-        if sent.is_ok()
-            && let Some(next) = assigned.next.get_mut(&partition)
-        {
-            next.offset = next_offset;
+    }
+
+    /// The offset of a checkpoint is further than the last record if the pipeline has accepted an end.
+    fn commit(&self, offsets: &[(i32, i64)]) -> Result<(), KafkaError> {
+        let context = self.consumer.context();
+        for (partition, offset) in offsets {
+            if let Some(next) = context.assigned().next.get_mut(partition) {
+                next.offset = next.offset.max(*offset);
+            }
         }
+        self.consumer.commit(&context.offsets(offsets), CommitMode::Async)
     }
 
     /// For partitions that are idle at their end: requests the end of the log, and reads again if it is further.
@@ -397,6 +406,9 @@ impl PollLoop {
                 Some(next) => {
                     self.rewind(next);
                     self.ends.reading(partition);
+                    if self.paused {
+                        self.set_paused(partition, false);
+                    }
                 }
                 None => self.ends.idle(partition, Instant::now()),
             },

@@ -15,6 +15,10 @@ use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 use tokio::sync::mpsc;
 
+const SEEK_TIMEOUT: Duration = Duration::from_secs(5);
+const SEEK_ATTEMPTS: u32 = 200;
+const SEEK_PAUSE: Duration = Duration::from_millis(5);
+
 /// An event of the consumer for the pipeline.
 #[derive(Debug)]
 pub enum RebalanceEvent {
@@ -38,6 +42,17 @@ pub enum RebalanceEvent {
     Lost,
     /// The log changed under the consumer: restart from the checkpoints.
     Restart(KafkaError),
+    /// A partition holds no record between two offsets: transaction markers or a compacted tail.
+    Eof {
+        /// The assignment under which the end was reached.
+        assignment: u64,
+        /// The partition.
+        partition: i32,
+        /// The offset after the last record.
+        next_offset: i64,
+        /// The end of the log.
+        end: i64,
+    },
     /// The records at an offset can't be read, however often they are fetched.
     Unreadable {
         /// The assignment under which they were fetched.
@@ -72,6 +87,40 @@ pub struct StartOffset {
     pub offset: i64,
     /// The leader epoch of the record before. With it, the leader is asked whether its log still has that record.
     pub leader_epoch: Option<i32>,
+}
+
+/// Assigns partitions of `topic`. Where the leader epoch is known, the leader is asked first whether its log still has the
+/// record before the offset. librdkafka asks only after a seek.
+///
+/// # Errors
+/// When librdkafka rejects the assignment.
+///
+/// # Panics
+/// As [`assignment`].
+pub fn assign<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    topic: &str,
+    starts: &[StartOffset],
+) -> Result<(), KafkaError> {
+    consumer.assign(&assignment(topic, starts))?;
+    let mut unchecked: Vec<_> = starts
+        .iter()
+        .filter(|start| start.leader_epoch.is_some())
+        .copied()
+        .collect();
+    // A partition takes no seek before its fetch has started.
+    for _ in 0..SEEK_ATTEMPTS {
+        if unchecked.is_empty() {
+            return Ok(());
+        }
+        let sought = consumer.seek_partitions(assignment(topic, &unchecked), SEEK_TIMEOUT)?;
+        unchecked.retain(|start| {
+            let element = sought.find_partition(topic, start.partition);
+            element.is_none_or(|element| element.error().is_err())
+        });
+        std::thread::sleep(SEEK_PAUSE);
+    }
+    Err(KafkaError::Seek(format!("{unchecked:?}")))
 }
 
 /// Returns the assignment of partitions of `topic`.
@@ -111,6 +160,13 @@ impl Rebalancer {
 
     pub(super) fn assigned(&self) -> MutexGuard<'_, Assigned> {
         self.assigned.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends an event, unless the channel is full.
+    pub(super) fn try_send(&self, event: RebalanceEvent) {
+        if let Err(error) = self.events.try_send(event) {
+            tracing::debug!(%error, "event not sent");
+        }
     }
 
     /// A sender of events for another thread.

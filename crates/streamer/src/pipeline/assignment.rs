@@ -67,6 +67,12 @@ impl Pipeline {
                     self.drop_partitions();
                 }
             }
+            RebalanceEvent::Eof {
+                assignment,
+                partition,
+                next_offset,
+                end,
+            } => self.eof(assignment, partition, next_offset, end),
             RebalanceEvent::Unreadable {
                 assignment,
                 partition,

@@ -101,6 +101,11 @@ impl PartitionState {
         })
     }
 
+    /// The offset after the last accepted record.
+    pub fn next_offset(&self) -> i64 {
+        self.head.next_offset
+    }
+
     /// Skips to `next_offset`, before which there are no more records. Returns the new position; `None` if it is not
     /// new or not accepted.
     pub fn skip_to(&mut self, assignment: u64, next_offset: i64) -> Option<Position> {

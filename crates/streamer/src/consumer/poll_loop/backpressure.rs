@@ -26,7 +26,7 @@ impl PollLoop {
                 .block_on(async { timeout(SEND_TIMEOUT, chunks.reserve()).await });
             match reserved {
                 Ok(Ok(permit)) => {
-                    permit.send(Chunk::Records { assignment, records });
+                    permit.send(Chunk { assignment, records });
                     self.resume();
                     return true;
                 }
@@ -61,14 +61,36 @@ impl PollLoop {
                 let (partition, offset) = (message.partition(), message.offset());
                 tracing::debug!(partition, offset, "record received while paused");
                 drop(message);
+                self.set_paused(partition, true);
+                self.ends.remove(partition);
                 self.rewind(StartOffset {
                     partition,
                     offset,
                     leader_epoch: None,
                 });
             }
-            Some(Err(KafkaError::PartitionEOF(_))) | None => {}
+            // An end is verified beside a backlog of other partitions, too.
+            Some(Err(KafkaError::PartitionEOF(partition))) => {
+                self.set_paused(partition, true);
+                self.reached_end(partition);
+            }
+            None => {}
             Some(Err(error)) => self.handle_error(error),
+        }
+        self.verify_ends();
+    }
+
+    /// Pauses or resumes one partition.
+    pub(super) fn set_paused(&self, partition: i32, paused: bool) {
+        let mut list = TopicPartitionList::with_capacity(1);
+        list.add_partition(&self.topic, partition);
+        let set = if paused {
+            self.consumer.pause(&list)
+        } else {
+            self.consumer.resume(&list)
+        };
+        if let Err(error) = set {
+            tracing::debug!(%error, partition, paused, "failed to pause or resume a partition");
         }
     }
 

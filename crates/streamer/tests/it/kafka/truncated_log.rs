@@ -4,8 +4,10 @@ use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 
+use testkit::kafka_client::KafkaClient;
+
 use super::broker_outages::{BrokerCluster, LEADER, OTHER_BROKER};
-use crate::support::test_env::{DEADLINE, eventually, new_users};
+use crate::support::test_env::{DEADLINE, eventually, new_users, outgoing};
 
 /// A topic with two replicas, of which one that lacks records may become the leader.
 async fn create_unclean(bootstrap: &str, topic: &str) {
@@ -50,8 +52,13 @@ async fn truncated_log_that_grew_again_stops_the_streamer() {
         }
     })
     .await;
-    // More than were lost, so that the checkpoint's offset exists again.
-    env.write(&new_users(15)).await;
+    // More than were lost, so that the checkpoint's offset exists again. The new leader does not know the old producer.
+    let kafka = KafkaClient::new(cluster.bootstrap()).unwrap();
+    let records: Vec<_> = new_users(15)
+        .into_iter()
+        .map(|(id, name)| outgoing(id, name))
+        .collect();
+    kafka.write(&env.topic, &records).await.unwrap();
 
     assert_eq!(streamer.wait(DEADLINE).await.unwrap(), Some(78));
     let log = streamer.last_lines(5);

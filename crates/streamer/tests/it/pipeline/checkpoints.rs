@@ -109,15 +109,10 @@ async fn transaction_marker_leaves_no_lag_beside_a_backlog() {
     let options = env
         .options()
         .set("cassandra.max_rows_per_second", "50")
+        .set("batch.max_rows", "10")
+        .set("batch.max_in_flight", "1")
         .set("checkpoint.stall_timeout", "2s");
     let streamer = env.start(&options).await;
-    let backlog: Vec<_> = (0..600)
-        .map(|_| ProducerRecord {
-            partition: Some(1),
-            ..outgoing(Uuid::new_v4(), "x")
-        })
-        .collect();
-    env.kafka.write(&env.topic, &backlog).await.unwrap();
     let producer: BaseProducer = ClientConfig::new()
         .set("bootstrap.servers", env.bootstrap())
         .set("transactional.id", &env.topic)
@@ -135,19 +130,33 @@ async fn transaction_marker_leaves_no_lag_beside_a_backlog() {
     })
     .await
     .unwrap();
-    eventually("the marker is passed while the backlog is written", async || {
+    let next_offset = async |partition: i32| {
         let found = env.cassandra.checkpoints(&env.topic, &env.topic).await;
         let found = found.map_err(|error| error.to_string())?;
-        let next = |partition| found.get(&partition).map_or(0, |it| it.next_offset);
-        assert!(next(1) < 600, "the backlog ended first");
-        if next(0) == 2 {
-            Ok(())
-        } else {
-            Err(format!("{found:?}"))
+        Ok::<_, String>(found.get(&partition).map_or(0, |it| it.next_offset))
+    };
+    eventually("the record is a row", async || match next_offset(0).await? {
+        1 => Ok(()),
+        other => Err(other.to_string()),
+    })
+    .await;
+    let backlog: Vec<_> = (0..1_500)
+        .map(|_| ProducerRecord {
+            partition: Some(1),
+            ..outgoing(Uuid::new_v4(), "x")
+        })
+        .collect();
+    env.kafka.write(&env.topic, &backlog).await.unwrap();
+    eventually("the marker is passed while the backlog is written", async || {
+        assert!(next_offset(1).await? < 1_500, "the backlog ended first");
+        match next_offset(0).await? {
+            2 => Ok(()),
+            other => Err(other.to_string()),
         }
     })
     .await;
-    assert_eq!(streamer.get("/healthz").await.unwrap().0, 200);
+    let (status, body) = streamer.get("/healthz").await.unwrap();
+    assert_eq!(status, 200, "{body}");
 }
 
 /// A deletion by hand hides all later checkpoints, since its write timestamp is above theirs.
