@@ -101,6 +101,18 @@ impl Contract {
         &self.resource
     }
 
+    /// The topic of the records, unless it is configured.
+    #[must_use]
+    pub fn default_topic(&self) -> String {
+        format!("{}_created", self.resource)
+    }
+
+    /// The table of the rows, unless it is configured. A resource may have hyphens, which a CQL name may not.
+    #[must_use]
+    pub fn default_table(&self) -> String {
+        format!("created_{}", self.resource.replace('-', "_"))
+    }
+
     /// 16 hexadecimal digits that differ for contracts with different fields, types, rules or keys; the value of the
     /// Kafka header `schema-hash`.
     #[must_use]

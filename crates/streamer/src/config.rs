@@ -68,9 +68,9 @@ impl Settings {
         };
         kafka.dead_letter_topic.get_or_insert_with(dead_letter_topic);
         kafka.topic.get_or_insert(topic);
-        // A resource may have hyphens.
-        let table = || format!("created_{}", contract.resource().replace('-', "_"));
-        self.cassandra.table.get_or_insert_with(table);
+        self.cassandra
+            .table
+            .get_or_insert_with(|| contract.default_table());
         if self.kafka.topic == self.kafka.dead_letter_topic {
             return Err(SameTopic);
         }

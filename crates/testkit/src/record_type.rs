@@ -77,12 +77,12 @@ impl RecordType {
 
     /// The default topic.
     pub fn topic(&self) -> String {
-        format!("{}_created", self.contract.resource())
+        self.contract.default_topic()
     }
 
     /// The default table.
     pub fn table(&self) -> String {
-        format!("created_{}", self.contract.resource())
+        self.contract.default_table()
     }
 
     /// The path of the publisher's API.

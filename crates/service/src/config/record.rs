@@ -85,6 +85,6 @@ fn violation(key: &str, reason: String) -> Violation {
 /// The topic of a contract's records if the settings name none: the resource and `_created`.
 #[must_use]
 pub fn default_topic(contract: &Contract) -> TopicName {
-    let name = format!("{}_created", contract.resource());
+    let name = contract.default_topic();
     TopicName::try_from(name).expect("a resource has characters that a topic may have")
 }
