@@ -5,6 +5,7 @@
 pub mod client;
 
 pub mod error;
+pub mod events;
 
 pub mod metadata;
 pub mod topic;
@@ -14,6 +15,7 @@ pub mod rebootstrap;
 
 pub use client::Connection;
 pub use error::{ClientRejected, is_rejected, is_rejection};
+pub use events::ClientEvents;
 pub use metadata::{MetadataClient, TopicInfo};
 pub use rebootstrap::RebootstrapMonitor;
 pub use topic::{TopicError, TopicSpec};

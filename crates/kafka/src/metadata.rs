@@ -12,12 +12,13 @@ use uuid::Uuid;
 
 use crate::client::Connection;
 use crate::error::is_rejected;
+use crate::events::ClientEvents;
 use crate::rebootstrap::RebootstrapMonitor;
 use crate::topic_id;
 
 /// A consumer without an assignment that only sends metadata requests.
 pub struct MetadataClient {
-    consumer: BaseConsumer,
+    consumer: BaseConsumer<ClientEvents>,
     rebootstrap: RebootstrapMonitor,
     topic: String,
     brokers: String,
@@ -51,7 +52,7 @@ impl MetadataClient {
             .config()
             .set("group.id", group)
             .set("enable.auto.commit", "false")
-            .create()?;
+            .create_with_context(ClientEvents::default())?;
         let brokers = connection.brokers().to_owned();
         Ok(Self {
             consumer,
@@ -62,10 +63,20 @@ impl MetadataClient {
         })
     }
 
-    /// Describes a failed request with the setting and the addresses of the brokers.
+    /// Describes a failed request with the setting and the addresses of the brokers, and with the last error of a
+    /// connection.
     pub fn describe(&self, error: &KafkaError) -> String {
         let Self { topic, brokers, .. } = self;
-        format!("failed to access topic `{topic}` at kafka.brokers {brokers}: {error}")
+        let failed = format!("failed to access topic `{topic}` at kafka.brokers {brokers}: {error}");
+        match self.connection_error() {
+            Some(cause) => format!("{failed}; {cause}"),
+            None => failed,
+        }
+    }
+
+    /// The last error of a connection since the last successful request, with address and cause.
+    pub fn connection_error(&self) -> Option<String> {
+        self.consumer.context().connection_error()
     }
 
     /// Runs `request` on a blocking thread.
@@ -82,17 +93,20 @@ impl MetadataClient {
             let earlier = client.rejection();
             let response = request(&client);
             client.rebootstrap.observe(client.consumer.client(), &response);
+            if response.is_ok() {
+                client.consumer.context().clear();
+            }
             response.map_err(|error| client.rejection().or(earlier).unwrap_or(error))
         })
         .await
         .unwrap_or(Err(KafkaError::Canceled))
     }
 
-    /// Returns the rejection among librdkafka's events, which are the only report of rejected credentials.
+    /// Returns the rejection among librdkafka's events, which are the only report of rejected credentials. A poll returns
+    /// nothing for an event that the context handles, such as a log line, although others may follow.
     fn rejection(&self) -> Option<KafkaError> {
-        std::iter::from_fn(|| self.consumer.poll(Duration::ZERO))
-            .take(MAX_EVENTS)
-            .filter_map(Result::err)
+        (0..MAX_EVENTS)
+            .filter_map(|_| self.consumer.poll(Duration::ZERO)?.err())
             .find(is_rejected)
     }
 

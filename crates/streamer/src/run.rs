@@ -2,14 +2,14 @@
 
 mod prepare;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Instant;
 
 use futures::future::BoxFuture;
 use model::Contract;
 use service::process::EXIT_CONFIG;
-use service::{Context, Dependency, ExitStatus};
+use service::{Context, Dependency, ExitStatus, LogLimiter};
 use thiserror::Error;
 
 use crate::cassandra::schema::{SchemaError, TableInfo};
@@ -22,6 +22,7 @@ use crate::consumer::channels::ConsumerHandle;
 use crate::consumer::last_poll::LastPoll;
 use crate::consumer::poll_loop;
 use crate::dead_letters::halted_partitions::HaltedPartitions;
+use crate::dead_letters::log::DeadLetterLog;
 use crate::dead_letters::producer::DeadLetterProducer;
 use crate::health::lazy_dependency::LazyDependency;
 use crate::health::probes::{CassandraProbe, KafkaProbe, StallInputs, TableProbeOutcome};
@@ -120,6 +121,7 @@ struct Streamer {
     halted: Arc<HaltedPartitions>,
     detector: Arc<StallDetector>,
     dead_letter_topic: Arc<LazyDependency>,
+    dead_letter_log: Arc<DeadLetterLog>,
 }
 
 enum Outcome {
@@ -152,6 +154,7 @@ impl Streamer {
                 metrics.halted.clone(),
             )),
             dead_letter_topic: Arc::new(LazyDependency::new(context.health.clone(), "dead_letter_topic")),
+            dead_letter_log: Arc::default(),
             settings: Arc::new(settings),
             contract,
             context,
@@ -205,6 +208,7 @@ impl Streamer {
             dependency: self.kafka.clone(),
             metrics: Arc::clone(&self.metrics),
             stall_inputs: self.stall_inputs(),
+            dead_letter_log: Arc::clone(&self.dead_letter_log),
             interval,
         };
         let cassandra_probe = CassandraProbe {
@@ -257,6 +261,7 @@ impl Streamer {
         let dead_letters = DeadLetterProducer::new(
             &self.settings.kafka,
             Arc::clone(&self.dead_letter_topic),
+            Arc::clone(&self.dead_letter_log),
             Arc::clone(&metrics),
         )
         .map_err(|error| ClientRejected::new(&self.settings.kafka.brokers, error))?;
@@ -273,6 +278,7 @@ impl Streamer {
             metadata: Arc::clone(&self.metadata),
             topic,
             table,
+            retries: Mutex::new(LogLimiter::per_minute(1)),
         };
         Ok(Pipeline::new(
             Arc::new(resolver),

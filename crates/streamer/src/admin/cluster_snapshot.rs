@@ -25,9 +25,10 @@ impl ClusterSnapshot {
     /// # Errors
     /// When a server rejects the request, or does not respond in time.
     pub(super) async fn fetch(clients: &Clients) -> Result<Self, CommandError> {
-        let (topic, watermarks) = clients.kafka(clients::watermarks).await?;
+        // The checkpoints first: read after the ends, those of a running streamer would be beyond them.
         let found = clients.checkpoints().await?;
         let table_id = clients.table_id().await?;
+        let (topic, watermarks) = clients.kafka(clients::watermarks).await?;
         let checkpoints: BTreeMap<_, _> = found.iter().map(|it| (it.partition, *it)).collect();
         let partitions = (0..topic.partitions)
             .zip(watermarks)

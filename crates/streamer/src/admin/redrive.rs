@@ -15,7 +15,7 @@ use std::fmt;
 use clap::Args;
 
 use crate::admin::clients::Clients;
-use crate::admin::dead_letters;
+use crate::admin::dead_letters::{self, known_reason};
 use crate::admin::error::CommandError;
 use crate::admin::output::print_line;
 use crate::admin::redrive::latest_records::{FoundLetter, LatestRecords, Superseded};
@@ -23,7 +23,7 @@ use crate::admin::row_reader::RowReader;
 use crate::cassandra::schema::{self, TableInfo};
 use crate::cassandra::writer::{RowWrite, RowWriter};
 use crate::consumer::scan::ScannedRecord;
-use crate::dead_letters::dead_letter::{DeadLetter, SourceRecordId};
+use crate::dead_letters::dead_letter::{DeadLetter, SourceRecordId, reasons};
 use crate::pipeline::consumed_record::{Change, ConsumedRecord, Decoder, Rejection};
 use crate::pipeline::row::RowKey;
 use crate::pipeline::write_timestamp::wall_micros;
@@ -38,7 +38,7 @@ pub struct RedriveArgs {
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
     /// Only dead letters with this reason
-    #[arg(long, value_name = "REASON")]
+    #[arg(long, value_name = "REASON", value_parser = known_reason())]
     reason: Option<String>,
 }
 
@@ -230,7 +230,7 @@ impl Redrive<'_> {
             let error = (next..next + count).find_map(|index| rejected.remove(&index));
             next += count;
             if let Some(error) = error {
-                let reason = "refused_by_cassandra";
+                let reason = reasons::REFUSED_BY_CASSANDRA;
                 self.skip(origin, &RedriveDecision::Rejected(Rejection { reason, error }))?;
             } else {
                 self.summary.written += 1;

@@ -3,10 +3,11 @@
 //! New checkpoints are stored and read back before the first record is read.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use rdkafka::error::KafkaError;
-use service::{Backoff, failpoint};
+use service::{Backoff, LogLimiter, failpoint};
 use thiserror::Error;
 use tokio::time::sleep;
 
@@ -63,9 +64,19 @@ pub struct StartOffsetResolver {
     pub topic: TopicInfo,
     /// The table of this process.
     pub table: TableInfo,
+    /// Limits the lines about failed attempts.
+    pub retries: Mutex<LogLimiter>,
 }
 
 impl StartOffsetResolver {
+    /// Logs a failed attempt, at most once a minute: `/readyz` reports an outage.
+    pub fn log_retry(&self, operation: &'static str, reason: &str) {
+        let mut retries = self.retries.lock().unwrap_or_else(PoisonError::into_inner);
+        if retries.admit(Instant::now()) {
+            tracing::warn!(operation, reason, "operation failed, retrying");
+        }
+    }
+
     /// Resolves the start of each partition. Retries without limit while a server is unreachable.
     ///
     /// # Errors
@@ -77,7 +88,7 @@ impl StartOffsetResolver {
                 Ok(starts) => return Ok(starts),
                 Err(AttemptError::Fatal(error)) => return Err(error),
                 Err(AttemptError::Transient(reason)) => {
-                    tracing::warn!(reason, "failed to resolve the start offsets, retrying")
+                    self.log_retry("resolve the start offsets", &reason);
                 }
             }
             if let Some(delay) = delays.next() {

@@ -263,7 +263,8 @@ impl PollLoop {
             _ if fatal => {
                 context.send(RebalanceEvent::Fatal(error));
             }
-            _ => tracing::warn!(%error, "kafka consumer error"),
+            // The context has logged it, unless it is an outage.
+            _ => tracing::debug!(%error, "kafka consumer error"),
         }
     }
 

@@ -6,12 +6,15 @@
 use std::collections::BTreeMap;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext};
+use ::kafka::events::{is_connection_error, log_line};
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
+use service::LogLimiter;
 use tokio::sync::mpsc;
 
 /// An event of the consumer for the pipeline.
@@ -49,7 +52,11 @@ pub struct Rebalancer {
     events: mpsc::Sender<RebalanceEvent>,
     revoke_timeout: Duration,
     assigned: Mutex<Assigned>,
+    errors: Mutex<LogLimiter>,
 }
+
+/// Errors of the client that are logged in a minute.
+const MAX_LOGGED_ERRORS: u32 = 5;
 
 /// The current assignment.
 #[derive(Debug, Default)]
@@ -67,6 +74,17 @@ impl Rebalancer {
             events,
             revoke_timeout,
             assigned: Mutex::default(),
+            errors: Mutex::new(LogLimiter::per_minute(MAX_LOGGED_ERRORS)),
+        }
+    }
+
+    fn log_error(&self, error: &KafkaError, reason: &str) {
+        let (mut errors, now) = (self.errors.lock().unwrap_or_else(PoisonError::into_inner), Instant::now());
+        if let Some(left_out) = errors.take_left_out(now) {
+            tracing::warn!(left_out, "more kafka client errors");
+        }
+        if errors.admit(now) {
+            tracing::warn!(%error, reason, "kafka client error");
         }
     }
 
@@ -148,16 +166,32 @@ impl ClientContext for Rebalancer {
                 }
             }
             // librdkafka reconnects by itself, and `/readyz` reports the dependency.
-            Some(
-                RDKafkaErrorCode::BrokerTransportFailure
-                | RDKafkaErrorCode::AllBrokersDown
-                | RDKafkaErrorCode::PartitionEOF,
-            ) => {
+            Some(code) if is_outage(code) || code == RDKafkaErrorCode::PartitionEOF => {
                 tracing::debug!(%error, reason, "kafka client event");
             }
-            _ => tracing::warn!(%error, reason, "kafka client error"),
+            _ => self.log_error(&error, reason),
         }
     }
+
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        log_line(level, facility, message);
+    }
+}
+
+/// Whether no broker, no leader or no coordinator is available. The health probe reports that.
+fn is_outage(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode as Code;
+    is_connection_error(code)
+        || matches!(
+            code,
+            Code::AllBrokersDown
+                | Code::LeaderNotAvailable
+                | Code::NotLeaderForPartition
+                | Code::BrokerNotAvailable
+                | Code::CoordinatorNotAvailable
+                | Code::NotCoordinator
+                | Code::RequestTimedOut
+        )
 }
 
 impl ConsumerContext for Rebalancer {

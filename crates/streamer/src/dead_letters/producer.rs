@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::kafka::RebootstrapMonitor;
+use ::kafka::{ClientEvents, RebootstrapMonitor};
 use futures::future::try_join_all;
 use model::headers::dead_letter as names;
 use rdkafka::ClientConfig;
@@ -19,6 +19,7 @@ use uuid::Uuid;
 
 use crate::config::KafkaSettings;
 use crate::consumer::client;
+use crate::dead_letters::log::DeadLetterLog;
 use crate::health::lazy_dependency::LazyDependency;
 use crate::metrics::StreamerMetrics;
 use crate::pipeline::batch_builder::Operation;
@@ -38,11 +39,12 @@ pub struct DeadLetterError {
 pub struct DeadLetterProducer {
     config: ClientConfig,
     /// Created with the first dead letter. An idle producer costs threads, memory and about 1 % of a core.
-    producer: OnceCell<FutureProducer>,
+    producer: OnceCell<FutureProducer<ClientEvents>>,
     rebootstrap: RebootstrapMonitor,
     topic: String,
     source_topic: String,
     dependency: Arc<LazyDependency>,
+    log: Arc<DeadLetterLog>,
     metrics: Arc<StreamerMetrics>,
 }
 
@@ -57,6 +59,7 @@ impl DeadLetterProducer {
     pub fn new(
         settings: &KafkaSettings,
         dependency: Arc<LazyDependency>,
+        log: Arc<DeadLetterLog>,
         metrics: Arc<StreamerMetrics>,
     ) -> Result<Self, KafkaError> {
         let mut config = client::config(settings);
@@ -76,6 +79,7 @@ impl DeadLetterProducer {
             topic: settings.dead_letter_topic().to_owned(),
             source_topic: settings.topic().to_owned(),
             dependency,
+            log,
             metrics,
         })
     }
@@ -117,6 +121,8 @@ impl DeadLetterProducer {
                         .dead_letters
                         .with_label_values(&[rejection.reason])
                         .inc();
+                    self.log
+                        .written(operation.partition, operation.offset, rejection.reason);
                     return Ok(());
                 }
                 Err(error) => error,
@@ -154,7 +160,7 @@ impl DeadLetterProducer {
         record.payload = operation.raw.value();
         let producer = self
             .producer
-            .get_or_try_init(|| async { self.config.create() })
+            .get_or_try_init(|| async { self.config.create_with_context(ClientEvents::default()) })
             .await?;
         let delivery = producer.send_result(record).map_err(|(error, _)| error)?;
         if failpoint::inject("dead_letter_not_awaited") {

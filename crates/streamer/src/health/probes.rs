@@ -16,6 +16,7 @@ use crate::cassandra::schema::{self, SchemaError, TableInfo};
 use crate::cassandra::session_pool::{SessionError, SessionPool};
 use crate::consumer::last_poll::LastPoll;
 use crate::dead_letters::halted_partitions::HaltedPartitions;
+use crate::dead_letters::log::DeadLetterLog;
 use crate::health::lazy_dependency::LazyDependency;
 use crate::health::stall_detector::{PartitionProgress, StallDetector};
 use crate::metrics::StreamerMetrics;
@@ -40,6 +41,8 @@ pub struct KafkaProbe {
     pub metrics: Arc<StreamerMetrics>,
     /// The inputs of stall detection.
     pub stall_inputs: StallInputs,
+    /// Its counts are logged after each minute.
+    pub dead_letter_log: Arc<DeadLetterLog>,
     /// The interval between two probes.
     pub interval: Duration,
 }
@@ -76,6 +79,7 @@ impl KafkaProbe {
         let mut failures = self.metrics.failures();
         let mut moved = BTreeMap::new();
         loop {
+            self.dead_letter_log.log_left_out();
             self.metrics
                 .poll_gap
                 .set(self.last_poll.longest_gap().as_secs_f64());

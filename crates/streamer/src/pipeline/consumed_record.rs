@@ -7,6 +7,7 @@ use std::sync::Arc;
 use model::{Contract, Key, Record, headers};
 
 use crate::config::Tombstones;
+use crate::dead_letters::dead_letter::reasons;
 use crate::pipeline::raw_record::Header;
 use crate::pipeline::row::{Row, RowKey, TableShape};
 
@@ -122,7 +123,7 @@ impl Decoder {
         };
         if self.tombstones == Tombstones::DeadLetter {
             return reject(
-                "tombstone",
+                reasons::TOMBSTONE,
                 "null value, which `tombstones = dead_letter` rejects",
             );
         }
@@ -132,7 +133,7 @@ impl Decoder {
                 (Change::DeletePartition(key), mismatch)
             }
             _ => reject(
-                "tombstone_without_id",
+                reasons::TOMBSTONE_WITHOUT_ID,
                 "null value with a key that is not a key of the contract",
             ),
         }

@@ -2,6 +2,7 @@
 
 mod authorization;
 mod broker_outages;
+mod outage_log;
 mod rebalance;
 mod rolling_update;
 mod second_member;
