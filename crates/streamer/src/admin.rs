@@ -9,6 +9,7 @@ mod cluster_snapshot;
 mod confirm;
 mod error;
 mod output;
+mod permissions;
 mod row_reader;
 
 mod accept_table;

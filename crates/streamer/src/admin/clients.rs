@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use uuid::Uuid;
 
 use crate::admin::error::CommandError;
+use crate::admin::permissions;
 use crate::cassandra::error_class::ErrorClass;
 use crate::cassandra::schema::{self, SchemaError, TableInfo};
 use crate::cassandra::session::Session;
@@ -327,6 +328,32 @@ impl Clients {
             None => Ok(None),
         })
         .await
+    }
+
+    /// Fails if this role reads masks instead of values.
+    ///
+    /// # Errors
+    /// [`CommandError::Masked`], and as [`cassandra`](Self::cassandra).
+    pub(super) async fn require_unmasked_values(&self) -> Result<(), CommandError> {
+        let settings = &self.settings.cassandra;
+        let columns = self
+            .cassandra(async |session| schema::masked_columns(session, settings).await)
+            .await?;
+        // Without a login every client reads the values.
+        let (false, Some(role)) = (columns.is_empty(), &settings.username) else {
+            return Ok(());
+        };
+        let is_unmasked = self
+            .cassandra(async |session| permissions::may_unmask(session, settings, role).await)
+            .await?;
+        if is_unmasked {
+            return Ok(());
+        }
+        Err(CommandError::Masked {
+            role: role.clone(),
+            table: self.table_name(),
+            columns: columns.join(", "),
+        })
     }
 
     /// Returns the id of the table if it exists, whether it fits or not.

@@ -72,6 +72,19 @@ pub(super) enum CommandError {
         /// The statement that creates it.
         create: String,
     },
+    /// The role reads masks instead of values.
+    #[error(
+        "role `{role}` reads masks instead of the values of {columns}, so they can't be compared: \
+         GRANT UNMASK ON TABLE {table} TO {role}"
+    )]
+    Masked {
+        /// The role.
+        role: String,
+        /// Keyspace and name.
+        table: String,
+        /// The masked columns.
+        columns: String,
+    },
     /// Rows can't be written.
     #[error("failed to write rows")]
     Write(#[source] RowWriteError),
@@ -129,6 +142,7 @@ impl ExitStatus for CommandError {
             | Self::Cassandra(_)
             | Self::Schema(_)
             | Self::NoTable { .. }
+            | Self::Masked { .. }
             | Self::Members { .. }
             | Self::Write(
                 RowWriteError::Schema(_) | RowWriteError::OtherTable(_) | RowWriteError::Session(_),

@@ -49,8 +49,13 @@ pub(super) async fn redrive(clients: &Clients, arguments: &RedriveArgs) -> Resul
         return Err(clients.no_table());
     };
     let filter = RedriveFilter::new(clients, table).await?;
-    let mut found = find(clients, arguments, &filter).await?;
     let has_several_rows = !clients.contract().clustering().is_empty();
+    let reader = if has_several_rows {
+        Some(RowReader::new(clients, table.shape).await?)
+    } else {
+        None
+    };
+    let mut found = find(clients, arguments, &filter).await?;
     let keys = found.values().filter_map(|found| found.key.as_ref());
     let partitions: HashSet<_> = keys.map(RowKey::partition).collect();
     let letters = found.iter().map(|(origin, found)| FoundLetter {
@@ -63,7 +68,7 @@ pub(super) async fn redrive(clients: &Clients, arguments: &RedriveArgs) -> Resul
         filter,
         latest,
         writer: clients.writer(table),
-        reader: has_several_rows.then(|| RowReader::new(clients, table.shape)),
+        reader,
         clients,
         arguments,
         batch: Vec::new(),

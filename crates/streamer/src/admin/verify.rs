@@ -30,7 +30,7 @@ pub(super) async fn verify(clients: &Clients) -> Result<(), CommandError> {
     let Some(table) = clients.table().await? else {
         return Err(clients.no_table());
     };
-    let reader = RowReader::new(clients, table.shape);
+    let reader = RowReader::new(clients, table.shape).await?;
     let snapshot = ClusterSnapshot::fetch(clients).await?;
     let letters = letters(clients, snapshot.topic.id).await?;
     let mut summary = VerifySummary::default();
