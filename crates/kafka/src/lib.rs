@@ -18,4 +18,5 @@ pub use error::{ClientRejected, is_rejected, is_rejection};
 pub use events::ClientEvents;
 pub use metadata::{MetadataClient, TopicInfo};
 pub use rebootstrap::RebootstrapMonitor;
+pub use topic_id::same_topic;
 pub use topic::{TopicError, TopicSpec};

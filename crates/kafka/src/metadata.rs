@@ -28,7 +28,7 @@ pub struct MetadataClient {
 /// The current topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TopicInfo {
-    /// Its id.
+    /// Its id. Nil: unknown, see [`same_topic`](crate::same_topic).
     pub id: Uuid,
     /// Its number of partitions.
     pub partitions: i32,

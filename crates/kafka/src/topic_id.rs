@@ -16,7 +16,14 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka_sys as sys;
 use uuid::Uuid;
 
-/// Requests the id of `topic`. Blocks for up to `timeout`.
+/// Whether two ids may be those of one topic. The nil id means that it is unknown: brokers below 2.8, and a cluster in a
+/// rolling upgrade to 2.8, report no ids.
+#[must_use]
+pub fn same_topic(one: Uuid, other: Uuid) -> bool {
+    one == other || one.is_nil() || other.is_nil()
+}
+
+/// Requests the id of `topic`, which is nil if the brokers report none. Blocks for up to `timeout`.
 ///
 /// # Errors
 /// [`KafkaError::MetadataFetch`], with `UnknownTopicOrPartition` if the topic does not exist.
@@ -114,5 +121,17 @@ struct Guard<T, D: Fn(*mut T)>(*mut T, D);
 impl<T, D: Fn(*mut T)> Drop for Guard<T, D> {
     fn drop(&mut self) {
         (self.1)(self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_id_is_no_other_topic() {
+        let [one, other] = [1, 2].map(Uuid::from_u128);
+        assert!(same_topic(one, one) && !same_topic(one, other));
+        assert!(same_topic(Uuid::nil(), one) && same_topic(one, Uuid::nil()));
     }
 }

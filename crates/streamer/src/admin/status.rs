@@ -82,7 +82,7 @@ pub(super) async fn status(clients: &Clients, arguments: &StatusArgs) -> Result<
 impl PartitionStatus {
     fn new(info: &PartitionInfo, limits: DeadLetterLimits) -> Self {
         let checkpoint = info.checkpoint;
-        let same_topic = checkpoint.is_some_and(|it| it.topic_id == info.topic_id);
+        let same_topic = checkpoint.is_some_and(|it| it.is_of_topic(info.topic_id));
         // A checkpoint of an earlier topic does not apply to the records of this one.
         let next = checkpoint
             .filter(|_| same_topic)

@@ -23,6 +23,7 @@ use crate::cassandra::schema::TableInfo;
 use crate::checkpoint::PartitionInfo;
 use crate::dead_letters::dead_letter::PartitionOffset;
 use crate::pipeline::write_timestamp::wall_millis;
+use ::kafka::same_topic;
 
 /// # Errors
 /// When a server rejects a request or does not respond in time, or when rows differ.
@@ -101,7 +102,7 @@ fn show(
 async fn letters(clients: &Clients, topic_id: Uuid) -> Result<HashSet<PartitionOffset>, CommandError> {
     let mut letters = HashSet::new();
     dead_letters::read(clients, async |letter| {
-        if letter.origin.topic_id == topic_id {
+        if same_topic(letter.origin.topic_id, topic_id) {
             letters.insert(letter.origin.position);
         }
         Ok(())

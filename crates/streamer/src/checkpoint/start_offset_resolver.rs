@@ -19,7 +19,7 @@ use crate::checkpoint::{self, Checkpoint, PartitionInfo, ResolvedStart, StartErr
 use crate::config::{OnMissing, Settings};
 use crate::pipeline::write_timestamp::wall_micros;
 use ::kafka::ClientRejected;
-use ::kafka::{MetadataClient, TopicInfo};
+use ::kafka::{MetadataClient, TopicInfo, same_topic};
 
 /// Why the start offsets can't be resolved.
 #[derive(Debug, Error)]
@@ -115,14 +115,14 @@ impl StartOffsetResolver {
             })
             .await
             .map_err(|error| self.kafka_error(error))?;
-        if topic.id != self.topic.id {
+        if !same_topic(topic.id, self.topic.id) {
             return Err(ResolveError::TopicChanged.into());
         }
         let by_partition: BTreeMap<_, _> = found
             .iter()
             .map(|checkpoint| (checkpoint.partition, *checkpoint))
             .collect();
-        let group_has_checkpoints = found.iter().any(|checkpoint| checkpoint.topic_id == topic.id);
+        let group_has_checkpoints = found.iter().any(|checkpoint| checkpoint.is_of_topic(topic.id));
         let now = wall_micros();
         let mut starts = Vec::with_capacity(partitions.len());
         for ((partition, (beginning, end)), committed) in partitions.iter().zip(watermarks).zip(committed) {
@@ -181,8 +181,8 @@ pub fn verify_read_back(written: &[Checkpoint], read: &[Checkpoint]) -> Result<(
     for checkpoint in written {
         let is_there = read.iter().any(|read| {
             read.partition == checkpoint.partition
-                && (read.epoch, read.topic_id, read.table_id)
-                    == (checkpoint.epoch, checkpoint.topic_id, checkpoint.table_id)
+                && (read.epoch, read.table_id) == (checkpoint.epoch, checkpoint.table_id)
+                && read.is_of_topic(checkpoint.topic_id)
                 && read.position.next_offset >= checkpoint.position.next_offset
         });
         if !is_there {

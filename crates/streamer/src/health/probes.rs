@@ -21,7 +21,7 @@ use crate::health::lazy_dependency::LazyDependency;
 use crate::health::stall_detector::{PartitionProgress, StallDetector};
 use crate::metrics::StreamerMetrics;
 use crate::pipeline::AssignedPartitions;
-use ::kafka::{MetadataClient, TopicInfo};
+use ::kafka::{MetadataClient, TopicInfo, same_topic};
 
 /// Probes the topic.
 pub struct KafkaProbe {
@@ -78,6 +78,7 @@ impl KafkaProbe {
     pub async fn run(&self) -> &'static str {
         let mut failures = self.metrics.failures();
         let mut moved = BTreeMap::new();
+        let mut topic_id = self.topic.id;
         loop {
             self.dead_letter_log.log_left_out();
             self.metrics
@@ -100,8 +101,12 @@ impl KafkaProbe {
                 })
                 .await
             {
-                Ok((topic, _)) if topic.id != self.topic.id => return "topic_recreated",
+                Ok((topic, _)) if !same_topic(topic.id, topic_id) => return "topic_recreated",
                 Ok((topic, ends)) => {
+                    // After an upgrade of the brokers the id becomes known.
+                    if topic_id.is_nil() {
+                        topic_id = topic.id;
+                    }
                     self.partitions.store(topic.partitions, Ordering::Relaxed);
                     let progress = self.report(&assigned, &ends);
                     self.dependency.ready();
