@@ -10,9 +10,11 @@ use std::time::{Duration, Instant};
 use rdkafka::error::RDKafkaErrorCode;
 use service::Dependency;
 use tokio::time::sleep;
+use uuid::Uuid;
 
 use crate::cassandra::error_class::ErrorClass;
 use crate::cassandra::schema::{self, SchemaError, TableInfo};
+use crate::cassandra::session::Session;
 use crate::cassandra::session_pool::{SessionError, SessionPool};
 use crate::consumer::last_poll::LastPoll;
 use crate::dead_letters::halted_partitions::HaltedPartitions;
@@ -197,9 +199,13 @@ impl CassandraProbe {
                 Ok(session) => session,
                 Err(error) => return TableProbeOutcome::Session(error),
             };
-            match schema::table_id(&session, self.sessions.settings()).await {
-                Ok(id) if id != Some(self.table.table_id) => return TableProbeOutcome::OtherTable,
-                Ok(_) => self.sessions.table_verified(),
+            match self.table(&session).await {
+                Ok(FoundTable::Same) => self.sessions.table_verified(),
+                Ok(FoundTable::Disputed) => self
+                    .sessions
+                    .dependency()
+                    .unready("the nodes disagree whether the table was dropped or replaced"),
+                Ok(FoundTable::Other) => return TableProbeOutcome::OtherTable,
                 Err(SchemaError::Failed {
                     error: ErrorClass::Reconnect { error, .. },
                     ..
@@ -209,6 +215,70 @@ impl CassandraProbe {
                 Err(error) => self.sessions.dependency().unready(error.to_string()),
             }
             sleep(self.interval).await;
+        }
+    }
+
+    /// A node may not know the table, because its schema lags or it has lost it. So one answer ends nothing.
+    async fn table(&self, session: &Session) -> Result<FoundTable, SchemaError> {
+        let ask = async || schema::table_id(session, self.sessions.settings()).await;
+        let known = Some(self.table.table_id);
+        if ask().await? == known {
+            return Ok(FoundTable::Same);
+        }
+        schema::wait_for_agreement(session).await?;
+        confirm(known, ask).await
+    }
+}
+
+/// What the nodes report about the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum FoundTable {
+    /// It is the table of this process.
+    Same,
+    /// Some nodes report this table, others none or another one.
+    Disputed,
+    /// It was dropped or replaced.
+    Other,
+}
+
+/// Answers that must agree. The driver sends each request to the next node.
+const CONFIRMATIONS: usize = 5;
+const CONFIRMATION_DELAY: Duration = Duration::from_millis(100);
+
+/// Asks again whether the table is another one than `known`.
+async fn confirm(
+    known: Option<Uuid>,
+    ask: impl AsyncFn() -> Result<Option<Uuid>, SchemaError>,
+) -> Result<FoundTable, SchemaError> {
+    for _ in 0..CONFIRMATIONS {
+        sleep(CONFIRMATION_DELAY).await;
+        if ask().await? == known {
+            return Ok(FoundTable::Disputed);
+        }
+    }
+    Ok(FoundTable::Other)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn table_is_replaced_only_if_every_answer_says_that() {
+        let known = Some(Uuid::from_u128(1));
+        for (same_at, expected) in [
+            (0, FoundTable::Disputed),
+            (CONFIRMATIONS - 1, FoundTable::Disputed),
+            (CONFIRMATIONS, FoundTable::Other),
+        ] {
+            let asked = Cell::new(0);
+            let ask = async || {
+                let number = asked.replace(asked.get() + 1);
+                Ok(known.filter(|_| number == same_at))
+            };
+            assert_eq!(confirm(known, ask).await.unwrap(), expected, "{same_at}");
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Brokers without topic ids, and their upgrade, on a mock cluster of librdkafka: no recent broker reports none.
 
-use rdkafka::client::DefaultClientContext;
+use rdkafka::ClientContext;
 use rdkafka::mocking::MockCluster;
 use rdkafka::types::RDKafkaApiKey;
 use testkit::kafka_client::KafkaClient;
@@ -13,7 +13,7 @@ const WITHOUT_IDS: i16 = 9;
 const WITH_IDS: i16 = 12;
 
 /// Replaces the broker by one whose metadata has at most this version.
-fn upgrade(cluster: &MockCluster<'_, DefaultClientContext>, version: i16) {
+fn upgrade<C: ClientContext>(cluster: &MockCluster<'_, C>, version: i16) {
     cluster.broker_down(1).unwrap();
     cluster
         .apiversion(RDKafkaApiKey::Metadata, Some(0), Some(version))
