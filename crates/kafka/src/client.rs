@@ -41,7 +41,8 @@ impl Connection {
         config
             .set("client.id", self.client_id)
             .set("socket.keepalive.enable", "true")
-            .set("socket.connection.setup.timeout.ms", "5000")
+            // A silent address is named within 5 s.
+            .set("socket.connection.setup.timeout.ms", "3000")
             // Reconnects at once to a broker that restarts; the default backs off to ten seconds.
             .set("reconnect.backoff.ms", "50")
             .set("reconnect.backoff.max.ms", "1000")

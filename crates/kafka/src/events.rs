@@ -22,6 +22,11 @@ impl ClientEvents {
         self.lock().clone()
     }
 
+    /// Keeps an error of a request, unless one of a connection is known.
+    pub(crate) fn unanswered(&self, error: String) {
+        self.lock().get_or_insert(error);
+    }
+
     /// Forgets the error, because the brokers respond.
     pub fn clear(&self) {
         *self.lock() = None;

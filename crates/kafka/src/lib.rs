@@ -7,6 +7,7 @@ pub mod client;
 pub mod error;
 pub mod events;
 
+pub mod leaders;
 pub mod metadata;
 pub mod topic;
 pub mod topic_id;

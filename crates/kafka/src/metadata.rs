@@ -13,7 +13,8 @@ use uuid::Uuid;
 use crate::client::Connection;
 use crate::error::is_rejected;
 use crate::events::ClientEvents;
-use crate::rebootstrap::RebootstrapMonitor;
+use crate::leaders::leader_address;
+use crate::rebootstrap::{RebootstrapMonitor, is_unanswered};
 use crate::topic_id;
 
 /// A consumer without an assignment that only sends metadata requests.
@@ -33,6 +34,9 @@ pub struct TopicInfo {
     /// Its number of partitions.
     pub partitions: i32,
 }
+
+/// The timeout of the request for the address of a leader, after it has not responded.
+const LEADER_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Events that are searched for a rejection. Each failed connection adds one.
 const MAX_EVENTS: usize = 100;
@@ -154,10 +158,29 @@ impl MetadataClient {
         partitions
             .iter()
             .map(|partition| {
-                self.consumer
-                    .fetch_watermarks(&self.topic, *partition, self.timeout)
+                let watermarks = self
+                    .consumer
+                    .fetch_watermarks(&self.topic, *partition, self.timeout);
+                if is_unanswered(&watermarks) {
+                    self.name_leader(*partition);
+                }
+                watermarks
             })
             .collect()
+    }
+
+    /// Keeps the address of a leader that does not respond for [`describe`](Self::describe).
+    fn name_leader(&self, partition: i32) {
+        let metadata = self
+            .consumer
+            .fetch_metadata(Some(&self.topic), LEADER_TIMEOUT)
+            .ok();
+        if let Some(leader) =
+            metadata.and_then(|metadata| leader_address(&metadata, &self.topic, partition))
+        {
+            let error = format!("{leader}, the leader of partition {partition}, does not respond");
+            self.consumer.context().unanswered(error);
+        }
     }
 
     /// Returns the group's committed offset of each partition.

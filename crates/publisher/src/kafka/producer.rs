@@ -107,6 +107,11 @@ impl Producer {
         metadata
     }
 
+    /// Returns why a leader of the topic can't be reached, if one does not respond. Blocks up to `timeout`.
+    pub(crate) fn unresponsive_leader(&self, metadata: &Metadata, timeout: Duration) -> Option<String> {
+        ::kafka::leaders::unresponsive_leader(self.inner.client(), metadata, &self.topic, timeout)
+    }
+
     /// The fatal error of the producer, if there is one.
     pub(crate) fn fatal_error(&self) -> Option<(RDKafkaErrorCode, String)> {
         self.inner.client().fatal_error()

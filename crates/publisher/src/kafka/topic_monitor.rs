@@ -127,10 +127,16 @@ impl TopicMonitor {
                 KnownTopic::None => None,
                 KnownTopic::Found { .. } => Some(producer.topic()),
             };
-            producer.metadata(name, timeout)
+            let metadata = producer.metadata(name, timeout)?;
+            // A broker that responds may advertise an address that does not.
+            let silent = producer.unresponsive_leader(&metadata, timeout);
+            Ok((metadata, silent))
         });
         match metadata.await {
-            Ok(Ok(metadata)) => self.evaluate(&metadata, known),
+            Ok(Ok((metadata, silent))) => match (self.evaluate(&metadata, known), silent) {
+                (ProbeResult::Writable { .. }, Some(reason)) => ProbeResult::Unavailable(reason),
+                (result, _) => result,
+            },
             Ok(Err(error)) => ProbeResult::Unavailable(reason(&error)),
             Err(error) => ProbeResult::Unavailable(error.to_string()),
         }

@@ -42,9 +42,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
 /// The timeout of one request to Kafka, before it is repeated.
 const KAFKA_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The timeout of a connection to a broker, so that a silent address has failed before [`CONNECT_TIMEOUT`].
-const KAFKA_CONNECT_TIMEOUT_MS: &str = "3000";
-
 /// How long the nodes may disagree on the schema, because a new table is not known to all nodes at once.
 const SCHEMA_AGREEMENT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -75,13 +72,11 @@ impl Clients {
         ));
         let metadata = |topic: &Option<TopicName>| {
             let topic = topic.clone();
-            let mut settings = KafkaSettings {
+            let settings = KafkaSettings {
                 topic,
                 probe_interval: KAFKA_TIMEOUT,
                 ..settings.kafka.clone()
             };
-            let connect_timeout = settings.properties.entry("socket.connection.setup.timeout.ms".to_owned());
-            connect_timeout.or_insert_with(|| KAFKA_CONNECT_TIMEOUT_MS.to_owned());
             client::metadata(&settings)
                 .map(Arc::new)
                 .map_err(|error| ClientRejected::new(&settings.brokers, error))

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use rdkafka::error::KafkaError;
 use service::Backoff;
 use tokio::time::sleep;
 
@@ -30,7 +31,7 @@ impl Streamer {
         let mut delays = Backoff::default().delays();
         loop {
             let prepared = match topics::ensure(&self.settings.kafka, &self.metadata).await {
-                Ok(()) => self.metadata.request(MetadataClient::topic).await,
+                Ok(()) => self.metadata.request(topic_and_coordinator).await,
                 Err(error) => Err(error),
             };
             match prepared {
@@ -95,6 +96,14 @@ impl Streamer {
             .map_err(failed("prepare the statements"))?;
         Ok(table)
     }
+}
+
+/// Asks the coordinator as well: it has the address that its broker advertises, which may be unreachable although the
+/// bootstrap servers respond. Without it no partition is assigned.
+fn topic_and_coordinator(metadata: &MetadataClient) -> Result<TopicInfo, KafkaError> {
+    let topic = metadata.topic()?;
+    metadata.coordinator()?;
+    Ok(topic)
 }
 
 async fn wait(delays: &mut (impl Iterator<Item = Duration> + Send)) {

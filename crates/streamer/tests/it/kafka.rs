@@ -1,5 +1,6 @@
 //! Consumer groups, and failures of Kafka.
 
+mod advertised_address;
 mod authorization;
 mod broker_outages;
 mod outage_log;

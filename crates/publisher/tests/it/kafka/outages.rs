@@ -1,12 +1,14 @@
 //! Kafka frozen, killed, started late, or without the topic: responses match the topic, and the publisher recovers.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use serde_json::json;
 use testkit::servers::pool::Access;
+use testkit::servers::ports::PortLease;
 use testkit::servers::{KafkaCluster, KafkaOptions};
 use testkit::workspace;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::support::broker;
 use crate::support::harness::{Publisher, erase, read_response, setup, status_and_body};
@@ -298,4 +300,36 @@ async fn request_of_a_disconnected_caller_completes() {
     publisher.wait_until_idle().await;
     assert_eq!(publisher.metric("records_total{outcome=\"accepted\"}").await, 1.0);
     assert_eq!(topic.read().await.len(), 1);
+}
+
+/// A broker may advertise an address that the publisher can't reach, although its bootstrap address responds.
+#[tokio::test]
+async fn unreachable_advertised_address_is_503_at_once() {
+    let nobody = PortLease::free(&[Ipv4Addr::LOCALHOST]).unwrap();
+    let advertised = SocketAddr::from((Ipv4Addr::LOCALHOST, nobody.port()));
+    let options = KafkaOptions {
+        advertised: vec![advertised],
+        ..KafkaOptions::default()
+    };
+    let kafka = KafkaCluster::lease(&options, Access::Exclusive).await.unwrap();
+    let topic = Topic::new(&kafka.bootstrap());
+    kafka.create_topic(&topic.name, 3).await.unwrap();
+    let publisher = setup(&topic.brokers, &topic.name).start().await;
+    let started = Instant::now();
+    publisher
+        .wait_until("naming the address", async || {
+            let (status, body) = publisher.readiness().await;
+            status == 503 && body.to_string().contains(&advertised.to_string())
+        })
+        .await;
+    assert!(started.elapsed() < Duration::from_secs(6), "{:?}", started.elapsed());
+    while started.elapsed() < Duration::from_secs(10) {
+        let (status, body) = publisher.readiness().await;
+        assert_eq!(status, 503, "{body}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    let posted = Instant::now();
+    let (status, body) = publisher.send(&[user()]).await;
+    assert_eq!(status, 503, "{body}");
+    assert!(posted.elapsed() < Duration::from_secs(1), "{:?}", posted.elapsed());
 }
