@@ -34,6 +34,13 @@ impl Connection {
         &self.brokers
     }
 
+    /// The client id, unless a property replaces it.
+    #[must_use]
+    pub fn default_client_id(&self) -> Option<&'static str> {
+        let is_replaced = self.properties.iter().any(|(name, _)| name == "client.id");
+        (!is_replaced).then_some(self.client_id)
+    }
+
     /// The configuration of brokers and timeouts, with the operator's properties.
     #[must_use]
     pub fn config(&self) -> ClientConfig {

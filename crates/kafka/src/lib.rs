@@ -7,6 +7,7 @@ pub mod client;
 pub mod error;
 pub mod events;
 
+pub mod group;
 pub mod leaders;
 pub mod metadata;
 pub mod topic;
@@ -17,6 +18,7 @@ pub mod rebootstrap;
 pub use client::Connection;
 pub use error::{ClientRejected, is_rejected, is_rejection};
 pub use events::ClientEvents;
+pub use group::{Group, GroupMember};
 pub use metadata::{MetadataClient, TopicInfo};
 pub use rebootstrap::RebootstrapMonitor;
 pub use topic_id::same_topic;

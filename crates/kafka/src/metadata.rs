@@ -13,6 +13,7 @@ use uuid::Uuid;
 use crate::client::Connection;
 use crate::error::is_rejected;
 use crate::events::ClientEvents;
+use crate::group::{Group, GroupMember};
 use crate::leaders::leader_address;
 use crate::rebootstrap::{RebootstrapMonitor, is_unanswered};
 use crate::topic_id;
@@ -22,6 +23,9 @@ pub struct MetadataClient {
     consumer: BaseConsumer<ClientEvents>,
     rebootstrap: RebootstrapMonitor,
     topic: String,
+    group: String,
+    /// The client id of every process of this kind, unless the operator has set one.
+    client_id: Option<String>,
     brokers: String,
     timeout: Duration,
 }
@@ -62,6 +66,8 @@ impl MetadataClient {
             consumer,
             rebootstrap: RebootstrapMonitor::new(&brokers),
             topic: topic.to_owned(),
+            group: group.to_owned(),
+            client_id: connection.default_client_id().map(str::to_owned),
             brokers,
             timeout,
         })
@@ -241,12 +247,18 @@ impl MetadataClient {
             .collect())
     }
 
-    /// Returns the number of members of the group.
+    /// Returns the members of this client's group.
     ///
     /// # Errors
     /// When the cluster does not respond in time.
-    pub fn group_members(&self, group: &str) -> Result<usize, KafkaError> {
-        let groups = self.consumer.fetch_group_list(Some(group), self.timeout)?;
-        Ok(groups.groups().iter().map(|group| group.members().len()).sum())
+    pub fn group(&self) -> Result<Group, KafkaError> {
+        let groups = self.consumer.fetch_group_list(Some(&self.group), self.timeout)?;
+        Ok(Group::read(groups.groups().first(), &self.topic))
+    }
+
+    /// Whether a member of the group is an application of another kind, by its client id. No member is if the operator
+    /// has set the id, because each process may have its own then.
+    pub fn is_foreign(&self, member: &GroupMember) -> bool {
+        self.client_id.as_ref().is_some_and(|own| *own != member.client_id)
     }
 }

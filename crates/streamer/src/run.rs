@@ -19,6 +19,7 @@ use crate::checkpoint::start_offset_resolver::{ResolveError, StartOffsetResolver
 use crate::checkpoint::store::{CheckpointStore, instance};
 use crate::config::{SameTopic, Settings};
 use crate::consumer::channels::ConsumerHandle;
+use crate::consumer::group_membership::GroupMembership;
 use crate::consumer::last_poll::LastPoll;
 use crate::consumer::poll_loop;
 use crate::dead_letters::halted_partitions::HaltedPartitions;
@@ -122,6 +123,7 @@ struct Streamer {
     detector: Arc<StallDetector>,
     dead_letter_topic: Arc<LazyDependency>,
     dead_letter_log: Arc<DeadLetterLog>,
+    foreign_members: Arc<LazyDependency>,
 }
 
 enum Outcome {
@@ -155,6 +157,7 @@ impl Streamer {
             )),
             dead_letter_topic: Arc::new(LazyDependency::new(context.health.clone(), "dead_letter_topic")),
             dead_letter_log: Arc::default(),
+            foreign_members: Arc::new(LazyDependency::new(context.health.clone(), "group")),
             settings: Arc::new(settings),
             contract,
             context,
@@ -190,11 +193,13 @@ impl Streamer {
             tombstones: self.settings.tombstones,
             partitions: partitions.load(Ordering::Relaxed),
         };
+        let membership = Arc::new(GroupMembership::default());
         let consumer = poll_loop::spawn(
             &self.settings.kafka,
             decoder,
             Arc::clone(&partitions),
             Arc::clone(&self.last_poll),
+            Arc::clone(&membership),
         )
         .map_err(|error| ClientRejected::new(&self.settings.kafka.brokers, error))?;
         let pipeline = self.pipeline(topic, table, consumer, Arc::clone(&assigned))?;
@@ -205,6 +210,8 @@ impl Streamer {
             partitions,
             assigned,
             last_poll: Arc::clone(&self.last_poll),
+            membership,
+            foreign_members: Arc::clone(&self.foreign_members),
             dependency: self.kafka.clone(),
             metrics: Arc::clone(&self.metrics),
             stall_inputs: self.stall_inputs(),

@@ -31,7 +31,7 @@ use crate::metrics::StreamerMetrics;
 use crate::pipeline::consumed_record::Decoder;
 use crate::pipeline::row::TableShape;
 use ::kafka::ClientRejected;
-use ::kafka::{MetadataClient, TopicInfo};
+use ::kafka::{Group, GroupMember, MetadataClient, TopicInfo};
 
 /// The timeout of a request, including its retries.
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -270,21 +270,39 @@ impl Clients {
         format!("cassandra.contact_points {points}: {reason}")
     }
 
-    /// Returns the number of members of the group.
+    /// Returns the members of the group.
     ///
     /// # Errors
     /// As [`kafka`](Self::kafka).
-    pub(super) async fn members(&self) -> Result<usize, CommandError> {
-        let group = self.settings.kafka.group.clone();
-        self.kafka(move |metadata| metadata.group_members(&group)).await
+    pub(super) async fn group(&self) -> Result<Group, CommandError> {
+        self.kafka(MetadataClient::group).await
     }
 
-    /// Fails if the group has members, because they would overwrite checkpoints.
+    /// Whether a member is an application of another kind.
+    pub(super) fn is_foreign(&self, member: &GroupMember) -> bool {
+        self.metadata.is_foreign(member)
+    }
+
+    /// Returns the number of members of the group.
     ///
     /// # Errors
-    /// [`CommandError::Members`], and as [`kafka`](Self::kafka).
+    /// [`CommandError::UncountableMembers`], and as [`kafka`](Self::kafka).
+    async fn count_members(&self) -> Result<usize, CommandError> {
+        match self.group().await? {
+            Group::Members(members) => Ok(members.len()),
+            Group::Unknown { state } => Err(CommandError::UncountableMembers {
+                group: self.settings.kafka.group.clone(),
+                state,
+            }),
+        }
+    }
+
+    /// Fails unless the group certainly has no members, because they would overwrite checkpoints.
+    ///
+    /// # Errors
+    /// [`CommandError::Members`] or [`CommandError::UncountableMembers`], and as [`kafka`](Self::kafka).
     pub(super) async fn require_no_members(&self) -> Result<(), CommandError> {
-        match self.members().await? {
+        match self.count_members().await? {
             0 => Ok(()),
             members => Err(CommandError::Members {
                 group: self.settings.kafka.group.clone(),
@@ -408,7 +426,7 @@ impl Clients {
         })
         .await?;
         start_offset_resolver::verify_read_back(checkpoints, &self.checkpoints().await?)?;
-        match self.members().await? {
+        match self.count_members().await? {
             0 => Ok(()),
             _ => Err(CommandError::Joined {
                 group: self.settings.kafka.group.clone(),

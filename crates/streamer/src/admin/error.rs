@@ -108,6 +108,17 @@ pub(super) enum CommandError {
         /// `kafka.session_timeout`.
         session: Duration,
     },
+    /// The group uses another protocol than the classic one.
+    #[error(
+        "the members of group `{group}` can't be counted, so no checkpoint is moved: it uses another protocol, such as \
+         group.protocol=consumer (state {state}). Stop its members and delete the group, or set another kafka.group"
+    )]
+    UncountableMembers {
+        /// The group.
+        group: String,
+        /// The state that Kafka reports.
+        state: String,
+    },
     /// A streamer joined during the command, and works from the old checkpoints until it is restarted.
     #[error("the checkpoints are written, but a streamer joined group `{group}` in the meantime: restart it")]
     Joined {
@@ -144,6 +155,7 @@ impl ExitStatus for CommandError {
             | Self::NoTable { .. }
             | Self::Masked { .. }
             | Self::Members { .. }
+            | Self::UncountableMembers { .. }
             | Self::Write(
                 RowWriteError::Schema(_) | RowWriteError::OtherTable(_) | RowWriteError::Session(_),
             )

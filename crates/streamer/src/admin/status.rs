@@ -9,6 +9,7 @@ use crate::admin::error::CommandError;
 use crate::admin::output::print_line;
 use crate::checkpoint::PartitionInfo;
 use crate::dead_letters::limits::DeadLetterLimits;
+use ::kafka::{Group, GroupMember};
 
 /// The arguments of `status`.
 #[derive(Debug, Args)]
@@ -22,7 +23,10 @@ pub struct StatusArgs {
 #[derive(Debug, Serialize)]
 struct Status {
     group: String,
-    members: usize,
+    /// `None` if Kafka does not list the members in the group's protocol.
+    members: Option<usize>,
+    /// Members that are no streamers.
+    foreign_members: Vec<ForeignMember>,
     topic: String,
     topic_id: String,
     /// Keyspace and name.
@@ -32,6 +36,13 @@ struct Status {
     /// Records between the checkpoints and the ends of the log.
     lag: i64,
     partitions: Vec<PartitionStatus>,
+}
+
+#[derive(Debug, Serialize)]
+struct ForeignMember {
+    client_id: String,
+    host: String,
+    partitions: Vec<i32>,
 }
 
 #[derive(Debug, Serialize)]
@@ -62,9 +73,15 @@ pub(super) async fn status(clients: &Clients, arguments: &StatusArgs) -> Result<
         .iter()
         .map(|info| PartitionStatus::new(info, limits))
         .collect();
+    let members = match clients.group().await? {
+        Group::Members(members) => Some(members),
+        Group::Unknown { .. } => None,
+    };
+    let foreign = members.iter().flatten().filter(|member| clients.is_foreign(member));
     let status = Status {
         group: settings.kafka.group.clone(),
-        members: clients.members().await?,
+        members: members.as_ref().map(Vec::len),
+        foreign_members: foreign.map(ForeignMember::new).collect(),
         topic: settings.kafka.topic().to_owned(),
         topic_id: snapshot.topic.id.to_string(),
         table: clients.table_name(),
@@ -76,6 +93,21 @@ pub(super) async fn status(clients: &Clients, arguments: &StatusArgs) -> Result<
         print_line(serde_json::to_string(&status).expect("plain data, which JSON can hold"))
     } else {
         status.show()
+    }
+}
+
+impl ForeignMember {
+    fn new(member: &GroupMember) -> Self {
+        let GroupMember {
+            client_id,
+            host,
+            partitions,
+        } = member.clone();
+        Self {
+            client_id,
+            host,
+            partitions,
+        }
     }
 }
 
@@ -132,7 +164,14 @@ impl PartitionStatus {
 
 impl Status {
     fn show(&self) -> Result<(), CommandError> {
-        print_line(format_args!("group  {}, members: {}", self.group, self.members))?;
+        let members = self.members.map_or("unknown".to_owned(), |count| count.to_string());
+        print_line(format_args!("group  {}, members: {members}", self.group))?;
+        for member in &self.foreign_members {
+            print_line(format_args!(
+                "       not a streamer: {} at {}, partitions {:?}",
+                member.client_id, member.host, member.partitions
+            ))?;
+        }
         print_line(format_args!("topic  {}, id {}", self.topic, self.topic_id))?;
         match &self.table_id {
             Some(id) => print_line(format_args!("table  {}, id {id}", self.table))?,

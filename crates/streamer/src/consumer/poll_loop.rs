@@ -23,6 +23,7 @@ use crate::config::KafkaSettings;
 use crate::consumer::channels::{Chunk, ConsumerCommand, ConsumerHandle, DecodedRecord};
 use crate::consumer::client;
 use crate::consumer::eof_tracker::{EofTracker, NextStep};
+use crate::consumer::group_membership::GroupMembership;
 use crate::consumer::last_poll::LastPoll;
 use crate::consumer::rebalance::{RebalanceEvent, Rebalancer};
 use crate::pipeline::consumed_record::{ConsumedRecord, Decoder};
@@ -70,13 +71,19 @@ pub fn spawn(
     decoder: Decoder,
     partitions: Arc<AtomicI32>,
     last_poll: Arc<LastPoll>,
+    membership: Arc<GroupMembership>,
 ) -> Result<ConsumerHandle, KafkaError> {
     let (chunk_sender, chunks) = mpsc::channel(CHUNK_CAPACITY);
     let (event_sender, events) = mpsc::channel(EVENT_CAPACITY);
     let (commands, command_receiver) = channel();
     let (closed_sender, closed) = oneshot::channel();
     last_poll.polled();
-    let rebalancer = Rebalancer::new(settings.topic().to_owned(), event_sender, settings.revoke_timeout);
+    let rebalancer = Rebalancer::new(
+        settings.topic().to_owned(),
+        event_sender,
+        settings.revoke_timeout,
+        membership,
+    );
     let consumer: BaseConsumer<Rebalancer> = config(settings).create_with_context(rebalancer)?;
     consumer.subscribe(&[settings.topic()])?;
     let poll_loop = PollLoop {

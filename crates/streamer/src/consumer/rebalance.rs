@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::{SyncSender, sync_channel};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext};
@@ -16,6 +16,8 @@ use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 use service::LogLimiter;
 use tokio::sync::mpsc;
+
+use crate::consumer::group_membership::GroupMembership;
 
 /// An event of the consumer for the pipeline.
 #[derive(Debug)]
@@ -51,6 +53,7 @@ pub struct Rebalancer {
     topic: String,
     events: mpsc::Sender<RebalanceEvent>,
     revoke_timeout: Duration,
+    membership: Arc<GroupMembership>,
     assigned: Mutex<Assigned>,
     errors: Mutex<LogLimiter>,
 }
@@ -68,11 +71,17 @@ pub struct Assigned {
 }
 
 impl Rebalancer {
-    pub(super) fn new(topic: String, events: mpsc::Sender<RebalanceEvent>, revoke_timeout: Duration) -> Self {
+    pub(super) fn new(
+        topic: String,
+        events: mpsc::Sender<RebalanceEvent>,
+        revoke_timeout: Duration,
+        membership: Arc<GroupMembership>,
+    ) -> Self {
         Self {
             topic,
             events,
             revoke_timeout,
+            membership,
             assigned: Mutex::default(),
             errors: Mutex::new(LogLimiter::per_minute(MAX_LOGGED_ERRORS)),
         }
@@ -107,6 +116,7 @@ impl Rebalancer {
     }
 
     fn assign(&self, consumer: &BaseConsumer<Self>, partitions: Vec<i32>) {
+        self.membership.joined();
         let assignment = {
             let mut assigned = self.assigned();
             assigned.assignment += 1;
@@ -167,6 +177,10 @@ impl ClientContext for Rebalancer {
             }
             // librdkafka reconnects by itself, and `/readyz` reports the dependency.
             Some(code) if is_outage(code) || code == RDKafkaErrorCode::PartitionEOF => {
+                tracing::debug!(%error, reason, "kafka client event");
+            }
+            // `/readyz` reports it.
+            _ if self.membership.failed(reason) => {
                 tracing::debug!(%error, reason, "kafka client event");
             }
             _ => self.log_error(&error, reason),

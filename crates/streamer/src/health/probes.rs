@@ -16,6 +16,7 @@ use crate::cassandra::error_class::ErrorClass;
 use crate::cassandra::schema::{self, SchemaError, TableInfo};
 use crate::cassandra::session::Session;
 use crate::cassandra::session_pool::{SessionError, SessionPool};
+use crate::consumer::group_membership::GroupMembership;
 use crate::consumer::last_poll::LastPoll;
 use crate::dead_letters::halted_partitions::HaltedPartitions;
 use crate::dead_letters::log::DeadLetterLog;
@@ -23,7 +24,7 @@ use crate::health::lazy_dependency::LazyDependency;
 use crate::health::stall_detector::{PartitionProgress, StallDetector};
 use crate::metrics::StreamerMetrics;
 use crate::pipeline::AssignedPartitions;
-use ::kafka::{MetadataClient, TopicInfo, same_topic};
+use ::kafka::{Group, MetadataClient, TopicInfo, same_topic};
 
 /// Probes the topic.
 pub struct KafkaProbe {
@@ -37,6 +38,10 @@ pub struct KafkaProbe {
     pub assigned: AssignedPartitions,
     /// The consumer's last poll.
     pub last_poll: Arc<LastPoll>,
+    /// Whether the consumer can join its group.
+    pub membership: Arc<GroupMembership>,
+    /// The group in `/readyz`, while other applications hold partitions.
+    pub foreign_members: Arc<LazyDependency>,
     /// Kafka in `/readyz`.
     pub dependency: Dependency,
     /// Lag and end offsets.
@@ -75,12 +80,16 @@ impl StallInputs {
     }
 }
 
+/// How often the members of the group are requested.
+const MEMBERS_INTERVAL: Duration = Duration::from_secs(10);
+
 impl KafkaProbe {
     /// Returns only when the topic was replaced or deleted, with the reason.
     pub async fn run(&self) -> &'static str {
         let mut failures = self.metrics.failures();
         let mut moved = BTreeMap::new();
         let mut topic_id = self.topic.id;
+        let mut members_asked: Option<Instant> = None;
         loop {
             self.dead_letter_log.log_left_out();
             self.metrics
@@ -111,7 +120,7 @@ impl KafkaProbe {
                     }
                     self.partitions.store(topic.partitions, Ordering::Relaxed);
                     let progress = self.report(&assigned, &ends);
-                    self.dependency.ready();
+                    self.report_membership();
                     self.stall_inputs.observe(&mut failures, &self.metrics, &progress);
                     self.report_ages(&mut moved, &progress);
                 }
@@ -125,7 +134,43 @@ impl KafkaProbe {
                     self.stall_inputs.detector.reset(Instant::now());
                 }
             }
+            if members_asked.is_none_or(|asked| asked.elapsed() >= MEMBERS_INTERVAL) {
+                self.probe_members().await;
+                members_asked = Some(Instant::now());
+            }
             sleep(self.interval).await;
+        }
+    }
+
+    /// Kafka is ready once its brokers respond, unless they do not let the consumer join its group.
+    fn report_membership(&self) {
+        match self.membership.join_error() {
+            None => self.dependency.ready(),
+            Some(error) => self.dependency.unready(format!(
+                "failed to join the group: {error}. Check kafka.session_timeout against the brokers' limits, and whether \
+                 another application uses kafka.group"
+            )),
+        }
+    }
+
+    /// Reports members that hold partitions and are no streamers: the records of those do not become rows.
+    async fn probe_members(&self) {
+        let response = self.metadata.request(MetadataClient::group).await;
+        let Ok(Group::Members(members)) = response else {
+            return;
+        };
+        let foreign: Vec<_> = members
+            .iter()
+            .filter(|member| self.metadata.is_foreign(member) && !member.partitions.is_empty())
+            .map(ToString::to_string)
+            .collect();
+        if foreign.is_empty() {
+            self.foreign_members.ready();
+        } else {
+            self.foreign_members.unready(format!(
+                "members of kafka.group that are not streamers hold partitions, whose records do not become rows: {}",
+                foreign.join("; ")
+            ));
         }
     }
 

@@ -3,6 +3,7 @@
 mod advertised_address;
 mod authorization;
 mod broker_outages;
+mod group;
 mod outage_log;
 mod rebalance;
 mod rolling_update;
