@@ -2,6 +2,7 @@
 
 mod advertised_address;
 mod authorization;
+mod auto_creation;
 mod broker_outages;
 mod group;
 mod outage_log;

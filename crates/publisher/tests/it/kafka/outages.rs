@@ -333,3 +333,49 @@ async fn unreachable_advertised_address_is_503_at_once() {
     assert_eq!(status, 503, "{body}");
     assert!(posted.elapsed() < Duration::from_secs(1), "{:?}", posted.elapsed());
 }
+
+/// A broker that creates topics on request gives them its own defaults: one partition, and `CreateTime`.
+#[tokio::test]
+async fn deleted_topic_comes_back_as_required_despite_auto_creation() {
+    let options = KafkaOptions {
+        properties: [("auto.create.topics.enable".to_owned(), "true".to_owned())].into(),
+        ..KafkaOptions::default()
+    };
+    let kafka = KafkaCluster::lease(&options, Access::Exclusive).await.unwrap();
+    let topic = Topic::new(&kafka.bootstrap());
+    let publisher = setup(&topic.brokers, &topic.name)
+        .with("KAFKA__PARTITIONS", "3")
+        .start()
+        .await;
+    publisher.wait_until_ready().await;
+    let mut load = Load::start(&publisher, 4);
+    wait_for_more(&publisher, &load, 200).await;
+    broker::delete_topic(&topic.brokers, &topic.name).await;
+    let created = async || publisher.child.last_lines(50).matches("topic created").count() == 2;
+    publisher.wait_until("created again", created).await;
+    publisher.wait_until_ready().await;
+    wait_for_more(&publisher, &load, 200).await;
+    load.stop().await;
+    assert_eq!(broker::partitions(&topic.brokers, &topic.name).await, 3);
+    let settings = broker::topic_settings(&topic.brokers, &topic.name).await;
+    assert_eq!(settings["message.timestamp.type"], "LogAppendTime");
+}
+
+/// The other client creates it before the publisher notices that it is gone.
+#[tokio::test]
+async fn topic_recreated_by_others_is_compared_again() {
+    let brokers = broker::shared().await;
+    let topic = Topic::new(&brokers);
+    let publisher = setup(&brokers, &topic.name)
+        .with("KAFKA__PROBE_INTERVAL", "3s")
+        .start()
+        .await;
+    publisher.wait_until_ready().await;
+    let differences = || publisher.child.last_lines(50).matches("topic differs").count();
+    assert_eq!(differences(), 0);
+    broker::delete_topic(&brokers, &topic.name).await;
+    broker::create_topic(&brokers, &topic.name, &[]).await;
+    publisher
+        .wait_until("logged", async || differences() >= 2)
+        .await;
+}
