@@ -9,6 +9,7 @@ pub mod events;
 
 pub mod group;
 pub mod leaders;
+pub mod list_offsets;
 pub mod metadata;
 pub mod topic;
 pub mod topic_id;

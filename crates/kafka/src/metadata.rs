@@ -2,6 +2,7 @@
 //!
 //! Every call blocks for at most its timeout, so async code calls it through [`MetadataClient::request`].
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use crate::error::is_rejected;
 use crate::events::ClientEvents;
 use crate::group::{Group, GroupMember};
 use crate::leaders::leader_address;
+use crate::list_offsets::high_watermarks;
 use crate::rebootstrap::{RebootstrapMonitor, is_unanswered};
 use crate::topic_id;
 
@@ -173,6 +175,19 @@ impl MetadataClient {
                 watermarks
             })
             .collect()
+    }
+
+    /// Returns the end offset of each partition, open transactions included; see
+    /// [`high_watermarks`](crate::list_offsets::high_watermarks). Those of [`watermarks`](Self::watermarks) end before
+    /// the first open transaction.
+    ///
+    /// # Errors
+    /// When the cluster does not respond in time.
+    pub fn high_watermarks(&self, partitions: &[i32]) -> Result<BTreeMap<i32, i64>, KafkaError> {
+        if partitions.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        high_watermarks(self.consumer.client(), &self.topic, partitions, self.timeout)
     }
 
     /// Keeps the address of a leader that does not respond for [`describe`](Self::describe).

@@ -53,6 +53,8 @@ struct PartitionStatus {
     beginning: i64,
     end: i64,
     lag: i64,
+    /// Records from the first open transaction on, which can't be read yet. The lag includes them.
+    open_transaction: i64,
     /// The checkpoint belongs to the present topic, not to an earlier one of the same name.
     same_topic: bool,
     /// The checkpoint belongs to the present table.
@@ -71,7 +73,10 @@ pub(super) async fn status(clients: &Clients, arguments: &StatusArgs) -> Result<
     let partitions: Vec<_> = snapshot
         .partitions
         .iter()
-        .map(|info| PartitionStatus::new(info, limits))
+        .map(|info| {
+            let high = snapshot.high_watermarks.get(&info.partition);
+            PartitionStatus::new(info, high.copied().unwrap_or(info.end), limits)
+        })
         .collect();
     let members = match clients.group().await? {
         Group::Members(members) => Some(members),
@@ -112,7 +117,8 @@ impl ForeignMember {
 }
 
 impl PartitionStatus {
-    fn new(info: &PartitionInfo, limits: DeadLetterLimits) -> Self {
+    fn new(info: &PartitionInfo, high_watermark: i64, limits: DeadLetterLimits) -> Self {
+        let end = high_watermark.max(info.end);
         let checkpoint = info.checkpoint;
         let same_topic = checkpoint.is_some_and(|it| it.is_of_topic(info.topic_id));
         // A checkpoint of an earlier topic does not apply to the records of this one.
@@ -123,8 +129,9 @@ impl PartitionStatus {
             partition: info.partition,
             checkpoint: checkpoint.map(|it| it.position.next_offset),
             beginning: info.beginning,
-            end: info.end,
-            lag: (info.end - next).max(0),
+            end,
+            lag: (end - next).max(0),
+            open_transaction: end - info.end,
             same_topic,
             same_table: checkpoint.is_some_and(|it| it.table_id == info.table_id),
             halted: checkpoint
@@ -148,6 +155,10 @@ impl PartitionStatus {
             (
                 self.consecutive_dead_letters > 0 && self.halted.is_none(),
                 format!("{} consecutive dead letters", self.consecutive_dead_letters),
+            ),
+            (
+                self.open_transaction > 0,
+                format!("{} records behind an open transaction", self.open_transaction),
             ),
             (
                 self.halted.is_some(),

@@ -108,18 +108,20 @@ impl KafkaProbe {
                 .request(move |metadata| {
                     let topic = metadata.topic()?;
                     metadata.coordinator()?;
-                    Ok((topic, metadata.watermarks(&requested)?))
+                    // The high watermarks first: read later, they would include records that were committed in between.
+                    let high = metadata.high_watermarks(&requested)?;
+                    Ok((topic, metadata.watermarks(&requested)?, high))
                 })
                 .await
             {
-                Ok((topic, _)) if !same_topic(topic.id, topic_id) => return "topic_recreated",
-                Ok((topic, ends)) => {
+                Ok((topic, ..)) if !same_topic(topic.id, topic_id) => return "topic_recreated",
+                Ok((topic, ends, high)) => {
                     // After an upgrade of the brokers the id becomes known.
                     if topic_id.is_nil() {
                         topic_id = topic.id;
                     }
                     self.partitions.store(topic.partitions, Ordering::Relaxed);
-                    let progress = self.report(&assigned, &ends);
+                    let progress = self.report(&assigned, &ends, &high);
                     self.report_membership();
                     self.stall_inputs.observe(&mut failures, &self.metrics, &progress);
                     self.report_ages(&mut moved, &progress);
@@ -192,8 +194,14 @@ impl KafkaProbe {
         }
     }
 
-    /// Reports lag and end offset of each assigned partition, and returns their progress.
-    fn report(&self, partitions: &[i32], ends: &[(i64, i64)]) -> Vec<PartitionProgress> {
+    /// Reports lag and end offset of each assigned partition, and returns their progress. The lag includes open
+    /// transactions. The progress does not, because their records can't be read.
+    fn report(
+        &self,
+        partitions: &[i32],
+        ends: &[(i64, i64)],
+        high: &BTreeMap<i32, i64>,
+    ) -> Vec<PartitionProgress> {
         let mut progress = Vec::with_capacity(partitions.len());
         let assigned = self.assigned.lock().unwrap_or_else(PoisonError::into_inner);
         for (partition, (_, end)) in partitions.iter().zip(ends) {
@@ -201,11 +209,16 @@ impl KafkaProbe {
                 continue;
             };
             let label = partition.to_string();
-            self.metrics.end_offset.with_label_values(&[&label]).set(*end);
+            let high = high.get(partition).copied().unwrap_or(*end).max(*end);
+            self.metrics.end_offset.with_label_values(&[&label]).set(high);
+            self.metrics
+                .open_transaction
+                .with_label_values(&[&label])
+                .set(high - end);
             self.metrics
                 .lag
                 .with_label_values(&[&label])
-                .set((end - checkpointed).max(0));
+                .set((high - checkpointed).max(0));
             progress.push(PartitionProgress {
                 partition: *partition,
                 checkpoint: *checkpointed,
