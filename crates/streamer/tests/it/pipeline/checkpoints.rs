@@ -4,7 +4,9 @@ use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use uuid::Uuid;
 
+use crate::support::commands::run_successfully;
 use crate::support::test_env::{DEADLINE, TestEnv, eventually, new_users, outgoing, record};
+use crate::support::traffic::metric;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn restart_continues_at_checkpoint() {
@@ -196,7 +198,8 @@ async fn open_transaction_is_named_as_part_of_the_lag() {
         producer.init_transactions(DEADLINE).unwrap();
         producer.begin_transaction().unwrap();
         for (key, value) in &records {
-            producer.send(BaseRecord::to(&topic).key(key).payload(value)).unwrap();
+            let sent = producer.send(BaseRecord::to(&topic).key(key).payload(value));
+            sent.map_err(|(error, _)| error).unwrap();
         }
         producer.flush(DEADLINE).unwrap();
         producer
