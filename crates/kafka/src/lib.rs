@@ -22,5 +22,5 @@ pub use events::ClientEvents;
 pub use group::{Group, GroupMember};
 pub use metadata::{MetadataClient, TopicInfo};
 pub use rebootstrap::RebootstrapMonitor;
-pub use topic_id::same_topic;
 pub use topic::{TopicError, TopicSpec};
+pub use topic_id::same_topic;

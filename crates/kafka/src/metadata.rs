@@ -196,8 +196,7 @@ impl MetadataClient {
             .consumer
             .fetch_metadata(Some(&self.topic), LEADER_TIMEOUT)
             .ok();
-        if let Some(leader) =
-            metadata.and_then(|metadata| leader_address(&metadata, &self.topic, partition))
+        if let Some(leader) = metadata.and_then(|metadata| leader_address(&metadata, &self.topic, partition))
         {
             let error = format!("{leader}, the leader of partition {partition}, does not respond");
             self.consumer.context().unanswered(error);
@@ -274,6 +273,8 @@ impl MetadataClient {
     /// Whether a member of the group is an application of another kind, by its client id. No member is if the operator
     /// has set the id, because each process may have its own then.
     pub fn is_foreign(&self, member: &GroupMember) -> bool {
-        self.client_id.as_ref().is_some_and(|own| *own != member.client_id)
+        self.client_id
+            .as_ref()
+            .is_some_and(|own| *own != member.client_id)
     }
 }

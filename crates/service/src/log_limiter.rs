@@ -81,7 +81,9 @@ mod tests {
     #[test]
     fn lines_over_the_limit_are_counted_and_reported_once() {
         let (mut limiter, start) = (LogLimiter::per_minute(2), Instant::now());
-        let admitted: Vec<_> = (0..5).map(|number| limiter.admit(start + number * SECOND)).collect();
+        let admitted: Vec<_> = (0..5)
+            .map(|number| limiter.admit(start + number * SECOND))
+            .collect();
         assert_eq!(admitted, [true, true, false, false, false]);
         assert_eq!(limiter.take_left_out(start + 59 * SECOND), None);
         assert_eq!(limiter.take_left_out(start + 60 * SECOND), Some(3));

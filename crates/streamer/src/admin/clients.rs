@@ -196,7 +196,8 @@ impl Clients {
         let chunk = timeout(TIMEOUT, scan.next()).await;
         let chunk = chunk.map_err(|_| {
             let brokers = self.settings.kafka.brokers.join(",");
-            let reason = format!("received neither a record nor the end of the topic from kafka.brokers {brokers}");
+            let reason =
+                format!("received neither a record nor the end of the topic from kafka.brokers {brokers}");
             timed_out("kafka", TIMEOUT, reason)
         })?;
         chunk.transpose().map_err(|error| {
@@ -256,7 +257,8 @@ impl Clients {
 
     /// Whether the session pool has reported a failed attempt.
     fn has_failed_to_connect(&self) -> bool {
-        self.failure().is_some_and(|reason| reason != Health::NOT_YET_REACHED)
+        self.failure()
+            .is_some_and(|reason| reason != Health::NOT_YET_REACHED)
     }
 
     fn failure(&self) -> Option<String> {

@@ -33,7 +33,10 @@ impl ClusterSnapshot {
         let (high_watermarks, (topic, watermarks)) = clients
             .kafka(|metadata| {
                 let partitions: Vec<_> = (0..metadata.topic()?.partitions).collect();
-                Ok((metadata.high_watermarks(&partitions)?, clients::watermarks(metadata)?))
+                Ok((
+                    metadata.high_watermarks(&partitions)?,
+                    clients::watermarks(metadata)?,
+                ))
             })
             .await?;
         let checkpoints: BTreeMap<_, _> = found.iter().map(|it| (it.partition, *it)).collect();

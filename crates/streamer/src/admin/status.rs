@@ -82,7 +82,10 @@ pub(super) async fn status(clients: &Clients, arguments: &StatusArgs) -> Result<
         Group::Members(members) => Some(members),
         Group::Unknown { .. } => None,
     };
-    let foreign = members.iter().flatten().filter(|member| clients.is_foreign(member));
+    let foreign = members
+        .iter()
+        .flatten()
+        .filter(|member| clients.is_foreign(member));
     let status = Status {
         group: settings.kafka.group.clone(),
         members: members.as_ref().map(Vec::len),
@@ -175,7 +178,9 @@ impl PartitionStatus {
 
 impl Status {
     fn show(&self) -> Result<(), CommandError> {
-        let members = self.members.map_or("unknown".to_owned(), |count| count.to_string());
+        let members = self
+            .members
+            .map_or("unknown".to_owned(), |count| count.to_string());
         print_line(format_args!("group  {}, members: {members}", self.group))?;
         for member in &self.foreign_members {
             print_line(format_args!(

@@ -265,11 +265,7 @@ pub async fn compare(
     Ok((!found.is_empty()).then(compare))
 }
 
-fn require_none(
-    table: String,
-    found: Vec<Difference>,
-    remedy: &'static str,
-) -> Result<(), SchemaError> {
+fn require_none(table: String, found: Vec<Difference>, remedy: &'static str) -> Result<(), SchemaError> {
     if found.is_empty() {
         return Ok(());
     }

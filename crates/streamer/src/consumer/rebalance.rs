@@ -8,9 +8,9 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext};
 use ::kafka::events::{is_connection_error, log_line};
 use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
@@ -88,7 +88,10 @@ impl Rebalancer {
     }
 
     fn log_error(&self, error: &KafkaError, reason: &str) {
-        let (mut errors, now) = (self.errors.lock().unwrap_or_else(PoisonError::into_inner), Instant::now());
+        let (mut errors, now) = (
+            self.errors.lock().unwrap_or_else(PoisonError::into_inner),
+            Instant::now(),
+        );
         if let Some(left_out) = errors.take_left_out(now) {
             tracing::warn!(left_out, "more kafka client errors");
         }

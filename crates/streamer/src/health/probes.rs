@@ -137,7 +137,9 @@ impl KafkaProbe {
                 }
             }
             if members_asked.is_none_or(|asked| asked.elapsed() >= MEMBERS_INTERVAL) {
-                self.probe_members().await;
+                if let Ok(group) = self.metadata.request(|metadata| metadata.group()).await {
+                    self.report_members(&group);
+                }
                 members_asked = Some(Instant::now());
             }
             sleep(self.interval).await;
@@ -156,9 +158,8 @@ impl KafkaProbe {
     }
 
     /// Reports members that hold partitions and are no streamers: the records of those do not become rows.
-    async fn probe_members(&self) {
-        let response = self.metadata.request(MetadataClient::group).await;
-        let Ok(Group::Members(members)) = response else {
+    fn report_members(&self, group: &Group) {
+        let Group::Members(members) = group else {
             return;
         };
         let foreign: Vec<_> = members
@@ -278,7 +279,7 @@ impl CassandraProbe {
 
     /// A node may not know the table, because its schema lags or it has lost it. So one answer ends nothing.
     async fn table(&self, session: &Session) -> Result<FoundTable, SchemaError> {
-        let ask = async || schema::table_id(session, self.sessions.settings()).await;
+        let ask = || schema::table_id(session, self.sessions.settings());
         let known = Some(self.table.table_id);
         if ask().await? == known {
             return Ok(FoundTable::Same);
@@ -304,10 +305,10 @@ const CONFIRMATIONS: usize = 5;
 const CONFIRMATION_DELAY: Duration = Duration::from_millis(100);
 
 /// Asks again whether the table is another one than `known`.
-async fn confirm(
-    known: Option<Uuid>,
-    ask: impl AsyncFn() -> Result<Option<Uuid>, SchemaError>,
-) -> Result<FoundTable, SchemaError> {
+async fn confirm<F>(known: Option<Uuid>, ask: impl Fn() -> F) -> Result<FoundTable, SchemaError>
+where
+    F: Future<Output = Result<Option<Uuid>, SchemaError>>,
+{
     for _ in 0..CONFIRMATIONS {
         sleep(CONFIRMATION_DELAY).await;
         if ask().await? == known {
@@ -332,9 +333,9 @@ mod tests {
             (CONFIRMATIONS, FoundTable::Other),
         ] {
             let asked = Cell::new(0);
-            let ask = async || {
+            let ask = || {
                 let number = asked.replace(asked.get() + 1);
-                Ok(known.filter(|_| number == same_at))
+                std::future::ready(Ok(known.filter(|_| number == same_at)))
             };
             assert_eq!(confirm(known, ask).await.unwrap(), expected, "{same_at}");
         }

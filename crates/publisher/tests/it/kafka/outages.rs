@@ -322,7 +322,11 @@ async fn unreachable_advertised_address_is_503_at_once() {
             status == 503 && body.to_string().contains(&advertised.to_string())
         })
         .await;
-    assert!(started.elapsed() < Duration::from_secs(6), "{:?}", started.elapsed());
+    assert!(
+        started.elapsed() < Duration::from_secs(6),
+        "{:?}",
+        started.elapsed()
+    );
     while started.elapsed() < Duration::from_secs(10) {
         let (status, body) = publisher.readiness().await;
         assert_eq!(status, 503, "{body}");
@@ -331,7 +335,11 @@ async fn unreachable_advertised_address_is_503_at_once() {
     let posted = Instant::now();
     let (status, body) = publisher.send(&[user()]).await;
     assert_eq!(status, 503, "{body}");
-    assert!(posted.elapsed() < Duration::from_secs(1), "{:?}", posted.elapsed());
+    assert!(
+        posted.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        posted.elapsed()
+    );
 }
 
 /// A broker that creates topics on request gives them its own defaults: one partition, and `CreateTime`.
@@ -375,7 +383,5 @@ async fn topic_recreated_by_others_is_compared_again() {
     assert_eq!(differences(), 0);
     broker::delete_topic(&brokers, &topic.name).await;
     broker::create_topic(&brokers, &topic.name, &[]).await;
-    publisher
-        .wait_until("logged", async || differences() >= 2)
-        .await;
+    publisher.wait_until("logged", async || differences() >= 2).await;
 }

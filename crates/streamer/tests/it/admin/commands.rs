@@ -321,7 +321,10 @@ async fn command_names_unreachable_server_within_5_s() {
     let env = TestEnv::new("unreachable", 1).await;
     let checks = [
         ("kafka.brokers", "no response from kafka within 4 s"),
-        ("cassandra.contact_points", "no response from cassandra within 4 s"),
+        (
+            "cassandra.contact_points",
+            "no response from cassandra within 4 s",
+        ),
     ]
     .map(async |(key, expected)| {
         let options = env.options().set(key, "127.0.0.1:1");

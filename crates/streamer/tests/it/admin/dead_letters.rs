@@ -35,19 +35,22 @@ async fn dead_letters_are_listed_by_each_filter() {
         ..tombstone(new_users(1)[0].0)
     };
     env.kafka
-        .write(&env.topic, &[garbage(0, "a"), garbage(0, "b"), garbage(1, "a"), nil])
+        .write(
+            &env.topic,
+            &[garbage(0, "a"), garbage(0, "b"), garbage(1, "a"), nil],
+        )
         .await
         .unwrap();
     env.wait_until_caught_up().await;
     assert_eq!(listed(&env, "").await, ["0:0", "0:1", "1:0", "1:1"]);
     assert_eq!(listed(&env, "--partition 1").await, ["1:0", "1:1"]);
     assert_eq!(listed(&env, "--key a").await, ["0:0", "1:0"]);
-    assert_eq!(
-        listed(&env, "--reason tombstone_without_id").await,
-        ["1:1"]
-    );
+    assert_eq!(listed(&env, "--reason tombstone_without_id").await, ["1:1"]);
     assert_eq!(listed(&env, "--key a --partition 0").await, ["0:0"]);
-    assert_eq!(listed(&env, "--since 2100-01-01T00:00:00Z").await, Vec::<String>::new());
+    assert_eq!(
+        listed(&env, "--since 2100-01-01T00:00:00Z").await,
+        Vec::<String>::new()
+    );
     assert_eq!(listed(&env, "--since 2020-01-01T00:00:00Z").await.len(), 4);
 
     let output = run_successfully(&env, "dead-letters list --limit 3").await;

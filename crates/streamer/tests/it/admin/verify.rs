@@ -87,7 +87,10 @@ async fn verify_by_role_that_reads_masks_names_the_permission() {
         let statement = statement.replace("{reader}", &reader);
         env.cassandra.run(&statement).await.unwrap();
     };
-    run(&format!("CREATE ROLE {{reader}} WITH PASSWORD = '{PASSWORD}' AND LOGIN = true")).await;
+    run(&format!(
+        "CREATE ROLE {{reader}} WITH PASSWORD = '{PASSWORD}' AND LOGIN = true"
+    ))
+    .await;
     run("GRANT SELECT ON KEYSPACE {ks} TO {reader}").await;
     let options = env.options().set("cassandra.username", &reader);
     let (code, output) = run_command(options.clone(), "verify").await;

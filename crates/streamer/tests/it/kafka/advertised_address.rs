@@ -36,14 +36,20 @@ async fn unreachable_advertised_address_is_named_in_readiness() {
         }
     })
     .await;
-    assert!(started.elapsed() < Duration::from_secs(6), "{:?}", started.elapsed());
+    assert!(
+        started.elapsed() < Duration::from_secs(6),
+        "{:?}",
+        started.elapsed()
+    );
     // It stays unready.
     while started.elapsed() < Duration::from_secs(10) {
         let (status, body) = streamer.get("/readyz").await.unwrap();
         assert_eq!(status, 503, "{body}");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    let (code, output) = tokio::time::timeout(DEADLINE, run_command(options, "status")).await.unwrap();
+    let (code, output) = tokio::time::timeout(DEADLINE, run_command(options, "status"))
+        .await
+        .unwrap();
     assert_eq!(code, Some(1), "{output}");
     assert!(names.iter().all(|name| output.contains(name)), "{output}");
 }

@@ -30,10 +30,14 @@ async fn delete_topic(brokers: &str, name: &str) {
 /// Returns the configuration of a topic, or why there is none.
 async fn settings(brokers: &str, name: &str) -> Result<BTreeMap<String, String>, String> {
     let topic = ResourceSpecifier::Topic(name);
-    let described = admin(brokers).describe_configs([&topic], &AdminOptions::new()).await;
+    let described = admin(brokers)
+        .describe_configs([&topic], &AdminOptions::new())
+        .await;
     let config = described.unwrap().remove(0).map_err(|error| error.to_string())?;
     let entries = config.entries.into_iter();
-    Ok(entries.filter_map(|entry| Some((entry.name, entry.value?))).collect())
+    Ok(entries
+        .filter_map(|entry| Some((entry.name, entry.value?)))
+        .collect())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -55,7 +59,10 @@ async fn deleted_topics_come_back_as_required_despite_auto_creation() {
         value: Some(b"garbage".to_vec()),
         ..ProducerRecord::default()
     };
-    env.kafka.write(&env.topic, &[garbage.clone()]).await.unwrap();
+    env.kafka
+        .write(&env.topic, std::slice::from_ref(&garbage))
+        .await
+        .unwrap();
     env.wait_until_caught_up().await;
 
     // Without its topic the dead letter waits, and no request creates it.
@@ -76,7 +83,11 @@ async fn deleted_topics_come_back_as_required_despite_auto_creation() {
     delete_topic(&brokers, &env.topic).await;
     eventually("the streamer restarts", async || {
         let restarts = metric(&streamer, "streamer_restarts_total", "").await;
-        if restarts > 0.5 { Ok(()) } else { Err(format!("{restarts}")) }
+        if restarts > 0.5 {
+            Ok(())
+        } else {
+            Err(format!("{restarts}"))
+        }
     })
     .await;
     streamer.wait_until_ready(DEADLINE).await.unwrap();

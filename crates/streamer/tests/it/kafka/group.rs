@@ -109,7 +109,7 @@ async fn other_assignor_in_the_group_fails_readiness_until_it_leaves() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn member_that_is_no_streamer_is_named_while_it_holds_partitions() {
+async fn member_of_another_kind_is_named_while_it_holds_partitions() {
     let env = TestEnv::new("foreign", 2).await;
     let other = OtherMember::join(&env, &[("partition.assignment.strategy", "range")]).await;
     let streamer = Service::start(&env.options()).unwrap();

@@ -58,10 +58,16 @@ async fn outage_of_kafka_is_logged_once_and_its_end_once() {
 async fn dead_letters_are_logged_without_values_up_to_a_limit() {
     let env = TestEnv::new("logged", 1).await;
     let streamer = env.streamer().await;
-    env.kafka.write(&env.topic, &garbage(MAX_LOGGED + 15)).await.unwrap();
+    env.kafka
+        .write(&env.topic, &garbage(MAX_LOGGED + 15))
+        .await
+        .unwrap();
     env.wait_until_caught_up().await;
     let lines = log_lines(&streamer);
-    let letters: Vec<_> = lines.iter().filter(|line| line.contains("record is a dead letter")).collect();
+    let letters: Vec<_> = lines
+        .iter()
+        .filter(|line| line.contains("record is a dead letter"))
+        .collect();
     assert_eq!(letters.len(), MAX_LOGGED, "{lines:#?}");
     for letter in letters {
         assert!(

@@ -43,7 +43,11 @@ async fn topic_ids_that_appear_and_vanish_restart_nothing() {
         env.wait_until_caught_up().await;
         // A few probes.
         tokio::time::sleep(std::time::Duration::from_secs(3)).await;
-        assert!(metric(&streamer, "streamer_restarts_total", "").await < 0.5, "{}", streamer.last_lines(10));
+        assert!(
+            metric(&streamer, "streamer_restarts_total", "").await < 0.5,
+            "{}",
+            streamer.last_lines(10)
+        );
     }
     let read = metric(&streamer, "streamer_records_total", "").await;
     assert!((read - 40.0).abs() < 0.5, "{read} of 40");
