@@ -185,6 +185,8 @@ impl Streamer {
     }
 
     async fn stream(&self, topic: TopicInfo, table: TableInfo) -> Result<Outcome, RunError> {
+        // A dead letter that an earlier pipeline could not write is read again, or was deleted with its topic.
+        self.dead_letter_topic.ready();
         let assigned = AssignedPartitions::default();
         let partitions = Arc::new(AtomicI32::new(topic.partitions));
         let decoder = Decoder {

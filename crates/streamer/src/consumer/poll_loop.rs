@@ -158,6 +158,10 @@ impl PollLoop {
                 }
                 self.handle_command(command);
             }
+            // A pipeline that was dropped without a command must not keep its partitions from the next one.
+            if self.chunks.is_closed() {
+                return;
+            }
             self.last_poll.polled();
             let records = self.read();
             if !records.is_empty() && !self.send_or_pause(records) {

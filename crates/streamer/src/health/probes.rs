@@ -114,12 +114,8 @@ impl KafkaProbe {
                 })
                 .await
             {
-                Ok((topic, ..)) if !same_topic(topic.id, topic_id) => return "topic_recreated",
+                Ok((topic, ..)) if is_recreated(&mut topic_id, topic.id) => return "topic_recreated",
                 Ok((topic, ends, high)) => {
-                    // After an upgrade of the brokers the id becomes known.
-                    if topic_id.is_nil() {
-                        topic_id = topic.id;
-                    }
                     self.partitions.store(topic.partitions, Ordering::Relaxed);
                     let progress = self.report(&assigned, &ends, &high);
                     self.report_membership();
@@ -231,6 +227,15 @@ impl KafkaProbe {
     }
 }
 
+/// Whether the topic is another one than the `known`. An id that was unknown becomes known after an upgrade of the brokers.
+fn is_recreated(known: &mut Uuid, found: Uuid) -> bool {
+    let is_other = !same_topic(*known, found);
+    if known.is_nil() {
+        *known = found;
+    }
+    is_other
+}
+
 /// Probes the table.
 pub struct CassandraProbe {
     /// Provides sessions.
@@ -323,6 +328,14 @@ mod tests {
     use std::cell::Cell;
 
     use super::*;
+
+    #[test]
+    fn topic_id_is_learned_and_may_be_unknown_later() {
+        let [one, other, unknown] = [1, 2, 0].map(Uuid::from_u128);
+        let mut known = unknown;
+        let found = [unknown, one, unknown, one, other].map(|found| is_recreated(&mut known, found));
+        assert_eq!(found, [false, false, false, false, true]);
+    }
 
     #[tokio::test(start_paused = true)]
     async fn table_is_replaced_only_if_every_answer_says_that() {

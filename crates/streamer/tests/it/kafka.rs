@@ -11,4 +11,3 @@ mod rolling_update;
 mod second_member;
 mod stall_detection;
 mod static_members;
-mod topic_ids;

@@ -319,6 +319,7 @@ async fn status_of_running_streamer_never_has_checkpoint_after_end() {
 #[tokio::test(flavor = "multi_thread")]
 async fn command_names_unreachable_server_within_5_s() {
     let env = TestEnv::new("unreachable", 1).await;
+    let _creates_tables = env.streamer().await;
     let checks = [
         ("kafka.brokers", "no response from kafka within 4 s"),
         (

@@ -10,6 +10,7 @@ use testkit::kafka_client::{KafkaClient, ProducerRecord};
 use testkit::servers::pool::Access;
 use testkit::servers::{KafkaCluster, KafkaOptions};
 
+use crate::support::assignment::wait_for_partitions;
 use crate::support::test_env::{DEADLINE, TestEnv, eventually};
 use crate::support::traffic::metric;
 
@@ -35,9 +36,13 @@ async fn settings(brokers: &str, name: &str) -> Result<BTreeMap<String, String>,
         .await;
     let config = described.unwrap().remove(0).map_err(|error| error.to_string())?;
     let entries = config.entries.into_iter();
-    Ok(entries
+    let found: BTreeMap<_, _> = entries
         .filter_map(|entry| Some((entry.name, entry.value?)))
-        .collect())
+        .collect();
+    if found.is_empty() {
+        return Err("the topic does not exist".to_owned());
+    }
+    Ok(found)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -91,6 +96,8 @@ async fn deleted_topics_come_back_as_required_despite_auto_creation() {
     })
     .await;
     streamer.wait_until_ready(DEADLINE).await.unwrap();
+    // The consumer of the first pipeline, which waited for the dead letter, has left the group.
+    wait_for_partitions(&streamer, 3.0).await;
     let records = settings(&brokers, &env.topic).await.unwrap();
     assert_eq!(records["message.timestamp.type"], "LogAppendTime");
     let letters = settings(&brokers, &env.dead_letter_topic()).await.unwrap();
