@@ -11,8 +11,8 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Connects to `brokers`, each `host:port`. `properties` override everything but the brokers; `_` in a name stands
-    /// for `.`.
+    /// Connects to `brokers`, each `host:port`. `properties` override everything but the brokers and the automatic creation
+    /// of topics; `_` in a name stands for `.`.
     pub fn new(
         client_id: &'static str,
         brokers: &[String],
@@ -34,6 +34,13 @@ impl Connection {
         &self.brokers
     }
 
+    /// The client id, unless a property replaces it.
+    #[must_use]
+    pub fn default_client_id(&self) -> Option<&'static str> {
+        let is_replaced = self.properties.iter().any(|(name, _)| name == "client.id");
+        (!is_replaced).then_some(self.client_id)
+    }
+
     /// The configuration of brokers and timeouts, with the operator's properties.
     #[must_use]
     pub fn config(&self) -> ClientConfig {
@@ -41,7 +48,8 @@ impl Connection {
         config
             .set("client.id", self.client_id)
             .set("socket.keepalive.enable", "true")
-            .set("socket.connection.setup.timeout.ms", "5000")
+            // A silent address is named within 5 s.
+            .set("socket.connection.setup.timeout.ms", "3000")
             // Reconnects at once to a broker that restarts; the default backs off to ten seconds.
             .set("reconnect.backoff.ms", "50")
             .set("reconnect.backoff.max.ms", "1000")
@@ -50,7 +58,11 @@ impl Connection {
         for (name, value) in &self.properties {
             config.set(name, value);
         }
-        config.set("bootstrap.servers", &self.brokers);
+        config
+            .set("bootstrap.servers", &self.brokers)
+            // A broker that creates topics on request gives them its own defaults. Only `TopicSpec` creates topics. A producer
+            // of librdkafka would request it otherwise.
+            .set("allow.auto.create.topics", "false");
         config
     }
 }
@@ -62,10 +74,15 @@ mod tests {
     #[test]
     fn properties_override_defaults_but_not_brokers() {
         let brokers = ["a:1".to_owned(), "b:2".to_owned()];
-        let properties = [("socket_timeout_ms", "2000"), ("bootstrap.servers", "c:3")];
+        let properties = [
+            ("socket_timeout_ms", "2000"),
+            ("bootstrap.servers", "c:3"),
+            ("allow.auto.create.topics", "true"),
+        ];
         let config = Connection::new("test", &brokers, properties).config();
         assert_eq!(config.get("socket.timeout.ms"), Some("2000"));
         assert_eq!(config.get("bootstrap.servers"), Some("a:1,b:2"));
+        assert_eq!(config.get("allow.auto.create.topics"), Some("false"));
         assert_eq!(config.get("client.id"), Some("test"));
     }
 }

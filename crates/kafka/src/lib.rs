@@ -5,9 +5,13 @@
 pub mod client;
 
 pub mod error;
+pub mod events;
 pub mod headers;
 pub mod leader_epoch;
 
+pub mod group;
+pub mod leaders;
+pub mod list_offsets;
 pub mod metadata;
 pub mod topic;
 pub mod topic_id;
@@ -17,6 +21,9 @@ pub mod rebootstrap;
 
 pub use client::Connection;
 pub use error::{ClientRejected, is_rejected, is_rejection};
+pub use events::ClientEvents;
+pub use group::{Group, GroupMember};
 pub use metadata::{MetadataClient, TopicInfo};
 pub use rebootstrap::RebootstrapMonitor;
 pub use topic::{TopicError, TopicSpec};
+pub use topic_id::same_topic;

@@ -2,6 +2,7 @@
 //!
 //! Every call blocks for at most its timeout, so async code calls it through [`MetadataClient::request`].
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,14 +13,21 @@ use uuid::Uuid;
 
 use crate::client::Connection;
 use crate::error::is_rejected;
-use crate::rebootstrap::RebootstrapMonitor;
+use crate::events::ClientEvents;
+use crate::group::{Group, GroupMember};
+use crate::leaders::leader_address;
+use crate::list_offsets::high_watermarks;
+use crate::rebootstrap::{RebootstrapMonitor, is_unanswered};
 use crate::topic_id;
 
 /// A consumer without an assignment that only sends metadata requests.
 pub struct MetadataClient {
-    consumer: BaseConsumer,
+    consumer: BaseConsumer<ClientEvents>,
     rebootstrap: RebootstrapMonitor,
     topic: String,
+    group: String,
+    /// The client id of every process of this kind, unless the operator has set one.
+    client_id: Option<String>,
     brokers: String,
     timeout: Duration,
 }
@@ -27,11 +35,14 @@ pub struct MetadataClient {
 /// The current topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TopicInfo {
-    /// Its id.
+    /// Its id. Nil: unknown, see [`same_topic`](crate::same_topic).
     pub id: Uuid,
     /// Its number of partitions.
     pub partitions: i32,
 }
+
+/// The timeout of the request for the address of a leader, after it has not responded.
+const LEADER_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Events that are searched for a rejection. Each failed connection adds one.
 const MAX_EVENTS: usize = 100;
@@ -51,21 +62,33 @@ impl MetadataClient {
             .config()
             .set("group.id", group)
             .set("enable.auto.commit", "false")
-            .create()?;
+            .create_with_context(ClientEvents::default())?;
         let brokers = connection.brokers().to_owned();
         Ok(Self {
             consumer,
             rebootstrap: RebootstrapMonitor::new(&brokers),
             topic: topic.to_owned(),
+            group: group.to_owned(),
+            client_id: connection.default_client_id().map(str::to_owned),
             brokers,
             timeout,
         })
     }
 
-    /// Describes a failed request with the setting and the addresses of the brokers.
+    /// Describes a failed request with the setting and the addresses of the brokers, and with the last error of a
+    /// connection.
     pub fn describe(&self, error: &KafkaError) -> String {
         let Self { topic, brokers, .. } = self;
-        format!("failed to access topic `{topic}` at kafka.brokers {brokers}: {error}")
+        let failed = format!("failed to access topic `{topic}` at kafka.brokers {brokers}: {error}");
+        match self.connection_error() {
+            Some(cause) => format!("{failed}; {cause}"),
+            None => failed,
+        }
+    }
+
+    /// The last error of a connection since the last successful request, with address and cause.
+    pub fn connection_error(&self) -> Option<String> {
+        self.consumer.context().connection_error()
     }
 
     /// Runs `request` on a blocking thread.
@@ -82,17 +105,20 @@ impl MetadataClient {
             let earlier = client.rejection();
             let response = request(&client);
             client.rebootstrap.observe(client.consumer.client(), &response);
+            if response.is_ok() {
+                client.consumer.context().clear();
+            }
             response.map_err(|error| client.rejection().or(earlier).unwrap_or(error))
         })
         .await
         .unwrap_or(Err(KafkaError::Canceled))
     }
 
-    /// Returns the rejection among librdkafka's events, which are the only report of rejected credentials.
+    /// Returns the rejection among librdkafka's events, which are the only report of rejected credentials. A poll returns
+    /// nothing for an event that the context handles, such as a log line, although others may follow.
     fn rejection(&self) -> Option<KafkaError> {
-        std::iter::from_fn(|| self.consumer.poll(Duration::ZERO))
-            .take(MAX_EVENTS)
-            .filter_map(Result::err)
+        (0..MAX_EVENTS)
+            .filter_map(|_| self.consumer.poll(Duration::ZERO)?.err())
             .find(is_rejected)
     }
 
@@ -140,10 +166,41 @@ impl MetadataClient {
         partitions
             .iter()
             .map(|partition| {
-                self.consumer
-                    .fetch_watermarks(&self.topic, *partition, self.timeout)
+                let watermarks = self
+                    .consumer
+                    .fetch_watermarks(&self.topic, *partition, self.timeout);
+                if is_unanswered(&watermarks) {
+                    self.name_leader(*partition);
+                }
+                watermarks
             })
             .collect()
+    }
+
+    /// Returns the end offset of each partition, open transactions included; see
+    /// [`high_watermarks`](crate::list_offsets::high_watermarks). Those of [`watermarks`](Self::watermarks) end before
+    /// the first open transaction.
+    ///
+    /// # Errors
+    /// When the cluster does not respond in time.
+    pub fn high_watermarks(&self, partitions: &[i32]) -> Result<BTreeMap<i32, i64>, KafkaError> {
+        if partitions.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        high_watermarks(self.consumer.client(), &self.topic, partitions, self.timeout)
+    }
+
+    /// Keeps the address of a leader that does not respond for [`describe`](Self::describe).
+    fn name_leader(&self, partition: i32) {
+        let metadata = self
+            .consumer
+            .fetch_metadata(Some(&self.topic), LEADER_TIMEOUT)
+            .ok();
+        if let Some(leader) = metadata.and_then(|metadata| leader_address(&metadata, &self.topic, partition))
+        {
+            let error = format!("{leader}, the leader of partition {partition}, does not respond");
+            self.consumer.context().unanswered(error);
+        }
     }
 
     /// Returns the group's committed offset of each partition.
@@ -204,12 +261,20 @@ impl MetadataClient {
             .collect())
     }
 
-    /// Returns the number of members of the group.
+    /// Returns the members of this client's group.
     ///
     /// # Errors
     /// When the cluster does not respond in time.
-    pub fn group_members(&self, group: &str) -> Result<usize, KafkaError> {
-        let groups = self.consumer.fetch_group_list(Some(group), self.timeout)?;
-        Ok(groups.groups().iter().map(|group| group.members().len()).sum())
+    pub fn group(&self) -> Result<Group, KafkaError> {
+        let groups = self.consumer.fetch_group_list(Some(&self.group), self.timeout)?;
+        Ok(Group::read(groups.groups().first(), &self.topic))
+    }
+
+    /// Whether a member of the group is an application of another kind, by its client id. No member is if the operator
+    /// has set the id, because each process may have its own then.
+    pub fn is_foreign(&self, member: &GroupMember) -> bool {
+        self.client_id
+            .as_ref()
+            .is_some_and(|own| *own != member.client_id)
     }
 }

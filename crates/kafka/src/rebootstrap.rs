@@ -72,7 +72,7 @@ impl RebootstrapMonitor {
 }
 
 /// Whether no broker responded. An error that a broker sends is a response.
-fn is_unanswered<T>(result: &Result<T, KafkaError>) -> bool {
+pub(crate) fn is_unanswered<T>(result: &Result<T, KafkaError>) -> bool {
     use RDKafkaErrorCode as Code;
     result.as_ref().is_err_and(|error| {
         matches!(

@@ -6,12 +6,12 @@ use std::time::Duration;
 use rdkafka::admin::{
     AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication,
 };
-use rdkafka::client::DefaultClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::MetadataTopic;
 use thiserror::Error;
 
 use crate::client::Connection;
+use crate::events::ClientEvents;
 
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Kafka's default for `max.message.bytes`.
@@ -239,12 +239,12 @@ pub fn unwritable_reason(topic: &MetadataTopic, min_insync: usize) -> Option<Str
     })
 }
 
-fn admin(connection: &Connection) -> Result<AdminClient<DefaultClientContext>, KafkaError> {
-    connection.config().create()
+fn admin(connection: &Connection) -> Result<AdminClient<ClientEvents>, KafkaError> {
+    connection.config().create_with_context(ClientEvents::default())
 }
 
 /// Closing a client waits for its threads, which must not block the requests.
-fn close(admin: AdminClient<DefaultClientContext>) {
+fn close(admin: AdminClient<ClientEvents>) {
     drop(tokio::task::spawn_blocking(move || drop(admin)));
 }
 

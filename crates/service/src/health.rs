@@ -4,8 +4,11 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use serde::Serialize;
+
+use crate::log_limiter::OutageLog;
 
 /// The health of a process, shared by the tasks that report it and the admin server.
 #[derive(Clone, Default)]
@@ -16,8 +19,14 @@ pub struct Health {
 #[derive(Default)]
 struct Shared {
     stopping: AtomicBool,
-    dependencies: Mutex<Vec<DependencyState>>,
+    dependencies: Mutex<Vec<Reported>>,
     checks: Mutex<Vec<LivenessCheck>>,
+}
+
+/// A dependency, and what of it is logged.
+struct Reported {
+    state: DependencyState,
+    log: OutageLog,
 }
 
 struct LivenessCheck {
@@ -58,15 +67,19 @@ pub struct Liveness {
 }
 
 impl Health {
+    /// The reason of a dependency that was not reported yet.
+    pub const NOT_YET_REACHED: &'static str = "not yet reached";
+
     /// Adds a dependency that is not ready until [`Dependency::ready`] is called.
     pub fn dependency(&self, name: &'static str) -> Dependency {
         let mut dependencies = lock(&self.shared.dependencies);
         let state = DependencyState {
             name,
             ready: false,
-            reason: Some("not yet reached".to_owned()),
+            reason: Some(Self::NOT_YET_REACHED.to_owned()),
         };
-        dependencies.push(state);
+        let log = OutageLog::default();
+        dependencies.push(Reported { state, log });
         Dependency {
             shared: Arc::clone(&self.shared),
             index: dependencies.len() - 1,
@@ -89,7 +102,10 @@ impl Health {
     /// Whether every dependency is available.
     pub fn readiness(&self) -> Readiness {
         let stopping = self.shared.stopping.load(Ordering::Acquire);
-        let dependencies = lock(&self.shared.dependencies).clone();
+        let dependencies: Vec<_> = lock(&self.shared.dependencies)
+            .iter()
+            .map(|reported| reported.state.clone())
+            .collect();
         let ready = !stopping && dependencies.iter().all(|dependency| dependency.ready);
         Readiness {
             ready,
@@ -134,21 +150,20 @@ impl Dependency {
 
     /// The state that was reported last.
     pub fn is_ready(&self) -> bool {
-        lock(&self.shared.dependencies)[self.index].ready
+        lock(&self.shared.dependencies)[self.index].state.ready
     }
 
-    /// Logs changes only, not each report.
+    /// Logs an outage, its end, and another reason at most once a minute.
     fn set(&self, reason: Option<String>) {
         let mut dependencies = lock(&self.shared.dependencies);
-        let state = &mut dependencies[self.index];
-        let ready = reason.is_none();
-        if state.ready != ready || (!ready && state.reason != reason) {
+        let Reported { state, log } = &mut dependencies[self.index];
+        if log.admit(reason.as_deref(), Instant::now()) {
             match &reason {
                 None => tracing::info!(dependency = state.name, "dependency ready"),
                 Some(reason) => tracing::warn!(dependency = state.name, reason, "dependency not ready"),
             }
         }
-        state.ready = ready;
+        state.ready = reason.is_none();
         state.reason = reason;
     }
 }

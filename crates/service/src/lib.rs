@@ -10,6 +10,7 @@ pub mod output;
 pub mod config;
 pub mod secret;
 
+pub mod log_limiter;
 pub mod telemetry;
 
 pub mod process;
@@ -30,6 +31,7 @@ pub use crate::config::{CommandLine, ConfigCommand, List, RecordSettings};
 pub use crate::health::{Dependency, Health};
 pub use crate::http::auth::{AuthSettings, Authenticator};
 pub use crate::http::healthcheck::HealthCheck;
+pub use crate::log_limiter::LogLimiter;
 pub use crate::metrics::Metrics;
 pub use crate::process::{Context, ExitStatus, Process, ProcessSettings};
 pub use crate::secret::Secret;

@@ -9,6 +9,7 @@ mod cluster_snapshot;
 mod confirm;
 mod error;
 mod output;
+mod permissions;
 mod row_reader;
 
 mod accept_table;
@@ -43,6 +44,8 @@ Examples:
   streamer replay --from-offset 0 --yes           Write the whole topic again, for example to a new table
   streamer accept-table                           Continue with a recreated table without its old rows
   streamer dead-letters list --reason missing     List the dead letters of one reason
+  streamer dead-letters list --since 2026-05-01T00:00:00Z --limit 100
+                                                  List the first 100 dead letters since that time
   streamer dead-letters show 3:1542               Show the dead letter of partition 3, offset 1542
   streamer dead-letters reset-limits              Let halted partitions continue at the next start
   streamer redrive --dry-run                      Show which dead letters could be written to the table

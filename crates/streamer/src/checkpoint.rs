@@ -8,6 +8,7 @@ pub mod store;
 
 use std::ops::Range;
 
+use ::kafka::same_topic;
 use service::failpoint;
 use thiserror::Error;
 use uuid::Uuid;
@@ -26,7 +27,7 @@ pub struct Checkpoint {
     pub position: Position,
     /// The base of the write timestamps of this partition's checkpoints, in microseconds since 1970.
     pub epoch: i64,
-    /// Kafka's topic id. A recreated topic has another one.
+    /// Kafka's topic id. A recreated topic has another one. Nil: unknown.
     pub topic_id: Uuid,
     /// Cassandra's table id. A recreated table has another one, and lacks the rows.
     pub table_id: Uuid,
@@ -44,6 +45,11 @@ impl Checkpoint {
             return crate::pipeline::write_timestamp::wall_micros();
         }
         self.epoch + self.position.next_offset
+    }
+
+    /// Whether the checkpoint belongs to the topic with this id, as far as both ids are known.
+    pub fn is_of_topic(&self, topic_id: Uuid) -> bool {
+        same_topic(self.topic_id, topic_id)
     }
 
     /// Returns an epoch that supersedes this checkpoint and all that a fenced member may still write, regardless of
@@ -64,7 +70,7 @@ pub struct PartitionInfo {
     pub group_has_checkpoints: bool,
     /// The largest write timestamp in the checkpoints of all partitions, if any of them is of an earlier topic.
     pub earlier_write_timestamp: Option<i64>,
-    /// The current topic id.
+    /// The current topic id. Nil: unknown.
     pub topic_id: Uuid,
     /// The current table id.
     pub table_id: Uuid,
@@ -79,9 +85,17 @@ pub struct PartitionInfo {
 }
 
 impl PartitionInfo {
+    /// The current topic id, or the one of the checkpoint while brokers report none.
+    fn known_topic_id(&self) -> Uuid {
+        match self.checkpoint {
+            Some(checkpoint) if self.topic_id.is_nil() => checkpoint.topic_id,
+            _ => self.topic_id,
+        }
+    }
+
     /// Returns the durable range of the log, according to the checkpoint.
     pub fn durable_range(&self) -> Range<i64> {
-        let checkpoint = self.checkpoint.filter(|it| it.topic_id == self.topic_id);
+        let checkpoint = self.checkpoint.filter(|it| it.is_of_topic(self.topic_id));
         let end = checkpoint.map_or(self.beginning, |it| it.position.next_offset.min(self.end));
         self.beginning..end
     }
@@ -182,7 +196,7 @@ pub fn resolve_start(
     if found.table_id != info.table_id {
         return Err(StartError::OtherTable { partition });
     }
-    if found.topic_id != info.topic_id {
+    if !found.is_of_topic(info.topic_id) {
         // Write timestamps continue above those of the old topic. Otherwise its rows would win over the new records. With
         // another number of partitions a key moves, so those of all partitions count.
         let max_seen = MaxSeen {
@@ -203,7 +217,10 @@ pub fn resolve_start(
     let next_offset = found.position.next_offset;
     if (info.beginning..=info.end).contains(&next_offset) && !info.truncated {
         return Ok(ResolvedStart {
-            checkpoint: found,
+            checkpoint: Checkpoint {
+                topic_id: info.known_topic_id(),
+                ..found
+            },
             reason: StartReason::Checkpoint,
         });
     }
@@ -286,7 +303,7 @@ fn missing(
 /// Returns the largest write timestamp in all checkpoints of the group, if any of them is of an earlier topic than
 /// `topic_id`.
 pub fn earlier_write_timestamp(found: &[Checkpoint], topic_id: Uuid) -> Option<i64> {
-    let is_recreated = found.iter().any(|checkpoint| checkpoint.topic_id != topic_id);
+    let is_recreated = found.iter().any(|checkpoint| !checkpoint.is_of_topic(topic_id));
     let write_timestamps = found
         .iter()
         .filter_map(|checkpoint| checkpoint.position.max_seen.write_timestamp);
@@ -305,7 +322,7 @@ fn new_checkpoint(info: &PartitionInfo, next_offset: i64, max_seen: MaxSeen, epo
         partition: info.partition,
         position,
         epoch,
-        topic_id: info.topic_id,
+        topic_id: info.known_topic_id(),
         table_id: info.table_id,
     }
 }

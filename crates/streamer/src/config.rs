@@ -43,7 +43,11 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            process: ProcessSettings::on_port(9083),
+            process: ProcessSettings {
+                // The driver logs each attempt to connect. `/readyz` and our own log report an outage with its cause.
+                log_filter: "info,cdrs_tokio=off".to_owned(),
+                ..ProcessSettings::on_port(9083)
+            },
             record: RecordSettings::default(),
             kafka: KafkaSettings::default(),
             cassandra: CassandraSettings::default(),

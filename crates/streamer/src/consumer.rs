@@ -5,6 +5,7 @@ pub mod topics;
 
 pub mod channels;
 pub mod eof_tracker;
+pub mod group_membership;
 pub mod last_poll;
 pub mod partition_check;
 pub mod poll_loop;

@@ -1,6 +1,7 @@
 //! Records that can't be rows: how they are written and read, and how many of them halt a partition.
 
 pub mod dead_letter;
+pub mod log;
 pub mod producer;
 
 pub mod halted_partitions;

@@ -45,6 +45,8 @@ pub struct StreamerMetrics {
     pub end_offset: IntGaugeVec,
     /// `lag_records{partition}`
     pub lag: IntGaugeVec,
+    /// `open_transaction_records{partition}`
+    pub open_transaction: IntGaugeVec,
     /// `checkpoint_age_seconds{partition}`
     pub checkpoint_age: GaugeVec,
     /// `poll_gap_seconds`
@@ -149,6 +151,11 @@ impl StreamerMetrics {
             lag: metrics.gauge_vec(
                 "lag_records",
                 "Records between the checkpoint and the end of the log.",
+                &["partition"],
+            ),
+            open_transaction: metrics.gauge_vec(
+                "open_transaction_records",
+                "Records from the first open transaction on, which can't be read yet.",
                 &["partition"],
             ),
             checkpoint_age: metrics.float_gauge_vec(

@@ -2,14 +2,14 @@
 
 mod prepare;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use futures::future::BoxFuture;
 use model::Contract;
 use service::process::EXIT_CONFIG;
-use service::{Context, Dependency, ExitStatus};
+use service::{Context, Dependency, ExitStatus, LogLimiter};
 use thiserror::Error;
 
 use crate::cassandra::schema::{SchemaError, TableInfo};
@@ -19,9 +19,11 @@ use crate::checkpoint::start_offset_resolver::{ResolveError, StartOffsetResolver
 use crate::checkpoint::store::{CheckpointStore, instance};
 use crate::config::{SameTopic, Settings};
 use crate::consumer::channels::ConsumerHandle;
+use crate::consumer::group_membership::GroupMembership;
 use crate::consumer::last_poll::LastPoll;
 use crate::consumer::poll_loop;
 use crate::dead_letters::halted_partitions::HaltedPartitions;
+use crate::dead_letters::log::DeadLetterLog;
 use crate::dead_letters::producer::DeadLetterProducer;
 use crate::health::lazy_dependency::LazyDependency;
 use crate::health::probes::{CassandraProbe, KafkaProbe, StallInputs, TableProbeOutcome};
@@ -123,6 +125,8 @@ struct Streamer {
     dead_letter_topic: Arc<LazyDependency>,
     /// The consumer has reported that the log changed.
     log_changed: Arc<AtomicBool>,
+    dead_letter_log: Arc<DeadLetterLog>,
+    foreign_members: Arc<LazyDependency>,
 }
 
 /// The reason of a restart after which the log may be truncated below a checkpoint.
@@ -158,6 +162,8 @@ impl Streamer {
                 metrics.halted.clone(),
             )),
             dead_letter_topic: Arc::new(LazyDependency::new(context.health.clone(), "dead_letter_topic")),
+            dead_letter_log: Arc::default(),
+            foreign_members: Arc::new(LazyDependency::new(context.health.clone(), "group")),
             settings: Arc::new(settings),
             contract,
             context,
@@ -189,6 +195,8 @@ impl Streamer {
     }
 
     async fn stream(&self, topic: TopicInfo, table: TableInfo) -> Result<Outcome, RunError> {
+        // A dead letter that an earlier pipeline could not write is read again, or was deleted with its topic.
+        self.dead_letter_topic.ready();
         let assigned = AssignedPartitions::default();
         let partitions = Arc::new(AtomicI32::new(topic.partitions));
         let decoder = Decoder {
@@ -197,11 +205,13 @@ impl Streamer {
             tombstones: self.settings.tombstones,
             partitions: partitions.load(Ordering::Relaxed),
         };
+        let membership = Arc::new(GroupMembership::default());
         let consumer = poll_loop::spawn(
             &self.settings.kafka,
             decoder,
             Arc::clone(&partitions),
             Arc::clone(&self.last_poll),
+            Arc::clone(&membership),
         )
         .map_err(|error| ClientRejected::new(&self.settings.kafka.brokers, error))?;
         let pipeline = self.pipeline(topic, table, consumer, Arc::clone(&assigned))?;
@@ -212,9 +222,12 @@ impl Streamer {
             partitions,
             assigned,
             last_poll: Arc::clone(&self.last_poll),
+            membership,
+            foreign_members: Arc::clone(&self.foreign_members),
             dependency: self.kafka.clone(),
             metrics: Arc::clone(&self.metrics),
             stall_inputs: self.stall_inputs(),
+            dead_letter_log: Arc::clone(&self.dead_letter_log),
             interval,
         };
         let cassandra_probe = CassandraProbe {
@@ -267,6 +280,7 @@ impl Streamer {
         let dead_letters = DeadLetterProducer::new(
             &self.settings.kafka,
             Arc::clone(&self.dead_letter_topic),
+            Arc::clone(&self.dead_letter_log),
             Arc::clone(&metrics),
         )
         .map_err(|error| ClientRejected::new(&self.settings.kafka.brokers, error))?;
@@ -284,6 +298,7 @@ impl Streamer {
             topic,
             table,
             log_changed: Arc::clone(&self.log_changed),
+            retries: Mutex::new(LogLimiter::per_minute(1)),
         };
         Ok(Pipeline::new(
             Arc::new(resolver),

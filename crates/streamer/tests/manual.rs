@@ -41,7 +41,12 @@ fn readme_lists_every_metric() {
         counters.with_label_values(&["any"]);
     }
     created.checkpoint_age.with_label_values(&["0"]);
-    for gauges in [&created.checkpoint_offset, &created.end_offset, &created.lag] {
+    for gauges in [
+        &created.checkpoint_offset,
+        &created.end_offset,
+        &created.lag,
+        &created.open_transaction,
+    ] {
         gauges.with_label_values(&["0"]);
     }
     let documented: Vec<_> = readme_check::table(README, "Metrics")

@@ -34,12 +34,7 @@ impl ClientContext for ProducerCallbacks {
 
     /// The topic monitor logs each outage once. librdkafka repeats its message at each attempt to connect.
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        match level {
-            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
-                tracing::error!(target: "librdkafka", facility, message);
-            }
-            _ => tracing::debug!(target: "librdkafka", facility, message),
-        }
+        ::kafka::events::log_line(level, facility, message);
     }
 }
 

@@ -82,8 +82,7 @@ impl KafkaStatus {
     /// Records librdkafka's error of a connection, which readiness reports as the cause while Kafka is down.
     pub(crate) fn record_error(&self, error: &str) {
         // The suffix counts milliseconds and repetitions, which would make each error a different reason.
-        let constant = error.split(" (after ").next().unwrap_or(error);
-        *self.last_error() = Some(constant.to_owned());
+        *self.last_error() = Some(::kafka::events::constant_part(error).to_owned());
     }
 
     /// Kafka rejects our credentials. That is fatal before Kafka was up once. Later it is an outage, because the

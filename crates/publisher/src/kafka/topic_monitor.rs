@@ -10,6 +10,7 @@ use service::Backoff;
 use service::process::chain;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::client;
 use super::producer::Producer;
@@ -25,9 +26,17 @@ pub(crate) struct TopicMonitor {
 
 /// The result of one probe.
 enum ProbeResult {
-    Writable { partitions: usize },
+    Writable(FoundTopic),
     NoTopic,
     Unavailable(String),
+}
+
+/// The writable topic.
+#[derive(Clone, Copy)]
+struct FoundTopic {
+    partitions: usize,
+    /// Nil if it is unknown.
+    id: Uuid,
 }
 
 /// What earlier probes found.
@@ -35,8 +44,15 @@ enum ProbeResult {
 enum KnownTopic {
     /// No topic yet.
     None,
-    /// The topic exists, with this `min.insync.replicas`; its differences are logged.
-    Found { min_insync: usize },
+    /// The topic with this id exists, with this `min.insync.replicas`; its differences are logged.
+    Found { id: Uuid, min_insync: usize },
+}
+
+impl KnownTopic {
+    /// Whether the configuration of the topic with this id was checked.
+    fn is_checked(self, id: Uuid) -> bool {
+        matches!(self, Self::Found { id: known, .. } if ::kafka::same_topic(known, id))
+    }
 }
 
 impl TopicMonitor {
@@ -64,11 +80,12 @@ impl TopicMonitor {
                 self.status.fail(error);
             }
             match self.probe_or_create(known).await {
-                Ok(partitions) => {
+                Ok(FoundTopic { partitions, id }) => {
                     self.status.set_up();
-                    if let KnownTopic::None = known {
+                    // A topic that was deleted and created by another client may have another configuration.
+                    if !known.is_checked(id) {
                         let min_insync = self.check_config(partitions).await;
-                        known = KnownTopic::Found { min_insync };
+                        known = KnownTopic::Found { id, min_insync };
                     }
                     delays = backoff.delays();
                     sleep(self.settings.probe_interval).await;
@@ -91,10 +108,10 @@ impl TopicMonitor {
         })
     }
 
-    /// Probes once, and returns the number of partitions of the topic, or why it is not writable.
-    async fn probe_or_create(&self, known: KnownTopic) -> Result<usize, String> {
+    /// Probes once, and returns the topic, or why it is not writable.
+    async fn probe_or_create(&self, known: KnownTopic) -> Result<FoundTopic, String> {
         match self.probe(known).await {
-            ProbeResult::Writable { partitions } => Ok(partitions),
+            ProbeResult::Writable(found) => Ok(found),
             ProbeResult::NoTopic => match client::topic(&self.settings, self.producer.topic())
                 .create(&client::connection(&self.settings))
                 .await
@@ -117,8 +134,8 @@ impl TopicMonitor {
         })
     }
 
-    /// A metadata request for the topic may create it with the broker's defaults. So all topics are requested until
-    /// it exists.
+    /// All topics are requested until it exists. A topic that may not be described is absent then, and the attempt to create
+    /// it reports the missing right.
     async fn probe(&self, known: KnownTopic) -> ProbeResult {
         let producer = Arc::clone(&self.producer);
         let timeout = self.settings.probe_timeout;
@@ -127,16 +144,22 @@ impl TopicMonitor {
                 KnownTopic::None => None,
                 KnownTopic::Found { .. } => Some(producer.topic()),
             };
-            producer.metadata(name, timeout)
+            let metadata = producer.metadata(name, timeout)?;
+            // A broker that responds may advertise an address that does not.
+            let silent = producer.unresponsive_leader(&metadata, timeout);
+            Ok((metadata, producer.topic_id(timeout), silent))
         });
         match metadata.await {
-            Ok(Ok(metadata)) => self.evaluate(&metadata, known),
+            Ok(Ok((metadata, id, silent))) => match (self.evaluate(&metadata, id, known), silent) {
+                (ProbeResult::Writable(_), Some(reason)) => ProbeResult::Unavailable(reason),
+                (result, _) => result,
+            },
             Ok(Err(error)) => ProbeResult::Unavailable(reason(&error)),
             Err(error) => ProbeResult::Unavailable(error.to_string()),
         }
     }
 
-    fn evaluate(&self, metadata: &Metadata, known: KnownTopic) -> ProbeResult {
+    fn evaluate(&self, metadata: &Metadata, id: Uuid, known: KnownTopic) -> ProbeResult {
         let topic = metadata
             .topics()
             .iter()
@@ -150,13 +173,14 @@ impl TopicMonitor {
         }
         let min_insync = match known {
             KnownTopic::None => 1,
-            KnownTopic::Found { min_insync } => min_insync,
+            KnownTopic::Found { min_insync, .. } => min_insync,
         };
         match ::kafka::topic::unwritable_reason(topic, min_insync) {
             Some(reason) => ProbeResult::Unavailable(format!("{}: {reason}", self.producer.topic())),
-            None => ProbeResult::Writable {
+            None => ProbeResult::Writable(FoundTopic {
                 partitions: topic.partitions().len(),
-            },
+                id,
+            }),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The Kafka and Cassandra clients of the commands.
 //!
-//! A request is retried until it succeeds or times out. The error then names the server and the last reason.
+//! A request is retried until it succeeds or times out. The error then names the server and the last reason. While no
+//! connection can be established, the timeout is shorter.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use uuid::Uuid;
 
 use crate::admin::error::CommandError;
+use crate::admin::permissions;
 use crate::cassandra::error_class::ErrorClass;
 use crate::cassandra::schema::{self, SchemaError, TableInfo};
 use crate::cassandra::session::Session;
@@ -29,10 +31,16 @@ use crate::metrics::StreamerMetrics;
 use crate::pipeline::consumed_record::Decoder;
 use crate::pipeline::row::TableShape;
 use ::kafka::ClientRejected;
-use ::kafka::{MetadataClient, TopicInfo};
+use ::kafka::{Group, GroupMember, MetadataClient, TopicInfo};
 
 /// The timeout of a request, including its retries.
 const TIMEOUT: Duration = Duration::from_secs(20);
+
+/// The timeout of a request while connections fail. An operator sees the address and the cause within 5 s.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// The timeout of one request to Kafka, before it is repeated.
+const KAFKA_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long the nodes may disagree on the schema, because a new table is not known to all nodes at once.
 const SCHEMA_AGREEMENT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -66,6 +74,7 @@ impl Clients {
             let topic = topic.clone();
             let settings = KafkaSettings {
                 topic,
+                probe_interval: KAFKA_TIMEOUT,
                 ..settings.kafka.clone()
             };
             client::metadata(&settings)
@@ -125,7 +134,7 @@ impl Clients {
         topic: &str,
         operation: impl Fn(&MetadataClient) -> Result<T, KafkaError> + Clone + Send + 'static,
     ) -> Result<T, CommandError> {
-        let until = Instant::now() + TIMEOUT;
+        let started = Instant::now();
         let mut delays = Backoff::default().delays();
         loop {
             let error = match metadata.request(operation.clone()).await {
@@ -138,8 +147,10 @@ impl Clients {
             if error.rdkafka_error_code() == Some(RDKafkaErrorCode::UnknownTopicOrPartition) {
                 return Err(CommandError::NoTopic(topic.to_owned()));
             }
-            if Instant::now() >= until {
-                return Err(timed_out("kafka", metadata.describe(&error)));
+            let is_unreachable = metadata.connection_error().is_some();
+            let timeout = if is_unreachable { CONNECT_TIMEOUT } else { TIMEOUT };
+            if started.elapsed() >= timeout {
+                return Err(timed_out("kafka", timeout, metadata.describe(&error)));
             }
             sleep(delays.next().unwrap_or(TIMEOUT)).await;
         }
@@ -184,10 +195,10 @@ impl Clients {
     pub(super) async fn next(&self, scan: &mut Scan) -> Result<Option<Vec<ScannedRecord>>, CommandError> {
         let chunk = timeout(TIMEOUT, scan.next()).await;
         let chunk = chunk.map_err(|_| {
-            timed_out(
-                "kafka",
-                "received neither a record nor the end of the topic".to_owned(),
-            )
+            let brokers = self.settings.kafka.brokers.join(",");
+            let reason =
+                format!("received neither a record nor the end of the topic from kafka.brokers {brokers}");
+            timed_out("kafka", TIMEOUT, reason)
         })?;
         chunk.transpose().map_err(|error| {
             if ::kafka::is_rejected(&error) {
@@ -210,10 +221,7 @@ impl Clients {
         let mut disagreement = None;
         let mut delays = self.settings.cassandra.backoff.delays();
         loop {
-            let session = timeout_at(until, self.sessions.get());
-            let session = session
-                .await
-                .map_err(|_| timed_out("cassandra", self.last_reason()))??;
+            let session = self.session(until).await?;
             let reason = match request(&session).await {
                 Err(SchemaError::Failed {
                     operation,
@@ -228,33 +236,75 @@ impl Clients {
                 response => return response.map_err(CommandError::Schema),
             };
             if Instant::now() >= until {
-                return Err(timed_out("cassandra", reason));
+                return Err(timed_out("cassandra", TIMEOUT, reason));
             }
             sleep(delays.next().unwrap_or(TIMEOUT)).await;
         }
     }
 
-    fn last_reason(&self) -> String {
+    /// Returns a session. Fails after [`CONNECT_TIMEOUT`] if an attempt has failed by then, otherwise at `until`.
+    async fn session(&self, until: Instant) -> Result<Arc<Session>, CommandError> {
+        let mut session = std::pin::pin!(self.sessions.get());
+        if let Ok(session) = timeout(CONNECT_TIMEOUT, &mut session).await {
+            return Ok(session?);
+        }
+        if self.has_failed_to_connect() {
+            return Err(timed_out("cassandra", CONNECT_TIMEOUT, self.last_reason()));
+        }
+        let session = timeout_at(until, session).await;
+        Ok(session.map_err(|_| timed_out("cassandra", TIMEOUT, self.last_reason()))??)
+    }
+
+    /// Whether the session pool has reported a failed attempt.
+    fn has_failed_to_connect(&self) -> bool {
+        self.failure()
+            .is_some_and(|reason| reason != Health::NOT_YET_REACHED)
+    }
+
+    fn failure(&self) -> Option<String> {
         let dependencies = self.health.readiness().dependencies;
-        let reasons: Vec<_> = dependencies.into_iter().filter_map(|it| it.reason).collect();
-        reasons.join("; ")
+        dependencies.into_iter().find_map(|it| it.reason)
+    }
+
+    fn last_reason(&self) -> String {
+        let points = self.settings.cassandra.contact_points.join(",");
+        let reason = self.failure().unwrap_or_default();
+        format!("cassandra.contact_points {points}: {reason}")
+    }
+
+    /// Returns the members of the group.
+    ///
+    /// # Errors
+    /// As [`kafka`](Self::kafka).
+    pub(super) async fn group(&self) -> Result<Group, CommandError> {
+        self.kafka(MetadataClient::group).await
+    }
+
+    /// Whether a member is an application of another kind.
+    pub(super) fn is_foreign(&self, member: &GroupMember) -> bool {
+        self.metadata.is_foreign(member)
     }
 
     /// Returns the number of members of the group.
     ///
     /// # Errors
-    /// As [`kafka`](Self::kafka).
-    pub(super) async fn members(&self) -> Result<usize, CommandError> {
-        let group = self.settings.kafka.group.clone();
-        self.kafka(move |metadata| metadata.group_members(&group)).await
+    /// [`CommandError::UncountableMembers`], and as [`kafka`](Self::kafka).
+    async fn count_members(&self) -> Result<usize, CommandError> {
+        match self.group().await? {
+            Group::Members(members) => Ok(members.len()),
+            Group::Unknown { state } => Err(CommandError::UncountableMembers {
+                group: self.settings.kafka.group.clone(),
+                state,
+            }),
+        }
     }
 
-    /// Fails if the group has members, because they would overwrite checkpoints.
+    /// Fails unless the group certainly has no members, because they would overwrite checkpoints.
     ///
     /// # Errors
-    /// [`CommandError::Members`], and as [`kafka`](Self::kafka).
+    /// [`CommandError::Members`] or [`CommandError::UncountableMembers`], and as [`kafka`](Self::kafka).
     pub(super) async fn require_no_members(&self) -> Result<(), CommandError> {
-        match self.members().await? {
+        match self.count_members().await? {
             0 => Ok(()),
             members => Err(CommandError::Members {
                 group: self.settings.kafka.group.clone(),
@@ -293,6 +343,32 @@ impl Clients {
             None => Ok(None),
         })
         .await
+    }
+
+    /// Fails if this role reads masks instead of values.
+    ///
+    /// # Errors
+    /// [`CommandError::Masked`], and as [`cassandra`](Self::cassandra).
+    pub(super) async fn require_unmasked_values(&self) -> Result<(), CommandError> {
+        let settings = &self.settings.cassandra;
+        let columns = self
+            .cassandra(async |session| schema::masked_columns(session, settings).await)
+            .await?;
+        // Without a login every client reads the values.
+        let (false, Some(role)) = (columns.is_empty(), &settings.username) else {
+            return Ok(());
+        };
+        let is_unmasked = self
+            .cassandra(async |session| permissions::may_unmask(session, settings, role).await)
+            .await?;
+        if is_unmasked {
+            return Ok(());
+        }
+        Err(CommandError::Masked {
+            role: role.clone(),
+            table: self.table_name(),
+            columns: columns.join(", "),
+        })
     }
 
     /// Returns the id of the table if it exists, whether it fits or not.
@@ -334,7 +410,7 @@ impl Clients {
         writes: &[RowWrite],
     ) -> Result<Vec<RejectedRow>, CommandError> {
         let written = timeout(TIMEOUT, writer.write(writes)).await;
-        let written = written.map_err(|_| timed_out("cassandra", self.last_reason()))?;
+        let written = written.map_err(|_| timed_out("cassandra", TIMEOUT, self.last_reason()))?;
         written.map_err(CommandError::Write)
     }
 
@@ -352,7 +428,7 @@ impl Clients {
         })
         .await?;
         start_offset_resolver::verify_read_back(checkpoints, &self.checkpoints().await?)?;
-        match self.members().await? {
+        match self.count_members().await? {
             0 => Ok(()),
             _ => Err(CommandError::Joined {
                 group: self.settings.kafka.group.clone(),
@@ -371,10 +447,10 @@ pub(super) fn watermarks(metadata: &MetadataClient) -> Result<(TopicInfo, Vec<(i
     Ok((topic, metadata.watermarks(&partitions)?))
 }
 
-fn timed_out(server: &'static str, reason: String) -> CommandError {
+fn timed_out(server: &'static str, timeout: Duration, reason: String) -> CommandError {
     CommandError::Timeout {
         server,
-        timeout: TIMEOUT,
+        timeout,
         reason,
     }
 }

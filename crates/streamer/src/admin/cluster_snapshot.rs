@@ -17,6 +17,8 @@ pub(super) struct ClusterSnapshot {
     pub(super) table_id: Option<Uuid>,
     /// The state of each partition.
     pub(super) partitions: Vec<PartitionInfo>,
+    /// The end offset of each partition, open transactions included.
+    pub(super) high_watermarks: BTreeMap<i32, i64>,
 }
 
 impl ClusterSnapshot {
@@ -25,9 +27,18 @@ impl ClusterSnapshot {
     /// # Errors
     /// When a server rejects the request, or does not respond in time.
     pub(super) async fn fetch(clients: &Clients) -> Result<Self, CommandError> {
-        let (topic, watermarks) = clients.kafka(clients::watermarks).await?;
+        // The checkpoints first: read after the ends, those of a running streamer would be beyond them.
         let found = clients.checkpoints().await?;
         let table_id = clients.table_id().await?;
+        let (high_watermarks, (topic, watermarks)) = clients
+            .kafka(|metadata| {
+                let partitions: Vec<_> = (0..metadata.topic()?.partitions).collect();
+                Ok((
+                    metadata.high_watermarks(&partitions)?,
+                    clients::watermarks(metadata)?,
+                ))
+            })
+            .await?;
         let checkpoints: BTreeMap<_, _> = found.iter().map(|it| (it.partition, *it)).collect();
         let partitions = (0..topic.partitions)
             .zip(watermarks)
@@ -50,6 +61,7 @@ impl ClusterSnapshot {
             topic,
             table_id,
             partitions,
+            high_watermarks,
         })
     }
 }

@@ -4,7 +4,9 @@
 //! written twice is shown once.
 
 use std::collections::{BTreeMap, HashSet};
+use std::vec;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
@@ -12,7 +14,8 @@ use crate::admin::clients::Clients;
 use crate::admin::error::CommandError;
 use crate::admin::output::print_line;
 use crate::admin::reset_limits;
-use crate::dead_letters::dead_letter::{DeadLetter, PartitionOffset};
+use crate::consumer::scan::{Scan, ScannedRecord};
+use crate::dead_letters::dead_letter::{DeadLetter, PartitionOffset, known_reasons};
 
 /// The arguments of `dead-letters`.
 #[derive(Debug, Args)]
@@ -24,14 +27,7 @@ pub struct DeadLettersArgs {
 #[derive(Debug, Subcommand)]
 enum DeadLettersCommand {
     /// List dead letters: partition:offset of the record, reason, time, error
-    List {
-        /// Only dead letters with this reason
-        #[arg(long, value_name = "REASON")]
-        reason: Option<String>,
-        /// One line of JSON for each dead letter
-        #[arg(long)]
-        json: bool,
-    },
+    List(ListArgs),
     /// Show a dead letter with its key, headers and value
     Show {
         /// Partition and offset of the record, such as 3:1542
@@ -43,53 +39,129 @@ enum DeadLettersCommand {
     ResetLimits,
 }
 
+#[derive(Debug, Default, Args)]
+struct ListArgs {
+    /// Only dead letters with this reason
+    #[arg(long, value_name = "REASON", value_parser = known_reason())]
+    reason: Option<String>,
+    /// Only dead letters of records in this partition
+    #[arg(long, value_name = "P", value_parser = clap::value_parser!(i32).range(0..))]
+    partition: Option<i32>,
+    /// Only dead letters of records with this key
+    #[arg(long, value_name = "KEY")]
+    key: Option<String>,
+    /// Only dead letters that were written at or after this time, such as 2026-05-01T00:00:00Z
+    #[arg(long, value_name = "RFC3339")]
+    since: Option<jiff::Timestamp>,
+    /// Stop after N dead letters
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    limit: Option<u64>,
+    /// One line of JSON for each dead letter
+    #[arg(long)]
+    json: bool,
+}
+
+impl ListArgs {
+    fn matches(&self, letter: &DeadLetter) -> bool {
+        let key = self.key.as_deref().map(str::as_bytes);
+        self.reason.as_ref().is_none_or(|reason| *reason == letter.reason)
+            && self
+                .partition
+                .is_none_or(|partition| partition == letter.origin.position.partition)
+            && key.is_none_or(|key| letter.record.raw.key() == Some(key))
+            && self.since.is_none_or(|since| letter.at >= since)
+    }
+
+    fn is_reached(&self, listed: usize) -> bool {
+        let listed = u64::try_from(listed).unwrap_or(u64::MAX);
+        self.limit.is_some_and(|limit| listed >= limit)
+    }
+}
+
+/// Parses a reason. An unknown one is an error that lists the known ones.
+pub(super) fn known_reason() -> PossibleValuesParser {
+    PossibleValuesParser::new(known_reasons())
+}
+
 /// # Errors
 /// When a server rejects a request or does not respond in time, or the dead letter does not exist.
 pub(super) async fn dead_letters(clients: &Clients, arguments: &DeadLettersArgs) -> Result<(), CommandError> {
     match &arguments.command {
-        DeadLettersCommand::List { reason, json } => list(clients, reason.as_deref(), *json).await,
+        DeadLettersCommand::List(arguments) => list(clients, arguments).await,
         DeadLettersCommand::Show { position } => show(clients, *position).await,
         DeadLettersCommand::ResetLimits => reset_limits::reset_limits(clients).await,
     }
 }
 
-/// Passes each dead letter to `each`, including duplicates. Returns the number of records that are not dead letters.
+/// Reads the dead letters that are present at its creation.
+struct DeadLetterReader<'a> {
+    clients: &'a Clients,
+    scan: Scan,
+    records: vec::IntoIter<ScannedRecord>,
+    /// Records that are not dead letters.
+    unreadable: usize,
+}
+
+impl<'a> DeadLetterReader<'a> {
+    async fn new(clients: &'a Clients) -> Result<Self, CommandError> {
+        Ok(Self {
+            clients,
+            scan: clients.scan_dead_letters().await?,
+            records: Vec::new().into_iter(),
+            unreadable: 0,
+        })
+    }
+
+    /// Returns the next dead letter, including duplicates, or `None` at the end.
+    async fn next(&mut self) -> Result<Option<DeadLetter>, CommandError> {
+        loop {
+            for record in self.records.by_ref() {
+                match DeadLetter::read(record) {
+                    Some(letter) => return Ok(Some(letter)),
+                    None => self.unreadable += 1,
+                }
+            }
+            match self.clients.next(&mut self.scan).await? {
+                Some(records) => self.records = records.into_iter(),
+                None => return Ok(None),
+            }
+        }
+    }
+}
+
+/// Passes each dead letter to `each`, including duplicates.
 ///
 /// # Errors
 /// The errors of `each`, and when Kafka rejects a request or does not respond in time.
 pub(super) async fn read(
     clients: &Clients,
     mut each: impl AsyncFnMut(DeadLetter) -> Result<(), CommandError>,
-) -> Result<usize, CommandError> {
-    let mut unreadable = 0;
-    let mut scan = clients.scan_dead_letters().await?;
-    while let Some(records) = clients.next(&mut scan).await? {
-        for record in records {
-            match DeadLetter::read(record) {
-                Some(letter) => each(letter).await?,
-                None => unreadable += 1,
-            }
-        }
+) -> Result<(), CommandError> {
+    let mut letters = DeadLetterReader::new(clients).await?;
+    while let Some(letter) = letters.next().await? {
+        each(letter).await?;
     }
-    Ok(unreadable)
+    Ok(())
 }
 
-async fn list(clients: &Clients, reason: Option<&str>, as_json: bool) -> Result<(), CommandError> {
+async fn list(clients: &Clients, arguments: &ListArgs) -> Result<(), CommandError> {
     let mut seen = HashSet::new();
     let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
-    let unreadable = read(clients, async |letter| {
-        if reason.is_some_and(|reason| reason != letter.reason) || !seen.insert(letter.origin) {
-            return Ok(());
+    let mut letters = DeadLetterReader::new(clients).await?;
+    while !arguments.is_reached(seen.len())
+        && let Some(letter) = letters.next().await?
+    {
+        if !arguments.matches(&letter) || !seen.insert(letter.origin) {
+            continue;
         }
         *reasons.entry(letter.reason.clone()).or_default() += 1;
-        if as_json {
-            print_line(json_line(&letter))
+        if arguments.json {
+            print_line(json_line(&letter))?;
         } else {
-            print_line(table_row(&letter))
+            print_line(table_row(&letter))?;
         }
-    })
-    .await?;
-    if as_json {
+    }
+    if arguments.json {
         return Ok(());
     }
     let reasons: Vec<_> = reasons
@@ -97,8 +169,14 @@ async fn list(clients: &Clients, reason: Option<&str>, as_json: bool) -> Result<
         .map(|(reason, count)| format!(", {reason}: {count}"))
         .collect();
     print_line(format_args!("dead letters: {}{}", seen.len(), reasons.concat()))?;
-    if unreadable > 0 {
-        print_line(format_args!("records that are not dead letters: {unreadable}"))?;
+    if arguments.is_reached(seen.len()) {
+        print_line("stopped at --limit: more dead letters may follow")?;
+    }
+    if letters.unreadable > 0 {
+        print_line(format_args!(
+            "records that are not dead letters: {}",
+            letters.unreadable
+        ))?;
     }
     Ok(())
 }
@@ -176,5 +254,45 @@ fn text(bytes: Option<&[u8]>) -> String {
         None => "(null)".to_owned(),
         Some(Ok(text)) => text.escape_debug().to_string().replace("\\\"", "\""),
         Some(Err(_)) => format!("(binary) {}", bytes.unwrap_or_default().escape_ascii()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dead_letters::dead_letter::tests::letter;
+
+    #[test]
+    fn every_given_filter_must_match() {
+        let letter = letter(None, 5);
+        let since = |text: &str| Some(text.parse().unwrap());
+        let matching = ListArgs {
+            reason: Some("email".to_owned()),
+            partition: Some(3),
+            key: Some("0195d0b1-7a4c-7f3e-9b1a-2c3d4e5f6071".to_owned()),
+            since: since("2026-05-01T00:00:00Z"),
+            ..ListArgs::default()
+        };
+        assert!(ListArgs::default().matches(&letter) && matching.matches(&letter));
+        for other in [
+            ListArgs {
+                reason: Some("missing".to_owned()),
+                ..ListArgs::default()
+            },
+            ListArgs {
+                partition: Some(1),
+                ..ListArgs::default()
+            },
+            ListArgs {
+                key: Some("0195".to_owned()),
+                ..ListArgs::default()
+            },
+            ListArgs {
+                since: since("2026-05-01T00:00:01Z"),
+                ..ListArgs::default()
+            },
+        ] {
+            assert!(!other.matches(&letter), "{other:?}");
+        }
     }
 }

@@ -72,6 +72,19 @@ pub(super) enum CommandError {
         /// The statement that creates it.
         create: String,
     },
+    /// The role reads masks instead of values.
+    #[error(
+        "role `{role}` reads masks instead of the values of {columns}, so they can't be compared: \
+         GRANT UNMASK ON TABLE {table} TO {role}"
+    )]
+    Masked {
+        /// The role.
+        role: String,
+        /// Keyspace and name.
+        table: String,
+        /// The masked columns.
+        columns: String,
+    },
     /// Rows can't be written.
     #[error("failed to write rows")]
     Write(#[source] RowWriteError),
@@ -94,6 +107,17 @@ pub(super) enum CommandError {
         members: usize,
         /// `kafka.session_timeout`.
         session: Duration,
+    },
+    /// The group uses another protocol than the classic one.
+    #[error(
+        "the members of group `{group}` can't be counted, so no checkpoint is moved: it uses another protocol, such as \
+         group.protocol=consumer (state {state}). Stop its members and delete the group, or set another kafka.group"
+    )]
+    UncountableMembers {
+        /// The group.
+        group: String,
+        /// The state that Kafka reports.
+        state: String,
     },
     /// A streamer joined during the command, and works from the old checkpoints until it is restarted.
     #[error("the checkpoints are written, but a streamer joined group `{group}` in the meantime: restart it")]
@@ -129,7 +153,9 @@ impl ExitStatus for CommandError {
             | Self::Cassandra(_)
             | Self::Schema(_)
             | Self::NoTable { .. }
+            | Self::Masked { .. }
             | Self::Members { .. }
+            | Self::UncountableMembers { .. }
             | Self::Write(
                 RowWriteError::Schema(_) | RowWriteError::OtherTable(_) | RowWriteError::Session(_),
             )

@@ -15,7 +15,7 @@ use std::fmt;
 use clap::Args;
 
 use crate::admin::clients::Clients;
-use crate::admin::dead_letters;
+use crate::admin::dead_letters::{self, known_reason};
 use crate::admin::error::CommandError;
 use crate::admin::output::print_line;
 use crate::admin::redrive::latest_records::{FoundLetter, LatestRecords, Superseded};
@@ -23,7 +23,7 @@ use crate::admin::row_reader::RowReader;
 use crate::cassandra::schema::{self, TableInfo};
 use crate::cassandra::writer::{RowWrite, RowWriter};
 use crate::consumer::scan::ScannedRecord;
-use crate::dead_letters::dead_letter::{DeadLetter, SourceRecordId};
+use crate::dead_letters::dead_letter::{DeadLetter, SourceRecordId, reasons};
 use crate::pipeline::consumed_record::{Change, ConsumedRecord, Decoder, Rejection};
 use crate::pipeline::row::RowKey;
 use crate::pipeline::write_timestamp::wall_micros;
@@ -38,7 +38,7 @@ pub struct RedriveArgs {
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
     /// Only dead letters with this reason
-    #[arg(long, value_name = "REASON")]
+    #[arg(long, value_name = "REASON", value_parser = known_reason())]
     reason: Option<String>,
 }
 
@@ -49,8 +49,13 @@ pub(super) async fn redrive(clients: &Clients, arguments: &RedriveArgs) -> Resul
         return Err(clients.no_table());
     };
     let filter = RedriveFilter::new(clients, table).await?;
-    let mut found = find(clients, arguments, &filter).await?;
     let has_several_rows = !clients.contract().clustering().is_empty();
+    let reader = if has_several_rows {
+        Some(RowReader::new(clients, table.shape).await?)
+    } else {
+        None
+    };
+    let mut found = find(clients, arguments, &filter).await?;
     let keys = found.values().filter_map(|found| found.key.as_ref());
     let partitions: HashSet<_> = keys.map(RowKey::partition).collect();
     let letters = found.iter().map(|(origin, found)| FoundLetter {
@@ -63,7 +68,7 @@ pub(super) async fn redrive(clients: &Clients, arguments: &RedriveArgs) -> Resul
         filter,
         latest,
         writer: clients.writer(table),
-        reader: has_several_rows.then(|| RowReader::new(clients, table.shape)),
+        reader,
         clients,
         arguments,
         batch: Vec::new(),
@@ -230,7 +235,7 @@ impl Redrive<'_> {
             let error = (next..next + count).find_map(|index| rejected.remove(&index));
             next += count;
             if let Some(error) = error {
-                let reason = "refused_by_cassandra";
+                let reason = reasons::REFUSED_BY_CASSANDRA;
                 self.skip(origin, &RedriveDecision::Rejected(Rejection { reason, error }))?;
             } else {
                 self.summary.written += 1;

@@ -98,12 +98,17 @@ const KEYS_PER_REQUEST: usize = 500;
 const MAX_CONCURRENT_READS: usize = 64;
 
 impl RowReader {
-    pub(super) fn new(clients: &Clients, shape: TableShape) -> Self {
+    /// Creates a reader for the verified table.
+    ///
+    /// # Errors
+    /// When the role reads masks instead of values, and as [`Clients::cassandra`].
+    pub(super) async fn new(clients: &Clients, shape: TableShape) -> Result<Self, CommandError> {
+        clients.require_unmasked_values().await?;
         let contract = clients.contract();
         let columns = bind_order(contract).map(|slot| quoted(contract.fields()[slot].name()));
         let written = format!("WRITETIME({})", quoted(INGESTED_AT));
         let columns: Vec<_> = columns.chain([written]).collect();
-        Self {
+        Ok(Self {
             select: format!(
                 "SELECT {} FROM {} WHERE {}",
                 columns.join(", "),
@@ -113,7 +118,7 @@ impl RowReader {
             decoder: clients.decoder(shape),
             keys: contract.primary_key().count(),
             row_ttl: RowTtl::new(clients.settings().cassandra.row_ttl),
-        }
+        })
     }
 
     /// Returns the row that a record expects, unless the record can't be a row. A deletion expects no row in the partition

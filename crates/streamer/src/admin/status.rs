@@ -9,6 +9,7 @@ use crate::admin::error::CommandError;
 use crate::admin::output::print_line;
 use crate::checkpoint::PartitionInfo;
 use crate::dead_letters::limits::DeadLetterLimits;
+use ::kafka::{Group, GroupMember};
 
 /// The arguments of `status`.
 #[derive(Debug, Args)]
@@ -22,7 +23,10 @@ pub struct StatusArgs {
 #[derive(Debug, Serialize)]
 struct Status {
     group: String,
-    members: usize,
+    /// `None` if Kafka does not list the members in the group's protocol.
+    members: Option<usize>,
+    /// Members that are no streamers.
+    foreign_members: Vec<ForeignMember>,
     topic: String,
     topic_id: String,
     /// Keyspace and name.
@@ -35,6 +39,13 @@ struct Status {
 }
 
 #[derive(Debug, Serialize)]
+struct ForeignMember {
+    client_id: String,
+    host: String,
+    partitions: Vec<i32>,
+}
+
+#[derive(Debug, Serialize)]
 struct PartitionStatus {
     partition: i32,
     /// The next offset; `None` if the partition was never read.
@@ -42,6 +53,8 @@ struct PartitionStatus {
     beginning: i64,
     end: i64,
     lag: i64,
+    /// Records from the first open transaction on, which can't be read yet. The lag includes them.
+    open_transaction: i64,
     /// The checkpoint belongs to the present topic, not to an earlier one of the same name.
     same_topic: bool,
     /// The checkpoint belongs to the present table.
@@ -60,11 +73,23 @@ pub(super) async fn status(clients: &Clients, arguments: &StatusArgs) -> Result<
     let partitions: Vec<_> = snapshot
         .partitions
         .iter()
-        .map(|info| PartitionStatus::new(info, limits))
+        .map(|info| {
+            let high = snapshot.high_watermarks.get(&info.partition);
+            PartitionStatus::new(info, high.copied().unwrap_or(info.end), limits)
+        })
         .collect();
+    let members = match clients.group().await? {
+        Group::Members(members) => Some(members),
+        Group::Unknown { .. } => None,
+    };
+    let foreign = members
+        .iter()
+        .flatten()
+        .filter(|member| clients.is_foreign(member));
     let status = Status {
         group: settings.kafka.group.clone(),
-        members: clients.members().await?,
+        members: members.as_ref().map(Vec::len),
+        foreign_members: foreign.map(ForeignMember::new).collect(),
         topic: settings.kafka.topic().to_owned(),
         topic_id: snapshot.topic.id.to_string(),
         table: clients.table_name(),
@@ -79,10 +104,26 @@ pub(super) async fn status(clients: &Clients, arguments: &StatusArgs) -> Result<
     }
 }
 
+impl ForeignMember {
+    fn new(member: &GroupMember) -> Self {
+        let GroupMember {
+            client_id,
+            host,
+            partitions,
+        } = member.clone();
+        Self {
+            client_id,
+            host,
+            partitions,
+        }
+    }
+}
+
 impl PartitionStatus {
-    fn new(info: &PartitionInfo, limits: DeadLetterLimits) -> Self {
+    fn new(info: &PartitionInfo, high_watermark: i64, limits: DeadLetterLimits) -> Self {
+        let end = high_watermark.max(info.end);
         let checkpoint = info.checkpoint;
-        let same_topic = checkpoint.is_some_and(|it| it.topic_id == info.topic_id);
+        let same_topic = checkpoint.is_some_and(|it| it.is_of_topic(info.topic_id));
         // A checkpoint of an earlier topic does not apply to the records of this one.
         let next = checkpoint
             .filter(|_| same_topic)
@@ -91,8 +132,9 @@ impl PartitionStatus {
             partition: info.partition,
             checkpoint: checkpoint.map(|it| it.position.next_offset),
             beginning: info.beginning,
-            end: info.end,
-            lag: (info.end - next).max(0),
+            end,
+            lag: (end - next).max(0),
+            open_transaction: end - info.end,
             same_topic,
             same_table: checkpoint.is_some_and(|it| it.table_id == info.table_id),
             halted: checkpoint
@@ -118,6 +160,10 @@ impl PartitionStatus {
                 format!("{} consecutive dead letters", self.consecutive_dead_letters),
             ),
             (
+                self.open_transaction > 0,
+                format!("{} records behind an open transaction", self.open_transaction),
+            ),
+            (
                 self.halted.is_some(),
                 format!("halted: {}", self.halted.as_deref().unwrap_or_default()),
             ),
@@ -132,7 +178,16 @@ impl PartitionStatus {
 
 impl Status {
     fn show(&self) -> Result<(), CommandError> {
-        print_line(format_args!("group  {}, members: {}", self.group, self.members))?;
+        let members = self
+            .members
+            .map_or("unknown".to_owned(), |count| count.to_string());
+        print_line(format_args!("group  {}, members: {members}", self.group))?;
+        for member in &self.foreign_members {
+            print_line(format_args!(
+                "       not a streamer: {} at {}, partitions {:?}",
+                member.client_id, member.host, member.partitions
+            ))?;
+        }
         print_line(format_args!("topic  {}, id {}", self.topic, self.topic_id))?;
         match &self.table_id {
             Some(id) => print_line(format_args!("table  {}, id {id}", self.table))?,

@@ -23,6 +23,7 @@ use crate::cassandra::schema::TableInfo;
 use crate::checkpoint::PartitionInfo;
 use crate::dead_letters::dead_letter::PartitionOffset;
 use crate::pipeline::write_timestamp::wall_millis;
+use ::kafka::same_topic;
 
 /// # Errors
 /// When a server rejects a request or does not respond in time, or when rows differ.
@@ -30,7 +31,7 @@ pub(super) async fn verify(clients: &Clients) -> Result<(), CommandError> {
     let Some(table) = clients.table().await? else {
         return Err(clients.no_table());
     };
-    let reader = RowReader::new(clients, table.shape);
+    let reader = RowReader::new(clients, table.shape).await?;
     let snapshot = ClusterSnapshot::fetch(clients).await?;
     let letters = letters(clients, snapshot.topic.id).await?;
     let mut summary = VerifySummary::default();
@@ -101,7 +102,7 @@ fn show(
 async fn letters(clients: &Clients, topic_id: Uuid) -> Result<HashSet<PartitionOffset>, CommandError> {
     let mut letters = HashSet::new();
     dead_letters::read(clients, async |letter| {
-        if letter.origin.topic_id == topic_id {
+        if same_topic(letter.origin.topic_id, topic_id) {
             letters.insert(letter.origin.position);
         }
         Ok(())

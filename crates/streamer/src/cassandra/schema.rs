@@ -69,14 +69,32 @@ pub enum SchemaError {
 
 /// The differences of a table, one per column.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Differences(Vec<Difference>);
+pub struct Differences {
+    found: Vec<Difference>,
+    /// What helps if no statement can change the table.
+    remedy: &'static str,
+}
 
 impl fmt::Display for Differences {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let texts: Vec<_> = self.0.iter().map(ToString::to_string).collect();
-        f.write_str(&texts.join("; "))
+        let texts: Vec<_> = self.found.iter().map(ToString::to_string).collect();
+        f.write_str(&texts.join("; "))?;
+        if self
+            .found
+            .iter()
+            .any(|difference| matches!(difference, Difference::Incompatible(_)))
+        {
+            write!(f, ". {}", self.remedy)?;
+        }
+        Ok(())
     }
 }
+
+/// The remedy for a table of rows that can't be changed. The present table stays as it is.
+const OTHER_TABLE: &str = "Set cassandra.table to a new name, run `streamer replay --from-offset 0` if the group has \
+                           checkpoints, and start the streamer: it creates the table and writes the rows of the topic";
+/// The remedy for a checkpoint table that can't be changed.
+const OTHER_CHECKPOINT_TABLE: &str = "Set cassandra.checkpoint_table to a new name";
 
 const CHECKPOINT_COLUMNS: [(&str, &str); 17] = [
     ("group_id", "text"),
@@ -193,7 +211,7 @@ pub async fn verify_checkpoints(session: &Session, settings: &CassandraSettings)
     });
     let table = format!("{keyspace}.{checkpoint_table}");
     let differences = differences(&table, &required, &found);
-    require_none(table, differences)
+    require_none(table, differences, OTHER_CHECKPOINT_TABLE)
 }
 
 /// Whether the checkpoint table exists.
@@ -274,7 +292,7 @@ pub async fn verify(
     }
     let table = settings.qualified_table();
     let differences = differences(&table, &required(contract), &found);
-    require_none(table, differences)?;
+    require_none(table, differences, OTHER_TABLE)?;
     let table_id = table_id(session, settings).await?;
     Ok(TableInfo {
         table_id: table_id.ok_or_else(|| missing(settings, contract))?,
@@ -296,14 +314,12 @@ pub async fn compare(
     Ok((!found.is_empty()).then(compare))
 }
 
-fn require_none(table: String, differences: Vec<Difference>) -> Result<(), SchemaError> {
-    if differences.is_empty() {
+fn require_none(table: String, found: Vec<Difference>, remedy: &'static str) -> Result<(), SchemaError> {
+    if found.is_empty() {
         return Ok(());
     }
-    Err(SchemaError::Different {
-        table,
-        differences: Differences(differences),
-    })
+    let differences = Differences { found, remedy };
+    Err(SchemaError::Different { table, differences })
 }
 
 /// Returns the id of the table, if it exists.
@@ -339,6 +355,29 @@ pub async fn gc_grace_seconds(session: &Session, settings: &CassandraSettings) -
         operation,
         error: ErrorClass::Invalid("the table does not exist".to_owned()),
     })
+}
+
+/// Returns the columns of the table whose values are masked for roles without the permission UNMASK.
+///
+/// # Errors
+/// [`SchemaError::Failed`].
+pub async fn masked_columns(
+    session: &Session,
+    settings: &CassandraSettings,
+) -> Result<Vec<String>, SchemaError> {
+    let operation = "query the masked columns";
+    let cql = "SELECT table_name FROM system_schema.tables \
+               WHERE keyspace_name = 'system_schema' AND table_name = 'column_masks'";
+    if select(session, operation, cql, &[]).await?.is_empty() {
+        // Masks exist from Cassandra 5.0 on.
+        return Ok(Vec::new());
+    }
+    let cql = "SELECT column_name FROM system_schema.column_masks WHERE keyspace_name = ? AND table_name = ?";
+    let rows = select(session, operation, cql, &[&settings.keyspace, settings.table()]).await?;
+    let names = rows
+        .iter()
+        .filter_map(|row| row.by_name::<String>("column_name").ok().flatten());
+    Ok(names.collect())
 }
 
 async fn keyspace_exists(session: &Session, keyspace: &str) -> Result<bool, SchemaError> {

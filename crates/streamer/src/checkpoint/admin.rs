@@ -17,7 +17,7 @@ use crate::pipeline::write_timestamp::MaxSeen;
 /// beginning.
 pub fn replay(info: &PartitionInfo, offset: i64, now: i64) -> Option<Checkpoint> {
     let found = info.checkpoint?;
-    let same_topic = found.topic_id == info.topic_id;
+    let same_topic = found.is_of_topic(info.topic_id);
     let same_table = found.table_id == info.table_id;
     let max_seen = found.position.max_seen;
     let (reached, high_offset, ceiling) = if same_topic {

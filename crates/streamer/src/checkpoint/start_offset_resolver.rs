@@ -3,12 +3,13 @@
 //! New checkpoints are stored and read back before the first record is read.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use futures::future::try_join_all;
 use rdkafka::error::KafkaError;
-use service::{Backoff, failpoint};
+use service::{Backoff, LogLimiter, failpoint};
 use thiserror::Error;
 use tokio::time::sleep;
 
@@ -22,7 +23,7 @@ use crate::consumer::partition_check::{PartitionCheck, check};
 use crate::consumer::rebalance::StartOffset;
 use crate::pipeline::write_timestamp::wall_micros;
 use ::kafka::ClientRejected;
-use ::kafka::{MetadataClient, TopicInfo};
+use ::kafka::{MetadataClient, TopicInfo, same_topic};
 
 /// Why the start offsets can't be resolved.
 #[derive(Debug, Error)]
@@ -69,9 +70,19 @@ pub struct StartOffsetResolver {
     pub table: TableInfo,
     /// The consumer has reported that the log changed: it may have been truncated below a checkpoint.
     pub log_changed: Arc<AtomicBool>,
+    /// Limits the lines about failed attempts.
+    pub retries: Mutex<LogLimiter>,
 }
 
 impl StartOffsetResolver {
+    /// Logs a failed attempt, at most once a minute: `/readyz` reports an outage.
+    pub fn log_retry(&self, operation: &'static str, reason: &str) {
+        let mut retries = self.retries.lock().unwrap_or_else(PoisonError::into_inner);
+        if retries.admit(Instant::now()) {
+            tracing::warn!(operation, reason, "operation failed, retrying");
+        }
+    }
+
     /// Resolves the start of each partition. Retries without limit while a server is unreachable.
     ///
     /// # Errors
@@ -83,7 +94,7 @@ impl StartOffsetResolver {
                 Ok(starts) => return Ok(starts),
                 Err(AttemptError::Fatal(error)) => return Err(error),
                 Err(AttemptError::Transient(reason)) => {
-                    tracing::warn!(reason, "failed to resolve the start offsets, retrying")
+                    self.log_retry("resolve the start offsets", &reason);
                 }
             }
             if let Some(delay) = delays.next() {
@@ -110,7 +121,7 @@ impl StartOffsetResolver {
             })
             .await
             .map_err(|error| self.kafka_error(error))?;
-        if topic.id != self.topic.id {
+        if !same_topic(topic.id, self.topic.id) {
             return Err(ResolveError::TopicChanged.into());
         }
         let by_partition: BTreeMap<_, _> = found
@@ -164,7 +175,7 @@ impl StartOffsetResolver {
                 offset: checkpoint.position.next_offset,
                 leader_epoch: Some(checkpoint.position.leader_epoch?),
             };
-            (checkpoint.topic_id == self.topic.id).then(|| {
+            checkpoint.is_of_topic(self.topic.id).then(|| {
                 let settings = Arc::clone(&self.settings);
                 tokio::task::spawn_blocking(move || (start.partition, check(&settings.kafka, start)))
             })
@@ -223,8 +234,8 @@ pub fn verify_read_back(written: &[Checkpoint], read: &[Checkpoint]) -> Result<(
     for checkpoint in written {
         let is_there = read.iter().any(|read| {
             read.partition == checkpoint.partition
-                && (read.epoch, read.topic_id, read.table_id)
-                    == (checkpoint.epoch, checkpoint.topic_id, checkpoint.table_id)
+                && (read.epoch, read.table_id) == (checkpoint.epoch, checkpoint.table_id)
+                && read.is_of_topic(checkpoint.topic_id)
                 && read.position.next_offset >= checkpoint.position.next_offset
         });
         if !is_there {

@@ -259,3 +259,29 @@ fn checkpoint_outside_the_log_follows_the_policy() {
         assert!(latest.checkpoint.write_timestamp() > lost.checkpoint.unwrap().write_timestamp());
     }
 }
+
+#[test]
+fn unknown_topic_id_is_no_recreated_topic() {
+    let start = |checkpoint_id: Uuid, topic_id: Uuid| {
+        let found = Checkpoint {
+            topic_id: checkpoint_id,
+            ..checkpoint(50)
+        };
+        let info = PartitionInfo {
+            topic_id,
+            ..info(Some(found))
+        };
+        assert_eq!(info.durable_range(), 10..50);
+        resolve_start(&info, &CheckpointSettings::default(), NOW).unwrap()
+    };
+    for (checkpoint_id, topic_id, kept) in [
+        (Uuid::nil(), TOPIC, TOPIC),
+        (TOPIC, Uuid::nil(), TOPIC),
+        (Uuid::nil(), Uuid::nil(), Uuid::nil()),
+    ] {
+        let start = start(checkpoint_id, topic_id);
+        assert_eq!(start.reason, StartReason::Checkpoint);
+        assert_eq!(start.checkpoint.position, checkpoint(50).position);
+        assert_eq!(start.checkpoint.topic_id, kept, "a known id is kept");
+    }
+}

@@ -26,6 +26,7 @@ use crate::config::KafkaSettings;
 use crate::consumer::channels::{Chunk, ConsumerCommand, ConsumerHandle, DecodedRecord};
 use crate::consumer::client;
 use crate::consumer::eof_tracker::{EofTracker, NextStep};
+use crate::consumer::group_membership::GroupMembership;
 use crate::consumer::last_poll::LastPoll;
 use crate::consumer::partition_check::{PartitionCheck, check, is_unreadable};
 use crate::consumer::rebalance::{self, RebalanceEvent, Rebalancer, StartOffset};
@@ -83,13 +84,19 @@ pub fn spawn(
     decoder: Decoder,
     partitions: Arc<AtomicI32>,
     last_poll: Arc<LastPoll>,
+    membership: Arc<GroupMembership>,
 ) -> Result<ConsumerHandle, KafkaError> {
     let (chunk_sender, chunks) = mpsc::channel(CHUNK_CAPACITY);
     let (event_sender, events) = mpsc::channel(EVENT_CAPACITY);
     let (commands, command_receiver) = channel();
     let (closed_sender, closed) = oneshot::channel();
     last_poll.polled();
-    let rebalancer = Rebalancer::new(settings.topic().to_owned(), event_sender, settings.revoke_timeout);
+    let rebalancer = Rebalancer::new(
+        settings.topic().to_owned(),
+        event_sender,
+        settings.revoke_timeout,
+        membership,
+    );
     let consumer: BaseConsumer<Rebalancer> = config(settings).create_with_context(rebalancer)?;
     consumer.subscribe(&[settings.topic()])?;
     let poll_loop = PollLoop {
@@ -182,6 +189,10 @@ impl PollLoop {
                     return;
                 }
                 self.handle_command(command);
+            }
+            // A pipeline that was dropped without a command must not keep its partitions from the next one.
+            if self.chunks.is_closed() {
+                return;
             }
             self.last_poll.polled();
             let records = self.read();
@@ -300,7 +311,8 @@ impl PollLoop {
             _ if fatal => {
                 context.send(RebalanceEvent::Fatal(error));
             }
-            _ => tracing::warn!(%error, "kafka consumer error"),
+            // The context has logged it, unless it is an outage.
+            _ => tracing::debug!(%error, "kafka consumer error"),
         }
     }
 

@@ -5,15 +5,20 @@
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::{SyncSender, sync_channel};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
+use ::kafka::events::{is_connection_error, log_line};
 use ::kafka::leader_epoch;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
+use service::LogLimiter;
 use tokio::sync::mpsc;
+
+use crate::consumer::group_membership::GroupMembership;
 
 const SEEK_TIMEOUT: Duration = Duration::from_secs(5);
 const SEEK_ATTEMPTS: u32 = 200;
@@ -75,7 +80,9 @@ pub struct Rebalancer {
     topic: String,
     events: mpsc::Sender<RebalanceEvent>,
     revoke_timeout: Duration,
+    membership: Arc<GroupMembership>,
     assigned: Mutex<Assigned>,
+    errors: Mutex<LogLimiter>,
 }
 
 /// Where a partition is read from.
@@ -139,6 +146,9 @@ pub fn assignment(topic: &str, starts: &[StartOffset]) -> TopicPartitionList {
     list
 }
 
+/// Errors of the client that are logged in a minute.
+const MAX_LOGGED_ERRORS: u32 = 5;
+
 /// The current assignment.
 #[derive(Debug, Default)]
 pub struct Assigned {
@@ -149,12 +159,32 @@ pub struct Assigned {
 }
 
 impl Rebalancer {
-    pub(super) fn new(topic: String, events: mpsc::Sender<RebalanceEvent>, revoke_timeout: Duration) -> Self {
+    pub(super) fn new(
+        topic: String,
+        events: mpsc::Sender<RebalanceEvent>,
+        revoke_timeout: Duration,
+        membership: Arc<GroupMembership>,
+    ) -> Self {
         Self {
             topic,
             events,
             revoke_timeout,
+            membership,
             assigned: Mutex::default(),
+            errors: Mutex::new(LogLimiter::per_minute(MAX_LOGGED_ERRORS)),
+        }
+    }
+
+    fn log_error(&self, error: &KafkaError, reason: &str) {
+        let (mut errors, now) = (
+            self.errors.lock().unwrap_or_else(PoisonError::into_inner),
+            Instant::now(),
+        );
+        if let Some(left_out) = errors.take_left_out(now) {
+            tracing::warn!(left_out, "more kafka client errors");
+        }
+        if errors.admit(now) {
+            tracing::warn!(%error, reason, "kafka client error");
         }
     }
 
@@ -189,6 +219,7 @@ impl Rebalancer {
     }
 
     fn assign(&self, consumer: &BaseConsumer<Self>, partitions: Vec<i32>) {
+        self.membership.joined();
         let assignment = {
             let mut assigned = self.assigned();
             assigned.assignment += 1;
@@ -248,16 +279,36 @@ impl ClientContext for Rebalancer {
                 }
             }
             // librdkafka reconnects by itself, and `/readyz` reports the dependency.
-            Some(
-                RDKafkaErrorCode::BrokerTransportFailure
-                | RDKafkaErrorCode::AllBrokersDown
-                | RDKafkaErrorCode::PartitionEOF,
-            ) => {
+            Some(code) if is_outage(code) || code == RDKafkaErrorCode::PartitionEOF => {
                 tracing::debug!(%error, reason, "kafka client event");
             }
-            _ => tracing::warn!(%error, reason, "kafka client error"),
+            // `/readyz` reports it.
+            _ if self.membership.failed(reason) => {
+                tracing::debug!(%error, reason, "kafka client event");
+            }
+            _ => self.log_error(&error, reason),
         }
     }
+
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        log_line(level, facility, message);
+    }
+}
+
+/// Whether no broker, no leader or no coordinator is available. The health probe reports that.
+fn is_outage(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode as Code;
+    is_connection_error(code)
+        || matches!(
+            code,
+            Code::AllBrokersDown
+                | Code::LeaderNotAvailable
+                | Code::NotLeaderForPartition
+                | Code::BrokerNotAvailable
+                | Code::CoordinatorNotAvailable
+                | Code::NotCoordinator
+                | Code::RequestTimedOut
+        )
 }
 
 impl ConsumerContext for Rebalancer {

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use ::kafka::ClientEvents;
 use ::kafka::headers::headers;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -67,7 +68,7 @@ pub fn scan(
     topic: &str,
     ranges: impl IntoIterator<Item = (i32, Range<i64>)>,
 ) -> Result<Scan, KafkaError> {
-    let consumer: BaseConsumer = client::config(settings)
+    let consumer: BaseConsumer<ClientEvents> = client::config(settings)
         .set("group.id", &settings.group)
         .set("enable.auto.commit", "false")
         .set("enable.auto.offset.store", "false")
@@ -78,7 +79,7 @@ pub fn scan(
             "queued.max.messages.kbytes",
             (settings.fetch_buffer.as_u64() / 1024).max(1024).to_string(),
         )
-        .create()?;
+        .create_with_context(ClientEvents::default())?;
     let mut assignment = TopicPartitionList::new();
     let mut open = BTreeMap::new();
     for (partition, range) in ranges.into_iter().filter(|(_, range)| !range.is_empty()) {
@@ -105,7 +106,7 @@ pub fn scan(
 }
 
 struct ScanLoop {
-    consumer: BaseConsumer,
+    consumer: BaseConsumer<ClientEvents>,
     /// The end offset of each partition that is not read to its end.
     open: BTreeMap<i32, i64>,
     sender: mpsc::Sender<Result<Vec<ScannedRecord>, KafkaError>>,

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use model::Reason;
 use model::headers::dead_letter as names;
 use serde::Serialize;
 use uuid::Uuid;
@@ -28,6 +29,26 @@ pub(crate) struct DeadLetter {
     pub(crate) at: jiff::Timestamp,
     /// The parts of the record that it lacks, because they did not fit.
     pub(crate) omitted: Option<String>,
+}
+
+/// The reasons of the streamer itself. The other ones are the rules of a record, [`Reason::LABELS`].
+pub(crate) mod reasons {
+    /// A null value, which the settings reject.
+    pub(crate) const TOMBSTONE: &str = "tombstone";
+    /// A null value with an invalid key.
+    pub(crate) const TOMBSTONE_WITHOUT_ID: &str = "tombstone_without_id";
+    /// Cassandra rejects the values.
+    pub(crate) const REFUSED_BY_CASSANDRA: &str = "refused_by_cassandra";
+}
+
+/// All reasons of dead letters.
+pub(crate) fn known_reasons() -> impl Iterator<Item = &'static str> {
+    let own = [
+        reasons::TOMBSTONE,
+        reasons::TOMBSTONE_WITHOUT_ID,
+        reasons::REFUSED_BY_CASSANDRA,
+    ];
+    Reason::LABELS.into_iter().chain(own)
 }
 
 /// Identifies the rejected record. A record may have several dead letters, because they are written at least once.

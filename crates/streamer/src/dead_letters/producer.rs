@@ -5,8 +5,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::kafka::RebootstrapMonitor;
 use ::kafka::headers::insert;
+use ::kafka::{ClientEvents, RebootstrapMonitor};
 use futures::future::try_join_all;
 use model::headers::dead_letter as names;
 use rdkafka::ClientConfig;
@@ -20,6 +20,7 @@ use uuid::Uuid;
 
 use crate::config::KafkaSettings;
 use crate::consumer::client;
+use crate::dead_letters::log::DeadLetterLog;
 use crate::health::lazy_dependency::LazyDependency;
 use crate::metrics::StreamerMetrics;
 use crate::pipeline::batch_builder::Operation;
@@ -46,11 +47,12 @@ impl DeadLetterError {
 pub struct DeadLetterProducer {
     config: ClientConfig,
     /// Created with the first dead letter. An idle producer costs threads, memory and about 1 % of a core.
-    producer: OnceCell<FutureProducer>,
+    producer: OnceCell<FutureProducer<ClientEvents>>,
     rebootstrap: RebootstrapMonitor,
     topic: String,
     source_topic: String,
     dependency: Arc<LazyDependency>,
+    log: Arc<DeadLetterLog>,
     metrics: Arc<StreamerMetrics>,
 }
 
@@ -94,6 +96,7 @@ impl DeadLetterProducer {
     pub fn new(
         settings: &KafkaSettings,
         dependency: Arc<LazyDependency>,
+        log: Arc<DeadLetterLog>,
         metrics: Arc<StreamerMetrics>,
     ) -> Result<Self, KafkaError> {
         let mut config = client::config(settings);
@@ -117,6 +120,7 @@ impl DeadLetterProducer {
             topic: settings.dead_letter_topic().to_owned(),
             source_topic: settings.topic().to_owned(),
             dependency,
+            log,
             metrics,
         })
     }
@@ -159,6 +163,8 @@ impl DeadLetterProducer {
                         .dead_letters
                         .with_label_values(&[rejection.reason])
                         .inc();
+                    self.log
+                        .written(operation.partition, operation.offset, rejection.reason);
                     return Ok(());
                 }
                 Err(error) => error,
@@ -209,7 +215,7 @@ impl DeadLetterProducer {
         record.payload = raw.value().filter(|_| content == Content::Whole);
         let producer = self
             .producer
-            .get_or_try_init(|| async { self.config.create() })
+            .get_or_try_init(|| async { self.config.create_with_context(ClientEvents::default()) })
             .await?;
         let delivery = producer.send_result(record).map_err(|(error, _)| error)?;
         if failpoint::inject("dead_letter_not_awaited") {

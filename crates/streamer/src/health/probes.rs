@@ -10,17 +10,21 @@ use std::time::{Duration, Instant};
 use rdkafka::error::RDKafkaErrorCode;
 use service::Dependency;
 use tokio::time::sleep;
+use uuid::Uuid;
 
 use crate::cassandra::error_class::ErrorClass;
 use crate::cassandra::schema::{self, SchemaError, TableInfo};
+use crate::cassandra::session::Session;
 use crate::cassandra::session_pool::{SessionError, SessionPool};
+use crate::consumer::group_membership::GroupMembership;
 use crate::consumer::last_poll::LastPoll;
 use crate::dead_letters::halted_partitions::HaltedPartitions;
+use crate::dead_letters::log::DeadLetterLog;
 use crate::health::lazy_dependency::LazyDependency;
 use crate::health::stall_detector::{PartitionProgress, StallDetector};
 use crate::metrics::StreamerMetrics;
 use crate::pipeline::AssignedPartitions;
-use ::kafka::{MetadataClient, TopicInfo};
+use ::kafka::{Group, MetadataClient, TopicInfo, same_topic};
 
 /// Probes the topic.
 pub struct KafkaProbe {
@@ -34,12 +38,18 @@ pub struct KafkaProbe {
     pub assigned: AssignedPartitions,
     /// The consumer's last poll.
     pub last_poll: Arc<LastPoll>,
+    /// Whether the consumer can join its group.
+    pub membership: Arc<GroupMembership>,
+    /// The group in `/readyz`, while other applications hold partitions.
+    pub foreign_members: Arc<LazyDependency>,
     /// Kafka in `/readyz`.
     pub dependency: Dependency,
     /// Lag and end offsets.
     pub metrics: Arc<StreamerMetrics>,
     /// The inputs of stall detection.
     pub stall_inputs: StallInputs,
+    /// Its counts are logged after each minute.
+    pub dead_letter_log: Arc<DeadLetterLog>,
     /// The interval between two probes.
     pub interval: Duration,
 }
@@ -70,12 +80,18 @@ impl StallInputs {
     }
 }
 
+/// How often the members of the group are requested.
+const MEMBERS_INTERVAL: Duration = Duration::from_secs(10);
+
 impl KafkaProbe {
     /// Returns only when the topic was replaced or deleted, with the reason.
     pub async fn run(&self) -> &'static str {
         let mut failures = self.metrics.failures();
         let mut moved = BTreeMap::new();
+        let mut topic_id = self.topic.id;
+        let mut members_asked: Option<Instant> = None;
         loop {
+            self.dead_letter_log.log_left_out();
             self.metrics
                 .poll_gap
                 .set(self.last_poll.longest_gap().as_secs_f64());
@@ -92,15 +108,17 @@ impl KafkaProbe {
                 .request(move |metadata| {
                     let topic = metadata.topic()?;
                     metadata.coordinator()?;
-                    Ok((topic, metadata.watermarks(&requested)?))
+                    // The high watermarks first: read later, they would include records that were committed in between.
+                    let high = metadata.high_watermarks(&requested)?;
+                    Ok((topic, metadata.watermarks(&requested)?, high))
                 })
                 .await
             {
-                Ok((topic, _)) if topic.id != self.topic.id => return "topic_recreated",
-                Ok((topic, ends)) => {
+                Ok((topic, ..)) if is_recreated(&mut topic_id, topic.id) => return "topic_recreated",
+                Ok((topic, ends, high)) => {
                     self.partitions.store(topic.partitions, Ordering::Relaxed);
-                    let progress = self.report(&assigned, &ends);
-                    self.dependency.ready();
+                    let progress = self.report(&assigned, &ends, &high);
+                    self.report_membership();
                     self.stall_inputs.observe(&mut failures, &self.metrics, &progress);
                     self.report_ages(&mut moved, &progress);
                 }
@@ -114,7 +132,44 @@ impl KafkaProbe {
                     self.stall_inputs.detector.reset(Instant::now());
                 }
             }
+            if members_asked.is_none_or(|asked| asked.elapsed() >= MEMBERS_INTERVAL) {
+                if let Ok(group) = self.metadata.request(|metadata| metadata.group()).await {
+                    self.report_members(&group);
+                }
+                members_asked = Some(Instant::now());
+            }
             sleep(self.interval).await;
+        }
+    }
+
+    /// Kafka is ready once its brokers respond, unless they do not let the consumer join its group.
+    fn report_membership(&self) {
+        match self.membership.join_error() {
+            None => self.dependency.ready(),
+            Some(error) => self.dependency.unready(format!(
+                "failed to join the group: {error}. Check kafka.session_timeout against the brokers' limits, and whether \
+                 another application uses kafka.group"
+            )),
+        }
+    }
+
+    /// Reports members that hold partitions and are no streamers: the records of those do not become rows.
+    fn report_members(&self, group: &Group) {
+        let Group::Members(members) = group else {
+            return;
+        };
+        let foreign: Vec<_> = members
+            .iter()
+            .filter(|member| self.metadata.is_foreign(member) && !member.partitions.is_empty())
+            .map(ToString::to_string)
+            .collect();
+        if foreign.is_empty() {
+            self.foreign_members.ready();
+        } else {
+            self.foreign_members.unready(format!(
+                "members of kafka.group that are not streamers hold partitions, whose records do not become rows: {}",
+                foreign.join("; ")
+            ));
         }
     }
 
@@ -136,8 +191,14 @@ impl KafkaProbe {
         }
     }
 
-    /// Reports lag and end offset of each assigned partition, and returns their progress.
-    fn report(&self, partitions: &[i32], ends: &[(i64, i64)]) -> Vec<PartitionProgress> {
+    /// Reports lag and end offset of each assigned partition, and returns their progress. The lag includes open
+    /// transactions. The progress does not, because their records can't be read.
+    fn report(
+        &self,
+        partitions: &[i32],
+        ends: &[(i64, i64)],
+        high: &BTreeMap<i32, i64>,
+    ) -> Vec<PartitionProgress> {
         let mut progress = Vec::with_capacity(partitions.len());
         let assigned = self.assigned.lock().unwrap_or_else(PoisonError::into_inner);
         for (partition, (_, end)) in partitions.iter().zip(ends) {
@@ -145,11 +206,16 @@ impl KafkaProbe {
                 continue;
             };
             let label = partition.to_string();
-            self.metrics.end_offset.with_label_values(&[&label]).set(*end);
+            let high = high.get(partition).copied().unwrap_or(*end).max(*end);
+            self.metrics.end_offset.with_label_values(&[&label]).set(high);
+            self.metrics
+                .open_transaction
+                .with_label_values(&[&label])
+                .set(high - end);
             self.metrics
                 .lag
                 .with_label_values(&[&label])
-                .set((end - checkpointed).max(0));
+                .set((high - checkpointed).max(0));
             progress.push(PartitionProgress {
                 partition: *partition,
                 checkpoint: *checkpointed,
@@ -159,6 +225,15 @@ impl KafkaProbe {
         }
         progress
     }
+}
+
+/// Whether the topic is another one than the `known`. An id that was unknown becomes known after an upgrade of the brokers.
+fn is_recreated(known: &mut Uuid, found: Uuid) -> bool {
+    let is_other = !same_topic(*known, found);
+    if known.is_nil() {
+        *known = found;
+    }
+    is_other
 }
 
 /// Probes the table.
@@ -188,9 +263,13 @@ impl CassandraProbe {
                 Ok(session) => session,
                 Err(error) => return TableProbeOutcome::Session(error),
             };
-            match schema::table_id(&session, self.sessions.settings()).await {
-                Ok(id) if id != Some(self.table.table_id) => return TableProbeOutcome::OtherTable,
-                Ok(_) => self.sessions.table_verified(),
+            match self.table(&session).await {
+                Ok(FoundTable::Same) => self.sessions.table_verified(),
+                Ok(FoundTable::Disputed) => self
+                    .sessions
+                    .dependency()
+                    .unready("the nodes disagree whether the table was dropped or replaced"),
+                Ok(FoundTable::Other) => return TableProbeOutcome::OtherTable,
                 Err(SchemaError::Failed {
                     error: ErrorClass::Reconnect { error, .. },
                     ..
@@ -200,6 +279,78 @@ impl CassandraProbe {
                 Err(error) => self.sessions.dependency().unready(error.to_string()),
             }
             sleep(self.interval).await;
+        }
+    }
+
+    /// A node may not know the table, because its schema lags or it has lost it. So one answer ends nothing.
+    async fn table(&self, session: &Session) -> Result<FoundTable, SchemaError> {
+        let ask = || schema::table_id(session, self.sessions.settings());
+        let known = Some(self.table.table_id);
+        if ask().await? == known {
+            return Ok(FoundTable::Same);
+        }
+        schema::wait_for_agreement(session).await?;
+        confirm(known, ask).await
+    }
+}
+
+/// What the nodes report about the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum FoundTable {
+    /// It is the table of this process.
+    Same,
+    /// Some nodes report this table, others none or another one.
+    Disputed,
+    /// It was dropped or replaced.
+    Other,
+}
+
+/// Answers that must agree. The driver sends each request to the next node.
+const CONFIRMATIONS: usize = 5;
+const CONFIRMATION_DELAY: Duration = Duration::from_millis(100);
+
+/// Asks again whether the table is another one than `known`.
+async fn confirm<F>(known: Option<Uuid>, ask: impl Fn() -> F) -> Result<FoundTable, SchemaError>
+where
+    F: Future<Output = Result<Option<Uuid>, SchemaError>>,
+{
+    for _ in 0..CONFIRMATIONS {
+        sleep(CONFIRMATION_DELAY).await;
+        if ask().await? == known {
+            return Ok(FoundTable::Disputed);
+        }
+    }
+    Ok(FoundTable::Other)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[test]
+    fn topic_id_is_learned_and_may_be_unknown_later() {
+        let [one, other, unknown] = [1, 2, 0].map(Uuid::from_u128);
+        let mut known = unknown;
+        let found = [unknown, one, unknown, one, other].map(|found| is_recreated(&mut known, found));
+        assert_eq!(found, [false, false, false, false, true]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn table_is_replaced_only_if_every_answer_says_that() {
+        let known = Some(Uuid::from_u128(1));
+        for (same_at, expected) in [
+            (0, FoundTable::Disputed),
+            (CONFIRMATIONS - 1, FoundTable::Disputed),
+            (CONFIRMATIONS, FoundTable::Other),
+        ] {
+            let asked = Cell::new(0);
+            let ask = || {
+                let number = asked.replace(asked.get() + 1);
+                std::future::ready(Ok(known.filter(|_| number == same_at)))
+            };
+            assert_eq!(confirm(known, ask).await.unwrap(), expected, "{same_at}");
         }
     }
 }

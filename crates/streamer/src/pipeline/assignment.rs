@@ -188,6 +188,7 @@ impl Pipeline {
             for gauge in [
                 &self.metrics.checkpoint_offset,
                 &self.metrics.lag,
+                &self.metrics.open_transaction,
                 &self.metrics.end_offset,
             ] {
                 // The gauge may never have been set.

@@ -7,6 +7,7 @@ use thiserror::Error;
 use uuid::Uuid;
 
 use crate::cassandra::writer::{RowWriteError, RowWriter};
+use crate::dead_letters::dead_letter::reasons;
 use crate::dead_letters::producer::{DeadLetterError, DeadLetterProducer};
 use crate::metrics::StreamerMetrics;
 use crate::pipeline::batch_builder::{MicroBatch, Operation};
@@ -98,7 +99,7 @@ impl BatchWriter {
                 (
                     indices[row.index],
                     Rejection {
-                        reason: "refused_by_cassandra",
+                        reason: reasons::REFUSED_BY_CASSANDRA,
                         error: row.error,
                     },
                 )

@@ -8,6 +8,7 @@ use ::kafka::headers::Header;
 use model::{Contract, Instant, Key, Record, headers};
 
 use crate::config::Tombstones;
+use crate::dead_letters::dead_letter::reasons;
 use crate::pipeline::row::{Row, RowKey, TableShape};
 
 /// A record as received from the consumer.
@@ -122,7 +123,7 @@ impl Decoder {
         };
         if self.tombstones == Tombstones::DeadLetter {
             return reject(
-                "tombstone",
+                reasons::TOMBSTONE,
                 "null value, which `tombstones = dead_letter` rejects",
             );
         }
@@ -132,7 +133,7 @@ impl Decoder {
                 (Change::DeletePartition(key), mismatch)
             }
             _ => reject(
-                "tombstone_without_id",
+                reasons::TOMBSTONE_WITHOUT_ID,
                 "null value with a key that is not a key of the contract",
             ),
         }

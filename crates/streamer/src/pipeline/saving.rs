@@ -71,7 +71,7 @@ impl Pipeline {
             Err(SaveError::Fatal(error)) => return Err(error),
             Err(SaveError::Transient(reason)) => {
                 self.metrics.checkpoints.with_label_values(&["failed"]).inc();
-                tracing::warn!(reason, "failed to write checkpoints, retrying");
+                self.resolver.log_retry("write checkpoints", &reason);
                 return Ok(());
             }
         }

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use rdkafka::error::KafkaError;
 use service::Backoff;
 use tokio::time::sleep;
 
@@ -32,11 +33,7 @@ impl Streamer {
     async fn prepare_topics(&self) -> Result<TopicInfo, RunError> {
         let mut delays = Backoff::default().delays();
         loop {
-            let prepared = match topics::ensure(&self.settings.kafka, &self.metadata).await {
-                Ok(()) => self.metadata.request(MetadataClient::topic).await,
-                Err(error) => Err(error),
-            };
-            match prepared {
+            match self.ensure_topics().await {
                 Ok(topic) => {
                     self.kafka.ready();
                     return Ok(topic);
@@ -48,6 +45,15 @@ impl Streamer {
             }
             wait(&mut delays).await;
         }
+    }
+
+    /// Asks the coordinator first: it has the address that its broker advertises, which may be unreachable although the
+    /// bootstrap servers respond. Without it no partition is assigned, and administrative requests may wait for the same
+    /// broker for a long time.
+    async fn ensure_topics(&self) -> Result<TopicInfo, KafkaError> {
+        self.metadata.request(MetadataClient::coordinator).await?;
+        topics::ensure(&self.settings.kafka, &self.metadata).await?;
+        self.metadata.request(MetadataClient::topic).await
     }
 
     async fn prepare_tables(&self) -> Result<TableInfo, RunError> {

@@ -1,12 +1,14 @@
 //! Kafka frozen, killed, started late, or without the topic: responses match the topic, and the publisher recovers.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use serde_json::json;
 use testkit::servers::pool::Access;
+use testkit::servers::ports::PortLease;
 use testkit::servers::{KafkaCluster, KafkaOptions};
 use testkit::workspace;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::support::broker;
 use crate::support::harness::{Publisher, erase, read_response, setup, status_and_body};
@@ -298,4 +300,88 @@ async fn request_of_a_disconnected_caller_completes() {
     publisher.wait_until_idle().await;
     assert_eq!(publisher.metric("records_total{outcome=\"accepted\"}").await, 1.0);
     assert_eq!(topic.read().await.len(), 1);
+}
+
+/// A broker may advertise an address that the publisher can't reach, although its bootstrap address responds.
+#[tokio::test]
+async fn unreachable_advertised_address_is_503_at_once() {
+    let nobody = PortLease::free(&[Ipv4Addr::LOCALHOST]).unwrap();
+    let advertised = SocketAddr::from((Ipv4Addr::LOCALHOST, nobody.port()));
+    let options = KafkaOptions {
+        advertised: vec![advertised],
+        ..KafkaOptions::default()
+    };
+    let kafka = KafkaCluster::lease(&options, Access::Exclusive).await.unwrap();
+    let topic = Topic::new(&kafka.bootstrap());
+    kafka.create_topic(&topic.name, 3).await.unwrap();
+    let publisher = setup(&topic.brokers, &topic.name).start().await;
+    let started = Instant::now();
+    publisher
+        .wait_until("naming the address", async || {
+            let (status, body) = publisher.readiness().await;
+            status == 503 && body.to_string().contains(&advertised.to_string())
+        })
+        .await;
+    assert!(
+        started.elapsed() < Duration::from_secs(6),
+        "{:?}",
+        started.elapsed()
+    );
+    while started.elapsed() < Duration::from_secs(10) {
+        let (status, body) = publisher.readiness().await;
+        assert_eq!(status, 503, "{body}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    let posted = Instant::now();
+    let (status, body) = publisher.send(&[user()]).await;
+    assert_eq!(status, 503, "{body}");
+    assert!(
+        posted.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        posted.elapsed()
+    );
+}
+
+/// A broker that creates topics on request gives them its own defaults: one partition, and `CreateTime`.
+#[tokio::test]
+async fn deleted_topic_comes_back_as_required_despite_auto_creation() {
+    let options = KafkaOptions {
+        properties: [("auto.create.topics.enable".to_owned(), "true".to_owned())].into(),
+        ..KafkaOptions::default()
+    };
+    let kafka = KafkaCluster::lease(&options, Access::Exclusive).await.unwrap();
+    let topic = Topic::new(&kafka.bootstrap());
+    let publisher = setup(&topic.brokers, &topic.name)
+        .with("KAFKA__PARTITIONS", "3")
+        .start()
+        .await;
+    publisher.wait_until_ready().await;
+    let mut load = Load::start(&publisher, 4);
+    wait_for_more(&publisher, &load, 200).await;
+    broker::delete_topic(&topic.brokers, &topic.name).await;
+    let created = async || publisher.child.last_lines(50).matches("topic created").count() == 2;
+    publisher.wait_until("created again", created).await;
+    publisher.wait_until_ready().await;
+    wait_for_more(&publisher, &load, 200).await;
+    load.stop().await;
+    assert_eq!(broker::partitions(&topic.brokers, &topic.name).await, 3);
+    let settings = broker::topic_settings(&topic.brokers, &topic.name).await;
+    assert_eq!(settings["message.timestamp.type"], "LogAppendTime");
+}
+
+/// The other client creates it before the publisher notices that it is gone.
+#[tokio::test]
+async fn topic_recreated_by_others_is_compared_again() {
+    let brokers = broker::shared().await;
+    let topic = Topic::new(&brokers);
+    let publisher = setup(&brokers, &topic.name)
+        .with("KAFKA__PROBE_INTERVAL", "3s")
+        .start()
+        .await;
+    publisher.wait_until_ready().await;
+    let differences = || publisher.child.last_lines(50).matches("topic differs").count();
+    assert_eq!(differences(), 0);
+    broker::delete_topic(&brokers, &topic.name).await;
+    broker::create_topic(&brokers, &topic.name, &[]).await;
+    publisher.wait_until("logged", async || differences() >= 2).await;
 }

@@ -17,6 +17,7 @@ use crate::pipeline::row::{RowKey, in_partition};
 
 /// The latest records of the keys with dead letters.
 pub(super) struct LatestRecords {
+    /// A dead letter of an unknown topic counts as one of an earlier topic, so that no later record is overwritten.
     topic_id: Uuid,
     beginnings: Vec<i64>,
     /// The offset of the last valid record in each partition of the topic: of each row, and, under the key of the table's

@@ -65,7 +65,7 @@ async fn redriven_dead_letter_does_not_beat_later_records() {
         "{output}"
     );
     assert_eq!(rows(&env).await, before);
-    let output = run_successfully(&env, "redrive --reason json").await;
+    let output = run_successfully(&env, "redrive --reason missing").await;
     assert!(output.contains("written: 0, still rejected: 0"), "{output}");
 
     // The command may run next to a streamer.

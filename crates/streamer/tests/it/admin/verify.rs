@@ -4,7 +4,8 @@ use testkit::kafka_client::ProducerRecord;
 use uuid::Uuid;
 
 use crate::support::commands::{new_ids, run_command, run_successfully, stop, tombstone};
-use crate::support::test_env::{TestEnv, new_users, outgoing};
+use crate::support::secured_cassandra::{PASSWORD, secured_env};
+use crate::support::test_env::{TestEnv, eventually, new_users, outgoing};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn verify_reports_only_rows_changed_by_others() {
@@ -72,4 +73,45 @@ async fn verify_reports_only_rows_changed_by_others() {
         "{output}"
     );
     assert!(!output.contains(&ids[4].to_string()), "{output}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn verify_by_role_that_reads_masks_names_the_permission() {
+    let env = secured_env("masked", 1).await;
+    let mut streamer = env.start(&env.options()).await;
+    env.write(&new_users(5)).await;
+    env.wait_until_caught_up().await;
+    stop(&mut streamer).await;
+    let reader = format!("{}_reader", env.keyspace);
+    let run = async |statement: &str| {
+        let statement = statement.replace("{reader}", &reader);
+        env.cassandra.run(&statement).await.unwrap();
+    };
+    run(&format!(
+        "CREATE ROLE {{reader}} WITH PASSWORD = '{PASSWORD}' AND LOGIN = true"
+    ))
+    .await;
+    run("GRANT SELECT ON KEYSPACE {ks} TO {reader}").await;
+    let options = env.options().set("cassandra.username", &reader);
+    let (code, output) = run_command(options.clone(), "verify").await;
+    assert_eq!(code, Some(0), "{output}");
+
+    run("ALTER TABLE {ks}.created_users ALTER email MASKED WITH DEFAULT").await;
+    let (code, output) = run_command(options.clone(), "verify").await;
+    assert_eq!(code, Some(78), "{output}");
+    for part in ["email", "GRANT UNMASK ON TABLE", &reader] {
+        assert!(output.contains(part), "{output}");
+    }
+    assert_eq!(output.lines().count(), 1, "{output}");
+    // The owner of the keyspace has the permission, and a role may get it.
+    let (code, output) = run_command(env.options(), "verify").await;
+    assert_eq!(code, Some(0), "{output}");
+    run("GRANT UNMASK ON TABLE {ks}.created_users TO {reader}").await;
+    eventually("verify reads the values", async || {
+        match run_command(options.clone(), "verify").await {
+            (Some(0), _) => Ok(()),
+            (code, output) => Err(format!("{code:?} {output}")),
+        }
+    })
+    .await;
 }

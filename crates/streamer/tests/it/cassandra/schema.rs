@@ -1,5 +1,6 @@
 //! Schema checks at the start and at runtime. A table that does not fit, or is lost, ends the streamer.
 
+use crate::support::commands::run_command;
 use crate::support::test_env::{DEADLINE, TestEnv, new_users};
 use testkit::service::Service;
 
@@ -119,4 +120,26 @@ async fn recreated_table_exits_78_with_both_remedies() {
         log.contains("streamer replay") && log.contains("streamer accept-table"),
         "{log}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn advice_for_key_of_another_type_works() {
+    let env = TestEnv::new("advice", 1).await;
+    env.write(&new_users(3)).await;
+    env.cassandra.run(KEYSPACE).await.unwrap();
+    let table = TABLE.replace("id uuid PRIMARY KEY", "id text PRIMARY KEY");
+    env.cassandra.run(&table).await.unwrap();
+    let log = start_rejected(&env).await;
+    assert!(log.contains("column id has type text, expected uuid"), "{log}");
+    assert!(
+        log.contains("Set cassandra.table to a new name") && !log.contains("DROP"),
+        "{log}"
+    );
+    let other = env.options().set("cassandra.table", "users");
+    let (code, output) = run_command(other.clone(), "replay --from-offset 0 --yes").await;
+    assert_eq!(code, Some(0), "{output}");
+    let _streamer = env.start(&other).await;
+    env.wait_until_caught_up().await;
+    let rows = env.cassandra.run("SELECT id FROM {ks}.users").await.unwrap();
+    assert_eq!(rows.len(), 3);
 }

@@ -7,7 +7,9 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use testkit::kafka_client::ProducerRecord;
 use uuid::Uuid;
 
+use crate::support::commands::run_successfully;
 use crate::support::test_env::{DEADLINE, TestEnv, eventually, new_users, outgoing, record};
+use crate::support::traffic::metric;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn restart_continues_at_checkpoint() {
@@ -250,4 +252,68 @@ async fn checkpoint_beyond_end_exits_78_with_offset() {
         log.contains("offset 90") && log.contains("on_out_of_range"),
         "{log}"
     );
+}
+
+/// Records after the first one of an open transaction can't be read. They are lag, and no stall.
+#[tokio::test(flavor = "multi_thread")]
+async fn open_transaction_is_named_as_part_of_the_lag() {
+    let env = TestEnv::new("open", 1).await;
+    let options = env
+        .options()
+        .set("kafka.probe_interval", "500ms")
+        .set("checkpoint.stall_timeout", "2s");
+    let streamer = env.start(&options).await;
+    env.write(&new_users(5)).await;
+    env.wait_until_caught_up().await;
+    let producer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", env.bootstrap())
+        .set("transactional.id", &env.topic)
+        .create()
+        .unwrap();
+    let records: Vec<_> = new_users(7)
+        .into_iter()
+        .map(|(id, name)| (id.to_string(), record(id, name)))
+        .collect();
+    let topic = env.topic.clone();
+    let producer = tokio::task::spawn_blocking(move || {
+        producer.init_transactions(DEADLINE).unwrap();
+        producer.begin_transaction().unwrap();
+        for (key, value) in &records {
+            let sent = producer.send(BaseRecord::to(&topic).key(key).payload(value));
+            sent.map_err(|(error, _)| error).unwrap();
+        }
+        producer.flush(DEADLINE).unwrap();
+        producer
+    })
+    .await
+    .unwrap();
+    // Committed records behind it can't be read either.
+    env.write(&new_users(3)).await;
+    let metrics = ["streamer_lag_records", "streamer_open_transaction_records"];
+    let expected = async |expected: f64| {
+        eventually("the metrics name the records", async || {
+            for name in metrics {
+                let found = metric(&streamer, name, "").await;
+                if (found - expected).abs() > 0.5 {
+                    return Err(format!("{name}: {found}, expected {expected}"));
+                }
+            }
+            Ok(())
+        })
+        .await;
+    };
+    expected(10.0).await;
+    let output = run_successfully(&env, "status").await;
+    assert!(
+        output.contains("10 records behind an open transaction") && output.contains("lag    10 records"),
+        "{output}"
+    );
+    tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+    let (status, body) = streamer.get("/healthz").await.unwrap();
+    assert_eq!(status, 200, "{body}");
+    tokio::task::spawn_blocking(move || producer.commit_transaction(DEADLINE).unwrap())
+        .await
+        .unwrap();
+    env.wait_until_caught_up().await;
+    expected(0.0).await;
 }

@@ -61,6 +61,9 @@ async fn servers(access: Access) -> &'static Servers {
                 options.overrides.extend(overrides);
                 options
                     .overrides
+                    .insert("dynamic_data_masking_enabled".to_owned(), json!(true));
+                options
+                    .overrides
                     .insert("column_value_size_fail_threshold".to_owned(), max_value_size);
                 options
                     .overrides
