@@ -3,6 +3,7 @@
 //! It knows no settings of a service: brokers, properties and topics come in as plain values.
 
 pub mod client;
+pub mod property;
 
 pub mod error;
 

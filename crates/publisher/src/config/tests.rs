@@ -82,6 +82,22 @@ fn broken_rule_names_its_key() {
             "1",
             "its own `message.timeout.ms`",
         ),
+        (
+            "KAFKA__PROPERTIES__TOPIC_PARTITIONER",
+            "random",
+            "its own `partitioner`",
+        ),
+        (
+            "KAFKA__PROPERTIES__TOPIC_MESSAGE_TIMEOUT_MS",
+            "1",
+            "its own `message.timeout.ms`",
+        ),
+        ("KAFKA__PROPERTIES__TOPIC_ACKS", "1", "its own `acks`"),
+        (
+            "KAFKA__PROPERTIES__QUEUE_BUFFERING_MAX_MS",
+            "1",
+            "its own `linger.ms`",
+        ),
     ] {
         let error = loaded(&[(name, value)]).unwrap_err();
         assert!(error.contains(key), "{name}={value}: {error}");
@@ -98,6 +114,19 @@ fn other_addresses_require_authentication_or_permission() {
     let known = [("HTTP__LISTEN", "0.0.0.0:8080"), ("AUTH__TOKENS_PATH", "/x")];
     assert!(loaded(&known).is_ok());
     assert!(loaded(&[("HTTP__LISTEN", "[::1]:8080")]).is_ok());
+}
+
+#[test]
+fn property_under_two_names_is_an_error() {
+    let both = [
+        ("KAFKA__PROPERTIES__COMPRESSION_TYPE", "zstd"),
+        ("KAFKA__PROPERTIES__TOPIC_COMPRESSION_CODEC", "lz4"),
+    ];
+    let error = loaded(&both).unwrap_err();
+    assert!(
+        error.contains("kafka.properties.topic_compression_codec: is another name of compression_type"),
+        "{error}"
+    );
 }
 
 #[test]

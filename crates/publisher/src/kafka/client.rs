@@ -58,7 +58,7 @@ pub(crate) fn topic(settings: &KafkaSettings, name: &str) -> TopicSpec {
 /// The configuration of the producer.
 pub(crate) fn producer(settings: &KafkaSettings, limits: &LimitSettings) -> ClientConfig {
     let mut config = connection(settings).config();
-    if config.get("compression.type").is_none() && config.get("compression.codec").is_none() {
+    if config.get("compression.type").is_none() {
         config.set("compression.type", "lz4");
     }
     config
@@ -115,6 +115,11 @@ mod tests {
         let config = producer(&zstd, &LimitSettings::default());
         assert_eq!(config.get("compression.type"), Some("zstd"));
         assert_eq!(config.get("acks"), Some("all"));
+        let codec = producer(
+            &settings("topic_compression_codec", "gzip"),
+            &LimitSettings::default(),
+        );
+        assert_eq!(codec.get("compression.type"), Some("gzip"));
     }
 
     #[test]
