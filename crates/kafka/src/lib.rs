@@ -17,4 +17,4 @@ pub use client::Connection;
 pub use error::{ClientRejected, is_rejected, is_rejection};
 pub use metadata::{MetadataClient, TopicInfo};
 pub use rebootstrap::RebootstrapMonitor;
-pub use topic::{TopicError, TopicSpec};
+pub use topic::{TopicConfig, TopicError, TopicSpec};

@@ -36,7 +36,7 @@ impl Problem {
     }
 
     /// The path has no valid key.
-    pub(crate) fn invalid_id(reason: &model::Reason) -> Self {
+    pub(crate) fn invalid_id(reason: &dyn std::fmt::Display) -> Self {
         let detail = format!("the id in the path {reason}");
         Self::new(StatusCode::BAD_REQUEST, "not-an-id", "Invalid id", detail)
     }

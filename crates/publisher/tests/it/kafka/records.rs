@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::support::broker;
 use crate::support::harness::{ready, setup};
-use crate::support::sample_users::{user_with, users};
+use crate::support::sample_users::{user, user_with, users};
 use crate::support::topic::Topic;
 
 const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
@@ -106,4 +106,36 @@ async fn topic_is_created_and_an_existing_one_kept() {
     assert_eq!(broker::partitions(&brokers, &existing.name).await, 1);
     let settings = broker::topic_settings(&brokers, &existing.name).await;
     assert_eq!(settings["message.timestamp.type"], "CreateTime");
+}
+
+/// A batch above the topic's limit is refused as a whole, with the records of all callers in it.
+#[tokio::test]
+async fn batches_stay_within_the_topics_limit() {
+    let brokers = broker::shared().await;
+    let topic = Topic::new(&brokers);
+    broker::create_topic(&brokers, &topic.name, &[("max.message.bytes", "2000")]).await;
+    let publisher = setup(&brokers, &topic.name).start().await;
+    publisher.wait_until_ready().await;
+    assert_eq!(
+        publisher.send(&users(200)).await,
+        (200, json!({"accepted": 200, "rejected": 0}))
+    );
+
+    let mut large = user_with("username", json!("x".repeat(512)));
+    for field in ["first_name", "last_name", "address"] {
+        large[field] = json!("x".repeat(512));
+    }
+    let (status, body) = publisher.send(&[user(), large.clone(), user()]).await;
+    assert_eq!(
+        (status, &body["accepted"], &body["rejected"]),
+        (207, &json!(2), &json!(1))
+    );
+    assert_eq!(body["errors"][0]["index"], 1);
+    assert_eq!(
+        body["errors"][0]["reason"],
+        "is larger than the topic's limit of 2000 bytes"
+    );
+    assert_eq!(publisher.send(&[large]).await.0, 422);
+    assert_eq!(topic.read().await.len(), 202);
+    publisher.wait_until_idle().await;
 }
