@@ -12,9 +12,9 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::Request;
 use axum::routing::{delete, post};
+use service::http::connection::Api;
 use tower::{ServiceExt as _, service_fn};
 
-use crate::http::connection::Api;
 use crate::http::problem::Problem;
 use observe::observe;
 use state::AppState;

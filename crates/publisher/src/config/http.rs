@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 use service::config::Violations;
+use service::http::server::ConnectionLimits;
 use service::pem;
 
 /// The API's server.
@@ -27,9 +28,11 @@ pub struct HttpSettings {
     pub body_timeout: Duration,
     /// The minimum rate of a body, in bytes a second, after its first two seconds; zero disables it.
     pub min_body_rate: ByteSize,
-    /// How long a caller may take to read a response.
+    /// How long a caller may stop reading its response.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
     pub write_timeout: Duration,
+    /// The minimum rate at which a caller reads its response, in bytes a second, after `write_timeout`; zero disables it.
+    pub min_response_rate: ByteSize,
     /// The maximum age of a connection. After it the caller has to connect again, so that callers spread over all
     /// replicas.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
@@ -53,6 +56,7 @@ impl Default for HttpSettings {
             body_timeout: Duration::from_secs(10),
             min_body_rate: ByteSize::kib(1),
             write_timeout: Duration::from_secs(10),
+            min_response_rate: ByteSize::kib(16),
             max_connection_age: Duration::from_secs(3600),
             request_timeout: Duration::from_secs(30),
             reload_interval: Duration::from_secs(5),
@@ -63,6 +67,18 @@ impl Default for HttpSettings {
 impl HttpSettings {
     pub(super) fn validate(&self, violations: &mut Violations) {
         violations.require_positive(&self.max_connections, "http.max_connections");
+    }
+
+    /// The limits of the API's connections.
+    pub(crate) fn connection_limits(&self) -> ConnectionLimits {
+        ConnectionLimits {
+            max_connections: self.max_connections,
+            header_timeout: self.header_timeout,
+            write_timeout: self.write_timeout,
+            min_response_rate: self.min_response_rate.as_u64(),
+            max_age: self.max_connection_age,
+            drain_timeout: self.request_timeout + self.write_timeout,
+        }
     }
 }
 

@@ -128,6 +128,49 @@ async fn caller_that_reads_no_responses_is_disconnected() {
     }
 }
 
+/// Each read lets the publisher write some more, so no single write waits for long.
+#[tokio::test]
+async fn response_read_below_the_minimum_rate_ends_the_connection() {
+    let (publisher, _) = start_with(&[
+        ("HTTP__WRITE_TIMEOUT", "3s"),
+        ("HTTP__MIN_RESPONSE_RATE", "8 MiB"),
+        ("HTTP__HEADER_TIMEOUT", "20s"),
+        ("PROCESS__SHUTDOWN_GRACE", "40s"),
+    ])
+    .await;
+    let body = "x\n".repeat(20_000);
+    let request = head("application/x-ndjson", body.len()) + &body;
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let stream = socket
+        .connect(address(&publisher).parse().unwrap())
+        .await
+        .unwrap();
+    let (mut read_half, mut write_half) = stream.into_split();
+    // The first responses fit into the buffers of the operating system.
+    let sending = async {
+        while write_half.write_all(request.as_bytes()).await.is_ok() {}
+        std::future::pending::<()>().await;
+    };
+    let reading = async {
+        let mut buffer = vec![0; 10_000];
+        while read_half.read(&mut buffer).await.is_ok_and(|length| length > 0) {
+            sleep(Duration::from_millis(25)).await;
+        }
+        std::future::pending::<()>().await;
+    };
+    let disconnected = publisher.wait_until("disconnected", async || {
+        publisher.metric("records_total{outcome=\"rejected\"}").await >= 20_000.0
+            && publisher.metric("connections").await == 0.0
+    });
+    tokio::select! {
+        () = disconnected => {}
+        () = sending => {}
+        () = reading => {}
+    }
+    publisher.wait_until_idle().await;
+}
+
 #[tokio::test]
 async fn old_connection_is_closed_between_requests() {
     let (publisher, _) = start_with(&[
