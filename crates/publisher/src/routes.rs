@@ -7,15 +7,21 @@ mod erase;
 mod observe;
 pub mod state;
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::Request;
+use axum::http::Response;
+use axum::response::IntoResponse as _;
 use axum::routing::{delete, post};
 use service::http::connection::Api;
 use tower::{ServiceExt as _, service_fn};
 
 use crate::http::problem::Problem;
+use crate::limits::admission::Admission;
+use crate::limits::response_memory::hold_until_written;
 use observe::observe;
 use state::AppState;
 
@@ -23,10 +29,27 @@ pub use documents::document as openapi;
 
 /// The service of all connections.
 pub fn service(state: Arc<AppState>) -> impl Api {
-    let metrics = Arc::clone(&state.metrics);
+    let (metrics, admission) = (Arc::clone(&state.metrics), state.admission.clone());
     let router = router(state);
     // A layer would box the future of each request once more.
-    service_fn(move |request: Request| observe(Arc::clone(&metrics), router.clone().oneshot(request)))
+    service_fn(move |request: Request| {
+        let responding = respond(admission.clone(), router.clone(), request);
+        observe(Arc::clone(&metrics), responding)
+    })
+}
+
+/// Counts the request's own memory as bytes in flight until its response is written.
+async fn respond(
+    admission: Admission,
+    router: Router,
+    request: Request,
+) -> Result<Response<Body>, Infallible> {
+    let Ok(permit) = admission.enter_request() else {
+        return Ok(Problem::overloaded().into_response());
+    };
+    let mut response = router.oneshot(request).await?;
+    hold_until_written(&mut response, permit);
+    Ok(response)
 }
 
 fn router(state: Arc<AppState>) -> Router {

@@ -140,7 +140,7 @@ fn debug_does_not_show_property_values() {
 #[test]
 fn readme_and_error_state_the_cost_of_a_record() {
     let manual = include_str!("../../README.md");
-    assert!(manual.contains(&format!("{RECORD_COST} bytes for each of their records")));
+    assert!(manual.contains(&format!("{RECORD_COST} bytes for each of its records")));
     let error = loaded(&[("LIMITS__MAX_IN_FLIGHT_BYTES", "29 MiB")]).unwrap_err();
     assert!(
         error.contains(&format!("{RECORD_COST} bytes for each")),

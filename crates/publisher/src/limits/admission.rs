@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use prometheus::IntGauge;
 use thiserror::Error;
 
-use super::cost::RECORD_COST;
+use super::cost::{RECORD_COST, REQUEST_COST};
 use crate::config::LimitSettings;
 use crate::metrics::PublisherMetrics;
 
@@ -45,12 +45,14 @@ impl Admission {
         }
     }
 
-    /// A permit for a response of that many bytes, even above the limit: the response has to be sent. Its request
-    /// held more and has just released it, so the excess is a part of the limit at most.
-    pub(super) fn enter_above_limit(&self, bytes: usize) -> AdmissionPermit {
+    /// A permit for a request without its body and records: [`REQUEST_COST`] bytes.
+    ///
+    /// # Errors
+    /// [`Overloaded`].
+    pub fn enter_request(&self) -> Result<AdmissionPermit, Overloaded> {
         let mut permit = self.enter();
-        permit.acquire_bytes_above_limit(bytes);
-        permit
+        permit.acquire_bytes(REQUEST_COST)?;
+        Ok(permit)
     }
 }
 
@@ -247,11 +249,21 @@ mod tests {
     #[test]
     fn response_exceeds_the_limit_and_blocks_requests() {
         let (admission, metrics) = admission(100);
-        let response = admission.enter_above_limit(130);
+        let mut response = admission.enter();
+        response.acquire_bytes_above_limit(130);
         assert_eq!(metrics.bytes_in_flight.get(), 130);
         assert_eq!(admission.enter().acquire_bytes(1), Err(Overloaded));
         drop(response);
         assert_eq!(admission.enter().acquire_bytes(100), Ok(()));
+    }
+
+    #[test]
+    fn requests_without_bodies_are_limited() {
+        let (admission, _) = admission(3 * REQUEST_COST);
+        let held: Vec<_> = (0..3).map(|_| admission.enter_request().unwrap()).collect();
+        assert!(admission.enter_request().is_err());
+        drop(held);
+        assert!(admission.enter_request().is_ok());
     }
 
     #[test]

@@ -54,9 +54,9 @@ impl RequestMetadata {
             .filter(|value| is_traceparent(value.as_bytes()));
         Ok(Self {
             accepted_at_us: accepted_at.as_microsecond(),
-            run_id: run_id.cloned(),
+            run_id: run_id.map(copied),
             run_seq,
-            traceparent: traceparent.cloned(),
+            traceparent: traceparent.map(copied),
         })
     }
 
@@ -97,6 +97,11 @@ impl RequestMetadata {
         }
         headers
     }
+}
+
+/// A copy in memory of its own. A clone would keep the whole head of the request.
+fn copied(value: &HeaderValue) -> HeaderValue {
+    HeaderValue::from_bytes(value.as_bytes()).expect("the bytes are those of a header value")
 }
 
 /// Returns the value of a header that must not occur more than once.

@@ -10,18 +10,18 @@ use crate::request::body::IncomingBody;
 /// How much of a rejected caller's body is read, in bytes, so that it receives the response.
 const REJECTED_BODY: usize = 64 * 1024;
 
-/// Returns the caller of a request.
+/// Returns the caller of a request, and the request.
 ///
 /// # Errors
 /// A [`Problem`] if the caller is not authenticated or exceeds its rate limit. The body is discarded then.
-pub(super) async fn admit(state: &AppState, request: &mut Request) -> Result<Caller, Problem> {
-    match authenticate(state, request) {
-        Ok(caller) => Ok(caller),
+pub(super) async fn admit(state: &AppState, request: Request) -> Result<(Caller, Request), Problem> {
+    match authenticate(state, &request) {
+        Ok(caller) => Ok((caller, request)),
         Err(problem) => {
-            let body = std::mem::take(request.body_mut());
-            IncomingBody::new(request.headers(), body, REJECTED_BODY)
-                .discard()
-                .await;
+            let (head, body) = request.into_parts();
+            let incoming = IncomingBody::new(&head.headers, body, REJECTED_BODY);
+            drop(head);
+            incoming.discard().await;
             Err(problem)
         }
     }

@@ -16,7 +16,6 @@ use super::state::AppState;
 use crate::http::problem::{Document, Problem};
 use crate::limits::admission::{AdmissionPermit, Overloaded};
 use crate::limits::callers::Caller;
-use crate::limits::response_memory::track_response_memory;
 use crate::publish::idempotency::{Claim, Fingerprint, IdempotencyKey, InFlightGuard};
 use crate::publish::publication::Publication;
 use crate::publish::response::PublishResponse;
@@ -84,12 +83,11 @@ struct ReceivedRequest {
     )
 )]
 pub(super) async fn create(State(state): State<Arc<AppState>>, request: Request) -> Response<Body> {
-    let response = respond(&state, request).await;
-    track_response_memory(response.into_response(), &state.admission)
+    respond(&state, request).await.into_response()
 }
 
-async fn respond(state: &Arc<AppState>, mut request: Request) -> Result<PublishResponse, Problem> {
-    let caller = admit(state, &mut request).await?;
+async fn respond(state: &Arc<AppState>, request: Request) -> Result<PublishResponse, Problem> {
+    let (caller, request) = admit(state, request).await?;
     let request = state.receive(&caller, request).await?;
     match request.head.key {
         None => publish_and_wait(state, request).await,
@@ -105,6 +103,8 @@ impl AppState {
             .check_available()
             .and_then(|()| RequestHead::parse(&head.headers, caller));
         let mut incoming = IncomingBody::new(&head.headers, body, self.max_body);
+        // A caller may send a large head, and its body slowly.
+        drop(head);
         let received = match parsed {
             Ok(head) => self
                 .read(&mut incoming)

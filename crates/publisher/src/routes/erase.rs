@@ -37,12 +37,13 @@ use crate::request::preference::Preference;
 )]
 pub(super) async fn erase(
     State(state): State<Arc<AppState>>,
-    mut request: Request,
+    request: Request,
 ) -> Result<Response<Body>, Problem> {
     let deadline = Instant::now() + state.request_timeout;
-    admit(&state, &mut request).await?;
+    let (_, request) = admit(&state, request).await?;
     let key = key(&state.contract, request.uri().path()).map_err(|reason| Problem::invalid_id(&reason))?;
     let metadata = RequestMetadata::from_headers(request.headers(), Timestamp::now())?;
+    drop(request);
     state.check_deadline(deadline)?;
     let publication = state.publisher().erase(key, &metadata, state.admission.enter())?;
     let result = timeout_at(deadline, publication.result(Preference::Minimal)).await;
