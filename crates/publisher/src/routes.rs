@@ -5,6 +5,7 @@ mod create;
 mod documents;
 mod erase;
 mod observe;
+mod refuse;
 pub mod state;
 
 use std::convert::Infallible;
@@ -23,6 +24,7 @@ use crate::http::problem::Problem;
 use crate::limits::admission::Admission;
 use crate::limits::response_memory::hold_until_written;
 use observe::observe;
+use refuse::refuse_request;
 use state::AppState;
 
 pub use documents::document as openapi;
@@ -45,7 +47,9 @@ async fn respond(
     request: Request,
 ) -> Result<Response<Body>, Infallible> {
     let Ok(permit) = admission.enter_request() else {
-        return Ok(Problem::overloaded().into_response());
+        return Ok(refuse_request(request, Problem::overloaded())
+            .await
+            .into_response());
     };
     let mut response = router.oneshot(request).await?;
     hold_until_written(&mut response, permit);
@@ -58,7 +62,7 @@ fn router(state: Arc<AppState>) -> Router {
         .route(&resource, post(create::create))
         .route(&format!("{resource}/{{key}}"), delete(erase::erase))
         .merge(documents::router(&state.contract))
-        .fallback(async || Problem::not_found())
-        .method_not_allowed_fallback(async || Problem::wrong_method())
+        .fallback(async |request| refuse_request(request, Problem::not_found()).await)
+        .method_not_allowed_fallback(async |request| refuse_request(request, Problem::wrong_method()).await)
         .with_state(state)
 }

@@ -2,13 +2,10 @@
 
 use axum::extract::Request;
 
+use super::refuse::refuse_request;
 use super::state::AppState;
 use crate::http::problem::Problem;
 use crate::limits::callers::Caller;
-use crate::request::body::IncomingBody;
-
-/// How much of a rejected caller's body is read, in bytes, so that it receives the response.
-const REJECTED_BODY: usize = 64 * 1024;
 
 /// Returns the caller of a request, and the request.
 ///
@@ -17,13 +14,7 @@ const REJECTED_BODY: usize = 64 * 1024;
 pub(super) async fn admit(state: &AppState, request: Request) -> Result<(Caller, Request), Problem> {
     match authenticate(state, &request) {
         Ok(caller) => Ok((caller, request)),
-        Err(problem) => {
-            let (head, body) = request.into_parts();
-            let incoming = IncomingBody::new(&head.headers, body, REJECTED_BODY);
-            drop(head);
-            incoming.discard().await;
-            Err(problem)
-        }
+        Err(problem) => Err(refuse_request(request, problem).await),
     }
 }
 

@@ -12,6 +12,7 @@ use model::headers::http;
 use tokio::time::{Instant, timeout_at};
 
 use super::admit::admit;
+use super::refuse::refuse;
 use super::state::AppState;
 use crate::http::problem::{Document, Problem};
 use crate::limits::admission::{AdmissionPermit, Overloaded};
@@ -102,6 +103,7 @@ impl AppState {
         let parsed = self
             .check_available()
             .and_then(|()| RequestHead::parse(&head.headers, caller));
+        let version = head.version;
         let mut incoming = IncomingBody::new(&head.headers, body, self.max_body);
         // A caller may send a large head, and its body slowly.
         drop(head);
@@ -114,10 +116,7 @@ impl AppState {
         };
         let (head, body, permit) = match received {
             Ok(received) => received,
-            Err(problem) => {
-                incoming.discard().await;
-                return Err(problem);
-            }
+            Err(problem) => return Err(refuse(version, incoming, problem).await),
         };
         caller.rate_limiter.take_bytes(body.len())?;
         Ok(ReceivedRequest {

@@ -130,6 +130,12 @@ impl RequestGuard {
         let guard = Arc::new(self);
         response.map(|body| WatchedBody { body, guard })
     }
+
+    fn written(&self, state: &mut State) {
+        if let Some(id) = self.id {
+            state.unwritten.retain(|response| response.id != id);
+        }
+    }
 }
 
 impl State {
@@ -148,9 +154,7 @@ impl State {
 impl Drop for RequestGuard {
     fn drop(&mut self) {
         let mut state = self.activity.lock();
-        if let Some(id) = self.id {
-            state.unwritten.retain(|response| response.id != id);
-        }
+        self.written(&mut state);
         state.in_flight -= 1;
         if state.in_flight == 0 {
             state.idle_since = Instant::now();
@@ -175,9 +179,14 @@ impl HttpBody for WatchedBody {
         let polled = std::task::ready!(Pin::new(&mut self.body).poll_frame(context));
         Poll::Ready(polled.map(|frame| {
             frame.map(|frame| {
+                let is_last = self.body.size_hint().exact() == Some(0);
                 frame.map_data(|bytes| {
-                    let _guard = Arc::clone(&self.guard);
-                    Bytes::from_owner(WatchedBytes { bytes, _guard })
+                    let guard = Arc::clone(&self.guard);
+                    Bytes::from_owner(WatchedBytes {
+                        bytes,
+                        guard,
+                        is_last,
+                    })
                 })
             })
         }))
@@ -192,15 +201,25 @@ impl HttpBody for WatchedBody {
     }
 }
 
-/// Bytes that hold a guard until they are dropped: until they are written, or the connection is closed.
+/// Bytes that hold the guard of their request until they are dropped: until they are written, or the connection is
+/// closed. With the last of them the response is written, even if its stream ends later.
 struct WatchedBytes {
     bytes: Bytes,
-    _guard: Arc<RequestGuard>,
+    guard: Arc<RequestGuard>,
+    is_last: bool,
 }
 
 impl AsRef<[u8]> for WatchedBytes {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
+    }
+}
+
+impl Drop for WatchedBytes {
+    fn drop(&mut self) {
+        if self.is_last {
+            self.guard.written(&mut self.guard.activity.lock());
+        }
     }
 }
 
@@ -268,6 +287,19 @@ mod tests {
         drop(rest);
         assert!(activity.is_idle_since(Instant::now()) && !activity.is_idle_since(opened));
         assert_eq!(Arc::strong_count(&held), 1);
+    }
+
+    #[tokio::test]
+    async fn response_is_written_with_its_last_bytes() {
+        let activity = Activity::new();
+        let mut body = activity.begin().watch(response(100)).into_body();
+        let data = body.frame().await.unwrap().unwrap();
+        assert_eq!(activity.lock().unwritten.len(), 1);
+        drop(data);
+        assert!(activity.lock().unwritten.is_empty());
+        assert_eq!(activity.lock().in_flight, 1, "the stream has not ended");
+        drop(body);
+        assert_eq!(activity.lock().in_flight, 0);
     }
 
     #[tokio::test]

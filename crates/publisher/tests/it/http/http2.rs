@@ -301,3 +301,59 @@ async fn header_bombs_take_no_memory() {
     drop(connections);
     publisher.wait_until_idle().await;
 }
+
+/// A caller that writes 40 MiB before it looks at the response must not find a reset stream.
+#[tokio::test]
+async fn refusal_of_an_endless_body_is_received() {
+    let (publisher, topic) = ready().await;
+    for (path, content_type, status) in [
+        ("/v1/users", "application/json", 413),
+        ("/v1/users", "text/plain", 415),
+        ("/v1/nothing", "application/json", 404),
+    ] {
+        let client = reqwest::Client::builder()
+            .http2_prior_knowledge()
+            .build()
+            .unwrap();
+        let request = client
+            .post(format!("{}{path}", publisher.url))
+            .header("content-type", content_type)
+            .body(vec![b' '; 40 << 20]);
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status(), status);
+        let problem: serde_json::Value = response.json().await.unwrap();
+        assert_eq!(problem["status"], status);
+    }
+    assert!(topic.read().await.is_empty());
+    publisher.wait_until_idle().await;
+}
+
+/// As curl does: it sends as long as the windows allow and reads the response only then.
+#[tokio::test]
+async fn refusal_comes_before_the_stream_is_reset() {
+    let (publisher, _) = ready().await;
+    let mut connection = RawConnection::open(&publisher, 65_535);
+    let mut head = post("text/plain");
+    head.extend(field("content-length", "60000000"));
+    assert!(connection.send(&frame(HEADERS, END_HEADERS, 1, &head)));
+    // The default windows of 64 KiB are not used up.
+    assert!(connection.send(&frame(DATA, 0, 1, &[b' '; 16_384]).repeat(3)));
+    publisher
+        .wait_until("answering", async || {
+            connection.received().iter().any(|frame| frame.kind == DATA)
+        })
+        .await;
+    let is_reset = |connection: &RawConnection| connection.received().iter().any(|frame| frame.kind == RESET);
+    assert!(!is_reset(&connection));
+    let started = Instant::now();
+    publisher
+        .wait_until("ending the stream", async || is_reset(&connection))
+        .await;
+    assert!(
+        started.elapsed() > Duration::from_secs(1),
+        "{:?}",
+        started.elapsed()
+    );
+    publisher.wait_until_idle().await;
+    assert!(!connection.is_closed(), "other requests of the connection go on");
+}
