@@ -100,9 +100,7 @@ impl AppState {
     async fn receive(&self, caller: &Caller, request: Request) -> Result<ReceivedRequest, Problem> {
         let deadline = Instant::now() + self.request_timeout;
         let (head, body) = request.into_parts();
-        let parsed = self
-            .check_available()
-            .and_then(|()| RequestHead::parse(&head.headers, caller));
+        let parsed = self.examine(&head.headers, caller);
         let version = head.version;
         let mut incoming = IncomingBody::new(&head.headers, body, self.max_body);
         // A caller may send a large head, and its body slowly.
@@ -125,6 +123,18 @@ impl AppState {
             permit,
             deadline,
         })
+    }
+
+    /// Parses the headers, and rejects a request that can't be processed now. One that may have a cached response needs no
+    /// Kafka.
+    fn examine(&self, headers: &HeaderMap, caller: &Caller) -> Result<RequestHead, Problem> {
+        self.check_not_stopping()?;
+        let parsed = RequestHead::parse(headers, caller);
+        let is_known = |head: &RequestHead| head.key.is_some_and(|key| self.idempotency.contains(&key));
+        if !parsed.as_ref().is_ok_and(is_known) {
+            self.check_available()?;
+        }
+        parsed
     }
 
     async fn read(&self, incoming: &mut IncomingBody) -> Result<(Bytes, AdmissionPermit), Problem> {
@@ -189,32 +199,45 @@ async fn publish_once(
     request: ReceivedRequest,
 ) -> Result<PublishResponse, Problem> {
     let fingerprint = request.fingerprint();
-    let count = |result| state.metrics.idempotency.with_label_values(&[result]).inc();
-    loop {
-        match state.idempotency.claim(key, fingerprint, Instant::now()) {
-            Claim::New(guard) => {
-                count("new");
-                return publish_and_cache(state, guard, request).await;
-            }
-            Claim::Replay(response) => {
-                count("replayed");
-                return Ok(PublishResponse::Final(response.replayed()));
-            }
-            Claim::Conflict => {
-                count("conflict");
-                return Err(Problem::idempotency_key_reused());
-            }
-            Claim::Full => {
-                count("full");
-                return Err(Overloaded.into());
-            }
-            Claim::InProgress(mut finished) => {
-                // The channel carries no value: it closes when the first request has finished.
-                let closed = timeout_at(request.deadline, finished.changed()).await;
-                drop(closed.map_err(|_| Problem::idempotency_key_in_use())?);
-            }
+    match state.idempotency.claim(key, fingerprint, Instant::now()) {
+        Claim::New(guard) => {
+            count(state, "new");
+            publish_and_cache(state, guard, request).await
         }
+        Claim::InProgress(mut finished) => {
+            let deadline = request.deadline;
+            // The first request has the same body. This one would only take memory until it has finished.
+            drop(request);
+            // The channel carries no value: it closes when the first request has finished.
+            let closed = timeout_at(deadline, finished.changed()).await;
+            drop(closed.map_err(|_| Problem::idempotency_key_in_use())?);
+            replay(state, state.idempotency.claim(key, fingerprint, Instant::now()))
+        }
+        other => replay(state, other),
     }
+}
+
+/// The response to a request that is not processed. If the first request failed, this one has to be sent again.
+fn replay(state: &AppState, claim: Claim) -> Result<PublishResponse, Problem> {
+    match claim {
+        Claim::Replay(response) => {
+            count(state, "replayed");
+            Ok(PublishResponse::Final(response.replayed()))
+        }
+        Claim::Conflict => {
+            count(state, "conflict");
+            Err(Problem::idempotency_key_reused())
+        }
+        Claim::Full => {
+            count(state, "full");
+            Err(Overloaded.into())
+        }
+        Claim::New(_) | Claim::InProgress(_) => Err(Problem::idempotency_key_in_use()),
+    }
+}
+
+fn count(state: &AppState, result: &str) {
+    state.metrics.idempotency.with_label_values(&[result]).inc();
 }
 
 /// Finishes in a task of its own: a caller that disconnects will retry and has to find the response.

@@ -95,13 +95,20 @@ impl AppState {
 
     /// Rejects a request during shutdown and while Kafka is unavailable.
     pub(super) fn check_available(&self) -> Result<(), Problem> {
-        if self.shutdown.is_cancelled() {
-            Err(Problem::shutting_down())
-        } else if self.kafka.is_up() {
+        self.check_not_stopping()?;
+        if self.kafka.is_up() {
             Ok(())
         } else {
             Err(Problem::kafka_unavailable())
         }
+    }
+
+    /// Rejects a request during shutdown.
+    pub(super) fn check_not_stopping(&self) -> Result<(), Problem> {
+        if self.shutdown.is_cancelled() {
+            return Err(Problem::shutting_down());
+        }
+        Ok(())
     }
 
     /// The last check before the first record is queued. The delivery timeout has to end before `deadline`, so that

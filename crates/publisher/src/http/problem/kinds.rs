@@ -82,9 +82,10 @@ impl Problem {
         )
     }
 
-    /// The first request with this idempotency key takes longer than this one may wait.
+    /// The first request with this idempotency key takes longer than this one may wait, or has failed.
     pub(crate) fn idempotency_key_in_use() -> Self {
-        let detail = "another request with this Idempotency-Key is in progress; this one wrote nothing";
+        let detail =
+            "another request with this Idempotency-Key is in progress or has failed; this one wrote nothing";
         Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "idempotency-key-in-use",
