@@ -1,6 +1,7 @@
 //! The routes of the API. Each response is counted.
 
 mod admit;
+mod blocking;
 mod create;
 mod documents;
 mod erase;

@@ -9,9 +9,11 @@ use axum::response::IntoResponse as _;
 use bytes::Bytes;
 use jiff::Timestamp;
 use model::headers::http;
+use tokio::sync::{AcquireError, OwnedSemaphorePermit};
 use tokio::time::{Instant, timeout_at};
 
 use super::admit::admit;
+use super::blocking::run_blocking;
 use super::refuse::refuse;
 use super::state::AppState;
 use crate::http::problem::{Document, Problem};
@@ -27,7 +29,7 @@ use crate::request::framing::Format;
 use crate::request::metadata::{RequestMetadata, single_header};
 use crate::request::preference::Preference;
 
-/// The size from which a body is parsed outside the threads that serve connections, in bytes: it takes milliseconds.
+/// The size from which a body is hashed and parsed outside the threads that serve connections, in bytes: it takes milliseconds.
 /// Compressed bodies leave those threads as well, because their plain size is unknown.
 const LARGE_BODY: usize = 128 * 1024;
 
@@ -198,7 +200,7 @@ async fn publish_once(
     key: IdempotencyKey,
     request: ReceivedRequest,
 ) -> Result<PublishResponse, Problem> {
-    let fingerprint = request.fingerprint();
+    let (fingerprint, request) = fingerprint(state, request).await?;
     match state.idempotency.claim(key, fingerprint, Instant::now()) {
         Claim::New(guard) => {
             count(state, "new");
@@ -265,12 +267,11 @@ async fn decode_and_publish(state: &Arc<AppState>, request: ReceivedRequest) -> 
         return state.publish(request);
     }
     let permits = state.body_permits(request.body.len());
-    let _permit = timeout_at(request.deadline, state.large_bodies.acquire_many(permits))
-        .await
-        .map_err(|_| Overloaded)?;
+    let acquired = Arc::clone(&state.large_bodies).acquire_many_owned(permits);
+    let permit = in_time(request.deadline, acquired).await?;
     state.check_deadline(request.deadline)?;
     let shared = Arc::clone(state);
-    let published = tokio::task::spawn_blocking(move || shared.publish(request)).await;
+    let published = run_blocking(permit, move || shared.publish(request)).await;
     published.unwrap_or_else(|_| Err(Problem::unknown(None)))
 }
 
@@ -279,15 +280,35 @@ async fn decompress(state: &Arc<AppState>, mut request: ReceivedRequest) -> Resu
     if request.head.encoding == ContentEncoding::Identity {
         return Ok(request);
     }
-    let _permit = timeout_at(request.deadline, state.decompressors.acquire())
-        .await
-        .map_err(|_| Overloaded)?;
+    let permit = in_time(request.deadline, Arc::clone(&state.body_workers).acquire_owned()).await?;
     let limit = state.max_body;
-    let decompressed = tokio::task::spawn_blocking(move || {
+    let decompressed = run_blocking(permit, move || {
         let encoding = request.head.encoding;
         request.body = encoding.decompress(request.body, limit, &mut request.permit)?;
         Ok(request)
     });
     // A panic leaves nothing behind: no record was queued yet.
     decompressed.await.unwrap_or_else(|_| Err(Overloaded.into()))
+}
+
+/// Hashes a request, which takes milliseconds for a large body.
+async fn fingerprint(
+    state: &AppState,
+    request: ReceivedRequest,
+) -> Result<(Fingerprint, ReceivedRequest), Problem> {
+    if request.body.len() <= LARGE_BODY {
+        return Ok((request.fingerprint(), request));
+    }
+    let permit = in_time(request.deadline, Arc::clone(&state.body_workers).acquire_owned()).await?;
+    let hashed = run_blocking(permit, move || (request.fingerprint(), request));
+    hashed.await.map_err(|_| Overloaded.into())
+}
+
+/// Waits for a permit until `deadline`.
+async fn in_time(
+    deadline: Instant,
+    acquired: impl Future<Output = Result<OwnedSemaphorePermit, AcquireError>>,
+) -> Result<OwnedSemaphorePermit, Overloaded> {
+    let permit = timeout_at(deadline, acquired).await.map_err(|_| Overloaded)?;
+    Ok(permit.expect("the semaphore is never closed"))
 }

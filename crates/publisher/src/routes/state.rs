@@ -30,12 +30,12 @@ pub struct AppState {
     pub(super) metrics: Arc<PublisherMetrics>,
     /// Requests with an idempotency key continue after their callers disconnect.
     pub(super) detached: TaskTracker,
-    /// Limits concurrent decompression to the number of processors.
-    pub(super) decompressors: Semaphore,
+    /// Limits concurrent decompression and hashing to the number of processors.
+    pub(super) body_workers: Arc<Semaphore>,
     /// Limits large bodies whose records are being queued, in KiB. The producer's queue copies each record, so until
     /// the last one is queued the body is in memory twice. All these copies together are at most one body of maximum
     /// size.
-    pub(super) large_bodies: Semaphore,
+    pub(super) large_bodies: Arc<Semaphore>,
     pub(super) max_body: usize,
     pub(super) body_timeout: Duration,
     pub(super) min_body_rate: u64,
@@ -69,8 +69,8 @@ impl AppState {
             idempotency: IdempotencyCache::new(settings.idempotency.clone()),
             metrics,
             detached: TaskTracker::new(),
-            decompressors: Semaphore::new(processors),
-            large_bodies: Semaphore::new(settings.largest_body().div_ceil(KIB)),
+            body_workers: Arc::new(Semaphore::new(processors)),
+            large_bodies: Arc::new(Semaphore::new(settings.largest_body().div_ceil(KIB))),
             max_body: settings.largest_body(),
             body_timeout: settings.http.body_timeout,
             min_body_rate: settings.http.min_body_rate.as_u64(),
