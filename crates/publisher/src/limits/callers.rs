@@ -1,4 +1,4 @@
-//! The callers of the API, each with its rate limiter. `service` authenticates them.
+//! The callers of the API, each with its rate limiter and its bytes in flight. `service` authenticates them.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,6 +7,7 @@ use axum::http::HeaderMap;
 use service::AuthSettings;
 use service::http::auth::{AuthError, Authenticator, TokenFileError};
 
+use super::caller_share::CallerUsage;
 use super::rate_limit::CallerRateLimiter;
 use crate::config::RateLimitSettings;
 
@@ -17,6 +18,8 @@ pub struct Caller {
     pub name: Arc<str>,
     /// The rate limiter that all tokens of that name share.
     pub rate_limiter: Arc<CallerRateLimiter>,
+    /// The bytes in flight that all tokens of that name share.
+    pub usage: Arc<CallerUsage>,
 }
 
 /// All callers that may write.
@@ -25,7 +28,7 @@ pub struct Callers {
     settings: RateLimitSettings,
     largest_body: usize,
     /// Kept across changes of the token file, so that a new token does not reset the rate limit.
-    rate_limiters: Mutex<HashMap<Arc<str>, Arc<CallerRateLimiter>>>,
+    known: Mutex<HashMap<Arc<str>, Caller>>,
 }
 
 impl Callers {
@@ -43,7 +46,7 @@ impl Callers {
             authenticator: Authenticator::load(auth)?,
             settings: rate_limit.clone(),
             largest_body,
-            rate_limiters: Mutex::default(),
+            known: Mutex::default(),
         })
     }
 
@@ -55,7 +58,7 @@ impl Callers {
         let changed = self.authenticator.reload()?;
         if changed {
             let names = self.authenticator.names();
-            self.rate_limiters().retain(|name, _| names.contains(name));
+            self.known().retain(|name, _| names.contains(name));
         }
         Ok(changed)
     }
@@ -66,13 +69,16 @@ impl Callers {
     /// [`AuthError`].
     pub fn authenticate(&self, headers: &HeaderMap) -> Result<Caller, AuthError> {
         let name = self.authenticator.authenticate(headers)?;
-        let new = || Arc::new(CallerRateLimiter::new(&self.settings, self.largest_body));
-        let rate_limiter = Arc::clone(self.rate_limiters().entry(Arc::clone(&name)).or_insert_with(new));
-        Ok(Caller { name, rate_limiter })
+        let new = || Caller {
+            name: Arc::clone(&name),
+            rate_limiter: Arc::new(CallerRateLimiter::new(&self.settings, self.largest_body)),
+            usage: Arc::default(),
+        };
+        Ok(self.known().entry(Arc::clone(&name)).or_insert_with(new).clone())
     }
 
-    fn rate_limiters(&self) -> MutexGuard<'_, HashMap<Arc<str>, Arc<CallerRateLimiter>>> {
-        self.rate_limiters.lock().unwrap_or_else(PoisonError::into_inner)
+    fn known(&self) -> MutexGuard<'_, HashMap<Arc<str>, Caller>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -118,7 +124,7 @@ mod tests {
         assert!(callers.reload().unwrap());
         assert_eq!(rate_limiter(&callers, "Bearer new"), a);
         assert_eq!(
-            callers.rate_limiters().len(),
+            callers.known().len(),
             1,
             "the limiter of a removed caller is dropped"
         );

@@ -109,7 +109,7 @@ impl AppState {
         drop(head);
         let received = match parsed {
             Ok(head) => self
-                .read(&mut incoming)
+                .read(caller, &mut incoming)
                 .await
                 .map(|(body, permit)| (head, body, permit)),
             Err(problem) => Err(problem),
@@ -139,8 +139,12 @@ impl AppState {
         parsed
     }
 
-    async fn read(&self, incoming: &mut IncomingBody) -> Result<(Bytes, AdmissionPermit), Problem> {
-        let mut permit = self.admission.enter();
+    async fn read(
+        &self,
+        caller: &Caller,
+        incoming: &mut IncomingBody,
+    ) -> Result<(Bytes, AdmissionPermit), Problem> {
+        let mut permit = self.admission.enter_as(&caller.usage);
         let rate = TransferRate::new(Instant::now(), self.body_timeout, self.min_body_rate);
         let body = incoming.read(rate, &mut permit).await?;
         Ok((body, permit))
