@@ -3,6 +3,7 @@
 
 pub mod activity;
 pub mod connection;
+pub mod peer;
 pub mod server;
 
 pub mod admin;

@@ -92,6 +92,8 @@ pub struct TlsSettings {
     pub key_path: Option<PathBuf>,
     /// The certificate authorities of callers, PEM; if not set, callers need no certificate.
     pub client_ca_path: Option<PathBuf>,
+    /// The certificate revocation lists of these authorities, PEM: one of each.
+    pub client_crl_path: Option<PathBuf>,
 }
 
 impl TlsSettings {
@@ -106,6 +108,11 @@ impl TlsSettings {
             "tls.client_ca_path",
             "requires tls.certificate_path",
         );
+        violations.require(
+            self.client_crl_path.is_none() || self.client_ca_path.is_some(),
+            "tls.client_crl_path",
+            "requires tls.client_ca_path",
+        );
     }
 
     pub(super) fn check_files(&self, violations: &mut Violations) {
@@ -115,6 +122,9 @@ impl TlsSettings {
         }
         if let Some(path) = &self.client_ca_path {
             pem::check_authorities(violations, "tls.client_ca_path", path);
+        }
+        if let Some(path) = &self.client_crl_path {
+            pem::check_revocation_lists(violations, "tls.client_crl_path", path);
         }
     }
 }

@@ -50,6 +50,7 @@ fn broken_rule_names_its_key() {
         ("HTTP__RELOAD_INTERVAL", "0s", "http.reload_interval: "),
         ("TLS__CERTIFICATE_PATH", "/x", "tls.key_path: "),
         ("TLS__CLIENT_CA_PATH", "/x", "tls.client_ca_path: "),
+        ("TLS__CLIENT_CRL_PATH", "/x", "tls.client_crl_path: "),
         ("IDEMPOTENCY__ENTRIES", "0", "idempotency.entries: "),
         ("LIMITS__MAX_RECORD", "0", "limits.max_record: "),
         ("LIMITS__MAX_RECORD", "17 MiB", "limits.max_record: "),

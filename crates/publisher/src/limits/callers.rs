@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use axum::http::HeaderMap;
 use service::AuthSettings;
 use service::http::auth::{AuthError, Authenticator, TokenFileError};
+use service::http::peer::PeerName;
 
 use super::caller_share::CallerUsage;
 use super::rate_limit::CallerRateLimiter;
@@ -14,7 +15,7 @@ use crate::config::RateLimitSettings;
 /// An authenticated caller.
 #[derive(Clone)]
 pub struct Caller {
-    /// The name in the token file; `anonymous` if there is none.
+    /// The name in the token file; without one that of the client certificate, else `anonymous`.
     pub name: Arc<str>,
     /// The rate limiter that all tokens of that name share.
     pub rate_limiter: Arc<CallerRateLimiter>,
@@ -63,12 +64,15 @@ impl Callers {
         Ok(changed)
     }
 
-    /// Returns the caller of a request with these headers.
+    /// Returns the caller of a request with these headers, on a connection with this client certificate.
     ///
     /// # Errors
     /// [`AuthError`].
-    pub fn authenticate(&self, headers: &HeaderMap) -> Result<Caller, AuthError> {
-        let name = self.authenticator.authenticate(headers)?;
+    pub fn authenticate(&self, headers: &HeaderMap, peer: Option<&PeerName>) -> Result<Caller, AuthError> {
+        let name = match peer {
+            Some(peer) if !self.authenticator.requires_token() => Arc::clone(peer.name()),
+            _ => self.authenticator.authenticate(headers)?,
+        };
         let new = || Caller {
             name: Arc::clone(&name),
             rate_limiter: Arc::new(CallerRateLimiter::new(&self.settings, self.largest_body)),
@@ -103,7 +107,7 @@ mod tests {
     fn rate_limiter(callers: &Callers, token: &'static str) -> *const CallerRateLimiter {
         let mut headers = HeaderMap::new();
         headers.insert("authorization", HeaderValue::from_static(token));
-        Arc::as_ptr(&callers.authenticate(&headers).unwrap().rate_limiter)
+        Arc::as_ptr(&callers.authenticate(&headers, None).unwrap().rate_limiter)
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Authenticates a caller and applies its rate limit in requests, before anything else of a request is read.
 
 use axum::extract::Request;
+use service::http::peer::PeerName;
 
 use super::refuse::refuse_request;
 use super::state::AppState;
@@ -19,7 +20,8 @@ pub(super) async fn admit(state: &AppState, request: Request) -> Result<(Caller,
 }
 
 fn authenticate(state: &AppState, request: &Request) -> Result<Caller, Problem> {
-    let caller = state.callers.authenticate(request.headers())?;
+    let peer = request.extensions().get::<PeerName>();
+    let caller = state.callers.authenticate(request.headers(), peer)?;
     caller.rate_limiter.take_request()?;
     Ok(caller)
 }

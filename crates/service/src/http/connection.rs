@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tower::{Service, ServiceExt as _};
 
 use super::activity::{Activity, ReadTimeout};
+use super::peer::PeerName;
 use super::server::ConnectionLimits;
 
 /// The largest number of header fields in a request. It is hyper's limit for HTTP/1; HTTP/2 has none.
@@ -69,7 +70,7 @@ impl Connection {
         stream.set_write_timeout(Some(self.limits.write_timeout));
         let stream = Box::pin(stream);
         let Some(tls) = &self.tls else {
-            return self.serve_http(stream, api).await;
+            return self.serve_http(stream, api, None).await;
         };
         let handshake = TlsAcceptor::from(Arc::clone(tls)).accept(stream);
         let accepted = tokio::select! {
@@ -77,24 +78,33 @@ impl Connection {
             () = self.shutdown.cancelled() => return,
         };
         match accepted {
-            Ok(Ok(stream)) => self.serve_http(stream, api).await,
+            Ok(Ok(stream)) => {
+                let certificates = stream.get_ref().1.peer_certificates();
+                let certificate = certificates.and_then(<[_]>::first);
+                let peer = certificate.and_then(PeerName::of_certificate);
+                self.serve_http(stream, api, peer).await;
+            }
             Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
             Err(_) => tracing::debug!("TLS handshake timed out"),
         }
     }
 
-    async fn serve_http<S, A: Api>(self, stream: S, api: A)
+    async fn serve_http<S, A: Api>(self, stream: S, api: A, peer: Option<PeerName>)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let activity = Activity::new();
         let service = service_fn(|request: Request<Incoming>| {
             let (guard, api) = (activity.begin(), api.clone());
+            let mut request = request.map(Body::new);
+            if let Some(peer) = &peer {
+                request.extensions_mut().insert(peer.clone());
+            }
             async move {
                 if request.headers().len() > MAX_HEADERS {
                     return Ok(guard.watch(too_many_headers()));
                 }
-                let response = api.oneshot(request.map(Body::new)).await?;
+                let response = api.oneshot(request).await?;
                 Ok::<_, Infallible>(guard.watch(response))
             }
         });
