@@ -55,6 +55,8 @@ pub mod http {
     pub const RETURN_REPRESENTATION: &str = "return=representation";
     /// W3C Trace Context, propagated to Kafka.
     pub const TRACEPARENT: &str = "traceparent";
+    /// The id of the request, for logs.
+    pub const REQUEST_ID: &str = "x-request-id";
 }
 
 /// The media type of one record, and of an array of them.

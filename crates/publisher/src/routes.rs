@@ -7,6 +7,7 @@ mod documents;
 mod erase;
 mod observe;
 mod refuse;
+mod request_id;
 pub mod state;
 
 use std::convert::Infallible;
@@ -24,7 +25,7 @@ use tower::{ServiceExt as _, service_fn};
 use crate::http::problem::Problem;
 use crate::limits::admission::Admission;
 use crate::limits::response_memory::hold_until_written;
-use observe::observe;
+use observe::Observer;
 use refuse::refuse_request;
 use state::AppState;
 
@@ -32,12 +33,14 @@ pub use documents::document as openapi;
 
 /// The service of all connections.
 pub fn service(state: Arc<AppState>) -> impl Api {
-    let (metrics, admission) = (Arc::clone(&state.metrics), state.admission.clone());
+    let resource = resource_path(&state);
+    let observer = Observer::new(Arc::clone(&state.metrics), state.access_log, &resource);
+    let admission = state.admission.clone();
     let router = router(state);
     // A layer would box the future of each request once more.
-    service_fn(move |request: Request| {
-        let responding = respond(admission.clone(), router.clone(), request);
-        observe(Arc::clone(&metrics), responding)
+    service_fn(move |mut request: Request| {
+        let observation = observer.begin(&mut request);
+        observation.observe(respond(admission.clone(), router.clone(), request))
     })
 }
 
@@ -57,13 +60,19 @@ async fn respond(
     Ok(response)
 }
 
+fn resource_path(state: &AppState) -> String {
+    format!("/v1/{}", state.contract.resource())
+}
+
 fn router(state: Arc<AppState>) -> Router {
-    let resource = format!("/v1/{}", state.contract.resource());
+    let resource = resource_path(&state);
     Router::new()
         .route(&resource, post(create::create))
         .route(&format!("{resource}/{{key}}"), delete(erase::erase))
         .merge(documents::router(&state.contract))
-        .fallback(async |request| refuse_request(request, Problem::not_found()).await)
-        .method_not_allowed_fallback(async |request| refuse_request(request, Problem::wrong_method()).await)
+        .fallback(async |request: Request| refuse_request(request, Problem::not_found()).await)
+        .method_not_allowed_fallback(async |request: Request| {
+            refuse_request(request, Problem::wrong_method()).await
+        })
         .with_state(state)
 }

@@ -41,6 +41,8 @@ pub struct HttpSettings {
     /// producer's timeout.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
     pub request_timeout: Duration,
+    /// Which requests are logged.
+    pub access_log: AccessLog,
     /// How often the files of `tls` and `auth` are checked for changes.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
     pub reload_interval: Duration,
@@ -59,9 +61,23 @@ impl Default for HttpSettings {
             min_response_rate: ByteSize::kib(16),
             max_connection_age: Duration::from_secs(3600),
             request_timeout: Duration::from_secs(30),
+            access_log: AccessLog::Off,
             reload_interval: Duration::from_secs(5),
         }
     }
+}
+
+/// Which requests are logged. A line has no value of a record and no key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AccessLog {
+    /// None.
+    #[default]
+    Off,
+    /// Those without a 2xx response.
+    Errors,
+    /// All.
+    All,
 }
 
 impl HttpSettings {

@@ -220,12 +220,17 @@ impl<'a> Submission<'a> {
             Ok(()) => self.queued.push(QueuedRecord { index, key }),
             Err(QueueError::TooLarge { limit }) => return Ok(Some(limit)),
             Err(error) if self.queued.is_empty() => {
-                tracing::warn!(error = chain(&error), "request not queued");
+                tracing::warn!(
+                    error = chain(&error),
+                    request_id = self.metadata.request_id(),
+                    "request not queued"
+                );
                 return Err(Overloaded);
             }
             Err(error) => {
                 tracing::warn!(
                     error = chain(&error),
+                    request_id = self.metadata.request_id(),
                     queued = self.queued.len(),
                     "request queued in part"
                 );

@@ -34,6 +34,7 @@ pub struct RequestMetadata {
     run_id: Option<HeaderValue>,
     run_seq: Option<u64>,
     traceparent: Option<HeaderValue>,
+    request_id: Option<HeaderValue>,
 }
 
 impl RequestMetadata {
@@ -57,7 +58,14 @@ impl RequestMetadata {
             run_id: run_id.map(copied),
             run_seq,
             traceparent: traceparent.map(copied),
+            // The server has replaced an invalid one.
+            request_id: headers.get(http::REQUEST_ID).cloned(),
         })
+    }
+
+    /// The id of the request, for logs.
+    pub fn request_id(&self) -> Option<&str> {
+        self.request_id.as_ref()?.to_str().ok()
     }
 
     /// The Kafka headers that all records of the request share.

@@ -3,6 +3,7 @@
 use axum::extract::Request;
 use service::http::peer::PeerName;
 
+use super::observe::LoggedCaller;
 use super::refuse::refuse_request;
 use super::state::AppState;
 use crate::http::problem::Problem;
@@ -22,6 +23,9 @@ pub(super) async fn admit(state: &AppState, request: Request) -> Result<(Caller,
 fn authenticate(state: &AppState, request: &Request) -> Result<Caller, Problem> {
     let peer = request.extensions().get::<PeerName>();
     let caller = state.callers.authenticate(request.headers(), peer)?;
+    if let Some(logged) = request.extensions().get::<LoggedCaller>() {
+        logged.set(&caller.name);
+    }
     caller.rate_limiter.take_request()?;
     Ok(caller)
 }

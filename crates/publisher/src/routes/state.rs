@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::{MESSAGE_TIMEOUT_SLACK, PublisherSettings};
+use crate::config::{AccessLog, MESSAGE_TIMEOUT_SLACK, PublisherSettings};
 use crate::http::problem::Problem;
 use crate::kafka::producer::Producer;
 use crate::kafka::status::KafkaStatus;
@@ -28,6 +28,7 @@ pub struct AppState {
     pub(super) admission: Admission,
     pub(super) idempotency: IdempotencyCache,
     pub(super) metrics: Arc<PublisherMetrics>,
+    pub(super) access_log: AccessLog,
     /// Requests with an idempotency key continue after their callers disconnect.
     pub(super) detached: TaskTracker,
     /// Limits concurrent decompression and hashing to the number of processors.
@@ -68,6 +69,7 @@ impl AppState {
             admission: Admission::new(&settings.limits, &metrics),
             idempotency: IdempotencyCache::new(settings.idempotency.clone()),
             metrics,
+            access_log: settings.http.access_log,
             detached: TaskTracker::new(),
             body_workers: Arc::new(Semaphore::new(processors)),
             large_bodies: Arc::new(Semaphore::new(settings.largest_body().div_ceil(KIB))),
