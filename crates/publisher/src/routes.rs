@@ -16,7 +16,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
-use axum::http::Response;
+use axum::http::{Method, Response, StatusCode};
 use axum::response::IntoResponse as _;
 use axum::routing::{delete, post};
 use service::http::connection::Api;
@@ -58,6 +58,16 @@ async fn respond(
     let mut response = router.oneshot(request).await?;
     hold_until_written(&mut response, permit);
     Ok(response)
+}
+
+/// Responds to `OPTIONS`, and refuses any other method. The router adds the header `Allow` to both.
+async fn other_method(request: Request) -> Response<Body> {
+    if request.method() == Method::OPTIONS {
+        return StatusCode::NO_CONTENT.into_response();
+    }
+    refuse_request(request, Problem::wrong_method())
+        .await
+        .into_response()
 }
 
 fn resource_path(state: &AppState) -> String {

@@ -77,6 +77,7 @@ impl Publisher<'_> {
     ) -> Result<Publication, PublicationError> {
         let records = format.split(self.contract, body, self.limits.max_records)?;
         permit.acquire_records(records.len())?;
+        permit.acquire_bytes(records.len().saturating_mul(metadata.caller_header_bytes()))?;
         let batch = self.producer.batch(records.len(), permit);
         let mut submission = Submission::new(metadata.shared_headers(self.contract), metadata);
         for (index, record) in records.into_iter().enumerate() {

@@ -6,7 +6,7 @@ use model::Contract;
 use serde_json::json;
 
 use crate::support::broker;
-use crate::support::harness::{ready, setup};
+use crate::support::harness::{ready, setup, status_and_body};
 use crate::support::sample_users::{user, user_with, users};
 use crate::support::topic::Topic;
 
@@ -49,6 +49,26 @@ async fn record_has_key_value_headers_and_partition() {
         assert_eq!(record.headers["traceparent"], TRACE);
         assert_eq!(record.headers.len(), 7);
     }
+}
+
+#[tokio::test]
+async fn callers_headers_become_record_headers() {
+    let (publisher, topic) = ready().await;
+    let user = user();
+    let send = |name: &'static str, value: &'static str| {
+        let request = publisher.post("application/json", user.to_string());
+        status_and_body(request.header(name, value))
+    };
+    assert_eq!(send("Kafka-Header-Source", "crm").await.0, 200);
+    let (status, body) = send("Kafka-Header-Schema", "other").await;
+    assert_eq!(
+        (status, &body["type"]),
+        (400, &json!("urn:affluent:problem:bad-header"))
+    );
+    let records = topic.read().await;
+    assert_eq!(records.len(), 1);
+    assert_eq!(records[0].headers["source"], "crm");
+    assert_eq!(records[0].headers["schema"], "affluent.users.v1.User");
 }
 
 #[tokio::test]
