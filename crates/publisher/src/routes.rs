@@ -81,8 +81,6 @@ fn router(state: Arc<AppState>) -> Router {
         .route(&format!("{resource}/{{key}}"), delete(erase::erase))
         .merge(documents::router(&state.contract))
         .fallback(async |request: Request| refuse_request(request, Problem::not_found()).await)
-        .method_not_allowed_fallback(async |request: Request| {
-            refuse_request(request, Problem::wrong_method()).await
-        })
+        .method_not_allowed_fallback(other_method)
         .with_state(state)
 }

@@ -16,6 +16,9 @@ const MAX_CALLER_HEADERS: usize = 16;
 /// The most bytes of their names and values.
 const MAX_CALLER_HEADER_BYTES: usize = 4 * 1024;
 
+/// The name and the value of a record header of the caller's choice.
+type CallerHeader = (Box<str>, Box<[u8]>);
+
 /// The longest `Run-Id`: enough for a UUID and for the ids of other tools.
 const MAX_RUN_ID: usize = 128;
 
@@ -50,7 +53,7 @@ pub struct RequestMetadata {
     traceparent: Option<HeaderValue>,
     request_id: Option<HeaderValue>,
     /// Record headers of the caller's choice.
-    caller_headers: Vec<(Box<str>, Box<[u8]>)>,
+    caller_headers: Vec<CallerHeader>,
 }
 
 impl RequestMetadata {
@@ -133,7 +136,7 @@ impl RequestMetadata {
 }
 
 /// Returns the name and value of each record header that the caller sets with `Kafka-Header-<name>`.
-fn caller_headers(headers: &HeaderMap) -> Result<Vec<(Box<str>, Box<[u8]>)>, MetadataError> {
+fn caller_headers(headers: &HeaderMap) -> Result<Vec<CallerHeader>, MetadataError> {
     let mut found = Vec::new();
     for (name, value) in headers {
         let Some(record_header) = name.as_str().strip_prefix(http::KAFKA_HEADER_PREFIX) else {
@@ -147,7 +150,7 @@ fn caller_headers(headers: &HeaderMap) -> Result<Vec<(Box<str>, Box<[u8]>)>, Met
         // The values of one name follow each other.
         if found
             .last()
-            .is_some_and(|(last, _): &(Box<str>, _)| **last == *record_header)
+            .is_some_and(|(last, _): &CallerHeader| **last == *record_header)
         {
             return Err(MetadataError::Duplicate(name.clone()));
         }
@@ -159,7 +162,7 @@ fn caller_headers(headers: &HeaderMap) -> Result<Vec<(Box<str>, Box<[u8]>)>, Met
     Ok(found)
 }
 
-fn size(headers: &[(Box<str>, Box<[u8]>)]) -> usize {
+fn size(headers: &[CallerHeader]) -> usize {
     headers.iter().map(|(name, value)| name.len() + value.len()).sum()
 }
 

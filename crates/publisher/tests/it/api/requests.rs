@@ -1,4 +1,4 @@
-//! Request ids and the access log.
+//! Request ids, the access log, and the methods `OPTIONS` and `HEAD`.
 
 use crate::support::harness::{Publisher, erase, ready, ready_with, status_and_body};
 use crate::support::sample_users::user;
@@ -81,4 +81,39 @@ async fn access_log_of_errors_has_no_successes() {
     let lines = access_log(&publisher);
     assert_eq!(lines.len(), 1);
     assert_eq!(lines[0]["status"], "415");
+}
+
+#[tokio::test]
+async fn options_lists_methods_and_head_has_no_body() {
+    let (publisher, _) = ready().await;
+    let send = async |method: reqwest::Method, path: &str| {
+        let request = publisher
+            .client
+            .request(method, format!("{}{path}", publisher.url));
+        let response = request.send().await.unwrap();
+        let headers = response.headers();
+        let text = |name: &str| {
+            headers
+                .get(name)
+                .map_or("", |value| value.to_str().unwrap())
+                .to_owned()
+        };
+        (response.status().as_u16(), text("allow"), text("content-length"))
+    };
+    for (path, allow) in [
+        ("/v1/users", "POST"),
+        ("/v1/users/7", "DELETE"),
+        ("/v1/schema", "GET,HEAD"),
+    ] {
+        let (status, allowed, _) = send(reqwest::Method::OPTIONS, path).await;
+        assert_eq!((status, allowed.as_str()), (204, allow), "{path}");
+    }
+    assert_eq!(send(reqwest::Method::OPTIONS, "/nothing").await.0, 404);
+    let (status, _, length) = send(reqwest::Method::HEAD, "/v1/schema").await;
+    assert!(
+        status == 200 && length.parse::<usize>().unwrap() > 1_000,
+        "{status} {length}"
+    );
+    let (status, allow, _) = send(reqwest::Method::HEAD, "/v1/users").await;
+    assert_eq!((status, allow.as_str()), (405, "POST"));
 }
