@@ -2,6 +2,8 @@
 
 use rdkafka::ClientConfig;
 
+use crate::property;
+
 /// How a client connects to the cluster. Must not be logged: properties may be secrets.
 #[derive(Clone)]
 pub struct Connection {
@@ -12,7 +14,7 @@ pub struct Connection {
 
 impl Connection {
     /// Connects to `brokers`, each `host:port`. `properties` override everything but the brokers and the automatic creation
-    /// of topics; `_` in a name stands for `.`.
+    /// of topics. Each of their names is replaced by the [canonical](property::canonical) one.
     pub fn new(
         client_id: &'static str,
         brokers: &[String],
@@ -23,7 +25,7 @@ impl Connection {
             client_id,
             brokers: brokers.join(","),
             properties: properties
-                .map(|(name, value)| (name.as_ref().replace('_', "."), value.into()))
+                .map(|(name, value)| (property::canonical(name.as_ref()), value.into()))
                 .collect(),
         }
     }
@@ -78,11 +80,26 @@ mod tests {
             ("socket_timeout_ms", "2000"),
             ("bootstrap.servers", "c:3"),
             ("allow.auto.create.topics", "true"),
+            ("metadata_broker_list", "d:4"),
         ];
         let config = Connection::new("test", &brokers, properties).config();
         assert_eq!(config.get("socket.timeout.ms"), Some("2000"));
         assert_eq!(config.get("bootstrap.servers"), Some("a:1,b:2"));
         assert_eq!(config.get("allow.auto.create.topics"), Some("false"));
         assert_eq!(config.get("client.id"), Some("test"));
+    }
+
+    /// Two names of one property would be set in the order of a hash map.
+    #[test]
+    fn property_is_set_under_one_name_only() {
+        let properties = [("topic_compression_codec", "zstd"), ("topic.acks", "1")];
+        let mut config = Connection::new("test", &["a:1".to_owned()], properties).config();
+        config.set("acks", "all").set("compression.type", "lz4");
+        for other in ["topic.compression.codec", "topic.acks", "metadata.broker.list"] {
+            assert_eq!(config.get(other), None);
+        }
+        let native = config.create_native_config().unwrap();
+        assert_eq!(native.get("acks").unwrap(), "-1");
+        assert_eq!(native.get("compression.type").unwrap(), "lz4");
     }
 }

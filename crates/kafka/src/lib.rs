@@ -3,6 +3,7 @@
 //! It knows no settings of a service: brokers, properties and topics come in as plain values.
 
 pub mod client;
+pub mod property;
 
 pub mod error;
 pub mod events;
@@ -25,5 +26,5 @@ pub use events::ClientEvents;
 pub use group::{Group, GroupMember};
 pub use metadata::{MetadataClient, TopicInfo};
 pub use rebootstrap::RebootstrapMonitor;
-pub use topic::{TopicError, TopicSpec};
+pub use topic::{TopicConfig, TopicError, TopicSpec};
 pub use topic_id::same_topic;

@@ -37,6 +37,15 @@ impl TopicError {
     }
 }
 
+/// The configuration of an existing topic that its clients depend on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TopicConfig {
+    /// `min.insync.replicas`.
+    pub min_insync: usize,
+    /// `max.message.bytes`, the largest batch in bytes; none if it is not known.
+    pub max_batch_bytes: Option<usize>,
+}
+
 /// What a topic has to be: its partitions, replicas and configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicSpec {
@@ -135,21 +144,12 @@ impl TopicSpec {
         }
     }
 
-    /// Logs where an existing topic differs. Returns its `min.insync.replicas`.
+    /// Logs where an existing topic differs, and returns its configuration.
     ///
     /// # Errors
     /// [`TopicError`].
-    pub async fn check(&self, connection: &Connection, partitions: usize) -> Result<usize, TopicError> {
-        let failed = |source| self.error("describe", source);
-        let admin = admin(connection).map_err(failed)?;
-        let name = ResourceSpecifier::Topic(&self.name);
-        let described = admin.describe_configs([&name], &options()).await;
-        close(admin);
-        let config = described
-            .map_err(failed)?
-            .pop()
-            .transpose()
-            .map_err(|code| failed(KafkaError::AdminOp(code)))?;
+    pub async fn check(&self, connection: &Connection, partitions: usize) -> Result<TopicConfig, TopicError> {
+        let config = self.describe(connection).await?;
         for (name, found, expected) in self.differences(partitions, config.as_ref()) {
             tracing::warn!(
                 topic = self.name,
@@ -159,9 +159,29 @@ impl TopicSpec {
                 "topic differs from the settings and is not changed"
             );
         }
-        let min_insync =
-            config.and_then(|config| config.get("min.insync.replicas")?.value.as_ref()?.parse().ok());
-        Ok(min_insync.unwrap_or(1))
+        Ok(TopicConfig::of(config.as_ref()))
+    }
+
+    /// Returns the configuration of an existing topic.
+    ///
+    /// # Errors
+    /// [`TopicError`].
+    pub async fn read_config(&self, connection: &Connection) -> Result<TopicConfig, TopicError> {
+        let config = self.describe(connection).await?;
+        Ok(TopicConfig::of(config.as_ref()))
+    }
+
+    async fn describe(&self, connection: &Connection) -> Result<Option<ConfigResource>, TopicError> {
+        let failed = |source| self.error("describe", source);
+        let admin = admin(connection).map_err(failed)?;
+        let name = ResourceSpecifier::Topic(&self.name);
+        let described = admin.describe_configs([&name], &options()).await;
+        close(admin);
+        described
+            .map_err(failed)?
+            .pop()
+            .transpose()
+            .map_err(|code| failed(KafkaError::AdminOp(code)))
     }
 
     fn error(&self, operation: &'static str, source: KafkaError) -> TopicError {
@@ -187,27 +207,20 @@ impl TopicSpec {
     }
 }
 
-/// Returns `max.message.bytes` of a topic; `None` if the broker does not report it.
-///
-/// # Errors
-/// [`TopicError`], also when this client may not describe the configuration.
-pub async fn max_message_bytes(connection: &Connection, name: &str) -> Result<Option<usize>, TopicError> {
-    let failed = |source| TopicError {
-        operation: "describe",
-        topic: name.to_owned(),
-        source,
+impl TopicConfig {
+    /// What is assumed of a topic whose configuration can't be read.
+    pub const UNKNOWN: Self = Self {
+        min_insync: 1,
+        max_batch_bytes: None,
     };
-    let admin = admin(connection).map_err(failed)?;
-    let described = admin
-        .describe_configs([&ResourceSpecifier::Topic(name)], &options())
-        .await;
-    close(admin);
-    let config = described
-        .map_err(failed)?
-        .pop()
-        .transpose()
-        .map_err(|code| failed(KafkaError::AdminOp(code)))?;
-    Ok(config.and_then(|config| config.get("max.message.bytes")?.value.as_ref()?.parse().ok()))
+
+    fn of(config: Option<&ConfigResource>) -> Self {
+        let number = |name| config?.get(name)?.value.as_ref()?.parse().ok();
+        Self {
+            min_insync: number("min.insync.replicas").unwrap_or(Self::UNKNOWN.min_insync),
+            max_batch_bytes: number("max.message.bytes"),
+        }
+    }
 }
 
 /// `min.insync.replicas` of a topic with this replication factor: one replica may be away, and an acknowledged record is

@@ -19,10 +19,22 @@ pub mod kafka {
     pub const RUN_SEQ: &str = "run-seq";
     /// W3C Trace Context.
     pub const TRACEPARENT: &str = "traceparent";
+    /// Every header that the publisher sets itself.
+    pub const ALL: [&str; 7] = [
+        CONTENT_TYPE,
+        SCHEMA,
+        SCHEMA_HASH,
+        ACCEPTED_AT_US,
+        RUN_ID,
+        RUN_SEQ,
+        TRACEPARENT,
+    ];
 }
 
 /// Headers of a dead letter, in addition to those of its record.
 pub mod dead_letter {
+    /// What the names begin with.
+    pub const PREFIX: &str = "dlq-";
     /// A short stable name of the reason; of an invalid record [`Reason::label`](crate::Reason::label).
     pub const REASON: &str = "dlq-reason";
     /// The reason as text, which quotes no value.
@@ -58,6 +70,10 @@ pub mod http {
     pub const RETURN_REPRESENTATION: &str = "return=representation";
     /// W3C Trace Context, propagated to Kafka.
     pub const TRACEPARENT: &str = "traceparent";
+    /// What the name of an HTTP header begins with that becomes a Kafka header, under the rest of its name.
+    pub const KAFKA_HEADER_PREFIX: &str = "kafka-header-";
+    /// The id of the request, for logs.
+    pub const REQUEST_ID: &str = "x-request-id";
 }
 
 /// The media type of one record, and of an array of them.

@@ -13,7 +13,7 @@ use service::config::{Settings, Violations};
 use service::http::listen_policy::ListenPolicy;
 use service::{AuthSettings, ProcessSettings, RecordSettings};
 
-pub use http::{HttpSettings, TlsSettings};
+pub use http::{AccessLog, HttpSettings, TlsSettings};
 pub use kafka::KafkaSettings;
 pub use limits::{IdempotencySettings, LimitSettings, RateLimitSettings};
 

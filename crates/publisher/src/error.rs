@@ -2,11 +2,11 @@
 
 use service::ExitStatus;
 use service::http::auth::TokenFileError;
+use service::http::server::ListenError;
 use service::process::EXIT_CONFIG;
 use thiserror::Error;
 use tokio::task::JoinError;
 
-use crate::http::server::ListenError;
 use crate::http::tls::TlsError;
 use crate::kafka::client::ClientError;
 use crate::kafka::producer::FlushError;
@@ -27,6 +27,9 @@ pub enum PublisherError {
     /// The API's address can't be bound.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// The operating system does not tell the bound address.
+    #[error("failed to read the address of the API")]
+    Address(#[source] std::io::Error),
     /// Kafka or the producer failed permanently.
     #[error(transparent)]
     Kafka(#[from] FatalKafkaError),

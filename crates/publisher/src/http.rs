@@ -1,7 +1,4 @@
-//! The HTTP server: connections, TLS, timeouts and error responses.
+//! The HTTP server's TLS and its error responses. `service` serves the connections.
 
-pub mod connection;
 pub mod problem;
-pub mod server;
-mod timeouts;
 pub mod tls;

@@ -3,5 +3,6 @@
 mod callbacks;
 pub mod client;
 pub mod producer;
+pub(crate) mod record;
 pub mod status;
 pub(crate) mod topic_monitor;

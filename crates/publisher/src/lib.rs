@@ -23,8 +23,7 @@ use std::time::Duration;
 pub use config::PublisherSettings;
 pub use error::PublisherError;
 
-use config::MESSAGE_TIMEOUT_SLACK;
-use http::server::Server;
+use config::{HttpSettings, MESSAGE_TIMEOUT_SLACK};
 use http::tls::Tls;
 use kafka::producer::Producer;
 use kafka::status::{FatalKafkaError, KafkaStatus};
@@ -34,6 +33,7 @@ use limits::rlimit;
 use metrics::PublisherMetrics;
 use model::Contract;
 use routes::state::AppState;
+use service::http::server::{Server, TlsSource};
 use service::{Context, reload};
 use tokio_util::sync::CancellationToken;
 
@@ -60,7 +60,7 @@ pub async fn run(
     let callers = Arc::new(callers);
     rlimit::raise_nofile(settings.http.max_connections);
     let tls = Tls::load(&settings.tls)?.map(Arc::new);
-    let server = Server::bind(&settings.http, tls.clone(), metrics.connections.clone()).await?;
+    let server = bind(&settings.http, tls.clone(), &metrics).await?;
 
     let shutdown = context.shutdown.child_token();
     let monitor = TopicMonitor {
@@ -96,6 +96,19 @@ pub async fn run(
     let flushed = tokio::task::spawn_blocking(move || producer.flush(flush_timeout));
     flushed.await.map_err(PublisherError::Flush)??;
     Ok(monitored?)
+}
+
+/// Binds the API's address and logs it.
+async fn bind(
+    settings: &HttpSettings,
+    tls: Option<Arc<Tls>>,
+    metrics: &PublisherMetrics,
+) -> Result<Server, PublisherError> {
+    let server = Server::bind("http.listen", settings.listen, settings.connection_limits()).await?;
+    let address = server.address().map_err(PublisherError::Address)?;
+    tracing::info!(%address, tls = tls.is_some(), "listening");
+    let source = tls.map(|tls| -> TlsSource { Arc::new(move || tls.config()) });
+    Ok(server.with_tls(source).with_gauge(metrics.connections.clone()))
 }
 
 /// Reloads tokens and certificates when their files change.

@@ -2,6 +2,7 @@
 
 pub mod admission;
 pub(crate) mod buffer;
+pub mod caller_share;
 pub mod callers;
 pub(crate) mod cost;
 pub mod rate_limit;

@@ -1,41 +1,86 @@
 //! The routes of the API. Each response is counted.
 
 mod admit;
+mod blocking;
 mod create;
 mod documents;
 mod erase;
 mod observe;
+mod refuse;
+mod request_id;
 pub mod state;
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::Request;
+use axum::http::{Method, Response, StatusCode};
+use axum::response::IntoResponse as _;
 use axum::routing::{delete, post};
+use service::http::connection::Api;
 use tower::{ServiceExt as _, service_fn};
 
-use crate::http::connection::Api;
 use crate::http::problem::Problem;
-use observe::observe;
+use crate::limits::admission::Admission;
+use crate::limits::response_memory::hold_until_written;
+use observe::Observer;
+use refuse::refuse_request;
 use state::AppState;
 
 pub use documents::document as openapi;
 
 /// The service of all connections.
 pub fn service(state: Arc<AppState>) -> impl Api {
-    let metrics = Arc::clone(&state.metrics);
+    let resource = resource_path(&state);
+    let observer = Observer::new(Arc::clone(&state.metrics), state.access_log, &resource);
+    let admission = state.admission.clone();
     let router = router(state);
     // A layer would box the future of each request once more.
-    service_fn(move |request: Request| observe(Arc::clone(&metrics), router.clone().oneshot(request)))
+    service_fn(move |mut request: Request| {
+        let observation = observer.begin(&mut request);
+        observation.observe(respond(admission.clone(), router.clone(), request))
+    })
+}
+
+/// Counts the request's own memory as bytes in flight until its response is written.
+async fn respond(
+    admission: Admission,
+    router: Router,
+    request: Request,
+) -> Result<Response<Body>, Infallible> {
+    let Ok(permit) = admission.enter_request() else {
+        return Ok(refuse_request(request, Problem::overloaded())
+            .await
+            .into_response());
+    };
+    let mut response = router.oneshot(request).await?;
+    hold_until_written(&mut response, permit);
+    Ok(response)
+}
+
+/// Responds to `OPTIONS`, and refuses any other method. The router adds the header `Allow` to both.
+async fn other_method(request: Request) -> Response<Body> {
+    if request.method() == Method::OPTIONS {
+        return StatusCode::NO_CONTENT.into_response();
+    }
+    refuse_request(request, Problem::wrong_method())
+        .await
+        .into_response()
+}
+
+fn resource_path(state: &AppState) -> String {
+    format!("/v1/{}", state.contract.resource())
 }
 
 fn router(state: Arc<AppState>) -> Router {
-    let resource = format!("/v1/{}", state.contract.resource());
+    let resource = resource_path(&state);
     Router::new()
         .route(&resource, post(create::create))
         .route(&format!("{resource}/{{key}}"), delete(erase::erase))
         .merge(documents::router(&state.contract))
-        .fallback(async || Problem::not_found())
-        .method_not_allowed_fallback(async || Problem::wrong_method())
+        .fallback(async |request: Request| refuse_request(request, Problem::not_found()).await)
+        .method_not_allowed_fallback(other_method)
         .with_state(state)
 }

@@ -1,4 +1,10 @@
-//! HTTP plumbing of the services: the admin server, its health check client, and access to the other servers.
+//! HTTP plumbing of the services: the server and its connections, the admin server, its health check client, and access to
+//! the other servers.
+
+pub mod activity;
+pub mod connection;
+pub mod peer;
+pub mod server;
 
 pub mod admin;
 pub mod auth;

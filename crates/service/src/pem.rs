@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use rustls::RootCertStore;
 use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, pem};
 use rustls::sign::CertifiedKey;
 use thiserror::Error;
 
@@ -37,6 +37,15 @@ pub enum PemError {
     /// It has no private key.
     #[error("{} has no PEM private key", path.display())]
     Key {
+        /// The file.
+        path: PathBuf,
+        /// The parser's error.
+        #[source]
+        source: pem::Error,
+    },
+    /// It has no certificate revocation list, or an invalid one.
+    #[error("{} has no valid PEM certificate revocation list", path.display())]
+    RevocationLists {
         /// The file.
         path: PathBuf,
         /// The parser's error.
@@ -84,18 +93,29 @@ impl PemFile {
     /// # Errors
     /// [`PemError::Certificates`].
     pub fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, PemError> {
-        let parsed: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&self.content).collect();
-        let certificates = parsed.and_then(|certificates| {
-            if certificates.is_empty() {
-                Err(pem::Error::NoItemsFound)
-            } else {
-                Ok(certificates)
-            }
-        });
-        certificates.map_err(|source| PemError::Certificates {
+        self.items().map_err(|source| PemError::Certificates {
             path: self.path.clone(),
             source,
         })
+    }
+
+    /// Every certificate revocation list in the file, at least one.
+    ///
+    /// # Errors
+    /// [`PemError::RevocationLists`].
+    pub fn revocation_lists(&self) -> Result<Vec<CertificateRevocationListDer<'static>>, PemError> {
+        self.items().map_err(|source| PemError::RevocationLists {
+            path: self.path.clone(),
+            source,
+        })
+    }
+
+    fn items<T: PemObject>(&self) -> Result<Vec<T>, pem::Error> {
+        let items: Vec<_> = T::pem_slice_iter(&self.content).collect::<Result<_, _>>()?;
+        if items.is_empty() {
+            return Err(pem::Error::NoItemsFound);
+        }
+        Ok(items)
     }
 
     /// The first private key in the file.
@@ -126,6 +146,11 @@ impl PemFile {
 /// Adds a violation if the file at `path` has no certificate of a certificate authority.
 pub fn check_authorities(violations: &mut Violations, key: &str, path: &Path) {
     violations.check(key, PemFile::read(path).and_then(|file| file.authorities()));
+}
+
+/// Adds a violation if the file at `path` has no certificate revocation list.
+pub fn check_revocation_lists(violations: &mut Violations, key: &str, path: &Path) {
+    violations.check(key, PemFile::read(path).and_then(|file| file.revocation_lists()));
 }
 
 /// Adds a violation for each of the two files that does not parse, and if they don't belong together. Each file is given
@@ -199,6 +224,8 @@ mod tests {
         let unusable = file(&encoded("CERTIFICATE"));
         let authorities = read(&unusable).authorities().unwrap_err();
         assert!(matches!(authorities, PemError::Authorities(_)), "{authorities}");
+        let lists = read(&unusable).revocation_lists().unwrap_err();
+        assert!(matches!(lists, PemError::RevocationLists { .. }), "{lists}");
     }
 
     #[test]

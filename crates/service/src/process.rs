@@ -176,8 +176,8 @@ impl Process {
         let outcome = tokio::select! {
             outcome = &mut work => Some(outcome),
             () = signals.recv() => None,
-            ended = &mut admin => {
-                tracing::error!(error = ended.err().map(|error| chain(&error)), "admin server ended");
+            () = &mut admin => {
+                tracing::error!("admin server ended");
                 std::process::exit(1)
             }
         };
@@ -189,7 +189,7 @@ impl Process {
                 context.shutdown.cancel();
                 tokio::select! {
                     ended = tokio::time::timeout(grace, work) => exit_code_in_time(ended),
-                    _ = admin => 1,
+                    () = admin => 1,
                 }
             }
         };

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 use service::config::Violations;
+use service::http::server::ConnectionLimits;
 use service::pem;
 
 /// The API's server.
@@ -27,9 +28,11 @@ pub struct HttpSettings {
     pub body_timeout: Duration,
     /// The minimum rate of a body, in bytes a second, after its first two seconds; zero disables it.
     pub min_body_rate: ByteSize,
-    /// How long a caller may take to read a response.
+    /// How long a caller may stop reading its response.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
     pub write_timeout: Duration,
+    /// The minimum rate at which a caller reads its response, in bytes a second, after `write_timeout`; zero disables it.
+    pub min_response_rate: ByteSize,
     /// The maximum age of a connection. After it the caller has to connect again, so that callers spread over all
     /// replicas.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
@@ -38,6 +41,8 @@ pub struct HttpSettings {
     /// producer's timeout.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
     pub request_timeout: Duration,
+    /// Which requests are logged.
+    pub access_log: AccessLog,
     /// How often the files of `tls` and `auth` are checked for changes.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
     pub reload_interval: Duration,
@@ -53,16 +58,43 @@ impl Default for HttpSettings {
             body_timeout: Duration::from_secs(10),
             min_body_rate: ByteSize::kib(1),
             write_timeout: Duration::from_secs(10),
+            min_response_rate: ByteSize::kib(16),
             max_connection_age: Duration::from_secs(3600),
             request_timeout: Duration::from_secs(30),
+            access_log: AccessLog::Off,
             reload_interval: Duration::from_secs(5),
         }
     }
 }
 
+/// Which requests are logged. A line has no value of a record and no key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AccessLog {
+    /// None.
+    #[default]
+    Off,
+    /// Those without a 2xx response.
+    Errors,
+    /// All.
+    All,
+}
+
 impl HttpSettings {
     pub(super) fn validate(&self, violations: &mut Violations) {
         violations.require_positive(&self.max_connections, "http.max_connections");
+    }
+
+    /// The limits of the API's connections.
+    pub(crate) fn connection_limits(&self) -> ConnectionLimits {
+        ConnectionLimits {
+            max_connections: self.max_connections,
+            header_timeout: self.header_timeout,
+            write_timeout: self.write_timeout,
+            min_response_rate: self.min_response_rate.as_u64(),
+            max_age: self.max_connection_age,
+            drain_timeout: self.request_timeout + self.write_timeout,
+        }
     }
 }
 
@@ -76,6 +108,8 @@ pub struct TlsSettings {
     pub key_path: Option<PathBuf>,
     /// The certificate authorities of callers, PEM; if not set, callers need no certificate.
     pub client_ca_path: Option<PathBuf>,
+    /// The certificate revocation lists of these authorities, PEM: one of each.
+    pub client_crl_path: Option<PathBuf>,
 }
 
 impl TlsSettings {
@@ -90,6 +124,11 @@ impl TlsSettings {
             "tls.client_ca_path",
             "requires tls.certificate_path",
         );
+        violations.require(
+            self.client_crl_path.is_none() || self.client_ca_path.is_some(),
+            "tls.client_crl_path",
+            "requires tls.client_ca_path",
+        );
     }
 
     pub(super) fn check_files(&self, violations: &mut Violations) {
@@ -99,6 +138,9 @@ impl TlsSettings {
         }
         if let Some(path) = &self.client_ca_path {
             pem::check_authorities(violations, "tls.client_ca_path", path);
+        }
+        if let Some(path) = &self.client_crl_path {
+            pem::check_revocation_lists(violations, "tls.client_crl_path", path);
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use ::kafka::property;
 use model::Contract;
 use serde::{Deserialize, Serialize};
 use service::Secret;
@@ -88,13 +89,8 @@ impl KafkaSettings {
             "kafka.linger",
             "must be below kafka.message_timeout",
         );
-        for name in self.properties.keys() {
-            let property = librdkafka_name(name);
-            violations.require(
-                !RESERVED.contains(&property.as_str()),
-                &format!("kafka.properties.{name}"),
-                &format!("must not be set: the publisher's guarantees depend on its own `{property}`"),
-            );
+        for violation in property::violations(self.properties.keys(), "publisher", &RESERVED) {
+            violations.add(format!("kafka.properties.{}", violation.name), violation.reason);
         }
     }
 
@@ -110,35 +106,34 @@ impl KafkaSettings {
     pub(crate) fn librdkafka_properties(&self) -> impl Iterator<Item = (String, &Secret)> {
         self.properties
             .iter()
-            .map(|(name, value)| (librdkafka_name(name), value))
+            .map(|(name, value)| (property::canonical(name), value))
     }
 }
 
-/// The properties that the publisher sets itself, and their aliases in librdkafka.
-const RESERVED: [&str; 20] = [
+/// The properties that the publisher sets itself, or that would weaken a guarantee.
+const RESERVED: [&str; 14] = [
     "acks",
     "bootstrap.servers",
-    "delivery.timeout.ms",
     "enable.gapless.guarantee",
     "enable.idempotence",
     "linger.ms",
-    "max.in.flight",
     "max.in.flight.requests.per.connection",
     "message.max.bytes",
-    "message.send.max.retries",
     "message.timeout.ms",
-    "metadata.broker.list",
     "partitioner",
     "queue.buffering.max.kbytes",
     "queue.buffering.max.messages",
-    "queue.buffering.max.ms",
-    "request.required.acks",
     "retries",
     "statistics.interval.ms",
     "transactional.id",
 ];
 
-/// No property of librdkafka has an underscore in its name.
-fn librdkafka_name(name: &str) -> String {
-    name.replace('_', ".")
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reserved_names_are_canonical() {
+        assert!(RESERVED.iter().all(|name| property::canonical(name) == *name));
+    }
 }

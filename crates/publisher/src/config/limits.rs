@@ -6,7 +6,7 @@ use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 use service::config::Violations;
 
-use crate::limits::cost::RECORD_COST;
+use crate::limits::cost::{RECORD_COST, REQUEST_COST};
 
 /// Size limits of a request, and admission limits of all requests in flight.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -18,8 +18,8 @@ pub struct LimitSettings {
     pub max_record: ByteSize,
     /// The maximum number of records in one request.
     pub max_records: usize,
-    /// The maximum bytes in flight: bodies of pending requests, 700 bytes for each of their records, large keys and errors,
-    /// and unread responses. A request that does not fit gets 503.
+    /// The maximum bytes in flight: 4 KiB for each request, bodies of pending requests, 700 bytes for each of their records,
+    /// large keys and errors, and unread responses. A request that does not fit gets 503.
     pub max_in_flight_bytes: ByteSize,
     /// The maximum number of records that Kafka has not acknowledged. A request that does not fit gets 503.
     pub max_in_flight_records: usize,
@@ -46,12 +46,15 @@ impl LimitSettings {
             "limits.max_record",
             "must not be above limits.max_body",
         );
-        let records = self.max_records.saturating_mul(RECORD_COST) as u64;
+        let records = self
+            .max_records
+            .saturating_mul(RECORD_COST)
+            .saturating_add(REQUEST_COST) as u64;
         violations.require(
             self.max_body.as_u64().saturating_add(records) <= self.max_in_flight_bytes.as_u64(),
             "limits.max_in_flight_bytes",
-            "must be at least limits.max_body plus 700 bytes for each of limits.max_records, or the largest request \
-             would never fit",
+            "must be at least limits.max_body plus 700 bytes for each of limits.max_records plus 4 KiB, or the largest \
+             request would never fit",
         );
         violations.require(
             self.max_records <= self.max_in_flight_records,

@@ -50,6 +50,7 @@ fn broken_rule_names_its_key() {
         ("HTTP__RELOAD_INTERVAL", "0s", "http.reload_interval: "),
         ("TLS__CERTIFICATE_PATH", "/x", "tls.key_path: "),
         ("TLS__CLIENT_CA_PATH", "/x", "tls.client_ca_path: "),
+        ("TLS__CLIENT_CRL_PATH", "/x", "tls.client_crl_path: "),
         ("IDEMPOTENCY__ENTRIES", "0", "idempotency.entries: "),
         ("LIMITS__MAX_RECORD", "0", "limits.max_record: "),
         ("LIMITS__MAX_RECORD", "17 MiB", "limits.max_record: "),
@@ -82,6 +83,22 @@ fn broken_rule_names_its_key() {
             "1",
             "its own `message.timeout.ms`",
         ),
+        (
+            "KAFKA__PROPERTIES__TOPIC_PARTITIONER",
+            "random",
+            "its own `partitioner`",
+        ),
+        (
+            "KAFKA__PROPERTIES__TOPIC_MESSAGE_TIMEOUT_MS",
+            "1",
+            "its own `message.timeout.ms`",
+        ),
+        ("KAFKA__PROPERTIES__TOPIC_ACKS", "1", "its own `acks`"),
+        (
+            "KAFKA__PROPERTIES__QUEUE_BUFFERING_MAX_MS",
+            "1",
+            "its own `linger.ms`",
+        ),
     ] {
         let error = loaded(&[(name, value)]).unwrap_err();
         assert!(error.contains(key), "{name}={value}: {error}");
@@ -101,6 +118,19 @@ fn other_addresses_require_authentication_or_permission() {
 }
 
 #[test]
+fn property_under_two_names_is_an_error() {
+    let both = [
+        ("KAFKA__PROPERTIES__COMPRESSION_TYPE", "zstd"),
+        ("KAFKA__PROPERTIES__TOPIC_COMPRESSION_CODEC", "lz4"),
+    ];
+    let error = loaded(&both).unwrap_err();
+    assert!(
+        error.contains("kafka.properties.topic_compression_codec: is another name of compression_type"),
+        "{error}"
+    );
+}
+
+#[test]
 fn debug_does_not_show_property_values() {
     let settings = loaded(&[("KAFKA__PROPERTIES__SASL_PASSWORD", "00hunter2")]).unwrap();
     assert!(!format!("{settings:?}").contains("hunter2"));
@@ -111,7 +141,7 @@ fn debug_does_not_show_property_values() {
 #[test]
 fn readme_and_error_state_the_cost_of_a_record() {
     let manual = include_str!("../../README.md");
-    assert!(manual.contains(&format!("{RECORD_COST} bytes for each of their records")));
+    assert!(manual.contains(&format!("{RECORD_COST} bytes for each of its records")));
     let error = loaded(&[("LIMITS__MAX_IN_FLIGHT_BYTES", "29 MiB")]).unwrap_err();
     assert!(
         error.contains(&format!("{RECORD_COST} bytes for each")),

@@ -14,6 +14,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::publish::result::Counts;
+use crate::request::body::{IncomingBody, RefusalBody};
 
 /// An error response.
 #[derive(Debug)]
@@ -47,6 +48,10 @@ pub(crate) struct Document {
     retry_after: Option<Duration>,
     #[serde(skip)]
     header: Option<(HeaderName, HeaderValue)>,
+    /// The rest of the request, which is read after the response is sent.
+    #[serde(skip)]
+    #[schema(ignore)]
+    rejected_body: Option<IncomingBody>,
 }
 
 impl Problem {
@@ -61,7 +66,14 @@ impl Problem {
             counts: None,
             retry_after: None,
             header: None,
+            rejected_body: None,
         }))
+    }
+
+    /// Reads the rest of an HTTP/2 request after the response is sent.
+    pub(crate) fn with_rejected_body(mut self, body: IncomingBody) -> Self {
+        self.0.rejected_body = Some(body);
+        self
     }
 
     fn with_header(mut self, name: HeaderName, value: &'static str) -> Self {
@@ -79,10 +91,14 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response<Body> {
         let document = *self.0;
         let text = serde_json::to_vec(&document).expect("texts and numbers serialize");
+        let body = match document.rejected_body {
+            Some(rejected) if !rejected.is_end_stream() => Body::new(RefusalBody::new(text.into(), rejected)),
+            _ => Body::from(text),
+        };
         let mut response = (
             document.status,
             [(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM))],
-            text,
+            body,
         )
             .into_response();
         let headers = response.headers_mut();
@@ -135,7 +151,8 @@ mod tests {
         let (response, body) = document(Problem::shutting_down()).await;
         assert_eq!(response.status(), 503);
         assert_eq!(response.headers()["content-type"], "application/problem+json");
-        assert_eq!(response.headers()["retry-after"], "2");
+        let retry_after = response.headers()["retry-after"].to_str().unwrap();
+        assert!((2..=4).contains(&retry_after.parse().unwrap()), "{retry_after}");
         assert_eq!(response.headers()["connection"], "close");
         assert_eq!(body["type"], "urn:affluent:problem:shutting-down");
         assert_eq!(body["status"], 503);

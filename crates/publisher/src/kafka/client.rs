@@ -55,10 +55,20 @@ pub(crate) fn topic(settings: &KafkaSettings, name: &str) -> TopicSpec {
     )
 }
 
-/// The configuration of the producer.
-pub(crate) fn producer(settings: &KafkaSettings, limits: &LimitSettings) -> ClientConfig {
+/// librdkafka's default of `batch.size`, in bytes.
+const DEFAULT_BATCH_SIZE: usize = 1_000_000;
+
+/// The largest batch of a producer with these settings, in bytes, where the topic allows more.
+pub(crate) fn batch_size(settings: &KafkaSettings) -> usize {
+    let config = connection(settings).config();
+    let set = config.get("batch.size").and_then(|size| size.parse().ok());
+    set.unwrap_or(DEFAULT_BATCH_SIZE)
+}
+
+/// The configuration of a producer whose batches have at most `batch_size` bytes.
+pub(crate) fn producer(settings: &KafkaSettings, limits: &LimitSettings, batch_size: usize) -> ClientConfig {
     let mut config = connection(settings).config();
-    if config.get("compression.type").is_none() && config.get("compression.codec").is_none() {
+    if config.get("compression.type").is_none() {
         config.set("compression.type", "lz4");
     }
     config
@@ -72,6 +82,7 @@ pub(crate) fn producer(settings: &KafkaSettings, limits: &LimitSettings) -> Clie
             settings.message_timeout.as_millis().to_string(),
         )
         .set("message.max.bytes", max_message_bytes(limits).to_string())
+        .set("batch.size", batch_size.to_string())
         .set(
             "statistics.interval.ms",
             settings.statistics_interval.as_millis().to_string(),
@@ -83,8 +94,8 @@ pub(crate) fn producer(settings: &KafkaSettings, limits: &LimitSettings) -> Clie
     config
 }
 
-/// The producer's limit of a message, in bytes: its default, or the largest record with key and headers. The broker
-/// enforces the topic's limit.
+/// The producer's limit of a message, in bytes: its default, or the largest record with key and headers. The topic's
+/// limit is checked before a record is queued.
 fn max_message_bytes(limits: &LimitSettings) -> u64 {
     let record = limits.max_record.as_u64().saturating_add(16 * 1024);
     record.clamp(1_000_000, 1_000_000_000)
@@ -105,16 +116,25 @@ mod tests {
     }
 
     fn create(settings: &KafkaSettings) -> Result<BaseProducer, ClientError> {
-        Ok(producer(settings, &LimitSettings::default()).create()?)
+        Ok(config(settings).create()?)
+    }
+
+    fn config(settings: &KafkaSettings) -> ClientConfig {
+        producer(settings, &LimitSettings::default(), batch_size(settings))
     }
 
     #[test]
     fn defaults_and_an_operators_property_are_valid() {
         let zstd = settings("compression_type", "zstd");
         assert!(create(&zstd).is_ok());
-        let config = producer(&zstd, &LimitSettings::default());
+        let config = config(&zstd);
         assert_eq!(config.get("compression.type"), Some("zstd"));
         assert_eq!(config.get("acks"), Some("all"));
+        assert_eq!(config.get("batch.size"), Some("1000000"));
+        let codec = self::config(&settings("topic_compression_codec", "gzip"));
+        assert_eq!(codec.get("compression.type"), Some("gzip"));
+        let small = self::config(&settings("batch_size", "500"));
+        assert_eq!(small.get("batch.size"), Some("500"));
     }
 
     #[test]

@@ -2,20 +2,21 @@
 //!
 //! Does not wait for acknowledgements and does not retry; librdkafka does.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use ::kafka::RebootstrapMonitor;
-use model::Key;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::OwnedHeaders;
 use rdkafka::metadata::Metadata;
 use rdkafka::producer::{BaseRecord, Producer as _, ThreadedProducer};
+use service::process::chain;
 use thiserror::Error;
 use uuid::Uuid;
 
 use super::callbacks::ProducerCallbacks;
 use super::client::{self, ClientError};
+use super::record::KafkaRecord;
 use super::status::KafkaStatus;
 use crate::config::{KafkaSettings, LimitSettings};
 use crate::limits::admission::AdmissionPermit;
@@ -24,8 +25,17 @@ use crate::publish::delivery::{DeliveryFuture, DeliveryOutcome, DeliveryTracker}
 
 /// The producer did not queue a record; it is not written.
 #[derive(Debug, Error)]
-#[error("failed to queue a record")]
-pub struct QueueError(#[source] pub KafkaError);
+pub enum QueueError {
+    /// The record alone is larger than a batch of the topic may be.
+    #[error("the record is larger than the topic's limit of {limit} bytes")]
+    TooLarge {
+        /// The topic's `max.message.bytes`.
+        limit: usize,
+    },
+    /// librdkafka does not accept it now.
+    #[error("failed to queue a record")]
+    Refused(#[source] KafkaError),
+}
 
 /// The producer was not flushed in time; its records may or may not be written.
 #[derive(Debug, Error)]
@@ -38,23 +48,27 @@ pub struct FlushError {
     pub source: KafkaError,
 }
 
+type Inner = ThreadedProducer<ProducerCallbacks>;
+
 /// The producer of the topic, shared by all requests.
 pub struct Producer {
-    inner: ThreadedProducer<ProducerCallbacks>,
+    /// Replaced when the topic's limit falls below `batch_size`. A batch holds the lock until its records are queued.
+    inner: RwLock<Inner>,
+    /// The largest batch of `inner`, in bytes.
+    batch_size: AtomicUsize,
+    /// The topic's `max.message.bytes`.
+    topic_limit: AtomicUsize,
     rebootstrap: RebootstrapMonitor,
     topic: String,
+    settings: KafkaSettings,
+    limits: LimitSettings,
     metrics: Arc<PublisherMetrics>,
-}
-
-/// A record for the topic; a tombstone if it has no value.
-pub(crate) struct KafkaRecord<'a> {
-    pub(crate) key: &'a Key,
-    pub(crate) value: Option<&'a [u8]>,
-    pub(crate) headers: OwnedHeaders,
+    status: KafkaStatus,
 }
 
 /// The records of one request while they are queued.
 pub(crate) struct ProducerBatch<'a> {
+    inner: RwLockReadGuard<'a, Inner>,
     producer: &'a Producer,
     tracker: DeliveryTracker,
     future: DeliveryFuture,
@@ -72,15 +86,17 @@ impl Producer {
         metrics: Arc<PublisherMetrics>,
         status: KafkaStatus,
     ) -> Result<Self, ClientError> {
-        let callbacks = ProducerCallbacks {
-            status,
-            metrics: Arc::clone(&metrics),
-        };
+        let batch_size = client::batch_size(settings);
         Ok(Self {
-            inner: client::producer(settings, limits).create_with_context(callbacks)?,
+            inner: RwLock::new(create(settings, limits, batch_size, &metrics, &status)?),
+            batch_size: AtomicUsize::new(batch_size),
+            topic_limit: AtomicUsize::new(usize::MAX),
             rebootstrap: RebootstrapMonitor::new(&settings.brokers.join(",")),
             topic,
+            settings: settings.clone(),
+            limits: limits.clone(),
             metrics,
+            status,
         })
     }
 
@@ -93,6 +109,7 @@ impl Producer {
     pub(crate) fn batch(&self, capacity: usize, permit: AdmissionPermit) -> ProducerBatch<'_> {
         let (tracker, future) = DeliveryTracker::new(capacity, permit, Arc::clone(&self.metrics));
         ProducerBatch {
+            inner: self.inner(),
             producer: self,
             tracker,
             future,
@@ -102,7 +119,8 @@ impl Producer {
     /// Requests the metadata of the topic, or of all topics. Blocks up to `timeout`. Repeated calls also restore the
     /// producer's bootstrap servers after it has lost all brokers.
     pub(crate) fn metadata(&self, topic: Option<&str>, timeout: Duration) -> Result<Metadata, KafkaError> {
-        let client = self.inner.client();
+        let inner = self.inner();
+        let client = inner.client();
         let metadata = client.fetch_metadata(topic, timeout);
         self.rebootstrap.observe(client, &metadata);
         metadata
@@ -110,17 +128,48 @@ impl Producer {
 
     /// Returns the id of the topic, which is nil if it is unknown. Blocks up to `timeout`.
     pub(crate) fn topic_id(&self, timeout: Duration) -> Uuid {
-        ::kafka::topic_id::topic_id(self.inner.client(), &self.topic, timeout).unwrap_or_default()
+        ::kafka::topic_id::topic_id(self.inner().client(), &self.topic, timeout).unwrap_or_default()
     }
 
     /// Returns why a leader of the topic can't be reached, if one does not respond. Blocks up to `timeout`.
     pub(crate) fn unresponsive_leader(&self, metadata: &Metadata, timeout: Duration) -> Option<String> {
-        ::kafka::leaders::unresponsive_leader(self.inner.client(), metadata, &self.topic, timeout)
+        ::kafka::leaders::unresponsive_leader(self.inner().client(), metadata, &self.topic, timeout)
     }
 
     /// The fatal error of the producer, if there is one.
     pub(crate) fn fatal_error(&self) -> Option<(RDKafkaErrorCode, String)> {
-        self.inner.client().fatal_error()
+        self.inner().client().fatal_error()
+    }
+
+    /// Whether batches can be larger than `limit` bytes.
+    pub(crate) fn exceeds(&self, limit: usize) -> bool {
+        self.batch_size.load(Ordering::Acquire) > limit
+    }
+
+    /// Sets the topic's limit of a batch, in bytes; none if it is not known. A batch above the limit would be refused as
+    /// a whole. So if batches can be larger, this replaces the producer, and waits until all records of the previous one
+    /// are acknowledged or failed, up to `timeout`.
+    ///
+    /// # Errors
+    /// [`ClientError`] if librdkafka rejects the configuration.
+    pub(crate) fn set_topic_limit(&self, limit: Option<usize>, timeout: Duration) -> Result<(), ClientError> {
+        let limit = limit.unwrap_or(usize::MAX);
+        self.topic_limit.store(limit, Ordering::Release);
+        if !self.exceeds(limit) {
+            return Ok(());
+        }
+        let created = create(&self.settings, &self.limits, limit, &self.metrics, &self.status)?;
+        let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
+        let previous = std::mem::replace(&mut *inner, created);
+        self.batch_size.store(limit, Ordering::Release);
+        drop(inner);
+        if let Err(error) = flush(&previous, timeout) {
+            tracing::warn!(
+                error = chain(&error),
+                "records of the previous producer not acknowledged"
+            );
+        }
+        Ok(())
     }
 
     /// Waits until all records are acknowledged or failed. Blocks up to `timeout`.
@@ -128,19 +177,45 @@ impl Producer {
     /// # Errors
     /// [`FlushError`] if some are not.
     pub(crate) fn flush(&self, timeout: Duration) -> Result<(), FlushError> {
-        self.inner.flush(timeout).map_err(|source| FlushError {
-            left: self.inner.in_flight_count(),
-            source,
-        })
+        flush(&self.inner(), timeout)
     }
+
+    fn inner(&self) -> RwLockReadGuard<'_, Inner> {
+        self.inner.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn create(
+    settings: &KafkaSettings,
+    limits: &LimitSettings,
+    batch_size: usize,
+    metrics: &Arc<PublisherMetrics>,
+    status: &KafkaStatus,
+) -> Result<Inner, ClientError> {
+    let callbacks = ProducerCallbacks {
+        status: status.clone(),
+        metrics: Arc::clone(metrics),
+    };
+    Ok(client::producer(settings, limits, batch_size).create_with_context(callbacks)?)
+}
+
+fn flush(producer: &Inner, timeout: Duration) -> Result<(), FlushError> {
+    producer.flush(timeout).map_err(|source| FlushError {
+        left: producer.in_flight_count(),
+        source,
+    })
 }
 
 impl ProducerBatch<'_> {
     /// Queues a record. A record that librdkafka refuses permanently counts as queued and refused.
     ///
     /// # Errors
-    /// [`QueueError`] if librdkafka does not accept it now. Records queued before it are in flight.
+    /// [`QueueError`]. Records queued before it are in flight.
     pub(crate) fn queue(&self, record: KafkaRecord<'_>) -> Result<(), QueueError> {
+        let limit = self.producer.topic_limit.load(Ordering::Acquire);
+        if !record.fits(limit) {
+            return Err(QueueError::TooLarge { limit });
+        }
         let token = Box::new(self.tracker.token());
         let key = record.key.text();
         let mut message = BaseRecord::with_opaque_to(&self.producer.topic, token)
@@ -149,14 +224,14 @@ impl ProducerBatch<'_> {
         if let Some(value) = record.value {
             message = message.payload(value);
         }
-        let Err((error, message)) = self.producer.inner.send(message) else {
+        let Err((error, message)) = self.inner.send(message) else {
             return Ok(());
         };
         match DeliveryOutcome::from(&error) {
             refused @ DeliveryOutcome::Refused(_) => message.delivery_opaque.complete(refused),
             _ => {
                 self.tracker.revoke(&message.delivery_opaque);
-                return Err(QueueError(error));
+                return Err(QueueError::Refused(error));
             }
         }
         Ok(())

@@ -3,19 +3,24 @@
 //! Writes no records.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use ::kafka::TopicConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::Metadata;
 use service::Backoff;
 use service::process::chain;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::client;
 use super::producer::Producer;
 use super::status::{FatalKafkaError, KafkaStatus};
-use crate::config::KafkaSettings;
+use crate::config::{KafkaSettings, MESSAGE_TIMEOUT_SLACK};
+
+/// How often the topic's configuration is read, since it may be changed at any time.
+const CONFIG_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The monitor of the cluster and its topic.
 pub(crate) struct TopicMonitor {
@@ -44,8 +49,12 @@ struct FoundTopic {
 enum KnownTopic {
     /// No topic yet.
     None,
-    /// The topic with this id exists, with this `min.insync.replicas`; its differences are logged.
-    Found { id: Uuid, min_insync: usize },
+    /// The topic with this id exists, with this configuration; its differences are logged.
+    Found {
+        id: Uuid,
+        config: TopicConfig,
+        read_at: Instant,
+    },
 }
 
 impl KnownTopic {
@@ -79,22 +88,22 @@ impl TopicMonitor {
             if let Some(error) = self.fatal_error() {
                 self.status.fail(error);
             }
-            match self.probe_or_create(known).await {
-                Ok(FoundTopic { partitions, id }) => {
+            let reason = match self.probe(known).await {
+                ProbeResult::Writable(found) => {
+                    known = self.adapt_to_config(known, found).await;
                     self.status.set_up();
-                    // A topic that was deleted and created by another client may have another configuration.
-                    if !known.is_checked(id) {
-                        let min_insync = self.check_config(partitions).await;
-                        known = KnownTopic::Found { id, min_insync };
-                    }
                     delays = backoff.delays();
                     sleep(self.settings.probe_interval).await;
+                    continue;
                 }
-                Err(reason) => {
-                    self.status.set_down(&reason);
-                    sleep(delays.next().unwrap_or(self.settings.probe_interval)).await;
+                ProbeResult::NoTopic => {
+                    known = KnownTopic::None;
+                    self.create_topic().await
                 }
-            }
+                ProbeResult::Unavailable(reason) => reason,
+            };
+            self.status.set_down(&reason);
+            sleep(delays.next().unwrap_or(self.settings.probe_interval)).await;
         }
     }
 
@@ -108,30 +117,69 @@ impl TopicMonitor {
         })
     }
 
-    /// Probes once, and returns the topic, or why it is not writable.
-    async fn probe_or_create(&self, known: KnownTopic) -> Result<FoundTopic, String> {
-        match self.probe(known).await {
-            ProbeResult::Writable(found) => Ok(found),
-            ProbeResult::NoTopic => match client::topic(&self.settings, self.producer.topic())
-                .create(&client::connection(&self.settings))
-                .await
-            {
-                Ok(()) => Err("the topic is being created".to_owned()),
-                Err(error) => Err(chain(&error)),
-            },
-            ProbeResult::Unavailable(reason) => Err(reason),
+    /// Creates the topic, and returns why it is not writable yet.
+    async fn create_topic(&self) -> String {
+        let topic = client::topic(&self.settings, self.producer.topic());
+        match topic.create(&client::connection(&self.settings)).await {
+            Ok(()) => "the topic is being created".to_owned(),
+            Err(error) => chain(&error),
         }
     }
 
-    /// Logs differences of the topic's configuration and returns its `min.insync.replicas`; 1 if it can't be read.
-    async fn check_config(&self, partitions: usize) -> usize {
+    /// Reads the topic's configuration if it is not known or old, and adapts the producer to it. A topic that was deleted
+    /// and created by another client may have another configuration.
+    async fn adapt_to_config(&self, known: KnownTopic, found: FoundTopic) -> KnownTopic {
+        let config = match known {
+            KnownTopic::Found { config, read_at, .. } if known.is_checked(found.id) => {
+                if read_at.elapsed() < CONFIG_INTERVAL {
+                    return known;
+                }
+                self.read_config().await.unwrap_or(config)
+            }
+            _ => self.check_config(found.partitions).await,
+        };
+        self.limit_batches(config.max_batch_bytes).await;
+        KnownTopic::Found {
+            id: found.id,
+            config,
+            read_at: Instant::now(),
+        }
+    }
+
+    /// Logs differences of the topic's configuration and returns it.
+    async fn check_config(&self, partitions: usize) -> TopicConfig {
         let checked = client::topic(&self.settings, self.producer.topic())
             .check(&client::connection(&self.settings), partitions)
             .await;
         checked.unwrap_or_else(|error| {
             tracing::warn!(error = chain(&error), "topic configuration not checked");
-            1
+            TopicConfig::UNKNOWN
         })
+    }
+
+    /// Returns the topic's configuration; none if it can't be read now.
+    async fn read_config(&self) -> Option<TopicConfig> {
+        let topic = client::topic(&self.settings, self.producer.topic());
+        let connection = client::connection(&self.settings);
+        let read = timeout(self.settings.probe_timeout, topic.read_config(&connection));
+        read.await.ok()?.ok()
+    }
+
+    /// Passes the topic's limit to the producer. Requests are rejected while the producer is replaced.
+    async fn limit_batches(&self, limit: Option<usize>) {
+        if limit.is_some_and(|limit| self.producer.exceeds(limit)) {
+            tracing::info!(limit, "batches limited by the topic's max.message.bytes");
+            self.status
+                .set_down("the producer adapts to the topic's max.message.bytes");
+        }
+        let producer = Arc::clone(&self.producer);
+        let flush_timeout = self.settings.message_timeout + MESSAGE_TIMEOUT_SLACK;
+        let limited = tokio::task::spawn_blocking(move || producer.set_topic_limit(limit, flush_timeout));
+        match limited.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(error = chain(&error), "batches not limited"),
+            Err(error) => tracing::error!(error = chain(&error), "batches not limited"),
+        }
     }
 
     /// All topics are requested until it exists. A topic that may not be described is absent then, and the attempt to create
@@ -173,7 +221,7 @@ impl TopicMonitor {
         }
         let min_insync = match known {
             KnownTopic::None => 1,
-            KnownTopic::Found { min_insync, .. } => min_insync,
+            KnownTopic::Found { config, .. } => config.min_insync,
         };
         match ::kafka::topic::unwritable_reason(topic, min_insync) {
             Some(reason) => ProbeResult::Unavailable(format!("{}: {reason}", self.producer.topic())),

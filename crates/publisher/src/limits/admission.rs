@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use prometheus::IntGauge;
 use thiserror::Error;
 
-use super::cost::RECORD_COST;
+use super::caller_share::{CallerUsage, RecentCallers};
+use super::cost::{RECORD_COST, REQUEST_COST};
 use crate::config::LimitSettings;
 use crate::metrics::PublisherMetrics;
 
@@ -22,6 +23,7 @@ pub struct Overloaded;
 pub struct Admission {
     bytes: Arc<Limit>,
     records: Arc<Limit>,
+    callers: Arc<RecentCallers>,
 }
 
 impl Admission {
@@ -34,23 +36,41 @@ impl Admission {
                 limits.max_in_flight_records,
                 metrics.records_in_flight.clone(),
             )),
+            callers: Arc::new(RecentCallers::new()),
         }
     }
 
-    /// A permit that holds nothing yet.
+    /// A permit that holds nothing yet and is no caller's.
     pub fn enter(&self) -> AdmissionPermit {
+        self.permit(None)
+    }
+
+    /// A permit of `caller` that holds nothing yet. While others call, all permits of a caller together hold at most
+    /// half of the bytes; a single one may hold more, so that the largest request fits.
+    pub fn enter_as(&self, caller: &Arc<CallerUsage>) -> AdmissionPermit {
+        self.callers.record(caller);
+        self.permit(Some(CallerShare {
+            usage: Arc::clone(caller),
+            callers: Arc::clone(&self.callers),
+        }))
+    }
+
+    fn permit(&self, caller: Option<CallerShare>) -> AdmissionPermit {
         AdmissionPermit {
             bytes: LimitShare::new(&self.bytes),
             records: LimitShare::new(&self.records),
+            caller,
         }
     }
 
-    /// A permit for a response of that many bytes, even above the limit: the response has to be sent. Its request
-    /// held more and has just released it, so the excess is a part of the limit at most.
-    pub(super) fn enter_above_limit(&self, bytes: usize) -> AdmissionPermit {
+    /// A permit for a request without its body and records: [`REQUEST_COST`] bytes.
+    ///
+    /// # Errors
+    /// [`Overloaded`].
+    pub fn enter_request(&self) -> Result<AdmissionPermit, Overloaded> {
         let mut permit = self.enter();
-        permit.acquire_bytes_above_limit(bytes);
-        permit
+        permit.acquire_bytes(REQUEST_COST)?;
+        Ok(permit)
     }
 }
 
@@ -58,6 +78,13 @@ impl Admission {
 pub struct AdmissionPermit {
     bytes: LimitShare,
     records: LimitShare,
+    caller: Option<CallerShare>,
+}
+
+/// The caller of a permit.
+struct CallerShare {
+    usage: Arc<CallerUsage>,
+    callers: Arc<RecentCallers>,
 }
 
 impl AdmissionPermit {
@@ -67,6 +94,7 @@ impl AdmissionPermit {
     /// # Errors
     /// [`Overloaded`].
     pub fn check_bytes(&self, bytes: usize) -> Result<(), Overloaded> {
+        self.check_share(bytes)?;
         self.bytes.check(bytes)
     }
 
@@ -75,12 +103,37 @@ impl AdmissionPermit {
     /// # Errors
     /// [`Overloaded`]; the permit keeps what it holds.
     pub fn acquire_bytes(&mut self, more: usize) -> Result<(), Overloaded> {
-        self.bytes.acquire(more)
+        self.check_share(more)?;
+        self.bytes.acquire(more)?;
+        self.count_for_caller(more);
+        Ok(())
     }
 
     /// Acquires that many more bytes, even above the limit: they are in memory already.
     pub(crate) fn acquire_bytes_above_limit(&mut self, more: usize) {
         self.bytes.acquire_above_limit(more);
+        self.count_for_caller(more);
+    }
+
+    fn count_for_caller(&self, more: usize) {
+        if let Some(caller) = &self.caller {
+            caller.usage.add(more);
+        }
+    }
+
+    /// Checks the share of the caller. Two requests of a caller at the same moment may exceed it a little.
+    fn check_share(&self, more: usize) -> Result<(), Overloaded> {
+        let Some(caller) = &self.caller else {
+            return Ok(());
+        };
+        let used = caller.usage.bytes();
+        let is_only_request = used <= self.bytes.held;
+        let fits = used.saturating_add(more) <= self.bytes.limit.limit / 2;
+        if is_only_request || fits || !caller.callers.are_several() {
+            Ok(())
+        } else {
+            Err(Overloaded)
+        }
     }
 
     /// Acquires that many more records, and `RECORD_COST` bytes for each.
@@ -89,7 +142,7 @@ impl AdmissionPermit {
     /// [`Overloaded`]; the permit keeps what it holds.
     pub fn acquire_records(&mut self, more: usize) -> Result<(), Overloaded> {
         self.records.acquire(more)?;
-        let cost = self.bytes.acquire(more.saturating_mul(RECORD_COST));
+        let cost = self.acquire_bytes(more.saturating_mul(RECORD_COST));
         if cost.is_err() {
             self.records.release(more);
         }
@@ -99,6 +152,9 @@ impl AdmissionPermit {
     /// Releases bytes that were not used.
     pub(crate) fn release_bytes(&mut self, surplus: usize) {
         self.bytes.release(surplus);
+        if let Some(caller) = &self.caller {
+            caller.usage.sub(surplus);
+        }
     }
 
     /// Releases the records above `kept`, which do not go to Kafka. Their bytes stay acquired, because their errors
@@ -106,6 +162,14 @@ impl AdmissionPermit {
     pub fn keep_records(&mut self, kept: usize) {
         let surplus = self.records.held.saturating_sub(kept);
         self.records.release(surplus);
+    }
+}
+
+impl Drop for AdmissionPermit {
+    fn drop(&mut self) {
+        if let Some(caller) = &self.caller {
+            caller.usage.sub(self.bytes.held);
+        }
     }
 }
 
@@ -247,11 +311,42 @@ mod tests {
     #[test]
     fn response_exceeds_the_limit_and_blocks_requests() {
         let (admission, metrics) = admission(100);
-        let response = admission.enter_above_limit(130);
+        let mut response = admission.enter();
+        response.acquire_bytes_above_limit(130);
         assert_eq!(metrics.bytes_in_flight.get(), 130);
         assert_eq!(admission.enter().acquire_bytes(1), Err(Overloaded));
         drop(response);
         assert_eq!(admission.enter().acquire_bytes(100), Ok(()));
+    }
+
+    #[test]
+    fn caller_holds_half_while_others_call() {
+        let (admission, metrics) = admission(100);
+        let (greedy, other) = (Arc::default(), Arc::default());
+        let acquired = |caller: &Arc<CallerUsage>, bytes| {
+            let mut permit = admission.enter_as(caller);
+            permit.check_bytes(bytes)?;
+            permit.acquire_bytes(bytes).map(|()| permit)
+        };
+        let alone = [acquired(&greedy, 60).unwrap(), acquired(&greedy, 40).unwrap()];
+        assert!(acquired(&other, 1).is_err(), "the limit is used up");
+        drop(alone);
+        let first = acquired(&greedy, 40).unwrap();
+        assert!(acquired(&greedy, 11).is_err(), "the other caller has called");
+        let second = acquired(&greedy, 10).unwrap();
+        assert!(acquired(&other, 50).is_ok());
+        drop((first, second));
+        assert!(acquired(&greedy, 100).is_ok(), "a single large request fits");
+        assert_eq!((greedy.bytes(), metrics.bytes_in_flight.get()), (0, 0));
+    }
+
+    #[test]
+    fn requests_without_bodies_are_limited() {
+        let (admission, _) = admission(3 * REQUEST_COST);
+        let held: Vec<_> = (0..3).map(|_| admission.enter_request().unwrap()).collect();
+        assert!(admission.enter_request().is_err());
+        drop(held);
+        assert!(admission.enter_request().is_ok());
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The callers of the API, each with its rate limiter. `service` authenticates them.
+//! The callers of the API, each with its rate limiter and its bytes in flight. `service` authenticates them.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -6,17 +6,21 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use axum::http::HeaderMap;
 use service::AuthSettings;
 use service::http::auth::{AuthError, Authenticator, TokenFileError};
+use service::http::peer::PeerName;
 
+use super::caller_share::CallerUsage;
 use super::rate_limit::CallerRateLimiter;
 use crate::config::RateLimitSettings;
 
 /// An authenticated caller.
 #[derive(Clone)]
 pub struct Caller {
-    /// The name in the token file; `anonymous` if there is none.
+    /// The name in the token file; without one that of the client certificate, else `anonymous`.
     pub name: Arc<str>,
     /// The rate limiter that all tokens of that name share.
     pub rate_limiter: Arc<CallerRateLimiter>,
+    /// The bytes in flight that all tokens of that name share.
+    pub usage: Arc<CallerUsage>,
 }
 
 /// All callers that may write.
@@ -25,7 +29,7 @@ pub struct Callers {
     settings: RateLimitSettings,
     largest_body: usize,
     /// Kept across changes of the token file, so that a new token does not reset the rate limit.
-    rate_limiters: Mutex<HashMap<Arc<str>, Arc<CallerRateLimiter>>>,
+    known: Mutex<HashMap<Arc<str>, Caller>>,
 }
 
 impl Callers {
@@ -43,7 +47,7 @@ impl Callers {
             authenticator: Authenticator::load(auth)?,
             settings: rate_limit.clone(),
             largest_body,
-            rate_limiters: Mutex::default(),
+            known: Mutex::default(),
         })
     }
 
@@ -55,24 +59,30 @@ impl Callers {
         let changed = self.authenticator.reload()?;
         if changed {
             let names = self.authenticator.names();
-            self.rate_limiters().retain(|name, _| names.contains(name));
+            self.known().retain(|name, _| names.contains(name));
         }
         Ok(changed)
     }
 
-    /// Returns the caller of a request with these headers.
+    /// Returns the caller of a request with these headers, on a connection with this client certificate.
     ///
     /// # Errors
     /// [`AuthError`].
-    pub fn authenticate(&self, headers: &HeaderMap) -> Result<Caller, AuthError> {
-        let name = self.authenticator.authenticate(headers)?;
-        let new = || Arc::new(CallerRateLimiter::new(&self.settings, self.largest_body));
-        let rate_limiter = Arc::clone(self.rate_limiters().entry(Arc::clone(&name)).or_insert_with(new));
-        Ok(Caller { name, rate_limiter })
+    pub fn authenticate(&self, headers: &HeaderMap, peer: Option<&PeerName>) -> Result<Caller, AuthError> {
+        let name = match peer {
+            Some(peer) if !self.authenticator.requires_token() => Arc::clone(peer.name()),
+            _ => self.authenticator.authenticate(headers)?,
+        };
+        let new = || Caller {
+            name: Arc::clone(&name),
+            rate_limiter: Arc::new(CallerRateLimiter::new(&self.settings, self.largest_body)),
+            usage: Arc::default(),
+        };
+        Ok(self.known().entry(Arc::clone(&name)).or_insert_with(new).clone())
     }
 
-    fn rate_limiters(&self) -> MutexGuard<'_, HashMap<Arc<str>, Arc<CallerRateLimiter>>> {
-        self.rate_limiters.lock().unwrap_or_else(PoisonError::into_inner)
+    fn known(&self) -> MutexGuard<'_, HashMap<Arc<str>, Caller>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -97,7 +107,7 @@ mod tests {
     fn rate_limiter(callers: &Callers, token: &'static str) -> *const CallerRateLimiter {
         let mut headers = HeaderMap::new();
         headers.insert("authorization", HeaderValue::from_static(token));
-        Arc::as_ptr(&callers.authenticate(&headers).unwrap().rate_limiter)
+        Arc::as_ptr(&callers.authenticate(&headers, None).unwrap().rate_limiter)
     }
 
     #[test]
@@ -118,7 +128,7 @@ mod tests {
         assert!(callers.reload().unwrap());
         assert_eq!(rate_limiter(&callers, "Bearer new"), a);
         assert_eq!(
-            callers.rate_limiters().len(),
+            callers.known().len(),
             1,
             "the limiter of a removed caller is dropped"
         );

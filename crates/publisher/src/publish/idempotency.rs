@@ -54,7 +54,7 @@ fn hash(parts: &[&[u8]]) -> [u8; 32] {
 pub enum Claim {
     /// The key is new; the request has to be processed.
     New(InFlightGuard),
-    /// The same request is in progress. Claim again when the channel closes.
+    /// The same request is in progress. The channel closes when it has finished.
     InProgress(watch::Receiver<()>),
     /// The same request has been processed, with this response.
     Replay(CachedResponse),
@@ -135,6 +135,11 @@ impl IdempotencyCache {
             key,
             _finished: sender,
         })
+    }
+
+    /// Whether a request with this key has been processed or is in progress.
+    pub fn contains(&self, key: &IdempotencyKey) -> bool {
+        self.lock().entries.contains_key(key)
     }
 
     fn lock(&self) -> MutexGuard<'_, CacheInner> {
@@ -245,7 +250,9 @@ mod tests {
     #[tokio::test]
     async fn retry_waits_and_gets_the_first_response() {
         let cache = cache();
+        assert!(!cache.contains(&key("k")));
         let guard = new(&cache, "k");
+        assert!(cache.contains(&key("k")));
         let Claim::InProgress(mut finished) = cache.claim(key("k"), body("b"), Instant::now()) else {
             panic!("the first request is in progress")
         };

@@ -12,7 +12,8 @@ use thiserror::Error;
 
 use super::delivery::{DeliveryFuture, DeliveryOutcome};
 use super::result::{PublishResult, QueuedRecord, RecordError};
-use crate::kafka::producer::{KafkaRecord, Producer, ProducerBatch};
+use crate::kafka::producer::{Producer, ProducerBatch, QueueError};
+use crate::kafka::record::KafkaRecord;
 use crate::limits::admission::{AdmissionPermit, Overloaded};
 use crate::limits::cost::RECORD_COST;
 use crate::metrics::{PublisherMetrics, TOO_LARGE};
@@ -29,6 +30,12 @@ pub(crate) enum PublicationError {
     /// The records do not fit.
     #[error(transparent)]
     Overloaded(#[from] Overloaded),
+    /// A tombstone's key is larger than the topic allows.
+    #[error("is larger than the topic's limit of {limit} bytes")]
+    KeyTooLarge {
+        /// The topic's limit of a batch.
+        limit: usize,
+    },
 }
 
 /// The limits of one request.
@@ -70,11 +77,18 @@ impl Publisher<'_> {
     ) -> Result<Publication, PublicationError> {
         let records = format.split(self.contract, body, self.limits.max_records)?;
         permit.acquire_records(records.len())?;
+        permit.acquire_bytes(records.len().saturating_mul(metadata.caller_header_bytes()))?;
         let batch = self.producer.batch(records.len(), permit);
         let mut submission = Submission::new(metadata.shared_headers(self.contract), metadata);
         for (index, record) in records.into_iter().enumerate() {
             match self.parse(index, record) {
-                Ok(valid) => submission.queue(&batch, index, valid)?,
+                Ok(valid) => {
+                    if let Some(limit) = submission.queue(&batch, index, valid)? {
+                        self.count_rejected(TOO_LARGE);
+                        let error = RecordError::too_large_for_topic(index, limit);
+                        submission.invalid.push(within_memory(&batch, error));
+                    }
+                }
                 Err(error) => submission.invalid.push(within_memory(&batch, error)),
             }
             if !submission.complete {
@@ -97,7 +111,7 @@ impl Publisher<'_> {
     /// Queues a tombstone.
     ///
     /// # Errors
-    /// [`Overloaded`].
+    /// [`PublicationError::Overloaded`] and [`PublicationError::KeyTooLarge`].
     pub(crate) fn erase(
         &self,
         key: Key,
@@ -111,7 +125,10 @@ impl Publisher<'_> {
             value: None,
             headers: metadata.tombstone_headers(),
         };
-        batch.queue(tombstone).map_err(|_| Overloaded)?;
+        batch.queue(tombstone).map_err(|error| match error {
+            QueueError::TooLarge { limit } => PublicationError::KeyTooLarge { limit },
+            QueueError::Refused(_) => Overloaded.into(),
+        })?;
         Ok(Publication {
             queued: vec![QueuedRecord { index: 0, key }],
             invalid: vec![],
@@ -187,12 +204,13 @@ impl<'a> Submission<'a> {
     }
 
     /// Queues a record. If the first one fails, nothing is written; after it the request can only become incomplete.
+    /// Returns the topic's limit if the record is larger, which is not queued then.
     fn queue(
         &mut self,
         batch: &ProducerBatch<'_>,
         index: usize,
         valid: ValidRecord<'_>,
-    ) -> Result<(), Overloaded> {
+    ) -> Result<Option<usize>, Overloaded> {
         let key = valid.key;
         let record = KafkaRecord {
             key: &key,
@@ -201,20 +219,26 @@ impl<'a> Submission<'a> {
         };
         match batch.queue(record) {
             Ok(()) => self.queued.push(QueuedRecord { index, key }),
+            Err(QueueError::TooLarge { limit }) => return Ok(Some(limit)),
             Err(error) if self.queued.is_empty() => {
-                tracing::warn!(error = chain(&error), "request not queued");
+                tracing::warn!(
+                    error = chain(&error),
+                    request_id = self.metadata.request_id(),
+                    "request not queued"
+                );
                 return Err(Overloaded);
             }
             Err(error) => {
                 tracing::warn!(
                     error = chain(&error),
+                    request_id = self.metadata.request_id(),
                     queued = self.queued.len(),
                     "request queued in part"
                 );
                 self.complete = false;
             }
         }
-        Ok(())
+        Ok(None)
     }
 
     /// The bytes of text keys in the producer's queue and here. Unlike other keys they may be long.

@@ -65,6 +65,12 @@ impl RecordError {
         Self::of_record(index, None, format!("is larger than {limit} bytes"))
     }
 
+    /// The record at `index` alone is larger than a batch of the topic, which has at most `limit` bytes.
+    pub fn too_large_for_topic(index: usize, limit: usize) -> Self {
+        let reason = format!("is larger than the topic's limit of {limit} bytes");
+        Self::of_record(index, None, reason)
+    }
+
     fn of_record(index: usize, id: Option<Key>, reason: String) -> Self {
         let field = None;
         Self {

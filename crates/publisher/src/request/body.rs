@@ -2,15 +2,19 @@
 //!
 //! Does not look at the content.
 
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use axum::body::{Body, HttpBody as _};
+use axum::body::{Body, HttpBody};
 use axum::http::{HeaderMap, header};
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
+use hyper::body::{Frame, SizeHint};
 use thiserror::Error;
 use tokio::task::coop::unconstrained;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, Sleep, sleep, timeout_at};
 
 use crate::limits::admission::{AdmissionPermit, Overloaded};
 use crate::limits::buffer::Buffer;
@@ -70,10 +74,12 @@ pub enum BodyError {
 }
 
 /// A body that has not been read yet.
+#[derive(Debug)]
 pub struct IncomingBody {
     body: Body,
     limit: usize,
-    expects_continue: bool,
+    /// The caller sends its body only after `100 Continue`, which reading the body sends.
+    awaits_continue: bool,
 }
 
 impl IncomingBody {
@@ -82,8 +88,13 @@ impl IncomingBody {
         Self {
             body,
             limit,
-            expects_continue: headers.contains_key(header::EXPECT),
+            awaits_continue: headers.contains_key(header::EXPECT),
         }
+    }
+
+    /// Whether the body has arrived completely.
+    pub(crate) fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
     }
 
     /// Reads the whole body and acquires its bytes as they arrive.
@@ -101,6 +112,7 @@ impl IncomingBody {
             return Err(BodyError::TooLarge { limit: self.limit });
         }
         permit.check_bytes(at_least)?;
+        self.awaits_continue = false;
         let expected = announced.exact().map_or(self.limit, |_| at_least);
         let mut buffer = Buffer::new(expected);
         while let Some(chunk) = self
@@ -132,11 +144,11 @@ impl IncomingBody {
         Ok(None)
     }
 
-    /// Reads and drops a part of a rejected body. Otherwise a caller that is still writing would see a reset
+    /// Reads and drops a part of a rejected body. Otherwise an HTTP/1 caller that is still writing would see a reset
     /// connection instead of the response.
     pub async fn discard(mut self) {
         let mut rest = self.limit.saturating_mul(2);
-        if self.expects_continue {
+        if self.awaits_continue {
             return;
         }
         let until = Instant::now() + DISCARD_TIMEOUT;
@@ -147,6 +159,55 @@ impl IncomingBody {
                 return;
             }
         }
+    }
+}
+
+/// The body of an HTTP/2 response to a rejected request. After its data it reads and drops the rest of the request's
+/// body, for a limited time, and only then ends the stream. A stream that ends earlier is reset, and many callers that are
+/// still writing then lose the response.
+#[derive(Debug)]
+pub(crate) struct RefusalBody {
+    data: Option<Bytes>,
+    rejected: Body,
+    timeout: Pin<Box<Sleep>>,
+}
+
+impl RefusalBody {
+    /// The response `data` to a request with the body `rejected`.
+    pub(crate) fn new(data: Bytes, rejected: IncomingBody) -> Self {
+        Self {
+            data: Some(data),
+            rejected: rejected.body,
+            timeout: Box::pin(sleep(DISCARD_TIMEOUT)),
+        }
+    }
+}
+
+impl HttpBody for RefusalBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if let Some(data) = self.data.take() {
+            return Poll::Ready(Some(Ok(Frame::data(data))));
+        }
+        // The response is the same whether the body ends or times out.
+        while self.timeout.as_mut().poll(context).is_pending() {
+            if !matches!(
+                ready!(Pin::new(&mut self.rejected).poll_frame(context)),
+                Some(Ok(_))
+            ) {
+                break;
+            }
+        }
+        Poll::Ready(None)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.data.as_ref().map_or(0, Bytes::len) as u64)
     }
 }
 
@@ -201,6 +262,24 @@ mod tests {
         for body in [Body::from("abcd"), chunks(&["ab", "cd"])] {
             assert!(matches!(read(body, 9, 3).await, Err(BodyError::Overloaded(_))));
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn refusal_ends_after_its_rejected_body_or_the_timeout() {
+        let refusal = |rejected: Body| {
+            let rejected = IncomingBody::new(&HeaderMap::new(), rejected, 1);
+            RefusalBody::new("no".into(), rejected)
+        };
+        let started = Instant::now();
+        let mut ended = refusal(chunks(&["abc", "def"]));
+        assert_eq!(ended.size_hint().exact(), Some(2));
+        assert_eq!(ended.frame().await.unwrap().unwrap().into_data().unwrap(), "no");
+        assert_eq!(ended.size_hint().exact(), Some(0));
+        assert!(ended.frame().await.is_none());
+        assert_eq!(started.elapsed(), Duration::ZERO);
+        let mut endless = refusal(drip(1_000, Duration::from_millis(100)));
+        assert!(endless.frame().await.is_some() && endless.frame().await.is_none());
+        assert!(started.elapsed() >= DISCARD_TIMEOUT && started.elapsed() < DISCARD_TIMEOUT * 2);
     }
 
     #[tokio::test(start_paused = true)]

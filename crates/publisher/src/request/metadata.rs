@@ -6,9 +6,18 @@
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use jiff::Timestamp;
 use model::Contract;
-use model::headers::{self, http, kafka};
+use model::headers::{self, dead_letter, http, kafka};
 use rdkafka::message::{Header, OwnedHeaders};
 use thiserror::Error;
+
+/// The most headers of the caller's choice in a record.
+const MAX_CALLER_HEADERS: usize = 16;
+
+/// The most bytes of their names and values.
+const MAX_CALLER_HEADER_BYTES: usize = 4 * 1024;
+
+/// The name and the value of a record header of the caller's choice.
+type CallerHeader = (Box<str>, Box<[u8]>);
 
 /// The longest `Run-Id`: enough for a UUID and for the ids of other tools.
 const MAX_RUN_ID: usize = 128;
@@ -22,6 +31,14 @@ pub enum MetadataError {
     /// `Run-Seq` is not a decimal number, or too large to count the records from it.
     #[error("Run-Seq must be a decimal number below 2^63")]
     RunSeq,
+    /// There are too many headers `Kafka-Header-…`, or they are too large.
+    #[error(
+        "there must be at most {MAX_CALLER_HEADERS} headers Kafka-Header-…, with at most {MAX_CALLER_HEADER_BYTES} bytes"
+    )]
+    TooManyCallerHeaders,
+    /// The record header of a header `Kafka-Header-…` has no name, or one that is reserved.
+    #[error("{0} names no record header, or a reserved one")]
+    CallerHeaderName(HeaderName),
     /// A header occurs more than once.
     #[error("{0} must not occur more than once")]
     Duplicate(HeaderName),
@@ -34,6 +51,9 @@ pub struct RequestMetadata {
     run_id: Option<HeaderValue>,
     run_seq: Option<u64>,
     traceparent: Option<HeaderValue>,
+    request_id: Option<HeaderValue>,
+    /// Record headers of the caller's choice.
+    caller_headers: Vec<CallerHeader>,
 }
 
 impl RequestMetadata {
@@ -54,15 +74,28 @@ impl RequestMetadata {
             .filter(|value| is_traceparent(value.as_bytes()));
         Ok(Self {
             accepted_at_us: accepted_at.as_microsecond(),
-            run_id: run_id.cloned(),
+            run_id: run_id.map(copied),
             run_seq,
-            traceparent: traceparent.cloned(),
+            traceparent: traceparent.map(copied),
+            // The server has replaced an invalid one.
+            request_id: headers.get(http::REQUEST_ID).cloned(),
+            caller_headers: caller_headers(headers)?,
         })
+    }
+
+    /// The bytes of the caller's headers, which each record has.
+    pub fn caller_header_bytes(&self) -> usize {
+        size(&self.caller_headers)
+    }
+
+    /// The id of the request, for logs.
+    pub fn request_id(&self) -> Option<&str> {
+        self.request_id.as_ref()?.to_str().ok()
     }
 
     /// The Kafka headers that all records of the request share.
     pub fn shared_headers(&self, contract: &Contract) -> OwnedHeaders {
-        let headers = OwnedHeaders::new_with_capacity(7)
+        let headers = OwnedHeaders::new_with_capacity(kafka::ALL.len() + self.caller_headers.len())
             .insert(header(kafka::CONTENT_TYPE, headers::JSON.as_bytes()))
             .insert(header(kafka::SCHEMA, contract.name().as_bytes()))
             .insert(header(kafka::SCHEMA_HASH, contract.hash().as_bytes()));
@@ -95,8 +128,47 @@ impl RequestMetadata {
         if let Some(traceparent) = &self.traceparent {
             headers = headers.insert(header(kafka::TRACEPARENT, traceparent.as_bytes()));
         }
+        for (name, value) in &self.caller_headers {
+            headers = headers.insert(header(name, value));
+        }
         headers
     }
+}
+
+/// Returns the name and value of each record header that the caller sets with `Kafka-Header-<name>`.
+fn caller_headers(headers: &HeaderMap) -> Result<Vec<CallerHeader>, MetadataError> {
+    let mut found = Vec::new();
+    for (name, value) in headers {
+        let Some(record_header) = name.as_str().strip_prefix(http::KAFKA_HEADER_PREFIX) else {
+            continue;
+        };
+        let is_reserved =
+            kafka::ALL.contains(&record_header) || record_header.starts_with(dead_letter::PREFIX);
+        if record_header.is_empty() || is_reserved {
+            return Err(MetadataError::CallerHeaderName(name.clone()));
+        }
+        // The values of one name follow each other.
+        if found
+            .last()
+            .is_some_and(|(last, _): &CallerHeader| **last == *record_header)
+        {
+            return Err(MetadataError::Duplicate(name.clone()));
+        }
+        found.push((record_header.into(), value.as_bytes().into()));
+        if found.len() > MAX_CALLER_HEADERS || size(&found) > MAX_CALLER_HEADER_BYTES {
+            return Err(MetadataError::TooManyCallerHeaders);
+        }
+    }
+    Ok(found)
+}
+
+fn size(headers: &[CallerHeader]) -> usize {
+    headers.iter().map(|(name, value)| name.len() + value.len()).sum()
+}
+
+/// A copy in memory of its own. A clone would keep the whole head of the request.
+fn copied(value: &HeaderValue) -> HeaderValue {
+    HeaderValue::from_bytes(value.as_bytes()).expect("the bytes are those of a header value")
 }
 
 /// Returns the value of a header that must not occur more than once.
@@ -209,6 +281,44 @@ mod tests {
         }
         let duplicate = [("run-id", "a"), ("run-id", "b")];
         assert!(matches!(metadata(&duplicate), Err(MetadataError::Duplicate(_))));
+    }
+
+    #[test]
+    fn callers_headers_are_added_under_their_names() {
+        let request = [("kafka-header-source", "crm"), ("kafka-header-x-2", "")];
+        let metadata = metadata(&request).unwrap();
+        let headers = record_headers(&metadata, 0);
+        let text = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        assert_eq!(headers[4..], [text("source", "crm"), text("x-2", "")]);
+        assert_eq!(metadata.caller_header_bytes(), 12);
+        assert_eq!(metadata.tombstone_headers().count(), 3);
+    }
+
+    #[test]
+    fn reserved_or_too_many_callers_headers_are_rejected() {
+        for name in [
+            "kafka-header-",
+            "kafka-header-content-type",
+            "kafka-header-run-id",
+            "kafka-header-dlq-reason",
+        ] {
+            let error = metadata(&[(name, "x")]).unwrap_err();
+            assert!(matches!(error, MetadataError::CallerHeaderName(_)), "{name}");
+        }
+        let duplicate = [("kafka-header-a", "1"), ("kafka-header-a", "2")];
+        assert!(matches!(metadata(&duplicate), Err(MetadataError::Duplicate(_))));
+        let large = metadata(&[("kafka-header-a", &"x".repeat(4_096))]);
+        assert_eq!(large.unwrap_err(), MetadataError::TooManyCallerHeaders);
+        let names: Vec<_> = (0..17).map(|number| format!("kafka-header-{number}")).collect();
+        let many = |count: usize| {
+            let mut map = HeaderMap::new();
+            for name in &names[..count] {
+                map.insert(HeaderName::try_from(name).unwrap(), HeaderValue::from_static("x"));
+            }
+            RequestMetadata::from_headers(&map, Timestamp::UNIX_EPOCH)
+        };
+        assert!(many(16).is_ok());
+        assert_eq!(many(17).unwrap_err(), MetadataError::TooManyCallerHeaders);
     }
 
     #[test]

@@ -9,14 +9,16 @@ use axum::response::IntoResponse as _;
 use bytes::Bytes;
 use jiff::Timestamp;
 use model::headers::http;
+use tokio::sync::{AcquireError, OwnedSemaphorePermit};
 use tokio::time::{Instant, timeout_at};
 
 use super::admit::admit;
+use super::blocking::run_blocking;
+use super::refuse::refuse;
 use super::state::AppState;
 use crate::http::problem::{Document, Problem};
 use crate::limits::admission::{AdmissionPermit, Overloaded};
 use crate::limits::callers::Caller;
-use crate::limits::response_memory::track_response_memory;
 use crate::publish::idempotency::{Claim, Fingerprint, IdempotencyKey, InFlightGuard};
 use crate::publish::publication::Publication;
 use crate::publish::response::PublishResponse;
@@ -27,7 +29,7 @@ use crate::request::framing::Format;
 use crate::request::metadata::{RequestMetadata, single_header};
 use crate::request::preference::Preference;
 
-/// The size from which a body is parsed outside the threads that serve connections, in bytes: it takes milliseconds.
+/// The size from which a body is hashed and parsed outside the threads that serve connections, in bytes: it takes milliseconds.
 /// Compressed bodies leave those threads as well, because their plain size is unknown.
 const LARGE_BODY: usize = 128 * 1024;
 
@@ -84,12 +86,11 @@ struct ReceivedRequest {
     )
 )]
 pub(super) async fn create(State(state): State<Arc<AppState>>, request: Request) -> Response<Body> {
-    let response = respond(&state, request).await;
-    track_response_memory(response.into_response(), &state.admission)
+    respond(&state, request).await.into_response()
 }
 
-async fn respond(state: &Arc<AppState>, mut request: Request) -> Result<PublishResponse, Problem> {
-    let caller = admit(state, &mut request).await?;
+async fn respond(state: &Arc<AppState>, request: Request) -> Result<PublishResponse, Problem> {
+    let (caller, request) = admit(state, request).await?;
     let request = state.receive(&caller, request).await?;
     match request.head.key {
         None => publish_and_wait(state, request).await,
@@ -101,23 +102,21 @@ impl AppState {
     async fn receive(&self, caller: &Caller, request: Request) -> Result<ReceivedRequest, Problem> {
         let deadline = Instant::now() + self.request_timeout;
         let (head, body) = request.into_parts();
-        let parsed = self
-            .check_available()
-            .and_then(|()| RequestHead::parse(&head.headers, caller));
+        let parsed = self.examine(&head.headers, caller);
+        let version = head.version;
         let mut incoming = IncomingBody::new(&head.headers, body, self.max_body);
+        // A caller may send a large head, and its body slowly.
+        drop(head);
         let received = match parsed {
             Ok(head) => self
-                .read(&mut incoming)
+                .read(caller, &mut incoming)
                 .await
                 .map(|(body, permit)| (head, body, permit)),
             Err(problem) => Err(problem),
         };
         let (head, body, permit) = match received {
             Ok(received) => received,
-            Err(problem) => {
-                incoming.discard().await;
-                return Err(problem);
-            }
+            Err(problem) => return Err(refuse(version, incoming, problem).await),
         };
         caller.rate_limiter.take_bytes(body.len())?;
         Ok(ReceivedRequest {
@@ -128,8 +127,24 @@ impl AppState {
         })
     }
 
-    async fn read(&self, incoming: &mut IncomingBody) -> Result<(Bytes, AdmissionPermit), Problem> {
-        let mut permit = self.admission.enter();
+    /// Parses the headers, and rejects a request that can't be processed now. One that may have a cached response needs no
+    /// Kafka.
+    fn examine(&self, headers: &HeaderMap, caller: &Caller) -> Result<RequestHead, Problem> {
+        self.check_not_stopping()?;
+        let parsed = RequestHead::parse(headers, caller);
+        let is_known = |head: &RequestHead| head.key.is_some_and(|key| self.idempotency.contains(&key));
+        if !parsed.as_ref().is_ok_and(is_known) {
+            self.check_available()?;
+        }
+        parsed
+    }
+
+    async fn read(
+        &self,
+        caller: &Caller,
+        incoming: &mut IncomingBody,
+    ) -> Result<(Bytes, AdmissionPermit), Problem> {
+        let mut permit = self.admission.enter_as(&caller.usage);
         let rate = TransferRate::new(Instant::now(), self.body_timeout, self.min_body_rate);
         let body = incoming.read(rate, &mut permit).await?;
         Ok((body, permit))
@@ -189,33 +204,46 @@ async fn publish_once(
     key: IdempotencyKey,
     request: ReceivedRequest,
 ) -> Result<PublishResponse, Problem> {
-    let fingerprint = request.fingerprint();
-    let count = |result| state.metrics.idempotency.with_label_values(&[result]).inc();
-    loop {
-        match state.idempotency.claim(key, fingerprint, Instant::now()) {
-            Claim::New(guard) => {
-                count("new");
-                return publish_and_cache(state, guard, request).await;
-            }
-            Claim::Replay(response) => {
-                count("replayed");
-                return Ok(PublishResponse::Final(response.replayed()));
-            }
-            Claim::Conflict => {
-                count("conflict");
-                return Err(Problem::idempotency_key_reused());
-            }
-            Claim::Full => {
-                count("full");
-                return Err(Overloaded.into());
-            }
-            Claim::InProgress(mut finished) => {
-                // The channel carries no value: it closes when the first request has finished.
-                let closed = timeout_at(request.deadline, finished.changed()).await;
-                drop(closed.map_err(|_| Problem::idempotency_key_in_use())?);
-            }
+    let (fingerprint, request) = fingerprint(state, request).await?;
+    match state.idempotency.claim(key, fingerprint, Instant::now()) {
+        Claim::New(guard) => {
+            count(state, "new");
+            publish_and_cache(state, guard, request).await
         }
+        Claim::InProgress(mut finished) => {
+            let deadline = request.deadline;
+            // The first request has the same body. This one would only take memory until it has finished.
+            drop(request);
+            // The channel carries no value: it closes when the first request has finished.
+            let closed = timeout_at(deadline, finished.changed()).await;
+            drop(closed.map_err(|_| Problem::idempotency_key_in_use())?);
+            replay(state, state.idempotency.claim(key, fingerprint, Instant::now()))
+        }
+        other => replay(state, other),
     }
+}
+
+/// The response to a request that is not processed. If the first request failed, this one has to be sent again.
+fn replay(state: &AppState, claim: Claim) -> Result<PublishResponse, Problem> {
+    match claim {
+        Claim::Replay(response) => {
+            count(state, "replayed");
+            Ok(PublishResponse::Final(response.replayed()))
+        }
+        Claim::Conflict => {
+            count(state, "conflict");
+            Err(Problem::idempotency_key_reused())
+        }
+        Claim::Full => {
+            count(state, "full");
+            Err(Overloaded.into())
+        }
+        Claim::New(_) | Claim::InProgress(_) => Err(Problem::idempotency_key_in_use()),
+    }
+}
+
+fn count(state: &AppState, result: &str) {
+    state.metrics.idempotency.with_label_values(&[result]).inc();
 }
 
 /// Finishes in a task of its own: a caller that disconnects will retry and has to find the response.
@@ -243,12 +271,11 @@ async fn decode_and_publish(state: &Arc<AppState>, request: ReceivedRequest) -> 
         return state.publish(request);
     }
     let permits = state.body_permits(request.body.len());
-    let _permit = timeout_at(request.deadline, state.large_bodies.acquire_many(permits))
-        .await
-        .map_err(|_| Overloaded)?;
+    let acquired = Arc::clone(&state.large_bodies).acquire_many_owned(permits);
+    let permit = in_time(request.deadline, acquired).await?;
     state.check_deadline(request.deadline)?;
     let shared = Arc::clone(state);
-    let published = tokio::task::spawn_blocking(move || shared.publish(request)).await;
+    let published = run_blocking(permit, move || shared.publish(request)).await;
     published.unwrap_or_else(|_| Err(Problem::unknown(None)))
 }
 
@@ -257,15 +284,35 @@ async fn decompress(state: &Arc<AppState>, mut request: ReceivedRequest) -> Resu
     if request.head.encoding == ContentEncoding::Identity {
         return Ok(request);
     }
-    let _permit = timeout_at(request.deadline, state.decompressors.acquire())
-        .await
-        .map_err(|_| Overloaded)?;
+    let permit = in_time(request.deadline, Arc::clone(&state.body_workers).acquire_owned()).await?;
     let limit = state.max_body;
-    let decompressed = tokio::task::spawn_blocking(move || {
+    let decompressed = run_blocking(permit, move || {
         let encoding = request.head.encoding;
         request.body = encoding.decompress(request.body, limit, &mut request.permit)?;
         Ok(request)
     });
     // A panic leaves nothing behind: no record was queued yet.
     decompressed.await.unwrap_or_else(|_| Err(Overloaded.into()))
+}
+
+/// Hashes a request, which takes milliseconds for a large body.
+async fn fingerprint(
+    state: &AppState,
+    request: ReceivedRequest,
+) -> Result<(Fingerprint, ReceivedRequest), Problem> {
+    if request.body.len() <= LARGE_BODY {
+        return Ok((request.fingerprint(), request));
+    }
+    let permit = in_time(request.deadline, Arc::clone(&state.body_workers).acquire_owned()).await?;
+    let hashed = run_blocking(permit, move || (request.fingerprint(), request));
+    hashed.await.map_err(|_| Overloaded.into())
+}
+
+/// Waits for a permit until `deadline`.
+async fn in_time(
+    deadline: Instant,
+    acquired: impl Future<Output = Result<OwnedSemaphorePermit, AcquireError>>,
+) -> Result<OwnedSemaphorePermit, Overloaded> {
+    let permit = timeout_at(deadline, acquired).await.map_err(|_| Overloaded)?;
+    Ok(permit.expect("the semaphore is never closed"))
 }

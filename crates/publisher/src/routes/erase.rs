@@ -37,14 +37,17 @@ use crate::request::preference::Preference;
 )]
 pub(super) async fn erase(
     State(state): State<Arc<AppState>>,
-    mut request: Request,
+    request: Request,
 ) -> Result<Response<Body>, Problem> {
     let deadline = Instant::now() + state.request_timeout;
-    admit(&state, &mut request).await?;
+    let (caller, request) = admit(&state, request).await?;
     let key = key(&state.contract, request.uri().path()).map_err(|reason| Problem::invalid_id(&reason))?;
     let metadata = RequestMetadata::from_headers(request.headers(), Timestamp::now())?;
+    drop(request);
     state.check_deadline(deadline)?;
-    let publication = state.publisher().erase(key, &metadata, state.admission.enter())?;
+    let publication = state
+        .publisher()
+        .erase(key, &metadata, state.admission.enter_as(&caller.usage))?;
     let result = timeout_at(deadline, publication.result(Preference::Minimal)).await;
     match result.map_err(|_| Problem::unknown(None))?.into() {
         PublishResponse::Final(_) => Ok(StatusCode::NO_CONTENT.into_response()),

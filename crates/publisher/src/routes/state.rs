@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::{MESSAGE_TIMEOUT_SLACK, PublisherSettings};
+use crate::config::{AccessLog, MESSAGE_TIMEOUT_SLACK, PublisherSettings};
 use crate::http::problem::Problem;
 use crate::kafka::producer::Producer;
 use crate::kafka::status::KafkaStatus;
@@ -28,14 +28,15 @@ pub struct AppState {
     pub(super) admission: Admission,
     pub(super) idempotency: IdempotencyCache,
     pub(super) metrics: Arc<PublisherMetrics>,
+    pub(super) access_log: AccessLog,
     /// Requests with an idempotency key continue after their callers disconnect.
     pub(super) detached: TaskTracker,
-    /// Limits concurrent decompression to the number of processors.
-    pub(super) decompressors: Semaphore,
+    /// Limits concurrent decompression and hashing to the number of processors.
+    pub(super) body_workers: Arc<Semaphore>,
     /// Limits large bodies whose records are being queued, in KiB. The producer's queue copies each record, so until
     /// the last one is queued the body is in memory twice. All these copies together are at most one body of maximum
     /// size.
-    pub(super) large_bodies: Semaphore,
+    pub(super) large_bodies: Arc<Semaphore>,
     pub(super) max_body: usize,
     pub(super) body_timeout: Duration,
     pub(super) min_body_rate: u64,
@@ -68,9 +69,10 @@ impl AppState {
             admission: Admission::new(&settings.limits, &metrics),
             idempotency: IdempotencyCache::new(settings.idempotency.clone()),
             metrics,
+            access_log: settings.http.access_log,
             detached: TaskTracker::new(),
-            decompressors: Semaphore::new(processors),
-            large_bodies: Semaphore::new(settings.largest_body().div_ceil(KIB)),
+            body_workers: Arc::new(Semaphore::new(processors)),
+            large_bodies: Arc::new(Semaphore::new(settings.largest_body().div_ceil(KIB))),
             max_body: settings.largest_body(),
             body_timeout: settings.http.body_timeout,
             min_body_rate: settings.http.min_body_rate.as_u64(),
@@ -95,13 +97,20 @@ impl AppState {
 
     /// Rejects a request during shutdown and while Kafka is unavailable.
     pub(super) fn check_available(&self) -> Result<(), Problem> {
-        if self.shutdown.is_cancelled() {
-            Err(Problem::shutting_down())
-        } else if self.kafka.is_up() {
+        self.check_not_stopping()?;
+        if self.kafka.is_up() {
             Ok(())
         } else {
             Err(Problem::kafka_unavailable())
         }
+    }
+
+    /// Rejects a request during shutdown.
+    pub(super) fn check_not_stopping(&self) -> Result<(), Problem> {
+        if self.shutdown.is_cancelled() {
+            return Err(Problem::shutting_down());
+        }
+        Ok(())
     }
 
     /// The last check before the first record is queued. The delivery timeout has to end before `deadline`, so that

@@ -6,4 +6,5 @@ mod compression;
 mod documents;
 mod idempotency;
 mod invalid_input;
+mod requests;
 mod responses;

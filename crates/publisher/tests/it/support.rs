@@ -1,6 +1,7 @@
 //! Starts publishers and Kafka, and sends, reads and checks records.
 
 pub(crate) mod broker;
+pub(crate) mod frames;
 pub(crate) mod harness;
 pub(crate) mod load;
 pub(crate) mod openapi;

@@ -1,34 +1,28 @@
 //! The admin server: `/healthz`, `/readyz` and `/metrics` on a separate port.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use thiserror::Error;
-use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
+use super::server::{ConnectionLimits, ListenError, Server};
 use crate::health::Health;
 use crate::metrics::Metrics;
 
-/// The admin server failed.
-#[derive(Debug, Error)]
-pub enum AdminError {
-    /// The address is in use, or is not this machine's.
-    #[error("failed to listen on {address} for the admin server")]
-    Listen {
-        /// The configured address.
-        address: SocketAddr,
-        /// The operating system's error.
-        #[source]
-        source: std::io::Error,
-    },
-    /// Accepting connections failed.
-    #[error("failed to accept connections on the admin port")]
-    Serve(#[source] std::io::Error),
-}
+/// The limits of the admin port. Its callers are probes and Prometheus, each with a connection or two.
+const LIMITS: ConnectionLimits = ConnectionLimits {
+    max_connections: 64,
+    header_timeout: Duration::from_secs(10),
+    write_timeout: Duration::from_secs(10),
+    min_response_rate: 16 * 1024,
+    max_age: Duration::from_secs(3600),
+    drain_timeout: Duration::from_secs(20),
+};
 
 #[derive(Clone)]
 struct AppState {
@@ -38,7 +32,7 @@ struct AppState {
 
 /// A bound admin port that does not serve requests yet.
 pub struct AdminServer {
-    listener: TcpListener,
+    server: Server,
     router: Router,
 }
 
@@ -46,17 +40,24 @@ impl AdminServer {
     /// Binds `address`; port 0 selects a free port.
     ///
     /// # Errors
-    /// [`AdminError::Listen`].
-    pub async fn bind(address: SocketAddr, health: Health, metrics: Metrics) -> Result<Self, AdminError> {
-        let listener = TcpListener::bind(address)
-            .await
-            .map_err(|source| AdminError::Listen { address, source })?;
+    /// [`ListenError`].
+    pub async fn bind(address: SocketAddr, health: Health, metrics: Metrics) -> Result<Self, ListenError> {
+        Self::bind_with(LIMITS, address, health, metrics).await
+    }
+
+    async fn bind_with(
+        limits: ConnectionLimits,
+        address: SocketAddr,
+        health: Health,
+        metrics: Metrics,
+    ) -> Result<Self, ListenError> {
+        let server = Server::bind("process.admin_listen", address, limits).await?;
         let router = Router::new()
             .route("/healthz", get(healthz))
             .route("/readyz", get(readyz))
             .route("/metrics", get(render))
             .with_state(AppState { health, metrics });
-        Ok(Self { listener, router })
+        Ok(Self { server, router })
     }
 
     /// The bound address.
@@ -64,17 +65,13 @@ impl AdminServer {
     /// # Errors
     /// The operating system's.
     pub fn address(&self) -> std::io::Result<SocketAddr> {
-        self.listener.local_addr()
+        self.server.address()
     }
 
     /// Serves requests until the process ends, also during a shutdown.
-    ///
-    /// # Errors
-    /// [`AdminError::Serve`].
-    pub async fn serve(self) -> Result<(), AdminError> {
-        axum::serve(self.listener, self.router)
-            .await
-            .map_err(AdminError::Serve)
+    pub async fn serve(self) {
+        let never = CancellationToken::new();
+        self.server.serve(self.router, never).await;
     }
 }
 
@@ -106,16 +103,56 @@ fn status(is_ok: bool) -> StatusCode {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio::time::{Instant, timeout};
+
     use super::*;
 
     async fn serve(health: &Health) -> String {
+        format!("http://{}", serve_with(LIMITS, health).await)
+    }
+
+    async fn serve_with(limits: ConnectionLimits, health: &Health) -> SocketAddr {
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
-        let server = AdminServer::bind(address, health.clone(), Metrics::new("test"))
+        let server = AdminServer::bind_with(limits, address, health.clone(), Metrics::new("test"))
             .await
             .unwrap();
-        let url = format!("http://{}", server.address().unwrap());
+        let address = server.address().unwrap();
         tokio::spawn(server.serve());
-        url
+        address
+    }
+
+    /// Connections that send nothing or a part of a request take neither all descriptors nor the port for long.
+    #[tokio::test]
+    async fn silent_connections_are_limited_and_closed() {
+        let limits = ConnectionLimits {
+            max_connections: 3,
+            header_timeout: Duration::from_millis(400),
+            ..LIMITS
+        };
+        let address = serve_with(limits, &Health::default()).await;
+        let started = Instant::now();
+        let mut silent = Vec::new();
+        for number in 0..3 {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            if number > 0 {
+                stream.write_all(b"GET /healthz HTTP/1.1\r\nHost").await.unwrap();
+            }
+            silent.push(stream);
+        }
+        let response = reqwest::get(format!("http://{address}/healthz")).await.unwrap();
+        assert_eq!(response.status(), 200);
+        assert!(
+            started.elapsed() >= Duration::from_millis(300),
+            "{:?}",
+            started.elapsed()
+        );
+        for mut stream in silent {
+            let mut rest = Vec::new();
+            let closed = timeout(Duration::from_secs(5), stream.read_to_end(&mut rest));
+            drop(closed.await.expect("the connection is closed"));
+        }
     }
 
     #[tokio::test]

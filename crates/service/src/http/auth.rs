@@ -118,6 +118,11 @@ impl Authenticator {
         }
     }
 
+    /// Whether callers need a token.
+    pub fn requires_token(&self) -> bool {
+        self.file.is_some()
+    }
+
     /// The names of all callers, one for each token.
     pub fn names(&self) -> Vec<Arc<str>> {
         self.file

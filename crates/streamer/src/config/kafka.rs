@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use ::kafka::property;
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 use service::config::{Endpoints, TopicName, Violations};
@@ -102,5 +103,63 @@ impl KafkaSettings {
             "kafka.min_insync_replicas",
             "must be between 1 and kafka.replication",
         );
+        for violation in property::violations(self.properties.keys(), "streamer", &RESERVED) {
+            violations.add(format!("kafka.properties.{}", violation.name), violation.reason);
+        }
+    }
+}
+
+/// The properties that the streamer sets itself, or that would weaken a guarantee.
+const RESERVED: [&str; 20] = [
+    "acks",
+    "allow.auto.create.topics",
+    "auto.offset.reset",
+    "bootstrap.servers",
+    "enable.auto.commit",
+    "enable.auto.offset.store",
+    "enable.idempotence",
+    "enable.partition.eof",
+    "fetch.message.max.bytes",
+    "group.id",
+    "group.instance.id",
+    "group.protocol",
+    "heartbeat.interval.ms",
+    "message.max.bytes",
+    "message.timeout.ms",
+    "partition.assignment.strategy",
+    "partitioner",
+    "queued.max.messages.kbytes",
+    "session.timeout.ms",
+    "transactional.id",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reserved_names_are_canonical() {
+        assert!(RESERVED.iter().all(|name| property::canonical(name) == *name));
+    }
+
+    #[test]
+    fn reserved_property_is_an_error_under_each_of_its_names() {
+        for name in [
+            "auto_offset_reset",
+            "topic_auto_offset_reset",
+            "topic.partitioner",
+            "topic_request_required_acks",
+            "max_partition_fetch_bytes",
+        ] {
+            let settings = KafkaSettings {
+                properties: [(name.to_owned(), "x".to_owned())].into(),
+                ..KafkaSettings::default()
+            };
+            let mut violations = Violations::default();
+            settings.validate(&mut violations);
+            let found = violations.iter().next().map(ToString::to_string);
+            let start = format!("kafka.properties.{name}: must not be set");
+            assert!(found.is_some_and(|text| text.starts_with(&start)), "{name}");
+        }
     }
 }

@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use ::kafka::topic::max_message_bytes;
-use ::kafka::{Connection, MetadataClient, TopicError, TopicSpec};
+use ::kafka::{Connection, MetadataClient, TopicConfig, TopicError, TopicSpec};
 use rdkafka::error::KafkaError;
 use service::process::chain;
 
@@ -16,13 +15,14 @@ use crate::consumer::client;
 /// When the cluster does not respond in time, or rejects the creation.
 pub async fn ensure(settings: &KafkaSettings, metadata: &Arc<MetadataClient>) -> Result<(), KafkaError> {
     let connection = client::connection(settings);
-    ensure_topic(&connection, metadata, &client::topic(settings)).await?;
+    let topic = client::topic(settings);
+    ensure_topic(&connection, metadata, &topic).await?;
     // A client that may read need not have the permission to describe the configuration.
-    let limit = max_message_bytes(&connection, settings.topic()).await;
-    let limit = limit.unwrap_or_else(|error| {
-        tracing::debug!(error = chain(&error), "max.message.bytes of the topic not read");
-        None
+    let config = topic.read_config(&connection).await.unwrap_or_else(|error| {
+        tracing::debug!(error = chain(&error), "configuration of the topic not read");
+        TopicConfig::UNKNOWN
     });
+    let limit = config.max_batch_bytes;
     ensure_topic(&connection, metadata, &client::dead_letter_topic(settings, limit)).await
 }
 

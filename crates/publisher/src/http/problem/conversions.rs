@@ -76,6 +76,7 @@ impl From<PublicationError> for Problem {
         match error {
             PublicationError::Framing(error) => error.into(),
             PublicationError::Overloaded(error) => error.into(),
+            PublicationError::KeyTooLarge { .. } => Self::invalid_id(&error),
         }
     }
 }

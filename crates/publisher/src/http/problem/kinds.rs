@@ -8,14 +8,19 @@ use super::Problem;
 use crate::publish::result::Counts;
 use crate::request::decompress;
 
-/// When to retry after an overload: a batch is acknowledged in milliseconds.
+/// When to retry at the earliest after an overload: a batch is acknowledged in milliseconds.
 const OVERLOAD_RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// When to retry while Kafka is unavailable: a broker restarts in seconds.
+/// When to retry at the earliest while Kafka is unavailable: a broker restarts in seconds.
 const OUTAGE_RETRY_AFTER: Duration = Duration::from_secs(2);
 
 /// Lists the media types that a POST accepts (W3C Linked Data Platform).
 const ACCEPT_POST: HeaderName = HeaderName::from_static("accept-post");
+
+/// Adds up to the same time at random, in whole seconds, so that not all callers retry at once.
+fn jittered(least: Duration) -> Duration {
+    least + Duration::from_secs(rand::random_range(0..=least.as_secs()))
+}
 
 impl Problem {
     /// The path does not exist.
@@ -36,7 +41,7 @@ impl Problem {
     }
 
     /// The path has no valid key.
-    pub(crate) fn invalid_id(reason: &model::Reason) -> Self {
+    pub(crate) fn invalid_id(reason: &dyn std::fmt::Display) -> Self {
         let detail = format!("the id in the path {reason}");
         Self::new(StatusCode::BAD_REQUEST, "not-an-id", "Invalid id", detail)
     }
@@ -82,16 +87,17 @@ impl Problem {
         )
     }
 
-    /// The first request with this idempotency key takes longer than this one may wait.
+    /// The first request with this idempotency key takes longer than this one may wait, or has failed.
     pub(crate) fn idempotency_key_in_use() -> Self {
-        let detail = "another request with this Idempotency-Key is in progress; this one wrote nothing";
+        let detail =
+            "another request with this Idempotency-Key is in progress or has failed; this one wrote nothing";
         Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "idempotency-key-in-use",
             "Request in progress",
             detail,
         )
-        .retry_after(OVERLOAD_RETRY_AFTER)
+        .retry_after(jittered(OVERLOAD_RETRY_AFTER))
     }
 
     /// Kafka is unavailable; nothing was written.
@@ -103,7 +109,7 @@ impl Problem {
             "Kafka unavailable",
             detail,
         )
-        .retry_after(OUTAGE_RETRY_AFTER)
+        .retry_after(jittered(OUTAGE_RETRY_AFTER))
     }
 
     /// The publisher shuts down; nothing was written.
@@ -116,7 +122,7 @@ impl Problem {
             detail,
         )
         .with_header(header::CONNECTION, "close")
-        .retry_after(OUTAGE_RETRY_AFTER)
+        .retry_after(jittered(OUTAGE_RETRY_AFTER))
     }
 
     /// A limit is reached; nothing was written.
@@ -128,7 +134,7 @@ impl Problem {
             "Overloaded",
             detail,
         )
-        .retry_after(OVERLOAD_RETRY_AFTER)
+        .retry_after(jittered(OVERLOAD_RETRY_AFTER))
     }
 
     /// Kafka refused some records permanently.
@@ -156,5 +162,17 @@ impl Problem {
         );
         problem.0.counts = counts;
         problem
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retries_are_spread_over_seconds() {
+        let delays: std::collections::BTreeSet<_> =
+            (0..200).map(|_| jittered(OUTAGE_RETRY_AFTER).as_secs()).collect();
+        assert_eq!(delays.into_iter().collect::<Vec<_>>(), [2, 3, 4]);
     }
 }

@@ -3,7 +3,10 @@
 use std::fs;
 use std::path::Path;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, IsCa, KeyIdMethod,
+    KeyPair, RevokedCertParams, date_time_ymd,
+};
 use reqwest::{Certificate, Client, Identity};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
@@ -164,6 +167,47 @@ impl Authority {
         (certificate.pem(), key.serialize_pem())
     }
 
+    /// A client with a certificate for these names.
+    fn client(&self, names: &[&str]) -> Client {
+        let key = KeyPair::generate().unwrap();
+        let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
+        let certificate = CertificateParams::new(names)
+            .unwrap()
+            .signed_by(&key, &self.0)
+            .unwrap();
+        let pem = format!("{}{}", certificate.pem(), key.serialize_pem());
+        let identity = Identity::from_pem(pem.as_bytes()).unwrap();
+        self.trusted().identity(identity).build().unwrap()
+    }
+
+    /// Issues a certificate with this serial number, and its key, PEM.
+    fn issue_with_serial(&self, serial: u64) -> (String, String) {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec!["caller.example".to_owned()]).unwrap();
+        params.serial_number = Some(serial.into());
+        let certificate = params.signed_by(&key, &self.0).unwrap();
+        (certificate.pem(), key.serialize_pem())
+    }
+
+    /// The list of revoked certificates with these serial numbers, PEM.
+    fn revoke(&self, serials: &[u64]) -> String {
+        let revoked = serials.iter().map(|serial| RevokedCertParams {
+            serial_number: (*serial).into(),
+            revocation_time: date_time_ymd(2020, 1, 1),
+            reason_code: None,
+            invalidity_date: None,
+        });
+        let params = CertificateRevocationListParams {
+            this_update: date_time_ymd(2020, 1, 1),
+            next_update: date_time_ymd(2100, 1, 1),
+            crl_number: 1.into(),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        params.signed_by(&self.0).unwrap().pem().unwrap()
+    }
+
     fn write(&self, folder: &Path) {
         let (certificate, key) = self.issue();
         fs::write(folder.join("key.pem"), key).unwrap();
@@ -263,6 +307,64 @@ async fn client_certificate_is_required_with_client_ca() {
     publisher.client = known.build().unwrap();
     assert_eq!(publisher.send(&users(3)).await.0, 200);
     assert_eq!(topic.read().await.len(), 3);
+}
+
+/// With certificates alone, callers share neither rate limits nor idempotency keys.
+#[tokio::test]
+async fn client_certificate_names_the_caller() {
+    let (folder, authority) = (tempfile::tempdir().unwrap(), Authority::new());
+    authority.write(folder.path());
+    let (setup, topic) = setup_with_topic().await;
+    let setup = setup.with("TLS__CLIENT_CA_PATH", &in_folder(&folder, "ca.pem"));
+    let publisher = start_with_tls(setup, &folder).await;
+    let keyed = async |client: &Client, records: &[serde_json::Value]| {
+        let body = serde_json::to_vec(records).unwrap();
+        let request = client
+            .post(format!("{}/v1/users", publisher.url))
+            .header("content-type", "application/json")
+            .header("idempotency-key", "same");
+        request.body(body).send().await.unwrap()
+    };
+    let (one, other) = (users(1), users(2));
+    for replayed in [false, true] {
+        // Another connection of the same caller, with a renewed certificate.
+        let client = authority.client(&["one.example"]);
+        let response = keyed(&client, &one).await;
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.headers().contains_key("idempotency-replayed"), replayed);
+    }
+    let response = keyed(&authority.client(&["other.example"]), &other).await;
+    assert_eq!(response.status(), 200, "another caller has its own keys");
+    assert!(!response.headers().contains_key("idempotency-replayed"));
+    assert_eq!(topic.read().await.len(), 3);
+}
+
+#[tokio::test]
+async fn revoked_client_certificate_is_rejected() {
+    let (folder, authority) = (tempfile::tempdir().unwrap(), Authority::new());
+    authority.write(folder.path());
+    let (revoked, valid) = (authority.issue_with_serial(7), authority.issue_with_serial(8));
+    fs::write(folder.path().join("crl.pem"), authority.revoke(&[])).unwrap();
+    let (setup, _) = setup_with_topic().await;
+    let setup = setup
+        .with("TLS__CLIENT_CA_PATH", &in_folder(&folder, "ca.pem"))
+        .with("TLS__CLIENT_CRL_PATH", &in_folder(&folder, "crl.pem"));
+    let publisher = start_with_tls(setup, &folder).await;
+    let is_served = async |(certificate, key): &(String, String)| {
+        let identity = Identity::from_pem(format!("{certificate}{key}").as_bytes()).unwrap();
+        let client = authority.trusted().identity(identity).build().unwrap();
+        client
+            .get(format!("{}/v1/schema", publisher.url))
+            .send()
+            .await
+            .is_ok()
+    };
+    assert!(is_served(&revoked).await && is_served(&valid).await);
+    fs::write(folder.path().join("crl.pem"), authority.revoke(&[7])).unwrap();
+    publisher
+        .wait_until("rejecting", async || !is_served(&revoked).await)
+        .await;
+    assert!(is_served(&valid).await);
 }
 
 #[tokio::test]

@@ -111,6 +111,66 @@ async fn disconnected_caller_finds_its_response() {
     assert_eq!(status, 200, "a doubt is not remembered");
 }
 
+#[tokio::test]
+async fn cached_response_is_sent_while_kafka_is_down() {
+    let kafka = broker::own().await;
+    let topic = Topic::new(&kafka.bootstrap());
+    let publisher = setup(&topic.brokers, &topic.name).start().await;
+    publisher.wait_until_ready().await;
+    let records = users(3);
+    let first = status_and_body(keyed(&publisher, "k", &records)).await;
+    assert_eq!(first.0, 200);
+    kafka.node(0).unwrap().freeze().await.unwrap();
+    publisher
+        .wait_until("unready", async || publisher.readiness().await.0 == 503)
+        .await;
+    let again = keyed(&publisher, "k", &records).send().await.unwrap();
+    assert_eq!(again.headers()["idempotency-replayed"], "true");
+    assert_eq!(read_response(again).await, first);
+    assert_eq!(status_and_body(keyed(&publisher, "k", &users(1))).await.0, 422);
+    assert_eq!(status_and_body(keyed(&publisher, "new", &records)).await.0, 503);
+    kafka.node(0).unwrap().thaw().unwrap();
+}
+
+#[tokio::test]
+async fn waiting_retry_holds_no_memory_for_its_body() {
+    let kafka = broker::own().await;
+    let topic = Topic::new(&kafka.bootstrap());
+    let publisher = setup(&topic.brokers, &topic.name)
+        .with("KAFKA__MESSAGE_TIMEOUT", "10s")
+        .with("HTTP__REQUEST_TIMEOUT", "20s")
+        .start()
+        .await;
+    publisher.wait_until_ready().await;
+    kafka.node(0).unwrap().freeze().await.unwrap();
+    let records = users(2_000);
+    let bytes = async || publisher.metric("bytes_in_flight").await;
+    let requests = async |count: f64| publisher.metric("requests_in_flight").await == count;
+    let first = status_and_body(keyed(&publisher, "k", &records));
+    let retries = async {
+        publisher
+            .wait_until("in flight", async || {
+                requests(1.0).await && publisher.metric("records_in_flight").await == 2_000.0
+            })
+            .await;
+        let held = bytes().await;
+        let retries = (0..3).map(|_| status_and_body(keyed(&publisher, "k", &records)));
+        let waiting = async {
+            publisher
+                .wait_until("waiting without bodies", async || {
+                    requests(4.0).await && bytes().await < held * 1.1
+                })
+                .await;
+            kafka.node(0).unwrap().thaw().unwrap();
+        };
+        tokio::join!(futures::future::join_all(retries), waiting).0
+    };
+    let (first, retries) = tokio::join!(first, retries);
+    assert_eq!(first.0, 200);
+    assert!(retries.iter().all(|retry| *retry == first), "{retries:?}");
+    publisher.wait_until_idle().await;
+}
+
 /// Two callers may use the same key.
 #[tokio::test]
 async fn key_is_scoped_to_its_caller() {

@@ -1,34 +1,20 @@
 //! HTTP/2 attacks: frames that cost the server more than the client.
 
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use testkit::process::usage::resident_mib;
+
 use crate::http::connections::connect;
 use crate::support::broker;
-use crate::support::harness::{Publisher, ready, setup};
+use crate::support::frames::{
+    CONTINUATION, DATA, END_HEADERS, END_STREAM, GET, GO_AWAY, HEADERS, PING, RESET, RawConnection, SETTINGS,
+    body, field, frame, post, read_frame,
+};
+use crate::support::harness::{Publisher, ready, ready_with, setup};
 use crate::support::sample_users::users;
 use crate::support::topic::Topic;
-
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const RESET: u8 = 3;
-const SETTINGS: u8 = 4;
-const PING: u8 = 6;
-const GO_AWAY: u8 = 7;
-const CONTINUATION: u8 = 9;
-
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
-
-/// `GET / HTTP/2`, encoded with the static table except the authority.
-const GET: [u8; 6] = [0x82, 0x86, 0x84, 0x41, 1, b'x'];
-
-/// A frame (RFC 9113, 4.1).
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
-    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
-}
 
 /// How the publisher closed the connection of a flood.
 struct ClosedFlood {
@@ -68,15 +54,8 @@ async fn flood(publisher: &Publisher, mut next: impl FnMut(u32) -> Vec<u8> + Sen
 
 fn frame_types(mut stream: TcpStream) -> Vec<u8> {
     let mut types = Vec::new();
-    let mut head = [0; 9];
-    // A reset also closes the connection.
-    while stream.read_exact(&mut head).is_ok() {
-        types.push(head[3]);
-        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
-        let mut payload = vec![0; length as usize];
-        if stream.read_exact(&mut payload).is_err() {
-            break;
-        }
+    while let Some(frame) = read_frame(&mut stream) {
+        types.push(frame.kind);
     }
     types
 }
@@ -160,4 +139,221 @@ async fn ping_flood_closes_the_connection() {
         200,
         "the publisher still works"
     );
+}
+
+/// The caller answers pings, so the connection is alive, but its window of 0 bytes holds every response.
+#[tokio::test]
+async fn response_without_window_ends_the_connection() {
+    let (publisher, _) = ready_with(|setup| {
+        setup
+            .with("HTTP__WRITE_TIMEOUT", "1s")
+            .with("HTTP__MIN_RESPONSE_RATE", "128 KiB")
+            .with("HTTP__HEADER_TIMEOUT", "10s")
+    })
+    .await;
+    let mut connection = RawConnection::open(&publisher, 0);
+    request_errors(&publisher, &mut connection, &[1, 3]).await;
+    let started = Instant::now();
+    publisher
+        .wait_until("without connections", async || connection.is_closed())
+        .await;
+    // Each of the two responses has about 1 MB.
+    assert!(
+        started.elapsed() < Duration::from_secs(30),
+        "{:?}",
+        started.elapsed()
+    );
+    publisher.wait_until_idle().await;
+    assert_eq!(publisher.send(&users(1)).await.0, 200);
+}
+
+/// Sends a body of 8,000 invalid records on each stream, and waits until the publisher holds the responses.
+async fn request_errors(publisher: &Publisher, connection: &mut RawConnection, streams: &[u32]) {
+    let records = "x\n".repeat(8_000);
+    for stream in streams {
+        assert!(connection.send(&frame(
+            HEADERS,
+            END_HEADERS,
+            *stream,
+            &post("application/x-ndjson")
+        )));
+        assert!(connection.send(&body(*stream, records.as_bytes())));
+    }
+    publisher
+        .wait_until("holding the responses", async || {
+            publisher.metric("requests_in_flight").await == 0.0
+                && publisher.metric("bytes_in_flight").await > 500_000.0
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn unread_response_does_not_delay_the_shutdown() {
+    let (publisher, _) = ready_with(|setup| {
+        setup
+            .with("HTTP__WRITE_TIMEOUT", "1s")
+            .with("HTTP__MIN_RESPONSE_RATE", "1 B")
+            .with("PROCESS__SHUTDOWN_GRACE", "7s")
+    })
+    .await;
+    let mut connection = RawConnection::open(&publisher, 0);
+    request_errors(&publisher, &mut connection, &[1]).await;
+    let status = publisher.child.terminate(Duration::from_secs(20)).await.unwrap();
+    assert_eq!(status.code(), Some(0), "{}", publisher.child.last_lines(10));
+}
+
+#[tokio::test]
+async fn idle_connection_is_closed_after_the_header_timeout() {
+    let (publisher, _) = ready().await;
+    let mut connection = RawConnection::open(&publisher, 65_535);
+    assert!(connection.send(&frame(HEADERS, END_HEADERS | END_STREAM, 1, &GET)));
+    publisher
+        .wait_until("answering", async || {
+            connection.received().iter().any(|frame| frame.kind == HEADERS)
+        })
+        .await;
+    let started = Instant::now();
+    publisher
+        .wait_until("without connections", async || connection.is_closed())
+        .await;
+    let waited = started.elapsed();
+    assert!(
+        waited > Duration::from_secs(1) && waited < Duration::from_secs(6),
+        "{waited:?}"
+    );
+}
+
+#[tokio::test]
+async fn more_than_100_fields_or_16_kib_are_431() {
+    let (publisher, _) = ready().await;
+    let mut connection = RawConnection::open(&publisher, 65_535);
+    let get = |fields: usize, value: usize| {
+        let field = field("x-number-1", &"v".repeat(value));
+        [&GET[..], &field.repeat(fields)].concat()
+    };
+    for (stream, fields, value) in [(1, 101, 1), (3, 100, 126), (5, 100, 1)] {
+        let head = get(fields, value);
+        let (first, rest) = head.split_at(head.len().min(16_000));
+        let flags = if rest.is_empty() { END_HEADERS } else { 0 };
+        let mut frames = frame(HEADERS, flags | END_STREAM, stream, first);
+        if !rest.is_empty() {
+            frames.extend(frame(CONTINUATION, END_HEADERS, stream, rest));
+        }
+        assert!(connection.send(&frames));
+    }
+    publisher
+        .wait_until("answering", async || {
+            let received = connection.received();
+            received.iter().filter(|frame| frame.kind == HEADERS).count() == 3
+        })
+        .await;
+    assert_eq!(publisher.metric("requests_total{status=\"404\"}").await, 1.0);
+    assert_eq!(publisher.send(&users(1)).await.0, 200);
+}
+
+/// One byte stands for a field of 33 bytes in the header list. Each head is held until its body has arrived, unless it is
+/// freed when it was read.
+#[tokio::test]
+async fn header_bombs_take_no_memory() {
+    const CONNECTIONS: usize = 15;
+    const STREAMS: u32 = 128;
+    let (publisher, _) = ready_with(|setup| {
+        setup
+            .with("HTTP__BODY_TIMEOUT", "40s")
+            .with("HTTP__MIN_BODY_RATE", "0")
+            .with("HTTP__REQUEST_TIMEOUT", "60s")
+            .with("PROCESS__SHUTDOWN_GRACE", "50s")
+    })
+    .await;
+    // The first request adds the field to the dynamic table, where its index is 62.
+    let added = [0x40, 1, b'x', 1, b'y'];
+    let most = [
+        post("application/x-ndjson"),
+        added.to_vec(),
+        vec![0x80 | 62; 1_900],
+    ]
+    .concat();
+    let allowed = [
+        post("application/x-ndjson"),
+        field("x", &"y".repeat(120)).repeat(90),
+    ]
+    .concat();
+    let mut connections = Vec::new();
+    for head in [most, allowed] {
+        let mut connection: Vec<_> = (0..CONNECTIONS)
+            .map(|_| RawConnection::open(&publisher, 65_535))
+            .collect();
+        for connection in &mut connection {
+            for stream in (0..STREAMS).map(|number| 2 * number + 1) {
+                assert!(connection.send(&frame(HEADERS, END_HEADERS, stream, &head)));
+            }
+        }
+        connections.extend(connection);
+    }
+    publisher
+        .wait_until("waiting for bodies", async || {
+            publisher.metric("requests_in_flight").await >= 1_900.0
+        })
+        .await;
+    let memory = resident_mib(publisher.child.pid()).unwrap();
+    println!("{memory:.0} MiB with {} connections", connections.len());
+    assert!(memory < 96.0, "{memory} MiB");
+    drop(connections);
+    publisher.wait_until_idle().await;
+}
+
+/// A caller that writes 40 MiB before it looks at the response must not find a reset stream.
+#[tokio::test]
+async fn refusal_of_an_endless_body_is_received() {
+    let (publisher, topic) = ready().await;
+    for (path, content_type, status) in [
+        ("/v1/users", "application/json", 413),
+        ("/v1/users", "text/plain", 415),
+        ("/v1/nothing", "application/json", 404),
+    ] {
+        let client = reqwest::Client::builder()
+            .http2_prior_knowledge()
+            .build()
+            .unwrap();
+        let request = client
+            .post(format!("{}{path}", publisher.url))
+            .header("content-type", content_type)
+            .body(vec![b' '; 40 << 20]);
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status(), status);
+        let problem: serde_json::Value = response.json().await.unwrap();
+        assert_eq!(problem["status"], status);
+    }
+    assert!(topic.read().await.is_empty());
+    publisher.wait_until_idle().await;
+}
+
+/// As curl does: it sends as long as the windows allow and reads the response only then.
+#[tokio::test]
+async fn refusal_comes_before_the_stream_is_reset() {
+    let (publisher, _) = ready().await;
+    let mut connection = RawConnection::open(&publisher, 65_535);
+    let mut head = post("text/plain");
+    head.extend(field("content-length", "60000000"));
+    assert!(connection.send(&frame(HEADERS, END_HEADERS, 1, &head)));
+    // The default windows of 64 KiB are not used up.
+    assert!(connection.send(&frame(DATA, 0, 1, &[b' '; 16_384]).repeat(3)));
+    publisher
+        .wait_until("answering", async || {
+            connection.received().iter().any(|frame| frame.kind == DATA)
+        })
+        .await;
+    let is_reset = |connection: &RawConnection| connection.received().iter().any(|frame| frame.kind == RESET);
+    assert!(!is_reset(&connection));
+    let started = Instant::now();
+    publisher
+        .wait_until("ending the stream", async || is_reset(&connection))
+        .await;
+    assert!(
+        started.elapsed() > Duration::from_secs(1),
+        "{:?}",
+        started.elapsed()
+    );
+    publisher.wait_until_idle().await;
+    assert!(!connection.is_closed(), "other requests of the connection go on");
 }

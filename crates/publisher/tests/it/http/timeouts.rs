@@ -86,6 +86,46 @@ async fn body_below_the_minimum_rate_is_408() {
     publisher.wait_until_idle().await;
 }
 
+/// A caller that was told to continue sends its body, so a refusal must wait for it as without `Expect`.
+#[tokio::test]
+async fn refusal_after_100_continue_is_received() {
+    let (publisher, _) = start_with(&[("LIMITS__MAX_BODY", "1 MiB")]).await;
+    for announced in [false, true] {
+        let mut stream = TcpStream::connect(address(&publisher)).await.unwrap();
+        let length = if announced {
+            "Content-Length: 1800000"
+        } else {
+            "Transfer-Encoding: chunked"
+        };
+        let head = format!(
+            "POST /v1/users HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nExpect: 100-continue\r\n{length}\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut received = vec![0; 1024];
+        let length = timeout(TIMEOUT, stream.read(&mut received))
+            .await
+            .unwrap()
+            .unwrap();
+        let interim = String::from_utf8_lossy(&received[..length]).into_owned();
+        if announced {
+            assert!(interim.starts_with("HTTP/1.1 413"), "{interim}");
+            continue;
+        }
+        assert!(interim.starts_with("HTTP/1.1 100"), "{interim}");
+        let chunk = [b"10000\r\n".as_slice(), &[b' '; 65_536], b"\r\n"].concat();
+        for _ in 0..25 {
+            stream.write_all(&chunk).await.unwrap();
+        }
+        stream.write_all(b"0\r\n\r\n").await.unwrap();
+        let length = timeout(TIMEOUT, stream.read(&mut received))
+            .await
+            .unwrap()
+            .unwrap();
+        let response = String::from_utf8_lossy(&received[..length]).into_owned();
+        assert!(response.starts_with("HTTP/1.1 413"), "{response}");
+    }
+}
+
 #[tokio::test]
 async fn caller_that_reads_no_responses_is_disconnected() {
     let (publisher, _) = start_with(&[("HTTP__WRITE_TIMEOUT", "1s"), ("HTTP__HEADER_TIMEOUT", "20s")]).await;
@@ -126,6 +166,49 @@ async fn caller_that_reads_no_responses_is_disconnected() {
         ended = timeout(TIMEOUT, disconnected) => ended.unwrap(),
         () = sending => {}
     }
+}
+
+/// Each read lets the publisher write some more, so no single write waits for long.
+#[tokio::test]
+async fn response_read_below_the_minimum_rate_ends_the_connection() {
+    let (publisher, _) = start_with(&[
+        ("HTTP__WRITE_TIMEOUT", "3s"),
+        ("HTTP__MIN_RESPONSE_RATE", "8 MiB"),
+        ("HTTP__HEADER_TIMEOUT", "20s"),
+        ("PROCESS__SHUTDOWN_GRACE", "40s"),
+    ])
+    .await;
+    let body = "x\n".repeat(20_000);
+    let request = head("application/x-ndjson", body.len()) + &body;
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let stream = socket
+        .connect(address(&publisher).parse().unwrap())
+        .await
+        .unwrap();
+    let (mut read_half, mut write_half) = stream.into_split();
+    // The first responses fit into the buffers of the operating system.
+    let sending = async {
+        while write_half.write_all(request.as_bytes()).await.is_ok() {}
+        std::future::pending::<()>().await;
+    };
+    let reading = async {
+        let mut buffer = vec![0; 10_000];
+        while read_half.read(&mut buffer).await.is_ok_and(|length| length > 0) {
+            sleep(Duration::from_millis(25)).await;
+        }
+        std::future::pending::<()>().await;
+    };
+    let disconnected = publisher.wait_until("disconnected", async || {
+        publisher.metric("records_total{outcome=\"rejected\"}").await >= 20_000.0
+            && publisher.metric("connections").await == 0.0
+    });
+    tokio::select! {
+        () = disconnected => {}
+        () = sending => {}
+        () = reading => {}
+    }
+    publisher.wait_until_idle().await;
 }
 
 #[tokio::test]

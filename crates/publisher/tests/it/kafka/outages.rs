@@ -178,7 +178,8 @@ async fn overload_is_a_fast_503_without_writes() {
             let started = tokio::time::Instant::now();
             let response = request.send().await.unwrap();
             assert!(started.elapsed().as_millis() < 500);
-            assert_eq!(response.headers()["retry-after"], "1");
+            let retry_after = response.headers()["retry-after"].to_str().unwrap();
+            assert!(["1", "2"].contains(&retry_after), "{retry_after}");
             let (status, body) = read_response(response).await;
             assert_eq!(
                 (status, &body["type"]),

@@ -6,8 +6,8 @@ use model::Contract;
 use serde_json::json;
 
 use crate::support::broker;
-use crate::support::harness::{ready, setup};
-use crate::support::sample_users::{user_with, users};
+use crate::support::harness::{ready, setup, status_and_body};
+use crate::support::sample_users::{user, user_with, users};
 use crate::support::topic::Topic;
 
 const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
@@ -49,6 +49,26 @@ async fn record_has_key_value_headers_and_partition() {
         assert_eq!(record.headers["traceparent"], TRACE);
         assert_eq!(record.headers.len(), 7);
     }
+}
+
+#[tokio::test]
+async fn callers_headers_become_record_headers() {
+    let (publisher, topic) = ready().await;
+    let user = user();
+    let send = |name: &'static str, value: &'static str| {
+        let request = publisher.post("application/json", user.to_string());
+        status_and_body(request.header(name, value))
+    };
+    assert_eq!(send("Kafka-Header-Source", "crm").await.0, 200);
+    let (status, body) = send("Kafka-Header-Schema", "other").await;
+    assert_eq!(
+        (status, &body["type"]),
+        (400, &json!("urn:affluent:problem:bad-header"))
+    );
+    let records = topic.read().await;
+    assert_eq!(records.len(), 1);
+    assert_eq!(records[0].headers["source"], "crm");
+    assert_eq!(records[0].headers["schema"], "affluent.users.v1.User");
 }
 
 #[tokio::test]
@@ -106,4 +126,36 @@ async fn topic_is_created_and_an_existing_one_kept() {
     assert_eq!(broker::partitions(&brokers, &existing.name).await, 1);
     let settings = broker::topic_settings(&brokers, &existing.name).await;
     assert_eq!(settings["message.timestamp.type"], "CreateTime");
+}
+
+/// A batch above the topic's limit is refused as a whole, with the records of all callers in it.
+#[tokio::test]
+async fn batches_stay_within_the_topics_limit() {
+    let brokers = broker::shared().await;
+    let topic = Topic::new(&brokers);
+    broker::create_topic(&brokers, &topic.name, &[("max.message.bytes", "2000")]).await;
+    let publisher = setup(&brokers, &topic.name).start().await;
+    publisher.wait_until_ready().await;
+    assert_eq!(
+        publisher.send(&users(200)).await,
+        (200, json!({"accepted": 200, "rejected": 0}))
+    );
+
+    let mut large = user_with("username", json!("x".repeat(512)));
+    for field in ["first_name", "last_name", "address"] {
+        large[field] = json!("x".repeat(512));
+    }
+    let (status, body) = publisher.send(&[user(), large.clone(), user()]).await;
+    assert_eq!(
+        (status, &body["accepted"], &body["rejected"]),
+        (207, &json!(2), &json!(1))
+    );
+    assert_eq!(body["errors"][0]["index"], 1);
+    assert_eq!(
+        body["errors"][0]["reason"],
+        "is larger than the topic's limit of 2000 bytes"
+    );
+    assert_eq!(publisher.send(&[large]).await.0, 422);
+    assert_eq!(topic.read().await.len(), 202);
+    publisher.wait_until_idle().await;
 }

@@ -146,7 +146,7 @@ async fn errors_above_the_memory_limit_are_cut_to_the_first() {
             .with("LIMITS__MAX_RECORD", "16KiB")
             .with("LIMITS__MAX_BODY", "128KiB")
             .with("LIMITS__MAX_RECORDS", "100")
-            .with("LIMITS__MAX_IN_FLIGHT_BYTES", "200KiB")
+            .with("LIMITS__MAX_IN_FLIGHT_BYTES", "204KiB")
     })
     .await;
     let name = |index: usize| format!("{index}{}", "x".repeat(60));

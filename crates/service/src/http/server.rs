@@ -1,4 +1,4 @@
-//! The HTTP server: accepts connections up to a limit and stops gracefully.
+//! An HTTP server: accepts connections up to a limit and stops gracefully.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -7,6 +7,7 @@ use std::time::Duration;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use prometheus::IntGauge;
+use rustls::ServerConfig;
 use thiserror::Error;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -15,15 +16,16 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::connection::{Api, Connection, OpenConnection};
-use super::timeouts::ConnectionTimeouts;
-use super::tls::Tls;
-use crate::config::HttpSettings;
 
 /// The pause after a failed accept, most often caused by a lack of file descriptors.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
 
-/// The largest header section of a request, in bytes.
-const MAX_HEADER_BYTES: usize = 64 * 1024;
+/// The receive buffer of an HTTP/1 connection, and so the largest header section of a request, in bytes.
+const MAX_HTTP1_HEADER_BYTES: usize = 64 * 1024;
+
+/// The largest header list of an HTTP/2 request, in bytes. Each field counts 32 bytes more than its text, but a single
+/// byte may stand for it.
+const MAX_HTTP2_HEADER_BYTES: u32 = 16 * 1024;
 
 /// The maximum number of concurrent requests on one HTTP/2 connection.
 const MAX_STREAMS: u32 = 128;
@@ -35,10 +37,33 @@ const FLOW_CONTROL_WINDOW: u32 = 256 * 1024;
 /// The send buffer of an HTTP/2 stream, in bytes.
 const SEND_BUFFER: usize = 64 * 1024;
 
-/// The API's address can't be bound.
+/// The limits of a server's connections.
+#[derive(Clone, Copy, Debug)]
+pub struct ConnectionLimits {
+    /// The maximum number of open connections; further ones wait in the operating system's queue.
+    pub max_connections: usize,
+    /// The timeout of a TLS handshake, of a request's header, and of a connection without a request in flight.
+    pub header_timeout: Duration,
+    /// How long a caller may stop reading a response.
+    pub write_timeout: Duration,
+    /// The minimum rate at which a response is read, in bytes a second, after `write_timeout`; zero disables it.
+    pub min_response_rate: u64,
+    /// The age after which a connection accepts no more requests. Up to a tenth is added at random, so that not all
+    /// callers reconnect at once.
+    pub max_age: Duration,
+    /// For the last responses after the maximum age.
+    pub drain_timeout: Duration,
+}
+
+/// Returns the TLS configuration for the next connection.
+pub type TlsSource = Arc<dyn Fn() -> Arc<ServerConfig> + Send + Sync>;
+
+/// A server's address can't be bound.
 #[derive(Debug, Error)]
-#[error("failed to listen on {address} (http.listen)")]
+#[error("failed to listen on {address} ({key})")]
 pub struct ListenError {
+    /// The setting of the address.
+    pub key: &'static str,
     /// The configured address.
     pub address: SocketAddr,
     /// The operating system's error.
@@ -51,34 +76,52 @@ pub struct Server {
     listener: TcpListener,
     permits: Arc<Semaphore>,
     builder: Builder<TokioExecutor>,
-    timeouts: ConnectionTimeouts,
-    tls: Option<Arc<Tls>>,
-    gauge: IntGauge,
+    limits: ConnectionLimits,
+    tls: Option<TlsSource>,
+    gauge: Option<IntGauge>,
 }
 
 impl Server {
-    /// Binds the address of `settings` and logs it; port 0 selects a free port.
+    /// Binds `address`, the value of the setting `key`; port 0 selects a free port.
     ///
     /// # Errors
     /// [`ListenError`].
     pub async fn bind(
-        settings: &HttpSettings,
-        tls: Option<Arc<Tls>>,
-        gauge: IntGauge,
+        key: &'static str,
+        address: SocketAddr,
+        limits: ConnectionLimits,
     ) -> Result<Self, ListenError> {
-        let address = settings.listen;
-        let failed = |source| ListenError { address, source };
-        let listener = TcpListener::bind(address).await.map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
-        tracing::info!(%address, tls = tls.is_some(), "listening");
+        let failed = |source| ListenError { key, address, source };
         Ok(Self {
-            listener,
-            permits: Arc::new(Semaphore::new(settings.max_connections)),
-            builder: builder(settings),
-            timeouts: ConnectionTimeouts::from_settings(settings),
-            tls,
-            gauge,
+            listener: TcpListener::bind(address).await.map_err(failed)?,
+            permits: Arc::new(Semaphore::new(limits.max_connections)),
+            builder: builder(&limits),
+            limits,
+            tls: None,
+            gauge: None,
         })
+    }
+
+    /// Serves HTTPS, with the configuration that `tls` returns for each connection.
+    #[must_use]
+    pub fn with_tls(mut self, tls: Option<TlsSource>) -> Self {
+        self.tls = tls;
+        self
+    }
+
+    /// Shows the number of open connections in `gauge`.
+    #[must_use]
+    pub fn with_gauge(mut self, gauge: IntGauge) -> Self {
+        self.gauge = Some(gauge);
+        self
+    }
+
+    /// The bound address.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn address(&self) -> std::io::Result<SocketAddr> {
+        self.listener.local_addr()
     }
 
     /// Serves `api` until `shutdown`. Then accepts no more connections and returns once all responses are sent.
@@ -87,10 +130,10 @@ impl Server {
         while let Some((stream, permit)) = self.accept(&shutdown).await {
             let connection = Connection {
                 builder: self.builder.clone(),
-                timeouts: self.timeouts,
-                tls: self.tls.clone(),
+                limits: self.limits,
+                tls: self.tls.as_ref().map(|tls| tls()),
                 shutdown: shutdown.clone(),
-                _open: OpenConnection::new(&self.gauge, permit),
+                _open: OpenConnection::new(self.gauge.clone(), permit),
             };
             tracker.spawn(connection.serve(stream, api.clone()));
         }
@@ -124,22 +167,22 @@ impl Server {
 }
 
 /// Configures hyper. Without a timer it silently ignores the header timeout.
-fn builder(settings: &HttpSettings) -> Builder<TokioExecutor> {
+fn builder(limits: &ConnectionLimits) -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(settings.header_timeout)
-        .max_buf_size(MAX_HEADER_BYTES);
+        .header_read_timeout(limits.header_timeout)
+        .max_buf_size(MAX_HTTP1_HEADER_BYTES);
     builder
         .http2()
         .timer(TokioTimer::new())
-        .keep_alive_interval(settings.header_timeout)
-        .keep_alive_timeout(settings.header_timeout)
+        .keep_alive_interval(limits.header_timeout)
+        .keep_alive_timeout(limits.header_timeout)
         .max_concurrent_streams(MAX_STREAMS)
         .initial_connection_window_size(FLOW_CONTROL_WINDOW)
         .initial_stream_window_size(FLOW_CONTROL_WINDOW)
         .max_send_buf_size(SEND_BUFFER)
-        .max_header_list_size(u32::try_from(MAX_HEADER_BYTES).unwrap_or(u32::MAX));
+        .max_header_list_size(MAX_HTTP2_HEADER_BYTES);
     builder
 }
