@@ -7,7 +7,7 @@ use bytes::Bytes;
 use bytesize::ByteSize;
 use jiff::Timestamp;
 use model::headers::{JSON, http as names};
-use reqwest::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE};
+use reqwest::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, LOCATION};
 use reqwest::{Client, Response, Url};
 use service::Secret;
 use thiserror::Error;
@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::config::PublisherSettings;
 use crate::delivery::compression::Compression;
-use crate::delivery::response::{BatchOutcome, ResponseError, parse_response};
+use crate::delivery::response::{BatchOutcome, RawResponse, ResponseError, parse_response};
 use crate::http::{self, ReadBodyError};
 
 /// One request to the publisher.
@@ -77,6 +77,7 @@ impl SendError {
             Self::Response(ResponseError::TooLarge) => "413".to_owned(),
             Self::Response(
                 ResponseError::Retryable { status, .. }
+                | ResponseError::Foreign { status, .. }
                 | ResponseError::Unauthorized { status }
                 | ResponseError::Permanent { status, .. },
             ) => status.to_string(),
@@ -157,11 +158,18 @@ impl PublisherClient for HttpPublisher {
     async fn publish(&self, request: &PublishRequest) -> Result<BatchOutcome, SendError> {
         let sent = self.send(request).await;
         let response = sent.map_err(|error| send_error(error, self.request_timeout))?;
-        let status = response.status().as_u16();
-        let retry_after = http::retry_after(response.headers(), Timestamp::now());
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let body = http::body(response, self.max_response_size).await;
         let body = body.map_err(SendError::Body)?;
-        Ok(parse_response(status, retry_after, &body, request.records)?)
+        let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+        let response = RawResponse {
+            status,
+            content_type: text(CONTENT_TYPE),
+            location: text(LOCATION),
+            retry_after: http::retry_after(&headers, Timestamp::now()),
+            body: &body,
+        };
+        Ok(parse_response(&response, request.records)?)
     }
 }
 

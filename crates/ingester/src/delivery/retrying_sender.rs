@@ -45,11 +45,16 @@ enum SendAction {
     Fail,
 }
 
-fn action(error: &SendError) -> SendAction {
+fn action(error: &SendError, records: u64) -> SendAction {
     match error {
         SendError::Unreachable(_) | SendError::Timeout(_) | SendError::Body(_) => SendAction::Resend(None),
         SendError::Response(error) => match error {
-            ResponseError::Retryable { retry_after, .. } => SendAction::Resend(*retry_after),
+            // A gateway may have a lower limit than the publisher. That a single record is too large, only the publisher
+            // decides.
+            ResponseError::Foreign { status: 413, .. } if records > 1 => SendAction::Split,
+            ResponseError::Retryable { retry_after, .. } | ResponseError::Foreign { retry_after, .. } => {
+                SendAction::Resend(*retry_after)
+            }
             ResponseError::Invalid { .. } => SendAction::ResendInvalid,
             ResponseError::TooLarge => SendAction::Split,
             ResponseError::Unauthorized { .. } | ResponseError::Permanent { .. } => SendAction::Fail,
@@ -155,7 +160,7 @@ impl<P: PublisherClient> RetryingSender<P> {
                 Ok(outcome) => return Ok(BatchResult::Answered(outcome)),
                 Err(error) => error,
             };
-            let action = action(&error);
+            let action = action(&error, request.records);
             invalid = if action == SendAction::ResendInvalid {
                 invalid + 1
             } else {
