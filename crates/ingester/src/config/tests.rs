@@ -30,6 +30,9 @@ fn broken_rule_names_its_key() {
     assert!(refused(|s| s.source.max_in_flight = 0).starts_with("source.max_in_flight: "));
     assert!(refused(|s| s.state.outbox_pages = 1).starts_with("state.outbox_pages: "));
     assert!(refused(|s| s.run.users = 0).starts_with("run.users: "));
+    for share in [-0.1, 1.1, f64::NAN] {
+        assert!(refused(|s| s.run.max_invalid_share = share).starts_with("run.max_invalid_share: "));
+    }
     for key in ["run.timeout", "schedule.interval", "source.request_timeout"] {
         let variable = format!("INGESTER__{}", key.to_uppercase().replace('.', "__"));
         let loaded = service::config::load::<IngesterSettings>(None, [(variable, "0s")]);

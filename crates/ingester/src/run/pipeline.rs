@@ -246,7 +246,7 @@ impl<F: UserApi, P: PublisherClient> Pipeline<F, P> {
         match result?.0 {
             FetchOutcome::Failed(error) => Err(RunError::Fetch(error)),
             FetchOutcome::Cancelled => Ok(RunOutcome::Stopped),
-            FetchOutcome::Complete => Ok(outcome_of(&progress.stats().counts())),
+            FetchOutcome::Complete => outcome_of(&progress.stats().counts(), self.run.max_invalid_share),
         }
     }
 
@@ -283,12 +283,24 @@ fn now_seconds() -> f64 {
     jiff::Timestamp::now().as_duration().as_secs_f64()
 }
 
-fn outcome_of(counts: &RunCounts) -> RunOutcome {
-    if counts.rejected == 0 {
+/// Returns the outcome of a run that has fetched and delivered everything.
+fn outcome_of(counts: &RunCounts, max_invalid_share: f64) -> Result<RunOutcome, RunError> {
+    if counts.invalid_share() > max_invalid_share {
+        let most_frequent = counts.invalid_reasons.iter().max_by_key(|(_, users)| **users);
+        return Err(RunError::InvalidUsers {
+            invalid: counts.invalid,
+            fetched: counts.fetched,
+            max: max_invalid_share,
+            reason: most_frequent
+                .map(|(reason, _)| reason.clone())
+                .unwrap_or_default(),
+        });
+    }
+    Ok(if counts.rejected == 0 {
         RunOutcome::Complete
     } else {
         RunOutcome::Rejected
-    }
+    })
 }
 
 #[cfg(test)]

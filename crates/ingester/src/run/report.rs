@@ -62,6 +62,20 @@ pub enum RunError {
     /// The run exceeded its time limit.
     #[error("the run exceeded run.timeout of {0:?}")]
     Timeout(Duration),
+    /// Too many users can't be mapped to a record. Every valid record is delivered.
+    #[error(
+        "{invalid} of {fetched} users are invalid, more than run.max_invalid_share of {max}; most often {reason}"
+    )]
+    InvalidUsers {
+        /// Number of invalid users.
+        invalid: u64,
+        /// Number of fetched users.
+        fetched: u64,
+        /// The configured share.
+        max: f64,
+        /// The most frequent field and rule.
+        reason: String,
+    },
     /// The progress can't be stored.
     #[error("failed to store the progress of the run")]
     Store(#[source] StoreError),

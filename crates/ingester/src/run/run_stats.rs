@@ -41,6 +41,15 @@ pub struct RunCounts {
     pub rejected_reasons: BTreeMap<String, u64>,
 }
 
+impl RunCounts {
+    /// Returns the share of fetched users that are invalid, 0 to 1.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "a share needs no more than 52 bits")]
+    pub fn invalid_share(&self) -> f64 {
+        self.invalid as f64 / self.fetched.max(1) as f64
+    }
+}
+
 /// Statistics of one run.
 pub struct RunStats {
     counts: Mutex<RunCounts>,

@@ -3,6 +3,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use model::FieldName;
 use reqwest::StatusCode;
 use service::{Backoff, Health, Metrics};
 
@@ -14,6 +15,7 @@ use crate::fetch::user_api::FetchError;
 use crate::run::Trigger;
 use crate::run::plan::PageRequest;
 use crate::scheduler::run_queue::RunRequest;
+use crate::transform::mapping::MappingError;
 use crate::transform::page::Page;
 
 /// Serves the same users on each page, as many as requested.
@@ -21,6 +23,8 @@ use crate::transform::page::Page;
 struct FakeApi {
     requested: Arc<AtomicUsize>,
     fails_from: Option<usize>,
+    /// Number of invalid users at the beginning of each page.
+    invalid: usize,
 }
 
 impl UserApi for FakeApi {
@@ -32,7 +36,14 @@ impl UserApi for FakeApi {
                 retry_after: None,
             });
         }
-        Ok(page_of(request.results.into()))
+        let mut page = page_of(u128::from(request.results) - self.invalid as u128);
+        for _ in 0..self.invalid {
+            page.push(Err(MappingError {
+                field: FieldName::Known("address".into()),
+                rule: MappingError::OLD_STREET,
+            }));
+        }
+        Ok(page)
     }
 }
 
@@ -153,6 +164,44 @@ async fn rejected_records_set_the_outcome_and_keep_reasons() {
     assert!(matches!(report.outcome, RunOutcome::Rejected));
     assert_eq!((report.counts.accepted, report.counts.rejected), (9, 1));
     assert!(adds_up(&report.counts));
+}
+
+#[tokio::test]
+async fn run_with_too_many_invalid_users_fails() {
+    let invalid = async |invalid, max_invalid_share| {
+        let publisher = CountingPublisher {
+            api: FakeApi {
+                invalid,
+                ..FakeApi::default()
+            },
+            ..CountingPublisher::default()
+        };
+        run(publisher, |settings| {
+            settings.run.users = 10;
+            settings.run.max_invalid_share = max_invalid_share;
+        })
+        .await
+    };
+    for (users, share) in [(10, 0.5), (6, 0.5), (1, 0.0)] {
+        let report = invalid(users, share).await;
+        assert!(matches!(report.outcome, RunOutcome::Failed(_)), "{report:?}");
+        assert_eq!(
+            report.reason().unwrap(),
+            format!(
+                "{users} of 10 users are invalid, more than run.max_invalid_share of {share}; most often address: \
+                 street_as_before_1_3"
+            )
+        );
+        assert_eq!(
+            report.counts.accepted,
+            10 - users as u64,
+            "valid ones are delivered"
+        );
+    }
+    for (users, share) in [(0, 0.0), (5, 0.5), (10, 1.0)] {
+        let report = invalid(users, share).await;
+        assert!(matches!(report.outcome, RunOutcome::Complete), "{report:?}");
+    }
 }
 
 #[tokio::test]
