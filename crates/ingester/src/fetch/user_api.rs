@@ -173,6 +173,7 @@ impl UserApi for HttpUserApi {
             })?;
         let expected = ExpectedPage {
             version: &self.version,
+            seed: &request.seed,
             page: request.page,
             results: request.results,
         };
@@ -219,5 +220,10 @@ mod tests {
             received: "1.3".into(),
         };
         assert_eq!(FetchError::Reply(version).action(), FetchAction::Fail);
+        let seed = ReplyError::Seed {
+            requested: "abc".into(),
+            declared: "def".into(),
+        };
+        assert_eq!(FetchError::Reply(seed).action(), FetchAction::Retry(None));
     }
 }

@@ -15,6 +15,8 @@ use crate::transform::scalar::{Object, Scalar};
 pub struct ExpectedPage<'e> {
     /// The configured version.
     pub version: &'e str,
+    /// The requested seed.
+    pub seed: &'e str,
     /// The requested page.
     pub page: u32,
     /// The requested number of users.
@@ -67,6 +69,14 @@ pub enum ReplyError {
         /// The page declared in `info`.
         declared: String,
     },
+    /// The page of another seed, such as a cached reply to another request.
+    #[error("requested seed {requested}, the reply declares {declared}")]
+    Seed {
+        /// The requested seed.
+        requested: String,
+        /// The seed declared in `info`.
+        declared: String,
+    },
 }
 
 /// The parts of a reply that are read.
@@ -81,6 +91,8 @@ struct Reply<'a> {
 
 #[derive(Deserialize)]
 struct Info<'a> {
+    #[serde(borrow, default)]
+    seed: Scalar<'a>,
     #[serde(borrow, default)]
     results: Scalar<'a>,
     #[serde(borrow, default)]
@@ -165,7 +177,27 @@ fn check(info: &Info<'_>, page: &Page, expected: &ExpectedPage<'_>) -> Result<()
             declared: describe(declared),
         });
     }
-    Ok(())
+    check_seed(&info.seed, expected.seed)
+}
+
+/// A seed of digits may be declared as a number.
+fn check_seed(declared: &Scalar<'_>, requested: &str) -> Result<(), ReplyError> {
+    let is_same = match declared {
+        Scalar::Text(seed) => seed == requested,
+        Scalar::Integer(seed) => seed.to_string() == requested,
+        Scalar::Other | Scalar::Missing => false,
+    };
+    if is_same {
+        return Ok(());
+    }
+    Err(ReplyError::Seed {
+        requested: requested.to_owned(),
+        declared: match declared {
+            Scalar::Missing => "none".to_owned(),
+            Scalar::Integer(seed) => seed.to_string(),
+            seed => printable(seed),
+        },
+    })
 }
 
 /// Parses a number, which the API may return as a string, as it was in the query.

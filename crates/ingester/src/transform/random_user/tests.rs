@@ -5,6 +5,7 @@ use super::*;
 
 const EXPECTED: ExpectedPage<'_> = ExpectedPage {
     version: "1.4",
+    seed: "abc",
     page: 3,
     results: 2,
 };
@@ -149,6 +150,46 @@ fn wrong_number_of_users_is_rejected() {
 fn silently_corrected_page_is_rejected() {
     let error = with_info("page", json!(1)).unwrap_err();
     assert_eq!(error.to_string(), "requested page 3, the reply declares page 1");
+}
+
+#[test]
+fn page_of_another_seed_is_rejected() {
+    let error = with_info("seed", json!("other\nseed")).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "requested seed abc, the reply declares other seed"
+    );
+    for (seed, declared) in [
+        (json!("ABC"), "ABC"),
+        (json!(""), ""),
+        (json!(7), "7"),
+        (json!(null), "(no text)"),
+    ] {
+        let error = with_info("seed", seed).unwrap_err();
+        assert!(
+            matches!(&error, ReplyError::Seed { declared: found, .. } if found == declared),
+            "{error}"
+        );
+    }
+    let info = json!({"results": 2, "page": 3, "version": "1.4"});
+    let error = read(&json!({"results": [user(1), user(2)], "info": info})).unwrap_err();
+    assert_eq!(error.to_string(), "requested seed abc, the reply declares none");
+}
+
+#[test]
+fn seed_of_digits_may_be_a_number() {
+    let expected = ExpectedPage {
+        seed: "12",
+        ..EXPECTED
+    };
+    let declared = |seed: Value| {
+        let info = json!({"seed": seed, "results": 2, "page": 3, "version": "1.4"});
+        let reply = json!({"results": [user(1), user(2)], "info": info}).to_string();
+        page(reply.as_bytes(), &expected, &Mapping::user().unwrap())
+    };
+    declared(json!("12")).unwrap();
+    declared(json!(12)).unwrap();
+    declared(json!("012")).unwrap_err();
 }
 
 #[test]
