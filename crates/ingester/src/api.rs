@@ -264,7 +264,7 @@ async fn start(
     let spec = queue.spec(Trigger::Manual, &RunRequest { users, seed, pages });
     let run = queue.enqueue(&spec).map_err(|error| match error {
         EnqueueError::Busy(_) => Problem::conflict(error.to_string()),
-        EnqueueError::NoUsers => Problem::bad_request(error.to_string()),
+        EnqueueError::Invalid(_) => Problem::bad_request(error.to_string()),
         EnqueueError::Store(error) => error.into(),
     })?;
     let stored = queue.run(run)?.ok_or_else(Problem::unknown_run)?;
@@ -288,14 +288,20 @@ struct ScheduleView {
     next_start: Option<jiff::Timestamp>,
     /// Id of the active run.
     running: Option<String>,
+    /// The time that the rate limit alone takes for a scheduled run.
+    expected_seconds: u64,
     schedule: crate::config::ScheduleSettings,
 }
 
 async fn schedule(State(queue): State<RunQueue>) -> Json<ScheduleView> {
+    let settings = queue.settings();
+    let rate_limit = &settings.source.rate_limit;
+    let expected = rate_limit.min_duration(settings.run.users, settings.source.page_size);
     Json(ScheduleView {
+        expected_seconds: expected.as_secs(),
         next_start: queue.next_start(),
         running: queue.active_run().map(|run| run.to_string()),
-        schedule: queue.settings().schedule.clone(),
+        schedule: settings.schedule.clone(),
     })
 }
 

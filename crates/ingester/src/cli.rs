@@ -23,7 +23,7 @@ use crate::run::pipeline::Pipeline;
 use crate::run::plan::{PageRange, Seed};
 use crate::run::report::{Report, RunOutcome};
 use crate::scheduler::Scheduler;
-use crate::scheduler::run_queue::{RunQueue, RunRequest};
+use crate::scheduler::run_queue::{InvalidRequest, RunQueue, RunRequest};
 
 /// Fetches random users, maps them to records and sends them to the publisher.
 #[derive(Debug, Parser)]
@@ -114,7 +114,7 @@ impl Cli {
             Command::Runs(RunsCommand::Show { run }) => runs::show(settings, *run),
             Command::Backfill { dry_run: true, .. } => {
                 let (trigger, request) = self.request();
-                runs::print_plan(&request.spec(trigger, settings))
+                runs::print_plan(&request.spec(trigger, settings), settings)
             }
             Command::Config(command) => {
                 return Some(command.perform::<IngesterSettings>(&self.common));
@@ -206,6 +206,8 @@ async fn once(
     mut pipeline: Pipeline,
     context: &Context,
 ) -> Result<(), ExitError> {
+    let spec = request.spec(trigger, settings);
+    InvalidRequest::check(&spec, settings)?;
     let display = ProgressDisplay::new(pipeline.active_run().clone(), settings.run.progress_interval);
     let store = pipeline.store().clone();
     let runs = async {
@@ -217,7 +219,6 @@ async fn once(
             }
             print_summary(&report)?;
         }
-        let spec = request.spec(trigger, settings);
         Ok(pipeline.run(&spec, &context.shutdown).await?)
     };
     let report: Result<Report, ExitError> = tokio::select! {

@@ -2,6 +2,8 @@
 //!
 //! `service::config` reads the file and the environment.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use service::config::{Settings, Violations};
 use service::http::listen_policy::ListenPolicy;
@@ -74,6 +76,18 @@ impl Settings for IngesterSettings {
             "source.page_size",
             "must not exceed source.rate_limit.users, or no page is ever requested",
         );
+        let expected = self
+            .source
+            .rate_limit
+            .min_duration(self.run.users, self.source.page_size);
+        found.require(
+            expected < self.run.timeout,
+            "run.timeout",
+            &format!(
+                "must exceed the {} that run.users take at source.rate_limit",
+                friendly(expected)
+            ),
+        );
         found.require(
             self.state.outbox_pages >= self.source.max_in_flight,
             "state.outbox_pages",
@@ -93,6 +107,12 @@ impl Settings for IngesterSettings {
         self.auth.check_files(&mut violations);
         violations
     }
+}
+
+/// Formats a duration for people, such as `4h 5m`.
+pub(crate) fn friendly(duration: Duration) -> String {
+    jiff::SignedDuration::try_from(duration)
+        .map_or_else(|_| format!("{duration:?}"), |duration| format!("{duration:#}"))
 }
 
 impl IngesterSettings {

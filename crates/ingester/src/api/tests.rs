@@ -133,6 +133,7 @@ async fn invalid_requests_return_a_problem() {
         ("GET", "/v2/runs", None, 404),
         ("PUT", "/v1/runs", None, 405),
         ("POST", "/v1/runs", Some(json!({"users": 0})), 400),
+        ("POST", "/v1/runs", Some(json!({"users": 1_000_000})), 400),
         ("POST", "/v1/runs", Some(json!({"user": 1})), 422),
         ("POST", "/v1/runs", Some(json!({"seed": "a b"})), 422),
         ("POST", "/v1/runs", Some(json!({"pages": "2..3"})), 400),
@@ -142,6 +143,15 @@ async fn invalid_requests_return_a_problem() {
         assert_eq!(problem["status"], status, "{method} {path}: {problem}");
     }
     assert!(queue.store().unfinished_runs().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn schedule_has_the_expected_duration() {
+    let mut settings = IngesterSettings::default();
+    settings.run.users = 50_000;
+    let queue = RunQueue::new(Store::in_memory().unwrap(), ActiveRun::default(), settings);
+    let (_, _, plan) = send(&queue, "GET", "/v1/schedule", None).await;
+    assert_eq!(plan["expected_seconds"], 600);
 }
 
 #[tokio::test]

@@ -54,3 +54,58 @@ fn every_broken_rule_is_reported() {
         .collect();
     assert_eq!(keys, ["source.attempts", "publisher.batch_size", "run.users"]);
 }
+
+#[test]
+fn users_that_take_longer_than_the_timeout_are_refused() {
+    let reason = refused(|settings| settings.run.users = 1_000_000);
+    assert_eq!(
+        reason,
+        "run.timeout: must exceed the 4h 5m that run.users take at source.rate_limit"
+    );
+    let mut settings = IngesterSettings::default();
+    settings.run.users = 1_000_000;
+    settings.run.timeout = Duration::from_secs(5 * 3_600);
+    assert!(settings.validate().is_empty());
+}
+
+#[test]
+fn min_duration_equals_the_waits_of_the_rate_limit() {
+    use std::time::Instant;
+
+    use crate::fetch::rate_window::RateWindow;
+    use crate::run::plan::PagePlan;
+
+    let seed: crate::run::plan::Seed = "abc".parse().unwrap();
+    for limit in [20_000, 20_010, 5_000, 23] {
+        let rate_limit = RateLimitSettings {
+            users: limit,
+            ..RateLimitSettings::default()
+        };
+        for page_size in [1, 5, 6, 23, 5_000]
+            .into_iter()
+            .filter(|size| u64::from(*size) <= limit)
+        {
+            let numbers = [
+                1, 5, 22, 23, 24, 46, 50, 4_999, 5_000, 20_000, 20_001, 20_010, 40_000, 46_001,
+            ];
+            let few_pages = |users: &u64| users / u64::from(page_size) < 300;
+            for users in numbers.into_iter().filter(few_pages) {
+                let (mut window, start) = (RateWindow::new(&rate_limit), Instant::now());
+                let mut now = start;
+                for page in PagePlan::new(seed.clone(), users, page_size).pages() {
+                    now += window.wait(page.results.into(), now);
+                    window.reserve(page.results.into());
+                    window.complete(page.results.into(), true, now);
+                }
+                let expected = rate_limit.min_duration(users, page_size);
+                assert_eq!(
+                    expected,
+                    now - start,
+                    "{users} users in pages of {page_size}, limit {limit}"
+                );
+            }
+        }
+    }
+    let huge = RateLimitSettings::default().min_duration(u64::MAX, 1);
+    assert!(huge > Duration::from_secs(1 << 40), "{huge:?}");
+}

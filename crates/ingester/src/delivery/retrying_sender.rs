@@ -109,6 +109,11 @@ impl<P: PublisherClient> RetryingSender<P> {
         }
     }
 
+    /// Prepares for a run. A `Retry-After` of an earlier run no longer applies.
+    pub fn begin_run(&self) {
+        self.retry_after.open();
+    }
+
     /// Delivers `batch`. On [`SendOutcome::Complete`], each of its records has an outcome. Calls `acknowledge` for each part,
     /// in order.
     ///

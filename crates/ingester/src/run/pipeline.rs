@@ -169,6 +169,7 @@ impl<F: UserApi, P: PublisherClient> Pipeline<F, P> {
         } = &stored;
         tracing::info!(%run, %trigger, users = stored.counts.requested, %seed, resumed, "run started");
         self.active_run.started(Arc::clone(&progress));
+        self.sender.begin_run();
         self.metrics.running.set(1);
         self.watchdog.expect_progress_within(self.run.timeout);
         let outcome = match self.run_stages(&progress, &stored.spec().plan(), &cancel).await {

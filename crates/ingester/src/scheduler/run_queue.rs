@@ -1,6 +1,7 @@
 //! Queue of requested runs: stores a run if the concurrency policy allows it, and wakes the scheduler. Executes none.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use thiserror::Error;
@@ -8,7 +9,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::config::{ConcurrencyPolicy, IngesterSettings};
+use crate::config::{ConcurrencyPolicy, IngesterSettings, friendly};
 use crate::run::active_run::ActiveRun;
 use crate::run::plan::{PageRange, Seed};
 use crate::run::{Run, RunSpec, RunState, Trigger};
@@ -51,15 +52,60 @@ impl RunRequest {
     }
 }
 
+/// Why a requested run can't succeed.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum InvalidRequest {
+    /// The requested pages contain no users.
+    #[error("the requested pages contain no users")]
+    NoUsers,
+    /// The rate limit makes the run exceed its timeout.
+    #[error(
+        "{users} users take {} at source.rate_limit, but run.timeout is {}",
+        friendly(*.expected),
+        friendly(*.timeout)
+    )]
+    TooLong {
+        /// Number of users.
+        users: u64,
+        /// The time that the rate limit takes.
+        expected: Duration,
+        /// `run.timeout`.
+        timeout: Duration,
+    },
+}
+
+impl InvalidRequest {
+    /// Checks a run before it is stored or started.
+    ///
+    /// # Errors
+    /// Returns why the run can't succeed.
+    pub fn check(spec: &RunSpec, settings: &IngesterSettings) -> Result<(), Self> {
+        let users = spec.plan().users();
+        if users == 0 {
+            return Err(Self::NoUsers);
+        }
+        let expected = settings.source.rate_limit.min_duration(users, spec.page_size);
+        let timeout = settings.run.timeout;
+        if expected >= timeout {
+            return Err(Self::TooLong {
+                users,
+                expected,
+                timeout,
+            });
+        }
+        Ok(())
+    }
+}
+
 /// Error of [`RunQueue::enqueue`].
 #[derive(Debug, Error)]
 pub enum EnqueueError {
     /// This run is queued or running, and `schedule.concurrency_policy` allows no other.
     #[error("run {0} is already queued or running")]
     Busy(Uuid),
-    /// The requested pages contain no users.
-    #[error("the requested pages contain no users")]
-    NoUsers,
+    /// The run can't succeed.
+    #[error(transparent)]
+    Invalid(#[from] InvalidRequest),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -143,9 +189,7 @@ impl RunQueue {
     }
 
     fn insert(&self, spec: &RunSpec) -> Result<Uuid, EnqueueError> {
-        if spec.plan().users() == 0 {
-            return Err(EnqueueError::NoUsers);
-        }
+        InvalidRequest::check(spec, &self.settings)?;
         let _lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
         let unfinished = self.store.unfinished_runs()?;
         let capacity = match self.settings.schedule.concurrency_policy {
@@ -314,6 +358,29 @@ mod tests {
                 ..RunRequest::default()
             },
         );
-        assert!(matches!(queue.enqueue(&spec), Err(EnqueueError::NoUsers)));
+        assert!(matches!(
+            queue.enqueue(&spec),
+            Err(EnqueueError::Invalid(InvalidRequest::NoUsers))
+        ));
+    }
+
+    #[test]
+    fn request_that_takes_longer_than_the_timeout_is_rejected() {
+        let queue = queue(ConcurrencyPolicy::Skip);
+        let request = |users| {
+            queue.spec(
+                Trigger::Manual,
+                &RunRequest {
+                    users: Some(users),
+                    ..RunRequest::default()
+                },
+            )
+        };
+        let error = queue.enqueue(&request(1_000_000)).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "1000000 users take 4h 5m at source.rate_limit, but run.timeout is 4h"
+        );
+        queue.enqueue(&request(900_000)).unwrap();
     }
 }

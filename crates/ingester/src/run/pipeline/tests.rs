@@ -267,6 +267,45 @@ async fn run_ends_at_its_timeout() {
     assert!(report.counts.accepted == 0 && adds_up(&report.counts));
 }
 
+/// Runs twice in one process, so that the second run can see what the first one left.
+#[tokio::test(start_paused = true)]
+async fn retry_after_does_not_outlive_its_run() {
+    let publisher = CountingPublisher::default();
+    publisher
+        .script
+        .lock()
+        .unwrap()
+        .extend([Err(ResponseError::Retryable {
+            status: 503,
+            retry_after: Some(Duration::from_secs(u64::MAX)),
+        })]);
+    let mut settings = IngesterSettings::default();
+    settings.run.users = 5;
+    settings.run.timeout = Duration::from_secs(60);
+    let context = Context {
+        shutdown: CancellationToken::new(),
+        health: Health::default(),
+        metrics: Metrics::new("ingester"),
+    };
+    let publisher_health = PublisherHealth::new(&context.health);
+    let api = publisher.api.clone();
+    let mut pipeline = Pipeline::with_clients(api, publisher, publisher_health, &settings, &context).unwrap();
+    let spec = RunRequest::default().spec(Trigger::Manual, &settings);
+    let first = pipeline.run(&spec, &context.shutdown).await.unwrap();
+    assert!(
+        matches!(first.outcome, RunOutcome::Failed(RunError::Timeout(_))),
+        "{first:?}"
+    );
+    let started = tokio::time::Instant::now();
+    let second = pipeline.run(&spec, &context.shutdown).await.unwrap();
+    assert!(matches!(second.outcome, RunOutcome::Complete), "{second:?}");
+    assert!(
+        started.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        started.elapsed()
+    );
+}
+
 #[tokio::test]
 async fn stopped_run_delivers_fetched_users() {
     let publisher = CountingPublisher {
