@@ -40,6 +40,7 @@ pub struct IngesterMetrics {
     pub starts_skipped: IntCounter,
     pub fetched: IntCounter,
     pub invalid: IntCounterVec,
+    pub suspicious: IntCounterVec,
     pub duplicate: IntCounter,
     pub accepted: IntCounter,
     pub rejected: IntCounter,
@@ -84,6 +85,11 @@ impl IngesterMetrics {
                 "users_invalid_total",
                 "Fetched users that can't be mapped to a record, by field and rule.",
                 &["field", "reason"],
+            ),
+            suspicious: metrics.counter_vec(
+                "users_suspicious_total",
+                "Valid users with a text that was probably decoded in a wrong character set, by reason.",
+                &["reason"],
             ),
             duplicate: metrics.counter(
                 "users_duplicate_total",

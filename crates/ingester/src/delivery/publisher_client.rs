@@ -7,7 +7,7 @@ use bytes::Bytes;
 use bytesize::ByteSize;
 use jiff::Timestamp;
 use model::headers::{JSON, http as names};
-use reqwest::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, LOCATION};
+use reqwest::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE};
 use reqwest::{Client, Response, Url};
 use service::Secret;
 use thiserror::Error;
@@ -161,11 +161,12 @@ impl PublisherClient for HttpPublisher {
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let body = http::body(response, self.max_response_size).await;
         let body = body.map_err(SendError::Body)?;
+        let location = http::location(&headers);
         let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
         let response = RawResponse {
             status,
             content_type: text(CONTENT_TYPE),
-            location: text(LOCATION),
+            location: location.as_deref(),
             retry_after: http::retry_after(&headers, Timestamp::now()),
             body: &body,
         };

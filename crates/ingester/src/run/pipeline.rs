@@ -263,6 +263,7 @@ impl<F: UserApi, P: PublisherClient> Pipeline<F, P> {
         let RunCounts {
             fetched,
             invalid,
+            suspicious,
             duplicate,
             accepted,
             rejected,
@@ -274,7 +275,7 @@ impl<F: UserApi, P: PublisherClient> Pipeline<F, P> {
                 tracing::error!(%run, error, fetched, accepted, undelivered, duration_ms, "run failed");
             }
             None => tracing::info!(
-                %run, outcome, fetched, invalid, duplicate, accepted, rejected, duration_ms, "run ended"
+                %run, outcome, fetched, invalid, suspicious, duplicate, accepted, rejected, duration_ms, "run ended"
             ),
         }
     }

@@ -23,6 +23,8 @@ pub struct RunCounts {
     pub fetched: u64,
     /// Fetched users that can't be mapped to a record.
     pub invalid: u64,
+    /// Fetched users with a text that was probably decoded in a wrong character set. They are valid and are sent.
+    pub suspicious: u64,
     /// Users fetched again within the run; not sent.
     pub duplicate: u64,
     /// Records that the publisher accepted.
@@ -79,9 +81,16 @@ impl RunStats {
         page.mapping_errors()
             .iter()
             .for_each(|error| self.metrics.record_mapping_error(error));
+        for suspicion in page.suspicions() {
+            self.metrics
+                .suspicious
+                .with_label_values(&[suspicion.name()])
+                .inc();
+        }
         let mut counts = self.lock();
         counts.fetched += users;
         counts.undelivered += count(page.ids().len());
+        counts.suspicious += count(page.suspicions().len());
         for error in page.mapping_errors() {
             counts.invalid += 1;
             increment_reason(&mut counts.invalid_reasons, &error.to_string());

@@ -39,6 +39,10 @@ fn readme_lists_every_metric_with_its_labels() {
         field: FieldName::Known("email".into()),
         rule: "blank",
     });
+    metrics
+        .suspicious
+        .with_label_values(&["replacement_character"])
+        .inc();
     let text = registry.render();
     let listed = readme_check::table(README, "Metrics");
     let ours: Vec<_> = readme_check::metrics(&text, "ingester")
