@@ -263,7 +263,7 @@ async fn start(
     }
     let spec = queue.spec(Trigger::Manual, &RunRequest { users, seed, pages });
     let run = queue.enqueue(&spec).map_err(|error| match error {
-        EnqueueError::Busy(_) => Problem::conflict(error.to_string()),
+        EnqueueError::Full => Problem::conflict(error.to_string()),
         EnqueueError::Invalid(_) => Problem::bad_request(error.to_string()),
         EnqueueError::Store(error) => error.into(),
     })?;

@@ -183,9 +183,10 @@ async fn serve(settings: IngesterSettings, pipeline: Pipeline, context: &Context
     let reloading = reload::watch("tokens", interval, context.shutdown.clone(), move || {
         authenticator.reload()
     });
+    let scheduler = Scheduler::new(pipeline, queue)?;
     let serving = async {
         tokio::select! {
-            result = Scheduler::new(pipeline, queue).run(&context.shutdown) => result,
+            result = scheduler.run(&context.shutdown) => result,
             result = api.serve() => Ok(result?),
         }
     };

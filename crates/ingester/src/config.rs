@@ -70,6 +70,7 @@ impl Settings for IngesterSettings {
         self.source.validate(found);
         self.publisher.validate(found);
         self.run.validate(found);
+        self.schedule.validate(found);
         self.state.validate(found);
         found.require(
             u64::from(self.source.page_size) <= self.source.rate_limit.users,

@@ -29,21 +29,24 @@ pub struct Scheduler<F, P> {
     schedule: Schedule,
     pipeline: Pipeline<F, P>,
     queue: RunQueue,
-    /// Period in which runs were active since the last check of the schedule.
-    active: Option<RunPeriod>,
+    /// The runs since the last check of the schedule, without gaps between them.
+    active: Vec<RunPeriod>,
 }
 
 impl<F: UserApi, P: PublisherClient> Scheduler<F, P> {
     /// Executes the runs in `queue` and those due by its settings.
-    #[must_use]
-    pub fn new(pipeline: Pipeline<F, P>, queue: RunQueue) -> Self {
-        let (salt, _) = Uuid::new_v4().as_u64_pair();
-        Self {
+    ///
+    /// # Errors
+    /// Returns a [`StoreError`] when the salt of the jitter can't be stored.
+    pub fn new(pipeline: Pipeline<F, P>, queue: RunQueue) -> Result<Self, StoreError> {
+        let (random, _) = Uuid::new_v4().as_u64_pair();
+        let salt = queue.store().jitter_salt(random)?;
+        Ok(Self {
             schedule: Schedule::new(&queue.settings().schedule, salt),
             pipeline,
             queue,
-            active: None,
-        }
+            active: Vec::new(),
+        })
     }
 
     /// Runs until `stop` is cancelled or a run fails unrecoverably.
@@ -69,12 +72,19 @@ impl<F: UserApi, P: PublisherClient> Scheduler<F, P> {
     }
 
     async fn execute(&mut self, run: &Run, stop: &CancellationToken) -> Result<(), ExitError> {
-        let from = self.active.map_or_else(Timestamp::now, |active| active.from);
+        let from = self
+            .active
+            .last()
+            .map_or_else(Timestamp::now, |previous| previous.until);
         // Whether this run needs a retry is known only after it ended.
         self.publish_next_start(self.next_regular_start(Timestamp::now())?);
         let report = self.pipeline.execute(run.id, stop).await?;
         let until = Timestamp::now();
-        self.active = Some(RunPeriod { from, until });
+        self.active.push(RunPeriod {
+            from,
+            until,
+            is_scheduled: run.scheduled.is_some(),
+        });
         if report.is_unrecoverable() {
             return Err(ExitError::Unrecoverable(report.reason().unwrap_or_default()));
         }
@@ -102,10 +112,10 @@ impl<F: UserApi, P: PublisherClient> Scheduler<F, P> {
     /// Inserts the due starts into the store. Returns whether any start was due.
     fn enqueue_due(&mut self) -> Result<bool, StoreError> {
         let now = Timestamp::now();
-        let active = self.active.take();
+        let active = std::mem::take(&mut self.active);
         let store = self.queue.store();
         let done = store.schedule_cursor()?.unwrap_or(now);
-        let due = self.schedule.due(done, active, now);
+        let due = self.schedule.due(done, &active, now);
         let Some(up_to) = due.up_to else {
             return self.enqueue_retry(now);
         };

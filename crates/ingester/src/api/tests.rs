@@ -4,13 +4,13 @@ use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
 use super::*;
-use crate::config::{ConcurrencyPolicy, IngesterSettings};
+use crate::config::IngesterSettings;
 use crate::run::active_run::ActiveRun;
+use crate::scheduler::run_queue::MAX_UNFINISHED_RUNS;
 use crate::store::Store;
 
 fn queue() -> RunQueue {
-    let mut settings = IngesterSettings::default();
-    settings.schedule.concurrency_policy = ConcurrencyPolicy::Queue;
+    let settings = IngesterSettings::default();
     RunQueue::new(Store::in_memory().unwrap(), ActiveRun::default(), settings)
 }
 
@@ -74,8 +74,9 @@ async fn requested_run_can_be_read_and_cancelled() {
 #[tokio::test]
 async fn request_beyond_the_queue_is_a_conflict() {
     let queue = queue();
-    assert_eq!(send(&queue, "POST", "/v1/runs", None).await.0, 202);
-    assert_eq!(send(&queue, "POST", "/v1/runs", None).await.0, 202);
+    for _ in 0..MAX_UNFINISHED_RUNS {
+        assert_eq!(send(&queue, "POST", "/v1/runs", None).await.0, 202);
+    }
     let (status, _, problem) = send(&queue, "POST", "/v1/runs", None).await;
     assert_eq!((status, &problem["title"]), (409, &"Conflict".into()));
 }

@@ -56,6 +56,27 @@ fn every_broken_rule_is_reported() {
 }
 
 #[test]
+fn jitter_beyond_the_next_start_is_refused() {
+    let jitter = |cron: Option<&str>, minutes: u64| {
+        let mut settings = IngesterSettings::default();
+        settings.schedule.cron = cron.map(|cron| cron.parse().unwrap());
+        settings.schedule.interval = Duration::from_secs(30 * 60);
+        settings.schedule.jitter = Duration::from_secs(minutes * 60);
+        let violations = settings.validate();
+        violations.iter().next().map(ToString::to_string)
+    };
+    let rule = "schedule.jitter: must be less than the time between two starts";
+    assert_eq!((jitter(None, 0), jitter(None, 29)), (None, None));
+    assert_eq!(jitter(None, 30), Some(format!("{rule}, 30m")));
+    assert_eq!(jitter(Some("0 2,14 * * *"), 11 * 60), None);
+    assert_eq!(
+        jitter(Some("0 2,14 * * *"), 12 * 60),
+        Some(format!("{rule}, 12h"))
+    );
+    assert_eq!(jitter(Some("0 0 29 2 *"), 365 * 24 * 60), None);
+}
+
+#[test]
 fn users_that_take_longer_than_the_timeout_are_refused() {
     let reason = refused(|settings| settings.run.users = 1_000_000);
     assert_eq!(

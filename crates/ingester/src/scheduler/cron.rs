@@ -9,6 +9,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use croner::Cron as Pattern;
@@ -106,6 +107,18 @@ impl Cron {
             inclusive = true;
         }
         None
+    }
+
+    /// Returns the shortest time between two of the first hundred starts from 2026 on.
+    #[must_use]
+    pub fn shortest_gap(&self, zone: &TimeZone) -> Duration {
+        let begin = Timestamp::from_second(1_767_225_600).expect("2026 is in the range of timestamps");
+        let starts = std::iter::successors(self.after(begin, zone), |start| self.after(*start, zone));
+        let starts: Vec<_> = starts.take(100).collect();
+        let gaps = starts
+            .windows(2)
+            .map(|two| two[1].duration_since(two[0]).unsigned_abs());
+        gaps.min().unwrap_or(Duration::MAX)
     }
 
     /// Returns the first match after, or at, a local time in seconds since 1970, ignoring transitions.

@@ -1,4 +1,4 @@
-//! Queue of requested runs: stores a run if the concurrency policy allows it, and wakes the scheduler. Executes none.
+//! Queue of requested runs: stores a run if there is room for it, and wakes the scheduler. Executes none.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::config::{ConcurrencyPolicy, IngesterSettings, friendly};
+use crate::config::{IngesterSettings, friendly};
 use crate::run::active_run::ActiveRun;
 use crate::run::plan::{PageRange, Seed};
 use crate::run::{Run, RunSpec, RunState, Trigger};
@@ -51,6 +51,9 @@ impl RunRequest {
         seed_fits && (wanted.users, wanted.pages) == (spec.users, spec.pages)
     }
 }
+
+/// Maximum number of runs that are queued or running when a run is requested.
+pub const MAX_UNFINISHED_RUNS: usize = 10;
 
 /// Why a requested run can't succeed.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -100,9 +103,9 @@ impl InvalidRequest {
 /// Error of [`RunQueue::enqueue`].
 #[derive(Debug, Error)]
 pub enum EnqueueError {
-    /// This run is queued or running, and `schedule.concurrency_policy` allows no other.
-    #[error("run {0} is already queued or running")]
-    Busy(Uuid),
+    /// The queue is full.
+    #[error("{MAX_UNFINISHED_RUNS} runs are already queued or running")]
+    Full,
     /// The run can't succeed.
     #[error(transparent)]
     Invalid(#[from] InvalidRequest),
@@ -191,13 +194,8 @@ impl RunQueue {
     fn insert(&self, spec: &RunSpec) -> Result<Uuid, EnqueueError> {
         InvalidRequest::check(spec, &self.settings)?;
         let _lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
-        let unfinished = self.store.unfinished_runs()?;
-        let capacity = match self.settings.schedule.concurrency_policy {
-            ConcurrencyPolicy::Skip => 0,
-            ConcurrencyPolicy::Queue => 1,
-        };
-        if let Some(last) = unfinished.get(capacity) {
-            return Err(EnqueueError::Busy(last.id));
+        if self.store.unfinished_runs()?.len() >= MAX_UNFINISHED_RUNS {
+            return Err(EnqueueError::Full);
         }
         let run = self
             .store
@@ -299,9 +297,8 @@ impl RunQueue {
 mod tests {
     use super::*;
 
-    fn queue(policy: ConcurrencyPolicy) -> RunQueue {
-        let mut settings = IngesterSettings::default();
-        settings.schedule.concurrency_policy = policy;
+    fn queue() -> RunQueue {
+        let settings = IngesterSettings::default();
         RunQueue::new(Store::in_memory().unwrap(), ActiveRun::default(), settings)
     }
 
@@ -310,19 +307,20 @@ mod tests {
     }
 
     #[test]
-    fn concurrency_policy_bounds_the_queue() {
-        let skip = queue(ConcurrencyPolicy::Skip);
-        let first = enqueue(&skip).unwrap();
-        assert!(matches!(enqueue(&skip), Err(EnqueueError::Busy(run)) if run == first));
-        let queue = queue(ConcurrencyPolicy::Queue);
+    fn requested_runs_wait_in_a_bounded_queue() {
+        let queue = queue();
+        let first = enqueue(&queue).unwrap();
+        for _ in 1..MAX_UNFINISHED_RUNS {
+            enqueue(&queue).unwrap();
+        }
+        assert!(matches!(enqueue(&queue), Err(EnqueueError::Full)));
+        queue.cancel(first).unwrap();
         enqueue(&queue).unwrap();
-        let second = enqueue(&queue).unwrap();
-        assert!(matches!(enqueue(&queue), Err(EnqueueError::Busy(run)) if run == second));
     }
 
     #[test]
     fn queued_run_can_be_removed() {
-        let queue = queue(ConcurrencyPolicy::Skip);
+        let queue = queue();
         let run = enqueue(&queue).unwrap();
         assert_eq!(queue.cancel(run).unwrap(), CancelOutcome::Dequeued);
         let stop = CancellationToken::new();
@@ -336,7 +334,7 @@ mod tests {
 
     #[test]
     fn dequeued_run_is_stopped_instead_of_removed() {
-        let queue = queue(ConcurrencyPolicy::Skip);
+        let queue = queue();
         let (run, stop) = (enqueue(&queue).unwrap(), CancellationToken::new());
         assert_eq!(queue.dequeue(&stop).unwrap().unwrap().id, run);
         assert_eq!(queue.cancel(run).unwrap(), CancelOutcome::Stopping);
@@ -349,7 +347,7 @@ mod tests {
 
     #[test]
     fn pages_beyond_the_last_are_rejected() {
-        let queue = queue(ConcurrencyPolicy::Skip);
+        let queue = queue();
         let pages = Some("9..10".parse().unwrap());
         let spec = queue.spec(
             Trigger::Backfill,
@@ -366,7 +364,7 @@ mod tests {
 
     #[test]
     fn request_that_takes_longer_than_the_timeout_is_rejected() {
-        let queue = queue(ConcurrencyPolicy::Skip);
+        let queue = queue();
         let request = |users| {
             queue.spec(
                 Trigger::Manual,

@@ -1,4 +1,4 @@
-//! Rate limit usage and the schedule cursor.
+//! Rate limit usage, the schedule cursor and the salt of the jitter.
 
 use std::time::Duration;
 
@@ -89,6 +89,24 @@ impl Store {
             Ok(statement.query_row([], |row| row.get(0)).optional()?)
         })?;
         found.map(timestamp).transpose()
+    }
+
+    /// Returns the stored salt of the jitter, after storing `salt` if there is none.
+    ///
+    /// # Errors
+    /// Returns [`StoreError::Sqlite`].
+    pub fn jitter_salt(&self, salt: u64) -> Result<u64, StoreError> {
+        self.write(|transaction| {
+            transaction.execute(
+                "INSERT OR IGNORE INTO marks (name, at) VALUES ('jitter_salt', ?1)",
+                [salt.cast_signed()],
+            )?;
+            let stored: i64 =
+                transaction.query_row("SELECT at FROM marks WHERE name = 'jitter_salt'", [], |row| {
+                    row.get(0)
+                })?;
+            Ok(stored.cast_unsigned())
+        })
     }
 
     /// Sets the latest start that the schedule has handled.

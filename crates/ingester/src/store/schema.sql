@@ -65,7 +65,7 @@ CREATE TABLE spent (
   users INTEGER NOT NULL
 ) STRICT;
 
--- Schedule cursor: the latest start that the schedule has handled.
+-- Single values: the latest start that the schedule has handled, and the salt of the jitter.
 CREATE TABLE marks (
   name TEXT PRIMARY KEY,
   at INTEGER NOT NULL

@@ -261,6 +261,17 @@ fn state_file_has_one_writer_and_many_readers() {
 }
 
 #[test]
+fn jitter_salt_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.db");
+    assert_eq!(
+        Store::open(&path).unwrap().jitter_salt(u64::MAX - 1).unwrap(),
+        u64::MAX - 1
+    );
+    assert_eq!(Store::open(&path).unwrap().jitter_salt(7).unwrap(), u64::MAX - 1);
+}
+
+#[test]
 fn invalid_state_file_is_rejected() {
     let folder = tempfile::tempdir().unwrap();
     let missing = folder.path().join("missing").join("state.db");
