@@ -200,6 +200,7 @@ impl<F: UserApi, P: PublisherClient> Scheduler<F, P> {
         let left = next.map_or(MAX_SLEEP, |next| {
             Duration::try_from(next.duration_since(now)).unwrap_or_default()
         });
+        self.queue.store().purge_if_pending()?;
         self.pipeline.watchdog().expect_progress_within(MAX_SLEEP);
         tokio::select! {
             () = stop.cancelled() => {}

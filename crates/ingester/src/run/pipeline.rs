@@ -59,7 +59,7 @@ pub enum PipelineError {
     /// TLS can't be set up.
     #[error("failed to set up TLS")]
     Tls(#[from] reqwest::Error),
-    /// The state file can't be opened.
+    /// The state file can't be read.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -71,6 +71,7 @@ impl Pipeline {
     /// Returns any [`PipelineError`].
     pub fn new(
         settings: &IngesterSettings,
+        store: Store,
         context: &Context,
     ) -> Result<(Self, PublisherProbe), PipelineError> {
         let fetcher = HttpUserApi::new(&settings.source, Mapping::user()?)?;
@@ -81,7 +82,7 @@ impl Pipeline {
             publisher_health.clone(),
             settings.publisher.probe_interval,
         );
-        let pipeline = Self::with_clients(fetcher, publisher, publisher_health, settings, context)?;
+        let pipeline = Self::with_clients((fetcher, publisher), publisher_health, settings, store, context)?;
         Ok((pipeline, probe))
     }
 }
@@ -90,18 +91,14 @@ impl<F: UserApi, P: PublisherClient> Pipeline<F, P> {
     /// Creates a pipeline with the given clients.
     ///
     /// # Errors
-    /// Returns a [`StoreError`] when the state file can't be opened.
+    /// Returns a [`StoreError`] when the store can't be read.
     pub fn with_clients(
-        api: F,
-        publisher: P,
+        (api, publisher): (F, P),
         publisher_health: PublisherHealth,
         settings: &IngesterSettings,
+        store: Store,
         context: &Context,
     ) -> Result<Self, StoreError> {
-        let store = match &settings.state.path {
-            Some(path) => Store::open(path)?,
-            None => Store::in_memory()?,
-        };
         let metrics = IngesterMetrics::new(&context.metrics);
         Ok(Self {
             fetcher: RetryingFetcher::new(api, &settings.source, store.clone(), metrics.clone())?,

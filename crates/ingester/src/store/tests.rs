@@ -275,7 +275,7 @@ fn jitter_salt_is_kept() {
 fn invalid_state_file_is_rejected() {
     let folder = tempfile::tempdir().unwrap();
     let missing = folder.path().join("missing").join("state.db");
-    assert!(matches!(Store::open(&missing), Err(StoreError::Lock { .. })));
+    assert!(matches!(Store::open(&missing), Err(StoreError::Create { .. })));
     assert!(matches!(
         Store::open_shared(&missing),
         Err(StoreError::Open { .. })
@@ -283,11 +283,116 @@ fn invalid_state_file_is_rejected() {
     let text = folder.path().join("text");
     std::fs::write(&text, "not a database, but long enough to be parsed as one").unwrap();
     assert!(matches!(Store::open(&text), Err(StoreError::Open { .. })));
-    let newer = folder.path().join("newer");
-    let connection = Connection::open(&newer).unwrap();
-    connection.pragma_update(None, "user_version", 7).unwrap();
-    drop(connection);
-    assert!(matches!(Store::open(&newer), Err(StoreError::Version(7))));
+}
+
+#[test]
+fn file_of_another_program_or_version_is_not_changed() {
+    let folder = tempfile::tempdir().unwrap();
+    let newer = format!("{SCHEMA} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = 7;");
+    let newer_in_wal = format!("PRAGMA journal_mode = wal; {newer}");
+    for (name, statements, expected) in [
+        ("tables", "CREATE TABLE theirs (a);", "another program"),
+        (
+            "runs",
+            "CREATE TABLE runs (a); CREATE TABLE pages (a);",
+            "another program",
+        ),
+        (
+            "version",
+            "CREATE TABLE theirs (a); PRAGMA user_version = 3;",
+            "another program",
+        ),
+        ("future", "PRAGMA user_version = 7;", "another program"),
+        ("id", "PRAGMA application_id = 7;", "another program"),
+        (
+            "wal",
+            "PRAGMA journal_mode = wal; CREATE TABLE theirs (a);",
+            "another program",
+        ),
+        ("newer", &newer, "has schema version 7"),
+        ("newer-wal", &newer_in_wal, "has schema version 7"),
+    ] {
+        let path = folder.path().join(name);
+        let theirs = Connection::open(&path).unwrap();
+        theirs.execute_batch(statements).unwrap();
+        drop(theirs);
+        let before = std::fs::read(&path).unwrap();
+        for error in [
+            Store::open(&path).map(drop).unwrap_err(),
+            Store::open_shared(&path).map(drop).unwrap_err(),
+        ] {
+            assert!(error.to_string().contains(expected), "{name}: {error}");
+        }
+        assert_eq!(std::fs::read(&path).unwrap(), before, "{name}");
+    }
+}
+
+#[test]
+fn one_file_has_one_writer_by_whatever_path() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.db");
+    let store = Store::open(&path).unwrap();
+    for (name, target) in [("file-link", path.as_path()), ("folder-link", folder.path())] {
+        std::os::unix::fs::symlink(target, folder.path().join(name)).unwrap();
+    }
+    for other in ["file-link", "folder-link/state.db", "./state.db"] {
+        let error = Store::open(&folder.path().join(other)).map(drop).unwrap_err();
+        assert!(matches!(error, StoreError::InUse(_)), "{other}: {error}");
+    }
+    drop(store);
+    Store::open(&folder.path().join("file-link")).unwrap();
+}
+
+#[test]
+fn reader_delays_purge_only_briefly() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.db");
+    let store = Store::open(&path).unwrap();
+    let run = store
+        .insert_run(&spec(Trigger::Manual), RunState::Queued, None, at(0))
+        .unwrap();
+    insert_page(&store, run, 0, &page_of(100));
+    let reader = Connection::open(&path).unwrap();
+    reader.execute_batch("BEGIN; SELECT count(*) FROM runs;").unwrap();
+    store
+        .finish_run(run, RunState::Complete, None, &counts(0), at(9))
+        .unwrap();
+    let started = std::time::Instant::now();
+    store.purge_deleted().unwrap();
+    assert!(
+        started.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        started.elapsed()
+    );
+    assert!(
+        on_disk(folder.path(), "1961-08-04"),
+        "the reader sees the old state"
+    );
+    reader.execute_batch("COMMIT").unwrap();
+    store.purge_if_pending().unwrap();
+    assert!(!on_disk(folder.path(), "1961-08-04"));
+}
+
+#[test]
+fn content_that_a_killed_process_deleted_is_purged_at_open() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.db");
+    let store = Store::open(&path).unwrap();
+    let run = store
+        .insert_run(&spec(Trigger::Manual), RunState::Queued, None, at(0))
+        .unwrap();
+    insert_page(&store, run, 0, &page_of(100));
+    store
+        .finish_run(run, RunState::Complete, None, &counts(0), at(9))
+        .unwrap();
+    // As after a kill: the WAL is not merged when the connection is closed.
+    let copy = tempfile::tempdir().unwrap();
+    for file in ["state.db", "state.db-wal"] {
+        std::fs::copy(folder.path().join(file), copy.path().join(file)).unwrap();
+    }
+    assert!(on_disk(copy.path(), "1961-08-04"));
+    let _store = Store::open(&copy.path().join("state.db")).unwrap();
+    assert!(!on_disk(copy.path(), "1961-08-04"));
 }
 
 #[test]
@@ -377,7 +482,7 @@ fn schema_version_1_is_upgraded_with_its_runs() {
     drop(connection);
     let rejected = Store::open_shared(&path).map(drop).unwrap_err().to_string();
     assert!(
-        rejected.starts_with("the state file has schema version 1, expected 3"),
+        rejected.starts_with("the state file has schema version 1, expected 4"),
         "{rejected}"
     );
     let store = Store::open(&path).unwrap();
@@ -508,7 +613,8 @@ fn file_without_incremental_vacuum_is_rewritten_once() {
     older.pragma_update(None, "journal_mode", "wal").unwrap();
     older
         .execute_batch(&format!(
-            "{SCHEMA} PRAGMA user_version = {VERSION}; INSERT INTO marks (name, at) VALUES ('known', 7);"
+            "{SCHEMA} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}; \
+             INSERT INTO marks (name, at) VALUES ('known', 7);"
         ))
         .unwrap();
     drop(older);

@@ -103,10 +103,10 @@ async fn run(publisher: CountingPublisher, change: impl FnOnce(&mut IngesterSett
     };
     let publisher_health = PublisherHealth::new(&context.health);
     let mut pipeline = Pipeline::with_clients(
-        publisher.api.clone(),
-        publisher,
+        (publisher.api.clone(), publisher),
         publisher_health,
         &settings,
+        Store::from_settings(&settings.state).unwrap(),
         &context,
     )
     .unwrap();
@@ -288,8 +288,14 @@ async fn retry_after_does_not_outlive_its_run() {
         metrics: Metrics::new("ingester"),
     };
     let publisher_health = PublisherHealth::new(&context.health);
-    let api = publisher.api.clone();
-    let mut pipeline = Pipeline::with_clients(api, publisher, publisher_health, &settings, &context).unwrap();
+    let mut pipeline = Pipeline::with_clients(
+        (publisher.api.clone(), publisher),
+        publisher_health,
+        &settings,
+        Store::from_settings(&settings.state).unwrap(),
+        &context,
+    )
+    .unwrap();
     let spec = RunRequest::default().spec(Trigger::Manual, &settings);
     let first = pipeline.run(&spec, &context.shutdown).await.unwrap();
     assert!(
@@ -386,10 +392,10 @@ async fn hour_of_publisher_outage_applies_backpressure() {
     };
     let publisher_health = PublisherHealth::new(&context.health);
     let mut pipeline = Pipeline::with_clients(
-        publisher.api.clone(),
-        publisher.clone(),
+        (publisher.api.clone(), publisher.clone()),
         publisher_health,
         &settings,
+        Store::from_settings(&settings.state).unwrap(),
         &context,
     )
     .unwrap();
