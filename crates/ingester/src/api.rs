@@ -272,11 +272,25 @@ async fn start(
     Ok((StatusCode::ACCEPTED, location, Json(stored)).into_response())
 }
 
-async fn cancel(State(queue): State<RunQueue>, Path(id): Path<String>) -> Result<StatusCode, Problem> {
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CancelQuery {
+    /// Drop what is not delivered yet.
+    #[serde(default)]
+    force: bool,
+}
+
+async fn cancel(
+    State(queue): State<RunQueue>,
+    Path(id): Path<String>,
+    query: Result<Query<CancelQuery>, QueryRejection>,
+) -> Result<StatusCode, Problem> {
+    let Query(CancelQuery { force }) =
+        query.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
     let id = id.parse().map_err(|_| Problem::unknown_run())?;
-    match queue.cancel(id)? {
-        CancelOutcome::Stopping => Ok(StatusCode::ACCEPTED),
-        CancelOutcome::Dequeued => Ok(StatusCode::NO_CONTENT),
+    match queue.cancel(id, force)? {
+        CancelOutcome::Cancelling => Ok(StatusCode::ACCEPTED),
+        CancelOutcome::Cancelled => Ok(StatusCode::NO_CONTENT),
         CancelOutcome::AlreadyEnded => Err(Problem::conflict("the run has ended".to_owned())),
         CancelOutcome::NotFound => Err(Problem::unknown_run()),
     }

@@ -214,7 +214,9 @@ async fn once(
     let runs = async {
         for unfinished in store.unfinished_runs()? {
             let report = pipeline.execute(unfinished.id, &context.shutdown).await?;
-            let requested = request.matches(&unfinished.spec(), settings);
+            // A cancelled run does not replace the requested one.
+            let requested = request.matches(&unfinished.spec(), settings)
+                && !matches!(report.outcome, RunOutcome::Cancelled(_));
             if requested || report.is_unrecoverable() || context.shutdown.is_cancelled() {
                 return Ok(report);
             }

@@ -49,8 +49,10 @@ pub enum RunState {
     Complete,
     /// Every user was fetched; the publisher rejected some records.
     Rejected,
+    /// Cancelled, but still delivering what it has fetched.
+    Cancelling,
     /// Ended on request.
-    Stopped,
+    Cancelled,
     /// Ended with an error.
     Failed,
     /// A scheduled start while the scheduler was not running.
@@ -102,7 +104,8 @@ named!(RunState {
     Running => "running",
     Complete => "complete",
     Rejected => "rejected",
-    Stopped => "stopped",
+    Cancelling => "cancelling",
+    Cancelled => "cancelled",
     Failed => "failed",
     Missed => "missed",
     Skipped => "skipped",
@@ -112,7 +115,7 @@ impl RunState {
     /// Whether the run has ended for good.
     #[must_use]
     pub const fn is_final(self) -> bool {
-        !matches!(self, Self::Queued | Self::Running)
+        !matches!(self, Self::Queued | Self::Running | Self::Cancelling)
     }
 }
 
@@ -196,6 +199,9 @@ pub struct Run {
     /// Records per request, set when the run starts. A resumed run keeps it, so that its batches stay the same.
     #[serde(skip)]
     pub batch_size: Option<u32>,
+    /// Whether a cancelled run drops what it has not delivered yet.
+    #[serde(skip)]
+    pub drop_pending: bool,
 }
 
 fn as_text<S: Serializer>(id: &Uuid, serializer: S) -> Result<S::Ok, S::Error> {

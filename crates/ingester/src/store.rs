@@ -39,8 +39,8 @@ const UPGRADES: [&str; 3] = [
      PRIMARY KEY (run, page, start)) STRICT; \
      INSERT INTO pieces SELECT run, page, 0, lines FROM bodies; \
      DROP TABLE bodies;",
-    // Adds the application id.
-    "",
+    "ALTER TABLE runs ADD COLUMN drop_pending INTEGER NOT NULL DEFAULT 0; \
+     UPDATE runs SET state = 'cancelled' WHERE state = 'stopped';",
 ];
 /// Maximum wait for another process that writes the file.
 const BUSY: Duration = Duration::from_secs(5);

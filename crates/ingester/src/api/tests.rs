@@ -68,7 +68,7 @@ async fn requested_run_can_be_read_and_cancelled() {
     );
     assert_eq!(send(&queue, "DELETE", &location, None).await.0, 204);
     assert_eq!(send(&queue, "DELETE", &location, None).await.0, 409);
-    assert_eq!(send(&queue, "GET", &location, None).await.2["state"], "stopped");
+    assert_eq!(send(&queue, "GET", &location, None).await.2["state"], "cancelled");
 }
 
 #[tokio::test]
@@ -92,7 +92,7 @@ async fn runs_are_paged_and_filtered_by_state_and_trigger() {
         send(&queue, "DELETE", &path, None).await;
     }
     ids.reverse();
-    let (mut path, mut found) = (Some("/v1/runs?limit=2&state=stopped".to_owned()), Vec::new());
+    let (mut path, mut found) = (Some("/v1/runs?limit=2&state=cancelled".to_owned()), Vec::new());
     while let Some(page) = path {
         let (status, _, body) = send(&queue, "GET", &page, None).await;
         assert_eq!(status, 200, "{body}");
@@ -108,6 +108,45 @@ async fn runs_are_paged_and_filtered_by_state_and_trigger() {
     assert_eq!(found, ids);
     let (_, _, none) = send(&queue, "GET", "/v1/runs?trigger=schedule", None).await;
     assert_eq!(none, json!({"runs": [], "next": null}));
+}
+
+#[tokio::test]
+async fn second_or_forced_cancel_drops_what_waits() {
+    let active = ActiveRun::default();
+    let queue = RunQueue::new(
+        Store::in_memory().unwrap(),
+        active.clone(),
+        IngesterSettings::default(),
+    );
+    let stop = tokio_util::sync::CancellationToken::new();
+    let (_, location, run) = send(&queue, "POST", "/v1/runs", None).await;
+    let (location, id) = (location.unwrap(), run["id"].as_str().unwrap().parse().unwrap());
+    queue.dequeue(&stop).unwrap();
+    let tokens = active.claim(id, &stop);
+    assert_eq!(
+        send(&queue, "DELETE", &format!("{location}?force=maybe"), None)
+            .await
+            .0,
+        400
+    );
+    assert_eq!(
+        send(&queue, "DELETE", &format!("{location}?force=false"), None)
+            .await
+            .0,
+        202
+    );
+    assert_eq!(
+        send(&queue, "GET", &location, None).await.2["state"],
+        "cancelling"
+    );
+    assert!(tokens.requested.is_cancelled() && !tokens.drop.is_cancelled());
+    assert_eq!(
+        send(&queue, "DELETE", &format!("{location}?force=true"), None)
+            .await
+            .0,
+        202
+    );
+    assert!(tokens.drop.is_cancelled());
 }
 
 #[tokio::test]
@@ -189,8 +228,8 @@ async fn events_report_each_change_and_end_with_the_run() {
         first.starts_with("event: run\ndata: {") && first.contains("\"queued\""),
         "{first}"
     );
-    queue.cancel(run).unwrap();
-    assert!(next().await.unwrap().contains("\"stopped\""));
+    queue.cancel(run, false).unwrap();
+    assert!(next().await.unwrap().contains("\"cancelled\""));
     assert_eq!(next().await, None);
 }
 

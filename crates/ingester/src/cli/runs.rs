@@ -25,7 +25,7 @@ pub struct ListArguments {
     /// Maximum number of runs
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     limit: u32,
-    /// Only runs in this state: queued, running, complete, rejected, stopped, failed, missed, skipped
+    /// Only runs in this state: queued, running, complete, rejected, cancelling, cancelled, failed, missed, skipped
     #[arg(long)]
     state: Option<RunState>,
     /// Only runs with this trigger: schedule, catch_up, manual, backfill, retry
@@ -126,7 +126,7 @@ fn path(settings: &IngesterSettings) -> Result<&Path, RunsError> {
     settings.state.path.as_deref().ok_or(RunsError::NoState)
 }
 
-const HEADER: &str = "run                                  trigger  state    at                   seconds  fetched accepted  reason";
+const HEADER: &str = "run                                  trigger  state      at                   seconds  fetched accepted  reason";
 
 fn line(run: &Run) -> String {
     let at = run.started.or(run.scheduled).unwrap_or(run.created);
@@ -135,7 +135,7 @@ fn line(run: &Run) -> String {
         .zip(run.ended)
         .map(|(from, until)| until.duration_since(from).as_secs());
     format!(
-        "{} {:8} {:8} {} {:>7} {:>8} {:>8}  {}",
+        "{} {:8} {:10} {} {:>7} {:>8} {:>8}  {}",
         run.id,
         run.trigger,
         run.state,

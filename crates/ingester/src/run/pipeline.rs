@@ -153,8 +153,12 @@ impl<F: UserApi, P: PublisherClient> Pipeline<F, P> {
     /// Returns a [`StoreError`] when the store fails at the start or the end of the run.
     pub async fn execute(&mut self, run: Uuid, stop: &CancellationToken) -> Result<Report, StoreError> {
         let started = Instant::now();
-        let cancel = self.active_run.claim(run, stop);
+        let tokens = self.active_run.claim(run, stop);
         let stored = self.store.start_run(run, self.batch_size, Timestamp::now())?;
+        if stored.state == RunState::Cancelling {
+            // Requested of an earlier process, or since the run was claimed.
+            tokens.cancel(stored.drop_pending);
+        }
         let window = self.run.duplicate_window;
         let progress = RunProgress::open(self.store.clone(), &stored, self.metrics.clone(), window)?;
         let progress = Arc::new(progress);
@@ -169,43 +173,60 @@ impl<F: UserApi, P: PublisherClient> Pipeline<F, P> {
         self.sender.begin_run();
         self.metrics.running.set(1);
         self.watchdog.expect_progress_within(self.run.timeout);
-        let outcome = match self.run_stages(&progress, &stored.spec().plan(), &cancel).await {
-            Ok(outcome) => outcome,
-            Err(error) => RunOutcome::Failed(error),
+        let plan = stored.spec().plan();
+        let outcome = tokio::select! {
+            biased;
+            () = tokens.drop.cancelled() => RunOutcome::Cancelled(None),
+            outcome = self.run_stages(&progress, &plan, &tokens.cancel) => {
+                outcome.unwrap_or_else(RunOutcome::Failed)
+            }
         };
         self.publisher_health.idle();
         self.metrics.running.set(0);
         let report = Report {
             run,
             seed: stored.seed.clone(),
-            outcome,
+            outcome: if tokens.requested.is_cancelled() {
+                outcome.cancelled()
+            } else {
+                outcome
+            },
             counts: progress.stats().counts(),
             duration: started.elapsed(),
         };
+        let is_resumable = self.is_resumable(&report, stop);
+        let report = if is_resumable {
+            progress.suspend()?;
+            report
+        } else {
+            Self::end(&progress, report)?
+        };
         self.record(&report);
-        self.close(&progress, &report, stop)?;
+        if !is_resumable {
+            let (age, number) = (self.state.retention.age, self.state.retention.runs);
+            self.store.prune_runs(age, number, Timestamp::now())?;
+            self.store.purge_deleted()?;
+        }
         self.active_run.finished();
         Ok(report)
     }
 
-    /// Leaves an interrupted or unrecoverable run to the next process if the store is persistent. Otherwise ends it.
-    fn close(
-        &self,
-        progress: &RunProgress,
-        report: &Report,
-        stop: &CancellationToken,
-    ) -> Result<(), StoreError> {
-        let resumable = match report.outcome {
-            RunOutcome::Stopped => stop.is_cancelled(),
-            _ => report.is_unrecoverable(),
+    /// Whether the next process resumes the run: one that was interrupted, or that fails until the operator acts.
+    fn is_resumable(&self, report: &Report, stop: &CancellationToken) -> bool {
+        let is_interrupted = matches!(report.outcome, RunOutcome::Stopped) && stop.is_cancelled();
+        self.store.is_persistent() && (is_interrupted || report.is_unrecoverable())
+    }
+
+    /// Ends the run. One that was cancelled at the last moment ends as cancelled.
+    fn end(progress: &RunProgress, report: Report) -> Result<Report, StoreError> {
+        let state = progress.finish(report.outcome.state(), report.reason().as_deref())?;
+        let outcome = match state {
+            RunState::Cancelled if !matches!(report.outcome, RunOutcome::Stopped) => {
+                report.outcome.cancelled()
+            }
+            _ => report.outcome,
         };
-        if resumable && self.store.is_persistent() {
-            return progress.suspend();
-        }
-        progress.finish(report.outcome.state(), report.reason().as_deref())?;
-        let (age, number) = (self.state.retention.age, self.state.retention.runs);
-        self.store.prune_runs(age, number, Timestamp::now())?;
-        self.store.purge_deleted()
+        Ok(Report { outcome, ..report })
     }
 
     async fn run_stages(
@@ -267,13 +288,14 @@ impl<F: UserApi, P: PublisherClient> Pipeline<F, P> {
             undelivered,
             ..
         } = *counts;
-        match report.reason() {
-            Some(error) => {
-                tracing::error!(%run, error, fetched, accepted, undelivered, duration_ms, "run failed");
-            }
-            None => tracing::info!(
-                %run, outcome, fetched, invalid, suspicious, duplicate, accepted, rejected, duration_ms, "run ended"
-            ),
+        let error = report.reason();
+        if matches!(report.outcome, RunOutcome::Failed(_)) {
+            tracing::error!(%run, error, fetched, accepted, undelivered, duration_ms, "run failed");
+        } else {
+            tracing::info!(
+                %run, outcome, error, fetched, invalid, suspicious, duplicate, accepted, rejected, undelivered,
+                duration_ms, "run ended"
+            );
         }
     }
 }

@@ -175,11 +175,11 @@ impl RunProgress {
         self.store.save_counts(self.run, &self.stats.counts())
     }
 
-    /// Ends the run.
+    /// Ends the run. Returns its state: `cancelled` instead of `state` if it was cancelled meanwhile.
     ///
     /// # Errors
     /// Returns a [`StoreError`] when the store can't be written.
-    pub fn finish(&self, state: RunState, reason: Option<&str>) -> Result<(), StoreError> {
+    pub fn finish(&self, state: RunState, reason: Option<&str>) -> Result<RunState, StoreError> {
         let counts = self.stats.counts();
         self.store
             .finish_run(self.run, state, reason, &counts, Timestamp::now())

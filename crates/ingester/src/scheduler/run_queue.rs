@@ -117,10 +117,10 @@ pub enum EnqueueError {
 /// Outcome of [`RunQueue::cancel`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CancelOutcome {
-    /// The run delivers what it has fetched and ends.
-    Stopping,
-    /// The run had not started and is removed from the queue.
-    Dequeued,
+    /// The run delivers what it has fetched, or drops it, and ends.
+    Cancelling,
+    /// The run has ended as cancelled. It had not started, or it was not active and its undelivered records are dropped.
+    Cancelled,
     /// The run had already ended.
     AlreadyEnded,
     /// The run does not exist.
@@ -204,37 +204,42 @@ impl RunQueue {
         Ok(run)
     }
 
-    /// Cancels a run. A running one delivers what it has fetched.
+    /// Cancels a run, whatever happens afterwards: the wish is stored before it takes effect. The run delivers what it has
+    /// fetched. With `force`, or if it is cancelled already, it drops that.
     ///
     /// # Errors
     /// Returns a [`StoreError`] and cancels [`Self::store_failed`].
-    pub fn cancel(&self, run: Uuid) -> Result<CancelOutcome, StoreError> {
-        let outcome = self.cancel_run(run);
+    pub fn cancel(&self, run: Uuid, force: bool) -> Result<CancelOutcome, StoreError> {
+        let outcome = self.cancel_run(run, force);
         if outcome.is_err() {
             self.store_failed.cancel();
         }
         outcome
     }
 
-    fn cancel_run(&self, run: Uuid) -> Result<CancelOutcome, StoreError> {
+    fn cancel_run(&self, run: Uuid, force: bool) -> Result<CancelOutcome, StoreError> {
         let _lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.active.cancel(run) {
-            return Ok(CancelOutcome::Stopping);
+        let Some(stored) = self.store.run(run)? else {
+            return Ok(CancelOutcome::NotFound);
+        };
+        let drop_pending = force || stored.state == RunState::Cancelling;
+        let is_claimed = self.active.run() == Some(run);
+        let reason = match stored.state {
+            state if state.is_final() => return Ok(CancelOutcome::AlreadyEnded),
+            RunState::Queued => "cancelled before it started",
+            _ => "cancelled before it was resumed",
+        };
+        if !is_claimed && (drop_pending || stored.state == RunState::Queued) {
+            let (state, now) = (RunState::Cancelled, Timestamp::now());
+            self.store
+                .finish_run(run, state, Some(reason), &stored.counts, now)?;
+            return Ok(CancelOutcome::Cancelled);
         }
-        match self.store.run(run)? {
-            None => Ok(CancelOutcome::NotFound),
-            Some(stored) if stored.state.is_final() => Ok(CancelOutcome::AlreadyEnded),
-            Some(stored) => {
-                self.store.finish_run(
-                    run,
-                    RunState::Stopped,
-                    Some("cancelled before it started"),
-                    &stored.counts,
-                    Timestamp::now(),
-                )?;
-                Ok(CancelOutcome::Dequeued)
-            }
+        if !self.store.cancel_run(run, drop_pending)? {
+            return Ok(CancelOutcome::AlreadyEnded);
         }
+        self.active.cancel(run, drop_pending);
+        Ok(CancelOutcome::Cancelling)
     }
 
     /// Cancelled when the store failed to insert or cancel a run. The server then ends the process; the next process
@@ -314,7 +319,7 @@ mod tests {
             enqueue(&queue).unwrap();
         }
         assert!(matches!(enqueue(&queue), Err(EnqueueError::Full)));
-        queue.cancel(first).unwrap();
+        queue.cancel(first, false).unwrap();
         enqueue(&queue).unwrap();
     }
 
@@ -322,27 +327,62 @@ mod tests {
     fn queued_run_can_be_removed() {
         let queue = queue();
         let run = enqueue(&queue).unwrap();
-        assert_eq!(queue.cancel(run).unwrap(), CancelOutcome::Dequeued);
+        assert_eq!(queue.cancel(run, false).unwrap(), CancelOutcome::Cancelled);
         let stop = CancellationToken::new();
         assert_eq!(
-            (queue.cancel(run).unwrap(), queue.dequeue(&stop).unwrap()),
+            (queue.cancel(run, false).unwrap(), queue.dequeue(&stop).unwrap()),
             (CancelOutcome::AlreadyEnded, None)
         );
-        assert_eq!(queue.cancel(Uuid::nil()).unwrap(), CancelOutcome::NotFound);
+        assert_eq!(queue.cancel(Uuid::nil(), false).unwrap(), CancelOutcome::NotFound);
         enqueue(&queue).unwrap();
     }
 
     #[test]
-    fn dequeued_run_is_stopped_instead_of_removed() {
+    fn dequeued_run_is_cancelled_instead_of_removed() {
         let queue = queue();
         let (run, stop) = (enqueue(&queue).unwrap(), CancellationToken::new());
         assert_eq!(queue.dequeue(&stop).unwrap().unwrap().id, run);
-        assert_eq!(queue.cancel(run).unwrap(), CancelOutcome::Stopping);
-        assert_eq!(queue.run(run).unwrap().unwrap().state, RunState::Queued);
-        assert!(
-            queue.active.claim(run, &stop).is_cancelled(),
-            "the claim is cancelled"
+        assert_eq!(queue.cancel(run, false).unwrap(), CancelOutcome::Cancelling);
+        assert_eq!(queue.run(run).unwrap().unwrap().state, RunState::Cancelling);
+        let tokens = queue.active.claim(run, &stop);
+        assert!(tokens.requested.is_cancelled() && !tokens.drop.is_cancelled());
+        assert_eq!(queue.cancel(run, false).unwrap(), CancelOutcome::Cancelling);
+        assert!(tokens.drop.is_cancelled(), "the second wish drops what waits");
+    }
+
+    #[test]
+    fn cancel_of_a_run_to_resume_is_stored() {
+        let queue = queue();
+        let start = || {
+            let run = enqueue(&queue).unwrap();
+            queue.store().start_run(run, 50, Timestamp::now()).unwrap();
+            run
+        };
+        let state = |run| queue.run(run).unwrap().unwrap().state;
+        let (once, twice, forced) = (start(), start(), start());
+        assert_eq!(queue.cancel(once, false).unwrap(), CancelOutcome::Cancelling);
+        assert_eq!(state(once), RunState::Cancelling);
+        assert_eq!(queue.cancel(twice, false).unwrap(), CancelOutcome::Cancelling);
+        assert_eq!(queue.cancel(twice, false).unwrap(), CancelOutcome::Cancelled);
+        assert_eq!(queue.cancel(forced, true).unwrap(), CancelOutcome::Cancelled);
+        assert_eq!(
+            (state(twice), state(forced)),
+            (RunState::Cancelled, RunState::Cancelled)
         );
+    }
+
+    #[test]
+    fn cancel_after_the_end_is_not_acknowledged() {
+        let queue = queue();
+        let (run, stop) = (enqueue(&queue).unwrap(), CancellationToken::new());
+        queue.dequeue(&stop).unwrap();
+        let counts = crate::run::run_stats::RunCounts::default();
+        queue
+            .store()
+            .finish_run(run, RunState::Complete, None, &counts, Timestamp::now())
+            .unwrap();
+        // The claim is released a moment after the end is stored.
+        assert_eq!(queue.cancel(run, false).unwrap(), CancelOutcome::AlreadyEnded);
     }
 
     #[test]

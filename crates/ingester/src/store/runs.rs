@@ -13,7 +13,10 @@ use crate::store::cursors::write_schedule_cursor;
 use crate::store::{Store, StoreError, from_db, timestamp, to_db};
 
 const COLUMNS: &str = "id, cause, state, scheduled, created, started, ended, seed, users, page_size, first_page, \
-                       last_page, resumed, reason, counts, pages_fetched, next_record, retry, batch";
+                       last_page, resumed, reason, counts, pages_fetched, next_record, retry, batch, drop_pending";
+
+/// The states that are not final.
+const UNFINISHED: &str = "'queued', 'running', 'cancelling'";
 
 impl Store {
     /// Inserts a run: `queued`, or `missed` or `skipped` for `reason`.
@@ -48,15 +51,19 @@ impl Store {
         })
     }
 
-    /// Starts a queued run with `batch_size` records per request, or resumes a started one with its own batch size.
+    /// Starts a queued run with `batch_size` records per request, or resumes a started one with its own batch size. A
+    /// cancelled run keeps its state.
     ///
     /// # Errors
     /// Returns [`StoreError::Sqlite`].
     pub fn start_run(&self, run: Uuid, batch_size: u32, now: Timestamp) -> Result<Run, StoreError> {
         self.write(|transaction| {
             let changed = transaction.execute(
-                "UPDATE runs SET resumed = resumed + (state = 'running'), state = 'running', \
-                 started = coalesce(started, ?2), batch = coalesce(batch, ?3) WHERE id = ?1 AND state IN ('queued', 'running')",
+                &format!(
+                    "UPDATE runs SET resumed = resumed + (started IS NOT NULL), \
+                     state = CASE state WHEN 'queued' THEN 'running' ELSE state END, \
+                     started = coalesce(started, ?2), batch = coalesce(batch, ?3) WHERE id = ?1 AND state IN ({UNFINISHED})"
+                ),
                 params![run.to_string(), now.as_millisecond(), batch_size],
             )?;
             match find(transaction, run)? {
@@ -66,10 +73,28 @@ impl Store {
         })
     }
 
-    /// Ends a run and deletes its pages.
+    /// Cancels an unfinished run: it delivers what it has fetched, or drops it with `drop_pending`. The next process knows.
+    /// Returns whether the run is unfinished.
     ///
     /// # Errors
     /// Returns [`StoreError::Sqlite`].
+    pub fn cancel_run(&self, run: Uuid, drop_pending: bool) -> Result<bool, StoreError> {
+        self.write(|transaction| {
+            let changed = transaction.execute(
+                &format!(
+                    "UPDATE runs SET state = 'cancelling', drop_pending = max(drop_pending, ?2) \
+                     WHERE id = ?1 AND state IN ({UNFINISHED})"
+                ),
+                params![run.to_string(), drop_pending],
+            )?;
+            Ok(changed == 1)
+        })
+    }
+
+    /// Ends a run and deletes its pages. Returns its state: `cancelled` instead of `state` if it was cancelled meanwhile.
+    ///
+    /// # Errors
+    /// Returns a [`StoreError`] when the store can't be written.
     pub fn finish_run(
         &self,
         run: Uuid,
@@ -77,9 +102,16 @@ impl Store {
         reason: Option<&str>,
         counts: &RunCounts,
         now: Timestamp,
-    ) -> Result<(), StoreError> {
+    ) -> Result<RunState, StoreError> {
         let run = run.to_string();
         self.write(|transaction| {
+            let current: String =
+                transaction.query_row("SELECT state FROM runs WHERE id = ?1", [&run], |row| row.get(0))?;
+            let state = if current == RunState::Cancelling.name() {
+                RunState::Cancelled
+            } else {
+                state
+            };
             transaction.execute(
                 "UPDATE runs SET state = ?2, reason = ?3, counts = ?4, ended = ?5 WHERE id = ?1",
                 params![
@@ -93,7 +125,7 @@ impl Store {
             for table in ["pages", "pieces", "ids"] {
                 transaction.execute(&format!("DELETE FROM {table} WHERE run = ?1"), [&run])?;
             }
-            Ok(())
+            Ok(state)
         })
     }
 
@@ -105,14 +137,14 @@ impl Store {
         self.write(|transaction| write_counts(transaction, run, counts))
     }
 
-    /// Returns the runs that have not ended, oldest first.
+    /// Returns the runs that have not ended, oldest first; those that have started precede the others.
     ///
     /// # Errors
     /// Returns a [`StoreError`] when reading fails.
     pub fn unfinished_runs(&self) -> Result<Vec<Run>, StoreError> {
         self.read(|connection| {
             let mut statement = connection.prepare_cached(&format!(
-                "SELECT {COLUMNS} FROM runs WHERE state IN ('queued', 'running') ORDER BY state DESC, id"
+                "SELECT {COLUMNS} FROM runs WHERE state IN ({UNFINISHED}) ORDER BY started IS NULL, id"
             ))?;
             let mut rows = statement.query([])?;
             let mut runs = Vec::new();
@@ -180,10 +212,12 @@ impl Store {
         let oldest = now.checked_sub(age).unwrap_or(Timestamp::MIN);
         self.write(|transaction| {
             let pruned = transaction.execute(
-                "DELETE FROM runs WHERE state NOT IN ('queued', 'running') AND (ended < ?1 OR id NOT IN \
-                 (SELECT id FROM runs WHERE state NOT IN ('queued', 'running') ORDER BY id DESC LIMIT ?2)) \
-                 AND id NOT IN (SELECT id FROM runs WHERE started IS NOT NULL AND ended IS NOT NULL \
-                 ORDER BY id DESC LIMIT 1)",
+                &format!(
+                    "DELETE FROM runs WHERE state NOT IN ({UNFINISHED}) AND (ended < ?1 OR id NOT IN \
+                     (SELECT id FROM runs WHERE state NOT IN ({UNFINISHED}) ORDER BY id DESC LIMIT ?2)) \
+                     AND id NOT IN (SELECT id FROM runs WHERE started IS NOT NULL AND ended IS NOT NULL \
+                     ORDER BY id DESC LIMIT 1)"
+                ),
                 params![oldest.as_millisecond(), number],
             )?;
             if pruned > 0 {
@@ -287,5 +321,6 @@ fn from_row(row: &Row<'_>) -> Result<Run, StoreError> {
         next_record: from_db(row.get(16)?)?,
         retry: row.get(17)?,
         batch_size: row.get(18)?,
+        drop_pending: row.get(19)?,
     })
 }

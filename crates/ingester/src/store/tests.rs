@@ -142,7 +142,7 @@ fn page_is_pending_until_its_last_record_is_acknowledged() {
     );
     assert_eq!(store.user_ids(run).unwrap().len(), 7, "including delivered pages");
     store
-        .finish_run(run, RunState::Stopped, None, &counts(9), at(1))
+        .finish_run(run, RunState::Cancelled, None, &counts(9), at(1))
         .unwrap();
     assert_eq!(
         (
@@ -407,7 +407,7 @@ fn last_finished_run_survives_pruning() {
     let (failed, cancelled) = (queued(Trigger::Manual), queued(Trigger::Manual));
     store.start_run(failed, 50, at(1)).unwrap();
     store
-        .finish_run(cancelled, RunState::Stopped, None, &counts(0), at(9))
+        .finish_run(cancelled, RunState::Cancelled, None, &counts(0), at(9))
         .unwrap();
     store
         .finish_run(failed, RunState::Failed, Some("why"), &counts(0), at(5))
@@ -465,6 +465,46 @@ fn backward_clock_step_keeps_the_order_of_runs() {
 }
 
 #[test]
+fn cancelled_run_stays_cancelled() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.db");
+    let store = Store::open(&path).unwrap();
+    let run = store
+        .insert_run(&spec(Trigger::Manual), RunState::Queued, None, at(0))
+        .unwrap();
+    store.start_run(run, 50, at(1)).unwrap();
+    assert!(store.cancel_run(run, false).unwrap());
+    drop(store);
+    let store = Store::open(&path).unwrap();
+    let unfinished = store.unfinished_runs().unwrap();
+    assert_eq!(
+        (unfinished[0].state, unfinished[0].drop_pending),
+        (RunState::Cancelling, false)
+    );
+    let resumed = store.start_run(run, 50, at(2)).unwrap();
+    assert_eq!((resumed.state, resumed.resumed), (RunState::Cancelling, 1));
+    assert!(store.cancel_run(run, true).unwrap() && store.cancel_run(run, false).unwrap());
+    assert!(
+        store.run(run).unwrap().unwrap().drop_pending,
+        "a wish is not taken back"
+    );
+    for state in [RunState::Failed, RunState::Complete] {
+        assert_eq!(
+            store
+                .finish_run(run, state, Some("why"), &counts(3), at(3))
+                .unwrap(),
+            if state == RunState::Failed {
+                RunState::Cancelled
+            } else {
+                state
+            },
+            "only an unfinished run is cancelled"
+        );
+    }
+    assert!(!store.cancel_run(run, true).unwrap());
+}
+
+#[test]
 fn schema_version_1_is_upgraded_with_its_runs() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state.db");
@@ -497,12 +537,11 @@ fn schema_version_1_is_upgraded_with_its_runs() {
 
 /// Returns schema version 2, which stores a page in one row with the number of acknowledged leading records.
 fn schema_version_2() -> String {
-    let mut schema = SCHEMA.to_owned();
+    // The columns of a run since version 3.
+    let (before, rest) = SCHEMA.split_once(",\n  batch INTEGER").unwrap();
+    let (_, after) = rest.split_once("\n) STRICT").unwrap();
+    let mut schema = format!("{before}\n) STRICT{after}");
     for (now, then) in [
-        (
-            ",\n  batch INTEGER                    -- records per request, set when the run starts",
-            "",
-        ),
         (
             "accounted TEXT NOT NULL DEFAULT ''",
             "accounted INTEGER NOT NULL DEFAULT 0",

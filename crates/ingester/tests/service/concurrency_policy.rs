@@ -159,8 +159,8 @@ async fn requested_run_waits_and_can_be_cancelled() {
         .collect();
     let expected = [
         json!([last["id"], "complete", true]),
-        json!([cancelled["id"], "stopped", false]),
-        json!([first["id"], "stopped", true]),
+        json!([cancelled["id"], "cancelled", false]),
+        json!([first["id"], "cancelled", true]),
     ];
     assert_eq!(reported, expected);
     assert_eq!(runs[1]["reason"], "cancelled before it started");

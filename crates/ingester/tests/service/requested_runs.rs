@@ -87,7 +87,7 @@ async fn early_cancellation_reports_dequeued_or_stopping() {
             StatusCode::NO_CONTENT => {
                 assert_eq!(
                     (&run["state"], &run["started"]),
-                    (&"stopped".into(), &Value::Null)
+                    (&"cancelled".into(), &Value::Null)
                 );
                 dequeued.push(run["id"].as_str().unwrap().to_owned());
             }
@@ -145,7 +145,7 @@ async fn active_run_streams_events_and_stops_on_request() {
             .lines()
             .last()
             .unwrap()
-            .contains("\"state\":\"stopped\""),
+            .contains("\"state\":\"cancelled\""),
         "{received}"
     );
     let run = service.get(&path(&run)).await;

@@ -1,6 +1,6 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use model::FieldName;
@@ -14,7 +14,7 @@ use crate::delivery::response::{BatchOutcome, RecordRejection, ResponseError};
 use crate::fetch::user_api::FetchError;
 use crate::run::Trigger;
 use crate::run::plan::PageRequest;
-use crate::scheduler::run_queue::RunRequest;
+use crate::scheduler::run_queue::{CancelOutcome, RunQueue, RunRequest};
 use crate::transform::mapping::MappingError;
 use crate::transform::page::Page;
 
@@ -55,6 +55,8 @@ struct CountingPublisher {
     requested_before: Arc<Mutex<Vec<usize>>>,
     sent: Arc<Mutex<Vec<(u64, u64)>>>,
     stop_at_first: Option<CancellationToken>,
+    /// Called with each request.
+    on_request: Arc<OnceLock<Box<dyn Fn() + Send + Sync>>>,
     hangs: bool,
 }
 
@@ -70,6 +72,9 @@ impl PublisherClient for CountingPublisher {
         if let Some(stop) = &self.stop_at_first {
             stop.cancel();
         }
+        if let Some(on_request) = self.on_request.get() {
+            on_request();
+        }
         if self.hangs {
             std::future::pending::<()>().await;
         }
@@ -83,6 +88,19 @@ impl PublisherClient for CountingPublisher {
 }
 
 async fn run(publisher: CountingPublisher, change: impl FnOnce(&mut IngesterSettings)) -> Report {
+    let (mut pipeline, settings, stop) = pipeline(publisher, change);
+    let spec = RunRequest::default().spec(Trigger::Manual, &settings);
+    pipeline.run(&spec, &stop).await.unwrap()
+}
+
+fn pipeline(
+    publisher: CountingPublisher,
+    change: impl FnOnce(&mut IngesterSettings),
+) -> (
+    Pipeline<FakeApi, CountingPublisher>,
+    IngesterSettings,
+    CancellationToken,
+) {
     let fast = Backoff {
         initial: Duration::from_millis(1),
         max: Duration::from_millis(2),
@@ -102,16 +120,14 @@ async fn run(publisher: CountingPublisher, change: impl FnOnce(&mut IngesterSett
         metrics: Metrics::new("ingester"),
     };
     let publisher_health = PublisherHealth::new(&context.health);
-    let mut pipeline = Pipeline::with_clients(
+    let pipeline = Pipeline::with_clients(
         (publisher.api.clone(), publisher),
         publisher_health,
         &settings,
         Store::from_settings(&settings.state).unwrap(),
         &context,
-    )
-    .unwrap();
-    let spec = RunRequest::default().spec(Trigger::Manual, &settings);
-    pipeline.run(&spec, &stop).await.unwrap()
+    );
+    (pipeline.unwrap(), settings, stop)
 }
 
 fn adds_up(counts: &RunCounts) -> bool {
@@ -265,6 +281,132 @@ async fn run_ends_at_its_timeout() {
     .await;
     assert!(matches!(report.outcome, RunOutcome::Failed(RunError::Timeout(_))));
     assert!(report.counts.accepted == 0 && adds_up(&report.counts));
+}
+
+/// Runs until the publisher has its first request, then cancels the run `times` times.
+async fn run_cancelled(
+    publisher: CountingPublisher,
+    times: usize,
+    change: impl FnOnce(&mut IngesterSettings),
+) -> (Report, Store) {
+    let on_request = Arc::clone(&publisher.on_request);
+    let (mut pipeline, settings, stop) = pipeline(publisher, change);
+    let (store, active) = (pipeline.store().clone(), pipeline.active_run().clone());
+    let spec = RunRequest::default().spec(Trigger::Manual, &settings);
+    let queue = RunQueue::new(store.clone(), active.clone(), settings);
+    let left = AtomicUsize::new(times);
+    let cancel = move || {
+        while left.load(Ordering::SeqCst) > 0 {
+            left.fetch_sub(1, Ordering::SeqCst);
+            let outcome = queue.cancel(active.run().unwrap(), false).unwrap();
+            assert_eq!(outcome, CancelOutcome::Cancelling);
+        }
+    };
+    assert!(on_request.set(Box::new(cancel)).is_ok());
+    (pipeline.run(&spec, &stop).await.unwrap(), store)
+}
+
+#[tokio::test]
+async fn cancelled_run_ends_as_cancelled_whatever_happens() {
+    let failing = CountingPublisher::default();
+    let error = ResponseError::Permanent {
+        status: 415,
+        detail: String::new(),
+    };
+    failing.script.lock().unwrap().push_back(Err(error));
+    let unauthorized = CountingPublisher::default();
+    unauthorized
+        .script
+        .lock()
+        .unwrap()
+        .push_back(Err(ResponseError::Unauthorized { status: 401 }));
+    let hanging = CountingPublisher {
+        hangs: true,
+        ..CountingPublisher::default()
+    };
+    for (publisher, reason) in [
+        (failing, "failed to deliver records"),
+        (unauthorized, "failed to deliver records"),
+        (hanging, "the run exceeded run.timeout"),
+    ] {
+        let (report, store) = run_cancelled(publisher, 1, |settings| {
+            settings.run.timeout = Duration::from_millis(200);
+        })
+        .await;
+        assert!(
+            matches!(report.outcome, RunOutcome::Cancelled(Some(_))),
+            "{report:?}"
+        );
+        assert!(report.reason().unwrap().starts_with(reason) && !report.is_unrecoverable());
+        assert!(
+            report.counts.undelivered > 0 && adds_up(&report.counts),
+            "{:?}",
+            report.counts
+        );
+        let stored = store.run(report.run).unwrap().unwrap();
+        assert_eq!(
+            (stored.state, stored.counts),
+            (RunState::Cancelled, report.counts)
+        );
+    }
+}
+
+#[tokio::test]
+async fn cancelled_run_delivers_fetched_users() {
+    let (report, _) = run_cancelled(CountingPublisher::default(), 1, |settings| {
+        settings.run.users = 1_000;
+        settings.run.duplicate_window = 1;
+    })
+    .await;
+    assert!(
+        matches!(report.outcome, RunOutcome::Cancelled(None)),
+        "{report:?}"
+    );
+    assert_eq!((report.reason(), report.counts.undelivered), (None, 0));
+    assert!(report.counts.fetched < 100, "{:?}", report.counts);
+}
+
+#[tokio::test]
+async fn second_cancel_drops_what_waits() {
+    let publisher = CountingPublisher {
+        hangs: true,
+        ..CountingPublisher::default()
+    };
+    let (report, store) = run_cancelled(publisher, 2, |_| {}).await;
+    assert!(
+        matches!(report.outcome, RunOutcome::Cancelled(None)),
+        "{report:?}"
+    );
+    assert!(report.counts.undelivered > 0 && report.counts.accepted == 0);
+    assert_eq!(store.pending_pages(report.run).unwrap(), 0);
+    assert_eq!(store.run(report.run).unwrap().unwrap().state, RunState::Cancelled);
+}
+
+#[tokio::test]
+async fn run_cancelled_in_an_earlier_process_fetches_no_more() {
+    for drop_pending in [false, true] {
+        let publisher = CountingPublisher::default();
+        let (mut pipeline, settings, stop) = pipeline(publisher.clone(), |_| {});
+        let spec = RunRequest::default().spec(Trigger::Manual, &settings);
+        let store = pipeline.store().clone();
+        let run = store
+            .insert_run(&spec, RunState::Queued, None, Timestamp::now())
+            .unwrap();
+        let stored = store.start_run(run, 4, Timestamp::now()).unwrap();
+        let progress = RunProgress::open(store.clone(), &stored, pipeline.metrics().clone(), 100).unwrap();
+        progress.record_page(&page_of(10)).unwrap();
+        store.cancel_run(run, drop_pending).unwrap();
+        let report = pipeline.execute(run, &stop).await.unwrap();
+        assert!(
+            matches!(report.outcome, RunOutcome::Cancelled(None)),
+            "{report:?}"
+        );
+        assert_eq!(publisher.api.requested.load(Ordering::SeqCst), 0);
+        let delivered = if drop_pending { 0 } else { 10 };
+        assert_eq!((report.counts.fetched, report.counts.accepted), (10, delivered));
+        assert!(adds_up(&report.counts));
+        assert!(store.unfinished_runs().unwrap().is_empty());
+    }
 }
 
 /// Runs twice in one process, so that the second run can see what the first one left.
