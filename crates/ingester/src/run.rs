@@ -18,6 +18,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize, Serializer};
 use uuid::Uuid;
 
+use crate::config::IngesterSettings;
 use crate::run::plan::{PagePlan, PageRange, Seed};
 use crate::run::run_stats::RunCounts;
 
@@ -156,6 +157,30 @@ impl RunSpec {
     }
 }
 
+/// How a run delivers. A resumed run keeps it: its batches stay the same, and two versions of a user that its deduplication
+/// let through stay farther apart than the batches in flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeliverySpec {
+    /// Records per request.
+    pub batch_size: usize,
+    /// Maximum number of batches in flight.
+    pub max_in_flight: usize,
+    /// Number of latest users among which duplicates are detected.
+    pub duplicate_window: usize,
+}
+
+impl DeliverySpec {
+    /// Returns the spec of runs that start with these settings.
+    #[must_use]
+    pub fn of(settings: &IngesterSettings) -> Self {
+        Self {
+            batch_size: usize::try_from(settings.publisher.batch_size).unwrap_or(usize::MAX),
+            max_in_flight: settings.publisher.max_in_flight,
+            duplicate_window: settings.run.duplicate_window,
+        }
+    }
+}
+
 /// A stored run.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Run {
@@ -196,9 +221,9 @@ pub struct Run {
     /// Sequence number of the next record.
     #[serde(skip)]
     pub next_record: u64,
-    /// Records per request, set when the run starts. A resumed run keeps it, so that its batches stay the same.
+    /// How the run delivers, set when it starts.
     #[serde(skip)]
-    pub batch_size: Option<u32>,
+    pub delivery: Option<DeliverySpec>,
     /// Whether a cancelled run drops what it has not delivered yet.
     #[serde(skip)]
     pub drop_pending: bool,

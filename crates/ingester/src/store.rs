@@ -40,7 +40,10 @@ const UPGRADES: [&str; 3] = [
      INSERT INTO pieces SELECT run, page, 0, lines FROM bodies; \
      DROP TABLE bodies;",
     "ALTER TABLE runs ADD COLUMN drop_pending INTEGER NOT NULL DEFAULT 0; \
-     UPDATE runs SET state = 'cancelled' WHERE state = 'stopped';",
+     UPDATE runs SET state = 'cancelled' WHERE state = 'stopped'; \
+     ALTER TABLE runs ADD COLUMN max_in_flight INTEGER; \
+     ALTER TABLE runs ADD COLUMN duplicate_window INTEGER; \
+     UPDATE runs SET max_in_flight = 1 WHERE state = 'running';", // its window was not stored; one batch is safe
 ];
 /// Maximum wait for another process that writes the file.
 const BUSY: Duration = Duration::from_secs(5);
@@ -380,6 +383,10 @@ fn to_db(number: u64) -> i64 {
 
 fn from_db(number: i64) -> Result<u64, StoreError> {
     u64::try_from(number).map_err(|_| StoreError::Corrupt("number"))
+}
+
+fn length(number: i64) -> Result<usize, StoreError> {
+    usize::try_from(number).map_err(|_| StoreError::Corrupt("number"))
 }
 
 fn timestamp(milliseconds: i64) -> Result<Timestamp, StoreError> {

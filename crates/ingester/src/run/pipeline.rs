@@ -27,7 +27,7 @@ use crate::run::report::{Report, RunError, RunOutcome};
 use crate::run::run_progress::RunProgress;
 use crate::run::run_stats::RunCounts;
 use crate::run::watchdog::Watchdog;
-use crate::run::{Run, RunSpec, RunState};
+use crate::run::{DeliverySpec, Run, RunSpec, RunState};
 use crate::store::{Store, StoreError};
 use crate::transform::mapping::{Mapping, MappingTableError};
 
@@ -46,8 +46,7 @@ pub struct Pipeline<F = HttpUserApi, P = HttpPublisher> {
     run: RunSettings,
     state: StateSettings,
     pages_in_flight: usize,
-    batch_size: u32,
-    batches_in_flight: usize,
+    delivery: DeliverySpec,
 }
 
 /// Error of [`Pipeline::new`].
@@ -111,8 +110,7 @@ impl<F: UserApi, P: PublisherClient> Pipeline<F, P> {
             run: settings.run.clone(),
             state: settings.state.clone(),
             pages_in_flight: settings.source.max_in_flight,
-            batch_size: settings.publisher.batch_size,
-            batches_in_flight: settings.publisher.max_in_flight,
+            delivery: DeliverySpec::of(settings),
         })
     }
 
@@ -154,13 +152,12 @@ impl<F: UserApi, P: PublisherClient> Pipeline<F, P> {
     pub async fn execute(&mut self, run: Uuid, stop: &CancellationToken) -> Result<Report, StoreError> {
         let started = Instant::now();
         let tokens = self.active_run.claim(run, stop);
-        let stored = self.store.start_run(run, self.batch_size, Timestamp::now())?;
+        let stored = self.store.start_run(run, &self.delivery, Timestamp::now())?;
         if stored.state == RunState::Cancelling {
             // Requested of an earlier process, or since the run was claimed.
             tokens.cancel(stored.drop_pending);
         }
-        let window = self.run.duplicate_window;
-        let progress = RunProgress::open(self.store.clone(), &stored, self.metrics.clone(), window)?;
+        let progress = RunProgress::open(self.store.clone(), &stored, self.metrics.clone())?;
         let progress = Arc::new(progress);
         let Run {
             trigger,
@@ -253,7 +250,6 @@ impl<F: UserApi, P: PublisherClient> Pipeline<F, P> {
             sender,
             progress,
             slots: &slots,
-            in_flight: self.batches_in_flight,
         };
         // Capacity 1: one wakeup covers any number of stored pages.
         let (wakeup, wakeups) = mpsc::channel(1);

@@ -301,6 +301,7 @@ impl RunQueue {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::run::DeliverySpec;
 
     fn queue() -> RunQueue {
         let settings = IngesterSettings::default();
@@ -355,7 +356,8 @@ mod tests {
         let queue = queue();
         let start = || {
             let run = enqueue(&queue).unwrap();
-            queue.store().start_run(run, 50, Timestamp::now()).unwrap();
+            let delivery = DeliverySpec::of(queue.settings());
+            queue.store().start_run(run, &delivery, Timestamp::now()).unwrap();
             run
         };
         let state = |run| queue.run(run).unwrap().unwrap().state;

@@ -8,12 +8,13 @@ use uuid::Uuid;
 
 use crate::run::plan::PageRange;
 use crate::run::run_stats::RunCounts;
-use crate::run::{Run, RunFilter, RunSpec, RunState};
+use crate::run::{DeliverySpec, Run, RunFilter, RunSpec, RunState};
 use crate::store::cursors::write_schedule_cursor;
-use crate::store::{Store, StoreError, from_db, timestamp, to_db};
+use crate::store::{Store, StoreError, from_db, length, timestamp, to_db};
 
 const COLUMNS: &str = "id, cause, state, scheduled, created, started, ended, seed, users, page_size, first_page, \
-                       last_page, resumed, reason, counts, pages_fetched, next_record, retry, batch, drop_pending";
+                       last_page, resumed, reason, counts, pages_fetched, next_record, retry, batch, max_in_flight, \
+                       duplicate_window, drop_pending";
 
 /// The states that are not final.
 const UNFINISHED: &str = "'queued', 'running', 'cancelling'";
@@ -51,20 +52,28 @@ impl Store {
         })
     }
 
-    /// Starts a queued run with `batch_size` records per request, or resumes a started one with its own batch size. A
-    /// cancelled run keeps its state.
+    /// Starts a queued run that delivers as in `delivery`, or resumes a started one, which delivers as before. A cancelled run
+    /// keeps its state.
     ///
     /// # Errors
     /// Returns [`StoreError::Sqlite`].
-    pub fn start_run(&self, run: Uuid, batch_size: u32, now: Timestamp) -> Result<Run, StoreError> {
+    pub fn start_run(&self, run: Uuid, delivery: &DeliverySpec, now: Timestamp) -> Result<Run, StoreError> {
         self.write(|transaction| {
             let changed = transaction.execute(
                 &format!(
                     "UPDATE runs SET resumed = resumed + (started IS NOT NULL), \
                      state = CASE state WHEN 'queued' THEN 'running' ELSE state END, \
-                     started = coalesce(started, ?2), batch = coalesce(batch, ?3) WHERE id = ?1 AND state IN ({UNFINISHED})"
+                     started = coalesce(started, ?2), batch = coalesce(batch, ?3), \
+                     max_in_flight = coalesce(max_in_flight, ?4), \
+                     duplicate_window = coalesce(duplicate_window, ?5) WHERE id = ?1 AND state IN ({UNFINISHED})"
                 ),
-                params![run.to_string(), now.as_millisecond(), batch_size],
+                params![
+                    run.to_string(),
+                    now.as_millisecond(),
+                    to_db(delivery.batch_size as u64),
+                    to_db(delivery.max_in_flight as u64),
+                    to_db(delivery.duplicate_window as u64),
+                ],
             )?;
             match find(transaction, run)? {
                 Some(started) if changed == 1 => Ok(started),
@@ -320,7 +329,25 @@ fn from_row(row: &Row<'_>) -> Result<Run, StoreError> {
         pages_fetched: from_db(row.get(15)?)?,
         next_record: from_db(row.get(16)?)?,
         retry: row.get(17)?,
-        batch_size: row.get(18)?,
-        drop_pending: row.get(19)?,
+        delivery: delivery_from_row(row)?,
+        drop_pending: row.get(21)?,
     })
+}
+
+/// Returns how a run delivers, unless it has not started.
+fn delivery_from_row(row: &Row<'_>) -> Result<Option<DeliverySpec>, StoreError> {
+    let number = |index: usize| {
+        let number: Option<i64> = row.get(index)?;
+        number.map(length).transpose()
+    };
+    let (Some(batch_size), Some(max_in_flight), Some(duplicate_window)) =
+        (number(18)?, number(19)?, number(20)?)
+    else {
+        return Ok(None);
+    };
+    Ok(Some(DeliverySpec {
+        batch_size,
+        max_in_flight,
+        duplicate_window,
+    }))
 }

@@ -18,7 +18,9 @@ CREATE TABLE runs (
   pages_fetched INTEGER NOT NULL DEFAULT 0,
   next_record INTEGER NOT NULL DEFAULT 0,
   retry INTEGER NOT NULL DEFAULT 0,
-  batch INTEGER,                   -- records per request, set when the run starts
+  batch INTEGER,                   -- records per request; this and the next two are set when the run starts
+  max_in_flight INTEGER,           -- batches in flight
+  duplicate_window INTEGER,        -- latest users among which duplicates are detected
   drop_pending INTEGER NOT NULL DEFAULT 0 -- whether a cancelled run drops what it has not delivered
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX runs_by_state ON runs (state);

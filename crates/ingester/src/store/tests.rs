@@ -3,7 +3,7 @@ use uuid::Uuid;
 use super::*;
 use crate::delivery::record_batch::tests::page_of;
 use crate::run::run_stats::RunCounts;
-use crate::run::{RunFilter, RunSpec, RunState, Trigger};
+use crate::run::{DeliverySpec, RunFilter, RunSpec, RunState, Trigger};
 use crate::store::outbox::{Ack, FetchedPage, RejectedRecord};
 use crate::transform::page::Page;
 
@@ -16,6 +16,14 @@ fn spec(trigger: Trigger) -> RunSpec {
         page_size: 5,
         pages: Some("2..3".parse().unwrap()),
         retry: 3,
+    }
+}
+
+fn delivery(batch_size: usize) -> DeliverySpec {
+    DeliverySpec {
+        batch_size,
+        max_in_flight: batch_size + 1,
+        duplicate_window: batch_size + 2,
     }
 }
 
@@ -58,17 +66,17 @@ fn stored_run_round_trips() {
     let run = store
         .insert_run(&spec(Trigger::Backfill), RunState::Queued, None, at(5))
         .unwrap();
-    assert_eq!(store.start_run(run, 50, at(6)).unwrap().resumed, 0);
+    assert_eq!(store.start_run(run, &delivery(50), at(6)).unwrap().resumed, 0);
     drop(store);
     let store = Store::open(&path).unwrap();
     assert_eq!(store.unfinished_runs().unwrap().len(), 1);
-    let stored = store.start_run(run, 70, at(9)).unwrap();
+    let stored = store.start_run(run, &delivery(70), at(9)).unwrap();
     assert_eq!(
         (stored.resumed, stored.started, stored.state),
         (1, Some(at(6)), RunState::Running)
     );
     assert_eq!(stored.spec(), spec(Trigger::Backfill));
-    assert_eq!(stored.batch_size, Some(50), "as it was started");
+    assert_eq!(stored.delivery, Some(delivery(50)), "as it was started");
     assert_eq!(stored.counts.requested, 7);
     store
         .finish_run(run, RunState::Failed, Some("why"), &counts(3), at(10))
@@ -78,7 +86,9 @@ fn stored_run_round_trips() {
         (stored.reason.as_deref(), stored.ended, stored.counts),
         (Some("why"), Some(at(10)), counts(3))
     );
-    assert!(store.unfinished_runs().unwrap().is_empty() && store.start_run(run, 50, at(11)).is_err());
+    assert!(
+        store.unfinished_runs().unwrap().is_empty() && store.start_run(run, &delivery(50), at(11)).is_err()
+    );
 }
 
 #[test]
@@ -405,7 +415,7 @@ fn last_finished_run_survives_pruning() {
     };
     assert_eq!(store.last_finished_run().unwrap(), None);
     let (failed, cancelled) = (queued(Trigger::Manual), queued(Trigger::Manual));
-    store.start_run(failed, 50, at(1)).unwrap();
+    store.start_run(failed, &delivery(50), at(1)).unwrap();
     store
         .finish_run(cancelled, RunState::Cancelled, None, &counts(0), at(9))
         .unwrap();
@@ -435,7 +445,7 @@ fn backward_clock_step_keeps_the_order_of_runs() {
         let run = store
             .insert_run(&spec(Trigger::Manual), RunState::Queued, None, at(second))
             .unwrap();
-        store.start_run(run, 50, at(second)).unwrap();
+        store.start_run(run, &delivery(50), at(second)).unwrap();
         store
             .finish_run(run, state, None, &counts(0), at(second))
             .unwrap();
@@ -472,7 +482,7 @@ fn cancelled_run_stays_cancelled() {
     let run = store
         .insert_run(&spec(Trigger::Manual), RunState::Queued, None, at(0))
         .unwrap();
-    store.start_run(run, 50, at(1)).unwrap();
+    store.start_run(run, &delivery(50), at(1)).unwrap();
     assert!(store.cancel_run(run, false).unwrap());
     drop(store);
     let store = Store::open(&path).unwrap();
@@ -481,7 +491,7 @@ fn cancelled_run_stays_cancelled() {
         (unfinished[0].state, unfinished[0].drop_pending),
         (RunState::Cancelling, false)
     );
-    let resumed = store.start_run(run, 50, at(2)).unwrap();
+    let resumed = store.start_run(run, &delivery(50), at(2)).unwrap();
     assert_eq!((resumed.state, resumed.resumed), (RunState::Cancelling, 1));
     assert!(store.cancel_run(run, true).unwrap() && store.cancel_run(run, false).unwrap());
     assert!(
@@ -526,7 +536,9 @@ fn schema_version_1_is_upgraded_with_its_runs() {
         "{rejected}"
     );
     let store = Store::open(&path).unwrap();
-    let stored = store.start_run(run.parse().unwrap(), 50, at(1)).unwrap();
+    let stored = store
+        .start_run(run.parse().unwrap(), &delivery(50), at(1))
+        .unwrap();
     assert_eq!((stored.retry, stored.users), (0, 5));
     store
         .insert_run(&spec(Trigger::Retry), RunState::Queued, None, at(2))
@@ -589,6 +601,15 @@ fn run_of_schema_version_2_resumes_after_acknowledged_records() {
         rejected: &[],
     };
     assert!(store.acknowledge(run, &rest, || counts(5)).unwrap());
+    let resumed = store.start_run(run, &delivery(50), at(9)).unwrap();
+    let max_in_flight = 1; // The window before the upgrade is not known.
+    assert_eq!(
+        resumed.delivery,
+        Some(DeliverySpec {
+            max_in_flight,
+            ..delivery(50)
+        })
+    );
 }
 
 /// Whether the bytes of any file in `folder` contain `text`.

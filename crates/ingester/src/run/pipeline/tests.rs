@@ -392,8 +392,9 @@ async fn run_cancelled_in_an_earlier_process_fetches_no_more() {
         let run = store
             .insert_run(&spec, RunState::Queued, None, Timestamp::now())
             .unwrap();
-        let stored = store.start_run(run, 4, Timestamp::now()).unwrap();
-        let progress = RunProgress::open(store.clone(), &stored, pipeline.metrics().clone(), 100).unwrap();
+        let delivery = DeliverySpec::of(&settings);
+        let stored = store.start_run(run, &delivery, Timestamp::now()).unwrap();
+        let progress = RunProgress::open(store.clone(), &stored, pipeline.metrics().clone()).unwrap();
         progress.record_page(&page_of(10)).unwrap();
         store.cancel_run(run, drop_pending).unwrap();
         let report = pipeline.execute(run, &stop).await.unwrap();
@@ -407,6 +408,36 @@ async fn run_cancelled_in_an_earlier_process_fetches_no_more() {
         assert!(adds_up(&report.counts));
         assert!(store.unfinished_runs().unwrap().is_empty());
     }
+}
+
+#[tokio::test]
+async fn resumed_run_keeps_its_window_and_its_deduplication() {
+    let publisher = CountingPublisher {
+        hangs: true,
+        ..CountingPublisher::default()
+    };
+    let (mut pipeline, settings, stop) = pipeline(publisher.clone(), |settings| {
+        settings.publisher.max_in_flight = 4;
+        settings.run.timeout = Duration::from_millis(300);
+    });
+    let spec = RunRequest::default().spec(Trigger::Manual, &settings);
+    let store = pipeline.store().clone();
+    let run = store
+        .insert_run(&spec, RunState::Queued, None, Timestamp::now())
+        .unwrap();
+    let earlier = DeliverySpec {
+        batch_size: 2,
+        max_in_flight: 1,
+        duplicate_window: 2,
+    };
+    store.start_run(run, &earlier, Timestamp::now()).unwrap();
+    let report = pipeline.execute(run, &stop).await.unwrap();
+    assert_eq!(
+        *publisher.sent.lock().unwrap(),
+        [(0, 2)],
+        "one batch of two in flight"
+    );
+    assert_eq!((report.counts.fetched, report.counts.duplicate), (20, 0));
 }
 
 /// Runs twice in one process, so that the second run can see what the first one left.
