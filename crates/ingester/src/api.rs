@@ -24,8 +24,10 @@ use crate::scheduler::run_queue::{CancelOutcome, EnqueueError, RunQueue, RunRequ
 use crate::store::outbox::{MAX_REJECTED_RECORDS, RejectedRecord};
 
 mod events;
+mod origin_check;
 mod problem;
 
+use origin_check::{OriginCheck, check_origin};
 use problem::Problem;
 
 /// Time for responses in flight when the API shuts down; an event stream would last as long as a run.
@@ -105,6 +107,7 @@ impl ApiServer {
 
 fn router(queue: RunQueue, authenticator: Arc<Authenticator>) -> Router {
     let authenticated = middleware::from_fn_with_state(authenticator, require_token);
+    let from_own_origin = middleware::from_fn_with_state(OriginCheck::new(queue.settings()), check_origin);
     Router::new()
         .route("/v1/runs", get(runs).post(start))
         .route("/v1/runs/{id}", get(run).delete(cancel))
@@ -117,7 +120,7 @@ fn router(queue: RunQueue, authenticator: Arc<Authenticator>) -> Router {
         .fallback(|| async { Problem::not_found() })
         .method_not_allowed_fallback(|| async { Problem::method_not_allowed() })
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
-        .layer(middleware::from_fn(reject_cross_site))
+        .layer(from_own_origin)
         .with_state(queue)
 }
 
@@ -128,16 +131,6 @@ async fn require_token(
 ) -> Result<Response, Problem> {
     authenticator.authenticate(request.headers())?;
     Ok(next.run(request).await)
-}
-
-/// Rejects requests of other sites' pages in a browser that can reach this port.
-async fn reject_cross_site(request: Request, next: Next) -> Response {
-    let site = request.headers().get("sec-fetch-site");
-    let cross_site = site.is_some_and(|site| site != "same-origin" && site != "none");
-    if cross_site && !request.method().is_safe() {
-        return Problem::cross_site().into_response();
-    }
-    next.run(request).await
 }
 
 const PAGE: &str = include_str!("api/page.html");

@@ -46,6 +46,18 @@ impl Problem {
         Self::new(StatusCode::FORBIDDEN, "cross-site request".to_owned())
     }
 
+    pub(super) fn no_host() -> Self {
+        Self::bad_request("one Host header is required".to_owned())
+    }
+
+    pub(super) fn unknown_host(host: &str) -> Self {
+        let host: String = host.chars().take(80).collect();
+        Self::new(
+            StatusCode::FORBIDDEN,
+            format!("{host} is no address, not localhost and not in api.host_names"),
+        )
+    }
+
     pub(super) fn conflict(detail: String) -> Self {
         Self::new(StatusCode::CONFLICT, detail)
     }

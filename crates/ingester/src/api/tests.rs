@@ -36,7 +36,11 @@ async fn send(
     respond(queue, request.body(body).unwrap()).await
 }
 
-async fn respond(queue: &RunQueue, request: Request) -> (u16, Option<String>, Value) {
+async fn respond(queue: &RunQueue, mut request: Request) -> (u16, Option<String>, Value) {
+    let headers = request.headers_mut();
+    headers
+        .entry(header::HOST)
+        .or_insert(header::HeaderValue::from_static("localhost"));
     let response = public_router(queue).oneshot(request).await.unwrap();
     let status = response.status().as_u16();
     let location = response.headers().get(header::LOCATION);
@@ -207,11 +211,48 @@ async fn cross_site_requests_are_rejected() {
 }
 
 #[tokio::test]
+async fn page_of_another_site_reads_and_starts_nothing() {
+    let queue = queue();
+    let by_name =
+        |method: &'static str, path: &'static str, host: &'static str, origin: Option<&'static str>| {
+            let mut request = axum::http::Request::builder().method(method).uri(path);
+            request = request.header(header::HOST, host);
+            if let Some(origin) = origin {
+                request = request.header(header::ORIGIN, origin);
+            }
+            respond(&queue, request.body(Body::empty()).unwrap())
+        };
+    for path in ["/", "/openapi.json", "/v1/runs", "/v1/schedule", "/v1/nothing"] {
+        assert_eq!(by_name("GET", path, "evil.example", None).await.0, 403, "{path}");
+    }
+    let (status, _, problem) = by_name("POST", "/v1/runs", "evil.example", Some("http://evil.example")).await;
+    assert_eq!(
+        (status, &problem["detail"]),
+        (
+            403,
+            &"evil.example is no address, not localhost and not in api.host_names".into()
+        )
+    );
+    let foreign = by_name("POST", "/v1/runs", "localhost:8081", Some("http://evil.example")).await;
+    assert_eq!(foreign.0, 403);
+    assert!(queue.store().unfinished_runs().unwrap().is_empty());
+    let own = by_name(
+        "POST",
+        "/v1/runs",
+        "localhost:8081",
+        Some("http://localhost:8081"),
+    )
+    .await;
+    assert_eq!(own.0, 202);
+}
+
+#[tokio::test]
 async fn events_report_each_change_and_end_with_the_run() {
     let queue = queue();
     let spec = queue.spec(Trigger::Manual, &RunRequest::default());
     let run = queue.enqueue(&spec).unwrap();
-    let request = axum::http::Request::get(format!("/v1/runs/{run}/events"));
+    let request =
+        axum::http::Request::get(format!("/v1/runs/{run}/events")).header(header::HOST, "localhost");
     let response = public_router(&queue)
         .oneshot(request.body(Body::empty()).unwrap())
         .await
@@ -279,7 +320,8 @@ async fn openapi_lists_routes_states_and_every_field_of_a_run() {
 
 #[tokio::test]
 async fn page_is_self_contained() {
-    let request = axum::http::Request::get("/").body(Body::empty()).unwrap();
+    let request = axum::http::Request::get("/").header(header::HOST, "localhost");
+    let request = request.body(Body::empty()).unwrap();
     let response = public_router(&queue()).oneshot(request).await.unwrap();
     assert_eq!(response.status(), 200);
     assert!(
