@@ -4,13 +4,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
-use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
+use axum::extract::{DefaultBodyLimit, Query, Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use service::http::auth::Authenticator;
 use thiserror::Error;
@@ -24,11 +24,15 @@ use crate::scheduler::run_queue::{CancelOutcome, EnqueueError, RunQueue, RunRequ
 use crate::store::outbox::{MAX_REJECTED_RECORDS, RejectedRecord};
 
 mod events;
+mod json;
 mod origin_check;
 mod problem;
+mod run_path;
 
+use json::Json;
 use origin_check::{OriginCheck, check_origin};
 use problem::Problem;
+use run_path::RunPath;
 
 /// Time for responses in flight when the API shuts down; an event stream would last as long as a run.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
@@ -229,8 +233,7 @@ struct RunDetails {
     refused: Vec<RejectedRecord>,
 }
 
-async fn run(State(queue): State<RunQueue>, Path(id): Path<String>) -> Result<Response, Problem> {
-    let id = id.parse().map_err(|_| Problem::unknown_run())?;
+async fn run(State(queue): State<RunQueue>, RunPath(id): RunPath) -> Result<Response, Problem> {
     let run = queue.run(id)?.ok_or_else(Problem::unknown_run)?;
     let refused = queue.store().rejected_records(id, MAX_REJECTED_RECORDS)?;
     Ok(Json(RunDetails { run, refused }).into_response())
@@ -247,10 +250,10 @@ struct StartRunBody {
 /// Starts a run. The body is optional.
 async fn start(
     State(queue): State<RunQueue>,
-    body: Result<Option<Json<StartRunBody>>, JsonRejection>,
+    body: Result<Option<axum::Json<StartRunBody>>, JsonRejection>,
 ) -> Result<Response, Problem> {
     let body = body.map_err(|rejection| Problem::new(rejection.status(), rejection.body_text()))?;
-    let StartRunBody { users, seed, pages } = body.map(|Json(body)| body).unwrap_or_default();
+    let StartRunBody { users, seed, pages } = body.map(|body| body.0).unwrap_or_default();
     if users == Some(0) {
         return Err(Problem::bad_request("`users` must be 1 or more".to_owned()));
     }
@@ -275,12 +278,11 @@ struct CancelQuery {
 
 async fn cancel(
     State(queue): State<RunQueue>,
-    Path(id): Path<String>,
+    RunPath(id): RunPath,
     query: Result<Query<CancelQuery>, QueryRejection>,
 ) -> Result<StatusCode, Problem> {
     let Query(CancelQuery { force }) =
         query.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
-    let id = id.parse().map_err(|_| Problem::unknown_run())?;
     match queue.cancel(id, force)? {
         CancelOutcome::Cancelling => Ok(StatusCode::ACCEPTED),
         CancelOutcome::Cancelled => Ok(StatusCode::NO_CONTENT),

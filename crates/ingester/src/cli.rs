@@ -20,7 +20,7 @@ use crate::delivery::publisher_health::PublisherProbe;
 use crate::run::Trigger;
 use crate::run::exit_error::ExitError;
 use crate::run::pipeline::Pipeline;
-use crate::run::plan::{PageRange, Seed};
+use crate::run::plan::{MAX_USERS, PageRange, Seed};
 use crate::run::report::{Report, RunOutcome};
 use crate::scheduler::Scheduler;
 use crate::scheduler::run_queue::{InvalidRequest, RunQueue, RunRequest};
@@ -48,7 +48,7 @@ enum Command {
     #[command(after_help = "Example: ingester once --users 5000 --seed abc")]
     Once {
         /// Number of users, overrides run.users
-        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=MAX_USERS))]
         users: Option<u64>,
         /// Seed, overrides run.seed; the same seed returns the same users
         #[arg(long, value_name = "S")]
@@ -58,7 +58,7 @@ enum Command {
     #[command(after_help = "Example: ingester backfill --users 20000 --seed abc --pages 3..4 --dry-run")]
     Backfill {
         /// Number of users on all pages of the seed
-        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=MAX_USERS))]
         users: u64,
         /// Seed, overrides run.seed
         #[arg(long, value_name = "S")]

@@ -12,13 +12,12 @@ use flate2::write::GzDecoder;
 use jiff::Timestamp;
 use reqwest::header::{CONTENT_ENCODING, HeaderMap, LOCATION, RETRY_AFTER};
 use reqwest::redirect::Policy;
-use reqwest::{Client, Response, Url};
+use reqwest::{Client, ClientBuilder, Response, Url};
 use thiserror::Error;
 
 const USER_AGENT: &str = concat!("affluent-ingester/", env!("CARGO_PKG_VERSION"));
 
-/// Creates a client for `url`. It keeps connections alive, follows no redirect (a POST would arrive as a GET) and uses no
-/// proxy for loopback addresses.
+/// Creates a client for a public site at `url`. It uses the proxies of the environment, except for loopback addresses.
 ///
 /// # Errors
 /// Returns an error when TLS can't be set up.
@@ -27,15 +26,29 @@ pub fn client(
     connect_timeout: Duration,
     request_timeout: Duration,
 ) -> Result<Client, reqwest::Error> {
-    let mut builder = Client::builder()
+    let builder = builder(connect_timeout, request_timeout);
+    if is_loopback(url) {
+        builder.no_proxy().build()
+    } else {
+        builder.build()
+    }
+}
+
+/// Creates a client for a server of our own. It uses no proxy, which would get the records and, without TLS, the token.
+///
+/// # Errors
+/// Returns an error when TLS can't be set up.
+pub fn direct_client(connect_timeout: Duration, request_timeout: Duration) -> Result<Client, reqwest::Error> {
+    builder(connect_timeout, request_timeout).no_proxy().build()
+}
+
+/// A client that keeps connections alive and follows no redirect, because a POST would arrive as a GET.
+fn builder(connect_timeout: Duration, request_timeout: Duration) -> ClientBuilder {
+    Client::builder()
         .user_agent(USER_AGENT)
         .redirect(Policy::none())
         .connect_timeout(connect_timeout)
-        .timeout(request_timeout);
-    if is_loopback(url) {
-        builder = builder.no_proxy();
-    }
-    builder.build()
+        .timeout(request_timeout)
 }
 
 /// Whether `url` is a loopback address. Resolves no name.

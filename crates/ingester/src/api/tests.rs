@@ -162,6 +162,10 @@ async fn invalid_requests_return_a_problem() {
         ("GET", "/v1/runs?colour=red", None, 400),
         ("GET", "/v1/runs?before=x", None, 400),
         ("GET", "/v1/runs/x", None, 404),
+        ("GET", "/v1/runs/%FF", None, 404),
+        ("DELETE", "/v1/runs/%ff", None, 404),
+        ("GET", "/v1/runs/%C3%28/events", None, 404),
+        ("GET", "/v1/runs?limit=%FF", None, 400),
         (
             "DELETE",
             "/v1/runs/00000000-0000-0000-0000-000000000000",
@@ -178,6 +182,7 @@ async fn invalid_requests_return_a_problem() {
         ("PUT", "/v1/runs", None, 405),
         ("POST", "/v1/runs", Some(json!({"users": 0})), 400),
         ("POST", "/v1/runs", Some(json!({"users": 1_000_000})), 400),
+        ("POST", "/v1/runs", Some(json!({"users": u64::MAX})), 400),
         ("POST", "/v1/runs", Some(json!({"user": 1})), 422),
         ("POST", "/v1/runs", Some(json!({"seed": "a b"})), 422),
         ("POST", "/v1/runs", Some(json!({"pages": "2..3"})), 400),
@@ -185,8 +190,42 @@ async fn invalid_requests_return_a_problem() {
         let (actual, _, problem) = send(&queue, method, path, body).await;
         assert_eq!(actual, status, "{method} {path}: {problem}");
         assert_eq!(problem["status"], status, "{method} {path}: {problem}");
+        let kind = problem["type"].as_str().unwrap_or_default();
+        let name = kind.strip_prefix("urn:affluent:problem:").unwrap_or_default();
+        assert!(
+            !name.is_empty() && name != "internal-error",
+            "{method} {path}: {problem}"
+        );
     }
     assert!(queue.store().unfinished_runs().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn each_json_response_is_a_line() {
+    let queue = queue();
+    for path in [
+        "/v1/runs",
+        "/v1/schedule",
+        "/openapi.json",
+        "/v1/runs/x",
+        "/nothing",
+    ] {
+        let request = axum::http::Request::get(path).header(header::HOST, "localhost");
+        let response = public_router(&queue)
+            .oneshot(request.body(Body::empty()).unwrap())
+            .await
+            .unwrap();
+        let content_type = response.headers()[header::CONTENT_TYPE]
+            .to_str()
+            .unwrap()
+            .to_owned();
+        assert!(
+            content_type.starts_with("application/") && content_type.ends_with("json"),
+            "{path}"
+        );
+        let body = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
+        assert!(body.ends_with(b"}\n"), "{path}");
+    }
 }
 
 #[tokio::test]

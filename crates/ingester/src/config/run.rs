@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use service::config::Violations;
 
-use crate::run::plan::Seed;
+use crate::run::plan::{MAX_USERS, Seed};
 
 /// The size and limits of a run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -87,7 +87,11 @@ impl Default for StateSettings {
 
 impl RunSettings {
     pub(super) fn validate(&self, violations: &mut Violations) {
-        violations.require(self.users > 0, "run.users", "must be at least 1");
+        violations.require(
+            (1..=MAX_USERS).contains(&self.users),
+            "run.users",
+            "must be between 1 and 1000000000",
+        );
         violations.require(
             (0.0..=1.0).contains(&self.max_invalid_share),
             "run.max_invalid_share",

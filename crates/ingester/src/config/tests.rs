@@ -29,7 +29,9 @@ fn broken_rule_names_its_key() {
     assert!(refused(|s| s.publisher.token = Some(Secret::new("a b"))).starts_with("publisher.token: "));
     assert!(refused(|s| s.source.max_in_flight = 0).starts_with("source.max_in_flight: "));
     assert!(refused(|s| s.state.outbox_pages = 1).starts_with("state.outbox_pages: "));
-    assert!(refused(|s| s.run.users = 0).starts_with("run.users: "));
+    for users in [0, 1_000_000_001, u64::MAX] {
+        assert!(refused(|s| s.run.users = users).starts_with("run.users: "));
+    }
     for share in [-0.1, 1.1, f64::NAN] {
         assert!(refused(|s| s.run.max_invalid_share = share).starts_with("run.max_invalid_share: "));
     }

@@ -105,7 +105,7 @@ impl HttpPublisher {
     pub fn new(settings: &PublisherSettings) -> Result<Self, reqwest::Error> {
         let url = users_url(settings.url.url().clone());
         Ok(Self {
-            client: http::client(&url, settings.connect_timeout, settings.request_timeout)?,
+            client: http::direct_client(settings.connect_timeout, settings.request_timeout)?,
             compression: settings.compression.towards(&url),
             url,
             token: settings.token.clone(),

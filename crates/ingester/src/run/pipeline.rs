@@ -99,6 +99,9 @@ impl<F: UserApi, P: PublisherClient> Pipeline<F, P> {
         context: &Context,
     ) -> Result<Self, StoreError> {
         let metrics = IngesterMetrics::new(&context.metrics);
+        if let Some(ended) = store.last_success()? {
+            metrics.last_success.set(seconds(ended));
+        }
         Ok(Self {
             fetcher: RetryingFetcher::new(api, &settings.source, store.clone(), metrics.clone())?,
             sender: RetryingSender::new(publisher, &settings.publisher, publisher_health.clone()),
@@ -271,9 +274,10 @@ impl<F: UserApi, P: PublisherClient> Pipeline<F, P> {
         self.metrics.runs.with_label_values(&[outcome]).inc();
         self.metrics.run_duration.observe(report.duration.as_secs_f64());
         if matches!(report.outcome, RunOutcome::Complete) {
-            self.metrics.last_success.set(now_seconds());
+            self.metrics.last_success.set(seconds(Timestamp::now()));
         }
-        let duration_ms = report.duration.as_millis();
+        // A log in JSON would have a number of 128 bits as text.
+        let duration_ms = u64::try_from(report.duration.as_millis()).unwrap_or(u64::MAX);
         let RunCounts {
             fetched,
             invalid,
@@ -296,8 +300,8 @@ impl<F: UserApi, P: PublisherClient> Pipeline<F, P> {
     }
 }
 
-fn now_seconds() -> f64 {
-    jiff::Timestamp::now().as_duration().as_secs_f64()
+fn seconds(at: Timestamp) -> f64 {
+    at.as_duration().as_secs_f64()
 }
 
 /// Returns the outcome of a run that has fetched and delivered everything.

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::config::{IngesterSettings, friendly};
 use crate::run::active_run::ActiveRun;
-use crate::run::plan::{PageRange, Seed};
+use crate::run::plan::{MAX_USERS, PageRange, Seed};
 use crate::run::{Run, RunSpec, RunState, Trigger};
 use crate::store::{Store, StoreError};
 
@@ -61,6 +61,9 @@ pub enum InvalidRequest {
     /// The requested pages contain no users.
     #[error("the requested pages contain no users")]
     NoUsers,
+    /// The run has more users than any.
+    #[error("a run has at most {MAX_USERS} users")]
+    TooManyUsers,
     /// The rate limit makes the run exceed its timeout.
     #[error(
         "{users} users take {} at source.rate_limit, but run.timeout is {}",
@@ -86,6 +89,9 @@ impl InvalidRequest {
         let users = spec.plan().users();
         if users == 0 {
             return Err(Self::NoUsers);
+        }
+        if spec.users > MAX_USERS {
+            return Err(Self::TooManyUsers);
         }
         let expected = settings.source.rate_limit.min_duration(users, spec.page_size);
         let timeout = settings.run.timeout;

@@ -188,6 +188,19 @@ impl Store {
         })
     }
 
+    /// Returns when the last complete run ended.
+    ///
+    /// # Errors
+    /// Returns a [`StoreError`] when reading fails.
+    pub fn last_success(&self) -> Result<Option<Timestamp>, StoreError> {
+        let found: Option<i64> = self.read(|connection| {
+            let mut statement =
+                connection.prepare_cached("SELECT max(ended) FROM runs WHERE state = 'complete'")?;
+            Ok(statement.query_row([], |row| row.get(0))?)
+        })?;
+        found.map(timestamp).transpose()
+    }
+
     /// Returns the runs that match the filter, newest first.
     ///
     /// # Errors

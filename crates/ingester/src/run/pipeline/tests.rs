@@ -440,6 +440,28 @@ async fn resumed_run_keeps_its_window_and_its_deduplication() {
     assert_eq!((report.counts.fetched, report.counts.duplicate), (20, 0));
 }
 
+#[tokio::test]
+async fn last_success_is_known_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = |settings: &mut IngesterSettings| settings.state.path = Some(folder.path().join("state.db"));
+    let (pipeline_before, settings, stop) = pipeline(CountingPublisher::default(), state);
+    assert!(pipeline_before.metrics().last_success.get().abs() < 1.0);
+    let mut pipeline_before = pipeline_before;
+    let spec = RunRequest::default().spec(Trigger::Manual, &settings);
+    let report = pipeline_before.run(&spec, &stop).await.unwrap();
+    let ended = pipeline_before
+        .store()
+        .run(report.run)
+        .unwrap()
+        .unwrap()
+        .ended
+        .unwrap();
+    drop(pipeline_before);
+    let (pipeline_after, ..) = pipeline(CountingPublisher::default(), state);
+    let known = pipeline_after.metrics().last_success.get();
+    assert!((known - seconds(ended)).abs() < 0.01, "{known}");
+}
+
 /// Runs twice in one process, so that the second run can see what the first one left.
 #[tokio::test(start_paused = true)]
 async fn retry_after_does_not_outlive_its_run() {
