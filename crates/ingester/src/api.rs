@@ -4,13 +4,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{DefaultBodyLimit, Query, Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
+use axum::{Extension, Router};
 use serde::{Deserialize, Serialize};
 use service::http::auth::Authenticator;
 use thiserror::Error;
@@ -21,6 +21,7 @@ use uuid::Uuid;
 use crate::run::plan::{PageRange, Seed};
 use crate::run::{Run, RunFilter, Trigger};
 use crate::scheduler::run_queue::{CancelOutcome, EnqueueError, RunQueue, RunRequest};
+use crate::store::cursors::Pause;
 use crate::store::outbox::{MAX_REJECTED_RECORDS, RejectedRecord};
 
 mod events;
@@ -117,6 +118,8 @@ fn router(queue: RunQueue, authenticator: Arc<Authenticator>) -> Router {
         .route("/v1/runs/{id}", get(run).delete(cancel))
         .route("/v1/runs/{id}/events", get(events::events))
         .route("/v1/schedule", get(schedule))
+        .route("/v1/schedule/pause", post(pause))
+        .route("/v1/schedule/resume", post(resume))
         .route_layer(authenticated)
         // Public: neither reveals a run, and a browser has no token before it has loaded the page.
         .route("/", get(page))
@@ -128,12 +131,17 @@ fn router(queue: RunQueue, authenticator: Arc<Authenticator>) -> Router {
         .with_state(queue)
 }
 
+/// The name of the caller.
+#[derive(Clone)]
+struct Caller(Arc<str>);
+
 async fn require_token(
     State(authenticator): State<Arc<Authenticator>>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Result<Response, Problem> {
-    authenticator.authenticate(request.headers())?;
+    let caller = authenticator.authenticate(request.headers())?;
+    request.extensions_mut().insert(Caller(caller));
     Ok(next.run(request).await)
 }
 
@@ -250,6 +258,7 @@ struct StartRunBody {
 /// Starts a run. The body is optional.
 async fn start(
     State(queue): State<RunQueue>,
+    Extension(Caller(caller)): Extension<Caller>,
     body: Result<Option<axum::Json<StartRunBody>>, JsonRejection>,
 ) -> Result<Response, Problem> {
     let body = body.map_err(|rejection| Problem::new(rejection.status(), rejection.body_text()))?;
@@ -257,7 +266,8 @@ async fn start(
     if users == Some(0) {
         return Err(Problem::bad_request("`users` must be 1 or more".to_owned()));
     }
-    let spec = queue.spec(Trigger::Manual, &RunRequest { users, seed, pages });
+    let mut spec = queue.spec(Trigger::Manual, &RunRequest { users, seed, pages });
+    spec.requested_by = Some(caller.to_string());
     let run = queue.enqueue(&spec).map_err(|error| match error {
         EnqueueError::Full => Problem::conflict(error.to_string()),
         EnqueueError::Invalid(_) => Problem::bad_request(error.to_string()),
@@ -278,12 +288,13 @@ struct CancelQuery {
 
 async fn cancel(
     State(queue): State<RunQueue>,
+    Extension(Caller(caller)): Extension<Caller>,
     RunPath(id): RunPath,
     query: Result<Query<CancelQuery>, QueryRejection>,
 ) -> Result<StatusCode, Problem> {
     let Query(CancelQuery { force }) =
         query.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
-    match queue.cancel(id, force)? {
+    match queue.cancel(id, force, &caller)? {
         CancelOutcome::Cancelling => Ok(StatusCode::ACCEPTED),
         CancelOutcome::Cancelled => Ok(StatusCode::NO_CONTENT),
         CancelOutcome::AlreadyEnded => Err(Problem::conflict("the run has ended".to_owned())),
@@ -295,6 +306,10 @@ async fn cancel(
 struct ScheduleView {
     /// The next start, if one is scheduled.
     next_start: Option<jiff::Timestamp>,
+    /// The next five starts.
+    next_starts: Vec<jiff::Timestamp>,
+    /// Since when and by whom the schedule is paused.
+    paused: Option<Pause>,
     /// Id of the active run.
     running: Option<String>,
     /// The time that the rate limit alone takes for a scheduled run.
@@ -302,16 +317,37 @@ struct ScheduleView {
     schedule: crate::config::ScheduleSettings,
 }
 
-async fn schedule(State(queue): State<RunQueue>) -> Json<ScheduleView> {
+async fn schedule(State(queue): State<RunQueue>) -> Result<Json<ScheduleView>, Problem> {
     let settings = queue.settings();
     let rate_limit = &settings.source.rate_limit;
     let expected = rate_limit.min_duration(settings.run.users, settings.source.page_size);
-    Json(ScheduleView {
-        expected_seconds: expected.as_secs(),
-        next_start: queue.next_start(),
+    let next_starts = queue.next_starts();
+    Ok(Json(ScheduleView {
+        next_start: next_starts.first().copied(),
+        next_starts,
+        paused: queue.store().paused()?,
         running: queue.active_run().map(|run| run.to_string()),
+        expected_seconds: expected.as_secs(),
         schedule: settings.schedule.clone(),
-    })
+    }))
+}
+
+async fn pause(
+    state: State<RunQueue>,
+    Extension(Caller(caller)): Extension<Caller>,
+) -> Result<Json<ScheduleView>, Problem> {
+    state.pause(&caller)?;
+    tracing::info!(%caller, "schedule paused");
+    schedule(state).await
+}
+
+async fn resume(
+    state: State<RunQueue>,
+    Extension(Caller(caller)): Extension<Caller>,
+) -> Result<Json<ScheduleView>, Problem> {
+    state.resume()?;
+    tracing::info!(%caller, "schedule resumed");
+    schedule(state).await
 }
 
 #[cfg(test)]

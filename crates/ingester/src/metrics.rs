@@ -78,7 +78,7 @@ impl IngesterMetrics {
             ),
             starts_skipped: metrics.counter(
                 "starts_skipped_total",
-                "Scheduled starts that did not run because another run was active.",
+                "Scheduled starts that did not run because another run was active or the schedule was paused.",
             ),
             fetched: metrics.counter("users_fetched_total", "Users in valid replies of the API."),
             invalid: metrics.counter_vec(

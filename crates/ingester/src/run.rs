@@ -137,6 +137,8 @@ pub struct RunSpec {
     pub pages: Option<PageRange>,
     /// Number of the retry, from 1; 0 for the first attempt.
     pub retry: u32,
+    /// Name of the caller that requested the run over the API.
+    pub requested_by: Option<String>,
 }
 
 impl RunSpec {
@@ -146,6 +148,7 @@ impl RunSpec {
         Self {
             trigger: Trigger::Retry,
             retry: self.retry.saturating_add(1),
+            requested_by: None,
             ..self
         }
     }
@@ -211,6 +214,10 @@ pub struct Run {
     pub retry: u32,
     /// How often another process resumed the run after a kill or stop.
     pub resumed: u32,
+    /// Name of the caller that requested the run over the API.
+    pub requested_by: Option<String>,
+    /// Name of the caller that cancelled the run over the API.
+    pub cancelled_by: Option<String>,
     /// Why the run failed, was missed or was skipped.
     pub reason: Option<String>,
     /// Counts so far.
@@ -245,6 +252,7 @@ impl Run {
             page_size: self.page_size,
             pages: self.pages,
             retry: self.retry,
+            requested_by: self.requested_by.clone(),
         }
     }
 }

@@ -23,6 +23,8 @@ use crate::store::StoreError;
 
 /// Maximum sleep. The wall clock may step or the machine may suspend meanwhile, so the clock is read again afterwards.
 const MAX_SLEEP: Duration = Duration::from_secs(10);
+/// Number of starts that are announced.
+const ANNOUNCED_STARTS: usize = 5;
 
 /// Scheduler loop of `ingester run`.
 pub struct Scheduler<F, P> {
@@ -77,7 +79,7 @@ impl<F: UserApi, P: PublisherClient> Scheduler<F, P> {
             .last()
             .map_or_else(Timestamp::now, |previous| previous.until);
         // Whether this run needs a retry is known only after it ended.
-        self.publish_next_start(self.next_regular_start(Timestamp::now())?);
+        self.publish_next_starts(self.regular_starts(Timestamp::now())?);
         let report = self.pipeline.execute(run.id, stop).await?;
         let until = Timestamp::now();
         self.active.push(RunPeriod {
@@ -97,6 +99,9 @@ impl<F: UserApi, P: PublisherClient> Scheduler<F, P> {
     /// Returns when to retry which run. Depends on stored state alone, so a restarted process decides the same.
     fn retry(&self, now: Timestamp) -> Result<Option<(Timestamp, RunSpec)>, StoreError> {
         let store = self.queue.store();
+        if store.paused()?.is_some() {
+            return Ok(None);
+        }
         let last = store.last_finished_run()?;
         let Some((failed, at)) = last.and_then(|last| last.ended.map(|at| (last, at))) else {
             return Ok(None);
@@ -115,7 +120,10 @@ impl<F: UserApi, P: PublisherClient> Scheduler<F, P> {
         let active = std::mem::take(&mut self.active);
         let store = self.queue.store();
         let done = store.schedule_cursor()?.unwrap_or(now);
-        let due = self.schedule.due(done, &active, now);
+        let mut due = self.schedule.due(done, &active, now);
+        if store.paused()?.is_some() {
+            due = due.paused();
+        }
         let Some(up_to) = due.up_to else {
             return self.enqueue_retry(now);
         };
@@ -135,6 +143,12 @@ impl<F: UserApi, P: PublisherClient> Scheduler<F, P> {
                     Trigger::Schedule,
                     RunState::Skipped,
                     Some("skipped: another run was active"),
+                ),
+                SkipReason::Paused => (
+                    *start,
+                    Trigger::Schedule,
+                    RunState::Skipped,
+                    Some("skipped: the schedule was paused"),
                 ),
             })
             .collect();
@@ -179,24 +193,34 @@ impl<F: UserApi, P: PublisherClient> Scheduler<F, P> {
         }
     }
 
-    fn next_regular_start(&self, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
-        let done = self.queue.store().schedule_cursor()?.unwrap_or(now);
-        Ok(self.schedule.next(done, now))
+    /// Returns the next starts of the schedule; none while it is paused.
+    fn regular_starts(&self, now: Timestamp) -> Result<Vec<Timestamp>, StoreError> {
+        let store = self.queue.store();
+        if store.paused()?.is_some() {
+            return Ok(Vec::new());
+        }
+        let done = store.schedule_cursor()?.unwrap_or(now);
+        Ok(self.schedule.upcoming(done, now, ANNOUNCED_STARTS))
     }
 
-    /// Publishes the next start to the API and the metrics.
-    fn publish_next_start(&self, next: Option<Timestamp>) {
-        self.queue.set_next_start(next);
-        let seconds = next.map_or(0.0, |next| next.as_duration().as_secs_f64());
+    /// Publishes the next starts to the API, and the first of them to the metrics.
+    fn publish_next_starts(&self, next: Vec<Timestamp>) {
+        let first = next.first().copied();
+        self.queue.set_next_starts(next);
+        let seconds = first.map_or(0.0, |next| next.as_duration().as_secs_f64());
         self.pipeline.metrics().next_start.set(seconds);
     }
 
     /// Sleeps until the next start, a new request or [`MAX_SLEEP`].
     async fn sleep(&self, stop: &CancellationToken) -> Result<(), StoreError> {
         let now = Timestamp::now();
-        let retry = self.retry(now)?.map(|(at, _)| at);
-        let next = retry.into_iter().chain(self.next_regular_start(now)?).min();
-        self.publish_next_start(next);
+        let mut starts = self.regular_starts(now)?;
+        starts.extend(self.retry(now)?.map(|(at, _)| at));
+        starts.sort();
+        starts.truncate(ANNOUNCED_STARTS);
+        let next = starts.first().copied();
+        self.publish_next_starts(starts);
+        // While the schedule is paused, its starts are skipped within the maximum sleep.
         let left = next.map_or(MAX_SLEEP, |next| {
             Duration::try_from(next.duration_since(now)).unwrap_or_default()
         });

@@ -41,6 +41,9 @@ const UPGRADES: [&str; 3] = [
      DROP TABLE bodies;",
     "ALTER TABLE runs ADD COLUMN drop_pending INTEGER NOT NULL DEFAULT 0; \
      UPDATE runs SET state = 'cancelled' WHERE state = 'stopped'; \
+     ALTER TABLE runs ADD COLUMN requested_by TEXT; \
+     ALTER TABLE runs ADD COLUMN cancelled_by TEXT; \
+     CREATE TABLE pause (only INTEGER PRIMARY KEY CHECK (only = 1), at INTEGER NOT NULL, caller TEXT NOT NULL) STRICT; \
      ALTER TABLE runs ADD COLUMN max_in_flight INTEGER; \
      ALTER TABLE runs ADD COLUMN duplicate_window INTEGER; \
      UPDATE runs SET max_in_flight = 1 WHERE state = 'running';", // its window was not stored; one batch is safe

@@ -201,6 +201,37 @@ async fn invalid_requests_return_a_problem() {
 }
 
 #[tokio::test]
+async fn schedule_can_be_paused_and_resumed() {
+    let queue = queue();
+    queue.set_next_starts(vec![jiff::Timestamp::UNIX_EPOCH]);
+    let (status, _, plan) = send(&queue, "GET", "/v1/schedule", None).await;
+    assert_eq!((status, &plan["paused"]), (200, &Value::Null));
+    assert_eq!(plan["next_starts"], json!(["1970-01-01T00:00:00Z"]));
+    let (status, _, plan) = send(&queue, "POST", "/v1/schedule/pause", None).await;
+    assert_eq!((status, &plan["paused"]["by"]), (200, &"anonymous".into()));
+    assert_eq!(
+        (&plan["next_start"], &plan["next_starts"]),
+        (&Value::Null, &json!([]))
+    );
+    assert!(plan["paused"]["since"].is_string());
+    let (status, _, plan) = send(&queue, "POST", "/v1/schedule/resume", None).await;
+    assert_eq!((status, &plan["paused"]), (200, &Value::Null));
+}
+
+#[tokio::test]
+async fn run_names_who_started_and_who_cancelled_it() {
+    let queue = queue();
+    let (_, location, run) = send(&queue, "POST", "/v1/runs", None).await;
+    assert_eq!(
+        (&run["requested_by"], &run["cancelled_by"]),
+        (&"anonymous".into(), &Value::Null)
+    );
+    send(&queue, "DELETE", location.as_deref().unwrap(), None).await;
+    let run = send(&queue, "GET", location.as_deref().unwrap(), None).await.2;
+    assert_eq!(run["cancelled_by"], "anonymous");
+}
+
+#[tokio::test]
 async fn each_json_response_is_a_line() {
     let queue = queue();
     for path in [
@@ -308,7 +339,7 @@ async fn events_report_each_change_and_end_with_the_run() {
         first.starts_with("event: run\ndata: {") && first.contains("\"queued\""),
         "{first}"
     );
-    queue.cancel(run, false).unwrap();
+    queue.cancel(run, false, "me").unwrap();
     assert!(next().await.unwrap().contains("\"cancelled\""));
     assert_eq!(next().await, None);
 }

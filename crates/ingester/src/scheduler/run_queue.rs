@@ -39,6 +39,7 @@ impl RunRequest {
             page_size: settings.source.page_size,
             pages: self.pages,
             retry: 0,
+            requested_by: None,
         }
     }
 
@@ -142,7 +143,7 @@ pub struct RunQueue {
     wakeup: Arc<Notify>,
     /// Serialises checks of the queue with their changes.
     lock: Arc<Mutex<()>>,
-    next_start: Arc<Mutex<Option<Timestamp>>>,
+    next_starts: Arc<Mutex<Vec<Timestamp>>>,
     /// Cancelled when a request could not be stored.
     store_failed: CancellationToken,
 }
@@ -157,7 +158,7 @@ impl RunQueue {
             settings: Arc::new(settings),
             wakeup: Arc::default(),
             lock: Arc::default(),
-            next_start: Arc::default(),
+            next_starts: Arc::default(),
             store_failed: CancellationToken::new(),
         }
     }
@@ -174,15 +175,39 @@ impl RunQueue {
         self.active.run()
     }
 
-    /// Sets when the next run starts.
-    pub fn set_next_start(&self, next: Option<Timestamp>) {
-        *self.next_start.lock().unwrap_or_else(PoisonError::into_inner) = next;
+    /// Sets when the next runs start.
+    pub fn set_next_starts(&self, next: Vec<Timestamp>) {
+        *self.next_starts.lock().unwrap_or_else(PoisonError::into_inner) = next;
     }
 
-    /// Returns when the next run starts.
+    /// Returns when the next runs start.
     #[must_use]
-    pub fn next_start(&self) -> Option<Timestamp> {
-        *self.next_start.lock().unwrap_or_else(PoisonError::into_inner)
+    pub fn next_starts(&self) -> Vec<Timestamp> {
+        self.next_starts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Pauses the schedule for the caller `by`, until it is resumed. Requested runs still start.
+    ///
+    /// # Errors
+    /// Returns a [`StoreError`] when the store can't be written.
+    pub fn pause(&self, by: &str) -> Result<(), StoreError> {
+        self.store.pause(by, Timestamp::now())?;
+        self.set_next_starts(Vec::new());
+        self.wakeup.notify_one();
+        Ok(())
+    }
+
+    /// Resumes the schedule. Starts during the pause are not caught up.
+    ///
+    /// # Errors
+    /// Returns a [`StoreError`] when the store can't be written.
+    pub fn resume(&self) -> Result<(), StoreError> {
+        self.store.resume()?;
+        self.wakeup.notify_one();
+        Ok(())
     }
 
     /// Stores a run. It starts at once or after the active run.
@@ -210,20 +235,20 @@ impl RunQueue {
         Ok(run)
     }
 
-    /// Cancels a run, whatever happens afterwards: the wish is stored before it takes effect. The run delivers what it has
-    /// fetched. With `force`, or if it is cancelled already, it drops that.
+    /// Cancels a run for the caller `by`, whatever happens afterwards: the wish is stored before it takes effect. The run
+    /// delivers what it has fetched. With `force`, or if it is cancelled already, it drops that.
     ///
     /// # Errors
     /// Returns a [`StoreError`] and cancels [`Self::store_failed`].
-    pub fn cancel(&self, run: Uuid, force: bool) -> Result<CancelOutcome, StoreError> {
-        let outcome = self.cancel_run(run, force);
+    pub fn cancel(&self, run: Uuid, force: bool, by: &str) -> Result<CancelOutcome, StoreError> {
+        let outcome = self.cancel_run(run, force, by);
         if outcome.is_err() {
             self.store_failed.cancel();
         }
         outcome
     }
 
-    fn cancel_run(&self, run: Uuid, force: bool) -> Result<CancelOutcome, StoreError> {
+    fn cancel_run(&self, run: Uuid, force: bool, by: &str) -> Result<CancelOutcome, StoreError> {
         let _lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(stored) = self.store.run(run)? else {
             return Ok(CancelOutcome::NotFound);
@@ -235,14 +260,14 @@ impl RunQueue {
             RunState::Queued => "cancelled before it started",
             _ => "cancelled before it was resumed",
         };
+        if !self.store.cancel_run(run, drop_pending, by)? {
+            return Ok(CancelOutcome::AlreadyEnded);
+        }
         if !is_claimed && (drop_pending || stored.state == RunState::Queued) {
             let (state, now) = (RunState::Cancelled, Timestamp::now());
             self.store
                 .finish_run(run, state, Some(reason), &stored.counts, now)?;
             return Ok(CancelOutcome::Cancelled);
-        }
-        if !self.store.cancel_run(run, drop_pending)? {
-            return Ok(CancelOutcome::AlreadyEnded);
         }
         self.active.cancel(run, drop_pending);
         Ok(CancelOutcome::Cancelling)
@@ -326,7 +351,7 @@ mod tests {
             enqueue(&queue).unwrap();
         }
         assert!(matches!(enqueue(&queue), Err(EnqueueError::Full)));
-        queue.cancel(first, false).unwrap();
+        queue.cancel(first, false, "me").unwrap();
         enqueue(&queue).unwrap();
     }
 
@@ -334,13 +359,19 @@ mod tests {
     fn queued_run_can_be_removed() {
         let queue = queue();
         let run = enqueue(&queue).unwrap();
-        assert_eq!(queue.cancel(run, false).unwrap(), CancelOutcome::Cancelled);
+        assert_eq!(queue.cancel(run, false, "me").unwrap(), CancelOutcome::Cancelled);
         let stop = CancellationToken::new();
         assert_eq!(
-            (queue.cancel(run, false).unwrap(), queue.dequeue(&stop).unwrap()),
+            (
+                queue.cancel(run, false, "me").unwrap(),
+                queue.dequeue(&stop).unwrap()
+            ),
             (CancelOutcome::AlreadyEnded, None)
         );
-        assert_eq!(queue.cancel(Uuid::nil(), false).unwrap(), CancelOutcome::NotFound);
+        assert_eq!(
+            queue.cancel(Uuid::nil(), false, "me").unwrap(),
+            CancelOutcome::NotFound
+        );
         enqueue(&queue).unwrap();
     }
 
@@ -349,11 +380,11 @@ mod tests {
         let queue = queue();
         let (run, stop) = (enqueue(&queue).unwrap(), CancellationToken::new());
         assert_eq!(queue.dequeue(&stop).unwrap().unwrap().id, run);
-        assert_eq!(queue.cancel(run, false).unwrap(), CancelOutcome::Cancelling);
+        assert_eq!(queue.cancel(run, false, "me").unwrap(), CancelOutcome::Cancelling);
         assert_eq!(queue.run(run).unwrap().unwrap().state, RunState::Cancelling);
         let tokens = queue.active.claim(run, &stop);
         assert!(tokens.requested.is_cancelled() && !tokens.drop.is_cancelled());
-        assert_eq!(queue.cancel(run, false).unwrap(), CancelOutcome::Cancelling);
+        assert_eq!(queue.cancel(run, false, "me").unwrap(), CancelOutcome::Cancelling);
         assert!(tokens.drop.is_cancelled(), "the second wish drops what waits");
     }
 
@@ -368,11 +399,23 @@ mod tests {
         };
         let state = |run| queue.run(run).unwrap().unwrap().state;
         let (once, twice, forced) = (start(), start(), start());
-        assert_eq!(queue.cancel(once, false).unwrap(), CancelOutcome::Cancelling);
+        assert_eq!(
+            queue.cancel(once, false, "me").unwrap(),
+            CancelOutcome::Cancelling
+        );
         assert_eq!(state(once), RunState::Cancelling);
-        assert_eq!(queue.cancel(twice, false).unwrap(), CancelOutcome::Cancelling);
-        assert_eq!(queue.cancel(twice, false).unwrap(), CancelOutcome::Cancelled);
-        assert_eq!(queue.cancel(forced, true).unwrap(), CancelOutcome::Cancelled);
+        assert_eq!(
+            queue.cancel(twice, false, "me").unwrap(),
+            CancelOutcome::Cancelling
+        );
+        assert_eq!(
+            queue.cancel(twice, false, "me").unwrap(),
+            CancelOutcome::Cancelled
+        );
+        assert_eq!(
+            queue.cancel(forced, true, "me").unwrap(),
+            CancelOutcome::Cancelled
+        );
         assert_eq!(
             (state(twice), state(forced)),
             (RunState::Cancelled, RunState::Cancelled)
@@ -390,7 +433,10 @@ mod tests {
             .finish_run(run, RunState::Complete, None, &counts, Timestamp::now())
             .unwrap();
         // The claim is released a moment after the end is stored.
-        assert_eq!(queue.cancel(run, false).unwrap(), CancelOutcome::AlreadyEnded);
+        assert_eq!(
+            queue.cancel(run, false, "me").unwrap(),
+            CancelOutcome::AlreadyEnded
+        );
     }
 
     #[test]

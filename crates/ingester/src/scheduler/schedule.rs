@@ -48,7 +48,7 @@ pub struct DueStarts {
     pub not_run: Vec<(Timestamp, SkipReason)>,
     /// Number of all missed starts that do not run.
     pub missed: u64,
-    /// Number of all overlapping starts that do not run.
+    /// Number of all overlapping starts, or starts during a pause, that do not run.
     pub skipped: u64,
     /// The latest start handled by this check, or the current time after a large backward clock step.
     pub up_to: Option<Timestamp>,
@@ -61,6 +61,24 @@ pub enum SkipReason {
     Missed,
     /// Another run was active at that time.
     Overlap,
+    /// The schedule was paused.
+    Paused,
+}
+
+impl DueStarts {
+    /// Skips every start, because the schedule is paused.
+    #[must_use]
+    pub fn paused(mut self) -> Self {
+        self.skipped += self.missed + count(self.runs.len());
+        self.missed = 0;
+        let starts = self.runs.drain(..).map(|(start, _)| (start, SkipReason::Paused));
+        self.not_run.extend(starts);
+        self.not_run.sort_by_key(|(start, _)| *start);
+        self.not_run
+            .iter_mut()
+            .for_each(|(_, reason)| *reason = SkipReason::Paused);
+        self
+    }
 }
 
 /// A period in which a run was active.
@@ -108,8 +126,15 @@ impl Schedule {
     /// Returns when to act on the first start after `done`, the schedule cursor. `None` when no start follows.
     #[must_use]
     pub fn next(&self, done: Timestamp, now: Timestamp) -> Option<Timestamp> {
-        let start = self.after(self.trusted(done, now))?;
-        Some(self.jittered(start))
+        self.upcoming(done, now, 1).first().copied()
+    }
+
+    /// Returns when to act on the first `number` starts after `done`.
+    #[must_use]
+    pub fn upcoming(&self, done: Timestamp, now: Timestamp, number: usize) -> Vec<Timestamp> {
+        let first = self.after(self.trusted(done, now));
+        let starts = std::iter::successors(first, |start| self.after(*start));
+        starts.take(number).map(|start| self.jittered(start)).collect()
     }
 
     /// Returns what to do about the starts after `done` up to `now`, when runs were active in `active`.

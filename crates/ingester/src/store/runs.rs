@@ -14,7 +14,7 @@ use crate::store::{Store, StoreError, from_db, length, timestamp, to_db};
 
 const COLUMNS: &str = "id, cause, state, scheduled, created, started, ended, seed, users, page_size, first_page, \
                        last_page, resumed, reason, counts, pages_fetched, next_record, retry, batch, max_in_flight, \
-                       duplicate_window, drop_pending";
+                       duplicate_window, drop_pending, requested_by, cancelled_by";
 
 /// The states that are not final.
 const UNFINISHED: &str = "'queued', 'running', 'cancelling'";
@@ -82,19 +82,19 @@ impl Store {
         })
     }
 
-    /// Cancels an unfinished run: it delivers what it has fetched, or drops it with `drop_pending`. The next process knows.
-    /// Returns whether the run is unfinished.
+    /// Cancels an unfinished run for the caller `by`: it delivers what it has fetched, or drops it with `drop_pending`. The
+    /// next process knows. Returns whether the run is unfinished.
     ///
     /// # Errors
     /// Returns [`StoreError::Sqlite`].
-    pub fn cancel_run(&self, run: Uuid, drop_pending: bool) -> Result<bool, StoreError> {
+    pub fn cancel_run(&self, run: Uuid, drop_pending: bool, by: &str) -> Result<bool, StoreError> {
         self.write(|transaction| {
             let changed = transaction.execute(
                 &format!(
-                    "UPDATE runs SET state = 'cancelling', drop_pending = max(drop_pending, ?2) \
-                     WHERE id = ?1 AND state IN ({UNFINISHED})"
+                    "UPDATE runs SET state = 'cancelling', drop_pending = max(drop_pending, ?2), \
+                     cancelled_by = coalesce(cancelled_by, ?3) WHERE id = ?1 AND state IN ({UNFINISHED})"
                 ),
-                params![run.to_string(), drop_pending],
+                params![run.to_string(), drop_pending, by],
             )?;
             Ok(changed == 1)
         })
@@ -265,7 +265,8 @@ fn insert_run(
     let ended = state.is_final().then(|| now.as_millisecond());
     transaction.execute(
         "INSERT INTO runs (id, cause, state, scheduled, created, ended, seed, users, page_size, first_page, \
-         last_page, reason, counts, retry) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+         last_page, reason, counts, retry, requested_by) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, \
+         ?14, ?15)",
         params![
             id.to_string(),
             spec.trigger.name(),
@@ -281,6 +282,7 @@ fn insert_run(
             reason,
             counts_json(&counts),
             spec.retry,
+            spec.requested_by,
         ],
     )?;
     Ok(id)
@@ -344,6 +346,8 @@ fn from_row(row: &Row<'_>) -> Result<Run, StoreError> {
         retry: row.get(17)?,
         delivery: delivery_from_row(row)?,
         drop_pending: row.get(21)?,
+        requested_by: row.get(22)?,
+        cancelled_by: row.get(23)?,
     })
 }
 

@@ -21,7 +21,9 @@ CREATE TABLE runs (
   batch INTEGER,                   -- records per request; this and the next two are set when the run starts
   max_in_flight INTEGER,           -- batches in flight
   duplicate_window INTEGER,        -- latest users among which duplicates are detected
-  drop_pending INTEGER NOT NULL DEFAULT 0 -- whether a cancelled run drops what it has not delivered
+  drop_pending INTEGER NOT NULL DEFAULT 0, -- whether a cancelled run drops what it has not delivered
+  requested_by TEXT,               -- caller of the API
+  cancelled_by TEXT                -- caller of the API
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX runs_by_state ON runs (state);
 
@@ -66,6 +68,13 @@ CREATE TABLE spent (
   id INTEGER PRIMARY KEY,
   at INTEGER NOT NULL,
   users INTEGER NOT NULL
+) STRICT;
+
+-- The pause of the schedule, if it is paused: when and by whom.
+CREATE TABLE pause (
+  only INTEGER PRIMARY KEY CHECK (only = 1),
+  at INTEGER NOT NULL,
+  caller TEXT NOT NULL
 ) STRICT;
 
 -- Single values: the latest start that the schedule has handled, and the salt of the jitter.

@@ -4,6 +4,7 @@ use super::*;
 use crate::delivery::record_batch::tests::page_of;
 use crate::run::run_stats::RunCounts;
 use crate::run::{DeliverySpec, RunFilter, RunSpec, RunState, Trigger};
+use crate::store::cursors::Pause;
 use crate::store::outbox::{Ack, FetchedPage, RejectedRecord};
 use crate::transform::page::Page;
 
@@ -16,6 +17,7 @@ fn spec(trigger: Trigger) -> RunSpec {
         page_size: 5,
         pages: Some("2..3".parse().unwrap()),
         retry: 3,
+        requested_by: Some("operator".to_owned()),
     }
 }
 
@@ -271,6 +273,27 @@ fn state_file_has_one_writer_and_many_readers() {
 }
 
 #[test]
+fn pause_is_kept_until_it_is_resumed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.db");
+    let store = Store::open(&path).unwrap();
+    assert_eq!(store.paused().unwrap(), None);
+    store.pause("me", at(5)).unwrap();
+    store.pause("another", at(6)).unwrap();
+    drop(store);
+    let store = Store::open(&path).unwrap();
+    let (since, by) = (at(5), "me".to_owned());
+    assert_eq!(
+        store.paused().unwrap(),
+        Some(Pause { since, by }),
+        "the first one"
+    );
+    store.resume().unwrap();
+    store.resume().unwrap();
+    assert_eq!(store.paused().unwrap(), None);
+}
+
+#[test]
 fn jitter_salt_is_kept() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state.db");
@@ -483,7 +506,7 @@ fn cancelled_run_stays_cancelled() {
         .insert_run(&spec(Trigger::Manual), RunState::Queued, None, at(0))
         .unwrap();
     store.start_run(run, &delivery(50), at(1)).unwrap();
-    assert!(store.cancel_run(run, false).unwrap());
+    assert!(store.cancel_run(run, false, "me").unwrap());
     drop(store);
     let store = Store::open(&path).unwrap();
     let unfinished = store.unfinished_runs().unwrap();
@@ -493,11 +516,10 @@ fn cancelled_run_stays_cancelled() {
     );
     let resumed = store.start_run(run, &delivery(50), at(2)).unwrap();
     assert_eq!((resumed.state, resumed.resumed), (RunState::Cancelling, 1));
-    assert!(store.cancel_run(run, true).unwrap() && store.cancel_run(run, false).unwrap());
-    assert!(
-        store.run(run).unwrap().unwrap().drop_pending,
-        "a wish is not taken back"
-    );
+    assert!(store.cancel_run(run, true, "me").unwrap() && store.cancel_run(run, false, "me").unwrap());
+    let stored = store.run(run).unwrap().unwrap();
+    assert!(stored.drop_pending, "a wish is not taken back");
+    assert_eq!(stored.cancelled_by.as_deref(), Some("me"));
     for state in [RunState::Failed, RunState::Complete] {
         assert_eq!(
             store
@@ -511,7 +533,7 @@ fn cancelled_run_stays_cancelled() {
             "only an unfinished run is cancelled"
         );
     }
-    assert!(!store.cancel_run(run, true).unwrap());
+    assert!(!store.cancel_run(run, true, "me").unwrap());
 }
 
 #[test]
@@ -552,7 +574,9 @@ fn schema_version_2() -> String {
     // The columns of a run since version 3.
     let (before, rest) = SCHEMA.split_once(",\n  batch INTEGER").unwrap();
     let (_, after) = rest.split_once("\n) STRICT").unwrap();
-    let mut schema = format!("{before}\n) STRICT{after}");
+    let (after, rest) = after.split_once("-- The pause of the schedule").unwrap();
+    let (_, last) = rest.split_once("\n\n").unwrap();
+    let mut schema = format!("{before}\n) STRICT{after}{last}");
     for (now, then) in [
         (
             "accounted TEXT NOT NULL DEFAULT ''",

@@ -70,6 +70,7 @@ async fn clock_step_of_days_keeps_starts_and_bounds_retries() {
         page_size: 5,
         pages: None,
         retry: 0,
+        requested_by: None,
     };
     let failed = store.insert_run(&spec, RunState::Queued, None, ahead).unwrap();
     store

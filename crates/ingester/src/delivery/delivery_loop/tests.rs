@@ -181,6 +181,7 @@ impl TestRun {
             page_size: 1,
             pages: None,
             retry: 0,
+            requested_by: None,
         };
         let run = store
             .insert_run(&spec, RunState::Queued, None, Timestamp::UNIX_EPOCH)

@@ -298,7 +298,7 @@ async fn run_cancelled(
     let cancel = move || {
         while left.load(Ordering::SeqCst) > 0 {
             left.fetch_sub(1, Ordering::SeqCst);
-            let outcome = queue.cancel(active.run().unwrap(), false).unwrap();
+            let outcome = queue.cancel(active.run().unwrap(), false, "me").unwrap();
             assert_eq!(outcome, CancelOutcome::Cancelling);
         }
     };
@@ -396,7 +396,7 @@ async fn run_cancelled_in_an_earlier_process_fetches_no_more() {
         let stored = store.start_run(run, &delivery, Timestamp::now()).unwrap();
         let progress = RunProgress::open(store.clone(), &stored, pipeline.metrics().clone()).unwrap();
         progress.record_page(&page_of(10)).unwrap();
-        store.cancel_run(run, drop_pending).unwrap();
+        store.cancel_run(run, drop_pending, "me").unwrap();
         let report = pipeline.execute(run, &stop).await.unwrap();
         assert!(
             matches!(report.outcome, RunOutcome::Cancelled(None)),

@@ -168,6 +168,39 @@ fn requested_run_delays_a_start_and_does_not_skip_it() {
 }
 
 #[test]
+fn paused_schedule_skips_each_start() {
+    let all = schedule(|settings| settings.catch_up = CatchUp::All).due(at(0), &[], at(390));
+    let paused = all.paused();
+    assert_eq!((runs(&paused), paused.missed, paused.skipped), (vec![], 0, 3));
+    let expected = [100, 200, 300].map(|start| (start, SkipReason::Paused));
+    assert_eq!(
+        (not_run(&paused), paused.up_to),
+        (expected.to_vec(), Some(at(300)))
+    );
+    let none = schedule(|settings| settings.catch_up = CatchUp::None).due(at(0), &[], at(310));
+    assert_eq!(none.paused().skipped, 3);
+}
+
+#[test]
+fn upcoming_starts_follow_each_other() {
+    let schedule = schedule(|settings| settings.cron = Some("0 6,18 * * *".parse().unwrap()));
+    let now = "2026-03-01T07:00:00Z".parse().unwrap();
+    let starts: Vec<_> = schedule
+        .upcoming(now, now, 3)
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(
+        starts,
+        [
+            "2026-03-01T18:00:00Z",
+            "2026-03-02T06:00:00Z",
+            "2026-03-02T18:00:00Z"
+        ]
+    );
+}
+
+#[test]
 fn backward_clock_step_does_not_stop_runs() {
     assert_eq!(schedule(|_| {}).next(at(1_000), at(10)), Some(at(110)));
     let cron = schedule(|settings| settings.cron = Some("*/10 * * * *".parse().unwrap()));
