@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use crate::run::plan::{PageRange, Seed};
 use crate::run::{Run, RunFilter, Trigger};
-use crate::scheduler::run_queue::{CancelOutcome, EnqueueError, RunQueue, RunRequest};
+use crate::scheduler::run_queue::{CancelOutcome, RetryError, RunQueue, RunRequest};
 use crate::store::cursors::Pause;
 use crate::store::outbox::{MAX_REJECTED_RECORDS, RejectedRecord};
 
@@ -117,6 +117,7 @@ fn router(queue: RunQueue, authenticator: Arc<Authenticator>) -> Router {
         .route("/v1/runs", get(runs).post(start))
         .route("/v1/runs/{id}", get(run).delete(cancel))
         .route("/v1/runs/{id}/events", get(events::events))
+        .route("/v1/runs/{id}/retry", post(retry))
         .route("/v1/schedule", get(schedule))
         .route("/v1/schedule/pause", post(pause))
         .route("/v1/schedule/resume", post(resume))
@@ -268,11 +269,24 @@ async fn start(
     }
     let mut spec = queue.spec(Trigger::Manual, &RunRequest { users, seed, pages });
     spec.requested_by = Some(caller.to_string());
-    let run = queue.enqueue(&spec).map_err(|error| match error {
-        EnqueueError::Full => Problem::conflict(error.to_string()),
-        EnqueueError::Invalid(_) => Problem::bad_request(error.to_string()),
-        EnqueueError::Store(error) => error.into(),
+    accepted(&queue, queue.enqueue(&spec)?)
+}
+
+/// Fetches the pages that an ended run has not delivered.
+async fn retry(
+    State(queue): State<RunQueue>,
+    Extension(Caller(caller)): Extension<Caller>,
+    RunPath(id): RunPath,
+) -> Result<Response, Problem> {
+    let run = queue.retry(id, &caller).map_err(|error| match error {
+        RetryError::NotFound => Problem::unknown_run(),
+        RetryError::NotEnded | RetryError::NothingLeft => Problem::conflict(error.to_string()),
+        RetryError::Enqueue(error) => error.into(),
     })?;
+    accepted(&queue, run)
+}
+
+fn accepted(queue: &RunQueue, run: Uuid) -> Result<Response, Problem> {
     let stored = queue.run(run)?.ok_or_else(Problem::unknown_run)?;
     let location = [(header::LOCATION, format!("/v1/runs/{run}"))];
     Ok((StatusCode::ACCEPTED, location, Json(stored)).into_response())

@@ -1,6 +1,7 @@
 //! The command line: arguments and the implementation of each command.
 
 pub mod progress_display;
+pub mod remote;
 pub mod runs;
 
 use std::pin::pin;
@@ -10,11 +11,12 @@ use std::sync::Arc;
 use clap::{Parser, Subcommand};
 use service::http::auth::Authenticator;
 use service::output::{OutputError, print_line};
-use service::process::{ExitStatus as _, exit_with_error};
+use service::process::{ExitStatus, exit_with_error};
 use service::{CommandLine, ConfigCommand, Context, HealthCheck, reload};
 
 use crate::api::ApiServer;
 use crate::cli::progress_display::ProgressDisplay;
+use crate::cli::remote::{RemoteRunCommand, ScheduleCommand};
 use crate::config::IngesterSettings;
 use crate::delivery::publisher_health::PublisherProbe;
 use crate::run::Trigger;
@@ -70,12 +72,18 @@ enum Command {
         #[arg(long)]
         dry_run: bool,
     },
-    /// List or show the runs in the state file
+    /// List or show the runs in the state file; start, cancel or retry runs of the running service
     #[command(
         subcommand,
         after_help = "Example: ingester runs list --state failed --config ingester.toml"
     )]
     Runs(RunsCommand),
+    /// Show, pause or resume the schedule of the running service
+    #[command(
+        subcommand,
+        after_help = "Example: ingester schedule pause --config ingester.toml"
+    )]
+    Schedule(ScheduleCommand),
     /// Query liveness or readiness of the ingester that runs with this configuration
     #[command(after_help = "Example: ingester healthcheck --ready --config ingester.toml")]
     Healthcheck(HealthCheck),
@@ -94,6 +102,8 @@ enum RunsCommand {
         /// Id of the run
         run: uuid::Uuid,
     },
+    #[command(flatten)]
+    Remote(RemoteRunCommand),
 }
 
 impl Cli {
@@ -112,6 +122,10 @@ impl Cli {
         let result = match self.command.as_ref()? {
             Command::Runs(RunsCommand::List(arguments)) => runs::list(settings, arguments),
             Command::Runs(RunsCommand::Show { run }) => runs::show(settings, *run),
+            Command::Runs(RunsCommand::Remote(command)) => {
+                return Some(exit_code(command.perform(settings).await));
+            }
+            Command::Schedule(command) => return Some(exit_code(command.perform(settings).await)),
             Command::Backfill { dry_run: true, .. } => {
                 let (trigger, request) = self.request();
                 runs::print_plan(&request.spec(trigger, settings), settings)
@@ -124,10 +138,7 @@ impl Cli {
             }
             _ => return None,
         };
-        Some(match result {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => exit_with_error("ingester", &error, error.exit_code()),
-        })
+        Some(exit_code(result))
     }
 
     /// Returns the trigger and the request of a command for a single run.
@@ -145,6 +156,13 @@ impl Cli {
             }
             _ => (Trigger::Manual, RunRequest::default()),
         }
+    }
+}
+
+fn exit_code<E: ExitStatus + std::error::Error + 'static>(result: Result<(), E>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => exit_with_error("ingester", &error, error.exit_code()),
     }
 }
 

@@ -142,17 +142,6 @@ pub struct RunSpec {
 }
 
 impl RunSpec {
-    /// Returns the spec of the next retry.
-    #[must_use]
-    pub fn retried(self) -> Self {
-        Self {
-            trigger: Trigger::Retry,
-            retry: self.retry.saturating_add(1),
-            requested_by: None,
-            ..self
-        }
-    }
-
     /// Returns the pages to fetch.
     #[must_use]
     pub fn plan(&self) -> PagePlan {
@@ -231,6 +220,9 @@ pub struct Run {
     /// How the run delivers, set when it starts.
     #[serde(skip)]
     pub delivery: Option<DeliverySpec>,
+    /// Number of leading pages whose records all have an outcome, set when the run ends.
+    #[serde(skip)]
+    pub delivered_pages: u64,
     /// Whether a cancelled run drops what it has not delivered yet.
     #[serde(skip)]
     pub drop_pending: bool,
@@ -241,6 +233,34 @@ fn as_text<S: Serializer>(id: &Uuid, serializer: S) -> Result<S::Ok, S::Error> {
 }
 
 impl Run {
+    /// Returns the pages that an ended run has not delivered, or `None` if it has delivered all of them.
+    #[must_use]
+    pub fn undelivered_pages(&self) -> Option<PageRange> {
+        let end = self.users.div_ceil(u64::from(self.page_size.max(1)));
+        let (first, last) = self
+            .pages
+            .map_or((1, end), |pages| (pages.first(), pages.last().min(end)));
+        PageRange::new(first.saturating_add(self.delivered_pages), last)
+    }
+
+    /// Returns the spec of the next retry: of the pages that the run has not delivered. If it has delivered all of them, its
+    /// users were invalid, so all of them are fetched again.
+    #[must_use]
+    pub fn retried(&self) -> RunSpec {
+        let spec = self.spec();
+        let pages = match self.delivered_pages {
+            0 => spec.pages,
+            _ => self.undelivered_pages().or(spec.pages),
+        };
+        RunSpec {
+            trigger: Trigger::Retry,
+            retry: self.retry.saturating_add(1),
+            requested_by: None,
+            pages,
+            ..spec
+        }
+    }
+
     /// Returns what the run fetches.
     #[must_use]
     pub fn spec(&self) -> RunSpec {

@@ -111,7 +111,7 @@ impl<F: UserApi, P: PublisherClient> Scheduler<F, P> {
         }
         let done = store.schedule_cursor()?.unwrap_or(at);
         let due = self.schedule.retry(failed.retry, at, done, now);
-        Ok(due.map(|due| (due, failed.spec().retried())))
+        Ok(due.map(|due| (due, failed.retried())))
     }
 
     /// Inserts the due starts into the store. Returns whether any start was due.

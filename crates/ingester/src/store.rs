@@ -43,6 +43,7 @@ const UPGRADES: [&str; 3] = [
      UPDATE runs SET state = 'cancelled' WHERE state = 'stopped'; \
      ALTER TABLE runs ADD COLUMN requested_by TEXT; \
      ALTER TABLE runs ADD COLUMN cancelled_by TEXT; \
+     ALTER TABLE runs ADD COLUMN delivered_pages INTEGER NOT NULL DEFAULT 0; \
      CREATE TABLE pause (only INTEGER PRIMARY KEY CHECK (only = 1), at INTEGER NOT NULL, caller TEXT NOT NULL) STRICT; \
      ALTER TABLE runs ADD COLUMN max_in_flight INTEGER; \
      ALTER TABLE runs ADD COLUMN duplicate_window INTEGER; \

@@ -7,6 +7,7 @@ use serde::Serialize;
 use service::http::auth::AuthError;
 
 use super::json::Json;
+use crate::scheduler::run_queue::EnqueueError;
 use crate::store::StoreError;
 
 /// An error response.
@@ -91,6 +92,16 @@ impl From<AuthError> for Problem {
                 "send one bearer token in the Authorization header".to_owned(),
             ),
             AuthError::WrongToken => Self::new(StatusCode::FORBIDDEN, "the token is not valid".to_owned()),
+        }
+    }
+}
+
+impl From<EnqueueError> for Problem {
+    fn from(error: EnqueueError) -> Self {
+        match error {
+            EnqueueError::Full => Self::conflict(error.to_string()),
+            EnqueueError::Invalid(_) => Self::bad_request(error.to_string()),
+            EnqueueError::Store(error) => error.into(),
         }
     }
 }

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::problem::Problem;
 
-/// The id of a run. Any text that is none, also one that is not UTF-8, is an unknown run.
+/// The id of a run. Any other text, also one that is not UTF-8, is an unknown run.
 pub(super) struct RunPath(pub(super) Uuid);
 
 impl<S: Send + Sync> FromRequestParts<S> for RunPath {

@@ -232,6 +232,31 @@ async fn run_names_who_started_and_who_cancelled_it() {
 }
 
 #[tokio::test]
+async fn ended_run_can_be_retried() {
+    let queue = queue();
+    let (_, location, run) = send(&queue, "POST", "/v1/runs", Some(json!({"seed": "abc"}))).await;
+    let (location, id) = (location.unwrap(), run["id"].as_str().unwrap().parse().unwrap());
+    let retry = format!("{location}/retry");
+    let (status, _, problem) = send(&queue, "POST", &retry, None).await;
+    assert_eq!(
+        (status, &problem["detail"]),
+        (409, &"the run has not ended".into())
+    );
+    let counts = crate::run::run_stats::RunCounts::default();
+    let (state, now) = (crate::run::RunState::Failed, jiff::Timestamp::now());
+    queue
+        .store()
+        .finish_run(id, state, Some("why"), &counts, now)
+        .unwrap();
+    let (status, _, retried) = send(&queue, "POST", &retry, None).await;
+    assert_eq!(
+        (status, &retried["trigger"], &retried["seed"]),
+        (202, &"retry".into(), &"abc".into())
+    );
+    assert_eq!(retried["requested_by"], "anonymous");
+}
+
+#[tokio::test]
 async fn each_json_response_is_a_line() {
     let queue = queue();
     for path in [

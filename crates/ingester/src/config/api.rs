@@ -14,7 +14,7 @@ pub struct ApiSettings {
     pub listen: SocketAddr,
     /// Whether an address that is reachable from other machines may be served without authentication.
     pub allow_anonymous: bool,
-    /// Host names by which callers without authentication may address the API, besides addresses and `localhost`.
+    /// Host names by which callers without authentication may address the API, in addition to addresses and `localhost`.
     pub host_names: List,
     /// How often the token file is checked for changes.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]

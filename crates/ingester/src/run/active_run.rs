@@ -24,7 +24,7 @@ struct ClaimedRun {
     tokens: RunTokens,
 }
 
-/// How a run is told to end.
+/// Tokens that end a run.
 #[derive(Clone, Debug)]
 pub struct RunTokens {
     /// Fetch no more and deliver what is fetched: on request, or because the process stops.

@@ -121,6 +121,23 @@ pub enum EnqueueError {
     Store(#[from] StoreError),
 }
 
+/// Error of [`RunQueue::retry`].
+#[derive(Debug, Error)]
+pub enum RetryError {
+    /// The run does not exist.
+    #[error("the run does not exist")]
+    NotFound,
+    /// The run is queued or running.
+    #[error("the run has not ended")]
+    NotEnded,
+    /// The run has delivered each page.
+    #[error("the run has delivered each page")]
+    NothingLeft,
+    /// The new run can't be queued.
+    #[error(transparent)]
+    Enqueue(#[from] EnqueueError),
+}
+
 /// Outcome of [`RunQueue::cancel`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CancelOutcome {
@@ -222,6 +239,24 @@ impl RunQueue {
         inserted
     }
 
+    /// Stores a run of the pages that an ended run has not delivered, for the caller `by`.
+    ///
+    /// # Errors
+    /// Returns a [`RetryError`].
+    pub fn retry(&self, run: Uuid, by: &str) -> Result<Uuid, RetryError> {
+        let stored = self.store.run(run).map_err(EnqueueError::Store)?;
+        let stored = stored.ok_or(RetryError::NotFound)?;
+        if !stored.state.is_final() {
+            return Err(RetryError::NotEnded);
+        }
+        if stored.undelivered_pages().is_none() {
+            return Err(RetryError::NothingLeft);
+        }
+        let mut spec = stored.retried();
+        spec.requested_by = Some(by.to_owned());
+        Ok(self.enqueue(&spec)?)
+    }
+
     fn insert(&self, spec: &RunSpec) -> Result<Uuid, EnqueueError> {
         InvalidRequest::check(spec, &self.settings)?;
         let _lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
@@ -235,7 +270,7 @@ impl RunQueue {
         Ok(run)
     }
 
-    /// Cancels a run for the caller `by`, whatever happens afterwards: the wish is stored before it takes effect. The run
+    /// Cancels a run for the caller `by`. The wish is stored before it takes effect, so a restart keeps it. The run
     /// delivers what it has fetched. With `force`, or if it is cancelled already, it drops that.
     ///
     /// # Errors

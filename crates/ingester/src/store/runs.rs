@@ -14,7 +14,8 @@ use crate::store::{Store, StoreError, from_db, length, timestamp, to_db};
 
 const COLUMNS: &str = "id, cause, state, scheduled, created, started, ended, seed, users, page_size, first_page, \
                        last_page, resumed, reason, counts, pages_fetched, next_record, retry, batch, max_in_flight, \
-                       duplicate_window, drop_pending, requested_by, cancelled_by";
+                       duplicate_window, drop_pending, requested_by, cancelled_by, \
+                       delivered_pages";
 
 /// The states that are not final.
 const UNFINISHED: &str = "'queued', 'running', 'cancelling'";
@@ -122,7 +123,8 @@ impl Store {
                 state
             };
             transaction.execute(
-                "UPDATE runs SET state = ?2, reason = ?3, counts = ?4, ended = ?5 WHERE id = ?1",
+                "UPDATE runs SET state = ?2, reason = ?3, counts = ?4, ended = ?5, delivered_pages = \
+                 coalesce((SELECT min(page) FROM pieces WHERE run = ?1), pages_fetched) WHERE id = ?1",
                 params![
                     run,
                     state.name(),
@@ -348,6 +350,7 @@ fn from_row(row: &Row<'_>) -> Result<Run, StoreError> {
         drop_pending: row.get(21)?,
         requested_by: row.get(22)?,
         cancelled_by: row.get(23)?,
+        delivered_pages: from_db(row.get(24)?)?,
     })
 }
 

@@ -23,7 +23,8 @@ CREATE TABLE runs (
   duplicate_window INTEGER,        -- latest users among which duplicates are detected
   drop_pending INTEGER NOT NULL DEFAULT 0, -- whether a cancelled run drops what it has not delivered
   requested_by TEXT,               -- caller of the API
-  cancelled_by TEXT                -- caller of the API
+  cancelled_by TEXT,               -- caller of the API
+  delivered_pages INTEGER NOT NULL DEFAULT 0 -- leading pages without pending records, set when the run ends
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX runs_by_state ON runs (state);
 

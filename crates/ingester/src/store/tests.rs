@@ -5,7 +5,7 @@ use crate::delivery::record_batch::tests::page_of;
 use crate::run::run_stats::RunCounts;
 use crate::run::{DeliverySpec, RunFilter, RunSpec, RunState, Trigger};
 use crate::store::cursors::Pause;
-use crate::store::outbox::{Ack, FetchedPage, RejectedRecord};
+use crate::store::outbox::{Ack, FetchedPage, OutboxChunk, RejectedRecord};
 use crate::transform::page::Page;
 
 fn spec(trigger: Trigger) -> RunSpec {
@@ -273,6 +273,58 @@ fn state_file_has_one_writer_and_many_readers() {
 }
 
 #[test]
+fn retry_begins_where_the_run_failed() {
+    let store = Store::in_memory().unwrap();
+    let spec = RunSpec {
+        users: 25,
+        pages: None,
+        ..spec(Trigger::Manual)
+    };
+    let run = store.insert_run(&spec, RunState::Queued, None, at(0)).unwrap();
+    store.start_run(run, &delivery(50), at(1)).unwrap();
+    for number in 0..3 {
+        insert_page(&store, run, number, &page_of(5));
+    }
+    let mut chunks = Vec::new();
+    while let Some(chunk) = store
+        .next_chunk(
+            run,
+            chunks.last().map(|last: &OutboxChunk| (last.page, last.start)),
+        )
+        .unwrap()
+    {
+        chunks.push(chunk);
+    }
+    assert_eq!(chunks.len(), 6, "two of each page");
+    // Only the first chunk of the second page is not delivered.
+    chunks.remove(2);
+    for chunk in &chunks {
+        let ack = Ack {
+            chunk,
+            range: chunk.range(),
+            rejected: &[],
+        };
+        store.acknowledge(run, &ack, || counts(15)).unwrap();
+    }
+    store
+        .finish_run(run, RunState::Failed, Some("why"), &counts(15), at(2))
+        .unwrap();
+    let failed = store.run(run).unwrap().unwrap();
+    assert_eq!(failed.delivered_pages, 1);
+    assert_eq!(failed.retried().pages, Some("2..5".parse().unwrap()));
+    let retry = store
+        .insert_run(&failed.retried(), RunState::Queued, None, at(3))
+        .unwrap();
+    store.start_run(retry, &delivery(50), at(4)).unwrap();
+    insert_page(&store, retry, 0, &Page::default());
+    store
+        .finish_run(retry, RunState::Failed, Some("why"), &counts(0), at(5))
+        .unwrap();
+    let failed = store.run(retry).unwrap().unwrap();
+    assert_eq!(failed.retried().pages, Some("3..5".parse().unwrap()));
+}
+
+#[test]
 fn pause_is_kept_until_it_is_resumed() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state.db");
@@ -451,7 +503,7 @@ fn last_finished_run_survives_pruning() {
         (failed, 3),
         "a cancelled queued run had not started"
     );
-    let retried = last.spec().retried();
+    let retried = last.retried();
     assert_eq!(
         (retried.trigger, retried.retry, &retried.seed),
         (Trigger::Retry, 4, &last.seed)

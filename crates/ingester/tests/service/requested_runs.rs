@@ -191,3 +191,60 @@ async fn event_stream_ends_with_the_run() {
         (&"complete".into(), &10.into())
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_control_the_running_service() {
+    let (api, stack) = (api().await, PublisherStack::shared().await);
+    let service = IngesterService::start(&api.url(), &stack.url(), &[]).await;
+    let ingester = |arguments: &[&str]| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_ingester"))
+            .args(arguments)
+            .args(["--url", &service.url])
+            .output()
+            .unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        let json: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        (output.status.code(), json, text(output.stderr))
+    };
+    let (code, run, error) = ingester(&[
+        "runs", "start", "--users", "15", "--seed", "abc", "--pages", "2..3",
+    ]);
+    assert_eq!(
+        (code, &run["counts"]["requested"]),
+        (Some(0), &10.into()),
+        "{error}"
+    );
+    let id = run["id"].as_str().unwrap();
+    service
+        .wait_for(&path(&run), |run| run["state"] == "complete")
+        .await;
+    let (code, _, error) = ingester(&["runs", "cancel", id]);
+    assert_eq!(code, Some(1));
+    assert!(error.contains("409: the run has ended"), "{error}");
+    let (code, _, error) = ingester(&["runs", "retry", id]);
+    assert_eq!(code, Some(1));
+    assert!(error.contains("409: the run has delivered each page"), "{error}");
+
+    api.inject(Fault::ForbiddenPage, 1);
+    let (_, failing, _) = ingester(&["runs", "start"]);
+    service
+        .wait_for(&path(&failing), |run| run["state"] == "failed")
+        .await;
+    let (code, retry, error) = ingester(&["runs", "retry", failing["id"].as_str().unwrap()]);
+    assert_eq!((code, &retry["seed"]), (Some(0), &failing["seed"]), "{error}");
+
+    let (code, schedule, _) = ingester(&["schedule", "pause"]);
+    assert_eq!((code, &schedule["paused"]["by"]), (Some(0), &"anonymous".into()));
+    let (_, schedule, _) = ingester(&["schedule", "show"]);
+    assert!(
+        schedule["next_start"].is_null() && schedule["paused"].is_object(),
+        "{schedule}"
+    );
+    let (code, schedule, _) = ingester(&["schedule", "resume"]);
+    assert_eq!((code, &schedule["paused"]), (Some(0), &Value::Null));
+    service
+        .wait_for("/v1/schedule", |plan| {
+            plan["next_starts"].as_array().unwrap().len() == 5
+        })
+        .await;
+}
