@@ -92,7 +92,7 @@ def affluent_users():
         """Polls without occupying a worker. The counts are the task's result."""
         found = Ingester().send("GET", f"/v1/runs/{run}")
         state, counts = found["state"], found["counts"]
-        if state in ("queued", "running"):
+        if state in ("queued", "running", "cancelling"):
             print(f"{state}: {counts['fetched']} of {counts['requested']} fetched, {counts['accepted']} accepted")
             return PokeReturnValue(is_done=False)
         if state != "complete":

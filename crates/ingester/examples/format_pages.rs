@@ -20,6 +20,7 @@ struct ReplyHeader {
 
 #[derive(Deserialize)]
 struct InfoHeader {
+    seed: String,
     results: u32,
     page: u32,
     version: String,
@@ -43,6 +44,7 @@ impl ReplyFile {
     fn page(&self, mapping: &Mapping) -> Result<Page, String> {
         let expected = ExpectedPage {
             version: &self.info.version,
+            seed: &self.info.seed,
             page: self.info.page,
             results: self.info.results,
         };

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::rejection::{JsonRejection, QueryRejection};
-use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
+use axum::extract::{DefaultBodyLimit, Query, Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
-use axum::{Json, Router};
+use axum::routing::{get, post};
+use axum::{Extension, Router};
 use serde::{Deserialize, Serialize};
 use service::http::auth::Authenticator;
 use thiserror::Error;
@@ -20,13 +20,20 @@ use uuid::Uuid;
 
 use crate::run::plan::{PageRange, Seed};
 use crate::run::{Run, RunFilter, Trigger};
-use crate::scheduler::run_queue::{CancelOutcome, EnqueueError, RunQueue, RunRequest};
+use crate::scheduler::run_queue::{CancelOutcome, RetryError, RunQueue, RunRequest};
+use crate::store::cursors::Pause;
 use crate::store::outbox::{MAX_REJECTED_RECORDS, RejectedRecord};
 
 mod events;
+mod json;
+mod origin_check;
 mod problem;
+mod run_path;
 
+use json::Json;
+use origin_check::{OriginCheck, check_origin};
 use problem::Problem;
+use run_path::RunPath;
 
 /// Time for responses in flight when the API shuts down; an event stream would last as long as a run.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
@@ -105,11 +112,15 @@ impl ApiServer {
 
 fn router(queue: RunQueue, authenticator: Arc<Authenticator>) -> Router {
     let authenticated = middleware::from_fn_with_state(authenticator, require_token);
+    let from_own_origin = middleware::from_fn_with_state(OriginCheck::new(queue.settings()), check_origin);
     Router::new()
         .route("/v1/runs", get(runs).post(start))
         .route("/v1/runs/{id}", get(run).delete(cancel))
         .route("/v1/runs/{id}/events", get(events::events))
+        .route("/v1/runs/{id}/retry", post(retry))
         .route("/v1/schedule", get(schedule))
+        .route("/v1/schedule/pause", post(pause))
+        .route("/v1/schedule/resume", post(resume))
         .route_layer(authenticated)
         // Public: neither reveals a run, and a browser has no token before it has loaded the page.
         .route("/", get(page))
@@ -117,27 +128,22 @@ fn router(queue: RunQueue, authenticator: Arc<Authenticator>) -> Router {
         .fallback(|| async { Problem::not_found() })
         .method_not_allowed_fallback(|| async { Problem::method_not_allowed() })
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
-        .layer(middleware::from_fn(reject_cross_site))
+        .layer(from_own_origin)
         .with_state(queue)
 }
 
+/// The name of the caller.
+#[derive(Clone)]
+struct Caller(Arc<str>);
+
 async fn require_token(
     State(authenticator): State<Arc<Authenticator>>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Result<Response, Problem> {
-    authenticator.authenticate(request.headers())?;
+    let caller = authenticator.authenticate(request.headers())?;
+    request.extensions_mut().insert(Caller(caller));
     Ok(next.run(request).await)
-}
-
-/// Rejects requests of other sites' pages in a browser that can reach this port.
-async fn reject_cross_site(request: Request, next: Next) -> Response {
-    let site = request.headers().get("sec-fetch-site");
-    let cross_site = site.is_some_and(|site| site != "same-origin" && site != "none");
-    if cross_site && !request.method().is_safe() {
-        return Problem::cross_site().into_response();
-    }
-    next.run(request).await
 }
 
 const PAGE: &str = include_str!("api/page.html");
@@ -236,8 +242,7 @@ struct RunDetails {
     refused: Vec<RejectedRecord>,
 }
 
-async fn run(State(queue): State<RunQueue>, Path(id): Path<String>) -> Result<Response, Problem> {
-    let id = id.parse().map_err(|_| Problem::unknown_run())?;
+async fn run(State(queue): State<RunQueue>, RunPath(id): RunPath) -> Result<Response, Problem> {
     let run = queue.run(id)?.ok_or_else(Problem::unknown_run)?;
     let refused = queue.store().rejected_records(id, MAX_REJECTED_RECORDS)?;
     Ok(Json(RunDetails { run, refused }).into_response())
@@ -254,29 +259,58 @@ struct StartRunBody {
 /// Starts a run. The body is optional.
 async fn start(
     State(queue): State<RunQueue>,
-    body: Result<Option<Json<StartRunBody>>, JsonRejection>,
+    Extension(Caller(caller)): Extension<Caller>,
+    body: Result<Option<axum::Json<StartRunBody>>, JsonRejection>,
 ) -> Result<Response, Problem> {
     let body = body.map_err(|rejection| Problem::new(rejection.status(), rejection.body_text()))?;
-    let StartRunBody { users, seed, pages } = body.map(|Json(body)| body).unwrap_or_default();
+    let StartRunBody { users, seed, pages } = body.map(|body| body.0).unwrap_or_default();
     if users == Some(0) {
         return Err(Problem::bad_request("`users` must be 1 or more".to_owned()));
     }
-    let spec = queue.spec(Trigger::Manual, &RunRequest { users, seed, pages });
-    let run = queue.enqueue(&spec).map_err(|error| match error {
-        EnqueueError::Busy(_) => Problem::conflict(error.to_string()),
-        EnqueueError::NoUsers => Problem::bad_request(error.to_string()),
-        EnqueueError::Store(error) => error.into(),
+    let mut spec = queue.spec(Trigger::Manual, &RunRequest { users, seed, pages });
+    spec.requested_by = Some(caller.to_string());
+    accepted(&queue, queue.enqueue(&spec)?)
+}
+
+/// Fetches the pages that an ended run has not delivered.
+async fn retry(
+    State(queue): State<RunQueue>,
+    Extension(Caller(caller)): Extension<Caller>,
+    RunPath(id): RunPath,
+) -> Result<Response, Problem> {
+    let run = queue.retry(id, &caller).map_err(|error| match error {
+        RetryError::NotFound => Problem::unknown_run(),
+        RetryError::NotEnded | RetryError::NothingLeft => Problem::conflict(error.to_string()),
+        RetryError::Enqueue(error) => error.into(),
     })?;
+    accepted(&queue, run)
+}
+
+fn accepted(queue: &RunQueue, run: Uuid) -> Result<Response, Problem> {
     let stored = queue.run(run)?.ok_or_else(Problem::unknown_run)?;
     let location = [(header::LOCATION, format!("/v1/runs/{run}"))];
     Ok((StatusCode::ACCEPTED, location, Json(stored)).into_response())
 }
 
-async fn cancel(State(queue): State<RunQueue>, Path(id): Path<String>) -> Result<StatusCode, Problem> {
-    let id = id.parse().map_err(|_| Problem::unknown_run())?;
-    match queue.cancel(id)? {
-        CancelOutcome::Stopping => Ok(StatusCode::ACCEPTED),
-        CancelOutcome::Dequeued => Ok(StatusCode::NO_CONTENT),
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CancelQuery {
+    /// Drop what is not delivered yet.
+    #[serde(default)]
+    force: bool,
+}
+
+async fn cancel(
+    State(queue): State<RunQueue>,
+    Extension(Caller(caller)): Extension<Caller>,
+    RunPath(id): RunPath,
+    query: Result<Query<CancelQuery>, QueryRejection>,
+) -> Result<StatusCode, Problem> {
+    let Query(CancelQuery { force }) =
+        query.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
+    match queue.cancel(id, force, &caller)? {
+        CancelOutcome::Cancelling => Ok(StatusCode::ACCEPTED),
+        CancelOutcome::Cancelled => Ok(StatusCode::NO_CONTENT),
         CancelOutcome::AlreadyEnded => Err(Problem::conflict("the run has ended".to_owned())),
         CancelOutcome::NotFound => Err(Problem::unknown_run()),
     }
@@ -286,17 +320,48 @@ async fn cancel(State(queue): State<RunQueue>, Path(id): Path<String>) -> Result
 struct ScheduleView {
     /// The next start, if one is scheduled.
     next_start: Option<jiff::Timestamp>,
+    /// The next five starts.
+    next_starts: Vec<jiff::Timestamp>,
+    /// Since when and by whom the schedule is paused.
+    paused: Option<Pause>,
     /// Id of the active run.
     running: Option<String>,
+    /// The time that the rate limit alone takes for a scheduled run.
+    expected_seconds: u64,
     schedule: crate::config::ScheduleSettings,
 }
 
-async fn schedule(State(queue): State<RunQueue>) -> Json<ScheduleView> {
-    Json(ScheduleView {
-        next_start: queue.next_start(),
+async fn schedule(State(queue): State<RunQueue>) -> Result<Json<ScheduleView>, Problem> {
+    let settings = queue.settings();
+    let rate_limit = &settings.source.rate_limit;
+    let expected = rate_limit.min_duration(settings.run.users, settings.source.page_size);
+    let next_starts = queue.next_starts();
+    Ok(Json(ScheduleView {
+        next_start: next_starts.first().copied(),
+        next_starts,
+        paused: queue.store().paused()?,
         running: queue.active_run().map(|run| run.to_string()),
-        schedule: queue.settings().schedule.clone(),
-    })
+        expected_seconds: expected.as_secs(),
+        schedule: settings.schedule.clone(),
+    }))
+}
+
+async fn pause(
+    state: State<RunQueue>,
+    Extension(Caller(caller)): Extension<Caller>,
+) -> Result<Json<ScheduleView>, Problem> {
+    state.pause(&caller)?;
+    tracing::info!(%caller, "schedule paused");
+    schedule(state).await
+}
+
+async fn resume(
+    state: State<RunQueue>,
+    Extension(Caller(caller)): Extension<Caller>,
+) -> Result<Json<ScheduleView>, Problem> {
+    state.resume()?;
+    tracing::info!(%caller, "schedule resumed");
+    schedule(state).await
 }
 
 #[cfg(test)]

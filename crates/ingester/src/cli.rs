@@ -1,6 +1,7 @@
 //! The command line: arguments and the implementation of each command.
 
 pub mod progress_display;
+pub mod remote;
 pub mod runs;
 
 use std::pin::pin;
@@ -10,20 +11,21 @@ use std::sync::Arc;
 use clap::{Parser, Subcommand};
 use service::http::auth::Authenticator;
 use service::output::{OutputError, print_line};
-use service::process::{ExitStatus as _, exit_with_error};
+use service::process::{ExitStatus, exit_with_error};
 use service::{CommandLine, ConfigCommand, Context, HealthCheck, reload};
 
 use crate::api::ApiServer;
 use crate::cli::progress_display::ProgressDisplay;
+use crate::cli::remote::{RemoteRunCommand, ScheduleCommand};
 use crate::config::IngesterSettings;
 use crate::delivery::publisher_health::PublisherProbe;
 use crate::run::Trigger;
 use crate::run::exit_error::ExitError;
 use crate::run::pipeline::Pipeline;
-use crate::run::plan::{PageRange, Seed};
+use crate::run::plan::{MAX_USERS, PageRange, Seed};
 use crate::run::report::{Report, RunOutcome};
 use crate::scheduler::Scheduler;
-use crate::scheduler::run_queue::{RunQueue, RunRequest};
+use crate::scheduler::run_queue::{InvalidRequest, RunQueue, RunRequest};
 
 /// Fetches random users, maps them to records and sends them to the publisher.
 #[derive(Debug, Parser)]
@@ -48,7 +50,7 @@ enum Command {
     #[command(after_help = "Example: ingester once --users 5000 --seed abc")]
     Once {
         /// Number of users, overrides run.users
-        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=MAX_USERS))]
         users: Option<u64>,
         /// Seed, overrides run.seed; the same seed returns the same users
         #[arg(long, value_name = "S")]
@@ -58,7 +60,7 @@ enum Command {
     #[command(after_help = "Example: ingester backfill --users 20000 --seed abc --pages 3..4 --dry-run")]
     Backfill {
         /// Number of users on all pages of the seed
-        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=MAX_USERS))]
         users: u64,
         /// Seed, overrides run.seed
         #[arg(long, value_name = "S")]
@@ -70,12 +72,18 @@ enum Command {
         #[arg(long)]
         dry_run: bool,
     },
-    /// List or show the runs in the state file
+    /// List or show the runs in the state file; start, cancel or retry runs of the running service
     #[command(
         subcommand,
         after_help = "Example: ingester runs list --state failed --config ingester.toml"
     )]
     Runs(RunsCommand),
+    /// Show, pause or resume the schedule of the running service
+    #[command(
+        subcommand,
+        after_help = "Example: ingester schedule pause --config ingester.toml"
+    )]
+    Schedule(ScheduleCommand),
     /// Query liveness or readiness of the ingester that runs with this configuration
     #[command(after_help = "Example: ingester healthcheck --ready --config ingester.toml")]
     Healthcheck(HealthCheck),
@@ -94,6 +102,8 @@ enum RunsCommand {
         /// Id of the run
         run: uuid::Uuid,
     },
+    #[command(flatten)]
+    Remote(RemoteRunCommand),
 }
 
 impl Cli {
@@ -112,9 +122,13 @@ impl Cli {
         let result = match self.command.as_ref()? {
             Command::Runs(RunsCommand::List(arguments)) => runs::list(settings, arguments),
             Command::Runs(RunsCommand::Show { run }) => runs::show(settings, *run),
+            Command::Runs(RunsCommand::Remote(command)) => {
+                return Some(exit_code(command.perform(settings).await));
+            }
+            Command::Schedule(command) => return Some(exit_code(command.perform(settings).await)),
             Command::Backfill { dry_run: true, .. } => {
                 let (trigger, request) = self.request();
-                runs::print_plan(&request.spec(trigger, settings))
+                runs::print_plan(&request.spec(trigger, settings), settings)
             }
             Command::Config(command) => {
                 return Some(command.perform::<IngesterSettings>(&self.common));
@@ -124,10 +138,7 @@ impl Cli {
             }
             _ => return None,
         };
-        Some(match result {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => exit_with_error("ingester", &error, error.exit_code()),
-        })
+        Some(exit_code(result))
     }
 
     /// Returns the trigger and the request of a command for a single run.
@@ -145,6 +156,13 @@ impl Cli {
             }
             _ => (Trigger::Manual, RunRequest::default()),
         }
+    }
+}
+
+fn exit_code<E: ExitStatus + std::error::Error + 'static>(result: Result<(), E>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => exit_with_error("ingester", &error, error.exit_code()),
     }
 }
 
@@ -183,9 +201,10 @@ async fn serve(settings: IngesterSettings, pipeline: Pipeline, context: &Context
     let reloading = reload::watch("tokens", interval, context.shutdown.clone(), move || {
         authenticator.reload()
     });
+    let scheduler = Scheduler::new(pipeline, queue)?;
     let serving = async {
         tokio::select! {
-            result = Scheduler::new(pipeline, queue).run(&context.shutdown) => result,
+            result = scheduler.run(&context.shutdown) => result,
             result = api.serve() => Ok(result?),
         }
     };
@@ -206,18 +225,21 @@ async fn once(
     mut pipeline: Pipeline,
     context: &Context,
 ) -> Result<(), ExitError> {
+    let spec = request.spec(trigger, settings);
+    InvalidRequest::check(&spec, settings)?;
     let display = ProgressDisplay::new(pipeline.active_run().clone(), settings.run.progress_interval);
     let store = pipeline.store().clone();
     let runs = async {
         for unfinished in store.unfinished_runs()? {
             let report = pipeline.execute(unfinished.id, &context.shutdown).await?;
-            let requested = request.matches(&unfinished.spec(), settings);
+            // A cancelled run does not replace the requested one.
+            let requested = request.matches(&unfinished.spec(), settings)
+                && !matches!(report.outcome, RunOutcome::Cancelled(_));
             if requested || report.is_unrecoverable() || context.shutdown.is_cancelled() {
                 return Ok(report);
             }
             print_summary(&report)?;
         }
-        let spec = request.spec(trigger, settings);
         Ok(pipeline.run(&spec, &context.shutdown).await?)
     };
     let report: Result<Report, ExitError> = tokio::select! {

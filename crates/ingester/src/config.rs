@@ -2,6 +2,8 @@
 //!
 //! `service::config` reads the file and the environment.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use service::config::{Settings, Violations};
 use service::http::listen_policy::ListenPolicy;
@@ -68,11 +70,24 @@ impl Settings for IngesterSettings {
         self.source.validate(found);
         self.publisher.validate(found);
         self.run.validate(found);
+        self.schedule.validate(found);
         self.state.validate(found);
         found.require(
             u64::from(self.source.page_size) <= self.source.rate_limit.users,
             "source.page_size",
             "must not exceed source.rate_limit.users, or no page is ever requested",
+        );
+        let expected = self
+            .source
+            .rate_limit
+            .min_duration(self.run.users, self.source.page_size);
+        found.require(
+            expected < self.run.timeout,
+            "run.timeout",
+            &format!(
+                "must exceed the {} that run.users take at source.rate_limit",
+                friendly(expected)
+            ),
         );
         found.require(
             self.state.outbox_pages >= self.source.max_in_flight,
@@ -93,6 +108,12 @@ impl Settings for IngesterSettings {
         self.auth.check_files(&mut violations);
         violations
     }
+}
+
+/// Formats a duration for people, such as `4h 5m`.
+pub(crate) fn friendly(duration: Duration) -> String {
+    jiff::SignedDuration::try_from(duration)
+        .map_or_else(|_| format!("{duration:?}"), |duration| format!("{duration:#}"))
 }
 
 impl IngesterSettings {

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use ingester::store::Store;
 use ingester::{Cli, Pipeline, execute};
 use service::Process;
 use service::process::{EXIT_CONFIG, exit_with_error};
@@ -17,12 +18,17 @@ async fn main() -> ExitCode {
     if let Some(code) = cli.run_offline(&settings).await {
         return code;
     }
+    // Before any port is opened: a second ingester on the same state learns of the first one.
+    let store = match Store::from_settings(&settings.state) {
+        Ok(store) => store,
+        Err(error) => return exit_with_error("ingester", &error, EXIT_CONFIG),
+    };
     let process = match Process::start("ingester", &settings.process).await {
         Ok(process) => process,
         Err(code) => return code,
     };
     let context = process.context();
-    let pipeline = match Pipeline::new(&settings, &context) {
+    let pipeline = match Pipeline::new(&settings, store, &context) {
         Ok(pipeline) => pipeline,
         Err(error) => return exit_with_error("ingester", &error, EXIT_CONFIG),
     };

@@ -40,6 +40,7 @@ pub struct IngesterMetrics {
     pub starts_skipped: IntCounter,
     pub fetched: IntCounter,
     pub invalid: IntCounterVec,
+    pub suspicious: IntCounterVec,
     pub duplicate: IntCounter,
     pub accepted: IntCounter,
     pub rejected: IntCounter,
@@ -77,13 +78,18 @@ impl IngesterMetrics {
             ),
             starts_skipped: metrics.counter(
                 "starts_skipped_total",
-                "Scheduled starts that did not run because another run was active.",
+                "Scheduled starts that did not run because another run was active or the schedule was paused.",
             ),
             fetched: metrics.counter("users_fetched_total", "Users in valid replies of the API."),
             invalid: metrics.counter_vec(
                 "users_invalid_total",
                 "Fetched users that can't be mapped to a record, by field and rule.",
                 &["field", "reason"],
+            ),
+            suspicious: metrics.counter_vec(
+                "users_suspicious_total",
+                "Valid users with a text that was probably decoded in a wrong character set, by reason.",
+                &["reason"],
             ),
             duplicate: metrics.counter(
                 "users_duplicate_total",

@@ -18,6 +18,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize, Serializer};
 use uuid::Uuid;
 
+use crate::config::IngesterSettings;
 use crate::run::plan::{PagePlan, PageRange, Seed};
 use crate::run::run_stats::RunCounts;
 
@@ -49,8 +50,10 @@ pub enum RunState {
     Complete,
     /// Every user was fetched; the publisher rejected some records.
     Rejected,
+    /// Cancelled, but still delivering what it has fetched.
+    Cancelling,
     /// Ended on request.
-    Stopped,
+    Cancelled,
     /// Ended with an error.
     Failed,
     /// A scheduled start while the scheduler was not running.
@@ -102,7 +105,8 @@ named!(RunState {
     Running => "running",
     Complete => "complete",
     Rejected => "rejected",
-    Stopped => "stopped",
+    Cancelling => "cancelling",
+    Cancelled => "cancelled",
     Failed => "failed",
     Missed => "missed",
     Skipped => "skipped",
@@ -112,7 +116,7 @@ impl RunState {
     /// Whether the run has ended for good.
     #[must_use]
     pub const fn is_final(self) -> bool {
-        !matches!(self, Self::Queued | Self::Running)
+        !matches!(self, Self::Queued | Self::Running | Self::Cancelling)
     }
 }
 
@@ -133,23 +137,39 @@ pub struct RunSpec {
     pub pages: Option<PageRange>,
     /// Number of the retry, from 1; 0 for the first attempt.
     pub retry: u32,
+    /// Name of the caller that requested the run over the API.
+    pub requested_by: Option<String>,
 }
 
 impl RunSpec {
-    /// Returns the spec of the next retry.
-    #[must_use]
-    pub fn retried(self) -> Self {
-        Self {
-            trigger: Trigger::Retry,
-            retry: self.retry.saturating_add(1),
-            ..self
-        }
-    }
-
     /// Returns the pages to fetch.
     #[must_use]
     pub fn plan(&self) -> PagePlan {
         PagePlan::new(self.seed.clone(), self.users, self.page_size).only(self.pages)
+    }
+}
+
+/// How a run delivers. A resumed run keeps it: its batches stay the same, and two versions of a user that its deduplication
+/// let through stay farther apart than the batches in flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeliverySpec {
+    /// Records per request.
+    pub batch_size: usize,
+    /// Maximum number of batches in flight.
+    pub max_in_flight: usize,
+    /// Number of latest users among which duplicates are detected.
+    pub duplicate_window: usize,
+}
+
+impl DeliverySpec {
+    /// Returns the spec of runs that start with these settings.
+    #[must_use]
+    pub fn of(settings: &IngesterSettings) -> Self {
+        Self {
+            batch_size: usize::try_from(settings.publisher.batch_size).unwrap_or(usize::MAX),
+            max_in_flight: settings.publisher.max_in_flight,
+            duplicate_window: settings.run.duplicate_window,
+        }
     }
 }
 
@@ -183,6 +203,10 @@ pub struct Run {
     pub retry: u32,
     /// How often another process resumed the run after a kill or stop.
     pub resumed: u32,
+    /// Name of the caller that requested the run over the API.
+    pub requested_by: Option<String>,
+    /// Name of the caller that cancelled the run over the API.
+    pub cancelled_by: Option<String>,
     /// Why the run failed, was missed or was skipped.
     pub reason: Option<String>,
     /// Counts so far.
@@ -193,9 +217,15 @@ pub struct Run {
     /// Sequence number of the next record.
     #[serde(skip)]
     pub next_record: u64,
-    /// Records per request, set when the run starts. A resumed run keeps it, so that its batches stay the same.
+    /// How the run delivers, set when it starts.
     #[serde(skip)]
-    pub batch_size: Option<u32>,
+    pub delivery: Option<DeliverySpec>,
+    /// Number of leading pages whose records all have an outcome, set when the run ends.
+    #[serde(skip)]
+    pub delivered_pages: u64,
+    /// Whether a cancelled run drops what it has not delivered yet.
+    #[serde(skip)]
+    pub drop_pending: bool,
 }
 
 fn as_text<S: Serializer>(id: &Uuid, serializer: S) -> Result<S::Ok, S::Error> {
@@ -203,6 +233,34 @@ fn as_text<S: Serializer>(id: &Uuid, serializer: S) -> Result<S::Ok, S::Error> {
 }
 
 impl Run {
+    /// Returns the pages that an ended run has not delivered, or `None` if it has delivered all of them.
+    #[must_use]
+    pub fn undelivered_pages(&self) -> Option<PageRange> {
+        let end = self.users.div_ceil(u64::from(self.page_size.max(1)));
+        let (first, last) = self
+            .pages
+            .map_or((1, end), |pages| (pages.first(), pages.last().min(end)));
+        PageRange::new(first.saturating_add(self.delivered_pages), last)
+    }
+
+    /// Returns the spec of the next retry: of the pages that the run has not delivered. If it has delivered all of them, its
+    /// users were invalid, so all of them are fetched again.
+    #[must_use]
+    pub fn retried(&self) -> RunSpec {
+        let spec = self.spec();
+        let pages = match self.delivered_pages {
+            0 => spec.pages,
+            _ => self.undelivered_pages().or(spec.pages),
+        };
+        RunSpec {
+            trigger: Trigger::Retry,
+            retry: self.retry.saturating_add(1),
+            requested_by: None,
+            pages,
+            ..spec
+        }
+    }
+
     /// Returns what the run fetches.
     #[must_use]
     pub fn spec(&self) -> RunSpec {
@@ -214,6 +272,7 @@ impl Run {
             page_size: self.page_size,
             pages: self.pages,
             retry: self.retry,
+            requested_by: self.requested_by.clone(),
         }
     }
 }

@@ -23,27 +23,32 @@ use crate::store::StoreError;
 
 /// Maximum sleep. The wall clock may step or the machine may suspend meanwhile, so the clock is read again afterwards.
 const MAX_SLEEP: Duration = Duration::from_secs(10);
+/// Number of starts that are announced.
+const ANNOUNCED_STARTS: usize = 5;
 
 /// Scheduler loop of `ingester run`.
 pub struct Scheduler<F, P> {
     schedule: Schedule,
     pipeline: Pipeline<F, P>,
     queue: RunQueue,
-    /// Period in which runs were active since the last check of the schedule.
-    active: Option<RunPeriod>,
+    /// The runs since the last check of the schedule, without gaps between them.
+    active: Vec<RunPeriod>,
 }
 
 impl<F: UserApi, P: PublisherClient> Scheduler<F, P> {
     /// Executes the runs in `queue` and those due by its settings.
-    #[must_use]
-    pub fn new(pipeline: Pipeline<F, P>, queue: RunQueue) -> Self {
-        let (salt, _) = Uuid::new_v4().as_u64_pair();
-        Self {
+    ///
+    /// # Errors
+    /// Returns a [`StoreError`] when the salt of the jitter can't be stored.
+    pub fn new(pipeline: Pipeline<F, P>, queue: RunQueue) -> Result<Self, StoreError> {
+        let (random, _) = Uuid::new_v4().as_u64_pair();
+        let salt = queue.store().jitter_salt(random)?;
+        Ok(Self {
             schedule: Schedule::new(&queue.settings().schedule, salt),
             pipeline,
             queue,
-            active: None,
-        }
+            active: Vec::new(),
+        })
     }
 
     /// Runs until `stop` is cancelled or a run fails unrecoverably.
@@ -69,12 +74,19 @@ impl<F: UserApi, P: PublisherClient> Scheduler<F, P> {
     }
 
     async fn execute(&mut self, run: &Run, stop: &CancellationToken) -> Result<(), ExitError> {
-        let from = self.active.map_or_else(Timestamp::now, |active| active.from);
+        let from = self
+            .active
+            .last()
+            .map_or_else(Timestamp::now, |previous| previous.until);
         // Whether this run needs a retry is known only after it ended.
-        self.publish_next_start(self.next_regular_start(Timestamp::now())?);
+        self.publish_next_starts(self.regular_starts(Timestamp::now())?);
         let report = self.pipeline.execute(run.id, stop).await?;
         let until = Timestamp::now();
-        self.active = Some(RunPeriod { from, until });
+        self.active.push(RunPeriod {
+            from,
+            until,
+            is_scheduled: run.scheduled.is_some(),
+        });
         if report.is_unrecoverable() {
             return Err(ExitError::Unrecoverable(report.reason().unwrap_or_default()));
         }
@@ -87,6 +99,9 @@ impl<F: UserApi, P: PublisherClient> Scheduler<F, P> {
     /// Returns when to retry which run. Depends on stored state alone, so a restarted process decides the same.
     fn retry(&self, now: Timestamp) -> Result<Option<(Timestamp, RunSpec)>, StoreError> {
         let store = self.queue.store();
+        if store.paused()?.is_some() {
+            return Ok(None);
+        }
         let last = store.last_finished_run()?;
         let Some((failed, at)) = last.and_then(|last| last.ended.map(|at| (last, at))) else {
             return Ok(None);
@@ -96,16 +111,19 @@ impl<F: UserApi, P: PublisherClient> Scheduler<F, P> {
         }
         let done = store.schedule_cursor()?.unwrap_or(at);
         let due = self.schedule.retry(failed.retry, at, done, now);
-        Ok(due.map(|due| (due, failed.spec().retried())))
+        Ok(due.map(|due| (due, failed.retried())))
     }
 
     /// Inserts the due starts into the store. Returns whether any start was due.
     fn enqueue_due(&mut self) -> Result<bool, StoreError> {
         let now = Timestamp::now();
-        let active = self.active.take();
+        let active = std::mem::take(&mut self.active);
         let store = self.queue.store();
         let done = store.schedule_cursor()?.unwrap_or(now);
-        let due = self.schedule.due(done, active, now);
+        let mut due = self.schedule.due(done, &active, now);
+        if store.paused()?.is_some() {
+            due = due.paused();
+        }
         let Some(up_to) = due.up_to else {
             return self.enqueue_retry(now);
         };
@@ -125,6 +143,12 @@ impl<F: UserApi, P: PublisherClient> Scheduler<F, P> {
                     Trigger::Schedule,
                     RunState::Skipped,
                     Some("skipped: another run was active"),
+                ),
+                SkipReason::Paused => (
+                    *start,
+                    Trigger::Schedule,
+                    RunState::Skipped,
+                    Some("skipped: the schedule was paused"),
                 ),
             })
             .collect();
@@ -169,27 +193,38 @@ impl<F: UserApi, P: PublisherClient> Scheduler<F, P> {
         }
     }
 
-    fn next_regular_start(&self, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
-        let done = self.queue.store().schedule_cursor()?.unwrap_or(now);
-        Ok(self.schedule.next(done, now))
+    /// Returns the next starts of the schedule; none while it is paused.
+    fn regular_starts(&self, now: Timestamp) -> Result<Vec<Timestamp>, StoreError> {
+        let store = self.queue.store();
+        if store.paused()?.is_some() {
+            return Ok(Vec::new());
+        }
+        let done = store.schedule_cursor()?.unwrap_or(now);
+        Ok(self.schedule.upcoming(done, now, ANNOUNCED_STARTS))
     }
 
-    /// Publishes the next start to the API and the metrics.
-    fn publish_next_start(&self, next: Option<Timestamp>) {
-        self.queue.set_next_start(next);
-        let seconds = next.map_or(0.0, |next| next.as_duration().as_secs_f64());
+    /// Publishes the next starts to the API, and the first of them to the metrics.
+    fn publish_next_starts(&self, next: Vec<Timestamp>) {
+        let first = next.first().copied();
+        self.queue.set_next_starts(next);
+        let seconds = first.map_or(0.0, |next| next.as_duration().as_secs_f64());
         self.pipeline.metrics().next_start.set(seconds);
     }
 
     /// Sleeps until the next start, a new request or [`MAX_SLEEP`].
     async fn sleep(&self, stop: &CancellationToken) -> Result<(), StoreError> {
         let now = Timestamp::now();
-        let retry = self.retry(now)?.map(|(at, _)| at);
-        let next = retry.into_iter().chain(self.next_regular_start(now)?).min();
-        self.publish_next_start(next);
+        let mut starts = self.regular_starts(now)?;
+        starts.extend(self.retry(now)?.map(|(at, _)| at));
+        starts.sort();
+        starts.truncate(ANNOUNCED_STARTS);
+        let next = starts.first().copied();
+        self.publish_next_starts(starts);
+        // While the schedule is paused, its starts are skipped within the maximum sleep.
         let left = next.map_or(MAX_SLEEP, |next| {
             Duration::try_from(next.duration_since(now)).unwrap_or_default()
         });
+        self.queue.store().purge_if_pending()?;
         self.pipeline.watchdog().expect_progress_within(MAX_SLEEP);
         tokio::select! {
             () = stop.cancelled() => {}

@@ -7,21 +7,28 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 use thiserror::Error;
 
+use crate::config::StateSettings;
+
 pub mod cursors;
+mod location;
 pub mod outbox;
 pub mod runs;
 
 const SCHEMA: &str = include_str!("store/schema.sql");
-const VERSION: i64 = 3;
-/// Statements that upgrade the schema from version 1 to 2, and from 2 to 3.
-const UPGRADES: [&str; 2] = [
+/// Distinguishes our files from those of other programs that use SQLite: "Aflu".
+const APPLICATION_ID: i64 = 0x4166_6c75;
+const VERSION: i64 = 4;
+/// Statements that upgrade the schema from version 1 to 2, and so on.
+const UPGRADES: [&str; 3] = [
     "ALTER TABLE runs ADD COLUMN retry INTEGER NOT NULL DEFAULT 0;",
     "ALTER TABLE runs ADD COLUMN batch INTEGER; \
      ALTER TABLE pages RENAME COLUMN accounted TO first_ones; \
@@ -32,9 +39,20 @@ const UPGRADES: [&str; 2] = [
      PRIMARY KEY (run, page, start)) STRICT; \
      INSERT INTO pieces SELECT run, page, 0, lines FROM bodies; \
      DROP TABLE bodies;",
+    "ALTER TABLE runs ADD COLUMN drop_pending INTEGER NOT NULL DEFAULT 0; \
+     UPDATE runs SET state = 'cancelled' WHERE state = 'stopped'; \
+     ALTER TABLE runs ADD COLUMN requested_by TEXT; \
+     ALTER TABLE runs ADD COLUMN cancelled_by TEXT; \
+     ALTER TABLE runs ADD COLUMN delivered_pages INTEGER NOT NULL DEFAULT 0; \
+     CREATE TABLE pause (only INTEGER PRIMARY KEY CHECK (only = 1), at INTEGER NOT NULL, caller TEXT NOT NULL) STRICT; \
+     ALTER TABLE runs ADD COLUMN max_in_flight INTEGER; \
+     ALTER TABLE runs ADD COLUMN duplicate_window INTEGER; \
+     UPDATE runs SET max_in_flight = 1 WHERE state = 'running';", // its window was not stored; one batch is safe
 ];
-/// Maximum wait for another process that reads the file.
+/// Maximum wait for another process that writes the file.
 const BUSY: Duration = Duration::from_secs(5);
+/// Maximum wait for readers when deleted content is removed. The API waits as long.
+const PURGE_BUSY: Duration = Duration::from_millis(50);
 
 /// Error of the store.
 #[derive(Debug, Error)]
@@ -69,6 +87,17 @@ pub enum StoreError {
     /// Another ingester holds the lock.
     #[error("the state file is in use by another ingester, which holds {} (state.path)", .0.display())]
     InUse(PathBuf),
+    /// The file is on a file system whose locks do not work reliably.
+    #[error("the state file {} is on {file_system}, a network file system, where SQLite can lose data (state.path)", path.display())]
+    NetworkFileSystem {
+        /// The state file.
+        path: PathBuf,
+        /// The type of the file system.
+        file_system: String,
+    },
+    /// The file belongs to another program. It was not changed.
+    #[error("the state file is an SQLite database of another program (state.path)")]
+    Foreign,
     /// The file has a newer schema, or an older one that no ingester has upgraded yet.
     #[error(
         "the state file has schema version {0}, expected {VERSION}; `ingester run` upgrades older versions"
@@ -89,24 +118,44 @@ pub struct Store {
     /// Held while this process may write.
     _lock: Option<Arc<File>>,
     persistent: bool,
+    /// Whether deleted content may still be in the file.
+    purge_pending: Arc<AtomicBool>,
 }
 
 impl Store {
-    /// Opens or creates the state file at `path` and locks it against other ingesters.
+    /// Opens the state file of the settings, or creates a state in memory.
+    ///
+    /// # Errors
+    /// Returns any [`StoreError`].
+    pub fn from_settings(settings: &StateSettings) -> Result<Self, StoreError> {
+        match &settings.path {
+            Some(path) => Self::open(path),
+            None => Self::in_memory(),
+        }
+    }
+
+    /// Opens or creates the state file at `path` and locks it against other ingesters. Changes no file of another program or
+    /// version.
     ///
     /// # Errors
     /// Returns any [`StoreError`].
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let lock = lock(&lock_path(path))?;
-        // SQLite would create the file readable by everyone; its WAL and shared memory files get the same mode.
-        let created = open_private(path).map_err(|source| StoreError::Create {
+        let creating = |source| StoreError::Create {
             path: path.to_owned(),
             source,
-        });
-        drop(created?);
+        };
+        // Ingesters that reach one file by different paths must find the same lock file.
+        let path = &location::resolve(path).map_err(creating)?;
+        if let Some(file_system) = location::network_file_system(path) {
+            let path = path.clone();
+            return Err(StoreError::NetworkFileSystem { path, file_system });
+        }
+        let lock = lock(&lock_path(path))?;
+        // SQLite would create the file readable by everyone; its WAL and shared memory files get the same mode.
+        drop(open_private(path).map_err(creating)?);
         let opened = Connection::open(path);
         let opening = |source| StoreError::Open {
-            path: path.to_owned(),
+            path: path.clone(),
             source,
         };
         let store = Self::from_connection(opened.map_err(opening)?, Some(Arc::new(lock)), true);
@@ -129,9 +178,10 @@ impl Store {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(path, flags).map_err(opening)?;
         connection.busy_timeout(BUSY).map_err(opening)?;
-        let version: i64 = connection
-            .query_row("PRAGMA user_version", [], |row| row.get(0))
-            .map_err(opening)?;
+        let version = identify(&connection).map_err(|error| match error {
+            StoreError::Sqlite(source) => opening(source),
+            other => other,
+        })?;
         if version != VERSION {
             return Err(StoreError::Version(version));
         }
@@ -139,6 +189,7 @@ impl Store {
             connection: Arc::new(Mutex::new(connection)),
             _lock: None,
             persistent: true,
+            purge_pending: Arc::default(),
         })
     }
 
@@ -162,7 +213,7 @@ impl Store {
         persistent: bool,
     ) -> Result<Self, StoreError> {
         connection.busy_timeout(BUSY)?;
-        let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+        let version = identify(&connection)?;
         if version == 0 {
             // A batch of records has hundreds of KiB, and each database page is one write.
             connection.pragma_update(None, "page_size", 16 << 10)?;
@@ -179,17 +230,22 @@ impl Store {
         connection.pragma_update(None, "secure_delete", "fast")?;
         let changes = match usize::try_from(version) {
             Ok(0) => SCHEMA.to_owned(),
-            Ok(version) if version <= UPGRADES.len() + 1 => UPGRADES[version - 1..].concat(),
-            _ => return Err(StoreError::Version(version)),
+            Ok(version) => UPGRADES[version - 1..].concat(),
+            Err(_) => return Err(StoreError::Version(version)),
         };
         connection.execute_batch(&format!(
-            "BEGIN IMMEDIATE; {changes} PRAGMA user_version = {VERSION}; COMMIT;"
+            "BEGIN IMMEDIATE; {changes} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}; \
+             COMMIT;"
         ))?;
-        Ok(Self {
+        let store = Self {
             connection: Arc::new(Mutex::new(connection)),
             _lock: lock,
             persistent,
-        })
+            purge_pending: Arc::default(),
+        };
+        // An earlier process may have been killed before.
+        store.purge_deleted()?;
+        Ok(store)
     }
 
     /// Runs `work` in a transaction.
@@ -204,25 +260,82 @@ impl Store {
         Ok(result)
     }
 
-    /// Removes deleted content from free database pages and the WAL. A concurrent reader may prevent it; the end of the next
-    /// run tries again.
+    /// Removes deleted content from free database pages and the WAL. Waits only briefly for readers. If they prevent it,
+    /// [`Self::purge_if_pending`] tries again.
     ///
     /// # Errors
     /// Returns [`StoreError::Sqlite`].
     pub fn purge_deleted(&self) -> Result<(), StoreError> {
-        self.read(|connection| {
-            let mut free = connection.prepare_cached("PRAGMA incremental_vacuum")?;
-            let mut pages = free.query([])?;
-            while pages.next()?.is_some() {}
-            drop(pages);
-            let mut statement = connection.prepare_cached("PRAGMA wal_checkpoint(TRUNCATE)")?;
-            Ok(statement.query_row([], |_| Ok(()))?)
-        })
+        let purged = self.read(|connection| {
+            connection.busy_timeout(PURGE_BUSY)?;
+            let purged = purge(connection);
+            connection.busy_timeout(BUSY)?;
+            Ok(purged?)
+        })?;
+        self.purge_pending.store(!purged, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Removes deleted content that a reader has kept so far.
+    ///
+    /// # Errors
+    /// Returns [`StoreError::Sqlite`].
+    pub fn purge_if_pending(&self) -> Result<(), StoreError> {
+        if self.purge_pending.load(Ordering::Relaxed) {
+            self.purge_deleted()?;
+        }
+        Ok(())
     }
 
     fn read<T>(&self, work: impl FnOnce(&Connection) -> Result<T, StoreError>) -> Result<T, StoreError> {
         work(&self.connection.lock().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+/// Returns the schema version of a state file, 0 for an empty database. Writes nothing, also when the connection is closed
+/// after an error.
+fn identify(connection: &Connection) -> Result<i64, StoreError> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    let number = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
+    let (application, version) = (number("PRAGMA application_id")?, number("PRAGMA user_version")?);
+    let is_ours = match (application, version) {
+        (APPLICATION_ID, 1..) => true,
+        (0, 0) => number("SELECT count(*) FROM sqlite_schema")? == 0,
+        // Files before version 4 have no application id.
+        (0, 1..=3) => {
+            number(
+                "SELECT count(*) FROM sqlite_schema WHERE name IN ('runs', 'pages', 'marks') AND type = 'table'",
+            )? == 3
+        }
+        _ => false,
+    };
+    if !is_ours {
+        return Err(StoreError::Foreign);
+    }
+    if version > VERSION {
+        return Err(StoreError::Version(version));
+    }
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
+    Ok(version)
+}
+
+/// Returns whether no deleted content is left, which a reader may prevent.
+fn purge(connection: &Connection) -> rusqlite::Result<bool> {
+    let vacuum = || {
+        let mut free = connection.prepare_cached("PRAGMA incremental_vacuum")?;
+        let mut pages = free.query([])?;
+        while pages.next()?.is_some() {}
+        Ok(())
+    };
+    match vacuum() {
+        Err(rusqlite::Error::SqliteFailure(error, _)) if error.code == ErrorCode::DatabaseBusy => {
+            return Ok(false);
+        }
+        vacuumed => vacuumed?,
+    }
+    let mut checkpoint = connection.prepare_cached("PRAGMA wal_checkpoint(TRUNCATE)")?;
+    let is_busy: bool = checkpoint.query_row([], |row| row.get(0))?;
+    Ok(!is_busy)
 }
 
 /// Enables incremental vacuum. A file without it is rewritten once.
@@ -274,6 +387,10 @@ fn to_db(number: u64) -> i64 {
 
 fn from_db(number: i64) -> Result<u64, StoreError> {
     u64::try_from(number).map_err(|_| StoreError::Corrupt("number"))
+}
+
+fn length(number: i64) -> Result<usize, StoreError> {
+    usize::try_from(number).map_err(|_| StoreError::Corrupt("number"))
 }
 
 fn timestamp(milliseconds: i64) -> Result<Timestamp, StoreError> {

@@ -7,3 +7,4 @@ pub mod mapping;
 pub mod page;
 pub mod random_user;
 pub mod scalar;
+pub mod suspicion;

@@ -82,3 +82,5 @@ pub const JSON: &str = "application/json";
 pub const NDJSON: &str = "application/x-ndjson";
 /// The media type of an error response (RFC 9457).
 pub const PROBLEM: &str = "application/problem+json";
+/// The beginning of each problem type of our services. A gateway's error response has none of them.
+pub const PROBLEM_TYPE_PREFIX: &str = "urn:affluent:problem:";

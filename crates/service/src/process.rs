@@ -184,7 +184,8 @@ impl Process {
         let code = match outcome {
             Some(outcome) => exit_code(outcome),
             None => {
-                tracing::info!(grace_ms = grace.as_millis(), "stopping");
+                let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
+                tracing::info!(grace_ms, "stopping");
                 context.health.stopping();
                 context.shutdown.cancel();
                 tokio::select! {

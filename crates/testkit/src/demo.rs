@@ -283,10 +283,7 @@ impl Demo {
         drained: bool,
         rows: &Rows,
     ) -> Result<Vec<String>, TestkitError> {
-        let mut failures = Vec::new();
-        if exit != Some(0) {
-            failures.push(format!("the ingester exited with {exit:?}: {}", summary.outcome));
-        }
+        let mut failures = run_failures(exit, summary);
         if !drained {
             failures.push(format!(
                 "not every accepted record was stored within {} s",
@@ -308,6 +305,21 @@ impl Demo {
         }
         Ok(failures)
     }
+}
+
+/// The failed checks of the ingester's run.
+fn run_failures(exit: Option<i32>, summary: &Summary) -> Vec<String> {
+    let mut failures = Vec::new();
+    if exit != Some(0) {
+        failures.push(format!("the ingester exited with {exit:?}: {}", summary.outcome));
+    }
+    if summary.invalid > 0 {
+        failures.push(format!(
+            "{} of {} users are invalid",
+            summary.invalid, summary.fetched
+        ));
+    }
+    failures
 }
 
 /// Starts both servers at the same time, after their jars are fetched.
@@ -350,4 +362,26 @@ fn log_folder(record: &RecordType) -> Result<PathBuf, TestkitError> {
         let _ = std::fs::remove_file(path.join(name));
     }
     Ok(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn invalid_users_fail_the_demo() {
+        let summary = |invalid| Summary {
+            outcome: "complete".to_owned(),
+            fetched: 1_107,
+            invalid,
+            accepted: 1_107 - invalid,
+            duplicate: 0,
+        };
+        assert!(run_failures(Some(0), &summary(0)).is_empty());
+        assert_eq!(
+            run_failures(Some(0), &summary(1_106)),
+            ["1106 of 1107 users are invalid"]
+        );
+        assert_eq!(run_failures(Some(1), &summary(2)).len(), 2);
+    }
 }

@@ -3,13 +3,14 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use futures::stream::{self, Stream};
 use tokio::time::sleep;
 use uuid::Uuid;
 
 use super::problem::Problem;
+use super::run_path::RunPath;
 use crate::scheduler::run_queue::RunQueue;
 
 /// Interval between checks for a change.
@@ -24,9 +25,8 @@ struct RunWatch {
 
 pub(super) async fn events(
     State(queue): State<RunQueue>,
-    Path(id): Path<String>,
+    RunPath(run): RunPath,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
-    let run = id.parse().map_err(|_| Problem::unknown_run())?;
     queue.run(run)?.ok_or_else(Problem::unknown_run)?;
     let watch = RunWatch {
         queue,

@@ -1,16 +1,20 @@
 //! Error responses of the API as RFC 9457 problem documents.
 
-use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use model::headers::PROBLEM_TYPE_PREFIX;
 use serde::Serialize;
 use service::http::auth::AuthError;
 
+use super::json::Json;
+use crate::scheduler::run_queue::EnqueueError;
 use crate::store::StoreError;
 
 /// An error response.
 #[derive(Debug, Serialize)]
 pub(super) struct Problem {
+    #[serde(rename = "type")]
+    kind: String,
     title: &'static str,
     status: u16,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -20,6 +24,7 @@ pub(super) struct Problem {
 impl Problem {
     pub(super) fn new(status: StatusCode, detail: impl Into<Option<String>>) -> Self {
         Self {
+            kind: format!("{PROBLEM_TYPE_PREFIX}{}", kind(status)),
             title: status.canonical_reason().unwrap_or("Error"),
             status: status.as_u16(),
             detail: detail.into(),
@@ -46,8 +51,36 @@ impl Problem {
         Self::new(StatusCode::FORBIDDEN, "cross-site request".to_owned())
     }
 
+    pub(super) fn no_host() -> Self {
+        Self::bad_request("one Host header is required".to_owned())
+    }
+
+    pub(super) fn unknown_host(host: &str) -> Self {
+        let host: String = host.chars().take(80).collect();
+        Self::new(
+            StatusCode::FORBIDDEN,
+            format!("{host} is no address, not localhost and not in api.host_names"),
+        )
+    }
+
     pub(super) fn conflict(detail: String) -> Self {
         Self::new(StatusCode::CONFLICT, detail)
+    }
+}
+
+/// Returns the name of the problem type.
+fn kind(status: StatusCode) -> &'static str {
+    match status {
+        StatusCode::BAD_REQUEST => "bad-request",
+        StatusCode::UNAUTHORIZED => "unauthorized",
+        StatusCode::FORBIDDEN => "forbidden",
+        StatusCode::NOT_FOUND => "not-found",
+        StatusCode::METHOD_NOT_ALLOWED => "wrong-method",
+        StatusCode::CONFLICT => "conflict",
+        StatusCode::PAYLOAD_TOO_LARGE => "too-large",
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => "unsupported-media-type",
+        StatusCode::UNPROCESSABLE_ENTITY => "invalid-body",
+        _ => "internal-error",
     }
 }
 
@@ -59,6 +92,16 @@ impl From<AuthError> for Problem {
                 "send one bearer token in the Authorization header".to_owned(),
             ),
             AuthError::WrongToken => Self::new(StatusCode::FORBIDDEN, "the token is not valid".to_owned()),
+        }
+    }
+}
+
+impl From<EnqueueError> for Problem {
+    fn from(error: EnqueueError) -> Self {
+        match error {
+            EnqueueError::Full => Self::conflict(error.to_string()),
+            EnqueueError::Invalid(_) => Self::bad_request(error.to_string()),
+            EnqueueError::Store(error) => error.into(),
         }
     }
 }
@@ -77,8 +120,9 @@ impl From<StoreError> for Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let content_type = [(header::CONTENT_TYPE, model::headers::PROBLEM)];
-        let mut response = (status, content_type, Json(self)).into_response();
+        let mut response = (status, Json(self)).into_response();
+        let content_type = HeaderValue::from_static(model::headers::PROBLEM);
+        response.headers_mut().insert(header::CONTENT_TYPE, content_type);
         if status == StatusCode::UNAUTHORIZED {
             let bearer = HeaderValue::from_static("Bearer");
             response.headers_mut().insert(header::WWW_AUTHENTICATE, bearer);

@@ -4,13 +4,13 @@ use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
 use super::*;
-use crate::config::{ConcurrencyPolicy, IngesterSettings};
+use crate::config::IngesterSettings;
 use crate::run::active_run::ActiveRun;
+use crate::scheduler::run_queue::MAX_UNFINISHED_RUNS;
 use crate::store::Store;
 
 fn queue() -> RunQueue {
-    let mut settings = IngesterSettings::default();
-    settings.schedule.concurrency_policy = ConcurrencyPolicy::Queue;
+    let settings = IngesterSettings::default();
     RunQueue::new(Store::in_memory().unwrap(), ActiveRun::default(), settings)
 }
 
@@ -36,7 +36,11 @@ async fn send(
     respond(queue, request.body(body).unwrap()).await
 }
 
-async fn respond(queue: &RunQueue, request: Request) -> (u16, Option<String>, Value) {
+async fn respond(queue: &RunQueue, mut request: Request) -> (u16, Option<String>, Value) {
+    let headers = request.headers_mut();
+    headers
+        .entry(header::HOST)
+        .or_insert(header::HeaderValue::from_static("localhost"));
     let response = public_router(queue).oneshot(request).await.unwrap();
     let status = response.status().as_u16();
     let location = response.headers().get(header::LOCATION);
@@ -68,14 +72,15 @@ async fn requested_run_can_be_read_and_cancelled() {
     );
     assert_eq!(send(&queue, "DELETE", &location, None).await.0, 204);
     assert_eq!(send(&queue, "DELETE", &location, None).await.0, 409);
-    assert_eq!(send(&queue, "GET", &location, None).await.2["state"], "stopped");
+    assert_eq!(send(&queue, "GET", &location, None).await.2["state"], "cancelled");
 }
 
 #[tokio::test]
 async fn request_beyond_the_queue_is_a_conflict() {
     let queue = queue();
-    assert_eq!(send(&queue, "POST", "/v1/runs", None).await.0, 202);
-    assert_eq!(send(&queue, "POST", "/v1/runs", None).await.0, 202);
+    for _ in 0..MAX_UNFINISHED_RUNS {
+        assert_eq!(send(&queue, "POST", "/v1/runs", None).await.0, 202);
+    }
     let (status, _, problem) = send(&queue, "POST", "/v1/runs", None).await;
     assert_eq!((status, &problem["title"]), (409, &"Conflict".into()));
 }
@@ -91,7 +96,7 @@ async fn runs_are_paged_and_filtered_by_state_and_trigger() {
         send(&queue, "DELETE", &path, None).await;
     }
     ids.reverse();
-    let (mut path, mut found) = (Some("/v1/runs?limit=2&state=stopped".to_owned()), Vec::new());
+    let (mut path, mut found) = (Some("/v1/runs?limit=2&state=cancelled".to_owned()), Vec::new());
     while let Some(page) = path {
         let (status, _, body) = send(&queue, "GET", &page, None).await;
         assert_eq!(status, 200, "{body}");
@@ -110,6 +115,45 @@ async fn runs_are_paged_and_filtered_by_state_and_trigger() {
 }
 
 #[tokio::test]
+async fn second_or_forced_cancel_drops_what_waits() {
+    let active = ActiveRun::default();
+    let queue = RunQueue::new(
+        Store::in_memory().unwrap(),
+        active.clone(),
+        IngesterSettings::default(),
+    );
+    let stop = tokio_util::sync::CancellationToken::new();
+    let (_, location, run) = send(&queue, "POST", "/v1/runs", None).await;
+    let (location, id) = (location.unwrap(), run["id"].as_str().unwrap().parse().unwrap());
+    queue.dequeue(&stop).unwrap();
+    let tokens = active.claim(id, &stop);
+    assert_eq!(
+        send(&queue, "DELETE", &format!("{location}?force=maybe"), None)
+            .await
+            .0,
+        400
+    );
+    assert_eq!(
+        send(&queue, "DELETE", &format!("{location}?force=false"), None)
+            .await
+            .0,
+        202
+    );
+    assert_eq!(
+        send(&queue, "GET", &location, None).await.2["state"],
+        "cancelling"
+    );
+    assert!(tokens.requested.is_cancelled() && !tokens.drop.is_cancelled());
+    assert_eq!(
+        send(&queue, "DELETE", &format!("{location}?force=true"), None)
+            .await
+            .0,
+        202
+    );
+    assert!(tokens.drop.is_cancelled());
+}
+
+#[tokio::test]
 async fn invalid_requests_return_a_problem() {
     let queue = queue();
     for (method, path, body, status) in [
@@ -118,6 +162,10 @@ async fn invalid_requests_return_a_problem() {
         ("GET", "/v1/runs?colour=red", None, 400),
         ("GET", "/v1/runs?before=x", None, 400),
         ("GET", "/v1/runs/x", None, 404),
+        ("GET", "/v1/runs/%FF", None, 404),
+        ("DELETE", "/v1/runs/%ff", None, 404),
+        ("GET", "/v1/runs/%C3%28/events", None, 404),
+        ("GET", "/v1/runs?limit=%FF", None, 400),
         (
             "DELETE",
             "/v1/runs/00000000-0000-0000-0000-000000000000",
@@ -133,6 +181,8 @@ async fn invalid_requests_return_a_problem() {
         ("GET", "/v2/runs", None, 404),
         ("PUT", "/v1/runs", None, 405),
         ("POST", "/v1/runs", Some(json!({"users": 0})), 400),
+        ("POST", "/v1/runs", Some(json!({"users": 1_000_000})), 400),
+        ("POST", "/v1/runs", Some(json!({"users": u64::MAX})), 400),
         ("POST", "/v1/runs", Some(json!({"user": 1})), 422),
         ("POST", "/v1/runs", Some(json!({"seed": "a b"})), 422),
         ("POST", "/v1/runs", Some(json!({"pages": "2..3"})), 400),
@@ -140,8 +190,107 @@ async fn invalid_requests_return_a_problem() {
         let (actual, _, problem) = send(&queue, method, path, body).await;
         assert_eq!(actual, status, "{method} {path}: {problem}");
         assert_eq!(problem["status"], status, "{method} {path}: {problem}");
+        let kind = problem["type"].as_str().unwrap_or_default();
+        let name = kind.strip_prefix("urn:affluent:problem:").unwrap_or_default();
+        assert!(
+            !name.is_empty() && name != "internal-error",
+            "{method} {path}: {problem}"
+        );
     }
     assert!(queue.store().unfinished_runs().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn schedule_can_be_paused_and_resumed() {
+    let queue = queue();
+    queue.set_next_starts(vec![jiff::Timestamp::UNIX_EPOCH]);
+    let (status, _, plan) = send(&queue, "GET", "/v1/schedule", None).await;
+    assert_eq!((status, &plan["paused"]), (200, &Value::Null));
+    assert_eq!(plan["next_starts"], json!(["1970-01-01T00:00:00Z"]));
+    let (status, _, plan) = send(&queue, "POST", "/v1/schedule/pause", None).await;
+    assert_eq!((status, &plan["paused"]["by"]), (200, &"anonymous".into()));
+    assert_eq!(
+        (&plan["next_start"], &plan["next_starts"]),
+        (&Value::Null, &json!([]))
+    );
+    assert!(plan["paused"]["since"].is_string());
+    let (status, _, plan) = send(&queue, "POST", "/v1/schedule/resume", None).await;
+    assert_eq!((status, &plan["paused"]), (200, &Value::Null));
+}
+
+#[tokio::test]
+async fn run_names_who_started_and_who_cancelled_it() {
+    let queue = queue();
+    let (_, location, run) = send(&queue, "POST", "/v1/runs", None).await;
+    assert_eq!(
+        (&run["requested_by"], &run["cancelled_by"]),
+        (&"anonymous".into(), &Value::Null)
+    );
+    send(&queue, "DELETE", location.as_deref().unwrap(), None).await;
+    let run = send(&queue, "GET", location.as_deref().unwrap(), None).await.2;
+    assert_eq!(run["cancelled_by"], "anonymous");
+}
+
+#[tokio::test]
+async fn ended_run_can_be_retried() {
+    let queue = queue();
+    let (_, location, run) = send(&queue, "POST", "/v1/runs", Some(json!({"seed": "abc"}))).await;
+    let (location, id) = (location.unwrap(), run["id"].as_str().unwrap().parse().unwrap());
+    let retry = format!("{location}/retry");
+    let (status, _, problem) = send(&queue, "POST", &retry, None).await;
+    assert_eq!(
+        (status, &problem["detail"]),
+        (409, &"the run has not ended".into())
+    );
+    let counts = crate::run::run_stats::RunCounts::default();
+    let (state, now) = (crate::run::RunState::Failed, jiff::Timestamp::now());
+    queue
+        .store()
+        .finish_run(id, state, Some("why"), &counts, now)
+        .unwrap();
+    let (status, _, retried) = send(&queue, "POST", &retry, None).await;
+    assert_eq!(
+        (status, &retried["trigger"], &retried["seed"]),
+        (202, &"retry".into(), &"abc".into())
+    );
+    assert_eq!(retried["requested_by"], "anonymous");
+}
+
+#[tokio::test]
+async fn each_json_response_is_a_line() {
+    let queue = queue();
+    for path in [
+        "/v1/runs",
+        "/v1/schedule",
+        "/openapi.json",
+        "/v1/runs/x",
+        "/nothing",
+    ] {
+        let request = axum::http::Request::get(path).header(header::HOST, "localhost");
+        let response = public_router(&queue)
+            .oneshot(request.body(Body::empty()).unwrap())
+            .await
+            .unwrap();
+        let content_type = response.headers()[header::CONTENT_TYPE]
+            .to_str()
+            .unwrap()
+            .to_owned();
+        assert!(
+            content_type.starts_with("application/") && content_type.ends_with("json"),
+            "{path}"
+        );
+        let body = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
+        assert!(body.ends_with(b"}\n"), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn schedule_has_the_expected_duration() {
+    let mut settings = IngesterSettings::default();
+    settings.run.users = 50_000;
+    let queue = RunQueue::new(Store::in_memory().unwrap(), ActiveRun::default(), settings);
+    let (_, _, plan) = send(&queue, "GET", "/v1/schedule", None).await;
+    assert_eq!(plan["expected_seconds"], 600);
 }
 
 #[tokio::test]
@@ -157,11 +306,48 @@ async fn cross_site_requests_are_rejected() {
 }
 
 #[tokio::test]
+async fn page_of_another_site_reads_and_starts_nothing() {
+    let queue = queue();
+    let by_name =
+        |method: &'static str, path: &'static str, host: &'static str, origin: Option<&'static str>| {
+            let mut request = axum::http::Request::builder().method(method).uri(path);
+            request = request.header(header::HOST, host);
+            if let Some(origin) = origin {
+                request = request.header(header::ORIGIN, origin);
+            }
+            respond(&queue, request.body(Body::empty()).unwrap())
+        };
+    for path in ["/", "/openapi.json", "/v1/runs", "/v1/schedule", "/v1/nothing"] {
+        assert_eq!(by_name("GET", path, "evil.example", None).await.0, 403, "{path}");
+    }
+    let (status, _, problem) = by_name("POST", "/v1/runs", "evil.example", Some("http://evil.example")).await;
+    assert_eq!(
+        (status, &problem["detail"]),
+        (
+            403,
+            &"evil.example is no address, not localhost and not in api.host_names".into()
+        )
+    );
+    let foreign = by_name("POST", "/v1/runs", "localhost:8081", Some("http://evil.example")).await;
+    assert_eq!(foreign.0, 403);
+    assert!(queue.store().unfinished_runs().unwrap().is_empty());
+    let own = by_name(
+        "POST",
+        "/v1/runs",
+        "localhost:8081",
+        Some("http://localhost:8081"),
+    )
+    .await;
+    assert_eq!(own.0, 202);
+}
+
+#[tokio::test]
 async fn events_report_each_change_and_end_with_the_run() {
     let queue = queue();
     let spec = queue.spec(Trigger::Manual, &RunRequest::default());
     let run = queue.enqueue(&spec).unwrap();
-    let request = axum::http::Request::get(format!("/v1/runs/{run}/events"));
+    let request =
+        axum::http::Request::get(format!("/v1/runs/{run}/events")).header(header::HOST, "localhost");
     let response = public_router(&queue)
         .oneshot(request.body(Body::empty()).unwrap())
         .await
@@ -178,8 +364,8 @@ async fn events_report_each_change_and_end_with_the_run() {
         first.starts_with("event: run\ndata: {") && first.contains("\"queued\""),
         "{first}"
     );
-    queue.cancel(run).unwrap();
-    assert!(next().await.unwrap().contains("\"stopped\""));
+    queue.cancel(run, false, "me").unwrap();
+    assert!(next().await.unwrap().contains("\"cancelled\""));
     assert_eq!(next().await, None);
 }
 
@@ -229,7 +415,8 @@ async fn openapi_lists_routes_states_and_every_field_of_a_run() {
 
 #[tokio::test]
 async fn page_is_self_contained() {
-    let request = axum::http::Request::get("/").body(Body::empty()).unwrap();
+    let request = axum::http::Request::get("/").header(header::HOST, "localhost");
+    let request = request.body(Body::empty()).unwrap();
     let response = public_router(&queue()).oneshot(request).await.unwrap();
     assert_eq!(response.status(), 200);
     assert!(

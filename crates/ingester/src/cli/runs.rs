@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use crate::config::IngesterSettings;
 use crate::run::{Run, RunFilter, RunSpec, RunState, Trigger};
+use crate::scheduler::run_queue::InvalidRequest;
 use crate::store::outbox::MAX_REJECTED_RECORDS;
 use crate::store::{Store, StoreError};
 
@@ -24,7 +25,7 @@ pub struct ListArguments {
     /// Maximum number of runs
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     limit: u32,
-    /// Only runs in this state: queued, running, complete, rejected, stopped, failed, missed, skipped
+    /// Only runs in this state: queued, running, complete, rejected, cancelling, cancelled, failed, missed, skipped
     #[arg(long)]
     state: Option<RunState>,
     /// Only runs with this trigger: schedule, catch_up, manual, backfill, retry
@@ -41,6 +42,9 @@ pub enum RunsError {
     /// The run is not in the state file.
     #[error("run {0} is not in the state file")]
     UnknownRun(Uuid),
+    /// The requested run can't succeed.
+    #[error(transparent)]
+    Invalid(#[from] InvalidRequest),
     /// The state file can't be read.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -52,7 +56,7 @@ pub enum RunsError {
 impl ExitStatus for RunsError {
     fn exit_code(&self) -> u8 {
         match self {
-            Self::NoState => EXIT_CONFIG,
+            Self::NoState | Self::Invalid(_) => EXIT_CONFIG,
             Self::UnknownRun(_) | Self::Store(_) | Self::Output(_) => 1,
         }
     }
@@ -98,14 +102,20 @@ pub fn show(settings: &IngesterSettings, run: Uuid) -> Result<(), RunsError> {
 /// Prints what `spec` would fetch as one line of JSON.
 ///
 /// # Errors
-/// Returns [`RunsError::Output`].
-pub fn print_plan(spec: &RunSpec) -> Result<(), RunsError> {
+/// Returns [`RunsError::Invalid`] or [`RunsError::Output`].
+pub fn print_plan(spec: &RunSpec, settings: &IngesterSettings) -> Result<(), RunsError> {
+    InvalidRequest::check(spec, settings)?;
     let plan = spec.plan();
+    let expected = settings
+        .source
+        .rate_limit
+        .min_duration(plan.users(), spec.page_size);
     let pages: Vec<_> = plan.pages().collect();
     let plan = json!({
         "seed": spec.seed,
         "users": plan.users(),
         "requests": pages.len(),
+        "expected_seconds": expected.as_secs(),
         "first": pages.first().map(|page| json!({"seed": page.seed, "page": page.page, "results": page.results})),
         "last": pages.last().map(|page| json!({"seed": page.seed, "page": page.page, "results": page.results})),
     });
@@ -116,7 +126,7 @@ fn path(settings: &IngesterSettings) -> Result<&Path, RunsError> {
     settings.state.path.as_deref().ok_or(RunsError::NoState)
 }
 
-const HEADER: &str = "run                                  trigger  state    at                   seconds  fetched accepted  reason";
+const HEADER: &str = "run                                  trigger  state      at                   seconds  fetched accepted  reason";
 
 fn line(run: &Run) -> String {
     let at = run.started.or(run.scheduled).unwrap_or(run.created);
@@ -125,7 +135,7 @@ fn line(run: &Run) -> String {
         .zip(run.ended)
         .map(|(from, until)| until.duration_since(from).as_secs());
     format!(
-        "{} {:8} {:8} {} {:>7} {:>8} {:>8}  {}",
+        "{} {:8} {:10} {} {:>7} {:>8} {:>8}  {}",
         run.id,
         run.trigger,
         run.state,

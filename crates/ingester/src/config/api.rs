@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use service::config::List;
 
 /// The API of `ingester run`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -13,6 +14,8 @@ pub struct ApiSettings {
     pub listen: SocketAddr,
     /// Whether an address that is reachable from other machines may be served without authentication.
     pub allow_anonymous: bool,
+    /// Host names by which callers without authentication may address the API, in addition to addresses and `localhost`.
+    pub host_names: List,
     /// How often the token file is checked for changes.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
     pub reload_interval: Duration,
@@ -23,6 +26,7 @@ impl Default for ApiSettings {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 8081)),
             allow_anonymous: false,
+            host_names: List::default(),
             reload_interval: Duration::from_secs(5),
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use service::config::Violations;
 
-use crate::run::plan::Seed;
+use crate::run::plan::{MAX_USERS, Seed};
 
 /// The size and limits of a run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -20,6 +20,8 @@ pub struct RunSettings {
     /// outages that a run should survive.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
     pub timeout: Duration,
+    /// The share of invalid users above which a run fails, 0 to 1. Invalid users are not sent.
+    pub max_invalid_share: f64,
     /// How often `once` and `backfill` log their progress if there is no terminal.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
     pub progress_interval: Duration,
@@ -33,6 +35,7 @@ impl Default for RunSettings {
             users: 5_000,
             seed: None,
             timeout: Duration::from_secs(4 * 3_600),
+            max_invalid_share: 0.5,
             progress_interval: Duration::from_secs(10),
             duplicate_window: 100_000,
         }
@@ -84,7 +87,16 @@ impl Default for StateSettings {
 
 impl RunSettings {
     pub(super) fn validate(&self, violations: &mut Violations) {
-        violations.require(self.users > 0, "run.users", "must be at least 1");
+        violations.require(
+            (1..=MAX_USERS).contains(&self.users),
+            "run.users",
+            "must be between 1 and 1000000000",
+        );
+        violations.require(
+            (0.0..=1.0).contains(&self.max_invalid_share),
+            "run.max_invalid_share",
+            "must be between 0 and 1",
+        );
     }
 }
 

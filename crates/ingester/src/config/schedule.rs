@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use service::config::Violations;
 
+use crate::config::friendly;
 use crate::scheduler::cron::{Cron, Zone};
 
 /// When runs start.
@@ -17,14 +19,15 @@ pub struct ScheduleSettings {
     /// The time from start to start without a cron expression; the first run starts immediately.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
     pub interval: Duration,
-    /// The maximum random delay of each start, so that several ingesters don't start at the same moment.
+    /// The maximum random delay of each start, so that several ingesters don't start at the same moment. Less than the time
+    /// between two starts.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
     pub jitter: Duration,
     /// Which missed starts are caught up.
     pub catch_up: CatchUp,
     /// With `all`, the maximum number of missed starts to catch up: the latest.
     pub max_catchup_runs: usize,
-    /// What happens to a start while another run is active.
+    /// What happens to a start while another scheduled run is active. A requested run only delays a start.
     pub concurrency_policy: ConcurrencyPolicy,
     /// How often a failed run is retried before the next regular start.
     pub retries: u32,
@@ -53,6 +56,20 @@ pub enum ConcurrencyPolicy {
     Skip,
     /// One waits until the active run ends; others are skipped.
     Queue,
+}
+
+impl ScheduleSettings {
+    pub(super) fn validate(&self, violations: &mut Violations) {
+        let gap = match &self.cron {
+            Some(cron) => cron.shortest_gap(self.time_zone.rules()),
+            None => self.interval,
+        };
+        violations.require(
+            self.jitter.is_zero() || self.jitter < gap,
+            "schedule.jitter",
+            &format!("must be less than the time between two starts, {}", friendly(gap)),
+        );
+    }
 }
 
 impl Default for ScheduleSettings {

@@ -61,6 +61,21 @@ pub struct RateLimitSettings {
     pub window: Duration,
 }
 
+impl RateLimitSettings {
+    /// Returns the time from the first to the last request of a run for so many users, which the limit alone takes.
+    #[must_use]
+    pub fn min_duration(&self, users: u64, page_size: u32) -> Duration {
+        let size = u64::from(page_size).max(1);
+        let pages_per_window = (self.users / size).max(1);
+        let (pages, rest) = (users / size, users % size);
+        let unused = self.users.saturating_sub(pages_per_window * size);
+        let rest_fits = rest == 0 || (pages > 0 && pages % pages_per_window == 0 && rest <= unused);
+        let windows = if rest_fits { pages.saturating_sub(1) } else { pages } / pages_per_window;
+        self.window
+            .saturating_mul(u32::try_from(windows).unwrap_or(u32::MAX))
+    }
+}
+
 impl Default for SourceSettings {
     fn default() -> Self {
         Self {

@@ -12,8 +12,8 @@
 //!    is never requested again. The next process sends everything else again, in order.
 //! 3. At most `publisher.max_in_flight` batches are in flight, and all lie within as many batches of the oldest
 //!    unacknowledged record (`send_window`).
-//! 4. A run sends the same user again only after `run.duplicate_window` records, which is at least one window. So the
-//!    earlier version is acknowledged before the later one is sent. Two versions of a user are never in flight together
+//! 4. A run sends the same user again only after `run.duplicate_window` records, which is at least one window. It keeps both
+//!    over restarts. So the earlier version is acknowledged before the later one is sent. Two versions of a user are never in flight together
 //!    and reach Kafka in order. A request is retried only while no newer version was sent.
 //! 5. `Retry-After` of one request applies to all.
 //! 6. A permanent error or a failed store ends the run. No batch starts and no request is retried, but requests in flight
@@ -41,8 +41,6 @@ pub struct DeliveryLoop<'r, P> {
     pub progress: &'r RunProgress,
     /// Slots to release, one for each delivered page.
     pub slots: &'r PageSlots,
-    /// Maximum number of batches in flight, 1 or more.
-    pub in_flight: usize,
 }
 
 /// The next batch to send.
@@ -68,8 +66,9 @@ impl<P: PublisherClient> DeliveryLoop<'_, P> {
     pub async fn run(&self, wakeups: mpsc::Receiver<()>) -> Result<(), RunError> {
         let halt = CancellationToken::new();
         let batch = u64::try_from(self.progress.batch_size()).unwrap_or(u64::MAX);
-        let span = batch.saturating_mul(u64::try_from(self.in_flight).unwrap_or(u64::MAX));
-        let mut window = SendWindow::new(self.in_flight, span);
+        let in_flight = self.progress.max_in_flight();
+        let span = batch.saturating_mul(u64::try_from(in_flight).unwrap_or(u64::MAX));
+        let mut window = SendWindow::new(in_flight, span);
         let mut outbox = OutboxReader::new(self.progress, wakeups);
         let mut next = Next::Unknown;
         let mut in_flight_batches = FuturesOrdered::new();

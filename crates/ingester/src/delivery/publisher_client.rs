@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::config::PublisherSettings;
 use crate::delivery::compression::Compression;
-use crate::delivery::response::{BatchOutcome, ResponseError, parse_response};
+use crate::delivery::response::{BatchOutcome, RawResponse, ResponseError, parse_response};
 use crate::http::{self, ReadBodyError};
 
 /// One request to the publisher.
@@ -77,6 +77,7 @@ impl SendError {
             Self::Response(ResponseError::TooLarge) => "413".to_owned(),
             Self::Response(
                 ResponseError::Retryable { status, .. }
+                | ResponseError::Foreign { status, .. }
                 | ResponseError::Unauthorized { status }
                 | ResponseError::Permanent { status, .. },
             ) => status.to_string(),
@@ -104,7 +105,7 @@ impl HttpPublisher {
     pub fn new(settings: &PublisherSettings) -> Result<Self, reqwest::Error> {
         let url = users_url(settings.url.url().clone());
         Ok(Self {
-            client: http::client(&url, settings.connect_timeout, settings.request_timeout)?,
+            client: http::direct_client(settings.connect_timeout, settings.request_timeout)?,
             compression: settings.compression.towards(&url),
             url,
             token: settings.token.clone(),
@@ -157,11 +158,19 @@ impl PublisherClient for HttpPublisher {
     async fn publish(&self, request: &PublishRequest) -> Result<BatchOutcome, SendError> {
         let sent = self.send(request).await;
         let response = sent.map_err(|error| send_error(error, self.request_timeout))?;
-        let status = response.status().as_u16();
-        let retry_after = http::retry_after(response.headers(), Timestamp::now());
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let body = http::body(response, self.max_response_size).await;
         let body = body.map_err(SendError::Body)?;
-        Ok(parse_response(status, retry_after, &body, request.records)?)
+        let location = http::location(&headers);
+        let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+        let response = RawResponse {
+            status,
+            content_type: text(CONTENT_TYPE),
+            location: location.as_deref(),
+            retry_after: http::retry_after(&headers, Timestamp::now()),
+            body: &body,
+        };
+        Ok(parse_response(&response, request.records)?)
     }
 }
 

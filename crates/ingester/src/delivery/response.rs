@@ -1,10 +1,13 @@
-//! Parses a response of the publisher into the outcome of each record. Pure: status, headers and body are arguments. An
-//! inconsistent response never counts as success.
+//! Parses a response to a publish request into the outcome of each record. Pure: status, headers and body are arguments.
+//!
+//! An inconsistent response never counts as success. Only a problem document of the publisher is definite. A gateway on
+//! the way sends errors, too: its response says nothing about the records, so it is retried.
 
 use std::collections::HashSet;
 use std::time::Duration;
 
 use model::Invalid;
+use model::headers::{JSON, PROBLEM, PROBLEM_TYPE_PREFIX};
 use serde::Deserialize;
 use thiserror::Error;
 
@@ -36,6 +39,21 @@ impl RecordRejection {
     }
 }
 
+/// A response as received.
+#[derive(Clone, Copy, Debug)]
+pub struct RawResponse<'r> {
+    /// The status.
+    pub status: u16,
+    /// The content type, if there is one.
+    pub content_type: Option<&'r str>,
+    /// The target of a redirect.
+    pub location: Option<&'r str>,
+    /// The wait that the response requests.
+    pub retry_after: Option<Duration>,
+    /// The body.
+    pub body: &'r [u8],
+}
+
 /// A response without an outcome for each record.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ResponseError {
@@ -46,6 +64,16 @@ pub enum ResponseError {
         status: u16,
         /// The wait that the response requests.
         retry_after: Option<Duration>,
+    },
+    /// No response of the publisher, but one of a gateway or of another server. The outcome is unknown.
+    #[error("received {status} from a gateway or another server, not from the publisher{detail}")]
+    Foreign {
+        /// The status.
+        status: u16,
+        /// The wait that the response requests.
+        retry_after: Option<Duration>,
+        /// Content type or target of a redirect after a colon; empty without one.
+        detail: String,
     },
     /// The request is too large.
     #[error("the publisher responded with 413")]
@@ -59,7 +87,7 @@ pub enum ResponseError {
     /// Permanent error.
     #[error("the publisher responded with {status}{detail}")]
     Permanent {
-        /// 502, or any other 3xx or 4xx.
+        /// 502, or any other 4xx.
         status: u16,
         /// Text of the problem document after a colon; empty without one.
         detail: String,
@@ -103,31 +131,60 @@ struct FieldErrorBody {
 ///
 /// # Errors
 /// Returns any [`ResponseError`].
-pub fn parse_response(
-    status: u16,
-    retry_after: Option<Duration>,
-    body: &[u8],
-    sent: u64,
-) -> Result<BatchOutcome, ResponseError> {
-    match status {
-        200 | 207 | 422 => {
-            parse_outcome(status, body, sent).map_err(|reason| ResponseError::Invalid { status, reason })
+pub fn parse_response(response: &RawResponse<'_>, sent: u64) -> Result<BatchOutcome, ResponseError> {
+    let status = response.status;
+    let outcome = match status {
+        200 | 207 | 422 => Some(parse_outcome(status, response.body, sent)),
+        _ => None,
+    };
+    match (outcome, response.problem()) {
+        (Some(Ok(outcome)), _) => Ok(outcome),
+        (_, Some(problem)) => Err(response.problem_error(&problem)),
+        (Some(Err(reason)), None) if response.has_type(JSON) => {
+            Err(ResponseError::Invalid { status, reason })
         }
-        413 => Err(ResponseError::TooLarge),
-        401 | 403 => Err(ResponseError::Unauthorized { status }),
-        502 | 300..=399 => Err(ResponseError::Permanent {
-            status,
-            detail: detail(body),
-        }),
-        408 | 429 | 500.. => Err(ResponseError::Retryable { status, retry_after }),
-        400..=499 => Err(ResponseError::Permanent {
-            status,
-            detail: detail(body),
-        }),
-        _ => Err(ResponseError::Invalid {
-            status,
-            reason: "this status is not part of its API",
-        }),
+        _ => Err(response.foreign()),
+    }
+}
+
+impl RawResponse<'_> {
+    /// Returns the publisher's problem document, if this is one.
+    fn problem(&self) -> Option<ProblemBody> {
+        let problem: ProblemBody = self
+            .has_type(PROBLEM)
+            .then(|| serde_json::from_slice(self.body).ok())??;
+        problem.kind.starts_with(PROBLEM_TYPE_PREFIX).then_some(problem)
+    }
+
+    fn problem_error(&self, problem: &ProblemBody) -> ResponseError {
+        match self.status {
+            413 => ResponseError::TooLarge,
+            401 | 403 => ResponseError::Unauthorized { status: self.status },
+            status @ (408 | 429 | 500 | 501 | 503..) => ResponseError::Retryable {
+                status,
+                retry_after: self.retry_after,
+            },
+            status => ResponseError::Permanent {
+                status,
+                detail: problem.describe(),
+            },
+        }
+    }
+
+    fn foreign(&self) -> ResponseError {
+        let redirect = self.location.map(|target| format!("redirect to {target}"));
+        let detail = redirect.or_else(|| self.content_type.map(str::to_owned));
+        ResponseError::Foreign {
+            status: self.status,
+            retry_after: self.retry_after,
+            detail: detail.map_or_else(String::new, |detail| format!(": {}", printable(&detail, 200))),
+        }
+    }
+
+    /// Whether the content type is `media_type`, with any parameters.
+    fn has_type(&self, media_type: &str) -> bool {
+        let given = self.content_type.and_then(|given| given.split(';').next());
+        given.is_some_and(|given| given.trim().eq_ignore_ascii_case(media_type))
     }
 }
 
@@ -203,30 +260,51 @@ fn printable(text: &str, max_chars: usize) -> String {
 
 #[derive(Deserialize)]
 struct ProblemBody {
+    #[serde(rename = "type")]
+    kind: String,
     title: Option<String>,
     detail: Option<String>,
     #[serde(default)]
     errors: Vec<RecordErrorBody>,
 }
 
-/// Returns the detail or title of a problem document and its first error, each after a colon.
-fn detail(body: &[u8]) -> String {
-    let Ok(problem) = serde_json::from_slice::<ProblemBody>(body) else {
-        return String::new();
-    };
-    let text = problem.detail.or(problem.title);
-    let parts = text
-        .into_iter()
-        .chain(problem.errors.first().map(|error| error.first.describe()));
-    parts.map(|part| format!(": {}", printable(&part, 200))).collect()
+impl ProblemBody {
+    /// Returns detail or title and the first error, each after a colon.
+    fn describe(&self) -> String {
+        let text = self.detail.as_ref().or(self.title.as_ref()).cloned();
+        let parts = text
+            .into_iter()
+            .chain(self.errors.first().map(|error| error.first.describe()));
+        parts.map(|part| format!(": {}", printable(&part, 200))).collect()
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn response<'b>(status: u16, content_type: &'b str, body: &'b str) -> RawResponse<'b> {
+        RawResponse {
+            status,
+            content_type: Some(content_type),
+            location: None,
+            retry_after: None,
+            body: body.as_bytes(),
+        }
+    }
+
     fn parse(status: u16, body: &str) -> Result<BatchOutcome, ResponseError> {
-        parse_response(status, None, body.as_bytes(), 3)
+        parse_response(&response(status, "application/json", body), 3)
+    }
+
+    /// Parses a problem document of the publisher with these further members.
+    fn parse_problem(status: u16, members: &str) -> ResponseError {
+        let body = format!(r#"{{"type":"urn:affluent:problem:any",{members}}}"#);
+        parse_response(
+            &response(status, "application/problem+json; charset=utf-8", &body),
+            3,
+        )
+        .unwrap_err()
     }
 
     fn is_invalid(status: u16, body: &str) -> bool {
@@ -264,9 +342,6 @@ mod tests {
             r#"{"accepted":18446744073709551615,"rejected":4}"#,
         ] {
             assert!(is_invalid(200, body), "{body}");
-        }
-        for status in [201, 202, 204, 206] {
-            assert!(is_invalid(status, r#"{"accepted":3,"rejected":0}"#), "{status}");
         }
     }
 
@@ -331,45 +406,107 @@ mod tests {
     }
 
     #[test]
-    fn every_other_status_is_classified() {
+    fn each_problem_document_of_the_publisher_is_classified() {
+        const TITLE: &str = r#""title":"no""#;
         for status in [408, 429, 500, 503, 504, 599] {
             let retryable = ResponseError::Retryable {
                 status,
                 retry_after: None,
             };
-            assert_eq!(parse(status, "").unwrap_err(), retryable);
+            assert_eq!(parse_problem(status, TITLE), retryable);
         }
-        let after = Some(Duration::from_secs(4));
-        let retryable = ResponseError::Retryable {
-            status: 503,
-            retry_after: after,
-        };
-        assert_eq!(parse_response(503, after, b"", 3).unwrap_err(), retryable);
-        assert_eq!(parse(413, "").unwrap_err(), ResponseError::TooLarge);
-        assert_eq!(
-            parse(401, "").unwrap_err(),
-            ResponseError::Unauthorized { status: 401 }
-        );
-        assert_eq!(
-            parse(403, "").unwrap_err(),
-            ResponseError::Unauthorized { status: 403 }
-        );
-        for status in [302, 400, 404, 405, 409, 415, 502] {
-            let error =
-                parse(status, r#"{"title":"no","detail":"topic authorization\nfailed"}"#).unwrap_err();
+        assert_eq!(parse_problem(413, TITLE), ResponseError::TooLarge);
+        for status in [401, 403] {
+            assert_eq!(
+                parse_problem(status, TITLE),
+                ResponseError::Unauthorized { status }
+            );
+        }
+        for status in [400, 404, 405, 409, 415, 422, 502] {
+            let error = parse_problem(status, r#""title":"no","detail":"topic authorization\nfailed""#);
             assert_eq!(
                 error.to_string(),
                 format!("the publisher responded with {status}: topic authorization failed")
             );
         }
-        let listed = parse(
+        let listed = parse_problem(
             502,
-            r#"{"title":"refused","errors":[{"index":1,"field":null,"reason":"is too large"}]}"#,
+            r#""title":"refused","errors":[{"index":1,"field":null,"reason":"is too large"}]"#,
         );
         assert_eq!(
-            listed.unwrap_err().to_string(),
+            listed.to_string(),
             "the publisher responded with 502: refused: record: is too large"
         );
+    }
+
+    #[test]
+    fn only_problem_documents_of_the_publisher_are_definite() {
+        const HTML: &str = "<html>502 Bad Gateway</html>";
+        const OURS: &str = r#"{"type":"urn:affluent:problem:kafka-refused","title":"refused"}"#;
+        const THEIRS: &str = r#"{"type":"about:blank","title":"Forbidden"}"#;
+        let problem = "application/problem+json";
+        for status in [
+            200, 201, 204, 207, 302, 400, 401, 403, 404, 408, 413, 415, 422, 429, 500, 502, 503, 504, 530,
+        ] {
+            for (content_type, body) in [
+                ("text/html", HTML),
+                ("text/html", OURS),
+                (problem, HTML),
+                (problem, THEIRS),
+                (problem, "{}"),
+                ("text/plain", ""),
+            ] {
+                let error = parse_response(&response(status, content_type, body), 3).unwrap_err();
+                assert!(
+                    matches!(&error, ResponseError::Foreign { status: found, .. } if *found == status),
+                    "{status} {content_type} {body}: {error}"
+                );
+            }
+        }
+        let json = parse_response(&response(502, "application/json", OURS), 3).unwrap_err();
+        assert!(matches!(json, ResponseError::Foreign { .. }), "{json}");
+    }
+
+    #[test]
+    fn foreign_response_names_its_type_or_its_redirect() {
+        let error = |response: &RawResponse<'_>| parse_response(response, 3).unwrap_err().to_string();
+        let html = response(502, "text/html", "");
+        let sender = "from a gateway or another server, not from the publisher";
+        assert_eq!(error(&html), format!("received 502 {sender}: text/html"));
+        let redirect = RawResponse {
+            status: 301,
+            location: Some("https://a/v1/users\n"),
+            ..html
+        };
+        let redirect = error(&redirect);
+        assert_eq!(
+            redirect,
+            format!("received 301 {sender}: redirect to https://a/v1/users ")
+        );
+        let bare = RawResponse {
+            content_type: None,
+            ..html
+        };
+        assert_eq!(error(&bare), format!("received 502 {sender}"));
+    }
+
+    #[test]
+    fn requested_wait_is_kept() {
+        let wait = Some(Duration::from_secs(4));
+        let body = r#"{"type":"urn:affluent:problem:overloaded"}"#;
+        for content_type in ["application/problem+json", "text/html"] {
+            let response = RawResponse {
+                retry_after: wait,
+                ..response(503, content_type, body)
+            };
+            let error = parse_response(&response, 3).unwrap_err();
+            let (ResponseError::Retryable { retry_after, .. } | ResponseError::Foreign { retry_after, .. }) =
+                error
+            else {
+                panic!("{error}")
+            };
+            assert_eq!(retry_after, wait);
+        }
     }
 
     #[test]

@@ -45,11 +45,16 @@ enum SendAction {
     Fail,
 }
 
-fn action(error: &SendError) -> SendAction {
+fn action(error: &SendError, records: u64) -> SendAction {
     match error {
         SendError::Unreachable(_) | SendError::Timeout(_) | SendError::Body(_) => SendAction::Resend(None),
         SendError::Response(error) => match error {
-            ResponseError::Retryable { retry_after, .. } => SendAction::Resend(*retry_after),
+            // A gateway may have a lower limit than the publisher. That a single record is too large, only the publisher
+            // decides.
+            ResponseError::Foreign { status: 413, .. } if records > 1 => SendAction::Split,
+            ResponseError::Retryable { retry_after, .. } | ResponseError::Foreign { retry_after, .. } => {
+                SendAction::Resend(*retry_after)
+            }
             ResponseError::Invalid { .. } => SendAction::ResendInvalid,
             ResponseError::TooLarge => SendAction::Split,
             ResponseError::Unauthorized { .. } | ResponseError::Permanent { .. } => SendAction::Fail,
@@ -104,6 +109,11 @@ impl<P: PublisherClient> RetryingSender<P> {
         }
     }
 
+    /// Prepares for a run. A `Retry-After` of an earlier run no longer applies.
+    pub fn begin_run(&self) {
+        self.retry_after.open();
+    }
+
     /// Delivers `batch`. On [`SendOutcome::Complete`], each of its records has an outcome. Calls `acknowledge` for each part,
     /// in order.
     ///
@@ -155,7 +165,7 @@ impl<P: PublisherClient> RetryingSender<P> {
                 Ok(outcome) => return Ok(BatchResult::Answered(outcome)),
                 Err(error) => error,
             };
-            let action = action(&error);
+            let action = action(&error, request.records);
             invalid = if action == SendAction::ResendInvalid {
                 invalid + 1
             } else {

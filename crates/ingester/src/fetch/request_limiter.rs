@@ -20,6 +20,11 @@ pub(super) enum Throttle {
 }
 
 impl RequestLimiter {
+    /// Sends no request for `wait` from `now`. A later time that is already set remains.
+    pub(super) fn extend_retry_after(&mut self, wait: Duration, now: Instant) {
+        self.retry_after = self.retry_after.max(now.checked_add(wait));
+    }
+
     /// Returns why a request for `users` must wait, or `None` when it may be sent.
     pub(super) fn throttle(&mut self, users: u64, now: Instant) -> Option<Throttle> {
         let server_wait = self

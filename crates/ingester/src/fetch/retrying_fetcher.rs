@@ -45,13 +45,17 @@ pub enum PageError {
         #[source]
         source: FetchError,
     },
-    /// The API kept rate limiting for longer than its window explains.
-    #[error("failed to fetch page {page}: still rate limited after {waited:?}")]
+    /// The API rate limits for longer than its window explains.
+    #[error(
+        "failed to fetch page {page}: rate limited for {waited:.0?}, and the next attempt is due in {wait:.0?}"
+    )]
     RateLimited {
         /// Number of the page.
         page: u32,
-        /// Total wait, including the next one.
+        /// Time since the first refusal.
         waited: Duration,
+        /// The next wait.
+        wait: Duration,
         /// The last error.
         #[source]
         source: FetchError,
@@ -129,7 +133,7 @@ impl<F: UserApi> RetryingFetcher<F> {
         let page = request.page;
         let mut delays = self.backoff.delays();
         let mut attempts = 0;
-        let mut waited = Duration::ZERO;
+        let mut rate_limited_since = None;
         loop {
             let error = match self.attempt(request, stats).await.map_err(PageError::Store)? {
                 Ok(page) => return Ok(page),
@@ -152,16 +156,17 @@ impl<F: UserApi> RetryingFetcher<F> {
                 }
                 FetchAction::RateLimited(after) => {
                     let wait = delay.max(after.unwrap_or_default());
-                    waited += wait;
-                    if waited > self.max_rate_limit_wait() {
+                    let waited = rate_limited_since.get_or_insert_with(Instant::now).elapsed();
+                    if waited.saturating_add(wait) > self.max_rate_limit_wait() {
                         return Err(PageError::RateLimited {
                             page,
                             waited,
+                            wait,
                             source: error,
                         });
                     }
                     self.log_retry(&error, page, stats);
-                    self.limiter().retry_after = Instant::now().checked_add(wait);
+                    self.limiter().extend_retry_after(wait, Instant::now());
                 }
             }
         }
@@ -169,7 +174,7 @@ impl<F: UserApi> RetryingFetcher<F> {
 
     /// Two windows: another client may have used up one just before ours began.
     fn max_rate_limit_wait(&self) -> Duration {
-        self.window * 2
+        self.window.saturating_mul(2)
     }
 
     async fn attempt(
@@ -218,9 +223,9 @@ impl<F: UserApi> RetryingFetcher<F> {
                     };
                 }
                 Some(Throttle::RateLimit(wait)) => {
-                    let step = wait.min(STEP);
-                    sleep(step).await;
-                    stats.record_rate_limit_wait(step);
+                    let started = Instant::now();
+                    sleep(wait.min(STEP)).await;
+                    stats.record_rate_limit_wait(started.elapsed());
                 }
                 Some(Throttle::CircuitBreaker(wait)) => sleep(wait.min(STEP)).await,
             }

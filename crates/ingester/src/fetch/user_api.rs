@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use jiff::Timestamp;
-use reqwest::header::{ACCEPT, CONTENT_TYPE};
+use reqwest::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE};
 use reqwest::{Client, Response, StatusCode, Url};
 use thiserror::Error;
 
@@ -49,6 +49,17 @@ pub enum FetchError {
         /// The wait that the response requests.
         retry_after: Option<Duration>,
     },
+    /// A redirect, which is not followed.
+    #[error("the API responded with {status}, a redirect to {}", .location.as_deref().unwrap_or("nowhere"))]
+    Redirect {
+        /// The status.
+        status: StatusCode,
+        /// The target.
+        location: Option<String>,
+    },
+    /// The content encoding is not supported, or the body is damaged.
+    #[error("failed to decode the API's response")]
+    Decode(#[source] ReadBodyError),
     /// A 200 response that isn't JSON, such as a challenge page.
     #[error("the API responded with 200 and a content type other than application/json")]
     ContentType,
@@ -78,7 +89,9 @@ impl FetchError {
                 408 | 500.. => FetchAction::Retry(*retry_after),
                 _ => FetchAction::Fail,
             },
-            Self::Reply(ReplyError::Version { .. }) | Self::TooLarge { .. } => FetchAction::Fail,
+            Self::Reply(ReplyError::Version { .. }) | Self::TooLarge { .. } | Self::Redirect { .. } => {
+                FetchAction::Fail
+            }
             _ => FetchAction::Retry(None),
         }
     }
@@ -86,7 +99,10 @@ impl FetchError {
     /// Whether the API may have counted the users against the rate limit.
     #[must_use]
     pub fn may_have_consumed(&self) -> bool {
-        !matches!(self, Self::Unreachable(_) | Self::Status { .. })
+        !matches!(
+            self,
+            Self::Unreachable(_) | Self::Status { .. } | Self::Redirect { .. }
+        )
     }
 
     /// Returns the status label for metrics.
@@ -96,8 +112,10 @@ impl FetchError {
             Self::Unreachable(_) => "unreachable".to_owned(),
             Self::Timeout(_) => "timeout".to_owned(),
             Self::Truncated(_) => "truncated".to_owned(),
-            Self::Status { status, .. } => status.as_str().to_owned(),
-            Self::TooLarge { .. } | Self::ContentType | Self::Reply(_) => "invalid".to_owned(),
+            Self::Status { status, .. } | Self::Redirect { status, .. } => status.as_str().to_owned(),
+            Self::TooLarge { .. } | Self::Decode(_) | Self::ContentType | Self::Reply(_) => {
+                "invalid".to_owned()
+            }
         }
     }
 }
@@ -136,7 +154,10 @@ impl HttpUserApi {
             ("seed", request.seed.clone()),
         ];
         let get = self.client.get(self.url.clone()).query(&query);
-        get.header(ACCEPT, model::headers::JSON).send().await
+        get.header(ACCEPT, model::headers::JSON)
+            .header(ACCEPT_ENCODING, http::ACCEPTED_ENCODING)
+            .send()
+            .await
     }
 
     fn transport_error(
@@ -156,6 +177,12 @@ impl UserApi for HttpUserApi {
     async fn fetch_page(&self, request: &PageRequest) -> Result<Page, FetchError> {
         let sent = self.send(request).await;
         let response = sent.map_err(|error| self.transport_error(error, FetchError::Unreachable))?;
+        if response.status().is_redirection() {
+            return Err(FetchError::Redirect {
+                status: response.status(),
+                location: http::location(response.headers()),
+            });
+        }
         if response.status() != StatusCode::OK {
             return Err(FetchError::Status {
                 status: response.status(),
@@ -170,9 +197,13 @@ impl UserApi for HttpUserApi {
             .map_err(|error| match error {
                 ReadBodyError::Read(error) => self.transport_error(error, FetchError::Truncated),
                 ReadBodyError::TooLarge { limit } => FetchError::TooLarge { limit },
+                error @ (ReadBodyError::Encoding(_) | ReadBodyError::Decompress(_)) => {
+                    FetchError::Decode(error)
+                }
             })?;
         let expected = ExpectedPage {
             version: &self.version,
+            seed: &request.seed,
             page: request.page,
             results: request.results,
         };
@@ -209,6 +240,17 @@ mod tests {
         for fatal in [204, 301, 302, 400, 401, 403, 404, 418] {
             assert_eq!(status(fatal, wait), FetchAction::Fail, "{fatal}");
         }
+        let redirect = |location: Option<&str>| FetchError::Redirect {
+            status: StatusCode::MOVED_PERMANENTLY,
+            location: location.map(str::to_owned),
+        };
+        assert_eq!(redirect(None).action(), FetchAction::Fail);
+        assert_eq!(
+            redirect(Some("https://a/api/2/")).to_string(),
+            "the API responded with 301 Moved Permanently, a redirect to https://a/api/2/"
+        );
+        let encoding = FetchError::Decode(ReadBodyError::Encoding("br".into()));
+        assert_eq!(encoding.action(), FetchAction::Retry(None));
         assert_eq!(FetchError::ContentType.action(), FetchAction::Retry(None));
         assert_eq!(
             FetchError::Reply(ReplyError::Empty).action(),
@@ -219,5 +261,10 @@ mod tests {
             received: "1.3".into(),
         };
         assert_eq!(FetchError::Reply(version).action(), FetchAction::Fail);
+        let seed = ReplyError::Seed {
+            requested: "abc".into(),
+            declared: "def".into(),
+        };
+        assert_eq!(FetchError::Reply(seed).action(), FetchAction::Retry(None));
     }
 }

@@ -21,25 +21,40 @@ struct ClaimedRun {
     run: Uuid,
     /// Set once the run has started.
     progress: Option<Arc<RunProgress>>,
-    cancel: CancellationToken,
+    tokens: RunTokens,
+}
+
+/// Tokens that end a run.
+#[derive(Clone, Debug)]
+pub struct RunTokens {
+    /// Fetch no more and deliver what is fetched: on request, or because the process stops.
+    pub cancel: CancellationToken,
+    /// Cancelled on request.
+    pub requested: CancellationToken,
+    /// End at once, on request.
+    pub drop: CancellationToken,
 }
 
 impl ActiveRun {
-    /// Claims a run that is about to start, unless it is claimed already. The returned token cancels the run; cancelling
-    /// `stop` cancels it, too.
+    /// Claims a run that is about to start, unless it is claimed already. The returned tokens end the run; cancelling `stop`
+    /// ends it, too.
     #[must_use]
-    pub fn claim(&self, run: Uuid, stop: &CancellationToken) -> CancellationToken {
+    pub fn claim(&self, run: Uuid, stop: &CancellationToken) -> RunTokens {
         let mut claimed = self.claimed.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(claimed) = claimed.as_ref().filter(|claimed| claimed.run == run) {
-            return claimed.cancel.clone();
+            return claimed.tokens.clone();
         }
-        let cancel = stop.child_token();
+        let tokens = RunTokens {
+            cancel: stop.child_token(),
+            requested: CancellationToken::new(),
+            drop: CancellationToken::new(),
+        };
         *claimed = Some(ClaimedRun {
             run,
             progress: None,
-            cancel: cancel.clone(),
+            tokens: tokens.clone(),
         });
-        cancel
+        tokens
     }
 
     /// Marks the claimed run as started; `progress` holds its counts.
@@ -71,22 +86,29 @@ impl ActiveRun {
         .flatten()
     }
 
-    /// Cancels `run` if it is active. Returns whether it is.
-    #[must_use]
-    pub fn cancel(&self, run: Uuid) -> bool {
-        let cancelled = self.read(|claimed| {
-            let is_active = claimed.run == run;
-            if is_active {
-                claimed.cancel.cancel();
+    /// Cancels `run` if it is active. With `drop_pending` it ends at once.
+    pub fn cancel(&self, run: Uuid, drop_pending: bool) {
+        self.read(|claimed| {
+            if claimed.run == run {
+                claimed.tokens.cancel(drop_pending);
             }
-            is_active
         });
-        cancelled.unwrap_or(false)
     }
 
     fn read<T>(&self, get: impl FnOnce(&ClaimedRun) -> T) -> Option<T> {
         let claimed = self.claimed.lock().unwrap_or_else(PoisonError::into_inner);
         claimed.as_ref().map(get)
+    }
+}
+
+impl RunTokens {
+    /// Cancels the run on request.
+    pub fn cancel(&self, drop_pending: bool) {
+        self.requested.cancel();
+        self.cancel.cancel();
+        if drop_pending {
+            self.drop.cancel();
+        }
     }
 }
 
@@ -97,18 +119,24 @@ mod tests {
     #[test]
     fn claimed_run_can_be_cancelled() {
         let (active, stop, run) = (ActiveRun::default(), CancellationToken::new(), Uuid::now_v7());
-        assert!(!active.cancel(run));
-        let cancel = active.claim(run, &stop);
+        active.cancel(run, true);
+        let tokens = active.claim(run, &stop);
         assert_eq!((active.run(), active.counts(run)), (Some(run), None));
-        assert!(!active.cancel(Uuid::now_v7()) && !cancel.is_cancelled());
-        assert!(active.cancel(run));
+        active.cancel(Uuid::now_v7(), true);
+        assert!(!tokens.cancel.is_cancelled() && !tokens.requested.is_cancelled());
+        active.cancel(run, false);
+        let again = active.claim(run, &stop);
         assert!(
-            active.claim(run, &stop).is_cancelled(),
-            "a second claim sees the cancellation"
+            again.cancel.is_cancelled() && again.requested.is_cancelled(),
+            "a second claim sees it"
         );
+        assert!(!again.drop.is_cancelled());
+        active.cancel(run, true);
+        assert!(tokens.drop.is_cancelled());
         active.finished();
-        assert!(!active.claim(run, &stop).is_cancelled() && !stop.is_cancelled());
+        assert!(!active.claim(run, &stop).cancel.is_cancelled() && !stop.is_cancelled());
         stop.cancel();
-        assert!(active.claim(run, &stop).is_cancelled());
+        let stopped = active.claim(run, &stop);
+        assert!(stopped.cancel.is_cancelled() && !stopped.requested.is_cancelled());
     }
 }

@@ -6,6 +6,7 @@ use service::process::{EXIT_CONFIG, ExitStatus};
 use thiserror::Error;
 
 use crate::api::ApiError;
+use crate::scheduler::run_queue::InvalidRequest;
 use crate::store::StoreError;
 
 /// Why the process ends with an error.
@@ -17,6 +18,9 @@ pub enum ExitError {
     /// The single run is not complete; its reason was logged.
     #[error("the run ended as {0}, not complete")]
     Incomplete(&'static str),
+    /// The requested run can't succeed.
+    #[error(transparent)]
+    Invalid(#[from] InvalidRequest),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -34,7 +38,7 @@ pub enum ExitError {
 impl ExitStatus for ExitError {
     fn exit_code(&self) -> u8 {
         match self {
-            Self::Unrecoverable(_) | Self::TokenFile(_) => EXIT_CONFIG,
+            Self::Unrecoverable(_) | Self::TokenFile(_) | Self::Invalid(_) => EXIT_CONFIG,
             Self::Incomplete(_) | Self::Store(_) | Self::Api(_) | Self::Output(_) => 1,
         }
     }

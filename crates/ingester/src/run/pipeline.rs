@@ -27,7 +27,7 @@ use crate::run::report::{Report, RunError, RunOutcome};
 use crate::run::run_progress::RunProgress;
 use crate::run::run_stats::RunCounts;
 use crate::run::watchdog::Watchdog;
-use crate::run::{Run, RunSpec, RunState};
+use crate::run::{DeliverySpec, Run, RunSpec, RunState};
 use crate::store::{Store, StoreError};
 use crate::transform::mapping::{Mapping, MappingTableError};
 
@@ -46,8 +46,7 @@ pub struct Pipeline<F = HttpUserApi, P = HttpPublisher> {
     run: RunSettings,
     state: StateSettings,
     pages_in_flight: usize,
-    batch_size: u32,
-    batches_in_flight: usize,
+    delivery: DeliverySpec,
 }
 
 /// Error of [`Pipeline::new`].
@@ -59,7 +58,7 @@ pub enum PipelineError {
     /// TLS can't be set up.
     #[error("failed to set up TLS")]
     Tls(#[from] reqwest::Error),
-    /// The state file can't be opened.
+    /// The state file can't be read.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -71,6 +70,7 @@ impl Pipeline {
     /// Returns any [`PipelineError`].
     pub fn new(
         settings: &IngesterSettings,
+        store: Store,
         context: &Context,
     ) -> Result<(Self, PublisherProbe), PipelineError> {
         let fetcher = HttpUserApi::new(&settings.source, Mapping::user()?)?;
@@ -81,7 +81,7 @@ impl Pipeline {
             publisher_health.clone(),
             settings.publisher.probe_interval,
         );
-        let pipeline = Self::with_clients(fetcher, publisher, publisher_health, settings, context)?;
+        let pipeline = Self::with_clients((fetcher, publisher), publisher_health, settings, store, context)?;
         Ok((pipeline, probe))
     }
 }
@@ -90,19 +90,18 @@ impl<F: UserApi, P: PublisherClient> Pipeline<F, P> {
     /// Creates a pipeline with the given clients.
     ///
     /// # Errors
-    /// Returns a [`StoreError`] when the state file can't be opened.
+    /// Returns a [`StoreError`] when the store can't be read.
     pub fn with_clients(
-        api: F,
-        publisher: P,
+        (api, publisher): (F, P),
         publisher_health: PublisherHealth,
         settings: &IngesterSettings,
+        store: Store,
         context: &Context,
     ) -> Result<Self, StoreError> {
-        let store = match &settings.state.path {
-            Some(path) => Store::open(path)?,
-            None => Store::in_memory()?,
-        };
         let metrics = IngesterMetrics::new(&context.metrics);
+        if let Some(ended) = store.last_success()? {
+            metrics.last_success.set(seconds(ended));
+        }
         Ok(Self {
             fetcher: RetryingFetcher::new(api, &settings.source, store.clone(), metrics.clone())?,
             sender: RetryingSender::new(publisher, &settings.publisher, publisher_health.clone()),
@@ -114,8 +113,7 @@ impl<F: UserApi, P: PublisherClient> Pipeline<F, P> {
             run: settings.run.clone(),
             state: settings.state.clone(),
             pages_in_flight: settings.source.max_in_flight,
-            batch_size: settings.publisher.batch_size,
-            batches_in_flight: settings.publisher.max_in_flight,
+            delivery: DeliverySpec::of(settings),
         })
     }
 
@@ -156,10 +154,13 @@ impl<F: UserApi, P: PublisherClient> Pipeline<F, P> {
     /// Returns a [`StoreError`] when the store fails at the start or the end of the run.
     pub async fn execute(&mut self, run: Uuid, stop: &CancellationToken) -> Result<Report, StoreError> {
         let started = Instant::now();
-        let cancel = self.active_run.claim(run, stop);
-        let stored = self.store.start_run(run, self.batch_size, Timestamp::now())?;
-        let window = self.run.duplicate_window;
-        let progress = RunProgress::open(self.store.clone(), &stored, self.metrics.clone(), window)?;
+        let tokens = self.active_run.claim(run, stop);
+        let stored = self.store.start_run(run, &self.delivery, Timestamp::now())?;
+        if stored.state == RunState::Cancelling {
+            // Requested of an earlier process, or since the run was claimed.
+            tokens.cancel(stored.drop_pending);
+        }
+        let progress = RunProgress::open(self.store.clone(), &stored, self.metrics.clone())?;
         let progress = Arc::new(progress);
         let Run {
             trigger,
@@ -169,45 +170,63 @@ impl<F: UserApi, P: PublisherClient> Pipeline<F, P> {
         } = &stored;
         tracing::info!(%run, %trigger, users = stored.counts.requested, %seed, resumed, "run started");
         self.active_run.started(Arc::clone(&progress));
+        self.sender.begin_run();
         self.metrics.running.set(1);
         self.watchdog.expect_progress_within(self.run.timeout);
-        let outcome = match self.run_stages(&progress, &stored.spec().plan(), &cancel).await {
-            Ok(outcome) => outcome,
-            Err(error) => RunOutcome::Failed(error),
+        let plan = stored.spec().plan();
+        let outcome = tokio::select! {
+            biased;
+            () = tokens.drop.cancelled() => RunOutcome::Cancelled(None),
+            outcome = self.run_stages(&progress, &plan, &tokens.cancel) => {
+                outcome.unwrap_or_else(RunOutcome::Failed)
+            }
         };
         self.publisher_health.idle();
         self.metrics.running.set(0);
         let report = Report {
             run,
             seed: stored.seed.clone(),
-            outcome,
+            outcome: if tokens.requested.is_cancelled() {
+                outcome.cancelled()
+            } else {
+                outcome
+            },
             counts: progress.stats().counts(),
             duration: started.elapsed(),
         };
+        let is_resumable = self.is_resumable(&report, stop);
+        let report = if is_resumable {
+            progress.suspend()?;
+            report
+        } else {
+            Self::end(&progress, report)?
+        };
         self.record(&report);
-        self.close(&progress, &report, stop)?;
+        if !is_resumable {
+            let (age, number) = (self.state.retention.age, self.state.retention.runs);
+            self.store.prune_runs(age, number, Timestamp::now())?;
+            self.store.purge_deleted()?;
+        }
         self.active_run.finished();
         Ok(report)
     }
 
-    /// Leaves an interrupted or unrecoverable run to the next process if the store is persistent. Otherwise ends it.
-    fn close(
-        &self,
-        progress: &RunProgress,
-        report: &Report,
-        stop: &CancellationToken,
-    ) -> Result<(), StoreError> {
-        let resumable = match report.outcome {
-            RunOutcome::Stopped => stop.is_cancelled(),
-            _ => report.is_unrecoverable(),
+    /// Whether the next process resumes the run: one that was interrupted, or that fails until the operator acts.
+    fn is_resumable(&self, report: &Report, stop: &CancellationToken) -> bool {
+        let is_interrupted = matches!(report.outcome, RunOutcome::Stopped) && stop.is_cancelled();
+        self.store.is_persistent() && (is_interrupted || report.is_unrecoverable())
+    }
+
+    /// Ends the run. One that was cancelled at the last moment ends as cancelled.
+    fn end(progress: &RunProgress, report: Report) -> Result<Report, StoreError> {
+        let state = progress.finish(report.outcome.state(), report.reason().as_deref())?;
+        let outcome = match state {
+            RunState::Cancelled if !matches!(report.outcome, RunOutcome::Stopped) => {
+                report.outcome.cancelled()
+            }
+            _ => report.outcome,
         };
-        if resumable && self.store.is_persistent() {
-            return progress.suspend();
-        }
-        progress.finish(report.outcome.state(), report.reason().as_deref())?;
-        let (age, number) = (self.state.retention.age, self.state.retention.runs);
-        self.store.prune_runs(age, number, Timestamp::now())?;
-        self.store.purge_deleted()
+        Ok(Report { outcome, ..report })
     }
 
     async fn run_stages(
@@ -234,7 +253,6 @@ impl<F: UserApi, P: PublisherClient> Pipeline<F, P> {
             sender,
             progress,
             slots: &slots,
-            in_flight: self.batches_in_flight,
         };
         // Capacity 1: one wakeup covers any number of stored pages.
         let (wakeup, wakeups) = mpsc::channel(1);
@@ -246,7 +264,7 @@ impl<F: UserApi, P: PublisherClient> Pipeline<F, P> {
         match result?.0 {
             FetchOutcome::Failed(error) => Err(RunError::Fetch(error)),
             FetchOutcome::Cancelled => Ok(RunOutcome::Stopped),
-            FetchOutcome::Complete => Ok(outcome_of(&progress.stats().counts())),
+            FetchOutcome::Complete => outcome_of(&progress.stats().counts(), self.run.max_invalid_share),
         }
     }
 
@@ -256,39 +274,54 @@ impl<F: UserApi, P: PublisherClient> Pipeline<F, P> {
         self.metrics.runs.with_label_values(&[outcome]).inc();
         self.metrics.run_duration.observe(report.duration.as_secs_f64());
         if matches!(report.outcome, RunOutcome::Complete) {
-            self.metrics.last_success.set(now_seconds());
+            self.metrics.last_success.set(seconds(Timestamp::now()));
         }
-        let duration_ms = report.duration.as_millis();
+        // A log in JSON would have a number of 128 bits as text.
+        let duration_ms = u64::try_from(report.duration.as_millis()).unwrap_or(u64::MAX);
         let RunCounts {
             fetched,
             invalid,
+            suspicious,
             duplicate,
             accepted,
             rejected,
             undelivered,
             ..
         } = *counts;
-        match report.reason() {
-            Some(error) => {
-                tracing::error!(%run, error, fetched, accepted, undelivered, duration_ms, "run failed");
-            }
-            None => tracing::info!(
-                %run, outcome, fetched, invalid, duplicate, accepted, rejected, duration_ms, "run ended"
-            ),
+        let error = report.reason();
+        if matches!(report.outcome, RunOutcome::Failed(_)) {
+            tracing::error!(%run, error, fetched, accepted, undelivered, duration_ms, "run failed");
+        } else {
+            tracing::info!(
+                %run, outcome, error, fetched, invalid, suspicious, duplicate, accepted, rejected, undelivered,
+                duration_ms, "run ended"
+            );
         }
     }
 }
 
-fn now_seconds() -> f64 {
-    jiff::Timestamp::now().as_duration().as_secs_f64()
+fn seconds(at: Timestamp) -> f64 {
+    at.as_duration().as_secs_f64()
 }
 
-fn outcome_of(counts: &RunCounts) -> RunOutcome {
-    if counts.rejected == 0 {
+/// Returns the outcome of a run that has fetched and delivered everything.
+fn outcome_of(counts: &RunCounts, max_invalid_share: f64) -> Result<RunOutcome, RunError> {
+    if counts.invalid_share() > max_invalid_share {
+        let most_frequent = counts.invalid_reasons.iter().max_by_key(|(_, users)| **users);
+        return Err(RunError::InvalidUsers {
+            invalid: counts.invalid,
+            fetched: counts.fetched,
+            max: max_invalid_share,
+            reason: most_frequent
+                .map(|(reason, _)| reason.clone())
+                .unwrap_or_default(),
+        });
+    }
+    Ok(if counts.rejected == 0 {
         RunOutcome::Complete
     } else {
         RunOutcome::Rejected
-    }
+    })
 }
 
 #[cfg(test)]

@@ -9,6 +9,9 @@ use uuid::Uuid;
 /// Highest page number of the API. The API silently returns page 1 for higher numbers.
 const LAST_PAGE: u64 = 10_000;
 
+/// Maximum number of users of a run.
+pub const MAX_USERS: u64 = 1_000_000_000;
+
 /// Seed of the API's generator: 1 to 64 letters, digits, `.`, `_` or `-`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(transparent)]

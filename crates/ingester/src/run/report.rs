@@ -20,7 +20,9 @@ pub enum RunOutcome {
     Complete,
     /// Every user was fetched; the publisher rejected some records. A retry would have the same outcome.
     Rejected,
-    /// The run was stopped; every fetched record is delivered.
+    /// The run was cancelled. The error says why some fetched records are not delivered, unless they were dropped on request.
+    Cancelled(Option<RunError>),
+    /// The process was stopped; every fetched record is delivered.
     Stopped,
     /// The run failed.
     Failed(RunError),
@@ -33,6 +35,7 @@ impl RunOutcome {
         match self {
             Self::Complete => "complete",
             Self::Rejected => "rejected",
+            Self::Cancelled(_) => "cancelled",
             Self::Stopped => "stopped",
             Self::Failed(_) => "failed",
         }
@@ -44,8 +47,17 @@ impl RunOutcome {
         match self {
             Self::Complete => RunState::Complete,
             Self::Rejected => RunState::Rejected,
-            Self::Stopped => RunState::Stopped,
+            Self::Cancelled(_) | Self::Stopped => RunState::Cancelled,
             Self::Failed(_) => RunState::Failed,
+        }
+    }
+
+    /// Returns the outcome of a run that was cancelled, however it ended.
+    #[must_use]
+    pub fn cancelled(self) -> Self {
+        match self {
+            Self::Failed(error) | Self::Cancelled(Some(error)) => Self::Cancelled(Some(error)),
+            _ => Self::Cancelled(None),
         }
     }
 }
@@ -62,6 +74,20 @@ pub enum RunError {
     /// The run exceeded its time limit.
     #[error("the run exceeded run.timeout of {0:?}")]
     Timeout(Duration),
+    /// Too many users can't be mapped to a record. Every valid record is delivered.
+    #[error(
+        "{invalid} of {fetched} users are invalid, more than run.max_invalid_share of {max}; most often {reason}"
+    )]
+    InvalidUsers {
+        /// Number of invalid users.
+        invalid: u64,
+        /// Number of fetched users.
+        fetched: u64,
+        /// The configured share.
+        max: f64,
+        /// The most frequent field and rule.
+        reason: String,
+    },
     /// The progress can't be stored.
     #[error("failed to store the progress of the run")]
     Store(#[source] StoreError),
@@ -95,11 +121,13 @@ struct Summary<'a> {
 }
 
 impl Report {
-    /// Returns why the run failed, with all causes in one line.
+    /// Returns why the run failed, or why a cancelled one is not delivered, with all causes in one line.
     #[must_use]
     pub fn reason(&self) -> Option<String> {
         match &self.outcome {
-            RunOutcome::Failed(error) => Some(service::process::chain(error)),
+            RunOutcome::Failed(error) | RunOutcome::Cancelled(Some(error)) => {
+                Some(service::process::chain(error))
+            }
             _ => None,
         }
     }

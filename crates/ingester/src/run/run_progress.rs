@@ -11,7 +11,7 @@ use crate::delivery::record_batch::RecordBatch;
 use crate::delivery::response::BatchOutcome;
 use crate::metrics::IngesterMetrics;
 use crate::run::run_stats::{RunStats, count};
-use crate::run::{Run, RunState};
+use crate::run::{DeliverySpec, Run, RunState};
 use crate::store::outbox::{Ack, FetchedPage, MAX_REJECTED_RECORDS, OutboxChunk, RejectedRecord};
 use crate::store::{Store, StoreError};
 use crate::transform::dedup_window::DedupWindow;
@@ -21,7 +21,7 @@ use crate::transform::page::Page;
 pub struct RunProgress {
     store: Store,
     run: Uuid,
-    batch_size: usize,
+    delivery: DeliverySpec,
     stats: RunStats,
     cursor: Mutex<FetchCursor>,
 }
@@ -34,20 +34,15 @@ struct FetchCursor {
 }
 
 impl RunProgress {
-    /// Loads the progress of `run`. Duplicate ids are detected among the latest `window` users.
+    /// Loads the progress of a started run.
     ///
     /// # Errors
     /// Returns a [`StoreError`] when the store can't be read.
-    pub fn open(
-        store: Store,
-        run: &Run,
-        metrics: IngesterMetrics,
-        window: usize,
-    ) -> Result<Self, StoreError> {
-        let batch_size = run
-            .batch_size
+    pub fn open(store: Store, run: &Run, metrics: IngesterMetrics) -> Result<Self, StoreError> {
+        let delivery = run
+            .delivery
             .ok_or(StoreError::Corrupt("batch size of a started run"))?;
-        let mut dedup = DedupWindow::new(window);
+        let mut dedup = DedupWindow::new(delivery.duplicate_window);
         for id in store.user_ids(run.id)? {
             dedup.insert(id);
         }
@@ -59,7 +54,7 @@ impl RunProgress {
         Ok(Self {
             store,
             run: run.id,
-            batch_size: usize::try_from(batch_size).map_err(|_| StoreError::Corrupt("number"))?,
+            delivery,
             stats: RunStats::from_counts(run.counts.clone(), metrics),
             cursor: Mutex::new(cursor),
         })
@@ -74,7 +69,13 @@ impl RunProgress {
     /// Returns the number of records per request.
     #[must_use]
     pub fn batch_size(&self) -> usize {
-        self.batch_size
+        self.delivery.batch_size
+    }
+
+    /// Returns the maximum number of batches in flight.
+    #[must_use]
+    pub fn max_in_flight(&self) -> usize {
+        self.delivery.max_in_flight
     }
 
     /// Returns the statistics of the run.
@@ -104,7 +105,7 @@ impl RunProgress {
             first: cursor.record,
             content: page,
             new_records: &new_records,
-            chunk_size: self.batch_size,
+            chunk_size: self.delivery.batch_size,
         };
         self.store.insert_page(self.run, &fetched, || {
             self.stats.record_page(page);
@@ -175,11 +176,11 @@ impl RunProgress {
         self.store.save_counts(self.run, &self.stats.counts())
     }
 
-    /// Ends the run.
+    /// Ends the run. Returns its state: `cancelled` instead of `state` if it was cancelled meanwhile.
     ///
     /// # Errors
     /// Returns a [`StoreError`] when the store can't be written.
-    pub fn finish(&self, state: RunState, reason: Option<&str>) -> Result<(), StoreError> {
+    pub fn finish(&self, state: RunState, reason: Option<&str>) -> Result<RunState, StoreError> {
         let counts = self.stats.counts();
         self.store
             .finish_run(self.run, state, reason, &counts, Timestamp::now())

@@ -23,6 +23,8 @@ pub struct RunCounts {
     pub fetched: u64,
     /// Fetched users that can't be mapped to a record.
     pub invalid: u64,
+    /// Fetched users with a text that was probably decoded in a wrong character set. They are valid and are sent.
+    pub suspicious: u64,
     /// Users fetched again within the run; not sent.
     pub duplicate: u64,
     /// Records that the publisher accepted.
@@ -39,6 +41,15 @@ pub struct RunCounts {
     pub invalid_reasons: BTreeMap<String, u64>,
     /// `field: reason` of the first error → number of records.
     pub rejected_reasons: BTreeMap<String, u64>,
+}
+
+impl RunCounts {
+    /// Returns the share of fetched users that are invalid, 0 to 1.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "a share needs no more than 52 bits")]
+    pub fn invalid_share(&self) -> f64 {
+        self.invalid as f64 / self.fetched.max(1) as f64
+    }
 }
 
 /// Statistics of one run.
@@ -70,9 +81,16 @@ impl RunStats {
         page.mapping_errors()
             .iter()
             .for_each(|error| self.metrics.record_mapping_error(error));
+        for suspicion in page.suspicions() {
+            self.metrics
+                .suspicious
+                .with_label_values(&[suspicion.name()])
+                .inc();
+        }
         let mut counts = self.lock();
         counts.fetched += users;
         counts.undelivered += count(page.ids().len());
+        counts.suspicious += count(page.suspicions().len());
         for error in page.mapping_errors() {
             counts.invalid += 1;
             increment_reason(&mut counts.invalid_reasons, &error.to_string());

@@ -1,16 +1,19 @@
 //! Cron expressions in a time zone. `croner` matches the calendar; this module handles daylight-saving transitions.
 //! Pure: time is an argument.
 //!
-//! A forward transition skips local times. A fixed time of day (`30 2 * * *`) in the gap starts right after it. A repeating
-//! expression (`*/15 * * * *`) has no start in the gap. A backward transition repeats local times. A fixed time starts
-//! the first time only, a repeating expression both times.
+//! A forward transition skips local times. A fixed time of day (`30 2,14 * * *`) in the gap starts right after it. A
+//! repeating expression (`*/15 * * * *`) has no start in the gap. A backward transition repeats local times. A fixed time
+//! starts the first time only, a repeating expression both times.
+//!
+//! An expression is fixed if second, minute and hour have no wildcard and no step. They may be lists and ranges.
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use croner::Cron as Pattern;
 use croner::parser::CronParser;
-use croner::{Cron as Pattern, JobType};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -23,6 +26,7 @@ const MAX_TRANSITIONS: usize = 1_000;
 pub struct Cron {
     text: String,
     pattern: Pattern,
+    /// Whether it names times of day, rather than an interval.
     fixed: bool,
 }
 
@@ -31,17 +35,27 @@ impl FromStr for Cron {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let pattern = CronParser::new().parse(text).map_err(|error| error.to_string())?;
-        let fixed = pattern.determine_job_type() == JobType::FixedTime;
         let cron = Self {
             text: text.to_owned(),
             pattern,
-            fixed,
+            fixed: is_fixed(text),
         };
         if cron.civil_match(0, true).is_none() {
             return Err("it never matches".to_owned());
         }
         Ok(cron)
     }
+}
+
+/// Whether second, minute and hour have no wildcard and no step. `text` is a valid expression.
+fn is_fixed(text: &str) -> bool {
+    let fields: Vec<_> = text.split_whitespace().collect();
+    let times = match fields[..] {
+        [name] => return !name.eq_ignore_ascii_case("@hourly"),
+        [minute, hour, _, _, _] => vec![minute, hour],
+        _ => fields.into_iter().take(3).collect(),
+    };
+    times.iter().all(|field| !field.contains(['*', '?', '/']))
 }
 
 impl Cron {
@@ -93,6 +107,18 @@ impl Cron {
             inclusive = true;
         }
         None
+    }
+
+    /// Returns the shortest time between two of the first hundred starts from 2026 on.
+    #[must_use]
+    pub fn shortest_gap(&self, zone: &TimeZone) -> Duration {
+        let begin = Timestamp::from_second(1_767_225_600).expect("2026 is in the range of timestamps");
+        let starts = std::iter::successors(self.after(begin, zone), |start| self.after(*start, zone));
+        let starts: Vec<_> = starts.take(100).collect();
+        let gaps = starts
+            .windows(2)
+            .map(|two| two[1].duration_since(two[0]).unsigned_abs());
+        gaps.min().unwrap_or(Duration::MAX)
     }
 
     /// Returns the first match after, or at, a local time in seconds since 1970, ignoring transitions.

@@ -1,6 +1,7 @@
-//! Queue of requested runs: stores a run if the concurrency policy allows it, and wakes the scheduler. Executes none.
+//! Queue of requested runs: stores a run if there is room for it, and wakes the scheduler. Executes none.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use thiserror::Error;
@@ -8,9 +9,9 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::config::{ConcurrencyPolicy, IngesterSettings};
+use crate::config::{IngesterSettings, friendly};
 use crate::run::active_run::ActiveRun;
-use crate::run::plan::{PageRange, Seed};
+use crate::run::plan::{MAX_USERS, PageRange, Seed};
 use crate::run::{Run, RunSpec, RunState, Trigger};
 use crate::store::{Store, StoreError};
 
@@ -38,6 +39,7 @@ impl RunRequest {
             page_size: settings.source.page_size,
             pages: self.pages,
             retry: 0,
+            requested_by: None,
         }
     }
 
@@ -51,27 +53,98 @@ impl RunRequest {
     }
 }
 
-/// Error of [`RunQueue::enqueue`].
-#[derive(Debug, Error)]
-pub enum EnqueueError {
-    /// This run is queued or running, and `schedule.concurrency_policy` allows no other.
-    #[error("run {0} is already queued or running")]
-    Busy(Uuid),
+/// Maximum number of runs that are queued or running when a run is requested.
+pub const MAX_UNFINISHED_RUNS: usize = 10;
+
+/// Why a requested run can't succeed.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum InvalidRequest {
     /// The requested pages contain no users.
     #[error("the requested pages contain no users")]
     NoUsers,
+    /// The run has more users than any.
+    #[error("a run has at most {MAX_USERS} users")]
+    TooManyUsers,
+    /// The rate limit makes the run exceed its timeout.
+    #[error(
+        "{users} users take {} at source.rate_limit, but run.timeout is {}",
+        friendly(*.expected),
+        friendly(*.timeout)
+    )]
+    TooLong {
+        /// Number of users.
+        users: u64,
+        /// The time that the rate limit takes.
+        expected: Duration,
+        /// `run.timeout`.
+        timeout: Duration,
+    },
+}
+
+impl InvalidRequest {
+    /// Checks a run before it is stored or started.
+    ///
+    /// # Errors
+    /// Returns why the run can't succeed.
+    pub fn check(spec: &RunSpec, settings: &IngesterSettings) -> Result<(), Self> {
+        let users = spec.plan().users();
+        if users == 0 {
+            return Err(Self::NoUsers);
+        }
+        if spec.users > MAX_USERS {
+            return Err(Self::TooManyUsers);
+        }
+        let expected = settings.source.rate_limit.min_duration(users, spec.page_size);
+        let timeout = settings.run.timeout;
+        if expected >= timeout {
+            return Err(Self::TooLong {
+                users,
+                expected,
+                timeout,
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Error of [`RunQueue::enqueue`].
+#[derive(Debug, Error)]
+pub enum EnqueueError {
+    /// The queue is full.
+    #[error("{MAX_UNFINISHED_RUNS} runs are already queued or running")]
+    Full,
+    /// The run can't succeed.
+    #[error(transparent)]
+    Invalid(#[from] InvalidRequest),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
+/// Error of [`RunQueue::retry`].
+#[derive(Debug, Error)]
+pub enum RetryError {
+    /// The run does not exist.
+    #[error("the run does not exist")]
+    NotFound,
+    /// The run is queued or running.
+    #[error("the run has not ended")]
+    NotEnded,
+    /// The run has delivered each page.
+    #[error("the run has delivered each page")]
+    NothingLeft,
+    /// The new run can't be queued.
+    #[error(transparent)]
+    Enqueue(#[from] EnqueueError),
+}
+
 /// Outcome of [`RunQueue::cancel`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CancelOutcome {
-    /// The run delivers what it has fetched and ends.
-    Stopping,
-    /// The run had not started and is removed from the queue.
-    Dequeued,
+    /// The run delivers what it has fetched, or drops it, and ends.
+    Cancelling,
+    /// The run has ended as cancelled. It had not started, or it was not active and its undelivered records are dropped.
+    Cancelled,
     /// The run had already ended.
     AlreadyEnded,
     /// The run does not exist.
@@ -87,7 +160,7 @@ pub struct RunQueue {
     wakeup: Arc<Notify>,
     /// Serialises checks of the queue with their changes.
     lock: Arc<Mutex<()>>,
-    next_start: Arc<Mutex<Option<Timestamp>>>,
+    next_starts: Arc<Mutex<Vec<Timestamp>>>,
     /// Cancelled when a request could not be stored.
     store_failed: CancellationToken,
 }
@@ -102,7 +175,7 @@ impl RunQueue {
             settings: Arc::new(settings),
             wakeup: Arc::default(),
             lock: Arc::default(),
-            next_start: Arc::default(),
+            next_starts: Arc::default(),
             store_failed: CancellationToken::new(),
         }
     }
@@ -119,15 +192,39 @@ impl RunQueue {
         self.active.run()
     }
 
-    /// Sets when the next run starts.
-    pub fn set_next_start(&self, next: Option<Timestamp>) {
-        *self.next_start.lock().unwrap_or_else(PoisonError::into_inner) = next;
+    /// Sets when the next runs start.
+    pub fn set_next_starts(&self, next: Vec<Timestamp>) {
+        *self.next_starts.lock().unwrap_or_else(PoisonError::into_inner) = next;
     }
 
-    /// Returns when the next run starts.
+    /// Returns when the next runs start.
     #[must_use]
-    pub fn next_start(&self) -> Option<Timestamp> {
-        *self.next_start.lock().unwrap_or_else(PoisonError::into_inner)
+    pub fn next_starts(&self) -> Vec<Timestamp> {
+        self.next_starts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Pauses the schedule for the caller `by`, until it is resumed. Requested runs still start.
+    ///
+    /// # Errors
+    /// Returns a [`StoreError`] when the store can't be written.
+    pub fn pause(&self, by: &str) -> Result<(), StoreError> {
+        self.store.pause(by, Timestamp::now())?;
+        self.set_next_starts(Vec::new());
+        self.wakeup.notify_one();
+        Ok(())
+    }
+
+    /// Resumes the schedule. Starts during the pause are not caught up.
+    ///
+    /// # Errors
+    /// Returns a [`StoreError`] when the store can't be written.
+    pub fn resume(&self) -> Result<(), StoreError> {
+        self.store.resume()?;
+        self.wakeup.notify_one();
+        Ok(())
     }
 
     /// Stores a run. It starts at once or after the active run.
@@ -142,18 +239,29 @@ impl RunQueue {
         inserted
     }
 
-    fn insert(&self, spec: &RunSpec) -> Result<Uuid, EnqueueError> {
-        if spec.plan().users() == 0 {
-            return Err(EnqueueError::NoUsers);
+    /// Stores a run of the pages that an ended run has not delivered, for the caller `by`.
+    ///
+    /// # Errors
+    /// Returns a [`RetryError`].
+    pub fn retry(&self, run: Uuid, by: &str) -> Result<Uuid, RetryError> {
+        let stored = self.store.run(run).map_err(EnqueueError::Store)?;
+        let stored = stored.ok_or(RetryError::NotFound)?;
+        if !stored.state.is_final() {
+            return Err(RetryError::NotEnded);
         }
+        if stored.undelivered_pages().is_none() {
+            return Err(RetryError::NothingLeft);
+        }
+        let mut spec = stored.retried();
+        spec.requested_by = Some(by.to_owned());
+        Ok(self.enqueue(&spec)?)
+    }
+
+    fn insert(&self, spec: &RunSpec) -> Result<Uuid, EnqueueError> {
+        InvalidRequest::check(spec, &self.settings)?;
         let _lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
-        let unfinished = self.store.unfinished_runs()?;
-        let capacity = match self.settings.schedule.concurrency_policy {
-            ConcurrencyPolicy::Skip => 0,
-            ConcurrencyPolicy::Queue => 1,
-        };
-        if let Some(last) = unfinished.get(capacity) {
-            return Err(EnqueueError::Busy(last.id));
+        if self.store.unfinished_runs()?.len() >= MAX_UNFINISHED_RUNS {
+            return Err(EnqueueError::Full);
         }
         let run = self
             .store
@@ -162,37 +270,42 @@ impl RunQueue {
         Ok(run)
     }
 
-    /// Cancels a run. A running one delivers what it has fetched.
+    /// Cancels a run for the caller `by`. The wish is stored before it takes effect, so a restart keeps it. The run
+    /// delivers what it has fetched. With `force`, or if it is cancelled already, it drops that.
     ///
     /// # Errors
     /// Returns a [`StoreError`] and cancels [`Self::store_failed`].
-    pub fn cancel(&self, run: Uuid) -> Result<CancelOutcome, StoreError> {
-        let outcome = self.cancel_run(run);
+    pub fn cancel(&self, run: Uuid, force: bool, by: &str) -> Result<CancelOutcome, StoreError> {
+        let outcome = self.cancel_run(run, force, by);
         if outcome.is_err() {
             self.store_failed.cancel();
         }
         outcome
     }
 
-    fn cancel_run(&self, run: Uuid) -> Result<CancelOutcome, StoreError> {
+    fn cancel_run(&self, run: Uuid, force: bool, by: &str) -> Result<CancelOutcome, StoreError> {
         let _lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.active.cancel(run) {
-            return Ok(CancelOutcome::Stopping);
+        let Some(stored) = self.store.run(run)? else {
+            return Ok(CancelOutcome::NotFound);
+        };
+        let drop_pending = force || stored.state == RunState::Cancelling;
+        let is_claimed = self.active.run() == Some(run);
+        let reason = match stored.state {
+            state if state.is_final() => return Ok(CancelOutcome::AlreadyEnded),
+            RunState::Queued => "cancelled before it started",
+            _ => "cancelled before it was resumed",
+        };
+        if !self.store.cancel_run(run, drop_pending, by)? {
+            return Ok(CancelOutcome::AlreadyEnded);
         }
-        match self.store.run(run)? {
-            None => Ok(CancelOutcome::NotFound),
-            Some(stored) if stored.state.is_final() => Ok(CancelOutcome::AlreadyEnded),
-            Some(stored) => {
-                self.store.finish_run(
-                    run,
-                    RunState::Stopped,
-                    Some("cancelled before it started"),
-                    &stored.counts,
-                    Timestamp::now(),
-                )?;
-                Ok(CancelOutcome::Dequeued)
-            }
+        if !is_claimed && (drop_pending || stored.state == RunState::Queued) {
+            let (state, now) = (RunState::Cancelled, Timestamp::now());
+            self.store
+                .finish_run(run, state, Some(reason), &stored.counts, now)?;
+            return Ok(CancelOutcome::Cancelled);
         }
+        self.active.cancel(run, drop_pending);
+        Ok(CancelOutcome::Cancelling)
     }
 
     /// Cancelled when the store failed to insert or cancel a run. The server then ends the process; the next process
@@ -254,10 +367,10 @@ impl RunQueue {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::run::DeliverySpec;
 
-    fn queue(policy: ConcurrencyPolicy) -> RunQueue {
-        let mut settings = IngesterSettings::default();
-        settings.schedule.concurrency_policy = policy;
+    fn queue() -> RunQueue {
+        let settings = IngesterSettings::default();
         RunQueue::new(Store::in_memory().unwrap(), ActiveRun::default(), settings)
     }
 
@@ -266,46 +379,104 @@ mod tests {
     }
 
     #[test]
-    fn concurrency_policy_bounds_the_queue() {
-        let skip = queue(ConcurrencyPolicy::Skip);
-        let first = enqueue(&skip).unwrap();
-        assert!(matches!(enqueue(&skip), Err(EnqueueError::Busy(run)) if run == first));
-        let queue = queue(ConcurrencyPolicy::Queue);
+    fn requested_runs_wait_in_a_bounded_queue() {
+        let queue = queue();
+        let first = enqueue(&queue).unwrap();
+        for _ in 1..MAX_UNFINISHED_RUNS {
+            enqueue(&queue).unwrap();
+        }
+        assert!(matches!(enqueue(&queue), Err(EnqueueError::Full)));
+        queue.cancel(first, false, "me").unwrap();
         enqueue(&queue).unwrap();
-        let second = enqueue(&queue).unwrap();
-        assert!(matches!(enqueue(&queue), Err(EnqueueError::Busy(run)) if run == second));
     }
 
     #[test]
     fn queued_run_can_be_removed() {
-        let queue = queue(ConcurrencyPolicy::Skip);
+        let queue = queue();
         let run = enqueue(&queue).unwrap();
-        assert_eq!(queue.cancel(run).unwrap(), CancelOutcome::Dequeued);
+        assert_eq!(queue.cancel(run, false, "me").unwrap(), CancelOutcome::Cancelled);
         let stop = CancellationToken::new();
         assert_eq!(
-            (queue.cancel(run).unwrap(), queue.dequeue(&stop).unwrap()),
+            (
+                queue.cancel(run, false, "me").unwrap(),
+                queue.dequeue(&stop).unwrap()
+            ),
             (CancelOutcome::AlreadyEnded, None)
         );
-        assert_eq!(queue.cancel(Uuid::nil()).unwrap(), CancelOutcome::NotFound);
+        assert_eq!(
+            queue.cancel(Uuid::nil(), false, "me").unwrap(),
+            CancelOutcome::NotFound
+        );
         enqueue(&queue).unwrap();
     }
 
     #[test]
-    fn dequeued_run_is_stopped_instead_of_removed() {
-        let queue = queue(ConcurrencyPolicy::Skip);
+    fn dequeued_run_is_cancelled_instead_of_removed() {
+        let queue = queue();
         let (run, stop) = (enqueue(&queue).unwrap(), CancellationToken::new());
         assert_eq!(queue.dequeue(&stop).unwrap().unwrap().id, run);
-        assert_eq!(queue.cancel(run).unwrap(), CancelOutcome::Stopping);
-        assert_eq!(queue.run(run).unwrap().unwrap().state, RunState::Queued);
-        assert!(
-            queue.active.claim(run, &stop).is_cancelled(),
-            "the claim is cancelled"
+        assert_eq!(queue.cancel(run, false, "me").unwrap(), CancelOutcome::Cancelling);
+        assert_eq!(queue.run(run).unwrap().unwrap().state, RunState::Cancelling);
+        let tokens = queue.active.claim(run, &stop);
+        assert!(tokens.requested.is_cancelled() && !tokens.drop.is_cancelled());
+        assert_eq!(queue.cancel(run, false, "me").unwrap(), CancelOutcome::Cancelling);
+        assert!(tokens.drop.is_cancelled(), "the second wish drops what waits");
+    }
+
+    #[test]
+    fn cancel_of_a_run_to_resume_is_stored() {
+        let queue = queue();
+        let start = || {
+            let run = enqueue(&queue).unwrap();
+            let delivery = DeliverySpec::of(queue.settings());
+            queue.store().start_run(run, &delivery, Timestamp::now()).unwrap();
+            run
+        };
+        let state = |run| queue.run(run).unwrap().unwrap().state;
+        let (once, twice, forced) = (start(), start(), start());
+        assert_eq!(
+            queue.cancel(once, false, "me").unwrap(),
+            CancelOutcome::Cancelling
+        );
+        assert_eq!(state(once), RunState::Cancelling);
+        assert_eq!(
+            queue.cancel(twice, false, "me").unwrap(),
+            CancelOutcome::Cancelling
+        );
+        assert_eq!(
+            queue.cancel(twice, false, "me").unwrap(),
+            CancelOutcome::Cancelled
+        );
+        assert_eq!(
+            queue.cancel(forced, true, "me").unwrap(),
+            CancelOutcome::Cancelled
+        );
+        assert_eq!(
+            (state(twice), state(forced)),
+            (RunState::Cancelled, RunState::Cancelled)
+        );
+    }
+
+    #[test]
+    fn cancel_after_the_end_is_not_acknowledged() {
+        let queue = queue();
+        let (run, stop) = (enqueue(&queue).unwrap(), CancellationToken::new());
+        queue.dequeue(&stop).unwrap();
+        let counts = crate::run::run_stats::RunCounts::default();
+        queue
+            .store()
+            .finish_run(run, RunState::Complete, None, &counts, Timestamp::now())
+            .unwrap();
+        // The claim is released a moment after the end is stored.
+        assert_eq!(
+            queue.cancel(run, false, "me").unwrap(),
+            CancelOutcome::AlreadyEnded
         );
     }
 
     #[test]
     fn pages_beyond_the_last_are_rejected() {
-        let queue = queue(ConcurrencyPolicy::Skip);
+        let queue = queue();
         let pages = Some("9..10".parse().unwrap());
         let spec = queue.spec(
             Trigger::Backfill,
@@ -314,6 +485,29 @@ mod tests {
                 ..RunRequest::default()
             },
         );
-        assert!(matches!(queue.enqueue(&spec), Err(EnqueueError::NoUsers)));
+        assert!(matches!(
+            queue.enqueue(&spec),
+            Err(EnqueueError::Invalid(InvalidRequest::NoUsers))
+        ));
+    }
+
+    #[test]
+    fn request_that_takes_longer_than_the_timeout_is_rejected() {
+        let queue = queue();
+        let request = |users| {
+            queue.spec(
+                Trigger::Manual,
+                &RunRequest {
+                    users: Some(users),
+                    ..RunRequest::default()
+                },
+            )
+        };
+        let error = queue.enqueue(&request(1_000_000)).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "1000000 users take 4h 5m at source.rate_limit, but run.timeout is 4h"
+        );
+        queue.enqueue(&request(900_000)).unwrap();
     }
 }

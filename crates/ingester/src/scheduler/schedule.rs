@@ -2,7 +2,6 @@
 //! is an argument. Waits for nothing and executes nothing.
 
 use std::collections::VecDeque;
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -49,7 +48,7 @@ pub struct DueStarts {
     pub not_run: Vec<(Timestamp, SkipReason)>,
     /// Number of all missed starts that do not run.
     pub missed: u64,
-    /// Number of all overlapping starts that do not run.
+    /// Number of all overlapping starts, or starts during a pause, that do not run.
     pub skipped: u64,
     /// The latest start handled by this check, or the current time after a large backward clock step.
     pub up_to: Option<Timestamp>,
@@ -62,6 +61,24 @@ pub enum SkipReason {
     Missed,
     /// Another run was active at that time.
     Overlap,
+    /// The schedule was paused.
+    Paused,
+}
+
+impl DueStarts {
+    /// Skips every start, because the schedule is paused.
+    #[must_use]
+    pub fn paused(mut self) -> Self {
+        self.skipped += self.missed + count(self.runs.len());
+        self.missed = 0;
+        let starts = self.runs.drain(..).map(|(start, _)| (start, SkipReason::Paused));
+        self.not_run.extend(starts);
+        self.not_run.sort_by_key(|(start, _)| *start);
+        self.not_run
+            .iter_mut()
+            .for_each(|(_, reason)| *reason = SkipReason::Paused);
+        self
+    }
 }
 
 /// A period in which a run was active.
@@ -71,10 +88,14 @@ pub struct RunPeriod {
     pub from: Timestamp,
     /// End of the period.
     pub until: Timestamp,
+    /// Whether the schedule started the run. The concurrency policy applies to such runs only; a requested run delays a
+    /// start until its end.
+    pub is_scheduled: bool,
 }
 
 impl Schedule {
-    /// Creates the schedule of `settings`. `salt` makes the jitter of several ingesters differ.
+    /// Creates the schedule of `settings`. `salt` makes the jitter of several ingesters differ. It must be the same after a
+    /// restart, or a start whose jitter becomes shorter is lost.
     #[must_use]
     pub fn new(settings: &ScheduleSettings, salt: u64) -> Self {
         let recurrence = match &settings.cron {
@@ -105,13 +126,20 @@ impl Schedule {
     /// Returns when to act on the first start after `done`, the schedule cursor. `None` when no start follows.
     #[must_use]
     pub fn next(&self, done: Timestamp, now: Timestamp) -> Option<Timestamp> {
-        let start = self.after(self.trusted(done, now))?;
-        Some(self.jittered(start))
+        self.upcoming(done, now, 1).first().copied()
+    }
+
+    /// Returns when to act on the first `number` starts after `done`.
+    #[must_use]
+    pub fn upcoming(&self, done: Timestamp, now: Timestamp, number: usize) -> Vec<Timestamp> {
+        let first = self.after(self.trusted(done, now));
+        let starts = std::iter::successors(first, |start| self.after(*start));
+        starts.take(number).map(|start| self.jittered(start)).collect()
     }
 
     /// Returns what to do about the starts after `done` up to `now`, when runs were active in `active`.
     #[must_use]
-    pub fn due(&self, done: Timestamp, active: Option<RunPeriod>, now: Timestamp) -> DueStarts {
+    pub fn due(&self, done: Timestamp, active: &[RunPeriod], now: Timestamp) -> DueStarts {
         let from = self.trusted(done, now);
         let (starts, before) = self.elapsed_starts(from, now);
         // Without the reset, the next start would stay one interval ahead after a large backward clock step.
@@ -121,24 +149,32 @@ impl Schedule {
             up_to: starts.back().copied().or(reset),
             ..DueStarts::default()
         };
-        let (mut late, mut overlapping, mut on_time) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut late, mut overlapping, mut delayed, mut on_time) = (vec![], vec![], vec![], vec![]);
         for start in starts {
             let at = self.jittered(start);
-            if active.is_some_and(|active| active.from <= at && at <= active.until) {
-                overlapping.push(start);
-            } else if since(at, now) > ON_TIME {
-                late.push(start);
-            } else {
-                on_time.push(start);
-            }
+            let during = active.iter().find(|run| run.from <= at && at <= run.until);
+            let list = match during {
+                Some(run) if run.is_scheduled => &mut overlapping,
+                Some(_) => &mut delayed,
+                None if since(at, now) > ON_TIME => &mut late,
+                None => &mut on_time,
+            };
+            list.push(start);
         }
         let queued = match self.concurrency_policy {
             ConcurrencyPolicy::Queue => overlapping.pop(),
             ConcurrencyPolicy::Skip => None,
         };
-        let current = on_time.pop().or(queued);
-        // Starts are interchangeable: a start that is on time replaces a queued one.
-        overlapping.extend(queued.filter(|queued| Some(*queued) != current));
+        let waiting = [queued, delayed.pop()];
+        let current = on_time.pop().or(waiting[0].max(waiting[1]));
+        // Starts are interchangeable: one start replaces all that wait.
+        overlapping.extend(
+            waiting
+                .into_iter()
+                .flatten()
+                .filter(|start| Some(*start) != current),
+        );
+        overlapping.extend(delayed);
         late.extend(on_time);
         let caught_up = match self.catch_up {
             CatchUp::None => 0,
@@ -238,11 +274,18 @@ impl Schedule {
     /// Adds the jitter, which is the same for the same start.
     fn jittered(&self, start: Timestamp) -> Timestamp {
         let span = u64::try_from(self.jitter.as_nanos()).unwrap_or(u64::MAX);
-        let mut hasher = DefaultHasher::new();
-        (start, self.salt).hash(&mut hasher);
-        let late = Duration::from_nanos(hasher.finish().checked_rem(span).unwrap_or(0));
+        let random = mixed(self.salt ^ start.as_microsecond().cast_unsigned());
+        let late = Duration::from_nanos(random.checked_rem(span).unwrap_or(0));
         start.checked_add(late).unwrap_or(start)
     }
+}
+
+/// Returns pseudo-random bits of `number` (SplitMix64). Stable over versions, unlike the hasher of the standard library.
+fn mixed(number: u64) -> u64 {
+    let mut bits = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    bits ^ (bits >> 31)
 }
 
 /// Returns the time from `a` to `b`, or zero when `b` is not after `a`.

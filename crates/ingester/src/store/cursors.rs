@@ -1,4 +1,4 @@
-//! Rate limit usage and the schedule cursor.
+//! Rate limit usage, the schedule cursor, the salt of the jitter and the pause of the schedule.
 
 use std::time::Duration;
 
@@ -10,6 +10,15 @@ use crate::store::{Store, StoreError, from_db, timestamp, to_db};
 /// Users reserved from the rate limit before a request; completed by its outcome.
 #[derive(Clone, Copy, Debug)]
 pub struct RateReservation(i64);
+
+/// A pause of the schedule.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Pause {
+    /// When it began.
+    pub since: Timestamp,
+    /// Name of the caller that requested it.
+    pub by: String,
+}
 
 impl Store {
     /// Reserves `users` before they are requested, because a killed process may have been served. Deletes usage older than
@@ -89,6 +98,68 @@ impl Store {
             Ok(statement.query_row([], |row| row.get(0)).optional()?)
         })?;
         found.map(timestamp).transpose()
+    }
+
+    /// Returns the pause of the schedule, if it is paused.
+    ///
+    /// # Errors
+    /// Returns a [`StoreError`] when reading fails.
+    pub fn paused(&self) -> Result<Option<Pause>, StoreError> {
+        let found: Option<(i64, String)> = self.read(|connection| {
+            let mut statement = connection.prepare_cached("SELECT at, caller FROM pause")?;
+            let found = statement.query_row([], |row| Ok((row.get(0)?, row.get(1)?)));
+            Ok(found.optional()?)
+        })?;
+        let pause = |(at, by)| {
+            Ok(Pause {
+                since: timestamp(at)?,
+                by,
+            })
+        };
+        found.map(pause).transpose()
+    }
+
+    /// Pauses the schedule for the caller `by`. An earlier pause remains.
+    ///
+    /// # Errors
+    /// Returns [`StoreError::Sqlite`].
+    pub fn pause(&self, by: &str, now: Timestamp) -> Result<(), StoreError> {
+        self.write(|transaction| {
+            transaction.execute(
+                "INSERT OR IGNORE INTO pause (only, at, caller) VALUES (1, ?1, ?2)",
+                params![now.as_millisecond(), by],
+            )?;
+            Ok(())
+        })
+    }
+
+    /// Resumes the schedule.
+    ///
+    /// # Errors
+    /// Returns [`StoreError::Sqlite`].
+    pub fn resume(&self) -> Result<(), StoreError> {
+        self.write(|transaction| {
+            transaction.execute("DELETE FROM pause", [])?;
+            Ok(())
+        })
+    }
+
+    /// Returns the stored salt of the jitter, after storing `salt` if there is none.
+    ///
+    /// # Errors
+    /// Returns [`StoreError::Sqlite`].
+    pub fn jitter_salt(&self, salt: u64) -> Result<u64, StoreError> {
+        self.write(|transaction| {
+            transaction.execute(
+                "INSERT OR IGNORE INTO marks (name, at) VALUES ('jitter_salt', ?1)",
+                [salt.cast_signed()],
+            )?;
+            let stored: i64 =
+                transaction.query_row("SELECT at FROM marks WHERE name = 'jitter_salt'", [], |row| {
+                    row.get(0)
+                })?;
+            Ok(stored.cast_unsigned())
+        })
     }
 
     /// Sets the latest start that the schedule has handled.

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::run::range_set::RangeSet;
 use crate::run::run_stats::RunCounts;
 use crate::store::runs::write_counts;
-use crate::store::{Store, StoreError, from_db, to_db};
+use crate::store::{Store, StoreError, from_db, length, to_db};
 use crate::transform::encoded_records::EncodedRecords;
 use crate::transform::page::Page;
 
@@ -245,8 +245,4 @@ impl Store {
 
 fn parse_range_set(text: &str) -> Result<RangeSet, StoreError> {
     text.parse().map_err(|_| StoreError::Corrupt("record ranges"))
-}
-
-fn length(number: i64) -> Result<usize, StoreError> {
-    usize::try_from(number).map_err(|_| StoreError::Corrupt("number"))
 }

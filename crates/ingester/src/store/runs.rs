@@ -8,12 +8,17 @@ use uuid::Uuid;
 
 use crate::run::plan::PageRange;
 use crate::run::run_stats::RunCounts;
-use crate::run::{Run, RunFilter, RunSpec, RunState};
+use crate::run::{DeliverySpec, Run, RunFilter, RunSpec, RunState};
 use crate::store::cursors::write_schedule_cursor;
-use crate::store::{Store, StoreError, from_db, timestamp, to_db};
+use crate::store::{Store, StoreError, from_db, length, timestamp, to_db};
 
 const COLUMNS: &str = "id, cause, state, scheduled, created, started, ended, seed, users, page_size, first_page, \
-                       last_page, resumed, reason, counts, pages_fetched, next_record, retry, batch";
+                       last_page, resumed, reason, counts, pages_fetched, next_record, retry, batch, max_in_flight, \
+                       duplicate_window, drop_pending, requested_by, cancelled_by, \
+                       delivered_pages";
+
+/// The states that are not final.
+const UNFINISHED: &str = "'queued', 'running', 'cancelling'";
 
 impl Store {
     /// Inserts a run: `queued`, or `missed` or `skipped` for `reason`.
@@ -48,16 +53,28 @@ impl Store {
         })
     }
 
-    /// Starts a queued run with `batch_size` records per request, or resumes a started one with its own batch size.
+    /// Starts a queued run that delivers as in `delivery`, or resumes a started one, which delivers as before. A cancelled run
+    /// keeps its state.
     ///
     /// # Errors
     /// Returns [`StoreError::Sqlite`].
-    pub fn start_run(&self, run: Uuid, batch_size: u32, now: Timestamp) -> Result<Run, StoreError> {
+    pub fn start_run(&self, run: Uuid, delivery: &DeliverySpec, now: Timestamp) -> Result<Run, StoreError> {
         self.write(|transaction| {
             let changed = transaction.execute(
-                "UPDATE runs SET resumed = resumed + (state = 'running'), state = 'running', \
-                 started = coalesce(started, ?2), batch = coalesce(batch, ?3) WHERE id = ?1 AND state IN ('queued', 'running')",
-                params![run.to_string(), now.as_millisecond(), batch_size],
+                &format!(
+                    "UPDATE runs SET resumed = resumed + (started IS NOT NULL), \
+                     state = CASE state WHEN 'queued' THEN 'running' ELSE state END, \
+                     started = coalesce(started, ?2), batch = coalesce(batch, ?3), \
+                     max_in_flight = coalesce(max_in_flight, ?4), \
+                     duplicate_window = coalesce(duplicate_window, ?5) WHERE id = ?1 AND state IN ({UNFINISHED})"
+                ),
+                params![
+                    run.to_string(),
+                    now.as_millisecond(),
+                    to_db(delivery.batch_size as u64),
+                    to_db(delivery.max_in_flight as u64),
+                    to_db(delivery.duplicate_window as u64),
+                ],
             )?;
             match find(transaction, run)? {
                 Some(started) if changed == 1 => Ok(started),
@@ -66,10 +83,28 @@ impl Store {
         })
     }
 
-    /// Ends a run and deletes its pages.
+    /// Cancels an unfinished run for the caller `by`: it delivers what it has fetched, or drops it with `drop_pending`. The
+    /// next process knows. Returns whether the run is unfinished.
     ///
     /// # Errors
     /// Returns [`StoreError::Sqlite`].
+    pub fn cancel_run(&self, run: Uuid, drop_pending: bool, by: &str) -> Result<bool, StoreError> {
+        self.write(|transaction| {
+            let changed = transaction.execute(
+                &format!(
+                    "UPDATE runs SET state = 'cancelling', drop_pending = max(drop_pending, ?2), \
+                     cancelled_by = coalesce(cancelled_by, ?3) WHERE id = ?1 AND state IN ({UNFINISHED})"
+                ),
+                params![run.to_string(), drop_pending, by],
+            )?;
+            Ok(changed == 1)
+        })
+    }
+
+    /// Ends a run and deletes its pages. Returns its state: `cancelled` instead of `state` if it was cancelled meanwhile.
+    ///
+    /// # Errors
+    /// Returns a [`StoreError`] when the store can't be written.
     pub fn finish_run(
         &self,
         run: Uuid,
@@ -77,11 +112,19 @@ impl Store {
         reason: Option<&str>,
         counts: &RunCounts,
         now: Timestamp,
-    ) -> Result<(), StoreError> {
+    ) -> Result<RunState, StoreError> {
         let run = run.to_string();
         self.write(|transaction| {
+            let current: String =
+                transaction.query_row("SELECT state FROM runs WHERE id = ?1", [&run], |row| row.get(0))?;
+            let state = if current == RunState::Cancelling.name() {
+                RunState::Cancelled
+            } else {
+                state
+            };
             transaction.execute(
-                "UPDATE runs SET state = ?2, reason = ?3, counts = ?4, ended = ?5 WHERE id = ?1",
+                "UPDATE runs SET state = ?2, reason = ?3, counts = ?4, ended = ?5, delivered_pages = \
+                 coalesce((SELECT min(page) FROM pieces WHERE run = ?1), pages_fetched) WHERE id = ?1",
                 params![
                     run,
                     state.name(),
@@ -93,7 +136,7 @@ impl Store {
             for table in ["pages", "pieces", "ids"] {
                 transaction.execute(&format!("DELETE FROM {table} WHERE run = ?1"), [&run])?;
             }
-            Ok(())
+            Ok(state)
         })
     }
 
@@ -105,14 +148,14 @@ impl Store {
         self.write(|transaction| write_counts(transaction, run, counts))
     }
 
-    /// Returns the runs that have not ended, oldest first.
+    /// Returns the runs that have not ended, oldest first; those that have started precede the others.
     ///
     /// # Errors
     /// Returns a [`StoreError`] when reading fails.
     pub fn unfinished_runs(&self) -> Result<Vec<Run>, StoreError> {
         self.read(|connection| {
             let mut statement = connection.prepare_cached(&format!(
-                "SELECT {COLUMNS} FROM runs WHERE state IN ('queued', 'running') ORDER BY state DESC, id"
+                "SELECT {COLUMNS} FROM runs WHERE state IN ({UNFINISHED}) ORDER BY started IS NULL, id"
             ))?;
             let mut rows = statement.query([])?;
             let mut runs = Vec::new();
@@ -145,6 +188,19 @@ impl Store {
                 .optional()?
                 .transpose()
         })
+    }
+
+    /// Returns when the last complete run ended.
+    ///
+    /// # Errors
+    /// Returns a [`StoreError`] when reading fails.
+    pub fn last_success(&self) -> Result<Option<Timestamp>, StoreError> {
+        let found: Option<i64> = self.read(|connection| {
+            let mut statement =
+                connection.prepare_cached("SELECT max(ended) FROM runs WHERE state = 'complete'")?;
+            Ok(statement.query_row([], |row| row.get(0))?)
+        })?;
+        found.map(timestamp).transpose()
     }
 
     /// Returns the runs that match the filter, newest first.
@@ -180,10 +236,12 @@ impl Store {
         let oldest = now.checked_sub(age).unwrap_or(Timestamp::MIN);
         self.write(|transaction| {
             let pruned = transaction.execute(
-                "DELETE FROM runs WHERE state NOT IN ('queued', 'running') AND (ended < ?1 OR id NOT IN \
-                 (SELECT id FROM runs WHERE state NOT IN ('queued', 'running') ORDER BY id DESC LIMIT ?2)) \
-                 AND id NOT IN (SELECT id FROM runs WHERE started IS NOT NULL AND ended IS NOT NULL \
-                 ORDER BY id DESC LIMIT 1)",
+                &format!(
+                    "DELETE FROM runs WHERE state NOT IN ({UNFINISHED}) AND (ended < ?1 OR id NOT IN \
+                     (SELECT id FROM runs WHERE state NOT IN ({UNFINISHED}) ORDER BY id DESC LIMIT ?2)) \
+                     AND id NOT IN (SELECT id FROM runs WHERE started IS NOT NULL AND ended IS NOT NULL \
+                     ORDER BY id DESC LIMIT 1)"
+                ),
                 params![oldest.as_millisecond(), number],
             )?;
             if pruned > 0 {
@@ -209,7 +267,8 @@ fn insert_run(
     let ended = state.is_final().then(|| now.as_millisecond());
     transaction.execute(
         "INSERT INTO runs (id, cause, state, scheduled, created, ended, seed, users, page_size, first_page, \
-         last_page, reason, counts, retry) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+         last_page, reason, counts, retry, requested_by) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, \
+         ?14, ?15)",
         params![
             id.to_string(),
             spec.trigger.name(),
@@ -225,6 +284,7 @@ fn insert_run(
             reason,
             counts_json(&counts),
             spec.retry,
+            spec.requested_by,
         ],
     )?;
     Ok(id)
@@ -286,6 +346,28 @@ fn from_row(row: &Row<'_>) -> Result<Run, StoreError> {
         pages_fetched: from_db(row.get(15)?)?,
         next_record: from_db(row.get(16)?)?,
         retry: row.get(17)?,
-        batch_size: row.get(18)?,
+        delivery: delivery_from_row(row)?,
+        drop_pending: row.get(21)?,
+        requested_by: row.get(22)?,
+        cancelled_by: row.get(23)?,
+        delivered_pages: from_db(row.get(24)?)?,
     })
+}
+
+/// Returns how a run delivers, unless it has not started.
+fn delivery_from_row(row: &Row<'_>) -> Result<Option<DeliverySpec>, StoreError> {
+    let number = |index: usize| {
+        let number: Option<i64> = row.get(index)?;
+        number.map(length).transpose()
+    };
+    let (Some(batch_size), Some(max_in_flight), Some(duplicate_window)) =
+        (number(18)?, number(19)?, number(20)?)
+    else {
+        return Ok(None);
+    };
+    Ok(Some(DeliverySpec {
+        batch_size,
+        max_in_flight,
+        duplicate_window,
+    }))
 }

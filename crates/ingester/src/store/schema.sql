@@ -18,7 +18,13 @@ CREATE TABLE runs (
   pages_fetched INTEGER NOT NULL DEFAULT 0,
   next_record INTEGER NOT NULL DEFAULT 0,
   retry INTEGER NOT NULL DEFAULT 0,
-  batch INTEGER                    -- records per request, set when the run starts
+  batch INTEGER,                   -- records per request; this and the next two are set when the run starts
+  max_in_flight INTEGER,           -- batches in flight
+  duplicate_window INTEGER,        -- latest users among which duplicates are detected
+  drop_pending INTEGER NOT NULL DEFAULT 0, -- whether a cancelled run drops what it has not delivered
+  requested_by TEXT,               -- caller of the API
+  cancelled_by TEXT,               -- caller of the API
+  delivered_pages INTEGER NOT NULL DEFAULT 0 -- leading pages without pending records, set when the run ends
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX runs_by_state ON runs (state);
 
@@ -65,7 +71,14 @@ CREATE TABLE spent (
   users INTEGER NOT NULL
 ) STRICT;
 
--- Schedule cursor: the latest start that the schedule has handled.
+-- The pause of the schedule, if it is paused: when and by whom.
+CREATE TABLE pause (
+  only INTEGER PRIMARY KEY CHECK (only = 1),
+  at INTEGER NOT NULL,
+  caller TEXT NOT NULL
+) STRICT;
+
+-- Single values: the latest start that the schedule has handled, and the salt of the jitter.
 CREATE TABLE marks (
   name TEXT PRIMARY KEY,
   at INTEGER NOT NULL

@@ -3,8 +3,9 @@ use uuid::Uuid;
 use super::*;
 use crate::delivery::record_batch::tests::page_of;
 use crate::run::run_stats::RunCounts;
-use crate::run::{RunFilter, RunSpec, RunState, Trigger};
-use crate::store::outbox::{Ack, FetchedPage, RejectedRecord};
+use crate::run::{DeliverySpec, RunFilter, RunSpec, RunState, Trigger};
+use crate::store::cursors::Pause;
+use crate::store::outbox::{Ack, FetchedPage, OutboxChunk, RejectedRecord};
 use crate::transform::page::Page;
 
 fn spec(trigger: Trigger) -> RunSpec {
@@ -16,6 +17,15 @@ fn spec(trigger: Trigger) -> RunSpec {
         page_size: 5,
         pages: Some("2..3".parse().unwrap()),
         retry: 3,
+        requested_by: Some("operator".to_owned()),
+    }
+}
+
+fn delivery(batch_size: usize) -> DeliverySpec {
+    DeliverySpec {
+        batch_size,
+        max_in_flight: batch_size + 1,
+        duplicate_window: batch_size + 2,
     }
 }
 
@@ -58,17 +68,17 @@ fn stored_run_round_trips() {
     let run = store
         .insert_run(&spec(Trigger::Backfill), RunState::Queued, None, at(5))
         .unwrap();
-    assert_eq!(store.start_run(run, 50, at(6)).unwrap().resumed, 0);
+    assert_eq!(store.start_run(run, &delivery(50), at(6)).unwrap().resumed, 0);
     drop(store);
     let store = Store::open(&path).unwrap();
     assert_eq!(store.unfinished_runs().unwrap().len(), 1);
-    let stored = store.start_run(run, 70, at(9)).unwrap();
+    let stored = store.start_run(run, &delivery(70), at(9)).unwrap();
     assert_eq!(
         (stored.resumed, stored.started, stored.state),
         (1, Some(at(6)), RunState::Running)
     );
     assert_eq!(stored.spec(), spec(Trigger::Backfill));
-    assert_eq!(stored.batch_size, Some(50), "as it was started");
+    assert_eq!(stored.delivery, Some(delivery(50)), "as it was started");
     assert_eq!(stored.counts.requested, 7);
     store
         .finish_run(run, RunState::Failed, Some("why"), &counts(3), at(10))
@@ -78,7 +88,9 @@ fn stored_run_round_trips() {
         (stored.reason.as_deref(), stored.ended, stored.counts),
         (Some("why"), Some(at(10)), counts(3))
     );
-    assert!(store.unfinished_runs().unwrap().is_empty() && store.start_run(run, 50, at(11)).is_err());
+    assert!(
+        store.unfinished_runs().unwrap().is_empty() && store.start_run(run, &delivery(50), at(11)).is_err()
+    );
 }
 
 #[test]
@@ -142,7 +154,7 @@ fn page_is_pending_until_its_last_record_is_acknowledged() {
     );
     assert_eq!(store.user_ids(run).unwrap().len(), 7, "including delivered pages");
     store
-        .finish_run(run, RunState::Stopped, None, &counts(9), at(1))
+        .finish_run(run, RunState::Cancelled, None, &counts(9), at(1))
         .unwrap();
     assert_eq!(
         (
@@ -261,10 +273,94 @@ fn state_file_has_one_writer_and_many_readers() {
 }
 
 #[test]
+fn retry_begins_where_the_run_failed() {
+    let store = Store::in_memory().unwrap();
+    let spec = RunSpec {
+        users: 25,
+        pages: None,
+        ..spec(Trigger::Manual)
+    };
+    let run = store.insert_run(&spec, RunState::Queued, None, at(0)).unwrap();
+    store.start_run(run, &delivery(50), at(1)).unwrap();
+    for number in 0..3 {
+        insert_page(&store, run, number, &page_of(5));
+    }
+    let mut chunks = Vec::new();
+    while let Some(chunk) = store
+        .next_chunk(
+            run,
+            chunks.last().map(|last: &OutboxChunk| (last.page, last.start)),
+        )
+        .unwrap()
+    {
+        chunks.push(chunk);
+    }
+    assert_eq!(chunks.len(), 6, "two of each page");
+    // Only the first chunk of the second page is not delivered.
+    chunks.remove(2);
+    for chunk in &chunks {
+        let ack = Ack {
+            chunk,
+            range: chunk.range(),
+            rejected: &[],
+        };
+        store.acknowledge(run, &ack, || counts(15)).unwrap();
+    }
+    store
+        .finish_run(run, RunState::Failed, Some("why"), &counts(15), at(2))
+        .unwrap();
+    let failed = store.run(run).unwrap().unwrap();
+    assert_eq!(failed.delivered_pages, 1);
+    assert_eq!(failed.retried().pages, Some("2..5".parse().unwrap()));
+    let retry = store
+        .insert_run(&failed.retried(), RunState::Queued, None, at(3))
+        .unwrap();
+    store.start_run(retry, &delivery(50), at(4)).unwrap();
+    insert_page(&store, retry, 0, &Page::default());
+    store
+        .finish_run(retry, RunState::Failed, Some("why"), &counts(0), at(5))
+        .unwrap();
+    let failed = store.run(retry).unwrap().unwrap();
+    assert_eq!(failed.retried().pages, Some("3..5".parse().unwrap()));
+}
+
+#[test]
+fn pause_is_kept_until_it_is_resumed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.db");
+    let store = Store::open(&path).unwrap();
+    assert_eq!(store.paused().unwrap(), None);
+    store.pause("me", at(5)).unwrap();
+    store.pause("another", at(6)).unwrap();
+    drop(store);
+    let store = Store::open(&path).unwrap();
+    let (since, by) = (at(5), "me".to_owned());
+    assert_eq!(
+        store.paused().unwrap(),
+        Some(Pause { since, by }),
+        "the first one"
+    );
+    store.resume().unwrap();
+    store.resume().unwrap();
+    assert_eq!(store.paused().unwrap(), None);
+}
+
+#[test]
+fn jitter_salt_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.db");
+    assert_eq!(
+        Store::open(&path).unwrap().jitter_salt(u64::MAX - 1).unwrap(),
+        u64::MAX - 1
+    );
+    assert_eq!(Store::open(&path).unwrap().jitter_salt(7).unwrap(), u64::MAX - 1);
+}
+
+#[test]
 fn invalid_state_file_is_rejected() {
     let folder = tempfile::tempdir().unwrap();
     let missing = folder.path().join("missing").join("state.db");
-    assert!(matches!(Store::open(&missing), Err(StoreError::Lock { .. })));
+    assert!(matches!(Store::open(&missing), Err(StoreError::Create { .. })));
     assert!(matches!(
         Store::open_shared(&missing),
         Err(StoreError::Open { .. })
@@ -272,11 +368,116 @@ fn invalid_state_file_is_rejected() {
     let text = folder.path().join("text");
     std::fs::write(&text, "not a database, but long enough to be parsed as one").unwrap();
     assert!(matches!(Store::open(&text), Err(StoreError::Open { .. })));
-    let newer = folder.path().join("newer");
-    let connection = Connection::open(&newer).unwrap();
-    connection.pragma_update(None, "user_version", 7).unwrap();
-    drop(connection);
-    assert!(matches!(Store::open(&newer), Err(StoreError::Version(7))));
+}
+
+#[test]
+fn file_of_another_program_or_version_is_not_changed() {
+    let folder = tempfile::tempdir().unwrap();
+    let newer = format!("{SCHEMA} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = 7;");
+    let newer_in_wal = format!("PRAGMA journal_mode = wal; {newer}");
+    for (name, statements, expected) in [
+        ("tables", "CREATE TABLE theirs (a);", "another program"),
+        (
+            "runs",
+            "CREATE TABLE runs (a); CREATE TABLE pages (a);",
+            "another program",
+        ),
+        (
+            "version",
+            "CREATE TABLE theirs (a); PRAGMA user_version = 3;",
+            "another program",
+        ),
+        ("future", "PRAGMA user_version = 7;", "another program"),
+        ("id", "PRAGMA application_id = 7;", "another program"),
+        (
+            "wal",
+            "PRAGMA journal_mode = wal; CREATE TABLE theirs (a);",
+            "another program",
+        ),
+        ("newer", &newer, "has schema version 7"),
+        ("newer-wal", &newer_in_wal, "has schema version 7"),
+    ] {
+        let path = folder.path().join(name);
+        let theirs = Connection::open(&path).unwrap();
+        theirs.execute_batch(statements).unwrap();
+        drop(theirs);
+        let before = std::fs::read(&path).unwrap();
+        for error in [
+            Store::open(&path).map(drop).unwrap_err(),
+            Store::open_shared(&path).map(drop).unwrap_err(),
+        ] {
+            assert!(error.to_string().contains(expected), "{name}: {error}");
+        }
+        assert_eq!(std::fs::read(&path).unwrap(), before, "{name}");
+    }
+}
+
+#[test]
+fn one_file_has_one_writer_by_whatever_path() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.db");
+    let store = Store::open(&path).unwrap();
+    for (name, target) in [("file-link", path.as_path()), ("folder-link", folder.path())] {
+        std::os::unix::fs::symlink(target, folder.path().join(name)).unwrap();
+    }
+    for other in ["file-link", "folder-link/state.db", "./state.db"] {
+        let error = Store::open(&folder.path().join(other)).map(drop).unwrap_err();
+        assert!(matches!(error, StoreError::InUse(_)), "{other}: {error}");
+    }
+    drop(store);
+    Store::open(&folder.path().join("file-link")).unwrap();
+}
+
+#[test]
+fn reader_delays_purge_only_briefly() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.db");
+    let store = Store::open(&path).unwrap();
+    let run = store
+        .insert_run(&spec(Trigger::Manual), RunState::Queued, None, at(0))
+        .unwrap();
+    insert_page(&store, run, 0, &page_of(100));
+    let reader = Connection::open(&path).unwrap();
+    reader.execute_batch("BEGIN; SELECT count(*) FROM runs;").unwrap();
+    store
+        .finish_run(run, RunState::Complete, None, &counts(0), at(9))
+        .unwrap();
+    let started = std::time::Instant::now();
+    store.purge_deleted().unwrap();
+    assert!(
+        started.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        started.elapsed()
+    );
+    assert!(
+        on_disk(folder.path(), "1961-08-04"),
+        "the reader sees the old state"
+    );
+    reader.execute_batch("COMMIT").unwrap();
+    store.purge_if_pending().unwrap();
+    assert!(!on_disk(folder.path(), "1961-08-04"));
+}
+
+#[test]
+fn content_that_a_killed_process_deleted_is_purged_at_open() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.db");
+    let store = Store::open(&path).unwrap();
+    let run = store
+        .insert_run(&spec(Trigger::Manual), RunState::Queued, None, at(0))
+        .unwrap();
+    insert_page(&store, run, 0, &page_of(100));
+    store
+        .finish_run(run, RunState::Complete, None, &counts(0), at(9))
+        .unwrap();
+    // As after a kill: the WAL is not merged when the connection is closed.
+    let copy = tempfile::tempdir().unwrap();
+    for file in ["state.db", "state.db-wal"] {
+        std::fs::copy(folder.path().join(file), copy.path().join(file)).unwrap();
+    }
+    assert!(on_disk(copy.path(), "1961-08-04"));
+    let _store = Store::open(&copy.path().join("state.db")).unwrap();
+    assert!(!on_disk(copy.path(), "1961-08-04"));
 }
 
 #[test]
@@ -289,9 +490,9 @@ fn last_finished_run_survives_pruning() {
     };
     assert_eq!(store.last_finished_run().unwrap(), None);
     let (failed, cancelled) = (queued(Trigger::Manual), queued(Trigger::Manual));
-    store.start_run(failed, 50, at(1)).unwrap();
+    store.start_run(failed, &delivery(50), at(1)).unwrap();
     store
-        .finish_run(cancelled, RunState::Stopped, None, &counts(0), at(9))
+        .finish_run(cancelled, RunState::Cancelled, None, &counts(0), at(9))
         .unwrap();
     store
         .finish_run(failed, RunState::Failed, Some("why"), &counts(0), at(5))
@@ -302,7 +503,7 @@ fn last_finished_run_survives_pruning() {
         (failed, 3),
         "a cancelled queued run had not started"
     );
-    let retried = last.spec().retried();
+    let retried = last.retried();
     assert_eq!(
         (retried.trigger, retried.retry, &retried.seed),
         (Trigger::Retry, 4, &last.seed)
@@ -319,7 +520,7 @@ fn backward_clock_step_keeps_the_order_of_runs() {
         let run = store
             .insert_run(&spec(Trigger::Manual), RunState::Queued, None, at(second))
             .unwrap();
-        store.start_run(run, 50, at(second)).unwrap();
+        store.start_run(run, &delivery(50), at(second)).unwrap();
         store
             .finish_run(run, state, None, &counts(0), at(second))
             .unwrap();
@@ -349,6 +550,45 @@ fn backward_clock_step_keeps_the_order_of_runs() {
 }
 
 #[test]
+fn cancelled_run_stays_cancelled() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.db");
+    let store = Store::open(&path).unwrap();
+    let run = store
+        .insert_run(&spec(Trigger::Manual), RunState::Queued, None, at(0))
+        .unwrap();
+    store.start_run(run, &delivery(50), at(1)).unwrap();
+    assert!(store.cancel_run(run, false, "me").unwrap());
+    drop(store);
+    let store = Store::open(&path).unwrap();
+    let unfinished = store.unfinished_runs().unwrap();
+    assert_eq!(
+        (unfinished[0].state, unfinished[0].drop_pending),
+        (RunState::Cancelling, false)
+    );
+    let resumed = store.start_run(run, &delivery(50), at(2)).unwrap();
+    assert_eq!((resumed.state, resumed.resumed), (RunState::Cancelling, 1));
+    assert!(store.cancel_run(run, true, "me").unwrap() && store.cancel_run(run, false, "me").unwrap());
+    let stored = store.run(run).unwrap().unwrap();
+    assert!(stored.drop_pending, "a wish is not taken back");
+    assert_eq!(stored.cancelled_by.as_deref(), Some("me"));
+    for state in [RunState::Failed, RunState::Complete] {
+        assert_eq!(
+            store
+                .finish_run(run, state, Some("why"), &counts(3), at(3))
+                .unwrap(),
+            if state == RunState::Failed {
+                RunState::Cancelled
+            } else {
+                state
+            },
+            "only an unfinished run is cancelled"
+        );
+    }
+    assert!(!store.cancel_run(run, true, "me").unwrap());
+}
+
+#[test]
 fn schema_version_1_is_upgraded_with_its_runs() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state.db");
@@ -366,11 +606,13 @@ fn schema_version_1_is_upgraded_with_its_runs() {
     drop(connection);
     let rejected = Store::open_shared(&path).map(drop).unwrap_err().to_string();
     assert!(
-        rejected.starts_with("the state file has schema version 1, expected 3"),
+        rejected.starts_with("the state file has schema version 1, expected 4"),
         "{rejected}"
     );
     let store = Store::open(&path).unwrap();
-    let stored = store.start_run(run.parse().unwrap(), 50, at(1)).unwrap();
+    let stored = store
+        .start_run(run.parse().unwrap(), &delivery(50), at(1))
+        .unwrap();
     assert_eq!((stored.retry, stored.users), (0, 5));
     store
         .insert_run(&spec(Trigger::Retry), RunState::Queued, None, at(2))
@@ -381,12 +623,13 @@ fn schema_version_1_is_upgraded_with_its_runs() {
 
 /// Returns schema version 2, which stores a page in one row with the number of acknowledged leading records.
 fn schema_version_2() -> String {
-    let mut schema = SCHEMA.to_owned();
+    // The columns of a run since version 3.
+    let (before, rest) = SCHEMA.split_once(",\n  batch INTEGER").unwrap();
+    let (_, after) = rest.split_once("\n) STRICT").unwrap();
+    let (after, rest) = after.split_once("-- The pause of the schedule").unwrap();
+    let (_, last) = rest.split_once("\n\n").unwrap();
+    let mut schema = format!("{before}\n) STRICT{after}{last}");
     for (now, then) in [
-        (
-            ",\n  batch INTEGER                    -- records per request, set when the run starts",
-            "",
-        ),
         (
             "accounted TEXT NOT NULL DEFAULT ''",
             "accounted INTEGER NOT NULL DEFAULT 0",
@@ -434,6 +677,15 @@ fn run_of_schema_version_2_resumes_after_acknowledged_records() {
         rejected: &[],
     };
     assert!(store.acknowledge(run, &rest, || counts(5)).unwrap());
+    let resumed = store.start_run(run, &delivery(50), at(9)).unwrap();
+    let max_in_flight = 1; // The window before the upgrade is not known.
+    assert_eq!(
+        resumed.delivery,
+        Some(DeliverySpec {
+            max_in_flight,
+            ..delivery(50)
+        })
+    );
 }
 
 /// Whether the bytes of any file in `folder` contain `text`.
@@ -497,7 +749,8 @@ fn file_without_incremental_vacuum_is_rewritten_once() {
     older.pragma_update(None, "journal_mode", "wal").unwrap();
     older
         .execute_batch(&format!(
-            "{SCHEMA} PRAGMA user_version = {VERSION}; INSERT INTO marks (name, at) VALUES ('known', 7);"
+            "{SCHEMA} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}; \
+             INSERT INTO marks (name, at) VALUES ('known', 7);"
         ))
         .unwrap();
     drop(older);

@@ -25,6 +25,16 @@ struct Node {
     children: Vec<Node>,
 }
 
+impl Node {
+    /// Marks its value, or each value in it.
+    fn set_duplicate(&self, values: &mut [ApiValue<'_>]) {
+        if self.children.is_empty() {
+            values[self.index] = ApiValue::Duplicate;
+        }
+        self.children.iter().for_each(|child| child.set_duplicate(values));
+    }
+}
+
 impl Paths {
     /// Adds a path and returns the index of its value in [`ApiUser`].
     pub fn add(&mut self, path: &'static str) -> usize {
@@ -38,6 +48,7 @@ impl Paths {
                     name,
                     ..Node::default()
                 };
+                assert!(node.children.len() < 64, "a set of children is 64 bits");
                 node.children.push(child);
                 node.children.len() - 1
             });
@@ -65,6 +76,8 @@ pub enum ApiValue<'a> {
     Given(Scalar<'a>),
     /// The object with the value is a text, as in older versions of the API.
     TextForObject,
+    /// The user has the key of the value, or of an object with it, more than once.
+    Duplicate,
 }
 
 impl<'de> DeserializeSeed<'de> for &Paths {
@@ -127,15 +140,24 @@ impl<'de> Visitor<'de> for ObjectSeed<'_, '_, 'de> {
             let missing = ApiValue::Given(Scalar::Missing);
             ObjectSeed { node, values }.set_all(&missing, &missing);
         }
-        while let Some(child) = map.next_key_seed(ChildSeed(node))? {
-            match child {
-                None => {
-                    map.next_value::<IgnoredAny>()?;
-                }
-                Some(child) if child.children.is_empty() => {
-                    values[child.index] = ApiValue::Given(map.next_value()?);
-                }
-                Some(node) => map.next_value_seed(ObjectSeed { node, values })?,
+        // One bit for each child.
+        let mut seen = 0_u64;
+        while let Some(position) = map.next_key_seed(ChildSeed(node))? {
+            let Some(position) = position else {
+                map.next_value::<IgnoredAny>()?;
+                continue;
+            };
+            let (child, bit) = (&node.children[position], 1 << position);
+            if seen & bit != 0 {
+                map.next_value::<IgnoredAny>()?;
+                child.set_duplicate(values);
+                continue;
+            }
+            seen |= bit;
+            if child.children.is_empty() {
+                values[child.index] = ApiValue::Given(map.next_value()?);
+            } else {
+                map.next_value_seed(ObjectSeed { node: child, values })?;
             }
         }
         Ok(())
@@ -177,26 +199,26 @@ impl<'de> Visitor<'de> for ObjectSeed<'_, '_, 'de> {
     }
 }
 
-/// Finds the child with a key of the object.
+/// Finds the position of the child with a key of the object.
 struct ChildSeed<'p>(&'p Node);
 
-impl<'de, 'p> DeserializeSeed<'de> for ChildSeed<'p> {
-    type Value = Option<&'p Node>;
+impl<'de> DeserializeSeed<'de> for ChildSeed<'_> {
+    type Value = Option<usize>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
         deserializer.deserialize_str(self)
     }
 }
 
-impl<'p> Visitor<'_> for ChildSeed<'p> {
-    type Value = Option<&'p Node>;
+impl Visitor<'_> for ChildSeed<'_> {
+    type Value = Option<usize>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a name")
     }
 
     fn visit_str<E: Error>(self, name: &str) -> Result<Self::Value, E> {
-        Ok(self.0.children.iter().find(|child| child.name == name))
+        Ok(self.0.children.iter().position(|child| child.name == name))
     }
 }
 
@@ -234,6 +256,18 @@ mod tests {
         let [top, rest @ ..] = read(r#"{"a":{}}"#);
         assert_eq!(top, ApiValue::Absent);
         assert_eq!(rest, [missing.clone(), missing.clone(), missing]);
+    }
+
+    #[test]
+    fn duplicate_key_marks_each_value_in_it() {
+        let [top, text, number, _] = read(r#"{"top":"x","a":{"text":"x","text":"x"},"top":"y"}"#);
+        assert_eq!((&top, &text), (&ApiValue::Duplicate, &ApiValue::Duplicate));
+        assert_eq!(number, ApiValue::Given(Scalar::Missing));
+        let [top, rest @ ..] = read(r#"{"a":{"text":"x"},"top":"x","a":{"b":{"number":1}}}"#);
+        assert_eq!(top, ApiValue::Given(Scalar::Text("x".into())));
+        assert_eq!(rest, [const { ApiValue::Duplicate }; 3]);
+        let unread = read(r#"{"a":{"text":"x","c":1,"c":2},"d":1,"d":2,"top":"x"}"#);
+        assert!(!unread.contains(&ApiValue::Duplicate));
     }
 
     #[test]

@@ -89,7 +89,7 @@ pub enum MappingTableError {
 /// Why a user can't be mapped: field and rule, both from a bounded set; never a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MappingError {
-    /// The field of the record.
+    /// The field of the record, or [`MappingError::USER`].
     pub field: FieldName,
     /// One of [`Reason::LABELS`](model::Reason::LABELS), or [`MappingError::OLD_STREET`].
     pub rule: &'static str,
@@ -98,6 +98,27 @@ pub struct MappingError {
 impl MappingError {
     /// The street is one string, as before version 1.3 of the API.
     pub const OLD_STREET: &'static str = "street_as_before_1_3";
+    /// Stands for a field if the user as a whole can't be read.
+    pub const USER: &'static str = "user";
+
+    /// The user contains bytes that are not UTF-8.
+    #[must_use]
+    pub fn not_utf8() -> Self {
+        Self::of_user("not_utf8")
+    }
+
+    /// The user's JSON can't be read, for example a lone surrogate or a number out of range.
+    #[must_use]
+    pub fn malformed() -> Self {
+        Self::of_user("malformed")
+    }
+
+    fn of_user(rule: &'static str) -> Self {
+        Self {
+            field: FieldName::Known(Self::USER.into()),
+            rule,
+        }
+    }
 
     fn new(field: &Field, rule: &'static str) -> Self {
         Self {
@@ -213,6 +234,7 @@ impl Reader {
                 ApiValue::Absent => Ok(None),
                 ApiValue::Given(Scalar::Text(text)) => Ok(Some(text.clone())),
                 ApiValue::Given(Scalar::Missing) => Err(Reason::Missing.label()),
+                ApiValue::Duplicate => Err(Reason::DuplicateField.label()),
                 ApiValue::Given(_) | ApiValue::TextForObject => Err(WRONG_TYPE),
             },
             Self::TextOrInteger(index) => match &user.0[*index] {

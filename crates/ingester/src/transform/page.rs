@@ -7,6 +7,7 @@ use model::{Key, Record};
 
 use crate::transform::encoded_records::EncodedRecords;
 use crate::transform::mapping::MappingError;
+use crate::transform::suspicion::Suspicion;
 
 /// The users of one valid reply.
 #[derive(Debug, Default)]
@@ -14,6 +15,7 @@ pub struct Page {
     json: Vec<u8>,
     records: Vec<PageRecord>,
     errors: Vec<MappingError>,
+    suspicions: Vec<Suspicion>,
 }
 
 #[derive(Debug)]
@@ -34,6 +36,17 @@ impl Page {
             }
             Err(error) => self.errors.push(error),
         }
+    }
+
+    /// Marks the record that was pushed last.
+    pub fn mark_suspicious(&mut self, suspicion: Suspicion) {
+        self.suspicions.push(suspicion);
+    }
+
+    /// Returns why records are suspicious, once for each of them.
+    #[must_use]
+    pub fn suspicions(&self) -> &[Suspicion] {
+        &self.suspicions
     }
 
     /// Returns the number of users in the reply, mapped or not.

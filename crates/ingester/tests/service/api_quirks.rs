@@ -75,6 +75,29 @@ async fn page_corrected_to_the_first_is_rejected() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn reply_to_another_seed_is_retried() {
+    let cached = |(status, mut body): Reply| {
+        body["info"]["seed"] = json!("cached");
+        (status, body)
+    };
+    let replies = vec![
+        cached(page(&five_users(1), 1)),
+        page(&five_users(1), 1),
+        cached(page(&five_users(6), 2)),
+        page(&five_users(6), 2),
+    ];
+    let (report, delivered, _) = run_over(replies, |_| {}).await;
+    assert!(matches!(report.outcome, RunOutcome::Complete), "{report:?}");
+    assert_eq!(pipeline::fetched_accepted_retried(&report.counts), (10, 10, 2));
+    assert_eq!(delivered.len(), 10);
+    let (report, delivered, _) = run_over(vec![cached(page(&five_users(1), 1))], only(5)).await;
+    let reason = report.reason().unwrap();
+    let expected = format!("requested seed {}, the reply declares cached", report.seed);
+    assert!(reason.ends_with(&expected), "{reason}");
+    assert!(delivered.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn request_has_size_page_and_seed_and_no_filter() {
     let seeded = |settings: &mut IngesterSettings| settings.run.seed = Some("abc".parse().unwrap());
     let replies = vec![page(&five_users(1), 1), page(&five_users(6), 2)];

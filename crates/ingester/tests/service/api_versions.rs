@@ -9,7 +9,7 @@ use testkit::randomuser::{Options, RandomUserApi};
 use crate::api_quirks::{only, run_over};
 use crate::pipeline;
 use crate::publisher_stack::PublisherStack;
-use crate::stub_api::user;
+use crate::stub_api::{SEED, user};
 
 /// Returns replies of older versions, with the version that each declares.
 fn old_replies() -> [(&'static str, Value); 4] {
@@ -25,12 +25,12 @@ fn old_replies() -> [(&'static str, Value); 4] {
     user_1_2["location"]["street"] = json!("7 rantatie");
     user_1_2["dob"]["date"] = json!("1981-03-04T05:06:07Z");
     let around = |user: &Value, version: &str| {
-        let info = json!({"seed": "abc", "results": 5, "page": 1, "version": version});
+        let info = json!({"seed": SEED, "results": 5, "page": 1, "version": version});
         json!({"results": vec![user; 5], "info": info})
     };
     let inner = json!({"gender": "female", "name": {"title": "ms", "first": "aino", "last": "salo"}, "dob": 352530367,
         "location": {"street": "7 rantatie", "city": "turku", "state": "pirkanmaa", "zip": 20100}});
-    let oldest = json!({"results": vec![json!({"user": inner}); 5], "nationality": "FI", "seed": "abc", "version": "0.8"});
+    let oldest = json!({"results": vec![json!({"user": inner}); 5], "nationality": "FI", "seed": SEED, "version": "0.8"});
     [
         ("0.8", oldest),
         ("1.1", around(&user_1_1, "1.1")),
@@ -65,7 +65,7 @@ async fn reply_of_an_old_version_is_rejected_by_name() {
 async fn old_shape_with_a_new_version_gives_no_record() {
     let expected = ["id: missing", "id: missing", "address: street_as_before_1_3"];
     for ((version, mut reply), reason) in old_replies().into_iter().zip(expected) {
-        reply["info"] = json!({"seed": "abc", "results": 5, "page": 1, "version": "1.4"});
+        reply["info"] = json!({"seed": SEED, "results": 5, "page": 1, "version": "1.4"});
         let (report, delivered, _) = run_over(vec![(200, reply)], only(5)).await;
         assert_eq!(
             (report.counts.fetched, report.counts.invalid),

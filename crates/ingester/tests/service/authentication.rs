@@ -6,8 +6,10 @@ use std::time::{Duration, Instant};
 use sha2::{Digest as _, Sha256};
 use testkit::randomuser::{Options, RandomUserApi};
 
+use crate::ingester_process::Ingester;
 use crate::ingester_service::{IngesterService, TIMEOUT};
 use crate::publisher_stack::PublisherStack;
+use crate::stub_publisher::StubPublisher;
 
 pub(crate) const TOKEN: &str = "a-token-of-ours";
 
@@ -90,4 +92,27 @@ async fn api_requires_a_token_and_reloads_the_token_file() {
     );
     let log = service.ingester.log();
     assert!(!log.contains(TOKEN) && !log.contains("the-next-one"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn proxy_of_the_environment_gets_no_token() {
+    let api = RandomUserApi::start(Options::default()).await.unwrap();
+    let proxy = StubPublisher::start().await;
+    let settings = [
+        ("PUBLISHER__TOKEN", "s3cret"),
+        ("RUN__TIMEOUT", "3s"),
+        ("PUBLISHER__BACKOFF__MAX", "100ms"),
+    ];
+    let (url, command) = (proxy.url(), ["once", "--users", "5"]);
+    let variables = ["HTTP_PROXY", "http_proxy", "ALL_PROXY"].map(|name| (name, url.as_str()));
+    let ingester = Ingester::start_with_variables(
+        &command,
+        &api.url(),
+        "http://publisher.invalid",
+        &settings,
+        &variables,
+    );
+    assert_eq!(ingester.exit_code().await, Some(1), "{}", ingester.log());
+    assert_eq!(ingester.summary()["fetched"], 5);
+    assert!(proxy.requests().is_empty(), "{:?}", proxy.requests());
 }

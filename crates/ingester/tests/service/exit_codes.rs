@@ -156,3 +156,22 @@ async fn unwritable_state_file_exits_1_and_recovers_after_restart() {
         .wait_for(&run_path(&run), |run| run["state"] == "complete")
         .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn second_ingester_on_a_state_reports_the_first_not_a_port() {
+    let (api, stack) = (api().await, PublisherStack::shared().await);
+    let folder = tempfile::tempdir().unwrap();
+    let (path, link) = (folder.path().join("state.db"), folder.path().join("link.db"));
+    std::os::unix::fs::symlink(&path, &link).unwrap();
+    let text = path.display().to_string();
+    let first = IngesterService::start(&api.url(), &stack.url(), &[("STATE__PATH", &text)]).await;
+    let admin = first.ingester.url("admin").unwrap();
+    let settings = [
+        ("STATE__PATH", link.to_str().unwrap()),
+        ("PROCESS__ADMIN_LISTEN", admin.trim_start_matches("http://")),
+    ];
+    let second = Ingester::start(&["run"], &api.url(), &stack.url(), &settings);
+    assert_eq!(second.exit_code().await, Some(78));
+    let log = second.log();
+    assert!(log.contains("in use by another ingester"), "{log}");
+}

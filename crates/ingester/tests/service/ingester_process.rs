@@ -18,6 +18,17 @@ pub(crate) struct Ingester {
 
 impl Ingester {
     pub(crate) fn start(command: &[&str], api: &str, publisher: &str, settings: &[(&str, &str)]) -> Self {
+        Self::start_with_variables(command, api, publisher, settings, &[])
+    }
+
+    /// Starts it with further variables, whose names have no prefix.
+    pub(crate) fn start_with_variables(
+        command: &[&str],
+        api: &str,
+        publisher: &str,
+        settings: &[(&str, &str)],
+        variables: &[(&str, &str)],
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let log = folder.path().join("log");
         let mut program = Program::new(env!("CARGO_BIN_EXE_ingester"))
@@ -29,6 +40,9 @@ impl Ingester {
             .log_to(&log);
         for (name, value) in settings {
             program = program.env(format!("INGESTER__{name}"), *value);
+        }
+        for (name, value) in variables {
+            program = program.env(*name, *value);
         }
         Self {
             child: program.spawn().unwrap(),

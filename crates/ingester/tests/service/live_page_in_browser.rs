@@ -108,7 +108,7 @@ async fn counts_of_a_long_run_rise_and_a_button_stops_it() {
         browser.screenshot(&screenshots().join("live-1100.png"));
         push(&mut browser, "stop");
         browser.until("at('message').textContent.startsWith('Run ended: stopped, ')");
-        browser.until(&format!("at('current').hidden && {LATEST}[0] === 'stopped'"));
+        browser.until(&format!("at('current').hidden && {LATEST}[0] === 'cancelled'"));
         assert_eq!(
             browser.value("document.activeElement.id"),
             "start",

@@ -1,7 +1,8 @@
 //! The announced next start, and the actual start.
 
+use ingester::config::IngesterSettings;
 use ingester::run::run_stats::RunCounts;
-use ingester::run::{RunSpec, RunState, Trigger};
+use ingester::run::{DeliverySpec, RunSpec, RunState, Trigger};
 use ingester::store::Store;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, civil};
@@ -69,9 +70,12 @@ async fn clock_step_of_days_keeps_starts_and_bounds_retries() {
         page_size: 5,
         pages: None,
         retry: 0,
+        requested_by: None,
     };
     let failed = store.insert_run(&spec, RunState::Queued, None, ahead).unwrap();
-    store.start_run(failed, 1_000, ahead).unwrap();
+    store
+        .start_run(failed, &DeliverySpec::of(&IngesterSettings::default()), ahead)
+        .unwrap();
     store
         .finish_run(failed, RunState::Failed, Some("so"), &RunCounts::default(), ahead)
         .unwrap();

@@ -9,6 +9,7 @@ use ingester::run::Trigger;
 use ingester::run::report::{Report, RunOutcome};
 use ingester::run::run_stats::RunCounts;
 use ingester::scheduler::run_queue::RunRequest;
+use ingester::store::Store;
 use service::{Backoff, Context, Health, Metrics};
 use testkit::randomuser::RandomUserApi;
 use tokio_util::sync::CancellationToken;
@@ -54,7 +55,8 @@ pub(crate) async fn run(settings: &IngesterSettings) -> Report {
 }
 
 pub(crate) async fn run_in(settings: &IngesterSettings, context: &Context) -> Report {
-    let (mut pipeline, _probe) = Pipeline::new(settings, context).unwrap();
+    let store = Store::from_settings(&settings.state).unwrap();
+    let (mut pipeline, _probe) = Pipeline::new(settings, store, context).unwrap();
     let spec = RunRequest::default().spec(Trigger::Manual, settings);
     let report = pipeline.run(&spec, &context.shutdown).await.unwrap();
     let counts = &report.counts;

@@ -27,7 +27,7 @@ async fn run_with(
 }
 
 fn error_status(status: u16) -> StubResponse {
-    StubResponse::Status(status, None, json!({"title": "scripted"}))
+    StubResponse::Problem(status, "scripted")
 }
 
 #[tokio::test]
@@ -180,7 +180,7 @@ async fn inconsistent_response_is_never_a_success() {
 
 #[tokio::test]
 async fn permanent_error_fails_the_run_with_the_reason() {
-    for status in [301, 400, 404, 415, 502] {
+    for status in [400, 404, 415, 502] {
         let (report, publisher) = run_with(vec![error_status(status)], |_| {}).await;
         let reason = report.reason().unwrap();
         assert_eq!(
@@ -191,6 +191,28 @@ async fn permanent_error_fails_the_run_with_the_reason() {
         );
         assert_eq!((report.counts.accepted, publisher.requests().len()), (0, 1));
     }
+}
+
+#[tokio::test]
+async fn gateway_s_responses_are_retried() {
+    let statuses = [502, 404, 403, 401, 301, 200, 422, 503];
+    let (report, publisher) = run_with(statuses.map(StubResponse::Gateway).to_vec(), |_| {}).await;
+    assert!(matches!(report.outcome, RunOutcome::Complete), "{report:?}");
+    assert_eq!(pipeline::fetched_accepted_retried(&report.counts), (10, 10, 8));
+    let requests = publisher.requests();
+    assert!(
+        requests[..9].iter().all(|request| request.first == 0),
+        "{requests:?}"
+    );
+}
+
+#[tokio::test]
+async fn gateway_that_never_lets_through_ends_the_run_at_its_timeout() {
+    let short = |settings: &mut IngesterSettings| settings.run.timeout = Duration::from_millis(500);
+    let (report, publisher) = run_with(vec![StubResponse::Gateway(502); 10_000], short).await;
+    let reason = report.reason().unwrap();
+    assert!(reason.starts_with("the run exceeded run.timeout"), "{reason}");
+    assert!(!report.is_unrecoverable() && publisher.requests().len() > 10);
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::CommandFactory as _;
 use ingester::config::IngesterSettings;
-use ingester::delivery::response::{ResponseError, parse_response};
+use ingester::delivery::response::{RawResponse, ResponseError, parse_response};
 use ingester::fetch::user_api::{FetchAction, FetchError};
 use ingester::metrics::{IngesterMetrics, Upstream};
 use ingester::transform::mapping::MappingError;
@@ -39,6 +39,10 @@ fn readme_lists_every_metric_with_its_labels() {
         field: FieldName::Known("email".into()),
         rule: "blank",
     });
+    metrics
+        .suspicious
+        .with_label_values(&["replacement_character"])
+        .inc();
     let text = registry.render();
     let listed = readme_check::table(README, "Metrics");
     let ours: Vec<_> = readme_check::metrics(&text, "ingester")
@@ -160,18 +164,34 @@ fn readme_describes_each_response_of_the_api() {
     assert_eq!(error.action(), FetchAction::Fail);
 }
 
+/// Returns the error of a problem document with this status.
+fn problem_error(status: u16, kind: &str) -> ResponseError {
+    let body = format!(r#"{{"type": "{kind}"}}"#);
+    let response = RawResponse {
+        status,
+        content_type: Some("application/problem+json"),
+        location: None,
+        retry_after: None,
+        body: body.as_bytes(),
+    };
+    parse_response(&response, 1).unwrap_err()
+}
+
 #[test]
 fn readme_describes_each_response_of_the_publisher() {
-    let kind = |status| match parse_response(status, None, b"{}", 1).unwrap_err() {
+    let kind = |status| match problem_error(status, "urn:affluent:problem:any") {
         ResponseError::Retryable { .. } => "retried with backoff",
         ResponseError::TooLarge => "split into halves",
         ResponseError::Unauthorized { .. } => "the process exits with 78",
         ResponseError::Permanent { .. } => "the run fails with the reason",
-        ResponseError::Invalid { .. } => "outcomes are stored",
+        error => panic!("{status}: {error}"),
     };
     let mut named = Vec::new();
     for row in rows("| publisher response | action |") {
-        for status in statuses(&row[0]) {
+        for status in statuses(&row[0])
+            .into_iter()
+            .filter(|status| *status >= 400 && *status != 422)
+        {
             assert!(row[1].starts_with(kind(status)), "{status}: {}", row[1]);
             named.push(status);
         }
@@ -181,8 +201,15 @@ fn readme_describes_each_response_of_the_publisher() {
         assert_eq!(kind(status), "the run fails with the reason", "{status}");
     }
     assert!(
-        [200, 207, 422, 408, 429, 503, 504, 413, 401, 403]
+        [408, 429, 503, 504, 413, 401, 403]
             .iter()
             .all(|status| named.contains(status))
     );
+    for status in 200..600 {
+        let error = problem_error(status, "about:blank");
+        assert!(
+            matches!(error, ResponseError::Foreign { .. }),
+            "{status}: {error}"
+        );
+    }
 }

@@ -14,7 +14,7 @@ use axum::routing::post;
 use serde_json::Value;
 use tokio::net::TcpListener;
 
-use crate::stub_publisher::decoded;
+use crate::stub_publisher::{decoded, problem};
 
 struct ProxyState {
     client: reqwest::Client,
@@ -85,11 +85,7 @@ async fn forward(State(state): State<Arc<ProxyState>>, headers: HeaderMap, body:
         .clone();
     if known != batch {
         // A permanent error for the ingester, which fails the test.
-        return (
-            StatusCode::CONFLICT,
-            "other records or another key for this sequence number",
-        )
-            .into_response();
+        return problem(409, "other records or another key for this sequence number");
     }
     let mut headers = headers;
     headers.remove("host");

@@ -87,7 +87,7 @@ async fn early_cancellation_reports_dequeued_or_stopping() {
             StatusCode::NO_CONTENT => {
                 assert_eq!(
                     (&run["state"], &run["started"]),
-                    (&"stopped".into(), &Value::Null)
+                    (&"cancelled".into(), &Value::Null)
                 );
                 dequeued.push(run["id"].as_str().unwrap().to_owned());
             }
@@ -117,10 +117,6 @@ async fn active_run_streams_events_and_stops_on_request() {
     service
         .wait_for(&path(&run), |run| run["counts"]["accepted"] == 5)
         .await;
-    assert_eq!(
-        service.send(Method::POST, "/v1/runs", Value::Null).await.0,
-        StatusCode::CONFLICT
-    );
     let mut events = service
         .client
         .get(format!("{}{}/events", service.url, path(&run)))
@@ -149,7 +145,7 @@ async fn active_run_streams_events_and_stops_on_request() {
             .lines()
             .last()
             .unwrap()
-            .contains("\"state\":\"stopped\""),
+            .contains("\"state\":\"cancelled\""),
         "{received}"
     );
     let run = service.get(&path(&run)).await;
@@ -194,4 +190,61 @@ async fn event_stream_ends_with_the_run() {
         (&last["state"], &last["counts"]["accepted"]),
         (&"complete".into(), &10.into())
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_control_the_running_service() {
+    let (api, stack) = (api().await, PublisherStack::shared().await);
+    let service = IngesterService::start(&api.url(), &stack.url(), &[]).await;
+    let ingester = |arguments: &[&str]| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_ingester"))
+            .args(arguments)
+            .args(["--url", &service.url])
+            .output()
+            .unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        let json: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        (output.status.code(), json, text(output.stderr))
+    };
+    let (code, run, error) = ingester(&[
+        "runs", "start", "--users", "15", "--seed", "abc", "--pages", "2..3",
+    ]);
+    assert_eq!(
+        (code, &run["counts"]["requested"]),
+        (Some(0), &10.into()),
+        "{error}"
+    );
+    let id = run["id"].as_str().unwrap();
+    service
+        .wait_for(&path(&run), |run| run["state"] == "complete")
+        .await;
+    let (code, _, error) = ingester(&["runs", "cancel", id]);
+    assert_eq!(code, Some(1));
+    assert!(error.contains("409: the run has ended"), "{error}");
+    let (code, _, error) = ingester(&["runs", "retry", id]);
+    assert_eq!(code, Some(1));
+    assert!(error.contains("409: the run has delivered each page"), "{error}");
+
+    api.inject(Fault::ForbiddenPage, 1);
+    let (_, failing, _) = ingester(&["runs", "start"]);
+    service
+        .wait_for(&path(&failing), |run| run["state"] == "failed")
+        .await;
+    let (code, retry, error) = ingester(&["runs", "retry", failing["id"].as_str().unwrap()]);
+    assert_eq!((code, &retry["seed"]), (Some(0), &failing["seed"]), "{error}");
+
+    let (code, schedule, _) = ingester(&["schedule", "pause"]);
+    assert_eq!((code, &schedule["paused"]["by"]), (Some(0), &"anonymous".into()));
+    let (_, schedule, _) = ingester(&["schedule", "show"]);
+    assert!(
+        schedule["next_start"].is_null() && schedule["paused"].is_object(),
+        "{schedule}"
+    );
+    let (code, schedule, _) = ingester(&["schedule", "resume"]);
+    assert_eq!((code, &schedule["paused"]), (Some(0), &Value::Null));
+    service
+        .wait_for("/v1/schedule", |plan| {
+            plan["next_starts"].as_array().unwrap().len() == 5
+        })
+        .await;
 }

@@ -12,6 +12,9 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
+/// Stands for the seed of the request in the body of a reply.
+pub(crate) const SEED: &str = "{seed}";
+
 /// A status and a body.
 pub(crate) type Reply = (u16, Value);
 
@@ -52,6 +55,11 @@ impl StubApi {
 
 async fn reply(State(state): State<Arc<ApiStubState>>, uri: Uri) -> Response {
     let query = uri.query().unwrap_or_default().to_owned();
+    let parameters = query.split('&');
+    let seed = parameters
+        .filter_map(|parameter| parameter.strip_prefix("seed="))
+        .next();
+    let seed = seed.unwrap_or_default().to_owned();
     state.queries.lock().unwrap().push(query);
     let mut replies = state.replies.lock().unwrap();
     let last = replies.len() == 1;
@@ -62,7 +70,12 @@ async fn reply(State(state): State<Arc<ApiStubState>>, uri: Uri) -> Response {
     };
     let (status, body) = next.unwrap();
     let json = [(header::CONTENT_TYPE, "application/json; charset=utf-8")];
-    (StatusCode::from_u16(status).unwrap(), json, body.to_string()).into_response()
+    (
+        StatusCode::from_u16(status).unwrap(),
+        json,
+        body.to_string().replace(SEED, &seed),
+    )
+        .into_response()
 }
 
 /// Returns a user of version 1.4 that is unique for `number`.
@@ -92,6 +105,6 @@ pub(crate) fn user(number: u32) -> Value {
 
 /// Returns a reply of version 1.4 with these users.
 pub(crate) fn page(users: &[Value], page: u32) -> Reply {
-    let info = json!({"seed": "abc", "results": users.len(), "page": page, "version": "1.4"});
+    let info = json!({"seed": SEED, "results": users.len(), "page": page, "version": "1.4"});
     (200, json!({"results": users, "info": info}))
 }

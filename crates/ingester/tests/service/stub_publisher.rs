@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use serde_json::{Value, json};
@@ -18,8 +18,12 @@ use tokio::net::TcpListener;
 /// A scripted response. Without one, the stub accepts every record.
 #[derive(Clone, Debug)]
 pub(crate) enum StubResponse {
-    /// A status, a `Retry-After` and a body.
+    /// A status, a `Retry-After` and a JSON body.
     Status(u16, Option<&'static str>, Value),
+    /// A problem document of the publisher.
+    Problem(u16, &'static str),
+    /// A gateway's error page.
+    Gateway(u16),
     /// 207: the first record is rejected, the others are accepted.
     RejectFirst,
     /// 422: every record is rejected.
@@ -132,11 +136,17 @@ async fn handle(
             }
             response
         }
+        Some(StubResponse::Problem(status, title)) => problem(status, title),
+        Some(StubResponse::Gateway(status)) => {
+            let html = [(header::CONTENT_TYPE, "text/html")];
+            let status = StatusCode::from_u16(status).unwrap();
+            (status, html, format!("<html>{status}</html>")).into_response()
+        }
         Some(StubResponse::RejectFirst) => respond(207, &rejecting(1, sent)),
         Some(StubResponse::RejectAll) => respond(422, &rejecting(sent, sent)),
         Some(StubResponse::Disconnect) => panic!("scripted: a panic closes the connection"),
         Some(StubResponse::Hang) => std::future::pending().await,
-        _ => respond(413, &json!({"title": "too large"})),
+        _ => problem(413, "too large"),
     }
 }
 
@@ -161,6 +171,23 @@ fn rejecting(rejected: usize, sent: usize) -> Value {
     json!({"accepted": sent - rejected, "rejected": rejected, "errors": errors})
 }
 
+pub(crate) fn problem(status: u16, title: &str) -> Response {
+    let body = json!({"type": "urn:affluent:problem:scripted", "title": title, "status": status});
+    let media_type = [(header::CONTENT_TYPE, "application/problem+json")];
+    (
+        StatusCode::from_u16(status).unwrap(),
+        media_type,
+        body.to_string(),
+    )
+        .into_response()
+}
+
 fn respond(status: u16, body: &Value) -> Response {
-    (StatusCode::from_u16(status).unwrap(), body.to_string()).into_response()
+    let media_type = [(header::CONTENT_TYPE, "application/json")];
+    (
+        StatusCode::from_u16(status).unwrap(),
+        media_type,
+        body.to_string(),
+    )
+        .into_response()
 }

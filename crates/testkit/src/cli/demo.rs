@@ -71,8 +71,13 @@ fn print(report: &DemoReport) {
     }
     let figures = &report.figures;
     println!(
-        "\nfetched {}, accepted {}, stored {}, dead-lettered {}, duplicates {}",
-        figures.fetched, figures.accepted, figures.stored, figures.dead_lettered, figures.duplicates
+        "\nfetched {}, invalid {}, accepted {}, stored {}, dead-lettered {}, duplicates {}",
+        figures.fetched,
+        figures.invalid,
+        figures.accepted,
+        figures.stored,
+        figures.dead_lettered,
+        figures.duplicates
     );
     println!(
         "publisher to row: p50 {} ms, p99 {} ms; {} rows/s from the first request to the last row",

@@ -13,6 +13,8 @@ pub struct Figures {
     pub record: String,
     /// Users in valid responses of the API, or generated records.
     pub fetched: u64,
+    /// Users that can't be mapped to a record.
+    pub invalid: u64,
     /// Records that the publisher accepted.
     pub accepted: u64,
     /// Rows in the table.
@@ -43,6 +45,7 @@ impl Figures {
         Ok(Self {
             record: record.to_owned(),
             fetched: summary.fetched,
+            invalid: summary.invalid,
             accepted: summary.accepted,
             stored,
             dead_lettered: counter(streamer, "streamer_dead_letters_total").await?,

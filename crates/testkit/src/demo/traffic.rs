@@ -17,6 +17,7 @@ use crate::service::Service;
 pub(super) struct Summary {
     pub(super) outcome: String,
     pub(super) fetched: u64,
+    pub(super) invalid: u64,
     pub(super) accepted: u64,
     pub(super) duplicate: u64,
 }
@@ -65,6 +66,7 @@ pub(super) async fn post_records(
     Ok(Summary {
         outcome: "complete".to_owned(),
         fetched: records,
+        invalid: 0,
         accepted,
         duplicate: 0,
     })

@@ -17,7 +17,7 @@ use crate::delivery::record_batch::tests::page_from;
 use crate::delivery::response::{BatchOutcome, ResponseError};
 use crate::delivery::retrying_sender::DeliveryError;
 use crate::metrics::IngesterMetrics;
-use crate::run::{RunSpec, RunState, Trigger};
+use crate::run::{DeliverySpec, RunSpec, RunState, Trigger};
 use crate::store::Store;
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -181,6 +181,7 @@ impl TestRun {
             page_size: 1,
             pages: None,
             retry: 0,
+            requested_by: None,
         };
         let run = store
             .insert_run(&spec, RunState::Queued, None, Timestamp::UNIX_EPOCH)
@@ -226,12 +227,17 @@ impl TestRun {
         };
         // `Retry-After` does not outlive the process.
         self.publisher.state().not_before = None;
+        let delivery = DeliverySpec {
+            batch_size: usize::try_from(self.batch).unwrap(),
+            max_in_flight: self.publisher.in_flight,
+            duplicate_window: 1_000_000,
+        };
         let stored = self
             .store
-            .start_run(self.run, self.batch, Timestamp::UNIX_EPOCH)
+            .start_run(self.run, &delivery, Timestamp::UNIX_EPOCH)
             .unwrap();
         let metrics = IngesterMetrics::new(&service::Metrics::new("ingester"));
-        let progress = RunProgress::open(self.store.clone(), &stored, metrics, 1_000_000).unwrap();
+        let progress = RunProgress::open(self.store.clone(), &stored, metrics).unwrap();
         let sender = RetryingSender::new(
             self.publisher.clone(),
             &settings,
@@ -242,7 +248,6 @@ impl TestRun {
             sender: &sender,
             progress: &progress,
             slots: &slots,
-            in_flight: self.publisher.in_flight,
         };
         let (wakeup, wakeups) = mpsc::channel(1);
         let fetching = async {

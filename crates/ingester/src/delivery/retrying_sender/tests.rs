@@ -159,3 +159,28 @@ async fn oversized_record_is_rejected_alone() {
         2
     );
 }
+
+fn foreign(status: u16) -> ResponseError {
+    ResponseError::Foreign {
+        status,
+        retry_after: None,
+        detail: ": text/html".into(),
+    }
+}
+
+#[tokio::test]
+async fn foreign_responses_are_retried_without_limit() {
+    let statuses = [502, 404, 403, 401, 301, 200, 503];
+    let (outcome, stats) = deliver_after((0..70).map(|i| foreign(statuses[i % 7]))).await;
+    outcome.unwrap();
+    assert_eq!((stats.counts().accepted, stats.counts().retried), (3, 70));
+}
+
+#[tokio::test]
+async fn foreign_413_splits_a_batch_and_rejects_no_record() {
+    // The batch of three, its single front record twice, then everything is accepted.
+    let (outcome, stats) = deliver_after([foreign(413), foreign(413), foreign(413)]).await;
+    outcome.unwrap();
+    let counts = stats.counts();
+    assert_eq!((counts.accepted, counts.rejected, counts.retried), (3, 0, 2));
+}

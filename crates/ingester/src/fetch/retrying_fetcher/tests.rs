@@ -104,7 +104,40 @@ async fn rate_limiting_beyond_two_windows_fails() {
         .page(&request(), &RunStats::for_tests())
         .await
         .unwrap_err();
-    assert!(matches!(error, PageError::RateLimited { waited, .. } if waited == MINUTE * 3));
+    assert!(matches!(error, PageError::RateLimited { wait, .. } if wait == MINUTE * 3));
+    let text = error.to_string();
+    assert!(
+        text.ends_with("the next attempt is due in 180s") && !text.contains("limited for 180s"),
+        "the time that passed, not the one that was requested: {text}"
+    );
+}
+
+#[tokio::test]
+async fn longest_possible_retry_after_fails_the_page() {
+    let forever = Some(Duration::from_secs(u64::MAX));
+    // Together they exceed the range of a duration.
+    let short = Some(Duration::from_secs(1));
+    for before in [0, 1] {
+        let refusals = (0..before)
+            .map(|_| status(429, short))
+            .chain([status(429, forever)]);
+        let fetcher = fetcher(refusals, MINUTE);
+        let result = fetcher.page(&request(), &RunStats::for_tests()).await;
+        assert!(matches!(result, Err(PageError::RateLimited { .. })), "{result:?}");
+    }
+}
+
+#[test]
+fn shorter_retry_after_does_not_shorten_a_longer_one() {
+    let fetcher = fetcher([], MINUTE);
+    let (mut limiter, now) = (fetcher.limiter(), Instant::now());
+    limiter.extend_retry_after(Duration::from_secs(50), now);
+    limiter.extend_retry_after(Duration::from_secs(5), now);
+    limiter.extend_retry_after(Duration::from_secs(u64::MAX), now);
+    let Some(Throttle::RateLimit(wait)) = limiter.throttle(1, now) else {
+        panic!("a request must wait")
+    };
+    assert_eq!(wait, Duration::from_secs(50));
 }
 
 #[tokio::test]

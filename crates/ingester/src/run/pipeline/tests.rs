@@ -1,8 +1,9 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
+use model::FieldName;
 use reqwest::StatusCode;
 use service::{Backoff, Health, Metrics};
 
@@ -13,7 +14,8 @@ use crate::delivery::response::{BatchOutcome, RecordRejection, ResponseError};
 use crate::fetch::user_api::FetchError;
 use crate::run::Trigger;
 use crate::run::plan::PageRequest;
-use crate::scheduler::run_queue::RunRequest;
+use crate::scheduler::run_queue::{CancelOutcome, RunQueue, RunRequest};
+use crate::transform::mapping::MappingError;
 use crate::transform::page::Page;
 
 /// Serves the same users on each page, as many as requested.
@@ -21,6 +23,8 @@ use crate::transform::page::Page;
 struct FakeApi {
     requested: Arc<AtomicUsize>,
     fails_from: Option<usize>,
+    /// Number of invalid users at the beginning of each page.
+    invalid: usize,
 }
 
 impl UserApi for FakeApi {
@@ -32,7 +36,14 @@ impl UserApi for FakeApi {
                 retry_after: None,
             });
         }
-        Ok(page_of(request.results.into()))
+        let mut page = page_of(u128::from(request.results) - self.invalid as u128);
+        for _ in 0..self.invalid {
+            page.push(Err(MappingError {
+                field: FieldName::Known("address".into()),
+                rule: MappingError::OLD_STREET,
+            }));
+        }
+        Ok(page)
     }
 }
 
@@ -44,6 +55,8 @@ struct CountingPublisher {
     requested_before: Arc<Mutex<Vec<usize>>>,
     sent: Arc<Mutex<Vec<(u64, u64)>>>,
     stop_at_first: Option<CancellationToken>,
+    /// Called with each request.
+    on_request: Arc<OnceLock<Box<dyn Fn() + Send + Sync>>>,
     hangs: bool,
 }
 
@@ -59,6 +72,9 @@ impl PublisherClient for CountingPublisher {
         if let Some(stop) = &self.stop_at_first {
             stop.cancel();
         }
+        if let Some(on_request) = self.on_request.get() {
+            on_request();
+        }
         if self.hangs {
             std::future::pending::<()>().await;
         }
@@ -72,6 +88,19 @@ impl PublisherClient for CountingPublisher {
 }
 
 async fn run(publisher: CountingPublisher, change: impl FnOnce(&mut IngesterSettings)) -> Report {
+    let (mut pipeline, settings, stop) = pipeline(publisher, change);
+    let spec = RunRequest::default().spec(Trigger::Manual, &settings);
+    pipeline.run(&spec, &stop).await.unwrap()
+}
+
+fn pipeline(
+    publisher: CountingPublisher,
+    change: impl FnOnce(&mut IngesterSettings),
+) -> (
+    Pipeline<FakeApi, CountingPublisher>,
+    IngesterSettings,
+    CancellationToken,
+) {
     let fast = Backoff {
         initial: Duration::from_millis(1),
         max: Duration::from_millis(2),
@@ -91,16 +120,14 @@ async fn run(publisher: CountingPublisher, change: impl FnOnce(&mut IngesterSett
         metrics: Metrics::new("ingester"),
     };
     let publisher_health = PublisherHealth::new(&context.health);
-    let mut pipeline = Pipeline::with_clients(
-        publisher.api.clone(),
-        publisher,
+    let pipeline = Pipeline::with_clients(
+        (publisher.api.clone(), publisher),
         publisher_health,
         &settings,
+        Store::from_settings(&settings.state).unwrap(),
         &context,
-    )
-    .unwrap();
-    let spec = RunRequest::default().spec(Trigger::Manual, &settings);
-    pipeline.run(&spec, &stop).await.unwrap()
+    );
+    (pipeline.unwrap(), settings, stop)
 }
 
 fn adds_up(counts: &RunCounts) -> bool {
@@ -153,6 +180,44 @@ async fn rejected_records_set_the_outcome_and_keep_reasons() {
     assert!(matches!(report.outcome, RunOutcome::Rejected));
     assert_eq!((report.counts.accepted, report.counts.rejected), (9, 1));
     assert!(adds_up(&report.counts));
+}
+
+#[tokio::test]
+async fn run_with_too_many_invalid_users_fails() {
+    let invalid = async |invalid, max_invalid_share| {
+        let publisher = CountingPublisher {
+            api: FakeApi {
+                invalid,
+                ..FakeApi::default()
+            },
+            ..CountingPublisher::default()
+        };
+        run(publisher, |settings| {
+            settings.run.users = 10;
+            settings.run.max_invalid_share = max_invalid_share;
+        })
+        .await
+    };
+    for (users, share) in [(10, 0.5), (6, 0.5), (1, 0.0)] {
+        let report = invalid(users, share).await;
+        assert!(matches!(report.outcome, RunOutcome::Failed(_)), "{report:?}");
+        assert_eq!(
+            report.reason().unwrap(),
+            format!(
+                "{users} of 10 users are invalid, more than run.max_invalid_share of {share}; most often address: \
+                 street_as_before_1_3"
+            )
+        );
+        assert_eq!(
+            report.counts.accepted,
+            10 - users as u64,
+            "valid ones are delivered"
+        );
+    }
+    for (users, share) in [(0, 0.0), (5, 0.5), (10, 1.0)] {
+        let report = invalid(users, share).await;
+        assert!(matches!(report.outcome, RunOutcome::Complete), "{report:?}");
+    }
 }
 
 #[tokio::test]
@@ -216,6 +281,230 @@ async fn run_ends_at_its_timeout() {
     .await;
     assert!(matches!(report.outcome, RunOutcome::Failed(RunError::Timeout(_))));
     assert!(report.counts.accepted == 0 && adds_up(&report.counts));
+}
+
+/// Runs until the publisher has its first request, then cancels the run `times` times.
+async fn run_cancelled(
+    publisher: CountingPublisher,
+    times: usize,
+    change: impl FnOnce(&mut IngesterSettings),
+) -> (Report, Store) {
+    let on_request = Arc::clone(&publisher.on_request);
+    let (mut pipeline, settings, stop) = pipeline(publisher, change);
+    let (store, active) = (pipeline.store().clone(), pipeline.active_run().clone());
+    let spec = RunRequest::default().spec(Trigger::Manual, &settings);
+    let queue = RunQueue::new(store.clone(), active.clone(), settings);
+    let left = AtomicUsize::new(times);
+    let cancel = move || {
+        while left.load(Ordering::SeqCst) > 0 {
+            left.fetch_sub(1, Ordering::SeqCst);
+            let outcome = queue.cancel(active.run().unwrap(), false, "me").unwrap();
+            assert_eq!(outcome, CancelOutcome::Cancelling);
+        }
+    };
+    assert!(on_request.set(Box::new(cancel)).is_ok());
+    (pipeline.run(&spec, &stop).await.unwrap(), store)
+}
+
+#[tokio::test]
+async fn cancelled_run_ends_as_cancelled_whatever_happens() {
+    let failing = CountingPublisher::default();
+    let error = ResponseError::Permanent {
+        status: 415,
+        detail: String::new(),
+    };
+    failing.script.lock().unwrap().push_back(Err(error));
+    let unauthorized = CountingPublisher::default();
+    unauthorized
+        .script
+        .lock()
+        .unwrap()
+        .push_back(Err(ResponseError::Unauthorized { status: 401 }));
+    let hanging = CountingPublisher {
+        hangs: true,
+        ..CountingPublisher::default()
+    };
+    for (publisher, reason) in [
+        (failing, "failed to deliver records"),
+        (unauthorized, "failed to deliver records"),
+        (hanging, "the run exceeded run.timeout"),
+    ] {
+        let (report, store) = run_cancelled(publisher, 1, |settings| {
+            settings.run.timeout = Duration::from_millis(200);
+        })
+        .await;
+        assert!(
+            matches!(report.outcome, RunOutcome::Cancelled(Some(_))),
+            "{report:?}"
+        );
+        assert!(report.reason().unwrap().starts_with(reason) && !report.is_unrecoverable());
+        assert!(
+            report.counts.undelivered > 0 && adds_up(&report.counts),
+            "{:?}",
+            report.counts
+        );
+        let stored = store.run(report.run).unwrap().unwrap();
+        assert_eq!(
+            (stored.state, stored.counts),
+            (RunState::Cancelled, report.counts)
+        );
+    }
+}
+
+#[tokio::test]
+async fn cancelled_run_delivers_fetched_users() {
+    let (report, _) = run_cancelled(CountingPublisher::default(), 1, |settings| {
+        settings.run.users = 1_000;
+        settings.run.duplicate_window = 1;
+    })
+    .await;
+    assert!(
+        matches!(report.outcome, RunOutcome::Cancelled(None)),
+        "{report:?}"
+    );
+    assert_eq!((report.reason(), report.counts.undelivered), (None, 0));
+    assert!(report.counts.fetched < 100, "{:?}", report.counts);
+}
+
+#[tokio::test]
+async fn second_cancel_drops_what_waits() {
+    let publisher = CountingPublisher {
+        hangs: true,
+        ..CountingPublisher::default()
+    };
+    let (report, store) = run_cancelled(publisher, 2, |_| {}).await;
+    assert!(
+        matches!(report.outcome, RunOutcome::Cancelled(None)),
+        "{report:?}"
+    );
+    assert!(report.counts.undelivered > 0 && report.counts.accepted == 0);
+    assert_eq!(store.pending_pages(report.run).unwrap(), 0);
+    assert_eq!(store.run(report.run).unwrap().unwrap().state, RunState::Cancelled);
+}
+
+#[tokio::test]
+async fn run_cancelled_in_an_earlier_process_fetches_no_more() {
+    for drop_pending in [false, true] {
+        let publisher = CountingPublisher::default();
+        let (mut pipeline, settings, stop) = pipeline(publisher.clone(), |_| {});
+        let spec = RunRequest::default().spec(Trigger::Manual, &settings);
+        let store = pipeline.store().clone();
+        let run = store
+            .insert_run(&spec, RunState::Queued, None, Timestamp::now())
+            .unwrap();
+        let delivery = DeliverySpec::of(&settings);
+        let stored = store.start_run(run, &delivery, Timestamp::now()).unwrap();
+        let progress = RunProgress::open(store.clone(), &stored, pipeline.metrics().clone()).unwrap();
+        progress.record_page(&page_of(10)).unwrap();
+        store.cancel_run(run, drop_pending, "me").unwrap();
+        let report = pipeline.execute(run, &stop).await.unwrap();
+        assert!(
+            matches!(report.outcome, RunOutcome::Cancelled(None)),
+            "{report:?}"
+        );
+        assert_eq!(publisher.api.requested.load(Ordering::SeqCst), 0);
+        let delivered = if drop_pending { 0 } else { 10 };
+        assert_eq!((report.counts.fetched, report.counts.accepted), (10, delivered));
+        assert!(adds_up(&report.counts));
+        assert!(store.unfinished_runs().unwrap().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn resumed_run_keeps_its_window_and_its_deduplication() {
+    let publisher = CountingPublisher {
+        hangs: true,
+        ..CountingPublisher::default()
+    };
+    let (mut pipeline, settings, stop) = pipeline(publisher.clone(), |settings| {
+        settings.publisher.max_in_flight = 4;
+        settings.run.timeout = Duration::from_millis(300);
+    });
+    let spec = RunRequest::default().spec(Trigger::Manual, &settings);
+    let store = pipeline.store().clone();
+    let run = store
+        .insert_run(&spec, RunState::Queued, None, Timestamp::now())
+        .unwrap();
+    let earlier = DeliverySpec {
+        batch_size: 2,
+        max_in_flight: 1,
+        duplicate_window: 2,
+    };
+    store.start_run(run, &earlier, Timestamp::now()).unwrap();
+    let report = pipeline.execute(run, &stop).await.unwrap();
+    assert_eq!(
+        *publisher.sent.lock().unwrap(),
+        [(0, 2)],
+        "one batch of two in flight"
+    );
+    assert_eq!((report.counts.fetched, report.counts.duplicate), (20, 0));
+}
+
+#[tokio::test]
+async fn last_success_is_known_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = |settings: &mut IngesterSettings| settings.state.path = Some(folder.path().join("state.db"));
+    let (pipeline_before, settings, stop) = pipeline(CountingPublisher::default(), state);
+    assert!(pipeline_before.metrics().last_success.get().abs() < 1.0);
+    let mut pipeline_before = pipeline_before;
+    let spec = RunRequest::default().spec(Trigger::Manual, &settings);
+    let report = pipeline_before.run(&spec, &stop).await.unwrap();
+    let ended = pipeline_before
+        .store()
+        .run(report.run)
+        .unwrap()
+        .unwrap()
+        .ended
+        .unwrap();
+    drop(pipeline_before);
+    let (pipeline_after, ..) = pipeline(CountingPublisher::default(), state);
+    let known = pipeline_after.metrics().last_success.get();
+    assert!((known - seconds(ended)).abs() < 0.01, "{known}");
+}
+
+/// Runs twice in one process, so that the second run can see what the first one left.
+#[tokio::test(start_paused = true)]
+async fn retry_after_does_not_outlive_its_run() {
+    let publisher = CountingPublisher::default();
+    publisher
+        .script
+        .lock()
+        .unwrap()
+        .extend([Err(ResponseError::Retryable {
+            status: 503,
+            retry_after: Some(Duration::from_secs(u64::MAX)),
+        })]);
+    let mut settings = IngesterSettings::default();
+    settings.run.users = 5;
+    settings.run.timeout = Duration::from_secs(60);
+    let context = Context {
+        shutdown: CancellationToken::new(),
+        health: Health::default(),
+        metrics: Metrics::new("ingester"),
+    };
+    let publisher_health = PublisherHealth::new(&context.health);
+    let mut pipeline = Pipeline::with_clients(
+        (publisher.api.clone(), publisher),
+        publisher_health,
+        &settings,
+        Store::from_settings(&settings.state).unwrap(),
+        &context,
+    )
+    .unwrap();
+    let spec = RunRequest::default().spec(Trigger::Manual, &settings);
+    let first = pipeline.run(&spec, &context.shutdown).await.unwrap();
+    assert!(
+        matches!(first.outcome, RunOutcome::Failed(RunError::Timeout(_))),
+        "{first:?}"
+    );
+    let started = tokio::time::Instant::now();
+    let second = pipeline.run(&spec, &context.shutdown).await.unwrap();
+    assert!(matches!(second.outcome, RunOutcome::Complete), "{second:?}");
+    assert!(
+        started.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        started.elapsed()
+    );
 }
 
 #[tokio::test]
@@ -298,10 +587,10 @@ async fn hour_of_publisher_outage_applies_backpressure() {
     };
     let publisher_health = PublisherHealth::new(&context.health);
     let mut pipeline = Pipeline::with_clients(
-        publisher.api.clone(),
-        publisher.clone(),
+        (publisher.api.clone(), publisher.clone()),
         publisher_health,
         &settings,
+        Store::from_settings(&settings.state).unwrap(),
         &context,
     )
     .unwrap();

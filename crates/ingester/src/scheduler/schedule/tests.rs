@@ -37,12 +37,12 @@ fn not_run(due: &DueStarts) -> Vec<(i64, SkipReason)> {
 fn interval_starts_at_once_and_counts_from_start_to_start() {
     let schedule = schedule(|_| {});
     let origin = schedule.origin(at(1_000));
-    let due = schedule.due(origin, None, at(1_000));
+    let due = schedule.due(origin, &[], at(1_000));
     assert_eq!(runs(&due), [(1_000, Trigger::Schedule)]);
     assert_eq!(schedule.next(due.up_to.unwrap(), at(1_030)), Some(at(1_100)));
-    assert_eq!(schedule.due(at(1_000), None, at(1_099)), DueStarts::default());
+    assert_eq!(schedule.due(at(1_000), &[], at(1_099)), DueStarts::default());
     assert_eq!(
-        runs(&schedule.due(at(1_000), None, at(1_107))),
+        runs(&schedule.due(at(1_000), &[], at(1_107))),
         [(1_100, Trigger::Schedule)]
     );
 }
@@ -52,7 +52,7 @@ fn cron_expression_waits_for_its_first_match() {
     let schedule = schedule(|settings| settings.cron = Some("0 6 * * *".parse().unwrap()));
     let now = "2026-03-01T05:00:00Z".parse().unwrap();
     let origin = schedule.origin(now);
-    assert_eq!(schedule.due(origin, None, now), DueStarts::default());
+    assert_eq!(schedule.due(origin, &[], now), DueStarts::default());
     assert_eq!(
         schedule.next(origin, now),
         Some("2026-03-01T06:00:00Z".parse().unwrap())
@@ -61,7 +61,7 @@ fn cron_expression_waits_for_its_first_match() {
 
 #[test]
 fn missed_starts_follow_the_catch_up_setting() {
-    let due = |catch_up| schedule(|settings| settings.catch_up = catch_up).due(at(0), None, at(390));
+    let due = |catch_up| schedule(|settings| settings.catch_up = catch_up).due(at(0), &[], at(390));
     let none = due(CatchUp::None);
     assert_eq!((runs(&none), none.missed), (vec![], 3));
     assert_eq!(
@@ -88,7 +88,7 @@ fn missed_starts_follow_the_catch_up_setting() {
         settings.catch_up = CatchUp::All;
         settings.max_catchup_runs = 2;
     });
-    let bounded = bounded.due(at(0), None, at(390));
+    let bounded = bounded.due(at(0), &[], at(390));
     assert_eq!(
         (runs(&bounded).len(), not_run(&bounded)),
         (2, vec![(100, SkipReason::Missed)])
@@ -98,16 +98,17 @@ fn missed_starts_follow_the_catch_up_setting() {
 #[test]
 fn start_on_time_replaces_the_latest_missed_one() {
     let schedule = schedule(|settings| settings.catch_up = CatchUp::Latest);
-    let due = schedule.due(at(0), None, at(310));
+    let due = schedule.due(at(0), &[], at(310));
     assert_eq!((runs(&due), due.missed), (vec![(300, Trigger::Schedule)], 2));
 }
 
 #[test]
 fn overlapping_starts_follow_the_concurrency_policy() {
-    let active = Some(RunPeriod {
+    let active = &[RunPeriod {
         from: at(100),
         until: at(390),
-    });
+        is_scheduled: true,
+    }];
     let due = |concurrency_policy| {
         schedule(|settings| settings.concurrency_policy = concurrency_policy).due(at(100), active, at(391))
     };
@@ -132,6 +133,74 @@ fn overlapping_starts_follow_the_concurrency_policy() {
 }
 
 #[test]
+fn requested_run_delays_a_start_and_does_not_skip_it() {
+    let period = |from, until, is_scheduled| RunPeriod {
+        from: at(from),
+        until: at(until),
+        is_scheduled,
+    };
+    for policy in [ConcurrencyPolicy::Skip, ConcurrencyPolicy::Queue] {
+        let schedule = schedule(|settings| settings.concurrency_policy = policy);
+        let long = schedule.due(at(100), &[period(150, 391, false)], at(391));
+        assert_eq!(
+            (runs(&long), long.missed),
+            (vec![(300, Trigger::Schedule)], 0),
+            "{policy:?}"
+        );
+        assert_eq!(
+            not_run(&long),
+            [(200, SkipReason::Overlap)],
+            "one start replaces the other"
+        );
+        let met = schedule.due(at(100), &[period(150, 250, false)], at(301));
+        assert_eq!(runs(&met), [(300, Trigger::Schedule)], "{policy:?}");
+    }
+    let skip = schedule(|_| {});
+    let both = skip.due(
+        at(100),
+        &[period(150, 250, false), period(250, 391, true)],
+        at(391),
+    );
+    assert_eq!(
+        (runs(&both), not_run(&both)),
+        (vec![(200, Trigger::Schedule)], vec![(300, SkipReason::Overlap)])
+    );
+}
+
+#[test]
+fn paused_schedule_skips_each_start() {
+    let all = schedule(|settings| settings.catch_up = CatchUp::All).due(at(0), &[], at(390));
+    let paused = all.paused();
+    assert_eq!((runs(&paused), paused.missed, paused.skipped), (vec![], 0, 3));
+    let expected = [100, 200, 300].map(|start| (start, SkipReason::Paused));
+    assert_eq!(
+        (not_run(&paused), paused.up_to),
+        (expected.to_vec(), Some(at(300)))
+    );
+    let none = schedule(|settings| settings.catch_up = CatchUp::None).due(at(0), &[], at(310));
+    assert_eq!(none.paused().skipped, 3);
+}
+
+#[test]
+fn upcoming_starts_follow_each_other() {
+    let schedule = schedule(|settings| settings.cron = Some("0 6,18 * * *".parse().unwrap()));
+    let now = "2026-03-01T07:00:00Z".parse().unwrap();
+    let starts: Vec<_> = schedule
+        .upcoming(now, now, 3)
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(
+        starts,
+        [
+            "2026-03-01T18:00:00Z",
+            "2026-03-02T06:00:00Z",
+            "2026-03-02T18:00:00Z"
+        ]
+    );
+}
+
+#[test]
 fn backward_clock_step_does_not_stop_runs() {
     assert_eq!(schedule(|_| {}).next(at(1_000), at(10)), Some(at(110)));
     let cron = schedule(|settings| settings.cron = Some("*/10 * * * *".parse().unwrap()));
@@ -152,10 +221,10 @@ fn next_start_holds_after_a_clock_step_of_days() {
     let cron = schedule(|settings| settings.cron = Some("*/10 * * * *".parse().unwrap()));
     for schedule in [schedule(|_| {}), cron] {
         let (done, now) = (at(900_000), at(600_030));
-        let set_back = schedule.due(done, None, now);
+        let set_back = schedule.due(done, &[], now);
         assert_eq!((runs(&set_back), set_back.up_to), (vec![], Some(now)));
         let next = schedule.next(now, now).unwrap();
-        let due = schedule.due(now, None, next);
+        let due = schedule.due(now, &[], next);
         assert_eq!(due.runs, [(next, Trigger::Schedule)]);
     }
 }
@@ -169,12 +238,12 @@ fn downtime_of_a_week_or_a_decade_is_handled_at_once() {
         })
     };
     let week = 7 * 86_400;
-    let due = second(CatchUp::None).due(at(1_000_000), None, at(1_000_000 + week));
+    let due = second(CatchUp::None).due(at(1_000_000), &[], at(1_000_000 + week));
     assert_eq!(runs(&due), [(1_000_000 + week, Trigger::Schedule)]);
     assert_eq!((due.not_run.len(), due.missed), (MAX_RECORDED, 604_799));
-    let all = second(CatchUp::All).due(at(1_000_000), None, at(1_000_000 + week));
+    let all = second(CatchUp::All).due(at(1_000_000), &[], at(1_000_000 + week));
     assert_eq!(runs(&all).len(), settings().max_catchup_runs + 1);
-    let decade = schedule(|_| {}).due(at(0), None, at(315_360_050));
+    let decade = schedule(|_| {}).due(at(0), &[], at(315_360_050));
     assert_eq!(
         (runs(&decade), decade.missed),
         (vec![(315_360_000, Trigger::Schedule)], 3_153_599)
@@ -289,7 +358,7 @@ proptest! {
             let set_back = since(clock, done);
             let tolerated = if index == 0 { Duration::ZERO } else { MAX_CLOCK_STEP };
             let from = if set_back > tolerated { reported.clear(); clock } else { done };
-            let due = schedule.due(done, None, clock);
+            let due = schedule.due(done, &[], clock);
             let not_run = calendar(&schedule, from, clock);
             let handled = count(due.runs.len()) + due.missed + due.skipped;
             // The number of further starts is estimated.
@@ -310,7 +379,7 @@ proptest! {
             done = due.up_to.unwrap_or(done);
             let next = schedule.next(done, clock).unwrap();
             prop_assert!(next > clock && calendar(&schedule, done, next) == [next], "{next} after {clock}");
-            let due = schedule.due(done, None, next);
+            let due = schedule.due(done, &[], next);
             prop_assert_eq!(due.runs.last(), Some(&(next, Trigger::Schedule)), "it is due at the announced time");
         }
     }
@@ -318,8 +387,8 @@ proptest! {
     /// Every start is handled once despite restarts and clock steps.
     #[test]
     fn every_start_runs_or_is_counted_exactly_once(
-        steps in prop::collection::vec((0_i64..5_000, any::<bool>()), 1..40), catch_up_index in 0..3_usize,
-        queue: bool, jitter in 0_u64..90,
+        steps in prop::collection::vec((0_i64..5_000, any::<bool>(), any::<bool>()), 1..40),
+        catch_up_index in 0..3_usize, queue: bool, jitter in 0_u64..90,
     ) {
         let schedule = schedule(|settings| {
             settings.catch_up = [CatchUp::None, CatchUp::Latest, CatchUp::All][catch_up_index];
@@ -327,10 +396,10 @@ proptest! {
             settings.jitter = Duration::from_secs(jitter);
         });
         let (mut now, mut done, mut handled) = (at(0), at(0), 0);
-        for (step, active) in steps {
+        for (step, active, is_scheduled) in steps {
             let from = now;
             now += jiff::SignedDuration::from_secs(step);
-            let due = schedule.due(done, active.then_some(RunPeriod { from, until: now }), now);
+            let due = schedule.due(done, active.then_some(RunPeriod { from, until: now, is_scheduled }).as_slice(), now);
             handled += count(due.runs.len()) + due.missed + due.skipped;
             done = due.up_to.unwrap_or(done);
             prop_assert!(due.runs.windows(2).all(|two| two[0].0 < two[1].0));
@@ -345,9 +414,9 @@ proptest! {
     fn next_start_is_at_most_one_interval_away(done in 0_i64..4_000_000_000, now in 0_i64..4_000_000_000) {
         let (done, now) = (at(done), at(now));
         let every = schedule(|_| {});
-        prop_assert!(every.next(done.max(every.due(done, None, now).up_to.unwrap_or(done)), now).unwrap() <= now + Duration::from_secs(100));
+        prop_assert!(every.next(done.max(every.due(done, &[], now).up_to.unwrap_or(done)), now).unwrap() <= now + Duration::from_secs(100));
         let cron = schedule(|settings| settings.cron = Some("0 * * * *".parse().unwrap()));
-        let done = cron.due(done, None, now).up_to.unwrap_or(done);
+        let done = cron.due(done, &[], now).up_to.unwrap_or(done);
         prop_assert!(cron.next(done, now).unwrap() <= now + Duration::from_secs(7_200));
     }
 }

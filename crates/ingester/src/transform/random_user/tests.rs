@@ -5,6 +5,7 @@ use super::*;
 
 const EXPECTED: ExpectedPage<'_> = ExpectedPage {
     version: "1.4",
+    seed: "abc",
     page: 3,
     results: 2,
 };
@@ -152,6 +153,46 @@ fn silently_corrected_page_is_rejected() {
 }
 
 #[test]
+fn page_of_another_seed_is_rejected() {
+    let error = with_info("seed", json!("other\nseed")).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "requested seed abc, the reply declares other seed"
+    );
+    for (seed, declared) in [
+        (json!("ABC"), "ABC"),
+        (json!(""), ""),
+        (json!(7), "7"),
+        (json!(null), "(no text)"),
+    ] {
+        let error = with_info("seed", seed).unwrap_err();
+        assert!(
+            matches!(&error, ReplyError::Seed { declared: found, .. } if found == declared),
+            "{error}"
+        );
+    }
+    let info = json!({"results": 2, "page": 3, "version": "1.4"});
+    let error = read(&json!({"results": [user(1), user(2)], "info": info})).unwrap_err();
+    assert_eq!(error.to_string(), "requested seed abc, the reply declares none");
+}
+
+#[test]
+fn seed_of_digits_may_be_a_number() {
+    let expected = ExpectedPage {
+        seed: "12",
+        ..EXPECTED
+    };
+    let declared = |seed: Value| {
+        let info = json!({"seed": seed, "results": 2, "page": 3, "version": "1.4"});
+        let reply = json!({"results": [user(1), user(2)], "info": info}).to_string();
+        page(reply.as_bytes(), &expected, &Mapping::user().unwrap())
+    };
+    declared(json!("12")).unwrap();
+    declared(json!(12)).unwrap();
+    declared(json!("012")).unwrap_err();
+}
+
+#[test]
 fn truncated_reply_is_never_a_page() {
     let whole = json!({"results": [user(1), user(2)], "info": info()}).to_string();
     for end in 0..whole.len() {
@@ -171,7 +212,7 @@ fn malformed_json_reports_its_position_and_no_value() {
         "[]",
         "\"secret\"",
         "{\"results\":\"secret\"}",
-        "{\"results\":[\"\\ud800\"]}",
+        "{\"results\":[\"secret]}",
     ] {
         let error = parse_page(body.as_bytes()).unwrap_err();
         assert!(matches!(error, ReplyError::Malformed { .. }), "{body}");
@@ -183,7 +224,58 @@ fn malformed_json_reports_its_position_and_no_value() {
         Err(ReplyError::Malformed { .. })
     ));
     assert!(matches!(
-        parse_page(b"{\"results\":[\"\xff\"]}"),
+        parse_page(b"{\"results\":[\xff]}"),
         Err(ReplyError::Malformed { .. })
     ));
+}
+
+/// Returns the body of a reply with this text in place of the first user's `A`.
+fn with_first_name(name: &[u8]) -> Vec<u8> {
+    let mut first = user(1);
+    first["name"]["first"] = json!("~");
+    let reply = json!({"results": [first, user(2)], "info": info()}).to_string();
+    let (before, after) = reply.split_once("\"~\"").unwrap();
+    [before.as_bytes(), name, after.as_bytes()].concat()
+}
+
+#[test]
+fn user_that_can_t_be_read_does_not_affect_others() {
+    let deep = [b"[".repeat(200), b"]".repeat(200)].concat();
+    for (name, error) in [
+        (&br#""A","first":"B""#[..], "first_name: duplicate_field"),
+        (br#""\ud800""#, "user: malformed"),
+        (br#""A\udc00B""#, "user: malformed"),
+        (b"\"Zo\xeb\"", "user: not_utf8"),
+        (b"\"\xe2\x82\"", "user: not_utf8"),
+        (b"1e999", "user: malformed"),
+        (b"-1e999", "user: malformed"),
+        (&deep, "first_name: wrong_type"),
+    ] {
+        let page = parse_page(&with_first_name(name)).unwrap();
+        let name = String::from_utf8_lossy(name);
+        let errors: Vec<_> = page.mapping_errors().iter().map(ToString::to_string).collect();
+        assert_eq!((page.users(), errors), (2, vec![error.to_owned()]), "{name}");
+        let ids: Vec<_> = page.ids().map(|id| id.to_string()[..2].to_owned()).collect();
+        assert_eq!(ids, ["02"], "{name}");
+    }
+}
+
+#[test]
+fn byte_order_mark_is_accepted() {
+    let body = [BYTE_ORDER_MARK, &with_first_name(b"\"A\"")].concat();
+    assert_eq!(parse_page(&body).unwrap().ids().len(), 2);
+}
+
+#[test]
+fn suspicious_users_are_valid_and_counted() {
+    for (name, expected) in [
+        ("\"Zo\u{eb}\"", vec![]),
+        ("\"\u{fffd}\"", vec![Suspicion::ReplacementCharacter]),
+        ("\"Zo\u{c3}\u{ab}\"", vec![Suspicion::WrongCharacterSet]),
+        // Not sent, so only invalid.
+        ("\"Zo\u{c3}\u{ab}\",\"first\":\"x\"", vec![]),
+    ] {
+        let page = parse_page(&with_first_name(name.as_bytes())).unwrap();
+        assert_eq!((page.suspicions(), page.users()), (&expected[..], 2), "{name}");
+    }
 }
