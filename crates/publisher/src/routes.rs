@@ -2,6 +2,7 @@
 
 mod admit;
 mod blocking;
+mod cors;
 mod create;
 mod documents;
 mod erase;
@@ -76,11 +77,16 @@ fn resource_path(state: &AppState) -> String {
 
 fn router(state: Arc<AppState>) -> Router {
     let resource = resource_path(&state);
-    Router::new()
+    let router = Router::new()
         .route(&resource, post(create::create))
         .route(&format!("{resource}/{{key}}"), delete(erase::erase))
         .merge(documents::router(&state.contract))
         .fallback(async |request: Request| refuse_request(request, Problem::not_found()).await)
-        .method_not_allowed_fallback(other_method)
-        .with_state(state)
+        .method_not_allowed_fallback(other_method);
+    let router = if state.cors_origins.is_empty() {
+        router
+    } else {
+        router.layer(cors::layer(state.cors_origins.clone()))
+    };
+    router.with_state(state)
 }

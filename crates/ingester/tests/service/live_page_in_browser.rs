@@ -53,7 +53,7 @@ async fn button_starts_a_run_that_is_followed_until_complete() {
             json!([true, 0])
         );
         push(&mut browser, "start");
-        browser.until("at('message').textContent === 'Run started.'");
+        browser.until("at('message').textContent === 'Run requested.'");
         browser.until(&format!("!at('current').hidden && {} === 10", count("Fetched")));
         assert_eq!(browser.value(&count("Accepted")), 0);
         assert_eq!(browser.value(&count("Pending")), 10);
@@ -107,7 +107,7 @@ async fn counts_of_a_long_run_rise_and_a_button_stops_it() {
         browser.until(&format!("{LATEST}[0] === 'running'"));
         browser.screenshot(&screenshots().join("live-1100.png"));
         push(&mut browser, "stop");
-        browser.until("at('message').textContent.startsWith('Run ended: stopped, ')");
+        browser.until("at('message').textContent.startsWith('Run ended: cancelled, ')");
         browser.until(&format!("at('current').hidden && {LATEST}[0] === 'cancelled'"));
         assert_eq!(
             browser.value("document.activeElement.id"),

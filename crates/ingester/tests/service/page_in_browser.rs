@@ -47,11 +47,7 @@ async fn fixture() -> Fixture {
     service
         .wait_for(&path(&first), |run| run["state"] == "complete")
         .await;
-    publisher.respond_with([StubResponse::Status(
-        415,
-        None,
-        json!({"title": "<b>not</b> this"}),
-    )]);
+    publisher.respond_with([StubResponse::Problem(415, "<b>not</b> this")]);
     let second = start(Value::Null).await;
     service
         .wait_for(&path(&second), |run| run["state"] == "failed")
@@ -185,21 +181,27 @@ async fn page_supports_keyboard_and_screen_reader() {
         browser.until(LOADED);
         assert_announced(&browser.accessibility_nodes());
         let mut order = Vec::new();
-        for _ in 0..3 {
+        for _ in 0..4 {
             browser.press("Tab");
             let focused = browser.value("document.activeElement.id || document.activeElement.role");
             order.push(focused.as_str().unwrap().to_owned());
             let outline = browser.value("getComputedStyle(document.activeElement).outline");
             assert_eq!(outline, "rgb(9, 105, 218) solid 3px", "{order:?}");
         }
-        assert_eq!(order, ["start", "stop", "region"]);
+        assert_eq!(order, ["start", "pause", "stop", "region"]);
 
         browser.value("at('start').focus()");
         browser.press("Enter");
-        browser.until("at('message').textContent.startsWith('Request failed: run ')");
+        browser.until("at('message').textContent === 'Run requested.'");
+        browser.press("Tab");
+        for message in ["Schedule paused.", "Schedule resumed."] {
+            browser.press("Enter");
+            browser.until(&format!("at('message').textContent === '{message}'"));
+            browser.until("document.activeElement.id === 'pause'");
+        }
         browser.press("Tab");
         browser.press("Enter");
-        browser.until("at('message').textContent === 'The run is stopping.'");
+        browser.until("at('message').textContent === 'The run is being cancelled.'");
     });
 }
 
@@ -212,7 +214,8 @@ fn assert_announced(nodes: &[(String, String, String)]) {
         ("heading", "Current run"),
         ("heading", "Latest runs"),
         ("button", "Start run"),
-        ("button", "Stop run"),
+        ("button", "Pause schedule"),
+        ("button", "Cancel run"),
         ("progressbar", "users delivered"),
         ("region", "Latest runs"),
     ] {

@@ -4,9 +4,10 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use axum::http::HeaderValue;
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
-use service::config::Violations;
+use service::config::{List, Violations};
 use service::http::server::ConnectionLimits;
 use service::pem;
 
@@ -41,6 +42,8 @@ pub struct HttpSettings {
     /// producer's timeout.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
     pub request_timeout: Duration,
+    /// The origins whose web pages may call the API, such as `https://app.example.com`; none: CORS is off.
+    pub cors_origins: List,
     /// Which requests are logged.
     pub access_log: AccessLog,
     /// How often the files of `tls` and `auth` are checked for changes.
@@ -61,10 +64,23 @@ impl Default for HttpSettings {
             min_response_rate: ByteSize::kib(16),
             max_connection_age: Duration::from_secs(3600),
             request_timeout: Duration::from_secs(30),
+            cors_origins: List::default(),
             access_log: AccessLog::Off,
             reload_interval: Duration::from_secs(5),
         }
     }
+}
+
+/// Whether browsers would send this text as `Origin`.
+fn is_origin(text: &str) -> bool {
+    let rest = text
+        .strip_prefix("https://")
+        .or_else(|| text.strip_prefix("http://"));
+    rest.is_some_and(|rest| {
+        let is_host =
+            |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-:[]".contains(&byte);
+        !rest.is_empty() && rest.bytes().all(is_host)
+    })
 }
 
 /// Which requests are logged. A line has no value of a record and no key.
@@ -83,6 +99,19 @@ pub enum AccessLog {
 impl HttpSettings {
     pub(super) fn validate(&self, violations: &mut Violations) {
         violations.require_positive(&self.max_connections, "http.max_connections");
+        violations.require(
+            self.cors_origins.iter().all(|origin| is_origin(origin)),
+            "http.cors_origins",
+            "must be origins: http:// or https://, a host in lower case, and a port unless it is the default one",
+        );
+    }
+
+    /// The origins of CORS.
+    pub(crate) fn cors_origins(&self) -> Vec<HeaderValue> {
+        let origins = self.cors_origins.iter();
+        origins
+            .filter_map(|origin| HeaderValue::from_str(origin).ok())
+            .collect()
     }
 
     /// The limits of the API's connections.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::http::HeaderValue;
 use model::Contract;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -29,6 +30,7 @@ pub struct AppState {
     pub(super) idempotency: IdempotencyCache,
     pub(super) metrics: Arc<PublisherMetrics>,
     pub(super) access_log: AccessLog,
+    pub(super) cors_origins: Vec<HeaderValue>,
     /// Requests with an idempotency key continue after their callers disconnect.
     pub(super) detached: TaskTracker,
     /// Limits concurrent decompression and hashing to the number of processors.
@@ -70,6 +72,7 @@ impl AppState {
             idempotency: IdempotencyCache::new(settings.idempotency.clone()),
             metrics,
             access_log: settings.http.access_log,
+            cors_origins: settings.http.cors_origins(),
             detached: TaskTracker::new(),
             body_workers: Arc::new(Semaphore::new(processors)),
             large_bodies: Arc::new(Semaphore::new(settings.largest_body().div_ceil(KIB))),

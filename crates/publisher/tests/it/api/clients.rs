@@ -73,3 +73,32 @@ for part in (lines[:50], lines[50:]):
     assert_eq!(printed, "200 {\"accepted\":50,\"rejected\":0}\n".repeat(2));
     assert_eq!(topic.ids().await, ids(&users).into_iter().collect());
 }
+
+/// Far more than a rejected body of which the publisher reads a part over HTTP/1.
+#[tokio::test]
+async fn curl_receives_refusals_of_large_bodies() {
+    let (publisher, topic) = ready().await;
+    let body = vec![b' '; 60 << 20];
+    for (path, content_type, status) in [
+        ("/v1/users", "application/json", "413"),
+        ("/v1/users", "text/plain", "415"),
+        ("/v1/nothing", "application/json", "404"),
+    ] {
+        let (url, header) = (
+            format!("{}{path}", publisher.url),
+            format!("content-type: {content_type}"),
+        );
+        let arguments = [
+            "-sS",
+            "--http2-prior-knowledge",
+            "-H",
+            &header,
+            "--data-binary",
+            "@-",
+        ];
+        let arguments = [&arguments[..], &["-o", "/dev/null", "-w", "%{http_code}", &url]].concat();
+        assert_eq!(output("curl", &arguments, &body).await, status, "{path}");
+    }
+    assert!(topic.read().await.is_empty());
+    publisher.wait_until_idle().await;
+}

@@ -1,4 +1,4 @@
-//! Request ids, the access log, and the methods `OPTIONS` and `HEAD`.
+//! Request ids, the access log, CORS, and the methods `OPTIONS` and `HEAD`.
 
 use crate::support::harness::{Publisher, erase, ready, ready_with, status_and_body};
 use crate::support::sample_users::user;
@@ -116,4 +116,42 @@ async fn options_lists_methods_and_head_has_no_body() {
     );
     let (status, allow, _) = send(reqwest::Method::HEAD, "/v1/users").await;
     assert_eq!((status, allow.as_str()), (405, "POST"));
+}
+
+#[tokio::test]
+async fn only_configured_origins_may_call_from_a_browser() {
+    let origin = "https://app.example.com";
+    let (open, _) = ready_with(|setup| setup.with("HTTP__CORS_ORIGINS", origin)).await;
+    let (closed, _) = ready().await;
+    let allowed = async |publisher: &Publisher, method: reqwest::Method, origin: &str| {
+        let request = publisher
+            .client
+            .request(method, format!("{}/v1/users", publisher.url))
+            .header("origin", origin)
+            .header("access-control-request-method", "POST")
+            .header(
+                "access-control-request-headers",
+                "content-type,kafka-header-source",
+            );
+        let headers = request.send().await.unwrap().headers().clone();
+        let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap().to_owned());
+        (
+            text("access-control-allow-origin"),
+            text("access-control-allow-headers"),
+            text("access-control-expose-headers"),
+        )
+    };
+    let preflight = allowed(&open, reqwest::Method::OPTIONS, origin).await;
+    assert_eq!(preflight.0.as_deref(), Some(origin));
+    assert_eq!(preflight.1.as_deref(), Some("content-type,kafka-header-source"));
+    let response = allowed(&open, reqwest::Method::POST, origin).await;
+    assert_eq!(response.0.as_deref(), Some(origin));
+    assert!(response.2.is_some_and(|exposed| exposed.contains("x-request-id")));
+    for method in [reqwest::Method::OPTIONS, reqwest::Method::POST] {
+        assert_eq!(
+            allowed(&open, method.clone(), "https://evil.example").await.0,
+            None
+        );
+        assert_eq!(allowed(&closed, method, origin).await.0, None);
+    }
 }

@@ -113,7 +113,12 @@ async fn refusal_after_100_continue_is_received() {
         }
         assert!(interim.starts_with("HTTP/1.1 100"), "{interim}");
         let chunk = [b"10000\r\n".as_slice(), &[b' '; 65_536], b"\r\n"].concat();
-        for _ in 0..25 {
+        for _ in 0..18 {
+            stream.write_all(&chunk).await.unwrap();
+        }
+        // The body is above the limit now.
+        sleep(Duration::from_millis(500)).await;
+        for _ in 0..12 {
             stream.write_all(&chunk).await.unwrap();
         }
         stream.write_all(b"0\r\n\r\n").await.unwrap();
@@ -172,13 +177,17 @@ async fn caller_that_reads_no_responses_is_disconnected() {
 #[tokio::test]
 async fn response_read_below_the_minimum_rate_ends_the_connection() {
     let (publisher, _) = start_with(&[
-        ("HTTP__WRITE_TIMEOUT", "3s"),
+        ("HTTP__WRITE_TIMEOUT", "2s"),
         ("HTTP__MIN_RESPONSE_RATE", "8 MiB"),
         ("HTTP__HEADER_TIMEOUT", "20s"),
         ("PROCESS__SHUTDOWN_GRACE", "40s"),
+        ("LIMITS__MAX_RECORDS", "100000"),
+        ("LIMITS__MAX_IN_FLIGHT_RECORDS", "100000"),
+        ("LIMITS__MAX_IN_FLIGHT_BYTES", "128 MiB"),
     ])
     .await;
-    let body = "x\n".repeat(20_000);
+    // Each response has about 12 MB, and takes 6 s at the rate below.
+    let body = "x\n".repeat(100_000);
     let request = head("application/x-ndjson", body.len()) + &body;
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
@@ -193,14 +202,14 @@ async fn response_read_below_the_minimum_rate_ends_the_connection() {
         std::future::pending::<()>().await;
     };
     let reading = async {
-        let mut buffer = vec![0; 10_000];
+        let mut buffer = vec![0; 50_000];
         while read_half.read(&mut buffer).await.is_ok_and(|length| length > 0) {
             sleep(Duration::from_millis(25)).await;
         }
         std::future::pending::<()>().await;
     };
     let disconnected = publisher.wait_until("disconnected", async || {
-        publisher.metric("records_total{outcome=\"rejected\"}").await >= 20_000.0
+        publisher.metric("records_total{outcome=\"rejected\"}").await >= 100_000.0
             && publisher.metric("connections").await == 0.0
     });
     tokio::select! {
