@@ -9,7 +9,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use axum::response::IntoResponse;
-use model::headers::PROBLEM;
+use model::headers::{PROBLEM, PROBLEM_TYPE_PREFIX};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -126,7 +126,7 @@ fn as_number<S: serde::Serializer>(status: &StatusCode, serializer: S) -> Result
 }
 
 fn as_urn<S: serde::Serializer>(kind: &str, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(&format_args!("urn:affluent:problem:{kind}"))
+    serializer.collect_str(&format_args!("{PROBLEM_TYPE_PREFIX}{kind}"))
 }
 
 #[cfg(test)]

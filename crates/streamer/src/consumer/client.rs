@@ -10,13 +10,45 @@ use crate::config::KafkaSettings;
 pub fn connection(settings: &KafkaSettings) -> Connection {
     // A half-open connection blocks until a request times out, after a minute by default. No request of this process
     // takes 10 s on a broker. Joining a group has its own timeout.
-    let timeout = ("socket.timeout.ms".to_owned(), "10000".to_owned());
+    connection_with(settings, [("socket.timeout.ms", "10000".to_owned())])
+}
+
+/// How a consumer of records connects. The operator's properties override these defaults.
+pub fn fetch_connection(settings: &KafkaSettings) -> Connection {
+    let buffer = settings.fetch_buffer.as_u64();
+    let response = buffer.max(MIN_RESPONSE_BYTES);
+    connection_with(
+        settings,
+        [
+            // A response that a quota holds back is no lost one: at most eleven seconds by Kafka's default window.
+            ("socket.timeout.ms", "15000".to_owned()),
+            // librdkafka's default of one second stalls a consumer with a small buffer.
+            ("fetch.queue.backoff.ms", "5".to_owned()),
+            ("fetch.wait.max.ms", "100".to_owned()),
+            ("fetch.max.bytes", response.to_string()),
+            // librdkafka unpacks a batch into a buffer that grows threefold until it fits, at most to this size. The
+            // default of 100 MB refuses valid batches of 34 MB.
+            (
+                "receive.message.max.bytes",
+                UNPACKED_BATCH_BYTES.max(2 * response).to_string(),
+            ),
+        ],
+    )
+}
+
+/// A response has room for the largest batch of Kafka's default.
+const MIN_RESPONSE_BYTES: u64 = 1 << 20;
+/// The maximum size of the buffer into which a compressed batch is unpacked: half of the memory that the manifests allow.
+const UNPACKED_BATCH_BYTES: u64 = 128 << 20;
+
+fn connection_with<const N: usize>(settings: &KafkaSettings, defaults: [(&str, String); N]) -> Connection {
+    let defaults = defaults.map(|(name, value)| (name.to_owned(), value));
     let properties = settings.properties.iter();
     let properties = properties.map(|(name, value)| (name.clone(), value.clone()));
     Connection::new(
         "affluent-streamer",
         &settings.brokers,
-        std::iter::once(timeout).chain(properties),
+        defaults.into_iter().chain(properties),
     )
 }
 
@@ -58,4 +90,35 @@ pub fn metadata(settings: &KafkaSettings) -> Result<MetadataClient, KafkaError> 
         settings.topic(),
         settings.probe_interval,
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use bytesize::ByteSize;
+
+    use super::*;
+
+    #[test]
+    fn properties_override_the_defaults_of_fetches() {
+        let mut settings = KafkaSettings::default();
+        let config = fetch_connection(&settings).config();
+        assert_eq!(config.get("receive.message.max.bytes"), Some("134217728"));
+        settings
+            .properties
+            .insert("receive_message_max_bytes".to_owned(), "400000000".to_owned());
+        let config = fetch_connection(&settings).config();
+        assert_eq!(config.get("receive.message.max.bytes"), Some("400000000"));
+    }
+
+    #[test]
+    fn any_fetch_buffer_is_a_valid_configuration() {
+        for fetch_buffer in [ByteSize::kib(1), ByteSize::mib(4), ByteSize::mib(500)] {
+            let settings = KafkaSettings {
+                fetch_buffer,
+                ..KafkaSettings::default()
+            };
+            let config = fetch_connection(&settings).config();
+            assert!(config.create_native_config().is_ok(), "{fetch_buffer}");
+        }
+    }
 }

@@ -45,8 +45,6 @@ const POLL_TIMEOUT: Duration = Duration::from_millis(20);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(2);
 /// The timeout of that request, during which nothing is polled.
 const METADATA_TIMEOUT: Duration = Duration::from_secs(1);
-/// The maximum size of the buffer into which a compressed batch is unpacked: half of the memory that the manifests allow.
-const UNPACKED_BATCH_BYTES: &str = "134217728";
 /// How often fetched records can't be read until the partition is looked for.
 const UNREADABLE_FETCHES: u32 = 3;
 /// The timeout of a watermark request for the end of a partition.
@@ -150,7 +148,7 @@ fn config(settings: &KafkaSettings) -> rdkafka::ClientConfig {
 
 /// How records are fetched.
 pub(super) fn fetch_config(settings: &KafkaSettings) -> rdkafka::ClientConfig {
-    let mut config = client::config(settings);
+    let mut config = client::fetch_connection(settings).config();
     config
         .set("group.id", &settings.group)
         .set("enable.auto.commit", "false")
@@ -158,18 +156,6 @@ pub(super) fn fetch_config(settings: &KafkaSettings) -> rdkafka::ClientConfig {
         .set("auto.offset.reset", "error")
         .set("enable.partition.eof", "true")
         .set("allow.auto.create.topics", "false")
-        // librdkafka's default of one second stalls a consumer with a small buffer.
-        .set("fetch.queue.backoff.ms", "5")
-        .set("fetch.wait.max.ms", "100")
-        // A response that a quota holds back is no lost one: at most eleven seconds by Kafka's default window.
-        .set("socket.timeout.ms", "15000")
-        // librdkafka unpacks a batch into a buffer that grows threefold until it fits, at most to this size. The default of
-        // 100 MB refuses valid batches of 34 MB.
-        .set("receive.message.max.bytes", UNPACKED_BATCH_BYTES)
-        .set(
-            "fetch.max.bytes",
-            settings.fetch_buffer.as_u64().max(1 << 20).to_string(),
-        )
         .set(
             "fetch.message.max.bytes",
             (settings.fetch_buffer.as_u64() / 4).max(65_536).to_string(),

@@ -68,13 +68,13 @@ pub fn scan(
     topic: &str,
     ranges: impl IntoIterator<Item = (i32, Range<i64>)>,
 ) -> Result<Scan, KafkaError> {
-    let consumer: BaseConsumer<ClientEvents> = client::config(settings)
+    let consumer: BaseConsumer<ClientEvents> = client::fetch_connection(settings)
+        .config()
         .set("group.id", &settings.group)
         .set("enable.auto.commit", "false")
         .set("enable.auto.offset.store", "false")
         .set("auto.offset.reset", "error")
         .set("enable.partition.eof", "true")
-        .set("fetch.queue.backoff.ms", "5")
         .set(
             "queued.max.messages.kbytes",
             (settings.fetch_buffer.as_u64() / 1024).max(1024).to_string(),
