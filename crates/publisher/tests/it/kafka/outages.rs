@@ -155,7 +155,7 @@ async fn overload_is_a_fast_503_without_writes() {
     let publisher = setup(&topic.brokers, &topic.name)
         .with("LIMITS__MAX_IN_FLIGHT_RECORDS", "10")
         .with("LIMITS__MAX_RECORDS", "10")
-        .with("LIMITS__MAX_IN_FLIGHT_BYTES", "13kB")
+        .with("LIMITS__MAX_IN_FLIGHT_BYTES", "18kB")
         .with("LIMITS__MAX_BODY", "6kB")
         .with("LIMITS__MAX_RECORD", "4kB")
         // The probe must not time out before the limits are reached.
