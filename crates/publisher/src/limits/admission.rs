@@ -63,7 +63,7 @@ impl Admission {
         }
     }
 
-    /// A permit for a request without its body and records: [`REQUEST_COST`] bytes.
+    /// A permit for a request without its body and records: `REQUEST_COST` bytes.
     ///
     /// # Errors
     /// [`Overloaded`].
