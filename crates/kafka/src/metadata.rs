@@ -178,7 +178,7 @@ impl MetadataClient {
     }
 
     /// Returns the end offset of each partition, open transactions included; see
-    /// [`high_watermarks`](crate::list_offsets::high_watermarks). Those of [`watermarks`](Self::watermarks) end before
+    /// [`high_watermarks`]. Those of [`watermarks`](Self::watermarks) end before
     /// the first open transaction.
     ///
     /// # Errors
