@@ -11,6 +11,7 @@ use cdrs_tokio::authenticators::StaticPasswordAuthenticatorProvider;
 use cdrs_tokio::cluster::session::{Session, SessionBuilder as _, TcpSessionBuilder};
 use cdrs_tokio::cluster::{NodeTcpConfigBuilder, TcpConnectionManager};
 use cdrs_tokio::consistency::Consistency;
+use cdrs_tokio::frame::message_error::ErrorType;
 use cdrs_tokio::load_balancing::RoundRobinLoadBalancingStrategy;
 use cdrs_tokio::statement::StatementParamsBuilder;
 use cdrs_tokio::transport::TransportTcp;
@@ -81,6 +82,22 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 const SESSION_TIMEOUT: Duration = Duration::from_secs(10);
 const RETRY_DELAY: Duration = Duration::from_millis(250);
 const PAGE_SIZE: i32 = 5_000;
+
+/// A busy server fails or times out reads of many rows.
+const READ_RETRIES: u32 = 5;
+const READ_DELAY: Duration = Duration::from_secs(1);
+
+impl CassandraClientError {
+    fn is_of_a_busy_server(&self) -> bool {
+        let Self::Driver { source, .. } = self else {
+            return false;
+        };
+        let cdrs_tokio::Error::Server { body, .. } = &**source else {
+            return false;
+        };
+        matches!(body.ty, ErrorType::ReadFailure(_) | ErrorType::ReadTimeout(_))
+    }
+}
 
 impl CassandraClient {
     /// Opens a session on `keyspace`. Retries with new sessions, because the driver's own attempts back off without limit.
@@ -268,7 +285,16 @@ impl CassandraClient {
 
     /// Reads every row of a query, page by page.
     fn read(&self, statement: &str) -> BoxFuture<'_, Result<QueryResult, CassandraClientError>> {
-        Box::pin(self.pages(self.complete(statement)))
+        let statement = self.complete(statement);
+        Box::pin(async move {
+            for _ in 0..READ_RETRIES {
+                match self.pages(statement.clone()).await {
+                    Err(error) if error.is_of_a_busy_server() => tokio::time::sleep(READ_DELAY).await,
+                    result => return result,
+                }
+            }
+            self.pages(statement).await
+        })
     }
 
     async fn pages(&self, statement: String) -> Result<QueryResult, CassandraClientError> {
