@@ -13,6 +13,9 @@ pub mod kafka {
     /// When the publisher accepted the record, by its clock, in microseconds since 1970 as decimal text. It measures
     /// freshness and does not decide the order.
     pub const ACCEPTED_AT_US: &str = "accepted-at-us";
+    /// When the response that the record comes from arrived from its source, by the source's reader, in microseconds
+    /// since 1970 as decimal text. Of several responses in one batch, the oldest. It measures freshness only.
+    pub const FETCHED_AT_US: &str = "fetched-at-us";
     /// The uuid of the ingester's run.
     pub const RUN_ID: &str = "run-id";
     /// The record's number within the run, as decimal text.
@@ -20,11 +23,12 @@ pub mod kafka {
     /// W3C Trace Context.
     pub const TRACEPARENT: &str = "traceparent";
     /// Every header that the publisher sets itself.
-    pub const ALL: [&str; 7] = [
+    pub const ALL: [&str; 8] = [
         CONTENT_TYPE,
         SCHEMA,
         SCHEMA_HASH,
         ACCEPTED_AT_US,
+        FETCHED_AT_US,
         RUN_ID,
         RUN_SEQ,
         TRACEPARENT,
@@ -58,6 +62,8 @@ pub mod dead_letter {
 
 /// Headers of requests to the publisher and of its responses.
 pub mod http {
+    /// When the response that the request's records come from arrived from their source, in microseconds since 1970.
+    pub const FETCHED_AT_US: &str = "fetched-at-us";
     /// The uuid of the ingester's run.
     pub const RUN_ID: &str = "run-id";
     /// The number within the run of the request's first record; the record at index i has this plus i.

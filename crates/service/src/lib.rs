@@ -17,6 +17,7 @@ pub mod process;
 
 pub mod health;
 pub mod metrics;
+pub mod status;
 
 pub mod http;
 
@@ -35,3 +36,4 @@ pub use crate::log_limiter::LogLimiter;
 pub use crate::metrics::Metrics;
 pub use crate::process::{Context, ExitStatus, Process, ProcessSettings};
 pub use crate::secret::Secret;
+pub use crate::status::Status;

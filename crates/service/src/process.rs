@@ -12,15 +12,16 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Violations;
 pub use crate::exit::{EXIT_CONFIG, ExitStatus, chain, exit_with_error};
 use crate::health::Health;
-use crate::http::admin::AdminServer;
+use crate::http::admin::{self, AdminServer};
 use crate::metrics::Metrics;
+use crate::status::Status;
 use crate::telemetry::{self, LogFormat};
 
 /// The `process` section of every service's settings.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ProcessSettings {
-    /// The address of `/healthz`, `/readyz` and `/metrics`; port 0 selects a free port, which is logged.
+    /// The address of `/healthz`, `/readyz`, `/metrics` and `/status`; port 0 selects a free port, which is logged.
     pub admin_listen: SocketAddr,
     /// How long a shutdown may take before the process exits with work left undone.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
@@ -66,6 +67,23 @@ pub struct Context {
     pub health: Health,
     /// Where metrics are registered.
     pub metrics: Metrics,
+    /// Where sections of the status document are added.
+    pub status: Status,
+    /// Where routes of the admin port are added.
+    pub admin: admin::Routes,
+}
+
+impl Context {
+    /// The context of `service`, whose name is the prefix of its metrics.
+    pub fn new(service: &'static str) -> Self {
+        Self {
+            shutdown: CancellationToken::new(),
+            health: Health::default(),
+            metrics: Metrics::new(service),
+            status: Status::new(service),
+            admin: admin::Routes::default(),
+        }
+    }
 }
 
 /// A started process: it logs, serves its admin port and handles signals.
@@ -131,16 +149,14 @@ impl Process {
         if let Err(error) = telemetry::init(settings.log_format, &settings.log_filter) {
             return Err(exit_with_error(name, &error, EXIT_CONFIG));
         }
-        let context = Context {
-            shutdown: CancellationToken::new(),
-            health: Health::default(),
-            metrics: Metrics::new(name),
+        let context = Context::new(name);
+        let content = admin::Content {
+            health: context.health.clone(),
+            metrics: context.metrics.clone(),
+            status: context.status.clone(),
+            routes: context.admin.clone(),
         };
-        let bound = AdminServer::bind(
-            settings.admin_listen,
-            context.health.clone(),
-            context.metrics.clone(),
-        );
+        let bound = AdminServer::bind(settings.admin_listen, content);
         let admin = bound.await.map_err(|error| exit_with_error(name, &error, 1))?;
         let address = admin
             .address()

@@ -10,9 +10,8 @@ use ingester::run::report::{Report, RunOutcome};
 use ingester::run::run_stats::RunCounts;
 use ingester::scheduler::run_queue::RunRequest;
 use ingester::store::Store;
-use service::{Backoff, Context, Health, Metrics};
+use service::{Backoff, Context};
 use testkit::randomuser::RandomUserApi;
-use tokio_util::sync::CancellationToken;
 
 /// Returns settings for ten users in two pages of five, with three attempts each.
 pub(crate) fn settings(api: &RandomUserApi, publisher: &str) -> IngesterSettings {
@@ -42,11 +41,7 @@ pub(crate) fn settings_of(api: &str, publisher: &str) -> IngesterSettings {
 }
 
 pub(crate) fn context() -> Context {
-    Context {
-        shutdown: CancellationToken::new(),
-        health: Health::default(),
-        metrics: Metrics::new("ingester"),
-    }
+    Context::new("ingester")
 }
 
 /// Executes one run and asserts that its counts are consistent.

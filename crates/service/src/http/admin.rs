@@ -1,18 +1,21 @@
-//! The admin server: `/healthz`, `/readyz` and `/metrics` on a separate port.
+//! The admin server: `/healthz`, `/readyz`, `/metrics`, `/status` and a service's own routes, on a separate port.
 
 use std::net::SocketAddr;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
 
 use super::server::{ConnectionLimits, ListenError, Server};
 use crate::health::Health;
 use crate::metrics::Metrics;
+use crate::status::Status;
 
 /// The limits of the admin port. Its callers are probes and Prometheus, each with a connection or two.
 const LIMITS: ConnectionLimits = ConnectionLimits {
@@ -24,10 +27,42 @@ const LIMITS: ConnectionLimits = ConnectionLimits {
     drain_timeout: Duration::from_secs(20),
 };
 
+/// What the admin port serves.
 #[derive(Clone)]
-struct AppState {
-    health: Health,
-    metrics: Metrics,
+pub struct Content {
+    /// `/healthz` and `/readyz`.
+    pub health: Health,
+    /// `/metrics`.
+    pub metrics: Metrics,
+    /// `/status`.
+    pub status: Status,
+    /// The service's own routes.
+    pub routes: Routes,
+}
+
+/// A service's own routes of the admin port, which it adds when it has what they need.
+#[derive(Clone, Default)]
+pub struct Routes {
+    router: Arc<RwLock<Router>>,
+}
+
+impl Routes {
+    /// Adds `router`. Its paths are served from now on.
+    ///
+    /// # Panics
+    /// If a path was added before.
+    pub fn add(&self, router: Router) {
+        let mut current = self.router.write().unwrap_or_else(PoisonError::into_inner);
+        *current = std::mem::take(&mut *current).merge(router);
+    }
+
+    async fn respond(&self, request: Request) -> Response {
+        let router = self.router.read().unwrap_or_else(PoisonError::into_inner).clone();
+        match router.oneshot(request).await {
+            Ok(response) => response,
+            Err(never) => match never {},
+        }
+    }
 }
 
 /// A bound admin port that does not serve requests yet.
@@ -41,22 +76,23 @@ impl AdminServer {
     ///
     /// # Errors
     /// [`ListenError`].
-    pub async fn bind(address: SocketAddr, health: Health, metrics: Metrics) -> Result<Self, ListenError> {
-        Self::bind_with(LIMITS, address, health, metrics).await
+    pub async fn bind(address: SocketAddr, content: Content) -> Result<Self, ListenError> {
+        Self::bind_with(LIMITS, address, content).await
     }
 
     async fn bind_with(
         limits: ConnectionLimits,
         address: SocketAddr,
-        health: Health,
-        metrics: Metrics,
+        content: Content,
     ) -> Result<Self, ListenError> {
         let server = Server::bind("process.admin_listen", address, limits).await?;
         let router = Router::new()
             .route("/healthz", get(healthz))
             .route("/readyz", get(readyz))
             .route("/metrics", get(render))
-            .with_state(AppState { health, metrics });
+            .route("/status", get(document))
+            .fallback(own_route)
+            .with_state(content);
         Ok(Self { server, router })
     }
 
@@ -75,22 +111,30 @@ impl AdminServer {
     }
 }
 
-async fn healthz(State(state): State<AppState>) -> Response {
-    let liveness = state.health.liveness();
+async fn healthz(State(content): State<Content>) -> Response {
+    let liveness = content.health.liveness();
     (status(liveness.live), Json(liveness)).into_response()
 }
 
-async fn readyz(State(state): State<AppState>) -> Response {
-    let readiness = state.health.readiness();
+async fn readyz(State(content): State<Content>) -> Response {
+    let readiness = content.health.readiness();
     (status(readiness.ready), Json(readiness)).into_response()
 }
 
-async fn render(State(state): State<AppState>) -> Response {
+async fn render(State(content): State<Content>) -> Response {
     (
         [(header::CONTENT_TYPE, Metrics::content_type())],
-        state.metrics.render(),
+        content.metrics.render(),
     )
         .into_response()
+}
+
+async fn document(State(content): State<Content>) -> Response {
+    Json(content.status.document(&content.health).await).into_response()
+}
+
+async fn own_route(State(content): State<Content>, request: Request) -> Response {
+    content.routes.respond(request).await
 }
 
 fn status(is_ok: bool) -> StatusCode {
@@ -98,6 +142,19 @@ fn status(is_ok: bool) -> StatusCode {
         StatusCode::OK
     } else {
         StatusCode::SERVICE_UNAVAILABLE
+    }
+}
+
+#[cfg(test)]
+impl Content {
+    /// `health` beside an empty rest.
+    pub(super) fn for_test(health: Health) -> Self {
+        Self {
+            health,
+            metrics: Metrics::new("test"),
+            status: Status::new("test"),
+            routes: Routes::default(),
+        }
     }
 }
 
@@ -110,14 +167,15 @@ mod tests {
     use super::*;
 
     async fn serve(health: &Health) -> String {
-        format!("http://{}", serve_with(LIMITS, health).await)
+        format!(
+            "http://{}",
+            serve_with(LIMITS, Content::for_test(health.clone())).await
+        )
     }
 
-    async fn serve_with(limits: ConnectionLimits, health: &Health) -> SocketAddr {
+    async fn serve_with(limits: ConnectionLimits, content: Content) -> SocketAddr {
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
-        let server = AdminServer::bind_with(limits, address, health.clone(), Metrics::new("test"))
-            .await
-            .unwrap();
+        let server = AdminServer::bind_with(limits, address, content).await.unwrap();
         let address = server.address().unwrap();
         tokio::spawn(server.serve());
         address
@@ -131,7 +189,7 @@ mod tests {
             header_timeout: Duration::from_millis(400),
             ..LIMITS
         };
-        let address = serve_with(limits, &Health::default()).await;
+        let address = serve_with(limits, Content::for_test(Health::default())).await;
         let started = Instant::now();
         let mut silent = Vec::new();
         for number in 0..3 {
@@ -193,10 +251,23 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn own_routes_are_served_once_they_are_added() {
+        let content = Content::for_test(Health::default());
+        let routes = content.routes.clone();
+        let address = serve_with(LIMITS, content).await;
+        let get = |path: &str| reqwest::get(format!("http://{address}{path}"));
+        assert_eq!(get("/v1/runs").await.unwrap().status(), 404);
+        routes.add(Router::new().route("/v1/runs", axum::routing::get(|| async { "none" })));
+        assert_eq!(get("/v1/runs").await.unwrap().text().await.unwrap(), "none");
+        let status: serde_json::Value = get("/status").await.unwrap().json().await.unwrap();
+        assert_eq!(status["service"], "test");
+    }
+
+    #[tokio::test]
     async fn port_in_use_is_named_in_the_error() {
         let in_use = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = in_use.local_addr().unwrap();
-        let Err(error) = AdminServer::bind(address, Health::default(), Metrics::new("test")).await else {
+        let Err(error) = AdminServer::bind(address, Content::for_test(Health::default())).await else {
             panic!("the port is in use")
         };
         assert!(error.to_string().contains(&address.to_string()));

@@ -137,8 +137,7 @@ mod tests {
     use super::*;
     use crate::exit::chain;
     use crate::health::Health;
-    use crate::http::admin::AdminServer;
-    use crate::metrics::Metrics;
+    use crate::http::admin::{AdminServer, Content};
 
     #[derive(Parser)]
     struct Line {
@@ -152,7 +151,7 @@ mod tests {
 
     async fn serve(health: &Health) -> ProcessSettings {
         let bind = SocketAddr::from(([127, 0, 0, 1], 0));
-        let server = AdminServer::bind(bind, health.clone(), Metrics::new("test"))
+        let server = AdminServer::bind(bind, Content::for_test(health.clone()))
             .await
             .unwrap();
         let port = server.address().unwrap().port();

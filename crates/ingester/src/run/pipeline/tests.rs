@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use model::FieldName;
 use reqwest::StatusCode;
-use service::{Backoff, Health, Metrics};
+use service::Backoff;
 
 use super::*;
 use crate::delivery::publisher_client::{PublishRequest, SendError};
@@ -116,8 +116,7 @@ fn pipeline(
     let stop = publisher.stop_at_first.clone().unwrap_or_default();
     let context = Context {
         shutdown: stop.clone(),
-        health: Health::default(),
-        metrics: Metrics::new("ingester"),
+        ..Context::new("ingester")
     };
     let publisher_health = PublisherHealth::new(&context.health);
     let pipeline = Pipeline::with_clients(
@@ -477,11 +476,7 @@ async fn retry_after_does_not_outlive_its_run() {
     let mut settings = IngesterSettings::default();
     settings.run.users = 5;
     settings.run.timeout = Duration::from_secs(60);
-    let context = Context {
-        shutdown: CancellationToken::new(),
-        health: Health::default(),
-        metrics: Metrics::new("ingester"),
-    };
+    let context = Context::new("ingester");
     let publisher_health = PublisherHealth::new(&context.health);
     let mut pipeline = Pipeline::with_clients(
         (publisher.api.clone(), publisher),
@@ -574,11 +569,7 @@ async fn hour_of_publisher_outage_applies_backpressure() {
     settings.source.rate_limit.users = 1_000_000;
     settings.run.users = 600;
     settings.state.path = Some(folder.path().join("state.db"));
-    let context = Context {
-        shutdown: CancellationToken::new(),
-        health: Health::default(),
-        metrics: Metrics::new("ingester"),
-    };
+    let context = Context::new("ingester");
     let started = tokio::time::Instant::now();
     let publisher = Outage {
         until: started + HOUR,
