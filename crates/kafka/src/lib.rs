@@ -10,6 +10,7 @@ pub mod events;
 pub mod headers;
 pub mod leader_epoch;
 
+mod admin_request;
 pub mod group;
 pub mod leaders;
 pub mod list_offsets;
@@ -24,7 +25,7 @@ pub use client::Connection;
 pub use error::{ClientRejected, is_rejected, is_rejection};
 pub use events::ClientEvents;
 pub use group::{Group, GroupMember};
-pub use metadata::{MetadataClient, TopicInfo};
+pub use metadata::{MetadataClient, TopicInfo, Watermarks};
 pub use rebootstrap::RebootstrapMonitor;
 pub use topic::{TopicConfig, TopicError, TopicSpec};
 pub use topic_id::same_topic;

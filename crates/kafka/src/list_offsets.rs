@@ -1,8 +1,7 @@
-//! Requests high watermarks.
+//! Requests offsets of many partitions at once.
 //!
-//! A consumer reads committed records only, so the ends that it requests are those of the last stable offset: an open
-//! transaction hides all records after its first one. rdkafka has no call that requests other ends with the same client, so
-//! this file calls librdkafka directly.
+//! rdkafka asks for one partition at a time, and only for the ends of committed records, so this file calls librdkafka
+//! directly.
 #![allow(
     unsafe_code,
     reason = "rdkafka does not wrap ListOffsets; each use documents its soundness"
@@ -17,60 +16,68 @@ use rdkafka::client::Client;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka_sys as sys;
 
-use crate::topic_id::{Guard, admin_options, check_event};
+use crate::admin_request::{Guard, admin_request};
 
-/// Requests the end offset of each partition, open transactions included. A partition whose leader reports an error is left
-/// out. Blocks for up to `timeout`.
+/// Which offset of a partition is requested.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OffsetSpec {
+    /// That of the first record.
+    Beginning,
+    /// The end of the committed records: an open transaction hides all records after its first one.
+    CommittedEnd,
+    /// The end, open transactions included.
+    End,
+}
+
+/// Requests an offset of each partition, from all leaders at once. A partition whose leader reports an error, or does not
+/// respond within `timeout`, is left out. Every partition must have a leader, or all of them wait for the timeout.
 ///
 /// # Errors
 /// [`KafkaError::MetadataFetch`].
-pub fn high_watermarks<C: ClientContext>(
+pub fn list_offsets<C: ClientContext>(
     client: &Client<C>,
     topic: &str,
     partitions: &[i32],
+    spec: OffsetSpec,
     timeout: Duration,
 ) -> Result<BTreeMap<i32, i64>, KafkaError> {
     let name = CString::new(topic).map_err(|_| KafkaError::MetadataFetch(RDKafkaErrorCode::InvalidTopic))?;
-    let millis = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
     let handle = client.native_ptr();
     // SAFETY: `handle` is valid while `client` is borrowed. librdkafka creates every object; the guards destroy each object
     // once, in reverse order of creation. `add` returns a pointer into the list, which is valid until the next call. The
-    // request copies the list and the options before `ListOffsets` returns. Its isolation level is "read uncommitted" unless
-    // the options say otherwise.
+    // request copies the list before `ListOffsets` returns. Destroying no error is allowed.
     unsafe {
         let list = Guard(sys::rd_kafka_topic_partition_list_new(0), |it| {
             sys::rd_kafka_topic_partition_list_destroy(it);
         });
         for partition in partitions {
             let added = sys::rd_kafka_topic_partition_list_add(list.0, name.as_ptr(), *partition);
-            (*added).offset = sys::rd_kafka_OffsetSpec_t::RD_KAFKA_OFFSET_SPEC_LATEST as i64;
+            (*added).offset = match spec {
+                OffsetSpec::Beginning => sys::rd_kafka_OffsetSpec_t::RD_KAFKA_OFFSET_SPEC_EARLIEST as i64,
+                OffsetSpec::CommittedEnd | OffsetSpec::End => {
+                    sys::rd_kafka_OffsetSpec_t::RD_KAFKA_OFFSET_SPEC_LATEST as i64
+                }
+            };
         }
         let operation = sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_LISTOFFSETS;
-        let options = admin_options(handle, operation, millis);
-        let queue = Guard(sys::rd_kafka_queue_new(handle), |it| {
-            sys::rd_kafka_queue_destroy(it);
-        });
-        sys::rd_kafka_ListOffsets(handle, list.0, options.0, queue.0);
-        // The request's own timeout applies first. The second one guards against a missing response.
-        let event = Guard(
-            sys::rd_kafka_queue_poll(queue.0, millis.saturating_add(1_000)),
-            |it| {
-                if !it.is_null() {
-                    sys::rd_kafka_event_destroy(it);
-                }
-            },
-        );
+        let event = admin_request(handle, operation, timeout, |options, queue| {
+            if spec == OffsetSpec::CommittedEnd {
+                let level = sys::rd_kafka_IsolationLevel_t::RD_KAFKA_ISOLATION_LEVEL_READ_COMMITTED;
+                // Fails for other requests only.
+                sys::rd_kafka_error_destroy(sys::rd_kafka_AdminOptions_set_isolation_level(options, level));
+            }
+            sys::rd_kafka_ListOffsets(handle, list.0, options, queue);
+        })?;
         read_response(event.0)
     }
 }
 
 /// # Safety
-/// `event` is null, or an event of librdkafka that is not destroyed during the call.
+/// `event` is an event of librdkafka that is not destroyed during the call.
 unsafe fn read_response(event: *mut sys::rd_kafka_event_t) -> Result<BTreeMap<i32, i64>, KafkaError> {
     // SAFETY: the event is valid by the contract above. Everything read from it is owned by it and is read before it is
     // destroyed. The pointers are valid up to the count.
     unsafe {
-        check_event(event)?;
         let result = sys::rd_kafka_event_ListOffsets_result(event);
         if result.is_null() {
             return Err(KafkaError::MetadataFetch(RDKafkaErrorCode::BadMessage));

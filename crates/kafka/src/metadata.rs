@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::metadata::{Metadata, MetadataTopic};
 use rdkafka::{Offset, TopicPartitionList};
 use uuid::Uuid;
 
@@ -16,8 +17,8 @@ use crate::error::is_rejected;
 use crate::events::ClientEvents;
 use crate::group::{Group, GroupMember};
 use crate::leaders::leader_address;
-use crate::list_offsets::high_watermarks;
-use crate::rebootstrap::{RebootstrapMonitor, is_unanswered};
+use crate::list_offsets::{OffsetSpec, list_offsets};
+use crate::rebootstrap::RebootstrapMonitor;
 use crate::topic_id;
 
 /// A consumer without an assignment that only sends metadata requests.
@@ -41,8 +42,29 @@ pub struct TopicInfo {
     pub partitions: i32,
 }
 
-/// The timeout of the request for the address of a leader, after it has not responded.
-const LEADER_TIMEOUT: Duration = Duration::from_millis(500);
+/// The offsets of a topic's partitions.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Watermarks {
+    /// The first and the end offset of each partition whose leader has responded.
+    pub offsets: BTreeMap<i32, (i64, i64)>,
+    /// Why each other partition has none.
+    pub missing: BTreeMap<i32, String>,
+}
+
+/// Whether a partition of the only topic in `metadata` has a leader.
+fn has_leader(metadata: &Metadata, partition: i32) -> bool {
+    let mut partitions = metadata.topics().iter().flat_map(MetadataTopic::partitions);
+    partitions.any(|found| found.id() == partition && found.leader() >= 0)
+}
+
+fn is_timeout(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode as Code;
+    let code = error.rdkafka_error_code();
+    matches!(
+        code,
+        Some(Code::OperationTimedOut | Code::RequestTimedOut | Code::NoEnt)
+    )
+}
 
 /// Events that are searched for a rejection. Each failed connection adds one.
 const MAX_EVENTS: usize = 100;
@@ -158,48 +180,84 @@ impl MetadataClient {
         Ok(TopicInfo { id, partitions })
     }
 
-    /// Returns the first and the end offset of each partition.
+    /// Returns the first and the end offset of each partition whose leader responds. The end is that of the committed
+    /// records.
     ///
     /// # Errors
     /// When the cluster does not respond in time.
-    pub fn watermarks(&self, partitions: &[i32]) -> Result<Vec<(i64, i64)>, KafkaError> {
-        partitions
+    pub fn watermarks(&self, partitions: &[i32]) -> Result<Watermarks, KafkaError> {
+        let metadata = self.consumer.fetch_metadata(Some(&self.topic), self.timeout)?;
+        let (led, leaderless): (Vec<_>, Vec<_>) = partitions
             .iter()
-            .map(|partition| {
-                let watermarks = self
-                    .consumer
-                    .fetch_watermarks(&self.topic, *partition, self.timeout);
-                if is_unanswered(&watermarks) {
-                    self.name_leader(*partition);
+            .partition(|partition| has_leader(&metadata, **partition));
+        let beginnings = self.list_offsets(&led, OffsetSpec::Beginning)?;
+        let ends = self.list_offsets(&led, OffsetSpec::CommittedEnd)?;
+        let mut found = Watermarks::default();
+        for partition in led {
+            match (beginnings.get(&partition), ends.get(&partition)) {
+                (Some(beginning), Some(end)) => {
+                    found.offsets.insert(partition, (*beginning, *end));
                 }
-                watermarks
-            })
-            .collect()
+                _ => {
+                    let leader = leader_address(&metadata, &self.topic, partition).unwrap_or_default();
+                    let reason = format!("{leader}, the leader of partition {partition}, does not respond");
+                    found.missing.insert(partition, reason);
+                }
+            }
+        }
+        let leaderless = leaderless
+            .into_iter()
+            .map(|partition| (partition, format!("partition {partition} has no leader")));
+        found.missing.extend(leaderless);
+        Ok(found)
     }
 
-    /// Returns the end offset of each partition, open transactions included; see
-    /// [`high_watermarks`]. Those of [`watermarks`](Self::watermarks) end before
-    /// the first open transaction.
+    /// Returns the first and the end offset of each partition, as [`watermarks`](Self::watermarks).
+    ///
+    /// # Errors
+    /// When the cluster, or the leader of a partition, does not respond in time.
+    pub fn all_watermarks(&self, partitions: &[i32]) -> Result<Vec<(i64, i64)>, KafkaError> {
+        let Watermarks { offsets, missing } = self.watermarks(partitions)?;
+        if let Some(reason) = missing.into_values().next() {
+            self.consumer.context().unanswered(reason);
+            return Err(KafkaError::MetadataFetch(RDKafkaErrorCode::OperationTimedOut));
+        }
+        Ok(partitions
+            .iter()
+            .filter_map(|partition| offsets.get(partition).copied())
+            .collect())
+    }
+
+    /// Returns the end offset of each partition whose leader responds, open transactions included. Those of
+    /// [`watermarks`](Self::watermarks) end before the first open transaction.
     ///
     /// # Errors
     /// When the cluster does not respond in time.
     pub fn high_watermarks(&self, partitions: &[i32]) -> Result<BTreeMap<i32, i64>, KafkaError> {
+        let metadata = self.consumer.fetch_metadata(Some(&self.topic), self.timeout)?;
+        let led: Vec<_> = partitions
+            .iter()
+            .copied()
+            .filter(|partition| has_leader(&metadata, *partition))
+            .collect();
+        self.list_offsets(&led, OffsetSpec::End)
+    }
+
+    fn list_offsets(&self, partitions: &[i32], spec: OffsetSpec) -> Result<BTreeMap<i32, i64>, KafkaError> {
         if partitions.is_empty() {
             return Ok(BTreeMap::new());
         }
-        high_watermarks(self.consumer.client(), &self.topic, partitions, self.timeout)
-    }
-
-    /// Keeps the address of a leader that does not respond for [`describe`](Self::describe).
-    fn name_leader(&self, partition: i32) {
-        let metadata = self
-            .consumer
-            .fetch_metadata(Some(&self.topic), LEADER_TIMEOUT)
-            .ok();
-        if let Some(leader) = metadata.and_then(|metadata| leader_address(&metadata, &self.topic, partition))
-        {
-            let error = format!("{leader}, the leader of partition {partition}, does not respond");
-            self.consumer.context().unanswered(error);
+        let offsets = list_offsets(
+            self.consumer.client(),
+            &self.topic,
+            partitions,
+            spec,
+            self.timeout,
+        );
+        match offsets {
+            // No leader was found, or none has responded.
+            Err(error) if is_timeout(&error) => Ok(BTreeMap::new()),
+            offsets => offsets,
         }
     }
 
@@ -245,7 +303,7 @@ impl MetadataClient {
             requested.add_partition_offset(&self.topic, *partition, Offset::Offset(millis))?;
         }
         let found = self.consumer.offsets_for_times(requested, self.timeout)?;
-        let ends = self.watermarks(partitions)?;
+        let ends = self.all_watermarks(partitions)?;
         Ok(partitions
             .iter()
             .zip(ends)

@@ -30,8 +30,8 @@ use service::{Backoff, failpoint};
 use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::checkpoint::start_offset_resolver::{ResolveError, StartOffsetResolver};
-use crate::checkpoint::{Checkpoint, ResolvedStart};
+use crate::checkpoint::Checkpoint;
+use crate::checkpoint::start_offset_resolver::{ResolveError, ResolvedStarts, StartOffsetResolver};
 use crate::consumer::channels::{Chunk, ConsumerCommand, ConsumerHandle, DecodedRecord};
 use crate::dead_letters::halted_partitions::HaltedPartitions;
 use crate::metrics::StreamerMetrics;
@@ -48,7 +48,7 @@ use crate::pipeline::write_timestamp::wall_micros;
 pub type AssignedPartitions = Arc<Mutex<BTreeMap<i32, Option<i64>>>>;
 
 /// An assignment and the starts of its partitions.
-type Started = Result<(u64, Vec<ResolvedStart>), ResolveError>;
+type Started = Result<(u64, ResolvedStarts), ResolveError>;
 
 /// A revocation whose partitions are draining.
 struct Revoking {

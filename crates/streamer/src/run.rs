@@ -208,6 +208,7 @@ impl Streamer {
         let membership = Arc::new(GroupMembership::default());
         let consumer = poll_loop::spawn(
             &self.settings.kafka,
+            Arc::clone(&self.metadata),
             decoder,
             Arc::clone(&partitions),
             Arc::clone(&self.last_poll),
@@ -264,7 +265,7 @@ impl Streamer {
         StallInputs {
             detector: Arc::clone(&self.detector),
             halted: Arc::clone(&self.halted),
-            servers: [self.kafka.clone(), self.sessions.dependency().clone()],
+            cassandra: self.sessions.dependency().clone(),
             dead_letter_topic: Arc::clone(&self.dead_letter_topic),
         }
     }

@@ -444,7 +444,7 @@ impl Clients {
 pub(super) fn watermarks(metadata: &MetadataClient) -> Result<(TopicInfo, Vec<(i64, i64)>), KafkaError> {
     let topic = metadata.topic()?;
     let partitions: Vec<_> = (0..topic.partitions).collect();
-    Ok((topic, metadata.watermarks(&partitions)?))
+    Ok((topic, metadata.all_watermarks(&partitions)?))
 }
 
 fn timed_out(server: &'static str, timeout: Duration, reason: String) -> CommandError {

@@ -23,7 +23,7 @@ use crate::consumer::partition_check::{PartitionCheck, check};
 use crate::consumer::rebalance::StartOffset;
 use crate::pipeline::write_timestamp::wall_micros;
 use ::kafka::ClientRejected;
-use ::kafka::{MetadataClient, TopicInfo, same_topic};
+use ::kafka::{MetadataClient, TopicInfo, Watermarks, same_topic};
 
 /// Why the start offsets can't be resolved.
 #[derive(Debug, Error)]
@@ -83,15 +83,23 @@ impl StartOffsetResolver {
         }
     }
 
-    /// Resolves the start of each partition. Retries without limit while a server is unreachable.
+    /// Resolves the start of each partition whose leader responds. Retries without limit until there is one.
     ///
     /// # Errors
     /// [`ResolveError`], when a retry would not help.
-    pub async fn resolve(&self, partitions: Vec<i32>) -> Result<Vec<ResolvedStart>, ResolveError> {
+    pub async fn resolve(&self, partitions: Vec<i32>) -> Result<ResolvedStarts, ResolveError> {
         let mut delays = Backoff::default().delays();
         loop {
             match self.attempt(&partitions).await {
-                Ok(starts) => return Ok(starts),
+                Ok(Attempt { starts, missing }) => {
+                    if let Some(reason) = missing.values().next() {
+                        self.log_retry("resolve the start offsets", reason);
+                    }
+                    if !starts.is_empty() || missing.is_empty() {
+                        let pending = missing.into_keys().collect();
+                        return Ok(ResolvedStarts { starts, pending });
+                    }
+                }
                 Err(AttemptError::Fatal(error)) => return Err(error),
                 Err(AttemptError::Transient(reason)) => {
                     self.log_retry("resolve the start offsets", &reason);
@@ -103,13 +111,13 @@ impl StartOffsetResolver {
         }
     }
 
-    async fn attempt(&self, partitions: &[i32]) -> Result<Vec<ResolvedStart>, AttemptError> {
+    async fn attempt(&self, partitions: &[i32]) -> Result<Attempt, AttemptError> {
         let session = self.sessions.get().await.map_err(ResolveError::from)?;
         let found = self.checkpoints.load(&session).await?;
         let requested = partitions.to_vec();
         let mistaken = failpoint::inject("group_commit_as_start");
         let committed = mistaken || self.settings.checkpoint.on_missing == OnMissing::Group;
-        let (topic, watermarks, committed) = self
+        let (topic, Watermarks { offsets, mut missing }, committed) = self
             .metadata
             .request(move |metadata| {
                 let committed = if committed {
@@ -131,9 +139,15 @@ impl StartOffsetResolver {
         let group_has_checkpoints = !found.is_empty();
         let earlier_write_timestamp = checkpoint::earlier_write_timestamp(&found, topic.id);
         let now = wall_micros();
-        let truncated = self.truncated(partitions, &by_partition).await?;
+        let truncated = self.truncated(&offsets, &by_partition, &mut missing).await?;
         let mut starts = Vec::with_capacity(partitions.len());
-        for ((partition, (beginning, end)), committed) in partitions.iter().zip(watermarks).zip(committed) {
+        for (partition, committed) in partitions.iter().zip(committed) {
+            let Some(&(beginning, end)) = offsets
+                .get(partition)
+                .filter(|_| !missing.contains_key(partition))
+            else {
+                continue;
+            };
             let info = PartitionInfo {
                 partition: *partition,
                 checkpoint: by_partition.get(partition).copied(),
@@ -154,21 +168,24 @@ impl StartOffsetResolver {
             starts.push(start);
         }
         self.store(&starts).await?;
-        self.log_changed.store(false, Ordering::Relaxed);
-        Ok(starts)
+        if missing.is_empty() {
+            self.log_changed.store(false, Ordering::Relaxed);
+        }
+        Ok(Attempt { starts, missing })
     }
 
-    /// Returns the partitions whose logs were truncated below their checkpoints. Asks only if the consumer has reported a
-    /// change, which it does when it begins to read a truncated log.
+    /// Returns the partitions whose logs were truncated below their checkpoints, and adds those that don't answer to
+    /// `missing`. Asks only if the consumer has reported a change, which it does when it begins to read a truncated log.
     async fn truncated(
         &self,
-        partitions: &[i32],
+        offsets: &BTreeMap<i32, (i64, i64)>,
         checkpoints: &BTreeMap<i32, Checkpoint>,
+        missing: &mut BTreeMap<i32, String>,
     ) -> Result<BTreeSet<i32>, AttemptError> {
         if !self.log_changed.load(Ordering::Relaxed) {
             return Ok(BTreeSet::new());
         }
-        let checks = partitions.iter().filter_map(|partition| {
+        let checks = offsets.keys().filter_map(|partition| {
             let checkpoint = checkpoints.get(partition)?;
             let start = StartOffset {
                 partition: *partition,
@@ -182,11 +199,15 @@ impl StartOffsetResolver {
         });
         let mut truncated = BTreeSet::new();
         for (partition, result) in try_join_all(checks).await.unwrap_or_default() {
-            match result.map_err(|error| self.kafka_error(error))? {
-                PartitionCheck::Truncated => {
+            match result.map_err(|error| self.kafka_error(error)) {
+                Ok(PartitionCheck::Truncated) => {
                     truncated.insert(partition);
                 }
-                PartitionCheck::Readable | PartitionCheck::Unreadable(_) => {}
+                Ok(PartitionCheck::Readable | PartitionCheck::Unreadable(_)) => {}
+                Err(AttemptError::Transient(reason)) => {
+                    missing.insert(partition, reason);
+                }
+                Err(fatal) => return Err(fatal),
             }
         }
         Ok(truncated)
@@ -245,6 +266,21 @@ pub fn verify_read_back(written: &[Checkpoint], read: &[Checkpoint]) -> Result<(
         }
     }
     Ok(())
+}
+
+/// The starts of the partitions whose leaders have responded.
+#[derive(Debug)]
+pub struct ResolvedStarts {
+    /// The start of each of them.
+    pub starts: Vec<ResolvedStart>,
+    /// The other partitions.
+    pub pending: Vec<i32>,
+}
+
+struct Attempt {
+    starts: Vec<ResolvedStart>,
+    /// Why the other partitions have no start.
+    missing: BTreeMap<i32, String>,
 }
 
 enum AttemptError {

@@ -32,19 +32,12 @@ struct AtEnd {
 #[derive(Debug, Clone, Copy)]
 enum EofState {
     Idle,
+    /// The end of the log has been requested.
+    Requested,
     /// The log ends at this offset, further than the consumer, and no record has arrived since.
     Further(i64),
     /// The range up to this offset is being read again.
     Reading(i64),
-}
-
-/// The next step for a partition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum NextStep {
-    /// Request the end of the log.
-    RequestEnd(i32),
-    /// Read again from the consumer's offset.
-    ReadAgain(i32),
 }
 
 impl EofTracker {
@@ -73,24 +66,53 @@ impl EofTracker {
         fetched.is_some_and(|fetched| fetched >= end).then_some(end)
     }
 
-    /// Returns the next step for a partition that has been idle for long enough.
-    pub(super) fn next_step(&self, now: Instant) -> Option<NextStep> {
-        self.0.iter().find_map(|(partition, at_end)| match at_end.state {
-            _ if now - at_end.since < IDLE_DELAY => None,
-            EofState::Idle => Some(NextStep::RequestEnd(*partition)),
-            EofState::Further(_) => Some(NextStep::ReadAgain(*partition)),
-            EofState::Reading(_) => None,
+    /// Returns the partitions that have been idle for long enough, whose ends are requested now. None while an earlier
+    /// request is unanswered.
+    pub(super) fn request(&mut self, now: Instant) -> Vec<i32> {
+        if self
+            .0
+            .values()
+            .any(|at_end| matches!(at_end.state, EofState::Requested))
+        {
+            return Vec::new();
+        }
+        let idle =
+            |at_end: &AtEnd| matches!(at_end.state, EofState::Idle) && now - at_end.since >= IDLE_DELAY;
+        let due = self.0.iter_mut().filter(|(_, at_end)| idle(at_end));
+        due.map(|(partition, at_end)| {
+            at_end.state = EofState::Requested;
+            *partition
+        })
+        .collect()
+    }
+
+    /// Records the requested end of the log, or that there is no answer. `next` is the consumer's offset. A partition that
+    /// has had a record since the request is left alone.
+    pub(super) fn answered(&mut self, partition: i32, now: Instant, next: Option<i64>, end: Option<i64>) {
+        let Some(at_end) = self.0.get_mut(&partition) else {
+            return;
+        };
+        if matches!(at_end.state, EofState::Requested) {
+            at_end.since = now;
+            at_end.state = match (next, end) {
+                (Some(next), Some(end)) if end > next => EofState::Further(end),
+                _ => EofState::Idle,
+            };
+        }
+    }
+
+    /// Returns a partition that is read again from the consumer's offset now.
+    pub(super) fn read_again(&self, now: Instant) -> Option<i32> {
+        self.0.iter().find_map(|(partition, at_end)| {
+            let due = matches!(at_end.state, EofState::Further(_)) && now - at_end.since >= IDLE_DELAY;
+            due.then_some(*partition)
         })
     }
 
     /// Starts the idle delay again.
     pub(super) fn idle(&mut self, partition: i32, now: Instant) {
-        self.set(partition, now, EofState::Idle);
-    }
-
-    /// Records that the log ends at `end`, further than the last record read.
-    pub(super) fn further(&mut self, partition: i32, now: Instant, end: i64) {
-        self.set(partition, now, EofState::Further(end));
+        let state = EofState::Idle;
+        self.0.insert(partition, AtEnd { since: now, state });
     }
 
     /// Records that the range up to the requested end is being read again.
@@ -101,53 +123,51 @@ impl EofTracker {
             at_end.state = EofState::Reading(end);
         }
     }
-
-    fn set(&mut self, partition: i32, since: Instant, state: EofState) {
-        self.0.insert(partition, AtEnd { since, state });
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// The consumer is at offset 7 of partition 3, whose log is reported to end at 9.
+    fn further(ends: &mut EofTracker, now: Instant) {
+        ends.reached(3, now - IDLE_DELAY, Some(7));
+        assert_eq!(ends.request(now), [3]);
+        ends.answered(3, now, Some(7), Some(9));
+    }
+
     #[test]
     fn end_reached_twice_without_a_record_is_verified() {
         let (mut ends, start) = (EofTracker::default(), Instant::now());
         assert_eq!(ends.reached(3, start, Some(9)), None);
-        assert_eq!(ends.next_step(start), None, "it has not been idle");
+        assert!(ends.request(start).is_empty(), "it has not been idle");
         let later = start + IDLE_DELAY;
-        assert_eq!(ends.next_step(later), Some(NextStep::RequestEnd(3)));
-        ends.further(3, later, 9);
+        further(&mut ends, later);
         assert_eq!(ends.reached(3, later, Some(9)), None, "it was not read again");
         let later = later + IDLE_DELAY;
-        assert_eq!(ends.next_step(later), Some(NextStep::ReadAgain(3)));
+        assert_eq!(ends.read_again(later), Some(3));
         ends.reading(3);
-        assert_eq!(ends.next_step(later + IDLE_DELAY), None, "it is being read");
+        assert_eq!(ends.read_again(later + IDLE_DELAY), None, "it is being read");
         assert_eq!(ends.reached(3, later, Some(9)), Some(9));
         assert_eq!(ends.reached(3, later, Some(9)), None, "once");
-        assert_eq!(ends.next_step(later + IDLE_DELAY), Some(NextStep::RequestEnd(3)));
+        assert_eq!(ends.request(later + IDLE_DELAY), [3]);
     }
 
     #[test]
     fn end_of_a_follower_that_lags_verifies_nothing() {
-        let (mut ends, now) = (EofTracker::default(), Instant::now());
         for fetched in [None, Some(8)] {
-            ends.further(3, now, 9);
+            let (mut ends, now) = (EofTracker::default(), Instant::now() + IDLE_DELAY);
+            further(&mut ends, now);
             ends.reading(3);
             assert_eq!(ends.reached(3, now, fetched), None);
-            assert_eq!(
-                ends.next_step(now + IDLE_DELAY),
-                Some(NextStep::RequestEnd(3)),
-                "asked again"
-            );
+            assert_eq!(ends.request(now + IDLE_DELAY), [3], "asked again");
         }
     }
 
     #[test]
     fn record_during_the_second_read_prevents_verification() {
-        let (mut ends, now) = (EofTracker::default(), Instant::now());
-        ends.further(3, now, 9);
+        let (mut ends, now) = (EofTracker::default(), Instant::now() + IDLE_DELAY);
+        further(&mut ends, now);
         ends.reading(3);
         ends.remove(3);
         assert_eq!(ends.reached(3, now, Some(9)), None);
@@ -156,10 +176,35 @@ mod tests {
     /// The end of the log may be further because a record is just arriving: that record must not be read twice.
     #[test]
     fn record_in_flight_is_awaited_before_reading_again() {
-        let (mut ends, start) = (EofTracker::default(), Instant::now());
-        ends.further(3, start, 9);
-        assert_eq!(ends.next_step(start + IDLE_DELAY / 2), None);
+        let (mut ends, start) = (EofTracker::default(), Instant::now() + IDLE_DELAY);
+        further(&mut ends, start);
+        assert_eq!(ends.read_again(start + IDLE_DELAY / 2), None);
         ends.remove(3);
-        assert_eq!(ends.next_step(start + IDLE_DELAY), None);
+        assert_eq!(ends.read_again(start + IDLE_DELAY), None);
+    }
+
+    #[test]
+    fn answer_after_a_record_is_ignored() {
+        let (mut ends, now) = (EofTracker::default(), Instant::now() + IDLE_DELAY);
+        ends.reached(3, now - IDLE_DELAY, Some(7));
+        assert_eq!(ends.request(now), [3]);
+        ends.remove(3);
+        assert_eq!(ends.reached(3, now, Some(8)), None);
+        ends.answered(3, now, Some(8), Some(9));
+        assert_eq!(ends.read_again(now + IDLE_DELAY), None);
+        assert_eq!(ends.request(now + IDLE_DELAY), [3]);
+    }
+
+    #[test]
+    fn one_request_is_in_flight_and_a_silent_leader_is_asked_again() {
+        let (mut ends, now) = (EofTracker::default(), Instant::now() + IDLE_DELAY);
+        ends.reached(3, now - IDLE_DELAY, Some(7));
+        assert_eq!(ends.request(now), [3]);
+        ends.reached(4, now - IDLE_DELAY, Some(7));
+        assert!(ends.request(now).is_empty());
+        ends.answered(3, now, Some(7), None);
+        assert_eq!(ends.request(now), [4]);
+        ends.answered(4, now, Some(7), Some(7));
+        assert_eq!(ends.request(now + IDLE_DELAY), [3, 4]);
     }
 }

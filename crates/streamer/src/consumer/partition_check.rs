@@ -31,7 +31,7 @@ pub enum PartitionCheck {
 /// When Kafka rejects the client, or does not respond in time.
 pub fn check(settings: &KafkaSettings, start: StartOffset) -> Result<PartitionCheck, KafkaError> {
     let consumer: BaseConsumer = poll_loop::fetch_config(settings).create()?;
-    assign(&consumer, settings.topic(), &[start])?;
+    assign(&consumer, settings.topic(), &[start], &[start])?;
     let until = Instant::now() + TIMEOUT;
     while Instant::now() < until {
         match consumer.poll(POLL_TIMEOUT) {

@@ -8,9 +8,10 @@ mod backpressure;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
+use ::kafka::MetadataClient;
 use ::kafka::RebootstrapMonitor;
 use ::kafka::headers::headers;
 use ::kafka::leader_epoch;
@@ -25,7 +26,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::config::KafkaSettings;
 use crate::consumer::channels::{Chunk, ConsumerCommand, ConsumerHandle, DecodedRecord};
 use crate::consumer::client;
-use crate::consumer::eof_tracker::{EofTracker, NextStep};
+use crate::consumer::eof_tracker::EofTracker;
 use crate::consumer::group_membership::GroupMembership;
 use crate::consumer::last_poll::LastPoll;
 use crate::consumer::partition_check::{PartitionCheck, check, is_unreadable};
@@ -47,8 +48,6 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(2);
 const METADATA_TIMEOUT: Duration = Duration::from_secs(1);
 /// How often fetched records can't be read until the partition is looked for.
 const UNREADABLE_FETCHES: u32 = 3;
-/// The timeout of a watermark request for the end of a partition.
-const WATERMARK_TIMEOUT: Duration = Duration::from_secs(1);
 
 pub(super) struct PollLoop {
     consumer: BaseConsumer<Rebalancer>,
@@ -60,6 +59,10 @@ pub(super) struct PollLoop {
     last_poll: Arc<LastPoll>,
     runtime: Handle,
     ends: EofTracker,
+    /// Requests the ends of partitions, on another thread.
+    metadata: Arc<MetadataClient>,
+    end_sender: Sender<RequestedEnds>,
+    requested_ends: Receiver<RequestedEnds>,
     rebootstrap: RebootstrapMonitor,
     /// When the last record or metadata response arrived.
     last_response: Instant,
@@ -73,12 +76,16 @@ pub(super) struct PollLoop {
     checking: Arc<AtomicBool>,
 }
 
+/// The end of each requested partition, if its leader has responded.
+type RequestedEnds = Vec<(i32, Option<i64>)>;
+
 /// Starts the consumer thread.
 ///
 /// # Errors
 /// When librdkafka rejects the configuration.
 pub fn spawn(
     settings: &KafkaSettings,
+    metadata: Arc<MetadataClient>,
     decoder: Decoder,
     partitions: Arc<AtomicI32>,
     last_poll: Arc<LastPoll>,
@@ -88,6 +95,7 @@ pub fn spawn(
     let (event_sender, events) = mpsc::channel(EVENT_CAPACITY);
     let (commands, command_receiver) = channel();
     let (closed_sender, closed) = oneshot::channel();
+    let (end_sender, requested_ends) = channel();
     last_poll.polled();
     let rebalancer = Rebalancer::new(
         settings.topic().to_owned(),
@@ -107,6 +115,9 @@ pub fn spawn(
         last_poll,
         runtime: Handle::current(),
         ends: EofTracker::default(),
+        metadata,
+        end_sender,
+        requested_ends,
         rebootstrap: RebootstrapMonitor::new(&settings.brokers.join(",")),
         last_response: Instant::now(),
         halted: BTreeSet::new(),
@@ -215,21 +226,27 @@ impl PollLoop {
     }
 
     fn start(&mut self, assignment: u64, offsets: &[StartOffset]) -> Result<(), KafkaError> {
-        {
+        let (is_first, all): (_, Vec<_>) = {
             let mut assigned = self.consumer.context().assigned();
             if assigned.assignment != assignment {
                 return Ok(());
             }
-            assigned.next = offsets.iter().map(|start| (start.partition, *start)).collect();
+            let is_first = assigned.next.is_empty();
+            assigned
+                .next
+                .extend(offsets.iter().map(|start| (start.partition, *start)));
+            (is_first, assigned.next.values().copied().collect())
+        };
+        if is_first {
+            self.ends.clear();
+            self.halted.clear();
         }
-        self.ends.clear();
-        self.halted.clear();
         if !self.paused {
             // A partition that was paused when it was revoked is still paused when it is assigned again.
             self.consumer
                 .resume(&rebalance::assignment(&self.topic, offsets))?;
         }
-        rebalance::assign(&self.consumer, &self.topic, offsets)
+        rebalance::assign(&self.consumer, &self.topic, &all, offsets)
     }
 
     fn halt(&mut self, partitions: &[i32]) -> Result<(), KafkaError> {
@@ -386,31 +403,50 @@ impl PollLoop {
 
     /// For partitions that are idle at their end: requests the end of the log, and reads again if it is further.
     fn verify_ends(&mut self) {
-        let next = |partition: i32| self.consumer.context().assigned().next.get(&partition).copied();
-        match self.ends.next_step(Instant::now()) {
-            None => {}
-            Some(NextStep::RequestEnd(partition)) => {
-                let end = self
-                    .consumer
-                    .fetch_watermarks(&self.topic, partition, WATERMARK_TIMEOUT);
-                match (next(partition), end) {
-                    (Some(next), Ok((_, end))) if end > next.offset => {
-                        self.ends.further(partition, Instant::now(), end);
-                    }
-                    _ => self.ends.idle(partition, Instant::now()),
+        let now = Instant::now();
+        for (partition, end) in self.requested_ends.try_iter().flatten() {
+            let next = self.next(partition).map(|next| next.offset);
+            self.ends.answered(partition, now, next, end);
+        }
+        let idle = self.ends.request(now);
+        if !idle.is_empty() {
+            self.request_ends(idle);
+        }
+        let Some(partition) = self.ends.read_again(now) else {
+            return;
+        };
+        match self.next(partition) {
+            Some(next) => {
+                self.rewind(next);
+                self.ends.reading(partition);
+                if self.paused {
+                    self.set_paused(partition, false);
                 }
             }
-            Some(NextStep::ReadAgain(partition)) => match next(partition) {
-                Some(next) => {
-                    self.rewind(next);
-                    self.ends.reading(partition);
-                    if self.paused {
-                        self.set_paused(partition, false);
-                    }
-                }
-                None => self.ends.idle(partition, Instant::now()),
-            },
+            None => self.ends.idle(partition, now),
         }
+    }
+
+    fn next(&self, partition: i32) -> Option<StartOffset> {
+        self.consumer.context().assigned().next.get(&partition).copied()
+    }
+
+    /// A leader that does not respond must not keep this thread from polling.
+    fn request_ends(&self, partitions: Vec<i32>) {
+        let (metadata, answers) = (Arc::clone(&self.metadata), self.end_sender.clone());
+        self.runtime.spawn(async move {
+            let requested = partitions.clone();
+            let found = metadata
+                .request(move |metadata| metadata.watermarks(&requested))
+                .await
+                .unwrap_or_default();
+            let end = |partition| found.offsets.get(&partition).map(|(_, end)| *end);
+            let ends = partitions
+                .into_iter()
+                .map(|partition| (partition, end(partition)));
+            // The poll loop may have ended.
+            let _ = answers.send(ends.collect());
+        });
     }
 }
 

@@ -96,8 +96,8 @@ pub struct StartOffset {
     pub leader_epoch: Option<i32>,
 }
 
-/// Assigns partitions of `topic`. Where the leader epoch is known, the leader is asked first whether its log still has the
-/// record before the offset. librdkafka asks only after a seek.
+/// Assigns partitions of `topic`. For each of the `new` ones whose leader epoch is known, the leader is asked first whether
+/// its log still has the record before the offset. librdkafka asks only after a seek.
 ///
 /// # Errors
 /// When librdkafka rejects the assignment.
@@ -107,10 +107,11 @@ pub struct StartOffset {
 pub fn assign<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
     topic: &str,
-    starts: &[StartOffset],
+    all: &[StartOffset],
+    new: &[StartOffset],
 ) -> Result<(), KafkaError> {
-    consumer.assign(&assignment(topic, starts))?;
-    let mut unchecked: Vec<_> = starts
+    consumer.assign(&assignment(topic, all))?;
+    let mut unchecked: Vec<_> = new
         .iter()
         .filter(|start| start.leader_epoch.is_some())
         .copied()
@@ -210,12 +211,12 @@ impl Rebalancer {
     }
 
     pub(super) fn offsets(&self, offsets: &[(i32, i64)]) -> TopicPartitionList {
-        let mut list = TopicPartitionList::with_capacity(offsets.len());
-        for (partition, offset) in offsets {
-            list.add_partition_offset(&self.topic, *partition, Offset::Offset(*offset))
-                .expect("an offset is not negative");
-        }
-        list
+        let offsets = offsets.iter().map(|&(partition, offset)| StartOffset {
+            partition,
+            offset,
+            leader_epoch: None,
+        });
+        assignment(&self.topic, &offsets.collect::<Vec<_>>())
     }
 
     fn assign(&self, consumer: &BaseConsumer<Self>, partitions: Vec<i32>) {

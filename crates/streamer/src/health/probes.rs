@@ -24,7 +24,7 @@ use crate::health::lazy_dependency::LazyDependency;
 use crate::health::stall_detector::{PartitionProgress, StallDetector};
 use crate::metrics::StreamerMetrics;
 use crate::pipeline::AssignedPartitions;
-use ::kafka::{Group, MetadataClient, TopicInfo, same_topic};
+use ::kafka::{Group, MetadataClient, TopicInfo, Watermarks, same_topic};
 
 /// Probes the topic.
 pub struct KafkaProbe {
@@ -60,8 +60,8 @@ pub struct StallInputs {
     pub detector: Arc<StallDetector>,
     /// Partitions that are halted deliberately.
     pub halted: Arc<HaltedPartitions>,
-    /// While a server is not ready, there is no stall.
-    pub servers: [Dependency; 2],
+    /// While Cassandra is not ready, there is no stall.
+    pub cassandra: Dependency,
     /// While the dead-letter topic is not ready, there is no stall.
     pub dead_letter_topic: Arc<LazyDependency>,
 }
@@ -71,7 +71,7 @@ impl StallInputs {
     /// may still reject requests.
     fn observe(&self, failures: &mut u64, metrics: &StreamerMetrics, progress: &[PartitionProgress]) {
         let before = std::mem::replace(failures, metrics.failures());
-        let ready = self.servers.iter().all(Dependency::is_ready) && self.dead_letter_topic.is_ready();
+        let ready = self.cassandra.is_ready() && self.dead_letter_topic.is_ready();
         if ready && before == *failures {
             self.detector.observe(Instant::now(), progress);
         } else {
@@ -102,23 +102,22 @@ impl KafkaProbe {
                 .keys()
                 .copied()
                 .collect();
-            let requested = assigned.clone();
             match self
                 .metadata
                 .request(move |metadata| {
                     let topic = metadata.topic()?;
                     metadata.coordinator()?;
                     // The high watermarks first: read later, they would include records that were committed in between.
-                    let high = metadata.high_watermarks(&requested)?;
-                    Ok((topic, metadata.watermarks(&requested)?, high))
+                    let high = metadata.high_watermarks(&assigned)?;
+                    Ok((topic, metadata.watermarks(&assigned)?, high))
                 })
                 .await
             {
                 Ok((topic, ..)) if is_recreated(&mut topic_id, topic.id) => return "topic_recreated",
-                Ok((topic, ends, high)) => {
+                Ok((topic, Watermarks { offsets, missing }, high)) => {
                     self.partitions.store(topic.partitions, Ordering::Relaxed);
-                    let progress = self.report(&assigned, &ends, &high);
-                    self.report_membership();
+                    let progress = self.report(&offsets, &high);
+                    self.report_readiness(&missing);
                     self.stall_inputs.observe(&mut failures, &self.metrics, &progress);
                     self.report_ages(&mut moved, &progress);
                 }
@@ -142,14 +141,21 @@ impl KafkaProbe {
         }
     }
 
-    /// Kafka is ready once its brokers respond, unless they do not let the consumer join its group.
-    fn report_membership(&self) {
-        match self.membership.join_error() {
-            None => self.dependency.ready(),
-            Some(error) => self.dependency.unready(format!(
+    /// Kafka is ready once its brokers respond and lead every assigned partition, unless they do not let the consumer join
+    /// its group.
+    fn report_readiness(&self, missing: &BTreeMap<i32, String>) {
+        if let Some(error) = self.membership.join_error() {
+            self.dependency.unready(format!(
                 "failed to join the group: {error}. Check kafka.session_timeout against the brokers' limits, and whether \
                  another application uses kafka.group"
-            )),
+            ));
+        } else if let Some((_, reason)) = missing.first_key_value() {
+            let partitions: Vec<_> = missing.keys().map(ToString::to_string).collect();
+            let partitions = partitions.join(", ");
+            self.dependency
+                .unready(format!("can't read partitions {partitions}: {reason}"));
+        } else {
+            self.dependency.ready();
         }
     }
 
@@ -191,17 +197,16 @@ impl KafkaProbe {
         }
     }
 
-    /// Reports lag and end offset of each assigned partition, and returns their progress. The lag includes open
-    /// transactions. The progress does not, because their records can't be read.
+    /// Reports lag and end offset of each assigned partition whose leader has responded, and returns their progress. The lag
+    /// includes open transactions. The progress does not, because their records can't be read.
     fn report(
         &self,
-        partitions: &[i32],
-        ends: &[(i64, i64)],
+        offsets: &BTreeMap<i32, (i64, i64)>,
         high: &BTreeMap<i32, i64>,
     ) -> Vec<PartitionProgress> {
-        let mut progress = Vec::with_capacity(partitions.len());
+        let mut progress = Vec::with_capacity(offsets.len());
         let assigned = self.assigned.lock().unwrap_or_else(PoisonError::into_inner);
-        for (partition, (_, end)) in partitions.iter().zip(ends) {
+        for (partition, (_, end)) in offsets {
             let Some(Some(checkpointed)) = assigned.get(partition) else {
                 continue;
             };

@@ -8,7 +8,8 @@ use std::time::Instant;
 use futures::future::FutureExt as _;
 use service::failpoint;
 
-use crate::checkpoint::{Checkpoint, ResolvedStart, StartReason};
+use crate::checkpoint::start_offset_resolver::ResolvedStarts;
+use crate::checkpoint::{Checkpoint, StartReason};
 use crate::consumer::channels::ConsumerCommand;
 use crate::consumer::rebalance::{RebalanceEvent, StartOffset};
 use crate::dead_letters::limits::DeadLetterLimits;
@@ -32,16 +33,7 @@ impl Pipeline {
                     .lock()
                     .unwrap_or_else(PoisonError::into_inner)
                     .extend(unstarted);
-                let resolver = Arc::clone(&self.resolver);
-                self.assigning = Some(
-                    async move {
-                        resolver
-                            .resolve(partitions)
-                            .await
-                            .map(|starts| (assignment, starts))
-                    }
-                    .boxed(),
-                );
+                self.resolve(assignment, partitions);
             }
             RebalanceEvent::Revoked { partitions, drained } => {
                 self.metrics.rebalances.with_label_values(&["revoked"]).inc();
@@ -93,10 +85,24 @@ impl Pipeline {
         Ok(())
     }
 
+    fn resolve(&mut self, assignment: u64, partitions: Vec<i32>) {
+        let resolver = Arc::clone(&self.resolver);
+        let resolved = async move {
+            let starts = resolver.resolve(partitions).await?;
+            Ok((assignment, starts))
+        };
+        self.assigning = Some(resolved.boxed());
+    }
+
+    /// Starts the partitions whose leaders have responded. The others follow.
     pub(super) fn started(
         &mut self,
-        (assignment, starts): (u64, Vec<ResolvedStart>),
+        (assignment, resolved): (u64, ResolvedStarts),
     ) -> Result<(), PipelineError> {
+        let ResolvedStarts { starts, pending } = resolved;
+        if !pending.is_empty() {
+            self.resolve(assignment, pending);
+        }
         let limits = DeadLetterLimits::new(&self.resolver.settings.dead_letters);
         for start in &starts {
             let Checkpoint {
@@ -139,7 +145,7 @@ impl Pipeline {
         });
         self.metrics
             .assigned
-            .set(i64::try_from(offsets.len()).unwrap_or(i64::MAX));
+            .set(i64::try_from(self.partitions.len()).unwrap_or(i64::MAX));
         self.publish(&offsets);
         self.send(ConsumerCommand::Start {
             assignment,

@@ -4,6 +4,7 @@
 //! The topic's only partition and the group's offsets have one replica each, on different brokers. So the outage of one
 //! broker removes either the leader or the coordinator, while the other two brokers serve metadata.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -55,7 +56,7 @@ pub(super) struct BrokerCluster {
 impl BrokerCluster {
     async fn new() -> Self {
         let cluster = Self::without_topic().await;
-        create_on_leader(&cluster.cluster, &cluster.env.topic).await;
+        create_on(&cluster.cluster, &cluster.env.topic, &[LEADER]).await;
         cluster
     }
 
@@ -178,16 +179,24 @@ fn java_hash(text: &str) -> i32 {
     hash.checked_abs().unwrap_or(0)
 }
 
-/// Creates a topic with one partition, and its only replica on [`LEADER`].
-async fn create_on_leader(cluster: &KafkaCluster, topic: &str) {
+/// Creates a topic whose partitions have one replica each, on these brokers.
+async fn create_on(cluster: &KafkaCluster, topic: &str, brokers: &[i32]) {
+    let replicas: Vec<_> = brokers.iter().map(std::slice::from_ref).collect();
+    let partitions = i32::try_from(replicas.len()).unwrap();
+    create_topic(
+        &cluster.bootstrap(),
+        &NewTopic::new(topic, partitions, TopicReplication::Variable(&replicas)),
+    )
+    .await;
+}
+
+pub(super) async fn create_topic(bootstrap: &str, topic: &NewTopic<'_>) {
     let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
-        .set("bootstrap.servers", cluster.bootstrap())
+        .set("bootstrap.servers", bootstrap)
         .create()
         .unwrap();
-    let replicas: &[&[i32]] = &[&[LEADER]];
-    let topic = NewTopic::new(topic, 1, TopicReplication::Variable(replicas));
     let options = AdminOptions::new().operation_timeout(Some(DEADLINE));
-    for result in admin.create_topics([&topic], &options).await.unwrap() {
+    for result in admin.create_topics([topic], &options).await.unwrap() {
         result.unwrap();
     }
 }
@@ -295,6 +304,51 @@ async fn readiness_follows_each_broker_outage() {
     check_coordinator_outage(&brokers, &one, &other).await;
     check_other_broker_outage(&brokers, &one, &other).await;
     brokers.env.assert_nothing_lost_or_rejected().await;
+}
+
+/// The partitions of the killed broker have a leader that does not respond, and none once the broker is fenced.
+#[tokio::test(flavor = "multi_thread")]
+async fn partitions_with_leaders_are_read_while_others_have_none() {
+    let brokers = BrokerCluster::without_topic().await;
+    let env = &brokers.env;
+    let leaders = [
+        LEADER,
+        OTHER_BROKER,
+        COORDINATOR,
+        LEADER,
+        OTHER_BROKER,
+        COORDINATOR,
+    ];
+    create_on(&brokers.cluster, &env.topic, &leaders).await;
+    env.write(&new_users(120)).await;
+    let mut ends = env.kafka.end_offsets(&env.topic).await.unwrap();
+    assert!(ends.values().all(|end| *end > 0), "{ends:?}");
+    brokers.kill_broker(OTHER_BROKER).await;
+    let streamer = Service::start(&brokers.options("partial")).unwrap();
+    ends.retain(|partition, _| leaders[usize::try_from(*partition).unwrap()] != OTHER_BROKER);
+    eventually("the partitions with leaders are rows", async || {
+        let checkpoints = env.cassandra.checkpoints(&env.topic, &env.topic).await;
+        let next: BTreeMap<_, _> = checkpoints
+            .unwrap_or_default()
+            .iter()
+            .map(|(partition, checkpoint)| (*partition, checkpoint.next_offset))
+            .collect();
+        if next == ends {
+            Ok(())
+        } else {
+            Err(format!("{next:?}"))
+        }
+    })
+    .await;
+    let (status, body) = streamer.get("/readyz").await.unwrap();
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{body}");
+    assert!(body.contains("can't read partitions 1, 4"), "{body}");
+    assert_live(&streamer).await;
+
+    brokers.restart_broker(OTHER_BROKER).await;
+    streamer.wait_until_ready(DEADLINE).await.unwrap();
+    brokers.assert_writes_rows().await;
+    env.assert_nothing_lost_or_rejected().await;
 }
 
 /// A fenced broker returns metadata without brokers, and librdkafka then sends no more requests. Only a rebootstrap

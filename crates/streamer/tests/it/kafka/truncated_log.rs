@@ -1,35 +1,25 @@
 //! A log that loses acknowledged records and grows again: other records stand where the lost ones did.
 
-use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::client::DefaultClientContext;
-
+use rdkafka::admin::{NewTopic, TopicReplication};
 use testkit::kafka_client::KafkaClient;
 
-use super::broker_outages::{BrokerCluster, LEADER, OTHER_BROKER};
+use super::broker_outages::{BrokerCluster, LEADER, OTHER_BROKER, create_topic};
 use crate::support::test_env::{DEADLINE, eventually, new_users, outgoing};
 
 /// A topic with two replicas, of which one that lacks records may become the leader.
-async fn create_unclean(bootstrap: &str, topic: &str) {
-    let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
-        .set("bootstrap.servers", bootstrap)
-        .create()
-        .unwrap();
+async fn create_with_unclean_election(bootstrap: &str, topic: &str) {
     let replicas: &[&[i32]] = &[&[LEADER, OTHER_BROKER]];
     let topic = NewTopic::new(topic, 1, TopicReplication::Variable(replicas))
         .set("unclean.leader.election.enable", "true")
         .set("min.insync.replicas", "1");
-    let options = AdminOptions::new().operation_timeout(Some(DEADLINE));
-    for result in admin.create_topics([&topic], &options).await.unwrap() {
-        result.unwrap();
-    }
+    create_topic(bootstrap, &topic).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn truncated_log_that_grew_again_stops_the_streamer() {
     let cluster = BrokerCluster::without_topic().await;
     let env = &cluster.env;
-    create_unclean(&cluster.bootstrap(), &env.topic).await;
+    create_with_unclean_election(&cluster.bootstrap(), &env.topic).await;
     let streamer = env.start(&cluster.options("truncated")).await;
     env.write(&new_users(10)).await;
     env.wait_for_current_ends().await;
