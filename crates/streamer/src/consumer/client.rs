@@ -16,7 +16,7 @@ pub fn connection(settings: &KafkaSettings) -> Connection {
 /// How a consumer of records connects. The operator's properties override these defaults.
 pub fn fetch_connection(settings: &KafkaSettings) -> Connection {
     let buffer = settings.fetch_buffer.as_u64();
-    let response = buffer.max(MIN_RESPONSE_BYTES);
+    let response = (buffer / UNPACKING_FACTOR).max(MIN_RESPONSE_BYTES);
     connection_with(
         settings,
         [
@@ -26,6 +26,11 @@ pub fn fetch_connection(settings: &KafkaSettings) -> Connection {
             ("fetch.queue.backoff.ms", "5".to_owned()),
             ("fetch.wait.max.ms", "100".to_owned()),
             ("fetch.max.bytes", response.to_string()),
+            (
+                "fetch.message.max.bytes",
+                (response / RESPONSE_PARTITIONS).to_string(),
+            ),
+            ("queued.max.messages.kbytes", (buffer / 1024).max(1024).to_string()),
             // librdkafka unpacks a batch into a buffer that grows threefold until it fits, at most to this size. The
             // default of 100 MB refuses valid batches of 34 MB.
             (
@@ -36,6 +41,11 @@ pub fn fetch_connection(settings: &KafkaSettings) -> Connection {
     )
 }
 
+/// Records take several times the memory of the compressed response that they arrive in.
+const UNPACKING_FACTOR: u64 = 4;
+/// The partitions whose records fit into one response. With a few large shares, the partitions of one response fill the
+/// buffer while the others wait. A partition's first batch is sent even if it is larger than its share.
+const RESPONSE_PARTITIONS: u64 = 16;
 /// A response has room for the largest batch of Kafka's default.
 const MIN_RESPONSE_BYTES: u64 = 1 << 20;
 /// The maximum size of the buffer into which a compressed batch is unpacked: half of the memory that the manifests allow.

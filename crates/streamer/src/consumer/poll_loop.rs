@@ -166,15 +166,7 @@ pub(super) fn fetch_config(settings: &KafkaSettings) -> rdkafka::ClientConfig {
         .set("enable.auto.offset.store", "false")
         .set("auto.offset.reset", "error")
         .set("enable.partition.eof", "true")
-        .set("allow.auto.create.topics", "false")
-        .set(
-            "fetch.message.max.bytes",
-            (settings.fetch_buffer.as_u64() / 4).max(65_536).to_string(),
-        )
-        .set(
-            "queued.max.messages.kbytes",
-            (settings.fetch_buffer.as_u64() / 1024).max(1024).to_string(),
-        );
+        .set("allow.auto.create.topics", "false");
     config
 }
 

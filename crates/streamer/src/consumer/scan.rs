@@ -75,10 +75,6 @@ pub fn scan(
         .set("enable.auto.offset.store", "false")
         .set("auto.offset.reset", "error")
         .set("enable.partition.eof", "true")
-        .set(
-            "queued.max.messages.kbytes",
-            (settings.fetch_buffer.as_u64() / 1024).max(1024).to_string(),
-        )
         .create_with_context(ClientEvents::default())?;
     let mut assignment = TopicPartitionList::new();
     let mut open = BTreeMap::new();

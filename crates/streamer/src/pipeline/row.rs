@@ -6,7 +6,7 @@ use cdrs_tokio::types::value::Value;
 use model::{Contract, Instant, Key, Record, Scalar};
 use uuid::Uuid;
 
-use crate::cassandra::wire::push_value;
+use crate::cassandra::wire::{push_null, push_value};
 
 /// The column with the time of acceptance, in addition to the contract's fields.
 pub const INGESTED_AT: &str = "ingested_at";
@@ -78,6 +78,19 @@ impl Row {
             columns: record.contract().fields().len() + 1,
             primary_key,
             ingested_at,
+        }
+    }
+
+    /// A row with the values `key` of the primary key and nulls, accepted in 1970.
+    pub fn without_values(contract: &Contract, key: &[u8]) -> Self {
+        let columns = contract.fields().len() + 1;
+        let mut wire = key.to_vec();
+        (contract.primary_key().count()..columns).for_each(|_| push_null(&mut wire));
+        Self {
+            wire,
+            columns,
+            primary_key: key.len(),
+            ingested_at: 0,
         }
     }
 

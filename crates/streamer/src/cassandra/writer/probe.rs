@@ -9,9 +9,10 @@ use model::{Contract, CqlType};
 use crate::cassandra::error_class::ErrorClass;
 use crate::cassandra::session::Session;
 use crate::cassandra::statements::PreparedStatements;
-use crate::cassandra::wire::{BatchRequest, push_null, push_value};
-use crate::pipeline::remaining_ttl::{RemainingTtl, RowTtl};
-use crate::pipeline::row::{RowKey, partition_key};
+use crate::cassandra::wire::BatchRequest;
+use crate::cassandra::writer::{RowChange, RowWrite};
+use crate::pipeline::remaining_ttl::RowTtl;
+use crate::pipeline::row::{Row, RowKey, partition_key};
 
 /// In microseconds since 1970, before any record.
 const WRITE_TIMESTAMP: i64 = 1;
@@ -27,21 +28,19 @@ pub async fn probe(
     key: &[u8],
     row_ttl: RowTtl,
 ) -> Result<(), ErrorClass> {
-    let values = contract.fields().len() + 1 - contract.primary_key().count();
-    let write_timestamp = WRITE_TIMESTAMP.to_be_bytes();
-    let mut batch = BatchRequest::with_capacity(2, 2 * key.len() + 4 * values + 64);
-    batch.add(&statements.upsert, |wire| {
-        wire.extend_from_slice(key);
-        (0..values).for_each(|_| push_null(wire));
-        if let RemainingTtl::Seconds(seconds) = row_ttl.remaining(0, 0) {
-            push_value(wire, &seconds.to_be_bytes());
-        }
-        push_value(wire, &write_timestamp);
-    });
-    batch.add(&statements.delete_row, |wire| {
-        push_value(wire, &write_timestamp);
-        wire.extend_from_slice(key);
-    });
+    let row = Row::without_values(contract, key);
+    let accepted_at = row.ingested_at();
+    let deletion = RowChange::DeleteRow(row.key());
+    let mut batch = BatchRequest::with_capacity(2, 2 * row.wire().len() + 64);
+    for change in [RowChange::Upsert(row), deletion] {
+        let write = RowWrite {
+            change,
+            write_timestamp: WRITE_TIMESTAMP,
+            row_ttl,
+        };
+        // The row is accepted now, so that its time to live is that of a new row.
+        write.add_to(&mut batch, statements, accepted_at);
+    }
     session.batch(batch, Some(partition_key(key)), statements).await
 }
 
