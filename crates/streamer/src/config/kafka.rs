@@ -42,7 +42,8 @@ pub struct KafkaSettings {
     /// How often topic id, end offsets and the broker's health are requested.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
     pub probe_interval: Duration,
-    /// The maximum size of librdkafka's prefetch queue, whose default is 64 MiB.
+    /// The maximum size of librdkafka's prefetch queue, whose default is 64 MiB. A response of a broker is a quarter of it,
+    /// but at least 1 MiB.
     pub fetch_buffer: ByteSize,
     /// Other properties of librdkafka, such as `security.protocol`; in the environment with `_` instead of `.`.
     pub properties: BTreeMap<String, String>,
