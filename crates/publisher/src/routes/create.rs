@@ -67,6 +67,8 @@ struct ReceivedRequest {
         ("Run-Id" = Option<String>, Header, min_length = 1, max_length = 128, pattern = "^[!-~]+$",
          description = "The run that created the records"),
         ("Run-Seq" = Option<i64>, Header, minimum = 0, description = "The number of the first record within the run"),
+        ("Fetched-At-Us" = Option<i64>, Header, minimum = 0,
+         description = "When the response that the records come from arrived from their source, in microseconds since 1970"),
         ("traceparent" = Option<String>, Header, description = "W3C Trace Context"),
         ("Prefer" = Option<String>, Header,
          description = "`return=representation`: return partition and offset of each record"),
