@@ -9,6 +9,7 @@ use axum::response::IntoResponse as _;
 use bytes::Bytes;
 use jiff::Timestamp;
 use model::headers::http;
+use service::http::auth::Role;
 use tokio::sync::{AcquireError, OwnedSemaphorePermit};
 use tokio::time::{Instant, timeout_at};
 
@@ -92,7 +93,7 @@ pub(super) async fn create(State(state): State<Arc<AppState>>, request: Request)
 }
 
 async fn respond(state: &Arc<AppState>, request: Request) -> Result<PublishResponse, Problem> {
-    let (caller, request) = admit(state, request).await?;
+    let (caller, request) = admit(state, Role::Write, request).await?;
     let request = state.receive(&caller, request).await?;
     match request.head.key {
         None => publish_and_wait(state, request).await,
