@@ -141,8 +141,8 @@ async fn require_token(
     mut request: Request,
     next: Next,
 ) -> Result<Response, Problem> {
-    let caller = authenticator.authenticate(request.headers())?;
-    request.extensions_mut().insert(Caller(caller));
+    let caller = authenticator.authenticate(request.headers()).await?;
+    request.extensions_mut().insert(Caller(caller.name));
     Ok(next.run(request).await)
 }
 

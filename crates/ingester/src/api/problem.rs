@@ -92,6 +92,10 @@ impl From<AuthError> for Problem {
                 "send one bearer token in the Authorization header".to_owned(),
             ),
             AuthError::WrongToken => Self::new(StatusCode::FORBIDDEN, "the token is not valid".to_owned()),
+            AuthError::MissingRole(role) => Self::new(
+                StatusCode::FORBIDDEN,
+                format!("the token lacks the role {}", role.name()),
+            ),
         }
     }
 }

@@ -5,14 +5,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::http::HeaderMap;
 use service::AuthSettings;
-use service::http::auth::{AuthError, Authenticator, TokenFileError};
+use service::http::auth::{AuthError, Authenticator, Identity, TokenFileError};
 use service::http::peer::PeerName;
 
 use super::caller_share::CallerUsage;
 use super::rate_limit::CallerRateLimiter;
 use crate::config::RateLimitSettings;
 
-/// An authenticated caller.
+/// The limits of an authenticated caller.
 #[derive(Clone)]
 pub struct Caller {
     /// The name in the token file; without one that of the client certificate, else `anonymous`.
@@ -64,21 +64,31 @@ impl Callers {
         Ok(changed)
     }
 
-    /// Returns the caller of a request with these headers, on a connection with this client certificate.
+    /// Identifies the caller of a request with these headers, on a connection with this client certificate.
     ///
     /// # Errors
     /// [`AuthError`].
-    pub fn authenticate(&self, headers: &HeaderMap, peer: Option<&PeerName>) -> Result<Caller, AuthError> {
-        let name = match peer {
-            Some(peer) if !self.authenticator.requires_token() => Arc::clone(peer.name()),
-            _ => self.authenticator.authenticate(headers)?,
-        };
+    pub async fn authenticate(
+        &self,
+        headers: &HeaderMap,
+        peer: Option<&PeerName>,
+    ) -> Result<Identity, AuthError> {
+        match peer {
+            Some(peer) if !self.authenticator.requires_token() => {
+                Ok(Identity::unrestricted(Arc::clone(peer.name())))
+            }
+            _ => self.authenticator.authenticate(headers).await,
+        }
+    }
+
+    /// The limits of the caller with this name.
+    pub fn caller(&self, name: &Arc<str>) -> Caller {
         let new = || Caller {
-            name: Arc::clone(&name),
+            name: Arc::clone(name),
             rate_limiter: Arc::new(CallerRateLimiter::new(&self.settings, self.largest_body)),
             usage: Arc::default(),
         };
-        Ok(self.known().entry(Arc::clone(&name)).or_insert_with(new).clone())
+        self.known().entry(Arc::clone(name)).or_insert_with(new).clone()
     }
 
     fn known(&self) -> MutexGuard<'_, HashMap<Arc<str>, Caller>> {
@@ -104,14 +114,15 @@ mod tests {
         format!("{name} {hex}\n")
     }
 
-    fn rate_limiter(callers: &Callers, token: &'static str) -> *const CallerRateLimiter {
+    async fn rate_limiter(callers: &Callers, token: &'static str) -> *const CallerRateLimiter {
         let mut headers = HeaderMap::new();
         headers.insert("authorization", HeaderValue::from_static(token));
-        Arc::as_ptr(&callers.authenticate(&headers, None).unwrap().rate_limiter)
+        let identity = callers.authenticate(&headers, None).await.unwrap();
+        Arc::as_ptr(&callers.caller(&identity.name).rate_limiter)
     }
 
-    #[test]
-    fn rate_limiter_of_a_caller_survives_a_new_token() {
+    #[tokio::test]
+    async fn rate_limiter_of_a_caller_survives_a_new_token() {
         let mut file = NamedTempFile::new().unwrap();
         file.write_all((line("a", "old") + &line("b", "x")).as_bytes())
             .unwrap();
@@ -120,13 +131,13 @@ mod tests {
         };
         let callers = Callers::load(&auth, &RateLimitSettings::default(), 1_000).unwrap();
         let (a, b) = (
-            rate_limiter(&callers, "Bearer old"),
-            rate_limiter(&callers, "Bearer x"),
+            rate_limiter(&callers, "Bearer old").await,
+            rate_limiter(&callers, "Bearer x").await,
         );
         assert_ne!(a, b);
         std::fs::write(file.path(), line("a", "new")).unwrap();
         assert!(callers.reload().unwrap());
-        assert_eq!(rate_limiter(&callers, "Bearer new"), a);
+        assert_eq!(rate_limiter(&callers, "Bearer new").await, a);
         assert_eq!(
             callers.known().len(),
             1,

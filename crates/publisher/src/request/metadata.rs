@@ -1,4 +1,4 @@
-//! The metadata of a request: run, sequence number, trace and acceptance time. It is read from HTTP headers and
+//! The metadata of a request: run, sequence number, trace, fetch and acceptance time. It is read from HTTP headers and
 //! written as Kafka headers.
 //!
 //! Never decides the order of records.
@@ -31,6 +31,9 @@ pub enum MetadataError {
     /// `Run-Seq` is not a decimal number, or too large to count the records from it.
     #[error("Run-Seq must be a decimal number below 2^63")]
     RunSeq,
+    /// `Fetched-At-Us` is not a decimal number of microseconds.
+    #[error("Fetched-At-Us must be the microseconds since 1970, a decimal number below 2^63")]
+    FetchedAtUs,
     /// There are too many headers `Kafka-Header-…`, or they are too large.
     #[error(
         "there must be at most {MAX_CALLER_HEADERS} headers Kafka-Header-…, with at most {MAX_CALLER_HEADER_BYTES} bytes"
@@ -48,6 +51,7 @@ pub enum MetadataError {
 #[derive(Clone, Debug)]
 pub struct RequestMetadata {
     accepted_at_us: i64,
+    fetched_at_us: Option<u64>,
     run_id: Option<HeaderValue>,
     run_seq: Option<u64>,
     traceparent: Option<HeaderValue>,
@@ -68,14 +72,18 @@ impl RequestMetadata {
         if run_id.is_some_and(|id| !is_run_id(id)) {
             return Err(MetadataError::RunId);
         }
-        let run_seq = single_header(headers, http::RUN_SEQ)?.map(run_seq).transpose()?;
+        let run_seq =
+            single_header(headers, http::RUN_SEQ)?.map(|value| decimal(value).ok_or(MetadataError::RunSeq));
+        let fetched_at_us = single_header(headers, http::FETCHED_AT_US)?
+            .map(|value| decimal(value).ok_or(MetadataError::FetchedAtUs));
         let traceparent = headers
             .get(http::TRACEPARENT)
             .filter(|value| is_traceparent(value.as_bytes()));
         Ok(Self {
             accepted_at_us: accepted_at.as_microsecond(),
+            fetched_at_us: fetched_at_us.transpose()?,
             run_id: run_id.map(copied),
-            run_seq,
+            run_seq: run_seq.transpose()?,
             traceparent: traceparent.map(copied),
             // The server has replaced an invalid one.
             request_id: headers.get(http::REQUEST_ID).cloned(),
@@ -122,6 +130,10 @@ impl RequestMetadata {
     fn with_metadata(&self, headers: OwnedHeaders) -> OwnedHeaders {
         let accepted_at = self.accepted_at_us.to_string();
         let mut headers = headers.insert(header(kafka::ACCEPTED_AT_US, accepted_at.as_bytes()));
+        if let Some(fetched_at_us) = self.fetched_at_us {
+            let fetched_at = fetched_at_us.to_string();
+            headers = headers.insert(header(kafka::FETCHED_AT_US, fetched_at.as_bytes()));
+        }
         if let Some(run_id) = &self.run_id {
             headers = headers.insert(header(kafka::RUN_ID, run_id.as_bytes()));
         }
@@ -195,10 +207,10 @@ fn is_run_id(value: &HeaderValue) -> bool {
     (1..=MAX_RUN_ID).contains(&value.len()) && value.as_bytes().iter().all(u8::is_ascii_graphic)
 }
 
-fn run_seq(value: &HeaderValue) -> Result<u64, MetadataError> {
-    let digits = value.to_str().map_err(|_| MetadataError::RunSeq)?;
-    let number: i64 = digits.parse().map_err(|_| MetadataError::RunSeq)?;
-    u64::try_from(number).map_err(|_| MetadataError::RunSeq)
+/// A decimal number below 2^63, which readers may keep in a signed one.
+fn decimal(value: &HeaderValue) -> Option<u64> {
+    let number: i64 = value.to_str().ok()?.parse().ok()?;
+    u64::try_from(number).ok()
 }
 
 /// Checks version 00 of W3C Trace Context: `00-<32 hex>-<16 hex>-<2 hex>`, in lower case, without an id of zeros.
@@ -241,7 +253,12 @@ mod tests {
 
     #[test]
     fn record_headers_have_run_sequence_number_and_trace() {
-        let request = [("run-id", "r-1"), ("run-seq", "40"), ("traceparent", TRACE)];
+        let request = [
+            ("run-id", "r-1"),
+            ("run-seq", "40"),
+            ("fetched-at-us", "1699999999999000"),
+            ("traceparent", TRACE),
+        ];
         let headers = record_headers(&metadata(&request).unwrap(), 2);
         let contract = Contract::user();
         let expected = [
@@ -249,6 +266,7 @@ mod tests {
             ("schema", "affluent.users.v1.User"),
             ("schema-hash", contract.hash()),
             ("accepted-at-us", "1700000000000001"),
+            ("fetched-at-us", "1699999999999000"),
             ("run-id", "r-1"),
             ("traceparent", TRACE),
             ("run-seq", "42"),
@@ -272,12 +290,13 @@ mod tests {
             metadata(&[("run-id", &"x".repeat(129))]).unwrap_err(),
             MetadataError::RunId
         );
-        for seq in ["", "-1", "x", "1.5", "9223372036854775808"] {
-            assert_eq!(
-                metadata(&[("run-seq", seq)]).unwrap_err(),
-                MetadataError::RunSeq,
-                "{seq}"
-            );
+        for number in ["", "-1", "x", "1.5", "9223372036854775808"] {
+            for (name, error) in [
+                ("run-seq", MetadataError::RunSeq),
+                ("fetched-at-us", MetadataError::FetchedAtUs),
+            ] {
+                assert_eq!(metadata(&[(name, number)]).unwrap_err(), error, "{number}");
+            }
         }
         let duplicate = [("run-id", "a"), ("run-id", "b")];
         assert!(matches!(metadata(&duplicate), Err(MetadataError::Duplicate(_))));
@@ -295,11 +314,19 @@ mod tests {
     }
 
     #[test]
+    fn tombstone_has_the_fetch_time_of_its_request() {
+        let headers = metadata(&[("fetched-at-us", "7")]).unwrap().tombstone_headers();
+        let fetched_at = headers.iter().find(|header| header.key == "fetched-at-us");
+        assert_eq!(fetched_at.unwrap().value, Some(&b"7"[..]));
+    }
+
+    #[test]
     fn reserved_or_too_many_callers_headers_are_rejected() {
         for name in [
             "kafka-header-",
             "kafka-header-content-type",
             "kafka-header-run-id",
+            "kafka-header-fetched-at-us",
             "kafka-header-dlq-reason",
         ] {
             let error = metadata(&[(name, "x")]).unwrap_err();

@@ -9,6 +9,7 @@ use axum::response::IntoResponse as _;
 use bytes::Bytes;
 use jiff::Timestamp;
 use model::headers::http;
+use service::http::auth::Role;
 use tokio::sync::{AcquireError, OwnedSemaphorePermit};
 use tokio::time::{Instant, timeout_at};
 
@@ -67,6 +68,8 @@ struct ReceivedRequest {
         ("Run-Id" = Option<String>, Header, min_length = 1, max_length = 128, pattern = "^[!-~]+$",
          description = "The run that created the records"),
         ("Run-Seq" = Option<i64>, Header, minimum = 0, description = "The number of the first record within the run"),
+        ("Fetched-At-Us" = Option<i64>, Header, minimum = 0,
+         description = "When the response that the records come from arrived from their source, in microseconds since 1970"),
         ("traceparent" = Option<String>, Header, description = "W3C Trace Context"),
         ("Prefer" = Option<String>, Header,
          description = "`return=representation`: return partition and offset of each record"),
@@ -90,7 +93,7 @@ pub(super) async fn create(State(state): State<Arc<AppState>>, request: Request)
 }
 
 async fn respond(state: &Arc<AppState>, request: Request) -> Result<PublishResponse, Problem> {
-    let (caller, request) = admit(state, request).await?;
+    let (caller, request) = admit(state, Role::Write, request).await?;
     let request = state.receive(&caller, request).await?;
     match request.head.key {
         None => publish_and_wait(state, request).await,

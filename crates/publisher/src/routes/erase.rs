@@ -10,6 +10,7 @@ use axum::response::IntoResponse;
 use jiff::Timestamp;
 use model::{Contract, Key, Reason};
 use percent_encoding::percent_decode_str;
+use service::http::auth::Role;
 use tokio::time::{Instant, timeout_at};
 
 use super::admit::admit;
@@ -40,7 +41,7 @@ pub(super) async fn erase(
     request: Request,
 ) -> Result<Response<Body>, Problem> {
     let deadline = Instant::now() + state.request_timeout;
-    let (caller, request) = admit(&state, request).await?;
+    let (caller, request) = admit(&state, Role::Erase, request).await?;
     let key = key(&state.contract, request.uri().path()).map_err(|reason| Problem::invalid_id(&reason))?;
     let metadata = RequestMetadata::from_headers(request.headers(), Timestamp::now())?;
     drop(request);

@@ -2,16 +2,20 @@
 //!
 //! Limits no rate and writes no response.
 
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+mod role;
+mod token_file;
+
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use axum::http::{HeaderMap, header};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
-use subtle::ConstantTimeEq as _;
-use thiserror::Error;
 
 use crate::config::Violations;
+use token_file::TokenFile;
+
+pub use role::{Identity, Role, Roles};
+pub use token_file::TokenFileError;
 
 /// The caller's name where no tokens are required.
 pub const ANONYMOUS: &str = "anonymous";
@@ -20,7 +24,8 @@ pub const ANONYMOUS: &str = "anonymous";
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct AuthSettings {
-    /// A file with a name and the SHA-256 of a bearer token, in hex, on each line. One name may have several tokens.
+    /// A file with a name and the SHA-256 of a bearer token, in hex, on each line. One name may have several tokens. A
+    /// third word lists the token's roles, such as `read,write`; without it the token has all.
     pub tokens_path: Option<PathBuf>,
 }
 
@@ -31,59 +36,21 @@ impl AuthSettings {
     }
 }
 
-/// The token file is not usable.
-#[derive(Debug, Error)]
-pub enum TokenFileError {
-    /// Reading it failed.
-    #[error("failed to read {}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// The operating system's error.
-        #[source]
-        source: std::io::Error,
-    },
-    /// A line is not a name and a SHA-256.
-    #[error("failed to parse {}:{line}: expected a name and the SHA-256 of a token in hex", path.display())]
-    Line {
-        /// The file.
-        path: PathBuf,
-        /// Counted from 1.
-        line: usize,
-    },
-    /// It has no token, so every call would be refused.
-    #[error("{} has no token", .0.display())]
-    Empty(PathBuf),
-}
-
-/// Why a caller is not authenticated.
+/// Why a request is not allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AuthError {
     /// The request has no bearer token, or several.
     NoToken,
     /// The token is not in the file.
     WrongToken,
+    /// The caller is known and lacks this role.
+    MissingRole(Role),
 }
 
-/// Finds the name of a caller by its bearer token.
+/// Finds a caller by its bearer token.
 pub struct Authenticator {
     anonymous: Arc<str>,
     file: Option<TokenFile>,
-}
-
-struct TokenFile {
-    path: PathBuf,
-    current: RwLock<Tokens>,
-}
-
-struct Tokens {
-    text: String,
-    tokens: Vec<Token>,
-}
-
-struct Token {
-    name: Arc<str>,
-    sha256: [u8; 32],
 }
 
 impl Authenticator {
@@ -107,15 +74,16 @@ impl Authenticator {
         self.file.as_ref().map_or(Ok(false), TokenFile::reload)
     }
 
-    /// Returns the name of the caller that sent a request with these headers. Compares every token in constant time.
+    /// Returns the caller that sent a request with these headers.
     ///
     /// # Errors
-    /// [`AuthError`].
-    pub fn authenticate(&self, headers: &HeaderMap) -> Result<Arc<str>, AuthError> {
-        match &self.file {
-            None => Ok(Arc::clone(&self.anonymous)),
-            Some(file) => file.authenticate(bearer(headers).ok_or(AuthError::NoToken)?),
-        }
+    /// [`AuthError::NoToken`], [`AuthError::WrongToken`].
+    pub async fn authenticate(&self, headers: &HeaderMap) -> Result<Identity, AuthError> {
+        let Some(file) = &self.file else {
+            return Ok(Identity::unrestricted(Arc::clone(&self.anonymous)));
+        };
+        let token = bearer(headers).ok_or(AuthError::NoToken)?;
+        file.find(token).ok_or(AuthError::WrongToken)
     }
 
     /// Whether callers need a token.
@@ -131,46 +99,6 @@ impl Authenticator {
     }
 }
 
-impl TokenFile {
-    fn open(path: &Path) -> Result<Self, TokenFileError> {
-        Ok(Self {
-            path: path.to_owned(),
-            current: RwLock::new(read(path)?),
-        })
-    }
-
-    fn reload(&self) -> Result<bool, TokenFileError> {
-        let tokens = read(&self.path)?;
-        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
-        let changed = tokens.text != current.text;
-        if changed {
-            *current = tokens;
-        }
-        Ok(changed)
-    }
-
-    fn authenticate(&self, given: &[u8]) -> Result<Arc<str>, AuthError> {
-        let sha256: [u8; 32] = Sha256::digest(given).into();
-        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
-        let mut found = None;
-        for token in &current.tokens {
-            if bool::from(token.sha256.ct_eq(&sha256)) {
-                found = Some(&token.name);
-            }
-        }
-        found.cloned().ok_or(AuthError::WrongToken)
-    }
-
-    fn names(&self) -> Vec<Arc<str>> {
-        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
-        current
-            .tokens
-            .iter()
-            .map(|token| Arc::clone(&token.name))
-            .collect()
-    }
-}
-
 fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let value = values.next().filter(|_| values.next().is_none())?.as_bytes();
@@ -178,55 +106,13 @@ fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     (scheme.eq_ignore_ascii_case(b"bearer ") && !token.is_empty()).then_some(token)
 }
 
-fn read(path: &Path) -> Result<Tokens, TokenFileError> {
-    let text = std::fs::read_to_string(path).map_err(|source| TokenFileError::Read {
-        path: path.to_owned(),
-        source,
-    })?;
-    let tokens = parse(path, &text)?;
-    Ok(Tokens { text, tokens })
-}
-
-fn parse(path: &Path, text: &str) -> Result<Vec<Token>, TokenFileError> {
-    let mut tokens = Vec::new();
-    for (number, line) in (1..).zip(text.lines().map(str::trim)) {
-        if line.is_empty() || line.starts_with('#') {
-            continue;
-        }
-        let token = token(line).ok_or_else(|| TokenFileError::Line {
-            path: path.to_owned(),
-            line: number,
-        })?;
-        tokens.push(token);
-    }
-    if tokens.is_empty() {
-        return Err(TokenFileError::Empty(path.to_owned()));
-    }
-    Ok(tokens)
-}
-
-fn token(line: &str) -> Option<Token> {
-    let mut words = line.split_whitespace();
-    let (name, hex) = (words.next()?, words.next()?);
-    let mut sha256 = [0; 32];
-    // `from_str_radix` also accepts a sign.
-    if words.next().is_some() || hex.len() != 64 || !hex.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return None;
-    }
-    for (byte, digits) in sha256.iter_mut().zip(hex.as_bytes().chunks(2)) {
-        *byte = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
-    }
-    Some(Token {
-        name: name.into(),
-        sha256,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::{Seek as _, Write as _};
+    use std::path::Path;
 
     use axum::http::HeaderValue;
+    use sha2::{Digest as _, Sha256};
     use tempfile::NamedTempFile;
 
     use super::*;
@@ -251,14 +137,15 @@ mod tests {
         })
     }
 
-    fn authenticate(authenticator: &Authenticator, authorization: &str) -> Result<String, AuthError> {
+    async fn authenticate(authenticator: &Authenticator, authorization: &str) -> Result<String, AuthError> {
         let mut headers = HeaderMap::new();
         headers.insert("authorization", HeaderValue::from_str(authorization).unwrap());
-        authenticator.authenticate(&headers).map(|name| name.to_string())
+        let caller = authenticator.authenticate(&headers).await?;
+        Ok(caller.name.to_string())
     }
 
-    #[test]
-    fn any_token_of_a_caller_authenticates_it() {
+    #[tokio::test]
+    async fn any_token_of_a_caller_authenticates_it() {
         let mut file = NamedTempFile::new().unwrap();
         let text = format!(
             "# callers\n\n{}{}{}",
@@ -268,24 +155,51 @@ mod tests {
         );
         write(&mut file, &text);
         let authenticator = load(Some(file.path())).unwrap();
-        assert_eq!(authenticate(&authenticator, "Bearer old").unwrap(), "ingester");
-        assert_eq!(authenticate(&authenticator, "bearer new").unwrap(), "ingester");
-        assert_eq!(authenticate(&authenticator, "Bearer x").unwrap(), "other");
         assert_eq!(
-            authenticate(&authenticator, "Bearer y"),
+            authenticate(&authenticator, "Bearer old").await.unwrap(),
+            "ingester"
+        );
+        assert_eq!(
+            authenticate(&authenticator, "bearer new").await.unwrap(),
+            "ingester"
+        );
+        assert_eq!(authenticate(&authenticator, "Bearer x").await.unwrap(), "other");
+        assert_eq!(
+            authenticate(&authenticator, "Bearer y").await,
             Err(AuthError::WrongToken)
         );
-        assert_eq!(authenticate(&authenticator, "Basic x"), Err(AuthError::NoToken));
-        assert_eq!(authenticate(&authenticator, "Bearer "), Err(AuthError::NoToken));
         assert_eq!(
-            authenticator.authenticate(&HeaderMap::new()),
+            authenticate(&authenticator, "Basic x").await,
+            Err(AuthError::NoToken)
+        );
+        assert_eq!(
+            authenticate(&authenticator, "Bearer ").await,
+            Err(AuthError::NoToken)
+        );
+        assert_eq!(
+            authenticator.authenticate(&HeaderMap::new()).await,
             Err(AuthError::NoToken)
         );
         assert_eq!(authenticator.names().len(), 3);
     }
 
-    #[test]
-    fn request_with_two_tokens_is_refused() {
+    #[tokio::test]
+    async fn token_may_be_restricted_to_roles() {
+        let mut file = NamedTempFile::new().unwrap();
+        let restricted = line("a", "x").replace('\n', " read,write\n");
+        write(&mut file, &(restricted + &line("a", "y")));
+        let authenticator = load(Some(file.path())).unwrap();
+        for (token, may_erase) in [("Bearer x", false), ("Bearer y", true)] {
+            let mut headers = HeaderMap::new();
+            headers.insert("authorization", HeaderValue::from_static(token));
+            let caller = authenticator.authenticate(&headers).await.unwrap();
+            assert_eq!(caller.require(Role::Write), Ok(()));
+            assert_eq!(caller.require(Role::Erase).is_ok(), may_erase, "{token}");
+        }
+    }
+
+    #[tokio::test]
+    async fn request_with_two_tokens_is_refused() {
         let mut file = NamedTempFile::new().unwrap();
         write(&mut file, &line("a", "x"));
         let authenticator = load(Some(file.path())).unwrap();
@@ -293,11 +207,14 @@ mod tests {
         for _ in 0..2 {
             headers.append("authorization", HeaderValue::from_static("Bearer x"));
         }
-        assert_eq!(authenticator.authenticate(&headers), Err(AuthError::NoToken));
+        assert_eq!(
+            authenticator.authenticate(&headers).await,
+            Err(AuthError::NoToken)
+        );
     }
 
-    #[test]
-    fn reload_replaces_tokens_unless_the_file_is_broken() {
+    #[tokio::test]
+    async fn reload_replaces_tokens_unless_the_file_is_broken() {
         let mut file = NamedTempFile::new().unwrap();
         write(&mut file, &line("a", "old"));
         let authenticator = load(Some(file.path())).unwrap();
@@ -305,23 +222,24 @@ mod tests {
         write(&mut file, &line("a", "new"));
         assert!(authenticator.reload().unwrap());
         assert_eq!(
-            authenticate(&authenticator, "Bearer old"),
+            authenticate(&authenticator, "Bearer old").await,
             Err(AuthError::WrongToken)
         );
         let signed = format!("a {}", "+f".repeat(32));
-        for broken in ["", "a", "a xyz", &line("a b", "x"), &signed] {
+        let unknown_role = line("a", "x").replace('\n', " admin");
+        for broken in ["", "a", "a xyz", &line("a b", "x"), &signed, &unknown_role] {
             write(&mut file, broken);
             assert!(authenticator.reload().is_err(), "{broken}");
-            assert!(authenticate(&authenticator, "Bearer new").is_ok());
+            assert!(authenticate(&authenticator, "Bearer new").await.is_ok());
         }
     }
 
-    #[test]
-    fn callers_are_anonymous_only_if_no_file_is_configured() {
+    #[tokio::test]
+    async fn callers_are_anonymous_only_if_no_file_is_configured() {
         let authenticator = load(None).unwrap();
         assert_eq!(
-            authenticator.authenticate(&HeaderMap::new()).as_deref(),
-            Ok(ANONYMOUS)
+            authenticator.authenticate(&HeaderMap::new()).await,
+            Ok(Identity::unrestricted(ANONYMOUS.into()))
         );
         assert!(!authenticator.reload().unwrap());
         assert!(matches!(
@@ -348,7 +266,8 @@ mod tests {
         assert_eq!(
             check(&path),
             [format!(
-                "auth.tokens_path: failed to parse {path}:2: expected a name and the SHA-256 of a token in hex"
+                "auth.tokens_path: failed to parse {path}:2: expected a name and the SHA-256 of a token in hex, and at most \
+                 a list of roles (read, write, erase)"
             )]
         );
         assert!(check("/nowhere")[0].starts_with("auth.tokens_path: failed to read /nowhere: "));

@@ -28,6 +28,13 @@ impl From<AuthError> for Problem {
                 "Wrong token",
                 "the token is not in the publisher's token file",
             ),
+            AuthError::MissingRole(role) => Self::new(
+                StatusCode::FORBIDDEN,
+                "missing-role",
+                "Role required",
+                format_args!("the request requires the role {}", role.name()),
+            )
+            .with_header(header::WWW_AUTHENTICATE, "Bearer error=\"insufficient_scope\""),
         }
     }
 }

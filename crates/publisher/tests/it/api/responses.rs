@@ -103,6 +103,11 @@ async fn rejected_request_is_a_problem_document() {
             "bad-header",
         ),
         (
+            publisher.post(JSON, good.clone()).header("fetched-at-us", "now"),
+            400,
+            "bad-header",
+        ),
+        (
             publisher.post(JSON, good.clone()).header("run-id", ""),
             400,
             "bad-header",

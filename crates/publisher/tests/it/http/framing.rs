@@ -91,6 +91,7 @@ async fn duplicate_header_is_rejected() {
         "Content-Type: application/x-ndjson",
         "Run-Id: a\r\nRun-Id: b",
         "Run-Seq: 1\r\nRun-Seq: 1",
+        "Fetched-At-Us: 1\r\nFetched-At-Us: 1",
         "Idempotency-Key: a\r\nIdempotency-Key: a",
     ] {
         let request = format!("{HEAD}{header}\r\nConnection: close\r\nContent-Length: 2\r\n\r\n[]");

@@ -25,6 +25,7 @@ async fn record_has_key_value_headers_and_partition() {
         .post("application/json", serde_json::to_vec(&sent).unwrap())
         .header("run-id", "0195d0b1-7a4c-7f3e-9b1a-2c3d4e5f6071")
         .header("run-seq", "100")
+        .header("fetched-at-us", "1700000000000000")
         .header("traceparent", TRACE);
     assert_eq!(request.send().await.unwrap().status(), 200);
     let records = topic.read().await;
@@ -46,8 +47,9 @@ async fn record_has_key_value_headers_and_partition() {
         assert_eq!(record.headers["schema-hash"], contract.hash());
         assert_eq!(record.headers["run-id"], "0195d0b1-7a4c-7f3e-9b1a-2c3d4e5f6071");
         assert_eq!(record.headers["run-seq"], (100 + index).to_string());
+        assert_eq!(record.headers["fetched-at-us"], "1700000000000000");
         assert_eq!(record.headers["traceparent"], TRACE);
-        assert_eq!(record.headers.len(), 7);
+        assert_eq!(record.headers.len(), 8);
     }
 }
 

@@ -1,0 +1,116 @@
+//! What an authenticated caller may do.
+
+use std::sync::Arc;
+
+use super::AuthError;
+
+/// One permission. Each service says which of its routes requires which.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Reads the state of a service.
+    Read,
+    /// Writes records, or starts and cancels work.
+    Write,
+    /// Erases the records of a key.
+    Erase,
+}
+
+impl Role {
+    const ALL: [Self; 3] = [Self::Read, Self::Write, Self::Erase];
+
+    /// The role's name in token files and JWTs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Erase => "erase",
+        }
+    }
+
+    fn bit(self) -> u8 {
+        1 << self as u8
+    }
+}
+
+/// A set of roles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Roles(u8);
+
+impl Roles {
+    /// Every role.
+    pub const ALL: Self = Self(0b111);
+
+    /// The roles with these names; none if one of the names is unknown or there is none.
+    pub(super) fn parse(names: &str) -> Option<Self> {
+        names.split(',').try_fold(Self(0), |roles, name| {
+            let role = Role::ALL.into_iter().find(|role| role.name() == name)?;
+            Some(Self(roles.0 | role.bit()))
+        })
+    }
+
+    /// Whether the set has `role`.
+    pub fn contains(self, role: Role) -> bool {
+        self.0 & role.bit() != 0
+    }
+}
+
+/// An authenticated caller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Its name. Rate limits and idempotency keys belong to a name.
+    pub name: Arc<str>,
+    /// What it may do.
+    pub roles: Roles,
+}
+
+impl Identity {
+    /// A caller that may do everything.
+    pub fn unrestricted(name: Arc<str>) -> Self {
+        Self {
+            name,
+            roles: Roles::ALL,
+        }
+    }
+
+    /// Rejects a caller that lacks a role.
+    ///
+    /// # Errors
+    /// [`AuthError::MissingRole`].
+    pub fn require(&self, role: Role) -> Result<(), AuthError> {
+        if self.roles.contains(role) {
+            Ok(())
+        } else {
+            Err(AuthError::MissingRole(role))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn roles_are_a_set_of_known_names() {
+        let roles = Roles::parse("read,write").unwrap();
+        assert!(roles.contains(Role::Read) && roles.contains(Role::Write));
+        assert!(!roles.contains(Role::Erase));
+        assert_eq!(Roles::parse("erase,read,write,read"), Some(Roles::ALL));
+        for unknown in ["", "read,", "Read", "admin", "read,admin", "read write"] {
+            assert_eq!(Roles::parse(unknown), None, "{unknown}");
+        }
+    }
+
+    #[test]
+    fn caller_without_a_role_is_rejected() {
+        let mut caller = Identity::unrestricted("a".into());
+        for role in Role::ALL {
+            assert_eq!(caller.require(role), Ok(()));
+        }
+        caller.roles = Roles::parse("write").unwrap();
+        assert_eq!(caller.require(Role::Write), Ok(()));
+        assert_eq!(
+            caller.require(Role::Erase),
+            Err(AuthError::MissingRole(Role::Erase))
+        );
+    }
+}
