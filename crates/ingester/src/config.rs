@@ -10,12 +10,14 @@ use service::http::listen_policy::ListenPolicy;
 use service::{AuthSettings, ProcessSettings};
 
 mod api;
+mod pipeline;
 mod publisher;
 mod run;
 mod schedule;
 mod source;
 
 pub use api::ApiSettings;
+pub use pipeline::PipelineSettings;
 pub use publisher::PublisherSettings;
 pub use run::{RetentionSettings, RunSettings, StateSettings};
 pub use schedule::{CatchUp, ConcurrencyPolicy, ScheduleSettings};
@@ -39,6 +41,8 @@ pub struct IngesterSettings {
     pub state: StateSettings,
     /// The API of `ingester run`.
     pub api: ApiSettings,
+    /// The admin ports of the other services.
+    pub pipeline: PipelineSettings,
     /// Who may use that API.
     pub auth: AuthSettings,
 }
@@ -53,6 +57,7 @@ impl Default for IngesterSettings {
             schedule: ScheduleSettings::default(),
             state: StateSettings::default(),
             api: ApiSettings::default(),
+            pipeline: PipelineSettings::default(),
             auth: AuthSettings::default(),
         }
     }
