@@ -15,6 +15,7 @@ mod publisher;
 mod run;
 mod schedule;
 mod source;
+mod webhook;
 
 pub use api::ApiSettings;
 pub use pipeline::PipelineSettings;
@@ -22,6 +23,7 @@ pub use publisher::PublisherSettings;
 pub use run::{RetentionSettings, RunSettings, StateSettings};
 pub use schedule::{CatchUp, ConcurrencyPolicy, ScheduleSettings};
 pub use source::{CircuitBreakerSettings, RateLimitSettings, SourceSettings};
+pub use webhook::WebhookSettings;
 
 /// The settings of the ingester.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -43,6 +45,8 @@ pub struct IngesterSettings {
     pub api: ApiSettings,
     /// The admin ports of the other services.
     pub pipeline: PipelineSettings,
+    /// Notification of failed runs.
+    pub webhook: WebhookSettings,
     /// Who may use that API.
     pub auth: AuthSettings,
 }
@@ -58,6 +62,7 @@ impl Default for IngesterSettings {
             state: StateSettings::default(),
             api: ApiSettings::default(),
             pipeline: PipelineSettings::default(),
+            webhook: WebhookSettings::default(),
             auth: AuthSettings::default(),
         }
     }
@@ -75,8 +80,10 @@ impl Settings for IngesterSettings {
         self.source.validate(found);
         self.publisher.validate(found);
         self.run.validate(found);
+        self.pipeline.validate(found);
         self.schedule.validate(found);
         self.state.validate(found);
+        self.webhook.validate(found);
         found.require(
             u64::from(self.source.page_size) <= self.source.rate_limit.users,
             "source.page_size",
