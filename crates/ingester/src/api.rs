@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{DefaultBodyLimit, Query, Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Router};
 use serde::{Deserialize, Serialize};
-use service::http::auth::Authenticator;
+use service::http::auth::{Authenticator, Role};
+use service::http::server::{ConnectionLimits, ListenError, Server};
 use thiserror::Error;
-use tokio::net::TcpListener;
 use tokio::time::sleep;
 use uuid::Uuid;
 
@@ -37,6 +37,15 @@ use run_path::RunPath;
 
 /// Time for responses in flight when the API shuts down; an event stream would last as long as a run.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
+/// The limits of connections, as those of the admin port. A stream of events may last as long as a run.
+const LIMITS: ConnectionLimits = ConnectionLimits {
+    max_connections: 64,
+    header_timeout: Duration::from_secs(10),
+    write_timeout: Duration::from_secs(10),
+    min_response_rate: 16 * 1024,
+    max_age: Duration::from_secs(24 * 3600),
+    drain_timeout: Duration::from_secs(20),
+};
 /// Maximum size of request bodies, which hold three short values.
 const MAX_BODY_BYTES: usize = 16 << 10;
 /// Maximum number of runs in one response.
@@ -46,17 +55,11 @@ const MAX_RUNS: u32 = 500;
 #[derive(Debug, Error)]
 pub enum ApiError {
     /// The address is in use or not available on this host.
-    #[error("failed to listen for the API on {address} (api.listen)")]
-    Listen {
-        /// The configured address.
-        address: SocketAddr,
-        /// The error of the operating system.
-        #[source]
-        source: std::io::Error,
-    },
-    /// Accepting connections failed.
-    #[error("failed to serve the API")]
-    Serve(#[source] std::io::Error),
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The bound address can't be read.
+    #[error("failed to read the address of the API")]
+    Address(#[source] std::io::Error),
     /// The store failed; the caller got a response and the log has the cause.
     #[error("failed to store a requested run")]
     StoreFailed,
@@ -64,7 +67,7 @@ pub enum ApiError {
 
 /// An API server that is bound, but does not serve yet.
 pub struct ApiServer {
-    listener: TcpListener,
+    server: Server,
     queue: RunQueue,
     authenticator: Arc<Authenticator>,
 }
@@ -73,40 +76,45 @@ impl ApiServer {
     /// Binds `address`; the log names the port that port 0 selects. Only `authenticator` are authorized.
     ///
     /// # Errors
-    /// Returns [`ApiError::Listen`].
+    /// Returns [`ApiError::Listen`] or [`ApiError::Address`].
     pub async fn bind(
         address: SocketAddr,
         queue: RunQueue,
         authenticator: Arc<Authenticator>,
     ) -> Result<Self, ApiError> {
-        let listening = |source| ApiError::Listen { address, source };
-        let listener = TcpListener::bind(address).await.map_err(listening)?;
-        let bound = listener.local_addr().map_err(listening)?;
+        Self::bind_with(LIMITS, address, queue, authenticator).await
+    }
+
+    async fn bind_with(
+        limits: ConnectionLimits,
+        address: SocketAddr,
+        queue: RunQueue,
+        authenticator: Arc<Authenticator>,
+    ) -> Result<Self, ApiError> {
+        let server = Server::bind("api.listen", address, limits).await?;
+        let bound = server.address().map_err(ApiError::Address)?;
         tracing::info!(api = %bound, "listening");
         Ok(Self {
-            listener,
+            server,
             queue,
             authenticator,
         })
     }
 
     /// Serves until it is dropped or the store fails.
-    ///
-    /// # Errors
-    /// Returns [`ApiError::Serve`] or [`ApiError::StoreFailed`].
-    pub async fn serve(self) -> Result<(), ApiError> {
+    pub async fn serve(self) -> ApiError {
         let store_failed = self.queue.store_failed().clone();
-        let serving = axum::serve(self.listener, router(self.queue, self.authenticator))
-            .with_graceful_shutdown(store_failed.clone().cancelled_owned());
+        let router = router(self.queue, self.authenticator);
+        let serving = self.server.serve(router, store_failed.clone());
         let drained = async {
             store_failed.cancelled().await;
             sleep(DRAIN_TIMEOUT).await;
         };
         tokio::select! {
-            served = serving => served.map_err(ApiError::Serve)?,
+            () = serving => {}
             () = drained => {}
         }
-        Err(ApiError::StoreFailed)
+        ApiError::StoreFailed
     }
 }
 
@@ -142,8 +150,14 @@ async fn require_token(
     next: Next,
 ) -> Result<Response, Problem> {
     let caller = authenticator.authenticate(request.headers()).await?;
+    caller.require(required_role(request.method()))?;
     request.extensions_mut().insert(Caller(caller.name));
     Ok(next.run(request).await)
+}
+
+/// Reading changes nothing; each other request starts or changes work.
+fn required_role(method: &Method) -> Role {
+    if method.is_safe() { Role::Read } else { Role::Write }
 }
 
 const PAGE: &str = include_str!("api/page.html");
@@ -223,7 +237,7 @@ async fn runs(
             last.id, filter.limit
         )
     });
-    let runs = found.into_iter().map(|run| queue.with_live_counts(run)).collect();
+    let runs = found.into_iter().map(|run| queue.complete(run)).collect();
     Ok(Json(RunsPage { runs, next }))
 }
 

@@ -7,18 +7,23 @@ pub mod runs;
 use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use service::http::auth::Authenticator;
 use service::output::{OutputError, print_line};
 use service::process::{ExitStatus, exit_with_error};
 use service::{CommandLine, ConfigCommand, Context, HealthCheck, reload};
+use uuid::Uuid;
 
 use crate::api::ApiServer;
 use crate::cli::progress_display::ProgressDisplay;
 use crate::cli::remote::{RemoteRunCommand, ScheduleCommand};
 use crate::config::IngesterSettings;
 use crate::delivery::publisher_health::PublisherProbe;
+use crate::ledger::ledger_client::StreamerLedger;
+use crate::ledger::verdict::{Verdict, VerdictState};
+use crate::ledger::verdict_loop::VerdictLoop;
 use crate::run::Trigger;
 use crate::run::exit_error::ExitError;
 use crate::run::pipeline::Pipeline;
@@ -26,6 +31,11 @@ use crate::run::plan::{MAX_USERS, PageRange, Seed};
 use crate::run::report::{Report, RunOutcome};
 use crate::scheduler::Scheduler;
 use crate::scheduler::run_queue::{InvalidRequest, RunQueue, RunRequest};
+use crate::store::StoreError;
+use crate::webhook::Webhook;
+
+/// How long `once` and `backfill` try to deliver the event of a failed run. The next process continues.
+const EVENT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Fetches random users, maps them to records and sends them to the publisher.
 #[derive(Debug, Parser)]
@@ -191,11 +201,13 @@ pub async fn execute(
     }
 }
 
-/// Runs the service: scheduler, API and token reload.
+/// Runs the service: scheduler, API, comparison with the ledger, webhook and token reload.
 async fn serve(settings: IngesterSettings, pipeline: Pipeline, context: &Context) -> Result<(), ExitError> {
     let (store, active_run) = (pipeline.store().clone(), pipeline.active_run().clone());
     let (address, interval) = (settings.api.listen, settings.api.reload_interval);
     let authenticator = Arc::new(Authenticator::load(&settings.auth)?);
+    let (verdicts, webhook) = (verdicts(&settings, &pipeline)?, webhook(&settings, &pipeline)?);
+    let run_ended = pipeline.run_ended();
     let queue = RunQueue::new(store, active_run, settings);
     let api = ApiServer::bind(address, queue.clone(), Arc::clone(&authenticator)).await?;
     let reloading = reload::watch("tokens", interval, context.shutdown.clone(), move || {
@@ -205,7 +217,9 @@ async fn serve(settings: IngesterSettings, pipeline: Pipeline, context: &Context
     let serving = async {
         tokio::select! {
             result = scheduler.run(&context.shutdown) => result,
-            result = api.serve() => Ok(result?),
+            error = api.serve() => Err(error.into()),
+            error = optional(verdicts.map(|verdicts| verdicts.run(run_ended.clone()))) => Err(error.into()),
+            error = optional(webhook.map(|webhook| webhook.run(run_ended.clone()))) => Err(error.into()),
         }
     };
     // Token reload ends on shutdown, while the active run still drains.
@@ -213,6 +227,41 @@ async fn serve(settings: IngesterSettings, pipeline: Pipeline, context: &Context
     tokio::select! {
         result = &mut serving => result,
         () = reloading => serving.await,
+    }
+}
+
+/// Returns the comparison with the ledger, if a streamer is configured.
+fn verdicts(
+    settings: &IngesterSettings,
+    pipeline: &Pipeline,
+) -> Result<Option<VerdictLoop<StreamerLedger>>, ExitError> {
+    let Some(streamer) = &settings.pipeline.streamer_url else {
+        return Ok(None);
+    };
+    let ledger = StreamerLedger::new(streamer).map_err(ExitError::Tls)?;
+    let counter = pipeline.metrics().verdicts.clone();
+    Ok(Some(VerdictLoop::new(
+        ledger,
+        pipeline.store().clone(),
+        &settings.pipeline,
+        counter,
+    )))
+}
+
+/// Returns the webhook, if one is configured. Without one, events of earlier runs are dropped.
+fn webhook(settings: &IngesterSettings, pipeline: &Pipeline) -> Result<Option<Webhook>, ExitError> {
+    let webhook = Webhook::new(&settings.webhook, pipeline.store().clone()).map_err(ExitError::Tls)?;
+    if webhook.is_none() {
+        pipeline.store().drop_events()?;
+    }
+    Ok(webhook)
+}
+
+/// Awaits `work`, or forever if there is none.
+async fn optional<T>(work: Option<impl Future<Output = T>>) -> T {
+    match work {
+        Some(work) => work.await,
+        None => std::future::pending().await,
     }
 }
 
@@ -229,6 +278,7 @@ async fn once(
     InvalidRequest::check(&spec, settings)?;
     let display = ProgressDisplay::new(pipeline.active_run().clone(), settings.run.progress_interval);
     let store = pipeline.store().clone();
+    let (verdicts, webhook) = (verdicts(settings, &pipeline)?, webhook(settings, &pipeline)?);
     let runs = async {
         for unfinished in store.unfinished_runs()? {
             let report = pipeline.execute(unfinished.id, &context.shutdown).await?;
@@ -246,14 +296,46 @@ async fn once(
         report = runs => report,
         never = display.show() => match never {},
     };
-    let report = report?;
+    let mut report = report?;
+    let has_ended = store.run(report.run)?.is_some_and(|run| run.ended.is_some());
+    if has_ended {
+        report.verdict = Some(tokio::select! {
+            verdict = final_verdict(report.run, settings, verdicts) => verdict?,
+            () = context.shutdown.cancelled() => Verdict::default(),
+        });
+        if let Some(webhook) = webhook {
+            tokio::select! {
+                sent = webhook.send_all(EVENT_TIMEOUT) => sent?,
+                () = context.shutdown.cancelled() => {}
+            }
+        }
+    }
     print_summary(&report)?;
     if report.is_unrecoverable() {
         return Err(ExitError::Unrecoverable(report.reason().unwrap_or_default()));
     }
     match report.outcome {
-        RunOutcome::Complete => Ok(()),
+        RunOutcome::Complete => match report.verdict {
+            Some(Verdict {
+                state: VerdictState::Violated,
+                reason,
+                ..
+            }) => Err(ExitError::Violated(reason.unwrap_or_default())),
+            _ => Ok(()),
+        },
         outcome => Err(ExitError::Incomplete(outcome.name())),
+    }
+}
+
+/// Waits for the verdict of an ended run, for at most `pipeline.verdict_timeout`.
+async fn final_verdict(
+    run: Uuid,
+    settings: &IngesterSettings,
+    verdicts: Option<VerdictLoop<StreamerLedger>>,
+) -> Result<Verdict, StoreError> {
+    match verdicts {
+        Some(mut verdicts) => verdicts.settle(run, settings.pipeline.verdict_timeout).await,
+        None => Ok(Verdict::unknown("pipeline.streamer_url is not set")),
     }
 }
 

@@ -10,16 +10,20 @@ use service::http::listen_policy::ListenPolicy;
 use service::{AuthSettings, ProcessSettings};
 
 mod api;
+mod pipeline;
 mod publisher;
 mod run;
 mod schedule;
 mod source;
+mod webhook;
 
 pub use api::ApiSettings;
+pub use pipeline::PipelineSettings;
 pub use publisher::PublisherSettings;
 pub use run::{RetentionSettings, RunSettings, StateSettings};
 pub use schedule::{CatchUp, ConcurrencyPolicy, ScheduleSettings};
 pub use source::{CircuitBreakerSettings, RateLimitSettings, SourceSettings};
+pub use webhook::WebhookSettings;
 
 /// The settings of the ingester.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -39,6 +43,10 @@ pub struct IngesterSettings {
     pub state: StateSettings,
     /// The API of `ingester run`.
     pub api: ApiSettings,
+    /// The admin ports of the other services.
+    pub pipeline: PipelineSettings,
+    /// Notification of failed runs.
+    pub webhook: WebhookSettings,
     /// Who may use that API.
     pub auth: AuthSettings,
 }
@@ -53,6 +61,8 @@ impl Default for IngesterSettings {
             schedule: ScheduleSettings::default(),
             state: StateSettings::default(),
             api: ApiSettings::default(),
+            pipeline: PipelineSettings::default(),
+            webhook: WebhookSettings::default(),
             auth: AuthSettings::default(),
         }
     }
@@ -70,8 +80,10 @@ impl Settings for IngesterSettings {
         self.source.validate(found);
         self.publisher.validate(found);
         self.run.validate(found);
+        self.pipeline.validate(found);
         self.schedule.validate(found);
         self.state.validate(found);
+        self.webhook.validate(found);
         found.require(
             u64::from(self.source.page_size) <= self.source.rate_limit.users,
             "source.page_size",

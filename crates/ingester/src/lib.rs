@@ -16,6 +16,9 @@ pub mod transform;
 
 pub mod delivery;
 
+// Compares an ended run with the streamer's ledger.
+pub mod ledger;
+
 // Persistent state: runs, outbox and cursors.
 pub mod store;
 
@@ -25,6 +28,7 @@ pub mod http;
 // Interfaces for operators.
 pub mod api;
 pub mod metrics;
+pub mod webhook;
 
 pub use crate::cli::{Cli, execute};
 pub use crate::run::exit_error::ExitError;

@@ -49,6 +49,7 @@ pub struct IngesterMetrics {
     pub retries: IntCounterVec,
     pub rate_limited_seconds: Counter,
     pub circuit_breaker_open: IntGauge,
+    pub verdicts: IntCounterVec,
 }
 
 const RUN_BUCKETS: [f64; 10] = [0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 1_800.0, 3_600.0, 7_200.0];
@@ -116,6 +117,11 @@ impl IngesterMetrics {
             circuit_breaker_open: metrics.gauge(
                 "source_circuit_breaker_open",
                 "1 while the circuit breaker stops requests to the API.",
+            ),
+            verdicts: metrics.counter_vec(
+                "verdicts_total",
+                "Ended runs by the final verdict of their comparison with the streamer's ledger.",
+                &["verdict"],
             ),
         }
     }

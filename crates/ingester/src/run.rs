@@ -18,7 +18,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize, Serializer};
 use uuid::Uuid;
 
-use crate::config::IngesterSettings;
+use crate::config::{IngesterSettings, PipelineSettings};
+use crate::ledger::verdict::Verdict;
 use crate::run::plan::{PagePlan, PageRange, Seed};
 use crate::run::run_stats::RunCounts;
 
@@ -226,6 +227,11 @@ pub struct Run {
     /// Whether a cancelled run drops what it has not delivered yet.
     #[serde(skip)]
     pub drop_pending: bool,
+    /// Whether the ledger confirms the run, once it has ended.
+    pub verdict: Option<Verdict>,
+    /// Whether the sequence numbers of its records are stored, as for each run that has started and ended.
+    #[serde(skip)]
+    pub has_numbers: bool,
 }
 
 fn as_text<S: Serializer>(id: &Uuid, serializer: S) -> Result<S::Ok, S::Error> {
@@ -233,6 +239,28 @@ fn as_text<S: Serializer>(id: &Uuid, serializer: S) -> Result<S::Ok, S::Error> {
 }
 
 impl Run {
+    /// Adds the verdict of an ended run that has no final one.
+    #[must_use]
+    pub fn with_verdict(mut self, pipeline: &PipelineSettings) -> Self {
+        let is_ended = self.started.is_some() && self.ended.is_some();
+        if self
+            .verdict
+            .as_ref()
+            .is_some_and(|verdict| verdict.state.is_final())
+            || !is_ended
+        {
+            return self;
+        }
+        if !self.has_numbers {
+            self.verdict = Some(Verdict::unknown("the run was started by an earlier version"));
+        } else if pipeline.streamer_url.is_none() {
+            self.verdict = Some(Verdict::unknown("pipeline.streamer_url is not set"));
+        } else {
+            self.verdict.get_or_insert_default();
+        }
+        self
+    }
+
     /// Returns the pages that an ended run has not delivered, or `None` if it has delivered all of them.
     #[must_use]
     pub fn undelivered_pages(&self) -> Option<PageRange> {

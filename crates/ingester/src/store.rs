@@ -19,16 +19,19 @@ use thiserror::Error;
 use crate::config::StateSettings;
 
 pub mod cursors;
+pub mod events;
 mod location;
+pub mod numbers;
 pub mod outbox;
 pub mod runs;
+pub mod verdicts;
 
 const SCHEMA: &str = include_str!("store/schema.sql");
 /// Distinguishes our files from those of other programs that use SQLite: "Aflu".
 const APPLICATION_ID: i64 = 0x4166_6c75;
-const VERSION: i64 = 4;
+const VERSION: i64 = 5;
 /// Statements that upgrade the schema from version 1 to 2, and so on.
-const UPGRADES: [&str; 3] = [
+const UPGRADES: [&str; 4] = [
     "ALTER TABLE runs ADD COLUMN retry INTEGER NOT NULL DEFAULT 0;",
     "ALTER TABLE runs ADD COLUMN batch INTEGER; \
      ALTER TABLE pages RENAME COLUMN accounted TO first_ones; \
@@ -48,6 +51,19 @@ const UPGRADES: [&str; 3] = [
      ALTER TABLE runs ADD COLUMN max_in_flight INTEGER; \
      ALTER TABLE runs ADD COLUMN duplicate_window INTEGER; \
      UPDATE runs SET max_in_flight = 1 WHERE state = 'running';", // its window was not stored; one batch is safe
+    "ALTER TABLE runs RENAME COLUMN cause TO trigger; \
+     ALTER TABLE runs RENAME COLUMN batch TO batch_size; \
+     ALTER TABLE runs ADD COLUMN verdict TEXT; \
+     ALTER TABLE runs ADD COLUMN event TEXT; \
+     ALTER TABLE pages RENAME COLUMN accounted TO acknowledged; \
+     ALTER TABLE pages ADD COLUMN rejected TEXT; \
+     ALTER TABLE pages ADD COLUMN fetched_at_us INTEGER; \
+     ALTER TABLE pieces RENAME TO batches; \
+     ALTER TABLE refused RENAME TO rejected_records; \
+     ALTER TABLE spent RENAME TO rate_limit_usage; \
+     ALTER TABLE marks RENAME TO cursors; \
+     ALTER TABLE cursors RENAME COLUMN at TO value; \
+     CREATE TABLE numbers (run TEXT PRIMARY KEY, rejected TEXT NOT NULL, undelivered TEXT NOT NULL) STRICT, WITHOUT ROWID;",
 ];
 /// Maximum wait for another process that writes the file.
 const BUSY: Duration = Duration::from_secs(5);

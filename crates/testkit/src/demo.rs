@@ -2,6 +2,7 @@
 //!
 //! It starts everything it needs. Dropping it stops all of that.
 
+mod conservation;
 mod figures;
 mod progress;
 mod traffic;
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use futures::future::{try_join, try_join_all};
 
+use self::conservation::Verdict;
 pub use self::figures::Figures;
 use self::progress::{ProgressBars, Steps};
 use self::traffic::{Summary, finish_run, post_records};
@@ -145,9 +147,22 @@ impl Demo {
         bars.finish();
         self.steps.print("comparing the table with the topic");
         let rows = self.table.rows().await?;
-        let failures = self.failures(exit, &summary, drained, &rows).await?;
+        let mut failures = self.failures(exit, &summary, drained, &rows).await?;
+        let verdict = match summary.verdict.clone() {
+            Some(verdict) => verdict,
+            None => Verdict::of_ledger(&self.streamer, &summary.run, summary.accepted, DRAIN_TIMEOUT).await?,
+        };
+        failures.extend(verdict.failure());
         let record = self.options.record.contract().resource();
-        let figures = Figures::new(record, &summary, rows.len() as u64, &self.streamer, seconds).await?;
+        let figures = Figures::new(
+            record,
+            &summary,
+            &verdict,
+            rows.len() as u64,
+            &self.streamer,
+            seconds,
+        )
+        .await?;
         self.steps.print("done");
         Ok(DemoReport {
             figures,
@@ -274,6 +289,7 @@ impl Demo {
             .set("source.version", &self.options.version)
             .set("source.page_size", page_size.max(1).to_string())
             .set("publisher.url", self.publisher.api())
+            .set("pipeline.streamer_url", self.streamer.admin())
     }
 
     async fn failures(
@@ -371,11 +387,13 @@ mod tests {
     #[test]
     fn invalid_users_fail_the_demo() {
         let summary = |invalid| Summary {
+            run: "0195d0b1-7a4c-7f3e-9b1a-2c3d4e5f6071".to_owned(),
             outcome: "complete".to_owned(),
             fetched: 1_107,
             invalid,
             accepted: 1_107 - invalid,
             duplicate: 0,
+            verdict: None,
         };
         assert!(run_failures(Some(0), &summary(0)).is_empty());
         assert_eq!(

@@ -54,5 +54,9 @@ fn assert_all_stored(figures: &Value, records: u64) {
     for count in ["invalid", "dead_lettered", "duplicates"] {
         assert_eq!(figures[count], 0, "{figures}");
     }
+    assert_eq!(figures["conserved"], true, "{figures}");
+    for latency in ["end_to_end_p50_ms", "end_to_end_p99_ms"] {
+        assert!(figures[latency].as_f64().unwrap() > 0.0, "{figures}");
+    }
     assert!(figures["p50_ms"].as_f64().unwrap() > 0.0 && figures["rows_per_second"].as_f64().unwrap() > 0.0);
 }

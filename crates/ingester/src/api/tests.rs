@@ -1,6 +1,12 @@
+use std::io::Write as _;
+
 use axum::body::Body;
 use futures::StreamExt as _;
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+use tokio::io::AsyncReadExt as _;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tower::ServiceExt as _;
 
 use super::*;
@@ -443,4 +449,72 @@ async fn page_is_self_contained() {
     ] {
         assert!(page.contains(word), "{word}");
     }
+}
+
+#[tokio::test]
+async fn token_with_the_role_read_changes_nothing() {
+    let queue = queue();
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    for (name, roles) in [("reader", "read"), ("operator", "read,write"), ("admin", "")] {
+        let digest = Sha256::digest(name);
+        let sha256: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        writeln!(file, "{name} {sha256} {roles}").unwrap();
+    }
+    let settings = serde_json::from_value(json!({"tokens_path": file.path()})).unwrap();
+    let authenticator = Arc::new(Authenticator::load(&settings).unwrap());
+    let run = "/v1/runs/00000000-0000-0000-0000-000000000000";
+    let (events, retry) = (format!("{run}/events"), format!("{run}/retry"));
+    for (method, path, found) in [
+        ("GET", "/v1/runs", 200),
+        ("GET", run, 404),
+        ("GET", &events, 404),
+        ("GET", "/v1/schedule", 200),
+        ("POST", "/v1/runs", 202),
+        ("POST", &retry, 404),
+        ("DELETE", run, 404),
+        ("POST", "/v1/schedule/pause", 200),
+        ("POST", "/v1/schedule/resume", 200),
+    ] {
+        for token in ["reader", "operator", "admin"] {
+            let request = axum::http::Request::builder()
+                .method(method)
+                .uri(path)
+                .header(header::HOST, "localhost")
+                .header(header::AUTHORIZATION, format!("Bearer {token}"));
+            let router = router(queue.clone(), Arc::clone(&authenticator));
+            let response = router
+                .oneshot(request.body(Body::empty()).unwrap())
+                .await
+                .unwrap();
+            let is_refused = token == "reader" && method != "GET";
+            let expected = if is_refused { 403 } else { found };
+            assert_eq!(response.status().as_u16(), expected, "{token}: {method} {path}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn silent_connections_are_closed() {
+    let authenticator = Authenticator::load(&service::AuthSettings::default()).unwrap();
+    let limits = ConnectionLimits {
+        header_timeout: Duration::from_secs(1),
+        ..LIMITS
+    };
+    let address = SocketAddr::from(([127, 0, 0, 1], 0));
+    let server = ApiServer::bind_with(limits, address, queue(), Arc::new(authenticator))
+        .await
+        .unwrap();
+    let address = server.server.address().unwrap();
+    let serving = tokio::spawn(server.serve());
+    let mut silent = Vec::new();
+    for _ in 0..limits.max_connections * 2 {
+        silent.push(TcpStream::connect(address).await.unwrap());
+    }
+    for mut connection in silent {
+        let closed = connection.read_to_end(&mut Vec::new());
+        let closed = timeout(Duration::from_secs(120), closed).await;
+        // It may be reset.
+        let _ = closed.expect("a silent connection is closed");
+    }
+    serving.abort();
 }

@@ -79,7 +79,7 @@ pub fn list(settings: &IngesterSettings, arguments: &ListArguments) -> Result<()
     }
     for run in &runs {
         print_line(if arguments.json {
-            json!(run).to_string()
+            json!(run.clone().with_verdict(&settings.pipeline)).to_string()
         } else {
             line(run)
         })?;
@@ -94,6 +94,7 @@ pub fn list(settings: &IngesterSettings, arguments: &ListArguments) -> Result<()
 pub fn show(settings: &IngesterSettings, run: Uuid) -> Result<(), RunsError> {
     let store = Store::open_shared(path(settings)?)?;
     let stored = store.run(run)?.ok_or(RunsError::UnknownRun(run))?;
+    let stored = stored.with_verdict(&settings.pipeline);
     let mut details = json!(stored);
     details["refused"] = json!(store.rejected_records(run, MAX_REJECTED_RECORDS)?);
     Ok(print_line(format_args!("{details:#}"))?)

@@ -20,7 +20,7 @@ pub struct RunSettings {
     /// outages that a run should survive.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
     pub timeout: Duration,
-    /// The share of invalid users above which a run fails, 0 to 1. Invalid users are not sent.
+    /// The share of users that are invalid, or that the publisher rejects, above which a run fails, 0 to 1.
     pub max_invalid_share: f64,
     /// How often `once` and `backfill` log their progress if there is no terminal.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]

@@ -108,6 +108,7 @@ impl<P: PublisherClient> DeliveryLoop<'_, P> {
     async fn deliver(&self, batch: &OutboundBatch, halt: &CancellationToken) -> Result<(), RunError> {
         let context = DeliveryContext {
             run: self.progress.run_id(),
+            fetched_at: batch.chunk().fetched_at,
             stats: self.progress.stats(),
             halt,
         };

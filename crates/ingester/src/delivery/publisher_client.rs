@@ -27,6 +27,8 @@ pub struct PublishRequest {
     pub first: u64,
     /// Number of records in the body.
     pub records: u64,
+    /// When the API's reply with the records arrived, if that is known.
+    pub fetched_at: Option<Timestamp>,
     /// JSON array of records.
     pub body: Bytes,
 }
@@ -124,6 +126,9 @@ impl HttpPublisher {
             .header(names::RUN_ID, request.run.to_string())
             .header(names::RUN_SEQ, request.first)
             .header(names::IDEMPOTENCY_KEY, request.key());
+        if let Some(at) = request.fetched_at {
+            builder = builder.header(names::FETCHED_AT_US, at.as_microsecond());
+        }
         if let Some(token) = &self.token {
             builder = builder.bearer_auth(token.expose());
         }

@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use service::Backoff;
 use thiserror::Error;
 use tokio::time::sleep;
@@ -66,6 +67,8 @@ fn action(error: &SendError, records: u64) -> SendAction {
 pub struct DeliveryContext<'e> {
     /// Id of the run.
     pub run: Uuid,
+    /// When the API's reply with the batch's records arrived, if that is known.
+    pub fetched_at: Option<Timestamp>,
     /// Statistics of the run.
     pub stats: &'e RunStats,
     /// When cancelled, requests in flight are awaited and no further one is sent.
@@ -153,6 +156,7 @@ impl<P: PublisherClient> RetryingSender<P> {
             run: context.run,
             first: batch.first(),
             records: u64::try_from(batch.records()).expect("a batch has at most 1,000 records"),
+            fetched_at: context.fetched_at,
             body: batch.body(),
         };
         let mut delays = self.backoff.delays();

@@ -201,13 +201,15 @@ impl UserApi for HttpUserApi {
                     FetchError::Decode(error)
                 }
             })?;
+        let arrived = Timestamp::now();
         let expected = ExpectedPage {
             version: &self.version,
             seed: &request.seed,
             page: request.page,
             results: request.results,
         };
-        random_user::page(&body, &expected, &self.mapping).map_err(FetchError::Reply)
+        let page = random_user::page(&body, &expected, &self.mapping).map_err(FetchError::Reply)?;
+        Ok(page.with_fetched_at(arrived))
     }
 }
 

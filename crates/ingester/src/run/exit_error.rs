@@ -18,6 +18,12 @@ pub enum ExitError {
     /// The single run is not complete; its reason was logged.
     #[error("the run ended as {0}, not complete")]
     Incomplete(&'static str),
+    /// The single run is complete, but the ledger contradicts it.
+    #[error("the run is not conserved: {0}")]
+    Violated(String),
+    /// TLS can't be set up.
+    #[error("failed to set up TLS")]
+    Tls(#[source] reqwest::Error),
     /// The requested run can't succeed.
     #[error(transparent)]
     Invalid(#[from] InvalidRequest),
@@ -38,8 +44,8 @@ pub enum ExitError {
 impl ExitStatus for ExitError {
     fn exit_code(&self) -> u8 {
         match self {
-            Self::Unrecoverable(_) | Self::TokenFile(_) | Self::Invalid(_) => EXIT_CONFIG,
-            Self::Incomplete(_) | Self::Store(_) | Self::Api(_) | Self::Output(_) => 1,
+            Self::Unrecoverable(_) | Self::TokenFile(_) | Self::Tls(_) | Self::Invalid(_) => EXIT_CONFIG,
+            Self::Incomplete(_) | Self::Violated(_) | Self::Store(_) | Self::Api(_) | Self::Output(_) => 1,
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Instant;
 use jiff::Timestamp;
 use service::Context;
 use thiserror::Error;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -47,6 +47,7 @@ pub struct Pipeline<F = HttpUserApi, P = HttpPublisher> {
     state: StateSettings,
     pages_in_flight: usize,
     delivery: DeliverySpec,
+    run_ended: watch::Sender<()>,
 }
 
 /// Error of [`Pipeline::new`].
@@ -114,6 +115,7 @@ impl<F: UserApi, P: PublisherClient> Pipeline<F, P> {
             state: settings.state.clone(),
             pages_in_flight: settings.source.max_in_flight,
             delivery: DeliverySpec::of(settings),
+            run_ended: watch::Sender::default(),
         })
     }
 
@@ -135,6 +137,11 @@ impl<F: UserApi, P: PublisherClient> Pipeline<F, P> {
     /// Returns the active run.
     pub fn active_run(&self) -> &ActiveRun {
         &self.active_run
+    }
+
+    /// Notifies of each run that has ended.
+    pub fn run_ended(&self) -> watch::Receiver<()> {
+        self.run_ended.subscribe()
     }
 
     /// Stores and executes a run. When `stop` is cancelled, it fetches no more and delivers what it has.
@@ -193,6 +200,7 @@ impl<F: UserApi, P: PublisherClient> Pipeline<F, P> {
             },
             counts: progress.stats().counts(),
             duration: started.elapsed(),
+            verdict: None,
         };
         let is_resumable = self.is_resumable(&report, stop);
         let report = if is_resumable {
@@ -208,6 +216,7 @@ impl<F: UserApi, P: PublisherClient> Pipeline<F, P> {
             self.store.purge_deleted()?;
         }
         self.active_run.finished();
+        self.run_ended.send_replace(());
         Ok(report)
     }
 
@@ -307,9 +316,11 @@ fn seconds(at: Timestamp) -> f64 {
 /// Returns the outcome of a run that has fetched and delivered everything.
 fn outcome_of(counts: &RunCounts, max_invalid_share: f64) -> Result<RunOutcome, RunError> {
     if counts.invalid_share() > max_invalid_share {
-        let most_frequent = counts.invalid_reasons.iter().max_by_key(|(_, users)| **users);
+        let reasons = counts.invalid_reasons.iter().chain(&counts.rejected_reasons);
+        let most_frequent = reasons.max_by_key(|(_, users)| **users);
         return Err(RunError::InvalidUsers {
             invalid: counts.invalid,
+            rejected: counts.rejected,
             fetched: counts.fetched,
             max: max_invalid_share,
             reason: most_frequent

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use crate::delivery::retrying_sender::DeliveryError;
 use crate::fetch::retrying_fetcher::PageError;
+use crate::ledger::verdict::Verdict;
 use crate::run::RunState;
 use crate::run::plan::Seed;
 use crate::run::run_stats::RunCounts;
@@ -74,13 +75,16 @@ pub enum RunError {
     /// The run exceeded its time limit.
     #[error("the run exceeded run.timeout of {0:?}")]
     Timeout(Duration),
-    /// Too many users can't be mapped to a record. Every valid record is delivered.
+    /// Too many users can't be mapped to a record, or are rejected by the publisher. Every other one is delivered.
     #[error(
-        "{invalid} of {fetched} users are invalid, more than run.max_invalid_share of {max}; most often {reason}"
+        "{invalid} of {fetched} users are invalid and {rejected} are rejected, more than run.max_invalid_share of {max}; \
+         most often {reason}"
     )]
     InvalidUsers {
         /// Number of invalid users.
         invalid: u64,
+        /// Number of users that the publisher rejected.
+        rejected: u64,
         /// Number of fetched users.
         fetched: u64,
         /// The configured share.
@@ -106,6 +110,8 @@ pub struct Report {
     pub counts: RunCounts,
     /// Duration of the run in this process.
     pub duration: Duration,
+    /// Whether the ledger confirms the run, if it was asked.
+    pub verdict: Option<Verdict>,
 }
 
 #[derive(Serialize)]
@@ -118,6 +124,8 @@ struct Summary<'a> {
     #[serde(flatten)]
     counts: &'a RunCounts,
     seconds: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    verdict: Option<&'a Verdict>,
 }
 
 impl Report {
@@ -151,6 +159,7 @@ impl Report {
             seed: &self.seed,
             counts: &self.counts,
             seconds: self.duration.as_secs_f64(),
+            verdict: self.verdict.as_ref(),
         };
         serde_json::to_string(&summary).expect("strings and numbers serialize to JSON")
     }
@@ -171,6 +180,7 @@ mod tests {
                 ..RunCounts::default()
             },
             duration: Duration::from_millis(1_500),
+            verdict: None,
         };
         let line = report.summary();
         assert!(!line.contains('\n'));

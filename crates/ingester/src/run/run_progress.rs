@@ -10,6 +10,7 @@ use uuid::Uuid;
 use crate::delivery::record_batch::RecordBatch;
 use crate::delivery::response::BatchOutcome;
 use crate::metrics::IngesterMetrics;
+use crate::run::range_set::RangeSet;
 use crate::run::run_stats::{RunStats, count};
 use crate::run::{DeliverySpec, Run, RunState};
 use crate::store::outbox::{Ack, FetchedPage, MAX_REJECTED_RECORDS, OutboxChunk, RejectedRecord};
@@ -157,10 +158,16 @@ impl RunProgress {
             .collect();
         let start =
             usize::try_from(batch.first() - chunk.first).map_err(|_| StoreError::Corrupt("number"))?;
+        let mut positions = RangeSet::default();
+        for rejected in &outcome.rejected {
+            let index = usize::try_from(rejected.index).map_err(|_| StoreError::Corrupt("number"))?;
+            positions.insert(start + index..start + index + 1);
+        }
         let ack = Ack {
             chunk,
             range: start..start + batch.records(),
-            rejected: &rejected,
+            rejected: positions,
+            rejected_records: &rejected,
         };
         self.store.acknowledge(self.run, &ack, || {
             self.stats.record_outcome(outcome);

@@ -13,7 +13,7 @@ use crate::transform::page::Page;
 /// Maximum number of distinct reasons; the publisher may send any number.
 const MAX_REASONS: usize = 64;
 
-/// Counts of one run. At its end `fetched` equals `invalid + duplicate + accepted + rejected + undelivered`.
+/// Counts of one run. Always `fetched` equals `invalid + duplicate + rejected + accepted + undelivered`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RunCounts {
@@ -44,11 +44,11 @@ pub struct RunCounts {
 }
 
 impl RunCounts {
-    /// Returns the share of fetched users that are invalid, 0 to 1.
+    /// Returns the share of users that are invalid, or that the publisher rejected, 0 to 1. A user counts once.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "a share needs no more than 52 bits")]
     pub fn invalid_share(&self) -> f64 {
-        self.invalid as f64 / self.fetched.max(1) as f64
+        (self.invalid + self.rejected) as f64 / (self.fetched - self.duplicate).max(1) as f64
     }
 }
 

@@ -334,21 +334,21 @@ impl RunQueue {
         self.wakeup.notified().await;
     }
 
-    /// Returns the run with its live counts.
+    /// Returns the run as [`Self::complete`] does.
     ///
     /// # Errors
     /// Returns a [`StoreError`] when the store can't be read.
     pub fn run(&self, run: Uuid) -> Result<Option<Run>, StoreError> {
-        Ok(self.store.run(run)?.map(|stored| self.with_live_counts(stored)))
+        Ok(self.store.run(run)?.map(|stored| self.complete(stored)))
     }
 
-    /// Replaces the stored counts of `run` by its live ones while it is active.
+    /// Adds what is not stored: the live counts of an active run, and the verdict of an ended one that has none yet.
     #[must_use]
-    pub fn with_live_counts(&self, mut run: Run) -> Run {
+    pub fn complete(&self, mut run: Run) -> Run {
         if let Some(counts) = self.active.counts(run.id) {
             run.counts = counts;
         }
-        run
+        run.with_verdict(&self.settings.pipeline)
     }
 
     /// The store.

@@ -34,9 +34,12 @@ impl Store {
     ) -> Result<RateReservation, StoreError> {
         let oldest = now.checked_sub(window).unwrap_or(Timestamp::MIN);
         self.write(|transaction| {
-            transaction.execute("DELETE FROM spent WHERE at < ?1", [oldest.as_millisecond()])?;
             transaction.execute(
-                "INSERT INTO spent (at, users) VALUES (?1, ?2)",
+                "DELETE FROM rate_limit_usage WHERE at < ?1",
+                [oldest.as_millisecond()],
+            )?;
+            transaction.execute(
+                "INSERT INTO rate_limit_usage (at, users) VALUES (?1, ?2)",
                 params![now.as_millisecond(), to_db(users)],
             )?;
             Ok(RateReservation(transaction.last_insert_rowid()))
@@ -56,11 +59,11 @@ impl Store {
         self.write(|transaction| {
             if served {
                 transaction.execute(
-                    "UPDATE spent SET at = ?2 WHERE id = ?1",
+                    "UPDATE rate_limit_usage SET at = ?2 WHERE id = ?1",
                     params![reservation.0, now.as_millisecond()],
                 )?;
             } else {
-                transaction.execute("DELETE FROM spent WHERE id = ?1", [reservation.0])?;
+                transaction.execute("DELETE FROM rate_limit_usage WHERE id = ?1", [reservation.0])?;
             }
             Ok(())
         })
@@ -73,7 +76,8 @@ impl Store {
     /// Returns a [`StoreError`] when reading fails.
     pub fn recent_usage(&self, window: Duration, now: Timestamp) -> Result<Vec<(Duration, u64)>, StoreError> {
         self.read(|connection| {
-            let mut statement = connection.prepare_cached("SELECT at, users FROM spent ORDER BY at")?;
+            let mut statement =
+                connection.prepare_cached("SELECT at, users FROM rate_limit_usage ORDER BY at")?;
             let mut rows = statement.query([])?;
             let mut usage = Vec::new();
             while let Some(row) = rows.next()? {
@@ -94,7 +98,7 @@ impl Store {
     pub fn schedule_cursor(&self) -> Result<Option<Timestamp>, StoreError> {
         let found = self.read(|connection| {
             let mut statement =
-                connection.prepare_cached("SELECT at FROM marks WHERE name = 'scheduled_up_to'")?;
+                connection.prepare_cached("SELECT value FROM cursors WHERE name = 'scheduled_up_to'")?;
             Ok(statement.query_row([], |row| row.get(0)).optional()?)
         })?;
         found.map(timestamp).transpose()
@@ -151,13 +155,14 @@ impl Store {
     pub fn jitter_salt(&self, salt: u64) -> Result<u64, StoreError> {
         self.write(|transaction| {
             transaction.execute(
-                "INSERT OR IGNORE INTO marks (name, at) VALUES ('jitter_salt', ?1)",
+                "INSERT OR IGNORE INTO cursors (name, value) VALUES ('jitter_salt', ?1)",
                 [salt.cast_signed()],
             )?;
-            let stored: i64 =
-                transaction.query_row("SELECT at FROM marks WHERE name = 'jitter_salt'", [], |row| {
-                    row.get(0)
-                })?;
+            let stored: i64 = transaction.query_row(
+                "SELECT value FROM cursors WHERE name = 'jitter_salt'",
+                [],
+                |row| row.get(0),
+            )?;
             Ok(stored.cast_unsigned())
         })
     }
@@ -173,8 +178,8 @@ impl Store {
 
 pub(super) fn write_schedule_cursor(transaction: &Transaction<'_>, at: Timestamp) -> Result<(), StoreError> {
     transaction.execute(
-        "INSERT INTO marks (name, at) VALUES ('scheduled_up_to', ?1) \
-         ON CONFLICT (name) DO UPDATE SET at = excluded.at",
+        "INSERT INTO cursors (name, value) VALUES ('scheduled_up_to', ?1) \
+         ON CONFLICT (name) DO UPDATE SET value = excluded.value",
         [at.as_millisecond()],
     )?;
     Ok(())

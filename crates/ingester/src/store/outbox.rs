@@ -2,7 +2,9 @@
 //! transaction, so that a killed process counts nothing twice.
 
 use std::ops::Range;
+use std::str::FromStr;
 
+use jiff::Timestamp;
 use model::Key;
 use rusqlite::params;
 use uuid::Uuid;
@@ -43,6 +45,8 @@ pub struct OutboxChunk {
     pub start: usize,
     /// Records of the page that have an outcome.
     pub acknowledged: RangeSet,
+    /// When the reply with the page arrived. Unknown for a page that an earlier version has stored.
+    pub fetched_at: Option<Timestamp>,
     /// The records of the chunk.
     pub records: EncodedRecords,
 }
@@ -62,8 +66,10 @@ pub struct Ack<'h> {
     pub chunk: &'h OutboxChunk,
     /// Their indices in the page.
     pub range: Range<usize>,
-    /// The rejected ones.
-    pub rejected: &'h [RejectedRecord],
+    /// Indices in the page of the rejected ones.
+    pub rejected: RangeSet,
+    /// Details of rejected ones.
+    pub rejected_records: &'h [RejectedRecord],
 }
 
 /// A rejected record, without personal data.
@@ -90,6 +96,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         let id = run.to_string();
         let (number, records) = (to_db(page.page), to_db(page.new_records.len() as u64));
+        let fetched_at = page.content.fetched_at().map(Timestamp::as_microsecond);
         let page_ids: Vec<_> = page.content.ids().collect();
         let ids: Vec<u8> = page
             .new_records
@@ -98,8 +105,8 @@ impl Store {
             .collect();
         self.write(|transaction| {
             transaction.execute(
-                "INSERT INTO pages (run, page, first, records) VALUES (?1, ?2, ?3, ?4)",
-                params![id, number, to_db(page.first), records],
+                "INSERT INTO pages (run, page, first, records, rejected, fetched_at_us) VALUES (?1, ?2, ?3, ?4, '', ?5)",
+                params![id, number, to_db(page.first), records, fetched_at],
             )?;
             transaction.execute(
                 "INSERT INTO ids (run, page, ids) VALUES (?1, ?2, ?3)",
@@ -108,7 +115,7 @@ impl Store {
             for (index, chunk) in page.new_records.chunks(page.chunk_size).enumerate() {
                 let (start, records) = (index * page.chunk_size, page.content.records(chunk));
                 transaction
-                    .prepare_cached("INSERT INTO pieces (run, page, start, lines) VALUES (?1, ?2, ?3, ?4)")?
+                    .prepare_cached("INSERT INTO batches (run, page, start, lines) VALUES (?1, ?2, ?3, ?4)")?
                     .execute(params![id, number, to_db(start as u64), records.lines()])?;
             }
             transaction.execute(
@@ -131,7 +138,7 @@ impl Store {
         let (page, start) = after.map_or((-1, 0), |(page, start)| (to_db(page), to_db(start as u64)));
         self.read(|connection| {
             let mut statement = connection.prepare_cached(
-                "SELECT page, first, start, accounted, lines FROM pages JOIN pieces USING (run, page) \
+                "SELECT page, first, start, acknowledged, lines, fetched_at_us FROM pages JOIN batches USING (run, page) \
                  WHERE run = ?1 AND (page, start) > (?2, ?3) ORDER BY page, start LIMIT 1",
             )?;
             let mut rows = statement.query(params![run.to_string(), page, start])?;
@@ -142,6 +149,7 @@ impl Store {
                 start: length(row.get(2)?)?,
                 acknowledged: parse_range_set(&row.get::<_, String>(3)?)?,
                 records: EncodedRecords::from_lines(row.get(4)?),
+                fetched_at: row.get::<_, Option<i64>>(5)?.map(microseconds).transpose()?,
             }))
         })
     }
@@ -153,7 +161,7 @@ impl Store {
     pub fn pending_pages(&self, run: Uuid) -> Result<usize, StoreError> {
         self.read(|connection| {
             let mut statement =
-                connection.prepare_cached("SELECT count(DISTINCT page) FROM pieces WHERE run = ?1")?;
+                connection.prepare_cached("SELECT count(DISTINCT page) FROM batches WHERE run = ?1")?;
             let pages = statement.query_row([run.to_string()], |row| row.get(0))?;
             length(pages)
         })
@@ -173,24 +181,28 @@ impl Store {
         let page = to_db(ack.chunk.page);
         self.write(|transaction| {
             let stored = transaction
-                .prepare_cached("SELECT accounted, records FROM pages WHERE run = ?1 AND page = ?2")?
+                .prepare_cached("SELECT acknowledged, records, rejected FROM pages WHERE run = ?1 AND page = ?2")?
                 .query_row(params![id, page], |row| {
-                    Ok((row.get::<_, String>(0)?, row.get(1)?))
+                    Ok((row.get::<_, String>(0)?, row.get(1)?, row.get::<_, Option<String>>(2)?))
                 })?;
-            let mut acknowledged = parse_range_set(&stored.0)?;
+            let mut acknowledged: RangeSet = parse_range_set(&stored.0)?;
             acknowledged.insert(ack.range.clone());
+            let rejected = stored.2.map(|stored| -> Result<_, StoreError> {
+                let rejected: RangeSet = parse_range_set(&stored)?;
+                Ok(rejected.union(&ack.rejected).to_string())
+            });
             transaction
-                .prepare_cached("UPDATE pages SET accounted = ?3 WHERE run = ?1 AND page = ?2")?
-                .execute(params![id, page, acknowledged.to_string()])?;
+                .prepare_cached("UPDATE pages SET acknowledged = ?3, rejected = ?4 WHERE run = ?1 AND page = ?2")?
+                .execute(params![id, page, acknowledged.to_string(), rejected.transpose()?])?;
             if acknowledged.contains(&ack.chunk.range()) {
                 transaction
-                    .prepare_cached("DELETE FROM pieces WHERE run = ?1 AND page = ?2 AND start = ?3")?
+                    .prepare_cached("DELETE FROM batches WHERE run = ?1 AND page = ?2 AND start = ?3")?
                     .execute(params![id, page, to_db(ack.chunk.start as u64)])?;
             }
-            for rejected in ack.rejected {
+            for rejected in ack.rejected_records {
                 transaction
                     .prepare_cached(
-                        "INSERT OR IGNORE INTO refused (run, record, id, reason) VALUES (?1, ?2, ?3, ?4)",
+                        "INSERT OR IGNORE INTO rejected_records (run, record, id, reason) VALUES (?1, ?2, ?3, ?4)",
                     )?
                     .execute(params![id, to_db(rejected.record), rejected.id, rejected.reason])?;
             }
@@ -206,7 +218,7 @@ impl Store {
     pub fn rejected_records(&self, run: Uuid, limit: u32) -> Result<Vec<RejectedRecord>, StoreError> {
         self.read(|connection| {
             let mut statement = connection.prepare_cached(
-                "SELECT record, id, reason FROM refused WHERE run = ?1 ORDER BY record LIMIT ?2",
+                "SELECT record, id, reason FROM rejected_records WHERE run = ?1 ORDER BY record LIMIT ?2",
             )?;
             let mut rows = statement.query(params![run.to_string(), limit])?;
             let mut found = Vec::new();
@@ -243,6 +255,10 @@ impl Store {
     }
 }
 
-fn parse_range_set(text: &str) -> Result<RangeSet, StoreError> {
+pub(super) fn parse_range_set<T: Copy + Ord + FromStr>(text: &str) -> Result<RangeSet<T>, StoreError> {
     text.parse().map_err(|_| StoreError::Corrupt("record ranges"))
+}
+
+fn microseconds(at: i64) -> Result<Timestamp, StoreError> {
+    Timestamp::from_microsecond(at).map_err(|_| StoreError::Corrupt("time"))
 }

@@ -10,12 +10,13 @@ use crate::run::plan::PageRange;
 use crate::run::run_stats::RunCounts;
 use crate::run::{DeliverySpec, Run, RunFilter, RunSpec, RunState};
 use crate::store::cursors::write_schedule_cursor;
-use crate::store::{Store, StoreError, from_db, length, timestamp, to_db};
+use crate::store::events::Event;
+use crate::store::{Store, StoreError, events, from_db, length, numbers, timestamp, to_db, verdicts};
 
-const COLUMNS: &str = "id, cause, state, scheduled, created, started, ended, seed, users, page_size, first_page, \
-                       last_page, resumed, reason, counts, pages_fetched, next_record, retry, batch, max_in_flight, \
+pub(super) const COLUMNS: &str = "id, trigger, state, scheduled, created, started, ended, seed, users, page_size, first_page, \
+                       last_page, resumed, reason, counts, pages_fetched, next_record, retry, batch_size, max_in_flight, \
                        duplicate_window, drop_pending, requested_by, cancelled_by, \
-                       delivered_pages";
+                       delivered_pages, verdict, EXISTS (SELECT 1 FROM numbers WHERE run = id)";
 
 /// The states that are not final.
 const UNFINISHED: &str = "'queued', 'running', 'cancelling'";
@@ -64,7 +65,7 @@ impl Store {
                 &format!(
                     "UPDATE runs SET resumed = resumed + (started IS NOT NULL), \
                      state = CASE state WHEN 'queued' THEN 'running' ELSE state END, \
-                     started = coalesce(started, ?2), batch = coalesce(batch, ?3), \
+                     started = coalesce(started, ?2), batch_size = coalesce(batch_size, ?3), \
                      max_in_flight = coalesce(max_in_flight, ?4), \
                      duplicate_window = coalesce(duplicate_window, ?5) WHERE id = ?1 AND state IN ({UNFINISHED})"
                 ),
@@ -115,8 +116,11 @@ impl Store {
     ) -> Result<RunState, StoreError> {
         let run = run.to_string();
         self.write(|transaction| {
-            let current: String =
-                transaction.query_row("SELECT state FROM runs WHERE id = ?1", [&run], |row| row.get(0))?;
+            let (current, started): (String, bool) = transaction.query_row(
+                "SELECT state, started IS NOT NULL FROM runs WHERE id = ?1",
+                [&run],
+                |row| Ok((row.get(0)?, row.get(1)?)),
+            )?;
             let state = if current == RunState::Cancelling.name() {
                 RunState::Cancelled
             } else {
@@ -124,16 +128,20 @@ impl Store {
             };
             transaction.execute(
                 "UPDATE runs SET state = ?2, reason = ?3, counts = ?4, ended = ?5, delivered_pages = \
-                 coalesce((SELECT min(page) FROM pieces WHERE run = ?1), pages_fetched) WHERE id = ?1",
+                 coalesce((SELECT min(page) FROM batches WHERE run = ?1), pages_fetched), event = ?6 WHERE id = ?1",
                 params![
                     run,
                     state.name(),
                     reason,
                     counts_json(counts),
-                    now.as_millisecond()
+                    now.as_millisecond(),
+                    events::of(transaction, &run, state)?.map(Event::name),
                 ],
             )?;
-            for table in ["pages", "pieces", "ids"] {
+            if started {
+                numbers::store(transaction, &run)?;
+            }
+            for table in ["pages", "batches", "ids"] {
                 transaction.execute(&format!("DELETE FROM {table} WHERE run = ?1"), [&run])?;
             }
             Ok(state)
@@ -210,7 +218,7 @@ impl Store {
     pub fn runs(&self, filter: &RunFilter) -> Result<Vec<Run>, StoreError> {
         self.read(|connection| {
             let mut statement = connection.prepare_cached(&format!(
-                "SELECT {COLUMNS} FROM runs WHERE (?1 IS NULL OR state = ?1) AND (?2 IS NULL OR cause = ?2) \
+                "SELECT {COLUMNS} FROM runs WHERE (?1 IS NULL OR state = ?1) AND (?2 IS NULL OR trigger = ?2) \
                  AND (?3 IS NULL OR id < ?3) ORDER BY id DESC LIMIT ?4"
             ))?;
             let mut rows = statement.query(params![
@@ -245,7 +253,12 @@ impl Store {
                 params![oldest.as_millisecond(), number],
             )?;
             if pruned > 0 {
-                transaction.execute("DELETE FROM refused WHERE run NOT IN (SELECT id FROM runs)", [])?;
+                for table in ["rejected_records", "numbers"] {
+                    transaction.execute(
+                        &format!("DELETE FROM {table} WHERE run NOT IN (SELECT id FROM runs)"),
+                        [],
+                    )?;
+                }
             }
             Ok(pruned)
         })
@@ -266,7 +279,7 @@ fn insert_run(
     };
     let ended = state.is_final().then(|| now.as_millisecond());
     transaction.execute(
-        "INSERT INTO runs (id, cause, state, scheduled, created, ended, seed, users, page_size, first_page, \
+        "INSERT INTO runs (id, trigger, state, scheduled, created, ended, seed, users, page_size, first_page, \
          last_page, reason, counts, retry, requested_by) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, \
          ?14, ?15)",
         params![
@@ -315,13 +328,13 @@ fn counts_json(counts: &RunCounts) -> String {
     serde_json::to_string(counts).expect("numbers and strings serialize to JSON")
 }
 
-fn find(connection: &Connection, run: Uuid) -> Result<Option<Run>, StoreError> {
+pub(super) fn find(connection: &Connection, run: Uuid) -> Result<Option<Run>, StoreError> {
     let mut statement = connection.prepare_cached(&format!("SELECT {COLUMNS} FROM runs WHERE id = ?1"))?;
     let found = statement.query_row([run.to_string()], |row| Ok(from_row(row)));
     found.optional()?.transpose()
 }
 
-fn from_row(row: &Row<'_>) -> Result<Run, StoreError> {
+pub(super) fn from_row(row: &Row<'_>) -> Result<Run, StoreError> {
     let text = |index: usize| row.get::<_, String>(index);
     let time = |index: usize| row.get::<_, Option<i64>>(index)?.map(timestamp).transpose();
     let pages = match (row.get::<_, Option<i64>>(10)?, row.get::<_, Option<i64>>(11)?) {
@@ -351,6 +364,8 @@ fn from_row(row: &Row<'_>) -> Result<Run, StoreError> {
         requested_by: row.get(22)?,
         cancelled_by: row.get(23)?,
         delivered_pages: from_db(row.get(24)?)?,
+        verdict: verdicts::parse(row.get(25)?)?,
+        has_numbers: row.get(26)?,
     })
 }
 

@@ -1,7 +1,7 @@
--- State of the ingester. Times are milliseconds since 1970.
+-- State of the ingester. Times are milliseconds since 1970, unless their name ends in `_us`.
 CREATE TABLE runs (
   id TEXT PRIMARY KEY,             -- UUID, increasing with time
-  cause TEXT NOT NULL,             -- what triggered the run
+  trigger TEXT NOT NULL,           -- what started the run
   state TEXT NOT NULL,
   scheduled INTEGER,
   created INTEGER NOT NULL,
@@ -18,13 +18,15 @@ CREATE TABLE runs (
   pages_fetched INTEGER NOT NULL DEFAULT 0,
   next_record INTEGER NOT NULL DEFAULT 0,
   retry INTEGER NOT NULL DEFAULT 0,
-  batch INTEGER,                   -- records per request; this and the next two are set when the run starts
+  batch_size INTEGER,              -- records per request; this and the next two are set when the run starts
   max_in_flight INTEGER,           -- batches in flight
   duplicate_window INTEGER,        -- latest users among which duplicates are detected
   drop_pending INTEGER NOT NULL DEFAULT 0, -- whether a cancelled run drops what it has not delivered
   requested_by TEXT,               -- caller of the API
   cancelled_by TEXT,               -- caller of the API
-  delivered_pages INTEGER NOT NULL DEFAULT 0 -- leading pages without pending records, set when the run ends
+  delivered_pages INTEGER NOT NULL DEFAULT 0, -- leading pages without pending records, set when the run ends
+  verdict TEXT,                    -- JSON; absent until the ledger was asked
+  event TEXT                       -- the event that the webhook has not received yet
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX runs_by_state ON runs (state);
 
@@ -34,12 +36,14 @@ CREATE TABLE pages (
   page INTEGER NOT NULL,           -- in the order of fetching, from 0
   first INTEGER NOT NULL,          -- sequence number of its first record in the run
   records INTEGER NOT NULL,
-  accounted TEXT NOT NULL DEFAULT '', -- ranges of acknowledged records, such as 0-1000,2000-3000
+  acknowledged TEXT NOT NULL DEFAULT '', -- ranges of its records with an outcome, such as 0-1000,2000-3000
+  rejected TEXT,                   -- ranges of its rejected records; unknown for a page of version 4
+  fetched_at_us INTEGER,           -- when its reply arrived, in microseconds since 1970; unknown for a page of version 4
   PRIMARY KEY (run, page)
 ) STRICT, WITHOUT ROWID;
 
--- Records of a page, in chunks of one request each. A chunk is deleted when its last record is acknowledged.
-CREATE TABLE pieces (
+-- Records of a page, in batches of one request each. A batch is deleted when its last record is acknowledged.
+CREATE TABLE batches (
   run TEXT NOT NULL,
   page INTEGER NOT NULL,
   start INTEGER NOT NULL,          -- index of its first record in the page
@@ -55,8 +59,8 @@ CREATE TABLE ids (
   PRIMARY KEY (run, page)
 ) STRICT;
 
--- Records that the publisher rejected.
-CREATE TABLE refused (
+-- Details of the first records that the publisher rejected.
+CREATE TABLE rejected_records (
   run TEXT NOT NULL,
   record INTEGER NOT NULL,
   id TEXT NOT NULL,
@@ -64,8 +68,15 @@ CREATE TABLE refused (
   PRIMARY KEY (run, record)
 ) STRICT, WITHOUT ROWID;
 
+-- Sequence numbers of an ended run's records, as ranges. Each other number below `next_record` was accepted.
+CREATE TABLE numbers (
+  run TEXT PRIMARY KEY,
+  rejected TEXT NOT NULL,
+  undelivered TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
 -- Usage of the API's rate limit.
-CREATE TABLE spent (
+CREATE TABLE rate_limit_usage (
   id INTEGER PRIMARY KEY,
   at INTEGER NOT NULL,
   users INTEGER NOT NULL
@@ -79,7 +90,7 @@ CREATE TABLE pause (
 ) STRICT;
 
 -- Single values: the latest start that the schedule has handled, and the salt of the jitter.
-CREATE TABLE marks (
+CREATE TABLE cursors (
   name TEXT PRIMARY KEY,
-  at INTEGER NOT NULL
+  value INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;

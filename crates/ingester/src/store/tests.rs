@@ -1,12 +1,19 @@
 use uuid::Uuid;
 
 use super::*;
+use crate::config::PipelineSettings;
 use crate::delivery::record_batch::tests::page_of;
+use crate::ledger::verdict::Verdict;
+use crate::run::range_set::RangeSet;
 use crate::run::run_stats::RunCounts;
 use crate::run::{DeliverySpec, RunFilter, RunSpec, RunState, Trigger};
 use crate::store::cursors::Pause;
+use crate::store::events::Event;
 use crate::store::outbox::{Ack, FetchedPage, OutboxChunk, RejectedRecord};
 use crate::transform::page::Page;
+
+/// Schema version 4, from which the earlier ones are derived.
+const SCHEMA_4: &str = include_str!("tests/schema_v4.sql");
 
 fn spec(trigger: Trigger) -> RunSpec {
     RunSpec {
@@ -122,11 +129,16 @@ fn page_is_pending_until_its_last_record_is_acknowledged() {
     let next = next_chunk(Some((0, 3)));
     assert_eq!((back.range(), next.page, next.first), (3..5, 1, 5));
     assert!(store.next_chunk(run, Some((1, 0))).unwrap().is_none());
-    let ack = |chunk, range, rejected| {
+    let ack = |chunk, range, rejected_records: &[RejectedRecord]| {
+        let rejected = rejected_records.iter().map(|rejected| {
+            let index = usize::try_from(rejected.record).unwrap();
+            index..index + 1
+        });
         let ack = Ack {
             chunk,
             range,
-            rejected,
+            rejected: rejected.fold(RangeSet::default(), |set, range| set.union(&range.into())),
+            rejected_records,
         };
         store.acknowledge(run, &ack, || counts(9)).unwrap()
     };
@@ -163,6 +175,231 @@ fn page_is_pending_until_its_last_record_is_acknowledged() {
         ),
         (0, 0)
     );
+}
+
+#[test]
+fn ended_run_keeps_the_numbers_of_rejected_and_undelivered_records() {
+    let store = Store::in_memory().unwrap();
+    let run = started_run(&store);
+    insert_page(&store, run, 0, &page_of(5));
+    insert_page(&store, run, 1, &page_of(4));
+    insert_page(&store, run, 2, &Page::default());
+    // Of the second page's chunk of three, the last record has no outcome yet.
+    for (after, range, rejected) in [
+        (None, 0..3, "0-1,2-3"),
+        (Some((0, 0)), 3..5, "4-5"),
+        (Some((0, 3)), 0..2, "0-1"),
+    ] {
+        let chunk = store.next_chunk(run, after).unwrap().unwrap();
+        let ack = Ack {
+            chunk: &chunk,
+            range,
+            rejected: rejected.parse().unwrap(),
+            rejected_records: &[],
+        };
+        store.acknowledge(run, &ack, || counts(9)).unwrap();
+    }
+    assert_eq!(store.numbers(run).unwrap(), None, "the run has not ended");
+    store
+        .finish_run(run, RunState::Failed, Some("why"), &counts(9), at(1))
+        .unwrap();
+    let numbers = store.numbers(run).unwrap().unwrap();
+    assert_eq!(
+        numbers.assigned, 10,
+        "five, and the numbers of a second page of five"
+    );
+    assert_eq!(
+        (numbers.rejected.to_string(), numbers.undelivered.to_string()),
+        ("0-1,2-3,4-6".to_owned(), "7-9".to_owned())
+    );
+    assert_eq!(store.runs_without_verdict().unwrap()[0].id, run);
+    let verdict = Verdict::unknown("so");
+    store.save_verdict(run, &verdict).unwrap();
+    assert_eq!(store.run(run).unwrap().unwrap().verdict, Some(verdict));
+    let unknown = store
+        .insert_run(&spec(Trigger::Manual), RunState::Queued, None, at(0))
+        .unwrap();
+    store
+        .finish_run(unknown, RunState::Cancelled, None, &counts(0), at(1))
+        .unwrap();
+    assert_eq!(store.numbers(unknown).unwrap(), None, "it has not started");
+}
+
+#[test]
+fn numbers_are_deleted_with_their_run() {
+    let store = Store::in_memory().unwrap();
+    let old = started_run(&store);
+    store
+        .finish_run(old, RunState::Complete, None, &counts(0), at(1))
+        .unwrap();
+    let new = started_run(&store);
+    store
+        .finish_run(new, RunState::Complete, None, &counts(0), at(2))
+        .unwrap();
+    assert_eq!(store.prune_runs(Duration::from_secs(50), 1, at(3)).unwrap(), 1);
+    assert_eq!(
+        (store.numbers(old).unwrap(), store.numbers(new).unwrap().is_some()),
+        (None, true)
+    );
+    let left = store.read(|connection| {
+        Ok(connection.query_row("SELECT count(*) FROM numbers", [], |row| row.get::<_, u32>(0))?)
+    });
+    assert_eq!(left.unwrap(), 1);
+}
+
+#[test]
+fn time_of_a_page_is_kept_with_its_batches() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.db");
+    let store = Store::open(&path).unwrap();
+    let run = started_run(&store);
+    let fetched_at = Timestamp::from_microsecond(1_700_000_000_123_456).unwrap();
+    insert_page(&store, run, 0, &page_of(5).with_fetched_at(fetched_at));
+    insert_page(&store, run, 1, &page_of(1));
+    drop(store);
+    let store = Store::open(&path).unwrap();
+    for (after, expected) in [
+        (None, Some(fetched_at)),
+        (Some((0, 0)), Some(fetched_at)),
+        (Some((0, 3)), None),
+    ] {
+        assert_eq!(
+            store.next_chunk(run, after).unwrap().unwrap().fetched_at,
+            expected
+        );
+    }
+}
+
+#[test]
+fn event_is_pending_after_a_failure_and_after_the_recovery() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.db");
+    let store = Store::open(&path).unwrap();
+    for state in [
+        RunState::Complete,
+        RunState::Failed,
+        RunState::Complete,
+        RunState::Complete,
+        RunState::Rejected,
+        RunState::Cancelled,
+    ] {
+        let run = started_run(&store);
+        store
+            .finish_run(run, state, Some("why"), &counts(0), at(7))
+            .unwrap();
+    }
+    drop(store);
+    let store = Store::open(&path).unwrap();
+    let pending = store.pending_events().unwrap();
+    let found: Vec<_> = pending
+        .iter()
+        .map(|pending| (pending.event, pending.run.state))
+        .collect();
+    assert_eq!(
+        found,
+        [
+            (Event::RunFailed, RunState::Failed),
+            (Event::RunRecovered, RunState::Complete)
+        ]
+    );
+    assert_eq!(pending[0].at, at(7));
+    store.remove_event(pending[0].run.id).unwrap();
+    assert_eq!(store.pending_events().unwrap(), pending[1..]);
+    store.drop_events().unwrap();
+    assert!(store.pending_events().unwrap().is_empty());
+}
+
+/// The tables of version 4 have other names; a run in progress continues.
+#[test]
+fn run_of_schema_version_4_continues_without_numbers() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.db");
+    let (run, ended) = (
+        "0195d0b1-7a4c-7f3e-9b1a-2c3d4e5f6071",
+        "0195d0b1-7a4c-7f3e-9b1a-2c3d4e5f6070",
+    );
+    let connection = Connection::open(&path).unwrap();
+    connection
+        .execute_batch(&format!(
+            "{SCHEMA_4} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = 4; \
+             INSERT INTO runs (id, cause, state, created, started, seed, users, page_size, counts, next_record, batch, \
+             max_in_flight, duplicate_window) \
+             VALUES ('{run}', 'manual', 'running', 0, 0, 'abc', 5, 5, '{{}}', 5, 3, 1, 100); \
+             INSERT INTO runs (id, cause, state, created, started, ended, seed, users, page_size, counts) \
+             VALUES ('{ended}', 'backfill', 'failed', 0, 0, 0, 'abc', 5, 5, '{{}}'); \
+             INSERT INTO pages VALUES ('{run}', 0, 0, 5, '0-3'); \
+             INSERT INTO pieces VALUES ('{run}', 0, 3, x'610a620a'); \
+             INSERT INTO refused VALUES ('{run}', 1, 'x', 'email: is blank'); \
+             INSERT INTO spent (at, users) VALUES (1000, 5); \
+             INSERT INTO marks VALUES ('scheduled_up_to', 7000);"
+        ))
+        .unwrap();
+    drop(connection);
+    let store = Store::open(&path).unwrap();
+    let (run, ended) = (run.parse().unwrap(), ended.parse().unwrap());
+    assert_eq!(store.schedule_cursor().unwrap(), Some(at(7)));
+    assert_eq!(
+        store.recent_usage(Duration::from_secs(100), at(2)).unwrap(),
+        [(Duration::from_secs(1), 5)]
+    );
+    assert_eq!(store.rejected_records(run, 10).unwrap()[0].record, 1);
+    assert_eq!(
+        store
+            .start_run(run, &delivery(50), at(9))
+            .unwrap()
+            .delivery
+            .unwrap()
+            .batch_size,
+        3
+    );
+    let chunk = store.next_chunk(run, None).unwrap().unwrap();
+    assert_eq!(
+        (chunk.range(), chunk.acknowledged.to_string(), chunk.fetched_at),
+        (3..5, "0-3".to_owned(), None)
+    );
+    let ack = Ack {
+        chunk: &chunk,
+        range: 3..5,
+        rejected: RangeSet::default(),
+        rejected_records: &[],
+    };
+    assert!(store.acknowledge(run, &ack, || counts(5)).unwrap());
+    store
+        .finish_run(run, RunState::Complete, None, &counts(5), at(10))
+        .unwrap();
+    assert_eq!(
+        store.numbers(run).unwrap(),
+        None,
+        "which records were rejected is not known"
+    );
+    let settings = PipelineSettings::default();
+    for run in [run, ended] {
+        let verdict = store
+            .run(run)
+            .unwrap()
+            .unwrap()
+            .with_verdict(&settings)
+            .verdict
+            .unwrap();
+        assert_eq!(
+            verdict,
+            Verdict::unknown("the run was started by an earlier version")
+        );
+    }
+    assert!(store.runs_without_verdict().unwrap().is_empty());
+    assert_eq!(
+        store.runs(&RunFilter::default()).unwrap()[1].trigger,
+        Trigger::Backfill
+    );
+}
+
+/// Stores a run that has started.
+fn started_run(store: &Store) -> Uuid {
+    let run = store
+        .insert_run(&spec(Trigger::Manual), RunState::Queued, None, at(0))
+        .unwrap();
+    store.start_run(run, &delivery(50), at(0)).unwrap();
+    run
 }
 
 #[test]
@@ -302,7 +539,8 @@ fn retry_begins_where_the_run_failed() {
         let ack = Ack {
             chunk,
             range: chunk.range(),
-            rejected: &[],
+            rejected: RangeSet::default(),
+            rejected_records: &[],
         };
         store.acknowledge(run, &ack, || counts(15)).unwrap();
     }
@@ -606,7 +844,7 @@ fn schema_version_1_is_upgraded_with_its_runs() {
     drop(connection);
     let rejected = Store::open_shared(&path).map(drop).unwrap_err().to_string();
     assert!(
-        rejected.starts_with("the state file has schema version 1, expected 4"),
+        rejected.starts_with("the state file has schema version 1, expected 5"),
         "{rejected}"
     );
     let store = Store::open(&path).unwrap();
@@ -624,7 +862,7 @@ fn schema_version_1_is_upgraded_with_its_runs() {
 /// Returns schema version 2, which stores a page in one row with the number of acknowledged leading records.
 fn schema_version_2() -> String {
     // The columns of a run since version 3.
-    let (before, rest) = SCHEMA.split_once(",\n  batch INTEGER").unwrap();
+    let (before, rest) = SCHEMA_4.split_once(",\n  batch INTEGER").unwrap();
     let (_, after) = rest.split_once("\n) STRICT").unwrap();
     let (after, rest) = after.split_once("-- The pause of the schedule").unwrap();
     let (_, last) = rest.split_once("\n\n").unwrap();
@@ -674,7 +912,8 @@ fn run_of_schema_version_2_resumes_after_acknowledged_records() {
     let rest = Ack {
         chunk: &page(None),
         range: 2..3,
-        rejected: &[],
+        rejected: RangeSet::default(),
+        rejected_records: &[],
     };
     assert!(store.acknowledge(run, &rest, || counts(5)).unwrap());
     let resumed = store.start_run(run, &delivery(50), at(9)).unwrap();
@@ -720,7 +959,8 @@ fn assert_run_leaves_no_personal_data(folder: &Path) {
         let ack = Ack {
             chunk: &chunk,
             range: chunk.range(),
-            rejected: &[],
+            rejected: RangeSet::default(),
+            rejected_records: &[],
         };
         store.acknowledge(run, &ack, || counts(0)).unwrap();
     }
@@ -750,14 +990,16 @@ fn file_without_incremental_vacuum_is_rewritten_once() {
     older
         .execute_batch(&format!(
             "{SCHEMA} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}; \
-             INSERT INTO marks (name, at) VALUES ('known', 7);"
+             INSERT INTO cursors (name, value) VALUES ('known', 7);"
         ))
         .unwrap();
     drop(older);
     assert_run_leaves_no_personal_data(folder.path());
     let known: i64 = Connection::open(&path)
         .unwrap()
-        .query_row("SELECT at FROM marks WHERE name = 'known'", [], |row| row.get(0))
+        .query_row("SELECT value FROM cursors WHERE name = 'known'", [], |row| {
+            row.get(0)
+        })
         .unwrap();
     assert_eq!(known, 7);
 }

@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 
+use jiff::Timestamp;
 use model::{Key, Record};
 
 use crate::transform::encoded_records::EncodedRecords;
@@ -16,6 +17,7 @@ pub struct Page {
     records: Vec<PageRecord>,
     errors: Vec<MappingError>,
     suspicions: Vec<Suspicion>,
+    fetched_at: Option<Timestamp>,
 }
 
 #[derive(Debug)]
@@ -36,6 +38,19 @@ impl Page {
             }
             Err(error) => self.errors.push(error),
         }
+    }
+
+    /// Sets when the reply arrived.
+    #[must_use]
+    pub fn with_fetched_at(mut self, at: Timestamp) -> Self {
+        self.fetched_at = Some(at);
+        self
+    }
+
+    /// Returns when the reply arrived, if that is known.
+    #[must_use]
+    pub fn fetched_at(&self) -> Option<Timestamp> {
+        self.fetched_at
     }
 
     /// Marks the record that was pushed last.

@@ -44,7 +44,7 @@ async fn incomplete_run_exits_1_with_its_reason() {
     assert_eq!(ingester.exit_code().await, Some(1));
     assert_eq!(
         (&ingester.summary()["outcome"], &ingester.summary()["rejected"]),
-        (&"rejected".into(), &5.into())
+        (&"failed".into(), &5.into())
     );
 }
 

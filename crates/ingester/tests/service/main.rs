@@ -20,6 +20,7 @@ mod backfill;
 mod catch_up;
 mod circuit_breaker;
 mod concurrency_policy;
+mod conservation;
 mod exit_codes;
 mod kill_recovery;
 mod live_page_in_browser;

@@ -149,7 +149,8 @@ async fn oversized_batches_are_split() {
 
 #[tokio::test]
 async fn rejected_records_keep_their_reasons() {
-    let (report, _) = run_with(vec![StubResponse::RejectFirst, StubResponse::RejectAll], |_| {}).await;
+    let script = vec![StubResponse::RejectFirst, StubResponse::RejectAll];
+    let (report, _) = run_with(script, |settings| settings.run.max_invalid_share = 0.6).await;
     assert!(matches!(report.outcome, RunOutcome::Rejected));
     assert_eq!((report.counts.accepted, report.counts.rejected), (4, 6));
     assert_eq!(report.counts.rejected_reasons["phone: is not allowed"], 6);

@@ -31,7 +31,7 @@ async fn rejected_record_is_stored_without_personal_data() {
     let service = IngesterService::start(&api.url(), &narrow.url(), &settings).await;
     let (_, run) = service.send(Method::POST, "/v1/runs", Value::Null).await;
     let run = service
-        .wait_for(&path(&run), |run| run["state"] == "rejected")
+        .wait_for(&path(&run), |run| run["state"] == "failed")
         .await;
     let refused = run["refused"].as_array().unwrap();
     assert_eq!((refused.len(), &run["counts"]["accepted"]), (10, &0.into()));

@@ -43,7 +43,7 @@ async fn runs_beyond_the_number_are_deleted_with_their_records() {
         let run = run(&service).await;
         assert_eq!(
             (&run["state"], run["refused"].as_array().unwrap().len()),
-            (&"rejected".into(), 5)
+            (&"failed".into(), 5)
         );
         runs.push(run);
     }

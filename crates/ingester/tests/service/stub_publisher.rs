@@ -41,6 +41,8 @@ pub(crate) enum StubResponse {
 pub(crate) struct ReceivedRequest {
     pub(crate) run: String,
     pub(crate) first: u64,
+    /// Microseconds since 1970.
+    pub(crate) fetched_at_us: i64,
     pub(crate) token: Option<String>,
     pub(crate) content_type: String,
     pub(crate) coding: Option<String>,
@@ -117,6 +119,7 @@ async fn handle(
     state.requests.lock().unwrap().push(ReceivedRequest {
         run: text("run-id").unwrap(),
         first: text("run-seq").unwrap().parse().unwrap(),
+        fetched_at_us: text("fetched-at-us").unwrap().parse().unwrap(),
         token: text("authorization"),
         content_type: text("content-type").unwrap(),
         coding,

@@ -123,8 +123,10 @@ impl RequestGuard {
     /// Watches the response of the request until its last byte is written.
     pub(super) fn watch(mut self, mut response: Response<Body>) -> Response<WatchedBody> {
         self._held = response.extensions_mut().remove::<Hold>();
-        if !response.body().is_end_stream() {
-            let length = response.body().size_hint().exact().unwrap_or(0);
+        // A stream of unknown length has no end to wait for. The write timeout applies to each of its parts.
+        if let Some(length) = response.body().size_hint().exact()
+            && !response.body().is_end_stream()
+        {
             self.id = Some(self.activity.lock().add(length));
         }
         let guard = Arc::new(self);
@@ -225,6 +227,8 @@ impl Drop for WatchedBytes {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+
     use http_body_util::BodyExt as _;
 
     use super::*;
@@ -233,6 +237,21 @@ mod tests {
         base: Duration::from_secs(10),
         min_rate: 1_000,
     };
+
+    /// A stream without a part yet, and without a length.
+    struct Endless;
+
+    impl HttpBody for Endless {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            Poll::Pending
+        }
+    }
 
     fn response(length: usize) -> Response<Body> {
         Response::new(Body::from(vec![b'x'; length]))
@@ -253,6 +272,16 @@ mod tests {
         assert!(!activity.has_unread_response(unlimited));
         drop(watched);
         assert!(!activity.has_unread_response(TIMEOUT));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn stream_without_a_length_may_last() {
+        let activity = Activity::new();
+        let watched = activity.begin().watch(Response::new(Body::new(Endless)));
+        tokio::time::advance(Duration::from_secs(3_600)).await;
+        assert!(!activity.has_unread_response(TIMEOUT));
+        assert!(!activity.is_idle_since(Instant::now()));
+        drop(watched);
     }
 
     #[tokio::test(start_paused = true)]

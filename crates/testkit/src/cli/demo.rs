@@ -83,6 +83,13 @@ fn print(report: &DemoReport) {
         "publisher to row: p50 {} ms, p99 {} ms; {} rows/s from the first request to the last row",
         figures.p50_ms, figures.p99_ms, figures.rows_per_second
     );
+    if let (Some(p50), Some(p99)) = (figures.end_to_end_p50_ms, figures.end_to_end_p99_ms) {
+        println!("API to row: p50 {p50} ms, p99 {p99} ms");
+    }
+    println!(
+        "each accepted record is in the streamer's ledger: {}",
+        figures.conserved
+    );
     for failure in &report.failures {
         println!("failed check: {failure}");
     }

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::conservation::Verdict;
 use super::progress::counter;
 use super::traffic::Summary;
 use crate::service::{PrometheusHistogram, Service, ServiceError};
@@ -27,6 +28,12 @@ pub struct Figures {
     pub p50_ms: f64,
     /// The 99th percentile of that latency.
     pub p99_ms: f64,
+    /// Whether the streamer's ledger has each accepted record of the run, and no other.
+    pub conserved: bool,
+    /// Median latency from the API's reply to the row; none before the ledger has it.
+    pub end_to_end_p50_ms: Option<f64>,
+    /// The 99th percentile of that latency.
+    pub end_to_end_p99_ms: Option<f64>,
     /// Rows per second from the ingester's start to the last row.
     pub rows_per_second: f64,
 }
@@ -36,6 +43,7 @@ impl Figures {
     pub(super) async fn new(
         record: &str,
         summary: &Summary,
+        verdict: &Verdict,
         stored: u64,
         streamer: &Service,
         seconds: f64,
@@ -52,6 +60,9 @@ impl Figures {
             duplicates: summary.duplicate,
             p50_ms: tenths(latencies.quantile(0.50) * 1_000.0),
             p99_ms: tenths(latencies.quantile(0.99) * 1_000.0),
+            conserved: verdict.is_conserved(),
+            end_to_end_p50_ms: verdict.end_to_end().map(|latency| tenths(latency.p50_ms)),
+            end_to_end_p99_ms: verdict.end_to_end().map(|latency| tenths(latency.p99_ms)),
             rows_per_second: tenths(stored as f64 / seconds),
         })
     }

@@ -1,11 +1,14 @@
 //! The traffic of the demo: a run of the ingester, or generated records that are posted to the publisher.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
+use model::headers::http as names;
 use reqwest::{Client, StatusCode, header};
 use serde::Deserialize;
+use uuid::Uuid;
 
+use super::conservation::Verdict;
 use super::progress::ProgressBars;
 use crate::error::TestkitError;
 use crate::generator::Generator;
@@ -15,11 +18,14 @@ use crate::service::Service;
 /// What was sent to the publisher.
 #[derive(Debug, Deserialize)]
 pub(super) struct Summary {
+    pub(super) run: String,
     pub(super) outcome: String,
     pub(super) fetched: u64,
     pub(super) invalid: u64,
     pub(super) accepted: u64,
     pub(super) duplicate: u64,
+    /// The ingester's comparison with the streamer's ledger.
+    pub(super) verdict: Option<Verdict>,
 }
 
 /// Records in a request.
@@ -48,15 +54,20 @@ pub(super) async fn post_records(
     let generator = Generator::new(record.contract().clone(), SEED);
     let client = Client::builder().timeout(REQUEST_TIMEOUT).build()?;
     let url = format!("{}{}", publisher.api(), record.route());
+    let run = Uuid::now_v7().to_string();
     let starts = (0..records).step_by(usize::try_from(BATCH_SIZE).unwrap_or(usize::MAX));
     let batches = starts.map(|first| first..records.min(first + BATCH_SIZE));
     let accepted = stream::iter(batches)
         .map(async |numbers| {
+            let first = numbers.start;
             let lines = numbers.map(|number| generator.record(number, 0).json);
             let body = lines.collect::<Vec<_>>().join(&b'\n');
             let request = client
                 .post(&url)
-                .header(header::CONTENT_TYPE, model::headers::NDJSON);
+                .header(header::CONTENT_TYPE, model::headers::NDJSON)
+                .header(names::RUN_ID, &run)
+                .header(names::RUN_SEQ, first)
+                .header(names::FETCHED_AT_US, micros_since_epoch());
             accepted(request.body(body).send().await?).await
         })
         .buffer_unordered(MAX_IN_FLIGHT)
@@ -64,12 +75,20 @@ pub(super) async fn post_records(
         .try_fold(0, async |sum, accepted| Ok(sum + accepted))
         .await?;
     Ok(Summary {
+        run: run.clone(),
         outcome: "complete".to_owned(),
         fetched: records,
         invalid: 0,
         accepted,
         duplicate: 0,
+        verdict: None,
     })
+}
+
+/// Generated records exist from the moment at which they are posted.
+fn micros_since_epoch() -> String {
+    let age = SystemTime::now().duration_since(UNIX_EPOCH);
+    age.unwrap_or_default().as_micros().to_string()
 }
 
 /// The number of records that a response acknowledges. Generated records are valid, so any other response is an error.

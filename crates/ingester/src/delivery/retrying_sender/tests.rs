@@ -64,6 +64,7 @@ async fn deliver(
     };
     let context = DeliveryContext {
         run: Uuid::nil(),
+        fetched_at: None,
         stats,
         halt: &CancellationToken::new(),
     };

@@ -25,6 +25,8 @@ struct FakeApi {
     fails_from: Option<usize>,
     /// Number of invalid users at the beginning of each page.
     invalid: usize,
+    /// When each page arrived.
+    fetched_at: OnceLock<Timestamp>,
 }
 
 impl UserApi for FakeApi {
@@ -43,7 +45,10 @@ impl UserApi for FakeApi {
                 rule: MappingError::OLD_STREET,
             }));
         }
-        Ok(page)
+        Ok(match self.fetched_at.get() {
+            Some(at) => page.with_fetched_at(*at),
+            None => page,
+        })
     }
 }
 
@@ -54,6 +59,7 @@ struct CountingPublisher {
     script: Arc<Mutex<VecDeque<Result<BatchOutcome, ResponseError>>>>,
     requested_before: Arc<Mutex<Vec<usize>>>,
     sent: Arc<Mutex<Vec<(u64, u64)>>>,
+    sent_at: Arc<Mutex<Vec<Option<Timestamp>>>>,
     stop_at_first: Option<CancellationToken>,
     /// Called with each request.
     on_request: Arc<OnceLock<Box<dyn Fn() + Send + Sync>>>,
@@ -69,6 +75,7 @@ impl PublisherClient for CountingPublisher {
             .unwrap()
             .push(self.api.requested.load(Ordering::SeqCst));
         self.sent.lock().unwrap().push((request.first, request.records));
+        self.sent_at.lock().unwrap().push(request.fetched_at);
         if let Some(stop) = &self.stop_at_first {
             stop.cancel();
         }
@@ -90,7 +97,9 @@ impl PublisherClient for CountingPublisher {
 async fn run(publisher: CountingPublisher, change: impl FnOnce(&mut IngesterSettings)) -> Report {
     let (mut pipeline, settings, stop) = pipeline(publisher, change);
     let spec = RunRequest::default().spec(Trigger::Manual, &settings);
-    pipeline.run(&spec, &stop).await.unwrap()
+    let report = pipeline.run(&spec, &stop).await.unwrap();
+    assert_conserved(pipeline.store(), report.run);
+    report
 }
 
 fn pipeline(
@@ -132,6 +141,26 @@ fn pipeline(
 fn adds_up(counts: &RunCounts) -> bool {
     counts.fetched
         == counts.invalid + counts.duplicate + counts.accepted + counts.rejected + counts.undelivered
+}
+
+/// Asserts the sum of an ended run, and that each of its sequence numbers has the outcome that is counted.
+fn assert_conserved(store: &Store, run: Uuid) {
+    let counts = store.run(run).unwrap().unwrap().counts;
+    assert!(adds_up(&counts), "{counts:?}");
+    let numbers = store.numbers(run).unwrap().unwrap();
+    assert_eq!(
+        (
+            numbers.accepted().count(),
+            numbers.rejected.count(),
+            numbers.undelivered.count()
+        ),
+        (counts.accepted, counts.rejected, counts.undelivered),
+        "{numbers:?}"
+    );
+    assert_eq!(
+        numbers.assigned,
+        counts.accepted + counts.rejected + counts.undelivered
+    );
 }
 
 #[tokio::test]
@@ -203,8 +232,8 @@ async fn run_with_too_many_invalid_users_fails() {
         assert_eq!(
             report.reason().unwrap(),
             format!(
-                "{users} of 10 users are invalid, more than run.max_invalid_share of {share}; most often address: \
-                 street_as_before_1_3"
+                "{users} of 10 users are invalid and 0 are rejected, more than run.max_invalid_share of {share}; most \
+                 often address: street_as_before_1_3"
             )
         );
         assert_eq!(
@@ -217,6 +246,80 @@ async fn run_with_too_many_invalid_users_fails() {
         let report = invalid(users, share).await;
         assert!(matches!(report.outcome, RunOutcome::Complete), "{report:?}");
     }
+}
+
+#[tokio::test]
+async fn run_with_too_many_rejected_records_fails() {
+    for (rejected, fails) in [(5, false), (6, true), (10, true)] {
+        let publisher = CountingPublisher::default();
+        let outcome = BatchOutcome {
+            accepted: 10 - rejected,
+            rejected: (0..rejected)
+                .map(|index| RecordRejection::new(index, "record: is too large"))
+                .collect(),
+        };
+        publisher.script.lock().unwrap().push_back(Ok(outcome));
+        let report = run(publisher, |settings| {
+            // Duplicates of rejected users do not hide them.
+            settings.run.users = 50;
+            settings.publisher.batch_size = 10;
+        })
+        .await;
+        assert_eq!((report.counts.rejected, report.counts.duplicate), (rejected, 40));
+        if !fails {
+            assert!(matches!(report.outcome, RunOutcome::Rejected), "{report:?}");
+            continue;
+        }
+        assert_eq!(
+            report.reason().unwrap(),
+            format!(
+                "0 of 50 users are invalid and {rejected} are rejected, more than run.max_invalid_share of 0.5; most \
+                 often record: is too large"
+            )
+        );
+    }
+}
+
+#[tokio::test]
+async fn resumed_run_sends_the_stored_time_of_its_page_and_adds_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = |settings: &mut IngesterSettings| {
+        settings.state.path = Some(folder.path().join("state.db"));
+        settings.run.users = 10;
+    };
+    let fetched_at = Timestamp::from_microsecond(1_700_000_000_123_456).unwrap();
+    let publisher = CountingPublisher {
+        hangs: true,
+        ..CountingPublisher::default()
+    };
+    publisher.api.fetched_at.set(fetched_at).unwrap();
+    let (mut killed, settings, stop) = pipeline(publisher.clone(), state);
+    let spec = RunRequest::default().spec(Trigger::Manual, &settings);
+    let sent_before = async {
+        while publisher.sent_at.lock().unwrap().is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::select! {
+        ended = killed.run(&spec, &stop) => panic!("the publisher hangs: {ended:?}"),
+        () = sent_before => {}
+    }
+    drop(killed);
+    let resumed = CountingPublisher::default();
+    let rejected = vec![RecordRejection::new(1, "email: is blank")];
+    resumed.script.lock().unwrap().push_back(Ok(BatchOutcome {
+        accepted: 3,
+        rejected,
+    }));
+    let (mut pipeline, _, stop) = pipeline(resumed.clone(), state);
+    let store = pipeline.store().clone();
+    let run = store.unfinished_runs().unwrap()[0].id;
+    let report = pipeline.execute(run, &stop).await.unwrap();
+    assert_eq!((report.counts.accepted, report.counts.rejected), (9, 1));
+    assert_conserved(&store, run);
+    assert_eq!(store.numbers(run).unwrap().unwrap().rejected.to_string(), "1-2");
+    assert_eq!(*publisher.sent_at.lock().unwrap(), [Some(fetched_at)]);
+    assert_eq!(*resumed.sent_at.lock().unwrap(), [Some(fetched_at); 3]);
 }
 
 #[tokio::test]
@@ -302,7 +405,9 @@ async fn run_cancelled(
         }
     };
     assert!(on_request.set(Box::new(cancel)).is_ok());
-    (pipeline.run(&spec, &stop).await.unwrap(), store)
+    let report = pipeline.run(&spec, &stop).await.unwrap();
+    assert_conserved(&store, report.run);
+    (report, store)
 }
 
 #[tokio::test]
@@ -404,7 +509,7 @@ async fn run_cancelled_in_an_earlier_process_fetches_no_more() {
         assert_eq!(publisher.api.requested.load(Ordering::SeqCst), 0);
         let delivered = if drop_pending { 0 } else { 10 };
         assert_eq!((report.counts.fetched, report.counts.accepted), (10, delivered));
-        assert!(adds_up(&report.counts));
+        assert_conserved(&store, run);
         assert!(store.unfinished_runs().unwrap().is_empty());
     }
 }

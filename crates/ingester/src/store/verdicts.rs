@@ -1,0 +1,50 @@
+//! Verdicts of ended runs, stored as JSON with the run.
+
+use rusqlite::params;
+use uuid::Uuid;
+
+use crate::ledger::verdict::Verdict;
+use crate::run::Run;
+use crate::store::runs::{COLUMNS, from_row};
+use crate::store::{Store, StoreError};
+
+impl Store {
+    /// Returns the ended runs that can be compared with the ledger and have no final verdict, oldest first.
+    ///
+    /// # Errors
+    /// Returns a [`StoreError`] when reading fails.
+    pub fn runs_without_verdict(&self) -> Result<Vec<Run>, StoreError> {
+        self.read(|connection| {
+            let mut statement = connection.prepare_cached(&format!(
+                "SELECT {COLUMNS} FROM runs WHERE coalesce(verdict ->> 'state', 'pending') = 'pending' \
+                 AND EXISTS (SELECT 1 FROM numbers WHERE run = id) ORDER BY id"
+            ))?;
+            let mut rows = statement.query([])?;
+            let mut runs = Vec::new();
+            while let Some(row) = rows.next()? {
+                runs.push(from_row(row)?);
+            }
+            Ok(runs)
+        })
+    }
+
+    /// Stores the verdict of a run.
+    ///
+    /// # Errors
+    /// Returns [`StoreError::Sqlite`].
+    pub fn save_verdict(&self, run: Uuid, verdict: &Verdict) -> Result<(), StoreError> {
+        let verdict = serde_json::to_string(verdict).expect("numbers and strings serialize to JSON");
+        self.write(|transaction| {
+            transaction.execute(
+                "UPDATE runs SET verdict = ?2 WHERE id = ?1",
+                params![run.to_string(), verdict],
+            )?;
+            Ok(())
+        })
+    }
+}
+
+pub(super) fn parse(text: Option<String>) -> Result<Option<Verdict>, StoreError> {
+    let verdict = text.map(|text| serde_json::from_str(&text)).transpose();
+    verdict.map_err(|_| StoreError::Corrupt("verdict"))
+}
