@@ -27,13 +27,17 @@ use crate::store::outbox::{MAX_REJECTED_RECORDS, RejectedRecord};
 mod events;
 mod json;
 mod origin_check;
+mod pipeline;
 mod problem;
 mod run_path;
+pub mod status;
 
 use json::Json;
 use origin_check::{OriginCheck, check_origin};
+use pipeline::Pipeline;
 use problem::Problem;
 use run_path::RunPath;
+use status::IngesterStatus;
 
 /// Time for responses in flight when the API shuts down; an event stream would last as long as a run.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
@@ -57,6 +61,9 @@ pub enum ApiError {
     /// Accepting connections failed.
     #[error("failed to serve the API")]
     Serve(#[source] std::io::Error),
+    /// TLS can't be set up for requests to the other services.
+    #[error("failed to set up TLS")]
+    Tls(#[source] reqwest::Error),
     /// The store failed; the caller got a response and the log has the cause.
     #[error("failed to store a requested run")]
     StoreFailed,
@@ -67,18 +74,22 @@ pub struct ApiServer {
     listener: TcpListener,
     queue: RunQueue,
     authenticator: Arc<Authenticator>,
+    pipeline: Pipeline,
 }
 
 impl ApiServer {
-    /// Binds `address`; the log names the port that port 0 selects. Only `authenticator` are authorized.
+    /// Binds `address`; the log names the port that port 0 selects. Only callers that `authenticator` knows are authorized.
     ///
     /// # Errors
-    /// Returns [`ApiError::Listen`].
+    /// Returns [`ApiError::Listen`] or [`ApiError::Tls`].
     pub async fn bind(
         address: SocketAddr,
         queue: RunQueue,
         authenticator: Arc<Authenticator>,
+        status: IngesterStatus,
     ) -> Result<Self, ApiError> {
+        let pipeline = queue.settings().pipeline.clone();
+        let pipeline = Pipeline::new(status, pipeline).map_err(ApiError::Tls)?;
         let listening = |source| ApiError::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(listening)?;
         let bound = listener.local_addr().map_err(listening)?;
@@ -87,6 +98,7 @@ impl ApiServer {
             listener,
             queue,
             authenticator,
+            pipeline,
         })
     }
 
@@ -96,8 +108,9 @@ impl ApiServer {
     /// Returns [`ApiError::Serve`] or [`ApiError::StoreFailed`].
     pub async fn serve(self) -> Result<(), ApiError> {
         let store_failed = self.queue.store_failed().clone();
-        let serving = axum::serve(self.listener, router(self.queue, self.authenticator))
-            .with_graceful_shutdown(store_failed.clone().cancelled_owned());
+        let router = router(self.queue, self.authenticator, self.pipeline);
+        let serving =
+            axum::serve(self.listener, router).with_graceful_shutdown(store_failed.clone().cancelled_owned());
         let drained = async {
             store_failed.cancelled().await;
             sleep(DRAIN_TIMEOUT).await;
@@ -110,7 +123,7 @@ impl ApiServer {
     }
 }
 
-fn router(queue: RunQueue, authenticator: Arc<Authenticator>) -> Router {
+fn router(queue: RunQueue, authenticator: Arc<Authenticator>, pipeline: Pipeline) -> Router {
     let authenticated = middleware::from_fn_with_state(authenticator, require_token);
     let from_own_origin = middleware::from_fn_with_state(OriginCheck::new(queue.settings()), check_origin);
     Router::new()
@@ -121,6 +134,7 @@ fn router(queue: RunQueue, authenticator: Arc<Authenticator>) -> Router {
         .route("/v1/schedule", get(schedule))
         .route("/v1/schedule/pause", post(pause))
         .route("/v1/schedule/resume", post(resume))
+        .route("/v1/pipeline", get(pipeline::pipeline).with_state(pipeline))
         .route_layer(authenticated)
         // Public: neither reveals a run, and a browser has no token before it has loaded the page.
         .route("/", get(page))

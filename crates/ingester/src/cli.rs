@@ -15,6 +15,7 @@ use service::process::{ExitStatus, exit_with_error};
 use service::{CommandLine, ConfigCommand, Context, HealthCheck, reload};
 
 use crate::api::ApiServer;
+use crate::api::status::IngesterStatus;
 use crate::cli::progress_display::ProgressDisplay;
 use crate::cli::remote::{RemoteRunCommand, ScheduleCommand};
 use crate::config::IngesterSettings;
@@ -197,7 +198,9 @@ async fn serve(settings: IngesterSettings, pipeline: Pipeline, context: &Context
     let (address, interval) = (settings.api.listen, settings.api.reload_interval);
     let authenticator = Arc::new(Authenticator::load(&settings.auth)?);
     let queue = RunQueue::new(store, active_run, settings);
-    let api = ApiServer::bind(address, queue.clone(), Arc::clone(&authenticator)).await?;
+    let status = IngesterStatus::new(queue.clone(), pipeline.metrics(), context);
+    status.add_sections(&context.status);
+    let api = ApiServer::bind(address, queue.clone(), Arc::clone(&authenticator), status).await?;
     let reloading = reload::watch("tokens", interval, context.shutdown.clone(), move || {
         authenticator.reload()
     });
