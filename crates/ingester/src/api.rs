@@ -27,13 +27,17 @@ use crate::store::outbox::{MAX_REJECTED_RECORDS, RejectedRecord};
 mod events;
 mod json;
 mod origin_check;
+mod pipeline;
 mod problem;
 mod run_path;
+pub mod status;
 
 use json::Json;
 use origin_check::{OriginCheck, check_origin};
+use pipeline::Pipeline;
 use problem::Problem;
 use run_path::RunPath;
+use status::IngesterStatus;
 
 /// Time for responses in flight when the API shuts down; an event stream would last as long as a run.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
@@ -60,6 +64,9 @@ pub enum ApiError {
     /// The bound address can't be read.
     #[error("failed to read the address of the API")]
     Address(#[source] std::io::Error),
+    /// TLS can't be set up for requests to the other services.
+    #[error("failed to set up TLS")]
+    Tls(#[source] reqwest::Error),
     /// The store failed; the caller got a response and the log has the cause.
     #[error("failed to store a requested run")]
     StoreFailed,
@@ -70,19 +77,21 @@ pub struct ApiServer {
     server: Server,
     queue: RunQueue,
     authenticator: Arc<Authenticator>,
+    pipeline: Pipeline,
 }
 
 impl ApiServer {
-    /// Binds `address`; the log names the port that port 0 selects. Only `authenticator` are authorized.
+    /// Binds `address`; the log names the port that port 0 selects. Only callers that `authenticator` knows are authorized.
     ///
     /// # Errors
-    /// Returns [`ApiError::Listen`] or [`ApiError::Address`].
+    /// Returns [`ApiError::Listen`], [`ApiError::Address`] or [`ApiError::Tls`].
     pub async fn bind(
         address: SocketAddr,
         queue: RunQueue,
         authenticator: Arc<Authenticator>,
+        status: IngesterStatus,
     ) -> Result<Self, ApiError> {
-        Self::bind_with(LIMITS, address, queue, authenticator).await
+        Self::bind_with(LIMITS, address, queue, authenticator, status).await
     }
 
     async fn bind_with(
@@ -90,7 +99,10 @@ impl ApiServer {
         address: SocketAddr,
         queue: RunQueue,
         authenticator: Arc<Authenticator>,
+        status: IngesterStatus,
     ) -> Result<Self, ApiError> {
+        let pipeline = queue.settings().pipeline.clone();
+        let pipeline = Pipeline::new(status, pipeline).map_err(ApiError::Tls)?;
         let server = Server::bind("api.listen", address, limits).await?;
         let bound = server.address().map_err(ApiError::Address)?;
         tracing::info!(api = %bound, "listening");
@@ -98,13 +110,14 @@ impl ApiServer {
             server,
             queue,
             authenticator,
+            pipeline,
         })
     }
 
     /// Serves until it is dropped or the store fails.
     pub async fn serve(self) -> ApiError {
         let store_failed = self.queue.store_failed().clone();
-        let router = router(self.queue, self.authenticator);
+        let router = router(self.queue, self.authenticator, self.pipeline);
         let serving = self.server.serve(router, store_failed.clone());
         let drained = async {
             store_failed.cancelled().await;
@@ -118,7 +131,7 @@ impl ApiServer {
     }
 }
 
-fn router(queue: RunQueue, authenticator: Arc<Authenticator>) -> Router {
+fn router(queue: RunQueue, authenticator: Arc<Authenticator>, pipeline: Pipeline) -> Router {
     let authenticated = middleware::from_fn_with_state(authenticator, require_token);
     let from_own_origin = middleware::from_fn_with_state(OriginCheck::new(queue.settings()), check_origin);
     Router::new()
@@ -129,6 +142,7 @@ fn router(queue: RunQueue, authenticator: Arc<Authenticator>) -> Router {
         .route("/v1/schedule", get(schedule))
         .route("/v1/schedule/pause", post(pause))
         .route("/v1/schedule/resume", post(resume))
+        .route("/v1/pipeline", get(pipeline::pipeline).with_state(pipeline))
         .route_layer(authenticated)
         // Public: neither reveals a run, and a browser has no token before it has loaded the page.
         .route("/", get(page))

@@ -17,6 +17,7 @@ use service::{CommandLine, ConfigCommand, Context, HealthCheck, reload};
 use uuid::Uuid;
 
 use crate::api::ApiServer;
+use crate::api::status::IngesterStatus;
 use crate::cli::progress_display::ProgressDisplay;
 use crate::cli::remote::{RemoteRunCommand, ScheduleCommand};
 use crate::config::IngesterSettings;
@@ -209,7 +210,9 @@ async fn serve(settings: IngesterSettings, pipeline: Pipeline, context: &Context
     let (verdicts, webhook) = (verdicts(&settings, &pipeline)?, webhook(&settings, &pipeline)?);
     let run_ended = pipeline.run_ended();
     let queue = RunQueue::new(store, active_run, settings);
-    let api = ApiServer::bind(address, queue.clone(), Arc::clone(&authenticator)).await?;
+    let status = IngesterStatus::new(queue.clone(), pipeline.metrics(), context);
+    status.add_sections(&context.status);
+    let api = ApiServer::bind(address, queue.clone(), Arc::clone(&authenticator), status).await?;
     let reloading = reload::watch("tokens", interval, context.shutdown.clone(), move || {
         authenticator.reload()
     });

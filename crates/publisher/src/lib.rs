@@ -16,6 +16,7 @@ pub mod kafka;
 
 mod error;
 pub mod metrics;
+mod status;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,6 +48,7 @@ pub async fn run(
     context: Context,
 ) -> Result<(), PublisherError> {
     let metrics = Arc::new(PublisherMetrics::new(&context.metrics));
+    status::add_sections(&context.status, &metrics);
     let kafka = KafkaStatus::new(context.health.dependency("kafka"), metrics.kafka_up.clone());
     let producer = Producer::new(
         &settings.kafka,

@@ -16,6 +16,7 @@ pub mod telemetry;
 pub mod process;
 
 pub mod health;
+pub mod last_minute;
 pub mod metrics;
 pub mod status;
 
@@ -32,6 +33,7 @@ pub use crate::config::{CommandLine, ConfigCommand, List, RecordSettings};
 pub use crate::health::{Dependency, Health};
 pub use crate::http::auth::{AuthSettings, Authenticator};
 pub use crate::http::healthcheck::HealthCheck;
+pub use crate::last_minute::{LastMinute, Totals};
 pub use crate::log_limiter::LogLimiter;
 pub use crate::metrics::Metrics;
 pub use crate::process::{Context, ExitStatus, Process, ProcessSettings};

@@ -188,7 +188,13 @@ impl Process {
             mut signals,
         } = self;
         let mut work = pin!(work);
-        let mut admin = pin!(admin.serve());
+        let status = context.status.clone();
+        let mut admin = pin!(async {
+            tokio::select! {
+                () = admin.serve() => {}
+                never = status.sample() => match never {},
+            }
+        });
         let outcome = tokio::select! {
             outcome = &mut work => Some(outcome),
             () = signals.recv() => None,

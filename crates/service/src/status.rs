@@ -2,6 +2,7 @@
 //!
 //! Each part of a service adds the section that it knows. A section is read at each request, so it must be cheap.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,6 +12,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::health::Health;
+use crate::last_minute::{LastMinute, SAMPLE_INTERVAL, Totals};
 
 /// The sections of a process's status document, shared by the parts that add them and the admin server.
 #[derive(Clone)]
@@ -18,6 +20,7 @@ pub struct Status {
     service: &'static str,
     started: Instant,
     sections: Arc<Mutex<Vec<Section>>>,
+    sampled: Arc<Mutex<Vec<LastMinute>>>,
 }
 
 #[derive(Clone)]
@@ -33,6 +36,7 @@ impl Status {
             service,
             started: Instant::now(),
             sections: Arc::default(),
+            sampled: Arc::default(),
         }
     }
 
@@ -50,6 +54,24 @@ impl Status {
         let mut sections = self.sections.lock().unwrap_or_else(PoisonError::into_inner);
         sections.retain(|section| section.name != name);
         sections.push(Section { name, read });
+    }
+
+    /// Returns the last minute of the metric that `read` reads. `read` must not block.
+    pub fn last_minute(&self, read: impl Fn() -> Totals + Send + Sync + 'static) -> LastMinute {
+        let minute = LastMinute::new(read, Instant::now());
+        let mut sampled = self.sampled.lock().unwrap_or_else(PoisonError::into_inner);
+        sampled.push(minute.clone());
+        minute
+    }
+
+    /// Samples the metrics of [`last_minute`](Self::last_minute) until it is dropped.
+    pub async fn sample(&self) -> Infallible {
+        loop {
+            tokio::time::sleep(SAMPLE_INTERVAL).await;
+            let sampled = self.sampled.lock().unwrap_or_else(PoisonError::into_inner);
+            let now = Instant::now();
+            sampled.iter().for_each(|minute| minute.sample(now));
+        }
     }
 
     /// The document: service, version, uptime, readiness with its reasons, and each section under its name.

@@ -39,6 +39,7 @@ Examples:
   streamer                                        Run the service
   streamer --check-config                         Validate the configuration
   streamer status                                 Show checkpoints and lag
+  streamer status --watch                         Show how fast the lag falls
   streamer replay --from-time 2026-05-01T00:00:00Z
                                                   Write the records since that time again
   streamer replay --from-offset 0 --yes           Write the whole topic again, for example to a new table

@@ -1,6 +1,7 @@
 //! The life of the service: prepare topics and tables, run the pipeline, and restart it when the topic changes.
 
 mod prepare;
+mod status;
 
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -140,6 +141,8 @@ enum Outcome {
 impl Streamer {
     fn new(settings: Settings, contract: Arc<Contract>, context: Context) -> Result<Self, RunError> {
         let metrics = Arc::new(StreamerMetrics::new(&context.metrics));
+        let dead_letter_log = Arc::default();
+        status::add_sections(&context.status, &metrics, &dead_letter_log);
         let kafka = context.health.dependency("kafka");
         let cassandra = context.health.dependency("cassandra");
         let metadata = crate::consumer::client::metadata(&settings.kafka)
@@ -162,7 +165,7 @@ impl Streamer {
                 metrics.halted.clone(),
             )),
             dead_letter_topic: Arc::new(LazyDependency::new(context.health.clone(), "dead_letter_topic")),
-            dead_letter_log: Arc::default(),
+            dead_letter_log,
             foreign_members: Arc::new(LazyDependency::new(context.health.clone(), "group")),
             settings: Arc::new(settings),
             contract,
@@ -198,6 +201,7 @@ impl Streamer {
         // A dead letter that an earlier pipeline could not write is read again, or was deleted with its topic.
         self.dead_letter_topic.ready();
         let assigned = AssignedPartitions::default();
+        status::add_lag(&self.context.status, &self.metrics, &assigned, &self.halted);
         let partitions = Arc::new(AtomicI32::new(topic.partitions));
         let decoder = Decoder {
             contract: Arc::clone(&self.contract),

@@ -11,6 +11,7 @@ use tower::ServiceExt as _;
 
 use super::*;
 use crate::config::IngesterSettings;
+use crate::metrics::IngesterMetrics;
 use crate::run::active_run::ActiveRun;
 use crate::scheduler::run_queue::MAX_UNFINISHED_RUNS;
 use crate::store::Store;
@@ -22,7 +23,10 @@ fn queue() -> RunQueue {
 
 fn public_router(queue: &RunQueue) -> Router {
     let authenticator = Authenticator::load(&service::AuthSettings::default()).unwrap();
-    router(queue.clone(), Arc::new(authenticator))
+    let context = service::Context::new("ingester");
+    let status = IngesterStatus::new(queue.clone(), &IngesterMetrics::new(&context.metrics), &context);
+    let pipeline = Pipeline::new(status, queue.settings().pipeline.clone()).unwrap();
+    router(queue.clone(), Arc::new(authenticator), pipeline)
 }
 
 async fn send(
@@ -268,6 +272,7 @@ async fn each_json_response_is_a_line() {
     for path in [
         "/v1/runs",
         "/v1/schedule",
+        "/v1/pipeline",
         "/openapi.json",
         "/v1/runs/x",
         "/nothing",
@@ -323,7 +328,14 @@ async fn page_of_another_site_reads_and_starts_nothing() {
             }
             respond(&queue, request.body(Body::empty()).unwrap())
         };
-    for path in ["/", "/openapi.json", "/v1/runs", "/v1/schedule", "/v1/nothing"] {
+    for path in [
+        "/",
+        "/openapi.json",
+        "/v1/runs",
+        "/v1/schedule",
+        "/v1/pipeline",
+        "/v1/nothing",
+    ] {
         assert_eq!(by_name("GET", path, "evil.example", None).await.0, 403, "{path}");
     }
     let (status, _, problem) = by_name("POST", "/v1/runs", "evil.example", Some("http://evil.example")).await;

@@ -15,7 +15,7 @@ use crate::fetch::request_limiter::{RequestLimiter, Throttle};
 use crate::fetch::user_api::{FetchAction, FetchError, UserApi};
 use crate::metrics::{IngesterMetrics, Upstream};
 use crate::run::plan::PageRequest;
-use crate::run::run_stats::RunStats;
+use crate::run::run_stats::{RunStats, WaitCause};
 use crate::store::{Store, StoreError};
 use crate::transform::page::Page;
 
@@ -152,7 +152,10 @@ impl<F: UserApi> RetryingFetcher<F> {
                         });
                     }
                     self.log_retry(&error, page, stats);
-                    sleep(delay.max(after.unwrap_or_default().min(self.max_rate_limit_wait()))).await;
+                    let wait = delay.max(after.unwrap_or_default().min(self.max_rate_limit_wait()));
+                    let cause = WaitCause::Retry(service::process::chain(&error));
+                    stats.record_fetch_wait(cause, wait);
+                    sleep(wait).await;
                 }
                 FetchAction::RateLimited(after) => {
                     let wait = delay.max(after.unwrap_or_default());
@@ -224,10 +227,14 @@ impl<F: UserApi> RetryingFetcher<F> {
                 }
                 Some(Throttle::RateLimit(wait)) => {
                     let started = Instant::now();
+                    stats.record_fetch_wait(WaitCause::RateLimit, wait);
                     sleep(wait.min(STEP)).await;
                     stats.record_rate_limit_wait(started.elapsed());
                 }
-                Some(Throttle::CircuitBreaker(wait)) => sleep(wait.min(STEP)).await,
+                Some(Throttle::CircuitBreaker(wait)) => {
+                    stats.record_fetch_wait(WaitCause::CircuitBreaker, wait);
+                    sleep(wait.min(STEP)).await;
+                }
             }
         }
     }

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::run::run_progress::RunProgress;
-use crate::run::run_stats::RunCounts;
+use crate::run::run_stats::{FetchWait, RunCounts, RunStats};
 
 /// The active run, if there is one. Clones share it.
 #[derive(Clone, Default)]
@@ -79,9 +79,19 @@ impl ActiveRun {
     /// Returns the live counts of `run` if it is active.
     #[must_use]
     pub fn counts(&self, run: Uuid) -> Option<RunCounts> {
+        self.stats(run, RunStats::counts)
+    }
+
+    /// Returns why the next request of `run` to the API waits, if it does.
+    #[must_use]
+    pub fn fetch_wait(&self, run: Uuid) -> Option<FetchWait> {
+        self.stats(run, RunStats::fetch_wait).flatten()
+    }
+
+    fn stats<T>(&self, run: Uuid, get: impl FnOnce(&RunStats) -> T) -> Option<T> {
         self.read(|claimed| {
             let progress = claimed.progress.as_ref().filter(|_| claimed.run == run);
-            progress.map(|progress| progress.stats().counts())
+            progress.map(|progress| get(progress.stats()))
         })
         .flatten()
     }

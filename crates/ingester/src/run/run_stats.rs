@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::delivery::response::BatchOutcome;
@@ -52,9 +53,30 @@ impl RunCounts {
     }
 }
 
+/// Why the next request to the API waits, and until when at most.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FetchWait {
+    /// Why.
+    pub cause: WaitCause,
+    /// When the request is sent at the latest.
+    pub until: Timestamp,
+}
+
+/// The cause of a [`FetchWait`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WaitCause {
+    /// `source.rate_limit`, or `Retry-After` of the API.
+    RateLimit,
+    /// Consecutive requests failed.
+    CircuitBreaker,
+    /// A request failed with this error.
+    Retry(String),
+}
+
 /// Statistics of one run.
 pub struct RunStats {
     counts: Mutex<RunCounts>,
+    fetch_wait: Mutex<Option<FetchWait>>,
     metrics: IngesterMetrics,
 }
 
@@ -64,6 +86,7 @@ impl RunStats {
     pub fn from_counts(counts: RunCounts, metrics: IngesterMetrics) -> Self {
         Self {
             counts: Mutex::new(counts),
+            fetch_wait: Mutex::default(),
             metrics,
         }
     }
@@ -74,8 +97,26 @@ impl RunStats {
         self.lock().clone()
     }
 
+    /// Returns why the next request to the API waits, if it does.
+    #[must_use]
+    pub fn fetch_wait(&self) -> Option<FetchWait> {
+        let wait = self.wait().clone();
+        wait.filter(|wait| wait.until > Timestamp::now())
+    }
+
+    /// Records that the next request to the API waits for at most `wait`, or until a page arrives.
+    pub fn record_fetch_wait(&self, cause: WaitCause, wait: Duration) {
+        let until = Timestamp::now().checked_add(wait).unwrap_or(Timestamp::MAX);
+        *self.wait() = Some(FetchWait { cause, until });
+    }
+
+    fn wait(&self) -> MutexGuard<'_, Option<FetchWait>> {
+        self.fetch_wait.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Records a fetched page.
     pub fn record_page(&self, page: &Page) {
+        *self.wait() = None;
         let users = count(page.users());
         self.metrics.fetched.inc_by(users);
         page.mapping_errors()
@@ -198,6 +239,17 @@ mod tests {
         );
         assert_eq!(counts.invalid_reasons["email: blank"], 1);
         assert_eq!(counts.rejected_reasons["email: is blank"], 1);
+    }
+
+    #[test]
+    fn wait_ends_with_its_time_or_with_a_page() {
+        let stats = RunStats::for_tests();
+        stats.record_fetch_wait(WaitCause::CircuitBreaker, Duration::ZERO);
+        assert_eq!(stats.fetch_wait(), None);
+        stats.record_fetch_wait(WaitCause::RateLimit, Duration::from_secs(300));
+        assert_eq!(stats.fetch_wait().unwrap().cause, WaitCause::RateLimit);
+        stats.record_page(&page_of(1));
+        assert_eq!(stats.fetch_wait(), None);
     }
 
     #[test]

@@ -12,6 +12,7 @@ use uuid::Uuid;
 use crate::config::{IngesterSettings, friendly};
 use crate::run::active_run::ActiveRun;
 use crate::run::plan::{MAX_USERS, PageRange, Seed};
+use crate::run::run_stats::FetchWait;
 use crate::run::{Run, RunSpec, RunState, Trigger};
 use crate::store::{Store, StoreError};
 
@@ -190,6 +191,12 @@ impl RunQueue {
     #[must_use]
     pub fn active_run(&self) -> Option<Uuid> {
         self.active.run()
+    }
+
+    /// Returns why the next request of `run` to the API waits, if it does.
+    #[must_use]
+    pub fn fetch_wait(&self, run: Uuid) -> Option<FetchWait> {
+        self.active.fetch_wait(run)
     }
 
     /// Sets when the next runs start.

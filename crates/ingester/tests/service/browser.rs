@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 /// Seconds after which a browser is killed, so that it cannot hang the tests.
-const MAX_SECONDS: &str = "150";
+const MAX_SECONDS: &str = "240";
 const TIMEOUT: Duration = Duration::from_secs(60);
 /// Redirects the protocol's file descriptors 3 and 4 to the pipes of standard input and output.
 const LAUNCH: &str = "exec chromium \"$@\" 3<&0 4>&1 </dev/null >/dev/null 2>&1";
@@ -144,6 +144,7 @@ impl Browser {
         let (code, text) = match key {
             "Tab" => (9, ""),
             "Enter" => (13, "\r"),
+            "Escape" => (27, ""),
             other => panic!("no such key: {other}"),
         };
         for kind in ["keyDown", "keyUp"] {

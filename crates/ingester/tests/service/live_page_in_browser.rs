@@ -59,7 +59,7 @@ async fn button_starts_a_run_that_is_followed_until_complete() {
         assert_eq!(browser.value(&count("Pending")), 10);
         assert!(browser.value(&count("Rate limit wait, s")).as_u64().unwrap() >= 1);
         browser.until(&format!("{LATEST}[0] === 'running'"));
-        browser.screenshot(&screenshots().join("live-360.png"));
+        browser.screenshot(&screenshots().join("live-390.png"));
     });
     publisher.thaw().unwrap();
     block_in_place(|| {
@@ -67,15 +67,15 @@ async fn button_starts_a_run_that_is_followed_until_complete() {
         browser.until(&format!("at('message').textContent === '{ended}'"));
         browser.until(&format!("at('current').hidden && {LATEST}[0] === 'complete'"));
         let row = browser.value(LATEST);
-        assert_eq!(json!([row[2], row[3], row[4]]), json!(["manual", "10", "10"]));
-        assert_ne!(row[5], "0 s", "it waited for the rate limit");
+        assert_eq!(json!([row[3], row[4], row[5]]), json!(["manual", "10", "10"]));
+        assert_ne!(row[6], "0 s", "it waited for the rate limit");
         let accessibility_nodes = browser.accessibility_nodes();
         let announces = |node: &(String, String, String)| node.1 == ended;
         assert!(
             accessibility_nodes.iter().any(announces),
             "{accessibility_nodes:?}"
         );
-        browser.screenshot(&screenshots().join("ended-360.png"));
+        browser.screenshot(&screenshots().join("ended-390.png"));
     });
     let runs = service.get("/v1/runs").await;
     let id = runs["runs"][0]["id"].as_str().unwrap();
@@ -105,7 +105,7 @@ async fn counts_of_a_long_run_rise_and_a_button_stops_it() {
             browser.until(&format!("{accepted} > {} && {done} > {}", before[0], before[1]));
         }
         browser.until(&format!("{LATEST}[0] === 'running'"));
-        browser.screenshot(&screenshots().join("live-1100.png"));
+        browser.screenshot(&screenshots().join("live-1280.png"));
         push(&mut browser, "stop");
         browser.until("at('message').textContent.startsWith('Run ended: cancelled, ')");
         browser.until(&format!("at('current').hidden && {LATEST}[0] === 'cancelled'"));
@@ -117,7 +117,7 @@ async fn counts_of_a_long_run_rise_and_a_button_stops_it() {
     });
     let runs = service.send(Method::GET, "/v1/runs", Value::Null).await.1;
     let run = &runs["runs"][0];
-    let shown = block_in_place(|| browser.value(&format!("{LATEST}[4].replace(/\\D/g, '')")));
+    let shown = block_in_place(|| browser.value(&format!("{LATEST}[5].replace(/\\D/g, '')")));
     let records = stack.records_of(run["id"].as_str().unwrap()).await.len();
     assert_eq!(
         (&run["counts"]["accepted"], shown),

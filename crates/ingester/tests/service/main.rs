@@ -11,6 +11,7 @@ mod publisher_stack;
 mod recording_proxy;
 mod stub_api;
 mod stub_publisher;
+mod stub_status;
 
 mod api_faults;
 mod api_quirks;
@@ -27,6 +28,7 @@ mod live_page_in_browser;
 mod next_start;
 mod outages;
 mod page_in_browser;
+mod pipeline_in_browser;
 mod progress_output;
 mod publisher_responses;
 mod readme;

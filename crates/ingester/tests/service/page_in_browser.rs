@@ -13,8 +13,8 @@ use crate::browser::Browser;
 use crate::ingester_service::{IngesterService, path};
 use crate::stub_publisher::{StubPublisher, StubResponse};
 
-pub(crate) const DESKTOP: (u32, u32) = (1100, 800);
-pub(crate) const PHONE: (u32, u32) = (360, 740);
+pub(crate) const DESKTOP: (u32, u32) = (1280, 800);
+pub(crate) const PHONE: (u32, u32) = (390, 844);
 const LOADED: &str = "document.querySelectorAll('#runs tr').length > 0";
 
 /// Computes the lowest contrast ratio of any text in a section, as WCAG defines it.
@@ -62,6 +62,23 @@ async fn fixture() -> Fixture {
         _publisher: publisher,
         service,
     }
+}
+
+/// Asserts that axe finds no violation. `scripts/lib/prerequisites.sh` fetches it.
+pub(crate) fn assert_accessible(browser: &mut Browser, state: &str) {
+    let file = testkit::workspace::target_dir().unwrap().join("tools/axe.min.js");
+    let axe = std::fs::read_to_string(&file).unwrap_or_else(|error| {
+        panic!(
+            "{}: {error}: run ensure_axe of scripts/lib/prerequisites.sh",
+            file.display()
+        )
+    });
+    if browser.value("typeof axe") == "undefined" {
+        browser.value(&axe);
+    }
+    let violations = "axe.run().then(found => JSON.stringify(found.violations.map(it => \
+                      [it.id, it.nodes.map(node => node.html + ': ' + node.failureSummary)])))";
+    assert_eq!(browser.value(violations), "[]", "{state}");
 }
 
 pub(crate) fn screenshots() -> PathBuf {
@@ -122,7 +139,8 @@ async fn page_shows_schedule_and_runs_at_any_width_and_scheme() {
                 browser.value(least).as_f64().unwrap() >= 44.0,
                 "touch targets are large enough"
             );
-            browser.screenshot(&screenshots().join(format!("{scheme}-{}.png", size.0)));
+            assert_accessible(&mut browser, &format!("{}, {scheme}", size.0));
+            browser.screenshot(&screenshots().join(format!("running-{}-{scheme}.png", size.0)));
         }
     });
 }
@@ -181,25 +199,28 @@ async fn page_supports_keyboard_and_screen_reader() {
         browser.until(LOADED);
         assert_announced(&browser.accessibility_nodes());
         let mut order = Vec::new();
-        for _ in 0..4 {
+        for _ in 0..6 {
             browser.press("Tab");
             let focused = browser.value("document.activeElement.id || document.activeElement.role");
             order.push(focused.as_str().unwrap().to_owned());
             let outline = browser.value("getComputedStyle(document.activeElement).outline");
             assert_eq!(outline, "rgb(9, 105, 218) solid 3px", "{order:?}");
         }
-        assert_eq!(order, ["start", "pause", "stop", "region"]);
+        assert_eq!(
+            order,
+            ["start", "with-parameters", "stop", "pause", "filter", "list"]
+        );
 
         browser.value("at('start').focus()");
         browser.press("Enter");
         browser.until("at('message').textContent === 'Run requested.'");
-        browser.press("Tab");
+        browser.value("at('pause').focus()");
         for message in ["Schedule paused.", "Schedule resumed."] {
             browser.press("Enter");
             browser.until(&format!("at('message').textContent === '{message}'"));
             browser.until("document.activeElement.id === 'pause'");
         }
-        browser.press("Tab");
+        browser.value("at('stop').focus()");
         browser.press("Enter");
         browser.until("at('message').textContent === 'The run is being cancelled.'");
     });
@@ -209,7 +230,8 @@ async fn page_supports_keyboard_and_screen_reader() {
 fn assert_announced(nodes: &[(String, String, String)]) {
     let announced = |role: &str, name: &str| nodes.iter().any(|node| node.0 == role && node.1 == name);
     for (role, name) in [
-        ("heading", "Affluent ingester"),
+        ("heading", "Affluent pipeline"),
+        ("heading", "State of the pipeline"),
         ("heading", "Schedule"),
         ("heading", "Current run"),
         ("heading", "Latest runs"),
@@ -218,12 +240,14 @@ fn assert_announced(nodes: &[(String, String, String)]) {
         ("button", "Cancel run"),
         ("progressbar", "users delivered"),
         ("region", "Latest runs"),
+        ("region", "Table of the latest runs"),
     ] {
         assert!(announced(role, name), "{role} {name}: {nodes:?}");
     }
     for column in [
         "Started",
         "State",
+        "Duration",
         "Trigger",
         "Fetched",
         "Accepted",
@@ -276,7 +300,7 @@ async fn page_asks_for_a_token_and_follows_a_run_with_it() {
         browser.show(&url, PHONE, "light");
         browser.until("document.activeElement.id === 'token'");
         assert_eq!(browser.value("at('runs').children.length"), 0);
-        browser.screenshot(&screenshots().join("token-360.png"));
+        browser.screenshot(&screenshots().join("token-390.png"));
         browser.write("wrong");
         browser.press("Enter");
         browser.until(

@@ -1,12 +1,18 @@
 //! `streamer status`: shows the progress of each partition, with or without a running streamer. Changes nothing.
 
+mod pace;
+
+use std::time::{Duration, Instant};
+
 use clap::Args;
 use serde::Serialize;
+use tokio::time::sleep;
 
 use crate::admin::clients::Clients;
 use crate::admin::cluster_snapshot::ClusterSnapshot;
 use crate::admin::error::CommandError;
 use crate::admin::output::print_line;
+use crate::admin::status::pace::Pace;
 use crate::checkpoint::PartitionInfo;
 use crate::dead_letters::limits::DeadLetterLimits;
 use ::kafka::{Group, GroupMember};
@@ -17,7 +23,13 @@ pub struct StatusArgs {
     /// One line of JSON instead of a table
     #[arg(long)]
     json: bool,
+    /// A line every two seconds until interrupted: lag, records per second, and the time to lag 0
+    #[arg(long)]
+    watch: bool,
 }
+
+/// Time between two lines of `--watch`.
+const WATCH_INTERVAL: Duration = Duration::from_secs(2);
 
 /// The output of `status`.
 #[derive(Debug, Serialize)]
@@ -67,6 +79,37 @@ struct PartitionStatus {
 /// # Errors
 /// When a server rejects a request, or does not respond in time.
 pub(super) async fn status(clients: &Clients, arguments: &StatusArgs) -> Result<(), CommandError> {
+    if arguments.watch {
+        return watch(clients, arguments.json).await;
+    }
+    let status = fetch(clients).await?;
+    if arguments.json {
+        print_line(json(&status))
+    } else {
+        status.show()
+    }
+}
+
+/// Prints the pace from the second request on. Ends only with an error.
+async fn watch(clients: &Clients, as_json: bool) -> Result<(), CommandError> {
+    let mut before = None;
+    loop {
+        let (status, at) = (fetch(clients).await?, Instant::now());
+        let (lag, read) = (status.lag, status.read());
+        if let Some((lag_before, read_before, before)) = before {
+            let pace = Pace::new((lag_before, read_before), (lag, read), at - before);
+            print_line(if as_json { json(&pace) } else { pace.to_string() })?;
+        }
+        before = Some((lag, read, at));
+        sleep(WATCH_INTERVAL).await;
+    }
+}
+
+fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("plain data, which JSON can hold")
+}
+
+async fn fetch(clients: &Clients) -> Result<Status, CommandError> {
     let settings = clients.settings();
     let limits = DeadLetterLimits::new(&settings.dead_letters);
     let snapshot = ClusterSnapshot::fetch(clients).await?;
@@ -86,7 +129,7 @@ pub(super) async fn status(clients: &Clients, arguments: &StatusArgs) -> Result<
         .iter()
         .flatten()
         .filter(|member| clients.is_foreign(member));
-    let status = Status {
+    Ok(Status {
         group: settings.kafka.group.clone(),
         members: members.as_ref().map(Vec::len),
         foreign_members: foreign.map(ForeignMember::new).collect(),
@@ -96,12 +139,7 @@ pub(super) async fn status(clients: &Clients, arguments: &StatusArgs) -> Result<
         table_id: snapshot.table_id.map(|id| id.to_string()),
         lag: partitions.iter().map(|it| it.lag).sum(),
         partitions,
-    };
-    if arguments.json {
-        print_line(serde_json::to_string(&status).expect("plain data, which JSON can hold"))
-    } else {
-        status.show()
-    }
+    })
 }
 
 impl ForeignMember {
@@ -177,6 +215,11 @@ impl PartitionStatus {
 }
 
 impl Status {
+    /// The sum of the next offsets, which grows by one with each record that becomes durable.
+    fn read(&self) -> i64 {
+        self.partitions.iter().map(|it| it.end - it.lag).sum()
+    }
+
     fn show(&self) -> Result<(), CommandError> {
         let members = self
             .members

@@ -89,6 +89,11 @@ impl HaltedPartitions {
         self.lock().contains_key(&partition)
     }
 
+    /// Why `partition` is halted, if it is.
+    pub fn reason(&self, partition: i32) -> Option<String> {
+        self.lock().get(&partition).map(ToString::to_string)
+    }
+
     fn lock(&self) -> MutexGuard<'_, BTreeMap<i32, HaltReason>> {
         self.partitions.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,26 +1,43 @@
-//! Logs each dead letter with its place and reason, and never a value. A burst is limited, and the rest is counted.
+//! Logs each dead letter with its place and reason, and never a value. A burst is limited, and the rest is counted. Keeps
+//! the recent ones for the status document.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
+use jiff::Timestamp;
 use service::LogLimiter;
+
+use crate::dead_letters::recent::{DeadLettersSection, RecentDeadLetter, RecentDeadLetters};
 
 /// Dead letters that are logged in a minute.
 const MAX_LINES: u32 = 10;
 
 /// Logs dead letters.
 #[derive(Debug)]
-pub struct DeadLetterLog(Mutex<LogLimiter>);
+pub struct DeadLetterLog {
+    limiter: Mutex<LogLimiter>,
+    recent: Mutex<RecentDeadLetters>,
+}
 
 impl Default for DeadLetterLog {
     fn default() -> Self {
-        Self(Mutex::new(LogLimiter::per_minute(MAX_LINES)))
+        Self {
+            limiter: Mutex::new(LogLimiter::per_minute(MAX_LINES)),
+            recent: Mutex::default(),
+        }
     }
 }
 
 impl DeadLetterLog {
     /// Logs a dead letter that is acknowledged.
     pub fn written(&self, partition: i32, offset: i64, reason: &'static str) {
+        let letter = RecentDeadLetter {
+            partition,
+            offset,
+            reason,
+            at: Timestamp::now(),
+        };
+        self.recent().add(letter, Instant::now());
         self.log_left_out();
         if self.limiter().admit(Instant::now()) {
             tracing::warn!(partition, offset, reason, "record is a dead letter");
@@ -34,7 +51,16 @@ impl DeadLetterLog {
         }
     }
 
+    /// The dead letters of the last day, for the status document.
+    pub fn section(&self) -> DeadLettersSection {
+        self.recent().section(Instant::now())
+    }
+
+    fn recent(&self) -> std::sync::MutexGuard<'_, RecentDeadLetters> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn limiter(&self) -> std::sync::MutexGuard<'_, LogLimiter> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.limiter.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -40,6 +40,16 @@ async fn metrics_count_requests_and_records() {
         assert_eq!(publisher.metric(series).await, value, "{series}");
     }
     publisher.wait_until_idle().await;
+    let status = publisher.client.get(format!("{}/status", publisher.admin));
+    let (_, status) = status_and_body(status).await;
+    for rate in ["records_per_second", "requests_per_second"] {
+        assert!(status["rates"][rate].as_f64().unwrap() > 0.0, "{rate}: {status}");
+    }
+    assert_eq!(status["queue"], serde_json::json!({"records": 0}));
+    let latency = &status["acknowledgement"];
+    assert!(
+        latency["p50_ms"].as_f64().unwrap() > 0.0 && latency["p50_ms"].as_f64() <= latency["p99_ms"].as_f64()
+    );
 }
 
 #[tokio::test]

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use cdrs_tokio::types::ByName as _;
 use rdkafka::ClientConfig;
 use rdkafka::producer::{FutureProducer, FutureRecord};
+use serde_json::{Value, json};
 use testkit::kafka_client::{ProducerRecord, TopicRecord};
+use testkit::service::Service;
 use uuid::Uuid;
 
 use crate::support::test_env::{TestEnv, eventually, new_users, outgoing, record};
@@ -150,6 +152,38 @@ async fn invalid_records_become_dead_letters_between_rows() {
             .unwrap(),
         Some(2.0)
     );
+    let found = status(&streamer).await;
+    assert!(
+        found["rates"]["rows_per_second"].as_f64().unwrap() > 0.0,
+        "{found}"
+    );
+    let letters = &found["dead_letters"];
+    let counts = letters["last_24h"].as_object().unwrap().values();
+    assert_eq!(
+        counts.map(|count| count.as_u64().unwrap()).sum::<u64>(),
+        3,
+        "{letters}"
+    );
+    assert_eq!(letters["newest"][0]["offset"], 5, "{letters}");
+    eventually("the status reports lag 0", async || {
+        match status(&streamer).await["lag"] {
+            ref lag
+                if *lag
+                    == json!({"total": 0, "partitions": [{"partition": 0, "lag": 0, "halted": null}]}) =>
+            {
+                Ok(())
+            }
+            ref lag => Err(lag.to_string()),
+        }
+    })
+    .await;
+}
+
+/// The document of `GET /status`.
+async fn status(streamer: &Service) -> Value {
+    let (status, body) = streamer.get("/status").await.unwrap();
+    assert_eq!(status, 200, "{body}");
+    serde_json::from_str(&body).unwrap()
 }
 
 fn assert_is_copy_of(letter: &TopicRecord, original: &TopicRecord, topic: &str) {
