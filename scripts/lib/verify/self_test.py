@@ -1,0 +1,457 @@
+"""Corrupts generated pipelines in 1,000 random ways, and checks that each corruption is found. No server.
+
+The world (topic, dead letters, table) is generated with an encoder and a table of its own, so that it also checks the
+readers. Worlds without a corruption must have no violation.
+"""
+import base64
+import json
+import random
+import struct
+import sys
+import time
+import uuid
+from datetime import UTC, datetime, timedelta
+
+import proto
+from check import Report, Settings, column_names, verify
+from evidence import Record, Table, Topic, read_letter
+from values import Invalid, from_text, read_field, read_record
+
+CORRUPTIONS = 1_000
+PARTITIONS = 3
+EVENTS = 30
+KEYS = 6
+NOW = 1_790_000_000_000
+TOPIC_ID = "0195d0b1-7a4c-7f3e-9b1a-2c3d4e5f6071"
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+EVERY_TYPE = """syntax = "proto3";
+package test.v1;
+import "affluent/options/v1/options.proto";
+message Reading {
+  option (affluent.options.v1.record) = { resource: "test-readings" key: "sensor" clustering: ["taken_at", "kind"] };
+  int64 sensor = 1;
+  google.protobuf.Timestamp taken_at = 2;
+  Kind kind = 3;
+  enum Kind { KIND_UNSPECIFIED = 0; KIND_A = 1 [deprecated = true]; }
+  optional float celsius = 4;
+  double volts = 5;
+  repeated google.protobuf.Timestamp seen = 6;
+  map<string, bytes> parts = 9 /* out of order */;
+  optional fixed32 count = 8;
+  sint32 delta = 7;
+  optional string mail = 10 [(affluent.options.v1.rule).format = EMAIL, (affluent.options.v1.rule).max_length = 40];
+  optional bool on = 11;
+}"""
+
+
+class World:
+    """A pipeline at rest."""
+
+    def __init__(self, contract, seed, text_instants=frozenset()):
+        self.contract, self.random, self.text_instants = contract, random.Random(seed), text_instants
+        self.log = {partition: [] for partition in range(PARTITIONS)}
+        self.letters = []
+        # (key, *clustering) -> {column: (bytes or None, write timestamp)}. And the rows that were overwritten.
+        self.table, self.overwritten, self.deleted = {}, [], []
+        self.primary_keys = [[self.value(field) for field in self.key_fields()] for _ in range(KEYS)]
+        for _ in range(EVENTS):
+            self.event()
+
+    def key_fields(self):
+        return [self.field(name) for name in self.contract.primary_key]
+
+    def field(self, name):
+        return next(field for field in self.contract.fields if field.name == name)
+
+    def event(self):
+        rng = self.random
+        primary_key = list(rng.choice(self.primary_keys))
+        # Some rows share a key.
+        primary_key[0] = self.primary_keys[rng.randrange(KEYS // 2)][0] if len(primary_key) > 1 else primary_key[0]
+        partition = primary_key[0][1][-1] % PARTITIONS
+        log = self.log[partition]
+        # Timestamps repeat and step back, so that ties are broken.
+        timestamp = NOW - 1_000_000 + len(log) * 50 + rng.choice([0, 0, 70, -200])
+        stamp = max(timestamp * 1000, log[-1][1] + 1) if log else timestamp * 1000
+        key = str(primary_key[0][0]).strip('"').encode()
+        record = Record(partition, len(log), timestamp, key, None, [("schema", b"test")])
+        log.append((record, stamp))
+        kind = rng.random()
+        if kind < 0.12:
+            self.delete(primary_key[0][1])
+        elif kind < 0.3:
+            record.value = rng.choice([b"{}", b"null", b"\xff", b"[1]", b"", self.broken(primary_key)])
+            self.bury(record, stamp, "not_json")
+        else:
+            self.write(record, stamp, primary_key)
+
+    def delete(self, key):
+        for row in [row for row in self.table if row[0] == key]:
+            self.deleted.append((row, self.table.pop(row)))
+
+    def write(self, record, stamp, primary_key):
+        accepted = record.timestamp - self.random.randrange(1, 50)
+        record.headers.append(("accepted-at-us", str(accepted * 1000 + 7).encode()))
+        values = self.values(primary_key)
+        record.value = self.json(values)
+        row = tuple(values[field.name][1] for field in self.key_fields())
+        cells = {name: self.cell(name, values.get(name), stamp) for name in column_names(self.contract)[:-1]}
+        cells["ingested_at"] = (struct.pack(">q", accepted), stamp)
+        if row in self.table:
+            self.overwritten.append((row, self.table[row]))
+        self.table[row] = cells
+
+    def cell(self, name, value, stamp):
+        empty = None if self.field(name).presence == "optional" else bytes(4)
+        cql = value[1] if value else empty
+        if cql is not None and name in self.text_instants:
+            cql = text_of(struct.unpack(">q", cql)[0]).encode()
+        return cql, None if cql is None else stamp
+
+    def bury(self, record, stamp, reason):
+        headers = [("dlq-reason", reason), ("dlq-error", "text"), ("dlq-topic", "records"), ("dlq-topic-id", TOPIC_ID),
+                   ("dlq-partition", str(record.partition)), ("dlq-offset", str(record.offset)),
+                   ("dlq-write-timestamp", str(stamp)), ("dlq-at", "2026-05-01T00:00:00Z")]  # fmt: skip
+        headers = record.headers + [(name, value.encode()) for name, value in headers]
+        self.letters.append(Record(0, len(self.letters), NOW, record.key, record.value, headers))
+
+    def broken(self, primary_key):
+        """A record without a required field."""
+        values = self.values(primary_key)
+        del values[self.random.choice([field.name for field in self.contract.fields if field.presence == "required"])]
+        return self.json(values)
+
+    def values(self, primary_key):
+        """Random values by field: the JSON text, and the CQL bytes."""
+        values = dict(zip(self.contract.primary_key, primary_key, strict=True))
+        for field in self.contract.fields:
+            if field.name not in values and (field.presence == "required" or self.random.random() < 0.7):
+                values[field.name] = self.value(field)
+        return values
+
+    def json(self, values):
+        members = [f"{json.dumps(name)}:{value[0]}" for name, value in values.items()]
+        members += self.random.choice([[], ['"unknown":[{"a":1},null]']])
+        self.random.shuffle(members)
+        return ("{" + self.random.choice([",", " ,\n"]).join(members) + "}").encode()
+
+    def value(self, field):
+        if field.presence == "list":
+            items = [self.scalar(field) for _ in range(self.random.randrange(4))]
+            return f"[{','.join(text for text, _ in items)}]", pack(len(items), [cql for _, cql in items])
+        if field.presence == "map":
+            names = sorted({f"{self.random.randrange(40)} é" for _ in range(self.random.randrange(4))})
+            items = [(name, *self.scalar(field)) for name in names]
+            parts = [part for name, _, cql in items for part in (name.encode(), cql)]
+            self.random.shuffle(items)
+            text = ",".join(f"{json.dumps(name, ensure_ascii=False)}:{value}" for name, value, _ in items)
+            return f"{{{text}}}", pack(len(items), parts)
+        return self.scalar(field)
+
+    def scalar(self, field):
+        rng = self.random
+        if field.type == "text":
+            digits = rng.randrange(10**6)
+            if field.integer_accepted and rng.random() < 0.3:
+                return str(digits), str(digits).encode()
+            text = f"{digits}@é" if field.email else f" {digits} Ж"[: field.max_length]
+            return json.dumps(text, ensure_ascii=rng.random() < 0.5), text.encode()
+        if field.type == "uuid":
+            value = uuid.UUID(int=rng.getrandbits(128) | 1)
+            return json.dumps(str(value)), value.bytes
+        if field.type == "bool":
+            value = rng.random() < 0.5
+            return json.dumps(value), bytes([value])
+        if field.type in ("float", "double"):
+            code = ">f" if field.type == "float" else ">d"
+            cql = struct.pack(code, rng.uniform(-1e9, 1e9) * 10.0 ** rng.randrange(-20, 20))
+            return repr(struct.unpack(code, cql)[0]), cql
+        if field.type == "bytes":
+            value = rng.randbytes(rng.randrange(6))
+            encode = rng.choice([base64.b64encode, base64.urlsafe_b64encode])
+            return json.dumps(encode(value).decode().rstrip(rng.choice(["", "="]) or None)), value
+        if field.type == "enum":
+            name = rng.choice(field.names)
+            return json.dumps(name), name.encode()
+        if field.type == "timestamp":
+            return self.instant()
+        bits = {"int32": 31, "uint32": 32, "int64": 63}[field.type]
+        value = rng.getrandbits(bits) * (1 if field.type == "uint32" else rng.choice([1, -1]))
+        # A key has its canonical text in Kafka, so it is not written with zeros.
+        text = str(value) if field.name == self.contract.key else rng.choice([str(value), f'"{value}"'])
+        return text, struct.pack(">i" if field.type == "int32" else ">q", value)
+
+    def instant(self):
+        millis = self.random.randrange(-62_135_596_800_000 + 86_400_000, 253_402_300_799_999 - 86_400_000)
+        minutes = self.random.choice([0, 90, -735])
+        local = text_of(millis + minutes * 60_000)[:-1]
+        offset = "Z" if minutes == 0 else f"{'+' if minutes > 0 else '-'}{abs(minutes) // 60:02}:{abs(minutes) % 60:02}"
+        return json.dumps(local + self.random.choice(["", "999"]) + offset), struct.pack(">q", millis)
+
+    def verify(self):
+        log = [(partition, [record for record, _ in records]) for partition, records in self.log.items()]
+        ends = {partition: (0, records[-1].offset + 1 if records else 0) for partition, records in log}
+        topic = Topic("records", TOPIC_ID, ends, dict(log).__getitem__)
+        letters = Topic("letters", None, {0: (0, len(self.letters))}, lambda _: self.letters)
+        names = column_names(self.contract)
+        rows = [[*row, *(cells[name][0] for name in names), *(stamp_bytes(cells[name][1]) for name in names)]
+                for row, cells in self.table.items()]  # fmt: skip
+        return verify(self.contract, topic, letters, Table(self.text_instants, rows), Settings(NOW), Report())
+
+
+def pack(count, parts):
+    return struct.pack(">i", count) + b"".join(struct.pack(">i", len(part)) + part for part in parts)
+
+
+def stamp_bytes(stamp):
+    return None if stamp is None else struct.pack(">q", stamp)
+
+
+def text_of(millis):
+    moment = EPOCH + timedelta(milliseconds=millis)
+    return f"{moment.year:04}-{moment:%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03}Z"
+
+
+# Each corruption changes a world, or returns False if that world has nothing to corrupt in this way.
+
+
+def change_a_byte(world, rng):
+    row, name = pick_cell(world, rng, lambda value: value)
+    value, stamp = world.table[row][name]
+    at = rng.randrange(len(value))
+    changed = bytes([value[at] ^ (1 << rng.randrange(8))])
+    world.table[row][name] = (value[:at] + changed + value[at + 1 :], stamp)
+
+
+def clear_a_column(world, rng):
+    row, name = pick_cell(world, rng, lambda value: value is not None)
+    world.table[row][name] = (None, None)
+
+
+def fill_a_column(world, rng):
+    found = pick_cell(world, rng, lambda value: value is None)
+    if not found:
+        return False
+    row, name = found
+    world.table[row][name] = (b"\0\0\0\0\0\0\0\1", world.table[row]["ingested_at"][1])
+
+
+def swap_two_values(world, rng):
+    rows, name = list(world.table), rng.choice(column_names(world.contract))
+    pairs = [(one, two) for one in rows for two in rows if world.table[one][name][0] != world.table[two][name][0]]
+    if not pairs:
+        return False
+    one, two = (world.table[row] for row in rng.choice(pairs))
+    one[name], two[name] = (two[name][0], one[name][1]), (one[name][0], two[name][1])
+
+
+def change_a_write_timestamp(world, rng):
+    row, name = pick_cell(world, rng, lambda value: value is not None)
+    value, stamp = world.table[row][name]
+    world.table[row][name] = (value, stamp + rng.choice([-1, 1, 1000, -1_000_000]))
+
+
+def write_a_row_later(world, rng):
+    cells = world.table[rng.choice(list(world.table))]
+    for name, (value, stamp) in cells.items():
+        cells[name] = (value, stamp and stamp + 1)
+
+
+def drop_a_row(world, rng):
+    del world.table[rng.choice(list(world.table))]
+
+
+def add_a_row(world, rng):
+    row, cells = rng.choice(list(world.table.items()))
+    added = tuple(world.value(field)[1] for field in world.key_fields())
+    if len(row) > 1 and rng.random() < 0.5:
+        added = (row[0], *added[1:])
+    if added in world.table:
+        return False
+    world.table[added] = dict(cells)
+
+
+def revive_a_deleted_row(world, rng):
+    deleted = [(row, cells) for row, cells in world.deleted if row not in world.table]
+    if not deleted:
+        return False
+    row, cells = rng.choice(deleted)
+    world.table[row] = cells
+
+
+def restore_an_earlier_row(world, rng):
+    found = earlier_row(world, rng)
+    if not found:
+        return False
+    world.table[found[0]] = found[1]
+
+
+def mix_two_versions(world, rng):
+    found = earlier_row(world, rng)
+    if not found:
+        return False
+    row, cells = found
+    changed = [name for name, (value, _) in cells.items() if value != world.table[row][name][0]]
+    name = rng.choice(changed)
+    world.table[row][name] = cells[name]
+
+
+def move_a_row(world, rng):
+    row = rng.choice(list(world.table))
+    moved = (*row[:-1], bytes(part ^ (at == 0) for at, part in enumerate(row[-1])))
+    if moved in world.table:
+        return False
+    world.table[moved] = world.table.pop(row)
+
+
+def drop_a_dead_letter(world, rng):
+    if not world.letters:
+        return False
+    del world.letters[rng.randrange(len(world.letters))]
+
+
+def corrupt_a_dead_letter(world, rng):
+    found = [letter for letter in world.letters if letter.value and letter.key]
+    if not found:
+        return False
+    letter = rng.choice(found)
+    part = rng.choice(["key", "value"])
+    setattr(letter, part, getattr(letter, part)[:-1] + b"~")
+
+
+def change_a_header_of_a_dead_letter(world, rng):
+    if not world.letters:
+        return False
+    letter = rng.choice(world.letters)
+    at = rng.randrange(len(letter.headers))
+    name, value = letter.headers[at]
+    # These two are texts for the reader.
+    if name in ("dlq-at", "dlq-error", "dlq-reason"):
+        return False
+    letter.headers[at] = (name, str(int(value) + 1000).encode() if value.isdigit() else value[:-1] + b"~")
+
+
+def lose_a_header_of_a_dead_letter(world, rng):
+    if not world.letters:
+        return False
+    letter = rng.choice(world.letters)
+    del letter.headers[rng.randrange(len(letter.headers))]
+
+
+def bury_a_valid_record(world, rng):
+    valid = [(record, stamp) for log in world.log.values() for record, stamp in log if is_valid(world.contract, record)]
+    world.bury(*rng.choice(valid), "too_long")
+
+
+def lose_a_record(world, rng):
+    """Loses one that determines a row, or has a dead letter. The end of the topic stays."""
+    determining = {(row[0][-1] % PARTITIONS, cells["ingested_at"][1]) for row, cells in world.table.items()}
+    determining |= {(letter.partition, letter.stamp) for letter, _, _ in map(read_letter, world.letters)}
+    places = [(log, at) for log in world.log.values() for at, (record, stamp) in enumerate(log[:-1])
+              if (record.partition, stamp) in determining]  # fmt: skip
+    if not places:
+        return False
+    log, at = rng.choice(places)
+    del log[at]
+
+
+def corrupt_a_record(world, rng):
+    """Makes one invalid that has no dead letter."""
+    valid = [record for log in world.log.values() for record, _ in log if is_valid(world.contract, record)]
+    record = rng.choice(valid)
+    record.value = record.value[:-1]
+
+
+KINDS = [
+    change_a_byte, clear_a_column, fill_a_column, swap_two_values, change_a_write_timestamp, write_a_row_later,
+    drop_a_row, add_a_row, revive_a_deleted_row, restore_an_earlier_row, mix_two_versions, move_a_row,
+    drop_a_dead_letter, corrupt_a_dead_letter, change_a_header_of_a_dead_letter, lose_a_header_of_a_dead_letter,
+    bury_a_valid_record, lose_a_record, corrupt_a_record,
+]  # fmt: skip
+
+
+def pick_cell(world, rng, accepts):
+    found = [(row, name) for row, cells in world.table.items() for name, (value, _) in cells.items() if accepts(value)]
+    return rng.choice(found) if found else None
+
+
+def earlier_row(world, rng):
+    found = [(row, cells) for row, cells in world.overwritten if row in world.table and cells != world.table[row]]
+    found = [(row, cells) for row, cells in found
+             if any(cells[name][0] != world.table[row][name][0] for name in cells)]  # fmt: skip
+    return rng.choice(found) if found else None
+
+
+def is_valid(contract, record):
+    try:
+        return record.value is not None and bool(read_record(contract, record.value))
+    except Invalid:
+        return False
+
+
+def contracts(root):
+    """The contracts, each with the instants that its table has as text."""
+    every_type = proto.from_source(EVERY_TYPE, "test.proto")
+    return [
+        (proto.load(root / "proto-schema/affluent/users/v1/user.proto"), {"dob"}),
+        (proto.load(root / "examples/orders/orders.proto"), frozenset()),
+        (every_type, frozenset()),
+    ]
+
+
+def check_readers(contract):
+    """Texts whose meaning docs/records.md determines: the CQL bytes, or None for refused."""
+    fields = {field.name: field for field in contract.fields}
+    cases = [
+        ("delta", "7", b"\0\0\0\7"), ("delta", '"007"', b"\0\0\0\7"), ("delta", "-0", bytes(4)), ("delta", "7.0", None),
+        ("delta", "7e0", None), ("delta", '"+7"', None), ("delta", "2147483648", None), ("delta", "null", None),
+        ("count", "4294967295", b"\0\0\0\0\xff\xff\xff\xff"), ("count", "-1", None), ("on", '"true"', None),
+        ("volts", "-0.0", bytes(8)), ("volts", "1e400", None), ("volts", '"1"', None), ("volts", "NaN", None),
+        ("celsius", "1e39", None), ("celsius", "1.00000017881393432617187499", struct.pack(">f", 1.0000001)),
+        ("kind", "1", None), ("kind", '"KIND_A"', b"KIND_A"), ("kind", '"KIND_B"', None),
+        ("mail", '"a@b"', b"a@b"), ("mail", '"a@b@c"', None), ("mail", '" \\u2003 "', None), ("mail", '"@b"', None),
+        ("mail", '"a@\\u0000"', None), ("mail", '"a@\\ud800"', None), ("mail", f'"a@{"b" * 39}"', None),
+        ("parts", '{"a":"AA","a":"AA"}', None), ("parts", '{"a":null}', None), ("parts", '{"":"AA"}', None),
+        ("parts", '{"a":"AB=="}', None), ("parts", '{"a":"-_8"}', pack(1, [b"a", b"\xfb\xff"])),
+        ("taken_at", '"1969-12-31T23:59:59.9999Z"', struct.pack(">q", -1)),
+        ("taken_at", '"2026-01-01T00:00:60Z"', None), ("taken_at", '"2026-02-29T00:00:00Z"', None),
+        ("taken_at", '"0001-01-01T00:00:00+00:01"', None),
+        ("taken_at", '"0000-12-31T23:59:00-00:01"', struct.pack(">q", -62_135_596_800_000)), ("seen", "{}", None),
+    ]  # fmt: skip
+    from values import DECODER
+
+    for name, text, expected in cases:
+        try:
+            found = read_field(fields[name], {name: DECODER.decode(text)})
+        except Invalid:
+            found = None
+        assert found == expected, f"{name}: {text} is read as {found}, not {expected}"
+    assert from_text(fields["sensor"], "-7") == struct.pack(">q", -7)
+    assert [field.number for field in contract.fields] == list(range(1, 12))
+    assert (contract.table, contract.topic) == ("created_test_readings", "test-readings_created")
+    assert contract.clustering == ["taken_at", "kind"]
+
+
+def main(root):
+    started, found, applied = time.monotonic(), 0, dict.fromkeys((kind.__name__ for kind in KINDS), 0)
+    kinds = contracts(root)
+    check_readers(kinds[-1][0])
+    seed = 0
+    while sum(applied.values()) < CORRUPTIONS:
+        seed += 1
+        contract, text_instants = kinds[seed % len(kinds)]
+        world, corruption = World(contract, seed, text_instants), KINDS[seed % len(KINDS)]
+        report = world.verify()
+        if report.violations:
+            print(f"world {seed} has violations without a corruption: {report.kept}", file=sys.stderr)
+            return 1
+        if not world.table or corruption(world, random.Random(seed)) is False:
+            continue
+        applied[corruption.__name__] += 1
+        if world.verify().violations:
+            found += 1
+        else:
+            print(f"world {seed}: {corruption.__name__} is not found", file=sys.stderr)
+    print(json.dumps({"corruptions": sum(applied.values()), "found": found, "kinds": applied,
+                      "seconds": round(time.monotonic() - started, 1)}))  # fmt: skip
+    return 0 if found == CORRUPTIONS and all(applied.values()) else 1
