@@ -15,8 +15,8 @@ def check(results, binaries):
         run("hadolint", DEPLOY / "Dockerfile", *sorted((DEPLOY / "check" / "images").glob("*/Dockerfile")))
     with results.check("shellcheck"):
         run("shellcheck", "--external-sources", *scripts())
-    with results.check("actionlint"):
-        run("actionlint", *sorted((ROOT / ".github" / "workflows").glob("*.yml")))
+    with results.check("actionlint and zizmor"):
+        run(ROOT / "scripts" / "lib" / "workflow-check.sh", timeout=600)
     with results.check("yamllint"):
         run("yamllint", "--strict", "--config-file", DEPLOY / "check" / "yamllint.yml", "docker-compose.yml", ".github",
             *(DEPLOY / it for it in ["compose", "kubernetes", "check", "prometheus", "grafana"]))  # fmt: skip
