@@ -183,6 +183,8 @@ def pod(each, spec, overlay):
         return
     expect(spec["serviceAccountName"] == name, f"{where} has no service account of its own")
     expect(container["securityContext"]["readOnlyRootFilesystem"], f"{where} has a writable root file system")
+    policy = "Never" if overlay == "dev" else None
+    expect(container.get("imagePullPolicy") == policy, f"{where}: {container.get('imagePullPolicy')}")
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
     expect(ports["admin"] == SERVICES[name], f"{where}: admin port {ports['admin']}")
     paths = {"startupProbe": "/healthz", "livenessProbe": "/healthz", "readinessProbe": "/readyz"}
