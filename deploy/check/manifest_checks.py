@@ -36,7 +36,8 @@ OUTSIDE = [
     # Cloud DNS and the metadata server share an address: only DNS is allowed.
     Pod("metadata", address="169.254.169.254",
         ports={"https": (443, "TCP"), "http": (80, "TCP"), "dns": (53, "UDP"), "dns-tcp": (53, "TCP")}),
-    Pod("node-local-dns", address="169.254.20.10", ports={"dns": (53, "UDP"), "dns-tcp": (53, "TCP"), "http": (80, "TCP")}),
+    Pod("node-local-dns", address="169.254.20.10",
+        ports={"dns": (53, "UDP"), "dns-tcp": (53, "TCP"), "http": (80, "TCP")}),
     Pod("node-local-dns-pod", {"k8s-app": "node-local-dns"}, namespace="kube-system",
         ports={"dns": (53, "UDP"), "dns-tcp": (53, "TCP"), "metrics": (9253, "TCP")}),
     Pod("openshift-dns", {"dns.operator.openshift.io/daemonset-dns": "default"}, namespace="openshift-dns",
