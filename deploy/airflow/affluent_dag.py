@@ -74,7 +74,9 @@ class Ingester:
         schedule = view["schedule"]
         if run["state"] != "failed" or view["paused"] or run["retry"] >= schedule["retries"]:
             return False
-        due = datetime.fromisoformat(run["ended"]) + duration(schedule["retry_delay"])
+        # Without the fraction, whose number of digits varies.
+        ended = datetime.fromisoformat(run["ended"][:19] + "+00:00")
+        due = ended + duration(schedule["retry_delay"])
         return datetime.now(timezone.utc) < due + RETRY_SLACK
 
 
