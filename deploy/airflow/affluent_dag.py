@@ -1,11 +1,13 @@
 """Starts a run of the ingester and waits for its end.
 
 The connection ``affluent_ingester`` has the ingester's address: host, port, schema (``http`` or ``https``). The
-password is its bearer token, if required. Disable the ingester's own schedule (``schedule.cron = "0 0 29 2 *"`` or a
-long interval), or treat Airflow's runs as additional ones.
+password is its bearer token, if required. The ingester has no setting without a schedule: use a distant one
+(``schedule.cron = "0 0 29 2 *"``), or treat Airflow's runs as additional ones. Do not pause its schedule instead: a
+pause also skips retries.
 
 A DAG run is idempotent: the logical date is the seed, and the ingester stores the seed of each run. A queued, running
-or successful run with that seed is reused.
+or successful run with that seed is reused. The ingester retries a failed run by itself (``schedule.retries``,
+``schedule.retry_delay``). The DAG waits for that retry, and fails only when it fails or does not come.
 
 Params: ``users``, the number of users; by default the ingester's setting.
 """
@@ -13,6 +15,7 @@ Params: ``users``, the number of users; by default the ingester's setting.
 from __future__ import annotations
 
 import json
+import re
 import urllib.error
 import urllib.request
 from datetime import datetime, timedelta, timezone
@@ -24,10 +27,14 @@ from airflow.sdk import BaseHook, Param, PokeReturnValue, dag, get_current_conte
 CONNECTION = "affluent_ingester"
 # Timeout of one request; the ingester responds immediately.
 TIMEOUT_S = 30
+POKE_INTERVAL_S = 15
 # Number of latest runs searched for the seed: more than start within the retries of a task.
 LOOK_BACK = 200
 # States of a run that can be reused.
 REUSABLE = {"queued", "running", "complete", "rejected"}
+# How long after its time a retry is expected: other runs may be active.
+RETRY_SLACK = timedelta(minutes=5)
+UNITS_S = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 class Ingester:
@@ -56,6 +63,28 @@ class Ingester:
             kind = AirflowException if transient else AirflowFailException
             raise kind(f"{method} {path}: {error.code} {body}") from None
 
+    def latest(self, seed: str) -> dict | None:
+        """The latest run of a seed: the retry, if a run was retried."""
+        page = self.send("GET", "/v1/runs?" + urlencode({"limit": LOOK_BACK}))
+        return next((run for run in page["runs"] if run["seed"] == seed), None)
+
+    def will_retry(self, run: dict) -> bool:
+        """Whether the ingester will retry a failed run by itself."""
+        view = self.send("GET", "/v1/schedule")
+        schedule = view["schedule"]
+        if run["state"] != "failed" or view["paused"] or run["retry"] >= schedule["retries"]:
+            return False
+        # Without the fraction, whose number of digits varies.
+        ended = datetime.fromisoformat(run["ended"][:19] + "+00:00")
+        due = ended + duration(schedule["retry_delay"])
+        return datetime.now(timezone.utc) < due + RETRY_SLACK
+
+
+def duration(text: str) -> timedelta:
+    """Parses a duration of the ingester's settings, such as ``5m`` or ``1h 30m``."""
+    parts = re.findall(r"([\d.]+)\s*(ms|s|m|h|d)", text)
+    return timedelta(seconds=sum(float(number) * UNITS_S[unit] for number, unit in parts))
+
 
 @dag(
     schedule="@daily",
@@ -75,28 +104,33 @@ def affluent_users():
         moment = context.get("logical_date") or context["dag_run"].run_after
         seed = f"airflow-{moment.astimezone(timezone.utc):%Y%m%dT%H%M%S.%f}"
         ingester = Ingester()
-        page = ingester.send("GET", "/v1/runs?" + urlencode({"limit": LOOK_BACK}))
-        for run in page["runs"]:
-            if run["seed"] == seed and run["state"] in REUSABLE:
-                print(f"run {run['id']} of seed {seed} is already {run['state']}")
-                return run["id"]
+        run = ingester.latest(seed)
+        if run and (run["state"] in REUSABLE or ingester.will_retry(run)):
+            print(f"run {run['id']} of seed {seed} is already {run['state']}")
+            return seed
         request = {"seed": seed}
         if context["params"]["users"] is not None:
             request["users"] = context["params"]["users"]
         run = ingester.send("POST", "/v1/runs", request)
         print(f"run {run['id']} of seed {seed} was started")
-        return run["id"]
+        return seed
 
-    @task.sensor(poke_interval=15, timeout=6 * 3600, mode="reschedule")
-    def wait(run: str) -> PokeReturnValue:
+    @task.sensor(poke_interval=POKE_INTERVAL_S, timeout=6 * 3600, mode="reschedule")
+    def wait(seed: str) -> PokeReturnValue:
         """Polls without occupying a worker. The counts are the task's result."""
-        found = Ingester().send("GET", f"/v1/runs/{run}")
-        state, counts = found["state"], found["counts"]
+        ingester = Ingester()
+        run = ingester.latest(seed)
+        if run is None:
+            raise AirflowFailException(f"the run of seed {seed} is no longer among the latest {LOOK_BACK}")
+        state, counts = run["state"], run["counts"]
         if state in ("queued", "running", "cancelling"):
             print(f"{state}: {counts['fetched']} of {counts['requested']} fetched, {counts['accepted']} accepted")
             return PokeReturnValue(is_done=False)
+        if ingester.will_retry(run):
+            print(f"failed: {run['reason']}; waiting for the ingester's retry {run['retry'] + 1}")
+            return PokeReturnValue(is_done=False)
         if state != "complete":
-            raise AirflowFailException(f"the run is {state}: {found['reason'] or counts['rejected_reasons']}")
+            raise AirflowFailException(f"the run is {state}: {run['reason'] or counts['rejected_reasons']}")
         return PokeReturnValue(is_done=True, xcom_value=counts)
 
     wait(start())

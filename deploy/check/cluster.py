@@ -10,6 +10,7 @@ import subprocess
 from contextlib import ExitStack
 
 import documented_commands
+import helm_chart
 import manifest_checks
 import release
 from results import Failed, eventually, expect
@@ -54,6 +55,7 @@ def check(results):
                 "--skip-check", skipped, timeout=300)  # fmt: skip
         manifest_checks.check(results, overlay, path)
     release.check(results)
+    helm_chart.check(results)
     with results.check("the documented pod for a replay is valid"):
         rendered["the documented pod"] = documented_commands.pod(rendered["dev"])
         run("kubernetes-validate", "--strict", "--kubernetes-version", VERSIONS[0], rendered["the documented pod"])

@@ -54,6 +54,8 @@ def builds():
         expect(build == {"context": ".", "dockerfile": "deploy/Dockerfile", "target": target}, f"{name}: {build}")
         expect(f" AS {target}\n" in dockerfile, f"{name}: the Dockerfile has no stage {target}")
         expect(each["image"] == f"affluent/{target}:${{AFFLUENT_VERSION:-{images.TAG}}}", f"{name}: {each['image']}")
+        # The names are free in public registries.
+        expect(each["pull_policy"] == "build", f"{name} may be pulled from a registry")
         entry = each["healthcheck"]["test"][1] if "healthcheck" in each else f"/{target}"
         expect(entry == f"/{target}", f"{name} is checked with {entry}")
 

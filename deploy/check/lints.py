@@ -15,14 +15,15 @@ def check(results, binaries):
         run("hadolint", DEPLOY / "Dockerfile", *sorted((DEPLOY / "check" / "images").glob("*/Dockerfile")))
     with results.check("shellcheck"):
         run("shellcheck", "--external-sources", *scripts())
-    with results.check("actionlint"):
-        run("actionlint", *sorted((ROOT / ".github" / "workflows").glob("*.yml")))
+    with results.check("actionlint and zizmor"):
+        run(ROOT / "scripts" / "lib" / "workflow-check.sh", timeout=600)
     with results.check("yamllint"):
         run("yamllint", "--strict", "--config-file", DEPLOY / "check" / "yamllint.yml", "docker-compose.yml", ".github",
             *(DEPLOY / it for it in ["alertmanager", "compose", "kubernetes", "check", "prometheus",
                                      "grafana"]))  # fmt: skip
     with results.check("ruff"):
         run("ruff", "check", "--select", "E,F,I,B,UP", "--line-length", "120", DEPLOY / "check",
+            DEPLOY / "helm" / "generate", DEPLOY / "airflow" / "affluent_dag.py",
             ROOT / "scripts" / "lib" / "verify")  # fmt: skip
     with results.check("promtool check"):
         run("promtool", "check", "config", DEPLOY / "prometheus" / "prometheus.yml")

@@ -18,6 +18,9 @@ CONFIGURATIONS = {
     "prod-operators": "overlays/prod/config",
 }
 SCALED = ["publisher", "streamer"]
+# The publisher's memory by its README: without connections, and for each of them.
+PUBLISHER_MEMORY_MIB = 96
+CONNECTION_KIB = 320
 
 # Ends of connections outside our workloads.
 OUTSIDE = [
@@ -30,11 +33,20 @@ OUTSIDE = [
         ports={"dns": (53, "UDP"), "dns-tcp": (53, "TCP"), "metrics": (9153, "TCP")}),
     Pod("internet", address="198.51.100.7",
         ports={"https": (443, "TCP"), "http3": (443, "UDP"), "http": (80, "TCP"), "kafka": (9093, "TCP")}),
-    Pod("metadata", address="169.254.169.254", ports={"https": (443, "TCP"), "http": (80, "TCP")}),
+    # Cloud DNS and the metadata server share an address: only DNS is allowed.
+    Pod("metadata", address="169.254.169.254",
+        ports={"https": (443, "TCP"), "http": (80, "TCP"), "dns": (53, "UDP"), "dns-tcp": (53, "TCP")}),
+    Pod("node-local-dns", address="169.254.20.10",
+        ports={"dns": (53, "UDP"), "dns-tcp": (53, "TCP"), "http": (80, "TCP")}),
+    Pod("node-local-dns-pod", {"k8s-app": "node-local-dns"}, namespace="kube-system",
+        ports={"dns": (53, "UDP"), "dns-tcp": (53, "TCP"), "metrics": (9253, "TCP")}),
+    Pod("openshift-dns", {"dns.operator.openshift.io/daemonset-dns": "default"}, namespace="openshift-dns",
+        ports={"dns": (5353, "UDP"), "dns-tcp": (5353, "TCP"), "metrics": (9154, "TCP")}),
     Pod("intranet", address="10.0.0.1", ports={"https": (443, "TCP")}),
     Pod("kafka-outside", address="192.0.2.1", ports={"kafka": (9093, "TCP"), "other": (9042, "TCP")}),
     Pod("cassandra-outside", address="192.0.2.129", ports={"cql": (9042, "TCP"), "other": (9093, "TCP")}),
 ]  # fmt: skip
+DNS = {"dns": 53, "metadata": 53, "node-local-dns": 53, "node-local-dns-pod": 53, "openshift-dns": 5353}
 # Allowed connections, all TCP. Every pod in the namespace may also use DNS.
 COMMON = {
     ("ingester", "internet", 443),
@@ -101,6 +113,20 @@ def check(results, overlay, path):
         foreign = {each["kind"] for each in objects if each["apiVersion"].startswith(("keda.", "monitoring."))}
         expected = {"ScaledObject", "TriggerAuthentication", "PodMonitor", "PrometheusRule"}
         expect(foreign == (expected if overlay == "prod-operators" else set()), foreign)
+    with results.check(f"{overlay}: services of pods that may not be ready publish their addresses"):
+        services = {each["metadata"]["name"]: each["spec"] for each in objects if each["kind"] == "Service"}
+        published = {name for name, spec in services.items() if spec.get("publishNotReadyAddresses")}
+        # A job has no service.
+        expect(published == {"ingester", "streamer"} & services.keys(), published)
+    with results.check(f"{overlay}: KEDA speaks a version of the protocol that Kafka 4 accepts"):
+        for each in objects:
+            if each["kind"] == "ScaledObject":
+                triggers = each["spec"]["triggers"]
+                expect(all(it["metadata"].get("version") == "2.8.0" for it in triggers), triggers)
+                # With at least one replica KEDA never activates or deactivates: these would have no effect.
+                idle = {"cooldownPeriod", "pollingInterval"} & each["spec"].keys()
+                expect(each["spec"]["minReplicaCount"] > 0 and not idle, idle)
+                expect(all("activationLagThreshold" not in it["metadata"] for it in triggers), triggers)
     with results.check(f"{overlay}: the ConfigMaps are the committed configurations"):
         configurations(overlay, objects)
     with results.check(f"{overlay}: Grafana's sidecar finds each dashboard, in overlay prod-operators"):
@@ -113,7 +139,7 @@ def check_connections(overlay, objects):
     ours = [each for each in pods + OUTSIDE if each.namespace == "affluent" and not each.address]
     names = {each.name for each in ours}
     allowed = {(*connection, "TCP") for connection in CONNECTIONS[overlay]}
-    allowed |= {(name, "dns", 53, protocol) for name in names for protocol in ("UDP", "TCP")}
+    allowed |= {(name, *server, protocol) for name in names for server in DNS.items() for protocol in ("UDP", "TCP")}
     # A connection needs both ends. Each of ours must allow exactly the listed ones.
     everyone = pods + OUTSIDE
     egress = network_policies.egress(policies, ours, everyone)
@@ -160,6 +186,8 @@ def pod(each, spec, overlay):
         return
     expect(spec["serviceAccountName"] == name, f"{where} has no service account of its own")
     expect(container["securityContext"]["readOnlyRootFilesystem"], f"{where} has a writable root file system")
+    policy = "Never" if overlay == "dev" else None
+    expect(container.get("imagePullPolicy") == policy, f"{where}: {container.get('imagePullPolicy')}")
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
     expect(ports["admin"] == SERVICES[name], f"{where}: admin port {ports['admin']}")
     paths = {"startupProbe": "/healthz", "livenessProbe": "/healthz", "readinessProbe": "/readyz"}
@@ -172,6 +200,11 @@ def pod(each, spec, overlay):
     needed = before + shutdown_grace(name, overlay)
     grace = spec["terminationGracePeriodSeconds"]
     expect(grace > needed, f"{where} is killed after {grace} s, but may need {needed} s")
+    if name == "publisher":
+        connections = configuration(name, overlay)["http"]["max_connections"]
+        needed = PUBLISHER_MEMORY_MIB + connections * CONNECTION_KIB / 1024
+        limit = int(container["resources"]["limits"]["memory"].removesuffix("Mi"))
+        expect(limit >= needed, f"{where}: {limit} MiB are less than {needed} MiB for {connections} connections")
     if name in SCALED:
         keys = {constraint["topologyKey"] for constraint in spec["topologySpreadConstraints"]}
         expect(keys == {"kubernetes.io/hostname", "topology.kubernetes.io/zone"}, f"{where} spreads over {keys}")

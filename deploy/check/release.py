@@ -14,8 +14,22 @@ REGISTRY = "registry.example/somebody/affluent"
 
 
 def check(results):
+    with results.check("overlay prod names the images that the release publishes"):
+        named()
     with results.check("the release pins every image of overlay prod by digest"):
         pinned()
+
+
+def named():
+    """The names of a release of the repository in Cargo.toml."""
+    repository = re.search(r'^repository = "https://github.com/(.*)"$', (ROOT / "Cargo.toml").read_text(), re.M)[1]
+    folder = WORK / "release-names"
+    folder.mkdir(parents=True, exist_ok=True)
+    commands = step(yaml.safe_load(WORKFLOW.read_text())["jobs"]["images"], "REGISTRY=")
+    shell(commands, folder, {"GITHUB_REPOSITORY": repository, "GITHUB_ENV": str(folder / "env")})
+    registry = (folder / "env").read_text().splitlines()[-1].removeprefix("REGISTRY=")
+    images = yaml.safe_load((DEPLOY / "kubernetes/overlays/prod/kustomization.yaml").read_text())["images"]
+    expect([it["newName"] for it in images] == [f"{registry}/{service}" for service in SERVICES], images)
 
 
 def pinned():
@@ -27,7 +41,7 @@ def pinned():
     expected = {service: f"{REGISTRY}/{service}@sha256:{number:064x}" for number, service in enumerate(SERVICES, 1)}
     for service, image in expected.items():
         given = {"SERVICE": service, "REGISTRY": REGISTRY, "DIGEST": image.partition("@")[2]}
-        shell(step(jobs["images"], ".digest"), folder / "images", given)
+        shell(step(jobs["images"], '> "$SERVICE.digest"'), folder / "images", given)
     server, _, repository = REPOSITORY_URL.rpartition("/somebody/")
     runner = {"GITHUB_SERVER_URL": server, "GITHUB_REPOSITORY": f"somebody/{repository}", "GITHUB_REF_NAME": "v1.2.3"}
     shell(step(jobs["manifests"], "kustomize"), folder, runner)

