@@ -1,4 +1,5 @@
-//! The operator's commands: inspect and move checkpoints, accept a new table, list and redrive dead letters.
+//! The operator's commands: inspect and move checkpoints, accept a new table, list and redrive dead letters, show
+//! runs.
 //!
 //! A command connects to the same servers as the service and prints to standard output. It opens no admin port, because it
 //! may run next to a streamer, and joins no group. A failure is one line on standard error. Every wait has a timeout,
@@ -17,6 +18,7 @@ mod dead_letters;
 mod redrive;
 mod replay;
 mod reset_limits;
+mod runs;
 mod schema;
 mod status;
 mod verify;
@@ -50,6 +52,8 @@ Examples:
   streamer dead-letters show 3:1542               Show the dead letter of partition 3, offset 1542
   streamer dead-letters reset-limits              Let halted partitions continue at the next start
   streamer redrive --dry-run                      Show which dead letters could be written to the table
+  streamer runs show 0195d0b1-7a4c-7f3e-9b1a-2c3d4e5f6071
+                                                  Show which records of a run became rows or dead letters
   streamer verify                                 Compare the table with the topic
   streamer schema plan                            Show the columns that the table lacks
 
@@ -84,6 +88,8 @@ pub enum AdminCommand {
     /// Existing rows do not change, because no record gets a larger write timestamp than before. Creates the table if it
     /// was dropped. Never moves a checkpoint forward, so no record is skipped. Requires a group without members.
     Replay(replay::ReplayArgs),
+    /// Show what became of the records of a run
+    Runs(runs::RunsArgs),
     /// Show the table that the contract needs, or add the columns that the present table lacks
     Schema(schema::SchemaArgs),
     /// Show checkpoint, beginning, end and lag of each partition
@@ -124,6 +130,7 @@ async fn execute(
         AdminCommand::DeadLetters(arguments) => dead_letters::dead_letters(&clients, &arguments).await,
         AdminCommand::Redrive(arguments) => redrive::redrive(&clients, &arguments).await,
         AdminCommand::Replay(arguments) => replay::replay(&clients, &arguments).await,
+        AdminCommand::Runs(arguments) => runs::runs(&clients, &arguments).await,
         AdminCommand::Schema(arguments) => schema::schema(&clients, &arguments).await,
         AdminCommand::Status(arguments) => status::status(&clients, &arguments).await,
         AdminCommand::Verify => verify::verify(&clients).await,

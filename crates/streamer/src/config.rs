@@ -15,7 +15,8 @@ use thiserror::Error;
 pub use self::cassandra::{CassandraSettings, ConsistencyLevel, TlsSettings};
 pub use self::kafka::KafkaSettings;
 pub use self::work::{
-    BatchSettings, CheckpointSettings, DeadLetterSettings, OnMissing, OnOutOfRange, Tombstones,
+    BatchSettings, CheckpointSettings, DeadLetterSettings, LedgerSettings, OnMissing, OnOutOfRange,
+    Tombstones,
 };
 
 /// The settings of the streamer.
@@ -34,6 +35,8 @@ pub struct Settings {
     pub batch: BatchSettings,
     /// Where reading starts, and how often checkpoints are written.
     pub checkpoint: CheckpointSettings,
+    /// The run ledger.
+    pub ledger: LedgerSettings,
     /// When a partition halts because of too many dead letters.
     pub dead_letters: DeadLetterSettings,
     /// What a record with a null value means.
@@ -53,6 +56,7 @@ impl Default for Settings {
             cassandra: CassandraSettings::default(),
             batch: BatchSettings::default(),
             checkpoint: CheckpointSettings::default(),
+            ledger: LedgerSettings::default(),
             dead_letters: DeadLetterSettings::default(),
             tombstones: Tombstones::Delete,
         }
@@ -109,6 +113,7 @@ impl service::config::Settings for Settings {
         self.kafka.validate(&mut violations);
         self.cassandra.validate(&mut violations);
         self.batch.validate(&mut violations);
+        self.ledger.validate(&mut violations);
         self.dead_letters.validate(&mut violations);
         violations
     }
@@ -230,6 +235,8 @@ mod tests {
             ("KAFKA__PROBE_INTERVAL", "0s", "kafka.probe_interval: "),
             ("CHECKPOINT__INTERVAL", "0s", "checkpoint.interval: "),
             ("CHECKPOINT__STALL_TIMEOUT", "0s", "checkpoint.stall_timeout: "),
+            ("LEDGER__TTL", "0s", "ledger.ttl: "),
+            ("LEDGER__TTL", "21y", "ledger.ttl: "),
         ] {
             let error = load(&[(&format!("STREAMER__{name}"), value)])
                 .unwrap_err()

@@ -37,6 +37,12 @@ pub struct StreamerMetrics {
     pub kafka_to_row: Histogram,
     /// `accepted_to_row_seconds`
     pub accepted_to_row: Histogram,
+    /// `end_to_end_seconds`
+    pub end_to_end: Histogram,
+    /// `records_without_run_total`
+    pub without_run: IntCounter,
+    /// `invalid_fetched_at_total`
+    pub invalid_fetched_at: IntCounter,
     /// `checkpoints_total{outcome}`
     pub checkpoints: IntCounterVec,
     /// `checkpoint_offset{partition}`
@@ -141,6 +147,19 @@ impl StreamerMetrics {
                 "accepted_to_row_seconds",
                 "Time from the publisher's acceptance of a record until its row is durable.",
                 &SECONDS,
+            ),
+            end_to_end: metrics.histogram(
+                "end_to_end_seconds",
+                "Time from the fetch of a record, by its header, until its row is durable; without replayed records.",
+                &SECONDS,
+            ),
+            without_run: metrics.counter(
+                "records_without_run_total",
+                "Records without a valid run-id and run-seq, which are not in the run ledger.",
+            ),
+            invalid_fetched_at: metrics.counter(
+                "invalid_fetched_at_total",
+                "Records whose fetched-at-us is invalid or too far from their acceptance, and is ignored.",
             ),
             checkpoints: metrics.counter_vec("checkpoints_total", "Checkpoint writes.", &["outcome"]),
             checkpoint_offset: metrics.gauge_vec(

@@ -34,6 +34,8 @@ use crate::checkpoint::Checkpoint;
 use crate::checkpoint::start_offset_resolver::{ResolveError, ResolvedStarts, StartOffsetResolver};
 use crate::consumer::channels::{Chunk, ConsumerCommand, ConsumerHandle, DecodedRecord};
 use crate::dead_letters::halted_partitions::HaltedPartitions;
+use crate::ledger::entries::MAX_ENTRIES;
+use crate::ledger::run_headers::{FetchedAt, RunHeaders};
 use crate::metrics::StreamerMetrics;
 use crate::pipeline::batch_builder::{BatchBuilder, BatchPartition, Operation};
 use crate::pipeline::batch_writer::{BatchWriteError, BatchWriter, WrittenBatch};
@@ -162,8 +164,10 @@ impl Pipeline {
         }
     }
 
-    fn has_capacity(&self) -> bool {
-        !self.batch_builder.is_full() || self.writing.len() < self.resolver.settings.batch.max_in_flight
+    fn has_capacity(&mut self) -> bool {
+        let can_batch =
+            !self.batch_builder.is_full() || self.writing.len() < self.resolver.settings.batch.max_in_flight;
+        can_batch && self.entries() < MAX_ENTRIES
     }
 
     fn flush_if_due(&mut self) {
@@ -173,18 +177,19 @@ impl Pipeline {
         let Some(trigger) = self.batch_builder.trigger(Instant::now(), self.writing.len()) else {
             return;
         };
-        let batch = self.batch_builder.flush(self.next_batch, trigger);
+        let mut batch = self.batch_builder.flush(self.next_batch, trigger);
         self.next_batch += 1;
         for BatchPartition {
             partition,
             position,
             records,
-        } in &batch.partitions
+        } in &mut batch.partitions
         {
             if let Some(state) = self.partitions.get_mut(partition) {
-                state.offsets().open(batch.id, *position, records.clone());
+                // Only the tracker needs them.
+                state.offsets().open(batch.id, *position, std::mem::take(records));
                 if failpoint::inject("commit_before_write") {
-                    state.complete(batch.id, &[]);
+                    state.complete(batch.id, &[], wall_micros());
                 }
             }
         }
@@ -207,6 +212,7 @@ impl Pipeline {
                 timestamp,
                 change,
                 irregularities,
+                run,
                 raw,
             } = record;
             let received = ReceivedRecord {
@@ -222,6 +228,7 @@ impl Pipeline {
                 continue;
             };
             self.count(irregularities, stamped.capped);
+            let fetched_at = self.fetched_at(&run, stamped.is_new);
             let operation = Operation {
                 partition,
                 offset,
@@ -232,11 +239,28 @@ impl Pipeline {
                     stamped.write_timestamp
                 },
                 change,
+                run: run.number,
+                fetched_at,
                 raw,
             };
             self.batch_builder.push(operation, stamped.end, now);
         }
         self.halt_partitions()
+    }
+
+    /// Returns when a record was fetched, if its latency is measured: not in a replay.
+    fn fetched_at(&self, run: &RunHeaders, is_new: bool) -> Option<i64> {
+        if run.number.is_none() {
+            self.metrics.without_run.inc();
+        }
+        match run.fetched_at {
+            FetchedAt::Micros(micros) if is_new => Some(micros),
+            FetchedAt::Invalid => {
+                self.metrics.invalid_fetched_at.inc();
+                None
+            }
+            FetchedAt::Micros(_) | FetchedAt::Absent => None,
+        }
     }
 
     fn count(&self, irregularities: Irregularities, capped: bool) {
@@ -271,7 +295,7 @@ impl Pipeline {
             state
                 .offsets()
                 .open(self.next_batch, end, BatchRecords::default());
-            state.complete(self.next_batch, &[]);
+            state.complete(self.next_batch, &[], wall_micros());
             self.next_batch += 1;
         }
     }
@@ -279,10 +303,19 @@ impl Pipeline {
     fn written(&mut self, written: &WrittenBatch) -> Result<(), PipelineError> {
         for (partition, rejected) in &written.partitions {
             if let Some(state) = self.partitions.get_mut(partition) {
-                state.complete(written.batch, rejected);
+                state.complete(written.batch, rejected, written.at);
             }
         }
+        if 2 * self.entries() >= MAX_ENTRIES {
+            self.save();
+        }
         self.halt_partitions()
+    }
+
+    /// The entries of the run ledger that wait for a checkpoint.
+    fn entries(&mut self) -> usize {
+        let partitions = self.partitions.values_mut();
+        partitions.map(|state| state.offsets().entries().len()).sum()
     }
 
     /// Stops reading the partitions that have just reached a limit of dead letters.

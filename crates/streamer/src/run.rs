@@ -29,6 +29,9 @@ use crate::dead_letters::producer::DeadLetterProducer;
 use crate::health::lazy_dependency::LazyDependency;
 use crate::health::probes::{CassandraProbe, KafkaProbe, StallInputs, TableProbeOutcome};
 use crate::health::stall_detector::StallDetector;
+use crate::ledger::recent_latencies::RecentLatencies;
+use crate::ledger::routes::{LedgerReader, routes};
+use crate::ledger::store::LedgerStore;
 use crate::metrics::StreamerMetrics;
 use crate::pipeline::batch_writer::{BatchWriteError, BatchWriter};
 use crate::pipeline::consumed_record::Decoder;
@@ -120,6 +123,8 @@ struct Streamer {
     sessions: Arc<SessionPool>,
     metadata: Arc<MetadataClient>,
     checkpoints: Arc<CheckpointStore>,
+    ledger: Arc<LedgerStore>,
+    end_to_end: Arc<RecentLatencies>,
     last_poll: Arc<LastPoll>,
     halted: Arc<HaltedPartitions>,
     detector: Arc<StallDetector>,
@@ -153,12 +158,26 @@ impl Streamer {
         let detector = Arc::new(StallDetector::new(settings.checkpoint.stall_timeout));
         let watched = Arc::clone(&detector);
         context.health.watch("progress", move || watched.check());
+        let sessions = Arc::new(SessionPool::new(
+            settings.cassandra.clone(),
+            Arc::clone(&contract),
+            cassandra,
+        ));
+        let ledger = Arc::new(LedgerStore::new(&settings, &instance()));
+        context.admin.add(routes(Arc::new(LedgerReader {
+            sessions: Arc::clone(&sessions),
+            ledger: Arc::clone(&ledger),
+        })));
+        let end_to_end = Arc::<RecentLatencies>::default();
+        let recent = Arc::clone(&end_to_end);
+        context.status.section("end_to_end", move || {
+            let summary = recent.summary(Instant::now());
+            async { summary }
+        });
         Ok(Self {
-            sessions: Arc::new(SessionPool::new(
-                settings.cassandra.clone(),
-                Arc::clone(&contract),
-                cassandra,
-            )),
+            sessions,
+            ledger,
+            end_to_end,
             checkpoints: Arc::new(CheckpointStore::new(&settings, Arc::clone(&contract), instance())),
             halted: Arc::new(HaltedPartitions::new(
                 context.health.clone(),
@@ -294,11 +313,13 @@ impl Streamer {
             dead_letters,
             topic_id: topic.id,
             metrics: Arc::clone(&metrics),
+            end_to_end: Arc::clone(&self.end_to_end),
         };
         let resolver = StartOffsetResolver {
             settings: Arc::clone(&self.settings),
             sessions: Arc::clone(&self.sessions),
             checkpoints: Arc::clone(&self.checkpoints),
+            ledger: Arc::clone(&self.ledger),
             metadata: Arc::clone(&self.metadata),
             topic,
             table,

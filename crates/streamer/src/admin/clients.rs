@@ -27,6 +27,9 @@ use crate::checkpoint::store::{CheckpointStore, instance};
 use crate::config::{KafkaSettings, NAME, Settings};
 use crate::consumer::client;
 use crate::consumer::scan::{self, Scan, ScannedRecord};
+use crate::ledger::run_state::RunState;
+use crate::ledger::segment::Segment;
+use crate::ledger::store::LedgerStore;
 use crate::metrics::StreamerMetrics;
 use crate::pipeline::consumed_record::Decoder;
 use crate::pipeline::row::TableShape;
@@ -54,6 +57,7 @@ pub(super) struct Clients {
     metadata: Arc<MetadataClient>,
     dead_letter_metadata: Arc<MetadataClient>,
     checkpoints: CheckpointStore,
+    ledger: LedgerStore,
 }
 
 impl Clients {
@@ -84,6 +88,7 @@ impl Clients {
         let dead_letter_metadata = metadata(&settings.kafka.dead_letter_topic)?;
         let metadata = metadata(&settings.kafka.topic)?;
         let checkpoints = CheckpointStore::new(&settings, Arc::clone(&contract), instance());
+        let ledger = LedgerStore::new(&settings, &instance());
         Ok(Self {
             settings,
             contract,
@@ -92,6 +97,7 @@ impl Clients {
             metadata,
             dead_letter_metadata,
             checkpoints,
+            ledger,
         })
     }
 
@@ -326,6 +332,42 @@ impl Clients {
             let read = self.checkpoints.load(session).await;
             read.map_err(|error| SchemaError::Failed {
                 operation: "read the checkpoints",
+                error,
+            })
+        })
+        .await
+    }
+
+    /// Returns what became of a run's records.
+    ///
+    /// # Errors
+    /// As [`cassandra`](Self::cassandra).
+    pub(super) async fn run(&self, run: Uuid) -> Result<RunState, CommandError> {
+        let settings = &self.settings.cassandra;
+        self.cassandra(async |session| {
+            let table_id = schema::table_id(session, settings).await?;
+            let read = self.ledger.load(session, run, table_id).await;
+            read.map_err(|error| SchemaError::Failed {
+                operation: "read the run ledger",
+                error,
+            })
+        })
+        .await
+    }
+
+    /// Writes segments of the run ledger. A group whose streamers never had one gets none.
+    ///
+    /// # Errors
+    /// As [`cassandra`](Self::cassandra).
+    pub(super) async fn store_segments(&self, segments: &[Segment]) -> Result<(), CommandError> {
+        let settings = &self.settings.cassandra;
+        self.cassandra(async |session| {
+            if segments.is_empty() || !schema::has_ledger(session, settings).await? {
+                return Ok(());
+            }
+            let write = self.ledger.save(session, segments).await;
+            write.map_err(|error| SchemaError::Failed {
+                operation: "write the run ledger",
                 error,
             })
         })

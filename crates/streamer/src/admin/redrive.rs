@@ -4,7 +4,7 @@
 //! A dead letter that deletes a key with several rows deletes each of them alone, except those with a later record: in a
 //! refilled table their write timestamps may be lower than the deletion's.
 //!
-//! It never writes to the topic, because that would change the order of the log. It may run next to a streamer, and
+//! The run ledger then counts them as stored. It never writes to the topic, because that would change the order of the log. It may run next to a streamer, and
 //! twice: the same write changes nothing.
 
 mod latest_records;
@@ -13,6 +13,7 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use clap::Args;
+use uuid::Uuid;
 
 use crate::admin::clients::Clients;
 use crate::admin::dead_letters::{self, known_reason};
@@ -23,7 +24,9 @@ use crate::admin::row_reader::RowReader;
 use crate::cassandra::schema::{self, TableInfo};
 use crate::cassandra::writer::{RowWrite, RowWriter};
 use crate::consumer::scan::ScannedRecord;
-use crate::dead_letters::dead_letter::{DeadLetter, SourceRecordId, reasons};
+use crate::dead_letters::dead_letter::{DeadLetter, PartitionOffset, SourceRecordId, reasons};
+use crate::ledger::run_headers::{RunHeaders, RunNumber};
+use crate::ledger::segment::Segment;
 use crate::pipeline::consumed_record::{Change, ConsumedRecord, Decoder, Rejection};
 use crate::pipeline::row::RowKey;
 use crate::pipeline::write_timestamp::wall_micros;
@@ -68,6 +71,7 @@ pub(super) async fn redrive(clients: &Clients, arguments: &RedriveArgs) -> Resul
         filter,
         latest,
         writer: clients.writer(table),
+        table_id: table.table_id,
         reader,
         clients,
         arguments,
@@ -148,10 +152,10 @@ struct Redrive<'a> {
     filter: RedriveFilter,
     latest: LatestRecords,
     writer: RowWriter,
+    table_id: Uuid,
     /// Reads the rows of a key, if it may have several.
     reader: Option<RowReader>,
-    /// Dead letters and the number of their writes.
-    batch: Vec<(SourceRecordId, usize)>,
+    batch: Vec<PendingLetter>,
     writes: Vec<RowWrite>,
     summary: RedriveSummary,
 }
@@ -175,7 +179,11 @@ impl Redrive<'_> {
             self.summary.written += 1;
             return print_line(format_args!("{:<16} would be written", letter.origin.position));
         }
-        self.batch.push((letter.origin, writes.len()));
+        self.batch.push(PendingLetter {
+            origin: letter.origin,
+            writes: writes.len(),
+            run: RunHeaders::read(letter.record.raw.headers(), -1).number,
+        });
         self.writes.extend(writes);
         if self.writes.len() >= self.clients.settings().batch().max_rows {
             self.flush().await?;
@@ -231,19 +239,32 @@ impl Redrive<'_> {
         let rejected = self.clients.write(&self.writer, &writes).await?;
         let mut rejected: HashMap<_, _> = rejected.into_iter().map(|it| (it.index, it.error)).collect();
         let mut next = 0;
-        for (origin, count) in std::mem::take(&mut self.batch) {
-            let error = (next..next + count).find_map(|index| rejected.remove(&index));
-            next += count;
+        let mut segments = Vec::new();
+        for PendingLetter { origin, writes, run } in std::mem::take(&mut self.batch) {
+            let error = (next..next + writes).find_map(|index| rejected.remove(&index));
+            next += writes;
             if let Some(error) = error {
                 let reason = reasons::REFUSED_BY_CASSANDRA;
                 self.skip(origin, &RedriveDecision::Rejected(Rejection { reason, error }))?;
             } else {
+                let PartitionOffset { partition, offset } = origin.position;
+                let source = (origin.topic_id, partition, offset);
+                segments.extend(run.map(|number| Segment::of_row(number, source, self.table_id)));
                 self.summary.written += 1;
                 print_line(format_args!("{:<16} written", origin.position))?;
             }
         }
-        Ok(())
+        self.clients.store_segments(&segments).await
     }
+}
+
+/// A dead letter that is being written.
+struct PendingLetter {
+    origin: SourceRecordId,
+    /// The number of its writes.
+    writes: usize,
+    /// Its number, if it belongs to a run.
+    run: Option<RunNumber>,
 }
 
 #[derive(Debug, Default)]

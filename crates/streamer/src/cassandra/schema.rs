@@ -2,6 +2,7 @@
 
 pub mod agreement;
 pub mod columns;
+mod ledger;
 pub mod replication;
 
 use std::fmt;
@@ -18,6 +19,7 @@ use crate::cassandra::schema::columns::{
     Difference, ExistingColumn, ExistingColumns, RequiredColumn, Role, differences, primary_key, required,
     shape,
 };
+pub use crate::cassandra::schema::ledger::{LEDGER_TABLE, ensure_ledger, has_ledger, verify_ledger};
 use crate::cassandra::session::Session;
 use crate::config::CassandraSettings;
 use crate::pipeline::row::TableShape;

@@ -33,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cassandra::connection::connector::{ConnectionConfig, Connector};
 use crate::cassandra::connection::stream_id_limiter::StreamIdLimiter;
 use crate::cassandra::error_class::ErrorClass;
-use crate::cassandra::statements::PreparedStatements;
+use crate::cassandra::statements::{LedgerStatements, PreparedStatements};
 use crate::cassandra::wire::{BatchRequest, VERSION};
 use crate::config::CassandraSettings;
 
@@ -63,6 +63,7 @@ pub struct Session {
     request_timeout: Duration,
     consistency: Consistency,
     statements: OnceCell<PreparedStatements>,
+    ledger: OnceCell<LedgerStatements>,
 }
 
 impl Session {
@@ -92,6 +93,7 @@ impl Session {
             request_timeout: settings.request_timeout,
             consistency: settings.consistency.into(),
             statements: OnceCell::new(),
+            ledger: OnceCell::new(),
         })
     }
 
@@ -211,6 +213,11 @@ impl Session {
     /// The cell that [`prepare`](crate::cassandra::prepare) fills with the prepared statements.
     pub(super) fn statements(&self) -> &OnceCell<PreparedStatements> {
         &self.statements
+    }
+
+    /// The cell that the ledger's [`store`](crate::ledger::store) fills with its statements.
+    pub(crate) fn ledger(&self) -> &OnceCell<LedgerStatements> {
+        &self.ledger
     }
 
     /// The consistency level of every statement.

@@ -26,6 +26,14 @@ pub struct PreparedStatements {
     pub shared_replica_set: bool,
 }
 
+/// The statements of the run ledger, prepared on one session. Rows and checkpoints do not need its table.
+pub struct LedgerStatements {
+    /// Writes a segment.
+    pub save_segment: PreparedQuery,
+    /// Adds a chunk of a run above 0 to the list of them.
+    pub add_chunk: PreparedQuery,
+}
+
 /// Binds positional values. All statements here are idempotent.
 pub fn parameters(values: Vec<Value>, consistency: Consistency) -> StatementParams {
     StatementParamsBuilder::new()

@@ -21,6 +21,7 @@ use crate::checkpoint::{self, Checkpoint, PartitionInfo, ResolvedStart, StartErr
 use crate::config::{OnMissing, Settings};
 use crate::consumer::partition_check::{PartitionCheck, check};
 use crate::consumer::rebalance::StartOffset;
+use crate::ledger::store::LedgerStore;
 use crate::pipeline::write_timestamp::wall_micros;
 use ::kafka::ClientRejected;
 use ::kafka::{MetadataClient, TopicInfo, Watermarks, same_topic};
@@ -62,6 +63,8 @@ pub struct StartOffsetResolver {
     pub sessions: Arc<SessionPool>,
     /// The checkpoint store.
     pub checkpoints: Arc<CheckpointStore>,
+    /// The run ledger.
+    pub ledger: Arc<LedgerStore>,
     /// The Kafka metadata client.
     pub metadata: Arc<MetadataClient>,
     /// The topic of this process.

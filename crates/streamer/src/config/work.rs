@@ -1,10 +1,12 @@
-//! Settings of micro-batches, checkpoints, dead letters and tombstones.
+//! Settings of micro-batches, checkpoints, the run ledger, dead letters and tombstones.
 
 use std::time::Duration;
 
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 use service::config::Violations;
+
+use crate::pipeline::remaining_ttl::MAX_TTL;
 
 /// When a micro-batch is flushed: when it reaches a limit, or earlier while at most one other is being written.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -88,6 +90,33 @@ pub enum OnOutOfRange {
     Earliest,
     /// Continue at the partition's end, with a warning.
     Latest,
+}
+
+/// The run ledger.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LedgerSettings {
+    /// How long the ledger knows what became of a run's records, at least 1 second and at most 20 years. Whole seconds.
+    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    pub ttl: Duration,
+}
+
+impl Default for LedgerSettings {
+    fn default() -> Self {
+        Self {
+            ttl: Duration::from_secs(30 * 24 * 3_600),
+        }
+    }
+}
+
+impl LedgerSettings {
+    pub(super) fn validate(&self, violations: &mut Violations) {
+        violations.require(
+            (Duration::from_secs(1)..=MAX_TTL).contains(&self.ttl),
+            "ledger.ttl",
+            "must be between 1 second and 20 years",
+        );
+    }
 }
 
 /// When a partition halts because too many of its records become dead letters.

@@ -5,6 +5,7 @@ use std::sync::mpsc::Sender;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::consumer::rebalance::{RebalanceEvent, StartOffset};
+use crate::ledger::run_headers::RunHeaders;
 use crate::pipeline::consumed_record::{Change, Irregularities};
 use crate::pipeline::raw_record::RawRecord;
 
@@ -21,6 +22,8 @@ pub struct DecodedRecord {
     pub timestamp: i64,
     /// The change of the table that the record describes.
     pub change: Change,
+    /// What the headers say about its run.
+    pub run: RunHeaders,
     /// What is counted, although the record is written.
     pub irregularities: Irregularities,
     /// The record's original bytes.

@@ -31,6 +31,7 @@ use crate::consumer::group_membership::GroupMembership;
 use crate::consumer::last_poll::LastPoll;
 use crate::consumer::partition_check::{PartitionCheck, check, is_unreadable};
 use crate::consumer::rebalance::{self, RebalanceEvent, Rebalancer, StartOffset};
+use crate::ledger::run_headers::RunHeaders;
 use crate::pipeline::consumed_record::{ConsumedRecord, Decoder};
 use crate::pipeline::raw_record::RawRecord;
 
@@ -449,7 +450,9 @@ fn decode(decoder: &Decoder, message: &BorrowedMessage<'_>) -> DecodedRecord {
         key: message.key(),
         value: message.payload(),
     };
-    let (change, irregularities) = decoder.decode(&record, headers(message));
+    // Copied first: librdkafka's headers are looked up one by one.
+    let raw = RawRecord::copy(message.key(), message.payload(), headers(message));
+    let (change, irregularities) = decoder.decode(&record, raw.headers());
     DecodedRecord {
         partition: message.partition(),
         offset: message.offset(),
@@ -457,6 +460,7 @@ fn decode(decoder: &Decoder, message: &BorrowedMessage<'_>) -> DecodedRecord {
         timestamp: record.timestamp,
         change,
         irregularities,
-        raw: RawRecord::copy(message.key(), message.payload(), headers(message)),
+        run: RunHeaders::read(raw.headers(), record.timestamp),
+        raw,
     }
 }

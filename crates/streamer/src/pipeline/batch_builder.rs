@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::config::BatchSettings;
+use crate::ledger::run_headers::RunNumber;
 use crate::pipeline::consumed_record::Change;
-use crate::pipeline::offset_tracker::{BatchRecords, Position};
+use crate::pipeline::offset_tracker::{BatchRecords, Position, RunRecord};
 use crate::pipeline::raw_record::RawRecord;
 
 /// A record with its position and write timestamp.
@@ -23,6 +24,10 @@ pub struct Operation {
     pub write_timestamp: i64,
     /// The change of the table.
     pub change: Change,
+    /// Its number, if it belongs to a run.
+    pub run: Option<RunNumber>,
+    /// When it was fetched, in microseconds since 1970, if its latency is measured.
+    pub fetched_at: Option<i64>,
     /// The original bytes.
     pub raw: RawRecord,
 }
@@ -120,6 +125,14 @@ impl BatchBuilder {
         if matches!(operation.change, Change::Reject(_)) {
             of_partition.records.dead.push(of_partition.records.count);
         }
+        if let Some(number) = operation.run {
+            of_partition.records.of_runs.push(RunRecord {
+                index: of_partition.records.count,
+                offset: operation.offset,
+                number,
+                fetched_at: operation.fetched_at,
+            });
+        }
         of_partition.records.count += 1;
         self.operations.push(operation);
         self.oldest.get_or_insert(now);
@@ -206,6 +219,8 @@ mod tests {
             timestamp: 0,
             write_timestamp: 0,
             change,
+            run: None,
+            fetched_at: None,
             raw,
         }
     }
@@ -274,6 +289,7 @@ mod tests {
             records: BatchRecords {
                 count: dead.len(),
                 dead,
+                of_runs: Vec::new(),
             },
         });
         assert_eq!(batch.partitions, partitions);

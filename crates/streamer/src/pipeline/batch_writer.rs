@@ -9,10 +9,12 @@ use uuid::Uuid;
 use crate::cassandra::writer::{RowWriteError, RowWriter};
 use crate::dead_letters::dead_letter::reasons;
 use crate::dead_letters::producer::{DeadLetterError, DeadLetterProducer};
+use crate::ledger::latencies::{Bucket, Latencies};
+use crate::ledger::recent_latencies::RecentLatencies;
 use crate::metrics::StreamerMetrics;
 use crate::pipeline::batch_builder::{MicroBatch, Operation};
 use crate::pipeline::consumed_record::{Change, Rejection};
-use crate::pipeline::write_timestamp::wall_millis;
+use crate::pipeline::write_timestamp::{wall_micros, wall_millis};
 
 /// A record can be written to neither Cassandra nor the dead-letter topic, and a retry would not help.
 #[derive(Debug, Error)]
@@ -35,6 +37,8 @@ pub struct BatchWriter {
     pub topic_id: Uuid,
     /// Counts the outcomes.
     pub metrics: Arc<StreamerMetrics>,
+    /// The time from fetching to storing.
+    pub(crate) end_to_end: Arc<RecentLatencies>,
 }
 
 /// A micro-batch whose records are all durable.
@@ -42,6 +46,8 @@ pub struct BatchWriter {
 pub struct WrittenBatch {
     /// Its id.
     pub batch: u64,
+    /// When its records were durable, in microseconds since 1970.
+    pub at: i64,
     /// The partitions of its records, each with the indices of the records that Cassandra rejected, among the
     /// partition's records.
     pub partitions: Vec<(i32, Vec<usize>)>,
@@ -66,6 +72,7 @@ impl BatchWriter {
         let mut writes = Vec::with_capacity(operations.len());
         let mut indices = Vec::with_capacity(operations.len());
         let mut times = Vec::with_capacity(operations.len());
+        let mut fetched = Vec::new();
         let mut rejections = Vec::new();
         for (index, operation) in operations.iter_mut().enumerate() {
             // The change is moved out. A dead letter needs only the original bytes.
@@ -78,6 +85,7 @@ impl BatchWriter {
             ) {
                 Change::Upsert(row) => {
                     times.push((operation.timestamp, row.ingested_at()));
+                    fetched.extend(operation.fetched_at);
                     writes.push(self.writer.upsert(row, operation.write_timestamp));
                     indices.push(index);
                 }
@@ -106,7 +114,8 @@ impl BatchWriter {
             })
             .collect();
         self.send_to_dead_letters(&operations, rejections).await?;
-        let now = wall_millis();
+        let at = wall_micros();
+        let now = at / 1_000;
         let expired = writes.iter().filter(|write| write.is_expired(now)).count();
         self.metrics.expired.inc_by(expired as u64);
         let upserts = times.len() - expired;
@@ -119,11 +128,13 @@ impl BatchWriter {
             .with_label_values(&["delete"])
             .inc_by(written.saturating_sub(upserts) as u64);
         self.observe_latencies(&times);
+        self.observe_end_to_end(&fetched, at);
         self.metrics
             .write_duration
             .observe(started.elapsed().as_secs_f64());
         Ok(WrittenBatch {
             batch: id,
+            at,
             partitions: partitions
                 .into_iter()
                 .map(|partition| {
@@ -160,6 +171,22 @@ impl BatchWriter {
         }
         kafka_to_row.flush();
         accepted_to_row.flush();
+    }
+
+    /// Observes the time from fetching until `now`. All times in microseconds since 1970.
+    fn observe_end_to_end(&self, fetched: &[i64], now: i64) {
+        if fetched.is_empty() {
+            return;
+        }
+        let histogram = self.metrics.end_to_end.local();
+        let mut latencies = Latencies::default();
+        for fetched_at in fetched {
+            let micros = now - fetched_at;
+            histogram.observe(seconds(micros / 1_000));
+            latencies.add(Bucket::of(micros));
+        }
+        histogram.flush();
+        self.end_to_end.add(&latencies, Instant::now());
     }
 }
 

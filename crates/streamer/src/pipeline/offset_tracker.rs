@@ -1,12 +1,15 @@
 //! Tracks the durable prefix of a partition: every record before it is a row or a dead letter.
 //!
-//! Pure. Completions may arrive in any order. Commits nothing.
+//! Pure. Completions may arrive in any order. Commits nothing. Collects what the prefix adds to the run ledger.
 
 use std::collections::VecDeque;
 
 use service::failpoint;
 
 use crate::dead_letters::{limits::DeadLetterLimits, stats::DeadLetterStats};
+use crate::ledger::entries::{Entries, Entry, Outcome};
+use crate::ledger::latencies::Bucket;
+use crate::ledger::run_headers::RunNumber;
 use crate::pipeline::write_timestamp::MaxSeen;
 
 /// A position between two records of a partition, with the state to continue from it.
@@ -30,6 +33,7 @@ pub struct OffsetTracker {
     durable: Position,
     open: VecDeque<OpenBatch>,
     limits: DeadLetterLimits,
+    entries: Entries,
 }
 
 /// A range of records that completes as a whole.
@@ -38,16 +42,32 @@ struct OpenBatch {
     id: u64,
     end: Position,
     records: BatchRecords,
-    done: bool,
+    /// When its records were durable, in microseconds since 1970.
+    durable_at: Option<i64>,
 }
 
-/// The records of a range, as far as the dead-letter statistics need them.
+/// The records of a range, as far as the dead-letter statistics and the run ledger need them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BatchRecords {
     /// The number of records.
     pub count: usize,
     /// The indices of the dead letters among them.
     pub dead: Vec<usize>,
+    /// Those that belong to a run.
+    pub of_runs: Vec<RunRecord>,
+}
+
+/// A record that belongs to a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RunRecord {
+    /// Its index in the range.
+    pub index: usize,
+    /// Its offset.
+    pub offset: i64,
+    /// Its number within the run.
+    pub number: RunNumber,
+    /// When it was fetched, in microseconds since 1970, if its latency is measured.
+    pub fetched_at: Option<i64>,
 }
 
 impl OffsetTracker {
@@ -57,6 +77,7 @@ impl OffsetTracker {
             durable: start,
             open: VecDeque::new(),
             limits,
+            entries: Entries::default(),
         }
     }
 
@@ -66,25 +87,28 @@ impl OffsetTracker {
             id,
             end,
             records,
-            done: false,
+            durable_at: None,
         });
     }
 
-    /// Completes the range `id`. Cassandra rejected the records with the indices `rejected`, which became dead
-    /// letters. Returns whether the prefix grew.
-    pub fn complete(&mut self, id: u64, rejected: &[usize]) -> bool {
+    /// Completes the range `id`, whose records were durable at `now`, in microseconds since 1970. Cassandra rejected the
+    /// records with the indices `rejected`, which became dead letters. Returns whether the prefix grew.
+    pub fn complete(&mut self, id: u64, rejected: &[usize], now: i64) -> bool {
         if let Some(batch) = self.open.iter_mut().find(|batch| batch.id == id) {
-            batch.done = true;
+            batch.durable_at = Some(now);
             batch.records.dead.extend_from_slice(rejected);
         }
         if failpoint::inject("checkpoint_not_prefixed") {
             for earlier in self.open.iter_mut().filter(|batch| batch.id < id) {
-                earlier.done = true;
+                earlier.durable_at = Some(now);
             }
         }
         let before = self.durable.next_offset;
-        while self.open.front().is_some_and(|batch| batch.done) {
+        while let Some(durable_at) = self.open.front().and_then(|batch| batch.durable_at) {
             let batch = self.open.pop_front().expect("the front was just seen");
+            for record in &batch.records.of_runs {
+                self.entries.push(batch.records.entry(record, durable_at));
+            }
             self.durable = Position {
                 dead_letters: batch.records.stats_after(self.durable.dead_letters, self.limits),
                 ..batch.end
@@ -98,6 +122,11 @@ impl OffsetTracker {
         self.durable
     }
 
+    /// The records of runs in the durable prefix whose segments are not stored yet.
+    pub fn entries(&mut self) -> &mut Entries {
+        &mut self.entries
+    }
+
     /// Whether all opened ranges are complete.
     pub fn is_drained(&self) -> bool {
         self.open.is_empty()
@@ -105,6 +134,20 @@ impl OffsetTracker {
 }
 
 impl BatchRecords {
+    fn entry(&self, record: &RunRecord, durable_at: i64) -> Entry {
+        let latency = |fetched_at| Bucket::of(durable_at.saturating_sub(fetched_at));
+        let outcome = if self.dead.contains(&record.index) {
+            Outcome::DeadLettered
+        } else {
+            Outcome::Stored(record.fetched_at.map(latency))
+        };
+        Entry {
+            offset: record.offset,
+            number: record.number,
+            outcome,
+        }
+    }
+
     /// Returns the statistics after these records.
     ///
     /// Statistics that have reached a limit do not change any more: later rows that were already in flight do not
@@ -147,9 +190,9 @@ mod tests {
         let mut tracker = OffsetTracker::new(at(0), limits());
         tracker.open(1, at(10), none());
         tracker.open(2, at(20), none());
-        assert!(!tracker.complete(2, &[]));
+        assert!(!tracker.complete(2, &[], 0));
         assert_eq!(tracker.durable(), at(0));
-        assert!(tracker.complete(1, &[]));
+        assert!(tracker.complete(1, &[], 0));
         assert_eq!(tracker.durable(), at(20));
         assert!(tracker.is_drained());
     }
@@ -160,12 +203,13 @@ mod tests {
         let records = |count, dead: &[usize]| BatchRecords {
             count,
             dead: dead.to_vec(),
+            of_runs: Vec::new(),
         };
         tracker.open(1, at(3), records(3, &[0, 2]));
         tracker.open(2, at(5), records(2, &[0]));
-        tracker.complete(2, &[1]);
+        tracker.complete(2, &[1], 0);
         assert_eq!(tracker.durable().dead_letters.consecutive, 0);
-        tracker.complete(1, &[]);
+        tracker.complete(1, &[], 0);
         assert_eq!(
             tracker.durable().dead_letters.consecutive,
             3,
@@ -183,11 +227,12 @@ mod tests {
         let records = |count| BatchRecords {
             count,
             dead: Vec::new(),
+            of_runs: Vec::new(),
         };
         tracker.open(1, at(4), records(4));
         tracker.open(2, at(9), records(5));
-        tracker.complete(1, &[1, 2]);
-        tracker.complete(2, &[]);
+        tracker.complete(1, &[1, 2], 0);
+        tracker.complete(2, &[], 0);
         assert_eq!(tracker.durable().dead_letters.consecutive, 2);
         assert_eq!(tracker.durable().next_offset, 9);
     }
@@ -195,8 +240,42 @@ mod tests {
     #[test]
     fn unknown_completion_changes_nothing() {
         let mut tracker = OffsetTracker::new(at(5), limits());
-        assert!(!tracker.complete(9, &[]));
+        assert!(!tracker.complete(9, &[], 0));
         assert_eq!(tracker.durable(), at(5));
+    }
+
+    #[test]
+    fn ledger_gets_the_records_of_the_prefix_with_their_outcome() {
+        let record = |index| RunRecord {
+            index,
+            offset: i64::try_from(index).unwrap() + 10,
+            number: RunNumber {
+                run: uuid::Uuid::nil(),
+                sequence: index as u64,
+            },
+            fetched_at: Some(1_000),
+        };
+        let records = BatchRecords {
+            count: 4,
+            dead: vec![1],
+            of_runs: vec![record(0), record(1), record(3)],
+        };
+        let mut tracker = OffsetTracker::new(at(0), limits());
+        tracker.open(1, at(10), none());
+        tracker.open(2, at(14), records);
+        tracker.complete(2, &[3], 9_000);
+        assert!(tracker.entries().is_empty(), "there is a gap before them");
+        tracker.complete(1, &[], 10_000);
+        let entry = |index, outcome| Entry {
+            offset: record(index).offset,
+            number: record(index).number,
+            outcome,
+        };
+        let mut expected = Entries::default();
+        expected.push(entry(0, Outcome::Stored(Some(Bucket::of(8_000)))));
+        expected.push(entry(1, Outcome::DeadLettered));
+        expected.push(entry(3, Outcome::DeadLettered));
+        assert_eq!(*tracker.entries(), expected);
     }
 
     proptest! {
@@ -210,7 +289,7 @@ mod tests {
             }
             let mut done = [false; 40];
             for id in order {
-                tracker.complete(id, &[]);
+                tracker.complete(id, &[], 0);
                 done[usize::try_from(id).unwrap()] = true;
                 let prefix = done.iter().take_while(|done| **done).count();
                 prop_assert_eq!(tracker.durable().next_offset, i64::try_from(prefix).unwrap() * 3);

@@ -8,6 +8,7 @@ use crate::checkpoint::{Checkpoint, ResolvedStart};
 use crate::dead_letters::halted_partitions::HaltReason;
 use crate::dead_letters::limits::DeadLetterLimits;
 use crate::dead_letters::stats::DeadLetterStats;
+use crate::ledger::segment::Segment;
 use crate::pipeline::offset_tracker::{OffsetTracker, Position};
 use crate::pipeline::write_timestamp::HybridClock;
 
@@ -29,6 +30,8 @@ pub struct PartitionState {
     topic_id: Uuid,
     table_id: Uuid,
     saved: i64,
+    /// Records below this offset were durable before this assignment.
+    durable_before: i64,
     /// When a checkpoint of this assignment was last read back.
     read_back: Option<Instant>,
 }
@@ -61,6 +64,7 @@ impl PartitionState {
             topic_id,
             table_id,
             saved: position.next_offset,
+            durable_before: position.next_offset.max(position.max_seen.offset),
             read_back,
         }
     }
@@ -98,6 +102,7 @@ impl PartitionState {
             write_timestamp: write_timestamp.micros,
             capped: write_timestamp.capped,
             end: self.head,
+            is_new: offset >= self.durable_before,
         })
     }
 
@@ -122,9 +127,10 @@ impl PartitionState {
         self.assignment == assignment && self.halted.is_none() && !self.draining
     }
 
-    /// Completes the range `id`. Cassandra rejected the records with the indices `rejected`.
-    pub fn complete(&mut self, id: u64, rejected: &[usize]) {
-        self.offsets.complete(id, rejected);
+    /// Completes the range `id`, whose records were durable at `now`, in microseconds since 1970. Cassandra rejected the
+    /// records with the indices `rejected`.
+    pub fn complete(&mut self, id: u64, rejected: &[usize], now: i64) {
+        self.offsets.complete(id, rejected, now);
         if self.halted.is_none() {
             self.halted = self.reached(self.offsets.durable().dead_letters);
         }
@@ -163,12 +169,18 @@ impl PartitionState {
         })
     }
 
+    /// The segments to write before `checkpoint`, the pending one.
+    pub fn pending_segments(&mut self, checkpoint: &Checkpoint) -> Vec<Segment> {
+        let from = self.saved;
+        self.offsets.entries().segments(checkpoint, from)
+    }
+
     /// The assignment of the partition.
     pub fn assignment(&self) -> u64 {
         self.assignment
     }
 
-    /// Records that `checkpoint` is written, and when it was read back if it was.
+    /// Records that `checkpoint` and its segments are written, and when it was read back if it was.
     ///
     /// Returns false for a checkpoint whose write began under an earlier `assignment`, which proves nothing about
     /// this one.
@@ -177,6 +189,7 @@ impl PartitionState {
             return false;
         }
         self.saved = self.saved.max(checkpoint.position.next_offset);
+        self.offsets.entries().remove_before(self.saved);
         self.read_back = read_back.or(self.read_back);
         true
     }
@@ -210,6 +223,8 @@ pub struct StampedRecord {
     pub write_timestamp: i64,
     /// The record's own timestamp was too far ahead and was capped.
     pub capped: bool,
+    /// The record was not durable before this assignment, as far as is known.
+    pub is_new: bool,
     /// The partition's position after the record.
     pub end: Position,
 }
@@ -281,7 +296,7 @@ mod tests {
         state.start_draining();
         assert!(state.receive(received(2, 6, false), NOW).is_none());
         assert!(state.skip_to(2, 9).is_none());
-        state.complete(1, &[]);
+        state.complete(1, &[], 0);
         assert_eq!(state.pending_checkpoint().unwrap().position.next_offset, 6);
     }
 
@@ -314,7 +329,7 @@ mod tests {
         let mut state = state();
         let stamped = state.receive(received(2, 5, false), NOW).unwrap();
         state.offsets().open(1, stamped.end, BatchRecords::default());
-        state.complete(1, &[]);
+        state.complete(1, &[], 0);
         let checkpoint = state.pending_checkpoint().unwrap();
         let (now, minute) = (Instant::now(), Duration::from_secs(60));
         assert!(!state.saved(1, &checkpoint, Some(now)));

@@ -1,4 +1,4 @@
-//! Writes checkpoints to Cassandra and commits the offsets to the group afterwards.
+//! Writes the run ledger and then the checkpoints to Cassandra, and commits the offsets to the group afterwards.
 
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
@@ -13,6 +13,7 @@ use crate::cassandra::writer::RowWriteError;
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::start_offset_resolver::{StartOffsetResolver, verify_read_back};
 use crate::consumer::channels::ConsumerCommand;
+use crate::ledger::segment::Segment;
 use crate::pipeline::batch_writer::BatchWriteError;
 use crate::pipeline::error::PipelineError;
 use crate::pipeline::partition_state::PartitionState;
@@ -24,11 +25,13 @@ impl Pipeline {
         if self.saving.is_some() {
             return;
         }
-        let checkpoints: Vec<_> = self
-            .partitions
-            .values()
-            .filter_map(PartitionState::pending_checkpoint)
-            .collect();
+        let (mut checkpoints, mut segments) = (Vec::new(), Vec::new());
+        for state in self.partitions.values_mut() {
+            if let Some(checkpoint) = state.pending_checkpoint() {
+                segments.extend(state.pending_segments(&checkpoint));
+                checkpoints.push(checkpoint);
+            }
+        }
         // An eager assignment comprises all partitions.
         let Some(assignment) = self.partitions.values().map(PartitionState::assignment).next() else {
             return;
@@ -53,7 +56,7 @@ impl Pipeline {
         let resolver = Arc::clone(&self.resolver);
         self.saving = Some(
             async move {
-                let result = save(&resolver, &checkpoints, &unverified).await;
+                let result = save(&resolver, &segments, &checkpoints, &unverified).await;
                 Saved {
                     assignment,
                     checkpoints,
@@ -103,8 +106,10 @@ impl Pipeline {
     }
 }
 
+/// Writes the segments before the checkpoints: a checkpoint whose records are not in the ledger would hide them for good.
 async fn save(
     resolver: &StartOffsetResolver,
+    segments: &[Segment],
     checkpoints: &[Checkpoint],
     unverified: &[Checkpoint],
 ) -> Result<(), SaveError> {
@@ -113,11 +118,7 @@ async fn save(
         .get()
         .await
         .map_err(|error| SaveError::Fatal(error.into()))?;
-    match resolver
-        .checkpoints
-        .save(&session, &resolver.settings, checkpoints)
-        .await
-    {
+    match write(resolver, &session, segments, checkpoints).await {
         Err(ErrorClass::Invalid(error)) => return Err(refusal_cause(resolver, &session, error).await),
         saved => saved?,
     }
@@ -129,13 +130,27 @@ async fn save(
     Ok(())
 }
 
+async fn write(
+    resolver: &StartOffsetResolver,
+    session: &Session,
+    segments: &[Segment],
+    checkpoints: &[Checkpoint],
+) -> Result<(), ErrorClass> {
+    let settings = &resolver.settings;
+    resolver.ledger.save(session, segments).await?;
+    resolver.checkpoints.save(session, settings, checkpoints).await
+}
+
 /// Determines the cause of a refusal. A checkpoint's values are always valid, so either a table has changed, which only
 /// the operator can fix, or the server refuses writes now. The statements are prepared together, so the table of the rows
 /// may be at fault.
 async fn refusal_cause(resolver: &StartOffsetResolver, session: &Session, error: String) -> SaveError {
     let (settings, contract) = (&resolver.settings.cassandra, resolver.sessions.contract());
     let checkpoints = match schema::wait_for_agreement(session).await {
-        Ok(()) => schema::verify_checkpoints(session, settings).await,
+        Ok(()) => match schema::verify_checkpoints(session, settings).await {
+            Ok(()) => schema::verify_ledger(session, settings).await,
+            failed => failed,
+        },
         failed => failed,
     };
     let is_different = |error: &SchemaError| !matches!(error, SchemaError::Failed { .. });

@@ -93,6 +93,7 @@ impl Streamer {
         // A table that another replica of this service has just created must not be created again.
         schema::wait_for_agreement(session).await?;
         schema::ensure_checkpoints(session, &self.settings.cassandra).await?;
+        schema::ensure_ledger(session, &self.settings.cassandra).await?;
         let failed = |operation| move |error| SchemaError::Failed { operation, error };
         let checkpoints = self.checkpoints.load(session).await;
         let checkpoints = checkpoints.map_err(failed("read the checkpoints"))?;

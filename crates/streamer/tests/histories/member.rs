@@ -130,7 +130,7 @@ impl Member {
                     self.partition
                         .offsets()
                         .open(self.batches, end, BatchRecords::default());
-                    self.partition.complete(self.batches, &[]);
+                    self.partition.complete(self.batches, &[], now);
                 }
             }
             Some(ChannelItem::End(..)) | None => {}
@@ -183,6 +183,7 @@ impl Member {
         let records = BatchRecords {
             count: operations.len(),
             dead: dead.map(|(index, _)| index).collect(),
+            of_runs: Vec::new(),
         };
         self.batches += 1;
         self.partition.offsets().open(self.batches, end, records);
@@ -230,7 +231,7 @@ impl Member {
             .zip(&batch.operations)
             .filter(|(_, operation)| operation.record.kind == Kind::Rejected);
         let rejected: Vec<_> = rejected.map(|(index, _)| index).collect();
-        self.partition.complete(batch.id, &rejected);
+        self.partition.complete(batch.id, &rejected, 0);
     }
 
     /// Starts the write of a checkpoint, unless one is in flight.

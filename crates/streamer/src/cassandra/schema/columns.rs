@@ -39,6 +39,8 @@ pub(super) enum Role {
     Clustering(usize),
     /// Of no key.
     Regular,
+    /// Of no key, with one value for all rows of a partition.
+    Static,
 }
 
 /// A column of `system_schema.columns`.
@@ -106,7 +108,8 @@ impl RequiredColumn {
 
     /// The column in a `CREATE TABLE` or `ALTER TABLE`.
     pub(super) fn definition(&self) -> String {
-        format!("{} {}", quoted(&self.name), self.cql)
+        let role = if self.role == Role::Static { " static" } else { "" };
+        format!("{} {}{role}", quoted(&self.name), self.cql)
     }
 }
 
@@ -155,8 +158,7 @@ pub(super) fn differences(
         .iter()
         .filter_map(|required| difference(table, required, found.get(&required.name)));
     let unexpected = found.iter().filter(|(name, found)| {
-        found.role().is_none_or(|role| role != Role::Regular)
-            && found.kind != "static"
+        !matches!(found.role(), Some(Role::Regular | Role::Static))
             && !required.iter().any(|required| required.name == **name)
     });
     let unexpected = unexpected.map(|(name, found)| {
@@ -177,7 +179,7 @@ fn difference(table: &str, required: &RequiredColumn, found: Option<&ExistingCol
         addition,
     } = required;
     let text = match found {
-        None if *role == Role::Regular => {
+        None if matches!(role, Role::Regular | Role::Static) => {
             return Some(Difference::Missing {
                 column: name.clone(),
                 statement: format!("ALTER TABLE {table} ADD {}", required.definition()),
@@ -211,6 +213,7 @@ impl ExistingColumn {
                 Some(Role::Clustering(position))
             }
             ("regular", _) => Some(Role::Regular),
+            ("static", _) => Some(Role::Static),
             _ => None,
         }
     }
@@ -235,6 +238,7 @@ impl fmt::Display for Role {
             Self::PartitionKey(position) => write!(f, "partition_key (position {position})"),
             Self::Clustering(position) => write!(f, "clustering (position {position}, asc)"),
             Self::Regular => f.write_str("regular"),
+            Self::Static => f.write_str("static"),
         }
     }
 }
@@ -253,9 +257,10 @@ mod tests {
                 Role::PartitionKey(position) => ("partition_key", position, "none"),
                 Role::Clustering(position) => ("clustering", position, "asc"),
                 Role::Regular => ("regular", 0, "none"),
+                Role::Static => ("static", 0, "none"),
             };
             let position = match column.role {
-                Role::Regular => -1,
+                Role::Regular | Role::Static => -1,
                 _ => i32::try_from(position).unwrap(),
             };
             let found = ExistingColumn {

@@ -1,0 +1,18 @@
+//! The run ledger: which records of a run became rows, and which became dead letters.
+//!
+//! A record belongs to a run if it has the headers `run-id` and `run-seq`. Between two checkpoints, a partition collects its
+//! durable records ([`entries`]). They are stored as [`segment`]s before the checkpoint that covers them ([`store`]).
+//! Nothing is read before writing: a reader unites all segments of a run ([`run_state`]), so a record that is written twice
+//! counts once.
+
+pub mod latencies;
+pub mod run_headers;
+
+pub mod entries;
+pub mod segment;
+
+pub mod run_state;
+pub mod store;
+
+pub(crate) mod recent_latencies;
+pub(crate) mod routes;

@@ -1,0 +1,174 @@
+//! A segment: the records of one chunk of a run that one partition has stored between two checkpoints.
+//!
+//! Pure. The sorted numbers are encoded as the differences between them, about one byte each. Ranges would not be shorter:
+//! the partitions of a topic share a run's numbers, so hardly any two neighbours are in one of them.
+
+use std::ops::Range;
+
+use thiserror::Error;
+use uuid::Uuid;
+
+use crate::ledger::latencies::Latencies;
+use crate::ledger::run_headers::RunNumber;
+
+/// The numbers of a chunk. It limits the size of a partition of the table.
+pub const CHUNK: u64 = 1_000_000;
+
+/// The records of one chunk of a run, in one partition, between two checkpoints.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// The run.
+    pub run: Uuid,
+    /// The run's numbers from `chunk × 10^6` on.
+    pub chunk: u64,
+    /// Kafka's topic id.
+    pub topic_id: Uuid,
+    /// The id of the table that has the rows.
+    pub table_id: Uuid,
+    /// The partition.
+    pub partition: i32,
+    /// The offsets from the checkpoint before to the one that follows.
+    pub offsets: Range<i64>,
+    /// The records.
+    pub numbers: Numbers,
+}
+
+/// The numbers of a segment, relative to its chunk, each set sorted and without duplicates.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Numbers {
+    /// Those of rows and deletions.
+    pub stored: Vec<u32>,
+    /// Those of dead letters. A number in both sets counts as stored: it was sent twice.
+    pub dead_lettered: Vec<u32>,
+    /// The times from fetching to storing.
+    pub latencies: Latencies,
+}
+
+impl Segment {
+    /// Creates the segment of one stored record.
+    pub fn of_row(
+        number: RunNumber,
+        (topic_id, partition, offset): (Uuid, i32, i64),
+        table_id: Uuid,
+    ) -> Self {
+        Self {
+            run: number.run,
+            chunk: number.sequence / CHUNK,
+            topic_id,
+            table_id,
+            partition,
+            offsets: offset..offset + 1,
+            numbers: Numbers {
+                stored: vec![number.place()],
+                ..Numbers::default()
+            },
+        }
+    }
+}
+
+/// The bytes are not those of a segment.
+#[derive(Clone, Copy, Debug, Error)]
+#[error("the run ledger has an invalid segment")]
+pub struct InvalidSegment;
+
+/// Encodes sorted numbers without duplicates.
+pub fn encode(numbers: &[u32]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(numbers.len() + 2);
+    let mut next = 0;
+    for number in numbers {
+        push_varint(&mut bytes, u64::from(number - next));
+        next = number + 1;
+    }
+    bytes
+}
+
+/// Decodes numbers below [`CHUNK`].
+///
+/// # Errors
+/// When the bytes are not of [`encode`].
+pub fn decode(mut bytes: &[u8]) -> Result<Vec<u32>, InvalidSegment> {
+    let mut numbers = Vec::with_capacity(bytes.len());
+    let mut next = 0_u64;
+    while !bytes.is_empty() {
+        let number = next
+            .checked_add(take_varint(&mut bytes)?)
+            .filter(|number| *number < CHUNK)
+            .ok_or(InvalidSegment)?;
+        numbers.push(u32::try_from(number).map_err(|_| InvalidSegment)?);
+        next = number + 1;
+    }
+    Ok(numbers)
+}
+
+/// Appends a number in LEB128: seven bits a byte, the lowest first, the highest bit set in all but the last.
+pub(super) fn push_varint(bytes: &mut Vec<u8>, mut number: u64) {
+    while number > 0x7f {
+        bytes.push(u8::try_from(number & 0x7f).expect("seven bits") | 0x80);
+        number >>= 7;
+    }
+    bytes.push(u8::try_from(number).expect("seven bits"));
+}
+
+/// Removes a number in LEB128 from the beginning of `bytes`.
+pub(super) fn take_varint(bytes: &mut &[u8]) -> Result<u64, InvalidSegment> {
+    let mut number = 0;
+    for shift in (0..64).step_by(7) {
+        let (byte, rest) = bytes.split_first().ok_or(InvalidSegment)?;
+        *bytes = rest;
+        let bits = u64::from(byte & 0x7f);
+        if bits << shift >> shift != bits {
+            return Err(InvalidSegment);
+        }
+        number |= bits << shift;
+        if byte & 0x80 == 0 {
+            return Ok(number);
+        }
+    }
+    Err(InvalidSegment)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn neighbours_of_six_partitions_take_a_byte_each() {
+        let numbers: Vec<_> = (0..1_000_000).step_by(6).collect();
+        assert_eq!(encode(&numbers).len(), numbers.len());
+    }
+
+    #[test]
+    fn number_beyond_the_chunk_is_refused() {
+        assert_eq!(decode(&encode(&[999_999])).unwrap(), [999_999]);
+        assert!(decode(&encode(&[1_000_000])).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn numbers_are_decoded_as_encoded(numbers in proptest::collection::btree_set(0_u32..1_000_000, 0..200)) {
+            let numbers: Vec<_> = BTreeSet::into_iter(numbers).collect();
+            prop_assert_eq!(decode(&encode(&numbers)).unwrap(), numbers);
+        }
+
+        #[test]
+        fn varint_is_decoded_as_encoded(number: u64, after: Vec<u8>) {
+            let mut bytes = Vec::new();
+            push_varint(&mut bytes, number);
+            bytes.extend(&after);
+            let mut rest = bytes.as_slice();
+            prop_assert_eq!(take_varint(&mut rest).unwrap(), number);
+            prop_assert_eq!(rest, after);
+        }
+
+        #[test]
+        fn any_bytes_are_decoded_or_refused(bytes: Vec<u8>) {
+            if let Ok(numbers) = decode(&bytes) {
+                prop_assert!(numbers.is_sorted());
+            }
+        }
+    }
+}
