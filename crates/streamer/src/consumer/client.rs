@@ -30,7 +30,10 @@ pub fn fetch_connection(settings: &KafkaSettings) -> Connection {
                 "fetch.message.max.bytes",
                 (response / RESPONSE_PARTITIONS).to_string(),
             ),
-            ("queued.max.messages.kbytes", (buffer / 1024).max(1024).to_string()),
+            (
+                "queued.max.messages.kbytes",
+                (buffer / 1024).max(1024).to_string(),
+            ),
             // librdkafka unpacks a batch into a buffer that grows threefold until it fits, at most to this size. The
             // default of 100 MB refuses valid batches of 34 MB.
             (
