@@ -531,7 +531,8 @@ async fn silent_connections_are_closed() {
         silent.push(TcpStream::connect(address).await.unwrap());
     }
     for mut connection in silent {
-        let closed = connection.read_to_end(&mut Vec::new());
+        let mut received = Vec::new();
+        let closed = connection.read_to_end(&mut received);
         let closed = timeout(Duration::from_secs(120), closed).await;
         // It may be reset.
         let _ = closed.expect("a silent connection is closed");

@@ -111,7 +111,7 @@ async fn wait_for(
             if wanted(&runs) {
                 return runs;
             }
-            sleep(Duration::from_millis(100)).await;
+            sleep(Duration::from_secs(10)).await;
         }
     };
     tokio::select! {
