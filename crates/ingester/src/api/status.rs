@@ -176,13 +176,16 @@ fn settled(counts: &RunCounts) -> u64 {
     counts.fetched.saturating_sub(counts.undelivered)
 }
 
+/// The age in seconds from which the last minute holds only users of the run. Samples make that minute a little longer.
+const WHOLE_MINUTE: f64 = 70.0;
+
 /// The rate of a run: over the last minute, or since the start of a younger run.
 #[expect(clippy::cast_precision_loss, reason = "a rate needs no more than 52 bits")]
 fn settled_per_second(run: &Run, in_last_minute: f64, now: Timestamp) -> f64 {
     let age = run
         .started
         .map_or(0.0, |started| now.duration_since(started).as_secs_f64());
-    if age >= 60.0 || run.resumed > 0 {
+    if age >= WHOLE_MINUTE || run.resumed > 0 {
         in_last_minute
     } else {
         settled(&run.counts) as f64 / age.max(1.0)
@@ -308,8 +311,8 @@ mod tests {
         for (now, expected) in [
             (0, 10_000.0),
             (20, 500.0),
-            (59, 10_000.0 / 59.0),
-            (60, 7.0),
+            (69, 10_000.0 / 69.0),
+            (70, 7.0),
             (900, 7.0),
         ] {
             let rate = settled_per_second(&run, 7.0, after(now));
