@@ -14,9 +14,11 @@ RULES = sorted((DEPLOY / "prometheus" / "rules").glob("*.yml"))
 # The overview's first row, from left to right.
 ROW = ["Fetched", "Accepted", "Stored", "Lag", "Freshness", "Dead letters", "Errors"]
 NAME = re.compile(r"\b((?:ingester|publisher|streamer)_[a-z_]+)")
-# The bundled API generates no invalid users.
-NEVER = {"ingester_users_invalid_total"}
-SELECTOR = re.compile(r"\b(?:(?:ingester|publisher|streamer)_[a-z_]+|up)(?:\{[^}]*\})?")
+# The bundled API generates no invalid users, and no run loses records.
+NEVER = {"ingester_users_invalid_total", 'ingester_verdicts_total{verdict="violated"}'}
+# What Grafana puts in place of its variables.
+VARIABLES = {"$__rate_interval": "1m", "$instance": ".*"}
+SELECTOR = re.compile(r"\b(?:(?:ingester|publisher|streamer)_[a-z_]+|process_[a-z_]+|up\b)(?:\{[^}]*\})?")
 
 
 def check_files(results):
@@ -54,15 +56,23 @@ def check_files(results):
 
 def lint(board):
     expect(board["uid"].startswith("affluent-") and board["title"] and board["panels"], "no title or no panels")
+    variables = {each["name"]: each["type"] for each in board["templating"]["list"]}
+    expect(variables == {"datasource": "datasource", "instance": "query"}, variables)
     ids = [panel["id"] for panel in board["panels"]]
     expect(len(ids) == len(set(ids)), "panels share an id")
     taken = set()
     for panel in board["panels"]:
         title = panel["title"]
         expect(panel["description"].endswith("."), f"{title}: no description")
-        expect(panel["datasource"]["uid"] == "prometheus", f"{title}: wrong data source")
+        for each in [panel, *panel["targets"]]:
+            expect(each["datasource"]["uid"] == "${datasource}", f"{title}: a fixed data source")
         expect(panel["fieldConfig"]["defaults"]["unit"], f"{title}: no unit")
         expect(panel["targets"], f"{title}: no query")
+        for query in (target["expr"] for target in panel["targets"]):
+            selectors = SELECTOR.findall(query)
+            expect(all('instance=~"$instance"' in each for each in selectors), f"{title}: {query} ignores $instance")
+            # The data source's interval is 5 s here, and 15 s or more elsewhere.
+            expect("[1m]" not in query, f"{title}: {query} has a fixed interval")
         grid = panel["gridPos"]
         cells = {(x, y) for x in range(grid["x"], grid["x"] + grid["w"])
                  for y in range(grid["y"], grid["y"] + grid["h"])}  # fmt: skip
@@ -73,7 +83,15 @@ def lint(board):
 def expressions():
     for path in BOARDS:
         for panel in json.loads(path.read_text())["panels"]:
-            yield from (target["expr"] for target in panel["targets"])
+            yield from map(in_grafana, panel["targets"])
+
+
+def in_grafana(target):
+    """The query with all variables replaced."""
+    query = target["expr"]
+    for name, value in VARIABLES.items():
+        query = query.replace(name, value)
+    return query
 
 
 def metrics():
@@ -106,16 +124,16 @@ def check_queries(results, prometheus):
     for path in BOARDS:
         for panel in json.loads(path.read_text())["panels"]:
             with results.check(f"{path.stem} / {panel['title']}: its queries return data"):
-                for target in panel["targets"]:
-                    gives_data(prometheus, target["expr"])
+                for expression in map(in_grafana, panel["targets"]):
+                    gives_data(prometheus, expression)
                     # `or vector(0)` returns data even for an unknown metric.
-                    for name in set(NAME.findall(target["expr"])) - NEVER:
+                    for name in set(NAME.findall(expression)) - NEVER:
                         gives_data(prometheus, name)
     for rule in alerts():
         with results.check(f"{rule['alert']}: runs, and its selectors return data"):
             # A silent alert has an empty result; its selectors must have data.
             query(prometheus, rule["expr"])
-            for selector in set(SELECTOR.findall(rule["expr"])):
+            for selector in set(SELECTOR.findall(rule["expr"])) - NEVER:
                 gives_data(prometheus, selector)
     with results.check("Prometheus has loaded the rules and scrapes each service"):
         groups = ask(f"{prometheus}/api/v1/rules")["groups"]

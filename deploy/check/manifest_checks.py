@@ -103,6 +103,8 @@ def check(results, overlay, path):
         expect(foreign == (expected if overlay == "prod-operators" else set()), foreign)
     with results.check(f"{overlay}: the ConfigMaps are the committed configurations"):
         configurations(overlay, objects)
+    with results.check(f"{overlay}: Grafana's sidecar finds each dashboard, in overlay prod-operators"):
+        dashboards(overlay, objects)
 
 
 def check_connections(overlay, objects):
@@ -204,3 +206,12 @@ def configurations(overlay, objects):
         path = DEPLOY / "kubernetes" / CONFIGURATIONS[overlay] / f"{service}.toml"
         committed = {f"{service}.toml": path.read_text()}
         expect([each["data"] for each in found] == [committed], f"{service}: {found}")
+
+
+def dashboards(overlay, objects):
+    found = {}
+    for each in objects:
+        if each["metadata"].get("labels", {}).get("grafana_dashboard") == "1":
+            found |= each["data"]
+    committed = {path.name: path.read_text() for path in (DEPLOY / "grafana" / "dashboards").glob("*.json")}
+    expect(found == (committed if overlay == "prod-operators" else {}), sorted(found))
