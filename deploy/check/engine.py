@@ -24,6 +24,7 @@ OTHERS = {
     "docker.io/apache/kafka:4.3.1": "kafka",
     "docker.io/library/cassandra:5.0.9": "cassandra",
     "docker.io/prom/prometheus:v3.5.0": "prometheus",
+    "docker.io/prom/alertmanager:v0.28.1": "alertmanager",
 }
 ENVIRONMENT = {
     "CONTAINERS_CONF": str(STORAGE / "containers.conf"),
@@ -152,7 +153,7 @@ def stand_in(image):
     context = WORK / "context" / name
     shutil.rmtree(context, ignore_errors=True)
     shutil.copytree(STAND_INS / name, context)
-    if name != "prometheus":
+    if name in ("kafka", "cassandra"):
         # The same list as the testkit.
         jars = WORK / "jars" / made_of
         if not jars.exists():

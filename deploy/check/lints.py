@@ -19,12 +19,15 @@ def check(results, binaries):
         run("actionlint", *sorted((ROOT / ".github" / "workflows").glob("*.yml")))
     with results.check("yamllint"):
         run("yamllint", "--strict", "--config-file", DEPLOY / "check" / "yamllint.yml", "docker-compose.yml", ".github",
-            *(DEPLOY / it for it in ["compose", "kubernetes", "check", "prometheus", "grafana"]))  # fmt: skip
+            *(DEPLOY / it for it in ["alertmanager", "compose", "kubernetes", "check", "prometheus",
+                                     "grafana"]))  # fmt: skip
     with results.check("ruff"):
         run("ruff", "check", "--select", "E,F,I,B,UP", "--line-length", "120", DEPLOY / "check",
             ROOT / "scripts" / "lib" / "verify")  # fmt: skip
     with results.check("promtool check"):
         run("promtool", "check", "config", DEPLOY / "prometheus" / "prometheus.yml")
+    with results.check("amtool check-config"):
+        run("amtool", "check-config", DEPLOY / "alertmanager" / "alertmanager.yml")
     with results.check("promtool test rules"):
         run("promtool", "test", "rules", *sorted((DEPLOY / "prometheus" / "tests").glob("*.yml")))
     dashboards.check_files(results)

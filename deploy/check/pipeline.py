@@ -19,9 +19,10 @@ import fake_site
 from results import eventually, expect
 from workspace import WORK
 
-SERVICES = ["credentials", "kafka", "cassandra", "publisher", "streamer", "random-user", "ingester", "prometheus"]
+SERVICES = ["credentials", "kafka", "cassandra", "publisher", "streamer", "random-user", "ingester", "prometheus",
+            "alertmanager", "alerts"]  # fmt: skip
 # Third-party images.
-OTHERS = ["kafka", "cassandra", "prometheus"]
+OTHERS = ["kafka", "cassandra", "prometheus", "alertmanager"]
 ADMIN = {"ingester": 9081, "publisher": 9082, "streamer": 9083}
 # The share of its memory limit that a service may use while rows flow.
 SHARE = 0.5
@@ -130,9 +131,9 @@ class Pipeline:
         return self.engine.command("exec", self.engine.container("credentials"), "cat", f"/run/credentials/{name}")
 
     def check_behavior(self):
-        with self.check("only the services' ports are published, on loopback"):
+        with self.check("only the documented ports are published, on loopback"):
             published = set(re.findall(r"(\S+):(\d+)->", self.engine.command("ps", "--format", "{{.Ports}}")))
-            expected = {("127.0.0.1", port) for port in ["8080", "8081", "9081", "9082", "9083"]}
+            expected = {("127.0.0.1", port) for port in ["8080", "8081", "9081", "9082", "9083", "9090", "9093"]}
             expect(published == expected, published)
         with self.check("the publisher accepts records only with the token"):
             expect(post_users([USER], None)[0] == 401, "no token")
@@ -145,6 +146,8 @@ class Pipeline:
             expect(get(8081, "/v1/runs")[0] == 401, "no token")
         with self.check("a run without the API fails, is counted, and the next one completes"):
             self.without_api()
+        with self.check("the failed run's alert is in the receiver's log"):
+            eventually("the alert", lambda: "firing IngesterRunFailed: " in self.engine.logs("alerts"), 120)
         with self.check("the publisher returns 503 without Kafka, and rows continue with it"):
             self.without_kafka()
         with self.check("an invalid record becomes a dead letter, and one without a key is counted"):
