@@ -432,10 +432,87 @@ def check_readers(contract):
     assert contract.clustering == ["taken_at", "kind"]
 
 
+WALK = """syntax = "proto3";
+message Step {
+  option (affluent.options.v1.record) = { resource: "steps" key: "walk" clustering: "number" };
+  int32 walk = 1;
+  int32 number = 2;
+  optional string note = 3;
+}"""
+
+
+class Walk:
+    """Hand-made records of walk 1 and their rows, for what random worlds do not have."""
+
+    def __init__(self, *notes, low=0, letters=(), letters_low=0, ttl=None):
+        """Each note is the record of step 1, None a deletion, b"" an invalid record. Timestamps are 10 s apart."""
+        values = {None: None, b"": b"{}"}
+        self.log = [
+            Record(0, low + at, NOW - 100_000 + at * 10_000, b"1",
+                   values.get(note, f'{{"walk":1,"number":1,"note":"{note}"}}'.encode()))
+            for at, note in enumerate(notes)
+        ]  # fmt: skip
+        self.ranges, self.letters_low, self.settings = {0: (low, low + len(notes))}, letters_low, Settings(NOW, ttl)
+        self.letters = [self.letter(*letter) for letter in letters]
+
+    def letter(self, at, reason):
+        record = self.log[at]
+        headers = {"dlq-reason": reason, "dlq-error": "text", "dlq-topic": "records", "dlq-topic-id": TOPIC_ID,
+                   "dlq-partition": "0", "dlq-offset": str(record.offset), "dlq-at": "2026-05-01T00:00:00Z",
+                   "dlq-write-timestamp": str(record.timestamp * 1000)}  # fmt: skip
+        headers = [(name, value.encode()) for name, value in headers.items()]
+        return Record(0, self.letters_low, record.timestamp, record.key, record.value, headers)
+
+    def row(self, at, note, number=1):
+        """A row, as the record at this position wrote it."""
+        stamp = struct.pack(">q", (NOW - 100_000 + at * 10_000) * 1000)
+        accepted = struct.pack(">q", NOW - 100_000 + at * 10_000)
+        return [struct.pack(">i", 1), struct.pack(">i", number), note.encode(), accepted, stamp, stamp]
+
+    def violations(self, *rows):
+        topic = Topic("records", TOPIC_ID, self.ranges, lambda _: self.log)
+        ends = {0: (self.letters_low, self.letters_low + len(self.letters))}
+        letters = Topic("letters", None, ends, lambda _: self.letters)
+        contract = proto.from_source(WALK, "walk.proto")
+        return verify(contract, topic, letters, Table(set(), rows), self.settings, Report()).violations
+
+
+def check_cases():
+    """Deleted parts of topics, expiry, refused records: what is determined, and what is not."""
+    # Records before a log's begin: an older row may be theirs, a newer one and one of a deleted key may not.
+    walk = Walk("a", "b", low=5)
+    assert walk.violations(walk.row(1, "b"), walk.row(-1, "z", 2)) == 0
+    assert walk.violations(walk.row(1, "b"), walk.row(2, "z", 2)) == 1
+    walk = Walk(None, low=5)
+    assert walk.violations() == 0
+    assert walk.violations(walk.row(-1, "z")) == 1
+    # The write timestamp depends on deleted records, but is one for all columns.
+    walk = Walk("a", low=5)
+    later = walk.row(1, "a")
+    later[3] = walk.row(0, "a")[3]
+    assert walk.violations(later) == 0
+    assert walk.violations([*later[:4], later[4], walk.row(0, "a")[5]]) == 1
+    # A record without a row and without a letter, unless letters of its time were deleted.
+    assert Walk(b"").violations() == 1
+    assert Walk(b"", letters_low=3).violations() == 0
+    assert Walk(b"", b"", letters=[(0, "missing")], letters_low=3).violations() == 1
+    # A record that the table refuses may be redriven, and so may a rejected deletion.
+    walk = Walk("a", "b", letters=[(1, "refused_by_cassandra")])
+    assert [walk.violations(walk.row(*each)) for each in [(0, "a"), (1, "b"), (1, "a")]] == [0, 0, 1]
+    walk = Walk("a", None, letters=[(1, "tombstone")])
+    assert (walk.violations(walk.row(0, "a")), walk.violations()) == (0, 0)
+    assert Walk("a", None, letters=[(1, "tombstone_without_id")]).violations() == 1
+    # 100 s old: expired, at the end of its life, alive.
+    for ttl, present, absent in [(30_000, 1, 0), (90_000, 0, 0), (200_000, 0, 1)]:
+        walk = Walk("a", ttl=ttl)
+        assert (walk.violations(walk.row(0, "a")), walk.violations()) == (present, absent), ttl
+
+
 def main(root):
     started, found, applied = time.monotonic(), 0, dict.fromkeys((kind.__name__ for kind in KINDS), 0)
     kinds = contracts(root)
     check_readers(kinds[-1][0])
+    check_cases()
     seed = 0
     while sum(applied.values()) < CORRUPTIONS:
         seed += 1

@@ -123,7 +123,7 @@ def from_text(field, value):
     if kind == "uuid":
         if not UUID.fullmatch(value):
             raise Invalid("not a uuid")
-        found = uuid.UUID(value).bytes
+        found = bytes.fromhex(value.replace("-", ""))
         if found == bytes(16):
             raise Invalid("the nil uuid")
         return found
