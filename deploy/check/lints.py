@@ -7,7 +7,7 @@ from results import expect
 from workspace import DEPLOY, ROOT, run
 
 SERVICES = ["ingester", "publisher", "streamer"]
-CONFIGURATIONS = ["compose", "kubernetes/base/config", "kubernetes/overlays/prod/config"]
+CONFIGURATIONS = ["compose", "packages", "kubernetes/base/config", "kubernetes/overlays/prod/config"]
 
 
 def check(results, binaries):
@@ -35,8 +35,9 @@ def check(results, binaries):
     for folder in CONFIGURATIONS:
         for service in SERVICES:
             path = DEPLOY / folder / f"{service}.toml"
-            with results.check(f"{service} accepts {path.relative_to(ROOT)}"):
+            with results.check(f"{service} and its schema accept {path.relative_to(ROOT)}"):
                 settings.accepts(service, path, binaries)
+                settings.fits_schema(service, path, binaries)
     compose_file.check(results, binaries)
 
 

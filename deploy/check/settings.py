@@ -1,9 +1,13 @@
 """Checks the committed configurations with the services' --check-config, which also reads the files that they name."""
 
 import hashlib
+import json
 import os
 import re
 
+import tomllib
+from jsonschema import Draft202012Validator
+from results import expect
 from workspace import WORK, run
 
 FILES = WORK / "settings"
@@ -26,6 +30,16 @@ def accepts(service, path, binaries, variables=None, accept=(0,)):
     given = [f"{name}={value}" for name, value in (variables or {}).items()]
     words = ["env", "--ignore-environment", f"PATH={os.environ['PATH']}", *given]
     run(*words, binaries / service, "--config", copy, "--check-config", accept=accept)
+
+
+def fits_schema(service, path, binaries):
+    """Compares a file with the schema for editors, which must reject it with a misspelt key in any section."""
+    schema = Draft202012Validator(json.loads(run(binaries / service, "config", "schema")))
+    given = tomllib.loads(path.read_text())
+    errors = [error.message for error in schema.iter_errors(given)]
+    expect(not errors, errors)
+    for section in given:
+        expect(not schema.is_valid({**given, section: {**given[section], "mispelt": 1}}), f"{section} accepts any key")
 
 
 def substituted(line):

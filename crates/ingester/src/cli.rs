@@ -13,7 +13,7 @@ use clap::{Parser, Subcommand};
 use service::http::auth::Authenticator;
 use service::output::{OutputError, print_line};
 use service::process::{ExitStatus, exit_with_error};
-use service::{CommandLine, ConfigCommand, Context, HealthCheck, reload};
+use service::{CommandLine, CompletionsCommand, ConfigCommand, Context, HealthCheck, ManCommand, reload};
 use uuid::Uuid;
 
 use crate::api::ApiServer;
@@ -100,6 +100,8 @@ enum Command {
     Healthcheck(HealthCheck),
     #[command(after_help = "Example: ingester config print --config ingester.toml")]
     Config(ConfigCommand),
+    Completions(CompletionsCommand),
+    Man(ManCommand),
 }
 
 #[derive(Clone, Debug, Subcommand)]
@@ -126,6 +128,17 @@ impl Cli {
         self.common.settings()
     }
 
+    /// Executes a command that needs no valid settings. Returns `None` for every other command.
+    #[must_use]
+    pub fn run_without_settings(&self) -> Option<ExitCode> {
+        match self.command.as_ref()? {
+            Command::Config(command) => Some(command.perform::<IngesterSettings>(&self.common)),
+            Command::Completions(command) => Some(command.perform::<Self>()),
+            Command::Man(command) => Some(command.perform::<Self>()),
+            _ => None,
+        }
+    }
+
     /// Executes a command that needs no server, no signal handling and no lock on the state file. Returns `None` for every
     /// other command.
     #[must_use]
@@ -140,9 +153,6 @@ impl Cli {
             Command::Backfill { dry_run: true, .. } => {
                 let (trigger, request) = self.request();
                 runs::print_plan(&request.spec(trigger, settings), settings)
-            }
-            Command::Config(command) => {
-                return Some(command.perform::<IngesterSettings>(&self.common));
             }
             Command::Healthcheck(check) => {
                 return Some(check.perform("ingester", &settings.process).await.into());

@@ -70,6 +70,7 @@ impl Default for IngesterSettings {
 
 impl Settings for IngesterSettings {
     const SERVICE: &'static str = "ingester";
+    const REFERENCE: &'static str = include_str!("../README.md");
     const MAY_BE_ZERO: &'static [&'static str] = &["schedule.jitter", "schedule.retry_delay"];
 
     fn validate(&self) -> Violations {

@@ -11,6 +11,9 @@ use service::process::{EXIT_CONFIG, exit_with_error};
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
+    if let Some(code) = cli.run_without_settings() {
+        return code;
+    }
     let settings = match cli.settings() {
         Ok(settings) => settings,
         Err(code) => return code,

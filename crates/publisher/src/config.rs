@@ -62,6 +62,7 @@ impl Default for PublisherSettings {
 
 impl Settings for PublisherSettings {
     const SERVICE: &'static str = "publisher";
+    const REFERENCE: &'static str = include_str!("../README.md");
     const MAY_BE_ZERO: &'static [&'static str] = &["kafka.linger", "kafka.statistics_interval"];
 
     fn validate(&self) -> Violations {

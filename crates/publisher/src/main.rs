@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use publisher::PublisherSettings;
-use service::{CommandLine, ConfigCommand, HealthCheck, Process};
+use service::{CommandLine, CompletionsCommand, ConfigCommand, HealthCheck, ManCommand, Process};
 
 /// Records are allocated by the threads that read requests and freed by librdkafka's thread. glibc keeps an arena for
 /// each thread, and so holds several times the memory in use. jemalloc returns it. Its settings are in
@@ -34,13 +34,18 @@ struct Cli {
 enum Command {
     Healthcheck(HealthCheck),
     Config(ConfigCommand),
+    Completions(CompletionsCommand),
+    Man(ManCommand),
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
-    if let Some(Command::Config(command)) = cli.command {
-        return command.perform::<PublisherSettings>(&cli.common);
+    match &cli.command {
+        Some(Command::Config(command)) => return command.perform::<PublisherSettings>(&cli.common),
+        Some(Command::Completions(command)) => return command.perform::<Cli>(),
+        Some(Command::Man(command)) => return command.perform::<Cli>(),
+        Some(Command::Healthcheck(_)) | None => {}
     }
     let settings: PublisherSettings = match cli.common.settings() {
         Ok(settings) => settings,

@@ -13,6 +13,7 @@ mod layer;
 mod list;
 mod origin;
 mod record;
+mod schema;
 mod settings;
 mod topic_name;
 mod tree;
@@ -26,6 +27,7 @@ pub use error::{ConfigError, ConfigErrors, Violation, Violations};
 pub use list::List;
 pub use origin::Origin;
 pub use record::{RecordSettings, default_topic};
+pub use schema::schema;
 pub use settings::Settings;
 pub use topic_name::TopicName;
 

@@ -7,6 +7,7 @@
 pub mod exit;
 pub mod output;
 
+pub mod command_docs;
 pub mod config;
 pub mod secret;
 
@@ -29,6 +30,7 @@ pub mod reload;
 pub mod failpoint;
 
 pub use crate::backoff::Backoff;
+pub use crate::command_docs::{CompletionsCommand, ManCommand};
 pub use crate::config::{CommandLine, ConfigCommand, List, RecordSettings};
 pub use crate::health::{Dependency, Health};
 pub use crate::http::auth::{AuthSettings, Authenticator};

@@ -104,6 +104,7 @@ pub struct SameTopic;
 
 impl service::config::Settings for Settings {
     const SERVICE: &'static str = "streamer";
+    const REFERENCE: &'static str = include_str!("../README.md");
     const MAY_BE_ZERO: &'static [&'static str] = &["batch.max_age"];
 
     fn validate(&self) -> Violations {
@@ -275,5 +276,16 @@ mod tests {
             error.to_string().contains("must be a DNS name or an IP address"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn schema_accepts_a_configuration_and_rejects_a_misspelt_key() {
+        let schema = jsonschema::validator_for(&service::config::schema::<Settings>()).unwrap();
+        assert!(schema.is_valid(&serde_json::json!({
+            "kafka": {"brokers": "kafka:9092", "session_timeout": "45s"},
+            "cassandra": {"contact_points": ["cassandra:9042"], "password_file": "/run/password",
+                "tls": {"ca_path": "/run/ca.pem"}}
+        })));
+        assert!(!schema.is_valid(&serde_json::json!({"cassandra": {"contact_point": "cassandra:9042"}})));
     }
 }

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use service::{CommandLine, ConfigCommand, Process};
+use service::{CommandLine, CompletionsCommand, ConfigCommand, ManCommand, Process};
 use streamer::Settings;
 use streamer::admin::{self, Command};
 
@@ -22,6 +22,8 @@ struct Cli {
 #[derive(Subcommand)]
 enum Action {
     Config(ConfigCommand),
+    Completions(CompletionsCommand),
+    Man(ManCommand),
     #[command(flatten)]
     Command(Command),
 }
@@ -29,8 +31,11 @@ enum Action {
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
-    if let Some(Action::Config(command)) = cli.command {
-        return command.perform::<Settings>(&cli.common);
+    match &cli.command {
+        Some(Action::Config(command)) => return command.perform::<Settings>(&cli.common),
+        Some(Action::Completions(command)) => return command.perform::<Cli>(),
+        Some(Action::Man(command)) => return command.perform::<Cli>(),
+        Some(Action::Command(_)) | None => {}
     }
     let settings: Settings = match cli.common.settings() {
         Ok(settings) => settings,

@@ -132,3 +132,14 @@ fn min_duration_equals_the_waits_of_the_rate_limit() {
     let huge = RateLimitSettings::default().min_duration(u64::MAX, 1);
     assert!(huge > Duration::from_secs(1 << 40), "{huge:?}");
 }
+
+#[test]
+fn schema_accepts_a_configuration_and_rejects_a_misspelt_key() {
+    let schema = jsonschema::validator_for(&service::config::schema::<IngesterSettings>()).unwrap();
+    assert!(schema.is_valid(&serde_json::json!({
+        "publisher": {"url": "https://publisher:8080/", "token_file": "/run/token"},
+        "run": {"users": 5000},
+        "schedule": {"cron": "0 3 * * *"}
+    })));
+    assert!(!schema.is_valid(&serde_json::json!({"schedule": {"crom": "0 3 * * *"}})));
+}

@@ -156,3 +156,14 @@ fn readme_and_error_state_the_cost_of_a_record() {
         "{error}"
     );
 }
+
+#[test]
+fn schema_accepts_a_configuration_and_rejects_a_misspelt_key() {
+    let schema = jsonschema::validator_for(&service::config::schema::<PublisherSettings>()).unwrap();
+    assert!(schema.is_valid(&serde_json::json!({
+        "http": {"listen": "0.0.0.0:8080", "max_connections": 512},
+        "kafka": {"brokers": ["kafka-1:9093", "kafka-2:9093"], "replication": 3, "linger": "5ms",
+            "properties": {"security_protocol": "ssl", "sasl_password_file": "/run/password"}}
+    })));
+    assert!(!schema.is_valid(&serde_json::json!({"kafka": {"broker": "kafka:9092"}})));
+}

@@ -13,6 +13,7 @@ use super::error::ConfigErrors;
 use super::keys::Keys;
 use super::origin::Origin;
 use super::record::RecordSettings;
+use super::schema::schema;
 use super::settings::Settings;
 use super::tree::leaves;
 use crate::exit::{EXIT_CONFIG, exit_with_error};
@@ -43,6 +44,10 @@ enum ConfigAction {
     ///
     /// Example: `--config service.toml config print`
     Print,
+    /// Print the JSON Schema of the configuration file, for editors
+    ///
+    /// Example: `config schema > service.schema.json`
+    Schema,
 }
 
 impl CommandLine {
@@ -93,7 +98,9 @@ impl ConfigCommand {
     /// # Errors
     /// The exit code of [`CommandLine::settings`], or 1 if standard output is closed.
     pub fn perform<S: Settings>(&self, command_line: &CommandLine) -> ExitCode {
-        let ConfigAction::Print = self.action;
+        if let ConfigAction::Schema = self.action {
+            return exit_code(S::SERVICE, print_line(format_args!("{:#}", schema::<S>())));
+        }
         let loaded = match command_line.load::<S>() {
             Ok(loaded) => loaded,
             Err(code) => return code,

@@ -10,6 +10,9 @@ pub trait Settings: Default + Serialize + DeserializeOwned {
     /// The service's name: the prefix of its environment variables, in upper case, followed by `__`.
     const SERVICE: &'static str;
 
+    /// The service's README: the source of the descriptions in the configuration file's schema.
+    const REFERENCE: &'static str = "";
+
     /// The keys of durations that may be zero. Zero is refused for all others: it would be an endless loop or an instant
     /// timeout.
     const MAY_BE_ZERO: &'static [&'static str] = &[];
