@@ -13,7 +13,7 @@ use clap::{Parser, Subcommand};
 use service::http::auth::Authenticator;
 use service::output::{OutputError, print_line};
 use service::process::{ExitStatus, exit_with_error};
-use service::{CommandLine, CompletionsCommand, ConfigCommand, Context, HealthCheck, ManCommand, reload};
+use service::{CommandLine, CompletionsCommand, ConfigCommand, Context, HealthCheck, ManCommand};
 use uuid::Uuid;
 
 use crate::api::ApiServer;
@@ -212,7 +212,7 @@ pub async fn execute(
     }
 }
 
-/// Runs the service: scheduler, API, comparison with the ledger, webhook and token reload.
+/// Runs the service: scheduler, API, comparison with the ledger, webhook, and reload of tokens and keys.
 async fn serve(settings: IngesterSettings, pipeline: Pipeline, context: &Context) -> Result<(), ExitError> {
     let (store, active_run) = (pipeline.store().clone(), pipeline.active_run().clone());
     let (address, interval) = (settings.api.listen, settings.api.reload_interval);
@@ -223,9 +223,7 @@ async fn serve(settings: IngesterSettings, pipeline: Pipeline, context: &Context
     let status = IngesterStatus::new(queue.clone(), pipeline.metrics(), context);
     status.add_sections(&context.status);
     let api = ApiServer::bind(address, queue.clone(), Arc::clone(&authenticator), status).await?;
-    let reloading = reload::watch("tokens", interval, context.shutdown.clone(), move || {
-        authenticator.reload()
-    });
+    let reloading = authenticator.watch(interval, &context.health, context.shutdown.clone());
     let scheduler = Scheduler::new(pipeline, queue)?;
     let serving = async {
         tokio::select! {

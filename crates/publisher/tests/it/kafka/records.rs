@@ -1,9 +1,10 @@
 //! Records in the topic, and the configuration of the topic.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use model::Contract;
 use serde_json::json;
+use tokio::time::{Instant, sleep};
 
 use crate::support::broker;
 use crate::support::harness::{ready, setup, status_and_body};
@@ -160,4 +161,38 @@ async fn batches_stay_within_the_topics_limit() {
     assert_eq!(publisher.send(&[large]).await.0, 422);
     assert_eq!(topic.read().await.len(), 202);
     publisher.wait_until_idle().await;
+}
+
+/// The limit is read once a minute.
+#[tokio::test]
+async fn lowered_limit_replaces_the_producer_without_losses() {
+    let brokers = broker::shared().await;
+    let topic = Topic::new(&brokers);
+    broker::create_topic(&brokers, &topic.name, &[]).await;
+    let publisher = setup(&brokers, &topic.name).start().await;
+    publisher.wait_until_ready().await;
+    // These need batches above the later limit.
+    assert_eq!(publisher.send(&users(200)).await.0, 200);
+
+    broker::alter_topic(&brokers, &topic.name, "max.message.bytes", "2000").await;
+    let mut accepted = 200;
+    let deadline = Instant::now() + Duration::from_secs(300);
+    while !publisher.child.last_lines(50).contains("batches limited by") {
+        let (status, body) = publisher.send(&users(1)).await;
+        match status {
+            200 => accepted += 1,
+            503 => assert_eq!(body["type"], "urn:affluent:problem:kafka-unavailable"),
+            other => panic!("{other}: {body}"),
+        }
+        assert!(Instant::now() < deadline, "the limit is not read");
+        sleep(Duration::from_millis(50)).await;
+    }
+    publisher
+        .wait_until("writing within the limit", async || {
+            publisher.send(&users(200)).await == (200, json!({"accepted": 200, "rejected": 0}))
+        })
+        .await;
+    publisher.wait_until_idle().await;
+    assert_eq!(topic.ids().await.len(), accepted + 200);
+    assert_eq!(topic.read().await.len(), accepted + 200);
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use testkit::servers::pool::Access;
 use testkit::servers::{KafkaCluster, KafkaOptions};
@@ -45,6 +45,15 @@ pub(crate) async fn create_topic(bootstrap: &str, name: &str, settings: &[(&str,
         .await
         .unwrap();
     created[0].as_ref().unwrap();
+}
+
+/// Changes a setting of a topic.
+pub(crate) async fn alter_topic(bootstrap: &str, name: &str, setting: &str, value: &str) {
+    let change = AlterConfig::new(ResourceSpecifier::Topic(name)).set(setting, value);
+    let altered = admin(bootstrap)
+        .alter_configs([&change], &AdminOptions::new())
+        .await;
+    altered.unwrap()[0].as_ref().unwrap();
 }
 
 /// The settings of a topic.
