@@ -31,13 +31,15 @@ pub(super) struct Pipeline {
     settings: PipelineSettings,
     client: Client,
     /// Locked during the requests, so that callers wait for one result instead of asking again.
-    cached: Arc<Mutex<Option<(Instant, Arc<Services>)>>>,
+    cached: Arc<Mutex<Option<Services>>>,
 }
 
 /// What the other services report.
+#[derive(Clone)]
 struct Services {
-    publisher: Fetched,
-    streamer: Fetched,
+    publisher: Arc<Fetched>,
+    streamer: Arc<Fetched>,
+    at: Instant,
 }
 
 /// The state of a stage.
@@ -159,12 +161,10 @@ impl Pipeline {
         })
     }
 
-    async fn services(&self) -> Arc<Services> {
+    async fn services(&self) -> Services {
         let mut cached = self.cached.lock().await;
-        if let Some((at, services)) = &*cached
-            && at.elapsed() < CACHE_DURATION
-        {
-            return Arc::clone(services);
+        if let Some(services) = cached.as_ref().filter(|it| it.at.elapsed() < CACHE_DURATION) {
+            return services.clone();
         }
         let (publisher, streamer) = tokio::join!(
             self.fetch(
@@ -178,9 +178,12 @@ impl Pipeline {
                 "pipeline.streamer_url"
             ),
         );
-        let services = Arc::new(Services { publisher, streamer });
-        *cached = Some((Instant::now(), Arc::clone(&services)));
-        services
+        let services = Services {
+            publisher: Arc::new(publisher),
+            streamer: Arc::new(streamer),
+            at: Instant::now(),
+        };
+        cached.insert(services).clone()
     }
 
     async fn fetch(&self, admin: Option<&Endpoint>, service: &str, key: &'static str) -> Fetched {

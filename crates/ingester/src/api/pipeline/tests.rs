@@ -42,7 +42,7 @@ async fn serve(router: Router) -> String {
     url
 }
 
-fn document(service: &str, dependencies: &[(&str, Option<&str>)], sections: Value) -> Value {
+fn document(service: &str, dependencies: &[(&str, Option<&str>)], sections: &Value) -> Value {
     let report = |(name, reason): &(&str, Option<&str>)| match reason {
         None => json!({"name": name, "ready": true}),
         Some(reason) => json!({"name": name, "ready": false, "reason": reason}),
@@ -59,7 +59,7 @@ fn document(service: &str, dependencies: &[(&str, Option<&str>)], sections: Valu
 
 fn publisher(dependencies: &[(&str, Option<&str>)]) -> Value {
     let rates = json!({"rates": {"records_per_second": 12.5, "requests_per_second": 1.0}});
-    document("publisher", dependencies, rates)
+    document("publisher", dependencies, &rates)
 }
 
 fn streamer(dependencies: &[(&str, Option<&str>)]) -> Value {
@@ -71,7 +71,7 @@ fn streamer(dependencies: &[(&str, Option<&str>)]) -> Value {
         "dead_letters": {"last_24h": {"malformed": 2, "tombstone": 1}, "newest": [
             {"partition": 1, "offset": 5, "reason": "malformed", "at": "2026-11-28T03:51:00Z"}]},
     });
-    document("streamer", dependencies, sections)
+    document("streamer", dependencies, &sections)
 }
 
 fn pipeline_of(publisher: Option<&str>, streamer: Option<&str>) -> Pipeline {
