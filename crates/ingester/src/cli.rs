@@ -12,7 +12,7 @@ use clap::{Parser, Subcommand};
 use service::http::auth::Authenticator;
 use service::output::{OutputError, print_line};
 use service::process::{ExitStatus, exit_with_error};
-use service::{CommandLine, ConfigCommand, Context, HealthCheck, reload};
+use service::{CommandLine, ConfigCommand, Context, HealthCheck};
 
 use crate::api::ApiServer;
 use crate::cli::progress_display::ProgressDisplay;
@@ -191,16 +191,14 @@ pub async fn execute(
     }
 }
 
-/// Runs the service: scheduler, API and token reload.
+/// Runs the service: scheduler, API and reload of tokens and keys.
 async fn serve(settings: IngesterSettings, pipeline: Pipeline, context: &Context) -> Result<(), ExitError> {
     let (store, active_run) = (pipeline.store().clone(), pipeline.active_run().clone());
     let (address, interval) = (settings.api.listen, settings.api.reload_interval);
     let authenticator = Arc::new(Authenticator::load(&settings.auth)?);
     let queue = RunQueue::new(store, active_run, settings);
     let api = ApiServer::bind(address, queue.clone(), Arc::clone(&authenticator)).await?;
-    let reloading = reload::watch("tokens", interval, context.shutdown.clone(), move || {
-        authenticator.reload()
-    });
+    let reloading = authenticator.watch(interval, &context.health, context.shutdown.clone());
     let scheduler = Scheduler::new(pipeline, queue)?;
     let serving = async {
         tokio::select! {

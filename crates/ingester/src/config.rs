@@ -66,6 +66,7 @@ impl Settings for IngesterSettings {
         let mut violations = Violations::default();
         let found = &mut violations;
         self.process.validate(found);
+        self.auth.validate(found);
         self.listen_policy().validate(found);
         self.source.validate(found);
         self.publisher.validate(found);
@@ -121,9 +122,9 @@ impl IngesterSettings {
         ListenPolicy {
             key: "api.listen",
             listen: self.api.listen,
-            callers_known: self.auth.tokens_path.is_some(),
+            callers_known: self.auth.requires_token(),
             allow_anonymous: self.api.allow_anonymous,
-            remedy: "auth.tokens_path, or api.allow_anonymous to accept anonymous callers",
+            remedy: "auth.tokens_path, auth.jwt.issuer, or api.allow_anonymous to accept anonymous callers",
         }
     }
 }

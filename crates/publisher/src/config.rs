@@ -71,6 +71,7 @@ impl Settings for PublisherSettings {
         self.record.validate(found);
         self.http.validate(found);
         self.tls.validate(found);
+        self.auth.validate(found);
         self.listen_policy().validate(found);
         self.limits.validate(found);
         found.require_positive(&self.idempotency.entries, "idempotency.entries");
@@ -117,9 +118,9 @@ impl PublisherSettings {
         ListenPolicy {
             key: "http.listen",
             listen: self.http.listen,
-            callers_known: self.auth.tokens_path.is_some() || self.tls.client_ca_path.is_some(),
+            callers_known: self.auth.requires_token() || self.tls.client_ca_path.is_some(),
             allow_anonymous: self.http.allow_anonymous,
-            remedy: "auth.tokens_path or tls.client_ca_path, or http.allow_anonymous to accept anonymous callers",
+            remedy: "auth.tokens_path, auth.jwt.issuer or tls.client_ca_path, or http.allow_anonymous to accept anonymous callers",
         }
     }
 }

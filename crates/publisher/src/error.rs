@@ -1,7 +1,7 @@
 //! Errors that end the publisher, and their exit codes.
 
 use service::ExitStatus;
-use service::http::auth::TokenFileError;
+use service::http::auth::AuthFileError;
 use service::http::server::ListenError;
 use service::process::EXIT_CONFIG;
 use thiserror::Error;
@@ -18,9 +18,9 @@ pub enum PublisherError {
     /// librdkafka rejects the configuration.
     #[error("failed to create the Kafka producer")]
     Client(#[from] ClientError),
-    /// The token file is not usable.
-    #[error("failed to load the tokens of `auth.tokens_path`")]
-    Tokens(#[from] TokenFileError),
+    /// The token file or the keys of the issuer are not usable.
+    #[error("failed to load the files of `auth`")]
+    Auth(#[from] AuthFileError),
     /// The certificates are not usable.
     #[error("failed to load the certificates of `tls`")]
     Tls(#[from] TlsError),
@@ -44,7 +44,7 @@ pub enum PublisherError {
 impl ExitStatus for PublisherError {
     fn exit_code(&self) -> u8 {
         match self {
-            Self::Client(_) | Self::Tokens(_) | Self::Tls(_) | Self::Kafka(FatalKafkaError::Access(_)) => {
+            Self::Client(_) | Self::Auth(_) | Self::Tls(_) | Self::Kafka(FatalKafkaError::Access(_)) => {
                 EXIT_CONFIG
             }
             _ => 1,

@@ -34,7 +34,7 @@ use metrics::PublisherMetrics;
 use model::Contract;
 use routes::state::AppState;
 use service::http::server::{Server, TlsSource};
-use service::{Context, reload};
+use service::{Authenticator, Context, reload};
 use tokio_util::sync::CancellationToken;
 
 /// Serves requests for the contract's records until shutdown, then finishes the accepted ones and flushes the producer.
@@ -56,8 +56,12 @@ pub async fn run(
         kafka.clone(),
     )?;
     let producer = Arc::new(producer);
-    let callers = Callers::load(&settings.auth, &settings.rate_limit, settings.largest_body())?;
-    let callers = Arc::new(callers);
+    let authenticator = Arc::new(Authenticator::load(&settings.auth)?);
+    let callers = Callers::new(
+        Arc::clone(&authenticator),
+        &settings.rate_limit,
+        settings.largest_body(),
+    );
     rlimit::raise_nofile(settings.http.max_connections);
     let tls = Tls::load(&settings.tls)?.map(Arc::new);
     let server = bind(&settings.http, tls.clone(), &metrics).await?;
@@ -68,24 +72,22 @@ pub async fn run(
         producer: Arc::clone(&producer),
         status: kafka.clone(),
     };
-    let reloading = reload_files(
-        Arc::clone(&callers),
-        tls,
-        settings.http.reload_interval,
-        shutdown.clone(),
-    );
+    let interval = settings.http.reload_interval;
+    let watching = authenticator.watch(interval, &context.health, shutdown.clone());
+    let reloading = reload_certificates(tls, interval, shutdown.clone());
     let state = AppState::new(
         &settings,
         contract,
-        callers,
+        Arc::new(callers),
         Arc::clone(&producer),
         kafka,
         metrics,
         shutdown.clone(),
     );
     let state = Arc::new(state);
-    let ((), (), monitored) = tokio::join!(
+    let ((), (), (), monitored) = tokio::join!(
         server.serve(routes::service(Arc::clone(&state)), shutdown.clone()),
+        watching,
         reloading,
         monitor_and_shut_down(monitor, shutdown),
     );
@@ -111,18 +113,10 @@ async fn bind(
     Ok(server.with_tls(source).with_gauge(metrics.connections.clone()))
 }
 
-/// Reloads tokens and certificates when their files change.
-async fn reload_files(
-    callers: Arc<Callers>,
-    tls: Option<Arc<Tls>>,
-    interval: Duration,
-    shutdown: CancellationToken,
-) {
-    let tokens = reload::watch("tokens", interval, shutdown.clone(), move || callers.reload());
-    let certificates = reload::watch("certificates", interval, shutdown, move || {
-        tls.as_ref().map_or(Ok(false), |tls| tls.reload())
-    });
-    tokio::join!(tokens, certificates);
+/// Reloads certificates when their files change.
+async fn reload_certificates(tls: Option<Arc<Tls>>, interval: Duration, shutdown: CancellationToken) {
+    let reload = move || tls.as_ref().map_or(Ok(false), |tls| tls.reload());
+    reload::watch("certificates", interval, shutdown, reload).await;
 }
 
 /// A fatal error of Kafka shuts the server down, too.

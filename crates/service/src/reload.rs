@@ -48,7 +48,8 @@ fn outcome<E: Error>(what: &str, reloaded: Result<bool, E>) -> Option<String> {
     }
 }
 
-fn log_new_error(what: &str, error: Option<&str>, last_error: Option<&str>) {
+/// Logs an error unless it is the same as the last one.
+pub(crate) fn log_new_error(what: &str, error: Option<&str>, last_error: Option<&str>) {
     if let Some(error) = error.filter(|_| error != last_error) {
         tracing::error!(what, error, "reload failed; the previous content stays in use");
     }

@@ -27,7 +27,7 @@ pub(super) struct OriginCheck {
 
 impl OriginCheck {
     pub(super) fn new(settings: &IngesterSettings) -> Self {
-        let anonymous = settings.auth.tokens_path.is_none();
+        let anonymous = !settings.auth.requires_token();
         Self {
             host_names: anonymous.then(|| settings.api.host_names.to_vec().into()),
         }

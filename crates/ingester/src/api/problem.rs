@@ -80,6 +80,7 @@ fn kind(status: StatusCode) -> &'static str {
         StatusCode::PAYLOAD_TOO_LARGE => "too-large",
         StatusCode::UNSUPPORTED_MEDIA_TYPE => "unsupported-media-type",
         StatusCode::UNPROCESSABLE_ENTITY => "invalid-body",
+        StatusCode::SERVICE_UNAVAILABLE => "unavailable",
         _ => "internal-error",
     }
 }
@@ -92,6 +93,11 @@ impl From<AuthError> for Problem {
                 "send one bearer token in the Authorization header".to_owned(),
             ),
             AuthError::WrongToken => Self::new(StatusCode::FORBIDDEN, "the token is not valid".to_owned()),
+            AuthError::InvalidToken(error) => Self::new(StatusCode::UNAUTHORIZED, error.to_string()),
+            AuthError::KeysUnavailable => Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the issuer of the token does not respond".to_owned(),
+            ),
             AuthError::MissingRole(role) => Self::new(
                 StatusCode::FORBIDDEN,
                 format!("the token lacks the role {}", role.name()),
@@ -130,6 +136,10 @@ impl IntoResponse for Problem {
         if status == StatusCode::UNAUTHORIZED {
             let bearer = HeaderValue::from_static("Bearer");
             response.headers_mut().insert(header::WWW_AUTHENTICATE, bearer);
+        }
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            let seconds = HeaderValue::from_static("5");
+            response.headers_mut().insert(header::RETRY_AFTER, seconds);
         }
         response
     }

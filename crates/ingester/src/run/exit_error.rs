@@ -1,6 +1,6 @@
 //! Errors that end the process, and their exit codes.
 
-use service::http::auth::TokenFileError;
+use service::http::auth::AuthFileError;
 use service::output::OutputError;
 use service::process::{EXIT_CONFIG, ExitStatus};
 use thiserror::Error;
@@ -24,9 +24,9 @@ pub enum ExitError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The token file can't be read.
+    /// The tokens or keys can't be read.
     #[error(transparent)]
-    TokenFile(#[from] TokenFileError),
+    AuthFile(#[from] AuthFileError),
     /// The API failed.
     #[error(transparent)]
     Api(#[from] ApiError),
@@ -38,7 +38,7 @@ pub enum ExitError {
 impl ExitStatus for ExitError {
     fn exit_code(&self) -> u8 {
         match self {
-            Self::Unrecoverable(_) | Self::TokenFile(_) | Self::Invalid(_) => EXIT_CONFIG,
+            Self::Unrecoverable(_) | Self::AuthFile(_) | Self::Invalid(_) => EXIT_CONFIG,
             Self::Incomplete(_) | Self::Store(_) | Self::Api(_) | Self::Output(_) => 1,
         }
     }

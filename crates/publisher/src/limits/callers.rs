@@ -2,20 +2,29 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use axum::http::HeaderMap;
-use service::AuthSettings;
-use service::http::auth::{AuthError, Authenticator, Identity, TokenFileError};
+use service::Authenticator;
+use service::http::auth::{AuthError, Identity};
 use service::http::peer::PeerName;
+use tokio::time::Instant;
 
 use super::caller_share::CallerUsage;
 use super::rate_limit::CallerRateLimiter;
 use crate::config::RateLimitSettings;
 
+/// The number of callers from which on those are forgotten that have not called recently. An issuer may know many.
+const MANY: usize = 1024;
+
+/// How long a caller counts as recent. Its rate limiter refills meanwhile.
+const RECENT: Duration = Duration::from_secs(60);
+
 /// The limits of an authenticated caller.
 #[derive(Clone)]
 pub struct Caller {
-    /// The name in the token file; without one that of the client certificate, else `anonymous`.
+    /// The name in the token file, or the subject of the JWT; without tokens that of the client certificate, else
+    /// `anonymous`.
     pub name: Arc<str>,
     /// The rate limiter that all tokens of that name share.
     pub rate_limiter: Arc<CallerRateLimiter>,
@@ -25,43 +34,31 @@ pub struct Caller {
 
 /// All callers that may write.
 pub struct Callers {
-    authenticator: Authenticator,
+    authenticator: Arc<Authenticator>,
     settings: RateLimitSettings,
     largest_body: usize,
     /// Kept across changes of the token file, so that a new token does not reset the rate limit.
-    known: Mutex<HashMap<Arc<str>, Caller>>,
+    known: Mutex<HashMap<Arc<str>, KnownCaller>>,
+}
+
+struct KnownCaller {
+    caller: Caller,
+    last_call: Instant,
 }
 
 impl Callers {
-    /// Reads the token file, if one is configured; otherwise all callers may write. A body has at most `largest_body`
-    /// bytes.
-    ///
-    /// # Errors
-    /// Each [`TokenFileError`].
-    pub fn load(
-        auth: &AuthSettings,
+    /// The callers that `authenticator` identifies. A body has at most `largest_body` bytes.
+    pub fn new(
+        authenticator: Arc<Authenticator>,
         rate_limit: &RateLimitSettings,
         largest_body: usize,
-    ) -> Result<Self, TokenFileError> {
-        Ok(Self {
-            authenticator: Authenticator::load(auth)?,
+    ) -> Self {
+        Self {
+            authenticator,
             settings: rate_limit.clone(),
             largest_body,
             known: Mutex::default(),
-        })
-    }
-
-    /// Reads the file again and returns whether it has changed. After an error the previous tokens stay valid.
-    ///
-    /// # Errors
-    /// Each [`TokenFileError`].
-    pub fn reload(&self) -> Result<bool, TokenFileError> {
-        let changed = self.authenticator.reload()?;
-        if changed {
-            let names = self.authenticator.names();
-            self.known().retain(|name, _| names.contains(name));
         }
-        Ok(changed)
     }
 
     /// Identifies the caller of a request with these headers, on a connection with this client certificate.
@@ -83,65 +80,67 @@ impl Callers {
 
     /// The limits of the caller with this name.
     pub fn caller(&self, name: &Arc<str>) -> Caller {
-        let new = || Caller {
-            name: Arc::clone(name),
-            rate_limiter: Arc::new(CallerRateLimiter::new(&self.settings, self.largest_body)),
-            usage: Arc::default(),
+        let now = Instant::now();
+        let mut known = self.known();
+        if known.len() >= MANY && !known.contains_key(name) {
+            // A caller with bytes in flight keeps its share.
+            known.retain(|_, known| now - known.last_call < RECENT || known.caller.usage.bytes() > 0);
+        }
+        let new = || KnownCaller {
+            caller: Caller {
+                name: Arc::clone(name),
+                rate_limiter: Arc::new(CallerRateLimiter::new(&self.settings, self.largest_body)),
+                usage: Arc::default(),
+            },
+            last_call: now,
         };
-        self.known().entry(Arc::clone(name)).or_insert_with(new).clone()
+        let known = known.entry(Arc::clone(name)).or_insert_with(new);
+        known.last_call = now;
+        known.caller.clone()
     }
 
-    fn known(&self) -> MutexGuard<'_, HashMap<Arc<str>, Caller>> {
+    fn known(&self) -> MutexGuard<'_, HashMap<Arc<str>, KnownCaller>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write as _;
-
-    use axum::http::HeaderValue;
-    use sha2::{Digest as _, Sha256};
-    use tempfile::NamedTempFile;
+    use service::AuthSettings;
 
     use super::*;
 
-    fn line(name: &str, token: &str) -> String {
-        let hex: String = Sha256::digest(token)
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
-        format!("{name} {hex}\n")
+    fn callers() -> Callers {
+        let authenticator = Authenticator::load(&AuthSettings::default()).unwrap();
+        Callers::new(Arc::new(authenticator), &RateLimitSettings::default(), 1_000)
     }
 
-    async fn rate_limiter(callers: &Callers, token: &'static str) -> *const CallerRateLimiter {
-        let mut headers = HeaderMap::new();
-        headers.insert("authorization", HeaderValue::from_static(token));
-        let identity = callers.authenticate(&headers, None).await.unwrap();
-        Arc::as_ptr(&callers.caller(&identity.name).rate_limiter)
+    fn rate_limiter(callers: &Callers, name: &str) -> *const CallerRateLimiter {
+        Arc::as_ptr(&callers.caller(&name.into()).rate_limiter)
     }
 
     #[tokio::test]
-    async fn rate_limiter_of_a_caller_survives_a_new_token() {
-        let mut file = NamedTempFile::new().unwrap();
-        file.write_all((line("a", "old") + &line("b", "x")).as_bytes())
-            .unwrap();
-        let auth = AuthSettings {
-            tokens_path: Some(file.path().to_owned()),
-        };
-        let callers = Callers::load(&auth, &RateLimitSettings::default(), 1_000).unwrap();
-        let (a, b) = (
-            rate_limiter(&callers, "Bearer old").await,
-            rate_limiter(&callers, "Bearer x").await,
-        );
-        assert_ne!(a, b);
-        std::fs::write(file.path(), line("a", "new")).unwrap();
-        assert!(callers.reload().unwrap());
-        assert_eq!(rate_limiter(&callers, "Bearer new").await, a);
-        assert_eq!(
-            callers.known().len(),
-            1,
-            "the limiter of a removed caller is dropped"
-        );
+    async fn each_name_has_one_rate_limiter() {
+        let callers = callers();
+        let a = rate_limiter(&callers, "a");
+        assert_ne!(rate_limiter(&callers, "b"), a);
+        assert_eq!(rate_limiter(&callers, "a"), a);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn idle_callers_are_forgotten_when_there_are_many() {
+        let callers = callers();
+        for number in 0..MANY - 2 {
+            callers.caller(&number.to_string().into());
+        }
+        let busy = callers.caller(&"busy".into());
+        busy.usage.add(1);
+        tokio::time::advance(RECENT).await;
+        callers.caller(&"recent".into());
+        assert_eq!(callers.known().len(), MANY);
+        callers.caller(&"new".into());
+        let mut names: Vec<_> = callers.known().keys().map(ToString::to_string).collect();
+        names.sort();
+        assert_eq!(names, ["busy", "new", "recent"]);
     }
 }

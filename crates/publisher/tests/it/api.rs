@@ -6,5 +6,6 @@ mod compression;
 mod documents;
 mod idempotency;
 mod invalid_input;
+mod jwt;
 mod requests;
 mod responses;

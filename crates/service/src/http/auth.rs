@@ -1,39 +1,77 @@
-//! Authenticates callers by bearer tokens. A file holds each token's SHA-256 and can change while the process runs.
+//! Authenticates callers by bearer tokens: those of a file, which holds each token's SHA-256, and JSON Web Tokens. File and
+//! keys can change while the process runs.
 //!
 //! Limits no rate and writes no response.
 
+mod jwt;
 mod role;
 mod token_file;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::http::{HeaderMap, header};
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
+use tokio_util::sync::CancellationToken;
 
 use crate::config::Violations;
+use crate::health::Health;
+use crate::reload;
+use jwt::JwtVerifier;
 use token_file::TokenFile;
 
+pub use jwt::{JwtError, JwtSettings, KeyFileError, KeySetError};
 pub use role::{Identity, Role, Roles};
 pub use token_file::TokenFileError;
 
 /// The caller's name where no tokens are required.
 pub const ANONYMOUS: &str = "anonymous";
 
-/// Who may call. Without a token file any caller may, as [`ANONYMOUS`].
+/// Who may call. Without a token file and JWTs any caller may, as [`ANONYMOUS`].
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct AuthSettings {
     /// A file with a name and the SHA-256 of a bearer token, in hex, on each line. One name may have several tokens. A
     /// third word lists the token's roles, such as `read,write`; without it the token has all.
     pub tokens_path: Option<PathBuf>,
+    /// JSON Web Tokens, which are accepted in addition to the tokens of the file.
+    pub jwt: JwtSettings,
 }
 
 impl AuthSettings {
-    /// Adds a violation if the token file is missing or does not parse.
-    pub fn check_files(&self, violations: &mut Violations) {
-        violations.check("auth.tokens_path", Authenticator::load(self));
+    /// Whether callers need a token.
+    pub fn requires_token(&self) -> bool {
+        self.tokens_path.is_some() || self.jwt.is_enabled()
     }
+
+    /// Adds each rule that the settings break.
+    pub fn validate(&self, violations: &mut Violations) {
+        self.jwt.validate(violations);
+    }
+
+    /// Adds a violation for each file that is missing or does not parse.
+    pub fn check_files(&self, violations: &mut Violations) {
+        if let Some(path) = &self.tokens_path {
+            violations.check("auth.tokens_path", TokenFile::open(path));
+        }
+        self.jwt.check_files(violations);
+    }
+}
+
+/// The files of the settings are not usable.
+#[derive(Debug, Error)]
+pub enum AuthFileError {
+    /// The token file is not usable.
+    #[error(transparent)]
+    Tokens(#[from] TokenFileError),
+    /// The file of the issuer's keys is not usable.
+    #[error(transparent)]
+    Keys(#[from] KeyFileError),
+    /// There are no certificate authorities with which the issuer could be verified.
+    #[error("failed to create a client for the issuer of auth.jwt")]
+    Client(#[source] reqwest::Error),
 }
 
 /// Why a request is not allowed.
@@ -43,59 +81,82 @@ pub enum AuthError {
     NoToken,
     /// The token is not in the file.
     WrongToken,
+    /// The JWT is not valid.
+    InvalidToken(JwtError),
+    /// The issuer does not respond, and the JWT is signed with a key that is not known yet.
+    KeysUnavailable,
     /// The caller is known and lacks this role.
     MissingRole(Role),
+}
+
+impl From<JwtError> for AuthError {
+    fn from(error: JwtError) -> Self {
+        Self::InvalidToken(error)
+    }
 }
 
 /// Finds a caller by its bearer token.
 pub struct Authenticator {
     anonymous: Arc<str>,
     file: Option<TokenFile>,
+    jwt: Option<JwtVerifier>,
 }
 
 impl Authenticator {
-    /// Reads the token file, if one is configured.
+    /// Reads the files, if some are configured.
     ///
     /// # Errors
-    /// Each [`TokenFileError`].
-    pub fn load(auth: &AuthSettings) -> Result<Self, TokenFileError> {
+    /// Each [`AuthFileError`].
+    pub fn load(auth: &AuthSettings) -> Result<Self, AuthFileError> {
         let file = auth.tokens_path.as_deref().map(TokenFile::open).transpose()?;
         Ok(Self {
             anonymous: ANONYMOUS.into(),
             file,
+            jwt: JwtVerifier::load(&auth.jwt)?,
         })
     }
 
-    /// Reads the file again and returns whether it changed. After an error the tokens read before stay valid.
-    ///
-    /// # Errors
-    /// Each [`TokenFileError`].
-    pub fn reload(&self) -> Result<bool, TokenFileError> {
-        self.file.as_ref().map_or(Ok(false), TokenFile::reload)
+    /// Keeps tokens and keys up to date until `stop`: checks the files every `interval`, and fetches the issuer's keys. If
+    /// there is no token file, the process is not ready before it has keys.
+    pub async fn watch(self: Arc<Self>, interval: Duration, health: &Health, stop: CancellationToken) {
+        let authenticator = Arc::clone(&self);
+        let files = reload::watch("tokens", interval, stop.clone(), move || authenticator.reload());
+        let keys = async {
+            if let Some(jwt) = &self.jwt {
+                jwt.refresh(health, self.file.is_none(), stop).await;
+            }
+        };
+        tokio::join!(files, keys);
+    }
+
+    /// Reads the files again and returns whether one has changed. After an error what was read before stays valid.
+    fn reload(&self) -> Result<bool, AuthFileError> {
+        let tokens = self.file.as_ref().map_or(Ok(false), TokenFile::reload);
+        let keys = self.jwt.as_ref().map_or(Ok(false), JwtVerifier::reload);
+        Ok(tokens? | keys?)
     }
 
     /// Returns the caller that sent a request with these headers.
     ///
     /// # Errors
-    /// [`AuthError::NoToken`], [`AuthError::WrongToken`].
+    /// Each [`AuthError`] but [`AuthError::MissingRole`].
     pub async fn authenticate(&self, headers: &HeaderMap) -> Result<Identity, AuthError> {
-        let Some(file) = &self.file else {
+        if !self.requires_token() {
             return Ok(Identity::unrestricted(Arc::clone(&self.anonymous)));
-        };
+        }
         let token = bearer(headers).ok_or(AuthError::NoToken)?;
-        file.find(token).ok_or(AuthError::WrongToken)
+        if let Some(identity) = self.file.as_ref().and_then(|file| file.find(token)) {
+            return Ok(identity);
+        }
+        match &self.jwt {
+            Some(jwt) if JwtVerifier::is_jwt(token) => jwt.verify(token).await,
+            _ => Err(AuthError::WrongToken),
+        }
     }
 
     /// Whether callers need a token.
     pub fn requires_token(&self) -> bool {
-        self.file.is_some()
-    }
-
-    /// The names of all callers, one for each token.
-    pub fn names(&self) -> Vec<Arc<str>> {
-        self.file
-            .as_ref()
-            .map_or_else(|| vec![Arc::clone(&self.anonymous)], TokenFile::names)
+        self.file.is_some() || self.jwt.is_some()
     }
 }
 
@@ -131,9 +192,10 @@ mod tests {
         file.write_all(text.as_bytes()).unwrap();
     }
 
-    fn load(path: Option<&Path>) -> Result<Authenticator, TokenFileError> {
+    fn load(path: Option<&Path>) -> Result<Authenticator, AuthFileError> {
         Authenticator::load(&AuthSettings {
             tokens_path: path.map(Path::to_owned),
+            ..AuthSettings::default()
         })
     }
 
@@ -180,7 +242,6 @@ mod tests {
             authenticator.authenticate(&HeaderMap::new()).await,
             Err(AuthError::NoToken)
         );
-        assert_eq!(authenticator.names().len(), 3);
     }
 
     #[tokio::test]
@@ -244,7 +305,7 @@ mod tests {
         assert!(!authenticator.reload().unwrap());
         assert!(matches!(
             load(Some(Path::new("/nowhere"))),
-            Err(TokenFileError::Read { .. })
+            Err(AuthFileError::Tokens(TokenFileError::Read { .. }))
         ));
     }
 
@@ -254,6 +315,7 @@ mod tests {
             let mut violations = Violations::default();
             let settings = AuthSettings {
                 tokens_path: Some(path.into()),
+                ..AuthSettings::default()
             };
             settings.check_files(&mut violations);
             violations.iter().map(ToString::to_string).collect::<Vec<_>>()

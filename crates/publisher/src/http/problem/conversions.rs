@@ -28,6 +28,11 @@ impl From<AuthError> for Problem {
                 "Wrong token",
                 "the token is not in the publisher's token file",
             ),
+            AuthError::InvalidToken(error) => {
+                Self::new(StatusCode::UNAUTHORIZED, "invalid-token", "Invalid token", error)
+                    .with_header(header::WWW_AUTHENTICATE, "Bearer error=\"invalid_token\"")
+            }
+            AuthError::KeysUnavailable => Self::keys_unavailable(),
             AuthError::MissingRole(role) => Self::new(
                 StatusCode::FORBIDDEN,
                 "missing-role",

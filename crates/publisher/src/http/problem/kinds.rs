@@ -112,6 +112,19 @@ impl Problem {
         .retry_after(jittered(OUTAGE_RETRY_AFTER))
     }
 
+    /// A token is signed with a key that only its issuer knows, and the issuer does not respond; nothing was written.
+    pub(crate) fn keys_unavailable() -> Self {
+        let detail =
+            "the issuer of the token does not respond, and its key is not known yet; nothing was written";
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "keys-unavailable",
+            "Keys unavailable",
+            detail,
+        )
+        .retry_after(jittered(OUTAGE_RETRY_AFTER))
+    }
+
     /// The publisher shuts down; nothing was written.
     pub(crate) fn shutting_down() -> Self {
         let detail = "the publisher is shutting down; nothing was written";

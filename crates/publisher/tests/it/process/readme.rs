@@ -96,7 +96,7 @@ async fn readme_lists_exactly_the_existing_routes() {
             let (method, path) = route.rsplit_once(' ').unwrap_or(("GET", route));
             let path = &path.replace("{resource}", "users").replace("{key}", "{id}");
             listed.insert(path.clone());
-            let admin = ["/healthz", "/readyz", "/metrics"].contains(&path.as_str());
+            let admin = ["/healthz", "/readyz", "/metrics", "/status"].contains(&path.as_str());
             let server = if admin { &publisher.admin } else { &publisher.url };
             let path = path.replace("{id}", &Uuid::new_v4().to_string());
             let request = publisher

@@ -27,6 +27,10 @@ impl Role {
         }
     }
 
+    fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|role| role.name() == name)
+    }
+
     fn bit(self) -> u8 {
         1 << self as u8
     }
@@ -40,12 +44,21 @@ impl Roles {
     /// Every role.
     pub const ALL: Self = Self(0b111);
 
-    /// The roles with these names; none if one of the names is unknown or there is none.
+    /// The roles with these names, separated by commas; none if one of them is unknown.
     pub(super) fn parse(names: &str) -> Option<Self> {
-        names.split(',').try_fold(Self(0), |roles, name| {
-            let role = Role::ALL.into_iter().find(|role| role.name() == name)?;
-            Some(Self(roles.0 | role.bit()))
-        })
+        names
+            .split(',')
+            .try_fold(Self(0), |roles, name| Some(roles.with(Role::named(name)?)))
+    }
+
+    /// The known ones among these names.
+    pub(super) fn known<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
+        let roles = names.into_iter().filter_map(Role::named);
+        roles.fold(Self(0), Self::with)
+    }
+
+    fn with(self, role: Role) -> Self {
+        Self(self.0 | role.bit())
     }
 
     /// Whether the set has `role`.

@@ -1,7 +1,7 @@
 //! The token file: a name and the SHA-256 of a bearer token on each line, and optionally the roles of that token.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{PoisonError, RwLock};
 
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
@@ -84,15 +84,6 @@ impl TokenFile {
             }
         }
         found.cloned()
-    }
-
-    pub(super) fn names(&self) -> Vec<Arc<str>> {
-        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
-        current
-            .tokens
-            .iter()
-            .map(|token| Arc::clone(&token.identity.name))
-            .collect()
     }
 }
 
