@@ -172,8 +172,8 @@ mod tests {
             others in proptest::collection::vec(0_i64..1 << 40, 0..50),
         ) {
             let (left, right) = (of(&some), of(&others));
-            prop_assert_eq!(Latencies::decode(&left.encode()).unwrap(), left.clone());
-            let mut merged = left;
+            let mut merged = Latencies::decode(&left.encode()).unwrap();
+            prop_assert_eq!(&merged, &left);
             merged.merge(&right);
             prop_assert_eq!(merged, of(&[some, others].concat()));
         }

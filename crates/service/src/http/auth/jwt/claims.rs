@@ -131,7 +131,7 @@ mod tests {
         });
         let claims = claims.as_object_mut().unwrap();
         let Value::Object(changes) = changes else {
-            panic!("{changes} is no object")
+            panic!("the changes are an object")
         };
         for (name, value) in changes {
             if value.is_null() {
