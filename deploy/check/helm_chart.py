@@ -39,7 +39,10 @@ def install():
 
 def chart_text(values, accept=(0,)):
     VALUES.write_text(yaml.safe_dump(values))
-    return run("helm", "template", "affluent", CHART, "--namespace", "affluent", "--values", VALUES, accept=accept)
+    # A helm that Go has installed takes an old version of Kubernetes for the default.
+    version = ["--kube-version", "1.34.0"]
+    command = ["helm", "template", "affluent", CHART, "--namespace", "affluent", "--values", VALUES]
+    return run(*command, *version, accept=accept)
 
 
 def chart(values):
@@ -51,9 +54,10 @@ def overlay(name, patch=""):
     folder.mkdir(parents=True, exist_ok=True)
     # Relative: kustomize refuses absolute paths.
     shutil.rmtree(WORK / "chart-source", ignore_errors=True)
-    shutil.copytree(DEPLOY / "kubernetes", WORK / "chart-source")
+    for source in ["kubernetes", "grafana"]:
+        shutil.copytree(DEPLOY / source, WORK / "chart-source" / source)
     head = "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n"
-    resources = f"resources:\n  - ../chart-source/overlays/{name}\n"
+    resources = f"resources:\n  - ../chart-source/kubernetes/overlays/{name}\n"
     (folder / "kustomization.yaml").write_text(head + resources + patch)
     return objects(run("kubectl", "kustomize", folder))
 

@@ -51,6 +51,8 @@ DNS = {"dns": 53, "metadata": 53, "node-local-dns": 53, "node-local-dns-pod": 53
 COMMON = {
     ("ingester", "internet", 443),
     ("ingester", "publisher", 8080),
+    ("ingester", "publisher", 9082),
+    ("ingester", "streamer", 9083),
     ("operator", "ingester", 8081),
     ("producer", "publisher", 8080),
 }

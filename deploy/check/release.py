@@ -35,7 +35,8 @@ def named():
 def pinned():
     folder = WORK / "release"
     shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(DEPLOY / "kubernetes", folder / "deploy" / "kubernetes")
+    for source in ["kubernetes", "grafana"]:
+        shutil.copytree(DEPLOY / source, folder / "deploy" / source)
     (folder / "images").mkdir()
     jobs = yaml.safe_load(WORKFLOW.read_text())["jobs"]
     expected = {service: f"{REGISTRY}/{service}@sha256:{number:064x}" for number, service in enumerate(SERVICES, 1)}
