@@ -30,15 +30,23 @@ async fn cassandra_outage_keeps_memory_flat() {
     let assignments = metric(&streamer, "streamer_rebalances_total", "").await;
 
     let frozen = FrozenNode::new(env.server()).await;
-    let frozen_at = Instant::now();
     write_backlog(&env, records).await;
     let reason = wait_until_unready(&streamer).await;
     assert!(reason.contains("cassandra"), "{reason}");
-    // By then every buffer is full.
-    tokio::time::sleep((outage / 4).saturating_sub(frozen_at.elapsed())).await;
+    // The consumer pauses once every buffer is full.
+    eventually("the partitions are paused", async || {
+        let log = streamer.last_lines(50);
+        if log.contains("partitions paused") {
+            Ok(())
+        } else {
+            Err(log)
+        }
+    })
+    .await;
     let before = resident(&streamer);
     let mut peak = before;
-    while frozen_at.elapsed() < outage {
+    let paused_at = Instant::now();
+    while paused_at.elapsed() < outage * 3 / 4 {
         tokio::time::sleep(Duration::from_millis(500)).await;
         peak = peak.max(resident(&streamer));
     }
