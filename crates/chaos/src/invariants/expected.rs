@@ -77,15 +77,25 @@ pub(super) struct ExpectedLog<'a> {
 impl<'a> ExpectedLog<'a> {
     /// Reads the round's log, which is ordered by partition and offset.
     ///
-    /// A write timestamp is the record's timestamp in microseconds, or one more than the one before it in the partition.
+    /// A write timestamp is the record's timestamp in microseconds, or one more than the one before it in the partition. A
+    /// recreated topic starts above all partitions of the earlier one.
     pub(super) fn of(evidence: &'a Evidence) -> Self {
+        let ends = evidence.lost.previous.as_ref().map(|(_, ends)| ends);
+        let is_earlier = |record: &TopicRecord| {
+            ends.is_some_and(|ends| record.offset < ends.get(&record.partition).copied().unwrap_or(0))
+        };
         let mut last: BTreeMap<i32, i64> = BTreeMap::new();
+        let earlier = evidence.log.iter().filter(|record| is_earlier(record));
+        let highest = earlier
+            .map(|record| write_timestamp(record, &mut last, -1))
+            .max()
+            .unwrap_or(-1);
+        last.clear();
         let mut entries = Vec::with_capacity(evidence.log.len());
         let mut by_key: HashMap<Key, Vec<usize>> = HashMap::new();
         for record in &evidence.log {
-            let before = last.get(&record.partition).copied().unwrap_or(-1);
-            let timestamp = (record.timestamp.unwrap_or(0).max(0) * 1_000).max(before + 1);
-            last.insert(record.partition, timestamp);
+            let above = if is_earlier(record) { -1 } else { highest };
+            let timestamp = write_timestamp(record, &mut last, above);
             let (key, outcome) = outcome(evidence, record);
             if let Some(key) = &key {
                 by_key.entry(key.clone()).or_default().push(entries.len());
@@ -198,6 +208,14 @@ fn is_expired(evidence: &Evidence, record: &TopicRecord) -> bool {
         let ttl = i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX);
         ingested_at(record).saturating_add(ttl) <= record.timestamp.unwrap_or(0)
     })
+}
+
+/// The write timestamp of a record that follows the `last` one of its partition, above `above`.
+fn write_timestamp(record: &TopicRecord, last: &mut BTreeMap<i32, i64>, above: i64) -> i64 {
+    let before = last.get(&record.partition).copied().unwrap_or(-1).max(above);
+    let timestamp = (record.timestamp.unwrap_or(0).max(0) * 1_000).max(before + 1);
+    last.insert(record.partition, timestamp);
+    timestamp
 }
 
 /// The publisher's timestamp, or else Kafka's, in milliseconds.
