@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, Rows, Transaction, params};
 use uuid::Uuid;
 
 use crate::run::plan::PageRange;
@@ -165,12 +165,7 @@ impl Store {
             let mut statement = connection.prepare_cached(&format!(
                 "SELECT {COLUMNS} FROM runs WHERE state IN ({UNFINISHED}) ORDER BY started IS NULL, id"
             ))?;
-            let mut rows = statement.query([])?;
-            let mut runs = Vec::new();
-            while let Some(row) = rows.next()? {
-                runs.push(from_row(row)?);
-            }
-            Ok(runs)
+            collect(statement.query([])?)
         })
     }
 
@@ -221,17 +216,12 @@ impl Store {
                 "SELECT {COLUMNS} FROM runs WHERE (?1 IS NULL OR state = ?1) AND (?2 IS NULL OR trigger = ?2) \
                  AND (?3 IS NULL OR id < ?3) ORDER BY id DESC LIMIT ?4"
             ))?;
-            let mut rows = statement.query(params![
+            collect(statement.query(params![
                 filter.state.map(RunState::name),
                 filter.trigger.map(|trigger| trigger.name()),
                 filter.before.map(|id| id.to_string()),
                 filter.limit,
-            ])?;
-            let mut runs = Vec::new();
-            while let Some(row) = rows.next()? {
-                runs.push(from_row(row)?);
-            }
-            Ok(runs)
+            ])?)
         })
     }
 
@@ -332,6 +322,15 @@ pub(super) fn find(connection: &Connection, run: Uuid) -> Result<Option<Run>, St
     let mut statement = connection.prepare_cached(&format!("SELECT {COLUMNS} FROM runs WHERE id = ?1"))?;
     let found = statement.query_row([run.to_string()], |row| Ok(from_row(row)));
     found.optional()?.transpose()
+}
+
+/// Reads the runs of a query of [`COLUMNS`].
+pub(super) fn collect(mut rows: Rows<'_>) -> Result<Vec<Run>, StoreError> {
+    let mut runs = Vec::new();
+    while let Some(row) = rows.next()? {
+        runs.push(from_row(row)?);
+    }
+    Ok(runs)
 }
 
 pub(super) fn from_row(row: &Row<'_>) -> Result<Run, StoreError> {

@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use crate::ledger::verdict::Verdict;
 use crate::run::Run;
-use crate::store::runs::{COLUMNS, from_row};
+use crate::store::runs::{COLUMNS, collect};
 use crate::store::{Store, StoreError};
 
 impl Store {
@@ -19,12 +19,7 @@ impl Store {
                 "SELECT {COLUMNS} FROM runs WHERE coalesce(verdict ->> 'state', 'pending') = 'pending' \
                  AND EXISTS (SELECT 1 FROM numbers WHERE run = id) ORDER BY id"
             ))?;
-            let mut rows = statement.query([])?;
-            let mut runs = Vec::new();
-            while let Some(row) = rows.next()? {
-                runs.push(from_row(row)?);
-            }
-            Ok(runs)
+            collect(statement.query([])?)
         })
     }
 
