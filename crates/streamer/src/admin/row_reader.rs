@@ -2,8 +2,7 @@
 
 use std::hash::{DefaultHasher, Hasher as _};
 
-use cdrs_tokio::frame::message_response::ResponseBody;
-use cdrs_tokio::frame::message_result::{BodyResResultRows, ResResultBody};
+use cdrs_tokio::frame::message_result::BodyResResultRows;
 use cdrs_tokio::query::PreparedQuery;
 use cdrs_tokio::types::CBytes;
 use cdrs_tokio::types::value::Value;
@@ -193,18 +192,11 @@ impl RowReader {
         loop {
             let key = vec![Value::Some(partition_key(key.wire()).to_vec())];
             let parameters = statements::page(key, session.consistency(), paging_state);
-            let reply = session.execute(select, &parameters).await?;
-            let body = reply
-                .response_body()
-                .map_err(|error| ErrorClass::classify(&error))?;
-            let ResponseBody::Result(ResResultBody::Rows(rows)) = body else {
-                return Err(ErrorClass::Invalid("the reply has no rows".to_owned()));
-            };
             let BodyResResultRows {
                 metadata,
                 rows_content,
                 ..
-            } = rows;
+            } = session.execute_for_rows(select, &parameters).await?;
             for row in &rows_content {
                 found.push(self.found(row)?);
             }

@@ -16,6 +16,8 @@ use cdrs_tokio::cluster::session::{
 use cdrs_tokio::cluster::topology::{Node, NodeDistance};
 use cdrs_tokio::consistency::Consistency;
 use cdrs_tokio::frame::message_error::ErrorType;
+use cdrs_tokio::frame::message_response::ResponseBody;
+use cdrs_tokio::frame::message_result::{BodyResResultRows, ResResultBody};
 use cdrs_tokio::frame::{Direction, Envelope, Flags, Opcode};
 use cdrs_tokio::load_balancing::node_distance_evaluator::NodeDistanceEvaluator;
 use cdrs_tokio::load_balancing::{Request, TopologyAwareLoadBalancingStrategy};
@@ -108,6 +110,25 @@ impl Session {
     ) -> Result<Envelope, ErrorClass> {
         self.call(self.driver.exec_with_params(statement, parameters))
             .await
+    }
+
+    /// Executes a prepared query and returns one page of its rows.
+    ///
+    /// # Errors
+    /// As [`execute`](Self::execute); [`ErrorClass::Invalid`] if the reply has no rows.
+    pub async fn execute_for_rows(
+        &self,
+        query: &PreparedQuery,
+        parameters: &StatementParams,
+    ) -> Result<BodyResResultRows, ErrorClass> {
+        let reply = self.execute(query, parameters).await?;
+        let body = reply
+            .response_body()
+            .map_err(|error| ErrorClass::classify(&error))?;
+        match body {
+            ResponseBody::Result(ResResultBody::Rows(rows)) => Ok(rows),
+            _ => Err(ErrorClass::Invalid("the reply has no rows".to_owned())),
+        }
     }
 
     /// Sends rows as one batch, to a replica of `key` if there is one, and waits for the reply.

@@ -2,8 +2,7 @@
 //!
 //! Chunk 0 of a run has the static column `chunks`, which lists its higher chunks, so that a reader knows them.
 
-use cdrs_tokio::frame::message_response::ResponseBody;
-use cdrs_tokio::frame::message_result::{BodyResResultRows, ResResultBody};
+use cdrs_tokio::frame::message_result::BodyResResultRows;
 use cdrs_tokio::query::PreparedQuery;
 use cdrs_tokio::statement::StatementParams;
 use cdrs_tokio::types::list::List;
@@ -141,18 +140,11 @@ impl LedgerStore {
         loop {
             let mut parameters = statements::page(self.key(run, chunk), session.consistency(), paging_state);
             parameters.query_params.page_size = Some(PAGE_SIZE);
-            let reply = session.execute(select, &parameters).await?;
-            let body = reply
-                .response_body()
-                .map_err(|error| ErrorClass::classify(&error))?;
-            let ResponseBody::Result(ResResultBody::Rows(rows)) = body else {
-                return Err(ErrorClass::Invalid("the reply has no rows".to_owned()));
-            };
             let BodyResResultRows {
                 metadata,
                 rows_content,
                 ..
-            } = rows;
+            } = session.execute_for_rows(select, &parameters).await?;
             for row in &rows_content {
                 // A partition with nothing but a static column has a row without values.
                 if let Some((table_id, numbers)) = read(row).map_err(invalid)? {
