@@ -4,6 +4,7 @@ pub(crate) mod health;
 pub(crate) mod incident;
 pub(crate) mod json;
 pub(crate) mod records;
+pub(crate) mod run_ledger;
 pub(crate) mod topic_history;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -18,6 +19,7 @@ use uuid::Uuid;
 use self::health::{HealthSample, ServiceEvents};
 use self::incident::Incident;
 use self::records::{AckedRecord, IngesterRun};
+use self::run_ledger::RunLedger;
 use self::topic_history::{LostRecords, Position};
 use crate::service_id::ServiceId;
 
@@ -52,6 +54,8 @@ pub(crate) struct RequiredCoverage {
     pub(crate) rebalances: usize,
     /// Ingester runs with accepted records.
     pub(crate) runs: usize,
+    /// Records of a run.
+    pub(crate) numbered: usize,
     pub(crate) checkpoint_samples: usize,
     /// Checkpoint samples that include the dead letters.
     pub(crate) dead_letter_samples: usize,
@@ -89,6 +93,8 @@ pub(crate) struct Evidence {
     pub(crate) sent_fingerprints: HashSet<u64>,
     /// The ingester's run history.
     pub(crate) runs: Vec<IngesterRun>,
+    /// The ledger of each run in the topic, as a streamer answers it.
+    pub(crate) run_ledgers: BTreeMap<Uuid, RunLedger>,
     /// Publisher responses that contradict the request.
     pub(crate) wrong_responses: Vec<String>,
     pub(crate) topic: String,

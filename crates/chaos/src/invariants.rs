@@ -4,6 +4,7 @@
 //! the streamer's code.
 
 mod checkpoints;
+mod conserved;
 mod coverage;
 mod expected;
 mod health;
@@ -43,6 +44,7 @@ pub(crate) fn check(evidence: &Evidence) -> Vec<Violation> {
         stored::records(evidence, &log),
         stored::rows(evidence, &log),
         stored::dead_letters(evidence, &log),
+        conserved::conserved(evidence, &log),
         checkpoints::not_ahead(evidence, &log),
         checkpoints::monotonic(evidence),
         checkpoints::at_end(evidence),

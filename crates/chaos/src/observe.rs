@@ -3,5 +3,6 @@
 pub(crate) mod checkpoints;
 pub(crate) mod collect;
 pub(crate) mod health;
+mod run_ledger;
 pub(crate) mod sampling_gate;
 pub(crate) mod settle;

@@ -76,7 +76,8 @@ impl Services {
             services.insert(id, AsyncMutex::new(service));
         }
         services.insert(ServiceId::Publisher, AsyncMutex::new(publisher));
-        let ingester = Service::start(&ingester(config, &publisher_proxy, &api_proxy))?;
+        let streamer = services[&ServiceId::Streamer(1)].lock().await.admin();
+        let ingester = Service::start(&ingester(config, &publisher_proxy, &api_proxy, &streamer))?;
         let ingester_api = ingester.api();
         services.insert(ServiceId::Ingester, AsyncMutex::new(ingester));
         let client = reqwest::Client::builder().timeout(LAST_SAMPLE_TIMEOUT);

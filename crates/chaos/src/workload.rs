@@ -22,6 +22,7 @@ use testkit::record_type::RecordType;
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use self::records::RecordGenerator;
 use crate::evidence::records::{AckedRecord, fingerprint};
@@ -47,6 +48,13 @@ const RUN_USERS: u64 = 300;
 enum Positions {
     Requested,
     Omitted,
+}
+
+/// The run of a client, and the number of its next record.
+#[derive(Clone, Copy, Debug)]
+struct ClientRun {
+    id: Uuid,
+    next: u64,
 }
 
 /// Where the workload sends its requests.
@@ -163,17 +171,22 @@ impl Workload {
 
     async fn run_client(&self, client: u64) {
         let mut records = RecordGenerator::new(self.contract().clone(), self.client_seed(client));
-        let positions = if client == 0 {
-            Positions::Omitted
+        // The records of the first client belong to no run.
+        let (positions, mut run) = if client == 0 {
+            (Positions::Omitted, None)
         } else {
-            Positions::Requested
+            let id = Uuid::new_v4();
+            (Positions::Requested, Some(ClientRun { id, next: 0 }))
         };
         while !self.stop.is_cancelled() {
             match records.one_in(25).then(|| records.known_key()).flatten() {
                 Some(key) => self.delete(key).await,
                 None => {
                     let batch: Vec<_> = (0..BATCH_SIZE).map(|_| records.draw()).collect();
-                    self.post(&batch, positions).await;
+                    self.post(&batch, positions, run).await;
+                    if let Some(run) = &mut run {
+                        run.next += BATCH_SIZE as u64;
+                    }
                 }
             }
             sleep(REQUEST_INTERVAL).await;

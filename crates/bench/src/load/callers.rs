@@ -1,7 +1,6 @@
 //! HTTP callers that send prepared requests: back to back, or at a steady rate regardless of responses. A missing
 //! response ends the measurement.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,7 +10,7 @@ use hdrhistogram::Histogram;
 use testkit::people::people;
 use tokio::time::{sleep_until, timeout};
 
-use super::connection::{Connection, post};
+use super::connection::{Connection, Server, post};
 use crate::measure::cost::as_f64;
 use crate::measure::histogram::{histogram, record};
 
@@ -24,10 +23,10 @@ const RETRY_DELAY: Duration = Duration::from_millis(20);
 pub struct Requests(Arc<[Vec<u8>]>);
 
 /// Callers of one server, each with a connection of its own and one request in flight.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct Callers {
     /// The server.
-    pub address: SocketAddr,
+    pub server: Server,
     /// Number of callers.
     pub count: usize,
 }
@@ -51,15 +50,16 @@ impl Responses {
 }
 
 impl Requests {
-    /// Prepares `count` requests of `records` users to `path`: an array, or the object itself for a single one.
-    pub fn new(path: &str, count: u64, records: u64) -> Self {
+    /// Prepares `count` requests of `records` users to `path`, with a bearer token if there is one: an array, or the object
+    /// itself for a single one.
+    pub fn new(path: &str, token: Option<&str>, count: u64, records: u64) -> Self {
         let request = |number: u64| {
             let first = number * records;
             let users = people(5, first..first + records);
             let users: Vec<_> = users.map(|user| user.json()).collect();
             match &users[..] {
-                [one] => post(path, one),
-                many => post(path, &[b"[", &many.join(&b',')[..], b"]"].concat()),
+                [one] => post(path, token, one),
+                many => post(path, token, &[b"[", &many.join(&b',')[..], b"]"].concat()),
             }
         };
         Self((0..count).map(request).collect())
@@ -107,7 +107,7 @@ impl Callers {
     }
 
     async fn connect(&self) -> Result<Vec<Connection>> {
-        try_join_all((0..self.count).map(|_| Connection::open(self.address))).await
+        try_join_all((0..self.count).map(|_| Connection::open(&self.server))).await
     }
 }
 
@@ -177,8 +177,11 @@ mod tests {
     async fn both_kinds_of_callers_get_responses() {
         let (server, address) = NoopServer::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         tokio::spawn(server.serve());
-        let callers = Callers { address, count: 3 };
-        let requests = Requests::new("/", 10, 4);
+        let callers = Callers {
+            server: Server::plain(address),
+            count: 3,
+        };
+        let requests = Requests::new("/", None, 10, 4);
         let length = Duration::from_millis(200);
         let responses = callers.back_to_back(&requests, length).await.unwrap();
         assert!(

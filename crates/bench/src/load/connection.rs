@@ -1,15 +1,65 @@
 //! A minimal keep-alive HTTP/1.1 connection: it sends prepared bytes, and parses only status and length of a response.
-//! No TLS, no chunked bodies.
+//! With TLS if the server has it. No chunked bodies.
 
+use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context as Task, Poll};
 
 use anyhow::{Context as _, Result, bail};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+/// The name in the server's certificate.
+pub const SERVER_NAME: &str = "localhost";
+
+/// A server and how to connect to it.
+#[derive(Clone)]
+pub struct Server {
+    /// Its address.
+    pub address: SocketAddr,
+    /// The client's side of TLS, if the server has it.
+    pub tls: Option<TlsConnector>,
+}
+
+impl Server {
+    /// A server without TLS.
+    pub fn plain(address: SocketAddr) -> Self {
+        Self { address, tls: None }
+    }
+
+    /// A server with this certificate, for [`SERVER_NAME`].
+    pub fn secured(
+        address: SocketAddr,
+        certificate: rustls::pki_types::CertificateDer<'static>,
+    ) -> Result<Self> {
+        let mut roots = RootCertStore::empty();
+        roots
+            .add(certificate)
+            .context("failed to trust the certificate")?;
+        let config = ClientConfig::builder()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Ok(Self {
+            address,
+            tls: Some(TlsConnector::from(Arc::new(config))),
+        })
+    }
+}
+
+enum Stream {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
 
 /// An open connection without a request in flight.
 pub struct Connection {
-    stream: TcpStream,
+    stream: Stream,
     /// Received bytes, from the start of the response.
     received: Vec<u8>,
 }
@@ -22,10 +72,17 @@ struct ResponseHead {
 
 impl Connection {
     /// Connects.
-    pub async fn open(address: SocketAddr) -> Result<Self> {
-        let context = || format!("failed to connect to {address}");
-        let stream = TcpStream::connect(address).await.with_context(context)?;
+    pub async fn open(server: &Server) -> Result<Self> {
+        let context = || format!("failed to connect to {}", server.address);
+        let stream = TcpStream::connect(server.address).await.with_context(context)?;
         stream.set_nodelay(true).with_context(context)?;
+        let stream = match &server.tls {
+            None => Stream::Plain(stream),
+            Some(tls) => {
+                let name = ServerName::try_from(SERVER_NAME).with_context(context)?;
+                Stream::Tls(Box::new(tls.connect(name, stream).await.with_context(context)?))
+            }
+        };
         Ok(Self {
             stream,
             received: Vec::with_capacity(4096),
@@ -38,6 +95,7 @@ impl Connection {
             .write_all(request)
             .await
             .context("failed to send a request")?;
+        self.stream.flush().await.context("failed to send a request")?;
         self.received.clear();
         loop {
             let read = self.stream.read_buf(&mut self.received).await;
@@ -53,10 +111,49 @@ impl Connection {
     }
 }
 
-/// Builds a `POST` of JSON.
-pub fn post(path: &str, body: &[u8]) -> Vec<u8> {
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        task: &mut Task<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_read(task, buffer),
+            Self::Tls(stream) => Pin::new(stream).poll_read(task, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, task: &mut Task<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write(task, bytes),
+            Self::Tls(stream) => Pin::new(stream).poll_write(task, bytes),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, task: &mut Task<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_flush(task),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(task),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, task: &mut Task<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_shutdown(task),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(task),
+        }
+    }
+}
+
+/// Builds a `POST` of JSON, with a bearer token if there is one.
+pub fn post(path: &str, token: Option<&str>, body: &[u8]) -> Vec<u8> {
+    let authorization = token.map_or(String::new(), |token| {
+        format!("Authorization: Bearer {token}\r\n")
+    });
     let mut request = format!(
-        "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\n{authorization}Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
         body.len()
     )
     .into_bytes();

@@ -6,6 +6,7 @@ mod environment;
 mod http_target;
 mod python_loops;
 mod rounds;
+mod secured;
 
 use anyhow::Result;
 use clap::Args;

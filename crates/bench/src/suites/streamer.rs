@@ -113,13 +113,13 @@ impl StreamerBench {
                 "CPU per million rows, streamer / baseline",
                 rounds.ratios(Cost::cpu_per_million),
                 "ratio",
-                Goal::AtMost(1.5),
+                Goal::AtMost(1.25),
             ),
             Figure::measured(
                 "rows/s, streamer / baseline",
                 rounds.ratios(Cost::rows_per_second),
                 "ratio",
-                Goal::AtLeast(0.90),
+                Goal::AtLeast(0.95),
             ),
         ];
         let peaks = Spread::of(rounds.streamer.each(|cost| cost.peak_mib));

@@ -19,6 +19,7 @@ pub(super) fn required(spec: &RoundSpec) -> RequiredCoverage {
         faults: plan.len(),
         rebalances: usize::from(rebalances),
         runs: usize::from(spec.record.is_users()),
+        numbered: 200,
         checkpoint_samples: 4,
         dead_letter_samples: 2,
         all_read: counts_every_read(plan),

@@ -42,7 +42,7 @@ const fn mutation(
     }
 }
 
-pub(crate) const MUTATIONS: [Mutation; 9] = [
+pub(crate) const MUTATIONS: [Mutation; 11] = [
     mutation(
         "commit_before_write",
         "a checkpoint covers rows before they are written",
@@ -96,6 +96,18 @@ pub(crate) const MUTATIONS: [Mutation; 9] = [
         "reading starts at the group's committed offsets",
         &[NoRecordSkipped, CheckpointNotAhead],
         &["foreign-commit"],
+    ),
+    mutation(
+        "segment_after_checkpoint",
+        "a segment of the run ledger is written after its checkpoint",
+        &[RunConserved],
+        &["kills", "crash-loops"],
+    ),
+    mutation(
+        "number_left_out",
+        "the run ledger lacks a number of a partition that is revoked",
+        &[RunConserved],
+        &["rebalance-storm", "terminations"],
     ),
 ];
 

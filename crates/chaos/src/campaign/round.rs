@@ -37,6 +37,8 @@ const LOAD: Duration = Duration::from_secs(12);
 const MORE_LOAD: Duration = Duration::from_secs(20);
 /// For the recovery; longer than the invariant allows, so that the report contains the time.
 const RECOVERY_TIMEOUT: Duration = Duration::from_secs(45);
+/// For the verdicts after everything is stored. A run with records that the topic lost gets none.
+const VERDICT_TIMEOUT: Duration = Duration::from_secs(15);
 /// Size of the ingester's disk in MiB: the state of a few runs, and little to fill.
 const INGESTER_DISK: u64 = 32;
 /// The time to live of rows that may expire.
@@ -112,7 +114,15 @@ async fn run(cluster: &Cluster, spec: &RoundSpec, config: &mut RoundConfig) -> R
         tokio::join!(health.run(), checkpoints.run(), course, workload.run());
     let observations = observations?;
     let last = checkpoints.sample(&mut None, true).await?;
-    let mut evidence = collect(cluster, config, workload.into_ledger(), observations, &history).await?;
+    let mut evidence = collect(
+        cluster,
+        config,
+        &services,
+        workload.into_ledger(),
+        observations,
+        &history,
+    )
+    .await?;
     evidence.health = health?;
     evidence.checkpoints = samples;
     evidence.checkpoints.push(last);
@@ -168,8 +178,9 @@ async fn disturb_and_settle(injector: FaultInjector<'_>, spec: &RoundSpec) -> Re
     workload.stop();
     // A request in flight may still add a record.
     drop(timeout(SETTLE_TIMEOUT, workload.pause()).await);
-    let runs = workload.finished_runs(SETTLE_TIMEOUT).await;
+    drop(workload.finished_runs(SETTLE_TIMEOUT).await);
     wait_until_settled(cluster, config, injector.history).await;
+    let runs = workload.judged_runs(VERDICT_TIMEOUT).await;
     if config.tombstones_to_dead_letters {
         injector.redrive().await?;
     }

@@ -13,6 +13,7 @@ pub(crate) fn to_json(evidence: &Evidence) -> Value {
     let list = |records: &[TopicRecord]| records.iter().map(record).collect::<Vec<_>>();
     let rows = evidence.rows.iter();
     let health = evidence.health.iter();
+    let ledgers = evidence.run_ledgers.iter();
     json!({
         "topic": evidence.topic,
         "topic_id": evidence.topic_id.map(|id| id.to_string()),
@@ -25,6 +26,9 @@ pub(crate) fn to_json(evidence: &Evidence) -> Value {
         "ends": evidence.ends,
         "acked": evidence.acked.iter().map(acked).collect::<Vec<_>>(),
         "runs": evidence.runs,
+        "run_ledgers": ledgers
+            .map(|(run, ledger)| (run.to_string(), ledger))
+            .collect::<BTreeMap<_, _>>(),
         "incidents": evidence.incidents,
         "checkpoints": evidence.checkpoints.iter().map(checkpoint).collect::<Vec<_>>(),
         "health": health.map(|(id, samples)| (id.to_string(), samples)).collect::<BTreeMap<_, _>>(),

@@ -30,6 +30,8 @@ pub(crate) struct IngesterRun {
     pub(crate) state: String,
     /// Acknowledged records.
     pub(crate) accepted: u64,
+    /// The state of its verdict, if it has one.
+    pub(crate) verdict: Option<String>,
 }
 
 /// A hash of a value that is the same for two encodings of one record.

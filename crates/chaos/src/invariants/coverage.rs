@@ -1,5 +1,6 @@
 //! The invariant that a round did enough to count.
 
+use super::conserved::numbered_records;
 use super::expected::ExpectedLog;
 use super::violation::{Invariant, Violation};
 use crate::evidence::Evidence;
@@ -20,6 +21,7 @@ pub(super) fn coverage(evidence: &Evidence, log: &ExpectedLog<'_>) -> Vec<Violat
         ("faults", evidence.incidents.len(), required.faults),
         ("rebalances", rebalances(evidence), required.rebalances),
         ("runs", runs, required.runs),
+        ("records of runs", numbered_records(log), required.numbered),
         ("checkpoint samples", samples.len(), required.checkpoint_samples),
         (
             "checkpoint samples with dead letters",

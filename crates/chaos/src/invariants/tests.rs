@@ -8,12 +8,14 @@ use model::headers::{dead_letter, kafka};
 use proptest::prelude::*;
 use uuid::Uuid;
 
+use super::conserved::correct_ledgers;
 use super::expected::{ExpectedLog, Outcome};
 use super::violation::Invariant::{self, *};
 use super::*;
 use crate::evidence::health::HealthSample;
 use crate::evidence::incident::{DependencyLoss, ExpectedSignal, Incident};
 use crate::evidence::records::{AckedRecord, IngesterRun, dead_letter_source, fingerprint};
+use crate::evidence::run_ledger::RunLedger;
 use crate::evidence::{CheckpointSample, RequiredCoverage};
 use crate::scenario::fault::FaultClass;
 use crate::service_id::ServiceId;
@@ -24,6 +26,7 @@ use testkit::rows::{RowId, StampedRow};
 
 const NOON: i64 = 1_800_000_000_000;
 const TOPIC_ID: Uuid = Uuid::from_u128(77);
+const RUN: &str = "0195d0b1-7a4c-7f3e-9b1a-2c3d4e5f6071";
 
 fn person(number: u64) -> Person {
     Person::new(7, number)
@@ -34,11 +37,8 @@ fn row_id(number: u64) -> RowId {
 }
 
 fn record(partition: i32, offset: i64, key: &Uuid, value: Option<Vec<u8>>) -> TopicRecord {
-    let headers = [
-        (kafka::ACCEPTED_AT_US, "1700000000123456"),
-        (kafka::RUN_ID, "run-1"),
-    ];
-    let number = format!("{partition}-{offset}");
+    let headers = [(kafka::ACCEPTED_AT_US, "1700000000123456"), (kafka::RUN_ID, RUN)];
+    let number = (i64::from(partition) * 1_000 + offset).to_string();
     TopicRecord {
         partition,
         offset,
@@ -125,10 +125,12 @@ fn correct_round(round: &Evidence) -> Evidence {
     }
     let accepted = evidence.log.len() as u64;
     evidence.runs.push(IngesterRun {
-        id: "run-1".to_owned(),
+        id: RUN.to_owned(),
         state: "complete".to_owned(),
         accepted,
+        verdict: Some("conserved".to_owned()),
     });
+    evidence.run_ledgers = correct_ledgers(round, &read);
     evidence.checkpoints = vec![CheckpointSample::default(), at_the_end(&evidence)];
     evidence
 }
@@ -179,6 +181,7 @@ fn small() -> Evidence {
         faults: 1,
         rebalances: 0,
         runs: 1,
+        numbered: 6,
         checkpoint_samples: 2,
         dead_letter_samples: 1,
         all_read: false,
@@ -292,6 +295,53 @@ fn unread_lost_record_counts_as_stored_and_needs_no_row() {
 #[test]
 fn run_history_beyond_the_topic_is_a_violation() {
     assert_eq!(broken(|it| it.runs[0].accepted = 7), [RunHistoryInTopic]);
+}
+
+#[test]
+fn ledger_that_differs_from_the_log_is_a_violation() {
+    fn ledger(evidence: &mut Evidence) -> &mut RunLedger {
+        evidence.run_ledgers.values_mut().next().unwrap()
+    }
+    assert_eq!(broken(|it| ledger(it).stored.truncate(1)), [RunConserved]);
+    assert_eq!(broken(|it| ledger(it).stored.push([7, 9])), [RunConserved]);
+    assert_eq!(broken(|it| ledger(it).dead_lettered.clear()), [RunConserved]);
+    assert_eq!(broken(|it| ledger(it).dead_lettered.push([0, 0])), [RunConserved]);
+    assert_eq!(broken(|it| ledger(it).lost.push([0, 0])), [RunConserved]);
+    assert_eq!(broken(|it| it.run_ledgers.clear()), [RunConserved]);
+    for verdict in [None, Some("pending".to_owned()), Some("violated".to_owned())] {
+        assert_eq!(broken(|it| it.runs[0].verdict = verdict), [RunConserved]);
+    }
+}
+
+/// The streamers may have read a lost record or not, and the ingester can't tell it from a late one.
+#[test]
+fn run_with_lost_records_may_be_pending() {
+    let lost = |in_ledger: bool| {
+        move |evidence: &mut Evidence| {
+            let (id, value) = (person(9).id, Some(version(9, 1)));
+            evidence.lost.unread.push(record(1, 3, &id, value));
+            evidence.runs[0].verdict = Some("pending".to_owned());
+            if in_ledger {
+                let ledger = evidence.run_ledgers.values_mut().next().unwrap();
+                ledger.stored.push([1_003, 1_003]);
+            }
+        }
+    };
+    assert_eq!(broken(lost(false)), []);
+    assert_eq!(broken(lost(true)), []);
+}
+
+#[test]
+fn number_with_a_row_and_a_dead_letter_is_stored() {
+    let id = person(1).id;
+    let mut again = record(0, 1, &id, Some(b"{}".to_vec()));
+    let number = again.headers.get_mut(kafka::RUN_SEQ).unwrap();
+    *number = b"0".to_vec();
+    let mut round = correct(vec![record(0, 0, &id, Some(version(1, 1))), again]);
+    round.runs[0].accepted = 1;
+    let ledger = round.run_ledgers.values().next().unwrap();
+    assert_eq!((ledger.stored.len(), ledger.dead_lettered.len()), (1, 0));
+    assert_eq!(check(&round), Vec::new());
 }
 
 #[test]
@@ -437,11 +487,14 @@ fn unsent_row_or_record_is_a_violation() {
     assert_eq!(broken(row), [NoUnknownData]);
     let record = |evidence: &mut Evidence| {
         evidence.runs.clear();
+        evidence.sent_fingerprints.clear();
     };
     let by_client = |evidence: &mut Evidence| {
         // Posted by a client, not by the run.
         evidence.log[3].headers.remove(kafka::RUN_ID);
         evidence.runs[0].accepted = 5;
+        evidence.required.numbered = 5;
+        evidence.run_ledgers = correct_ledgers(evidence, &ExpectedLog::of(evidence));
     };
     assert_eq!(broken(by_client), [], "a client sent it");
     let altered = |evidence: &mut Evidence| {

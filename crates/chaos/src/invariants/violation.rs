@@ -24,6 +24,8 @@ pub(crate) enum Invariant {
     NoUnknownData,
     /// A dead letter is an invalid record, complete, with its position and its reason.
     DeadLetterIsValid,
+    /// The ledger of each run has its records as rows or dead letters, and no others; the ingester finds the same.
+    RunConserved,
     /// No checkpoint is ahead of the durable prefix.
     CheckpointNotAhead,
     /// No checkpoint moves backwards.

@@ -1,10 +1,13 @@
 //! Reads topics and tables at the end of a round.
 
+use super::run_ledger;
 use crate::cluster::Cluster;
 use crate::evidence::incident::Incident;
 use crate::evidence::records::IngesterRun;
 use crate::evidence::topic_history::TopicHistory;
 use crate::evidence::{Evidence, RoundContract};
+use crate::service_id::ServiceId;
+use crate::services::Services;
 use crate::services::config::RoundConfig;
 use crate::workload::Ledger;
 use anyhow::Result;
@@ -22,17 +25,22 @@ pub(crate) struct Observations {
 pub(crate) async fn collect(
     cluster: &Cluster,
     config: &RoundConfig,
+    services: &Services,
     ledger: Ledger,
     observations: Observations,
     history: &TopicHistory,
 ) -> Result<Evidence> {
     let lost = history.lost();
+    let mut streamers = services.admin_urls().await;
+    streamers.retain(|id, _| matches!(id, ServiceId::Streamer(_)));
+    let streamers: Vec<_> = streamers.into_values().collect();
     let kafka = cluster.kafka_client()?;
     let session = config.cassandra_client(cluster).await?.by_quorum();
     let ends = kafka.end_offsets(&config.name).await?;
     let checkpoints = session.checkpoints(&config.name, &config.name).await?;
     let previous = lost.previous.as_ref().map(|(id, _)| *id);
     let ids = checkpoints.values().map(|checkpoint| checkpoint.topic_id);
+    let log = lost.with_present(kafka.read(&config.name).await?);
     Ok(Evidence {
         contract: RoundContract(config.record.contract().clone()),
         row_ttl: config.row_ttl,
@@ -44,7 +52,8 @@ pub(crate) async fn collect(
         wrong_responses: ledger.wrong_responses,
         topic: config.name.clone(),
         topic_id: ids.into_iter().find(|id| Some(*id) != previous),
-        log: lost.with_present(kafka.read(&config.name).await?),
+        run_ledgers: run_ledger::read(&streamers, &log).await?,
+        log,
         dead_letters: kafka.read(&config.dead_letter_topic()).await?,
         rows: session.stamped_rows().await?,
         ends: ends.into_iter().map(|end| lost.continued(None, end)).collect(),

@@ -67,7 +67,13 @@ pub(crate) fn streamer(cluster: &Cluster, config: &RoundConfig, id: ServiceId) -
         .set("cassandra.request_timeout", "3s")
 }
 
-pub(super) fn ingester(config: &RoundConfig, publisher: &Proxy, api: &Proxy) -> ServiceOptions {
+/// `streamer`: the admin URL of a streamer, which has the ledger.
+pub(super) fn ingester(
+    config: &RoundConfig,
+    publisher: &Proxy,
+    api: &Proxy,
+    streamer: &str,
+) -> ServiceOptions {
     let state = config
         .disk
         .as_ref()
@@ -83,6 +89,7 @@ pub(super) fn ingester(config: &RoundConfig, publisher: &Proxy, api: &Proxy) -> 
         .set("publisher.url", format!("http://{}", publisher.address()))
         .set("publisher.batch_size", "20")
         .set("publisher.backoff.max", "1s")
+        .set("pipeline.streamer_url", streamer)
         .set("run.users", "200")
         .set("schedule.interval", "24h")
         .set("state.path", state.join("ingester.sqlite").to_string_lossy())

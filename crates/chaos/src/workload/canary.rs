@@ -50,7 +50,7 @@ impl Workload {
     async fn post_until_acked(&self, canary: Body, key: &Key, until: Instant) -> bool {
         let batch = [canary];
         while Instant::now() < until && !self.is_acked(key) {
-            self.post(&batch, Positions::Requested).await;
+            self.post(&batch, Positions::Requested, None).await;
             sleep(REQUEST_INTERVAL).await;
         }
         self.is_acked(key)

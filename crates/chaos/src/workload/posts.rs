@@ -3,16 +3,17 @@
 use std::collections::BTreeSet;
 
 use model::Key;
+use model::headers::http;
 use reqwest::StatusCode;
 use serde_json::Value;
 
 use super::records::Body;
-use super::{Positions, Workload};
+use super::{ClientRun, Positions, Workload};
 use crate::evidence::records::{AckedRecord, fingerprint};
 use crate::evidence::topic_history::Position;
 
 impl Workload {
-    pub(super) async fn post(&self, batch: &[Body], positions: Positions) {
+    pub(super) async fn post(&self, batch: &[Body], positions: Positions, run: Option<ClientRun>) {
         let Some(_request) = self.begin_request().await else {
             return;
         };
@@ -25,6 +26,11 @@ impl Workload {
             .body(bodies.join(&b'\n'));
         if positions == Positions::Requested {
             request = request.header("prefer", "return=representation");
+        }
+        if let Some(ClientRun { id, next }) = run {
+            request = request
+                .header(http::RUN_ID, id.to_string())
+                .header(http::RUN_SEQ, next.to_string());
         }
         // Any other outcome acknowledges nothing.
         let Ok(response) = request.send().await else {

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use service::failpoint;
 use uuid::Uuid;
 
 use crate::checkpoint::{Checkpoint, ResolvedStart};
@@ -172,7 +173,14 @@ impl PartitionState {
     /// The segments to write before `checkpoint`, the pending one.
     pub fn pending_segments(&mut self, checkpoint: &Checkpoint) -> Vec<Segment> {
         let from = self.saved;
-        self.offsets.entries().segments(checkpoint, from)
+        let mut segments = self.offsets.entries().segments(checkpoint, from);
+        if self.draining
+            && failpoint::inject("number_left_out")
+            && let Some(segment) = segments.last_mut()
+        {
+            segment.numbers.stored.pop();
+        }
+        segments
     }
 
     /// The assignment of the partition.

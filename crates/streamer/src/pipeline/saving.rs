@@ -137,6 +137,12 @@ async fn write(
     checkpoints: &[Checkpoint],
 ) -> Result<(), ErrorClass> {
     let settings = &resolver.settings;
+    if failpoint::inject("segment_after_checkpoint") {
+        resolver.checkpoints.save(session, settings, checkpoints).await?;
+        // Long enough for a kill.
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        return resolver.ledger.save(session, segments).await;
+    }
     resolver.ledger.save(session, segments).await?;
     resolver.checkpoints.save(session, settings, checkpoints).await
 }

@@ -17,10 +17,12 @@ use super::benthos::BenthosServer;
 use super::http_target::{HttpCosts, HttpTarget};
 use super::python_loops::PythonLoops;
 use super::rounds::Round;
+use super::secured::SecuredPublisher;
 use crate::compare::baseline::{fastest, forth_and_back};
 use crate::env::child;
 use crate::env::startup::startup_times;
 use crate::load::callers::{Callers, Requests};
+use crate::load::connection::Server;
 use crate::measure::cost::{Cost, own_cpu_seconds};
 use crate::measure::histogram::quantile_ms;
 use crate::measure::spread::{rotation, summary};
@@ -34,9 +36,10 @@ const PYTHON_TOPIC: &str = "bench_python";
 const BENTHOS: &str = "Benthos";
 const PYTHON: &str = "the original's loop in Python";
 
-/// Measured in a round: the baseline, the publisher, Benthos, and Python's loops. The latter need no warm-up.
-const ALL: usize = 4;
-const WARMED_UP: usize = 3;
+/// Measured in a round: the baseline, the publisher, the publisher with TLS, Benthos, and Python's loops. The latter need no
+/// warm-up.
+const ALL: usize = 5;
+const WARMED_UP: usize = 4;
 /// Values of the baseline's `linger.ms`.
 const LINGERS: [u64; 2] = [1, 5];
 /// The rate at which latency is measured, in requests per second.
@@ -52,6 +55,7 @@ pub(super) struct PublisherEnv {
     kafka: KafkaCluster,
     publisher: Service,
     publisher_target: HttpTarget,
+    secured: SecuredPublisher,
     benthos: Option<(BenthosServer, HttpTarget)>,
     python: Option<PythonLoops>,
     folder: PathBuf,
@@ -75,16 +79,14 @@ impl PublisherEnv {
             .set("kafka.topic", PUBLISHER_TOPIC);
         let publisher = Service::start(&publisher)?;
         publisher.wait_until_ready(TIMEOUT).await?;
-        let url = publisher.api();
-        let address: SocketAddr = url
-            .trim_start_matches("http://")
-            .parse()
-            .with_context(|| format!("failed to parse the publisher's address {url}"))?;
         let pid = publisher.child().map_or(0, Child::pid);
+        let server = Server::plain(address(&publisher)?);
+        let secured = SecuredPublisher::start(&kafka.bootstrap(), &folder).await?;
         let mut env = Self {
             kafka,
             publisher,
-            publisher_target: HttpTarget::new("the publisher", address, pid, ["/v1/users"; 2]),
+            publisher_target: HttpTarget::new("the publisher", server, pid, ["/v1/users"; 2], None),
+            secured,
             benthos: None,
             python: None,
             folder,
@@ -104,7 +106,8 @@ impl PublisherEnv {
         println!("building and starting Benthos, installing Python's libraries");
         match BenthosServer::start(&self.kafka.bootstrap(), BENTHOS_TOPIC, &self.folder).await {
             Ok(server) => {
-                let target = HttpTarget::new(BENTHOS, server.address, server.pid(), ["/one", "/many"]);
+                let (address, paths) = (Server::plain(server.address), ["/one", "/many"]);
+                let target = HttpTarget::new(BENTHOS, address, server.pid(), paths, None);
                 self.benthos = Some((server, target));
             }
             Err(error) => self.skip(BENTHOS, &error),
@@ -158,7 +161,7 @@ impl PublisherEnv {
         }
         let target = self
             .publisher_target
-            .with_server("the no-op route", address, noop.pid());
+            .with_server("the no-op route", Server::plain(address), noop.pid());
         let costs = target.measure(self.length).await?;
         println!("the load generator on a route that does nothing: {costs}");
         noop.kill().await?;
@@ -174,18 +177,21 @@ impl PublisherEnv {
 
     /// Measures the first `count` senders, in rotating order.
     async fn measure(&mut self, number: usize, count: usize) -> Result<Round> {
-        let (mut baseline, mut publisher, mut benthos, mut python) = (None, None, None, None);
+        let (mut baseline, mut publisher, mut secured) = (None, None, None);
+        let (mut benthos, mut python) = (None, None);
         for place in rotation(number, count) {
             match place {
                 0 => baseline = Some(self.baseline(self.linger_ms).await?),
                 1 => publisher = Some(self.publisher().await?),
-                2 => benthos = self.benthos().await,
+                2 => secured = Some(self.secured.target.measure(self.length).await?),
+                3 => benthos = self.benthos().await,
                 _ => python = self.python().await,
             }
         }
         Ok(Round {
             baseline: baseline.context("the baseline is in every round")?,
             publisher: publisher.context("the publisher is in every round")?,
+            secured: secured.context("the publisher with TLS is in every round")?,
             benthos,
             python,
         })
@@ -254,7 +260,7 @@ impl PublisherEnv {
     /// The 99th percentile at a steady rate, in milliseconds.
     pub(super) async fn latency(&self) -> Result<f64> {
         let callers = Callers {
-            address: self.publisher_target.address,
+            server: self.publisher_target.server.clone(),
             count: STEADY_CALLERS,
         };
         let latencies = callers
@@ -283,11 +289,11 @@ impl PublisherEnv {
             self.publisher.wait_until_ready(TIMEOUT).await?;
         }
         let callers = Callers {
-            address: self.publisher_target.address,
+            server: self.publisher_target.server.clone(),
             count: OVERLOAD_CALLERS,
         };
         let responses = callers
-            .back_to_back(&Requests::new("/v1/users", 50, 1_000), self.length)
+            .back_to_back(&Requests::new("/v1/users", None, 50, 1_000), self.length)
             .await
             .context("failed to overload the publisher")?;
         println!(
@@ -316,4 +322,12 @@ impl PublisherEnv {
         println!("start to ready: {} ms", summary(&times));
         Ok(times)
     }
+}
+
+/// The address of the publisher's API.
+pub(super) fn address(publisher: &Service) -> Result<SocketAddr> {
+    let url = publisher.api();
+    url.trim_start_matches("http://")
+        .parse()
+        .with_context(|| format!("failed to parse the publisher's address {url}"))
 }

@@ -1,13 +1,13 @@
 //! A server under HTTP load: back-to-back requests of a hundred records, and of one.
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use testkit::process::usage::{cpu_seconds, peak_mib};
 
 use crate::load::callers::{Callers, Requests};
+use crate::load::connection::Server;
 use crate::measure::cost::Cost;
 
 /// Callers of single-record requests, as the goal demands.
@@ -24,7 +24,7 @@ const BATCH_SIZE: u64 = 100;
 #[derive(Clone)]
 pub(super) struct HttpTarget {
     name: &'static str,
-    pub(super) address: SocketAddr,
+    pub(super) server: Server,
     pub(super) single: Requests,
     batched: Requests,
     pid: u32,
@@ -38,27 +38,28 @@ pub(super) struct HttpCosts {
 }
 
 impl HttpTarget {
-    /// Prepares requests to the paths of single and of batched records.
+    /// Prepares requests to the paths of single and of batched records, with a bearer token if there is one.
     pub(super) fn new(
         name: &'static str,
-        address: SocketAddr,
+        server: Server,
         pid: u32,
         [single, batched]: [&str; 2],
+        token: Option<&str>,
     ) -> Self {
         Self {
             name,
-            address,
-            single: Requests::new(single, DISTINCT_REQUESTS * BATCH_SIZE, 1),
-            batched: Requests::new(batched, DISTINCT_REQUESTS, BATCH_SIZE),
+            server,
+            single: Requests::new(single, token, DISTINCT_REQUESTS * BATCH_SIZE, 1),
+            batched: Requests::new(batched, token, DISTINCT_REQUESTS, BATCH_SIZE),
             pid,
         }
     }
 
     /// The same requests for another server.
-    pub(super) fn with_server(&self, name: &'static str, address: SocketAddr, pid: u32) -> Self {
+    pub(super) fn with_server(&self, name: &'static str, server: Server, pid: u32) -> Self {
         Self {
             name,
-            address,
+            server,
             pid,
             ..self.clone()
         }
@@ -87,7 +88,7 @@ impl HttpTarget {
         length: Duration,
     ) -> Result<Cost> {
         let callers = Callers {
-            address: self.address,
+            server: self.server.clone(),
             count: callers,
         };
         let cpu = || cpu_seconds(self.pid).unwrap_or(f64::NAN);

@@ -12,6 +12,8 @@ use crate::report::table::{Table, cost_cells};
 pub(super) struct Round {
     pub(super) baseline: Cost,
     pub(super) publisher: HttpCosts,
+    /// With TLS and a token.
+    pub(super) secured: HttpCosts,
     pub(super) benthos: Option<HttpCosts>,
     /// In the order of [`Producer::ALL`].
     pub(super) python: Option<Vec<Cost>>,
@@ -31,7 +33,7 @@ impl Rounds {
             ratio(
                 "records/s in requests of 100, publisher / baseline",
                 self.each(|round| Some(speed(&round.publisher.batched) / speed(&round.baseline))),
-                0.7,
+                1.2,
             ),
             ratio(
                 "records/s in requests of 100, publisher / Benthos",
@@ -41,7 +43,18 @@ impl Rounds {
             ratio(
                 "one-record requests/s, 256 callers, publisher / Benthos",
                 self.each(|round| Some(speed(&round.publisher.single) / speed(&round.benthos?.single))),
-                2.0,
+                2.1,
+            ),
+            ratio(
+                "records/s in requests of 100, with TLS and a token / plain",
+                self.each(|round| Some(speed(&round.secured.batched) / speed(&round.publisher.batched))),
+                0.8,
+            ),
+            Figure::measured(
+                "CPU time of a one-record request",
+                self.each(|round| Some(round.publisher.single.cpu_per_million())),
+                "µs",
+                Goal::AtMost(16.0),
             ),
         ]
     }
@@ -65,6 +78,14 @@ impl Rounds {
         add(
             "publisher, requests of one",
             self.each(|round| Some(round.publisher.single)),
+        );
+        add(
+            "publisher with TLS and a token, requests of 100",
+            self.each(|round| Some(round.secured.batched)),
+        );
+        add(
+            "publisher with TLS and a token, requests of one",
+            self.each(|round| Some(round.secured.single)),
         );
         add(
             "Benthos, requests of 100",
@@ -93,8 +114,8 @@ impl fmt::Display for Round {
         let baseline = self.baseline.rows_per_second();
         write!(
             f,
-            "baseline {baseline:.0} records/s, publisher {}",
-            self.publisher
+            "baseline {baseline:.0} records/s, publisher {}, with TLS and a token {}",
+            self.publisher, self.secured
         )?;
         if let Some(benthos) = &self.benthos {
             write!(f, ", Benthos {benthos}")?;

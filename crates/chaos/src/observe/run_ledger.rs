@@ -1,0 +1,43 @@
+//! Asks the streamers for the ledger of each run in the topic.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use model::headers::kafka;
+use reqwest::Client;
+use testkit::kafka_client::TopicRecord;
+use uuid::Uuid;
+
+use crate::evidence::run_ledger::RunLedger;
+
+/// Longer than a streamer may take to answer.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The runs of the log. Any streamer can answer for all of them; a run without an answer is left out.
+pub(super) async fn read(streamers: &[String], log: &[TopicRecord]) -> Result<BTreeMap<Uuid, RunLedger>> {
+    let client = Client::builder().timeout(TIMEOUT).build();
+    let client = client.context("failed to build an HTTP client")?;
+    let mut runs = BTreeMap::new();
+    for record in log {
+        let run = record.header(kafka::RUN_ID).and_then(|run| run.parse().ok());
+        let Some(run) = run.filter(|run| !runs.contains_key(run)) else {
+            continue;
+        };
+        let mut answer = None;
+        for streamer in streamers {
+            answer = ask(&client, streamer, run).await;
+            if answer.is_some() {
+                break;
+            }
+        }
+        runs.insert(run, answer);
+    }
+    let answered = runs.into_iter().filter_map(|(run, answer)| Some((run, answer?)));
+    Ok(answered.collect())
+}
+
+async fn ask(client: &Client, streamer: &str, run: Uuid) -> Option<RunLedger> {
+    let response = client.get(format!("{streamer}/v1/runs/{run}")).send().await;
+    response.ok()?.error_for_status().ok()?.json().await.ok()
+}
