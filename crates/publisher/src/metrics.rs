@@ -1,8 +1,9 @@
 //! The publisher's metrics. They are recorded once per request or batch, never per record.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
-use prometheus::{Gauge, Histogram, IntCounterVec, IntGauge};
+use prometheus::{Gauge, Histogram, IntCounter, IntCounterVec, IntGauge};
 use rdkafka::Statistics;
 use rdkafka::statistics::{Broker, Window};
 use service::Metrics;
@@ -12,6 +13,8 @@ use service::Metrics;
 pub struct PublisherMetrics {
     /// Requests by response status; `disconnected` if the caller did not wait.
     pub(crate) requests: IntCounterVec,
+    /// Those with the status 200, looked up once.
+    requests_ok: OnceLock<IntCounter>,
     /// Seconds from the header of a request to its response.
     pub(crate) request_duration: Histogram,
     /// Requests in flight.
@@ -20,6 +23,8 @@ pub struct PublisherMetrics {
     pub(crate) connections: IntGauge,
     /// Records by outcome: accepted, rejected (invalid), refused (by Kafka), unknown.
     pub(crate) records: IntCounterVec,
+    /// The accepted ones, looked up once.
+    records_accepted: OnceLock<IntCounter>,
     /// Invalid records by the violated rule.
     pub(crate) records_rejected: IntCounterVec,
     /// Records that Kafka has not acknowledged yet.
@@ -61,6 +66,7 @@ impl PublisherMetrics {
                 "Requests by response status; disconnected if the caller did not wait.",
                 &["status"],
             ),
+            requests_ok: OnceLock::new(),
             request_duration: metrics.histogram(
                 "request_duration_seconds",
                 "Seconds from the header of a request to its response.",
@@ -73,6 +79,7 @@ impl PublisherMetrics {
                 "Records by outcome: accepted, rejected (invalid), refused (by Kafka), unknown.",
                 &["outcome"],
             ),
+            records_accepted: OnceLock::new(),
             records_rejected: metrics.counter_vec(
                 "records_rejected_total",
                 "Invalid records by the violated rule.",
@@ -141,7 +148,12 @@ impl PublisherMetrics {
 
     /// Counts a request by the status of its response.
     pub fn count_request(&self, status: &str) {
-        self.requests.with_label_values(&[status]).inc();
+        let lookup = || self.requests.with_label_values(&[status]);
+        if status == "200" {
+            self.requests_ok.get_or_init(lookup).inc();
+        } else {
+            lookup().inc();
+        }
     }
 
     /// Records librdkafka's statistics, which cover one statistics interval.
@@ -164,8 +176,11 @@ impl PublisherMetrics {
 
     /// Counts records by outcome, if there are any.
     pub(crate) fn count_records(&self, outcome: &str, count: usize) {
-        if count > 0 {
-            self.records.with_label_values(&[outcome]).inc_by(count as u64);
+        let lookup = || self.records.with_label_values(&[outcome]);
+        match (count as u64, outcome) {
+            (0, _) => {}
+            (count, "accepted") => self.records_accepted.get_or_init(lookup).inc_by(count),
+            (count, _) => lookup().inc_by(count),
         }
     }
 }

@@ -24,7 +24,6 @@ use service::http::connection::Api;
 use tower::{ServiceExt as _, service_fn};
 
 use crate::http::problem::Problem;
-use crate::limits::admission::Admission;
 use crate::limits::response_memory::hold_until_written;
 use observe::Observer;
 use refuse::refuse_request;
@@ -36,27 +35,52 @@ pub use documents::document as openapi;
 pub fn service(state: Arc<AppState>) -> impl Api {
     let resource = resource_path(&state);
     let observer = Observer::new(Arc::clone(&state.metrics), state.access_log, &resource);
-    let admission = state.admission.clone();
-    let router = router(state);
+    let routes = Arc::new(Routes {
+        // The router adds the headers of CORS.
+        create: state.cors_origins.is_empty().then_some(resource),
+        router: router(Arc::clone(&state)),
+        state,
+    });
     // A layer would box the future of each request once more.
     service_fn(move |mut request: Request| {
         let observation = observer.begin(&mut request);
-        observation.observe(respond(admission.clone(), router.clone(), request))
+        observation.observe(respond(Arc::clone(&routes), request))
     })
 }
 
-/// Counts the request's own memory as bytes in flight until its response is written.
-async fn respond(
-    admission: Admission,
+/// The routes of all requests.
+struct Routes {
+    state: Arc<AppState>,
+    /// The path of `POST` requests that need no router: most of them.
+    create: Option<String>,
     router: Router,
-    request: Request,
-) -> Result<Response<Body>, Infallible> {
-    let Ok(permit) = admission.enter_request() else {
+}
+
+impl Routes {
+    fn is_create(&self, request: &Request) -> bool {
+        request.method() == Method::POST
+            && self
+                .create
+                .as_deref()
+                .is_some_and(|path| request.uri().path() == path)
+    }
+}
+
+/// Counts the request's own memory as bytes in flight until its response is written.
+async fn respond(routes: Arc<Routes>, request: Request) -> Result<Response<Body>, Infallible> {
+    let Ok(permit) = routes.state.admission.enter_request() else {
         return Ok(refuse_request(request, Problem::overloaded())
             .await
             .into_response());
     };
-    let mut response = router.oneshot(request).await?;
+    let mut response = if routes.is_create(&request) {
+        // A large future: an idle connection must not hold its memory.
+        Box::pin(create::respond(&routes.state, request))
+            .await
+            .into_response()
+    } else {
+        routes.router.clone().oneshot(request).await?
+    };
     hold_until_written(&mut response, permit);
     Ok(response)
 }

@@ -25,6 +25,9 @@ pub enum ClientError {
     /// The properties contradict each other, or name a file that can't be read.
     #[error("invalid `kafka.properties`: {0}")]
     Create(String),
+    /// The operating system refuses a file descriptor.
+    #[error("failed to wait for delivery reports")]
+    Events(#[source] std::io::Error),
 }
 
 impl From<KafkaError> for ClientError {

@@ -2,16 +2,18 @@
 //!
 //! Does not wait for acknowledgements and does not retry; librdkafka does.
 
+use std::ops::Deref;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
-use ::kafka::RebootstrapMonitor;
+use ::kafka::{ProducerEvents, RebootstrapMonitor};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::Metadata;
-use rdkafka::producer::{BaseRecord, Producer as _, ThreadedProducer};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use service::process::chain;
 use thiserror::Error;
+use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
 use super::callbacks::ProducerCallbacks;
@@ -48,7 +50,19 @@ pub struct FlushError {
     pub source: KafkaError,
 }
 
-type Inner = ThreadedProducer<ProducerCallbacks>;
+/// librdkafka's producer, and the task that handles its delivery reports.
+struct Inner {
+    producer: Arc<BaseProducer<ProducerCallbacks>>,
+    _events: AbortOnDropHandle<()>,
+}
+
+impl Deref for Inner {
+    type Target = BaseProducer<ProducerCallbacks>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.producer
+    }
+}
 
 /// The producer of the topic, shared by all requests.
 pub struct Producer {
@@ -75,10 +89,10 @@ pub(crate) struct ProducerBatch<'a> {
 }
 
 impl Producer {
-    /// Creates the producer. It connects in the background.
+    /// Creates the producer, in a Tokio runtime. It connects in the background.
     ///
     /// # Errors
-    /// [`ClientError`] if librdkafka rejects the configuration.
+    /// [`ClientError`] if librdkafka rejects the configuration, or there are no more file descriptors.
     pub fn new(
         settings: &KafkaSettings,
         topic: String,
@@ -196,7 +210,17 @@ fn create(
         status: status.clone(),
         metrics: Arc::clone(metrics),
     };
-    Ok(client::producer(settings, limits, batch_size).create_with_context(callbacks)?)
+    let producer = client::producer(settings, limits, batch_size).create_with_context(callbacks)?;
+    let producer = Arc::new(producer);
+    let events = ProducerEvents::new(Arc::clone(&producer)).map_err(ClientError::Events)?;
+    let events = tokio::spawn(async move {
+        let Err(error) = events.handle().await;
+        tracing::error!(error = chain(&error), "delivery reports are not handled any more");
+    });
+    Ok(Inner {
+        producer,
+        _events: AbortOnDropHandle::new(events),
+    })
 }
 
 fn flush(producer: &Inner, timeout: Duration) -> Result<(), FlushError> {

@@ -79,7 +79,8 @@ impl Publisher<'_> {
         permit.acquire_records(records.len())?;
         permit.acquire_bytes(records.len().saturating_mul(metadata.caller_header_bytes()))?;
         let batch = self.producer.batch(records.len(), permit);
-        let mut submission = Submission::new(metadata.shared_headers(self.contract), metadata);
+        let headers = metadata.shared_headers(self.contract);
+        let mut submission = Submission::new(headers, metadata, records.len());
         for (index, record) in records.into_iter().enumerate() {
             match self.parse(index, record) {
                 Ok(valid) => {
@@ -186,17 +187,20 @@ fn within_memory(batch: &ProducerBatch<'_>, mut error: RecordError) -> RecordErr
 /// The records of one request that were queued or rejected so far.
 struct Submission<'a> {
     metadata: &'a RequestMetadata,
-    headers: OwnedHeaders,
+    /// Those that all records share; none after the last record.
+    headers: Option<OwnedHeaders>,
+    last: usize,
     queued: Vec<QueuedRecord>,
     invalid: Vec<RecordError>,
     complete: bool,
 }
 
 impl<'a> Submission<'a> {
-    fn new(headers: OwnedHeaders, metadata: &'a RequestMetadata) -> Self {
+    fn new(headers: OwnedHeaders, metadata: &'a RequestMetadata, records: usize) -> Self {
         Self {
             metadata,
-            headers,
+            headers: Some(headers),
+            last: records.saturating_sub(1),
             queued: Vec::new(),
             invalid: Vec::new(),
             complete: true,
@@ -215,7 +219,7 @@ impl<'a> Submission<'a> {
         let record = KafkaRecord {
             key: &key,
             value: Some(&valid.json),
-            headers: self.metadata.record_headers(&self.headers, index),
+            headers: self.headers(index),
         };
         match batch.queue(record) {
             Ok(()) => self.queued.push(QueuedRecord { index, key }),
@@ -239,6 +243,17 @@ impl<'a> Submission<'a> {
             }
         }
         Ok(None)
+    }
+
+    /// The headers of a record. The last record gets the shared ones themselves.
+    fn headers(&mut self, index: usize) -> OwnedHeaders {
+        let shared = if index == self.last {
+            self.headers.take()
+        } else {
+            self.headers.clone()
+        };
+        let shared = shared.unwrap_or_default();
+        self.metadata.record_headers(shared, index)
     }
 
     /// The bytes of text keys in the producer's queue and here. Unlike other keys they may be long.

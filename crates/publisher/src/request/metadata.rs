@@ -111,14 +111,13 @@ impl RequestMetadata {
     }
 
     /// The Kafka headers of the record at `index`, with its sequence number if the request has one.
-    pub fn record_headers(&self, shared: &OwnedHeaders, index: usize) -> OwnedHeaders {
-        let headers = shared.clone();
+    pub fn record_headers(&self, shared: OwnedHeaders, index: usize) -> OwnedHeaders {
         match self.run_seq {
             Some(first) => {
                 let number = first.saturating_add(index as u64).to_string();
-                headers.insert(header(kafka::RUN_SEQ, number.as_bytes()))
+                shared.insert(header(kafka::RUN_SEQ, number.as_bytes()))
             }
-            None => headers,
+            None => shared,
         }
     }
 
@@ -243,7 +242,7 @@ mod tests {
     }
 
     fn record_headers(metadata: &RequestMetadata, index: usize) -> Vec<(String, String)> {
-        let headers = metadata.record_headers(&metadata.shared_headers(&Contract::user()), index);
+        let headers = metadata.record_headers(metadata.shared_headers(&Contract::user()), index);
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
         headers
             .iter()

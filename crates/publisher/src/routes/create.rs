@@ -92,7 +92,8 @@ pub(super) async fn create(State(state): State<Arc<AppState>>, request: Request)
     respond(&state, request).await.into_response()
 }
 
-async fn respond(state: &Arc<AppState>, request: Request) -> Result<PublishResponse, Problem> {
+/// See [`create`].
+pub(super) async fn respond(state: &Arc<AppState>, request: Request) -> Result<PublishResponse, Problem> {
     let (caller, request) = admit(state, Role::Write, request).await?;
     let request = state.receive(&caller, request).await?;
     match request.head.key {
