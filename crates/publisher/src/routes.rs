@@ -26,7 +26,7 @@ use tower::{ServiceExt as _, service_fn};
 use crate::http::problem::Problem;
 use crate::limits::response_memory::hold_until_written;
 use observe::Observer;
-use refuse::refuse_request;
+use refuse::{refuse_request, refuse_request_up_to};
 use state::AppState;
 
 pub use documents::document as openapi;
@@ -69,9 +69,8 @@ impl Routes {
 /// Counts the request's own memory as bytes in flight until its response is written.
 async fn respond(routes: Arc<Routes>, request: Request) -> Result<Response<Body>, Infallible> {
     let Ok(permit) = routes.state.admission.enter_request() else {
-        return Ok(refuse_request(request, Problem::overloaded())
-            .await
-            .into_response());
+        let problem = refuse_request_up_to(request, Problem::overloaded(), routes.state.max_body);
+        return Ok(problem.await.into_response());
     };
     let mut response = if routes.is_create(&request) {
         // A large future: an idle connection must not hold its memory.

@@ -21,8 +21,13 @@ pub(super) async fn refuse(version: Version, body: IncomingBody, problem: Proble
 
 /// Refuses a request before its head has been examined.
 pub(super) async fn refuse_request(request: Request, problem: Problem) -> Problem {
+    refuse_request_up_to(request, problem, REJECTED_BODY).await
+}
+
+/// Refuses a request that may be valid, whose body has at most `max_body` bytes then.
+pub(super) async fn refuse_request_up_to(request: Request, problem: Problem, max_body: usize) -> Problem {
     let (head, body) = request.into_parts();
-    let body = IncomingBody::new(&head.headers, body, REJECTED_BODY);
+    let body = IncomingBody::new(&head.headers, body, max_body);
     let version = head.version;
     // A caller may send a large head, and its body slowly.
     drop(head);

@@ -3,7 +3,10 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use model::headers::JSON;
 use testkit::process::usage::{cpu_seconds, peak_mib, resident_mib};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use crate::support::broker;
@@ -187,4 +190,45 @@ async fn overload_keeps_memory_flat_and_completes_accepted() {
         "{acknowledged} acknowledged, {reported} reported as accepted"
     );
     publisher.wait_until_idle().await;
+}
+
+/// A caller that reads no response before it has written its whole body.
+#[tokio::test]
+async fn overloaded_publisher_reads_the_body_that_it_rejects() {
+    let topic = Topic::new(&broker::shared().await);
+    let publisher = setup(&topic.brokers, &topic.name)
+        .with("LIMITS__MAX_BODY", "1MiB")
+        .with("LIMITS__MAX_RECORDS", "100")
+        .with("LIMITS__MAX_IN_FLIGHT_BYTES", "1200KiB")
+        .with("HTTP__MIN_BODY_RATE", "0B")
+        .start()
+        .await;
+    publisher.wait_until_ready().await;
+    let head = |length: usize| {
+        format!(
+            "POST /v1/users HTTP/1.1\r\nHost: x\r\nContent-Type: {JSON}\r\nContent-Length: {length}\r\n\r\n"
+        )
+    };
+    let address = publisher.url.trim_start_matches("http://");
+    // Each request without its body takes 4 KiB.
+    let mut waiting = Vec::new();
+    for _ in 0..300 {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(head(10).as_bytes()).await.unwrap();
+        waiting.push(stream);
+    }
+    let in_flight = async || publisher.metric("bytes_in_flight").await;
+    publisher
+        .wait_until("full", async || in_flight().await >= 1_200.0 * 1_024.0)
+        .await;
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let length = 1_000_000;
+    stream.write_all(head(length).as_bytes()).await.unwrap();
+    stream
+        .write_all(&vec![b' '; length])
+        .await
+        .expect("the body is read");
+    let mut response = [0; 12];
+    stream.read_exact(&mut response).await.unwrap();
+    assert_eq!(&response, b"HTTP/1.1 503");
 }
