@@ -267,13 +267,14 @@ fn parse_name<T: std::str::FromStr<Err = &'static str>>(
 struct RunDetails {
     #[serde(flatten)]
     run: Run,
-    refused: Vec<RejectedRecord>,
+    rejected_records: Vec<RejectedRecord>,
 }
 
 async fn run(State(queue): State<RunQueue>, RunPath(id): RunPath) -> Result<Response, Problem> {
     let run = queue.run(id)?.ok_or_else(Problem::unknown_run)?;
-    let refused = queue.store().rejected_records(id, MAX_REJECTED_RECORDS)?;
-    Ok(Json(RunDetails { run, refused }).into_response())
+    let rejected_records = queue.store().rejected_records(id, MAX_REJECTED_RECORDS)?;
+    let details = RunDetails { run, rejected_records };
+    Ok(Json(details).into_response())
 }
 
 #[derive(Default, Deserialize)]

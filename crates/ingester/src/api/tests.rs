@@ -83,7 +83,7 @@ async fn requested_run_can_be_read_and_cancelled() {
     assert_eq!(location, format!("/v1/runs/{}", run["id"].as_str().unwrap()));
     let (status, _, details) = send(&queue, "GET", &location, None).await;
     assert_eq!(
-        (status, &details["trigger"], &details["refused"]),
+        (status, &details["trigger"], &details["rejected_records"]),
         (200, &"manual".into(), &json!([]))
     );
     assert_eq!(send(&queue, "DELETE", &location, None).await.0, 204);

@@ -96,7 +96,7 @@ pub fn show(settings: &IngesterSettings, run: Uuid) -> Result<(), RunsError> {
     let stored = store.run(run)?.ok_or(RunsError::UnknownRun(run))?;
     let stored = stored.with_verdict(&settings.pipeline);
     let mut details = json!(stored);
-    details["refused"] = json!(store.rejected_records(run, MAX_REJECTED_RECORDS)?);
+    details["rejected_records"] = json!(store.rejected_records(run, MAX_REJECTED_RECORDS)?);
     Ok(print_line(format_args!("{details:#}"))?)
 }
 

@@ -33,7 +33,7 @@ async fn rejected_record_is_stored_without_personal_data() {
     let run = service
         .wait_for(&path(&run), |run| run["state"] == "failed")
         .await;
-    let refused = run["refused"].as_array().unwrap();
+    let refused = run["rejected_records"].as_array().unwrap();
     assert_eq!((refused.len(), &run["counts"]["accepted"]), (10, &0.into()));
     let reason = refused[0]["reason"].as_str().unwrap();
     for (number, record) in records.iter().enumerate() {

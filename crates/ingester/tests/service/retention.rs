@@ -42,7 +42,7 @@ async fn runs_beyond_the_number_are_deleted_with_their_records() {
     for _ in 0..4 {
         let run = run(&service).await;
         assert_eq!(
-            (&run["state"], run["refused"].as_array().unwrap().len()),
+            (&run["state"], run["rejected_records"].as_array().unwrap().len()),
             (&"failed".into(), 5)
         );
         runs.push(run);
