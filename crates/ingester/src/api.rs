@@ -273,7 +273,10 @@ struct RunDetails {
 async fn run(State(queue): State<RunQueue>, RunPath(id): RunPath) -> Result<Response, Problem> {
     let run = queue.run(id)?.ok_or_else(Problem::unknown_run)?;
     let rejected_records = queue.store().rejected_records(id, MAX_REJECTED_RECORDS)?;
-    let details = RunDetails { run, rejected_records };
+    let details = RunDetails {
+        run,
+        rejected_records,
+    };
     Ok(Json(details).into_response())
 }
 

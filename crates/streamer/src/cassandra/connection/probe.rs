@@ -18,6 +18,7 @@ use tokio::time::timeout;
 use crate::cassandra::connection::connector::ConnectionConfig;
 use crate::cassandra::connection::transport::NodeStream;
 use crate::cassandra::error_class::is_undecided;
+use crate::cassandra::wire;
 
 /// Why a node can't be used.
 #[derive(Debug, Error)]
@@ -38,7 +39,17 @@ pub enum ProbeError {
         /// The error of the operating system.
         source: io::Error,
     },
-    /// The node does not respond like a Cassandra node of this protocol version.
+    /// The node does not speak the protocol version of the sessions.
+    #[error(
+        "{node}: does not speak version 5 of the native protocol, which Cassandra has since 4.0: {reason}"
+    )]
+    Version {
+        /// The node.
+        node: SocketAddr,
+        /// Its message.
+        reason: String,
+    },
+    /// The node does not respond like a Cassandra node.
     #[error("{node}: {reason}")]
     Rejected {
         /// The node.
@@ -56,12 +67,13 @@ pub enum ProbeError {
     },
 }
 
-/// Version 5 would need checksummed frames around the authentication. Every node that supports 5 supports 4.
+/// The version of the handshake. Version 5 would need checksummed frames around the authentication. Every node that supports
+/// 5 supports 4.
 const VERSION: Version = Version::V4;
 /// The largest response of a handshake.
 const MAX_RESPONSE_SIZE: usize = 64 * 1024;
 
-/// Connects to `node`, starts the native protocol, authenticates, and returns the node's data centre.
+/// Connects to `node`, checks its protocol version, starts the protocol, authenticates, and returns the node's data centre.
 ///
 /// # Errors
 /// [`ProbeError`], with the cause.
@@ -80,7 +92,8 @@ async fn handshake(node: SocketAddr, config: &ConnectionConfig) -> Result<String
         reason: reason.to_owned(),
     };
     let mut stream = config.dialer.dial(node).await.map_err(unreachable)?;
-    let mut request = Envelope::new_req_startup(None, VERSION);
+    // Before the start any version may be used, without the frames of version 5.
+    let mut request = Envelope::new_req_options(wire::VERSION);
     loop {
         let bytes = request
             .encode_with(Compression::None)
@@ -90,6 +103,7 @@ async fn handshake(node: SocketAddr, config: &ConnectionConfig) -> Result<String
         stream.flush().await.map_err(unreachable)?;
         let response = read_envelope(&mut stream).await.map_err(unreachable)?;
         match response.response_body() {
+            Ok(ResponseBody::Supported(_)) => request = Envelope::new_req_startup(None, VERSION),
             Ok(ResponseBody::Ready | ResponseBody::AuthSuccess(_)) => {
                 let query = BodyReqQuery {
                     query: "SELECT data_center FROM system.local".to_owned(),
@@ -129,12 +143,20 @@ fn classify(
     reason: String,
 ) -> ProbeError {
     use cassandra_protocol::frame::message_error::ErrorType;
+    if *kind == ErrorType::Protocol && is_of_version(&reason) {
+        return ProbeError::Version { node, reason };
+    }
     let is_refused = matches!(kind, ErrorType::Authentication | ErrorType::Unauthorized);
     if is_refused && !is_undecided(&reason) {
         ProbeError::Credentials { node, reason }
     } else {
         ProbeError::Rejected { node, reason }
     }
+}
+
+/// Whether a node rejects the version of a request. Cassandra, ScyllaDB and others name the version, in words of their own.
+fn is_of_version(reason: &str) -> bool {
+    reason.to_lowercase().contains("version")
 }
 
 async fn read_envelope(stream: &mut NodeStream) -> io::Result<Envelope> {
@@ -191,5 +213,32 @@ mod tests {
         });
         let error = probe(other, &config()).await.unwrap_err();
         assert!(error.to_string().starts_with(&other.to_string()), "{error}");
+    }
+
+    /// The answer of Cassandra 3.11, which can't be started beside Java 17.
+    #[tokio::test]
+    async fn node_without_version_five_is_told_from_others() {
+        const REASON: &str =
+            "Invalid or unsupported protocol version (5); supported versions are (3/v3, 4/v4, 5/v5-beta)";
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let old = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = [0; 9];
+            stream.read_exact(&mut request).await.unwrap();
+            assert_eq!((request[0], request[4]), (5, 5), "OPTIONS of version 5");
+            let length = u16::try_from(REASON.len()).unwrap().to_be_bytes();
+            let body = [&10_u32.to_be_bytes()[..], &length, REASON.as_bytes()].concat();
+            let size = u32::try_from(body.len()).unwrap().to_be_bytes();
+            // Version 4, no flags, stream 0, ERROR.
+            let response = [&[0x84, 0, 0, 0, 0][..], &size, &body].concat();
+            stream.write_all(&response).await.unwrap();
+            let _ = stream.read_to_end(&mut Vec::new()).await;
+        });
+        let error = probe(old, &config()).await.unwrap_err();
+        assert!(
+            matches!(&error, ProbeError::Version { reason, .. } if reason == REASON),
+            "{error:?}"
+        );
     }
 }
