@@ -14,6 +14,7 @@ mod permissions;
 mod row_reader;
 
 mod accept_table;
+mod dead_letter_retention;
 mod dead_letters;
 mod redrive;
 mod replay;
@@ -52,6 +53,7 @@ Examples:
   streamer dead-letters show 3:1542               Show the dead letter of partition 3, offset 1542
   streamer dead-letters reset-limits              Let halted partitions continue at the next start
   streamer redrive --dry-run                      Show which dead letters could be written to the table
+  streamer dead-letters retention --apply         Delete dead letters after dead_letters.retention
   streamer runs show 0195d0b1-7a4c-7f3e-9b1a-2c3d4e5f6071
                                                   Show which records of a run became rows or dead letters
   streamer verify                                 Compare the table with the topic
@@ -76,7 +78,7 @@ pub enum AdminCommand {
     ///
     /// Requires a group without members.
     AcceptTable,
-    /// List or show dead letters, or reset their limits
+    /// List or show dead letters, reset their limits, or change their retention
     DeadLetters(dead_letters::DeadLettersArgs),
     /// Write dead letters to the table, each under its original write timestamp
     ///

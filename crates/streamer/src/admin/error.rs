@@ -15,7 +15,8 @@ use crate::cassandra::writer::RowWriteError;
 use crate::checkpoint::start_offset_resolver::ResolveError;
 use crate::config::SameTopic;
 use crate::dead_letters::dead_letter::PartitionOffset;
-use ::kafka::ClientRejected;
+use crate::dead_letters::retention::RetentionTooShort;
+use ::kafka::{ClientRejected, TopicError};
 
 /// Why a command failed. Unless the variant says otherwise, nothing was changed.
 #[derive(Debug, Error)]
@@ -36,6 +37,12 @@ pub(super) enum CommandError {
     /// The configuration is invalid.
     #[error(transparent)]
     SameTopic(#[from] SameTopic),
+    /// The settings of a topic can't be read.
+    #[error(transparent)]
+    Topic(#[from] TopicError),
+    /// Dead letters would expire before their records.
+    #[error(transparent)]
+    Retention(#[from] RetentionTooShort),
     /// The configured topic does not exist.
     #[error("topic `{0}` does not exist: check kafka.topic and kafka.dead_letter_topic")]
     NoTopic(String),
@@ -147,6 +154,7 @@ impl ExitStatus for CommandError {
         match self {
             Self::Kafka(_)
             | Self::SameTopic(_)
+            | Self::Retention(_)
             | Self::SchemaChange(_)
             | Self::NoTopic(_)
             | Self::NoPartition { .. }
@@ -160,7 +168,9 @@ impl ExitStatus for CommandError {
                 RowWriteError::Schema(_) | RowWriteError::OtherTable(_) | RowWriteError::Session(_),
             )
             | Self::NoTerminal => EXIT_CONFIG,
+            Self::Topic(error) if ::kafka::is_rejected(error.kafka()) => EXIT_CONFIG,
             Self::Timeout { .. }
+            | Self::Topic(_)
             | Self::Joined { .. }
             | Self::Write(_)
             | Self::Scan(_)

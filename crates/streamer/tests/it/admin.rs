@@ -2,5 +2,6 @@
 
 mod commands;
 mod dead_letters;
+mod erasure;
 mod redrive;
 mod verify;
