@@ -4,4 +4,5 @@ mod commands;
 mod dead_letters;
 mod erasure;
 mod redrive;
+mod trace;
 mod verify;

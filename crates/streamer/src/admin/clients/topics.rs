@@ -16,6 +16,17 @@ impl Clients {
         self.retention_of(&client::topic(&self.settings.kafka)).await
     }
 
+    /// Returns how long the dead-letter topic keeps its records; none if it is not known.
+    ///
+    /// # Errors
+    /// As [`retention`](Self::retention).
+    pub(in crate::admin) async fn dead_letter_retention(
+        &self,
+    ) -> Result<Option<TopicRetention>, CommandError> {
+        self.retention_of(&client::dead_letter_topic(&self.settings.kafka, None, None))
+            .await
+    }
+
     async fn retention_of(&self, topic: &TopicSpec) -> Result<Option<TopicRetention>, CommandError> {
         let connection = client::connection(&self.settings.kafka);
         match topic.read_config(&connection).await {

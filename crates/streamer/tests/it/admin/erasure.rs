@@ -1,12 +1,15 @@
-//! The retention of dead letters.
+//! The retention of dead letters, and the report of where an erased key still is.
 
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
+use serde_json::{Value, json};
+use testkit::kafka_client::ProducerRecord;
 use testkit::service::Service;
+use uuid::Uuid;
 
-use crate::support::commands::run_command;
-use crate::support::test_env::{DEADLINE, TestEnv};
+use crate::support::commands::{run_command, run_successfully, tombstone};
+use crate::support::test_env::{DEADLINE, TestEnv, outgoing};
 
 fn admin(env: &TestEnv) -> AdminClient<DefaultClientContext> {
     ClientConfig::new()
@@ -75,4 +78,95 @@ async fn dead_letter_retention_is_not_below_that_of_records() {
     assert_eq!(settings(&env, &letters, names).await, expected);
     let (_, output) = run_command(options, "dead-letters retention").await;
     assert!(output.contains("is as configured"), "{output}");
+}
+
+/// Returns the report of a key, which must exit with this code.
+async fn report(env: &TestEnv, key: Uuid, code: i32) -> Value {
+    let (found, output) = run_command(env.options(), &format!("erasure-report {key} --json")).await;
+    assert_eq!(found, Some(code), "{output}");
+    let mut lines = output.lines();
+    let line = lines.find_map(|line| serde_json::from_str(line).ok());
+    line.unwrap_or_else(|| panic!("{output}"))
+}
+
+fn kinds(report: &Value) -> Vec<(&Value, &Value, bool)> {
+    let copies = report["copies"].as_array().unwrap().iter();
+    let found = copies.map(|it| (&it["topic"], &it["kind"], it["deleted_by"].is_string()));
+    let mut found: Vec<_> = found.collect();
+    found.sort_by_key(|(topic, kind, _)| (topic.to_string(), kind.to_string()));
+    found
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn erasure_report_names_every_place_of_a_key() {
+    let env = TestEnv::without_topic("erasure").await;
+    let _streamer = env.streamer().await;
+    let id = Uuid::new_v4();
+    let upper = id.to_string().to_uppercase();
+    let mention = ProducerRecord {
+        key: None,
+        partition: Some(5),
+        value: Some(format!("[\"{upper}\"]").into_bytes()),
+        ..ProducerRecord::default()
+    };
+    let others = [
+        outgoing(Uuid::new_v4(), "other"),
+        outgoing(id, "someone"),
+        mention,
+    ];
+    env.kafka.write(&env.topic, &others).await.unwrap();
+    env.wait_until_caught_up().await;
+
+    let (topic, letters) = (json!(env.topic), json!(env.dead_letter_topic()));
+    let (record, mention) = (json!("record"), json!("mention"));
+    let before = report(&env, id, 1).await;
+    let expected = [
+        (&topic, &mention, true),
+        (&topic, &record, true),
+        (&letters, &mention, true),
+    ];
+    assert_eq!(kinds(&before), expected, "{before}");
+    assert_eq!(before["rows"].as_array().unwrap().len(), 1);
+    assert_eq!(
+        (&before["erased"], &before["tombstones"]),
+        (&json!(false), &json!([]))
+    );
+    assert!(before["on_disk_until_at_least"].is_null(), "{before}");
+
+    env.kafka.write(&env.topic, &[tombstone(id)]).await.unwrap();
+    env.wait_until_caught_up().await;
+    let after = report(&env, id, 1).await;
+    assert_eq!(kinds(&after), expected, "{after}");
+    assert_eq!(after["rows"], json!([]));
+    assert_eq!(after["tombstones"].as_array().unwrap().len(), 1);
+    assert_eq!(after["gc_grace_seconds"], 864_000);
+    assert!(after["on_disk_until_at_least"].is_string(), "{after}");
+    let text = run_command(env.options(), &format!("erasure-report {id}"))
+        .await
+        .1;
+    assert!(
+        text.contains("copies: 3, rows: 0, tombstones: 1, erased: no")
+            && text.contains("the key is still in 4 places"),
+        "{text}"
+    );
+
+    let unknown = report(&env, Uuid::new_v4(), 0).await;
+    assert_eq!(
+        (&unknown["erased"], &unknown["copies"]),
+        (&json!(true), &json!([]))
+    );
+    let erased = Uuid::new_v4();
+    env.cassandra
+        .run("ALTER TABLE {ks}.created_users WITH gc_grace_seconds = 0")
+        .await
+        .unwrap();
+    env.kafka.write(&env.topic, &[tombstone(erased)]).await.unwrap();
+    let tombstones = report(&env, erased, 0).await["tombstones"].clone();
+    assert_eq!(
+        tombstones.as_array().unwrap().len(),
+        1,
+        "only the tombstone is left"
+    );
+    let output = run_successfully(&env, &format!("erasure-report {erased}")).await;
+    assert!(output.contains("erased: yes"), "{output}");
 }
