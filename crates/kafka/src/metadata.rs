@@ -12,6 +12,7 @@ use rdkafka::metadata::{Metadata, MetadataTopic};
 use rdkafka::{Offset, TopicPartitionList};
 use uuid::Uuid;
 
+use crate::alter_topic::alter_topic;
 use crate::client::Connection;
 use crate::error::is_rejected;
 use crate::events::ClientEvents;
@@ -317,6 +318,14 @@ impl MetadataClient {
                 }
             })
             .collect())
+    }
+
+    /// Sets these settings of the topic. The others keep their values.
+    ///
+    /// # Errors
+    /// When the cluster does not respond in time, or rejects the change.
+    pub fn alter_topic(&self, settings: &[(&str, String)]) -> Result<(), KafkaError> {
+        alter_topic(self.consumer.client(), &self.topic, settings, self.timeout)
     }
 
     /// Returns the members of this client's group.

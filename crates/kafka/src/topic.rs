@@ -12,6 +12,7 @@ use thiserror::Error;
 
 use crate::client::Connection;
 use crate::events::ClientEvents;
+use crate::retention::{MAX_SEGMENT, RETENTION_MS, SEGMENT_MS, TopicRetention};
 
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Kafka's default for `max.message.bytes`.
@@ -32,6 +33,12 @@ pub struct TopicError {
 impl TopicError {
     /// The error of librdkafka behind it.
     #[must_use]
+    pub fn kafka(&self) -> &KafkaError {
+        &self.source
+    }
+
+    /// Takes the error of librdkafka behind it.
+    #[must_use]
     pub fn into_kafka(self) -> KafkaError {
         self.source
     }
@@ -44,7 +51,12 @@ pub struct TopicConfig {
     pub min_insync: usize,
     /// `max.message.bytes`, the largest batch in bytes; none if it is not known.
     pub max_batch_bytes: Option<usize>,
+    /// How long it keeps records; none if it is not known.
+    pub retention: Option<TopicRetention>,
 }
+
+/// A setting of a topic that is not as required: its name, its value, and the required value.
+pub type Difference = (&'static str, String, String);
 
 /// What a topic has to be: its partitions, replicas and configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +65,8 @@ pub struct TopicSpec {
     partitions: i32,
     replication: i32,
     config: Vec<(&'static str, String)>,
+    /// The command that changes the retention of an existing topic.
+    remedy: Option<&'static str>,
 }
 
 impl TopicSpec {
@@ -69,11 +83,12 @@ impl TopicSpec {
         // The brokers' clock is the only one that sets timestamps.
         spec.with("message.timestamp.type", &"LogAppendTime")
             .with("cleanup.policy", &"delete")
-            .with("retention.ms", &retention.as_millis())
+            .with_retention(Some(retention))
     }
 
-    /// The topic of the dead letters: kept for ever, with room for the largest record and the headers of its reason.
-    /// `max_message_bytes` is the limit of the records' topic, or Kafka's default if it is unknown.
+    /// The topic of the dead letters, with room for the largest record and the headers of its reason.
+    /// `max_message_bytes` is the limit of the records' topic, or Kafka's default if it is unknown. `retention`: how long
+    /// they are kept; none: for ever.
     #[must_use]
     pub fn dead_letters(
         name: &str,
@@ -81,13 +96,33 @@ impl TopicSpec {
         replication: i32,
         min_insync_replicas: Option<i32>,
         max_message_bytes: Option<usize>,
+        retention: Option<Duration>,
     ) -> Self {
         let spec = Self::replicated(name, partitions, replication, min_insync_replicas);
         let max_message_bytes = max_message_bytes.unwrap_or(DEFAULT_MAX_MESSAGE_BYTES);
-        spec.with("retention.ms", &-1).with(
+        spec.with_retention(retention).with(
             "max.message.bytes",
             &(max_message_bytes.saturating_add(DEAD_LETTER_OVERHEAD_BYTES)),
         )
+    }
+
+    /// Names the command that changes the retention of an existing topic, for the warning about it.
+    #[must_use]
+    pub fn with_remedy(self, remedy: &'static str) -> Self {
+        Self {
+            remedy: Some(remedy),
+            ..self
+        }
+    }
+
+    /// Kafka deletes whole segments only, so a record is kept for a segment longer than the retention.
+    fn with_retention(self, retention: Option<Duration>) -> Self {
+        let segment = retention.map_or(MAX_SEGMENT, |retention| retention.min(MAX_SEGMENT));
+        let spec = match retention {
+            Some(retention) => self.with(RETENTION_MS, &retention.as_millis()),
+            None => self.with(RETENTION_MS, &-1),
+        };
+        spec.with(SEGMENT_MS, &segment.as_millis())
     }
 
     fn replicated(name: &str, partitions: i32, replication: i32, min_insync_replicas: Option<i32>) -> Self {
@@ -97,6 +132,7 @@ impl TopicSpec {
             partitions,
             replication,
             config: Vec::new(),
+            remedy: None,
         };
         // A lagging replica must not become leader and lose acknowledged records.
         spec.with("min.insync.replicas", &min_insync)
@@ -156,6 +192,7 @@ impl TopicSpec {
                 name,
                 found,
                 expected,
+                remedy = self.remedy.filter(|_| is_retention(name)),
                 "topic differs from the settings and is not changed"
             );
         }
@@ -169,6 +206,20 @@ impl TopicSpec {
     pub async fn read_config(&self, connection: &Connection) -> Result<TopicConfig, TopicError> {
         let config = self.describe(connection).await?;
         Ok(TopicConfig::of(config.as_ref()))
+    }
+
+    /// Returns where the retention of an existing topic differs.
+    ///
+    /// # Errors
+    /// [`TopicError`].
+    pub async fn retention_differences(
+        &self,
+        connection: &Connection,
+    ) -> Result<Vec<Difference>, TopicError> {
+        let config = self.describe(connection).await?;
+        let mut differences = self.config_differences(config.as_ref());
+        differences.retain(|(name, ..)| is_retention(name));
+        Ok(differences)
     }
 
     async fn describe(&self, connection: &Connection) -> Result<Option<ConfigResource>, TopicError> {
@@ -192,19 +243,40 @@ impl TopicSpec {
         }
     }
 
-    fn differences(
-        &self,
-        partitions: usize,
-        config: Option<&ConfigResource>,
-    ) -> Vec<(&'static str, String, String)> {
-        let found = |name: &str| config?.get(name)?.value.clone();
-        let mut differences = vec![("partitions", partitions.to_string(), self.partitions.to_string())];
-        for (name, expected) in &self.config {
-            differences.push((name, found(name).unwrap_or_default(), expected.clone()));
-        }
-        differences.retain(|(_, found, expected)| found != expected);
-        differences
+    fn differences(&self, partitions: usize, config: Option<&ConfigResource>) -> Vec<Difference> {
+        let (found, expected) = (partitions.to_string(), self.partitions.to_string());
+        let partitions = (found != expected).then_some(("partitions", found, expected));
+        partitions
+            .into_iter()
+            .chain(self.config_differences(config))
+            .collect()
     }
+
+    fn config_differences(&self, config: Option<&ConfigResource>) -> Vec<Difference> {
+        let found = |name: &str| config?.get(name)?.value.clone();
+        let compared = self.config.iter().map(|(name, expected)| {
+            let found = found(name).unwrap_or_default();
+            (*name, found, expected.clone())
+        });
+        compared
+            .filter(|(name, found, expected)| !fits(name, found, expected))
+            .collect()
+    }
+}
+
+fn is_retention(name: &str) -> bool {
+    [RETENTION_MS, SEGMENT_MS].contains(&name)
+}
+
+/// Whether the value of a setting is as required. Shorter segments only make the retention more exact.
+fn fits(name: &str, found: &str, expected: &str) -> bool {
+    let number = |text: &str| text.parse::<u64>().ok();
+    let is_shorter = || {
+        number(found)
+            .zip(number(expected))
+            .is_some_and(|(found, most)| found <= most)
+    };
+    found == expected || (name == SEGMENT_MS && is_shorter())
 }
 
 impl TopicConfig {
@@ -212,6 +284,7 @@ impl TopicConfig {
     pub const UNKNOWN: Self = Self {
         min_insync: 1,
         max_batch_bytes: None,
+        retention: None,
     };
 
     fn of(config: Option<&ConfigResource>) -> Self {
@@ -219,6 +292,7 @@ impl TopicConfig {
         Self {
             min_insync: number("min.insync.replicas").unwrap_or(Self::UNKNOWN.min_insync),
             max_batch_bytes: number("max.message.bytes"),
+            retention: config.and_then(TopicRetention::of),
         }
     }
 }
@@ -283,10 +357,28 @@ mod tests {
             [(1, None, "1"), (2, None, "1"), (3, None, "2"), (3, Some(1), "1")]
         {
             let records = TopicSpec::records("a", 6, replication, set, retention);
-            let letters = TopicSpec::dead_letters("b", 6, replication, set, None);
+            let letters = TopicSpec::dead_letters("b", 6, replication, set, None, None);
             assert_eq!(value(&records, "min.insync.replicas"), expected);
             assert_eq!(value(&letters, "min.insync.replicas"), expected);
         }
+    }
+
+    #[test]
+    fn segments_are_at_most_a_day_and_the_retention_long() {
+        let (minute, month) = (Duration::from_secs(60), Duration::from_secs(30 * 86_400));
+        for (retention, expected) in [
+            (Some(minute), ["60000", "60000"]),
+            (Some(month), ["2592000000", "86400000"]),
+            (None, ["-1", "86400000"]),
+        ] {
+            let letters = TopicSpec::dead_letters("a", 6, 1, None, None, retention);
+            assert_eq!(
+                [RETENTION_MS, SEGMENT_MS].map(|name| value(&letters, name)),
+                expected
+            );
+        }
+        assert!(fits(SEGMENT_MS, "3600000", "86400000") && !fits(SEGMENT_MS, "86400001", "86400000"));
+        assert!(!fits(RETENTION_MS, "3600000", "86400000") && !fits(SEGMENT_MS, "", "86400000"));
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! The operator's commands: inspect and move checkpoints, accept a new table, list and redrive dead letters, show
-//! runs.
+//! runs, trace a key, and report where it still is.
 //!
 //! A command connects to the same servers as the service and prints to standard output. It opens no admin port, because it
 //! may run next to a streamer, and joins no group. A failure is one line on standard error. Every wait has a timeout,
@@ -14,13 +14,17 @@ mod permissions;
 mod row_reader;
 
 mod accept_table;
+mod dead_letter_retention;
 mod dead_letters;
+mod erasure_report;
+mod key_search;
 mod redrive;
 mod replay;
 mod reset_limits;
 mod runs;
 mod schema;
 mod status;
+mod trace;
 mod verify;
 
 use std::sync::Arc;
@@ -52,6 +56,11 @@ Examples:
   streamer dead-letters show 3:1542               Show the dead letter of partition 3, offset 1542
   streamer dead-letters reset-limits              Let halted partitions continue at the next start
   streamer redrive --dry-run                      Show which dead letters could be written to the table
+  streamer dead-letters retention --apply         Delete dead letters after dead_letters.retention
+  streamer trace 0195d0b1-7a4c-7f3e-9b1a-2c3d4e5f6071
+                                                  Show the events, dead letters and rows of a key
+  streamer erasure-report 0195d0b1-7a4c-7f3e-9b1a-2c3d4e5f6071
+                                                  Show where an erased key still is, and until when
   streamer runs show 0195d0b1-7a4c-7f3e-9b1a-2c3d4e5f6071
                                                   Show which records of a run became rows or dead letters
   streamer verify                                 Compare the table with the topic
@@ -76,8 +85,13 @@ pub enum AdminCommand {
     ///
     /// Requires a group without members.
     AcceptTable,
-    /// List or show dead letters, or reset their limits
+    /// List or show dead letters, reset their limits, or change their retention
     DeadLetters(dead_letters::DeadLettersArgs),
+    /// Show where a key still is, and by when Kafka will have deleted it
+    ///
+    /// Reads both topics and the rows of the key. It finds records by their keys and by the bytes of the key. The exit code
+    /// is 1 unless nothing but the key of a tombstone is left.
+    ErasureReport(erasure_report::ErasureReportArgs),
     /// Write dead letters to the table, each under its original write timestamp
     ///
     /// Later records of the same primary key keep their rows. Skips dead letters that are still invalid, and those older than the
@@ -94,6 +108,10 @@ pub enum AdminCommand {
     Schema(schema::SchemaArgs),
     /// Show checkpoint, beginning, end and lag of each partition
     Status(status::StatusArgs),
+    /// Show the events of a key, their dead letters and the rows that they left
+    ///
+    /// Reads the partition of the key. Shows values of personal fields only with --values.
+    Trace(trace::TraceArgs),
     /// Compare the latest record of each row up to the checkpoints with the table, and list the differences
     ///
     /// The exit code is 1 if there are differences.
@@ -128,11 +146,13 @@ async fn execute(
     match command {
         AdminCommand::AcceptTable => accept_table::accept_table(&clients).await,
         AdminCommand::DeadLetters(arguments) => dead_letters::dead_letters(&clients, &arguments).await,
+        AdminCommand::ErasureReport(arguments) => erasure_report::erasure_report(&clients, &arguments).await,
         AdminCommand::Redrive(arguments) => redrive::redrive(&clients, &arguments).await,
         AdminCommand::Replay(arguments) => replay::replay(&clients, &arguments).await,
         AdminCommand::Runs(arguments) => runs::runs(&clients, &arguments).await,
         AdminCommand::Schema(arguments) => schema::schema(&clients, &arguments).await,
         AdminCommand::Status(arguments) => status::status(&clients, &arguments).await,
+        AdminCommand::Trace(arguments) => trace::trace(&clients, &arguments).await,
         AdminCommand::Verify => verify::verify(&clients).await,
     }
 }

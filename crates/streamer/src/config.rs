@@ -37,7 +37,7 @@ pub struct Settings {
     pub checkpoint: CheckpointSettings,
     /// The run ledger.
     pub ledger: LedgerSettings,
-    /// When a partition halts because of too many dead letters.
+    /// How long dead letters are kept, and when a partition halts because of too many.
     pub dead_letters: DeadLetterSettings,
     /// What a record with a null value means.
     pub tombstones: Tombstones,
@@ -115,7 +115,7 @@ impl service::config::Settings for Settings {
         self.cassandra.validate(&mut violations);
         self.batch.validate(&mut violations);
         self.ledger.validate(&mut violations);
-        self.dead_letters.validate(&mut violations);
+        self.dead_letters.validate(self.kafka.retention, &mut violations);
         violations
     }
 
@@ -238,6 +238,8 @@ mod tests {
             ("CHECKPOINT__STALL_TIMEOUT", "0s", "checkpoint.stall_timeout: "),
             ("LEDGER__TTL", "0s", "ledger.ttl: "),
             ("LEDGER__TTL", "21y", "ledger.ttl: "),
+            ("DEAD_LETTERS__RETENTION", "167h", "dead_letters.retention: "),
+            ("KAFKA__RETENTION", "721h", "dead_letters.retention: "),
         ] {
             let error = load(&[(&format!("STREAMER__{name}"), value)])
                 .unwrap_err()

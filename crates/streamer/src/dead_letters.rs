@@ -4,6 +4,7 @@ pub mod dead_letter;
 pub mod log;
 pub mod producer;
 pub mod recent;
+pub mod retention;
 
 pub mod halted_partitions;
 pub mod limits;

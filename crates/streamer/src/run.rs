@@ -26,6 +26,7 @@ use crate::consumer::poll_loop;
 use crate::dead_letters::halted_partitions::HaltedPartitions;
 use crate::dead_letters::log::DeadLetterLog;
 use crate::dead_letters::producer::DeadLetterProducer;
+use crate::dead_letters::retention::RetentionTooShort;
 use crate::health::lazy_dependency::LazyDependency;
 use crate::health::probes::{CassandraProbe, KafkaProbe, StallInputs, TableProbeOutcome};
 use crate::health::stall_detector::StallDetector;
@@ -51,6 +52,9 @@ pub enum RunError {
     /// The configuration is invalid.
     #[error(transparent)]
     SameTopic(#[from] SameTopic),
+    /// Dead letters would expire before their records.
+    #[error(transparent)]
+    Retention(#[from] RetentionTooShort),
     /// The tables can't be used.
     #[error("failed to use the tables")]
     Schema(#[source] SchemaError),
@@ -71,6 +75,7 @@ impl ExitStatus for RunError {
             Self::Kafka(_)
             | Self::Cassandra(_)
             | Self::SameTopic(_)
+            | Self::Retention(_)
             | Self::Schema(_)
             | Self::OtherTable(_) => true,
             Self::Pipeline(PipelineError::Write(BatchWriteError::DeadLetter(error))) => error.is_rejected(),

@@ -3,7 +3,9 @@
 //! A request is retried until it succeeds or times out. The error then names the server and the last reason. While no
 //! connection can be established, the timeout is shorter.
 
-use std::ops::Range;
+mod scans;
+mod topics;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,7 +28,6 @@ use crate::checkpoint::start_offset_resolver;
 use crate::checkpoint::store::{CheckpointStore, instance};
 use crate::config::{KafkaSettings, NAME, Settings};
 use crate::consumer::client;
-use crate::consumer::scan::{self, Scan, ScannedRecord};
 use crate::ledger::run_state::RunState;
 use crate::ledger::segment::Segment;
 use crate::ledger::store::LedgerStore;
@@ -160,59 +161,6 @@ impl Clients {
             }
             sleep(delays.next().unwrap_or(TIMEOUT)).await;
         }
-    }
-
-    /// Starts to read these offset ranges of the topic.
-    ///
-    /// # Errors
-    /// When librdkafka rejects the configuration.
-    pub(super) fn scan(
-        &self,
-        ranges: impl IntoIterator<Item = (i32, Range<i64>)>,
-    ) -> Result<Scan, CommandError> {
-        let settings = &self.settings.kafka;
-        Ok(scan::scan(settings, settings.topic(), ranges)
-            .map_err(|error| ClientRejected::new(&settings.brokers, error))?)
-    }
-
-    /// Starts to read all present dead letters.
-    ///
-    /// # Errors
-    /// As [`kafka`](Self::kafka).
-    pub(super) async fn scan_dead_letters(&self) -> Result<Scan, CommandError> {
-        let settings = &self.settings.kafka;
-        let ends = self
-            .request(
-                &self.dead_letter_metadata,
-                settings.dead_letter_topic(),
-                watermarks,
-            )
-            .await?
-            .1;
-        let ranges = (0..).zip(ends.into_iter().map(|(beginning, end)| beginning..end));
-        Ok(scan::scan(settings, settings.dead_letter_topic(), ranges)
-            .map_err(|error| ClientRejected::new(&settings.brokers, error))?)
-    }
-
-    /// Returns the next records of a scan, or `None` at its end.
-    ///
-    /// # Errors
-    /// When Kafka rejects the scan, or no record arrives in time.
-    pub(super) async fn next(&self, scan: &mut Scan) -> Result<Option<Vec<ScannedRecord>>, CommandError> {
-        let chunk = timeout(TIMEOUT, scan.next()).await;
-        let chunk = chunk.map_err(|_| {
-            let brokers = self.settings.kafka.brokers.join(",");
-            let reason =
-                format!("received neither a record nor the end of the topic from kafka.brokers {brokers}");
-            timed_out("kafka", TIMEOUT, reason)
-        })?;
-        chunk.transpose().map_err(|error| {
-            if ::kafka::is_rejected(&error) {
-                ClientRejected::new(&self.settings.kafka.brokers, error).into()
-            } else {
-                CommandError::Scan(error)
-            }
-        })
     }
 
     /// Sends a request to Cassandra.
@@ -411,6 +359,16 @@ impl Clients {
             table: self.table_name(),
             columns: columns.join(", "),
         })
+    }
+
+    /// Returns the `gc_grace_seconds` of the table.
+    ///
+    /// # Errors
+    /// As [`cassandra`](Self::cassandra).
+    pub(super) async fn gc_grace_seconds(&self) -> Result<i32, CommandError> {
+        let settings = &self.settings.cassandra;
+        self.cassandra(async |session| schema::gc_grace_seconds(session, settings).await)
+            .await
     }
 
     /// Returns the id of the table if it exists, whether it fits or not.

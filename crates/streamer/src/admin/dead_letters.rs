@@ -1,4 +1,4 @@
-//! `streamer dead-letters`: lists or shows dead letters, or resets their limits.
+//! `streamer dead-letters`: lists or shows dead letters, resets their limits, or changes their retention.
 //!
 //! The output may contain personal data. It goes to standard output and never into a log. A dead letter that was
 //! written twice is shown once.
@@ -11,6 +11,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use crate::admin::clients::Clients;
+use crate::admin::dead_letter_retention;
 use crate::admin::error::CommandError;
 use crate::admin::output::print_line;
 use crate::admin::reset_limits;
@@ -37,6 +38,14 @@ enum DeadLettersCommand {
     ///
     /// Requires a group without members, because a member keeps the counts in memory.
     ResetLimits,
+    /// Show how the retention of the dead-letter topic differs from `dead_letters.retention`, and change it
+    ///
+    /// A streamer creates the topic with that retention, and never changes an existing one.
+    Retention {
+        /// Change the topic. Dead letters that are older than the retention are deleted
+        #[arg(long)]
+        apply: bool,
+    },
 }
 
 #[derive(Debug, Default, Args)]
@@ -90,6 +99,7 @@ pub(super) async fn dead_letters(clients: &Clients, arguments: &DeadLettersArgs)
         DeadLettersCommand::List(arguments) => list(clients, arguments).await,
         DeadLettersCommand::Show { position } => show(clients, *position).await,
         DeadLettersCommand::ResetLimits => reset_limits::reset_limits(clients).await,
+        DeadLettersCommand::Retention { apply } => dead_letter_retention::retention(clients, *apply).await,
     }
 }
 

@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Duration;
 
+use model::Reason;
 use rdkafka::error::KafkaError;
 use service::ExitStatus;
 use service::output::OutputError;
@@ -15,7 +16,11 @@ use crate::cassandra::writer::RowWriteError;
 use crate::checkpoint::start_offset_resolver::ResolveError;
 use crate::config::SameTopic;
 use crate::dead_letters::dead_letter::PartitionOffset;
-use ::kafka::ClientRejected;
+use crate::dead_letters::retention::RetentionTooShort;
+use ::kafka::{ClientRejected, TopicError};
+
+/// The exit code of invalid arguments, as of the parser of the command line.
+const EXIT_USAGE: u8 = 2;
 
 /// Why a command failed. Unless the variant says otherwise, nothing was changed.
 #[derive(Debug, Error)]
@@ -36,6 +41,20 @@ pub(super) enum CommandError {
     /// The configuration is invalid.
     #[error(transparent)]
     SameTopic(#[from] SameTopic),
+    /// The settings of a topic can't be read.
+    #[error(transparent)]
+    Topic(#[from] TopicError),
+    /// Dead letters would expire before their records.
+    #[error(transparent)]
+    Retention(#[from] RetentionTooShort),
+    /// The text is not a key of the contract.
+    #[error("`{text}` is not a key of the contract: {reason}")]
+    Key {
+        /// The text, escaped.
+        text: String,
+        /// The broken rule.
+        reason: Reason,
+    },
     /// The configured topic does not exist.
     #[error("topic `{0}` does not exist: check kafka.topic and kafka.dead_letter_topic")]
     NoTopic(String),
@@ -94,6 +113,9 @@ pub(super) enum CommandError {
     /// The table differs from the log.
     #[error("{0} rows differ from the log")]
     Different(usize),
+    /// The key is still in the topics or in the table.
+    #[error("the key is still in {0} places")]
+    NotErased(usize),
     /// A member may be writing checkpoints.
     #[error(
         "group `{group}` is in use (members: {members}): stop all its streamers first. A killed member, or a stopped static \
@@ -147,6 +169,7 @@ impl ExitStatus for CommandError {
         match self {
             Self::Kafka(_)
             | Self::SameTopic(_)
+            | Self::Retention(_)
             | Self::SchemaChange(_)
             | Self::NoTopic(_)
             | Self::NoPartition { .. }
@@ -160,7 +183,11 @@ impl ExitStatus for CommandError {
                 RowWriteError::Schema(_) | RowWriteError::OtherTable(_) | RowWriteError::Session(_),
             )
             | Self::NoTerminal => EXIT_CONFIG,
+            Self::Key { .. } => EXIT_USAGE,
+            Self::Topic(error) if ::kafka::is_rejected(error.kafka()) => EXIT_CONFIG,
             Self::Timeout { .. }
+            | Self::Topic(_)
+            | Self::NotErased(_)
             | Self::Joined { .. }
             | Self::Write(_)
             | Self::Scan(_)

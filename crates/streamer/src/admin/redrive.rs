@@ -21,7 +21,7 @@ use crate::admin::error::CommandError;
 use crate::admin::output::print_line;
 use crate::admin::redrive::latest_records::{FoundLetter, LatestRecords, Superseded};
 use crate::admin::row_reader::RowReader;
-use crate::cassandra::schema::{self, TableInfo};
+use crate::cassandra::schema::TableInfo;
 use crate::cassandra::writer::{RowWrite, RowWriter};
 use crate::consumer::scan::ScannedRecord;
 use crate::dead_letters::dead_letter::{DeadLetter, PartitionOffset, SourceRecordId, reasons};
@@ -315,9 +315,7 @@ enum RedriveDecision {
 impl RedriveFilter {
     async fn new(clients: &Clients, table: TableInfo) -> Result<Self, CommandError> {
         let settings = clients.settings();
-        let grace = clients
-            .cassandra(async |session| schema::gc_grace_seconds(session, &settings.cassandra).await)
-            .await?;
+        let grace = clients.gc_grace_seconds().await?;
         Ok(Self {
             topic: settings.kafka.topic().to_owned(),
             decoder: clients.decoder(table.shape),

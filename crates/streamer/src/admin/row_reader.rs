@@ -2,7 +2,6 @@
 
 use std::hash::{DefaultHasher, Hasher as _};
 
-use cdrs_tokio::frame::message_result::BodyResResultRows;
 use cdrs_tokio::query::PreparedQuery;
 use cdrs_tokio::types::CBytes;
 use cdrs_tokio::types::value::Value;
@@ -187,24 +186,8 @@ impl RowReader {
         select: &PreparedQuery,
         key: &RowKey,
     ) -> Result<Vec<FoundRow>, ErrorClass> {
-        let mut found = Vec::new();
-        let mut paging_state = None;
-        loop {
-            let key = vec![Value::Some(partition_key(key.wire()).to_vec())];
-            let parameters = statements::page(key, session.consistency(), paging_state);
-            let BodyResResultRows {
-                metadata,
-                rows_content,
-                ..
-            } = session.execute_for_rows(select, &parameters).await?;
-            for row in &rows_content {
-                found.push(self.found(row)?);
-            }
-            paging_state = metadata.paging_state;
-            if paging_state.is_none() {
-                return Ok(found);
-            }
-        }
+        let key = partition_key(key.wire());
+        select_partition(session, select, key, |row| self.found(row)).await
     }
 
     fn found(&self, row: &[CBytes]) -> Result<FoundRow, ErrorClass> {
@@ -227,6 +210,32 @@ impl RowReader {
             state: RowState::Row(fingerprint(&wire)),
             written: written.transpose().map_err(|_| invalid())?,
         })
+    }
+}
+
+/// Returns what `read` returns for each row that a prepared query selects by the value of the partition key.
+///
+/// # Errors
+/// Those of `read`, and as [`Session::execute`].
+pub(super) async fn select_partition<T>(
+    session: &Session,
+    select: &PreparedQuery,
+    key: &[u8],
+    read: impl Fn(&[CBytes]) -> Result<T, ErrorClass>,
+) -> Result<Vec<T>, ErrorClass> {
+    let mut rows = Vec::new();
+    let mut paging_state = None;
+    loop {
+        let key = vec![Value::Some(key.to_vec())];
+        let parameters = statements::page(key, session.consistency(), paging_state);
+        let page = session.execute_for_rows(select, &parameters).await?;
+        for row in &page.rows_content {
+            rows.push(read(row)?);
+        }
+        paging_state = page.metadata.paging_state;
+        if paging_state.is_none() {
+            return Ok(rows);
+        }
     }
 }
 

@@ -119,7 +119,7 @@ impl LedgerSettings {
     }
 }
 
-/// When a partition halts because too many of its records become dead letters.
+/// How long dead letters are kept, and when a partition halts because too many of its records become dead letters.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default)]
 pub struct DeadLetterSettings {
@@ -129,6 +129,9 @@ pub struct DeadLetterSettings {
     pub max_ratio: f64,
     /// The approximate number of latest records for the ratio. Older records decay exponentially.
     pub window: u32,
+    /// The retention of a created dead-letter topic, at least that of the records.
+    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    pub retention: Duration,
 }
 
 impl Default for DeadLetterSettings {
@@ -137,6 +140,7 @@ impl Default for DeadLetterSettings {
             max_consecutive: 100,
             max_ratio: 0.5,
             window: 1_000,
+            retention: Duration::from_secs(30 * 24 * 3_600),
         }
     }
 }
@@ -167,7 +171,13 @@ impl BatchSettings {
 }
 
 impl DeadLetterSettings {
-    pub(super) fn validate(&self, violations: &mut Violations) {
+    /// `records`: the retention of a created topic of records.
+    pub(super) fn validate(&self, records: Duration, violations: &mut Violations) {
+        violations.require(
+            self.retention >= records,
+            "dead_letters.retention",
+            "must be at least kafka.retention: `verify` needs the dead letters of the records that it reads",
+        );
         violations.require(
             (0.0..=1.0).contains(&self.max_ratio),
             "dead_letters.max_ratio",

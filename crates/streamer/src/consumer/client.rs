@@ -1,5 +1,7 @@
 //! How the streamer's clients connect, and what its topics have to be.
 
+use std::time::Duration;
+
 use ::kafka::{Connection, MetadataClient, TopicSpec};
 use rdkafka::ClientConfig;
 use rdkafka::error::KafkaError;
@@ -81,15 +83,21 @@ pub fn topic(settings: &KafkaSettings) -> TopicSpec {
     )
 }
 
-/// The topic of the dead letters of records of at most `max_message_bytes`.
-pub fn dead_letter_topic(settings: &KafkaSettings, max_message_bytes: Option<usize>) -> TopicSpec {
-    TopicSpec::dead_letters(
+/// The topic of the dead letters of records of at most `max_message_bytes`. `retention`: none is for ever.
+pub fn dead_letter_topic(
+    settings: &KafkaSettings,
+    max_message_bytes: Option<usize>,
+    retention: Option<Duration>,
+) -> TopicSpec {
+    let spec = TopicSpec::dead_letters(
         settings.dead_letter_topic(),
         settings.partitions,
         settings.replication,
         settings.min_insync_replicas,
         max_message_bytes,
-    )
+        retention,
+    );
+    spec.with_remedy("streamer dead-letters retention --apply")
 }
 
 /// A client for metadata requests about the topic and the group.

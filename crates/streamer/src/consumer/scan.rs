@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use ::kafka::ClientEvents;
 use ::kafka::headers::headers;
+use bytesize::ByteSize;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message as _};
@@ -30,18 +31,30 @@ pub struct ScannedRecord {
     pub raw: RawRecord,
 }
 
-/// A running scan.
-pub struct Scan {
-    chunks: mpsc::Receiver<Result<Vec<ScannedRecord>, KafkaError>>,
+impl ScannedRecord {
+    /// Copies a record.
+    pub fn copy(message: &BorrowedMessage<'_>) -> Self {
+        Self {
+            partition: message.partition(),
+            offset: message.offset(),
+            timestamp: message.timestamp().to_millis().unwrap_or(-1),
+            raw: RawRecord::copy(message.key(), message.payload(), headers(message)),
+        }
+    }
+}
+
+/// A running scan, which returns a `T` for each record that is taken.
+pub struct Scan<T = ScannedRecord> {
+    chunks: mpsc::Receiver<Result<Vec<T>, KafkaError>>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Scan {
-    /// Returns the next records, in order within each partition, or `None` at the end.
+impl<T> Scan<T> {
+    /// Returns what is taken of the next records, in order within each partition, or `None` at the end. It may be empty.
     ///
     /// # Errors
     /// When Kafka rejects the scan. If the brokers are unreachable, the call does not return.
-    pub async fn next(&mut self) -> Option<Result<Vec<ScannedRecord>, KafkaError>> {
+    pub async fn next(&mut self) -> Option<Result<Vec<T>, KafkaError>> {
         if let Some(chunk) = self.chunks.recv().await {
             return Some(chunk);
         }
@@ -58,6 +71,9 @@ const CHUNK_RECORDS: usize = 256;
 /// Chunks in the channel to the reader.
 const CHUNK_CAPACITY: usize = 4;
 const POLL_TIMEOUT: Duration = Duration::from_millis(100);
+/// The least memory of the fetch buffer. With the service's own, a response has so few records of one partition that the
+/// scan waits for responses most of the time.
+const MIN_FETCH_BUFFER: ByteSize = ByteSize::mib(16);
 
 /// Starts to read these offset ranges.
 ///
@@ -68,6 +84,27 @@ pub fn scan(
     topic: &str,
     ranges: impl IntoIterator<Item = (i32, Range<i64>)>,
 ) -> Result<Scan, KafkaError> {
+    scan_with(settings, topic, ranges, |message| {
+        Some(ScannedRecord::copy(message))
+    })
+}
+
+/// Starts to read these offset ranges, and copies only what `take` returns. It is called for each record on the thread of
+/// the scan.
+///
+/// # Errors
+/// When librdkafka rejects the configuration.
+pub fn scan_with<T: Send + 'static>(
+    settings: &KafkaSettings,
+    topic: &str,
+    ranges: impl IntoIterator<Item = (i32, Range<i64>)>,
+    take: impl FnMut(&BorrowedMessage<'_>) -> Option<T> + Send + 'static,
+) -> Result<Scan<T>, KafkaError> {
+    let fetch_buffer = settings.fetch_buffer.max(MIN_FETCH_BUFFER);
+    let settings = &KafkaSettings {
+        fetch_buffer,
+        ..settings.clone()
+    };
     let consumer: BaseConsumer<ClientEvents> = client::fetch_connection(settings)
         .config()
         .set("group.id", &settings.group)
@@ -90,6 +127,7 @@ pub fn scan(
             ScanLoop {
                 consumer,
                 open,
+                take,
                 sender,
             }
             .run();
@@ -101,37 +139,44 @@ pub fn scan(
     })
 }
 
-struct ScanLoop {
+struct ScanLoop<T, F> {
     consumer: BaseConsumer<ClientEvents>,
     /// The end offset of each partition that is not read to its end.
     open: BTreeMap<i32, i64>,
-    sender: mpsc::Sender<Result<Vec<ScannedRecord>, KafkaError>>,
+    take: F,
+    sender: mpsc::Sender<Result<Vec<T>, KafkaError>>,
 }
 
-impl ScanLoop {
+impl<T, F: FnMut(&BorrowedMessage<'_>) -> Option<T>> ScanLoop<T, F> {
     /// Returns early once the receiver is dropped.
     fn run(mut self) {
         while !self.open.is_empty() {
-            let chunk = self.chunk();
+            let chunk = match self.chunk() {
+                Ok((0, _)) if self.sender.is_closed() => return,
+                Ok((0, _)) => continue,
+                // A chunk of which nothing is taken reports progress.
+                Ok((_, taken)) => Ok(taken),
+                Err(error) => Err(error),
+            };
             let failed = chunk.is_err();
-            if chunk.as_ref().is_ok_and(Vec::is_empty) {
-                if self.sender.is_closed() {
-                    return;
-                }
-                continue;
-            }
             if self.sender.blocking_send(chunk).is_err() || failed {
                 return;
             }
         }
     }
 
-    fn chunk(&mut self) -> Result<Vec<ScannedRecord>, KafkaError> {
-        let mut records = Vec::new();
-        while records.len() < CHUNK_RECORDS && !self.open.is_empty() {
+    /// Returns the number of records, and what is taken of them.
+    fn chunk(&mut self) -> Result<(usize, Vec<T>), KafkaError> {
+        let (mut records, mut taken) = (0, Vec::new());
+        while records < CHUNK_RECORDS && !self.open.is_empty() {
             match self.consumer.poll(POLL_TIMEOUT) {
                 None => break,
-                Some(Ok(message)) => records.extend(take_record(&mut self.open, &message)),
+                Some(Ok(message)) => {
+                    if is_in_range(&mut self.open, &message) {
+                        records += 1;
+                        taken.extend((self.take)(&message));
+                    }
+                }
                 Some(Err(KafkaError::PartitionEOF(partition))) => {
                     self.open.remove(&partition);
                 }
@@ -140,23 +185,20 @@ impl ScanLoop {
                 Some(Err(_)) => {}
             }
         }
-        Ok(records)
+        Ok((records, taken))
     }
 }
 
-/// Returns the record, unless it is past the end of the scan.
-fn take_record(open: &mut BTreeMap<i32, i64>, message: &BorrowedMessage<'_>) -> Option<ScannedRecord> {
+/// Whether the record is before the end of the scan. Closes its partition if no other one follows.
+fn is_in_range(open: &mut BTreeMap<i32, i64>, message: &BorrowedMessage<'_>) -> bool {
     let (partition, offset) = (message.partition(), message.offset());
-    let end = *open.get(&partition)?;
+    let Some(end) = open.get(&partition).copied() else {
+        return false;
+    };
     if offset + 1 >= end {
         open.remove(&partition);
     }
-    (offset < end).then(|| ScannedRecord {
-        partition,
-        offset,
-        timestamp: message.timestamp().to_millis().unwrap_or(-1),
-        raw: RawRecord::copy(message.key(), message.payload(), headers(message)),
-    })
+    offset < end
 }
 
 fn is_fatal(error: &KafkaError) -> bool {

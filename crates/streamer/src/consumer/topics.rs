@@ -5,38 +5,66 @@ use std::sync::Arc;
 use ::kafka::{Connection, MetadataClient, TopicConfig, TopicError, TopicSpec};
 use rdkafka::error::KafkaError;
 use service::process::chain;
+use thiserror::Error;
 
-use crate::config::KafkaSettings;
+use crate::config::Settings;
 use crate::consumer::client;
+use crate::dead_letters::retention::{RetentionTooShort, dead_letter_retention};
+
+/// Why the topics are not ready.
+#[derive(Debug, Error)]
+pub enum TopicsError {
+    /// A request failed.
+    #[error(transparent)]
+    Kafka(#[from] KafkaError),
+    /// The dead-letter topic is not created.
+    #[error(transparent)]
+    Retention(#[from] RetentionTooShort),
+}
 
 /// Creates the topics that do not exist, and logs where an existing one differs from the settings.
 ///
 /// # Errors
-/// When the cluster does not respond in time, or rejects the creation.
-pub async fn ensure(settings: &KafkaSettings, metadata: &Arc<MetadataClient>) -> Result<(), KafkaError> {
-    let connection = client::connection(settings);
-    let topic = client::topic(settings);
-    ensure_topic(&connection, metadata, &topic).await?;
+/// When the cluster does not respond in time, or rejects the creation. When the dead-letter topic does not exist, and would
+/// keep dead letters for a shorter time than the topic keeps records.
+pub async fn ensure(settings: &Settings, metadata: &Arc<MetadataClient>) -> Result<(), TopicsError> {
+    let connection = client::connection(&settings.kafka);
+    let topic = client::topic(&settings.kafka);
+    let partitions = partitions_of(metadata, topic.name()).await?;
+    ensure_topic(&connection, &topic, partitions).await?;
     // A client that may read need not have the permission to describe the configuration.
     let config = topic.read_config(&connection).await.unwrap_or_else(|error| {
         tracing::debug!(error = chain(&error), "configuration of the topic not read");
         TopicConfig::UNKNOWN
     });
-    let limit = config.max_batch_bytes;
-    ensure_topic(&connection, metadata, &client::dead_letter_topic(settings, limit)).await
+    let partitions = partitions_of(metadata, settings.kafka.dead_letter_topic()).await?;
+    let retention = match dead_letter_retention(settings.dead_letters.retention, config.retention) {
+        Ok(retention) => retention,
+        // Raising the retention of the records must not stop a streamer.
+        Err(error) if partitions.is_some() => {
+            tracing::warn!(%error, "dead letters may expire before their records");
+            Some(error.records)
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let letters = client::dead_letter_topic(&settings.kafka, config.max_batch_bytes, retention);
+    Ok(ensure_topic(&connection, &letters, partitions).await?)
+}
+
+/// The number of partitions, if the topic exists. A client that may read need not have the permission to create it.
+async fn partitions_of(metadata: &Arc<MetadataClient>, topic: &str) -> Result<Option<usize>, KafkaError> {
+    let name = topic.to_owned();
+    metadata
+        .request(move |metadata| metadata.partitions_of(&name))
+        .await
 }
 
 async fn ensure_topic(
     connection: &Connection,
-    metadata: &Arc<MetadataClient>,
     topic: &TopicSpec,
+    partitions: Option<usize>,
 ) -> Result<(), KafkaError> {
-    let name = topic.name().to_owned();
-    // Checked first, because a client that may read need not have the permission to create.
-    match metadata
-        .request(move |metadata| metadata.partitions_of(&name))
-        .await?
-    {
+    match partitions {
         None => topic.create(connection).await.map_err(TopicError::into_kafka),
         Some(partitions) => {
             if let Err(error) = topic.check(connection, partitions).await {

@@ -9,6 +9,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use crate::consumer::scan::ScannedRecord;
+use crate::pipeline::raw_record::RawRecord;
 
 /// A dead letter.
 #[derive(Debug)]
@@ -92,6 +93,12 @@ impl FromStr for PartitionOffset {
 }
 
 impl DeadLetter {
+    /// Whether a dead letter lacks a part of its record. The producer writes the header after the reason; one before it is
+    /// the record's own.
+    pub(crate) fn omits_a_part(raw: &RawRecord) -> bool {
+        last_index(raw, names::OMITTED) > last_index(raw, names::REASON)
+    }
+
     /// Parses the headers; `None` if the record is not a dead letter.
     pub(crate) fn read(record: ScannedRecord) -> Option<Self> {
         // The last header of a name is the producer's. The original record may have headers of the same names.
@@ -102,13 +109,6 @@ impl DeadLetter {
                 .filter(|(found, _)| *found == name.as_bytes())
                 .last()?;
             std::str::from_utf8(value?).ok()
-        };
-        let index = |name: &str| {
-            let found = record.raw.headers().enumerate();
-            found
-                .filter(|(_, (found, _))| *found == name.as_bytes())
-                .map(|(index, _)| index)
-                .last()
         };
         let origin = SourceRecordId {
             topic_id: text(names::TOPIC_ID)?.parse().ok()?,
@@ -124,8 +124,7 @@ impl DeadLetter {
             error: text(names::ERROR)?.to_owned(),
             write_timestamp: text(names::WRITE_TIMESTAMP)?.parse().ok()?,
             at: text(names::AT)?.parse().ok()?,
-            // The producer writes it after the reason. One before it is the record's own.
-            omitted: (index(names::OMITTED) > index(names::REASON))
+            omitted: Self::omits_a_part(&record.raw)
                 .then(|| text(names::OMITTED))
                 .flatten()
                 .map(str::to_owned),
@@ -134,10 +133,18 @@ impl DeadLetter {
     }
 }
 
+/// The index of the last header of a name.
+fn last_index(raw: &RawRecord, name: &str) -> Option<usize> {
+    let found = raw.headers().enumerate();
+    found
+        .filter(|(_, (found, _))| *found == name.as_bytes())
+        .map(|(index, _)| index)
+        .last()
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::pipeline::raw_record::RawRecord;
 
     const TOPIC_ID: &str = "0195d0b1-7a4c-7f3e-9b1a-2c3d4e5f6071";
 

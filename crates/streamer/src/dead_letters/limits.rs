@@ -73,6 +73,7 @@ mod tests {
             max_consecutive,
             max_ratio,
             window,
+            ..DeadLetterSettings::default()
         })
     }
 

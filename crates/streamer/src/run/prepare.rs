@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use rdkafka::error::KafkaError;
 use service::Backoff;
 use tokio::time::sleep;
 
@@ -12,7 +11,7 @@ use crate::cassandra::schema::{self, SchemaError, TableInfo};
 use crate::cassandra::session::Session;
 use crate::cassandra::statements::PreparedStatements;
 use crate::cassandra::writer::probe;
-use crate::consumer::topics;
+use crate::consumer::topics::{self, TopicsError};
 use crate::pipeline::remaining_ttl::RowTtl;
 use crate::run::{RunError, Streamer};
 use ::kafka::ClientRejected;
@@ -38,10 +37,11 @@ impl Streamer {
                     self.kafka.ready();
                     return Ok(topic);
                 }
-                Err(error) if ::kafka::is_rejected(&error) => {
+                Err(TopicsError::Retention(error)) => return Err(error.into()),
+                Err(TopicsError::Kafka(error)) if ::kafka::is_rejected(&error) => {
                     return Err(ClientRejected::new(&self.settings.kafka.brokers, error).into());
                 }
-                Err(error) => self.kafka.unready(self.metadata.describe(&error)),
+                Err(TopicsError::Kafka(error)) => self.kafka.unready(self.metadata.describe(&error)),
             }
             wait(&mut delays).await;
         }
@@ -50,10 +50,10 @@ impl Streamer {
     /// Asks the coordinator first: it has the address that its broker advertises, which may be unreachable although the
     /// bootstrap servers respond. Without it no partition is assigned, and administrative requests may wait for the same
     /// broker for a long time.
-    async fn ensure_topics(&self) -> Result<TopicInfo, KafkaError> {
+    async fn ensure_topics(&self) -> Result<TopicInfo, TopicsError> {
         self.metadata.request(MetadataClient::coordinator).await?;
-        topics::ensure(&self.settings.kafka, &self.metadata).await?;
-        self.metadata.request(MetadataClient::topic).await
+        topics::ensure(&self.settings, &self.metadata).await?;
+        Ok(self.metadata.request(MetadataClient::topic).await?)
     }
 
     async fn prepare_tables(&self) -> Result<TableInfo, RunError> {

@@ -2,5 +2,7 @@
 
 mod commands;
 mod dead_letters;
+mod erasure;
 mod redrive;
+mod trace;
 mod verify;

@@ -111,6 +111,7 @@ async fn topic_is_created_and_an_existing_one_kept() {
     let settings = broker::topic_settings(&brokers, &topic.name).await;
     assert_eq!(settings["message.timestamp.type"], "LogAppendTime");
     assert_eq!(settings["retention.ms"], "7200000");
+    assert_eq!(settings["segment.ms"], "7200000");
     assert_eq!(settings["cleanup.policy"], "delete");
     assert_eq!(settings["min.insync.replicas"], "1");
     assert_eq!(settings["unclean.leader.election.enable"], "false");

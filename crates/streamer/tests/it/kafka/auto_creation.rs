@@ -101,5 +101,5 @@ async fn deleted_topics_come_back_as_required_despite_auto_creation() {
     let records = settings(&brokers, &env.topic).await.unwrap();
     assert_eq!(records["message.timestamp.type"], "LogAppendTime");
     let letters = settings(&brokers, &env.dead_letter_topic()).await.unwrap();
-    assert_eq!(letters["retention.ms"], "-1");
+    assert_eq!(letters["retention.ms"], "2592000000");
 }
