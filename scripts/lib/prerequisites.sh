@@ -213,6 +213,19 @@ ensure_tool() {
   cargo install --locked --quiet --version "$version" --root "$tools" "$crate"
 }
 
+# Builds the OpenTelemetry Collector that a test puts between the services and itself, and sets AFFLUENT_OTEL_COLLECTOR.
+# Needs Go, which downloads the version in go.mod. ensure_collector ROOT
+ensure_collector() {
+  local folder="${CARGO_TARGET_DIR:-$1/target}/tools/otel-collector" source="$1/scripts/lib/otel-collector"
+  AFFLUENT_OTEL_COLLECTOR="$folder/otel-collector"
+  export AFFLUENT_OTEL_COLLECTOR
+  if cat "$source"/* | cmp --silent - "$folder/source"; then return 0; fi
+  echo "building the OpenTelemetry Collector" >&2
+  mkdir -p "$folder"
+  (cd "$source" && go build -mod=readonly -ldflags "-s -w" -o "$AFFLUENT_OTEL_COLLECTOR" .)
+  cat "$source"/* >"$folder/source"
+}
+
 if [ "${BASH_SOURCE[0]}" = "$0" ]; then
   set -euo pipefail
   ensure_prerequisites

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use service::config::{Settings, Violations};
 use service::http::listen_policy::ListenPolicy;
-use service::{AuthSettings, ProcessSettings};
+use service::{AuthSettings, ProcessSettings, TelemetrySettings};
 
 mod api;
 mod pipeline;
@@ -31,6 +31,8 @@ pub use webhook::WebhookSettings;
 pub struct IngesterSettings {
     /// Admin port, shutdown, logs.
     pub process: ProcessSettings,
+    /// Export of traces.
+    pub telemetry: TelemetrySettings,
     /// Requests to the random-user API.
     pub source: SourceSettings,
     /// Requests to the publisher.
@@ -55,6 +57,7 @@ impl Default for IngesterSettings {
     fn default() -> Self {
         Self {
             process: ProcessSettings::on_port(9081),
+            telemetry: TelemetrySettings::default(),
             source: SourceSettings::default(),
             publisher: PublisherSettings::default(),
             run: RunSettings::default(),
@@ -77,6 +80,7 @@ impl Settings for IngesterSettings {
         let mut violations = Violations::default();
         let found = &mut violations;
         self.process.validate(found);
+        self.telemetry.validate(found);
         self.auth.validate(found);
         self.listen_policy().validate(found);
         self.source.validate(found);

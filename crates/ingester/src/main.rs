@@ -26,7 +26,7 @@ async fn main() -> ExitCode {
         Ok(store) => store,
         Err(error) => return exit_with_error("ingester", &error, EXIT_CONFIG),
     };
-    let process = match Process::start("ingester", &settings.process).await {
+    let process = match Process::start("ingester", &settings.process, &settings.telemetry).await {
         Ok(process) => process,
         Err(code) => return code,
     };

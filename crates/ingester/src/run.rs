@@ -6,6 +6,7 @@ pub mod plan;
 pub mod range_set;
 pub mod run_progress;
 pub mod run_stats;
+pub mod run_trace;
 pub mod watchdog;
 
 pub mod exit_error;

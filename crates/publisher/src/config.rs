@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use service::config::{Settings, Violations};
 use service::http::listen_policy::ListenPolicy;
-use service::{AuthSettings, ProcessSettings, RecordSettings};
+use service::{AuthSettings, ProcessSettings, RecordSettings, TelemetrySettings};
 
 pub use http::{AccessLog, HttpSettings, TlsSettings};
 pub use kafka::KafkaSettings;
@@ -26,6 +26,8 @@ pub(crate) const MESSAGE_TIMEOUT_SLACK: Duration = Duration::from_secs(2);
 pub struct PublisherSettings {
     /// Admin port, shutdown, logs.
     pub process: ProcessSettings,
+    /// Export of traces.
+    pub telemetry: TelemetrySettings,
     /// The contract of the records.
     pub record: RecordSettings,
     /// The API's server.
@@ -48,6 +50,7 @@ impl Default for PublisherSettings {
     fn default() -> Self {
         Self {
             process: ProcessSettings::on_port(9082),
+            telemetry: TelemetrySettings::default(),
             record: RecordSettings::default(),
             http: HttpSettings::default(),
             tls: TlsSettings::default(),
@@ -69,6 +72,7 @@ impl Settings for PublisherSettings {
         let mut violations = Violations::default();
         let found = &mut violations;
         self.process.validate(found);
+        self.telemetry.validate(found);
         self.record.validate(found);
         self.http.validate(found);
         self.tls.validate(found);

@@ -56,6 +56,7 @@ pub async fn run(
         &settings.limits,
         Arc::clone(&metrics),
         kafka.clone(),
+        context.tracer.clone(),
     )?;
     let producer = Arc::new(producer);
     let authenticator = Arc::new(Authenticator::load(&settings.auth)?);
@@ -88,7 +89,10 @@ pub async fn run(
     );
     let state = Arc::new(state);
     let ((), (), (), monitored) = tokio::join!(
-        server.serve(routes::service(Arc::clone(&state)), shutdown.clone()),
+        server.serve(
+            routes::service(Arc::clone(&state), context.tracer.clone()),
+            shutdown.clone()
+        ),
         watching,
         reloading,
         monitor_and_shut_down(monitor, shutdown),

@@ -58,7 +58,7 @@ async fn main() -> ExitCode {
         Ok(contract) => contract,
         Err(code) => return code,
     };
-    let process = match Process::start("publisher", &settings.process).await {
+    let process = match Process::start("publisher", &settings.process, &settings.telemetry).await {
         Ok(process) => process,
         Err(code) => return code,
     };

@@ -7,6 +7,7 @@ use prometheus::{Gauge, Histogram, IntCounter, IntCounterVec, IntGauge};
 use rdkafka::Statistics;
 use rdkafka::statistics::{Broker, Window};
 use service::Metrics;
+use service::metrics::TracedHistogram;
 
 /// All metrics; each field's doc is its help text. Shared by `Arc` and not `Clone`: a clone for each request would
 /// update the reference count of every metric.
@@ -16,7 +17,7 @@ pub struct PublisherMetrics {
     /// Those with the status 200, looked up once.
     requests_ok: OnceLock<IntCounter>,
     /// Seconds from the header of a request to its response.
-    pub(crate) request_duration: Histogram,
+    pub(crate) request_duration: TracedHistogram,
     /// Requests in flight.
     pub(crate) requests_in_flight: IntGauge,
     /// Open connections.
@@ -34,7 +35,7 @@ pub struct PublisherMetrics {
     /// Records of one request sent to Kafka.
     pub(crate) batch_records: Histogram,
     /// Seconds from queueing the first record of a request to its last acknowledgement.
-    pub(crate) delivery_duration: Histogram,
+    pub(crate) delivery_duration: TracedHistogram,
     /// Requests with an idempotency key: new, replayed, conflict (another body), full (rejected).
     pub(crate) idempotency: IntCounterVec,
     /// Records in librdkafka's queue and in flight to the brokers.
@@ -67,7 +68,7 @@ impl PublisherMetrics {
                 &["status"],
             ),
             requests_ok: OnceLock::new(),
-            request_duration: metrics.histogram(
+            request_duration: metrics.traced_histogram(
                 "request_duration_seconds",
                 "Seconds from the header of a request to its response.",
                 &SECONDS,
@@ -98,7 +99,7 @@ impl PublisherMetrics {
                 "Records of one request sent to Kafka.",
                 &RECORDS,
             ),
-            delivery_duration: metrics.histogram(
+            delivery_duration: metrics.traced_histogram(
                 "delivery_duration_seconds",
                 "Seconds from queueing the first record of a request to its last acknowledgement.",
                 &SECONDS,

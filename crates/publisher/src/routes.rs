@@ -20,6 +20,7 @@ use axum::extract::Request;
 use axum::http::{Method, Response, StatusCode};
 use axum::response::IntoResponse as _;
 use axum::routing::{delete, post};
+use service::Tracer;
 use service::http::connection::Api;
 use tower::{ServiceExt as _, service_fn};
 
@@ -31,10 +32,10 @@ use state::AppState;
 
 pub use documents::document as openapi;
 
-/// The service of all connections.
-pub fn service(state: Arc<AppState>) -> impl Api {
+/// The service of all connections. `tracer` starts a span for each request.
+pub fn service(state: Arc<AppState>, tracer: Tracer) -> impl Api {
     let resource = resource_path(&state);
-    let observer = Observer::new(Arc::clone(&state.metrics), state.access_log, &resource);
+    let observer = Observer::new(Arc::clone(&state.metrics), state.access_log, &resource, tracer);
     let routes = Arc::new(Routes {
         // The router adds the headers of CORS.
         create: state.cors_origins.is_empty().then_some(resource),

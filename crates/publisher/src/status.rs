@@ -26,7 +26,7 @@ pub(crate) fn add_sections(status: &Status, metrics: &Arc<PublisherMetrics>) {
         async { queue }
     });
     let durations = metrics.delivery_duration.clone();
-    let delivery = status.last_minute(move || (&durations).into());
+    let delivery = status.last_minute(move || (&*durations).into());
     status.section("acknowledgement", move || {
         let milliseconds = |quantile| delivery.quantile(quantile).map(|seconds| seconds * 1_000.0);
         let latency = json!({"p50_ms": milliseconds(0.5), "p99_ms": milliseconds(0.99)});

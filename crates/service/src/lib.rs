@@ -13,6 +13,7 @@ pub mod secret;
 
 pub mod log_limiter;
 pub mod telemetry;
+pub mod trace;
 
 pub mod process;
 
@@ -41,3 +42,4 @@ pub use crate::metrics::Metrics;
 pub use crate::process::{Context, ExitStatus, Process, ProcessSettings};
 pub use crate::secret::Secret;
 pub use crate::status::Status;
+pub use crate::trace::{TelemetrySettings, TraceContext, Tracer};

@@ -2,6 +2,10 @@
 //!
 //! Names and labels are the caller's. Labels must have a bounded set of values.
 
+mod openmetrics;
+
+use std::sync::{Arc, PoisonError, RwLock};
+
 use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{
@@ -9,26 +13,59 @@ use prometheus::{
     IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+pub use self::openmetrics::TracedHistogram;
+
+use self::openmetrics::Exemplars;
+
 /// Creates and registers the metrics of one service.
 #[derive(Clone)]
 pub struct Metrics {
     service: &'static str,
     registry: Registry,
+    exemplars: Arc<RwLock<Vec<Arc<Exemplars>>>>,
+    spans: SpanCounts,
+}
+
+/// Counts the spans of the process's traces.
+#[derive(Clone)]
+pub(crate) struct SpanCounts {
+    pub(crate) exported: IntCounter,
+    pub(crate) dropped: IntCounter,
+}
+
+impl SpanCounts {
+    fn register(service: &str, registry: &Registry) -> Self {
+        let counter = |name: &str, help: &str| {
+            let counter = IntCounter::new(format!("{service}_{name}"), help).expect(VALID);
+            registry.register(Box::new(counter.clone())).expect(VALID);
+            counter
+        };
+        Self {
+            exported: counter("spans_exported_total", "Spans that the collector has accepted."),
+            dropped: counter(
+                "spans_dropped_total",
+                "Spans that the collector has not accepted, or that did not fit into the queue.",
+            ),
+        }
+    }
 }
 
 const VALID: &str = "a metric is registered once, with a literal name and literal labels";
 
 impl Metrics {
-    /// Creates a registry with the process metrics and `<service>_build_info`.
+    /// Creates a registry with the process metrics, the counts of exported spans and `<service>_build_info`.
     pub fn new(service: &'static str) -> Self {
-        let metrics = Self {
-            service,
-            registry: Registry::new(),
-        };
-        metrics
-            .registry
+        let registry = Registry::new();
+        registry
             .register(Box::new(ProcessCollector::for_self()))
             .expect(VALID);
+        let spans = SpanCounts::register(service, &registry);
+        let metrics = Self {
+            service,
+            registry,
+            exemplars: Arc::default(),
+            spans,
+        };
         metrics
             .gauge_vec(
                 "build_info",
@@ -80,9 +117,23 @@ impl Metrics {
         self.add(Histogram::with_opts(self.histogram_opts(name, help, buckets)).expect(VALID))
     }
 
+    /// Registers a histogram with exemplars.
+    pub fn traced_histogram(&self, name: &str, help: &str, buckets: &[f64]) -> TracedHistogram {
+        let full_name = format!("{}_{name}", self.service);
+        let traced = TracedHistogram::new(full_name, self.histogram(name, help, buckets), buckets);
+        let mut exemplars = self.exemplars.write().unwrap_or_else(PoisonError::into_inner);
+        exemplars.push(traced.exemplars());
+        traced
+    }
+
     /// Registers a histogram for each set of `labels`.
     pub fn histogram_vec(&self, name: &str, help: &str, labels: &[&str], buckets: &[f64]) -> HistogramVec {
         self.add(HistogramVec::new(self.histogram_opts(name, help, buckets), labels).expect(VALID))
+    }
+
+    /// The counts of spans.
+    pub(crate) fn spans(&self) -> SpanCounts {
+        self.spans.clone()
     }
 
     /// Renders all metrics in Prometheus' text format.
@@ -94,9 +145,19 @@ impl Metrics {
         String::from_utf8(text).expect("the text format is UTF-8")
     }
 
-    /// The media type of [`render`](Self::render).
-    pub fn content_type() -> &'static str {
-        prometheus::TEXT_FORMAT
+    /// Renders all metrics in the OpenMetrics text format, with exemplars.
+    pub fn render_openmetrics(&self) -> String {
+        let exemplars = self.exemplars.read().unwrap_or_else(PoisonError::into_inner);
+        openmetrics::render(&self.render(), &exemplars)
+    }
+
+    /// Renders all metrics in the format that the value of an `Accept` header prefers. Returns its media type and the text.
+    pub fn negotiate(&self, accept: &str) -> (&'static str, String) {
+        if openmetrics::is_preferred(accept) {
+            (openmetrics::MEDIA_TYPE, self.render_openmetrics())
+        } else {
+            (prometheus::TEXT_FORMAT, self.render())
+        }
     }
 
     fn add<C: Collector + Clone + 'static>(&self, collector: C) -> C {

@@ -16,6 +16,7 @@ use crate::http::admin::{self, AdminServer};
 use crate::metrics::Metrics;
 use crate::status::Status;
 use crate::telemetry::{self, LogFormat};
+use crate::trace::{TelemetrySettings, Tracer};
 
 /// The `process` section of every service's settings.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -71,10 +72,12 @@ pub struct Context {
     pub status: Status,
     /// Where routes of the admin port are added.
     pub admin: admin::Routes,
+    /// Where spans are started.
+    pub tracer: Tracer,
 }
 
 impl Context {
-    /// The context of `service`, whose name is the prefix of its metrics.
+    /// The context of `service`, whose name is the prefix of its metrics. Tracing is off.
     pub fn new(service: &'static str) -> Self {
         Self {
             shutdown: CancellationToken::new(),
@@ -82,9 +85,13 @@ impl Context {
             metrics: Metrics::new(service),
             status: Status::new(service),
             admin: admin::Routes::default(),
+            tracer: Tracer::default(),
         }
     }
 }
+
+/// How long the end of a process waits for the export of its last spans.
+const SPAN_FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A started process: it logs, serves its admin port and handles signals.
 pub struct Process {
@@ -138,18 +145,23 @@ fn is_hangup_ignored() -> bool {
 }
 
 impl Process {
-    /// Initializes logging, binds the admin port and handles SIGTERM, SIGINT and SIGHUP. `name` is the prefix of the metrics.
+    /// Initializes logging and tracing, binds the admin port and handles SIGTERM, SIGINT and SIGHUP. `name` is the prefix of
+    /// the metrics.
     ///
     /// # Errors
-    /// The exit code, after printing why: the log filter does not parse, the port is in use, or handling signals fails.
+    /// The exit code, after printing why: the log filter does not parse, TLS can't be set up, the port is in use, or
+    /// handling signals fails.
     pub async fn start(
         name: &'static str,
         settings: &ProcessSettings,
+        telemetry: &TelemetrySettings,
     ) -> Result<Self, std::process::ExitCode> {
         if let Err(error) = telemetry::init(settings.log_format, &settings.log_filter) {
             return Err(exit_with_error(name, &error, EXIT_CONFIG));
         }
-        let context = Context::new(name);
+        let mut context = Context::new(name);
+        context.tracer = Tracer::start(name, telemetry, &context.metrics)
+            .map_err(|error| exit_with_error(name, &error, EXIT_CONFIG))?;
         let content = admin::Content {
             health: context.health.clone(),
             metrics: context.metrics.clone(),
@@ -177,7 +189,7 @@ impl Process {
     }
 
     /// Runs `work` to completion and exits with its outcome. A signal cancels [`Context::shutdown`]. Work that has not
-    /// completed `shutdown_grace` later is abandoned, with exit code 1.
+    /// completed `shutdown_grace` later is abandoned, with exit code 1. The last spans have two seconds more.
     ///
     /// Exits without waiting for a driver's threads, which may never return.
     pub async fn run<E: ExitStatus>(self, work: impl Future<Output = Result<(), E>>) -> ! {
@@ -216,6 +228,7 @@ impl Process {
                 }
             }
         };
+        context.tracer.flush(SPAN_FLUSH_TIMEOUT).await;
         std::process::exit(i32::from(code))
     }
 }

@@ -9,7 +9,7 @@ mod work;
 use model::Contract;
 use serde::{Deserialize, Serialize};
 use service::config::{Settings as _, TopicName, Violations, default_topic};
-use service::{ProcessSettings, RecordSettings};
+use service::{ProcessSettings, RecordSettings, TelemetrySettings};
 use thiserror::Error;
 
 pub use self::cassandra::{CassandraSettings, ConsistencyLevel, TlsSettings};
@@ -25,6 +25,8 @@ pub use self::work::{
 pub struct Settings {
     /// Admin port, logs, shutdown.
     pub process: ProcessSettings,
+    /// Export of traces.
+    pub telemetry: TelemetrySettings,
     /// The contract of the records.
     pub record: RecordSettings,
     /// The topic and the consumer group.
@@ -51,6 +53,7 @@ impl Default for Settings {
                 log_filter: "info,cdrs_tokio=off".to_owned(),
                 ..ProcessSettings::on_port(9083)
             },
+            telemetry: TelemetrySettings::default(),
             record: RecordSettings::default(),
             kafka: KafkaSettings::default(),
             cassandra: CassandraSettings::default(),
@@ -110,6 +113,7 @@ impl service::config::Settings for Settings {
     fn validate(&self) -> Violations {
         let mut violations = Violations::default();
         self.process.validate(&mut violations);
+        self.telemetry.validate(&mut violations);
         self.record.validate(&mut violations);
         self.kafka.validate(&mut violations);
         self.cassandra.validate(&mut violations);

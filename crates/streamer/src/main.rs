@@ -49,7 +49,7 @@ async fn main() -> ExitCode {
         // Returning would wait for driver threads that may block on an unreachable server.
         std::process::exit(i32::from(admin::perform(command, settings, contract).await));
     }
-    let process = match Process::start(streamer::config::NAME, &settings.process).await {
+    let process = match Process::start(streamer::config::NAME, &settings.process, &settings.telemetry).await {
         Ok(process) => process,
         Err(code) => return code,
     };

@@ -4,6 +4,7 @@ use model::Reason;
 use prometheus::core::Collector as _;
 use prometheus::{Gauge, GaugeVec, Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 use service::Metrics;
+use service::metrics::TracedHistogram;
 
 /// The metrics `streamer_…`.
 pub struct StreamerMetrics {
@@ -28,7 +29,7 @@ pub struct StreamerMetrics {
     /// `batch_bytes`
     pub batch_bytes: Histogram,
     /// `write_duration_seconds`
-    pub write_duration: Histogram,
+    pub write_duration: TracedHistogram,
     /// `retries_total{reason}`
     pub retries: IntCounterVec,
     /// `in_flight_limit`
@@ -38,7 +39,7 @@ pub struct StreamerMetrics {
     /// `accepted_to_row_seconds`
     pub accepted_to_row: Histogram,
     /// `end_to_end_seconds`
-    pub end_to_end: Histogram,
+    pub end_to_end: TracedHistogram,
     /// `records_without_run_total`
     pub without_run: IntCounter,
     /// `invalid_fetched_at_total`
@@ -131,7 +132,7 @@ impl StreamerMetrics {
             batches: metrics.counter_vec("batches_total", "Micro-batches flushed.", &["trigger"]),
             batch_rows: metrics.histogram("batch_rows", "Records of a micro-batch.", &ROWS),
             batch_bytes: metrics.histogram("batch_bytes", "Bytes of a micro-batch.", &BYTES),
-            write_duration: metrics.histogram(
+            write_duration: metrics.traced_histogram(
                 "write_duration_seconds",
                 "Time from the flush of a micro-batch until it is durable.",
                 &SECONDS,
@@ -148,7 +149,7 @@ impl StreamerMetrics {
                 "Time from the publisher's acceptance of a record until its row is durable.",
                 &SECONDS,
             ),
-            end_to_end: metrics.histogram(
+            end_to_end: metrics.traced_histogram(
                 "end_to_end_seconds",
                 "Time from the fetch of a record, by its header, until its row is durable; without replayed records.",
                 &SECONDS,

@@ -15,6 +15,7 @@ pub mod row;
 pub mod write_timestamp;
 
 mod assignment;
+mod batch_trace;
 mod saving;
 
 use std::collections::BTreeMap;

@@ -319,6 +319,7 @@ impl Streamer {
             topic_id: topic.id,
             metrics: Arc::clone(&metrics),
             end_to_end: Arc::clone(&self.end_to_end),
+            tracer: self.context.tracer.clone(),
         };
         let resolver = StartOffsetResolver {
             settings: Arc::clone(&self.settings),

@@ -21,3 +21,4 @@ pub mod people;
 pub mod readme_check;
 pub mod record_type;
 pub mod rows;
+pub mod traces;

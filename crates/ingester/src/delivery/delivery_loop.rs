@@ -110,6 +110,7 @@ impl<P: PublisherClient> DeliveryLoop<'_, P> {
             run: self.progress.run_id(),
             fetched_at: batch.chunk().fetched_at,
             stats: self.progress.stats(),
+            trace: self.progress.trace(),
             halt,
         };
         let acknowledge = |part: &RecordBatch<'_>, outcome: &_| -> Result<(), StoreError> {

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use model::headers::{JSON, http as names};
 use reqwest::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE};
 use reqwest::{Client, Response, Url};
-use service::Secret;
+use service::{Secret, TraceContext};
 use thiserror::Error;
 use uuid::Uuid;
 
@@ -29,6 +29,8 @@ pub struct PublishRequest {
     pub records: u64,
     /// When the API's reply with the records arrived, if that is known.
     pub fetched_at: Option<Timestamp>,
+    /// The span of the request; `None` if tracing is off.
+    pub trace: Option<TraceContext>,
     /// JSON array of records.
     pub body: Bytes,
 }
@@ -128,6 +130,9 @@ impl HttpPublisher {
             .header(names::IDEMPOTENCY_KEY, request.key());
         if let Some(at) = request.fetched_at {
             builder = builder.header(names::FETCHED_AT_US, at.as_microsecond());
+        }
+        if let Some(trace) = request.trace {
+            builder = builder.header(names::TRACEPARENT, trace.traceparent());
         }
         if let Some(token) = &self.token {
             builder = builder.bearer_auth(token.expose());

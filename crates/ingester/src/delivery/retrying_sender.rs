@@ -1,7 +1,7 @@
 //! Sends one batch until each record has an outcome: retries uncertain requests and splits batches that are too large.
 //! `delivery_loop` selects the batches and their concurrency. The run's timeout bounds the retries.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use jiff::Timestamp;
 use service::Backoff;
@@ -18,6 +18,7 @@ use crate::delivery::response::{BatchOutcome, RecordRejection, ResponseError};
 use crate::delivery::retry_after_gate::RetryAfterGate;
 use crate::metrics::Upstream;
 use crate::run::run_stats::RunStats;
+use crate::run::run_trace::RunTrace;
 use crate::store::StoreError;
 
 /// A batch can't be delivered.
@@ -71,6 +72,8 @@ pub struct DeliveryContext<'e> {
     pub fetched_at: Option<Timestamp>,
     /// Statistics of the run.
     pub stats: &'e RunStats,
+    /// Trace of the run.
+    pub trace: &'e RunTrace,
     /// When cancelled, requests in flight are awaited and no further one is sent.
     pub halt: &'e CancellationToken,
 }
@@ -152,11 +155,14 @@ impl<P: PublisherClient> RetryingSender<P> {
         context: &DeliveryContext<'_>,
         batch: &RecordBatch<'_>,
     ) -> Result<BatchResult, DeliveryError> {
+        let (started, first) = (SystemTime::now(), batch.first());
+        let records = u64::try_from(batch.records()).expect("a batch has at most 1,000 records");
         let request = PublishRequest {
             run: context.run,
-            first: batch.first(),
-            records: u64::try_from(batch.records()).expect("a batch has at most 1,000 records"),
+            first,
+            records,
             fetched_at: context.fetched_at,
+            trace: context.trace.send(first, records),
             body: batch.body(),
         };
         let mut delays = self.backoff.delays();
@@ -166,7 +172,10 @@ impl<P: PublisherClient> RetryingSender<P> {
                 return Ok(BatchResult::Halted);
             }
             let error = match self.attempt(&request, context.stats).await {
-                Ok(outcome) => return Ok(BatchResult::Answered(outcome)),
+                Ok(outcome) => {
+                    context.trace.record_send(first, records, started);
+                    return Ok(BatchResult::Answered(outcome));
+                }
                 Err(error) => error,
             };
             let action = action(&error, request.records);

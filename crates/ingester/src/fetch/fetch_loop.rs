@@ -1,6 +1,8 @@
 //! Fetch stage of a run: moves the planned pages from the API to the outbox, several at once. Retries are in
 //! `retrying_fetcher`.
 
+use std::time::SystemTime;
+
 use futures::stream::{self, StreamExt as _};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -12,6 +14,7 @@ use crate::run::plan::PagePlan;
 use crate::run::report::RunError;
 use crate::run::run_progress::RunProgress;
 use crate::run::run_stats::RunStats;
+use crate::run::run_trace::RunTrace;
 
 /// How the fetch stage ended.
 pub enum FetchOutcome {
@@ -49,10 +52,13 @@ impl<F: UserApi> FetchLoop<'_, F> {
     ) -> Result<FetchOutcome, RunError> {
         let fetched = usize::try_from(self.progress.pages_fetched()).unwrap_or(usize::MAX);
         let (fetcher, slots): (_, &PageSlots) = (self.fetcher, self.slots);
-        let stats: &RunStats = self.progress.stats();
+        let (stats, trace): (&RunStats, &RunTrace) = (self.progress.stats(), self.progress.trace());
         let pages = stream::iter(plan.pages().skip(fetched)).map(|request| async move {
             slots.acquire().await;
-            fetcher.page(&request, stats).await
+            let started = SystemTime::now();
+            let page = fetcher.page(&request, stats).await;
+            trace.record_page(request.page, started, page.is_ok());
+            page
         });
         // In plan order, so that one number describes how far the run has fetched.
         let mut pages = std::pin::pin!(pages.buffered(self.in_flight));

@@ -2,10 +2,10 @@
 //! ended. The scheduler decides when a run starts and whether it is retried.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use jiff::Timestamp;
-use service::Context;
+use service::{Context, Tracer};
 use thiserror::Error;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -48,6 +48,7 @@ pub struct Pipeline<F = HttpUserApi, P = HttpPublisher> {
     pages_in_flight: usize,
     delivery: DeliverySpec,
     run_ended: watch::Sender<()>,
+    tracer: Tracer,
 }
 
 /// Error of [`Pipeline::new`].
@@ -116,6 +117,7 @@ impl<F: UserApi, P: PublisherClient> Pipeline<F, P> {
             pages_in_flight: settings.source.max_in_flight,
             delivery: DeliverySpec::of(settings),
             run_ended: watch::Sender::default(),
+            tracer: context.tracer.clone(),
         })
     }
 
@@ -168,7 +170,7 @@ impl<F: UserApi, P: PublisherClient> Pipeline<F, P> {
             tokens.cancel(stored.drop_pending);
         }
         let progress = RunProgress::open(self.store.clone(), &stored, self.metrics.clone())?;
-        let progress = Arc::new(progress);
+        let progress = Arc::new(progress.with_tracer(&self.tracer));
         let Run {
             trigger,
             seed,
@@ -207,7 +209,11 @@ impl<F: UserApi, P: PublisherClient> Pipeline<F, P> {
             progress.suspend()?;
             report
         } else {
-            Self::end(&progress, report)?
+            let report = Self::end(&progress, report)?;
+            // The first of the processes that worked on the run started it.
+            let started = stored.started.map_or_else(SystemTime::now, SystemTime::from);
+            progress.trace().record_run(started, &report);
+            report
         };
         self.record(&report);
         if !is_resumable {

@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use model::Contract;
+use service::Tracer;
 use uuid::Uuid;
 
 use crate::delivery::record_batch::RecordBatch;
@@ -12,6 +13,7 @@ use crate::delivery::response::BatchOutcome;
 use crate::metrics::IngesterMetrics;
 use crate::run::range_set::RangeSet;
 use crate::run::run_stats::{RunStats, count};
+use crate::run::run_trace::RunTrace;
 use crate::run::{DeliverySpec, Run, RunState};
 use crate::store::outbox::{Ack, FetchedPage, MAX_REJECTED_RECORDS, OutboxChunk, RejectedRecord};
 use crate::store::{Store, StoreError};
@@ -25,6 +27,7 @@ pub struct RunProgress {
     delivery: DeliverySpec,
     stats: RunStats,
     cursor: Mutex<FetchCursor>,
+    trace: RunTrace,
 }
 
 /// Position of the fetch stage.
@@ -58,7 +61,21 @@ impl RunProgress {
             delivery,
             stats: RunStats::from_counts(run.counts.clone(), metrics),
             cursor: Mutex::new(cursor),
+            trace: RunTrace::default(),
         })
+    }
+
+    /// Exports the spans of the run with `tracer`.
+    #[must_use]
+    pub fn with_tracer(mut self, tracer: &Tracer) -> Self {
+        self.trace = RunTrace::new(tracer, self.run);
+        self
+    }
+
+    /// Returns the trace of the run.
+    #[must_use]
+    pub fn trace(&self) -> &RunTrace {
+        &self.trace
     }
 
     /// Returns the id of the run.

@@ -12,6 +12,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::Metadata;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use service::process::chain;
+use service::trace::{Kind, Span, TraceContext, Tracer};
 use thiserror::Error;
 use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
@@ -78,6 +79,7 @@ pub struct Producer {
     limits: LimitSettings,
     metrics: Arc<PublisherMetrics>,
     status: KafkaStatus,
+    tracer: Tracer,
 }
 
 /// The records of one request while they are queued.
@@ -86,6 +88,7 @@ pub(crate) struct ProducerBatch<'a> {
     producer: &'a Producer,
     tracker: DeliveryTracker,
     future: DeliveryFuture,
+    trace: Option<TraceContext>,
 }
 
 impl Producer {
@@ -99,6 +102,7 @@ impl Producer {
         limits: &LimitSettings,
         metrics: Arc<PublisherMetrics>,
         status: KafkaStatus,
+        tracer: Tracer,
     ) -> Result<Self, ClientError> {
         let batch_size = client::batch_size(settings);
         Ok(Self {
@@ -111,6 +115,7 @@ impl Producer {
             limits: limits.clone(),
             metrics,
             status,
+            tracer,
         })
     }
 
@@ -119,10 +124,24 @@ impl Producer {
         &self.topic
     }
 
-    /// Begins a batch of at most `capacity` records.
-    pub(crate) fn batch(&self, capacity: usize, permit: AdmissionPermit) -> ProducerBatch<'_> {
-        let (tracker, future) = DeliveryTracker::new(capacity, permit, Arc::clone(&self.metrics));
+    /// Begins a batch of at most `capacity` records, whose span is below `trace`.
+    pub(crate) fn batch(
+        &self,
+        capacity: usize,
+        permit: AdmissionPermit,
+        trace: Option<TraceContext>,
+    ) -> ProducerBatch<'_> {
+        let span = trace.and_then(|parent| self.tracer.child("produce", Kind::Producer, &parent));
+        let span = span.map(|mut span| {
+            span.set("messaging.system", "kafka");
+            span.set("messaging.destination.name", self.topic.as_str());
+            span
+        });
+        // With tracing off, the caller's span is the parent of what reads the records.
+        let trace = span.as_ref().map(Span::context).or(trace);
+        let (tracker, future) = DeliveryTracker::new(capacity, permit, Arc::clone(&self.metrics), span);
         ProducerBatch {
+            trace,
             inner: self.inner(),
             producer: self,
             tracker,
@@ -231,6 +250,11 @@ fn flush(producer: &Inner, timeout: Duration) -> Result<(), FlushError> {
 }
 
 impl ProducerBatch<'_> {
+    /// The span that writes the records, for their headers.
+    pub(crate) fn trace(&self) -> Option<TraceContext> {
+        self.trace
+    }
+
     /// Queues a record. A record that librdkafka refuses permanently counts as queued and refused.
     ///
     /// # Errors

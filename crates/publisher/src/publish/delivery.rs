@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use service::trace::Span;
 use tokio::sync::oneshot;
 
 use crate::limits::admission::AdmissionPermit;
@@ -87,6 +88,7 @@ struct Pending {
     state: Mutex<PendingState>,
     started: Instant,
     metrics: Arc<PublisherMetrics>,
+    span: Option<Span>,
 }
 
 struct PendingState {
@@ -102,11 +104,12 @@ pub(crate) struct DeliveryToken {
 }
 
 impl DeliveryTracker {
-    /// Tracks at most `capacity` records and holds `permit` until the last of them is completed.
+    /// Tracks at most `capacity` records and holds `permit` until the last of them is completed, which ends `span`.
     pub(crate) fn new(
         capacity: usize,
         permit: AdmissionPermit,
         metrics: Arc<PublisherMetrics>,
+        span: Option<Span>,
     ) -> (Self, DeliveryFuture) {
         let (sender, future) = oneshot::channel();
         let state = PendingState {
@@ -118,6 +121,7 @@ impl DeliveryTracker {
             state: Mutex::new(state),
             started: Instant::now(),
             metrics,
+            span,
         };
         let pending = Arc::new(pending);
         let issued = Cell::new(0);
@@ -186,7 +190,9 @@ impl Drop for Pending {
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
         let outcomes = std::mem::take(&mut state.outcomes);
         if !outcomes.is_empty() {
-            count(&self.metrics, self.started, &outcomes);
+            count(&self.metrics, self.started, &outcomes, self.span.take());
+        } else if let Some(span) = self.span.take() {
+            span.discard();
         }
         // Before the response: the caller's next request must be able to acquire what this one held.
         drop(state.permit.take());
@@ -197,7 +203,7 @@ impl Drop for Pending {
     }
 }
 
-fn count(metrics: &PublisherMetrics, started: Instant, outcomes: &[DeliveryOutcome]) {
+fn count(metrics: &PublisherMetrics, started: Instant, outcomes: &[DeliveryOutcome], span: Option<Span>) {
     let of = |kind: fn(&DeliveryOutcome) -> bool| outcomes.iter().filter(|outcome| kind(outcome)).count();
     metrics.count_records(
         "accepted",
@@ -208,7 +214,16 @@ fn count(metrics: &PublisherMetrics, started: Instant, outcomes: &[DeliveryOutco
         of(|outcome| matches!(outcome, DeliveryOutcome::Refused(_))),
     );
     metrics.count_records("unknown", of(|outcome| *outcome == DeliveryOutcome::Unknown));
-    metrics.delivery_duration.observe(started.elapsed().as_secs_f64());
+    let seconds = started.elapsed().as_secs_f64();
+    metrics.delivery_duration.observe(seconds);
+    if let Some(mut span) = span {
+        span.set("messaging.batch.message_count", outcomes.len());
+        if of(|outcome| matches!(outcome, DeliveryOutcome::Written { .. })) < outcomes.len() {
+            span.fail("Kafka has not acknowledged every record");
+        }
+        let trace = span.context().trace;
+        metrics.delivery_duration.set_exemplar(seconds, trace);
+    }
     let records = u32::try_from(outcomes.len()).unwrap_or(u32::MAX);
     metrics.batch_records.observe(f64::from(records));
 }
@@ -230,7 +245,7 @@ mod tests {
         let metrics = Arc::new(PublisherMetrics::new(&Metrics::new("test")));
         let mut permit = Admission::new(&LimitSettings::default(), &metrics).enter();
         permit.acquire_records(records).unwrap();
-        let (tracker, future) = DeliveryTracker::new(records, permit, Arc::clone(&metrics));
+        let (tracker, future) = DeliveryTracker::new(records, permit, Arc::clone(&metrics), None);
         (tracker, future, metrics)
     }
 

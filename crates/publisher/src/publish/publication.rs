@@ -78,8 +78,8 @@ impl Publisher<'_> {
         let records = format.split(self.contract, body, self.limits.max_records)?;
         permit.acquire_records(records.len())?;
         permit.acquire_bytes(records.len().saturating_mul(metadata.caller_header_bytes()))?;
-        let batch = self.producer.batch(records.len(), permit);
-        let headers = metadata.shared_headers(self.contract);
+        let batch = self.producer.batch(records.len(), permit, metadata.trace());
+        let headers = metadata.shared_headers(self.contract, batch.trace());
         let mut submission = Submission::new(headers, metadata, records.len());
         for (index, record) in records.into_iter().enumerate() {
             match self.parse(index, record) {
@@ -120,11 +120,11 @@ impl Publisher<'_> {
         mut permit: AdmissionPermit,
     ) -> Result<Publication, PublicationError> {
         permit.acquire_records(1)?;
-        let batch = self.producer.batch(1, permit);
+        let batch = self.producer.batch(1, permit, metadata.trace());
         let tombstone = KafkaRecord {
             key: &key,
             value: None,
-            headers: metadata.tombstone_headers(),
+            headers: metadata.tombstone_headers(batch.trace()),
         };
         batch.queue(tombstone).map_err(|error| match error {
             QueueError::TooLarge { limit } => PublicationError::KeyTooLarge { limit },

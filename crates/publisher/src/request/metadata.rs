@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use model::Contract;
 use model::headers::{self, dead_letter, http, kafka};
 use rdkafka::message::{Header, OwnedHeaders};
+use service::TraceContext;
 use thiserror::Error;
 
 /// The most headers of the caller's choice in a record.
@@ -54,7 +55,7 @@ pub struct RequestMetadata {
     fetched_at_us: Option<u64>,
     run_id: Option<HeaderValue>,
     run_seq: Option<u64>,
-    traceparent: Option<HeaderValue>,
+    trace: Option<TraceContext>,
     request_id: Option<HeaderValue>,
     /// Record headers of the caller's choice.
     caller_headers: Vec<CallerHeader>,
@@ -63,7 +64,8 @@ pub struct RequestMetadata {
 impl RequestMetadata {
     /// Reads the headers of a request that was accepted at `accepted_at`.
     ///
-    /// Ignores an invalid `traceparent`, as its specification requires.
+    /// Ignores a `traceparent` that is invalid, as its specification requires, or not sampled: records of a trace that
+    /// is not exported have no header for it.
     ///
     /// # Errors
     /// Each [`MetadataError`].
@@ -76,15 +78,16 @@ impl RequestMetadata {
             single_header(headers, http::RUN_SEQ)?.map(|value| decimal(value).ok_or(MetadataError::RunSeq));
         let fetched_at_us = single_header(headers, http::FETCHED_AT_US)?
             .map(|value| decimal(value).ok_or(MetadataError::FetchedAtUs));
-        let traceparent = headers
+        let trace = headers
             .get(http::TRACEPARENT)
-            .filter(|value| is_traceparent(value.as_bytes()));
+            .and_then(|value| TraceContext::parse(value.as_bytes()))
+            .filter(|trace| trace.sampled);
         Ok(Self {
             accepted_at_us: accepted_at.as_microsecond(),
             fetched_at_us: fetched_at_us.transpose()?,
             run_id: run_id.map(copied),
             run_seq: run_seq.transpose()?,
-            traceparent: traceparent.map(copied),
+            trace,
             // The server has replaced an invalid one.
             request_id: headers.get(http::REQUEST_ID).cloned(),
             caller_headers: caller_headers(headers)?,
@@ -101,13 +104,18 @@ impl RequestMetadata {
         self.request_id.as_ref()?.to_str().ok()
     }
 
-    /// The Kafka headers that all records of the request share.
-    pub fn shared_headers(&self, contract: &Contract) -> OwnedHeaders {
+    /// The span of the request or of its caller, if the trace is sampled.
+    pub fn trace(&self) -> Option<TraceContext> {
+        self.trace
+    }
+
+    /// The Kafka headers that all records of the request share. `trace` is the span that writes them.
+    pub fn shared_headers(&self, contract: &Contract, trace: Option<TraceContext>) -> OwnedHeaders {
         let headers = OwnedHeaders::new_with_capacity(kafka::ALL.len() + self.caller_headers.len())
             .insert(header(kafka::CONTENT_TYPE, headers::JSON.as_bytes()))
             .insert(header(kafka::SCHEMA, contract.name().as_bytes()))
             .insert(header(kafka::SCHEMA_HASH, contract.hash().as_bytes()));
-        self.with_metadata(headers)
+        self.with_metadata(headers, trace)
     }
 
     /// The Kafka headers of the record at `index`, with its sequence number if the request has one.
@@ -122,11 +130,11 @@ impl RequestMetadata {
     }
 
     /// The Kafka headers of a tombstone, which has no content type and no schema.
-    pub fn tombstone_headers(&self) -> OwnedHeaders {
-        self.with_metadata(OwnedHeaders::new())
+    pub fn tombstone_headers(&self, trace: Option<TraceContext>) -> OwnedHeaders {
+        self.with_metadata(OwnedHeaders::new(), trace)
     }
 
-    fn with_metadata(&self, headers: OwnedHeaders) -> OwnedHeaders {
+    fn with_metadata(&self, headers: OwnedHeaders, trace: Option<TraceContext>) -> OwnedHeaders {
         let accepted_at = self.accepted_at_us.to_string();
         let mut headers = headers.insert(header(kafka::ACCEPTED_AT_US, accepted_at.as_bytes()));
         if let Some(fetched_at_us) = self.fetched_at_us {
@@ -136,8 +144,8 @@ impl RequestMetadata {
         if let Some(run_id) = &self.run_id {
             headers = headers.insert(header(kafka::RUN_ID, run_id.as_bytes()));
         }
-        if let Some(traceparent) = &self.traceparent {
-            headers = headers.insert(header(kafka::TRACEPARENT, traceparent.as_bytes()));
+        if let Some(trace) = trace {
+            headers = headers.insert(header(kafka::TRACEPARENT, trace.traceparent().as_bytes()));
         }
         for (name, value) in &self.caller_headers {
             headers = headers.insert(header(name, value));
@@ -212,19 +220,6 @@ fn decimal(value: &HeaderValue) -> Option<u64> {
     u64::try_from(number).ok()
 }
 
-/// Checks version 00 of W3C Trace Context: `00-<32 hex>-<16 hex>-<2 hex>`, in lower case, without an id of zeros.
-fn is_traceparent(value: &[u8]) -> bool {
-    let parts: Vec<_> = value.split(|byte| *byte == b'-').collect();
-    let [b"00", trace, parent, flags] = parts[..] else {
-        return false;
-    };
-    let is_hex = |part: &[u8], length| {
-        part.len() == length && part.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
-    };
-    let is_id = |part, length| is_hex(part, length) && part.iter().any(|byte| *byte != b'0');
-    is_id(trace, 32) && is_id(parent, 16) && is_hex(flags, 2)
-}
-
 #[cfg(test)]
 mod tests {
     use rdkafka::message::Headers as _;
@@ -242,7 +237,8 @@ mod tests {
     }
 
     fn record_headers(metadata: &RequestMetadata, index: usize) -> Vec<(String, String)> {
-        let headers = metadata.record_headers(metadata.shared_headers(&Contract::user()), index);
+        let shared = metadata.shared_headers(&Contract::user(), metadata.trace());
+        let headers = metadata.record_headers(shared, index);
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
         headers
             .iter()
@@ -309,12 +305,14 @@ mod tests {
         let text = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         assert_eq!(headers[4..], [text("source", "crm"), text("x-2", "")]);
         assert_eq!(metadata.caller_header_bytes(), 12);
-        assert_eq!(metadata.tombstone_headers().count(), 3);
+        assert_eq!(metadata.tombstone_headers(None).count(), 3);
     }
 
     #[test]
     fn tombstone_has_the_fetch_time_of_its_request() {
-        let headers = metadata(&[("fetched-at-us", "7")]).unwrap().tombstone_headers();
+        let headers = metadata(&[("fetched-at-us", "7")])
+            .unwrap()
+            .tombstone_headers(None);
         let fetched_at = headers.iter().find(|header| header.key == "fetched-at-us");
         assert_eq!(fetched_at.unwrap().value, Some(&b"7"[..]));
     }
@@ -348,11 +346,12 @@ mod tests {
     }
 
     #[test]
-    fn invalid_traceparent_is_ignored() {
+    fn invalid_or_unsampled_traceparent_is_ignored() {
         let zeros = "00-00000000000000000000000000000000-00f067aa0ba902b7-01";
-        for value in ["", "x", &TRACE[1..], &TRACE.to_uppercase(), zeros] {
+        let unsampled = TRACE.replace("-01", "-00");
+        for value in ["", "x", &TRACE[1..], &TRACE.to_uppercase(), zeros, &unsampled] {
             let metadata = metadata(&[("traceparent", value)]).unwrap();
-            assert!(metadata.traceparent.is_none(), "{value}");
+            assert!(metadata.trace.is_none(), "{value}");
         }
     }
 }

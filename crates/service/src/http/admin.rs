@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use axum::extract::{Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
@@ -121,12 +121,12 @@ async fn readyz(State(content): State<Content>) -> Response {
     (status(readiness.ready), Json(readiness)).into_response()
 }
 
-async fn render(State(content): State<Content>) -> Response {
-    (
-        [(header::CONTENT_TYPE, Metrics::content_type())],
-        content.metrics.render(),
-    )
-        .into_response()
+async fn render(State(content): State<Content>, headers: HeaderMap) -> Response {
+    let accept = headers
+        .get(header::ACCEPT)
+        .and_then(|accept| accept.to_str().ok());
+    let (media_type, text) = content.metrics.negotiate(accept.unwrap_or_default());
+    ([(header::CONTENT_TYPE, media_type)], text).into_response()
 }
 
 async fn document(State(content): State<Content>) -> Response {
@@ -248,6 +248,14 @@ mod tests {
                 .starts_with("text/plain")
         );
         assert!(metrics.text().await.unwrap().contains("test_build_info"));
+        let request = reqwest::Client::new().get(format!("{url}/metrics"));
+        let metrics = request.header("accept", "application/openmetrics-text;version=1.0.0");
+        let metrics = metrics.send().await.unwrap();
+        assert_eq!(
+            metrics.headers()["content-type"],
+            "application/openmetrics-text; version=1.0.0; charset=utf-8"
+        );
+        assert!(metrics.text().await.unwrap().ends_with("\n# EOF\n"));
     }
 
     #[tokio::test]

@@ -45,6 +45,8 @@ pub struct MicroBatch {
     pub trigger: Trigger,
     /// The bytes of keys, values and headers.
     pub bytes: usize,
+    /// When the first of its records was received; none without records.
+    pub received: Option<Instant>,
 }
 
 /// One partition of a micro-batch.
@@ -190,9 +192,9 @@ impl BatchBuilder {
 
     /// Returns the collected records as a micro-batch.
     pub fn flush(&mut self, id: u64, trigger: Trigger) -> MicroBatch {
-        self.oldest = None;
         MicroBatch {
             id,
+            received: self.oldest.take(),
             operations: std::mem::take(&mut self.operations),
             partitions: std::mem::take(&mut self.partitions).into_values().collect(),
             trigger,

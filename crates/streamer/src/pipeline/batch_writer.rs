@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use service::Tracer;
 use thiserror::Error;
 use uuid::Uuid;
 
@@ -13,6 +14,7 @@ use crate::ledger::latencies::{Bucket, Latencies};
 use crate::ledger::recent_latencies::RecentLatencies;
 use crate::metrics::StreamerMetrics;
 use crate::pipeline::batch_builder::{MicroBatch, Operation};
+use crate::pipeline::batch_trace::BatchTraces;
 use crate::pipeline::consumed_record::{Change, Rejection};
 use crate::pipeline::write_timestamp::{wall_micros, wall_millis};
 
@@ -39,6 +41,8 @@ pub struct BatchWriter {
     pub metrics: Arc<StreamerMetrics>,
     /// The time from fetching to storing.
     pub(crate) end_to_end: Arc<RecentLatencies>,
+    /// Exports the spans.
+    pub(crate) tracer: Tracer,
 }
 
 /// A micro-batch whose records are all durable.
@@ -65,6 +69,7 @@ impl BatchWriter {
             mut operations,
             partitions,
             bytes,
+            received,
             ..
         } = batch;
         self.metrics.batch_rows.observe(count(operations.len()));
@@ -132,6 +137,7 @@ impl BatchWriter {
         self.metrics
             .write_duration
             .observe(started.elapsed().as_secs_f64());
+        self.trace(&operations, received.unwrap_or(started), started, at);
         Ok(WrittenBatch {
             batch: id,
             at,
@@ -157,6 +163,21 @@ impl BatchWriter {
             .map(|(index, rejection)| (&operations[index], rejection))
             .collect();
         Ok(self.dead_letters.write(&letters, self.topic_id).await?)
+    }
+
+    /// Exports the spans of a durable micro-batch, and names one of its traces in the histograms. `now` in microseconds since
+    /// 1970.
+    fn trace(&self, operations: &[Operation], received: Instant, started: Instant, now: i64) {
+        let Some(traces) = BatchTraces::of(&self.tracer, operations) else {
+            return;
+        };
+        traces.export(&self.tracer, received, started);
+        let duration = started.elapsed().as_secs_f64();
+        self.metrics.write_duration.set_exemplar(duration, traces.any());
+        if let Some((fetched_at, trace)) = traces.fetched_first {
+            let latency = seconds((now - fetched_at) / 1_000);
+            self.metrics.end_to_end.set_exemplar(latency, trace);
+        }
     }
 
     fn observe_latencies(&self, times: &[(i64, i64)]) {

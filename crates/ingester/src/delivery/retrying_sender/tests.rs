@@ -66,6 +66,7 @@ async fn deliver(
         run: Uuid::nil(),
         fetched_at: None,
         stats,
+        trace: &RunTrace::default(),
         halt: &CancellationToken::new(),
     };
     let delivered = sender.deliver(&context, batch, acknowledge).await?;
