@@ -195,6 +195,7 @@ fn create(
     let callbacks = ProducerCallbacks {
         status: status.clone(),
         metrics: Arc::clone(metrics),
+        tokens: client::connection(settings).tokens(),
     };
     Ok(client::producer(settings, limits, batch_size).create_with_context(callbacks)?)
 }

@@ -83,7 +83,7 @@ impl Clients {
             };
             client::metadata(&settings)
                 .map(Arc::new)
-                .map_err(|error| ClientRejected::new(&settings.brokers, error))
+                .map_err(|error| ClientRejected::configuration(&settings.brokers, error))
         };
         let dead_letter_metadata = metadata(&settings.kafka.dead_letter_topic)?;
         let metadata = metadata(&settings.kafka.topic)?;
@@ -148,7 +148,9 @@ impl Clients {
                 Err(error) => error,
             };
             if ::kafka::is_rejected(&error) {
-                return Err(ClientRejected::new(&self.settings.kafka.brokers, error).into());
+                let group = &self.settings.kafka.group;
+                let operation = format!("read the metadata of topic {topic} and group {group}");
+                return Err(ClientRejected::new(&operation, &self.settings.kafka.brokers, error).into());
             }
             if error.rdkafka_error_code() == Some(RDKafkaErrorCode::UnknownTopicOrPartition) {
                 return Err(CommandError::NoTopic(topic.to_owned()));
@@ -172,7 +174,7 @@ impl Clients {
     ) -> Result<Scan, CommandError> {
         let settings = &self.settings.kafka;
         Ok(scan::scan(settings, settings.topic(), ranges)
-            .map_err(|error| ClientRejected::new(&settings.brokers, error))?)
+            .map_err(|error| ClientRejected::configuration(&settings.brokers, error))?)
     }
 
     /// Starts to read all present dead letters.
@@ -191,7 +193,7 @@ impl Clients {
             .1;
         let ranges = (0..).zip(ends.into_iter().map(|(beginning, end)| beginning..end));
         Ok(scan::scan(settings, settings.dead_letter_topic(), ranges)
-            .map_err(|error| ClientRejected::new(&settings.brokers, error))?)
+            .map_err(|error| ClientRejected::configuration(&settings.brokers, error))?)
     }
 
     /// Returns the next records of a scan, or `None` at its end.
@@ -208,7 +210,8 @@ impl Clients {
         })?;
         chunk.transpose().map_err(|error| {
             if ::kafka::is_rejected(&error) {
-                ClientRejected::new(&self.settings.kafka.brokers, error).into()
+                let operation = format!("read topic {}", scan.topic());
+                ClientRejected::new(&operation, &self.settings.kafka.brokers, error).into()
             } else {
                 CommandError::Scan(error)
             }

@@ -1,7 +1,6 @@
 //! How the streamer's clients connect, and what its topics have to be.
 
 use ::kafka::{Connection, MetadataClient, TopicSpec};
-use rdkafka::ClientConfig;
 use rdkafka::error::KafkaError;
 
 use crate::config::KafkaSettings;
@@ -63,11 +62,6 @@ fn connection_with<const N: usize>(settings: &KafkaSettings, defaults: [(&str, S
         &settings.brokers,
         defaults.into_iter().chain(properties),
     )
-}
-
-/// The configuration of a client.
-pub fn config(settings: &KafkaSettings) -> ClientConfig {
-    connection(settings).config()
 }
 
 /// The topic of the records.

@@ -32,11 +32,17 @@ pub struct ScannedRecord {
 
 /// A running scan.
 pub struct Scan {
+    topic: String,
     chunks: mpsc::Receiver<Result<Vec<ScannedRecord>, KafkaError>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Scan {
+    /// The topic that is read.
+    pub fn topic(&self) -> &str {
+        &self.topic
+    }
+
     /// Returns the next records, in order within each partition, or `None` at the end.
     ///
     /// # Errors
@@ -68,14 +74,15 @@ pub fn scan(
     topic: &str,
     ranges: impl IntoIterator<Item = (i32, Range<i64>)>,
 ) -> Result<Scan, KafkaError> {
-    let consumer: BaseConsumer<ClientEvents> = client::fetch_connection(settings)
+    let connection = client::fetch_connection(settings);
+    let consumer: BaseConsumer<ClientEvents> = connection
         .config()
         .set("group.id", &settings.group)
         .set("enable.auto.commit", "false")
         .set("enable.auto.offset.store", "false")
         .set("auto.offset.reset", "error")
         .set("enable.partition.eof", "true")
-        .create_with_context(ClientEvents::default())?;
+        .create_with_context(ClientEvents::new(&connection))?;
     let mut assignment = TopicPartitionList::new();
     let mut open = BTreeMap::new();
     for (partition, range) in ranges.into_iter().filter(|(_, range)| !range.is_empty()) {
@@ -96,6 +103,7 @@ pub fn scan(
         })
         .map_err(|_| KafkaError::Canceled)?;
     Ok(Scan {
+        topic: topic.to_owned(),
         chunks,
         thread: Some(thread),
     })
@@ -135,7 +143,7 @@ impl ScanLoop {
                 Some(Err(KafkaError::PartitionEOF(partition))) => {
                     self.open.remove(&partition);
                 }
-                Some(Err(error)) if is_fatal(&error) => return Err(error),
+                Some(Err(error)) if is_fatal(self.consumer.context(), &error) => return Err(error),
                 // librdkafka reconnects by itself.
                 Some(Err(_)) => {}
             }
@@ -159,7 +167,7 @@ fn take_record(open: &mut BTreeMap<i32, i64>, message: &BorrowedMessage<'_>) -> 
     })
 }
 
-fn is_fatal(error: &KafkaError) -> bool {
+fn is_fatal(events: &ClientEvents, error: &KafkaError) -> bool {
     use RDKafkaErrorCode as Code;
     let missing = matches!(
         error.rdkafka_error_code(),
@@ -171,5 +179,5 @@ fn is_fatal(error: &KafkaError) -> bool {
                 | Code::UnknownPartition
         )
     );
-    missing || ::kafka::is_rejected(error) || matches!(error, KafkaError::MessageConsumptionFatal(_))
+    missing || events.is_rejected(error) || matches!(error, KafkaError::MessageConsumptionFatal(_))
 }

@@ -9,11 +9,28 @@ use service::process::chain;
 use crate::config::KafkaSettings;
 use crate::consumer::client;
 
+/// A request for a topic or the group failed.
+pub struct RequestError {
+    /// The operation, as an infinitive with its topic or group.
+    pub operation: String,
+    /// Its error.
+    pub source: KafkaError,
+}
+
+impl From<TopicError> for RequestError {
+    fn from(error: TopicError) -> Self {
+        Self {
+            operation: error.operation(),
+            source: error.into_kafka(),
+        }
+    }
+}
+
 /// Creates the topics that do not exist, and logs where an existing one differs from the settings.
 ///
 /// # Errors
 /// When the cluster does not respond in time, or rejects the creation.
-pub async fn ensure(settings: &KafkaSettings, metadata: &Arc<MetadataClient>) -> Result<(), KafkaError> {
+pub async fn ensure(settings: &KafkaSettings, metadata: &Arc<MetadataClient>) -> Result<(), RequestError> {
     let connection = client::connection(settings);
     let topic = client::topic(settings);
     ensure_topic(&connection, metadata, &topic).await?;
@@ -30,14 +47,18 @@ async fn ensure_topic(
     connection: &Connection,
     metadata: &Arc<MetadataClient>,
     topic: &TopicSpec,
-) -> Result<(), KafkaError> {
+) -> Result<(), RequestError> {
     let name = topic.name().to_owned();
     // Checked first, because a client that may read need not have the permission to create.
-    match metadata
+    let partitions = metadata
         .request(move |metadata| metadata.partitions_of(&name))
-        .await?
-    {
-        None => topic.create(connection).await.map_err(TopicError::into_kafka),
+        .await;
+    let partitions = partitions.map_err(|source| RequestError {
+        operation: format!("read the metadata of topic {}", topic.name()),
+        source,
+    })?;
+    match partitions {
+        None => Ok(topic.create(connection).await?),
         Some(partitions) => {
             if let Err(error) = topic.check(connection, partitions).await {
                 tracing::debug!(topic = topic.name(), error = chain(&error), "topic not compared");

@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use rdkafka::error::KafkaError;
 use service::Backoff;
 use tokio::time::sleep;
 
@@ -12,7 +11,7 @@ use crate::cassandra::schema::{self, SchemaError, TableInfo};
 use crate::cassandra::session::Session;
 use crate::cassandra::statements::PreparedStatements;
 use crate::cassandra::writer::probe;
-use crate::consumer::topics;
+use crate::consumer::topics::{self, RequestError};
 use crate::pipeline::remaining_ttl::RowTtl;
 use crate::run::{RunError, Streamer};
 use ::kafka::ClientRejected;
@@ -38,10 +37,10 @@ impl Streamer {
                     self.kafka.ready();
                     return Ok(topic);
                 }
-                Err(error) if ::kafka::is_rejected(&error) => {
-                    return Err(ClientRejected::new(&self.settings.kafka.brokers, error).into());
+                Err(RequestError { operation, source }) if ::kafka::is_rejected(&source) => {
+                    return Err(ClientRejected::new(&operation, &self.settings.kafka.brokers, source).into());
                 }
-                Err(error) => self.kafka.unready(self.metadata.describe(&error)),
+                Err(error) => self.kafka.unready(self.metadata.describe(&error.source)),
             }
             wait(&mut delays).await;
         }
@@ -50,10 +49,17 @@ impl Streamer {
     /// Asks the coordinator first: it has the address that its broker advertises, which may be unreachable although the
     /// bootstrap servers respond. Without it no partition is assigned, and administrative requests may wait for the same
     /// broker for a long time.
-    async fn ensure_topics(&self) -> Result<TopicInfo, KafkaError> {
-        self.metadata.request(MetadataClient::coordinator).await?;
-        topics::ensure(&self.settings.kafka, &self.metadata).await?;
-        self.metadata.request(MetadataClient::topic).await
+    async fn ensure_topics(&self) -> Result<TopicInfo, RequestError> {
+        let settings = &self.settings.kafka;
+        let failed = |operation| move |source| RequestError { operation, source };
+        let coordinator = self.metadata.request(MetadataClient::coordinator).await;
+        coordinator.map_err(failed(format!(
+            "find the coordinator of group {}",
+            settings.group
+        )))?;
+        topics::ensure(settings, &self.metadata).await?;
+        let topic = self.metadata.request(MetadataClient::topic).await;
+        topic.map_err(failed(format!("read the metadata of topic {}", settings.topic())))
     }
 
     async fn prepare_tables(&self) -> Result<TableInfo, RunError> {
