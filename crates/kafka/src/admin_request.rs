@@ -17,7 +17,7 @@ use rdkafka_sys as sys;
 ///
 /// # Safety
 /// `handle` is a client of librdkafka. `send` makes the request with the options and the queue that it gets.
-pub(crate) unsafe fn admin_request(
+pub unsafe fn admin_request(
     handle: *mut sys::rd_kafka_t,
     operation: sys::rd_kafka_admin_op_t,
     timeout: Duration,
@@ -56,7 +56,7 @@ pub(crate) unsafe fn admin_request(
 }
 
 /// Destroys an object of librdkafka when it goes out of scope.
-pub(crate) struct Guard<T, D: Fn(*mut T)>(pub(crate) *mut T, pub(crate) D);
+pub struct Guard<T, D: Fn(*mut T)>(pub *mut T, pub D);
 
 impl<T, D: Fn(*mut T)> Drop for Guard<T, D> {
     fn drop(&mut self) {

@@ -1,7 +1,10 @@
 //! The librdkafka configuration that all clients share.
 
+use std::sync::Arc;
+
 use rdkafka::ClientConfig;
 
+use crate::oauth::{self, TokenSource};
 use crate::property;
 
 /// How a client connects to the cluster. Must not be logged: properties may be secrets.
@@ -10,6 +13,7 @@ pub struct Connection {
     client_id: &'static str,
     brokers: String,
     properties: Vec<(String, String)>,
+    tokens: Option<Arc<TokenSource>>,
 }
 
 impl Connection {
@@ -20,14 +24,22 @@ impl Connection {
         brokers: &[String],
         properties: impl IntoIterator<Item = (impl AsRef<str>, impl Into<String>)>,
     ) -> Self {
-        let properties = properties.into_iter();
+        let properties: Vec<_> = properties
+            .into_iter()
+            .map(|(name, value)| (property::canonical(name.as_ref()), value.into()))
+            .collect();
         Self {
             client_id,
             brokers: brokers.join(","),
-            properties: properties
-                .map(|(name, value)| (property::canonical(name.as_ref()), value.into()))
-                .collect(),
+            tokens: TokenSource::new(&properties).map(Arc::new),
+            properties,
         }
+    }
+
+    /// The source of the client's tokens, with the mechanism `OAUTHBEARER`.
+    #[must_use]
+    pub fn tokens(&self) -> Option<Arc<TokenSource>> {
+        self.tokens.clone()
     }
 
     /// The bootstrap servers, in librdkafka's format.
@@ -57,8 +69,11 @@ impl Connection {
             .set("reconnect.backoff.max.ms", "1000")
             // librdkafka's default of five minutes hides new partitions and new leaders.
             .set("topic.metadata.refresh.interval.ms", "10000");
+        let implemented_here = |name: &str| self.tokens.is_some() && oauth::PROPERTIES.contains(&name);
         for (name, value) in &self.properties {
-            config.set(name, value);
+            if !implemented_here(name) {
+                config.set(name, value);
+            }
         }
         config
             .set("bootstrap.servers", &self.brokers)
@@ -87,6 +102,24 @@ mod tests {
         assert_eq!(config.get("bootstrap.servers"), Some("a:1,b:2"));
         assert_eq!(config.get("allow.auto.create.topics"), Some("false"));
         assert_eq!(config.get("client.id"), Some("test"));
+    }
+
+    /// librdkafka would refuse them without libcurl.
+    #[test]
+    fn properties_of_tokens_are_not_passed_on() {
+        let properties = [
+            ("security_protocol", "sasl_ssl"),
+            ("sasl_mechanisms", "OAUTHBEARER"),
+            ("sasl_oauthbearer_method", "oidc"),
+            ("sasl_oauthbearer_client_credentials_client_id", "me"),
+            ("sasl_oauthbearer_client_secret", "hunter2"),
+            ("sasl_oauthbearer_token_endpoint_url", "https://a/token"),
+            ("https_ca_location", "/ca.pem"),
+        ];
+        let connection = Connection::new("test", &["a:1".to_owned()], properties);
+        assert!(connection.tokens().is_some());
+        let native = connection.config().create_native_config().unwrap();
+        assert_eq!(native.get("sasl.mechanism").unwrap(), "OAUTHBEARER");
     }
 
     /// Two names of one property would be set in the order of a hash map.

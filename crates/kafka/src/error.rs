@@ -5,19 +5,26 @@ use thiserror::Error;
 
 /// Kafka rejected the client's configuration, credentials or permissions.
 #[derive(Debug, Error)]
-#[error("kafka.brokers {brokers} rejected this client: check kafka.properties and the client's permissions")]
+#[error("failed to {request} rejected this client: check kafka.properties and the client's permissions")]
 pub struct ClientRejected {
-    brokers: String,
+    /// The operation and the brokers, in one text because errors are moved around.
+    request: String,
     source: KafkaError,
 }
 
 impl ClientRejected {
-    /// Adds the configured brokers to an error for which [`is_rejected`] holds, or to a rejected configuration.
-    pub fn new(brokers: &[String], source: KafkaError) -> Self {
+    /// Adds the operation, as an infinitive with its topic or group, and the configured brokers to an error for which
+    /// [`is_rejected`] holds.
+    pub fn new(operation: &str, brokers: &[String], source: KafkaError) -> Self {
         Self {
-            brokers: brokers.join(","),
+            request: format!("{operation}: kafka.brokers {}", brokers.join(",")),
             source,
         }
+    }
+
+    /// Adds the configured brokers to the error of a client that librdkafka does not create.
+    pub fn configuration(brokers: &[String], source: KafkaError) -> Self {
+        Self::new("create a Kafka client", brokers, source)
     }
 }
 
@@ -33,6 +40,15 @@ pub fn is_rejection(code: RDKafkaErrorCode) -> bool {
             | Code::ClusterAuthorizationFailed
             | Code::IllegalSASLState
             | Code::UnsupportedSASLMechanism
+    )
+}
+
+/// Whether the code reports rejected credentials.
+pub(crate) fn is_failed_login(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(
+        code,
+        Code::Authentication | Code::SaslAuthenticationFailed | Code::IllegalSASLState
     )
 }
 

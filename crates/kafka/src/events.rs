@@ -1,22 +1,56 @@
 //! The events of a client: errors of its connections, and librdkafka's log lines.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::error::Error;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rdkafka::ClientContext;
+use rdkafka::client::OAuthToken;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
+use crate::client::Connection;
+use crate::error::{is_failed_login, is_rejected};
+use crate::oauth::{TokenOutcome, TokenSource};
 
 /// The context of a client whose owner reports outages itself.
 ///
 /// librdkafka repeats its message at each attempt to connect, so the lines are logged at level debug only. The last error
 /// of a connection is kept, because it names the address and the cause.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct ClientEvents {
     connection_error: Mutex<Option<String>>,
+    tokens: Option<Arc<TokenSource>>,
+    /// A request of this client succeeded.
+    is_established: AtomicBool,
 }
 
 impl ClientEvents {
+    /// The context of a client of this connection.
+    #[must_use]
+    pub fn new(connection: &Connection) -> Self {
+        Self {
+            connection_error: Mutex::default(),
+            tokens: connection.tokens(),
+            is_established: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether the error reports rejected credentials or permissions, which only the operator can fix.
+    ///
+    /// A missing token is no rejection while the token endpoint is unavailable. Nor is an expired one of a client that was
+    /// accepted before.
+    pub fn is_rejected(&self, error: &KafkaError) -> bool {
+        let is_login = error.rdkafka_error_code().is_some_and(is_failed_login);
+        let may_pass = match self.tokens.as_ref().map(|tokens| tokens.last()) {
+            Some(TokenOutcome::Unavailable) => is_login,
+            Some(TokenOutcome::Granted) => is_login && self.is_established.load(Ordering::Relaxed),
+            Some(TokenOutcome::Refused) | None => false,
+        };
+        is_rejected(error) && !may_pass
+    }
+
     /// The last error of a connection since the last call of [`clear`](Self::clear).
     pub fn connection_error(&self) -> Option<String> {
         self.lock().clone()
@@ -29,6 +63,7 @@ impl ClientEvents {
 
     /// Forgets the error, because the brokers respond.
     pub fn clear(&self) {
+        self.is_established.store(true, Ordering::Relaxed);
         *self.lock() = None;
     }
 
@@ -40,9 +75,16 @@ impl ClientEvents {
 }
 
 impl ClientContext for ClientEvents {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
+        generate_token(self.tokens.as_deref())
+    }
+
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::debug!(%error, reason, "kafka client event");
-        if error.rdkafka_error_code().is_some_and(is_connection_error) {
+        let is_outage = is_rejected(&error) && !self.is_rejected(&error);
+        if is_outage || error.rdkafka_error_code().is_some_and(is_connection_error) {
             *self.lock() = Some(constant_part(reason).to_owned());
         }
     }
@@ -53,6 +95,15 @@ impl ClientContext for ClientEvents {
 }
 
 impl ConsumerContext for ClientEvents {}
+
+/// Fetches a token for librdkafka, which asks for one at a client's start and at 80 % of each token's lifetime.
+///
+/// # Errors
+/// Without a source, or when it fails.
+pub fn generate_token(tokens: Option<&TokenSource>) -> Result<OAuthToken, Box<dyn Error>> {
+    let tokens = tokens.ok_or("sasl.oauthbearer.token.endpoint.url is not set")?;
+    Ok(tokens.token()?)
+}
 
 /// Logs a line of librdkafka. Errors of connections have its level `Error`, and readiness reports them.
 pub fn log_line(level: RDKafkaLogLevel, facility: &str, message: &str) {
@@ -82,6 +133,33 @@ pub fn constant_part(reason: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn failed_login_is_an_outage_while_tokens_may_come() {
+        let properties = [
+            ("sasl.mechanism", "OAUTHBEARER"),
+            // Nothing listens there.
+            ("sasl.oauthbearer.token.endpoint.url", "http://127.0.0.1:1/token"),
+        ];
+        let connection = Connection::new("test", &["a:1".to_owned()], properties);
+        let login = KafkaError::Global(RDKafkaErrorCode::Authentication);
+        let topic = KafkaError::Global(RDKafkaErrorCode::TopicAuthorizationFailed);
+
+        let events = ClientEvents::new(&connection);
+        assert!(events.is_rejected(&login), "the first token is refused");
+        events.clear();
+        assert!(!events.is_rejected(&login), "a later token has expired");
+        assert!(events.is_rejected(&topic));
+
+        let events = ClientEvents::new(&connection);
+        assert!(connection.tokens().unwrap().token().is_err());
+        assert!(!events.is_rejected(&login), "the endpoint does not respond");
+        assert!(events.is_rejected(&topic));
+        assert!(
+            ClientEvents::default().is_rejected(&login),
+            "a wrong password stays wrong"
+        );
+    }
 
     #[test]
     fn last_connection_error_is_kept_without_its_counters() {

@@ -3,6 +3,8 @@
 //! It knows no settings of a service: brokers, properties and topics come in as plain values.
 
 pub mod client;
+pub mod login;
+pub mod oauth;
 pub mod property;
 
 pub mod error;
@@ -10,7 +12,7 @@ pub mod events;
 pub mod headers;
 pub mod leader_epoch;
 
-mod admin_request;
+pub mod admin_request;
 mod alter_topic;
 pub mod group;
 pub mod leaders;

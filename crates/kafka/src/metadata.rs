@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::alter_topic::alter_topic;
 use crate::client::Connection;
-use crate::error::is_rejected;
+use crate::error::is_rejection;
 use crate::events::ClientEvents;
 use crate::group::{Group, GroupMember};
 use crate::leaders::leader_address;
@@ -85,7 +85,7 @@ impl MetadataClient {
             .config()
             .set("group.id", group)
             .set("enable.auto.commit", "false")
-            .create_with_context(ClientEvents::default())?;
+            .create_with_context(ClientEvents::new(connection))?;
         let brokers = connection.brokers().to_owned();
         Ok(Self {
             consumer,
@@ -142,7 +142,7 @@ impl MetadataClient {
     fn rejection(&self) -> Option<KafkaError> {
         (0..MAX_EVENTS)
             .filter_map(|_| self.consumer.poll(Duration::ZERO)?.err())
-            .find(is_rejected)
+            .find(|error| self.consumer.context().is_rejected(error))
     }
 
     /// The number of partitions of a topic, or `None` if it does not exist. A topic that this client may not describe does
@@ -163,14 +163,16 @@ impl MetadataClient {
     /// Returns the topic's id and number of partitions.
     ///
     /// # Errors
-    /// When the cluster does not respond in time, or the topic does not exist.
+    /// When the cluster does not respond in time, or the topic does not exist or may not be described.
     pub fn topic(&self) -> Result<TopicInfo, KafkaError> {
         // In this order: the id request needs a connection, and does not reconnect by itself.
         let metadata = self.consumer.fetch_metadata(Some(&self.topic), self.timeout)?;
-        let found = metadata
-            .topics()
-            .first()
-            .map_or(0, |topic| topic.partitions().len());
+        let found = metadata.topics().first();
+        let error = found.and_then(MetadataTopic::error).map(RDKafkaErrorCode::from);
+        if let Some(rejected) = error.filter(|code| is_rejection(*code)) {
+            return Err(KafkaError::MetadataFetch(rejected));
+        }
+        let found = found.map_or(0, |topic| topic.partitions().len());
         let partitions = i32::try_from(found).unwrap_or(i32::MAX);
         if partitions == 0 {
             return Err(KafkaError::MetadataFetch(

@@ -109,7 +109,7 @@ mod tests {
     /// Both names of an alias set the same value in librdkafka.
     #[test]
     fn aliases_are_those_of_librdkafka() {
-        // OAuth is not a part of this build.
+        // The build has no libcurl. `oauth` implements these properties.
         let supported = |(alias, _): &(&str, &str)| !alias.starts_with("sasl.oauthbearer.");
         for (alias, name) in ALIASES.into_iter().filter(supported) {
             let value = match name {

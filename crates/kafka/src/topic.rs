@@ -31,6 +31,12 @@ pub struct TopicError {
 }
 
 impl TopicError {
+    /// The operation, as an infinitive with the topic.
+    #[must_use]
+    pub fn operation(&self) -> String {
+        format!("{} topic {}", self.operation, self.topic)
+    }
+
     /// The error of librdkafka behind it.
     #[must_use]
     pub fn kafka(&self) -> &KafkaError {
@@ -166,7 +172,7 @@ impl TopicSpec {
                 .collect(),
         };
         let failed = |source| self.error("create", source);
-        let admin = admin(connection).map_err(failed)?;
+        let admin = admin(connection).await.map_err(failed)?;
         let created = admin.create_topics([&topic], &options()).await;
         close(admin);
         match created.map_err(failed)?.pop() {
@@ -224,15 +230,18 @@ impl TopicSpec {
 
     async fn describe(&self, connection: &Connection) -> Result<Option<ConfigResource>, TopicError> {
         let failed = |source| self.error("describe", source);
-        let admin = admin(connection).map_err(failed)?;
+        let admin = admin(connection).await.map_err(failed)?;
         let name = ResourceSpecifier::Topic(&self.name);
         let described = admin.describe_configs([&name], &options()).await;
         close(admin);
-        described
-            .map_err(failed)?
-            .pop()
-            .transpose()
-            .map_err(|code| failed(KafkaError::AdminOp(code)))
+        let described = described.map_err(failed)?.pop().transpose();
+        let described = described.map_err(|code| failed(KafkaError::AdminOp(code)))?;
+        // rdkafka drops the error of a resource. Every topic has a configuration.
+        if described.as_ref().is_some_and(|config| config.entries.is_empty()) {
+            let rejected = RDKafkaErrorCode::TopicAuthorizationFailed;
+            return Err(failed(KafkaError::AdminOp(rejected)));
+        }
+        Ok(described)
     }
 
     fn error(&self, operation: &'static str, source: KafkaError) -> TopicError {
@@ -326,8 +335,19 @@ pub fn unwritable_reason(topic: &MetadataTopic, min_insync: usize) -> Option<Str
     })
 }
 
-fn admin(connection: &Connection) -> Result<AdminClient<ClientEvents>, KafkaError> {
-    connection.config().create_with_context(ClientEvents::default())
+/// A client that serves no events of librdkafka, so it gets its token here. It lives shorter than a token.
+async fn admin(connection: &Connection) -> Result<AdminClient<ClientEvents>, KafkaError> {
+    let connection = connection.clone();
+    let created = tokio::task::spawn_blocking(move || {
+        let admin: AdminClient<_> = connection
+            .config()
+            .create_with_context(ClientEvents::new(&connection))?;
+        if let Some(tokens) = connection.tokens() {
+            tokens.authenticate(admin.inner())?;
+        }
+        Ok(admin)
+    });
+    created.await.unwrap_or(Err(KafkaError::Canceled))
 }
 
 /// Closing a client waits for its threads, which must not block the requests.

@@ -156,7 +156,7 @@ impl Streamer {
         let kafka = context.health.dependency("kafka");
         let cassandra = context.health.dependency("cassandra");
         let metadata = crate::consumer::client::metadata(&settings.kafka)
-            .map_err(|error| ClientRejected::new(&settings.kafka.brokers, error))?;
+            .map_err(|error| ClientRejected::configuration(&settings.kafka.brokers, error))?;
         let last_poll = Arc::new(LastPoll::default());
         let watched = Arc::clone(&last_poll);
         context.health.watch("poll", move || watched.check());
@@ -242,7 +242,7 @@ impl Streamer {
             Arc::clone(&self.last_poll),
             Arc::clone(&membership),
         )
-        .map_err(|error| ClientRejected::new(&self.settings.kafka.brokers, error))?;
+        .map_err(|error| ClientRejected::configuration(&self.settings.kafka.brokers, error))?;
         let pipeline = self.pipeline(topic, table, consumer, Arc::clone(&assigned))?;
         let interval = self.settings.kafka.probe_interval;
         let kafka_probe = KafkaProbe {
@@ -312,7 +312,7 @@ impl Streamer {
             Arc::clone(&self.dead_letter_log),
             Arc::clone(&metrics),
         )
-        .map_err(|error| ClientRejected::new(&self.settings.kafka.brokers, error))?;
+        .map_err(|error| ClientRejected::configuration(&self.settings.kafka.brokers, error))?;
         let batch_writer = BatchWriter {
             writer: RowWriter::new(Arc::clone(&self.sessions), table, Arc::clone(&metrics)),
             dead_letters,

@@ -14,6 +14,7 @@ pub mod proxy;
 pub mod randomuser;
 
 pub mod cassandra_client;
+pub mod certificates;
 pub mod comparison;
 pub mod generator;
 pub mod kafka_client;
@@ -21,4 +22,5 @@ pub mod people;
 pub mod readme_check;
 pub mod record_type;
 pub mod rows;
+pub mod token_server;
 pub mod traces;

@@ -16,13 +16,14 @@ pub mod pool;
 mod pool_server;
 pub mod ports;
 mod probe;
+pub mod secured;
 mod stack;
 
 pub use artifacts::{ArtifactError, Software, are_fetched, jars};
-pub use cassandra::{CassandraCluster, CassandraOptions, Nodetool};
+pub use cassandra::{CassandraCluster, CassandraOptions, MAX_VALUE_SIZE, Nodetool};
 pub use detached::{DetachedStack, NodeStatus, StackShape, StackStatus};
 pub use error::ServerError;
-pub use kafka::{KafkaCluster, KafkaOptions};
+pub use kafka::{KafkaCluster, KafkaOptions, KafkaResource, Operation, PLAIN_USER};
 pub use node::Node;
 pub use pool_server::Pool;
 pub use stack::{Stack, StackOptions};

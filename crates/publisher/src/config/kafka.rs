@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use ::kafka::property;
+use ::kafka::{login, property};
 use model::Contract;
 use serde::{Deserialize, Serialize};
 use service::Secret;
@@ -90,6 +90,10 @@ impl KafkaSettings {
             "must be below kafka.message_timeout",
         );
         for violation in property::violations(self.properties.keys(), "publisher", &RESERVED) {
+            violations.add(format!("kafka.properties.{}", violation.name), violation.reason);
+        }
+        let properties = self.properties.iter();
+        for violation in login::violations(properties.map(|(name, value)| (&**name, value.expose()))) {
             violations.add(format!("kafka.properties.{}", violation.name), violation.reason);
         }
     }

@@ -139,6 +139,15 @@ fn property_under_two_names_is_an_error() {
 }
 
 #[test]
+fn login_that_can_not_work_is_an_error() {
+    let error = loaded(&[("KAFKA__PROPERTIES__SASL_MECHANISM", "AWS_MSK_IAM")]).unwrap_err();
+    assert!(
+        error.contains("kafka.properties.sasl_mechanism: AWS_MSK_IAM is not supported"),
+        "{error}"
+    );
+}
+
+#[test]
 fn debug_does_not_show_property_values() {
     let settings = loaded(&[("KAFKA__PROPERTIES__SASL_PASSWORD", "00hunter2")]).unwrap();
     assert!(!format!("{settings:?}").contains("hunter2"));

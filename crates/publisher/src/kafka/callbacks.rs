@@ -1,7 +1,11 @@
 //! The callbacks of the producer, called by librdkafka's threads: delivery reports, errors, statistics and logs.
 
+use std::error::Error;
 use std::sync::Arc;
 
+use ::kafka::events::generate_token;
+use ::kafka::oauth::{TokenOutcome, TokenSource};
+use rdkafka::client::OAuthToken;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message as _;
@@ -16,12 +20,22 @@ use crate::publish::delivery::{DeliveryOutcome, DeliveryToken};
 pub(super) struct ProducerCallbacks {
     pub(super) status: KafkaStatus,
     pub(super) metrics: Arc<PublisherMetrics>,
+    pub(super) tokens: Option<Arc<TokenSource>>,
 }
 
 impl ClientContext for ProducerCallbacks {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
+        generate_token(self.tokens.as_deref())
+    }
+
     fn error(&self, error: KafkaError, reason: &str) {
+        let outcome = self.tokens.as_ref().map(|tokens| tokens.last());
         match error.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::Authentication) => self.status.authentication_failed(reason),
+            Some(RDKafkaErrorCode::Authentication) if outcome != Some(TokenOutcome::Unavailable) => {
+                self.status.authentication_failed(reason)
+            }
             // Only counts the brokers that are down; another event has reported the cause.
             Some(RDKafkaErrorCode::AllBrokersDown) => {}
             _ => self.status.record_error(reason),

@@ -228,6 +228,7 @@ fn create(
     let callbacks = ProducerCallbacks {
         status: status.clone(),
         metrics: Arc::clone(metrics),
+        tokens: client::connection(settings).tokens(),
     };
     let producer = client::producer(settings, limits, batch_size).create_with_context(callbacks)?;
     let producer = Arc::new(producer);

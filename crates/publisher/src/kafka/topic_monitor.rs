@@ -112,7 +112,10 @@ impl TopicMonitor {
         let (code, reason) = self.producer.fatal_error()?;
         Some(match code {
             // Without write access to any topic it gets no producer id.
-            RDKafkaErrorCode::ClusterAuthorizationFailed => FatalKafkaError::Access(reason),
+            RDKafkaErrorCode::ClusterAuthorizationFailed => FatalKafkaError::Access(format!(
+                "failed to write topic {}: {reason}",
+                self.producer.topic()
+            )),
             _ => FatalKafkaError::Producer(reason),
         })
     }

@@ -84,7 +84,7 @@ impl Clients {
             };
             client::metadata(&settings)
                 .map(Arc::new)
-                .map_err(|error| ClientRejected::new(&settings.brokers, error))
+                .map_err(|error| ClientRejected::configuration(&settings.brokers, error))
         };
         let dead_letter_metadata = metadata(&settings.kafka.dead_letter_topic)?;
         let metadata = metadata(&settings.kafka.topic)?;
@@ -149,7 +149,9 @@ impl Clients {
                 Err(error) => error,
             };
             if ::kafka::is_rejected(&error) {
-                return Err(ClientRejected::new(&self.settings.kafka.brokers, error).into());
+                let group = &self.settings.kafka.group;
+                let operation = format!("read the metadata of topic {topic} and group {group}");
+                return Err(ClientRejected::new(&operation, &self.settings.kafka.brokers, error).into());
             }
             if error.rdkafka_error_code() == Some(RDKafkaErrorCode::UnknownTopicOrPartition) {
                 return Err(CommandError::NoTopic(topic.to_owned()));

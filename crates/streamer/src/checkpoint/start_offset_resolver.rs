@@ -218,7 +218,10 @@ impl StartOffsetResolver {
 
     fn kafka_error(&self, error: KafkaError) -> AttemptError {
         if ::kafka::is_rejected(&error) {
-            AttemptError::Fatal(ClientRejected::new(&self.settings.kafka.brokers, error).into())
+            let settings = &self.settings.kafka;
+            let (topic, group) = (settings.topic(), &settings.group);
+            let operation = format!("read the offsets of topic {topic} and group {group}");
+            AttemptError::Fatal(ClientRejected::new(&operation, &settings.brokers, error).into())
         } else {
             AttemptError::Transient(self.metadata.describe(&error))
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use ::kafka::property;
+use ::kafka::{login, property};
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 use service::config::{Endpoints, TopicName, Violations};
@@ -107,6 +107,10 @@ impl KafkaSettings {
         for violation in property::violations(self.properties.keys(), "streamer", &RESERVED) {
             violations.add(format!("kafka.properties.{}", violation.name), violation.reason);
         }
+        let properties = self.properties.iter();
+        for violation in login::violations(properties.map(|(name, value)| (&**name, &**value))) {
+            violations.add(format!("kafka.properties.{}", violation.name), violation.reason);
+        }
     }
 }
 
@@ -162,5 +166,18 @@ mod tests {
             let start = format!("kafka.properties.{name}: must not be set");
             assert!(found.is_some_and(|text| text.starts_with(&start)), "{name}");
         }
+    }
+
+    #[test]
+    fn login_that_can_not_work_is_an_error() {
+        let settings = KafkaSettings {
+            properties: [("sasl_mechanism".to_owned(), "AWS_MSK_IAM".to_owned())].into(),
+            ..KafkaSettings::default()
+        };
+        let mut violations = Violations::default();
+        settings.validate(&mut violations);
+        let found = violations.iter().next().map(ToString::to_string);
+        let start = "kafka.properties.sasl_mechanism: AWS_MSK_IAM is not supported";
+        assert!(found.is_some_and(|text| text.starts_with(start)));
     }
 }

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use ::kafka::{Connection, MetadataClient, TopicSpec};
-use rdkafka::ClientConfig;
 use rdkafka::error::KafkaError;
 
 use crate::config::KafkaSettings;
@@ -65,11 +64,6 @@ fn connection_with<const N: usize>(settings: &KafkaSettings, defaults: [(&str, S
         &settings.brokers,
         defaults.into_iter().chain(properties),
     )
-}
-
-/// The configuration of a client.
-pub fn config(settings: &KafkaSettings) -> ClientConfig {
-    connection(settings).config()
 }
 
 /// The topic of the records.

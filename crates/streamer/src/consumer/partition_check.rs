@@ -3,12 +3,13 @@
 
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::BaseConsumer;
+use ::kafka::ClientEvents;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use crate::config::KafkaSettings;
-use crate::consumer::poll_loop;
 use crate::consumer::rebalance::{StartOffset, assign};
+use crate::consumer::{client, poll_loop};
 
 /// How long an answer may take. A leader that is away gives none.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -30,7 +31,9 @@ pub enum PartitionCheck {
 /// # Errors
 /// When Kafka rejects the client, or does not respond in time.
 pub fn check(settings: &KafkaSettings, start: StartOffset) -> Result<PartitionCheck, KafkaError> {
-    let consumer: BaseConsumer = poll_loop::fetch_config(settings).create()?;
+    let events = ClientEvents::new(&client::connection(settings));
+    let consumer: BaseConsumer<ClientEvents> =
+        poll_loop::fetch_config(settings).create_with_context(events)?;
     assign(&consumer, settings.topic(), &[start], &[start])?;
     let until = Instant::now() + TIMEOUT;
     while Instant::now() < until {
@@ -39,7 +42,7 @@ pub fn check(settings: &KafkaSettings, start: StartOffset) -> Result<PartitionCh
             Some(Ok(_) | Err(KafkaError::PartitionEOF(_))) => return Ok(PartitionCheck::Readable),
             Some(Err(error)) if is_truncation(&error) => return Ok(PartitionCheck::Truncated),
             Some(Err(error)) if is_unreadable(&error) => return Ok(PartitionCheck::Unreadable(error)),
-            Some(Err(error)) if ::kafka::is_rejected(&error) => return Err(error),
+            Some(Err(error)) if consumer.context().is_rejected(&error) => return Err(error),
             // librdkafka reconnects by itself.
             Some(Err(_)) => {}
         }

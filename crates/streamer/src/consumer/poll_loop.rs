@@ -11,11 +11,10 @@ use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-use ::kafka::MetadataClient;
-use ::kafka::RebootstrapMonitor;
 use ::kafka::headers::headers;
 use ::kafka::leader_epoch;
 use ::kafka::watermarks::fetched_end;
+use ::kafka::{ClientEvents, MetadataClient, RebootstrapMonitor};
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -103,6 +102,7 @@ pub fn spawn(
         event_sender,
         settings.revoke_timeout,
         membership,
+        ClientEvents::new(&client::connection(settings)),
     );
     let consumer: BaseConsumer<Rebalancer> = config(settings).create_with_context(rebalancer)?;
     consumer.subscribe(&[settings.topic()])?;
@@ -292,6 +292,7 @@ impl PollLoop {
         }
         let context = self.consumer.context();
         let fatal = matches!(error, KafkaError::MessageConsumptionFatal(_));
+        let is_rejected = context.is_rejected(&error);
         match error.rdkafka_error_code() {
             Some(
                 Code::AutoOffsetReset
@@ -301,7 +302,7 @@ impl PollLoop {
             ) => {
                 context.send(RebalanceEvent::Restart(error));
             }
-            Some(code) if ::kafka::is_rejection(code) => {
+            _ if is_rejected => {
                 context.send(RebalanceEvent::Rejected(error));
             }
             _ if fatal => {

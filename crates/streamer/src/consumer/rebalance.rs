@@ -4,12 +4,14 @@
 //! in flight are durable, or `kafka.revoke_timeout` has elapsed. Runs on the consumer thread, inside its poll.
 
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use ::kafka::events::{is_connection_error, log_line};
-use ::kafka::leader_epoch;
+use ::kafka::{ClientEvents, leader_epoch};
+use rdkafka::client::OAuthToken;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -83,6 +85,7 @@ pub struct Rebalancer {
     membership: Arc<GroupMembership>,
     assigned: Mutex<Assigned>,
     errors: Mutex<LogLimiter>,
+    client: ClientEvents,
 }
 
 /// Where a partition is read from.
@@ -165,6 +168,7 @@ impl Rebalancer {
         events: mpsc::Sender<RebalanceEvent>,
         revoke_timeout: Duration,
         membership: Arc<GroupMembership>,
+        client: ClientEvents,
     ) -> Self {
         Self {
             topic,
@@ -173,6 +177,7 @@ impl Rebalancer {
             membership,
             assigned: Mutex::default(),
             errors: Mutex::new(LogLimiter::per_minute(MAX_LOGGED_ERRORS)),
+            client,
         }
     }
 
@@ -187,6 +192,11 @@ impl Rebalancer {
         if errors.admit(now) {
             tracing::warn!(%error, reason, "kafka client error");
         }
+    }
+
+    /// As [`ClientEvents::is_rejected`].
+    pub(super) fn is_rejected(&self, error: &KafkaError) -> bool {
+        self.client.is_rejected(error)
     }
 
     pub(super) fn assigned(&self) -> MutexGuard<'_, Assigned> {
@@ -221,6 +231,7 @@ impl Rebalancer {
 
     fn assign(&self, consumer: &BaseConsumer<Self>, partitions: Vec<i32>) {
         self.membership.joined();
+        self.client.clear();
         let assignment = {
             let mut assigned = self.assigned();
             assigned.assignment += 1;
@@ -271,9 +282,15 @@ impl Rebalancer {
 }
 
 impl ClientContext for Rebalancer {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, properties: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
+        self.client.generate_oauth_token(properties)
+    }
+
     fn error(&self, error: KafkaError, reason: &str) {
         match error.rdkafka_error_code() {
-            Some(code) if ::kafka::is_rejection(code) => {
+            _ if self.is_rejected(&error) => {
                 // The poll loop calls this function, so a full channel must not block it.
                 if self.events.try_send(RebalanceEvent::Rejected(error)).is_err() {
                     tracing::error!(reason, "kafka rejected this client");

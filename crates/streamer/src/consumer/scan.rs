@@ -45,11 +45,17 @@ impl ScannedRecord {
 
 /// A running scan, which returns a `T` for each record that is taken.
 pub struct Scan<T = ScannedRecord> {
+    topic: String,
     chunks: mpsc::Receiver<Result<Vec<T>, KafkaError>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl<T> Scan<T> {
+    /// The topic that is read.
+    pub fn topic(&self) -> &str {
+        &self.topic
+    }
+
     /// Returns what is taken of the next records, in order within each partition, or `None` at the end. It may be empty.
     ///
     /// # Errors
@@ -105,14 +111,15 @@ pub fn scan_with<T: Send + 'static>(
         fetch_buffer,
         ..settings.clone()
     };
-    let consumer: BaseConsumer<ClientEvents> = client::fetch_connection(settings)
+    let connection = client::fetch_connection(settings);
+    let consumer: BaseConsumer<ClientEvents> = connection
         .config()
         .set("group.id", &settings.group)
         .set("enable.auto.commit", "false")
         .set("enable.auto.offset.store", "false")
         .set("auto.offset.reset", "error")
         .set("enable.partition.eof", "true")
-        .create_with_context(ClientEvents::default())?;
+        .create_with_context(ClientEvents::new(&connection))?;
     let mut assignment = TopicPartitionList::new();
     let mut open = BTreeMap::new();
     for (partition, range) in ranges.into_iter().filter(|(_, range)| !range.is_empty()) {
@@ -134,6 +141,7 @@ pub fn scan_with<T: Send + 'static>(
         })
         .map_err(|_| KafkaError::Canceled)?;
     Ok(Scan {
+        topic: topic.to_owned(),
         chunks,
         thread: Some(thread),
     })
@@ -180,7 +188,7 @@ impl<T, F: FnMut(&BorrowedMessage<'_>) -> Option<T>> ScanLoop<T, F> {
                 Some(Err(KafkaError::PartitionEOF(partition))) => {
                     self.open.remove(&partition);
                 }
-                Some(Err(error)) if is_fatal(&error) => return Err(error),
+                Some(Err(error)) if is_fatal(self.consumer.context(), &error) => return Err(error),
                 // librdkafka reconnects by itself.
                 Some(Err(_)) => {}
             }
@@ -201,7 +209,7 @@ fn is_in_range(open: &mut BTreeMap<i32, i64>, message: &BorrowedMessage<'_>) -> 
     offset < end
 }
 
-fn is_fatal(error: &KafkaError) -> bool {
+fn is_fatal(events: &ClientEvents, error: &KafkaError) -> bool {
     use RDKafkaErrorCode as Code;
     let missing = matches!(
         error.rdkafka_error_code(),
@@ -213,5 +221,5 @@ fn is_fatal(error: &KafkaError) -> bool {
                 | Code::UnknownPartition
         )
     );
-    missing || ::kafka::is_rejected(error) || matches!(error, KafkaError::MessageConsumptionFatal(_))
+    missing || events.is_rejected(error) || matches!(error, KafkaError::MessageConsumptionFatal(_))
 }

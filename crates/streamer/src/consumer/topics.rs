@@ -16,10 +16,29 @@ use crate::dead_letters::retention::{RetentionTooShort, dead_letter_retention};
 pub enum TopicsError {
     /// A request failed.
     #[error(transparent)]
-    Kafka(#[from] KafkaError),
+    Kafka(#[from] RequestError),
     /// The dead-letter topic is not created.
     #[error(transparent)]
     Retention(#[from] RetentionTooShort),
+}
+
+/// A request for a topic or the group failed.
+#[derive(Debug, Error)]
+#[error("failed to {operation}")]
+pub struct RequestError {
+    /// The operation, as an infinitive with its topic or group.
+    pub operation: String,
+    /// Its error.
+    pub source: KafkaError,
+}
+
+impl From<TopicError> for RequestError {
+    fn from(error: TopicError) -> Self {
+        Self {
+            operation: error.operation(),
+            source: error.into_kafka(),
+        }
+    }
 }
 
 /// Creates the topics that do not exist, and logs where an existing one differs from the settings.
@@ -52,20 +71,24 @@ pub async fn ensure(settings: &Settings, metadata: &Arc<MetadataClient>) -> Resu
 }
 
 /// The number of partitions, if the topic exists. A client that may read need not have the permission to create it.
-async fn partitions_of(metadata: &Arc<MetadataClient>, topic: &str) -> Result<Option<usize>, KafkaError> {
+async fn partitions_of(metadata: &Arc<MetadataClient>, topic: &str) -> Result<Option<usize>, RequestError> {
     let name = topic.to_owned();
-    metadata
+    let partitions = metadata
         .request(move |metadata| metadata.partitions_of(&name))
-        .await
+        .await;
+    partitions.map_err(|source| RequestError {
+        operation: format!("read the metadata of topic {topic}"),
+        source,
+    })
 }
 
 async fn ensure_topic(
     connection: &Connection,
     topic: &TopicSpec,
     partitions: Option<usize>,
-) -> Result<(), KafkaError> {
+) -> Result<(), RequestError> {
     match partitions {
-        None => topic.create(connection).await.map_err(TopicError::into_kafka),
+        None => Ok(topic.create(connection).await?),
         Some(partitions) => {
             if let Err(error) = topic.check(connection, partitions).await {
                 tracing::debug!(topic = topic.name(), error = chain(&error), "topic not compared");

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::kafka::headers::insert;
-use ::kafka::{ClientEvents, RebootstrapMonitor};
+use ::kafka::{ClientEvents, Connection, RebootstrapMonitor};
 use futures::future::try_join_all;
 use model::headers::dead_letter as names;
 use rdkafka::ClientConfig;
@@ -28,8 +28,9 @@ use crate::pipeline::consumed_record::Rejection;
 
 /// A dead letter can't be written, so the record would be lost.
 #[derive(Debug, Error)]
-#[error("failed to write the dead letter of partition {partition}, offset {offset}")]
+#[error("failed to write to topic {topic} the dead letter of partition {partition}, offset {offset}")]
 pub struct DeadLetterError {
+    topic: String,
     partition: i32,
     offset: i64,
     #[source]
@@ -45,6 +46,7 @@ impl DeadLetterError {
 
 /// Writes to the dead-letter topic.
 pub struct DeadLetterProducer {
+    connection: Connection,
     config: ClientConfig,
     /// Created with the first dead letter. An idle producer costs threads, memory and about 1 % of a core.
     producer: OnceCell<FutureProducer<ClientEvents>>,
@@ -99,7 +101,8 @@ impl DeadLetterProducer {
         log: Arc<DeadLetterLog>,
         metrics: Arc<StreamerMetrics>,
     ) -> Result<Self, KafkaError> {
-        let mut config = client::config(settings);
+        let connection = client::connection(settings);
+        let mut config = connection.config();
         config
             .set("enable.idempotence", "true")
             // The best of Kafka's codecs, so that a dead letter is about as large as its record was.
@@ -114,6 +117,7 @@ impl DeadLetterProducer {
         // A rejected configuration must fail at the start.
         config.create_native_config()?;
         Ok(Self {
+            connection,
             config,
             producer: OnceCell::new(),
             rebootstrap: RebootstrapMonitor::new(&settings.brokers.join(",")),
@@ -185,6 +189,7 @@ impl DeadLetterProducer {
             }
             if is_fatal(&error) {
                 return Err(DeadLetterError {
+                    topic: self.topic.clone(),
                     partition,
                     offset,
                     source: error,
@@ -215,9 +220,19 @@ impl DeadLetterProducer {
         record.payload = raw.value().filter(|_| content == Content::Whole);
         let producer = self
             .producer
-            .get_or_try_init(|| async { self.config.create_with_context(ClientEvents::default()) })
+            .get_or_try_init(|| async {
+                self.config
+                    .create_with_context(ClientEvents::new(&self.connection))
+            })
             .await?;
-        let delivery = producer.send_result(record).map_err(|(error, _)| error)?;
+        let delivery =
+            producer
+                .send_result(record)
+                .map_err(|(error, _)| match producer.client().fatal_error() {
+                    // A client without the right to write any topic fails for good, and only its first error has the cause.
+                    Some((code, _)) => KafkaError::MessageProduction(code),
+                    None => error,
+                })?;
         if failpoint::inject("dead_letter_not_awaited") {
             return Ok(());
         }

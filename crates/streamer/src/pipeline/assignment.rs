@@ -78,7 +78,9 @@ impl Pipeline {
             }
             RebalanceEvent::Restart(error) => return Err(PipelineError::Restart(error)),
             RebalanceEvent::Rejected(error) => {
-                return Err(ClientRejected::new(&self.resolver.settings.kafka.brokers, error).into());
+                let settings = &self.resolver.settings.kafka;
+                let operation = format!("read topic {} as group {}", settings.topic(), settings.group);
+                return Err(ClientRejected::new(&operation, &settings.brokers, error).into());
             }
             RebalanceEvent::Fatal(error) => return Err(PipelineError::Consumer(error)),
         }

@@ -11,7 +11,7 @@ use crate::cassandra::schema::{self, SchemaError, TableInfo};
 use crate::cassandra::session::Session;
 use crate::cassandra::statements::PreparedStatements;
 use crate::cassandra::writer::probe;
-use crate::consumer::topics::{self, TopicsError};
+use crate::consumer::topics::{self, RequestError, TopicsError};
 use crate::pipeline::remaining_ttl::RowTtl;
 use crate::run::{RunError, Streamer};
 use ::kafka::ClientRejected;
@@ -38,10 +38,12 @@ impl Streamer {
                     return Ok(topic);
                 }
                 Err(TopicsError::Retention(error)) => return Err(error.into()),
-                Err(TopicsError::Kafka(error)) if ::kafka::is_rejected(&error) => {
-                    return Err(ClientRejected::new(&self.settings.kafka.brokers, error).into());
+                Err(TopicsError::Kafka(RequestError { operation, source }))
+                    if ::kafka::is_rejected(&source) =>
+                {
+                    return Err(ClientRejected::new(&operation, &self.settings.kafka.brokers, source).into());
                 }
-                Err(TopicsError::Kafka(error)) => self.kafka.unready(self.metadata.describe(&error)),
+                Err(TopicsError::Kafka(error)) => self.kafka.unready(self.metadata.describe(&error.source)),
             }
             wait(&mut delays).await;
         }
@@ -51,9 +53,17 @@ impl Streamer {
     /// bootstrap servers respond. Without it no partition is assigned, and administrative requests may wait for the same
     /// broker for a long time.
     async fn ensure_topics(&self) -> Result<TopicInfo, TopicsError> {
-        self.metadata.request(MetadataClient::coordinator).await?;
+        let settings = &self.settings.kafka;
+        let failed = |operation| move |source| RequestError { operation, source };
+        let coordinator = self.metadata.request(MetadataClient::coordinator).await;
+        coordinator.map_err(failed(format!(
+            "find the coordinator of group {}",
+            settings.group
+        )))?;
         topics::ensure(&self.settings, &self.metadata).await?;
-        Ok(self.metadata.request(MetadataClient::topic).await?)
+        let topic = self.metadata.request(MetadataClient::topic).await;
+        let topic = topic.map_err(failed(format!("read the metadata of topic {}", settings.topic())));
+        Ok(topic?)
     }
 
     async fn prepare_tables(&self) -> Result<TableInfo, RunError> {

@@ -1,7 +1,6 @@
 //! Environments, servers and clients that the tests share.
 
 pub(crate) mod assignment;
-pub(crate) mod certificate_authority;
 pub(crate) mod commands;
 pub(crate) mod orders;
 pub(crate) mod secured_cassandra;

@@ -13,7 +13,7 @@ use std::time::Duration;
 use futures::future::{BoxFuture, try_join_all};
 
 pub use self::nodetool::Nodetool;
-pub use self::options::CassandraOptions;
+pub use self::options::{CassandraOptions, MAX_VALUE_SIZE};
 use self::program::program;
 use self::yaml::{CassandraPorts, CassandraSettings, render};
 use super::folder::Folder;

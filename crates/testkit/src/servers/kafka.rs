@@ -1,5 +1,6 @@
 //! A Kafka cluster of one to three nodes, each broker and controller (KRaft).
 
+mod access;
 mod options;
 mod properties;
 mod security;
@@ -13,8 +14,10 @@ use futures::future::{BoxFuture, try_join_all};
 use rdkafka::admin::{AdminOptions, NewTopic, TopicReplication};
 use rdkafka::error::KafkaError;
 
+pub use self::access::{KafkaResource, Operation};
 pub use self::options::KafkaOptions;
-use self::properties::{KafkaPorts, properties, render};
+use self::properties::{KafkaPorts, add_listener, properties, render};
+pub use self::security::PLAIN_USER;
 use super::folder::Folder;
 use super::node::{NodeSpec, attach};
 use super::pool::{self, Access, ClusterSpec, Lease};
@@ -109,6 +112,7 @@ impl KafkaCluster {
                 client,
                 internal: client.saturating_add(1000),
                 controller: client.saturating_add(2000),
+                second: client.saturating_add(3000),
             })
             .collect();
         let nodes = (0..options.nodes).map(|index| node(index, options, &ports, folder.path(), jars));
@@ -141,6 +145,11 @@ impl KafkaCluster {
     /// The address list for clients: `127.0.0.1:PORT[,…]`.
     pub fn bootstrap(&self) -> String {
         self.nodes.iter().map(Node::address).collect::<Vec<_>>().join(",")
+    }
+
+    /// The address of the first node's second listener.
+    pub fn second_bootstrap(&self) -> String {
+        format!("127.0.0.1:{}", self.first_port().saturating_add(3000))
     }
 
     /// The address list of the brokers' own listener, which bypasses every proxy and has no authentication.
@@ -177,9 +186,9 @@ impl KafkaCluster {
     }
 }
 
-/// The ports of all nodes for clients, brokers and controllers, relative to the first.
+/// The ports of all nodes for clients, brokers, controllers and the second listener, relative to the first.
 fn port_offsets(nodes: usize) -> Vec<i16> {
-    let node = |index| [index, 1000 + index, 2000 + index];
+    let node = |index| [index, 1000 + index, 2000 + index, 3000 + index];
     (0..).take(nodes).flat_map(node).collect()
 }
 
@@ -196,10 +205,19 @@ fn node(
     fs::create_dir_all(&folder).map_err(ServerError::file(&folder))?;
     let advertised = options.advertised.get(index).copied();
     let data = folder.join("data");
-    let settings = properties(index, ports, advertised, &data, &options.properties);
+    let mut settings = properties(index, ports, advertised, &data, &options.properties);
+    if let Some(name) = &options.second_listener {
+        add_listener(&mut settings, name, ports[index].second);
+    }
     write(&folder.join("server.properties"), &render(&settings))?;
     write(&folder.join("log4j2.properties"), LOG4J)?;
-    let program = jvm::java(options.heap_mb).arg(log4j_setting(&folder));
+    let java_properties = options
+        .java_properties
+        .iter()
+        .map(|property| format!("-D{property}"));
+    let program = jvm::java(options.heap_mb)
+        .arg(log4j_setting(&folder))
+        .args(java_properties);
     let program = jvm::run(program, jars, "kafka.Kafka").arg(folder.join("server.properties"));
     Ok(Node::new(NodeSpec {
         name,

@@ -3,58 +3,76 @@
 use std::time::Duration;
 
 use serde_json::json;
-use testkit::process::Program;
+use testkit::certificates::CertificateAuthority;
 use testkit::servers::pool::Access;
-use testkit::servers::{KafkaCluster, KafkaOptions, Software, jars};
+use testkit::servers::{KafkaCluster, KafkaOptions, KafkaResource, Operation, secured};
+use uuid::Uuid;
 
 use crate::support::harness::{Setup, erase, setup, status_and_body};
 use crate::support::load::Load;
 use crate::support::sample_users::{user, users};
 use crate::support::topic::Topic;
 
-fn with_login(setup: Setup, user: &str, password: &str) -> Setup {
-    setup
-        .with("KAFKA__PROPERTIES__SECURITY_PROTOCOL", "sasl_plaintext")
-        .with("KAFKA__PROPERTIES__SASL_MECHANISMS", "PLAIN")
-        .with("KAFKA__PROPERTIES__SASL_USERNAME", user)
-        .with("KAFKA__PROPERTIES__SASL_PASSWORD", password)
+/// Clients of the secured Kafka. Their names and the topics' are those of one test.
+struct Clients {
+    kafka: KafkaCluster,
+    authority: CertificateAuthority,
+    suffix: String,
 }
 
-/// Adds an ACL that allows `operation` on `topic` to `writer`.
-async fn allow(kafka: &KafkaCluster, operation: &str, topic: &str) {
-    let folder = tempfile::tempdir().unwrap();
-    let (login, log) = (folder.path().join("login"), folder.path().join("log"));
-    let jaas = "org.apache.kafka.common.security.plain.PlainLoginModule required username=\"admin\" \
-                password=\"admin-secret\";";
-    let properties =
-        format!("security.protocol=SASL_PLAINTEXT\nsasl.mechanism=PLAIN\nsasl.jaas.config={jaas}\n");
-    std::fs::write(&login, properties).unwrap();
-    let classes = format!("{}/*", jars(Software::KAFKA).await.unwrap().display());
-    let tool = Program::new("java")
-        .args(["-Xmx128m", "-cp", &classes, "org.apache.kafka.tools.AclCommand"])
-        .args(["--bootstrap-server", &kafka.bootstrap(), "--command-config"])
-        .arg(&login)
-        .args(["--add", "--allow-principal", "User:writer"])
-        .args(["--operation", operation, "--topic", topic])
-        .log_to(&log);
-    let child = tool.spawn().unwrap();
-    let status = child.wait(Duration::from_secs(60)).await.unwrap();
-    assert!(status.success(), "{}", child.last_lines(20));
+impl Clients {
+    async fn new() -> Self {
+        let authority = secured::authority();
+        Self {
+            kafka: secured::kafka(&authority).await.unwrap(),
+            authority,
+            suffix: Uuid::new_v4().simple().to_string(),
+        }
+    }
+
+    fn name(&self, name: &str) -> String {
+        format!("{name}-{}", self.suffix)
+    }
+
+    /// Configures a publisher of the topic `forbidden` with this login.
+    fn setup(&self, user: &str, password: &str) -> Setup {
+        setup(&self.kafka.bootstrap(), &self.name("forbidden"))
+            .with("KAFKA__PROPERTIES__SECURITY_PROTOCOL", "sasl_ssl")
+            .with(
+                "KAFKA__PROPERTIES__SSL_CA_LOCATION",
+                &self.authority.file().display().to_string(),
+            )
+            .with("KAFKA__PROPERTIES__SASL_MECHANISMS", "SCRAM-SHA-512")
+            .with("KAFKA__PROPERTIES__SASL_USERNAME", &self.name(user))
+            .with("KAFKA__PROPERTIES__SASL_PASSWORD", password)
+    }
+
+    /// Allows `operation` on `topic` to `writer`.
+    async fn allow(&self, operation: Operation, topic: &str) {
+        let right = (operation, KafkaResource::Topic(self.name(topic)));
+        self.kafka.allow(&self.name("writer"), &[right]).await.unwrap();
+    }
 }
 
 #[tokio::test]
 async fn missing_access_to_kafka_exits_or_is_502() {
-    let kafka = KafkaCluster::lease(&KafkaOptions::sasl_plain(), Access::Exclusive)
-        .await
-        .unwrap();
-    kafka.create_topic("forbidden", 1).await.unwrap();
-    kafka.create_topic("elsewhere", 1).await.unwrap();
+    let clients = Clients::new().await;
+    for topic in ["forbidden", "elsewhere"] {
+        clients.kafka.create_topic(&clients.name(topic), 1).await.unwrap();
+    }
+    for (user, password) in [("writer", "right-secret"), ("reader", "no-secret")] {
+        clients
+            .kafka
+            .set_password(&clients.name(user), password)
+            .await
+            .unwrap();
+    }
 
     for (user, password, expected) in [
         ("writer", "wrong-secret", "failed to get access to Kafka"),
         ("reader", "no-secret", "authorization failed"),
     ] {
-        let setup = with_login(setup(&kafka.bootstrap(), "forbidden"), user, password);
+        let setup = clients.setup(user, password);
         let child = setup.spawn();
         let ended = child.wait(Duration::from_secs(20)).await;
         let log = child.last_lines(20);
@@ -62,11 +80,9 @@ async fn missing_access_to_kafka_exits_or_is_502() {
         assert!(log.contains(expected) && !log.contains("-secret"), "{log}");
     }
 
-    allow(&kafka, "Describe", "forbidden").await;
-    allow(&kafka, "Write", "elsewhere").await;
-    let publisher = with_login(setup(&kafka.bootstrap(), "forbidden"), "writer", "right-secret")
-        .start()
-        .await;
+    clients.allow(Operation::Describe, "forbidden").await;
+    clients.allow(Operation::Write, "elsewhere").await;
+    let publisher = clients.setup("writer", "right-secret").start().await;
     publisher.wait_until_ready().await;
     let user = user();
     let (status, body) = status_and_body(publisher.post("application/json", user.to_string())).await;
@@ -88,7 +104,7 @@ async fn missing_access_to_kafka_exits_or_is_502() {
     assert_eq!(publisher.metric("records_total{outcome=\"refused\"}").await, 2.0);
     assert_eq!(publisher.metric("requests_total{status=\"502\"}").await, 2.0);
 
-    allow(&kafka, "Write", "forbidden").await;
+    clients.allow(Operation::Write, "forbidden").await;
     publisher
         .wait_until("authorized", async || publisher.send(&users(1)).await.0 == 200)
         .await;

@@ -34,7 +34,7 @@ impl Clients {
     ) -> Result<Scan<T>, CommandError> {
         let settings = &self.settings.kafka;
         let scan = scan::scan_with(settings, settings.topic(), ranges, take);
-        scan.map_err(|error| self.rejected(error))
+        scan.map_err(|error| self.not_created(error))
     }
 
     /// Starts to read all present dead letters.
@@ -48,7 +48,7 @@ impl Clients {
             .request(&self.dead_letter_metadata, topic, watermarks)
             .await?;
         let ranges = (0..).zip(ends.into_iter().map(|(beginning, end)| beginning..end));
-        scan::scan(settings, topic, ranges).map_err(|error| self.rejected(error))
+        scan::scan(settings, topic, ranges).map_err(|error| self.not_created(error))
     }
 
     /// Returns what is taken of the next records of a scan, or `None` at its end.
@@ -65,14 +65,15 @@ impl Clients {
         })?;
         chunk.transpose().map_err(|error| {
             if ::kafka::is_rejected(&error) {
-                self.rejected(error)
+                let operation = format!("read topic {}", scan.topic());
+                ClientRejected::new(&operation, &self.settings.kafka.brokers, error).into()
             } else {
                 CommandError::Scan(error)
             }
         })
     }
 
-    fn rejected(&self, error: KafkaError) -> CommandError {
-        ClientRejected::new(&self.settings.kafka.brokers, error).into()
+    fn not_created(&self, error: KafkaError) -> CommandError {
+        ClientRejected::configuration(&self.settings.kafka.brokers, error).into()
     }
 }

@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 
 use testkit::kafka_client::ProducerRecord;
 use testkit::proxy::Proxy;
+use testkit::servers::MAX_VALUE_SIZE;
 use testkit::service::Service;
 use uuid::Uuid;
 
-use crate::support::secured_cassandra::{FrozenNode, MAX_VALUE_SIZE, exclusive_env, secured_env};
+use crate::support::secured_cassandra::{FrozenNode, exclusive_env, secured_env};
 use crate::support::test_env::{TestEnv, eventually, new_users, outgoing, record};
 use crate::support::traffic::{metric, wait_for_exit, wait_until_unready};
 

@@ -3,10 +3,11 @@
 use std::path::Path;
 
 use cdrs_tokio::types::ByName as _;
+use testkit::certificates::CertificateAuthority;
+use testkit::servers::secured::SERVER_NAME;
 use testkit::service::{Service, ServiceOptions};
 
-use crate::support::certificate_authority::CertificateAuthority;
-use crate::support::secured_cassandra::{SERVER_NAME, secured_env};
+use crate::support::secured_cassandra::secured_env;
 use crate::support::test_env::eventually;
 use crate::support::traffic::wait_for_exit;
 

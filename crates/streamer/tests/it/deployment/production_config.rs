@@ -5,59 +5,18 @@ use std::fs;
 use std::path::Path;
 
 use testkit::kafka_client::{KafkaClient, ProducerRecord};
-use testkit::process::Program;
-use testkit::servers::pool::Access;
-use testkit::servers::{KafkaCluster, KafkaOptions, Software, jars};
+use testkit::servers::{KafkaResource, Operation, secured};
 use testkit::workspace;
-use uuid::Uuid;
 
-use crate::support::certificate_authority::concatenate_pem;
 use crate::support::secured_cassandra::{PASSWORD, secured_env};
 use crate::support::test_env::{DEADLINE, eventually, new_users, outgoing};
 
-const USER: &str = "streamer";
 const SECRET: &str = "scram-secret";
 
-/// Runs one of Kafka's tools on the listener without authentication.
-async fn administer(kafka: &KafkaCluster, class: &str, arguments: &[&str]) {
-    let log = kafka
-        .node(0)
-        .unwrap()
-        .folder()
-        .join(format!("{}.log", Uuid::new_v4()));
-    let classes = format!("{}/*", jars(Software::KAFKA).await.unwrap().display());
-    let child = Program::new("java")
-        .args(["-Xmx128m", "-cp", &classes, class, "--bootstrap-server"])
-        .arg(kafka.internal_bootstrap())
-        .args(arguments)
-        .log_to(log)
-        .spawn()
-        .unwrap();
-    let status = child.wait(DEADLINE).await.unwrap();
-    assert!(
-        status.success(),
-        "{class} {arguments:?}: {}",
-        child.last_lines(20)
-    );
-}
-
-/// Allows the streamer `operations` on `resource`, such as `--topic T`.
-async fn allow(kafka: &KafkaCluster, operations: &[&str], resource: [&str; 2]) {
-    let principal = format!("User:{USER}");
-    let mut arguments = vec!["--add", "--allow-principal", &principal];
-    arguments.extend(
-        operations
-            .iter()
-            .flat_map(|operation| ["--operation", *operation]),
-    );
-    arguments.extend(resource);
-    administer(kafka, "org.apache.kafka.tools.AclCommand", &arguments).await;
-}
-
 /// Writes the secrets of the overlay to `folder`, which replaces `/run/secrets`.
-fn write_secrets(folder: &Path, role: &str, authority: &Path) {
+fn write_secrets(folder: &Path, user: &str, role: &str, authority: &Path) {
     for (secret, user, password) in [
-        ("kafka-client", USER, SECRET),
+        ("kafka-client", user, SECRET),
         ("cassandra-client", role, PASSWORD),
     ] {
         let secret = folder.join(secret);
@@ -72,31 +31,24 @@ fn write_secrets(folder: &Path, role: &str, authority: &Path) {
 async fn prod_overlay_connects_with_tls_and_documented_acls() {
     let env = secured_env("production", 1).await;
     let authority = env.authority();
-    let (certificate, key) = authority.issue("kafka", &["127.0.0.1"]);
-    let options = KafkaOptions::scram_over_tls(&concatenate_pem(&[&key, &certificate]));
-    let kafka = KafkaCluster::lease(&options, Access::Exclusive).await.unwrap();
+    let kafka = secured::kafka(authority).await.unwrap();
     kafka.create_topic(&env.topic, 1).await.unwrap();
     let dead_letters = env.dead_letter_topic();
     let (topic, dead_letters) = (&*env.topic, &*dead_letters);
-    let login = format!("SCRAM-SHA-512=[password={SECRET}]");
-    let user = [
-        "--alter",
-        "--add-config",
-        &login,
-        "--entity-type",
-        "users",
-        "--entity-name",
-        USER,
+    let user = topic;
+    kafka.set_password(user, SECRET).await.unwrap();
+    let of = |topic: &str| KafkaResource::Topic(topic.to_owned());
+    let rights = [
+        (Operation::Read, of(topic)),
+        (Operation::Create, of(dead_letters)),
+        (Operation::Read, of(dead_letters)),
+        (Operation::Write, of(dead_letters)),
+        (Operation::Read, KafkaResource::Group(topic.to_owned())),
     ];
-    tokio::join!(
-        administer(&kafka, "kafka.admin.ConfigCommand", &user),
-        allow(&kafka, &["Read", "Describe"], ["--topic", topic]),
-        allow(&kafka, &["Create", "Read", "Write"], ["--topic", dead_letters]),
-        allow(&kafka, &["Read"], ["--group", topic]),
-    );
+    kafka.allow(user, &rights).await.unwrap();
 
     let folder = env.folder().join("secrets");
-    write_secrets(&folder, &env.keyspace, &authority.file());
+    write_secrets(&folder, user, &env.keyspace, &authority.file());
     let file = workspace::root()
         .unwrap()
         .join("deploy/kubernetes/overlays/prod/config/streamer.toml");

@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use futures::future::join_all;
-use testkit::servers::pool::Access;
-use testkit::servers::{KafkaCluster, KafkaOptions};
+use testkit::servers::{KafkaResource, Operation, secured};
 use testkit::service::{Service, ServiceOptions};
 
 use crate::support::commands::run_command;
@@ -16,15 +15,35 @@ const EXIT_LIMIT: Duration = Duration::from_secs(20);
 #[tokio::test(flavor = "multi_thread")]
 async fn rejected_kafka_client_exits_78() {
     let env = TestEnv::without_topic("authorization").await;
-    let kafka = KafkaCluster::lease(&KafkaOptions::sasl_plain(), Access::Exclusive)
-        .await
-        .unwrap();
+    let authority = secured::authority();
+    let kafka = secured::kafka(&authority).await.unwrap();
+    let name = |user: &str| format!("{}-{user}", env.topic);
+    for (user, password) in [("admin", "admin-secret"), ("reader", "no-secret")] {
+        kafka.set_password(&name(user), password).await.unwrap();
+    }
+    let (topic, dead_letters) = (
+        KafkaResource::Topic(env.topic.clone()),
+        KafkaResource::Topic(env.dead_letter_topic()),
+    );
+    let rights = [
+        (Operation::Create, topic.clone()),
+        (Operation::Read, topic),
+        (Operation::Create, dead_letters.clone()),
+        (Operation::Read, dead_letters.clone()),
+        (Operation::Write, dead_letters),
+        (Operation::Read, KafkaResource::Group(env.topic.clone())),
+    ];
+    kafka.allow(&name("admin"), &rights).await.unwrap();
     let login = |user: &str, password: &str| -> ServiceOptions {
         env.options()
             .set("kafka.brokers", kafka.bootstrap())
-            .set("kafka.properties.security_protocol", "sasl_plaintext")
-            .set("kafka.properties.sasl_mechanisms", "PLAIN")
-            .set("kafka.properties.sasl_username", user)
+            .set("kafka.properties.security_protocol", "sasl_ssl")
+            .set(
+                "kafka.properties.ssl_ca_location",
+                authority.file().display().to_string(),
+            )
+            .set("kafka.properties.sasl_mechanisms", "SCRAM-SHA-512")
+            .set("kafka.properties.sasl_username", name(user))
             .set("kafka.properties.sasl_password", password)
     };
     let services = [

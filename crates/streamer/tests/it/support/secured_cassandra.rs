@@ -3,13 +3,12 @@
 
 use std::ops::Deref;
 
-use serde_json::json;
+use testkit::certificates::CertificateAuthority;
 use testkit::servers::pool::Access;
-use testkit::servers::{CassandraCluster, CassandraOptions, Node, Nodetool};
+use testkit::servers::{CassandraCluster, CassandraOptions, Node, Nodetool, secured};
 use testkit::service::ServiceOptions;
 use tokio::sync::OnceCell;
 
-use crate::support::certificate_authority::{CertificateAuthority, concatenate_pem};
 use crate::support::test_env::TestEnv;
 
 struct Servers {
@@ -22,12 +21,6 @@ static SHARED: OnceCell<Servers> = OnceCell::const_new();
 /// The cluster of a test that disturbs its node.
 static EXCLUSIVE: OnceCell<Servers> = OnceCell::const_new();
 
-/// Maximum size of a column's value that a test's role may write, in bytes.
-pub(crate) const MAX_VALUE_SIZE: usize = 400;
-
-/// Name in the node's certificate, in addition to its address.
-pub(crate) const SERVER_NAME: &str = "cassandra.affluent.test";
-
 /// Initial password of each role.
 pub(crate) const PASSWORD: &str = "pässwort";
 
@@ -38,39 +31,14 @@ async fn servers(access: Access) -> &'static Servers {
     };
     servers
         .get_or_init(|| async {
-            let authority = CertificateAuthority::shared("guarded");
-            let (certificate, key) = authority.issue_once("node", &["127.0.0.1", SERVER_NAME]);
-            // A revoked permission takes effect at once.
-            let overrides = ["permissions_validity", "roles_validity", "credentials_validity"]
-                .map(|key| (key.to_owned(), json!("100ms")));
-            let max_value_size = json!(format!("{MAX_VALUE_SIZE}B"));
-            // One port for both. A TLS client needs a certificate.
-            let encryption = json!({
-                "enabled": true,
-                "optional": true,
-                "require_client_auth": "true",
-                "keystore": concatenate_pem(&[&key, &certificate]),
-                "truststore": authority.file(),
-                "ssl_context_factory": {
-                    "class_name": "org.apache.cassandra.security.PEMBasedSslContextFactory",
-                },
-            });
-            let mut options = CassandraOptions::with_login();
+            let authority = secured::authority();
             // A test that disturbs its node needs only the login.
-            if access == Access::Shared {
-                options.overrides.extend(overrides);
-                options
-                    .overrides
-                    .insert("dynamic_data_masking_enabled".to_owned(), json!(true));
-                options
-                    .overrides
-                    .insert("column_value_size_fail_threshold".to_owned(), max_value_size);
-                options
-                    .overrides
-                    .insert("client_encryption_options".to_owned(), encryption);
-            }
+            let cassandra = match access {
+                Access::Shared => secured::cassandra(&authority).await,
+                Access::Exclusive => CassandraCluster::lease(&CassandraOptions::with_login(), access).await,
+            };
             Servers {
-                cassandra: CassandraCluster::lease(&options, access).await.unwrap(),
+                cassandra: cassandra.unwrap(),
                 authority,
             }
         })

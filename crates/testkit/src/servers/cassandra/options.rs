@@ -1,12 +1,15 @@
 //! Options of a Cassandra cluster.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::process::Lifetime;
+
+/// Maximum size in bytes of a column's value that a client of [`CassandraOptions::secured`] may write.
+pub const MAX_VALUE_SIZE: usize = 400;
 
 /// Options of a cluster. The default is one node that ends with this process.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -84,6 +87,36 @@ impl CassandraOptions {
             ..Self::default()
         }
         .synced()
+    }
+
+    /// One node that requires a login, with optional TLS on the same port. Clients with TLS need a certificate of
+    /// `authority`. `keystore` holds the node's key and certificate as PEM. Permissions and passwords that change take effect
+    /// at once, and [`MAX_VALUE_SIZE`] limits values.
+    pub fn secured(keystore: &Path, authority: &Path) -> Self {
+        let caches = ["permissions_validity", "roles_validity", "credentials_validity"];
+        let caches = caches.map(|key| (key, json!("100ms")));
+        let limit = json!(format!("{MAX_VALUE_SIZE}B"));
+        let encryption = json!({
+            "enabled": true,
+            "optional": true,
+            "require_client_auth": "true",
+            "keystore": keystore,
+            "truststore": authority,
+            "ssl_context_factory": {
+                "class_name": "org.apache.cassandra.security.PEMBasedSslContextFactory",
+            },
+        });
+        let others = [
+            ("dynamic_data_masking_enabled", json!(true)),
+            ("column_value_size_fail_threshold", limit),
+            ("client_encryption_options", encryption),
+        ];
+        let mut options = Self::with_login();
+        let overrides = caches.into_iter().chain(others);
+        options
+            .overrides
+            .extend(overrides.map(|(key, value)| (key.to_owned(), value)));
+        options
     }
 
     /// Java heap of each node, in MiB.

@@ -30,6 +30,10 @@ pub struct KafkaOptions {
     /// Server properties that are added or replaced on every node. Clients use the listener `CLIENT`; brokers use
     /// `INTERNAL`, which should stay `PLAINTEXT`.
     pub properties: BTreeMap<String, String>,
+    /// Properties of the Java system, as `name=value`.
+    pub java_properties: Vec<String>,
+    /// A second listener for clients, 3,000 ports above the first, such as `CERTIFICATE`. None: there is only one.
+    pub second_listener: Option<String>,
 }
 
 impl Default for KafkaOptions {
@@ -42,6 +46,8 @@ impl Default for KafkaOptions {
             lifetime: Lifetime::WithParent,
             advertised: Vec::new(),
             properties: BTreeMap::new(),
+            java_properties: Vec::new(),
+            second_listener: None,
         }
     }
 }

@@ -13,6 +13,8 @@ pub(super) struct KafkaPorts {
     pub(super) internal: u16,
     /// For the controllers' quorum.
     pub(super) controller: u16,
+    /// For clients of the second listener, if there is one.
+    pub(super) second: u16,
 }
 
 /// The properties of node `index` (from 0) of a cluster with these ports. Clients connect to `advertised`, where it is
@@ -69,6 +71,7 @@ fn listeners(ports: KafkaPorts, advertised: Option<SocketAddr>) -> BTreeMap<Stri
         client,
         internal,
         controller,
+        ..
     } = ports;
     let bound = SocketAddr::from((Ipv4Addr::LOCALHOST, client));
     let advertised = advertised.unwrap_or(bound);
@@ -89,6 +92,15 @@ fn listeners(ports: KafkaPorts, advertised: Option<SocketAddr>) -> BTreeMap<Stri
     .into()
 }
 
+/// Adds the listener `name` for clients.
+pub(super) fn add_listener(properties: &mut BTreeMap<String, String>, name: &str, port: u16) {
+    for key in ["listeners", "advertised.listeners"] {
+        if let Some(listeners) = properties.get_mut(key) {
+            listeners.push_str(&format!(",{name}://127.0.0.1:{port}"));
+        }
+    }
+}
+
 /// Renders the syntax of Java's property files.
 pub(super) fn render(properties: &BTreeMap<String, String>) -> String {
     let line = |(name, value): (&String, &String)| {
@@ -107,6 +119,7 @@ mod tests {
                 client: 1000 + n,
                 internal: 2000 + n,
                 controller: 3000 + n,
+                second: 4000 + n,
             })
             .collect()
     }
@@ -132,6 +145,15 @@ mod tests {
             "CLIENT://127.0.0.1:9,INTERNAL://127.0.0.1:2000"
         );
         assert!(found["listeners"].starts_with("CLIENT://127.0.0.1:1000,"));
+    }
+
+    #[test]
+    fn second_listener_is_advertised() {
+        let mut found = properties(0, &cluster(1), None, Path::new("/data"), &BTreeMap::new());
+        add_listener(&mut found, "OTHER", 4000);
+        for name in ["listeners", "advertised.listeners"] {
+            assert!(found[name].ends_with(",OTHER://127.0.0.1:4000"), "{name}");
+        }
     }
 
     #[test]

@@ -1,0 +1,163 @@
+//! A token endpoint of OAuth 2.0 for clients of Kafka, and the key that brokers know.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, UNIX_EPOCH};
+
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::post;
+use axum::{Json, Router};
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use rcgen::{KeyPair, PKCS_ED25519, PublicKeyData as _, SigningKey as _};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+/// Audience of the tokens.
+pub const AUDIENCE: &str = "kafka";
+/// Secret of each client.
+pub const CLIENT_SECRET: &str = "client-secret";
+
+/// A key that signs tokens. Panics where its files can't be written or read.
+pub struct TokenKey {
+    pair: KeyPair,
+}
+
+impl TokenKey {
+    /// Opens or creates the key in `folder`. The caller locks the folder. Returns it with the file of the public key, a JSON
+    /// Web Key Set.
+    pub fn open(folder: &Path) -> (Self, PathBuf) {
+        let (private, public) = (folder.join("token-key.pem"), folder.join("jwks.json"));
+        if public.exists() {
+            let pem = fs::read_to_string(private).expect("the key is readable");
+            let pair = KeyPair::from_pem(&pem).expect("the key is whole");
+            return (Self { pair }, public);
+        }
+        let pair = KeyPair::generate_for(&PKCS_ED25519).expect("a key can be generated");
+        let x = URL_SAFE_NO_PAD.encode(pair.der_bytes());
+        let keys = json!({"keys": [{"kid": "key", "kty": "OKP", "crv": "Ed25519", "use": "sig", "x": x}]});
+        fs::write(private, pair.serialize_pem()).expect("the folder is writable");
+        fs::write(&public, keys.to_string()).expect("the folder is writable");
+        (Self { pair }, public)
+    }
+
+    fn sign(&self, claims: &Value) -> String {
+        let encode = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+        let header = json!({"alg": "EdDSA", "kid": "key"});
+        let message = format!("{}.{}", encode(&header), encode(claims));
+        let signature = self.pair.sign(message.as_bytes()).expect("the key signs");
+        format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature))
+    }
+}
+
+/// A running endpoint.
+pub struct TokenServer {
+    url: String,
+    endpoint: Arc<Endpoint>,
+    serving: JoinHandle<()>,
+}
+
+struct Endpoint {
+    key: TokenKey,
+    lifetime: Duration,
+    is_down: AtomicBool,
+    issued: AtomicUsize,
+    refused: AtomicUsize,
+}
+
+impl TokenServer {
+    /// Starts an endpoint whose tokens expire after `lifetime`, which is rounded down to seconds.
+    ///
+    /// # Errors
+    /// When no port is free.
+    pub async fn start(key: TokenKey, lifetime: Duration) -> std::io::Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let url = format!("http://{}/token", listener.local_addr()?);
+        let endpoint = Arc::new(Endpoint {
+            key,
+            lifetime,
+            is_down: AtomicBool::new(false),
+            issued: AtomicUsize::new(0),
+            refused: AtomicUsize::new(0),
+        });
+        let router = Router::new()
+            .route("/token", post(issue))
+            .with_state(Arc::clone(&endpoint));
+        let serving = tokio::spawn(async move {
+            // Ends with the task only.
+            let _ = axum::serve(listener, router).await;
+        });
+        Ok(Self {
+            url,
+            endpoint,
+            serving,
+        })
+    }
+
+    /// The URL of the endpoint.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Answers 503 from now on, or tokens again.
+    pub fn set_down(&self, is_down: bool) {
+        self.endpoint.is_down.store(is_down, Ordering::Relaxed);
+    }
+
+    /// Returns how many tokens were issued.
+    #[must_use]
+    pub fn issued(&self) -> usize {
+        self.endpoint.issued.load(Ordering::Relaxed)
+    }
+}
+
+impl TokenServer {
+    /// Returns how many requests were answered with 503.
+    #[must_use]
+    pub fn refused(&self) -> usize {
+        self.endpoint.refused.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for TokenServer {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+/// Issues a token whose subject is the id of the client.
+async fn issue(State(endpoint): State<Arc<Endpoint>>, headers: HeaderMap) -> Response {
+    if endpoint.is_down.load(Ordering::Relaxed) {
+        endpoint.refused.fetch_add(1, Ordering::Relaxed);
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    }
+    let Some(client) = client_id(&headers) else {
+        let error = Json(json!({"error": "invalid_client"}));
+        return (StatusCode::UNAUTHORIZED, error).into_response();
+    };
+    let now = UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
+    let lifetime = endpoint.lifetime.as_secs();
+    let claims = json!({"sub": client, "aud": AUDIENCE, "iat": now, "exp": now + lifetime});
+    endpoint.issued.fetch_add(1, Ordering::Relaxed);
+    Json(json!({
+        "access_token": endpoint.key.sign(&claims),
+        "token_type": "Bearer",
+        "expires_in": lifetime,
+    }))
+    .into_response()
+}
+
+/// The client that authenticates with the right secret.
+fn client_id(headers: &HeaderMap) -> Option<String> {
+    let credentials = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let credentials = STANDARD.decode(credentials.strip_prefix("Basic ")?).ok()?;
+    let credentials = String::from_utf8(credentials).ok()?;
+    let (client, secret) = credentials.split_once(':')?;
+    (secret == CLIENT_SECRET).then(|| client.to_owned())
+}
