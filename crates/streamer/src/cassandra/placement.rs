@@ -31,11 +31,11 @@ pub struct RingNode {
 pub type NodeIndex = u16;
 
 /// The index of a replica set.
-pub type SetIndex = u16;
+pub type SetIndex = u32;
 
 /// The local replicas of every token range.
 ///
-/// The ranges share their replica sets. 30 nodes with 256 tokens each take about 80 KiB and the sets.
+/// The ranges share their replica sets. 30 nodes with 256 tokens each take about 250 KiB.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Placement {
     /// The ends of the token ranges, ascending.
@@ -119,7 +119,7 @@ impl Placement {
 
     /// Returns the local replicas, the primary one first.
     pub fn replicas(&self, set: SetIndex) -> &[NodeIndex] {
-        &self.sets[usize::from(set)]
+        &self.sets[set as usize]
     }
 
     /// Whether every local node holds every row, so that any rows may share a batch.
@@ -138,7 +138,7 @@ impl Placement {
         };
         let lacking: Vec<_> = self.sets.iter().map(|set| lacks(set)).collect();
         let ranges = self.ranges.iter();
-        let unreachable = ranges.filter(|set| lacking[usize::from(**set)]).count();
+        let unreachable = ranges.filter(|set| lacking[**set as usize]).count();
         (self.ranges.len(), unreachable)
     }
 }

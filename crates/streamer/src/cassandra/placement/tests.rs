@@ -17,6 +17,11 @@ fn node(id: u128, datacenter: &str, rack: &str, tokens: &[i64]) -> RingNode {
     }
 }
 
+/// A local node with its number as id and token.
+fn equal_node(number: u8) -> RingNode {
+    node(number.into(), LOCAL, "a", &[number.into()])
+}
+
 fn network(factors: &[(&str, usize)]) -> Replication {
     let factors = factors.iter().map(|(name, factor)| ((*name).to_owned(), *factor));
     Replication::NetworkTopology(factors.collect())
@@ -79,7 +84,7 @@ fn replicas_are_in_different_racks_where_possible() {
 
 #[test]
 fn three_nodes_share_all_rows_only_at_replication_3() {
-    let ring: Vec<_> = (0..3).map(|id| node(id, LOCAL, "a", &[id as i64])).collect();
+    let ring: Vec<_> = (0..3_u8).map(equal_node).collect();
     let shared = |replication| Placement::new(&ring, LOCAL, replication).unwrap().is_shared();
     assert!(shared(network(&[(LOCAL, 3)])));
     assert!(shared(network(&[(LOCAL, 5)])));
@@ -105,7 +110,7 @@ fn only_the_local_data_centre_counts() {
 
 #[test]
 fn unreachable_ranges_lack_a_quorum() {
-    let ring: Vec<_> = (0..4).map(|id| node(id, LOCAL, "a", &[id as i64])).collect();
+    let ring: Vec<_> = (0..4_u8).map(equal_node).collect();
     let placement = Placement::new(&ring, LOCAL, network(&[(LOCAL, 3), ("there", 3)])).unwrap();
     let lacking = |consistency, reachable: [bool; 4]| placement.unreachable_ranges(consistency, &reachable).1;
     let all_but_one = [false, true, true, true];

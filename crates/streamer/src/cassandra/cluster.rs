@@ -1,0 +1,220 @@
+//! The nodes of the local data centre, and which of them coordinates a row.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use cdrs_tokio::consistency::Consistency;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::cassandra::placement::{NodeIndex, Placement};
+use crate::cassandra::session::Session;
+use crate::cassandra::topology::Topology;
+use crate::cassandra::writer::adaptive_concurrency::AdaptiveConcurrency;
+
+/// A node of the local data centre with its session and its limits.
+pub struct Node {
+    id: Uuid,
+    /// The address that other nodes know. `None`: only this node has been asked.
+    advertised: Option<SocketAddr>,
+    state: Mutex<State>,
+    /// The limit of the statements in flight to this node.
+    pub concurrency: AdaptiveConcurrency,
+    /// Batches that wait for a permit or a reply.
+    assigned: AtomicUsize,
+    /// Cancelled when the node has left the cluster.
+    removed: CancellationToken,
+}
+
+#[derive(Default)]
+struct State {
+    /// The address at which it was reached through a contact point.
+    contact: Option<SocketAddr>,
+    session: Option<Arc<Session>>,
+}
+
+impl Node {
+    fn new(id: Uuid, advertised: Option<SocketAddr>, max_in_flight: usize) -> Self {
+        Self {
+            id,
+            advertised,
+            state: Mutex::default(),
+            concurrency: AdaptiveConcurrency::new(max_in_flight),
+            assigned: AtomicUsize::new(0),
+            removed: CancellationToken::new(),
+        }
+    }
+
+    /// Its `host_id`.
+    pub fn id(&self) -> Uuid {
+        self.id
+    }
+
+    /// The addresses to connect to. A contact point comes first, because it may be a proxy.
+    pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> + use<> {
+        let contact = self.state().contact;
+        let advertised = self.advertised.filter(|address| Some(*address) != contact);
+        contact.into_iter().chain(advertised)
+    }
+
+    /// Its session, unless that is poisoned.
+    pub fn session(&self) -> Option<Arc<Session>> {
+        let mut state = self.state();
+        if state
+            .session
+            .as_ref()
+            .is_some_and(|session| session.is_poisoned())
+        {
+            state.session = None;
+        }
+        state.session.clone()
+    }
+
+    /// Uses a new session, unless there is one already.
+    pub(super) fn connected(&self, session: Arc<Session>) {
+        if self.session().is_none() {
+            self.state().session = Some(session);
+        }
+    }
+
+    /// Uses a session that was built through a contact point.
+    fn reached_at(&self, session: &Arc<Session>) {
+        self.state().contact = Some(session.address());
+        self.connected(Arc::clone(session));
+    }
+
+    /// Resolves once the node has left the cluster.
+    pub(super) async fn removed(&self) {
+        self.removed.cancelled().await;
+    }
+
+    /// The batches that wait for a permit or a reply.
+    pub fn assigned(&self) -> usize {
+        self.assigned.load(Ordering::Relaxed)
+    }
+
+    /// Counts a batch as assigned until the guard is dropped.
+    pub fn assign(self: &Arc<Self>) -> Assigned {
+        self.assigned.fetch_add(1, Ordering::Relaxed);
+        Assigned(Arc::clone(self))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A batch that is assigned to a node.
+pub struct Assigned(Arc<Node>);
+
+impl Assigned {
+    /// The node.
+    pub fn node(&self) -> &Arc<Node> {
+        &self.0
+    }
+}
+
+impl Drop for Assigned {
+    fn drop(&mut self) {
+        self.0.assigned.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The local nodes and the placement of the rows on them, as of one moment.
+pub struct Cluster {
+    topology: Topology,
+    nodes: Vec<Arc<Node>>,
+    placement: Option<Placement>,
+}
+
+impl Cluster {
+    /// Builds the cluster from what a node knows. Nodes of `previous` that have not moved are kept with their sessions; those
+    /// that have left are released.
+    pub(super) fn new(
+        topology: Topology,
+        datacenter: &str,
+        max_in_flight: usize,
+        previous: Option<&Self>,
+    ) -> Self {
+        let known = |id: Uuid| previous.and_then(|cluster| cluster.node(id));
+        let local = topology.ring.iter().filter(|node| node.datacenter == datacenter);
+        let nodes: Vec<_> = local
+            .map(|node| {
+                let advertised = topology.addresses.get(&node.id).copied();
+                match known(node.id) {
+                    // The node that was asked does not report its own address.
+                    Some(known) if advertised.is_none() || advertised == known.advertised => {
+                        Arc::clone(known)
+                    }
+                    _ => Arc::new(Node::new(node.id, advertised, max_in_flight)),
+                }
+            })
+            .collect();
+        let left = previous.into_iter().flat_map(|cluster| &cluster.nodes);
+        for node in left.filter(|node| !nodes.iter().any(|kept| Arc::ptr_eq(kept, node))) {
+            node.removed.cancel();
+        }
+        let placement = topology
+            .replication
+            .clone()
+            .and_then(|replication| Placement::new(&topology.ring, datacenter, replication));
+        Self {
+            topology,
+            nodes,
+            placement,
+        }
+    }
+
+    /// What the cluster was built from.
+    pub(super) fn topology(&self) -> &Topology {
+        &self.topology
+    }
+
+    /// The local nodes, numbered as in the placement.
+    pub fn nodes(&self) -> &[Arc<Node>] {
+        &self.nodes
+    }
+
+    /// Where rows are. `None`: unknown.
+    pub fn placement(&self) -> Option<&Placement> {
+        self.placement.as_ref()
+    }
+
+    /// Gives a session that was built through a contact point to its node. Returns whether the node is in the cluster.
+    pub(super) fn reached(&self, session: &Arc<Session>) -> bool {
+        let node = self.node(session.node());
+        node.map(|node| node.reached_at(session)).is_some()
+    }
+
+    fn node(&self, id: Uuid) -> Option<&Arc<Node>> {
+        self.nodes.iter().find(|node| node.id == id)
+    }
+
+    /// The sessions of the nodes at this moment; `None` for a node that is not connected.
+    pub fn sessions(&self) -> Vec<Option<Arc<Session>>> {
+        self.nodes.iter().map(|node| node.session()).collect()
+    }
+
+    /// Why some rows can't be written at `consistency`, as far as the sessions show.
+    pub(super) fn unreachable(&self, consistency: Consistency) -> Option<String> {
+        let reachable: Vec<_> = self.nodes.iter().map(|node| node.session().is_some()).collect();
+        let (ranges, unreachable) = self.placement()?.unreachable_ranges(consistency, &reachable);
+        let lost = reachable.iter().filter(|reachable| !**reachable).count();
+        (unreachable > 0).then(|| {
+            format!(
+                "{lost} of {} local nodes unreachable: {unreachable} of {ranges} token ranges lack the replicas for \
+                 cassandra.consistency",
+                reachable.len()
+            )
+        })
+    }
+}
+
+/// Chooses the node that coordinates a row: the first of its `replicas`, in the order of the ring, that is connected.
+///
+/// The primary replica keeps the rows of a micro-batch in the fewest groups, and spreads them as the tokens are spread.
+pub fn coordinator(replicas: &[NodeIndex], sessions: &[Option<Arc<Session>>]) -> Option<NodeIndex> {
+    let mut replicas = replicas.iter().copied();
+    replicas.find(|node| sessions[usize::from(*node)].is_some())
+}
