@@ -16,8 +16,6 @@ use crate::cassandra::writer::adaptive_concurrency::AdaptiveConcurrency;
 /// A node of the local data centre with its session and its limits.
 pub struct Node {
     id: Uuid,
-    /// The address that other nodes know. `None`: only this node has been asked.
-    advertised: Option<SocketAddr>,
     state: Mutex<State>,
     /// The limit of the statements in flight to this node.
     pub concurrency: AdaptiveConcurrency,
@@ -29,6 +27,8 @@ pub struct Node {
 
 #[derive(Default)]
 struct State {
+    /// The address that other nodes know. `None`: only this node has been asked.
+    advertised: Option<SocketAddr>,
     /// The address at which it was reached through a contact point.
     contact: Option<SocketAddr>,
     session: Option<Arc<Session>>,
@@ -38,8 +38,10 @@ impl Node {
     fn new(id: Uuid, advertised: Option<SocketAddr>, max_in_flight: usize) -> Self {
         Self {
             id,
-            advertised,
-            state: Mutex::default(),
+            state: Mutex::new(State {
+                advertised,
+                ..State::default()
+            }),
             concurrency: AdaptiveConcurrency::new(max_in_flight),
             assigned: AtomicUsize::new(0),
             removed: CancellationToken::new(),
@@ -53,9 +55,20 @@ impl Node {
 
     /// The addresses to connect to. A contact point comes first, because it may be a proxy.
     pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> + use<> {
-        let contact = self.state().contact;
-        let advertised = self.advertised.filter(|address| Some(*address) != contact);
+        let State {
+            contact, advertised, ..
+        } = *self.state();
+        let advertised = advertised.filter(|address| Some(*address) != contact);
         contact.into_iter().chain(advertised)
+    }
+
+    /// Whether it still has the address that another node reports. `None`: it is not reported.
+    fn is_at(&self, reported: Option<SocketAddr>) -> bool {
+        let mut state = self.state();
+        let Some(reported) = reported else {
+            return true;
+        };
+        *state.advertised.get_or_insert(reported) == reported
     }
 
     /// Its session, unless that is poisoned.
@@ -143,10 +156,7 @@ impl Cluster {
             .map(|node| {
                 let advertised = topology.addresses.get(&node.id).copied();
                 match known(node.id) {
-                    // The node that was asked does not report its own address.
-                    Some(known) if advertised.is_none() || advertised == known.advertised => {
-                        Arc::clone(known)
-                    }
+                    Some(known) if known.is_at(advertised) => Arc::clone(known),
                     _ => Arc::new(Node::new(node.id, advertised, max_in_flight)),
                 }
             })
@@ -196,16 +206,25 @@ impl Cluster {
         self.nodes.iter().map(|node| node.session()).collect()
     }
 
-    /// Why some rows can't be written at `consistency`, as far as the sessions show.
+    /// Why some rows can't be written at `consistency`, as far as the sessions show. `None` also if no node is connected:
+    /// then the failed attempts to connect are the reason.
     pub(super) fn unreachable(&self, consistency: Consistency) -> Option<String> {
         let reachable: Vec<_> = self.nodes.iter().map(|node| node.session().is_some()).collect();
+        if !reachable.contains(&true) {
+            return None;
+        }
         let (ranges, unreachable) = self.placement()?.unreachable_ranges(consistency, &reachable);
-        let lost = reachable.iter().filter(|reachable| !**reachable).count();
+        let lost = self
+            .nodes
+            .iter()
+            .zip(&reachable)
+            .filter(|(_, reachable)| !**reachable);
+        let lost = lost.filter_map(|(node, _)| node.addresses().next());
         (unreachable > 0).then(|| {
+            let lost: Vec<_> = lost.map(|address| address.to_string()).collect();
             format!(
-                "{lost} of {} local nodes unreachable: {unreachable} of {ranges} token ranges lack the replicas for \
-                 cassandra.consistency",
-                reachable.len()
+                "{unreachable} of {ranges} token ranges lack the replicas for cassandra.consistency: failed to connect to {}",
+                lost.join(", ")
             )
         })
     }
@@ -217,4 +236,72 @@ impl Cluster {
 pub fn coordinator(replicas: &[NodeIndex], sessions: &[Option<Arc<Session>>]) -> Option<NodeIndex> {
     let mut replicas = replicas.iter().copied();
     replicas.find(|node| sessions[usize::from(*node)].is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::cassandra::placement::RingNode;
+    use crate::cassandra::placement::replication::Replication;
+
+    const LOCAL: &str = "here";
+
+    /// Local nodes, each with the port that is reported.
+    fn topology(nodes: &[(u8, Option<u16>)]) -> Topology {
+        let ring = nodes.iter().map(|(id, _)| RingNode {
+            id: Uuid::from_u128((*id).into()),
+            datacenter: LOCAL.to_owned(),
+            rack: "rack".to_owned(),
+            tokens: vec![(*id).into()],
+        });
+        let addresses = nodes.iter().filter_map(|(id, port)| {
+            let address = SocketAddr::from(([127, 0, 0, *id], (*port)?));
+            Some((Uuid::from_u128((*id).into()), address))
+        });
+        Topology {
+            ring: ring.collect(),
+            addresses: addresses.collect(),
+            replication: Some(Replication::NetworkTopology(BTreeMap::from([(LOCAL.to_owned(), 1)]))),
+        }
+    }
+
+    fn cluster(nodes: &[(u8, Option<u16>)], previous: Option<&Cluster>) -> Cluster {
+        Cluster::new(topology(nodes), LOCAL, 8, previous)
+    }
+
+    #[test]
+    fn node_is_kept_while_others_join_and_leave() {
+        // The first answer is node 1's own.
+        let first = cluster(&[(1, None), (2, Some(9042))], None);
+        let second = cluster(&[(1, Some(9042)), (3, Some(9042))], Some(&first));
+        assert!(Arc::ptr_eq(&first.nodes[0], &second.nodes[0]));
+        assert!(!first.nodes[0].removed.is_cancelled());
+        assert!(first.nodes[1].removed.is_cancelled());
+        assert_eq!(second.nodes[1].id(), Uuid::from_u128(3));
+        assert_eq!(second.placement().unwrap().replicas(0), [0]);
+    }
+
+    #[test]
+    fn node_at_a_new_address_is_another_node() {
+        let first = cluster(&[(1, Some(9042))], None);
+        let second = cluster(&[(1, Some(9043))], Some(&first));
+        assert!(first.nodes[0].removed.is_cancelled());
+        let address = SocketAddr::from(([127, 0, 0, 1], 9043));
+        assert_eq!(second.nodes[0].addresses().collect::<Vec<_>>(), [address]);
+    }
+
+    #[test]
+    fn keyspace_created_later_places_the_rows() {
+        let without = Topology {
+            replication: None,
+            ..topology(&[(1, None)])
+        };
+        let first = Cluster::new(without, LOCAL, 8, None);
+        assert!(first.placement().is_none());
+        let second = cluster(&[(1, None)], Some(&first));
+        assert!(second.placement().unwrap().is_shared());
+        assert!(Arc::ptr_eq(&first.nodes[0], &second.nodes[0]));
+    }
 }

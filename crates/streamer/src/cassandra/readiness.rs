@@ -97,3 +97,34 @@ impl Drop for BlockedBatch {
         self.0.0.blocked_batches.fetch_sub(1, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use service::Health;
+
+    use super::*;
+
+    #[test]
+    fn cassandra_is_ready_when_the_last_blocked_batch_is_acknowledged() {
+        let readiness = Readiness::new(Health::default().dependency("cassandra"));
+        let one = readiness.rows_unacknowledged("one");
+        let other = readiness.rows_unacknowledged("other");
+        readiness.rows_acknowledged(Some(one));
+        readiness.rows_acknowledged(None);
+        assert!(!readiness.dependency().is_ready());
+        readiness.rows_acknowledged(Some(other));
+        assert!(readiness.dependency().is_ready());
+    }
+
+    #[test]
+    fn unreachable_replicas_keep_cassandra_unready_without_rows() {
+        let readiness = Readiness::new(Health::default().dependency("cassandra"));
+        readiness.table_verified();
+        readiness.replicas_reachable(Some("2 of 3 nodes".to_owned()));
+        readiness.table_verified();
+        assert!(!readiness.dependency().is_ready());
+        readiness.replicas_reachable(None);
+        readiness.table_verified();
+        assert!(readiness.dependency().is_ready());
+    }
+}

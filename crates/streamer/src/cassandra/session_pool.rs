@@ -64,6 +64,8 @@ struct Shared {
     credentials: Credentials,
     readiness: Readiness,
     cluster: watch::Sender<Option<Arc<Cluster>>>,
+    /// The turn to replace the cluster.
+    refreshing: Mutex<()>,
     /// A node was connected.
     connected: Notify,
 }
@@ -84,6 +86,7 @@ impl SessionPool {
             credentials,
             readiness: Readiness::new(dependency),
             cluster: watch::Sender::new(None),
+            refreshing: Mutex::new(()),
             connected: Notify::new(),
         };
         Self {
@@ -222,6 +225,7 @@ impl Shared {
 
     /// Reads the topology, and builds the cluster again if it has changed.
     async fn refresh(&self, session: &Session) -> Result<(), ErrorClass> {
+        let _turn = self.refreshing.lock().await;
         let topology = topology::read(session, &self.settings.keyspace).await?;
         let previous = self.cluster();
         if previous
