@@ -263,7 +263,10 @@ mod tests {
         Topology {
             ring: ring.collect(),
             addresses: addresses.collect(),
-            replication: Some(Replication::NetworkTopology(BTreeMap::from([(LOCAL.to_owned(), 1)]))),
+            replication: Some(Replication::NetworkTopology(BTreeMap::from([(
+                LOCAL.to_owned(),
+                1,
+            )]))),
         }
     }
 

@@ -12,9 +12,10 @@ use crate::cassandra::cluster::Node;
 use crate::cassandra::session::Session;
 use crate::cassandra::session_pool::Shared;
 
-/// How often the topology is read, and every idle session proves that its node responds. A placement that is older costs one
-/// hop between nodes, never a row.
-const INTERVAL: Duration = Duration::from_secs(2);
+/// How often the topology is read. A placement that is older costs one hop between nodes, never a row.
+const TOPOLOGY_INTERVAL: Duration = Duration::from_secs(5);
+/// How often an idle session proves that its node responds.
+const PING_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Runs until it is aborted.
 pub(super) async fn run(shared: Arc<Shared>) {
@@ -24,7 +25,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
 /// Reads the topology from the first node that is connected, so that consecutive answers have one source.
 async fn follow_topology(shared: &Shared) {
     loop {
-        sleep(INTERVAL).await;
+        sleep(TOPOLOGY_INTERVAL).await;
         let Some(cluster) = shared.cluster() else {
             continue;
         };
@@ -93,23 +94,25 @@ async fn keep_connected(shared: &Shared, node: &Node) {
                     if !std::mem::replace(&mut lost, true) {
                         tracing::warn!(node = %node.id(), error, "failed to connect to a node of cassandra");
                     }
-                    sleep(delays.next().unwrap_or(INTERVAL)).await;
+                    sleep(delays.next().unwrap_or(PING_INTERVAL)).await;
                 }
             }
         };
         if std::mem::take(&mut lost) {
             tracing::info!(node = %node.id(), address = %session.address(), "node of cassandra connected");
         }
-        watch(&session).await;
+        watch(node, &session).await;
         tracing::warn!(node = %node.id(), address = %session.address(), "session with a node of cassandra lost");
         lost = true;
     }
 }
 
 /// Returns once the session is poisoned. A node that does not respond poisons it.
-async fn watch(session: &Session) {
+async fn watch(node: &Node, session: &Session) {
     while !session.is_poisoned() {
-        if timeout(INTERVAL, session.poisoned()).await.is_err() {
+        let is_whole = timeout(PING_INTERVAL, session.poisoned()).await.is_err();
+        // Batches have the same timeout.
+        if is_whole && node.assigned() == 0 {
             // Any error but a lost session is a response.
             let _ = session
                 .query_node("SELECT key FROM system.local", Vec::new())

@@ -101,12 +101,12 @@ async fn wait_until_connected(streamer: &Service, nodes: &[String]) {
 async fn assert_tokens_are_cassandras(env: &TestEnv) {
     let rows = env
         .cassandra
-        .run("SELECT id, token(id) AS token FROM {ks}.created_users LIMIT 200")
+        .run("SELECT id, token(id) AS placed FROM {ks}.created_users LIMIT 200")
         .await
         .unwrap();
     assert!(rows.len() >= 20, "{} rows", rows.len());
     for row in rows {
-        let token: i64 = row.by_name("token").unwrap().unwrap();
+        let token: i64 = row.by_name("placed").unwrap().unwrap();
         let id: Uuid = row.by_name("id").unwrap().unwrap();
         assert_eq!(Murmur3Token::generate(id.as_bytes()).value, token, "{id}");
     }
