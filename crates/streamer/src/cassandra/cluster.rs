@@ -287,6 +287,24 @@ mod tests {
     }
 
     #[test]
+    fn rows_go_to_the_next_replica_while_the_first_is_lost() {
+        let cluster = cluster(&[(1, Some(9042)), (2, Some(9042)), (3, Some(9042))], None);
+        assert_eq!(coordinator(&[1, 2], &cluster.sessions()), None);
+        let [first, _] = [1, 2].map(|node| {
+            let session = Session::without_connections();
+            cluster.nodes[node].connected(Arc::clone(&session));
+            session
+        });
+        assert_eq!(coordinator(&[1, 2], &cluster.sessions()), Some(1));
+        assert_eq!(coordinator(&[0, 2], &cluster.sessions()), Some(2));
+        first.poison();
+        assert_eq!(coordinator(&[1, 2], &cluster.sessions()), Some(2));
+        assert!(cluster.unreachable(Consistency::LocalOne).is_some());
+        cluster.nodes[1].connected(Session::without_connections());
+        assert_eq!(coordinator(&[1, 2], &cluster.sessions()), Some(1));
+    }
+
+    #[test]
     fn node_at_a_new_address_is_another_node() {
         let first = cluster(&[(1, Some(9042))], None);
         let second = cluster(&[(1, Some(9043))], Some(&first));

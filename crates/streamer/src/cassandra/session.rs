@@ -310,6 +310,29 @@ impl Session {
     }
 }
 
+#[cfg(test)]
+impl Session {
+    /// A session for tests of what keeps sessions. It can't send.
+    pub(crate) fn without_connections() -> Arc<Self> {
+        Arc::new(Self {
+            node: Uuid::nil(),
+            address: SocketAddr::from(([127, 0, 0, 1], 9042)),
+            connections: Vec::new(),
+            next: AtomicUsize::new(0),
+            stream_ids: StreamIdLimiter::default(),
+            poison: CancellationToken::new(),
+            request_timeout: Duration::from_secs(1),
+            consistency: Consistency::LocalQuorum,
+            statements: OnceCell::new(),
+            ledger: OnceCell::new(),
+        })
+    }
+
+    pub(crate) fn poison(&self) {
+        self.poison.cancel();
+    }
+}
+
 /// Returns the id of the node at the other end of a connection.
 async fn host_id(connection: &TransportTcp) -> cdrs_tokio::Result<Uuid> {
     let query = BodyReqQuery {

@@ -103,6 +103,8 @@ async fn keep_connected(shared: &Shared, node: &Node) {
         }
         watch(node, &session).await;
         tracing::warn!(node = %node.id(), address = %session.address(), "session with a node of cassandra lost");
+        // What was in flight is sent again. As much at once could time out again, for ever.
+        node.concurrency.on_overload();
         lost = true;
     }
 }

@@ -82,3 +82,35 @@ impl Progress {
         self.rejected.into_iter().map(|(_, row)| row).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rejected(index: usize) -> RejectedRow {
+        let error = "invalid".to_owned();
+        RejectedRow { index, error }
+    }
+
+    #[test]
+    fn replies_of_a_poisoned_session_do_not_count() {
+        let (whole, lost) = (Session::without_connections(), Session::without_connections());
+        let mut progress = Progress::new(6);
+        assert_eq!(std::mem::take(&mut progress.pending), [0, 1, 2, 3, 4, 5]);
+        progress.acknowledge(Arc::clone(&whole), vec![0, 1]);
+        progress.acknowledge(Arc::clone(&lost), vec![2, 3]);
+        progress.reject(Arc::clone(&whole), rejected(4));
+        progress.reject(Arc::clone(&lost), rejected(5));
+        progress.suspected.insert(5);
+        assert!(!progress.distrust_poisoned());
+        assert!(progress.is_finished());
+
+        lost.poison();
+        assert!(progress.distrust_poisoned());
+        assert_eq!(progress.pending, [2, 3, 5]);
+        assert!(progress.suspected.is_empty());
+        // Only once.
+        assert!(!progress.distrust_poisoned());
+        assert_eq!(progress.into_rejected(), [rejected(4)]);
+    }
+}
