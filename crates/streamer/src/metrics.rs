@@ -138,7 +138,7 @@ impl StreamerMetrics {
                 &SECONDS,
             ),
             retries: metrics.counter_vec("retries_total", "Statements that failed.", &["reason"]),
-            in_flight_limit: metrics.gauge("in_flight_limit", "The current limit of statements in flight."),
+            in_flight_limit: metrics.gauge("in_flight_limit", "The current limit of statements in flight to a node, the lowest of all."),
             kafka_to_row: metrics.histogram(
                 "kafka_to_row_seconds",
                 "Time from a record's Kafka timestamp until its row is durable.",

@@ -24,12 +24,12 @@ use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use futures::StreamExt as _;
-use futures::future::{BoxFuture, FutureExt as _};
-use futures::stream::FuturesUnordered;
+use futures::future::BoxFuture;
 use service::{Backoff, failpoint};
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::start_offset_resolver::{ResolveError, ResolvedStarts, StartOffsetResolver};
@@ -89,7 +89,10 @@ pub struct Pipeline {
     halted: Arc<HaltedPartitions>,
     partitions: BTreeMap<i32, PartitionState>,
     batch_builder: BatchBuilder,
-    writing: FuturesUnordered<BoxFuture<'static, Result<WrittenBatch, BatchWriteError>>>,
+    /// The micro-batches in flight, each a task, so that they are encoded on all cores.
+    writing: JoinSet<Result<WrittenBatch, BatchWriteError>>,
+    /// Tracks these tasks beyond the life of the pipeline.
+    tasks: TaskTracker,
     saving: Option<Saving>,
     assigning: Option<BoxFuture<'static, Started>>,
     revoking: Option<Revoking>,
@@ -97,7 +100,7 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// Creates a pipeline without partitions.
+    /// Creates a pipeline without partitions. `tasks` are what may still write after it was dropped.
     pub fn new(
         resolver: Arc<StartOffsetResolver>,
         batch_writer: Arc<BatchWriter>,
@@ -105,6 +108,7 @@ impl Pipeline {
         metrics: Arc<StreamerMetrics>,
         assigned: AssignedPartitions,
         halted: Arc<HaltedPartitions>,
+        tasks: TaskTracker,
     ) -> Self {
         let batch_builder = BatchBuilder::new(&resolver.settings.batch());
         Self {
@@ -116,7 +120,8 @@ impl Pipeline {
             halted,
             partitions: BTreeMap::new(),
             batch_builder,
-            writing: FuturesUnordered::new(),
+            writing: JoinSet::new(),
+            tasks,
             saving: None,
             assigning: None,
             revoking: None,
@@ -152,7 +157,7 @@ impl Pipeline {
                 .filter(|_| self.writing.len() < self.resolver.settings.batch.max_in_flight);
             let revoke_until = self.revoking.as_ref().map(|revoking| revoking.until);
             tokio::select! {
-                Some(written) = self.writing.next() => self.written(&written?)?,
+                Some(written) = self.writing.join_next() => self.written(&returned(written)?)?,
                 Some(saved) = poll_slot(&mut self.saving) => self.saved(saved)?,
                 Some(started) = poll_slot(&mut self.assigning) => self.started(started?)?,
                 event = self.consumer.events.recv() => self.rebalanced(event.ok_or(PipelineError::ConsumerEnded)?)?,
@@ -196,8 +201,8 @@ impl Pipeline {
         }
         self.metrics.batches.with_label_values(&[trigger.label()]).inc();
         let batch_writer = Arc::clone(&self.batch_writer);
-        self.writing
-            .push(async move { batch_writer.write(batch).await }.boxed());
+        let write = async move { batch_writer.write(batch).await };
+        self.writing.spawn(self.tasks.track_future(write));
     }
 
     fn chunk(&mut self, chunk: Chunk) -> Result<(), PipelineError> {
@@ -344,8 +349,8 @@ impl Pipeline {
                 }
             }
             self.flush_if_due();
-            match self.writing.next().await {
-                Some(written) => self.written(&written?)?,
+            match self.writing.join_next().await {
+                Some(written) => self.written(&returned(written)?)?,
                 None if self.batch_builder.is_empty() => {
                     self.save();
                     if self.saving.is_none() {
@@ -385,6 +390,11 @@ impl Pipeline {
 
 /// Closing a consumer may block forever.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Returns what the task of a micro-batch returned. A panic continues here and ends the process.
+fn returned<T>(joined: Result<T, JoinError>) -> T {
+    joined.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
+}
 
 /// Awaits and clears the future in `slot`. Never resolves while there is none.
 async fn poll_slot<T>(slot: &mut Option<BoxFuture<'static, T>>) -> Option<T> {

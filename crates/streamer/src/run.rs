@@ -12,6 +12,7 @@ use model::Contract;
 use service::process::EXIT_CONFIG;
 use service::{Context, Dependency, ExitStatus, LogLimiter};
 use thiserror::Error;
+use tokio_util::task::TaskTracker;
 
 use crate::cassandra::schema::{SchemaError, TableInfo};
 use crate::cassandra::session_pool::{SessionError, SessionPool};
@@ -243,7 +244,8 @@ impl Streamer {
             Arc::clone(&membership),
         )
         .map_err(|error| ClientRejected::configuration(&self.settings.kafka.brokers, error))?;
-        let pipeline = self.pipeline(topic, table, consumer, Arc::clone(&assigned))?;
+        let tasks = TaskTracker::new();
+        let pipeline = self.pipeline(topic, table, consumer, Arc::clone(&assigned), tasks.clone())?;
         let interval = self.settings.kafka.probe_interval;
         let kafka_probe = KafkaProbe {
             metadata: Arc::clone(&self.metadata),
@@ -266,9 +268,12 @@ impl Streamer {
         };
         // The pipeline has its own token, so that it leaves the group however this function ends.
         let stop = self.context.shutdown.child_token();
-        let mut pipeline = std::pin::pin!(pipeline.run(stop.clone()));
+        let mut pipeline = Box::pin(pipeline.run(stop.clone()));
         let outcome = tokio::select! {
-            ended = &mut pipeline => return pipeline_ended(ended),
+            ended = &mut pipeline => {
+                wait_for_writes(&tasks).await;
+                return pipeline_ended(ended);
+            }
             reason = kafka_probe.run() => Ok(Outcome::Restart(reason)),
             outcome = cassandra_probe.run() => Err(match outcome {
                 TableProbeOutcome::OtherTable => RunError::OtherTable(self.settings.cassandra.qualified_table()),
@@ -284,6 +289,7 @@ impl Streamer {
                 "pipeline not drained within kafka.revoke_timeout: the remaining records are written again"
             );
         }
+        wait_for_writes(&tasks).await;
         outcome
     }
 
@@ -293,7 +299,7 @@ impl Streamer {
         StallInputs {
             detector: Arc::clone(&self.detector),
             halted: Arc::clone(&self.halted),
-            cassandra: self.sessions.dependency().clone(),
+            cassandra: self.sessions.readiness().dependency().clone(),
             dead_letter_topic: Arc::clone(&self.dead_letter_topic),
         }
     }
@@ -304,6 +310,7 @@ impl Streamer {
         table: TableInfo,
         consumer: ConsumerHandle,
         assigned: AssignedPartitions,
+        tasks: TaskTracker,
     ) -> Result<Pipeline, RunError> {
         let metrics = Arc::clone(&self.metrics);
         let dead_letters = DeadLetterProducer::new(
@@ -339,8 +346,15 @@ impl Streamer {
             metrics,
             assigned,
             Arc::clone(&self.halted),
+            tasks,
         ))
     }
+}
+
+/// Waits for the aborted micro-batches of a pipeline that was dropped: none writes beside its successor.
+async fn wait_for_writes(tasks: &TaskTracker) {
+    tasks.close();
+    tasks.wait().await;
 }
 
 fn pipeline_ended(ended: Result<(), PipelineError>) -> Result<Outcome, RunError> {

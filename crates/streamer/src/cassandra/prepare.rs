@@ -4,7 +4,6 @@ use cdrs_tokio::query::PreparedQuery;
 use model::Contract;
 
 use crate::cassandra::error_class::ErrorClass;
-use crate::cassandra::schema::replication;
 use crate::cassandra::session::Session;
 use crate::cassandra::statements::{PreparedStatements, conditions, quoted};
 use crate::cassandra::wire::BatchStatement;
@@ -73,7 +72,6 @@ async fn prepare(
                  VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?"
             ))
             .await?,
-        shared_replica_set: replication::shared_replica_set(session, settings).await?,
     })
 }
 

@@ -3,7 +3,6 @@
 pub mod agreement;
 pub mod columns;
 mod ledger;
-pub mod replication;
 
 use std::fmt;
 

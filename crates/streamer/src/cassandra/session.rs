@@ -1,65 +1,49 @@
-//! A session whose replies can be trusted.
+//! A session with one node, whose replies can be trusted.
 //!
 //! Every call has a timeout. After a timeout or a connection error the session is poisoned and not used any more,
-//! because a later reply may belong to another request.
+//! because a later reply may belong to another request. It sends to its node alone, so other sessions are not affected.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use cdrs_tokio::cluster::NodeInfo;
-use cdrs_tokio::cluster::connect_generic;
-use cdrs_tokio::cluster::send_envelope::send_envelope;
-use cdrs_tokio::cluster::session::{
-    NodeDistanceEvaluatorWrapper, ReconnectionPolicyWrapper, RetryPolicyWrapper, Session as DriverSession,
-};
-use cdrs_tokio::cluster::topology::{Node, NodeDistance};
 use cdrs_tokio::consistency::Consistency;
 use cdrs_tokio::frame::message_error::ErrorType;
+use cdrs_tokio::frame::message_query::BodyReqQuery;
 use cdrs_tokio::frame::message_response::ResponseBody;
-use cdrs_tokio::frame::message_result::{BodyResResultRows, ResResultBody};
+use cdrs_tokio::frame::message_result::{BodyResResultPrepared, BodyResResultRows, ResResultBody, TableSpec};
 use cdrs_tokio::frame::{Direction, Envelope, Flags, Opcode};
-use cdrs_tokio::load_balancing::node_distance_evaluator::NodeDistanceEvaluator;
-use cdrs_tokio::load_balancing::{Request, TopologyAwareLoadBalancingStrategy};
-use cdrs_tokio::query::{PreparedQuery, QueryValues};
-use cdrs_tokio::retry::{ConstantReconnectionPolicy, FallthroughRetryPolicy};
-use cdrs_tokio::statement::{StatementParams, StatementParamsBuilder};
-use cdrs_tokio::transport::TransportTcp;
+use cdrs_tokio::query::{PreparedQuery, QueryParams, QueryValues};
+use cdrs_tokio::statement::StatementParams;
+use cdrs_tokio::transport::{CdrsTransport as _, TransportTcp};
+use cdrs_tokio::types::ByName as _;
 use cdrs_tokio::types::rows::Row;
 use cdrs_tokio::types::value::Value;
+use futures::future::try_join_all;
 use service::failpoint;
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
-use crate::cassandra::connection::connector::{ConnectionConfig, Connector};
+use crate::cassandra::connection::connector::ConnectionConfig;
 use crate::cassandra::connection::stream_id_limiter::StreamIdLimiter;
 use crate::cassandra::error_class::ErrorClass;
 use crate::cassandra::statements::{LedgerStatements, PreparedStatements};
 use crate::cassandra::wire::{BatchRequest, VERSION};
 use crate::config::CassandraSettings;
 
-type DriverNode = Node<TransportTcp, Connector>;
+/// How often a statement is prepared again for one request. A node that forgets it again is not waited for.
+const MAX_PREPARATIONS: usize = 3;
 
-type Driver =
-    DriverSession<TransportTcp, Connector, TopologyAwareLoadBalancingStrategy<TransportTcp, Connector>>;
-
-/// How often the driver reconnects to a lost node while others are reachable.
-const RECONNECT: Duration = Duration::from_secs(1);
-
-/// Ignores the nodes of other data centres. The driver would send to them when the local ones are down, and a `local_quorum`
-/// of theirs is none of ours.
-struct LocalNodes(String);
-
-impl NodeDistanceEvaluator for LocalNodes {
-    fn compute_distance(&self, node: &NodeInfo) -> Option<NodeDistance> {
-        (node.datacenter == self.0).then_some(NodeDistance::Local)
-    }
-}
-
-/// A session with its prepared statements.
+/// The connections to one node, with its prepared statements.
 pub struct Session {
-    driver: Driver,
+    node: Uuid,
+    address: SocketAddr,
+    connections: Vec<TransportTcp>,
+    /// Requests use the connections in turn.
+    next: AtomicUsize,
     stream_ids: StreamIdLimiter,
     poison: CancellationToken,
     request_timeout: Duration,
@@ -69,27 +53,33 @@ pub struct Session {
 }
 
 impl Session {
-    /// Builds a session that starts at this node. The driver retries without limit, so the caller sets the timeout.
+    /// Connects to the node at `address`.
     ///
     /// # Errors
-    /// The driver's message.
-    pub(super) async fn build(
+    /// The driver's message. Also if the connections reach different nodes, as through a load balancer.
+    pub(super) async fn connect(
         settings: &CassandraSettings,
         connections: &ConnectionConfig,
-        node: SocketAddr,
+        address: SocketAddr,
     ) -> Result<Self, String> {
-        let datacenter = settings.local_datacenter.clone();
-        let driver = connect_generic(
-            connections,
-            [node],
-            TopologyAwareLoadBalancingStrategy::new(None, false),
-            RetryPolicyWrapper(Box::new(FallthroughRetryPolicy)),
-            ReconnectionPolicyWrapper(Arc::new(ConstantReconnectionPolicy::new(RECONNECT))),
-            NodeDistanceEvaluatorWrapper(Box::new(LocalNodes(datacenter))),
-            None,
-        );
+        let connect = || async {
+            let connection = connections.connect(address).await?;
+            let limit = settings.request_timeout;
+            let node = timeout(limit, host_id(&connection)).await;
+            let node = node.map_err(|_| cdrs_tokio::Error::Timeout("host id".to_owned()))??;
+            cdrs_tokio::Result::Ok((node, connection))
+        };
+        let connected = try_join_all((0..connections.count).map(|_| connect())).await;
+        let connected = connected.map_err(|error| format!("{address}: {error}"))?;
+        let node = connected[0].0;
+        if connected.iter().any(|(other, _)| *other != node) {
+            return Err(format!("{address}: connections reach different nodes"));
+        }
         Ok(Self {
-            driver: driver.await.map_err(|error| error.to_string())?,
+            node,
+            address,
+            connections: connected.into_iter().map(|(_, connection)| connection).collect(),
+            next: AtomicUsize::new(0),
             stream_ids: StreamIdLimiter::default(),
             poison: CancellationToken::new(),
             request_timeout: settings.request_timeout,
@@ -99,7 +89,17 @@ impl Session {
         })
     }
 
-    /// Sends a prepared statement and waits for the reply.
+    /// The `host_id` of the node.
+    pub fn node(&self) -> Uuid {
+        self.node
+    }
+
+    /// The address of the node.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Sends a prepared statement and waits for the reply. If the node does not know the statement, it is prepared again.
     ///
     /// # Errors
     /// The [`ErrorClass`]. After [`ErrorClass::Reconnect`] the session is poisoned.
@@ -108,7 +108,15 @@ impl Session {
         statement: &PreparedQuery,
         parameters: &StatementParams,
     ) -> Result<Envelope, ErrorClass> {
-        self.call(self.driver.exec_with_params(statement, parameters))
+        let metadata = statement.result_metadata_id.load();
+        let envelope = Envelope::new_req_execute(
+            &statement.id,
+            metadata.as_deref(),
+            &parameters.query_params,
+            Flags::empty(),
+            VERSION,
+        );
+        self.send_prepared(&envelope, std::slice::from_ref(statement))
             .await
     }
 
@@ -131,18 +139,11 @@ impl Session {
         }
     }
 
-    /// Sends rows as one batch, to a replica of `key` if there is one, and waits for the reply.
-    ///
-    /// A statement that the node does not know is prepared again.
+    /// Sends rows as one batch and waits for the reply. If the node does not know a statement, it is prepared again.
     ///
     /// # Errors
     /// As [`execute`](Self::execute).
-    pub async fn batch(
-        &self,
-        rows: BatchRequest,
-        key: Option<&[u8]>,
-        statements: &PreparedStatements,
-    ) -> Result<(), ErrorClass> {
+    pub async fn batch(&self, rows: BatchRequest, statements: &PreparedStatements) -> Result<(), ErrorClass> {
         let body = rows.finish(self.consistency);
         let (request, no_flags) = (Direction::Request, Flags::empty());
         let envelope = Envelope::new(
@@ -155,54 +156,40 @@ impl Session {
             None,
             Vec::new(),
         );
+        let sent = self.send_prepared(&envelope, &statements.row_statements);
+        sent.await.map(drop)
+    }
+
+    /// Sends a request that uses these statements.
+    async fn send_prepared(
+        &self,
+        envelope: &Envelope,
+        statements: &[PreparedQuery],
+    ) -> Result<Envelope, ErrorClass> {
         self.call(async {
-            let mut result = self.send(&envelope, key, statements).await;
-            for _ in &statements.row_statements {
-                let Some((statement, node)) = unprepared(&result, &statements.row_statements) else {
+            let mut result = self.send(envelope).await;
+            for _ in 0..MAX_PREPARATIONS {
+                let Some(statement) = unprepared(&result, statements) else {
                     break;
                 };
-                self.prepare_again(statement, node).await?;
-                result = self.send(&envelope, key, statements).await;
+                self.send_prepare(&statement.query).await?;
+                result = self.send(envelope).await;
             }
             result
         })
         .await
-        .map(drop)
     }
 
-    async fn send(
-        &self,
-        envelope: &Envelope,
-        key: Option<&[u8]>,
-        statements: &PreparedStatements,
-    ) -> cdrs_tokio::Result<Envelope> {
-        let keyspace = statements.row_statements[0].keyspace.as_deref();
-        let request = Request::new(keyspace, None, key, Some(self.consistency));
-        let plan = self.driver.query_plan(Some(request));
-        self.send_to(plan.nodes.into_iter(), envelope).await
+    async fn send(&self, envelope: &Envelope) -> cdrs_tokio::Result<Envelope> {
+        let next = self.next.fetch_add(1, Ordering::Relaxed) % self.connections.len();
+        self.connections[next].write_envelope(envelope, false).await
     }
 
-    async fn send_to(
-        &self,
-        nodes: impl Iterator<Item = Arc<DriverNode>>,
-        envelope: &Envelope,
-    ) -> cdrs_tokio::Result<Envelope> {
-        let no_retry = self.driver.retry_policy().new_session();
-        send_envelope(nodes, envelope, true, no_retry)
-            .await
-            .ok_or_else(|| cdrs_tokio::Error::from("no node to send to"))?
-    }
-
-    /// Prepares a statement again on the one node that does not know it.
-    async fn prepare_again(&self, statement: &PreparedQuery, node: SocketAddr) -> cdrs_tokio::Result<()> {
-        let nodes = self.driver.cluster_metadata().find_node_by_rpc_address(node);
-        let envelope = Envelope::new_req_prepare(
-            statement.query.clone(),
-            statement.keyspace.clone(),
-            Flags::empty(),
-            VERSION,
-        );
-        self.send_to(nodes.into_iter(), &envelope).await.map(drop)
+    async fn send_prepare(&self, cql: &str) -> cdrs_tokio::Result<BodyResResultPrepared> {
+        let envelope = Envelope::new_req_prepare(cql.to_owned(), None, Flags::empty(), VERSION);
+        let reply = self.send(&envelope).await?.response_body()?;
+        let prepared = reply.into_prepared();
+        prepared.ok_or_else(|| cdrs_tokio::Error::from("the reply has no prepared statement"))
     }
 
     /// Runs a statement with positional values.
@@ -210,13 +197,33 @@ impl Session {
     /// # Errors
     /// As [`execute`](Self::execute).
     pub async fn query(&self, cql: &str, values: Vec<Value>) -> Result<Vec<Row>, ErrorClass> {
-        let mut parameters = StatementParamsBuilder::new().with_consistency(self.consistency);
-        if !values.is_empty() {
-            parameters = parameters.with_values(QueryValues::SimpleValues(values));
-        }
-        let reply = self
-            .call(self.driver.query_with_params(cql, parameters.build()))
-            .await?;
+        self.query_at(self.consistency, cql, values).await
+    }
+
+    /// Queries a table that only the node itself holds, as those of the keyspace `system`.
+    ///
+    /// # Errors
+    /// As [`execute`](Self::execute).
+    pub(super) async fn query_node(&self, cql: &str, values: Vec<Value>) -> Result<Vec<Row>, ErrorClass> {
+        self.query_at(Consistency::One, cql, values).await
+    }
+
+    async fn query_at(
+        &self,
+        consistency: Consistency,
+        cql: &str,
+        values: Vec<Value>,
+    ) -> Result<Vec<Row>, ErrorClass> {
+        let query = BodyReqQuery {
+            query: cql.to_owned(),
+            query_params: QueryParams {
+                consistency,
+                values: (!values.is_empty()).then_some(QueryValues::SimpleValues(values)),
+                ..QueryParams::default()
+            },
+        };
+        let envelope = Envelope::new_query(query, Flags::empty(), VERSION);
+        let reply = self.call(self.send(&envelope)).await?;
         let body = reply
             .response_body()
             .map_err(|error| ErrorClass::classify(&error))?;
@@ -228,7 +235,15 @@ impl Session {
     /// # Errors
     /// As [`execute`](Self::execute).
     pub async fn prepare(&self, cql: &str) -> Result<PreparedQuery, ErrorClass> {
-        self.call(self.driver.prepare(cql)).await
+        let prepared = self.call(self.send_prepare(cql)).await?;
+        let table = prepared.metadata.global_table_spec;
+        Ok(PreparedQuery {
+            id: prepared.id,
+            query: cql.to_owned(),
+            keyspace: table.map(|TableSpec { ks_name, .. }| ks_name),
+            pk_indexes: prepared.metadata.pk_indexes,
+            result_metadata_id: prepared.result_metadata_id.map(Arc::new).into(),
+        })
     }
 
     /// The cell that [`prepare`](crate::cassandra::prepare) fills with the prepared statements.
@@ -251,8 +266,11 @@ impl Session {
         self.poison.cancelled().await;
     }
 
-    /// Whether the session is poisoned.
+    /// Whether the session is poisoned, or has lost a connection.
     pub fn is_poisoned(&self) -> bool {
+        if self.connections.iter().any(|connection| connection.is_broken()) {
+            self.poison.cancel();
+        }
         self.poison.is_cancelled()
     }
 
@@ -292,17 +310,52 @@ impl Session {
     }
 }
 
-/// Returns the statement that a node does not know, and the node, if that is the error.
+#[cfg(test)]
+impl Session {
+    /// A session for tests of what keeps sessions. It can't send.
+    pub(crate) fn without_connections() -> Arc<Self> {
+        Arc::new(Self {
+            node: Uuid::nil(),
+            address: SocketAddr::from(([127, 0, 0, 1], 9042)),
+            connections: Vec::new(),
+            next: AtomicUsize::new(0),
+            stream_ids: StreamIdLimiter::default(),
+            poison: CancellationToken::new(),
+            request_timeout: Duration::from_secs(1),
+            consistency: Consistency::LocalQuorum,
+            statements: OnceCell::new(),
+            ledger: OnceCell::new(),
+        })
+    }
+
+    pub(crate) fn poison(&self) {
+        self.poison.cancel();
+    }
+}
+
+/// Returns the id of the node at the other end of a connection.
+async fn host_id(connection: &TransportTcp) -> cdrs_tokio::Result<Uuid> {
+    let query = BodyReqQuery {
+        query: "SELECT host_id FROM system.local".to_owned(),
+        query_params: QueryParams::default(),
+    };
+    let envelope = Envelope::new_query(query, Flags::empty(), VERSION);
+    let reply = connection.write_envelope(&envelope, false).await?;
+    let rows = reply.response_body()?.into_rows().unwrap_or_default();
+    let id = rows.first().and_then(|row| row.by_name("host_id").ok().flatten());
+    id.ok_or_else(|| cdrs_tokio::Error::from("the node does not report its host id"))
+}
+
+/// Returns the statement that the node does not know, if that is the error.
 fn unprepared<'a>(
     result: &cdrs_tokio::Result<Envelope>,
     statements: &'a [PreparedQuery],
-) -> Option<(&'a PreparedQuery, SocketAddr)> {
-    let Err(cdrs_tokio::Error::Server { body, addr }) = result else {
+) -> Option<&'a PreparedQuery> {
+    let Err(cdrs_tokio::Error::Server { body, .. }) = result else {
         return None;
     };
     let ErrorType::Unprepared(unprepared) = &body.ty else {
         return None;
     };
-    let statement = statements.iter().find(|statement| statement.id == unprepared.id);
-    statement.map(|statement| (statement, *addr))
+    statements.iter().find(|statement| statement.id == unprepared.id)
 }

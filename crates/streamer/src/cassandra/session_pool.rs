@@ -1,23 +1,31 @@
-//! Provides sessions: builds one within a timeout, reports why it can't, and replaces a poisoned one.
+//! Provides sessions: one with each node of the local data centre, each replaced when it is poisoned.
+//!
+//! The first session comes from a contact point. Its node names the others. A task connects to them, follows changes of the
+//! topology and reconnects. Without any connected node the contact points are resolved again.
 
-use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+mod contact_points;
+mod upkeep;
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use cassandra_protocol::authenticators::{NoneAuthenticatorProvider, StaticPasswordAuthenticatorProvider};
-use futures::StreamExt as _;
-use futures::stream::FuturesUnordered;
 use model::Contract;
 use service::Dependency;
 use thiserror::Error;
-use tokio::net::lookup_host;
-use tokio::sync::Mutex;
-use tokio::time::{sleep, timeout};
+use tokio::sync::{Mutex, Notify, watch};
+use tokio::time::sleep;
+use tokio_util::task::AbortOnDropHandle;
 
+use crate::cassandra::cluster::Cluster;
 use crate::cassandra::connection::connector::{ConnectionConfig, Credentials};
-use crate::cassandra::connection::probe::{ProbeError, probe};
+use crate::cassandra::connection::probe::ProbeError;
 use crate::cassandra::connection::transport::{Dialer, TlsError};
+use crate::cassandra::error_class::ErrorClass;
+use crate::cassandra::readiness::Readiness;
 use crate::cassandra::session::Session;
+use crate::cassandra::session_pool::contact_points::ConnectError;
+use crate::cassandra::topology;
 use crate::config::CassandraSettings;
 
 /// An error that only the operator can fix.
@@ -39,15 +47,27 @@ pub enum SessionError {
     },
 }
 
-/// Provides the current session and builds the next one once it is poisoned.
+/// Provides the sessions of one process.
 pub struct SessionPool {
+    shared: Arc<Shared>,
+    /// The turn to connect to a contact point.
+    connecting: Mutex<()>,
+    /// Selects the next node for requests that any node serves.
+    next: AtomicUsize,
+    upkeep: OnceLock<AbortOnDropHandle<()>>,
+}
+
+/// What the pool shares with its task.
+struct Shared {
     settings: CassandraSettings,
     contract: Arc<Contract>,
     credentials: Credentials,
-    dependency: Dependency,
-    rows_blocked: AtomicBool,
-    checkpoints_refused: AtomicBool,
-    current: Mutex<Option<Arc<Session>>>,
+    readiness: Readiness,
+    cluster: watch::Sender<Option<Arc<Cluster>>>,
+    /// The turn to replace the cluster.
+    refreshing: Mutex<()>,
+    /// A node was connected.
+    connected: Notify,
 }
 
 impl SessionPool {
@@ -60,162 +80,172 @@ impl SessionPool {
             )),
             _ => Arc::new(NoneAuthenticatorProvider),
         };
-        Self {
+        let shared = Shared {
             settings,
             contract,
             credentials,
-            dependency,
-            rows_blocked: AtomicBool::new(false),
-            checkpoints_refused: AtomicBool::new(false),
-            current: Mutex::new(None),
+            readiness: Readiness::new(dependency),
+            cluster: watch::Sender::new(None),
+            refreshing: Mutex::new(()),
+            connected: Notify::new(),
+        };
+        Self {
+            shared: Arc::new(shared),
+            connecting: Mutex::new(()),
+            next: AtomicUsize::new(0),
+            upkeep: OnceLock::new(),
         }
     }
 
     /// The settings of the sessions.
     pub fn settings(&self) -> &CassandraSettings {
-        &self.settings
+        &self.shared.settings
     }
 
     /// The contract of the rows.
     pub fn contract(&self) -> &Contract {
-        &self.contract
+        &self.shared.contract
     }
 
-    /// The dependency that reports Cassandra in `/readyz`. A session alone is not readiness: the tables must be
-    /// readable, too.
-    pub fn dependency(&self) -> &Dependency {
-        &self.dependency
+    /// Cassandra in `/readyz`.
+    pub fn readiness(&self) -> &Readiness {
+        &self.shared.readiness
     }
 
-    /// Reports that rows are not acknowledged. Cassandra stays unready until they are.
-    pub fn rows_unacknowledged(&self, reason: impl Into<String>) {
-        self.rows_blocked.store(true, Ordering::Relaxed);
-        self.dependency.unready(reason);
-    }
-
-    /// Reports that rows are acknowledged, or that none are pending.
-    pub fn rows_acknowledged(&self) {
-        self.rows_blocked.store(false, Ordering::Relaxed);
-        self.table_verified();
-    }
-
-    /// Reports that the server refuses checkpoints. Cassandra stays unready until it takes them.
-    pub fn checkpoints_refused(&self, error: &str) {
-        self.checkpoints_refused.store(true, Ordering::Relaxed);
-        self.dependency
-            .unready(format!("cassandra refuses checkpoints: {error}"));
-    }
-
-    /// Reports that checkpoints are written.
-    pub fn checkpoints_written(&self) {
-        if self.checkpoints_refused.swap(false, Ordering::Relaxed) {
-            self.table_verified();
-        }
-    }
-
-    /// Reports that the table was read. Cassandra is ready unless rows are pending or checkpoints refused, because a read
-    /// of one replica proves no quorum.
-    pub fn table_verified(&self) {
-        let blocked = [&self.rows_blocked, &self.checkpoints_refused];
-        if !blocked.iter().any(|blocked| blocked.load(Ordering::Relaxed)) {
-            self.dependency.ready();
-        }
-    }
-
-    /// Returns a session that is not poisoned. Waits without limit while no node is reachable.
+    /// Returns a session that is not poisoned, of each connected node in turn. Waits without limit while no node is reachable.
     ///
     /// # Errors
     /// [`SessionError`], when a retry would not help.
+    ///
+    /// # Panics
+    /// When the task that keeps the sessions has panicked.
     pub async fn get(&self) -> Result<Arc<Session>, SessionError> {
-        let mut current = self.current.lock().await;
-        if let Some(session) = current.as_ref().filter(|session| !session.is_poisoned()) {
-            return Ok(Arc::clone(session));
+        if let Some(session) = self.connected() {
+            return Ok(session);
         }
-        *current = None;
-        let mut delays = self.settings.backoff.delays();
+        let _turn = self.connecting.lock().await;
+        let mut delays = self.settings().backoff.delays();
         loop {
-            match self.build().await {
-                Ok(session) => {
-                    let session = Arc::new(session);
-                    *current = Some(Arc::clone(&session));
-                    return Ok(session);
-                }
+            let connected = self.shared.connected.notified();
+            if let Some(session) = self.connected() {
+                return Ok(session);
+            }
+            match self.shared.connect_to_contact_point().await {
+                Ok(session) => match self.adopt(Arc::new(session)).await {
+                    Ok(session) => return Ok(session),
+                    Err(reason) => self.readiness().dependency().unready(reason),
+                },
                 Err(ConnectError::Fatal(fatal)) => {
-                    self.dependency.unready(service::process::chain(&fatal));
+                    let reason = service::process::chain(&fatal);
+                    self.readiness().dependency().unready(reason);
                     return Err(fatal);
                 }
                 Err(ConnectError::Transient(reason)) => {
-                    self.dependency
-                        .unready(format!("failed to connect to cassandra.contact_points: {reason}"));
+                    let reason = format!("failed to connect to cassandra.contact_points: {reason}");
+                    self.readiness().dependency().unready(reason);
                 }
             }
             if let Some(delay) = delays.next() {
-                sleep(delay).await;
-            }
-        }
-    }
-
-    async fn build(&self) -> Result<Session, ConnectError> {
-        let connect_timeout = self.settings.connect_timeout;
-        let fatal = |error| ConnectError::Fatal(SessionError::Tls(error));
-        let config = ConnectionConfig {
-            dialer: Dialer::new(&self.settings.tls).map_err(fatal)?,
-            credentials: Arc::clone(&self.credentials),
-            count: self.settings.connections,
-            timeout: connect_timeout,
-        };
-        let node = self.find_local_node(&config).await?;
-        let within = 2 * connect_timeout;
-        timeout(within, Session::build(&self.settings, &config, node))
-            .await
-            .unwrap_or_else(|_| Err(format!("no session within {} ms", within.as_millis())))
-            .map_err(|reason| ConnectError::Transient(format!("{node}: {reason}")))
-    }
-
-    /// Resolves the contact points and returns the first node of the local data centre that completes a handshake.
-    ///
-    /// With a wrong `cassandra.local_datacenter` the driver has no node to send to and reports "no nodes available".
-    /// This function detects it: every contact point has responded, and none is local.
-    async fn find_local_node(&self, config: &ConnectionConfig) -> Result<SocketAddr, ConnectError> {
-        let configured = &self.settings.local_datacenter;
-        let mut other_datacenter = None;
-        let connect_timeout = self.settings.connect_timeout;
-        let mut reasons = Vec::new();
-        let mut probes = FuturesUnordered::new();
-        for point in self.settings.contact_points.iter() {
-            match timeout(connect_timeout, lookup_host(point.as_str())).await {
-                Ok(Ok(nodes)) => probes.extend(nodes.map(|node| async move {
-                    probe(node, config).await.map(|datacenter| (node, datacenter))
-                })),
-                Ok(Err(error)) => reasons.push(format!("{point}: {error}")),
-                Err(_) => reasons.push(format!(
-                    "{point}: name not resolved within cassandra.connect_timeout"
-                )),
-            }
-        }
-        while let Some(result) = probes.next().await {
-            match result {
-                Ok((node, datacenter)) if datacenter == *configured => return Ok(node),
-                Ok((_, datacenter)) => other_datacenter = Some(datacenter),
-                Err(error @ ProbeError::Credentials { .. }) => {
-                    return Err(ConnectError::Fatal(SessionError::Credentials(error)));
+                tokio::select! {
+                    () = sleep(delay) => {}
+                    () = connected => {}
                 }
-                Err(error) => reasons.push(error.to_string()),
             }
         }
-        match other_datacenter {
-            Some(actual) if reasons.is_empty() => Err(ConnectError::Fatal(SessionError::Datacenter {
-                configured: configured.clone(),
-                actual,
-            })),
-            _ => Err(ConnectError::Transient(reasons.join("; "))),
+    }
+
+    /// Returns the cluster. At least one node was connected a moment ago.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    ///
+    /// # Panics
+    /// As [`get`](Self::get).
+    pub async fn cluster(&self) -> Result<Arc<Cluster>, SessionError> {
+        self.get().await?;
+        Ok(self
+            .shared
+            .cluster()
+            .expect("a session belongs to a node of the cluster"))
+    }
+
+    /// Reads the topology again, for a keyspace that was just created.
+    ///
+    /// # Errors
+    /// The [`ErrorClass`] of a query.
+    pub async fn refresh(&self, session: &Session) -> Result<(), ErrorClass> {
+        self.shared.refresh(session).await
+    }
+
+    /// Gives a new session to its node. Fails with the reason if the cluster does not have that node.
+    async fn adopt(&self, session: Arc<Session>) -> Result<Arc<Session>, String> {
+        let node = session.node();
+        let is_known = |cluster: Arc<Cluster>| cluster.nodes().iter().any(|known| known.id() == node);
+        if !self.shared.cluster().is_some_and(is_known) {
+            let read = self.shared.refresh(&session).await;
+            read.map_err(|error| format!("failed to read the nodes of cassandra: {error}"))?;
         }
+        self.upkeep
+            .get_or_init(|| AbortOnDropHandle::new(tokio::spawn(upkeep::run(Arc::clone(&self.shared)))));
+        let cluster = self.shared.cluster();
+        if cluster.is_some_and(|cluster| cluster.reached(&session)) {
+            Ok(session)
+        } else {
+            Err(format!("{}: the node owns no tokens", session.address()))
+        }
+    }
+
+    fn connected(&self) -> Option<Arc<Session>> {
+        let upkeep = self.upkeep.get();
+        assert!(
+            !upkeep.is_some_and(AbortOnDropHandle::is_finished),
+            "the task that keeps the sessions has panicked"
+        );
+        let cluster = self.shared.cluster()?;
+        let nodes = cluster.nodes();
+        let first = self.next.fetch_add(1, Ordering::Relaxed);
+        (0..nodes.len()).find_map(|offset| nodes[first.wrapping_add(offset) % nodes.len()].session())
     }
 }
 
-enum ConnectError {
-    /// Retry later.
-    Transient(String),
-    /// Do not retry.
-    Fatal(SessionError),
+impl Shared {
+    fn cluster(&self) -> Option<Arc<Cluster>> {
+        self.cluster.borrow().clone()
+    }
+
+    /// The configuration of the connections. The files are read again for every session.
+    fn connection_config(&self) -> Result<ConnectionConfig, TlsError> {
+        Ok(ConnectionConfig {
+            dialer: Dialer::new(&self.settings.tls)?,
+            credentials: Arc::clone(&self.credentials),
+            count: self.settings.connections,
+            timeout: self.settings.connect_timeout,
+        })
+    }
+
+    /// Reads the topology, and builds the cluster again if it has changed.
+    async fn refresh(&self, session: &Session) -> Result<(), ErrorClass> {
+        let _turn = self.refreshing.lock().await;
+        let topology = topology::read(session, &self.settings.keyspace).await?;
+        let previous = self.cluster();
+        if previous
+            .as_ref()
+            .is_some_and(|cluster| *cluster.topology() == topology)
+        {
+            return Ok(());
+        }
+        let CassandraSettings {
+            local_datacenter,
+            max_in_flight,
+            ..
+        } = &self.settings;
+        let cluster = Cluster::new(topology, local_datacenter, *max_in_flight, previous.as_deref());
+        tracing::info!(
+            nodes = cluster.nodes().len(),
+            placed = cluster.placement().is_some(),
+            "cassandra topology read"
+        );
+        self.cluster.send_replace(Some(Arc::new(cluster)));
+        Ok(())
+    }
 }

@@ -22,8 +22,6 @@ pub struct PreparedStatements {
     pub row_statements: [PreparedQuery; 3],
     /// Writes a checkpoint.
     pub save_checkpoint: PreparedQuery,
-    /// All rows have the same replicas, so any two may share an unlogged batch.
-    pub shared_replica_set: bool,
 }
 
 /// The statements of the run ledger, prepared on one session. Rows and checkpoints do not need its table.

@@ -3,12 +3,13 @@
 //! Moves no offset and writes no dead letter.
 
 pub mod adaptive_concurrency;
+mod groups;
 pub mod probe;
+mod progress;
 pub mod rate_limiter;
+mod row_write;
 
-use std::collections::HashSet;
 use std::fmt;
-use std::ops::Range;
 use std::sync::Arc;
 
 use futures::StreamExt as _;
@@ -18,152 +19,27 @@ use service::failpoint;
 use thiserror::Error;
 use tokio::time::sleep;
 
+use crate::cassandra::cluster::Cluster;
 use crate::cassandra::error_class::ErrorClass;
 use crate::cassandra::prepare;
 use crate::cassandra::schema::{self, SchemaError, TableInfo, agreement};
 use crate::cassandra::session::Session;
 use crate::cassandra::session_pool::{SessionError, SessionPool};
 use crate::cassandra::statements::PreparedStatements;
-use crate::cassandra::wire::{BatchRequest, push_value};
-use crate::cassandra::writer::adaptive_concurrency::AdaptiveConcurrency;
+use crate::cassandra::wire::BatchRequest;
+use crate::cassandra::writer::groups::{Group, Grouper};
+use crate::cassandra::writer::progress::Progress;
+pub use crate::cassandra::writer::progress::RejectedRow;
 use crate::cassandra::writer::rate_limiter::RowRateLimiter;
+use crate::cassandra::writer::row_write::RowChange;
+pub use crate::cassandra::writer::row_write::RowWrite;
 use crate::metrics::StreamerMetrics;
-use crate::pipeline::remaining_ttl::{RemainingTtl, RowTtl};
-use crate::pipeline::row::{Row, RowKey, partition_key};
+use crate::pipeline::remaining_ttl::RowTtl;
+use crate::pipeline::row::{Row, RowKey};
 use crate::pipeline::write_timestamp::wall_millis;
 
-/// A row to write, or rows to delete, with the write timestamp.
-#[derive(Debug)]
-pub struct RowWrite {
-    change: RowChange,
-    write_timestamp: i64,
-    row_ttl: RowTtl,
-}
-
-#[derive(Debug)]
-enum RowChange {
-    Upsert(Row),
-    DeleteRow(RowKey),
-    DeletePartition(RowKey),
-}
-
-impl RowWrite {
-    /// Whether the row has expired and is written as a deletion. `now` in milliseconds since 1970.
-    pub fn is_expired(&self, now: i64) -> bool {
-        matches!(self.change, RowChange::Upsert(_)) && self.remaining_ttl(now) == RemainingTtl::Expired
-    }
-
-    /// Adds the write to a request, as an upsert or a deletion.
-    fn add_to(&self, batch: &mut BatchRequest, prepared: &PreparedStatements, now: i64) {
-        let write_timestamp = self.write_timestamp.to_be_bytes();
-        match (&self.change, self.remaining_ttl(now)) {
-            (RowChange::Upsert(row), RemainingTtl::Unlimited) => batch.add(&prepared.upsert, |wire| {
-                wire.extend_from_slice(row.wire());
-                push_value(wire, &write_timestamp);
-            }),
-            (RowChange::Upsert(row), RemainingTtl::Seconds(seconds)) => batch.add(&prepared.upsert, |wire| {
-                wire.extend_from_slice(row.wire());
-                push_value(wire, &seconds.to_be_bytes());
-                push_value(wire, &write_timestamp);
-            }),
-            // The other rows of the partition may live on.
-            (RowChange::Upsert(row), RemainingTtl::Expired) => {
-                batch.add(&prepared.delete_row, |wire| {
-                    push_value(wire, &write_timestamp);
-                    wire.extend_from_slice(row.key_wire());
-                });
-            }
-            (RowChange::DeleteRow(key), _) => batch.add(&prepared.delete_row, |wire| {
-                push_value(wire, &write_timestamp);
-                wire.extend_from_slice(key.wire());
-            }),
-            (RowChange::DeletePartition(key), _) => batch.add(&prepared.delete_partition, |wire| {
-                push_value(wire, &write_timestamp);
-                wire.extend_from_slice(key.wire());
-            }),
-        }
-    }
-
-    fn remaining_ttl(&self, now: i64) -> RemainingTtl {
-        match &self.change {
-            RowChange::Upsert(row) => self.row_ttl.remaining(row.ingested_at(), now),
-            RowChange::DeleteRow(_) | RowChange::DeletePartition(_) => RemainingTtl::Expired,
-        }
-    }
-
-    /// The primary key of an upsert. Nothing but values can be a row's fault, so a deletion has none.
-    fn row_key(&self) -> Option<&[u8]> {
-        match &self.change {
-            RowChange::Upsert(row) => Some(row.key_wire()),
-            RowChange::DeleteRow(_) | RowChange::DeletePartition(_) => None,
-        }
-    }
-
-    /// The partition key.
-    fn partition_key(&self) -> &[u8] {
-        match &self.change {
-            RowChange::Upsert(row) => partition_key(row.wire()),
-            RowChange::DeleteRow(key) | RowChange::DeletePartition(key) => partition_key(key.wire()),
-        }
-    }
-
-    /// The estimated size in a batch, never less than the server's own estimate.
-    ///
-    /// It counts the values, and for each cell and the row a timestamp, a time to live and a deletion time (8, 4 and
-    /// 8 bytes).
-    fn estimated_size(&self) -> usize {
-        const CELL: usize = 20;
-        match &self.change {
-            RowChange::Upsert(row) => row.wire().len() + (row.columns() + 1) * CELL,
-            RowChange::DeleteRow(key) | RowChange::DeletePartition(key) => key.wire().len() + 2 * CELL,
-        }
-    }
-}
-
-/// Rows of one statement: a range of the rows to write.
-type RowRange = Range<usize>;
-
-/// Splits the rows into ranges of at most `bytes`, each of at least one row.
-fn ranges(writes: &[RowWrite], bytes: usize) -> Vec<RowRange> {
-    let mut ranges = Vec::new();
-    let (mut start, mut estimated_size) = (0, 0);
-    for (index, write) in writes.iter().enumerate() {
-        if index > start && estimated_size + write.estimated_size() > bytes {
-            ranges.push(start..index);
-            (start, estimated_size) = (index, 0);
-        }
-        estimated_size += write.estimated_size();
-    }
-    if start < writes.len() {
-        ranges.push(start..writes.len());
-    }
-    ranges
-}
-
-/// A row whose values the server rejects.
-#[derive(Debug, PartialEq, Eq)]
-pub struct RejectedRow {
-    /// The index among the rows to write.
-    pub index: usize,
-    /// The server's message.
-    pub error: String,
-}
-
-/// The rows that the server has refused.
-#[derive(Default)]
-struct Refusals {
-    /// The table accepts another row, so these are at fault if they are refused once more.
-    suspected: HashSet<usize>,
-    rejected: Vec<RejectedRow>,
-}
-
-/// The rows to send again.
-struct RetryPlan {
-    /// The ranges to send again. `None`: all rows, because no acknowledgement can be trusted.
-    pending: Option<Vec<RowRange>>,
-    /// Send them without a delay.
-    immediate: bool,
-}
+/// The rows that a server has refused, and on which session.
+type Refused = (Arc<Session>, RejectedRow);
 
 /// Why the server refuses rows.
 enum RefusalCause {
@@ -193,12 +69,12 @@ pub enum RowWriteError {
     Fatal(String),
 }
 
-/// Writes rows through the current session.
+/// Writes rows through the sessions of the nodes that hold them.
 pub struct RowWriter {
     sessions: Arc<SessionPool>,
     table: TableInfo,
     row_ttl: RowTtl,
-    concurrency: AdaptiveConcurrency,
+    grouper: Grouper,
     rate_limiter: RowRateLimiter,
     metrics: Arc<StreamerMetrics>,
 }
@@ -206,14 +82,15 @@ pub struct RowWriter {
 impl RowWriter {
     /// Creates a writer for the verified table.
     pub fn new(sessions: Arc<SessionPool>, table: TableInfo, metrics: Arc<StreamerMetrics>) -> Self {
-        let concurrency = AdaptiveConcurrency::new(sessions.settings().max_in_flight);
+        let bytes = sessions.settings().statement_bytes.as_u64();
+        let grouper = Grouper::new(usize::try_from(bytes).unwrap_or(usize::MAX));
         let rate_limiter = RowRateLimiter::new(sessions.settings().max_rows_per_second);
         let row_ttl = RowTtl::new(sessions.settings().row_ttl);
         Self {
             sessions,
             table,
             row_ttl,
-            concurrency,
+            grouper,
             rate_limiter,
             metrics,
         }
@@ -252,179 +129,202 @@ impl RowWriter {
     /// # Errors
     /// [`RowWriteError`]; some rows may be written.
     pub async fn write(&self, writes: &[RowWrite]) -> Result<Vec<RejectedRow>, RowWriteError> {
-        let mut pending = None;
-        let mut refusals = Refusals::default();
+        let readiness = self.sessions.readiness();
+        let mut progress = Progress::new(writes.len());
         let mut delays = self.sessions.settings().backoff.delays();
-        while pending
-            .as_ref()
-            .is_none_or(|ranges: &Vec<RowRange>| !ranges.is_empty())
-            && !writes.is_empty()
-        {
-            let session = self.sessions.get().await?;
-            let failed = tokio::select! {
-                biased;
-                () = session.poisoned() => Vec::new(),
-                failed = self.attempt(&session, writes, pending.take()) => failed,
-            };
+        let mut blocked = None;
+        let mut lost_before = false;
+        while !progress.is_finished() {
+            let cluster = self.sessions.cluster().await?;
+            let groups = self.group(&cluster, writes, &mut progress);
+            if groups.is_empty() {
+                // The last session was lost in this moment.
+                continue;
+            }
+            let failed = self.attempt(writes, groups, &mut progress).await;
             if failpoint::inject("retry_swallowed") {
                 break;
             }
-            let plan = if session.is_poisoned() {
-                // A reply of a poisoned session may belong to another row, so all rows are written again.
-                refusals = Refusals::default();
+            let (failed, mut lost) = pending_if_poisoned(failed, &mut progress);
+            lost |= progress.distrust_poisoned();
+            let mut outage = self.plan_retry(writes, failed, &mut progress).await?;
+            if lost {
                 self.metrics
                     .retries
                     .with_label_values(&["session_poisoned"])
                     .inc();
-                self.sessions.rows_unacknowledged(
-                    "cassandra session lost, no reply or a broken connection: building a new session",
-                );
-                RetryPlan {
-                    pending: None,
-                    immediate: false,
+                // The other nodes take over the rows of one that is lost.
+                if blocked.is_some() || std::mem::replace(&mut lost_before, true) || !is_connected(&cluster) {
+                    let reason =
+                        "cassandra session lost, no reply or a broken connection: building a new session";
+                    outage.get_or_insert_with(|| reason.to_owned());
                 }
+            }
+            self.observe_limit(&cluster);
+            let delay = if lost || outage.is_some() {
+                delays.next()
             } else {
-                self.plan_retry(&session, writes, failed, &mut refusals).await?
+                None
             };
-            pending = plan.pending;
-            let finished = pending.as_ref().is_some_and(Vec::is_empty);
-            if !finished
-                && !plan.immediate
-                && let Some(delay) = delays.next()
-            {
+            match (outage, &blocked) {
+                (Some(reason), None) => blocked = Some(readiness.rows_unacknowledged(reason)),
+                (Some(reason), Some(blocked)) => blocked.still(reason),
+                (None, _) => readiness.rows_acknowledged(blocked.take()),
+            }
+            if let Some(delay) = delay.filter(|_| !progress.is_finished()) {
                 sleep(delay).await;
             }
         }
-        self.metrics
-            .in_flight_limit
-            .set(i64::try_from(self.concurrency.limit()).unwrap_or(i64::MAX));
-        Ok(refusals.rejected)
+        Ok(progress.into_rejected())
     }
 
-    /// Sends every pending range once, or all rows if `pending` is `None`. Returns the ranges that failed.
+    /// Takes the rows to send from `progress` and chooses their nodes.
+    fn group(&self, cluster: &Cluster, writes: &[RowWrite], progress: &mut Progress) -> Vec<Group> {
+        let mut groups = Vec::new();
+        let sessions = cluster.sessions();
+        if sessions.iter().any(Option::is_some) {
+            let pending = std::mem::take(&mut progress.pending);
+            for rows in std::iter::once(pending).chain(std::mem::take(&mut progress.apart)) {
+                self.grouper.group(cluster, &sessions, writes, &rows, &mut groups);
+            }
+        }
+        groups
+    }
+
+    /// Sends every group once. Returns the groups that failed.
     async fn attempt(
         &self,
-        session: &Session,
         writes: &[RowWrite],
-        pending: Option<Vec<RowRange>>,
-    ) -> Vec<(RowRange, ErrorClass)> {
-        let settings = self.sessions.settings();
-        let prepared = match prepare::statements(session, settings, self.sessions.contract()).await {
-            Ok(prepared) => prepared,
-            Err(error) => return vec![(0..writes.len(), error)],
-        };
-        let bytes = usize::try_from(settings.statement_bytes.as_u64()).unwrap_or(usize::MAX);
-        let pending =
-            pending.unwrap_or_else(|| ranges(writes, if prepared.shared_replica_set { bytes } else { 0 }));
-        let mut calls: FuturesUnordered<_> = pending
+        groups: Vec<Group>,
+        progress: &mut Progress,
+    ) -> Vec<(Group, ErrorClass)> {
+        let mut calls: FuturesUnordered<_> = groups
             .into_iter()
-            .map(|range| async {
-                self.rate_limiter.acquire(range.len()).await;
-                let _permit = self.concurrency.acquire().await;
-                let result = self.send(session, prepared, &writes[range.clone()]).await;
-                if result.is_ok() {
-                    self.concurrency.on_success();
-                    failpoint::crash("in_mid_batch");
-                }
-                result.err().map(|error| (range, error))
+            .map(|group| async {
+                let result = self.send(writes, &group).await;
+                (group, result)
             })
             .collect();
         let mut failed = Vec::new();
-        while let Some(result) = calls.next().await {
-            failed.extend(result);
+        while let Some((group, result)) = calls.next().await {
+            match result {
+                Ok(()) => progress.acknowledge(group.session, group.rows),
+                Err(error) => failed.push((group, error)),
+            }
         }
         failed
     }
 
-    async fn send(
-        &self,
-        session: &Session,
-        prepared: &PreparedStatements,
-        writes: &[RowWrite],
-    ) -> Result<(), ErrorClass> {
-        let bytes = writes.iter().map(RowWrite::estimated_size).sum();
-        let now = wall_millis();
-        let mut batch = BatchRequest::with_capacity(writes.len(), bytes);
-        for write in writes {
-            write.add_to(&mut batch, prepared, now);
+    /// Sends one group. Ends early when its session is poisoned.
+    async fn send(&self, writes: &[RowWrite], group: &Group) -> Result<(), ErrorClass> {
+        let Group {
+            assigned,
+            session,
+            rows,
+        } = group;
+        self.rate_limiter.acquire(rows.len()).await;
+        let concurrency = &assigned.node().concurrency;
+        let sent = async {
+            let (settings, contract) = (self.sessions.settings(), self.sessions.contract());
+            let prepared = prepare::statements(session, settings, contract).await?;
+            let _permit = concurrency.acquire().await;
+            session.batch(encode(writes, rows, prepared), prepared).await
+        };
+        tokio::select! {
+            biased;
+            () = session.poisoned() => Err(ErrorClass::Reconnect {
+                label: "session_poisoned",
+                error: "the session was lost".to_owned(),
+            }),
+            sent = sent => {
+                if sent.is_ok() {
+                    concurrency.on_success();
+                    failpoint::crash("in_mid_batch");
+                }
+                sent
+            }
         }
-        // Where nodes hold different rows, each row is sent alone to one of its replicas.
-        let key = writes.first().filter(|_| !prepared.shared_replica_set);
-        session
-            .batch(batch, key.map(RowWrite::partition_key), prepared)
-            .await
     }
 
-    /// Decides what to send again after some ranges failed.
+    /// Decides what to send again after some groups failed. Returns the reason if rows can't be written now.
     async fn plan_retry(
         &self,
-        session: &Session,
         writes: &[RowWrite],
-        failed: Vec<(RowRange, ErrorClass)>,
-        refusals: &mut Refusals,
-    ) -> Result<RetryPlan, RowWriteError> {
-        let mut pending = Vec::new();
+        failed: Vec<(Group, ErrorClass)>,
+        progress: &mut Progress,
+    ) -> Result<Option<String>, RowWriteError> {
         let mut refused = Vec::new();
         let mut transient = None;
-        let mut overloaded = false;
-        for (range, error) in failed {
+        let mut overloaded = Vec::new();
+        for (group, error) in failed {
             self.metrics.retries.with_label_values(&[error.label()]).inc();
+            let Group {
+                assigned,
+                session,
+                mut rows,
+            } = group;
             match error {
                 ErrorClass::Fatal(error) => return Err(RowWriteError::Fatal(error)),
                 // The server rejects one of the rows, or the size: each half is sent separately.
-                ErrorClass::Invalid(_) if range.len() > 1 => {
-                    let middle = range.start + range.len() / 2;
-                    pending.extend([range.start..middle, middle..range.end]);
+                ErrorClass::Invalid(_) if rows.len() > 1 => {
+                    let second = rows.split_off(rows.len() / 2);
+                    progress.apart.extend([rows, second]);
                 }
                 ErrorClass::Invalid(error) => {
-                    let index = range.start;
-                    if refusals.suspected.contains(&index) {
-                        refusals.rejected.push(RejectedRow { index, error });
+                    let index = rows[0] as usize;
+                    let row = RejectedRow { index, error };
+                    if progress.suspected.contains(&index) {
+                        progress.reject(session, row);
                     } else {
-                        pending.push(range);
-                        refused.push(RejectedRow { index, error });
+                        progress.apart.push(rows);
+                        refused.push((session, row));
                     }
                 }
                 ErrorClass::Retry { label, overload } => {
-                    overloaded |= overload;
                     transient = Some(label);
-                    pending.push(range);
+                    progress.pending.append(&mut rows);
+                    let node = assigned.node();
+                    if overload && !overloaded.contains(&node.id()) {
+                        overloaded.push(node.id());
+                        node.concurrency.on_overload();
+                    }
                 }
                 ErrorClass::Reconnect { label, .. } => {
                     transient = Some(label);
-                    pending.push(range);
+                    progress.pending.append(&mut rows);
                 }
             }
         }
-        if overloaded {
-            self.concurrency.on_overload();
-        }
         let mut outage = transient.map(|label| format!("cassandra does not acknowledge rows: {label}"));
         if !refused.is_empty() {
-            match self.refusal_cause(session, writes, &refused).await? {
-                RefusalCause::Values => refusals.suspected.extend(refused.iter().map(|row| row.index)),
+            match self.refusal_cause(writes, &refused).await? {
+                RefusalCause::Values => {
+                    let rows = refused.iter().map(|(_, row)| row.index);
+                    progress.suspected.extend(rows);
+                }
                 RefusalCause::Server(reason) => outage = Some(reason),
             }
         }
-        let immediate = outage.is_none();
-        match outage {
-            Some(reason) => self.sessions.rows_unacknowledged(reason),
-            None => self.sessions.rows_acknowledged(),
+        Ok(outage)
+    }
+
+    /// Reports the lowest limit of any node.
+    fn observe_limit(&self, cluster: &Cluster) {
+        let limits = cluster.nodes().iter().map(|node| node.concurrency.limit());
+        if let Some(limit) = limits.min() {
+            let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+            self.metrics.in_flight_limit.set(limit);
         }
-        Ok(RetryPlan {
-            pending: Some(pending),
-            immediate,
-        })
     }
 
     /// Determines why the server refuses rows. Their values are the cause only if the table still fits and accepts another
     /// row.
     async fn refusal_cause(
         &self,
-        session: &Session,
         writes: &[RowWrite],
-        refused: &[RejectedRow],
+        refused: &[Refused],
     ) -> Result<RefusalCause, RowWriteError> {
+        let (session, first) = &refused[0];
         let server = |error: &dyn fmt::Display| {
             Ok(RefusalCause::Server(format!(
                 "cassandra refuses every row: {error}"
@@ -435,9 +335,9 @@ impl RowWriter {
             return server(&error);
         }
         if !self.table_is_unchanged(session).await? {
-            return server(&refused[0].error);
+            return server(&first.error);
         }
-        for RejectedRow { index, error } in refused {
+        for (session, RejectedRow { index, error }) in refused {
             let Some(key) = writes[*index].row_key() else {
                 return server(error);
             };
@@ -472,43 +372,32 @@ impl RowWriter {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::pipeline::row::TableShape;
-    use crate::pipeline::row::tests::{order, orders};
-
-    fn write(text: usize) -> RowWrite {
-        let (contract, json) = (orders(), order(9, &"x".repeat(text.max(1))));
-        let record = contract.parse_lenient(&json).unwrap();
-        RowWrite {
-            change: RowChange::Upsert(Row::bind(&record, 0, &TableShape::default())),
-            write_timestamp: 1,
-            row_ttl: RowTtl::default(),
-        }
+/// Makes the rows pending whose session is poisoned. Returns the other failures, and whether there is such a session.
+fn pending_if_poisoned(
+    failed: Vec<(Group, ErrorClass)>,
+    progress: &mut Progress,
+) -> (Vec<(Group, ErrorClass)>, bool) {
+    let (poisoned, failed): (Vec<_>, Vec<_>) = failed
+        .into_iter()
+        .partition(|(group, _)| group.session.is_poisoned());
+    let lost = !poisoned.is_empty();
+    for (group, _) in poisoned {
+        progress.pending.extend(group.rows);
     }
+    (failed, lost)
+}
 
-    #[test]
-    fn rows_are_sent_alone_without_a_shared_replica_set() {
-        assert_eq!(ranges(&[write(1), write(1)], 0), [0..1, 1..2]);
-        assert!(ranges(&[], 0).is_empty());
-    }
+fn is_connected(cluster: &Cluster) -> bool {
+    cluster.nodes().iter().any(|node| node.session().is_some())
+}
 
-    proptest! {
-        #[test]
-        fn ranges_cover_all_rows_within_the_size_limit(
-            texts in proptest::collection::vec(1_usize..500, 0..60),
-            bytes in 0_usize..5_000,
-        ) {
-            let writes: Vec<_> = texts.into_iter().map(write).collect();
-            let ranges = ranges(&writes, bytes);
-            prop_assert_eq!(ranges.iter().cloned().flatten().collect::<Vec<_>>(), (0..writes.len()).collect::<Vec<_>>());
-            for range in ranges {
-                let estimated_size: usize = writes[range.clone()].iter().map(RowWrite::estimated_size).sum();
-                prop_assert!(range.len() == 1 || estimated_size <= bytes);
-            }
-        }
+fn encode(writes: &[RowWrite], rows: &[u32], prepared: &PreparedStatements) -> BatchRequest {
+    let rows = rows.iter().map(|row| &writes[*row as usize]);
+    let bytes = rows.clone().map(RowWrite::estimated_size).sum();
+    let now = wall_millis();
+    let mut batch = BatchRequest::with_capacity(rows.len(), bytes);
+    for write in rows {
+        write.add_to(&mut batch, prepared, now);
     }
+    batch
 }

@@ -241,12 +241,12 @@ impl StartOffsetResolver {
         match self.checkpoints.save(&session, &self.settings, &new).await {
             // The tables were verified at the start, and a checkpoint's values are always valid.
             Err(ErrorClass::Invalid(error)) => {
-                self.sessions.checkpoints_refused(&error);
+                self.sessions.readiness().checkpoints_refused(&error);
                 return Err(AttemptError::Transient(error));
             }
             saved => saved?,
         }
-        self.sessions.checkpoints_written();
+        self.sessions.readiness().checkpoints_written();
         let stored = self.checkpoints.load(&session).await?;
         Ok(verify_read_back(&new, &stored)?)
     }

@@ -45,10 +45,10 @@ pub struct CassandraSettings {
     pub checkpoint_table: String,
     /// Connections to each node.
     pub connections: usize,
-    /// The maximum number of statements in flight; the streamer lowers it under overload.
+    /// The maximum number of statements in flight to each node; the streamer lowers it under overload.
     pub max_in_flight: usize,
-    /// The maximum size of a batch of rows with the same replicas: below the 5 KiB at which a server warns
-    /// (`batch_size_warn_threshold`). There are no batches in a cluster with more nodes than replicas.
+    /// The maximum size of a batch of rows that one replica coordinates: below the 5 KiB at which a server warns
+    /// (`batch_size_warn_threshold`).
     pub statement_bytes: ByteSize,
     /// The maximum rate of rows of this process, so that a replay leaves capacity for live readers; if not set, there is
     /// no limit.

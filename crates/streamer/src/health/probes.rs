@@ -269,9 +269,10 @@ impl CassandraProbe {
                 Err(error) => return TableProbeOutcome::Session(error),
             };
             match self.table(&session).await {
-                Ok(FoundTable::Same) => self.sessions.table_verified(),
+                Ok(FoundTable::Same) => self.sessions.readiness().table_verified(),
                 Ok(FoundTable::Disputed) => self
                     .sessions
+                    .readiness()
                     .dependency()
                     .unready("the nodes disagree whether the table was dropped or replaced"),
                 Ok(FoundTable::Other) => return TableProbeOutcome::OtherTable,
@@ -279,9 +280,9 @@ impl CassandraProbe {
                     error: ErrorClass::Reconnect { error, .. },
                     ..
                 }) => {
-                    self.sessions.dependency().unready(error);
+                    self.sessions.readiness().dependency().unready(error);
                 }
-                Err(error) => self.sessions.dependency().unready(error.to_string()),
+                Err(error) => self.sessions.readiness().dependency().unready(error.to_string()),
             }
             sleep(self.interval).await;
         }
@@ -289,13 +290,27 @@ impl CassandraProbe {
 
     /// A node may not know the table, because its schema lags or it has lost it. So one answer ends nothing.
     async fn table(&self, session: &Session) -> Result<FoundTable, SchemaError> {
-        let ask = || schema::table_id(session, self.sessions.settings());
+        let ask = || async {
+            let session = self.sessions.get().await.map_err(|error| no_session(&error))?;
+            schema::table_id(&session, self.sessions.settings()).await
+        };
         let known = Some(self.table.table_id);
         if ask().await? == known {
             return Ok(FoundTable::Same);
         }
         schema::wait_for_agreement(session).await?;
         confirm(known, ask).await
+    }
+}
+
+/// The next call of [`SessionPool::get`] reports the error itself.
+fn no_session(error: &SessionError) -> SchemaError {
+    SchemaError::Failed {
+        operation: "query the table's id",
+        error: ErrorClass::Reconnect {
+            label: "session",
+            error: service::process::chain(error),
+        },
     }
 }
 
@@ -310,7 +325,7 @@ enum FoundTable {
     Other,
 }
 
-/// Answers that must agree. The driver sends each request to the next node.
+/// Answers that must agree. Each request goes to the next node.
 const CONFIRMATIONS: usize = 5;
 const CONFIRMATION_DELAY: Duration = Duration::from_millis(100);
 

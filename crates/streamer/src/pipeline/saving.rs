@@ -122,7 +122,7 @@ async fn save(
         Err(ErrorClass::Invalid(error)) => return Err(refusal_cause(resolver, &session, error).await),
         saved => saved?,
     }
-    resolver.sessions.checkpoints_written();
+    resolver.sessions.readiness().checkpoints_written();
     if !unverified.is_empty() {
         let read = resolver.checkpoints.load(&session).await?;
         verify_read_back(unverified, &read).map_err(|error| SaveError::Fatal(error.into()))?;
@@ -168,7 +168,7 @@ async fn refusal_cause(resolver: &StartOffsetResolver, session: &Session, error:
             BatchWriteError::Rows(RowWriteError::Schema(different)),
         )),
         _ => {
-            resolver.sessions.checkpoints_refused(&error);
+            resolver.sessions.readiness().checkpoints_refused(&error);
             SaveError::Transient(error)
         }
     }

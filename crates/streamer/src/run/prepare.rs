@@ -73,7 +73,7 @@ impl Streamer {
             let session = self.sessions.get().await?;
             match self.tables(&session).await {
                 Ok(table) => {
-                    self.sessions.rows_acknowledged();
+                    self.sessions.readiness().table_verified();
                     return Ok(table);
                 }
                 // A node may not know a table yet that another replica of this service has just created.
@@ -83,7 +83,7 @@ impl Streamer {
                         ..
                     },
                 ) if disagreement.get_or_insert_with(Instant::now).elapsed() < SCHEMA_AGREEMENT_TIMEOUT => {
-                    self.sessions.dependency().unready(error.to_string());
+                    self.sessions.readiness().dependency().unready(error.to_string());
                 }
                 Err(
                     error @ SchemaError::Failed {
@@ -91,7 +91,7 @@ impl Streamer {
                         ..
                     },
                 ) => {
-                    self.sessions.dependency().unready(error.to_string());
+                    self.sessions.readiness().dependency().unready(error.to_string());
                 }
                 Err(error) => return Err(RunError::Schema(error)),
             }
@@ -109,6 +109,9 @@ impl Streamer {
         let checkpoints = checkpoints.map_err(failed("read the checkpoints"))?;
         let (settings, contract) = (&self.settings.cassandra, &self.contract);
         let table = schema::ensure_table(session, settings, contract, !checkpoints.is_empty()).await?;
+        // The keyspace may be new.
+        let placed = self.sessions.refresh(session).await;
+        placed.map_err(failed("read the nodes"))?;
         // Prepared here, so that the first record does not wait for it.
         let statements = prepare::statements(session, settings, contract)
             .await

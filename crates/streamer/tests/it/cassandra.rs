@@ -3,6 +3,7 @@
 mod errors;
 mod network;
 mod outage;
+mod placement;
 mod replication;
 mod schema;
 mod tls;

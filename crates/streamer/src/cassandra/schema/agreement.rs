@@ -1,6 +1,6 @@
 //! Waits until the nodes agree on the schema.
 //!
-//! A new table is not known to all nodes at once, and each query may reach another node.
+//! A new table is not known to all nodes at once, and each session is with another node.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::cassandra::session::Session;
 /// A node that is down keeps its old schema version, so the wait is limited.
 const TIMEOUT: Duration = Duration::from_secs(3);
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
-/// Consecutive responses that must agree, because each may come from another node.
+/// Consecutive responses that must agree, because gossip may still bring another version.
 const MIN_RESPONSES: usize = 3;
 
 /// Returns once all nodes agree, or after three seconds.

@@ -10,9 +10,9 @@ use crate::cassandra::error_class::ErrorClass;
 use crate::cassandra::session::Session;
 use crate::cassandra::statements::PreparedStatements;
 use crate::cassandra::wire::BatchRequest;
-use crate::cassandra::writer::{RowChange, RowWrite};
+use crate::cassandra::writer::row_write::{RowChange, RowWrite};
 use crate::pipeline::remaining_ttl::RowTtl;
-use crate::pipeline::row::{Row, RowKey, partition_key};
+use crate::pipeline::row::{Row, RowKey};
 
 /// In microseconds since 1970, before any record.
 const WRITE_TIMESTAMP: i64 = 1;
@@ -41,7 +41,7 @@ pub async fn probe(
         // The row is accepted now, so that its time to live is that of a new row.
         write.add_to(&mut batch, statements, accepted_at);
     }
-    session.batch(batch, Some(partition_key(key)), statements).await
+    session.batch(batch, statements).await
 }
 
 /// A primary key for a probe when there is no row yet.

@@ -247,3 +247,29 @@ async fn frozen_node_fails_readiness_and_loses_nothing() {
     .await;
     env.assert_nothing_lost_or_rejected().await;
 }
+
+/// A node forgets the statements of a table whose columns change.
+#[tokio::test(flavor = "multi_thread")]
+async fn forgotten_statements_cost_no_session() {
+    let env = TestEnv::new("forgotten", 3).await;
+    // Above any pause of a busy machine.
+    let options = env.options().set("cassandra.request_timeout", "30s");
+    let streamer = env.start(&options).await;
+    env.with_traffic_of(20, async {
+        env.wait_for_rows(&streamer).await;
+        for table in ["created_users", "stream_checkpoints"] {
+            let alter = format!("ALTER TABLE {{ks}}.{table} ADD note text");
+            env.cassandra.run(&alter).await.unwrap();
+            env.wait_for_current_ends().await;
+        }
+    })
+    .await;
+    env.wait_until_caught_up().await;
+    env.assert_no_dead_letters().await;
+    for (name, labels) in [
+        ("streamer_retries_total", "session_poisoned"),
+        ("streamer_checkpoints_total", "failed"),
+    ] {
+        assert_eq!(metric(&streamer, name, labels).await, 0.0, "{name} {labels}");
+    }
+}

@@ -66,11 +66,11 @@ impl ProxiedEnv {
         open.iter().map(|connection| connection.id()).collect()
     }
 
-    /// Waits until the streamer has a new session: a control connection and two more.
+    /// Waits until the streamer has a new session: two connections.
     async fn wait_for_new_session(&self, ids: &[u64]) {
         eventually("the session is rebuilt", async || {
             let open: Vec<_> = self.proxy.connections().iter().map(|it| it.id()).collect();
-            if open.iter().filter(|id| !ids.contains(id)).count() >= 3 {
+            if open.iter().filter(|id| !ids.contains(id)).count() >= 2 {
                 Ok(())
             } else {
                 Err(format!("open {open:?}, before {ids:?}"))

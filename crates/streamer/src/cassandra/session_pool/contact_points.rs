@@ -1,0 +1,74 @@
+//! Connects to a contact point, and reports why it can't.
+
+use std::net::SocketAddr;
+
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
+use tokio::net::lookup_host;
+use tokio::time::timeout;
+
+use crate::cassandra::connection::connector::ConnectionConfig;
+use crate::cassandra::connection::probe::{ProbeError, probe};
+use crate::cassandra::session::Session;
+use crate::cassandra::session_pool::{SessionError, Shared};
+
+pub(super) enum ConnectError {
+    /// Retry later.
+    Transient(String),
+    /// Do not retry.
+    Fatal(SessionError),
+}
+
+impl Shared {
+    pub(super) async fn connect_to_contact_point(&self) -> Result<Session, ConnectError> {
+        let config = self
+            .connection_config()
+            .map_err(|error| ConnectError::Fatal(SessionError::Tls(error)))?;
+        let node = self.find_local_node(&config).await?;
+        let within = 2 * self.settings.connect_timeout;
+        timeout(within, Session::connect(&self.settings, &config, node))
+            .await
+            .unwrap_or_else(|_| Err(format!("{node}: no session within {} ms", within.as_millis())))
+            .map_err(ConnectError::Transient)
+    }
+
+    /// Resolves the contact points and returns the first node of the local data centre that completes a handshake.
+    ///
+    /// With a wrong `cassandra.local_datacenter` there would be no node to send to. This function detects it: every contact
+    /// point has responded, and none is local.
+    async fn find_local_node(&self, config: &ConnectionConfig) -> Result<SocketAddr, ConnectError> {
+        let configured = &self.settings.local_datacenter;
+        let mut other_datacenter = None;
+        let connect_timeout = self.settings.connect_timeout;
+        let mut reasons = Vec::new();
+        let mut probes = FuturesUnordered::new();
+        for point in self.settings.contact_points.iter() {
+            match timeout(connect_timeout, lookup_host(point.as_str())).await {
+                Ok(Ok(nodes)) => probes.extend(nodes.map(|node| async move {
+                    probe(node, config).await.map(|datacenter| (node, datacenter))
+                })),
+                Ok(Err(error)) => reasons.push(format!("{point}: {error}")),
+                Err(_) => reasons.push(format!(
+                    "{point}: name not resolved within cassandra.connect_timeout"
+                )),
+            }
+        }
+        while let Some(result) = probes.next().await {
+            match result {
+                Ok((node, datacenter)) if datacenter == *configured => return Ok(node),
+                Ok((_, datacenter)) => other_datacenter = Some(datacenter),
+                Err(error @ ProbeError::Credentials { .. }) => {
+                    return Err(ConnectError::Fatal(SessionError::Credentials(error)));
+                }
+                Err(error) => reasons.push(error.to_string()),
+            }
+        }
+        match other_datacenter {
+            Some(actual) if reasons.is_empty() => Err(ConnectError::Fatal(SessionError::Datacenter {
+                configured: configured.clone(),
+                actual,
+            })),
+            _ => Err(ConnectError::Transient(reasons.join("; "))),
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! More nodes than replicas: each node has its own session, and its rows go to other replicas while it is away.
+
+use cdrs_tokio::cluster::Murmur3Token;
+use cdrs_tokio::types::ByName as _;
+use testkit::proxy::remote_addresses;
+use testkit::servers::pool::Access;
+use testkit::servers::{CassandraCluster, CassandraOptions};
+use testkit::service::Service;
+use uuid::Uuid;
+
+use crate::support::commands::run_command;
+use crate::support::test_env::{DEADLINE, TestEnv, eventually};
+use crate::support::traffic::metric;
+
+/// Above any pause of a busy machine, so that only the stopped node costs its session.
+const REQUEST_TIMEOUT: &str = "30s";
+
+/// `batch.max_in_flight`: one lost session can concern no more micro-batches.
+const MAX_REWRITTEN: f64 = 4.0;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lost_node_costs_only_its_own_session() {
+    let options = CassandraOptions {
+        nodes: 3,
+        ..CassandraOptions::default()
+    };
+    let cluster = CassandraCluster::lease(&options, Access::Exclusive)
+        .await
+        .unwrap();
+    let nodes = cluster.contact_points();
+    // The other nodes are found through the first one.
+    let env = TestEnv::on_cluster("placed", vec![nodes[0].clone()])
+        .await
+        .with_topic(6)
+        .await;
+    let options = env
+        .options()
+        .set(
+            "cassandra.replication",
+            "{'class': 'NetworkTopologyStrategy', 'replication_factor': 2}",
+        )
+        .set("cassandra.consistency", "one")
+        .set("cassandra.request_timeout", REQUEST_TIMEOUT);
+    let streamer = env.start(&options).await;
+    env.with_traffic_of(20, async {
+        env.wait_for_rows(&streamer).await;
+        wait_until_connected(&streamer, &nodes).await;
+
+        cluster.node(2).unwrap().stop().await.unwrap();
+        env.wait_for_current_ends().await;
+        wait_until_connected(&streamer, &nodes[..2]).await;
+        env.wait_for_current_ends().await;
+        let rewritten = metric(&streamer, "streamer_retries_total", "session_poisoned").await;
+        assert!(rewritten <= MAX_REWRITTEN, "{rewritten} micro-batches");
+        // One replica of each row is enough.
+        streamer.wait_until_ready(DEADLINE).await.unwrap();
+
+        cluster.node(2).unwrap().start().await.unwrap();
+        wait_until_connected(&streamer, &nodes).await;
+        env.wait_for_current_ends().await;
+    })
+    .await;
+    env.wait_until_caught_up().await;
+    env.assert_no_dead_letters().await;
+    let log = streamer.last_lines(10_000);
+    let lost: Vec<_> = log
+        .lines()
+        .filter(|line| line.contains("session with a node of cassandra lost"))
+        .collect();
+    assert!(!lost.is_empty(), "{log}");
+    assert!(lost.iter().all(|line| line.contains(&nodes[2])), "{lost:?}");
+
+    assert_tokens_are_cassandras(&env).await;
+    // Reads both replicas, because the stopped node lacks rows.
+    let (code, output) = run_command(options.set("cassandra.consistency", "all"), "verify").await;
+    assert_eq!(code, Some(0), "{output}");
+    assert!(output.ends_with("different: 0"), "{output}");
+}
+
+/// Waits until the streamer is connected to these nodes and no others.
+async fn wait_until_connected(streamer: &Service, nodes: &[String]) {
+    eventually("a session with each node", async || {
+        let remotes = remote_addresses(streamer.child().unwrap().pid()).unwrap();
+        let port = nodes[0].rsplit_once(':').unwrap().1;
+        let mut connected: Vec<_> = remotes
+            .iter()
+            .map(ToString::to_string)
+            .filter(|remote| remote.ends_with(&format!(":{port}")))
+            .collect();
+        connected.sort();
+        connected.dedup();
+        if connected == nodes {
+            Ok(())
+        } else {
+            Err(format!("{connected:?} instead of {nodes:?}"))
+        }
+    })
+    .await;
+}
+
+async fn assert_tokens_are_cassandras(env: &TestEnv) {
+    let rows = env
+        .cassandra
+        .run("SELECT id, token(id) AS placed FROM {ks}.created_users LIMIT 200")
+        .await
+        .unwrap();
+    assert!(rows.len() >= 20, "{} rows", rows.len());
+    for row in rows {
+        let token: i64 = row.by_name("placed").unwrap().unwrap();
+        let id: Uuid = row.by_name("id").unwrap().unwrap();
+        assert_eq!(Murmur3Token::generate(id.as_bytes()).value, token, "{id}");
+    }
+}
