@@ -34,6 +34,9 @@ pub enum SessionError {
     /// The node rejected the role or its password.
     #[error("cassandra rejected cassandra.username and cassandra.password")]
     Credentials(#[source] ProbeError),
+    /// No contact point speaks the protocol version of the sessions.
+    #[error("cassandra is too old")]
+    Version(#[source] ProbeError),
     /// The configured TLS files can't be used.
     #[error("failed to configure cassandra.tls")]
     Tls(#[source] TlsError),
@@ -175,6 +178,22 @@ impl SessionPool {
     /// The [`ErrorClass`] of a query.
     pub async fn refresh(&self, session: &Session) -> Result<(), ErrorClass> {
         self.shared.refresh(session).await
+    }
+
+    /// Checks `cassandra.consistency` against the replication of the keyspace, as far as that is known. Logs if a read may miss
+    /// the last write, and returns why no read and no write ever succeeds.
+    pub fn unusable_consistency(&self) -> Option<String> {
+        let cluster = self.shared.cluster()?;
+        let replication = cluster.topology().replication.as_ref()?;
+        let settings = self.settings();
+        let (consistency, local) = (settings.consistency.into(), &settings.local_datacenter);
+        if replication.may_miss_writes(consistency, local) {
+            tracing::warn!(
+                "with cassandra.consistency and the replication of the keyspace a read may miss the last checkpoint; \
+                 local_quorum does not"
+            );
+        }
+        replication.too_few_replicas(consistency, local)
     }
 
     /// Gives a new session to its node. Fails with the reason if the cluster does not have that node.

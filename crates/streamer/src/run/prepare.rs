@@ -105,13 +105,16 @@ impl Streamer {
         schema::ensure_checkpoints(session, &self.settings.cassandra).await?;
         schema::ensure_ledger(session, &self.settings.cassandra).await?;
         let failed = |operation| move |error| SchemaError::Failed { operation, error };
+        // The keyspace may be new.
+        let placed = self.sessions.refresh(session).await;
+        placed.map_err(failed("read the nodes"))?;
+        if let Some(reason) = self.sessions.unusable_consistency() {
+            return Err(SchemaError::Consistency(reason));
+        }
         let checkpoints = self.checkpoints.load(session).await;
         let checkpoints = checkpoints.map_err(failed("read the checkpoints"))?;
         let (settings, contract) = (&self.settings.cassandra, &self.contract);
         let table = schema::ensure_table(session, settings, contract, !checkpoints.is_empty()).await?;
-        // The keyspace may be new.
-        let placed = self.sessions.refresh(session).await;
-        placed.map_err(failed("read the nodes"))?;
         // Prepared here, so that the first record does not wait for it.
         let statements = prepare::statements(session, settings, contract)
             .await

@@ -44,6 +44,40 @@ impl Replication {
         }
     }
 
+    /// Why no read or write at `consistency` ever succeeds. The keyspace has too few replicas for it.
+    pub fn too_few_replicas(&self, consistency: Consistency, local: &str) -> Option<String> {
+        let is_local = matches!(consistency, Consistency::LocalOne | Consistency::LocalQuorum);
+        let found = if is_local {
+            self.local_factor(local)
+        } else {
+            self.total()
+        };
+        let required = match consistency {
+            Consistency::Two => 2,
+            Consistency::Three => 3,
+            _ => 1,
+        };
+        (found < required).then(|| {
+            let place = if is_local {
+                format!(" in the data centre {local}")
+            } else {
+                String::new()
+            };
+            format!("it needs {required} replicas of each row, and the keyspace has {found}{place}")
+        })
+    }
+
+    /// Whether a read at `consistency` may miss a write that was acknowledged at it: no replica has to be in both.
+    pub fn may_miss_writes(&self, consistency: Consistency, local: &str) -> bool {
+        match consistency {
+            Consistency::LocalOne => self.local_factor(local) > 1,
+            Consistency::One => self.total() > 1,
+            Consistency::Two => self.total() > 3,
+            Consistency::Three => self.total() > 5,
+            _ => false,
+        }
+    }
+
     /// How many of a row's `replicas` local replicas must respond at `consistency` if all others do.
     pub(super) fn required_local(&self, consistency: Consistency, local: &str, replicas: usize) -> usize {
         let total = self.total();
@@ -59,6 +93,57 @@ impl Replication {
             Consistency::Quorum => (total / 2 + 1).saturating_sub(remote),
             Consistency::All => total.saturating_sub(remote),
             _ => 1_usize.saturating_sub(remote),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOCAL: &str = "here";
+
+    fn replicas(local: usize, remote: usize) -> Replication {
+        let factors = [(LOCAL.to_owned(), local), ("there".to_owned(), remote)];
+        Replication::NetworkTopology(factors.into())
+    }
+
+    #[test]
+    fn consistency_needs_its_replicas() {
+        use Consistency::{All, LocalOne, LocalQuorum, Quorum, Three, Two};
+        let missing = |replication: &Replication, level| replication.too_few_replicas(level, LOCAL);
+        assert_eq!(
+            missing(&replicas(1, 0), Two).unwrap(),
+            "it needs 2 replicas of each row, and the keyspace has 1"
+        );
+        assert_eq!(missing(&replicas(1, 1), Two), None);
+        assert!(missing(&Replication::Simple(2), Three).is_some());
+        for level in [LocalOne, LocalQuorum] {
+            let reason = missing(&replicas(0, 3), level).unwrap();
+            assert!(reason.ends_with("has 0 in the data centre here"), "{reason}");
+        }
+        for level in [LocalOne, LocalQuorum, Quorum, All] {
+            assert_eq!(missing(&replicas(1, 0), level), None);
+        }
+    }
+
+    #[test]
+    fn read_meets_the_last_write_only_with_a_common_replica() {
+        use Consistency::{LocalOne, LocalQuorum, One, Quorum, Three, Two};
+        for (level, local, remote, may_miss) in [
+            (One, 1, 0, false),
+            (One, 1, 1, true),
+            (LocalOne, 1, 2, false),
+            (LocalOne, 2, 0, true),
+            (Two, 3, 0, false),
+            (Two, 3, 1, true),
+            (Three, 5, 0, false),
+            (Three, 3, 3, true),
+            (LocalQuorum, 3, 3, false),
+            (Quorum, 3, 3, false),
+        ] {
+            let found = replicas(local, remote).may_miss_writes(level, LOCAL);
+            assert_eq!(found, may_miss, "{level:?} with {local} and {remote}");
         }
     }
 }

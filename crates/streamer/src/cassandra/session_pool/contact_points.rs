@@ -38,7 +38,7 @@ impl Shared {
     /// point has responded, and none is local.
     async fn find_local_node(&self, config: &ConnectionConfig) -> Result<SocketAddr, ConnectError> {
         let configured = &self.settings.local_datacenter;
-        let mut other_datacenter = None;
+        let (mut other_datacenter, mut other_version) = (None, None);
         let connect_timeout = self.settings.connect_timeout;
         let mut reasons = Vec::new();
         let mut probes = FuturesUnordered::new();
@@ -60,15 +60,23 @@ impl Shared {
                 Err(error @ ProbeError::Credentials { .. }) => {
                     return Err(ConnectError::Fatal(SessionError::Credentials(error)));
                 }
+                Err(error @ ProbeError::Version { .. }) => other_version = Some(error),
                 Err(error) => reasons.push(error.to_string()),
             }
         }
-        match other_datacenter {
-            Some(actual) if reasons.is_empty() => Err(ConnectError::Fatal(SessionError::Datacenter {
+        match (other_version, other_datacenter) {
+            // In a rolling upgrade another node has the version already.
+            (Some(error), None) if reasons.is_empty() => {
+                Err(ConnectError::Fatal(SessionError::Version(error)))
+            }
+            (_, Some(actual)) if reasons.is_empty() => Err(ConnectError::Fatal(SessionError::Datacenter {
                 configured: configured.clone(),
                 actual,
             })),
-            _ => Err(ConnectError::Transient(reasons.join("; "))),
+            (other_version, _) => {
+                reasons.extend(other_version.map(|error| error.to_string()));
+                Err(ConnectError::Transient(reasons.join("; ")))
+            }
         }
     }
 }
