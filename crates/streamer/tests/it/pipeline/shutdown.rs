@@ -160,3 +160,17 @@ async fn unknown_datacenter_exits_78() {
         "{log}"
     );
 }
+
+/// The server refuses each read and write. It may be short of nodes, so only the keyspace tells that this lasts.
+#[tokio::test(flavor = "multi_thread")]
+async fn consistency_above_the_replicas_exits_78() {
+    let env = TestEnv::without_topic("consistency").await;
+    let options = env.options().set("cassandra.consistency", "two");
+    let streamer = Service::start(&options).unwrap();
+    assert_eq!(streamer.wait(DEADLINE).await.unwrap(), Some(78));
+    let log = streamer.last_lines(2);
+    assert!(
+        log.contains("cassandra.consistency can't be reached: it needs 2 replicas"),
+        "{log}"
+    );
+}
