@@ -3,6 +3,7 @@
 pub mod agreement;
 pub mod columns;
 mod ledger;
+pub mod truncation;
 
 use std::fmt;
 
@@ -430,8 +431,9 @@ async fn select(
         .iter()
         .map(|value| Value::Some(value.as_bytes().to_vec()))
         .collect();
+    // Only system tables are read here, of which each node has its own.
     session
-        .query(cql, values)
+        .query_node(cql, values)
         .await
         .map_err(|error| SchemaError::Failed { operation, error })
 }

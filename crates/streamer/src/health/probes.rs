@@ -7,12 +7,14 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use rdkafka::error::RDKafkaErrorCode;
 use service::Dependency;
 use tokio::time::sleep;
 use uuid::Uuid;
 
 use crate::cassandra::error_class::ErrorClass;
+use crate::cassandra::schema::truncation::TruncationWatch;
 use crate::cassandra::schema::{self, SchemaError, TableInfo};
 use crate::cassandra::session::Session;
 use crate::cassandra::session_pool::{SessionError, SessionPool};
@@ -263,13 +265,17 @@ pub enum TableProbeOutcome {
 impl CassandraProbe {
     /// Returns only when the process can't continue.
     pub async fn run(&self) -> TableProbeOutcome {
+        let mut truncations = TruncationWatch::default();
         loop {
             let session = match self.sessions.get().await {
                 Ok(session) => session,
                 Err(error) => return TableProbeOutcome::Session(error),
             };
             match self.table(&session).await {
-                Ok(FoundTable::Same) => self.sessions.readiness().table_verified(),
+                Ok(FoundTable::Same) => {
+                    self.sessions.readiness().table_verified();
+                    self.watch_truncation(&session, &mut truncations).await;
+                }
                 Ok(FoundTable::Disputed) => self
                     .sessions
                     .readiness()
@@ -285,6 +291,24 @@ impl CassandraProbe {
                 Err(error) => self.sessions.readiness().dependency().unready(error.to_string()),
             }
             sleep(self.interval).await;
+        }
+    }
+
+    /// The rows may have been truncated on purpose, so the streamer goes on.
+    async fn watch_truncation(&self, session: &Session, truncations: &mut TruncationWatch) {
+        match truncations.check(session, self.table.table_id).await {
+            Ok(None) => {}
+            Ok(Some(at)) => {
+                let at = Timestamp::from_millisecond(at).map_or_else(|_| at.to_string(), |at| at.to_string());
+                tracing::error!(
+                    table = self.sessions.settings().qualified_table(),
+                    at,
+                    "the table was truncated: its rows are lost, and no later start reads them again; `streamer replay` \
+                     writes them again"
+                );
+            }
+            // The next probe of the table reports a lost session.
+            Err(error) => tracing::debug!(%error, "failed to ask when the table was truncated"),
         }
     }
 

@@ -42,11 +42,11 @@ pub async fn wait_for_agreement(session: &Session) -> Result<(), ErrorClass> {
 /// Returns the number of nodes and the number of their schema versions.
 async fn versions(session: &Session) -> Result<(usize, usize), ErrorClass> {
     let mut rows = session
-        .query("SELECT schema_version FROM system.local", Vec::new())
+        .query_node("SELECT schema_version FROM system.local", Vec::new())
         .await?;
     rows.extend(
         session
-            .query("SELECT schema_version FROM system.peers_v2", Vec::new())
+            .query_node("SELECT schema_version FROM system.peers_v2", Vec::new())
             .await?,
     );
     let versions: BTreeSet<_> = rows

@@ -9,10 +9,11 @@ use testkit::kafka_client::ProducerRecord;
 use testkit::proxy::Proxy;
 use testkit::servers::MAX_VALUE_SIZE;
 use testkit::service::Service;
+use tokio::time::sleep;
 use uuid::Uuid;
 
 use crate::support::secured_cassandra::{FrozenNode, exclusive_env, secured_env};
-use crate::support::test_env::{TestEnv, eventually, new_users, outgoing, record};
+use crate::support::test_env::{DEADLINE, TestEnv, eventually, new_users, outgoing, record};
 use crate::support::traffic::{metric, wait_for_exit, wait_until_unready};
 
 /// Exit code of an error that only the operator can fix.
@@ -163,6 +164,31 @@ async fn table_or_keyspace_dropped_at_runtime_exits_78() {
         .await;
         env.assert_no_dead_letters().await;
     }
+}
+
+/// The streamer knows what was truncated before it only from its first probe, so a truncation right after the start may
+/// count as an earlier one.
+#[tokio::test(flavor = "multi_thread")]
+async fn truncated_table_is_reported_with_the_remedy() {
+    let env = TestEnv::new("truncated", 1).await;
+    env.write(&new_users(20)).await;
+    let streamer = env.streamer().await;
+    env.wait_for_current_ends().await;
+    let started = Instant::now();
+    let report = loop {
+        env.cassandra.run("TRUNCATE {ks}.created_users").await.unwrap();
+        sleep(Duration::from_secs(6)).await;
+        let log = streamer.last_lines(50);
+        if let Some(report) = log.lines().find(|line| line.contains("the table was truncated")) {
+            break report.to_owned();
+        }
+        assert!(started.elapsed() < DEADLINE, "{log}");
+    };
+    assert!(
+        report.contains("streamer replay") && report.contains(&env.keyspace),
+        "{report}"
+    );
+    streamer.wait_until_ready(DEADLINE).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
