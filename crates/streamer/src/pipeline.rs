@@ -141,6 +141,8 @@ impl Pipeline {
         if outcome.is_ok() {
             self.finish().await?;
         }
+        // Nothing is written for partitions that the group has reassigned.
+        self.writing.shutdown().await;
         self.close().await;
         outcome
     }
