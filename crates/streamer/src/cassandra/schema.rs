@@ -44,8 +44,8 @@ pub enum SchemaError {
         /// The class of the error.
         error: ErrorClass,
     },
-    /// The keyspace has too few replicas for `cassandra.consistency`.
-    #[error("cassandra.consistency can't be reached: {0}")]
+    /// `cassandra.consistency` can't work with the replication of the keyspace.
+    #[error("cassandra.consistency can't work: {0}")]
     Consistency(String),
     /// The server refuses rows with `cassandra.row_ttl`.
     #[error("cassandra refuses cassandra.row_ttl: {0}")]

@@ -180,20 +180,12 @@ impl SessionPool {
         self.shared.refresh(session).await
     }
 
-    /// Checks `cassandra.consistency` against the replication of the keyspace, as far as that is known. Logs if a read may miss
-    /// the last write, and returns why no read and no write ever succeeds.
+    /// Returns why `cassandra.consistency` can't work with the replication of the keyspace, as far as that is known.
     pub fn unusable_consistency(&self) -> Option<String> {
         let cluster = self.shared.cluster()?;
-        let replication = cluster.topology().replication.as_ref()?;
         let settings = self.settings();
-        let (consistency, local) = (settings.consistency.into(), &settings.local_datacenter);
-        if replication.may_miss_writes(consistency, local) {
-            tracing::warn!(
-                "with cassandra.consistency and the replication of the keyspace a read may miss the last checkpoint; \
-                 local_quorum does not"
-            );
-        }
-        replication.too_few_replicas(consistency, local)
+        let replication = cluster.topology().replication.as_ref()?;
+        replication.unusable(settings.consistency.into(), &settings.local_datacenter)
     }
 
     /// Gives a new session to its node. Fails with the reason if the cluster does not have that node.

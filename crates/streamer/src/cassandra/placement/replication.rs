@@ -44,38 +44,41 @@ impl Replication {
         }
     }
 
-    /// Why no read or write at `consistency` ever succeeds. The keyspace has too few replicas for it.
-    pub fn too_few_replicas(&self, consistency: Consistency, local: &str) -> Option<String> {
-        let is_local = matches!(consistency, Consistency::LocalOne | Consistency::LocalQuorum);
+    /// Why the streamer can't work at `consistency`: the keyspace has too few replicas for it, or a read may miss a write that
+    /// was acknowledged at it, because no replica has to be in both.
+    pub fn unusable(&self, consistency: Consistency, local: &str) -> Option<String> {
+        let (required, is_local) = match consistency {
+            Consistency::LocalOne => (1, true),
+            Consistency::One => (1, false),
+            Consistency::Two => (2, false),
+            Consistency::Three => (3, false),
+            // A majority of any number of replicas.
+            Consistency::LocalQuorum => return self.too_few(1, true, local),
+            _ => return self.too_few(1, false, local),
+        };
         let found = if is_local {
             self.local_factor(local)
         } else {
             self.total()
         };
-        let required = match consistency {
-            Consistency::Two => 2,
-            Consistency::Three => 3,
-            _ => 1,
-        };
-        (found < required).then(|| {
-            let place = if is_local {
-                format!(" in the data centre {local}")
-            } else {
-                String::new()
-            };
-            format!("it needs {required} replicas of each row, and the keyspace has {found}{place}")
+        self.too_few(required, is_local, local).or_else(|| {
+            (2 * required <= found).then(|| {
+                format!(
+                    "of {found} replicas of a row, {required} may lack the last write, so that checkpoints read back differ; \
+                     use local_quorum"
+                )
+            })
         })
     }
 
-    /// Whether a read at `consistency` may miss a write that was acknowledged at it: no replica has to be in both.
-    pub fn may_miss_writes(&self, consistency: Consistency, local: &str) -> bool {
-        match consistency {
-            Consistency::LocalOne => self.local_factor(local) > 1,
-            Consistency::One => self.total() > 1,
-            Consistency::Two => self.total() > 3,
-            Consistency::Three => self.total() > 5,
-            _ => false,
-        }
+    fn too_few(&self, required: usize, is_local: bool, local: &str) -> Option<String> {
+        let (found, place) = if is_local {
+            (self.local_factor(local), format!(" in the data centre {local}"))
+        } else {
+            (self.total(), String::new())
+        };
+        (found < required)
+            .then(|| format!("it needs {required} replicas of each row, and the keyspace has {found}{place}"))
     }
 
     /// How many of a row's `replicas` local replicas must respond at `consistency` if all others do.
@@ -110,40 +113,42 @@ mod tests {
 
     #[test]
     fn consistency_needs_its_replicas() {
-        use Consistency::{All, LocalOne, LocalQuorum, Quorum, Three, Two};
-        let missing = |replication: &Replication, level| replication.too_few_replicas(level, LOCAL);
+        use Consistency::{All, LocalOne, LocalQuorum, One, Quorum, Three, Two};
+        let reason = |replication: &Replication, level| replication.unusable(level, LOCAL);
         assert_eq!(
-            missing(&replicas(1, 0), Two).unwrap(),
+            reason(&replicas(1, 0), Two).unwrap(),
             "it needs 2 replicas of each row, and the keyspace has 1"
         );
-        assert_eq!(missing(&replicas(1, 1), Two), None);
-        assert!(missing(&Replication::Simple(2), Three).is_some());
+        assert!(reason(&Replication::Simple(2), Three).is_some());
         for level in [LocalOne, LocalQuorum] {
-            let reason = missing(&replicas(0, 3), level).unwrap();
+            let reason = reason(&replicas(0, 3), level).unwrap();
             assert!(reason.ends_with("has 0 in the data centre here"), "{reason}");
         }
-        for level in [LocalOne, LocalQuorum, Quorum, All] {
-            assert_eq!(missing(&replicas(1, 0), level), None);
+        for level in [One, LocalOne, LocalQuorum, Quorum, All] {
+            assert_eq!(reason(&replicas(1, 0), level), None, "{level:?}");
         }
     }
 
     #[test]
     fn read_meets_the_last_write_only_with_a_common_replica() {
         use Consistency::{LocalOne, LocalQuorum, One, Quorum, Three, Two};
-        for (level, local, remote, may_miss) in [
-            (One, 1, 0, false),
-            (One, 1, 1, true),
-            (LocalOne, 1, 2, false),
-            (LocalOne, 2, 0, true),
-            (Two, 3, 0, false),
-            (Two, 3, 1, true),
-            (Three, 5, 0, false),
-            (Three, 3, 3, true),
-            (LocalQuorum, 3, 3, false),
-            (Quorum, 3, 3, false),
+        for (level, local, remote, is_usable) in [
+            (One, 1, 1, false),
+            (LocalOne, 1, 2, true),
+            (LocalOne, 2, 0, false),
+            (Two, 3, 0, true),
+            (Two, 3, 1, false),
+            (Three, 5, 0, true),
+            (Three, 3, 3, false),
+            (LocalQuorum, 3, 3, true),
+            (Quorum, 3, 3, true),
         ] {
-            let found = replicas(local, remote).may_miss_writes(level, LOCAL);
-            assert_eq!(found, may_miss, "{level:?} with {local} and {remote}");
+            let reason = replicas(local, remote).unusable(level, LOCAL);
+            assert_eq!(
+                reason.is_none(),
+                is_usable,
+                "{level:?} with {local} and {remote}: {reason:?}"
+            );
         }
     }
 }

@@ -161,16 +161,25 @@ async fn unknown_datacenter_exits_78() {
     );
 }
 
-/// The server refuses each read and write. It may be short of nodes, so only the keyspace tells that this lasts.
+/// The server refuses each read and write, or some. It may be short of nodes, so only the keyspace tells that this lasts.
 #[tokio::test(flavor = "multi_thread")]
-async fn consistency_above_the_replicas_exits_78() {
-    let env = TestEnv::without_topic("consistency").await;
-    let options = env.options().set("cassandra.consistency", "two");
-    let streamer = Service::start(&options).unwrap();
-    assert_eq!(streamer.wait(DEADLINE).await.unwrap(), Some(78));
-    let log = streamer.last_lines(2);
-    assert!(
-        log.contains("cassandra.consistency can't be reached: it needs 2 replicas"),
-        "{log}"
-    );
+async fn consistency_that_can_not_work_exits_78() {
+    for (consistency, replicas, expected) in [
+        ("two", 1, "it needs 2 replicas"),
+        ("one", 2, "of 2 replicas of a row, 1 may lack the last write"),
+    ] {
+        let env = TestEnv::without_topic("consistency").await;
+        let replication = format!("{{'class': 'SimpleStrategy', 'replication_factor': {replicas}}}");
+        let options = env
+            .options()
+            .set("cassandra.replication", replication)
+            .set("cassandra.consistency", consistency);
+        let streamer = Service::start(&options).unwrap();
+        assert_eq!(streamer.wait(DEADLINE).await.unwrap(), Some(78));
+        let log = streamer.last_lines(2);
+        assert!(
+            log.contains(&format!("cassandra.consistency can't work: {expected}")),
+            "{log}"
+        );
+    }
 }
