@@ -145,6 +145,15 @@ async fn unreachable_servers_are_named_in_readiness() {
     })
     .await;
     assert_eq!(streamer.get("/healthz").await.unwrap().0, 200);
+    let (status, body) = streamer
+        .get(&format!("/v1/runs/{}", uuid::Uuid::new_v4()))
+        .await
+        .unwrap();
+    assert_eq!(status, 503, "the ledger is in Cassandra");
+    assert!(
+        body.contains("urn:affluent:problem:cassandra-unavailable"),
+        "{body}"
+    );
     assert_eq!(streamer.terminate(Duration::from_secs(5)).await.unwrap(), Some(0));
 }
 
