@@ -14,13 +14,7 @@ async fn pool_shares_repairs_and_reuses_clusters() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("socket");
     let pool = Arc::new(Pool::new(folder.path().to_path_buf(), BUDGET_MIB));
-    let serving = tokio::spawn({
-        let (pool, socket) = (Arc::clone(&pool), socket.clone());
-        async move { pool.serve(&socket).await }
-    });
-    while !socket.exists() {
-        tokio::task::yield_now().await;
-    }
+    let serving = tokio::spawn(Arc::clone(&pool).serve(Pool::bind(&socket).unwrap()));
     let options = KafkaOptions::default();
     let lease = |access| KafkaCluster::from_pool(&socket, &options, access);
 

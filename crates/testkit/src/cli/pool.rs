@@ -34,6 +34,7 @@ impl PoolCommand {
             .map_err(TestkitError::file("target/testkit"))?;
         let socket = folder.path().join("socket");
         let pool = Arc::new(Pool::new(folder.path().to_path_buf(), budget_mib()));
+        let listener = Pool::bind(&socket)?;
         let (program, arguments) = self.command.split_first().expect("clap requires a command");
         let mut child = Command::new("setpriv")
             .args(["--pdeathsig", "TERM"])
@@ -46,7 +47,7 @@ impl PoolCommand {
             signal(SignalKind::terminate()).map_err(TestkitError::file("the handler of SIGTERM"))?;
         let status = tokio::select! {
             status = child.wait() => status,
-            served = Arc::clone(&pool).serve(&socket) => return served.map(|()| ExitCode::FAILURE).map_err(Into::into),
+            served = Arc::clone(&pool).serve(listener) => return served.map(|()| ExitCode::FAILURE).map_err(Into::into),
             // The terminal sends SIGINT to the command, too, which then ends by itself.
             _ = tokio::signal::ctrl_c() => child.wait().await,
             // The parent-death signal ends the command.

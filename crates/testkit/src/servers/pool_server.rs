@@ -71,14 +71,24 @@ impl Pool {
         self.starts.load(Ordering::Relaxed)
     }
 
+    /// Binds the socket. From then on leases can be requested, which wait for [`serve`](Self::serve).
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn bind(socket: &Path) -> Result<UnixListener, ServerError> {
+        UnixListener::bind(socket).map_err(ServerError::file(socket))
+    }
+
     /// Serves leases until it is dropped.
     ///
     /// # Errors
-    /// When the socket can't be bound or accepts no more.
-    pub async fn serve(self: Arc<Self>, socket: &Path) -> Result<(), ServerError> {
-        let listener = UnixListener::bind(socket).map_err(ServerError::file(socket))?;
+    /// When the socket accepts no more.
+    pub async fn serve(self: Arc<Self>, listener: UnixListener) -> Result<(), ServerError> {
         loop {
-            let (stream, _) = listener.accept().await.map_err(ServerError::file(socket))?;
+            let (stream, _) = listener
+                .accept()
+                .await
+                .map_err(ServerError::file("the pool's socket"))?;
             let pool = Arc::clone(&self);
             tokio::spawn(async move {
                 if let Err(error) = pool.serve_one(stream).await {
