@@ -37,8 +37,9 @@ const LOAD: Duration = Duration::from_secs(12);
 const MORE_LOAD: Duration = Duration::from_secs(20);
 /// For the recovery; longer than the invariant allows, so that the report contains the time.
 const RECOVERY_TIMEOUT: Duration = Duration::from_secs(45);
-/// For the verdicts after everything is stored. A run with records that the topic lost gets none.
-const VERDICT_TIMEOUT: Duration = Duration::from_secs(15);
+/// For the verdicts after everything is stored: longer than the longest time between two questions of the ingester. A run with
+/// records that the topic lost gets none.
+const VERDICT_TIMEOUT: Duration = Duration::from_secs(40);
 /// Size of the ingester's disk in MiB: the state of a few runs, and little to fill.
 const INGESTER_DISK: u64 = 32;
 /// The time to live of rows that may expire.

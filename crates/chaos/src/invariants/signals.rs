@@ -67,10 +67,15 @@ fn shows(signal: &ExpectedSignal, incident: &Incident, evidence: &Evidence) -> b
                 .any(|sample| !sample.responded() || sample.start_time() != before)
         }
         ExpectedSignal::Rose(metric) => services.any(|samples| {
-            let value = |sample: &HealthSample| sample.metric(metric);
-            let before = before(samples, &value).unwrap_or(0.0);
-            let mut values = samples.iter().filter(during).filter_map(value);
-            values.any(|value| value > before)
+            // A counter restarts with its process.
+            samples.iter().filter(during).any(|sample| {
+                let of_process = |earlier: &HealthSample| {
+                    let is_same = earlier.start_time() == sample.start_time();
+                    is_same.then(|| earlier.metric(metric)).flatten()
+                };
+                let before = before(samples, &of_process).unwrap_or(0.0);
+                sample.metric(metric).is_some_and(|value| value > before)
+            })
         }),
         ExpectedSignal::Fell(metric) => services.any(|samples| {
             let value = |sample: &HealthSample| sample.metric(metric);

@@ -65,6 +65,28 @@ fn each_signal_is_recognised() {
         sample.metrics.insert("publisher_x_total".to_owned(), 1.0);
     };
     assert_eq!(shown(Rose("publisher_x_total"), rose), []);
+    // The counter of an earlier process was higher.
+    let rose_after_restart = |evidence: &mut Evidence| {
+        evidence.incidents[0].signals = vec![Rose("publisher_x_total")];
+        evidence.incidents[0].started = 4.0;
+        for sample in evidence.health.values_mut().flatten() {
+            let (started, count) = if sample.at < 4.0 {
+                (5.0, 4.0)
+            } else if sample.at < 8.0 {
+                (6.0, 0.0)
+            } else {
+                (6.0, 1.0)
+            };
+            let metrics = [
+                ("process_start_time_seconds", started),
+                ("publisher_x_total", count),
+            ];
+            sample
+                .metrics
+                .extend(metrics.map(|(name, value)| (name.to_owned(), value)));
+        }
+    };
+    assert_eq!(broken(rose_after_restart), []);
     let fell = |sample: &mut HealthSample| {
         sample
             .metrics
