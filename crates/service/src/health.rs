@@ -49,7 +49,7 @@ pub struct DependencyState {
 /// The response body of `/readyz`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Readiness {
-    /// Every dependency is available and the process is not shutting down.
+    /// Every dependency is known and available, and the process is not shutting down.
     pub ready: bool,
     /// The process is shutting down and accepts no new work.
     pub stopping: bool,
@@ -106,7 +106,8 @@ impl Health {
             .iter()
             .map(|reported| reported.state.clone())
             .collect();
-        let ready = !stopping && dependencies.iter().all(|dependency| dependency.ready);
+        // The admin port responds before the service has named its dependencies.
+        let ready = !stopping && !dependencies.is_empty() && dependencies.iter().all(|it| it.ready);
         Readiness {
             ready,
             stopping,
@@ -195,8 +196,15 @@ mod tests {
     }
 
     #[test]
+    fn starting_process_is_live_but_not_ready() {
+        let health = Health::default();
+        assert!(!health.readiness().ready && health.liveness().live);
+    }
+
+    #[test]
     fn stopping_process_is_live_but_not_ready() {
         let health = Health::default();
+        health.dependency("kafka").ready();
         health.stopping();
         assert!(!health.readiness().ready);
         assert!(health.liveness().live);
