@@ -47,38 +47,29 @@ impl Replication {
     /// Why the streamer can't work at `consistency`: the keyspace has too few replicas for it, or a read may miss a write that
     /// was acknowledged at it, because no replica has to be in both.
     pub fn unusable(&self, consistency: Consistency, local: &str) -> Option<String> {
-        let (required, is_local) = match consistency {
-            Consistency::LocalOne => (1, true),
-            Consistency::One => (1, false),
-            Consistency::Two => (2, false),
-            Consistency::Three => (3, false),
-            // A majority of any number of replicas.
-            Consistency::LocalQuorum => return self.too_few(1, true, local),
-            _ => return self.too_few(1, false, local),
-        };
-        let found = if is_local {
-            self.local_factor(local)
-        } else {
-            self.total()
-        };
-        self.too_few(required, is_local, local).or_else(|| {
-            (2 * required <= found).then(|| {
-                format!(
-                    "of {found} replicas of a row, {required} may lack the last write, so that checkpoints read back differ; \
-                     use local_quorum"
-                )
-            })
-        })
-    }
-
-    fn too_few(&self, required: usize, is_local: bool, local: &str) -> Option<String> {
+        let is_local = matches!(consistency, Consistency::LocalOne | Consistency::LocalQuorum);
         let (found, place) = if is_local {
             (self.local_factor(local), format!(" in the data centre {local}"))
         } else {
             (self.total(), String::new())
         };
-        (found < required)
-            .then(|| format!("it needs {required} replicas of each row, and the keyspace has {found}{place}"))
+        let (required, has_majority) = match consistency {
+            Consistency::LocalOne | Consistency::One => (1, false),
+            Consistency::Two => (2, false),
+            Consistency::Three => (3, false),
+            _ => (1, true),
+        };
+        if found < required {
+            return Some(format!(
+                "it needs {required} replicas of each row, and the keyspace has {found}{place}"
+            ));
+        }
+        (!has_majority && 2 * required <= found).then(|| {
+            format!(
+                "of {found} replicas of a row, {required} may lack the last write, so that checkpoints read back differ; use \
+                 local_quorum"
+            )
+        })
     }
 
     /// How many of a row's `replicas` local replicas must respond at `consistency` if all others do.
