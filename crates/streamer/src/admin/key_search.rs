@@ -116,6 +116,8 @@ impl KeySearch {
 
 #[cfg(test)]
 mod tests {
+    use testkit::people::Person;
+
     use super::*;
 
     const KEY: &str = "0195d0b1-7a4c-7f3e-9b1a-2c3d4e5f6071";
@@ -139,10 +141,10 @@ mod tests {
         assert_eq!(found(Some(KEY), Some("garbage"), ""), Some(Occurrence::Record));
         assert_eq!(found(Some(&upper), Some("garbage"), ""), Some(Occurrence::Record));
         assert_eq!(found(Some(&upper), None, ""), Some(Occurrence::Tombstone));
+        let person = Person::new(7, 1);
         let escaped = KEY.replace('-', "\\u002d");
-        let value = format!(
-            r#"{{"id":"{escaped}","first_name":"a","last_name":"a","gender":"a","address":"a","post_code":"a","email":"a@x","username":"a","dob":"1969-07-20T20:17:40.000Z","registered_date":"2010-01-01T00:00:00.001Z","phone":"a","picture":"a"}}"#
-        );
+        let value = String::from_utf8(person.json()).unwrap();
+        let value = value.replace(&person.id.to_string(), &escaped);
         assert_eq!(found(None, Some(&value), ""), Some(Occurrence::Record));
     }
 
