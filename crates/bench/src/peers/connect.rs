@@ -14,6 +14,8 @@ use crate::sinks::running::RunningSink;
 use crate::sinks::target::Target;
 
 const SOURCE: &str = include_str!("../../peers/connect/UserRow.java");
+/// Binds the values in the order of [`SOURCE`].
+const INSERT: &str = include_str!("../../peers/connect/insert.cql");
 const MAIN: &str = "org.apache.kafka.connect.cli.ConnectStandalone";
 
 /// Camel waits for each row before it sends the next, so more tasks than partitions do not help.
@@ -80,11 +82,7 @@ impl Sink for Connect {
 }
 
 fn connector_properties(target: &Target) -> String {
-    let statement = format!(
-        "INSERT INTO {} (id, first_name, last_name, gender, address, post_code, email, username, phone, picture, dob, \
-         registered_date, ingested_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        target.full_table()
-    );
+    let statement = INSERT.trim_end().replace("{table}", &target.full_table());
     let url = format!(
         "cql://{}/{}?cql=RAW({statement})&consistencyLevel=LOCAL_QUORUM",
         target.cassandra, target.keyspace

@@ -13,7 +13,7 @@ use testkit::workspace;
 use crate::plot::write;
 
 const PAGES: u32 = 2;
-const PYTHON: &str = include_str!("format_page.py");
+const PYTHON: &str = include_str!("../../../peers/python/format_page.py");
 
 /// API pages as files, and the program that formats them.
 pub(super) struct ApiPages {
