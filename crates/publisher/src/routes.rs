@@ -26,7 +26,7 @@ use tower::{ServiceExt as _, service_fn};
 
 use crate::http::problem::Problem;
 use crate::limits::response_memory::hold_until_written;
-use observe::Observer;
+use observe::{Observation, Observer};
 use refuse::{refuse_request, refuse_request_up_to};
 use state::AppState;
 
@@ -45,7 +45,8 @@ pub fn service(state: Arc<AppState>, tracer: Tracer) -> impl Api {
     // A layer would box the future of each request once more.
     service_fn(move |mut request: Request| {
         let observation = observer.begin(&mut request);
-        observation.observe(respond(Arc::clone(&routes), request))
+        // A large future: an idle connection must not hold its memory.
+        Box::pin(respond(Arc::clone(&routes), observation, request))
     })
 }
 
@@ -65,23 +66,30 @@ impl Routes {
                 .as_deref()
                 .is_some_and(|path| request.uri().path() == path)
     }
+
+    /// Counts the request's own memory as bytes in flight until its response is written.
+    async fn respond(&self, request: Request) -> Result<Response<Body>, Infallible> {
+        let Ok(permit) = self.state.admission.enter_request() else {
+            let problem = refuse_request_up_to(request, Problem::overloaded(), self.state.max_body);
+            return Ok(problem.await.into_response());
+        };
+        let mut response = if self.is_create(&request) {
+            create::respond(&self.state, request).await.into_response()
+        } else {
+            self.router.clone().oneshot(request).await?
+        };
+        hold_until_written(&mut response, permit);
+        Ok(response)
+    }
 }
 
-/// Counts the request's own memory as bytes in flight until its response is written.
-async fn respond(routes: Arc<Routes>, request: Request) -> Result<Response<Body>, Infallible> {
-    let Ok(permit) = routes.state.admission.enter_request() else {
-        let problem = refuse_request_up_to(request, Problem::overloaded(), routes.state.max_body);
-        return Ok(problem.await.into_response());
-    };
-    let mut response = if routes.is_create(&request) {
-        // A large future: an idle connection must not hold its memory.
-        Box::pin(create::respond(&routes.state, request))
-            .await
-            .into_response()
-    } else {
-        routes.router.clone().oneshot(request).await?
-    };
-    hold_until_written(&mut response, permit);
+async fn respond(
+    routes: Arc<Routes>,
+    observation: Observation,
+    request: Request,
+) -> Result<Response<Body>, Infallible> {
+    let mut response = routes.respond(request).await?;
+    observation.end(&mut response);
     Ok(response)
 }
 

@@ -2,7 +2,6 @@
 //! Starts the span of a request, if its trace is
 //! sampled. Log and span have no values: of a path with a key only the route.
 
-use std::convert::Infallible;
 use std::sync::{Arc, OnceLock};
 
 use axum::body::Body;
@@ -168,15 +167,10 @@ struct LogEntry {
 }
 
 impl Observation {
-    /// Waits for the response to the request, and gives it the id.
-    pub(super) async fn observe(
-        mut self,
-        responding: impl Future<Output = Result<Response<Body>, Infallible>>,
-    ) -> Result<Response<Body>, Infallible> {
-        let mut response = responding.await?;
+    /// Ends with the response, and gives it the id.
+    pub(super) fn end(mut self, response: &mut Response<Body>) {
         self.id.add_to(response.headers_mut());
         self.status = Some(response.status());
-        Ok(response)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Serves one connection: TLS handshake, HTTP/1.1 or HTTP/2, timeouts and graceful shutdown.
 
 use std::convert::Infallible;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tower::{Service, ServiceExt as _};
 
@@ -61,7 +62,8 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) async fn serve<A: Api>(self, stream: TcpStream, api: A) {
+    /// Returns a boxed future, and its parts are boxed: an async function would reserve memory for the largest of them.
+    pub(super) fn serve<A: Api>(self, stream: TcpStream, api: A) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         // Responses are small and written at once, so Nagle's algorithm would only delay them.
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "failed to set TCP_NODELAY");
@@ -69,24 +71,35 @@ impl Connection {
         let mut stream = TimeoutStream::new(stream);
         stream.set_write_timeout(Some(self.limits.write_timeout));
         let stream = Box::pin(stream);
-        let Some(tls) = &self.tls else {
-            return self.serve_http(stream, api, None).await;
-        };
-        let handshake = TlsAcceptor::from(Arc::clone(tls)).accept(stream);
+        match self.tls.clone() {
+            None => Box::pin(self.serve_http(stream, api, None)),
+            Some(tls) => Box::pin(async move {
+                if let Some(stream) = Box::pin(self.handshake(tls, stream)).await {
+                    let certificates = stream.get_ref().1.peer_certificates();
+                    let certificate = certificates.and_then(<[_]>::first);
+                    let peer = certificate.and_then(PeerName::of_certificate);
+                    Box::pin(self.serve_http(stream, api, peer)).await;
+                }
+            }),
+        }
+    }
+
+    /// Returns the encrypted stream; `None` if there is none in time.
+    async fn handshake<S>(&self, tls: Arc<ServerConfig>, stream: S) -> Option<TlsStream<S>>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let handshake = TlsAcceptor::from(tls).accept(stream);
         let accepted = tokio::select! {
             accepted = timeout(self.limits.header_timeout, handshake) => accepted,
-            () = self.shutdown.cancelled() => return,
+            () = self.shutdown.cancelled() => return None,
         };
         match accepted {
-            Ok(Ok(stream)) => {
-                let certificates = stream.get_ref().1.peer_certificates();
-                let certificate = certificates.and_then(<[_]>::first);
-                let peer = certificate.and_then(PeerName::of_certificate);
-                self.serve_http(stream, api, peer).await;
-            }
+            Ok(Ok(stream)) => return Some(stream),
             Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
             Err(_) => tracing::debug!("TLS handshake timed out"),
         }
+        None
     }
 
     async fn serve_http<S, A: Api>(self, stream: S, api: A, peer: Option<PeerName>)
