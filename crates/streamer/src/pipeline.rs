@@ -39,7 +39,7 @@ use crate::ledger::entries::MAX_ENTRIES;
 use crate::ledger::run_headers::{FetchedAt, RunHeaders};
 use crate::metrics::StreamerMetrics;
 use crate::pipeline::batch_builder::{BatchBuilder, BatchPartition, Operation};
-use crate::pipeline::batch_writer::{BatchWriteError, BatchWriter, WrittenBatch};
+use crate::pipeline::batch_writer::{BatchWriteError, BatchWriter, WrittenBatch, WrittenPartition};
 use crate::pipeline::consumed_record::{Change, Irregularities};
 use crate::pipeline::error::PipelineError;
 use crate::pipeline::offset_tracker::BatchRecords;
@@ -159,7 +159,7 @@ impl Pipeline {
                 .filter(|_| self.writing.len() < self.resolver.settings.batch.max_in_flight);
             let revoke_until = self.revoking.as_ref().map(|revoking| revoking.until);
             tokio::select! {
-                Some(written) = self.writing.join_next() => self.written(&returned(written)?)?,
+                Some(written) = self.writing.join_next() => self.written(returned(written)?)?,
                 Some(saved) = poll_slot(&mut self.saving) => self.saved(saved)?,
                 Some(started) = poll_slot(&mut self.assigning) => self.started(started?)?,
                 event = self.consumer.events.recv() => self.rebalanced(event.ok_or(PipelineError::ConsumerEnded)?)?,
@@ -197,7 +197,7 @@ impl Pipeline {
                 // Only the tracker needs them.
                 state.offsets().open(batch.id, *position, std::mem::take(records));
                 if failpoint::inject("commit_before_write") {
-                    state.complete(batch.id, &[], wall_micros());
+                    state.complete(batch.id, &[], Vec::new());
                 }
             }
         }
@@ -303,15 +303,20 @@ impl Pipeline {
             state
                 .offsets()
                 .open(self.next_batch, end, BatchRecords::default());
-            state.complete(self.next_batch, &[], wall_micros());
+            state.complete(self.next_batch, &[], Vec::new());
             self.next_batch += 1;
         }
     }
 
-    fn written(&mut self, written: &WrittenBatch) -> Result<(), PipelineError> {
-        for (partition, rejected) in &written.partitions {
-            if let Some(state) = self.partitions.get_mut(partition) {
-                state.complete(written.batch, rejected, written.at);
+    fn written(&mut self, written: WrittenBatch) -> Result<(), PipelineError> {
+        for WrittenPartition {
+            partition,
+            rejected,
+            durable_at,
+        } in written.partitions
+        {
+            if let Some(state) = self.partitions.get_mut(&partition) {
+                state.complete(written.batch, &rejected, durable_at);
             }
         }
         if 2 * self.entries() >= MAX_ENTRIES {
@@ -352,7 +357,7 @@ impl Pipeline {
             }
             self.flush_if_due();
             match self.writing.join_next().await {
-                Some(written) => self.written(&returned(written)?)?,
+                Some(written) => self.written(returned(written)?)?,
                 None if self.batch_builder.is_empty() => {
                     self.save();
                     if self.saving.is_none() {

@@ -413,7 +413,7 @@ impl Clients {
     ) -> Result<Vec<RejectedRow>, CommandError> {
         let written = timeout(TIMEOUT, writer.write(writes)).await;
         let written = written.map_err(|_| timed_out("cassandra", TIMEOUT, self.last_reason()))?;
-        written.map_err(CommandError::Write)
+        Ok(written.map_err(CommandError::Write)?.rejected)
     }
 
     /// Writes checkpoints and reads them back.

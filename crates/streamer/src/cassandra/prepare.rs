@@ -75,7 +75,8 @@ async fn prepare(
     })
 }
 
-fn in_batch(statement: &PreparedQuery, values: usize) -> BatchStatement {
+/// The form of a statement in batches. `values`: how many it binds.
+pub(crate) fn in_batch(statement: &PreparedQuery, values: usize) -> BatchStatement {
     let values = u16::try_from(values).expect("a contract has at most 256 fields");
     BatchStatement::new(&statement.id, values)
 }

@@ -139,12 +139,12 @@ impl Session {
         }
     }
 
-    /// Sends rows as one batch and waits for the reply. If the node does not know a statement, it is prepared again.
+    /// Sends a batch of these statements and waits for the reply. If the node does not know one, it is prepared again.
     ///
     /// # Errors
     /// As [`execute`](Self::execute).
-    pub async fn batch(&self, rows: BatchRequest, statements: &PreparedStatements) -> Result<(), ErrorClass> {
-        let body = rows.finish(self.consistency);
+    pub async fn batch(&self, batch: BatchRequest, statements: &[PreparedQuery]) -> Result<(), ErrorClass> {
+        let body = batch.finish(self.consistency);
         let (request, no_flags) = (Direction::Request, Flags::empty());
         let envelope = Envelope::new(
             VERSION,
@@ -156,8 +156,7 @@ impl Session {
             None,
             Vec::new(),
         );
-        let sent = self.send_prepared(&envelope, &statements.row_statements);
-        sent.await.map(drop)
+        self.send_prepared(&envelope, statements).await.map(drop)
     }
 
     /// Sends a request that uses these statements.

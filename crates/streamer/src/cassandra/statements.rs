@@ -27,9 +27,11 @@ pub struct PreparedStatements {
 /// The statements of the run ledger, prepared on one session. Rows and checkpoints do not need its table.
 pub struct LedgerStatements {
     /// Writes a segment.
-    pub save_segment: PreparedQuery,
+    pub save_segment: BatchStatement,
     /// Adds a chunk of a run above 0 to the list of them.
-    pub add_chunk: PreparedQuery,
+    pub add_chunk: BatchStatement,
+    /// The driver's form of these, for nodes that have not prepared them.
+    pub prepared: [PreparedQuery; 2],
 }
 
 /// Binds positional values. All statements here are idempotent.

@@ -30,6 +30,19 @@ pub fn push_value(wire: &mut Vec<u8>, value: &[u8]) {
     wire.extend_from_slice(value);
 }
 
+/// Appends the value that `encode` appends.
+///
+/// # Panics
+/// As [`push_value`].
+pub fn push_encoded(wire: &mut Vec<u8>, encode: impl FnOnce(&mut Vec<u8>)) {
+    let head = wire.len();
+    push_null(wire);
+    encode(wire);
+    let value = head + NULL.to_be_bytes().len();
+    let len = i32::try_from(wire.len() - value).expect("a value has less than 2 GiB");
+    wire[head..value].copy_from_slice(&len.to_be_bytes());
+}
+
 /// Appends a null, which writes a tombstone. An unset value would keep the column's old value.
 pub fn push_null(wire: &mut Vec<u8>) {
     wire.extend_from_slice(&NULL.to_be_bytes());

@@ -29,14 +29,14 @@ use crate::cassandra::statements::PreparedStatements;
 use crate::cassandra::wire::BatchRequest;
 use crate::cassandra::writer::groups::{Group, Grouper};
 use crate::cassandra::writer::progress::Progress;
-pub use crate::cassandra::writer::progress::RejectedRow;
+pub use crate::cassandra::writer::progress::{RejectedRow, WrittenRows};
 use crate::cassandra::writer::rate_limiter::RowRateLimiter;
 use crate::cassandra::writer::row_write::RowChange;
 pub use crate::cassandra::writer::row_write::RowWrite;
 use crate::metrics::StreamerMetrics;
 use crate::pipeline::remaining_ttl::RowTtl;
 use crate::pipeline::row::{Row, RowKey};
-use crate::pipeline::write_timestamp::wall_millis;
+use crate::pipeline::write_timestamp::{wall_micros, wall_millis};
 
 /// The rows that a server has refused, and on which session.
 type Refused = (Arc<Session>, RejectedRow);
@@ -123,12 +123,11 @@ impl RowWriter {
         }
     }
 
-    /// Writes all rows, without a time limit. Returns the rows whose values the server rejects; all others are
-    /// acknowledged.
+    /// Writes all rows, without a time limit. All are acknowledged, but for those whose values the server rejects.
     ///
     /// # Errors
     /// [`RowWriteError`]; some rows may be written.
-    pub async fn write(&self, writes: &[RowWrite]) -> Result<Vec<RejectedRow>, RowWriteError> {
+    pub async fn write(&self, writes: &[RowWrite]) -> Result<WrittenRows, RowWriteError> {
         let readiness = self.sessions.readiness();
         let mut progress = Progress::new(writes.len());
         let mut delays = self.sessions.settings().backoff.delays();
@@ -175,7 +174,7 @@ impl RowWriter {
                 sleep(delay).await;
             }
         }
-        Ok(progress.into_rejected())
+        Ok(progress.into_written(writes.len()))
     }
 
     /// Takes the rows to send from `progress` and chooses their nodes.
@@ -208,7 +207,7 @@ impl RowWriter {
         let mut failed = Vec::new();
         while let Some((group, result)) = calls.next().await {
             match result {
-                Ok(()) => progress.acknowledge(group.session, group.rows),
+                Ok(()) => progress.acknowledge(group.session, group.rows, wall_micros()),
                 Err(error) => failed.push((group, error)),
             }
         }
@@ -228,7 +227,8 @@ impl RowWriter {
             let (settings, contract) = (self.sessions.settings(), self.sessions.contract());
             let prepared = prepare::statements(session, settings, contract).await?;
             let _permit = concurrency.acquire().await;
-            session.batch(encode(writes, rows, prepared), prepared).await
+            let batch = encode(writes, rows, prepared);
+            session.batch(batch, &prepared.row_statements).await
         };
         tokio::select! {
             biased;

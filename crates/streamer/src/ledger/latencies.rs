@@ -99,16 +99,19 @@ impl Latencies {
         found.map(|(bucket, _)| Bucket(*bucket).millis())
     }
 
-    /// Encodes each bucket, as the difference to the one before, and its count.
-    pub fn encode(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(self.0.len() * 2);
+    /// Appends each bucket, as the difference to the one before, and its count.
+    pub fn encode(&self, bytes: &mut Vec<u8>) {
         let mut previous = 0;
         for (bucket, count) in &self.0 {
-            push_varint(&mut bytes, u64::from(bucket - previous));
-            push_varint(&mut bytes, *count);
+            push_varint(bytes, u64::from(bucket - previous));
+            push_varint(bytes, *count);
             previous = *bucket;
         }
-        bytes
+    }
+
+    /// The most bytes that [`encode`](Self::encode) appends for counts below 2^28.
+    pub fn max_encoded_len(&self) -> usize {
+        self.0.len() * 6
     }
 
     /// Decodes a histogram.
@@ -172,7 +175,9 @@ mod tests {
             others in proptest::collection::vec(0_i64..1 << 40, 0..50),
         ) {
             let (left, right) = (of(&some), of(&others));
-            let mut merged = Latencies::decode(&left.encode()).unwrap();
+            let mut bytes = Vec::new();
+            left.encode(&mut bytes);
+            let mut merged = Latencies::decode(&bytes).unwrap();
             prop_assert_eq!(&merged, &left);
             merged.merge(&right);
             prop_assert_eq!(merged, of(&[some, others].concat()));

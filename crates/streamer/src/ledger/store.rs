@@ -2,9 +2,10 @@
 //!
 //! Chunk 0 of a run has the static column `chunks`, which lists its higher chunks, so that a reader knows them.
 
+use std::collections::BTreeSet;
+
 use cdrs_tokio::frame::message_result::BodyResResultRows;
 use cdrs_tokio::query::PreparedQuery;
-use cdrs_tokio::statement::StatementParams;
 use cdrs_tokio::types::list::List;
 use cdrs_tokio::types::rows::Row;
 use cdrs_tokio::types::value::Value;
@@ -13,18 +14,20 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use uuid::Uuid;
 
 use crate::cassandra::error_class::ErrorClass;
+use crate::cassandra::prepare::in_batch;
 use crate::cassandra::schema::LEDGER_TABLE;
 use crate::cassandra::session::Session;
 use crate::cassandra::statements;
 use crate::cassandra::statements::LedgerStatements;
+use crate::cassandra::wire::{BatchRequest, push_encoded, push_value};
 use crate::config::Settings;
 use crate::ledger::latencies::Latencies;
 use crate::ledger::run_state::{ChunkState, RunState};
 use crate::ledger::segment::{self, InvalidSegment, Numbers, Segment};
 use crate::pipeline::row::bind_i64;
 
-/// Segments that are written at once.
-const MAX_CONCURRENT_WRITES: usize = 64;
+/// Batches that are written at once.
+const MAX_CONCURRENT_WRITES: usize = 8;
 /// Segments of a page. They are small, because checkpoints are frequent.
 const PAGE_SIZE: i32 = 5_000;
 
@@ -36,6 +39,10 @@ pub struct LedgerStore {
     instance: String,
     /// The time to live of a segment, in seconds.
     ttl: i32,
+    /// The maximum estimated size of a batch.
+    batch_bytes: usize,
+    /// The size of a segment's values without its numbers.
+    key_bytes: usize,
     insert: String,
     add_chunk: String,
     select: String,
@@ -46,12 +53,16 @@ impl LedgerStore {
     /// Creates the store of the configured group and topic. `process`: the name of this process for operators.
     pub fn new(settings: &Settings, process: &str) -> Self {
         let table = format!("{}.{LEDGER_TABLE}", settings.cassandra.keyspace);
+        let instance = format!("{process}:{}", Uuid::new_v4().simple());
+        let (group, topic) = (settings.kafka.group.clone(), settings.kafka.topic().to_owned());
         let key = "group_id = ? AND topic = ? AND run_id = ? AND chunk = ?";
         Self {
-            group: settings.kafka.group.clone(),
-            topic: settings.kafka.topic().to_owned(),
-            instance: format!("{process}:{}", Uuid::new_v4().simple()),
+            key_bytes: group.len() + topic.len() + instance.len() + 120,
+            group,
+            topic,
+            instance,
             ttl: i32::try_from(settings.ledger.ttl.as_secs()).unwrap_or(i32::MAX),
+            batch_bytes: usize::try_from(settings.cassandra.statement_bytes.as_u64()).unwrap_or(usize::MAX),
             insert: format!(
                 "INSERT INTO {table} (group_id, topic, run_id, chunk, topic_id, partition, from_offset, to_offset, instance, \
                  table_id, stored, dead_lettered, latencies) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TTL ?"
@@ -74,37 +85,110 @@ impl LedgerStore {
             let save_segment = session.prepare(&self.insert).await?;
             let add_chunk = session.prepare(&self.add_chunk).await?;
             Ok(LedgerStatements {
-                save_segment,
-                add_chunk,
+                save_segment: in_batch(&save_segment, 14),
+                add_chunk: in_batch(&add_chunk, 6),
+                prepared: [save_segment, add_chunk],
             })
         };
-        let prepared = session.ledger().get_or_try_init(prepare).await?;
-        let writes = segments
+        let statements = session.ledger().get_or_try_init(prepare).await?;
+        // First, so that a reader finds the segments.
+        let higher: BTreeSet<_> = segments
             .iter()
-            .map(|segment| self.save_one(session, prepared, segment));
-        // Collected, because a stream that borrows its closure can't be sent to another thread.
-        let writes: Vec<_> = writes.collect();
-        let mut writes = stream::iter(writes).buffer_unordered(MAX_CONCURRENT_WRITES);
+            .map(|segment| (segment.run, segment.chunk))
+            .collect();
+        let higher: Vec<_> = higher.into_iter().filter(|(_, chunk)| *chunk > 0).collect();
+        self.save_batches(session, statements, &higher, |_| self.key_bytes, Self::add_chunk)
+            .await?;
+        self.save_batches(
+            session,
+            statements,
+            segments,
+            |it| self.estimated_size(it),
+            Self::add_segment,
+        )
+        .await
+    }
+
+    /// Writes items in batches: as for rows, a request for each would cost more than all else.
+    async fn save_batches<T>(
+        &self,
+        session: &Session,
+        statements: &LedgerStatements,
+        items: &[T],
+        size: impl Fn(&T) -> usize,
+        add: impl Fn(&Self, &LedgerStatements, &T, &mut BatchRequest),
+    ) -> Result<(), ErrorClass> {
+        let write = async |items: &[T]| {
+            let mut batch = BatchRequest::with_capacity(items.len(), items.iter().map(&size).sum());
+            items
+                .iter()
+                .for_each(|item| add(self, statements, item, &mut batch));
+            session.batch(batch, &statements.prepared).await
+        };
+        let mut writes = stream::iter(batches(items, &size, self.batch_bytes).map(write))
+            .buffer_unordered(MAX_CONCURRENT_WRITES);
         while writes.try_next().await?.is_some() {}
         Ok(())
     }
 
-    async fn save_one(
-        &self,
-        session: &Session,
-        prepared: &LedgerStatements,
-        segment: &Segment,
-    ) -> Result<(), ErrorClass> {
-        // First, so that a reader finds the segment.
-        if segment.chunk > 0 {
-            let parameters = self.chunk_parameters(session, segment);
-            session.execute(&prepared.add_chunk, &parameters).await?;
-        }
-        let parameters = self.parameters(session, segment);
-        session
-            .execute(&prepared.save_segment, &parameters)
-            .await
-            .map(drop)
+    /// The estimated size of a segment in a batch, never less than the server's own estimate: see
+    /// `RowWrite::estimated_size`.
+    fn estimated_size(&self, segment: &Segment) -> usize {
+        const CELLS: usize = 5 * 20;
+        let Numbers {
+            stored,
+            dead_lettered,
+            latencies,
+        } = &segment.numbers;
+        // Most differences take one byte, and at most 7,812 of a chunk more.
+        let numbers = 2 * (stored.len() + dead_lettered.len());
+        self.key_bytes + CELLS + numbers + latencies.max_encoded_len()
+    }
+
+    fn add_chunk(&self, statements: &LedgerStatements, (run, chunk): &(Uuid, u64), batch: &mut BatchRequest) {
+        batch.add(&statements.add_chunk, |wire| {
+            push_value(wire, &self.ttl.to_be_bytes());
+            // A set of one number.
+            push_encoded(wire, |wire| {
+                wire.extend_from_slice(&1_i32.to_be_bytes());
+                push_value(wire, &bigint(*chunk).to_be_bytes());
+            });
+            self.push_key(*run, 0, wire);
+        });
+    }
+
+    fn add_segment(&self, statements: &LedgerStatements, segment: &Segment, batch: &mut BatchRequest) {
+        batch.add(&statements.save_segment, |wire| self.push_segment(segment, wire));
+    }
+
+    fn push_segment(&self, segment: &Segment, wire: &mut Vec<u8>) {
+        let Segment {
+            run,
+            chunk,
+            topic_id,
+            table_id,
+            partition,
+            offsets,
+            numbers,
+        } = segment;
+        self.push_key(*run, *chunk, wire);
+        push_value(wire, topic_id.as_bytes());
+        push_value(wire, &partition.to_be_bytes());
+        push_value(wire, &offsets.start.to_be_bytes());
+        push_value(wire, &offsets.end.to_be_bytes());
+        push_value(wire, self.instance.as_bytes());
+        push_value(wire, table_id.as_bytes());
+        push_encoded(wire, |wire| segment::encode(&numbers.stored, wire));
+        push_encoded(wire, |wire| segment::encode(&numbers.dead_lettered, wire));
+        push_encoded(wire, |wire| numbers.latencies.encode(wire));
+        push_value(wire, &self.ttl.to_be_bytes());
+    }
+
+    fn push_key(&self, run: Uuid, chunk: u64, wire: &mut Vec<u8>) {
+        push_value(wire, self.group.as_bytes());
+        push_value(wire, self.topic.as_bytes());
+        push_value(wire, run.as_bytes());
+        push_value(wire, &bigint(chunk).to_be_bytes());
     }
 
     /// Reads the state of a run. `table_id`: of the present table, if there is one.
@@ -166,41 +250,22 @@ impl LedgerStore {
             bind_i64(bigint(chunk)),
         ]
     }
+}
 
-    fn parameters(&self, session: &Session, segment: &Segment) -> StatementParams {
-        let Segment {
-            run,
-            chunk,
-            topic_id,
-            table_id,
-            partition,
-            offsets,
-            numbers,
-        } = segment;
-        let mut values = self.key(*run, *chunk);
-        values.extend([
-            bytes(topic_id.as_bytes()),
-            bytes(&partition.to_be_bytes()),
-            bind_i64(offsets.start),
-            bind_i64(offsets.end),
-            bytes(self.instance.as_bytes()),
-            bytes(table_id.as_bytes()),
-            Value::Some(segment::encode(&numbers.stored)),
-            Value::Some(segment::encode(&numbers.dead_lettered)),
-            Value::Some(numbers.latencies.encode()),
-            bytes(&self.ttl.to_be_bytes()),
-        ]);
-        statements::parameters(values, session.consistency())
-    }
-
-    /// Binds the time to live, a set of one number, and the key of chunk 0.
-    fn chunk_parameters(&self, session: &Session, segment: &Segment) -> StatementParams {
-        let chunk = bigint(segment.chunk).to_be_bytes();
-        let set = [&1_i32.to_be_bytes()[..], &8_i32.to_be_bytes(), &chunk].concat();
-        let mut values = vec![bytes(&self.ttl.to_be_bytes()), Value::Some(set)];
-        values.extend(self.key(segment.run, 0));
-        statements::parameters(values, session.consistency())
-    }
+/// Splits items into batches of at most `bytes`, each of at least one item.
+fn batches<T>(items: &[T], size: impl Fn(&T) -> usize, bytes: usize) -> impl Iterator<Item = &[T]> {
+    let mut rest = items;
+    std::iter::from_fn(move || {
+        let mut sum = 0;
+        let fits = |item: &&T| {
+            sum += size(item);
+            sum <= bytes
+        };
+        let count = rest.iter().take_while(fits).count().max(1);
+        let (batch, after) = rest.split_at_checked(count)?;
+        rest = after;
+        Some(batch)
+    })
 }
 
 fn bigint(chunk: u64) -> i64 {
@@ -248,4 +313,50 @@ fn read(row: &[CBytes]) -> Result<Option<(Uuid, Numbers)>, InvalidSegment> {
     };
     let table_id = Uuid::from_slice(table_id).map_err(|_| InvalidSegment)?;
     Ok(Some((table_id, numbers)))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::ledger::run_headers::RunNumber;
+
+    proptest! {
+        #[test]
+        fn batches_cover_all_items_within_the_size_limit(
+            sizes in proptest::collection::vec(1_usize..500, 0..60),
+            bytes in 0_usize..2_000,
+        ) {
+            let batches: Vec<_> = batches(&sizes, |size| *size, bytes).collect();
+            prop_assert_eq!(&batches.concat(), &sizes);
+            for batch in &batches {
+                prop_assert!(batch.len() == 1 || batch.iter().sum::<usize>() <= bytes);
+            }
+            for pair in batches.windows(2) {
+                prop_assert!(pair[0].iter().sum::<usize>() + pair[1][0] > bytes);
+            }
+        }
+
+        #[test]
+        fn segment_is_not_larger_than_estimated(numbers in proptest::collection::btree_set(0_u32..1_000_000, 0..2_000)) {
+            let mut settings = Settings::default();
+            settings.kafka.topic = Some("users".to_owned().try_into().unwrap());
+            let store = LedgerStore::new(&settings, "streamer-0");
+            let segment = Segment {
+                numbers: Numbers {
+                    stored: numbers.into_iter().collect(),
+                    ..Numbers::default()
+                },
+                ..Segment::of_row(
+                    RunNumber { run: Uuid::nil(), sequence: 0 },
+                    (Uuid::nil(), 0, 0),
+                    Uuid::nil(),
+                )
+            };
+            let mut values = Vec::new();
+            store.push_segment(&segment, &mut values);
+            prop_assert!(values.len() <= store.estimated_size(&segment));
+        }
+    }
 }

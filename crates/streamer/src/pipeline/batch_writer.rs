@@ -1,5 +1,6 @@
 //! Writes a micro-batch: rows to Cassandra, rejected records to the dead-letter topic.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -7,16 +8,16 @@ use service::Tracer;
 use thiserror::Error;
 use uuid::Uuid;
 
-use crate::cassandra::writer::{RowWriteError, RowWriter};
+use crate::cassandra::writer::{RowWriteError, RowWriter, WrittenRows};
 use crate::dead_letters::dead_letter::reasons;
 use crate::dead_letters::producer::{DeadLetterError, DeadLetterProducer};
 use crate::ledger::latencies::{Bucket, Latencies};
 use crate::ledger::recent_latencies::RecentLatencies;
 use crate::metrics::StreamerMetrics;
-use crate::pipeline::batch_builder::{MicroBatch, Operation};
+use crate::pipeline::batch_builder::{BatchPartition, MicroBatch, Operation};
 use crate::pipeline::batch_trace::BatchTraces;
 use crate::pipeline::consumed_record::{Change, Rejection};
-use crate::pipeline::write_timestamp::{wall_micros, wall_millis};
+use crate::pipeline::write_timestamp::wall_micros;
 
 /// A record can be written to neither Cassandra nor the dead-letter topic, and a retry would not help.
 #[derive(Debug, Error)]
@@ -50,11 +51,19 @@ pub struct BatchWriter {
 pub struct WrittenBatch {
     /// Its id.
     pub batch: u64,
-    /// When its records were durable, in microseconds since 1970.
-    pub at: i64,
-    /// The partitions of its records, each with the indices of the records that Cassandra rejected, among the
-    /// partition's records.
-    pub partitions: Vec<(i32, Vec<usize>)>,
+    /// The partitions of its records.
+    pub partitions: Vec<WrittenPartition>,
+}
+
+/// The records of one partition in a [`WrittenBatch`]. Indices are those among the partition's records.
+#[derive(Debug)]
+pub struct WrittenPartition {
+    /// The partition.
+    pub partition: i32,
+    /// The indices of the records that Cassandra rejected.
+    pub rejected: Vec<usize>,
+    /// When each record was durable, in microseconds since 1970; empty if none has a latency to measure.
+    pub durable_at: Vec<i64>,
 }
 
 impl BatchWriter {
@@ -76,8 +85,7 @@ impl BatchWriter {
         self.metrics.batch_bytes.observe(count(bytes));
         let mut writes = Vec::with_capacity(operations.len());
         let mut indices = Vec::with_capacity(operations.len());
-        let mut times = Vec::with_capacity(operations.len());
-        let mut fetched = Vec::new();
+        let mut upserts = Vec::with_capacity(operations.len());
         let mut rejections = Vec::new();
         for (index, operation) in operations.iter_mut().enumerate() {
             // The change is moved out. A dead letter needs only the original bytes.
@@ -89,8 +97,12 @@ impl BatchWriter {
                 }),
             ) {
                 Change::Upsert(row) => {
-                    times.push((operation.timestamp, row.ingested_at()));
-                    fetched.extend(operation.fetched_at);
+                    upserts.push(Upsert {
+                        write: writes.len(),
+                        kafka: operation.timestamp,
+                        accepted: row.ingested_at(),
+                        fetched: operation.fetched_at,
+                    });
                     writes.push(self.writer.upsert(row, operation.write_timestamp));
                     indices.push(index);
                 }
@@ -102,11 +114,16 @@ impl BatchWriter {
             }
         }
         let rows = async { self.writer.write(&writes).await.map_err(BatchWriteError::from) };
-        let (rejected_rows, ()) =
-            futures::try_join!(rows, self.send_to_dead_letters(&operations, rejections))?;
-        let written = writes.len() - rejected_rows.len();
-        let dead: Vec<_> = rejected_rows.iter().map(|row| indices[row.index]).collect();
-        let rejections = rejected_rows
+        let (
+            WrittenRows {
+                acknowledged,
+                rejected,
+            },
+            (),
+        ) = futures::try_join!(rows, self.send_to_dead_letters(&operations, rejections))?;
+        let written = writes.len() - rejected.len();
+        let dead: Vec<_> = rejected.iter().map(|row| indices[row.index]).collect();
+        let rejections = rejected
             .into_iter()
             .map(|row| {
                 (
@@ -123,33 +140,31 @@ impl BatchWriter {
         let now = at / 1_000;
         let expired = writes.iter().filter(|write| write.is_expired(now)).count();
         self.metrics.expired.inc_by(expired as u64);
-        let upserts = times.len() - expired;
+        let rows = upserts.len() - expired;
         self.metrics
             .rows
             .with_label_values(&["upsert"])
-            .inc_by(upserts.min(written) as u64);
+            .inc_by(rows.min(written) as u64);
         self.metrics
             .rows
             .with_label_values(&["delete"])
-            .inc_by(written.saturating_sub(upserts) as u64);
-        self.observe_latencies(&times);
-        self.observe_end_to_end(&fetched, at);
+            .inc_by(written.saturating_sub(rows) as u64);
+        self.observe_latencies(&upserts, &acknowledged);
         self.metrics
             .write_duration
             .observe(started.elapsed().as_secs_f64());
         self.trace(&operations, received.unwrap_or(started), started, at);
+        let mut durable_at = durable_times(&operations, &indices, &acknowledged, at);
+        let partitions = partitions
+            .into_iter()
+            .map(|BatchPartition { partition, .. }| WrittenPartition {
+                partition,
+                rejected: indices_in_partition(&operations, partition, &dead),
+                durable_at: durable_at.remove(&partition).unwrap_or_default(),
+            });
         Ok(WrittenBatch {
             batch: id,
-            at,
-            partitions: partitions
-                .into_iter()
-                .map(|partition| {
-                    (
-                        partition.partition,
-                        indices_in_partition(&operations, partition.partition, &dead),
-                    )
-                })
-                .collect(),
+            partitions: partitions.collect(),
         })
     }
 
@@ -180,35 +195,66 @@ impl BatchWriter {
         }
     }
 
-    fn observe_latencies(&self, times: &[(i64, i64)]) {
-        let now = wall_millis();
+    /// Observes the latencies of rows, until each was acknowledged. `acknowledged` as in [`WrittenRows`].
+    fn observe_latencies(&self, upserts: &[Upsert], acknowledged: &[i64]) {
         let kafka_to_row = self.metrics.kafka_to_row.local();
         let accepted_to_row = self.metrics.accepted_to_row.local();
-        for (kafka, accepted) in times {
-            if *kafka >= 0 {
-                kafka_to_row.observe(seconds(now - kafka));
+        let end_to_end = self.metrics.end_to_end.local();
+        let mut latencies = Latencies::default();
+        for upsert in upserts {
+            let at = acknowledged[upsert.write];
+            if at == 0 {
+                continue;
             }
-            accepted_to_row.observe(seconds(now - accepted));
+            let now = at / 1_000;
+            if upsert.kafka >= 0 {
+                kafka_to_row.observe(seconds(now - upsert.kafka));
+            }
+            accepted_to_row.observe(seconds(now - upsert.accepted));
+            if let Some(fetched_at) = upsert.fetched {
+                let micros = at - fetched_at;
+                end_to_end.observe(seconds(micros / 1_000));
+                latencies.add(Bucket::of(micros));
+            }
         }
         kafka_to_row.flush();
         accepted_to_row.flush();
-    }
-
-    /// Observes the time from fetching until `now`. All times in microseconds since 1970.
-    fn observe_end_to_end(&self, fetched: &[i64], now: i64) {
-        if fetched.is_empty() {
-            return;
-        }
-        let histogram = self.metrics.end_to_end.local();
-        let mut latencies = Latencies::default();
-        for fetched_at in fetched {
-            let micros = now - fetched_at;
-            histogram.observe(seconds(micros / 1_000));
-            latencies.add(Bucket::of(micros));
-        }
-        histogram.flush();
+        end_to_end.flush();
         self.end_to_end.add(&latencies, Instant::now());
     }
+}
+
+/// A row to write, with the times from which its latencies are measured.
+struct Upsert {
+    /// Its index among the writes.
+    write: usize,
+    /// Kafka's timestamp in milliseconds since 1970, below 0 if there is none.
+    kafka: i64,
+    /// When the publisher accepted it, in milliseconds since 1970.
+    accepted: i64,
+    /// When it was fetched, in microseconds since 1970, if that is measured.
+    fetched: Option<i64>,
+}
+
+/// When the records of each partition were durable, in microseconds since 1970; empty if none has a latency to measure.
+/// `indices`: the operation of each write. `end`: when the last dead letter was.
+fn durable_times(
+    operations: &[Operation],
+    indices: &[usize],
+    acknowledged: &[i64],
+    end: i64,
+) -> BTreeMap<i32, Vec<i64>> {
+    let mut times: BTreeMap<i32, Vec<i64>> = BTreeMap::new();
+    if operations.iter().all(|operation| operation.fetched_at.is_none()) {
+        return times;
+    }
+    let mut acknowledged = indices.iter().zip(acknowledged).peekable();
+    for (index, operation) in operations.iter().enumerate() {
+        let written = acknowledged.next_if(|(operation, _)| **operation == index);
+        let at = written.map_or(end, |(_, at)| *at);
+        times.entry(operation.partition).or_default().push(at);
+    }
+    times
 }
 
 /// Maps the indices in `dead` to indices among the records of `partition`.
@@ -238,4 +284,37 @@ fn seconds(millis: i64) -> f64 {
 )]
 fn count(number: usize) -> f64 {
     number as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pipeline::raw_record::RawRecord;
+
+    fn operation(partition: i32, fetched_at: Option<i64>) -> Operation {
+        Operation {
+            partition,
+            offset: 0,
+            timestamp: 0,
+            write_timestamp: 0,
+            change: Change::Reject(Rejection {
+                reason: "",
+                error: String::new(),
+            }),
+            run: None,
+            fetched_at,
+            raw: RawRecord::copy(None, None, std::iter::empty()),
+        }
+    }
+
+    #[test]
+    fn each_record_is_durable_when_it_was_acknowledged() {
+        let operations = [(0, Some(1)), (1, None), (0, None), (1, Some(2))];
+        let operations = operations.map(|(partition, fetched_at)| operation(partition, fetched_at));
+        // The operation 1 became a dead letter.
+        let times = durable_times(&operations, &[0, 2, 3], &[10, 20, 30], 99);
+        assert_eq!(times, BTreeMap::from([(0, vec![10, 20]), (1, vec![99, 30])]));
+        let unmeasured = [operation(0, None)];
+        assert!(durable_times(&unmeasured, &[0], &[10], 99).is_empty());
+    }
 }

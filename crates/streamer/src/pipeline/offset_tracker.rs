@@ -42,8 +42,8 @@ struct OpenBatch {
     id: u64,
     end: Position,
     records: BatchRecords,
-    /// When its records were durable, in microseconds since 1970.
-    durable_at: Option<i64>,
+    /// As given to [`complete`](OffsetTracker::complete).
+    durable_at: Option<Vec<i64>>,
 }
 
 /// The records of a range, as far as the dead-letter statistics and the run ledger need them.
@@ -91,22 +91,24 @@ impl OffsetTracker {
         });
     }
 
-    /// Completes the range `id`, whose records were durable at `now`, in microseconds since 1970. Cassandra rejected the
-    /// records with the indices `rejected`, which became dead letters. Returns whether the prefix grew.
-    pub fn complete(&mut self, id: u64, rejected: &[usize], now: i64) -> bool {
+    /// Completes the range `id`. Cassandra rejected the records with the indices `rejected`, which became dead letters.
+    /// `durable_at`: when each record was durable, in microseconds since 1970, or nothing if no latency is measured. Returns
+    /// whether the prefix grew.
+    pub fn complete(&mut self, id: u64, rejected: &[usize], durable_at: Vec<i64>) -> bool {
         if let Some(batch) = self.open.iter_mut().find(|batch| batch.id == id) {
-            batch.durable_at = Some(now);
+            batch.durable_at = Some(durable_at);
             batch.records.dead.extend_from_slice(rejected);
         }
         if failpoint::inject("checkpoint_not_prefixed") {
             for earlier in self.open.iter_mut().filter(|batch| batch.id < id) {
-                earlier.durable_at = Some(now);
+                earlier.durable_at.get_or_insert_default();
             }
         }
         let before = self.durable.next_offset;
-        while let Some(durable_at) = self.open.front().and_then(|batch| batch.durable_at) {
+        while let Some(durable_at) = self.open.front_mut().and_then(|batch| batch.durable_at.take()) {
             let batch = self.open.pop_front().expect("the front was just seen");
             for record in &batch.records.of_runs {
+                let durable_at = durable_at.get(record.index).copied();
                 self.entries.push(batch.records.entry(record, durable_at));
             }
             self.durable = Position {
@@ -134,12 +136,12 @@ impl OffsetTracker {
 }
 
 impl BatchRecords {
-    fn entry(&self, record: &RunRecord, durable_at: i64) -> Entry {
-        let latency = |fetched_at| Bucket::of(durable_at.saturating_sub(fetched_at));
+    fn entry(&self, record: &RunRecord, durable_at: Option<i64>) -> Entry {
         let outcome = if self.dead.contains(&record.index) {
             Outcome::DeadLettered
         } else {
-            Outcome::Stored(record.fetched_at.map(latency))
+            let measured = durable_at.zip(record.fetched_at);
+            Outcome::Stored(measured.map(|(to, from)| Bucket::of(to.saturating_sub(from))))
         };
         Entry {
             offset: record.offset,
@@ -190,9 +192,9 @@ mod tests {
         let mut tracker = OffsetTracker::new(at(0), limits());
         tracker.open(1, at(10), none());
         tracker.open(2, at(20), none());
-        assert!(!tracker.complete(2, &[], 0));
+        assert!(!tracker.complete(2, &[], Vec::new()));
         assert_eq!(tracker.durable(), at(0));
-        assert!(tracker.complete(1, &[], 0));
+        assert!(tracker.complete(1, &[], Vec::new()));
         assert_eq!(tracker.durable(), at(20));
         assert!(tracker.is_drained());
     }
@@ -207,9 +209,9 @@ mod tests {
         };
         tracker.open(1, at(3), records(3, &[0, 2]));
         tracker.open(2, at(5), records(2, &[0]));
-        tracker.complete(2, &[1], 0);
+        tracker.complete(2, &[1], Vec::new());
         assert_eq!(tracker.durable().dead_letters.consecutive, 0);
-        tracker.complete(1, &[], 0);
+        tracker.complete(1, &[], Vec::new());
         assert_eq!(
             tracker.durable().dead_letters.consecutive,
             3,
@@ -231,8 +233,8 @@ mod tests {
         };
         tracker.open(1, at(4), records(4));
         tracker.open(2, at(9), records(5));
-        tracker.complete(1, &[1, 2], 0);
-        tracker.complete(2, &[], 0);
+        tracker.complete(1, &[1, 2], Vec::new());
+        tracker.complete(2, &[], Vec::new());
         assert_eq!(tracker.durable().dead_letters.consecutive, 2);
         assert_eq!(tracker.durable().next_offset, 9);
     }
@@ -240,7 +242,7 @@ mod tests {
     #[test]
     fn unknown_completion_changes_nothing() {
         let mut tracker = OffsetTracker::new(at(5), limits());
-        assert!(!tracker.complete(9, &[], 0));
+        assert!(!tracker.complete(9, &[], Vec::new()));
         assert_eq!(tracker.durable(), at(5));
     }
 
@@ -263,9 +265,9 @@ mod tests {
         let mut tracker = OffsetTracker::new(at(0), limits());
         tracker.open(1, at(10), none());
         tracker.open(2, at(14), records);
-        tracker.complete(2, &[3], 9_000);
+        tracker.complete(2, &[3], vec![9_000, 0, 0, 0]);
         assert!(tracker.entries().is_empty(), "there is a gap before them");
-        tracker.complete(1, &[], 10_000);
+        tracker.complete(1, &[], Vec::new());
         let entry = |index, outcome| Entry {
             offset: record(index).offset,
             number: record(index).number,
@@ -289,7 +291,7 @@ mod tests {
             }
             let mut done = [false; 40];
             for id in order {
-                tracker.complete(id, &[], 0);
+                tracker.complete(id, &[], Vec::new());
                 done[usize::try_from(id).unwrap()] = true;
                 let prefix = done.iter().take_while(|done| **done).count();
                 prop_assert_eq!(tracker.durable().next_offset, i64::try_from(prefix).unwrap() * 3);

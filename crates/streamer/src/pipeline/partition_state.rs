@@ -128,10 +128,9 @@ impl PartitionState {
         self.assignment == assignment && self.halted.is_none() && !self.draining
     }
 
-    /// Completes the range `id`, whose records were durable at `now`, in microseconds since 1970. Cassandra rejected the
-    /// records with the indices `rejected`.
-    pub fn complete(&mut self, id: u64, rejected: &[usize], now: i64) {
-        self.offsets.complete(id, rejected, now);
+    /// Completes the range `id`, as [`OffsetTracker::complete`].
+    pub fn complete(&mut self, id: u64, rejected: &[usize], durable_at: Vec<i64>) {
+        self.offsets.complete(id, rejected, durable_at);
         if self.halted.is_none() {
             self.halted = self.reached(self.offsets.durable().dead_letters);
         }
@@ -304,7 +303,7 @@ mod tests {
         state.start_draining();
         assert!(state.receive(received(2, 6, false), NOW).is_none());
         assert!(state.skip_to(2, 9).is_none());
-        state.complete(1, &[], 0);
+        state.complete(1, &[], Vec::new());
         assert_eq!(state.pending_checkpoint().unwrap().position.next_offset, 6);
     }
 
@@ -337,7 +336,7 @@ mod tests {
         let mut state = state();
         let stamped = state.receive(received(2, 5, false), NOW).unwrap();
         state.offsets().open(1, stamped.end, BatchRecords::default());
-        state.complete(1, &[], 0);
+        state.complete(1, &[], Vec::new());
         let checkpoint = state.pending_checkpoint().unwrap();
         let (now, minute) = (Instant::now(), Duration::from_secs(60));
         assert!(!state.saved(1, &checkpoint, Some(now)));

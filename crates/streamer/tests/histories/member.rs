@@ -130,7 +130,7 @@ impl Member {
                     self.partition
                         .offsets()
                         .open(self.batches, end, BatchRecords::default());
-                    self.partition.complete(self.batches, &[], now);
+                    self.partition.complete(self.batches, &[], Vec::new());
                 }
             }
             Some(ChannelItem::End(..)) | None => {}
@@ -231,7 +231,7 @@ impl Member {
             .zip(&batch.operations)
             .filter(|(_, operation)| operation.record.kind == Kind::Rejected);
         let rejected: Vec<_> = rejected.map(|(index, _)| index).collect();
-        self.partition.complete(batch.id, &rejected, 0);
+        self.partition.complete(batch.id, &rejected, Vec::new());
     }
 
     /// Starts the write of a checkpoint, unless one is in flight.

@@ -41,7 +41,7 @@ pub async fn probe(
         // The row is accepted now, so that its time to live is that of a new row.
         write.add_to(&mut batch, statements, accepted_at);
     }
-    session.batch(batch, statements).await
+    session.batch(batch, &statements.row_statements).await
 }
 
 /// A primary key for a probe when there is no row yet.

@@ -15,6 +15,15 @@ pub struct RejectedRow {
     pub error: String,
 }
 
+/// What became of the rows to write.
+#[derive(Debug, PartialEq, Eq)]
+pub struct WrittenRows {
+    /// When each row was acknowledged, in microseconds since 1970; 0 for a rejected one.
+    pub acknowledged: Vec<i64>,
+    /// The rejected rows.
+    pub rejected: Vec<RejectedRow>,
+}
+
 /// The state of the rows of one micro-batch.
 #[derive(Default)]
 pub(super) struct Progress {
@@ -22,7 +31,7 @@ pub(super) struct Progress {
     pub pending: RowIndices,
     /// The rows to send apart from others, because the server refuses one of each.
     pub apart: Vec<RowIndices>,
-    acknowledged: Vec<(Arc<Session>, RowIndices)>,
+    acknowledged: Vec<(Arc<Session>, RowIndices, i64)>,
     /// The table accepts another row, so these are at fault if they are refused once more.
     pub suspected: HashSet<usize>,
     rejected: Vec<(Arc<Session>, RejectedRow)>,
@@ -42,8 +51,9 @@ impl Progress {
         self.pending.is_empty() && self.apart.is_empty()
     }
 
-    pub(super) fn acknowledge(&mut self, session: Arc<Session>, rows: RowIndices) {
-        self.acknowledged.push((session, rows));
+    /// `now` in microseconds since 1970.
+    pub(super) fn acknowledge(&mut self, session: Arc<Session>, rows: RowIndices, now: i64) {
+        self.acknowledged.push((session, rows, now));
     }
 
     pub(super) fn reject(&mut self, session: Arc<Session>, row: RejectedRow) {
@@ -55,7 +65,7 @@ impl Progress {
     pub(super) fn distrust_poisoned(&mut self) -> bool {
         let mut found = false;
         let pending = &mut self.pending;
-        self.acknowledged.retain_mut(|(session, rows)| {
+        self.acknowledged.retain_mut(|(session, rows, _)| {
             let is_poisoned = session.is_poisoned();
             if is_poisoned {
                 pending.append(rows);
@@ -77,9 +87,18 @@ impl Progress {
         found
     }
 
-    /// The rejected rows.
-    pub(super) fn into_rejected(self) -> Vec<RejectedRow> {
-        self.rejected.into_iter().map(|(_, row)| row).collect()
+    /// What became of the rows. `rows`: how many there were.
+    pub(super) fn into_written(self, rows: usize) -> WrittenRows {
+        let mut acknowledged = vec![0; rows];
+        for (_, group, at) in self.acknowledged {
+            for row in group {
+                acknowledged[row as usize] = at;
+            }
+        }
+        WrittenRows {
+            acknowledged,
+            rejected: self.rejected.into_iter().map(|(_, row)| row).collect(),
+        }
     }
 }
 
@@ -97,8 +116,8 @@ mod tests {
         let (whole, lost) = (Session::without_connections(), Session::without_connections());
         let mut progress = Progress::new(6);
         assert_eq!(std::mem::take(&mut progress.pending), [0, 1, 2, 3, 4, 5]);
-        progress.acknowledge(Arc::clone(&whole), vec![0, 1]);
-        progress.acknowledge(Arc::clone(&lost), vec![2, 3]);
+        progress.acknowledge(Arc::clone(&whole), vec![0, 1], 10);
+        progress.acknowledge(Arc::clone(&lost), vec![2, 3], 20);
         progress.reject(Arc::clone(&whole), rejected(4));
         progress.reject(Arc::clone(&lost), rejected(5));
         progress.suspected.insert(5);
@@ -111,6 +130,11 @@ mod tests {
         assert!(progress.suspected.is_empty());
         // Only once.
         assert!(!progress.distrust_poisoned());
-        assert_eq!(progress.into_rejected(), [rejected(4)]);
+        progress.acknowledge(whole, vec![2, 3, 5], 30);
+        let expected = WrittenRows {
+            acknowledged: vec![10, 10, 30, 30, 0, 30],
+            rejected: vec![rejected(4)],
+        };
+        assert_eq!(progress.into_written(6), expected);
     }
 }

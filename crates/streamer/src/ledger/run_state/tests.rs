@@ -203,7 +203,9 @@ proptest! {
             for chunk in [0, 1] {
                 let mut found = ChunkState::new(Some(TABLE));
                 for segment in ledger.iter().filter(|it| it.run == run && it.chunk == chunk) {
-                    let stored = segment::decode(&segment::encode(&segment.numbers.stored)).unwrap();
+                    let mut bytes = Vec::new();
+                    segment::encode(&segment.numbers.stored, &mut bytes);
+                    let stored = segment::decode(&bytes).unwrap();
                     found.add(segment.table_id, &Numbers { stored, ..segment.numbers.clone() });
                 }
                 state.append(chunk, &found);
