@@ -3,7 +3,7 @@
 //! Pure. A record costs one push into a vector; they are sorted and grouped only for a checkpoint.
 
 use crate::checkpoint::Checkpoint;
-use crate::ledger::latencies::{Bucket, Latencies};
+use crate::ledger::latencies::Bucket;
 use crate::ledger::run_headers::RunNumber;
 use crate::ledger::segment::{CHUNK, Numbers, Segment};
 
@@ -55,7 +55,8 @@ impl Entries {
     pub fn segments(&self, checkpoint: &Checkpoint, from: i64) -> Vec<Segment> {
         let to = checkpoint.position.next_offset;
         let mut covered = self.0[..self.before(to)].to_vec();
-        covered.sort_unstable_by_key(|entry| entry.number);
+        // A producer's requests are sorted already, which a stable sort makes use of.
+        covered.sort_by_key(|entry| entry.number);
         let chunk = |entry: &Entry| (entry.number.run, entry.number.sequence / CHUNK);
         let chunks = covered.chunk_by(|one, other| chunk(one) == chunk(other));
         let segments = chunks.map(|entries| {
@@ -86,19 +87,21 @@ impl Entries {
 /// Entries of one chunk of one run, sorted by their number.
 fn numbers(entries: &[Entry]) -> Numbers {
     let mut numbers = Numbers::default();
-    let mut latencies = Latencies::default();
+    numbers.stored.reserve_exact(entries.len());
     for Entry { number, outcome, .. } in entries {
         let place = number.place();
         let set = match outcome {
-            Outcome::Stored(latency) => {
-                latency.iter().for_each(|bucket| latencies.add(*bucket));
-                &mut numbers.stored
-            }
+            Outcome::Stored(_) => &mut numbers.stored,
             Outcome::DeadLettered => &mut numbers.dead_lettered,
         };
         if set.last() != Some(&place) {
             set.push(place);
         }
     }
-    Numbers { latencies, ..numbers }
+    let latencies = entries.iter().filter_map(|entry| match entry.outcome {
+        Outcome::Stored(latency) => latency,
+        Outcome::DeadLettered => None,
+    });
+    numbers.latencies.extend(latencies);
+    numbers
 }

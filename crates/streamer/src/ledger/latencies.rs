@@ -63,9 +63,16 @@ pub struct LatencySummary {
 }
 
 impl Latencies {
-    /// Counts a latency.
-    pub fn add(&mut self, bucket: Bucket) {
-        *self.0.entry(bucket.0).or_default() += 1;
+    /// Counts latencies. Neighbours are often in one bucket.
+    pub fn extend(&mut self, buckets: impl IntoIterator<Item = Bucket>) {
+        let mut buckets = buckets.into_iter().peekable();
+        while let Some(bucket) = buckets.next() {
+            let mut count = 1;
+            while buckets.next_if_eq(&bucket).is_some() {
+                count += 1;
+            }
+            *self.0.entry(bucket.0).or_default() += count;
+        }
     }
 
     /// Adds the counts of another histogram.
@@ -138,9 +145,7 @@ mod tests {
 
     fn of(micros: &[i64]) -> Latencies {
         let mut latencies = Latencies::default();
-        micros
-            .iter()
-            .for_each(|micros| latencies.add(Bucket::of(*micros)));
+        latencies.extend(micros.iter().copied().map(Bucket::of));
         latencies
     }
 

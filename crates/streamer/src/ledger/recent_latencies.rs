@@ -68,7 +68,7 @@ mod tests {
         let recent = RecentLatencies::default();
         let (started, second) = (Instant::now(), Duration::from_secs(1));
         let mut latencies = Latencies::default();
-        latencies.add(Bucket::of(8_000));
+        latencies.extend([Bucket::of(8_000)]);
         recent.add(&latencies, started);
         recent.add(&latencies, started + second);
         let found = recent.summary(started + 59 * second);

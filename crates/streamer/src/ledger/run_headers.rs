@@ -11,6 +11,11 @@ use crate::ledger::segment::CHUNK;
 /// Sequence numbers are below this, so a run has at most a million chunks.
 pub const SEQUENCE_LIMIT: u64 = 1_000_000_000_000;
 
+const RUN_ID: &[u8] = headers::kafka::RUN_ID.as_bytes();
+const RUN_SEQ: &[u8] = headers::kafka::RUN_SEQ.as_bytes();
+const FETCHED_AT_US: &[u8] = headers::kafka::FETCHED_AT_US.as_bytes();
+const ACCEPTED_AT_US: &[u8] = headers::kafka::ACCEPTED_AT_US.as_bytes();
+
 /// How long before its acceptance a record may have been fetched, in microseconds.
 const MAX_AGE: i64 = 24 * 3_600_000_000;
 /// How far the fetcher's clock may be ahead of the publisher's, in microseconds.
@@ -59,11 +64,11 @@ impl RunHeaders {
     pub fn read<'a>(headers: impl Iterator<Item = Header<'a>>, timestamp: i64) -> Self {
         let [mut run, mut sequence, mut fetched_at, mut accepted_at] = [None; 4];
         for (name, value) in headers {
-            let slot = match std::str::from_utf8(name) {
-                Ok(headers::kafka::RUN_ID) => &mut run,
-                Ok(headers::kafka::RUN_SEQ) => &mut sequence,
-                Ok(headers::kafka::FETCHED_AT_US) => &mut fetched_at,
-                Ok(headers::kafka::ACCEPTED_AT_US) => &mut accepted_at,
+            let slot = match name {
+                RUN_ID => &mut run,
+                RUN_SEQ => &mut sequence,
+                FETCHED_AT_US => &mut fetched_at,
+                ACCEPTED_AT_US => &mut accepted_at,
                 _ => continue,
             };
             *slot = slot.or(Some(value.unwrap_or_default()));
@@ -94,9 +99,13 @@ impl RunHeaders {
 
 /// Parses digits alone: no sign and no space.
 fn number(text: &[u8]) -> Option<u64> {
-    let text = std::str::from_utf8(text).ok()?;
-    let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
-    text.parse().ok().filter(|_| is_number)
+    let append = |number: u64, byte: &u8| {
+        let digit = byte.checked_sub(b'0').filter(|digit| *digit < 10)?;
+        number.checked_mul(10)?.checked_add(digit.into())
+    };
+    (!text.is_empty())
+        .then(|| text.iter().try_fold(0, append))
+        .flatten()
 }
 
 fn number_of_micros(text: &[u8]) -> Option<i64> {

@@ -200,7 +200,7 @@ impl BatchWriter {
         let kafka_to_row = self.metrics.kafka_to_row.local();
         let accepted_to_row = self.metrics.accepted_to_row.local();
         let end_to_end = self.metrics.end_to_end.local();
-        let mut latencies = Latencies::default();
+        let mut measured = Vec::new();
         for upsert in upserts {
             let at = acknowledged[upsert.write];
             if at == 0 {
@@ -214,13 +214,17 @@ impl BatchWriter {
             if let Some(fetched_at) = upsert.fetched {
                 let micros = at - fetched_at;
                 end_to_end.observe(seconds(micros / 1_000));
-                latencies.add(Bucket::of(micros));
+                measured.push(Bucket::of(micros));
             }
         }
         kafka_to_row.flush();
         accepted_to_row.flush();
         end_to_end.flush();
-        self.end_to_end.add(&latencies, Instant::now());
+        if !measured.is_empty() {
+            let mut latencies = Latencies::default();
+            latencies.extend(measured);
+            self.end_to_end.add(&latencies, Instant::now());
+        }
     }
 }
 

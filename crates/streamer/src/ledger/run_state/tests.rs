@@ -67,7 +67,7 @@ fn range_continues_across_words_and_chunks() {
 fn document_has_the_members_of_the_contract() {
     let mut chunk = ChunkState::new(Some(TABLE));
     let mut of_segment = numbers(&[0, 1, 2], &[3]);
-    of_segment.latencies.add(Bucket::of(12_000));
+    of_segment.latencies.extend([Bucket::of(12_000)]);
     chunk.add(TABLE, &of_segment);
     let document = serde_json::to_value(state(&[(0, chunk)])).unwrap();
     assert_eq!(document["run_id"], RUN.to_string());
