@@ -1,9 +1,8 @@
 """Starts a run of the ingester and waits for its end.
 
 The connection ``affluent_ingester`` has the ingester's address: host, port, schema (``http`` or ``https``). The
-password is its bearer token, if required. The ingester has no setting without a schedule: use a distant one
-(``schedule.cron = "0 0 29 2 *"``), or treat Airflow's runs as additional ones. Do not pause its schedule instead: a
-pause also skips retries.
+password is its bearer token, if required. Set ``schedule.enabled = false``, or treat Airflow's runs as additional ones.
+Do not pause the ingester's schedule instead: a pause also skips retries.
 
 A DAG run is idempotent: the logical date is the seed, and the ingester stores the seed of each run. A queued, running
 or successful run with that seed is reused. The ingester retries a failed run by itself (``schedule.retries``,

@@ -59,7 +59,10 @@ impl<F: UserApi, P: PublisherClient> Scheduler<F, P> {
         if !self.queue.store().is_persistent() {
             tracing::warn!("`state.path` is not set: runs, outbox and rate limit usage are lost on exit");
         }
-        if self.queue.store().schedule_cursor()?.is_none() {
+        if self.schedule.is_disabled() {
+            // Enabled again, it begins as at the first start: nothing was missed.
+            self.queue.store().clear_schedule_cursor()?;
+        } else if self.queue.store().schedule_cursor()?.is_none() {
             let origin = self.schedule.origin(Timestamp::now());
             self.queue.store().set_schedule_cursor(origin)?;
         }

@@ -12,6 +12,8 @@ use crate::scheduler::cron::{Cron, Zone};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ScheduleSettings {
+    /// Whether runs start by the schedule. Otherwise only requests and retries start runs.
+    pub enabled: bool,
     /// A cron expression with five fields, or six with seconds first; overrides the interval.
     pub cron: Option<Cron>,
     /// The time zone of the cron expression.
@@ -75,6 +77,7 @@ impl ScheduleSettings {
 impl Default for ScheduleSettings {
     fn default() -> Self {
         Self {
+            enabled: true,
             cron: None,
             time_zone: Zone::utc(),
             interval: Duration::from_secs(24 * 3_600),

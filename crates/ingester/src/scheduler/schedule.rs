@@ -35,6 +35,7 @@ pub struct Schedule {
 
 #[derive(Clone, Debug)]
 enum Recurrence {
+    Never,
     Every(Duration),
     Cron(Box<Cron>, TimeZone),
 }
@@ -99,6 +100,7 @@ impl Schedule {
     #[must_use]
     pub fn new(settings: &ScheduleSettings, salt: u64) -> Self {
         let recurrence = match &settings.cron {
+            _ if !settings.enabled => Recurrence::Never,
             Some(cron) => Recurrence::Cron(Box::new(cron.clone()), settings.time_zone.rules().clone()),
             None => Recurrence::Every(settings.interval.max(Duration::from_millis(1))),
         };
@@ -119,8 +121,14 @@ impl Schedule {
     pub fn origin(&self, now: Timestamp) -> Timestamp {
         match &self.recurrence {
             Recurrence::Every(interval) => now.checked_sub(*interval).unwrap_or(now),
-            Recurrence::Cron(..) => now,
+            Recurrence::Cron(..) | Recurrence::Never => now,
         }
+    }
+
+    /// Whether it has no starts.
+    #[must_use]
+    pub fn is_disabled(&self) -> bool {
+        matches!(self.recurrence, Recurrence::Never)
     }
 
     /// Returns when to act on the first start after `done`, the schedule cursor. `None` when no start follows.
@@ -217,6 +225,7 @@ impl Schedule {
     /// Returns the first start after `time`, without jitter.
     fn after(&self, time: Timestamp) -> Option<Timestamp> {
         match &self.recurrence {
+            Recurrence::Never => None,
             Recurrence::Every(interval) => time.checked_add(*interval).ok(),
             Recurrence::Cron(cron, zone) => cron.after(time, zone),
         }
@@ -266,7 +275,7 @@ impl Schedule {
     fn trusted(&self, done: Timestamp, now: Timestamp) -> Timestamp {
         let tolerated = match &self.recurrence {
             Recurrence::Every(_) => Duration::ZERO,
-            Recurrence::Cron(..) => MAX_CLOCK_STEP,
+            Recurrence::Cron(..) | Recurrence::Never => MAX_CLOCK_STEP,
         };
         if since(now, done) > tolerated { now } else { done }
     }

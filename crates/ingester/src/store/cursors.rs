@@ -174,6 +174,17 @@ impl Store {
     pub fn set_schedule_cursor(&self, at: Timestamp) -> Result<(), StoreError> {
         self.write(|transaction| write_schedule_cursor(transaction, at))
     }
+
+    /// Forgets the latest start that the schedule has handled.
+    ///
+    /// # Errors
+    /// Returns [`StoreError::Sqlite`].
+    pub fn clear_schedule_cursor(&self) -> Result<(), StoreError> {
+        self.write(|transaction| {
+            transaction.execute("DELETE FROM cursors WHERE name = 'scheduled_up_to'", [])?;
+            Ok(())
+        })
+    }
 }
 
 pub(super) fn write_schedule_cursor(transaction: &Transaction<'_>, at: Timestamp) -> Result<(), StoreError> {

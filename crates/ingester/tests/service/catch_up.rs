@@ -9,7 +9,7 @@ use serde_json::Value;
 use testkit::randomuser::{Fault, Options, RandomUserApi};
 
 use crate::ingester_process::Ingester;
-use crate::ingester_service::{IngesterService, instant};
+use crate::ingester_service::{IngesterService, TIMEOUT, instant};
 use crate::publisher_stack::PublisherStack;
 
 async fn api() -> RandomUserApi {
@@ -75,6 +75,41 @@ async fn after_absence(catch_up: &str, caught_up: usize) {
     }
     let line = format!("ingester_starts_missed_total {}\n", STARTS - caught_up);
     assert!(service.ingester.get("/metrics").await.1.contains(&line));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn disabled_schedule_misses_no_start() {
+    let (api, stack) = (api().await, PublisherStack::shared().await);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.db");
+    let state = path.display().to_string();
+    let store = ingester::store::Store::open(&path).unwrap();
+    let long_ago = Timestamp::now() - SignedDuration::from_hours(50);
+    store.set_schedule_cursor(long_ago).unwrap();
+    drop(store);
+    let disabled = [("STATE__PATH", state.as_str())];
+    let service = IngesterService::start(&api.url(), &stack.url(), &disabled).await;
+    let (_, run) = service.send(Method::POST, "/v1/runs", Value::Null).await;
+    let requested = format!("/v1/runs/{}", run["id"].as_str().unwrap());
+    service
+        .wait_for(&requested, |run| run["state"] == "complete")
+        .await;
+    let (_, schedule) = service.send(Method::GET, "/v1/schedule", Value::Null).await;
+    assert_eq!(schedule["schedule"]["enabled"], false, "{schedule}");
+    assert_eq!(schedule["next_starts"], serde_json::json!([]));
+    service.ingester.child.terminate(TIMEOUT).await.unwrap();
+
+    // Enabled again. A start that was missed would be caught up at once.
+    let yearly = [("STATE__PATH", state.as_str()), ("SCHEDULE__CRON", "0 0 29 2 *")];
+    let service = IngesterService::start(&api.url(), &stack.url(), &yearly).await;
+    let scheduled = |plan: &Value| {
+        plan["next_starts"]
+            .as_array()
+            .is_some_and(|starts| !starts.is_empty())
+    };
+    service.wait_for("/v1/schedule", scheduled).await;
+    let (_, runs) = service.send(Method::GET, "/v1/runs", Value::Null).await;
+    assert_eq!(runs["runs"].as_array().unwrap().len(), 1, "{runs}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -18,10 +18,11 @@ pub(crate) struct IngesterService {
 }
 
 impl IngesterService {
-    /// Starts a service with pages of five that starts no run by schedule.
+    /// Starts a service with pages of five that starts no run by schedule, unless `settings` have a cron expression.
     pub(crate) async fn start(api: &str, publisher: &str, settings: &[(&str, &str)]) -> Self {
+        let scheduled = settings.iter().any(|(key, _)| *key == "SCHEDULE__CRON");
         let mut all = vec![
-            ("SCHEDULE__CRON", "0 0 29 2 *"),
+            ("SCHEDULE__ENABLED", if scheduled { "true" } else { "false" }),
             ("SOURCE__PAGE_SIZE", "5"),
             ("RUN__USERS", "10"),
         ];

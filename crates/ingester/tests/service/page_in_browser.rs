@@ -40,7 +40,11 @@ struct Fixture {
 async fn fixture() -> Fixture {
     let api = RandomUserApi::start(Options::default()).await.unwrap();
     let publisher = StubPublisher::start().await;
-    let settings = [("SCHEDULE__RETRIES", "0"), ("PUBLISHER__MAX_IN_FLIGHT", "1")];
+    let settings = [
+        ("SCHEDULE__CRON", "0 0 29 2 *"),
+        ("SCHEDULE__RETRIES", "0"),
+        ("PUBLISHER__MAX_IN_FLIGHT", "1"),
+    ];
     let service = IngesterService::start(&api.url(), &publisher.url(), &settings).await;
     let start = async |body: Value| service.send(Method::POST, "/v1/runs", body).await.1;
     let first = start(json!({"users": 15})).await;
@@ -312,6 +316,7 @@ async fn page_asks_for_a_token_and_follows_a_run_with_it() {
         browser.until(LOADED);
         browser.until("at('sign-in').hidden && at('message').textContent === ''");
         browser.until("followed === running && followed !== null");
+        browser.until("at('recurrence').textContent === 'off: runs start on request'");
         assert!(
             !browser
                 .value("document.documentElement.outerHTML")

@@ -34,6 +34,16 @@ fn not_run(due: &DueStarts) -> Vec<(i64, SkipReason)> {
 }
 
 #[test]
+fn disabled_schedule_has_no_start_and_still_retries() {
+    let schedule = schedule(|settings| settings.enabled = false);
+    let origin = schedule.origin(at(1_000));
+    assert_eq!(schedule.due(origin, &[], at(9_000_000)), DueStarts::default());
+    assert!(schedule.upcoming(origin, at(1_000), 5).is_empty());
+    let retry = schedule.retry(0, at(2_000), origin, at(2_000));
+    assert_eq!(retry, Some(at(2_000 + 300)));
+}
+
+#[test]
 fn interval_starts_at_once_and_counts_from_start_to_start() {
     let schedule = schedule(|_| {});
     let origin = schedule.origin(at(1_000));
