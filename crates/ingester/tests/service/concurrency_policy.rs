@@ -7,7 +7,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use testkit::randomuser::{Fault, Options, RandomUserApi};
 
-use crate::ingester_service::{IngesterService, instant, path};
+use crate::ingester_service::{IngesterService, TIMEOUT, instant, path};
 use crate::publisher_stack::PublisherStack;
 
 async fn api() -> RandomUserApi {
@@ -130,9 +130,12 @@ async fn requested_run_waits_and_can_be_cancelled() {
         .wait_for(&path(&first), |run| run["state"] == "running")
         .await;
     // A run that is cancelled before its request would leave the fault to the last one.
-    while api.requests().is_empty() {
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-    }
+    let requested = async {
+        while api.requests().is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(TIMEOUT, requested).await.unwrap();
     let (status, cancelled) = request().await;
     assert_eq!(
         (status, &cancelled["state"]),

@@ -21,7 +21,7 @@ fn with_tls(
     trusted: &CertificateAuthority,
     authority: &CertificateAuthority,
 ) -> ServiceOptions {
-    let (certificate, key) = authority.issue("streamer", &["streamer"]);
+    let (certificate, key) = authority.issue_once("streamer", &["streamer"]);
     options
         .set("cassandra.tls.ca_path", display(&trusted.file()))
         .set("cassandra.tls.certificate_path", display(&certificate))

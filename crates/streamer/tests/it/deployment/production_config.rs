@@ -56,7 +56,7 @@ async fn prod_overlay_connects_with_tls_and_documented_acls() {
     let file = env.folder().join("streamer.toml");
     fs::write(&file, text.replace("/run/secrets", &folder.display().to_string())).unwrap();
     // The node also requires a client certificate. Addresses and replication are those of the test servers.
-    let (certificate, key) = authority.issue("streamer", &["streamer"]);
+    let (certificate, key) = authority.issue_once("streamer", &["streamer"]);
     let options = env
         .without_login()
         .options()
