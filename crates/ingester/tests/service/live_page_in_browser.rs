@@ -12,7 +12,7 @@ use crate::page_in_browser::{DESKTOP, PHONE, screenshots};
 use crate::publisher_stack::PublisherStack;
 
 /// The schedule and the next start are shown.
-const LOADED: &str = "at('next').textContent.length > 4";
+const LOADED: &str = "at('recurrence').textContent.length > 4";
 /// The cells of the first row of the run table.
 const LATEST: &str = "[...at('runs').rows[0].cells].map(cell => cell.textContent)";
 

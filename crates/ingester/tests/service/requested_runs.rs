@@ -195,7 +195,7 @@ async fn event_stream_ends_with_the_run() {
 #[tokio::test(flavor = "multi_thread")]
 async fn commands_control_the_running_service() {
     let (api, stack) = (api().await, PublisherStack::shared().await);
-    let service = IngesterService::start(&api.url(), &stack.url(), &[]).await;
+    let service = IngesterService::start(&api.url(), &stack.url(), &[("SCHEDULE__CRON", "0 0 29 2 *")]).await;
     let ingester = |arguments: &[&str]| {
         let output = std::process::Command::new(env!("CARGO_BIN_EXE_ingester"))
             .args(arguments)
