@@ -118,12 +118,23 @@ impl LedgerStore {
         size: impl Fn(&T) -> usize,
         add: impl Fn(&Self, &LedgerStatements, &T, &mut BatchRequest),
     ) -> Result<(), ErrorClass> {
-        let write = async |items: &[T]| {
+        let send = async |items: &[T]| {
             let mut batch = BatchRequest::with_capacity(items.len(), items.iter().map(&size).sum());
             items
                 .iter()
                 .for_each(|item| add(self, statements, item, &mut batch));
             session.batch(batch, &statements.prepared).await
+        };
+        let write = async |items: &[T]| {
+            let sent = send(items).await;
+            if items.len() == 1 || !matches!(sent, Err(ErrorClass::Invalid(_))) {
+                return sent;
+            }
+            // The server may take less than `cassandra.statement_bytes`.
+            for item in items {
+                send(std::slice::from_ref(item)).await?;
+            }
+            Ok(())
         };
         let mut writes = stream::iter(batches(items, &size, self.batch_bytes).map(write))
             .buffer_unordered(MAX_CONCURRENT_WRITES);

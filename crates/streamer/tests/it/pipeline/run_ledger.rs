@@ -222,3 +222,19 @@ async fn latency_of_a_record_ends_when_its_own_row_is_acknowledged() {
     let millis = |quantile: &str| found["end_to_end"][quantile].as_f64().unwrap();
     assert!(millis("p99_ms") - millis("p50_ms") >= 500.0, "{found}");
 }
+
+/// The server refuses batches above 50 KiB.
+#[tokio::test(flavor = "multi_thread")]
+async fn segments_are_written_alone_where_their_batch_is_too_large() {
+    let env = TestEnv::new("ledgerlarge", 1).await;
+    let runs: Vec<_> = (0..500).map(|_| Uuid::new_v4()).collect();
+    let records: Vec<_> = runs.iter().map(|run| numbered(*run, 3)).collect();
+    env.kafka.write(&env.topic, &records).await.unwrap();
+    let options = env.options().set("cassandra.statement_bytes", "200KiB");
+    let streamer = env.start(&options).await;
+    env.wait_until_caught_up().await;
+    for run in runs.iter().step_by(50) {
+        let state = state(&streamer, *run).await;
+        assert_eq!(state["stored"], json!([[3, 3]]), "{state}");
+    }
+}
