@@ -19,8 +19,10 @@ use super::producer::Producer;
 use super::status::{FatalKafkaError, KafkaStatus};
 use crate::config::{KafkaSettings, MESSAGE_TIMEOUT_SLACK};
 
-/// How often the topic's configuration is read, since it may be changed at any time.
-const CONFIG_INTERVAL: Duration = Duration::from_secs(60);
+/// How often the topic's configuration is read at least, since it may be changed at any time.
+const MAX_CONFIG_INTERVAL: Duration = Duration::from_secs(60);
+/// In how many probes it is read once.
+const PROBES_PER_CONFIG: u32 = 60;
 
 /// The monitor of the cluster and its topic.
 pub(crate) struct TopicMonitor {
@@ -134,7 +136,8 @@ impl TopicMonitor {
     async fn adapt_to_config(&self, known: KnownTopic, found: FoundTopic) -> KnownTopic {
         let config = match known {
             KnownTopic::Found { config, read_at, .. } if known.is_checked(found.id) => {
-                if read_at.elapsed() < CONFIG_INTERVAL {
+                let interval = self.settings.probe_interval.saturating_mul(PROBES_PER_CONFIG);
+                if read_at.elapsed() < interval.min(MAX_CONFIG_INTERVAL) {
                     return known;
                 }
                 self.read_config().await.unwrap_or(config)

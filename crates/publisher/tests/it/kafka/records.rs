@@ -164,13 +164,16 @@ async fn batches_stay_within_the_topics_limit() {
     publisher.wait_until_idle().await;
 }
 
-/// The limit is read once a minute.
+/// The limit is read once in 60 probes.
 #[tokio::test]
 async fn lowered_limit_replaces_the_producer_without_losses() {
     let brokers = broker::shared().await;
     let topic = Topic::new(&brokers);
     broker::create_topic(&brokers, &topic.name, &[]).await;
-    let publisher = setup(&brokers, &topic.name).start().await;
+    let publisher = setup(&brokers, &topic.name)
+        .with("KAFKA__PROBE_INTERVAL", "100ms")
+        .start()
+        .await;
     publisher.wait_until_ready().await;
     // These need batches above the later limit.
     assert_eq!(publisher.send(&users(200)).await.0, 200);

@@ -1,7 +1,7 @@
 //! HTTP/2 connections of raw frames, for callers that no client library would be.
 
 use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -116,6 +116,14 @@ impl RawConnection {
     /// Whether the publisher has closed the connection.
     pub(crate) fn is_closed(&self) -> bool {
         self.reading.is_finished()
+    }
+}
+
+impl Drop for RawConnection {
+    fn drop(&mut self) {
+        // The reading thread has a handle of its own, which would keep the connection open. One that the publisher has
+        // closed can't be shut down.
+        drop(self.stream.shutdown(Shutdown::Both));
     }
 }
 
