@@ -13,6 +13,7 @@ use cdrs_tokio::cluster::{NodeTcpConfigBuilder, TcpConnectionManager};
 use cdrs_tokio::consistency::Consistency;
 use cdrs_tokio::frame::message_error::ErrorType;
 use cdrs_tokio::load_balancing::RoundRobinLoadBalancingStrategy;
+use cdrs_tokio::retry::ConstantReconnectionPolicy;
 use cdrs_tokio::statement::StatementParamsBuilder;
 use cdrs_tokio::transport::TransportTcp;
 use cdrs_tokio::types::rows::Row as DriverRow;
@@ -81,6 +82,8 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// For one attempt to open a session.
 const SESSION_TIMEOUT: Duration = Duration::from_secs(10);
 const RETRY_DELAY: Duration = Duration::from_millis(250);
+/// The driver's own delay grows to a minute, so that a restarted node would be absent for so long.
+const RECONNECT_DELAY: Duration = Duration::from_millis(500);
 const PAGE_SIZE: i32 = 5_000;
 
 /// A busy server fails or times out reads of many rows.
@@ -345,7 +348,8 @@ async fn session(contact_points: &[String]) -> Result<Driver, CassandraClientErr
         .with_authenticator_provider(Arc::new(login))
         .build();
     let connect = async {
-        let builder = TcpSessionBuilder::new(RoundRobinLoadBalancingStrategy::new(), config.await?);
+        let builder = TcpSessionBuilder::new(RoundRobinLoadBalancingStrategy::new(), config.await?)
+            .with_reconnection_policy(Arc::new(ConstantReconnectionPolicy::new(RECONNECT_DELAY)));
         let session = builder.build().await;
         session.map_err(|error| DriverError::General(error.to_string()))
     };

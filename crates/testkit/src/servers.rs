@@ -1,4 +1,4 @@
-//! Kafka and Cassandra from Maven artifacts: one to three nodes of each on loopback.
+//! Kafka and Cassandra from Maven artifacts: one to three Kafka nodes and one to six Cassandra nodes on loopback.
 //!
 //! [`KafkaCluster`] and [`CassandraCluster`] start their nodes, wait until they serve, and end them on drop. A [`Node`]
 //! can be stopped, killed, frozen and started again on the same data and ports. A [`Stack`] is one cluster of each.

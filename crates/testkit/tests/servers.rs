@@ -104,13 +104,13 @@ async fn node_counts_outside_1_to_3_are_rejected() {
         ..KafkaOptions::default()
     })
     .await;
-    assert!(matches!(kafka, Err(ServerError::NodeCount(4))));
+    assert!(matches!(kafka, Err(ServerError::NodeCount { nodes: 4, .. })));
     let cassandra = CassandraCluster::start(&CassandraOptions {
         nodes: 0,
         ..Default::default()
     })
     .await;
-    assert!(matches!(cassandra, Err(ServerError::NodeCount(0))));
+    assert!(matches!(cassandra, Err(ServerError::NodeCount { nodes: 0, .. })));
 }
 
 async fn connect(cluster: &CassandraCluster) -> CassandraClient {
@@ -193,13 +193,7 @@ async fn three_brokers_keep_records_when_one_is_killed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn three_cassandra_nodes_take_quorum_writes_when_one_is_killed() {
-    let options = CassandraOptions {
-        nodes: 3,
-        ..CassandraOptions::default()
-    };
-    let cluster = CassandraCluster::lease(&options, Access::Exclusive)
-        .await
-        .unwrap();
+    let cluster = CassandraCluster::lease_nodes(3).await.unwrap();
     let client = connect(&cluster).await;
     create_table(&client, 3).await;
     wait_for_schema_agreement(&client).await;

@@ -1,5 +1,6 @@
 //! Schema, connections and failures of Cassandra.
 
+mod authorization;
 mod errors;
 mod network;
 mod outage;

@@ -1,4 +1,4 @@
-//! A Cassandra cluster of one to three nodes on 127.0.0.1, 127.0.0.2 and 127.0.0.3 with the same ports.
+//! A Cassandra cluster of one to six nodes on 127.0.0.1, 127.0.0.2 and so on, with the same ports.
 
 mod nodetool;
 mod options;
@@ -10,6 +10,7 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 use std::time::Duration;
 
+use cdrs_tokio::cluster::Murmur3Token;
 use futures::future::{BoxFuture, try_join_all};
 
 pub use self::nodetool::Nodetool;
@@ -25,6 +26,8 @@ use super::{Node, ServerError, Software, jars, write};
 
 /// The ports of each node for clients, for other nodes (plain and TLS) and for `nodetool`, relative to the first.
 const PORT_OFFSETS: [i16; 4] = [0, -2000, -1999, -1843];
+
+const MAX_NODES: usize = 6;
 
 /// A start takes 12 to 24 s on an idle machine, and longer during a build.
 const START_TIMEOUT: Duration = Duration::from_secs(240);
@@ -42,6 +45,8 @@ const LOGBACK: &str = r#"<configuration>
 pub struct CassandraCluster {
     // Dropped in this order: the nodes, then their data, then their ports.
     nodes: Vec<Node>,
+    /// The last nodes, which join later.
+    spares: usize,
     nodetool: Nodetool,
     _folder: Folder,
     ports: PortLease,
@@ -68,6 +73,20 @@ impl CassandraCluster {
         }
     }
 
+    /// Takes a cluster of `nodes` nodes that require a login, for one test that may disturb them; see [`lease`](Self::lease).
+    /// Roles are not replicated: each is on its [`owner`](Self::owner). The superuser is on the first node.
+    ///
+    /// # Errors
+    /// As [`CassandraCluster::start`].
+    pub async fn lease_nodes(nodes: usize) -> Result<Self, ServerError> {
+        let options = CassandraOptions {
+            nodes,
+            authentication: true,
+            ..CassandraOptions::default()
+        };
+        Self::lease(&options, Access::Exclusive).await
+    }
+
     /// Leases a cluster from the pool at `socket`.
     ///
     /// # Errors
@@ -92,12 +111,16 @@ impl CassandraCluster {
 
     /// Writes the configuration of the nodes without starting them.
     pub(super) fn configure(options: &CassandraOptions, jars: &Path) -> Result<Self, ServerError> {
-        if !(1..=3).contains(&options.nodes) {
-            return Err(ServerError::NodeCount(options.nodes));
+        let CassandraOptions { nodes, spares, .. } = *options;
+        if nodes == 0 || options.all_nodes() > MAX_NODES {
+            return Err(ServerError::NodeCount {
+                nodes: options.all_nodes(),
+                max: MAX_NODES,
+            });
         }
         let folder = Folder::open(options.dir.as_deref(), "cassandra")?;
         let addresses: Vec<_> = (1..)
-            .take(options.nodes)
+            .take(options.all_nodes())
             .map(|last| Ipv4Addr::new(127, 0, 0, last))
             .collect();
         let lease = match options.port {
@@ -111,9 +134,12 @@ impl CassandraCluster {
             storage,
             ssl_storage,
         };
-        let nodes = addresses.into_iter().zip(even_tokens(options.nodes));
+        let tokens = even_tokens(nodes).into_iter().map(|token| (token, false));
+        let spare_tokens = half_tokens(nodes).take(spares).map(|token| (token, true));
+        let tokens = tokens.chain(spare_tokens);
         let mut datacenters = options.datacenters.iter();
-        let nodes = nodes.map(|(address, token)| {
+        let nodes = addresses.into_iter().zip(tokens);
+        let nodes = nodes.map(|(address, (token, joins))| {
             let name = format!("cassandra-{}", address.octets()[3]);
             let folder = folder.path().join(&name);
             fs::create_dir_all(&folder).map_err(ServerError::file(&folder))?;
@@ -121,6 +147,7 @@ impl CassandraCluster {
                 address,
                 seed: Ipv4Addr::LOCALHOST,
                 token,
+                joins,
                 ports,
                 data: &folder,
                 authentication: options.authentication,
@@ -148,6 +175,7 @@ impl CassandraCluster {
         });
         Ok(Self {
             nodes: nodes.collect::<Result<_, ServerError>>()?,
+            spares,
             nodetool: Nodetool::new(jars, management, folder.path()),
             _folder: folder,
             ports: lease,
@@ -155,11 +183,12 @@ impl CassandraCluster {
     }
 
     pub(super) async fn launch(&self) -> Result<(), ServerError> {
-        let (seed, others) = self.nodes.split_first().expect("there is at least one node");
+        let members = self.members();
+        let (seed, others) = members.split_first().expect("there is at least one node");
         seed.start().await?;
         try_join_all(others.iter().map(Node::start)).await?;
-        for node in &self.nodes {
-            node.wait_until_it_knows(self.nodes.len()).await?;
+        for node in members {
+            node.wait_until_it_knows(members.len()).await?;
         }
         Ok(())
     }
@@ -169,9 +198,17 @@ impl CassandraCluster {
         self.ports.port()
     }
 
-    /// The nodes' client addresses, each `127.0.0.N:PORT`.
+    /// The nodes without the spares.
+    fn members(&self) -> &[Node] {
+        &self.nodes[..self.nodes.len() - self.spares]
+    }
+
+    /// The nodes' client addresses without those of spares, each `127.0.0.N:PORT`.
     pub fn contact_points(&self) -> Vec<String> {
-        self.nodes.iter().map(|node| node.address().to_owned()).collect()
+        self.members()
+            .iter()
+            .map(|node| node.address().to_owned())
+            .collect()
     }
 
     /// The initial user of a cluster with authentication, which is also its password.
@@ -179,7 +216,7 @@ impl CassandraCluster {
         DEFAULT_SUPERUSER
     }
 
-    /// All nodes, 127.0.0.1 first.
+    /// All nodes, 127.0.0.1 first and the spares last.
     pub fn nodes(&self) -> &[Node] {
         &self.nodes
     }
@@ -189,15 +226,85 @@ impl CassandraCluster {
         self.nodes.get(index).ok_or(ServerError::NoSuchNode(index))
     }
 
+    /// The index of the node that has the first replica of a partition before a spare joins.
+    pub fn owner(&self, partition_key: &[u8]) -> usize {
+        owner(&even_tokens(self.members().len()), partition_key)
+    }
+
     /// The `nodetool` of the first node.
     pub fn nodetool(&self) -> &Nodetool {
         &self.nodetool
     }
 }
 
-/// One token for each node, so that each owns the same share of the ring.
-fn even_tokens(nodes: usize) -> impl Iterator<Item = i64> {
+/// One token for each node, so that each owns the same share of the ring. The first owns the superuser, so that clients log in
+/// while others are down.
+fn even_tokens(nodes: usize) -> Vec<i64> {
+    let share = share_of_ring(nodes);
+    let token = |node| i64::try_from(i128::from(i64::MIN) + share * node + share / 2).ok();
     let nodes = i128::try_from(nodes).unwrap_or(1);
-    let share = (1_i128 << 64) / nodes;
-    (0..nodes).filter_map(move |node| i64::try_from(i128::from(i64::MIN) + share * node + share / 2).ok())
+    let mut tokens: Vec<_> = (0..nodes).filter_map(token).collect();
+    let first = owner(&tokens, DEFAULT_SUPERUSER.as_bytes());
+    tokens.rotate_left(first);
+    tokens
+}
+
+/// The tokens that divide the range of each node in two.
+fn half_tokens(nodes: usize) -> impl Iterator<Item = i64> {
+    let half = i64::try_from(share_of_ring(nodes) / 2).unwrap_or(i64::MAX);
+    even_tokens(nodes)
+        .into_iter()
+        .map(move |token| token.wrapping_sub(half))
+}
+
+/// The tokens of each node's range.
+fn share_of_ring(nodes: usize) -> i128 {
+    (1 << 64) / i128::try_from(nodes).unwrap_or(1)
+}
+
+/// The index of the first token that is not below the key's. Behind the last one the ring begins again.
+fn owner(tokens: &[i64], partition_key: &[u8]) -> usize {
+    let key = Murmur3Token::generate(partition_key).value;
+    let clockwise = (0..tokens.len()).min_by_key(|index| (tokens[*index] < key, tokens[*index]));
+    clockwise.unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nodes_share_the_ring_and_the_first_owns_the_superuser() {
+        for nodes in 1..=6 {
+            let mut tokens = even_tokens(nodes);
+            assert_eq!(owner(&tokens, b"cassandra"), 0);
+            tokens.sort_unstable();
+            let shares: Vec<_> = tokens.windows(2).map(|pair| pair[1].abs_diff(pair[0])).collect();
+            assert_eq!(tokens.len(), nodes);
+            assert!(shares.iter().all(|share| *share == shares[0]), "{shares:?}");
+        }
+    }
+
+    #[test]
+    fn spare_takes_half_of_a_range() {
+        assert_eq!(
+            (even_tokens(1), half_tokens(1).next()),
+            (vec![0], Some(-i64::MAX))
+        );
+        let (tokens, halves) = (even_tokens(3), half_tokens(3).collect::<Vec<_>>());
+        let half = i128::from(u64::MAX / 6);
+        for (token, spare) in tokens.into_iter().zip(halves) {
+            let distance = (i128::from(token) - i128::from(spare)).rem_euclid(1 << 64);
+            assert!((distance - half).abs() < 10, "{distance}");
+        }
+    }
+
+    #[test]
+    fn partition_is_on_the_next_node_of_the_ring() {
+        // Its token is -7468325962851647638.
+        let key = b"123";
+        assert_eq!(owner(&[0, i64::MIN, -7_468_325_962_851_647_638], key), 2);
+        assert_eq!(owner(&[i64::MIN, 5, -7_468_325_962_851_647_637], key), 2);
+        assert_eq!(owner(&[-8_000_000_000_000_000_000, i64::MIN], key), 1);
+    }
 }

@@ -24,8 +24,8 @@ pub enum ServerError {
     File { path: PathBuf, source: io::Error },
     #[error("failed to run nodetool {command}:\n{output}")]
     Nodetool { command: String, output: String },
-    #[error("{0} nodes are not possible: set 1 to 3")]
-    NodeCount(usize),
+    #[error("{nodes} nodes are not possible: set 1 to {max}")]
+    NodeCount { nodes: usize, max: usize },
     #[error("node {0} does not exist")]
     NoSuchNode(usize),
     #[error("failed to find a free port in {attempts} attempts")]

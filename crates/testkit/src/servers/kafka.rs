@@ -29,6 +29,8 @@ use crate::process::{Program, last_lines};
 /// Any 16 bytes in base64. Ports tell clusters apart.
 const CLUSTER_ID: &str = "QWZmbHVlbnRUZXN0YmVkMQ";
 
+const MAX_NODES: usize = 3;
+
 /// A start takes 3 s on an idle machine, and longer during a build.
 const START_TIMEOUT: Duration = Duration::from_secs(120);
 
@@ -98,8 +100,11 @@ impl KafkaCluster {
 
     /// Writes the configuration of the nodes without starting them.
     pub(super) fn configure(options: &KafkaOptions, jars: &Path) -> Result<Self, ServerError> {
-        if !(1..=3).contains(&options.nodes) {
-            return Err(ServerError::NodeCount(options.nodes));
+        if !(1..=MAX_NODES).contains(&options.nodes) {
+            return Err(ServerError::NodeCount {
+                nodes: options.nodes,
+                max: MAX_NODES,
+            });
         }
         let folder = Folder::open(options.dir.as_deref(), "kafka")?;
         let lease = match options.first_port {

@@ -318,10 +318,10 @@ impl ClusterSpec {
         }
     }
 
-    const fn nodes(&self) -> usize {
+    fn nodes(&self) -> usize {
         match self {
             Self::Kafka(options) => options.nodes,
-            Self::Cassandra(options) => options.nodes,
+            Self::Cassandra(options) => options.all_nodes(),
         }
     }
 

@@ -3,14 +3,17 @@
 use cdrs_tokio::cluster::Murmur3Token;
 use cdrs_tokio::types::ByName as _;
 use testkit::proxy::remote_addresses;
-use testkit::servers::pool::Access;
 use testkit::servers::{CassandraCluster, CassandraOptions};
 use testkit::service::Service;
+use testkit::workspace::is_full_test_run;
 use uuid::Uuid;
 
 use crate::support::commands::run_command;
+use crate::support::secured_cassandra::{create_role_on, log_in};
 use crate::support::test_env::{DEADLINE, TestEnv, eventually};
 use crate::support::traffic::{metric, wait_until_unready};
+
+const SESSION_LOST: &str = "session with a node of cassandra lost";
 
 /// Above any pause of a busy machine, so that only the stopped node costs its session.
 const REQUEST_TIMEOUT: &str = "30s";
@@ -20,21 +23,15 @@ const MAX_REWRITTEN: f64 = 4.0;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn lost_node_costs_only_its_own_session() {
-    let options = CassandraOptions {
-        nodes: 3,
-        ..CassandraOptions::default()
-    };
-    let cluster = CassandraCluster::lease(&options, Access::Exclusive)
-        .await
-        .unwrap();
+    let cluster = CassandraCluster::lease_nodes(3).await.unwrap();
     let nodes = cluster.contact_points();
     // The other nodes are found through the first one.
     let env = TestEnv::on_cluster("placed", vec![nodes[0].clone()])
         .await
         .with_topic(6)
         .await;
-    let options = env
-        .options()
+    let role = create_role_on(&env, &cluster, 0).await;
+    let options = log_in(env.options(), &role)
         .set(
             "cassandra.replication",
             "{'class': 'NetworkTopologyStrategy', 'replication_factor': 1}",
@@ -72,14 +69,61 @@ async fn lost_node_costs_only_its_own_session() {
     env.wait_until_caught_up().await;
     env.assert_no_dead_letters().await;
     let log = streamer.last_lines(10_000);
-    let lost: Vec<_> = log
-        .lines()
-        .filter(|line| line.contains("session with a node of cassandra lost"))
-        .collect();
+    let lost: Vec<_> = log.lines().filter(|line| line.contains(SESSION_LOST)).collect();
     assert!(!lost.is_empty(), "{log}");
     assert!(lost.iter().all(|line| line.contains(&nodes[2])), "{lost:?}");
 
     assert_tokens_are_cassandras(&env).await;
+    let (code, output) = run_command(options, "verify").await;
+    assert_eq!(code, Some(0), "{output}");
+    assert!(output.ends_with("different: 0"), "{output}");
+}
+
+/// A node is bootstrapped into the running cluster, which takes most of a minute.
+#[tokio::test(flavor = "multi_thread")]
+async fn new_node_gets_a_session_and_rows() {
+    if !is_full_test_run() {
+        return;
+    }
+    let options = CassandraOptions {
+        spares: 1,
+        ..CassandraOptions::default()
+    };
+    let cluster = CassandraCluster::start(&options).await.unwrap();
+    let (nodes, new) = (cluster.contact_points(), cluster.node(1).unwrap());
+    let env = TestEnv::on_cluster("joined", nodes.clone())
+        .await
+        .with_topic(6)
+        .await;
+    let options = env.options().set("cassandra.request_timeout", "5s");
+    let streamer = env.start(&options).await;
+    env.with_traffic_of(20, async {
+        env.wait_for_rows(&streamer).await;
+        wait_until_connected(&streamer, &nodes).await;
+        new.start().await.unwrap();
+        wait_until_connected(&streamer, &[&*nodes, &[new.address().to_owned()]].concat()).await;
+        env.wait_for_current_ends().await;
+
+        // Only what was sent to it can be lost with it.
+        new.freeze().await.unwrap();
+        eventually("rows were sent to the new node", async || {
+            let rewritten = metric(&streamer, "streamer_retries_total", "session_poisoned").await;
+            let log = streamer.last_lines(10_000);
+            let mut lost = log.lines().filter(|line| line.contains(SESSION_LOST));
+            if rewritten > 0.0 && lost.any(|line| line.contains(new.address())) {
+                Ok(())
+            } else {
+                Err(format!("{rewritten} micro-batches written again: {log}"))
+            }
+        })
+        .await;
+        new.thaw().unwrap();
+        streamer.wait_until_ready(DEADLINE).await.unwrap();
+        env.wait_for_current_ends().await;
+    })
+    .await;
+    env.wait_until_caught_up().await;
+    env.assert_no_dead_letters().await;
     let (code, output) = run_command(options, "verify").await;
     assert_eq!(code, Some(0), "{output}");
     assert!(output.ends_with("different: 0"), "{output}");

@@ -8,8 +8,12 @@ use testkit::servers::{CassandraCluster, CassandraOptions};
 use testkit::service::Service;
 
 use crate::support::commands::run_command;
+use crate::support::secured_cassandra::{create_role_on, log_in};
 use crate::support::test_env::{DEADLINE, TestEnv, eventually, new_users};
 use crate::support::traffic::{metric, wait_until_unready};
+
+/// Each of three nodes has a replica of each row.
+pub(super) const ON_THREE_NODES: &str = "{'class': 'NetworkTopologyStrategy', 'replication_factor': 3}";
 
 /// Limit for the driver's reconnects and for gossip to detect the failed node.
 const FAILOVER_LIMIT: Duration = Duration::from_secs(30);
@@ -30,22 +34,14 @@ async fn wait_for_unavailable(streamer: &Service, minimum: f64) -> f64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn lost_quorum_pauses_writes_and_loses_nothing() {
-    let options = CassandraOptions {
-        nodes: 3,
-        ..CassandraOptions::default()
-    };
     // The other node of the quorum has the writes that a killed node had not synced.
-    let cluster = CassandraCluster::lease(&options, Access::Exclusive)
-        .await
-        .unwrap();
+    let cluster = CassandraCluster::lease_nodes(3).await.unwrap();
     let env = TestEnv::on_cluster("replicated", cluster.contact_points())
         .await
         .with_topic(6)
         .await;
-    let options = env.options().set(
-        "cassandra.replication",
-        "{'class': 'NetworkTopologyStrategy', 'replication_factor': 3}",
-    );
+    let role = create_role_on(&env, &cluster, 0).await;
+    let options = log_in(env.options(), &role).set("cassandra.replication", ON_THREE_NODES);
     let streamer = env.start(&options).await;
     env
         // Four servers share the machine, so the traffic is low.

@@ -78,13 +78,7 @@ impl SecuredEnv {
             .await
             .with_topic(partitions)
             .await;
-        let role = &env.keyspace;
-        for statement in [
-            format!("CREATE ROLE {role} WITH PASSWORD = '{PASSWORD}' AND LOGIN = true"),
-            format!("GRANT CREATE ON ALL KEYSPACES TO {role}"),
-        ] {
-            env.cassandra.run(&statement).await.unwrap();
-        }
+        create_role(&env, &env.keyspace).await;
         Self {
             env,
             server: cassandra.node(0).unwrap(),
@@ -115,11 +109,32 @@ impl SecuredEnv {
 
     /// Returns the options of a streamer that logs in with the role of this environment.
     pub(crate) fn options(&self) -> ServiceOptions {
-        self.env
-            .options()
-            .set("cassandra.username", &self.env.keyspace)
-            .set("cassandra.password", PASSWORD)
+        log_in(self.env.options(), &self.env.keyspace)
     }
+}
+
+async fn create_role(env: &TestEnv, role: &str) {
+    for statement in [
+        format!("CREATE ROLE {role} WITH PASSWORD = '{PASSWORD}' AND LOGIN = true"),
+        format!("GRANT CREATE ON ALL KEYSPACES TO {role}"),
+    ] {
+        env.cassandra.run(&statement).await.unwrap();
+    }
+}
+
+/// Creates a role whose only replica is on this node. Returns its name.
+pub(crate) async fn create_role_on(env: &TestEnv, cluster: &CassandraCluster, node: usize) -> String {
+    let mut names = (0..).map(|number| format!("{}_{number}", env.keyspace));
+    let role = names.find(|role| cluster.owner(role.as_bytes()) == node).unwrap();
+    create_role(env, &role).await;
+    role
+}
+
+/// Returns the options of a streamer that logs in with a role.
+pub(crate) fn log_in(options: ServiceOptions, role: &str) -> ServiceOptions {
+    options
+        .set("cassandra.username", role)
+        .set("cassandra.password", PASSWORD)
 }
 
 /// Freezes a node until this is dropped, also when the test fails.

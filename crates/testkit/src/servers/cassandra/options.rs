@@ -14,8 +14,11 @@ pub const MAX_VALUE_SIZE: usize = 400;
 /// Options of a cluster. The default is one node that ends with this process.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CassandraOptions {
-    /// Number of nodes, 1 to 3.
+    /// Number of nodes, 1 to 6 with the spares.
     pub nodes: usize,
+    /// Number of further nodes that are not started, at most `nodes`. The first start of one bootstraps it into the cluster,
+    /// where it takes half of a node's range.
+    pub spares: usize,
     /// The data centre of each node. Empty: all are in `datacenter1`.
     pub datacenters: Vec<String>,
     /// Java heap of each node, in MiB. `None`: 1024 for a single node, 768 for each of several.
@@ -43,6 +46,7 @@ impl Default for CassandraOptions {
     fn default() -> Self {
         Self {
             nodes: 1,
+            spares: 0,
             datacenters: Vec::new(),
             heap_mb: None,
             authentication: false,
@@ -121,7 +125,13 @@ impl CassandraOptions {
 
     /// Java heap of each node, in MiB.
     pub(in crate::servers) fn heap_mb(&self) -> u32 {
-        self.heap_mb.unwrap_or(if self.nodes == 1 { 1024 } else { 768 })
+        self.heap_mb
+            .unwrap_or(if self.all_nodes() == 1 { 1024 } else { 768 })
+    }
+
+    /// The number of nodes with the spares.
+    pub(in crate::servers) fn all_nodes(&self) -> usize {
+        self.nodes + self.spares
     }
 
     /// The same cluster with its data in `dir` and this client port.

@@ -27,7 +27,11 @@ pub(super) fn program(
 ) -> Program {
     // A joining node asks its seed once in five seconds and ends after twice this time without a response. On a busy
     // machine one request is not enough. A single node has no seed to ask.
-    let ring_delay = if options.nodes == 1 { 100 } else { 20_000 };
+    let is_single = options.all_nodes() == 1;
+    let ring_delay = if is_single { 100 } else { 20_000 };
+    // While a node is down, the others and the one that starts repeat the setup of roles after this time. Without a pause
+    // that keeps a core of each node busy.
+    let setup_delay = if is_single { 0 } else { 1_000 };
     let file = |name: &str| folder.join(name).display().to_string();
     let program = with_access(jvm::java(options.heap_mb()))
         .arg("-Djdk.attach.allowAttachSelf=true")
@@ -41,7 +45,7 @@ pub(super) fn program(
         ))
         .arg(format!("-Dlogback.configurationFile={}", file("logback.xml")))
         .arg("-Dcassandra-foreground=yes")
-        .arg("-Dcassandra.superuser_setup_delay_ms=0")
+        .arg(format!("-Dcassandra.superuser_setup_delay_ms={setup_delay}"))
         .arg("-Dcassandra.skip_wait_for_gossip_to_settle=0")
         .arg("-Dcassandra.consistent.rangemovement=false")
         .arg(format!("-Dcassandra.ring_delay_ms={ring_delay}"))

@@ -13,6 +13,8 @@ pub(super) struct CassandraSettings<'a> {
     pub(super) seed: Ipv4Addr,
     /// The end of the node's range of the ring.
     pub(super) token: i64,
+    /// Whether it receives its data from the others before it serves.
+    pub(super) joins: bool,
     pub(super) ports: CassandraPorts,
     pub(super) data: &'a Path,
     pub(super) authentication: bool,
@@ -50,6 +52,7 @@ fn cluster(settings: &CassandraSettings<'_>) -> Value {
         address,
         seed,
         token,
+        joins,
         ports,
         ..
     } = settings;
@@ -57,8 +60,8 @@ fn cluster(settings: &CassandraSettings<'_>) -> Value {
         "cluster_name": "testkit",
         "num_tokens": 1,
         "initial_token": token.to_string(),
-        // A new cluster has no data to stream, so no node waits for it.
-        "auto_bootstrap": false,
+        // A new cluster has no data to stream, so its nodes don't wait for it.
+        "auto_bootstrap": joins,
         "partitioner": "org.apache.cassandra.dht.Murmur3Partitioner",
         "endpoint_snitch": "SimpleSnitch",
         "seed_provider": [{
@@ -127,6 +130,7 @@ mod tests {
             address: Ipv4Addr::new(127, 0, 0, 2),
             seed: Ipv4Addr::LOCALHOST,
             token: -7,
+            joins: false,
             ports: CassandraPorts {
                 native: 1,
                 storage: 2,

@@ -26,7 +26,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(20);
 const SCRAM_ITERATIONS: i32 = 4096;
 
 /// What a permission applies to.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum KafkaResource {
     /// A topic.
     Topic(String),
@@ -35,7 +35,7 @@ pub enum KafkaResource {
 }
 
 /// What a permission allows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[allow(missing_docs, reason = "the names are Kafka's")]
 pub enum Operation {
     Read,
@@ -46,6 +46,7 @@ pub enum Operation {
 
 impl KafkaCluster {
     /// Allows each operation to the principal `user`, such as `alice` or `CN=alice`, and waits until a broker knows all.
+    /// The user must not have any of these rights yet.
     ///
     /// # Errors
     /// When the cluster does not respond in time, or rejects the request.
@@ -53,7 +54,11 @@ impl KafkaCluster {
         if rights.is_empty() {
             return Ok(());
         }
-        let (user, bindings) = (text(&format!("User:{user}")), rights.to_vec());
+        let mut bindings = rights.to_vec();
+        bindings.sort();
+        bindings.dedup();
+        let added = bindings.len();
+        let user = text(&format!("User:{user}"));
         let known = self.count_rights(&user).await?;
         let principal = user.clone();
         self.administer("create ACLs", move |admin| {
@@ -61,7 +66,13 @@ impl KafkaCluster {
         })
         .await?;
         let until = Instant::now() + TIMEOUT;
-        while self.count_rights(&user).await? < known + rights.len() && Instant::now() < until {
+        while self.count_rights(&user).await? < known + added {
+            if Instant::now() >= until {
+                return Err(ServerError::Kafka {
+                    operation: "see the ACLs of a client",
+                    source: KafkaError::AdminOp(RDKafkaErrorCode::OperationTimedOut),
+                });
+            }
             sleep(POLL_INTERVAL).await;
         }
         Ok(())
