@@ -8,7 +8,7 @@ use super::replication::ON_THREE_NODES;
 use crate::support::commands::run_command;
 use crate::support::secured_cassandra::{create_role_on, log_in};
 use crate::support::test_env::{DEADLINE, TestEnv, eventually};
-use crate::support::traffic::{metric, wait_until_unready};
+use crate::support::traffic::wait_until_unready;
 
 /// The node with the role. The other two are a quorum of each row's replicas.
 const NODE: usize = 1;
@@ -27,13 +27,13 @@ async fn lost_authorization_pauses_writes_and_loses_nothing() {
     env.with_traffic_of(20, async {
         env.wait_for_rows(&streamer).await;
         cluster.node(NODE).unwrap().kill().await.unwrap();
-        // The other nodes know the permissions for two more seconds.
-        wait_until_unready_for(&streamer, "does not acknowledge rows: authorization").await;
-        assert!(metric(&streamer, "streamer_retries_total", "authorization").await > 0.0);
+        // The other nodes know the permissions for two more seconds. A session that is lost meanwhile, as on a busy machine,
+        // can't log in again.
+        wait_until_unready_for(&streamer, &["rows: authorization", "Unable to perform"]).await;
 
         // A process that starts now can't log in.
         let second = Service::start(&options.clone().log_name("second")).unwrap();
-        wait_until_unready_for(&second, "Unable to perform").await;
+        wait_until_unready_for(&second, &["Unable to perform"]).await;
 
         cluster.node(NODE).unwrap().start().await.unwrap();
         streamer.wait_until_ready(DEADLINE).await.unwrap();
@@ -49,11 +49,15 @@ async fn lost_authorization_pauses_writes_and_loses_nothing() {
     assert!(output.ends_with("different: 0"), "{output}");
 }
 
-/// Waits until the streamer runs and is not ready for this reason.
-async fn wait_until_unready_for(streamer: &Service, reason: &str) {
+/// Waits until the streamer runs and is not ready for one of these reasons.
+async fn wait_until_unready_for(streamer: &Service, reasons: &[&str]) {
     eventually("the reason is reported", async || {
         let body = wait_until_unready(streamer).await;
-        if body.contains(reason) { Ok(()) } else { Err(body) }
+        if reasons.iter().any(|reason| body.contains(reason)) {
+            Ok(())
+        } else {
+            Err(body)
+        }
     })
     .await;
 }
