@@ -211,16 +211,16 @@ async fn run_ledger_knows_redriven_lost_and_replayed_records() {
 async fn latency_of_a_record_ends_when_its_own_row_is_acknowledged() {
     let env = TestEnv::new("ledgerlatency", 1).await;
     let run = Uuid::new_v4();
-    let records: Vec<_> = (0..100).map(|sequence| numbered(run, sequence)).collect();
-    // A backlog, so that all are in one micro-batch, which takes two and a half seconds.
+    let records: Vec<_> = (0..160).map(|sequence| numbered(run, sequence)).collect();
+    // A backlog, so that all are in one micro-batch, which takes seven seconds: longer than pauses of a busy machine.
     env.kafka.write(&env.topic, &records).await.unwrap();
-    let slow = env.options().set("cassandra.max_rows_per_second", "40");
+    let slow = env.options().set("cassandra.max_rows_per_second", "20");
     let streamer = env.start(&slow).await;
     env.wait_until_caught_up().await;
     let (_, body) = streamer.get(&format!("/v1/runs/{run}")).await.unwrap();
     let found: Value = serde_json::from_str(&body).unwrap();
     let millis = |quantile: &str| found["end_to_end"][quantile].as_f64().unwrap();
-    assert!(millis("p99_ms") - millis("p50_ms") >= 500.0, "{found}");
+    assert!(millis("p99_ms") - millis("p50_ms") >= 1_000.0, "{found}");
 }
 
 /// The server refuses batches above 50 KiB.
