@@ -14,8 +14,8 @@ pub fn connection(settings: &KafkaSettings) -> Connection {
     connection_with(settings, [("socket.timeout.ms", "10000".to_owned())])
 }
 
-/// How a consumer of records connects. The operator's properties override these defaults.
-pub fn fetch_connection(settings: &KafkaSettings) -> Connection {
+/// How a consumer of up to `partitions` partitions connects. The operator's properties override these defaults.
+pub fn fetch_connection(settings: &KafkaSettings, partitions: i32) -> Connection {
     let buffer = settings.fetch_buffer.as_u64();
     let response = (buffer / UNPACKING_FACTOR).max(MIN_RESPONSE_BYTES);
     connection_with(
@@ -29,7 +29,7 @@ pub fn fetch_connection(settings: &KafkaSettings) -> Connection {
             ("fetch.max.bytes", response.to_string()),
             (
                 "fetch.message.max.bytes",
-                (response / RESPONSE_PARTITIONS).to_string(),
+                (response / u64::try_from(partitions).unwrap_or(0).max(RESPONSE_PARTITIONS)).to_string(),
             ),
             (
                 "queued.max.messages.kbytes",
@@ -47,8 +47,9 @@ pub fn fetch_connection(settings: &KafkaSettings) -> Connection {
 
 /// Records take several times the memory of the compressed response that they arrive in.
 const UNPACKING_FACTOR: u64 = 4;
-/// The partitions whose records fit into one response. With a few large shares, the partitions of one response fill the
-/// buffer while the others wait. A partition's first batch is sent even if it is larger than its share.
+/// The fewest partitions whose records fit into one response. With larger shares, the partitions of one response fill the
+/// buffer while the others wait. Of more partitions all fit: librdkafka begins each request with the next partition, so those
+/// beyond the end of a response would wait for as many requests. The first batch is sent even if it is larger than its share.
 const RESPONSE_PARTITIONS: u64 = 16;
 /// A response has room for the largest batch of Kafka's default.
 const MIN_RESPONSE_BYTES: u64 = 1 << 20;
@@ -116,13 +117,24 @@ mod tests {
     #[test]
     fn properties_override_the_defaults_of_fetches() {
         let mut settings = KafkaSettings::default();
-        let config = fetch_connection(&settings).config();
+        let config = fetch_connection(&settings, 6).config();
         assert_eq!(config.get("receive.message.max.bytes"), Some("134217728"));
         settings
             .properties
             .insert("receive_message_max_bytes".to_owned(), "400000000".to_owned());
-        let config = fetch_connection(&settings).config();
+        let config = fetch_connection(&settings, 6).config();
         assert_eq!(config.get("receive.message.max.bytes"), Some("400000000"));
+    }
+
+    #[test]
+    fn response_has_room_for_every_partition() {
+        let settings = KafkaSettings::default();
+        for partitions in [1, 6, 16, 48, 96, 1_000] {
+            let config = fetch_connection(&settings, partitions).config();
+            let size = |name| config.get(name).unwrap().parse::<i32>().unwrap();
+            let (share, response) = (size("fetch.message.max.bytes"), size("fetch.max.bytes"));
+            assert!(share * partitions.max(16) <= response, "{partitions} partitions");
+        }
     }
 
     #[test]
@@ -132,7 +144,7 @@ mod tests {
                 fetch_buffer,
                 ..KafkaSettings::default()
             };
-            let config = fetch_connection(&settings).config();
+            let config = fetch_connection(&settings, 6).config();
             assert!(config.create_native_config().is_ok(), "{fetch_buffer}");
         }
     }

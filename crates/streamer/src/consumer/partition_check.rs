@@ -33,7 +33,7 @@ pub enum PartitionCheck {
 pub fn check(settings: &KafkaSettings, start: StartOffset) -> Result<PartitionCheck, KafkaError> {
     let events = ClientEvents::new(&client::connection(settings));
     let consumer: BaseConsumer<ClientEvents> =
-        poll_loop::fetch_config(settings).create_with_context(events)?;
+        poll_loop::fetch_config(settings, 1).create_with_context(events)?;
     assign(&consumer, settings.topic(), &[start], &[start])?;
     let until = Instant::now() + TIMEOUT;
     while Instant::now() < until {

@@ -104,7 +104,8 @@ pub fn spawn(
         membership,
         ClientEvents::new(&client::connection(settings)),
     );
-    let consumer: BaseConsumer<Rebalancer> = config(settings).create_with_context(rebalancer)?;
+    let config = config(settings, partitions.load(Ordering::Relaxed));
+    let consumer: BaseConsumer<Rebalancer> = config.create_with_context(rebalancer)?;
     consumer.subscribe(&[settings.topic()])?;
     let poll_loop = PollLoop {
         consumer,
@@ -145,8 +146,8 @@ pub fn spawn(
     })
 }
 
-fn config(settings: &KafkaSettings) -> rdkafka::ClientConfig {
-    let mut config = fetch_config(settings);
+fn config(settings: &KafkaSettings, partitions: i32) -> rdkafka::ClientConfig {
+    let mut config = fetch_config(settings, partitions);
     let session = settings.session_timeout.as_millis();
     config
         .set("partition.assignment.strategy", "range")
@@ -158,9 +159,9 @@ fn config(settings: &KafkaSettings) -> rdkafka::ClientConfig {
     config
 }
 
-/// How records are fetched.
-pub(super) fn fetch_config(settings: &KafkaSettings) -> rdkafka::ClientConfig {
-    let mut config = client::fetch_connection(settings).config();
+/// How records of up to `partitions` partitions are fetched.
+pub(super) fn fetch_config(settings: &KafkaSettings, partitions: i32) -> rdkafka::ClientConfig {
+    let mut config = client::fetch_connection(settings, partitions).config();
     config
         .set("group.id", &settings.group)
         .set("enable.auto.commit", "false")

@@ -111,7 +111,7 @@ pub fn scan_with<T: Send + 'static>(
         fetch_buffer,
         ..settings.clone()
     };
-    let connection = client::fetch_connection(settings);
+    let connection = client::fetch_connection(settings, 1);
     let consumer: BaseConsumer<ClientEvents> = connection
         .config()
         .set("group.id", &settings.group)
