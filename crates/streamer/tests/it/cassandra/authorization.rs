@@ -5,7 +5,7 @@ use testkit::servers::CassandraCluster;
 use testkit::service::Service;
 
 use super::replication::ON_THREE_NODES;
-use crate::support::commands::run_command;
+use crate::support::commands::assert_verified;
 use crate::support::secured_cassandra::{create_role_on, log_in};
 use crate::support::test_env::{DEADLINE, TestEnv, eventually};
 use crate::support::traffic::wait_until_unready;
@@ -44,9 +44,7 @@ async fn lost_authorization_pauses_writes_and_loses_nothing() {
     env.wait_until_caught_up().await;
     env.assert_no_dead_letters().await;
     // The command reads at the same quorum, because the restarted node lacks rows.
-    let (code, output) = run_command(options, "verify").await;
-    assert_eq!(code, Some(0), "{output}");
-    assert!(output.ends_with("different: 0"), "{output}");
+    assert_verified(options).await;
 }
 
 /// Waits until the streamer runs and is not ready for one of these reasons.

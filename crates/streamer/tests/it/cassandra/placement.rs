@@ -8,7 +8,7 @@ use testkit::service::Service;
 use testkit::workspace::is_full_test_run;
 use uuid::Uuid;
 
-use crate::support::commands::run_command;
+use crate::support::commands::assert_verified;
 use crate::support::secured_cassandra::{create_role_on, log_in};
 use crate::support::test_env::{DEADLINE, TestEnv, eventually};
 use crate::support::traffic::{metric, wait_until_unready};
@@ -74,9 +74,7 @@ async fn lost_node_costs_only_its_own_session() {
     assert!(lost.iter().all(|line| line.contains(&nodes[2])), "{lost:?}");
 
     assert_tokens_are_cassandras(&env).await;
-    let (code, output) = run_command(options, "verify").await;
-    assert_eq!(code, Some(0), "{output}");
-    assert!(output.ends_with("different: 0"), "{output}");
+    assert_verified(options).await;
 }
 
 /// A node is bootstrapped into the running cluster, which takes most of a minute.
@@ -124,9 +122,7 @@ async fn new_node_gets_a_session_and_rows() {
     .await;
     env.wait_until_caught_up().await;
     env.assert_no_dead_letters().await;
-    let (code, output) = run_command(options, "verify").await;
-    assert_eq!(code, Some(0), "{output}");
-    assert!(output.ends_with("different: 0"), "{output}");
+    assert_verified(options).await;
 }
 
 /// Waits until the streamer is connected to these nodes and no others.

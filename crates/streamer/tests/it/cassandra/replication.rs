@@ -7,7 +7,7 @@ use testkit::servers::pool::Access;
 use testkit::servers::{CassandraCluster, CassandraOptions};
 use testkit::service::Service;
 
-use crate::support::commands::run_command;
+use crate::support::commands::assert_verified;
 use crate::support::secured_cassandra::{create_role_on, log_in};
 use crate::support::test_env::{DEADLINE, TestEnv, eventually, new_users};
 use crate::support::traffic::{metric, wait_until_unready};
@@ -76,9 +76,7 @@ async fn lost_quorum_pauses_writes_and_loses_nothing() {
     env.wait_until_caught_up().await;
     env.assert_no_dead_letters().await;
     // The command reads at the same quorum, because the restarted node lacks rows.
-    let (code, output) = run_command(options, "verify").await;
-    assert_eq!(code, Some(0), "{output}");
-    assert!(output.ends_with("different: 0"), "{output}");
+    assert_verified(options).await;
 }
 
 /// The other data centre has a replica of each row, and would acknowledge rows at its own `LOCAL_QUORUM`.

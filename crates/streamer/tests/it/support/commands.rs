@@ -28,6 +28,13 @@ pub(crate) async fn run_successfully(env: &TestEnv, arguments: &str) -> String {
     output
 }
 
+/// Asserts that `streamer verify` finds each row as the topic has it.
+pub(crate) async fn assert_verified(options: ServiceOptions) {
+    let (code, output) = run_command(options, "verify").await;
+    assert_eq!(code, Some(0), "{output}");
+    assert!(output.ends_with("different: 0"), "{output}");
+}
+
 /// Terminates the streamer, which must exit 0.
 pub(crate) async fn stop(streamer: &mut Service) {
     assert_eq!(streamer.terminate(DEADLINE).await.unwrap(), Some(0));
