@@ -16,30 +16,31 @@ use crate::pipeline::batch_builder::Operation;
 pub(super) struct BatchTraces {
     /// The number of records of each span that produced some.
     producers: Vec<(TraceContext, usize)>,
-    /// When the record of a trace was fetched that was fetched first, in microseconds since 1970.
-    pub(super) fetched_first: Option<(i64, TraceId)>,
+    /// The longest time from fetching a record of a trace until it was durable, in microseconds.
+    pub(super) slowest: Option<(i64, TraceId)>,
 }
 
 impl BatchTraces {
-    /// Reads the traces of a micro-batch. Without tracing no header is read.
-    pub(super) fn of(tracer: &Tracer, operations: &[Operation]) -> Option<Self> {
+    /// Reads the traces of a micro-batch. Without tracing no header is read. `durable_at`: when each record was durable, in
+    /// microseconds since 1970.
+    pub(super) fn of(tracer: &Tracer, operations: &[Operation], durable_at: &[i64]) -> Option<Self> {
         if !tracer.is_on() {
             return None;
         }
         let mut producers = BTreeMap::new();
-        let mut fetched_first = None;
-        for operation in operations {
+        let mut slowest = None;
+        for (operation, durable_at) in operations.iter().zip(durable_at) {
             let producer = producer(operation).filter(|producer| tracer.samples(producer.trace));
             let Some(producer) = producer else {
                 continue;
             };
             *producers.entry(producer).or_default() += 1;
-            let fetched = operation.fetched_at.map(|at| (at, producer.trace));
-            fetched_first = [fetched_first, fetched].into_iter().flatten().min();
+            let fetched_at = operation.fetched_at;
+            slowest = slowest.max(fetched_at.map(|fetched_at| (durable_at - fetched_at, producer.trace)));
         }
         (!producers.is_empty()).then(|| Self {
             producers: producers.into_iter().collect(),
-            fetched_first,
+            slowest,
         })
     }
 
@@ -129,15 +130,19 @@ mod tests {
             operation(Some(&span(0, 2, 0)), 5),
             operation(Some("unreadable"), 5),
         ];
-        let traces = BatchTraces::of(&tracer(), &operations).unwrap();
+        let durable_at = [50; 6];
+        let traces = BatchTraces::of(&tracer(), &operations, &durable_at).unwrap();
         let producers = traces.producers.iter();
         let producers: Vec<_> = producers
             .map(|(producer, records)| (producer.traceparent(), *records))
             .collect();
         assert_eq!(producers, [(span(1, 7, 1), 1), (span(0, 1, 1), 2)]);
-        let (at, trace) = traces.fetched_first.unwrap();
-        assert_eq!((at, trace.to_string().as_str()), (20, TRACES[1]));
-        assert!(BatchTraces::of(&tracer(), &operations[4..]).is_none());
-        assert!(BatchTraces::of(&Tracer::default(), &operations).is_none());
+        let (latency, trace) = traces.slowest.unwrap();
+        assert_eq!((latency, trace.to_string().as_str()), (30, TRACES[1]));
+        let traces = BatchTraces::of(&tracer(), &operations, &[80, 50, 50, 50, 90, 90]).unwrap();
+        let (latency, trace) = traces.slowest.unwrap();
+        assert_eq!((latency, trace.to_string().as_str()), (40, TRACES[0]));
+        assert!(BatchTraces::of(&tracer(), &operations[4..], &durable_at).is_none());
+        assert!(BatchTraces::of(&Tracer::default(), &operations, &durable_at).is_none());
     }
 }

@@ -8,7 +8,7 @@ use service::Tracer;
 use thiserror::Error;
 use uuid::Uuid;
 
-use crate::cassandra::writer::{RowWriteError, RowWriter, WrittenRows};
+use crate::cassandra::writer::{RowWrite, RowWriteError, RowWriter, WrittenRows};
 use crate::dead_letters::dead_letter::reasons;
 use crate::dead_letters::producer::{DeadLetterError, DeadLetterProducer};
 use crate::ledger::latencies::{Bucket, Latencies};
@@ -85,7 +85,6 @@ impl BatchWriter {
         self.metrics.batch_bytes.observe(count(bytes));
         let mut writes = Vec::with_capacity(operations.len());
         let mut indices = Vec::with_capacity(operations.len());
-        let mut upserts = Vec::with_capacity(operations.len());
         let mut rejections = Vec::new();
         for (index, operation) in operations.iter_mut().enumerate() {
             // The change is moved out. A dead letter needs only the original bytes.
@@ -97,12 +96,6 @@ impl BatchWriter {
                 }),
             ) {
                 Change::Upsert(row) => {
-                    upserts.push(Upsert {
-                        write: writes.len(),
-                        kafka: operation.timestamp,
-                        accepted: row.ingested_at(),
-                        fetched: operation.fetched_at,
-                    });
                     writes.push(self.writer.upsert(row, operation.write_timestamp));
                     indices.push(index);
                 }
@@ -140,21 +133,27 @@ impl BatchWriter {
         let now = at / 1_000;
         let expired = writes.iter().filter(|write| write.is_expired(now)).count();
         self.metrics.expired.inc_by(expired as u64);
-        let rows = upserts.len() - expired;
+        let upserts = writes
+            .iter()
+            .filter(|write| write.accepted_at().is_some())
+            .count()
+            - expired;
         self.metrics
             .rows
             .with_label_values(&["upsert"])
-            .inc_by(rows.min(written) as u64);
+            .inc_by(upserts.min(written) as u64);
         self.metrics
             .rows
             .with_label_values(&["delete"])
-            .inc_by(written.saturating_sub(rows) as u64);
-        self.observe_latencies(&upserts, &acknowledged);
+            .inc_by(written.saturating_sub(upserts) as u64);
+        let rows = writes.iter().zip(indices.iter().map(|index| &operations[*index]));
+        self.observe_latencies(rows.zip(&acknowledged));
         self.metrics
             .write_duration
             .observe(started.elapsed().as_secs_f64());
-        self.trace(&operations, received.unwrap_or(started), started, at);
-        let mut durable_at = durable_times(&operations, &indices, &acknowledged, at);
+        let durable_at = durable_times(operations.len(), &indices, &acknowledged, at);
+        self.trace(&operations, &durable_at, received.unwrap_or(started), started);
+        let mut durable_at = by_partition(&operations, durable_at);
         let partitions = partitions
             .into_iter()
             .map(|BatchPartition { partition, .. }| WrittenPartition {
@@ -180,38 +179,39 @@ impl BatchWriter {
         Ok(self.dead_letters.write(&letters, self.topic_id).await?)
     }
 
-    /// Exports the spans of a durable micro-batch, and names one of its traces in the histograms. `now` in microseconds since
-    /// 1970.
-    fn trace(&self, operations: &[Operation], received: Instant, started: Instant, now: i64) {
-        let Some(traces) = BatchTraces::of(&self.tracer, operations) else {
+    /// Exports the spans of a durable micro-batch, and names one of its traces in the histograms. `durable_at`: see
+    /// [`durable_times`].
+    fn trace(&self, operations: &[Operation], durable_at: &[i64], received: Instant, started: Instant) {
+        let Some(traces) = BatchTraces::of(&self.tracer, operations, durable_at) else {
             return;
         };
         traces.export(&self.tracer, received, started);
         let duration = started.elapsed().as_secs_f64();
         self.metrics.write_duration.set_exemplar(duration, traces.any());
-        if let Some((fetched_at, trace)) = traces.fetched_first {
-            let latency = seconds((now - fetched_at) / 1_000);
-            self.metrics.end_to_end.set_exemplar(latency, trace);
+        if let Some((latency, trace)) = traces.slowest {
+            self.metrics
+                .end_to_end
+                .set_exemplar(seconds(latency / 1_000), trace);
         }
     }
 
-    /// Observes the latencies of rows, until each was acknowledged. `acknowledged` as in [`WrittenRows`].
-    fn observe_latencies(&self, upserts: &[Upsert], acknowledged: &[i64]) {
+    /// Observes the latencies of the upserts among the writes. Each comes with its operation, and with when it was
+    /// acknowledged: see [`WrittenRows`].
+    fn observe_latencies<'a>(&self, rows: impl Iterator<Item = ((&'a RowWrite, &'a Operation), &'a i64)>) {
         let kafka_to_row = self.metrics.kafka_to_row.local();
         let accepted_to_row = self.metrics.accepted_to_row.local();
         let end_to_end = self.metrics.end_to_end.local();
         let mut measured = Vec::new();
-        for upsert in upserts {
-            let at = acknowledged[upsert.write];
-            if at == 0 {
+        for ((write, operation), at) in rows.filter(|(_, at)| **at > 0) {
+            let Some(accepted_at) = write.accepted_at() else {
                 continue;
-            }
+            };
             let now = at / 1_000;
-            if upsert.kafka >= 0 {
-                kafka_to_row.observe(seconds(now - upsert.kafka));
+            if operation.timestamp >= 0 {
+                kafka_to_row.observe(seconds(now - operation.timestamp));
             }
-            accepted_to_row.observe(seconds(now - upsert.accepted));
-            if let Some(fetched_at) = upsert.fetched {
+            accepted_to_row.observe(seconds(now - accepted_at));
+            if let Some(fetched_at) = operation.fetched_at {
                 let micros = at - fetched_at;
                 end_to_end.observe(seconds(micros / 1_000));
                 measured.push(Bucket::of(micros));
@@ -228,37 +228,25 @@ impl BatchWriter {
     }
 }
 
-/// A row to write, with the times from which its latencies are measured.
-struct Upsert {
-    /// Its index among the writes.
-    write: usize,
-    /// Kafka's timestamp in milliseconds since 1970, below 0 if there is none.
-    kafka: i64,
-    /// When the publisher accepted it, in milliseconds since 1970.
-    accepted: i64,
-    /// When it was fetched, in microseconds since 1970, if that is measured.
-    fetched: Option<i64>,
-}
-
-/// When the records of each partition were durable, in microseconds since 1970; empty if none has a latency to measure.
-/// `indices`: the operation of each write. `end`: when the last dead letter was.
-fn durable_times(
-    operations: &[Operation],
-    indices: &[usize],
-    acknowledged: &[i64],
-    end: i64,
-) -> BTreeMap<i32, Vec<i64>> {
-    let mut times: BTreeMap<i32, Vec<i64>> = BTreeMap::new();
-    if operations.iter().all(|operation| operation.fetched_at.is_none()) {
-        return times;
-    }
-    let mut acknowledged = indices.iter().zip(acknowledged).peekable();
-    for (index, operation) in operations.iter().enumerate() {
-        let written = acknowledged.next_if(|(operation, _)| **operation == index);
-        let at = written.map_or(end, |(_, at)| *at);
-        times.entry(operation.partition).or_default().push(at);
+/// When the record of each operation was durable, in microseconds since 1970: its row was acknowledged, or at the `end` it
+/// was a dead letter. `indices`: the operation of each write.
+fn durable_times(operations: usize, indices: &[usize], acknowledged: &[i64], end: i64) -> Vec<i64> {
+    let mut times = vec![end; operations];
+    for (index, at) in indices.iter().zip(acknowledged).filter(|(_, at)| **at > 0) {
+        times[*index] = *at;
     }
     times
+}
+
+/// The times of each partition's records; empty if none has a latency to measure.
+fn by_partition(operations: &[Operation], times: Vec<i64>) -> BTreeMap<i32, Vec<i64>> {
+    let mut partitions: BTreeMap<i32, Vec<i64>> = BTreeMap::new();
+    if operations.iter().any(|operation| operation.fetched_at.is_some()) {
+        for (operation, at) in operations.iter().zip(times) {
+            partitions.entry(operation.partition).or_default().push(at);
+        }
+    }
+    partitions
 }
 
 /// Maps the indices in `dead` to indices among the records of `partition`.
@@ -316,9 +304,12 @@ mod tests {
         let operations = [(0, Some(1)), (1, None), (0, None), (1, Some(2))];
         let operations = operations.map(|(partition, fetched_at)| operation(partition, fetched_at));
         // The operation 1 became a dead letter.
-        let times = durable_times(&operations, &[0, 2, 3], &[10, 20, 30], 99);
-        assert_eq!(times, BTreeMap::from([(0, vec![10, 20]), (1, vec![99, 30])]));
-        let unmeasured = [operation(0, None)];
-        assert!(durable_times(&unmeasured, &[0], &[10], 99).is_empty());
+        let times = durable_times(operations.len(), &[0, 2, 3], &[10, 20, 30], 99);
+        assert_eq!(times, [10, 99, 20, 30]);
+        let partitions = by_partition(&operations, times);
+        assert_eq!(partitions, BTreeMap::from([(0, vec![10, 20]), (1, vec![99, 30])]));
+        assert!(by_partition(&[operation(0, None)], vec![10]).is_empty());
+        // Cassandra rejected the row.
+        assert_eq!(durable_times(2, &[0, 1], &[10, 0], 99), [10, 99]);
     }
 }

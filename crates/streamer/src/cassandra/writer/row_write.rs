@@ -22,9 +22,17 @@ pub(super) enum RowChange {
 }
 
 impl RowWrite {
+    /// When the publisher accepted the record of an upsert, in milliseconds since 1970.
+    pub fn accepted_at(&self) -> Option<i64> {
+        match &self.change {
+            RowChange::Upsert(row) => Some(row.ingested_at()),
+            RowChange::DeleteRow(_) | RowChange::DeletePartition(_) => None,
+        }
+    }
+
     /// Whether the row has expired and is written as a deletion. `now` in milliseconds since 1970.
     pub fn is_expired(&self, now: i64) -> bool {
-        matches!(self.change, RowChange::Upsert(_)) && self.remaining_ttl(now) == RemainingTtl::Expired
+        self.accepted_at().is_some() && self.remaining_ttl(now) == RemainingTtl::Expired
     }
 
     /// Adds the write to a request, as an upsert or a deletion.
@@ -59,10 +67,10 @@ impl RowWrite {
     }
 
     fn remaining_ttl(&self, now: i64) -> RemainingTtl {
-        match &self.change {
-            RowChange::Upsert(row) => self.row_ttl.remaining(row.ingested_at(), now),
-            RowChange::DeleteRow(_) | RowChange::DeletePartition(_) => RemainingTtl::Expired,
-        }
+        let accepted_at = self.accepted_at();
+        accepted_at.map_or(RemainingTtl::Expired, |accepted_at| {
+            self.row_ttl.remaining(accepted_at, now)
+        })
     }
 
     /// The primary key of an upsert. Nothing but values can be a row's fault, so a deletion has none.
