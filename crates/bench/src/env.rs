@@ -27,6 +27,8 @@ use crate::sinks::target::{TABLE, Target, create_table};
 
 /// Partitions of a topic, unless their number is what varies.
 pub const PARTITIONS: i32 = 6;
+/// The most replicas of a row.
+const MAX_REPLICAS: usize = 3;
 /// Records written, or rows counted, at a time.
 const SLICE: u64 = 20_000;
 const DELETE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -65,7 +67,8 @@ pub struct ServersCpu {
 }
 
 impl BenchEnv {
-    /// Starts Kafka and Cassandra with the given number of nodes, and a replica of everything on each.
+    /// Starts Kafka and Cassandra with the given number of nodes. A topic has a replica on each broker, and a row on up to
+    /// three nodes.
     pub async fn start(kafka: usize, cassandra: usize) -> Result<Self> {
         println!("starting Kafka ({kafka}) and Cassandra ({cassandra})");
         let options = StackOptions {
@@ -158,8 +161,8 @@ impl BenchEnv {
 
     /// A replica on each node.
     fn replication(&self) -> String {
-        let nodes = self.nodes;
-        format!("{{'class': 'NetworkTopologyStrategy', 'replication_factor': {nodes}}}")
+        let replicas = self.nodes.min(MAX_REPLICAS);
+        format!("{{'class': 'NetworkTopologyStrategy', 'replication_factor': {replicas}}}")
     }
 
     /// Creates a new consumer group and table for a sink that reads `topic`. With several nodes the streamer creates the

@@ -11,6 +11,7 @@ use testkit::record_type::{RecordType, USERS};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::campaign::{Campaign, MutationResult, Selection, commit};
+use crate::cluster::shape::ClusterShape;
 use crate::report::{Report, Skipped};
 use crate::scenario::catalog;
 
@@ -26,9 +27,9 @@ pub struct Cli {
     /// Number of random rounds (1, unless a scenario is named)
     #[arg(long, value_name = "N")]
     rounds: Option<u64>,
-    /// Play random rounds on three servers of each kind
-    #[arg(long)]
-    cluster: bool,
+    /// Servers of random rounds
+    #[arg(long, value_enum, value_name = "SERVERS", default_value_t = ClusterShape::Single)]
+    cluster: ClusterShape,
     /// Seed of traffic and random rounds; printed, and random by default
     #[arg(long, value_name = "S")]
     seed: Option<u64>,
@@ -140,7 +141,7 @@ impl Cli {
         let selection = Selection {
             scenarios,
             random: self.rounds.unwrap_or(u64::from(self.scenario.is_empty())),
-            cluster: self.cluster,
+            shape: self.cluster,
         };
         (selection, skipped)
     }

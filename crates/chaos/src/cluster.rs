@@ -1,7 +1,7 @@
 //! Kafka, Cassandra and the offline API behind proxies, shared by the rounds of a campaign.
 //!
 //! Clients connect through a proxy because the servers advertise it: each broker advertises its proxy's address, and the
-//! driver of a single Cassandra node stays with its contact point. Three nodes advertise each other, so a Cassandra
+//! driver of a single Cassandra node stays with its contact point. Several nodes advertise each other, so a Cassandra
 //! cluster has no proxy, and network faults need a single node.
 
 pub(crate) mod kafka_admin;
@@ -15,7 +15,7 @@ use anyhow::Result;
 use testkit::kafka_client::{KafkaClient, KafkaClientError};
 use testkit::proxy::{Behavior, Proxy};
 use testkit::randomuser::{Options, RandomUserApi};
-use testkit::servers::{CassandraOptions, KafkaOptions, Stack, StackOptions};
+use testkit::servers::{KafkaOptions, Stack, StackOptions};
 use testkit::workspace;
 
 use self::shape::ClusterShape;
@@ -42,7 +42,7 @@ impl Cluster {
     pub(crate) async fn start(shape: ClusterShape) -> Result<Self> {
         let unused = SocketAddr::from((Ipv4Addr::LOCALHOST, 9));
         let mut kafka = Vec::new();
-        for _ in 0..shape.nodes() {
+        for _ in 0..shape.brokers() {
             // The broker advertises its proxy, so the proxy starts before the broker has a port.
             kafka.push(Proxy::start(unused).await?);
         }
@@ -55,27 +55,21 @@ impl Cluster {
         let log = disk.iter().map(|disk| disk.path().display().to_string());
         let stack = Stack::start(&StackOptions {
             kafka: KafkaOptions {
-                nodes: shape.nodes(),
+                nodes: shape.brokers(),
                 advertised: kafka.iter().map(Proxy::address).collect(),
                 properties: log.map(|log| ("log.dirs".to_owned(), log)).collect(),
                 ..KafkaOptions::default()
             },
-            // A killed node keeps every acknowledged write.
-            cassandra: CassandraOptions {
-                nodes: shape.nodes(),
-                ..CassandraOptions::default()
-            }
-            .synced(),
+            cassandra: shape.cassandra(),
         })
         .await?;
         for (proxy, node) in kafka.iter().zip(stack.kafka.nodes()) {
             proxy.retarget(address(node.address()));
         }
-        let cassandra = match shape {
-            ClusterShape::Single | ClusterShape::SmallDisk => {
-                Some(Proxy::start(address(&stack.cassandra.contact_points()[0])).await?)
-            }
-            ClusterShape::Three => None,
+        let cassandra = if shape.nodes() == 1 {
+            Some(Proxy::start(address(&stack.cassandra.contact_points()[0])).await?)
+        } else {
+            None
         };
         Ok(Self {
             shape,
@@ -103,11 +97,11 @@ impl Cluster {
         addresses.collect::<Vec<_>>().join(",")
     }
 
-    /// Contact points for the services: the proxy, where there is one.
+    /// Contact points for the services: the proxy, where there is one, or the nodes of their data centre.
     pub(crate) fn contact_points(&self) -> String {
         match &self.cassandra {
             Some(proxy) => proxy.address().to_string(),
-            None => self.stack.cassandra.contact_points().join(","),
+            None => self.stack.cassandra.contact_points()[..self.shape.local_nodes()].join(","),
         }
     }
 

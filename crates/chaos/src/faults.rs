@@ -7,6 +7,7 @@ pub(crate) mod injector;
 mod link;
 mod operator;
 mod process;
+mod regrown_topic;
 mod resource_limits;
 mod server;
 mod store;
@@ -62,6 +63,8 @@ impl FaultInjector<'_> {
             Fault::AlterTable => self.alter_table(duration).await,
             Fault::RestoreTable => self.restore_table().await,
             Fault::RecreateTopic => self.recreate_topic().await,
+            Fault::RegrowTopic => self.regrow_topic().await,
+            Fault::AddNode => self.add_node().await,
             Fault::TruncateTopic(truncation) => self.truncate_topic(*truncation).await,
             Fault::DuplicateMember(id) => self.duplicate_member(*id, duration).await,
             Fault::Disk(owner, fault) => self.disk_fault(*owner, *fault, duration).await,

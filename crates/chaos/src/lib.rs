@@ -31,6 +31,7 @@ mod campaign;
 pub mod cli;
 
 pub use campaign::{Campaign, Selection, commit};
+pub use cluster::shape::ClusterShape;
 
 /// The names that only builds with the feature `failpoint` know: mutations, crash points and environment variables.
 #[must_use]

@@ -34,7 +34,7 @@ pub(crate) use self::ledger::Ledger;
 const CLIENTS: u64 = 3;
 /// Records in a request.
 const BATCH_SIZE: usize = 12;
-/// Between two requests of a client.
+/// Between two requests of a client, for each node of Cassandra: all share the machine.
 const REQUEST_INTERVAL: Duration = Duration::from_millis(60);
 /// Longer than the publisher's own timeout.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(35);
@@ -71,6 +71,8 @@ pub(crate) struct Traffic {
     pub(crate) record: RecordType,
     /// The time to live of rows; none if no record is to be expired.
     pub(crate) row_ttl: Option<Duration>,
+    /// Nodes of Cassandra.
+    pub(crate) nodes: usize,
     pub(crate) seed: u64,
 }
 
@@ -79,6 +81,8 @@ pub(crate) struct Workload {
     client: Client,
     record: RecordType,
     row_ttl: Option<Duration>,
+    /// Between two requests of a client.
+    interval: Duration,
     publisher: Url,
     ingester: String,
     topic: String,
@@ -101,6 +105,7 @@ impl Workload {
         let Traffic {
             record,
             row_ttl,
+            nodes,
             seed,
         } = traffic;
         let client = Client::builder().timeout(REQUEST_TIMEOUT).build();
@@ -109,6 +114,7 @@ impl Workload {
             client: client.context("failed to build an HTTP client")?,
             record,
             row_ttl,
+            interval: REQUEST_INTERVAL * u32::try_from(nodes).unwrap_or(1),
             publisher: publisher.parse().context("the publisher has no valid address")?,
             ingester: format!("{}/v1/runs", endpoints.ingester),
             topic: endpoints.topic.to_owned(),
@@ -189,7 +195,7 @@ impl Workload {
                     }
                 }
             }
-            sleep(REQUEST_INTERVAL).await;
+            sleep(self.interval).await;
         }
     }
 
@@ -203,7 +209,7 @@ impl Workload {
         let mut seen = 0;
         while !self.stop.is_cancelled() {
             if self.acknowledged() == seen {
-                sleep(REQUEST_INTERVAL).await;
+                sleep(self.interval).await;
                 continue;
             }
             let invalid = foreign::record(&generator, &mut rng);
@@ -215,7 +221,7 @@ impl Workload {
                 }
             }
             seen = self.acknowledged();
-            sleep(REQUEST_INTERVAL * 3).await;
+            sleep(self.interval * 3).await;
         }
     }
 

@@ -1,4 +1,4 @@
-//! Kafka and Cassandra from Maven artifacts: one to three Kafka nodes and one to six Cassandra nodes on loopback.
+//! Kafka and Cassandra from Maven artifacts: one to three Kafka nodes and one to seven Cassandra nodes on loopback.
 //!
 //! [`KafkaCluster`] and [`CassandraCluster`] start their nodes, wait until they serve, and end them on drop. A [`Node`]
 //! can be stopped, killed, frozen and started again on the same data and ports. A [`Stack`] is one cluster of each.
@@ -18,6 +18,7 @@ pub mod ports;
 mod probe;
 pub mod secured;
 mod stack;
+mod version;
 
 pub use artifacts::{ArtifactError, Software, are_fetched, jars};
 pub use cassandra::{CassandraCluster, CassandraOptions, MAX_VALUE_SIZE, Nodetool};

@@ -24,6 +24,7 @@ const fn peer(profile: &'static str) -> Software {
         profile,
         pom: POM,
         folder: "peers",
+        version: None,
     }
 }
 

@@ -17,7 +17,7 @@ use crate::sinks::streamer::Streamer;
 
 const BACKLOG: &str = "records in the backlog";
 const PARTITION_COUNT: &str = "partitions";
-const NODES: &str = "nodes of Kafka and Cassandra";
+const NODES: &str = "nodes of Cassandra, at most three replicas";
 /// A label and the quantity of a cost.
 type Quantity = (&'static str, fn(&Cost) -> f64);
 const QUANTITIES: [Quantity; 3] = [
@@ -38,7 +38,7 @@ pub struct GrowthBench {
     /// Measured rounds
     #[arg(long, default_value_t = 3)]
     rounds: usize,
-    /// Skip three nodes of Kafka and Cassandra
+    /// Skip clusters of three and six nodes
     #[arg(long)]
     single: bool,
 }
@@ -115,19 +115,19 @@ impl GrowthBench {
             records: *records,
             ..self.point(BACKLOG, as_f64(*records))
         });
-        let partitions = [1, 3, PARTITIONS, 12].map(|partitions| Point {
+        let partitions = [1, PARTITIONS, 12, 48, 96].map(|partitions| Point {
             partitions,
             ..self.point(PARTITION_COUNT, f64::from(partitions))
         });
         backlogs.chain(partitions).collect()
     }
 
-    /// One and three nodes, with a replica of everything on each. Both count rows by checkpoints. The servers of one
-    /// point run at a time, so these rounds do not alternate.
+    /// One, three and six nodes. All count rows by checkpoints. The servers of one point run at a time, so these rounds do
+    /// not alternate.
     async fn nodes(&self) -> Result<Vec<Point>> {
         let mut points = Vec::new();
-        for nodes in [1_u8, 3] {
-            let env = BenchEnv::start(nodes.into(), nodes.into()).await?;
+        for nodes in [1_u8, 3, 6] {
+            let env = BenchEnv::start(1, nodes.into()).await?;
             let mut point = [self.point(NODES, f64::from(nodes))];
             self.measure(&mut env.counting_checkpoints(), &mut point).await?;
             points.extend(point);

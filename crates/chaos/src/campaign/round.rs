@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::artifacts;
 use super::coverage::required;
 use crate::cluster::Cluster;
+use crate::cluster::shape::{ClusterShape, ROLE_NODE};
 use crate::cluster::small_disk::SmallDisk;
 use crate::evidence::incident::Incident;
 use crate::evidence::topic_history::TopicHistory;
@@ -27,7 +28,7 @@ use crate::observe::settle::{SETTLE_TIMEOUT, wait_until_settled};
 use crate::report::round::RoundReport;
 use crate::scenario::RoundSpec;
 use crate::scenario::fault::{DiskOwner, Fault};
-use crate::services::config::RoundConfig;
+use crate::services::config::{ROLE_PASSWORD, RoundConfig};
 use crate::services::{Services, clock};
 use crate::workload::{Endpoints, Traffic, Workload};
 
@@ -40,6 +41,8 @@ const RECOVERY_TIMEOUT: Duration = Duration::from_secs(45);
 /// For the verdicts after everything is stored: longer than the longest time between two questions of the ingester. A run with
 /// records that the topic lost gets none.
 const VERDICT_TIMEOUT: Duration = Duration::from_secs(40);
+/// Partitions of a topic that the campaign creates, as many as the publisher's default.
+const PARTITIONS: usize = 6;
 /// Size of the ingester's disk in MiB: the state of a few runs, and little to fill.
 const INGESTER_DISK: u64 = 32;
 /// The time to live of rows that may expire.
@@ -63,7 +66,7 @@ pub(super) async fn play(cluster: &Cluster, spec: &RoundSpec, logs: &Path) -> (P
 }
 
 async fn run(cluster: &Cluster, spec: &RoundSpec, config: &mut RoundConfig) -> Result<RoundReport> {
-    prepare(spec, config)?;
+    prepare(cluster, spec, config).await?;
     let config = &*config;
     let services = Services::start(cluster, config).await?;
     let started = services.started;
@@ -77,6 +80,7 @@ async fn run(cluster: &Cluster, spec: &RoundSpec, config: &mut RoundConfig) -> R
     let traffic = Traffic {
         record: config.record.clone(),
         row_ttl: config.row_ttl,
+        nodes: cluster.shape.nodes(),
         seed: spec.seed,
     };
     let workload = Workload::new(traffic, endpoints, Arc::clone(&history))?;
@@ -136,8 +140,8 @@ async fn run(cluster: &Cluster, spec: &RoundSpec, config: &mut RoundConfig) -> R
     Ok(RoundReport::new(spec, &evidence, violations, started.elapsed()))
 }
 
-/// Creates the folder, the disk and the clock library that the round needs.
-fn prepare(spec: &RoundSpec, config: &mut RoundConfig) -> Result<()> {
+/// Creates the folder, the disk, the clock library, the topic and the role that the round needs.
+async fn prepare(cluster: &Cluster, spec: &RoundSpec, config: &mut RoundConfig) -> Result<()> {
     std::fs::create_dir_all(&config.folder)
         .with_context(|| format!("failed to use {}", config.folder.display()))?;
     if spec
@@ -150,7 +154,26 @@ fn prepare(spec: &RoundSpec, config: &mut RoundConfig) -> Result<()> {
     if !config.clock_shifts.is_empty() {
         config.clock_library = Some(clock::build_library()?);
     }
+    match cluster.shape {
+        ClusterShape::ThreeBrokers => cluster.create_topic(&config.name, PARTITIONS).await?,
+        ClusterShape::Authorization => config.role = Some(create_role(cluster, config).await?),
+        _ => {}
+    }
     Ok(())
+}
+
+/// Creates the streamers' role, whose only replica is on [`ROLE_NODE`].
+async fn create_role(cluster: &Cluster, config: &RoundConfig) -> Result<String> {
+    let cassandra = &cluster.stack.cassandra;
+    let mut names = (0..).map(|number| format!("{}_{number}", config.name));
+    let role = names.find(|role| cassandra.owner(role.as_bytes()) == ROLE_NODE);
+    let role = role.context("failed to name a role")?;
+    let session = config.cassandra_client(cluster).await?;
+    let create = format!("CREATE ROLE {role} WITH PASSWORD = '{ROLE_PASSWORD}' AND LOGIN = true");
+    for statement in [create, format!("GRANT CREATE ON ALL KEYSPACES TO {role}")] {
+        session.run(&statement).await?;
+    }
+    Ok(role)
 }
 
 async fn disturb_and_settle(injector: FaultInjector<'_>, spec: &RoundSpec) -> Result<Observations> {
@@ -219,7 +242,7 @@ async fn inject_all(injector: FaultInjector<'_>, spec: &RoundSpec) -> Result<Vec
         incidents = try_join_all(plan.iter().map(|planned| injector.run(planned))).await?;
     }
     let played: Vec<_> = plan.iter().zip(&incidents).collect();
-    let lost = lost_majorities(&played);
+    let lost = lost_majorities(injector.cluster.shape, &played);
     incidents.extend(lost);
     incidents.sort_by(|one, other| one.started.total_cmp(&other.started));
     Ok(incidents)
@@ -240,6 +263,7 @@ fn round_config(spec: &RoundSpec, logs: &Path) -> RoundConfig {
         // Only valid records can be redriven: deletions, which the streamers reject and the operator accepts.
         tombstones_to_dead_letters: scenario.has(|fault| *fault == Fault::Redrive),
         disk: None,
+        role: None,
         static_members: scenario.has(|fault| matches!(fault, Fault::DuplicateMember(_))),
         clock_shifts: scenario.clock_shifts.iter().copied().collect(),
     }

@@ -26,8 +26,8 @@ pub struct Selection {
     pub scenarios: Vec<String>,
     /// Number of random rounds.
     pub random: u64,
-    /// Whether random rounds use three servers of each kind.
-    pub cluster: bool,
+    /// The servers of random rounds.
+    pub shape: ClusterShape,
 }
 
 /// A campaign.
@@ -78,14 +78,9 @@ impl Campaign {
         for name in &selection.scenarios {
             specs.push(self.spec(find(name)?, self.seed, None)?);
         }
-        let shape = if selection.cluster {
-            ClusterShape::Three
-        } else {
-            ClusterShape::Single
-        };
         for round in 0..selection.random {
             let seed = self.seed.wrapping_add(round);
-            specs.push(self.spec(random(seed, shape, self.record.is_users()), seed, None)?);
+            specs.push(self.spec(random(seed, selection.shape, self.record.is_users()), seed, None)?);
         }
         specs.sort_by_key(|spec| spec.scenario.shape);
         Ok(specs)
@@ -202,7 +197,7 @@ impl Campaign {
         if cluster.as_ref().is_none_or(|cluster| cluster.shape != shape) {
             // Stop the old servers before the new ones need the memory.
             drop(cluster.take());
-            eprintln!("starting {} of each server", shape.nodes());
+            eprintln!("starting {} brokers and {} nodes", shape.brokers(), shape.nodes());
         }
         let servers = match cluster {
             Some(servers) => servers,
@@ -239,6 +234,10 @@ impl Campaign {
                 // The state of the servers is unknown.
                 drop(cluster.take());
             }
+        }
+        if spec.scenario.has(|fault| *fault == Fault::AddNode) {
+            // A node is added once.
+            drop(cluster.take());
         }
         report.write(&self.out)?;
         Ok(report.rounds.last().filter(|_| has_verdict))

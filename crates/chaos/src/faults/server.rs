@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::Result;
+use testkit::proxy::remote_addresses;
 use testkit::servers::Node;
 use tokio::time::{Instant, sleep};
 
-use super::injector::{FaultEffect, FaultInjector};
+use super::injector::{FaultEffect, FaultInjector, STEP_TIMEOUT};
+use crate::cluster::shape::ClusterShape;
 use crate::evidence::incident::{DependencyLoss, ExpectedSignal, Incident};
 use crate::scenario::fault::{Fault, FaultClass, Outage, PlannedFault, ServerKind};
 use crate::service_id::ServiceId;
@@ -36,7 +38,7 @@ impl FaultInjector<'_> {
             ServerKind::Kafka => self.cluster.stack.kafka.node(index)?,
             ServerKind::Cassandra => self.cluster.stack.cassandra.node(index)?,
         };
-        let single = self.cluster.shape.nodes() == 1;
+        let single = self.cluster.shape.depends_on(server, index);
         let leaders_move = server == ServerKind::Kafka && !single && duration >= FENCED_AFTER;
         let before = if leaders_move {
             Some(self.leaders().await?)
@@ -60,13 +62,42 @@ impl FaultInjector<'_> {
         }
         let effect = self.effect(started);
         let noticeable = single && effect.ended - effect.started >= NOTICEABLE_OUTAGE.as_secs_f64();
-        // With one of three servers down, the pipeline must keep working, and need not notice.
+        // With one of several servers down, the pipeline must keep working, and need not notice.
         Ok(FaultEffect {
             loss: single.then(|| loss(server)),
             signals: if noticeable { signals(server) } else { Vec::new() },
             work_continues: !single,
             ..effect
         })
+    }
+
+    /// The streamers must use the new node.
+    pub(super) async fn add_node(&self) -> Result<FaultEffect> {
+        let started = self.now();
+        let node = self.cluster.stack.cassandra.node(self.cluster.shape.nodes())?;
+        node.start().await?;
+        let until = Instant::now() + STEP_TIMEOUT;
+        for id in ServiceId::streamers() {
+            while !self.is_connected(id, node).await {
+                if Instant::now() >= until {
+                    let text = format!("{id} is not connected to the new node");
+                    self.services.ineffective_fault(text);
+                    break;
+                }
+                sleep(SLOW_STOP).await;
+            }
+        }
+        Ok(FaultEffect {
+            work_continues: true,
+            ..self.effect(started)
+        })
+    }
+
+    async fn is_connected(&self, id: ServiceId, node: &Node) -> bool {
+        let service = self.services.get(id).await;
+        let remotes = service.child().map(|child| remote_addresses(child.pid()));
+        let mut remotes = remotes.and_then(Result::ok).unwrap_or_default().into_iter();
+        remotes.any(|remote| remote.to_string() == node.address())
     }
 
     /// Stops the server for three quarters of the time, in intervals below every timeout.
@@ -86,7 +117,7 @@ impl FaultInjector<'_> {
         Ok(FaultEffect {
             signals: vec![ExpectedSignal::Slower(metric, SLOW_STOP.as_secs_f64() / 10.0)],
             only_if_alone: true,
-            work_continues: self.cluster.shape.nodes() > 1,
+            work_continues: self.cluster.shape.servers(server) > 1,
             ..self.effect(started)
         })
     }
@@ -133,8 +164,8 @@ fn signals(server: ServerKind) -> Vec<ExpectedSignal> {
     }
 }
 
-/// The times in which two of three servers of a kind were down at once: their quorum was lost.
-pub(crate) fn lost_majorities(played: &[(&PlannedFault, &Incident)]) -> Vec<Incident> {
+/// The times in which two servers of a kind that share a quorum were down at once: it was lost.
+pub(crate) fn lost_majorities(shape: ClusterShape, played: &[(&PlannedFault, &Incident)]) -> Vec<Incident> {
     let down = |(planned, incident): &(&PlannedFault, &Incident)| match planned.fault {
         Fault::Server(server, index, outage) if outage != Outage::Slow && incident.work_continues => {
             Some((server, index, incident.started, incident.ended))
@@ -146,13 +177,13 @@ pub(crate) fn lost_majorities(played: &[(&PlannedFault, &Incident)]) -> Vec<Inci
     for (position, (server, index, started, ended)) in down.iter().enumerate() {
         for (other, second, other_started, other_ended) in &down[..position] {
             let (started, ended) = (started.max(*other_started), ended.min(*other_ended));
-            if server != other || index == second || started >= ended {
+            if server != other || !shape.share_quorum(*server, *index, *second) || started >= ended {
                 continue;
             }
             let loss = loss(*server);
             let noticeable = ended - started >= NOTICEABLE_OUTAGE.as_secs_f64();
             lost.push(Incident {
-                fault: format!("two of three of {} down", loss.dependency),
+                fault: format!("a quorum of {} down", loss.dependency),
                 class: FaultClass::Server,
                 started,
                 ended,
@@ -195,7 +226,7 @@ mod tests {
             .iter()
             .map(|(planned, incident)| (planned, incident))
             .collect();
-        let lost = lost_majorities(&played);
+        let lost = lost_majorities(ClusterShape::Three, &played);
         lost.iter()
             .map(|incident| (incident.started, incident.ended))
             .collect()

@@ -4,18 +4,18 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use rdkafka::admin::{NewTopic, TopicReplication};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
 use testkit::cassandra_client::CheckpointRow;
 use testkit::kafka_client::{KafkaClient, TopicRecord};
 use testkit::service::Service;
 use tokio::time::{Instant, sleep};
+use uuid::Uuid;
 
 use super::injector::{FaultEffect, FaultInjector, STEP_TIMEOUT};
 use crate::cluster::kafka_admin;
 use crate::evidence::incident::ExpectedSignal;
-use crate::evidence::topic_history::LostRecords;
+use crate::evidence::topic_history::{LostRecords, NewLog, PreviousLog};
 use crate::observe::settle::wait_until_settled;
 use crate::scenario::fault::Truncation;
 use crate::service_id::{OPERATOR_STREAMER, ServiceId};
@@ -29,26 +29,18 @@ impl FaultInjector<'_> {
     pub(super) async fn recreate_topic(&self) -> Result<FaultEffect> {
         let paused = self.workload.pause().await;
         drop(self.workload.finished_runs(STEP_TIMEOUT).await);
-        wait_until_settled(self.cluster, self.config, self.history).await;
+        let kafka = self.cluster.kafka_client()?;
+        let (ends, topic) = self.wait_until_processed(&kafka).await?;
         let started = self.now();
         self.gate.close();
-        let (name, kafka) = (&self.config.name, self.cluster.kafka_client()?);
-        let (read, ends) = (kafka.read(name).await?, kafka.end_offsets(name).await?);
-        let checkpoints = self.checkpoints().await?;
-        let topic = checkpoints.values().next().map(|checkpoint| checkpoint.topic_id);
-        let reached = |(partition, end): (&i32, &i64)| {
-            checkpoints
-                .get(partition)
-                .is_some_and(|checkpoint| checkpoint.next_offset == *end)
-        };
-        let (Some(topic), true) = (topic, ends.iter().all(reached)) else {
-            let log = format!("{ends:?}");
-            bail!("failed to process the topic before its deletion: {log}");
-        };
+        let read = kafka.read(&self.config.name).await?;
         self.history.add(LostRecords {
             read,
             unread: Vec::new(),
-            previous: Some((topic, ends.clone())),
+            previous: Some(PreviousLog {
+                cause: NewLog::Recreated(topic),
+                ends: ends.clone(),
+            }),
         });
         self.delete_and_create(&kafka, ends.len()).await?;
         self.gate.open();
@@ -59,20 +51,34 @@ impl FaultInjector<'_> {
         })
     }
 
+    /// Returns the ends of the topic, which the checkpoints have reached, and its id.
+    pub(super) async fn wait_until_processed(
+        &self,
+        kafka: &KafkaClient,
+    ) -> Result<(BTreeMap<i32, i64>, Uuid)> {
+        wait_until_settled(self.cluster, self.config, self.history).await;
+        let ends = kafka.end_offsets(&self.config.name).await?;
+        let checkpoints = self.checkpoints().await?;
+        let topic = checkpoints.values().next().map(|checkpoint| checkpoint.topic_id);
+        let reached = |(partition, end): (&i32, &i64)| {
+            checkpoints
+                .get(partition)
+                .is_some_and(|checkpoint| checkpoint.next_offset == *end)
+        };
+        match topic {
+            Some(topic) if ends.iter().all(reached) => Ok((ends, topic)),
+            _ => bail!("failed to process the topic before its change: {ends:?}"),
+        }
+    }
+
     /// Kafka deletes asynchronously, and a streamer may create the missing topic first.
     async fn delete_and_create(&self, kafka: &KafkaClient, partitions: usize) -> Result<()> {
         let (name, admin) = (&self.config.name, self.cluster.kafka_admin()?);
         let options = kafka_admin::options();
         kafka_admin::check(admin.delete_topics(&[name.as_str()], &options).await?)?;
-        let shape = self.cluster.shape;
-        let replicas = TopicReplication::Fixed(i32::try_from(shape.nodes()).unwrap_or(1));
-        let in_sync = shape.min_in_sync().to_string();
-        let topic = NewTopic::new(name, i32::try_from(partitions).unwrap_or(1), replicas)
-            .set("message.timestamp.type", "LogAppendTime")
-            .set("min.insync.replicas", &in_sync);
         let until = Instant::now() + STEP_TIMEOUT;
         loop {
-            match kafka_admin::check(admin.create_topics([&topic], &options).await?) {
+            match self.cluster.create_topic(name, partitions).await {
                 Ok(()) => return Ok(()),
                 Err(KafkaError::AdminOp(RDKafkaErrorCode::TopicAlreadyExists)) if Instant::now() < until => {}
                 Err(error) => return Err(error.into()),

@@ -78,9 +78,12 @@ impl<'a> ExpectedLog<'a> {
     /// Reads the round's log, which is ordered by partition and offset.
     ///
     /// A write timestamp is the record's timestamp in microseconds, or one more than the one before it in the partition. A
-    /// recreated topic starts above all partitions of the earlier one.
+    /// recreated topic starts above all partitions of the earlier one. What is read again after a loss has other stamps
+    /// than before, above those of its partition.
     pub(super) fn of(evidence: &'a Evidence) -> Self {
-        let ends = evidence.lost.previous.as_ref().map(|(_, ends)| ends);
+        let previous = evidence.lost.previous.as_ref();
+        let recreated = previous.filter(|previous| previous.topic_id().is_some());
+        let ends = recreated.map(|previous| &previous.ends);
         let is_earlier = |record: &TopicRecord| {
             ends.is_some_and(|ends| record.offset < ends.get(&record.partition).copied().unwrap_or(0))
         };

@@ -11,7 +11,7 @@ use super::expected::{Entry, ExpectedLog, Outcome};
 use super::violation::{Invariant, Violation};
 use crate::evidence::Evidence;
 use crate::evidence::records::{AckedRecord, dead_letter_source, fingerprint};
-use crate::evidence::topic_history::Position;
+use crate::evidence::topic_history::PreviousLog;
 
 pub(super) fn acknowledged(evidence: &Evidence) -> Vec<Violation> {
     let contract = &evidence.contract.0;
@@ -98,7 +98,9 @@ pub(super) fn run_history(evidence: &Evidence) -> Vec<Violation> {
 /// Every record is stored, and was sent.
 pub(super) fn records(evidence: &Evidence, log: &ExpectedLog<'_>) -> Vec<Violation> {
     let letters = evidence.dead_letters.iter();
-    let letters: BTreeSet<_> = letters.filter_map(|letter| source(evidence, letter)).collect();
+    let letters: BTreeSet<_> = letters
+        .filter_map(|letter| evidence.lost.source(letter))
+        .collect();
     let runs: BTreeSet<_> = evidence.runs.iter().map(|run| run.id.as_str()).collect();
     let mut found = Vec::new();
     for entry in &log.entries {
@@ -186,7 +188,7 @@ pub(super) fn dead_letters(evidence: &Evidence, log: &ExpectedLog<'_>) -> Vec<Vi
     let mut found = Vec::new();
     for letter in &evidence.dead_letters {
         let invariant = Invariant::DeadLetterIsValid;
-        let source = source(evidence, letter);
+        let source = evidence.lost.source(letter);
         let Some(entry) = source.and_then(|position| entries.get(&position)) else {
             let subject = format!("dead letter {}:{}", letter.partition, letter.offset);
             found.push(Violation::new(invariant, subject, "has no record in the topic"));
@@ -236,14 +238,8 @@ fn is_complete(evidence: &Evidence, letter: &TopicRecord, entry: &Entry<'_>) -> 
 
 /// Whether the letter has the id of the present or of the previous topic.
 fn names_topic_id(evidence: &Evidence, letter: &TopicRecord) -> bool {
-    let previous = evidence.lost.previous.as_ref().map(|(id, _)| *id);
+    let previous = evidence.lost.previous.as_ref().and_then(PreviousLog::topic_id);
     dead_letter_source(letter)
         .and_then(|(topic, _)| topic)
         .is_some_and(|topic| Some(topic) == evidence.topic_id || Some(topic) == previous)
-}
-
-/// The position of a letter's record in the continued log.
-fn source(evidence: &Evidence, letter: &TopicRecord) -> Option<Position> {
-    let (topic, position) = dead_letter_source(letter)?;
-    Some(evidence.lost.continued(topic, position))
 }

@@ -11,7 +11,6 @@ use tokio_util::sync::CancellationToken;
 use super::sampling_gate::SamplingGate;
 use crate::cluster::Cluster;
 use crate::evidence::CheckpointSample;
-use crate::evidence::records::dead_letter_source;
 use crate::evidence::topic_history::TopicHistory;
 use crate::services::config::RoundConfig;
 
@@ -86,10 +85,7 @@ impl CheckpointSampler<'_> {
             let position = (*partition, checkpoint.next_offset);
             self.history.continued(Some(checkpoint.topic_id), position)
         });
-        let source = |letter: &TopicRecord| {
-            let (topic, position) = dead_letter_source(letter)?;
-            Some(self.history.continued(topic, position))
-        };
+        let source = |letter: &TopicRecord| self.history.source(letter);
         Ok(CheckpointSample {
             at_ms,
             read_at_ms: Timestamp::now().as_millisecond(),

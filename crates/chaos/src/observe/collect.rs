@@ -4,7 +4,7 @@ use super::run_ledger;
 use crate::cluster::Cluster;
 use crate::evidence::incident::Incident;
 use crate::evidence::records::IngesterRun;
-use crate::evidence::topic_history::TopicHistory;
+use crate::evidence::topic_history::{PreviousLog, TopicHistory};
 use crate::evidence::{Evidence, RoundContract};
 use crate::service_id::ServiceId;
 use crate::services::Services;
@@ -38,7 +38,7 @@ pub(crate) async fn collect(
     let session = config.cassandra_client(cluster).await?.by_quorum();
     let ends = kafka.end_offsets(&config.name).await?;
     let checkpoints = session.checkpoints(&config.name, &config.name).await?;
-    let previous = lost.previous.as_ref().map(|(id, _)| *id);
+    let previous = lost.previous.as_ref().and_then(PreviousLog::topic_id);
     let ids = checkpoints.values().map(|checkpoint| checkpoint.topic_id);
     let log = lost.with_present(kafka.read(&config.name).await?);
     Ok(Evidence {

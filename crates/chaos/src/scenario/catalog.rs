@@ -5,7 +5,7 @@ use testkit::randomuser::{BrokenField, Fault as ApiFault};
 
 use super::fault::{DiskFault, DiskOwner, Fault, Link, LinkFault, Outage, Resource, ServerKind, Truncation};
 use super::spec::Scenario;
-use crate::cluster::shape::ClusterShape;
+use crate::cluster::shape::{ClusterShape, ROLE_NODE};
 use crate::service_id::ServiceId::{self, Ingester, Publisher};
 use crate::services::failpoint::CRASH_POINTS;
 
@@ -23,6 +23,7 @@ pub(crate) fn all() -> Vec<Scenario> {
         stores(),
         inputs_and_groups(),
         clusters(),
+        larger_clusters(),
     ]
     .concat()
 }
@@ -274,6 +275,34 @@ fn clusters() -> Vec<Scenario> {
             .fault(3.0, 14.0, node(1, Outage::Frozen))
             .fault(4.0, 14.0, node(2, Outage::Frozen)),
         three("one-node-slow").fault(3.0, 20.0, node(1, Outage::Slow)),
+    ]
+}
+
+fn larger_clusters() -> Vec<Scenario> {
+    use ClusterShape::{Authorization, SixNodes, ThreeBrokers, TwoDataCenters};
+    let on = |shape, name| Scenario::new(name).on(shape);
+    let node = |index, outage| Fault::Server(ServerKind::Cassandra, index, outage);
+    // The other data centre, and then that of the services.
+    let mut data_centers = on(TwoDataCenters, "data-center-lost").fault(
+        3.0,
+        20.0,
+        node(TwoDataCenters.local_nodes(), Outage::Killed),
+    );
+    for index in 0..TwoDataCenters.local_nodes() {
+        data_centers = data_centers.fault(60.0, 14.0, node(index, Outage::Frozen));
+    }
+    vec![
+        data_centers,
+        Scenario {
+            sequential: true,
+            ..on(SixNodes, "six-nodes").fault(3.0, 0.0, Fault::AddNode).fault(
+                4.0,
+                20.0,
+                node(2, Outage::Killed),
+            )
+        },
+        on(Authorization, "authorization-lost").fault(3.0, 20.0, node(ROLE_NODE, Outage::Killed)),
+        on(ThreeBrokers, "log-truncated-regrown").fault(4.0, 0.0, Fault::RegrowTopic),
     ]
 }
 

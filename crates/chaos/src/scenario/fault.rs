@@ -47,6 +47,11 @@ pub(crate) enum Fault {
     RecreateTopic,
     /// Deletes the older records of the topic.
     TruncateTopic(Truncation),
+    /// A replica that lacks acknowledged records becomes the leader, and other records are appended in their place. The
+    /// streamers exit, and the operator permits them to read the log again.
+    RegrowTopic,
+    /// Bootstraps the spare node into the cluster.
+    AddNode,
     /// A second process joins the group with the instance id of a member.
     DuplicateMember(ServiceId),
     Disk(DiskOwner, DiskFault),
@@ -189,7 +194,7 @@ impl Fault {
             | Self::CrashLoop(..)
             | Self::KillAll
             | Self::CrashPoint(..) => FaultClass::Process,
-            Self::Server(..) => FaultClass::Server,
+            Self::Server(..) | Self::AddNode => FaultClass::Server,
             Self::Link(..) => FaultClass::Network,
             Self::Disk(..) | Self::Exhaust(..) => FaultClass::Resource,
             Self::DeleteCheckpoints
@@ -198,6 +203,7 @@ impl Fault {
             | Self::RestoreTable
             | Self::RecreateTopic
             | Self::Redrive
+            | Self::RegrowTopic
             | Self::TruncateTopic(_) => FaultClass::Store,
             Self::Api(_) => FaultClass::Input,
             Self::AddPartitions(_)
@@ -221,6 +227,7 @@ impl Fault {
             | Self::DropTable
             | Self::RestoreTable
             | Self::TruncateTopic(Truncation::Unread)
+            | Self::RegrowTopic
             | Self::DuplicateMember(_) => true,
             // Longer than the session timeout.
             Self::Freeze(Streamer(_)) => duration > Duration::from_secs(8),
@@ -258,6 +265,8 @@ impl fmt::Display for Fault {
             Self::TruncateTopic(Truncation::Unread) => {
                 out.write_str("topic truncated beyond the checkpoints")
             }
+            Self::RegrowTopic => out.write_str("acknowledged records lost by a leader change"),
+            Self::AddNode => out.write_str("a node added"),
             Self::Redrive => out.write_str("dead letters redriven"),
             Self::DuplicateMember(id) => write!(out, "a second {id} joins"),
             Self::Disk(owner, fault) => {

@@ -24,12 +24,18 @@ pub(crate) fn random(seed: u64, shape: ClusterShape, has_ingester: bool) -> Scen
     Scenario {
         plan: plan(seed, shape, has_ingester),
         clock_shifts: clock_shifts(seed),
-        ..Scenario::new(if shape == ClusterShape::Three {
-            "random-cluster"
-        } else {
-            "random"
-        })
-        .on(shape)
+        ..Scenario::new(name(shape)).on(shape)
+    }
+}
+
+fn name(shape: ClusterShape) -> &'static str {
+    match shape {
+        ClusterShape::Single | ClusterShape::SmallDisk => "random",
+        ClusterShape::Three => "random-cluster",
+        ClusterShape::ThreeBrokers => "random-three-brokers",
+        ClusterShape::TwoDataCenters => "random-two-data-centers",
+        ClusterShape::Authorization => "random-authorization",
+        ClusterShape::SixNodes => "random-six-nodes",
     }
 }
 
@@ -123,13 +129,17 @@ fn server(rng: &mut StdRng, shape: ClusterShape) -> Fault {
     };
     let outages = [Outage::Stopped, Outage::Killed, Outage::Frozen, Outage::Slow];
     let outage = outages.choose(rng).copied().unwrap_or(Outage::Killed);
-    Fault::Server(server, rng.random_range(0..shape.nodes()), outage)
+    let servers = match server {
+        ServerKind::Kafka => shape.brokers(),
+        ServerKind::Cassandra => shape.nodes(),
+    };
+    Fault::Server(server, rng.random_range(0..servers), outage)
 }
 
 fn link(rng: &mut StdRng, shape: ClusterShape, middle: Duration, long: Duration) -> (Fault, Duration) {
     let links = [Link::Kafka, Link::Publisher, Link::Api, Link::Cassandra];
     // Cassandra clusters have no proxy.
-    let available = if shape == ClusterShape::Single {
+    let available = if shape.nodes() == 1 {
         &links[..]
     } else {
         &links[..3]

@@ -12,6 +12,9 @@ use crate::cluster::Cluster;
 use crate::cluster::small_disk::SmallDisk;
 use crate::service_id::ServiceId;
 
+/// The password of [`RoundConfig::role`].
+pub(crate) const ROLE_PASSWORD: &str = "campaign";
+
 /// Names, folders and settings of a round.
 #[derive(Clone, Debug)]
 pub(crate) struct RoundConfig {
@@ -35,6 +38,8 @@ pub(crate) struct RoundConfig {
     pub(crate) disk: Option<Arc<SmallDisk>>,
     /// Whether streamers send tombstones to the dead-letter topic.
     pub(crate) tombstones_to_dead_letters: bool,
+    /// The streamers' role, where they must log in.
+    pub(crate) role: Option<String>,
     /// Whether streamers have an instance id.
     pub(crate) static_members: bool,
 }

@@ -4,7 +4,7 @@ use testkit::proxy::Proxy;
 use testkit::service::ServiceOptions;
 
 use super::clock::CLOCK_SHIFT_ENV;
-use super::config::RoundConfig;
+use super::config::{ROLE_PASSWORD, RoundConfig};
 use super::failpoint::{CRASH_POINTS_ENV, FAILPOINT_ENV};
 use crate::cluster::Cluster;
 use crate::service_id::{OPERATOR_STREAMER, ServiceId};
@@ -28,13 +28,12 @@ fn base(name: &'static str, id: ServiceId, config: &RoundConfig) -> ServiceOptio
 }
 
 pub(super) fn publisher(cluster: &Cluster, config: &RoundConfig) -> ServiceOptions {
-    let nodes = cluster.shape.nodes();
     let base = base("publisher", ServiceId::Publisher, config);
     let options = config.record.configure(base);
     options
         .set("kafka.brokers", cluster.brokers())
         .set("kafka.topic", &config.name)
-        .set("kafka.replication", nodes.to_string())
+        .set("kafka.replication", cluster.shape.topic_replicas().to_string())
         .set(
             "kafka.min_insync_replicas",
             cluster.shape.min_in_sync().to_string(),
@@ -42,14 +41,17 @@ pub(super) fn publisher(cluster: &Cluster, config: &RoundConfig) -> ServiceOptio
 }
 
 pub(crate) fn streamer(cluster: &Cluster, config: &RoundConfig, id: ServiceId) -> ServiceOptions {
-    let nodes = cluster.shape.nodes();
-    let replication = format!("{{'class': 'NetworkTopologyStrategy', 'replication_factor': {nodes}}}");
     let mut options = config.record.configure(base("streamer", id, config));
     if config.static_members {
         options = options.set("kafka.instance_id", id.to_string());
     }
     if let Some(ttl) = config.row_ttl {
         options = options.set("cassandra.row_ttl", format!("{}s", ttl.as_secs()));
+    }
+    if let Some(role) = &config.role {
+        options = options
+            .set("cassandra.username", role)
+            .set("cassandra.password", ROLE_PASSWORD);
     }
     if config.tombstones_to_dead_letters && id != OPERATOR_STREAMER {
         options = options.set("tombstones", "dead_letter");
@@ -59,11 +61,11 @@ pub(crate) fn streamer(cluster: &Cluster, config: &RoundConfig, id: ServiceId) -
         .set("kafka.topic", &config.name)
         .set("kafka.dead_letter_topic", config.dead_letter_topic())
         .set("kafka.group", &config.name)
-        .set("kafka.replication", nodes.to_string())
+        .set("kafka.replication", cluster.shape.brokers().to_string())
         .set("kafka.session_timeout", "6s")
         .set("cassandra.contact_points", cluster.contact_points())
         .set("cassandra.keyspace", &config.name)
-        .set("cassandra.replication", replication)
+        .set("cassandra.replication", cluster.shape.keyspace_replication())
         .set("cassandra.request_timeout", "3s")
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
+use super::version;
 use crate::process::{ProcessError, Program};
 use crate::workspace::{self, WorkspaceError};
 
@@ -26,19 +27,22 @@ pub struct Software {
     pub pom: &'static str,
     /// The folder of its jars below the target folder.
     pub folder: &'static str,
+    /// The environment variable that replaces the version of the POM, if there is one.
+    pub version: Option<&'static str>,
 }
 
 impl Software {
     /// Apache Kafka with its tools.
-    pub const KAFKA: Self = Self::server("kafka");
+    pub const KAFKA: Self = Self::server("kafka", version::KAFKA);
     /// Apache Cassandra.
-    pub const CASSANDRA: Self = Self::server("cassandra");
+    pub const CASSANDRA: Self = Self::server("cassandra", version::CASSANDRA);
 
-    const fn server(profile: &'static str) -> Self {
+    const fn server(profile: &'static str, version: &'static str) -> Self {
         Self {
             profile,
             pom: SERVERS,
             folder: "servers",
+            version: Some(version),
         }
     }
 }
@@ -67,18 +71,26 @@ pub async fn jars(software: Software) -> Result<PathBuf, ArtifactError> {
     let jars = folder_of(software)?;
     let parent = jars.with_file_name("");
     fs::create_dir_all(&parent).map_err(file_error(&parent))?;
-    let _lock = lock(&parent.join(format!("{}.lock", software.profile))).await?;
+    let _lock = lock(&beside(&jars, "lock")).await?;
     if !is_current(software, &jars) {
-        fetch(software, &parent, &jars).await?;
+        fetch(software, &jars).await?;
     }
     Ok(jars)
 }
 
 /// The folder of the jars of `software`, fetched or not.
 pub(super) fn folder_of(software: Software) -> Result<PathBuf, WorkspaceError> {
+    let version = software.version.and_then(version::of);
+    let name = [Some(software.profile.to_owned()), version].into_iter().flatten();
     Ok(workspace::target_dir()?
         .join(software.folder)
-        .join(software.profile))
+        .join(name.collect::<Vec<_>>().join("-")))
+}
+
+/// The path with this extension beside the folder of the jars, whose name has the dots of a version.
+fn beside(jars: &Path, extension: &str) -> PathBuf {
+    let name = jars.file_name().unwrap_or_default().to_string_lossy();
+    jars.with_file_name(format!("{name}.{extension}"))
 }
 
 /// Whether the jars of `software` are fetched, so that [`jars`] returns at once.
@@ -91,8 +103,8 @@ fn is_current(software: Software, jars: &Path) -> bool {
 }
 
 /// Fetches into another folder and renames it, so that an interrupted fetch is never used.
-async fn fetch(software: Software, parent: &Path, jars: &Path) -> Result<(), ArtifactError> {
-    let partial = parent.join(format!("{}.partial", software.profile));
+async fn fetch(software: Software, jars: &Path) -> Result<(), ArtifactError> {
+    let partial = beside(jars, "partial");
     for folder in [&partial, jars] {
         if folder.exists() {
             fs::remove_dir_all(folder).map_err(file_error(folder))?;
@@ -107,6 +119,7 @@ async fn fetch(software: Software, parent: &Path, jars: &Path) -> Result<(), Art
 
 async fn run_maven(software: Software, pom: &Path, output: &Path) -> Result<(), ArtifactError> {
     let log = output.join("maven.log");
+    let version = software.version.and_then(version::of);
     let child = Program::new("mvn")
         .args([
             "--quiet",
@@ -118,6 +131,7 @@ async fn run_maven(software: Software, pom: &Path, output: &Path) -> Result<(), 
         .arg(pom)
         .arg("dependency:copy-dependencies")
         .arg(format!("-DoutputDirectory={}", output.display()))
+        .args(version.map(|version| format!("-D{}.version={version}", software.profile)))
         .log_to(&log)
         .spawn()
         .map_err(ArtifactError::Maven)?;

@@ -1,4 +1,4 @@
-//! A Cassandra cluster of one to six nodes on 127.0.0.1, 127.0.0.2 and so on, with the same ports.
+//! A Cassandra cluster of one to seven nodes on 127.0.0.1, 127.0.0.2 and so on, with the same ports.
 
 mod nodetool;
 mod options;
@@ -27,7 +27,7 @@ use super::{Node, ServerError, Software, jars, write};
 /// The ports of each node for clients, for other nodes (plain and TLS) and for `nodetool`, relative to the first.
 const PORT_OFFSETS: [i16; 4] = [0, -2000, -1999, -1843];
 
-const MAX_NODES: usize = 6;
+const MAX_NODES: usize = 7;
 
 /// A start takes 12 to 24 s on an idle machine, and longer during a build.
 const START_TIMEOUT: Duration = Duration::from_secs(240);

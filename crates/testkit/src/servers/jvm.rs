@@ -8,7 +8,12 @@ use crate::process::Program;
 
 /// A `java` with a fixed heap, so that the server's memory use does not change.
 pub(super) fn java(heap_mb: u32) -> Program {
-    Program::new(executable())
+    with_heap(executable(), heap_mb)
+}
+
+/// This `java`, as [`java`].
+pub(super) fn with_heap(executable: PathBuf, heap_mb: u32) -> Program {
+    Program::new(executable)
         .arg(format!("-Xms{heap_mb}m"))
         .arg(format!("-Xmx{heap_mb}m"))
         // As Kafka's and Cassandra's own start scripts.

@@ -16,14 +16,14 @@ use rdkafka::error::KafkaError;
 
 pub use self::access::{KafkaResource, Operation};
 pub use self::options::KafkaOptions;
-use self::properties::{KafkaPorts, add_listener, properties, render};
+use self::properties::{KafkaPorts, add_listener, properties, render, use_zookeeper};
 pub use self::security::PLAIN_USER;
 use super::folder::Folder;
 use super::node::{NodeSpec, attach};
 use super::pool::{self, Access, ClusterSpec, Lease};
 use super::ports::{PortLease, retry_port_conflicts};
 use super::probe::{KafkaProbe, Probe, admin_client};
-use super::{Node, ServerError, Software, jars, jvm, write};
+use super::{Node, ServerError, Software, jars, jvm, version, write};
 use crate::process::{Program, last_lines};
 
 /// Any 16 bytes in base64. Ports tell clusters apart.
@@ -33,6 +33,9 @@ const MAX_NODES: usize = 3;
 
 /// A start takes 3 s on an idle machine, and longer during a build.
 const START_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Starts both in one process, so that they stop and freeze together.
+const KAFKA_WITH_ZOOKEEPER: &str = include_str!("../../servers/KafkaWithZooKeeper.java");
 
 const LOG4J: &str = "\
 appender.console.type=Console
@@ -100,10 +103,11 @@ impl KafkaCluster {
 
     /// Writes the configuration of the nodes without starting them.
     pub(super) fn configure(options: &KafkaOptions, jars: &Path) -> Result<Self, ServerError> {
-        if !(1..=MAX_NODES).contains(&options.nodes) {
+        let max = if needs_zookeeper() { 1 } else { MAX_NODES };
+        if !(1..=max).contains(&options.nodes) {
             return Err(ServerError::NodeCount {
                 nodes: options.nodes,
-                max: MAX_NODES,
+                max,
             });
         }
         let folder = Folder::open(options.dir.as_deref(), "kafka")?;
@@ -131,7 +135,9 @@ impl KafkaCluster {
     }
 
     pub(super) async fn launch(&self, jars: &Path) -> Result<(), ServerError> {
-        try_join_all(self.nodes.iter().map(|node| format(node, jars))).await?;
+        if !needs_zookeeper() {
+            try_join_all(self.nodes.iter().map(|node| format(node, jars))).await?;
+        }
         for node in &self.nodes {
             node.launch()?;
         }
@@ -191,6 +197,11 @@ impl KafkaCluster {
     }
 }
 
+/// Whether this version has no controllers of its own. Then there is one node only.
+fn needs_zookeeper() -> bool {
+    version::is_below(version::KAFKA, 3, 3)
+}
+
 /// The ports of all nodes for clients, brokers, controllers and the second listener, relative to the first.
 fn port_offsets(nodes: usize) -> Vec<i16> {
     let node = |index| [index, 1000 + index, 2000 + index, 3000 + index];
@@ -211,6 +222,9 @@ fn node(
     let advertised = options.advertised.get(index).copied();
     let data = folder.join("data");
     let mut settings = properties(index, ports, advertised, &data, &options.properties);
+    if needs_zookeeper() {
+        use_zookeeper(&mut settings, ports[index].controller);
+    }
     if let Some(name) = &options.second_listener {
         add_listener(&mut settings, name, ports[index].second);
     }
@@ -223,7 +237,16 @@ fn node(
     let program = jvm::java(options.heap_mb)
         .arg(log4j_setting(&folder))
         .args(java_properties);
-    let program = jvm::run(program, jars, "kafka.Kafka").arg(folder.join("server.properties"));
+    let program = if needs_zookeeper() {
+        let launcher = folder.join("KafkaWithZooKeeper.java");
+        write(&launcher, KAFKA_WITH_ZOOKEEPER)?;
+        jvm::run(program, jars, &launcher.to_string_lossy())
+            .arg(ports[index].controller.to_string())
+            .arg(folder.join("zookeeper"))
+    } else {
+        jvm::run(program, jars, "kafka.Kafka")
+    };
+    let program = program.arg(folder.join("server.properties"));
     Ok(Node::new(NodeSpec {
         name,
         address: format!("127.0.0.1:{}", ports[index].client),

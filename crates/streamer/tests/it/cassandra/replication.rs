@@ -82,7 +82,7 @@ async fn lost_quorum_pauses_writes_and_loses_nothing() {
 /// The other data centre has a replica of each row, and would acknowledge rows at its own `LOCAL_QUORUM`.
 #[tokio::test(flavor = "multi_thread")]
 async fn other_data_centre_never_acknowledges_rows() {
-    let cluster = CassandraCluster::lease(&CassandraOptions::two_datacenters(), Access::Exclusive)
+    let cluster = CassandraCluster::lease(&CassandraOptions::two_datacenters(2, 1), Access::Exclusive)
         .await
         .unwrap();
     let local = cluster.contact_points().into_iter().take(2).collect();

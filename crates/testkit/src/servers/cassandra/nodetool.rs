@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::program::with_access;
-use crate::servers::{ServerError, jvm};
+use crate::servers::{ServerError, jvm, version};
 
 /// It is a JVM of its own, which takes seconds on a busy machine.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -33,7 +33,7 @@ impl Nodetool {
             source,
         };
         let port = self.port.to_string();
-        let program = with_access(jvm::java(64))
+        let program = with_access(jvm::with_heap(version::cassandra_java(), 64))
             // It keeps a history of its commands there.
             .arg(format!("-Duser.home={}", self.folder.display()))
             .log_to(self.folder.join("nodetool.log"));

@@ -14,7 +14,7 @@ pub const MAX_VALUE_SIZE: usize = 400;
 /// Options of a cluster. The default is one node that ends with this process.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CassandraOptions {
-    /// Number of nodes, 1 to 6 with the spares.
+    /// Number of nodes, 1 to 7 with the spares.
     pub nodes: usize,
     /// Number of further nodes that are not started, at most `nodes`. The first start of one bootstraps it into the cluster,
     /// where it takes half of a node's range.
@@ -71,13 +71,14 @@ impl CassandraOptions {
         self
     }
 
-    /// Two nodes in `datacenter1` and one in `datacenter2`.
-    pub fn two_datacenters() -> Self {
-        let [first, second] = ["datacenter1", "datacenter2"].map(str::to_owned);
+    /// This many nodes in `datacenter1`, and then in `datacenter2`.
+    pub fn two_datacenters(first: usize, second: usize) -> Self {
+        let nodes = [("datacenter1", first), ("datacenter2", second)];
+        let names = nodes.map(|(name, nodes)| vec![name.to_owned(); nodes]);
         let snitch = ("endpoint_snitch".to_owned(), "GossipingPropertyFileSnitch".into());
         Self {
-            nodes: 3,
-            datacenters: vec![first.clone(), first, second],
+            nodes: first + second,
+            datacenters: names.concat(),
             overrides: BTreeMap::from([snitch]),
             ..Self::default()
         }

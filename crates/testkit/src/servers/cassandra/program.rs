@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::CassandraOptions;
 use crate::process::Program;
-use crate::servers::jvm;
+use crate::servers::{jvm, version};
 
 /// Packages that Java 17 hides and Cassandra's start script exports too.
 const EXPORTS: &str = "java.base/jdk.internal.misc java.base/jdk.internal.ref java.base/sun.nio.ch \
@@ -32,11 +32,13 @@ pub(super) fn program(
     // While a node is down, the others and the one that starts repeat the setup of roles after this time. Without a pause
     // that keeps a core of each node busy.
     let setup_delay = if is_single { 0 } else { 1_000 };
+    // Cassandra installs a security manager, which Java refuses without this from 18 on. Java 11 takes it for a class.
+    let security_manager =
+        (!version::is_below(version::CASSANDRA, 5, 0)).then_some("-Djava.security.manager=allow");
     let file = |name: &str| folder.join(name).display().to_string();
-    let program = with_access(jvm::java(options.heap_mb()))
+    let program = with_access(jvm::with_heap(version::cassandra_java(), options.heap_mb()))
         .arg("-Djdk.attach.allowAttachSelf=true")
-        // Cassandra installs a security manager, which Java refuses without this from 18 on.
-        .arg("-Djava.security.manager=allow")
+        .args(security_manager)
         .arg(format!("-Dcassandra.config=file://{}", file("cassandra.yaml")))
         .arg(format!("-Dcassandra.storagedir={}", folder.display()))
         .arg(format!(
@@ -47,7 +49,12 @@ pub(super) fn program(
         .arg("-Dcassandra-foreground=yes")
         .arg(format!("-Dcassandra.superuser_setup_delay_ms={setup_delay}"))
         .arg("-Dcassandra.skip_wait_for_gossip_to_settle=0")
-        .arg("-Dcassandra.consistent.rangemovement=false")
+        // A node that joins takes each range from the replica that it replaces, so that no quorum loses a row. Nodes of a new
+        // cluster have no ranges to take.
+        .arg(format!(
+            "-Dcassandra.consistent.rangemovement={}",
+            options.spares > 0
+        ))
         .arg(format!("-Dcassandra.ring_delay_ms={ring_delay}"))
         .args(management.map(|port| format!("-Dcassandra.jmx.local.port={port}")));
     jvm::run(program, jars, "org.apache.cassandra.service.CassandraDaemon")

@@ -6,6 +6,11 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use crate::servers::version;
+
+/// Cassandra's default.
+const COMMITLOG_SYNC_MS: u32 = 10_000;
+
 /// The inputs of a node's configuration.
 #[derive(Debug)]
 pub(super) struct CassandraSettings<'a> {
@@ -44,6 +49,13 @@ pub(super) fn render(settings: &CassandraSettings<'_>) -> String {
     }
     yaml.extend(settings.overrides.clone());
     yaml.retain(|_, value| !value.is_null());
+    if version::is_below(version::CASSANDRA, 4, 1) {
+        yaml.remove("memtable");
+        // Its settings have no units.
+        if yaml.remove("commitlog_sync_period").is_some() {
+            yaml.insert("commitlog_sync_period_in_ms".to_owned(), json!(COMMITLOG_SYNC_MS));
+        }
+    }
     format!("{:#}", json!(yaml))
 }
 
@@ -92,7 +104,7 @@ fn storage() -> Value {
     json!({
         // Cassandra's default, so that benches measure what production has.
         "commitlog_sync": "periodic",
-        "commitlog_sync_period": "10000ms",
+        "commitlog_sync_period": format!("{COMMITLOG_SYNC_MS}ms"),
         "hinted_handoff_enabled": false,
         // Snapshots of dropped test tables would fill the disk.
         "auto_snapshot": false,

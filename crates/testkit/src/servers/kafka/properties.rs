@@ -92,6 +92,27 @@ fn listeners(ports: KafkaPorts, advertised: Option<SocketAddr>) -> BTreeMap<Stri
     .into()
 }
 
+/// Replaces the controllers by a ZooKeeper on this port.
+pub(super) fn use_zookeeper(properties: &mut BTreeMap<String, String>, port: u16) {
+    for name in [
+        "process.roles",
+        "controller.quorum.voters",
+        "controller.listener.names",
+    ] {
+        properties.remove(name);
+    }
+    if let Some(id) = properties.remove("node.id") {
+        properties.insert("broker.id".to_owned(), id);
+    }
+    let controller = format!(",CONTROLLER://127.0.0.1:{port}");
+    for value in properties.values_mut() {
+        *value = value
+            .replace(&controller, "")
+            .replace(",CONTROLLER:PLAINTEXT", "");
+    }
+    properties.insert("zookeeper.connect".to_owned(), format!("127.0.0.1:{port}"));
+}
+
 /// Adds the listener `name` for clients.
 pub(super) fn add_listener(properties: &mut BTreeMap<String, String>, name: &str, port: u16) {
     for key in ["listeners", "advertised.listeners"] {

@@ -1,0 +1,21 @@
+import org.apache.zookeeper.server.ServerConfig;
+import org.apache.zookeeper.server.ZooKeeperServerMain;
+
+/** A broker that needs ZooKeeper, with its own in the same process. Arguments: the port and the folder of ZooKeeper, then Kafka's. */
+public final class KafkaWithZooKeeper {
+    public static void main(String[] arguments) throws Exception {
+        ServerConfig config = new ServerConfig();
+        config.parse(new String[] {arguments[0], arguments[1]});
+        Thread server = new Thread(() -> {
+            try {
+                new ZooKeeperServerMain().runFromConfig(config);
+            } catch (Exception error) {
+                error.printStackTrace();
+                System.exit(1);
+            }
+        });
+        server.setDaemon(true);
+        server.start();
+        kafka.Kafka.main(new String[] {arguments[2]});
+    }
+}
