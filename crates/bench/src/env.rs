@@ -46,6 +46,7 @@ pub struct BenchEnv {
     nodes: usize,
     row_counter: RowCounter,
     keyspaces: usize,
+    topics: usize,
 }
 
 /// The source of the count while a sink writes.
@@ -98,6 +99,7 @@ impl BenchEnv {
                 RowCounter::Checkpoints
             },
             keyspaces: 0,
+            topics: 0,
         })
     }
 
@@ -146,6 +148,12 @@ impl BenchEnv {
             first = last;
         }
         Ok(())
+    }
+
+    /// A number for the name of a new topic.
+    pub fn next_topic(&mut self) -> usize {
+        self.topics += 1;
+        self.topics
     }
 
     /// Creates a keyspace with a new name.

@@ -5,4 +5,5 @@ pub mod connection;
 pub mod driver_baseline;
 pub mod noop;
 pub mod producer_baseline;
+pub mod steady;
 pub mod stream;

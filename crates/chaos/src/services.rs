@@ -24,7 +24,7 @@ use crate::cluster::Cluster;
 use crate::evidence::health::{LateExit, ServiceEvents};
 use crate::service_id::{STREAMERS, ServiceId};
 
-pub(crate) use self::options::streamer;
+pub(crate) use self::options::{SESSION_TIMEOUT, streamer};
 
 /// Until a service has found its servers and its partitions.
 const READY_TIMEOUT: Duration = Duration::from_secs(60);

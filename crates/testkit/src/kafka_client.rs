@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use futures::future::try_join_all;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
-use rdkafka::message::{BorrowedMessage, Header, Message as _, OwnedHeaders};
+use rdkafka::message::{BorrowedMessage, Header, Message as _, OwnedHeaders, Timestamp};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use thiserror::Error;
@@ -35,6 +35,8 @@ pub struct TopicRecord {
     pub offset: i64,
     /// Kafka's timestamp in milliseconds since 1970.
     pub timestamp: Option<i64>,
+    /// Whether the broker set the timestamp.
+    pub log_append_time: bool,
     /// The key.
     pub key: Option<Vec<u8>>,
     /// The value.
@@ -254,6 +256,7 @@ fn topic_record(message: &BorrowedMessage<'_>) -> TopicRecord {
         partition: message.partition(),
         offset: message.offset(),
         timestamp: message.timestamp().to_millis(),
+        log_append_time: matches!(message.timestamp(), Timestamp::LogAppendTime(_)),
         key: message.key().map(<[u8]>::to_vec),
         value: message.payload().map(<[u8]>::to_vec),
         headers: ::kafka::headers::headers(message)

@@ -1,21 +1,19 @@
 //! `scripts/bench streamer`: drains a topic and follows a steady stream, compared with the driver baseline of the same
 //! run.
 
-mod steady;
-
 use std::time::Duration;
 
 use anyhow::Result;
 use clap::Args;
 use testkit::service::Service;
 
-use self::steady::steady_latency;
 use crate::compare::backlog::Backlog;
 use crate::compare::baseline::{self, BaselineSettings, DRIVER_BASELINE};
 use crate::compare::comparison::{Comparison, SinkResult, ratios};
 use crate::compare::drain::Drains;
 use crate::env::startup::startup_times;
 use crate::env::{BenchEnv, PARTITIONS};
+use crate::load::steady::steady_latency;
 use crate::measure::cost::Cost;
 use crate::measure::spread::{Spread, median, rotation, summary};
 use crate::measure::warmup::Warmup;
@@ -203,10 +201,10 @@ impl StreamerBench {
         const MAX_P99: f64 = 10.0;
         let length = Duration::from_secs(self.steady);
         let mut rounds = Vec::new();
-        for round in 0..self.rounds {
-            rounds.push(steady_latency(env, 500, length, round).await?);
+        for _ in 0..self.rounds {
+            rounds.push(steady_latency(env, 500, length).await?);
         }
-        let (p50, p99) = steady_latency(env, 5_000, length, 0).await?;
+        let (p50, p99) = steady_latency(env, 5_000, length).await?;
         println!("at 5,000/s: p50 {p50:.1} ms, p99 {p99:.1} ms");
         let (p50, p99): (Vec<f64>, Vec<f64>) = rounds.into_iter().unzip();
         println!("at 500/s: p50 {} ms, p99 {} ms", summary(&p50), summary(&p99));

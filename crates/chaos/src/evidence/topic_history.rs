@@ -142,6 +142,7 @@ mod tests {
             partition,
             offset,
             timestamp: None,
+            log_append_time: true,
             key: None,
             value: None,
             headers: BTreeMap::new(),

@@ -14,7 +14,7 @@ use crate::cluster::kafka_admin;
 use crate::evidence::incident::ExpectedSignal;
 use crate::scenario::fault::{Fault, FaultClass};
 use crate::service_id::ServiceId;
-use crate::services::{ADDITIONAL_STREAMER, streamer};
+use crate::services::{ADDITIONAL_STREAMER, SESSION_TIMEOUT, streamer};
 
 /// For a member to start, to join and to get its partitions.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -59,6 +59,8 @@ impl FaultInjector<'_> {
                 self.services.unexpected_exit(text);
             }
         }
+        // Until then the group waits for the killed member, and no rebalance ends.
+        sleep(SESSION_TIMEOUT).await;
         if !joined && !self.plan.iter().any(|planned| prevents_join(&planned.fault)) {
             let text = format!("the fourth streamer joined in none of {times} starts");
             self.services.ineffective_fault(text);

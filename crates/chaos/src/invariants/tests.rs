@@ -44,6 +44,7 @@ fn record(partition: i32, offset: i64, key: &Uuid, value: Option<Vec<u8>>) -> To
         offset,
         // Several records share a millisecond.
         timestamp: Some(NOON + offset / 3),
+        log_append_time: true,
         key: Some(key.to_string().into_bytes()),
         value,
         headers: headers

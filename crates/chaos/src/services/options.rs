@@ -1,5 +1,7 @@
 //! Command lines and settings of the services.
 
+use std::time::Duration;
+
 use testkit::proxy::Proxy;
 use testkit::service::ServiceOptions;
 
@@ -8,6 +10,9 @@ use super::config::{ROLE_PASSWORD, RoundConfig};
 use super::failpoint::{CRASH_POINTS_ENV, FAILPOINT_ENV};
 use crate::cluster::Cluster;
 use crate::service_id::{OPERATOR_STREAMER, ServiceId};
+
+/// How long a killed streamer stays a member of the group.
+pub(crate) const SESSION_TIMEOUT: Duration = Duration::from_secs(6);
 
 fn base(name: &'static str, id: ServiceId, config: &RoundConfig) -> ServiceOptions {
     let mut options = ServiceOptions::new(name, &config.folder)
@@ -62,7 +67,7 @@ pub(crate) fn streamer(cluster: &Cluster, config: &RoundConfig, id: ServiceId) -
         .set("kafka.dead_letter_topic", config.dead_letter_topic())
         .set("kafka.group", &config.name)
         .set("kafka.replication", cluster.shape.brokers().to_string())
-        .set("kafka.session_timeout", "6s")
+        .set("kafka.session_timeout", format!("{}s", SESSION_TIMEOUT.as_secs()))
         .set("cassandra.contact_points", cluster.contact_points())
         .set("cassandra.keyspace", &config.name)
         .set("cassandra.replication", cluster.shape.keyspace_replication())

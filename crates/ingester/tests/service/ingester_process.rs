@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use testkit::process::{Child, Program};
+use testkit::process::Child;
+use testkit::service::{Service, ServiceOptions};
 
 /// Upper bound for a busy machine; no test waits for it.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -30,23 +31,24 @@ impl Ingester {
         variables: &[(&str, &str)],
     ) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let log = folder.path().join("log");
-        let mut program = Program::new(env!("CARGO_BIN_EXE_ingester"))
-            .args(command)
-            .env("INGESTER__PROCESS__ADMIN_LISTEN", "127.0.0.1:0")
-            .env("INGESTER__API__LISTEN", "127.0.0.1:0")
-            .env("INGESTER__SOURCE__URL", format!("{api}/api/1.4/"))
-            .env("INGESTER__PUBLISHER__URL", publisher)
-            .log_to(&log);
+        let mut options = ServiceOptions::new("ingester", folder.path())
+            .binary(env!("CARGO_BIN_EXE_ingester"))
+            .set("process.admin_listen", "127.0.0.1:0")
+            .set("api.listen", "127.0.0.1:0")
+            .set("source.url", format!("{api}/api/1.4/"))
+            .set("publisher.url", publisher);
+        for argument in command {
+            options = options.arg(*argument);
+        }
         for (name, value) in settings {
-            program = program.env(format!("INGESTER__{name}"), *value);
+            options = options.set(&name.to_lowercase().replace("__", "."), *value);
         }
         for (name, value) in variables {
-            program = program.env(*name, *value);
+            options = options.env(name, *value);
         }
         Self {
-            child: program.spawn().unwrap(),
-            log,
+            child: Service::start(&options).unwrap().take_child().unwrap(),
+            log: folder.path().join("ingester.log"),
             _folder: folder,
         }
     }

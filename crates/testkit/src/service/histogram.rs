@@ -26,6 +26,13 @@ impl PrometheusHistogram {
         )
     }
 
+    /// The share of the observations above `bound`, which is one of the histogram's.
+    pub fn share_above(&self, bound: f64) -> f64 {
+        let all = self.0.last().map_or(0.0, |(_, all)| *all);
+        let within = self.0.iter().find(|(upper, _)| *upper >= bound);
+        1.0 - within.map_or(0.0, |(_, count)| *count) / all.max(1.0)
+    }
+
     /// The quantile `share` of the observations, interpolated within its bucket, or else the last finite bound.
     pub fn quantile(&self, share: f64) -> f64 {
         let wanted = self.0.last().map_or(0.0, |(_, all)| all * share);
@@ -51,10 +58,11 @@ mod tests {
     const TEXT: &str = "x_bucket{le=\"0.1\"} 0\nx_bucket{le=\"0.2\"} 50\nx_bucket{le=\"0.4\"} 100\nx_bucket{le=\"+Inf\"} 100\n";
 
     #[test]
-    fn quantile_is_interpolated_within_its_bucket() {
+    fn quantiles_and_shares_follow_the_buckets() {
         let histogram = PrometheusHistogram::read(TEXT, "x");
         assert!((histogram.quantile(0.5) - 0.2).abs() < 1e-9);
         assert!((histogram.quantile(0.75) - 0.3).abs() < 1e-9);
+        assert!((histogram.share_above(0.2) - 0.5).abs() < 1e-9);
         assert!((PrometheusHistogram::read("", "x").quantile(0.5)).abs() < 1e-9);
     }
 }

@@ -8,7 +8,8 @@ use model::Contract;
 use reqwest::{Client, RequestBuilder, Response};
 use serde_json::Value;
 use tempfile::TempDir;
-use testkit::process::{Child, Program};
+use testkit::process::Child;
+use testkit::service::{Service, ServiceOptions};
 use tokio::time::{Instant, sleep};
 
 use super::openapi;
@@ -28,7 +29,7 @@ pub(crate) struct Publisher {
 
 /// The configuration of a publisher process.
 pub(crate) struct Setup {
-    program: Program,
+    options: ServiceOptions,
     resource: String,
     log: PathBuf,
     folder: TempDir,
@@ -41,22 +42,21 @@ pub(crate) fn setup(brokers: &str, topic: &str) -> Setup {
 
 /// Configures a publisher of the contract's topic on the Kafka at `brokers`.
 pub(crate) fn setup_without_topic(brokers: &str) -> Setup {
-    configure(Program::new(env!("CARGO_BIN_EXE_publisher")), brokers)
+    configure(brokers, |options| options)
 }
 
 /// Configures a publisher with `soft` as its soft limit of open files.
 pub(crate) fn setup_with_nofile(soft: u32, brokers: &str, topic: &str) -> Setup {
-    let program =
-        Program::new("prlimit").args([&format!("--nofile={soft}:4096"), env!("CARGO_BIN_EXE_publisher")]);
-    configure(program, brokers).with("KAFKA__TOPIC", topic)
+    let limit = format!("--nofile={soft}:4096");
+    configure(brokers, |options| options.wrapped_by(["prlimit", &limit])).with("KAFKA__TOPIC", topic)
 }
 
-fn configure(program: Program, brokers: &str) -> Setup {
+fn configure(brokers: &str, change: impl FnOnce(ServiceOptions) -> ServiceOptions) -> Setup {
     let folder = tempfile::tempdir().unwrap();
-    let log = folder.path().join("log");
-    let program = program.log_to(&log);
+    let log = folder.path().join("publisher.log");
+    let options = ServiceOptions::new("publisher", folder.path()).binary(env!("CARGO_BIN_EXE_publisher"));
     let setup = Setup {
-        program,
+        options: change(options),
         resource: "users".to_owned(),
         log,
         folder,
@@ -88,7 +88,8 @@ pub(crate) async fn ready_with(settings: impl FnOnce(Setup) -> Setup) -> (Publis
 impl Setup {
     /// Sets a configuration key.
     pub(crate) fn with(mut self, key: &str, value: &str) -> Self {
-        self.program = self.program.env(format!("PUBLISHER__{key}"), value);
+        let key = key.to_lowercase().replace("__", ".");
+        self.options = self.options.set(&key, value);
         self
     }
 
@@ -107,13 +108,14 @@ impl Setup {
 
     /// Sets the command-line arguments.
     pub(crate) fn arguments(mut self, arguments: &[&str]) -> Self {
-        self.program = self.program.args(arguments);
+        let arguments = arguments.iter().copied();
+        self.options = arguments.fold(self.options, ServiceOptions::arg);
         self
     }
 
     /// Starts the process without waiting.
     pub(crate) fn spawn(&self) -> Child {
-        self.program.spawn().unwrap()
+        Service::start(&self.options).unwrap().take_child().unwrap()
     }
 
     /// Starts the process and waits until it listens.

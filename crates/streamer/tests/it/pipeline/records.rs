@@ -277,7 +277,7 @@ async fn write_one_batch(env: &TestEnv, partition: i32, value: Vec<u8>, count: u
 }
 
 /// Three buffers of the limit, 128 MiB each, and what else the streamer needs. One is being unpacked, one holds records that are
-/// read, and one belongs to the consumer that looks for the partition that can't be read.
+/// read, and one belongs to the consumer that looks for the partition that can't be read. The manifests allow 512.
 const MAX_PEAK_MIB: f64 = 3.0 * 128.0 + 96.0;
 
 /// librdkafka unpacks a batch into a buffer that grows threefold until it fits. For 39 MB it has 102 MB, above its default limit.

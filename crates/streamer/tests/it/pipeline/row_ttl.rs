@@ -8,23 +8,7 @@ use testkit::service::Service;
 use uuid::Uuid;
 
 use crate::support::commands::{new_ids, run_command, run_successfully, stop, write_timestamps};
-use crate::support::test_env::{DEADLINE, TestEnv, eventually, outgoing};
-
-/// All columns except the key.
-const COLUMNS: [&str; 12] = [
-    "first_name",
-    "last_name",
-    "gender",
-    "address",
-    "post_code",
-    "email",
-    "username",
-    "dob",
-    "registered_date",
-    "phone",
-    "picture",
-    "ingested_at",
-];
+use crate::support::test_env::{COLUMNS, DEADLINE, TestEnv, eventually, outgoing};
 
 fn now() -> i64 {
     i64::try_from(std::time::UNIX_EPOCH.elapsed().unwrap().as_secs()).unwrap()

@@ -8,23 +8,7 @@ use testkit::kafka_client::ProducerRecord;
 use uuid::Uuid;
 
 use crate::support::commands::{an_hour_ago, new_ids, run_successfully, stop, tombstone};
-use crate::support::test_env::{KILLED_SESSION, TestEnv, outgoing};
-
-/// All columns with a write timestamp.
-const COLUMNS: [&str; 12] = [
-    "first_name",
-    "last_name",
-    "gender",
-    "address",
-    "post_code",
-    "email",
-    "username",
-    "dob",
-    "registered_date",
-    "phone",
-    "picture",
-    "ingested_at",
-];
+use crate::support::test_env::{COLUMNS, KILLED_SESSION, TestEnv, outgoing};
 
 /// Returns the write timestamps of each user's columns. A null column has none.
 async fn write_timestamps(env: &TestEnv) -> BTreeMap<Uuid, BTreeMap<&'static str, i64>> {

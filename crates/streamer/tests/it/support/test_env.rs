@@ -15,6 +15,22 @@ use testkit::service::{Service, ServiceOptions};
 use tokio::sync::OnceCell;
 use uuid::Uuid;
 
+/// All columns of a user with a write timestamp and a time to live: those outside of the key.
+pub(crate) const COLUMNS: [&str; 12] = [
+    "first_name",
+    "last_name",
+    "gender",
+    "address",
+    "post_code",
+    "email",
+    "username",
+    "dob",
+    "registered_date",
+    "phone",
+    "picture",
+    "ingested_at",
+];
+
 /// Deadline of every wait. It allows for a cold JVM on a busy machine.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
