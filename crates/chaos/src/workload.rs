@@ -34,7 +34,8 @@ pub(crate) use self::ledger::Ledger;
 const CLIENTS: u64 = 3;
 /// Records in a request.
 const BATCH_SIZE: usize = 12;
-/// Between two requests of a client, for each node of Cassandra: all share the machine.
+/// Between two requests of a client, for each node of Cassandra: all share the machine. The few records of another producer
+/// come at their own pace.
 const REQUEST_INTERVAL: Duration = Duration::from_millis(60);
 /// Longer than the publisher's own timeout.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(35);
@@ -221,7 +222,7 @@ impl Workload {
                 }
             }
             seen = self.acknowledged();
-            sleep(self.interval * 3).await;
+            sleep(REQUEST_INTERVAL * 3).await;
         }
     }
 

@@ -1,6 +1,8 @@
-//! A token endpoint of OAuth 2.0 for clients of Kafka, and the key that brokers know.
+//! A token endpoint of OAuth 2.0 for clients of Kafka, by HTTPS, and the key that brokers know.
 
 use std::fs;
+use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -10,13 +12,21 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
+use axum::serve::Listener;
 use axum::{Json, Router};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use rcgen::{KeyPair, PKCS_ED25519, PublicKeyData as _, SigningKey as _};
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use crate::certificates::CertificateAuthority;
 
 /// Audience of the tokens.
 pub const AUDIENCE: &str = "kafka";
@@ -71,13 +81,21 @@ struct Endpoint {
 }
 
 impl TokenServer {
-    /// Starts an endpoint whose tokens expire after `lifetime`, which is rounded down to seconds.
+    /// Starts an endpoint whose tokens expire after `lifetime`, which is rounded down to seconds. `authority` issues its
+    /// certificate.
     ///
     /// # Errors
     /// When no port is free.
-    pub async fn start(key: TokenKey, lifetime: Duration) -> std::io::Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let url = format!("http://{}/token", listener.local_addr()?);
+    pub async fn start(
+        key: TokenKey,
+        lifetime: Duration,
+        authority: &CertificateAuthority,
+    ) -> io::Result<Self> {
+        let listener = TlsListener {
+            listener: TcpListener::bind("127.0.0.1:0").await?,
+            acceptor: acceptor(authority),
+        };
+        let url = format!("https://{}/token", listener.local_addr()?);
         let endpoint = Arc::new(Endpoint {
             key,
             lifetime,
@@ -129,6 +147,45 @@ impl Drop for TokenServer {
     fn drop(&mut self) {
         self.serving.abort();
     }
+}
+
+/// Accepts connections with TLS. A failed handshake is the client's affair.
+struct TlsListener {
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+}
+
+impl Listener for TlsListener {
+    type Io = TlsStream<TcpStream>;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        loop {
+            if let Ok((stream, address)) = self.listener.accept().await
+                && let Ok(stream) = self.acceptor.accept(stream).await
+            {
+                return (stream, address);
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<Self::Addr> {
+        self.listener.local_addr()
+    }
+}
+
+fn acceptor(authority: &CertificateAuthority) -> TlsAcceptor {
+    let (certificate, key) = authority.issue_once("token-server", &["127.0.0.1"]);
+    let certificate = CertificateDer::from_pem_file(certificate).expect("the certificate is readable");
+    let key = PrivateKeyDer::from_pem_file(key).expect("the key is readable");
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("the provider has the default versions")
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)
+        .expect("the certificate fits its key");
+    TlsAcceptor::from(Arc::new(config))
 }
 
 /// Issues a token whose subject is the id of the client.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use testkit::proxy::{Behavior, Direction, Flow, Proxy, ProxyStats};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::injector::{FaultEffect, FaultInjector};
 use crate::evidence::incident::{DependencyLoss, ExpectedSignal};
@@ -14,6 +14,10 @@ use crate::service_id::ServiceId;
 
 /// A shorter cut may fall between two health checks of a service.
 const NOTICEABLE_CUT: Duration = Duration::from_secs(6);
+
+/// Until a client that has just restarted opens a connection: longer than the interval of the ingester's runs.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// A delay that counts as slower, in seconds.
 const NOTICEABLE_DELAY: f64 = 0.005;
@@ -31,6 +35,10 @@ impl FaultInjector<'_> {
             Link::Publisher => vec![&self.services.publisher_proxy],
             Link::Api => vec![&self.services.api_proxy],
         };
+        let until = Instant::now() + CONNECT_TIMEOUT;
+        while fault == LinkFault::HalfOpen && Traffic::of(&proxies).open == 0 && Instant::now() < until {
+            sleep(POLL_INTERVAL).await;
+        }
         let started = self.now();
         let before = Traffic::of(&proxies);
         for proxy in &proxies {

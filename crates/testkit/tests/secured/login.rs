@@ -17,7 +17,7 @@ pub(crate) enum Login {
         password: String,
     },
     Plain,
-    /// Tokens of this endpoint.
+    /// Tokens of this endpoint, whose certificate is of the environment's authority.
     Token {
         client: String,
         endpoint: String,
@@ -67,6 +67,7 @@ impl Login {
                 let options = property(options, "security_protocol", "sasl_ssl");
                 let options = property(options, "sasl_mechanisms", "OAUTHBEARER");
                 let options = property(options, "sasl_oauthbearer_method", "oidc");
+                let options = property(options, "https_ca_location", &ca);
                 let options = property(options, "sasl_oauthbearer_client_id", client);
                 let options = property(options, "sasl_oauthbearer_client_secret", CLIENT_SECRET);
                 property(options, "sasl_oauthbearer_token_endpoint_url", endpoint)

@@ -48,7 +48,7 @@ async fn chain_works_with_expiring_tokens() {
     let env = SecuredEnv::new("token").await;
     env.create_all().await;
     let (key, _) = env.authority.token_key();
-    let tokens = TokenServer::start(key, LIFETIME).await.unwrap();
+    let tokens = TokenServer::start(key, LIFETIME, &env.authority).await.unwrap();
     let login = Login::Token {
         client: env.name.clone(),
         endpoint: tokens.url().to_owned(),

@@ -5,9 +5,9 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use reqwest::{Client, Method};
-use testkit::certificates::CertificateAuthority;
+use testkit::certificates::{CertificateAuthority, concatenate_pem};
 use testkit::proxy::Proxy;
-use testkit::service::Service;
+use testkit::service::{Service, ServiceOptions};
 use uuid::Uuid;
 
 use crate::account::{Account, documented};
@@ -125,12 +125,22 @@ async fn credentials_rotate_under_load_without_loss() {
         account
             .grant(&env, documented().iter().filter(|right| right.server == "Kafka"))
             .await;
-        let second = Service::start(&account.options(&env, "publisher", "publisher-2")).unwrap();
+        // Kafka's authority: the next processes trust the present one and its successor.
+        let successor = CertificateAuthority::new("successor").file();
+        let authorities = concatenate_pem(&[&successor, &env.authority.file()]);
+        let trusting = |options: ServiceOptions| {
+            options.set(
+                "kafka.properties.ssl_ca_location",
+                authorities.display().to_string(),
+            )
+        };
+        let second = trusting(account.options(&env, "publisher", "publisher-2"));
+        let second = Service::start(&second).unwrap();
         second.wait_until_ready(TIMEOUT).await.unwrap();
         *load.publisher.lock().unwrap() = second.api();
         assert_eq!(publisher.terminate(TIMEOUT).await.unwrap(), Some(0));
         assert_eq!(streamer.terminate(TIMEOUT).await.unwrap(), Some(0));
-        let next_streamer = Service::start(&own_files(&account, "streamer-2")).unwrap();
+        let next_streamer = Service::start(&trusting(own_files(&account, "streamer-2"))).unwrap();
         next_streamer.wait_until_ready(TIMEOUT).await.unwrap();
         env.kafka.set_password(&env.name, "revoked").await.unwrap();
         wait_for_progress(&env, &load).await;
