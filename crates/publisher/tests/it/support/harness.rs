@@ -130,7 +130,7 @@ impl Setup {
                     url: format!("http://{api}"),
                     admin: format!("http://{admin}"),
                     resource: self.resource,
-                    client: Client::new(),
+                    client: client(),
                     _folder: self.folder,
                 };
             }
@@ -142,6 +142,13 @@ impl Setup {
             sleep(Duration::from_millis(10)).await;
         }
     }
+}
+
+/// A client that gives up an idle connection before the publisher closes it after its `http.header_timeout`. A request that
+/// is sent at that moment would fail.
+fn client() -> Client {
+    let client = Client::builder().pool_idle_timeout(Duration::from_secs(1));
+    client.build().unwrap()
 }
 
 fn logged_address(log: &PathBuf, message: &str, key: &str) -> Option<String> {
