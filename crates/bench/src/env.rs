@@ -167,7 +167,7 @@ impl BenchEnv {
         Ok(name)
     }
 
-    /// A replica on each node.
+    /// A replica on each node, up to [`MAX_REPLICAS`].
     fn replication(&self) -> String {
         let replicas = self.nodes.min(MAX_REPLICAS);
         format!("{{'class': 'NetworkTopologyStrategy', 'replication_factor': {replicas}}}")

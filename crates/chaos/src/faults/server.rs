@@ -38,8 +38,8 @@ impl FaultInjector<'_> {
             ServerKind::Kafka => self.cluster.stack.kafka.node(index)?,
             ServerKind::Cassandra => self.cluster.stack.cassandra.node(index)?,
         };
-        let single = self.cluster.shape.depends_on(server, index);
-        let leaders_move = server == ServerKind::Kafka && !single && duration >= FENCED_AFTER;
+        let is_needed = self.cluster.shape.depends_on(server, index);
+        let leaders_move = server == ServerKind::Kafka && !is_needed && duration >= FENCED_AFTER;
         let before = if leaders_move {
             Some(self.leaders().await?)
         } else {
@@ -61,12 +61,12 @@ impl FaultInjector<'_> {
             Outage::Frozen | Outage::Slow => node.thaw()?,
         }
         let effect = self.effect(started);
-        let noticeable = single && effect.ended - effect.started >= NOTICEABLE_OUTAGE.as_secs_f64();
+        let noticeable = is_needed && effect.ended - effect.started >= NOTICEABLE_OUTAGE.as_secs_f64();
         // With one of several servers down, the pipeline must keep working, and need not notice.
         Ok(FaultEffect {
-            loss: single.then(|| loss(server)),
+            loss: is_needed.then(|| loss(server)),
             signals: if noticeable { signals(server) } else { Vec::new() },
-            work_continues: !single,
+            work_continues: !is_needed,
             ..effect
         })
     }

@@ -53,9 +53,9 @@ const UNPACKING_FACTOR: u64 = 4;
 const RESPONSE_PARTITIONS: u64 = 16;
 /// A response has room for the largest batch of Kafka's default.
 const MIN_RESPONSE_BYTES: u64 = 1 << 20;
-/// The maximum size of the buffer into which a compressed batch is unpacked. There may be
-/// three: of the batch that is being unpacked, of records that are processed, and of the consumer that looks for the partition
-/// that can't be read. The memory that the manifests allow holds them and the rest.
+/// The maximum size of the buffer into which a compressed batch is unpacked. There may be three: of the batch that
+/// is being unpacked, of records that are processed, and of the consumer that looks for the partition that can't be read. The
+/// manifests allow as much memory as they and the rest need.
 const UNPACKED_BATCH_BYTES: u64 = 128 << 20;
 
 fn connection_with<const N: usize>(settings: &KafkaSettings, defaults: [(&str, String); N]) -> Connection {

@@ -40,23 +40,21 @@ pub(crate) fn setup(brokers: &str, topic: &str) -> Setup {
     setup_without_topic(brokers).with("KAFKA__TOPIC", topic)
 }
 
-/// Configures a publisher of the contract's topic on the Kafka at `brokers`.
-pub(crate) fn setup_without_topic(brokers: &str) -> Setup {
-    configure(brokers, |options| options)
-}
-
 /// Configures a publisher with `soft` as its soft limit of open files.
 pub(crate) fn setup_with_nofile(soft: u32, brokers: &str, topic: &str) -> Setup {
     let limit = format!("--nofile={soft}:4096");
-    configure(brokers, |options| options.wrapped_by(["prlimit", &limit])).with("KAFKA__TOPIC", topic)
+    let mut setup = setup(brokers, topic);
+    setup.options = setup.options.wrapped_by(["prlimit", &limit]);
+    setup
 }
 
-fn configure(brokers: &str, change: impl FnOnce(ServiceOptions) -> ServiceOptions) -> Setup {
+/// Configures a publisher of the contract's topic on the Kafka at `brokers`.
+pub(crate) fn setup_without_topic(brokers: &str) -> Setup {
     let folder = tempfile::tempdir().unwrap();
     let log = folder.path().join("publisher.log");
     let options = ServiceOptions::new("publisher", folder.path()).binary(env!("CARGO_BIN_EXE_publisher"));
     let setup = Setup {
-        options: change(options),
+        options,
         resource: "users".to_owned(),
         log,
         folder,
