@@ -7,6 +7,7 @@ pub mod records;
 pub mod row_count;
 pub mod startup;
 
+use std::fs;
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -43,6 +44,8 @@ pub struct BenchEnv {
     pub cassandra: Arc<CassandraClient>,
     /// The folder of logs.
     pub folder: PathBuf,
+    /// The `compression.type` of new topics.
+    pub compression: String,
     nodes: usize,
     row_counter: RowCounter,
     keyspaces: usize,
@@ -83,6 +86,10 @@ impl BenchEnv {
             },
         };
         let stack = Stack::start(&options).await?;
+        let folder = workspace::target_dir()?
+            .join("bench")
+            .join(format!("nodes-{cassandra}"));
+        fs::create_dir_all(&folder).with_context(|| format!("failed to create {}", folder.display()))?;
         let mut client = CassandraClient::connect(&stack.cassandra.contact_points(), "none").await?;
         if cassandra > 1 {
             client = client.by_quorum();
@@ -91,7 +98,8 @@ impl BenchEnv {
             kafka: KafkaClient::new(stack.kafka.bootstrap())?,
             cassandra: Arc::new(client),
             stack,
-            folder: workspace::target_dir()?.join("bench"),
+            folder,
+            compression: "producer".to_owned(),
             nodes: cassandra,
             row_counter: if cassandra == 1 {
                 RowCounter::Server
@@ -116,9 +124,14 @@ impl BenchEnv {
         }
     }
 
-    /// Creates a topic.
+    /// Creates a topic, whose batches the broker compresses with [`Self::compression`].
     pub async fn create_topic(&self, topic: &str, partitions: i32) -> Result<()> {
-        Ok(self.stack.kafka.create_topic(topic, partitions).await?)
+        let settings = [("compression.type", &*self.compression)];
+        Ok(self
+            .stack
+            .kafka
+            .create_topic_with(topic, partitions, &settings)
+            .await?)
     }
 
     /// Deletes a topic, so that its data does not weigh on later measurements.

@@ -30,6 +30,8 @@ pub struct StreamerMetrics {
     pub batch_bytes: Histogram,
     /// `write_duration_seconds`
     pub write_duration: TracedHistogram,
+    /// `write_attempts`
+    pub write_attempts: Histogram,
     /// `retries_total{reason}`
     pub retries: IntCounterVec,
     /// `in_flight_limit`
@@ -76,6 +78,7 @@ const SECONDS: [f64; 23] = [
 ];
 const ROWS: [f64; 9] = [1.0, 4.0, 16.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 4096.0];
 const BYTES: [f64; 7] = [1e3, 4e3, 16e3, 64e3, 256e3, 1e6, 4e6];
+const ATTEMPTS: [f64; 6] = [1.0, 2.0, 3.0, 4.0, 8.0, 32.0];
 const OUTCOMES: [&str; 2] = ["written", "failed"];
 /// The reasons of rejections that the model does not know.
 const REJECTION_REASONS: [&str; 3] = ["tombstone", "tombstone_without_id", "refused_by_cassandra"];
@@ -136,6 +139,11 @@ impl StreamerMetrics {
                 "write_duration_seconds",
                 "Time from the flush of a micro-batch until it is durable.",
                 &SECONDS,
+            ),
+            write_attempts: metrics.histogram(
+                "write_attempts",
+                "Times that rows of a micro-batch were sent until all were acknowledged.",
+                &ATTEMPTS,
             ),
             retries: metrics.counter_vec("retries_total", "Statements that failed.", &["reason"]),
             in_flight_limit: metrics.gauge("in_flight_limit", "The current limit of statements in flight to a node, the lowest of all."),

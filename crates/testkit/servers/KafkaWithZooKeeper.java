@@ -4,6 +4,8 @@ import org.apache.zookeeper.server.ZooKeeperServerMain;
 /** A broker that needs ZooKeeper, with its own in the same process. Arguments: the port and the folder of ZooKeeper, then Kafka's. */
 public final class KafkaWithZooKeeper {
     public static void main(String[] arguments) throws Exception {
+        // Its admin server would take port 8080.
+        System.setProperty("zookeeper.admin.enableServer", "false");
         ServerConfig config = new ServerConfig();
         config.parse(new String[] {arguments[0], arguments[1]});
         Thread server = new Thread(() -> {

@@ -13,7 +13,8 @@ use crate::sinks::streamer::Streamer;
 const TIMEOUT: Duration = Duration::from_secs(60);
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 const KAFKA_TO_ROW: &str = "streamer_kafka_to_row_seconds";
-const WARMUP: Duration = Duration::from_secs(3);
+const WRITE_ATTEMPTS: &str = "streamer_write_attempts";
+const WARMUP: Duration = Duration::from_secs(10);
 
 /// What a streamer did with the records of a steady stream.
 pub struct Steady {
@@ -21,17 +22,18 @@ pub struct Steady {
     pub kafka_to_row: PrometheusHistogram,
     /// The observed rows.
     pub observed: Latency,
-    /// Micro-batches that were written again.
-    pub rewritten: f64,
+    /// How often the rows of each micro-batch were sent.
+    pub write_attempts: PrometheusHistogram,
 }
 
-/// Sends the stream to a new topic with this many partitions, after a warmup at its rate, while `beside` runs.
-pub async fn steady(
+/// Sends the stream to a new topic with this many partitions, after a warmup at its rate, while `beside` runs. Returns what
+/// `beside` does, too.
+pub async fn steady<T>(
     env: &mut BenchEnv,
     partitions: i32,
     stream: Stream,
-    beside: impl AsyncFnOnce(&BenchEnv) -> Result<()>,
-) -> Result<Steady> {
+    beside: impl AsyncFnOnce(&BenchEnv, &Service) -> Result<T>,
+) -> Result<(Steady, T)> {
     let topic = format!("steady_{}_{partitions}", env.next_topic());
     env.create_topic(&topic, partitions).await?;
     let target = env.create_target(&topic).await?;
@@ -44,25 +46,37 @@ pub async fn steady(
         ..stream
     };
     warmup.run(env, &target).await?;
-    let histogram = async || {
+    wait_for_rows(&streamer, WARMUP.as_secs() * stream.rate).await?;
+    let histograms = async || {
         let (_, text) = streamer.get("/metrics").await?;
-        Ok::<_, anyhow::Error>(PrometheusHistogram::read(&text, KAFKA_TO_ROW))
+        let histograms = [KAFKA_TO_ROW, WRITE_ATTEMPTS].map(|name| PrometheusHistogram::read(&text, name));
+        Ok::<_, anyhow::Error>(histograms)
     };
-    let before = histogram().await?;
-    let (probes, ()) = tokio::try_join!(stream.run(env, &target), beside(env))?;
+    let [latency_before, attempts_before] = histograms().await?;
+    let (probes, beside) = tokio::try_join!(stream.run(env, &target), beside(env, &streamer))?;
     wait_for_rows(&streamer, (WARMUP + stream.length).as_secs() * stream.rate).await?;
+    let [latency, attempts] = histograms().await?;
     let steady = Steady {
-        kafka_to_row: histogram().await?.since(&before),
+        kafka_to_row: latency.since(&latency_before),
         observed: stream.latency(&probes),
-        rewritten: streamer
-            .metric("streamer_retries_total", "")
-            .await?
-            .unwrap_or(0.0),
+        write_attempts: attempts.since(&attempts_before),
     };
     streamer.terminate(TIMEOUT).await?;
     env.drop_keyspace(&target.keyspace).await?;
     env.delete_topic(&topic).await?;
-    Ok(steady)
+    Ok((steady, beside))
+}
+
+/// Rows per second that a streamer writes while records are sent faster: its capacity beside the sender.
+pub async fn capacity(env: &mut BenchEnv, partitions: i32, stream: Stream) -> Result<f64> {
+    let rate = async |_: &BenchEnv, streamer: &Service| {
+        let before = rows(streamer).await?;
+        let started = Instant::now();
+        tokio::time::sleep(stream.length).await;
+        let written = rows(streamer).await? - before;
+        Ok(written / started.elapsed().as_secs_f64())
+    };
+    Ok(steady(env, partitions, stream, rate).await?.1)
 }
 
 /// Median and 99th percentile from Kafka to row in milliseconds, at `rate` records per second.
@@ -75,23 +89,26 @@ pub async fn steady_latency(env: &mut BenchEnv, rate: u64, length: Duration) -> 
         timeout: TIMEOUT,
         from: 0,
     };
-    let latencies = steady(env, PARTITIONS, stream, async |_| Ok(()))
-        .await?
-        .kafka_to_row;
-    let [p50, p99] = [0.50, 0.99].map(|quantile| latencies.quantile(quantile) * 1_000.0);
+    let (steady, ()) = steady(env, PARTITIONS, stream, async |_, _| Ok(())).await?;
+    let [p50, p99] = [0.50, 0.99].map(|quantile| steady.kafka_to_row.quantile(quantile) * 1_000.0);
     Ok((p50, p99))
 }
 
-async fn wait_for_rows(streamer: &Service, rows: u64) -> Result<()> {
+async fn rows(streamer: &Service) -> Result<f64> {
+    let rows = streamer.metric("streamer_rows_total", "").await?;
+    Ok(rows.unwrap_or(0.0))
+}
+
+async fn wait_for_rows(streamer: &Service, expected: u64) -> Result<()> {
     let started = Instant::now();
     loop {
-        let written = streamer.metric("streamer_rows_total", "").await?.unwrap_or(0.0);
-        if written >= as_f64(rows) {
+        let written = rows(streamer).await?;
+        if written >= as_f64(expected) {
             return Ok(());
         }
         ensure!(
             started.elapsed() < TIMEOUT,
-            "{written} of {rows} rows after {} s:\n{}",
+            "{written} of {expected} rows after {} s:\n{}",
             TIMEOUT.as_secs(),
             streamer.last_lines(20)
         );

@@ -1,17 +1,21 @@
 //! `scripts/bench growth`: how the streamer's drain changes with the backlog, the partitions, and the servers' nodes.
 //! One parameter varies at a time. Each round measures every point once, so that slow phases of the machine affect all.
 //! Then how late a row may be: near the streamer's capacity, and while the nodes restart one after the other.
+//!
+//! Clusters of several sizes run at the same time, and take turns.
 
 use std::time::Duration;
 
 use anyhow::Result;
-use clap::Args;
+use clap::{Args, ValueEnum};
+use testkit::service::Service;
 use tokio::time::sleep;
 
-use crate::compare::backlog::Backlogs;
+use crate::compare::backlog::{Backlog, Backlogs};
+use crate::compare::comparison::ratios;
 use crate::compare::drain::{DRAIN_COLUMNS, Drains};
 use crate::env::{BenchEnv, PARTITIONS};
-use crate::load::steady::steady;
+use crate::load::steady::{capacity, steady};
 use crate::load::stream::Stream;
 use crate::measure::cost::{Cost, as_f64};
 use crate::measure::spread::{Spread, rotation};
@@ -33,6 +37,16 @@ const MAX_DELAY: Duration = Duration::from_millis(50);
 const ROW_TIMEOUT: Duration = Duration::from_secs(60);
 /// Long enough for three restarts.
 const RESTART_SECONDS: u64 = 150;
+/// Records per second, more than the streamer writes beside their sender.
+const OVERLOAD: u64 = 30_000;
+/// How long the capacity is measured.
+const CAPACITY_SECONDS: u64 = 20;
+/// The share of the capacity that a stream uses.
+const LOAD: f64 = 0.9;
+/// A warmup needs no more records.
+const MAX_WARMUP: u64 = 300_000;
+/// The sizes of the clusters.
+const NODE_COUNTS: [u8; 3] = [1, 3, 6];
 /// Between two restarts of nodes.
 const RESTART_PAUSE: Duration = Duration::from_secs(10);
 /// A label and the quantity of a cost.
@@ -43,30 +57,46 @@ const QUANTITIES: [Quantity; 3] = [
     ("peak MiB", |cost| cost.peak_mib),
 ];
 
+/// What is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// Backlogs of several sizes and numbers of partitions
+    Drains,
+    /// The latest row near the capacity
+    Lateness,
+    /// Clusters of one, three and six nodes
+    Nodes,
+    /// Late rows while each of three nodes restarts
+    Restarts,
+}
+
 /// The size of the bench.
 #[derive(Debug, Clone, Args)]
 pub struct GrowthBench {
+    /// Parts to measure
+    #[arg(long, value_delimiter = ',', default_value = "drains,lateness,nodes,restarts")]
+    parts: Vec<Part>,
     /// Records, unless their number varies
     #[arg(long, default_value_t = 300_000)]
     records: u64,
     /// Records in the backlogs
     #[arg(long, value_delimiter = ',', default_value = "100000,1000000")]
     backlogs: Vec<u64>,
+    /// Numbers of partitions of the backlogs
+    #[arg(long, value_delimiter = ',', default_value = "1,6,12,48,96")]
+    partitions: Vec<i32>,
+    /// The topics' compression.type
+    #[arg(long, default_value = "producer")]
+    compression: String,
     /// Measured rounds
     #[arg(long, default_value_t = 3)]
     rounds: usize,
-    /// Records per second of the streams whose latest rows are measured
-    #[arg(long, default_value_t = 20_000)]
-    rate: u64,
     /// Records per second while nodes restart
     #[arg(long, default_value_t = 5_000)]
     restart_rate: u64,
     /// Seconds of each stream
     #[arg(long, default_value_t = 60)]
     steady: u64,
-    /// Skip clusters of three and six nodes
-    #[arg(long)]
-    single: bool,
 }
 
 /// A value of a varied parameter.
@@ -85,18 +115,27 @@ impl GrowthBench {
         let mut report = Report::new("growth")
             .set("records", &self.records)
             .set("backlogs", &format!("{:?}", self.backlogs))
+            .set("compression", &self.compression)
             .set("rounds", &self.rounds)
             .set("partitions", &PARTITIONS);
-        let mut points = self.points();
-        let mut env = BenchEnv::start(1, 1).await?;
-        self.measure(&mut env, &mut points).await?;
-        for partitions in [PARTITIONS, MANY_PARTITIONS] {
-            report.figures.push(self.lateness(&mut env, partitions).await?);
+        let mut points = Vec::new();
+        if self.measures(Part::Drains) || self.measures(Part::Lateness) {
+            let mut env = self.start(1).await?;
+            self.warm_up(&mut env).await?;
+            if self.measures(Part::Drains) {
+                points.extend(self.drains(&mut env).await?);
+            }
+            if self.measures(Part::Lateness) {
+                report.figures.extend(self.lateness(&mut env).await?);
+            }
         }
-        drop(env);
-        if !self.single {
-            points.extend(self.nodes().await?);
-            report.figures.push(self.rolling_restart().await?);
+        if self.measures(Part::Nodes) {
+            let clusters = self.nodes().await?;
+            report.figures.push(node_costs(&clusters));
+            points.extend(clusters);
+        }
+        if self.measures(Part::Restarts) {
+            report.figures.extend(self.rolling_restart().await?);
         }
         let mut table = Table::new("varied parameter", &DRAIN_COLUMNS);
         for point in &points {
@@ -108,41 +147,86 @@ impl GrowthBench {
         Ok(report)
     }
 
-    /// How many seconds after the median the latest row comes.
-    async fn lateness(&self, env: &mut BenchEnv, partitions: i32) -> Result<Figure> {
-        let stream = self.stream(self.rate, self.steady);
-        let mut late = Vec::new();
-        for _ in 0..self.rounds {
-            let observed = steady(env, partitions, stream, async |_| Ok(())).await?.observed;
-            println!("{partitions} partitions, ms: {observed:?}");
-            late.push((observed.max - observed.p50) / 1_000.0);
-        }
-        let name = format!(
-            "latest row after the median at {}/s, {partitions} partitions",
-            self.rate
-        );
-        Ok(Figure::measured(name, late, "s", Goal::AtMost(2.0)))
+    fn measures(&self, part: Part) -> bool {
+        self.parts.contains(&part)
     }
 
-    /// The share of the rows that come more than a second after their records while each of three nodes restarts.
-    async fn rolling_restart(&self) -> Result<Figure> {
-        let mut env = BenchEnv::start(1, 3).await?;
-        let stream = self.stream(self.restart_rate, self.steady.max(RESTART_SECONDS));
-        let mut shares = Vec::new();
-        for _ in 0..self.rounds {
-            let restarted = steady(&mut env, PARTITIONS, stream, restart_nodes).await?;
-            let share = restarted.kafka_to_row.share_above(1.0) * 100.0;
-            println!(
-                "rolling restart: {share:.3} % later than 1 s, {} micro-batches written again, observed in ms: {:?}",
-                restarted.rewritten, restarted.observed
-            );
-            shares.push(share);
+    async fn start(&self, nodes: u8) -> Result<BenchEnv> {
+        let mut env = BenchEnv::start(1, nodes.into()).await?;
+        env.compression.clone_from(&self.compression);
+        Ok(env)
+    }
+
+    async fn warm_up(&self, env: &mut BenchEnv) -> Result<()> {
+        let mut backlogs = Backlogs::default();
+        let warmup = backlogs
+            .get(env, PARTITIONS, self.records.min(MAX_WARMUP))
+            .await?;
+        warmup.warm_up(env, &Streamer::default()).await?;
+        backlogs.delete(env).await
+    }
+
+    /// How many seconds after the median the latest row comes, at [`LOAD`] of the capacity, with few and with many
+    /// partitions.
+    async fn lateness(&self, env: &mut BenchEnv) -> Result<Vec<Figure>> {
+        let mut figures = Vec::new();
+        for partitions in [PARTITIONS, MANY_PARTITIONS] {
+            let (mut late, mut rates) = (Vec::new(), Vec::new());
+            for _ in 0..self.rounds {
+                let overload = Stream {
+                    probes: 1,
+                    ..self.stream(OVERLOAD, CAPACITY_SECONDS)
+                };
+                let rate = share_of(capacity(env, partitions, overload).await?, LOAD);
+                let stream = self.stream(rate, self.steady);
+                let (steady, ()) = steady(env, partitions, stream, async |_, _| Ok(())).await?;
+                let observed = steady.observed;
+                println!("{partitions} partitions, {rate}/s, ms: {observed:?}");
+                late.push((observed.max - observed.p50) / 1_000.0);
+                rates.push(as_f64(rate));
+            }
+            let rates = Spread::of(rates).map_or_else(String::new, |rates| rates.to_string());
+            let name = format!("latest row after the median at {rates} records/s, {partitions} partitions");
+            figures.push(Figure::measured(name, late, "s", Goal::AtMost(2.0)));
         }
-        let name = format!(
-            "rows later than 1 s during a rolling restart at {}/s",
-            self.restart_rate
-        );
-        Ok(Figure::measured(name, shares, "%", Goal::AtMost(0.1)))
+        Ok(figures)
+    }
+
+    /// While each of three nodes restarts: the share of the rows that come more than a second after their records, and the
+    /// micro-batches that were sent more than twice.
+    async fn rolling_restart(&self) -> Result<[Figure; 2]> {
+        let mut env = self.start(3).await?;
+        self.warm_up(&mut env).await?;
+        let stream = self.stream(self.restart_rate, self.steady.max(RESTART_SECONDS));
+        let (mut late, mut repeated) = (Vec::new(), Vec::new());
+        for _ in 0..self.rounds {
+            let (steady, ()) = steady(&mut env, PARTITIONS, stream, restart_nodes).await?;
+            let share = steady.kafka_to_row.share_above(1.0) * 100.0;
+            let [again, repeatedly] = [1.0, 2.0].map(|times| steady.write_attempts.count_above(times));
+            println!(
+                "rolling restart: {share:.3} % later than 1 s; of {} micro-batches {again} were sent again, {repeatedly} \
+                 more than twice; observed in ms: {:?}",
+                steady.write_attempts.count(),
+                steady.observed
+            );
+            late.push(share);
+            repeated.push(repeatedly);
+        }
+        let when = format!("during a rolling restart at {}/s", self.restart_rate);
+        Ok([
+            Figure::measured(
+                format!("rows later than 1 s {when}"),
+                late,
+                "%",
+                Goal::AtMost(0.1),
+            ),
+            Figure::measured(
+                format!("micro-batches sent more than twice {when}"),
+                repeated,
+                "",
+                Goal::AtMost(0.0),
+            ),
+        ])
     }
 
     fn stream(&self, rate: u64, seconds: u64) -> Stream {
@@ -156,26 +240,18 @@ impl GrowthBench {
         }
     }
 
-    async fn measure(&self, env: &mut BenchEnv, points: &mut [Point]) -> Result<()> {
+    async fn drains(&self, env: &mut BenchEnv) -> Result<Vec<Point>> {
+        let mut points = self.points();
         let mut backlogs = Backlogs::default();
-        let streamer = Streamer::default();
-        let warmup = backlogs.get(env, PARTITIONS, self.records).await?;
-        warmup.warm_up(env, &streamer).await?;
         for round in 0..self.rounds {
             for place in rotation(round, points.len()) {
                 let point = &mut points[place];
                 let backlog = backlogs.get(env, point.partitions, point.records).await?;
-                let drain = backlog.drain(env, &streamer).await?;
-                println!(
-                    "{}, {} {}: {drain}",
-                    streamer.name(),
-                    point.parameter,
-                    point.value
-                );
-                point.drains.0.push(drain);
+                point.drain(env, &backlog).await?;
             }
         }
-        backlogs.delete(env).await
+        backlogs.delete(env).await?;
+        Ok(points)
     }
 
     fn point(&self, parameter: &'static str, value: f64) -> Point {
@@ -193,29 +269,68 @@ impl GrowthBench {
             records: *records,
             ..self.point(BACKLOG, as_f64(*records))
         });
-        let partitions = [1, PARTITIONS, 12, MANY_PARTITIONS, 96].map(|partitions| Point {
-            partitions,
-            ..self.point(PARTITION_COUNT, f64::from(partitions))
+        let partitions = self.partitions.iter().map(|partitions| Point {
+            partitions: *partitions,
+            ..self.point(PARTITION_COUNT, f64::from(*partitions))
         });
         backlogs.chain(partitions).collect()
     }
 
-    /// One, three and six nodes. All count rows by checkpoints. The servers of one point run at a time, so these rounds do
-    /// not alternate.
+    /// Clusters of several sizes. All count rows by checkpoints.
     async fn nodes(&self) -> Result<Vec<Point>> {
-        let mut points = Vec::new();
-        for nodes in [1_u8, 3, 6] {
-            let env = BenchEnv::start(1, nodes.into()).await?;
-            let mut point = [self.point(NODES, f64::from(nodes))];
-            self.measure(&mut env.counting_checkpoints(), &mut point).await?;
-            points.extend(point);
+        let (mut clusters, mut points) = (Vec::new(), Vec::new());
+        for nodes in NODE_COUNTS {
+            let mut env = self.start(nodes).await?.counting_checkpoints();
+            let backlog = Backlog::create(&env, PARTITIONS, self.records).await?;
+            backlog.warm_up(&mut env, &Streamer::default()).await?;
+            clusters.push((env, backlog));
+            points.push(self.point(NODES, f64::from(nodes)));
+        }
+        for round in 0..self.rounds {
+            for place in rotation(round, points.len()) {
+                let (env, backlog) = &mut clusters[place];
+                points[place].drain(env, backlog).await?;
+            }
         }
         Ok(points)
     }
 }
 
+impl Point {
+    async fn drain(&mut self, env: &mut BenchEnv, backlog: &Backlog) -> Result<()> {
+        let drain = backlog.drain(env, &Streamer::default()).await?;
+        println!("{} {}: {drain}", self.parameter, self.value);
+        self.drains.0.push(drain);
+        Ok(())
+    }
+}
+
+/// The CPU time of a row with six nodes, in shares of that with three, by round.
+fn node_costs(clusters: &[Point]) -> Figure {
+    let costs = |nodes: f64| {
+        let cluster = clusters
+            .iter()
+            .find(|point| point.value.total_cmp(&nodes).is_eq());
+        cluster.map_or_else(Vec::new, |point| point.drains.each(Cost::cpu_per_million))
+    };
+    let ratios = ratios(&costs(6.0), &costs(3.0));
+    Figure::measured(
+        "CPU per row, six nodes / three",
+        ratios,
+        "ratio",
+        Goal::AtMost(1.3),
+    )
+}
+
+/// A share of a rate, at least 1.
+fn share_of(rate: f64, share: f64) -> u64 {
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate")]
+    let rate = (rate * share) as u64;
+    rate.max(1)
+}
+
 /// Stops and starts the nodes of Cassandra one after the other.
-async fn restart_nodes(env: &BenchEnv) -> Result<()> {
+async fn restart_nodes(env: &BenchEnv, _: &Service) -> Result<()> {
     for node in env.stack.cassandra.nodes() {
         sleep(RESTART_PAUSE).await;
         node.stop().await?;
@@ -254,13 +369,14 @@ mod tests {
     #[test]
     fn one_parameter_varies_at_a_time() {
         let bench = GrowthBench {
+            parts: vec![Part::Drains],
             records: 300_000,
             backlogs: vec![100_000, 1_000_000],
+            partitions: vec![1, PARTITIONS, 96],
+            compression: "zstd".to_owned(),
             rounds: 3,
-            rate: 20_000,
             restart_rate: 5_000,
             steady: 60,
-            single: true,
         };
         for point in bench.points() {
             let varied = [point.records != bench.records, point.partitions != PARTITIONS];

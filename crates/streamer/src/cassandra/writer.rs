@@ -133,6 +133,7 @@ impl RowWriter {
         let mut delays = self.sessions.settings().backoff.delays();
         let mut blocked = None;
         let mut lost_before = false;
+        let mut attempts = 0;
         while !progress.is_finished() {
             let cluster = self.sessions.cluster().await?;
             let groups = self.group(&cluster, writes, &mut progress);
@@ -140,6 +141,7 @@ impl RowWriter {
                 // The last session was lost in this moment.
                 continue;
             }
+            attempts += 1;
             let failed = self.attempt(writes, groups, &mut progress).await;
             if failpoint::inject("retry_swallowed") {
                 break;
@@ -174,6 +176,7 @@ impl RowWriter {
                 sleep(delay).await;
             }
         }
+        self.metrics.write_attempts.observe(f64::from(attempts));
         Ok(progress.into_written(writes.len()))
     }
 

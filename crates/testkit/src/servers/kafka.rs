@@ -180,6 +180,19 @@ impl KafkaCluster {
 
     /// Creates a topic with a replica on every node.
     pub async fn create_topic(&self, name: &str, partitions: i32) -> Result<(), ServerError> {
+        self.create_topic_with(name, partitions, &[]).await
+    }
+
+    /// Creates a topic with these settings and a replica on each node.
+    ///
+    /// # Errors
+    /// [`ServerError::Kafka`]
+    pub async fn create_topic_with(
+        &self,
+        name: &str,
+        partitions: i32,
+        settings: &[(&str, &str)],
+    ) -> Result<(), ServerError> {
         let failed = |source| ServerError::Kafka {
             operation: "create a topic",
             source,
@@ -187,6 +200,9 @@ impl KafkaCluster {
         let client = admin_client(&self.internal_bootstrap).map_err(failed)?;
         let replicas = i32::try_from(self.nodes.len()).unwrap_or(1);
         let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(replicas));
+        let topic = settings
+            .iter()
+            .fold(topic, |topic, (name, value)| topic.set(name, value));
         let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(30)));
         let results = client.create_topics([&topic], &options).await.map_err(failed)?;
         results.into_iter().try_for_each(|result| {

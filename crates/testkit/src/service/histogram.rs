@@ -26,16 +26,25 @@ impl PrometheusHistogram {
         )
     }
 
+    /// The number of observations above `bound`, which is one of the histogram's.
+    pub fn count_above(&self, bound: f64) -> f64 {
+        let within = self.0.iter().find(|(upper, _)| *upper >= bound);
+        self.count() - within.map_or(0.0, |(_, count)| *count)
+    }
+
     /// The share of the observations above `bound`, which is one of the histogram's.
     pub fn share_above(&self, bound: f64) -> f64 {
-        let all = self.0.last().map_or(0.0, |(_, all)| *all);
-        let within = self.0.iter().find(|(upper, _)| *upper >= bound);
-        1.0 - within.map_or(0.0, |(_, count)| *count) / all.max(1.0)
+        self.count_above(bound) / self.count().max(1.0)
+    }
+
+    /// The number of observations.
+    pub fn count(&self) -> f64 {
+        self.0.last().map_or(0.0, |(_, all)| *all)
     }
 
     /// The quantile `share` of the observations, interpolated within its bucket, or else the last finite bound.
     pub fn quantile(&self, share: f64) -> f64 {
-        let wanted = self.0.last().map_or(0.0, |(_, all)| all * share);
+        let wanted = self.count() * share;
         let mut below = (0.0, 0.0);
         for (bound, count) in &self.0 {
             if *count >= wanted && wanted > 0.0 {
@@ -63,6 +72,7 @@ mod tests {
         assert!((histogram.quantile(0.5) - 0.2).abs() < 1e-9);
         assert!((histogram.quantile(0.75) - 0.3).abs() < 1e-9);
         assert!((histogram.share_above(0.2) - 0.5).abs() < 1e-9);
+        assert!((histogram.count_above(0.1) - 100.0).abs() < 1e-9);
         assert!((PrometheusHistogram::read("", "x").quantile(0.5)).abs() < 1e-9);
     }
 }
