@@ -54,6 +54,9 @@ pub struct Cli {
     /// Folder of services built with the feature `failpoint`
     #[arg(long, value_name = "DIR", hide = true)]
     failpoints: Option<PathBuf>,
+    /// Folder of the services of the previous release
+    #[arg(long, value_name = "DIR", hide = true)]
+    previous: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -103,6 +106,7 @@ impl Cli {
                 None => Campaign::default_folder()?,
             },
             failpoints: self.failpoints.clone(),
+            previous: self.previous.clone(),
             record: RecordType::load(&self.record)?,
             commit: commit(),
         };

@@ -84,6 +84,8 @@ pub(crate) struct Evidence {
     pub(crate) contract: RoundContract,
     /// The time to live of rows; none if they do not expire.
     pub(crate) row_ttl: Option<Duration>,
+    /// Whether services of the previous release ran.
+    pub(crate) is_mixed: bool,
     /// Whether the streamers dead-lettered tombstones, all of which were redriven in the end.
     pub(crate) tombstones_redriven: bool,
     pub(crate) acked: Vec<AckedRecord>,

@@ -46,6 +46,7 @@ impl FaultInjector<'_> {
         match fault {
             Fault::Kill(id) => self.kill(*id, duration).await,
             Fault::Terminate(id) => self.terminate(*id, duration).await,
+            Fault::Replace(id, release) => self.replace(*id, *release, duration).await,
             Fault::Freeze(id) => self.freeze(*id, duration).await,
             Fault::CrashLoop(id, times) => self.crash_loop(*id, *times, duration).await,
             Fault::KillAll => self.kill_all(duration).await,

@@ -15,13 +15,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use testkit::process::{Child, ProcessError};
 use testkit::proxy::{Proxy, remote_addresses};
-use testkit::service::{Service, ServiceError};
+use testkit::service::{Service, ServiceError, ServiceOptions};
 use tokio::sync::{Mutex as AsyncMutex, MutexGuard as AsyncMutexGuard};
 
 use self::config::RoundConfig;
 use self::options::{ingester, publisher};
 use crate::cluster::Cluster;
 use crate::evidence::health::{LateExit, ServiceEvents};
+use crate::scenario::fault::Release;
 use crate::service_id::{STREAMERS, ServiceId};
 
 pub(crate) use self::options::{SESSION_TIMEOUT, streamer};
@@ -57,7 +58,8 @@ pub(crate) struct Services {
 impl Services {
     /// Starts all services and waits until they are ready.
     pub(crate) async fn start(cluster: &Cluster, config: &RoundConfig) -> Result<Self> {
-        let publisher = Service::start(&publisher(cluster, config))?;
+        let release = config.starts_as;
+        let publisher = Service::start(&publisher(cluster, config, release))?;
         let publisher_api = publisher.api();
         let address: SocketAddr = publisher_api
             .trim_start_matches("http://")
@@ -68,7 +70,7 @@ impl Services {
         publisher.wait_until_ready(READY_TIMEOUT).await?;
         let mut services = BTreeMap::new();
         for id in ServiceId::streamers() {
-            let service = Service::start(&streamer(cluster, config, id))?;
+            let service = Service::start(&streamer(cluster, config, id, release))?;
             if id == ServiceId::Streamer(1) {
                 // Only the first creates the tables.
                 service.wait_until_ready(READY_TIMEOUT).await?;
@@ -77,7 +79,8 @@ impl Services {
         }
         services.insert(ServiceId::Publisher, AsyncMutex::new(publisher));
         let streamer = services[&ServiceId::Streamer(1)].lock().await.admin();
-        let ingester = Service::start(&ingester(config, &publisher_proxy, &api_proxy, &streamer))?;
+        let ingester = ingester(config, &publisher_proxy, &api_proxy, &streamer, release);
+        let ingester = Service::start(&ingester)?;
         let ingester_api = ingester.api();
         services.insert(ServiceId::Ingester, AsyncMutex::new(ingester));
         let client = reqwest::Client::builder().timeout(LAST_SAMPLE_TIMEOUT);
@@ -100,6 +103,24 @@ impl Services {
         }
         services.started = Instant::now();
         Ok(services)
+    }
+
+    /// The options of a service as this release.
+    pub(crate) async fn options(
+        &self,
+        cluster: &Cluster,
+        config: &RoundConfig,
+        id: ServiceId,
+        release: Release,
+    ) -> ServiceOptions {
+        match id {
+            ServiceId::Publisher => publisher(cluster, config, release),
+            ServiceId::Streamer(_) => streamer(cluster, config, id, release),
+            ServiceId::Ingester => {
+                let ledger = self.services[&ServiceId::Streamer(1)].lock().await.admin();
+                ingester(config, &self.publisher_proxy, &self.api_proxy, &ledger, release)
+            }
+        }
     }
 
     pub(crate) fn ids(&self) -> Vec<ServiceId> {

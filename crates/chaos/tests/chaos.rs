@@ -21,6 +21,7 @@ async fn pipeline_keeps_its_guarantees_under_fixed_faults() {
         budget: Some(Duration::from_secs(200)),
         out: Campaign::default_folder().unwrap().join("fixed"),
         failpoints: None,
+        previous: None,
         record: RecordType::users(),
         commit: commit(),
     };

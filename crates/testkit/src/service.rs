@@ -189,6 +189,12 @@ impl Service {
         Ok(service)
     }
 
+    /// Replaces binary, arguments, settings and environment from the next start on. Keeps the ports.
+    pub fn configure(&mut self, options: &ServiceOptions) -> Result<(), ServiceError> {
+        self.program = options.program(self.admin.port(), self.api.port())?;
+        Ok(())
+    }
+
     /// Starts the process again, after [`kill`](Self::kill) or [`terminate`](Self::terminate).
     pub fn spawn(&mut self) -> Result<(), ServiceError> {
         self.child = Some(self.program.spawn()?);

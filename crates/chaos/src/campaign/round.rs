@@ -258,6 +258,8 @@ fn round_config(spec: &RoundSpec, logs: &Path) -> RoundConfig {
         folder: logs.join(format!("{}-{}-{unique}", scenario.name, spec.seed)),
         name: format!("chaos_{}_{unique}", scenario.name.replace('-', "_")),
         binaries: spec.failpoints.clone(),
+        previous: spec.previous.clone(),
+        starts_as: scenario.starts_as,
         failpoint: spec.mutation,
         clock_library: None,
         // Only valid records can be redriven: deletions, which the streamers reject and the operator accepts.

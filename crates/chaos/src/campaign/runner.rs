@@ -17,6 +17,7 @@ use crate::report::{NotPlayed, Report, Skipped};
 use crate::scenario::fault::{DiskOwner, Fault, Link};
 use crate::scenario::{RoundSpec, Scenario, catalog, random};
 
+const NO_PREVIOUS: &str = "needs the services of the previous release; scripts/chaos builds them";
 const NO_FAILPOINTS: &str = "needs services built with the feature `failpoint`; scripts/chaos builds them";
 
 /// Which rounds to play.
@@ -41,6 +42,8 @@ pub struct Campaign {
     pub out: PathBuf,
     /// The folder of services built with the feature `failpoint`.
     pub failpoints: Option<PathBuf>,
+    /// The folder of the services of the previous release.
+    pub previous: Option<PathBuf>,
     /// The records of the rounds.
     pub record: RecordType,
     /// The tested commit; see [`commit`].
@@ -95,6 +98,9 @@ impl Campaign {
         if scenario.needs_failpoints() && self.failpoints.is_none() {
             bail!("{name} {NO_FAILPOINTS}");
         }
+        if scenario.needs_previous() && self.previous.is_none() {
+            bail!("{name} {NO_PREVIOUS}");
+        }
         if !scenario.has(|fault| matches!(fault, Fault::Disk(..))) {
             return Ok(());
         }
@@ -112,6 +118,9 @@ impl Campaign {
         };
         if !self.record.is_users() && scenario.has(needs_ingester) {
             return Some("disturbs the ingester, which has users only");
+        }
+        if !self.record.is_users() && scenario.needs_previous() {
+            return Some("needs the previous release, which has users only");
         }
         let has_clustering = !self.record.contract().clustering().is_empty();
         let redrives = scenario.has(|fault| *fault == Fault::Redrive);
@@ -148,6 +157,7 @@ impl Campaign {
         Ok(RoundSpec {
             record: self.record.clone(),
             failpoints: self.failpoints.clone().filter(|_| needed),
+            previous: self.previous.clone().filter(|_| scenario.needs_previous()),
             scenario,
             seed,
             mutation,

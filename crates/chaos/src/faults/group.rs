@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep};
 use super::injector::{FaultEffect, FaultInjector, STEP_TIMEOUT};
 use crate::cluster::kafka_admin;
 use crate::evidence::incident::ExpectedSignal;
-use crate::scenario::fault::{Fault, FaultClass};
+use crate::scenario::fault::{Fault, FaultClass, Release};
 use crate::service_id::ServiceId;
 use crate::services::{ADDITIONAL_STREAMER, SESSION_TIMEOUT, streamer};
 
@@ -45,7 +45,12 @@ impl FaultInjector<'_> {
     /// Each time, waits until the additional streamer is ready and a little longer, so that the group rebalances.
     pub(super) async fn rebalance_storm(&self, times: u32, duration: Duration) -> Result<FaultEffect> {
         let started = self.now();
-        let mut service = Service::start(&streamer(self.cluster, self.config, ADDITIONAL_STREAMER))?;
+        let mut service = Service::start(&streamer(
+            self.cluster,
+            self.config,
+            ADDITIONAL_STREAMER,
+            Release::Present,
+        ))?;
         let mut joined = false;
         for time in 0..times {
             if time > 0 {
@@ -102,7 +107,8 @@ impl FaultInjector<'_> {
     pub(super) async fn duplicate_member(&self, id: ServiceId, duration: Duration) -> Result<FaultEffect> {
         let mut service = self.services.get(id).await;
         let started = self.now();
-        let options = streamer(self.cluster, self.config, id).log_name(format!("{id}-duplicate"));
+        let options =
+            streamer(self.cluster, self.config, id, Release::Present).log_name(format!("{id}-duplicate"));
         let mut duplicate = Service::start(&options)?;
         self.expect_exit(id, &mut service, 1, "its duplicate").await?;
         self.expect_rows_from(&duplicate, duration).await;

@@ -10,6 +10,7 @@ use tokio::sync::MutexGuard;
 use tokio::time::{Instant, sleep};
 
 use super::injector::{FaultEffect, FaultInjector, STEP_TIMEOUT};
+use crate::scenario::fault::Release;
 use crate::service_id::{OPERATOR_STREAMER, ServiceId};
 use crate::services::streamer;
 
@@ -72,7 +73,7 @@ impl FaultInjector<'_> {
     async fn run_command(&self, operation: &'static str, arguments: &[&str]) -> Result<String> {
         let until = Instant::now() + STEP_TIMEOUT;
         loop {
-            let command = streamer(self.cluster, self.config, OPERATOR_STREAMER);
+            let command = streamer(self.cluster, self.config, OPERATOR_STREAMER, Release::Present);
             let command = arguments
                 .iter()
                 .fold(command, |command, argument| command.arg(*argument));

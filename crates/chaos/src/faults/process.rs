@@ -8,9 +8,12 @@ use tokio::time::{Instant, sleep};
 
 use super::injector::{FaultEffect, FaultInjector};
 use crate::evidence::incident::ExpectedSignal;
+use crate::scenario::fault::Release;
 use crate::service_id::ServiceId;
 use crate::services::{failpoint, is_running};
 
+/// Until a replaced service is ready: a rolling update waits for each.
+const REPLACED_TIMEOUT: Duration = Duration::from_secs(60);
 const CRASH_POLL: Duration = Duration::from_millis(20);
 
 impl FaultInjector<'_> {
@@ -29,6 +32,26 @@ impl FaultInjector<'_> {
         self.services.terminate(id, &mut service).await?;
         sleep(downtime).await;
         self.services.restart(id, &mut service).await?;
+        Ok(self.restarted(started, vec![id]))
+    }
+
+    pub(super) async fn replace(
+        &self,
+        id: ServiceId,
+        release: Release,
+        downtime: Duration,
+    ) -> Result<FaultEffect> {
+        let mut service = self.services.get(id).await;
+        let started = self.now();
+        self.services.terminate(id, &mut service).await?;
+        let options = self
+            .services
+            .options(self.cluster, self.config, id, release)
+            .await;
+        service.configure(&options)?;
+        sleep(downtime).await;
+        self.services.restart(id, &mut service).await?;
+        service.wait_until_ready(REPLACED_TIMEOUT).await?;
         Ok(self.restarted(started, vec![id]))
     }
 

@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep};
 use super::injector::{FaultEffect, FaultInjector, STEP_TIMEOUT};
 use crate::evidence::topic_history::{LostRecords, NewLog, PreviousLog};
 use crate::observe::settle::wait_until_settled;
+use crate::scenario::fault::Release;
 use crate::service_id::{OPERATOR_STREAMER, ServiceId};
 use crate::services::{is_running, streamer};
 
@@ -129,7 +130,7 @@ impl FaultInjector<'_> {
 
     /// The operator permits one streamer to read the changed partitions from their beginning.
     async fn read_again(&self) -> Result<()> {
-        let options = streamer(self.cluster, self.config, OPERATOR_STREAMER);
+        let options = streamer(self.cluster, self.config, OPERATOR_STREAMER, Release::Present);
         let options = options.set("checkpoint.on_out_of_range", "earliest");
         let mut permitted = Service::start(&options)?;
         wait_until_settled(self.cluster, self.config, self.history).await;

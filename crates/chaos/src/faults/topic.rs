@@ -17,7 +17,7 @@ use crate::cluster::kafka_admin;
 use crate::evidence::incident::ExpectedSignal;
 use crate::evidence::topic_history::{LostRecords, NewLog, PreviousLog};
 use crate::observe::settle::wait_until_settled;
-use crate::scenario::fault::Truncation;
+use crate::scenario::fault::{Release, Truncation};
 use crate::service_id::{OPERATOR_STREAMER, ServiceId};
 use crate::services::streamer;
 
@@ -148,7 +148,7 @@ impl FaultInjector<'_> {
 
     /// The operator permits one streamer to start behind the gap, until all partitions have a checkpoint there.
     async fn start_behind_gap(&self, starts: &BTreeMap<i32, i64>) -> Result<()> {
-        let options = streamer(self.cluster, self.config, OPERATOR_STREAMER);
+        let options = streamer(self.cluster, self.config, OPERATOR_STREAMER, Release::Present);
         let options = options.set("checkpoint.on_out_of_range", "earliest");
         let mut permitted = Service::start(&options)?;
         let until = Instant::now() + STEP_TIMEOUT;

@@ -44,6 +44,7 @@ pub(crate) async fn collect(
     Ok(Evidence {
         contract: RoundContract(config.record.contract().clone()),
         row_ttl: config.row_ttl,
+        is_mixed: config.previous.is_some(),
         tombstones_redriven: config.tombstones_to_dead_letters,
         acked: ledger.acked,
         sent_keys: ledger.sent_keys,

@@ -3,7 +3,9 @@
 use testkit::proxy::Direction::{ToClient, ToServer};
 use testkit::randomuser::{BrokenField, Fault as ApiFault};
 
-use super::fault::{DiskFault, DiskOwner, Fault, Link, LinkFault, Outage, Resource, ServerKind, Truncation};
+use super::fault::{
+    DiskFault, DiskOwner, Fault, Link, LinkFault, Outage, Release, Resource, ServerKind, Truncation,
+};
 use super::spec::Scenario;
 use crate::cluster::shape::{ClusterShape, ROLE_NODE};
 use crate::service_id::ServiceId::{self, Ingester, Publisher};
@@ -17,6 +19,7 @@ const THIRD: ServiceId = ServiceId::Streamer(3);
 pub(crate) fn all() -> Vec<Scenario> {
     [
         processes(),
+        upgrades(),
         servers(),
         links(),
         resources(),
@@ -67,6 +70,28 @@ fn processes() -> Vec<Scenario> {
             .fault(12.0, 2.0, Fault::KillAll),
         crash_points,
     ]
+}
+
+/// A rolling update from the previous release, back, and forth again. The ingester does not go back: the previous one can't
+/// read its state.
+fn upgrades() -> Vec<Scenario> {
+    let replace = |scenario: Scenario, release, ids: &[ServiceId]| {
+        ids.iter().fold(scenario, |scenario, id| {
+            scenario.fault(2.0, 1.0, Fault::Replace(*id, release))
+        })
+    };
+    let kill = |scenario: Scenario, id| scenario.fault(2.0, 1.0, Fault::Kill(id));
+    let start = Scenario {
+        sequential: true,
+        starts_as: Release::Previous,
+        ..Scenario::new("upgrade")
+    };
+    let mixed = kill(replace(start, Release::Present, &[FIRST]), SECOND);
+    let up = replace(mixed, Release::Present, &[Ingester, SECOND, Publisher, THIRD]);
+    let down = kill(replace(up, Release::Previous, &[FIRST, Publisher]), THIRD);
+    let down = replace(down, Release::Previous, &[SECOND, THIRD]);
+    let again = kill(replace(down, Release::Present, &[THIRD]), Publisher);
+    vec![replace(again, Release::Present, &[Publisher, SECOND, FIRST])]
 }
 
 fn servers() -> Vec<Scenario> {

@@ -18,6 +18,8 @@ pub(crate) enum Fault {
     Terminate(ServiceId),
     /// `SIGSTOP`, and `SIGCONT` after the duration.
     Freeze(ServiceId),
+    /// `SIGTERM`; the service restarts as this release after the duration.
+    Replace(ServiceId, Release),
     /// Kills and restarts a service this many times.
     CrashLoop(ServiceId, u32),
     /// Kills every service at once.
@@ -59,6 +61,16 @@ pub(crate) enum Fault {
     Redrive,
     /// Limits a resource of a process to what it uses now.
     Exhaust(ServiceId, Resource),
+}
+
+/// A release of the services.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Release {
+    /// The one before.
+    Previous,
+    /// This one.
+    #[default]
+    Present,
 }
 
 /// Which records a topic loses.
@@ -190,6 +202,7 @@ impl Fault {
         match self {
             Self::Kill(_)
             | Self::Terminate(_)
+            | Self::Replace(..)
             | Self::Freeze(_)
             | Self::CrashLoop(..)
             | Self::KillAll
@@ -219,6 +232,7 @@ impl Fault {
         match self {
             Self::Kill(Streamer(_))
             | Self::Terminate(Streamer(_))
+            | Self::Replace(Streamer(_), _)
             | Self::CrashLoop(Streamer(_), _)
             | Self::CrashPoint(Streamer(_), _)
             | Self::KillAll
@@ -241,6 +255,10 @@ impl fmt::Display for Fault {
         match self {
             Self::Kill(id) => write!(out, "{id} killed"),
             Self::Terminate(id) => write!(out, "{id} terminated"),
+            Self::Replace(id, release) => {
+                let release = format!("{release:?}").to_lowercase();
+                write!(out, "{id} replaced by the {release} release")
+            }
             Self::Freeze(id) => write!(out, "{id} frozen"),
             Self::CrashLoop(id, times) => write!(out, "{id} killed {times} times in a row"),
             Self::KillAll => out.write_str("every service killed"),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use testkit::record_type::RecordType;
 
-use super::fault::{Fault, PlannedFault};
+use super::fault::{Fault, PlannedFault, Release};
 use crate::cluster::shape::ClusterShape;
 use crate::service_id::ServiceId;
 
@@ -19,6 +19,8 @@ pub(crate) struct Scenario {
     pub(crate) clock_shifts: Vec<(ServiceId, i64)>,
     /// Whether a fault starts only after the one before it has ended.
     pub(crate) sequential: bool,
+    /// The release of all services at the start.
+    pub(crate) starts_as: Release,
 }
 
 impl Scenario {
@@ -30,6 +32,7 @@ impl Scenario {
             plan: Vec::new(),
             clock_shifts: Vec::new(),
             sequential: false,
+            starts_as: Release::Present,
         }
     }
 
@@ -52,6 +55,11 @@ impl Scenario {
     /// Whether it needs services built with the feature `failpoint`.
     pub(crate) fn needs_failpoints(&self) -> bool {
         self.has(|fault| matches!(fault, Fault::CrashPoint(..)))
+    }
+
+    /// Whether it needs the services of the previous release.
+    pub(crate) fn needs_previous(&self) -> bool {
+        self.starts_as == Release::Previous || self.has(|fault| matches!(fault, Fault::Replace(..)))
     }
 
     /// The clock shifts, then the faults, in one line each.
@@ -79,6 +87,8 @@ pub struct RoundSpec {
     pub(crate) seed: u64,
     /// The folder of services built with the feature `failpoint`, if the round needs them.
     pub(crate) failpoints: Option<PathBuf>,
+    /// The folder of the services of the previous release, if the round needs them.
+    pub(crate) previous: Option<PathBuf>,
     /// The failpoint that is active in all services.
     pub(crate) mutation: Option<&'static str>,
 }

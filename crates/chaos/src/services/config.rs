@@ -10,6 +10,7 @@ use testkit::record_type::RecordType;
 
 use crate::cluster::Cluster;
 use crate::cluster::small_disk::SmallDisk;
+use crate::scenario::fault::Release;
 use crate::service_id::ServiceId;
 
 /// The password of [`RoundConfig::role`].
@@ -28,6 +29,10 @@ pub(crate) struct RoundConfig {
     pub(crate) folder: PathBuf,
     /// The services' binaries; by default those next to this one.
     pub(crate) binaries: Option<PathBuf>,
+    /// The binaries of the previous release, if the round needs them.
+    pub(crate) previous: Option<PathBuf>,
+    /// The release of all services at the start.
+    pub(crate) starts_as: Release,
     /// The failpoint that is active in every service.
     pub(crate) failpoint: Option<&'static str>,
     /// Seconds by which the clock of a service is shifted.

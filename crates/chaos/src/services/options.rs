@@ -9,16 +9,21 @@ use super::clock::CLOCK_SHIFT_ENV;
 use super::config::{ROLE_PASSWORD, RoundConfig};
 use super::failpoint::{CRASH_POINTS_ENV, FAILPOINT_ENV};
 use crate::cluster::Cluster;
+use crate::scenario::fault::Release;
 use crate::service_id::{OPERATOR_STREAMER, ServiceId};
 
 /// How long a killed streamer stays a member of the group.
 pub(crate) const SESSION_TIMEOUT: Duration = Duration::from_secs(6);
 
-fn base(name: &'static str, id: ServiceId, config: &RoundConfig) -> ServiceOptions {
+fn base(name: &'static str, id: ServiceId, config: &RoundConfig, release: Release) -> ServiceOptions {
     let mut options = ServiceOptions::new(name, &config.folder)
         .log_name(id.to_string())
         .env(CRASH_POINTS_ENV, config.crash_requests(id));
-    if let Some(folder) = &config.binaries {
+    let folder = match release {
+        Release::Present => &config.binaries,
+        Release::Previous => &config.previous,
+    };
+    if let Some(folder) = folder {
         options = options.binary(folder.join(name));
     }
     if let Some(failpoint) = config.failpoint {
@@ -32,8 +37,8 @@ fn base(name: &'static str, id: ServiceId, config: &RoundConfig) -> ServiceOptio
     options
 }
 
-pub(super) fn publisher(cluster: &Cluster, config: &RoundConfig) -> ServiceOptions {
-    let base = base("publisher", ServiceId::Publisher, config);
+pub(super) fn publisher(cluster: &Cluster, config: &RoundConfig, release: Release) -> ServiceOptions {
+    let base = base("publisher", ServiceId::Publisher, config, release);
     let options = config.record.configure(base);
     options
         .set("kafka.brokers", cluster.brokers())
@@ -45,8 +50,13 @@ pub(super) fn publisher(cluster: &Cluster, config: &RoundConfig) -> ServiceOptio
         )
 }
 
-pub(crate) fn streamer(cluster: &Cluster, config: &RoundConfig, id: ServiceId) -> ServiceOptions {
-    let mut options = config.record.configure(base("streamer", id, config));
+pub(crate) fn streamer(
+    cluster: &Cluster,
+    config: &RoundConfig,
+    id: ServiceId,
+    release: Release,
+) -> ServiceOptions {
+    let mut options = config.record.configure(base("streamer", id, config, release));
     if config.static_members {
         options = options.set("kafka.instance_id", id.to_string());
     }
@@ -80,23 +90,32 @@ pub(super) fn ingester(
     publisher: &Proxy,
     api: &Proxy,
     streamer: &str,
+    release: Release,
 ) -> ServiceOptions {
     let state = config
         .disk
         .as_ref()
         .map_or_else(|| config.folder.clone(), |disk| disk.path());
-    base("ingester", ServiceId::Ingester, config)
-        .arg("run")
+    let options = base("ingester", ServiceId::Ingester, config, release).arg("run");
+    // The names of 0.1.0.
+    let options = match release {
+        Release::Present => options
+            .set("source.request_timeout", "2s")
+            .set("source.circuit_breaker.open_duration", "1s")
+            .set("publisher.batch_size", "20")
+            .set("pipeline.streamer_url", streamer),
+        Release::Previous => options
+            .set("source.request_deadline", "2s")
+            .set("source.breaker.pause", "1s")
+            .set("publisher.batch", "20"),
+    };
+    options
         .set("source.url", format!("http://{}/api/1.4/", api.address()))
         .set("source.page_size", "100")
-        .set("source.request_timeout", "2s")
         .set("source.backoff.initial", "50ms")
         .set("source.backoff.max", "500ms")
-        .set("source.circuit_breaker.open_duration", "1s")
         .set("publisher.url", format!("http://{}", publisher.address()))
-        .set("publisher.batch_size", "20")
         .set("publisher.backoff.max", "1s")
-        .set("pipeline.streamer_url", streamer)
         .set("run.users", "200")
         .set("schedule.interval", "24h")
         .set("state.path", state.join("ingester.sqlite").to_string_lossy())

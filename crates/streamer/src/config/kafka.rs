@@ -64,7 +64,7 @@ impl Default for KafkaSettings {
             session_timeout: Duration::from_secs(8),
             revoke_timeout: Duration::from_secs(5),
             probe_interval: Duration::from_secs(2),
-            fetch_buffer: ByteSize::mib(4),
+            fetch_buffer: ByteSize::mib(2),
             properties: BTreeMap::new(),
         }
     }

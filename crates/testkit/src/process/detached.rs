@@ -29,10 +29,11 @@ impl DetachedProcess {
     }
 
     /// Whether it runs. The command line is empty from the end until the process is reaped, and for a moment while it
-    /// executes another program; the state tells which.
+    /// executes another program; the state tells which. The first thread may have ended before others, which hold the
+    /// process's files and ports.
     pub fn is_running(&self) -> bool {
         match std::fs::read(format!("/proc/{}/cmdline", self.pid)) {
-            Ok(line) if line.is_empty() => !self.is_zombie(),
+            Ok(line) if line.is_empty() => !self.is_zombie() || self.threads() > 1,
             Ok(line) => String::from_utf8_lossy(&line).contains(&self.marker),
             Err(_) => false,
         }
@@ -46,6 +47,10 @@ impl DetachedProcess {
             .ok()
             .and_then(|stat| stat.rsplit_once(") ")?.1.chars().next());
         matches!(state, None | Some('Z' | 'X'))
+    }
+
+    fn threads(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/task", self.pid)).map_or(0, Iterator::count)
     }
 
     /// Sends a signal; fails with [`ProcessError::Ended`] when it no longer runs.

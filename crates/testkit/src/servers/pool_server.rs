@@ -16,7 +16,7 @@ use super::{CassandraCluster, CassandraOptions, KafkaCluster, KafkaOptions, Node
 /// Exclusive clusters with equal specifications. More would start servers that mostly wait for each other's CPU.
 const MAX_EQUAL: usize = 2;
 /// How long a killed process may take to end.
-const EXIT_TIMEOUT: Duration = Duration::from_secs(10);
+const EXIT_TIMEOUT: Duration = Duration::from_secs(60);
 /// A Java process holds about this many MiB beyond its heap.
 const OUTSIDE_HEAP_MIB: u64 = 300;
 
@@ -260,7 +260,11 @@ async fn start_node(leased: Option<&(Arc<Slot>, Arc<Cluster>)>, node: usize) -> 
             while node.pid().is_some() && Instant::now() < until {
                 sleep(Duration::from_millis(2)).await;
             }
-            node.launch()
+            if node.pid().is_some() {
+                Err(ServerError::Pool(format!("{} still runs", node.name())))
+            } else {
+                node.launch()
+            }
         }
         None => Err(ServerError::NoSuchNode(node)),
     };

@@ -50,7 +50,6 @@ pub(super) fn render(settings: &CassandraSettings<'_>) -> String {
     yaml.extend(settings.overrides.clone());
     yaml.retain(|_, value| !value.is_null());
     if version::is_below(version::CASSANDRA, 4, 1) {
-        yaml.remove("memtable");
         // Its settings have no units.
         if yaml.remove("commitlog_sync_period").is_some() {
             yaml.insert("commitlog_sync_period_in_ms".to_owned(), json!(COMMITLOG_SYNC_MS));
@@ -108,12 +107,6 @@ fn storage() -> Value {
         "hinted_handoff_enabled": false,
         // Snapshots of dropped test tables would fill the disk.
         "auto_snapshot": false,
-        "memtable": {
-            "configurations": {
-                "skiplist": { "class_name": "SkipListMemtable" },
-                "default": { "inherits": "skiplist" },
-            },
-        },
     })
 }
 
