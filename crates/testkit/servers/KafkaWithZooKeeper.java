@@ -7,7 +7,8 @@ public final class KafkaWithZooKeeper {
         // Its admin server would take port 8080.
         System.setProperty("zookeeper.admin.enableServer", "false");
         ServerConfig config = new ServerConfig();
-        config.parse(new String[] {arguments[0], arguments[1]});
+        // The third is the tick in milliseconds. A session lives for two to twenty ticks.
+        config.parse(new String[] {arguments[0], arguments[1], "500"});
         Thread server = new Thread(() -> {
             try {
                 new ZooKeeperServerMain().runFromConfig(config);

@@ -111,6 +111,8 @@ pub(super) fn use_zookeeper(properties: &mut BTreeMap<String, String>, port: u16
             .replace(",CONTROLLER:PLAINTEXT", "");
     }
     properties.insert("zookeeper.connect".to_owned(), format!("127.0.0.1:{port}"));
+    // A killed broker can't return before its session has ended.
+    properties.insert("zookeeper.session.timeout.ms".to_owned(), "2000".to_owned());
 }
 
 /// Adds the listener `name` for clients.
