@@ -141,13 +141,15 @@ impl GrowthBench {
         if self.measures(Part::Restarts) {
             report.figures.extend(self.rolling_restart().await?);
         }
-        let mut table = Table::new("varied parameter", &DRAIN_COLUMNS);
-        for point in &points {
-            let label = format!("{}: {}", point.parameter, point.value);
-            table.push(label, point.drains.cells());
+        if !points.is_empty() {
+            let mut table = Table::new("varied parameter", &DRAIN_COLUMNS);
+            for point in &points {
+                let label = format!("{}: {}", point.parameter, point.value);
+                table.push(label, point.drains.cells());
+            }
+            report.tables.push(table);
+            report.add_plot("drain", "Draining a backlog with the streamer", chart(&points));
         }
-        report.tables.push(table);
-        report.add_plot("drain", "Draining a backlog with the streamer", chart(&points));
         Ok(report)
     }
 

@@ -64,12 +64,11 @@ pub(crate) enum Fault {
 }
 
 /// A release of the services.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Release {
     /// The one before.
     Previous,
     /// This one.
-    #[default]
     Present,
 }
 
