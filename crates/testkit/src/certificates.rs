@@ -81,6 +81,11 @@ impl CertificateAuthority {
     /// Issues a certificate with the subject `CN=owner` for these names. Returns its path and the path of its key. Replaces
     /// an earlier one of this owner.
     pub fn issue(&self, owner: &str, names: &[&str]) -> (PathBuf, PathBuf) {
+        self.issue_in(owner, owner, names)
+    }
+
+    /// As [`issue`](Self::issue), but in files of the name `file`, so that the owner's present ones stay.
+    pub fn issue_in(&self, file: &str, owner: &str, names: &[&str]) -> (PathBuf, PathBuf) {
         let key = KeyPair::generate().expect("a key can be generated");
         let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
         let mut certificate = CertificateParams::new(names).expect("the names are valid");
@@ -88,10 +93,10 @@ impl CertificateAuthority {
         let certificate = certificate
             .signed_by(&key, &self.issuer)
             .expect("the authority can sign");
-        let file = |kind| self.folder.join(format!("{owner}-{kind}.pem"));
-        write(&file("certificate"), &certificate.pem());
-        write(&file("key"), &key.serialize_pem());
-        (file("certificate"), file("key"))
+        let path = |kind| self.folder.join(format!("{file}-{kind}.pem"));
+        write(&path("certificate"), &certificate.pem());
+        write(&path("key"), &key.serialize_pem());
+        (path("certificate"), path("key"))
     }
 }
 

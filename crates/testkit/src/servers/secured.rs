@@ -1,5 +1,7 @@
 //! The secured servers that the tests of a run share: Kafka and Cassandra with TLS, logins and permissions.
 
+use std::path::PathBuf;
+
 use super::pool::Access;
 use super::{CassandraCluster, CassandraOptions, KafkaCluster, KafkaOptions, ServerError};
 use crate::certificates::{CertificateAuthority, concatenate_pem};
@@ -31,7 +33,18 @@ pub async fn cassandra(authority: &CertificateAuthority) -> Result<CassandraClus
     CassandraCluster::lease(&options, Access::Shared).await
 }
 
-fn keystore(authority: &CertificateAuthority) -> std::path::PathBuf {
-    let (certificate, key) = authority.issue_once("node", &["127.0.0.1", SERVER_NAME]);
+/// The owner and the names of the nodes' certificate.
+const NODE: (&str, [&str; 2]) = ("node", ["127.0.0.1", SERVER_NAME]);
+
+fn keystore(authority: &CertificateAuthority) -> PathBuf {
+    let (owner, names) = NODE;
+    let (certificate, key) = authority.issue_once(owner, &names);
+    concatenate_pem(&[&key, &certificate])
+}
+
+/// Issues another certificate for the nodes. Returns the path of a keystore with it, whose name begins with `file`.
+pub fn next_keystore(authority: &CertificateAuthority, file: &str) -> PathBuf {
+    let (owner, names) = NODE;
+    let (certificate, key) = authority.issue_in(file, owner, &names);
     concatenate_pem(&[&key, &certificate])
 }

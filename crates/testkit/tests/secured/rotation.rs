@@ -1,13 +1,21 @@
 //! Credentials change under load: no acknowledged record is lost.
 
 use std::collections::BTreeSet;
-use std::sync::Mutex;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use reqwest::{Client, Method};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
 use testkit::certificates::{CertificateAuthority, concatenate_pem};
+use testkit::process::Program;
 use testkit::proxy::Proxy;
+use testkit::servers::{Software, jars, secured};
 use testkit::service::{Service, ServiceOptions};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 use uuid::Uuid;
 
 use crate::account::{Account, documented};
@@ -68,6 +76,46 @@ async fn wait_for_progress(env: &SecuredEnv, load: &Load) {
     .await;
 }
 
+/// Gives the broker another keystore while it runs, as an administrator does.
+async fn replace_keystore(env: &SecuredEnv, keystore: &Path) {
+    let classes = format!("{}/*", jars(Software::KAFKA).await.unwrap().display());
+    let settings = ["client", "certificate"].map(|listener| {
+        format!(
+            "listener.name.{listener}.ssl.keystore.location={}",
+            keystore.display()
+        )
+    });
+    let child = Program::new("java")
+        .args(["-Xmx128m", "-cp", &classes, "kafka.admin.ConfigCommand"])
+        .args(["--bootstrap-server", &env.kafka.internal_bootstrap()])
+        .args(["--entity-type", "brokers", "--entity-name", "1"])
+        .args(["--alter", "--add-config", &settings.join(",")])
+        .log_to(&env.folder.join("keystore.log"))
+        .spawn()
+        .unwrap();
+    let status = child.wait(TIMEOUT).await.unwrap();
+    assert!(status.success(), "{}", child.last_lines(20));
+}
+
+/// The certificate that the broker shows to a new client.
+async fn broker_certificate(env: &SecuredEnv) -> CertificateDer<'static> {
+    let mut roots = RootCertStore::empty();
+    for authority in CertificateDer::pem_file_iter(env.authority.file()).unwrap() {
+        roots.add(authority.unwrap()).unwrap();
+    }
+    let config = ClientConfig::builder()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let socket = TcpStream::connect(env.kafka.bootstrap()).await.unwrap();
+    let name = ServerName::try_from("127.0.0.1").unwrap();
+    let stream = TlsConnector::from(Arc::new(config))
+        .connect(name, socket)
+        .await
+        .unwrap();
+    let (_, connection) = stream.get_ref();
+    connection.peer_certificates().unwrap()[0].clone().into_owned()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn credentials_rotate_under_load_without_loss() {
     let env = SecuredEnv::new("rotation").await;
@@ -115,6 +163,20 @@ async fn credentials_rotate_under_load_without_loss() {
         .await;
         env.authority.issue(&env.name, &[&env.name]);
         streamer.wait_until_ready(TIMEOUT).await.unwrap();
+        wait_for_progress(&env, &load).await;
+
+        // The broker's own certificate: open connections stay, later ones are checked against the same authority.
+        let before = broker_certificate(&env).await;
+        let keystore = secured::next_keystore(&env.authority, &env.name);
+        replace_keystore(&env, &keystore).await;
+        eventually("new clients get the new certificate", async || {
+            if broker_certificate(&env).await == before {
+                Err("the broker shows the previous one".to_owned())
+            } else {
+                Ok(())
+            }
+        })
+        .await;
         wait_for_progress(&env, &load).await;
 
         // Kafka's user: the next one has the same rights, and is used by the next publisher before the first one stops.
