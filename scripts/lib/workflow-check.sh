@@ -14,6 +14,6 @@ ensure_tool "$root" zizmor
 if [ ! -x "$tools/bin/actionlint" ]; then
   GOBIN="$tools/bin" go install github.com/rhysd/actionlint/cmd/actionlint@v1.7.7
 fi
-actionlint
+"$tools/bin/actionlint"
 # Offline: the online audits need a token, and fail with GitHub's rate limit.
 zizmor --offline --no-progress --quiet .github
