@@ -90,7 +90,7 @@ async fn replace_keystore(env: &SecuredEnv, keystore: &Path) {
         .args(["--bootstrap-server", &env.kafka.internal_bootstrap()])
         .args(["--entity-type", "brokers", "--entity-name", "1"])
         .args(["--alter", "--add-config", &settings.join(",")])
-        .log_to(&env.folder.join("keystore.log"))
+        .log_to(env.folder.join("keystore.log"))
         .spawn()
         .unwrap();
     let status = child.wait(TIMEOUT).await.unwrap();
