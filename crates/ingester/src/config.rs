@@ -2,8 +2,6 @@
 //!
 //! `service::config` reads the file and the environment.
 
-use std::time::Duration;
-
 use serde::{Deserialize, Serialize};
 use service::config::{Settings, Violations};
 use service::http::listen_policy::ListenPolicy;
@@ -104,7 +102,7 @@ impl Settings for IngesterSettings {
             "run.timeout",
             &format!(
                 "must exceed the {} that run.users take at source.rate_limit",
-                friendly(expected)
+                service::duration::format(expected)
             ),
         );
         found.require(
@@ -126,12 +124,6 @@ impl Settings for IngesterSettings {
         self.auth.check_files(&mut violations);
         violations
     }
-}
-
-/// Formats a duration for people, such as `4h 5m`.
-pub(crate) fn friendly(duration: Duration) -> String {
-    jiff::SignedDuration::try_from(duration)
-        .map_or_else(|_| format!("{duration:?}"), |duration| format!("{duration:#}"))
 }
 
 impl IngesterSettings {

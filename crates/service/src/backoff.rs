@@ -10,10 +10,10 @@ use serde::{Deserialize, Serialize};
 #[serde(default)]
 pub struct Backoff {
     /// The first delay; each following one is twice as long. Above zero.
-    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    #[serde(with = "crate::duration")]
     pub initial: Duration,
     /// The longest delay, jitter included.
-    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    #[serde(with = "crate::duration")]
     pub max: Duration,
 }
 

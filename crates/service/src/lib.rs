@@ -9,6 +9,7 @@ pub mod output;
 
 pub mod command_docs;
 pub mod config;
+pub mod duration;
 pub mod secret;
 
 pub mod log_limiter;

@@ -25,7 +25,7 @@ pub struct ProcessSettings {
     /// The address of `/healthz`, `/readyz`, `/metrics` and `/status`; port 0 selects a free port, which is logged.
     pub admin_listen: SocketAddr,
     /// How long a shutdown may take before the process exits with work left undone.
-    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    #[serde(with = "crate::duration")]
     pub shutdown_grace: Duration,
     /// `text` or `json`.
     pub log_format: LogFormat,

@@ -17,7 +17,7 @@ pub struct ApiSettings {
     /// Host names by which callers without authentication may address the API, in addition to addresses and `localhost`.
     pub host_names: List,
     /// How often the token file is checked for changes.
-    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    #[serde(with = "service::duration")]
     pub reload_interval: Duration,
 }
 

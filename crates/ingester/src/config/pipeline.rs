@@ -16,14 +16,14 @@ pub struct PipelineSettings {
     /// The base URL of the streamer's admin port. If set, each ended run is compared with the streamer's ledger.
     pub streamer_url: Option<Endpoint>,
     /// How long the streamer keeps the ledger of a run, or less.
-    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    #[serde(with = "service::duration")]
     pub ledger_retention: Duration,
     /// How long the ledger may lack accepted records of a run without any progress, before the run is violated. Longer than
     /// the streamer may lag or be down. Less than the retention.
-    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    #[serde(with = "service::duration")]
     pub missing_timeout: Duration,
     /// How long `once` and `backfill` wait for the verdict.
-    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    #[serde(with = "service::duration")]
     pub verdict_timeout: Duration,
 }
 

@@ -25,10 +25,10 @@ pub struct PublisherSettings {
     /// How requests are compressed.
     pub compression: CompressionConfig,
     /// The timeout of connecting.
-    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    #[serde(with = "service::duration")]
     pub connect_timeout: Duration,
     /// The timeout of a request. Longer than the publisher's own, whose 504 has a reason.
-    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    #[serde(with = "service::duration")]
     pub request_timeout: Duration,
     /// The largest response that is read.
     pub max_response_size: ByteSize,
@@ -37,7 +37,7 @@ pub struct PublisherSettings {
     /// Consecutive invalid responses to one request before the run fails.
     pub max_invalid_responses: u32,
     /// How often readiness checks whether the publisher is reachable.
-    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    #[serde(with = "service::duration")]
     pub probe_interval: Duration,
 }
 

@@ -18,12 +18,12 @@ pub struct RunSettings {
     pub seed: Option<Seed>,
     /// The time after which a run fails. A process that resumes a run starts counting again. Longer than the publisher
     /// outages that a run should survive.
-    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    #[serde(with = "service::duration")]
     pub timeout: Duration,
     /// The share of users that are invalid, or that the publisher rejects, above which a run fails, 0 to 1.
     pub max_invalid_share: f64,
     /// How often `once` and `backfill` log their progress if there is no terminal.
-    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    #[serde(with = "service::duration")]
     pub progress_interval: Duration,
     /// The number of latest users of a run among which duplicates are detected. Each takes 50 bytes of memory.
     pub duplicate_window: usize,
@@ -62,7 +62,7 @@ pub struct RetentionSettings {
     /// The maximum number of runs, at least 1.
     pub runs: u32,
     /// The maximum age of a run.
-    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    #[serde(with = "service::duration")]
     pub age: Duration,
 }
 

@@ -5,7 +5,6 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use service::config::Violations;
 
-use crate::config::friendly;
 use crate::scheduler::cron::{Cron, Zone};
 
 /// When runs start.
@@ -19,11 +18,11 @@ pub struct ScheduleSettings {
     /// The time zone of the cron expression.
     pub time_zone: Zone,
     /// The time from start to start without a cron expression; the first run starts immediately.
-    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    #[serde(with = "service::duration")]
     pub interval: Duration,
     /// The maximum random delay of each start, so that several ingesters don't start at the same moment. Less than the time
     /// between two starts.
-    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    #[serde(with = "service::duration")]
     pub jitter: Duration,
     /// Which missed starts are caught up.
     pub catch_up: CatchUp,
@@ -34,7 +33,7 @@ pub struct ScheduleSettings {
     /// How often a failed run is retried before the next regular start.
     pub retries: u32,
     /// The delay between a failure and its retry.
-    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    #[serde(with = "service::duration")]
     pub retry_delay: Duration,
 }
 
@@ -69,7 +68,10 @@ impl ScheduleSettings {
         violations.require(
             self.jitter.is_zero() || self.jitter < gap,
             "schedule.jitter",
-            &format!("must be less than the time between two starts, {}", friendly(gap)),
+            &format!(
+                "must be less than the time between two starts, {}",
+                service::duration::format(gap)
+            ),
         );
     }
 }

@@ -20,10 +20,10 @@ pub struct SourceSettings {
     /// Users per page, 1 to 5000. The API silently replaces any other number by 1.
     pub page_size: u32,
     /// The timeout of connecting.
-    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    #[serde(with = "service::duration")]
     pub connect_timeout: Duration,
     /// The timeout of a request, from connecting to the last byte of the response.
-    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    #[serde(with = "service::duration")]
     pub request_timeout: Duration,
     /// The largest response that is read; 5,000 users take about 5.5 MB.
     pub max_response_size: ByteSize,
@@ -46,7 +46,7 @@ pub struct CircuitBreakerSettings {
     /// The number of consecutive failures that open the circuit breaker, at least 1.
     pub failures: u32,
     /// How long it stays open. Then one request decides whether it closes.
-    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    #[serde(with = "service::duration")]
     pub open_duration: Duration,
 }
 
@@ -57,7 +57,7 @@ pub struct RateLimitSettings {
     /// Users per window.
     pub users: u64,
     /// The length of the window.
-    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    #[serde(with = "service::duration")]
     pub window: Duration,
 }
 

@@ -18,10 +18,10 @@ pub struct WebhookSettings {
     /// The key of the signature.
     pub secret: Option<Secret>,
     /// The timeout of a request.
-    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    #[serde(with = "service::duration")]
     pub request_timeout: Duration,
     /// The age of an event after which it is dropped.
-    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    #[serde(with = "service::duration")]
     pub timeout: Duration,
 }
 

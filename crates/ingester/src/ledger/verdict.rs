@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::config::{PipelineSettings, friendly};
+use crate::config::PipelineSettings;
 use crate::ledger::ledger_client::LedgerAnswer;
 use crate::store::numbers::RunNumbers;
 
@@ -127,7 +127,7 @@ impl VerdictRules {
             state: VerdictState::Expired,
             reason: Some(format!(
                 "the ledger had not confirmed the run within pipeline.ledger_retention of {}",
-                friendly(self.retention)
+                service::duration::format(self.retention)
             )),
             ledger: None,
         })
@@ -157,7 +157,7 @@ impl VerdictRules {
         } else if unchanged > self.missing_timeout {
             let reason = format!(
                 "{missing} accepted records are missing, without progress for pipeline.missing_timeout of {}{of_lost}",
-                friendly(self.missing_timeout)
+                service::duration::format(self.missing_timeout)
             );
             (VerdictState::Violated, Some(reason))
         } else {

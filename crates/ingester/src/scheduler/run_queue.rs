@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::config::{IngesterSettings, friendly};
+use crate::config::IngesterSettings;
 use crate::run::active_run::ActiveRun;
 use crate::run::plan::{MAX_USERS, PageRange, Seed};
 use crate::run::run_stats::FetchWait;
@@ -69,8 +69,8 @@ pub enum InvalidRequest {
     /// The rate limit makes the run exceed its timeout.
     #[error(
         "{users} users take {} at source.rate_limit, but run.timeout is {}",
-        friendly(*.expected),
-        friendly(*.timeout)
+        service::duration::format(*.expected),
+        service::duration::format(*.timeout)
     )]
     TooLong {
         /// Number of users.

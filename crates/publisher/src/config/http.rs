@@ -22,32 +22,32 @@ pub struct HttpSettings {
     /// The maximum number of open connections; more wait in the operating system's queue.
     pub max_connections: usize,
     /// The timeout of a request's header, and of an idle connection.
-    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    #[serde(with = "service::duration")]
     pub header_timeout: Duration,
     /// The timeout of a request's body.
-    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    #[serde(with = "service::duration")]
     pub body_timeout: Duration,
     /// The minimum rate of a body, in bytes a second, after its first two seconds; zero disables it.
     pub min_body_rate: ByteSize,
     /// How long a caller may stop reading its response.
-    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    #[serde(with = "service::duration")]
     pub write_timeout: Duration,
     /// The minimum rate at which a caller reads its response, in bytes a second, after `write_timeout`; zero disables it.
     pub min_response_rate: ByteSize,
     /// The maximum age of a connection. After it the caller has to connect again, so that callers spread over all
     /// replicas.
-    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    #[serde(with = "service::duration")]
     pub max_connection_age: Duration,
     /// The timeout of a whole request. Longer than the sum of body and message timeout, because the response follows the
     /// producer's timeout.
-    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    #[serde(with = "service::duration")]
     pub request_timeout: Duration,
     /// The origins whose web pages may call the API, such as `https://app.example.com`; none: CORS is off.
     pub cors_origins: List,
     /// Which requests are logged.
     pub access_log: AccessLog,
     /// How often the files of `tls` and `auth` are checked for changes.
-    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    #[serde(with = "service::duration")]
     pub reload_interval: Duration,
 }
 

@@ -24,22 +24,22 @@ pub struct KafkaSettings {
     /// `min.insync.replicas` of a created topic; none: 2 if `replication` is 3 or more, else 1.
     pub min_insync_replicas: Option<i32>,
     /// The retention of a created topic.
-    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    #[serde(with = "service::duration")]
     pub retention: Duration,
     /// The delivery timeout of a record; after it the caller gets 504.
-    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    #[serde(with = "service::duration")]
     pub message_timeout: Duration,
     /// How long a record waits to be batched with others.
-    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    #[serde(with = "service::duration")]
     pub linger: Duration,
     /// How often Kafka is probed.
-    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    #[serde(with = "service::duration")]
     pub probe_interval: Duration,
     /// The timeout of a probe.
-    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    #[serde(with = "service::duration")]
     pub probe_timeout: Duration,
     /// How often librdkafka emits statistics; zero disables them.
-    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    #[serde(with = "service::duration")]
     pub statistics_interval: Duration,
     /// Other properties of librdkafka, such as `security.protocol`; in the environment with `_` instead of `.`.
     /// They may be secrets and are never shown.

@@ -83,7 +83,7 @@ pub struct IdempotencySettings {
     /// The maximum size of all responses.
     pub bytes: ByteSize,
     /// How long a response is kept.
-    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    #[serde(with = "service::duration")]
     pub age: Duration,
 }
 

@@ -136,17 +136,11 @@ fn check_entry<S: Settings>(defaults: &Tree, entry: &Entry, is_in_map: bool) -> 
         } => format!("expected {expected}, found {unexpected}"),
         other => unknown_variant::<S>(entry).unwrap_or_else(|| {
             let text = other.to_string();
-            let mut text = text.strip_prefix("invalid value: ").unwrap_or(&text);
-            if text.starts_with(DURATION_ERROR) {
-                text = "not a duration, such as `30s` or `1h 30m`";
-            }
+            let text = text.strip_prefix("invalid value: ").unwrap_or(&text);
             format!("invalid value: {text}{}", example::<S>(&pointer))
         }),
     })
 }
-
-/// How jiff's errors of durations begin. What follows explains its parser.
-const DURATION_ERROR: &str = "failed to parse input in the \"friendly\" duration format";
 
 /// The rules of values that hold for every key, so that no setting can miss them.
 fn check_value<S: Settings>(key: &str, entry: &Entry) -> Result<(), String> {

@@ -60,7 +60,7 @@ struct ListArgs {
     #[arg(long, value_name = "KEY")]
     key: Option<String>,
     /// Only dead letters that were written at or after this time, such as 2026-05-01T00:00:00Z
-    #[arg(long, value_name = "RFC3339")]
+    #[arg(long, value_name = "RFC3339", value_parser = time)]
     since: Option<jiff::Timestamp>,
     /// Stop after N dead letters
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
@@ -85,6 +85,12 @@ impl ListArgs {
         let listed = u64::try_from(listed).unwrap_or(u64::MAX);
         self.limit.is_some_and(|limit| listed >= limit)
     }
+}
+
+/// Parses a time. jiff's error explains its parser.
+fn time(text: &str) -> Result<jiff::Timestamp, &'static str> {
+    text.parse()
+        .map_err(|_| "not a time, such as 2026-05-01T00:00:00Z")
 }
 
 /// Parses a reason. An unknown one is an error that lists the known ones.
@@ -271,6 +277,12 @@ fn text(bytes: Option<&[u8]>) -> String {
 mod tests {
     use super::*;
     use crate::dead_letters::dead_letter::tests::letter;
+
+    #[test]
+    fn wrong_time_is_explained_by_an_example() {
+        assert_eq!(time("soon"), Err("not a time, such as 2026-05-01T00:00:00Z"));
+        assert!(time("2026-05-01T02:00:00+02:00").is_ok());
+    }
 
     #[test]
     fn every_given_filter_must_match() {

@@ -55,13 +55,13 @@ pub struct CassandraSettings {
     pub max_rows_per_second: Option<NonZeroU32>,
     /// The time to live of a row since the publisher accepted its record; if not set, a row does not expire. Whole
     /// seconds, at most 20 years.
-    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::optional")]
+    #[serde(with = "service::duration::optional")]
     pub row_ttl: Option<Duration>,
     /// The timeout of a statement, above the server's own write timeout (2 s by default).
-    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    #[serde(with = "service::duration")]
     pub request_timeout: Duration,
     /// The timeout of connecting to a node.
-    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    #[serde(with = "service::duration")]
     pub connect_timeout: Duration,
     /// The delays between attempts, which are not limited.
     pub backoff: Backoff,

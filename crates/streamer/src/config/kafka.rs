@@ -30,17 +30,17 @@ pub struct KafkaSettings {
     /// `min.insync.replicas` of a created topic; none: 2 if `replication` is 3 or more, else 1.
     pub min_insync_replicas: Option<i32>,
     /// The retention of a created main topic.
-    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    #[serde(with = "service::duration")]
     pub retention: Duration,
     /// A member without a heartbeat for this time loses its partitions. With librdkafka's default of 45 s they would rest
     /// for 45 s after each crash.
-    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    #[serde(with = "service::duration")]
     pub session_timeout: Duration,
     /// How long a revoked partition may take to finish its writes in flight before they are abandoned.
-    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    #[serde(with = "service::duration")]
     pub revoke_timeout: Duration,
     /// How often topic id, end offsets and the broker's health are requested.
-    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    #[serde(with = "service::duration")]
     pub probe_interval: Duration,
     /// The maximum size of librdkafka's prefetch queue, whose default is 64 MiB. A response of a broker is a quarter of it,
     /// but at least 1 MiB.

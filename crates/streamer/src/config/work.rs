@@ -17,7 +17,7 @@ pub struct BatchSettings {
     /// The maximum size of keys, values and headers.
     pub max_bytes: ByteSize,
     /// The maximum age of the oldest record.
-    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    #[serde(with = "service::duration")]
     pub max_age: Duration,
     /// The maximum number of micro-batches being written, so that statements stay in flight while one completes.
     pub max_in_flight: usize,
@@ -39,14 +39,14 @@ impl Default for BatchSettings {
 #[serde(default)]
 pub struct CheckpointSettings {
     /// How often checkpoints are written. Records after the last one are written again after a crash.
-    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    #[serde(with = "service::duration")]
     pub interval: Duration,
     /// How often a stored checkpoint is read back, besides the first one of an assignment: a deletion by hand hides those
     /// that are stored after it.
-    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    #[serde(with = "service::duration")]
     pub read_back_interval: Duration,
     /// `/healthz` fails after this time without a checkpoint, while records wait and all dependencies are available.
-    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    #[serde(with = "service::duration")]
     pub stall_timeout: Duration,
     /// Where a partition without a checkpoint starts.
     pub on_missing: OnMissing,
@@ -97,7 +97,7 @@ pub enum OnOutOfRange {
 #[serde(default)]
 pub struct LedgerSettings {
     /// How long the ledger knows what became of a run's records, at least 1 second and at most 20 years. Whole seconds.
-    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    #[serde(with = "service::duration")]
     pub ttl: Duration,
 }
 
@@ -130,7 +130,7 @@ pub struct DeadLetterSettings {
     /// The approximate number of latest records for the ratio. Older records decay exponentially.
     pub window: u32,
     /// The retention of a created dead-letter topic, at least that of the records.
-    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    #[serde(with = "service::duration")]
     pub retention: Duration,
 }
 

@@ -51,7 +51,7 @@ pub struct JwtSettings {
     /// is nested.
     pub roles_claim: String,
     /// How often the keys are fetched from the issuer.
-    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    #[serde(with = "crate::duration")]
     pub refresh_interval: Duration,
 }
 
