@@ -4,6 +4,7 @@ mod access;
 mod options;
 mod properties;
 mod security;
+mod tool;
 
 use std::fs;
 use std::net::Ipv4Addr;
@@ -24,7 +25,6 @@ use super::pool::{self, Access, ClusterSpec, Lease};
 use super::ports::{PortLease, retry_port_conflicts};
 use super::probe::{KafkaProbe, Probe, admin_client};
 use super::{Node, ServerError, Software, jars, jvm, version, write};
-use crate::process::{Program, last_lines};
 
 /// Any 16 bytes in base64. Ports tell clusters apart.
 const CLUSTER_ID: &str = "QWZmbHVlbnRUZXN0YmVkMQ";
@@ -283,25 +283,17 @@ async fn format(node: &Node, jars: &Path) -> Result<(), ServerError> {
     if folder.join("data").join("meta.properties").exists() {
         return Ok(());
     }
-    let log = folder.join("format.log");
-    let tool = Program::new(jvm::executable())
-        .args(["-Xmx128m", "-XX:TieredStopAtLevel=1"])
-        .arg(log4j_setting(folder));
-    let tool = jvm::run(tool, jars, "kafka.tools.StorageTool")
-        .args(["format", "--ignore-formatted", "-t", CLUSTER_ID, "-c"])
-        .arg(folder.join("server.properties"))
-        .log_to(&log);
-    let server = format!("the storage tool of {}", node.name());
-    let outcome = async { tool.spawn()?.wait(START_TIMEOUT).await };
-    match outcome.await {
-        Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(ServerError::Ended {
-            server,
-            status: status.to_string(),
-            log: last_lines(&log, 40),
-        }),
-        Err(source) => Err(ServerError::Process { server, source }),
-    }
+    let properties = folder.join("server.properties");
+    let properties = properties.to_string_lossy();
+    let arguments = [
+        "format",
+        "--ignore-formatted",
+        "-t",
+        CLUSTER_ID,
+        "-c",
+        &properties,
+    ];
+    tool::run(node, jars, ("storage", "kafka.tools.StorageTool"), &arguments).await
 }
 
 fn log4j_setting(folder: &Path) -> String {

@@ -5,25 +5,8 @@ use std::time::Duration;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions};
 use reqwest::StatusCode;
-use testkit::process::Program;
-use testkit::servers::{Software, jars};
 
 use crate::support::test_env::{DEADLINE, TestEnv, eventually, new_users};
-
-/// Changes the quota of the clients with this id.
-async fn quota(env: &TestEnv, client: &str, change: &[&str]) {
-    let classes = format!("{}/*", jars(Software::KAFKA).await.unwrap().display());
-    let log = std::env::temp_dir().join(format!("{client}.quota.log"));
-    let tool = Program::new("java")
-        .args(["-Xmx128m", "-cp", &classes, "kafka.admin.ConfigCommand"])
-        .args(["--bootstrap-server", &env.bootstrap(), "--alter"])
-        .args(["--entity-type", "clients", "--entity-name", client])
-        .args(change)
-        .log_to(&log);
-    let child = tool.spawn().unwrap();
-    let status = child.wait(DEADLINE).await.unwrap();
-    assert!(status.success(), "{}", child.last_lines(20));
-}
 
 async fn delete_topic(env: &TestEnv, name: &str) {
     let admin: AdminClient<_> = ClientConfig::new()
@@ -49,7 +32,9 @@ async fn missing_fetches_fail_liveness_until_records_arrive() {
     env.write(&new_users(10)).await;
     env.wait_until_caught_up().await;
     // With this quota every fetch returns nothing. Other requests succeed.
-    quota(&env, &client, &["--add-config", "consumer_byte_rate=1"]).await;
+    let entity = ("clients", &*client);
+    env.alter_config(entity, &["--add-config", "consumer_byte_rate=1"])
+        .await;
     env.write(&new_users(2_000)).await;
     eventually("liveness fails", async || {
         let (status, body) = streamer
@@ -66,7 +51,8 @@ async fn missing_fetches_fail_liveness_until_records_arrive() {
     .await;
     let (status, body) = streamer.get("/readyz").await.unwrap();
     assert_eq!(status, StatusCode::OK, "{body}");
-    quota(&env, &client, &["--delete-config", "consumer_byte_rate"]).await;
+    env.alter_config(entity, &["--delete-config", "consumer_byte_rate"])
+        .await;
     env.wait_until_caught_up().await;
     eventually("liveness recovers", async || {
         match streamer.get("/healthz").await {

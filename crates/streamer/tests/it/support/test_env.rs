@@ -113,6 +113,11 @@ impl TestEnv {
         self
     }
 
+    /// Changes settings of an entity of Kafka.
+    pub(crate) async fn alter_config(&self, entity: (&str, &str), change: &[&str]) {
+        self.stack.kafka.alter_config(entity, change).await.unwrap();
+    }
+
     /// Returns the address of the first Cassandra node.
     pub(crate) fn node(&self) -> SocketAddr {
         self.contact_points[0].parse().unwrap()

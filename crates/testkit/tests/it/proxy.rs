@@ -1,7 +1,5 @@
 //! The proxy between a client and an echo server.
 
-#![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
-
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;

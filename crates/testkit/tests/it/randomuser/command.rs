@@ -9,7 +9,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::client::client;
+use super::client::client;
 
 const TESTKIT: &str = env!("CARGO_BIN_EXE_testkit");
 

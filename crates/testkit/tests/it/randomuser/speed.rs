@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use testkit::randomuser::Options;
 
-use crate::client::{start_with, text};
+use super::client::{start_with, text};
 
 #[tokio::test]
 async fn records_have_about_1047_bytes() {

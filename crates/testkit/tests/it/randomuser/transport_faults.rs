@@ -10,7 +10,7 @@ use futures::StreamExt;
 use serde_json::Value;
 use testkit::randomuser::{Fault, RandomUserApi};
 
-use crate::client::{client, get, page, results, start};
+use super::client::{client, get, page, results, start};
 
 const TEN: &str = "/api/1.4/?results=10&seed=x";
 

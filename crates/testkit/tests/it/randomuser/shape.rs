@@ -12,7 +12,7 @@ use serde::{
 use serde_json::Value;
 use testkit::randomuser::{Options, RandomUserApi};
 
-use crate::{
+use super::{
     client::{page, results, start_with, text},
     samples::real_samples,
 };

@@ -4,7 +4,7 @@ use testkit::servers::PLAIN_USER;
 use testkit::service::ServiceOptions;
 use testkit::token_server::CLIENT_SECRET;
 
-use crate::env::SecuredEnv;
+use super::env::SecuredEnv;
 
 /// Password of each user of SCRAM-SHA-512.
 pub(crate) const SECRET: &str = "scram-secret";

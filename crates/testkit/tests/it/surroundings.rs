@@ -1,8 +1,6 @@
 //! The surroundings of a process: logs that can't be written, output without a reader, a full disk, a terminal that ends,
 //! an environment that is not UTF-8. None of them ends a service or makes a command panic.
 
-#![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
-
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{Read as _, Write as _, pipe};

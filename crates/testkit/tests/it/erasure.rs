@@ -1,8 +1,6 @@
 //! Erasure: a person goes through the whole pipeline, once as a dead letter, and is deleted. After the retentions no byte
 //! of the person is left but the key.
 
-#![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
-
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 

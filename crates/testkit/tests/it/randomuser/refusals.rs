@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use testkit::randomuser::{Fault, Outcome};
 
-use crate::client::{client, get, start};
+use super::client::{client, get, start};
 
 #[tokio::test]
 async fn server_errors_have_their_status_and_no_json() {

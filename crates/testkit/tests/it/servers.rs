@@ -1,7 +1,5 @@
 //! The testkit's servers: they start, keep their data over a kill, freeze, and end with their parent.
 
-#![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
-
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};

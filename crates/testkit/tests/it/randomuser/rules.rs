@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use testkit::randomuser::{Options, Outcome, RandomUserApi, RateLimit, Refusal, ServedRequest};
 
-use crate::client::{client, get, page, results, start, start_with, text, uuids};
+use super::client::{client, get, page, results, start, start_with, text, uuids};
 
 #[tokio::test]
 async fn info_has_seed_results_page_and_version() {

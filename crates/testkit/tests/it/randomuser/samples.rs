@@ -6,7 +6,7 @@ use serde_json::json;
 use tempfile::TempDir;
 use testkit::randomuser::{Fault, Options, Outcome, RandomUserApi};
 
-use crate::client::{page, results, start_with, uuids};
+use super::client::{page, results, start_with, uuids};
 
 /// The folder of real responses next to the repository, if it exists.
 pub(crate) fn real_samples() -> Option<PathBuf> {

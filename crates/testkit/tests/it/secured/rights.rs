@@ -5,8 +5,8 @@ use reqwest::StatusCode;
 use testkit::service::Service;
 use uuid::Uuid;
 
-use crate::account::{Account, Right, documented};
-use crate::env::{SecuredEnv, TIMEOUT, eventually, garbage, record, run_command};
+use super::account::{Account, Right, documented};
+use super::env::{SecuredEnv, TIMEOUT, eventually, garbage, record, run_command};
 
 /// Cases that run at the same time.
 const CONCURRENT_CASES: usize = 3;

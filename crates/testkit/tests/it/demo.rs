@@ -1,7 +1,5 @@
 //! The demo as users run it: the figures in the last line of its output are right.
 
-#![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
-
 use std::process::Command;
 
 use serde_json::{Value, json};

@@ -2,8 +2,6 @@
 //!
 //! With `AFFLUENT_OTEL_COLLECTOR`, the path of the OpenTelemetry Collector, the spans go through it.
 
-#![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};

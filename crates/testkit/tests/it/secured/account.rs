@@ -4,8 +4,8 @@ use testkit::servers::{KafkaResource, Operation};
 use testkit::service::ServiceOptions;
 use testkit::workspace;
 
-use crate::env::{SecuredEnv, eventually};
-use crate::login::Login;
+use super::env::{SecuredEnv, eventually};
+use super::login::Login;
 
 /// Password of each role of Cassandra.
 const ROLE_PASSWORD: &str = "role-secret";
@@ -71,7 +71,7 @@ impl Account {
     /// Creates a user and a role of this name without any right.
     pub(crate) async fn new(env: &SecuredEnv, name: &str) -> Self {
         let login = Login::scram(name);
-        env.kafka.set_password(name, crate::login::SECRET).await.unwrap();
+        env.kafka.set_password(name, super::login::SECRET).await.unwrap();
         Self::with_login(env, name, login).await
     }
 

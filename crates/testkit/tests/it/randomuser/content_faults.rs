@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use serde_json::Value;
 use testkit::randomuser::{BrokenField, Fault, RandomUserApi};
 
-use crate::client::{get, page, results, start, uuids};
+use super::client::{get, page, results, start, uuids};
 
 const TEN: &str = "/api/1.4/?results=10&seed=x";
 

@@ -4,8 +4,8 @@ use serde_json::Value;
 use testkit::service::Service;
 use uuid::Uuid;
 
-use crate::account::{Account, Right, documented};
-use crate::env::{SecuredEnv, TIMEOUT, eventually, fetch, garbage, run_command};
+use super::account::{Account, Right, documented};
+use super::env::{SecuredEnv, TIMEOUT, eventually, fetch, garbage, run_command};
 
 const USERS: usize = 60;
 
