@@ -58,8 +58,9 @@ pub(crate) fn topic(settings: &KafkaSettings, name: &str) -> TopicSpec {
     )
 }
 
-/// librdkafka's default of `batch.size`, in bytes.
-const DEFAULT_BATCH_SIZE: usize = 1_000_000;
+/// The default of `batch.size`, in bytes: that of Kafka's own producer. After a pause of the broker, librdkafka's 1 MB would
+/// exceed a partition's share of a consumer's fetch, and such a batch waits until its partition is the first of a fetch.
+const DEFAULT_BATCH_SIZE: usize = 16 * 1024;
 
 /// The largest batch of a producer with these settings, in bytes, where the topic allows more.
 pub(crate) fn batch_size(settings: &KafkaSettings) -> usize {
@@ -133,7 +134,7 @@ mod tests {
         let config = config(&zstd);
         assert_eq!(config.get("compression.type"), Some("zstd"));
         assert_eq!(config.get("acks"), Some("all"));
-        assert_eq!(config.get("batch.size"), Some("1000000"));
+        assert_eq!(config.get("batch.size"), Some("16384"));
         let codec = self::config(&settings("topic_compression_codec", "gzip"));
         assert_eq!(codec.get("compression.type"), Some("gzip"));
         let small = self::config(&settings("batch_size", "500"));
