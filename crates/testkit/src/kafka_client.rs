@@ -85,8 +85,6 @@ impl KafkaClient {
             .set("partitioner", "murmur2_random")
             .set("queue.buffering.max.messages", "1000000")
             .set("linger.ms", "2")
-            // The publisher's.
-            .set("batch.size", "16384")
             .create()?;
         Ok(Self { bootstrap, producer })
     }

@@ -17,9 +17,7 @@ pub fn connection(settings: &KafkaSettings) -> Connection {
 /// How a consumer of up to `partitions` partitions connects. The operator's properties override these defaults.
 pub fn fetch_connection(settings: &KafkaSettings, partitions: i32) -> Connection {
     let buffer = settings.fetch_buffer.as_u64();
-    let partitions = u64::try_from(partitions).unwrap_or(0).max(RESPONSE_PARTITIONS);
-    let batches = (partitions * BATCH_BYTES).clamp(MIN_RESPONSE_BYTES, MAX_BATCHES_BYTES);
-    let response = (buffer / UNPACKING_FACTOR).max(batches);
+    let response = (buffer / UNPACKING_FACTOR).max(MIN_RESPONSE_BYTES);
     connection_with(
         settings,
         [
@@ -29,7 +27,10 @@ pub fn fetch_connection(settings: &KafkaSettings, partitions: i32) -> Connection
             ("fetch.queue.backoff.ms", "5".to_owned()),
             ("fetch.wait.max.ms", "100".to_owned()),
             ("fetch.max.bytes", response.to_string()),
-            ("fetch.message.max.bytes", (response / partitions).to_string()),
+            (
+                "fetch.message.max.bytes",
+                (response / u64::try_from(partitions).unwrap_or(0).max(RESPONSE_PARTITIONS)).to_string(),
+            ),
             (
                 "queued.max.messages.kbytes",
                 (buffer / 1024).max(1024).to_string(),
@@ -47,16 +48,11 @@ pub fn fetch_connection(settings: &KafkaSettings, partitions: i32) -> Connection
 /// Records take several times the memory of the compressed response that they arrive in.
 const UNPACKING_FACTOR: u64 = 4;
 /// The fewest partitions whose records fit into one response. With larger shares, the partitions of one response fill the
-/// buffer while the others wait. Of more partitions all fit, since each request after a full buffer begins with the same one.
+/// buffer while the others wait. Of more partitions all fit: librdkafka begins each request with the next partition, so those
+/// beyond the end of a response would wait for as many requests. The first batch is sent even if it is larger than its share.
 const RESPONSE_PARTITIONS: u64 = 16;
-/// A batch of the default size of Kafka's producers and of the publisher, 16 KiB, and its frame. A larger one than the share
-/// of its partition is sent only if it is the first of a response, so under load the first partitions would keep the others
-/// waiting.
-const BATCH_BYTES: u64 = 17 << 10;
 /// A response has room for the largest batch of Kafka's default.
 const MIN_RESPONSE_BYTES: u64 = 1 << 20;
-/// A response has room for a batch of each of 120 partitions. Memory limits it, so shares of more are smaller.
-const MAX_BATCHES_BYTES: u64 = 2 << 20;
 /// The maximum size of the buffer into which a compressed batch is unpacked. There may be three: of the batch that
 /// is being unpacked, of records that are processed, and of the consumer that looks for the partition that can't be read. The
 /// manifests allow as much memory as they and the rest need.
@@ -133,14 +129,13 @@ mod tests {
     }
 
     #[test]
-    fn response_has_room_for_a_batch_of_every_partition() {
+    fn response_has_room_for_every_partition() {
         let settings = KafkaSettings::default();
-        for partitions in [1, 6, 16, 48, 96, 120, 1_000] {
+        for partitions in [1, 6, 16, 48, 96, 1_000] {
             let config = fetch_connection(&settings, partitions).config();
             let size = |name| config.get(name).unwrap().parse::<i32>().unwrap();
             let (share, response) = (size("fetch.message.max.bytes"), size("fetch.max.bytes"));
             assert!(share * partitions.max(16) <= response, "{partitions} partitions");
-            assert!(share > 16 << 10 || partitions > 120, "{partitions} partitions");
         }
     }
 

@@ -4,7 +4,6 @@ mod advertised_address;
 mod authorization;
 mod auto_creation;
 mod broker_outages;
-mod fetching;
 mod group;
 mod outage_log;
 mod rebalance;
