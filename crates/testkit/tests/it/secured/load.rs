@@ -14,9 +14,9 @@ const INTERVAL: Duration = Duration::from_millis(20);
 /// Time between two looks at the table.
 const OBSERVATION_INTERVAL: Duration = Duration::from_millis(200);
 
-/// A record is late if its row comes later than this. A rotation restarts the only streamer, which takes two seconds on an
-/// idle machine; one that needs the end of a session with Kafka or another pause of reconnection takes longer.
-const LATE: Duration = Duration::from_secs(15);
+/// A record is late if its row comes later than this. A rotation restarts the only streamer, which takes a second on an idle
+/// machine. One that waits for another attempt to get a token, or for the end of a session with Kafka, takes ten or more.
+const LATE: Duration = Duration::from_secs(9);
 
 /// Sends users to a publisher, and looks at the table for their rows.
 pub(crate) struct Load<'env> {

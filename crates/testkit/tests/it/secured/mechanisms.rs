@@ -43,8 +43,8 @@ async fn chain_works_with_a_client_certificate() {
     chain_works("certificate", login).await;
 }
 
-/// The endpoint fails for a while, and tokens expire under load: no acknowledged record is lost or late. A wrong secret ends
-/// a service.
+/// Tokens expire under load: no acknowledged record is lost or late. Then the endpoint fails for a while, and a wrong secret
+/// ends a service.
 #[tokio::test(flavor = "multi_thread")]
 async fn chain_works_with_expiring_tokens() {
     let env = SecuredEnv::new("token").await;
@@ -62,19 +62,6 @@ async fn chain_works_with_expiring_tokens() {
     let streamer = Service::start(&account.options(&env, "streamer", "streamer")).unwrap();
     publisher.wait_until_ready(TIMEOUT).await.unwrap();
     streamer.wait_until_ready(TIMEOUT).await.unwrap();
-    // Both services ask again after ten seconds.
-    tokens.set_down(true);
-    eventually("a refresh fails", async || {
-        if tokens.refused() > 0 {
-            Ok(())
-        } else {
-            Err("not yet".to_owned())
-        }
-    })
-    .await;
-    tokens.set_down(false);
-    let summary = fetch(&env, &publisher, USERS).await;
-    assert_eq!(summary["accepted"], USERS, "{summary}");
     let load = Load::new(&env, publisher.api());
     let (started, issued) = (Instant::now(), tokens.issued());
     let renewals = eventually("both services renew their token twice", async || {
@@ -89,6 +76,20 @@ async fn chain_works_with_expiring_tokens() {
     env.wait_until_caught_up(&account.names.group).await;
     load.assert_nothing_lost().await;
     load.assert_nothing_late();
+    // Both services ask again after ten seconds.
+    tokens.set_down(true);
+    eventually("a refresh fails", async || {
+        if tokens.refused() > 0 {
+            Ok(())
+        } else {
+            Err("not yet".to_owned())
+        }
+    })
+    .await;
+    tokens.set_down(false);
+    let summary = fetch(&env, &publisher, USERS).await;
+    assert_eq!(summary["accepted"], USERS, "{summary}");
+    env.wait_until_caught_up(&account.names.group).await;
     for service in [&publisher, &streamer] {
         assert!(
             service.child().unwrap().is_running(),
