@@ -69,6 +69,10 @@ impl Connection {
             .set("reconnect.backoff.max.ms", "1000")
             // librdkafka's default of five minutes hides new partitions and new leaders.
             .set("topic.metadata.refresh.interval.ms", "10000");
+        if cfg!(feature = "static") {
+            // An OpenSSL that is compiled in knows no path of the system's authorities; librdkafka looks for them.
+            config.set("ssl.ca.location", "probe");
+        }
         let implemented_here = |name: &str| self.tokens.is_some() && oauth::PROPERTIES.contains(&name);
         for (name, value) in &self.properties {
             if !implemented_here(name) {
