@@ -382,7 +382,6 @@ async fn topic_recreated_by_others_is_compared_again() {
     publisher.wait_until_ready().await;
     let differences = || publisher.child.last_lines(50).matches("topic differs").count();
     assert_eq!(differences(), 0);
-    broker::delete_topic(&brokers, &topic.name).await;
-    broker::create_topic(&brokers, &topic.name, &[]).await;
+    broker::recreate_topic(&brokers, &topic.name).await;
     publisher.wait_until("logged", async || differences() >= 2).await;
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
+use rdkafka::error::RDKafkaErrorCode;
 use testkit::servers::pool::Access;
 use testkit::servers::{KafkaCluster, KafkaOptions};
 use tokio::sync::OnceCell;
@@ -38,13 +39,33 @@ pub(crate) fn unique_topic() -> String {
 
 /// Creates a topic with one partition and these settings.
 pub(crate) async fn create_topic(bootstrap: &str, name: &str, settings: &[(&str, &str)]) {
+    try_create(bootstrap, name, settings).await.unwrap();
+}
+
+/// Replaces a topic by one with the broker's defaults, also if a publisher creates it in between.
+pub(crate) async fn recreate_topic(bootstrap: &str, name: &str) {
+    loop {
+        // A deletion that goes on has no topic to delete, and a name that is not free.
+        let deleted = try_delete(bootstrap, name).await;
+        assert!(
+            matches!(deleted, Ok(()) | Err(RDKafkaErrorCode::UnknownTopicOrPartition)),
+            "{deleted:?}"
+        );
+        match try_create(bootstrap, name, &[]).await {
+            Ok(()) => return,
+            Err(code) => assert_eq!(code, RDKafkaErrorCode::TopicAlreadyExists),
+        }
+    }
+}
+
+async fn try_create(bootstrap: &str, name: &str, settings: &[(&str, &str)]) -> Result<(), RDKafkaErrorCode> {
     let mut topic = NewTopic::new(name, 1, TopicReplication::Fixed(1));
     topic.config = settings.to_vec();
     let created = admin(bootstrap)
         .create_topics([&topic], &AdminOptions::new())
         .await
         .unwrap();
-    created[0].as_ref().unwrap();
+    created[0].as_ref().map(drop).map_err(|(_, code)| *code)
 }
 
 /// Changes a setting of a topic.
@@ -85,10 +106,13 @@ fn admin(bootstrap: &str) -> AdminClient<DefaultClientContext> {
         .unwrap()
 }
 
-/// Deletes a topic.
+/// Deletes a topic, and waits until its name is free.
 pub(crate) async fn delete_topic(bootstrap: &str, name: &str) {
-    let deleted = admin(bootstrap)
-        .delete_topics(&[name], &AdminOptions::new())
-        .await;
-    deleted.unwrap()[0].as_ref().unwrap();
+    try_delete(bootstrap, name).await.unwrap();
+}
+
+async fn try_delete(bootstrap: &str, name: &str) -> Result<(), RDKafkaErrorCode> {
+    let options = AdminOptions::new().operation_timeout(Some(TIMEOUT));
+    let deleted = admin(bootstrap).delete_topics(&[name], &options).await.unwrap();
+    deleted[0].as_ref().map(drop).map_err(|(_, code)| *code)
 }
