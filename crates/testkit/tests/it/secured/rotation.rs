@@ -31,6 +31,15 @@ fn streamer_options(env: &SecuredEnv, account: &Account, proxy: &Proxy, log: &st
         .set("cassandra.tls.key_path", key.display().to_string())
 }
 
+/// Starts a publisher and a streamer, and waits until both are ready.
+async fn start_services(env: &SecuredEnv, account: &Account, proxy: &Proxy) -> (Service, Service) {
+    let publisher = Service::start(&account.options(env, "publisher", "publisher-1")).unwrap();
+    let streamer = Service::start(&streamer_options(env, account, proxy, "streamer-1")).unwrap();
+    publisher.wait_until_ready(TIMEOUT).await.unwrap();
+    streamer.wait_until_ready(TIMEOUT).await.unwrap();
+    (publisher, streamer)
+}
+
 /// A proxy to the node.
 async fn node_proxy(env: &SecuredEnv) -> Proxy {
     let node: SocketAddr = env.cassandra.contact_points()[0].parse().unwrap();
@@ -87,10 +96,7 @@ async fn credentials_rotate_under_load_without_loss_or_delay() {
     let account = Account::new(&env, &env.name).await;
     account.grant(&env, &documented()).await;
     let proxy = node_proxy(&env).await;
-    let mut publisher = Service::start(&account.options(&env, "publisher", "publisher-1")).unwrap();
-    let mut streamer = Service::start(&streamer_options(&env, &account, &proxy, "streamer-1")).unwrap();
-    publisher.wait_until_ready(TIMEOUT).await.unwrap();
-    streamer.wait_until_ready(TIMEOUT).await.unwrap();
+    let (mut publisher, mut streamer) = start_services(&env, &account, &proxy).await;
     let load = Load::new(&env, publisher.api());
     let rotate = async {
         load.wait_for_progress().await;
@@ -158,10 +164,7 @@ async fn wrong_client_certificate_is_reported_until_it_is_replaced() {
     let account = Account::new(&env, &env.name).await;
     account.grant(&env, &documented()).await;
     let proxy = node_proxy(&env).await;
-    let mut publisher = Service::start(&account.options(&env, "publisher", "publisher")).unwrap();
-    let mut streamer = Service::start(&streamer_options(&env, &account, &proxy, "streamer")).unwrap();
-    publisher.wait_until_ready(TIMEOUT).await.unwrap();
-    streamer.wait_until_ready(TIMEOUT).await.unwrap();
+    let (mut publisher, mut streamer) = start_services(&env, &account, &proxy).await;
     let load = Load::new(&env, publisher.api());
     let steps = async {
         load.wait_for_progress().await;
