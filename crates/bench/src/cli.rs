@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use clap::{Args, Parser, Subcommand};
+use futures::future::LocalBoxFuture;
 use testkit::workspace;
 
 use crate::load::driver_baseline::DriverBaseline;
@@ -78,11 +79,14 @@ struct Suite<B: Args> {
     out: Option<PathBuf>,
 }
 
-/// Runs a command. Prints an error with its causes.
-pub async fn run(cli: Cli) -> ExitCode {
-    cli.command.run().await.unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
-        ExitCode::FAILURE
+/// Runs a command. Prints an error with its causes. The future is boxed, so that the binary does not compile the library's
+/// futures again.
+pub fn run(cli: Cli) -> LocalBoxFuture<'static, ExitCode> {
+    Box::pin(async {
+        cli.command.run().await.unwrap_or_else(|error| {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        })
     })
 }
 

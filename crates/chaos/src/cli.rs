@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use futures::future::BoxFuture;
 use testkit::record_type::{RecordType, USERS};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -72,11 +73,13 @@ enum Command {
     },
 }
 
-/// Runs the command.
-pub async fn run(cli: Cli) -> ExitCode {
-    cli.run().await.unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
-        ExitCode::FAILURE
+/// Runs the command. The future is boxed, so that the binary does not compile the library's futures again.
+pub fn run(cli: Cli) -> BoxFuture<'static, ExitCode> {
+    Box::pin(async {
+        cli.run().await.unwrap_or_else(|error| {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        })
     })
 }
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use futures::future::BoxFuture;
 use service::http::auth::Authenticator;
 use service::output::{OutputError, print_line};
 use service::process::{ExitStatus, exit_with_error};
@@ -142,24 +143,26 @@ impl Cli {
     /// Executes a command that needs no server, no signal handling and no lock on the state file. Returns `None` for every
     /// other command.
     #[must_use]
-    pub async fn run_offline(&self, settings: &IngesterSettings) -> Option<ExitCode> {
-        let result = match self.command.as_ref()? {
-            Command::Runs(RunsCommand::List(arguments)) => runs::list(settings, arguments),
-            Command::Runs(RunsCommand::Show { run }) => runs::show(settings, *run),
-            Command::Runs(RunsCommand::Remote(command)) => {
-                return Some(exit_code(command.perform(settings).await));
-            }
-            Command::Schedule(command) => return Some(exit_code(command.perform(settings).await)),
-            Command::Backfill { dry_run: true, .. } => {
-                let (trigger, request) = self.request();
-                runs::print_plan(&request.spec(trigger, settings), settings)
-            }
-            Command::Healthcheck(check) => {
-                return Some(check.perform("ingester", &settings.process).await.into());
-            }
-            _ => return None,
-        };
-        Some(exit_code(result))
+    pub fn run_offline<'a>(&'a self, settings: &'a IngesterSettings) -> BoxFuture<'a, Option<ExitCode>> {
+        Box::pin(async {
+            let result = match self.command.as_ref()? {
+                Command::Runs(RunsCommand::List(arguments)) => runs::list(settings, arguments),
+                Command::Runs(RunsCommand::Show { run }) => runs::show(settings, *run),
+                Command::Runs(RunsCommand::Remote(command)) => {
+                    return Some(exit_code(command.perform(settings).await));
+                }
+                Command::Schedule(command) => return Some(exit_code(command.perform(settings).await)),
+                Command::Backfill { dry_run: true, .. } => {
+                    let (trigger, request) = self.request();
+                    runs::print_plan(&request.spec(trigger, settings), settings)
+                }
+                Command::Healthcheck(check) => {
+                    return Some(check.perform("ingester", &settings.process).await.into());
+                }
+                _ => return None,
+            };
+            Some(exit_code(result))
+        })
     }
 
     /// Returns the trigger and the request of a command for a single run.
@@ -191,13 +194,13 @@ fn exit_code<E: ExitStatus + std::error::Error + 'static>(result: Result<(), E>)
 ///
 /// # Errors
 /// Returns an [`ExitError`] when the process must exit with another code than 0.
-pub async fn execute(
+pub fn execute(
     cli: Cli,
     settings: IngesterSettings,
     (pipeline, probe): (Pipeline, PublisherProbe),
     context: Context,
-) -> Result<(), ExitError> {
-    let command = async {
+) -> BoxFuture<'static, Result<(), ExitError>> {
+    let command = async move {
         match cli.command {
             Some(Command::Run) | None => serve(settings, pipeline, &context).await,
             Some(_) => {
@@ -206,10 +209,13 @@ pub async fn execute(
             }
         }
     };
-    tokio::select! {
-        outcome = command => outcome,
-        never = probe.run() => match never {},
-    }
+    // So that the binary does not compile the library's futures again.
+    Box::pin(async {
+        tokio::select! {
+            outcome = command => outcome,
+            never = probe.run() => match never {},
+        }
+    })
 }
 
 /// Runs the service: scheduler, API, comparison with the ledger, webhook, and reload of tokens and keys.

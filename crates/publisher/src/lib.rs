@@ -25,6 +25,7 @@ pub use config::PublisherSettings;
 pub use error::PublisherError;
 
 use config::{HttpSettings, MESSAGE_TIMEOUT_SLACK};
+use futures::future::BoxFuture;
 use http::tls::Tls;
 use kafka::producer::Producer;
 use kafka::status::{FatalKafkaError, KafkaStatus};
@@ -42,7 +43,16 @@ use tokio_util::sync::CancellationToken;
 ///
 /// # Errors
 /// Each [`PublisherError`].
-pub async fn run(
+pub fn run(
+    settings: PublisherSettings,
+    contract: Arc<Contract>,
+    context: Context,
+) -> BoxFuture<'static, Result<(), PublisherError>> {
+    // So that the binary does not compile the library's futures again.
+    Box::pin(serve(settings, contract, context))
+}
+
+async fn serve(
     settings: PublisherSettings,
     contract: Arc<Contract>,
     context: Context,

@@ -1,10 +1,12 @@
 //! The lifecycle of a process: logs, admin server, signals, the service's work, and a shutdown within a grace time.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -151,7 +153,15 @@ impl Process {
     /// # Errors
     /// The exit code, after printing why: the log filter does not parse, TLS can't be set up, the port is in use, or
     /// handling signals fails.
-    pub async fn start(
+    pub fn start<'a>(
+        name: &'static str,
+        settings: &'a ProcessSettings,
+        telemetry: &'a TelemetrySettings,
+    ) -> BoxFuture<'a, Result<Self, std::process::ExitCode>> {
+        Box::pin(Self::initialize(name, settings, telemetry))
+    }
+
+    async fn initialize(
         name: &'static str,
         settings: &ProcessSettings,
         telemetry: &TelemetrySettings,
@@ -192,14 +202,23 @@ impl Process {
     /// completed `shutdown_grace` later is abandoned, with exit code 1. The last spans have two seconds more.
     ///
     /// Exits without waiting for a driver's threads, which may never return.
-    pub async fn run<E: ExitStatus>(self, work: impl Future<Output = Result<(), E>>) -> ! {
+    pub async fn run<E: ExitStatus>(self, work: impl Future<Output = Result<(), E>> + Send) -> ! {
+        let work = async { exit_code(work.await) };
+        match self.supervise(Box::pin(work)).await {}
+    }
+
+    /// Boxed, so that the services' binaries do not compile the admin server again.
+    fn supervise<'a>(self, work: BoxFuture<'a, u8>) -> BoxFuture<'a, Infallible> {
+        Box::pin(self.run_until_exit(work))
+    }
+
+    async fn run_until_exit(self, mut work: BoxFuture<'_, u8>) -> Infallible {
         let Self {
             context,
             grace,
             admin,
             mut signals,
         } = self;
-        let mut work = pin!(work);
         let status = context.status.clone();
         let mut admin = pin!(async {
             tokio::select! {
@@ -216,14 +235,17 @@ impl Process {
             }
         };
         let code = match outcome {
-            Some(outcome) => exit_code(outcome),
+            Some(code) => code,
             None => {
                 let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
                 tracing::info!(grace_ms, "stopping");
                 context.health.stopping();
                 context.shutdown.cancel();
                 tokio::select! {
-                    ended = tokio::time::timeout(grace, work) => exit_code_in_time(ended),
+                    ended = tokio::time::timeout(grace, work) => ended.unwrap_or_else(|_| {
+                        tracing::error!("shutdown exceeded the grace time; unacknowledged work will be repeated");
+                        1
+                    }),
                     () = admin => 1,
                 }
             }
@@ -231,16 +253,6 @@ impl Process {
         context.tracer.flush(SPAN_FLUSH_TIMEOUT).await;
         std::process::exit(i32::from(code))
     }
-}
-
-fn exit_code_in_time<E: ExitStatus>(ended: Result<Result<(), E>, tokio::time::error::Elapsed>) -> u8 {
-    ended.map_or_else(
-        |_| {
-            tracing::error!("shutdown exceeded the grace time; unacknowledged work will be repeated");
-            1
-        },
-        exit_code,
-    )
 }
 
 fn exit_code<E: ExitStatus>(outcome: Result<(), E>) -> u8 {
