@@ -9,6 +9,7 @@ use super::stream::{Latency, Stream};
 use crate::env::{BenchEnv, PARTITIONS};
 use crate::measure::cost::as_f64;
 use crate::sinks::streamer::Streamer;
+use crate::sinks::target::Target;
 
 const TIMEOUT: Duration = Duration::from_secs(60);
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
@@ -26,6 +27,43 @@ pub struct Steady {
     pub write_attempts: PrometheusHistogram,
 }
 
+/// A ready streamer, its topic and its table.
+struct Running {
+    topic: String,
+    target: Target,
+    streamer: Service,
+}
+
+impl Running {
+    /// Starts a streamer on a new topic with this many partitions, and warms it up at the stream's rate.
+    async fn start(env: &mut BenchEnv, partitions: i32, stream: Stream) -> Result<Self> {
+        let topic = format!("steady_{}_{partitions}", env.next_topic());
+        env.create_topic(&topic, partitions).await?;
+        let target = env.create_target(&topic).await?;
+        let streamer = Service::start(&Streamer::options(&target))?;
+        streamer.wait_until_ready(TIMEOUT).await?;
+        let warmup = Stream {
+            length: WARMUP,
+            probes: 1,
+            from: 1_000_000_000,
+            ..stream
+        };
+        warmup.run(env, &target).await?;
+        wait_for_rows(&streamer, WARMUP.as_secs() * stream.rate).await?;
+        Ok(Self {
+            topic,
+            target,
+            streamer,
+        })
+    }
+
+    async fn end(mut self, env: &mut BenchEnv) -> Result<()> {
+        self.streamer.terminate(TIMEOUT).await?;
+        env.drop_keyspace(&self.target.keyspace).await?;
+        env.delete_topic(&self.topic).await
+    }
+}
+
 /// Sends the stream to a new topic with this many partitions, after a warmup at its rate, while `beside` runs. Returns what
 /// `beside` does, too.
 pub async fn steady<T>(
@@ -34,49 +72,40 @@ pub async fn steady<T>(
     stream: Stream,
     beside: impl AsyncFnOnce(&BenchEnv, &Service) -> Result<T>,
 ) -> Result<(Steady, T)> {
-    let topic = format!("steady_{}_{partitions}", env.next_topic());
-    env.create_topic(&topic, partitions).await?;
-    let target = env.create_target(&topic).await?;
-    let mut streamer = Service::start(&Streamer::options(&target))?;
-    streamer.wait_until_ready(TIMEOUT).await?;
-    let warmup = Stream {
-        length: WARMUP,
-        probes: 1,
-        from: 1_000_000_000,
-        ..stream
-    };
-    warmup.run(env, &target).await?;
-    wait_for_rows(&streamer, WARMUP.as_secs() * stream.rate).await?;
+    let running = Running::start(env, partitions, stream).await?;
+    let streamer = &running.streamer;
     let histograms = async || {
         let (_, text) = streamer.get("/metrics").await?;
         let histograms = [KAFKA_TO_ROW, WRITE_ATTEMPTS].map(|name| PrometheusHistogram::read(&text, name));
         Ok::<_, anyhow::Error>(histograms)
     };
     let [latency_before, attempts_before] = histograms().await?;
-    let (probes, beside) = tokio::try_join!(stream.run(env, &target), beside(env, &streamer))?;
-    wait_for_rows(&streamer, (WARMUP + stream.length).as_secs() * stream.rate).await?;
+    let (probes, beside) = tokio::try_join!(stream.run(env, &running.target), beside(env, streamer))?;
+    wait_for_rows(streamer, (WARMUP + stream.length).as_secs() * stream.rate).await?;
     let [latency, attempts] = histograms().await?;
     let steady = Steady {
         kafka_to_row: latency.since(&latency_before),
         observed: stream.latency(&probes),
         write_attempts: attempts.since(&attempts_before),
     };
-    streamer.terminate(TIMEOUT).await?;
-    env.drop_keyspace(&target.keyspace).await?;
-    env.delete_topic(&topic).await?;
+    running.end(env).await?;
     Ok((steady, beside))
 }
 
-/// Rows per second that a streamer writes while records are sent faster: its capacity beside the sender.
+/// Rows per second that a streamer writes while records are sent faster: its capacity beside the sender. The records that are
+/// left at the end are dropped.
 pub async fn capacity(env: &mut BenchEnv, partitions: i32, stream: Stream) -> Result<f64> {
-    let rate = async |_: &BenchEnv, streamer: &Service| {
-        let before = rows(streamer).await?;
-        let started = Instant::now();
-        tokio::time::sleep(stream.length).await;
-        let written = rows(streamer).await? - before;
-        Ok(written / started.elapsed().as_secs_f64())
-    };
-    Ok(steady(env, partitions, stream, rate).await?.1)
+    let running = Running::start(env, partitions, stream).await?;
+    let before = rows(&running.streamer).await?;
+    let started = Instant::now();
+    tokio::select! {
+        sent = async { stream.run(env, &running.target).await?; std::future::pending().await } => return sent,
+        () = tokio::time::sleep(stream.length) => {}
+    }
+    let written = rows(&running.streamer).await? - before;
+    let capacity = written / started.elapsed().as_secs_f64();
+    running.end(env).await?;
+    Ok(capacity)
 }
 
 /// Median and 99th percentile from Kafka to row in milliseconds, at `rate` records per second.

@@ -186,8 +186,10 @@ impl PollLoop {
                 return;
             }
             self.last_poll.polled();
+            // A rebalance ends a read. The records before it belong to the assignment that it ended.
+            let assignment = self.consumer.context().assigned().assignment;
             let records = self.read();
-            if !records.is_empty() && !self.send_or_pause(records) {
+            if !records.is_empty() && !self.send_or_pause(assignment, records) {
                 return;
             }
             self.verify_ends();

@@ -17,8 +17,7 @@ const SEND_TIMEOUT: Duration = Duration::from_millis(500);
 
 impl PollLoop {
     /// Sends records to the pipeline and returns false once the pipeline has ended. Polls on while the channel is full.
-    pub(super) fn send_or_pause(&mut self, records: Vec<DecodedRecord>) -> bool {
-        let assignment = self.consumer.context().assigned().assignment;
+    pub(super) fn send_or_pause(&mut self, assignment: u64, records: Vec<DecodedRecord>) -> bool {
         loop {
             let chunks = self.chunks.clone();
             let reserved = self
