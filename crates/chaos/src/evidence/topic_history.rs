@@ -21,19 +21,19 @@ pub(crate) struct LostRecords {
     /// Those that the streamers had read.
     pub(crate) read: Vec<TopicRecord>,
     pub(crate) unread: Vec<TopicRecord>,
-    /// The log before it began anew.
+    /// The log before it began again.
     pub(crate) previous: Option<PreviousLog>,
 }
 
-/// A log that was read to its end, and then began anew.
+/// A log that was read to its end, and then began again.
 #[derive(Clone, Debug)]
 pub(crate) struct PreviousLog {
     pub(crate) cause: NewLog,
-    /// The end of each partition that began anew.
+    /// The end of each partition that began again.
     pub(crate) ends: BTreeMap<i32, i64>,
 }
 
-/// Why a log began anew, and how positions of the previous one are recognised.
+/// Why a log began again, and how positions of the previous one are recognized.
 #[derive(Clone, Debug)]
 pub(crate) enum NewLog {
     /// The topic was recreated; it had this id.

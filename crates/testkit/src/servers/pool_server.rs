@@ -10,8 +10,11 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
+use super::artifacts::folder_of;
 use super::pool::{Access, ClusterSpec, Reply, Request};
-use super::{CassandraCluster, CassandraOptions, KafkaCluster, KafkaOptions, Node, ServerError};
+use super::{
+    CassandraCluster, CassandraOptions, KafkaCluster, KafkaOptions, Node, ServerError, Software, jvm,
+};
 
 /// Exclusive clusters with equal specifications. More would start servers that mostly wait for each other's CPU.
 const MAX_EQUAL: usize = 2;
@@ -200,6 +203,7 @@ impl Pool {
         let started = Cluster::start(&slot.spec, &slot.dir).await;
         let outcome = match started {
             Ok(cluster) => {
+                cluster.keep_classes().await;
                 let cluster = Arc::new(cluster);
                 *slot.state() = State::Used(Arc::clone(&cluster));
                 Ok((slot, cluster))
@@ -295,6 +299,20 @@ impl Cluster {
                 let options = CassandraOptions { dir, ..options };
                 CassandraCluster::start(&options).await.map(Self::Cassandra)
             }
+        }
+    }
+
+    /// Keeps the classes of the first node, so that later starts are faster.
+    async fn keep_classes(&self) {
+        let software = match self {
+            Self::Kafka(_) => Software::KAFKA,
+            Self::Cassandra(_) => Software::CASSANDRA,
+        };
+        let (Ok(jars), Some(pid)) = (folder_of(software), self.nodes()[0].pid()) else {
+            return;
+        };
+        if let Err(error) = jvm::keep_classes(&jars, pid).await {
+            tracing::warn!(%error, jars = %jars.display(), "failed to keep the classes of a server");
         }
     }
 
