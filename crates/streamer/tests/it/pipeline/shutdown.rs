@@ -56,7 +56,7 @@ async fn kills_under_load_lose_nothing() {
         }
     };
     let killing = async {
-        let (mut read, mut lags) = (0.0, Vec::new());
+        let (mut read, mut again, mut lags) = (0.0, 0, Vec::new());
         while lags.len() < kills {
             env.wait_for_rows(&streamer).await;
             tokio::time::sleep(random.millis(0..1_000)).await;
@@ -67,6 +67,7 @@ async fn kills_under_load_lose_nothing() {
             streamer.kill().await.unwrap();
             // Records in Kafka before the kill and after the checkpoint could be lost.
             let lag = acknowledged - env.checkpoint_sum().await;
+            again += lag;
             if lag > 0 {
                 lags.push(lag);
             }
@@ -75,9 +76,9 @@ async fn kills_under_load_lose_nothing() {
         }
         done.set(true);
         println!("killed with {lags:?} records not checkpointed");
-        read
+        (read, again)
     };
-    let ((), before) = tokio::time::timeout(TEST_LIMIT, async { tokio::join!(writes, killing) })
+    let ((), (before, again)) = tokio::time::timeout(TEST_LIMIT, async { tokio::join!(writes, killing) })
         .await
         .unwrap();
     let written = written.get();
@@ -86,10 +87,11 @@ async fn kills_under_load_lose_nothing() {
     assert_eq!(i64::try_from(env.users().await.len()).unwrap(), written);
     let last = streamer.metric("streamer_records_total", "").await.unwrap();
     let read = before + last.unwrap_or(0.0);
-    let max = 1.5 * f64::from(i32::try_from(written).unwrap());
+    // A start reads again what was not checkpointed. Each rebalance of a busy machine may repeat a little more.
+    let max = f64::from(i32::try_from(written + written / 2 + again).unwrap());
     assert!(
         read < max,
-        "{read} records were read for {written}: a start read too many again"
+        "{read} records were read for {written}, {again} of them not checkpointed: a start read too many again"
     );
 }
 
