@@ -41,18 +41,25 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Kafka to Cassandra, compared with a loop of the bare driver
+    #[command(after_help = "Example: scripts/bench streamer --records 300000 --rounds 5")]
     Streamer(Suite<StreamerBench>),
     /// The API to the publisher, compared with the publisher alone, and parsing compared with Python
+    #[command(after_help = "Example: scripts/bench ingester --out target/bench/ingester.json")]
     Ingester(Suite<IngesterBench>),
     /// HTTP to Kafka, compared with a loop of the bare producer
+    #[command(after_help = "Example: scripts/bench publisher --out target/bench/publisher.json")]
     Publisher(Suite<PublisherBench>),
     /// All three services: a run from the API to the rows, freshness, recovery, and the streamer compared with peers
+    #[command(after_help = "Example: scripts/bench chain --peers --out target/bench/chain.json")]
     Chain(Suite<ChainBench>),
     /// The streamer's drain with growing backlog, partitions and nodes; without goals
+    #[command(after_help = "Example: scripts/bench growth --parts nodes --rounds 3")]
     Growth(Suite<GrowthBench>),
     /// A few ratios in a few minutes; fails if one is worse than the committed one by more than a fifth
+    #[command(after_help = "Example: scripts/bench quick --out docs/benchmarks/quick.json")]
     Quick(Suite<QuickBench>),
     /// Redraw pictures from their data
+    #[command(after_help = "Example: scripts/bench draw docs/benchmarks/chain-latency.json")]
     Draw {
         /// Data of plots, as written by --out
         #[arg(required = true)]
@@ -167,4 +174,24 @@ async fn gate(bench: &QuickBench) -> Result<ExitCode> {
 /// Prints the cost as JSON, which the parent process reads.
 fn print_cost(cost: Cost) {
     println!("{}", serde_json::json!(cost));
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn help_of_each_command_has_an_example() {
+        let command = Cli::command();
+        let shown = command.get_subcommands().filter(|command| !command.is_hide_set());
+        let without: Vec<_> = shown
+            .filter(|command| command.get_after_help().is_none())
+            .collect();
+        assert!(
+            command.get_after_help().is_some() && without.is_empty(),
+            "{without:?}"
+        );
+    }
 }

@@ -3,6 +3,7 @@
 pub mod cost;
 pub mod histogram;
 pub mod monitor;
+pub mod partition_progress;
 pub mod process_tree;
 pub mod spread;
 pub mod warmup;

@@ -16,9 +16,14 @@ use crate::cluster::shape::ClusterShape;
 use crate::report::{Report, Skipped};
 use crate::scenario::catalog;
 
+const EXAMPLES: &str = "Examples:
+  scripts/chaos --list
+  scripts/chaos --scenario kills --seed 7
+  scripts/chaos --rounds 10 --cluster six-nodes";
+
 /// Injects faults into the whole pipeline and checks its delivery guarantees.
 #[derive(Debug, Parser)]
-#[command(name = "chaos", version, args_conflicts_with_subcommands = true)]
+#[command(name = "chaos", version, args_conflicts_with_subcommands = true, after_help = EXAMPLES)]
 pub struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -63,6 +68,9 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Merge reports
+    #[command(
+        after_help = "Example: scripts/chaos merge one/report.json other/report.json --out target/chaos-report"
+    )]
     Merge {
         /// Paths of report.json files
         #[arg(required = true)]

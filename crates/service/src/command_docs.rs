@@ -9,6 +9,8 @@ use clap::CommandFactory;
 use crate::exit::exit_with_error;
 
 /// Print the completions of a shell; source them, or save them where the shell finds them
+///
+/// Example: `completions bash`
 #[derive(Clone, Debug, clap::Args)]
 pub struct CompletionsCommand {
     /// The shell
@@ -16,6 +18,8 @@ pub struct CompletionsCommand {
 }
 
 /// Write the man pages of all commands into a folder, for packages
+///
+/// Example: `man target/man`
 #[derive(Clone, Debug, clap::Args)]
 #[command(hide = true)]
 pub struct ManCommand {

@@ -72,6 +72,7 @@ Exit codes: 0 success, 78 configuration error that needs the operator, 1 any oth
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Request the health of the streamer that runs with this configuration
+    #[command(after_help = "Example: streamer healthcheck --ready --config streamer.toml")]
     Healthcheck(HealthCheck),
     /// An operator's command.
     #[command(flatten)]
@@ -84,37 +85,47 @@ pub enum AdminCommand {
     /// Continue with the present table, without the rows of the table before it
     ///
     /// Requires a group without members.
+    #[command(after_help = "Example: streamer accept-table --config streamer.toml")]
     AcceptTable,
     /// List or show dead letters, reset their limits, or change their retention
+    #[command(after_help = "Example: streamer dead-letters list --reason missing")]
     DeadLetters(dead_letters::DeadLettersArgs),
     /// Show where a key still is, and by when Kafka will have deleted it
     ///
     /// Reads both topics and the rows of the key. It finds records by their keys and by the bytes of the key. The exit code
     /// is 1 unless nothing but the key of a tombstone is left.
+    #[command(after_help = "Example: streamer erasure-report 0195d0b1-7a4c-7f3e-9b1a-2c3d4e5f6071")]
     ErasureReport(erasure_report::ErasureReportArgs),
     /// Write dead letters to the table, each under its original write timestamp
     ///
     /// Later records of the same primary key keep their rows. Skips dead letters that are still invalid, and those older than the
     /// table's gc_grace_seconds.
+    #[command(after_help = "Example: streamer redrive --dry-run")]
     Redrive(redrive::RedriveArgs),
     /// Move checkpoints back, so that the next start writes the records again
     ///
     /// Existing rows do not change, because no record gets a larger write timestamp than before. Creates the table if it
     /// was dropped. Never moves a checkpoint forward, so no record is skipped. Requires a group without members.
+    #[command(after_help = "Example: streamer replay --from-time 2026-05-01T00:00:00Z")]
     Replay(replay::ReplayArgs),
     /// Show what became of the records of a run
+    #[command(after_help = "Example: streamer runs show 0195d0b1-7a4c-7f3e-9b1a-2c3d4e5f6071")]
     Runs(runs::RunsArgs),
     /// Show the table that the contract needs, or add the columns that the present table lacks
+    #[command(after_help = "Example: streamer schema plan")]
     Schema(schema::SchemaArgs),
     /// Show checkpoint, beginning, end and lag of each partition
+    #[command(after_help = "Example: streamer status --watch")]
     Status(status::StatusArgs),
     /// Show the events of a key, their dead letters and the rows that they left
     ///
     /// Reads the partition of the key. Shows values of personal fields only with --values.
+    #[command(after_help = "Example: streamer trace 0195d0b1-7a4c-7f3e-9b1a-2c3d4e5f6071")]
     Trace(trace::TraceArgs),
     /// Compare the latest record of each row up to the checkpoints with the table, and list the differences
     ///
     /// The exit code is 1 if there are differences.
+    #[command(after_help = "Example: streamer verify --config streamer.toml")]
     Verify,
 }
 

@@ -18,7 +18,7 @@ use crate::error::chain;
 
 /// Real servers and an offline random-user API for Affluent's demo, tests and benches.
 #[derive(Debug, Parser)]
-#[command(name = "testkit", version)]
+#[command(name = "testkit", version, after_help = "Example: testkit demo --users 5000")]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -27,13 +27,17 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Kafka and Cassandra without the services.
+    #[command(after_help = "Example: testkit stack run --kafka 3")]
     #[command(subcommand)]
     Stack(stack::StackCommand),
     /// The whole pipeline on real servers.
+    #[command(after_help = "Example: testkit demo --users 5000 --keep")]
     Demo(demo::DemoCommand),
     /// Run a command whose tests share servers.
+    #[command(after_help = "Example: testkit pool -- cargo nextest run --release")]
     Pool(pool::PoolCommand),
     /// The offline random-user API.
+    #[command(after_help = "Example: testkit random-user --listen 127.0.0.1:8000 --fault unavailable*3")]
     RandomUser(random_user::RandomUserCommand),
 }
 

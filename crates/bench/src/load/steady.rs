@@ -8,6 +8,7 @@ use testkit::service::{PrometheusHistogram, Service};
 use super::stream::{Latency, Stream};
 use crate::env::{BenchEnv, PARTITIONS};
 use crate::measure::cost::as_f64;
+use crate::measure::partition_progress::{Checkpoints, widest_gap};
 use crate::sinks::streamer::Streamer;
 use crate::sinks::target::Target;
 
@@ -16,6 +17,8 @@ const POLL_INTERVAL: Duration = Duration::from_millis(50);
 const KAFKA_TO_ROW: &str = "streamer_kafka_to_row_seconds";
 const WRITE_ATTEMPTS: &str = "streamer_write_attempts";
 const WARMUP: Duration = Duration::from_secs(10);
+/// Between two looks at the partitions.
+const SAMPLE_INTERVAL: Duration = Duration::from_millis(500);
 
 /// What a streamer did with the records of a steady stream.
 pub struct Steady {
@@ -25,6 +28,8 @@ pub struct Steady {
     pub observed: Latency,
     /// How often the rows of each micro-batch were sent.
     pub write_attempts: PrometheusHistogram,
+    /// How many seconds the last partition was behind the median one, at worst.
+    pub partition_gap: f64,
 }
 
 /// A ready streamer, its topic and its table.
@@ -49,7 +54,7 @@ impl Running {
             ..stream
         };
         warmup.run(env, &target).await?;
-        wait_for_rows(&streamer, WARMUP.as_secs() * stream.rate).await?;
+        wait_for_checkpoints(&streamer, WARMUP.as_secs() * stream.rate).await?;
         Ok(Self {
             topic,
             target,
@@ -80,13 +85,23 @@ pub async fn steady<T>(
         Ok::<_, anyhow::Error>(histograms)
     };
     let [latency_before, attempts_before] = histograms().await?;
-    let (probes, beside) = tokio::try_join!(stream.run(env, &running.target), beside(env, streamer))?;
-    wait_for_rows(streamer, (WARMUP + stream.length).as_secs() * stream.rate).await?;
+    let mut samples = Vec::new();
+    let work = async {
+        let done = tokio::try_join!(stream.run(env, &running.target), beside(env, streamer))?;
+        wait_for_checkpoints(streamer, (WARMUP + stream.length).as_secs() * stream.rate).await?;
+        anyhow::Ok(done)
+    };
+    let (probes, beside) = tokio::select! {
+        done = work => done?,
+        sampled = sample(streamer, &mut samples) => return Err(sampled.expect_err("it samples until it fails")),
+    };
+    samples.push(checkpoints(streamer).await?);
     let [latency, attempts] = histograms().await?;
     let steady = Steady {
         kafka_to_row: latency.since(&latency_before),
         observed: stream.latency(&probes),
         write_attempts: attempts.since(&attempts_before),
+        partition_gap: widest_gap(&samples, stream.length),
     };
     running.end(env).await?;
     Ok((steady, beside))
@@ -128,16 +143,30 @@ async fn rows(streamer: &Service) -> Result<f64> {
     Ok(rows.unwrap_or(0.0))
 }
 
-async fn wait_for_rows(streamer: &Service, expected: u64) -> Result<()> {
+async fn checkpoints(streamer: &Service) -> Result<Checkpoints> {
+    let (_, text) = streamer.get("/metrics").await?;
+    Ok(Checkpoints::read(&text))
+}
+
+/// Adds the checkpoints twice a second, until a request fails.
+async fn sample(streamer: &Service, samples: &mut Vec<Checkpoints>) -> Result<()> {
+    let mut interval = tokio::time::interval(SAMPLE_INTERVAL);
+    loop {
+        interval.tick().await;
+        samples.push(checkpoints(streamer).await?);
+    }
+}
+
+async fn wait_for_checkpoints(streamer: &Service, expected: u64) -> Result<()> {
     let started = Instant::now();
     loop {
-        let written = rows(streamer).await?;
+        let written = checkpoints(streamer).await?.sum();
         if written >= as_f64(expected) {
             return Ok(());
         }
         ensure!(
             started.elapsed() < TIMEOUT,
-            "{written} of {expected} rows after {} s:\n{}",
+            "{written} of {expected} records after {} s:\n{}",
             TIMEOUT.as_secs(),
             streamer.last_lines(20)
         );

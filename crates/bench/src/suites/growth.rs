@@ -41,6 +41,8 @@ const ROW_TIMEOUT: Duration = Duration::from_secs(60);
 const RESTART_SECONDS: u64 = 150;
 /// Records per second, more than the streamer writes beside their sender.
 const OVERLOAD: u64 = 30_000;
+/// How many seconds the last partition may be behind the median one.
+const MAX_GAP: f64 = 2.0;
 /// The share of the capacity that a stream uses.
 const LOAD: f64 = 0.9;
 /// A warmup needs no more records.
@@ -176,7 +178,7 @@ impl GrowthBench {
         let mut figures = Vec::new();
         let few_and_many = [PARTITIONS, MANY_PARTITIONS].into_iter();
         for partitions in few_and_many.filter(|partitions| self.partitions.contains(partitions)) {
-            let (mut late, mut rates) = (Vec::new(), Vec::new());
+            let (mut gaps, mut late, mut rates) = (Vec::new(), Vec::new(), Vec::new());
             for _ in 0..self.rounds {
                 // As long as the stream: a shorter one ends before Cassandra flushes and compacts what it wrote.
                 let overload = self.stream(OVERLOAD, self.steady);
@@ -186,18 +188,27 @@ impl GrowthBench {
                 let latencies = &steady.kafka_to_row;
                 let above = [1.0, 2.0, 4.0, 8.0].map(|seconds| latencies.count_above(seconds));
                 println!(
-                    "{partitions} partitions, {rate}/s: median {:.0} ms, p99 {:.0} ms; later than 1, 2, 4 and 8 s: {above:?} of \
+                    "{partitions} partitions, {rate}/s: {:.1} s between the median partition and the last; median {:.0} ms, p99 {:.0} ms; later than 1, 2, 4 and 8 s: {above:?} of \
                      {}; observed, ms: {:?}",
+                    steady.partition_gap,
                     latencies.quantile(0.5) * 1_000.0,
                     latencies.quantile(0.99) * 1_000.0,
                     latencies.count(),
                     steady.observed
                 );
+                gaps.push(steady.partition_gap);
                 late.push(latencies.count_above(2.0));
                 rates.push(as_f64(rate));
             }
             let rates = Spread::of(rates).map_or_else(String::new, |rates| rates.to_string());
-            let name = format!("rows later than 2 s at {rates} records/s, {partitions} partitions");
+            let when = format!("at {rates} records/s, {partitions} partitions");
+            figures.push(Figure::measured(
+                format!("median partition before the last {when}"),
+                gaps,
+                "s",
+                Goal::AtMost(MAX_GAP),
+            ));
+            let name = format!("rows later than 2 s {when}");
             figures.push(Figure::measured(name, late, "", Goal::AtMost(0.0)));
         }
         Ok(figures)

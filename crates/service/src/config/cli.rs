@@ -32,6 +32,8 @@ pub struct CommandLine {
 }
 
 /// Inspect the configuration
+///
+/// Example: `--config service.toml config print`
 #[derive(Clone, Debug, clap::Args)]
 pub struct ConfigCommand {
     #[command(subcommand)]

@@ -28,8 +28,10 @@ pub struct DeadLettersArgs {
 #[derive(Debug, Subcommand)]
 enum DeadLettersCommand {
     /// List dead letters: partition:offset of the record, reason, time, error
+    #[command(after_help = "Example: streamer dead-letters list --since 2026-05-01T00:00:00Z --limit 100")]
     List(ListArgs),
     /// Show a dead letter with its key, headers and value
+    #[command(after_help = "Example: streamer dead-letters show 3:1542")]
     Show {
         /// Partition and offset of the record, such as 3:1542
         position: PartitionOffset,
@@ -37,10 +39,12 @@ enum DeadLettersCommand {
     /// Reset the counts of dead letters after their cause is fixed, so that halted partitions continue
     ///
     /// Requires a group without members, because a member keeps the counts in memory.
+    #[command(after_help = "Example: streamer dead-letters reset-limits --config streamer.toml")]
     ResetLimits,
     /// Show how the retention of the dead-letter topic differs from `dead_letters.retention`, and change it
     ///
     /// A streamer creates the topic with that retention, and never changes an existing one.
+    #[command(after_help = "Example: streamer dead-letters retention --apply")]
     Retention {
         /// Change the topic. Dead letters that are older than the retention are deleted
         #[arg(long)]

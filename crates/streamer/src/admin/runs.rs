@@ -20,6 +20,7 @@ enum RunsCommand {
     /// Show which records of a run became rows, and which became dead letters
     ///
     /// A run that is not in the ledger, or that has expired (`ledger.ttl`), has no records.
+    #[command(after_help = "Example: streamer runs show 0195d0b1-7a4c-7f3e-9b1a-2c3d4e5f6071 --json")]
     Show {
         /// The id of the run, a uuid
         id: Uuid,

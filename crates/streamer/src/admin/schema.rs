@@ -19,15 +19,18 @@ pub struct SchemaArgs {
 #[derive(Debug, Subcommand)]
 enum SchemaCommand {
     /// Print the statement that creates the table of the contract; connects to no server
+    #[command(after_help = "Example: streamer schema show --config streamer.toml")]
     Show,
     /// Print the statements that `apply` would run: the new table, or its new columns
     ///
     /// Refuses a new field that is required, because the existing rows lack it, and any change of the key, the clustering
     /// columns or a type.
+    #[command(after_help = "Example: streamer schema plan --config streamer.toml")]
     Plan,
     /// Run the statements of `plan`
     ///
     /// Does not create a table if checkpoints show that an earlier one is lost.
+    #[command(after_help = "Example: streamer schema apply --config streamer.toml")]
     Apply,
 }
 

@@ -16,8 +16,6 @@ use crate::workspace;
 const MEMORY_SHARE: f64 = 0.4;
 
 /// Run a command whose tests share Kafka and Cassandra
-///
-/// Example: testkit pool -- cargo nextest run --release
 #[derive(Debug, Args)]
 pub(super) struct PoolCommand {
     /// The command and its arguments

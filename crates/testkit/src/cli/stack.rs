@@ -16,6 +16,7 @@ use crate::workspace;
 #[derive(Debug, Subcommand)]
 pub(super) enum StackCommand {
     /// Starts them and leaves them running.
+    #[command(after_help = "Example: testkit stack up --kafka 3 --cassandra 3")]
     Up {
         #[command(flatten)]
         nodes: Nodes,
@@ -25,6 +26,7 @@ pub(super) enum StackCommand {
         location: Location,
     },
     /// Stops them.
+    #[command(after_help = "Example: testkit stack down --wipe")]
     Down {
         /// Also removes their data.
         #[arg(long)]
@@ -33,11 +35,13 @@ pub(super) enum StackCommand {
         location: Location,
     },
     /// Shows each node; exits with status 1 unless all serve.
+    #[command(after_help = "Example: testkit stack status")]
     Status {
         #[command(flatten)]
         location: Location,
     },
     /// Starts new ones on free ports, which end with this process and leave no data.
+    #[command(after_help = "Example: testkit stack run --kafka 3 --cassandra 0")]
     Run {
         #[command(flatten)]
         nodes: Nodes,

@@ -6,6 +6,7 @@
 mod chain;
 mod demo;
 mod erasure;
+mod help;
 mod pool;
 mod proxy;
 mod randomuser;
