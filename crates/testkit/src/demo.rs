@@ -27,7 +27,7 @@ use crate::rows::{Row, RowId, Rows, text};
 use crate::servers::{
     CassandraCluster, CassandraOptions, KafkaCluster, KafkaOptions, Software, Stack, are_fetched, jars,
 };
-use crate::service::{Service, ServiceOptions};
+use crate::service::{Service, ServiceError, ServiceOptions};
 use crate::workspace;
 
 /// Options of the demo.
@@ -220,22 +220,36 @@ impl Demo {
     }
 
     /// Runs until a process of the demo ends, and returns the reason.
-    pub async fn watch(&self) -> TestkitError {
+    async fn watch(&self) -> TestkitError {
         loop {
-            if let Err(error) = self.check_running() {
+            let services = [&self.publisher, &self.streamer];
+            let services = services.into_iter().try_for_each(Service::check_running);
+            if let Err(error) = self.check_servers().and(services.map_err(Into::into)) {
                 return error;
             }
             tokio::time::sleep(WATCH_INTERVAL).await;
         }
     }
 
-    fn check_running(&self) -> Result<(), TestkitError> {
+    /// Runs until a server of the demo ends, and returns the reason. A service may be killed, to see what happens: `ended` is
+    /// called once for it.
+    pub async fn watch_servers(&self, mut ended: impl FnMut(&ServiceError)) -> TestkitError {
+        let mut services = vec![&self.publisher, &self.streamer];
+        loop {
+            if let Err(error) = self.check_servers() {
+                return error;
+            }
+            services.retain(|service| service.check_running().inspect_err(&mut ended).is_ok());
+            tokio::time::sleep(WATCH_INTERVAL).await;
+        }
+    }
+
+    fn check_servers(&self) -> Result<(), TestkitError> {
         let Stack { kafka, cassandra } = &self.stack;
         for node in kafka.nodes().iter().chain(cassandra.nodes()) {
             node.check_running()?;
         }
-        self.publisher.check_running()?;
-        Ok(self.streamer.check_running()?)
+        Ok(())
     }
 
     /// The addresses of all parts, for `--keep`.

@@ -9,6 +9,7 @@ use super::interrupted;
 use crate::demo::{Demo, DemoOptions, DemoReport, UserSource};
 use crate::error::{TestkitError, chain};
 use crate::record_type::{RecordType, USERS};
+use crate::service::ServiceError;
 
 /// Users from the random-user API, or generated records, become rows in Cassandra, through real Kafka; every count is checked.
 #[derive(Debug, Args)]
@@ -28,7 +29,7 @@ pub(super) struct DemoCommand {
     /// The API's version
     #[arg(long, value_name = "VERSION", default_value = "1.4")]
     api_version: String,
-    /// Leave everything running until Ctrl-C; fail when a process ends
+    /// Leave everything running until Ctrl-C; fail when Kafka or Cassandra ends
     #[arg(long)]
     keep: bool,
 }
@@ -95,14 +96,18 @@ fn print(report: &DemoReport) {
     }
 }
 
-/// Keeps everything running until a signal. Returns the reason when a process ends before.
+/// Keeps everything running until a signal. Returns the reason when a server ends before.
 async fn keep(demo: &Demo) -> Option<TestkitError> {
     println!("\nrunning until Ctrl-C:");
     for (name, address) in demo.addresses() {
         println!("  {name:<16} {address}");
     }
+    let ended = |error: &ServiceError| {
+        let error = error.to_string();
+        println!("{}", error.lines().next().unwrap_or_default());
+    };
     tokio::select! {
-        error = demo.watch() => Some(error),
+        error = demo.watch_servers(ended) => Some(error),
         () = interrupted() => None,
     }
 }

@@ -1,9 +1,18 @@
 //! The demo as users run it: the figures in the last line of its output are right.
 
+use std::net::TcpStream;
+use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
+use testkit::process::Program;
 use testkit::workspace;
+
+/// For a start of all servers on a busy machine.
+const TIMEOUT: Duration = Duration::from_secs(240);
 
 fn demo(arguments: &[&str]) -> (Option<i32>, Value) {
     let output = Command::new(env!("CARGO_BIN_EXE_testkit"))
@@ -12,22 +21,70 @@ fn demo(arguments: &[&str]) -> (Option<i32>, Value) {
         .output()
         .unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
-    let last = text.lines().last().unwrap_or_default();
-    let figures = serde_json::from_str(last)
-        .unwrap_or_else(|_| panic!("no figures: {text}\n{}", String::from_utf8_lossy(&output.stderr)));
-    (output.status.code(), figures)
+    (output.status.code(), figures(&text))
 }
 
-#[test]
-fn demo_stores_every_sample_or_generated_user() {
+fn figures(text: &str) -> Value {
+    let last = text.lines().last().unwrap_or_default();
+    serde_json::from_str(last).unwrap_or_else(|_| panic!("no figures: {text}"))
+}
+
+async fn wait_for_line(log: &Path, part: &str) {
+    let until = Instant::now() + TIMEOUT;
+    loop {
+        let text = std::fs::read_to_string(log).unwrap_or_default();
+        if text.lines().any(|line| line.contains(part)) {
+            return;
+        }
+        assert!(Instant::now() < until, "no line with {part}:\n{text}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// The process with this name that `parent` has started.
+fn child_named(name: &str, parent: u32) -> i32 {
+    let processes = std::fs::read_dir("/proc").unwrap();
+    let children = processes.filter_map(|entry| {
+        let entry = entry.unwrap();
+        let stat = std::fs::read_to_string(entry.path().join("stat")).ok()?;
+        let after = stat.split_once(&format!("({name}) "))?.1;
+        let is_child = after.split(' ').nth(1)? == parent.to_string();
+        is_child.then(|| entry.file_name().to_str()?.parse().ok())?
+    });
+    let children: Vec<i32> = children.collect();
+    assert_eq!(children.len(), 1, "{children:?}");
+    children[0]
+}
+
+/// The streamer may be killed, as in the tutorial: the servers continue until Ctrl-C.
+#[tokio::test]
+async fn demo_stores_every_sample_or_generated_user() {
     let samples = workspace::root().unwrap().join("../shared/samples");
-    let (exit, figures) = if samples.is_dir() {
-        demo(&["--samples", samples.to_str().unwrap()])
+    let arguments = if samples.is_dir() {
+        ["--samples", samples.to_str().unwrap()]
     } else {
-        demo(&["--users", "211"])
+        ["--users", "211"]
     };
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("demo.log");
+    let demo = Program::new(env!("CARGO_BIN_EXE_testkit"))
+        .args(["demo", "--keep"])
+        .args(arguments)
+        .log_to(&log)
+        .spawn()
+        .unwrap();
+    wait_for_line(&log, "streamer admin").await;
+    let streamer = child_named("streamer", demo.pid());
+    kill(Pid::from_raw(streamer), Signal::SIGKILL).unwrap();
+    wait_for_line(&log, "streamer ended unexpectedly").await;
+    let text = std::fs::read_to_string(&log).unwrap();
+    let kafka = text.lines().find_map(|line| line.trim().strip_prefix("kafka "));
+    TcpStream::connect(kafka.unwrap().trim()).unwrap();
+    demo.signal(Signal::SIGINT).unwrap();
+    let exit = demo.wait(TIMEOUT).await.unwrap();
+    let figures = figures(&std::fs::read_to_string(&log).unwrap());
     assert_eq!(
-        (exit, &figures["record"]),
+        (exit.code(), &figures["record"]),
         (Some(0), &json!("users")),
         "{figures}"
     );
