@@ -188,8 +188,8 @@ impl GrowthBench {
                 let latencies = &steady.kafka_to_row;
                 let above = [1.0, 2.0, 4.0, 8.0].map(|seconds| latencies.count_above(seconds));
                 println!(
-                    "{partitions} partitions, {rate}/s: {:.1} s between the median partition and the last; median {:.0} ms, p99 {:.0} ms; later than 1, 2, 4 and 8 s: {above:?} of \
-                     {}; observed, ms: {:?}",
+                    "{partitions} partitions, {rate}/s: {:.1} s between the median partition and the last; median {:.0} ms, \
+                     p99 {:.0} ms; later than 1, 2, 4 and 8 s: {above:?} of {}; observed, ms: {:?}",
                     steady.partition_gap,
                     latencies.quantile(0.5) * 1_000.0,
                     latencies.quantile(0.99) * 1_000.0,

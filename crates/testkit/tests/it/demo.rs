@@ -11,6 +11,8 @@ use serde_json::{Value, json};
 use testkit::process::Program;
 use testkit::workspace;
 
+use crate::servers::children;
+
 /// For a start of all servers on a busy machine.
 const TIMEOUT: Duration = Duration::from_secs(240);
 
@@ -42,18 +44,14 @@ async fn wait_for_line(log: &Path, part: &str) {
 }
 
 /// The process with this name that `parent` has started.
-fn child_named(name: &str, parent: u32) -> i32 {
-    let processes = std::fs::read_dir("/proc").unwrap();
-    let children = processes.filter_map(|entry| {
-        let entry = entry.unwrap();
-        let stat = std::fs::read_to_string(entry.path().join("stat")).ok()?;
-        let after = stat.split_once(&format!("({name}) "))?.1;
-        let is_child = after.split(' ').nth(1)? == parent.to_string();
-        is_child.then(|| entry.file_name().to_str()?.parse().ok())?
-    });
-    let children: Vec<i32> = children.collect();
-    assert_eq!(children.len(), 1, "{children:?}");
-    children[0]
+fn child_named(name: &str, parent: u32) -> u32 {
+    let has_name = |pid: &u32| {
+        std::fs::read_to_string(format!("/proc/{pid}/comm"))
+            .unwrap()
+            .trim()
+            == name
+    };
+    children(parent).into_iter().find(has_name).unwrap()
 }
 
 /// The streamer may be killed, as in the tutorial: the servers continue until Ctrl-C.
@@ -75,7 +73,7 @@ async fn demo_stores_every_sample_or_generated_user() {
         .unwrap();
     wait_for_line(&log, "streamer admin").await;
     let streamer = child_named("streamer", demo.pid());
-    kill(Pid::from_raw(streamer), Signal::SIGKILL).unwrap();
+    kill(Pid::from_raw(streamer.try_into().unwrap()), Signal::SIGKILL).unwrap();
     wait_for_line(&log, "streamer ended unexpectedly").await;
     let text = std::fs::read_to_string(&log).unwrap();
     let kafka = text.lines().find_map(|line| line.trim().strip_prefix("kafka "));

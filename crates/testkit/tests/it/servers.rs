@@ -226,7 +226,7 @@ fn server_ends_with_its_killed_parent() {
 }
 
 /// The processes whose parent is `parent`.
-fn children(parent: u32) -> Vec<u32> {
+pub(crate) fn children(parent: u32) -> Vec<u32> {
     let entries = std::fs::read_dir("/proc").unwrap().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     pids.filter(|pid| stat(*pid).is_some_and(|(_, of)| of == parent))

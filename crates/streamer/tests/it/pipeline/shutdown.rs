@@ -87,10 +87,10 @@ async fn kills_under_load_lose_nothing() {
     assert_eq!(i64::try_from(env.users().await.len()).unwrap(), written);
     let last = streamer.metric("streamer_records_total", "").await.unwrap();
     let read = before + last.unwrap_or(0.0);
-    // A start reads again what was not checkpointed. Each rebalance of a busy machine may repeat a little more.
-    let max = f64::from(i32::try_from(written + written / 2 + again).unwrap());
+    // A start reads again what was not checkpointed, which may be much on a busy machine. A rebalance repeats some, too.
+    let max = f64::from(i32::try_from(written + again.max(written / 2)).unwrap());
     assert!(
-        read < max,
+        read <= max,
         "{read} records were read for {written}, {again} of them not checkpointed: a start read too many again"
     );
 }
