@@ -200,7 +200,7 @@ impl Pool {
     }
 
     async fn start(&self, slot: Arc<Slot>) -> Result<(Arc<Slot>, Arc<Cluster>), ServerError> {
-        let started = Cluster::start(&slot.spec, &slot.dir).await;
+        let started = Cluster::start(&slot.spec, slot.access, &slot.dir).await;
         let outcome = match started {
             Ok(cluster) => {
                 cluster.keep_classes().await;
@@ -288,7 +288,7 @@ impl Slot {
 
 impl Cluster {
     /// Starts a cluster with its data in `dir`.
-    async fn start(spec: &ClusterSpec, dir: &Path) -> Result<Self, ServerError> {
+    async fn start(spec: &ClusterSpec, access: Access, dir: &Path) -> Result<Self, ServerError> {
         let dir = Some(dir.to_path_buf());
         match spec.clone() {
             ClusterSpec::Kafka(options) => {
@@ -296,7 +296,12 @@ impl Cluster {
                 KafkaCluster::start(&options).await.map(Self::Kafka)
             }
             ClusterSpec::Cassandra(options) => {
-                let options = CassandraOptions { dir, ..options };
+                let options = CassandraOptions {
+                    dir,
+                    // The nodes of a shared cluster are not killed.
+                    keeps_schema: access == Access::Exclusive,
+                    ..options
+                };
                 CassandraCluster::start(&options).await.map(Self::Cassandra)
             }
         }

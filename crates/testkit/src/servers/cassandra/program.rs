@@ -51,6 +51,10 @@ pub(super) fn program(
         .arg("-Dcassandra.skip_wait_for_gossip_to_settle=0")
         // How many rows a node measures at its start to estimate the memory of one. 100,000, the default, take 3 s.
         .arg("-Dcassandra.memtable_row_overhead_computation_step=1000")
+        .arg(format!(
+            "-Dcassandra.test.flush_local_schema_changes={}",
+            options.keeps_schema
+        ))
         // A node that joins takes each range from the replica that it replaces, so that no quorum loses a row. Nodes of a new
         // cluster have no ranges to take.
         .arg(format!(
