@@ -44,8 +44,6 @@ pub struct BenchEnv {
     pub cassandra: Arc<CassandraClient>,
     /// The folder of logs.
     pub folder: PathBuf,
-    /// The `compression.type` of new topics.
-    pub compression: String,
     nodes: usize,
     row_counter: RowCounter,
     keyspaces: usize,
@@ -99,7 +97,6 @@ impl BenchEnv {
             cassandra: Arc::new(client),
             stack,
             folder,
-            compression: "producer".to_owned(),
             nodes: cassandra,
             row_counter: if cassandra == 1 {
                 RowCounter::Server
@@ -124,14 +121,15 @@ impl BenchEnv {
         }
     }
 
-    /// Creates a topic, whose batches the broker compresses with [`Self::compression`].
+    /// Compresses the records that are written from now on, such as with `lz4`.
+    pub fn compress(&mut self, codec: &str) -> Result<()> {
+        self.kafka = KafkaClient::with_compression(self.stack.kafka.bootstrap(), codec)?;
+        Ok(())
+    }
+
+    /// Creates a topic.
     pub async fn create_topic(&self, topic: &str, partitions: i32) -> Result<()> {
-        let settings = [("compression.type", &*self.compression)];
-        Ok(self
-            .stack
-            .kafka
-            .create_topic_with(topic, partitions, &settings)
-            .await?)
+        Ok(self.stack.kafka.create_topic(topic, partitions).await?)
     }
 
     /// Deletes a topic, so that its data does not weigh on later measurements.

@@ -28,7 +28,7 @@ use self::records::RecordGenerator;
 use crate::evidence::records::{AckedRecord, fingerprint};
 use crate::evidence::topic_history::TopicHistory;
 
-pub(crate) use self::ledger::Ledger;
+pub(crate) use self::ledger::AckLog;
 
 /// Concurrent clients, so that one request to a frozen publisher does not stop all traffic.
 const CLIENTS: u64 = 3;
@@ -90,7 +90,7 @@ pub(crate) struct Workload {
     kafka: KafkaClient,
     seed: u64,
     history: Arc<TopicHistory>,
-    ledger: Mutex<Ledger>,
+    ledger: Mutex<AckLog>,
     /// Read-locked by each request in flight.
     gate: RwLock<()>,
     stop: CancellationToken,
@@ -149,7 +149,7 @@ impl Workload {
     }
 
     /// What was sent and acknowledged, once the workload has stopped.
-    pub(crate) fn into_ledger(self) -> Ledger {
+    pub(crate) fn into_ledger(self) -> AckLog {
         self.ledger.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -157,7 +157,7 @@ impl Workload {
         self.record.contract()
     }
 
-    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+    fn ledger(&self) -> MutexGuard<'_, AckLog> {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -21,7 +21,7 @@ use uuid::Uuid;
 use crate::run::plan::{PageRange, Seed};
 use crate::run::{Run, RunFilter, Trigger};
 use crate::scheduler::run_queue::{CancelOutcome, RetryError, RunQueue, RunRequest};
-use crate::store::cursors::Pause;
+use crate::store::cursors::SchedulePause;
 use crate::store::outbox::{MAX_REJECTED_RECORDS, RejectedRecord};
 
 mod events;
@@ -355,7 +355,7 @@ struct ScheduleView {
     /// The next five starts.
     next_starts: Vec<jiff::Timestamp>,
     /// Since when and by whom the schedule is paused.
-    paused: Option<Pause>,
+    paused: Option<SchedulePause>,
     /// Id of the active run.
     running: Option<String>,
     /// The time that the rate limit alone takes for a scheduled run.

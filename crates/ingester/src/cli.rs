@@ -24,7 +24,7 @@ use crate::cli::remote::{RemoteRunCommand, ScheduleCommand};
 use crate::config::IngesterSettings;
 use crate::delivery::publisher_health::PublisherProbe;
 use crate::ledger::ledger_client::StreamerLedger;
-use crate::ledger::verdict::{Verdict, VerdictState};
+use crate::ledger::verdict::{LedgerVerdict, VerdictState};
 use crate::ledger::verdict_loop::VerdictLoop;
 use crate::run::Trigger;
 use crate::run::exit_error::ExitError;
@@ -318,7 +318,7 @@ async fn once(
     if has_ended {
         report.verdict = Some(tokio::select! {
             verdict = final_verdict(report.run, settings, verdicts) => verdict?,
-            () = context.shutdown.cancelled() => Verdict::default(),
+            () = context.shutdown.cancelled() => LedgerVerdict::default(),
         });
         if let Some(webhook) = webhook {
             tokio::select! {
@@ -333,7 +333,7 @@ async fn once(
     }
     match report.outcome {
         RunOutcome::Complete => match report.verdict {
-            Some(Verdict {
+            Some(LedgerVerdict {
                 state: VerdictState::Violated,
                 reason,
                 ..
@@ -349,10 +349,10 @@ async fn final_verdict(
     run: Uuid,
     settings: &IngesterSettings,
     verdicts: Option<VerdictLoop<StreamerLedger>>,
-) -> Result<Verdict, StoreError> {
+) -> Result<LedgerVerdict, StoreError> {
     match verdicts {
         Some(mut verdicts) => verdicts.settle(run, settings.pipeline.verdict_timeout).await,
-        None => Ok(Verdict::unknown("pipeline.streamer_url is not set")),
+        None => Ok(LedgerVerdict::unknown("pipeline.streamer_url is not set")),
     }
 }
 

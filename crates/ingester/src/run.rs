@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use uuid::Uuid;
 
 use crate::config::{IngesterSettings, PipelineSettings};
-use crate::ledger::verdict::Verdict;
+use crate::ledger::verdict::LedgerVerdict;
 use crate::run::plan::{PagePlan, PageRange, Seed};
 use crate::run::run_stats::RunCounts;
 
@@ -229,7 +229,7 @@ pub struct Run {
     #[serde(skip)]
     pub drop_pending: bool,
     /// Whether the ledger confirms the run, once it has ended.
-    pub verdict: Option<Verdict>,
+    pub verdict: Option<LedgerVerdict>,
     /// Whether the sequence numbers of its records are stored, as for each run that has started and ended.
     #[serde(skip)]
     pub has_numbers: bool,
@@ -253,9 +253,11 @@ impl Run {
             return self;
         }
         if !self.has_numbers {
-            self.verdict = Some(Verdict::unknown("the run was started by an earlier version"));
+            self.verdict = Some(LedgerVerdict::unknown(
+                "the run was started by an earlier version",
+            ));
         } else if pipeline.streamer_url.is_none() {
-            self.verdict = Some(Verdict::unknown("pipeline.streamer_url is not set"));
+            self.verdict = Some(LedgerVerdict::unknown("pipeline.streamer_url is not set"));
         } else {
             self.verdict.get_or_insert_default();
         }

@@ -9,12 +9,12 @@ use crate::exit::{ExitStatus, chain};
 /// Writing to standard output failed.
 #[derive(Debug, thiserror::Error)]
 #[error("failed to write to standard output")]
-pub struct OutputError(#[source] Cause);
+pub struct OutputError(#[source] WriteFailure);
 
 /// The cause as a type of its own, so that it can be told from other errors in the chain of a transparent error.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
-struct Cause(io::Error);
+struct WriteFailure(io::Error);
 
 impl ExitStatus for OutputError {}
 
@@ -31,7 +31,7 @@ impl OutputError {
 /// # Errors
 /// [`OutputError`], for example a full disk, or a reader that has gone.
 pub fn print_line(line: impl Display) -> Result<(), OutputError> {
-    writeln!(io::stdout(), "{line}").map_err(|error| OutputError(Cause(error)))
+    writeln!(io::stdout(), "{line}").map_err(|error| OutputError(WriteFailure(error)))
 }
 
 /// Writes the line `name: error: cause` to standard error, except if the cause is a reader of standard output that has
@@ -43,8 +43,8 @@ pub fn print_error(name: &str, error: &(dyn Error + 'static)) {
 }
 
 fn is_broken_pipe(error: &(dyn Error + 'static)) -> bool {
-    match error.downcast_ref::<Cause>() {
-        Some(Cause(error)) => error.kind() == ErrorKind::BrokenPipe,
+    match error.downcast_ref::<WriteFailure>() {
+        Some(WriteFailure(error)) => error.kind() == ErrorKind::BrokenPipe,
         None => error.source().is_some_and(is_broken_pipe),
     }
 }
@@ -59,7 +59,7 @@ mod tests {
 
     #[test]
     fn only_a_broken_pipe_of_standard_output_is_quiet() {
-        let of = |kind| OutputError(Cause(io::Error::from(kind)));
+        let of = |kind| OutputError(WriteFailure(io::Error::from(kind)));
         assert!(is_broken_pipe(&of(ErrorKind::BrokenPipe)));
         assert!(is_broken_pipe(&Outer(of(ErrorKind::BrokenPipe))));
         assert!(!is_broken_pipe(&Outer(of(ErrorKind::StorageFull))));

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use futures::future::{try_join, try_join_all};
 
-use self::conservation::Verdict;
+use self::conservation::Conservation;
 pub use self::figures::Figures;
 use self::progress::{ProgressBars, Steps};
 use self::traffic::{Summary, finish_run, post_records};
@@ -150,7 +150,9 @@ impl Demo {
         let mut failures = self.failures(exit, &summary, drained, &rows).await?;
         let verdict = match summary.verdict.clone() {
             Some(verdict) => verdict,
-            None => Verdict::of_ledger(&self.streamer, &summary.run, summary.accepted, DRAIN_TIMEOUT).await?,
+            None => {
+                Conservation::of_ledger(&self.streamer, &summary.run, summary.accepted, DRAIN_TIMEOUT).await?
+            }
         };
         failures.extend(verdict.failure());
         let record = self.options.record.contract().resource();

@@ -78,6 +78,11 @@ const RETRY_DELAY: Duration = Duration::from_millis(200);
 impl KafkaClient {
     /// Creates a client, which connects at its first use.
     pub fn new(bootstrap: impl Into<String>) -> Result<Self, KafkaClientError> {
+        Self::with_compression(bootstrap, "none")
+    }
+
+    /// Creates a client that compresses its batches with this codec, such as `lz4`.
+    pub fn with_compression(bootstrap: impl Into<String>, codec: &str) -> Result<Self, KafkaClientError> {
         let bootstrap = bootstrap.into();
         let producer = ClientConfig::new()
             .set("bootstrap.servers", &bootstrap)
@@ -85,6 +90,7 @@ impl KafkaClient {
             .set("partitioner", "murmur2_random")
             .set("queue.buffering.max.messages", "1000000")
             .set("linger.ms", "2")
+            .set("compression.type", codec)
             .create()?;
         Ok(Self { bootstrap, producer })
     }

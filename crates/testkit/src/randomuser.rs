@@ -29,7 +29,7 @@ use tokio::{net::TcpListener, task::JoinHandle};
 
 pub use self::fault::{BrokenField, Fault, ParseFaultError};
 pub use self::page::SamplesError;
-pub use self::server::{Outcome, RateLimit, Refusal, ServedRequest};
+pub use self::server::{Outcome, RateLimit, RateLimitReply, ServedRequest};
 use self::server::{Peer, Shared, lock};
 
 /// Options of the API.

@@ -63,7 +63,7 @@ const QUANTITIES: [Quantity; 3] = [
 
 /// What is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Part {
+enum GrowthPart {
     /// Backlogs of several sizes and numbers of partitions
     Drains,
     /// The latest row near the capacity
@@ -79,7 +79,7 @@ enum Part {
 pub struct GrowthBench {
     /// Parts to measure
     #[arg(long, value_delimiter = ',', default_value = "drains,lateness,nodes,restarts")]
-    parts: Vec<Part>,
+    parts: Vec<GrowthPart>,
     /// Records, unless their number varies
     #[arg(long, default_value_t = 300_000)]
     records: u64,
@@ -89,8 +89,8 @@ pub struct GrowthBench {
     /// Numbers of partitions of the backlogs, and of the streams if 6 and 48 are among them
     #[arg(long, value_delimiter = ',', default_value = "1,6,12,48,96")]
     partitions: Vec<i32>,
-    /// The topics' compression.type
-    #[arg(long, default_value = "producer")]
+    /// The producer's compression; the publisher's default is lz4
+    #[arg(long, default_value = "none")]
     compression: String,
     /// Measured rounds
     #[arg(long, default_value_t = 3)]
@@ -123,22 +123,22 @@ impl GrowthBench {
             .set("rounds", &self.rounds)
             .set("partitions", &PARTITIONS);
         let mut points = Vec::new();
-        if self.measures(Part::Drains) || self.measures(Part::Lateness) {
+        if self.measures(GrowthPart::Drains) || self.measures(GrowthPart::Lateness) {
             let mut env = self.start(1).await?;
             self.warm_up(&mut env).await?;
-            if self.measures(Part::Drains) {
+            if self.measures(GrowthPart::Drains) {
                 points.extend(self.drains(&mut env).await?);
             }
-            if self.measures(Part::Lateness) {
+            if self.measures(GrowthPart::Lateness) {
                 report.figures.extend(self.lateness(&mut env).await?);
             }
         }
-        if self.measures(Part::Nodes) {
+        if self.measures(GrowthPart::Nodes) {
             let clusters = self.nodes().await?;
             report.figures.push(node_costs(&clusters));
             points.extend(clusters);
         }
-        if self.measures(Part::Restarts) {
+        if self.measures(GrowthPart::Restarts) {
             report.figures.extend(self.rolling_restart().await?);
         }
         if !points.is_empty() {
@@ -153,13 +153,13 @@ impl GrowthBench {
         Ok(report)
     }
 
-    fn measures(&self, part: Part) -> bool {
+    fn measures(&self, part: GrowthPart) -> bool {
         self.parts.contains(&part)
     }
 
     async fn start(&self, nodes: u8) -> Result<BenchEnv> {
         let mut env = BenchEnv::start(1, nodes.into()).await?;
-        env.compression.clone_from(&self.compression);
+        env.compress(&self.compression)?;
         Ok(env)
     }
 
@@ -406,7 +406,7 @@ mod tests {
     #[test]
     fn one_parameter_varies_at_a_time() {
         let bench = GrowthBench {
-            parts: vec![Part::Drains],
+            parts: vec![GrowthPart::Drains],
             records: 300_000,
             backlogs: vec![100_000, 1_000_000],
             partitions: vec![1, PARTITIONS, 96],

@@ -13,7 +13,7 @@ use testkit::randomuser::{Options, RandomUserApi};
 use testkit::servers::{KafkaCluster, KafkaOptions};
 use testkit::workspace;
 
-use self::delivery::Delivery;
+use self::delivery::DeliveryBench;
 use self::format::ApiPages;
 use crate::measure::spread::{median, summary};
 use crate::measure::warmup::Warmup;
@@ -61,7 +61,7 @@ impl IngesterBench {
         report.figures.push(self.format(&pages)?);
         println!("starting Kafka and the publisher");
         let kafka = KafkaCluster::start(&KafkaOptions::default()).await?;
-        let delivery = Delivery::start(&api, &kafka, &pages, &folder).await?;
+        let delivery = DeliveryBench::start(&api, &kafka, &pages, &folder).await?;
         report.figures.push(self.deliver(&delivery).await?);
         report.figures.push(self.memory(&delivery).await?);
         let delays = trigger::delays(&delivery, 2 * self.rounds + 1).await?;
@@ -103,7 +103,7 @@ impl IngesterBench {
         Ok(figure)
     }
 
-    async fn deliver(&self, delivery: &Delivery<'_>) -> Result<Figure> {
+    async fn deliver(&self, delivery: &DeliveryBench<'_>) -> Result<Figure> {
         let length = Duration::from_secs(self.seconds);
         let mut warmup = Warmup::default();
         while warmup.needs_another() {
@@ -130,7 +130,7 @@ impl IngesterBench {
         ))
     }
 
-    async fn memory(&self, delivery: &Delivery<'_>) -> Result<Figure> {
+    async fn memory(&self, delivery: &DeliveryBench<'_>) -> Result<Figure> {
         let (mut peaks, mut growths) = (Vec::new(), Vec::new());
         for round in 1..=self.rounds {
             let run = delivery.run(self.long, "zstd").await?;

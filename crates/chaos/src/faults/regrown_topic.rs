@@ -27,7 +27,7 @@ const SETTLED_FOR: Duration = Duration::from_secs(1);
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The end of each partition.
-type Ends = BTreeMap<i32, i64>;
+type EndOffsets = BTreeMap<i32, i64>;
 
 impl FaultInjector<'_> {
     /// The streamers are stopped meanwhile, so that the log is longer than before when they read it again.
@@ -75,9 +75,9 @@ impl FaultInjector<'_> {
     }
 
     /// Returns the previous ends of the partitions that have lost records, once each partition has a leader.
-    async fn wait_for_losses(&self, kafka: &KafkaClient, ends: Ends) -> Result<Ends> {
+    async fn wait_for_losses(&self, kafka: &KafkaClient, ends: EndOffsets) -> Result<EndOffsets> {
         let until = Instant::now() + STEP_TIMEOUT;
-        let mut last = Ends::new();
+        let mut last = EndOffsets::new();
         loop {
             let present = kafka.end_offsets(&self.config.name).await.unwrap_or_default();
             // A new leader learns a moment later how much of its log is committed.
@@ -85,7 +85,7 @@ impl FaultInjector<'_> {
             if present.len() == ends.len() && present == before {
                 let lost =
                     |(partition, end): &(i32, i64)| present.get(partition).is_some_and(|now| now < end);
-                let lost: Ends = ends.into_iter().filter(lost).collect();
+                let lost: EndOffsets = ends.into_iter().filter(lost).collect();
                 if lost.is_empty() {
                     bail!("failed to lose records: {present:?}");
                 }
@@ -99,7 +99,7 @@ impl FaultInjector<'_> {
     }
 
     /// Waits until each of these partitions has more records than before.
-    async fn wait_until_longer(&self, kafka: &KafkaClient, ends: &Ends) -> Result<()> {
+    async fn wait_until_longer(&self, kafka: &KafkaClient, ends: &EndOffsets) -> Result<()> {
         let until = Instant::now() + STEP_TIMEOUT;
         loop {
             self.restart_ended_publisher().await?;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::expected::{Entry, ExpectedLog, Outcome};
+use super::expected::{ExpectedEntry, ExpectedLog, Outcome};
 use super::violation::{Invariant, Violation};
 use crate::evidence::{CheckpointSample, Evidence};
 
@@ -28,7 +28,7 @@ pub(super) fn not_ahead(evidence: &Evidence, log: &ExpectedLog<'_>) -> Vec<Viola
 }
 
 /// Whether the record is below the checkpoint and was not stored.
-fn is_not_durable(sample: &CheckpointSample, log: &ExpectedLog<'_>, entry: &Entry<'_>) -> bool {
+fn is_not_durable(sample: &CheckpointSample, log: &ExpectedLog<'_>, entry: &ExpectedEntry<'_>) -> bool {
     let (partition, offset) = entry.position();
     let next = sample.next_offsets.get(&partition);
     if next.is_none_or(|next| offset >= *next) {

@@ -42,7 +42,7 @@ impl Outcome {
 
 /// A record with its expected outcome.
 #[derive(Debug)]
-pub(super) struct Entry<'a> {
+pub(super) struct ExpectedEntry<'a> {
     pub(super) record: &'a TopicRecord,
     pub(super) key: Option<Key>,
     pub(super) outcome: Outcome,
@@ -50,7 +50,7 @@ pub(super) struct Entry<'a> {
     pub(super) timestamp: i64,
 }
 
-impl Entry<'_> {
+impl ExpectedEntry<'_> {
     pub(super) fn position(&self) -> Position {
         (self.record.partition, self.record.offset)
     }
@@ -69,7 +69,7 @@ impl Entry<'_> {
 /// A topic with the expected outcome of each record.
 pub(super) struct ExpectedLog<'a> {
     /// Ordered by partition and offset.
-    pub(super) entries: Vec<Entry<'a>>,
+    pub(super) entries: Vec<ExpectedEntry<'a>>,
     /// The entries of each key, ordered by write timestamp.
     by_key: HashMap<Key, Vec<usize>>,
 }
@@ -103,7 +103,7 @@ impl<'a> ExpectedLog<'a> {
             if let Some(key) = &key {
                 by_key.entry(key.clone()).or_default().push(entries.len());
             }
-            entries.push(Entry {
+            entries.push(ExpectedEntry {
                 record,
                 key,
                 outcome,
@@ -150,10 +150,10 @@ impl<'a> ExpectedLog<'a> {
     }
 
     /// The last entry of each row: its last record, expired or not, or a later deletion of its key.
-    pub(super) fn last(&self) -> BTreeMap<&RowId, &Entry<'a>> {
+    pub(super) fn last(&self) -> BTreeMap<&RowId, &ExpectedEntry<'a>> {
         let mut last = BTreeMap::new();
         for indices in self.by_key.values() {
-            let mut of_key: BTreeMap<&RowId, &Entry<'a>> = BTreeMap::new();
+            let mut of_key: BTreeMap<&RowId, &ExpectedEntry<'a>> = BTreeMap::new();
             for entry in indices.iter().map(|index| &self.entries[*index]) {
                 if let Outcome::Row(id, _) | Outcome::Expired(id) = &entry.outcome {
                     of_key.insert(id, entry);

@@ -7,7 +7,7 @@ use model::headers::{dead_letter, kafka};
 use testkit::kafka_client::TopicRecord;
 use testkit::rows::{RowId, row};
 
-use super::expected::{Entry, ExpectedLog, Outcome};
+use super::expected::{ExpectedEntry, ExpectedLog, Outcome};
 use super::violation::{Invariant, Violation};
 use crate::evidence::Evidence;
 use crate::evidence::records::{AckedRecord, dead_letter_source, fingerprint};
@@ -223,7 +223,7 @@ pub(super) fn dead_letters(evidence: &Evidence, log: &ExpectedLog<'_>) -> Vec<Vi
     found
 }
 
-fn is_complete(evidence: &Evidence, letter: &TopicRecord, entry: &Entry<'_>) -> bool {
+fn is_complete(evidence: &Evidence, letter: &TopicRecord, entry: &ExpectedEntry<'_>) -> bool {
     let mut headers = entry.record.headers.iter();
     letter.key == entry.record.key
         && letter.value == entry.record.value

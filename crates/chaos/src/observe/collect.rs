@@ -9,7 +9,7 @@ use crate::evidence::{Evidence, RoundContract};
 use crate::service_id::ServiceId;
 use crate::services::Services;
 use crate::services::config::RoundConfig;
-use crate::workload::Ledger;
+use crate::workload::AckLog;
 use anyhow::Result;
 
 /// What was observed during the round.
@@ -26,7 +26,7 @@ pub(crate) async fn collect(
     cluster: &Cluster,
     config: &RoundConfig,
     services: &Services,
-    ledger: Ledger,
+    ledger: AckLog,
     observations: Observations,
     history: &TopicHistory,
 ) -> Result<Evidence> {

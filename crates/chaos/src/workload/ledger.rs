@@ -8,7 +8,7 @@ use crate::evidence::records::AckedRecord;
 
 /// See the fields of the same names in [`crate::evidence::Evidence`].
 #[derive(Debug, Default)]
-pub(crate) struct Ledger {
+pub(crate) struct AckLog {
     pub(crate) acked: Vec<AckedRecord>,
     pub(crate) sent_keys: BTreeSet<Key>,
     pub(crate) sent_fingerprints: HashSet<u64>,

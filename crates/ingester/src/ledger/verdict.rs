@@ -46,9 +46,9 @@ impl VerdictState {
     }
 }
 
-/// Verdict of a run's comparison with the ledger.
+/// LedgerVerdict of a run's comparison with the ledger.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Verdict {
+pub struct LedgerVerdict {
     /// The state.
     pub state: VerdictState,
     /// Why the run is not conserved, or not yet.
@@ -121,9 +121,9 @@ impl VerdictRules {
 
     /// Returns the verdict of a run that ended at `ended`, if its ledger has expired. An answer then proves nothing.
     #[must_use]
-    pub fn expired(&self, ended: Timestamp, now: Timestamp) -> Option<Verdict> {
+    pub fn expired(&self, ended: Timestamp, now: Timestamp) -> Option<LedgerVerdict> {
         let age = Duration::try_from(now.duration_since(ended)).unwrap_or_default();
-        (age > self.retention).then(|| Verdict {
+        (age > self.retention).then(|| LedgerVerdict {
             state: VerdictState::Expired,
             reason: Some(format!(
                 "the ledger had not confirmed the run within pipeline.ledger_retention of {}",
@@ -137,7 +137,7 @@ impl VerdictRules {
     ///
     /// The ledger only grows. A record too many stays, while a missing one may still come.
     #[must_use]
-    pub fn judge(&self, counts: LedgerCounts, unchanged: Duration) -> Verdict {
+    pub fn judge(&self, counts: LedgerCounts, unchanged: Duration) -> LedgerVerdict {
         let LedgerCounts {
             missing,
             unexpected,
@@ -164,7 +164,7 @@ impl VerdictRules {
             let reason = format!("{missing} accepted records are not in the ledger yet{of_lost}");
             (VerdictState::Pending, Some(reason))
         };
-        Verdict {
+        LedgerVerdict {
             state,
             reason,
             ledger: Some(counts),
@@ -172,7 +172,7 @@ impl VerdictRules {
     }
 }
 
-impl Verdict {
+impl LedgerVerdict {
     /// Returns the verdict of a run that is not compared.
     #[must_use]
     pub fn unknown(reason: &str) -> Self {
@@ -224,7 +224,7 @@ mod tests {
         }
     }
 
-    fn judged(numbers: &RunNumbers, answer: &LedgerAnswer, unchanged: Duration) -> Verdict {
+    fn judged(numbers: &RunNumbers, answer: &LedgerAnswer, unchanged: Duration) -> LedgerVerdict {
         rules().judge(LedgerCounts::of(numbers, answer), unchanged)
     }
 

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::config::PipelineSettings;
 use crate::ledger::ledger_client::RunLedger;
-use crate::ledger::verdict::{LedgerCounts, Verdict, VerdictRules, VerdictState};
+use crate::ledger::verdict::{LedgerCounts, LedgerVerdict, VerdictRules, VerdictState};
 use crate::run::Run;
 use crate::store::{Store, StoreError};
 
@@ -106,7 +106,7 @@ impl<L: RunLedger> VerdictLoop<L> {
     ///
     /// # Errors
     /// Returns a [`StoreError`] when the store fails.
-    pub async fn settle(&mut self, run: Uuid, max: Duration) -> Result<Verdict, StoreError> {
+    pub async fn settle(&mut self, run: Uuid, max: Duration) -> Result<LedgerVerdict, StoreError> {
         let settled = async {
             let mut delays = COMMAND_BACKOFF.delays();
             loop {
@@ -116,7 +116,7 @@ impl<L: RunLedger> VerdictLoop<L> {
                     .ok_or(StoreError::Corrupt("run without a verdict"))?;
                 match stored.verdict.clone() {
                     Some(verdict) if verdict.state.is_final() => return Ok(verdict),
-                    _ if !stored.has_numbers => return Ok(Verdict::default()),
+                    _ if !stored.has_numbers => return Ok(LedgerVerdict::default()),
                     _ => drop(self.check(&stored).await?),
                 }
                 sleep(delays.next().unwrap_or(COMMAND_BACKOFF.max)).await;
@@ -174,7 +174,7 @@ impl<L: RunLedger> VerdictLoop<L> {
         ))
     }
 
-    async fn ask(&mut self, run: &Run) -> Result<Verdict, StoreError> {
+    async fn ask(&mut self, run: &Run) -> Result<LedgerVerdict, StoreError> {
         let numbers = self
             .store
             .numbers(run.id)?
@@ -206,7 +206,7 @@ impl<L: RunLedger> VerdictLoop<L> {
         self.outage = Some((delays, Instant::now() + delay));
     }
 
-    fn report(&self, run: Uuid, verdict: &Verdict) {
+    fn report(&self, run: Uuid, verdict: &LedgerVerdict) {
         self.verdicts.with_label_values(&[verdict.state.name()]).inc();
         let (verdict, reason) = (verdict.state.name(), verdict.reason.as_deref());
         if verdict == VerdictState::Violated.name() {

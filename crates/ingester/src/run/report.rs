@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::delivery::retrying_sender::DeliveryError;
 use crate::fetch::retrying_fetcher::PageError;
-use crate::ledger::verdict::Verdict;
+use crate::ledger::verdict::LedgerVerdict;
 use crate::run::RunState;
 use crate::run::plan::Seed;
 use crate::run::run_stats::RunCounts;
@@ -111,7 +111,7 @@ pub struct Report {
     /// Duration of the run in this process.
     pub duration: Duration,
     /// Whether the ledger confirms the run, if it was asked.
-    pub verdict: Option<Verdict>,
+    pub verdict: Option<LedgerVerdict>,
 }
 
 #[derive(Serialize)]
@@ -125,7 +125,7 @@ struct Summary<'a> {
     counts: &'a RunCounts,
     seconds: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
-    verdict: Option<&'a Verdict>,
+    verdict: Option<&'a LedgerVerdict>,
 }
 
 impl Report {

@@ -13,7 +13,7 @@ pub struct RateReservation(i64);
 
 /// A pause of the schedule.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct Pause {
+pub struct SchedulePause {
     /// When it began.
     pub since: Timestamp,
     /// Name of the caller that requested it.
@@ -108,14 +108,14 @@ impl Store {
     ///
     /// # Errors
     /// Returns a [`StoreError`] when reading fails.
-    pub fn paused(&self) -> Result<Option<Pause>, StoreError> {
+    pub fn paused(&self) -> Result<Option<SchedulePause>, StoreError> {
         let found: Option<(i64, String)> = self.read(|connection| {
             let mut statement = connection.prepare_cached("SELECT at, caller FROM pause")?;
             let found = statement.query_row([], |row| Ok((row.get(0)?, row.get(1)?)));
             Ok(found.optional()?)
         })?;
         let pause = |(at, by)| {
-            Ok(Pause {
+            Ok(SchedulePause {
                 since: timestamp(at)?,
                 by,
             })

@@ -3,11 +3,11 @@ use uuid::Uuid;
 use super::*;
 use crate::config::PipelineSettings;
 use crate::delivery::record_batch::tests::page_of;
-use crate::ledger::verdict::Verdict;
+use crate::ledger::verdict::LedgerVerdict;
 use crate::run::range_set::RangeSet;
 use crate::run::run_stats::RunCounts;
 use crate::run::{DeliverySpec, RunFilter, RunSpec, RunState, Trigger};
-use crate::store::cursors::Pause;
+use crate::store::cursors::SchedulePause;
 use crate::store::events::Event;
 use crate::store::outbox::{Ack, FetchedPage, OutboxChunk, RejectedRecord};
 use crate::transform::page::Page;
@@ -213,7 +213,7 @@ fn ended_run_keeps_the_numbers_of_rejected_and_undelivered_records() {
         ("0-1,2-3,4-6".to_owned(), "7-9".to_owned())
     );
     assert_eq!(store.runs_without_verdict().unwrap()[0].id, run);
-    let verdict = Verdict::unknown("so");
+    let verdict = LedgerVerdict::unknown("so");
     store.save_verdict(run, &verdict).unwrap();
     assert_eq!(store.run(run).unwrap().unwrap().verdict, Some(verdict));
     let unknown = store
@@ -383,7 +383,7 @@ fn run_of_schema_version_4_continues_without_numbers() {
             .unwrap();
         assert_eq!(
             verdict,
-            Verdict::unknown("the run was started by an earlier version")
+            LedgerVerdict::unknown("the run was started by an earlier version")
         );
     }
     assert!(store.runs_without_verdict().unwrap().is_empty());
@@ -575,7 +575,7 @@ fn pause_is_kept_until_it_is_resumed() {
     let (since, by) = (at(5), "me".to_owned());
     assert_eq!(
         store.paused().unwrap(),
-        Some(Pause { since, by }),
+        Some(SchedulePause { since, by }),
         "the first one"
     );
     store.resume().unwrap();

@@ -3,7 +3,7 @@
 use rusqlite::params;
 use uuid::Uuid;
 
-use crate::ledger::verdict::Verdict;
+use crate::ledger::verdict::LedgerVerdict;
 use crate::run::Run;
 use crate::store::runs::{COLUMNS, collect};
 use crate::store::{Store, StoreError};
@@ -27,7 +27,7 @@ impl Store {
     ///
     /// # Errors
     /// Returns [`StoreError::Sqlite`].
-    pub fn save_verdict(&self, run: Uuid, verdict: &Verdict) -> Result<(), StoreError> {
+    pub fn save_verdict(&self, run: Uuid, verdict: &LedgerVerdict) -> Result<(), StoreError> {
         let verdict = serde_json::to_string(verdict).expect("numbers and strings serialize to JSON");
         self.write(|transaction| {
             transaction.execute(
@@ -39,7 +39,7 @@ impl Store {
     }
 }
 
-pub(super) fn parse(text: Option<String>) -> Result<Option<Verdict>, StoreError> {
+pub(super) fn parse(text: Option<String>) -> Result<Option<LedgerVerdict>, StoreError> {
     let verdict = text.map(|text| serde_json::from_str(&text)).transpose();
     verdict.map_err(|_| StoreError::Corrupt("verdict"))
 }

@@ -8,7 +8,7 @@ use ingester::http::endpoint::Endpoint;
 use ingester::run::report::{Report, RunOutcome};
 use model::Contract;
 use serde_json::Value;
-use testkit::randomuser::{self, BrokenField, Fault, Options, RandomUserApi, RateLimit, Refusal};
+use testkit::randomuser::{self, BrokenField, Fault, Options, RandomUserApi, RateLimit, RateLimitReply};
 
 use crate::pipeline;
 use crate::publisher_stack::PublisherStack;
@@ -218,7 +218,7 @@ async fn rate_limited_run_waits_and_reports_the_wait() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rate_limit_used_by_others_is_waited_out() {
-    for refusal in [Refusal::TooManyRequests, Refusal::Unavailable] {
+    for refusal in [RateLimitReply::TooManyRequests, RateLimitReply::Unavailable] {
         let budget = RateLimit {
             users: 5,
             window: Duration::from_millis(700),
@@ -248,7 +248,7 @@ async fn own_rate_limit_prevents_refusals() {
     let budget = RateLimit {
         users: 10,
         window,
-        refusal: Refusal::TooManyRequests,
+        refusal: RateLimitReply::TooManyRequests,
     };
     let options = Options {
         rate_limit: Some(budget),

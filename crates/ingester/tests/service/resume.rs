@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use testkit::randomuser::{self, Fault, Options, RandomUserApi, RateLimit, Refusal, ServedRequest};
+use testkit::randomuser::{self, Fault, Options, RandomUserApi, RateLimit, RateLimitReply, ServedRequest};
 
 use crate::ingester_process::Ingester;
 use crate::ingester_service::{IngesterService, TIMEOUT, instant, path};
@@ -127,7 +127,7 @@ async fn rate_limit_usage_survives_a_restart() {
         rate_limit: Some(RateLimit {
             users: 10,
             window,
-            refusal: Refusal::TooManyRequests,
+            refusal: RateLimitReply::TooManyRequests,
         }),
         ..Options::default()
     };

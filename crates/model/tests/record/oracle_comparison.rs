@@ -13,9 +13,9 @@ const INPUTS: usize = 100_000;
 const INPUTS_FULL: usize = 10_000_000;
 
 /// What a parser says: the canonical encoding, or the field, reason, label and key of the first error.
-type Verdict = Result<Vec<u8>, (Option<String>, String, String, Option<String>)>;
+type ParseOutcome = Result<Vec<u8>, (Option<String>, String, String, Option<String>)>;
 
-fn of_oracle(verdict: Result<User<'_>, OracleInvalid>) -> Verdict {
+fn of_oracle(verdict: Result<User<'_>, OracleInvalid>) -> ParseOutcome {
     verdict.map(|user| user.to_json()).map_err(|error| {
         let field = error.field_name().map(ToString::to_string);
         let (reason, label) = (error.reason().to_string(), error.reason().label().to_owned());
@@ -23,7 +23,7 @@ fn of_oracle(verdict: Result<User<'_>, OracleInvalid>) -> Verdict {
     })
 }
 
-fn of_contract(verdict: Result<model::Record<'_>, Invalid>) -> Verdict {
+fn of_contract(verdict: Result<model::Record<'_>, Invalid>) -> ParseOutcome {
     verdict.map(|record| record.to_json()).map_err(|error| {
         let field = error.field_name().map(ToString::to_string);
         let (reason, label) = (error.reason().to_string(), error.reason().label().to_owned());

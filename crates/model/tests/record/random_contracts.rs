@@ -152,12 +152,12 @@ const TYPES: &[Type] = &[
 #[derive(Clone, Debug)]
 struct Field {
     kind: Type,
-    /// How the declaration begins, how it ends, and the shape of the value.
-    shape: Shape,
+    /// How the declaration begins, how it ends, and the cardinality of the value.
+    cardinality: Cardinality,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Shape {
+enum Cardinality {
     Required,
     Optional,
     List,
@@ -167,11 +167,11 @@ enum Shape {
 impl Field {
     fn declaration(&self, number: usize, can_be_personal: bool) -> String {
         let Type { proto, rule, .. } = self.kind;
-        let proto = match self.shape {
-            Shape::Required => proto.to_owned(),
-            Shape::Optional => format!("optional {proto}"),
-            Shape::List => format!("repeated {proto}"),
-            Shape::Map => format!("map<string, {proto}>"),
+        let proto = match self.cardinality {
+            Cardinality::Required => proto.to_owned(),
+            Cardinality::Optional => format!("optional {proto}"),
+            Cardinality::List => format!("repeated {proto}"),
+            Cardinality::Map => format!("map<string, {proto}>"),
         };
         let personal = if can_be_personal && number.is_multiple_of(2) {
             "personal: true"
@@ -184,11 +184,11 @@ impl Field {
     /// The JSON of a value, or nothing if the field is absent. `choice` decides.
     fn value(&self, choice: &[u8]) -> Option<String> {
         let pick = |byte: u8| self.kind.values[usize::from(byte) % self.kind.values.len()].to_owned();
-        match self.shape {
-            Shape::Required => Some(pick(choice[0])),
+        match self.cardinality {
+            Cardinality::Required => Some(pick(choice[0])),
             _ if choice[0].is_multiple_of(4) => None,
-            Shape::Optional => Some(pick(choice[1])),
-            Shape::List => {
+            Cardinality::Optional => Some(pick(choice[1])),
+            Cardinality::List => {
                 let elements: Vec<_> = choice[1..]
                     .iter()
                     .take(usize::from(choice[0] % 4))
@@ -196,7 +196,7 @@ impl Field {
                     .collect();
                 Some(format!("[{}]", elements.join(" , ")))
             }
-            Shape::Map => {
+            Cardinality::Map => {
                 let mut names = ["\"b\"", "\"\\u0061\"", "\"é\"", "\"a/b\""];
                 names.rotate_left(usize::from(choice[1] % 4));
                 let values = choice[1..].iter().take(usize::from(choice[0] % 4));
@@ -212,8 +212,13 @@ impl Field {
 }
 
 fn any_field() -> impl Strategy<Value = Field> {
-    let shapes = vec![Shape::Required, Shape::Optional, Shape::List, Shape::Map];
-    (select(TYPES), select(shapes)).prop_map(|(kind, shape)| Field { kind, shape })
+    let shapes = vec![
+        Cardinality::Required,
+        Cardinality::Optional,
+        Cardinality::List,
+        Cardinality::Map,
+    ];
+    (select(TYPES), select(shapes)).prop_map(|(kind, cardinality)| Field { kind, cardinality })
 }
 
 /// A contract's fields; the first one is the key.
@@ -224,7 +229,7 @@ fn any_fields() -> impl Strategy<Value = Vec<Field>> {
             0,
             Field {
                 kind,
-                shape: Shape::Required,
+                cardinality: Cardinality::Required,
             },
         );
         fields

@@ -25,12 +25,12 @@ pub enum DeliveryOutcome {
         offset: i64,
     },
     /// It is not in Kafka, and a retry would not help.
-    Refused(Refusal),
+    Refused(RejectReason),
 }
 
 /// Why Kafka refuses a record permanently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub enum RejectReason {
     /// The publisher is not authorized to write to the topic.
     NotAuthorized,
     /// The record is larger than the topic allows.
@@ -39,7 +39,7 @@ pub enum Refusal {
     PolicyViolation,
 }
 
-impl Refusal {
+impl RejectReason {
     /// The reason for the caller.
     pub fn reason(self) -> &'static str {
         match self {
@@ -56,11 +56,11 @@ impl From<RDKafkaErrorCode> for DeliveryOutcome {
     fn from(code: RDKafkaErrorCode) -> Self {
         match code {
             RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::ClusterAuthorizationFailed => {
-                Self::Refused(Refusal::NotAuthorized)
+                Self::Refused(RejectReason::NotAuthorized)
             }
-            RDKafkaErrorCode::MessageSizeTooLarge => Self::Refused(Refusal::TooLarge),
+            RDKafkaErrorCode::MessageSizeTooLarge => Self::Refused(RejectReason::TooLarge),
             RDKafkaErrorCode::InvalidRecord | RDKafkaErrorCode::PolicyViolation => {
-                Self::Refused(Refusal::PolicyViolation)
+                Self::Refused(RejectReason::PolicyViolation)
             }
             _ => Self::Unknown,
         }
@@ -255,11 +255,14 @@ mod tests {
         let (first, second) = (tracker.token(), tracker.token());
         tracker.close();
         assert_eq!(metrics.records_in_flight.get(), 2, "the third was not queued");
-        second.complete(DeliveryOutcome::Refused(Refusal::TooLarge));
+        second.complete(DeliveryOutcome::Refused(RejectReason::TooLarge));
         assert!(future.try_recv().is_err());
         first.complete(WRITTEN);
         let outcomes = future.try_recv().unwrap();
-        assert_eq!(outcomes, [WRITTEN, DeliveryOutcome::Refused(Refusal::TooLarge)]);
+        assert_eq!(
+            outcomes,
+            [WRITTEN, DeliveryOutcome::Refused(RejectReason::TooLarge)]
+        );
         assert_eq!(metrics.records_in_flight.get(), 0);
         assert_eq!(metrics.records.with_label_values(&["accepted"]).get(), 1);
         assert_eq!(metrics.records.with_label_values(&["refused"]).get(), 1);
@@ -320,7 +323,7 @@ mod tests {
         }
         assert_eq!(
             DeliveryOutcome::from(Code::TopicAuthorizationFailed),
-            DeliveryOutcome::Refused(Refusal::NotAuthorized)
+            DeliveryOutcome::Refused(RejectReason::NotAuthorized)
         );
     }
 }

@@ -106,7 +106,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::publish::delivery::{DeliveryOutcome, Refusal};
+    use crate::publish::delivery::{DeliveryOutcome, RejectReason};
     use crate::publish::result::{QueuedRecord, RecordError};
 
     const ID: &str = "0195d0b1-7a4c-7f3e-9b1a-2c3d4e5f6071";
@@ -177,7 +177,7 @@ mod tests {
 
     #[tokio::test]
     async fn refusal_by_kafka_is_502_with_the_record() {
-        let refused = DeliveryOutcome::Refused(Refusal::TooLarge);
+        let refused = DeliveryOutcome::Refused(RejectReason::TooLarge);
         let (status, body) = response(&[WRITTEN, refused], &[0]).await;
         assert_eq!(status, StatusCode::BAD_GATEWAY);
         assert_eq!((&body["accepted"], &body["rejected"]), (&json!(1), &json!(2)));
@@ -187,7 +187,7 @@ mod tests {
 
     #[tokio::test]
     async fn any_unknown_record_is_504_with_the_count() {
-        let refused = DeliveryOutcome::Refused(Refusal::TooLarge);
+        let refused = DeliveryOutcome::Refused(RejectReason::TooLarge);
         let (status, body) = response(&[WRITTEN, DeliveryOutcome::Unknown, refused], &[]).await;
         assert_eq!(status, StatusCode::GATEWAY_TIMEOUT);
         assert_eq!((&body["accepted"], &body["unknown"]), (&json!(1), &json!(1)));

@@ -10,7 +10,7 @@ use serde_json::Value as Json;
 use super::error::{ConfigErrors, Violations};
 use super::findings::Findings;
 use super::keys::Keys;
-use super::layer::{self, Entry};
+use super::layer::{self, LayerEntry};
 use super::origin::Origin;
 use super::settings::Settings;
 use super::tree::Tree;
@@ -110,7 +110,7 @@ pub(super) fn json<S: Settings>(settings: &S) -> Json {
 }
 
 /// Deserializes one entry over the defaults, so that each wrong value is reported with its own key.
-fn check_entry<S: Settings>(defaults: &Tree, entry: &Entry, is_in_map: bool) -> Result<(), String> {
+fn check_entry<S: Settings>(defaults: &Tree, entry: &LayerEntry, is_in_map: bool) -> Result<(), String> {
     let with = |value: Value| {
         let mut tree = defaults.clone();
         tree.insert(&entry.path, value);
@@ -143,7 +143,7 @@ fn check_entry<S: Settings>(defaults: &Tree, entry: &Entry, is_in_map: bool) -> 
 }
 
 /// The rules of values that hold for every key, so that no setting can miss them.
-fn check_value<S: Settings>(key: &str, entry: &Entry) -> Result<(), String> {
+fn check_value<S: Settings>(key: &str, entry: &LayerEntry) -> Result<(), String> {
     let text = entry.value.clone().into_string().unwrap_or_default();
     let is_text = matches!(entry.value.kind, config::ValueKind::String(_));
     if is_text && text.trim().is_empty() {
@@ -166,7 +166,7 @@ fn innermost(error: config::ConfigError) -> config::ConfigError {
 }
 
 /// `config` does not list the variants of an enum in its error; JSON does.
-fn unknown_variant<S: Settings>(entry: &Entry) -> Option<String> {
+fn unknown_variant<S: Settings>(entry: &LayerEntry) -> Option<String> {
     let text = entry.value.clone().into_string().ok()?;
     let nested = entry
         .path

@@ -14,13 +14,13 @@ use super::origin::Origin;
 use super::settings::Settings;
 
 /// A value that a layer gives to a key.
-pub(super) struct Entry {
+pub(super) struct LayerEntry {
     pub(super) path: Vec<String>,
     pub(super) value: Value,
     pub(super) origin: Origin,
 }
 
-impl Entry {
+impl LayerEntry {
     /// The key with dots.
     pub(super) fn key(&self) -> String {
         self.path.join(".")
@@ -28,7 +28,7 @@ impl Entry {
 }
 
 /// Reads the entries of a TOML file. A file with a syntax error has none.
-pub(super) fn of_file(path: &Path, findings: &mut Findings) -> Vec<Entry> {
+pub(super) fn of_file(path: &Path, findings: &mut Findings) -> Vec<LayerEntry> {
     let text = match fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) => {
@@ -54,7 +54,7 @@ pub(super) fn of_file(path: &Path, findings: &mut Findings) -> Vec<Entry> {
 }
 
 fn collect(
-    entries: &mut Vec<Entry>,
+    entries: &mut Vec<LayerEntry>,
     section: &[String],
     table: &DeTable<'_>,
     origin: &dyn Fn(usize) -> Origin,
@@ -63,7 +63,7 @@ fn collect(
         let path = [section, &[name.get_ref().clone().into_owned()]].concat();
         match value.get_ref() {
             DeValue::Table(table) => collect(entries, &path, table, origin),
-            value => entries.push(Entry {
+            value => entries.push(LayerEntry {
                 path,
                 value: of_toml(value),
                 origin: origin(name.span().start),
@@ -109,7 +109,7 @@ pub(super) fn of_environment<S: Settings>(
     variables: impl Iterator<Item = (OsString, OsString)>,
     keys: &Keys,
     findings: &mut Findings,
-) -> Vec<Entry> {
+) -> Vec<LayerEntry> {
     let prefix = format!("{}_", S::SERVICE);
     let mut entries = Vec::new();
     for (name, value) in variables {
@@ -129,7 +129,7 @@ pub(super) fn of_environment<S: Settings>(
         let path: Vec<_> = rest.split("__").map(str::to_owned).collect();
         let origin = Origin::Variable(name);
         match value.into_string() {
-            Ok(value) => entries.push(Entry {
+            Ok(value) => entries.push(LayerEntry {
                 path,
                 value: Value::new(None, value),
                 origin,
@@ -146,8 +146,8 @@ fn variable<S: Settings>(key: &str) -> String {
 }
 
 /// Keeps the entries of known keys. An entry that names a file is replaced by one with the file's content.
-pub(super) fn resolve(entries: Vec<Entry>, keys: &Keys, findings: &mut Findings) -> Vec<Entry> {
-    let mut resolved = BTreeMap::<String, (String, Entry)>::new();
+pub(super) fn resolve(entries: Vec<LayerEntry>, keys: &Keys, findings: &mut Findings) -> Vec<LayerEntry> {
+    let mut resolved = BTreeMap::<String, (String, LayerEntry)>::new();
     for entry in entries {
         let given = entry.key();
         let Some(entry) = resolve_entry(entry, keys, findings) else {
@@ -174,7 +174,7 @@ pub(super) fn resolve(entries: Vec<Entry>, keys: &Keys, findings: &mut Findings)
     resolved.into_values().map(|(_, entry)| entry).collect()
 }
 
-fn resolve_entry(entry: Entry, keys: &Keys, findings: &mut Findings) -> Option<Entry> {
+fn resolve_entry(entry: LayerEntry, keys: &Keys, findings: &mut Findings) -> Option<LayerEntry> {
     let key = entry.key();
     match keys.find(&key) {
         KeyKind::Value => Some(entry),
@@ -195,7 +195,7 @@ fn resolve_entry(entry: Entry, keys: &Keys, findings: &mut Findings) -> Option<E
     }
 }
 
-fn content(mut entry: Entry, base: String, findings: &mut Findings) -> Option<Entry> {
+fn content(mut entry: LayerEntry, base: String, findings: &mut Findings) -> Option<LayerEntry> {
     let key = entry.key();
     let Ok(named) = entry.value.into_string() else {
         findings.unusable(
@@ -212,7 +212,7 @@ fn content(mut entry: Entry, base: String, findings: &mut Findings) -> Option<En
             if let Some(name) = entry.path.last_mut() {
                 name.truncate(name.len() - "_file".len());
             }
-            Some(Entry {
+            Some(LayerEntry {
                 path: entry.path,
                 value: Value::new(None, content.trim_end()),
                 origin: Origin::Content {

@@ -136,9 +136,9 @@ impl Connection {
                 ended = connection.as_mut() => return log(ended),
             };
             match verdict {
-                Verdict::Continue => {}
-                Verdict::Drain => connection.as_mut().graceful_shutdown(),
-                Verdict::Close(reason) => {
+                ConnectionAction::Continue => {}
+                ConnectionAction::Drain => connection.as_mut().graceful_shutdown(),
+                ConnectionAction::Close(reason) => {
                     tracing::debug!(reason, "connection closed");
                     return;
                 }
@@ -149,7 +149,7 @@ impl Connection {
 
 /// What to do with a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verdict {
+enum ConnectionAction {
     Continue,
     /// Accept no more requests.
     Drain,
@@ -194,33 +194,33 @@ impl Watchdog {
     }
 
     /// Begins the shutdown.
-    fn stop(&mut self) -> Verdict {
+    fn stop(&mut self) -> ConnectionAction {
         self.stopping_since = Some(Instant::now());
         self.drain()
     }
 
-    fn drain(&mut self) -> Verdict {
+    fn drain(&mut self) -> ConnectionAction {
         self.draining_since.get_or_insert_with(Instant::now);
-        Verdict::Drain
+        ConnectionAction::Drain
     }
 
-    fn check(&mut self) -> Verdict {
+    fn check(&mut self) -> ConnectionAction {
         let now = Instant::now();
         let idle_limit = now.checked_sub(self.limits.header_timeout);
         let is_idle = idle_limit.is_some_and(|since| self.activity.is_idle_since(since));
         if self.has_unread_response() {
-            return Verdict::Close("a response was not read in time");
+            return ConnectionAction::Close("a response was not read in time");
         }
         match self.draining_since {
             None if is_idle || now >= self.drain_at => self.drain(),
-            None => Verdict::Continue,
+            None => ConnectionAction::Continue,
             Some(since) if is_idle && since.elapsed() >= self.limits.header_timeout => {
-                Verdict::Close("idle, and not closed by its caller")
+                ConnectionAction::Close("idle, and not closed by its caller")
             }
             Some(since) if since.elapsed() >= self.limits.drain_timeout => {
-                Verdict::Close("the last response was not read in time")
+                ConnectionAction::Close("the last response was not read in time")
             }
-            Some(_) => Verdict::Continue,
+            Some(_) => ConnectionAction::Continue,
         }
     }
 
@@ -316,16 +316,20 @@ mod tests {
         advance(9).await;
         let request = activity.begin();
         advance(9).await;
-        assert_eq!(watchdog.check(), Verdict::Continue, "a request is in flight");
+        assert_eq!(
+            watchdog.check(),
+            ConnectionAction::Continue,
+            "a request is in flight"
+        );
         drop(request);
         advance(9).await;
-        assert_eq!(watchdog.check(), Verdict::Continue);
+        assert_eq!(watchdog.check(), ConnectionAction::Continue);
         advance(1).await;
-        assert_eq!(watchdog.check(), Verdict::Drain);
+        assert_eq!(watchdog.check(), ConnectionAction::Drain);
         advance(9).await;
-        assert_eq!(watchdog.check(), Verdict::Continue);
+        assert_eq!(watchdog.check(), ConnectionAction::Continue);
         advance(1).await;
-        assert!(matches!(watchdog.check(), Verdict::Close(_)));
+        assert!(matches!(watchdog.check(), ConnectionAction::Close(_)));
     }
 
     #[tokio::test(start_paused = true)]
@@ -333,9 +337,9 @@ mod tests {
         let (mut watchdog, activity) = watchdog();
         let _small = activity.begin().watch(response(1_000));
         advance(9).await;
-        assert_eq!(watchdog.check(), Verdict::Continue);
+        assert_eq!(watchdog.check(), ConnectionAction::Continue);
         advance(1).await;
-        assert!(matches!(watchdog.check(), Verdict::Close(_)));
+        assert!(matches!(watchdog.check(), ConnectionAction::Close(_)));
     }
 
     #[tokio::test(start_paused = true)]
@@ -343,12 +347,12 @@ mod tests {
         let (mut watchdog, activity) = watchdog();
         let _large = activity.begin().watch(response(50_000));
         advance(20).await;
-        assert_eq!(watchdog.check(), Verdict::Continue);
-        assert_eq!(watchdog.stop(), Verdict::Drain);
+        assert_eq!(watchdog.check(), ConnectionAction::Continue);
+        assert_eq!(watchdog.stop(), ConnectionAction::Drain);
         advance(8).await;
-        assert_eq!(watchdog.check(), Verdict::Continue);
+        assert_eq!(watchdog.check(), ConnectionAction::Continue);
         advance(1).await;
-        assert!(matches!(watchdog.check(), Verdict::Close(_)));
+        assert!(matches!(watchdog.check(), ConnectionAction::Close(_)));
     }
 
     #[tokio::test(start_paused = true)]
@@ -356,13 +360,13 @@ mod tests {
         let (mut watchdog, activity) = watchdog();
         let _request = activity.begin();
         advance(99).await;
-        assert_eq!(watchdog.check(), Verdict::Continue);
+        assert_eq!(watchdog.check(), ConnectionAction::Continue);
         advance(11).await;
-        assert_eq!(watchdog.check(), Verdict::Drain);
+        assert_eq!(watchdog.check(), ConnectionAction::Drain);
         advance(39).await;
-        assert_eq!(watchdog.check(), Verdict::Continue);
+        assert_eq!(watchdog.check(), ConnectionAction::Continue);
         advance(1).await;
-        assert!(matches!(watchdog.check(), Verdict::Close(_)));
+        assert!(matches!(watchdog.check(), ConnectionAction::Close(_)));
     }
 
     #[test]

@@ -28,7 +28,7 @@ use crate::cassandra::session_pool::{SessionError, SessionPool};
 use crate::cassandra::statements::PreparedStatements;
 use crate::cassandra::wire::BatchRequest;
 use crate::cassandra::writer::groups::{Group, Grouper};
-use crate::cassandra::writer::progress::Progress;
+use crate::cassandra::writer::progress::WriteProgress;
 pub use crate::cassandra::writer::progress::{RejectedRow, WrittenRows};
 use crate::cassandra::writer::rate_limiter::RowRateLimiter;
 use crate::cassandra::writer::row_write::RowChange;
@@ -129,7 +129,7 @@ impl RowWriter {
     /// [`RowWriteError`]; some rows may be written.
     pub async fn write(&self, writes: &[RowWrite]) -> Result<WrittenRows, RowWriteError> {
         let readiness = self.sessions.readiness();
-        let mut progress = Progress::new(writes.len());
+        let mut progress = WriteProgress::new(writes.len());
         let mut delays = self.sessions.settings().backoff.delays();
         let mut blocked = None;
         let mut lost_before = false;
@@ -181,7 +181,7 @@ impl RowWriter {
     }
 
     /// Takes the rows to send from `progress` and chooses their nodes.
-    fn group(&self, cluster: &Cluster, writes: &[RowWrite], progress: &mut Progress) -> Vec<Group> {
+    fn group(&self, cluster: &Cluster, writes: &[RowWrite], progress: &mut WriteProgress) -> Vec<Group> {
         let mut groups = Vec::new();
         let sessions = cluster.sessions();
         if sessions.iter().any(Option::is_some) {
@@ -198,7 +198,7 @@ impl RowWriter {
         &self,
         writes: &[RowWrite],
         groups: Vec<Group>,
-        progress: &mut Progress,
+        progress: &mut WriteProgress,
     ) -> Vec<(Group, ErrorClass)> {
         let mut calls: FuturesUnordered<_> = groups
             .into_iter()
@@ -254,7 +254,7 @@ impl RowWriter {
         &self,
         writes: &[RowWrite],
         failed: Vec<(Group, ErrorClass)>,
-        progress: &mut Progress,
+        progress: &mut WriteProgress,
     ) -> Result<Option<String>, RowWriteError> {
         let mut refused = Vec::new();
         let mut transient = None;
@@ -378,7 +378,7 @@ impl RowWriter {
 /// Makes the rows pending whose session is poisoned. Returns the other failures, and whether there is such a session.
 fn pending_if_poisoned(
     failed: Vec<(Group, ErrorClass)>,
-    progress: &mut Progress,
+    progress: &mut WriteProgress,
 ) -> (Vec<(Group, ErrorClass)>, bool) {
     let (poisoned, failed): (Vec<_>, Vec<_>) = failed
         .into_iter()

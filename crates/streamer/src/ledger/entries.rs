@@ -12,7 +12,7 @@ pub const MAX_ENTRIES: usize = 32_768;
 
 /// A durable record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub struct LedgerEntry {
     /// Its offset.
     pub offset: i64,
     /// Its number within its run.
@@ -32,11 +32,11 @@ pub enum Outcome {
 
 /// The entries of a partition, in the order of the log.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Entries(Vec<Entry>);
+pub struct Entries(Vec<LedgerEntry>);
 
 impl Entries {
     /// Adds an entry. Its offset is above those before it.
-    pub fn push(&mut self, entry: Entry) {
+    pub fn push(&mut self, entry: LedgerEntry) {
         self.0.push(entry);
     }
 
@@ -57,7 +57,7 @@ impl Entries {
         let mut covered = self.0[..self.before(to)].to_vec();
         // A producer's requests are sorted already, which a stable sort makes use of.
         covered.sort_by_key(|entry| entry.number);
-        let chunk = |entry: &Entry| (entry.number.run, entry.number.sequence / CHUNK);
+        let chunk = |entry: &LedgerEntry| (entry.number.run, entry.number.sequence / CHUNK);
         let chunks = covered.chunk_by(|one, other| chunk(one) == chunk(other));
         let segments = chunks.map(|entries| {
             let (run, chunk) = chunk(&entries[0]);
@@ -85,10 +85,10 @@ impl Entries {
 }
 
 /// Entries of one chunk of one run, sorted by their number.
-fn numbers(entries: &[Entry]) -> Numbers {
+fn numbers(entries: &[LedgerEntry]) -> Numbers {
     let mut numbers = Numbers::default();
     numbers.stored.reserve_exact(entries.len());
-    for Entry { number, outcome, .. } in entries {
+    for LedgerEntry { number, outcome, .. } in entries {
         let place = number.place();
         let set = match outcome {
             Outcome::Stored(_) => &mut numbers.stored,

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use service::failpoint;
 
 use crate::dead_letters::{limits::DeadLetterLimits, stats::DeadLetterStats};
-use crate::ledger::entries::{Entries, Entry, Outcome};
+use crate::ledger::entries::{Entries, LedgerEntry, Outcome};
 use crate::ledger::latencies::Bucket;
 use crate::ledger::run_headers::RunNumber;
 use crate::pipeline::write_timestamp::MaxSeen;
@@ -136,14 +136,14 @@ impl OffsetTracker {
 }
 
 impl BatchRecords {
-    fn entry(&self, record: &RunRecord, durable_at: Option<i64>) -> Entry {
+    fn entry(&self, record: &RunRecord, durable_at: Option<i64>) -> LedgerEntry {
         let outcome = if self.dead.contains(&record.index) {
             Outcome::DeadLettered
         } else {
             let measured = durable_at.zip(record.fetched_at);
             Outcome::Stored(measured.map(|(to, from)| Bucket::of(to.saturating_sub(from))))
         };
-        Entry {
+        LedgerEntry {
             offset: record.offset,
             number: record.number,
             outcome,
@@ -268,7 +268,7 @@ mod tests {
         tracker.complete(2, &[3], vec![9_000, 0, 0, 0]);
         assert!(tracker.entries().is_empty(), "there is a gap before them");
         tracker.complete(1, &[], Vec::new());
-        let entry = |index, outcome| Entry {
+        let entry = |index, outcome| LedgerEntry {
             offset: record(index).offset,
             number: record(index).number,
             outcome,

@@ -13,7 +13,7 @@ use crate::servers::{Pool, pool};
 use crate::workspace;
 
 /// The share of the machine's memory that servers may use: builds, browsers and the tests themselves need the rest.
-const MEMORY_SHARE: f64 = 0.4;
+const MEMORY_SHARE: f64 = 0.6;
 
 /// Run a command whose tests share Kafka and Cassandra
 #[derive(Debug, Args)]

@@ -7,7 +7,9 @@ use jiff::SignedDuration;
 use serde_json::json;
 
 use super::interrupted;
-use crate::randomuser::{Fault, Options, ParseFaultError, RandomUserApi, RateLimit, Refusal, StartError};
+use crate::randomuser::{
+    Fault, Options, ParseFaultError, RandomUserApi, RateLimit, RateLimitReply, StartError,
+};
 
 /// Serves generated people like the random-user API. The first line of output is its address as JSON.
 #[derive(Debug, Args)]
@@ -93,8 +95,8 @@ impl RandomUserCommand {
 
     fn options(&self) -> Options {
         let refusal = match self.rate_limit_status {
-            RateLimitStatus::TooManyRequests => Refusal::TooManyRequests,
-            RateLimitStatus::Unavailable => Refusal::Unavailable,
+            RateLimitStatus::TooManyRequests => RateLimitReply::TooManyRequests,
+            RateLimitStatus::Unavailable => RateLimitReply::Unavailable,
         };
         let rate_limit = RateLimit {
             users: self.rate_limit,

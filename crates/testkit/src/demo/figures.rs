@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::conservation::Verdict;
+use super::conservation::Conservation;
 use super::progress::counter;
 use super::traffic::Summary;
 use crate::service::{PrometheusHistogram, Service, ServiceError};
@@ -43,7 +43,7 @@ impl Figures {
     pub(super) async fn new(
         record: &str,
         summary: &Summary,
-        verdict: &Verdict,
+        verdict: &Conservation,
         stored: u64,
         streamer: &Service,
         seconds: f64,

@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(super) use self::peer::Peer;
 pub(super) use self::rate_limit::RateLimiter;
-pub use self::rate_limit::{RateLimit, Refusal};
+pub use self::rate_limit::{RateLimit, RateLimitReply};
 pub(super) use self::request_log::RequestLog;
 pub use self::request_log::{Outcome, ServedRequest};
 use super::fault::{Fault, FaultQueue};

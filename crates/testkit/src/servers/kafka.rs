@@ -14,6 +14,7 @@ use std::time::Duration;
 use futures::future::{BoxFuture, try_join_all};
 use rdkafka::admin::{AdminOptions, NewTopic, TopicReplication};
 use rdkafka::error::KafkaError;
+use uuid::Uuid;
 
 pub use self::access::{KafkaResource, Operation};
 pub use self::options::KafkaOptions;
@@ -28,6 +29,9 @@ use super::{Node, ServerError, Software, jars, jvm, version, write};
 
 /// Any 16 bytes in base64. Ports tell clusters apart.
 const CLUSTER_ID: &str = "QWZmbHVlbnRUZXN0YmVkMQ";
+
+/// The file with the first records of the cluster's metadata: the versions of its features.
+const FORMATTED: &str = "bootstrap.checkpoint";
 
 const MAX_NODES: usize = 3;
 
@@ -179,20 +183,10 @@ impl KafkaCluster {
     }
 
     /// Creates a topic with a replica on every node.
-    pub async fn create_topic(&self, name: &str, partitions: i32) -> Result<(), ServerError> {
-        self.create_topic_with(name, partitions, &[]).await
-    }
-
-    /// Creates a topic with these settings and a replica on each node.
     ///
     /// # Errors
     /// [`ServerError::Kafka`]
-    pub async fn create_topic_with(
-        &self,
-        name: &str,
-        partitions: i32,
-        settings: &[(&str, &str)],
-    ) -> Result<(), ServerError> {
+    pub async fn create_topic(&self, name: &str, partitions: i32) -> Result<(), ServerError> {
         let failed = |source| ServerError::Kafka {
             operation: "create a topic",
             source,
@@ -200,9 +194,6 @@ impl KafkaCluster {
         let client = admin_client(&self.internal_bootstrap).map_err(failed)?;
         let replicas = i32::try_from(self.nodes.len()).unwrap_or(1);
         let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(replicas));
-        let topic = settings
-            .iter()
-            .fold(topic, |topic, (name, value)| topic.set(name, value));
         let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(30)));
         let results = client.create_topics([&topic], &options).await.map_err(failed)?;
         results.into_iter().try_for_each(|result| {
@@ -277,13 +268,30 @@ fn node(
     }))
 }
 
-/// Formats the data folder, which Kafka requires. Formatting twice does no harm but costs a second.
+/// Formats the data folder, which Kafka requires. Its tool takes more than a second, so its result is kept beside the jars:
+/// the same for all nodes of a version, but for `meta.properties`.
 async fn format(node: &Node, jars: &Path) -> Result<(), ServerError> {
-    let folder = node.folder();
-    if folder.join("data").join("meta.properties").exists() {
+    let (data, kept) = (node.folder().join("data"), jars.join(FORMATTED));
+    if data.join("meta.properties").exists() {
         return Ok(());
     }
-    let properties = folder.join("server.properties");
+    let formatted = data.join(FORMATTED);
+    if !kept.exists() {
+        run_format_tool(node, jars).await?;
+        let partial = jars.join(format!("{FORMATTED}.{}", Uuid::new_v4()));
+        fs::copy(&formatted, &partial).map_err(ServerError::file(&formatted))?;
+        return fs::rename(&partial, &kept).map_err(ServerError::file(&kept));
+    }
+    fs::create_dir_all(&data).map_err(ServerError::file(&data))?;
+    fs::copy(&kept, &formatted).map_err(ServerError::file(&formatted))?;
+    let id = node.name().trim_start_matches("kafka-");
+    // A broker adds the id of its folder.
+    let meta = format!("version=1\ncluster.id={CLUSTER_ID}\nnode.id={id}\n");
+    write(&data.join("meta.properties"), &meta)
+}
+
+async fn run_format_tool(node: &Node, jars: &Path) -> Result<(), ServerError> {
+    let properties = node.folder().join("server.properties");
     let properties = properties.to_string_lossy();
     let arguments = [
         "format",

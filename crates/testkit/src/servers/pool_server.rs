@@ -16,7 +16,8 @@ use super::{
     CassandraCluster, CassandraOptions, KafkaCluster, KafkaOptions, Node, ServerError, Software, jvm,
 };
 
-/// Exclusive clusters with equal specifications. More would start servers that mostly wait for each other's CPU.
+/// Exclusive Kafkas of the default specification, which most tests that disturb one lease. More would start servers that
+/// mostly wait for each other's CPU.
 const MAX_EQUAL: usize = 2;
 /// How long a killed process may take to end.
 const EXIT_TIMEOUT: Duration = Duration::from_secs(60);
@@ -148,33 +149,33 @@ impl Pool {
             let mut changed = std::pin::pin!(self.changed.notified());
             changed.as_mut().enable();
             match self.choose(&spec, access) {
-                Choice::Use(slot, cluster) => return Ok((slot, cluster)),
-                Choice::Start(slot) => return self.start(slot).await,
-                Choice::Wait => changed.await,
+                SlotChoice::Use(slot, cluster) => return Ok((slot, cluster)),
+                SlotChoice::Start(slot) => return self.start(slot).await,
+                SlotChoice::Wait => changed.await,
             }
         }
     }
 
-    fn choose(&self, spec: &ClusterSpec, access: Access) -> Choice {
+    fn choose(&self, spec: &ClusterSpec, access: Access) -> SlotChoice {
         let mut slots = self.slots();
         let equal = |slot: &&Arc<Slot>| slot.spec == *spec && slot.access == access;
         for slot in slots.iter().filter(equal) {
             let mut state = slot.state();
             match (&*state, access) {
                 (State::Used(cluster), Access::Shared) => {
-                    return Choice::Use(Arc::clone(slot), Arc::clone(cluster));
+                    return SlotChoice::Use(Arc::clone(slot), Arc::clone(cluster));
                 }
                 (State::Idle(cluster), _) => {
                     let cluster = Arc::clone(cluster);
                     *state = State::Used(Arc::clone(&cluster));
-                    return Choice::Use(Arc::clone(slot), cluster);
+                    return SlotChoice::Use(Arc::clone(slot), cluster);
                 }
-                (State::Starting, Access::Shared) => return Choice::Wait,
+                (State::Starting, Access::Shared) => return SlotChoice::Wait,
                 (State::Starting | State::Used(_), _) => {}
             }
         }
         if slots.iter().filter(equal).count() >= spec.max_equal(access) {
-            return Choice::Wait;
+            return SlotChoice::Wait;
         }
         let used = |slots: &[Arc<Slot>]| slots.iter().map(|slot| slot.spec.memory_mib()).sum::<u64>();
         while used(&slots) + spec.memory_mib() > self.budget_mib {
@@ -184,7 +185,7 @@ impl Pool {
                 if slots.is_empty() {
                     break;
                 }
-                return Choice::Wait;
+                return SlotChoice::Wait;
             };
             slots.remove(index);
         }
@@ -196,7 +197,7 @@ impl Pool {
             state: Mutex::new(State::Starting),
         });
         slots.push(Arc::clone(&slot));
-        Choice::Start(slot)
+        SlotChoice::Start(slot)
     }
 
     async fn start(&self, slot: Arc<Slot>) -> Result<(Arc<Slot>, Arc<Cluster>), ServerError> {
@@ -249,7 +250,7 @@ impl Pool {
     }
 }
 
-enum Choice {
+enum SlotChoice {
     Use(Arc<Slot>, Arc<Cluster>),
     Start(Arc<Slot>),
     Wait,
@@ -353,10 +354,10 @@ impl ClusterSpec {
     }
 
     fn max_equal(&self, access: Access) -> usize {
-        if access == Access::Shared || self.nodes() > 1 || self.name() == "cassandra" {
-            1
-        } else {
+        if access == Access::Exclusive && *self == Self::Kafka(KafkaOptions::default()) {
             MAX_EQUAL
+        } else {
+            1
         }
     }
 

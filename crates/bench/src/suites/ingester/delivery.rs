@@ -26,7 +26,7 @@ const RUN_TIMEOUT: Duration = Duration::from_secs(600);
 const SAMPLE_INTERVAL: Duration = Duration::from_millis(50);
 
 /// A publisher with real Kafka, and prepared batches for it.
-pub(super) struct Delivery<'a> {
+pub(super) struct DeliveryBench<'a> {
     publisher: Service,
     api: &'a RandomUserApi,
     batches: Vec<String>,
@@ -68,7 +68,7 @@ impl fmt::Display for IngesterRun {
     }
 }
 
-impl<'a> Delivery<'a> {
+impl<'a> DeliveryBench<'a> {
     pub(super) async fn start(
         api: &'a RandomUserApi,
         kafka: &KafkaCluster,

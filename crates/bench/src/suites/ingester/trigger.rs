@@ -6,14 +6,14 @@ use anyhow::{Result, ensure};
 use testkit::randomuser::{Options, RandomUserApi};
 use testkit::service::Service;
 
-use super::delivery::Delivery;
+use super::delivery::DeliveryBench;
 use crate::env::ingester::on_request;
 
 const TIMEOUT: Duration = Duration::from_secs(60);
 const POLL_INTERVAL: Duration = Duration::from_micros(200);
 
 /// Triggers `count` runs and returns their delays in milliseconds.
-pub(super) async fn delays(delivery: &Delivery<'_>, count: usize) -> Result<Vec<f64>> {
+pub(super) async fn delays(delivery: &DeliveryBench<'_>, count: usize) -> Result<Vec<f64>> {
     let api = RandomUserApi::start(Options::unlimited()).await?;
     let options = delivery
         .ingester(&api, "triggered.db")

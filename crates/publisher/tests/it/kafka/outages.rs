@@ -1,11 +1,9 @@
 //! Kafka frozen, killed, started late, or without the topic: responses match the topic, and the publisher recovers.
 
-use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use serde_json::json;
 use testkit::servers::pool::Access;
-use testkit::servers::ports::PortLease;
 use testkit::servers::{KafkaCluster, KafkaOptions};
 use testkit::workspace;
 use tokio::time::{Instant, timeout};
@@ -306,13 +304,8 @@ async fn request_of_a_disconnected_caller_completes() {
 /// A broker may advertise an address that the publisher can't reach, although its bootstrap address responds.
 #[tokio::test]
 async fn unreachable_advertised_address_is_503_at_once() {
-    let nobody = PortLease::free(&[Ipv4Addr::LOCALHOST]).unwrap();
-    let advertised = SocketAddr::from((Ipv4Addr::LOCALHOST, nobody.port()));
-    let options = KafkaOptions {
-        advertised: vec![advertised],
-        ..KafkaOptions::default()
-    };
-    let kafka = KafkaCluster::lease(&options, Access::Exclusive).await.unwrap();
+    let options = KafkaOptions::unreachable();
+    let kafka = KafkaCluster::lease(&options, Access::Shared).await.unwrap();
     let topic = Topic::new(&kafka.bootstrap());
     kafka.create_topic(&topic.name, 3).await.unwrap();
     let publisher = setup(&topic.brokers, &topic.name).start().await;
@@ -320,7 +313,7 @@ async fn unreachable_advertised_address_is_503_at_once() {
     publisher
         .wait_until("naming the address", async || {
             let (status, body) = publisher.readiness().await;
-            status == 503 && body.to_string().contains(&advertised.to_string())
+            status == 503 && body.to_string().contains(&KafkaOptions::UNREACHABLE.to_string())
         })
         .await;
     assert!(
@@ -346,11 +339,8 @@ async fn unreachable_advertised_address_is_503_at_once() {
 /// A broker that creates topics on request gives them its own defaults: one partition, and `CreateTime`.
 #[tokio::test]
 async fn deleted_topic_comes_back_as_required_despite_auto_creation() {
-    let options = KafkaOptions {
-        properties: [("auto.create.topics.enable".to_owned(), "true".to_owned())].into(),
-        ..KafkaOptions::default()
-    };
-    let kafka = KafkaCluster::lease(&options, Access::Exclusive).await.unwrap();
+    let options = KafkaOptions::creating_topics();
+    let kafka = KafkaCluster::lease(&options, Access::Shared).await.unwrap();
     let topic = Topic::new(&kafka.bootstrap());
     let publisher = setup(&topic.brokers, &topic.name)
         .with("KAFKA__PARTITIONS", "3")

@@ -180,11 +180,11 @@ struct IssuerKeys {
     /// A request needs keys that are not known.
     wanted: Notify,
     /// The last request of the keys; none before the first.
-    last_fetch: watch::Sender<Option<Fetch>>,
+    last_fetch: watch::Sender<Option<KeyFetch>>,
 }
 
 #[derive(Clone, Copy)]
-struct Fetch {
+struct KeyFetch {
     at: Instant,
     succeeded: bool,
 }
@@ -265,7 +265,7 @@ impl JwtVerifier {
             return current.ok_or(AuthError::KeysUnavailable);
         }
         match last.filter(|last| last.at.elapsed() < issuer.min_fetch_interval) {
-            Some(Fetch { succeeded: true, .. }) => return current.ok_or(AuthError::KeysUnavailable),
+            Some(KeyFetch { succeeded: true, .. }) => return current.ok_or(AuthError::KeysUnavailable),
             Some(_) => return Err(AuthError::KeysUnavailable),
             None => issuer.wanted.notify_one(),
         }
@@ -298,7 +298,7 @@ impl JwtVerifier {
                 }
                 let succeeded = error.is_none();
                 let at = Instant::now();
-                issuer.last_fetch.send_replace(Some(Fetch { at, succeeded }));
+                issuer.last_fetch.send_replace(Some(KeyFetch { at, succeeded }));
                 last_error = error;
                 sleep(issuer.min_fetch_interval).await;
                 if succeeded {

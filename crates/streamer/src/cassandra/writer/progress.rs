@@ -26,7 +26,7 @@ pub struct WrittenRows {
 
 /// The state of the rows of one micro-batch.
 #[derive(Default)]
-pub(super) struct Progress {
+pub(super) struct WriteProgress {
     /// The rows to send.
     pub pending: RowIndices,
     /// The rows to send apart from others, because the server refuses one of each.
@@ -37,7 +37,7 @@ pub(super) struct Progress {
     rejected: Vec<(Arc<Session>, RejectedRow)>,
 }
 
-impl Progress {
+impl WriteProgress {
     /// All of `rows` rows are pending.
     pub(super) fn new(rows: usize) -> Self {
         Self {
@@ -114,7 +114,7 @@ mod tests {
     #[test]
     fn replies_of_a_poisoned_session_do_not_count() {
         let (whole, lost) = (Session::without_connections(), Session::without_connections());
-        let mut progress = Progress::new(6);
+        let mut progress = WriteProgress::new(6);
         assert_eq!(std::mem::take(&mut progress.pending), [0, 1, 2, 3, 4, 5]);
         progress.acknowledge(Arc::clone(&whole), vec![0, 1], 10);
         progress.acknowledge(Arc::clone(&lost), vec![2, 3], 20);

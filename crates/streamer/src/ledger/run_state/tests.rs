@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::checkpoint::Checkpoint;
 use crate::dead_letters::stats::DeadLetterStats;
-use crate::ledger::entries::{Entries, Entry, Outcome};
+use crate::ledger::entries::{Entries, LedgerEntry, Outcome};
 use crate::ledger::latencies::Bucket;
 use crate::ledger::run_headers::RunNumber;
 use crate::ledger::segment::{self, Segment};
@@ -134,7 +134,7 @@ impl Partition {
             } else {
                 Outcome::Stored(None)
             };
-            self.entries.push(Entry {
+            self.entries.push(LedgerEntry {
                 offset: self.durable,
                 number: *number,
                 outcome,

@@ -5,7 +5,6 @@ use cdrs_tokio::types::ByName as _;
 use testkit::proxy::remote_addresses;
 use testkit::servers::{CassandraCluster, CassandraOptions};
 use testkit::service::Service;
-use testkit::workspace::is_full_test_run;
 use uuid::Uuid;
 
 use crate::support::commands::assert_verified;
@@ -80,9 +79,6 @@ async fn lost_node_costs_only_its_own_session() {
 /// A node is bootstrapped into the running cluster, which takes most of a minute.
 #[tokio::test(flavor = "multi_thread")]
 async fn new_node_gets_a_session_and_rows() {
-    if !is_full_test_run() {
-        return;
-    }
     let options = CassandraOptions {
         spares: 1,
         ..CassandraOptions::default()

@@ -1,10 +1,8 @@
 //! A broker that responds at its bootstrap address and advertises one that does not.
 
-use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use testkit::servers::pool::Access;
-use testkit::servers::ports::PortLease;
 use testkit::servers::{KafkaCluster, KafkaOptions};
 use testkit::service::Service;
 
@@ -13,20 +11,15 @@ use crate::support::test_env::{DEADLINE, TestEnv, eventually};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn unreachable_advertised_address_is_named_in_readiness() {
-    let nobody = PortLease::free(&[Ipv4Addr::LOCALHOST]).unwrap();
-    let advertised = SocketAddr::from((Ipv4Addr::LOCALHOST, nobody.port()));
-    let options = KafkaOptions {
-        advertised: vec![advertised],
-        ..KafkaOptions::default()
-    };
-    let cluster = KafkaCluster::lease(&options, Access::Exclusive).await.unwrap();
+    let options = KafkaOptions::unreachable();
+    let cluster = KafkaCluster::lease(&options, Access::Shared).await.unwrap();
     let env = TestEnv::without_topic("advertised").await;
     for topic in [env.topic.clone(), env.dead_letter_topic()] {
         cluster.create_topic(&topic, 3).await.unwrap();
     }
     let options = env.options().set("kafka.brokers", cluster.bootstrap());
     let (started, streamer) = (Instant::now(), Service::start(&options).unwrap());
-    let names = [advertised.to_string(), "refused".to_owned()];
+    let names = [KafkaOptions::UNREACHABLE.to_string(), "refused".to_owned()];
     eventually("readiness names the address", async || {
         let (status, body) = streamer.get("/readyz").await.map_err(|error| error.to_string())?;
         assert_eq!(status, 503, "{body}");

@@ -47,11 +47,8 @@ async fn settings(brokers: &str, name: &str) -> Result<BTreeMap<String, String>,
 
 #[tokio::test(flavor = "multi_thread")]
 async fn deleted_topics_come_back_as_required_despite_auto_creation() {
-    let options = KafkaOptions {
-        properties: [("auto.create.topics.enable".to_owned(), "true".to_owned())].into(),
-        ..KafkaOptions::default()
-    };
-    let cluster = KafkaCluster::lease(&options, Access::Exclusive).await.unwrap();
+    let options = KafkaOptions::creating_topics();
+    let cluster = KafkaCluster::lease(&options, Access::Shared).await.unwrap();
     let brokers = cluster.bootstrap();
     let mut env = TestEnv::without_topic("defaults").await;
     env.kafka = KafkaClient::new(brokers.clone()).unwrap();

@@ -14,7 +14,7 @@ pub struct RateLimit {
     /// Length of the window, which begins with the address's first request; 5 minutes at the real API.
     pub window: Duration,
     /// The response to a refused request.
-    pub refusal: Refusal,
+    pub refusal: RateLimitReply,
 }
 
 impl Default for RateLimit {
@@ -22,14 +22,14 @@ impl Default for RateLimit {
         Self {
             users: 20_000,
             window: Duration::from_secs(300),
-            refusal: Refusal::TooManyRequests,
+            refusal: RateLimitReply::TooManyRequests,
         }
     }
 }
 
 /// The response to a request above the limit; never with `Retry-After`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub enum RateLimitReply {
     /// 429, as the real API today.
     TooManyRequests,
     /// 503, as its older deployments.
@@ -40,11 +40,11 @@ pub enum Refusal {
 #[derive(Debug)]
 pub(crate) struct RateLimiter {
     limit: Option<RateLimit>,
-    windows: HashMap<IpAddr, Window>,
+    windows: HashMap<IpAddr, CallerWindow>,
 }
 
 #[derive(Debug)]
-struct Window {
+struct CallerWindow {
     since: Instant,
     used: usize,
 }
@@ -61,7 +61,12 @@ impl RateLimiter {
     }
 
     /// Counts `users` for this address, or refuses them.
-    pub(crate) fn acquire(&mut self, address: IpAddr, users: usize, now: Instant) -> Result<(), Refusal> {
+    pub(crate) fn acquire(
+        &mut self,
+        address: IpAddr,
+        users: usize,
+        now: Instant,
+    ) -> Result<(), RateLimitReply> {
         let Some(limit) = self.limit else { return Ok(()) };
         self.windows
             .retain(|_, window| now.duration_since(window.since) < limit.window);
@@ -71,7 +76,7 @@ impl RateLimiter {
         let window = self
             .windows
             .entry(address)
-            .or_insert(Window { since: now, used: 0 });
+            .or_insert(CallerWindow { since: now, used: 0 });
         if window.used + users > limit.users {
             return Err(limit.refusal);
         }
@@ -98,7 +103,7 @@ mod tests {
         }
         assert_eq!(
             limiter.acquire(HERE, 1, start + Duration::from_secs(299)),
-            Err(Refusal::TooManyRequests)
+            Err(RateLimitReply::TooManyRequests)
         );
         assert_eq!(limiter.acquire(THERE, 1, start), Ok(()));
         assert_eq!(limiter.acquire(HERE, 1, start + Duration::from_secs(300)), Ok(()));

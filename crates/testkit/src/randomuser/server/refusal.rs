@@ -6,7 +6,7 @@ use axum::{
 };
 use serde_json::json;
 
-use super::rate_limit::Refusal;
+use super::rate_limit::RateLimitReply;
 use crate::randomuser::fault::Fault;
 
 /// The content type of JSON.
@@ -23,9 +23,9 @@ pub(crate) fn of_fault(fault: &Fault) -> Option<Response> {
             StatusCode::OK,
             "Uh oh, something has gone wrong: please try again soon",
         ),
-        Fault::TooManyRequests(None) => rate_limited(Refusal::TooManyRequests),
+        Fault::TooManyRequests(None) => rate_limited(RateLimitReply::TooManyRequests),
         Fault::TooManyRequests(Some(seconds)) => {
-            let refused = rate_limited(Refusal::TooManyRequests);
+            let refused = rate_limited(RateLimitReply::TooManyRequests);
             ([(header::RETRY_AFTER, seconds.to_string())], refused).into_response()
         }
         _ => return None,
@@ -33,10 +33,10 @@ pub(crate) fn of_fault(fault: &Fault) -> Option<Response> {
 }
 
 /// The response to a request above the rate limit.
-pub(crate) fn rate_limited(refusal: Refusal) -> Response {
+pub(crate) fn rate_limited(refusal: RateLimitReply) -> Response {
     let status = match refusal {
-        Refusal::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
-        Refusal::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        RateLimitReply::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
+        RateLimitReply::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
     };
     error(
         status,

@@ -1,7 +1,7 @@
 //! Options of a Kafka cluster.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -53,6 +53,9 @@ impl Default for KafkaOptions {
 }
 
 impl KafkaOptions {
+    /// An address that refuses every connection: only root may listen on this port, and nothing does.
+    pub const UNREACHABLE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
+
     /// One node whose session expires before each heartbeat: for 3 of every 6 seconds it is fenced and reports a cluster
     /// without brokers.
     pub fn flapping() -> Self {
@@ -60,6 +63,19 @@ impl KafkaOptions {
             ("broker.session.timeout.ms", "3000"),
             ("broker.heartbeat.interval.ms", "6000"),
         ])
+    }
+
+    /// One node that advertises [`UNREACHABLE`](Self::UNREACHABLE) to its clients.
+    pub fn unreachable() -> Self {
+        Self {
+            advertised: vec![Self::UNREACHABLE],
+            ..Self::default()
+        }
+    }
+
+    /// One node that creates a topic when a client asks for it.
+    pub fn creating_topics() -> Self {
+        Self::with([("auto.create.topics.enable", "true")])
     }
 
     /// Three nodes, for tests that disturb some of them. A group's offsets have one replica, so that a test can take away

@@ -7,7 +7,7 @@ use std::{
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use testkit::randomuser::{Options, Outcome, RandomUserApi, RateLimit, Refusal, ServedRequest};
+use testkit::randomuser::{Options, Outcome, RandomUserApi, RateLimit, RateLimitReply, ServedRequest};
 
 use super::client::{client, get, page, results, start, start_with, text, uuids};
 
@@ -243,7 +243,7 @@ async fn rate_limit_gives_429_until_the_window_ends() {
     let rate_limit = RateLimit {
         users: 20,
         window: Duration::from_secs(2),
-        refusal: Refusal::TooManyRequests,
+        refusal: RateLimitReply::TooManyRequests,
     };
     let api = start_with(Options {
         rate_limit: Some(rate_limit),
@@ -271,7 +271,7 @@ async fn rate_limit_gives_429_until_the_window_ends() {
 async fn older_deployment_gives_503_above_the_rate_limit() {
     let rate_limit = RateLimit {
         users: 1,
-        refusal: Refusal::Unavailable,
+        refusal: RateLimitReply::Unavailable,
         ..RateLimit::default()
     };
     let api = start_with(Options {

@@ -19,15 +19,15 @@ use super::{
 
 /// The fields of a record with their types, in order: `login.uuid: text`.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Shape(Vec<String>);
+struct JsonPaths(Vec<String>);
 
-impl Shape {
+impl JsonPaths {
     fn of(kind: &str) -> Self {
         Self(vec![format!(": {kind}")])
     }
 }
 
-impl<'de> Deserialize<'de> for Shape {
+impl<'de> Deserialize<'de> for JsonPaths {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(ShapeVisitor)
     }
@@ -36,27 +36,27 @@ impl<'de> Deserialize<'de> for Shape {
 struct ShapeVisitor;
 
 impl<'de> Visitor<'de> for ShapeVisitor {
-    type Value = Shape;
+    type Value = JsonPaths;
 
     fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str("any JSON")
     }
 
-    fn visit_str<E>(self, _: &str) -> Result<Shape, E> {
-        Ok(Shape::of("text"))
+    fn visit_str<E>(self, _: &str) -> Result<JsonPaths, E> {
+        Ok(JsonPaths::of("text"))
     }
 
-    fn visit_u64<E>(self, _: u64) -> Result<Shape, E> {
-        Ok(Shape::of("integer"))
+    fn visit_u64<E>(self, _: u64) -> Result<JsonPaths, E> {
+        Ok(JsonPaths::of("integer"))
     }
 
-    fn visit_unit<E>(self) -> Result<Shape, E> {
-        Ok(Shape::of("null"))
+    fn visit_unit<E>(self) -> Result<JsonPaths, E> {
+        Ok(JsonPaths::of("null"))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Shape, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<JsonPaths, A::Error> {
         let mut fields = Vec::new();
-        while let Some((name, Shape(inner))) = map.next_entry::<String, Shape>()? {
+        while let Some((name, JsonPaths(inner))) = map.next_entry::<String, JsonPaths>()? {
             let join = |field: String| {
                 if field.starts_with(':') {
                     format!("{name}{field}")
@@ -66,25 +66,25 @@ impl<'de> Visitor<'de> for ShapeVisitor {
             };
             fields.extend(inner.into_iter().map(join));
         }
-        Ok(Shape(fields))
+        Ok(JsonPaths(fields))
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Shape, A::Error> {
-        while list.next_element::<Shape>()?.is_some() {}
-        Ok(Shape::of("list"))
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<JsonPaths, A::Error> {
+        while list.next_element::<JsonPaths>()?.is_some() {}
+        Ok(JsonPaths::of("list"))
     }
 }
 
 #[derive(Deserialize)]
 struct Shapes {
-    results: Vec<Shape>,
+    results: Vec<JsonPaths>,
 }
 
 /// The shapes of each nationality's records in a reply.
-fn shapes_by_nationality(reply: &str) -> BTreeMap<String, BTreeSet<Shape>> {
+fn shapes_by_nationality(reply: &str) -> BTreeMap<String, BTreeSet<JsonPaths>> {
     let shapes: Shapes = serde_json::from_str(reply).expect("a reply");
     let values: Value = serde_json::from_str(reply).expect("a reply");
-    let mut found: BTreeMap<String, BTreeSet<Shape>> = BTreeMap::new();
+    let mut found: BTreeMap<String, BTreeSet<JsonPaths>> = BTreeMap::new();
     for (shape, user) in shapes.results.into_iter().zip(results(&values)) {
         found.entry(nationality(user)).or_default().insert(shape);
     }
