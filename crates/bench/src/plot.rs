@@ -63,7 +63,7 @@ fn svg(plot: &Plot) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::data::{Bars, Grid, GridRow, Line, LineChart};
+    use super::data::{Bars, ChartLine, Grid, GridRow, LineChart};
     use super::*;
     use crate::measure::spread::Spread;
 
@@ -97,14 +97,17 @@ mod tests {
                 .map(|x: f64| (x, factor * x.sqrt()))
                 .into()
         };
-        let mut spark = Line::new("Spark", points(90.0)).labelled("Spark");
+        let mut spark = ChartLine::new("Spark", points(90.0)).labelled("Spark");
         spark.overloaded = true;
         plot(Chart::Lines(LineChart {
             x_label: "records/s".to_owned(),
             y_label: "milliseconds".to_owned(),
             x_log: y_log,
             y_log,
-            lines: vec![Line::new("affluent", points(1.0)).labelled("affluent"), spark],
+            lines: vec![
+                ChartLine::new("affluent", points(1.0)).labelled("affluent"),
+                spark,
+            ],
         }))
     }
 

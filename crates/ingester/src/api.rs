@@ -34,7 +34,7 @@ pub mod status;
 
 use json::Json;
 use origin_check::{OriginCheck, check_origin};
-use pipeline::Pipeline;
+use pipeline::PipelineComposer;
 use problem::Problem;
 use run_path::RunPath;
 use status::IngesterStatus;
@@ -77,7 +77,7 @@ pub struct ApiServer {
     server: Server,
     queue: RunQueue,
     authenticator: Arc<Authenticator>,
-    pipeline: Pipeline,
+    pipeline: PipelineComposer,
 }
 
 impl ApiServer {
@@ -102,7 +102,7 @@ impl ApiServer {
         status: IngesterStatus,
     ) -> Result<Self, ApiError> {
         let pipeline = queue.settings().pipeline.clone();
-        let pipeline = Pipeline::new(status, pipeline).map_err(ApiError::Tls)?;
+        let pipeline = PipelineComposer::new(status, pipeline).map_err(ApiError::Tls)?;
         let server = Server::bind("api.listen", address, limits).await?;
         let bound = server.address().map_err(ApiError::Address)?;
         tracing::info!(api = %bound, "listening");
@@ -131,7 +131,7 @@ impl ApiServer {
     }
 }
 
-fn router(queue: RunQueue, authenticator: Arc<Authenticator>, pipeline: Pipeline) -> Router {
+fn router(queue: RunQueue, authenticator: Arc<Authenticator>, pipeline: PipelineComposer) -> Router {
     let authenticated = middleware::from_fn_with_state(authenticator, require_token);
     let from_own_origin = middleware::from_fn_with_state(OriginCheck::new(queue.settings()), check_origin);
     Router::new()
@@ -156,7 +156,7 @@ fn router(queue: RunQueue, authenticator: Arc<Authenticator>, pipeline: Pipeline
 
 /// The name of the caller.
 #[derive(Clone)]
-struct Caller(Arc<str>);
+struct ApiCaller(Arc<str>);
 
 async fn require_token(
     State(authenticator): State<Arc<Authenticator>>,
@@ -165,7 +165,7 @@ async fn require_token(
 ) -> Result<Response, Problem> {
     let caller = authenticator.authenticate(request.headers()).await?;
     caller.require(required_role(request.method()))?;
-    request.extensions_mut().insert(Caller(caller.name));
+    request.extensions_mut().insert(ApiCaller(caller.name));
     Ok(next.run(request).await)
 }
 
@@ -291,7 +291,7 @@ struct StartRunBody {
 /// Starts a run. The body is optional.
 async fn start(
     State(queue): State<RunQueue>,
-    Extension(Caller(caller)): Extension<Caller>,
+    Extension(ApiCaller(caller)): Extension<ApiCaller>,
     body: Result<Option<axum::Json<StartRunBody>>, JsonRejection>,
 ) -> Result<Response, Problem> {
     let body = body.map_err(|rejection| Problem::new(rejection.status(), rejection.body_text()))?;
@@ -307,7 +307,7 @@ async fn start(
 /// Fetches the pages that an ended run has not delivered.
 async fn retry(
     State(queue): State<RunQueue>,
-    Extension(Caller(caller)): Extension<Caller>,
+    Extension(ApiCaller(caller)): Extension<ApiCaller>,
     RunPath(id): RunPath,
 ) -> Result<Response, Problem> {
     let run = queue.retry(id, &caller).map_err(|error| match error {
@@ -334,7 +334,7 @@ struct CancelQuery {
 
 async fn cancel(
     State(queue): State<RunQueue>,
-    Extension(Caller(caller)): Extension<Caller>,
+    Extension(ApiCaller(caller)): Extension<ApiCaller>,
     RunPath(id): RunPath,
     query: Result<Query<CancelQuery>, QueryRejection>,
 ) -> Result<StatusCode, Problem> {
@@ -380,7 +380,7 @@ async fn schedule(State(queue): State<RunQueue>) -> Result<Json<ScheduleView>, P
 
 async fn pause(
     state: State<RunQueue>,
-    Extension(Caller(caller)): Extension<Caller>,
+    Extension(ApiCaller(caller)): Extension<ApiCaller>,
 ) -> Result<Json<ScheduleView>, Problem> {
     state.pause(&caller)?;
     tracing::info!(%caller, "schedule paused");
@@ -389,7 +389,7 @@ async fn pause(
 
 async fn resume(
     state: State<RunQueue>,
-    Extension(Caller(caller)): Extension<Caller>,
+    Extension(ApiCaller(caller)): Extension<ApiCaller>,
 ) -> Result<Json<ScheduleView>, Problem> {
     state.resume()?;
     tracing::info!(%caller, "schedule resumed");

@@ -36,7 +36,7 @@ pub use documents::document as openapi;
 pub fn service(state: Arc<AppState>, tracer: Tracer) -> impl Api {
     let resource = resource_path(&state);
     let observer = Observer::new(Arc::clone(&state.metrics), state.access_log, &resource, tracer);
-    let routes = Arc::new(Routes {
+    let routes = Arc::new(PublisherRoutes {
         // The router adds the headers of CORS.
         create: state.cors_origins.is_empty().then_some(resource),
         router: router(Arc::clone(&state)),
@@ -51,14 +51,14 @@ pub fn service(state: Arc<AppState>, tracer: Tracer) -> impl Api {
 }
 
 /// The routes of all requests.
-struct Routes {
+struct PublisherRoutes {
     state: Arc<AppState>,
     /// The path of `POST` requests that need no router: most of them.
     create: Option<String>,
     router: Router,
 }
 
-impl Routes {
+impl PublisherRoutes {
     fn is_create(&self, request: &Request) -> bool {
         request.method() == Method::POST
             && self
@@ -84,7 +84,7 @@ impl Routes {
 }
 
 async fn respond(
-    routes: Arc<Routes>,
+    routes: Arc<PublisherRoutes>,
     observation: Observation,
     request: Request,
 ) -> Result<Response<Body>, Infallible> {

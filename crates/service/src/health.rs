@@ -13,11 +13,11 @@ use crate::log_limiter::OutageLog;
 /// The health of a process, shared by the tasks that report it and the admin server.
 #[derive(Clone, Default)]
 pub struct Health {
-    shared: Arc<Shared>,
+    shared: Arc<HealthState>,
 }
 
 #[derive(Default)]
-struct Shared {
+struct HealthState {
     stopping: AtomicBool,
     dependencies: Mutex<Vec<Reported>>,
     checks: Mutex<Vec<LivenessCheck>>,
@@ -134,7 +134,7 @@ impl Health {
 /// The handle with which a task reports the state of one dependency.
 #[derive(Clone)]
 pub struct Dependency {
-    shared: Arc<Shared>,
+    shared: Arc<HealthState>,
     index: usize,
 }
 

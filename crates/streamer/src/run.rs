@@ -144,7 +144,7 @@ struct Streamer {
 /// The reason of a restart after which the log may be truncated below a checkpoint.
 const LOG_CHANGED: &str = "log_changed";
 
-enum Outcome {
+enum RunEnd {
     Shutdown,
     Restart(&'static str),
 }
@@ -210,8 +210,8 @@ impl Streamer {
                 return Ok(());
             };
             match self.stream(topic, table).await? {
-                Outcome::Shutdown => return Ok(()),
-                Outcome::Restart(reason) => {
+                RunEnd::Shutdown => return Ok(()),
+                RunEnd::Restart(reason) => {
                     if reason == LOG_CHANGED {
                         self.log_changed.store(true, Ordering::Relaxed);
                     }
@@ -222,7 +222,7 @@ impl Streamer {
         }
     }
 
-    async fn stream(&self, topic: TopicInfo, table: TableInfo) -> Result<Outcome, RunError> {
+    async fn stream(&self, topic: TopicInfo, table: TableInfo) -> Result<RunEnd, RunError> {
         // A dead letter that an earlier pipeline could not write is read again, or was deleted with its topic.
         self.dead_letter_topic.ready();
         let assigned = AssignedPartitions::default();
@@ -274,7 +274,7 @@ impl Streamer {
                 wait_for_writes(&tasks).await;
                 return pipeline_ended(ended);
             }
-            reason = kafka_probe.run() => Ok(Outcome::Restart(reason)),
+            reason = kafka_probe.run() => Ok(RunEnd::Restart(reason)),
             outcome = cassandra_probe.run() => Err(match outcome {
                 TableProbeOutcome::OtherTable => RunError::OtherTable(self.settings.cassandra.qualified_table()),
                 TableProbeOutcome::Session(error) => RunError::Cassandra(error),
@@ -357,14 +357,14 @@ async fn wait_for_writes(tasks: &TaskTracker) {
     tasks.wait().await;
 }
 
-fn pipeline_ended(ended: Result<(), PipelineError>) -> Result<Outcome, RunError> {
+fn pipeline_ended(ended: Result<(), PipelineError>) -> Result<RunEnd, RunError> {
     match ended {
-        Ok(()) => Ok(Outcome::Shutdown),
+        Ok(()) => Ok(RunEnd::Shutdown),
         Err(PipelineError::Restart(error)) => {
             tracing::warn!(%error, "the log changed under the consumer");
-            Ok(Outcome::Restart(LOG_CHANGED))
+            Ok(RunEnd::Restart(LOG_CHANGED))
         }
-        Err(PipelineError::Assign(ResolveError::TopicChanged)) => Ok(Outcome::Restart("topic_recreated")),
+        Err(PipelineError::Assign(ResolveError::TopicChanged)) => Ok(RunEnd::Restart("topic_recreated")),
         Err(error) => Err(error.into()),
     }
 }

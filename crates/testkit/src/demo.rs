@@ -16,7 +16,7 @@ use futures::future::{try_join, try_join_all};
 use self::conservation::Conservation;
 pub use self::figures::Figures;
 use self::progress::{ProgressBars, Steps};
-use self::traffic::{Summary, finish_run, post_records};
+use self::traffic::{TrafficSummary, finish_run, post_records};
 use crate::cassandra_client::CassandraClient;
 use crate::comparison::{differences, expected};
 use crate::error::TestkitError;
@@ -174,7 +174,11 @@ impl Demo {
     }
 
     /// Runs the ingester once, or posts generated records. Returns the exit code and what was sent.
-    async fn send(&self, records: u64, bars: &ProgressBars) -> Result<(Option<i32>, Summary), TestkitError> {
+    async fn send(
+        &self,
+        records: u64,
+        bars: &ProgressBars,
+    ) -> Result<(Option<i32>, TrafficSummary), TestkitError> {
         let record = &self.options.record;
         let resource = record.contract().resource();
         let ingester = if record.is_users() {
@@ -311,7 +315,7 @@ impl Demo {
     async fn failures(
         &self,
         exit: Option<i32>,
-        summary: &Summary,
+        summary: &TrafficSummary,
         drained: bool,
         rows: &Rows,
     ) -> Result<Vec<String>, TestkitError> {
@@ -340,7 +344,7 @@ impl Demo {
 }
 
 /// The failed checks of the ingester's run.
-fn run_failures(exit: Option<i32>, summary: &Summary) -> Vec<String> {
+fn run_failures(exit: Option<i32>, summary: &TrafficSummary) -> Vec<String> {
     let mut failures = Vec::new();
     if exit != Some(0) {
         failures.push(format!("the ingester exited with {exit:?}: {}", summary.outcome));
@@ -402,7 +406,7 @@ mod tests {
 
     #[test]
     fn invalid_users_fail_the_demo() {
-        let summary = |invalid| Summary {
+        let summary = |invalid| TrafficSummary {
             run: "0195d0b1-7a4c-7f3e-9b1a-2c3d4e5f6071".to_owned(),
             outcome: "complete".to_owned(),
             fetched: 1_107,

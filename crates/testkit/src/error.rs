@@ -7,7 +7,7 @@ use thiserror::Error;
 use crate::cassandra_client::CassandraClientError;
 use crate::kafka_client::KafkaClientError;
 use crate::process::ProcessError;
-use crate::randomuser::StartError;
+use crate::randomuser::ApiStartError;
 use crate::record_type::RecordTypeError;
 use crate::servers::ServerError;
 use crate::service::ServiceError;
@@ -28,7 +28,7 @@ pub enum TestkitError {
     #[error(transparent)]
     KafkaClient(#[from] KafkaClientError),
     #[error(transparent)]
-    Api(#[from] StartError),
+    Api(#[from] ApiStartError),
     #[error(transparent)]
     Workspace(#[from] WorkspaceError),
     #[error("failed to send a request to the API or the publisher")]

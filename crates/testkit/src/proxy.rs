@@ -12,7 +12,7 @@ mod sockets;
 mod stats;
 
 pub use behavior::{Action, Behavior, Direction, Flow};
-pub use connection::Connection;
+pub use connection::ProxiedConnection;
 pub use sockets::{local_addresses, remote_addresses};
 pub use stats::ProxyStats;
 
@@ -30,7 +30,7 @@ use tokio::time::timeout;
 
 use crate::servers::ServerError;
 use crate::servers::ports::PortLease;
-use listener::Shared;
+use listener::ProxyShared;
 
 /// Why an operation on a proxy failed.
 #[derive(Debug, Error)]
@@ -51,7 +51,7 @@ const LISTENER_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
-    shared: Arc<Shared>,
+    shared: Arc<ProxyShared>,
     is_listening: watch::Receiver<bool>,
     task: JoinHandle<()>,
     port: Option<PortLease>,
@@ -73,7 +73,7 @@ impl Proxy {
         let listener = TcpListener::bind(address)
             .await
             .map_err(|source| ProxyError::Listen { address, source })?;
-        let shared = Arc::new(Shared::new(target));
+        let shared = Arc::new(ProxyShared::new(target));
         let (sender, is_listening) = watch::channel(true);
         let task = tokio::spawn(listener::run(listener, address, Arc::clone(&shared), sender));
         Ok(Self {
@@ -122,7 +122,7 @@ impl Proxy {
     }
 
     /// The open connections, oldest first.
-    pub fn connections(&self) -> Vec<Arc<Connection>> {
+    pub fn connections(&self) -> Vec<Arc<ProxiedConnection>> {
         self.shared.state().connections.clone()
     }
 
@@ -157,7 +157,7 @@ impl Drop for Proxy {
     }
 }
 
-impl Shared {
+impl ProxyShared {
     fn state(&self) -> std::sync::MutexGuard<'_, listener::State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -29,8 +29,8 @@ use tokio::{net::TcpListener, task::JoinHandle};
 
 pub use self::fault::{BrokenField, Fault, ParseFaultError};
 pub use self::page::SamplesError;
-pub use self::server::{Outcome, RateLimit, RateLimitReply, ServedRequest};
-use self::server::{Peer, Shared, lock};
+use self::server::{ApiShared, Peer, lock};
+pub use self::server::{RateLimit, RateLimitReply, ServedOutcome, ServedRequest};
 
 /// Options of the API.
 #[derive(Clone, Debug)]
@@ -97,7 +97,7 @@ impl Options {
 /// Why the API failed to start.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs, reason = "the fields are those of the message")]
-pub enum StartError {
+pub enum ApiStartError {
     #[error("failed to listen on {address}")]
     Listen { address: SocketAddr, source: io::Error },
     #[error("failed to load the samples")]
@@ -109,7 +109,7 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct RandomUserApi {
     address: SocketAddr,
-    shared: Arc<Shared>,
+    shared: Arc<ApiShared>,
     task: JoinHandle<()>,
 }
 
@@ -117,8 +117,8 @@ impl RandomUserApi {
     const GRACE: Duration = Duration::from_secs(5);
 
     /// Listens and serves.
-    pub async fn start(options: Options) -> Result<Self, StartError> {
-        let listening = |source| StartError::Listen {
+    pub async fn start(options: Options) -> Result<Self, ApiStartError> {
+        let listening = |source| ApiStartError::Listen {
             address: options.listen,
             source,
         };
@@ -201,15 +201,15 @@ impl Drop for RandomUserApi {
     }
 }
 
-fn share(options: &Options) -> Result<Shared, StartError> {
+fn share(options: &Options) -> Result<ApiShared, ApiStartError> {
     let samples = options
         .samples
         .as_deref()
         .map(page::Samples::read)
         .transpose()
-        .map_err(StartError::Samples)?;
+        .map_err(ApiStartError::Samples)?;
     let nationalities = nationality::Nationalities::load();
-    Ok(Shared {
+    Ok(ApiShared {
         people: page::People {
             nationalities,
             samples,

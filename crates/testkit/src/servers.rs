@@ -24,7 +24,7 @@ pub use artifacts::{ArtifactError, Software, are_fetched, jars};
 pub use cassandra::{CassandraCluster, CassandraOptions, MAX_VALUE_SIZE, Nodetool};
 pub use detached::{DetachedStack, NodeStatus, StackShape, StackStatus};
 pub use error::ServerError;
-pub use kafka::{KafkaCluster, KafkaOptions, KafkaResource, Operation, PLAIN_USER};
+pub use kafka::{AclOperation, KafkaCluster, KafkaOptions, KafkaResource, PLAIN_USER};
 pub use node::Node;
 pub use pool_server::Pool;
 pub use stack::{Stack, StackOptions};

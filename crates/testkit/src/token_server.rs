@@ -68,11 +68,11 @@ impl TokenKey {
 /// A running endpoint.
 pub struct TokenServer {
     url: String,
-    endpoint: Arc<Endpoint>,
+    endpoint: Arc<TokenEndpoint>,
     serving: JoinHandle<()>,
 }
 
-struct Endpoint {
+struct TokenEndpoint {
     key: TokenKey,
     lifetime: Duration,
     is_down: AtomicBool,
@@ -96,7 +96,7 @@ impl TokenServer {
             acceptor: acceptor(authority),
         };
         let url = format!("https://{}/token", listener.local_addr()?);
-        let endpoint = Arc::new(Endpoint {
+        let endpoint = Arc::new(TokenEndpoint {
             key,
             lifetime,
             is_down: AtomicBool::new(false),
@@ -189,7 +189,7 @@ fn acceptor(authority: &CertificateAuthority) -> TlsAcceptor {
 }
 
 /// Issues a token whose subject is the id of the client.
-async fn issue(State(endpoint): State<Arc<Endpoint>>, headers: HeaderMap) -> Response {
+async fn issue(State(endpoint): State<Arc<TokenEndpoint>>, headers: HeaderMap) -> Response {
     if endpoint.is_down.load(Ordering::Relaxed) {
         endpoint.refused.fetch_add(1, Ordering::Relaxed);
         return StatusCode::SERVICE_UNAVAILABLE.into_response();

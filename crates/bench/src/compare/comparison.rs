@@ -7,7 +7,7 @@ use super::drain::{DRAIN_COLUMNS, Drains};
 use crate::load::stream::Latency;
 use crate::measure::cost::{Cost, as_f64};
 use crate::measure::spread::{Spread, short};
-use crate::plot::data::{Bars, Chart, Line, LineChart};
+use crate::plot::data::{Bars, Chart, ChartLine, LineChart};
 use crate::report::figure::{Figure, Goal};
 use crate::report::reason;
 use crate::report::table::{Cell, Table, cost_cells};
@@ -110,7 +110,7 @@ impl Comparison {
             let line = |value: fn(&Latency) -> f64| {
                 let points = sink.latencies.iter();
                 let points = points.map(|latency| (as_f64(latency.rate), value(latency)));
-                let mut line = Line::new(&sink.name, points.collect());
+                let mut line = ChartLine::new(&sink.name, points.collect());
                 line.overloaded = sink.latencies.last().is_some_and(|last| !last.kept_up);
                 line
             };
@@ -129,9 +129,9 @@ impl Comparison {
     }
 
     /// Memory over the last drain of each sink.
-    pub fn memory_lines(&self) -> Vec<Line> {
+    pub fn memory_lines(&self) -> Vec<ChartLine> {
         let lines = self.measured().filter_map(|sink| sink.drains.memory(&sink.name));
-        let label = |line: Line| {
+        let label = |line: ChartLine| {
             if line.product == "affluent" {
                 line.labelled("streamer")
             } else {

@@ -12,7 +12,7 @@ use crate::env::BenchEnv;
 use crate::measure::cost::Cost;
 use crate::measure::monitor::{Monitor, Usage};
 use crate::measure::spread::Spread;
-use crate::plot::data::{Line, downsample};
+use crate::plot::data::{ChartLine, downsample};
 use crate::report::table::{Cell, cost_cells};
 use crate::sinks::Sink;
 use crate::sinks::running::RunningSink;
@@ -124,8 +124,8 @@ impl Drains {
     }
 
     /// Memory over the last round; `None` without rounds.
-    pub fn memory(&self, product: &str) -> Option<Line> {
+    pub fn memory(&self, product: &str) -> Option<ChartLine> {
         let last = self.0.last()?;
-        Some(Line::new(product, downsample(&last.usage.memory)))
+        Some(ChartLine::new(product, downsample(&last.usage.memory)))
     }
 }

@@ -10,7 +10,7 @@ use hdrhistogram::Histogram;
 use testkit::people::people;
 use tokio::time::{sleep_until, timeout};
 
-use super::connection::{Connection, Server, post};
+use super::connection::{LoadConnection, TargetServer, post};
 use crate::measure::cost::as_f64;
 use crate::measure::histogram::{histogram, record};
 
@@ -24,9 +24,9 @@ pub struct Requests(Arc<[Vec<u8>]>);
 
 /// Callers of one server, each with a connection of its own and one request in flight.
 #[derive(Clone)]
-pub struct Callers {
+pub struct LoadCallers {
     /// The server.
-    pub server: Server,
+    pub server: TargetServer,
     /// Number of callers.
     pub count: usize,
 }
@@ -66,7 +66,7 @@ impl Requests {
     }
 }
 
-impl Callers {
+impl LoadCallers {
     /// Sends each caller's next request after the last response.
     pub async fn back_to_back(&self, requests: &Requests, length: Duration) -> Result<Responses> {
         let connections = self.connect().await?;
@@ -92,7 +92,7 @@ impl Callers {
         let started = tokio::time::Instant::now();
         let gap = Duration::from_secs(1) / rate;
         let callers = (0u32..).zip(connections).map(|(caller, connection)| {
-            let schedule = Schedule {
+            let schedule = CallSchedule {
                 next: started + gap * caller,
                 interval: gap * u32::try_from(self.count).unwrap_or(u32::MAX),
                 until: started + length,
@@ -106,20 +106,20 @@ impl Callers {
         Ok(all)
     }
 
-    async fn connect(&self) -> Result<Vec<Connection>> {
-        try_join_all((0..self.count).map(|_| Connection::open(&self.server))).await
+    async fn connect(&self) -> Result<Vec<LoadConnection>> {
+        try_join_all((0..self.count).map(|_| LoadConnection::open(&self.server))).await
     }
 }
 
 /// When a caller sends.
-struct Schedule {
+struct CallSchedule {
     next: tokio::time::Instant,
     interval: Duration,
     until: tokio::time::Instant,
 }
 
 async fn call_back_to_back(
-    mut connection: Connection,
+    mut connection: LoadConnection,
     requests: Requests,
     caller: usize,
     until: Instant,
@@ -143,9 +143,9 @@ async fn call_back_to_back(
 }
 
 async fn call_at_rate(
-    mut connection: Connection,
+    mut connection: LoadConnection,
     requests: Requests,
-    mut schedule: Schedule,
+    mut schedule: CallSchedule,
 ) -> Result<Histogram<u64>> {
     let mut latencies = histogram();
     for request in requests.0.iter().cycle() {
@@ -162,7 +162,7 @@ async fn call_at_rate(
     Ok(latencies)
 }
 
-async fn call(connection: &mut Connection, request: &[u8]) -> Result<u16> {
+async fn call(connection: &mut LoadConnection, request: &[u8]) -> Result<u16> {
     timeout(RESPONSE_TIMEOUT, connection.exchange(request))
         .await
         .with_context(|| format!("no response within {} s", RESPONSE_TIMEOUT.as_secs()))?
@@ -177,8 +177,8 @@ mod tests {
     async fn both_kinds_of_callers_get_responses() {
         let (server, address) = NoopServer::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         tokio::spawn(server.serve());
-        let callers = Callers {
-            server: Server::plain(address),
+        let callers = LoadCallers {
+            server: TargetServer::plain(address),
             count: 3,
         };
         let requests = Requests::new("/", None, 10, 4);

@@ -20,14 +20,14 @@ pub const SERVER_NAME: &str = "localhost";
 
 /// A server and how to connect to it.
 #[derive(Clone)]
-pub struct Server {
+pub struct TargetServer {
     /// Its address.
     pub address: SocketAddr,
     /// The client's side of TLS, if the server has it.
     pub tls: Option<TlsConnector>,
 }
 
-impl Server {
+impl TargetServer {
     /// A server without TLS.
     pub fn plain(address: SocketAddr) -> Self {
         Self { address, tls: None }
@@ -52,14 +52,14 @@ impl Server {
     }
 }
 
-enum Stream {
+enum TransportStream {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
 }
 
 /// An open connection without a request in flight.
-pub struct Connection {
-    stream: Stream,
+pub struct LoadConnection {
+    stream: TransportStream,
     /// Received bytes, from the start of the response.
     received: Vec<u8>,
 }
@@ -70,17 +70,17 @@ struct ResponseHead {
     length: usize,
 }
 
-impl Connection {
+impl LoadConnection {
     /// Connects.
-    pub async fn open(server: &Server) -> Result<Self> {
+    pub async fn open(server: &TargetServer) -> Result<Self> {
         let context = || format!("failed to connect to {}", server.address);
         let stream = TcpStream::connect(server.address).await.with_context(context)?;
         stream.set_nodelay(true).with_context(context)?;
         let stream = match &server.tls {
-            None => Stream::Plain(stream),
+            None => TransportStream::Plain(stream),
             Some(tls) => {
                 let name = ServerName::try_from(SERVER_NAME).with_context(context)?;
-                Stream::Tls(Box::new(tls.connect(name, stream).await.with_context(context)?))
+                TransportStream::Tls(Box::new(tls.connect(name, stream).await.with_context(context)?))
             }
         };
         Ok(Self {
@@ -111,7 +111,7 @@ impl Connection {
     }
 }
 
-impl AsyncRead for Stream {
+impl AsyncRead for TransportStream {
     fn poll_read(
         self: Pin<&mut Self>,
         task: &mut Task<'_>,
@@ -124,7 +124,7 @@ impl AsyncRead for Stream {
     }
 }
 
-impl AsyncWrite for Stream {
+impl AsyncWrite for TransportStream {
     fn poll_write(self: Pin<&mut Self>, task: &mut Task<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write(task, bytes),

@@ -36,7 +36,7 @@ pub struct Stream {
 
 /// An observed record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Probe {
+pub struct RowProbe {
     /// When it was due to be sent.
     pub due: Instant,
     /// When its row was visible; `None` after the timeout.
@@ -71,7 +71,7 @@ const MIN_DELAY: Duration = Duration::from_millis(1);
 const MAX_SLOWDOWN: f64 = 1.5;
 const SLACK: Duration = Duration::from_millis(250);
 
-impl Probe {
+impl RowProbe {
     fn latency(&self) -> Option<Duration> {
         self.seen.map(|seen| seen.saturating_duration_since(self.due))
     }
@@ -79,7 +79,7 @@ impl Probe {
 
 impl Stream {
     /// Sends the records and waits for the observed rows. A record's timestamp is the time it is due.
-    pub async fn run(&self, env: &BenchEnv, target: &Target) -> Result<Vec<Probe>> {
+    pub async fn run(&self, env: &BenchEnv, target: &Target) -> Result<Vec<RowProbe>> {
         let start = Instant::now() + TICK;
         let mut queries = JoinSet::new();
         let mut writes: JoinSet<Result<(), KafkaClientError>> = JoinSet::new();
@@ -130,24 +130,24 @@ impl Stream {
         target: Target,
         id: Uuid,
         due: Instant,
-    ) -> Result<Probe> {
+    ) -> Result<RowProbe> {
         let query = format!("SELECT id FROM {} WHERE id = {id}", target.full_table());
         loop {
             // A node may be down; then the row is not visible through it.
             if cassandra.run(&query).await.is_ok_and(|rows| !rows.is_empty()) {
                 let seen = Some(Instant::now());
-                return Ok(Probe { due, seen });
+                return Ok(RowProbe { due, seen });
             }
             let age = due.elapsed();
             if age > self.timeout {
-                return Ok(Probe { due, seen: None });
+                return Ok(RowProbe { due, seen: None });
             }
             tokio::time::sleep((age / 10).clamp(MIN_DELAY, self.max_delay)).await;
         }
     }
 
     /// The latencies of the observed rows. A missing row counts with the timeout.
-    pub fn latency(&self, probes: &[Probe]) -> Latency {
+    pub fn latency(&self, probes: &[RowProbe]) -> Latency {
         let mut latencies = histogram();
         for probe in probes {
             histogram::record(&mut latencies, probe.latency().unwrap_or(self.timeout));
@@ -172,7 +172,7 @@ fn unix_millis(instant: Instant) -> i64 {
 }
 
 /// Whether latency stayed about constant. A sink that falls behind gets slower the longer it runs.
-fn kept_up(probes: &[Probe]) -> bool {
+fn kept_up(probes: &[RowProbe]) -> bool {
     let mut in_order = probes.to_vec();
     in_order.sort_by_key(|probe| probe.due);
     let seconds: Option<Vec<f64>> = in_order
@@ -202,12 +202,12 @@ mod tests {
     };
 
     /// Probes due every 40 ms, each visible after the given milliseconds.
-    fn probes(latencies: &[u64]) -> Vec<Probe> {
+    fn probes(latencies: &[u64]) -> Vec<RowProbe> {
         let start = Instant::now();
         let probe = |(number, latency): (u32, &u64)| {
             let due = start + Duration::from_millis(40) * number;
             let seen = Some(due + Duration::from_millis(*latency));
-            Probe { due, seen }
+            RowProbe { due, seen }
         };
         (0..).zip(latencies).map(probe).collect()
     }

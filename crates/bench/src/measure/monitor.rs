@@ -25,7 +25,7 @@ pub struct Usage {
 }
 
 #[derive(Debug, Default)]
-struct Samples {
+struct MonitorSamples {
     cpu: BTreeMap<u32, f64>,
     memory: Vec<(f64, f64)>,
 }
@@ -34,7 +34,7 @@ struct Samples {
 pub struct Monitor {
     roots: BTreeMap<u32, f64>,
     started: Instant,
-    samples: Arc<Mutex<Samples>>,
+    samples: Arc<Mutex<MonitorSamples>>,
     task: Option<JoinHandle<()>>,
 }
 

@@ -65,7 +65,7 @@ impl Producer {
 
 /// What a loop sends, and where to.
 #[derive(Debug, Clone)]
-pub struct Workload<'a> {
+pub struct ClientWorkload<'a> {
     /// `host:port` of a broker.
     pub brokers: &'a str,
     /// An existing topic.
@@ -111,7 +111,12 @@ impl Python {
     }
 
     /// Sends the records and returns the cost, without connecting and reading the file.
-    pub async fn produce(&self, producer: Producer, workload: &Workload<'_>, log: &Path) -> Result<Cost> {
+    pub async fn produce(
+        &self,
+        producer: Producer,
+        workload: &ClientWorkload<'_>,
+        log: &Path,
+    ) -> Result<Cost> {
         let mode = match producer.mode {
             FlushMode::Each => "each",
             FlushMode::Batched => "batched",

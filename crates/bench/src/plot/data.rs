@@ -55,12 +55,12 @@ pub struct LineChart {
     /// Whether the y axis is logarithmic.
     pub y_log: bool,
     /// The lines.
-    pub lines: Vec<Line>,
+    pub lines: Vec<ChartLine>,
 }
 
 /// A line.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Line {
+pub struct ChartLine {
     /// The product, which determines the colour.
     pub product: String,
     /// The text at its end. A line with a label is thick.
@@ -95,8 +95,8 @@ pub struct GridRow {
 
 impl LineChart {
     /// Memory over time. The y axis is logarithmic if the peaks differ by more than a factor of ten.
-    pub fn of_memory(mut lines: Vec<Line>) -> Self {
-        let peak = |line: &Line| line.points.iter().map(|point| point.1).fold(0.0, f64::max);
+    pub fn of_memory(mut lines: Vec<ChartLine>) -> Self {
+        let peak = |line: &ChartLine| line.points.iter().map(|point| point.1).fold(0.0, f64::max);
         let peaks = Spread::of(lines.iter().map(peak));
         let y_log = peaks.is_some_and(|peaks| peaks.max > peaks.min * 10.0);
         // A process starts with little memory, which would take most of a logarithmic axis.
@@ -118,7 +118,7 @@ impl LineChart {
     }
 }
 
-impl Line {
+impl ChartLine {
     /// A thin line without a label.
     pub fn new(product: &str, points: Vec<(f64, f64)>) -> Self {
         Self {

@@ -7,7 +7,7 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, VPos};
 
 use super::axes::{linear_range, log_range, ticks};
-use super::data::{Line, LineChart};
+use super::data::{ChartLine, LineChart};
 use super::labels::{Pixel, place, trace};
 use super::style::{Canvas, Drawn, INK, axes, colour, text};
 
@@ -79,7 +79,11 @@ where
     label(canvas, &data.lines, |point| area.map_coordinate(&point))
 }
 
-fn label(canvas: &Canvas<'_>, lines: &[Line], pixel: impl Fn((f64, f64)) -> Pixel) -> Result<(), String> {
+fn label(
+    canvas: &Canvas<'_>,
+    lines: &[ChartLine],
+    pixel: impl Fn((f64, f64)) -> Pixel,
+) -> Result<(), String> {
     let (origin, _) = canvas.get_pixel_range();
     let local = |point: &(f64, f64)| {
         let (x, y) = pixel(*point);

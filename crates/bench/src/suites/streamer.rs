@@ -42,12 +42,12 @@ pub struct StreamerBench {
 }
 
 /// Rounds of streamer and baseline with the same backlog.
-struct Rounds {
+struct StreamerRounds {
     baseline: Vec<Cost>,
     streamer: Drains,
 }
 
-impl Rounds {
+impl StreamerRounds {
     fn ratios(&self, value: fn(&Cost) -> f64) -> Vec<f64> {
         let baseline: Vec<f64> = self.baseline.iter().map(value).collect();
         ratios(&self.streamer.each(value), &baseline)
@@ -138,7 +138,7 @@ impl StreamerBench {
         settings: &BaselineSettings,
         backlog: &Backlog,
         streamer: &Streamer,
-    ) -> Result<Rounds> {
+    ) -> Result<StreamerRounds> {
         let mut warmup = Warmup::default();
         while warmup.needs_another() {
             let cost = baseline::run(env, settings, backlog.records).await?;
@@ -146,7 +146,7 @@ impl StreamerBench {
             println!("warming up: baseline {cost}; streamer {drain}");
             warmup.record(cost.rows_per_second() + drain.cost.rows_per_second());
         }
-        let mut rounds = Rounds {
+        let mut rounds = StreamerRounds {
             baseline: Vec::new(),
             streamer: Drains::default(),
         };

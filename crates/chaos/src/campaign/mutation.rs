@@ -153,7 +153,7 @@ impl Campaign {
             out: self.out.join("mutations"),
             ..self.clone()
         };
-        let (mut state, mut results) = (State::default(), Vec::new());
+        let (mut state, mut results) = (MutationState::default(), Vec::new());
         let is_selected = |name: &str| only.is_empty() || only.iter().any(|selected| selected == name);
         for mutation in MUTATIONS.iter().filter(|mutation| is_selected(mutation.name)) {
             eprintln!("{}: {}", mutation.name, mutation.description);
@@ -164,7 +164,7 @@ impl Campaign {
         Ok(results)
     }
 
-    async fn test_mutation(&self, mutation: &Mutation, state: &mut State) -> Result<MutationResult> {
+    async fn test_mutation(&self, mutation: &Mutation, state: &mut MutationState) -> Result<MutationResult> {
         let mut result = MutationResult {
             mutation: mutation.name,
             invariants: Vec::new(),
@@ -192,7 +192,7 @@ impl Campaign {
     }
 
     /// Plays the control round once for all mutations that share it.
-    async fn control_passes(&self, spec: &RoundSpec, state: &mut State) -> Result<bool> {
+    async fn control_passes(&self, spec: &RoundSpec, state: &mut MutationState) -> Result<bool> {
         let key = (spec.scenario.name, spec.seed);
         if let Some(known) = state.controls.get(&key) {
             return Ok(*known);
@@ -211,7 +211,7 @@ impl Campaign {
 
 /// Shared by the rounds of a mutation test.
 #[derive(Default)]
-struct State {
+struct MutationState {
     cluster: Option<Cluster>,
     report: Report,
     /// Whether each control round passed.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use testkit::randomuser::{Fault, Outcome};
+use testkit::randomuser::{Fault, ServedOutcome};
 use tokio::time::{Instant, sleep};
 
 use super::injector::{FaultEffect, FaultInjector};
@@ -37,7 +37,7 @@ impl FaultInjector<'_> {
 
     fn wrong_responses(&self, fault: &Fault) -> usize {
         let requests = self.cluster.api.requests();
-        let matches = |outcome: &Outcome| matches!(outcome, Outcome::Faulted(it) if it == fault);
+        let matches = |outcome: &ServedOutcome| matches!(outcome, ServedOutcome::Faulted(it) if it == fault);
         requests
             .iter()
             .filter(|request| matches(&request.outcome))

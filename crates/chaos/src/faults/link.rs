@@ -36,16 +36,16 @@ impl FaultInjector<'_> {
             Link::Api => vec![&self.services.api_proxy],
         };
         let until = Instant::now() + CONNECT_TIMEOUT;
-        while fault == LinkFault::HalfOpen && Traffic::of(&proxies).open == 0 && Instant::now() < until {
+        while fault == LinkFault::HalfOpen && LinkTraffic::of(&proxies).open == 0 && Instant::now() < until {
             sleep(POLL_INTERVAL).await;
         }
         let started = self.now();
-        let before = Traffic::of(&proxies);
+        let before = LinkTraffic::of(&proxies);
         for proxy in &proxies {
             disturb(proxy, fault);
         }
         sleep(duration).await;
-        if let Some(reason) = ineffective(fault, before, Traffic::of(&proxies)) {
+        if let Some(reason) = ineffective(fault, before, LinkTraffic::of(&proxies)) {
             let text = format!("link to {}: {fault}: {reason}", link.server());
             self.services.ineffective_fault(text);
         }
@@ -109,7 +109,7 @@ fn signals(link: Link, fault: LinkFault) -> Vec<ExpectedSignal> {
 
 /// What the proxies of a link have forwarded, by their own counters.
 #[derive(Clone, Copy, Debug, Default)]
-struct Traffic {
+struct LinkTraffic {
     open: u64,
     accepted: u64,
     /// Bytes in both directions.
@@ -119,7 +119,7 @@ struct Traffic {
     stats: ProxyStats,
 }
 
-impl Traffic {
+impl LinkTraffic {
     fn of(proxies: &[&Proxy]) -> Self {
         let mut traffic = Self::default();
         for proxy in proxies {
@@ -138,7 +138,7 @@ impl Traffic {
 }
 
 /// Why the fault had no effect although there was traffic. A cut shows by itself.
-fn ineffective(fault: LinkFault, before: Traffic, after: Traffic) -> Option<&'static str> {
+fn ineffective(fault: LinkFault, before: LinkTraffic, after: LinkTraffic) -> Option<&'static str> {
     let done = after.stats.since(before.stats);
     let to_client = after.to_client - before.to_client;
     match fault {
@@ -184,8 +184,8 @@ fn disturb(proxy: &Proxy, fault: LinkFault) {
 mod tests {
     use super::*;
 
-    fn after(forwarded: u64, stats: ProxyStats) -> Traffic {
-        Traffic {
+    fn after(forwarded: u64, stats: ProxyStats) -> LinkTraffic {
+        LinkTraffic {
             open: 2,
             accepted: 1,
             forwarded,
@@ -219,7 +219,7 @@ mod tests {
             !reported(LinkFault::Reset(600), none),
             "perhaps no connection exceeded the limit"
         );
-        let unused = Traffic { open: 0, ..before };
+        let unused = LinkTraffic { open: 0, ..before };
         assert!(ineffective(LinkFault::HalfOpen, unused, unused).is_some());
         assert!(!reported(LinkFault::HalfOpen, none));
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::expected::{ExpectedEntry, ExpectedLog, Outcome};
+use super::expected::{ExpectedEntry, ExpectedLog, ExpectedOutcome};
 use super::violation::{Invariant, Violation};
 use crate::evidence::{CheckpointSample, Evidence};
 
@@ -35,26 +35,26 @@ fn is_not_durable(sample: &CheckpointSample, log: &ExpectedLog<'_>, entry: &Expe
         return false;
     }
     match (&entry.outcome, &entry.key) {
-        (Outcome::DeadLetter(_) | Outcome::Redriven(_), _) => sample
+        (ExpectedOutcome::DeadLetter(_) | ExpectedOutcome::Redriven(_), _) => sample
             .dead_letters
             .as_ref()
             .is_some_and(|letters| !letters.contains(&(partition, offset))),
-        (Outcome::Row(id, _), _) => {
+        (ExpectedOutcome::Row(id, _), _) => {
             let timestamp = sample.write_timestamps.get(id);
             let stored = timestamp.is_some_and(|timestamp| *timestamp >= entry.timestamp);
             // A deletion appended after the sample does not explain a missing row.
             !stored && !log.is_deleted_after(id, entry.timestamp, sample.read_at_ms)
         }
-        (Outcome::Expired(id), _) => {
+        (ExpectedOutcome::Expired(id), _) => {
             let timestamp = sample.write_timestamps.get(id);
             timestamp.is_some_and(|timestamp| *timestamp < entry.timestamp)
         }
-        (Outcome::Deleted, Some(key)) => {
+        (ExpectedOutcome::Deleted, Some(key)) => {
             let rows = sample.write_timestamps.iter();
             let mut of_key = rows.filter(|(id, _)| id.key == *key);
             of_key.any(|(_, timestamp)| *timestamp < entry.timestamp)
         }
-        (Outcome::Deleted, None) => false,
+        (ExpectedOutcome::Deleted, None) => false,
     }
 }
 

@@ -6,7 +6,7 @@ use model::headers::kafka;
 use testkit::kafka_client::TopicRecord;
 use uuid::Uuid;
 
-use super::expected::{ExpectedLog, Outcome};
+use super::expected::{ExpectedLog, ExpectedOutcome};
 use super::violation::{Invariant, Violation};
 use crate::evidence::Evidence;
 use crate::evidence::run_ledger::{RunLedger, numbers};
@@ -28,10 +28,11 @@ fn expected(evidence: &Evidence, log: &ExpectedLog<'_>) -> BTreeMap<Uuid, Expect
         if let Some((run, number)) = run_number(entry.record) {
             let run = runs.entry(run).or_default();
             let numbers = match entry.outcome {
-                Outcome::DeadLetter(_) => &mut run.dead_lettered,
-                Outcome::Row(..) | Outcome::Expired(_) | Outcome::Deleted | Outcome::Redriven(_) => {
-                    &mut run.stored
-                }
+                ExpectedOutcome::DeadLetter(_) => &mut run.dead_lettered,
+                ExpectedOutcome::Row(..)
+                | ExpectedOutcome::Expired(_)
+                | ExpectedOutcome::Deleted
+                | ExpectedOutcome::Redriven(_) => &mut run.stored,
             };
             numbers.insert(number);
         }

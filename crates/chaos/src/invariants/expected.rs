@@ -12,7 +12,7 @@ use crate::evidence::topic_history::Position;
 
 /// The expected outcome of a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(super) enum ExpectedOutcome {
     /// This row.
     Row(RowId, Row),
     /// Not this row, which has expired.
@@ -25,7 +25,7 @@ pub(super) enum Outcome {
     Redriven(&'static str),
 }
 
-impl Outcome {
+impl ExpectedOutcome {
     /// The reason of the expected dead letter.
     pub(super) fn dead_letter(&self) -> Option<&'static str> {
         match self {
@@ -45,7 +45,7 @@ impl Outcome {
 pub(super) struct ExpectedEntry<'a> {
     pub(super) record: &'a TopicRecord,
     pub(super) key: Option<Key>,
-    pub(super) outcome: Outcome,
+    pub(super) outcome: ExpectedOutcome,
     /// The write timestamp.
     pub(super) timestamp: i64,
 }
@@ -59,7 +59,9 @@ impl ExpectedEntry<'_> {
     pub(super) fn name(&self) -> String {
         let (partition, offset) = self.position();
         match (&self.outcome, &self.key) {
-            (Outcome::Row(id, _) | Outcome::Expired(id), _) => format!("{partition}:{offset} of {id}"),
+            (ExpectedOutcome::Row(id, _) | ExpectedOutcome::Expired(id), _) => {
+                format!("{partition}:{offset} of {id}")
+            }
             (_, Some(key)) => format!("{partition}:{offset} of {key}"),
             (_, None) => format!("{partition}:{offset}"),
         }
@@ -131,7 +133,7 @@ impl<'a> ExpectedLog<'a> {
         let expired = self
             .entries
             .iter()
-            .filter(|it| matches!(it.outcome, Outcome::Expired(_)));
+            .filter(|it| matches!(it.outcome, ExpectedOutcome::Expired(_)));
         expired.count()
     }
 
@@ -141,7 +143,7 @@ impl<'a> ExpectedLog<'a> {
             let rows = indices
                 .iter()
                 .filter_map(|index| match &self.entries[*index].outcome {
-                    Outcome::Row(id, _) | Outcome::Expired(id) => Some(id),
+                    ExpectedOutcome::Row(id, _) | ExpectedOutcome::Expired(id) => Some(id),
                     _ => None,
                 });
             indices.len() - rows.collect::<BTreeSet<_>>().len().max(1)
@@ -155,7 +157,7 @@ impl<'a> ExpectedLog<'a> {
         for indices in self.by_key.values() {
             let mut of_key: BTreeMap<&RowId, &ExpectedEntry<'a>> = BTreeMap::new();
             for entry in indices.iter().map(|index| &self.entries[*index]) {
-                if let Outcome::Row(id, _) | Outcome::Expired(id) = &entry.outcome {
+                if let ExpectedOutcome::Row(id, _) | ExpectedOutcome::Expired(id) = &entry.outcome {
                     of_key.insert(id, entry);
                 } else if entry.outcome.deletes() {
                     of_key.values_mut().for_each(|last| *last = entry);
@@ -172,7 +174,7 @@ impl<'a> ExpectedLog<'a> {
         indices.map(|index| &self.entries[*index]).any(|entry| {
             let appended = entry.record.timestamp.unwrap_or(0);
             let deletes = match &entry.outcome {
-                Outcome::Expired(expired) => expired == id,
+                ExpectedOutcome::Expired(expired) => expired == id,
                 outcome => outcome.deletes(),
             };
             deletes && entry.timestamp >= timestamp && appended <= until
@@ -181,26 +183,28 @@ impl<'a> ExpectedLog<'a> {
 }
 
 /// Where tombstones are dead-lettered, so is one without a key, which cannot be redriven.
-fn outcome(evidence: &Evidence, record: &TopicRecord) -> (Option<Key>, Outcome) {
+fn outcome(evidence: &Evidence, record: &TopicRecord) -> (Option<Key>, ExpectedOutcome) {
     let contract = &evidence.contract.0;
     let Some(value) = &record.value else {
         let key = record.key.as_deref().and_then(|key| contract.parse_key(key).ok());
         let outcome = match (&key, evidence.tombstones_redriven) {
-            (Some(_), false) => Outcome::Deleted,
-            (Some(_), true) => Outcome::Redriven("tombstone"),
-            (None, false) => Outcome::DeadLetter("tombstone_without_id"),
-            (None, true) => Outcome::DeadLetter("tombstone"),
+            (Some(_), false) => ExpectedOutcome::Deleted,
+            (Some(_), true) => ExpectedOutcome::Redriven("tombstone"),
+            (None, false) => ExpectedOutcome::DeadLetter("tombstone_without_id"),
+            (None, true) => ExpectedOutcome::DeadLetter("tombstone"),
         };
         return (key, outcome);
     };
     match contract.parse_lenient(value) {
-        Ok(valid) if is_expired(evidence, record) => (Some(valid.key()), Outcome::Expired(RowId::of(&valid))),
+        Ok(valid) if is_expired(evidence, record) => {
+            (Some(valid.key()), ExpectedOutcome::Expired(RowId::of(&valid)))
+        }
         Ok(valid) => {
             let mut row = row(&valid);
             row.insert(INGESTED_AT.to_owned(), ingested_at(record).to_be_bytes().to_vec());
-            (Some(valid.key()), Outcome::Row(RowId::of(&valid), row))
+            (Some(valid.key()), ExpectedOutcome::Row(RowId::of(&valid), row))
         }
-        Err(invalid) => (None, Outcome::DeadLetter(invalid.reason().label())),
+        Err(invalid) => (None, ExpectedOutcome::DeadLetter(invalid.reason().label())),
     }
 }
 

@@ -7,7 +7,7 @@ use model::headers::{dead_letter, kafka};
 use testkit::kafka_client::TopicRecord;
 use testkit::rows::{RowId, row};
 
-use super::expected::{ExpectedEntry, ExpectedLog, Outcome};
+use super::expected::{ExpectedEntry, ExpectedLog, ExpectedOutcome};
 use super::violation::{Invariant, Violation};
 use crate::evidence::Evidence;
 use crate::evidence::records::{AckedRecord, dead_letter_source, fingerprint};
@@ -105,15 +105,17 @@ pub(super) fn records(evidence: &Evidence, log: &ExpectedLog<'_>) -> Vec<Violati
     let mut found = Vec::new();
     for entry in &log.entries {
         let durable = match &entry.outcome {
-            Outcome::DeadLetter(_) | Outcome::Redriven(_) => letters.contains(&entry.position()),
-            Outcome::Row(id, _) => {
+            ExpectedOutcome::DeadLetter(_) | ExpectedOutcome::Redriven(_) => {
+                letters.contains(&entry.position())
+            }
+            ExpectedOutcome::Row(id, _) => {
                 let row = evidence.rows.get(id);
                 let timestamp = row.and_then(|row| row.stamps.values().max());
                 timestamp.is_some_and(|timestamp| *timestamp >= entry.timestamp)
                     || log.is_deleted_after(id, entry.timestamp, i64::MAX)
             }
             // A deletion leaves nothing; `rows` checks that no older row is left.
-            Outcome::Expired(_) | Outcome::Deleted => true,
+            ExpectedOutcome::Expired(_) | ExpectedOutcome::Deleted => true,
         };
         if !durable {
             let text = if entry.outcome.dead_letter().is_some() {
@@ -153,8 +155,8 @@ pub(super) fn rows(evidence: &Evidence, log: &ExpectedLog<'_>) -> Vec<Violation>
             found.push(Violation::new(invariant, entry.name(), text));
         };
         let (expected, row) = match (&entry.outcome, evidence.rows.get(*id)) {
-            (Outcome::Row(_, expected), Some(row)) => (expected, row),
-            (Outcome::Row(..), None) => {
+            (ExpectedOutcome::Row(_, expected), Some(row)) => (expected, row),
+            (ExpectedOutcome::Row(..), None) => {
                 violate(Invariant::RowIsLastRecord, "its row is missing".to_owned());
                 continue;
             }

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::conserved::correct_ledgers;
-use super::expected::{ExpectedLog, Outcome};
+use super::expected::{ExpectedLog, ExpectedOutcome};
 use super::violation::Invariant::{self, *};
 use super::*;
 use crate::evidence::health::HealthSample;
@@ -117,7 +117,7 @@ fn correct_round(round: &Evidence) -> Evidence {
         *end = (*end).max(entry.record.offset + 1);
     }
     for (id, entry) in read.last() {
-        if let Outcome::Row(_, columns) = &entry.outcome {
+        if let ExpectedOutcome::Row(_, columns) = &entry.outcome {
             let written = columns.keys().filter(|column| *column != "id");
             let stamps = written.map(|column| (column.clone(), entry.timestamp)).collect();
             let columns = columns.clone();

@@ -26,17 +26,17 @@ const CACHE_DURATION: Duration = Duration::from_secs(1);
 
 /// Composes the view. Clones share the cache.
 #[derive(Clone)]
-pub(super) struct Pipeline {
+pub(super) struct PipelineComposer {
     ingester: IngesterStatus,
     settings: PipelineSettings,
     client: Client,
     /// Locked during the requests, so that callers wait for one result instead of asking again.
-    cached: Arc<Mutex<Option<Services>>>,
+    cached: Arc<Mutex<Option<OtherServices>>>,
 }
 
 /// What the other services report.
 #[derive(Clone)]
-struct Services {
+struct OtherServices {
     publisher: Arc<Fetched>,
     streamer: Arc<Fetched>,
     at: Instant,
@@ -69,7 +69,7 @@ struct Stage {
 
 /// The four figures that say how well the pipeline does.
 #[derive(Debug, PartialEq, Serialize)]
-struct Figures {
+struct ViewFigures {
     /// Milliseconds from the API's response to the row, 99th percentile of the last minute.
     freshness_p99_ms: Option<f64>,
     /// Records in Kafka that are not in the table yet.
@@ -84,7 +84,7 @@ struct Figures {
 #[derive(Serialize)]
 pub(super) struct PipelineView {
     stages: [Stage; 6],
-    figures: Figures,
+    figures: ViewFigures,
     run: Option<RunSection>,
     schedule: ScheduleSection,
     lag: Option<LagSection>,
@@ -92,11 +92,13 @@ pub(super) struct PipelineView {
 }
 
 /// Handles `GET /v1/pipeline`.
-pub(super) async fn pipeline(State(pipeline): State<Pipeline>) -> Result<Json<PipelineView>, Problem> {
+pub(super) async fn pipeline(
+    State(pipeline): State<PipelineComposer>,
+) -> Result<Json<PipelineView>, Problem> {
     Ok(Json(pipeline.view().await?))
 }
 
-impl Pipeline {
+impl PipelineComposer {
     /// # Errors
     /// When TLS can't be set up.
     pub(super) fn new(ingester: IngesterStatus, settings: PipelineSettings) -> Result<Self, reqwest::Error> {
@@ -146,7 +148,7 @@ impl Pipeline {
         let dead_letters = streamer.and_then(|it| it.dead_letters.clone());
         Ok(PipelineView {
             stages,
-            figures: Figures {
+            figures: ViewFigures {
                 freshness_p99_ms: streamer
                     .and_then(|it| it.end_to_end)
                     .and_then(|quantiles| quantiles.p99_ms),
@@ -161,7 +163,7 @@ impl Pipeline {
         })
     }
 
-    async fn services(&self) -> Services {
+    async fn services(&self) -> OtherServices {
         let mut cached = self.cached.lock().await;
         if let Some(services) = cached.as_ref().filter(|it| it.at.elapsed() < CACHE_DURATION) {
             return services.clone();
@@ -178,7 +180,7 @@ impl Pipeline {
                 "pipeline.streamer_url"
             ),
         );
-        let services = Services {
+        let services = OtherServices {
             publisher: Arc::new(publisher),
             streamer: Arc::new(streamer),
             at: Instant::now(),

@@ -26,8 +26,8 @@ fn status(queue: &RunQueue) -> IngesterStatus {
     IngesterStatus::new(queue.clone(), &IngesterMetrics::new(&context.metrics), &context)
 }
 
-fn pipeline(queue: &RunQueue) -> Pipeline {
-    Pipeline::new(status(queue), queue.settings().pipeline.clone()).unwrap()
+fn pipeline(queue: &RunQueue) -> PipelineComposer {
+    PipelineComposer::new(status(queue), queue.settings().pipeline.clone()).unwrap()
 }
 
 fn public_router(queue: &RunQueue) -> Router {

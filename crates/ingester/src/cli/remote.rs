@@ -144,18 +144,18 @@ impl RemoteRunCommand {
                 remote,
             } => {
                 let body = json!({"users": users, "seed": seed, "pages": pages});
-                let service = Service::new(remote, settings)?;
+                let service = RemoteService::new(remote, settings)?;
                 service.send(Method::POST, "v1/runs", Some(&body)).await?
             }
             Self::Cancel { run, force, remote } => {
-                let service = Service::new(remote, settings)?;
+                let service = RemoteService::new(remote, settings)?;
                 let path = format!("v1/runs/{run}");
                 let cancel = format!("{path}?force={force}");
                 service.send(Method::DELETE, &cancel, None).await?;
                 service.send(Method::GET, &path, None).await?
             }
             Self::Retry { run, remote } => {
-                let service = Service::new(remote, settings)?;
+                let service = RemoteService::new(remote, settings)?;
                 service
                     .send(Method::POST, &format!("v1/runs/{run}/retry"), None)
                     .await?
@@ -176,19 +176,21 @@ impl ScheduleCommand {
             Self::Pause(remote) => (remote, Method::POST, "v1/schedule/pause"),
             Self::Resume(remote) => (remote, Method::POST, "v1/schedule/resume"),
         };
-        let schedule = Service::new(remote, settings)?.send(method, path, None).await?;
+        let schedule = RemoteService::new(remote, settings)?
+            .send(method, path, None)
+            .await?;
         Ok(print_line(schedule)?)
     }
 }
 
 /// A client of the service.
-struct Service {
+struct RemoteService {
     client: Client,
     url: Url,
     token: Option<String>,
 }
 
-impl Service {
+impl RemoteService {
     fn new(arguments: &RemoteArguments, settings: &IngesterSettings) -> Result<Self, RemoteError> {
         let token = arguments.token_file.as_ref().map(|path| {
             let token = std::fs::read_to_string(path);

@@ -115,7 +115,7 @@ pub struct Report {
 }
 
 #[derive(Serialize)]
-struct Summary<'a> {
+struct RunSummary<'a> {
     run: String,
     outcome: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -152,7 +152,7 @@ impl Report {
     /// Returns the summary as one line of JSON.
     #[must_use]
     pub fn summary(&self) -> String {
-        let summary = Summary {
+        let summary = RunSummary {
             run: self.run.to_string(),
             outcome: self.outcome.name(),
             reason: self.reason(),

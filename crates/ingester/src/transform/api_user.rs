@@ -11,21 +11,21 @@ use crate::transform::scalar::Scalar;
 /// The paths of the values to read, such as `name.first`.
 #[derive(Debug, Default)]
 pub struct Paths {
-    root: Node,
+    root: JsonNode,
     values: usize,
 }
 
 /// A user or one of its objects or values.
 #[derive(Debug, Default)]
-struct Node {
+struct JsonNode {
     name: &'static str,
     /// The index of its value, unless it is an object.
     index: usize,
     /// The values and objects in it; empty for a value.
-    children: Vec<Node>,
+    children: Vec<JsonNode>,
 }
 
-impl Node {
+impl JsonNode {
     /// Marks its value, or each value in it.
     fn set_duplicate(&self, values: &mut [ApiValue<'_>]) {
         if self.children.is_empty() {
@@ -44,9 +44,9 @@ impl Paths {
             let position = node.children.iter().position(|child| child.name == name);
             is_new = position.is_none();
             let position = position.unwrap_or_else(|| {
-                let child = Node {
+                let child = JsonNode {
                     name,
-                    ..Node::default()
+                    ..JsonNode::default()
                 };
                 assert!(node.children.len() < 64, "a set of children is 64 bits");
                 node.children.push(child);
@@ -96,7 +96,7 @@ impl<'de> DeserializeSeed<'de> for &Paths {
 }
 
 struct ObjectSeed<'p, 'v, 'de> {
-    node: &'p Node,
+    node: &'p JsonNode,
     values: &'v mut Vec<ApiValue<'de>>,
 }
 
@@ -200,7 +200,7 @@ impl<'de> Visitor<'de> for ObjectSeed<'_, '_, 'de> {
 }
 
 /// Finds the position of the child with a key of the object.
-struct ChildSeed<'p>(&'p Node);
+struct ChildSeed<'p>(&'p JsonNode);
 
 impl<'de> DeserializeSeed<'de> for ChildSeed<'_> {
     type Value = Option<usize>;

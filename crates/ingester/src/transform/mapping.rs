@@ -50,10 +50,10 @@ enum Source {
 
 /// A [`Source`] with indices of [`ApiUser`] instead of paths.
 #[derive(Debug)]
-enum Reader {
+enum MappingReader {
     Text(usize),
     TextOrInteger(usize),
-    Joined(Vec<(&'static str, Reader)>),
+    Joined(Vec<(&'static str, MappingReader)>),
 }
 
 /// Maps users of the API to records of a contract. Compiled once, at the start.
@@ -62,7 +62,7 @@ pub struct Mapping {
     contract: Arc<Contract>,
     paths: Paths,
     /// By slot; `None` for an optional field that is never given.
-    readers: Vec<Option<Reader>>,
+    readers: Vec<Option<MappingReader>>,
 }
 
 /// Why the table of sources does not fit the contract.
@@ -210,13 +210,13 @@ impl Mapping {
 const WRONG_TYPE: &str = "wrong_type";
 
 impl Source {
-    fn compile(self, paths: &mut Paths) -> Reader {
+    fn compile(self, paths: &mut Paths) -> MappingReader {
         match self {
-            Text(path) => Reader::Text(paths.add(path)),
-            TextOrInteger(path) => Reader::TextOrInteger(paths.add(path)),
+            Text(path) => MappingReader::Text(paths.add(path)),
+            TextOrInteger(path) => MappingReader::TextOrInteger(paths.add(path)),
             Joined(parts) => {
                 let parts = parts.iter();
-                Reader::Joined(
+                MappingReader::Joined(
                     parts
                         .map(|(separator, part)| (*separator, part.compile(paths)))
                         .collect(),
@@ -226,7 +226,7 @@ impl Source {
     }
 }
 
-impl Reader {
+impl MappingReader {
     /// Reads the text, or the rule that the user breaks; `None` if the user lacks it.
     fn read<'a>(&self, user: &ApiUser<'a>) -> Result<Option<Cow<'a, str>>, &'static str> {
         match self {

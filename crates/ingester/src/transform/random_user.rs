@@ -90,7 +90,7 @@ pub enum ReplyError {
 
 /// The parts of a reply that are read.
 #[derive(Default)]
-struct Reply<'a> {
+struct ApiReply<'a> {
     results: Page,
     info: Object<Info<'a>>,
     error: Scalar<'a>,
@@ -174,7 +174,7 @@ fn page_of_text(text: &Text<'_>, expected: &ExpectedPage<'_>, mapping: &Mapping)
 }
 
 /// Parses JSON, with each user by itself if a user can't be read otherwise.
-fn parse<'a>(text: &Text<'a>, mapping: &Mapping) -> serde_json::Result<Reply<'a>> {
+fn parse<'a>(text: &Text<'a>, mapping: &Mapping) -> serde_json::Result<ApiReply<'a>> {
     let results = |isolated| ResultsSeed { mapping, isolated };
     if text.replaced.is_empty() {
         match read(text.text, results(None)) {
@@ -186,7 +186,7 @@ fn parse<'a>(text: &Text<'a>, mapping: &Mapping) -> serde_json::Result<Reply<'a>
     }
 }
 
-fn read<'a>(text: &'a str, results: ResultsSeed<'_, 'a>) -> serde_json::Result<Reply<'a>> {
+fn read<'a>(text: &'a str, results: ResultsSeed<'_, 'a>) -> serde_json::Result<ApiReply<'a>> {
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let reply = ReplySeed(results).deserialize(&mut deserializer)?;
     deserializer.end()?;
@@ -274,22 +274,22 @@ fn printable(value: &Scalar<'_>) -> String {
 struct ReplySeed<'m, 'de>(ResultsSeed<'m, 'de>);
 
 impl<'de> DeserializeSeed<'de> for ReplySeed<'_, 'de> {
-    type Value = Reply<'de>;
+    type Value = ApiReply<'de>;
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Reply<'de>, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<ApiReply<'de>, D::Error> {
         deserializer.deserialize_map(self)
     }
 }
 
 impl<'de> Visitor<'de> for ReplySeed<'_, 'de> {
-    type Value = Reply<'de>;
+    type Value = ApiReply<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
     }
 
-    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Reply<'de>, M::Error> {
-        let mut reply = Reply::default();
+    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<ApiReply<'de>, M::Error> {
+        let mut reply = ApiReply::default();
         while let Some(name) = map.next_key::<ReplyField>()? {
             match name {
                 ReplyField::Results => reply.results = map.next_value_seed(self.0)?,

@@ -268,7 +268,8 @@ async fn own_rate_limit_prevents_refusals() {
         report.counts.rate_limited_seconds > 0.5,
         "it waited for two windows"
     );
-    let refused = |request: &randomuser::ServedRequest| request.outcome == randomuser::Outcome::RateLimited;
+    let refused =
+        |request: &randomuser::ServedRequest| request.outcome == randomuser::ServedOutcome::RateLimited;
     assert!(!api.requests().iter().any(refused));
 }
 

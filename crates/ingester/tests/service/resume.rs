@@ -154,7 +154,8 @@ async fn rate_limit_usage_survives_a_restart() {
         "{}",
         second.summary()
     );
-    let served = |request: &ServedRequest| matches!(request.outcome, randomuser::Outcome::Served { .. });
+    let served =
+        |request: &ServedRequest| matches!(request.outcome, randomuser::ServedOutcome::Served { .. });
     assert!(
         api.requests().iter().all(served),
         "without stored usage the API would have refused a request"

@@ -91,7 +91,7 @@ fn compile(
     let pool = compiler.descriptor_pool();
     let options = Options::new(&pool);
     let message = options.select(&compiler, &pool, file, message)?;
-    Reader {
+    DescriptorReader {
         options: &options,
         message: &message,
     }
@@ -159,7 +159,7 @@ impl Options {
 }
 
 /// Reads one message.
-struct Reader<'a> {
+struct DescriptorReader<'a> {
     options: &'a Options,
     message: &'a MessageDescriptor,
 }
@@ -171,7 +171,7 @@ fn problem(problem: impl Into<String>, remedy: impl Into<String>) -> Problem {
     (problem.into(), remedy.into())
 }
 
-impl Reader<'_> {
+impl DescriptorReader<'_> {
     fn contract(&self) -> Result<Contract, ContractError> {
         let of_message = |problem| self.of_message(problem);
         if self.message.parent_file().syntax() != Syntax::Proto3 {

@@ -8,7 +8,7 @@ impl Contract {
     /// [`Contract::parse_strict`] and [`Record::is_canonical`] together take three. The result is the same.
     #[must_use]
     pub fn parse_canonical<'a>(&'a self, json: &'a [u8]) -> Option<Record<'a>> {
-        let mut scan = Scan {
+        let mut scan = JsonScan {
             rest: std::str::from_utf8(json).ok()?,
         };
         let mut values = Vec::with_capacity(self.fields().len());
@@ -30,7 +30,7 @@ impl Contract {
     /// fields in order, without white space or escapes. That form is valid JSON; its values are not checked.
     #[must_use]
     pub fn canonical_length(&self, text: &str) -> Option<usize> {
-        let mut scan = Scan { rest: text };
+        let mut scan = JsonScan { rest: text };
         scan.record(self, |_, _| Some(()))?;
         Some(text.len() - scan.rest.len())
     }
@@ -44,11 +44,11 @@ pub(super) enum Raw<'a> {
 }
 
 /// A cursor over a text.
-struct Scan<'a> {
+struct JsonScan<'a> {
     rest: &'a str,
 }
 
-impl<'a> Scan<'a> {
+impl<'a> JsonScan<'a> {
     /// Passes each field to `each`, with its value unless it is absent.
     fn record(
         &mut self,

@@ -136,7 +136,7 @@ fn map<'a>(field: &Field, raw: &'a str, policy: Policy) -> Result<Value<'a>, Rea
         return Err(Reason::wrong_type("an object", kind));
     }
     // The object was parsed once. Only a name with an escape that is no character fails now.
-    let Entries(raw) = serde_json::from_str(raw).map_err(|_| Reason::BadEscape)?;
+    let MapEntries(raw) = serde_json::from_str(raw).map_err(|_| Reason::BadEscape)?;
     let mut entries = Vec::with_capacity(raw.len());
     for (index, (name, raw)) in raw.into_iter().enumerate() {
         let entry = broken_text_rule(field, &name).map_or_else(|| scalar_from_json(field, raw, policy), Err);
@@ -150,9 +150,9 @@ fn map<'a>(field: &Field, raw: &'a str, policy: Policy) -> Result<Value<'a>, Rea
 }
 
 /// The raw entries of an object, in its order.
-struct Entries<'a>(Vec<(Cow<'a, str>, &'a str)>);
+struct MapEntries<'a>(Vec<(Cow<'a, str>, &'a str)>);
 
-impl<'de> Deserialize<'de> for Entries<'de> {
+impl<'de> Deserialize<'de> for MapEntries<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_map(EntriesVisitor)
     }
@@ -161,19 +161,19 @@ impl<'de> Deserialize<'de> for Entries<'de> {
 struct EntriesVisitor;
 
 impl<'de> Visitor<'de> for EntriesVisitor {
-    type Value = Entries<'de>;
+    type Value = MapEntries<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
     }
 
-    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Entries<'de>, M::Error> {
+    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<MapEntries<'de>, M::Error> {
         let mut entries = Vec::new();
         while let Some(Name(name)) = map.next_key()? {
             let value: &RawValue = map.next_value().map_err(de::Error::custom)?;
             entries.push((name, value.get()));
         }
-        Ok(Entries(entries))
+        Ok(MapEntries(entries))
     }
 }
 

@@ -14,7 +14,7 @@ use crate::telemetry::LogFormat;
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(default)]
-struct Example {
+struct ExampleSettings {
     process: ProcessSettings,
     cassandra: Cassandra,
     record: RecordSettings,
@@ -41,7 +41,7 @@ impl Default for Cassandra {
     }
 }
 
-impl Default for Example {
+impl Default for ExampleSettings {
     fn default() -> Self {
         Self {
             process: ProcessSettings::on_port(9000),
@@ -52,7 +52,7 @@ impl Default for Example {
     }
 }
 
-impl Settings for Example {
+impl Settings for ExampleSettings {
     const SERVICE: &'static str = "example";
 
     fn validate(&self) -> Violations {
@@ -97,13 +97,13 @@ fn errors<const N: usize>(
     file: Option<&tempfile::NamedTempFile>,
     variables: [(&str, &str); N],
 ) -> Vec<String> {
-    let errors = load::<Example>(file.map(tempfile::NamedTempFile::path), variables).unwrap_err();
+    let errors = load::<ExampleSettings>(file.map(tempfile::NamedTempFile::path), variables).unwrap_err();
     errors.to_string().lines().map(str::to_owned).collect()
 }
 
 #[test]
 fn no_setting_can_be_empty_or_zero_by_accident() {
-    let text = |variable: (&str, &str)| match load::<Example>(None, [variable]) {
+    let text = |variable: (&str, &str)| match load::<ExampleSettings>(None, [variable]) {
         Ok(_) => String::new(),
         Err(errors) => errors.to_string(),
     };
@@ -140,7 +140,7 @@ fn no_setting_can_be_empty_or_zero_by_accident() {
 
 #[test]
 fn defaults_hold_without_file_and_environment() {
-    let example: Example = load(None, NO_VARIABLES).unwrap();
+    let example: ExampleSettings = load(None, NO_VARIABLES).unwrap();
     assert_eq!(example.cassandra.port, 9042);
     assert_eq!(example.process.shutdown_grace, Duration::from_secs(25));
 }
@@ -154,7 +154,7 @@ fn environment_overrides_file_and_file_overrides_defaults() {
         ("EXAMPLE_PORT_9000_TCP", "set by Kubernetes"),
         ("EXAMPLE_SERVICE_HOST", "set by Kubernetes"),
     ];
-    let example: Example = load(Some(file.path()), variables).unwrap();
+    let example: ExampleSettings = load(Some(file.path()), variables).unwrap();
     assert_eq!(example.cassandra.port, 2);
     assert_eq!(*example.cassandra.contact_points, ["x:1".to_owned()]);
     assert_eq!(example.process.shutdown_grace, Duration::from_secs(3));
@@ -164,7 +164,7 @@ fn environment_overrides_file_and_file_overrides_defaults() {
 #[test]
 fn list_in_the_environment_is_separated_by_commas() {
     let variables = [("EXAMPLE__CASSANDRA__CONTACT_POINTS", "a:1, b:2")];
-    let example: Example = load(None, variables).unwrap();
+    let example: ExampleSettings = load(None, variables).unwrap();
     assert_eq!(
         *example.cassandra.contact_points,
         ["a:1".to_owned(), "b:2".to_owned()]
@@ -174,7 +174,7 @@ fn list_in_the_environment_is_separated_by_commas() {
 #[test]
 fn partial_section_keeps_the_service_defaults() {
     let file = file("[process]\nlog_format = 'json'\n[cassandra]\nport = 1\n");
-    let example: Example = load(Some(file.path()), NO_VARIABLES).unwrap();
+    let example: ExampleSettings = load(Some(file.path()), NO_VARIABLES).unwrap();
     assert_eq!(example.process.admin_listen.port(), 9000);
     assert_eq!(example.cassandra.port, 1);
     assert_eq!(*example.cassandra.contact_points, ["127.0.0.1:9042".to_owned()]);
@@ -251,7 +251,7 @@ fn toml_syntax_error_has_its_line_and_hides_no_variable() {
 
 #[test]
 fn missing_configuration_file_is_named() {
-    let errors = load::<Example>(Some(Path::new("/nowhere/x.toml")), NO_VARIABLES).unwrap_err();
+    let errors = load::<ExampleSettings>(Some(Path::new("/nowhere/x.toml")), NO_VARIABLES).unwrap_err();
     assert!(
         errors
             .to_string()
@@ -325,7 +325,7 @@ fn variable_with_a_single_underscore_is_corrected() {
 #[test]
 fn password_of_digits_keeps_its_zeros_and_is_not_shown() {
     let variables = [("EXAMPLE__CASSANDRA__PASSWORD", "00123")];
-    let example: Example = load(None, variables).unwrap();
+    let example: ExampleSettings = load(None, variables).unwrap();
     assert!(!format!("{example:?}").contains("00123"));
     assert_eq!(example.cassandra.password.unwrap().expose(), "00123");
 }
@@ -346,7 +346,8 @@ fn error_does_not_quote_a_secret() {
 #[test]
 fn secret_file_is_read_without_its_last_line_end() {
     let secret = file("s3cret\n");
-    let example: Example = load(None, [("EXAMPLE__CASSANDRA__PASSWORD_FILE", path(&secret))]).unwrap();
+    let example: ExampleSettings =
+        load(None, [("EXAMPLE__CASSANDRA__PASSWORD_FILE", path(&secret))]).unwrap();
     assert_eq!(example.cassandra.password.unwrap().expose(), "s3cret");
     let errors = errors(None, [("EXAMPLE__CASSANDRA__PASSWORD_FILE", "/nowhere/secret")]);
     assert_eq!(errors.len(), 1);
@@ -363,7 +364,7 @@ fn secret_file_is_read_without_its_last_line_end() {
 fn environment_overrides_a_key_file_of_the_file_and_vice_versa() {
     let secret = file("in a file\n");
     let password = |file: &tempfile::NamedTempFile, variable: (&str, &str)| {
-        let example: Example = load(Some(file.path()), [variable]).unwrap();
+        let example: ExampleSettings = load(Some(file.path()), [variable]).unwrap();
         example.cassandra.password.unwrap().expose().to_owned()
     };
     let by_name = file(&format!("[cassandra]\npassword_file = '{}'\n", path(&secret)));
@@ -418,7 +419,7 @@ fn key_file_in_a_map_is_replaced_by_the_content() {
     ));
     let in_environment = vec![("EXAMPLE__PROPERTIES__SASL_PASSWORD_FILE", path)];
     for (file, variables) in [(Some(in_file.path()), Vec::new()), (None, in_environment)] {
-        let mut example: Example = load(file, variables).unwrap();
+        let mut example: ExampleSettings = load(file, variables).unwrap();
         example.properties.remove("sasl_username");
         let expected = BTreeMap::from([("sasl_password".to_owned(), "s3cret".to_owned())]);
         assert_eq!(example.properties, expected);
@@ -429,7 +430,7 @@ fn key_file_in_a_map_is_replaced_by_the_content() {
 fn map_accepts_any_key_including_dots() {
     let file = file("[properties]\n'security.protocol' = 'ssl'\n");
     let variables = [("EXAMPLE__PROPERTIES__SASL_MECHANISMS", "PLAIN")];
-    let example: Example = load(Some(file.path()), variables).unwrap();
+    let example: ExampleSettings = load(Some(file.path()), variables).unwrap();
     assert_eq!(example.properties["security.protocol"], "ssl");
     assert_eq!(example.properties["sasl_mechanisms"], "PLAIN");
 }
@@ -438,9 +439,9 @@ fn map_accepts_any_key_including_dots() {
 fn variable_that_is_not_utf8_is_an_error_only_with_our_prefix() {
     let invalid = OsStr::from_bytes(b"\xff").to_owned();
     let variables = |name: &str| [(OsString::from(name), invalid.clone())];
-    assert!(load::<Example>(None, variables("PATH")).is_ok());
-    assert!(load::<Example>(None, [(invalid.clone(), invalid.clone())]).is_ok());
-    let errors = load::<Example>(None, variables("EXAMPLE__CASSANDRA__PORT")).unwrap_err();
+    assert!(load::<ExampleSettings>(None, variables("PATH")).is_ok());
+    assert!(load::<ExampleSettings>(None, [(invalid.clone(), invalid.clone())]).is_ok());
+    let errors = load::<ExampleSettings>(None, variables("EXAMPLE__CASSANDRA__PORT")).unwrap_err();
     assert_eq!(
         errors.to_string(),
         "environment variable EXAMPLE__CASSANDRA__PORT: cassandra.port: the value is not valid UTF-8"
@@ -458,7 +459,7 @@ fn print_shows_values_and_origins_and_masks_secrets() {
         ("EXAMPLE__CASSANDRA__PORT", "1"),
         ("EXAMPLE__CASSANDRA__CONTACT_POINTS", "a:1,b:2"),
     ];
-    let loaded = Draft::<Example>::read(Some(file.path()), variables)
+    let loaded = Draft::<ExampleSettings>::read(Some(file.path()), variables)
         .finish()
         .unwrap();
     let text = cli::print(&json(&loaded.settings), &loaded.keys, &loaded.origins);
@@ -474,7 +475,9 @@ fn print_shows_values_and_origins_and_masks_secrets() {
         assert!(text.lines().any(|printed| printed == line), "{line}\n{text}");
     }
     assert!(!text.contains("hunter2"));
-    let unset = Draft::<Example>::read(None, NO_VARIABLES).finish().unwrap();
+    let unset = Draft::<ExampleSettings>::read(None, NO_VARIABLES)
+        .finish()
+        .unwrap();
     let text = cli::print(&json(&unset.settings), &unset.keys, &unset.origins);
     assert!(
         text.contains("cassandra.password = (not set)  # default\n"),
@@ -494,9 +497,9 @@ fn contract(message: &str, field: &str) -> String {
 /// The errors of the settings `record` in a file, and the path of that file.
 fn record_errors(record: &str) -> (Vec<String>, String) {
     let file = file(&format!("[record]\n{record}"));
-    let mut draft = Draft::<Example>::read(Some(file.path()), NO_VARIABLES);
-    draft.check(Example::validate);
-    draft.check(Example::check_files);
+    let mut draft = Draft::<ExampleSettings>::read(Some(file.path()), NO_VARIABLES);
+    draft.check(ExampleSettings::validate);
+    draft.check(ExampleSettings::check_files);
     let errors = draft.finish().map(drop).unwrap_err();
     (
         errors.iter().map(ToString::to_string).collect(),
@@ -511,7 +514,7 @@ fn record_is_the_user_unless_a_proto_is_named() {
     assert_eq!(&*default_topic(&record), "users_created");
     let proto = file(&contract("Order", "string id"));
     let variables = [("EXAMPLE__RECORD__PROTO", path(&proto))];
-    let example: Example = load(None, variables).unwrap();
+    let example: ExampleSettings = load(None, variables).unwrap();
     let record = example.record.load().unwrap();
     assert_eq!((record.name(), record.resource()), ("shop.v1.Order", "orders"));
     assert_eq!(&*default_topic(&record), "orders_created");

@@ -49,10 +49,10 @@ impl ReadTimeout {
 /// The requests and responses of one connection. Clones share them.
 #[derive(Clone)]
 pub(super) struct Activity {
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<ActivityState>>,
 }
 
-struct State {
+struct ActivityState {
     in_flight: usize,
     idle_since: Instant,
     next_id: u64,
@@ -75,7 +75,7 @@ pub(super) struct RequestGuard {
 
 impl Activity {
     pub(super) fn new() -> Self {
-        let state = State {
+        let state = ActivityState {
             in_flight: 0,
             idle_since: Instant::now(),
             next_id: 0,
@@ -114,7 +114,7 @@ impl Activity {
         self.lock().unwritten.iter().any(unwritten)
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, ActivityState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -133,14 +133,14 @@ impl RequestGuard {
         response.map(|body| WatchedBody { body, guard })
     }
 
-    fn written(&self, state: &mut State) {
+    fn written(&self, state: &mut ActivityState) {
         if let Some(id) = self.id {
             state.unwritten.retain(|response| response.id != id);
         }
     }
 }
 
-impl State {
+impl ActivityState {
     fn add(&mut self, length: u64) -> u64 {
         let id = self.next_id;
         self.next_id += 1;

@@ -123,7 +123,7 @@ impl Connection {
         });
         let connection = self.builder.serve_connection(TokioIo::new(stream), service);
         let mut connection = pin!(connection);
-        let mut watchdog = Watchdog::new(self.limits, activity.clone());
+        let mut watchdog = ConnectionWatchdog::new(self.limits, activity.clone());
         let mut checks = interval(watchdog.period());
         checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -158,7 +158,7 @@ enum ConnectionAction {
 }
 
 /// Applies the timeouts of a connection.
-struct Watchdog {
+struct ConnectionWatchdog {
     limits: ConnectionLimits,
     activity: Activity,
     drain_at: Instant,
@@ -166,7 +166,7 @@ struct Watchdog {
     stopping_since: Option<Instant>,
 }
 
-impl Watchdog {
+impl ConnectionWatchdog {
     fn new(limits: ConnectionLimits, activity: Activity) -> Self {
         Self {
             drain_at: Instant::now() + jittered(limits.max_age),
@@ -297,9 +297,9 @@ mod tests {
         drain_timeout: Duration::from_secs(40),
     };
 
-    fn watchdog() -> (Watchdog, Activity) {
+    fn watchdog() -> (ConnectionWatchdog, Activity) {
         let activity = Activity::new();
-        (Watchdog::new(LIMITS, activity.clone()), activity)
+        (ConnectionWatchdog::new(LIMITS, activity.clone()), activity)
     }
 
     fn response(length: usize) -> Response<Body> {

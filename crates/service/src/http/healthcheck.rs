@@ -134,13 +134,13 @@ mod tests {
     use crate::http::admin::{AdminServer, Content};
 
     #[derive(Parser)]
-    struct Line {
+    struct ParsedLine {
         #[command(flatten)]
         check: HealthCheck,
     }
 
     fn check(line: &str) -> HealthCheck {
-        Line::parse_from(std::iter::once("test").chain(line.split_whitespace())).check
+        ParsedLine::parse_from(std::iter::once("test").chain(line.split_whitespace())).check
     }
 
     async fn serve(health: &Health) -> ProcessSettings {

@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, timeout_at};
 
 use super::otlp::{ExportRequest, ExportResponse, MEDIA_TYPE};
-use super::span::{SpanData, Value};
+use super::span::{AttributeValue, SpanData};
 use crate::backoff::Backoff;
 use crate::exit::chain;
 use crate::log_limiter::LogLimiter;
@@ -71,7 +71,7 @@ pub(super) struct Exporter {
     client: Client,
     endpoint: Url,
     headers: HeaderMap,
-    resource: [(&'static str, Value); 2],
+    resource: [(&'static str, AttributeValue); 2],
     counts: SpanCounts,
     log: LogLimiter,
 }

@@ -4,7 +4,7 @@
 use prost::{Enumeration, Message, Oneof};
 
 use super::context::TraceContext;
-use super::span::{SpanData, Value};
+use super::span::{AttributeValue, SpanData};
 
 /// The media type of the messages.
 pub(super) const MEDIA_TYPE: &str = "application/x-protobuf";
@@ -21,13 +21,13 @@ pub(super) struct ExportRequest {
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct ResourceSpans {
     #[prost(message, optional, tag = "1")]
-    pub(super) resource: Option<Resource>,
+    pub(super) resource: Option<OtlpResource>,
     #[prost(message, repeated, tag = "2")]
     pub(super) scope_spans: Vec<ScopeSpans>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct Resource {
+pub(super) struct OtlpResource {
     #[prost(message, repeated, tag = "1")]
     pub(super) attributes: Vec<KeyValue>,
 }
@@ -37,7 +37,7 @@ pub(super) struct ScopeSpans {
     #[prost(message, optional, tag = "1")]
     pub(super) scope: Option<Scope>,
     #[prost(message, repeated, tag = "2")]
-    pub(super) spans: Vec<Span>,
+    pub(super) spans: Vec<OtlpSpan>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -49,7 +49,7 @@ pub(super) struct Scope {
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct Span {
+pub(super) struct OtlpSpan {
     #[prost(bytes = "vec", tag = "1")]
     pub(super) trace_id: Vec<u8>,
     #[prost(bytes = "vec", tag = "2")]
@@ -67,17 +67,17 @@ pub(super) struct Span {
     #[prost(message, repeated, tag = "9")]
     pub(super) attributes: Vec<KeyValue>,
     #[prost(message, repeated, tag = "13")]
-    pub(super) links: Vec<Link>,
+    pub(super) links: Vec<OtlpLink>,
     #[prost(uint32, tag = "14")]
     pub(super) dropped_links_count: u32,
     #[prost(message, optional, tag = "15")]
-    pub(super) status: Option<Status>,
+    pub(super) status: Option<OtlpStatus>,
     #[prost(fixed32, tag = "16")]
     pub(super) flags: u32,
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct Link {
+pub(super) struct OtlpLink {
     #[prost(bytes = "vec", tag = "1")]
     pub(super) trace_id: Vec<u8>,
     #[prost(bytes = "vec", tag = "2")]
@@ -87,7 +87,7 @@ pub(super) struct Link {
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct Status {
+pub(super) struct OtlpStatus {
     #[prost(string, tag = "2")]
     pub(super) message: String,
     #[prost(enumeration = "StatusCode", tag = "3")]
@@ -138,26 +138,26 @@ pub(super) struct PartialSuccess {
 
 impl ExportRequest {
     /// A request with the spans of one process.
-    pub(super) fn new(resource: &[(&'static str, Value)], spans: &[SpanData]) -> Self {
+    pub(super) fn new(resource: &[(&'static str, AttributeValue)], spans: &[SpanData]) -> Self {
         let scope = Scope {
             name: SCOPE.to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         };
         Self {
             resource_spans: vec![ResourceSpans {
-                resource: Some(Resource {
+                resource: Some(OtlpResource {
                     attributes: attributes(resource),
                 }),
                 scope_spans: vec![ScopeSpans {
                     scope: Some(scope),
-                    spans: spans.iter().map(Span::from).collect(),
+                    spans: spans.iter().map(OtlpSpan::from).collect(),
                 }],
             }],
         }
     }
 }
 
-impl From<&SpanData> for Span {
+impl From<&SpanData> for OtlpSpan {
     fn from(span: &SpanData) -> Self {
         Self {
             trace_id: span.context.trace.bytes().to_vec(),
@@ -171,9 +171,9 @@ impl From<&SpanData> for Span {
             start_time_unix_nano: span.start,
             end_time_unix_nano: span.end,
             attributes: attributes(&span.attributes),
-            links: span.links.iter().map(Link::from).collect(),
+            links: span.links.iter().map(OtlpLink::from).collect(),
             dropped_links_count: span.dropped_links,
-            status: span.error.map(|reason| Status {
+            status: span.error.map(|reason| OtlpStatus {
                 message: reason.to_owned(),
                 code: StatusCode::Error.into(),
             }),
@@ -182,7 +182,7 @@ impl From<&SpanData> for Span {
     }
 }
 
-impl From<&TraceContext> for Link {
+impl From<&TraceContext> for OtlpLink {
     fn from(context: &TraceContext) -> Self {
         Self {
             trace_id: context.trace.bytes().to_vec(),
@@ -192,13 +192,13 @@ impl From<&TraceContext> for Link {
     }
 }
 
-fn attributes(attributes: &[(&'static str, Value)]) -> Vec<KeyValue> {
-    let key_value = |(key, value): &(&'static str, Value)| KeyValue {
+fn attributes(attributes: &[(&'static str, AttributeValue)]) -> Vec<KeyValue> {
+    let key_value = |(key, value): &(&'static str, AttributeValue)| KeyValue {
         key: (*key).to_owned(),
         value: Some(AnyValue {
             value: Some(match value {
-                Value::Integer(number) => Any::Integer(*number),
-                Value::Text(text) => Any::Text(text.clone()),
+                AttributeValue::Integer(number) => Any::Integer(*number),
+                AttributeValue::Text(text) => Any::Text(text.clone()),
             }),
         }),
     };

@@ -33,7 +33,7 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(2);
 
 /// The output of `status`.
 #[derive(Debug, Serialize)]
-struct Status {
+struct StatusDocument {
     group: String,
     /// `None` if Kafka does not list the members in the group's protocol.
     members: Option<usize>,
@@ -109,7 +109,7 @@ fn json(value: &impl Serialize) -> String {
     serde_json::to_string(value).expect("plain data, which JSON can hold")
 }
 
-async fn fetch(clients: &Clients) -> Result<Status, CommandError> {
+async fn fetch(clients: &Clients) -> Result<StatusDocument, CommandError> {
     let settings = clients.settings();
     let limits = DeadLetterLimits::new(&settings.dead_letters);
     let snapshot = ClusterSnapshot::fetch(clients).await?;
@@ -129,7 +129,7 @@ async fn fetch(clients: &Clients) -> Result<Status, CommandError> {
         .iter()
         .flatten()
         .filter(|member| clients.is_foreign(member));
-    Ok(Status {
+    Ok(StatusDocument {
         group: settings.kafka.group.clone(),
         members: members.as_ref().map(Vec::len),
         foreign_members: foreign.map(ForeignMember::new).collect(),
@@ -214,7 +214,7 @@ impl PartitionStatus {
     }
 }
 
-impl Status {
+impl StatusDocument {
     /// The sum of the next offsets, which grows by one with each record that becomes durable.
     fn read(&self) -> i64 {
         self.partitions.iter().map(|it| it.end - it.lag).sum()

@@ -16,7 +16,7 @@ use crate::cassandra::writer::adaptive_concurrency::AdaptiveConcurrency;
 /// A node of the local data centre with its session and its limits.
 pub struct Node {
     id: Uuid,
-    state: Mutex<State>,
+    state: Mutex<ClusterState>,
     /// The limit of the statements in flight to this node.
     pub concurrency: AdaptiveConcurrency,
     /// Batches that wait for a permit or a reply.
@@ -26,7 +26,7 @@ pub struct Node {
 }
 
 #[derive(Default)]
-struct State {
+struct ClusterState {
     /// The address that other nodes know. `None`: only this node has been asked.
     advertised: Option<SocketAddr>,
     /// The address at which it was reached through a contact point.
@@ -38,9 +38,9 @@ impl Node {
     fn new(id: Uuid, advertised: Option<SocketAddr>, max_in_flight: usize) -> Self {
         Self {
             id,
-            state: Mutex::new(State {
+            state: Mutex::new(ClusterState {
                 advertised,
-                ..State::default()
+                ..ClusterState::default()
             }),
             concurrency: AdaptiveConcurrency::new(max_in_flight),
             assigned: AtomicUsize::new(0),
@@ -55,7 +55,7 @@ impl Node {
 
     /// The addresses to connect to. A contact point comes first, because it may be a proxy.
     pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> + use<> {
-        let State {
+        let ClusterState {
             contact, advertised, ..
         } = *self.state();
         let advertised = advertised.filter(|address| Some(*address) != contact);
@@ -108,27 +108,27 @@ impl Node {
     }
 
     /// Counts a batch as assigned until the guard is dropped.
-    pub fn assign(self: &Arc<Self>) -> Assigned {
+    pub fn assign(self: &Arc<Self>) -> CoordinatorLoad {
         self.assigned.fetch_add(1, Ordering::Relaxed);
-        Assigned(Arc::clone(self))
+        CoordinatorLoad(Arc::clone(self))
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, ClusterState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// A batch that is assigned to a node.
-pub struct Assigned(Arc<Node>);
+pub struct CoordinatorLoad(Arc<Node>);
 
-impl Assigned {
+impl CoordinatorLoad {
     /// The node.
     pub fn node(&self) -> &Arc<Node> {
         &self.0
     }
 }
 
-impl Drop for Assigned {
+impl Drop for CoordinatorLoad {
     fn drop(&mut self) {
         self.0.assigned.fetch_sub(1, Ordering::Relaxed);
     }

@@ -7,9 +7,9 @@ use service::Dependency;
 
 /// The state behind Cassandra's entry in `/readyz`. A session alone is not readiness: the tables must be readable, too.
 #[derive(Clone)]
-pub struct Readiness(Arc<State>);
+pub struct CassandraReadiness(Arc<ReadinessState>);
 
-struct State {
+struct ReadinessState {
     dependency: Dependency,
     /// The micro-batches whose rows are not acknowledged.
     blocked_batches: AtomicUsize,
@@ -19,11 +19,11 @@ struct State {
 }
 
 /// A micro-batch whose rows are not acknowledged. Dropped, it is not counted any more.
-pub struct BlockedBatch(Readiness);
+pub struct BlockedBatch(CassandraReadiness);
 
-impl Readiness {
+impl CassandraReadiness {
     pub(super) fn new(dependency: Dependency) -> Self {
-        Self(Arc::new(State {
+        Self(Arc::new(ReadinessState {
             dependency,
             blocked_batches: AtomicUsize::new(0),
             checkpoints_refused: AtomicBool::new(false),
@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn cassandra_is_ready_when_the_last_blocked_batch_is_acknowledged() {
-        let readiness = Readiness::new(Health::default().dependency("cassandra"));
+        let readiness = CassandraReadiness::new(Health::default().dependency("cassandra"));
         let one = readiness.rows_unacknowledged("one");
         let other = readiness.rows_unacknowledged("other");
         readiness.rows_acknowledged(Some(one));
@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn unreachable_replicas_keep_cassandra_unready_without_rows() {
-        let readiness = Readiness::new(Health::default().dependency("cassandra"));
+        let readiness = CassandraReadiness::new(Health::default().dependency("cassandra"));
         readiness.table_verified();
         readiness.replicas_reachable(Some("2 of 3 nodes".to_owned()));
         readiness.table_verified();

@@ -16,8 +16,8 @@ use uuid::Uuid;
 
 use crate::cassandra::error_class::ErrorClass;
 use crate::cassandra::schema::columns::{
-    Difference, ExistingColumn, ExistingColumns, RequiredColumn, Role, differences, primary_key, required,
-    shape,
+    ColumnRole, Difference, ExistingColumn, ExistingColumns, RequiredColumn, differences, primary_key,
+    required, shape,
 };
 pub use crate::cassandra::schema::ledger::{LEDGER_TABLE, ensure_ledger, has_ledger, verify_ledger};
 use crate::cassandra::session::Session;
@@ -207,10 +207,10 @@ pub async fn verify_checkpoints(session: &Session, settings: &CassandraSettings)
     }
     let required = CHECKPOINT_COLUMNS.map(|(name, cql)| {
         let role = match name {
-            "group_id" => Role::PartitionKey(0),
-            "topic" => Role::PartitionKey(1),
-            "partition" => Role::Clustering(0),
-            _ => Role::Regular,
+            "group_id" => ColumnRole::PartitionKey(0),
+            "topic" => ColumnRole::PartitionKey(1),
+            "partition" => ColumnRole::Clustering(0),
+            _ => ColumnRole::Regular,
         };
         RequiredColumn::new(name, cql, role)
     });

@@ -22,7 +22,7 @@ use crate::cassandra::connection::connector::{ConnectionConfig, Credentials};
 use crate::cassandra::connection::probe::ProbeError;
 use crate::cassandra::connection::transport::{Dialer, TlsError};
 use crate::cassandra::error_class::ErrorClass;
-use crate::cassandra::readiness::Readiness;
+use crate::cassandra::readiness::CassandraReadiness;
 use crate::cassandra::session::Session;
 use crate::cassandra::session_pool::contact_points::ConnectError;
 use crate::cassandra::topology;
@@ -52,7 +52,7 @@ pub enum SessionError {
 
 /// Provides the sessions of one process.
 pub struct SessionPool {
-    shared: Arc<Shared>,
+    shared: Arc<SharedSessions>,
     /// The turn to connect to a contact point.
     connecting: Mutex<()>,
     /// Selects the next node for requests that any node serves.
@@ -61,11 +61,11 @@ pub struct SessionPool {
 }
 
 /// What the pool shares with its task.
-struct Shared {
+struct SharedSessions {
     settings: CassandraSettings,
     contract: Arc<Contract>,
     credentials: Credentials,
-    readiness: Readiness,
+    readiness: CassandraReadiness,
     cluster: watch::Sender<Option<Arc<Cluster>>>,
     /// The turn to replace the cluster.
     refreshing: Mutex<()>,
@@ -83,11 +83,11 @@ impl SessionPool {
             )),
             _ => Arc::new(NoneAuthenticatorProvider),
         };
-        let shared = Shared {
+        let shared = SharedSessions {
             settings,
             contract,
             credentials,
-            readiness: Readiness::new(dependency),
+            readiness: CassandraReadiness::new(dependency),
             cluster: watch::Sender::new(None),
             refreshing: Mutex::new(()),
             connected: Notify::new(),
@@ -111,7 +111,7 @@ impl SessionPool {
     }
 
     /// Cassandra in `/readyz`.
-    pub fn readiness(&self) -> &Readiness {
+    pub fn readiness(&self) -> &CassandraReadiness {
         &self.shared.readiness
     }
 
@@ -219,7 +219,7 @@ impl SessionPool {
     }
 }
 
-impl Shared {
+impl SharedSessions {
     fn cluster(&self) -> Option<Arc<Cluster>> {
         self.cluster.borrow().clone()
     }

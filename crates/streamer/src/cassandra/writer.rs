@@ -27,7 +27,7 @@ use crate::cassandra::session::Session;
 use crate::cassandra::session_pool::{SessionError, SessionPool};
 use crate::cassandra::statements::PreparedStatements;
 use crate::cassandra::wire::BatchRequest;
-use crate::cassandra::writer::groups::{Group, Grouper};
+use crate::cassandra::writer::groups::{Grouper, StatementGroup};
 use crate::cassandra::writer::progress::WriteProgress;
 pub use crate::cassandra::writer::progress::{RejectedRow, WrittenRows};
 use crate::cassandra::writer::rate_limiter::RowRateLimiter;
@@ -181,7 +181,12 @@ impl RowWriter {
     }
 
     /// Takes the rows to send from `progress` and chooses their nodes.
-    fn group(&self, cluster: &Cluster, writes: &[RowWrite], progress: &mut WriteProgress) -> Vec<Group> {
+    fn group(
+        &self,
+        cluster: &Cluster,
+        writes: &[RowWrite],
+        progress: &mut WriteProgress,
+    ) -> Vec<StatementGroup> {
         let mut groups = Vec::new();
         let sessions = cluster.sessions();
         if sessions.iter().any(Option::is_some) {
@@ -197,9 +202,9 @@ impl RowWriter {
     async fn attempt(
         &self,
         writes: &[RowWrite],
-        groups: Vec<Group>,
+        groups: Vec<StatementGroup>,
         progress: &mut WriteProgress,
-    ) -> Vec<(Group, ErrorClass)> {
+    ) -> Vec<(StatementGroup, ErrorClass)> {
         let mut calls: FuturesUnordered<_> = groups
             .into_iter()
             .map(|group| async {
@@ -218,8 +223,8 @@ impl RowWriter {
     }
 
     /// Sends one group. Ends early when its session is poisoned.
-    async fn send(&self, writes: &[RowWrite], group: &Group) -> Result<(), ErrorClass> {
-        let Group {
+    async fn send(&self, writes: &[RowWrite], group: &StatementGroup) -> Result<(), ErrorClass> {
+        let StatementGroup {
             assigned,
             session,
             rows,
@@ -253,7 +258,7 @@ impl RowWriter {
     async fn plan_retry(
         &self,
         writes: &[RowWrite],
-        failed: Vec<(Group, ErrorClass)>,
+        failed: Vec<(StatementGroup, ErrorClass)>,
         progress: &mut WriteProgress,
     ) -> Result<Option<String>, RowWriteError> {
         let mut refused = Vec::new();
@@ -261,7 +266,7 @@ impl RowWriter {
         let mut overloaded = Vec::new();
         for (group, error) in failed {
             self.metrics.retries.with_label_values(&[error.label()]).inc();
-            let Group {
+            let StatementGroup {
                 assigned,
                 session,
                 mut rows,
@@ -377,9 +382,9 @@ impl RowWriter {
 
 /// Makes the rows pending whose session is poisoned. Returns the other failures, and whether there is such a session.
 fn pending_if_poisoned(
-    failed: Vec<(Group, ErrorClass)>,
+    failed: Vec<(StatementGroup, ErrorClass)>,
     progress: &mut WriteProgress,
-) -> (Vec<(Group, ErrorClass)>, bool) {
+) -> (Vec<(StatementGroup, ErrorClass)>, bool) {
     let (poisoned, failed): (Vec<_>, Vec<_>) = failed
         .into_iter()
         .partition(|(group, _)| group.session.is_poisoned());

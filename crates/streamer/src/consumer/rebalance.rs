@@ -83,7 +83,7 @@ pub struct Rebalancer {
     events: mpsc::Sender<RebalanceEvent>,
     revoke_timeout: Duration,
     membership: Arc<GroupMembership>,
-    assigned: Mutex<Assigned>,
+    assigned: Mutex<CurrentAssignment>,
     errors: Mutex<LogLimiter>,
     client: ClientEvents,
 }
@@ -155,7 +155,7 @@ const MAX_LOGGED_ERRORS: u32 = 5;
 
 /// The current assignment.
 #[derive(Debug, Default)]
-pub struct Assigned {
+pub struct CurrentAssignment {
     /// Increases with each assignment.
     pub assignment: u64,
     /// The next offset of each partition that is read; empty until the start offsets are known.
@@ -199,7 +199,7 @@ impl Rebalancer {
         self.client.is_rejected(error)
     }
 
-    pub(super) fn assigned(&self) -> MutexGuard<'_, Assigned> {
+    pub(super) fn assigned(&self) -> MutexGuard<'_, CurrentAssignment> {
         self.assigned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

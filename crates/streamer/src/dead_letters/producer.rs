@@ -63,14 +63,14 @@ const MAX_ERROR_CHARS: usize = 1_024;
 
 /// The parts of the record that a dead letter holds, beside the reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Content {
+enum LetterContent {
     Whole,
     WithoutValue,
     /// Without key, headers and value.
     ReasonOnly,
 }
 
-impl Content {
+impl LetterContent {
     /// Returns the next smaller content.
     fn smaller(self) -> Option<Self> {
         match self {
@@ -158,7 +158,7 @@ impl DeadLetterProducer {
             ..Backoff::default()
         }
         .delays();
-        let mut content = Content::Whole;
+        let mut content = LetterContent::Whole;
         loop {
             let error = match self.send(operation, rejection, topic_id, content).await {
                 Ok(()) => {
@@ -211,13 +211,13 @@ impl DeadLetterProducer {
         operation: &Operation,
         rejection: &Rejection,
         topic_id: Uuid,
-        content: Content,
+        content: LetterContent,
     ) -> Result<(), KafkaError> {
         let headers = self.headers(operation, rejection, topic_id, content);
         let mut record = FutureRecord::<[u8], [u8]>::to(&self.topic).headers(headers);
         let raw = &operation.raw;
-        record.key = raw.key().filter(|_| content != Content::ReasonOnly);
-        record.payload = raw.value().filter(|_| content == Content::Whole);
+        record.key = raw.key().filter(|_| content != LetterContent::ReasonOnly);
+        record.payload = raw.value().filter(|_| content == LetterContent::Whole);
         let producer = self
             .producer
             .get_or_try_init(|| async {
@@ -253,9 +253,12 @@ impl DeadLetterProducer {
         operation: &Operation,
         rejection: &Rejection,
         topic_id: Uuid,
-        content: Content,
+        content: LetterContent,
     ) -> OwnedHeaders {
-        let original = operation.raw.headers().filter(|_| content != Content::ReasonOnly);
+        let original = operation
+            .raw
+            .headers()
+            .filter(|_| content != LetterContent::ReasonOnly);
         let headers = original.fold(OwnedHeaders::new(), insert);
         let omitted = content
             .omitted()

@@ -18,12 +18,12 @@ pub struct LedgerEntry {
     /// Its number within its run.
     pub number: RunNumber,
     /// What it became.
-    pub outcome: Outcome,
+    pub outcome: RecordOutcome,
 }
 
 /// What a record became.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum RecordOutcome {
     /// A row, or the deletion of rows. With the time since it was fetched, if that was measured.
     Stored(Option<Bucket>),
     /// A dead letter.
@@ -91,16 +91,16 @@ fn numbers(entries: &[LedgerEntry]) -> Numbers {
     for LedgerEntry { number, outcome, .. } in entries {
         let place = number.place();
         let set = match outcome {
-            Outcome::Stored(_) => &mut numbers.stored,
-            Outcome::DeadLettered => &mut numbers.dead_lettered,
+            RecordOutcome::Stored(_) => &mut numbers.stored,
+            RecordOutcome::DeadLettered => &mut numbers.dead_lettered,
         };
         if set.last() != Some(&place) {
             set.push(place);
         }
     }
     let latencies = entries.iter().filter_map(|entry| match entry.outcome {
-        Outcome::Stored(latency) => latency,
-        Outcome::DeadLettered => None,
+        RecordOutcome::Stored(latency) => latency,
+        RecordOutcome::DeadLettered => None,
     });
     numbers.latencies.extend(latencies);
     numbers

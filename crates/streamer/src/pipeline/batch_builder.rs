@@ -42,7 +42,7 @@ pub struct MicroBatch {
     /// The partitions of the records.
     pub partitions: Vec<BatchPartition>,
     /// The reason of the flush.
-    pub trigger: Trigger,
+    pub trigger: FlushTrigger,
     /// The bytes of keys, values and headers.
     pub bytes: usize,
     /// When the first of its records was received; none without records.
@@ -62,7 +62,7 @@ pub struct BatchPartition {
 
 /// Why a micro-batch was flushed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Trigger {
+pub enum FlushTrigger {
     /// At most one other micro-batch was being written, so waiting would only add latency.
     Idle,
     /// `batch.max_rows`.
@@ -73,7 +73,7 @@ pub enum Trigger {
     Age,
 }
 
-impl Trigger {
+impl FlushTrigger {
     /// The label of the metric.
     pub fn label(self) -> &'static str {
         match self {
@@ -174,24 +174,24 @@ impl BatchBuilder {
     }
 
     /// Returns the reason to flush now. `writing` is the number of micro-batches in flight.
-    pub fn trigger(&self, now: Instant, writing: usize) -> Option<Trigger> {
+    pub fn trigger(&self, now: Instant, writing: usize) -> Option<FlushTrigger> {
         if self.is_empty() {
             None
         } else if self.operations.len() >= self.max_rows {
-            Some(Trigger::Rows)
+            Some(FlushTrigger::Rows)
         } else if self.bytes >= self.max_bytes {
-            Some(Trigger::Bytes)
+            Some(FlushTrigger::Bytes)
         } else if writing <= 1 {
-            Some(Trigger::Idle)
+            Some(FlushTrigger::Idle)
         } else if self.due().is_some_and(|due| due <= now) {
-            Some(Trigger::Age)
+            Some(FlushTrigger::Age)
         } else {
             None
         }
     }
 
     /// Returns the collected records as a micro-batch.
-    pub fn flush(&mut self, id: u64, trigger: Trigger) -> MicroBatch {
+    pub fn flush(&mut self, id: u64, trigger: FlushTrigger) -> MicroBatch {
         MicroBatch {
             id,
             received: self.oldest.take(),
@@ -248,8 +248,8 @@ mod tests {
     #[test]
     fn batch_is_flushed_at_once_while_one_is_in_flight() {
         let builder = builder(&BatchSettings::default(), 1);
-        assert_eq!(builder.trigger(Instant::now(), 0), Some(Trigger::Idle));
-        assert_eq!(builder.trigger(Instant::now(), 1), Some(Trigger::Idle));
+        assert_eq!(builder.trigger(Instant::now(), 0), Some(FlushTrigger::Idle));
+        assert_eq!(builder.trigger(Instant::now(), 1), Some(FlushTrigger::Idle));
         assert_eq!(builder.trigger(Instant::now(), 2), None);
         assert_eq!(
             BatchBuilder::new(&BatchSettings::default()).trigger(Instant::now(), 0),
@@ -265,7 +265,7 @@ mod tests {
         };
         assert_eq!(
             builder(&settings, 3).trigger(Instant::now(), 9),
-            Some(Trigger::Rows)
+            Some(FlushTrigger::Rows)
         );
         let settings = BatchSettings {
             max_bytes: bytesize::ByteSize(200),
@@ -273,17 +273,17 @@ mod tests {
         };
         assert_eq!(
             builder(&settings, 2).trigger(Instant::now(), 9),
-            Some(Trigger::Bytes)
+            Some(FlushTrigger::Bytes)
         );
         let old = builder(&BatchSettings::default(), 1);
-        assert_eq!(old.trigger(old.due().unwrap(), 9), Some(Trigger::Age));
+        assert_eq!(old.trigger(old.due().unwrap(), 9), Some(FlushTrigger::Age));
     }
 
     #[test]
     fn flush_returns_each_partitions_last_position() {
         let mut builder = builder(&BatchSettings::default(), 2);
         builder.push(operation(1, 7), end(8), Instant::now());
-        let batch = builder.flush(5, Trigger::Idle);
+        let batch = builder.flush(5, FlushTrigger::Idle);
         let partitions = [(0, end(2), vec![0, 1]), (1, end(8), vec![0])];
         let partitions = partitions.map(|(partition, position, dead)| BatchPartition {
             partition,
@@ -304,7 +304,7 @@ mod tests {
         let mut builder = builder(&BatchSettings::default(), 2);
         builder.push(operation(1, 7), end(8), Instant::now());
         builder.remove_partition(0);
-        let batch = builder.flush(1, Trigger::Idle);
+        let batch = builder.flush(1, FlushTrigger::Idle);
         assert_eq!(batch.partitions.len(), 1);
         assert_eq!(
             (batch.partitions[0].partition, batch.partitions[0].position),

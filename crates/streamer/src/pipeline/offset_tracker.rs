@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use service::failpoint;
 
 use crate::dead_letters::{limits::DeadLetterLimits, stats::DeadLetterStats};
-use crate::ledger::entries::{Entries, LedgerEntry, Outcome};
+use crate::ledger::entries::{Entries, LedgerEntry, RecordOutcome};
 use crate::ledger::latencies::Bucket;
 use crate::ledger::run_headers::RunNumber;
 use crate::pipeline::write_timestamp::MaxSeen;
@@ -138,10 +138,10 @@ impl OffsetTracker {
 impl BatchRecords {
     fn entry(&self, record: &RunRecord, durable_at: Option<i64>) -> LedgerEntry {
         let outcome = if self.dead.contains(&record.index) {
-            Outcome::DeadLettered
+            RecordOutcome::DeadLettered
         } else {
             let measured = durable_at.zip(record.fetched_at);
-            Outcome::Stored(measured.map(|(to, from)| Bucket::of(to.saturating_sub(from))))
+            RecordOutcome::Stored(measured.map(|(to, from)| Bucket::of(to.saturating_sub(from))))
         };
         LedgerEntry {
             offset: record.offset,
@@ -274,9 +274,9 @@ mod tests {
             outcome,
         };
         let mut expected = Entries::default();
-        expected.push(entry(0, Outcome::Stored(Some(Bucket::of(8_000)))));
-        expected.push(entry(1, Outcome::DeadLettered));
-        expected.push(entry(3, Outcome::DeadLettered));
+        expected.push(entry(0, RecordOutcome::Stored(Some(Bucket::of(8_000)))));
+        expected.push(entry(1, RecordOutcome::DeadLettered));
+        expected.push(entry(3, RecordOutcome::DeadLettered));
         assert_eq!(*tracker.entries(), expected);
     }
 

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::interrupted;
 use crate::randomuser::{
-    Fault, Options, ParseFaultError, RandomUserApi, RateLimit, RateLimitReply, StartError,
+    ApiStartError, Fault, Options, ParseFaultError, RandomUserApi, RateLimit, RateLimitReply,
 };
 
 /// Serves generated people like the random-user API. The first line of output is its address as JSON.
@@ -79,7 +79,7 @@ fn duration(text: &str) -> Result<Duration, jiff::Error> {
 
 impl RandomUserCommand {
     /// Serves until Ctrl-C or SIGTERM.
-    pub(super) async fn run(self) -> Result<ExitCode, StartError> {
+    pub(super) async fn run(self) -> Result<ExitCode, ApiStartError> {
         let api = RandomUserApi::start(self.options()).await?;
         for Repeated { fault, times } in self.fault {
             api.inject(fault, times);

@@ -23,7 +23,7 @@ pub(super) enum StackCommand {
         #[command(flatten)]
         ports: Ports,
         #[command(flatten)]
-        location: Location,
+        location: StackLocation,
     },
     /// Stops them.
     #[command(after_help = "Example: testkit stack down --wipe")]
@@ -32,13 +32,13 @@ pub(super) enum StackCommand {
         #[arg(long)]
         wipe: bool,
         #[command(flatten)]
-        location: Location,
+        location: StackLocation,
     },
     /// Shows each node; exits with status 1 unless all serve.
     #[command(after_help = "Example: testkit stack status")]
     Status {
         #[command(flatten)]
-        location: Location,
+        location: StackLocation,
     },
     /// Starts new ones on free ports, which end with this process and leave no data.
     #[command(after_help = "Example: testkit stack run --kafka 3 --cassandra 0")]
@@ -69,7 +69,7 @@ pub(super) struct Ports {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct Location {
+pub(super) struct StackLocation {
     /// Folder of data, configuration and logs [default: target/stack]
     #[arg(long, value_name = "FOLDER")]
     dir: Option<PathBuf>,
@@ -113,7 +113,7 @@ impl StackCommand {
     }
 }
 
-impl Location {
+impl StackLocation {
     fn stack(self) -> Result<DetachedStack, ServerError> {
         let dir = match self.dir {
             Some(dir) => {

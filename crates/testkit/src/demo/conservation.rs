@@ -16,11 +16,11 @@ const POLL_INTERVAL: Duration = Duration::from_millis(200);
 pub(super) struct Conservation {
     state: String,
     reason: Option<String>,
-    ledger: Option<Latencies>,
+    ledger: Option<RunLatencies>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
-struct Latencies {
+struct RunLatencies {
     end_to_end: Option<EndToEnd>,
 }
 
@@ -114,7 +114,7 @@ impl RunLedger {
         Conservation {
             state: state.to_owned(),
             reason,
-            ledger: Some(Latencies {
+            ledger: Some(RunLatencies {
                 end_to_end: self.end_to_end,
             }),
         }

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::conservation::Conservation;
 use super::progress::counter;
-use super::traffic::Summary;
+use super::traffic::TrafficSummary;
 use crate::service::{PrometheusHistogram, Service, ServiceError};
 
 /// The last line of the demo's output.
@@ -42,7 +42,7 @@ impl Figures {
     #[expect(clippy::cast_precision_loss, reason = "fewer than 2^52 rows")]
     pub(super) async fn new(
         record: &str,
-        summary: &Summary,
+        summary: &TrafficSummary,
         verdict: &Conservation,
         stored: u64,
         streamer: &Service,

@@ -17,7 +17,7 @@ use crate::service::Service;
 
 /// What was sent to the publisher.
 #[derive(Debug, Deserialize)]
-pub(super) struct Summary {
+pub(super) struct TrafficSummary {
     pub(super) run: String,
     pub(super) outcome: String,
     pub(super) fetched: u64,
@@ -37,7 +37,7 @@ const RUN_TIMEOUT: Duration = Duration::from_secs(3_600);
 const SEED: u64 = 1;
 
 /// Waits for the end of a run. Returns its exit code and its summary, the last line of its output.
-pub(super) async fn finish_run(ingester: &Service) -> Result<(Option<i32>, Summary), TestkitError> {
+pub(super) async fn finish_run(ingester: &Service) -> Result<(Option<i32>, TrafficSummary), TestkitError> {
     let exit = ingester.wait(RUN_TIMEOUT).await?;
     let log = ingester.last_lines(40);
     let summary = log.lines().rev().find_map(|line| serde_json::from_str(line).ok());
@@ -50,7 +50,7 @@ pub(super) async fn post_records(
     publisher: &Service,
     records: u64,
     bars: &ProgressBars,
-) -> Result<Summary, TestkitError> {
+) -> Result<TrafficSummary, TestkitError> {
     let generator = Generator::new(record.contract().clone(), SEED);
     let client = Client::builder().timeout(REQUEST_TIMEOUT).build()?;
     let url = format!("{}{}", publisher.api(), record.route());
@@ -74,7 +74,7 @@ pub(super) async fn post_records(
         .inspect_ok(|accepted| bars.add_posted(*accepted))
         .try_fold(0, async |sum, accepted| Ok(sum + accepted))
         .await?;
-    Ok(Summary {
+    Ok(TrafficSummary {
         run: run.clone(),
         outcome: "complete".to_owned(),
         fetched: records,
@@ -94,12 +94,12 @@ fn micros_since_epoch() -> String {
 /// The number of records that a response acknowledges. Generated records are valid, so any other response is an error.
 async fn accepted(response: reqwest::Response) -> Result<u64, TestkitError> {
     #[derive(Deserialize)]
-    struct Body {
+    struct PublishBody {
         accepted: u64,
     }
 
     let (status, body) = (response.status(), response.text().await?);
-    match serde_json::from_str::<Body>(&body) {
+    match serde_json::from_str::<PublishBody>(&body) {
         Ok(acknowledged) if status == StatusCode::OK => Ok(acknowledged.accepted),
         _ => Err(TestkitError::NotAccepted { status, body }),
     }

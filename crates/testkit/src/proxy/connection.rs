@@ -18,14 +18,14 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// An open connection.
 #[derive(Debug)]
-pub struct Connection {
+pub struct ProxiedConnection {
     id: u64,
     client: SocketAddr,
     behavior: watch::Sender<Behavior>,
     reset: CancellationToken,
 }
 
-impl Connection {
+impl ProxiedConnection {
     pub(super) fn new(id: u64, client: SocketAddr, behavior: Behavior) -> Self {
         Self {
             id,

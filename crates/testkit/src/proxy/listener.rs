@@ -11,12 +11,12 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::behavior::Behavior;
-use super::connection::Connection;
+use super::connection::ProxiedConnection;
 use super::stats::Counters;
 
 /// State shared by the proxy's handle and its tasks.
 #[derive(Debug)]
-pub(super) struct Shared {
+pub(super) struct ProxyShared {
     pub(super) state: Mutex<State>,
     /// Whether the listener should be open.
     pub(super) listens: watch::Sender<bool>,
@@ -29,10 +29,10 @@ pub(super) struct Shared {
 pub(super) struct State {
     pub(super) target: SocketAddr,
     pub(super) behavior: Behavior,
-    pub(super) connections: Vec<Arc<Connection>>,
+    pub(super) connections: Vec<Arc<ProxiedConnection>>,
 }
 
-impl Shared {
+impl ProxyShared {
     pub(super) fn new(target: SocketAddr) -> Self {
         Self {
             state: Mutex::new(State {
@@ -54,7 +54,7 @@ const RETRY_DELAY: Duration = Duration::from_millis(20);
 pub(super) async fn run(
     mut listener: TcpListener,
     address: SocketAddr,
-    shared: Arc<Shared>,
+    shared: Arc<ProxyShared>,
     is_listening: watch::Sender<bool>,
 ) {
     let mut listens = shared.listens.subscribe();
@@ -98,11 +98,11 @@ async fn closing(listens: &mut watch::Receiver<bool>) {
     drop(listens.wait_for(|listens| !listens).await);
 }
 
-async fn serve(client: TcpStream, from: SocketAddr, shared: Arc<Shared>) {
+async fn serve(client: TcpStream, from: SocketAddr, shared: Arc<ProxyShared>) {
     let id = shared.accepted.fetch_add(1, Ordering::Relaxed);
     let (connection, target) = {
         let mut state = shared.state();
-        let connection = Arc::new(Connection::new(id, from, state.behavior));
+        let connection = Arc::new(ProxiedConnection::new(id, from, state.behavior));
         state.connections.push(Arc::clone(&connection));
         (connection, state.target)
     };

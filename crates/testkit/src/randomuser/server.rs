@@ -28,7 +28,7 @@ pub(super) use self::peer::Peer;
 pub(super) use self::rate_limit::RateLimiter;
 pub use self::rate_limit::{RateLimit, RateLimitReply};
 pub(super) use self::request_log::RequestLog;
-pub use self::request_log::{Outcome, ServedRequest};
+pub use self::request_log::{ServedOutcome, ServedRequest};
 use super::fault::{Fault, FaultQueue};
 use super::page::{PageCache, People, Request};
 use super::query::Query;
@@ -36,7 +36,7 @@ use super::version::Version;
 
 /// The state that all requests share.
 #[derive(Debug)]
-pub(super) struct Shared {
+pub(super) struct ApiShared {
     pub(super) people: People,
     pub(super) faults: Mutex<FaultQueue>,
     pub(super) rate_limiter: Mutex<RateLimiter>,
@@ -49,7 +49,7 @@ pub(super) struct Shared {
 }
 
 /// Routes over this state.
-pub(super) fn router(shared: Arc<Shared>) -> Router {
+pub(super) fn router(shared: Arc<ApiShared>) -> Router {
     Router::new()
         .route("/api", get(latest))
         .route("/api/", get(latest))
@@ -61,7 +61,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
 }
 
 async fn latest(
-    State(shared): State<Arc<Shared>>,
+    State(shared): State<Arc<ApiShared>>,
     ConnectInfo(peer): ConnectInfo<Peer>,
     uri: Uri,
     Parameters(parameters): Parameters<HashMap<String, String>>,
@@ -70,20 +70,20 @@ async fn latest(
 }
 
 async fn versioned(
-    State(shared): State<Arc<Shared>>,
+    State(shared): State<Arc<ApiShared>>,
     ConnectInfo(peer): ConnectInfo<Peer>,
     uri: Uri,
     Path(segment): Path<String>,
     Parameters(parameters): Parameters<HashMap<String, String>>,
 ) -> Response {
     let Some(version) = Version::of_segment(&segment) else {
-        shared.log(&uri, Outcome::NotOffered);
+        shared.log(&uri, ServedOutcome::NotOffered);
         return refusal::error(StatusCode::NOT_FOUND, "this version is not supported");
     };
     shared.respond(version, &parameters, peer, &uri).await
 }
 
-impl Shared {
+impl ApiShared {
     async fn respond(
         self: Arc<Self>,
         version: Version,
@@ -95,7 +95,7 @@ impl Shared {
             .get("format")
             .is_some_and(|format| matches!(format.as_str(), "csv" | "xml" | "yaml"))
         {
-            self.log(uri, Outcome::NotOffered);
+            self.log(uri, ServedOutcome::NotOffered);
             return refusal::error(StatusCode::NOT_IMPLEMENTED, "only JSON is supported");
         }
         let query = Query::parse(parameters, self.people.nationalities.of(version));
@@ -104,19 +104,19 @@ impl Shared {
             .as_ref()
             .and_then(|fault| Some((fault, refusal::of_fault(fault)?)))
         {
-            self.log(uri, Outcome::Faulted(fault.clone()));
+            self.log(uri, ServedOutcome::Faulted(fault.clone()));
             return refused;
         }
         if let Err(refused) =
             lock(&self.rate_limiter).acquire(peer.address.ip(), query.results, Instant::now())
         {
-            self.log(uri, Outcome::RateLimited);
+            self.log(uri, ServedOutcome::RateLimited);
             return refusal::rate_limited(refused);
         }
-        let served = Outcome::Served {
+        let served = ServedOutcome::Served {
             users: self.people.available(&query),
         };
-        self.log(uri, fault.clone().map_or(served, Outcome::Faulted));
+        self.log(uri, fault.clone().map_or(served, ServedOutcome::Faulted));
         self.send_page(version, query, fault, peer).await
     }
 
@@ -170,7 +170,7 @@ impl Shared {
         format!("{:016x}", (drawn + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15))
     }
 
-    fn log(&self, uri: &Uri, outcome: Outcome) {
+    fn log(&self, uri: &Uri, outcome: ServedOutcome) {
         let (path, query) = (uri.path().to_owned(), uri.query().unwrap_or_default().to_owned());
         lock(&self.log).push(Instant::now(), ServedRequest { path, query, outcome });
     }
@@ -193,7 +193,7 @@ fn once() -> u32 {
     1
 }
 
-async fn inject(State(shared): State<Arc<Shared>>, Json(injection): Json<Injection>) -> StatusCode {
+async fn inject(State(shared): State<Arc<ApiShared>>, Json(injection): Json<Injection>) -> StatusCode {
     let has_space = lock(&shared.faults).push(injection.fault, injection.times);
     if has_space {
         StatusCode::NO_CONTENT
@@ -202,12 +202,12 @@ async fn inject(State(shared): State<Arc<Shared>>, Json(injection): Json<Injecti
     }
 }
 
-async fn clear_faults(State(shared): State<Arc<Shared>>) -> StatusCode {
+async fn clear_faults(State(shared): State<Arc<ApiShared>>) -> StatusCode {
     lock(&shared.faults).clear();
     StatusCode::NO_CONTENT
 }
 
-async fn requests(State(shared): State<Arc<Shared>>) -> Json<Vec<ServedRequest>> {
+async fn requests(State(shared): State<Arc<ApiShared>>) -> Json<Vec<ServedRequest>> {
     Json(lock(&shared.log).requests())
 }
 
@@ -217,7 +217,7 @@ mod tests {
     use crate::randomuser::{Options, share};
 
     /// The page with so many users of one seed.
-    fn page(shared: &Shared, results: &str) -> Bytes {
+    fn page(shared: &ApiShared, results: &str) -> Bytes {
         let parameters = HashMap::from([("results".to_owned(), results.to_owned())]);
         let query = Query::parse(&parameters, shared.people.nationalities.of(Version::LATEST));
         shared.page(&Request::new(Version::LATEST, query, "seed".to_owned()), None)

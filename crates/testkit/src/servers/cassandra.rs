@@ -16,12 +16,12 @@ use futures::future::{BoxFuture, try_join_all};
 pub use self::nodetool::Nodetool;
 pub use self::options::{CassandraOptions, MAX_VALUE_SIZE};
 use self::program::program;
-use self::yaml::{CassandraPorts, CassandraSettings, render};
+use self::yaml::{CassandraPorts, YamlSettings, render};
 use super::folder::Folder;
 use super::node::{NodeSpec, attach};
 use super::pool::{self, Access, ClusterSpec, Lease};
 use super::ports::{PortLease, retry_port_conflicts};
-use super::probe::{CassandraProbe, DEFAULT_SUPERUSER, Probe};
+use super::probe::{CassandraNodeProbe, DEFAULT_SUPERUSER, Probe};
 use super::{Node, ServerError, Software, jars, write};
 
 /// The ports of each node for clients, for other nodes (plain and TLS) and for `nodetool`, relative to the first.
@@ -143,7 +143,7 @@ impl CassandraCluster {
             let name = format!("cassandra-{}", address.octets()[3]);
             let folder = folder.path().join(&name);
             fs::create_dir_all(&folder).map_err(ServerError::file(&folder))?;
-            let yaml = render(&CassandraSettings {
+            let yaml = render(&YamlSettings {
                 address,
                 seed: Ipv4Addr::LOCALHOST,
                 token,
@@ -166,7 +166,7 @@ impl CassandraCluster {
                 program: program(options, &folder, jars, management),
                 folder,
                 lifetime: options.lifetime,
-                probe: Probe::Cassandra(CassandraProbe {
+                probe: Probe::Cassandra(CassandraNodeProbe {
                     address: address.clone(),
                 }),
                 address,

@@ -16,7 +16,7 @@ use rdkafka::admin::{AdminOptions, NewTopic, TopicReplication};
 use rdkafka::error::KafkaError;
 use uuid::Uuid;
 
-pub use self::access::{KafkaResource, Operation};
+pub use self::access::{AclOperation, KafkaResource};
 pub use self::options::KafkaOptions;
 use self::properties::{KafkaPorts, add_listener, properties, render, use_zookeeper};
 pub use self::security::PLAIN_USER;
@@ -24,7 +24,7 @@ use super::folder::Folder;
 use super::node::{NodeSpec, attach};
 use super::pool::{self, Access, ClusterSpec, Lease};
 use super::ports::{PortLease, retry_port_conflicts};
-use super::probe::{KafkaProbe, Probe, admin_client};
+use super::probe::{KafkaNodeProbe, Probe, admin_client};
 use super::{Node, ServerError, Software, jars, jvm, version, write};
 
 /// Any 16 bytes in base64. Ports tell clusters apart.
@@ -260,7 +260,7 @@ fn node(
         folder,
         program,
         lifetime: options.lifetime,
-        probe: Probe::Kafka(KafkaProbe {
+        probe: Probe::Kafka(KafkaNodeProbe {
             address: format!("127.0.0.1:{}", ports[index].internal),
             node_id: i32::try_from(id).unwrap_or(i32::MAX),
         }),

@@ -37,12 +37,12 @@ pub(super) struct NodeSpec {
 }
 
 #[derive(Debug, Clone)]
-enum Process {
+enum NodeProcess {
     Child(Arc<Child>),
     Detached(DetachedProcess),
 }
 
-impl Process {
+impl NodeProcess {
     fn pid(&self) -> u32 {
         match self {
             Self::Child(child) => child.pid(),
@@ -69,7 +69,7 @@ impl Process {
 #[derive(Debug)]
 pub struct Node {
     spec: NodeSpec,
-    process: Mutex<Option<Process>>,
+    process: Mutex<Option<NodeProcess>>,
     /// The lease of the cluster and the node's index, when the server pool owns the process.
     lease: Option<(Lease, usize)>,
 }
@@ -85,7 +85,7 @@ impl Node {
         };
         Self {
             spec,
-            process: Mutex::new(detached.map(Process::Detached)),
+            process: Mutex::new(detached.map(NodeProcess::Detached)),
             lease: None,
         }
     }
@@ -168,12 +168,12 @@ impl Node {
                     found => break found,
                 }
             };
-            *self.process() = process.map(Process::Detached);
+            *self.process() = process.map(NodeProcess::Detached);
             return Ok(());
         }
         let child = self.spec.program.spawn().map_err(|source| self.failed(source))?;
         super::write(&self.spec.folder.join("pid"), &child.pid().to_string())?;
-        *self.process() = Some(Process::Child(Arc::new(child)));
+        *self.process() = Some(NodeProcess::Child(Arc::new(child)));
         Ok(())
     }
 
@@ -215,8 +215,8 @@ impl Node {
             return Ok(());
         }
         let status = match self.process().as_ref() {
-            Some(Process::Child(child)) => child.exit_status().ok().flatten(),
-            Some(Process::Detached(_)) | None => None,
+            Some(NodeProcess::Child(child)) => child.exit_status().ok().flatten(),
+            Some(NodeProcess::Detached(_)) | None => None,
         };
         Err(ServerError::Ended {
             server: self.spec.name.clone(),
@@ -234,7 +234,7 @@ impl Node {
         .map_err(|source| self.failed(source))
     }
 
-    fn signal(&self, signal: Signal) -> Result<Process, ServerError> {
+    fn signal(&self, signal: Signal) -> Result<NodeProcess, ServerError> {
         let not_running = || ServerError::NotRunning {
             server: self.spec.name.clone(),
         };
@@ -246,7 +246,7 @@ impl Node {
         }
     }
 
-    fn process(&self) -> MutexGuard<'_, Option<Process>> {
+    fn process(&self) -> MutexGuard<'_, Option<NodeProcess>> {
         self.process.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -261,7 +261,7 @@ impl Node {
 /// Uses the processes that the server pool runs on the nodes' folders.
 pub(super) fn attach(nodes: &mut [Node], lease: &Lease) {
     for (index, node) in nodes.iter_mut().enumerate() {
-        *node.process() = detached_process(&node.spec.folder).map(Process::Detached);
+        *node.process() = detached_process(&node.spec.folder).map(NodeProcess::Detached);
         node.lease = Some((lease.clone(), index));
     }
 }

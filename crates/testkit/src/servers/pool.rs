@@ -38,14 +38,14 @@ pub(super) enum ClusterSpec {
 
 /// What a test process asks of the pool; one line of JSON each.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) enum Request {
+pub(super) enum PoolRequest {
     Lease { spec: ClusterSpec, access: Access },
     Start { node: usize },
 }
 
 /// The pool's reply; one line of JSON each.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) enum Reply {
+pub(super) enum PoolReply {
     Leased { dir: PathBuf, port: u16 },
     Started,
     Failed { reason: String },
@@ -72,8 +72,8 @@ impl Lease {
         let taken = tokio::task::spawn_blocking(move || {
             let stream = UnixStream::connect(&path).map_err(ServerError::file(&path))?;
             let lease = Self(Arc::new(Mutex::new(BufReader::new(stream))));
-            match lease.ask(&Request::Lease { spec, access })? {
-                Reply::Leased { dir, port } => Ok((lease, dir, port)),
+            match lease.ask(&PoolRequest::Lease { spec, access })? {
+                PoolReply::Leased { dir, port } => Ok((lease, dir, port)),
                 other => Err(ServerError::Pool(format!("unexpected reply: {other:?}"))),
             }
         });
@@ -84,11 +84,11 @@ impl Lease {
 
     /// Asks the pool to start a node that was killed or stopped.
     pub(super) fn start(&self, node: usize) -> Result<(), ServerError> {
-        self.ask(&Request::Start { node }).map(drop)
+        self.ask(&PoolRequest::Start { node }).map(drop)
     }
 
     /// One request and its reply. The pool replies to a lease as soon as a cluster is free and serves.
-    fn ask(&self, request: &Request) -> Result<Reply, ServerError> {
+    fn ask(&self, request: &PoolRequest) -> Result<PoolReply, ServerError> {
         let mut stream = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let failed = |error: &dyn std::fmt::Display| ServerError::Pool(error.to_string());
         let mut line = serde_json::to_string(request).map_err(|error| failed(&error))?;
@@ -100,7 +100,7 @@ impl Lease {
         line.clear();
         stream.read_line(&mut line).map_err(|error| failed(&error))?;
         match serde_json::from_str(&line).map_err(|error| failed(&error))? {
-            Reply::Failed { reason } => Err(ServerError::Pool(reason)),
+            PoolReply::Failed { reason } => Err(ServerError::Pool(reason)),
             reply => Ok(reply),
         }
     }

@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
 use super::artifacts::folder_of;
-use super::pool::{Access, ClusterSpec, Reply, Request};
+use super::pool::{Access, ClusterSpec, PoolReply, PoolRequest};
 use super::{
     CassandraCluster, CassandraOptions, KafkaCluster, KafkaOptions, Node, ServerError, Software, jvm,
 };
@@ -40,18 +40,18 @@ struct Slot {
     spec: ClusterSpec,
     access: Access,
     dir: PathBuf,
-    state: Mutex<State>,
+    state: Mutex<SlotState>,
 }
 
 #[derive(Debug)]
-enum State {
+enum SlotState {
     Starting,
-    Idle(Arc<Cluster>),
-    Used(Arc<Cluster>),
+    Idle(Arc<PooledCluster>),
+    Used(Arc<PooledCluster>),
 }
 
 #[derive(Debug)]
-enum Cluster {
+enum PooledCluster {
     Kafka(KafkaCluster),
     Cassandra(CassandraCluster),
 }
@@ -106,21 +106,21 @@ impl Pool {
     async fn serve_one(&self, mut stream: UnixStream) -> std::io::Result<()> {
         let (reader, mut writer) = stream.split();
         let mut lines = BufReader::new(reader).lines();
-        let mut leased: Option<(Arc<Slot>, Arc<Cluster>)> = None;
+        let mut leased: Option<(Arc<Slot>, Arc<PooledCluster>)> = None;
         while let Some(line) = lines.next_line().await? {
             let reply = match serde_json::from_str(&line) {
-                Ok(Request::Lease { spec, access }) => match self.acquire(spec, access).await {
+                Ok(PoolRequest::Lease { spec, access }) => match self.acquire(spec, access).await {
                     Ok((slot, cluster)) => {
                         let (dir, port) = (slot.dir.clone(), cluster.port());
                         leased = Some((slot, cluster));
-                        Reply::Leased { dir, port }
+                        PoolReply::Leased { dir, port }
                     }
-                    Err(error) => Reply::Failed {
+                    Err(error) => PoolReply::Failed {
                         reason: error.to_string(),
                     },
                 },
-                Ok(Request::Start { node }) => start_node(leased.as_ref(), node).await,
-                Err(error) => Reply::Failed {
+                Ok(PoolRequest::Start { node }) => start_node(leased.as_ref(), node).await,
+                Err(error) => PoolReply::Failed {
                     reason: error.to_string(),
                 },
             };
@@ -144,7 +144,7 @@ impl Pool {
         &self,
         spec: ClusterSpec,
         access: Access,
-    ) -> Result<(Arc<Slot>, Arc<Cluster>), ServerError> {
+    ) -> Result<(Arc<Slot>, Arc<PooledCluster>), ServerError> {
         loop {
             let mut changed = std::pin::pin!(self.changed.notified());
             changed.as_mut().enable();
@@ -162,16 +162,16 @@ impl Pool {
         for slot in slots.iter().filter(equal) {
             let mut state = slot.state();
             match (&*state, access) {
-                (State::Used(cluster), Access::Shared) => {
+                (SlotState::Used(cluster), Access::Shared) => {
                     return SlotChoice::Use(Arc::clone(slot), Arc::clone(cluster));
                 }
-                (State::Idle(cluster), _) => {
+                (SlotState::Idle(cluster), _) => {
                     let cluster = Arc::clone(cluster);
-                    *state = State::Used(Arc::clone(&cluster));
+                    *state = SlotState::Used(Arc::clone(&cluster));
                     return SlotChoice::Use(Arc::clone(slot), cluster);
                 }
-                (State::Starting, Access::Shared) => return SlotChoice::Wait,
-                (State::Starting | State::Used(_), _) => {}
+                (SlotState::Starting, Access::Shared) => return SlotChoice::Wait,
+                (SlotState::Starting | SlotState::Used(_), _) => {}
             }
         }
         if slots.iter().filter(equal).count() >= spec.max_equal(access) {
@@ -179,7 +179,7 @@ impl Pool {
         }
         let used = |slots: &[Arc<Slot>]| slots.iter().map(|slot| slot.spec.memory_mib()).sum::<u64>();
         while used(&slots) + spec.memory_mib() > self.budget_mib {
-            let idle = |slot: &Arc<Slot>| matches!(*slot.state(), State::Idle(_));
+            let idle = |slot: &Arc<Slot>| matches!(*slot.state(), SlotState::Idle(_));
             let Some(index) = slots.iter().position(idle) else {
                 // One cluster always runs, also where the budget is too small for it.
                 if slots.is_empty() {
@@ -194,19 +194,19 @@ impl Pool {
             spec: spec.clone(),
             access,
             dir: self.folder.join(format!("{}-{number}", spec.name())),
-            state: Mutex::new(State::Starting),
+            state: Mutex::new(SlotState::Starting),
         });
         slots.push(Arc::clone(&slot));
         SlotChoice::Start(slot)
     }
 
-    async fn start(&self, slot: Arc<Slot>) -> Result<(Arc<Slot>, Arc<Cluster>), ServerError> {
-        let started = Cluster::start(&slot.spec, slot.access, &slot.dir).await;
+    async fn start(&self, slot: Arc<Slot>) -> Result<(Arc<Slot>, Arc<PooledCluster>), ServerError> {
+        let started = PooledCluster::start(&slot.spec, slot.access, &slot.dir).await;
         let outcome = match started {
             Ok(cluster) => {
                 cluster.keep_classes().await;
                 let cluster = Arc::new(cluster);
-                *slot.state() = State::Used(Arc::clone(&cluster));
+                *slot.state() = SlotState::Used(Arc::clone(&cluster));
                 Ok((slot, cluster))
             }
             Err(error) => {
@@ -219,7 +219,7 @@ impl Pool {
     }
 
     /// Repairs an exclusive cluster for the next test, or drops it where that fails.
-    async fn release(&self, slot: &Arc<Slot>, cluster: Arc<Cluster>) {
+    async fn release(&self, slot: &Arc<Slot>, cluster: Arc<PooledCluster>) {
         let nodes = cluster.nodes();
         for node in nodes {
             // A node that is not frozen, or not running, is no failure here.
@@ -232,7 +232,7 @@ impl Pool {
             }
         }
         match repaired {
-            Ok(()) => *slot.state() = State::Idle(cluster),
+            Ok(()) => *slot.state() = SlotState::Idle(cluster),
             Err(error) => {
                 tracing::warn!(%error, cluster = %slot.dir.display(), "dropping a cluster that can't be repaired");
                 self.remove(slot);
@@ -251,13 +251,13 @@ impl Pool {
 }
 
 enum SlotChoice {
-    Use(Arc<Slot>, Arc<Cluster>),
+    Use(Arc<Slot>, Arc<PooledCluster>),
     Start(Arc<Slot>),
     Wait,
 }
 
 /// Starts a node that its user has ended. A killed process takes a moment to release its last thread.
-async fn start_node(leased: Option<&(Arc<Slot>, Arc<Cluster>)>, node: usize) -> Reply {
+async fn start_node(leased: Option<&(Arc<Slot>, Arc<PooledCluster>)>, node: usize) -> PoolReply {
     let found = leased.and_then(|(_, cluster)| cluster.nodes().get(node));
     let started = match found {
         Some(node) => {
@@ -274,20 +274,20 @@ async fn start_node(leased: Option<&(Arc<Slot>, Arc<Cluster>)>, node: usize) -> 
         None => Err(ServerError::NoSuchNode(node)),
     };
     match started {
-        Ok(()) => Reply::Started,
-        Err(error) => Reply::Failed {
+        Ok(()) => PoolReply::Started,
+        Err(error) => PoolReply::Failed {
             reason: error.to_string(),
         },
     }
 }
 
 impl Slot {
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, SlotState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Cluster {
+impl PooledCluster {
     /// Starts a cluster with its data in `dir`.
     async fn start(spec: &ClusterSpec, access: Access, dir: &Path) -> Result<Self, ServerError> {
         let dir = Some(dir.to_path_buf());

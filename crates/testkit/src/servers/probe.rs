@@ -3,14 +3,14 @@
 mod cassandra;
 mod kafka;
 
-pub(super) use self::cassandra::{CassandraProbe, DEFAULT_SUPERUSER};
-pub(super) use self::kafka::{KafkaProbe, admin_client};
+pub(super) use self::cassandra::{CassandraNodeProbe, DEFAULT_SUPERUSER};
+pub(super) use self::kafka::{KafkaNodeProbe, admin_client};
 
 /// The readiness probe of a node.
 #[derive(Debug)]
 pub(super) enum Probe {
-    Kafka(KafkaProbe),
-    Cassandra(CassandraProbe),
+    Kafka(KafkaNodeProbe),
+    Cassandra(CassandraNodeProbe),
 }
 
 impl Probe {

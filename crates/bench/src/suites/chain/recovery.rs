@@ -8,7 +8,7 @@ use testkit::service::Service;
 
 use super::pipeline::TIMEOUT;
 use crate::env::{BenchEnv, PARTITIONS};
-use crate::load::stream::{Probe, Stream};
+use crate::load::stream::{RowProbe, Stream};
 use crate::measure::spread::summary;
 use crate::report::figure::{Figure, Goal};
 use crate::sinks::streamer::Streamer;
@@ -127,7 +127,7 @@ async fn restart(streamer: &mut Service) -> Result<Instant> {
 }
 
 /// The first row of a record due after the kill, and the last lagging row; `None` if a row is missing.
-fn recovery_times(probes: &[Probe], killed: Instant) -> Option<RecoveryTimes> {
+fn recovery_times(probes: &[RowProbe], killed: Instant) -> Option<RecoveryTimes> {
     let rows: Option<Vec<(Instant, Instant)>> = probes
         .iter()
         .map(|probe| Some((probe.due, probe.seen?)))
@@ -149,9 +149,9 @@ fn recovery_times(probes: &[Probe], killed: Instant) -> Option<RecoveryTimes> {
 mod tests {
     use super::*;
 
-    fn probe(start: Instant, due: u64, seen: Option<u64>) -> Probe {
+    fn probe(start: Instant, due: u64, seen: Option<u64>) -> RowProbe {
         let at = |millis| start + Duration::from_millis(millis);
-        Probe {
+        RowProbe {
             due: at(due),
             seen: seen.map(at),
         }

@@ -19,7 +19,7 @@ use crate::measure::cost::{Cost, as_f64, own_cpu_seconds};
 use crate::measure::monitor::{Monitor, Usage};
 use crate::measure::spread::{Spread, summary};
 use crate::measure::warmup::Warmup;
-use crate::plot::data::{Line, downsample};
+use crate::plot::data::{ChartLine, downsample};
 use crate::report::figure::{Figure, Goal};
 use crate::report::table::Table;
 use crate::sinks::streamer::Streamer;
@@ -42,10 +42,10 @@ pub(super) struct ChainRuns {
     peaks: Vec<f64>,
     breakdowns: Vec<Breakdown>,
     /// Memory of all three services over the last run.
-    pub(super) memory: Option<Line>,
+    pub(super) memory: Option<ChartLine>,
 }
 
-struct Round {
+struct ChainRound {
     /// Users per second, from the ingester's start to the last row.
     speed: f64,
     /// Rows per second of the streamer alone.
@@ -67,7 +67,7 @@ impl ChainRuns {
         }
         for number in 1..=rounds {
             let round = measure_round(env, &api, users, &format!("chain_{number}")).await?;
-            let Round {
+            let ChainRound {
                 speed, drain_speed, ..
             } = round;
             println!(
@@ -86,7 +86,7 @@ impl ChainRuns {
             runs.peaks.push(round.usage.peak_mib);
             runs.breakdowns.push(round.breakdown);
             let name = "ingester, publisher and streamer";
-            let line = Line::new("affluent", downsample(&round.usage.memory));
+            let line = ChartLine::new("affluent", downsample(&round.usage.memory));
             runs.memory = Some(line.labelled(name));
         }
         println!(
@@ -123,7 +123,12 @@ impl ChainRuns {
 
 /// Measures a run, and then the streamer's own drain. The clock starts when the ingester's process has started, and
 /// stops at the last row, even if the ingester still runs.
-async fn measure_round(env: &mut BenchEnv, api: &RandomUserApi, users: u64, topic: &str) -> Result<Round> {
+async fn measure_round(
+    env: &mut BenchEnv,
+    api: &RandomUserApi,
+    users: u64,
+    topic: &str,
+) -> Result<ChainRound> {
     let pipeline = Pipeline::start(env, topic).await?;
     let options = once(pipeline.ingester(api), users, SEED);
     let (servers_before, own_before) = (env.servers_cpu(), own_cpu_seconds());
@@ -162,7 +167,7 @@ async fn measure_round(env: &mut BenchEnv, api: &RandomUserApi, users: u64, topi
     let (drain, target) = drain(env, &Streamer::default(), topic, users).await?;
     env.drop_keyspace(&target.keyspace).await?;
     env.delete_topic(topic).await?;
-    Ok(Round {
+    Ok(ChainRound {
         speed: as_f64(users) / seconds,
         drain_speed: Cost::rows_per_second(&drain.cost),
         usage,

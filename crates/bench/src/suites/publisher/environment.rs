@@ -21,8 +21,8 @@ use super::secured::SecuredPublisher;
 use crate::compare::baseline::{fastest, forth_and_back};
 use crate::env::child;
 use crate::env::startup::startup_times;
-use crate::load::callers::{Callers, Requests};
-use crate::load::connection::Server;
+use crate::load::callers::{LoadCallers, Requests};
+use crate::load::connection::TargetServer;
 use crate::measure::cost::{Cost, own_cpu_seconds};
 use crate::measure::histogram::quantile_ms;
 use crate::measure::spread::{rotation, summary};
@@ -80,7 +80,7 @@ impl PublisherEnv {
         let publisher = Service::start(&publisher)?;
         publisher.wait_until_ready(TIMEOUT).await?;
         let pid = publisher.child().map_or(0, Child::pid);
-        let server = Server::plain(address(&publisher)?);
+        let server = TargetServer::plain(address(&publisher)?);
         let secured = SecuredPublisher::start(&kafka.bootstrap(), &folder).await?;
         let mut env = Self {
             kafka,
@@ -106,7 +106,7 @@ impl PublisherEnv {
         println!("building and starting Benthos, installing Python's libraries");
         match BenthosServer::start(&self.kafka.bootstrap(), BENTHOS_TOPIC, &self.folder).await {
             Ok(server) => {
-                let (address, paths) = (Server::plain(server.address), ["/one", "/many"]);
+                let (address, paths) = (TargetServer::plain(server.address), ["/one", "/many"]);
                 let target = HttpTarget::new(BENTHOS, address, server.pid(), paths, None);
                 self.benthos = Some((server, target));
             }
@@ -159,9 +159,9 @@ impl PublisherEnv {
         while tokio::net::TcpStream::connect(address).await.is_err() && Instant::now() < until {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        let target = self
-            .publisher_target
-            .with_server("the no-op route", Server::plain(address), noop.pid());
+        let target =
+            self.publisher_target
+                .with_server("the no-op route", TargetServer::plain(address), noop.pid());
         let costs = target.measure(self.length).await?;
         println!("the load generator on a route that does nothing: {costs}");
         noop.kill().await?;
@@ -259,7 +259,7 @@ impl PublisherEnv {
 
     /// The 99th percentile at a steady rate, in milliseconds.
     pub(super) async fn latency(&self) -> Result<f64> {
-        let callers = Callers {
+        let callers = LoadCallers {
             server: self.publisher_target.server.clone(),
             count: STEADY_CALLERS,
         };
@@ -288,7 +288,7 @@ impl PublisherEnv {
             self.publisher.spawn()?;
             self.publisher.wait_until_ready(TIMEOUT).await?;
         }
-        let callers = Callers {
+        let callers = LoadCallers {
             server: self.publisher_target.server.clone(),
             count: OVERLOAD_CALLERS,
         };

@@ -6,8 +6,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use testkit::process::usage::{cpu_seconds, peak_mib};
 
-use crate::load::callers::{Callers, Requests};
-use crate::load::connection::Server;
+use crate::load::callers::{LoadCallers, Requests};
+use crate::load::connection::TargetServer;
 use crate::measure::cost::Cost;
 
 /// Callers of single-record requests, as the goal demands.
@@ -24,7 +24,7 @@ const BATCH_SIZE: u64 = 100;
 #[derive(Clone)]
 pub(super) struct HttpTarget {
     name: &'static str,
-    pub(super) server: Server,
+    pub(super) server: TargetServer,
     pub(super) single: Requests,
     batched: Requests,
     pid: u32,
@@ -41,7 +41,7 @@ impl HttpTarget {
     /// Prepares requests to the paths of single and of batched records, with a bearer token if there is one.
     pub(super) fn new(
         name: &'static str,
-        server: Server,
+        server: TargetServer,
         pid: u32,
         [single, batched]: [&str; 2],
         token: Option<&str>,
@@ -56,7 +56,7 @@ impl HttpTarget {
     }
 
     /// The same requests for another server.
-    pub(super) fn with_server(&self, name: &'static str, server: Server, pid: u32) -> Self {
+    pub(super) fn with_server(&self, name: &'static str, server: TargetServer, pid: u32) -> Self {
         Self {
             name,
             server,
@@ -87,7 +87,7 @@ impl HttpTarget {
         callers: usize,
         length: Duration,
     ) -> Result<Cost> {
-        let callers = Callers {
+        let callers = LoadCallers {
             server: self.server.clone(),
             count: callers,
         };

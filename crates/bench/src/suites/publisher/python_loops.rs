@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use testkit::people::{Person, people};
 
 use crate::measure::cost::Cost;
-use crate::peers::python::{Producer, Python, Workload};
+use crate::peers::python::{ClientWorkload, Producer, Python};
 
 /// Users in the file; they are sent repeatedly.
 const USERS: u64 = 10_000;
@@ -41,7 +41,7 @@ impl PythonLoops {
     pub(super) async fn run(&self, brokers: &str, topic: &str, length: Duration) -> Result<Vec<Cost>> {
         let mut costs = Vec::new();
         for producer in Producer::ALL {
-            let workload = Workload {
+            let workload = ClientWorkload {
                 brokers,
                 topic,
                 users: &self.users,

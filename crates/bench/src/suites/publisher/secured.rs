@@ -10,7 +10,7 @@ use testkit::service::{Service, ServiceOptions};
 
 use super::environment::address;
 use super::http_target::HttpTarget;
-use crate::load::connection::{SERVER_NAME, Server};
+use crate::load::connection::{SERVER_NAME, TargetServer};
 
 const TOPIC: &str = "bench_secured";
 const TOKEN: &str = "bench-token";
@@ -52,7 +52,7 @@ impl SecuredPublisher {
             .set("auth.tokens_path", file("tokens", TOKEN_LINE)?);
         let service = Service::start(&options)?;
         service.wait_until_ready(READY_TIMEOUT).await?;
-        let server = Server::secured(address(&service)?, pair.cert.der().clone())?;
+        let server = TargetServer::secured(address(&service)?, pair.cert.der().clone())?;
         let pid = service.child().map_or(0, Child::pid);
         let name = "the publisher with TLS and a token";
         Ok(Self {

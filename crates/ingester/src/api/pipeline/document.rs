@@ -90,11 +90,11 @@ pub(super) struct PartitionLag {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(super) struct DeadLettersSection {
     pub(super) last_24h: BTreeMap<String, u64>,
-    newest: Vec<DeadLetter>,
+    newest: Vec<DeadLetterSummary>,
 }
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
-struct DeadLetter {
+struct DeadLetterSummary {
     partition: i32,
     offset: i64,
     reason: String,

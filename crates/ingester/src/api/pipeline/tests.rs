@@ -74,7 +74,7 @@ fn streamer(dependencies: &[(&str, Option<&str>)]) -> Value {
     document("streamer", dependencies, &sections)
 }
 
-fn pipeline_of(publisher: Option<&str>, streamer: Option<&str>) -> Pipeline {
+fn pipeline_of(publisher: Option<&str>, streamer: Option<&str>) -> PipelineComposer {
     let endpoint = |url: &str| Endpoint::parse(url).unwrap();
     let mut settings = IngesterSettings::default();
     settings.pipeline.publisher_url = publisher.map(endpoint);
@@ -83,7 +83,7 @@ fn pipeline_of(publisher: Option<&str>, streamer: Option<&str>) -> Pipeline {
     let queue = RunQueue::new(Store::in_memory().unwrap(), ActiveRun::default(), settings);
     let context = Context::new("ingester");
     let metrics = IngesterMetrics::new(&Metrics::new("ingester"));
-    Pipeline::new(IngesterStatus::new(queue, &metrics, &context), pipeline).unwrap()
+    PipelineComposer::new(IngesterStatus::new(queue, &metrics, &context), pipeline).unwrap()
 }
 
 async fn view(publisher: Option<&str>, streamer: Option<&str>) -> Value {

@@ -638,13 +638,13 @@ impl UserApi for DistinctUsers {
 
 /// Rejects requests until `until`. Records the number of page requests at the first accepted request.
 #[derive(Clone)]
-struct Outage {
+struct PublisherOutage {
     until: tokio::time::Instant,
     api: DistinctUsers,
     requested_during_outage: Arc<Mutex<Option<usize>>>,
 }
 
-impl PublisherClient for Outage {
+impl PublisherClient for PublisherOutage {
     async fn publish(&self, request: &PublishRequest) -> Result<BatchOutcome, SendError> {
         if tokio::time::Instant::now() < self.until {
             return Err(SendError::Response(ResponseError::Retryable {
@@ -676,7 +676,7 @@ async fn hour_of_publisher_outage_applies_backpressure() {
     settings.state.path = Some(folder.path().join("state.db"));
     let context = Context::new("ingester");
     let started = tokio::time::Instant::now();
-    let publisher = Outage {
+    let publisher = PublisherOutage {
         until: started + HOUR,
         api: DistinctUsers::default(),
         requested_during_outage: Arc::default(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 use testkit::certificates::CertificateAuthority;
 use testkit::servers::pool::Access;
-use testkit::servers::{KafkaCluster, KafkaOptions, KafkaResource, Operation, secured};
+use testkit::servers::{AclOperation, KafkaCluster, KafkaOptions, KafkaResource, secured};
 use uuid::Uuid;
 
 use crate::support::harness::{Setup, erase, setup, status_and_body};
@@ -48,7 +48,7 @@ impl Clients {
     }
 
     /// Allows `operation` on `topic` to `writer`.
-    async fn allow(&self, operation: Operation, topic: &str) {
+    async fn allow(&self, operation: AclOperation, topic: &str) {
         let right = (operation, KafkaResource::Topic(self.name(topic)));
         self.kafka.allow(&self.name("writer"), &[right]).await.unwrap();
     }
@@ -80,8 +80,8 @@ async fn missing_access_to_kafka_exits_or_is_502() {
         assert!(log.contains(expected) && !log.contains("-secret"), "{log}");
     }
 
-    clients.allow(Operation::Describe, "forbidden").await;
-    clients.allow(Operation::Write, "elsewhere").await;
+    clients.allow(AclOperation::Describe, "forbidden").await;
+    clients.allow(AclOperation::Write, "elsewhere").await;
     let publisher = clients.setup("writer", "right-secret").start().await;
     publisher.wait_until_ready().await;
     let user = user();
@@ -104,7 +104,7 @@ async fn missing_access_to_kafka_exits_or_is_502() {
     assert_eq!(publisher.metric("records_total{outcome=\"refused\"}").await, 2.0);
     assert_eq!(publisher.metric("requests_total{status=\"502\"}").await, 2.0);
 
-    clients.allow(Operation::Write, "forbidden").await;
+    clients.allow(AclOperation::Write, "forbidden").await;
     publisher
         .wait_until("authorized", async || publisher.send(&users(1)).await.0 == 200)
         .await;

@@ -46,10 +46,10 @@ pub(super) struct TokenFile {
 
 struct Tokens {
     text: String,
-    tokens: Vec<Token>,
+    tokens: Vec<FileToken>,
 }
 
-struct Token {
+struct FileToken {
     identity: Identity,
     sha256: [u8; 32],
 }
@@ -96,7 +96,7 @@ fn read(path: &Path) -> Result<Tokens, TokenFileError> {
     Ok(Tokens { text, tokens })
 }
 
-fn parse(path: &Path, text: &str) -> Result<Vec<Token>, TokenFileError> {
+fn parse(path: &Path, text: &str) -> Result<Vec<FileToken>, TokenFileError> {
     let mut tokens = Vec::new();
     for (number, line) in (1..).zip(text.lines().map(str::trim)) {
         if line.is_empty() || line.starts_with('#') {
@@ -114,7 +114,7 @@ fn parse(path: &Path, text: &str) -> Result<Vec<Token>, TokenFileError> {
     Ok(tokens)
 }
 
-fn token(line: &str) -> Option<Token> {
+fn token(line: &str) -> Option<FileToken> {
     let mut words = line.split_whitespace();
     let (name, hex) = (words.next()?, words.next()?);
     let roles = words.next().map_or(Some(Roles::ALL), Roles::parse)?;
@@ -127,7 +127,7 @@ fn token(line: &str) -> Option<Token> {
         *byte = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
     }
     let name = name.into();
-    Some(Token {
+    Some(FileToken {
         identity: Identity { name, roles },
         sha256,
     })

@@ -9,7 +9,7 @@ use axum::http::HeaderMap;
 use axum::routing::post;
 use tokio::net::TcpListener;
 
-use super::super::otlp::{Any, PartialSuccess, Span};
+use super::super::otlp::{Any, OtlpSpan, PartialSuccess};
 use super::super::{Kind, QUEUE, SpanId, TelemetrySettings, TraceContext, TraceId, Tracer};
 use super::*;
 use crate::metrics::Metrics;
@@ -18,13 +18,13 @@ use crate::metrics::Metrics;
 type Responses = Vec<(u16, i64)>;
 
 #[derive(Clone, Default)]
-struct Collector {
+struct FakeCollector {
     requests: Arc<Mutex<Vec<(HeaderMap, ExportRequest)>>>,
     /// The responses in reverse order; 200 once there is none.
     responses: Arc<Mutex<Responses>>,
 }
 
-impl Collector {
+impl FakeCollector {
     async fn start(&self) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -35,7 +35,7 @@ impl Collector {
         format!("http://{address}")
     }
 
-    fn spans(&self) -> Vec<Span> {
+    fn spans(&self) -> Vec<OtlpSpan> {
         let requests = self.requests.lock().unwrap();
         let resources = requests.iter().flat_map(|(_, request)| &request.resource_spans);
         let scopes = resources.flat_map(|resource| &resource.scope_spans);
@@ -44,7 +44,7 @@ impl Collector {
 }
 
 async fn receive(
-    State(collector): State<Collector>,
+    State(collector): State<FakeCollector>,
     headers: HeaderMap,
     body: Bytes,
 ) -> (axum::http::StatusCode, Vec<u8>) {
@@ -80,7 +80,7 @@ const FLUSH: Duration = Duration::from_secs(60);
 
 #[tokio::test]
 async fn span_arrives_with_ids_attributes_links_and_status() {
-    let collector = Collector::default();
+    let collector = FakeCollector::default();
     let (tracer, metrics) = tracer(&collector.start().await, 1.0);
     let (context, other) = (root(&tracer), root(&tracer));
     let mut span = tracer.child("write", Kind::Consumer, &context).unwrap();
@@ -119,7 +119,7 @@ async fn span_arrives_with_ids_attributes_links_and_status() {
 
 #[tokio::test]
 async fn unsampled_trace_has_no_span() {
-    let (tracer, _) = tracer(&Collector::default().start().await, 0.0);
+    let (tracer, _) = tracer(&FakeCollector::default().start().await, 0.0);
     let context = root(&tracer);
     assert!(!context.sampled && tracer.child("page", Kind::Internal, &context).is_none());
     let off = Tracer::default();
@@ -133,7 +133,7 @@ async fn unsampled_trace_has_no_span() {
 
 #[tokio::test]
 async fn links_above_the_limit_are_counted() {
-    let collector = Collector::default();
+    let collector = FakeCollector::default();
     let (tracer, _) = tracer(&collector.start().await, 1.0);
     let context = root(&tracer);
     let mut span = tracer.child("micro-batch", Kind::Consumer, &context).unwrap();
@@ -146,7 +146,7 @@ async fn links_above_the_limit_are_counted() {
 
 #[tokio::test]
 async fn busy_collector_gets_the_batch_again() {
-    let collector = Collector::default();
+    let collector = FakeCollector::default();
     collector.responses.lock().unwrap().extend([(200, 1), (503, 0)]);
     let (tracer, metrics) = tracer(&collector.start().await, 1.0);
     for _ in 0..3 {
@@ -164,7 +164,7 @@ async fn busy_collector_gets_the_batch_again() {
 
 #[tokio::test]
 async fn refusing_collector_costs_spans_and_no_wait() {
-    let collector = Collector::default();
+    let collector = FakeCollector::default();
     collector.responses.lock().unwrap().push((400, 0));
     let (tracer, metrics) = tracer(&collector.start().await, 1.0);
     drop(tracer.child("page", Kind::Internal, &root(&tracer)));

@@ -334,13 +334,13 @@ mod tests {
 
     /// A table whose keys have rows, and deletions of keys and rows. A deletion wins over writes of its timestamp.
     #[derive(Default)]
-    struct Table {
+    struct FakeTable {
         rows: Rows,
         deletions: BTreeMap<RowKey, i64>,
     }
 
-    impl Table {
-        fn write(&mut self, event: Event, write_timestamp: i64, offset: i64) {
+    impl FakeTable {
+        fn write(&mut self, event: ReadEvent, write_timestamp: i64, offset: i64) {
             let key = event.key();
             if event.deletes {
                 self.delete(key, write_timestamp);
@@ -366,7 +366,7 @@ mod tests {
     }
 
     #[derive(Clone, Copy, Debug)]
-    struct Event {
+    struct ReadEvent {
         number: i64,
         cluster: u8,
         deletes: bool,
@@ -374,7 +374,7 @@ mod tests {
         dead: bool,
     }
 
-    impl Event {
+    impl ReadEvent {
         fn key(&self) -> RowKey {
             if self.deletes {
                 key(self.number)
@@ -387,7 +387,7 @@ mod tests {
     const NOW: i64 = 1_800_000_000_000_000;
 
     /// The rows that the log leaves, except what comes before `from` and is no dead letter.
-    fn expected(events: &[Event], from: i64) -> BTreeMap<RowKey, i64> {
+    fn expected(events: &[ReadEvent], from: i64) -> BTreeMap<RowKey, i64> {
         let mut rows = BTreeMap::new();
         for (offset, event) in (0..).zip(events) {
             if event.deletes {
@@ -416,14 +416,14 @@ mod tests {
         ) {
             let events: Vec<_> = events
                 .into_iter()
-                .map(|((number, cluster, deletes), timestamp, dead)| Event {
+                .map(|((number, cluster, deletes), timestamp, dead)| ReadEvent {
                     number, cluster, deletes, timestamp, dead,
                 })
                 .collect();
             let end = i64::try_from(events.len()).unwrap();
             let from = i64::try_from(refill.index(events.len() + 1)).unwrap();
             let mut letters: BTreeMap<i64, i64> = BTreeMap::new();
-            let mut read = |clock: &mut HybridClock, from: i64, table: &mut Table| {
+            let mut read = |clock: &mut HybridClock, from: i64, table: &mut FakeTable| {
                 for offset in from..end {
                     let event = events[usize::try_from(offset).unwrap()];
                     let write_timestamp = clock.next(offset, event.timestamp, NOW).micros;
@@ -436,7 +436,7 @@ mod tests {
                 }
             };
             let mut clock = HybridClock::resume(None, crate::pipeline::write_timestamp::MaxSeen::default());
-            read(&mut clock, 0, &mut Table::default());
+            read(&mut clock, 0, &mut FakeTable::default());
             let position = Position {
                 next_offset: end,
                 leader_epoch: None,
@@ -459,7 +459,7 @@ mod tests {
             };
             // The table was dropped and is refilled from that offset.
             let moved = replay(&info, from, NOW).unwrap().position;
-            let mut table = Table::default();
+            let mut table = FakeTable::default();
             read(&mut HybridClock::resume(moved.last_write_timestamp, moved.max_seen), from, &mut table);
 
             let mut latest = LatestRecords::new(TOPIC, vec![0], TABLE);

@@ -37,11 +37,11 @@ pub enum TlsError {
 /// Connects to nodes.
 #[derive(Clone)]
 pub struct Dialer {
-    tls: Option<Tls>,
+    tls: Option<ServerTls>,
 }
 
 #[derive(Clone)]
-struct Tls {
+struct ServerTls {
     connector: TlsConnector,
     /// The name in every node's certificate. `None`: its IP address.
     server_name: Option<ServerName<'static>>,
@@ -59,7 +59,7 @@ impl Dialer {
         let server_name = settings.server_name.clone().map(ServerName::try_from).transpose();
         let config = config(authorities, settings)?;
         Ok(Self {
-            tls: Some(Tls {
+            tls: Some(ServerTls {
                 connector: TlsConnector::from(Arc::new(config)),
                 server_name: server_name.map_err(|_| TlsError::ServerName)?,
             }),

@@ -13,7 +13,7 @@ use crate::pipeline::row::{INGESTED_AT, TableShape};
 pub(super) struct RequiredColumn {
     name: String,
     cql: String,
-    role: Role,
+    role: ColumnRole,
     /// An existing `text` column fits, too.
     accepts_text: bool,
     addition: Addition,
@@ -32,7 +32,7 @@ pub enum Addition {
 
 /// The role of a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Role {
+pub(super) enum ColumnRole {
     /// Of the partition key, at this position.
     PartitionKey(usize),
     /// Of the clustering columns, at this position and ascending.
@@ -83,7 +83,7 @@ impl fmt::Display for Difference {
 }
 
 impl RequiredColumn {
-    pub(super) fn new(name: &str, cql: &str, role: Role) -> Self {
+    pub(super) fn new(name: &str, cql: &str, role: ColumnRole) -> Self {
         Self {
             name: name.to_owned(),
             cql: cql.to_owned(),
@@ -93,7 +93,7 @@ impl RequiredColumn {
         }
     }
 
-    fn of_field(field: &Field, role: Role) -> Self {
+    fn of_field(field: &Field, role: ColumnRole) -> Self {
         let is_single = matches!(field.presence(), Presence::Required | Presence::Optional);
         Self {
             accepts_text: is_single && *field.scalar() == Scalar::Timestamp,
@@ -108,7 +108,11 @@ impl RequiredColumn {
 
     /// The column in a `CREATE TABLE` or `ALTER TABLE`.
     pub(super) fn definition(&self) -> String {
-        let role = if self.role == Role::Static { " static" } else { "" };
+        let role = if self.role == ColumnRole::Static {
+            " static"
+        } else {
+            ""
+        };
         format!("{} {}{role}", quoted(&self.name), self.cql)
     }
 }
@@ -118,13 +122,13 @@ pub(super) fn required(contract: &Contract) -> Vec<RequiredColumn> {
     let fields = contract.fields().iter().enumerate().map(|(slot, field)| {
         let clustering = contract.clustering().iter().position(|it| *it == slot);
         let role = match clustering {
-            _ if slot == contract.key() => Role::PartitionKey(0),
-            Some(position) => Role::Clustering(position),
-            None => Role::Regular,
+            _ if slot == contract.key() => ColumnRole::PartitionKey(0),
+            Some(position) => ColumnRole::Clustering(position),
+            None => ColumnRole::Regular,
         };
         RequiredColumn::of_field(field, role)
     });
-    let ingested_at = RequiredColumn::new(INGESTED_AT, &CqlType::Timestamp.to_string(), Role::Regular);
+    let ingested_at = RequiredColumn::new(INGESTED_AT, &CqlType::Timestamp.to_string(), ColumnRole::Regular);
     fields.chain([ingested_at]).collect()
 }
 
@@ -158,7 +162,7 @@ pub(super) fn differences(
         .iter()
         .filter_map(|required| difference(table, required, found.get(&required.name)));
     let unexpected = found.iter().filter(|(name, found)| {
-        !matches!(found.role(), Some(Role::Regular | Role::Static))
+        !matches!(found.role(), Some(ColumnRole::Regular | ColumnRole::Static))
             && !required.iter().any(|required| required.name == **name)
     });
     let unexpected = unexpected.map(|(name, found)| {
@@ -179,7 +183,7 @@ fn difference(table: &str, required: &RequiredColumn, found: Option<&ExistingCol
         addition,
     } = required;
     let text = match found {
-        None if matches!(role, Role::Regular | Role::Static) => {
+        None if matches!(role, ColumnRole::Regular | ColumnRole::Static) => {
             return Some(Difference::Missing {
                 column: name.clone(),
                 statement: format!("ALTER TABLE {table} ADD {}", required.definition()),
@@ -205,15 +209,15 @@ fn difference(table: &str, required: &RequiredColumn, found: Option<&ExistingCol
 
 impl ExistingColumn {
     /// The role, unless no contract has it.
-    fn role(&self) -> Option<Role> {
+    fn role(&self) -> Option<ColumnRole> {
         let position = usize::try_from(self.position);
         match (self.kind.as_str(), position) {
-            ("partition_key", Ok(position)) => Some(Role::PartitionKey(position)),
+            ("partition_key", Ok(position)) => Some(ColumnRole::PartitionKey(position)),
             ("clustering", Ok(position)) if self.clustering_order == "asc" => {
-                Some(Role::Clustering(position))
+                Some(ColumnRole::Clustering(position))
             }
-            ("regular", _) => Some(Role::Regular),
-            ("static", _) => Some(Role::Static),
+            ("regular", _) => Some(ColumnRole::Regular),
+            ("static", _) => Some(ColumnRole::Static),
             _ => None,
         }
     }
@@ -232,7 +236,7 @@ impl ExistingColumn {
     }
 }
 
-impl fmt::Display for Role {
+impl fmt::Display for ColumnRole {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::PartitionKey(position) => write!(f, "partition_key (position {position})"),
@@ -254,13 +258,13 @@ mod tests {
     fn created(contract: &Contract) -> ExistingColumns {
         let columns = required(contract).into_iter().map(|column| {
             let (kind, position, order) = match column.role {
-                Role::PartitionKey(position) => ("partition_key", position, "none"),
-                Role::Clustering(position) => ("clustering", position, "asc"),
-                Role::Regular => ("regular", 0, "none"),
-                Role::Static => ("static", 0, "none"),
+                ColumnRole::PartitionKey(position) => ("partition_key", position, "none"),
+                ColumnRole::Clustering(position) => ("clustering", position, "asc"),
+                ColumnRole::Regular => ("regular", 0, "none"),
+                ColumnRole::Static => ("static", 0, "none"),
             };
             let position = match column.role {
-                Role::Regular | Role::Static => -1,
+                ColumnRole::Regular | ColumnRole::Static => -1,
                 _ => i32::try_from(position).unwrap(),
             };
             let found = ExistingColumn {

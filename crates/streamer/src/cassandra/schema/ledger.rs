@@ -1,6 +1,6 @@
 //! Creates and verifies the table of the run ledger.
 
-use super::{RequiredColumn, Role, SchemaError, columns, differences, not_agreed, require_none, run};
+use super::{ColumnRole, RequiredColumn, SchemaError, columns, differences, not_agreed, require_none, run};
 use crate::cassandra::session::Session;
 use crate::config::CassandraSettings;
 
@@ -10,21 +10,21 @@ pub const LEDGER_TABLE: &str = "run_ledger";
 /// The remedy for a table of that name that can't be changed.
 const OTHER_LEDGER: &str = "Rename or drop that table: the streamer creates its own";
 
-const COLUMNS: [(&str, &str, Role); 14] = [
-    ("group_id", "text", Role::PartitionKey(0)),
-    ("topic", "text", Role::PartitionKey(1)),
-    ("run_id", "uuid", Role::PartitionKey(2)),
-    ("chunk", "bigint", Role::PartitionKey(3)),
-    ("chunks", "set<bigint>", Role::Static),
-    ("topic_id", "uuid", Role::Clustering(0)),
-    ("partition", "int", Role::Clustering(1)),
-    ("from_offset", "bigint", Role::Clustering(2)),
-    ("to_offset", "bigint", Role::Clustering(3)),
-    ("instance", "text", Role::Clustering(4)),
-    ("table_id", "uuid", Role::Regular),
-    ("stored", "blob", Role::Regular),
-    ("dead_lettered", "blob", Role::Regular),
-    ("latencies", "blob", Role::Regular),
+const COLUMNS: [(&str, &str, ColumnRole); 14] = [
+    ("group_id", "text", ColumnRole::PartitionKey(0)),
+    ("topic", "text", ColumnRole::PartitionKey(1)),
+    ("run_id", "uuid", ColumnRole::PartitionKey(2)),
+    ("chunk", "bigint", ColumnRole::PartitionKey(3)),
+    ("chunks", "set<bigint>", ColumnRole::Static),
+    ("topic_id", "uuid", ColumnRole::Clustering(0)),
+    ("partition", "int", ColumnRole::Clustering(1)),
+    ("from_offset", "bigint", ColumnRole::Clustering(2)),
+    ("to_offset", "bigint", ColumnRole::Clustering(3)),
+    ("instance", "text", ColumnRole::Clustering(4)),
+    ("table_id", "uuid", ColumnRole::Regular),
+    ("stored", "blob", ColumnRole::Regular),
+    ("dead_lettered", "blob", ColumnRole::Regular),
+    ("latencies", "blob", ColumnRole::Regular),
 ];
 
 /// Creates the run ledger if it does not exist. The keyspace must exist.

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use crate::cassandra::connection::connector::ConnectionConfig;
 use crate::cassandra::connection::probe::{ProbeError, probe};
 use crate::cassandra::session::Session;
-use crate::cassandra::session_pool::{SessionError, Shared};
+use crate::cassandra::session_pool::{SessionError, SharedSessions};
 
 pub(super) enum ConnectError {
     /// Retry later.
@@ -19,7 +19,7 @@ pub(super) enum ConnectError {
     Fatal(SessionError),
 }
 
-impl Shared {
+impl SharedSessions {
     pub(super) async fn connect_to_contact_point(&self) -> Result<Session, ConnectError> {
         let config = self
             .connection_config()

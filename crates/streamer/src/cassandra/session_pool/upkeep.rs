@@ -10,7 +10,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::cassandra::cluster::Node;
 use crate::cassandra::session::Session;
-use crate::cassandra::session_pool::Shared;
+use crate::cassandra::session_pool::SharedSessions;
 
 /// How often the topology is read. A placement that is older costs one hop between nodes, never a row.
 const TOPOLOGY_INTERVAL: Duration = Duration::from_secs(5);
@@ -18,12 +18,12 @@ const TOPOLOGY_INTERVAL: Duration = Duration::from_secs(5);
 const PING_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Runs until it is aborted.
-pub(super) async fn run(shared: Arc<Shared>) {
+pub(super) async fn run(shared: Arc<SharedSessions>) {
     tokio::join!(follow_topology(&shared), follow_nodes(&shared));
 }
 
 /// Reads the topology from the first node that is connected, so that consecutive answers have one source.
-async fn follow_topology(shared: &Shared) {
+async fn follow_topology(shared: &SharedSessions) {
     loop {
         sleep(TOPOLOGY_INTERVAL).await;
         let Some(cluster) = shared.cluster() else {
@@ -44,7 +44,7 @@ async fn follow_topology(shared: &Shared) {
 }
 
 /// Keeps a session with each node of the cluster.
-async fn follow_nodes(shared: &Shared) {
+async fn follow_nodes(shared: &SharedSessions) {
     let mut clusters = shared.cluster.subscribe();
     clusters.mark_changed();
     let mut kept: Vec<Arc<Node>> = Vec::new();
@@ -69,7 +69,7 @@ async fn follow_nodes(shared: &Shared) {
 }
 
 /// Keeps a session with one node until it leaves the cluster.
-async fn keep(shared: &Shared, node: Arc<Node>) -> Arc<Node> {
+async fn keep(shared: &SharedSessions, node: Arc<Node>) -> Arc<Node> {
     tokio::select! {
         () = node.removed() => {}
         () = keep_connected(shared, &node) => {}
@@ -77,7 +77,7 @@ async fn keep(shared: &Shared, node: Arc<Node>) -> Arc<Node> {
     node
 }
 
-async fn keep_connected(shared: &Shared, node: &Node) {
+async fn keep_connected(shared: &SharedSessions, node: &Node) {
     let mut lost = false;
     loop {
         let mut delays = shared.settings.backoff.delays();
@@ -124,7 +124,7 @@ async fn watch(node: &Node, session: &Session) {
 }
 
 /// Connects to the node, and makes sure that the address has not passed to another one.
-async fn connect(shared: &Shared, node: &Node) -> Result<Session, String> {
+async fn connect(shared: &SharedSessions, node: &Node) -> Result<Session, String> {
     let config = shared.connection_config().map_err(|error| error.to_string())?;
     let mut reason = "its address is unknown".to_owned();
     for address in node.addresses() {

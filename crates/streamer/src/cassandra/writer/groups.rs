@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::cassandra::cluster::{Assigned, Cluster, Node, coordinator};
+use crate::cassandra::cluster::{Cluster, CoordinatorLoad, Node, coordinator};
 use crate::cassandra::placement::Placement;
 use crate::cassandra::session::Session;
 use crate::cassandra::writer::row_write::RowWrite;
@@ -12,8 +12,8 @@ use crate::cassandra::writer::row_write::RowWrite;
 pub(super) type RowIndices = Vec<u32>;
 
 /// The rows of one statement, and the session that it is sent on.
-pub(super) struct Group {
-    pub assigned: Assigned,
+pub(super) struct StatementGroup {
+    pub assigned: CoordinatorLoad,
     pub session: Arc<Session>,
     pub rows: RowIndices,
 }
@@ -49,7 +49,7 @@ impl Grouper {
         sessions: &[Option<Arc<Session>>],
         writes: &[RowWrite],
         rows: &[u32],
-        groups: &mut Vec<Group>,
+        groups: &mut Vec<StatementGroup>,
     ) {
         let placement = cluster.placement();
         // Where it is unknown which rows share replicas, each row goes alone.
@@ -68,7 +68,7 @@ impl Grouper {
                 self.least_assigned(cluster.nodes(), sessions)
             };
             let session = sessions[node].as_ref();
-            groups.push(Group {
+            groups.push(StatementGroup {
                 assigned: cluster.nodes()[node].assign(),
                 session: Arc::clone(session.expect("only connected nodes are chosen")),
                 rows,

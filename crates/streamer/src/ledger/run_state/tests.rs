@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::checkpoint::Checkpoint;
 use crate::dead_letters::stats::DeadLetterStats;
-use crate::ledger::entries::{Entries, LedgerEntry, Outcome};
+use crate::ledger::entries::{Entries, LedgerEntry, RecordOutcome};
 use crate::ledger::latencies::Bucket;
 use crate::ledger::run_headers::RunNumber;
 use crate::ledger::segment::{self, Segment};
@@ -130,9 +130,9 @@ impl Partition {
                 return;
             };
             let outcome = if *dead {
-                Outcome::DeadLettered
+                RecordOutcome::DeadLettered
             } else {
-                Outcome::Stored(None)
+                RecordOutcome::Stored(None)
             };
             self.entries.push(LedgerEntry {
                 offset: self.durable,

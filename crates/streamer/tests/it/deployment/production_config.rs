@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use testkit::kafka_client::{KafkaClient, ProducerRecord};
-use testkit::servers::{KafkaResource, Operation, secured};
+use testkit::servers::{AclOperation, KafkaResource, secured};
 use testkit::workspace;
 
 use crate::support::secured_cassandra::{PASSWORD, secured_env};
@@ -39,11 +39,11 @@ async fn prod_overlay_connects_with_tls_and_documented_acls() {
     kafka.set_password(user, SECRET).await.unwrap();
     let of = |topic: &str| KafkaResource::Topic(topic.to_owned());
     let rights = [
-        (Operation::Read, of(topic)),
-        (Operation::Create, of(dead_letters)),
-        (Operation::Read, of(dead_letters)),
-        (Operation::Write, of(dead_letters)),
-        (Operation::Read, KafkaResource::Group(topic.to_owned())),
+        (AclOperation::Read, of(topic)),
+        (AclOperation::Create, of(dead_letters)),
+        (AclOperation::Read, of(dead_letters)),
+        (AclOperation::Write, of(dead_letters)),
+        (AclOperation::Read, KafkaResource::Group(topic.to_owned())),
     ];
     kafka.allow(user, &rights).await.unwrap();
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures::future::join_all;
-use testkit::servers::{KafkaResource, Operation, secured};
+use testkit::servers::{AclOperation, KafkaResource, secured};
 use testkit::service::{Service, ServiceOptions};
 
 use crate::support::commands::run_command;
@@ -26,12 +26,12 @@ async fn rejected_kafka_client_exits_78() {
         KafkaResource::Topic(env.dead_letter_topic()),
     );
     let rights = [
-        (Operation::Create, topic.clone()),
-        (Operation::Read, topic),
-        (Operation::Create, dead_letters.clone()),
-        (Operation::Read, dead_letters.clone()),
-        (Operation::Write, dead_letters),
-        (Operation::Read, KafkaResource::Group(env.topic.clone())),
+        (AclOperation::Create, topic.clone()),
+        (AclOperation::Read, topic),
+        (AclOperation::Create, dead_letters.clone()),
+        (AclOperation::Read, dead_letters.clone()),
+        (AclOperation::Write, dead_letters),
+        (AclOperation::Read, KafkaResource::Group(env.topic.clone())),
     ];
     kafka.allow(&name("admin"), &rights).await.unwrap();
     let login = |user: &str, password: &str| -> ServiceOptions {

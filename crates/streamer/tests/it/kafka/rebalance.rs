@@ -358,6 +358,14 @@ async fn membership_churn_loses_nothing() {
                 member.spawn().unwrap();
                 "joined"
             } else if random.number(0..3) > 0 {
+                eventually("the member handles signals", async || {
+                    member
+                        .get("/healthz")
+                        .await
+                        .map(drop)
+                        .map_err(|error| error.to_string())
+                })
+                .await;
                 assert_eq!(member.terminate(Duration::from_secs(30)).await.unwrap(), Some(0));
                 "left"
             } else {

@@ -15,13 +15,13 @@ pub struct ServedRequest {
     /// The query as sent, percent-encoded; empty without one.
     pub query: String,
     /// The outcome.
-    pub outcome: Outcome,
+    pub outcome: ServedOutcome,
 }
 
 /// The outcome of a request.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Outcome {
+pub enum ServedOutcome {
     /// Served in full.
     Served {
         /// Users in the response.
@@ -73,7 +73,7 @@ mod tests {
         ServedRequest {
             path: "/api/".into(),
             query: String::new(),
-            outcome: Outcome::Served { users },
+            outcome: ServedOutcome::Served { users },
         }
     }
 
@@ -96,6 +96,6 @@ mod tests {
         }
         let requests = log.requests();
         assert_eq!(requests.len(), RequestLog::CAPACITY);
-        assert_eq!(requests[0].outcome, Outcome::Served { users: 1 });
+        assert_eq!(requests[0].outcome, ServedOutcome::Served { users: 1 });
     }
 }

@@ -13,7 +13,7 @@ const COMMITLOG_SYNC_MS: u32 = 10_000;
 
 /// The inputs of a node's configuration.
 #[derive(Debug)]
-pub(super) struct CassandraSettings<'a> {
+pub(super) struct YamlSettings<'a> {
     pub(super) address: Ipv4Addr,
     pub(super) seed: Ipv4Addr,
     /// The end of the node's range of the ring.
@@ -35,7 +35,7 @@ pub(super) struct CassandraPorts {
 }
 
 /// Renders `cassandra.yaml`. Overrides win, and a null removes a key.
-pub(super) fn render(settings: &CassandraSettings<'_>) -> String {
+pub(super) fn render(settings: &YamlSettings<'_>) -> String {
     let mut yaml: BTreeMap<String, Value> = BTreeMap::new();
     for section in [
         cluster(settings),
@@ -58,8 +58,8 @@ pub(super) fn render(settings: &CassandraSettings<'_>) -> String {
     format!("{:#}", json!(yaml))
 }
 
-fn cluster(settings: &CassandraSettings<'_>) -> Value {
-    let CassandraSettings {
+fn cluster(settings: &YamlSettings<'_>) -> Value {
+    let YamlSettings {
         address,
         seed,
         token,
@@ -131,7 +131,7 @@ mod tests {
             ("num_tokens".to_owned(), json!(4)),
             ("auto_snapshot".to_owned(), Value::Null),
         ]);
-        let settings = CassandraSettings {
+        let settings = YamlSettings {
             address: Ipv4Addr::new(127, 0, 0, 2),
             seed: Ipv4Addr::LOCALHOST,
             token: -7,

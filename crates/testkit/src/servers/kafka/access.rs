@@ -37,7 +37,7 @@ pub enum KafkaResource {
 /// What a permission allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[allow(missing_docs, reason = "the names are Kafka's")]
-pub enum Operation {
+pub enum AclOperation {
     Read,
     Write,
     Create,
@@ -50,7 +50,11 @@ impl KafkaCluster {
     ///
     /// # Errors
     /// When the cluster does not respond in time, or rejects the request.
-    pub async fn allow(&self, user: &str, rights: &[(Operation, KafkaResource)]) -> Result<(), ServerError> {
+    pub async fn allow(
+        &self,
+        user: &str,
+        rights: &[(AclOperation, KafkaResource)],
+    ) -> Result<(), ServerError> {
         if rights.is_empty() {
             return Ok(());
         }
@@ -123,19 +127,19 @@ fn resource(resource: &KafkaResource) -> (SysResource, CString) {
     }
 }
 
-fn operation(operation: Operation) -> SysOperation {
+fn operation(operation: AclOperation) -> SysOperation {
     match operation {
-        Operation::Read => SysOperation::RD_KAFKA_ACL_OPERATION_READ,
-        Operation::Write => SysOperation::RD_KAFKA_ACL_OPERATION_WRITE,
-        Operation::Create => SysOperation::RD_KAFKA_ACL_OPERATION_CREATE,
-        Operation::Describe => SysOperation::RD_KAFKA_ACL_OPERATION_DESCRIBE,
+        AclOperation::Read => SysOperation::RD_KAFKA_ACL_OPERATION_READ,
+        AclOperation::Write => SysOperation::RD_KAFKA_ACL_OPERATION_WRITE,
+        AclOperation::Create => SysOperation::RD_KAFKA_ACL_OPERATION_CREATE,
+        AclOperation::Describe => SysOperation::RD_KAFKA_ACL_OPERATION_DESCRIBE,
     }
 }
 
 fn create_acls(
     admin: &AdminClient<DefaultClientContext>,
     principal: &CStr,
-    rights: &[(Operation, KafkaResource)],
+    rights: &[(AclOperation, KafkaResource)],
 ) -> Result<(), KafkaError> {
     let mut error = [0; 256];
     // SAFETY: the client lives during the call. All texts outlive the calls that copy them. Each binding is destroyed once,

@@ -28,11 +28,11 @@ pub(in crate::servers) const DEFAULT_SUPERUSER: &str = "cassandra";
 
 /// Probes one node, logging in as the default superuser where a login is required.
 #[derive(Debug, Clone)]
-pub(in crate::servers) struct CassandraProbe {
+pub(in crate::servers) struct CassandraNodeProbe {
     pub(in crate::servers) address: String,
 }
 
-impl CassandraProbe {
+impl CassandraNodeProbe {
     /// Returns how many other nodes this one counts as members, or `None` when it does not serve.
     pub(super) async fn peers(&self) -> Option<i64> {
         timeout(PROBE_TIMEOUT, self.count_peers()).await.ok()?.ok()

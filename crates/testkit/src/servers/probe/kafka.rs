@@ -13,12 +13,12 @@ const METADATA_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Probes one broker on its internal listener, which no test secures.
 #[derive(Debug, Clone)]
-pub(in crate::servers) struct KafkaProbe {
+pub(in crate::servers) struct KafkaNodeProbe {
     pub(in crate::servers) address: String,
     pub(in crate::servers) node_id: i32,
 }
 
-impl KafkaProbe {
+impl KafkaNodeProbe {
     /// Whether the broker responds and lists itself among the brokers that take requests.
     pub(super) async fn is_ready(&self) -> bool {
         self.brokers().await.contains(&self.node_id)

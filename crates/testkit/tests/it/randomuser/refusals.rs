@@ -1,7 +1,7 @@
 //! Faults without a page, and the injection of faults.
 
 use serde_json::{Value, json};
-use testkit::randomuser::{Fault, Outcome};
+use testkit::randomuser::{Fault, ServedOutcome};
 
 use super::client::{client, get, start};
 
@@ -70,7 +70,10 @@ async fn faults_do_not_count_for_the_rate_limit_and_are_logged() {
         assert_eq!(get(&api, "/api/?results=5000").await.status(), 503);
     }
     assert_eq!(get(&api, "/api/?results=5000&inc=nat").await.status(), 200);
-    assert_eq!(api.requests()[4].outcome, Outcome::Faulted(Fault::Unavailable));
+    assert_eq!(
+        api.requests()[4].outcome,
+        ServedOutcome::Faulted(Fault::Unavailable)
+    );
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use std::{
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use testkit::randomuser::{Options, Outcome, RandomUserApi, RateLimit, RateLimitReply, ServedRequest};
+use testkit::randomuser::{Options, RandomUserApi, RateLimit, RateLimitReply, ServedOutcome, ServedRequest};
 
 use super::client::{client, get, page, results, start, start_with, text, uuids};
 
@@ -38,7 +38,7 @@ async fn unknown_versions_and_formats_are_rejected() {
     assert!(
         api.requests()
             .iter()
-            .all(|request| request.outcome == Outcome::NotOffered)
+            .all(|request| request.outcome == ServedOutcome::NotOffered)
     );
 }
 
@@ -307,8 +307,12 @@ async fn requests_are_logged_with_their_outcome() {
     get(&api, "/api/1.4/?results=2&seed=a%20b").await;
     get(&api, "/api/").await;
     let expected = [
-        ("/api/1.4/", "results=2&seed=a%20b", Outcome::Served { users: 2 }),
-        ("/api/", "", Outcome::RateLimited),
+        (
+            "/api/1.4/",
+            "results=2&seed=a%20b",
+            ServedOutcome::Served { users: 2 },
+        ),
+        ("/api/", "", ServedOutcome::RateLimited),
     ]
     .map(|(path, query, outcome)| ServedRequest {
         path: path.into(),

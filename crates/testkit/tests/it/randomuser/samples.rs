@@ -4,7 +4,7 @@ use std::{collections::HashSet, fs, path::PathBuf};
 
 use serde_json::json;
 use tempfile::TempDir;
-use testkit::randomuser::{Fault, Options, Outcome, RandomUserApi};
+use testkit::randomuser::{Fault, Options, RandomUserApi, ServedOutcome};
 
 use super::client::{page, results, start_with, uuids};
 
@@ -56,7 +56,7 @@ async fn samples_are_served_newest_first_in_requested_pages() {
         assert_eq!(reply["info"]["results"], ids.len(), "{parameters}");
         assert_eq!(reply["info"]["version"], "1.4", "{parameters}");
     }
-    assert_eq!(api.requests()[2].outcome, Outcome::Served { users: 1 });
+    assert_eq!(api.requests()[2].outcome, ServedOutcome::Served { users: 1 });
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! A principal of Kafka and a role of Cassandra with exactly some rights of the operations manual.
 
-use testkit::servers::{KafkaResource, Operation};
+use testkit::servers::{AclOperation, KafkaResource};
 use testkit::service::ServiceOptions;
 use testkit::workspace;
 
@@ -143,11 +143,11 @@ impl Account {
     }
 }
 
-fn operation(name: &str) -> Operation {
+fn operation(name: &str) -> AclOperation {
     match name {
-        "Read" => Operation::Read,
-        "Write" => Operation::Write,
-        "Create" => Operation::Create,
+        "Read" => AclOperation::Read,
+        "Write" => AclOperation::Write,
+        "Create" => AclOperation::Create,
         other => panic!("unknown operation {other}"),
     }
 }

@@ -40,12 +40,12 @@ pub enum KeySetError {
 pub(super) struct Keys {
     /// The document, to recognize a change.
     text: Vec<u8>,
-    keys: Vec<Key>,
+    keys: Vec<VerificationKey>,
     /// By the SHA-256 of the token. A signature takes longer to verify than the rest of a small request.
     verified: Mutex<HashMap<[u8; 32], Verified>>,
 }
 
-struct Key {
+struct VerificationKey {
     id: Option<String>,
     algorithm: Algorithm,
     public: ParsedPublicKey,
@@ -118,7 +118,7 @@ impl Keys {
         Err(error)
     }
 
-    fn candidates(&self, token: &Token<'_>) -> impl Iterator<Item = &Key> {
+    fn candidates(&self, token: &Token<'_>) -> impl Iterator<Item = &VerificationKey> {
         self.keys.iter().filter(|key| match &token.key_id {
             Some(id) => key.id.as_ref() == Some(id),
             None => key.algorithm == token.algorithm,
@@ -149,7 +149,7 @@ impl Keys {
 
 impl Jwk {
     /// The key, if it is for signatures of a supported algorithm.
-    fn into_key(self) -> Option<Key> {
+    fn into_key(self) -> Option<VerificationKey> {
         let for_signatures = self.usage.as_deref().is_none_or(|usage| usage == "sig");
         let verifies = |operations: &Vec<String>| operations.iter().any(|operation| operation == "verify");
         if !for_signatures || !self.key_ops.as_ref().is_none_or(verifies) {
@@ -157,11 +157,13 @@ impl Jwk {
         }
         let (algorithm, public) = self.public()?;
         let named = self.alg.as_deref().map(Algorithm::from_name);
-        named.is_none_or(|named| named == Some(algorithm)).then_some(Key {
-            id: self.kid,
-            algorithm,
-            public,
-        })
+        named
+            .is_none_or(|named| named == Some(algorithm))
+            .then_some(VerificationKey {
+                id: self.kid,
+                algorithm,
+                public,
+            })
     }
 
     fn public(&self) -> Option<(Algorithm, ParsedPublicKey)> {
