@@ -154,20 +154,20 @@ mod tests {
     #[test]
     fn object_accepts_any_json() {
         #[derive(Debug, PartialEq, Deserialize)]
-        struct Part<'a> {
+        struct NamedField<'a> {
             #[serde(borrow, default)]
             name: Scalar<'a>,
         }
-        let read = |json: &'static str| serde_json::from_str::<Object<Part<'_>>>(json).unwrap();
+        let read = |json: &'static str| serde_json::from_str::<Object<NamedField<'_>>>(json).unwrap();
         assert_eq!(
             read(r#"{"name":1,"x":[]}"#),
-            Object::Given(Part {
+            Object::Given(NamedField {
                 name: Scalar::Integer(1)
             })
         );
         assert_eq!(
             read("{}"),
-            Object::Given(Part {
+            Object::Given(NamedField {
                 name: Scalar::Missing
             })
         );
