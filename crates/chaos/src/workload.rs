@@ -1,9 +1,9 @@
 //! Traffic of a round: clients post records, versions of records, deletions and invalid ones; other producers write to the
 //! topic; the ingester runs. A record counts as acknowledged only after its acknowledgement.
 
+mod ack_log;
 mod canary;
 mod foreign;
-mod ledger;
 mod posts;
 mod records;
 mod runs;
@@ -28,7 +28,7 @@ use self::records::RecordGenerator;
 use crate::evidence::records::{AckedRecord, fingerprint};
 use crate::evidence::topic_history::TopicHistory;
 
-pub(crate) use self::ledger::AckLog;
+pub(crate) use self::ack_log::AckLog;
 
 /// Concurrent clients, so that one request to a frozen publisher does not stop all traffic.
 const CLIENTS: u64 = 3;
@@ -90,7 +90,7 @@ pub(crate) struct Workload {
     kafka: KafkaClient,
     seed: u64,
     history: Arc<TopicHistory>,
-    ledger: Mutex<AckLog>,
+    ack_log: Mutex<AckLog>,
     /// Read-locked by each request in flight.
     gate: RwLock<()>,
     stop: CancellationToken,
@@ -122,7 +122,7 @@ impl Workload {
             kafka: endpoints.kafka,
             seed,
             history,
-            ledger: Mutex::default(),
+            ack_log: Mutex::default(),
             gate: RwLock::default(),
             stop: CancellationToken::new(),
         })
@@ -149,21 +149,21 @@ impl Workload {
     }
 
     /// What was sent and acknowledged, once the workload has stopped.
-    pub(crate) fn into_ledger(self) -> AckLog {
-        self.ledger.into_inner().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn into_ack_log(self) -> AckLog {
+        self.ack_log.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn contract(&self) -> &Arc<Contract> {
         self.record.contract()
     }
 
-    fn ledger(&self) -> MutexGuard<'_, AckLog> {
-        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    fn ack_log(&self) -> MutexGuard<'_, AckLog> {
+        self.ack_log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Records acknowledged so far.
     pub(crate) fn acknowledged(&self) -> usize {
-        self.ledger().acked.len()
+        self.ack_log().acked.len()
     }
 
     /// Waits for a pause to end; returns `None` if the workload has stopped meanwhile.
@@ -232,7 +232,7 @@ impl Workload {
             return false;
         };
         let value = record.value.clone();
-        self.ledger()
+        self.ack_log()
             .sent_fingerprints
             .insert(fingerprint(self.contract(), value.as_deref()));
         // A queued record will be written, so this wait is never cancelled.
@@ -242,7 +242,7 @@ impl Workload {
             let position = position.map(|position| self.history.continued(None, *position));
             let key = record.key.as_deref();
             let key = key.and_then(|key| self.contract().parse_key(key).ok());
-            self.ledger().acked.push(AckedRecord { key, value, position });
+            self.ack_log().acked.push(AckedRecord { key, value, position });
         }
         true
     }

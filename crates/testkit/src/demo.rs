@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use futures::future::{try_join, try_join_all};
 
-use self::conservation::Conservation;
+use self::conservation::RunVerdict;
 pub use self::figures::Figures;
 use self::progress::{ProgressBars, Steps};
 use self::traffic::{TrafficSummary, finish_run, post_records};
@@ -151,7 +151,7 @@ impl Demo {
         let verdict = match summary.verdict.clone() {
             Some(verdict) => verdict,
             None => {
-                Conservation::of_ledger(&self.streamer, &summary.run, summary.accepted, DRAIN_TIMEOUT).await?
+                RunVerdict::of_ledger(&self.streamer, &summary.run, summary.accepted, DRAIN_TIMEOUT).await?
             }
         };
         failures.extend(verdict.failure());

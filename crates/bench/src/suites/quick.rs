@@ -58,7 +58,7 @@ impl QuickBench {
 
 /// The verdict on one ratio.
 #[derive(Debug, Clone, PartialEq)]
-enum GoalResult {
+enum RatioResult {
     Passed,
     /// Worse by this share.
     Regressed(f64),
@@ -74,7 +74,7 @@ pub struct RatioCheck {
     name: String,
     committed: f64,
     measured: Option<f64>,
-    verdict: GoalResult,
+    verdict: RatioResult,
 }
 
 /// Compares each committed ratio with the measured one.
@@ -100,14 +100,14 @@ fn check(figure: &Figure, committed: f64, measured: &[Figure]) -> RatioCheck {
         }
     };
     let verdict = match now {
-        None => GoalResult::Missing,
+        None => RatioResult::Missing,
         Some(now) => {
             let best = if less_is_better { now.min } else { now.max };
             let (median, best) = (regression(now.median), regression(best));
             match (median > MAX_REGRESSION, best > MAX_REGRESSION) {
-                (false, _) => GoalResult::Passed,
-                (true, true) => GoalResult::Regressed(median),
-                (true, false) => GoalResult::Unclear,
+                (false, _) => RatioResult::Passed,
+                (true, true) => RatioResult::Regressed(median),
+                (true, false) => RatioResult::Unclear,
             }
         }
     };
@@ -127,7 +127,7 @@ fn rounds(figure: &Figure) -> Option<Spread> {
 impl RatioCheck {
     /// Whether the gate passes.
     pub fn passes(&self) -> bool {
-        matches!(self.verdict, GoalResult::Passed | GoalResult::Unclear)
+        matches!(self.verdict, RatioResult::Passed | RatioResult::Unclear)
     }
 
     /// A line for the terminal.
@@ -136,10 +136,10 @@ impl RatioCheck {
             .measured
             .map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.3}"));
         let verdict = match self.verdict {
-            GoalResult::Passed => "passed".to_owned(),
-            GoalResult::Regressed(share) => format!("REGRESSED by {:.0} %", share * 100.0),
-            GoalResult::Missing => "MISSING".to_owned(),
-            GoalResult::Unclear => "worse, but not in every round".to_owned(),
+            RatioResult::Passed => "passed".to_owned(),
+            RatioResult::Regressed(share) => format!("REGRESSED by {:.0} %", share * 100.0),
+            RatioResult::Missing => "MISSING".to_owned(),
+            RatioResult::Unclear => "worse, but not in every round".to_owned(),
         };
         format!(
             "{:<58} committed {:>7.3}, measured {measured:>7}  {verdict}",
@@ -171,7 +171,7 @@ mod tests {
         Figure::measured(name, rounds, "ratio", goal)
     }
 
-    fn verdict(committed: &Figure, measured: &Figure) -> GoalResult {
+    fn verdict(committed: &Figure, measured: &Figure) -> RatioResult {
         let checks = check_ratios(std::slice::from_ref(committed), std::slice::from_ref(measured));
         checks[0].verdict.clone()
     }
@@ -186,19 +186,19 @@ mod tests {
                 Goal::AtLeast(0.9),
             )
         };
-        assert_eq!(verdict(&committed, &measured(0.85)), GoalResult::Passed);
-        assert_eq!(verdict(&committed, &measured(3.0)), GoalResult::Passed);
+        assert_eq!(verdict(&committed, &measured(0.85)), RatioResult::Passed);
+        assert_eq!(verdict(&committed, &measured(3.0)), RatioResult::Passed);
         let regressed = verdict(&committed, &measured(0.75));
-        assert!(matches!(regressed, GoalResult::Regressed(share) if (share - 0.25).abs() < 1e-9));
+        assert!(matches!(regressed, RatioResult::Regressed(share) if (share - 0.25).abs() < 1e-9));
     }
 
     #[test]
     fn rising_cost_regresses() {
         let cost = |value: f64| ratio("cost", [value], Goal::AtMost(1.5));
-        assert_eq!(verdict(&cost(1.0), &cost(0.5)), GoalResult::Passed);
+        assert_eq!(verdict(&cost(1.0), &cost(0.5)), RatioResult::Passed);
         assert!(matches!(
             verdict(&cost(1.0), &cost(1.3)),
-            GoalResult::Regressed(_)
+            RatioResult::Regressed(_)
         ));
     }
 
@@ -206,14 +206,14 @@ mod tests {
     fn one_good_round_leaves_the_verdict_unclear() {
         let committed = ratio("speed", [1.0], Goal::AtLeast(0.9));
         let measured = ratio("speed", [0.6, 0.7, 1.0], Goal::AtLeast(0.9));
-        assert_eq!(verdict(&committed, &measured), GoalResult::Unclear);
+        assert_eq!(verdict(&committed, &measured), RatioResult::Unclear);
     }
 
     #[test]
     fn missing_ratio_does_not_pass() {
         let committed = ratio("speed", [1.0], Goal::AtLeast(0.9));
         let checks = check_ratios(&[committed], &[]);
-        assert_eq!(checks[0].verdict, GoalResult::Missing);
+        assert_eq!(checks[0].verdict, RatioResult::Missing);
         assert!(!checks[0].passes() && checks[0].line().contains("MISSING"));
     }
 

@@ -123,7 +123,7 @@ async fn run(cluster: &Cluster, spec: &RoundSpec, config: &mut RoundConfig) -> R
         cluster,
         config,
         &services,
-        workload.into_ledger(),
+        workload.into_ack_log(),
         observations,
         &history,
     )

@@ -21,12 +21,12 @@ pub(crate) struct Observations {
     pub(crate) proxy_connections: usize,
 }
 
-/// Joins the stored data with the ledger and the observations.
+/// Joins the stored data with the log of what was acknowledged and the observations.
 pub(crate) async fn collect(
     cluster: &Cluster,
     config: &RoundConfig,
     services: &Services,
-    ledger: AckLog,
+    ack_log: AckLog,
     observations: Observations,
     history: &TopicHistory,
 ) -> Result<Evidence> {
@@ -46,11 +46,11 @@ pub(crate) async fn collect(
         row_ttl: config.row_ttl,
         is_mixed: config.previous.is_some(),
         tombstones_redriven: config.tombstones_to_dead_letters,
-        acked: ledger.acked,
-        sent_keys: ledger.sent_keys,
-        sent_fingerprints: ledger.sent_fingerprints,
+        acked: ack_log.acked,
+        sent_keys: ack_log.sent_keys,
+        sent_fingerprints: ack_log.sent_fingerprints,
         runs: observations.runs,
-        wrong_responses: ledger.wrong_responses,
+        wrong_responses: ack_log.wrong_responses,
         topic: config.name.clone(),
         topic_id: ids.into_iter().find(|id| Some(*id) != previous),
         run_ledgers: run_ledger::read(&streamers, &log).await?,

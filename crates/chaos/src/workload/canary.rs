@@ -57,7 +57,7 @@ impl Workload {
     }
 
     fn is_acked(&self, key: &Key) -> bool {
-        self.ledger()
+        self.ack_log()
             .acked
             .iter()
             .any(|record| record.key.as_ref() == Some(key))

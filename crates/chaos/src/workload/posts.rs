@@ -49,12 +49,12 @@ impl Workload {
     }
 
     fn add_sent(&self, batch: &[Body]) {
-        let mut ledger = self.ledger();
+        let mut ack_log = self.ack_log();
         let ids = batch.iter().filter_map(|body| body.id.as_ref());
-        ledger.sent_keys.extend(ids.map(|id| id.key.clone()));
+        ack_log.sent_keys.extend(ids.map(|id| id.key.clone()));
         let valid = batch.iter().filter(|body| body.id.is_some());
         let fingerprints = valid.map(|body| fingerprint(self.contract(), Some(&body.json)));
-        ledger.sent_fingerprints.extend(fingerprints);
+        ack_log.sent_fingerprints.extend(fingerprints);
     }
 
     /// Compares a response with the request, and records the acknowledgements, also those of a wrong response.
@@ -85,13 +85,13 @@ impl Workload {
             let valid = valid.filter(|(at, body)| body.id.is_some() && !rejected.contains(at));
             valid.map(|(_, body)| acked(body, None)).collect()
         };
-        let mut ledger = self.ledger();
+        let mut ack_log = self.ack_log();
         if wrong {
-            ledger.wrong_responses.push(format!(
+            ack_log.wrong_responses.push(format!(
                 "{status}: rejected {rejected:?} of the invalid {invalid:?}, accepted {accepted}"
             ));
         }
-        ledger.acked.extend(acked);
+        ack_log.acked.extend(acked);
     }
 
     pub(super) async fn delete(&self, key: Key) {
@@ -105,7 +105,7 @@ impl Workload {
         let response = self.client.delete(url).send().await;
         if response.is_ok_and(|response| response.status() == StatusCode::NO_CONTENT) {
             let (key, value, position) = (Some(key), None, None);
-            self.ledger().acked.push(AckedRecord { key, value, position });
+            self.ack_log().acked.push(AckedRecord { key, value, position });
         }
     }
 }

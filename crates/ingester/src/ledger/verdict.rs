@@ -46,7 +46,7 @@ impl VerdictState {
     }
 }
 
-/// LedgerVerdict of a run's comparison with the ledger.
+/// Verdict of a run's comparison with the ledger.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct LedgerVerdict {
     /// The state.

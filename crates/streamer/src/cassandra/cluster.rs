@@ -16,7 +16,7 @@ use crate::cassandra::writer::adaptive_concurrency::AdaptiveConcurrency;
 /// A node of the local data centre with its session and its limits.
 pub struct Node {
     id: Uuid,
-    state: Mutex<ClusterState>,
+    state: Mutex<NodeState>,
     /// The limit of the statements in flight to this node.
     pub concurrency: AdaptiveConcurrency,
     /// Batches that wait for a permit or a reply.
@@ -26,7 +26,7 @@ pub struct Node {
 }
 
 #[derive(Default)]
-struct ClusterState {
+struct NodeState {
     /// The address that other nodes know. `None`: only this node has been asked.
     advertised: Option<SocketAddr>,
     /// The address at which it was reached through a contact point.
@@ -38,9 +38,9 @@ impl Node {
     fn new(id: Uuid, advertised: Option<SocketAddr>, max_in_flight: usize) -> Self {
         Self {
             id,
-            state: Mutex::new(ClusterState {
+            state: Mutex::new(NodeState {
                 advertised,
-                ..ClusterState::default()
+                ..NodeState::default()
             }),
             concurrency: AdaptiveConcurrency::new(max_in_flight),
             assigned: AtomicUsize::new(0),
@@ -55,7 +55,7 @@ impl Node {
 
     /// The addresses to connect to. A contact point comes first, because it may be a proxy.
     pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> + use<> {
-        let ClusterState {
+        let NodeState {
             contact, advertised, ..
         } = *self.state();
         let advertised = advertised.filter(|address| Some(*address) != contact);
@@ -113,7 +113,7 @@ impl Node {
         CoordinatorLoad(Arc::clone(self))
     }
 
-    fn state(&self) -> MutexGuard<'_, ClusterState> {
+    fn state(&self) -> MutexGuard<'_, NodeState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -13,7 +13,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// The verdict of a run, as the ingester reports it.
 #[derive(Debug, Clone, Deserialize)]
-pub(super) struct Conservation {
+pub(super) struct RunVerdict {
     state: String,
     reason: Option<String>,
     ledger: Option<RunLatencies>,
@@ -33,13 +33,13 @@ pub(super) struct EndToEnd {
 
 /// The streamer's answer: inclusive ranges of sequence numbers.
 #[derive(Debug, Default, Deserialize)]
-struct RunLedger {
+struct LedgerDocument {
     stored: Vec<(u64, u64)>,
     dead_lettered: Vec<(u64, u64)>,
     end_to_end: Option<EndToEnd>,
 }
 
-impl Conservation {
+impl RunVerdict {
     /// Asks the streamer until its ledger has each record of a run whose `accepted` records are all of it.
     pub(super) async fn of_ledger(
         streamer: &Service,
@@ -50,7 +50,7 @@ impl Conservation {
         let until = Instant::now() + timeout;
         loop {
             let (status, body) = streamer.get(&format!("/v1/runs/{run}")).await?;
-            let ledger: Option<RunLedger> = status
+            let ledger: Option<LedgerDocument> = status
                 .is_success()
                 .then(|| serde_json::from_str(&body).ok())
                 .flatten();
@@ -85,9 +85,9 @@ impl Conservation {
     }
 }
 
-impl RunLedger {
+impl LedgerDocument {
     /// Compares the ledger with a run whose records `0..accepted` were all accepted.
-    fn compare(&self, accepted: u64) -> Conservation {
+    fn compare(&self, accepted: u64) -> RunVerdict {
         let mut ranges: Vec<_> = self.stored.iter().chain(&self.dead_lettered).copied().collect();
         ranges.sort_unstable();
         let mut next = 0;
@@ -111,7 +111,7 @@ impl RunLedger {
         } else {
             ("pending", Some(format!("record {next} is not in the ledger")))
         };
-        Conservation {
+        RunVerdict {
             state: state.to_owned(),
             reason,
             ledger: Some(RunLatencies {
@@ -128,7 +128,7 @@ mod tests {
     #[test]
     fn run_is_conserved_with_each_record_and_no_other() {
         let state = |stored: &[(u64, u64)], dead_lettered: &[(u64, u64)]| {
-            let ledger = RunLedger {
+            let ledger = LedgerDocument {
                 stored: stored.to_vec(),
                 dead_lettered: dead_lettered.to_vec(),
                 end_to_end: None,

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::conservation::Conservation;
+use super::conservation::RunVerdict;
 use super::progress::counter;
 use super::traffic::TrafficSummary;
 use crate::service::{PrometheusHistogram, Service, ServiceError};
@@ -43,7 +43,7 @@ impl Figures {
     pub(super) async fn new(
         record: &str,
         summary: &TrafficSummary,
-        verdict: &Conservation,
+        verdict: &RunVerdict,
         stored: u64,
         streamer: &Service,
         seconds: f64,

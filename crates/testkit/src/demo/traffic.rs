@@ -8,7 +8,7 @@ use reqwest::{Client, StatusCode, header};
 use serde::Deserialize;
 use uuid::Uuid;
 
-use super::conservation::Conservation;
+use super::conservation::RunVerdict;
 use super::progress::ProgressBars;
 use crate::error::TestkitError;
 use crate::generator::Generator;
@@ -25,7 +25,7 @@ pub(super) struct TrafficSummary {
     pub(super) accepted: u64,
     pub(super) duplicate: u64,
     /// The ingester's comparison with the streamer's ledger.
-    pub(super) verdict: Option<Conservation>,
+    pub(super) verdict: Option<RunVerdict>,
 }
 
 /// Records in a request.

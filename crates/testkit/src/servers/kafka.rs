@@ -140,7 +140,7 @@ impl KafkaCluster {
 
     pub(super) async fn launch(&self, jars: &Path) -> Result<(), ServerError> {
         if !needs_zookeeper() {
-            try_join_all(self.nodes.iter().map(|node| format(node, jars))).await?;
+            try_join_all((1..).zip(&self.nodes).map(|(id, node)| format(node, id, jars))).await?;
         }
         for node in &self.nodes {
             node.launch()?;
@@ -270,7 +270,7 @@ fn node(
 
 /// Formats the data folder, which Kafka requires. Its tool takes more than a second, so its result is kept beside the jars:
 /// the same for all nodes of a version, but for `meta.properties`.
-async fn format(node: &Node, jars: &Path) -> Result<(), ServerError> {
+async fn format(node: &Node, id: usize, jars: &Path) -> Result<(), ServerError> {
     let (data, kept) = (node.folder().join("data"), jars.join(FORMATTED));
     if data.join("meta.properties").exists() {
         return Ok(());
@@ -284,7 +284,6 @@ async fn format(node: &Node, jars: &Path) -> Result<(), ServerError> {
     }
     fs::create_dir_all(&data).map_err(ServerError::file(&data))?;
     fs::copy(&kept, &formatted).map_err(ServerError::file(&formatted))?;
-    let id = node.name().trim_start_matches("kafka-");
     // A broker adds the id of its folder.
     let meta = format!("version=1\ncluster.id={CLUSTER_ID}\nnode.id={id}\n");
     write(&data.join("meta.properties"), &meta)

@@ -29,13 +29,13 @@ impl JsonPaths {
 
 impl<'de> Deserialize<'de> for JsonPaths {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(ShapeVisitor)
+        deserializer.deserialize_any(JsonPathsVisitor)
     }
 }
 
-struct ShapeVisitor;
+struct JsonPathsVisitor;
 
-impl<'de> Visitor<'de> for ShapeVisitor {
+impl<'de> Visitor<'de> for JsonPathsVisitor {
     type Value = JsonPaths;
 
     fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
