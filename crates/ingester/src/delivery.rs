@@ -2,6 +2,7 @@
 
 pub mod batching;
 pub mod compression;
+pub mod delivery_error;
 pub mod delivery_loop;
 pub mod outbox_reader;
 pub mod publisher_client;

@@ -2,6 +2,7 @@
 //!
 //! The ledger is asked again until it confirms the run, contradicts it, or has expired. Changes no record.
 
+pub mod ledger_answer;
 pub mod ledger_client;
 pub mod verdict;
 pub mod verdict_loop;

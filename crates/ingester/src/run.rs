@@ -4,6 +4,7 @@ pub mod active_run;
 pub mod pipeline;
 pub mod plan;
 pub mod range_set;
+pub mod run_numbers;
 pub mod run_progress;
 pub mod run_stats;
 pub mod run_trace;

@@ -23,6 +23,7 @@ pub mod events;
 mod location;
 pub mod numbers;
 pub mod outbox;
+mod run_rows;
 pub mod runs;
 pub mod verdicts;
 

@@ -6,17 +6,11 @@ mod error;
 mod field;
 mod json_schema;
 
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, LazyLock};
-
 use sha2::{Digest as _, Sha256};
 
 pub use cql::CqlType;
 pub use error::ContractError;
 pub use field::{Field, Presence, Scalar};
-
-use crate::types::Reason;
-use crate::{Key, record::value};
 
 /// The fields of a record in the order of their numbers, its key, and its resource. Compiled once, at the start.
 ///
@@ -33,34 +27,7 @@ pub struct Contract {
     hash: Box<str>,
 }
 
-static USER: LazyLock<Arc<Contract>> =
-    LazyLock::new(|| Arc::new(compile::user().expect("the compiled-in contract is valid, by a test")));
-
 impl Contract {
-    /// The compiled-in contract of `affluent.users.v1.User`.
-    #[must_use]
-    pub fn user() -> Arc<Self> {
-        USER.clone()
-    }
-
-    /// Compiles the message `message` of a `.proto` file. Its imports are searched in `include`, then in the file's
-    /// folder; `google/protobuf/` and `affluent/options/v1/options.proto` are built in. Without `message` the file must
-    /// have exactly one message with the option `record`.
-    ///
-    /// # Errors
-    /// [`ContractError`], with the file and the line.
-    pub fn load(file: &Path, include: &[PathBuf], message: Option<&str>) -> Result<Self, ContractError> {
-        compile::file(file, include, message)
-    }
-
-    /// Compiles the text of a `.proto` file that has one message with the option `record`.
-    ///
-    /// # Errors
-    /// [`ContractError`]; the file's name is `record.proto`.
-    pub fn from_source(proto: &str) -> Result<Self, ContractError> {
-        compile::source(proto)
-    }
-
     pub(crate) fn new(
         name: &str,
         resource: &str,
@@ -150,28 +117,6 @@ impl Contract {
     /// The slots of the primary key: the key, then the clustering columns.
     pub fn primary_key(&self) -> impl Iterator<Item = usize> + '_ {
         std::iter::once(self.key).chain(self.clustering.iter().copied())
-    }
-
-    /// Parses the text of a key as a caller writes it: an integer in its shortest form, a uuid in either case.
-    ///
-    /// # Errors
-    /// The rule of the key's field that the text breaks.
-    pub fn parse_key_strict(&self, text: &[u8]) -> Result<Key, Reason> {
-        value::key_from_text(&self.fields[self.key], text, value::Policy::Strict)
-    }
-
-    /// Parses the key of a record in a topic. Also takes an integer with leading zeros.
-    ///
-    /// # Errors
-    /// The rule of the key's field that the text breaks.
-    pub fn parse_key(&self, text: &[u8]) -> Result<Key, Reason> {
-        value::key_from_text(&self.fields[self.key], text, value::Policy::Lenient)
-    }
-
-    /// The JSON Schema of a record, in dialect 2020-12. It can't express all rules; the parser decides.
-    #[must_use]
-    pub fn json_schema(&self) -> serde_json::Value {
-        json_schema::of(self)
     }
 
     fn digest(&self) -> String {

@@ -3,6 +3,7 @@
 mod bind;
 mod encode;
 mod invalid;
+mod json_name;
 mod parse;
 mod scan;
 pub(crate) mod value;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::CommandFactory;
 
-use crate::exit::exit_with_error;
+use crate::output::exit_with_error;
 
 /// Print the completions of a shell; source them, or save them where the shell finds them
 ///

@@ -2,8 +2,6 @@
 
 use std::fmt::Write as _;
 
-use crate::output::print_error;
-
 /// The exit code for a wrong configuration or wrong credentials: `EX_CONFIG` of sysexits.h.
 pub const EXIT_CONFIG: u8 = 78;
 
@@ -13,16 +11,6 @@ pub trait ExitStatus: std::error::Error {
     fn exit_code(&self) -> u8 {
         1
     }
-}
-
-/// Prints in one line why a process can't start, and returns the exit code.
-pub fn exit_with_error(
-    name: &str,
-    error: &(dyn std::error::Error + 'static),
-    code: u8,
-) -> std::process::ExitCode {
-    print_error(name, error);
-    std::process::ExitCode::from(code)
 }
 
 /// Formats an error and its sources in one line, outermost first.

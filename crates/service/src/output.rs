@@ -42,6 +42,16 @@ pub fn print_error(name: &str, error: &(dyn Error + 'static)) {
     }
 }
 
+/// Prints in one line why a process can't start, and returns the exit code.
+pub fn exit_with_error(
+    name: &str,
+    error: &(dyn std::error::Error + 'static),
+    code: u8,
+) -> std::process::ExitCode {
+    print_error(name, error);
+    std::process::ExitCode::from(code)
+}
+
 fn is_broken_pipe(error: &(dyn Error + 'static)) -> bool {
     match error.downcast_ref::<WriteFailure>() {
         Some(WriteFailure(error)) => error.kind() == ErrorKind::BrokenPipe,

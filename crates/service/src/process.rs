@@ -12,10 +12,11 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Violations;
-pub use crate::exit::{EXIT_CONFIG, ExitStatus, chain, exit_with_error};
+pub use crate::exit::{EXIT_CONFIG, ExitStatus, chain};
 use crate::health::Health;
 use crate::http::admin::{self, AdminServer};
 use crate::metrics::Metrics;
+pub use crate::output::exit_with_error;
 use crate::status::Status;
 use crate::telemetry::{self, LogFormat};
 use crate::trace::{TelemetrySettings, Tracer};

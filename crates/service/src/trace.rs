@@ -6,21 +6,24 @@
 pub mod context;
 mod exporter;
 mod otlp;
+mod queue;
 mod settings;
 pub mod span;
+mod span_data;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use prometheus::IntCounter;
 use tokio::sync::{mpsc, oneshot};
 
 pub use self::context::{SpanId, TraceContext, TraceId};
 pub use self::settings::TelemetrySettings;
-pub use self::span::{Kind, Span};
+pub use self::span::Span;
+pub use self::span_data::Kind;
 
 use self::context::Sampler;
-use self::exporter::{Exporter, Message};
+use self::exporter::Exporter;
+use self::queue::{Message, SpanQueue};
 use crate::metrics::Metrics;
 
 /// The maximum number of spans that wait for the exporter. Each takes some 300 bytes.
@@ -33,21 +36,6 @@ pub struct Tracer(Option<Arc<Active>>);
 struct Active {
     sampler: Sampler,
     queue: SpanQueue,
-}
-
-/// The sending end of the exporter's queue.
-#[derive(Clone)]
-struct SpanQueue {
-    sender: mpsc::Sender<Message>,
-    dropped: IntCounter,
-}
-
-impl SpanQueue {
-    fn push(&self, span: span::SpanData) {
-        if self.sender.try_send(Message::Span(Box::new(span))).is_err() {
-            self.dropped.inc();
-        }
-    }
 }
 
 impl Tracer {

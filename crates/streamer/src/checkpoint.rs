@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::config::{CheckpointSettings, OnMissing, OnOutOfRange};
 use crate::dead_letters::stats::DeadLetterStats;
-use crate::pipeline::offset_tracker::Position;
+use crate::pipeline::position::Position;
 use crate::pipeline::write_timestamp::MaxSeen;
 
 /// The stored state of one partition.

@@ -7,6 +7,8 @@
 
 pub mod latencies;
 pub mod run_headers;
+pub mod run_number;
+pub(crate) mod varint;
 
 pub mod entries;
 pub mod segment;

@@ -9,6 +9,7 @@ pub mod consumed_record;
 pub mod error;
 pub mod offset_tracker;
 pub mod partition_state;
+pub mod position;
 pub mod raw_record;
 pub mod remaining_ttl;
 pub mod row;

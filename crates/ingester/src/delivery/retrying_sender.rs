@@ -5,12 +5,12 @@ use std::time::{Duration, Instant, SystemTime};
 
 use jiff::Timestamp;
 use service::Backoff;
-use thiserror::Error;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::config::PublisherSettings;
+use crate::delivery::delivery_error::DeliveryError;
 use crate::delivery::publisher_client::{PublishRequest, PublisherClient, SendError};
 use crate::delivery::publisher_health::PublisherHealth;
 use crate::delivery::record_batch::RecordBatch;
@@ -20,23 +20,6 @@ use crate::metrics::Upstream;
 use crate::run::run_stats::RunStats;
 use crate::run::run_trace::RunTrace;
 use crate::store::StoreError;
-
-/// A batch can't be delivered.
-#[derive(Debug, Error)]
-pub enum DeliveryError {
-    /// The publisher rejected the token; only the operator can fix that.
-    #[error("the publisher rejected the credentials")]
-    Unauthorized(#[source] SendError),
-    /// A permanent error.
-    #[error("the publisher rejected a request")]
-    Permanent(#[source] SendError),
-    /// Too many consecutive invalid responses; the source is the last one.
-    #[error("the publisher sent {0} invalid responses in a row")]
-    InvalidResponses(u32, #[source] SendError),
-    /// The outcome can't be stored.
-    #[error("failed to store the outcome of a batch")]
-    Store(#[source] StoreError),
-}
 
 /// What to do after an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

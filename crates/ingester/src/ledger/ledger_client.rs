@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::http::endpoint::Endpoint;
 use crate::http::{self, ReadBodyError};
-use crate::ledger::verdict::EndToEnd;
+use crate::ledger::ledger_answer::{EndToEnd, LedgerAnswer};
 use crate::run::range_set::RangeSet;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -19,19 +19,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// A million numbers without two in a row are about 16 MB.
 const MAX_RESPONSE_SIZE: ByteSize = ByteSize::mib(64);
-
-/// What the ledger knows of a run, as sets of sequence numbers.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct LedgerAnswer {
-    /// Records that are rows.
-    pub stored: RangeSet<u64>,
-    /// Records that are dead letters.
-    pub dead_lettered: RangeSet<u64>,
-    /// Records that were rows of a table that was dropped.
-    pub lost: RangeSet<u64>,
-    /// Latency from the API's reply to the row.
-    pub end_to_end: Option<EndToEnd>,
-}
 
 /// Reads the ledger of runs.
 pub trait RunLedger {

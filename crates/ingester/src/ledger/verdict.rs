@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::config::PipelineSettings;
-use crate::ledger::ledger_client::LedgerAnswer;
-use crate::store::numbers::RunNumbers;
+use crate::ledger::ledger_answer::{EndToEnd, LedgerAnswer};
+use crate::run::run_numbers::RunNumbers;
 
 /// State of a verdict.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,17 +72,6 @@ pub struct LedgerCounts {
     pub lost: u64,
     /// Latency from the API's reply to the row.
     pub end_to_end: Option<EndToEnd>,
-}
-
-/// Latency of the records of a run.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct EndToEnd {
-    /// Number of records.
-    pub count: u64,
-    /// The median in milliseconds.
-    pub p50_ms: f64,
-    /// The 99th percentile in milliseconds.
-    pub p99_ms: f64,
 }
 
 impl LedgerCounts {

@@ -6,7 +6,7 @@ use serde::Serialize;
 use thiserror::Error;
 use uuid::Uuid;
 
-use crate::delivery::retrying_sender::DeliveryError;
+use crate::delivery::delivery_error::DeliveryError;
 use crate::fetch::retrying_fetcher::PageError;
 use crate::ledger::verdict::LedgerVerdict;
 use crate::run::RunState;

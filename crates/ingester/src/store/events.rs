@@ -6,7 +6,7 @@ use rusqlite::{OptionalExtension as _, Transaction};
 use uuid::Uuid;
 
 use crate::run::{Run, RunState};
-use crate::store::runs::{COLUMNS, from_row};
+use crate::store::run_rows::{COLUMNS, from_row};
 use crate::store::{Store, StoreError};
 
 /// What happened to a run.

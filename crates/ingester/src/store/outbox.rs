@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::run::range_set::RangeSet;
 use crate::run::run_stats::RunCounts;
-use crate::store::runs::write_counts;
+use crate::store::run_rows::write_counts;
 use crate::store::{Store, StoreError, from_db, length, to_db};
 use crate::transform::encoded_records::EncodedRecords;
 use crate::transform::page::Page;

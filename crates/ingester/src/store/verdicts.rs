@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use crate::ledger::verdict::LedgerVerdict;
 use crate::run::Run;
-use crate::store::runs::{COLUMNS, collect};
+use crate::store::run_rows::{COLUMNS, collect};
 use crate::store::{Store, StoreError};
 
 impl Store {
@@ -37,9 +37,4 @@ impl Store {
             Ok(())
         })
     }
-}
-
-pub(super) fn parse(text: Option<String>) -> Result<Option<LedgerVerdict>, StoreError> {
-    let verdict = text.map(|text| serde_json::from_str(&text)).transpose();
-    verdict.map_err(|_| StoreError::Corrupt("verdict"))
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, LazyLock};
 
 use prost_reflect::{
     DescriptorPool, DynamicMessage, EnumDescriptor, FieldDescriptor, FileDescriptor, Kind, MessageDescriptor,
@@ -39,33 +40,47 @@ impl FileResolver for Embedded {
     }
 }
 
-pub(super) fn user() -> Result<Contract, ContractError> {
-    embedded(USER_FILE, USER)
-}
+static COMPILED_USER: LazyLock<Arc<Contract>> = LazyLock::new(|| {
+    Arc::new(embedded(USER_FILE, USER).expect("the compiled-in contract is valid, by a test"))
+});
 
-pub(super) fn source(proto: &str) -> Result<Contract, ContractError> {
-    embedded(SOURCE_FILE, proto)
+impl Contract {
+    /// The compiled-in contract of `affluent.users.v1.User`.
+    #[must_use]
+    pub fn user() -> Arc<Self> {
+        COMPILED_USER.clone()
+    }
+
+    /// Compiles the message `message` of a `.proto` file. Its imports are searched in `include`, then in the file's
+    /// folder; `google/protobuf/` and `affluent/options/v1/options.proto` are built in. Without `message` the file must
+    /// have exactly one message with the option `record`.
+    ///
+    /// # Errors
+    /// [`ContractError`], with the file and the line.
+    pub fn load(file: &Path, include: &[PathBuf], message: Option<&str>) -> Result<Self, ContractError> {
+        let mut resolver = ChainFileResolver::new();
+        for folder in include {
+            resolver.add(IncludeFileResolver::new(folder.clone()));
+        }
+        if let Some(folder) = file.parent() {
+            resolver.add(IncludeFileResolver::new(folder.to_owned()));
+        }
+        compile(resolver, file, message)
+    }
+
+    /// Compiles the text of a `.proto` file that has one message with the option `record`.
+    ///
+    /// # Errors
+    /// [`ContractError`]; the file's name is `record.proto`.
+    pub fn from_source(proto: &str) -> Result<Self, ContractError> {
+        embedded(SOURCE_FILE, proto)
+    }
 }
 
 fn embedded(file: &'static str, proto: &str) -> Result<Contract, ContractError> {
     let mut resolver = ChainFileResolver::new();
     resolver.add(Embedded(file, proto.to_owned()));
     compile(resolver, Path::new(file), None)
-}
-
-pub(super) fn file(
-    file: &Path,
-    include: &[PathBuf],
-    message: Option<&str>,
-) -> Result<Contract, ContractError> {
-    let mut resolver = ChainFileResolver::new();
-    for folder in include {
-        resolver.add(IncludeFileResolver::new(folder.clone()));
-    }
-    if let Some(folder) = file.parent() {
-        resolver.add(IncludeFileResolver::new(folder.to_owned()));
-    }
-    compile(resolver, file, message)
 }
 
 fn compile(

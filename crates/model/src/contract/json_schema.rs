@@ -5,7 +5,15 @@ use serde_json::{Map, Value, json};
 use super::Contract;
 use super::field::{Field, Presence, Scalar};
 
-pub(super) fn of(contract: &Contract) -> Value {
+impl Contract {
+    /// The JSON Schema of a record, in dialect 2020-12. It can't express all rules; the parser decides.
+    #[must_use]
+    pub fn json_schema(&self) -> serde_json::Value {
+        of(self)
+    }
+}
+
+fn of(contract: &Contract) -> Value {
     let fields = contract.fields();
     let properties: Map<_, _> = fields
         .iter()

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use super::value::write_number;
 use super::{Record, Value};
 use crate::contract::Scalar;
 
@@ -103,11 +104,6 @@ fn write(value: &Value<'_>, scalar: &Scalar, json: &mut Vec<u8>) {
 /// Writes a text in quotes, with the escapes that it needs.
 fn write_text(text: &str, json: &mut Vec<u8>) {
     serde_json::to_writer(json, text).expect("writing a string to memory does not fail");
-}
-
-/// Writes a finite number in its shortest form, or an instant in quotes.
-pub(super) fn write_number(value: &impl serde::Serialize, json: &mut Vec<u8>) {
-    serde_json::to_writer(json, value).expect("writing a number to memory does not fail");
 }
 
 /// Writes a text in quotes that needs no escape.

@@ -6,13 +6,14 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{self, IgnoredAny, MapAccess, Visitor};
-use serde::{Deserialize, Deserializer as _};
+use serde::Deserializer as _;
+use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 
 use super::Record;
 use super::invalid::{FieldError, FieldName, Invalid};
+use super::json_name::Name;
 use super::value::{self, Policy, Value};
 use crate::Key;
 use crate::contract::{Contract, Field, Presence};
@@ -54,6 +55,22 @@ impl Contract {
             );
         }
         values.finish(false)
+    }
+
+    /// Parses the text of a key as a caller writes it: an integer in its shortest form, a uuid in either case.
+    ///
+    /// # Errors
+    /// The rule of the key's field that the text breaks.
+    pub fn parse_key_strict(&self, text: &[u8]) -> Result<Key, Reason> {
+        value::key_from_text(&self.fields()[self.key()], text, Policy::Strict)
+    }
+
+    /// Parses the key of a record in a topic. Also takes an integer with leading zeros.
+    ///
+    /// # Errors
+    /// The rule of the key's field that the text breaks.
+    pub fn parse_key(&self, text: &[u8]) -> Result<Key, Reason> {
+        value::key_from_text(&self.fields()[self.key()], text, Policy::Lenient)
     }
 }
 
@@ -238,33 +255,6 @@ impl<'de> Visitor<'de> for &mut Found<'de> {
             }
         }
         Ok(())
-    }
-}
-
-/// A name in an object, borrowed unless it has an escape.
-pub(super) struct Name<'a>(pub(super) Cow<'a, str>);
-
-impl<'de> Deserialize<'de> for Name<'de> {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_str(NameVisitor)
-    }
-}
-
-struct NameVisitor;
-
-impl<'de> Visitor<'de> for NameVisitor {
-    type Value = Name<'de>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a name")
-    }
-
-    fn visit_borrowed_str<E: de::Error>(self, name: &'de str) -> Result<Name<'de>, E> {
-        Ok(Name(Cow::Borrowed(name)))
-    }
-
-    fn visit_str<E: de::Error>(self, name: &str) -> Result<Name<'de>, E> {
-        Ok(Name(Cow::Owned(name.to_owned())))
     }
 }
 

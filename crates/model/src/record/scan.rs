@@ -1,6 +1,7 @@
 //! Parses the canonical encoding in one scan. Nearly all records have it; `parse` reads the others and reports errors.
 
-use super::{Record, Value, value};
+use super::Record;
+use super::value::{self, Raw, Value};
 use crate::contract::{Contract, Field, Presence, Scalar};
 
 impl Contract {
@@ -34,13 +35,6 @@ impl Contract {
         scan.record(self, |_, _| Some(()))?;
         Some(text.len() - scan.rest.len())
     }
-}
-
-/// The text of a value: without its quotes, if it has some.
-pub(super) enum Raw<'a> {
-    One(&'a str),
-    List(Vec<&'a str>),
-    Map(Vec<(&'a str, &'a str)>),
 }
 
 /// A cursor over a text.

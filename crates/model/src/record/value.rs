@@ -11,9 +11,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use super::encode::write_number;
-use super::parse::Name;
-use super::scan::Raw;
+use super::json_name::Name;
 use crate::Key;
 use crate::contract::{Field, Presence, Scalar};
 use crate::types::{Instant, JsonKind, Reason};
@@ -68,6 +66,13 @@ impl fmt::Debug for Value<'_> {
             Self::Map(_) => "Map(..)",
         })
     }
+}
+
+/// The text of a value: without its quotes, if it has some.
+pub(super) enum Raw<'a> {
+    One(&'a str),
+    List(Vec<&'a str>),
+    Map(Vec<(&'a str, &'a str)>),
 }
 
 /// How strictly a record is parsed.
@@ -309,6 +314,11 @@ fn bytes(text: &str) -> Result<Vec<u8>, Reason> {
     let is_url_safe = text.contains(['-', '_']);
     let engine = GeneralPurpose::new(if is_url_safe { &URL_SAFE } else { &STANDARD }, CONFIG);
     engine.decode(text).map_err(|_| Reason::NotBase64)
+}
+
+/// Writes a finite number in its shortest form, or an instant in quotes.
+pub(super) fn write_number(value: &impl serde::Serialize, json: &mut Vec<u8>) {
+    serde_json::to_writer(json, value).expect("writing a number to memory does not fail");
 }
 
 /// Adds a value of the canonical encoding to `values`; `None` if it is invalid or not canonical. `raw` has no escape.

@@ -8,7 +8,7 @@ use axum::http::HeaderValue;
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 use service::config::{List, Violations};
-use service::http::server::ConnectionLimits;
+use service::http::connection::ConnectionLimits;
 use service::pem;
 
 /// The API's server.

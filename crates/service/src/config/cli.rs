@@ -16,7 +16,8 @@ use super::record::RecordSettings;
 use super::schema::schema;
 use super::settings::Settings;
 use super::tree::leaves;
-use crate::exit::{EXIT_CONFIG, exit_with_error};
+use crate::exit::EXIT_CONFIG;
+use crate::output::exit_with_error;
 use crate::output::{OutputError, print_line};
 use crate::secret::REDACTED;
 

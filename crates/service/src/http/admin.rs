@@ -12,7 +12,8 @@ use axum::{Json, Router};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
-use super::server::{ConnectionLimits, ListenError, Server};
+use super::connection::ConnectionLimits;
+use super::server::{ListenError, Server};
 use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::status::Status;

@@ -3,6 +3,9 @@
 //!
 //! Limits no rate and writes no response.
 
+mod error;
+mod file_error;
+mod identity;
 mod jwt;
 mod role;
 mod token_file;
@@ -13,7 +16,6 @@ use std::time::Duration;
 
 use axum::http::{HeaderMap, header};
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Violations;
@@ -22,8 +24,11 @@ use crate::reload;
 use jwt::JwtVerifier;
 use token_file::TokenFile;
 
+pub use error::AuthError;
+pub use file_error::AuthFileError;
+pub use identity::Identity;
 pub use jwt::{JwtError, JwtSettings, KeyFileError, KeySetError};
-pub use role::{Identity, Role, Roles};
+pub use role::{Role, Roles};
 pub use token_file::TokenFileError;
 
 /// The caller's name where no tokens are required.
@@ -57,41 +62,6 @@ impl AuthSettings {
             violations.check("auth.tokens_path", TokenFile::open(path));
         }
         self.jwt.check_files(violations);
-    }
-}
-
-/// The files of the settings are not usable.
-#[derive(Debug, Error)]
-pub enum AuthFileError {
-    /// The token file is not usable.
-    #[error(transparent)]
-    Tokens(#[from] TokenFileError),
-    /// The file of the issuer's keys is not usable.
-    #[error(transparent)]
-    Keys(#[from] KeyFileError),
-    /// There are no certificate authorities with which the issuer could be verified.
-    #[error("failed to create a client for the issuer of auth.jwt")]
-    Client(#[source] reqwest::Error),
-}
-
-/// Why a request is not allowed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AuthError {
-    /// The request has no bearer token, or several.
-    NoToken,
-    /// The token is not in the file.
-    WrongToken,
-    /// The JWT is not valid.
-    InvalidToken(JwtError),
-    /// The issuer does not respond, and the JWT is signed with a key that is not known yet.
-    KeysUnavailable,
-    /// The caller is known and lacks this role.
-    MissingRole(Role),
-}
-
-impl From<JwtError> for AuthError {
-    fn from(error: JwtError) -> Self {
-        Self::InvalidToken(error)
     }
 }
 

@@ -25,13 +25,30 @@ use tower::{Service, ServiceExt as _};
 
 use super::activity::{Activity, ReadTimeout};
 use super::peer::PeerName;
-use super::server::ConnectionLimits;
 
 /// The largest number of header fields in a request. It is hyper's limit for HTTP/1; HTTP/2 has none.
 const MAX_HEADERS: usize = 100;
 
 /// How often the timeouts of a connection are checked, as a part of the shortest of them.
 const CHECKS_PER_TIMEOUT: u32 = 4;
+
+/// The limits of a server's connections.
+#[derive(Clone, Copy, Debug)]
+pub struct ConnectionLimits {
+    /// The maximum number of open connections; further ones wait in the operating system's queue.
+    pub max_connections: usize,
+    /// The timeout of a TLS handshake, of a request's header, and of a connection without a request in flight.
+    pub header_timeout: Duration,
+    /// How long a caller may stop reading a response.
+    pub write_timeout: Duration,
+    /// The minimum rate at which a response is read, in bytes a second, after `write_timeout`; zero disables it.
+    pub min_response_rate: u64,
+    /// The age after which a connection accepts no more requests. Up to a tenth is added at random, so that not all
+    /// callers reconnect at once.
+    pub max_age: Duration,
+    /// For the last responses after the maximum age.
+    pub drain_timeout: Duration,
+}
 
 /// The service that responds to the requests of all connections.
 pub trait Api:

@@ -15,7 +15,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::connection::{Api, Connection, OpenConnection};
+use super::connection::{Api, Connection, ConnectionLimits, OpenConnection};
 
 /// The pause after a failed accept, most often caused by a lack of file descriptors.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
@@ -36,24 +36,6 @@ const FLOW_CONTROL_WINDOW: u32 = 256 * 1024;
 
 /// The send buffer of an HTTP/2 stream, in bytes.
 const SEND_BUFFER: usize = 64 * 1024;
-
-/// The limits of a server's connections.
-#[derive(Clone, Copy, Debug)]
-pub struct ConnectionLimits {
-    /// The maximum number of open connections; further ones wait in the operating system's queue.
-    pub max_connections: usize,
-    /// The timeout of a TLS handshake, of a request's header, and of a connection without a request in flight.
-    pub header_timeout: Duration,
-    /// How long a caller may stop reading a response.
-    pub write_timeout: Duration,
-    /// The minimum rate at which a response is read, in bytes a second, after `write_timeout`; zero disables it.
-    pub min_response_rate: u64,
-    /// The age after which a connection accepts no more requests. Up to a tenth is added at random, so that not all
-    /// callers reconnect at once.
-    pub max_age: Duration,
-    /// For the last responses after the maximum age.
-    pub drain_timeout: Duration,
-}
 
 /// Returns the TLS configuration for the next connection.
 pub type TlsSource = Arc<dyn Fn() -> Arc<ServerConfig> + Send + Sync>;

@@ -12,7 +12,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, timeout_at};
 
 use super::otlp::{ExportRequest, ExportResponse, MEDIA_TYPE};
-use super::span::{AttributeValue, SpanData};
+use super::queue::Message;
+use super::span_data::{AttributeValue, SpanData};
 use crate::backoff::Backoff;
 use crate::exit::chain;
 use crate::log_limiter::LogLimiter;
@@ -35,14 +36,6 @@ const BACKOFF: Backoff = Backoff {
     initial: Duration::from_millis(500),
     max: Duration::from_secs(5),
 };
-
-/// What the tracer sends to its exporter.
-pub(super) enum Message {
-    /// A span that has ended.
-    Span(Box<SpanData>),
-    /// Export the spans before this message at once, and respond.
-    Flush(oneshot::Sender<()>),
-}
 
 #[derive(Debug, Error)]
 enum ExportError {

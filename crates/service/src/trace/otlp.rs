@@ -4,7 +4,7 @@
 use prost::{Enumeration, Message, Oneof};
 
 use super::context::TraceContext;
-use super::span::{AttributeValue, SpanData};
+use super::span_data::{AttributeValue, SpanData};
 
 /// The media type of the messages.
 pub(super) const MEDIA_TYPE: &str = "application/x-protobuf";

@@ -4,6 +4,7 @@
 //! topology and reconnects. Without any connected node the contact points are resolved again.
 
 mod contact_points;
+mod shared;
 mod upkeep;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,43 +13,20 @@ use std::sync::{Arc, OnceLock};
 use cassandra_protocol::authenticators::{NoneAuthenticatorProvider, StaticPasswordAuthenticatorProvider};
 use model::Contract;
 use service::Dependency;
-use thiserror::Error;
 use tokio::sync::{Mutex, Notify, watch};
 use tokio::time::sleep;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::cassandra::cluster::Cluster;
-use crate::cassandra::connection::connector::{ConnectionConfig, Credentials};
-use crate::cassandra::connection::probe::ProbeError;
-use crate::cassandra::connection::transport::{Dialer, TlsError};
+use crate::cassandra::connection::connector::Credentials;
 use crate::cassandra::error_class::ErrorClass;
 use crate::cassandra::readiness::CassandraReadiness;
 use crate::cassandra::session::Session;
 use crate::cassandra::session_pool::contact_points::ConnectError;
-use crate::cassandra::topology;
+use crate::cassandra::session_pool::shared::SharedSessions;
 use crate::config::CassandraSettings;
 
-/// An error that only the operator can fix.
-#[derive(Debug, Error)]
-pub enum SessionError {
-    /// The node rejected the role or its password.
-    #[error("cassandra rejected cassandra.username and cassandra.password")]
-    Credentials(#[source] ProbeError),
-    /// No contact point speaks the protocol version of the sessions.
-    #[error("cassandra is too old")]
-    Version(#[source] ProbeError),
-    /// The configured TLS files can't be used.
-    #[error("failed to configure cassandra.tls")]
-    Tls(#[source] TlsError),
-    /// No contact point is in the configured data centre, so no node would be written to.
-    #[error("cassandra.local_datacenter is `{configured}`, but the reachable nodes are in `{actual}`")]
-    Datacenter {
-        /// The configured data centre.
-        configured: String,
-        /// The data centre of a contact point.
-        actual: String,
-    },
-}
+pub use self::contact_points::SessionError;
 
 /// Provides the sessions of one process.
 pub struct SessionPool {
@@ -58,19 +36,6 @@ pub struct SessionPool {
     /// Selects the next node for requests that any node serves.
     next: AtomicUsize,
     upkeep: OnceLock<AbortOnDropHandle<()>>,
-}
-
-/// What the pool shares with its task.
-struct SharedSessions {
-    settings: CassandraSettings,
-    contract: Arc<Contract>,
-    credentials: Credentials,
-    readiness: CassandraReadiness,
-    cluster: watch::Sender<Option<Arc<Cluster>>>,
-    /// The turn to replace the cluster.
-    refreshing: Mutex<()>,
-    /// A node was connected.
-    connected: Notify,
 }
 
 impl SessionPool {
@@ -216,47 +181,5 @@ impl SessionPool {
         let nodes = cluster.nodes();
         let first = self.next.fetch_add(1, Ordering::Relaxed);
         (0..nodes.len()).find_map(|offset| nodes[first.wrapping_add(offset) % nodes.len()].session())
-    }
-}
-
-impl SharedSessions {
-    fn cluster(&self) -> Option<Arc<Cluster>> {
-        self.cluster.borrow().clone()
-    }
-
-    /// The configuration of the connections. The files are read again for every session.
-    fn connection_config(&self) -> Result<ConnectionConfig, TlsError> {
-        Ok(ConnectionConfig {
-            dialer: Dialer::new(&self.settings.tls)?,
-            credentials: Arc::clone(&self.credentials),
-            count: self.settings.connections,
-            timeout: self.settings.connect_timeout,
-        })
-    }
-
-    /// Reads the topology, and builds the cluster again if it has changed.
-    async fn refresh(&self, session: &Session) -> Result<(), ErrorClass> {
-        let _turn = self.refreshing.lock().await;
-        let topology = topology::read(session, &self.settings.keyspace).await?;
-        let previous = self.cluster();
-        if previous
-            .as_ref()
-            .is_some_and(|cluster| *cluster.topology() == topology)
-        {
-            return Ok(());
-        }
-        let CassandraSettings {
-            local_datacenter,
-            max_in_flight,
-            ..
-        } = &self.settings;
-        let cluster = Cluster::new(topology, local_datacenter, *max_in_flight, previous.as_deref());
-        tracing::info!(
-            nodes = cluster.nodes().len(),
-            placed = cluster.placement().is_some(),
-            "cassandra topology read"
-        );
-        self.cluster.send_replace(Some(Arc::new(cluster)));
-        Ok(())
     }
 }

@@ -63,7 +63,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::pipeline::offset_tracker::Position;
+    use crate::pipeline::position::Position;
     use crate::pipeline::write_timestamp::HybridClock;
 
     const TOPIC: Uuid = Uuid::from_u128(1);

@@ -16,7 +16,7 @@ use crate::cassandra::{prepare, statements};
 use crate::checkpoint::Checkpoint;
 use crate::config::Settings;
 use crate::dead_letters::stats::DeadLetterStats;
-use crate::pipeline::offset_tracker::Position;
+use crate::pipeline::position::Position;
 use crate::pipeline::row::bind_i64;
 use crate::pipeline::write_timestamp::{MaxSeen, wall_millis};
 

@@ -45,6 +45,19 @@ pub fn fetch_connection(settings: &KafkaSettings, partitions: i32) -> Connection
     )
 }
 
+/// How records of up to `partitions` partitions are fetched.
+pub(super) fn fetch_config(settings: &KafkaSettings, partitions: i32) -> rdkafka::ClientConfig {
+    let mut config = fetch_connection(settings, partitions).config();
+    config
+        .set("group.id", &settings.group)
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        .set("auto.offset.reset", "error")
+        .set("enable.partition.eof", "true")
+        .set("allow.auto.create.topics", "false");
+    config
+}
+
 /// Records take several times the memory of the compressed response that they arrive in.
 const UNPACKING_FACTOR: u64 = 4;
 /// The fewest partitions whose records fit into one response. With larger shares, the partitions of one response fill the

@@ -8,8 +8,8 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use crate::config::KafkaSettings;
+use crate::consumer::client;
 use crate::consumer::rebalance::{StartOffset, assign};
-use crate::consumer::{client, poll_loop};
 
 /// How long an answer may take. A leader that is away gives none.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -33,7 +33,7 @@ pub enum PartitionCheck {
 pub fn check(settings: &KafkaSettings, start: StartOffset) -> Result<PartitionCheck, KafkaError> {
     let events = ClientEvents::new(&client::connection(settings));
     let consumer: BaseConsumer<ClientEvents> =
-        poll_loop::fetch_config(settings, 1).create_with_context(events)?;
+        client::fetch_config(settings, 1).create_with_context(events)?;
     assign(&consumer, settings.topic(), &[start], &[start])?;
     let until = Instant::now() + TIMEOUT;
     while Instant::now() < until {

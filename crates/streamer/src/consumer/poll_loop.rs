@@ -147,7 +147,7 @@ pub fn spawn(
 }
 
 fn config(settings: &KafkaSettings, partitions: i32) -> rdkafka::ClientConfig {
-    let mut config = fetch_config(settings, partitions);
+    let mut config = client::fetch_config(settings, partitions);
     let session = settings.session_timeout.as_millis();
     config
         .set("partition.assignment.strategy", "range")
@@ -156,19 +156,6 @@ fn config(settings: &KafkaSettings, partitions: i32) -> rdkafka::ClientConfig {
     if let Some(id) = &settings.instance_id {
         config.set("group.instance.id", id);
     }
-    config
-}
-
-/// How records of up to `partitions` partitions are fetched.
-pub(super) fn fetch_config(settings: &KafkaSettings, partitions: i32) -> rdkafka::ClientConfig {
-    let mut config = client::fetch_connection(settings, partitions).config();
-    config
-        .set("group.id", &settings.group)
-        .set("enable.auto.commit", "false")
-        .set("enable.auto.offset.store", "false")
-        .set("auto.offset.reset", "error")
-        .set("enable.partition.eof", "true")
-        .set("allow.auto.create.topics", "false");
     config
 }
 

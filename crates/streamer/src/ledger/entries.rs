@@ -4,8 +4,8 @@
 
 use crate::checkpoint::Checkpoint;
 use crate::ledger::latencies::Bucket;
-use crate::ledger::run_headers::RunNumber;
-use crate::ledger::segment::{CHUNK, Numbers, Segment};
+use crate::ledger::run_number::{CHUNK, RunNumber};
+use crate::ledger::segment::{Numbers, Segment};
 
 /// The entries of all partitions at which no more records are read until a checkpoint is written: 1.3 MB.
 pub const MAX_ENTRIES: usize = 32_768;

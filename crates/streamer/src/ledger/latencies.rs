@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::segment::{InvalidSegment, push_varint, take_varint};
+use super::varint::{InvalidSegment, push_varint, take_varint};
 
 /// The width of the smallest bucket, in microseconds.
 const UNIT: u64 = 64;

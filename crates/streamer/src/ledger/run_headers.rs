@@ -6,10 +6,7 @@ use ::kafka::headers::Header;
 use model::headers;
 use uuid::Uuid;
 
-use crate::ledger::segment::CHUNK;
-
-/// Sequence numbers are below this, so a run has at most a million chunks.
-pub const SEQUENCE_LIMIT: u64 = 1_000_000_000_000;
+use crate::ledger::run_number::{RunNumber, SEQUENCE_LIMIT};
 
 const RUN_ID: &[u8] = headers::kafka::RUN_ID.as_bytes();
 const RUN_SEQ: &[u8] = headers::kafka::RUN_SEQ.as_bytes();
@@ -20,22 +17,6 @@ const ACCEPTED_AT_US: &[u8] = headers::kafka::ACCEPTED_AT_US.as_bytes();
 const MAX_AGE: i64 = 24 * 3_600_000_000;
 /// How far the fetcher's clock may be ahead of the publisher's, in microseconds.
 const MAX_AHEAD: i64 = 5_000_000;
-
-/// A record's number within its run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct RunNumber {
-    /// The run.
-    pub run: Uuid,
-    /// The number, below [`SEQUENCE_LIMIT`].
-    pub sequence: u64,
-}
-
-impl RunNumber {
-    /// The number relative to its chunk.
-    pub(super) fn place(self) -> u32 {
-        u32::try_from(self.sequence % CHUNK).expect("a chunk has fewer numbers than a u32")
-    }
-}
 
 /// When a record was fetched from its source.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -6,7 +6,8 @@ use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
 use crate::ledger::latencies::{Latencies, LatencySummary};
-use crate::ledger::segment::{CHUNK, Numbers};
+use crate::ledger::run_number::CHUNK;
+use crate::ledger::segment::Numbers;
 
 /// What became of a run's records. Ranges are sorted, disjoint and inclusive.
 #[derive(Debug, Serialize)]

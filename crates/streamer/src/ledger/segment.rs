@@ -5,14 +5,11 @@
 
 use std::ops::Range;
 
-use thiserror::Error;
 use uuid::Uuid;
 
 use crate::ledger::latencies::Latencies;
-use crate::ledger::run_headers::RunNumber;
-
-/// The numbers of a chunk. It limits the size of a partition of the table.
-pub const CHUNK: u64 = 1_000_000;
+use crate::ledger::run_number::{CHUNK, RunNumber};
+use crate::ledger::varint::{InvalidSegment, push_varint, take_varint};
 
 /// The records of one chunk of a run, in one partition, between two checkpoints.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,11 +63,6 @@ impl Segment {
     }
 }
 
-/// The bytes are not those of a segment.
-#[derive(Clone, Copy, Debug, Error)]
-#[error("the run ledger has an invalid segment")]
-pub struct InvalidSegment;
-
 /// Appends sorted numbers without duplicates.
 pub fn encode(numbers: &[u32], bytes: &mut Vec<u8>) {
     let mut next = 0;
@@ -96,33 +88,6 @@ pub fn decode(mut bytes: &[u8]) -> Result<Vec<u32>, InvalidSegment> {
         next = number + 1;
     }
     Ok(numbers)
-}
-
-/// Appends a number in LEB128: seven bits a byte, the lowest first, the highest bit set in all but the last.
-pub(super) fn push_varint(bytes: &mut Vec<u8>, mut number: u64) {
-    while number > 0x7f {
-        bytes.push(u8::try_from(number & 0x7f).expect("seven bits") | 0x80);
-        number >>= 7;
-    }
-    bytes.push(u8::try_from(number).expect("seven bits"));
-}
-
-/// Removes a number in LEB128 from the beginning of `bytes`.
-pub(super) fn take_varint(bytes: &mut &[u8]) -> Result<u64, InvalidSegment> {
-    let mut number = 0;
-    for shift in (0..64).step_by(7) {
-        let (byte, rest) = bytes.split_first().ok_or(InvalidSegment)?;
-        *bytes = rest;
-        let bits = u64::from(byte & 0x7f);
-        if bits << shift >> shift != bits {
-            return Err(InvalidSegment);
-        }
-        number |= bits << shift;
-        if byte & 0x80 == 0 {
-            return Ok(number);
-        }
-    }
-    Err(InvalidSegment)
 }
 
 #[cfg(test)]
@@ -156,16 +121,6 @@ mod tests {
         fn numbers_are_decoded_as_encoded(numbers in proptest::collection::btree_set(0_u32..1_000_000, 0..200)) {
             let numbers: Vec<_> = BTreeSet::into_iter(numbers).collect();
             prop_assert_eq!(decode(&encoded(&numbers)).unwrap(), numbers);
-        }
-
-        #[test]
-        fn varint_is_decoded_as_encoded(number: u64, after: Vec<u8>) {
-            let mut bytes = Vec::new();
-            push_varint(&mut bytes, number);
-            bytes.extend(&after);
-            let mut rest = bytes.as_slice();
-            prop_assert_eq!(take_varint(&mut rest).unwrap(), number);
-            prop_assert_eq!(rest, after);
         }
 
         #[test]

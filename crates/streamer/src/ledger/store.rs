@@ -23,7 +23,8 @@ use crate::cassandra::wire::{BatchRequest, push_encoded, push_value};
 use crate::config::Settings;
 use crate::ledger::latencies::Latencies;
 use crate::ledger::run_state::{ChunkState, RunState};
-use crate::ledger::segment::{self, InvalidSegment, Numbers, Segment};
+use crate::ledger::segment::{self, Numbers, Segment};
+use crate::ledger::varint::InvalidSegment;
 use crate::pipeline::row::bind_i64;
 
 /// Batches that are written at once.
@@ -331,7 +332,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::ledger::run_headers::RunNumber;
+    use crate::ledger::run_number::RunNumber;
 
     proptest! {
         #[test]

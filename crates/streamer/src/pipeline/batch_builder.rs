@@ -6,9 +6,10 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::config::BatchSettings;
-use crate::ledger::run_headers::RunNumber;
+use crate::ledger::run_number::RunNumber;
 use crate::pipeline::consumed_record::Change;
-use crate::pipeline::offset_tracker::{BatchRecords, Position, RunRecord};
+use crate::pipeline::offset_tracker::{BatchRecords, RunRecord};
+use crate::pipeline::position::Position;
 use crate::pipeline::raw_record::RawRecord;
 
 /// A record with its position and write timestamp.

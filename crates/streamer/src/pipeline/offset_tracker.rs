@@ -6,26 +6,12 @@ use std::collections::VecDeque;
 
 use service::failpoint;
 
-use crate::dead_letters::{limits::DeadLetterLimits, stats::DeadLetterStats};
+use crate::dead_letters::limits::DeadLetterLimits;
+use crate::dead_letters::stats::DeadLetterStats;
 use crate::ledger::entries::{Entries, LedgerEntry, RecordOutcome};
 use crate::ledger::latencies::Bucket;
-use crate::ledger::run_headers::RunNumber;
-use crate::pipeline::write_timestamp::MaxSeen;
-
-/// A position between two records of a partition, with the state to continue from it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Position {
-    /// The offset of the next record.
-    pub next_offset: i64,
-    /// The epoch of the leader that appended the record before; `None` if it is unknown.
-    pub leader_epoch: Option<i32>,
-    /// The write timestamp of the record before.
-    pub last_write_timestamp: Option<i64>,
-    /// The largest values seen before the position.
-    pub max_seen: MaxSeen,
-    /// The dead letters before the position.
-    pub dead_letters: DeadLetterStats,
-}
+use crate::ledger::run_number::RunNumber;
+use crate::pipeline::position::Position;
 
 /// Tracks one assigned partition. The only source of offsets to checkpoint.
 #[derive(Debug)]
@@ -168,6 +154,7 @@ mod tests {
 
     use super::*;
     use crate::config::DeadLetterSettings;
+    use crate::pipeline::write_timestamp::MaxSeen;
 
     fn at(next_offset: i64) -> Position {
         Position {

@@ -10,7 +10,8 @@ use crate::dead_letters::halted_partitions::HaltReason;
 use crate::dead_letters::limits::DeadLetterLimits;
 use crate::dead_letters::stats::DeadLetterStats;
 use crate::ledger::segment::Segment;
-use crate::pipeline::offset_tracker::{OffsetTracker, Position};
+use crate::pipeline::offset_tracker::OffsetTracker;
+use crate::pipeline::position::Position;
 use crate::pipeline::write_timestamp::HybridClock;
 
 /// The state of an assigned partition.

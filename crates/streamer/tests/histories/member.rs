@@ -9,8 +9,9 @@ use std::time::Instant;
 
 use streamer::checkpoint::{Checkpoint, ResolvedStart};
 use streamer::dead_letters::limits::DeadLetterLimits;
-use streamer::pipeline::offset_tracker::{BatchRecords, Position};
+use streamer::pipeline::offset_tracker::BatchRecords;
 use streamer::pipeline::partition_state::{PartitionState, ReceivedRecord};
+use streamer::pipeline::position::Position;
 
 use crate::SeededRandom;
 use crate::server_model::{DurableState, Kind, Record, RecordId, Table, Topic};

@@ -11,11 +11,11 @@ use uuid::Uuid;
 
 use super::*;
 use crate::config::PublisherSettings;
+use crate::delivery::delivery_error::DeliveryError;
 use crate::delivery::publisher_client::{PublishRequest, SendError};
 use crate::delivery::publisher_health::PublisherHealth;
 use crate::delivery::record_batch::tests::page_from;
 use crate::delivery::response::{BatchOutcome, ResponseError};
-use crate::delivery::retrying_sender::DeliveryError;
 use crate::metrics::IngesterMetrics;
 use crate::run::{DeliverySpec, RunSpec, RunState, Trigger};
 use crate::store::Store;

@@ -6,7 +6,8 @@ use reqwest::StatusCode;
 
 use super::*;
 use crate::delivery::record_batch::tests::page_of;
-use crate::ledger::ledger_client::{LedgerAnswer, LedgerError};
+use crate::ledger::ledger_answer::LedgerAnswer;
+use crate::ledger::ledger_client::LedgerError;
 use crate::run::run_stats::RunCounts;
 use crate::run::{DeliverySpec, RunSpec, RunState, Trigger};
 use crate::store::outbox::{Ack, FetchedPage};

@@ -3,161 +3,47 @@
 //! The keys come from a file or from the issuer. A request waits for the issuer only if no known key fits its token.
 
 mod claims;
+mod error;
 mod issuer;
 mod keys;
+mod settings;
 mod token;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
-use thiserror::Error;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{AuthError, AuthFileError, Identity};
-use crate::config::{List, Violations};
+use super::error::AuthError;
+use super::file_error::AuthFileError;
+use super::identity::Identity;
+use crate::config::Violations;
 use crate::exit::chain;
 use crate::health::Health;
 use crate::reload::log_new_error;
 use claims::ExpectedClaims;
-use issuer::{FETCH_TIMEOUT, FetchError, IssuerClient, secure_url};
-use keys::Keys;
+use issuer::{FETCH_TIMEOUT, FetchError, IssuerClient};
+use keys::{Keys, read, read_text};
 use token::Token;
 
-pub use keys::KeySetError;
+pub use error::JwtError;
+pub use keys::{KeyFileError, KeySetError};
+pub use settings::JwtSettings;
 
 /// The least time between two requests of the issuer's keys, however many tokens name a key that is not known.
 const MIN_FETCH_INTERVAL: Duration = Duration::from_secs(10);
 
-/// How callers are authenticated by JWTs; not at all unless one of `issuer`, `jwks_path` and `jwks_url` is set.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(default)]
-pub struct JwtSettings {
-    /// The URL of the issuer, which the claim `iss` must equal. Its keys are found by OpenID Connect discovery, unless
-    /// `jwks_path` or `jwks_url` is set.
-    pub issuer: Option<String>,
-    /// A file with the issuer's keys, a JSON Web Key Set.
-    pub jwks_path: Option<PathBuf>,
-    /// The URL of the issuer's keys, a JSON Web Key Set.
-    pub jwks_url: Option<String>,
-    /// The claim `aud` must name one of these.
-    pub audience: List,
-    /// The claim with the roles of the caller: a list, or a text with spaces; a path such as `realm_access.roles` if it
-    /// is nested.
-    pub roles_claim: String,
-    /// How often the keys are fetched from the issuer.
-    #[serde(with = "crate::duration")]
-    pub refresh_interval: Duration,
-}
-
-impl Default for JwtSettings {
-    fn default() -> Self {
-        Self {
-            issuer: None,
-            jwks_path: None,
-            jwks_url: None,
-            audience: List::default(),
-            roles_claim: "roles".to_owned(),
-            refresh_interval: Duration::from_secs(300),
-        }
-    }
-}
-
 impl JwtSettings {
-    /// Whether callers may authenticate by JWTs.
-    pub(super) fn is_enabled(&self) -> bool {
-        self.issuer.is_some() || self.jwks_path.is_some() || self.jwks_url.is_some()
-    }
-
-    pub(super) fn validate(&self, violations: &mut Violations) {
-        violations.require(
-            self.is_enabled() != self.audience.is_empty(),
-            "auth.jwt.audience",
-            "must be set together with auth.jwt.issuer, auth.jwt.jwks_path or auth.jwt.jwks_url",
-        );
-        violations.require(
-            self.jwks_path.is_none() || self.jwks_url.is_none(),
-            "auth.jwt.jwks_url",
-            "must not be set together with auth.jwt.jwks_path",
-        );
-        for (key, url) in [
-            ("auth.jwt.issuer", &self.issuer),
-            ("auth.jwt.jwks_url", &self.jwks_url),
-        ] {
-            let is_secure = url.as_deref().is_none_or(|url| secure_url(url).is_some());
-            violations.require(
-                is_secure,
-                key,
-                "must be an https URL, or an http URL of this host",
-            );
-        }
-    }
-
     pub(super) fn check_files(&self, violations: &mut Violations) {
         if let Some(path) = &self.jwks_path {
             violations.check("auth.jwt.jwks_path", read(path));
         }
     }
-}
-
-/// Why a JWT is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum JwtError {
-    /// It does not parse.
-    #[error("the token is malformed")]
-    Malformed,
-    /// Its algorithm is not supported, or not that of its key.
-    #[error("the token must be signed with RS256, ES256 or EdDSA, as its key requires")]
-    Algorithm,
-    /// It is signed with a key that the issuer does not have.
-    #[error("the token is signed with an unknown key")]
-    UnknownKey,
-    /// The signature is wrong.
-    #[error("the signature of the token is invalid")]
-    Signature,
-    /// It has expired.
-    #[error("the token has expired")]
-    Expired,
-    /// It is not valid yet.
-    #[error("the token is not valid yet")]
-    NotYetValid,
-    /// It is of another issuer.
-    #[error("the token is of another issuer")]
-    Issuer,
-    /// It is for others.
-    #[error("the token is for another audience")]
-    Audience,
-    /// A claim is missing or malformed.
-    #[error("the token must have valid claims sub and exp")]
-    Claims,
-}
-
-/// The file of keys is not usable.
-#[derive(Debug, Error)]
-pub enum KeyFileError {
-    /// Reading it failed.
-    #[error("failed to read {}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// The operating system's error.
-        #[source]
-        source: std::io::Error,
-    },
-    /// It is no key set.
-    #[error("failed to parse {}", path.display())]
-    Parse {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        #[source]
-        source: KeySetError,
-    },
 }
 
 /// Verifies JWTs.
@@ -335,20 +221,6 @@ impl JwtVerifier {
     fn keys(&self) -> Option<Arc<Keys>> {
         self.keys.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
-}
-
-fn read(path: &Path) -> Result<Keys, KeyFileError> {
-    Keys::parse(read_text(path)?).map_err(|source| KeyFileError::Parse {
-        path: path.to_owned(),
-        source,
-    })
-}
-
-fn read_text(path: &Path) -> Result<Vec<u8>, KeyFileError> {
-    std::fs::read(path).map_err(|source| KeyFileError::Read {
-        path: path.to_owned(),
-        source,
-    })
 }
 
 #[cfg(test)]

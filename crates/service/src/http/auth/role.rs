@@ -1,8 +1,4 @@
-//! What an authenticated caller may do.
-
-use std::sync::Arc;
-
-use super::AuthError;
+//! Permissions.
 
 /// One permission. Each service says which of its routes requires which.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,7 +12,7 @@ pub enum Role {
 }
 
 impl Role {
-    const ALL: [Self; 3] = [Self::Read, Self::Write, Self::Erase];
+    pub(super) const ALL: [Self; 3] = [Self::Read, Self::Write, Self::Erase];
 
     /// The role's name in token files and JWTs.
     pub fn name(self) -> &'static str {
@@ -67,37 +63,6 @@ impl Roles {
     }
 }
 
-/// An authenticated caller.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Identity {
-    /// Its name. Rate limits and idempotency keys belong to a name.
-    pub name: Arc<str>,
-    /// What it may do.
-    pub roles: Roles,
-}
-
-impl Identity {
-    /// A caller that may do everything.
-    pub fn unrestricted(name: Arc<str>) -> Self {
-        Self {
-            name,
-            roles: Roles::ALL,
-        }
-    }
-
-    /// Rejects a caller that lacks a role.
-    ///
-    /// # Errors
-    /// [`AuthError::MissingRole`].
-    pub fn require(&self, role: Role) -> Result<(), AuthError> {
-        if self.roles.contains(role) {
-            Ok(())
-        } else {
-            Err(AuthError::MissingRole(role))
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -111,19 +76,5 @@ mod tests {
         for unknown in ["", "read,", "Read", "admin", "read,admin", "read write"] {
             assert_eq!(Roles::parse(unknown), None, "{unknown}");
         }
-    }
-
-    #[test]
-    fn caller_without_a_role_is_rejected() {
-        let mut caller = Identity::unrestricted("a".into());
-        for role in Role::ALL {
-            assert_eq!(caller.require(role), Ok(()));
-        }
-        caller.roles = Roles::parse("write").unwrap();
-        assert_eq!(caller.require(Role::Write), Ok(()));
-        assert_eq!(
-            caller.require(Role::Erase),
-            Err(AuthError::MissingRole(Role::Erase))
-        );
     }
 }

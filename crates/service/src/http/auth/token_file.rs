@@ -7,7 +7,8 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 use thiserror::Error;
 
-use super::role::{Identity, Roles};
+use super::identity::Identity;
+use super::role::Roles;
 
 /// The token file is not usable.
 #[derive(Debug, Error)]

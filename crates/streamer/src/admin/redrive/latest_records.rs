@@ -194,7 +194,7 @@ mod tests {
     use crate::checkpoint::admin::replay;
     use crate::checkpoint::{Checkpoint, PartitionInfo};
     use crate::dead_letters::stats::DeadLetterStats;
-    use crate::pipeline::offset_tracker::Position;
+    use crate::pipeline::position::Position;
     use crate::pipeline::write_timestamp::HybridClock;
 
     const TOPIC: Uuid = Uuid::from_u128(1);

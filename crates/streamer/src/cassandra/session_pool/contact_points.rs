@@ -4,13 +4,37 @@ use std::net::SocketAddr;
 
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
+use thiserror::Error;
 use tokio::net::lookup_host;
 use tokio::time::timeout;
 
 use crate::cassandra::connection::connector::ConnectionConfig;
 use crate::cassandra::connection::probe::{ProbeError, probe};
+use crate::cassandra::connection::transport::TlsError;
 use crate::cassandra::session::Session;
-use crate::cassandra::session_pool::{SessionError, SharedSessions};
+use crate::cassandra::session_pool::shared::SharedSessions;
+
+/// An error that only the operator can fix.
+#[derive(Debug, Error)]
+pub enum SessionError {
+    /// The node rejected the role or its password.
+    #[error("cassandra rejected cassandra.username and cassandra.password")]
+    Credentials(#[source] ProbeError),
+    /// No contact point speaks the protocol version of the sessions.
+    #[error("cassandra is too old")]
+    Version(#[source] ProbeError),
+    /// The configured TLS files can't be used.
+    #[error("failed to configure cassandra.tls")]
+    Tls(#[source] TlsError),
+    /// No contact point is in the configured data centre, so no node would be written to.
+    #[error("cassandra.local_datacenter is `{configured}`, but the reachable nodes are in `{actual}`")]
+    Datacenter {
+        /// The configured data centre.
+        configured: String,
+        /// The data centre of a contact point.
+        actual: String,
+    },
+}
 
 pub(super) enum ConnectError {
     /// Retry later.

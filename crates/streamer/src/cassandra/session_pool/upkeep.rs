@@ -10,7 +10,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::cassandra::cluster::Node;
 use crate::cassandra::session::Session;
-use crate::cassandra::session_pool::SharedSessions;
+use crate::cassandra::session_pool::shared::SharedSessions;
 
 /// How often the topology is read. A placement that is older costs one hop between nodes, never a row.
 const TOPOLOGY_INTERVAL: Duration = Duration::from_secs(5);

@@ -7,9 +7,9 @@ use crate::checkpoint::Checkpoint;
 use crate::dead_letters::stats::DeadLetterStats;
 use crate::ledger::entries::{Entries, LedgerEntry, RecordOutcome};
 use crate::ledger::latencies::Bucket;
-use crate::ledger::run_headers::RunNumber;
+use crate::ledger::run_number::RunNumber;
 use crate::ledger::segment::{self, Segment};
-use crate::pipeline::offset_tracker::Position;
+use crate::pipeline::position::Position;
 use crate::pipeline::write_timestamp::MaxSeen;
 
 const TABLE: Uuid = Uuid::from_u128(1);

@@ -4,9 +4,11 @@
 
 use serde_json::{Map, Value};
 
-use super::{JwtError, JwtSettings};
+use super::error::JwtError;
+use super::settings::JwtSettings;
 use crate::config::List;
-use crate::http::auth::{Identity, Roles};
+use crate::http::auth::identity::Identity;
+use crate::http::auth::role::Roles;
 
 /// How far the clocks of issuer and service may differ, in seconds.
 const LEEWAY: i64 = 30;

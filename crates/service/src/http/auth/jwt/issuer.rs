@@ -9,8 +9,8 @@ use reqwest::{Client, StatusCode, Url};
 use serde::Deserialize;
 use thiserror::Error;
 
-use super::JwtSettings;
 use super::keys::KeySetError;
+use super::settings::{JwtSettings, secure_url};
 
 /// The timeout of a request.
 pub(super) const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
@@ -126,39 +126,5 @@ impl IssuerClient {
             text.extend_from_slice(&chunk);
         }
         Ok(text)
-    }
-}
-
-/// The URL, if others can't change what is read from it: of https, or of this host.
-pub(super) fn secure_url(text: &str) -> Option<Url> {
-    let url = Url::parse(text).ok()?;
-    let is_local = matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
-    let is_secure = url.scheme() == "https" || (url.scheme() == "http" && is_local);
-    (is_secure && url.host_str().is_some()).then_some(url)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn url_is_https_or_local() {
-        for secure in [
-            "https://issuer.example/realms/a",
-            "http://127.0.0.1:1/",
-            "http://localhost/x",
-        ] {
-            assert!(secure_url(secure).is_some(), "{secure}");
-        }
-        for insecure in [
-            "http://issuer.example/",
-            "http://127.0.0.1.example/",
-            "ftp://localhost/",
-            "file:///etc/keys",
-            "issuer.example",
-            "",
-        ] {
-            assert!(secure_url(insecure).is_none(), "{insecure}");
-        }
     }
 }

@@ -1,6 +1,7 @@
 //! The public keys of an issuer: a JSON Web Key Set (RFC 7517).
 
 use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use aws_lc_rs::signature::{
@@ -12,8 +13,8 @@ use serde::Deserialize;
 use serde_json::Value;
 use thiserror::Error;
 
-use super::JwtError;
 use super::claims::Verified;
+use super::error::JwtError;
 use super::token::{Algorithm, Token};
 
 /// The most keys of an issuer. A token without `kid` is verified with each of its algorithm.
@@ -34,6 +35,29 @@ pub enum KeySetError {
     /// No key can verify signatures of a supported algorithm.
     #[error("the key set has no key for RS256, ES256 or EdDSA")]
     NoKey,
+}
+
+/// The file of keys is not usable.
+#[derive(Debug, Error)]
+pub enum KeyFileError {
+    /// Reading it failed.
+    #[error("failed to read {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The operating system's error.
+        #[source]
+        source: std::io::Error,
+    },
+    /// It is no key set.
+    #[error("failed to parse {}", path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        #[source]
+        source: KeySetError,
+    },
 }
 
 /// The keys of one version of the key set, and the tokens that they verified.
@@ -191,6 +215,21 @@ impl Jwk {
             _ => None,
         }
     }
+}
+
+/// Reads the keys of a file.
+pub(super) fn read(path: &Path) -> Result<Keys, KeyFileError> {
+    Keys::parse(read_text(path)?).map_err(|source| KeyFileError::Parse {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+pub(super) fn read_text(path: &Path) -> Result<Vec<u8>, KeyFileError> {
+    std::fs::read(path).map_err(|source| KeyFileError::Read {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 fn bytes(text: Option<&String>) -> Option<Vec<u8>> {

@@ -5,7 +5,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::JwtError;
+use super::error::JwtError;
 
 /// The algorithms that are accepted: asymmetric ones only. A symmetric one would make the public key a secret that everybody
 /// knows.
