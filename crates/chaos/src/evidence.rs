@@ -18,9 +18,9 @@ use uuid::Uuid;
 
 use self::health::{HealthSample, ServiceEvents};
 use self::incident::Incident;
-use self::records::{AckedRecord, IngesterRun};
+use self::records::{AckedRecord, IngesterRun, Position};
 use self::run_ledger::RunLedger;
-use self::topic_history::{LostRecords, Position};
+use self::topic_history::LostRecords;
 use crate::service_id::ServiceId;
 
 /// The checkpoints at one time, and what was durable right after it.

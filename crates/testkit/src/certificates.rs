@@ -7,7 +7,7 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, 
 use uuid::Uuid;
 
 use crate::servers::pool;
-use crate::token_server::TokenKey;
+use crate::token_key::TokenKey;
 use crate::workspace;
 
 /// A certificate authority and the folder of its files.

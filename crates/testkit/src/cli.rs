@@ -3,6 +3,7 @@
 //! The last line of each command's output is one line of JSON.
 
 mod demo;
+mod interrupt;
 mod pool;
 mod random_user;
 mod stack;
@@ -12,7 +13,6 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use futures::future::BoxFuture;
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::error::chain;
 
@@ -55,18 +55,4 @@ pub fn run(cli: Cli) -> BoxFuture<'static, ExitCode> {
             ExitCode::FAILURE
         })
     })
-}
-
-/// Waits for Ctrl-C or SIGTERM. Without a handler, the signal ends the process at once.
-async fn interrupted() {
-    let terminated = async {
-        match signal(SignalKind::terminate()) {
-            Ok(mut signal) => drop(signal.recv().await),
-            Err(_) => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        () = terminated => {}
-    }
 }

@@ -81,12 +81,6 @@ impl Generator {
         self.record(number, 0).id.key
     }
 
-    /// Generates a line that neither reader accepts.
-    pub fn invalid(&self, rng: &mut StdRng) -> Vec<u8> {
-        let mut values = self.values(rng.random(), Spelling::Canonical, rng);
-        invalid::line(self, &mut values, rng)
-    }
-
     /// The raw JSON of each field, by slot; `None` if it is absent.
     fn values(&self, number: u64, spelling: Spelling, rng: &mut StdRng) -> Vec<Option<String>> {
         let clustering = self.contract.clustering();

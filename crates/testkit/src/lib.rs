@@ -22,5 +22,6 @@ pub mod people;
 pub mod readme_check;
 pub mod record_type;
 pub mod rows;
+pub mod token_key;
 pub mod token_server;
 pub mod traces;

@@ -9,12 +9,12 @@ mod program;
 mod spawner;
 pub mod usage;
 
-pub use child::Child;
 pub(crate) use child::wait_until_frozen;
+pub use child::{Child, Lifetime};
 pub use detached::DetachedProcess;
 pub use log_tail::last_lines;
 pub use nix::sys::signal::Signal;
-pub use program::{Lifetime, Program};
+pub use program::Program;
 
 use std::io;
 use std::path::PathBuf;

@@ -11,6 +11,7 @@ mod fault;
 mod nationality;
 mod page;
 mod person;
+mod pick;
 mod query;
 mod server;
 mod version;

@@ -18,18 +18,15 @@ pub mod ports;
 mod probe;
 pub mod secured;
 mod stack;
+mod stack_shape;
 mod version;
 
 pub use artifacts::{ArtifactError, Software, are_fetched, jars};
 pub use cassandra::{CassandraCluster, CassandraOptions, MAX_VALUE_SIZE, Nodetool};
-pub use detached::{DetachedStack, NodeStatus, StackShape, StackStatus};
+pub use detached::{DetachedStack, NodeStatus, StackStatus};
 pub use error::ServerError;
 pub use kafka::{AclOperation, KafkaCluster, KafkaOptions, KafkaResource, PLAIN_USER};
 pub use node::Node;
 pub use pool_server::Pool;
 pub use stack::{Stack, StackOptions};
-
-/// Writes a configuration file.
-fn write(path: &std::path::Path, text: &str) -> Result<(), ServerError> {
-    std::fs::write(path, text).map_err(ServerError::file(path))
-}
+pub use stack_shape::StackShape;

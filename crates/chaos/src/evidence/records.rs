@@ -9,7 +9,8 @@ use testkit::kafka_client::TopicRecord;
 use testkit::rows::row;
 use uuid::Uuid;
 
-use super::topic_history::Position;
+/// Partition and offset.
+pub(crate) type Position = (i32, i64);
 
 /// An acknowledged record, which the pipeline must not lose.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -10,10 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use testkit::kafka_client::TopicRecord;
 use uuid::Uuid;
 
-use super::records::dead_letter_source;
-
-/// Partition and offset.
-pub(crate) type Position = (i32, i64);
+use super::records::{Position, dead_letter_source};
 
 /// Records that are no longer in the topic.
 #[derive(Clone, Debug, Default)]

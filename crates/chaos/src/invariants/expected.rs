@@ -8,7 +8,7 @@ use testkit::kafka_client::TopicRecord;
 use testkit::rows::{INGESTED_AT, Row, RowId, row};
 
 use crate::evidence::Evidence;
-use crate::evidence::topic_history::Position;
+use crate::evidence::records::Position;
 
 /// The expected outcome of a record.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,8 +9,8 @@ use serde_json::Value;
 
 use super::records::Body;
 use super::{ClientRun, Positions, Workload};
+use crate::evidence::records::Position;
 use crate::evidence::records::{AckedRecord, fingerprint};
-use crate::evidence::topic_history::Position;
 
 impl Workload {
     pub(super) async fn post(&self, batch: &[Body], positions: Positions, run: Option<ClientRun>) {

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::interrupted;
+use super::interrupt::interrupted;
 use crate::demo::{Demo, DemoOptions, DemoReport, UserSource};
 use crate::error::{TestkitError, chain};
 use crate::record_type::{RecordType, USERS};

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use jiff::SignedDuration;
 use serde_json::json;
 
-use super::interrupted;
+use super::interrupt::interrupted;
 use crate::randomuser::{
     ApiStartError, Fault, Options, ParseFaultError, RandomUserApi, RateLimit, RateLimitReply,
 };

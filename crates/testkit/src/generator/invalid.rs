@@ -8,8 +8,16 @@ use rand::seq::{IndexedRandom as _, IteratorRandom as _};
 use super::value::Spelling;
 use super::{Generator, object};
 
+impl Generator {
+    /// Generates a line that neither reader accepts.
+    pub fn invalid(&self, rng: &mut StdRng) -> Vec<u8> {
+        let mut values = self.values(rng.random(), Spelling::Canonical, rng);
+        line(self, &mut values, rng)
+    }
+}
+
 /// Breaks a record, of which `values` has the raw JSON of each field.
-pub(super) fn line(generator: &Generator, values: &mut [Option<String>], rng: &mut StdRng) -> Vec<u8> {
+fn line(generator: &Generator, values: &mut [Option<String>], rng: &mut StdRng) -> Vec<u8> {
     let fields = generator.contract.fields();
     let slot = rng.random_range(0..fields.len());
     match rng.random_range(0..12) {

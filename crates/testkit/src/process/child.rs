@@ -5,13 +5,23 @@ use std::process::ExitStatus;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::{Lifetime, ProcessError, Signal, last_lines, send, wait_for};
+use super::{ProcessError, Signal, last_lines, send, wait_for};
 
 /// A stop takes effect within milliseconds, except in a thread that waits for a disk.
 const FREEZE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A second suffices for a process that does not hang in the kernel.
 const KILL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// When a child ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Lifetime {
+    /// When its [`Child`] is dropped or this process ends, even by `SIGKILL`.
+    #[default]
+    WithParent,
+    /// Never by itself: it runs in its own session until it is stopped by process id.
+    Detached,
+}
 
 /// A child process. Dropping it kills and reaps it, unless it is [`Lifetime::Detached`].
 #[derive(Debug)]

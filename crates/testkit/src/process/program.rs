@@ -7,17 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::{Child, ProcessError, spawner};
-
-/// When a child ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Lifetime {
-    /// When its [`Child`] is dropped or this process ends, even by `SIGKILL`.
-    #[default]
-    WithParent,
-    /// Never by itself: it runs in its own session until it is stopped by process id.
-    Detached,
-}
+use super::{Child, Lifetime, ProcessError, spawner};
 
 /// A program that can be started any number of times.
 #[derive(Debug, Clone)]

@@ -15,7 +15,8 @@ pub(crate) use self::samples::Samples;
 pub use self::samples::SamplesError;
 use super::fault::Fault;
 use super::nationality::{Nationalities, Nationality};
-use super::person::{self, pick};
+use super::person;
+use super::pick::pick;
 use super::query::Query;
 use super::version::Version;
 

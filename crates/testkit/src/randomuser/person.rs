@@ -15,6 +15,7 @@ use self::record::{
     Coordinates, FullName, Location, Moment, NationalId, Picture, PostcodeValue, Record, Street, Timezone,
 };
 use super::nationality::{Name, Nationality, Postcode};
+use super::pick::pick;
 use super::query::{Gender, Query};
 use super::version::Version;
 
@@ -94,10 +95,6 @@ pub(crate) fn draw<'a, R: Rng>(
         picture: picture(rng.random_range(0..100), gender),
         nat: &nationality.code,
     }
-}
-
-pub(crate) fn pick<'a, T>(rng: &mut impl Rng, choices: &'a [T]) -> &'a T {
-    &choices[rng.random_range(0..choices.len())]
 }
 
 fn title<'a>(

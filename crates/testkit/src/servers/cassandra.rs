@@ -18,11 +18,12 @@ pub use self::options::{CassandraOptions, MAX_VALUE_SIZE};
 use self::program::program;
 use self::yaml::{CassandraPorts, YamlSettings, render};
 use super::folder::Folder;
+use super::folder::write;
 use super::node::{NodeSpec, attach};
 use super::pool::{self, Access, ClusterSpec, Lease};
 use super::ports::{PortLease, retry_port_conflicts};
 use super::probe::{CassandraNodeProbe, DEFAULT_SUPERUSER, Probe};
-use super::{Node, ServerError, Software, jars, write};
+use super::{Node, ServerError, Software, jars};
 
 /// The ports of each node for clients, for other nodes (plain and TLS) and for `nodetool`, relative to the first.
 const PORT_OFFSETS: [i16; 4] = [0, -2000, -1999, -1843];

@@ -3,47 +3,20 @@
 //! Its folder holds its shape, and each node's data and process id. A process is a node only if its command line names
 //! the node's folder.
 
-use std::fmt;
 use std::fs;
 use std::io::{Error as IoError, ErrorKind};
 use std::path::PathBuf;
 
 use futures::future::{join_all, try_join, try_join_all};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::artifacts::folder_of;
+use super::folder::write;
 use super::{
-    CassandraCluster, CassandraOptions, KafkaCluster, KafkaOptions, Node, ServerError, Software, jars, write,
+    CassandraCluster, CassandraOptions, KafkaCluster, KafkaOptions, Node, ServerError, Software, StackShape,
+    jars,
 };
 use crate::process::{Lifetime, ProcessError};
-
-/// The nodes of a stack and their ports.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StackShape {
-    /// Kafka nodes, 0 to 3.
-    pub kafka: usize,
-    /// Cassandra nodes, 0 to 3.
-    pub cassandra: usize,
-    /// See [`KafkaOptions::first_port`].
-    pub kafka_port: u16,
-    /// See [`CassandraOptions::port`].
-    pub cassandra_port: u16,
-}
-
-impl fmt::Display for StackShape {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            kafka,
-            cassandra,
-            kafka_port,
-            cassandra_port,
-        } = self;
-        write!(
-            f,
-            "{kafka} Kafka (port {kafka_port}) and {cassandra} Cassandra (port {cassandra_port})"
-        )
-    }
-}
 
 /// The state of one node.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -79,3 +79,8 @@ fn remove_orphans(base: &Path) {
         }
     }
 }
+
+/// Writes a configuration file.
+pub(super) fn write(path: &Path, text: &str) -> Result<(), ServerError> {
+    fs::write(path, text).map_err(ServerError::file(path))
+}

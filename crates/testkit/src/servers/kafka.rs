@@ -1,6 +1,7 @@
 //! A Kafka cluster of one to three nodes, each broker and controller (KRaft).
 
 mod access;
+mod configuration;
 mod options;
 mod properties;
 mod security;
@@ -21,11 +22,12 @@ pub use self::options::KafkaOptions;
 use self::properties::{KafkaPorts, add_listener, properties, render, use_zookeeper};
 pub use self::security::PLAIN_USER;
 use super::folder::Folder;
+use super::folder::write;
 use super::node::{NodeSpec, attach};
 use super::pool::{self, Access, ClusterSpec, Lease};
 use super::ports::{PortLease, retry_port_conflicts};
 use super::probe::{KafkaNodeProbe, Probe, admin_client};
-use super::{Node, ServerError, Software, jars, jvm, version, write};
+use super::{Node, ServerError, Software, jars, jvm, version};
 
 /// Any 16 bytes in base64. Ports tell clusters apart.
 const CLUSTER_ID: &str = "QWZmbHVlbnRUZXN0YmVkMQ";
@@ -242,7 +244,7 @@ fn node(
         .iter()
         .map(|property| format!("-D{property}"));
     let program = jvm::java(options.heap_mb)
-        .arg(log4j_setting(&folder))
+        .arg(tool::log4j_setting(&folder))
         .args(java_properties);
     let program = if needs_zookeeper() {
         let launcher = folder.join("KafkaWithZooKeeper.java");
@@ -301,11 +303,4 @@ async fn run_format_tool(node: &Node, jars: &Path) -> Result<(), ServerError> {
         &properties,
     ];
     tool::run(node, jars, ("storage", "kafka.tools.StorageTool"), &arguments).await
-}
-
-fn log4j_setting(folder: &Path) -> String {
-    format!(
-        "-Dlog4j2.configurationFile=file://{}",
-        folder.join("log4j2.properties").display()
-    )
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::ServerError;
+use super::folder::write;
 use super::pool::Lease;
 use super::probe::Probe;
 use crate::process::{
@@ -172,7 +173,7 @@ impl Node {
             return Ok(());
         }
         let child = self.spec.program.spawn().map_err(|source| self.failed(source))?;
-        super::write(&self.spec.folder.join("pid"), &child.pid().to_string())?;
+        write(&self.spec.folder.join("pid"), &child.pid().to_string())?;
         *self.process() = Some(NodeProcess::Child(Arc::new(child)));
         Ok(())
     }

@@ -14,7 +14,7 @@ use testkit::service::{Service, ServiceOptions};
 use testkit::workspace;
 
 use super::benthos::BenthosServer;
-use super::http_target::{HttpCosts, HttpTarget};
+use super::http_target::{HttpCosts, HttpTarget, address};
 use super::python_loops::PythonLoops;
 use super::rounds::Round;
 use super::secured::SecuredPublisher;
@@ -322,12 +322,4 @@ impl PublisherEnv {
         println!("start to ready: {} ms", summary(&times));
         Ok(times)
     }
-}
-
-/// The address of the publisher's API.
-pub(super) fn address(publisher: &Service) -> Result<SocketAddr> {
-    let url = publisher.api();
-    url.trim_start_matches("http://")
-        .parse()
-        .with_context(|| format!("failed to parse the publisher's address {url}"))
 }

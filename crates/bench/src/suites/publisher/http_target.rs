@@ -1,10 +1,12 @@
 //! A server under HTTP load: back-to-back requests of a hundred records, and of one.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use testkit::process::usage::{cpu_seconds, peak_mib};
+use testkit::service::Service;
 
 use crate::load::callers::{LoadCallers, Requests};
 use crate::load::connection::TargetServer;
@@ -118,4 +120,12 @@ impl fmt::Display for HttpCosts {
             self.single.rows_per_second()
         )
     }
+}
+
+/// The address of the publisher's API.
+pub(super) fn address(publisher: &Service) -> Result<SocketAddr> {
+    let url = publisher.api();
+    url.trim_start_matches("http://")
+        .parse()
+        .with_context(|| format!("failed to parse the publisher's address {url}"))
 }

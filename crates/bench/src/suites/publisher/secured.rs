@@ -8,8 +8,7 @@ use anyhow::{Context as _, Result};
 use testkit::process::Child;
 use testkit::service::{Service, ServiceOptions};
 
-use super::environment::address;
-use super::http_target::HttpTarget;
+use super::http_target::{HttpTarget, address};
 use crate::load::connection::{SERVER_NAME, TargetServer};
 
 const TOPIC: &str = "bench_secured";

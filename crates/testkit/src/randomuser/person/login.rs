@@ -4,7 +4,8 @@ use std::fmt::Write;
 
 use rand::{Rng, RngExt};
 
-use super::{pick, record::Login};
+use super::record::Login;
+use crate::randomuser::pick::pick;
 
 const MOODS: [&str; 16] = [
     "brave", "calm", "clever", "curious", "dusty", "gentle", "jolly", "lucky", "mellow", "nimble", "proud",

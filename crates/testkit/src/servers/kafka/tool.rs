@@ -1,10 +1,12 @@
 //! Kafka's own command-line tools.
 
 use std::path::Path;
+use std::time::Duration;
 
-use super::{KafkaCluster, START_TIMEOUT, log4j_setting};
 use crate::process::{Program, last_lines};
-use crate::servers::{Node, ServerError, Software, jars, jvm};
+use crate::servers::{Node, ServerError, jvm};
+
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Runs a tool to its end. `name` names its log in the node's folder.
 pub(super) async fn run(
@@ -21,7 +23,7 @@ pub(super) async fn run(
         .args(arguments.iter().copied())
         .log_to(&log);
     let server = format!("the {name} tool of {}", node.name());
-    let outcome = async { tool.spawn()?.wait(START_TIMEOUT).await };
+    let outcome = async { tool.spawn()?.wait(TIMEOUT).await };
     match outcome.await {
         Ok(status) if status.success() => Ok(()),
         Ok(status) => Err(ServerError::Ended {
@@ -33,29 +35,10 @@ pub(super) async fn run(
     }
 }
 
-impl KafkaCluster {
-    /// Changes settings of an entity while the cluster runs, such as `("brokers", "1")`, with Kafka's tool. `change` are its
-    /// arguments, such as `--add-config` and `NAME=VALUE`.
-    ///
-    /// # Errors
-    /// When the tool fails, with the end of its log.
-    pub async fn alter_config(
-        &self,
-        (entity_type, entity): (&str, &str),
-        change: &[&str],
-    ) -> Result<(), ServerError> {
-        let bootstrap = self.internal_bootstrap();
-        let mut arguments = vec!["--bootstrap-server", &bootstrap, "--alter"];
-        arguments.extend(["--entity-type", entity_type, "--entity-name", entity]);
-        arguments.extend(change);
-        let jars = jars(Software::KAFKA).await?;
-        let name = format!("configuration-{entity}");
-        run(
-            self.node(0)?,
-            &jars,
-            (&name, "kafka.admin.ConfigCommand"),
-            &arguments,
-        )
-        .await
-    }
+/// The option of the JVM that names the log configuration in a node's folder.
+pub(super) fn log4j_setting(folder: &Path) -> String {
+    format!(
+        "-Dlog4j2.configurationFile=file://{}",
+        folder.join("log4j2.properties").display()
+    )
 }
