@@ -218,11 +218,11 @@ async fn rate_limited_run_waits_and_reports_the_wait() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rate_limit_used_by_others_is_waited_out() {
-    for refusal in [RateLimitReply::TooManyRequests, RateLimitReply::Unavailable] {
+    for reply in [RateLimitReply::TooManyRequests, RateLimitReply::Unavailable] {
         let budget = RateLimit {
             users: 5,
             window: Duration::from_millis(700),
-            refusal,
+            reply,
         };
         let options = Options {
             rate_limit: Some(budget),
@@ -248,7 +248,7 @@ async fn own_rate_limit_prevents_refusals() {
     let budget = RateLimit {
         users: 10,
         window,
-        refusal: RateLimitReply::TooManyRequests,
+        reply: RateLimitReply::TooManyRequests,
     };
     let options = Options {
         rate_limit: Some(budget),

@@ -127,7 +127,7 @@ async fn rate_limit_usage_survives_a_restart() {
         rate_limit: Some(RateLimit {
             users: 10,
             window,
-            refusal: RateLimitReply::TooManyRequests,
+            reply: RateLimitReply::TooManyRequests,
         }),
         ..Options::default()
     };

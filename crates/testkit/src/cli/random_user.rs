@@ -94,14 +94,14 @@ impl RandomUserCommand {
     }
 
     fn options(&self) -> Options {
-        let refusal = match self.rate_limit_status {
+        let reply = match self.rate_limit_status {
             RateLimitStatus::TooManyRequests => RateLimitReply::TooManyRequests,
             RateLimitStatus::Unavailable => RateLimitReply::Unavailable,
         };
         let rate_limit = RateLimit {
             users: self.rate_limit,
             window: self.rate_limit_window,
-            refusal,
+            reply,
         };
         Options {
             listen: self.listen,

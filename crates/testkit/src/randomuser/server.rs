@@ -1,9 +1,9 @@
 //! The routes: the API, and `/_faults` and `/_requests` for scripts.
 
 mod body;
+mod error_response;
 mod peer;
 mod rate_limit;
-mod refusal;
 mod request_log;
 
 use std::{
@@ -78,7 +78,7 @@ async fn versioned(
 ) -> Response {
     let Some(version) = Version::of_segment(&segment) else {
         shared.log(&uri, ServedOutcome::NotOffered);
-        return refusal::error(StatusCode::NOT_FOUND, "this version is not supported");
+        return error_response::error(StatusCode::NOT_FOUND, "this version is not supported");
     };
     shared.respond(version, &parameters, peer, &uri).await
 }
@@ -96,13 +96,13 @@ impl ApiShared {
             .is_some_and(|format| matches!(format.as_str(), "csv" | "xml" | "yaml"))
         {
             self.log(uri, ServedOutcome::NotOffered);
-            return refusal::error(StatusCode::NOT_IMPLEMENTED, "only JSON is supported");
+            return error_response::error(StatusCode::NOT_IMPLEMENTED, "only JSON is supported");
         }
         let query = Query::parse(parameters, self.people.nationalities.of(version));
         let fault = lock(&self.faults).pop();
         if let Some((fault, refused)) = fault
             .as_ref()
-            .and_then(|fault| Some((fault, refusal::of_fault(fault)?)))
+            .and_then(|fault| Some((fault, error_response::of_fault(fault)?)))
         {
             self.log(uri, ServedOutcome::Faulted(fault.clone()));
             return refused;
@@ -111,7 +111,7 @@ impl ApiShared {
             lock(&self.rate_limiter).acquire(peer.address.ip(), query.results, Instant::now())
         {
             self.log(uri, ServedOutcome::RateLimited);
-            return refusal::rate_limited(refused);
+            return error_response::rate_limited(refused);
         }
         let served = ServedOutcome::Served {
             users: self.people.available(&query),

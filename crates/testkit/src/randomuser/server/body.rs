@@ -10,7 +10,7 @@ use axum::{
 use futures::{StreamExt, stream};
 use tokio_util::sync::CancellationToken;
 
-use super::{peer::Peer, refusal::JSON};
+use super::{error_response::JSON, peer::Peer};
 use crate::randomuser::fault::Fault;
 
 /// Bytes per interval of the slow fault.

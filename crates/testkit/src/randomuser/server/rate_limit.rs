@@ -14,7 +14,7 @@ pub struct RateLimit {
     /// Length of the window, which begins with the address's first request; 5 minutes at the real API.
     pub window: Duration,
     /// The response to a refused request.
-    pub refusal: RateLimitReply,
+    pub reply: RateLimitReply,
 }
 
 impl Default for RateLimit {
@@ -22,7 +22,7 @@ impl Default for RateLimit {
         Self {
             users: 20_000,
             window: Duration::from_secs(300),
-            refusal: RateLimitReply::TooManyRequests,
+            reply: RateLimitReply::TooManyRequests,
         }
     }
 }
@@ -78,7 +78,7 @@ impl RateLimiter {
             .entry(address)
             .or_insert(CallerWindow { since: now, used: 0 });
         if window.used + users > limit.users {
-            return Err(limit.refusal);
+            return Err(limit.reply);
         }
         window.used += users;
         Ok(())

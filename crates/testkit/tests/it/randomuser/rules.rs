@@ -243,7 +243,7 @@ async fn rate_limit_gives_429_until_the_window_ends() {
     let rate_limit = RateLimit {
         users: 20,
         window: Duration::from_secs(2),
-        refusal: RateLimitReply::TooManyRequests,
+        reply: RateLimitReply::TooManyRequests,
     };
     let api = start_with(Options {
         rate_limit: Some(rate_limit),
@@ -271,7 +271,7 @@ async fn rate_limit_gives_429_until_the_window_ends() {
 async fn older_deployment_gives_503_above_the_rate_limit() {
     let rate_limit = RateLimit {
         users: 1,
-        refusal: RateLimitReply::Unavailable,
+        reply: RateLimitReply::Unavailable,
         ..RateLimit::default()
     };
     let api = start_with(Options {

@@ -33,8 +33,8 @@ pub(crate) fn of_fault(fault: &Fault) -> Option<Response> {
 }
 
 /// The response to a request above the rate limit.
-pub(crate) fn rate_limited(refusal: RateLimitReply) -> Response {
-    let status = match refusal {
+pub(crate) fn rate_limited(reply: RateLimitReply) -> Response {
+    let status = match reply {
         RateLimitReply::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
         RateLimitReply::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
     };
