@@ -1,4 +1,5 @@
-//! The owner of the pool's servers: starts clusters on demand, repairs them between leases, bounds their memory.
+//! The owner of the pool's servers: starts clusters on demand, repairs them between leases, bounds their memory, ends large
+//! ones that nobody leases.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,6 +20,8 @@ use super::{
 /// Exclusive Kafkas of the default specification, which most tests that disturb one lease. More would start servers that
 /// mostly wait for each other's CPU.
 const MAX_EQUAL: usize = 2;
+/// How long a cluster of several nodes waits for another lease. Three idle nodes take as much CPU in a minute as their start.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long a killed process may take to end.
 const EXIT_TIMEOUT: Duration = Duration::from_secs(60);
 /// A Java process holds about this many MiB beyond its heap.
@@ -46,7 +49,8 @@ struct Slot {
 #[derive(Debug)]
 enum SlotState {
     Starting,
-    Idle(Arc<PooledCluster>),
+    /// Since a time. Its user may have left nodes frozen or killed.
+    Idle(Arc<PooledCluster>, Instant),
     Used(Arc<PooledCluster>),
 }
 
@@ -134,6 +138,7 @@ impl Pool {
         if let Some((slot, cluster)) = leased
             && slot.access == Access::Exclusive
         {
+            drop(stream);
             self.release(&slot, cluster).await;
         }
         Ok(())
@@ -149,7 +154,13 @@ impl Pool {
             let mut changed = std::pin::pin!(self.changed.notified());
             changed.as_mut().enable();
             match self.choose(&spec, access) {
-                SlotChoice::Use(slot, cluster) => return Ok((slot, cluster)),
+                SlotChoice::Use(slot, cluster) => match cluster.repair(access).await {
+                    Ok(()) => return Ok((slot, cluster)),
+                    Err(error) => {
+                        tracing::warn!(%error, cluster = %slot.dir.display(), "dropping a cluster that can't be repaired");
+                        self.remove(&slot);
+                    }
+                },
                 SlotChoice::Start(slot) => return self.start(slot).await,
                 SlotChoice::Wait => changed.await,
             }
@@ -165,7 +176,7 @@ impl Pool {
                 (SlotState::Used(cluster), Access::Shared) => {
                     return SlotChoice::Use(Arc::clone(slot), Arc::clone(cluster));
                 }
-                (SlotState::Idle(cluster), _) => {
+                (SlotState::Idle(cluster, _), _) => {
                     let cluster = Arc::clone(cluster);
                     *state = SlotState::Used(Arc::clone(&cluster));
                     return SlotChoice::Use(Arc::clone(slot), cluster);
@@ -179,7 +190,7 @@ impl Pool {
         }
         let used = |slots: &[Arc<Slot>]| slots.iter().map(|slot| slot.spec.memory_mib()).sum::<u64>();
         while used(&slots) + spec.memory_mib() > self.budget_mib {
-            let idle = |slot: &Arc<Slot>| matches!(*slot.state(), SlotState::Idle(_));
+            let idle = |slot: &Arc<Slot>| matches!(*slot.state(), SlotState::Idle(..));
             let Some(index) = slots.iter().position(idle) else {
                 // One cluster always runs, also where the budget is too small for it.
                 if slots.is_empty() {
@@ -218,31 +229,23 @@ impl Pool {
         outcome
     }
 
-    /// Repairs an exclusive cluster for the next test, or drops it where that fails.
+    /// Leaves an exclusive cluster to the next test. Ends one of several nodes that no test leases in time.
     async fn release(&self, slot: &Arc<Slot>, cluster: Arc<PooledCluster>) {
-        let nodes = cluster.nodes();
-        for node in nodes {
-            // A node that is not frozen, or not running, is no failure here.
-            let _ = node.thaw();
-        }
-        let mut repaired = Ok(());
-        for node in nodes {
-            if repaired.is_ok() {
-                repaired = node.start().await;
-            }
-        }
-        match repaired {
-            Ok(()) => *slot.state() = SlotState::Idle(cluster),
-            Err(error) => {
-                tracing::warn!(%error, cluster = %slot.dir.display(), "dropping a cluster that can't be repaired");
+        let released = Instant::now();
+        *slot.state() = SlotState::Idle(cluster, released);
+        self.changed.notify_waiters();
+        if slot.spec.nodes() > 1 {
+            sleep(IDLE_TIMEOUT).await;
+            let is_idle = matches!(*slot.state(), SlotState::Idle(_, since) if since == released);
+            if is_idle {
                 self.remove(slot);
             }
         }
-        self.changed.notify_waiters();
     }
 
     fn remove(&self, slot: &Arc<Slot>) {
         self.slots().retain(|other| !Arc::ptr_eq(other, slot));
+        self.changed.notify_waiters();
     }
 
     fn slots(&self) -> MutexGuard<'_, Vec<Arc<Slot>>> {
@@ -306,6 +309,20 @@ impl PooledCluster {
                 CassandraCluster::start(&options).await.map(Self::Cassandra)
             }
         }
+    }
+
+    /// Continues the nodes that a test has frozen, and starts those that it has killed. Tests that share a cluster do neither.
+    async fn repair(&self, access: Access) -> Result<(), ServerError> {
+        if access == Access::Exclusive {
+            for node in self.nodes() {
+                // A node that is not frozen, or not running, is no failure here.
+                let _ = node.thaw();
+            }
+            for node in self.nodes() {
+                node.start().await?;
+            }
+        }
+        Ok(())
     }
 
     /// Keeps the classes of the first node, so that later starts are faster.

@@ -112,7 +112,7 @@ async fn wait_for(
             if wanted(&runs) {
                 return runs;
             }
-            sleep(Duration::from_secs(10)).await;
+            sleep(Duration::from_secs(60)).await;
         }
     };
     tokio::select! {

@@ -345,7 +345,19 @@ fn calendar(schedule: &Schedule, after: Timestamp, until: Timestamp) -> Vec<Time
 const HOUR: i64 = 3_600;
 const WEEK: i64 = 7 * 24 * HOUR;
 
+/// A quarter of the cases of other properties, whose number `PROPTEST_CASES` sets.
+fn fewer_cases() -> ProptestConfig {
+    let usual = ProptestConfig::default();
+    ProptestConfig {
+        cases: usual.cases / 4,
+        ..usual
+    }
+}
+
 proptest! {
+    // A case looks for thousands of starts.
+    #![proptest_config(fewer_cases())]
+
     /// The clock steps forward and back, from a second to weeks. Each start is handled once, no start repeats after a
     /// backward step of up to an hour, and the next start is in the future.
     #[test]
