@@ -9,7 +9,7 @@ use testkit::service::Service;
 use uuid::Uuid;
 
 use crate::support::commands::{run_command, run_successfully, tombstone};
-use crate::support::test_env::{DEADLINE, TestEnv, outgoing};
+use crate::support::test_env::{DEADLINE, TestEnv, eventually, outgoing};
 
 fn admin(env: &TestEnv) -> AdminClient<DefaultClientContext> {
     ClientConfig::new()
@@ -75,7 +75,16 @@ async fn dead_letter_retention_is_not_below_that_of_records() {
     let (code, output) = run_command(options.clone(), "dead-letters retention --apply").await;
     assert!(code == Some(0) && output.contains("is changed"), "{output}");
     let expected = ["31622400000", "86400000", "2000000"];
-    assert_eq!(settings(&env, &letters, names).await, expected);
+    // The controller has acknowledged the change before the broker applies it.
+    eventually("the change is in effect", async || {
+        let found = settings(&env, &letters, names).await;
+        if found == expected {
+            Ok(())
+        } else {
+            Err(format!("{found:?}"))
+        }
+    })
+    .await;
     let (_, output) = run_command(options, "dead-letters retention").await;
     assert!(output.contains("is as configured"), "{output}");
 }
