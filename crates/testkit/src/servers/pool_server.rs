@@ -236,9 +236,11 @@ impl Pool {
         self.changed.notify_waiters();
         if slot.spec.nodes() > 1 {
             sleep(IDLE_TIMEOUT).await;
-            let is_idle = matches!(*slot.state(), SlotState::Idle(_, since) if since == released);
-            if is_idle {
-                self.remove(slot);
+            // A lease takes it under the same lock.
+            let mut slots = self.slots();
+            if matches!(*slot.state(), SlotState::Idle(_, since) if since == released) {
+                slots.retain(|other| !Arc::ptr_eq(other, slot));
+                self.changed.notify_waiters();
             }
         }
     }
