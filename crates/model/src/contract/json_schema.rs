@@ -8,31 +8,27 @@ use super::field::{Field, Presence, Scalar};
 impl Contract {
     /// The JSON Schema of a record, in dialect 2020-12. It can't express all rules; the parser decides.
     #[must_use]
-    pub fn json_schema(&self) -> serde_json::Value {
-        of(self)
+    pub fn json_schema(&self) -> Value {
+        let fields = self.fields();
+        let properties: Map<_, _> = fields
+            .iter()
+            .map(|field| (field.name().to_owned(), property(field)))
+            .collect();
+        let required: Vec<_> = fields
+            .iter()
+            .filter(|field| field.is_required())
+            .map(Field::name)
+            .collect();
+        json!({
+            "$schema": "https://json-schema.org/draft/2020-12/schema",
+            "$id": format!("urn:affluent:schema:{}", self.name()),
+            "title": self.title(),
+            "type": "object",
+            "properties": properties,
+            "required": required,
+            "additionalProperties": false,
+        })
     }
-}
-
-fn of(contract: &Contract) -> Value {
-    let fields = contract.fields();
-    let properties: Map<_, _> = fields
-        .iter()
-        .map(|field| (field.name().to_owned(), property(field)))
-        .collect();
-    let required: Vec<_> = fields
-        .iter()
-        .filter(|field| field.is_required())
-        .map(Field::name)
-        .collect();
-    json!({
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "$id": format!("urn:affluent:schema:{}", contract.name()),
-        "title": contract.title(),
-        "type": "object",
-        "properties": properties,
-        "required": required,
-        "additionalProperties": false,
-    })
 }
 
 fn property(field: &Field) -> Value {

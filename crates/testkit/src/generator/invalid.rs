@@ -12,35 +12,30 @@ impl Generator {
     /// Generates a line that neither reader accepts.
     pub fn invalid(&self, rng: &mut StdRng) -> Vec<u8> {
         let mut values = self.values(rng.random(), Spelling::Canonical, rng);
-        line(self, &mut values, rng)
-    }
-}
-
-/// Breaks a record, of which `values` has the raw JSON of each field.
-fn line(generator: &Generator, values: &mut [Option<String>], rng: &mut StdRng) -> Vec<u8> {
-    let fields = generator.contract.fields();
-    let slot = rng.random_range(0..fields.len());
-    match rng.random_range(0..12) {
-        0 => return b"{".to_vec(),
-        1 => return b"[1]".to_vec(),
-        2 => {
-            let required = (0..fields.len()).filter(|slot| fields[*slot].is_required());
-            values[required.choose(rng).unwrap_or(slot)] = None;
+        let fields = self.contract.fields();
+        let slot = rng.random_range(0..fields.len());
+        match rng.random_range(0..12) {
+            0 => return b"{".to_vec(),
+            1 => return b"[1]".to_vec(),
+            2 => {
+                let required = (0..fields.len()).filter(|slot| fields[*slot].is_required());
+                values[required.choose(rng).unwrap_or(slot)] = None;
+            }
+            3 => values[slot] = Some("null".to_owned()),
+            4 => {
+                let other = if fields[slot].presence() == Presence::Map {
+                    "[]"
+                } else {
+                    "{}"
+                };
+                // An empty map is given in braces, and a list in brackets.
+                values[slot] = Some(other.to_owned());
+            }
+            5 => return twice(self, &values),
+            _ => values[slot] = Some(broken(&fields[slot], rng)),
         }
-        3 => values[slot] = Some("null".to_owned()),
-        4 => {
-            let other = if fields[slot].presence() == Presence::Map {
-                "[]"
-            } else {
-                "{}"
-            };
-            // An empty map is given in braces, and a list in brackets.
-            values[slot] = Some(other.to_owned());
-        }
-        5 => return twice(generator, values),
-        _ => values[slot] = Some(broken(&fields[slot], rng)),
+        self.json(&values, Spelling::Canonical)
     }
-    generator.json(values, Spelling::Canonical)
 }
 
 /// The record with the key's field in it twice.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::process::{Program, last_lines};
 use crate::servers::{Node, ServerError, jvm};
 
+/// A tool is a JVM of its own, which takes seconds on a busy machine.
 const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Runs a tool to its end. `name` names its log in the node's folder.
