@@ -23,7 +23,7 @@ pub enum SessionError {
     /// No contact point speaks the protocol version of the sessions.
     #[error("cassandra is too old")]
     Version(#[source] ProbeError),
-    /// The configured TLS files can't be used.
+    /// The configured TLS files can't be used at the start.
     #[error("failed to configure cassandra.tls")]
     Tls(#[source] TlsError),
     /// No contact point is in the configured data centre, so no node would be written to.
@@ -45,9 +45,11 @@ pub(super) enum ConnectError {
 
 impl SharedSessions {
     pub(super) async fn connect_to_contact_point(&self) -> Result<Session, ConnectError> {
-        let config = self
-            .connection_config()
-            .map_err(|error| ConnectError::Fatal(SessionError::Tls(error)))?;
+        let config = self.connection_config().map_err(|error| match self.cluster() {
+            None => ConnectError::Fatal(SessionError::Tls(error)),
+            // The files were valid before, so they are being replaced.
+            Some(_) => ConnectError::Transient(service::process::chain(&error)),
+        })?;
         let node = self.find_local_node(&config).await?;
         let within = 2 * self.settings.connect_timeout;
         timeout(within, Session::connect(&self.settings, &config, node))

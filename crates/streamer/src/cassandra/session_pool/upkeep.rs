@@ -125,7 +125,8 @@ async fn watch(node: &Node, session: &Session) {
 
 /// Connects to the node, and makes sure that the address has not passed to another one.
 async fn connect(shared: &SharedSessions, node: &Node) -> Result<Session, String> {
-    let config = shared.connection_config().map_err(|error| error.to_string())?;
+    let config = shared.connection_config();
+    let config = config.map_err(|error| service::process::chain(&error))?;
     let mut reason = "its address is unknown".to_owned();
     for address in node.addresses() {
         let within = 2 * shared.settings.connect_timeout;

@@ -158,30 +158,35 @@ async fn credentials_rotate_under_load_without_loss_or_delay() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn wrong_client_certificate_is_reported_until_it_is_replaced() {
-    let env = SecuredEnv::new("wrong_certificate").await;
+async fn unusable_client_certificate_is_reported_until_it_is_replaced() {
+    let env = SecuredEnv::new("unusable_certificate").await;
     env.create_all().await;
     let account = Account::new(&env, &env.name).await;
     account.grant(&env, &documented()).await;
     let proxy = node_proxy(&env).await;
     let (mut publisher, mut streamer) = start_services(&env, &account, &proxy).await;
     let load = Load::new(&env, publisher.api());
+    let reported = async |streamer: &Service, cause: &str| {
+        proxy.reset();
+        eventually(&format!("readiness reports: {cause}"), async || {
+            let (_, body) = streamer.get("/readyz").await.map_err(|error| error.to_string())?;
+            if body.contains(cause) { Ok(()) } else { Err(body) }
+        })
+        .await;
+    };
     let steps = async {
         load.wait_for_progress().await;
         let (own_certificate, own_key) = env.authority.issue(&env.name, &[&env.name]);
         let (certificate, key) = CertificateAuthority::new("other").issue("other", &["other"]);
+
+        // Another process replaces the files at this moment: a file is empty, then only one of the two is new.
+        std::fs::write(&own_certificate, "").unwrap();
+        reported(&streamer, "has no valid PEM certificate").await;
         std::fs::copy(certificate, own_certificate).unwrap();
+        reported(&streamer, "failed to apply cassandra.tls").await;
+
         std::fs::copy(key, own_key).unwrap();
-        proxy.reset();
-        eventually("readiness reports the wrong certificate", async || {
-            let (_, body) = streamer.get("/readyz").await.map_err(|error| error.to_string())?;
-            if body.contains("fatal alert") {
-                Ok(())
-            } else {
-                Err(body)
-            }
-        })
-        .await;
+        reported(&streamer, "fatal alert").await;
         env.authority.issue(&env.name, &[&env.name]);
         streamer.wait_until_ready(TIMEOUT).await.unwrap();
         load.wait_for_progress().await;
