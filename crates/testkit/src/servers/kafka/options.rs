@@ -62,6 +62,8 @@ impl KafkaOptions {
         Self::with([
             ("broker.session.timeout.ms", "3000"),
             ("broker.heartbeat.interval.ms", "6000"),
+            // The controller looks for expired sessions when it has something to write.
+            ("metadata.max.idle.interval.ms", "500"),
         ])
     }
 

@@ -42,6 +42,11 @@ pub(super) fn properties(
     // default of 9 s a fault test would spend most of its time waiting.
     set("broker.session.timeout.ms", "4000".to_owned());
     set("broker.heartbeat.interval.ms", "1000".to_owned());
+    if cluster.len() == 1 {
+        // An idle controller writes a record that often, and the broker reads it. Twice a second, the default, is a third of
+        // what an idle node does.
+        set("metadata.max.idle.interval.ms", "10000".to_owned());
+    }
     // Tests that kill a consumer wait for the end of its session; Kafka's minimum is 6 s.
     set("group.min.session.timeout.ms", "1000".to_owned());
     let replicas = cluster.len().to_string();
