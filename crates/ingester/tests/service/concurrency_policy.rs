@@ -87,7 +87,7 @@ async fn latest_overlapping_start_is_queued_others_are_skipped() {
 async fn requested_run_does_not_skip_a_scheduled_start() {
     let (api, stack) = (api().await, PublisherStack::shared().await);
     let settings = [
-        ("SCHEDULE__CRON", "*/10 * * * * *"),
+        ("SCHEDULE__CRON", "*/5 * * * * *"),
         ("SCHEDULE__CATCH_UP", "none"),
         ("RUN__USERS", "5"),
     ];
@@ -95,7 +95,7 @@ async fn requested_run_does_not_skip_a_scheduled_start() {
     let complete = |runs: &Value| !scheduled(runs).is_empty() && runs["runs"][0]["ended"].is_string();
     service.wait_for("/v1/runs", complete).await;
     // It lasts longer than the time to the next start, which is therefore due while it is active.
-    api.inject(Fault::Hang(Some(Duration::from_secs(12))), 1);
+    api.inject(Fault::Hang(Some(Duration::from_secs(6))), 1);
     let (_, requested) = service.send(Method::POST, "/v1/runs", Value::Null).await;
     let requested = service
         .wait_for(&path(&requested), |run| run["ended"].is_string())

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use testkit::kafka_client::ProducerRecord;
 use testkit::rows::Row;
+use testkit::workspace::is_full_test_run;
 use uuid::Uuid;
 
 use crate::support::commands::{run_command, stop};
@@ -124,7 +125,7 @@ async fn kills_and_replays_keep_orders_exactly_once() {
         .set("batch.max_in_flight", "8");
     let mut streamer = orders.env.start(&options).await;
     let ids = order_ids(6);
-    for round in 0..4 {
+    for round in 0..if is_full_test_run() { 4 } else { 2 } {
         let records = (0..60).flat_map(|step| {
             let ids = &ids;
             (0..12).map(move |customer| match (step * 12 + customer) % 29 {
