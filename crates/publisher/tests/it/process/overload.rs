@@ -28,7 +28,7 @@ const MAX_IDLE_MEMORY: f64 = 40.0;
 /// Ten times jemalloc's decay time.
 const DECAY: Duration = Duration::from_secs(1);
 
-const LOAD_DURATION: Duration = Duration::from_secs(3);
+const LOAD_DURATION: Duration = Duration::from_secs(2);
 
 /// The latencies of the responses that callers received.
 #[derive(Default)]
