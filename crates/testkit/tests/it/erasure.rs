@@ -35,23 +35,11 @@ impl TestEnv {
         let folder = workspace::target_dir().unwrap().join("testkit").join("logs");
         let folder = folder.join(&keyspace);
         std::fs::create_dir_all(&folder).unwrap();
-        // The brokers look for expired segments, and remove their files, at once.
-        let properties = [
-            ("log.retention.check.interval.ms", "500"),
-            ("log.segment.delete.delay.ms", "100"),
-            ("log.initial.task.delay.ms", "100"),
-            // The test searches for bytes.
-            ("compression.type", "uncompressed"),
-        ];
-        let options = KafkaOptions {
-            properties: properties
-                .map(|(name, value)| (name.to_owned(), value.to_owned()))
-                .into(),
-            ..KafkaOptions::default()
-        };
+        // The test searches for bytes, so records are not compressed.
+        let options = KafkaOptions::creating_and_expiring();
         let cassandra = CassandraOptions::default();
         let (kafka, cassandra) = tokio::try_join!(
-            KafkaCluster::lease(&options, Access::Exclusive),
+            KafkaCluster::lease(&options, Access::Shared),
             CassandraCluster::lease(&cassandra, Access::Shared),
         )
         .unwrap();

@@ -339,7 +339,7 @@ async fn unreachable_advertised_address_is_503_at_once() {
 /// A broker that creates topics on request gives them its own defaults: one partition, and `CreateTime`.
 #[tokio::test]
 async fn deleted_topic_comes_back_as_required_despite_auto_creation() {
-    let options = KafkaOptions::creating_topics();
+    let options = KafkaOptions::creating_and_expiring();
     let kafka = KafkaCluster::lease(&options, Access::Shared).await.unwrap();
     let topic = Topic::new(&kafka.bootstrap());
     let publisher = setup(&topic.brokers, &topic.name)

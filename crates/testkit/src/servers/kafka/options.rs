@@ -75,9 +75,16 @@ impl KafkaOptions {
         }
     }
 
-    /// One node that creates a topic when a client asks for it.
-    pub fn creating_topics() -> Self {
-        Self::with([("auto.create.topics.enable", "true")])
+    /// One node that creates a topic when a client asks for it, looks for expired segments, and removes their files, at
+    /// once, and stores records without compression.
+    pub fn creating_and_expiring() -> Self {
+        Self::with([
+            ("auto.create.topics.enable", "true"),
+            ("log.retention.check.interval.ms", "500"),
+            ("log.segment.delete.delay.ms", "100"),
+            ("log.initial.task.delay.ms", "100"),
+            ("compression.type", "uncompressed"),
+        ])
     }
 
     /// Three nodes, for tests that disturb some of them. A group's offsets have one replica, so that a test can take away
