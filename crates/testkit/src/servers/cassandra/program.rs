@@ -51,7 +51,8 @@ pub(super) fn program(
         .arg("-Dcassandra.skip_wait_for_gossip_to_settle=0")
         // How many rows a node measures at its start to estimate the memory of one. 100,000, the default, take 3 s.
         .arg("-Dcassandra.memtable_row_overhead_computation_step=1000")
-        // How often a node reads the clock for its timeouts. Each 2 ms, the default, is most of what an idle node does.
+        // How often a node reads the clock for its timeouts. Each 2 ms, the default, is more than half of what an idle
+        // node does.
         .arg("-Dcassandra.approximate_time_precision_ms=20")
         .arg(format!(
             "-Dcassandra.test.flush_local_schema_changes={}",

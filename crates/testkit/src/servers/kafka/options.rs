@@ -62,7 +62,7 @@ impl KafkaOptions {
         Self::with([
             ("broker.session.timeout.ms", "3000"),
             ("broker.heartbeat.interval.ms", "6000"),
-            // The controller looks for expired sessions when it has something to write.
+            // With the 10 s of other single nodes the expired session had no consequence for a minute.
             ("metadata.max.idle.interval.ms", "500"),
         ])
     }
