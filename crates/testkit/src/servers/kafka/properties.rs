@@ -43,7 +43,7 @@ pub(super) fn properties(
     set("broker.session.timeout.ms", "4000".to_owned());
     set("broker.heartbeat.interval.ms", "1000".to_owned());
     if cluster.len() == 1 {
-        // An idle controller writes a record that often, and the broker reads it: twice a second by default, in each idle node.
+        // An idle controller writes a record that often, which the broker reads: twice a second by default.
         set("metadata.max.idle.interval.ms", "10000".to_owned());
     }
     // Tests that kill a consumer wait for the end of its session; Kafka's minimum is 6 s.

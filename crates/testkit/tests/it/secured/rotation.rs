@@ -166,7 +166,7 @@ async fn unusable_client_certificate_is_reported_until_it_is_replaced() {
     let proxy = node_proxy(&env).await;
     let (mut publisher, mut streamer) = start_services(&env, &account, &proxy).await;
     let load = Load::new(&env, publisher.api());
-    let reported = async |streamer: &Service, cause: &str| {
+    let reported = async |cause: &str| {
         proxy.reset();
         eventually(&format!("readiness reports: {cause}"), async || {
             let (_, body) = streamer.get("/readyz").await.map_err(|error| error.to_string())?;
@@ -181,12 +181,12 @@ async fn unusable_client_certificate_is_reported_until_it_is_replaced() {
 
         // Another process replaces the files at this moment: a file is empty, then only one of the two is new.
         std::fs::write(&own_certificate, "").unwrap();
-        reported(&streamer, "has no valid PEM certificate").await;
+        reported("has no valid PEM certificate").await;
         std::fs::copy(certificate, own_certificate).unwrap();
-        reported(&streamer, "failed to apply cassandra.tls").await;
+        reported("failed to apply cassandra.tls").await;
 
         std::fs::copy(key, own_key).unwrap();
-        reported(&streamer, "fatal alert").await;
+        reported("fatal alert").await;
         env.authority.issue(&env.name, &[&env.name]);
         streamer.wait_until_ready(TIMEOUT).await.unwrap();
         load.wait_for_progress().await;
