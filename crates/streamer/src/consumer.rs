@@ -10,5 +10,6 @@ pub mod last_poll;
 pub mod partition_check;
 pub mod poll_loop;
 pub mod rebalance;
+mod turns;
 
 pub mod scan;

@@ -7,6 +7,10 @@ use service::{CommandLine, CompletionsCommand, ConfigCommand, ManCommand, Proces
 use streamer::Settings;
 use streamer::admin::{self, Command};
 
+/// As in the publisher: librdkafka's threads allocate records and the streamer's free them.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// Write a Kafka topic to a Cassandra table: every record becomes a row or a dead letter, exactly once
 ///
 /// Without a command the service runs until SIGTERM.

@@ -14,10 +14,12 @@ pub fn connection(settings: &KafkaSettings) -> Connection {
     connection_with(settings, [("socket.timeout.ms", "10000".to_owned())])
 }
 
-/// How a consumer of up to `partitions` partitions connects. The operator's properties override these defaults.
-pub fn fetch_connection(settings: &KafkaSettings, partitions: i32) -> Connection {
+/// How a consumer with `queues` queues of partitions connects. Together they hold the buffer, and a response has room for a
+/// share of each: those beyond its end would wait for the next one. The operator's properties override these defaults.
+pub fn fetch_connection(settings: &KafkaSettings, queues: i32) -> Connection {
     let buffer = settings.fetch_buffer.as_u64();
     let response = (buffer / UNPACKING_FACTOR).max(MIN_RESPONSE_BYTES);
+    let queues = u64::try_from(queues).unwrap_or(0).max(1);
     connection_with(
         settings,
         [
@@ -27,13 +29,13 @@ pub fn fetch_connection(settings: &KafkaSettings, partitions: i32) -> Connection
             ("fetch.queue.backoff.ms", "5".to_owned()),
             ("fetch.wait.max.ms", "100".to_owned()),
             ("fetch.max.bytes", response.to_string()),
-            (
-                "fetch.message.max.bytes",
-                (response / u64::try_from(partitions).unwrap_or(0).max(RESPONSE_PARTITIONS)).to_string(),
-            ),
+            // The first batch of a response is sent even if it is larger.
+            ("fetch.message.max.bytes", (response / queues).to_string()),
             (
                 "queued.max.messages.kbytes",
-                (buffer / 1024).max(1024).to_string(),
+                (buffer.max(MIN_RESPONSE_BYTES) / queues / 1024)
+                    .max(1)
+                    .to_string(),
             ),
             // librdkafka unpacks a batch into a buffer that grows threefold until it fits, at most to this size. The
             // default of 100 MB refuses valid batches of 34 MB.
@@ -45,9 +47,9 @@ pub fn fetch_connection(settings: &KafkaSettings, partitions: i32) -> Connection
     )
 }
 
-/// How records of up to `partitions` partitions are fetched.
-pub(super) fn fetch_config(settings: &KafkaSettings, partitions: i32) -> rdkafka::ClientConfig {
-    let mut config = fetch_connection(settings, partitions).config();
+/// How records are fetched into `queues` queues of partitions.
+pub(super) fn fetch_config(settings: &KafkaSettings, queues: i32) -> rdkafka::ClientConfig {
+    let mut config = fetch_connection(settings, queues).config();
     config
         .set("group.id", &settings.group)
         .set("enable.auto.commit", "false")
@@ -60,10 +62,6 @@ pub(super) fn fetch_config(settings: &KafkaSettings, partitions: i32) -> rdkafka
 
 /// Records take several times the memory of the compressed response that they arrive in.
 const UNPACKING_FACTOR: u64 = 4;
-/// The fewest partitions whose records fit into one response. With larger shares, the partitions of one response fill the
-/// buffer while the others wait. Of more partitions all fit: librdkafka begins each request with the next partition, so those
-/// beyond the end of a response would wait for as many requests. The first batch is sent even if it is larger than its share.
-const RESPONSE_PARTITIONS: u64 = 16;
 /// A response has room for the largest batch of Kafka's default.
 const MIN_RESPONSE_BYTES: u64 = 1 << 20;
 /// The maximum size of the buffer into which a compressed batch is unpacked. There may be three: of the batch that
@@ -148,7 +146,7 @@ mod tests {
             let config = fetch_connection(&settings, partitions).config();
             let size = |name| config.get(name).unwrap().parse::<i32>().unwrap();
             let (share, response) = (size("fetch.message.max.bytes"), size("fetch.max.bytes"));
-            assert!(share * partitions.max(16) <= response, "{partitions} partitions");
+            assert!(share * partitions <= response, "{partitions} partitions");
         }
     }
 

@@ -2,13 +2,19 @@
 //!
 //! It polls regardless of the rest of the process, so that the member stays in the group, and pauses its partitions while
 //! the pipeline is full. It commits and starts only at the offsets that the pipeline sends.
+//!
+//! Each partition has a queue of its own, and records are taken in turn. With one queue for all, partitions whose records fill
+//! it keep the others from being fetched.
 
 mod backpressure;
+mod partition_queues;
 
 use std::collections::BTreeSet;
+use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use ::kafka::headers::headers;
@@ -29,7 +35,9 @@ use crate::consumer::eof_tracker::EofTracker;
 use crate::consumer::group_membership::GroupMembership;
 use crate::consumer::last_poll::LastPoll;
 use crate::consumer::partition_check::{PartitionCheck, check, is_unreadable};
+use crate::consumer::poll_loop::partition_queues::PartitionQueues;
 use crate::consumer::rebalance::{self, RebalanceEvent, Rebalancer, StartOffset};
+use crate::consumer::turns::{Changes, Turns};
 use crate::ledger::run_headers::RunHeaders;
 use crate::pipeline::consumed_record::{ConsumedRecord, Decoder};
 use crate::pipeline::raw_record::RawRecord;
@@ -40,7 +48,7 @@ const CHUNK_RECORDS: usize = 256;
 const CHUNK_CAPACITY: usize = 4;
 /// Events in the channel to the pipeline; a rebalance sends two.
 const EVENT_CAPACITY: usize = 16;
-/// The timeout of a poll, and so the latency of a command.
+/// How long the poll loop waits for records, and so the latency of a command and of a rebalance.
 const POLL_TIMEOUT: Duration = Duration::from_millis(20);
 /// How long no record may arrive before the poll loop requests metadata: less than `rebootstrap`'s timeout.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -50,7 +58,9 @@ const METADATA_TIMEOUT: Duration = Duration::from_secs(1);
 const UNREADABLE_FETCHES: u32 = 3;
 
 pub(super) struct PollLoop {
-    consumer: BaseConsumer<Rebalancer>,
+    /// Dropped before the consumer, which they keep open.
+    queues: PartitionQueues,
+    consumer: Arc<BaseConsumer<Rebalancer>>,
     decoder: Decoder,
     partitions: Arc<AtomicI32>,
     topic: String,
@@ -69,6 +79,7 @@ pub(super) struct PollLoop {
     /// Assigned partitions that are not read any more.
     halted: BTreeSet<i32>,
     paused: bool,
+    turns: Turns,
     settings: KafkaSettings,
     /// Fetches whose records could not be read.
     unreadable: u32,
@@ -108,7 +119,8 @@ pub fn spawn(
     let consumer: BaseConsumer<Rebalancer> = config.create_with_context(rebalancer)?;
     consumer.subscribe(&[settings.topic()])?;
     let poll_loop = PollLoop {
-        consumer,
+        queues: PartitionQueues::default(),
+        consumer: Arc::new(consumer),
         decoder,
         partitions,
         topic: settings.topic().to_owned(),
@@ -124,11 +136,12 @@ pub fn spawn(
         last_response: Instant::now(),
         halted: BTreeSet::new(),
         paused: false,
+        turns: Turns::default(),
         settings: settings.clone(),
         unreadable: 0,
         checking: Arc::default(),
     };
-    std::thread::Builder::new()
+    thread::Builder::new()
         .name("kafka-consumer".to_owned())
         .spawn(move || {
             let last_poll = Arc::clone(&poll_loop.last_poll);
@@ -223,6 +236,12 @@ impl PollLoop {
         if is_first {
             self.ends.clear();
             self.halted.clear();
+            self.queues.clear();
+            self.turns = Turns::default();
+        }
+        self.queues.split(&self.consumer, &self.topic, offsets);
+        for start in offsets {
+            self.turns.start(start.partition, Instant::now());
         }
         if !self.paused {
             // A partition that was paused when it was revoked is still paused when it is assigned again.
@@ -237,41 +256,70 @@ impl PollLoop {
         for partition in partitions {
             self.halted.insert(*partition);
             self.ends.remove(*partition);
+            self.turns.remove(*partition);
             list.add_partition(&self.topic, *partition);
         }
         self.consumer.pause(&list)
     }
 
-    /// Waits for the first record up to the poll timeout, then takes the records that are already fetched.
+    /// Serves rebalances, then takes the records that are already fetched, or waits for some up to the poll timeout.
     fn read(&mut self) -> Vec<DecodedRecord> {
         self.decoder.partitions = self.partitions.load(Ordering::Relaxed);
         let mut records = Vec::new();
-        let mut timeout = POLL_TIMEOUT;
-        while records.len() < CHUNK_RECORDS {
-            let Some(polled) = self.consumer.poll(timeout) else {
-                break;
-            };
-            timeout = Duration::ZERO;
-            match polled {
-                Ok(message) => {
-                    self.last_response = Instant::now();
-                    let record = decode(&self.decoder, &message);
-                    self.ends.remove(record.partition);
-                    self.consumer.context().assigned().next.insert(
-                        record.partition,
-                        StartOffset {
-                            partition: record.partition,
-                            offset: record.offset + 1,
-                            leader_epoch: record.leader_epoch,
-                        },
-                    );
-                    records.push(record);
-                }
-                Err(KafkaError::PartitionEOF(partition)) => self.reached_end(partition),
-                Err(error) => self.handle_error(error),
+        let consumer = Arc::clone(&self.consumer);
+        while let Some(polled) = consumer.poll(Duration::ZERO) {
+            self.receive(polled, &mut records);
+        }
+        let mut queues = mem::take(&mut self.queues);
+        let quantum = (CHUNK_RECORDS / queues.len().max(1)).max(1);
+        let mut empty = 0;
+        while records.len() < CHUNK_RECORDS
+            && empty < queues.len()
+            && let Some((partition, queue)) = queues.next()
+        {
+            let before = records.len();
+            let full = (before + quantum).min(CHUNK_RECORDS);
+            while records.len() < full
+                && let Some(polled) = queue.poll(Duration::ZERO)
+            {
+                self.receive(polled, &mut records);
             }
+            self.turns
+                .read(*partition, records.len() - before, Instant::now());
+            empty = if records.len() < full { empty + 1 } else { 0 };
+        }
+        self.queues = queues;
+        let Changes { pause, resume } = self.turns.changes(Instant::now());
+        self.set_paused(pause, true);
+        self.set_paused(resume, false);
+        if records.is_empty() {
+            thread::park_timeout(POLL_TIMEOUT);
         }
         records
+    }
+
+    fn receive(&mut self, polled: Result<BorrowedMessage<'_>, KafkaError>, records: &mut Vec<DecodedRecord>) {
+        match polled {
+            Ok(message) => {
+                self.last_response = Instant::now();
+                let record = decode(&self.decoder, &message);
+                self.ends.remove(record.partition);
+                self.consumer.context().assigned().next.insert(
+                    record.partition,
+                    StartOffset {
+                        partition: record.partition,
+                        offset: record.offset + 1,
+                        leader_epoch: record.leader_epoch,
+                    },
+                );
+                records.push(record);
+            }
+            Err(KafkaError::PartitionEOF(partition)) => {
+                self.turns.ended(partition);
+                self.reached_end(partition);
+            }
+            Err(error) => self.handle_error(error),
+        }
     }
 
     fn handle_error(&mut self, error: KafkaError) {
@@ -322,7 +370,7 @@ impl PollLoop {
             context.sender(),
             Arc::clone(&self.checking),
         );
-        std::thread::spawn(move || {
+        thread::spawn(move || {
             for start in next
                 .into_values()
                 .filter(|start| !halted.contains(&start.partition))
@@ -404,7 +452,7 @@ impl PollLoop {
                 self.rewind(next);
                 self.ends.reading(partition);
                 if self.paused {
-                    self.set_paused(partition, false);
+                    self.set_paused([partition], false);
                 }
             }
             None => self.ends.idle(partition, now),

@@ -3,6 +3,7 @@
 mod advertised_address;
 mod authorization;
 mod auto_creation;
+mod backlog;
 mod broker_outages;
 mod group;
 mod outage_log;

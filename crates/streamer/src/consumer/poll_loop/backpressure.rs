@@ -1,11 +1,13 @@
 //! Backpressure: pauses all partitions while the pipeline is full, and resumes them afterwards.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use std::{iter, mem};
 
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::KafkaError;
-use rdkafka::message::Message as _;
+use rdkafka::message::{BorrowedMessage, Message as _};
 use tokio::time::timeout;
 
 use crate::consumer::channels::{Chunk, DecodedRecord};
@@ -54,13 +56,27 @@ impl PollLoop {
             tracing::info!(error, "partitions paused: the writer is at capacity");
         }
         self.last_poll.polled();
-        match self.consumer.poll(Duration::ZERO) {
+        let consumer = Arc::clone(&self.consumer);
+        let queues = mem::take(&mut self.queues);
+        let events = iter::once(consumer.poll(Duration::ZERO));
+        for polled in events
+            .chain(queues.iter().map(|queue| queue.poll(Duration::ZERO)))
+            .flatten()
+        {
+            self.receive_paused(polled);
+        }
+        self.queues = queues;
+        self.verify_ends();
+    }
+
+    fn receive_paused(&mut self, polled: Result<BorrowedMessage<'_>, KafkaError>) {
+        match polled {
             // A record that was in flight when the partitions were paused is read again after the resumption.
-            Some(Ok(message)) => {
+            Ok(message) => {
                 let (partition, offset) = (message.partition(), message.offset());
                 tracing::debug!(partition, offset, "record received while paused");
                 drop(message);
-                self.set_paused(partition, true);
+                self.set_paused([partition], true);
                 self.ends.remove(partition);
                 self.rewind(StartOffset {
                     partition,
@@ -69,27 +85,30 @@ impl PollLoop {
                 });
             }
             // An end is verified beside a backlog of other partitions, too.
-            Some(Err(KafkaError::PartitionEOF(partition))) => {
-                self.set_paused(partition, true);
+            Err(KafkaError::PartitionEOF(partition)) => {
+                self.set_paused([partition], true);
                 self.reached_end(partition);
             }
-            None => {}
-            Some(Err(error)) => self.handle_error(error),
+            Err(error) => self.handle_error(error),
         }
-        self.verify_ends();
     }
 
-    /// Pauses or resumes one partition.
-    pub(super) fn set_paused(&self, partition: i32, paused: bool) {
-        let mut list = TopicPartitionList::with_capacity(1);
-        list.add_partition(&self.topic, partition);
+    /// Pauses or resumes some partitions.
+    pub(super) fn set_paused(&self, partitions: impl IntoIterator<Item = i32>, paused: bool) {
+        let mut list = TopicPartitionList::new();
+        for partition in partitions {
+            list.add_partition(&self.topic, partition);
+        }
+        if list.count() == 0 {
+            return;
+        }
         let set = if paused {
             self.consumer.pause(&list)
         } else {
             self.consumer.resume(&list)
         };
         if let Err(error) = set {
-            tracing::debug!(%error, partition, paused, "failed to pause or resume a partition");
+            tracing::debug!(%error, ?list, paused, "failed to pause or resume partitions");
         }
     }
 
@@ -98,6 +117,7 @@ impl PollLoop {
             return;
         }
         self.paused = false;
+        self.turns.resumed(Instant::now());
         let resumed = self.consumer.assignment().and_then(|all| {
             let mut list = TopicPartitionList::new();
             for element in all.elements() {
