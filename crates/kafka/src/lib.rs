@@ -9,6 +9,7 @@ pub mod property;
 
 pub mod error;
 pub mod events;
+pub mod fetch_queue;
 pub mod headers;
 pub mod leader_epoch;
 

@@ -17,6 +17,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use ::kafka::fetch_queue::fetched_records;
 use ::kafka::headers::headers;
 use ::kafka::leader_epoch;
 use ::kafka::watermarks::fetched_end;
@@ -285,13 +286,16 @@ impl PollLoop {
                 self.receive(polled, &mut records);
             }
             self.turns
-                .read(*partition, records.len() - before, Instant::now());
+                .read(*partition, mean_size(&records[before..]), Instant::now());
             empty = if records.len() < full { empty + 1 } else { 0 };
         }
         self.queues = queues;
-        let Changes { pause, resume } = self.turns.changes(Instant::now());
-        self.set_paused(pause, true);
-        self.set_paused(resume, false);
+        if !self.paused {
+            let fetched = |partition| fetched_records(consumer.client(), &self.topic, partition);
+            let Changes { pause, resume } = self.turns.changes(fetched, Instant::now());
+            self.set_paused(pause, true);
+            self.set_paused(resume, false);
+        }
         if records.is_empty() {
             thread::park_timeout(POLL_TIMEOUT);
         }
@@ -480,6 +484,12 @@ impl PollLoop {
             let _ = answers.send(ends.collect());
         });
     }
+}
+
+/// The mean size of the records, if there are any.
+fn mean_size(records: &[DecodedRecord]) -> Option<usize> {
+    let bytes: usize = records.iter().map(|record| record.raw.len()).sum();
+    bytes.checked_div(records.len())
 }
 
 fn decode(decoder: &Decoder, message: &BorrowedMessage<'_>) -> DecodedRecord {

@@ -1,7 +1,8 @@
 //! Which partitions are fetched while many have a backlog.
 //!
-//! Each partition has a queue, and a fetch fills it with a batch at least. So the memory of all grows with the partitions. Once
-//! many queues hold records, a partition waits when its records are read, and is fetched again in its turn. Otherwise all are.
+//! Each partition has a queue, and a fetch fills it with a batch at least. So the memory of all grows with the partitions and
+//! with their batches. Once many queues hold records, a partition waits when its records are read, and is fetched again in its
+//! turn. Otherwise all are.
 //!
 //! Pure. The poll loop pauses and resumes.
 
@@ -10,6 +11,9 @@ use std::time::{Duration, Instant};
 
 /// How many queues hold records before partitions take turns, and how many partitions are fetched then.
 const MAX_FETCHED: usize = 16;
+
+/// How many bytes the queues hold before no other partition is fetched: a batch of Kafka's default for each.
+const MAX_HELD_BYTES: usize = MAX_FETCHED << 20;
 
 /// How long a partition may keep its turn without a record. A leader responds after `fetch.wait.max.ms` at most.
 const TURN_TIMEOUT: Duration = Duration::from_millis(500);
@@ -26,8 +30,8 @@ pub(super) struct Turns {
 enum Turn {
     /// No record has arrived since.
     Begun(Instant),
-    /// The queue holds records.
-    Holds,
+    /// The queue holds records of this size.
+    Holds(usize),
     /// The records are read.
     Over,
 }
@@ -52,13 +56,13 @@ impl Turns {
         self.waiting.retain(|waiting| *waiting != partition);
     }
 
-    /// Takes note of how many records the queue of a partition had.
-    pub(super) fn read(&mut self, partition: i32, records: usize, now: Instant) {
+    /// Takes note of the size of records from the queue of a partition; `None` if it was empty.
+    pub(super) fn read(&mut self, partition: i32, size: Option<usize>, now: Instant) {
         if let Some(turn) = self.fetched.get_mut(&partition) {
-            *turn = match *turn {
-                _ if records > 0 => Turn::Holds,
-                Turn::Begun(since) if now.saturating_duration_since(since) < TURN_TIMEOUT => *turn,
-                _ => Turn::Over,
+            *turn = match (*turn, size) {
+                (_, Some(size)) => Turn::Holds(size),
+                (Turn::Begun(since), None) if now.saturating_duration_since(since) < TURN_TIMEOUT => *turn,
+                (_, None) => Turn::Over,
             };
         }
     }
@@ -77,22 +81,40 @@ impl Turns {
         }
     }
 
-    /// Ends turns that are over, and begins others.
-    pub(super) fn changes(&mut self, now: Instant) -> Changes {
+    /// Ends turns that are over, and begins others. `records` are those in the queue of a partition.
+    pub(super) fn changes(&mut self, records: impl Fn(i32) -> usize, now: Instant) -> Changes {
         let mut changes = Changes::default();
-        let holding = self.fetched.values().filter(|turn| **turn == Turn::Holds).count();
-        if holding == 0 {
+        let held: Vec<_> = self
+            .fetched
+            .iter()
+            .filter_map(|(&partition, turn)| match turn {
+                Turn::Holds(size) => Some(size * records(partition)),
+                Turn::Begun(_) | Turn::Over => None,
+            })
+            .collect();
+        if held.is_empty() {
             changes.resume = self.waiting.iter().copied().collect();
             self.resumed(now);
             return changes;
         }
-        if self.waiting.is_empty() && holding <= MAX_FETCHED {
+        let is_full = held.iter().sum::<usize>() > MAX_HELD_BYTES;
+        if self.waiting.is_empty() && held.len() <= MAX_FETCHED && !is_full {
             return changes;
         }
-        let over = self.fetched.extract_if(.., |_, turn| *turn == Turn::Over);
-        changes.pause.extend(over.map(|(partition, _)| partition));
+        self.fetched.retain(|partition, turn| {
+            let stays = match turn {
+                Turn::Holds(_) => true,
+                Turn::Begun(_) => !is_full,
+                Turn::Over => false,
+            };
+            if !stays {
+                changes.pause.push(*partition);
+            }
+            stays
+        });
         self.waiting.extend(&changes.pause);
-        while self.fetched.len() < MAX_FETCHED
+        while !is_full
+            && self.fetched.len() < MAX_FETCHED
             && let Some(partition) = self.waiting.pop_front()
         {
             self.fetched.insert(partition, Turn::Begun(now));
@@ -111,14 +133,18 @@ mod tests {
 
     const MANY: i32 = 40;
 
+    fn few(_partition: i32) -> usize {
+        10
+    }
+
     /// Turns of `MANY` partitions whose queues all hold records.
     fn full(now: Instant) -> Turns {
         let mut turns = Turns::default();
         for partition in 0..MANY {
             turns.start(partition, now);
-            turns.read(partition, 1, now);
+            turns.read(partition, Some(1), now);
         }
-        assert_eq!(turns.changes(now), Changes::default());
+        assert_eq!(turns.changes(few, now), Changes::default());
         turns
     }
 
@@ -131,12 +157,12 @@ mod tests {
         for _ in 0..1_000 {
             // The batch of one partition is read to its end, and the fetches of the others arrive.
             let read = open.remove(0);
-            turns.read(read, 0, now);
-            let Changes { pause, resume } = turns.changes(now);
+            turns.read(read, None, now);
+            let Changes { pause, resume } = turns.changes(few, now);
             assert_eq!(pause, vec![read]);
             for partition in resume {
                 *fetched.get_mut(&partition).unwrap() += 1;
-                turns.read(partition, 1, now);
+                turns.read(partition, Some(1), now);
                 open.push(partition);
             }
             assert!(open.len() >= MAX_FETCHED);
@@ -151,23 +177,23 @@ mod tests {
         let now = Instant::now();
         let mut turns = full(now);
         for partition in 1..MANY {
-            turns.read(partition, 0, now);
+            turns.read(partition, None, now);
         }
-        assert_eq!(turns.changes(now), Changes::default());
-        turns.read(0, 0, now);
-        assert_eq!(turns.changes(now), Changes::default());
+        assert_eq!(turns.changes(few, now), Changes::default());
+        turns.read(0, None, now);
+        assert_eq!(turns.changes(few, now), Changes::default());
     }
 
     #[test]
     fn waiting_partitions_are_resumed_once_no_queue_holds_records() {
         let now = Instant::now();
         let mut turns = full(now);
-        turns.read(3, 0, now);
-        assert_eq!(turns.changes(now).pause, vec![3]);
+        turns.read(3, None, now);
+        assert_eq!(turns.changes(few, now).pause, vec![3]);
         for partition in 0..MANY {
-            turns.read(partition, 0, now);
+            turns.read(partition, None, now);
         }
-        assert_eq!(turns.changes(now).resume, vec![3]);
+        assert_eq!(turns.changes(few, now).resume, vec![3]);
     }
 
     #[test]
@@ -176,20 +202,34 @@ mod tests {
         let mut turns = full(now);
         for partition in 0..MANY {
             if partition > 14 {
-                turns.read(partition, 0, now);
+                turns.read(partition, None, now);
             }
         }
-        turns.read(20, 1, now);
-        turns.read(21, 1, now);
-        assert_eq!(turns.changes(now).pause.len(), 23);
-        turns.read(0, 0, now);
-        turns.read(1, 0, now);
-        let Changes { pause, resume } = turns.changes(now);
+        turns.read(20, Some(1), now);
+        turns.read(21, Some(1), now);
+        assert_eq!(turns.changes(few, now).pause.len(), 23);
+        turns.read(0, None, now);
+        turns.read(1, None, now);
+        let Changes { pause, resume } = turns.changes(few, now);
         assert_eq!((pause, resume), (vec![0, 1], vec![15]));
-        turns.read(15, 0, now);
-        assert_eq!(turns.changes(now), Changes::default());
-        turns.read(15, 0, now + TURN_TIMEOUT);
-        let Changes { pause, resume } = turns.changes(now);
+        turns.read(15, None, now);
+        assert_eq!(turns.changes(few, now), Changes::default());
+        turns.read(15, None, now + TURN_TIMEOUT);
+        let Changes { pause, resume } = turns.changes(few, now);
         assert_eq!((pause, resume), (vec![15], vec![16]));
+    }
+
+    #[test]
+    fn nothing_else_is_fetched_beside_a_huge_batch() {
+        let now = Instant::now();
+        let mut turns = Turns::default();
+        for partition in 0..3 {
+            turns.start(partition, now);
+        }
+        turns.read(1, Some(1_000), now);
+        let Changes { pause, resume } = turns.changes(|_| 40_000, now);
+        assert_eq!((pause, resume), (vec![0, 2], vec![]));
+        assert_eq!(turns.changes(|_| 39_000, now), Changes::default());
+        assert_eq!(turns.changes(|_| 10_000, now).resume, vec![0, 2]);
     }
 }

@@ -331,6 +331,23 @@ async fn batch_of_39_mb_is_read_and_a_larger_one_halts_its_partition() {
     assert!(peak < MAX_PEAK_MIB, "{peak} MiB");
 }
 
+/// Together the batches take more memory than the manifests allow, so not every partition may hold one at a time.
+#[tokio::test(flavor = "multi_thread")]
+async fn large_batches_of_many_partitions_are_unpacked_in_turn() {
+    let env = TestEnv::new("large", 10).await;
+    let id = Uuid::new_v4();
+    let value = record(id, &"x".repeat(490));
+    for partition in 0..10 {
+        write_one_batch(&env, partition, value.clone(), 50_000_000 / value.len()).await;
+    }
+    let streamer = env.streamer().await;
+    env.wait_until_caught_up().await;
+    assert!(env.users().await.contains_key(&id));
+    let peak = peak_mib(streamer.child().unwrap().pid()).unwrap();
+    println!("at most {peak:.0} MiB");
+    assert!(peak < MAX_PEAK_MIB, "{peak} MiB");
+}
+
 /// Fails with the readiness while the partition is not halted for a batch that is too large.
 async fn is_halted(streamer: &Service, partition: i32) -> Result<(), String> {
     let (_, body) = streamer.get("/readyz").await.map_err(|error| error.to_string())?;
