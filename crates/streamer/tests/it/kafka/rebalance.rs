@@ -3,6 +3,7 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use cdrs_tokio::types::ByName as _;
@@ -271,18 +272,21 @@ async fn write_timestamps(env: &TestEnv, ids: &[Uuid]) -> BTreeMap<Uuid, Vec<Opt
 async fn thawed_zombie_changes_no_checkpoint_and_no_row() {
     let env = TestEnv::new("zombie", 6).await;
     let zombie = env.streamer().await;
-    let (users, records) = (new_users(3_000), new_users(20_000));
+    let users = new_users(3_000);
     let ids: Vec<_> = users.iter().map(|(id, _)| *id).collect();
     let scenario = async {
         env.write(&users).await;
         env.wait_until_caught_up().await;
-        // Enough records that the member is frozen while it writes.
+        let frozen = AtomicBool::new(false);
+        // Records come until the member is frozen, so that it is frozen while it writes.
         let write = async {
             for name in ["second", "third"] {
                 let versions: Vec<_> = ids.iter().map(|id| (*id, name)).collect();
                 env.write(&versions).await;
             }
-            env.write(&records).await;
+            while !frozen.load(Ordering::Relaxed) {
+                env.write(&new_users(5_000)).await;
+            }
         };
         let freeze = async {
             let read = metric(&zombie, "streamer_records_total", "").await;
@@ -292,6 +296,7 @@ async fn thawed_zombie_changes_no_checkpoint_and_no_row() {
             })
             .await;
             zombie.child().unwrap().freeze().await.unwrap();
+            frozen.store(true, Ordering::Relaxed);
         };
         tokio::join!(write, freeze);
         let ends = env.kafka.end_offsets(&env.topic).await.unwrap();
