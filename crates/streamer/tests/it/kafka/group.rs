@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use rdkafka::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use reqwest::StatusCode;
 use testkit::service::{Service, ServiceOptions};
 
@@ -21,14 +21,19 @@ struct OtherMember {
 }
 
 impl OtherMember {
-    /// Joins the group and waits for an assignment.
-    async fn join(env: &TestEnv, properties: &[(&str, &str)]) -> Self {
+    fn config(env: &TestEnv) -> ClientConfig {
         let mut config = ClientConfig::new();
         config
             .set("bootstrap.servers", env.bootstrap())
             .set("client.id", "other-application")
             .set("group.id", &env.topic)
             .set("enable.auto.commit", "false");
+        config
+    }
+
+    /// Joins the group and waits for an assignment.
+    async fn join(env: &TestEnv, properties: &[(&str, &str)]) -> Self {
+        let mut config = Self::config(env);
         for (name, value) in properties {
             config.set(*name, *value);
         }
@@ -156,4 +161,28 @@ async fn commands_refuse_a_group_whose_members_cannot_be_counted() {
     drop(other);
     let after = env.cassandra.checkpoints(&env.topic, &env.topic).await.unwrap();
     assert_eq!(after, before);
+}
+
+/// The streamer reads from its own checkpoints. What another client commits in its group is for monitors only.
+#[tokio::test(flavor = "multi_thread")]
+async fn offsets_committed_by_another_client_skip_no_record() {
+    let env = TestEnv::new("committed", 2).await;
+    let mut streamer = env.streamer().await;
+    env.write(&new_users(5)).await;
+    env.wait_until_caught_up().await;
+    stop(&mut streamer).await;
+    env.write(&new_users(20)).await;
+    let mut all_read = TopicPartitionList::new();
+    for (partition, end) in env.kafka.end_offsets(&env.topic).await.unwrap() {
+        all_read
+            .add_partition_offset(&env.topic, partition, Offset::Offset(end))
+            .unwrap();
+    }
+    let other: BaseConsumer = OtherMember::config(&env).create().unwrap();
+    other.commit(&all_read, CommitMode::Sync).unwrap();
+    streamer.spawn().unwrap();
+    streamer.wait_until_ready(DEADLINE).await.unwrap();
+    env.wait_until_caught_up().await;
+    assert_eq!(env.users().await.len(), 25);
+    env.assert_nothing_lost_or_rejected().await;
 }

@@ -336,13 +336,13 @@ async fn thawed_zombie_changes_no_checkpoint_and_no_row() {
 }
 
 /// A member joins, leaves or is killed every one to four seconds, for two minutes. In a short run it is four times as
-/// often, for 10 s.
+/// often, for 5 s.
 #[tokio::test(flavor = "multi_thread")]
 async fn membership_churn_loses_nothing() {
     let (duration, pause) = if testkit::workspace::is_full_test_run() {
         (Duration::from_secs(120), 1_000..4_000)
     } else {
-        (Duration::from_secs(10), 250..1_000)
+        (Duration::from_secs(5), 250..1_000)
     };
     let env = TestEnv::new("churn", 6).await;
     let mut random = SeededRandom::new("membership_churn");

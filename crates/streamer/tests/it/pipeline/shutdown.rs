@@ -38,7 +38,7 @@ async fn kills_under_load_lose_nothing() {
     let (kills, feed) = if testkit::workspace::is_full_test_run() {
         (10, Duration::from_secs(60))
     } else {
-        (5, Duration::ZERO)
+        (2, Duration::ZERO)
     };
     let env = TestEnv::new("kills", 6).await;
     let options = env.options().set("kafka.session_timeout", KILLED_SESSION);
