@@ -5,9 +5,6 @@
 # On Debian and Ubuntu it installs missing packages. Elsewhere it prints the command that installs them. Sourced for
 # `ensure_prerequisites`, or run directly. It takes a fraction of a second if nothing is missing.
 
-# CI builds each commit once.
-[ -z "${CI:-}" ] || export CARGO_INCREMENTAL=0
-
 # rustup's folder, for a shell that has not read its profile since the installation.
 if ! command -v cargo >/dev/null && [ -x "$HOME/.cargo/bin/cargo" ]; then
   PATH="$HOME/.cargo/bin:$PATH"

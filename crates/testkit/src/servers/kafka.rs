@@ -235,7 +235,8 @@ fn node(
         use_zookeeper(&mut settings, ports[index].controller);
     }
     if let Some(name) = &options.second_listener {
-        add_listener(&mut settings, name, ports[index].second);
+        let advertised = options.second_advertised;
+        add_listener(&mut settings, name, ports[index].second, advertised);
     }
     write(&folder.join("server.properties"), &render(&settings))?;
     write(&folder.join("log4j2.properties"), LOG4J)?;

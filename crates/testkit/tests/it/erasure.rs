@@ -36,7 +36,7 @@ impl TestEnv {
         let folder = folder.join(&keyspace);
         std::fs::create_dir_all(&folder).unwrap();
         // The test searches for bytes, so records are not compressed.
-        let options = KafkaOptions::creating_and_expiring();
+        let options = KafkaOptions::unusual();
         let cassandra = CassandraOptions::default();
         let (kafka, cassandra) = tokio::try_join!(
             KafkaCluster::lease(&options, Access::Shared),

@@ -304,9 +304,9 @@ async fn request_of_a_disconnected_caller_completes() {
 /// A broker may advertise an address that the publisher can't reach, although its bootstrap address responds.
 #[tokio::test]
 async fn unreachable_advertised_address_is_503_at_once() {
-    let options = KafkaOptions::unreachable();
+    let options = KafkaOptions::unusual();
     let kafka = KafkaCluster::lease(&options, Access::Shared).await.unwrap();
-    let topic = Topic::new(&kafka.bootstrap());
+    let topic = Topic::new(&kafka.second_bootstrap());
     kafka.create_topic(&topic.name, 3).await.unwrap();
     let publisher = setup(&topic.brokers, &topic.name).start().await;
     let started = Instant::now();
@@ -339,7 +339,7 @@ async fn unreachable_advertised_address_is_503_at_once() {
 /// A broker that creates topics on request gives them its own defaults: one partition, and `CreateTime`.
 #[tokio::test]
 async fn deleted_topic_comes_back_as_required_despite_auto_creation() {
-    let options = KafkaOptions::creating_and_expiring();
+    let options = KafkaOptions::unusual();
     let kafka = KafkaCluster::lease(&options, Access::Shared).await.unwrap();
     let topic = Topic::new(&kafka.bootstrap());
     let publisher = setup(&topic.brokers, &topic.name)

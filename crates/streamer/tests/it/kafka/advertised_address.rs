@@ -11,13 +11,14 @@ use crate::support::test_env::{DEADLINE, TestEnv, eventually};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn unreachable_advertised_address_is_named_in_readiness() {
-    let options = KafkaOptions::unreachable();
-    let cluster = KafkaCluster::lease(&options, Access::Shared).await.unwrap();
+    let cluster = KafkaCluster::lease(&KafkaOptions::unusual(), Access::Shared)
+        .await
+        .unwrap();
     let env = TestEnv::without_topic("advertised").await;
     for topic in [env.topic.clone(), env.dead_letter_topic()] {
         cluster.create_topic(&topic, 3).await.unwrap();
     }
-    let options = env.options().set("kafka.brokers", cluster.bootstrap());
+    let options = env.options().set("kafka.brokers", cluster.second_bootstrap());
     let (started, streamer) = (Instant::now(), Service::start(&options).unwrap());
     let names = [KafkaOptions::UNREACHABLE.to_string(), "refused".to_owned()];
     eventually("readiness names the address", async || {

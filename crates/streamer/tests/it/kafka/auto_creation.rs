@@ -47,7 +47,7 @@ async fn settings(brokers: &str, name: &str) -> Result<BTreeMap<String, String>,
 
 #[tokio::test(flavor = "multi_thread")]
 async fn deleted_topics_come_back_as_required_despite_auto_creation() {
-    let options = KafkaOptions::creating_and_expiring();
+    let options = KafkaOptions::unusual();
     let cluster = KafkaCluster::lease(&options, Access::Shared).await.unwrap();
     let brokers = cluster.bootstrap();
     let mut env = TestEnv::without_topic("defaults").await;

@@ -34,6 +34,8 @@ pub struct KafkaOptions {
     pub java_properties: Vec<String>,
     /// A second listener for clients, 3,000 ports above the first, such as `CERTIFICATE`. None: there is only one.
     pub second_listener: Option<String>,
+    /// The address that the second listener advertises. None: its own.
+    pub second_advertised: Option<SocketAddr>,
 }
 
 impl Default for KafkaOptions {
@@ -48,6 +50,7 @@ impl Default for KafkaOptions {
             properties: BTreeMap::new(),
             java_properties: Vec::new(),
             second_listener: None,
+            second_advertised: None,
         }
     }
 }
@@ -65,24 +68,21 @@ impl KafkaOptions {
         ])
     }
 
-    /// One node that advertises [`UNREACHABLE`](Self::UNREACHABLE) to its clients.
-    pub fn unreachable() -> Self {
+    /// One node, for tests that need another configuration and disturb no other test. It creates a topic when a client asks
+    /// for it, looks for expired segments, and removes their files, at once, and stores records without compression. Its
+    /// second listener advertises [`UNREACHABLE`](Self::UNREACHABLE).
+    pub fn unusual() -> Self {
         Self {
-            advertised: vec![Self::UNREACHABLE],
-            ..Self::default()
+            second_listener: Some("UNREACHABLE".to_owned()),
+            second_advertised: Some(Self::UNREACHABLE),
+            ..Self::with([
+                ("auto.create.topics.enable", "true"),
+                ("log.retention.check.interval.ms", "500"),
+                ("log.segment.delete.delay.ms", "100"),
+                ("log.initial.task.delay.ms", "100"),
+                ("compression.type", "uncompressed"),
+            ])
         }
-    }
-
-    /// One node that creates a topic when a client asks for it, looks for expired segments, and removes their files, at
-    /// once, and stores records without compression.
-    pub fn creating_and_expiring() -> Self {
-        Self::with([
-            ("auto.create.topics.enable", "true"),
-            ("log.retention.check.interval.ms", "500"),
-            ("log.segment.delete.delay.ms", "100"),
-            ("log.initial.task.delay.ms", "100"),
-            ("compression.type", "uncompressed"),
-        ])
     }
 
     /// Three nodes, for tests that disturb some of them. A group's offsets have one replica, so that a test can take away

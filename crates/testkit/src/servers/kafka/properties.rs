@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
+/// The protocol of each listener.
+const PROTOCOLS: &str = "listener.security.protocol.map";
+
 /// The three ports of a node.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct KafkaPorts {
@@ -88,7 +91,7 @@ fn listeners(ports: KafkaPorts, advertised: Option<SocketAddr>) -> BTreeMap<Stri
             "advertised.listeners",
             format!("CLIENT://{advertised},{internal}"),
         ),
-        ("listener.security.protocol.map", protocols),
+        (PROTOCOLS, protocols),
         ("controller.listener.names", "CONTROLLER".to_owned()),
         ("inter.broker.listener.name", "INTERNAL".to_owned()),
     ]
@@ -119,12 +122,26 @@ pub(super) fn use_zookeeper(properties: &mut BTreeMap<String, String>, port: u16
     properties.insert("zookeeper.session.timeout.ms".to_owned(), "2000".to_owned());
 }
 
-/// Adds the listener `name` for clients.
-pub(super) fn add_listener(properties: &mut BTreeMap<String, String>, name: &str, port: u16) {
-    for key in ["listeners", "advertised.listeners"] {
-        if let Some(listeners) = properties.get_mut(key) {
-            listeners.push_str(&format!(",{name}://127.0.0.1:{port}"));
-        }
+/// Adds the listener `name` for clients, without TLS and SASL unless the protocols name it.
+pub(super) fn add_listener(
+    properties: &mut BTreeMap<String, String>,
+    name: &str,
+    port: u16,
+    advertised: Option<SocketAddr>,
+) {
+    let bound = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let is_mapped = properties[PROTOCOLS].contains(&format!("{name}:"));
+    let mut append = |key: &str, text: String| {
+        let list = properties.entry(key.to_owned()).or_default();
+        list.push_str(&text);
+    };
+    append("listeners", format!(",{name}://{bound}"));
+    append(
+        "advertised.listeners",
+        format!(",{name}://{}", advertised.unwrap_or(bound)),
+    );
+    if !is_mapped {
+        append(PROTOCOLS, format!(",{name}:PLAINTEXT"));
     }
 }
 
@@ -177,10 +194,11 @@ mod tests {
     #[test]
     fn second_listener_is_advertised() {
         let mut found = properties(0, &cluster(1), None, Path::new("/data"), &BTreeMap::new());
-        add_listener(&mut found, "OTHER", 4000);
+        add_listener(&mut found, "OTHER", 4000, None);
         for name in ["listeners", "advertised.listeners"] {
             assert!(found[name].ends_with(",OTHER://127.0.0.1:4000"), "{name}");
         }
+        assert!(found["listener.security.protocol.map"].ends_with(",OTHER:PLAINTEXT"));
     }
 
     #[test]
