@@ -97,28 +97,9 @@ async fn page_shows_schedule_and_runs_at_any_width_and_scheme() {
     let fixture = fixture().await;
     let url = format!("{}/", fixture.service.url);
     block_in_place(|| {
-        for (size, scheme, colours) in [
-            (
-                DESKTOP,
-                "light",
-                ["rgb(26, 127, 55)", "rgb(207, 34, 46)", "rgb(9, 105, 218)"],
-            ),
-            (
-                PHONE,
-                "light",
-                ["rgb(26, 127, 55)", "rgb(207, 34, 46)", "rgb(9, 105, 218)"],
-            ),
-            (
-                DESKTOP,
-                "dark",
-                ["rgb(63, 185, 80)", "rgb(255, 123, 114)", "rgb(88, 166, 255)"],
-            ),
-            (
-                PHONE,
-                "dark",
-                ["rgb(63, 185, 80)", "rgb(255, 123, 114)", "rgb(88, 166, 255)"],
-            ),
-        ] {
+        let light = ["rgb(26, 127, 55)", "rgb(207, 34, 46)", "rgb(9, 105, 218)"];
+        let dark = ["rgb(63, 185, 80)", "rgb(255, 123, 114)", "rgb(88, 166, 255)"];
+        for (size, scheme, colours) in [(DESKTOP, "light", light), (PHONE, "dark", dark)] {
             browser.show(&url, size, scheme);
             browser.until(LOADED);
             assert_content(&mut browser);

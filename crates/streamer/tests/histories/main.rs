@@ -19,10 +19,12 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::RngExt as _;
 use proptest::test_runner::{RngAlgorithm, TestRng};
+use testkit::workspace::is_full_test_run;
 
 use crate::history::History;
 
-const HISTORIES: u64 = 10_000;
+/// In the full test run; a third of them otherwise.
+const HISTORIES: u64 = 9_000;
 
 /// The random numbers of one history, determined by seed and number.
 pub(crate) struct SeededRandom(TestRng);
@@ -63,7 +65,12 @@ fn checkpoint_is_durable_prefix_and_table_matches_log() {
     println!("AFFLUENT_TEST_SEED={seed}");
     let started = Instant::now();
     let mut coverage = history::Coverage::default();
-    let histories = variable("AFFLUENT_TEST_HISTORIES").unwrap_or(HISTORIES);
+    let usual = if is_full_test_run() {
+        HISTORIES
+    } else {
+        HISTORIES / 3
+    };
+    let histories = variable("AFFLUENT_TEST_HISTORIES").unwrap_or(usual);
     for number in only.map_or(0..histories, |only| only..only + 1) {
         let mut history = History::new(SeededRandom::new(seed, number));
         if let Err(violation) = history.run() {
