@@ -310,6 +310,12 @@ impl Pipeline {
     }
 
     fn written(&mut self, written: WrittenBatch) -> Result<(), PipelineError> {
+        // First, so that the partitions' ranges stay open.
+        for refused in written.refused {
+            if let Some(state) = self.partitions.get_mut(&refused.partition) {
+                state.halt_refused(written.batch, refused);
+            }
+        }
         for WrittenPartition {
             partition,
             rejected,

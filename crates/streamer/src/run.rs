@@ -242,6 +242,7 @@ impl Streamer {
             Arc::clone(&partitions),
             Arc::clone(&self.last_poll),
             Arc::clone(&membership),
+            self.settings.batch().max_rows,
         )
         .map_err(|error| ClientRejected::configuration(&self.settings.kafka.brokers, error))?;
         let tasks = TaskTracker::new();

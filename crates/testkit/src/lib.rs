@@ -22,6 +22,7 @@ pub mod people;
 pub mod readme_check;
 pub mod record_type;
 pub mod rows;
+pub mod seeded_random;
 pub mod token_key;
 pub mod token_server;
 pub mod traces;

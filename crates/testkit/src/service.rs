@@ -280,7 +280,8 @@ impl Service {
         self.wait_for_readiness(StatusCode::OK, timeout).await.map(drop)
     }
 
-    /// Waits until `/readyz` returns `status`, and returns its body.
+    /// Waits until `/readyz` returns `status`, and returns its body. A service that has not named its dependencies yet does not
+    /// count: its admin port responds before.
     ///
     /// # Errors
     /// When the process ends, or after `timeout`, with the end of its log.
@@ -292,10 +293,14 @@ impl Service {
         let until = Instant::now() + timeout;
         loop {
             let readiness = match self.get("/readyz").await {
-                Ok((found, body)) if found == status => {
-                    return Ok(serde_json::from_str(&body).unwrap_or_default());
+                Ok((found, body)) => {
+                    let readiness: Value = serde_json::from_str(&body).unwrap_or_default();
+                    let dependencies = readiness["dependencies"].as_array();
+                    if found == status && dependencies.is_some_and(|it| !it.is_empty()) {
+                        return Ok(readiness);
+                    }
+                    format!("{found} {body}")
                 }
-                Ok((found, body)) => format!("{found} {body}"),
                 Err(error) => {
                     self.check_running()?;
                     error.to_string()

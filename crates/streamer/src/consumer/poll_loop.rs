@@ -34,7 +34,7 @@ use crate::consumer::rebalance::{self, RebalanceEvent, Rebalancer, StartOffset};
 use crate::consumer::turns::Turns;
 use crate::pipeline::consumed_record::Decoder;
 
-/// Records of a chunk.
+/// The most records of a chunk.
 const CHUNK_RECORDS: usize = 256;
 /// Chunks in the channel to the pipeline.
 const CHUNK_CAPACITY: usize = 4;
@@ -57,6 +57,8 @@ pub(super) struct PollLoop {
     partitions: Arc<AtomicI32>,
     topic: String,
     chunks: mpsc::Sender<Chunk>,
+    /// Records of a chunk.
+    chunk_records: usize,
     commands: Receiver<ConsumerCommand>,
     last_poll: Arc<LastPoll>,
     runtime: Handle,
@@ -82,7 +84,7 @@ pub(super) struct PollLoop {
 /// The end of each requested partition, if its leader has responded.
 type RequestedEnds = Vec<(i32, Option<i64>)>;
 
-/// Starts the consumer thread.
+/// Starts the consumer thread. A chunk has at most as many records as a micro-batch, `max_rows`.
 ///
 /// # Errors
 /// When librdkafka rejects the configuration.
@@ -93,6 +95,7 @@ pub fn spawn(
     partitions: Arc<AtomicI32>,
     last_poll: Arc<LastPoll>,
     membership: Arc<GroupMembership>,
+    max_rows: usize,
 ) -> Result<ConsumerHandle, KafkaError> {
     let (chunk_sender, chunks) = mpsc::channel(CHUNK_CAPACITY);
     let (event_sender, events) = mpsc::channel(EVENT_CAPACITY);
@@ -117,6 +120,7 @@ pub fn spawn(
         partitions,
         topic: settings.topic().to_owned(),
         chunks: chunk_sender,
+        chunk_records: max_rows.min(CHUNK_RECORDS),
         commands: command_receiver,
         last_poll,
         runtime: Handle::current(),

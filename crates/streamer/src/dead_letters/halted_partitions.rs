@@ -22,6 +22,15 @@ pub enum HaltReason {
         /// Kafka's error.
         error: String,
     },
+    /// The dead-letter topic accepts no dead letter of a record.
+    Refused {
+        /// The offset of the record.
+        offset: i64,
+        /// The dead-letter topic.
+        topic: String,
+        /// Kafka's error.
+        error: String,
+    },
 }
 
 impl fmt::Display for HaltReason {
@@ -37,6 +46,11 @@ impl fmt::Display for HaltReason {
                 f,
                 "the records at offset {offset} can't be read: {error}. If it is a batch that is too large when unpacked, \
                  raise kafka.properties.receive_message_max_bytes and restart"
+            ),
+            Self::Refused { offset, topic, error } => write!(
+                f,
+                "kafka.dead_letter_topic {topic} does not accept the dead letter of offset {offset}: {error}. Change the \
+                 topic's max.message.bytes or cleanup.policy, and restart"
             ),
         }
     }

@@ -44,6 +44,19 @@ impl DeadLetterError {
     }
 }
 
+/// A dead letter that its topic does not accept, not even without the record's content. Only its partition has to wait.
+#[derive(Debug)]
+pub struct RefusedDeadLetter {
+    /// The record's partition.
+    pub partition: i32,
+    /// The record's offset.
+    pub offset: i64,
+    /// The dead-letter topic.
+    pub topic: String,
+    /// Kafka's error.
+    pub error: String,
+}
+
 /// Writes to the dead-letter topic.
 pub struct DeadLetterProducer {
     connection: Connection,
@@ -129,22 +142,20 @@ impl DeadLetterProducer {
         })
     }
 
-    /// Writes all dead letters, without a time limit.
+    /// Writes all dead letters, without a time limit. Returns those that the topic refuses.
     ///
     /// # Errors
-    /// [`DeadLetterError`], when a retry would not help.
+    /// [`DeadLetterError`], when a retry would help no partition.
     pub async fn write(
         &self,
         letters: &[(&Operation, Rejection)],
         topic_id: Uuid,
-    ) -> Result<(), DeadLetterError> {
-        try_join_all(
-            letters
-                .iter()
-                .map(|(operation, rejection)| self.write_one(operation, rejection, topic_id)),
-        )
-        .await
-        .map(drop)
+    ) -> Result<Vec<RefusedDeadLetter>, DeadLetterError> {
+        let written = letters
+            .iter()
+            .map(|(operation, rejection)| self.write_one(operation, rejection, topic_id));
+        let refused = try_join_all(written).await?;
+        Ok(refused.into_iter().flatten().collect())
     }
 
     async fn write_one(
@@ -152,7 +163,7 @@ impl DeadLetterProducer {
         operation: &Operation,
         rejection: &Rejection,
         topic_id: Uuid,
-    ) -> Result<(), DeadLetterError> {
+    ) -> Result<Option<RefusedDeadLetter>, DeadLetterError> {
         let mut delays = Backoff {
             max: Duration::from_secs(5),
             ..Backoff::default()
@@ -169,7 +180,7 @@ impl DeadLetterProducer {
                         .inc();
                     self.log
                         .written(operation.partition, operation.offset, rejection.reason);
-                    return Ok(());
+                    return Ok(None);
                 }
                 Err(error) => error,
             };
@@ -186,6 +197,14 @@ impl DeadLetterProducer {
                     "dead letter does not fit into kafka.dead_letter_topic: raise its max.message.bytes"
                 );
                 continue;
+            }
+            if is_refused(&error) {
+                return Ok(Some(RefusedDeadLetter {
+                    topic: self.topic.clone(),
+                    partition,
+                    offset,
+                    error: error.to_string(),
+                }));
             }
             if is_fatal(&error) {
                 return Err(DeadLetterError {
@@ -291,6 +310,11 @@ fn is_too_large(error: &KafkaError) -> bool {
         error.rdkafka_error_code(),
         Some(Code::MessageSizeTooLarge | Code::InvalidMessageSize)
     )
+}
+
+/// Whether the topic accepts no such record: it is too large, or has no key while the topic is compacted.
+fn is_refused(error: &KafkaError) -> bool {
+    is_too_large(error) || error.rdkafka_error_code() == Some(RDKafkaErrorCode::InvalidRecord)
 }
 
 fn is_fatal(error: &KafkaError) -> bool {

@@ -164,7 +164,7 @@ impl Pipeline {
             let Some(state) = self.partitions.get_mut(partition) else {
                 continue;
             };
-            if !state.offsets().is_drained() {
+            if !state.is_drained() {
                 return;
             }
             if state.pending_checkpoint().is_some() {

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::cassandra::writer::{RowWrite, RowWriteError, RowWriter, WrittenRows};
 use crate::dead_letters::dead_letter::reasons;
-use crate::dead_letters::producer::{DeadLetterError, DeadLetterProducer};
+use crate::dead_letters::producer::{DeadLetterError, DeadLetterProducer, RefusedDeadLetter};
 use crate::ledger::latencies::{Bucket, Latencies};
 use crate::ledger::recent_latencies::RecentLatencies;
 use crate::metrics::StreamerMetrics;
@@ -46,13 +46,15 @@ pub struct BatchWriter {
     pub(crate) tracer: Tracer,
 }
 
-/// A micro-batch whose records are all durable.
+/// A micro-batch whose records are all durable, except for `refused`.
 #[derive(Debug)]
 pub struct WrittenBatch {
     /// Its id.
     pub batch: u64,
     /// The partitions of its records.
     pub partitions: Vec<WrittenPartition>,
+    /// The dead letters that are not written.
+    pub refused: Vec<RefusedDeadLetter>,
 }
 
 /// The records of one partition in a [`WrittenBatch`]. Indices are those among the partition's records.
@@ -67,7 +69,7 @@ pub struct WrittenPartition {
 }
 
 impl BatchWriter {
-    /// Returns once every record of `batch` is durable, without a time limit.
+    /// Returns once every record of `batch` is durable, or its dead letter refused, without a time limit.
     ///
     /// # Errors
     /// When a retry would not help. Some records may be durable.
@@ -112,7 +114,7 @@ impl BatchWriter {
                 acknowledged,
                 rejected,
             },
-            (),
+            mut refused,
         ) = futures::try_join!(rows, self.send_to_dead_letters(&operations, rejections))?;
         let written = writes.len() - rejected.len();
         let dead: Vec<_> = rejected.iter().map(|row| indices[row.index]).collect();
@@ -128,7 +130,7 @@ impl BatchWriter {
                 )
             })
             .collect();
-        self.send_to_dead_letters(&operations, rejections).await?;
+        refused.extend(self.send_to_dead_letters(&operations, rejections).await?);
         let at = wall_micros();
         let now = at / 1_000;
         let expired = writes.iter().filter(|write| write.is_expired(now)).count();
@@ -164,6 +166,7 @@ impl BatchWriter {
         Ok(WrittenBatch {
             batch: id,
             partitions: partitions.collect(),
+            refused,
         })
     }
 
@@ -171,7 +174,7 @@ impl BatchWriter {
         &self,
         operations: &[Operation],
         rejections: Vec<(usize, Rejection)>,
-    ) -> Result<(), BatchWriteError> {
+    ) -> Result<Vec<RefusedDeadLetter>, BatchWriteError> {
         let letters: Vec<_> = rejections
             .into_iter()
             .map(|(index, rejection)| (&operations[index], rejection))

@@ -115,9 +115,15 @@ impl OffsetTracker {
         &mut self.entries
     }
 
-    /// Whether all opened ranges are complete.
-    pub fn is_drained(&self) -> bool {
-        self.open.is_empty()
+    /// Whether the range `id` is open.
+    pub fn is_open(&self, id: u64) -> bool {
+        self.open.iter().any(|batch| batch.id == id)
+    }
+
+    /// Whether all opened ranges are complete, except for these.
+    pub fn is_drained(&self, except: &[u64]) -> bool {
+        let is_complete = |batch: &OpenBatch| batch.durable_at.is_some() || except.contains(&batch.id);
+        self.open.iter().all(is_complete)
     }
 }
 
@@ -183,7 +189,7 @@ mod tests {
         assert_eq!(tracker.durable(), at(0));
         assert!(tracker.complete(1, &[], Vec::new()));
         assert_eq!(tracker.durable(), at(20));
-        assert!(tracker.is_drained());
+        assert!(tracker.is_drained(&[]));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use uuid::Uuid;
 use crate::checkpoint::{Checkpoint, ResolvedStart};
 use crate::dead_letters::halted_partitions::HaltReason;
 use crate::dead_letters::limits::DeadLetterLimits;
+use crate::dead_letters::producer::RefusedDeadLetter;
 use crate::dead_letters::stats::DeadLetterStats;
 use crate::ledger::segment::Segment;
 use crate::pipeline::offset_tracker::OffsetTracker;
@@ -26,6 +27,8 @@ pub struct PartitionState {
     limits: DeadLetterLimits,
     /// Why no later record is accepted.
     halted: Option<HaltReason>,
+    /// The ranges with a dead letter that its topic refused.
+    refused: Vec<u64>,
     /// The partition is drained for its next owner.
     draining: bool,
     epoch: i64,
@@ -61,6 +64,7 @@ impl PartitionState {
             offsets: OffsetTracker::new(position, limits),
             limits,
             halted: limits.reached(position.dead_letters).map(HaltReason::DeadLetters),
+            refused: Vec::new(),
             draining: false,
             epoch,
             topic_id,
@@ -129,8 +133,11 @@ impl PartitionState {
         self.assignment == assignment && self.halted.is_none() && !self.draining
     }
 
-    /// Completes the range `id`, as [`OffsetTracker::complete`].
+    /// Completes the range `id`, as [`OffsetTracker::complete`]. A range with a refused dead letter stays open.
     pub fn complete(&mut self, id: u64, rejected: &[usize], durable_at: Vec<i64>) {
+        if self.refused.contains(&id) {
+            return;
+        }
         self.offsets.complete(id, rejected, durable_at);
         if self.halted.is_none() {
             self.halted = self.reached(self.offsets.durable().dead_letters);
@@ -146,6 +153,22 @@ impl PartitionState {
         if self.accepts(assignment) && self.head.next_offset == offset {
             self.halted = Some(HaltReason::Unreadable { offset, error });
         }
+    }
+
+    /// Halts the partition, because a dead letter of the range `id` is not written.
+    pub fn halt_refused(&mut self, id: u64, refused: RefusedDeadLetter) {
+        let RefusedDeadLetter {
+            offset, topic, error, ..
+        } = refused;
+        if self.offsets.is_open(id) {
+            self.refused.push(id);
+            self.halted = Some(HaltReason::Refused { offset, topic, error });
+        }
+    }
+
+    /// Whether nothing is being written any more.
+    pub fn is_drained(&self) -> bool {
+        self.offsets.is_drained(&self.refused)
     }
 
     /// Why no record is accepted any more, until the operator has fixed the cause.
@@ -330,6 +353,39 @@ mod tests {
             "{reason}"
         );
         assert!(state.receive(received(2, 5, false), NOW).is_none());
+    }
+
+    #[test]
+    fn refused_dead_letter_halts_its_partition_before_the_record() {
+        let mut state = state();
+        let refused = |state: &mut PartitionState, range| {
+            let refused = RefusedDeadLetter {
+                partition: 0,
+                offset: 6,
+                topic: "letters".to_owned(),
+                error: "too large".to_owned(),
+            };
+            state.halt_refused(range, refused);
+            state.complete(range, &[], Vec::new());
+        };
+        for range in 1..4 {
+            let offset = 4 + i64::try_from(range).unwrap();
+            let stamped = state.receive(received(2, offset, false), NOW).unwrap();
+            state.offsets().open(range, stamped.end, BatchRecords::default());
+        }
+        refused(&mut state, 9);
+        assert!(state.halted().is_none(), "a range of an earlier assignment");
+        refused(&mut state, 2);
+        let reason = state.halted().unwrap().to_string();
+        assert!(
+            reason.contains("letters") && reason.contains("offset 6: too large"),
+            "{reason}"
+        );
+        state.complete(3, &[], Vec::new());
+        assert!(!state.is_drained());
+        state.complete(1, &[], Vec::new());
+        assert_eq!(state.pending_checkpoint().unwrap().position.next_offset, 6);
+        assert!(state.is_drained() && state.receive(received(2, 8, false), NOW).is_none());
     }
 
     #[test]

@@ -6,8 +6,8 @@ use streamer::checkpoint::start_offset_resolver::verify_read_back;
 use streamer::checkpoint::{self, PartitionInfo, StartReason, admin};
 use streamer::config::{CheckpointSettings, DeadLetterSettings};
 use streamer::dead_letters::limits::DeadLetterLimits;
+use testkit::seeded_random::SeededRandom;
 
-use crate::SeededRandom;
 use crate::member::Member;
 use crate::server_model::{DurableState, Kind, Record, RecordId, Table, Topic};
 
@@ -122,7 +122,7 @@ impl History {
     /// The violated invariant.
     pub(crate) fn run(&mut self) -> Result<(), String> {
         for _ in 0..STEPS {
-            self.now += SECOND * (1 + self.random.number(600));
+            self.now += SECOND * (1 + self.random.number(0..600));
             self.step()?;
             self.check_invariants()?;
         }
@@ -132,7 +132,7 @@ impl History {
     fn step(&mut self) -> Result<(), String> {
         match self.random.below(100) {
             0..=19 => self.produce(),
-            20..=22 => self.topic.end += 1 + self.random.number(2),
+            20..=22 => self.topic.end += 1 + self.random.number(0..2),
             23..=30 => self.assign()?,
             31..=34 => self.revoke()?,
             35..=37 => self.crash(),
@@ -157,8 +157,8 @@ impl History {
             };
             let timestamp = match self.random.below(8) {
                 0 => START,
-                1..=4 => self.now - self.random.number(3_600) * SECOND,
-                _ => self.now + self.random.number(3_000) * SECOND,
+                1..=4 => self.now - self.random.number(0..3_600) * SECOND,
+                _ => self.now + self.random.number(0..3_000) * SECOND,
             };
             self.topic.records.push(Record {
                 offset: self.topic.end,
@@ -218,7 +218,7 @@ impl History {
             return Ok(());
         }
         // Two members' clocks differ by up to an hour. None is so slow that a record's timestamp is capped.
-        let skew = (self.random.number(4_000) - 400) * SECOND;
+        let skew = (self.random.number(0..4_000) - 400) * SECOND;
         self.owner = Some(Member::new(&start, &self.topic, self.limits, skew));
         if let Some(zombie) = previous {
             self.coverage.zombies += 1;
@@ -253,7 +253,7 @@ impl History {
     /// The operator moves the checkpoint back. The group has no members, but zombies may continue.
     fn replay(&mut self) {
         self.owner = None;
-        let offset = self.random.number(self.topic.end + 1);
+        let offset = self.random.number(0..self.topic.end + 1);
         if let Some(moved) = admin::replay(&self.partition_info(), offset, self.now) {
             self.coverage.replays += 1;
             self.last_checkpoint = moved.position.next_offset;
@@ -275,7 +275,7 @@ impl History {
         self.owner = None;
         self.zombies.clear();
         self.table = Table::new(self.coverage.tables);
-        let offset = self.random.number(self.topic.end + 1);
+        let offset = self.random.number(0..self.topic.end + 1);
         let moved = admin::replay(&self.partition_info(), offset, self.now).unwrap();
         self.last_checkpoint = moved.position.next_offset;
         self.first_offset = self.last_checkpoint;

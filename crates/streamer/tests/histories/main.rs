@@ -14,44 +14,15 @@ mod history;
 mod member;
 mod server_model;
 
-use std::hash::{BuildHasher as _, RandomState};
 use std::time::{Duration, Instant};
 
-use proptest::prelude::RngExt as _;
-use proptest::test_runner::{RngAlgorithm, TestRng};
+use testkit::seeded_random::SeededRandom;
 use testkit::workspace::is_full_test_run;
 
 use crate::history::History;
 
 /// In the full test run; a third of them otherwise.
 const HISTORIES: u64 = 9_000;
-
-/// The random numbers of one history, determined by seed and number.
-pub(crate) struct SeededRandom(TestRng);
-
-impl SeededRandom {
-    fn new(seed: u64, number: u64) -> Self {
-        let mut bytes = [0; 32];
-        bytes[..8].copy_from_slice(&seed.to_le_bytes());
-        bytes[8..16].copy_from_slice(&number.to_le_bytes());
-        Self(TestRng::from_seed(RngAlgorithm::ChaCha, &bytes))
-    }
-
-    /// Returns an index below `end`.
-    pub(crate) fn below(&mut self, end: usize) -> usize {
-        self.0.random_range(0..end)
-    }
-
-    /// Returns a number below `end`.
-    pub(crate) fn number(&mut self, end: i64) -> i64 {
-        self.0.random_range(0..end)
-    }
-
-    /// Returns true once in `times` calls, on average.
-    pub(crate) fn one_in(&mut self, times: usize) -> bool {
-        self.below(times) == 0
-    }
-}
 
 fn variable(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
@@ -60,9 +31,8 @@ fn variable(name: &str) -> Option<u64> {
 
 #[test]
 fn checkpoint_is_durable_prefix_and_table_matches_log() {
-    let seed = variable("AFFLUENT_TEST_SEED").unwrap_or_else(|| RandomState::new().hash_one("histories"));
+    let seed = SeededRandom::seed("histories");
     let only = variable("AFFLUENT_TEST_HISTORY");
-    println!("AFFLUENT_TEST_SEED={seed}");
     let started = Instant::now();
     let mut coverage = history::Coverage::default();
     let usual = if is_full_test_run() {
@@ -72,7 +42,7 @@ fn checkpoint_is_durable_prefix_and_table_matches_log() {
     };
     let histories = variable("AFFLUENT_TEST_HISTORIES").unwrap_or(usual);
     for number in only.map_or(0..histories, |only| only..only + 1) {
-        let mut history = History::new(SeededRandom::new(seed, number));
+        let mut history = History::new(SeededRandom::from_seed(seed, number));
         if let Err(violation) = history.run() {
             panic!("AFFLUENT_TEST_SEED={seed} AFFLUENT_TEST_HISTORY={number}: {violation}");
         }

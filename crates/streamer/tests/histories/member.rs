@@ -12,8 +12,8 @@ use streamer::dead_letters::limits::DeadLetterLimits;
 use streamer::pipeline::offset_tracker::BatchRecords;
 use streamer::pipeline::partition_state::{PartitionState, ReceivedRecord};
 use streamer::pipeline::position::Position;
+use testkit::seeded_random::SeededRandom;
 
-use crate::SeededRandom;
 use crate::server_model::{DurableState, Kind, Record, RecordId, Table, Topic};
 
 /// A received record with its write timestamp.
@@ -267,7 +267,7 @@ impl Member {
         self.partition.start_draining();
         self.building.clear();
         self.end = None;
-        while !self.partition.offsets().is_drained() || self.partition.pending_checkpoint().is_some() {
+        while !self.partition.is_drained() || self.partition.pending_checkpoint().is_some() {
             match random.below(6) {
                 0 => self.receive(durable_state, now)?,
                 1 => self.flush(),

@@ -4,6 +4,5 @@ pub(crate) mod assignment;
 pub(crate) mod commands;
 pub(crate) mod orders;
 pub(crate) mod secured_cassandra;
-pub(crate) mod seeded_random;
 pub(crate) mod test_env;
 pub(crate) mod traffic;

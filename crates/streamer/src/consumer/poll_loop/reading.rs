@@ -16,7 +16,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Message as _};
 
 use crate::consumer::channels::DecodedRecord;
-use crate::consumer::poll_loop::{CHUNK_RECORDS, POLL_TIMEOUT, PollLoop};
+use crate::consumer::poll_loop::{POLL_TIMEOUT, PollLoop};
 use crate::consumer::rebalance::StartOffset;
 use crate::consumer::turns::Changes;
 use crate::ledger::run_headers::RunHeaders;
@@ -33,14 +33,14 @@ impl PollLoop {
             self.receive(polled, &mut records);
         }
         let mut queues = mem::take(&mut self.queues);
-        let quantum = (CHUNK_RECORDS / queues.len().max(1)).max(1);
+        let quantum = (self.chunk_records / queues.len().max(1)).max(1);
         let mut empty = 0;
-        while records.len() < CHUNK_RECORDS
+        while records.len() < self.chunk_records
             && empty < queues.len()
             && let Some((partition, queue)) = queues.next()
         {
             let before = records.len();
-            let full = (before + quantum).min(CHUNK_RECORDS);
+            let full = (before + quantum).min(self.chunk_records);
             while records.len() < full
                 && let Some(polled) = queue.poll(Duration::ZERO)
             {

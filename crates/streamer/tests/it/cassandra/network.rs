@@ -10,9 +10,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use testkit::proxy::{Behavior, Direction, Flow, Proxy, remote_addresses};
+use testkit::seeded_random::SeededRandom;
 use testkit::service::{Service, ServiceOptions};
 
-use crate::support::seeded_random::SeededRandom;
 use crate::support::test_env::{DEADLINE, TestEnv, eventually};
 use crate::support::traffic::{metric, wait_until_unready};
 

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use testkit::cassandra_client::CassandraClient;
 use testkit::servers::pool::Access;
 use testkit::servers::{CassandraCluster, CassandraOptions};
 use testkit::service::Service;
@@ -93,11 +94,11 @@ async fn lost_quorum_pauses_writes_and_loses_nothing() {
 /// The other data centre has a replica of each row, and would acknowledge rows at its own `LOCAL_QUORUM`.
 #[tokio::test(flavor = "multi_thread")]
 async fn other_data_centre_never_acknowledges_rows() {
-    let cluster = CassandraCluster::lease(&CassandraOptions::two_datacenters(2, 1), Access::Exclusive)
+    let cluster = CassandraCluster::lease(&CassandraOptions::two_datacenters(2, 2), Access::Exclusive)
         .await
         .unwrap();
-    let local = cluster.contact_points().into_iter().take(2).collect();
-    let env = TestEnv::on_cluster("datacenters", local)
+    let local: Vec<_> = cluster.contact_points().into_iter().take(2).collect();
+    let env = TestEnv::on_cluster("datacenters", local.clone())
         .await
         .with_topic(3)
         .await;
@@ -114,9 +115,21 @@ async fn other_data_centre_never_acknowledges_rows() {
     wait_for_unavailable(&streamer, 1.0).await;
     let reason = wait_until_unready(&streamer).await;
     assert!(reason.contains("cassandra"), "{reason}");
+    // The other data centre could acknowledge every row and checkpoint.
+    let unavailable = wait_for_unavailable(&streamer, 1.0).await;
+    wait_for_unavailable(&streamer, unavailable + 10.0).await;
+    let ends = env.kafka.end_offsets(&env.topic).await.unwrap();
+    assert!(env.checkpoint_sum().await < ends.values().sum::<i64>());
     cluster.node(1).unwrap().start().await.unwrap();
     streamer.wait_until_ready(DEADLINE).await.unwrap();
     env.wait_until_caught_up().await;
-    assert_eq!(env.users().await.len(), 250, "rows in this data centre");
     env.assert_no_dead_letters().await;
+    // Without the other data centre, a row that is read is in this one.
+    for node in [2, 3] {
+        cluster.node(node).unwrap().kill().await.unwrap();
+    }
+    let here = CassandraClient::connect(&local, env.keyspace.clone())
+        .await
+        .unwrap();
+    assert_eq!(here.users().await.unwrap().len(), 250);
 }

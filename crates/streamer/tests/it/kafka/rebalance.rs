@@ -12,10 +12,10 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions};
 use rdkafka::client::DefaultClientContext;
 use testkit::people::text_columns;
 use testkit::proxy::{Behavior, Flow, Proxy};
+use testkit::seeded_random::SeededRandom;
 use uuid::Uuid;
 
 use crate::support::assignment::wait_for_even_assignment;
-use crate::support::seeded_random::SeededRandom;
 use crate::support::test_env::{DEADLINE, TestEnv, eventually, new_users};
 use crate::support::traffic::metric;
 

@@ -1,6 +1,6 @@
 //! Start offsets and checkpoints.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
@@ -107,13 +107,16 @@ async fn transaction_markers_and_aborted_records_leave_no_lag() {
 /// A backlog of another partition must not hide the proof of an end, which is given once.
 #[tokio::test(flavor = "multi_thread")]
 async fn transaction_marker_leaves_no_lag_beside_a_backlog() {
+    const STALL_TIMEOUT: &str = "2s";
     let env = TestEnv::new("beside", 2).await;
     let options = env
         .options()
         .set("cassandra.max_rows_per_second", "50")
         .set("batch.max_rows", "10")
-        .set("batch.max_in_flight", "1");
-    let _streamer = env.start(&options).await;
+        .set("batch.max_in_flight", "1")
+        .set("kafka.probe_interval", "500ms")
+        .set("checkpoint.stall_timeout", STALL_TIMEOUT);
+    let streamer = env.start(&options).await;
     let producer: BaseProducer = ClientConfig::new()
         .set("bootstrap.servers", env.bootstrap())
         .set("transactional.id", &env.topic)
@@ -156,6 +159,14 @@ async fn transaction_marker_leaves_no_lag_beside_a_backlog() {
         }
     })
     .await;
+    // Twice the stall timeout, still beside the backlog: a partition without lag does not stall.
+    let until = Instant::now() + Duration::from_secs(4);
+    while Instant::now() < until {
+        let (status, body) = streamer.get("/healthz").await.unwrap();
+        assert_eq!(status, 200, "{body}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(next_offset(1).await.unwrap() < 1_500, "the backlog ended first");
 }
 
 /// A deletion by hand hides all later checkpoints, since its write timestamp is above theirs.
@@ -228,6 +239,49 @@ async fn recreated_topic_is_read_from_start_and_wins() {
             .unwrap()
             >= 1.0
     );
+}
+
+/// A user may be in another partition of the new topic. Its old row has the write timestamp of a producer whose clock was
+/// ahead.
+#[tokio::test(flavor = "multi_thread")]
+async fn recreated_topic_with_more_partitions_is_read_and_wins() {
+    let env = TestEnv::new("repartitioned", 2).await;
+    let _streamer = env
+        .start(&env.options().set("checkpoint.on_missing", "latest"))
+        .await;
+    let id = Uuid::new_v4();
+    let in_partition = |partition: i32, name: &str, timestamp: i64| ProducerRecord {
+        partition: Some(partition),
+        timestamp: Some(timestamp),
+        ..outgoing(id, name)
+    };
+    let now = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap();
+    let old = [
+        in_partition(0, "older", now),
+        in_partition(1, "old", now + 60_000),
+    ];
+    env.kafka.write(&env.topic, &old).await.unwrap();
+    env.wait_until_caught_up().await;
+
+    env.delete_topic().await;
+    env.create_topic(&env.topic, 4).await;
+    let others = new_users(40);
+    let mut records: Vec<_> = others.iter().map(|(id, name)| outgoing(*id, name)).collect();
+    records.push(in_partition(3, "new", now));
+    env.fresh_kafka_client()
+        .write(&env.topic, &records)
+        .await
+        .unwrap();
+    eventually("each partition of the new topic is read", async || {
+        match env.checkpoint_sum().await {
+            41 => Ok(()),
+            other => Err(other.to_string()),
+        }
+    })
+    .await;
+    let users = env.users().await;
+    assert_eq!(users[&id]["first_name"], "new");
+    assert!(others.iter().all(|(id, _)| users.contains_key(id)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -308,7 +362,8 @@ async fn open_transaction_is_named_as_part_of_the_lag() {
         output.contains("10 records behind an open transaction") && output.contains("lag    10 records"),
         "{output}"
     );
-    tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+    // Longer than the stall timeout.
+    tokio::time::sleep(Duration::from_secs(5)).await;
     let (status, body) = streamer.get("/healthz").await.unwrap();
     assert_eq!(status, 200, "{body}");
     tokio::task::spawn_blocking(move || producer.commit_transaction(DEADLINE).unwrap())

@@ -1,6 +1,7 @@
 //! Dead letters that are larger than their topic takes, and names of headers that are not text.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use ::kafka::headers::insert;
 use rdkafka::ClientConfig;
@@ -12,7 +13,7 @@ use testkit::kafka_client::ProducerRecord;
 use uuid::Uuid;
 
 use crate::support::commands::run_successfully;
-use crate::support::test_env::{DEADLINE, TestEnv, new_users, outgoing, record};
+use crate::support::test_env::{DEADLINE, TestEnv, eventually, new_users, outgoing, record};
 
 fn admin(env: &TestEnv) -> AdminClient<DefaultClientContext> {
     ClientConfig::new()
@@ -96,6 +97,102 @@ async fn dead_letter_that_does_not_fit_lacks_its_value_and_says_so() {
         1,
         "a letter without its value deletes nothing"
     );
+}
+
+/// The topic is smaller than a dead letter without its record's content.
+#[tokio::test(flavor = "multi_thread")]
+async fn refused_dead_letter_halts_only_its_partition() {
+    let env = TestEnv::new("refused", 2).await;
+    create_topic(&env, &env.dead_letter_topic(), "100").await;
+    let in_partition = |partition: i32, record: ProducerRecord| ProducerRecord {
+        partition: Some(partition),
+        ..record
+    };
+    let garbage = ProducerRecord {
+        value: Some(b"garbage".to_vec()),
+        ..ProducerRecord::default()
+    };
+    let user = |partition| in_partition(partition, outgoing(Uuid::new_v4(), "x"));
+    let mut streamer = env.streamer().await;
+    let records = [user(0), in_partition(0, garbage), user(0), user(1), user(1)];
+    env.kafka.write(&env.topic, &records).await.unwrap();
+    eventually("readiness names the partition and the reason", async || {
+        let (status, body) = streamer.get("/readyz").await.map_err(|error| error.to_string())?;
+        let expected = [
+            "partition 0 is halted",
+            "the dead letter of offset 1",
+            "max.message.bytes",
+            &env.dead_letter_topic(),
+        ];
+        if status == 503 && expected.iter().all(|text| body.contains(text)) {
+            Ok(())
+        } else {
+            Err(body)
+        }
+    })
+    .await;
+    // The other partition continues, beside more records of the halted one.
+    let records: Vec<_> = (0..200).map(|index| user(index % 2)).collect();
+    env.kafka.write(&env.topic, &records).await.unwrap();
+    let checkpoints = async || {
+        let found = env.cassandra.checkpoints(&env.topic, &env.topic).await;
+        let found = found.map_err(|error| error.to_string())?;
+        Ok::<_, String>([0, 1].map(|partition| found.get(&partition).map_or(0, |it| it.next_offset)))
+    };
+    eventually("the other partition is written to its end", async || {
+        let [halted, other] = checkpoints().await?;
+        assert!(
+            halted <= 1,
+            "no checkpoint passes the refused dead letter: {halted}"
+        );
+        match other {
+            102 => Ok(()),
+            other => Err(other.to_string()),
+        }
+    })
+    .await;
+    let (status, body) = streamer.get("/healthz").await.unwrap();
+    assert_eq!(status, 200, "a restart would not help: {body}");
+    // Its partitions are released at once.
+    let started = Instant::now();
+    assert_eq!(streamer.terminate(DEADLINE).await.unwrap(), Some(0));
+    assert!(
+        started.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        started.elapsed()
+    );
+
+    let name = env.dead_letter_topic();
+    let topic = ("topics", &*name);
+    env.alter_config(topic, &["--add-config", "max.message.bytes=1000000"])
+        .await;
+    streamer.spawn().unwrap();
+    env.wait_until_caught_up().await;
+    let letters = env.kafka.read(&name).await.unwrap();
+    assert_eq!(letters.len(), 1);
+    assert_eq!(letters[0].value.as_deref(), Some(b"garbage".as_slice()));
+    assert_eq!(env.users().await.len(), 204);
+}
+
+/// A record fits into its topic because its producer compresses it.
+#[tokio::test(flavor = "multi_thread")]
+async fn dead_letter_of_a_compressed_record_fits_whole() {
+    const LENGTH: usize = 2_800_000;
+    let env = TestEnv::new("compressed", 1).await;
+    let producer: FutureProducer = ClientConfig::new()
+        .set("bootstrap.servers", env.bootstrap())
+        .set("compression.type", "zstd")
+        .set("message.max.bytes", "10000000")
+        .create()
+        .unwrap();
+    let value = b"not a user, ".repeat(LENGTH / 12);
+    let record = FutureRecord::to(&env.topic).key("k").payload(&value);
+    producer.send(record, DEADLINE).await.unwrap();
+    let _streamer = env.streamer().await;
+    env.wait_until_caught_up().await;
+    let letters = env.kafka.read(&env.dead_letter_topic()).await.unwrap();
+    assert_eq!(letters[0].header("dlq-omitted"), None);
+    assert_eq!(letters[0].value.as_deref(), Some(&*value));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,9 +3,9 @@
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
+use testkit::seeded_random::SeededRandom;
 use testkit::service::{Service, ServiceOptions};
 
-use crate::support::seeded_random::SeededRandom;
 use crate::support::test_env::{DEADLINE, KILLED_SESSION, TestEnv, new_users};
 
 #[tokio::test(flavor = "multi_thread")]
