@@ -18,6 +18,7 @@ STAND_INS = {
     "certificate_path": FILES / "certificate.pem",
     "key_path": FILES / "key.pem",
     "ca_path": FILES / "certificate.pem",
+    "ca_location": FILES / "certificate.pem",
 }
 
 

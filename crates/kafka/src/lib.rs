@@ -2,6 +2,7 @@
 //!
 //! It knows no settings of a service: brokers, properties and topics come in as plain values.
 
+pub mod check;
 pub mod client;
 pub mod login;
 pub mod oauth;
@@ -27,6 +28,7 @@ pub mod watermarks;
 
 pub mod rebootstrap;
 
+pub use check::PlannedClient;
 pub use client::Connection;
 pub use error::{ClientRejected, is_rejected, is_rejection};
 pub use events::ClientEvents;

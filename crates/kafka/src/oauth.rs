@@ -8,7 +8,7 @@
 
 use std::ffi::CString;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -16,7 +16,7 @@ use rdkafka::ClientContext;
 use rdkafka::client::{Client as RdkafkaClient, OAuthToken};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka_sys as sys;
-use reqwest::{Certificate, Client, StatusCode};
+use reqwest::{Certificate, Client, ClientBuilder, StatusCode};
 use serde::Deserialize;
 use thiserror::Error;
 
@@ -202,13 +202,10 @@ impl TokenSource {
             .timeout(TIMEOUT)
             .redirect(reqwest::redirect::Policy::none());
         if let Some(path) = &self.ca {
-            let failed = |cause: &dyn fmt::Display| {
-                self.unavailable(&format!("https.ca.location {}: {cause}", path.display()))
-            };
-            let pem = std::fs::read(path).map_err(|error| failed(&error))?;
-            for certificate in Certificate::from_pem_bundle(&pem).map_err(|error| failed(&error))? {
-                builder = builder.add_root_certificate(certificate);
-            }
+            let authorities = authorities(path);
+            let authorities =
+                authorities.map_err(|cause| self.unavailable(&format!("https.ca.location: {cause}")))?;
+            builder = trusting(builder, authorities);
         }
         builder.build().map_err(|error| self.unavailable(&error))
     }
@@ -234,6 +231,40 @@ impl TokenSource {
             cause: cause.to_string(),
         }
     }
+}
+
+/// Checks the file of `https.ca.location`. The error names it.
+pub(crate) fn check_authorities(path: &Path) -> Result<(), String> {
+    let client = trusting(Client::builder(), authorities(path)?).build();
+    client.map(drop).map_err(|error| {
+        format!(
+            "{} has an invalid certificate: {}",
+            path.display(),
+            root_cause(&error)
+        )
+    })
+}
+
+/// The certificates in the file, at least one.
+fn authorities(path: &Path) -> Result<Vec<Certificate>, String> {
+    let pem = std::fs::read(path).map_err(|error| format!("failed to read {}: {error}", path.display()))?;
+    match Certificate::from_pem_bundle(&pem) {
+        Ok(certificates) if certificates.is_empty() => {
+            Err(format!("{} has no PEM certificate", path.display()))
+        }
+        Ok(certificates) => Ok(certificates),
+        Err(error) => Err(format!(
+            "{} has an invalid certificate: {}",
+            path.display(),
+            root_cause(&error)
+        )),
+    }
+}
+
+fn trusting(builder: ClientBuilder, authorities: Vec<Certificate>) -> ClientBuilder {
+    authorities
+        .into_iter()
+        .fold(builder, ClientBuilder::add_root_certificate)
 }
 
 /// The innermost error, such as "Connection refused (os error 111)".

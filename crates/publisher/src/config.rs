@@ -8,6 +8,7 @@ mod limits;
 
 use std::time::Duration;
 
+use ::kafka::{PlannedClient, check};
 use serde::{Deserialize, Serialize};
 use service::config::{Settings, Violations};
 use service::http::listen_policy::ListenPolicy;
@@ -16,6 +17,8 @@ use service::{AuthSettings, ProcessSettings, RecordSettings, TelemetrySettings};
 pub use http::{AccessLog, HttpSettings, TlsSettings};
 pub use kafka::KafkaSettings;
 pub use limits::{IdempotencySettings, LimitSettings, RateLimitSettings};
+
+use crate::kafka::client;
 
 /// librdkafka checks once a second for messages that timed out, so one fails a little after `message_timeout`.
 pub(crate) const MESSAGE_TIMEOUT_SLACK: Duration = Duration::from_secs(2);
@@ -101,6 +104,14 @@ impl Settings for PublisherSettings {
         self.record.check_files(&mut violations);
         self.auth.check_files(&mut violations);
         self.tls.check_files(&mut violations);
+        self.kafka.check_files(&mut violations);
+        // librdkafka would refuse the producer for the same.
+        if violations.is_empty() && self.validate().is_empty() {
+            let producer = client::producer(&self.kafka, &self.limits, client::batch_size(&self.kafka));
+            if let Some(words) = check::refusal([PlannedClient::Producer(producer)]) {
+                violations.add("kafka.properties", format!("librdkafka refuses them: {words}"));
+            }
+        }
         violations
     }
 }

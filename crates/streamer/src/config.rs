@@ -6,6 +6,7 @@ mod cassandra;
 mod kafka;
 mod work;
 
+use ::kafka::check;
 use model::Contract;
 use serde::{Deserialize, Serialize};
 use service::config::{Settings as _, TopicName, Violations, default_topic};
@@ -18,6 +19,8 @@ pub use self::work::{
     BatchSettings, CheckpointSettings, DeadLetterSettings, LedgerSettings, OnMissing, OnOutOfRange,
     Tombstones,
 };
+
+use crate::consumer::client;
 
 /// The settings of the streamer.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -88,8 +91,8 @@ impl Settings {
         Ok(self)
     }
 
-    /// When a micro-batch is flushed. It has at most as many rows as may be written in a second, so that a shutdown or a
-    /// revocation does not wait too long for it.
+    /// When a micro-batch is flushed: when it has as many rows as may be written in a second, so that a checkpoint, a shutdown
+    /// or a revocation does not wait too long for it.
     pub fn batch(&self) -> BatchSettings {
         let most = self.cassandra.max_rows_per_second;
         let most = most.and_then(|most| usize::try_from(most.get()).ok());
@@ -126,7 +129,15 @@ impl service::config::Settings for Settings {
     fn check_files(&self) -> Violations {
         let mut violations = Violations::default();
         self.record.check_files(&mut violations);
+        self.kafka.check_files(&mut violations);
         self.cassandra.tls.check_files(&mut violations);
+        // librdkafka would refuse the clients for the same.
+        if violations.is_empty()
+            && self.validate().is_empty()
+            && let Some(words) = check::refusal(client::planned(&self.kafka))
+        {
+            violations.add("kafka.properties", format!("librdkafka refuses them: {words}"));
+        }
         violations
     }
 }
@@ -145,6 +156,34 @@ mod tests {
 
     fn load(variables: &[(&str, &str)]) -> Result<Settings, ConfigErrors> {
         service::config::load(None, variables.iter().copied())
+    }
+
+    #[test]
+    fn check_creates_consumer_and_producer_with_the_properties() {
+        let check = |name: &str, value: &str| {
+            let mut settings = Settings::default();
+            settings.kafka.properties = [(name.to_owned(), value.to_owned())].into();
+            let violations = settings.check_files();
+            let texts = violations.iter().map(ToString::to_string);
+            texts.collect::<Vec<_>>().join("\n")
+        };
+        assert_eq!(check("max_poll_interval_ms", "20000"), "");
+        for (name, value, part) in [
+            ("max_poll_interval_ms", "5000", "`session.timeout.ms`"),
+            ("receive_message_max_bytes", "1000", "`fetch.max.bytes`"),
+            ("retries", "0", "`enable.idempotence`"),
+        ] {
+            let found = check(name, value);
+            let start = "kafka.properties: librdkafka refuses them: ";
+            assert!(found.starts_with(start) && found.contains(part), "{found}");
+        }
+        let unknown = check("no_such_key", "x");
+        assert!(
+            unknown.starts_with("kafka.properties.no_such_key: librdkafka refuses it: "),
+            "{unknown}"
+        );
+        // Other rules report it.
+        assert_eq!(check("acks", "all"), "");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use ::kafka::{login, property};
+use ::kafka::{check, login, property};
 use model::Contract;
 use serde::{Deserialize, Serialize};
 use service::Secret;
@@ -94,6 +94,14 @@ impl KafkaSettings {
         }
         let properties = self.properties.iter();
         for violation in login::violations(properties.map(|(name, value)| (&**name, value.expose()))) {
+            violations.add(format!("kafka.properties.{}", violation.name), violation.reason);
+        }
+    }
+
+    /// Adds each property that librdkafka refuses, and each that names a file that can't be read.
+    pub(super) fn check_files(&self, violations: &mut Violations) {
+        let properties = self.properties.iter();
+        for violation in check::violations(properties.map(|(name, value)| (&**name, value.expose()))) {
             violations.add(format!("kafka.properties.{}", violation.name), violation.reason);
         }
     }

@@ -1,3 +1,5 @@
+//! Tests of the settings: the defaults, the rules between them, and the schema.
+
 use bytesize::ByteSize;
 use model::Contract;
 use service::config::load;
@@ -144,6 +146,28 @@ fn login_that_can_not_work_is_an_error() {
     assert!(
         error.contains("kafka.properties.sasl_mechanism: AWS_MSK_IAM is not supported"),
         "{error}"
+    );
+}
+
+#[test]
+fn check_creates_the_producer_with_the_properties() {
+    assert!(PublisherSettings::default().check_files().is_empty());
+    let found = |name: &str, value: &str| {
+        let violations = loaded(&[(name, value)]).unwrap().check_files();
+        let texts = violations.iter().map(ToString::to_string);
+        texts.collect::<Vec<_>>().join("\n")
+    };
+    let lifo = found("KAFKA__PROPERTIES__QUEUING_STRATEGY", "lifo");
+    assert!(
+        lifo.starts_with("kafka.properties: librdkafka refuses them: ")
+            && lifo.contains("`enable.idempotence`"),
+        "{lifo}"
+    );
+    let unknown = found("KAFKA__PROPERTIES__NO_SUCH_KEY", "hunter2");
+    assert!(
+        unknown.starts_with("kafka.properties.no_such_key: librdkafka refuses it: ")
+            && !unknown.contains("hunter2"),
+        "{unknown}"
     );
 }
 

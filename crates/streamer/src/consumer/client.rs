@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ::kafka::{Connection, MetadataClient, TopicSpec};
+use ::kafka::{Connection, MetadataClient, PlannedClient, TopicSpec};
 use rdkafka::error::KafkaError;
 
 use crate::config::KafkaSettings;
@@ -58,6 +58,19 @@ pub(super) fn fetch_config(settings: &KafkaSettings, queues: i32) -> rdkafka::Cl
         .set("enable.partition.eof", "true")
         .set("allow.auto.create.topics", "false");
     config
+}
+
+/// The consumer, and the producer of dead letters, as far as properties can contradict the streamer's own.
+pub fn planned(settings: &KafkaSettings) -> [PlannedClient; 2] {
+    let mut consumer = fetch_connection(settings, settings.partitions).config();
+    let session = settings.session_timeout.as_millis();
+    consumer.set("session.timeout.ms", session.to_string());
+    let mut producer = connection(settings).config();
+    producer.set("enable.idempotence", "true");
+    [
+        PlannedClient::Consumer(consumer),
+        PlannedClient::Producer(producer),
+    ]
 }
 
 /// Records take several times the memory of the compressed response that they arrive in.

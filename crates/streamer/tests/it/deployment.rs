@@ -1,5 +1,6 @@
 //! Procedures of the operations manual.
 
 mod backup;
+mod configuration;
 mod production_config;
 mod takeover;

@@ -116,7 +116,7 @@ async fn refusal_after_100_continue_is_received() {
         for _ in 0..18 {
             stream.write_all(&chunk).await.unwrap();
         }
-        // The body is above the limit now.
+        // The body is above the limit, and the caller is late to read that.
         sleep(Duration::from_millis(500)).await;
         for _ in 0..12 {
             stream.write_all(&chunk).await.unwrap();

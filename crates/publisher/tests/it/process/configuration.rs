@@ -41,6 +41,32 @@ async fn invalid_configuration_exits_with_78() {
 }
 
 #[tokio::test]
+async fn check_reports_every_property_that_can_not_work_at_once() {
+    let properties = [
+        ("SSL_CA_LOCATION", "/nowhere/ca.pem"),
+        ("FOO_BAR", "1"),
+        ("SASL_PASSWORD", "hunter2"),
+    ];
+    let setup = setup("127.0.0.1:1", "nowhere").with("KAFKA__PARTITIONS", "0");
+    let setup = properties.iter().fold(setup, |setup, (name, value)| {
+        setup.with(&format!("KAFKA__PROPERTIES__{name}"), value)
+    });
+    let setup = setup.arguments(&["--check-config"]);
+    let child = setup.spawn();
+    let status = child.wait(EXIT_TIMEOUT).await.unwrap();
+    let log = child.last_lines(10);
+    assert_eq!(status.code(), Some(78), "{log}");
+    for expected in [
+        "PUBLISHER__KAFKA__PARTITIONS: kafka.partitions: ",
+        "PUBLISHER__KAFKA__PROPERTIES__SSL_CA_LOCATION: kafka.properties.ssl_ca_location: failed to read /nowhere/ca.pem: ",
+        "PUBLISHER__KAFKA__PROPERTIES__FOO_BAR: kafka.properties.foo_bar: librdkafka refuses it: No such",
+    ] {
+        assert!(log.contains(expected), "no {expected} in {log}");
+    }
+    assert!(!log.contains("hunter2"), "{log}");
+}
+
+#[tokio::test]
 async fn port_in_use_exits_with_1_and_the_address() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();

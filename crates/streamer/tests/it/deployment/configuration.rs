@@ -1,0 +1,40 @@
+//! `--check-config` reports all properties of librdkafka that can't work, with their lines.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use testkit::workspace;
+
+#[test]
+fn check_reports_every_property_that_can_not_work_at_once() {
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("properties.toml");
+    let text = r#"[kafka]
+partitions = 0
+[kafka.properties]
+ssl_ca_location = "/nowhere/ca.pem"
+foo_bar = "1"
+sasl_password = "hunter2"
+"#;
+    fs::write(&file, text).unwrap();
+    let output = Command::new(workspace::binary("streamer").unwrap())
+        .arg("--config")
+        .arg(&file)
+        .arg("--check-config")
+        .output()
+        .unwrap();
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(78), "{errors}");
+    for (line, expected) in [
+        (2, "kafka.partitions: "),
+        (
+            4,
+            "kafka.properties.ssl_ca_location: failed to read /nowhere/ca.pem: ",
+        ),
+        (5, "kafka.properties.foo_bar: librdkafka refuses it: No such"),
+    ] {
+        let expected = format!("{}:{line}: {expected}", file.display());
+        assert!(errors.contains(&expected), "no {expected} in {errors}");
+    }
+    assert!(!errors.contains("hunter2"), "{errors}");
+}
