@@ -4,7 +4,8 @@
 Usage: language-check.py [--list] [PATH...]    (default: every tracked Markdown and Rust file)
 
 Limits: at most 10 marker words in 10,000 words, and a mean of at most 20 words a sentence in each Markdown document.
-Exits 1 when a limit is exceeded. --list prints each marker with its file and line. CONTRIBUTING.md explains the words.
+Each Rust file under crates/ begins with `//!` and what it is, or with its README. Exits 1 when a rule is broken.
+--list prints each marker with its file and line. CONTRIBUTING.md explains the words.
 """
 import re
 import subprocess
@@ -88,6 +89,8 @@ def main(arguments):
             mean = mean_sentence(text)
             if mean is not None and mean > MAX_MEAN:
                 failures.append(f"{path}: {mean:.1f} words a sentence, at most {MAX_MEAN:.0f}")
+        elif "crates" in path.parts and not text.startswith(("//! ", "#![doc = include_str!(")):
+            failures.append(f"{path}: begin with `//!` and what the file is")
     rate = markers * 10_000 / max(words, 1)
     print(f"language: {markers} marker words in {words} words: {rate:.1f} in 10,000, at most {MAX_MARKERS:.0f}")
     if rate > MAX_MARKERS:

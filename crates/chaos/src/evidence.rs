@@ -19,7 +19,7 @@ use uuid::Uuid;
 use self::health::{HealthSample, ServiceEvents};
 use self::incident::Incident;
 use self::records::{AckedRecord, IngesterRun, Position};
-use self::run_ledger::RunLedger;
+use self::run_ledger::LedgerRanges;
 use self::topic_history::LostRecords;
 use crate::service_id::ServiceId;
 
@@ -96,7 +96,7 @@ pub(crate) struct Evidence {
     /// The ingester's run history.
     pub(crate) runs: Vec<IngesterRun>,
     /// The ledger of each run in the topic, as a streamer answers it.
-    pub(crate) run_ledgers: BTreeMap<Uuid, RunLedger>,
+    pub(crate) run_ledgers: BTreeMap<Uuid, LedgerRanges>,
     /// Publisher responses that contradict the request.
     pub(crate) wrong_responses: Vec<String>,
     pub(crate) topic: String,

@@ -20,7 +20,7 @@ use self::expected::ExpectedLog;
 use crate::evidence::Evidence;
 
 pub(crate) use self::coverage::rebalances;
-pub(crate) use self::violation::{Invariant, Violation};
+pub(crate) use self::violation::{Invariant, InvariantViolation};
 
 /// Reported violations of one invariant; a lost topic would fill the report.
 const MAX_REPORTED: usize = 5;
@@ -36,7 +36,7 @@ pub(crate) fn reread_records(evidence: &Evidence) -> usize {
 }
 
 /// Checks every invariant.
-pub(crate) fn check(evidence: &Evidence) -> Vec<Violation> {
+pub(crate) fn check(evidence: &Evidence) -> Vec<InvariantViolation> {
     let log = ExpectedLog::of(evidence);
     let found = [
         stored::acknowledged(evidence),

@@ -2,7 +2,7 @@
 //!
 //! A record belongs to a run if it has the headers `run-id` and `run-seq`. Between two checkpoints, a partition collects its
 //! durable records ([`entries`]). They are stored as [`segment`]s before the checkpoint that covers them ([`store`]).
-//! Nothing is read before writing: a reader unites all segments of a run ([`run_state`]), so a record that is written twice
+//! Nothing is read before writing: a reader unites all segments of a run ([`ledger_run`]), so a record that is written twice
 //! counts once.
 
 pub mod latencies;
@@ -13,7 +13,7 @@ pub(crate) mod varint;
 pub mod entries;
 pub mod segment;
 
-pub mod run_state;
+pub mod ledger_run;
 pub mod store;
 
 pub(crate) mod recent_latencies;

@@ -1,7 +1,7 @@
 """Corrupts generated pipelines in 1,000 random ways, and checks that each corruption is found. No server.
 
-The world (topic, dead letters, table) is generated with an encoder and a table of its own, so that it also checks the
-readers. Worlds without a corruption must have no violation.
+The test environment (topic, dead letters, table) is generated with an encoder and a table of its own, so that it also
+checks the readers. Environments without a corruption must have no violation.
 """
 import base64
 import json
@@ -44,7 +44,7 @@ message Reading {
 }"""
 
 
-class World:
+class TestEnv:
     """A pipeline at rest."""
 
     def __init__(self, contract, seed, text_instants=frozenset()):
@@ -81,7 +81,7 @@ class World:
             self.delete(primary_key[0][1])
         elif kind < 0.3:
             record.value = rng.choice([b"{}", b"null", b"\xff", b"[1]", b"", self.broken(primary_key)])
-            self.bury(record, stamp, "not_json")
+            self.send_to_dead_letters(record, stamp, "not_json")
         else:
             self.write(record, stamp, primary_key)
 
@@ -108,7 +108,7 @@ class World:
             cql = text_of(struct.unpack(">q", cql)[0]).encode()
         return cql, None if cql is None else stamp
 
-    def bury(self, record, stamp, reason):
+    def send_to_dead_letters(self, record, stamp, reason):
         headers = [("dlq-reason", reason), ("dlq-error", "text"), ("dlq-topic", "records"), ("dlq-topic-id", TOPIC_ID),
                    ("dlq-partition", str(record.partition)), ("dlq-offset", str(record.offset)),
                    ("dlq-write-timestamp", str(stamp)), ("dlq-at", "2026-05-01T00:00:00Z")]  # fmt: skip
@@ -212,106 +212,106 @@ def text_of(millis):
     return f"{moment.year:04}-{moment:%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03}Z"
 
 
-# Each corruption changes a world, or returns False if that world has nothing to corrupt in this way.
+# Each corruption changes an environment, or returns False if that environment has nothing to corrupt in this way.
 
 
-def change_a_byte(world, rng):
-    row, name = pick_cell(world, rng, lambda value: value)
-    value, stamp = world.table[row][name]
+def change_a_byte(env, rng):
+    row, name = pick_cell(env, rng, lambda value: value)
+    value, stamp = env.table[row][name]
     at = rng.randrange(len(value))
     changed = bytes([value[at] ^ (1 << rng.randrange(8))])
-    world.table[row][name] = (value[:at] + changed + value[at + 1 :], stamp)
+    env.table[row][name] = (value[:at] + changed + value[at + 1 :], stamp)
 
 
-def clear_a_column(world, rng):
-    row, name = pick_cell(world, rng, lambda value: value is not None)
-    world.table[row][name] = (None, None)
+def clear_a_column(env, rng):
+    row, name = pick_cell(env, rng, lambda value: value is not None)
+    env.table[row][name] = (None, None)
 
 
-def fill_a_column(world, rng):
-    found = pick_cell(world, rng, lambda value: value is None)
+def fill_a_column(env, rng):
+    found = pick_cell(env, rng, lambda value: value is None)
     if not found:
         return False
     row, name = found
-    world.table[row][name] = (b"\0\0\0\0\0\0\0\1", world.table[row]["ingested_at"][1])
+    env.table[row][name] = (b"\0\0\0\0\0\0\0\1", env.table[row]["ingested_at"][1])
 
 
-def swap_two_values(world, rng):
-    rows, name = list(world.table), rng.choice(column_names(world.contract))
-    pairs = [(one, two) for one in rows for two in rows if world.table[one][name][0] != world.table[two][name][0]]
+def swap_two_values(env, rng):
+    rows, name = list(env.table), rng.choice(column_names(env.contract))
+    pairs = [(one, two) for one in rows for two in rows if env.table[one][name][0] != env.table[two][name][0]]
     if not pairs:
         return False
-    one, two = (world.table[row] for row in rng.choice(pairs))
+    one, two = (env.table[row] for row in rng.choice(pairs))
     one[name], two[name] = (two[name][0], one[name][1]), (one[name][0], two[name][1])
 
 
-def change_a_write_timestamp(world, rng):
-    row, name = pick_cell(world, rng, lambda value: value is not None)
-    value, stamp = world.table[row][name]
-    world.table[row][name] = (value, stamp + rng.choice([-1, 1, 1000, -1_000_000]))
+def change_a_write_timestamp(env, rng):
+    row, name = pick_cell(env, rng, lambda value: value is not None)
+    value, stamp = env.table[row][name]
+    env.table[row][name] = (value, stamp + rng.choice([-1, 1, 1000, -1_000_000]))
 
 
-def write_a_row_later(world, rng):
-    cells = world.table[rng.choice(list(world.table))]
+def write_a_row_later(env, rng):
+    cells = env.table[rng.choice(list(env.table))]
     for name, (value, stamp) in cells.items():
         cells[name] = (value, stamp and stamp + 1)
 
 
-def drop_a_row(world, rng):
-    del world.table[rng.choice(list(world.table))]
+def drop_a_row(env, rng):
+    del env.table[rng.choice(list(env.table))]
 
 
-def add_a_row(world, rng):
-    row, cells = rng.choice(list(world.table.items()))
-    added = tuple(world.value(field)[1] for field in world.key_fields())
+def add_a_row(env, rng):
+    row, cells = rng.choice(list(env.table.items()))
+    added = tuple(env.value(field)[1] for field in env.key_fields())
     if len(row) > 1 and rng.random() < 0.5:
         added = (row[0], *added[1:])
-    if added in world.table:
+    if added in env.table:
         return False
-    world.table[added] = dict(cells)
+    env.table[added] = dict(cells)
 
 
-def revive_a_deleted_row(world, rng):
-    deleted = [(row, cells) for row, cells in world.deleted if row not in world.table]
+def revive_a_deleted_row(env, rng):
+    deleted = [(row, cells) for row, cells in env.deleted if row not in env.table]
     if not deleted:
         return False
     row, cells = rng.choice(deleted)
-    world.table[row] = cells
+    env.table[row] = cells
 
 
-def restore_an_earlier_row(world, rng):
-    found = earlier_row(world, rng)
+def restore_an_earlier_row(env, rng):
+    found = earlier_row(env, rng)
     if not found:
         return False
-    world.table[found[0]] = found[1]
+    env.table[found[0]] = found[1]
 
 
-def mix_two_versions(world, rng):
-    found = earlier_row(world, rng)
+def mix_two_versions(env, rng):
+    found = earlier_row(env, rng)
     if not found:
         return False
     row, cells = found
-    changed = [name for name, (value, _) in cells.items() if value != world.table[row][name][0]]
+    changed = [name for name, (value, _) in cells.items() if value != env.table[row][name][0]]
     name = rng.choice(changed)
-    world.table[row][name] = cells[name]
+    env.table[row][name] = cells[name]
 
 
-def move_a_row(world, rng):
-    row = rng.choice(list(world.table))
+def move_a_row(env, rng):
+    row = rng.choice(list(env.table))
     moved = (*row[:-1], bytes(part ^ (at == 0) for at, part in enumerate(row[-1])))
-    if moved in world.table:
+    if moved in env.table:
         return False
-    world.table[moved] = world.table.pop(row)
+    env.table[moved] = env.table.pop(row)
 
 
-def drop_a_dead_letter(world, rng):
-    if not world.letters:
+def drop_a_dead_letter(env, rng):
+    if not env.letters:
         return False
-    del world.letters[rng.randrange(len(world.letters))]
+    del env.letters[rng.randrange(len(env.letters))]
 
 
-def corrupt_a_dead_letter(world, rng):
-    found = [letter for letter in world.letters if letter.value and letter.key]
+def corrupt_a_dead_letter(env, rng):
+    found = [letter for letter in env.letters if letter.value and letter.key]
     if not found:
         return False
     letter = rng.choice(found)
@@ -319,10 +319,10 @@ def corrupt_a_dead_letter(world, rng):
     setattr(letter, part, getattr(letter, part)[:-1] + b"~")
 
 
-def change_a_header_of_a_dead_letter(world, rng):
-    if not world.letters:
+def change_a_header_of_a_dead_letter(env, rng):
+    if not env.letters:
         return False
-    letter = rng.choice(world.letters)
+    letter = rng.choice(env.letters)
     at = rng.randrange(len(letter.headers))
     name, value = letter.headers[at]
     # These two are texts for the reader.
@@ -331,23 +331,23 @@ def change_a_header_of_a_dead_letter(world, rng):
     letter.headers[at] = (name, str(int(value) + 1000).encode() if value.isdigit() else value[:-1] + b"~")
 
 
-def lose_a_header_of_a_dead_letter(world, rng):
-    if not world.letters:
+def lose_a_header_of_a_dead_letter(env, rng):
+    if not env.letters:
         return False
-    letter = rng.choice(world.letters)
+    letter = rng.choice(env.letters)
     del letter.headers[rng.randrange(len(letter.headers))]
 
 
-def bury_a_valid_record(world, rng):
-    valid = [(record, stamp) for log in world.log.values() for record, stamp in log if is_valid(world.contract, record)]
-    world.bury(*rng.choice(valid), "too_long")
+def bury_a_valid_record(env, rng):
+    valid = [(record, stamp) for log in env.log.values() for record, stamp in log if is_valid(env.contract, record)]
+    env.send_to_dead_letters(*rng.choice(valid), "too_long")
 
 
-def lose_a_record(world, rng):
+def lose_a_record(env, rng):
     """Loses one that determines a row, or has a dead letter. The end of the topic stays."""
-    determining = {(row[0][-1] % PARTITIONS, cells["ingested_at"][1]) for row, cells in world.table.items()}
-    determining |= {(letter.partition, letter.stamp) for letter, _, _ in map(read_letter, world.letters)}
-    places = [(log, at) for log in world.log.values() for at, (record, stamp) in enumerate(log[:-1])
+    determining = {(row[0][-1] % PARTITIONS, cells["ingested_at"][1]) for row, cells in env.table.items()}
+    determining |= {(letter.partition, letter.stamp) for letter, _, _ in map(read_letter, env.letters)}
+    places = [(log, at) for log in env.log.values() for at, (record, stamp) in enumerate(log[:-1])
               if (record.partition, stamp) in determining]  # fmt: skip
     if not places:
         return False
@@ -355,9 +355,9 @@ def lose_a_record(world, rng):
     del log[at]
 
 
-def corrupt_a_record(world, rng):
+def corrupt_a_record(env, rng):
     """Makes one invalid that has no dead letter."""
-    valid = [record for log in world.log.values() for record, _ in log if is_valid(world.contract, record)]
+    valid = [record for log in env.log.values() for record, _ in log if is_valid(env.contract, record)]
     record = rng.choice(valid)
     record.value = record.value[:-1]
 
@@ -370,15 +370,15 @@ KINDS = [
 ]  # fmt: skip
 
 
-def pick_cell(world, rng, accepts):
-    found = [(row, name) for row, cells in world.table.items() for name, (value, _) in cells.items() if accepts(value)]
+def pick_cell(env, rng, accepts):
+    found = [(row, name) for row, cells in env.table.items() for name, (value, _) in cells.items() if accepts(value)]
     return rng.choice(found) if found else None
 
 
-def earlier_row(world, rng):
-    found = [(row, cells) for row, cells in world.overwritten if row in world.table and cells != world.table[row]]
+def earlier_row(env, rng):
+    found = [(row, cells) for row, cells in env.overwritten if row in env.table and cells != env.table[row]]
     found = [(row, cells) for row, cells in found
-             if any(cells[name][0] != world.table[row][name][0] for name in cells)]  # fmt: skip
+             if any(cells[name][0] != env.table[row][name][0] for name in cells)]  # fmt: skip
     return rng.choice(found) if found else None
 
 
@@ -442,7 +442,7 @@ message Step {
 
 
 class Walk:
-    """Hand-made records of walk 1 and their rows, for what random worlds do not have."""
+    """Hand-made records of walk 1 and their rows, for what random environments do not have."""
 
     def __init__(self, *notes, low=0, letters=(), letters_low=0, ttl=None):
         """Each note is the record of step 1, None a deletion, b"" an invalid record. Timestamps are 10 s apart."""
@@ -517,18 +517,18 @@ def main(root):
     while sum(applied.values()) < CORRUPTIONS:
         seed += 1
         contract, text_instants = kinds[seed % len(kinds)]
-        world, corruption = World(contract, seed, text_instants), KINDS[seed % len(KINDS)]
-        report = world.verify()
+        env, corruption = TestEnv(contract, seed, text_instants), KINDS[seed % len(KINDS)]
+        report = env.verify()
         if report.violations:
-            print(f"world {seed} has violations without a corruption: {report.kept}", file=sys.stderr)
+            print(f"environment {seed} has violations without a corruption: {report.kept}", file=sys.stderr)
             return 1
-        if not world.table or corruption(world, random.Random(seed)) is False:
+        if not env.table or corruption(env, random.Random(seed)) is False:
             continue
         applied[corruption.__name__] += 1
-        if world.verify().violations:
+        if env.verify().violations:
             found += 1
         else:
-            print(f"world {seed}: {corruption.__name__} is not found", file=sys.stderr)
+            print(f"environment {seed}: {corruption.__name__} is not found", file=sys.stderr)
     print(json.dumps({"corruptions": sum(applied.values()), "found": found, "kinds": applied,
                       "seconds": round(time.monotonic() - started, 1)}))  # fmt: skip
     return 0 if found == CORRUPTIONS and all(applied.values()) else 1

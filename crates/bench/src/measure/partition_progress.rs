@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn partition_behind_the_others_is_a_gap_and_a_common_lag_is_none() {
+    fn partition_behind_the_others_is_a_gap_and_common_lag_is_none() {
         let second = Duration::from_secs(1);
         let together = [[100, 10, 0], [100, 10, 0], [150, 30, 50], [200, 50, 100]].map(sample);
         assert!((widest_gap(&together, second * 10)).abs() < 1e-9, "{together:?}");

@@ -11,7 +11,7 @@ use crate::cluster::Cluster;
 use crate::cluster::small_disk::remove_orphans;
 use crate::invariants::{
     Invariant::{self, *},
-    Violation,
+    InvariantViolation,
 };
 use crate::report::Report;
 use crate::scenario::RoundSpec;
@@ -137,7 +137,7 @@ impl MutationResult {
 }
 
 /// Splits the violated invariants into those that concern the mutation, and others.
-fn split(violations: &[Violation], concerned: &[Invariant]) -> (Vec<String>, Vec<String>) {
+fn split(violations: &[InvariantViolation], concerned: &[Invariant]) -> (Vec<String>, Vec<String>) {
     let violated: BTreeSet<_> = violations.iter().map(|violation| violation.invariant).collect();
     let (due, others): (Vec<_>, Vec<_>) = violated.into_iter().partition(|it| concerned.contains(it));
     let names = |invariants: Vec<Invariant>| invariants.iter().map(ToString::to_string).collect();
@@ -235,7 +235,7 @@ mod tests {
     #[test]
     fn other_invariants_do_not_detect_a_mutation() {
         let violations = [CheckpointNotAhead, FaultObservable];
-        let violations = violations.map(|invariant| Violation::new(invariant, "it", "is so"));
+        let violations = violations.map(|invariant| InvariantViolation::new(invariant, "it", "is so"));
         let (due, others) = split(&violations, &[CheckpointNotAhead]);
         assert_eq!(
             (due, others),

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// The sequence numbers of a run in the ledger. Ranges are inclusive.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct RunLedger {
+pub(crate) struct LedgerRanges {
     pub(crate) stored: Vec<[u64; 2]>,
     pub(crate) dead_lettered: Vec<[u64; 2]>,
     /// Rows of an earlier table.

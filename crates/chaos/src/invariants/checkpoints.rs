@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use super::expected::{ExpectedEntry, ExpectedLog, ExpectedOutcome};
-use super::violation::{Invariant, Violation};
+use super::violation::{Invariant, InvariantViolation};
 use crate::evidence::{CheckpointSample, Evidence};
 
 /// The durable data was read after the checkpoints, so it can only be more.
-pub(super) fn not_ahead(evidence: &Evidence, log: &ExpectedLog<'_>) -> Vec<Violation> {
+pub(super) fn not_ahead(evidence: &Evidence, log: &ExpectedLog<'_>) -> Vec<InvariantViolation> {
     let mut found = Vec::new();
     for sample in &evidence.checkpoints {
         for entry in log
@@ -21,7 +21,11 @@ pub(super) fn not_ahead(evidence: &Evidence, log: &ExpectedLog<'_>) -> Vec<Viola
                 "the checkpoint was {next} at {} ms, and this was not durable",
                 sample.at_ms
             );
-            found.push(Violation::new(Invariant::CheckpointNotAhead, entry.name(), text));
+            found.push(InvariantViolation::new(
+                Invariant::CheckpointNotAhead,
+                entry.name(),
+                text,
+            ));
         }
     }
     found
@@ -58,7 +62,7 @@ fn is_not_durable(sample: &CheckpointSample, log: &ExpectedLog<'_>, entry: &Expe
     }
 }
 
-pub(super) fn monotonic(evidence: &Evidence) -> Vec<Violation> {
+pub(super) fn monotonic(evidence: &Evidence) -> Vec<InvariantViolation> {
     let mut highest: BTreeMap<i32, i64> = BTreeMap::new();
     let mut found = Vec::new();
     for sample in &evidence.checkpoints {
@@ -70,7 +74,11 @@ pub(super) fn monotonic(evidence: &Evidence) -> Vec<Violation> {
             if next < before {
                 let subject = format!("partition {partition}");
                 let text = format!("{next} after {before}, at {} ms", sample.at_ms);
-                found.push(Violation::new(Invariant::CheckpointMonotonic, subject, text));
+                found.push(InvariantViolation::new(
+                    Invariant::CheckpointMonotonic,
+                    subject,
+                    text,
+                ));
             }
             *before = (*before).max(*next);
         }
@@ -78,7 +86,7 @@ pub(super) fn monotonic(evidence: &Evidence) -> Vec<Violation> {
     found
 }
 
-pub(super) fn at_end(evidence: &Evidence) -> Vec<Violation> {
+pub(super) fn at_end(evidence: &Evidence) -> Vec<InvariantViolation> {
     let last = evidence.checkpoints.last();
     let wrong = evidence.ends.iter().filter_map(|(partition, end)| {
         let next = last
@@ -87,7 +95,7 @@ pub(super) fn at_end(evidence: &Evidence) -> Vec<Violation> {
         (next != Some(*end)).then(|| {
             let subject = format!("partition {partition}");
             let text = format!("{next:?}, the end is {end}");
-            Violation::new(Invariant::CheckpointAtEnd, subject, text)
+            InvariantViolation::new(Invariant::CheckpointAtEnd, subject, text)
         })
     });
     wrong.collect()

@@ -7,9 +7,9 @@ use testkit::kafka_client::TopicRecord;
 use uuid::Uuid;
 
 use super::expected::{ExpectedLog, ExpectedOutcome};
-use super::violation::{Invariant, Violation};
+use super::violation::{Invariant, InvariantViolation};
 use crate::evidence::Evidence;
-use crate::evidence::run_ledger::{RunLedger, numbers};
+use crate::evidence::run_ledger::{LedgerRanges, numbers};
 
 /// The numbers of a run by what its records must have become. A number may have several records.
 #[derive(Debug, Default)]
@@ -59,7 +59,7 @@ pub(super) fn numbered_records(log: &ExpectedLog<'_>) -> usize {
 
 /// Compares the ledger with the log, and the ingester's verdicts with both. The first release had no ledger, so beside it the
 /// ledger is not complete.
-pub(super) fn conserved(evidence: &Evidence, log: &ExpectedLog<'_>) -> Vec<Violation> {
+pub(super) fn conserved(evidence: &Evidence, log: &ExpectedLog<'_>) -> Vec<InvariantViolation> {
     if evidence.is_mixed {
         return Vec::new();
     }
@@ -74,7 +74,7 @@ pub(super) fn conserved(evidence: &Evidence, log: &ExpectedLog<'_>) -> Vec<Viola
         };
         let subject = format!("run {id}");
         let violations = differences.into_iter();
-        found.extend(violations.map(|text| Violation::new(Invariant::RunConserved, &subject, text)));
+        found.extend(violations.map(|text| InvariantViolation::new(Invariant::RunConserved, &subject, text)));
     }
     for run in &evidence.runs {
         let id = run.id.parse().ok();
@@ -84,13 +84,13 @@ pub(super) fn conserved(evidence: &Evidence, log: &ExpectedLog<'_>) -> Vec<Viola
         if run.verdict.as_deref() != Some("conserved") && !has_lost_records {
             let subject = format!("run {}, {}", run.id, run.state);
             let text = format!("the ingester's verdict is {:?}", run.verdict);
-            found.push(Violation::new(Invariant::RunConserved, subject, text));
+            found.push(InvariantViolation::new(Invariant::RunConserved, subject, text));
         }
     }
     found
 }
 
-fn differences(run: &ExpectedRun, ledger: &RunLedger) -> Vec<String> {
+fn differences(run: &ExpectedRun, ledger: &LedgerRanges) -> Vec<String> {
     let sets = [
         ("stored", &run.stored, numbers(&ledger.stored)),
         (
@@ -123,10 +123,10 @@ fn differences(run: &ExpectedRun, ledger: &RunLedger) -> Vec<String> {
 
 /// The ledgers of a correct streamer.
 #[cfg(test)]
-pub(super) fn correct_ledgers(evidence: &Evidence, log: &ExpectedLog<'_>) -> BTreeMap<Uuid, RunLedger> {
+pub(super) fn correct_ledgers(evidence: &Evidence, log: &ExpectedLog<'_>) -> BTreeMap<Uuid, LedgerRanges> {
     let runs = expected(evidence, log).into_iter();
     let ledgers = runs.map(|(id, run)| {
-        let ledger = RunLedger {
+        let ledger = LedgerRanges {
             stored: crate::evidence::run_ledger::ranges(&run.stored),
             dead_lettered: crate::evidence::run_ledger::ranges(&run.dead_lettered),
             lost: Vec::new(),

@@ -2,11 +2,11 @@
 
 use super::conserved::numbered_records;
 use super::expected::ExpectedLog;
-use super::violation::{Invariant, Violation};
+use super::violation::{Invariant, InvariantViolation};
 use crate::evidence::Evidence;
 use crate::service_id::OPERATOR_STREAMER;
 
-pub(super) fn coverage(evidence: &Evidence, log: &ExpectedLog<'_>) -> Vec<Violation> {
+pub(super) fn coverage(evidence: &Evidence, log: &ExpectedLog<'_>) -> Vec<InvariantViolation> {
     let required = evidence.required;
     let versions = log.versions();
     let runs = evidence.runs.iter().filter(|run| run.accepted > 0).count();
@@ -44,7 +44,7 @@ pub(super) fn coverage(evidence: &Evidence, log: &ExpectedLog<'_>) -> Vec<Violat
     short
         .map(|(what, found, required)| {
             let text = format!("{found}, fewer than {required}");
-            Violation::new(Invariant::SufficientCoverage, what, text)
+            InvariantViolation::new(Invariant::SufficientCoverage, what, text)
         })
         .collect()
 }

@@ -1,7 +1,7 @@
 //! Invariants of readiness, liveness and exits.
 
 use super::limits::READINESS_LIMIT;
-use super::violation::{Invariant, Violation};
+use super::violation::{Invariant, InvariantViolation};
 use crate::evidence::Evidence;
 use crate::evidence::health::{HealthSample, LateExit};
 use crate::evidence::incident::{DependencyLoss, Incident};
@@ -15,7 +15,7 @@ const STABLE_FOR: f64 = 20.0;
 const UNRESPONSIVE_LIMIT: f64 = 5.0;
 
 /// Every service reports the loss and the return of its dependencies.
-pub(super) fn readiness(evidence: &Evidence) -> Vec<Violation> {
+pub(super) fn readiness(evidence: &Evidence) -> Vec<InvariantViolation> {
     let mut found = Vec::new();
     for incident in &evidence.incidents {
         let Some(loss) = &incident.loss else { continue };
@@ -25,11 +25,19 @@ pub(super) fn readiness(evidence: &Evidence) -> Vec<Violation> {
             if must_report_loss(evidence, incident, *id) && !reports_loss(samples, incident, loss) {
                 let missing = &loss.dependency;
                 let text = format!("did not report within {READINESS_LIMIT} s that {missing} is missing");
-                found.push(Violation::new(Invariant::NotReadyAfterLoss, subject(), text));
+                found.push(InvariantViolation::new(
+                    Invariant::NotReadyAfterLoss,
+                    subject(),
+                    text,
+                ));
             }
             if must_recover(evidence, incident, *id) && !recovers(evidence, samples, incident) {
                 let text = format!("was not lastingly ready within {READINESS_LIMIT} s of the end");
-                found.push(Violation::new(Invariant::ReadyAfterRecovery, subject(), text));
+                found.push(InvariantViolation::new(
+                    Invariant::ReadyAfterRecovery,
+                    subject(),
+                    text,
+                ));
             }
         }
     }
@@ -117,7 +125,7 @@ pub(super) fn is_excused_throughout(evidence: &Evidence, id: ServiceId, from: f6
 }
 
 /// No process reports that it needs a restart, and none hangs except by a fault.
-pub(super) fn liveness(evidence: &Evidence) -> Vec<Violation> {
+pub(super) fn liveness(evidence: &Evidence) -> Vec<InvariantViolation> {
     let failed = evidence.health.iter().filter_map(|(id, samples)| {
         let dead = samples.iter().find(|sample| sample.alive == Some(false));
         let text = match dead {
@@ -129,7 +137,11 @@ pub(super) fn liveness(evidence: &Evidence) -> Vec<Violation> {
                 format!("/healthz did not respond from {from:.1} to {until:.1} s")
             }
         };
-        Some(Violation::new(Invariant::AlwaysAlive, id.to_string(), text))
+        Some(InvariantViolation::new(
+            Invariant::AlwaysAlive,
+            id.to_string(),
+            text,
+        ))
     });
     failed.collect()
 }
@@ -144,7 +156,7 @@ fn gaps(samples: &[HealthSample]) -> Vec<(f64, f64)> {
 }
 
 /// Only a service with a missing dependency may exceed its shutdown grace.
-pub(super) fn exits(evidence: &Evidence) -> Vec<Violation> {
+pub(super) fn exits(evidence: &Evidence) -> Vec<InvariantViolation> {
     let excused = |late: &LateExit| {
         evidence.incidents.iter().any(|incident| {
             let loss = incident.loss.as_ref();
@@ -156,7 +168,7 @@ pub(super) fn exits(evidence: &Evidence) -> Vec<Violation> {
     let late = evidence.events.late_exits.iter().filter(|late| !excused(late));
     late.map(|late| {
         let text = format!("exited with 1 after SIGTERM at {:.1} s", late.from);
-        Violation::new(Invariant::NoUnexpectedExit, late.id.to_string(), text)
+        InvariantViolation::new(Invariant::NoUnexpectedExit, late.id.to_string(), text)
     })
     .collect()
 }

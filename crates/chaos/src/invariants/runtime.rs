@@ -1,7 +1,7 @@
 //! Invariants of recovery, memory and continued work, and violations recorded during the round.
 
 use super::limits::RECOVERY_LIMIT;
-use super::violation::{Invariant, Violation};
+use super::violation::{Invariant, InvariantViolation};
 use crate::evidence::Evidence;
 use crate::evidence::health::HealthSample;
 use crate::evidence::incident::Incident;
@@ -12,28 +12,28 @@ const FAILOVER: f64 = 15.0;
 /// A shorter observation may fall into a pause of the traffic.
 const MIN_OBSERVATION: f64 = 3.0;
 
-pub(super) fn recovery(evidence: &Evidence) -> Vec<Violation> {
+pub(super) fn recovery(evidence: &Evidence) -> Vec<InvariantViolation> {
     let found = match evidence.recovery_seconds {
         Some(seconds) if seconds <= RECOVERY_LIMIT => return Vec::new(),
         Some(seconds) => format!("took {seconds:.1} s"),
         None => "never became a row".to_owned(),
     };
     let subject = "the first record after the last fault";
-    vec![Violation::new(Invariant::RecoveryInTime, subject, found)]
+    vec![InvariantViolation::new(Invariant::RecoveryInTime, subject, found)]
 }
 
-pub(super) fn memory(evidence: &Evidence) -> Vec<Violation> {
+pub(super) fn memory(evidence: &Evidence) -> Vec<InvariantViolation> {
     let exceeded = evidence.health.iter().filter_map(|(id, samples)| {
         let used = samples.iter().filter_map(HealthSample::resident_memory);
         let (max, limit) = (used.reduce(f64::max)?, id.memory_limit());
         let text = format!("{:.0} MiB, the limit is {:.0}", max / MIB, limit / MIB);
-        (max > limit).then(|| Violation::new(Invariant::MemoryBounded, id.to_string(), text))
+        (max > limit).then(|| InvariantViolation::new(Invariant::MemoryBounded, id.to_string(), text))
     });
     exceeded.collect()
 }
 
 /// Records are accepted and rows written while one of three servers is down.
-pub(super) fn continued_work(evidence: &Evidence) -> Vec<Violation> {
+pub(super) fn continued_work(evidence: &Evidence) -> Vec<InvariantViolation> {
     let mut found = Vec::new();
     let due = evidence.incidents.iter().filter(|incident| {
         let observed = incident.ended - incident.started - FAILOVER;
@@ -48,7 +48,11 @@ pub(super) fn continued_work(evidence: &Evidence) -> Vec<Violation> {
             let mut services = evidence.health.values();
             if !services.any(|samples| rises(samples, metric, from, until)) {
                 let text = format!("{metric} did not rise from {from:.1} to {until:.1} s");
-                found.push(Violation::new(Invariant::WorkContinues, &incident.fault, text));
+                found.push(InvariantViolation::new(
+                    Invariant::WorkContinues,
+                    &incident.fault,
+                    text,
+                ));
             }
         }
     }
@@ -72,7 +76,7 @@ fn rises(samples: &[HealthSample], metric: &str, from: f64, until: f64) -> bool 
 }
 
 /// Violations that were recorded when they were seen.
-pub(super) fn recorded(evidence: &Evidence) -> Vec<Violation> {
+pub(super) fn recorded(evidence: &Evidence) -> Vec<InvariantViolation> {
     let events = &evidence.events;
     [
         (Invariant::ResponseMatchesRequest, &evidence.wrong_responses),
@@ -84,7 +88,7 @@ pub(super) fn recorded(evidence: &Evidence) -> Vec<Violation> {
     .flat_map(|(invariant, found)| {
         found
             .iter()
-            .map(move |text| Violation::new(invariant, "recorded", text))
+            .map(move |text| InvariantViolation::new(invariant, "recorded", text))
     })
     .collect()
 }

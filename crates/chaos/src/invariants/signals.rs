@@ -2,13 +2,13 @@
 
 use super::health::is_excused_throughout;
 use super::limits::READINESS_LIMIT;
-use super::violation::{Invariant, Violation};
+use super::violation::{Invariant, InvariantViolation};
 use crate::evidence::Evidence;
 use crate::evidence::health::HealthSample;
 use crate::evidence::incident::{ExpectedSignal, Incident};
 use crate::service_id::ServiceId;
 
-pub(super) fn signals(evidence: &Evidence) -> Vec<Violation> {
+pub(super) fn signals(evidence: &Evidence) -> Vec<InvariantViolation> {
     let hidden = evidence.incidents.iter().filter(|incident| {
         let due = !incident.signals.is_empty()
             && (!incident.only_if_alone || is_alone(evidence, incident))
@@ -21,7 +21,7 @@ pub(super) fn signals(evidence: &Evidence) -> Vec<Violation> {
     hidden
         .map(|incident| {
             let text = format!("none of {:?} was seen", incident.signals);
-            Violation::new(Invariant::FaultObservable, &incident.fault, text)
+            InvariantViolation::new(Invariant::FaultObservable, &incident.fault, text)
         })
         .collect()
 }

@@ -8,12 +8,12 @@ use testkit::kafka_client::TopicRecord;
 use testkit::rows::{RowId, row};
 
 use super::expected::{ExpectedEntry, ExpectedLog, ExpectedOutcome};
-use super::violation::{Invariant, Violation};
+use super::violation::{Invariant, InvariantViolation};
 use crate::evidence::Evidence;
 use crate::evidence::records::{AckedRecord, dead_letter_source, fingerprint};
 use crate::evidence::topic_history::PreviousLog;
 
-pub(super) fn acknowledged(evidence: &Evidence) -> Vec<Violation> {
+pub(super) fn acknowledged(evidence: &Evidence) -> Vec<InvariantViolation> {
     let contract = &evidence.contract.0;
     let by_position: HashMap<_, _> = appended(evidence)
         .map(|record| ((record.partition, record.offset), record))
@@ -46,7 +46,7 @@ pub(super) fn acknowledged(evidence: &Evidence) -> Vec<Violation> {
             let key = acked.key.as_ref();
             let key = key.map_or("a record without key".to_owned(), ToString::to_string);
             let subject = format!("{key} at {:?}", acked.position);
-            Violation::new(Invariant::AckedRecordInTopic, subject, "is not in the topic")
+            InvariantViolation::new(Invariant::AckedRecordInTopic, subject, "is not in the topic")
         })
         .collect()
 }
@@ -77,7 +77,7 @@ fn matches(contract: &Contract, acked: &AckedRecord, record: &TopicRecord) -> bo
 }
 
 /// The sequence number within a run distinguishes records from repeated ones.
-pub(super) fn run_history(evidence: &Evidence) -> Vec<Violation> {
+pub(super) fn run_history(evidence: &Evidence) -> Vec<InvariantViolation> {
     let mut numbers: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for record in appended(evidence) {
         if let (Some(run), Some(number)) = (record.header(kafka::RUN_ID), record.header(kafka::RUN_SEQ)) {
@@ -89,14 +89,14 @@ pub(super) fn run_history(evidence: &Evidence) -> Vec<Violation> {
         (found < run.accepted).then(|| {
             let subject = format!("run {}, {}", run.id, run.state);
             let text = format!("{found} in the topic, {} accepted", run.accepted);
-            Violation::new(Invariant::RunHistoryInTopic, subject, text)
+            InvariantViolation::new(Invariant::RunHistoryInTopic, subject, text)
         })
     });
     short.collect()
 }
 
 /// Every record is stored, and was sent.
-pub(super) fn records(evidence: &Evidence, log: &ExpectedLog<'_>) -> Vec<Violation> {
+pub(super) fn records(evidence: &Evidence, log: &ExpectedLog<'_>) -> Vec<InvariantViolation> {
     let letters = evidence.dead_letters.iter();
     let letters: BTreeSet<_> = letters
         .filter_map(|letter| evidence.lost.source(letter))
@@ -123,7 +123,11 @@ pub(super) fn records(evidence: &Evidence, log: &ExpectedLog<'_>) -> Vec<Violati
             } else {
                 "has no row"
             };
-            found.push(Violation::new(Invariant::NoRecordSkipped, entry.name(), text));
+            found.push(InvariantViolation::new(
+                Invariant::NoRecordSkipped,
+                entry.name(),
+                text,
+            ));
         }
         let run = entry.record.header(kafka::RUN_ID);
         let sent = match run.filter(|run| runs.contains(run)) {
@@ -140,19 +144,23 @@ pub(super) fn records(evidence: &Evidence, log: &ExpectedLog<'_>) -> Vec<Violati
         };
         if !sent {
             let text = "was never sent";
-            found.push(Violation::new(Invariant::NoUnknownData, entry.name(), text));
+            found.push(InvariantViolation::new(
+                Invariant::NoUnknownData,
+                entry.name(),
+                text,
+            ));
         }
     }
     found
 }
 
 /// The rows are exactly the last records of each primary key, with the log's write timestamps.
-pub(super) fn rows(evidence: &Evidence, log: &ExpectedLog<'_>) -> Vec<Violation> {
+pub(super) fn rows(evidence: &Evidence, log: &ExpectedLog<'_>) -> Vec<InvariantViolation> {
     let mut found = Vec::new();
     let last = log.last();
     for (id, entry) in &last {
         let mut violate = |invariant, text: String| {
-            found.push(Violation::new(invariant, entry.name(), text));
+            found.push(InvariantViolation::new(invariant, entry.name(), text));
         };
         let (expected, row) = match (&entry.outcome, evidence.rows.get(*id)) {
             (ExpectedOutcome::Row(_, expected), Some(row)) => (expected, row),
@@ -178,14 +186,14 @@ pub(super) fn rows(evidence: &Evidence, log: &ExpectedLog<'_>) -> Vec<Violation>
         }
     }
     let unknown = evidence.rows.keys().filter(|id| !last.contains_key(id));
-    found.extend(
-        unknown.map(|id| Violation::new(Invariant::NoUnknownData, id.to_string(), "a row without a record")),
-    );
+    found.extend(unknown.map(|id| {
+        InvariantViolation::new(Invariant::NoUnknownData, id.to_string(), "a row without a record")
+    }));
     found
 }
 
 /// Every dead letter is an invalid record, complete, with the right reason and position.
-pub(super) fn dead_letters(evidence: &Evidence, log: &ExpectedLog<'_>) -> Vec<Violation> {
+pub(super) fn dead_letters(evidence: &Evidence, log: &ExpectedLog<'_>) -> Vec<InvariantViolation> {
     let entries: HashMap<_, _> = log.entries.iter().map(|it| (it.position(), it)).collect();
     let mut found = Vec::new();
     for letter in &evidence.dead_letters {
@@ -193,7 +201,11 @@ pub(super) fn dead_letters(evidence: &Evidence, log: &ExpectedLog<'_>) -> Vec<Vi
         let source = evidence.lost.source(letter);
         let Some(entry) = source.and_then(|position| entries.get(&position)) else {
             let subject = format!("dead letter {}:{}", letter.partition, letter.offset);
-            found.push(Violation::new(invariant, subject, "has no record in the topic"));
+            found.push(InvariantViolation::new(
+                invariant,
+                subject,
+                "has no record in the topic",
+            ));
             continue;
         };
         let reason = letter.header(dead_letter::REASON);
@@ -201,9 +213,9 @@ pub(super) fn dead_letters(evidence: &Evidence, log: &ExpectedLog<'_>) -> Vec<Vi
             Some(expected) if reason == Some(expected) => {}
             Some(expected) => {
                 let text = format!("has the reason {reason:?}, not {expected}");
-                found.push(Violation::new(invariant, entry.name(), text));
+                found.push(InvariantViolation::new(invariant, entry.name(), text));
             }
-            None => found.push(Violation::new(
+            None => found.push(InvariantViolation::new(
                 invariant,
                 entry.name(),
                 "a valid record was rejected",
@@ -211,7 +223,7 @@ pub(super) fn dead_letters(evidence: &Evidence, log: &ExpectedLog<'_>) -> Vec<Vi
         }
         if !is_complete(evidence, letter, entry) {
             let text = "the dead letter lacks part of the record, its position, its error or its time";
-            found.push(Violation::new(invariant, entry.name(), text));
+            found.push(InvariantViolation::new(invariant, entry.name(), text));
         }
         let timestamp = letter
             .header(dead_letter::WRITE_TIMESTAMP)
@@ -219,7 +231,7 @@ pub(super) fn dead_letters(evidence: &Evidence, log: &ExpectedLog<'_>) -> Vec<Vi
         if timestamp != Some(entry.timestamp) {
             let text = format!("has the write timestamp {timestamp:?}, not {}", entry.timestamp);
             let invariant = Invariant::WriteTimestampFromLog;
-            found.push(Violation::new(invariant, entry.name(), text));
+            found.push(InvariantViolation::new(invariant, entry.name(), text));
         }
     }
     found

@@ -15,7 +15,7 @@ use super::*;
 use crate::evidence::health::HealthSample;
 use crate::evidence::incident::{DependencyLoss, ExpectedSignal, Incident};
 use crate::evidence::records::{AckedRecord, IngesterRun, dead_letter_source, fingerprint};
-use crate::evidence::run_ledger::RunLedger;
+use crate::evidence::run_ledger::LedgerRanges;
 use crate::evidence::{CheckpointSample, RequiredCoverage};
 use crate::scenario::fault::FaultClass;
 use crate::service_id::ServiceId;
@@ -300,7 +300,7 @@ fn run_history_beyond_the_topic_is_a_violation() {
 
 #[test]
 fn ledger_that_differs_from_the_log_is_a_violation() {
-    fn ledger(evidence: &mut Evidence) -> &mut RunLedger {
+    fn ledger(evidence: &mut Evidence) -> &mut LedgerRanges {
         evidence.run_ledgers.values_mut().next().unwrap()
     }
     assert_eq!(broken(|it| ledger(it).stored.truncate(1)), [RunConserved]);

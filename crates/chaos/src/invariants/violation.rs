@@ -63,14 +63,14 @@ impl fmt::Display for Invariant {
 
 /// A violated invariant.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Violation {
+pub struct InvariantViolation {
     pub(crate) invariant: Invariant,
     /// The record, row, process or fault.
     pub(crate) subject: String,
     pub(crate) found: String,
 }
 
-impl Violation {
+impl InvariantViolation {
     pub(crate) fn new(invariant: Invariant, subject: impl Into<String>, found: impl Into<String>) -> Self {
         Self {
             invariant,
@@ -80,7 +80,7 @@ impl Violation {
     }
 }
 
-impl fmt::Display for Violation {
+impl fmt::Display for InvariantViolation {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "{}: {}: {}", self.invariant, self.subject, self.found)
     }

@@ -9,13 +9,13 @@ use reqwest::Client;
 use testkit::kafka_client::TopicRecord;
 use uuid::Uuid;
 
-use crate::evidence::run_ledger::RunLedger;
+use crate::evidence::run_ledger::LedgerRanges;
 
 /// Longer than a streamer may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The runs of the log. Any streamer can answer for all of them; a run without an answer is left out.
-pub(super) async fn read(streamers: &[String], log: &[TopicRecord]) -> Result<BTreeMap<Uuid, RunLedger>> {
+pub(super) async fn read(streamers: &[String], log: &[TopicRecord]) -> Result<BTreeMap<Uuid, LedgerRanges>> {
     let client = Client::builder().timeout(TIMEOUT).build();
     let client = client.context("failed to build an HTTP client")?;
     let mut runs = BTreeMap::new();
@@ -37,7 +37,7 @@ pub(super) async fn read(streamers: &[String], log: &[TopicRecord]) -> Result<BT
     Ok(answered.collect())
 }
 
-async fn ask(client: &Client, streamer: &str, run: Uuid) -> Option<RunLedger> {
+async fn ask(client: &Client, streamer: &str, run: Uuid) -> Option<LedgerRanges> {
     let response = client.get(format!("{streamer}/v1/runs/{run}")).send().await;
     response.ok()?.error_for_status().ok()?.json().await.ok()
 }

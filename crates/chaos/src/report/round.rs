@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::timeline::rows_per_second;
 use crate::evidence::Evidence;
-use crate::invariants::{Violation, expected_dead_letters, rebalances, reread_records};
+use crate::invariants::{InvariantViolation, expected_dead_letters, rebalances, reread_records};
 use crate::scenario::fault::FaultClass;
 use crate::scenario::{RoundSpec, clock_shift};
 
@@ -49,7 +49,7 @@ pub struct RoundReport {
     /// A shifted clock lasts for the whole round.
     pub(crate) faults: Vec<FaultSpan>,
     /// The violated invariants.
-    pub violations: Vec<Violation>,
+    pub violations: Vec<InvariantViolation>,
     /// The folder of the logs, after a violation.
     pub(crate) logs: Option<PathBuf>,
     pub(crate) rows_per_second: Vec<f64>,
@@ -59,7 +59,7 @@ impl RoundReport {
     pub(crate) fn new(
         spec: &RoundSpec,
         evidence: &Evidence,
-        violations: Vec<Violation>,
+        violations: Vec<InvariantViolation>,
         duration: Duration,
     ) -> Self {
         let clocks = spec.scenario.clock_shifts.iter().map(|(id, seconds)| FaultSpan {

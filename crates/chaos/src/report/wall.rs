@@ -169,10 +169,10 @@ fn pixels(value: f64) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::invariants::{Invariant, Violation};
+    use crate::invariants::{Invariant, InvariantViolation};
     use crate::report::round::FaultSpan;
 
-    fn round(violations: Vec<Violation>) -> RoundReport {
+    fn round(violations: Vec<InvariantViolation>) -> RoundReport {
         RoundReport {
             scenario: "kills".to_owned(),
             seed: 7,
@@ -202,7 +202,7 @@ mod tests {
 
     #[test]
     fn wall_contains_figures_faults_and_violations() {
-        let violation = Violation::new(Invariant::SufficientCoverage, "faults", "none");
+        let violation = InvariantViolation::new(Invariant::SufficientCoverage, "faults", "none");
         let svg = wall(&[round(Vec::new()), round(vec![violation])]);
         for part in [
             "2 rounds, 1 with violations, 2 faults, 20 acknowledged records",

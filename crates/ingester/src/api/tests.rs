@@ -1,3 +1,5 @@
+//! Tests of the HTTP API: its routes, problems, events, roles and page.
+
 use std::io::Write as _;
 
 use axum::body::Body;

@@ -1,3 +1,5 @@
+//! Tests of the settings: the defaults, the rules between them, and the schema.
+
 use std::time::Duration;
 
 use service::Secret;

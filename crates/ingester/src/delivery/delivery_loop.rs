@@ -65,10 +65,10 @@ impl<P: PublisherClient> DeliveryLoop<'_, P> {
     /// Returns [`RunError::Delivery`] or [`RunError::Store`]. Outcomes stored before remain valid.
     pub async fn run(&self, wakeups: mpsc::Receiver<()>) -> Result<(), RunError> {
         let halt = CancellationToken::new();
-        let batch = u64::try_from(self.progress.batch_size()).unwrap_or(u64::MAX);
-        let in_flight = self.progress.max_in_flight();
-        let span = batch.saturating_mul(u64::try_from(in_flight).unwrap_or(u64::MAX));
-        let mut window = SendWindow::new(in_flight, span);
+        let batch_size = u64::try_from(self.progress.batch_size()).unwrap_or(u64::MAX);
+        let max_in_flight = self.progress.max_in_flight();
+        let span = batch_size.saturating_mul(u64::try_from(max_in_flight).unwrap_or(u64::MAX));
+        let mut window = SendWindow::new(max_in_flight, span);
         let mut outbox = OutboxReader::new(self.progress, wakeups);
         let mut next = Next::Unknown;
         let mut in_flight_batches = FuturesOrdered::new();

@@ -35,7 +35,7 @@ pub struct FetchLoop<'r, F> {
     /// Limits pages in flight or queued.
     pub slots: &'r PageSlots,
     /// Maximum number of pages requested at once, 1 or more.
-    pub in_flight: usize,
+    pub max_in_flight: usize,
 }
 
 impl<F: UserApi> FetchLoop<'_, F> {
@@ -61,7 +61,7 @@ impl<F: UserApi> FetchLoop<'_, F> {
             page
         });
         // In plan order, so that one number describes how far the run has fetched.
-        let mut pages = std::pin::pin!(pages.buffered(self.in_flight));
+        let mut pages = std::pin::pin!(pages.buffered(self.max_in_flight));
         loop {
             let next = tokio::select! {
                 biased;

@@ -45,7 +45,7 @@ pub struct Pipeline<F = HttpUserApi, P = HttpPublisher> {
     metrics: IngesterMetrics,
     run: RunSettings,
     state: StateSettings,
-    pages_in_flight: usize,
+    max_pages_in_flight: usize,
     delivery: DeliverySpec,
     run_ended: watch::Sender<()>,
     tracer: Tracer,
@@ -114,7 +114,7 @@ impl<F: UserApi, P: PublisherClient> Pipeline<F, P> {
             metrics,
             run: settings.run.clone(),
             state: settings.state.clone(),
-            pages_in_flight: settings.source.max_in_flight,
+            max_pages_in_flight: settings.source.max_in_flight,
             delivery: DeliverySpec::of(settings),
             run_ended: watch::Sender::default(),
             tracer: context.tracer.clone(),
@@ -253,7 +253,7 @@ impl<F: UserApi, P: PublisherClient> Pipeline<F, P> {
         let capacity = if self.store.is_persistent() {
             self.state.outbox_pages
         } else {
-            PAGES_IN_MEMORY.max(self.pages_in_flight)
+            PAGES_IN_MEMORY.max(self.max_pages_in_flight)
         };
         let pending = progress.pending_pages().map_err(RunError::Store)?;
         let slots = PageSlots::new(capacity, pending);
@@ -262,7 +262,7 @@ impl<F: UserApi, P: PublisherClient> Pipeline<F, P> {
             fetcher,
             progress,
             slots: &slots,
-            in_flight: self.pages_in_flight,
+            max_in_flight: self.max_pages_in_flight,
         };
         let delivery_loop = DeliveryLoop {
             sender,

@@ -1,5 +1,5 @@
-//! Computes when runs start: interval or cron, jitter, catch-up of missed starts, overlap policy and retries. Pure: time
-//! is an argument. Waits for nothing and executes nothing.
+//! Computes when runs start: interval or cron, jitter, catch-up of missed starts, concurrency policy and retries. Pure:
+//! time is an argument. Waits for nothing and executes nothing.
 
 use std::collections::VecDeque;
 use std::time::Duration;

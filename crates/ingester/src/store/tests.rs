@@ -1,3 +1,5 @@
+//! Tests of the store: runs, the outbox, upgrades of the schema, and deletion of personal data.
+
 use uuid::Uuid;
 
 use super::*;
@@ -178,7 +180,7 @@ fn page_is_pending_until_its_last_record_is_acknowledged() {
 }
 
 #[test]
-fn ended_run_keeps_the_numbers_of_rejected_and_undelivered_records() {
+fn ended_run_keeps_numbers_of_rejected_and_undelivered_records() {
     let store = Store::in_memory().unwrap();
     let run = started_run(&store);
     insert_page(&store, run, 0, &page_of(5));

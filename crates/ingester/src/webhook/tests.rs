@@ -1,3 +1,5 @@
+//! Tests of the webhook, with a receiver in this process.
+
 use std::sync::{Arc, Mutex};
 
 use axum::body::Bytes;

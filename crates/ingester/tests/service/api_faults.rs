@@ -219,13 +219,13 @@ async fn rate_limited_run_waits_and_reports_the_wait() {
 #[tokio::test(flavor = "multi_thread")]
 async fn rate_limit_used_by_others_is_waited_out() {
     for reply in [RateLimitReply::TooManyRequests, RateLimitReply::Unavailable] {
-        let budget = RateLimit {
+        let rate_limit = RateLimit {
             users: 5,
             window: Duration::from_millis(700),
             reply,
         };
         let options = Options {
-            rate_limit: Some(budget),
+            rate_limit: Some(rate_limit),
             ..Options::default()
         };
         let (api, stack) = (
@@ -245,13 +245,13 @@ async fn rate_limit_used_by_others_is_waited_out() {
 async fn own_rate_limit_prevents_refusals() {
     // Longer than a busy machine takes for a page.
     let window = Duration::from_secs(2);
-    let budget = RateLimit {
+    let rate_limit = RateLimit {
         users: 10,
         window,
         reply: RateLimitReply::TooManyRequests,
     };
     let options = Options {
-        rate_limit: Some(budget),
+        rate_limit: Some(rate_limit),
         ..Options::default()
     };
     let (api, stack) = (

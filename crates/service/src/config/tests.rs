@@ -1,3 +1,5 @@
+//! Tests of the layered configuration, with settings of their own.
+
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::io::Write as _;

@@ -28,7 +28,7 @@ use crate::checkpoint::start_offset_resolver;
 use crate::checkpoint::store::{CheckpointStore, instance};
 use crate::config::{KafkaSettings, NAME, Settings};
 use crate::consumer::client;
-use crate::ledger::run_state::RunState;
+use crate::ledger::ledger_run::LedgerRun;
 use crate::ledger::segment::Segment;
 use crate::ledger::store::LedgerStore;
 use crate::metrics::StreamerMetrics;
@@ -292,7 +292,7 @@ impl Clients {
     ///
     /// # Errors
     /// As [`cassandra`](Self::cassandra).
-    pub(super) async fn run(&self, run: Uuid) -> Result<RunState, CommandError> {
+    pub(super) async fn run(&self, run: Uuid) -> Result<LedgerRun, CommandError> {
         let settings = &self.settings.cassandra;
         self.cassandra(async |session| {
             let table_id = schema::table_id(session, settings).await?;

@@ -6,7 +6,7 @@ use uuid::Uuid;
 use crate::admin::clients::Clients;
 use crate::admin::error::CommandError;
 use crate::admin::output::print_line;
-use crate::ledger::run_state::RunState;
+use crate::ledger::ledger_run::LedgerRun;
 
 /// The arguments of `runs`.
 #[derive(Debug, Args)]
@@ -44,7 +44,7 @@ pub(super) async fn runs(clients: &Clients, arguments: &RunsArgs) -> Result<(), 
     show(&state)
 }
 
-fn show(state: &RunState) -> Result<(), CommandError> {
+fn show(state: &LedgerRun) -> Result<(), CommandError> {
     print_line(format_args!("run           {}", state.run_id))?;
     for (label, count, ranges) in [
         ("rows", state.rows, &state.stored),

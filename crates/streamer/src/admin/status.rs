@@ -1,6 +1,6 @@
 //! `streamer status`: shows the progress of each partition, with or without a running streamer. Changes nothing.
 
-mod pace;
+mod lag_rate;
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use crate::admin::clients::Clients;
 use crate::admin::cluster_snapshot::ClusterSnapshot;
 use crate::admin::error::CommandError;
 use crate::admin::output::print_line;
-use crate::admin::status::pace::Pace;
+use crate::admin::status::lag_rate::LagRate;
 use crate::checkpoint::PartitionInfo;
 use crate::dead_letters::limits::DeadLetterLimits;
 use ::kafka::{Group, GroupMember};
@@ -90,15 +90,15 @@ pub(super) async fn status(clients: &Clients, arguments: &StatusArgs) -> Result<
     }
 }
 
-/// Prints the pace from the second request on. Ends only with an error.
+/// Prints the rate from the second request on. Ends only with an error.
 async fn watch(clients: &Clients, as_json: bool) -> Result<(), CommandError> {
     let mut before = None;
     loop {
         let (status, at) = (fetch(clients).await?, Instant::now());
         let (lag, read) = (status.lag, status.read());
         if let Some((lag_before, read_before, before)) = before {
-            let pace = Pace::new((lag_before, read_before), (lag, read), at - before);
-            print_line(if as_json { json(&pace) } else { pace.to_string() })?;
+            let rate = LagRate::new((lag_before, read_before), (lag, read), at - before);
+            print_line(if as_json { json(&rate) } else { rate.to_string() })?;
         }
         before = Some((lag, read, at));
         sleep(WATCH_INTERVAL).await;

@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cassandra_is_ready_when_the_last_blocked_batch_is_acknowledged() {
+    fn cassandra_is_ready_when_last_blocked_batch_is_acknowledged() {
         let readiness = CassandraReadiness::new(Health::default().dependency("cassandra"));
         let one = readiness.rows_unacknowledged("one");
         let other = readiness.rows_unacknowledged("other");

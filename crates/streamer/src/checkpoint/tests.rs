@@ -1,3 +1,5 @@
+//! Tests of the start offset that follows from a checkpoint.
+
 use super::*;
 use crate::pipeline::write_timestamp::HybridClock;
 

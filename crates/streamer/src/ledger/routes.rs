@@ -16,7 +16,7 @@ use uuid::Uuid;
 use crate::cassandra::error_class::ErrorClass;
 use crate::cassandra::schema::{self, SchemaError};
 use crate::cassandra::session_pool::SessionPool;
-use crate::ledger::run_state::RunState;
+use crate::ledger::ledger_run::LedgerRun;
 use crate::ledger::store::LedgerStore;
 
 /// The timeout of a request, while Cassandra is connected to and answers.
@@ -57,7 +57,7 @@ async fn run(State(reader): State<Arc<LedgerReader>>, Path(id): Path<String>) ->
 }
 
 impl LedgerReader {
-    async fn read(&self, run: Uuid) -> Result<RunState, ErrorClass> {
+    async fn read(&self, run: Uuid) -> Result<LedgerRun, ErrorClass> {
         let session = self.sessions.get().await;
         let session = session.map_err(|error| ErrorClass::Invalid(service::process::chain(&error)))?;
         let table_id = schema::table_id(&session, self.sessions.settings()).await;

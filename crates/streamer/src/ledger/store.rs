@@ -22,7 +22,7 @@ use crate::cassandra::statements::LedgerStatements;
 use crate::cassandra::wire::{BatchRequest, push_encoded, push_value};
 use crate::config::Settings;
 use crate::ledger::latencies::Latencies;
-use crate::ledger::run_state::{ChunkState, RunState};
+use crate::ledger::ledger_run::{ChunkState, LedgerRun};
 use crate::ledger::segment::{self, Numbers, Segment};
 use crate::ledger::varint::InvalidSegment;
 use crate::pipeline::row::bind_i64;
@@ -212,10 +212,10 @@ impl LedgerStore {
         session: &Session,
         run: Uuid,
         table_id: Option<Uuid>,
-    ) -> Result<RunState, ErrorClass> {
+    ) -> Result<LedgerRun, ErrorClass> {
         let chunks = session.query(&self.select_chunks, self.key(run, 0));
         let (select, chunks) = futures::try_join!(session.prepare(&self.select), chunks)?;
-        let mut state = RunState::new(run);
+        let mut state = LedgerRun::new(run);
         for chunk in std::iter::once(0).chain(higher_chunks(&chunks)?) {
             let found = self.load_chunk(session, &select, run, chunk, table_id).await?;
             state.append(chunk, &found);

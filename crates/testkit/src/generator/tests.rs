@@ -1,3 +1,5 @@
+//! Tests of the generated records: valid, invalid, in several versions, and tombstones.
+
 use std::collections::BTreeSet;
 
 use model::CqlType;

@@ -47,7 +47,7 @@ fn without_output(name: &str, arguments: &[&str]) -> [Output; 2] {
 }
 
 #[test]
-fn command_reports_a_full_disk_and_ends_quietly_without_a_reader() {
+fn command_reports_full_disk_and_ends_quietly_without_reader() {
     let backfill = ["backfill", "--users", "20", "--seed", "a", "--dry-run"];
     for (name, arguments) in [
         ("ingester", &backfill[..]),

@@ -1,3 +1,5 @@
+//! Tests of the pipeline document, with a publisher and a streamer that report given states.
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::Router;

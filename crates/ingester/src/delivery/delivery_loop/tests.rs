@@ -1,3 +1,5 @@
+//! Tests of the delivery stage, with a publisher that checks each request against the invariants.
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -49,7 +51,7 @@ fn response(milliseconds: u64, reply: ScriptedReply) -> ScriptedResponse {
 #[derive(Clone)]
 struct FakePublisher {
     window: u64,
-    in_flight: usize,
+    max_in_flight: usize,
     largest: u64,
     state: Arc<Mutex<PublisherState>>,
 }
@@ -82,7 +84,7 @@ impl InFlight {
         state.sent.push((request.first, request.records));
         state.in_flight_batches += 1;
         assert!(
-            state.in_flight_batches <= publisher.in_flight,
+            state.in_flight_batches <= publisher.max_in_flight,
             "{} requests in flight",
             state.in_flight_batches
         );
@@ -169,7 +171,7 @@ impl TestRun {
     fn new(
         pages: &[u128],
         batch: u32,
-        in_flight: usize,
+        max_in_flight: usize,
         script: impl IntoIterator<Item = ScriptedResponse>,
     ) -> Self {
         let store = Store::in_memory().unwrap();
@@ -191,8 +193,8 @@ impl TestRun {
             ..PublisherState::default()
         };
         let publisher = FakePublisher {
-            window: u64::from(batch) * in_flight as u64,
-            in_flight,
+            window: u64::from(batch) * max_in_flight as u64,
+            max_in_flight,
             largest: u64::MAX,
             state: Arc::new(Mutex::new(state)),
         };
@@ -229,7 +231,7 @@ impl TestRun {
         self.publisher.state().not_before = None;
         let delivery = DeliverySpec {
             batch_size: usize::try_from(self.batch).unwrap(),
-            max_in_flight: self.publisher.in_flight,
+            max_in_flight: self.publisher.max_in_flight,
             duplicate_window: 1_000_000,
         };
         let stored = self
@@ -286,7 +288,7 @@ proptest! {
     fn each_record_is_acknowledged_once_under_one_key(
         pages in prop::collection::vec(1_u128..25, 1..8),
         batch in 1_u32..8,
-        in_flight in 1_usize..5,
+        max_in_flight in 1_usize..5,
         largest in 1_u64..10,
         pace in 0_u64..30,
         script in script(),
@@ -294,7 +296,7 @@ proptest! {
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         runtime.block_on(async {
-            let mut test = TestRun::new(&pages, batch, in_flight, script);
+            let mut test = TestRun::new(&pages, batch, max_in_flight, script);
             test.publisher.largest = largest;
             let pace = Duration::from_millis(pace);
             let lives = lives.into_iter().map(Duration::from_millis).chain([HOUR]);
@@ -318,11 +320,11 @@ proptest! {
 
 #[tokio::test(start_paused = true)]
 async fn max_in_flight_batches_are_sent_across_pages() {
-    for (in_flight, expected_ms) in [(1, 60), (2, 30), (3, 20)] {
+    for (max_in_flight, expected_ms) in [(1, 60), (2, 30), (3, 20)] {
         let test = TestRun::new(
             &[20, 20, 20],
             10,
-            in_flight,
+            max_in_flight,
             vec![response(10, ScriptedReply::Accepts); 6],
         );
         let started = Instant::now();
@@ -330,7 +332,7 @@ async fn max_in_flight_batches_are_sent_across_pages() {
         let duration = started.elapsed().as_millis();
         assert!(
             (expected_ms..expected_ms + 10).contains(&duration),
-            "{in_flight}: {duration} ms"
+            "{max_in_flight}: {duration} ms"
         );
     }
 }

@@ -1,3 +1,5 @@
+//! Tests of the retries and splits of one batch, with a scripted publisher.
+
 use std::collections::VecDeque;
 use std::sync::Mutex;
 

@@ -1,3 +1,5 @@
+//! Tests of the retries, rate limit and circuit breaker, with a scripted API.
+
 use std::collections::VecDeque;
 
 use reqwest::StatusCode;

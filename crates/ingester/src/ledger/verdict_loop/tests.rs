@@ -1,3 +1,5 @@
+//! Tests of the verdict loop, with a scripted ledger.
+
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 

@@ -1,3 +1,5 @@
+//! Tests of whole runs: their outcomes, cancellation, resumption and backpressure.
+
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};

@@ -1,3 +1,5 @@
+//! Tests of cron expressions: transitions of daylight-saving time, and a calendar to compare with.
+
 use jiff::civil::Date;
 use jiff::tz::AmbiguousOffset;
 use jiff::{ToSpan as _, Zoned};

@@ -1,3 +1,5 @@
+//! Tests of the schedule: missed starts, overlapping starts, retries and clock steps.
+
 use proptest::prelude::*;
 
 use super::*;

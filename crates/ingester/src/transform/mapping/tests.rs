@@ -1,3 +1,5 @@
+//! Tests of the mapping from a user of the API to a record.
+
 use proptest::prelude::*;
 use serde::de::DeserializeSeed as _;
 use serde_json::{Value, json};

@@ -1,3 +1,5 @@
+//! Tests of the parser for replies of the random-user API.
+
 use model::Contract;
 use serde_json::{Value, json};
 

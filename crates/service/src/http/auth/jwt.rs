@@ -28,7 +28,7 @@ use crate::health::Health;
 use crate::reload::log_new_error;
 use claims::ExpectedClaims;
 use issuer::{FETCH_TIMEOUT, FetchError, IssuerClient};
-use keys::{Keys, read, read_text};
+use keys::{JwkSet, read, read_text};
 use token::Token;
 
 pub use error::JwtError;
@@ -50,7 +50,7 @@ impl JwtSettings {
 pub(super) struct JwtVerifier {
     expected: ExpectedClaims,
     /// None until the issuer has responded once.
-    keys: RwLock<Option<Arc<Keys>>>,
+    keys: RwLock<Option<Arc<JwkSet>>>,
     source: KeySource,
 }
 
@@ -140,7 +140,7 @@ impl JwtVerifier {
     }
 
     /// Waits for keys that are newer than `known`.
-    async fn newer_keys(&self, known: Option<Arc<Keys>>) -> Result<Arc<Keys>, AuthError> {
+    async fn newer_keys(&self, known: Option<Arc<JwkSet>>) -> Result<Arc<JwkSet>, AuthError> {
         let KeySource::Issuer(issuer) = &self.source else {
             return known.ok_or(AuthError::KeysUnavailable);
         };
@@ -213,12 +213,12 @@ impl JwtVerifier {
         if self.keys().is_some_and(|keys| keys.is_of(&text)) {
             return Ok(false);
         }
-        let keys = Arc::new(Keys::parse(text)?);
+        let keys = Arc::new(JwkSet::parse(text)?);
         *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Some(keys);
         Ok(true)
     }
 
-    fn keys(&self) -> Option<Arc<Keys>> {
+    fn keys(&self) -> Option<Arc<JwkSet>> {
         self.keys.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

@@ -1,3 +1,5 @@
+//! Tests of the decoder: rows, tombstones, and rejected records.
+
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 

@@ -1,3 +1,5 @@
+//! Tests of rows: the bound values and the primary key.
+
 use std::sync::Arc;
 
 use super::*;

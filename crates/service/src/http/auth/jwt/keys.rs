@@ -61,7 +61,7 @@ pub enum KeyFileError {
 }
 
 /// The keys of one version of the key set, and the tokens that they verified.
-pub(super) struct Keys {
+pub(super) struct JwkSet {
     /// The document, to recognize a change.
     text: Vec<u8>,
     keys: Vec<VerificationKey>,
@@ -95,7 +95,7 @@ struct Jwk {
     y: Option<String>,
 }
 
-impl Keys {
+impl JwkSet {
     /// Parses a key set. Keys of other kinds, uses and algorithms are skipped.
     pub(super) fn parse(text: Vec<u8>) -> Result<Self, KeySetError> {
         let set: KeySet = serde_json::from_slice(&text).map_err(KeySetError::Document)?;
@@ -218,8 +218,8 @@ impl Jwk {
 }
 
 /// Reads the keys of a file.
-pub(super) fn read(path: &Path) -> Result<Keys, KeyFileError> {
-    Keys::parse(read_text(path)?).map_err(|source| KeyFileError::Parse {
+pub(super) fn read(path: &Path) -> Result<JwkSet, KeyFileError> {
+    JwkSet::parse(read_text(path)?).map_err(|source| KeyFileError::Parse {
         path: path.to_owned(),
         source,
     })

@@ -229,7 +229,7 @@ async fn header_does_not_choose_the_algorithm() {
 #[test]
 fn key_set_skips_keys_that_verify_no_signature() {
     let signer = Signer::ed("a");
-    let keys = |keys: Value| Keys::parse(json!({"keys": keys}).to_string().into_bytes());
+    let keys = |keys: Value| JwkSet::parse(json!({"keys": keys}).to_string().into_bytes());
     let secret = json!({"kty": "oct", "k": "c2VjcmV0", "alg": "HS256"});
     let with = |name: &str, value: Value| {
         let mut key = signer.jwk();
@@ -256,7 +256,7 @@ fn key_set_skips_keys_that_verify_no_signature() {
         Err(KeySetError::TooMany)
     ));
     assert!(matches!(
-        Keys::parse(b"{}".to_vec()),
+        JwkSet::parse(b"{}".to_vec()),
         Err(KeySetError::Document(_))
     ));
 }

@@ -5,18 +5,18 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-/// The pace of all partitions together.
+/// The rate of all partitions together.
 #[derive(Debug, PartialEq, Serialize)]
-pub(super) struct Pace {
+pub(super) struct LagRate {
     /// Records between the checkpoints and the ends of the log.
     lag: i64,
     /// Records that became durable per second.
     records_per_second: f64,
-    /// Seconds until the lag is 0 if both paces stay; `None` if it does not fall.
+    /// Seconds until the lag is 0 if both rates stay; `None` if it does not fall.
     seconds_to_zero: Option<f64>,
 }
 
-impl Pace {
+impl LagRate {
     /// Compares two pairs of lag and read records. `elapsed` is the time between them.
     #[expect(clippy::cast_precision_loss, reason = "a rate needs no more than 52 bits")]
     pub(super) fn new(before: (i64, i64), now: (i64, i64), elapsed: Duration) -> Self {
@@ -36,7 +36,7 @@ impl Pace {
     }
 }
 
-impl fmt::Display for Pace {
+impl fmt::Display for LagRate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
@@ -60,20 +60,20 @@ mod tests {
     #[test]
     fn time_to_zero_counts_records_that_arrive_meanwhile() {
         // 400 records became durable and 200 arrived.
-        let pace = Pace::new((1_000, 0), (800, 400), ELAPSED);
+        let rate = LagRate::new((1_000, 0), (800, 400), ELAPSED);
         assert_eq!(
-            pace.to_string(),
+            rate.to_string(),
             "lag        800       200 records/s  8 s to lag 0"
         );
-        let grows = Pace::new((1_000, 0), (1_001, 400), ELAPSED);
+        let grows = LagRate::new((1_000, 0), (1_001, 400), ELAPSED);
         assert_eq!((grows.seconds_to_zero, grows.records_per_second), (None, 200.0));
         assert!(grows.to_string().ends_with("the lag does not fall"));
     }
 
     #[test]
     fn lag_0_is_caught_up_and_a_replay_is_no_negative_rate() {
-        let pace = Pace::new((0, 400), (0, 400), ELAPSED);
-        assert!(pace.to_string().ends_with("caught up"));
-        assert_eq!(Pace::new((0, 400), (400, 0), ELAPSED).records_per_second, 0.0);
+        let rate = LagRate::new((0, 400), (0, 400), ELAPSED);
+        assert!(rate.to_string().ends_with("caught up"));
+        assert_eq!(LagRate::new((0, 400), (400, 0), ELAPSED).records_per_second, 0.0);
     }
 }

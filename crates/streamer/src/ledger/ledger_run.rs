@@ -1,4 +1,4 @@
-//! The state of a run: the union of its segments.
+//! A run in the ledger: the union of its segments.
 //!
 //! Pure. The order of the segments does not matter, and a segment that is added twice changes nothing but the latencies.
 
@@ -11,7 +11,7 @@ use crate::ledger::segment::Numbers;
 
 /// What became of a run's records. Ranges are sorted, disjoint and inclusive.
 #[derive(Debug, Serialize)]
-pub struct RunState {
+pub struct LedgerRun {
     /// The run.
     #[serde(serialize_with = "as_text")]
     pub run_id: Uuid,
@@ -40,8 +40,8 @@ fn summarized<S: Serializer>(latencies: &Latencies, serializer: S) -> Result<S::
     latencies.summary().serialize(serializer)
 }
 
-impl RunState {
-    /// Creates the state of a run without segments.
+impl LedgerRun {
+    /// Creates a run without segments.
     pub fn new(run_id: Uuid) -> Self {
         Self {
             run_id,
@@ -167,5 +167,5 @@ impl NumberSet {
 }
 
 #[cfg(test)]
-#[path = "run_state/tests.rs"]
+#[path = "ledger_run/tests.rs"]
 mod tests;

@@ -1,3 +1,5 @@
+//! Tests of a run in the ledger: the union of segments, and the document.
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
@@ -24,8 +26,8 @@ fn numbers(stored: &[u32], dead_lettered: &[u32]) -> Numbers {
     }
 }
 
-fn state(chunks: &[(u64, ChunkState)]) -> RunState {
-    let mut state = RunState::new(RUN);
+fn state(chunks: &[(u64, ChunkState)]) -> LedgerRun {
+    let mut state = LedgerRun::new(RUN);
     for (chunk, found) in chunks {
         state.append(*chunk, found);
     }
@@ -33,7 +35,7 @@ fn state(chunks: &[(u64, ChunkState)]) -> RunState {
 }
 
 #[test]
-fn number_in_both_sets_counts_as_row_and_a_dead_letter_is_not_lost() {
+fn number_in_both_sets_is_a_row_and_a_dead_letter_is_not_lost() {
     let mut chunk = ChunkState::new(Some(TABLE));
     chunk.add(TABLE, &numbers(&[0, 1], &[2]));
     chunk.add(EARLIER_TABLE, &numbers(&[1, 2, 3, 7], &[0, 4]));
@@ -199,7 +201,7 @@ proptest! {
             sets[usize::from(record.dead)].insert(record.number.sequence);
         }
         for (run, [stored, dead]) in expected {
-            let mut state = RunState::new(run);
+            let mut state = LedgerRun::new(run);
             for chunk in [0, 1] {
                 let mut found = ChunkState::new(Some(TABLE));
                 for segment in ledger.iter().filter(|it| it.run == run && it.chunk == chunk) {
