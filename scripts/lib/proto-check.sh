@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Lints the contracts in proto-schema/ and examples/, and rejects changes of proto-schema/ that break the merge base with
 # main or the last release tag.
-# Needs npx (Node.js). AFFLUENT_SKIP_BUF=1 skips the check on a machine without it.
+# Needs npx (Node.js). AFFLUENT_SKIP_BUF=1 skips the check on a machine without it. AFFLUENT_BASE is a commit to compare with
+# in place of the merge base: after a push to main, the commit that main was at before.
 set -euo pipefail
 
 readonly BUF="@bufbuild/buf@1.75.0"
@@ -19,20 +20,25 @@ fi
 
 buf() { npx --yes "$BUF" "$@"; }
 
-# The commits to compare with: where this branch left main (on main itself the parent), and the last tag.
+# The commits to compare with: the merge base, and the last tag before this commit, since a release is no base of itself.
 bases() {
+  merge_base || true
+  git describe --tags --abbrev=0 --match 'v*' HEAD^ 2>/dev/null | xargs -r git rev-list -n 1 || true
+}
+
+# $AFFLUENT_BASE, if the clone has it, or else where this branch left main. On main itself, without either, the parent.
+merge_base() {
   local main
+  if [ -n "${AFFLUENT_BASE:-}" ] && git rev-parse --quiet --verify "$AFFLUENT_BASE^{commit}"; then return; fi
   for main in origin/main main; do
-    if git rev-parse --quiet --verify "$main^{commit}" >/dev/null; then
-      if [ "$(git rev-parse "$main")" = "$(git rev-parse HEAD)" ]; then
-        git rev-parse --quiet --verify HEAD~1 || true
-      else
-        git merge-base "$main" HEAD || true
-      fi
-      break
+    git rev-parse --quiet --verify "$main^{commit}" >/dev/null || continue
+    if [ "$(git rev-parse "$main")" = "$(git rev-parse HEAD)" ]; then
+      git rev-parse --quiet --verify HEAD^
+    else
+      git merge-base "$main" HEAD
     fi
+    return
   done
-  git describe --tags --abbrev=0 --match 'v*' HEAD 2>/dev/null | xargs -r git rev-list -n 1 || true
 }
 
 buf lint proto-schema
