@@ -324,7 +324,11 @@ async fn partitions_with_leaders_are_read_while_others_have_none() {
     let mut ends = env.kafka.end_offsets(&env.topic).await.unwrap();
     assert!(ends.values().all(|end| *end > 0), "{ends:?}");
     brokers.kill_broker(OTHER_BROKER).await;
-    let streamer = Service::start(&brokers.options("partial")).unwrap();
+    let options = brokers
+        .options("partial")
+        .set("kafka.probe_interval", "500ms")
+        .set("checkpoint.stall_timeout", "2s");
+    let streamer = Service::start(&options).unwrap();
     ends.retain(|partition, _| leaders[usize::try_from(*partition).unwrap()] != OTHER_BROKER);
     eventually("the partitions with leaders are rows", async || {
         let checkpoints = env.cassandra.checkpoints(&env.topic, &env.topic).await;
@@ -350,7 +354,29 @@ async fn partitions_with_leaders_are_read_while_others_have_none() {
         }
     })
     .await;
-    assert_live(&streamer).await;
+    let lag = async |partition: i32| {
+        let label = format!("partition=\"{partition}\"");
+        streamer.metric("streamer_lag_records", &label).await.unwrap()
+    };
+    eventually(
+        "the lag of a partition with a leader is known",
+        async || match lag(0).await {
+            Some(0.0) => Ok(()),
+            other => Err(format!("{other:?}")),
+        },
+    )
+    .await;
+    assert_eq!(
+        lag(1).await,
+        None,
+        "the end of a partition without a leader is unknown"
+    );
+    // Twice the stall timeout: what can't be read does not stall.
+    let until = Instant::now() + Duration::from_secs(4);
+    while Instant::now() < until {
+        assert_live(&streamer).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 
     brokers.restart_broker(OTHER_BROKER).await;
     streamer.wait_until_ready(DEADLINE).await.unwrap();

@@ -193,10 +193,59 @@ async fn checkpoint_deleted_beside_a_member_is_noticed() {
     assert!(streamer.last_lines(5).contains("not read back"));
 }
 
+/// The server refuses what would expire beyond its range. At a shutdown it is asked again with pauses.
+#[tokio::test(flavor = "multi_thread")]
+async fn refused_checkpoints_are_an_outage_with_pauses() {
+    const TWENTY_YEARS: &str = "630720000";
+    let env = TestEnv::new("refusedsave", 1).await;
+    let mut streamer = env.streamer().await;
+    env.write(&new_users(5)).await;
+    env.wait_until_caught_up().await;
+    let expire_after = async |seconds: &str| {
+        let alter = format!("ALTER TABLE {{ks}}.stream_checkpoints WITH default_time_to_live = {seconds}");
+        env.cassandra.run(&alter).await.unwrap();
+    };
+    expire_after(TWENTY_YEARS).await;
+    env.write(&new_users(5)).await;
+    eventually("readiness reports the refusal", async || {
+        let (status, body) = streamer.get("/readyz").await.map_err(|error| error.to_string())?;
+        if status == 503 && body.contains("cassandra refuses checkpoints") {
+            Ok(())
+        } else {
+            Err(body)
+        }
+    })
+    .await;
+    assert_eq!(env.users().await.len(), 10);
+    assert_eq!(env.checkpoint_sum().await, 5);
+    assert_eq!(streamer.get("/healthz").await.unwrap().0, 200);
+
+    let metrics = format!("{}/metrics", streamer.admin());
+    let failed = async || {
+        let text = reqwest::get(&metrics).await.unwrap().text().await.unwrap();
+        let series = r#"streamer_checkpoints_total{outcome="failed"} "#;
+        let value = text.lines().find_map(|line| line.strip_prefix(series)).unwrap();
+        value.parse::<f64>().unwrap()
+    };
+    let (code, attempts) = tokio::join!(streamer.terminate(DEADLINE), async {
+        let before = failed().await;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let attempts = failed().await - before;
+        expire_after("0").await;
+        attempts
+    });
+    assert_eq!(code.unwrap(), Some(0));
+    assert!((1.0..20.0).contains(&attempts), "{attempts} attempts in 2 s");
+    assert_eq!(env.checkpoint_sum().await, 10);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn recreated_topic_is_read_from_start_and_wins() {
     let env = TestEnv::new("recreated", 1).await;
     let streamer = env.streamer().await;
+    // This test creates the topic, too, with a broker's defaults.
+    let differences = || streamer.last_lines(1_000).matches("topic differs").count();
+    let known = differences();
     let id = Uuid::new_v4();
     env.write(&[
         (id, "old"),
@@ -231,6 +280,7 @@ async fn recreated_topic_is_read_from_start_and_wins() {
     })
     .await;
     assert_eq!(env.users().await[&id]["first_name"], "new");
+    assert!(differences() > known, "the new topic is compared, too");
     assert!(
         streamer
             .metric("streamer_restarts_total", "")
