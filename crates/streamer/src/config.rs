@@ -179,7 +179,7 @@ mod tests {
         }
         let unknown = check("no_such_key", "x");
         assert!(
-            unknown.starts_with("kafka.properties.no_such_key: librdkafka refuses it: "),
+            unknown.starts_with("kafka.properties.no_such_key: librdkafka has no such property"),
             "{unknown}"
         );
         // Other rules report it.

@@ -31,7 +31,7 @@ sasl_password = "hunter2"
             4,
             "kafka.properties.ssl_ca_location: failed to read /nowhere/ca.pem: ",
         ),
-        (5, "kafka.properties.foo_bar: librdkafka refuses it: No such"),
+        (5, "kafka.properties.foo_bar: librdkafka has no such property"),
     ] {
         let expected = format!("{}:{line}: {expected}", file.display());
         assert!(errors.contains(&expected), "no {expected} in {errors}");
