@@ -5,7 +5,7 @@ use std::path::Path;
 use rdkafka::ClientConfig;
 use rdkafka::client::{Client, DefaultClientContext};
 use rdkafka::error::KafkaError;
-use rdkafka::types::RDKafkaType;
+use rdkafka::types::{RDKafkaConfRes, RDKafkaType};
 
 use crate::oauth;
 use crate::property::{PropertyViolation, canonical};
@@ -53,9 +53,13 @@ fn violation(name: &str, value: &str) -> Option<String> {
     config.set(name, value);
     if let Err(error) = config.create_native_config() {
         // Its words may have the value, which is never shown.
-        let is_unknown = words(error).starts_with("No such configuration property");
-        let (unknown, invalid) = ("librdkafka has no such property", "librdkafka refuses its value");
-        return Some(if is_unknown { unknown } else { invalid }.to_owned());
+        let reason = match error {
+            KafkaError::ClientConfig(RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN, ..) => {
+                "librdkafka has no such property"
+            }
+            _ => "librdkafka refuses its value",
+        };
+        return Some(reason.to_owned());
     }
     let path = Path::new(value);
     let is_other_source = name == AUTHORITIES && (value == "probe" || path.is_dir());

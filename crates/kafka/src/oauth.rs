@@ -202,10 +202,8 @@ impl TokenSource {
             .timeout(TIMEOUT)
             .redirect(reqwest::redirect::Policy::none());
         if let Some(path) = &self.ca {
-            let authorities = authorities(path);
-            let authorities =
-                authorities.map_err(|cause| self.unavailable(&format!("https.ca.location: {cause}")))?;
-            builder = trusting(builder, authorities);
+            let trusted = trusting(builder, path);
+            builder = trusted.map_err(|cause| self.unavailable(&format!("https.ca.location: {cause}")))?;
         }
         builder.build().map_err(|error| self.unavailable(&error))
     }
@@ -235,36 +233,28 @@ impl TokenSource {
 
 /// Checks the file of `https.ca.location`. The error names it.
 pub(crate) fn check_authorities(path: &Path) -> Result<(), String> {
-    let client = trusting(Client::builder(), authorities(path)?).build();
-    client.map(drop).map_err(|error| {
-        format!(
-            "{} has an invalid certificate: {}",
-            path.display(),
-            root_cause(&error)
-        )
-    })
+    let client = trusting(Client::builder(), path)?.build();
+    client.map(drop).map_err(|error| invalid(path, &error))
 }
 
-/// The certificates in the file, at least one.
-fn authorities(path: &Path) -> Result<Vec<Certificate>, String> {
+/// Adds the certificates in the file, at least one.
+fn trusting(builder: ClientBuilder, path: &Path) -> Result<ClientBuilder, String> {
     let pem = std::fs::read(path).map_err(|error| format!("failed to read {}: {error}", path.display()))?;
-    match Certificate::from_pem_bundle(&pem) {
-        Ok(certificates) if certificates.is_empty() => {
-            Err(format!("{} has no PEM certificate", path.display()))
-        }
-        Ok(certificates) => Ok(certificates),
-        Err(error) => Err(format!(
-            "{} has an invalid certificate: {}",
-            path.display(),
-            root_cause(&error)
-        )),
+    let certificates = Certificate::from_pem_bundle(&pem).map_err(|error| invalid(path, &error))?;
+    if certificates.is_empty() {
+        return Err(format!("{} has no PEM certificate", path.display()));
     }
+    Ok(certificates
+        .into_iter()
+        .fold(builder, ClientBuilder::add_root_certificate))
 }
 
-fn trusting(builder: ClientBuilder, authorities: Vec<Certificate>) -> ClientBuilder {
-    authorities
-        .into_iter()
-        .fold(builder, ClientBuilder::add_root_certificate)
+fn invalid(path: &Path, error: &reqwest::Error) -> String {
+    format!(
+        "{} has an invalid certificate: {}",
+        path.display(),
+        root_cause(error)
+    )
 }
 
 /// The innermost error, such as "Connection refused (os error 111)".

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use ::kafka::{check, login, property};
+use ::kafka::property::{self, PropertyViolation};
+use ::kafka::{check, login};
 use model::Contract;
 use serde::{Deserialize, Serialize};
 use service::Secret;
@@ -89,21 +90,21 @@ impl KafkaSettings {
             "kafka.linger",
             "must be below kafka.message_timeout",
         );
-        for violation in property::violations(self.properties.keys(), "publisher", &RESERVED) {
-            violations.add(format!("kafka.properties.{}", violation.name), violation.reason);
-        }
-        let properties = self.properties.iter();
-        for violation in login::violations(properties.map(|(name, value)| (&**name, value.expose()))) {
-            violations.add(format!("kafka.properties.{}", violation.name), violation.reason);
-        }
+        let reserved = property::violations(self.properties.keys(), "publisher", &RESERVED);
+        add(violations, reserved);
+        add(violations, login::violations(self.properties()));
     }
 
     /// Adds each property that librdkafka refuses, and each that names a file that can't be read.
     pub(super) fn check_files(&self, violations: &mut Violations) {
-        let properties = self.properties.iter();
-        for violation in check::violations(properties.map(|(name, value)| (&**name, value.expose()))) {
-            violations.add(format!("kafka.properties.{}", violation.name), violation.reason);
-        }
+        add(violations, check::violations(self.properties()));
+    }
+
+    /// The names and values of the properties.
+    fn properties(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.properties
+            .iter()
+            .map(|(name, value)| (&**name, value.expose()))
     }
 
     /// The topic of the contract's records.
@@ -119,6 +120,12 @@ impl KafkaSettings {
         self.properties
             .iter()
             .map(|(name, value)| (property::canonical(name), value))
+    }
+}
+
+fn add(violations: &mut Violations, found: Vec<PropertyViolation>) {
+    for PropertyViolation { name, reason } in found {
+        violations.add(format!("kafka.properties.{name}"), reason);
     }
 }
 

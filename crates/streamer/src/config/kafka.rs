@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use ::kafka::{check, login, property};
+use ::kafka::property::{self, PropertyViolation};
+use ::kafka::{check, login};
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 use service::config::{Endpoints, TopicName, Violations};
@@ -104,21 +105,25 @@ impl KafkaSettings {
             "kafka.min_insync_replicas",
             "must be between 1 and kafka.replication",
         );
-        for violation in property::violations(self.properties.keys(), "streamer", &RESERVED) {
-            violations.add(format!("kafka.properties.{}", violation.name), violation.reason);
-        }
-        let properties = self.properties.iter();
-        for violation in login::violations(properties.map(|(name, value)| (&**name, &**value))) {
-            violations.add(format!("kafka.properties.{}", violation.name), violation.reason);
-        }
+        let reserved = property::violations(self.properties.keys(), "streamer", &RESERVED);
+        add(violations, reserved);
+        add(violations, login::violations(self.properties()));
     }
 
     /// Adds each property that librdkafka refuses, and each that names a file that can't be read.
     pub(super) fn check_files(&self, violations: &mut Violations) {
-        let properties = self.properties.iter();
-        for violation in check::violations(properties.map(|(name, value)| (&**name, &**value))) {
-            violations.add(format!("kafka.properties.{}", violation.name), violation.reason);
-        }
+        add(violations, check::violations(self.properties()));
+    }
+
+    /// The names and values of the properties.
+    fn properties(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.properties.iter().map(|(name, value)| (&**name, &**value))
+    }
+}
+
+fn add(violations: &mut Violations, found: Vec<PropertyViolation>) {
+    for PropertyViolation { name, reason } in found {
+        violations.add(format!("kafka.properties.{name}"), reason);
     }
 }
 

@@ -10,14 +10,14 @@ use uuid::Uuid;
 use crate::support::commands::{run_command, run_successfully, stop};
 use crate::support::test_env::{DEADLINE, TestEnv, eventually, outgoing};
 
-fn in_partition(partition: i32, record: ProducerRecord) -> ProducerRecord {
+pub(super) fn in_partition(partition: i32, record: ProducerRecord) -> ProducerRecord {
     ProducerRecord {
         partition: Some(partition),
         ..record
     }
 }
 
-fn garbage() -> ProducerRecord {
+pub(super) fn garbage() -> ProducerRecord {
     ProducerRecord {
         value: Some(b"garbage".to_vec()),
         ..ProducerRecord::default()
@@ -25,7 +25,7 @@ fn garbage() -> ProducerRecord {
 }
 
 /// Creates `count` valid records in `partition`.
-fn users_in(partition: i32, count: usize) -> Vec<ProducerRecord> {
+pub(super) fn users_in(partition: i32, count: usize) -> Vec<ProducerRecord> {
     let users = (0..count).map(|_| in_partition(partition, outgoing(Uuid::new_v4(), "x")));
     users.collect()
 }
@@ -56,7 +56,7 @@ async fn dead_letter_count(env: &TestEnv) -> usize {
 }
 
 /// Waits until `/readyz` reports halted partitions. Returns the reason.
-async fn wait_for_halt_reason(streamer: &Service) -> String {
+pub(super) async fn wait_for_halt_reason(streamer: &Service) -> String {
     let found = Cell::new(String::new());
     eventually("readiness reports a halted partition", async || {
         let (_, body) = streamer.get("/readyz").await.map_err(|error| error.to_string())?;

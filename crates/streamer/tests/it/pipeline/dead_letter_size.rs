@@ -12,6 +12,7 @@ use rdkafka::producer::{FutureProducer, FutureRecord};
 use testkit::kafka_client::ProducerRecord;
 use uuid::Uuid;
 
+use crate::pipeline::dead_letter_limits::{garbage, in_partition, users_in, wait_for_halt_reason};
 use crate::support::commands::run_successfully;
 use crate::support::test_env::{DEADLINE, TestEnv, eventually, new_users, outgoing, record};
 
@@ -104,35 +105,24 @@ async fn dead_letter_that_does_not_fit_lacks_its_value_and_says_so() {
 async fn refused_dead_letter_halts_only_its_partition() {
     let env = TestEnv::new("refused", 2).await;
     create_topic(&env, &env.dead_letter_topic(), "100").await;
-    let in_partition = |partition: i32, record: ProducerRecord| ProducerRecord {
-        partition: Some(partition),
-        ..record
-    };
-    let garbage = ProducerRecord {
-        value: Some(b"garbage".to_vec()),
-        ..ProducerRecord::default()
-    };
-    let user = |partition| in_partition(partition, outgoing(Uuid::new_v4(), "x"));
     let mut streamer = env.streamer().await;
-    let records = [user(0), in_partition(0, garbage), user(0), user(1), user(1)];
+    let mut records = users_in(0, 1);
+    records.push(in_partition(0, garbage()));
+    records.extend(users_in(0, 1));
+    records.extend(users_in(1, 2));
     env.kafka.write(&env.topic, &records).await.unwrap();
-    eventually("readiness names the partition and the reason", async || {
-        let (status, body) = streamer.get("/readyz").await.map_err(|error| error.to_string())?;
-        let expected = [
-            "partition 0 is halted",
-            "the dead letter of offset 1",
-            "max.message.bytes",
-            &env.dead_letter_topic(),
-        ];
-        if status == 503 && expected.iter().all(|text| body.contains(text)) {
-            Ok(())
-        } else {
-            Err(body)
-        }
-    })
-    .await;
+    let reason = wait_for_halt_reason(&streamer).await;
+    for expected in [
+        "partition 0 is halted",
+        "the dead letter of offset 1",
+        "max.message.bytes",
+        &env.dead_letter_topic(),
+    ] {
+        assert!(reason.contains(expected), "{reason}");
+    }
+    assert_eq!(streamer.get("/readyz").await.unwrap().0, 503);
     // The other partition continues, beside more records of the halted one.
-    let records: Vec<_> = (0..200).map(|index| user(index % 2)).collect();
+    let records = [users_in(0, 100), users_in(1, 100)].concat();
     env.kafka.write(&env.topic, &records).await.unwrap();
     let checkpoints = async || {
         let found = env.cassandra.checkpoints(&env.topic, &env.topic).await;
