@@ -398,5 +398,4 @@ async fn resume(
 }
 
 #[cfg(test)]
-#[path = "api/tests.rs"]
 mod tests;

@@ -351,7 +351,11 @@ async fn final_verdict(
     verdicts: Option<VerdictLoop<StreamerLedger>>,
 ) -> Result<LedgerVerdict, StoreError> {
     match verdicts {
-        Some(mut verdicts) => verdicts.settle(run, settings.pipeline.verdict_timeout).await,
+        Some(mut verdicts) => {
+            verdicts
+                .wait_for_verdict(run, settings.pipeline.verdict_timeout)
+                .await
+        }
         None => Ok(LedgerVerdict::unknown("pipeline.streamer_url is not set")),
     }
 }

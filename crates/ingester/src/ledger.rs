@@ -1,6 +1,6 @@
 //! Compares an ended run with the streamer's ledger: is each accepted record a row or a dead letter, and nothing else?
 //!
-//! The ledger is asked again until it confirms the run, contradicts it, or has expired. Changes no record.
+//! The ledger is queried again until it confirms the run, contradicts it, or has expired. Changes no record.
 
 pub mod ledger_answer;
 pub mod ledger_client;

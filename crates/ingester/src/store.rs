@@ -113,24 +113,48 @@ pub enum StoreError {
         file_system: String,
     },
     /// The file belongs to another program. It was not changed.
-    #[error("the state file is an SQLite database of another program (state.path)")]
-    Foreign,
+    #[error("the state file {} is an SQLite database of another program (state.path)", .0.display())]
+    Foreign(PathBuf),
     /// The file has a newer schema, or an older one that no ingester has upgraded yet.
     #[error(
-        "the state file has schema version {0}, expected {VERSION}; `ingester run` upgrades older versions"
+        "the state file {} has schema version {version}, expected {VERSION}; `ingester run` upgrades older versions",
+        path.display()
     )]
-    Version(i64),
-    /// A read or write failed, for example on a full disk.
-    #[error("failed to access the state file")]
+    Version {
+        /// The state file.
+        path: PathBuf,
+        /// The version of its schema.
+        version: i64,
+    },
+    /// A read or write of the open file failed.
+    #[error("failed to access the state file {}", path.display())]
+    Access {
+        /// The state file.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: AccessError,
+    },
+}
+
+/// Why a read or write of the open state failed.
+#[derive(Debug, Error)]
+pub enum AccessError {
+    /// SQLite failed, for example on a full disk.
+    #[error(transparent)]
     Sqlite(#[from] rusqlite::Error),
     /// The file contains a value that the ingester never writes.
-    #[error("corrupt state file: invalid {0}")]
+    #[error("the file is corrupt: invalid {0}")]
     Corrupt(&'static str),
 }
+
+/// The name of a state in memory, as in SQLite.
+const IN_MEMORY: &str = ":memory:";
 
 /// The state of an ingester. Clones share it.
 #[derive(Clone)]
 pub struct Store {
+    path: Arc<Path>,
     connection: Arc<Mutex<Connection>>,
     /// Held while this process may write.
     _lock: Option<Arc<File>>,
@@ -170,16 +194,8 @@ impl Store {
         let lock = lock(&lock_path(path))?;
         // SQLite would create the file readable by everyone; its WAL and shared memory files get the same mode.
         drop(open_private(path).map_err(creating)?);
-        let opened = Connection::open(path);
-        let opening = |source| StoreError::Open {
-            path: path.clone(),
-            source,
-        };
-        let store = Self::from_connection(opened.map_err(opening)?, Some(Arc::new(lock)), true);
-        store.map_err(|error| match error {
-            StoreError::Sqlite(source) => opening(source),
-            other => other,
-        })
+        let connection = Connection::open(path).map_err(opening(path))?;
+        Self::from_connection(connection, path, Some(Arc::new(lock)), true)
     }
 
     /// Opens the state file at `path` for reading, also while an ingester uses it.
@@ -187,22 +203,17 @@ impl Store {
     /// # Errors
     /// Returns any [`StoreError`] except [`StoreError::InUse`].
     pub fn open_shared(path: &Path) -> Result<Self, StoreError> {
-        let opening = |source| StoreError::Open {
-            path: path.to_owned(),
-            source,
-        };
         // Not read-only: the WAL of a killed writer must be recovered.
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(path, flags).map_err(opening)?;
-        connection.busy_timeout(BUSY).map_err(opening)?;
-        let version = identify(&connection).map_err(|error| match error {
-            StoreError::Sqlite(source) => opening(source),
-            other => other,
-        })?;
+        let connection = Connection::open_with_flags(path, flags).map_err(opening(path))?;
+        connection.busy_timeout(BUSY).map_err(opening(path))?;
+        let version = identify(&connection, path)?;
         if version != VERSION {
-            return Err(StoreError::Version(version));
+            let path = path.to_owned();
+            return Err(StoreError::Version { path, version });
         }
         Ok(Self {
+            path: path.into(),
             connection: Arc::new(Mutex::new(connection)),
             _lock: None,
             persistent: true,
@@ -215,7 +226,9 @@ impl Store {
     /// # Errors
     /// Returns a [`StoreError`] when SQLite runs out of memory.
     pub fn in_memory() -> Result<Self, StoreError> {
-        Self::from_connection(Connection::open_in_memory()?, None, false)
+        let path = Path::new(IN_MEMORY);
+        let connection = Connection::open_in_memory().map_err(opening(path))?;
+        Self::from_connection(connection, path, None, false)
     }
 
     /// Whether the state outlives the process.
@@ -226,35 +239,28 @@ impl Store {
 
     fn from_connection(
         connection: Connection,
+        path: &Path,
         lock: Option<Arc<File>>,
         persistent: bool,
     ) -> Result<Self, StoreError> {
-        connection.busy_timeout(BUSY)?;
-        let version = identify(&connection)?;
-        if version == 0 {
-            // A batch of records has hundreds of KiB, and each database page is one write.
-            connection.pragma_update(None, "page_size", 16 << 10)?;
-        }
-        enable_incremental_vacuum(&connection, version)?;
-        connection.pragma_update(None, "journal_mode", "wal")?;
-        // Survives a killed process. After a power failure a page may be fetched or sent again, which is harmless.
-        connection.pragma_update(None, "synchronous", "normal")?;
-        connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
-        // In KiB. Rows are read once, shortly after they were written; a larger cache gains nothing.
-        connection.pragma_update(None, "cache_size", -512)?;
-        // Deletes overwrite content within database pages that are written anyway. Whole pages leave the file at the end of
-        // a run (`purge_deleted`); zeroing them first would cost as much as the delivery.
-        connection.pragma_update(None, "secure_delete", "fast")?;
+        connection.busy_timeout(BUSY).map_err(opening(path))?;
+        let version = identify(&connection, path)?;
+        configure(&connection, version).map_err(opening(path))?;
         let changes = match usize::try_from(version) {
             Ok(0) => SCHEMA.to_owned(),
             Ok(version) => UPGRADES[version - 1..].concat(),
-            Err(_) => return Err(StoreError::Version(version)),
+            Err(_) => {
+                let path = path.to_owned();
+                return Err(StoreError::Version { path, version });
+            }
         };
-        connection.execute_batch(&format!(
+        let upgrade = format!(
             "BEGIN IMMEDIATE; {changes} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}; \
              COMMIT;"
-        ))?;
+        );
+        connection.execute_batch(&upgrade).map_err(opening(path))?;
         let store = Self {
+            path: path.into(),
             connection: Arc::new(Mutex::new(connection)),
             _lock: lock,
             persistent,
@@ -268,20 +274,23 @@ impl Store {
     /// Runs `work` in a transaction.
     fn write<T>(
         &self,
-        work: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError>,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, AccessError>,
     ) -> Result<T, StoreError> {
         let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let result = work(&transaction)?;
-        transaction.commit()?;
-        Ok(result)
+        let commit = || -> Result<T, AccessError> {
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let result = work(&transaction)?;
+            transaction.commit()?;
+            Ok(result)
+        };
+        commit().map_err(|source| self.access_error(source))
     }
 
     /// Removes deleted content from free database pages and the WAL. Waits only briefly for readers. If they prevent it,
     /// [`Self::purge_if_pending`] tries again.
     ///
     /// # Errors
-    /// Returns [`StoreError::Sqlite`].
+    /// Returns [`StoreError::Access`].
     pub fn purge_deleted(&self) -> Result<(), StoreError> {
         let purged = self.read(|connection| {
             connection.busy_timeout(PURGE_BUSY)?;
@@ -296,7 +305,7 @@ impl Store {
     /// Removes deleted content that a reader has kept so far.
     ///
     /// # Errors
-    /// Returns [`StoreError::Sqlite`].
+    /// Returns [`StoreError::Access`].
     pub fn purge_if_pending(&self) -> Result<(), StoreError> {
         if self.purge_pending.load(Ordering::Relaxed) {
             self.purge_deleted()?;
@@ -304,14 +313,51 @@ impl Store {
         Ok(())
     }
 
-    fn read<T>(&self, work: impl FnOnce(&Connection) -> Result<T, StoreError>) -> Result<T, StoreError> {
-        work(&self.connection.lock().unwrap_or_else(PoisonError::into_inner))
+    fn read<T>(&self, work: impl FnOnce(&Connection) -> Result<T, AccessError>) -> Result<T, StoreError> {
+        let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        work(&connection).map_err(|source| self.access_error(source))
+    }
+
+    /// Returns the error of a value that the ingester never writes.
+    #[must_use]
+    pub fn corrupt(&self, value: &'static str) -> StoreError {
+        self.access_error(AccessError::Corrupt(value))
+    }
+
+    fn access_error(&self, source: AccessError) -> StoreError {
+        let path = self.path.to_path_buf();
+        StoreError::Access { path, source }
     }
 }
 
-/// Returns the schema version of a state file, 0 for an empty database. Writes nothing, also when the connection is closed
-/// after an error.
-fn identify(connection: &Connection) -> Result<i64, StoreError> {
+/// For `map_err`, with the state file that can't be opened.
+fn opening(path: &Path) -> impl Fn(rusqlite::Error) -> StoreError {
+    move |source| StoreError::Open {
+        path: path.to_owned(),
+        source,
+    }
+}
+
+/// Returns the schema version of the state file at `path`, 0 for an empty database.
+fn identify(connection: &Connection, path: &Path) -> Result<i64, StoreError> {
+    match schema_version(connection).map_err(opening(path))? {
+        None => Err(StoreError::Foreign(path.to_owned())),
+        Some(version) if version > VERSION => {
+            let path = path.to_owned();
+            Err(StoreError::Version { path, version })
+        }
+        Some(version) => {
+            let no_checkpoint = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
+            let enabled = connection.set_db_config(no_checkpoint, false);
+            enabled.map_err(opening(path))?;
+            Ok(version)
+        }
+    }
+}
+
+/// Returns the schema version, 0 for an empty database and `None` for one of another program. Writes nothing, also when
+/// the connection is closed afterwards.
+fn schema_version(connection: &Connection) -> rusqlite::Result<Option<i64>> {
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     let number = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
     let (application, version) = (number("PRAGMA application_id")?, number("PRAGMA user_version")?);
@@ -326,14 +372,25 @@ fn identify(connection: &Connection) -> Result<i64, StoreError> {
         }
         _ => false,
     };
-    if !is_ours {
-        return Err(StoreError::Foreign);
+    Ok(is_ours.then_some(version))
+}
+
+/// Sets up the connection, and the file of an empty database.
+fn configure(connection: &Connection, version: i64) -> rusqlite::Result<()> {
+    if version == 0 {
+        // A batch of records has hundreds of KiB, and each database page is one write.
+        connection.pragma_update(None, "page_size", 16 << 10)?;
     }
-    if version > VERSION {
-        return Err(StoreError::Version(version));
-    }
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
-    Ok(version)
+    enable_incremental_vacuum(connection, version)?;
+    connection.pragma_update(None, "journal_mode", "wal")?;
+    // Survives a killed process. After a power failure a page may be fetched or sent again, which is harmless.
+    connection.pragma_update(None, "synchronous", "normal")?;
+    connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
+    // In KiB. Rows are read once, shortly after they were written; a larger cache gains nothing.
+    connection.pragma_update(None, "cache_size", -512)?;
+    // Deletes overwrite content within database pages that are written anyway. Whole pages leave the file at the end of a
+    // run (`purge_deleted`); zeroing them first would cost as much as the delivery.
+    connection.pragma_update(None, "secure_delete", "fast")
 }
 
 /// Returns whether no deleted content is left, which a reader may prevent.
@@ -356,7 +413,7 @@ fn purge(connection: &Connection) -> rusqlite::Result<bool> {
 }
 
 /// Enables incremental vacuum. A file without it is rewritten once.
-fn enable_incremental_vacuum(connection: &Connection, version: i64) -> Result<(), StoreError> {
+fn enable_incremental_vacuum(connection: &Connection, version: i64) -> rusqlite::Result<()> {
     const INCREMENTAL: i64 = 2;
     let mode: i64 = connection.query_row("PRAGMA auto_vacuum", [], |row| row.get(0))?;
     if mode != INCREMENTAL {
@@ -402,18 +459,17 @@ fn to_db(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-fn from_db(number: i64) -> Result<u64, StoreError> {
-    u64::try_from(number).map_err(|_| StoreError::Corrupt("number"))
+fn from_db(number: i64) -> Result<u64, AccessError> {
+    u64::try_from(number).map_err(|_| AccessError::Corrupt("number"))
 }
 
-fn length(number: i64) -> Result<usize, StoreError> {
-    usize::try_from(number).map_err(|_| StoreError::Corrupt("number"))
+fn length(number: i64) -> Result<usize, AccessError> {
+    usize::try_from(number).map_err(|_| AccessError::Corrupt("number"))
 }
 
-fn timestamp(milliseconds: i64) -> Result<Timestamp, StoreError> {
-    Timestamp::from_millisecond(milliseconds).map_err(|_| StoreError::Corrupt("time"))
+fn timestamp(milliseconds: i64) -> Result<Timestamp, AccessError> {
+    Timestamp::from_millisecond(milliseconds).map_err(|_| AccessError::Corrupt("time"))
 }
 
 #[cfg(test)]
-#[path = "store/tests.rs"]
 mod tests;

@@ -162,5 +162,4 @@ fn signature(key: &hmac::Key, body: &[u8]) -> String {
 }
 
 #[cfg(test)]
-#[path = "webhook/tests.rs"]
 mod tests;

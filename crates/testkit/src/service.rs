@@ -241,7 +241,13 @@ impl Service {
         Ok(child.wait(timeout).await?.code())
     }
 
-    /// The last `count` lines of its log, which holds both standard output and standard error.
+    /// Its whole log, which holds both standard output and standard error.
+    pub fn log(&self) -> String {
+        let log = self.program.log().map(std::fs::read_to_string);
+        log.and_then(Result::ok).unwrap_or_default()
+    }
+
+    /// The last `count` lines of its log.
     pub fn last_lines(&self, count: usize) -> String {
         self.program
             .log()

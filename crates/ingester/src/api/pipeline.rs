@@ -30,7 +30,7 @@ pub(super) struct PipelineComposer {
     ingester: IngesterStatus,
     settings: PipelineSettings,
     client: Client,
-    /// Locked during the requests, so that callers wait for one result instead of asking again.
+    /// Locked during the requests, so that callers wait for one result instead of a new request.
     cached: Arc<Mutex<Option<OtherServices>>>,
 }
 
@@ -315,5 +315,4 @@ fn title(server: &str) -> &str {
 }
 
 #[cfg(test)]
-#[path = "pipeline/tests.rs"]
 mod tests;

@@ -106,7 +106,7 @@ impl IngesterStatus {
         let limit = &self.queue.settings().source.rate_limit;
         let run = self.queue.run(id)?.filter(|run| !run.state.is_final());
         Ok(run.map(|run| {
-            let rate = settled_per_second(&run, self.delivered.per_second(), Timestamp::now());
+            let rate = processed_per_second(&run, self.delivered.per_second(), Timestamp::now());
             let publisher = self.publisher_outage();
             RunSection::new(&run, rate, wait.as_ref(), publisher.as_deref(), limit)
         }))
@@ -172,7 +172,7 @@ fn logged<T>(read: Result<T, StoreError>) -> Option<T> {
 }
 
 /// The number of users that have an outcome.
-fn settled(counts: &RunCounts) -> u64 {
+fn processed(counts: &RunCounts) -> u64 {
     counts.fetched.saturating_sub(counts.undelivered)
 }
 
@@ -181,14 +181,14 @@ const WHOLE_MINUTE: f64 = 70.0;
 
 /// The rate of a run: over the last minute, or since the start of a younger run.
 #[expect(clippy::cast_precision_loss, reason = "a rate needs no more than 52 bits")]
-fn settled_per_second(run: &Run, in_last_minute: f64, now: Timestamp) -> f64 {
+fn processed_per_second(run: &Run, in_last_minute: f64, now: Timestamp) -> f64 {
     let age = run
         .started
         .map_or(0.0, |started| now.duration_since(started).as_secs_f64());
     if age >= WHOLE_MINUTE || run.resumed > 0 {
         in_last_minute
     } else {
-        settled(&run.counts) as f64 / age.max(1.0)
+        processed(&run.counts) as f64 / age.max(1.0)
     }
 }
 
@@ -202,7 +202,7 @@ impl RunSection {
         limit: &RateLimitSettings,
     ) -> Self {
         let counts = &run.counts;
-        let done = settled(counts);
+        let done = processed(counts);
         let outage = publisher_outage.filter(|_| counts.undelivered > 0);
         let waits_for = match (outage, wait) {
             (Some(reason), _) => Some(format!("The publisher does not accept records: {reason}.")),
@@ -230,8 +230,8 @@ impl RunSection {
 )]
 fn seconds_left(run: &Run, rate: f64, wait: Option<&FetchWait>, limit: &RateLimitSettings) -> Option<u64> {
     let counts = &run.counts;
-    let unsettled = counts.requested.saturating_sub(settled(counts));
-    let by_rate = (rate > 0.0).then(|| (unsettled as f64 / rate).ceil() as u64);
+    let remaining = counts.requested.saturating_sub(processed(counts));
+    let by_rate = (rate > 0.0).then(|| (remaining as f64 / rate).ceil() as u64);
     let by_limit = wait
         .filter(|wait| wait.cause == WaitCause::RateLimit)
         .map(|wait| {
@@ -315,7 +315,7 @@ mod tests {
             (70, 7.0),
             (900, 7.0),
         ] {
-            let rate = settled_per_second(&run, 7.0, after(now));
+            let rate = processed_per_second(&run, 7.0, after(now));
             assert!((rate - expected).abs() < 1e-9, "{now} s: {rate}");
         }
     }

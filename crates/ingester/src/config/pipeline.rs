@@ -1,4 +1,4 @@
-//! Settings of the other services of the pipeline, as the ingester asks them.
+//! Settings of the other services of the pipeline, as the ingester queries them.
 
 use std::time::Duration;
 

@@ -125,5 +125,4 @@ impl<P: PublisherClient> DeliveryLoop<'_, P> {
 }
 
 #[cfg(test)]
-#[path = "delivery_loop/tests.rs"]
 mod tests;

@@ -86,7 +86,7 @@ impl<'l> OutboxReader<'l> {
     fn split(&mut self, chunk: OutboxChunk) -> Result<(), StoreError> {
         let batches = batching::batches(&chunk.range(), self.progress.batch_size(), &chunk.acknowledged);
         if batches.is_empty() {
-            return Err(StoreError::Corrupt("outbox chunk"));
+            return Err(self.progress.store().corrupt("outbox chunk"));
         }
         let chunk = Arc::new(chunk);
         self.latest = Some(Arc::clone(&chunk));

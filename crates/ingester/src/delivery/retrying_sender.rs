@@ -244,5 +244,4 @@ fn too_large() -> BatchOutcome {
 }
 
 #[cfg(test)]
-#[path = "retrying_sender/tests.rs"]
 mod tests;

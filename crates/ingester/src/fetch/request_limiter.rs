@@ -9,7 +9,7 @@ use crate::fetch::rate_window::RateWindow;
 pub(super) struct RequestLimiter {
     pub(super) rate_window: RateWindow,
     pub(super) breaker: CircuitBreaker,
-    /// The API asked not to be called before then.
+    /// The API requested no call before then.
     pub(super) retry_after: Option<Instant>,
 }
 

@@ -268,5 +268,4 @@ fn lock(limiter: &Mutex<RequestLimiter>) -> MutexGuard<'_, RequestLimiter> {
 }
 
 #[cfg(test)]
-#[path = "retrying_fetcher/tests.rs"]
 mod tests;

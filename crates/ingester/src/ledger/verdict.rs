@@ -13,7 +13,7 @@ use crate::run::run_numbers::RunNumbers;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum VerdictState {
-    /// The ledger was not asked yet, or does not have each accepted record yet.
+    /// The ledger was not queried yet, or does not have each accepted record yet.
     #[default]
     Pending,
     /// The ledger has each accepted record, and none that can't be in the topic.
@@ -126,7 +126,7 @@ impl VerdictRules {
     ///
     /// The ledger only grows. A record too many stays, while a missing one may still come.
     #[must_use]
-    pub fn judge(&self, counts: LedgerCounts, unchanged: Duration) -> LedgerVerdict {
+    pub fn verdict(&self, counts: LedgerCounts, unchanged: Duration) -> LedgerVerdict {
         let LedgerCounts {
             missing,
             unexpected,
@@ -213,8 +213,8 @@ mod tests {
         }
     }
 
-    fn judged(numbers: &RunNumbers, answer: &LedgerAnswer, unchanged: Duration) -> LedgerVerdict {
-        rules().judge(LedgerCounts::of(numbers, answer), unchanged)
+    fn verdict_of(numbers: &RunNumbers, answer: &LedgerAnswer, unchanged: Duration) -> LedgerVerdict {
+        rules().verdict(LedgerCounts::of(numbers, answer), unchanged)
     }
 
     #[test]
@@ -240,7 +240,7 @@ mod tests {
             (&partly, answer("0-3", "", ""), Violated),
             (&numbers("", "0-10"), answer("", "", ""), Conserved),
         ] {
-            let verdict = judged(numbers, &answer, Duration::ZERO);
+            let verdict = verdict_of(numbers, &answer, Duration::ZERO);
             assert_eq!(verdict.state, state, "{answer:?}");
             assert_eq!(verdict.reason.is_none(), state == Conserved);
         }
@@ -262,8 +262,8 @@ mod tests {
     #[test]
     fn missing_records_violate_only_after_the_timeout() {
         let (numbers, answer) = (numbers("", ""), answer("0-9", "", "9-10"));
-        assert_eq!(judged(&numbers, &answer, HOUR).state, VerdictState::Pending);
-        let verdict = judged(&numbers, &answer, HOUR + Duration::from_secs(1));
+        assert_eq!(verdict_of(&numbers, &answer, HOUR).state, VerdictState::Pending);
+        let verdict = verdict_of(&numbers, &answer, HOUR + Duration::from_secs(1));
         assert_eq!(verdict.state, VerdictState::Violated);
         assert_eq!(
             verdict.reason.unwrap(),

@@ -1,4 +1,4 @@
-//! Asks the ledger for each ended run until its verdict is final, with backoff. `verdict` decides.
+//! Queries the ledger for each ended run until its verdict is final, with backoff. `verdict` decides.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -102,18 +102,18 @@ impl<L: RunLedger> VerdictLoop<L> {
         }
     }
 
-    /// Asks until the verdict of an ended run is final, for at most `max`. Returns the latest verdict.
+    /// Queries the ledger until the verdict of an ended run is final, for at most `max`. Returns the latest verdict.
     ///
     /// # Errors
     /// Returns a [`StoreError`] when the store fails.
-    pub async fn settle(&mut self, run: Uuid, max: Duration) -> Result<LedgerVerdict, StoreError> {
-        let settled = async {
+    pub async fn wait_for_verdict(&mut self, run: Uuid, max: Duration) -> Result<LedgerVerdict, StoreError> {
+        let final_verdict = async {
             let mut delays = COMMAND_BACKOFF.delays();
             loop {
                 let stored = self
                     .store
                     .run(run)?
-                    .ok_or(StoreError::Corrupt("run without a verdict"))?;
+                    .ok_or_else(|| self.store.corrupt("run without a verdict"))?;
                 match stored.verdict.clone() {
                     Some(verdict) if verdict.state.is_final() => return Ok(verdict),
                     _ if !stored.has_numbers => return Ok(LedgerVerdict::default()),
@@ -122,8 +122,8 @@ impl<L: RunLedger> VerdictLoop<L> {
                 sleep(delays.next().unwrap_or(COMMAND_BACKOFF.max)).await;
             }
         };
-        let settled = timeout(max, settled).await;
-        settled.unwrap_or_else(|_| {
+        let verdict = timeout(max, final_verdict).await;
+        verdict.unwrap_or_else(|_| {
             Ok(self
                 .store
                 .run(run)?
@@ -150,12 +150,12 @@ impl<L: RunLedger> VerdictLoop<L> {
         Ok(next)
     }
 
-    /// Asks the ledger for one run and stores the verdict. Returns when to ask again, unless the verdict is final.
+    /// Queries the ledger for one run and stores the verdict. Returns when to query it again, unless the verdict is final.
     async fn check(&mut self, run: &Run) -> Result<Option<Instant>, StoreError> {
-        let ended = run.ended.ok_or(StoreError::Corrupt("end of a run"))?;
+        let ended = run.ended.ok_or_else(|| self.store.corrupt("end of a run"))?;
         let verdict = match self.rules.expired(ended, Timestamp::now()) {
             Some(expired) => expired,
-            None => self.ask(run).await?,
+            None => self.query_ledger(run).await?,
         };
         if run.verdict.as_ref() != Some(&verdict) {
             self.store.save_verdict(run.id, &verdict)?;
@@ -174,11 +174,11 @@ impl<L: RunLedger> VerdictLoop<L> {
         ))
     }
 
-    async fn ask(&mut self, run: &Run) -> Result<LedgerVerdict, StoreError> {
+    async fn query_ledger(&mut self, run: &Run) -> Result<LedgerVerdict, StoreError> {
         let numbers = self
             .store
             .numbers(run.id)?
-            .ok_or(StoreError::Corrupt("record numbers of a run"))?;
+            .ok_or_else(|| self.store.corrupt("record numbers of a run"))?;
         let answer = match self.ledger.run(run.id).await {
             Ok(answer) => answer,
             Err(error) => {
@@ -190,7 +190,7 @@ impl<L: RunLedger> VerdictLoop<L> {
         self.outage = None;
         let counts = LedgerCounts::of(&numbers, &answer);
         let open = self.open.entry(run.id).or_insert_with(OpenRun::new);
-        Ok(self.rules.judge(counts, open.unchanged(counts.missing)))
+        Ok(self.rules.verdict(counts, open.unchanged(counts.missing)))
     }
 
     /// After an error, the other runs wait, too. Logs the first error of an outage.
@@ -218,5 +218,4 @@ impl<L: RunLedger> VerdictLoop<L> {
 }
 
 #[cfg(test)]
-#[path = "verdict_loop/tests.rs"]
 mod tests;

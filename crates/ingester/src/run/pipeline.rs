@@ -342,5 +342,4 @@ fn outcome_of(counts: &RunCounts, max_invalid_share: f64) -> Result<RunOutcome, 
 }
 
 #[cfg(test)]
-#[path = "pipeline/tests.rs"]
 mod tests;

@@ -110,7 +110,7 @@ pub struct Report {
     pub counts: RunCounts,
     /// Duration of the run in this process.
     pub duration: Duration,
-    /// Whether the ledger confirms the run, if it was asked.
+    /// Whether the ledger confirms the run, if it was queried.
     pub verdict: Option<LedgerVerdict>,
 }
 

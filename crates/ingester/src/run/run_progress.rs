@@ -45,7 +45,7 @@ impl RunProgress {
     pub fn open(store: Store, run: &Run, metrics: IngesterMetrics) -> Result<Self, StoreError> {
         let delivery = run
             .delivery
-            .ok_or(StoreError::Corrupt("batch size of a started run"))?;
+            .ok_or_else(|| store.corrupt("batch size of a started run"))?;
         let mut dedup = DedupWindow::new(delivery.duplicate_window);
         for id in store.user_ids(run.id)? {
             dedup.insert(id);
@@ -76,6 +76,12 @@ impl RunProgress {
     #[must_use]
     pub fn trace(&self) -> &RunTrace {
         &self.trace
+    }
+
+    /// Returns the store.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.store
     }
 
     /// Returns the id of the run.
@@ -173,11 +179,10 @@ impl RunProgress {
                 reason: rejected.reasons.join("; "),
             })
             .collect();
-        let start =
-            usize::try_from(batch.first() - chunk.first).map_err(|_| StoreError::Corrupt("number"))?;
+        let start = usize::try_from(batch.first() - chunk.first).map_err(|_| self.store.corrupt("number"))?;
         let mut positions = RangeSet::default();
         for rejected in &outcome.rejected {
-            let index = usize::try_from(rejected.index).map_err(|_| StoreError::Corrupt("number"))?;
+            let index = usize::try_from(rejected.index).map_err(|_| self.store.corrupt("number"))?;
             positions.insert(start + index..start + index + 1);
         }
         let ack = Ack {

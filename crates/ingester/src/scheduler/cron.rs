@@ -198,5 +198,4 @@ impl<'de> Deserialize<'de> for Zone {
 }
 
 #[cfg(test)]
-#[path = "cron/tests.rs"]
 mod tests;

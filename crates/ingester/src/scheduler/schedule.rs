@@ -307,5 +307,4 @@ fn count(number: usize) -> u64 {
 }
 
 #[cfg(test)]
-#[path = "schedule/tests.rs"]
 mod tests;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use rusqlite::{OptionalExtension as _, Transaction, params};
 
-use crate::store::{Store, StoreError, from_db, timestamp, to_db};
+use crate::store::{AccessError, Store, StoreError, from_db, timestamp, to_db};
 
 /// Users reserved from the rate limit before a request; completed by its outcome.
 #[derive(Clone, Copy, Debug)]
@@ -25,7 +25,7 @@ impl Store {
     /// `window`.
     ///
     /// # Errors
-    /// Returns [`StoreError::Sqlite`].
+    /// Returns [`StoreError::Access`].
     pub fn reserve_users(
         &self,
         users: u64,
@@ -49,7 +49,7 @@ impl Store {
     /// Completes a reservation at `now`: the users were served, or not.
     ///
     /// # Errors
-    /// Returns [`StoreError::Sqlite`].
+    /// Returns [`StoreError::Access`].
     pub fn complete_reservation(
         &self,
         reservation: RateReservation,
@@ -96,12 +96,12 @@ impl Store {
     /// # Errors
     /// Returns a [`StoreError`] when reading fails.
     pub fn schedule_cursor(&self) -> Result<Option<Timestamp>, StoreError> {
-        let found = self.read(|connection| {
+        self.read(|connection| {
             let mut statement =
                 connection.prepare_cached("SELECT value FROM cursors WHERE name = 'scheduled_up_to'")?;
-            Ok(statement.query_row([], |row| row.get(0)).optional()?)
-        })?;
-        found.map(timestamp).transpose()
+            let found = statement.query_row([], |row| row.get(0)).optional()?;
+            found.map(timestamp).transpose()
+        })
     }
 
     /// Returns the pause of the schedule, if it is paused.
@@ -109,24 +109,23 @@ impl Store {
     /// # Errors
     /// Returns a [`StoreError`] when reading fails.
     pub fn paused(&self) -> Result<Option<SchedulePause>, StoreError> {
-        let found: Option<(i64, String)> = self.read(|connection| {
+        self.read(|connection| {
             let mut statement = connection.prepare_cached("SELECT at, caller FROM pause")?;
             let found = statement.query_row([], |row| Ok((row.get(0)?, row.get(1)?)));
-            Ok(found.optional()?)
-        })?;
-        let pause = |(at, by)| {
-            Ok(SchedulePause {
-                since: timestamp(at)?,
-                by,
-            })
-        };
-        found.map(pause).transpose()
+            let pause = |(at, by): (i64, String)| {
+                Ok(SchedulePause {
+                    since: timestamp(at)?,
+                    by,
+                })
+            };
+            found.optional()?.map(pause).transpose()
+        })
     }
 
     /// Pauses the schedule for the caller `by`. An earlier pause remains.
     ///
     /// # Errors
-    /// Returns [`StoreError::Sqlite`].
+    /// Returns [`StoreError::Access`].
     pub fn pause(&self, by: &str, now: Timestamp) -> Result<(), StoreError> {
         self.write(|transaction| {
             transaction.execute(
@@ -140,7 +139,7 @@ impl Store {
     /// Resumes the schedule.
     ///
     /// # Errors
-    /// Returns [`StoreError::Sqlite`].
+    /// Returns [`StoreError::Access`].
     pub fn resume(&self) -> Result<(), StoreError> {
         self.write(|transaction| {
             transaction.execute("DELETE FROM pause", [])?;
@@ -151,7 +150,7 @@ impl Store {
     /// Returns the stored salt of the jitter, after storing `salt` if there is none.
     ///
     /// # Errors
-    /// Returns [`StoreError::Sqlite`].
+    /// Returns [`StoreError::Access`].
     pub fn jitter_salt(&self, salt: u64) -> Result<u64, StoreError> {
         self.write(|transaction| {
             transaction.execute(
@@ -170,7 +169,7 @@ impl Store {
     /// Sets the latest start that the schedule has handled.
     ///
     /// # Errors
-    /// Returns [`StoreError::Sqlite`].
+    /// Returns [`StoreError::Access`].
     pub fn set_schedule_cursor(&self, at: Timestamp) -> Result<(), StoreError> {
         self.write(|transaction| write_schedule_cursor(transaction, at))
     }
@@ -178,7 +177,7 @@ impl Store {
     /// Forgets the latest start that the schedule has handled.
     ///
     /// # Errors
-    /// Returns [`StoreError::Sqlite`].
+    /// Returns [`StoreError::Access`].
     pub fn clear_schedule_cursor(&self) -> Result<(), StoreError> {
         self.write(|transaction| {
             transaction.execute("DELETE FROM cursors WHERE name = 'scheduled_up_to'", [])?;
@@ -187,7 +186,7 @@ impl Store {
     }
 }
 
-pub(super) fn write_schedule_cursor(transaction: &Transaction<'_>, at: Timestamp) -> Result<(), StoreError> {
+pub(super) fn write_schedule_cursor(transaction: &Transaction<'_>, at: Timestamp) -> Result<(), AccessError> {
     transaction.execute(
         "INSERT INTO cursors (name, value) VALUES ('scheduled_up_to', ?1) \
          ON CONFLICT (name) DO UPDATE SET value = excluded.value",

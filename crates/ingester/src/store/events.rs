@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::run::{Run, RunState};
 use crate::store::run_rows::{COLUMNS, from_row};
-use crate::store::{Store, StoreError};
+use crate::store::{AccessError, Store, StoreError};
 
 /// What happened to a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,8 +62,8 @@ impl Store {
                 let run = from_row(row)?;
                 events.push(PendingEvent {
                     event: Event::parse(&row.get::<_, String>("event")?)
-                        .ok_or(StoreError::Corrupt("event"))?,
-                    at: run.ended.ok_or(StoreError::Corrupt("end of a run"))?,
+                        .ok_or(AccessError::Corrupt("event"))?,
+                    at: run.ended.ok_or(AccessError::Corrupt("end of a run"))?,
                     run,
                 });
             }
@@ -74,7 +74,7 @@ impl Store {
     /// Removes the event of a run, because the webhook has received it or it is too old.
     ///
     /// # Errors
-    /// Returns [`StoreError::Sqlite`].
+    /// Returns [`StoreError::Access`].
     pub fn remove_event(&self, run: Uuid) -> Result<(), StoreError> {
         self.write(|transaction| {
             transaction.execute("UPDATE runs SET event = NULL WHERE id = ?1", [run.to_string()])?;
@@ -85,7 +85,7 @@ impl Store {
     /// Removes each event.
     ///
     /// # Errors
-    /// Returns [`StoreError::Sqlite`].
+    /// Returns [`StoreError::Access`].
     pub fn drop_events(&self) -> Result<(), StoreError> {
         self.write(|transaction| {
             transaction.execute("UPDATE runs SET event = NULL WHERE event IS NOT NULL", [])?;
@@ -99,7 +99,7 @@ pub(super) fn of(
     transaction: &Transaction<'_>,
     run: &str,
     state: RunState,
-) -> Result<Option<Event>, StoreError> {
+) -> Result<Option<Event>, AccessError> {
     match state {
         RunState::Failed => Ok(Some(Event::RunFailed)),
         RunState::Complete => {

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::run::range_set::RangeSet;
 use crate::run::run_numbers::RunNumbers;
 use crate::store::outbox::parse_range_set;
-use crate::store::{Store, StoreError, from_db, length};
+use crate::store::{AccessError, Store, StoreError, from_db, length};
 
 impl Store {
     /// Returns the numbers of an ended run; `None` if it has not ended, never started, or fetched a page with an earlier
@@ -18,28 +18,27 @@ impl Store {
     /// # Errors
     /// Returns a [`StoreError`] when reading fails.
     pub fn numbers(&self, run: Uuid) -> Result<Option<RunNumbers>, StoreError> {
-        let found = self.read(|connection| {
+        self.read(|connection| {
             let mut statement = connection.prepare_cached(
                 "SELECT next_record, numbers.rejected, undelivered FROM runs JOIN numbers ON run = id WHERE id = ?1",
             )?;
             let row = statement.query_row([run.to_string()], |row| {
                 Ok((row.get(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?))
             });
-            Ok(row.optional()?)
-        })?;
-        let numbers = |(assigned, rejected, undelivered): (i64, String, String)| {
-            Ok(RunNumbers {
-                assigned: from_db(assigned)?,
-                rejected: parse_range_set(&rejected)?,
-                undelivered: parse_range_set(&undelivered)?,
-            })
-        };
-        found.map(numbers).transpose()
+            let numbers = |(assigned, rejected, undelivered): (i64, String, String)| {
+                Ok(RunNumbers {
+                    assigned: from_db(assigned)?,
+                    rejected: parse_range_set(&rejected)?,
+                    undelivered: parse_range_set(&undelivered)?,
+                })
+            };
+            row.optional()?.map(numbers).transpose()
+        })
     }
 }
 
 /// Stores the numbers of a run from its pages, which are deleted afterwards.
-pub(super) fn store(transaction: &Transaction<'_>, run: &str) -> Result<(), StoreError> {
+pub(super) fn store(transaction: &Transaction<'_>, run: &str) -> Result<(), AccessError> {
     let mut statement = transaction.prepare_cached(
         "SELECT first, records, acknowledged, rejected FROM pages WHERE run = ?1 ORDER BY page",
     )?;

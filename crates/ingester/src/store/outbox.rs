@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::run::range_set::RangeSet;
 use crate::run::run_stats::RunCounts;
 use crate::store::run_rows::write_counts;
-use crate::store::{Store, StoreError, from_db, length, to_db};
+use crate::store::{AccessError, Store, StoreError, from_db, length, to_db};
 use crate::transform::encoded_records::EncodedRecords;
 use crate::transform::page::Page;
 
@@ -87,7 +87,7 @@ impl Store {
     /// Stores a fetched page.
     ///
     /// # Errors
-    /// Returns [`StoreError::Sqlite`].
+    /// Returns [`StoreError::Access`].
     pub fn insert_page(
         &self,
         run: Uuid,
@@ -187,7 +187,7 @@ impl Store {
                 })?;
             let mut acknowledged: RangeSet = parse_range_set(&stored.0)?;
             acknowledged.insert(ack.range.clone());
-            let rejected = stored.2.map(|stored| -> Result<_, StoreError> {
+            let rejected = stored.2.map(|stored| -> Result<_, AccessError> {
                 let rejected: RangeSet = parse_range_set(&stored)?;
                 Ok(rejected.union(&ack.rejected).to_string())
             });
@@ -246,7 +246,7 @@ impl Store {
             while let Some(row) = rows.next()? {
                 let blob: Vec<u8> = row.get(0)?;
                 for bytes in blob.chunks(16) {
-                    let id = Uuid::from_slice(bytes).map_err(|_| StoreError::Corrupt("user id"))?;
+                    let id = Uuid::from_slice(bytes).map_err(|_| AccessError::Corrupt("user id"))?;
                     ids.push(Key::Uuid(id));
                 }
             }
@@ -255,10 +255,10 @@ impl Store {
     }
 }
 
-pub(super) fn parse_range_set<T: Copy + Ord + FromStr>(text: &str) -> Result<RangeSet<T>, StoreError> {
-    text.parse().map_err(|_| StoreError::Corrupt("record ranges"))
+pub(super) fn parse_range_set<T: Copy + Ord + FromStr>(text: &str) -> Result<RangeSet<T>, AccessError> {
+    text.parse().map_err(|_| AccessError::Corrupt("record ranges"))
 }
 
-fn microseconds(at: i64) -> Result<Timestamp, StoreError> {
-    Timestamp::from_microsecond(at).map_err(|_| StoreError::Corrupt("time"))
+fn microseconds(at: i64) -> Result<Timestamp, AccessError> {
+    Timestamp::from_microsecond(at).map_err(|_| AccessError::Corrupt("time"))
 }

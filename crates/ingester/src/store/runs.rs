@@ -11,7 +11,7 @@ use crate::run::{DeliverySpec, Run, RunFilter, RunSpec, RunState};
 use crate::store::cursors::write_schedule_cursor;
 use crate::store::events::Event;
 use crate::store::run_rows::{COLUMNS, collect, counts_json, find, from_row, write_counts};
-use crate::store::{Store, StoreError, events, numbers, timestamp, to_db};
+use crate::store::{AccessError, Store, StoreError, events, numbers, timestamp, to_db};
 
 /// The states that are not final.
 const UNFINISHED: &str = "'queued', 'running', 'cancelling'";
@@ -20,7 +20,7 @@ impl Store {
     /// Inserts a run: `queued`, or `missed` or `skipped` for `reason`.
     ///
     /// # Errors
-    /// Returns [`StoreError::Sqlite`].
+    /// Returns [`StoreError::Access`].
     pub fn insert_run(
         &self,
         spec: &RunSpec,
@@ -34,7 +34,7 @@ impl Store {
     /// Inserts the due starts up to `up_to` and moves the schedule cursor there.
     ///
     /// # Errors
-    /// Returns [`StoreError::Sqlite`].
+    /// Returns [`StoreError::Access`].
     pub fn insert_due_runs(
         &self,
         specs: &[(RunSpec, RunState, Option<&str>)],
@@ -53,7 +53,7 @@ impl Store {
     /// keeps its state.
     ///
     /// # Errors
-    /// Returns [`StoreError::Sqlite`].
+    /// Returns [`StoreError::Access`].
     pub fn start_run(&self, run: Uuid, delivery: &DeliverySpec, now: Timestamp) -> Result<Run, StoreError> {
         self.write(|transaction| {
             let changed = transaction.execute(
@@ -74,7 +74,7 @@ impl Store {
             )?;
             match find(transaction, run)? {
                 Some(started) if changed == 1 => Ok(started),
-                _ => Err(StoreError::Corrupt("run to start")),
+                _ => Err(AccessError::Corrupt("run to start")),
             }
         })
     }
@@ -83,7 +83,7 @@ impl Store {
     /// next process knows. Returns whether the run is unfinished.
     ///
     /// # Errors
-    /// Returns [`StoreError::Sqlite`].
+    /// Returns [`StoreError::Access`].
     pub fn cancel_run(&self, run: Uuid, drop_pending: bool, by: &str) -> Result<bool, StoreError> {
         self.write(|transaction| {
             let changed = transaction.execute(
@@ -146,7 +146,7 @@ impl Store {
     /// Saves the counts of the active run without any other change.
     ///
     /// # Errors
-    /// Returns [`StoreError::Sqlite`].
+    /// Returns [`StoreError::Access`].
     pub fn save_counts(&self, run: Uuid, counts: &RunCounts) -> Result<(), StoreError> {
         self.write(|transaction| write_counts(transaction, run, counts))
     }
@@ -193,12 +193,12 @@ impl Store {
     /// # Errors
     /// Returns a [`StoreError`] when reading fails.
     pub fn last_success(&self) -> Result<Option<Timestamp>, StoreError> {
-        let found: Option<i64> = self.read(|connection| {
+        self.read(|connection| {
             let mut statement =
                 connection.prepare_cached("SELECT max(ended) FROM runs WHERE state = 'complete'")?;
-            Ok(statement.query_row([], |row| row.get(0))?)
-        })?;
-        found.map(timestamp).transpose()
+            let found: Option<i64> = statement.query_row([], |row| row.get(0))?;
+            found.map(timestamp).transpose()
+        })
     }
 
     /// Returns the runs that match the filter, newest first.
@@ -224,7 +224,7 @@ impl Store {
     /// it may need a retry.
     ///
     /// # Errors
-    /// Returns [`StoreError::Sqlite`].
+    /// Returns [`StoreError::Access`].
     pub fn prune_runs(&self, age: Duration, number: u32, now: Timestamp) -> Result<usize, StoreError> {
         let oldest = now.checked_sub(age).unwrap_or(Timestamp::MIN);
         self.write(|transaction| {
@@ -256,7 +256,7 @@ fn insert_run(
     state: RunState,
     reason: Option<&str>,
     now: Timestamp,
-) -> Result<Uuid, StoreError> {
+) -> Result<Uuid, AccessError> {
     let id = next_id(transaction)?;
     let counts = RunCounts {
         requested: if state.is_final() { 0 } else { spec.plan().users() },
@@ -289,12 +289,12 @@ fn insert_run(
 }
 
 /// Returns an id greater than any stored one, even after a backward clock step, so that ids order runs by time.
-fn next_id(transaction: &Transaction<'_>) -> Result<Uuid, StoreError> {
+fn next_id(transaction: &Transaction<'_>) -> Result<Uuid, AccessError> {
     let last = transaction
         .prepare_cached("SELECT max(id) FROM runs")?
         .query_row([], |row| row.get::<_, Option<String>>(0))?;
     let last = last.map(|id| id.parse::<Uuid>()).transpose();
-    let last = last.map_err(|_| StoreError::Corrupt("run id"))?;
+    let last = last.map_err(|_| AccessError::Corrupt("run id"))?;
     let after = last.map_or(0, |last| last.as_u128().saturating_add(1));
     Ok(Uuid::from_u128(Uuid::now_v7().as_u128().max(after)))
 }

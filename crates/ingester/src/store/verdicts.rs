@@ -26,7 +26,7 @@ impl Store {
     /// Stores the verdict of a run.
     ///
     /// # Errors
-    /// Returns [`StoreError::Sqlite`].
+    /// Returns [`StoreError::Access`].
     pub fn save_verdict(&self, run: Uuid, verdict: &LedgerVerdict) -> Result<(), StoreError> {
         let verdict = serde_json::to_string(verdict).expect("numbers and strings serialize to JSON");
         self.write(|transaction| {

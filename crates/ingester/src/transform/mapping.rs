@@ -269,5 +269,4 @@ impl MappingReader {
 }
 
 #[cfg(test)]
-#[path = "mapping/tests.rs"]
 mod tests;

@@ -390,5 +390,4 @@ impl<'de> Visitor<'de> for ResultsSeed<'_, 'de> {
 }
 
 #[cfg(test)]
-#[path = "random_user/tests.rs"]
 mod tests;

@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_address_and_a_name_with_tls_are_asked_as_configured() {
+    async fn one_address_and_a_name_with_tls_are_queried_as_configured() {
         for url in [
             "http://127.0.0.1:9083/status",
             "https://localhost:9083/status",

@@ -18,7 +18,7 @@ use crate::store::outbox::{Ack, FetchedPage};
 #[derive(Clone, Default)]
 struct ScriptedLedger {
     answers: Arc<Mutex<VecDeque<Option<&'static str>>>>,
-    asked: Arc<Mutex<Vec<Uuid>>>,
+    queried: Arc<Mutex<Vec<Uuid>>>,
 }
 
 impl ScriptedLedger {
@@ -33,7 +33,7 @@ impl ScriptedLedger {
 
 impl RunLedger for ScriptedLedger {
     async fn run(&self, run: Uuid) -> Result<LedgerAnswer, LedgerError> {
-        self.asked.lock().unwrap().push(run);
+        self.queried.lock().unwrap().push(run);
         let mut answers = self.answers.lock().unwrap();
         let stored = if answers.len() > 1 {
             answers.pop_front()
@@ -140,12 +140,12 @@ async fn run_is_pending_until_the_ledger_has_each_record() {
     let verdict = runs[0].verdict.clone().unwrap();
     assert_eq!((verdict.state, verdict.reason), (VerdictState::Conserved, None));
     assert_eq!(verdict.ledger.unwrap().rows, 5);
-    assert_eq!(*ledger.asked.lock().unwrap(), [run; 5]);
+    assert_eq!(*ledger.queried.lock().unwrap(), [run; 5]);
     assert_eq!(counter.with_label_values(&["conserved"]).get(), 1);
-    // The verdict is kept: nothing is asked again.
+    // The verdict is kept: nothing is queried again.
     let mut again = verdict_loop(&ledger, &store);
     assert_eq!(again.check_due().await.unwrap(), None);
-    assert_eq!(ledger.asked.lock().unwrap().len(), 5);
+    assert_eq!(ledger.queried.lock().unwrap().len(), 5);
 }
 
 #[tokio::test(start_paused = true)]
@@ -195,7 +195,7 @@ async fn missing_records_violate_after_a_day_without_progress() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn expired_ledger_is_not_asked() {
+async fn expired_ledger_is_not_queried() {
     let store = Store::in_memory().unwrap();
     let old = Timestamp::now() - jiff::SignedDuration::from_hours(24 * 31);
     ended_run(&store, old);
@@ -207,7 +207,7 @@ async fn expired_ledger_is_not_asked() {
     .await;
     let states: Vec<_> = runs.iter().map(state).collect();
     assert_eq!(states, [VerdictState::Conserved, VerdictState::Expired]);
-    assert_eq!(*ledger.asked.lock().unwrap(), [new]);
+    assert_eq!(*ledger.queried.lock().unwrap(), [new]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -224,8 +224,8 @@ async fn outage_of_the_streamer_is_not_hammered() {
     )
     .await;
     assert!(run.is_err(), "it goes on");
-    let asked = ledger.asked.lock().unwrap().len();
-    assert!((100..400).contains(&asked), "{asked} requests in an hour");
+    let requests = ledger.queried.lock().unwrap().len();
+    assert!((100..400).contains(&requests), "{requests} requests in an hour");
 }
 
 #[tokio::test(start_paused = true)]
@@ -234,12 +234,18 @@ async fn command_waits_for_the_verdict_up_to_its_timeout() {
     let run = ended_run(&store, Timestamp::now());
     let ledger = ScriptedLedger::of(&[None, Some("0-4"), Some("0-5")]);
     let minute = Duration::from_secs(60);
-    let verdict = verdict_loop(&ledger, &store).settle(run, minute).await.unwrap();
+    let verdict = verdict_loop(&ledger, &store)
+        .wait_for_verdict(run, minute)
+        .await
+        .unwrap();
     assert_eq!(verdict.state, VerdictState::Conserved);
     let run = ended_run(&store, Timestamp::now());
     let lagging = ScriptedLedger::of(&[Some("0-4")]);
     let started = Instant::now();
-    let verdict = verdict_loop(&lagging, &store).settle(run, minute).await.unwrap();
+    let verdict = verdict_loop(&lagging, &store)
+        .wait_for_verdict(run, minute)
+        .await
+        .unwrap();
     assert_eq!(
         (verdict.state, verdict.ledger.unwrap().missing),
         (VerdictState::Pending, 1)

@@ -1,0 +1,7 @@
+//! Runs from their start to their deletion.
+
+mod backfill;
+mod conservation;
+mod resume;
+mod retention;
+mod run_timeout;
