@@ -20,7 +20,8 @@ use self::expected::ExpectedLog;
 use crate::evidence::Evidence;
 
 pub(crate) use self::coverage::rebalances;
-pub(crate) use self::violation::{Invariant, InvariantViolation};
+pub(crate) use self::violation::Invariant;
+pub use self::violation::InvariantViolation;
 
 /// Reported violations of one invariant; a lost topic would fill the report.
 const MAX_REPORTED: usize = 5;

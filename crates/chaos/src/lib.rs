@@ -32,6 +32,7 @@ pub mod cli;
 
 pub use campaign::{Campaign, Selection, commit};
 pub use cluster::shape::ClusterShape;
+pub use invariants::InvariantViolation;
 
 /// The names that only builds with the feature `failpoint` know: mutations, crash points and environment variables.
 #[must_use]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chaos::{Campaign, Selection, commit};
+use chaos::{Campaign, InvariantViolation, Selection, commit};
 use testkit::record_type::RecordType;
 use testkit::workspace::is_full_test_run;
 
@@ -35,7 +35,10 @@ async fn pipeline_keeps_its_guarantees_under_fixed_faults() {
     };
     let rounds = campaign.plan(&selection).unwrap();
     let report = campaign.run(&rounds).await.unwrap();
-    let violations: Vec<_> = report.rounds.iter().flat_map(|round| &round.violations).collect();
+    // Only a full test run plays the rounds alone, so other tests delay these.
+    let counts = |violation: &&InvariantViolation| is_full_test_run() || !violation.exceeds_time();
+    let violations = report.rounds.iter().flat_map(|round| &round.violations);
+    let violations: Vec<_> = violations.filter(counts).collect();
     assert!(violations.is_empty(), "{violations:#?}");
     assert!(report.not_played.is_empty(), "{:#?}", report.not_played);
     assert_eq!(report.rounds.len(), played, "the budget was too small");

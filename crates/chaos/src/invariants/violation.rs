@@ -54,6 +54,16 @@ pub(crate) enum Invariant {
     SufficientCoverage,
 }
 
+impl Invariant {
+    fn limits_time(self) -> bool {
+        use Invariant::{NotReadyAfterLoss, ReadyAfterRecovery, RecoveryInTime, WorkContinues};
+        matches!(
+            self,
+            RecoveryInTime | NotReadyAfterLoss | ReadyAfterRecovery | WorkContinues
+        )
+    }
+}
+
 impl fmt::Display for Invariant {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The same name as in JSON.
@@ -77,6 +87,11 @@ impl InvariantViolation {
             subject: subject.into(),
             found: found.into(),
         }
+    }
+
+    /// Whether a time was exceeded, which other work on the machine makes longer.
+    pub fn exceeds_time(&self) -> bool {
+        self.invariant.limits_time()
     }
 }
 
