@@ -428,3 +428,16 @@ async fn until(moment: Option<Instant>) {
         None => pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    #[should_panic(expected = "in a micro-batch")]
+    async fn panic_in_a_micro_batch_ends_the_pipeline() {
+        let mut writing: JoinSet<()> = JoinSet::new();
+        writing.spawn(async { panic!("in a micro-batch") });
+        returned(writing.join_next().await.expect("a task"));
+    }
+}

@@ -1,8 +1,9 @@
 //! A TCP proxy that injects network faults: it holds, drops, resets, delays, slices or throttles the bytes of one
 //! connection or of all, in either direction, while it runs.
 //!
-//! It knows no protocol. Clients bypass it unless it has the address that the server advertises (Kafka's advertised
-//! listener, Cassandra's rpc address). [`remote_addresses`] shows the peers of a process.
+//! It knows no protocol, except that it can [limit](Proxy::limit_versions) the versions that a Kafka broker offers.
+//! Clients bypass it unless it has the address that the server advertises (Kafka's advertised listener, Cassandra's rpc
+//! address). [`remote_addresses`] shows the peers of a process.
 
 mod behavior;
 mod connection;
@@ -10,11 +11,13 @@ mod listener;
 mod pump;
 mod sockets;
 mod stats;
+mod version_limit;
 
 pub use behavior::{Action, Behavior, Direction, Flow};
 pub use connection::ProxiedConnection;
 pub use sockets::{local_addresses, remote_addresses};
 pub use stats::ProxyStats;
+pub use version_limit::{VersionLimit, WITHOUT_TOPIC_IDS};
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -102,6 +105,11 @@ impl Proxy {
     /// Sets the target of future connections.
     pub fn retarget(&self, target: SocketAddr) {
         self.shared.state().target = target;
+    }
+
+    /// Limits the versions of Kafka's protocol on future connections. Without limits the broker's own apply.
+    pub fn limit_versions(&self, limits: &'static [VersionLimit]) {
+        self.shared.state().version_limits = limits;
     }
 
     /// Closes the listener, so that new connections are refused. Open connections stay.

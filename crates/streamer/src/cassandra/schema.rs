@@ -124,11 +124,11 @@ const CHECKPOINT_COLUMNS: [(&str, &str); 17] = [
 /// Columns that an earlier version did not have. They may be null.
 const ADDED_CHECKPOINT_COLUMNS: [&str; 2] = ["leader_epoch", "leader_epoch_offset"];
 
-/// Waits a few seconds for the nodes to agree on the schema.
+/// Waits a few seconds for the nodes to agree on the schema. Returns whether they do.
 ///
 /// # Errors
 /// [`SchemaError::Failed`].
-pub async fn wait_for_agreement(session: &Session) -> Result<(), SchemaError> {
+pub async fn wait_for_agreement(session: &Session) -> Result<bool, SchemaError> {
     let operation = "query the schema version";
     let agreed = agreement::wait_for_agreement(session).await;
     agreed.map_err(|error| SchemaError::Failed { operation, error })
@@ -418,7 +418,8 @@ pub async fn run(session: &Session, operation: &'static str, cql: &str) -> Resul
         .query(cql, Vec::new())
         .await
         .map_err(|error| SchemaError::Failed { operation, error })?;
-    wait_for_agreement(session).await
+    wait_for_agreement(session).await?;
+    Ok(())
 }
 
 async fn select(

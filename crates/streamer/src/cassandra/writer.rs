@@ -16,6 +16,7 @@ use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use model::Key;
 use service::failpoint;
+use service::process::chain;
 use thiserror::Error;
 use tokio::time::sleep;
 
@@ -339,11 +340,17 @@ impl RowWriter {
             )))
         };
         // A node that lags behind the schema refuses columns that it does not know.
-        if let Err(error) = agreement::wait_for_agreement(session).await {
-            return server(&error);
-        }
-        if !self.table_is_unchanged(session).await? {
-            return server(&first.error);
+        let agree = match agreement::wait_for_agreement(session).await {
+            Ok(agree) => agree,
+            Err(error) => return server(&error),
+        };
+        match self.table_is_unchanged(session).await {
+            Ok(true) => {}
+            Ok(false) => return server(&first.error),
+            Err(error @ (RowWriteError::Schema(_) | RowWriteError::OtherTable(_))) if !agree => {
+                return server(&format!("nodes disagree on the schema: {}", chain(&error)));
+            }
+            Err(error) => return Err(error),
         }
         for (session, RejectedRow { index, error }) in refused {
             let Some(key) = writes[*index].row_key() else {

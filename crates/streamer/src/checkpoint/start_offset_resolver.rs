@@ -14,7 +14,8 @@ use thiserror::Error;
 use tokio::time::sleep;
 
 use crate::cassandra::error_class::ErrorClass;
-use crate::cassandra::schema::TableInfo;
+use crate::cassandra::schema::{self, SchemaError, TableInfo};
+use crate::cassandra::session::Session;
 use crate::cassandra::session_pool::{SessionError, SessionPool};
 use crate::checkpoint::store::CheckpointStore;
 use crate::checkpoint::{self, Checkpoint, PartitionInfo, ResolvedStart, StartError, StartReason};
@@ -116,7 +117,10 @@ impl StartOffsetResolver {
 
     async fn attempt(&self, partitions: &[i32]) -> Result<Attempt, AttemptError> {
         let session = self.sessions.get().await.map_err(ResolveError::from)?;
-        let found = self.checkpoints.load(&session).await?;
+        let found = match self.checkpoints.load(&session).await {
+            Err(ErrorClass::Invalid(refusal)) => return Err(self.refused(&session, refusal).await),
+            found => found?,
+        };
         let requested = partitions.to_vec();
         let mistaken = failpoint::inject("group_commit_as_start");
         let committed = mistaken || self.settings.checkpoint.on_missing == OnMissing::Group;
@@ -238,18 +242,58 @@ impl StartOffsetResolver {
             return Ok(());
         }
         let session = self.sessions.get().await.map_err(ResolveError::from)?;
-        match self.checkpoints.save(&session, &self.settings, &new).await {
-            // The tables were verified at the start, and a checkpoint's values are always valid.
-            Err(ErrorClass::Invalid(error)) => {
-                self.sessions.readiness().checkpoints_refused(&error);
-                return Err(AttemptError::Transient(error));
-            }
-            saved => saved?,
-        }
+        let stored = async {
+            self.checkpoints.save(&session, &self.settings, &new).await?;
+            self.checkpoints.load(&session).await
+        };
+        let stored = match stored.await {
+            Err(ErrorClass::Invalid(refusal)) => return Err(self.refused(&session, refusal).await),
+            stored => stored?,
+        };
         self.sessions.readiness().checkpoints_written();
-        let stored = self.checkpoints.load(&session).await?;
         Ok(verify_read_back(&new, &stored)?)
     }
+
+    /// Returns the error of a refused request.
+    async fn refused(&self, session: &Session, refusal: String) -> AttemptError {
+        match self.changed_table(session).await {
+            Some(ChangedTable::Checkpoints(error) | ChangedTable::Rows(error)) => {
+                AttemptError::Fatal(ResolveError::Cassandra(error.to_string()))
+            }
+            None => {
+                self.sessions.readiness().checkpoints_refused(&refusal);
+                AttemptError::Transient(refusal)
+            }
+        }
+    }
+
+    /// Returns a table that has changed, which only the operator can fix, after a refused request about checkpoints. Their
+    /// values are always valid, so otherwise the server refuses requests for now. The statements are prepared together, so
+    /// the table of the rows may be at fault. Nodes that disagree on the schema prove nothing.
+    pub async fn changed_table(&self, session: &Session) -> Option<ChangedTable> {
+        let (settings, contract) = (&self.settings.cassandra, self.sessions.contract());
+        if !matches!(schema::wait_for_agreement(session).await, Ok(true)) {
+            return None;
+        }
+        let checkpoints = match schema::verify_checkpoints(session, settings).await {
+            Ok(()) => schema::verify_ledger(session, settings).await,
+            failed => failed,
+        };
+        let different = |error: &SchemaError| !matches!(error, SchemaError::Failed { .. });
+        if let Some(error) = checkpoints.err().filter(different) {
+            return Some(ChangedTable::Checkpoints(error));
+        }
+        let rows = schema::verify(session, settings, contract).await;
+        rows.err().filter(different).map(ChangedTable::Rows)
+    }
+}
+
+/// A table that is not as it was verified.
+pub enum ChangedTable {
+    /// That of the checkpoints, or the run ledger.
+    Checkpoints(SchemaError),
+    /// That of the rows.
+    Rows(SchemaError),
 }
 
 /// Compares the written checkpoints with those read back. A larger offset of the same epoch is another member's and

@@ -6,8 +6,9 @@
 //! 1. The consumer is idle at the end of the partition.
 //! 2. The requested end of the log is further than the consumer.
 //! 3. The consumer stays idle, because a record may be in flight.
-//! 4. The range is read again, and the end is reached without a record. A follower's end may be lower than the leader's, so
-//!    the consumer's own fetch must have seen that far.
+//! 4. The range is read again, and the end is reached without a record. A follower may lag behind the leader, so the
+//!    consumer's own fetch must have seen the high watermark of the request. The end of the committed records does not do: a
+//!    follower that has not seen a transaction's marker ends before it.
 //!
 //! Pure. The poll loop sends the requests.
 
@@ -18,6 +19,15 @@ use std::time::{Duration, Instant};
 ///
 /// Reading again discards the fetch buffer and waits for the fetch in flight.
 const IDLE_DELAY: Duration = Duration::from_secs(2);
+
+/// The end of a log as its leader reports it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct LogEnd {
+    /// The end of the committed records.
+    pub(super) committed: i64,
+    /// The high watermark, requested afterwards. Before it are open transactions, too.
+    pub(super) high_watermark: i64,
+}
 
 /// The partitions at whose end the consumer is.
 #[derive(Debug, Default)]
@@ -34,10 +44,10 @@ enum EofState {
     Idle,
     /// The end of the log has been requested.
     Requested,
-    /// The log ends at this offset, further than the consumer, and no record has arrived since.
-    Further(i64),
-    /// The range up to this offset is being read again.
-    Reading(i64),
+    /// The log ends here, further than the consumer, and no record has arrived since.
+    Further(LogEnd),
+    /// The range up to this end is being read again.
+    Reading(LogEnd),
 }
 
 impl EofTracker {
@@ -51,8 +61,8 @@ impl EofTracker {
         self.0.remove(&partition);
     }
 
-    /// Records that the consumer is at the end of `partition`, which its fetches know up to `fetched`. Returns the end of the
-    /// log once it is verified.
+    /// Records that the consumer is at the end of `partition`, whose high watermark in its fetches is `fetched`. Returns the end
+    /// of the committed records once it is verified.
     pub(super) fn reached(&mut self, partition: i32, now: Instant, fetched: Option<i64>) -> Option<i64> {
         let idle = AtEnd {
             since: now,
@@ -63,7 +73,9 @@ impl EofTracker {
             return None;
         };
         self.idle(partition, now);
-        fetched.is_some_and(|fetched| fetched >= end).then_some(end)
+        fetched
+            .is_some_and(|fetched| fetched >= end.high_watermark)
+            .then_some(end.committed)
     }
 
     /// Returns the partitions that have been idle for long enough, whose ends are requested now. None while an earlier
@@ -88,14 +100,14 @@ impl EofTracker {
 
     /// Records the requested end of the log, or that there is no answer. `next` is the consumer's offset. A partition that
     /// has had a record since the request is left alone.
-    pub(super) fn answered(&mut self, partition: i32, now: Instant, next: Option<i64>, end: Option<i64>) {
+    pub(super) fn answered(&mut self, partition: i32, now: Instant, next: Option<i64>, end: Option<LogEnd>) {
         let Some(at_end) = self.0.get_mut(&partition) else {
             return;
         };
         if matches!(at_end.state, EofState::Requested) {
             at_end.since = now;
             at_end.state = match (next, end) {
-                (Some(next), Some(end)) if end > next => EofState::Further(end),
+                (Some(next), Some(end)) if end.committed > next => EofState::Further(end),
                 _ => EofState::Idle,
             };
         }
@@ -129,11 +141,18 @@ impl EofTracker {
 mod tests {
     use super::*;
 
-    /// The consumer is at offset 7 of partition 3, whose log is reported to end at 9.
+    fn end(committed: i64, high_watermark: i64) -> Option<LogEnd> {
+        Some(LogEnd {
+            committed,
+            high_watermark,
+        })
+    }
+
+    /// The consumer is at offset 7 of partition 3, whose log is reported to end at 9, with an open transaction after it.
     fn further(ends: &mut EofTracker, now: Instant) {
         ends.reached(3, now - IDLE_DELAY, Some(7));
         assert_eq!(ends.request(now), [3]);
-        ends.answered(3, now, Some(7), Some(9));
+        ends.answered(3, now, Some(7), end(9, 12));
     }
 
     #[test]
@@ -148,14 +167,14 @@ mod tests {
         assert_eq!(ends.read_again(later), Some(3));
         ends.reading(3);
         assert_eq!(ends.read_again(later + IDLE_DELAY), None, "it is being read");
-        assert_eq!(ends.reached(3, later, Some(9)), Some(9));
-        assert_eq!(ends.reached(3, later, Some(9)), None, "once");
+        assert_eq!(ends.reached(3, later, Some(12)), Some(9));
+        assert_eq!(ends.reached(3, later, Some(12)), None, "once");
         assert_eq!(ends.request(later + IDLE_DELAY), [3]);
     }
 
     #[test]
     fn end_of_a_follower_that_lags_verifies_nothing() {
-        for fetched in [None, Some(8)] {
+        for fetched in [None, Some(8), Some(11)] {
             let (mut ends, now) = (EofTracker::default(), Instant::now() + IDLE_DELAY);
             further(&mut ends, now);
             ends.reading(3);
@@ -170,7 +189,7 @@ mod tests {
         further(&mut ends, now);
         ends.reading(3);
         ends.remove(3);
-        assert_eq!(ends.reached(3, now, Some(9)), None);
+        assert_eq!(ends.reached(3, now, Some(12)), None);
     }
 
     /// The end of the log may be further because a record is just arriving: that record must not be read twice.
@@ -190,7 +209,7 @@ mod tests {
         assert_eq!(ends.request(now), [3]);
         ends.remove(3);
         assert_eq!(ends.reached(3, now, Some(8)), None);
-        ends.answered(3, now, Some(8), Some(9));
+        ends.answered(3, now, Some(8), end(9, 9));
         assert_eq!(ends.read_again(now + IDLE_DELAY), None);
         assert_eq!(ends.request(now + IDLE_DELAY), [3]);
     }
@@ -204,7 +223,7 @@ mod tests {
         assert!(ends.request(now).is_empty());
         ends.answered(3, now, Some(7), None);
         assert_eq!(ends.request(now), [4]);
-        ends.answered(4, now, Some(7), Some(7));
+        ends.answered(4, now, Some(7), end(7, 7));
         assert_eq!(ends.request(now + IDLE_DELAY), [3, 4]);
     }
 }

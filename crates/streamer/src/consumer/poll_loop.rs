@@ -25,7 +25,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::config::KafkaSettings;
 use crate::consumer::channels::{Chunk, ConsumerCommand, ConsumerHandle};
 use crate::consumer::client;
-use crate::consumer::eof_tracker::EofTracker;
+use crate::consumer::eof_tracker::{EofTracker, LogEnd};
 use crate::consumer::group_membership::GroupMembership;
 use crate::consumer::last_poll::LastPoll;
 use crate::consumer::partition_check::{PartitionCheck, check, is_unreadable};
@@ -82,7 +82,7 @@ pub(super) struct PollLoop {
 }
 
 /// The end of each requested partition, if its leader has responded.
-type RequestedEnds = Vec<(i32, Option<i64>)>;
+type RequestedEnds = Vec<(i32, Option<LogEnd>)>;
 
 /// Starts the consumer thread. A chunk has at most as many records as a micro-batch, `max_rows`.
 ///
@@ -363,7 +363,7 @@ impl PollLoop {
         let context = self.consumer.context();
         for (partition, offset) in offsets {
             if let Some(next) = context.assigned().next.get_mut(partition) {
-                next.offset = next.offset.max(*offset);
+                next.skip_to(*offset);
             }
         }
         self.consumer.commit(&context.offsets(offsets), CommitMode::Async)
@@ -405,10 +405,20 @@ impl PollLoop {
         self.runtime.spawn(async move {
             let requested = partitions.clone();
             let found = metadata
-                .request(move |metadata| metadata.watermarks(&requested))
-                .await
-                .unwrap_or_default();
-            let end = |partition| found.offsets.get(&partition).map(|(_, end)| *end);
+                .request(move |metadata| {
+                    Ok((
+                        metadata.watermarks(&requested)?,
+                        metadata.high_watermarks(&requested)?,
+                    ))
+                })
+                .await;
+            let (found, high_watermarks) = found.unwrap_or_default();
+            let end = |partition| {
+                Some(LogEnd {
+                    committed: found.offsets.get(&partition)?.1,
+                    high_watermark: *high_watermarks.get(&partition)?,
+                })
+            };
             let ends = partitions
                 .into_iter()
                 .map(|partition| (partition, end(partition)));

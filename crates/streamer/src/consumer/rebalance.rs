@@ -99,6 +99,17 @@ pub struct StartOffset {
     pub leader_epoch: Option<i32>,
 }
 
+impl StartOffset {
+    /// Moves to a later offset, before which there are no more records. The leader epoch there is unknown: markers before it
+    /// may be of later leaders than the last record. With the record's epoch the leader would report a truncated log.
+    pub(super) fn skip_to(&mut self, offset: i64) {
+        if offset > self.offset {
+            self.offset = offset;
+            self.leader_epoch = None;
+        }
+    }
+}
+
 /// Assigns partitions of `topic`. For each of the `new` ones whose leader epoch is known, the leader is asked first whether
 /// its log still has the record before the offset. librdkafka asks only after a seek.
 ///
@@ -340,5 +351,26 @@ impl ConsumerContext for Rebalancer {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => self.assign(consumer, partitions),
             _ => self.revoke(consumer, partitions),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn leader_epoch_of_a_skipped_end_is_unknown() {
+        let read = StartOffset {
+            partition: 0,
+            offset: 10,
+            leader_epoch: Some(3),
+        };
+        let mut next = read;
+        for written in [9, 10] {
+            next.skip_to(written);
+            assert_eq!(next, read, "no end was skipped");
+        }
+        next.skip_to(12);
+        assert_eq!((next.offset, next.leader_epoch), (12, None));
     }
 }

@@ -124,6 +124,8 @@ impl PartitionState {
             return None;
         }
         self.head.next_offset = next_offset;
+        // The range may end in another epoch than the last record's.
+        self.head.leader_epoch = None;
         Some(self.head)
     }
 

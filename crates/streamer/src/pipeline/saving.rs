@@ -7,11 +7,10 @@ use futures::future::FutureExt as _;
 use service::failpoint;
 
 use crate::cassandra::error_class::ErrorClass;
-use crate::cassandra::schema::{self, SchemaError};
 use crate::cassandra::session::Session;
 use crate::cassandra::writer::RowWriteError;
 use crate::checkpoint::Checkpoint;
-use crate::checkpoint::start_offset_resolver::{StartOffsetResolver, verify_read_back};
+use crate::checkpoint::start_offset_resolver::{ChangedTable, StartOffsetResolver, verify_read_back};
 use crate::consumer::channels::ConsumerCommand;
 use crate::ledger::segment::Segment;
 use crate::pipeline::batch_writer::BatchWriteError;
@@ -118,16 +117,20 @@ async fn save(
         .get()
         .await
         .map_err(|error| SaveError::Fatal(error.into()))?;
-    match write(resolver, &session, segments, checkpoints).await {
-        Err(ErrorClass::Invalid(error)) => return Err(refusal_cause(resolver, &session, error).await),
-        saved => saved?,
-    }
+    let saved = async {
+        write(resolver, &session, segments, checkpoints).await?;
+        if unverified.is_empty() {
+            return Ok(Vec::new());
+        }
+        resolver.checkpoints.load(&session).await
+    };
+    let read = match saved.await {
+        Err(ErrorClass::Invalid(refusal)) => return Err(refused(resolver, &session, refusal).await),
+        read => read?,
+    };
     resolver.sessions.readiness().checkpoints_written();
-    if !unverified.is_empty() {
-        let read = resolver.checkpoints.load(&session).await?;
-        verify_read_back(unverified, &read).map_err(|error| SaveError::Fatal(error.into()))?;
-    }
-    Ok(())
+    let unverified = verify_read_back(unverified, &read);
+    unverified.map_err(|error| SaveError::Fatal(error.into()))
 }
 
 async fn write(
@@ -147,29 +150,18 @@ async fn write(
     resolver.checkpoints.save(session, settings, checkpoints).await
 }
 
-/// Determines the cause of a refusal. A checkpoint's values are always valid, so either a table has changed, which only
-/// the operator can fix, or the server refuses writes now. The statements are prepared together, so the table of the rows
-/// may be at fault.
-async fn refusal_cause(resolver: &StartOffsetResolver, session: &Session, error: String) -> SaveError {
-    let (settings, contract) = (&resolver.settings.cassandra, resolver.sessions.contract());
-    let checkpoints = match schema::wait_for_agreement(session).await {
-        Ok(()) => match schema::verify_checkpoints(session, settings).await {
-            Ok(()) => schema::verify_ledger(session, settings).await,
-            failed => failed,
-        },
-        failed => failed,
-    };
-    let is_different = |error: &SchemaError| !matches!(error, SchemaError::Failed { .. });
-    match (checkpoints, schema::verify(session, settings, contract).await) {
-        (Err(different), _) if is_different(&different) => {
-            SaveError::Fatal(PipelineError::Checkpoint(different.to_string()))
+/// Returns the error of a refused request.
+async fn refused(resolver: &StartOffsetResolver, session: &Session, refusal: String) -> SaveError {
+    match resolver.changed_table(session).await {
+        Some(ChangedTable::Checkpoints(error)) => {
+            SaveError::Fatal(PipelineError::Checkpoint(error.to_string()))
         }
-        (_, Err(different)) if is_different(&different) => SaveError::Fatal(PipelineError::Write(
-            BatchWriteError::Rows(RowWriteError::Schema(different)),
-        )),
-        _ => {
-            resolver.sessions.readiness().checkpoints_refused(&error);
-            SaveError::Transient(error)
+        Some(ChangedTable::Rows(error)) => SaveError::Fatal(PipelineError::Write(BatchWriteError::Rows(
+            RowWriteError::Schema(error),
+        ))),
+        None => {
+            resolver.sessions.readiness().checkpoints_refused(&refusal);
+            SaveError::Transient(refusal)
         }
     }
 }

@@ -19,6 +19,8 @@ use ::kafka::{MetadataClient, TopicInfo};
 
 /// How long the nodes may disagree on the schema. A difference that lasts longer is an error.
 const SCHEMA_AGREEMENT_TIMEOUT: Duration = Duration::from_secs(10);
+/// A time to live that every server can store.
+const SHORT_TTL: Duration = Duration::from_secs(60);
 
 impl Streamer {
     /// Prepares topics and tables. Returns `None` if the process shuts down before both servers are reachable.
@@ -131,15 +133,29 @@ impl Streamer {
         session: &Session,
         statements: &PreparedStatements,
     ) -> Result<(), SchemaError> {
-        let row_ttl = RowTtl::new(self.settings.cassandra.row_ttl);
         let key = probe::unused_key(&self.contract);
-        match probe::probe(session, statements, &self.contract, key.wire(), row_ttl).await {
-            Ok(()) => Ok(()),
-            Err(ErrorClass::Invalid(error)) => Err(SchemaError::RowTtl(error)),
+        let accepts = async |row_ttl| match probe::probe(
+            session,
+            statements,
+            &self.contract,
+            key.wire(),
+            row_ttl,
+        )
+        .await
+        {
+            Ok(()) => Ok(Ok(())),
+            Err(ErrorClass::Invalid(refusal)) => Ok(Err(refusal)),
             Err(error) => Err(SchemaError::Failed {
                 operation: "write with cassandra.row_ttl",
                 error,
             }),
+        };
+        match accepts(RowTtl::new(self.settings.cassandra.row_ttl)).await? {
+            // A server that refuses every row refuses a short time to live, too. The writer waits until it accepts rows again.
+            Err(refusal) if accepts(RowTtl::new(Some(SHORT_TTL))).await?.is_ok() => {
+                Err(SchemaError::RowTtl(refusal))
+            }
+            Ok(()) | Err(_) => Ok(()),
         }
     }
 }

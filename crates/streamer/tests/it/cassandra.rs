@@ -2,9 +2,11 @@
 
 mod authorization;
 mod errors;
+mod guardrails;
 mod network;
 mod outage;
 mod placement;
+mod protocol_version;
 mod replication;
 mod schema;
 mod tls;

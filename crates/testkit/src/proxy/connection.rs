@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::behavior::{Behavior, Direction};
 use super::pump::Pump;
 use super::stats::Counters;
+use super::version_limit::VersionLimit;
 
 /// A server on loopback accepts at once, or its backlog is full.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -22,15 +23,22 @@ pub struct ProxiedConnection {
     id: u64,
     client: SocketAddr,
     behavior: watch::Sender<Behavior>,
+    version_limits: &'static [VersionLimit],
     reset: CancellationToken,
 }
 
 impl ProxiedConnection {
-    pub(super) fn new(id: u64, client: SocketAddr, behavior: Behavior) -> Self {
+    pub(super) fn new(
+        id: u64,
+        client: SocketAddr,
+        behavior: Behavior,
+        version_limits: &'static [VersionLimit],
+    ) -> Self {
         Self {
             id,
             client,
             behavior: watch::channel(behavior).0,
+            version_limits,
             reset: CancellationToken::new(),
         }
     }
@@ -96,6 +104,10 @@ impl ProxiedConnection {
             direction,
             seed: self.id,
             behavior: self.behavior.subscribe(),
+            version_limits: match direction {
+                Direction::ToServer => &[],
+                Direction::ToClient => self.version_limits,
+            },
             reset: self.reset.clone(),
             counters: Arc::clone(counters),
         }

@@ -13,6 +13,7 @@ use tokio::time::sleep;
 use super::behavior::Behavior;
 use super::connection::ProxiedConnection;
 use super::stats::Counters;
+use super::version_limit::VersionLimit;
 
 /// State shared by the proxy's handle and its tasks.
 #[derive(Debug)]
@@ -29,6 +30,7 @@ pub(super) struct ProxyShared {
 pub(super) struct State {
     pub(super) target: SocketAddr,
     pub(super) behavior: Behavior,
+    pub(super) version_limits: &'static [VersionLimit],
     pub(super) connections: Vec<Arc<ProxiedConnection>>,
 }
 
@@ -38,6 +40,7 @@ impl ProxyShared {
             state: Mutex::new(State {
                 target,
                 behavior: Behavior::default(),
+                version_limits: &[],
                 connections: Vec::new(),
             }),
             listens: watch::channel(true).0,
@@ -102,7 +105,12 @@ async fn serve(client: TcpStream, from: SocketAddr, shared: Arc<ProxyShared>) {
     let id = shared.accepted.fetch_add(1, Ordering::Relaxed);
     let (connection, target) = {
         let mut state = shared.state();
-        let connection = Arc::new(ProxiedConnection::new(id, from, state.behavior));
+        let connection = Arc::new(ProxiedConnection::new(
+            id,
+            from,
+            state.behavior,
+            state.version_limits,
+        ));
         state.connections.push(Arc::clone(&connection));
         (connection, state.target)
     };

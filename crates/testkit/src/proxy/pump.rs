@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::behavior::{Action, Behavior, Direction, Flow};
 use super::stats::Counters;
+use super::version_limit::{VersionLimit, VersionLimiter};
 
 /// Maximum bytes of a read.
 const CHUNK: usize = 16 * 1024;
@@ -29,6 +30,7 @@ pub(super) struct Pump {
     pub(super) direction: Direction,
     pub(super) seed: u64,
     pub(super) behavior: watch::Receiver<Behavior>,
+    pub(super) version_limits: &'static [VersionLimit],
     pub(super) reset: CancellationToken,
     pub(super) counters: Arc<Counters>,
 }
@@ -64,6 +66,7 @@ impl Pump {
     async fn read(&self, mut from: ReadHalf<'_>, items: mpsc::Sender<Item>) {
         let mut behavior = self.behavior.clone();
         let mut rng = StdRng::seed_from_u64(self.seed * 2 + self.direction.index() as u64);
+        let mut limiter = VersionLimiter::new(self.version_limits);
         let mut buffer = vec![0; CHUNK];
         let mut flow = behavior.borrow_and_update().flow(self.direction);
         let mut last_due = Instant::now();
@@ -86,7 +89,7 @@ impl Pump {
                 }
                 read = from.read(&mut buffer), if wants => match read {
                     Ok(0) => Read::End,
-                    Ok(length) => Read::Bytes(buffer[..length].to_vec()),
+                    Ok(length) => Read::Bytes(limiter.pass(&buffer[..length])),
                     Err(_) => Read::Failed,
                 },
             };

@@ -8,7 +8,7 @@ mod security;
 mod tool;
 
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 pub use self::access::{AclOperation, KafkaResource};
 pub use self::options::KafkaOptions;
-use self::properties::{KafkaPorts, add_listener, properties, render, use_zookeeper};
+use self::properties::{AdvertisedAddresses, KafkaPorts, add_listener, properties, render, use_zookeeper};
 pub use self::security::PLAIN_USER;
 use super::folder::Folder;
 use super::folder::write;
@@ -36,6 +36,15 @@ const CLUSTER_ID: &str = "QWZmbHVlbnRUZXN0YmVkMQ";
 const FORMATTED: &str = "bootstrap.checkpoint";
 
 const MAX_NODES: usize = 3;
+
+/// How far the port of each listener is above that of the clients.
+const INTERNAL: u16 = 1000;
+const CONTROLLER: u16 = 2000;
+const SECOND: u16 = 3000;
+const PROXIED: u16 = 4000;
+
+/// The address that the listener for a test's proxy advertises.
+const PROXY_ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
 /// A start takes 3 s on an idle machine, and longer during a build.
 const START_TIMEOUT: Duration = Duration::from_secs(120);
@@ -125,9 +134,10 @@ impl KafkaCluster {
             .take(options.nodes)
             .map(|client| KafkaPorts {
                 client,
-                internal: client.saturating_add(1000),
-                controller: client.saturating_add(2000),
-                second: client.saturating_add(3000),
+                internal: client.saturating_add(INTERNAL),
+                controller: client.saturating_add(CONTROLLER),
+                second: client.saturating_add(SECOND),
+                proxied: client.saturating_add(PROXIED),
             })
             .collect();
         let nodes = (0..options.nodes).map(|index| node(index, options, &ports, folder.path(), jars));
@@ -166,7 +176,18 @@ impl KafkaCluster {
 
     /// The address of the first node's second listener.
     pub fn second_bootstrap(&self) -> String {
-        format!("127.0.0.1:{}", self.first_port().saturating_add(3000))
+        format!("127.0.0.1:{}", self.first_port().saturating_add(SECOND))
+    }
+
+    /// The first node's listener of [`KafkaOptions::proxied_listener`]: the address that it advertises, and its own.
+    pub fn proxied_listener(&self) -> [SocketAddr; 2] {
+        let port = self.first_port().saturating_add(PROXIED);
+        [PROXY_ADDRESS, Ipv4Addr::LOCALHOST].map(|address| SocketAddr::from((address, port)))
+    }
+
+    /// The first node's listener for the other brokers.
+    pub fn internal_listener(&self) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, self.first_port().saturating_add(INTERNAL)))
     }
 
     /// The address list of the brokers' own listener, which bypasses every proxy and has no authentication.
@@ -211,9 +232,10 @@ fn needs_zookeeper() -> bool {
     version::is_below(version::KAFKA, 3, 3)
 }
 
-/// The ports of all nodes for clients, brokers, controllers and the second listener, relative to the first.
+/// The ports of all nodes for all listeners, relative to the first.
 fn port_offsets(nodes: usize) -> Vec<i16> {
-    let node = |index| [index, 1000 + index, 2000 + index, 3000 + index];
+    let listeners = [0, INTERNAL, CONTROLLER, SECOND, PROXIED].map(u16::cast_signed);
+    let node = |index: i16| listeners.map(|listener| listener + index);
     (0..).take(nodes).flat_map(node).collect()
 }
 
@@ -228,7 +250,10 @@ fn node(
     let name = format!("kafka-{id}");
     let folder = cluster.join(&name);
     fs::create_dir_all(&folder).map_err(ServerError::file(&folder))?;
-    let advertised = options.advertised.get(index).copied();
+    let advertised = AdvertisedAddresses {
+        client: options.advertised.get(index).copied(),
+        internal: options.internal_advertised.filter(|_| index == 0),
+    };
     let data = folder.join("data");
     let mut settings = properties(index, ports, advertised, &data, &options.properties);
     if needs_zookeeper() {
@@ -237,6 +262,11 @@ fn node(
     if let Some(name) = &options.second_listener {
         let advertised = options.second_advertised;
         add_listener(&mut settings, name, ports[index].second, advertised);
+    }
+    if options.proxied_listener {
+        let port = ports[index].proxied;
+        let advertised = SocketAddr::from((PROXY_ADDRESS, port));
+        add_listener(&mut settings, "PROXIED", port, Some(advertised));
     }
     write(&folder.join("server.properties"), &render(&settings))?;
     write(&folder.join("log4j2.properties"), LOG4J)?;

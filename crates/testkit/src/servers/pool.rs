@@ -39,7 +39,7 @@ pub(super) enum ClusterSpec {
 /// What a test process asks of the pool; one line of JSON each.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum PoolRequest {
-    Lease { spec: ClusterSpec, access: Access },
+    Lease { spec: Box<ClusterSpec>, access: Access },
     Start { node: usize },
 }
 
@@ -69,6 +69,7 @@ impl Lease {
         access: Access,
     ) -> Result<(Self, PathBuf, u16), ServerError> {
         let path = socket.to_path_buf();
+        let spec = Box::new(spec);
         let taken = tokio::task::spawn_blocking(move || {
             let stream = UnixStream::connect(&path).map_err(ServerError::file(&path))?;
             let lease = Self(Arc::new(Mutex::new(BufReader::new(stream))));

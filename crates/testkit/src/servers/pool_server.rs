@@ -113,7 +113,7 @@ impl Pool {
         let mut leased: Option<(Arc<Slot>, Arc<PooledCluster>)> = None;
         while let Some(line) = lines.next_line().await? {
             let reply = match serde_json::from_str(&line) {
-                Ok(PoolRequest::Lease { spec, access }) => match self.acquire(spec, access).await {
+                Ok(PoolRequest::Lease { spec, access }) => match self.acquire(*spec, access).await {
                     Ok((slot, cluster)) => {
                         let (dir, port) = (slot.dir.clone(), cluster.port());
                         leased = Some((slot, cluster));

@@ -18,22 +18,22 @@ const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// Consecutive responses that must agree, because gossip may still bring another version.
 const MIN_RESPONSES: usize = 3;
 
-/// Returns once all nodes agree, or after three seconds.
+/// Returns true once all nodes agree, or false after three seconds.
 ///
 /// # Errors
 /// The [`ErrorClass`] of a query.
-pub async fn wait_for_agreement(session: &Session) -> Result<(), ErrorClass> {
+pub async fn wait_for_agreement(session: &Session) -> Result<bool, ErrorClass> {
     let until = Instant::now() + TIMEOUT;
     let mut agreeing = 0;
     loop {
         let (nodes, versions) = versions(session).await?;
         agreeing = if versions == 1 { agreeing + 1 } else { 0 };
         if agreeing >= nodes.min(MIN_RESPONSES) {
-            return Ok(());
+            return Ok(true);
         }
         if Instant::now() >= until {
             tracing::warn!(nodes, versions, "nodes disagree on the schema");
-            return Ok(());
+            return Ok(false);
         }
         sleep(POLL_INTERVAL).await;
     }

@@ -12,7 +12,6 @@ use tokio::time::timeout;
 
 use crate::consumer::channels::{Chunk, DecodedRecord};
 use crate::consumer::poll_loop::PollLoop;
-use crate::consumer::rebalance::StartOffset;
 
 /// How long the pipeline may be full before the partitions are paused and polling continues without records.
 const SEND_TIMEOUT: Duration = Duration::from_millis(500);
@@ -71,18 +70,17 @@ impl PollLoop {
 
     fn receive_paused(&mut self, polled: Result<BorrowedMessage<'_>, KafkaError>) {
         match polled {
-            // A record that was in flight when the partitions were paused is read again after the resumption.
+            // A record that was in flight when the partitions were paused is read again after the resumption, from the
+            // position whose leader epoch is known. A revoked partition has none, and its next owner reads the record.
             Ok(message) => {
                 let (partition, offset) = (message.partition(), message.offset());
                 tracing::debug!(partition, offset, "record received while paused");
                 drop(message);
                 self.set_paused([partition], true);
                 self.ends.remove(partition);
-                self.rewind(StartOffset {
-                    partition,
-                    offset,
-                    leader_epoch: None,
-                });
+                if let Some(next) = self.next(partition) {
+                    self.rewind(next);
+                }
             }
             // An end is verified beside a backlog of other partitions, too.
             Err(KafkaError::PartitionEOF(partition)) => {

@@ -115,3 +115,123 @@ fn decode(decoder: &Decoder, message: &BorrowedMessage<'_>) -> DecodedRecord {
         raw,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use model::headers::kafka::{ACCEPTED_AT_US, FETCHED_AT_US, RUN_ID, RUN_SEQ, SCHEMA_HASH};
+    use proptest::prelude::*;
+    use proptest::strategy::ValueTree as _;
+    use proptest::test_runner::TestRunner;
+    use rdkafka::consumer::BaseConsumer;
+    use rdkafka::message::OwnedHeaders;
+    use rdkafka::mocking::MockCluster;
+    use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+    use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+
+    use super::*;
+    use crate::config::Tombstones;
+    use crate::pipeline::row::TableShape;
+    use crate::pipeline::row::tests::{order, orders};
+
+    const TOPIC: &str = "records";
+    const TIMEOUT: Duration = Duration::from_secs(60);
+
+    /// Key, value and headers.
+    type Parts = (Option<Vec<u8>>, Option<Vec<u8>>, Vec<(Vec<u8>, Option<Vec<u8>>)>);
+
+    fn bytes() -> impl Strategy<Value = Vec<u8>> {
+        prop::collection::vec(any::<u8>(), 0..24)
+    }
+
+    fn any_header() -> impl Strategy<Value = (Vec<u8>, Option<Vec<u8>>)> {
+        let known = prop::sample::select(vec![ACCEPTED_AT_US, FETCHED_AT_US, RUN_ID, RUN_SEQ, SCHEMA_HASH]);
+        let names = prop_oneof![
+            4 => bytes(),
+            4 => known.prop_map(|name| name.as_bytes().to_vec()),
+            1 => prop::collection::vec(any::<u8>(), 1_000..4_000),
+        ];
+        let values = prop_oneof![
+            bytes(),
+            any::<i64>().prop_map(|number| number.to_string().into_bytes())
+        ];
+        (names, prop::option::of(values))
+    }
+
+    fn any_record() -> impl Strategy<Value = Parts> {
+        let key = prop::option::of(prop_oneof![bytes(), Just(b"9".to_vec())]);
+        let value = prop::option::of(prop_oneof![bytes(), Just(order(9, "hi"))]);
+        (key, value, prop::collection::vec(any_header(), 0..6))
+    }
+
+    fn send(producer: &BaseProducer, (key, value, headers): &Parts) {
+        let mut record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(TOPIC).partition(0);
+        record.key = key.as_deref();
+        record.payload = value.as_deref();
+        if !headers.is_empty() {
+            let all = headers.iter().fold(OwnedHeaders::new(), |all, (name, value)| {
+                ::kafka::headers::insert(all, (name.as_slice(), value.as_deref()))
+            });
+            record.headers = Some(all);
+        }
+        producer.send(record).map_err(|(error, _)| error).unwrap();
+    }
+
+    /// librdkafka reads the records from a broker of its own, so that each part of them passes through its memory.
+    #[test]
+    fn fetched_record_of_any_bytes_is_decoded() {
+        let mut runner = TestRunner::default();
+        let records = any_record();
+        let records: Vec<_> = (0..2_000)
+            .map(|_| records.new_tree(&mut runner).unwrap().current())
+            .collect();
+        let cluster = MockCluster::new(1).unwrap();
+        cluster.create_topic(TOPIC, 1, 1).unwrap();
+        let mut config = ClientConfig::new();
+        config
+            .set("bootstrap.servers", cluster.bootstrap_servers())
+            .set("group.id", TOPIC)
+            .set("fetch.wait.max.ms", "10");
+        let producer: BaseProducer = config.create().unwrap();
+        for record in &records {
+            send(&producer, record);
+        }
+        producer.flush(TIMEOUT).unwrap();
+
+        let consumer: BaseConsumer = config.create().unwrap();
+        let mut assignment = TopicPartitionList::new();
+        assignment
+            .add_partition_offset(TOPIC, 0, Offset::Beginning)
+            .unwrap();
+        consumer.assign(&assignment).unwrap();
+        let decoder = Decoder {
+            contract: orders(),
+            shape: TableShape::default(),
+            tombstones: Tombstones::Delete,
+            partitions: 1,
+        };
+        let until = Instant::now() + TIMEOUT;
+        for (offset, (key, value, headers)) in (0..).zip(&records) {
+            let message = loop {
+                match consumer.poll(Duration::from_millis(100)) {
+                    Some(Ok(message)) => break message,
+                    other => assert!(Instant::now() < until, "offset {offset}: {other:?}"),
+                }
+            };
+            let DecodedRecord {
+                offset: read, raw, ..
+            } = decode(&decoder, &message);
+            assert_eq!(read, offset);
+            assert_eq!(
+                (raw.key(), raw.value()),
+                (key.as_deref(), value.as_deref()),
+                "offset {offset}"
+            );
+            // librdkafka ends a name with a zero byte.
+            let expected = headers.iter().map(|(name, value)| {
+                let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
+                (name, value.as_deref())
+            });
+            assert!(raw.headers().eq(expected), "offset {offset}: {headers:?}");
+        }
+    }
+}

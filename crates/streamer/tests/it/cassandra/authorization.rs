@@ -48,7 +48,7 @@ async fn lost_authorization_pauses_writes_and_loses_nothing() {
 }
 
 /// Waits until the streamer runs and is not ready for one of these reasons.
-async fn wait_until_unready_for(streamer: &Service, reasons: &[&str]) {
+pub(super) async fn wait_until_unready_for(streamer: &Service, reasons: &[&str]) {
     eventually("the reason is reported", async || {
         let body = wait_until_unready(streamer).await;
         if reasons.iter().any(|reason| body.contains(reason)) {

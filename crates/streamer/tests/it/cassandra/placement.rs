@@ -1,10 +1,16 @@
-//! More nodes than replicas: each node has its own session, and losing one does not concern the others.
+//! More nodes than replicas: each node has its own session and its own limit of statements in flight. Losing or removing one
+//! does not concern the others.
+
+use std::pin::pin;
+use std::time::{Duration, Instant};
 
 use cdrs_tokio::cluster::Murmur3Token;
 use cdrs_tokio::types::ByName as _;
+use testkit::cassandra_client::CassandraClient;
 use testkit::proxy::remote_addresses;
 use testkit::servers::{CassandraCluster, CassandraOptions};
 use testkit::service::Service;
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use crate::support::commands::assert_verified;
@@ -19,6 +25,13 @@ const REQUEST_TIMEOUT: &str = "30s";
 
 /// `batch.max_in_flight`: one lost session can concern no more micro-batches.
 const MAX_REWRITTEN: f64 = 4.0;
+
+/// The largest `cassandra.max_in_flight`. A limit grows by one in eight acknowledged statements, so a lowered one does not
+/// come near it during a test.
+const MAX_IN_FLIGHT: u16 = 8_192;
+
+/// Limit for the time without a new row while a node leaves the cluster.
+const LEAVE_LIMIT: Duration = Duration::from_secs(10);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn lost_node_costs_only_its_own_session() {
@@ -76,26 +89,34 @@ async fn lost_node_costs_only_its_own_session() {
     assert_verified(options).await;
 }
 
-/// A node is bootstrapped into the running cluster, which takes most of a minute.
+/// A node is bootstrapped into the running cluster and the first one is decommissioned. Each takes most of a minute.
+///
+/// In between the new node gives no reply, so the first one reports write timeouts for its rows. That must not lower the limit
+/// of the new node, which lost one session. The metric is the lowest limit of all nodes, so the new node's own is visible once
+/// the first has left.
 #[tokio::test(flavor = "multi_thread")]
-async fn new_node_gets_a_session_and_rows() {
+async fn new_node_gets_rows_and_removed_node_is_left() {
     let options = CassandraOptions {
         spares: 1,
         ..CassandraOptions::default()
     };
     let cluster = CassandraCluster::start(&options).await.unwrap();
     let (nodes, new) = (cluster.contact_points(), cluster.node(1).unwrap());
-    let env = TestEnv::on_cluster("joined", nodes.clone())
+    let only_new = [new.address().to_owned()];
+    let mut env = TestEnv::on_cluster("joined", nodes.clone())
         .await
         .with_topic(6)
         .await;
-    let options = env.options().set("cassandra.request_timeout", "5s");
+    let options = env
+        .options()
+        .set("cassandra.request_timeout", "5s")
+        .set("cassandra.max_in_flight", MAX_IN_FLIGHT.to_string());
     let streamer = env.start(&options).await;
     env.with_traffic_of(20, async {
         env.wait_for_rows(&streamer).await;
         wait_until_connected(&streamer, &nodes).await;
         new.start().await.unwrap();
-        wait_until_connected(&streamer, &[&*nodes, &[new.address().to_owned()]].concat()).await;
+        wait_until_connected(&streamer, &[&nodes[..], &only_new].concat()).await;
         env.wait_for_current_ends().await;
 
         // Only what was sent to it can be lost with it.
@@ -111,14 +132,69 @@ async fn new_node_gets_a_session_and_rows() {
             }
         })
         .await;
+        // A lost session halves a limit once. A timeout does so for each micro-batch.
+        wait_for_limit(&streamer, "lowered", |limit| {
+            limit <= f64::from(MAX_IN_FLIGHT / 16)
+        })
+        .await;
+        let timeouts = metric(&streamer, "streamer_retries_total", "write_timeout").await;
+        assert!(timeouts > 0.0, "no write timeout lowered the limit");
         new.thaw().unwrap();
         streamer.wait_until_ready(DEADLINE).await.unwrap();
         env.wait_for_current_ends().await;
+
+        let longest = longest_time_without_rows(&streamer, async {
+            // Keyspaces of Cassandra itself have more replicas than nodes would remain.
+            let decommission = ["decommission", "--force"];
+            cluster.nodetool().run(&decommission).await.unwrap();
+            wait_until_connected(&streamer, &only_new).await;
+            streamer.wait_until_ready(DEADLINE).await.unwrap();
+        })
+        .await;
+        assert!(longest < LEAVE_LIMIT, "{longest:?} without a row");
+        wait_for_limit(&streamer, "the new node's own", |limit| {
+            limit >= f64::from(MAX_IN_FLIGHT / 4)
+        })
+        .await;
     })
     .await;
+    env.cassandra = CassandraClient::connect(&only_new, env.keyspace.clone())
+        .await
+        .unwrap();
     env.wait_until_caught_up().await;
     env.assert_no_dead_letters().await;
-    assert_verified(options).await;
+    assert_verified(options.set("cassandra.contact_points", new.address())).await;
+}
+
+/// Waits until the lowest limit of statements in flight is as `expected`.
+async fn wait_for_limit(streamer: &Service, what: &str, expected: impl Fn(f64) -> bool) {
+    eventually(&format!("the limit is {what}"), async || {
+        let limit = metric(streamer, "streamer_in_flight_limit", "").await;
+        if expected(limit) {
+            Ok(())
+        } else {
+            Err(limit.to_string())
+        }
+    })
+    .await;
+}
+
+/// Runs `work`. Returns the longest time without a new row meanwhile.
+async fn longest_time_without_rows(streamer: &Service, work: impl Future<Output = ()>) -> Duration {
+    const POLL_INTERVAL: Duration = Duration::from_millis(100);
+    let mut work = pin!(work);
+    let (mut rows, mut since, mut longest) = (0.0, Instant::now(), Duration::ZERO);
+    loop {
+        let is_done = timeout(POLL_INTERVAL, work.as_mut()).await.is_ok();
+        let now = metric(streamer, "streamer_rows_total", "").await;
+        if now > rows || is_done {
+            longest = longest.max(since.elapsed());
+            (rows, since) = (now, Instant::now());
+        }
+        if is_done {
+            return longest;
+        }
+    }
 }
 
 /// Waits until the streamer is connected to these nodes and no others.

@@ -9,6 +9,7 @@ use testkit::servers::{CassandraCluster, CassandraOptions};
 use testkit::service::Service;
 use testkit::workspace::is_full_test_run;
 
+use super::authorization::wait_until_unready_for;
 use crate::support::commands::assert_verified;
 use crate::support::secured_cassandra::{create_role_on, log_in};
 use crate::support::test_env::{DEADLINE, TestEnv, eventually, new_users};
@@ -89,6 +90,50 @@ async fn lost_quorum_pauses_writes_and_loses_nothing() {
     env.assert_no_dead_letters().await;
     // The command reads at the same quorum, because the restarted node lacks rows.
     assert_verified(options).await;
+}
+
+/// The node that responds may be the one that lags behind: a change that only it knows is no proof.
+#[tokio::test(flavor = "multi_thread")]
+async fn disagreement_on_the_schema_is_an_outage() {
+    let cluster = CassandraCluster::lease_nodes(3).await.unwrap();
+    let env = TestEnv::on_cluster("disagreement", cluster.contact_points())
+        .await
+        .with_topic(3)
+        .await;
+    let role = create_role_on(&env, &cluster, 0).await;
+    let options = log_in(env.options(), &role).set("cassandra.replication", ON_THREE_NODES);
+    let streamer = env.start(&options).await;
+    let alter = async |change: &str| {
+        let statement = format!("ALTER TABLE {{ks}}.created_users {change}");
+        eventually("the table is altered", async || {
+            let altered = env.cassandra.run(&statement).await;
+            altered.map(drop).map_err(|error| error.to_string())
+        })
+        .await;
+    };
+
+    // It keeps the schema that it has.
+    cluster.node(2).unwrap().kill().await.unwrap();
+    alter("DROP IF EXISTS phone").await;
+    env.write(&new_users(200)).await;
+    // Long after the wait for an agreement. Rows and checkpoints are refused alike.
+    wait_until_unready_for(&streamer, &["phone"]).await;
+    eventually("the nodes are asked several times", async || {
+        let disagreements = streamer.log().matches("nodes disagree on the schema").count();
+        if disagreements > 6 {
+            Ok(())
+        } else {
+            Err(format!("{disagreements} disagreements"))
+        }
+    })
+    .await;
+    wait_until_unready_for(&streamer, &["phone"]).await;
+    alter("ADD IF NOT EXISTS phone text").await;
+    cluster.node(2).unwrap().start().await.unwrap();
+    streamer.wait_until_ready(DEADLINE).await.unwrap();
+    env.wait_until_caught_up().await;
+    env.assert_no_dead_letters().await;
+    assert_eq!(env.cassandra.users().await.unwrap().len(), 200);
 }
 
 /// The other data centre has a replica of each row, and would acknowledge rows at its own `LOCAL_QUORUM`.

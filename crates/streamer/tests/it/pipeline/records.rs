@@ -41,6 +41,59 @@ async fn record_becomes_row_with_kafka_timestamp() {
     );
 }
 
+/// Python, and so cqlsh, reads no time after the year 9999. Some producers give nanoseconds, or no number.
+#[tokio::test(flavor = "multi_thread")]
+async fn accepted_at_outside_the_calendar_is_the_time_in_kafka() {
+    const LAST_MILLISECOND: i64 = 253_402_300_799_999;
+    let env = TestEnv::new("accepted", 1).await;
+    let invalid: [&[u8]; 11] = [
+        b"1000000000000000000",
+        b"1795838693332000000",
+        b"253402300800000000",
+        b"9223372036854775807",
+        b"9223372036854775808",
+        b"-1",
+        b"-9223372036854775808",
+        b"1e15",
+        b" 1",
+        b"",
+        b"\xff\x00",
+    ];
+    let valid: [(&[u8], i64); 3] = [
+        (b"0", 0),
+        (b"1700000000123999", 1_700_000_000_123),
+        (b"253402300799999999", LAST_MILLISECOND),
+    ];
+    let headers = invalid.into_iter().chain(valid.map(|(header, _)| header));
+    let records: Vec<_> = headers
+        .map(|header| ProducerRecord {
+            headers: vec![("accepted-at-us".to_owned(), header.to_vec())],
+            ..outgoing(Uuid::new_v4(), "x")
+        })
+        .collect();
+    env.kafka.write(&env.topic, &records).await.unwrap();
+    let _streamer = env.streamer().await;
+    env.wait_until_caught_up().await;
+
+    let log = env.kafka.read(&env.topic).await.unwrap();
+    assert_eq!(log.len(), records.len());
+    let in_kafka = log[..invalid.len()]
+        .iter()
+        .map(|record| record.timestamp.unwrap());
+    let expected = in_kafka.chain(valid.map(|(_, expected)| expected));
+    let users = env.users().await;
+    for (record, expected) in log.iter().zip(expected) {
+        let id: Uuid = std::str::from_utf8(record.key.as_deref().unwrap())
+            .unwrap()
+            .parse()
+            .unwrap();
+        let written: i64 = users[&id]["ingested_at"].parse().unwrap();
+        assert_eq!(written, expected, "{:?}", record.header("accepted-at-us"));
+        assert!((0..=LAST_MILLISECOND).contains(&written));
+    }
+    env.assert_no_dead_letters().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn last_version_in_batch_wins_in_every_column() {
     let env = TestEnv::new("versions", 2).await;

@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::program::with_access;
 use crate::servers::{ServerError, jvm, version};
 
-/// It is a JVM of its own, which takes seconds on a busy machine.
-const TIMEOUT: Duration = Duration::from_secs(60);
+/// It is a JVM of its own, which takes seconds on a busy machine. A decommission also waits twice for the delay of the ring.
+const TIMEOUT: Duration = Duration::from_secs(180);
 
 /// The `nodetool` of one node.
 #[derive(Debug)]

@@ -27,6 +27,8 @@ pub struct KafkaOptions {
     pub lifetime: Lifetime,
     /// The address advertised to clients for each node, such as a proxy's. Empty: the node's own port.
     pub advertised: Vec<SocketAddr>,
+    /// The address that the first node advertises to the other brokers, such as a proxy's. None: its own.
+    pub internal_advertised: Option<SocketAddr>,
     /// Server properties that are added or replaced on every node. Clients use the listener `CLIENT`; brokers use
     /// `INTERNAL`, which should stay `PLAINTEXT`.
     pub properties: BTreeMap<String, String>,
@@ -36,6 +38,9 @@ pub struct KafkaOptions {
     pub second_listener: Option<String>,
     /// The address that the second listener advertises. None: its own.
     pub second_advertised: Option<SocketAddr>,
+    /// A listener for the clients of a test behind a proxy, 4,000 ports above the first. It advertises the same port of
+    /// another loopback address, where the test's proxy listens.
+    pub proxied_listener: bool,
 }
 
 impl Default for KafkaOptions {
@@ -47,10 +52,12 @@ impl Default for KafkaOptions {
             first_port: None,
             lifetime: Lifetime::WithParent,
             advertised: Vec::new(),
+            internal_advertised: None,
             properties: BTreeMap::new(),
             java_properties: Vec::new(),
             second_listener: None,
             second_advertised: None,
+            proxied_listener: false,
         }
     }
 }
@@ -70,11 +77,12 @@ impl KafkaOptions {
 
     /// One node, for tests that need another configuration and disturb no other test. It creates a topic when a client asks
     /// for it, looks for expired segments, and removes their files, at once, and stores records without compression. Its
-    /// second listener advertises [`UNREACHABLE`](Self::UNREACHABLE).
+    /// second listener advertises [`UNREACHABLE`](Self::UNREACHABLE). One test puts a proxy in front of the third.
     pub fn unusual() -> Self {
         Self {
             second_listener: Some("UNREACHABLE".to_owned()),
             second_advertised: Some(Self::UNREACHABLE),
+            proxied_listener: true,
             ..Self::with([
                 ("auto.create.topics.enable", "true"),
                 ("log.retention.check.interval.ms", "500"),
@@ -92,6 +100,24 @@ impl KafkaOptions {
             nodes: 3,
             heap_mb: 384,
             ..Self::with([("offsets.topic.replication.factor", "1")])
+        }
+    }
+
+    /// Two nodes in different racks: consumers with `client.rack` fetch from the node of their rack. The second node
+    /// replicates from the first through the proxy at `replication`, and leaves the in-sync replicas soon after it falls
+    /// behind.
+    pub fn two_racks(replication: SocketAddr) -> Self {
+        Self {
+            nodes: 2,
+            heap_mb: 384,
+            internal_advertised: Some(replication),
+            ..Self::with([
+                (
+                    "replica.selector.class",
+                    "org.apache.kafka.common.replica.RackAwareReplicaSelector",
+                ),
+                ("replica.lag.time.max.ms", "1500"),
+            ])
         }
     }
 

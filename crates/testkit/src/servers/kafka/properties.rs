@@ -7,7 +7,7 @@ use std::path::Path;
 /// The protocol of each listener.
 const PROTOCOLS: &str = "listener.security.protocol.map";
 
-/// The three ports of a node.
+/// The ports of a node.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct KafkaPorts {
     /// For clients. A test may put SASL or TLS on it.
@@ -18,14 +18,24 @@ pub(super) struct KafkaPorts {
     pub(super) controller: u16,
     /// For clients of the second listener, if there is one.
     pub(super) second: u16,
+    /// For clients behind a test's proxy, if there is such a listener.
+    pub(super) proxied: u16,
 }
 
-/// The properties of node `index` (from 0) of a cluster with these ports. Clients connect to `advertised`, where it is
-/// set. `overrides` win.
+/// The addresses that a node advertises; `None`: its own.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct AdvertisedAddresses {
+    /// To clients.
+    pub(super) client: Option<SocketAddr>,
+    /// To the other brokers.
+    pub(super) internal: Option<SocketAddr>,
+}
+
+/// The properties of node `index` (from 0) of a cluster with these ports. Each node has a rack of its own. `overrides` win.
 pub(super) fn properties(
     index: usize,
     cluster: &[KafkaPorts],
-    advertised: Option<SocketAddr>,
+    advertised: AdvertisedAddresses,
     data: &Path,
     overrides: &BTreeMap<String, String>,
 ) -> BTreeMap<String, String> {
@@ -38,6 +48,7 @@ pub(super) fn properties(
     set("process.roles", "broker,controller".to_owned());
     set("node.id", (index + 1).to_string());
     set("controller.quorum.voters", voters.join(","));
+    set("broker.rack", format!("rack-{}", index + 1));
     set("log.dirs", data.display().to_string());
     set("auto.create.topics.enable", "false".to_owned());
     set("group.initial.rebalance.delay.ms", "0".to_owned());
@@ -73,23 +84,26 @@ pub(super) fn properties(
 
 /// Clients have a listener of their own, so that overriding `listener.security.protocol.map` secures it and leaves the
 /// brokers' traffic alone.
-fn listeners(ports: KafkaPorts, advertised: Option<SocketAddr>) -> BTreeMap<String, String> {
+fn listeners(ports: KafkaPorts, advertised: AdvertisedAddresses) -> BTreeMap<String, String> {
     let KafkaPorts {
         client,
         internal,
         controller,
         ..
     } = ports;
-    let bound = SocketAddr::from((Ipv4Addr::LOCALHOST, client));
-    let advertised = advertised.unwrap_or(bound);
-    let internal = format!("INTERNAL://127.0.0.1:{internal}");
+    let [client, internal] = [client, internal].map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+    let advertised_client = advertised.client.unwrap_or(client);
+    let advertised_internal = advertised.internal.unwrap_or(internal);
     let controller = format!("CONTROLLER://127.0.0.1:{controller}");
     let protocols = "CLIENT:PLAINTEXT,INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT".to_owned();
     [
-        ("listeners", format!("CLIENT://{bound},{internal},{controller}")),
+        (
+            "listeners",
+            format!("CLIENT://{client},INTERNAL://{internal},{controller}"),
+        ),
         (
             "advertised.listeners",
-            format!("CLIENT://{advertised},{internal}"),
+            format!("CLIENT://{advertised_client},INTERNAL://{advertised_internal}"),
         ),
         (PROTOCOLS, protocols),
         ("controller.listener.names", "CONTROLLER".to_owned()),
@@ -164,14 +178,22 @@ mod tests {
                 internal: 2000 + n,
                 controller: 3000 + n,
                 second: 4000 + n,
+                proxied: 5000 + n,
             })
             .collect()
     }
 
     #[test]
     fn every_controller_votes_and_internal_topics_are_on_all_nodes() {
-        let properties = properties(1, &cluster(3), None, Path::new("/data"), &BTreeMap::new());
+        let properties = properties(
+            1,
+            &cluster(3),
+            AdvertisedAddresses::default(),
+            Path::new("/data"),
+            &BTreeMap::new(),
+        );
         assert_eq!(properties["node.id"], "2");
+        assert_eq!(properties["broker.rack"], "rack-2");
         assert_eq!(
             properties["controller.quorum.voters"],
             "1@127.0.0.1:3000,2@127.0.0.1:3001,3@127.0.0.1:3002"
@@ -180,20 +202,40 @@ mod tests {
         assert_eq!(properties["transaction.state.log.min.isr"], "2");
     }
 
+    fn properties_of_one(advertised: AdvertisedAddresses) -> BTreeMap<String, String> {
+        properties(0, &cluster(1), advertised, Path::new("/data"), &BTreeMap::new())
+    }
+
     #[test]
-    fn proxy_is_advertised_to_clients_but_not_to_brokers() {
-        let proxy = SocketAddr::from(([127, 0, 0, 1], 9));
-        let found = properties(0, &cluster(1), Some(proxy), Path::new("/data"), &BTreeMap::new());
-        assert_eq!(
-            found["advertised.listeners"],
-            "CLIENT://127.0.0.1:9,INTERNAL://127.0.0.1:2000"
-        );
-        assert!(found["listeners"].starts_with("CLIENT://127.0.0.1:1000,"));
+    fn proxy_is_advertised_to_clients_or_to_brokers() {
+        let proxy = Some(SocketAddr::from(([127, 0, 0, 1], 9)));
+        let own = AdvertisedAddresses::default();
+        for (advertised, expected) in [
+            (own, "CLIENT://127.0.0.1:1000,INTERNAL://127.0.0.1:2000"),
+            (
+                AdvertisedAddresses { client: proxy, ..own },
+                "CLIENT://127.0.0.1:9,INTERNAL://127.0.0.1:2000",
+            ),
+            (
+                AdvertisedAddresses {
+                    internal: proxy,
+                    ..own
+                },
+                "CLIENT://127.0.0.1:1000,INTERNAL://127.0.0.1:9",
+            ),
+        ] {
+            let found = properties_of_one(advertised);
+            assert_eq!(found["advertised.listeners"], expected);
+            assert_eq!(
+                found["listeners"],
+                "CLIENT://127.0.0.1:1000,INTERNAL://127.0.0.1:2000,CONTROLLER://127.0.0.1:3000"
+            );
+        }
     }
 
     #[test]
     fn second_listener_is_advertised() {
-        let mut found = properties(0, &cluster(1), None, Path::new("/data"), &BTreeMap::new());
+        let mut found = properties_of_one(AdvertisedAddresses::default());
         add_listener(&mut found, "OTHER", 4000, None);
         for name in ["listeners", "advertised.listeners"] {
             assert!(found[name].ends_with(",OTHER://127.0.0.1:4000"), "{name}");
@@ -204,7 +246,14 @@ mod tests {
     #[test]
     fn overrides_win_and_backslashes_are_escaped() {
         let overrides = BTreeMap::from([("node.id".to_owned(), r"a\b".to_owned())]);
-        let text = render(&properties(0, &cluster(1), None, Path::new("/data"), &overrides));
+        let advertised = AdvertisedAddresses::default();
+        let text = render(&properties(
+            0,
+            &cluster(1),
+            advertised,
+            Path::new("/data"),
+            &overrides,
+        ));
         assert!(text.contains("node.id=a\\\\b\n"), "{text}");
     }
 }
