@@ -54,16 +54,6 @@ pub(crate) enum Invariant {
     SufficientCoverage,
 }
 
-impl Invariant {
-    fn limits_time(self) -> bool {
-        use Invariant::{NotReadyAfterLoss, ReadyAfterRecovery, RecoveryInTime, WorkContinues};
-        matches!(
-            self,
-            RecoveryInTime | NotReadyAfterLoss | ReadyAfterRecovery | WorkContinues
-        )
-    }
-}
-
 impl fmt::Display for Invariant {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The same name as in JSON.
@@ -89,9 +79,9 @@ impl InvariantViolation {
         }
     }
 
-    /// Whether a time was exceeded, which other work on the machine makes longer.
-    pub fn exceeds_time(&self) -> bool {
-        self.invariant.limits_time()
+    /// Whether the recovery was late, as other work on the machine makes it.
+    pub fn is_late_recovery(&self) -> bool {
+        self.invariant == Invariant::RecoveryInTime
     }
 }
 

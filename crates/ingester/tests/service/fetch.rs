@@ -6,6 +6,7 @@ mod api_versions;
 mod circuit_breaker;
 mod recorded_replies;
 
+use futures::stream::{self, StreamExt as _};
 use ingester::config::IngesterSettings;
 use ingester::run::report::Report;
 use serde_json::Value;
@@ -14,8 +15,11 @@ use crate::support::pipeline;
 use crate::support::publisher_stack::PublisherStack;
 use crate::support::stub_api::{Reply, StubApi};
 
-/// Runs at once of a test with many faults. With more, a busy machine would exceed the short request timeout.
-const AT_ONCE: usize = 4;
+/// Performs the checks of a test with many faults, four at once. With more, a busy machine would exceed the short request
+/// timeout.
+async fn perform(checks: impl IntoIterator<Item = impl Future<Output = ()>>) {
+    stream::iter(checks).buffer_unordered(4).collect::<()>().await;
+}
 
 /// Executes a run with scripted replies. Returns its report, the delivered records and the queries.
 async fn run_over(

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use futures::stream::{self, StreamExt as _};
 use ingester::config::IngesterSettings;
 use ingester::http::endpoint::Endpoint;
 use ingester::run::report::{Report, RunOutcome};
@@ -10,7 +9,7 @@ use model::Contract;
 use serde_json::Value;
 use testkit::randomuser::{self, BrokenField, Fault, Options, RandomUserApi, RateLimit, RateLimitReply};
 
-use crate::fetch::AT_ONCE;
+use crate::fetch::perform;
 use crate::support::offline_api::start_api;
 use crate::support::pipeline;
 use crate::support::publisher_stack::PublisherStack;
@@ -79,10 +78,7 @@ async fn temporary_fault_is_retried() {
             "{fault}"
         );
     });
-    stream::iter(checks)
-        .buffer_unordered(AT_ONCE)
-        .collect::<()>()
-        .await;
+    perform(checks).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -106,10 +102,7 @@ async fn persistent_fault_fails_the_run_and_delivers_earlier_pages() {
             "{fault}"
         );
     });
-    stream::iter(checks)
-        .buffer_unordered(AT_ONCE)
-        .collect::<()>()
-        .await;
+    perform(checks).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -162,10 +155,7 @@ async fn invalid_user_is_counted_by_field_and_rule() {
         let reasons: Vec<_> = report.counts.invalid_reasons.keys().map(String::as_str).collect();
         assert_eq!(reasons, [reason_of(broken)], "{broken}");
     });
-    stream::iter(checks)
-        .buffer_unordered(AT_ONCE)
-        .collect::<()>()
-        .await;
+    perform(checks).await;
 }
 
 fn reason_of(broken: BrokenField) -> &'static str {

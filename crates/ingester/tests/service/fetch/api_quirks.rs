@@ -3,14 +3,13 @@
 
 use std::time::Duration;
 
-use futures::stream::{self, StreamExt as _};
 use ingester::config::IngesterSettings;
 use ingester::run::report::{Report, RunOutcome};
 use serde_json::{Value, json};
 use service::config::Settings as _;
 use testkit::randomuser::{Fault, Options, RandomUserApi};
 
-use crate::fetch::{AT_ONCE, only, run_over};
+use crate::fetch::{only, perform, run_over};
 use crate::support::offline_api::start_api;
 use crate::support::pipeline;
 use crate::support::publisher_stack::PublisherStack;
@@ -175,10 +174,7 @@ async fn invalid_replies_report_their_cause() {
             "{fault}"
         );
     });
-    stream::iter(checks)
-        .buffer_unordered(AT_ONCE)
-        .collect::<()>()
-        .await;
+    perform(checks).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,5 +1,7 @@
 //! Scheduled runs, health endpoints and signals.
 
+use testkit::service::Service;
+
 use crate::support::TIMEOUT;
 use crate::support::ingester_process::{metric, run_summary, start_ingester, wait_for_admin};
 use crate::support::offline_api::start_api;
@@ -48,13 +50,7 @@ async fn sigterm_during_a_run_delivers_fetched_users_and_exits_0() {
     stack.publisher.kill().await.unwrap();
     let settings = [("run.users", "5000"), ("source.page_size", "5")];
     let mut ingester = start_ingester(&["run"], &api.url(), &stack.url(), &settings);
-    let full = |_: u16, body: &str| {
-        body.contains("ingester_users_fetched_total 10\n") && body.contains("status=\"unreachable\"")
-    };
-    wait_for_admin(&ingester, "/metrics", full).await;
-    let ending = ingester.terminate(TIMEOUT);
-    let returning = async { stack.publisher.spawn().unwrap() };
-    let code = tokio::join!(ending, returning).0.unwrap();
+    let code = terminate_with_two_pages(&mut ingester, &mut stack).await;
     assert_eq!(code, Some(0), "{}", ingester.log());
     assert!(
         ingester.log().contains("outcome=\"stopped\""),
@@ -74,13 +70,7 @@ async fn interrupted_once_exits_1() {
     stack.publisher.kill().await.unwrap();
     let page = [("source.page_size", "5")];
     let mut ingester = start_ingester(&["once", "--users", "5000"], &api.url(), &stack.url(), &page);
-    let full = |_: u16, body: &str| {
-        body.contains("ingester_users_fetched_total 10\n") && body.contains("status=\"unreachable\"")
-    };
-    wait_for_admin(&ingester, "/metrics", full).await;
-    let ending = ingester.terminate(TIMEOUT);
-    let returning = async { stack.publisher.spawn().unwrap() };
-    let code = tokio::join!(ending, returning).0.unwrap();
+    let code = terminate_with_two_pages(&mut ingester, &mut stack).await;
     assert_eq!(code, Some(1));
     assert_eq!(
         (
@@ -89,4 +79,16 @@ async fn interrupted_once_exits_1() {
         ),
         (&"stopped".into(), &10.into())
     );
+}
+
+/// Terminates an ingester that has a page in delivery and one fetched meanwhile, while its publisher starts. Returns the exit
+/// code.
+async fn terminate_with_two_pages(ingester: &mut Service, stack: &mut PublisherStack) -> Option<i32> {
+    let full = |_: u16, body: &str| {
+        body.contains("ingester_users_fetched_total 10\n") && body.contains("status=\"unreachable\"")
+    };
+    wait_for_admin(ingester, "/metrics", full).await;
+    let ending = ingester.terminate(TIMEOUT);
+    let returning = async { stack.publisher.spawn().unwrap() };
+    tokio::join!(ending, returning).0.unwrap()
 }

@@ -10,11 +10,11 @@ use axum::routing::get;
 use jiff::Timestamp;
 use reqwest::Method;
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
 
 use crate::support::ingester_process::{exit_code, read_state, run_summary, start_ingester};
 use crate::support::ingester_service::{IngesterService, path};
 use crate::support::offline_api::start_api;
+use crate::support::serve;
 use crate::support::stub_publisher::StubPublisher;
 
 /// The streamer's ledger: the ranges of each run's rows. `None` is a 503.
@@ -25,10 +25,7 @@ async fn streamer(stored: &Stored) -> String {
     let router = Router::new()
         .route("/v1/runs/{id}", get(ledger))
         .with_state(Arc::clone(stored));
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    tokio::spawn(async move { axum::serve(listener, router).await });
-    url
+    format!("http://{}", serve(router).await)
 }
 
 async fn ledger(State(stored): State<Stored>, Path(run): Path<String>) -> Response {

@@ -26,6 +26,12 @@ impl IngesterService {
         all.extend_from_slice(settings);
         let ingester = start_ingester(&["run"], api, publisher, &all);
         ingester.wait_until_ready(TIMEOUT).await.unwrap();
+        // The API may listen only after the first probe of the publisher.
+        let until = Instant::now() + TIMEOUT;
+        while let Err(error) = ingester.request(Method::GET, "/openapi.json").send().await {
+            assert!(Instant::now() < until, "{error}\n{}", ingester.log());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
         Self {
             ingester,
             token: None,

@@ -12,8 +12,8 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use serde_json::Value;
-use tokio::net::TcpListener;
 
+use crate::support::serve;
 use crate::support::stub_publisher::{decoded, problem};
 
 struct ProxyState {
@@ -41,9 +41,7 @@ impl RecordingProxy {
             .route("/v1/users", post(forward))
             .layer(DefaultBodyLimit::max(64 << 20))
             .with_state(Arc::clone(&state));
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        tokio::spawn(async move { axum::serve(listener, router).await });
+        let address = serve(router).await;
         Self { address, state }
     }
 

@@ -10,7 +10,8 @@ use axum::extract::State;
 use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
+
+use crate::support::serve;
 
 /// Stands for the seed of the request in the body of a reply.
 pub(crate) const SEED: &str = "{seed}";
@@ -37,9 +38,7 @@ impl StubApi {
             queries: Mutex::default(),
         });
         let router = Router::new().fallback(reply).with_state(Arc::clone(&state));
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        tokio::spawn(async move { axum::serve(listener, router).await });
+        let address = serve(router).await;
         Self { address, state }
     }
 

@@ -13,7 +13,8 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
+
+use crate::support::serve;
 
 /// A scripted response. Without one, the stub accepts every record.
 #[derive(Clone, Debug)]
@@ -73,10 +74,7 @@ impl StubPublisher {
             .route("/v1/users", post(handle))
             .layer(DefaultBodyLimit::max(64 << 20))
             .with_state(Arc::clone(&state));
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let service = router.into_make_service_with_connect_info::<SocketAddr>();
-        tokio::spawn(async move { axum::serve(listener, service).await });
+        let address = serve(router).await;
         Self { address, state }
     }
 

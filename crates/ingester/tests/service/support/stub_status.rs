@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex};
 use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
+
+use crate::support::serve;
 
 pub(crate) struct StubStatus {
     pub(crate) url: String,
@@ -20,10 +21,8 @@ impl StubStatus {
             let document = shared.lock().unwrap().clone();
             async move { Json(document) }
         };
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
         let router = Router::new().route("/status", get(respond));
-        tokio::spawn(async move { axum::serve(listener, router).await });
+        let url = format!("http://{}", serve(router).await);
         Self { url, document }
     }
 
