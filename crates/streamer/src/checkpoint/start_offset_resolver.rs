@@ -239,6 +239,8 @@ impl StartOffsetResolver {
             .map(|start| start.checkpoint)
             .collect();
         if new.is_empty() {
+            // The checkpoints were read. The next one shows whether they can be written.
+            self.sessions.readiness().checkpoints_written();
             return Ok(());
         }
         let session = self.sessions.get().await.map_err(ResolveError::from)?;
@@ -256,44 +258,61 @@ impl StartOffsetResolver {
 
     /// Returns the error of a refused request.
     async fn refused(&self, session: &Session, refusal: String) -> AttemptError {
-        match self.changed_table(session).await {
-            Some(ChangedTable::Checkpoints(error) | ChangedTable::Rows(error)) => {
-                AttemptError::Fatal(ResolveError::Cassandra(error.to_string()))
-            }
-            None => {
-                self.sessions.readiness().checkpoints_refused(&refusal);
-                AttemptError::Transient(refusal)
-            }
+        match self.refusal_cause(session, refusal).await {
+            RefusalCause::Checkpoints(error) => AttemptError::Fatal(ResolveError::Cassandra(error)),
+            RefusalCause::Rows(error) => AttemptError::Fatal(ResolveError::Cassandra(error.to_string())),
+            RefusalCause::Server(refusal) => AttemptError::Transient(refusal),
         }
     }
 
-    /// Returns a table that has changed, which only the operator can fix, after a refused request about checkpoints. Their
-    /// values are always valid, so otherwise the server refuses requests for now. The statements are prepared together, so
-    /// the table of the rows may be at fault. Nodes that disagree on the schema prove nothing.
-    pub async fn changed_table(&self, session: &Session) -> Option<ChangedTable> {
+    /// Determines why the server refuses a request about checkpoints, whose values are always valid. The statements are
+    /// prepared together, so the table of the rows may be the cause.
+    pub async fn refusal_cause(&self, session: &Session, refusal: String) -> RefusalCause {
+        let changed = match schema::wait_for_agreement(session).await {
+            Ok(true) => self.changed_table(session, &refusal).await,
+            // Another node may know the tables as they were verified.
+            Ok(false) | Err(_) => None,
+        };
+        changed.unwrap_or_else(|| {
+            self.sessions.readiness().checkpoints_refused(&refusal);
+            RefusalCause::Server(refusal)
+        })
+    }
+
+    async fn changed_table(&self, session: &Session, refusal: &str) -> Option<RefusalCause> {
         let (settings, contract) = (&self.settings.cassandra, self.sessions.contract());
-        if !matches!(schema::wait_for_agreement(session).await, Ok(true)) {
-            return None;
+        let different = |error: &SchemaError| !matches!(error, SchemaError::Failed { .. });
+        // First, because its error has the remedy for a dropped keyspace.
+        let rows = schema::verify(session, settings, contract).await;
+        if let Some(error) = rows.err().filter(different) {
+            return Some(RefusalCause::Rows(error));
+        }
+        let has_tables = async {
+            Ok::<_, SchemaError>(
+                schema::has_checkpoint_table(session, settings).await?
+                    && schema::has_ledger(session, settings).await?,
+            )
+        };
+        if let Ok(false) = has_tables.await {
+            return Some(RefusalCause::Checkpoints(refusal.to_owned()));
         }
         let checkpoints = match schema::verify_checkpoints(session, settings).await {
             Ok(()) => schema::verify_ledger(session, settings).await,
             failed => failed,
         };
-        let different = |error: &SchemaError| !matches!(error, SchemaError::Failed { .. });
-        if let Some(error) = checkpoints.err().filter(different) {
-            return Some(ChangedTable::Checkpoints(error));
-        }
-        let rows = schema::verify(session, settings, contract).await;
-        rows.err().filter(different).map(ChangedTable::Rows)
+        let changed = checkpoints.err().filter(different);
+        changed.map(|error| RefusalCause::Checkpoints(error.to_string()))
     }
 }
 
-/// A table that is not as it was verified.
-pub enum ChangedTable {
-    /// That of the checkpoints, or the run ledger.
-    Checkpoints(SchemaError),
-    /// That of the rows.
+/// Why the server refuses a request about checkpoints.
+pub enum RefusalCause {
+    /// The checkpoint table or the run ledger has changed, which only the operator can fix.
+    Checkpoints(String),
+    /// The table of rows has changed.
     Rows(SchemaError),
+    /// It refuses requests for now, with its message.
+    Server(String),
 }
 
 /// Compares the written checkpoints with those read back. A larger offset of the same epoch is another member's and

@@ -7,8 +7,8 @@
 //! 2. The requested end of the log is further than the consumer.
 //! 3. The consumer stays idle, because a record may be in flight.
 //! 4. The range is read again, and the end is reached without a record. A follower may lag behind the leader, so the
-//!    consumer's own fetch must have seen the high watermark of the request. The end of the committed records does not do: a
-//!    follower that has not seen a transaction's marker ends before it.
+//!    consumer's own fetch must have seen the high watermark of the request. The committed end is not enough: a follower
+//!    that lacks a transaction's marker ends before it.
 //!
 //! Pure. The poll loop sends the requests.
 
@@ -25,7 +25,7 @@ const IDLE_DELAY: Duration = Duration::from_secs(2);
 pub(super) struct LogEnd {
     /// The end of the committed records.
     pub(super) committed: i64,
-    /// The high watermark, requested afterwards. Before it are open transactions, too.
+    /// The high watermark, requested after `committed`. Includes open transactions.
     pub(super) high_watermark: i64,
 }
 

@@ -7,7 +7,7 @@ mod backpressure;
 mod partition_queues;
 mod reading;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -378,7 +378,8 @@ impl PollLoop {
         }
         let idle = self.ends.request(now);
         if !idle.is_empty() {
-            self.request_ends(idle);
+            let next = |partition| (partition, self.next(partition).map(|next| next.offset));
+            self.request_ends(idle.into_iter().map(next).collect());
         }
         let Some(partition) = self.ends.read_again(now) else {
             return;
@@ -399,31 +400,50 @@ impl PollLoop {
         self.consumer.context().assigned().next.get(&partition).copied()
     }
 
-    /// A leader that does not respond must not keep this thread from polling.
-    fn request_ends(&self, partitions: Vec<i32>) {
+    /// Requests the ends of partitions, whose consumer is at these offsets. A leader that does not respond must not keep this
+    /// thread from polling.
+    fn request_ends(&self, partitions: Vec<(i32, Option<i64>)>) {
         let (metadata, answers) = (Arc::clone(&self.metadata), self.end_sender.clone());
         self.runtime.spawn(async move {
-            let requested = partitions.clone();
-            let found = metadata
-                .request(move |metadata| {
-                    Ok((
-                        metadata.watermarks(&requested)?,
-                        metadata.high_watermarks(&requested)?,
-                    ))
-                })
-                .await;
-            let (found, high_watermarks) = found.unwrap_or_default();
-            let end = |partition| {
-                Some(LogEnd {
-                    committed: found.offsets.get(&partition)?.1,
-                    high_watermark: *high_watermarks.get(&partition)?,
-                })
-            };
+            let at = partitions.clone();
+            let found = metadata.request(move |metadata| ends(metadata, &at)).await;
+            let found = found.unwrap_or_default();
             let ends = partitions
                 .into_iter()
-                .map(|partition| (partition, end(partition)));
+                .map(|(partition, _)| (partition, found.get(&partition).copied()));
             // The poll loop may have ended.
             let _ = answers.send(ends.collect());
         });
     }
+}
+
+/// Returns the end of each partition that is further than the consumer. Most are not, and need no high watermark.
+fn ends(
+    metadata: &MetadataClient,
+    partitions: &[(i32, Option<i64>)],
+) -> Result<BTreeMap<i32, LogEnd>, KafkaError> {
+    let requested: Vec<_> = partitions.iter().map(|(partition, _)| *partition).collect();
+    let offsets = metadata.watermarks(&requested)?.offsets;
+    let further: BTreeMap<_, _> = partitions
+        .iter()
+        .filter_map(|(partition, next)| Some((*partition, offsets.get(partition)?.1, (*next)?)))
+        .filter(|(_, committed, next)| committed > next)
+        .map(|(partition, committed, _)| (partition, committed))
+        .collect();
+    if further.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let further_partitions: Vec<_> = further.keys().copied().collect();
+    let high_watermarks = metadata.high_watermarks(&further_partitions)?;
+    let end = |(partition, committed)| {
+        let high_watermark = *high_watermarks.get(&partition)?;
+        Some((
+            partition,
+            LogEnd {
+                committed,
+                high_watermark,
+            },
+        ))
+    };
+    Ok(further.into_iter().filter_map(end).collect())
 }

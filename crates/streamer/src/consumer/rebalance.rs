@@ -100,8 +100,8 @@ pub struct StartOffset {
 }
 
 impl StartOffset {
-    /// Moves to a later offset, before which there are no more records. The leader epoch there is unknown: markers before it
-    /// may be of later leaders than the last record. With the record's epoch the leader would report a truncated log.
+    /// Moves to a later offset. No record is in between. The leader epoch there is unknown: markers before it may be of later
+    /// leaders than the last record. With the record's epoch the leader would report a truncated log.
     pub(super) fn skip_to(&mut self, offset: i64) {
         if offset > self.offset {
             self.offset = offset;

@@ -322,7 +322,10 @@ impl CassandraProbe {
         if ask().await? == known {
             return Ok(FoundTable::Same);
         }
-        schema::wait_for_agreement(session).await?;
+        // All answers may be those of one node that lags behind.
+        if !schema::wait_for_agreement(session).await? {
+            return Ok(FoundTable::Disputed);
+        }
         confirm(known, ask).await
     }
 }

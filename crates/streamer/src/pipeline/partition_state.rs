@@ -303,7 +303,7 @@ mod tests {
         ReceivedRecord {
             assignment,
             offset,
-            leader_epoch: None,
+            leader_epoch: Some(3),
             timestamp: NOW,
             dead,
         }
@@ -318,7 +318,8 @@ mod tests {
             state.receive(received(2, 5, false), NOW).unwrap().end.next_offset,
             6
         );
-        assert_eq!(state.skip_to(2, 9).unwrap().next_offset, 9);
+        let skipped = state.skip_to(2, 9).unwrap();
+        assert_eq!((skipped.next_offset, skipped.leader_epoch), (9, None));
     }
 
     #[test]

@@ -33,11 +33,6 @@ impl RowTtl {
         }
     }
 
-    /// Whether rows expire.
-    pub fn is_limited(self) -> bool {
-        self.millis.is_some()
-    }
-
     /// Returns when a row accepted at `accepted_at` expires. In milliseconds since 1970.
     pub fn expires_at(self, accepted_at: i64) -> Option<i64> {
         self.millis.map(|millis| accepted_at.saturating_add(millis))

@@ -10,7 +10,7 @@ use crate::cassandra::error_class::ErrorClass;
 use crate::cassandra::session::Session;
 use crate::cassandra::writer::RowWriteError;
 use crate::checkpoint::Checkpoint;
-use crate::checkpoint::start_offset_resolver::{ChangedTable, StartOffsetResolver, verify_read_back};
+use crate::checkpoint::start_offset_resolver::{RefusalCause, StartOffsetResolver, verify_read_back};
 use crate::consumer::channels::ConsumerCommand;
 use crate::ledger::segment::Segment;
 use crate::pipeline::batch_writer::BatchWriteError;
@@ -152,17 +152,12 @@ async fn write(
 
 /// Returns the error of a refused request.
 async fn refused(resolver: &StartOffsetResolver, session: &Session, refusal: String) -> SaveError {
-    match resolver.changed_table(session).await {
-        Some(ChangedTable::Checkpoints(error)) => {
-            SaveError::Fatal(PipelineError::Checkpoint(error.to_string()))
-        }
-        Some(ChangedTable::Rows(error)) => SaveError::Fatal(PipelineError::Write(BatchWriteError::Rows(
+    match resolver.refusal_cause(session, refusal).await {
+        RefusalCause::Checkpoints(error) => SaveError::Fatal(PipelineError::Checkpoint(error)),
+        RefusalCause::Rows(error) => SaveError::Fatal(PipelineError::Write(BatchWriteError::Rows(
             RowWriteError::Schema(error),
         ))),
-        None => {
-            resolver.sessions.readiness().checkpoints_refused(&refusal);
-            SaveError::Transient(refusal)
-        }
+        RefusalCause::Server(refusal) => SaveError::Transient(refusal),
     }
 }
 

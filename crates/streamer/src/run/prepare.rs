@@ -121,8 +121,8 @@ impl Streamer {
         let statements = prepare::statements(session, settings, contract)
             .await
             .map_err(failed("prepare the statements"))?;
-        if settings.row_ttl.is_some() {
-            self.try_row_ttl(session, statements).await?;
+        if let Some(row_ttl) = settings.row_ttl {
+            self.try_row_ttl(session, statements, row_ttl).await?;
         }
         Ok(table)
     }
@@ -132,30 +132,27 @@ impl Streamer {
         &self,
         session: &Session,
         statements: &PreparedStatements,
+        row_ttl: Duration,
     ) -> Result<(), SchemaError> {
         let key = probe::unused_key(&self.contract);
-        let accepts = async |row_ttl| match probe::probe(
-            session,
-            statements,
-            &self.contract,
-            key.wire(),
-            row_ttl,
-        )
-        .await
-        {
-            Ok(()) => Ok(Ok(())),
-            Err(ErrorClass::Invalid(refusal)) => Ok(Err(refusal)),
-            Err(error) => Err(SchemaError::Failed {
-                operation: "write with cassandra.row_ttl",
-                error,
-            }),
+        let probe = async |row_ttl| {
+            let row_ttl = RowTtl::new(Some(row_ttl));
+            probe::probe(session, statements, &self.contract, key.wire(), row_ttl).await
         };
-        match accepts(RowTtl::new(self.settings.cassandra.row_ttl)).await? {
-            // A server that refuses every row refuses a short time to live, too. The writer waits until it accepts rows again.
-            Err(refusal) if accepts(RowTtl::new(Some(SHORT_TTL))).await?.is_ok() => {
-                Err(SchemaError::RowTtl(refusal))
-            }
-            Ok(()) | Err(_) => Ok(()),
+        let failed = |error| SchemaError::Failed {
+            operation: "write with cassandra.row_ttl",
+            error,
+        };
+        let refusal = match probe(row_ttl).await {
+            Ok(()) => return Ok(()),
+            Err(ErrorClass::Invalid(refusal)) => refusal,
+            Err(error) => return Err(failed(error)),
+        };
+        match probe(SHORT_TTL).await {
+            Ok(()) => Err(SchemaError::RowTtl(refusal)),
+            // The server refuses every row now. The writer waits until it accepts rows again.
+            Err(ErrorClass::Invalid(_)) => Ok(()),
+            Err(error) => Err(failed(error)),
         }
     }
 }

@@ -26,12 +26,6 @@ impl UserId {
         Self::try_from(uuid)
     }
 
-    /// The uuid.
-    #[must_use]
-    pub const fn as_uuid(&self) -> &Uuid {
-        &self.0
-    }
-
     /// The canonical text: hyphenated, lower case. Does not allocate.
     #[must_use]
     pub fn text(self) -> UserIdText {

@@ -166,6 +166,22 @@ async fn table_or_keyspace_dropped_at_runtime_exits_78() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn checkpoint_table_dropped_at_runtime_exits_78() {
+    let env = TestEnv::new("checkpointsgone", 3).await;
+    let streamer = env.streamer().await;
+    env.with_traffic(async {
+        env.wait_for_rows(&streamer).await;
+        let drop = "DROP TABLE {ks}.stream_checkpoints";
+        env.cassandra.run(drop).await.unwrap();
+        let (code, log) = wait_for_exit(&streamer).await;
+        assert_eq!(code, CONFIG_ERROR, "{log}");
+        assert!(log.contains("cassandra rejected the checkpoints"), "{log}");
+    })
+    .await;
+    env.assert_no_dead_letters().await;
+}
+
 /// The streamer knows what was truncated before it only from its first probe, so a truncation right after the start may
 /// count as an earlier one.
 #[tokio::test(flavor = "multi_thread")]

@@ -4,6 +4,7 @@
 use std::panic::{AssertUnwindSafe, resume_unwind};
 
 use futures::FutureExt as _;
+use testkit::servers::ServerError;
 use testkit::service::Service;
 
 use super::authorization::wait_until_unready_for;
@@ -36,18 +37,19 @@ const VALUE_SIZE: Guardrail = Guardrail {
 impl Guardrail {
     /// Runs `work` while the guardrail is on. Another test uses the node later, so it is off again also if `work` panics.
     async fn during(&self, env: &SecuredEnv, work: impl Future<Output = ()>) {
-        self.set(env, self.on).await;
+        self.set(env, self.on).await.unwrap();
         let outcome = AssertUnwindSafe(work).catch_unwind().await;
-        self.set(env, self.off).await;
+        let off = self.set(env, self.off).await;
         if let Err(panic) = outcome {
             resume_unwind(panic);
         }
+        off.unwrap();
     }
 
-    async fn set(&self, env: &SecuredEnv, values: &[&str]) {
+    async fn set(&self, env: &SecuredEnv, values: &[&str]) -> Result<(), ServerError> {
         let mut arguments = vec!["setguardrailsconfig", self.name];
         arguments.extend(values);
-        env.nodetool().run(&arguments).await.unwrap();
+        env.nodetool().run(&arguments).await
     }
 }
 

@@ -92,7 +92,7 @@ async fn lost_quorum_pauses_writes_and_loses_nothing() {
     assert_verified(options).await;
 }
 
-/// The node that responds may be the one that lags behind: a change that only it knows is no proof.
+/// The third node is down and still has the old schema. While nodes disagree, a missing column ends nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn disagreement_on_the_schema_is_an_outage() {
     let cluster = CassandraCluster::lease_nodes(3).await.unwrap();
@@ -116,7 +116,7 @@ async fn disagreement_on_the_schema_is_an_outage() {
     cluster.node(2).unwrap().kill().await.unwrap();
     alter("DROP IF EXISTS phone").await;
     env.write(&new_users(200)).await;
-    // Long after the wait for an agreement. Rows and checkpoints are refused alike.
+    // Long after the wait for an agreement.
     wait_until_unready_for(&streamer, &["phone"]).await;
     eventually("the nodes are asked several times", async || {
         let disagreements = streamer.log().matches("nodes disagree on the schema").count();
