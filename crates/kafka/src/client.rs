@@ -1,11 +1,15 @@
 //! The librdkafka configuration that all clients share.
 
+pub mod check;
+pub mod login;
+pub mod oauth;
+pub mod property;
+
 use std::sync::Arc;
 
 use rdkafka::ClientConfig;
 
-use crate::oauth::{self, TokenSource};
-use crate::property;
+use self::oauth::TokenSource;
 
 /// How a client connects to the cluster. Must not be logged: properties may be secrets.
 #[derive(Clone)]

@@ -1,5 +1,7 @@
 //! The events of a client: errors of its connections, and librdkafka's log lines.
 
+mod producer_events;
+
 use std::error::Error;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,9 +12,11 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
+pub use self::producer_events::ProducerEvents;
+
 use crate::client::Connection;
+use crate::client::oauth::{TokenOutcome, TokenSource};
 use crate::error::{is_failed_login, is_rejected};
-use crate::oauth::{TokenOutcome, TokenSource};
 
 /// The context of a client whose owner reports outages itself.
 ///

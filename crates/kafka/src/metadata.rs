@@ -2,6 +2,10 @@
 //!
 //! Every call blocks for at most its timeout, so async code calls it through [`MetadataClient::request`].
 
+pub mod group;
+pub mod leaders;
+pub mod list_offsets;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,15 +16,15 @@ use rdkafka::metadata::{Metadata, MetadataTopic};
 use rdkafka::{Offset, TopicPartitionList};
 use uuid::Uuid;
 
-use crate::alter_topic::alter_topic;
+use self::group::{Group, GroupMember};
+use self::leaders::leader_address;
+use self::list_offsets::{OffsetSpec, list_offsets};
 use crate::client::Connection;
 use crate::error::is_rejection;
 use crate::events::ClientEvents;
-use crate::group::{Group, GroupMember};
-use crate::leaders::leader_address;
-use crate::list_offsets::{OffsetSpec, list_offsets};
 use crate::rebootstrap::RebootstrapMonitor;
-use crate::topic_id;
+use crate::topic::alter_topic::alter_topic;
+use crate::topic::topic_id;
 
 /// A consumer without an assignment that only sends metadata requests.
 pub struct MetadataClient {

@@ -1,6 +1,10 @@
 //! Creates topics that are absent, and compares existing ones with what is expected. An existing topic is never changed;
 //! differences are logged, because they may be intended.
 
+pub(crate) mod alter_topic;
+pub mod retention;
+pub mod topic_id;
+
 use std::time::Duration;
 
 use rdkafka::admin::{
@@ -10,9 +14,9 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::MetadataTopic;
 use thiserror::Error;
 
+use self::retention::{MAX_SEGMENT, RETENTION_MS, SEGMENT_MS, TopicRetention};
 use crate::client::Connection;
 use crate::events::ClientEvents;
-use crate::retention::{MAX_SEGMENT, RETENTION_MS, SEGMENT_MS, TopicRetention};
 
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Kafka's default for `max.message.bytes`.

@@ -8,7 +8,8 @@ mod limits;
 
 use std::time::Duration;
 
-use ::kafka::{PlannedClient, check};
+use ::kafka::PlannedClient;
+use ::kafka::client::check;
 use serde::{Deserialize, Serialize};
 use service::config::{Settings, Violations};
 use service::http::listen_policy::ListenPolicy;
@@ -106,7 +107,7 @@ impl Settings for PublisherSettings {
         self.tls.check_files(&mut violations);
         self.kafka.check_files(&mut violations);
         // librdkafka would refuse the producer for the same.
-        if violations.is_empty() && self.validate().is_empty() {
+        if !violations.any_in("kafka") && !self.validate().any_in("kafka") {
             let producer = client::producer(&self.kafka, &self.limits, client::batch_size(&self.kafka));
             if let Some(words) = check::refusal([PlannedClient::Producer(producer)]) {
                 violations.add("kafka.properties", format!("librdkafka refuses them: {words}"));

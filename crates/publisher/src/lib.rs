@@ -35,8 +35,9 @@ use limits::rlimit;
 use metrics::PublisherMetrics;
 use model::Contract;
 use routes::state::AppState;
+use service::files::reload;
 use service::http::server::{Server, TlsSource};
-use service::{Authenticator, Context, reload};
+use service::{Authenticator, Context};
 use tokio_util::sync::CancellationToken;
 
 /// Serves requests for the contract's records until shutdown, then finishes the accepted ones and flushes the producer.

@@ -4,32 +4,31 @@
 //! layers are collected, each with its origin. What the values mean is checked by the service, in [`Settings`].
 
 mod cli;
+mod command_docs;
 mod draft;
-mod endpoints;
 mod error;
-mod findings;
 mod keys;
-mod layer;
-mod list;
 mod origin;
 mod record;
 mod schema;
 mod settings;
-mod topic_name;
 mod tree;
+mod value;
 
 use std::ffi::OsString;
 use std::path::Path;
 
 pub use cli::{CommandLine, ConfigCommand};
-pub use endpoints::Endpoints;
+pub use command_docs::{CompletionsCommand, ManCommand};
 pub use error::{ConfigError, ConfigErrors, Violation, Violations};
-pub use list::List;
 pub use origin::Origin;
 pub use record::{RecordSettings, default_topic};
 pub use schema::schema;
 pub use settings::Settings;
-pub use topic_name::TopicName;
+pub use value::endpoints::Endpoints;
+pub use value::list::List;
+pub use value::secret::Secret;
+pub use value::topic_name::TopicName;
 
 use draft::Draft;
 

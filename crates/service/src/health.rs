@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use crate::log_limiter::OutageLog;
+use crate::telemetry::log_limiter::OutageLog;
 
 /// The health of a process, shared by the tasks that report it and the admin server.
 #[derive(Clone, Default)]

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt::Display;
 use std::io::{self, ErrorKind, Write as _};
 
-use crate::exit::{ExitStatus, chain};
+use crate::process::exit::{ExitStatus, chain};
 
 /// Writing to standard output failed.
 #[derive(Debug, thiserror::Error)]

@@ -1,5 +1,7 @@
 //! The lifecycle of a process: logs, admin server, signals, the service's work, and a shutdown within a grace time.
 
+pub mod exit;
+
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
@@ -11,8 +13,8 @@ use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+pub use self::exit::{EXIT_CONFIG, ExitStatus, chain};
 use crate::config::Violations;
-pub use crate::exit::{EXIT_CONFIG, ExitStatus, chain};
 use crate::health::Health;
 use crate::http::admin::{self, AdminServer};
 use crate::metrics::Metrics;

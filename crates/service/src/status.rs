@@ -2,6 +2,8 @@
 //!
 //! Each part of a service adds the section that it knows. A section is read at each request, so it must be cheap.
 
+pub mod last_minute;
+
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
@@ -11,8 +13,8 @@ use std::time::Instant;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use self::last_minute::{LastMinute, SAMPLE_INTERVAL, Totals};
 use crate::health::Health;
-use crate::last_minute::{LastMinute, SAMPLE_INTERVAL, Totals};
 
 /// The sections of a process's status document, shared by the parts that add them and the admin server.
 #[derive(Clone)]

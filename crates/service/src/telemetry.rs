@@ -1,5 +1,7 @@
 //! Logging to standard error, as text or JSON.
 
+pub mod log_limiter;
+
 use std::io::{self, IsTerminal};
 
 use serde::{Deserialize, Serialize};

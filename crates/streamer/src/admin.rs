@@ -7,20 +7,16 @@
 
 mod clients;
 mod cluster_snapshot;
-mod confirm;
 mod error;
 mod output;
-mod permissions;
 mod row_reader;
 
 mod accept_table;
-mod dead_letter_retention;
 mod dead_letters;
 mod erasure_report;
 mod key_search;
 mod redrive;
 mod replay;
-mod reset_limits;
 mod runs;
 mod schema;
 mod status;

@@ -6,7 +6,7 @@ mod cassandra;
 mod kafka;
 mod work;
 
-use ::kafka::check;
+use ::kafka::client::check;
 use model::Contract;
 use serde::{Deserialize, Serialize};
 use service::config::{Settings as _, TopicName, Violations, default_topic};
@@ -132,8 +132,8 @@ impl service::config::Settings for Settings {
         self.kafka.check_files(&mut violations);
         self.cassandra.tls.check_files(&mut violations);
         // librdkafka would refuse the clients for the same.
-        if violations.is_empty()
-            && self.validate().is_empty()
+        if !violations.any_in("kafka")
+            && !self.validate().any_in("kafka")
             && let Some(words) = check::refusal(client::planned(&self.kafka))
         {
             violations.add("kafka.properties", format!("librdkafka refuses them: {words}"));

@@ -13,16 +13,14 @@ pub mod workspace;
 pub mod proxy;
 pub mod randomuser;
 
-pub mod cassandra_client;
-pub mod certificates;
-pub mod comparison;
-pub mod generator;
-pub mod kafka_client;
-pub mod people;
+mod clients;
+mod records;
+mod security;
+
 pub mod readme_check;
-pub mod record_type;
-pub mod rows;
 pub mod seeded_random;
-pub mod token_key;
-pub mod token_server;
 pub mod traces;
+
+pub use self::clients::{cassandra_client, kafka_client};
+pub use self::records::{comparison, generator, people, record_type, rows};
+pub use self::security::{certificates, token_key, token_server};

@@ -14,7 +14,7 @@ use thiserror::Error;
 use tokio::time::{Instant, sleep};
 
 pub use self::histogram::PrometheusHistogram;
-use crate::process::{Child, ProcessError, Program, last_lines};
+use crate::process::{Child, ProcessError, Program, Signal, last_lines};
 use crate::servers::ServerError;
 use crate::servers::ports::PortLease;
 use crate::workspace::{self, WorkspaceError};
@@ -222,6 +222,14 @@ impl Service {
             child.kill().await?;
         }
         Ok(())
+    }
+
+    /// Sends a signal and does not wait. Fails when the process has ended.
+    pub fn signal(&self, signal: Signal) -> Result<(), ServiceError> {
+        match &self.child {
+            Some(child) => Ok(child.signal(signal)?),
+            None => Ok(()),
+        }
     }
 
     /// Sends `SIGTERM` and waits. Returns the exit code, or `None` if a signal ended it.

@@ -8,8 +8,8 @@ use axum::http::HeaderValue;
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 use service::config::{List, Violations};
+use service::files::pem;
 use service::http::connection::ConnectionLimits;
-use service::pem;
 
 /// The API's server.
 #[derive(Clone, Debug, Serialize, Deserialize)]

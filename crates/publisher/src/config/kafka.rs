@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use ::kafka::property::{self, PropertyViolation};
-use ::kafka::{check, login};
+use ::kafka::client::{check, login, property};
 use model::Contract;
 use serde::{Deserialize, Serialize};
 use service::Secret;
@@ -91,13 +90,13 @@ impl KafkaSettings {
             "must be below kafka.message_timeout",
         );
         let reserved = property::violations(self.properties.keys(), "publisher", &RESERVED);
-        add(violations, reserved);
-        add(violations, login::violations(self.properties()));
+        violations.extend(reserved);
+        violations.extend(login::violations(self.properties()));
     }
 
     /// Adds each property that librdkafka refuses, and each that names a file that can't be read.
     pub(super) fn check_files(&self, violations: &mut Violations) {
-        add(violations, check::violations(self.properties()));
+        violations.extend(check::violations(self.properties()));
     }
 
     /// The names and values of the properties.
@@ -120,12 +119,6 @@ impl KafkaSettings {
         self.properties
             .iter()
             .map(|(name, value)| (property::canonical(name), value))
-    }
-}
-
-fn add(violations: &mut Violations, found: Vec<PropertyViolation>) {
-    for PropertyViolation { name, reason } in found {
-        violations.add(format!("kafka.properties.{name}"), reason);
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
 use rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
-use service::pem::{PemError, PemFile};
+use service::files::pem::{PemError, PemFile};
 use thiserror::Error;
 
 use crate::config::TlsSettings;

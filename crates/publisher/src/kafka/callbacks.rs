@@ -3,8 +3,8 @@
 use std::error::Error;
 use std::sync::Arc;
 
+use ::kafka::client::oauth::{TokenOutcome, TokenSource};
 use ::kafka::events::generate_token;
-use ::kafka::oauth::{TokenOutcome, TokenSource};
 use rdkafka::client::OAuthToken;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};

@@ -161,12 +161,12 @@ impl Producer {
 
     /// Returns the id of the topic, which is nil if it is unknown. Blocks up to `timeout`.
     pub(crate) fn topic_id(&self, timeout: Duration) -> Uuid {
-        ::kafka::topic_id::topic_id(self.inner().client(), &self.topic, timeout).unwrap_or_default()
+        ::kafka::topic::topic_id::topic_id(self.inner().client(), &self.topic, timeout).unwrap_or_default()
     }
 
     /// Returns why a leader of the topic can't be reached, if one does not respond. Blocks up to `timeout`.
     pub(crate) fn unresponsive_leader(&self, metadata: &Metadata, timeout: Duration) -> Option<String> {
-        ::kafka::leaders::unresponsive_leader(self.inner().client(), metadata, &self.topic, timeout)
+        ::kafka::metadata::leaders::unresponsive_leader(self.inner().client(), metadata, &self.topic, timeout)
     }
 
     /// The fatal error of the producer, if there is one.

@@ -16,10 +16,10 @@ use super::record::RecordSettings;
 use super::schema::schema;
 use super::settings::Settings;
 use super::tree::leaves;
-use crate::exit::EXIT_CONFIG;
+use super::value::secret::REDACTED;
 use crate::output::exit_with_error;
 use crate::output::{OutputError, print_line};
-use crate::secret::REDACTED;
+use crate::process::exit::EXIT_CONFIG;
 
 /// The options that every service has.
 #[derive(Clone, Debug, clap::Args)]

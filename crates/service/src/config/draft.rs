@@ -1,5 +1,8 @@
 //! Puts the layers together: typed settings, the origin of each key, and every error on the way.
 
+mod findings;
+mod layer;
+
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::Path;
@@ -7,14 +10,14 @@ use std::path::Path;
 use config::Value;
 use serde_json::Value as Json;
 
+use self::findings::Findings;
+use self::layer::LayerEntry;
 use super::error::{ConfigErrors, Violations};
-use super::findings::Findings;
 use super::keys::Keys;
-use super::layer::{self, LayerEntry};
 use super::origin::Origin;
 use super::settings::Settings;
 use super::tree::Tree;
-use crate::secret::REDACTED;
+use super::value::secret::REDACTED;
 
 /// Settings whose errors are still being collected. A value with an error is replaced by that of the layer below.
 pub(super) struct Draft<S> {

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::origin::Origin;
-use crate::exit::chain;
+use crate::process::exit::chain;
 
 /// One error of a configuration. It never quotes a secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -60,6 +60,16 @@ impl From<Violation> for Violations {
     }
 }
 
+/// Adds pairs of key and reason.
+impl<V: Into<(String, String)>> Extend<V> for Violations {
+    fn extend<I: IntoIterator<Item = V>>(&mut self, found: I) {
+        for violation in found {
+            let (key, reason): (String, String) = violation.into();
+            self.add(key, reason);
+        }
+    }
+}
+
 impl Violations {
     /// Adds a violation of `key` unless the rule `holds`.
     pub fn require(&mut self, holds: bool, key: &str, reason: &str) {
@@ -91,6 +101,12 @@ impl Violations {
     /// The violations in the order in which they were added.
     pub fn iter(&self) -> std::slice::Iter<'_, Violation> {
         self.0.iter()
+    }
+
+    /// Whether a rule of a key of `section` is broken.
+    pub fn any_in(&self, section: &str) -> bool {
+        let mut keys = self.0.iter().map(|violation| &violation.key);
+        keys.any(|key| key.split('.').next() == Some(section))
     }
 
     /// Whether no rule is broken.

@@ -7,8 +7,8 @@ use model::{Contract, ContractError};
 use serde::{Deserialize, Serialize};
 
 use super::error::{Violation, Violations};
-use super::list::List;
-use super::topic_name::TopicName;
+use super::value::list::List;
+use super::value::topic_name::TopicName;
 
 /// The record that a process serves: a message of a `.proto` file, or the compiled-in user.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]

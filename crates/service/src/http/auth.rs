@@ -19,8 +19,8 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Violations;
+use crate::files::reload;
 use crate::health::Health;
-use crate::reload;
 use jwt::JwtVerifier;
 use token_file::TokenFile;
 

@@ -129,9 +129,9 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
-    use crate::exit::chain;
     use crate::health::Health;
     use crate::http::admin::{AdminServer, Content};
+    use crate::process::exit::chain;
 
     #[derive(Parser)]
     struct ParsedLine {

@@ -15,9 +15,9 @@ use super::otlp::{ExportRequest, ExportResponse, MEDIA_TYPE};
 use super::queue::Message;
 use super::span_data::{AttributeValue, SpanData};
 use crate::backoff::Backoff;
-use crate::exit::chain;
-use crate::log_limiter::LogLimiter;
 use crate::metrics::SpanCounts;
+use crate::process::exit::chain;
+use crate::telemetry::log_limiter::LogLimiter;
 
 /// The maximum number of spans in a request.
 const BATCH: usize = 512;

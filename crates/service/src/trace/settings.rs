@@ -4,8 +4,8 @@ use reqwest::Url;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 
+use crate::config::Secret;
 use crate::config::Violations;
-use crate::secret::Secret;
 
 /// Where traces are exported, and which.
 #[derive(Clone, Debug, Serialize, Deserialize)]

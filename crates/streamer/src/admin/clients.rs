@@ -3,6 +3,7 @@
 //! A request is retried until it succeeds or times out. The error then names the server and the last reason. While no
 //! connection can be established, the timeout is shorter.
 
+mod permissions;
 mod scans;
 mod topics;
 
@@ -17,7 +18,6 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use uuid::Uuid;
 
 use crate::admin::error::CommandError;
-use crate::admin::permissions;
 use crate::cassandra::error_class::ErrorClass;
 use crate::cassandra::schema::{self, SchemaError, TableInfo};
 use crate::cassandra::session::Session;

@@ -3,6 +3,9 @@
 //! The output may contain personal data. It goes to standard output and never into a log. A dead letter that was
 //! written twice is shown once.
 
+mod reset_limits;
+mod retention;
+
 use std::collections::{BTreeMap, HashSet};
 use std::vec;
 
@@ -11,10 +14,8 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use crate::admin::clients::Clients;
-use crate::admin::dead_letter_retention;
 use crate::admin::error::CommandError;
 use crate::admin::output::print_line;
-use crate::admin::reset_limits;
 use crate::consumer::scan::{Scan, ScannedRecord};
 use crate::dead_letters::dead_letter::{DeadLetter, PartitionOffset, known_reasons};
 
@@ -109,7 +110,7 @@ pub(super) async fn dead_letters(clients: &Clients, arguments: &DeadLettersArgs)
         DeadLettersCommand::List(arguments) => list(clients, arguments).await,
         DeadLettersCommand::Show { position } => show(clients, *position).await,
         DeadLettersCommand::ResetLimits => reset_limits::reset_limits(clients).await,
-        DeadLettersCommand::Retention { apply } => dead_letter_retention::retention(clients, *apply).await,
+        DeadLettersCommand::Retention { apply } => retention::retention(clients, *apply).await,
     }
 }
 

@@ -1,10 +1,12 @@
 //! `streamer replay`: moves checkpoints back. The streamer writes the records again at its next start.
 
+mod confirm;
+
 use clap::Args;
 
+use self::confirm::confirm;
 use crate::admin::clients::Clients;
 use crate::admin::cluster_snapshot::ClusterSnapshot;
-use crate::admin::confirm::confirm;
 use crate::admin::error::CommandError;
 use crate::admin::output::print_line;
 use crate::cassandra::schema;

@@ -9,7 +9,8 @@ use cdrs_tokio::consistency::Consistency;
 use rustls::pki_types::ServerName;
 use serde::{Deserialize, Serialize};
 use service::config::{Endpoints, Violations};
-use service::{Backoff, Secret, pem};
+use service::files::pem;
+use service::{Backoff, Secret};
 
 use crate::pipeline::remaining_ttl::MAX_TTL;
 

@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use ::kafka::property::{self, PropertyViolation};
-use ::kafka::{check, login};
+use ::kafka::client::{check, login, property};
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 use service::config::{Endpoints, TopicName, Violations};
@@ -106,24 +105,18 @@ impl KafkaSettings {
             "must be between 1 and kafka.replication",
         );
         let reserved = property::violations(self.properties.keys(), "streamer", &RESERVED);
-        add(violations, reserved);
-        add(violations, login::violations(self.properties()));
+        violations.extend(reserved);
+        violations.extend(login::violations(self.properties()));
     }
 
     /// Adds each property that librdkafka refuses, and each that names a file that can't be read.
     pub(super) fn check_files(&self, violations: &mut Violations) {
-        add(violations, check::violations(self.properties()));
+        violations.extend(check::violations(self.properties()));
     }
 
     /// The names and values of the properties.
     fn properties(&self) -> impl Iterator<Item = (&str, &str)> {
         self.properties.iter().map(|(name, value)| (&**name, &**value))
-    }
-}
-
-fn add(violations: &mut Violations, found: Vec<PropertyViolation>) {
-    for PropertyViolation { name, reason } in found {
-        violations.add(format!("kafka.properties.{name}"), reason);
     }
 }
 

@@ -1,4 +1,4 @@
-//! Invariants of health samples, signals and exits.
+//! Invariants of health samples, signals, exits and recovery.
 
 use super::*;
 use crate::evidence::health::LateExit;
@@ -305,4 +305,28 @@ fn late_exit_is_a_violation_unless_a_dependency_is_down() {
     assert_eq!(broken(late(ServiceId::Publisher, 3.0)), []);
     assert_eq!(broken(late(ServiceId::Publisher, 40.0)), [NoUnexpectedExit]);
     assert_eq!(broken(late(ServiceId::Ingester, 3.0)), [NoUnexpectedExit]);
+}
+
+#[test]
+fn late_or_missing_recovery_is_a_violation() {
+    assert_eq!(broken(|it| it.recovery_seconds = Some(30.5)), [RecoveryInTime]);
+    assert_eq!(broken(|it| it.recovery_seconds = None), [RecoveryInTime]);
+}
+
+#[test]
+fn recorded_events_are_violations() {
+    let recorded = || vec!["seen".to_owned()];
+    assert_eq!(
+        broken(|it| it.wrong_responses = recorded()),
+        [ResponseMatchesRequest]
+    );
+    assert_eq!(
+        broken(|it| it.events.unexpected_exits = recorded()),
+        [NoUnexpectedExit]
+    );
+    assert_eq!(broken(|it| it.proxy_bypasses = recorded()), [NoProxyBypass]);
+    assert_eq!(
+        broken(|it| it.events.ineffective_faults = recorded()),
+        [FaultObservable]
+    );
 }

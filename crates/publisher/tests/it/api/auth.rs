@@ -11,9 +11,10 @@ use reqwest::{Certificate, Client, Identity};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
+use testkit::service::ServiceOptions;
 
 use crate::support::broker;
-use crate::support::harness::{Publisher, Setup, setup, status_and_body};
+use crate::support::publisher_process::{Publisher, exit, setup, status_and_body};
 use crate::support::sample_users::{user, users};
 use crate::support::topic::Topic;
 
@@ -26,9 +27,9 @@ pub(crate) fn token_line(name: &str, token: &str) -> String {
     format!("{name} {hex}\n")
 }
 
-async fn setup_with_topic() -> (Setup, Topic) {
+async fn setup_with_topic() -> (ServiceOptions, Topic) {
     let topic = Topic::new(&broker::shared().await);
-    let setup = setup(&topic.brokers, &topic.name).with("HTTP__RELOAD_INTERVAL", "50ms");
+    let setup = setup(&topic.brokers, &topic.name).set("http.reload_interval", "50ms");
     (setup, topic)
 }
 
@@ -43,10 +44,7 @@ async fn tokens_are_required_and_rotate_without_restart() {
     let path = folder.path().join("tokens");
     fs::write(&path, token_line("ingester", "old-token")).unwrap();
     let (setup, topic) = setup_with_topic().await;
-    let publisher = setup
-        .with("AUTH__TOKENS_PATH", path.to_str().unwrap())
-        .start()
-        .await;
+    let publisher = Publisher::start(&setup.set("auth.tokens_path", path.to_str().unwrap())).await;
     publisher.wait_until_ready().await;
 
     let response = publisher
@@ -79,7 +77,7 @@ async fn tokens_are_required_and_rotate_without_restart() {
     publisher
         .wait_until("logged", async || {
             publisher
-                .child
+                .service
                 .last_lines(50)
                 .contains(":1: expected a name and the SHA-256")
         })
@@ -91,7 +89,7 @@ async fn tokens_are_required_and_rotate_without_restart() {
             post_with_token(&publisher, "old-token").await == 403
         })
         .await;
-    assert!(!publisher.child.last_lines(1000).contains("-token"));
+    assert!(!publisher.service.last_lines(1000).contains("-token"));
     assert!(topic.read().await.len() >= 4);
 }
 
@@ -101,11 +99,12 @@ async fn rate_limit_applies_to_each_caller() {
     let path = folder.path().join("tokens");
     fs::write(&path, token_line("fast", "f") + &token_line("slow", "s")).unwrap();
     let (setup, topic) = setup_with_topic().await;
-    let publisher = setup
-        .with("AUTH__TOKENS_PATH", path.to_str().unwrap())
-        .with("RATE_LIMIT__REQUESTS_PER_SECOND", "5")
-        .start()
-        .await;
+    let publisher = Publisher::start(
+        &setup
+            .set("auth.tokens_path", path.to_str().unwrap())
+            .set("rate_limit.requests_per_second", "5"),
+    )
+    .await;
     publisher.wait_until_ready().await;
     let mut statuses = Vec::new();
     for _ in 0..20 {
@@ -133,11 +132,12 @@ async fn rate_limit_applies_to_each_caller() {
 #[tokio::test]
 async fn rate_limit_applies_to_bytes() {
     let (setup, topic) = setup_with_topic().await;
-    let publisher = setup
-        .with("RATE_LIMIT__BYTES_PER_SECOND", "1kB")
-        .with("LIMITS__MAX_BODY", "64 KiB")
-        .start()
-        .await;
+    let publisher = Publisher::start(
+        &setup
+            .set("rate_limit.bytes_per_second", "1kB")
+            .set("limits.max_body", "64 KiB"),
+    )
+    .await;
     publisher.wait_until_ready().await;
     let (status, _) = publisher.send(&users(100)).await;
     assert_eq!(status, 200, "one large body fits");
@@ -225,12 +225,13 @@ fn in_folder(folder: &TempDir, file: &str) -> String {
     folder.path().join(file).to_str().unwrap().to_owned()
 }
 
-async fn start_with_tls(setup: Setup, folder: &TempDir) -> Publisher {
-    let mut publisher = setup
-        .with("TLS__CERTIFICATE_PATH", &in_folder(folder, "cert.pem"))
-        .with("TLS__KEY_PATH", &in_folder(folder, "key.pem"))
-        .start()
-        .await;
+async fn start_with_tls(setup: ServiceOptions, folder: &TempDir) -> Publisher {
+    let mut publisher = Publisher::start(
+        &setup
+            .set("tls.certificate_path", in_folder(folder, "cert.pem"))
+            .set("tls.key_path", in_folder(folder, "key.pem")),
+    )
+    .await;
     publisher.url = publisher.url.replace("http:", "https:");
     publisher.wait_until_ready().await;
     publisher
@@ -269,7 +270,7 @@ async fn tls_serves_both_http_versions_and_reloads_files() {
     publisher
         .wait_until("logged", async || {
             publisher
-                .child
+                .service
                 .last_lines(50)
                 .contains("has no valid PEM certificate")
         })
@@ -288,7 +289,7 @@ async fn client_certificate_is_required_with_client_ca() {
     let (folder, authority) = (tempfile::tempdir().unwrap(), Authority::new());
     authority.write(folder.path());
     let (setup, topic) = setup_with_topic().await;
-    let setup = setup.with("TLS__CLIENT_CA_PATH", &in_folder(&folder, "ca.pem"));
+    let setup = setup.set("tls.client_ca_path", in_folder(&folder, "ca.pem"));
     let mut publisher = start_with_tls(setup, &folder).await;
     let request = |client: &Client| client.get(format!("{}/v1/schema", publisher.url)).send();
     assert!(
@@ -315,7 +316,7 @@ async fn client_certificate_names_the_caller() {
     let (folder, authority) = (tempfile::tempdir().unwrap(), Authority::new());
     authority.write(folder.path());
     let (setup, topic) = setup_with_topic().await;
-    let setup = setup.with("TLS__CLIENT_CA_PATH", &in_folder(&folder, "ca.pem"));
+    let setup = setup.set("tls.client_ca_path", in_folder(&folder, "ca.pem"));
     let publisher = start_with_tls(setup, &folder).await;
     let keyed = async |client: &Client, records: &[serde_json::Value]| {
         let body = serde_json::to_vec(records).unwrap();
@@ -347,8 +348,8 @@ async fn revoked_client_certificate_is_rejected() {
     fs::write(folder.path().join("crl.pem"), authority.revoke(&[])).unwrap();
     let (setup, _) = setup_with_topic().await;
     let setup = setup
-        .with("TLS__CLIENT_CA_PATH", &in_folder(&folder, "ca.pem"))
-        .with("TLS__CLIENT_CRL_PATH", &in_folder(&folder, "crl.pem"));
+        .set("tls.client_ca_path", in_folder(&folder, "ca.pem"))
+        .set("tls.client_crl_path", in_folder(&folder, "crl.pem"));
     let publisher = start_with_tls(setup, &folder).await;
     let is_served = async |(certificate, key): &(String, String)| {
         let identity = Identity::from_pem(format!("{certificate}{key}").as_bytes()).unwrap();
@@ -373,18 +374,17 @@ async fn unreadable_file_exits_with_78() {
     fs::write(folder.path().join("junk"), "junk").unwrap();
     let (gone, junk) = (in_folder(&folder, "gone"), in_folder(&folder, "junk"));
     for (key, path, expected) in [
-        ("AUTH__TOKENS_PATH", &gone, "gone"),
-        ("AUTH__TOKENS_PATH", &junk, ":1: "),
-        ("TLS__CERTIFICATE_PATH", &gone, "gone"),
-        ("TLS__CERTIFICATE_PATH", &junk, "no valid PEM certificate"),
+        ("auth.tokens_path", &gone, "gone"),
+        ("auth.tokens_path", &junk, ":1: "),
+        ("tls.certificate_path", &gone, "gone"),
+        ("tls.certificate_path", &junk, "no valid PEM certificate"),
     ] {
-        let mut setup = setup("127.0.0.1:1", "nowhere").with(key, path);
-        if key.starts_with("TLS") {
-            setup = setup.with("TLS__KEY_PATH", &junk);
+        let mut setup = setup("127.0.0.1:1", "nowhere").set(key, path);
+        if key.starts_with("tls") {
+            setup = setup.set("tls.key_path", &junk);
         }
-        let child = setup.spawn();
-        let status = child.wait(std::time::Duration::from_secs(10)).await.unwrap();
-        assert_eq!(status.code(), Some(78), "{}", child.last_lines(5));
-        assert!(child.last_lines(5).contains(expected), "{}", child.last_lines(5));
+        let (code, log) = exit(&setup).await;
+        assert_eq!(code, Some(78), "{log}");
+        assert!(log.contains(expected), "{log}");
     }
 }

@@ -8,7 +8,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use crate::support::harness::ready;
+use crate::support::publisher_process::ready;
 use crate::support::sample_users::{ids, users};
 
 /// Runs a program with `input` on its standard input and returns its output.

@@ -6,7 +6,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::json;
 
-use crate::support::harness::{ready, status_and_body};
+use crate::support::publisher_process::{ready, status_and_body};
 use crate::support::sample_users::{ids, users};
 
 fn gzip(plain: &[u8]) -> Vec<u8> {

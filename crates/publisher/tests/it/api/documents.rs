@@ -4,7 +4,7 @@ use model::Contract;
 use publisher::routes::openapi;
 use serde_json::{Value, json};
 
-use crate::support::harness::{Publisher, erase, ready, status_and_body};
+use crate::support::publisher_process::{Publisher, erase, ready, status_and_body};
 use crate::support::sample_users::{user, user_with, users};
 
 async fn get(publisher: &Publisher, path: &str) -> Value {

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::api::auth::token_line;
 use crate::support::broker;
-use crate::support::harness::{Publisher, read_response, ready, setup, status_and_body};
+use crate::support::publisher_process::{Publisher, read_response, ready, setup, status_and_body};
 use crate::support::sample_users::{user_with, users};
 use crate::support::topic::Topic;
 
@@ -69,7 +69,7 @@ async fn disconnected_caller_finds_its_response() {
     let kafka = broker::own().await;
     let topic = Topic::new(&kafka.bootstrap());
     kafka.node(0).unwrap().freeze().await.unwrap();
-    let publisher = setup(&topic.brokers, &topic.name).start().await;
+    let publisher = Publisher::start(&setup(&topic.brokers, &topic.name)).await;
     let records = users(5);
     assert_eq!(status_and_body(keyed(&publisher, "early", &records)).await.0, 503);
     kafka.node(0).unwrap().thaw().unwrap();
@@ -115,7 +115,7 @@ async fn disconnected_caller_finds_its_response() {
 async fn cached_response_is_sent_while_kafka_is_down() {
     let kafka = broker::own().await;
     let topic = Topic::new(&kafka.bootstrap());
-    let publisher = setup(&topic.brokers, &topic.name).start().await;
+    let publisher = Publisher::start(&setup(&topic.brokers, &topic.name)).await;
     publisher.wait_until_ready().await;
     let records = users(3);
     let first = status_and_body(keyed(&publisher, "k", &records)).await;
@@ -136,11 +136,12 @@ async fn cached_response_is_sent_while_kafka_is_down() {
 async fn waiting_retry_holds_no_memory_for_its_body() {
     let kafka = broker::own().await;
     let topic = Topic::new(&kafka.bootstrap());
-    let publisher = setup(&topic.brokers, &topic.name)
-        .with("KAFKA__MESSAGE_TIMEOUT", "10s")
-        .with("HTTP__REQUEST_TIMEOUT", "20s")
-        .start()
-        .await;
+    let publisher = Publisher::start(
+        &setup(&topic.brokers, &topic.name)
+            .set("kafka.message_timeout", "10s")
+            .set("http.request_timeout", "20s"),
+    )
+    .await;
     publisher.wait_until_ready().await;
     kafka.node(0).unwrap().freeze().await.unwrap();
     let records = users(2_000);
@@ -178,10 +179,9 @@ async fn key_is_scoped_to_its_caller() {
     let path = folder.path().join("tokens");
     std::fs::write(&path, token_line("one", "1") + &token_line("other", "2")).unwrap();
     let topic = Topic::new(&broker::shared().await);
-    let publisher = setup(&topic.brokers, &topic.name)
-        .with("AUTH__TOKENS_PATH", path.to_str().unwrap())
-        .start()
-        .await;
+    let publisher =
+        Publisher::start(&setup(&topic.brokers, &topic.name).set("auth.tokens_path", path.to_str().unwrap()))
+            .await;
     publisher.wait_until_ready().await;
     let (ones, others) = (users(2), users(3));
     for (token, records) in [("1", &ones), ("2", &others)] {
@@ -202,14 +202,15 @@ async fn key_is_scoped_to_its_caller() {
 async fn retry_waits_for_the_request_in_progress() {
     let kafka = broker::own().await;
     let topic = Topic::new(&kafka.bootstrap());
-    let publisher = setup(&topic.brokers, &topic.name)
-        // No probe may time out while the broker is frozen.
-        .with("KAFKA__PROBE_TIMEOUT", "30s")
-        .with("KAFKA__MESSAGE_TIMEOUT", "20s")
-        .with("HTTP__REQUEST_TIMEOUT", "30s")
-        .with("PROCESS__SHUTDOWN_GRACE", "40s")
-        .start()
-        .await;
+    let publisher = Publisher::start(
+        &setup(&topic.brokers, &topic.name)
+            // No probe may time out while the broker is frozen.
+            .set("kafka.probe_timeout", "30s")
+            .set("kafka.message_timeout", "20s")
+            .set("http.request_timeout", "30s")
+            .set("process.shutdown_grace", "40s"),
+    )
+    .await;
     publisher.wait_until_ready().await;
     let records = users(4);
     kafka.node(0).unwrap().freeze().await.unwrap();
@@ -246,11 +247,12 @@ async fn retry_waits_for_the_request_in_progress() {
 #[tokio::test]
 async fn responses_are_evicted_by_number_and_age() {
     let topic = Topic::new(&broker::shared().await);
-    let publisher = setup(&topic.brokers, &topic.name)
-        .with("IDEMPOTENCY__ENTRIES", "2")
-        .with("IDEMPOTENCY__AGE", "2s")
-        .start()
-        .await;
+    let publisher = Publisher::start(
+        &setup(&topic.brokers, &topic.name)
+            .set("idempotency.entries", "2")
+            .set("idempotency.age", "2s"),
+    )
+    .await;
     publisher.wait_until_ready().await;
     let records = users(1);
     let replayed = async |key: &str| {

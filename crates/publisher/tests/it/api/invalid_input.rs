@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::harness::{Publisher, ready, status_and_body};
+use crate::support::publisher_process::{Publisher, ready, status_and_body};
 use crate::support::sample_users::{ids, user, user_with};
 use crate::support::topic::Topic;
 
@@ -81,8 +81,8 @@ fn invalid_records() -> Vec<(String, Value, &'static str)> {
 }
 
 async fn assert_healthy(publisher: &Publisher) {
-    assert!(publisher.child.is_running());
-    assert!(!publisher.child.last_lines(1000).contains("panicked"));
+    assert!(publisher.child().is_running());
+    assert!(!publisher.service.last_lines(1000).contains("panicked"));
     publisher.wait_until_idle().await;
 }
 

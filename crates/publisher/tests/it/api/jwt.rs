@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use super::auth::token_line;
-use crate::support::harness::{Publisher, ready_with, status_and_body};
+use crate::support::publisher_process::{Publisher, ready_with, status_and_body};
 use crate::support::sample_users::user;
 
 /// An issuer with one key at a time.
@@ -115,10 +115,10 @@ async fn callers_have_the_roles_of_their_tokens() {
     std::fs::write(&tokens, token_line("all", "a") + &restricted).unwrap();
     let (publisher, topic) = ready_with(|setup| {
         setup
-            .with("AUTH__JWT__ISSUER", &issuer.url)
-            .with("AUTH__JWT__AUDIENCE", "publisher")
-            .with("AUTH__TOKENS_PATH", tokens.to_str().unwrap())
-            .with("HTTP__ACCESS_LOG", "all")
+            .set("auth.jwt.issuer", &issuer.url)
+            .set("auth.jwt.audience", "publisher")
+            .set("auth.tokens_path", tokens.to_str().unwrap())
+            .set("http.access_log", "all")
     })
     .await;
 
@@ -130,7 +130,7 @@ async fn callers_have_the_roles_of_their_tokens() {
         .await;
     publisher
         .wait_until("logging the caller", async || {
-            publisher.child.last_lines(20).contains("\"caller\":\"shop\"")
+            publisher.service.last_lines(20).contains("\"caller\":\"shop\"")
         })
         .await;
     let (status, body) = delete(&publisher, &writer).await;
@@ -168,7 +168,7 @@ async fn callers_have_the_roles_of_their_tokens() {
         })
         .await;
 
-    assert!(!publisher.child.last_lines(1000).contains(&writer));
+    assert!(!publisher.service.last_lines(1000).contains(&writer));
     assert!(topic.read().await.len() >= 6);
     publisher.wait_until_idle().await;
 }

@@ -1,11 +1,11 @@
 //! Request ids, the access log, CORS, and the methods `OPTIONS` and `HEAD`.
 
-use crate::support::harness::{Publisher, erase, ready, ready_with, status_and_body};
+use crate::support::publisher_process::{Publisher, erase, ready, ready_with, status_and_body};
 use crate::support::sample_users::user;
 
 /// The lines of the access log.
 fn access_log(publisher: &Publisher) -> Vec<serde_json::Value> {
-    let log = publisher.child.last_lines(100);
+    let log = publisher.service.last_lines(100);
     let lines = log
         .lines()
         .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
@@ -38,7 +38,7 @@ async fn request_id_is_taken_or_created() {
 
 #[tokio::test]
 async fn access_log_has_ids_and_no_values() {
-    let (publisher, _) = ready_with(|setup| setup.with("HTTP__ACCESS_LOG", "all")).await;
+    let (publisher, _) = ready_with(|setup| setup.set("http.access_log", "all")).await;
     let user = user();
     let key = user["id"].as_str().unwrap();
     let request = publisher.post("application/json", user.to_string());
@@ -59,13 +59,13 @@ async fn access_log_has_ids_and_no_values() {
     );
     assert_eq!((of(1, "method"), of(1, "route")), ("DELETE", "key"));
     assert!(lines[0]["duration_ms"].is_number());
-    let log = publisher.child.last_lines(100);
+    let log = publisher.service.last_lines(100);
     assert!(!log.contains(key) && !log.contains("zoe@example.com"), "{log}");
 }
 
 #[tokio::test]
 async fn access_log_of_errors_has_no_successes() {
-    let (publisher, _) = ready_with(|setup| setup.with("HTTP__ACCESS_LOG", "errors")).await;
+    let (publisher, _) = ready_with(|setup| setup.set("http.access_log", "errors")).await;
     let send = async |content_type: &str| {
         status_and_body(publisher.post(content_type, user().to_string()))
             .await
@@ -121,7 +121,7 @@ async fn options_lists_methods_and_head_has_no_body() {
 #[tokio::test]
 async fn only_configured_origins_may_call_from_a_browser() {
     let origin = "https://app.example.com";
-    let (open, _) = ready_with(|setup| setup.with("HTTP__CORS_ORIGINS", origin)).await;
+    let (open, _) = ready_with(|setup| setup.set("http.cors_origins", origin)).await;
     let (closed, _) = ready().await;
     let allowed = async |publisher: &Publisher, method: reqwest::Method, origin: &str| {
         let request = publisher

@@ -2,10 +2,10 @@
 
 use serde_json::{Value, json};
 
-use crate::support::harness::{read_response, ready, setup, status_and_body};
+use crate::support::broker;
+use crate::support::publisher_process::{Publisher, erase, read_response, ready, setup, status_and_body};
 use crate::support::sample_users::{ids, user, user_with, users};
 use crate::support::topic::Topic;
-use crate::support::{broker, harness};
 
 const JSON: &str = "application/json";
 
@@ -49,7 +49,7 @@ async fn invalid_records_are_listed_and_the_others_written() {
         (&json!(2), &Value::Null)
     );
     assert!(!body.to_string().contains("secret-value"));
-    assert!(!publisher.child.last_lines(1000).contains("secret-value"));
+    assert!(!publisher.service.last_lines(1000).contains("secret-value"));
     let accepted = [records[0].clone(), records[3].clone()];
     assert_eq!(topic.ids().await, ids(&accepted).into_iter().collect());
     assert_eq!(
@@ -176,10 +176,8 @@ async fn rejected_request_is_a_problem_document() {
 #[tokio::test]
 async fn oversized_bodies_and_records_are_rejected() {
     let topic = Topic::new(&broker::shared().await);
-    let publisher = setup(&topic.brokers, &topic.name)
-        .with("LIMITS__MAX_RECORDS", "10")
-        .start()
-        .await;
+    let publisher =
+        Publisher::start(&setup(&topic.brokers, &topic.name).set("limits.max_records", "10")).await;
     publisher.wait_until_ready().await;
     let (status, body) = status_and_body(publisher.post(JSON, vec![b' '; 17 << 20])).await;
     assert_eq!(
@@ -235,7 +233,7 @@ async fn size_limits_are_exact_to_the_byte() {
 async fn record_above_the_topics_limit_is_422() {
     let topic = Topic::new(&broker::shared().await);
     broker::create_topic(&topic.brokers, &topic.name, &[("max.message.bytes", "500")]).await;
-    let publisher = setup(&topic.brokers, &topic.name).start().await;
+    let publisher = Publisher::start(&setup(&topic.brokers, &topic.name)).await;
     publisher.wait_until_ready().await;
     let incompressible: String = (0..30).map(|_| uuid::Uuid::new_v4().to_string()).collect();
     let large = user_with("address", json!(&incompressible[..500]));
@@ -257,7 +255,7 @@ async fn record_above_the_topics_limit_is_422() {
 
 #[tokio::test]
 async fn publisher_without_kafka_responds_503_and_is_unready() {
-    let publisher = setup("127.0.0.1:1", "nowhere").start().await;
+    let publisher = Publisher::start(&setup("127.0.0.1:1", "nowhere")).await;
     let response = publisher.post(JSON, user().to_string()).send().await.unwrap();
     let retry_after = response.headers()["retry-after"].to_str().unwrap();
     assert!((2..=4).contains(&retry_after.parse().unwrap()), "{retry_after}");
@@ -266,12 +264,7 @@ async fn publisher_without_kafka_responds_503_and_is_unready() {
         (status, &body["type"]),
         (503, &json!("urn:affluent:problem:kafka-unavailable"))
     );
-    assert_eq!(
-        harness::erase(&publisher, &uuid::Uuid::new_v4().to_string())
-            .await
-            .0,
-        503
-    );
+    assert_eq!(erase(&publisher, &uuid::Uuid::new_v4().to_string()).await.0, 503);
     publisher
         .wait_until("reporting the cause", async || {
             let (status, body) = publisher.readiness().await;
@@ -300,7 +293,7 @@ async fn deleted_user_is_a_tombstone_after_its_record() {
         .client
         .delete(format!("{}/v1/users/{id}", publisher.url));
     let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-    let (status, _) = harness::status_and_body(request.header("traceparent", trace)).await;
+    let (status, _) = status_and_body(request.header("traceparent", trace)).await;
     assert_eq!(status, 204);
     let records = topic.read().await;
     let tombstone = records.iter().find(|record| record.value.is_none()).unwrap();

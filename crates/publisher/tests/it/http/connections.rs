@@ -8,7 +8,7 @@ use reqwest::Client;
 use serde_json::json;
 
 use crate::support::broker;
-use crate::support::harness::{Publisher, ready, setup, setup_with_nofile, status_and_body};
+use crate::support::publisher_process::{Publisher, ready, setup, status_and_body};
 use crate::support::sample_users::{user, users};
 use crate::support::topic::Topic;
 
@@ -96,12 +96,14 @@ async fn silent_connections_do_not_block_others() {
 #[tokio::test]
 async fn limit_of_open_files_is_raised_for_max_connections() {
     let topic = Topic::new(&broker::shared().await);
-    let publisher = setup_with_nofile(200, &topic.brokers, &topic.name)
-        .with("HTTP__MAX_CONNECTIONS", "400")
-        .with("HTTP__HEADER_TIMEOUT", "20s")
-        .with("PROCESS__SHUTDOWN_GRACE", "40s")
-        .start()
-        .await;
+    let publisher = Publisher::start(
+        &setup(&topic.brokers, &topic.name)
+            .wrapped_by(["prlimit", "--nofile=200:4096"])
+            .set("http.max_connections", "400")
+            .set("http.header_timeout", "20s")
+            .set("process.shutdown_grace", "40s"),
+    )
+    .await;
     publisher.wait_until_ready().await;
     let held: Vec<_> = (0..300).map(|_| connect(&publisher)).collect();
     publisher
@@ -116,10 +118,8 @@ async fn limit_of_open_files_is_raised_for_max_connections() {
 #[tokio::test]
 async fn connection_above_the_limit_waits() {
     let topic = Topic::new(&broker::shared().await);
-    let publisher = setup(&topic.brokers, &topic.name)
-        .with("HTTP__MAX_CONNECTIONS", "2")
-        .start()
-        .await;
+    let publisher =
+        Publisher::start(&setup(&topic.brokers, &topic.name).set("http.max_connections", "2")).await;
     publisher.wait_until_ready().await;
     let held = [connect(&publisher), connect(&publisher)];
     publisher

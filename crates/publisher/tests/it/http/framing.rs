@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::http::connections::{connect, until_closed};
 use crate::support::broker;
-use crate::support::harness::{Publisher, ready, setup};
+use crate::support::publisher_process::{Publisher, ready, setup};
 use crate::support::sample_users::{user, users};
 use crate::support::topic::Topic;
 
@@ -166,10 +166,8 @@ async fn write_endlessly(publisher: &Publisher, head: String, piece: Vec<u8>) ->
 #[tokio::test]
 async fn endless_request_is_cut_off() {
     let topic = Topic::new(&broker::shared().await);
-    let publisher = setup(&topic.brokers, &topic.name)
-        .with("LIMITS__MAX_BODY", "1 MiB")
-        .start()
-        .await;
+    let publisher =
+        Publisher::start(&setup(&topic.brokers, &topic.name).set("limits.max_body", "1 MiB")).await;
     publisher.wait_until_ready().await;
     let chunked = format!("{HEAD}Transfer-Encoding: chunked\r\n\r\n");
     let chunk = [b"10000\r\n".as_slice(), &[b' '; 65536], b"\r\n"].concat();

@@ -12,7 +12,7 @@ use crate::support::frames::{
     CONTINUATION, DATA, END_HEADERS, END_STREAM, GET, GO_AWAY, HEADERS, PING, RESET, RawConnection, SETTINGS,
     body, field, frame, post, read_frame,
 };
-use crate::support::harness::{Publisher, ready, ready_with, setup};
+use crate::support::publisher_process::{Publisher, ready, ready_with, setup};
 use crate::support::sample_users::users;
 use crate::support::topic::Topic;
 
@@ -110,8 +110,8 @@ async fn continuation_flood_closes_the_connection() {
 #[tokio::test]
 async fn ping_flood_closes_the_connection() {
     let topic = Topic::new(&broker::shared().await);
-    let setup = setup(&topic.brokers, &topic.name).with("HTTP__WRITE_TIMEOUT", "1s");
-    let publisher = setup.start().await;
+    let setup = setup(&topic.brokers, &topic.name).set("http.write_timeout", "1s");
+    let publisher = Publisher::start(&setup).await;
     publisher.wait_until_ready().await;
     let address = publisher.url.trim_start_matches("http://").to_owned();
     let pinging = move || {
@@ -146,9 +146,9 @@ async fn ping_flood_closes_the_connection() {
 async fn response_without_window_ends_the_connection() {
     let (publisher, _) = ready_with(|setup| {
         setup
-            .with("HTTP__WRITE_TIMEOUT", "1s")
-            .with("HTTP__MIN_RESPONSE_RATE", "128 KiB")
-            .with("HTTP__HEADER_TIMEOUT", "10s")
+            .set("http.write_timeout", "1s")
+            .set("http.min_response_rate", "128 KiB")
+            .set("http.header_timeout", "10s")
     })
     .await;
     let mut connection = RawConnection::open(&publisher, 0);
@@ -191,15 +191,19 @@ async fn request_errors(publisher: &Publisher, connection: &mut RawConnection, s
 async fn unread_response_does_not_delay_the_shutdown() {
     let (publisher, _) = ready_with(|setup| {
         setup
-            .with("HTTP__WRITE_TIMEOUT", "1s")
-            .with("HTTP__MIN_RESPONSE_RATE", "1 B")
-            .with("PROCESS__SHUTDOWN_GRACE", "7s")
+            .set("http.write_timeout", "1s")
+            .set("http.min_response_rate", "1 B")
+            .set("process.shutdown_grace", "7s")
     })
     .await;
     let mut connection = RawConnection::open(&publisher, 0);
     request_errors(&publisher, &mut connection, &[1]).await;
-    let status = publisher.child.terminate(Duration::from_secs(20)).await.unwrap();
-    assert_eq!(status.code(), Some(0), "{}", publisher.child.last_lines(10));
+    let status = publisher
+        .child()
+        .terminate(Duration::from_secs(20))
+        .await
+        .unwrap();
+    assert_eq!(status.code(), Some(0), "{}", publisher.service.last_lines(10));
 }
 
 #[tokio::test]
@@ -259,10 +263,10 @@ async fn header_bombs_take_no_memory() {
     const STREAMS: u32 = 128;
     let (publisher, _) = ready_with(|setup| {
         setup
-            .with("HTTP__BODY_TIMEOUT", "40s")
-            .with("HTTP__MIN_BODY_RATE", "0")
-            .with("HTTP__REQUEST_TIMEOUT", "60s")
-            .with("PROCESS__SHUTDOWN_GRACE", "50s")
+            .set("http.body_timeout", "40s")
+            .set("http.min_body_rate", "0")
+            .set("http.request_timeout", "60s")
+            .set("process.shutdown_grace", "50s")
     })
     .await;
     // The first request adds the field to the dynamic table, where its index is 62.
@@ -295,7 +299,7 @@ async fn header_bombs_take_no_memory() {
             publisher.metric("requests_in_flight").await >= 1_900.0
         })
         .await;
-    let memory = resident_mib(publisher.child.pid()).unwrap();
+    let memory = resident_mib(publisher.child().pid()).unwrap();
     println!("{memory:.0} MiB with {} connections", connections.len());
     assert!(memory < 96.0, "{memory} MiB");
     drop(connections);

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use crate::support::broker;
-use crate::support::harness::{Publisher, setup};
+use crate::support::publisher_process::{Publisher, setup};
 use crate::support::sample_users::user;
 use crate::support::topic::Topic;
 
@@ -92,12 +92,13 @@ fn raise_nofile() {
 async fn slow_callers_do_not_delay_others() {
     raise_nofile();
     let topic = Topic::new(&broker::shared().await);
-    let publisher = setup(&topic.brokers, &topic.name)
-        .with("HTTP__HEADER_TIMEOUT", "10s")
-        .with("HTTP__BODY_TIMEOUT", "10s")
-        .with("HTTP__REQUEST_TIMEOUT", "20s")
-        .start()
-        .await;
+    let publisher = Publisher::start(
+        &setup(&topic.brokers, &topic.name)
+            .set("http.header_timeout", "10s")
+            .set("http.body_timeout", "10s")
+            .set("http.request_timeout", "20s"),
+    )
+    .await;
     publisher.wait_until_ready().await;
     p99(&publisher).await;
     let mut measured = Vec::new();

@@ -8,7 +8,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{sleep, timeout};
 
 use crate::support::broker;
-use crate::support::harness::{Publisher, setup};
+use crate::support::publisher_process::{Publisher, setup};
 use crate::support::sample_users::{user, users};
 use crate::support::topic::Topic;
 
@@ -20,8 +20,8 @@ async fn start_with(settings: &[(&str, &str)]) -> (Publisher, Topic) {
     let setup = setup(&topic.brokers, &topic.name);
     let setup = settings
         .iter()
-        .fold(setup, |setup, (key, value)| setup.with(key, value));
-    let publisher = setup.start().await;
+        .fold(setup, |setup, (key, value)| setup.set(key, *value));
+    let publisher = Publisher::start(&setup).await;
     publisher.wait_until_ready().await;
     (publisher, topic)
 }
@@ -70,7 +70,7 @@ async fn send_slowly(publisher: &Publisher, pieces: &[&[u8]], interval: Duration
 #[tokio::test]
 async fn body_below_the_minimum_rate_is_408() {
     let (publisher, topic) =
-        start_with(&[("HTTP__BODY_TIMEOUT", "15s"), ("HTTP__REQUEST_TIMEOUT", "30s")]).await;
+        start_with(&[("http.body_timeout", "15s"), ("http.request_timeout", "30s")]).await;
     let bytes = [b" ".as_slice(); 500];
     let (response, waited) = send_slowly(&publisher, &bytes, Duration::from_millis(200)).await;
     assert!(response.starts_with("HTTP/1.1 408"), "{response}");
@@ -89,7 +89,7 @@ async fn body_below_the_minimum_rate_is_408() {
 /// A caller that was told to continue sends its body, so a refusal must wait for it as without `Expect`.
 #[tokio::test]
 async fn refusal_after_100_continue_is_received() {
-    let (publisher, _) = start_with(&[("LIMITS__MAX_BODY", "1 MiB")]).await;
+    let (publisher, _) = start_with(&[("limits.max_body", "1 MiB")]).await;
     for announced in [false, true] {
         let mut stream = TcpStream::connect(address(&publisher)).await.unwrap();
         let length = if announced {
@@ -133,7 +133,7 @@ async fn refusal_after_100_continue_is_received() {
 
 #[tokio::test]
 async fn caller_that_reads_no_responses_is_disconnected() {
-    let (publisher, _) = start_with(&[("HTTP__WRITE_TIMEOUT", "1s"), ("HTTP__HEADER_TIMEOUT", "20s")]).await;
+    let (publisher, _) = start_with(&[("http.write_timeout", "1s"), ("http.header_timeout", "20s")]).await;
     let body = "x\n".repeat(20_000);
     let request = head("application/x-ndjson", body.len()) + &body;
     let socket = TcpSocket::new_v4().unwrap();
@@ -177,13 +177,13 @@ async fn caller_that_reads_no_responses_is_disconnected() {
 #[tokio::test]
 async fn response_read_below_the_minimum_rate_ends_the_connection() {
     let (publisher, _) = start_with(&[
-        ("HTTP__WRITE_TIMEOUT", "2s"),
-        ("HTTP__MIN_RESPONSE_RATE", "8 MiB"),
-        ("HTTP__HEADER_TIMEOUT", "20s"),
-        ("PROCESS__SHUTDOWN_GRACE", "40s"),
-        ("LIMITS__MAX_RECORDS", "100000"),
-        ("LIMITS__MAX_IN_FLIGHT_RECORDS", "100000"),
-        ("LIMITS__MAX_IN_FLIGHT_BYTES", "128 MiB"),
+        ("http.write_timeout", "2s"),
+        ("http.min_response_rate", "8 MiB"),
+        ("http.header_timeout", "20s"),
+        ("process.shutdown_grace", "40s"),
+        ("limits.max_records", "100000"),
+        ("limits.max_in_flight_records", "100000"),
+        ("limits.max_in_flight_bytes", "128 MiB"),
     ])
     .await;
     // Each response has about 12 MB, and takes 6 s at the rate below.
@@ -222,11 +222,8 @@ async fn response_read_below_the_minimum_rate_ends_the_connection() {
 
 #[tokio::test]
 async fn old_connection_is_closed_between_requests() {
-    let (publisher, _) = start_with(&[
-        ("HTTP__MAX_CONNECTION_AGE", "1s"),
-        ("HTTP__HEADER_TIMEOUT", "10s"),
-    ])
-    .await;
+    let (publisher, _) =
+        start_with(&[("http.max_connection_age", "1s"), ("http.header_timeout", "10s")]).await;
     let mut stream = std::net::TcpStream::connect(address(&publisher)).unwrap();
     stream.set_read_timeout(Some(TIMEOUT)).unwrap();
     let requesting = move || {

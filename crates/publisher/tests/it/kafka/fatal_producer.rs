@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::support::broker;
-use crate::support::harness::setup;
+use crate::support::publisher_process::{Publisher, setup};
 use crate::support::sample_users::users;
 use crate::support::topic::Topic;
 
@@ -34,10 +34,10 @@ async fn fatal_producer_error_is_504_and_exits() {
     let node = kafka.node(0).unwrap();
     let topic = Topic::new(&kafka.bootstrap());
     let settings = setup(&topic.brokers, &topic.name)
-        .with("KAFKA__PARTITIONS", "1")
+        .set("kafka.partitions", "1")
         // Leaves time to read the last metrics.
-        .with("KAFKA__PROBE_INTERVAL", "3s");
-    let publisher = settings.start().await;
+        .set("kafka.probe_interval", "3s");
+    let publisher = Publisher::start(&settings).await;
     publisher.wait_until_ready().await;
     assert_eq!(publisher.send(&users(3)).await.0, 200);
 
@@ -58,12 +58,12 @@ async fn fatal_producer_error_is_504_and_exits() {
     assert_eq!((status, &body["unknown"]), (504, &serde_json::json!(2)), "{body}");
     assert_eq!(publisher.metric("records_total{outcome=\"unknown\"}").await, 2.0);
 
-    let ended = publisher.child.wait(Duration::from_secs(20)).await.unwrap();
-    let log = publisher.child.last_lines(20);
+    let ended = publisher.child().wait(Duration::from_secs(20)).await.unwrap();
+    let log = publisher.service.last_lines(20);
     assert_eq!(ended.code(), Some(1), "{log}");
     assert!(log.contains("fatal error of the idempotent producer"), "{log}");
 
-    let next = setup(&topic.brokers, &topic.name).start().await;
+    let next = Publisher::start(&setup(&topic.brokers, &topic.name)).await;
     next.wait_until_ready().await;
     assert_eq!(next.send(&users(2)).await.0, 200);
 }

@@ -6,10 +6,11 @@ use serde_json::json;
 use testkit::certificates::CertificateAuthority;
 use testkit::servers::pool::Access;
 use testkit::servers::{AclOperation, KafkaCluster, KafkaOptions, KafkaResource, secured};
+use testkit::service::{Service, ServiceOptions};
 use uuid::Uuid;
 
-use crate::support::harness::{Setup, erase, setup, status_and_body};
 use crate::support::load::Load;
+use crate::support::publisher_process::{Publisher, erase, setup, status_and_body};
 use crate::support::sample_users::{user, users};
 use crate::support::topic::Topic;
 
@@ -35,16 +36,16 @@ impl Clients {
     }
 
     /// Configures a publisher of the topic `forbidden` with this login.
-    fn setup(&self, user: &str, password: &str) -> Setup {
+    fn setup(&self, user: &str, password: &str) -> ServiceOptions {
         setup(&self.kafka.bootstrap(), &self.name("forbidden"))
-            .with("KAFKA__PROPERTIES__SECURITY_PROTOCOL", "sasl_ssl")
-            .with(
-                "KAFKA__PROPERTIES__SSL_CA_LOCATION",
-                &self.authority.file().display().to_string(),
+            .set("kafka.properties.security_protocol", "sasl_ssl")
+            .set(
+                "kafka.properties.ssl_ca_location",
+                self.authority.file().display().to_string(),
             )
-            .with("KAFKA__PROPERTIES__SASL_MECHANISMS", "SCRAM-SHA-512")
-            .with("KAFKA__PROPERTIES__SASL_USERNAME", &self.name(user))
-            .with("KAFKA__PROPERTIES__SASL_PASSWORD", password)
+            .set("kafka.properties.sasl_mechanisms", "SCRAM-SHA-512")
+            .set("kafka.properties.sasl_username", self.name(user))
+            .set("kafka.properties.sasl_password", password)
     }
 
     /// Allows `operation` on `topic` to `writer`.
@@ -72,17 +73,16 @@ async fn missing_access_to_kafka_exits_or_is_502() {
         ("writer", "wrong-secret", "failed to get access to Kafka"),
         ("reader", "no-secret", "authorization failed"),
     ] {
-        let setup = clients.setup(user, password);
-        let child = setup.spawn();
-        let ended = child.wait(Duration::from_secs(20)).await;
-        let log = child.last_lines(20);
-        assert_eq!(ended.ok().and_then(|status| status.code()), Some(78), "{log}");
+        let publisher = Service::start(&clients.setup(user, password)).unwrap();
+        let code = publisher.wait(Duration::from_secs(20)).await;
+        let log = publisher.last_lines(20);
+        assert_eq!(code.ok().flatten(), Some(78), "{log}");
         assert!(log.contains(expected) && !log.contains("-secret"), "{log}");
     }
 
     clients.allow(AclOperation::Describe, "forbidden").await;
     clients.allow(AclOperation::Write, "elsewhere").await;
-    let publisher = clients.setup("writer", "right-secret").start().await;
+    let publisher = Publisher::start(&clients.setup("writer", "right-secret")).await;
     publisher.wait_until_ready().await;
     let user = user();
     let (status, body) = status_and_body(publisher.post("application/json", user.to_string())).await;
@@ -116,18 +116,20 @@ async fn too_few_in_sync_replicas_reject_writes() {
         .await
         .unwrap();
     let topic = Topic::new(&kafka.bootstrap());
-    let publisher = setup(&topic.brokers, &topic.name)
-        .with("KAFKA__REPLICATION", "3")
-        .with("KAFKA__MIN_INSYNC_REPLICAS", "3")
-        .start()
-        .await;
+    let publisher = Publisher::start(
+        &setup(&topic.brokers, &topic.name)
+            .set("kafka.replication", "3")
+            .set("kafka.min_insync_replicas", "3"),
+    )
+    .await;
     publisher.wait_until_ready().await;
     let spare = Topic::new(&kafka.bootstrap());
-    let tolerant = setup(&spare.brokers, &spare.name)
-        .with("KAFKA__REPLICATION", "3")
-        .with("KAFKA__MIN_INSYNC_REPLICAS", "2")
-        .start()
-        .await;
+    let tolerant = Publisher::start(
+        &setup(&spare.brokers, &spare.name)
+            .set("kafka.replication", "3")
+            .set("kafka.min_insync_replicas", "2"),
+    )
+    .await;
     tolerant.wait_until_ready().await;
     let mut load = Load::start(&publisher, 4);
     publisher

@@ -9,15 +9,15 @@ use testkit::workspace;
 use tokio::time::{Instant, timeout};
 
 use crate::support::broker;
-use crate::support::harness::{Publisher, erase, read_response, setup, status_and_body};
 use crate::support::load::Load;
+use crate::support::publisher_process::{Publisher, erase, read_response, setup, status_and_body};
 use crate::support::sample_users::{ids, user, users};
 use crate::support::topic::Topic;
 
 async fn on_own_kafka() -> (testkit::servers::KafkaCluster, Publisher, Topic) {
     let kafka = broker::own().await;
     let topic = Topic::new(&kafka.bootstrap());
-    let publisher = setup(&topic.brokers, &topic.name).start().await;
+    let publisher = Publisher::start(&setup(&topic.brokers, &topic.name)).await;
     publisher.wait_until_ready().await;
     (kafka, publisher, topic)
 }
@@ -70,7 +70,7 @@ async fn publisher_recovers_from_metadata_without_brokers() {
         .await
         .unwrap();
     let topic = Topic::new(&kafka.bootstrap());
-    let publisher = setup(&topic.brokers, &topic.name).start().await;
+    let publisher = Publisher::start(&setup(&topic.brokers, &topic.name)).await;
     let recoveries = async {
         let recoveries = if workspace::is_full_test_run() { 6 } else { 2 };
         for _ in 0..recoveries {
@@ -128,7 +128,7 @@ async fn publisher_waits_for_late_kafka_and_deleted_topic() {
     let kafka = broker::own().await;
     kafka.node(0).unwrap().stop().await.unwrap();
     let topic = Topic::new(&kafka.bootstrap());
-    let publisher = setup(&topic.brokers, &topic.name).start().await;
+    let publisher = Publisher::start(&setup(&topic.brokers, &topic.name)).await;
     assert_eq!(publisher.send(&users(1)).await.0, 503);
     kafka.node(0).unwrap().start().await.unwrap();
     publisher.wait_until_ready().await;
@@ -150,16 +150,17 @@ async fn publisher_waits_for_late_kafka_and_deleted_topic() {
 async fn overload_is_a_fast_503_without_writes() {
     let kafka = broker::own().await;
     let topic = Topic::new(&kafka.bootstrap());
-    let publisher = setup(&topic.brokers, &topic.name)
-        .with("LIMITS__MAX_IN_FLIGHT_RECORDS", "10")
-        .with("LIMITS__MAX_RECORDS", "10")
-        .with("LIMITS__MAX_IN_FLIGHT_BYTES", "18kB")
-        .with("LIMITS__MAX_BODY", "6kB")
-        .with("LIMITS__MAX_RECORD", "4kB")
-        // The probe must not time out before the limits are reached.
-        .with("KAFKA__PROBE_TIMEOUT", "30s")
-        .start()
-        .await;
+    let publisher = Publisher::start(
+        &setup(&topic.brokers, &topic.name)
+            .set("limits.max_in_flight_records", "10")
+            .set("limits.max_records", "10")
+            .set("limits.max_in_flight_bytes", "18kB")
+            .set("limits.max_body", "6kB")
+            .set("limits.max_record", "4kB")
+            // The probe must not time out before the limits are reached.
+            .set("kafka.probe_timeout", "30s"),
+    )
+    .await;
     publisher.wait_until_ready().await;
     kafka.node(0).unwrap().freeze().await.unwrap();
     let first = users(8);
@@ -198,11 +199,12 @@ async fn overload_is_a_fast_503_without_writes() {
 #[tokio::test]
 async fn overload_never_makes_an_outcome_unknown() {
     let topic = Topic::new(&broker::shared().await);
-    let publisher = setup(&topic.brokers, &topic.name)
-        .with("LIMITS__MAX_IN_FLIGHT_RECORDS", "50")
-        .with("LIMITS__MAX_RECORDS", "20")
-        .start()
-        .await;
+    let publisher = Publisher::start(
+        &setup(&topic.brokers, &topic.name)
+            .set("limits.max_in_flight_records", "50")
+            .set("limits.max_records", "20"),
+    )
+    .await;
     publisher.wait_until_ready().await;
     let mut load = Load::start(&publisher, 16);
     publisher
@@ -225,11 +227,12 @@ async fn overload_never_makes_an_outcome_unknown() {
 async fn nothing_is_written_after_a_504() {
     let kafka = broker::own().await;
     let topic = Topic::new(&kafka.bootstrap());
-    let publisher = setup(&topic.brokers, &topic.name)
-        // Long enough to accept requests while the broker is down.
-        .with("KAFKA__PROBE_INTERVAL", "30s")
-        .start()
-        .await;
+    let publisher = Publisher::start(
+        &setup(&topic.brokers, &topic.name)
+            // Long enough to accept requests while the broker is down.
+            .set("kafka.probe_interval", "30s"),
+    )
+    .await;
     publisher.wait_until_ready().await;
     let known = users(3);
     assert_eq!(publisher.send(&known).await.0, 200);
@@ -255,7 +258,7 @@ async fn topic_deleted_under_load_is_created_again() {
     // The topic may be created again before any request fails.
     publisher
         .wait_until("created again", async || {
-            publisher.child.last_lines(50).matches("topic created").count() == 2
+            publisher.service.last_lines(50).matches("topic created").count() == 2
         })
         .await;
     publisher.wait_until_ready().await;
@@ -308,7 +311,7 @@ async fn unreachable_advertised_address_is_503_at_once() {
     let kafka = KafkaCluster::lease(&options, Access::Shared).await.unwrap();
     let topic = Topic::new(&kafka.second_bootstrap());
     kafka.create_topic(&topic.name, 3).await.unwrap();
-    let publisher = setup(&topic.brokers, &topic.name).start().await;
+    let publisher = Publisher::start(&setup(&topic.brokers, &topic.name)).await;
     let started = Instant::now();
     publisher
         .wait_until("naming the address", async || {
@@ -342,15 +345,12 @@ async fn deleted_topic_comes_back_as_required_despite_auto_creation() {
     let options = KafkaOptions::unusual();
     let kafka = KafkaCluster::lease(&options, Access::Shared).await.unwrap();
     let topic = Topic::new(&kafka.bootstrap());
-    let publisher = setup(&topic.brokers, &topic.name)
-        .with("KAFKA__PARTITIONS", "3")
-        .start()
-        .await;
+    let publisher = Publisher::start(&setup(&topic.brokers, &topic.name).set("kafka.partitions", "3")).await;
     publisher.wait_until_ready().await;
     let mut load = Load::start(&publisher, 4);
     wait_for_more(&publisher, &load, 200).await;
     broker::delete_topic(&topic.brokers, &topic.name).await;
-    let created = async || publisher.child.last_lines(50).matches("topic created").count() == 2;
+    let created = async || publisher.service.last_lines(50).matches("topic created").count() == 2;
     publisher.wait_until("created again", created).await;
     publisher.wait_until_ready().await;
     wait_for_more(&publisher, &load, 200).await;
@@ -365,12 +365,9 @@ async fn deleted_topic_comes_back_as_required_despite_auto_creation() {
 async fn topic_recreated_by_others_is_compared_again() {
     let brokers = broker::shared().await;
     let topic = Topic::new(&brokers);
-    let publisher = setup(&brokers, &topic.name)
-        .with("KAFKA__PROBE_INTERVAL", "3s")
-        .start()
-        .await;
+    let publisher = Publisher::start(&setup(&brokers, &topic.name).set("kafka.probe_interval", "3s")).await;
     publisher.wait_until_ready().await;
-    let differences = || publisher.child.last_lines(50).matches("topic differs").count();
+    let differences = || publisher.service.last_lines(50).matches("topic differs").count();
     assert_eq!(differences(), 0);
     broker::recreate_topic(&brokers, &topic.name).await;
     publisher.wait_until("logged", async || differences() >= 2).await;

@@ -7,7 +7,7 @@ use serde_json::json;
 use tokio::time::{Instant, sleep};
 
 use crate::support::broker;
-use crate::support::harness::{ready, setup, status_and_body};
+use crate::support::publisher_process::{Publisher, ready, setup, status_and_body};
 use crate::support::sample_users::{user, user_with, users};
 use crate::support::topic::Topic;
 
@@ -102,11 +102,12 @@ async fn records_of_one_user_keep_their_order() {
 async fn topic_is_created_and_an_existing_one_kept() {
     let brokers = broker::shared().await;
     let topic = Topic::new(&brokers);
-    let publisher = setup(&brokers, &topic.name)
-        .with("KAFKA__PARTITIONS", "3")
-        .with("KAFKA__RETENTION", "2h")
-        .start()
-        .await;
+    let publisher = Publisher::start(
+        &setup(&brokers, &topic.name)
+            .set("kafka.partitions", "3")
+            .set("kafka.retention", "2h"),
+    )
+    .await;
     publisher.wait_until_ready().await;
     let settings = broker::topic_settings(&brokers, &topic.name).await;
     assert_eq!(settings["message.timestamp.type"], "LogAppendTime");
@@ -119,11 +120,11 @@ async fn topic_is_created_and_an_existing_one_kept() {
 
     let existing = Topic::new(&brokers);
     broker::create_topic(&brokers, &existing.name, &[]).await;
-    let publisher = setup(&brokers, &existing.name).start().await;
+    let publisher = Publisher::start(&setup(&brokers, &existing.name)).await;
     publisher.wait_until_ready().await;
     publisher
         .wait_until("logged", async || {
-            let log = publisher.child.last_lines(50);
+            let log = publisher.service.last_lines(50);
             log.contains("\"name\":\"partitions\"") && log.contains("\"name\":\"message.timestamp.type\"")
         })
         .await;
@@ -138,7 +139,7 @@ async fn batches_stay_within_the_topics_limit() {
     let brokers = broker::shared().await;
     let topic = Topic::new(&brokers);
     broker::create_topic(&brokers, &topic.name, &[("max.message.bytes", "2000")]).await;
-    let publisher = setup(&brokers, &topic.name).start().await;
+    let publisher = Publisher::start(&setup(&brokers, &topic.name)).await;
     publisher.wait_until_ready().await;
     assert_eq!(
         publisher.send(&users(200)).await,
@@ -170,10 +171,8 @@ async fn lowered_limit_replaces_the_producer_without_losses() {
     let brokers = broker::shared().await;
     let topic = Topic::new(&brokers);
     broker::create_topic(&brokers, &topic.name, &[]).await;
-    let publisher = setup(&brokers, &topic.name)
-        .with("KAFKA__PROBE_INTERVAL", "100ms")
-        .start()
-        .await;
+    let publisher =
+        Publisher::start(&setup(&brokers, &topic.name).set("kafka.probe_interval", "100ms")).await;
     publisher.wait_until_ready().await;
     // These need batches above the later limit.
     assert_eq!(publisher.send(&users(200)).await.0, 200);
@@ -181,7 +180,7 @@ async fn lowered_limit_replaces_the_producer_without_losses() {
     broker::alter_topic(&brokers, &topic.name, "max.message.bytes", "2000").await;
     let mut accepted = 200;
     let deadline = Instant::now() + Duration::from_secs(300);
-    while !publisher.child.last_lines(50).contains("batches limited by") {
+    while !publisher.service.last_lines(50).contains("batches limited by") {
         let (status, body) = publisher.send(&users(1)).await;
         match status {
             200 => accepted += 1,

@@ -1,15 +1,15 @@
 //! Metrics count requests, records and the producer's statistics.
 
 use crate::support::broker;
-use crate::support::harness::{setup, status_and_body};
 use crate::support::load::Load;
+use crate::support::publisher_process::{Publisher, setup, status_and_body};
 use crate::support::sample_users::users;
 use crate::support::topic::Topic;
 
 #[tokio::test]
 async fn metrics_count_requests_and_records() {
     let topic = Topic::new(&broker::shared().await);
-    let publisher = setup(&topic.brokers, &topic.name).start().await;
+    let publisher = Publisher::start(&setup(&topic.brokers, &topic.name)).await;
     publisher.wait_until_ready().await;
     assert_eq!(publisher.metric("kafka_up").await, 1.0);
     for _ in 0..3 {
@@ -55,10 +55,8 @@ async fn metrics_count_requests_and_records() {
 #[tokio::test]
 async fn producer_statistics_are_exported_under_load() {
     let topic = Topic::new(&broker::shared().await);
-    let publisher = setup(&topic.brokers, &topic.name)
-        .with("KAFKA__STATISTICS_INTERVAL", "500ms")
-        .start()
-        .await;
+    let publisher =
+        Publisher::start(&setup(&topic.brokers, &topic.name).set("kafka.statistics_interval", "500ms")).await;
     publisher.wait_until_ready().await;
     let mut load = Load::start(&publisher, 4);
     for (gauge, least, most) in [

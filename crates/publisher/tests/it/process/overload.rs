@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use crate::support::broker;
-use crate::support::harness::{Publisher, setup};
+use crate::support::publisher_process::{Publisher, setup};
 use crate::support::sample_users::users;
 use crate::support::topic::Topic;
 
@@ -94,7 +94,7 @@ async fn offer(publisher: &Publisher, callers: usize) -> Responses {
 
 /// The publisher's peak memory since the last call, in MiB.
 fn peak(publisher: &Publisher) -> f64 {
-    let pid = publisher.child.pid();
+    let pid = publisher.child().pid();
     let peak = peak_mib(pid).unwrap();
     std::fs::write(format!("/proc/{pid}/clear_refs"), "5").unwrap();
     peak
@@ -105,20 +105,21 @@ async fn idle_memory(publisher: &Publisher) -> f64 {
     publisher.wait_until_idle().await;
     tokio::time::sleep(DECAY).await;
     publisher.wait_until_idle().await;
-    resident_mib(publisher.child.pid()).unwrap()
+    resident_mib(publisher.child().pid()).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn overload_keeps_memory_flat_and_completes_accepted() {
     let topic = Topic::new(&broker::shared().await);
-    let publisher = setup(&topic.brokers, &topic.name)
-        .with("KAFKA__MESSAGE_TIMEOUT", "10s")
-        .with("HTTP__BODY_TIMEOUT", "5s")
-        .with("HTTP__REQUEST_TIMEOUT", "20s")
-        .start()
-        .await;
+    let publisher = Publisher::start(
+        &setup(&topic.brokers, &topic.name)
+            .set("kafka.message_timeout", "10s")
+            .set("http.body_timeout", "5s")
+            .set("http.request_timeout", "20s"),
+    )
+    .await;
     publisher.wait_until_ready().await;
-    let cpu = || cpu_seconds(publisher.child.pid()).unwrap();
+    let cpu = || cpu_seconds(publisher.child().pid()).unwrap();
     let started = cpu();
     let base = offer(&publisher, CAPACITY).await;
     let base_cpu = cpu() - started;
@@ -196,13 +197,14 @@ async fn overload_keeps_memory_flat_and_completes_accepted() {
 #[tokio::test]
 async fn overloaded_publisher_reads_the_body_that_it_rejects() {
     let topic = Topic::new(&broker::shared().await);
-    let publisher = setup(&topic.brokers, &topic.name)
-        .with("LIMITS__MAX_BODY", "1MiB")
-        .with("LIMITS__MAX_RECORDS", "100")
-        .with("LIMITS__MAX_IN_FLIGHT_BYTES", "1200KiB")
-        .with("HTTP__MIN_BODY_RATE", "0B")
-        .start()
-        .await;
+    let publisher = Publisher::start(
+        &setup(&topic.brokers, &topic.name)
+            .set("limits.max_body", "1MiB")
+            .set("limits.max_records", "100")
+            .set("limits.max_in_flight_bytes", "1200KiB")
+            .set("http.min_body_rate", "0B"),
+    )
+    .await;
     publisher.wait_until_ready().await;
     let head = |length: usize| {
         format!(

@@ -9,7 +9,7 @@ use service::Metrics;
 use testkit::readme_check::{self, keys, table};
 use uuid::Uuid;
 
-use crate::support::harness::{ready, status_and_body};
+use crate::support::publisher_process::{ready, status_and_body};
 
 const README: &str = include_str!("../../../README.md");
 

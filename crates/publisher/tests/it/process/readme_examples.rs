@@ -6,7 +6,7 @@ use std::process::Stdio;
 use tokio::process::Command;
 
 use crate::api::auth::token_line;
-use crate::support::harness::ready;
+use crate::support::publisher_process::ready;
 use crate::support::sample_users::user;
 
 const README: &str = include_str!("../../../README.md");

@@ -6,8 +6,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::support::broker;
-use crate::support::harness::{Publisher, ready, setup};
 use crate::support::load::Load;
+use crate::support::publisher_process::{Publisher, ready, setup};
 use crate::support::sample_users::{user, users};
 use crate::support::topic::Topic;
 
@@ -23,8 +23,12 @@ async fn under_load() -> (Publisher, Topic, Load) {
 #[tokio::test]
 async fn sigterm_under_load_finishes_requests_and_exits_0() {
     let (publisher, topic, mut load) = under_load().await;
-    let status = publisher.child.terminate(Duration::from_secs(25)).await.unwrap();
-    assert_eq!(status.code(), Some(0), "{}", publisher.child.last_lines(10));
+    let status = publisher
+        .child()
+        .terminate(Duration::from_secs(25))
+        .await
+        .unwrap();
+    assert_eq!(status.code(), Some(0), "{}", publisher.service.last_lines(10));
     load.stop().await;
     assert_eq!(load.count(504), 0);
     load.assert_responses_match_topic(&topic).await;
@@ -34,7 +38,7 @@ async fn sigterm_under_load_finishes_requests_and_exits_0() {
 #[tokio::test]
 async fn sigkill_under_load_loses_no_acknowledged_record() {
     let (publisher, topic, mut load) = under_load().await;
-    publisher.child.kill().await.unwrap();
+    publisher.child().kill().await.unwrap();
     load.stop().await;
     load.assert_responses_match_topic(&topic).await;
 }
@@ -43,7 +47,7 @@ async fn sigkill_under_load_loses_no_acknowledged_record() {
 async fn sigterm_during_an_outage_is_504_and_exits_0() {
     let kafka = broker::own().await;
     let topic = Topic::new(&kafka.bootstrap());
-    let publisher = setup(&topic.brokers, &topic.name).start().await;
+    let publisher = Publisher::start(&setup(&topic.brokers, &topic.name)).await;
     publisher.wait_until_ready().await;
     assert_eq!(publisher.send(&users(1)).await.0, 200);
     kafka.node(0).unwrap().freeze().await.unwrap();
@@ -54,11 +58,15 @@ async fn sigterm_during_an_outage_is_504_and_exits_0() {
                 publisher.metric("records_in_flight").await == 5.0
             })
             .await;
-        publisher.child.terminate(Duration::from_secs(20)).await.unwrap()
+        publisher
+            .child()
+            .terminate(Duration::from_secs(20))
+            .await
+            .unwrap()
     };
     let (response, status) = tokio::join!(publisher.send(&records), stopping);
     assert_eq!((response.0, &response.1["unknown"]), (504, &serde_json::json!(5)));
-    assert_eq!(status.code(), Some(0), "{}", publisher.child.last_lines(10));
+    assert_eq!(status.code(), Some(0), "{}", publisher.service.last_lines(10));
 }
 
 #[tokio::test]
@@ -77,7 +85,7 @@ async fn late_request_is_503_and_closes_the_connection() {
             publisher.metric("requests_in_flight").await == 1.0
         })
         .await;
-    let stopping = publisher.child.terminate(Duration::from_secs(20));
+    let stopping = publisher.child().terminate(Duration::from_secs(20));
     let late = async {
         publisher
             .wait_until("stopping", async || {
@@ -94,7 +102,7 @@ async fn late_request_is_503_and_closes_the_connection() {
         status.unwrap().code(),
         Some(0),
         "{}",
-        publisher.child.last_lines(10)
+        publisher.service.last_lines(10)
     );
     assert!(response.starts_with("HTTP/1.1 503"), "{response}");
     assert!(

@@ -1,17 +1,15 @@
 //! The choice of the contract: from a file, with imports and a message's name; and contracts that are refused.
 
 use std::fs;
-use std::time::Duration;
 
 use serde_json::json;
+use testkit::service::ServiceOptions;
 use uuid::Uuid;
 
 use crate::support::broker;
-use crate::support::harness::{Setup, setup, setup_without_topic};
+use crate::support::publisher_process::{Publisher, exit, setup, setup_without_topic, with_record};
 use crate::support::sample_contracts::{ORDERS, order};
 use crate::support::topic::Topic;
-
-const EXIT_TIMEOUT: Duration = Duration::from_secs(10);
 
 const HEAD: &str = "syntax = \"proto3\";\nimport \"affluent/options/v1/options.proto\";\n";
 
@@ -21,15 +19,8 @@ fn proto(fields: &str) -> String {
     format!("{HEAD}message Thing {{ {option}\n{fields}\n}}\n")
 }
 
-fn unreachable() -> Setup {
+fn unreachable() -> ServiceOptions {
     setup("127.0.0.1:1", "nowhere")
-}
-
-/// Starts a process that should end, and returns its exit code and log.
-async fn exit(setup: Setup) -> (Option<i32>, String) {
-    let child = setup.spawn();
-    let status = child.wait(EXIT_TIMEOUT).await.unwrap();
-    (status.code(), child.last_lines(10))
 }
 
 #[tokio::test]
@@ -81,7 +72,8 @@ async fn refused_contract_exits_with_78_and_its_remedy() {
         ),
     ] {
         for arguments in [&["--check-config"][..], &[]] {
-            let (code, log) = exit(unreachable().record(&proto).arguments(arguments)).await;
+            let setup = with_record(unreachable(), &proto);
+            let (code, log) = exit(&arguments.iter().copied().fold(setup, ServiceOptions::arg)).await;
             assert_eq!(code, Some(78), "{proto}: {log}");
             let origin = "environment variable PUBLISHER__RECORD__PROTO: record.proto: ";
             assert!(log.contains(origin), "{log}");
@@ -97,27 +89,27 @@ async fn setting_at_fault_is_named() {
     let proto = proto("string id = 1;");
     for (setup, expected) in [
         (
-            unreachable().record(&proto).with("RECORD__MESSAGE", "Thign"),
+            with_record(unreachable(), &proto).set("record.message", "Thign"),
             "record.message: ",
         ),
         (
-            unreachable().record(&proto).with("RECORD__MESSAGE", "Thign"),
+            with_record(unreachable(), &proto).set("record.message", "Thign"),
             "with the option `record`: Thing",
         ),
         (
-            unreachable().record(&proto).with("RECORD__INCLUDE", "/nowhere"),
+            with_record(unreachable(), &proto).set("record.include", "/nowhere"),
             "record.include: /nowhere is not a folder",
         ),
         (
-            unreachable().with("RECORD__PROTO", "/nowhere/orders.proto"),
+            unreachable().set("record.proto", "/nowhere/orders.proto"),
             "record.proto: /nowhere/orders.proto is not a file",
         ),
         (
-            unreachable().with("RECORD__MESSAGE", "shop.v1.Order"),
+            unreachable().set("record.message", "shop.v1.Order"),
             "record.message: must not be set without record.proto",
         ),
     ] {
-        let (code, log) = exit(setup).await;
+        let (code, log) = exit(&setup).await;
         assert_eq!(code, Some(78), "{expected}: {log}");
         assert!(log.contains(expected), "{expected}: {log}");
     }
@@ -147,15 +139,16 @@ async fn contract_is_a_message_with_imports_from_include_folders() {
     )
     .unwrap();
     let topic = Topic::new(&broker::shared().await);
-    let mut publisher = setup(&topic.brokers, &topic.name)
-        .with("RECORD__PROTO", file.to_str().unwrap())
-        .with(
-            "RECORD__INCLUDE",
-            &format!("{}, {}", folder.path().display(), shared.display()),
-        )
-        .with("RECORD__MESSAGE", "shop.Part")
-        .start()
-        .await;
+    let mut publisher = Publisher::start(
+        &setup(&topic.brokers, &topic.name)
+            .set("record.proto", file.to_str().unwrap())
+            .set(
+                "record.include",
+                format!("{}, {}", folder.path().display(), shared.display()),
+            )
+            .set("record.message", "shop.Part"),
+    )
+    .await;
     publisher.wait_until_ready().await;
     publisher.resource = "parts".to_owned();
     assert_eq!(publisher.send(&[json!({"id": 1, "color": "GREEN"})]).await.0, 200);
@@ -175,10 +168,12 @@ async fn topic_has_the_name_of_the_resource() {
         brokers: broker::shared().await,
         name: format!("{resource}_created"),
     };
-    let publisher = setup_without_topic(&topic.brokers)
-        .record(&ORDERS.replace("\"orders\"", &format!("\"{resource}\"")))
-        .start()
-        .await;
+    let proto = ORDERS.replace("\"orders\"", &format!("\"{resource}\""));
+    let setup = with_record(setup_without_topic(&topic.brokers), &proto);
+    let publisher = Publisher {
+        resource,
+        ..Publisher::start(&setup).await
+    };
     publisher.wait_until_ready().await;
     assert_eq!(publisher.send(&[order("c-1")]).await.0, 200);
     assert_eq!(topic.read().await[0].key, "c-1");
@@ -186,7 +181,7 @@ async fn topic_has_the_name_of_the_resource() {
 
 #[tokio::test]
 async fn valid_contract_passes_the_check() {
-    let (code, log) = exit(unreachable().record(ORDERS).arguments(&["--check-config"])).await;
+    let (code, log) = exit(&with_record(unreachable(), ORDERS).arg("--check-config")).await;
     assert_eq!(code, Some(0), "{log}");
     assert!(log.contains("the configuration is valid"), "{log}");
 }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::support::harness::{Publisher, erase, ready, ready_with, status_and_body};
+use crate::support::publisher_process::{Publisher, erase, ready, ready_with_record, status_and_body};
 use crate::support::sample_contracts::{ORDERS, READINGS, order};
 use crate::support::sample_users::user_with;
 use crate::support::topic::Topic;
@@ -39,7 +39,7 @@ async fn assert_written_and_erased(topic: &Topic, key: &str) {
 
 #[tokio::test]
 async fn text_key_may_need_escapes() {
-    let (publisher, topic) = ready_with(|setup| setup.record(ORDERS)).await;
+    let (publisher, topic) = ready_with_record(ORDERS, |setup| setup).await;
     let keys = [
         ("a/b", "a%2Fb"),
         ("100%", "100%25"),
@@ -73,7 +73,7 @@ async fn text_key_may_need_escapes() {
 
 #[tokio::test]
 async fn integer_key_is_its_shortest_text() {
-    let (publisher, topic) = ready_with(|setup| setup.record(READINGS)).await;
+    let (publisher, topic) = ready_with_record(READINGS, |setup| setup).await;
     let reading = |meter: Value| json!({"meter": meter, "value": 0.5});
     let readings = [reading(json!(7)), reading(json!("-2147483648"))];
     assert_eq!(publisher.send(&readings).await.0, 200);

@@ -4,12 +4,12 @@ use model::headers::JSON;
 use publisher::routes::openapi;
 use serde_json::{Value, json};
 
-use crate::support::harness::{Publisher, read_response, ready_with, status_and_body};
+use crate::support::publisher_process::{Publisher, read_response, ready_with_record, status_and_body};
 use crate::support::sample_contracts::{ORDERS, order, order_with, orders};
 use crate::support::topic::Topic;
 
 async fn ready() -> (Publisher, Topic) {
-    ready_with(|setup| setup.record(ORDERS)).await
+    ready_with_record(ORDERS, |setup| setup).await
 }
 
 #[tokio::test]
@@ -140,13 +140,12 @@ async fn at_most_eight_errors_of_a_record_are_reported() {
 /// 100 records cost 70,000 bytes; their errors would take twice that.
 #[tokio::test]
 async fn errors_above_the_memory_limit_are_cut_to_the_first() {
-    let (publisher, topic) = ready_with(|setup| {
+    let (publisher, topic) = ready_with_record(ORDERS, |setup| {
         setup
-            .record(ORDERS)
-            .with("LIMITS__MAX_RECORD", "16KiB")
-            .with("LIMITS__MAX_BODY", "128KiB")
-            .with("LIMITS__MAX_RECORDS", "100")
-            .with("LIMITS__MAX_IN_FLIGHT_BYTES", "204KiB")
+            .set("limits.max_record", "16KiB")
+            .set("limits.max_body", "128KiB")
+            .set("limits.max_records", "100")
+            .set("limits.max_in_flight_bytes", "204KiB")
     })
     .await;
     let name = |index: usize| format!("{index}{}", "x".repeat(60));

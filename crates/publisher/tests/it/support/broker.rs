@@ -11,7 +11,7 @@ use testkit::servers::{KafkaCluster, KafkaOptions};
 use tokio::sync::OnceCell;
 use uuid::Uuid;
 
-use super::harness::TIMEOUT;
+use super::publisher_process::TIMEOUT;
 
 static SHARED: OnceCell<KafkaCluster> = OnceCell::const_new();
 

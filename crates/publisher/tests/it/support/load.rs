@@ -8,7 +8,7 @@ use reqwest::Client;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::harness::{Publisher, read_response};
+use super::publisher_process::{Publisher, read_response};
 use super::sample_users::{ids, users};
 use super::topic::Topic;
 

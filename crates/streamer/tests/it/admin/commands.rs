@@ -11,10 +11,6 @@ use uuid::Uuid;
 use crate::support::commands::{an_hour_ago, new_ids, rows, run_command, run_successfully, stop, tombstone};
 use crate::support::test_env::{DEADLINE, TestEnv, new_users, outgoing};
 
-const TABLE: &str = "CREATE TABLE {ks}.created_users (id uuid PRIMARY KEY, first_name text, last_name text, gender text, \
-                     address text, post_code text, email text, username text, dob timestamp, registered_date timestamp, \
-                     phone text, picture text, ingested_at timestamp)";
-
 /// Runs a command that must exit 78. Returns its output.
 async fn run_rejected(env: &TestEnv, arguments: &str) -> String {
     let (code, output) = run_command(env.options(), arguments).await;
@@ -159,7 +155,8 @@ async fn accept_table_writes_only_new_records() {
         "{output}"
     );
     assert_eq!(output.lines().count(), 1, "{output}");
-    env.cassandra.run(TABLE).await.unwrap();
+    let create = run_successfully(&env, "schema show").await;
+    env.cassandra.run(&create).await.unwrap();
     let other = status(&env).await;
     assert_eq!(other["partitions"][0]["same_table"], false);
 

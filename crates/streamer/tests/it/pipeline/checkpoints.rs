@@ -5,6 +5,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use testkit::kafka_client::ProducerRecord;
+use testkit::process::Signal;
 use uuid::Uuid;
 
 use crate::support::commands::run_successfully;
@@ -198,7 +199,7 @@ async fn checkpoint_deleted_beside_a_member_is_noticed() {
 async fn refused_checkpoints_are_an_outage_with_pauses() {
     const TWENTY_YEARS: &str = "630720000";
     let env = TestEnv::new("refusedsave", 1).await;
-    let mut streamer = env.streamer().await;
+    let streamer = env.streamer().await;
     env.write(&new_users(5)).await;
     env.wait_until_caught_up().await;
     let expire_after = async |seconds: &str| {
@@ -220,21 +221,13 @@ async fn refused_checkpoints_are_an_outage_with_pauses() {
     assert_eq!(env.checkpoint_sum().await, 5);
     assert_eq!(streamer.get("/healthz").await.unwrap().0, 200);
 
-    let metrics = format!("{}/metrics", streamer.admin());
-    let failed = async || {
-        let text = reqwest::get(&metrics).await.unwrap().text().await.unwrap();
-        let series = r#"streamer_checkpoints_total{outcome="failed"} "#;
-        let value = text.lines().find_map(|line| line.strip_prefix(series)).unwrap();
-        value.parse::<f64>().unwrap()
-    };
-    let (code, attempts) = tokio::join!(streamer.terminate(DEADLINE), async {
-        let before = failed().await;
-        tokio::time::sleep(Duration::from_secs(2)).await;
-        let attempts = failed().await - before;
-        expire_after("0").await;
-        attempts
-    });
-    assert_eq!(code.unwrap(), Some(0));
+    let failed = async || metric(&streamer, "streamer_checkpoints_total", "failed").await;
+    streamer.signal(Signal::SIGTERM).unwrap();
+    let before = failed().await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let attempts = failed().await - before;
+    expire_after("0").await;
+    assert_eq!(streamer.wait(DEADLINE).await.unwrap(), Some(0));
     assert!((1.0..20.0).contains(&attempts), "{attempts} attempts in 2 s");
     assert_eq!(env.checkpoint_sum().await, 10);
 }

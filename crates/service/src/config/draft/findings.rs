@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::error::{ConfigError, ConfigErrors, Violation};
-use super::origin::Origin;
+use crate::config::error::{ConfigError, ConfigErrors, Violation};
+use crate::config::origin::Origin;
 
 /// The errors so far.
 #[derive(Default)]

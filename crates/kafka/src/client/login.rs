@@ -2,8 +2,8 @@
 
 use reqwest::Url;
 
-use crate::oauth;
-use crate::property::{PropertyViolation, canonical};
+use crate::client::oauth;
+use crate::client::property::{PropertyViolation, canonical};
 
 /// Prefix of the properties of tokens.
 const OAUTH_PREFIX: &str = "sasl.oauthbearer.";

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::exit::chain;
+use crate::process::exit::chain;
 
 /// Calls `reload` every `interval` until `stop`, on a blocking thread. `reload` returns whether `what` has changed.
 pub async fn watch<E: Error>(

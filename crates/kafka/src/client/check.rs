@@ -7,8 +7,8 @@ use rdkafka::client::{Client, DefaultClientContext};
 use rdkafka::error::KafkaError;
 use rdkafka::types::{RDKafkaConfRes, RDKafkaType};
 
-use crate::oauth;
-use crate::property::{PropertyViolation, canonical};
+use crate::client::oauth;
+use crate::client::property::{PropertyViolation, canonical};
 
 /// A client that a start would create.
 pub enum PlannedClient {

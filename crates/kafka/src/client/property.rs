@@ -35,6 +35,13 @@ pub struct PropertyViolation {
     pub reason: String,
 }
 
+/// The key of the setting, and why it can't be set.
+impl From<PropertyViolation> for (String, String) {
+    fn from(PropertyViolation { name, reason }: PropertyViolation) -> Self {
+        (format!("kafka.properties.{name}"), reason)
+    }
+}
+
 /// The name of a property. In `name`, `_` stands for `.`, since no property has an underscore in its name.
 #[must_use]
 pub fn canonical(name: &str) -> String {

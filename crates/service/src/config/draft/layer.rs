@@ -9,9 +9,9 @@ use config::{Value, ValueKind};
 use toml::de::{DeTable, DeValue};
 
 use super::findings::Findings;
-use super::keys::{KeyKind, Keys};
-use super::origin::Origin;
-use super::settings::Settings;
+use crate::config::keys::{KeyKind, Keys};
+use crate::config::origin::Origin;
+use crate::config::settings::Settings;
 
 /// A value that a layer gives to a key.
 pub(super) struct LayerEntry {
