@@ -56,6 +56,11 @@ impl EofTracker {
         self.0.clear();
     }
 
+    /// Whether the consumer is at the end of a partition.
+    pub(super) fn contains(&self, partition: i32) -> bool {
+        self.0.contains_key(&partition)
+    }
+
     /// Forgets a partition that has a record, or is not read any more.
     pub(super) fn remove(&mut self, partition: i32) {
         self.0.remove(&partition);

@@ -1,7 +1,7 @@
 //! The poll loop of the consumer, on its own thread.
 //!
-//! It polls regardless of the rest of the process, so that the member stays in the group, and pauses its partitions while
-//! the pipeline is full. It commits and starts only at the offsets that the pipeline sends.
+//! It polls regardless of the rest of the process, so that the member stays in the group, and takes no records while the
+//! pipeline is full. It commits and starts only at the offsets that the pipeline sends.
 
 mod backpressure;
 mod partition_queues;
@@ -72,6 +72,7 @@ pub(super) struct PollLoop {
     last_response: Instant,
     /// Assigned partitions that are not read any more.
     halted: BTreeSet<i32>,
+    /// The process ends, and no partition is read any more.
     paused: bool,
     turns: Turns,
     settings: KafkaSettings,
@@ -185,7 +186,7 @@ impl PollLoop {
             // A rebalance ends a read. The records before it belong to the assignment that it ended.
             let assignment = self.consumer.context().assigned().assignment;
             let records = self.read();
-            if !records.is_empty() && !self.send_or_pause(assignment, records) {
+            if !records.is_empty() && !self.send(assignment, records) {
                 return;
             }
             self.verify_ends();
@@ -388,9 +389,6 @@ impl PollLoop {
             Some(next) => {
                 self.rewind(next);
                 self.ends.reading(partition);
-                if self.paused {
-                    self.set_paused([partition], false);
-                }
             }
             None => self.ends.idle(partition, now),
         }

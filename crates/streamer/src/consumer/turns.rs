@@ -24,6 +24,8 @@ pub(super) struct Turns {
     fetched: BTreeMap<i32, Turn>,
     /// Those that are paused, the next one first.
     waiting: VecDeque<i32>,
+    /// The size of the records that were read last.
+    size: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +60,7 @@ impl Turns {
 
     /// Takes note of the size of records from the queue of a partition; `None` if it was empty.
     pub(super) fn read(&mut self, partition: i32, size: Option<usize>, now: Instant) {
+        self.size = size.unwrap_or(self.size);
         if let Some(turn) = self.fetched.get_mut(&partition) {
             *turn = match (*turn, size) {
                 (_, Some(size)) => Turn::Holds(size),
@@ -74,8 +77,17 @@ impl Turns {
         }
     }
 
-    /// All partitions were resumed.
-    pub(super) fn resumed(&mut self, now: Instant) {
+    /// Takes note of queues that were filled while none was read. Their records are taken to be as large as those read last.
+    /// `records` are those in the queue of a partition.
+    pub(super) fn filled(&mut self, records: impl Fn(i32) -> usize) {
+        for (partition, turn) in &mut self.fetched {
+            if !matches!(turn, Turn::Holds(_)) && records(*partition) > 0 {
+                *turn = Turn::Holds(self.size);
+            }
+        }
+    }
+
+    fn resume_all(&mut self, now: Instant) {
         for partition in self.waiting.drain(..) {
             self.fetched.insert(partition, Turn::Begun(now));
         }
@@ -94,7 +106,7 @@ impl Turns {
             .collect();
         if held.is_empty() {
             changes.resume = self.waiting.iter().copied().collect();
-            self.resumed(now);
+            self.resume_all(now);
             return changes;
         }
         let is_full = held.iter().sum::<usize>() > MAX_HELD_BYTES;
@@ -217,6 +229,21 @@ mod tests {
         turns.read(15, None, now + TURN_TIMEOUT);
         let Changes { pause, resume } = turns.changes(few, now);
         assert_eq!((pause, resume), (vec![15], vec![16]));
+    }
+
+    #[test]
+    fn queues_that_fill_while_none_is_read_are_counted() {
+        let now = Instant::now();
+        let mut turns = Turns::default();
+        for partition in 0..4 {
+            turns.start(partition, now);
+        }
+        turns.read(0, Some(1 << 20), now);
+        turns.read(0, None, now);
+        turns.filled(|partition| if partition < 2 { 9 } else { 0 });
+        let records = |partition| if partition < 2 { 9 } else { 0 };
+        assert_eq!(turns.changes(records, now).pause, vec![2, 3], "18 MiB wait");
+        assert_eq!(turns.changes(|_| 1, now).resume, vec![2, 3]);
     }
 
     #[test]

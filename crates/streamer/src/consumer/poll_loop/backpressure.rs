@@ -1,24 +1,27 @@
-//! Backpressure: pauses all partitions while the pipeline is full, and resumes them afterwards.
+//! Backpressure: while the pipeline is full, no records are taken. They wait in the partitions' queues, which are bounded.
+//!
+//! No partition is paused for it. A pause discards what is fetched, and after each the first response would fill the pipeline
+//! again, so that partitions starve beside a slow writer.
 
-use std::sync::Arc;
-use std::time::{Duration, Instant};
-use std::{iter, mem};
+use std::mem;
+use std::time::Duration;
 
+use ::kafka::fetch_queue::fetched_records;
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::KafkaError;
-use rdkafka::message::{BorrowedMessage, Message as _};
 use tokio::time::timeout;
 
 use crate::consumer::channels::{Chunk, DecodedRecord};
 use crate::consumer::poll_loop::PollLoop;
 
-/// How long the pipeline may be full before the partitions are paused and polling continues without records.
+/// How long the pipeline may be full before polling continues without records.
 const SEND_TIMEOUT: Duration = Duration::from_millis(500);
 
 impl PollLoop {
     /// Sends records to the pipeline and returns false once the pipeline has ended. Polls on while the channel is full.
-    pub(super) fn send_or_pause(&mut self, assignment: u64, records: Vec<DecodedRecord>) -> bool {
+    pub(super) fn send(&mut self, assignment: u64, mut records: Vec<DecodedRecord>) -> bool {
+        let mut is_full = false;
         loop {
             let chunks = self.chunks.clone();
             let reserved = self
@@ -27,68 +30,54 @@ impl PollLoop {
             match reserved {
                 Ok(Ok(permit)) => {
                     permit.send(Chunk { assignment, records });
-                    self.resume();
-                    return true;
+                    break;
                 }
                 Ok(Err(_)) => return false,
-                Err(_) => self.poll_paused(),
+                Err(_) => {
+                    if !mem::replace(&mut is_full, true) {
+                        tracing::info!("reading paused: the writer is at capacity");
+                    }
+                    self.poll_full(&mut records);
+                }
             }
             // After a rebalance the records belong to the next owner.
             if self.consumer.context().assigned().assignment != assignment {
-                self.resume();
-                return true;
+                break;
             }
         }
+        if is_full {
+            tracing::info!("reading resumed");
+        }
+        true
     }
 
-    /// Pauses all partitions until the next [`resume`](Self::resume).
+    /// Serves rebalances and the partitions at their end. Their ends are verified beside a backlog of other partitions, too,
+    /// and a record that arrives there is added to `records`.
+    fn poll_full(&mut self, records: &mut Vec<DecodedRecord>) {
+        self.last_poll.polled();
+        self.serve_events(records);
+        let queues = mem::take(&mut self.queues);
+        for (partition, queue) in queues.iter() {
+            while self.ends.contains(*partition)
+                && let Some(polled) = queue.poll(Duration::ZERO)
+            {
+                self.receive(polled, records);
+            }
+        }
+        self.queues = queues;
+        let client = self.consumer.client();
+        self.turns
+            .filled(|partition| fetched_records(client, &self.topic, partition));
+        self.take_turns();
+        self.verify_ends();
+    }
+
+    /// Pauses all partitions for good.
     pub(super) fn pause(&mut self) -> Result<(), KafkaError> {
         self.paused = true;
         self.consumer
             .assignment()
             .and_then(|all| self.consumer.pause(&all))
-    }
-
-    fn poll_paused(&mut self) {
-        if !self.paused {
-            let error = self.pause().err().map(|error| error.to_string());
-            tracing::info!(error, "partitions paused: the writer is at capacity");
-        }
-        self.last_poll.polled();
-        let consumer = Arc::clone(&self.consumer);
-        let queues = mem::take(&mut self.queues);
-        let events = iter::once(consumer.poll(Duration::ZERO));
-        for polled in events
-            .chain(queues.iter().map(|queue| queue.poll(Duration::ZERO)))
-            .flatten()
-        {
-            self.receive_paused(polled);
-        }
-        self.queues = queues;
-        self.verify_ends();
-    }
-
-    fn receive_paused(&mut self, polled: Result<BorrowedMessage<'_>, KafkaError>) {
-        match polled {
-            // A record that was in flight when the partitions were paused is read again after the resumption, from the
-            // position whose leader epoch is known. A revoked partition has none, and its next owner reads the record.
-            Ok(message) => {
-                let (partition, offset) = (message.partition(), message.offset());
-                tracing::debug!(partition, offset, "record received while paused");
-                drop(message);
-                self.set_paused([partition], true);
-                self.ends.remove(partition);
-                if let Some(next) = self.next(partition) {
-                    self.rewind(next);
-                }
-            }
-            // An end is verified beside a backlog of other partitions, too.
-            Err(KafkaError::PartitionEOF(partition)) => {
-                self.set_paused([partition], true);
-                self.reached_end(partition);
-            }
-            Err(error) => self.handle_error(error),
-        }
     }
 
     /// Pauses or resumes some partitions.
@@ -108,24 +97,5 @@ impl PollLoop {
         if let Err(error) = set {
             tracing::debug!(%error, ?list, paused, "failed to pause or resume partitions");
         }
-    }
-
-    fn resume(&mut self) {
-        if !self.paused {
-            return;
-        }
-        self.paused = false;
-        self.turns.resumed(Instant::now());
-        let resumed = self.consumer.assignment().and_then(|all| {
-            let mut list = TopicPartitionList::new();
-            for element in all.elements() {
-                if !self.halted.contains(&element.partition()) {
-                    list.add_partition(element.topic(), element.partition());
-                }
-            }
-            self.consumer.resume(&list)
-        });
-        let error = resumed.err().map(|error| error.to_string());
-        tracing::info!(error, "partitions resumed");
     }
 }

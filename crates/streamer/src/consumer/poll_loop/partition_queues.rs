@@ -41,8 +41,8 @@ impl PartitionQueues {
         self.0.len()
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &PartitionQueue<Rebalancer>> {
-        self.0.iter().map(|(_, queue)| queue)
+    pub(super) fn iter(&self) -> impl Iterator<Item = &(i32, PartitionQueue<Rebalancer>)> {
+        self.0.iter()
     }
 
     /// Returns the next queue and makes it the last one.

@@ -28,10 +28,7 @@ impl PollLoop {
     pub(super) fn read(&mut self) -> Vec<DecodedRecord> {
         self.decoder.partitions = self.partitions.load(Ordering::Relaxed);
         let mut records = Vec::new();
-        let consumer = Arc::clone(&self.consumer);
-        while let Some(polled) = consumer.poll(Duration::ZERO) {
-            self.receive(polled, &mut records);
-        }
+        self.serve_events(&mut records);
         let mut queues = mem::take(&mut self.queues);
         let quantum = (self.chunk_records / queues.len().max(1)).max(1);
         let mut empty = 0;
@@ -51,19 +48,38 @@ impl PollLoop {
             empty = if records.len() < full { empty + 1 } else { 0 };
         }
         self.queues = queues;
-        if !self.paused {
-            let fetched = |partition| fetched_records(consumer.client(), &self.topic, partition);
-            let Changes { pause, resume } = self.turns.changes(fetched, Instant::now());
-            self.set_paused(pause, true);
-            self.set_paused(resume, false);
-        }
+        self.take_turns();
         if records.is_empty() {
             thread::park_timeout(POLL_TIMEOUT);
         }
         records
     }
 
-    fn receive(&mut self, polled: Result<BorrowedMessage<'_>, KafkaError>, records: &mut Vec<DecodedRecord>) {
+    /// Serves the consumer's own queue, which has rebalances and errors.
+    pub(super) fn serve_events(&mut self, records: &mut Vec<DecodedRecord>) {
+        let consumer = Arc::clone(&self.consumer);
+        while let Some(polled) = consumer.poll(Duration::ZERO) {
+            self.receive(polled, records);
+        }
+    }
+
+    /// Pauses and resumes partitions while many have a backlog.
+    pub(super) fn take_turns(&mut self) {
+        if self.paused {
+            return;
+        }
+        let client = self.consumer.client();
+        let fetched = |partition| fetched_records(client, &self.topic, partition);
+        let Changes { pause, resume } = self.turns.changes(fetched, Instant::now());
+        self.set_paused(pause, true);
+        self.set_paused(resume, false);
+    }
+
+    pub(super) fn receive(
+        &mut self,
+        polled: Result<BorrowedMessage<'_>, KafkaError>,
+        records: &mut Vec<DecodedRecord>,
+    ) {
         match polled {
             Ok(message) => {
                 self.last_response = Instant::now();

@@ -139,11 +139,11 @@ async fn revoked_backlog_is_left_to_next_owner() {
     env.assert_nothing_lost_or_rejected().await;
 }
 
-/// A member at its writer's capacity pauses its partitions, and may lose them while they are paused. After a
-/// reassignment they must be read again.
+/// A member at its writer's capacity takes no records, and may lose its partitions meanwhile. After a reassignment they
+/// must be read again.
 #[tokio::test(flavor = "multi_thread")]
-async fn paused_partitions_resume_after_reassignment() {
-    let env = TestEnv::new("paused", 6).await;
+async fn partitions_of_full_pipeline_are_read_after_reassignment() {
+    let env = TestEnv::new("full", 6).await;
     let proxy = Proxy::start(env.node()).await.unwrap();
     let slow = env
         .options()
@@ -154,7 +154,7 @@ async fn paused_partitions_resume_after_reassignment() {
     proxy.set(Behavior::both(Flow::hold()));
     env.write(&new_users(20_000)).await;
     let log = env.folder().join("streamer.log");
-    eventually("the partitions are paused", async || {
+    eventually("the pipeline is full", async || {
         let text = std::fs::read_to_string(&log).unwrap_or_default();
         if text.contains("the writer is at capacity") {
             Ok(())
