@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use self::group::{Group, GroupMember};
 use self::leaders::leader_address;
-use self::list_offsets::{OffsetSpec, list_offsets};
+use self::list_offsets::{ListedOffset, OffsetSpec, list_offsets};
 use crate::client::Connection;
 use crate::error::is_rejection;
 use crate::events::ClientEvents;
@@ -203,7 +203,7 @@ impl MetadataClient {
         for partition in led {
             match (beginnings.get(&partition), ends.get(&partition)) {
                 (Some(beginning), Some(end)) => {
-                    found.offsets.insert(partition, (*beginning, *end));
+                    found.offsets.insert(partition, (beginning.offset, end.offset));
                 }
                 _ => {
                     let leader = leader_address(&metadata, &self.topic, partition).unwrap_or_default();
@@ -241,6 +241,15 @@ impl MetadataClient {
     /// # Errors
     /// When the cluster does not respond in time.
     pub fn high_watermarks(&self, partitions: &[i32]) -> Result<BTreeMap<i32, i64>, KafkaError> {
+        let ends = self.log_ends(partitions)?.into_iter();
+        Ok(ends.map(|(partition, end)| (partition, end.offset)).collect())
+    }
+
+    /// As [`high_watermarks`](Self::high_watermarks), with the epoch of the leader that responds.
+    ///
+    /// # Errors
+    /// When the cluster does not respond in time.
+    pub fn log_ends(&self, partitions: &[i32]) -> Result<BTreeMap<i32, ListedOffset>, KafkaError> {
         let metadata = self.consumer.fetch_metadata(Some(&self.topic), self.timeout)?;
         let led: Vec<_> = partitions
             .iter()
@@ -250,7 +259,11 @@ impl MetadataClient {
         self.list_offsets(&led, OffsetSpec::End)
     }
 
-    fn list_offsets(&self, partitions: &[i32], spec: OffsetSpec) -> Result<BTreeMap<i32, i64>, KafkaError> {
+    fn list_offsets(
+        &self,
+        partitions: &[i32],
+        spec: OffsetSpec,
+    ) -> Result<BTreeMap<i32, ListedOffset>, KafkaError> {
         if partitions.is_empty() {
             return Ok(BTreeMap::new());
         }

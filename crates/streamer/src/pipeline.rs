@@ -35,6 +35,7 @@ use tokio_util::task::TaskTracker;
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::start_offset_resolver::{ResolveError, ResolvedStarts, StartOffsetResolver};
 use crate::consumer::channels::{Chunk, ConsumerCommand, ConsumerHandle, DecodedRecord};
+use crate::consumer::rebalance::StartOffset;
 use crate::dead_letters::halted_partitions::HaltedPartitions;
 use crate::ledger::entries::MAX_ENTRIES;
 use crate::ledger::run_headers::{FetchedAt, RunHeaders};
@@ -288,7 +289,8 @@ impl Pipeline {
     }
 
     /// The range from `next_offset` to `end` has no records. It is durable once everything before it is.
-    fn eof(&mut self, assignment: u64, partition: i32, next_offset: i64, end: i64) {
+    fn eof(&mut self, assignment: u64, next_offset: i64, end: StartOffset) {
+        let partition = end.partition;
         let Some(state) = self.partitions.get_mut(&partition) else {
             return;
         };

@@ -29,6 +29,15 @@ pub enum OffsetSpec {
     End,
 }
 
+/// An offset as the leader of its partition reports it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListedOffset {
+    /// The offset.
+    pub offset: i64,
+    /// The leader epoch: of the leader itself for an end.
+    pub leader_epoch: Option<i32>,
+}
+
 /// Requests an offset of each partition, from all leaders at once. A partition whose leader reports an error, or does not
 /// respond within `timeout`, is left out. Every partition must have a leader, or all of them wait for the timeout.
 ///
@@ -40,7 +49,7 @@ pub fn list_offsets<C: ClientContext>(
     partitions: &[i32],
     spec: OffsetSpec,
     timeout: Duration,
-) -> Result<BTreeMap<i32, i64>, KafkaError> {
+) -> Result<BTreeMap<i32, ListedOffset>, KafkaError> {
     let name = CString::new(topic).map_err(|_| KafkaError::MetadataFetch(RDKafkaErrorCode::InvalidTopic))?;
     let handle = client.native_ptr();
     // SAFETY: `handle` is valid while `client` is borrowed. librdkafka creates every object; the guards destroy each object
@@ -74,7 +83,9 @@ pub fn list_offsets<C: ClientContext>(
 
 /// # Safety
 /// `event` is an event of librdkafka that is not destroyed during the call.
-unsafe fn read_response(event: *mut sys::rd_kafka_event_t) -> Result<BTreeMap<i32, i64>, KafkaError> {
+unsafe fn read_response(
+    event: *mut sys::rd_kafka_event_t,
+) -> Result<BTreeMap<i32, ListedOffset>, KafkaError> {
     // SAFETY: the event is valid by the contract above. Everything read from it is owned by it and is read before it is
     // destroyed. The pointers are valid up to the count.
     unsafe {
@@ -86,9 +97,15 @@ unsafe fn read_response(event: *mut sys::rd_kafka_event_t) -> Result<BTreeMap<i3
         let infos = sys::rd_kafka_ListOffsets_result_infos(result, &raw mut count);
         let mut offsets = BTreeMap::new();
         for index in 0..count {
-            let found = &*sys::rd_kafka_ListOffsetsResultInfo_topic_partition(*infos.add(index));
+            let found = sys::rd_kafka_ListOffsetsResultInfo_topic_partition(*infos.add(index));
+            let leader_epoch = sys::rd_kafka_topic_partition_get_leader_epoch(found);
+            let found = &*found;
             if found.err == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR && found.offset >= 0 {
-                offsets.insert(found.partition, found.offset);
+                let listed = ListedOffset {
+                    offset: found.offset,
+                    leader_epoch: (leader_epoch >= 0).then_some(leader_epoch),
+                };
+                offsets.insert(found.partition, listed);
             }
         }
         Ok(offsets)

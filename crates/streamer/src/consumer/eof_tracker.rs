@@ -27,6 +27,8 @@ pub(super) struct LogEnd {
     pub(super) committed: i64,
     /// The high watermark, requested after `committed`. Includes open transactions.
     pub(super) high_watermark: i64,
+    /// The epoch of the leader that reported the high watermark, and whose log has all records before the end.
+    pub(super) leader_epoch: Option<i32>,
 }
 
 /// The partitions at whose end the consumer is.
@@ -67,8 +69,8 @@ impl EofTracker {
     }
 
     /// Records that the consumer is at the end of `partition`, whose high watermark in its fetches is `fetched`. Returns the end
-    /// of the committed records once it is verified.
-    pub(super) fn reached(&mut self, partition: i32, now: Instant, fetched: Option<i64>) -> Option<i64> {
+    /// once it is verified.
+    pub(super) fn reached(&mut self, partition: i32, now: Instant, fetched: Option<i64>) -> Option<LogEnd> {
         let idle = AtEnd {
             since: now,
             state: EofState::Idle,
@@ -80,7 +82,7 @@ impl EofTracker {
         self.idle(partition, now);
         fetched
             .is_some_and(|fetched| fetched >= end.high_watermark)
-            .then_some(end.committed)
+            .then_some(end)
     }
 
     /// Returns the partitions that have been idle for long enough, whose ends are requested now. None while an earlier
@@ -150,6 +152,7 @@ mod tests {
         Some(LogEnd {
             committed,
             high_watermark,
+            leader_epoch: Some(2),
         })
     }
 
@@ -172,7 +175,7 @@ mod tests {
         assert_eq!(ends.read_again(later), Some(3));
         ends.reading(3);
         assert_eq!(ends.read_again(later + IDLE_DELAY), None, "it is being read");
-        assert_eq!(ends.reached(3, later, Some(12)), Some(9));
+        assert_eq!(ends.reached(3, later, Some(12)), end(9, 12));
         assert_eq!(ends.reached(3, later, Some(12)), None, "once");
         assert_eq!(ends.request(later + IDLE_DELAY), [3]);
     }

@@ -353,9 +353,12 @@ impl PollLoop {
         // If the channel is full, or the pipeline has not received all records before, the end is verified again later.
         context.try_send(RebalanceEvent::Eof {
             assignment: assigned.assignment,
-            partition,
             next_offset: next.offset,
-            end,
+            end: StartOffset {
+                partition,
+                offset: end.committed,
+                leader_epoch: end.leader_epoch,
+            },
         });
     }
 
@@ -432,16 +435,16 @@ fn ends(
         return Ok(BTreeMap::new());
     }
     let further_partitions: Vec<_> = further.keys().copied().collect();
-    let high_watermarks = metadata.high_watermarks(&further_partitions)?;
+    let log_ends = metadata.log_ends(&further_partitions)?;
     let end = |(partition, committed)| {
-        let high_watermark = *high_watermarks.get(&partition)?;
-        Some((
-            partition,
-            LogEnd {
-                committed,
-                high_watermark,
-            },
-        ))
+        let log_end = log_ends.get(&partition)?;
+        let end = LogEnd {
+            committed,
+            high_watermark: log_end.offset,
+            leader_epoch: log_end.leader_epoch,
+        };
+        // Another leader may lack what the earlier one had committed.
+        (end.committed <= end.high_watermark).then_some((partition, end))
     };
     Ok(further.into_iter().filter_map(end).collect())
 }

@@ -53,12 +53,10 @@ pub enum RebalanceEvent {
     Eof {
         /// The assignment under which the end was reached.
         assignment: u64,
-        /// The partition.
-        partition: i32,
         /// The offset after the last record.
         next_offset: i64,
-        /// The end of the log.
-        end: i64,
+        /// The partition and the end of its log.
+        end: StartOffset,
     },
     /// The records at an offset can't be read, however often they are fetched.
     Unreadable {
@@ -95,7 +93,8 @@ pub struct StartOffset {
     pub partition: i32,
     /// The offset of the next record.
     pub offset: i64,
-    /// The leader epoch of the record before. With it, the leader is asked whether its log still has that record.
+    /// The leader epoch of the record before, or of the leader that reported an end behind markers. With it, the leader is
+    /// asked whether its log still has that record.
     pub leader_epoch: Option<i32>,
 }
 

@@ -61,10 +61,9 @@ impl Pipeline {
             }
             RebalanceEvent::Eof {
                 assignment,
-                partition,
                 next_offset,
                 end,
-            } => self.eof(assignment, partition, next_offset, end),
+            } => self.eof(assignment, next_offset, end),
             RebalanceEvent::Unreadable {
                 assignment,
                 partition,

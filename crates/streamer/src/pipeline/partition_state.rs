@@ -6,6 +6,7 @@ use service::failpoint;
 use uuid::Uuid;
 
 use crate::checkpoint::{Checkpoint, ResolvedStart};
+use crate::consumer::rebalance::StartOffset;
 use crate::dead_letters::halted_partitions::HaltReason;
 use crate::dead_letters::limits::DeadLetterLimits;
 use crate::dead_letters::producer::RefusedDeadLetter;
@@ -117,15 +118,15 @@ impl PartitionState {
         self.head.next_offset
     }
 
-    /// Skips to `next_offset`, before which there are no more records. Returns the new position; `None` if it is not
-    /// new or not accepted.
-    pub fn skip_to(&mut self, assignment: u64, next_offset: i64) -> Option<Position> {
-        if !self.accepts(assignment) || next_offset <= self.head.next_offset {
+    /// Skips to `end`, before which there are no more records. Returns the new position; `None` if it is not new or not
+    /// accepted.
+    pub fn skip_to(&mut self, assignment: u64, end: StartOffset) -> Option<Position> {
+        if !self.accepts(assignment) || end.offset <= self.head.next_offset {
             return None;
         }
-        self.head.next_offset = next_offset;
-        // The range may end in another epoch than the last record's.
-        self.head.leader_epoch = None;
+        self.head.next_offset = end.offset;
+        // Not the last record's: markers before the end may be of later leaders.
+        self.head.leader_epoch = end.leader_epoch;
         Some(self.head)
     }
 
@@ -299,6 +300,14 @@ mod tests {
         PartitionState::new(&start, 2, None, limits)
     }
 
+    fn end(offset: i64) -> StartOffset {
+        StartOffset {
+            partition: 0,
+            offset,
+            leader_epoch: Some(4),
+        }
+    }
+
     fn received(assignment: u64, offset: i64, dead: bool) -> ReceivedRecord {
         ReceivedRecord {
             assignment,
@@ -313,13 +322,13 @@ mod tests {
     fn records_of_an_earlier_assignment_are_not_accepted() {
         let mut state = state();
         assert!(state.receive(received(1, 5, false), NOW).is_none());
-        assert!(state.skip_to(1, 9).is_none());
+        assert!(state.skip_to(1, end(9)).is_none());
         assert_eq!(
             state.receive(received(2, 5, false), NOW).unwrap().end.next_offset,
             6
         );
-        let skipped = state.skip_to(2, 9).unwrap();
-        assert_eq!((skipped.next_offset, skipped.leader_epoch), (9, None));
+        let skipped = state.skip_to(2, end(9)).unwrap();
+        assert_eq!((skipped.next_offset, skipped.leader_epoch), (9, Some(4)));
     }
 
     #[test]
@@ -329,7 +338,7 @@ mod tests {
         state.offsets().open(1, stamped.end, BatchRecords::default());
         state.start_draining();
         assert!(state.receive(received(2, 6, false), NOW).is_none());
-        assert!(state.skip_to(2, 9).is_none());
+        assert!(state.skip_to(2, end(9)).is_none());
         state.complete(1, &[], Vec::new());
         assert_eq!(state.pending_checkpoint().unwrap().position.next_offset, 6);
     }

@@ -22,6 +22,20 @@ const SCHEMA_AGREEMENT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A time to live that every server can store.
 const SHORT_TTL: Duration = Duration::from_secs(60);
 
+/// Why the tables are not prepared.
+enum TablesError {
+    /// The server can't answer now, although nothing is wrong with the tables.
+    Outage(String),
+    /// The tables can't be used, or a request failed.
+    Schema(SchemaError),
+}
+
+impl From<SchemaError> for TablesError {
+    fn from(error: SchemaError) -> Self {
+        Self::Schema(error)
+    }
+}
+
 impl Streamer {
     /// Prepares topics and tables. Returns `None` if the process shuts down before both servers are reachable.
     pub(super) async fn prepare(&self) -> Result<Option<(TopicInfo, TableInfo)>, RunError> {
@@ -73,37 +87,53 @@ impl Streamer {
         let mut delays = Backoff::default().delays();
         loop {
             let session = self.sessions.get().await?;
-            match self.tables(&session).await {
+            let reason = match self.tables(&session).await {
                 Ok(table) => {
                     self.sessions.readiness().table_verified();
                     return Ok(table);
                 }
-                // A node may not know a table yet that another replica of this service has just created.
-                Err(
-                    error @ SchemaError::Failed {
-                        error: ErrorClass::Invalid(_),
-                        ..
-                    },
-                ) if disagreement.get_or_insert_with(Instant::now).elapsed() < SCHEMA_AGREEMENT_TIMEOUT => {
-                    self.sessions.readiness().dependency().unready(error.to_string());
+                Err(TablesError::Outage(reason)) => reason,
+                Err(TablesError::Schema(error)) => {
+                    let may_pass = match &error {
+                        // A node may not know a table yet that another replica of this service has just created.
+                        SchemaError::Failed {
+                            error: ErrorClass::Invalid(_),
+                            ..
+                        } => {
+                            disagreement.get_or_insert_with(Instant::now).elapsed() < SCHEMA_AGREEMENT_TIMEOUT
+                        }
+                        SchemaError::Failed {
+                            error: ErrorClass::Retry { .. } | ErrorClass::Reconnect { .. },
+                            ..
+                        } => true,
+                        _ => false,
+                    };
+                    if !may_pass {
+                        return Err(RunError::Schema(error));
+                    }
+                    error.to_string()
                 }
-                Err(
-                    error @ SchemaError::Failed {
-                        error: ErrorClass::Retry { .. } | ErrorClass::Reconnect { .. },
-                        ..
-                    },
-                ) => {
-                    self.sessions.readiness().dependency().unready(error.to_string());
-                }
-                Err(error) => return Err(RunError::Schema(error)),
-            }
+            };
+            self.sessions.readiness().dependency().unready(reason);
             wait(&mut delays).await;
         }
     }
 
-    async fn tables(&self, session: &Session) -> Result<TableInfo, SchemaError> {
+    async fn tables(&self, session: &Session) -> Result<TableInfo, TablesError> {
         // A table that another replica of this service has just created must not be created again.
-        schema::wait_for_agreement(session).await?;
+        let agree = schema::wait_for_agreement(session).await?;
+        match self.ensure_tables(session).await {
+            // Another node may know the tables as they should be.
+            Err(TablesError::Schema(
+                error @ (SchemaError::Different { .. } | SchemaError::Missing { .. }),
+            )) if !agree => Err(TablesError::Outage(format!(
+                "nodes disagree on the schema: {error}"
+            ))),
+            tables => tables,
+        }
+    }
+
+    async fn ensure_tables(&self, session: &Session) -> Result<TableInfo, TablesError> {
         schema::ensure_checkpoints(session, &self.settings.cassandra).await?;
         schema::ensure_ledger(session, &self.settings.cassandra).await?;
         let failed = |operation| move |error| SchemaError::Failed { operation, error };
@@ -111,10 +141,16 @@ impl Streamer {
         let placed = self.sessions.refresh(session).await;
         placed.map_err(failed("read the nodes"))?;
         if let Some(reason) = self.sessions.unusable_consistency() {
-            return Err(SchemaError::Consistency(reason));
+            return Err(SchemaError::Consistency(reason).into());
         }
-        let checkpoints = self.checkpoints.load(session).await;
-        let checkpoints = checkpoints.map_err(failed("read the checkpoints"))?;
+        let checkpoints = match self.checkpoints.load(session).await {
+            // Their table has just been verified.
+            Err(ErrorClass::Invalid(refusal)) => {
+                let reason = format!("cassandra refuses checkpoints: {refusal}");
+                return Err(TablesError::Outage(reason));
+            }
+            found => found.map_err(failed("read the checkpoints"))?,
+        };
         let (settings, contract) = (&self.settings.cassandra, &self.contract);
         let table = schema::ensure_table(session, settings, contract, !checkpoints.is_empty()).await?;
         // Prepared here, so that the first record does not wait for it.

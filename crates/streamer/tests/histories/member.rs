@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use streamer::checkpoint::{Checkpoint, ResolvedStart};
+use streamer::consumer::rebalance::StartOffset;
 use streamer::dead_letters::limits::DeadLetterLimits;
 use streamer::pipeline::offset_tracker::BatchRecords;
 use streamer::pipeline::partition_state::{PartitionState, ReceivedRecord};
@@ -126,7 +127,12 @@ impl Member {
                 }
             }
             Some(ChannelItem::End(assignment, offset)) if self.building.is_empty() => {
-                if let Some(end) = self.partition.skip_to(assignment, offset) {
+                let end = StartOffset {
+                    partition: 0,
+                    offset,
+                    leader_epoch: None,
+                };
+                if let Some(end) = self.partition.skip_to(assignment, end) {
                     self.batches += 1;
                     self.partition
                         .offsets()

@@ -2,14 +2,17 @@
 //! fault. They do not apply to superusers, so the streamer logs in with a role.
 
 use std::panic::{AssertUnwindSafe, resume_unwind};
+use std::time::Duration;
 
 use futures::FutureExt as _;
 use testkit::servers::ServerError;
 use testkit::service::Service;
+use tokio::time::sleep;
 
 use super::authorization::wait_until_unready_for;
+use crate::support::assignment::wait_for_even_assignment;
 use crate::support::secured_cassandra::{SecuredEnv, exclusive_env};
-use crate::support::test_env::{DEADLINE, eventually};
+use crate::support::test_env::{DEADLINE, eventually, new_users};
 use crate::support::traffic::metric;
 
 /// A guardrail that `nodetool setguardrailsconfig` changes while the node runs.
@@ -34,16 +37,25 @@ const VALUE_SIZE: Guardrail = Guardrail {
     off: &["null", "null"],
 };
 
+/// Forbids the consistency level of the streamer's reads.
+const READ_CONSISTENCY: Guardrail = Guardrail {
+    name: "read_consistency_levels_disallowed",
+    on: &["LOCAL_QUORUM"],
+    off: &["null"],
+};
+
+/// Longer than a start waits for a table that only some nodes know.
+const OBSERVED: Duration = Duration::from_secs(12);
+
 impl Guardrail {
     /// Runs `work` while the guardrail is on. Another test uses the node later, so it is off again also if `work` panics.
-    async fn during(&self, env: &SecuredEnv, work: impl Future<Output = ()>) {
+    async fn during<T>(&self, env: &SecuredEnv, work: impl Future<Output = T>) -> T {
         self.set(env, self.on).await.unwrap();
         let outcome = AssertUnwindSafe(work).catch_unwind().await;
         let off = self.set(env, self.off).await;
-        if let Err(panic) = outcome {
-            resume_unwind(panic);
-        }
+        let outcome = outcome.unwrap_or_else(|panic| resume_unwind(panic));
         off.unwrap();
+        outcome
     }
 
     async fn set(&self, env: &SecuredEnv, values: &[&str]) -> Result<(), ServerError> {
@@ -80,12 +92,15 @@ async fn guardrail_against_rows_is_an_outage_and_no_dead_letter() {
             wait_for_more(&streamer, "streamer_retries_total", "reason=\"invalid\"", 100.0).await;
             wait_until_unready_for(&streamer, &[REASON]).await;
             assert_eq!(metric(&streamer, "streamer_dead_letters_total", "").await, 0.0);
-            // A start in the meantime waits, too: the time to live is not at fault.
+            // A start in the meantime waits, too: the time to live is not at fault. The records are from 2023.
             let options = env.options().set("kafka.group", "started_later");
-            let later = Service::start(&options.set("cassandra.row_ttl", "24h")).unwrap();
+            let options = options.set("cassandra.row_ttl", "87600h").log_name("later");
+            let later = Service::start(&options).unwrap();
             wait_until_unready_for(&later, &["Guardrail user_timestamps violated"]).await;
+            later
         };
-        USER_TIMESTAMPS.during(&env, refused).await;
+        let later = USER_TIMESTAMPS.during(&env, refused).await;
+        later.wait_until_ready(DEADLINE).await.unwrap();
         streamer.wait_until_ready(DEADLINE).await.unwrap();
         env.wait_for_current_ends().await;
     })
@@ -114,5 +129,32 @@ async fn guardrail_against_checkpoints_is_an_outage() {
         env.wait_for_current_ends().await;
     })
     .await;
+    env.assert_nothing_lost_or_rejected().await;
+}
+
+/// Checkpoints are read at an assignment and at a start. The topic is idle, so that nothing else is refused.
+#[tokio::test(flavor = "multi_thread")]
+async fn guardrail_against_reads_is_an_outage() {
+    const REASON: &str = "cassandra refuses checkpoints: Guardrail read_consistency_levels violated";
+    let env = exclusive_env("guardrail_reads", 2).await;
+    let first = env.start(&env.options()).await;
+    env.write(&new_users(50)).await;
+    env.wait_until_caught_up().await;
+    let mut second = env.start(&env.options().log_name("second")).await;
+    wait_for_even_assignment(&[&first, &second], 2).await;
+    let refused = async {
+        second.terminate(DEADLINE).await.unwrap();
+        wait_until_unready_for(&first, &[REASON]).await;
+        let third = Service::start(&env.options().log_name("third")).unwrap();
+        wait_until_unready_for(&third, &[REASON]).await;
+        sleep(OBSERVED).await;
+        wait_until_unready_for(&third, &[REASON]).await;
+        third
+    };
+    let third = READ_CONSISTENCY.during(&env, refused).await;
+    first.wait_until_ready(DEADLINE).await.unwrap();
+    third.wait_until_ready(DEADLINE).await.unwrap();
+    wait_for_even_assignment(&[&first, &third], 2).await;
+    env.write(&new_users(50)).await;
     env.assert_nothing_lost_or_rejected().await;
 }

@@ -128,9 +128,13 @@ async fn disagreement_on_the_schema_is_an_outage() {
     })
     .await;
     wait_until_unready_for(&streamer, &["phone"]).await;
+    // A process that starts now waits, too.
+    let second = Service::start(&options.clone().log_name("second")).unwrap();
+    wait_until_unready_for(&second, &["nodes disagree on the schema: table"]).await;
     alter("ADD IF NOT EXISTS phone text").await;
     cluster.node(2).unwrap().start().await.unwrap();
     streamer.wait_until_ready(DEADLINE).await.unwrap();
+    second.wait_until_ready(DEADLINE).await.unwrap();
     env.wait_until_caught_up().await;
     env.assert_no_dead_letters().await;
     assert_eq!(env.cassandra.users().await.unwrap().len(), 200);
