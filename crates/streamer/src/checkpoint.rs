@@ -14,6 +14,7 @@ use thiserror::Error;
 use uuid::Uuid;
 
 use crate::config::{CheckpointSettings, OnMissing, OnOutOfRange};
+use crate::consumer::rebalance::StartOffset;
 use crate::dead_letters::stats::DeadLetterStats;
 use crate::pipeline::position::Position;
 use crate::pipeline::write_timestamp::MaxSeen;
@@ -45,6 +46,15 @@ impl Checkpoint {
             return crate::pipeline::write_timestamp::wall_micros();
         }
         self.epoch + self.position.next_offset
+    }
+
+    /// Where the partition is read from.
+    pub fn start_offset(&self) -> StartOffset {
+        StartOffset {
+            partition: self.partition,
+            offset: self.position.next_offset,
+            leader_epoch: self.position.leader_epoch,
+        }
     }
 
     /// Whether the checkpoint belongs to the topic with this id, as far as both ids are known.

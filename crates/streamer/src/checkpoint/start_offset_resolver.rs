@@ -21,7 +21,6 @@ use crate::checkpoint::store::CheckpointStore;
 use crate::checkpoint::{self, Checkpoint, PartitionInfo, ResolvedStart, StartError, StartReason};
 use crate::config::{OnMissing, Settings};
 use crate::consumer::partition_check::{PartitionCheck, check};
-use crate::consumer::rebalance::StartOffset;
 use crate::ledger::store::LedgerStore;
 use crate::pipeline::write_timestamp::wall_micros;
 use ::kafka::ClientRejected;
@@ -194,11 +193,8 @@ impl StartOffsetResolver {
         }
         let checks = offsets.keys().filter_map(|partition| {
             let checkpoint = checkpoints.get(partition)?;
-            let start = StartOffset {
-                partition: *partition,
-                offset: checkpoint.position.next_offset,
-                leader_epoch: Some(checkpoint.position.leader_epoch?),
-            };
+            let start = checkpoint.start_offset();
+            start.leader_epoch?;
             checkpoint.is_of_topic(self.topic.id).then(|| {
                 let settings = Arc::clone(&self.settings);
                 tokio::task::spawn_blocking(move || (start.partition, check(&settings.kafka, start)))

@@ -52,7 +52,7 @@ pub enum ConsumerCommand {
     /// Stop reading these partitions.
     Halt(Vec<i32>),
     /// Commit these offsets to the group.
-    Commit(Vec<(i32, i64)>),
+    Commit(Vec<StartOffset>),
     /// Stop reading and stay in the group.
     Pause,
     /// Leave the group and end the thread.

@@ -75,6 +75,8 @@ pub(super) struct PollLoop {
     /// The process ends, and no partition is read any more.
     paused: bool,
     turns: Turns,
+    /// The pipeline was full at the last chunk.
+    is_full: bool,
     settings: KafkaSettings,
     /// Fetches whose records could not be read.
     unreadable: u32,
@@ -85,7 +87,8 @@ pub(super) struct PollLoop {
 /// The end of each requested partition, if its leader has responded.
 type RequestedEnds = Vec<(i32, Option<LogEnd>)>;
 
-/// Starts the consumer thread. A chunk has at most as many records as a micro-batch, `max_rows`.
+/// Starts the consumer thread. A chunk has at most as many records as a micro-batch, `max_rows`, and one more of each partition
+/// that was at its end.
 ///
 /// # Errors
 /// When librdkafka rejects the configuration.
@@ -134,6 +137,7 @@ pub fn spawn(
         halted: BTreeSet::new(),
         paused: false,
         turns: Turns::default(),
+        is_full: false,
         settings: settings.clone(),
         unreadable: 0,
         checking: Arc::default(),
@@ -363,14 +367,15 @@ impl PollLoop {
     }
 
     /// The offset of a checkpoint is further than the last record if the pipeline has accepted an end.
-    fn commit(&self, offsets: &[(i32, i64)]) -> Result<(), KafkaError> {
+    fn commit(&self, offsets: &[StartOffset]) -> Result<(), KafkaError> {
         let context = self.consumer.context();
-        for (partition, offset) in offsets {
-            if let Some(next) = context.assigned().next.get_mut(partition) {
+        for offset in offsets {
+            if let Some(next) = context.assigned().next.get_mut(&offset.partition) {
                 next.skip_to(*offset);
             }
         }
-        self.consumer.commit(&context.offsets(offsets), CommitMode::Async)
+        let list = rebalance::assignment(&self.topic, offsets);
+        self.consumer.commit(&list, CommitMode::Async)
     }
 
     /// For partitions that are idle at their end: requests the end of the log, and reads again if it is further.

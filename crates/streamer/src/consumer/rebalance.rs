@@ -99,12 +99,10 @@ pub struct StartOffset {
 }
 
 impl StartOffset {
-    /// Moves to a later offset. No record is in between. The leader epoch there is unknown: markers before it may be of later
-    /// leaders than the last record. With the record's epoch the leader would report a truncated log.
-    pub(super) fn skip_to(&mut self, offset: i64) {
-        if offset > self.offset {
-            self.offset = offset;
-            self.leader_epoch = None;
+    /// Moves to a later offset of the partition. No record is in between.
+    pub(super) fn skip_to(&mut self, later: Self) {
+        if later.offset > self.offset {
+            *self = later;
         }
     }
 }
@@ -358,18 +356,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn leader_epoch_of_a_skipped_end_is_unknown() {
-        let read = StartOffset {
+    fn skipped_end_has_its_own_leader_epoch() {
+        let at = |offset, epoch| StartOffset {
             partition: 0,
-            offset: 10,
-            leader_epoch: Some(3),
+            offset,
+            leader_epoch: Some(epoch),
         };
-        let mut next = read;
+        let mut next = at(10, 3);
         for written in [9, 10] {
-            next.skip_to(written);
-            assert_eq!(next, read, "no end was skipped");
+            next.skip_to(at(written, 2));
+            assert_eq!(next, at(10, 3), "no end was skipped");
         }
-        next.skip_to(12);
-        assert_eq!((next.offset, next.leader_epoch), (12, None));
+        next.skip_to(at(12, 4));
+        assert_eq!(next, at(12, 4));
     }
 }

@@ -24,8 +24,8 @@ pub(super) struct Turns {
     fetched: BTreeMap<i32, Turn>,
     /// Those that are paused, the next one first.
     waiting: VecDeque<i32>,
-    /// The size of the records that were read last.
-    size: usize,
+    /// The size of the records that were last read from each partition.
+    sizes: BTreeMap<i32, usize>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,7 +60,9 @@ impl Turns {
 
     /// Takes note of the size of records from the queue of a partition; `None` if it was empty.
     pub(super) fn read(&mut self, partition: i32, size: Option<usize>, now: Instant) {
-        self.size = size.unwrap_or(self.size);
+        if let Some(size) = size {
+            self.sizes.insert(partition, size);
+        }
         if let Some(turn) = self.fetched.get_mut(&partition) {
             *turn = match (*turn, size) {
                 (_, Some(size)) => Turn::Holds(size),
@@ -77,12 +79,14 @@ impl Turns {
         }
     }
 
-    /// Takes note of queues that were filled while none was read. Their records are taken to be as large as those read last.
-    /// `records` are those in the queue of a partition.
-    pub(super) fn filled(&mut self, records: impl Fn(i32) -> usize) {
+    /// Takes note of queues that were filled while none was read. Their records are taken to be as large as those that were last
+    /// read from the partition, or as the largest of all. `events` are those in the queue of a partition: records, and at most
+    /// one end.
+    pub(super) fn filled(&mut self, events: impl Fn(i32) -> usize) {
+        let largest = self.sizes.values().copied().max().unwrap_or(1);
         for (partition, turn) in &mut self.fetched {
-            if !matches!(turn, Turn::Holds(_)) && records(*partition) > 0 {
-                *turn = Turn::Holds(self.size);
+            if !matches!(turn, Turn::Holds(_)) && events(*partition) > 1 {
+                *turn = Turn::Holds(self.sizes.get(partition).copied().unwrap_or(largest));
             }
         }
     }
@@ -116,7 +120,7 @@ impl Turns {
         self.fetched.retain(|partition, turn| {
             let stays = match turn {
                 Turn::Holds(_) => true,
-                Turn::Begun(_) => !is_full,
+                Turn::Begun(_) => !is_full && held.len() < MAX_FETCHED,
                 Turn::Over => false,
             };
             if !stays {
@@ -240,10 +244,27 @@ mod tests {
         }
         turns.read(0, Some(1 << 20), now);
         turns.read(0, None, now);
-        turns.filled(|partition| if partition < 2 { 9 } else { 0 });
-        let records = |partition| if partition < 2 { 9 } else { 0 };
-        assert_eq!(turns.changes(records, now).pause, vec![2, 3], "18 MiB wait");
+        // Its size says nothing about the others.
+        turns.read(3, Some(1), now);
+        turns.read(3, None, now);
+        let events = |partition| if partition < 2 { 9 } else { 1 };
+        turns.filled(events);
+        assert_eq!(turns.changes(events, now).pause, vec![2, 3], "18 MiB wait");
         assert_eq!(turns.changes(|_| 1, now).resume, vec![2, 3]);
+    }
+
+    #[test]
+    fn at_most_16_queues_fill_while_none_is_read() {
+        let now = Instant::now();
+        let mut turns = Turns::default();
+        for partition in 0..MANY {
+            turns.start(partition, now);
+        }
+        turns.read(0, Some(1), now);
+        let events = |partition| if partition < 17 { 10 } else { 0 };
+        turns.filled(events);
+        let Changes { pause, resume } = turns.changes(events, now);
+        assert_eq!((pause, resume), ((17..MANY).collect(), vec![]));
     }
 
     #[test]

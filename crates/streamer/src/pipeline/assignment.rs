@@ -11,7 +11,7 @@ use service::failpoint;
 use crate::checkpoint::start_offset_resolver::ResolvedStarts;
 use crate::checkpoint::{Checkpoint, StartReason};
 use crate::consumer::channels::ConsumerCommand;
-use crate::consumer::rebalance::{RebalanceEvent, StartOffset};
+use crate::consumer::rebalance::RebalanceEvent;
 use crate::dead_letters::limits::DeadLetterLimits;
 use crate::pipeline::error::PipelineError;
 use crate::pipeline::partition_state::PartitionState;
@@ -132,26 +132,15 @@ impl Pipeline {
                 PartitionState::new(start, assignment, read_back, limits),
             );
         }
-        let positions = starts
+        let offsets: Vec<_> = starts
             .iter()
-            .map(|start| (start.checkpoint.partition, start.checkpoint.position));
-        let offsets: Vec<_> = positions
-            .clone()
-            .map(|(partition, position)| (partition, position.next_offset))
+            .map(|start| start.checkpoint.start_offset())
             .collect();
-        let starts = positions.map(|(partition, position)| StartOffset {
-            partition,
-            offset: position.next_offset,
-            leader_epoch: position.leader_epoch,
-        });
         self.metrics
             .assigned
             .set(i64::try_from(self.partitions.len()).unwrap_or(i64::MAX));
         self.publish(&offsets);
-        self.send(ConsumerCommand::Start {
-            assignment,
-            offsets: starts.collect(),
-        })?;
+        self.send(ConsumerCommand::Start { assignment, offsets })?;
         self.halt_partitions()
     }
 

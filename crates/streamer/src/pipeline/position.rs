@@ -8,7 +8,8 @@ use crate::pipeline::write_timestamp::MaxSeen;
 pub struct Position {
     /// The offset of the next record.
     pub next_offset: i64,
-    /// The epoch of the leader that appended the record before; `None` if it is unknown.
+    /// The epoch of the leader that appended the record before, or that reported an end behind markers; `None` if it is
+    /// unknown.
     pub leader_epoch: Option<i32>,
     /// The write timestamp of the record before.
     pub last_write_timestamp: Option<i64>,

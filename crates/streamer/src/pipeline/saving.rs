@@ -12,6 +12,7 @@ use crate::cassandra::writer::RowWriteError;
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::start_offset_resolver::{RefusalCause, StartOffsetResolver, verify_read_back};
 use crate::consumer::channels::ConsumerCommand;
+use crate::consumer::rebalance::StartOffset;
 use crate::ledger::segment::Segment;
 use crate::pipeline::batch_writer::BatchWriteError;
 use crate::pipeline::error::PipelineError;
@@ -86,16 +87,19 @@ impl Pipeline {
             let state = self.partitions.get_mut(&checkpoint.partition);
             let read_back = saved.read_back.contains(&checkpoint.partition).then(Instant::now);
             if state.is_some_and(|state| state.saved(saved.assignment, checkpoint, read_back)) {
-                commits.push((checkpoint.partition, checkpoint.position.next_offset));
+                commits.push(checkpoint.start_offset());
             }
         }
         self.publish(&commits);
         self.send(ConsumerCommand::Commit(commits))
     }
 
-    pub(super) fn publish(&self, offsets: &[(i32, i64)]) {
+    pub(super) fn publish(&self, offsets: &[StartOffset]) {
         let mut assigned = self.assigned.lock().unwrap_or_else(PoisonError::into_inner);
-        for (partition, offset) in offsets {
+        for StartOffset {
+            partition, offset, ..
+        } in offsets
+        {
             assigned.insert(*partition, Some(*offset));
             self.metrics
                 .checkpoint_offset

@@ -24,7 +24,7 @@ const SHORT_TTL: Duration = Duration::from_secs(60);
 
 /// Why the tables are not prepared.
 enum TablesError {
-    /// The server can't answer now, although nothing is wrong with the tables.
+    /// The server refuses reads, or the tables can't be judged, because nodes disagree on the schema.
     Outage(String),
     /// The tables can't be used, or a request failed.
     Schema(SchemaError),
@@ -92,7 +92,10 @@ impl Streamer {
                     self.sessions.readiness().table_verified();
                     return Ok(table);
                 }
-                Err(TablesError::Outage(reason)) => reason,
+                Err(TablesError::Outage(reason)) => {
+                    disagreement = None;
+                    reason
+                }
                 Err(TablesError::Schema(error)) => {
                     let may_pass = match &error {
                         // A node may not know a table yet that another replica of this service has just created.
@@ -105,7 +108,10 @@ impl Streamer {
                         SchemaError::Failed {
                             error: ErrorClass::Retry { .. } | ErrorClass::Reconnect { .. },
                             ..
-                        } => true,
+                        } => {
+                            disagreement = None;
+                            true
+                        }
                         _ => false,
                     };
                     if !may_pass {

@@ -1,7 +1,7 @@
 //! Backpressure: while the pipeline is full, no records are taken. They wait in the partitions' queues, which are bounded.
 //!
 //! No partition is paused for it. A pause discards what is fetched, and after each the first response would fill the pipeline
-//! again, so that partitions starve beside a slow writer.
+//! again, so that partitions starve beside a slow writer. A partition's errors wait behind its records.
 
 use std::mem;
 use std::time::Duration;
@@ -21,7 +21,7 @@ const SEND_TIMEOUT: Duration = Duration::from_millis(500);
 impl PollLoop {
     /// Sends records to the pipeline and returns false once the pipeline has ended. Polls on while the channel is full.
     pub(super) fn send(&mut self, assignment: u64, mut records: Vec<DecodedRecord>) -> bool {
-        let mut is_full = false;
+        let mut waited = false;
         loop {
             let chunks = self.chunks.clone();
             let reserved = self
@@ -34,7 +34,8 @@ impl PollLoop {
                 }
                 Ok(Err(_)) => return false,
                 Err(_) => {
-                    if !mem::replace(&mut is_full, true) {
+                    waited = true;
+                    if !mem::replace(&mut self.is_full, true) {
                         tracing::info!("reading paused: the writer is at capacity");
                     }
                     self.poll_full(&mut records);
@@ -45,14 +46,15 @@ impl PollLoop {
                 break;
             }
         }
-        if is_full {
+        // Once for a backlog, and not for each chunk of it.
+        if !waited && mem::replace(&mut self.is_full, false) {
             tracing::info!("reading resumed");
         }
         true
     }
 
     /// Serves rebalances and the partitions at their end. Their ends are verified beside a backlog of other partitions, too,
-    /// and a record that arrives there is added to `records`.
+    /// and the first record that arrives there is added to `records`.
     fn poll_full(&mut self, records: &mut Vec<DecodedRecord>) {
         self.last_poll.polled();
         self.serve_events(records);

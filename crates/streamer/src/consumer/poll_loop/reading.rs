@@ -26,7 +26,6 @@ use crate::pipeline::raw_record::RawRecord;
 impl PollLoop {
     /// Serves rebalances, then takes the records that are already fetched, or waits for some up to the poll timeout.
     pub(super) fn read(&mut self) -> Vec<DecodedRecord> {
-        self.decoder.partitions = self.partitions.load(Ordering::Relaxed);
         let mut records = Vec::new();
         self.serve_events(&mut records);
         let mut queues = mem::take(&mut self.queues);
@@ -57,6 +56,7 @@ impl PollLoop {
 
     /// Serves the consumer's own queue, which has rebalances and errors.
     pub(super) fn serve_events(&mut self, records: &mut Vec<DecodedRecord>) {
+        self.decoder.partitions = self.partitions.load(Ordering::Relaxed);
         let consumer = Arc::clone(&self.consumer);
         while let Some(polled) = consumer.poll(Duration::ZERO) {
             self.receive(polled, records);

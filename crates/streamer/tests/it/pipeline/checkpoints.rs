@@ -167,6 +167,19 @@ async fn transaction_marker_leaves_no_lag_beside_a_backlog() {
         assert_eq!(status, 200, "{body}");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+    // A record that arrives at the end of a partition does not wait for the backlog of the other.
+    let late = ProducerRecord {
+        partition: Some(0),
+        ..outgoing(Uuid::new_v4(), "x")
+    };
+    env.kafka.write(&env.topic, &[late]).await.unwrap();
+    eventually("the late record is a row", async || {
+        match next_offset(0).await? {
+            3 => Ok(()),
+            other => Err(other.to_string()),
+        }
+    })
+    .await;
     assert!(next_offset(1).await.unwrap() < 1_500, "the backlog ended first");
 }
 
