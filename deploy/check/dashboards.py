@@ -136,7 +136,7 @@ def check_queries(results, prometheus):
             for selector in set(SELECTOR.findall(rule["expr"])) - NEVER:
                 gives_data(prometheus, selector)
     with results.check("Prometheus has loaded the rules and scrapes each service"):
-        groups = ask(f"{prometheus}/api/v1/rules")["groups"]
+        groups = fetch(f"{prometheus}/api/v1/rules")["groups"]
         loaded = [rule["name"] for group in groups for rule in group["rules"] if rule["health"] == "ok"]
         expect(sorted(loaded) == sorted(rule["alert"] for rule in alerts()), loaded)
         expect(len(query(prometheus, "up == 1")) == 3, "a target is down")
@@ -152,10 +152,10 @@ def gives_data(prometheus, expression):
 
 
 def query(prometheus, expression):
-    return ask(f"{prometheus}/api/v1/query?{urllib.parse.urlencode({'query': expression})}")["result"]
+    return fetch(f"{prometheus}/api/v1/query?{urllib.parse.urlencode({'query': expression})}")["result"]
 
 
-def ask(url):
+def fetch(url):
     try:
         with urllib.request.urlopen(url, timeout=10) as response:
             return json.load(response)["data"]

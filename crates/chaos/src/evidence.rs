@@ -95,7 +95,7 @@ pub(crate) struct Evidence {
     pub(crate) sent_fingerprints: HashSet<u64>,
     /// The ingester's run history.
     pub(crate) runs: Vec<IngesterRun>,
-    /// The ledger of each run in the topic, as a streamer answers it.
+    /// The ledger of each run in the topic, as a streamer reports it.
     pub(crate) run_ledgers: BTreeMap<Uuid, LedgerRanges>,
     /// Publisher responses that contradict the request.
     pub(crate) wrong_responses: Vec<String>,

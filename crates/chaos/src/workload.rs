@@ -44,7 +44,7 @@ const RUN_INTERVAL: Duration = Duration::from_secs(5);
 /// Users of such a run.
 const RUN_USERS: u64 = 300;
 
-/// Whether a request asks for the positions of its records.
+/// Whether the response to a request must have the positions of its records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Positions {
     Requested,

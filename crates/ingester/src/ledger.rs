@@ -2,7 +2,7 @@
 //!
 //! The ledger is queried again until it confirms the run, contradicts it, or has expired. Changes no record.
 
-pub mod ledger_answer;
 pub mod ledger_client;
+pub mod ledger_ranges;
 pub mod verdict;
 pub mod verdict_loop;

@@ -61,7 +61,7 @@ impl ClientEvents {
     }
 
     /// Keeps an error of a request, unless one of a connection is known.
-    pub(crate) fn unanswered(&self, error: String) {
+    pub(crate) fn request_failed(&self, error: String) {
         self.lock().get_or_insert(error);
     }
 
@@ -100,7 +100,7 @@ impl ClientContext for ClientEvents {
 
 impl ConsumerContext for ClientEvents {}
 
-/// Fetches a token for librdkafka, which asks for one at a client's start and at 80 % of each token's lifetime.
+/// Fetches a token for librdkafka, which requests one at a client's start and at 80 % of each token's lifetime.
 ///
 /// # Errors
 /// Without a source, or when it fails.

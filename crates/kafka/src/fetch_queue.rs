@@ -12,7 +12,7 @@ use rdkafka::ClientContext;
 use rdkafka::client::Client;
 use rdkafka_sys as sys;
 
-/// Returns the number of fetched records that wait in the queue of a partition. Asks no broker.
+/// Returns the number of fetched records that wait in the queue of a partition. Sends no request.
 pub fn fetched_records<C: ClientContext>(client: &Client<C>, topic: &str, partition: i32) -> usize {
     let Ok(name) = CString::new(topic) else {
         return 0;

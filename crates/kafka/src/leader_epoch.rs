@@ -19,8 +19,8 @@ pub fn of(message: &BorrowedMessage<'_>) -> Option<i32> {
     (epoch >= 0).then_some(epoch)
 }
 
-/// Sets the epoch of the record before the partition's offset. A consumer that is assigned the list asks the leader whether
-/// its log still has that record.
+/// Sets the epoch of the record before the partition's offset. A consumer that is assigned the list checks that the
+/// leader's log still has that record.
 ///
 /// A partition that is not in the list is ignored.
 pub fn set(list: &mut TopicPartitionList, topic: &str, partition: i32, epoch: i32) {

@@ -121,7 +121,7 @@ impl MetadataClient {
     /// Runs `request` on a blocking thread.
     ///
     /// # Errors
-    /// The error of the request. A broker that rejects the client answers no request, so a pending rejection takes
+    /// The error of the request. A broker that rejects the client responds to no request, so a pending rejection takes
     /// precedence.
     pub async fn request<T: Send + 'static>(
         self: &Arc<Self>,
@@ -226,7 +226,7 @@ impl MetadataClient {
     pub fn all_watermarks(&self, partitions: &[i32]) -> Result<Vec<(i64, i64)>, KafkaError> {
         let Watermarks { offsets, missing } = self.watermarks(partitions)?;
         if let Some(reason) = missing.into_values().next() {
-            self.consumer.context().unanswered(reason);
+            self.consumer.context().request_failed(reason);
             return Err(KafkaError::MetadataFetch(RDKafkaErrorCode::OperationTimedOut));
         }
         Ok(partitions

@@ -1,10 +1,10 @@
 //! Makes a Kafka client that has lost all brokers connect to its bootstrap servers again.
 //!
-//! A broker that was paused or partitioned is fenced. Until the controllers register it again, it answers metadata requests
-//! with no brokers. librdkafka then drops all brokers, sends no more requests and never recovers, although the cluster is
-//! healthy (librdkafka issue 5301; versions 2.12 and 2.13). `metadata.recovery.rebootstrap.trigger.ms` does not help, since
-//! it needs failed requests. So this monitor adds the bootstrap servers again after a time without responses. A client that
-//! knows a broker at such an address ignores that.
+//! A broker that was paused or partitioned is fenced. Until the controllers register it again, it responds to metadata
+//! requests with no brokers. librdkafka then drops all brokers, sends no more requests and never recovers, although the
+//! cluster is healthy (librdkafka issue 5301; versions 2.12 and 2.13). `metadata.recovery.rebootstrap.trigger.ms` does
+//! not help, since it needs failed requests. So this monitor adds the bootstrap servers again after a time without
+//! responses. A client that knows a broker at such an address ignores that.
 #![allow(
     unsafe_code,
     reason = "rdkafka does not wrap rd_kafka_brokers_add; the one use says why it is sound"
@@ -29,7 +29,7 @@ pub const REBOOTSTRAP_AFTER: Duration = Duration::from_secs(3);
 pub struct RebootstrapMonitor {
     servers: CString,
     /// Since when there is no response, or when the servers were added last.
-    unanswered_since: Mutex<Option<Instant>>,
+    no_response_since: Mutex<Option<Instant>>,
 }
 
 impl RebootstrapMonitor {
@@ -39,13 +39,13 @@ impl RebootstrapMonitor {
         Self {
             // librdkafka refuses a text with a NUL, so there is no client to monitor.
             servers: CString::new(servers).unwrap_or_default(),
-            unanswered_since: Mutex::default(),
+            no_response_since: Mutex::default(),
         }
     }
 
     /// Observes the result of a request. Adds the bootstrap servers again after [`REBOOTSTRAP_AFTER`] without a response.
     pub fn observe<C: ClientContext, T>(&self, client: &Client<C>, result: &Result<T, KafkaError>) {
-        if self.is_due(is_unanswered(result), Instant::now()) {
+        if self.is_due(has_no_response(result), Instant::now()) {
             // SAFETY: the handle lives as long as the borrowed client and the text as long as `self`. librdkafka copies the
             // text and allows the call from any thread.
             unsafe {
@@ -54,12 +54,12 @@ impl RebootstrapMonitor {
         }
     }
 
-    fn is_due(&self, is_unanswered: bool, now: Instant) -> bool {
+    fn is_due(&self, has_no_response: bool, now: Instant) -> bool {
         let mut since = self
-            .unanswered_since
+            .no_response_since
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        if !is_unanswered {
+        if !has_no_response {
             *since = None;
             return false;
         }
@@ -72,7 +72,7 @@ impl RebootstrapMonitor {
 }
 
 /// Whether no broker responded. An error that a broker sends is a response.
-pub(crate) fn is_unanswered<T>(result: &Result<T, KafkaError>) -> bool {
+pub(crate) fn has_no_response<T>(result: &Result<T, KafkaError>) -> bool {
     use RDKafkaErrorCode as Code;
     result.as_ref().is_err_and(|error| {
         matches!(
@@ -106,8 +106,8 @@ mod tests {
     #[test]
     fn error_of_a_broker_is_a_response() {
         let failed = |code| Err::<(), _>(KafkaError::MetadataFetch(code));
-        assert!(is_unanswered(&failed(RDKafkaErrorCode::BrokerTransportFailure)));
-        assert!(!is_unanswered(&failed(RDKafkaErrorCode::NotCoordinator)));
-        assert!(!is_unanswered(&Ok(())));
+        assert!(has_no_response(&failed(RDKafkaErrorCode::BrokerTransportFailure)));
+        assert!(!has_no_response(&failed(RDKafkaErrorCode::NotCoordinator)));
+        assert!(!has_no_response(&Ok(())));
     }
 }

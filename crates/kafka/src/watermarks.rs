@@ -12,7 +12,7 @@ use rdkafka::ClientContext;
 use rdkafka::client::Client;
 use rdkafka_sys as sys;
 
-/// Returns the high watermark of the last fetch of a partition; `None` before the first one. Asks no broker.
+/// Returns the high watermark of the last fetch of a partition; `None` before the first one. Sends no request.
 ///
 /// With `client.rack` it is the watermark of the follower that the consumer reads.
 pub fn fetched_end<C: ClientContext>(client: &Client<C>, topic: &str, partition: i32) -> Option<i64> {

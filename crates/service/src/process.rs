@@ -106,7 +106,7 @@ pub struct Process {
     signals: Signals,
 }
 
-/// The signals that ask for a shutdown.
+/// The signals that request a shutdown.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,

@@ -60,7 +60,7 @@ class Kafka:
     def range(self, name, partition):
         found = self.consumer.get_watermark_offsets(TopicPartition(name, partition), timeout=TIMEOUT)
         if found is None:
-            raise ReadError(f"partition {partition} of {name} does not answer")
+            raise ReadError(f"partition {partition} of {name} does not respond")
         return found
 
     def records(self, name, partition):

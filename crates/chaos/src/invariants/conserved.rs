@@ -68,9 +68,9 @@ pub(super) fn conserved(evidence: &Evidence, log: &ExpectedLog<'_>) -> Vec<Invar
     for (id, run) in &runs {
         let differences = match evidence.run_ledgers.get(id) {
             Some(ledger) => differences(run, ledger),
-            // Of a run whose records were all lost nothing is asked.
+            // The ledger of a run whose records were all lost is not requested.
             None if run.stored.is_empty() && run.dead_lettered.is_empty() => Vec::new(),
-            None => vec!["no streamer answered".to_owned()],
+            None => vec!["no streamer responded".to_owned()],
         };
         let subject = format!("run {id}");
         let violations = differences.into_iter();

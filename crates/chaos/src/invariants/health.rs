@@ -98,7 +98,7 @@ fn must_recover(evidence: &Evidence, incident: &Incident, id: ServiceId) -> bool
     !lost_again && !cannot_report(evidence, id, incident.ended - READINESS_LIMIT, until)
 }
 
-/// Whether the service is excused, or the publisher that the ingester asks for its dependencies.
+/// Whether the service is excused, or the publisher, whose readiness the ingester reports.
 fn cannot_report(evidence: &Evidence, id: ServiceId, from: f64, until: f64) -> bool {
     let depends_on_publisher = id == ServiceId::Ingester;
     is_excused(evidence, id, from, until)

@@ -1,4 +1,4 @@
-//! Asks the streamers for the ledger of each run in the topic.
+//! Requests from the streamers the ledger of each run in the topic.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,10 +11,10 @@ use uuid::Uuid;
 
 use crate::evidence::run_ledger::LedgerRanges;
 
-/// Longer than a streamer may take to answer.
+/// Longer than a streamer may take to respond.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The runs of the log. Any streamer can answer for all of them; a run without an answer is left out.
+/// The ledgers of the runs in the log. Any streamer has them all. A run is left out if no streamer returns its ledger.
 pub(super) async fn read(streamers: &[String], log: &[TopicRecord]) -> Result<BTreeMap<Uuid, LedgerRanges>> {
     let client = Client::builder().timeout(TIMEOUT).build();
     let client = client.context("failed to build an HTTP client")?;
@@ -24,20 +24,20 @@ pub(super) async fn read(streamers: &[String], log: &[TopicRecord]) -> Result<BT
         let Some(run) = run.filter(|run| !runs.contains_key(run)) else {
             continue;
         };
-        let mut answer = None;
+        let mut ledger = None;
         for streamer in streamers {
-            answer = ask(&client, streamer, run).await;
-            if answer.is_some() {
+            ledger = request(&client, streamer, run).await;
+            if ledger.is_some() {
                 break;
             }
         }
-        runs.insert(run, answer);
+        runs.insert(run, ledger);
     }
-    let answered = runs.into_iter().filter_map(|(run, answer)| Some((run, answer?)));
-    Ok(answered.collect())
+    let ledgers = runs.into_iter().filter_map(|(run, ledger)| Some((run, ledger?)));
+    Ok(ledgers.collect())
 }
 
-async fn ask(client: &Client, streamer: &str, run: Uuid) -> Option<LedgerRanges> {
+async fn request(client: &Client, streamer: &str, run: Uuid) -> Option<LedgerRanges> {
     let response = client.get(format!("{streamer}/v1/runs/{run}")).send().await;
     response.ok()?.error_for_status().ok()?.json().await.ok()
 }

@@ -17,7 +17,7 @@ pub(crate) const CRASH_POINTS: [(&str, ServiceId); 5] = [
     ("in_mid_batch", ServiceId::Streamer(2)),
     ("before_checkpoint", ServiceId::Streamer(3)),
     ("after_dead_letter", ServiceId::Streamer(1)),
-    ("before_answer", ServiceId::Publisher),
+    ("before_response", ServiceId::Publisher),
 ];
 
 /// Every name that a default build must not contain.

@@ -17,7 +17,7 @@ use crate::http::direct_client;
 use crate::http::endpoint::Endpoint;
 use crate::run::plan::{MAX_USERS, PageRange, Seed};
 
-/// Timeout of a request, which the service answers at once.
+/// Timeout of a request, to which the service responds at once.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Where the service is.

@@ -72,7 +72,7 @@ pub enum SendOutcome {
 
 /// How sending a batch ended without an error.
 enum BatchResult {
-    Answered(BatchOutcome),
+    Outcome(BatchOutcome),
     TooLarge,
     Halted,
 }
@@ -118,7 +118,7 @@ impl<P: PublisherClient> RetryingSender<P> {
         let mut remaining = vec![batch];
         while let Some(batch) = remaining.pop() {
             let outcome = match self.send(context, &batch).await? {
-                BatchResult::Answered(outcome) => outcome,
+                BatchResult::Outcome(outcome) => outcome,
                 BatchResult::Halted => return Ok(SendOutcome::Halted),
                 BatchResult::TooLarge => match batch.halves() {
                     Some([front, back]) => {
@@ -157,7 +157,7 @@ impl<P: PublisherClient> RetryingSender<P> {
             let error = match self.attempt(&request, context.stats).await {
                 Ok(outcome) => {
                     context.trace.record_send(first, records, started);
-                    return Ok(BatchResult::Answered(outcome));
+                    return Ok(BatchResult::Outcome(outcome));
                 }
                 Err(error) => error,
             };

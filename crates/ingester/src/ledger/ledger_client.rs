@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::http::endpoint::Endpoint;
 use crate::http::{self, ReadBodyError};
-use crate::ledger::ledger_answer::{EndToEnd, LedgerAnswer};
+use crate::ledger::ledger_ranges::{EndToEnd, LedgerRanges};
 use crate::run::range_set::RangeSet;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -23,7 +23,7 @@ const MAX_RESPONSE_SIZE: ByteSize = ByteSize::mib(64);
 /// Reads the ledger of runs.
 pub trait RunLedger {
     /// Sends one request for one run.
-    fn run(&self, run: Uuid) -> impl Future<Output = Result<LedgerAnswer, LedgerError>> + Send;
+    fn run(&self, run: Uuid) -> impl Future<Output = Result<LedgerRanges, LedgerError>> + Send;
 }
 
 /// Error of one request to the streamer.
@@ -47,7 +47,7 @@ pub enum LedgerError {
 }
 
 #[derive(Deserialize)]
-struct AnswerBody {
+struct ResponseBody {
     run_id: String,
     stored: Vec<(u64, u64)>,
     dead_lettered: Vec<(u64, u64)>,
@@ -75,7 +75,7 @@ impl StreamerLedger {
 }
 
 impl RunLedger for StreamerLedger {
-    async fn run(&self, run: Uuid) -> Result<LedgerAnswer, LedgerError> {
+    async fn run(&self, run: Uuid) -> Result<LedgerRanges, LedgerError> {
         let sent = self.client.get(run_url(self.url.clone(), run)).send().await;
         let response = sent.map_err(LedgerError::Unreachable)?;
         if response.status() != StatusCode::OK {
@@ -95,12 +95,12 @@ fn run_url(mut url: Url, run: Uuid) -> Url {
     url
 }
 
-fn parse(body: &[u8], run: Uuid) -> Result<LedgerAnswer, LedgerError> {
-    let body: AnswerBody = serde_json::from_slice(body).map_err(LedgerError::Json)?;
+fn parse(body: &[u8], run: Uuid) -> Result<LedgerRanges, LedgerError> {
+    let body: ResponseBody = serde_json::from_slice(body).map_err(LedgerError::Json)?;
     if body.run_id != run.to_string() {
         return Err(LedgerError::Invalid("it is of another run"));
     }
-    Ok(LedgerAnswer {
+    Ok(LedgerRanges {
         stored: set_of(&body.stored)?,
         dead_lettered: set_of(&body.dead_lettered)?,
         lost: set_of(&body.lost)?,
@@ -124,30 +124,30 @@ mod tests {
 
     const RUN: &str = "0195d0b1-7a4c-7f3e-9b1a-2c3d4e5f6071";
 
-    fn parsed(body: &str) -> Result<LedgerAnswer, LedgerError> {
+    fn parsed(body: &str) -> Result<LedgerRanges, LedgerError> {
         parse(body.as_bytes(), RUN.parse().unwrap())
     }
 
     #[test]
-    fn answer_has_ranges_with_both_ends() {
+    fn response_has_ranges_with_both_ends() {
         let body = format!(
             r#"{{"run_id": "{RUN}", "rows": 5, "dead_letters": 1, "lost_table": 0, "stored": [[0, 3], [7, 7]],
             "dead_lettered": [[4, 4]], "lost": [], "end_to_end": {{"count": 6, "p50_ms": 12.5, "p99_ms": 40.0}}}}"#
         );
-        let answer = parsed(&body).unwrap();
+        let ledger = parsed(&body).unwrap();
         assert_eq!(
-            (answer.stored.to_string(), answer.dead_lettered.to_string()),
+            (ledger.stored.to_string(), ledger.dead_lettered.to_string()),
             ("0-4,7-8".to_owned(), "4-5".to_owned())
         );
-        assert_eq!((answer.lost.count(), answer.end_to_end.unwrap().count), (0, 6));
+        assert_eq!((ledger.lost.count(), ledger.end_to_end.unwrap().count), (0, 6));
         let empty = format!(
             r#"{{"run_id": "{RUN}", "stored": [], "dead_lettered": [], "lost": [], "end_to_end": null}}"#
         );
-        assert_eq!(parsed(&empty).unwrap(), LedgerAnswer::default());
+        assert_eq!(parsed(&empty).unwrap(), LedgerRanges::default());
     }
 
     #[test]
-    fn answer_of_another_form_is_an_error() {
+    fn response_of_another_form_is_an_error() {
         let other = Uuid::nil();
         for (stored, run) in [
             ("[[3, 2]]", RUN),

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::config::PipelineSettings;
-use crate::ledger::ledger_answer::{EndToEnd, LedgerAnswer};
+use crate::ledger::ledger_ranges::{EndToEnd, LedgerRanges};
 use crate::run::run_numbers::RunNumbers;
 
 /// State of a verdict.
@@ -53,11 +53,11 @@ pub struct LedgerVerdict {
     pub state: VerdictState,
     /// Why the run is not conserved, or not yet.
     pub reason: Option<String>,
-    /// What the ledger's latest answer said; absent before it answered.
+    /// The counts of the ledger's latest response; absent before the first one.
     pub ledger: Option<LedgerCounts>,
 }
 
-/// The ledger's answer in numbers of records.
+/// The ledger's response in numbers of records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct LedgerCounts {
     /// Records that are rows.
@@ -75,18 +75,18 @@ pub struct LedgerCounts {
 }
 
 impl LedgerCounts {
-    /// Compares the numbers of a run with the ledger's answer.
+    /// Compares the numbers of a run with those in the ledger.
     #[must_use]
-    pub fn of(numbers: &RunNumbers, answer: &LedgerAnswer) -> Self {
-        let dead_letters = answer.dead_lettered.difference(&answer.stored);
-        let found = answer.stored.union(&dead_letters);
+    pub fn of(numbers: &RunNumbers, ledger: &LedgerRanges) -> Self {
+        let dead_letters = ledger.dead_lettered.difference(&ledger.stored);
+        let found = ledger.stored.union(&dead_letters);
         Self {
-            rows: answer.stored.count(),
+            rows: ledger.stored.count(),
             dead_letters: dead_letters.count(),
             missing: numbers.accepted().difference(&found).count(),
-            unexpected: found.union(&answer.lost).difference(&numbers.possible()).count(),
-            lost: answer.lost.difference(&found).count(),
-            end_to_end: answer.end_to_end,
+            unexpected: found.union(&ledger.lost).difference(&numbers.possible()).count(),
+            lost: ledger.lost.difference(&found).count(),
+            end_to_end: ledger.end_to_end,
         }
     }
 }
@@ -108,7 +108,7 @@ impl VerdictRules {
         }
     }
 
-    /// Returns the verdict of a run that ended at `ended`, if its ledger has expired. An answer then proves nothing.
+    /// Returns the verdict of a run that ended at `ended`, if its ledger has expired. A response then proves nothing.
     #[must_use]
     pub fn expired(&self, ended: Timestamp, now: Timestamp) -> Option<LedgerVerdict> {
         let age = Duration::try_from(now.duration_since(ended)).unwrap_or_default();
@@ -122,7 +122,7 @@ impl VerdictRules {
         })
     }
 
-    /// Returns the verdict of an answer whose missing records have not become fewer for the time `unchanged`.
+    /// Returns the verdict of a response whose missing records have not become fewer for the time `unchanged`.
     ///
     /// The ledger only grows. A record too many stays, while a missing one may still come.
     #[must_use]
@@ -172,9 +172,9 @@ impl LedgerVerdict {
         }
     }
 
-    /// Returns the verdict while the streamer does not answer.
+    /// Returns the verdict after a request to the streamer has failed.
     #[must_use]
-    pub fn without_answer(self, error: String) -> Self {
+    pub fn after_error(self, error: String) -> Self {
         Self {
             state: VerdictState::Pending,
             reason: Some(error),
@@ -204,8 +204,8 @@ mod tests {
         }
     }
 
-    fn answer(stored: &str, dead_lettered: &str, lost: &str) -> LedgerAnswer {
-        LedgerAnswer {
+    fn ledger(stored: &str, dead_lettered: &str, lost: &str) -> LedgerRanges {
+        LedgerRanges {
             stored: stored.parse().unwrap(),
             dead_lettered: dead_lettered.parse().unwrap(),
             lost: lost.parse().unwrap(),
@@ -213,8 +213,8 @@ mod tests {
         }
     }
 
-    fn verdict_of(numbers: &RunNumbers, answer: &LedgerAnswer, unchanged: Duration) -> LedgerVerdict {
-        rules().verdict(LedgerCounts::of(numbers, answer), unchanged)
+    fn verdict_of(numbers: &RunNumbers, ledger: &LedgerRanges, unchanged: Duration) -> LedgerVerdict {
+        rules().verdict(LedgerCounts::of(numbers, ledger), unchanged)
     }
 
     #[test]
@@ -223,32 +223,32 @@ mod tests {
         let all_accepted = numbers("", "");
         // 2 and 3 were rejected; 8 and 9 are undelivered, so they may be in the topic.
         let partly = numbers("2-4", "8-10");
-        for (numbers, answer, state) in [
-            (&all_accepted, answer("0-10", "", ""), Conserved),
-            (&all_accepted, answer("0-6", "6-10", ""), Conserved),
-            (&all_accepted, answer("0-10", "3-5", ""), Conserved),
-            (&all_accepted, answer("0-9", "", ""), Pending),
-            (&all_accepted, answer("", "", ""), Pending),
-            (&all_accepted, answer("0-6", "", "6-10"), Pending),
-            (&all_accepted, answer("0-11", "", ""), Violated),
-            (&all_accepted, answer("0-10", "12-13", ""), Violated),
-            (&all_accepted, answer("0-10", "", "11-12"), Violated),
-            (&partly, answer("0-2,4-8", "", ""), Conserved),
-            (&partly, answer("0-2,4-10", "", ""), Conserved),
-            (&partly, answer("0-2,4-7,8-10", "", ""), Pending),
-            (&partly, answer("0-3,4-8", "", ""), Violated),
-            (&partly, answer("0-3", "", ""), Violated),
-            (&numbers("", "0-10"), answer("", "", ""), Conserved),
+        for (numbers, ledger, state) in [
+            (&all_accepted, ledger("0-10", "", ""), Conserved),
+            (&all_accepted, ledger("0-6", "6-10", ""), Conserved),
+            (&all_accepted, ledger("0-10", "3-5", ""), Conserved),
+            (&all_accepted, ledger("0-9", "", ""), Pending),
+            (&all_accepted, ledger("", "", ""), Pending),
+            (&all_accepted, ledger("0-6", "", "6-10"), Pending),
+            (&all_accepted, ledger("0-11", "", ""), Violated),
+            (&all_accepted, ledger("0-10", "12-13", ""), Violated),
+            (&all_accepted, ledger("0-10", "", "11-12"), Violated),
+            (&partly, ledger("0-2,4-8", "", ""), Conserved),
+            (&partly, ledger("0-2,4-10", "", ""), Conserved),
+            (&partly, ledger("0-2,4-7,8-10", "", ""), Pending),
+            (&partly, ledger("0-3,4-8", "", ""), Violated),
+            (&partly, ledger("0-3", "", ""), Violated),
+            (&numbers("", "0-10"), ledger("", "", ""), Conserved),
         ] {
-            let verdict = verdict_of(numbers, &answer, Duration::ZERO);
-            assert_eq!(verdict.state, state, "{answer:?}");
+            let verdict = verdict_of(numbers, &ledger, Duration::ZERO);
+            assert_eq!(verdict.state, state, "{ledger:?}");
             assert_eq!(verdict.reason.is_none(), state == Conserved);
         }
     }
 
     #[test]
     fn a_row_beats_a_dead_letter_of_the_same_record() {
-        let counts = LedgerCounts::of(&numbers("", ""), &answer("0-6", "4-9", "8-10"));
+        let counts = LedgerCounts::of(&numbers("", ""), &ledger("0-6", "4-9", "8-10"));
         let expected = LedgerCounts {
             rows: 6,
             dead_letters: 3,
@@ -261,9 +261,9 @@ mod tests {
 
     #[test]
     fn missing_records_violate_only_after_the_timeout() {
-        let (numbers, answer) = (numbers("", ""), answer("0-9", "", "9-10"));
-        assert_eq!(verdict_of(&numbers, &answer, HOUR).state, VerdictState::Pending);
-        let verdict = verdict_of(&numbers, &answer, HOUR + Duration::from_secs(1));
+        let (numbers, ledger) = (numbers("", ""), ledger("0-9", "", "9-10"));
+        assert_eq!(verdict_of(&numbers, &ledger, HOUR).state, VerdictState::Pending);
+        let verdict = verdict_of(&numbers, &ledger, HOUR + Duration::from_secs(1));
         assert_eq!(verdict.state, VerdictState::Violated);
         assert_eq!(
             verdict.reason.unwrap(),

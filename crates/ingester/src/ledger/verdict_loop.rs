@@ -36,7 +36,7 @@ pub struct VerdictLoop<L> {
     rules: VerdictRules,
     verdicts: IntCounterVec,
     open: HashMap<Uuid, OpenRun>,
-    /// The delays while the streamer does not answer, and the end of the current one.
+    /// The delays while requests to the streamer fail, and the end of the current one.
     outage: Option<(Delays, Instant)>,
 }
 
@@ -179,16 +179,16 @@ impl<L: RunLedger> VerdictLoop<L> {
             .store
             .numbers(run.id)?
             .ok_or_else(|| self.store.corrupt("record numbers of a run"))?;
-        let answer = match self.ledger.run(run.id).await {
-            Ok(answer) => answer,
+        let ranges = match self.ledger.run(run.id).await {
+            Ok(ranges) => ranges,
             Err(error) => {
                 let error = service::process::chain(&error);
                 self.wait_for_streamer(&error);
-                return Ok(run.verdict.clone().unwrap_or_default().without_answer(error));
+                return Ok(run.verdict.clone().unwrap_or_default().after_error(error));
             }
         };
         self.outage = None;
-        let counts = LedgerCounts::of(&numbers, &answer);
+        let counts = LedgerCounts::of(&numbers, &ranges);
         let open = self.open.entry(run.id).or_insert_with(OpenRun::new);
         Ok(self.rules.verdict(counts, open.unchanged(counts.missing)))
     }

@@ -25,7 +25,7 @@ CREATE TABLE runs (
   requested_by TEXT,               -- caller of the API
   cancelled_by TEXT,               -- caller of the API
   delivered_pages INTEGER NOT NULL DEFAULT 0, -- leading pages without pending records, set when the run ends
-  verdict TEXT,                    -- JSON; absent until the ledger was asked
+  verdict TEXT,                    -- JSON; absent until the ledger was queried
   event TEXT                       -- the event that the webhook has not received yet
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX runs_by_state ON runs (state);

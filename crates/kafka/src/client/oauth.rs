@@ -38,7 +38,7 @@ pub(crate) const PROPERTIES: [&str; 6] = [
 /// Why there is no token.
 #[derive(Debug, Error)]
 pub enum TokenError {
-    /// The endpoint did not answer, or answered with an error that may pass.
+    /// The endpoint did not respond, or responded with an error that may pass.
     #[error("failed to get a token from {url}: {cause}")]
     Unavailable {
         /// The endpoint.
@@ -130,7 +130,7 @@ impl TokenSource {
         token
     }
 
-    /// Fetches a token for a client that does not ask for it. Blocks for up to five seconds.
+    /// Fetches a token for a client that does not request it. Blocks for up to five seconds.
     ///
     /// # Errors
     /// When there is no token, or the client uses another mechanism.
@@ -285,8 +285,8 @@ mod tests {
         TokenSource::new(&properties).unwrap()
     }
 
-    /// Answers one request. Returns the request.
-    fn answer(status: &str, body: &str) -> (String, std::thread::JoinHandle<String>) {
+    /// Responds to one request. Returns the URL, and the request that arrived.
+    fn respond(status: &str, body: &str) -> (String, std::thread::JoinHandle<String>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/token", listener.local_addr().unwrap());
         let response = format!(
@@ -310,7 +310,7 @@ mod tests {
 
     #[test]
     fn token_is_requested_with_client_credentials() {
-        let (url, serving) = answer("200 OK", r#"{"access_token": "abc", "expires_in": 60}"#);
+        let (url, serving) = respond("200 OK", r#"{"access_token": "abc", "expires_in": 60}"#);
         let now = UNIX_EPOCH.elapsed().unwrap();
         let source = source(&url);
         let token = source.token().unwrap();
@@ -329,7 +329,7 @@ mod tests {
 
     #[test]
     fn refused_client_is_told_apart_from_an_unavailable_endpoint() {
-        let (url, serving) = answer("401 Unauthorized", r#"{"error": "invalid_client"}"#);
+        let (url, serving) = respond("401 Unauthorized", r#"{"error": "invalid_client"}"#);
         let refused = source(&url);
         let error = refused.token().err().unwrap();
         assert_eq!(refused.last(), TokenOutcome::Refused);
@@ -340,7 +340,7 @@ mod tests {
         );
         serving.join().unwrap();
 
-        let (url, serving) = answer("503 Service Unavailable", "");
+        let (url, serving) = respond("503 Service Unavailable", "");
         let unavailable = source(&url);
         let error = unavailable.token().err().unwrap().to_string();
         assert_eq!(unavailable.last(), TokenOutcome::Unavailable);

@@ -1,5 +1,5 @@
-//! Asks the leaders of a topic's partitions. They may be unreachable although the bootstrap servers respond: a broker
-//! reports addresses that it was configured to advertise, and a client may not reach those.
+//! Finds a leader of a topic's partitions that does not respond. Leaders may be unreachable although the bootstrap
+//! servers respond: a broker reports addresses that it was configured to advertise, and a client may not reach those.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -8,10 +8,10 @@ use rdkafka::ClientContext;
 use rdkafka::client::Client;
 use rdkafka::metadata::Metadata;
 
-use crate::rebootstrap::is_unanswered;
+use crate::rebootstrap::has_no_response;
 
-/// Asks each leader of `topic` for the offsets of one partition. Returns the address of one that does not respond, with the
-/// cause. Blocks for up to `timeout`.
+/// Requests the offsets of one partition from each leader of `topic`. Returns the address of one that does not respond,
+/// with the cause. Blocks for up to `timeout`.
 pub fn unresponsive_leader<C: ClientContext>(
     client: &Client<C>,
     metadata: &Metadata,
@@ -20,15 +20,15 @@ pub fn unresponsive_leader<C: ClientContext>(
 ) -> Option<String> {
     let until = Instant::now() + timeout;
     let topic = metadata.topics().iter().find(|found| found.name() == topic)?;
-    let mut asked = BTreeSet::new();
+    let mut requested = BTreeSet::new();
     topic.partitions().iter().find_map(|partition| {
-        if partition.leader() < 0 || !asked.insert(partition.leader()) {
+        if partition.leader() < 0 || !requested.insert(partition.leader()) {
             return None;
         }
         let left = until.saturating_duration_since(Instant::now());
         let response = client.fetch_watermarks(topic.name(), partition.id(), left);
         let leader = leader_address(metadata, topic.name(), partition.id())?;
-        let error = is_unanswered(&response).then(|| response.err())??;
+        let error = has_no_response(&response).then(|| response.err())??;
         Some(format!(
             "{leader}, the leader of partition {}, does not respond: {error}",
             partition.id()

@@ -1,6 +1,6 @@
 //! Requests offsets of many partitions at once.
 //!
-//! rdkafka asks for one partition at a time, and only for the ends of committed records, so this file calls librdkafka
+//! rdkafka requests one partition at a time, and only for the ends of committed records, so this file calls librdkafka
 //! directly.
 #![allow(
     unsafe_code,

@@ -285,7 +285,7 @@ impl Publication {
             .deliveries
             .await
             .unwrap_or_else(|_| vec![DeliveryOutcome::Unknown; self.queued.len()]);
-        failpoint::crash("before_answer");
+        failpoint::crash("before_response");
         PublishResult {
             queued: self.queued,
             outcomes,

@@ -96,7 +96,7 @@ impl CommandLine {
 }
 
 impl ConfigCommand {
-    /// Prints what the action asks for, to standard output.
+    /// Prints the result of the action to standard output.
     ///
     /// # Errors
     /// The exit code of [`CommandLine::settings`], or 1 if standard output is closed.

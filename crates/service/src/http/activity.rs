@@ -1,6 +1,7 @@
 //! The requests and responses of one connection: since when it is idle, and which response its caller does not read.
 //!
-//! A caller may answer pings and read no response: HTTP/2 flow control then holds the response, and no write is pending.
+//! A caller may acknowledge pings and read no response: HTTP/2 flow control then holds the response, and no write is
+//! pending.
 
 use std::any::Any;
 use std::pin::Pin;
@@ -303,9 +304,9 @@ mod tests {
         let held = Arc::new(());
         let request = activity.begin();
         assert!(!activity.is_idle_since(opened));
-        let mut answer = response(100);
-        answer.extensions_mut().insert(Hold::new(Arc::clone(&held)));
-        let body = request.watch(answer).into_body();
+        let mut response = response(100);
+        response.extensions_mut().insert(Hold::new(Arc::clone(&held)));
+        let body = request.watch(response).into_body();
         assert_eq!(body.size_hint().exact(), Some(100));
         let bytes = body.collect().await.unwrap().to_bytes();
         let rest = bytes.slice(99..);

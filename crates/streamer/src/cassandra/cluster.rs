@@ -27,7 +27,7 @@ pub struct Node {
 
 #[derive(Default)]
 struct NodeState {
-    /// The address that other nodes know. `None`: only this node has been asked.
+    /// The address that other nodes know. `None`: only this node has been queried.
     advertised: Option<SocketAddr>,
     /// The address at which it was reached through a contact point.
     contact: Option<SocketAddr>,
@@ -276,7 +276,7 @@ mod tests {
 
     #[test]
     fn node_is_kept_while_others_join_and_leave() {
-        // The first answer is node 1's own.
+        // The first topology is node 1's own.
         let first = cluster(&[(1, None), (2, Some(9042))], None);
         let second = cluster(&[(1, Some(9042)), (3, Some(9042))], Some(&first));
         assert!(Arc::ptr_eq(&first.nodes[0], &second.nodes[0]));

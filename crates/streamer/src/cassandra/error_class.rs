@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn node_that_can_not_read_permissions_is_asked_again() {
+    fn node_that_can_not_read_permissions_is_retried() {
         for (ty, message) in [
             (
                 ErrorType::Unauthorized,

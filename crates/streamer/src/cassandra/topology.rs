@@ -22,7 +22,7 @@ const PARTITIONER: &str = "Murmur3Partitioner";
 pub struct Topology {
     /// The nodes that own tokens, by id.
     pub ring: Vec<RingNode>,
-    /// The addresses for clients. The node that was asked does not know its own reliably, so it is absent.
+    /// The addresses for clients. The node that was queried does not know its own reliably, so it is absent.
     pub addresses: HashMap<Uuid, SocketAddr>,
     /// The replication of the keyspace. `None`: the keyspace does not exist, or rows can't be placed.
     pub replication: Option<Replication>,

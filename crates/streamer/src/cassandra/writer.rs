@@ -357,11 +357,11 @@ impl RowWriter {
                 return server(error);
             };
             let (settings, contract) = (self.sessions.settings(), self.sessions.contract());
-            let answer = async {
+            let probed = async {
                 let statements = prepare::statements(session, settings, contract).await?;
                 probe::probe(session, statements, contract, key, self.row_ttl).await
             };
-            match answer.await {
+            match probed.await {
                 Ok(()) => {}
                 Err(ErrorClass::Fatal(error)) => return Err(RowWriteError::Fatal(error)),
                 Err(error) => return server(&error),

@@ -180,8 +180,9 @@ impl StartOffsetResolver {
         Ok(Attempt { starts, missing })
     }
 
-    /// Returns the partitions whose logs were truncated below their checkpoints, and adds those that don't answer to
-    /// `missing`. Asks only if the consumer has reported a change, which it does when it begins to read a truncated log.
+    /// Returns the partitions whose logs were truncated below their checkpoints, and adds those whose leaders don't
+    /// respond to `missing`. Sends requests only if the consumer has reported a change, which it does when it begins to
+    /// read a truncated log.
     async fn truncated(
         &self,
         offsets: &BTreeMap<i32, (i64, i64)>,

@@ -86,7 +86,7 @@ impl EofTracker {
     }
 
     /// Returns the partitions that have been idle for long enough, whose ends are requested now. None while an earlier
-    /// request is unanswered.
+    /// request is in flight.
     pub(super) fn request(&mut self, now: Instant) -> Vec<i32> {
         if self
             .0
@@ -105,9 +105,9 @@ impl EofTracker {
         .collect()
     }
 
-    /// Records the requested end of the log, or that there is no answer. `next` is the consumer's offset. A partition that
-    /// has had a record since the request is left alone.
-    pub(super) fn answered(&mut self, partition: i32, now: Instant, next: Option<i64>, end: Option<LogEnd>) {
+    /// Records the requested end of the log, or that there is no response. `next` is the consumer's offset. A partition
+    /// that has had a record since the request is left alone.
+    pub(super) fn reported(&mut self, partition: i32, now: Instant, next: Option<i64>, end: Option<LogEnd>) {
         let Some(at_end) = self.0.get_mut(&partition) else {
             return;
         };
@@ -160,7 +160,7 @@ mod tests {
     fn further(ends: &mut EofTracker, now: Instant) {
         ends.reached(3, now - IDLE_DELAY, Some(7));
         assert_eq!(ends.request(now), [3]);
-        ends.answered(3, now, Some(7), end(9, 12));
+        ends.reported(3, now, Some(7), end(9, 12));
     }
 
     #[test]
@@ -187,7 +187,7 @@ mod tests {
             further(&mut ends, now);
             ends.reading(3);
             assert_eq!(ends.reached(3, now, fetched), None);
-            assert_eq!(ends.request(now + IDLE_DELAY), [3], "asked again");
+            assert_eq!(ends.request(now + IDLE_DELAY), [3], "requested again");
         }
     }
 
@@ -211,27 +211,27 @@ mod tests {
     }
 
     #[test]
-    fn answer_after_a_record_is_ignored() {
+    fn end_reported_after_a_record_is_ignored() {
         let (mut ends, now) = (EofTracker::default(), Instant::now() + IDLE_DELAY);
         ends.reached(3, now - IDLE_DELAY, Some(7));
         assert_eq!(ends.request(now), [3]);
         ends.remove(3);
         assert_eq!(ends.reached(3, now, Some(8)), None);
-        ends.answered(3, now, Some(8), end(9, 9));
+        ends.reported(3, now, Some(8), end(9, 9));
         assert_eq!(ends.read_again(now + IDLE_DELAY), None);
         assert_eq!(ends.request(now + IDLE_DELAY), [3]);
     }
 
     #[test]
-    fn one_request_is_in_flight_and_a_silent_leader_is_asked_again() {
+    fn one_request_is_in_flight_and_a_silent_leader_gets_another() {
         let (mut ends, now) = (EofTracker::default(), Instant::now() + IDLE_DELAY);
         ends.reached(3, now - IDLE_DELAY, Some(7));
         assert_eq!(ends.request(now), [3]);
         ends.reached(4, now - IDLE_DELAY, Some(7));
         assert!(ends.request(now).is_empty());
-        ends.answered(3, now, Some(7), None);
+        ends.reported(3, now, Some(7), None);
         assert_eq!(ends.request(now), [4]);
-        ends.answered(4, now, Some(7), end(7, 7));
+        ends.reported(4, now, Some(7), end(7, 7));
         assert_eq!(ends.request(now + IDLE_DELAY), [3, 4]);
     }
 }

@@ -11,7 +11,7 @@ use crate::config::KafkaSettings;
 use crate::consumer::client;
 use crate::consumer::rebalance::{StartOffset, assign};
 
-/// How long an answer may take. A leader that is away gives none.
+/// How long a response may take. A leader that is away sends none.
 const TIMEOUT: Duration = Duration::from_secs(10);
 const POLL_TIMEOUT: Duration = Duration::from_millis(100);
 

@@ -383,7 +383,7 @@ impl PollLoop {
         let now = Instant::now();
         for (partition, end) in self.requested_ends.try_iter().flatten() {
             let next = self.next(partition).map(|next| next.offset);
-            self.ends.answered(partition, now, next, end);
+            self.ends.reported(partition, now, next, end);
         }
         let idle = self.ends.request(now);
         if !idle.is_empty() {
@@ -409,7 +409,7 @@ impl PollLoop {
     /// Requests the ends of partitions, whose consumer is at these offsets. A leader that does not respond must not keep this
     /// thread from polling.
     fn request_ends(&self, partitions: Vec<(i32, Option<i64>)>) {
-        let (metadata, answers) = (Arc::clone(&self.metadata), self.end_sender.clone());
+        let (metadata, sender) = (Arc::clone(&self.metadata), self.end_sender.clone());
         self.runtime.spawn(async move {
             let at = partitions.clone();
             let found = metadata.request(move |metadata| ends(metadata, &at)).await;
@@ -418,7 +418,7 @@ impl PollLoop {
                 .into_iter()
                 .map(|(partition, _)| (partition, found.get(&partition).copied()));
             // The poll loop may have ended.
-            let _ = answers.send(ends.collect());
+            let _ = sender.send(ends.collect());
         });
     }
 }

@@ -93,8 +93,8 @@ pub struct StartOffset {
     pub partition: i32,
     /// The offset of the next record.
     pub offset: i64,
-    /// The leader epoch of the record before, or of the leader that reported an end behind markers. With it, the leader is
-    /// asked whether its log still has that record.
+    /// The leader epoch of the record before, or of the leader that reported an end behind markers. With it, the
+    /// consumer checks that the leader's log still has that record.
     pub leader_epoch: Option<i32>,
 }
 
@@ -107,8 +107,8 @@ impl StartOffset {
     }
 }
 
-/// Assigns partitions of `topic`. For each of the `new` ones whose leader epoch is known, the leader is asked first whether
-/// its log still has the record before the offset. librdkafka asks only after a seek.
+/// Assigns partitions of `topic`. For each of the `new` ones whose leader epoch is known, the consumer first checks
+/// that the leader's log still has the record before the offset. librdkafka checks that only after a seek.
 ///
 /// # Errors
 /// When librdkafka rejects the assignment.

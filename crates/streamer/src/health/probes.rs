@@ -91,7 +91,7 @@ impl KafkaProbe {
         let mut failures = self.metrics.failures();
         let mut moved = BTreeMap::new();
         let mut topic_id = self.topic.id;
-        let mut members_asked: Option<Instant> = None;
+        let mut members_requested: Option<Instant> = None;
         loop {
             self.dead_letter_log.log_left_out();
             self.metrics
@@ -133,11 +133,11 @@ impl KafkaProbe {
                     self.stall_inputs.detector.reset(Instant::now());
                 }
             }
-            if members_asked.is_none_or(|asked| asked.elapsed() >= MEMBERS_INTERVAL) {
+            if members_requested.is_none_or(|at| at.elapsed() >= MEMBERS_INTERVAL) {
                 if let Ok(group) = self.metadata.request(|metadata| metadata.group()).await {
                     self.report_members(&group);
                 }
-                members_asked = Some(Instant::now());
+                members_requested = Some(Instant::now());
             }
             sleep(self.interval).await;
         }
@@ -308,25 +308,25 @@ impl CassandraProbe {
                 );
             }
             // The next probe of the table reports a lost session.
-            Err(error) => tracing::debug!(%error, "failed to ask when the table was truncated"),
+            Err(error) => tracing::debug!(%error, "failed to read the table's truncation time"),
         }
     }
 
-    /// A node may not know the table, because its schema lags or it has lost it. So one answer ends nothing.
+    /// A node may not know the table, because its schema lags or it has lost it. So one result ends nothing.
     async fn table(&self, session: &Session) -> Result<FoundTable, SchemaError> {
-        let ask = || async {
+        let query = || async {
             let session = self.sessions.get().await.map_err(|error| no_session(&error))?;
             schema::table_id(&session, self.sessions.settings()).await
         };
         let known = Some(self.table.table_id);
-        if ask().await? == known {
+        if query().await? == known {
             return Ok(FoundTable::Same);
         }
-        // All answers may be those of one node that lags behind.
+        // All results may be those of one node that lags behind.
         if !schema::wait_for_agreement(session).await? {
             return Ok(FoundTable::Disputed);
         }
-        confirm(known, ask).await
+        confirm(known, query).await
     }
 }
 
@@ -352,18 +352,18 @@ enum FoundTable {
     Other,
 }
 
-/// Answers that must agree. Each request goes to the next node.
+/// Results that must agree. Each query goes to the next node.
 const CONFIRMATIONS: usize = 5;
 const CONFIRMATION_DELAY: Duration = Duration::from_millis(100);
 
-/// Asks again whether the table is another one than `known`.
-async fn confirm<F>(known: Option<Uuid>, ask: impl Fn() -> F) -> Result<FoundTable, SchemaError>
+/// Checks again whether the table is another one than `known`.
+async fn confirm<F>(known: Option<Uuid>, query: impl Fn() -> F) -> Result<FoundTable, SchemaError>
 where
     F: Future<Output = Result<Option<Uuid>, SchemaError>>,
 {
     for _ in 0..CONFIRMATIONS {
         sleep(CONFIRMATION_DELAY).await;
-        if ask().await? == known {
+        if query().await? == known {
             return Ok(FoundTable::Disputed);
         }
     }
@@ -385,19 +385,19 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn table_is_replaced_only_if_every_answer_says_that() {
+    async fn table_is_replaced_only_if_every_result_says_that() {
         let known = Some(Uuid::from_u128(1));
         for (same_at, expected) in [
             (0, FoundTable::Disputed),
             (CONFIRMATIONS - 1, FoundTable::Disputed),
             (CONFIRMATIONS, FoundTable::Other),
         ] {
-            let asked = Cell::new(0);
-            let ask = || {
-                let number = asked.replace(asked.get() + 1);
+            let queries = Cell::new(0);
+            let query = || {
+                let number = queries.replace(queries.get() + 1);
                 std::future::ready(Ok(known.filter(|_| number == same_at)))
             };
-            assert_eq!(confirm(known, ask).await.unwrap(), expected, "{same_at}");
+            assert_eq!(confirm(known, query).await.unwrap(), expected, "{same_at}");
         }
     }
 }

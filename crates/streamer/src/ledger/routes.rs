@@ -19,9 +19,9 @@ use crate::cassandra::session_pool::SessionPool;
 use crate::ledger::ledger_run::LedgerRun;
 use crate::ledger::store::LedgerStore;
 
-/// The timeout of a request, while Cassandra is connected to and answers.
+/// The timeout of a request, while Cassandra is connected and responds.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// When to ask again while Cassandra can't answer, in seconds.
+/// When to retry while Cassandra is unavailable, in seconds.
 const RETRY_AFTER: &str = "5";
 
 /// Reads the ledger.
@@ -30,7 +30,7 @@ pub(crate) struct LedgerReader {
     pub(crate) ledger: Arc<LedgerStore>,
 }
 
-/// The routes that `reader` answers.
+/// The routes that `reader` serves.
 pub(crate) fn routes(reader: Arc<LedgerReader>) -> Router {
     Router::new().route("/v1/runs/{id}", get(run)).with_state(reader)
 }
@@ -52,7 +52,7 @@ async fn run(State(reader): State<Arc<LedgerReader>>, Path(id): Path<String>) ->
             problem(StatusCode::INTERNAL_SERVER_ERROR, "internal-error", &error)
         }
         Ok(Err(error)) => unavailable(&error.to_string()),
-        Err(_) => unavailable("no answer within 5 s"),
+        Err(_) => unavailable("no response within 5 s"),
     }
 }
 

@@ -65,9 +65,9 @@ impl Streamer {
         }
     }
 
-    /// Asks the coordinator first: it has the address that its broker advertises, which may be unreachable although the
-    /// bootstrap servers respond. Without it no partition is assigned, and administrative requests may wait for the same
-    /// broker for a long time.
+    /// Looks up the coordinator first: it has the address that its broker advertises, which may be unreachable although
+    /// the bootstrap servers respond. Without it no partition is assigned, and administrative requests may wait for the
+    /// same broker for a long time.
     async fn ensure_topics(&self) -> Result<TopicInfo, TopicsError> {
         let settings = &self.settings.kafka;
         let failed = |operation| move |source| RequestError { operation, source };

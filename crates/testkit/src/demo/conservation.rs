@@ -31,7 +31,7 @@ pub(super) struct EndToEnd {
     pub(super) p99_ms: f64,
 }
 
-/// The streamer's answer: inclusive ranges of sequence numbers.
+/// The streamer's response: inclusive ranges of sequence numbers.
 #[derive(Debug, Default, Deserialize)]
 struct LedgerDocument {
     stored: Vec<(u64, u64)>,
@@ -40,7 +40,7 @@ struct LedgerDocument {
 }
 
 impl RunVerdict {
-    /// Asks the streamer until its ledger has each record of a run whose `accepted` records are all of it.
+    /// Queries the streamer until its ledger has each record of a run whose `accepted` records are all of it.
     pub(super) async fn of_ledger(
         streamer: &Service,
         run: &str,

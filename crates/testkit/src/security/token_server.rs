@@ -89,7 +89,7 @@ impl TokenServer {
         &self.url
     }
 
-    /// Answers 503 from now on, or tokens again.
+    /// Responds with 503 from now on, or with tokens again.
     pub fn set_down(&self, is_down: bool) {
         self.endpoint.is_down.store(is_down, Ordering::Relaxed);
     }
@@ -102,7 +102,7 @@ impl TokenServer {
 }
 
 impl TokenServer {
-    /// Returns how many requests were answered with 503.
+    /// Returns how many requests got a 503.
     #[must_use]
     pub fn refused(&self) -> usize {
         self.endpoint.refused.load(Ordering::Relaxed)

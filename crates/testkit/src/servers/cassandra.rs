@@ -54,7 +54,7 @@ pub struct CassandraCluster {
 }
 
 impl CassandraCluster {
-    /// Starts the first node, which the others ask for the cluster, then the others, and waits until each knows all.
+    /// Starts the first node, from which the others learn the cluster, then the others, and waits until each knows all.
     ///
     /// # Errors
     /// When the jars cannot be fetched, or a node ends or is not ready within four minutes, with the end of its log.

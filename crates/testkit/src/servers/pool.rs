@@ -36,7 +36,7 @@ pub(super) enum ClusterSpec {
     Cassandra(CassandraOptions),
 }
 
-/// What a test process asks of the pool; one line of JSON each.
+/// A test process's request to the pool; one line of JSON each.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum PoolRequest {
     Lease { spec: Box<ClusterSpec>, access: Access },
@@ -73,7 +73,7 @@ impl Lease {
         let taken = tokio::task::spawn_blocking(move || {
             let stream = UnixStream::connect(&path).map_err(ServerError::file(&path))?;
             let lease = Self(Arc::new(Mutex::new(BufReader::new(stream))));
-            match lease.ask(&PoolRequest::Lease { spec, access })? {
+            match lease.request(&PoolRequest::Lease { spec, access })? {
                 PoolReply::Leased { dir, port } => Ok((lease, dir, port)),
                 other => Err(ServerError::Pool(format!("unexpected reply: {other:?}"))),
             }
@@ -83,13 +83,13 @@ impl Lease {
             .map_err(|error| ServerError::Pool(error.to_string()))?
     }
 
-    /// Asks the pool to start a node that was killed or stopped.
+    /// Requests that the pool starts a node that was killed or stopped.
     pub(super) fn start(&self, node: usize) -> Result<(), ServerError> {
-        self.ask(&PoolRequest::Start { node }).map(drop)
+        self.request(&PoolRequest::Start { node }).map(drop)
     }
 
     /// One request and its reply. The pool replies to a lease as soon as a cluster is free and serves.
-    fn ask(&self, request: &PoolRequest) -> Result<PoolReply, ServerError> {
+    fn request(&self, request: &PoolRequest) -> Result<PoolReply, ServerError> {
         let mut stream = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let failed = |error: &dyn std::fmt::Display| ServerError::Pool(error.to_string());
         let mut line = serde_json::to_string(request).map_err(|error| failed(&error))?;

@@ -312,14 +312,14 @@ async fn assert_readme_curl_examples(env: &TestEnv) {
     let mut lines = readme.lines();
     let mut shown = 0;
     while let Some(line) = lines.next() {
-        let Some(asked) = line.strip_prefix("$ curl http://127.0.0.1:908") else {
+        let Some(target) = line.strip_prefix("$ curl http://127.0.0.1:908") else {
             continue;
         };
         let (_, service) = services
             .iter()
-            .find(|(port, _)| asked.starts_with(*port))
+            .find(|(port, _)| target.starts_with(*port))
             .unwrap();
-        let body = curl(&format!("{}{}", service.admin(), &asked[1..]));
+        let body = curl(&format!("{}{}", service.admin(), &target[1..]));
         let expected = lines.next().unwrap();
         assert!(body.lines().any(|line| line == expected), "{line}: {body}");
         shown += 1;

@@ -19,9 +19,9 @@ use testkit::workspace;
 
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Whether a request that was under way at the signal got its answer: it was written, or the publisher said that it was
-/// not.
-fn is_answer(response: &str) -> bool {
+/// Whether a request that was in flight at the signal got a definite response: it was written, or the publisher
+/// reported that it was not.
+fn is_definite(response: &str) -> bool {
     response.starts_with("HTTP/1.1 200")
         || (response.starts_with("HTTP/1.1 503") && response.contains("nothing was written"))
 }
@@ -234,7 +234,7 @@ async fn logs_that_cannot_be_written_end_nothing() {
         assert_eq!(request.body(body.clone()).send().await.unwrap().status(), 200);
         let stream = publisher.begin_request(&body).await;
         let (response, code) = publisher.stop_during_request(stream, &body, Signal::SIGTERM);
-        assert!(is_answer(&response), "{response}");
+        assert!(is_definite(&response), "{response}");
         assert_eq!(code, Some(0));
     }
 }
@@ -247,7 +247,7 @@ async fn hangup_is_a_shutdown_unless_it_is_ignored() {
     publisher.wait_until_ready().await;
     let stream = publisher.begin_request(&body).await;
     let (response, code) = publisher.stop_during_request(stream, &body, Signal::SIGHUP);
-    assert!(is_answer(&response), "{response}");
+    assert!(is_definite(&response), "{response}");
     assert_eq!(code, Some(0));
 
     let mut publisher = Publisher::start(&kafka.bootstrap(), &topic, Stdio::null(), Some("HUP"));
@@ -256,6 +256,6 @@ async fn hangup_is_a_shutdown_unless_it_is_ignored() {
     tokio::time::sleep(Duration::from_millis(100)).await;
     let stream = publisher.begin_request(&body).await;
     let (response, code) = publisher.stop_during_request(stream, &body, Signal::SIGTERM);
-    assert!(is_answer(&response), "{response}");
+    assert!(is_definite(&response), "{response}");
     assert_eq!(code, Some(0));
 }

@@ -106,7 +106,7 @@ pub(super) async fn fetch(client: &Client, admin: &Url, service: &str) -> Fetche
     let mut url = admin.clone();
     url.set_path(&format!("{}/status", admin.path().trim_end_matches('/')));
     let instances = instances(&url).await;
-    let answers = instances
+    let responses = instances
         .into_iter()
         .map(async |url| match request(client, &url).await {
             Ok(document) if document.service == service => Ok(document),
@@ -116,7 +116,7 @@ pub(super) async fn fetch(client: &Client, admin: &Url, service: &str) -> Fetche
             )),
             Err(cause) => Err(format!("{url}: {cause}")),
         });
-    combine(join_all(answers).await)
+    combine(join_all(responses).await)
 }
 
 /// The URL with each address of its name. A server with TLS is known by its name only.
@@ -149,10 +149,10 @@ async fn instances(url: &Url) -> Vec<Url> {
     addresses.into_iter().filter_map(with_address).collect()
 }
 
-/// Combines the answers of the instances of a service. One that does not answer is a dependency that is not ready.
-fn combine(answers: Vec<Result<Document, String>>) -> Fetched {
-    let count = answers.len();
-    let (documents, missing): (Vec<_>, Vec<_>) = answers.into_iter().partition(Result::is_ok);
+/// Combines the responses of the instances of a service. One that does not respond is a dependency that is not ready.
+fn combine(responses: Vec<Result<Document, String>>) -> Fetched {
+    let count = responses.len();
+    let (documents, missing): (Vec<_>, Vec<_>) = responses.into_iter().partition(Result::is_ok);
     let missing: Vec<_> = missing.into_iter().filter_map(Result::err).collect();
     let mut documents = documents.into_iter().filter_map(Result::ok);
     let Some(first) = documents.next() else {
@@ -275,8 +275,8 @@ mod tests {
         Ok(serde_json::from_value(document).unwrap())
     }
 
-    fn combined(answers: Vec<Result<Document, String>>) -> Document {
-        match combine(answers) {
+    fn combined(responses: Vec<Result<Document, String>>) -> Document {
+        match combine(responses) {
             Fetched::Document(document) => *document,
             other => panic!("{other:?}"),
         }
@@ -303,11 +303,11 @@ mod tests {
     fn unready_and_missing_instances_are_reported() {
         let unready = json!({"ready": false, "lag": null,
             "dependencies": [{"name": "kafka", "ready": false, "reason": "no broker responds"}]});
-        let answers = || {
+        let responses = || {
             let missing = Err("http://10.0.0.3:9083/status: connection refused".to_owned());
             vec![streamer(0, &Value::Null), streamer(1, &unready), missing]
         };
-        let document = combined(answers());
+        let document = combined(responses());
         assert!(!document.ready);
         let reports: Vec<_> = document
             .dependencies
@@ -325,7 +325,7 @@ mod tests {
             ]
         );
         assert_eq!(document.lag.unwrap().total, Some(3), "of those that report it");
-        let none = combine(answers().into_iter().filter(Result::is_err).collect());
+        let none = combine(responses().into_iter().filter(Result::is_err).collect());
         assert!(matches!(none, Fetched::Unavailable(reason) if reason.contains("refused")));
     }
 

@@ -8,42 +8,42 @@ use reqwest::StatusCode;
 
 use super::*;
 use crate::delivery::record_batch::tests::page_of;
-use crate::ledger::ledger_answer::LedgerAnswer;
 use crate::ledger::ledger_client::LedgerError;
+use crate::ledger::ledger_ranges::LedgerRanges;
 use crate::run::run_stats::RunCounts;
 use crate::run::{DeliverySpec, RunSpec, RunState, Trigger};
 use crate::store::outbox::{Ack, FetchedPage};
 
-/// Returns the scripted answers, and the last one for ever. `None` is a 503.
+/// Returns the scripted responses, and the last one for ever. `None` is a 503.
 #[derive(Clone, Default)]
 struct ScriptedLedger {
-    answers: Arc<Mutex<VecDeque<Option<&'static str>>>>,
+    responses: Arc<Mutex<VecDeque<Option<&'static str>>>>,
     queried: Arc<Mutex<Vec<Uuid>>>,
 }
 
 impl ScriptedLedger {
-    fn of(answers: &[Option<&'static str>]) -> Self {
-        let answers = answers.iter().copied().collect();
+    fn of(responses: &[Option<&'static str>]) -> Self {
+        let responses = responses.iter().copied().collect();
         Self {
-            answers: Arc::new(Mutex::new(answers)),
+            responses: Arc::new(Mutex::new(responses)),
             ..Self::default()
         }
     }
 }
 
 impl RunLedger for ScriptedLedger {
-    async fn run(&self, run: Uuid) -> Result<LedgerAnswer, LedgerError> {
+    async fn run(&self, run: Uuid) -> Result<LedgerRanges, LedgerError> {
         self.queried.lock().unwrap().push(run);
-        let mut answers = self.answers.lock().unwrap();
-        let stored = if answers.len() > 1 {
-            answers.pop_front()
+        let mut responses = self.responses.lock().unwrap();
+        let stored = if responses.len() > 1 {
+            responses.pop_front()
         } else {
-            answers.front().copied()
+            responses.front().copied()
         };
         match stored.flatten() {
-            Some(stored) => Ok(LedgerAnswer {
+            Some(stored) => Ok(LedgerRanges {
                 stored: stored.parse().unwrap(),
-                ..LedgerAnswer::default()
+                ..LedgerRanges::default()
             }),
             None => Err(LedgerError::Status(StatusCode::SERVICE_UNAVAILABLE)),
         }
@@ -161,7 +161,7 @@ async fn pending_verdict_tells_why() {
     .await;
     let verdict = runs[0].verdict.clone().unwrap();
     assert_eq!(verdict.state, VerdictState::Pending);
-    assert_eq!(verdict.ledger.unwrap().missing, 2, "the latest answer is kept");
+    assert_eq!(verdict.ledger.unwrap().missing, 2, "the latest response is kept");
 }
 
 #[tokio::test(start_paused = true)]
@@ -172,11 +172,11 @@ async fn missing_records_violate_after_a_day_without_progress() {
     let day = PipelineSettings::default().missing_timeout;
     // Its progress after most of the day begins another one.
     let ledger = ScriptedLedger::of(&[Some("0-1")]);
-    let answers = Arc::clone(&ledger.answers);
+    let responses = Arc::clone(&ledger.responses);
     let progress = async {
         sleep(day - Duration::from_secs(600)).await;
-        answers.lock().unwrap().push_front(Some("0-4"));
-        answers.lock().unwrap().pop_back();
+        responses.lock().unwrap().push_front(Some("0-4"));
+        responses.lock().unwrap().pop_back();
         std::future::pending::<()>().await;
     };
     let checks = wait_for(verdict_loop(&ledger, &store), &store, |runs| {

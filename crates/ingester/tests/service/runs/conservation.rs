@@ -33,11 +33,11 @@ async fn ledger(State(stored): State<Stored>, Path(run): Path<String>) -> Respon
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
     };
     let latency = json!({"count": 10, "p50_ms": 12.5, "p99_ms": 40.0});
-    let answer = json!({
+    let ranges = json!({
         "run_id": run, "rows": 0, "dead_letters": 0, "lost_table": 0, "stored": stored, "dead_lettered": [], "lost": [],
         "end_to_end": latency
     });
-    axum::Json(answer).into_response()
+    axum::Json(ranges).into_response()
 }
 
 #[tokio::test(flavor = "multi_thread")]

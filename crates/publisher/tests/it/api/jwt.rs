@@ -161,7 +161,7 @@ async fn callers_have_the_roles_of_their_tokens() {
     assert_eq!(post(&publisher, &issuer.token(&["write"], 900)).await.0, 200);
     *issuer.key.lock().unwrap() = Key::new("second");
     publisher
-        .wait_until("asking the issuer again", async || {
+        .wait_until("requesting the issuer's keys again", async || {
             let (status, body) = post(&publisher, &issuer.token(&["write"], 600)).await;
             assert!(status == 401 || status == 503, "{status}");
             body["type"] == problem("keys-unavailable")

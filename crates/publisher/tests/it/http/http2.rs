@@ -141,7 +141,7 @@ async fn ping_flood_closes_the_connection() {
     );
 }
 
-/// The caller answers pings, so the connection is alive, but its window of 0 bytes holds every response.
+/// The caller acknowledges pings, so the connection is alive, but its window of 0 bytes holds every response.
 #[tokio::test]
 async fn response_without_window_ends_the_connection() {
     let (publisher, _) = ready_with(|setup| {
@@ -212,7 +212,7 @@ async fn idle_connection_is_closed_after_the_header_timeout() {
     let mut connection = RawConnection::open(&publisher, 65_535);
     assert!(connection.send(&frame(HEADERS, END_HEADERS | END_STREAM, 1, &GET)));
     publisher
-        .wait_until("answering", async || {
+        .wait_until("responding", async || {
             connection.received().iter().any(|frame| frame.kind == HEADERS)
         })
         .await;
@@ -246,7 +246,7 @@ async fn more_than_100_fields_or_16_kib_are_431() {
         assert!(connection.send(&frames));
     }
     publisher
-        .wait_until("answering", async || {
+        .wait_until("responding", async || {
             let received = connection.received();
             received.iter().filter(|frame| frame.kind == HEADERS).count() == 3
         })
@@ -317,7 +317,7 @@ async fn refusal_comes_before_the_stream_is_reset() {
     // The default windows of 64 KiB are not used up.
     assert!(connection.send(&frame(DATA, 0, 1, &[b' '; 16_384]).repeat(3)));
     publisher
-        .wait_until("answering", async || {
+        .wait_until("responding", async || {
             connection.received().iter().any(|frame| frame.kind == DATA)
         })
         .await;

@@ -32,7 +32,7 @@ async fn sigterm_under_load_finishes_requests_and_exits_0() {
     load.stop().await;
     assert_eq!(load.count(504), 0);
     load.assert_responses_match_topic(&topic).await;
-    load.assert_unanswered_requests_wrote_nothing(&topic).await;
+    load.assert_requests_without_response_wrote_nothing(&topic).await;
 }
 
 #[tokio::test]

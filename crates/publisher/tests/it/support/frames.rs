@@ -76,7 +76,7 @@ pub(crate) struct Frame {
     pub(crate) payload: Vec<u8>,
 }
 
-/// A connection whose client answers pings and settings, and extends no window.
+/// A connection whose client acknowledges pings and settings, and extends no window.
 pub(crate) struct RawConnection {
     stream: TcpStream,
     received: Arc<Mutex<Vec<Frame>>>,
@@ -94,7 +94,7 @@ impl RawConnection {
         let received = Arc::new(Mutex::new(Vec::new()));
         let reading = {
             let (stream, received) = (stream.try_clone().unwrap(), Arc::clone(&received));
-            std::thread::spawn(move || read_and_answer(stream, &received))
+            std::thread::spawn(move || read_and_acknowledge(stream, &received))
         };
         Self {
             stream,
@@ -127,16 +127,16 @@ impl Drop for RawConnection {
     }
 }
 
-fn read_and_answer(mut stream: TcpStream, received: &Mutex<Vec<Frame>>) {
+fn read_and_acknowledge(mut stream: TcpStream, received: &Mutex<Vec<Frame>>) {
     // A reset also closes the connection.
     while let Some(read) = read_frame(&mut stream) {
-        let answered = match (read.kind, read.flags & ACK) {
+        let acknowledged = match (read.kind, read.flags & ACK) {
             (PING, 0) => stream.write_all(&frame(PING, ACK, 0, &read.payload)),
             (SETTINGS, 0) => stream.write_all(&frame(SETTINGS, ACK, 0, &[])),
             _ => Ok(()),
         };
         received.lock().unwrap().push(read);
-        if answered.is_err() {
+        if acknowledged.is_err() {
             return;
         }
     }

@@ -96,7 +96,7 @@ impl Load {
     }
 
     /// Asserts that no record of a request without a response is in the topic.
-    pub(crate) async fn assert_unanswered_requests_wrote_nothing(&self, topic: &Topic) {
+    pub(crate) async fn assert_requests_without_response_wrote_nothing(&self, topic: &Topic) {
         let written = topic.ids().await;
         for sent in self
             .sent

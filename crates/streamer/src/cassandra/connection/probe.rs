@@ -215,7 +215,7 @@ mod tests {
         assert!(error.to_string().starts_with(&other.to_string()), "{error}");
     }
 
-    /// The answer of Cassandra 3.11, which can't be started beside Java 17.
+    /// The reply of Cassandra 3.11, which can't be started beside Java 17.
     #[tokio::test]
     async fn node_without_version_five_is_told_from_others() {
         const REASON: &str =

@@ -9,19 +9,19 @@ use uuid::Uuid;
 use crate::cassandra::error_class::ErrorClass;
 use crate::cassandra::session::Session;
 
-/// Each node notes the time of a truncation itself, so the answers of two nodes differ a little, in milliseconds.
+/// Each node notes the time of a truncation itself, so the times of two nodes differ by some milliseconds.
 const TOLERANCE: i64 = 5_000;
 
 /// The last truncation that is known.
 #[derive(Debug, Default)]
 pub struct TruncationWatch {
-    /// In milliseconds since 1970, 0 if there was none. `None` before the first answer.
+    /// In milliseconds since 1970, 0 if there was none. `None` before the first result.
     known: Option<i64>,
 }
 
 impl TruncationWatch {
-    /// Asks a node, and returns the time of a truncation that happened since the first call, once for each. In milliseconds
-    /// since 1970.
+    /// Queries a node, and returns the time of a truncation that happened since the first call, once for each. In
+    /// milliseconds since 1970.
     ///
     /// # Errors
     /// The [`ErrorClass`] of the query.

@@ -22,7 +22,7 @@ pub(super) async fn run(shared: Arc<SharedSessions>) {
     tokio::join!(follow_topology(&shared), follow_nodes(&shared));
 }
 
-/// Reads the topology from the first node that is connected, so that consecutive answers have one source.
+/// Reads the topology from the first node that is connected, so that consecutive results have one source.
 async fn follow_topology(shared: &SharedSessions) {
     loop {
         sleep(TOPOLOGY_INTERVAL).await;

@@ -1,4 +1,4 @@
-//! Asks whether the table accepts any row now.
+//! Checks whether the table accepts any row now.
 //!
 //! A server also refuses rows for reasons that are not the row's: `cassandra.row_ttl` ends after the last instant that it
 //! can store, a guardrail forbids writes, a node lags behind the schema. The probe is a row without values and its deletion,
@@ -20,7 +20,7 @@ const WRITE_TIMESTAMP: i64 = 1;
 /// Writes a probe under the primary key `key`. Keys and time to live are as those of rows accepted now.
 ///
 /// # Errors
-/// [`ErrorClass::Invalid`] if the server refuses it; others if there is no answer now.
+/// [`ErrorClass::Invalid`] if the server refuses it; others if there is no response now.
 pub async fn probe(
     session: &Session,
     statements: &PreparedStatements,

@@ -118,7 +118,7 @@ async fn disagreement_on_the_schema_is_an_outage() {
     env.write(&new_users(200)).await;
     // Long after the wait for an agreement.
     wait_until_unready_for(&streamer, &["phone"]).await;
-    eventually("the nodes are asked several times", async || {
+    eventually("the nodes are queried several times", async || {
         let disagreements = streamer.log().matches("nodes disagree on the schema").count();
         if disagreements > 6 {
             Ok(())

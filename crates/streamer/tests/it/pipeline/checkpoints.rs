@@ -207,7 +207,7 @@ async fn checkpoint_deleted_beside_a_member_is_noticed() {
     assert!(streamer.last_lines(5).contains("not read back"));
 }
 
-/// The server refuses what would expire beyond its range. At a shutdown it is asked again with pauses.
+/// The server refuses what would expire beyond its range. At a shutdown the write is retried with pauses.
 #[tokio::test(flavor = "multi_thread")]
 async fn refused_checkpoints_are_an_outage_with_pauses() {
     const TWENTY_YEARS: &str = "630720000";

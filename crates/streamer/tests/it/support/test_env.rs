@@ -35,7 +35,7 @@ pub(crate) const COLUMNS: [&str; 12] = [
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Session timeout of a single member that a test kills: its partitions rest as long. On a busy machine a session may also
-/// end by itself, which several members would answer with rebalances.
+/// end by itself, which causes a rebalance if there are several members.
 pub(crate) const KILLED_SESSION: &str = "2s";
 
 static STACK: OnceCell<Stack> = OnceCell::const_new();

@@ -16,7 +16,7 @@ pub(crate) const JSON: &str = "application/json; charset=utf-8";
 pub(crate) fn of_fault(fault: &Fault) -> Option<Response> {
     Some(match fault {
         Fault::InternalError => (StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error").into_response(),
-        Fault::BadGateway => html(StatusCode::BAD_GATEWAY, "502: the origin gave no valid answer"),
+        Fault::BadGateway => html(StatusCode::BAD_GATEWAY, "502: the origin sent no valid response"),
         Fault::Unavailable => html(StatusCode::SERVICE_UNAVAILABLE, "503: come back in a while"),
         Fault::ForbiddenPage => forbidden(),
         Fault::ErrorBody => error(

@@ -25,8 +25,8 @@ pub(super) fn program(
     jars: &Path,
     management: Option<u16>,
 ) -> Program {
-    // A joining node asks its seed once in five seconds and ends after twice this time without a response. On a busy
-    // machine one request is not enough. A single node has no seed to ask.
+    // A joining node queries its seed once in five seconds and ends after twice this time without a response. On a busy
+    // machine one request is not enough. A single node has no seed.
     let is_single = options.all_nodes() == 1;
     let ring_delay = if is_single { 100 } else { 20_000 };
     // While a node is down, the others and the one that starts repeat the setup of roles after this time. Without a pause

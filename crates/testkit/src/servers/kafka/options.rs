@@ -67,7 +67,7 @@ impl KafkaOptions {
     pub const UNREACHABLE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
 
     /// One node whose session expires before each heartbeat: for 6 of every 12 seconds it is fenced and reports a cluster
-    /// without brokers. Clients rebootstrap after 3 s, and are asked for their readiness every 2 s.
+    /// without brokers. Clients rebootstrap after 3 s, and their readiness is requested every 2 s.
     pub fn flapping() -> Self {
         Self::with([
             ("broker.session.timeout.ms", "6000"),
@@ -75,9 +75,10 @@ impl KafkaOptions {
         ])
     }
 
-    /// One node, for tests that need another configuration and disturb no other test. It creates a topic when a client asks
-    /// for it, looks for expired segments, and removes their files, at once, and stores records without compression. Its
-    /// second listener advertises [`UNREACHABLE`](Self::UNREACHABLE). One test puts a proxy in front of the third.
+    /// One node, for tests that need another configuration and disturb no other test. It creates a topic when a client
+    /// requests it, looks for expired segments, and removes their files, at once, and stores records without
+    /// compression. Its second listener advertises [`UNREACHABLE`](Self::UNREACHABLE). One test puts a proxy in front
+    /// of the third.
     pub fn unusual() -> Self {
         Self {
             second_listener: Some("UNREACHABLE".to_owned()),

@@ -15,7 +15,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// For the connection and all its frames. A frozen node accepts connections and never answers.
+/// For the connection and all its frames. A frozen node accepts connections and never responds.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Longer than any response to the frames below.

@@ -45,7 +45,7 @@ async fn unknown_versions_and_formats_are_rejected() {
 #[tokio::test]
 async fn results_outside_1_to_5000_become_1() {
     let api = start_with(Options::unlimited()).await;
-    for (asked, served) in [
+    for (requested, served) in [
         ("0", 1),
         ("-5", 1),
         ("5001", 1),
@@ -54,9 +54,9 @@ async fn results_outside_1_to_5000_become_1() {
         ("1", 1),
         ("5000", 5_000),
     ] {
-        let reply = page(&api, &format!("/api/1.4/?seed=x&inc=nat&results={asked}")).await;
-        assert_eq!(results(&reply).len(), served, "results={asked}");
-        assert_eq!(reply["info"]["results"], served, "results={asked}");
+        let reply = page(&api, &format!("/api/1.4/?seed=x&inc=nat&results={requested}")).await;
+        assert_eq!(results(&reply).len(), served, "results={requested}");
+        assert_eq!(reply["info"]["results"], served, "results={requested}");
     }
 }
 

@@ -76,7 +76,7 @@ async fn chain_works_with_expiring_tokens() {
     env.wait_until_caught_up(&account.names.group).await;
     load.assert_nothing_lost().await;
     load.assert_nothing_late();
-    // Both services ask again after ten seconds.
+    // Both services request a token again after ten seconds.
     tokens.set_down(true);
     eventually("a refresh fails", async || {
         if tokens.refused() > 0 {

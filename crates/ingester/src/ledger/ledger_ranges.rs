@@ -6,7 +6,7 @@ use crate::run::range_set::RangeSet;
 
 /// What the ledger knows of a run, as sets of sequence numbers.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct LedgerAnswer {
+pub struct LedgerRanges {
     /// Records that are rows.
     pub stored: RangeSet<u64>,
     /// Records that are dead letters.
